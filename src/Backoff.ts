@@ -1,0 +1,112 @@
+/**
+ * When to try again. One policy type serves the link to PostgreSQL and the client's socket.
+ *
+ * Full jitter: each delay is a random time between zero and a ceiling that doubles with every
+ * failure up to a cap, so that many clients that lost one server do not return together. The
+ * ceiling falls back to its start only after the session stayed healthy for a while, so that a peer
+ * that accepts and drops at once is not hammered.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Policy {
+  /** Ceiling of the first delay; doubles with each failure in a row. */
+  readonly initial: Duration.Input
+  /** The ceiling never exceeds this. */
+  readonly cap: Duration.Input
+  /** Ceiling of the very first retry after a healthy session, when it should differ from `initial`. */
+  readonly first?: Duration.Input | undefined
+  /** A session that was healthy this long is forgiven its past. */
+  readonly resetAfter: Duration.Input
+}
+
+/**
+ * The client's socket: first retry within 2 s, then 250 ms doubling to 30 s, forgiven after 10 s open. For ever.
+ *
+ * @category policies
+ * @since 0.1.0
+ */
+export const client: Policy = {
+  initial: 250,
+  cap: 30_000,
+  first: 2000,
+  resetAfter: 10_000
+}
+
+/**
+ * The link to PostgreSQL: 100 ms doubling to 10 s, forgiven after 30 s of health. For ever.
+ *
+ * @category policies
+ * @since 0.1.0
+ */
+export const link: Policy = {
+  initial: 100,
+  cap: 10_000,
+  resetAfter: 30_000
+}
+
+/**
+ * The largest delay, in milliseconds, that `attempt` may get. Attempts count from 1.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const ceiling = (policy: Policy, attempt: number): number => {
+  const cap = Duration.toMillis(Duration.fromInputUnsafe(policy.cap))
+  if (attempt === 1 && policy.first !== undefined) {
+    return Math.min(cap, Duration.toMillis(Duration.fromInputUnsafe(policy.first)))
+  }
+  const exponent = attempt - (policy.first === undefined ? 1 : 2)
+  const initial = Duration.toMillis(Duration.fromInputUnsafe(policy.initial))
+  // 2 ** 1024 is Infinity, and min() takes the cap: no overflow, however long the outage.
+  return Math.min(cap, initial * 2 ** exponent)
+}
+
+/**
+ * The policy as a Schedule that never ends. Its output counts the failures in a row, from 0.
+ *
+ * @category schedules
+ * @since 0.1.0
+ */
+export const schedule = (policy: Policy): Schedule.Schedule<number> =>
+  Schedule.forever.pipe(
+    Schedule.modifyDelay((step) =>
+      Effect.map(Random.next, (random) => random * ceiling(policy, step.attempt))
+    )
+  )
+
+/**
+ * Steps through the Schedule of a policy by hand, for a caller that waits in its own way.
+ *
+ * `delay(healthyMillis)` gives the next delay in milliseconds, after a session that was healthy for
+ * `healthyMillis` (0 when it never was).
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  policy: Policy
+): Effect.Effect<{ readonly delay: (healthyMillis: number) => Effect.Effect<number> }> =>
+  Effect.gen(function* () {
+    const start = Schedule.toStep(schedule(policy))
+    const resetAfter = Duration.toMillis(Duration.fromInputUnsafe(policy.resetAfter))
+    let step = yield* start
+    return {
+      delay: (healthyMillis) =>
+        Effect.gen(function* () {
+          if (healthyMillis >= resetAfter) step = yield* start
+          const now = yield* Clock.currentTimeMillis
+          const [, delay] = yield* Effect.orDie(step(now, undefined))
+          return Duration.toMillis(delay)
+        })
+    }
+  })

@@ -1,0 +1,384 @@
+/**
+ * A channel: a name with a payload Schema. The one definition both sides import.
+ *
+ * It types the server's Stream, the client's Stream and the hook, and it carries the codec that
+ * checks every payload on its way in and out. A family is a prefix with a typed parameter:
+ * `Report("42")` is the channel `query_results_42`. A definition says nothing about who may use it;
+ * that is `authorize`, on the server.
+ *
+ * @since 0.1.0
+ */
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import { channelNameFault } from "./Protocol.ts"
+import { InvalidChannelName, InvalidPayload } from "./RealtimeError.ts"
+
+/**
+ * `live` rides on NOTIFY: at most once, with a short memory in the node.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Delivery = "live"
+
+/**
+ * Options of `make` and `family`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options<Publish extends boolean> {
+  /** Whether clients may publish here (still subject to `authorize`), default `false`. */
+  readonly publish?: Publish | undefined
+  /** How events travel, default `live`. */
+  readonly delivery?: Delivery | undefined
+}
+
+/**
+ * What every channel has, whatever its payload: the bound for lists of channels.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Any {
+  readonly _tag: "Channel"
+  /** The name on the wire and in NOTIFY, 1-63 bytes. */
+  readonly name: string
+  readonly delivery: Delivery
+  /** Whether clients may publish here. */
+  readonly publish: boolean
+  /** Set when the name, or the parameter it was made from, does not fit: every use fails with it. */
+  readonly fault: InvalidChannelName | undefined
+  /** Checks parsed JSON and gives the typed payload; unknown properties are dropped. */
+  readonly decode: (json: unknown) => Result.Result<unknown, InvalidPayload>
+  /** Gives a value that `JSON.stringify` can write. */
+  readonly encode: (payload: never) => Result.Result<unknown, InvalidPayload>
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Channel<
+  in out A,
+  out Publish extends boolean = boolean,
+  out Name extends string = string
+> extends Any {
+  readonly name: Name
+  readonly publish: Publish
+  readonly decode: (json: unknown) => Result.Result<A, InvalidPayload>
+  readonly encode: (payload: A) => Result.Result<unknown, InvalidPayload>
+}
+
+/**
+ * What every family has: the bound for lists of families.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface AnyFamily {
+  readonly _tag: "Family"
+  readonly prefix: string
+  readonly publish: boolean
+  readonly delivery: Delivery
+  /** The channel and the parameter of a name, or `undefined` when the name is not of this family. */
+  readonly match: (name: string) => { readonly channel: Any; readonly param: unknown } | undefined
+}
+
+/**
+ * A prefix with a typed parameter. Calling it never throws: a parameter that does not fit gives a
+ * channel whose every use fails with `InvalidChannelName`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Family<
+  Param,
+  in out A,
+  out Publish extends boolean = boolean,
+  out Prefix extends string = string
+> extends AnyFamily {
+  (param: Param): Channel<A, Publish, `${Prefix}${string}`>
+  readonly prefix: Prefix
+  readonly publish: Publish
+  readonly match: (name: string) =>
+    | {
+        readonly channel: Channel<A, Publish, `${Prefix}${string}`>
+        readonly param: Param
+      }
+    | undefined
+}
+
+/**
+ * What a server serves: single channels and families.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Definition = Any | AnyFamily
+
+/**
+ * The payload type of a channel or a family.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Payload<D> =
+  D extends Channel<infer A, boolean, string>
+    ? A
+    : D extends Family<never, infer A, boolean, string>
+      ? A
+      : never
+
+interface Codec<A> {
+  readonly decode: (name: string) => (json: unknown) => Result.Result<A, InvalidPayload>
+  readonly encode: (name: string) => (payload: A) => Result.Result<unknown, InvalidPayload>
+}
+
+/** Built on first use, so that a definition costs nothing where it is only imported. */
+const codecOf = <A, I>(schema: Schema.Codec<A, I>): Codec<A> => {
+  let json: Schema.Codec<A, Schema.Json> | undefined
+  const codec = () => (json ??= Schema.toCodecJson(schema))
+  const invalid =
+    (channel: string, direction: "decode" | "encode") => (error: { readonly message: string }) =>
+      new InvalidPayload({ channel, direction, issue: error.message })
+  return {
+    decode: (name) => (input) =>
+      Result.mapError(
+        Schema.decodeUnknownResult(codec())(input, { errors: "first" }),
+        invalid(name, "decode")
+      ),
+    encode: (name) => (payload) =>
+      Result.mapError(Schema.encodeUnknownResult(codec())(payload), invalid(name, "encode"))
+  }
+}
+
+const construct = <A, Publish extends boolean, Name extends string>(
+  name: Name,
+  codec: Codec<A>,
+  options: Options<Publish> | undefined,
+  fault?: InvalidChannelName
+): Channel<A, Publish, Name> => {
+  const reason = channelNameFault(name)
+  return {
+    _tag: "Channel",
+    name,
+    delivery: options?.delivery ?? "live",
+    publish: (options?.publish ?? false) as Publish,
+    fault:
+      fault ??
+      (reason === undefined ? undefined : new InvalidChannelName({ channel: name, reason })),
+    decode: codec.decode(name),
+    encode: codec.encode(name)
+  }
+}
+
+/**
+ * Defines a channel.
+ *
+ * Payloads travel as JSON: `Schema.Date`, `Schema.BigInt`, Maps and the like have a JSON form by
+ * themselves. Throws `InvalidChannelName` when the name does not fit, because a definition is code.
+ *
+ * **Example** (Defining a channel that clients may publish to)
+ *
+ * ```ts
+ * const Moves = Channel.make("pointer_moves", Schema.Struct({ x: Schema.Finite, y: Schema.Finite }), { publish: true })
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = <const Name extends string, A, I, const Publish extends boolean = false>(
+  name: Name,
+  payload: Schema.Codec<A, I>,
+  options?: Options<Publish>
+): Channel<A, Publish, Name> => {
+  const channel = construct(name, codecOf(payload), options)
+  if (channel.fault !== undefined) throw channel.fault
+  return channel
+}
+
+/**
+ * Defines every channel whose name is `prefix` and a parameter.
+ *
+ * `param` is a Schema whose encoded form is the text after the prefix. Throws `InvalidChannelName`
+ * when the prefix can never be part of a name.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const family = <
+  const Prefix extends string,
+  Param,
+  A,
+  I,
+  const Publish extends boolean = false
+>(
+  prefix: Prefix,
+  param: Schema.Codec<Param, string>,
+  payload: Schema.Codec<A, I>,
+  options?: Options<Publish>
+): Family<Param, A, Publish, Prefix> => {
+  const reason = channelNameFault(`${prefix}x`)
+  if (reason !== undefined) throw new InvalidChannelName({ channel: prefix, reason })
+  const codec = codecOf(payload)
+  type Member = Channel<A, Publish, `${Prefix}${string}`>
+  const member = (text: string, fault?: InvalidChannelName): Member =>
+    construct(`${prefix}${text}` as const, codec, options, fault)
+  const call = (value: Param): Member => {
+    const text = Schema.encodeUnknownResult(param)(value)
+    return Result.isSuccess(text) && text.success !== ""
+      ? member(text.success)
+      : member(
+          String(value),
+          new InvalidChannelName({
+            channel: `${prefix}${String(value)}`,
+            reason: "has a parameter that does not match the family's schema"
+          })
+        )
+  }
+  const match = (name: string) => {
+    if (!name.startsWith(prefix) || name.length === prefix.length) return undefined
+    const value = Schema.decodeUnknownResult(param)(name.slice(prefix.length))
+    return Result.isSuccess(value)
+      ? { channel: member(name.slice(prefix.length)), param: value.success }
+      : undefined
+  }
+  return Object.assign(call, {
+    _tag: "Family" as const,
+    prefix,
+    publish: (options?.publish ?? false) as Publish,
+    delivery: options?.delivery ?? ("live" as const),
+    match
+  })
+}
+
+/**
+ * A channel known by its name only: any JSON is its payload. For code that has no definition at hand,
+ * such as a hook called with a string. A name that does not fit fails at use, not here.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const untyped = (name: string): Channel<unknown, true> =>
+  construct(name, { decode: () => Result.succeed, encode: () => Result.succeed }, { publish: true })
+
+/**
+ * The JSON text of a payload, checked by its channel.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const toJson = <A>(
+  channel: Channel<A>,
+  payload: A
+): Result.Result<string, InvalidPayload> => {
+  const encoded = channel.encode(payload)
+  if (Result.isFailure(encoded)) return Result.fail(encoded.failure)
+  let text: string | undefined
+  let issue = "undefined is not JSON"
+  try {
+    text = JSON.stringify(encoded.success)
+  } catch (error) {
+    // A cycle, or a bigint inside a payload of type unknown.
+    issue = error instanceof Error ? error.message : String(error)
+  }
+  return text === undefined
+    ? Result.fail(new InvalidPayload({ channel: channel.name, direction: "encode", issue }))
+    : Result.succeed(text)
+}
+
+// -----------------------------------------------------------------------------------------------
+// the three known kinds
+
+const QueryId = /* @__PURE__ */ Schema.String.check(/* @__PURE__ */ Schema.isNonEmpty())
+
+/**
+ * The payload of `query_results_${queryId}`.
+ *
+ * @category known channels
+ * @since 0.1.0
+ */
+export const QueryResult = <A, I>(data: Schema.Codec<A, I>) =>
+  Schema.Struct({
+    status: Schema.Literals(["completed", "error"]),
+    data: Schema.optionalKey(data),
+    error: Schema.optionalKey(Schema.Unknown)
+  })
+
+/**
+ * `query_results_${queryId}`: the end of a query that ran in the background.
+ *
+ * @category known channels
+ * @since 0.1.0
+ */
+export const queryResults = <A, I>(data: Schema.Codec<A, I>) =>
+  family("query_results_", QueryId, QueryResult(data))
+
+/**
+ * The payload of `table_updates_${table}`. For DELETE, `data` is the row as it was.
+ *
+ * @category known channels
+ * @since 0.1.0
+ */
+export const TableUpdate = <A, I>(row: Schema.Codec<A, I>) =>
+  Schema.Struct({
+    operation: Schema.Literals(["INSERT", "UPDATE", "DELETE"]),
+    data: row,
+    /** The row before an UPDATE, where the trigger was asked for it. */
+    old: Schema.optionalKey(row),
+    /** The primary key of the row, column by column. */
+    key: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),
+    /** The row was too large to travel: `data` holds only what fits. */
+    truncated: Schema.optionalKey(Schema.Boolean)
+  })
+
+/**
+ * `table_updates_${table}`: one event per changed row. A table whose name does not fit into a channel
+ * name, or that is not in the schema `public`, is given its channel explicitly.
+ *
+ * @category known channels
+ * @since 0.1.0
+ */
+export const tableUpdates = <
+  const Table extends string,
+  A,
+  I,
+  const Name extends string = `table_updates_${Table}`
+>(
+  table: Table,
+  row: Schema.Codec<A, I>,
+  options?: { readonly channel?: Name | undefined }
+) => make((options?.channel ?? `table_updates_${table}`) as Name, TableUpdate(row))
+
+/**
+ * The payload of `system_notifications`.
+ *
+ * @category known channels
+ * @since 0.1.0
+ */
+export const SystemNotification = /* @__PURE__ */ Schema.Struct({
+  type: /* @__PURE__ */ Schema.Literals(["info", "warning", "error"]),
+  message: Schema.String
+})
+
+/**
+ * `system_notifications`: what operators and the system itself have to say, read-only for clients.
+ *
+ * @category known channels
+ * @since 0.1.0
+ */
+export const systemNotifications = /* @__PURE__ */ make("system_notifications", SystemNotification)
+
+/**
+ * The three known kinds for every query and every table, rows and results untyped. What a server
+ * serves when it is told nothing else.
+ *
+ * @category known channels
+ * @since 0.1.0
+ */
+export const known = (): ReadonlyArray<Definition> => [
+  queryResults(Schema.Unknown),
+  family("table_updates_", QueryId, TableUpdate(Schema.Unknown)),
+  systemNotifications
+]

@@ -1,0 +1,67 @@
+/**
+ * The errors that both sides of the wire can meet: names, payloads and frames that do not fit.
+ *
+ * They are plain tagged errors (no Schema), so that a browser does not pay for them. Each carries
+ * data, and a message that says what happened, the limit with its unit, and the cure. Errors that
+ * only one side knows stand with their owner: `NotificationSource`, `PublishQueue`, `RealtimeClient`.
+ *
+ * @since 0.1.0
+ */
+import * as Data from "effect/Data"
+
+/**
+ * A channel name that PostgreSQL or the wire would change or refuse.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidChannelName extends Data.TaggedError("InvalidChannelName")<{
+  /** The name as it was given. */
+  readonly channel: string
+  /** What is wrong with it. */
+  readonly reason: string
+}> {
+  override get message(): string {
+    return `The channel name ${JSON.stringify(this.channel.slice(0, 80))} ${this.reason}. A name is 1-63 bytes of A-Z a-z 0-9 _ . : - and not "realtime".`
+  }
+}
+
+/**
+ * A payload that does not match the Schema of its channel, in either direction.
+ *
+ * `issue` tells where and why; it may quote the payload, so it is for logs, never for other people.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidPayload extends Data.TaggedError("InvalidPayload")<{
+  readonly channel: string
+  /** `decode`: JSON that arrived. `encode`: a value about to be sent. */
+  readonly direction: "decode" | "encode"
+  readonly issue: string
+}> {
+  override get message(): string {
+    const what = this.direction === "decode" ? "A payload that arrived on" : "A payload for"
+    return `${what} channel "${this.channel}" does not match the channel's schema: ${this.issue}`
+  }
+}
+
+/**
+ * A payload that is larger than what carries it.
+ *
+ * A live channel rides on NOTIFY, which takes at most 7,999 bytes of UTF-8.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class PayloadTooLarge extends Data.TaggedError("PayloadTooLarge")<{
+  readonly channel: string
+  /** Size of the JSON text in bytes of UTF-8. */
+  readonly bytes: number
+  /** The most that fits, in bytes of UTF-8. */
+  readonly limit: number
+}> {
+  override get message(): string {
+    return `The payload for channel "${this.channel}" is ${this.bytes} bytes of JSON, at most ${this.limit} fit. Send an id and let the reader fetch the rest.`
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * What a subscriber can be told: an event, or that events may be missing.
+ *
+ * A gap is a value and never a log line: whoever consumes a channel decides what to re-read.
+ *
+ * @since 0.1.0
+ */
+import * as Data from "effect/Data"
+
+/**
+ * One decoded payload with its identity.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Event<out A> {
+  readonly _tag: "Event"
+  /** The name of the channel, e.g. `table_updates_orders`. */
+  readonly channel: string
+  /** Unique within the channel, the same after a resume. */
+  readonly id: string
+  /** When the node received it (live), or when the database stored it (durable). */
+  readonly at: Date
+  readonly payload: A
+  /** The position after this event; `undefined` for an event inside a larger batch. */
+  readonly cursor: string | undefined
+  /** The transaction that wrote it; durable channels only. */
+  readonly tx: string | undefined
+}
+
+/**
+ * Why events may be missing before this point.
+ *
+ * - `source`: the connection that listens was lost and is back; whatever commits from now on is delivered.
+ * - `slow`: this subscriber did not keep up and its backlog was dropped.
+ * - `retention`: the position asked for is older than what is kept.
+ * - `invalid`: a notification did not match the channel's schema and was dropped.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type GapReason = "source" | "slow" | "retention" | "invalid"
+
+/**
+ * Events of the channel may be missing before this point: re-read the state, then go on.
+ *
+ * It stands in a stream of events as a value, and it is the error of a stream that cannot say so otherwise.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export class Gap extends Data.TaggedError("Gap")<{
+  readonly channel: string
+  readonly reason: GapReason
+  /** The position after the gap: what follows it is complete. */
+  readonly cursor: string
+}> {
+  override get message(): string {
+    return `Events of channel "${this.channel}" may be missing (${this.reason}). Re-read the state, then go on from here.`
+  }
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export type RealtimeEvent<A> = Event<A> | Gap
+
+/**
+ * Runs one function or the other.
+ *
+ * @category folding
+ * @since 0.1.0
+ */
+export const match =
+  <A, B, C>(cases: { readonly onEvent: (event: Event<A>) => B; readonly onGap: (gap: Gap) => C }) =>
+  (event: RealtimeEvent<A>): B | C =>
+    event._tag === "Event" ? cases.onEvent(event) : cases.onGap(event)
