@@ -49,6 +49,8 @@ export interface Any {
   readonly publish: boolean
   /** Set when the name, or the parameter it was made from, does not fit: every use fails with it. */
   readonly fault: InvalidChannelName | undefined
+  /** The same object for every channel of one definition: who shares it decodes alike. */
+  readonly codec: object
   /** Checks parsed JSON and gives the typed payload; unknown properties are dropped. */
   readonly decode: (json: unknown) => Result.Result<unknown, InvalidPayload>
   /** Gives a value that `JSON.stringify` can write. */
@@ -168,6 +170,7 @@ const construct = <A, Publish extends boolean, Name extends string>(
     fault:
       fault ??
       (reason === undefined ? undefined : new InvalidChannelName({ channel: name, reason })),
+    codec,
     decode: codec.decode(name),
     encode: codec.encode(name)
   }
@@ -261,7 +264,9 @@ export const family = <
  * @since 0.1.0
  */
 export const untyped = (name: string): Channel<unknown, true> =>
-  construct(name, { decode: () => Result.succeed, encode: () => Result.succeed }, { publish: true })
+  construct(name, anyJson, { publish: true })
+
+const anyJson: Codec<unknown> = { decode: () => Result.succeed, encode: () => Result.succeed }
 
 /**
  * The JSON text of a payload, checked by its channel.

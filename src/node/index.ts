@@ -1,0 +1,7 @@
+/**
+ * The door for a plain `node:http` server.
+ *
+ * @since 0.1.0
+ */
+export { allowAll, type Limits, type Request } from "../server/ServerOptions.ts"
+export { type Options, RealtimeServer, RefusedToStart } from "./RealtimeServer.ts"

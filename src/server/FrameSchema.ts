@@ -1,0 +1,123 @@
+/**
+ * The frames of the wire as Schemas, for servers, tools and documentation.
+ *
+ * The same frames as in `Frame`, said a second way: a property test holds that both accept, refuse
+ * and drop exactly the same. Browsers use the hand-written decoders and never import this.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+
+/** An integer from 0 to 2^53-1: an id, or a duration in milliseconds. */
+const Count = Schema.Int.check(
+  Schema.isGreaterThanOrEqualTo(0),
+  Schema.isLessThanOrEqualTo(Number.MAX_SAFE_INTEGER)
+)
+const Retry = Schema.Literals(["never", "later", "refresh"])
+/** Any JSON value; unlike `Schema.Unknown` it must be there. */
+const Data = Schema.Json
+
+/**
+ * Every frame a client may send.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const ClientFrame = Schema.Union([
+  Schema.Struct({
+    type: Schema.Literal("hello"),
+    version: Count,
+    token: Schema.optionalKey(Schema.String),
+    client: Schema.optionalKey(Schema.Struct({ name: Schema.String, version: Schema.String }))
+  }),
+  Schema.Struct({
+    type: Schema.Literal("subscribe"),
+    id: Count,
+    channel: Schema.String,
+    cursor: Schema.optionalKey(Schema.String)
+  }),
+  Schema.Struct({ type: Schema.Literal("unsubscribe"), id: Count, channel: Schema.String }),
+  Schema.Struct({
+    type: Schema.Literal("publish"),
+    id: Count,
+    channel: Schema.String,
+    key: Schema.String.check(Schema.isMinLength(1), Schema.isMaxLength(64)),
+    data: Data
+  }),
+  Schema.Struct({ type: Schema.Literal("authenticate"), id: Count, token: Schema.String }),
+  Schema.Struct({ type: Schema.Literal("pong") })
+])
+
+/**
+ * Every frame a server may send.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const ServerFrame = Schema.Union([
+  Schema.Struct({
+    type: Schema.Literal("welcome"),
+    version: Count,
+    session: Schema.String,
+    ping: Count,
+    slack: Count,
+    expires: Schema.optionalKey(Count),
+    limits: Schema.Struct({ subscriptions: Count, frameBytes: Count, publishPerSecond: Count })
+  }),
+  Schema.Struct({
+    type: Schema.Literal("subscribed"),
+    id: Count,
+    channel: Schema.String,
+    state: Schema.Literals(["fresh", "recovered", "reset"]),
+    cursor: Schema.String
+  }),
+  Schema.Struct({ type: Schema.Literal("unsubscribed"), id: Count, channel: Schema.String }),
+  Schema.Struct({ type: Schema.Literal("published"), id: Count }),
+  Schema.Struct({
+    type: Schema.Literal("authenticated"),
+    id: Count,
+    expires: Schema.optionalKey(Count)
+  }),
+  Schema.Struct({
+    type: Schema.Literal("events"),
+    channel: Schema.String,
+    cursor: Schema.String,
+    events: Schema.Array(
+      Schema.Struct({
+        id: Schema.String,
+        at: Schema.String,
+        data: Data,
+        tx: Schema.optionalKey(Schema.String)
+      })
+    )
+  }),
+  Schema.Struct({
+    type: Schema.Literal("cursor"),
+    channel: Schema.String,
+    cursor: Schema.String
+  }),
+  Schema.Struct({
+    type: Schema.Literal("gap"),
+    channel: Schema.String,
+    reason: Schema.Literals(["source", "slow", "retention", "invalid"]),
+    cursor: Schema.String
+  }),
+  Schema.Struct({
+    type: Schema.Literal("ended"),
+    channel: Schema.String,
+    code: Schema.String,
+    message: Schema.String,
+    retry: Retry
+  }),
+  Schema.Struct({
+    type: Schema.Literal("error"),
+    id: Schema.optionalKey(Count),
+    code: Schema.String,
+    message: Schema.String,
+    retry: Retry,
+    retryAfter: Schema.optionalKey(Count)
+  }),
+  Schema.Struct({ type: Schema.Literal("status"), source: Schema.Literals(["up", "down"]) }),
+  Schema.Struct({ type: Schema.Literal("ping") }),
+  Schema.Struct({ type: Schema.Literal("bye"), reconnectAfter: Count })
+])

@@ -1,0 +1,184 @@
+/**
+ * Where raw notifications come from: the contract, and a keeper of it in memory.
+ *
+ * In: names of channels. Out: one queue of raw text per listener, in which a lost connection stands
+ * as the value `lost` at the place where text may be missing. A source heals by itself and for ever;
+ * its listeners survive every reconnect. It decodes nothing and knows no subscribers: that is
+ * `Realtime`. PostgreSQL is `PgNotificationSource`.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+
+/**
+ * The source could not do what was asked.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class SourceError extends Schema.TaggedError<SourceError>()("SourceError", {
+  operation: Schema.Literals(["connect", "listen", "notify"]),
+  channel: Schema.optionalKey(Schema.String),
+  cause: Schema.Defect()
+}) {
+  override get message(): string {
+    const where = this.channel === undefined ? "" : ` on channel "${this.channel}"`
+    const cause = this.cause instanceof Error ? this.cause.message : String(this.cause)
+    return `${this.operation.toUpperCase()}${where} failed: ${cause}. Check the database URL, and that the role may connect.`
+  }
+}
+
+/**
+ * `up` while notifications arrive, `down` from the loss of the connection until LISTEN works again.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type SourceState = "up" | "down"
+
+/**
+ * Stands in a listener's queue where notifications may be missing. It comes after LISTEN works again,
+ * so whatever is committed after it arrives.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const lost: unique symbol = Symbol.for("effect-realtime/NotificationSource/lost")
+
+/**
+ * The text of one notification, or `lost`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Item = string | typeof lost
+
+/**
+ * @category services
+ * @since 0.1.0
+ */
+export class NotificationSource extends Context.Service<
+  NotificationSource,
+  {
+    /**
+     * Listens until the scope closes. Completes once the source confirmed that it listens: what is
+     * committed after that arrives. Waits for as long as the source is down. A queue of its own per
+     * call; the source itself listens once per channel, however many listen here.
+     */
+    readonly listen: (
+      channel: string
+    ) => Effect.Effect<Queue.Dequeue<Item>, SourceError, Scope.Scope>
+    /**
+     * Sends text to every listener of the channel, on every node. Inside the caller's SQL transaction
+     * when there is one: it arrives at commit, and a rollback tells nobody.
+     */
+    readonly notify: (channel: string, payload: string) => Effect.Effect<void, SourceError>
+    readonly state: SubscriptionRef.SubscriptionRef<SourceState>
+  }
+>()("effect-realtime/server/NotificationSource") {}
+
+/**
+ * What a test may do to the source in memory.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class MemorySource extends Context.Service<
+  MemorySource,
+  {
+    /** Loses the connection: state `down`, and notifications go nowhere until `restore`. */
+    readonly lose: Effect.Effect<void>
+    /** Brings it back: every listener gets `lost`, then state `up`. */
+    readonly restore: Effect.Effect<void>
+    /** The channels that are listened to now. */
+    readonly listening: Effect.Effect<ReadonlyArray<string>>
+  }
+>()("effect-realtime/server/MemorySource") {}
+
+/**
+ * A source in this process: no database, the same contract. For tests, and for apps whose nodes need
+ * not hear each other.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerMemory: Layer.Layer<NotificationSource | MemorySource> = Layer.effectContext(
+  Effect.gen(function* () {
+    const state = yield* SubscriptionRef.make<SourceState>("up")
+    const listeners = new Map<string, Set<Queue.Queue<Item>>>()
+    let up = true
+
+    const listen = (channel: string) =>
+      Effect.andThen(
+        // Registered only once up: who was not listening at a loss has lost nothing.
+        waitUntilUp(state),
+        Effect.acquireRelease(
+          Effect.gen(function* () {
+            const queue = yield* Queue.unbounded<Item>()
+            const set = listeners.get(channel) ?? new Set()
+            listeners.set(channel, set.add(queue))
+            return queue
+          }),
+          (queue) =>
+            Effect.suspend(() => {
+              const set = listeners.get(channel)
+              if (set?.delete(queue) === true && set.size === 0) listeners.delete(channel)
+              return Queue.shutdown(queue)
+            })
+        )
+      )
+
+    const notify = (channel: string, payload: string) =>
+      Effect.suspend(() => {
+        if (!up) {
+          const cause = new Error("The source in memory is down")
+          return Effect.fail(new SourceError({ operation: "notify", channel, cause }))
+        }
+        for (const queue of listeners.get(channel) ?? []) Queue.offerUnsafe(queue, payload)
+        return Effect.void
+      })
+
+    const lose = Effect.suspend(() => {
+      up = false
+      return SubscriptionRef.set(state, "down")
+    })
+
+    const restore = Effect.suspend(() => {
+      up = true
+      for (const set of listeners.values()) {
+        for (const queue of set) Queue.offerUnsafe(queue, lost)
+      }
+      return SubscriptionRef.set(state, "up")
+    })
+
+    return Context.make(NotificationSource, { listen, notify, state }).pipe(
+      Context.add(MemorySource, {
+        lose,
+        restore,
+        listening: Effect.sync(() => [...listeners.keys()])
+      })
+    )
+  })
+)
+
+/**
+ * Completes at once when the source is up, else when it comes back.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const waitUntilUp = (
+  state: SubscriptionRef.SubscriptionRef<SourceState>
+): Effect.Effect<void> =>
+  SubscriptionRef.changes(state).pipe(
+    Stream.filter((current) => current === "up"),
+    Stream.runHead,
+    Effect.asVoid
+  )

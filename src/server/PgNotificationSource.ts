@@ -1,0 +1,255 @@
+/**
+ * `NotificationSource` on PostgreSQL: one link holds every LISTEN, and heals by itself for ever.
+ *
+ * Beside the pool of the app's `PgClient` it opens exactly one connection. LISTEN and UNLISTEN are
+ * reference-counted and reconciled one after the other by a single fiber, so a late UNLISTEN can
+ * never silence somebody else. After a loss it connects again with full jitter, listens to every
+ * channel again, and only then tells each listener `lost`.
+ *
+ * @since 0.1.0
+ */
+import type { Notification } from "@effect/sql-pg/PgConnection"
+import { PgClient, type PgClientConfig } from "@effect/sql-pg/PgClient"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import type * as Redacted from "effect/Redacted"
+import * as Scope from "effect/Scope"
+import type { SqlError } from "effect/sql/SqlError"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as Backoff from "../Backoff.ts"
+import { channelNameFault } from "../Protocol.ts"
+import { InvalidChannelName } from "../RealtimeError.ts"
+import * as PgLink from "./internal/pgLink.ts"
+import {
+  type Item,
+  lost,
+  NotificationSource,
+  SourceError,
+  type SourceState
+} from "./NotificationSource.ts"
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /**
+   * Where the link connects, default: where the `PgClient` connects. Give the direct address here when
+   * the pool goes through a transaction pooler, which swallows LISTEN, or when the link has a user of
+   * its own.
+   */
+  readonly listenUrl?: Redacted.Redacted | undefined
+  /** Time between two heartbeats on the link, default 5 s. */
+  readonly heartbeat?: Duration.Input | undefined
+  /**
+   * Time PostgreSQL has to answer a heartbeat, default 2 s. At the limit the link is cut and opened
+   * again.
+   */
+  readonly heartbeatTimeout?: Duration.Input | undefined
+  /** When to connect again, default `Backoff.link`: full jitter, 100 ms doubling to 10 s, for ever. */
+  readonly backoff?: Backoff.Policy | undefined
+}
+
+interface Listener {
+  readonly queue: Queue.Queue<Item>
+  /** Done when LISTEN was first confirmed for this listener. */
+  readonly ready: Deferred.Deferred<void>
+  live: boolean
+}
+
+/** Listeners of one channel, and the LISTEN of the current session when it holds one. */
+interface Entry {
+  readonly listeners: Set<Listener>
+  scope: Scope.Closeable | undefined
+}
+
+/**
+ * Opens the link in the background. Completes at once: while PostgreSQL is away the state is `down`
+ * and `listen` waits.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  options?: Options
+): Effect.Effect<NotificationSource["Service"], never, PgClient | Scope.Scope> =>
+  Effect.gen(function* () {
+    const sql = yield* PgClient
+    const state = yield* SubscriptionRef.make<SourceState>("down")
+    const linkOptions: PgLink.LinkOptions = {
+      connection: connectionOf(sql.config, options?.listenUrl),
+      heartbeat: Duration.fromInputUnsafe(options?.heartbeat ?? "5 seconds"),
+      heartbeatTimeout: Duration.fromInputUnsafe(options?.heartbeatTimeout ?? "2 seconds")
+    }
+    const entries = new Map<string, Entry>()
+    /** Names whose LISTEN may differ from what their listeners want. */
+    const changed = yield* Queue.unbounded<string>()
+
+    /** Moves a channel's notifications from the session to its listeners until the session ends. */
+    const pump = Effect.fnUntraced(function* (
+      entry: Entry,
+      from: Queue.Dequeue<Notification, SqlError>
+    ) {
+      while (true) {
+        const notifications = yield* Queue.takeAll(from)
+        for (const { queue } of entry.listeners) {
+          for (const { payload } of notifications) Queue.offerUnsafe(queue, payload)
+        }
+      }
+    })
+
+    /** Everybody who listened before the loss may have missed something; newcomers have not. */
+    const announce = (entry: Entry): void => {
+      for (const listener of entry.listeners) {
+        if (listener.live) Queue.offerUnsafe(listener.queue, lost)
+        confirm(listener)
+      }
+    }
+
+    /** Brings the session's LISTEN of one channel in line with what its listeners want. */
+    const reconcile = Effect.fnUntraced(function* (
+      link: PgLink.PgLink,
+      listening: Scope.Scope,
+      dead: Deferred.Deferred<never, SqlError>,
+      name: string
+    ) {
+      const entry = entries.get(name)
+      if (entry === undefined) return
+      if (entry.listeners.size === 0) {
+        entries.delete(name)
+        if (entry.scope !== undefined) yield* Scope.close(entry.scope, Exit.void)
+        return
+      }
+      if (entry.scope === undefined) {
+        entry.scope = yield* Scope.fork(listening)
+        const from = yield* Scope.provide(link.listen(name), entry.scope)
+        announce(entry)
+        yield* pump(entry, from).pipe(
+          Effect.catch((error) => Deferred.fail(dead, error)),
+          Effect.forkIn(entry.scope)
+        )
+        return
+      }
+      for (const listener of entry.listeners) confirm(listener)
+    })
+
+    /** One link from connect to loss; `onUp` runs when every channel listens again. */
+    const session = (onUp: Effect.Effect<void>): Effect.Effect<never, SqlError> =>
+      Effect.gen(function* () {
+        const link = yield* PgLink.open(linkOptions)
+        const listening = yield* Scope.fork(yield* Effect.scope)
+        const dead = yield* Deferred.make<never, SqlError>()
+        const work = Effect.gen(function* () {
+          yield* Queue.clear(changed)
+          for (const name of entries.keys()) yield* reconcile(link, listening, dead, name)
+          yield* onUp
+          while (true) yield* reconcile(link, listening, dead, yield* Queue.take(changed))
+        })
+        const running = yield* Effect.raceAllFirst([work, link.beat, Deferred.await(dead)]).pipe(
+          Effect.forkScoped
+        )
+        // Registered last, so it runs first: an UNLISTEN or a cancelled query would wait for a dead
+        // server, but not on a destroyed socket.
+        yield* Effect.addFinalizer(() => Effect.sync(link.destroy))
+        return yield* Fiber.join(running)
+      }).pipe(Effect.scoped)
+
+    const backoff = yield* Backoff.make(options?.backoff ?? Backoff.link)
+    yield* Effect.gen(function* () {
+      while (true) {
+        let upAt: number | undefined
+        const onUp = Effect.gen(function* () {
+          upAt = yield* Clock.currentTimeMillis
+          yield* SubscriptionRef.set(state, "up")
+          yield* Effect.logDebug("The link listens")
+        })
+        // Retried on any failure, never by its tag: a terminated backend reports an unknown error.
+        const exit = yield* Effect.exit(session(onUp))
+        for (const entry of entries.values()) entry.scope = undefined
+        yield* SubscriptionRef.set(state, "down")
+        const now = yield* Clock.currentTimeMillis
+        const delay = yield* backoff.delay(upAt === undefined ? 0 : now - upAt)
+        yield* Effect.logWarning(
+          `The link to PostgreSQL is down, next try in ${Math.round(delay)} ms: ${reasonOf(exit)}`
+        )
+        yield* Effect.sleep(delay)
+      }
+    }).pipe(Effect.annotateLogs("component", "effect-realtime link"), Effect.forkScoped)
+
+    const listen = (name: string) =>
+      Effect.acquireRelease(
+        Effect.gen(function* () {
+          const reason = channelNameFault(name)
+          if (reason !== undefined) {
+            // Refused here: PostgreSQL would cut the name, or end the session for everybody.
+            const cause = new InvalidChannelName({ channel: name, reason })
+            return yield* new SourceError({ operation: "listen", channel: name, cause })
+          }
+          const listener: Listener = {
+            queue: yield* Queue.unbounded<Item>(),
+            ready: yield* Deferred.make<void>(),
+            live: false
+          }
+          const entry = entries.get(name) ?? { listeners: new Set(), scope: undefined }
+          entries.set(name, entry)
+          entry.listeners.add(listener)
+          Queue.offerUnsafe(changed, name)
+          return listener
+        }),
+        (listener) =>
+          Effect.suspend(() => {
+            const entry = entries.get(name)
+            if (entry?.listeners.delete(listener) === true && entry.listeners.size === 0) {
+              Queue.offerUnsafe(changed, name)
+            }
+            return Queue.shutdown(listener.queue)
+          })
+      ).pipe(
+        Effect.tap(({ ready }) => Deferred.await(ready)),
+        Effect.map(({ queue }) => queue as Queue.Dequeue<Item>)
+      )
+
+    const notify = (channel: string, payload: string) =>
+      sql`select pg_notify(${channel}, ${payload})`.pipe(
+        Effect.asVoid,
+        Effect.mapError((cause) => new SourceError({ operation: "notify", channel, cause }))
+      )
+
+    return NotificationSource.of({ listen, notify, state })
+  })
+
+/**
+ * Needs the app's `PgClient`: its address for the link, its pool for NOTIFY.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options?: Options): Layer.Layer<NotificationSource, never, PgClient> =>
+  Layer.effect(NotificationSource, make(options))
+
+const confirm = (listener: Listener): void => {
+  listener.live = true
+  Deferred.doneUnsafe(listener.ready, Effect.void)
+}
+
+const reasonOf = (exit: Exit.Exit<never, SqlError>): string => {
+  if (Exit.isSuccess(exit)) return ""
+  const error = Cause.squash(exit.cause)
+  return error instanceof Error ? error.message : String(error)
+}
+
+const connectionOf = (
+  config: PgClientConfig,
+  listenUrl: Redacted.Redacted | undefined
+): PgClientConfig => {
+  if (listenUrl === undefined) return config
+  const { database, host, password, path, port, url, username, ...rest } = config
+  return { ...rest, url: listenUrl }
+}

@@ -1,0 +1,228 @@
+/**
+ * The hub: publish to a channel, or consume one as a `Stream` of typed events.
+ *
+ * In: raw notifications from a `NotificationSource`. Out: one Stream per consumer, with the same
+ * promises a socket gets. Knows nothing of sockets or HTTP; that is `RealtimeServer`.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as PubSub from "effect/PubSub"
+import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as Channel from "../Channel.ts"
+import { type InvalidChannelName, type InvalidPayload, PayloadTooLarge } from "../RealtimeError.ts"
+import { Gap, type RealtimeEvent } from "../RealtimeEvent.ts"
+import type { Batch } from "./internal/batch.ts"
+import type { TooManyChannels } from "./internal/errors.ts"
+import * as Hub from "./internal/hub.ts"
+import { NotificationSource, type SourceError, type SourceState } from "./NotificationSource.ts"
+
+/**
+ * The most bytes of UTF-8 that a NOTIFY payload takes.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxNotifyBytes = 7999
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /**
+   * How long a channel stays open after its last subscriber left, default 2 minutes. Who comes back
+   * within it resumes without loss.
+   */
+  readonly linger?: Duration.Input | undefined
+  /** The most channels open at once on this node, default 10,000. More fail with `TooManyChannels`. */
+  readonly maxChannels?: number | undefined
+  /** Events that a live channel remembers, default 256. Older positions are answered `reset`. */
+  readonly memoryEvents?: number | undefined
+  /** How long a live channel remembers an event, default 2 minutes. */
+  readonly memoryAge?: Duration.Input | undefined
+  /** What all live channels of the node remember together, default 64 MiB (67,108,864 bytes). */
+  readonly memoryBytes?: number | undefined
+}
+
+/**
+ * @category errors
+ * @since 0.1.0
+ */
+export type PublishError = InvalidChannelName | InvalidPayload | PayloadTooLarge | SourceError
+
+/**
+ * @category errors
+ * @since 0.1.0
+ */
+export type SubscribeError = InvalidChannelName | SourceError | TooManyChannels
+
+/** The door from `RealtimeServer` to the hub; not for applications. */
+export const hubKey: unique symbol = Symbol.for("effect-realtime/server/Realtime/hub")
+
+/**
+ * @category services
+ * @since 0.1.0
+ */
+export class Realtime extends Context.Service<
+  Realtime,
+  {
+    /**
+     * Sends a payload to every subscriber of the channel, on every node.
+     *
+     * Inside a transaction of the app's `PgClient` it belongs to that transaction: it arrives at
+     * commit, and a rollback tells nobody. Identical payloads that one transaction sends to one
+     * channel arrive once: PostgreSQL folds them.
+     */
+    readonly publish: <A>(
+      channel: Channel.Channel<A>,
+      payload: A
+    ) => Effect.Effect<void, PublishError>
+    /**
+     * The payloads of a channel from now on. Fails with `Gap` where events may be missing: re-read the
+     * state, then subscribe again.
+     */
+    readonly subscribe: <A>(channel: Channel.Channel<A>) => Stream.Stream<A, Gap | SubscribeError>
+    /**
+     * The events of a channel, with gaps as values in their place. With `from`, resumes after that
+     * cursor, or begins with a gap when it cannot be honoured. A consumer more than 256 batches
+     * behind loses the oldest and is told `gap slow`.
+     */
+    readonly events: <A>(
+      channel: Channel.Channel<A>,
+      options?: { readonly from?: string | undefined }
+    ) => Stream.Stream<RealtimeEvent<A>, SubscribeError>
+    /** Whether notifications arrive; the current state first. */
+    readonly source: Stream.Stream<SourceState>
+    readonly [hubKey]: Hub.Hub
+  }
+>()("effect-realtime/server/Realtime") {
+  /** See `publish` of the service. */
+  static readonly publish = <A>(channel: Channel.Channel<A>, payload: A) =>
+    Realtime.use((realtime) => realtime.publish(channel, payload))
+
+  /** See `subscribe` of the service. */
+  static readonly subscribe = <A>(
+    channel: Channel.Channel<A>
+  ): Stream.Stream<A, Gap | SubscribeError, Realtime> =>
+    Stream.unwrap(Realtime.useSync((realtime) => realtime.subscribe(channel)))
+
+  /** See `events` of the service. */
+  static readonly events = <A>(
+    channel: Channel.Channel<A>,
+    options?: { readonly from?: string | undefined }
+  ): Stream.Stream<RealtimeEvent<A>, SubscribeError, Realtime> =>
+    Stream.unwrap(Realtime.useSync((realtime) => realtime.events(channel, options)))
+
+  /**
+   * @category constructors
+   */
+  static readonly make = (
+    options?: Options
+  ): Effect.Effect<Realtime["Service"], never, NotificationSource | Scope.Scope> =>
+    Effect.gen(function* () {
+      const source = yield* NotificationSource
+      const hub = yield* Hub.make(source, {
+        linger: Duration.fromInputUnsafe(options?.linger ?? "2 minutes"),
+        maxChannels: options?.maxChannels ?? 10_000,
+        memory: {
+          events: options?.memoryEvents ?? 256,
+          maxAge: Duration.toMillis(Duration.fromInputUnsafe(options?.memoryAge ?? "2 minutes")),
+          bytes: options?.memoryBytes ?? 64 * 1024 * 1024
+        }
+      })
+
+      const publish = <A>(channel: Channel.Channel<A>, payload: A) =>
+        Effect.suspend((): Effect.Effect<void, PublishError> => {
+          if (channel.fault !== undefined) return Effect.fail(channel.fault)
+          const json = Channel.toJson(channel, payload)
+          if (Result.isFailure(json)) return Effect.fail(json.failure)
+          const bytes = Buffer.byteLength(json.success)
+          if (bytes > maxNotifyBytes) {
+            const limit = maxNotifyBytes
+            return Effect.fail(new PayloadTooLarge({ channel: channel.name, bytes, limit }))
+          }
+          return source.notify(channel.name, json.success)
+        })
+
+      const events = <A>(
+        channel: Channel.Channel<A>,
+        options?: { readonly from?: string | undefined }
+      ) =>
+        Stream.unwrap(
+          Effect.gen(function* () {
+            const view = yield* hub.open(channel)
+            // Subscribed before the position is taken, so nothing falls between; what is in both is
+            // skipped by its number.
+            const live = yield* PubSub.subscribe(view.batches)
+            const now = yield* Clock.currentTimeMillis
+            const { cursor, number, replay, state } = yield* Effect.sync(() => ({
+              ...view.position(options?.from, now),
+              number: view.number
+            }))
+            const start: Array<RealtimeEvent<unknown>> =
+              state === "reset"
+                ? [new Gap({ channel: channel.name, reason: "retention", cursor })]
+                : replay.flatMap((batch) => batch.toEvents())
+            return Stream.fromIterable(start).pipe(
+              Stream.concat(
+                Stream.fromSubscription(live).pipe(
+                  Stream.filter((batch) => batch.number > number),
+                  Stream.mapArray(withGaps(number))
+                )
+              )
+            )
+          })
+          // The view decodes with this channel's codec, so its payloads are of type A.
+        ) as Stream.Stream<RealtimeEvent<A>, SubscribeError>
+
+      const subscribe = <A>(channel: Channel.Channel<A>) =>
+        events(channel).pipe(
+          Stream.mapEffect((event) =>
+            event._tag === "Gap" ? Effect.fail(event) : Effect.succeed(event.payload)
+          )
+        )
+
+      return Realtime.of({
+        publish,
+        subscribe,
+        events,
+        source: SubscriptionRef.changes(source.state),
+        [hubKey]: hub
+      })
+    })
+
+  /**
+   * Needs a `NotificationSource`: `PgNotificationSource.layer`, or `NotificationSource.layerMemory`.
+   *
+   * @category layers
+   */
+  static readonly layer = (options?: Options): Layer.Layer<Realtime, never, NotificationSource> =>
+    Layer.effect(Realtime, Realtime.make(options))
+}
+
+/** Turns batches into events, and a jump in their numbers into the gap that it is. */
+const withGaps = (start: number) => {
+  let number = start
+  return (
+    batches: readonly [Batch, ...Array<Batch>]
+  ): readonly [RealtimeEvent<unknown>, ...Array<RealtimeEvent<unknown>>] => {
+    const events: Array<RealtimeEvent<unknown>> = []
+    for (const batch of batches) {
+      if (batch.number !== number + 1) {
+        events.push(new Gap({ channel: batch.channel, reason: "slow", cursor: batch.from }))
+      }
+      number = batch.number
+      for (const event of batch.toEvents()) events.push(event)
+    }
+    // A batch is never empty, so neither are its events.
+    return events as unknown as readonly [RealtimeEvent<unknown>, ...Array<RealtimeEvent<unknown>>]
+  }
+}

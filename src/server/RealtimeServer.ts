@@ -1,0 +1,113 @@
+/**
+ * The WebSocket door of an Effect HTTP app: one layer, beside the other routes.
+ *
+ * The app's middleware runs at the handshake as for any request; the session then runs on a fiber of
+ * its own, and the request ends. For a plain `node:http` server there is `effect-realtime/node`.
+ *
+ * @since 0.1.0
+ */
+import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import type * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Layer from "effect/Layer"
+import type { IncomingMessage, Server, ServerResponse } from "node:http"
+import * as Door from "./internal/door.ts"
+import type { ChannelConflict } from "./internal/registry.ts"
+import type { Realtime } from "./Realtime.ts"
+import { allowAll, type Options } from "./ServerOptions.ts"
+
+/**
+ * The door while it is open.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class RealtimeServer extends Context.Service<
+  RealtimeServer,
+  {
+    /** WebSocket sessions open now. */
+    readonly sessions: Effect.Effect<number>
+    /**
+     * Refuses newcomers with 503, tells everybody `bye`, closes all sessions, and cuts those that do
+     * not leave within the limit `drain`. Runs by itself when the HTTP server closes.
+     */
+    readonly drain: Effect.Effect<void>
+  }
+>()("effect-realtime/server/RealtimeServer") {
+  /** Lets everybody in: see `Options.authorize`. */
+  static readonly allowAll = allowAll
+
+  /**
+   * Adds the door to the app's router.
+   *
+   * **Example** (Opening a door to one channel)
+   *
+   * ```ts
+   * const Door = RealtimeServer.layer({ channels: [Orders], authorize: RealtimeServer.allowAll })
+   * ```
+   *
+   * @category layers
+   */
+  static readonly layer = <R = never>(
+    options: Options<R>
+  ): Layer.Layer<RealtimeServer, ChannelConflict, HttpRouter.HttpRouter | Realtime | R> =>
+    Layer.unwrap(
+      Effect.map(Door.make(options), (door) =>
+        Layer.merge(
+          Layer.succeed(RealtimeServer, { sessions: Effect.sync(door.size), drain: door.drain }),
+          HttpRouter.add("GET", options.path ?? "/realtime", (request) => upgrade(door, request))
+        )
+      )
+    )
+}
+
+const upgrade = (
+  door: Door.Door,
+  request: HttpServerRequest.HttpServerRequest
+): Effect.Effect<HttpServerResponse.HttpServerResponse> =>
+  Effect.sync(() => {
+    const incoming = NodeHttpServerRequest.toIncomingMessage(request) as IncomingMessage
+    // Only Node knows: an `Upgrade` header without `Connection: Upgrade` is an ordinary request.
+    if (!("upgrade" in incoming && incoming.upgrade === true)) {
+      return HttpServerResponse.text("This is a WebSocket.", { status: 426 })
+    }
+    const { socket } = incoming
+    drainBefore(door, (socket as { readonly server?: Server }).server)
+    // Effect writes nothing over a response that has ended; detached first, so that nothing of it
+    // reaches the wire between the frames.
+    const response = NodeHttpServerRequest.toServerResponse(request) as ServerResponse
+    if (!response.writableEnded) {
+      response.detachSocket(socket)
+      response.end()
+    }
+    const refused = door.refusal(incoming)
+    if (refused === undefined) Door.enter(door, incoming, socket, Buffer.alloc(0))
+    else Door.refuse(socket, refused)
+    // For the access log and the span; nothing is written.
+    return HttpServerResponse.empty({ status: refused?.status ?? 101 })
+  })
+
+const closing = new WeakMap<Server, Set<Door.Door>>()
+
+/**
+ * An HTTP server waits for its open sockets when it closes, up to 20 s, before the layers inside it
+ * close. So its `close` drains the door first, and only then waits.
+ */
+const drainBefore = (door: Door.Door, server: Server | undefined): void => {
+  if (server === undefined) return
+  const known = closing.get(server)
+  if (known !== undefined) {
+    known.add(door)
+    return
+  }
+  const doors = new Set([door])
+  closing.set(server, doors)
+  const close = server.close.bind(server)
+  server.close = (done) => {
+    for (const open of doors) Effect.runFork(open.drain)
+    return close(done)
+  }
+}

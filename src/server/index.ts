@@ -1,0 +1,19 @@
+/**
+ * The server side: sources, the hub, the WebSocket door of an Effect HTTP app.
+ *
+ * @since 0.1.0
+ */
+export * as FrameSchema from "./FrameSchema.ts"
+export { TooManyChannels } from "./internal/errors.ts"
+export { ChannelConflict } from "./internal/registry.ts"
+export { layerMemory, MemorySource, NotificationSource, SourceError } from "./NotificationSource.ts"
+export * as PgNotificationSource from "./PgNotificationSource.ts"
+export { maxNotifyBytes, Realtime } from "./Realtime.ts"
+export { RealtimeServer } from "./RealtimeServer.ts"
+export {
+  allowAll,
+  type Authorize,
+  type Limits,
+  type Options as ServerOptions,
+  type Request
+} from "./ServerOptions.ts"

@@ -1,0 +1,17 @@
+/** Errors of the server wing that more than one of its modules raises. */
+import * as Schema from "effect/Schema"
+
+/**
+ * The node listens to as many channels as it may.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TooManyChannels extends Schema.TaggedError<TooManyChannels>()("TooManyChannels", {
+  /** The most channels open at once. */
+  limit: Schema.Int
+}) {
+  override get message(): string {
+    return `This node listens to ${this.limit} channels, which is its limit. Raise maxChannels, or put the parameter into the payload instead of the name.`
+  }
+}

@@ -1,0 +1,22 @@
+/**
+ * Bytes of the WebSocket, RFC 6455: a text message of a server as one unmasked, final frame.
+ *
+ * Framed here once and written to the socket of every subscriber as it is; `ws` would frame it again
+ * for each of them. Never mutate the result: all sockets share it.
+ */
+export const textFrame = (text: string): Buffer => {
+  const size = Buffer.byteLength(text)
+  const head = size < 126 ? 2 : size < 65_536 ? 4 : 10
+  const frame = Buffer.allocUnsafeSlow(head + size)
+  frame[0] = 0x81
+  if (head === 2) frame[1] = size
+  else if (head === 4) {
+    frame[1] = 126
+    frame.writeUInt16BE(size, 2)
+  } else {
+    frame[1] = 127
+    frame.writeBigUInt64BE(BigInt(size), 2)
+  }
+  frame.write(text, head, size, "utf8")
+  return frame
+}

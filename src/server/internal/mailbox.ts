@@ -1,0 +1,112 @@
+/**
+ * The bounded backlog of one socket.
+ *
+ * While the socket takes bytes, frames are written to it at once and nothing is kept. When it does
+ * not, they wait here, in order, counted in bytes. At the bound the waiting events are dropped and
+ * each channel that lost some is told `gap slow` in their place; control frames are never dropped.
+ * Knows neither time nor fibers: the session awaits the drain and decides how long to be patient.
+ */
+import { encode } from "../../Frame.ts"
+import type { Batch } from "./batch.ts"
+import { textFrame } from "./frames.ts"
+
+/** Takes bytes; `false` means: no more until it drained. */
+export type Write = (frame: Uint8Array) => boolean
+
+/** A control frame stands alone; a frame of events names its channel and its cursor. */
+interface Waiting {
+  readonly frame: Buffer
+  readonly channel: string | undefined
+  readonly cursor: string
+}
+
+export class Mailbox {
+  readonly #write: Write
+  readonly #limit: number
+  readonly #onBlocked: () => void
+  readonly #onDropped: () => void
+  #waiting: Array<Waiting> = []
+  #bytes = 0
+  #blocked = false
+
+  constructor(options: {
+    readonly write: Write
+    /** Bytes of frames that may wait. */
+    readonly limit: number
+    /** The socket took its fill: call `drained` when it wants more. */
+    readonly onBlocked: () => void
+    readonly onDropped: () => void
+  }) {
+    this.#write = options.write
+    this.#limit = options.limit
+    this.#onBlocked = options.onBlocked
+    this.#onDropped = options.onDropped
+  }
+
+  get blocked(): boolean {
+    return this.#blocked
+  }
+
+  /** Bytes that wait. */
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  control(frame: Buffer): void {
+    if (this.#blocked) this.#wait({ frame, channel: undefined, cursor: "" })
+    else this.#send(frame)
+  }
+
+  offer(batch: Batch): void {
+    if (!this.#blocked) return this.#send(batch.frame)
+    this.#wait({ frame: batch.frame, channel: batch.channel, cursor: batch.cursor })
+    if (this.#bytes > this.#limit) this.#dropEvents()
+  }
+
+  /** The socket wants bytes again: writes what waits, in order, and may be blocked again at once. */
+  drained(): void {
+    const frames = this.#waiting.map((item) => item.frame)
+    this.#replace([])
+    this.#blocked = false
+    // One write: what waited is bounded, and the kernel takes it in one piece.
+    if (frames.length > 0) this.#send(frames.length === 1 ? frames[0]! : Buffer.concat(frames))
+  }
+
+  #send(frame: Buffer): void {
+    if (this.#write(frame)) return
+    this.#blocked = true
+    this.#onBlocked()
+  }
+
+  #wait(item: Waiting): void {
+    this.#waiting.push(item)
+    this.#bytes += item.frame.length
+  }
+
+  /** Every channel that waited gets one gap, at its newest cursor, where its first frame stood. */
+  #dropEvents(): void {
+    const newest = new Map<string, string>()
+    for (const { channel, cursor } of this.#waiting) {
+      if (channel !== undefined) newest.set(channel, cursor)
+    }
+    const kept: Array<Waiting> = []
+    const told = new Set<string>()
+    for (const item of this.#waiting) {
+      const { channel } = item
+      if (channel === undefined) kept.push(item)
+      else if (!told.has(channel)) {
+        told.add(channel)
+        const cursor = newest.get(channel)!
+        const frame = textFrame(encode({ type: "gap", channel, reason: "slow", cursor }))
+        kept.push({ frame, channel, cursor })
+      }
+    }
+    this.#replace(kept)
+    this.#onDropped()
+  }
+
+  #replace(waiting: Array<Waiting>): void {
+    this.#waiting = waiting
+    this.#bytes = waiting.reduce((sum, item) => sum + item.frame.length, 0)
+  }
+}

@@ -1,0 +1,19 @@
+/** Every metric of the server wing: its name, its unit, and what it tells. */
+import * as Metric from "effect/Metric"
+
+/** Notifications that did not match their channel's schema and were dropped. */
+export const notificationsInvalid = Metric.counter("effect_realtime_notifications_invalid_total", {
+  description: "Notifications dropped because they did not match their channel's schema",
+  incremental: true
+})
+
+/** WebSocket sessions open now. */
+export const sessions = Metric.gauge("effect_realtime_sessions", {
+  description: "WebSocket sessions open now"
+})
+
+/** Times a session's backlog was dropped because its socket did not keep up. */
+export const backlogsDropped = Metric.counter("effect_realtime_backlogs_dropped_total", {
+  description: "Backlogs dropped because a socket did not keep up",
+  incremental: true
+})

@@ -1,0 +1,91 @@
+/**
+ * One PostgreSQL session that listens: the link.
+ *
+ * It runs on a socket of our own, because nothing else ends a silently dead connection in bounded
+ * time: keepalive does not see a dead middlebox, a cancelled query waits 5 s for a server that is
+ * gone, and UNLISTEN has no timeout at all. Destroying the socket ends all of them at once.
+ *
+ * The session is pinned once; every LISTEN and every heartbeat shares it. No transaction is ever
+ * opened here: PostgreSQL holds notifications back from a session inside one.
+ */
+import * as PgConnection from "@effect/sql-pg/PgConnection"
+import type { PgClientConfig } from "@effect/sql-pg/PgClient"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Queue from "effect/Queue"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import type { SqlError } from "effect/sql/SqlError"
+import * as Net from "node:net"
+import type { Duplex } from "node:stream"
+
+export interface LinkOptions {
+  readonly connection: PgClientConfig
+  /** Time between two heartbeats. */
+  readonly heartbeat: Duration.Duration
+  /** Time the server has to answer one. */
+  readonly heartbeatTimeout: Duration.Duration
+}
+
+export interface PgLink {
+  readonly processId: number
+  readonly listen: (
+    channel: string
+  ) => Effect.Effect<Queue.Dequeue<PgConnection.Notification, SqlError>, SqlError, Scope.Scope>
+  /** Asks the server for a sign of life, over and over; fails when the session is dead. */
+  readonly beat: Effect.Effect<never, SqlError>
+  /** Ends the session now, whatever it is doing. */
+  readonly destroy: () => void
+}
+
+/** Where to connect, by the same rules as libpq: `host` and `port` may stand in the query. */
+const address = (config: PgClientConfig): Net.NetConnectOpts => {
+  if (config.path !== undefined) return { path: config.path }
+  const url = config.url === undefined ? undefined : new URL(Redacted.value(config.url))
+  const query = url?.searchParams
+  const host =
+    config.host ??
+    query?.get("host") ??
+    decodeURIComponent(url?.hostname.replace(/^\[|\]$/g, "") || "localhost")
+  const port = config.port ?? Number(query?.get("port") ?? (url?.port || 5432))
+  return host.startsWith("/")
+    ? { path: `${host}/.s.PGSQL.${port}` }
+    : { host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 10_000 }
+}
+
+/** Opens a session; it closes with the scope. */
+export const open = (options: LinkOptions): Effect.Effect<PgLink, SqlError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { connection } = options
+    let socket: Duplex | undefined
+    const destroy = () => {
+      socket?.destroy()
+    }
+    // Called once more for a CancelRequest: the first socket is the session.
+    const stream = () => {
+      const opened = connection.stream?.() ?? Net.connect(address(connection))
+      socket ??= opened
+      return opened
+    }
+    const session = yield* PgConnection.make({
+      ...connection,
+      stream,
+      applicationName: "effect-realtime link",
+      // LISTEN takes no parameters and each is sent once: nothing to gain from a statement cache.
+      prepare: false
+    })
+    const pinned = yield* session.pin
+
+    const beat = pinned.query("select 1").pipe(
+      Effect.raceFirst(
+        // Destroyed, not timed out: a cancelled query would wait for the dead server.
+        Effect.sleep(options.heartbeatTimeout).pipe(
+          Effect.andThen(Effect.sync(destroy)),
+          Effect.andThen(Effect.never)
+        )
+      ),
+      Effect.andThen(Effect.sleep(options.heartbeat)),
+      Effect.forever({ disableYield: true })
+    )
+    return { processId: session.processId, listen: pinned.listen, beat, destroy }
+  })
