@@ -7,6 +7,7 @@ export default defineConfig({
   ssr: { resolve: { conditions: [...conditions, "module", "node", "development|production"] } },
   test: {
     reporters: ["default", "./test/support/summary-reporter.ts"],
+    silent: "passed-only",
     globalSetup: "./test/support/global-setup.ts",
     coverage: { provider: "v8", include: ["src/**/*.ts", "src/**/*.tsx"], reporter: ["text", "html"] },
     projects: [

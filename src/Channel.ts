@@ -10,6 +10,7 @@
  */
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import { type Codec, construct } from "./ChannelCodec.ts"
 import { channelNameFault } from "./Protocol.ts"
 import { InvalidChannelName, InvalidPayload } from "./RealtimeError.ts"
 
@@ -132,11 +133,6 @@ export type Payload<D> =
       ? A
       : never
 
-interface Codec<A> {
-  readonly decode: (name: string) => (json: unknown) => Result.Result<A, InvalidPayload>
-  readonly encode: (name: string) => (payload: A) => Result.Result<unknown, InvalidPayload>
-}
-
 /** Built on first use, so that a definition costs nothing where it is only imported. */
 const codecOf = <A, I>(schema: Schema.Codec<A, I>): Codec<A> => {
   let json: Schema.Codec<A, Schema.Json> | undefined
@@ -152,27 +148,6 @@ const codecOf = <A, I>(schema: Schema.Codec<A, I>): Codec<A> => {
       ),
     encode: (name) => (payload) =>
       Result.mapError(Schema.encodeUnknownResult(codec())(payload), invalid(name, "encode"))
-  }
-}
-
-const construct = <A, Publish extends boolean, Name extends string>(
-  name: Name,
-  codec: Codec<A>,
-  options: Options<Publish> | undefined,
-  fault?: InvalidChannelName
-): Channel<A, Publish, Name> => {
-  const reason = channelNameFault(name)
-  return {
-    _tag: "Channel",
-    name,
-    delivery: options?.delivery ?? "live",
-    publish: (options?.publish ?? false) as Publish,
-    fault:
-      fault ??
-      (reason === undefined ? undefined : new InvalidChannelName({ channel: name, reason })),
-    codec,
-    decode: codec.decode(name),
-    encode: codec.encode(name)
   }
 }
 
@@ -256,42 +231,8 @@ export const family = <
   })
 }
 
-/**
- * A channel known by its name only: any JSON is its payload. For code that has no definition at hand,
- * such as a hook called with a string. A name that does not fit fails at use, not here.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const untyped = (name: string): Channel<unknown, true> =>
-  construct(name, anyJson, { publish: true })
-
-const anyJson: Codec<unknown> = { decode: () => Result.succeed, encode: () => Result.succeed }
-
-/**
- * The JSON text of a payload, checked by its channel.
- *
- * @category encoding
- * @since 0.1.0
- */
-export const toJson = <A>(
-  channel: Channel<A>,
-  payload: A
-): Result.Result<string, InvalidPayload> => {
-  const encoded = channel.encode(payload)
-  if (Result.isFailure(encoded)) return Result.fail(encoded.failure)
-  let text: string | undefined
-  let issue = "undefined is not JSON"
-  try {
-    text = JSON.stringify(encoded.success)
-  } catch (error) {
-    // A cycle, or a bigint inside a payload of type unknown.
-    issue = error instanceof Error ? error.message : String(error)
-  }
-  return text === undefined
-    ? Result.fail(new InvalidPayload({ channel: channel.name, direction: "encode", issue }))
-    : Result.succeed(text)
-}
+// Without Schema, for clients that use strings only.
+export { toJson, untyped } from "./ChannelCodec.ts"
 
 // -----------------------------------------------------------------------------------------------
 // the three known kinds

@@ -328,12 +328,26 @@ export const decodeClientFrame = (
 const malformed = (id: number | undefined, reason: string) =>
   Result.fail(new FrameFault({ code: "frame/malformed", id, reason }))
 
-const isWireEvent = (value: unknown): value is WireEvent =>
-  isRecord(value) &&
-  isString(value["id"]) &&
-  isString(value["at"]) &&
-  value["data"] !== undefined &&
-  isOptionalString(value["tx"])
+const wireEvent = (value: unknown): WireEvent | undefined => {
+  if (!isRecord(value)) return undefined
+  const { at, data, id, tx } = value
+  if (!isString(id) || !isString(at) || data === undefined || !isOptionalString(tx)) {
+    return undefined
+  }
+  return tx === undefined ? { id, at, data } : { id, at, data, tx }
+}
+
+/** All of them or nothing: a batch that lacked one event would be a silent loss. */
+const wireEvents = (value: unknown): ReadonlyArray<WireEvent> | undefined => {
+  if (!Array.isArray(value)) return undefined
+  const events: Array<WireEvent> = []
+  for (const item of value) {
+    const event = wireEvent(item)
+    if (event === undefined) return undefined
+    events.push(event)
+  }
+  return events
+}
 
 const serverDecoders: {
   readonly [Type in ServerFrame["type"]]: (fields: Fields) => FrameOf<ServerFrame, Type> | undefined
@@ -371,10 +385,12 @@ const serverDecoders: {
     isCount(id) && isOptionalCount(expires)
       ? { type: "authenticated", id, ...(expires === undefined ? {} : { expires }) }
       : undefined,
-  events: ({ channel, cursor, events }) =>
-    isString(channel) && isString(cursor) && Array.isArray(events) && events.every(isWireEvent)
+  events: ({ channel, cursor, events: items }) => {
+    const events = wireEvents(items)
+    return isString(channel) && isString(cursor) && events !== undefined
       ? { type: "events", channel, cursor, events }
-      : undefined,
+      : undefined
+  },
   cursor: ({ channel, cursor }) =>
     isString(channel) && isString(cursor) ? { type: "cursor", channel, cursor } : undefined,
   gap: ({ channel, cursor, reason }) =>

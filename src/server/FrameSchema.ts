@@ -14,8 +14,8 @@ const Count = Schema.Int.check(
   Schema.isLessThanOrEqualTo(Number.MAX_SAFE_INTEGER)
 )
 const Retry = Schema.Literals(["never", "later", "refresh"])
-/** Any JSON value; unlike `Schema.Unknown` it must be there. */
-const Data = Schema.Json
+/** Whatever `JSON.parse` gives, and it must be there. What it may be is up to the channel's codec. */
+const Data = Schema.Unknown
 
 /**
  * Every frame a client may send.

@@ -21,7 +21,7 @@ import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import type * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
-import type { SqlError } from "effect/sql/SqlError"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Backoff from "../Backoff.ts"
 import { channelNameFault } from "../Protocol.ts"
@@ -239,10 +239,13 @@ const confirm = (listener: Listener): void => {
   Deferred.doneUnsafe(listener.ready, Effect.void)
 }
 
+/** What PostgreSQL or the socket said; the driver keeps it two causes below. */
 const reasonOf = (exit: Exit.Exit<never, SqlError>): string => {
   if (Exit.isSuccess(exit)) return ""
   const error = Cause.squash(exit.cause)
-  return error instanceof Error ? error.message : String(error)
+  if (!isSqlError(error)) return error instanceof Error ? error.message : String(error)
+  const { cause } = error.reason
+  return cause instanceof Error ? cause.message : error.message
 }
 
 const connectionOf = (

@@ -63,7 +63,8 @@ export const make = <R>(
     const sessions = new Set<Session>()
     const left = yield* Queue.sliding<void>(1)
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
-    let now = yield* Clock.currentTimeMillis
+    const clock = yield* Clock.Clock
+    let now = clock.currentTimeMillisUnsafe()
     let sourceIsUp = true
     let draining = false
 
@@ -81,7 +82,8 @@ export const make = <R>(
       limits,
       authorize: (request) => Effect.provideContext(options.authorize(request), context),
       run,
-      now: () => now,
+      clock: () => clock.currentTimeMillisUnsafe(),
+      coarseClock: () => now,
       sourceIsUp: () => sourceIsUp
     }
 
@@ -114,7 +116,7 @@ export const make = <R>(
     yield* Effect.gen(function* () {
       while (true) {
         yield* Effect.sleep(tickMillis)
-        now = yield* Clock.currentTimeMillis
+        now = clock.currentTimeMillisUnsafe()
         for (const session of sessions) session.tick(now)
         yield* Metric.update(metrics.sessions, sessions.size)
       }
@@ -131,7 +133,7 @@ export const make = <R>(
       Effect.forkScoped({ startImmediately: true })
     )
 
-    const drain = Effect.gen(function* () {
+    const drainOnce = Effect.gen(function* () {
       draining = true
       for (const session of sessions) {
         // Spread by chance, so that the clients of one server do not return together.
@@ -145,6 +147,8 @@ export const make = <R>(
         orElse: () => Effect.sync(() => sessions.forEach((session) => session.terminate()))
       })
     )
+    // The HTTP server's close and this scope both ask for it; they wait for the same one.
+    const drain = yield* Effect.cached(drainOnce)
     yield* Effect.addFinalizer(() => drain)
 
     const refusal = (request: IncomingMessage): Refusal | undefined => {

@@ -36,8 +36,10 @@ export interface SessionContext {
   readonly authorize: (request: Request) => Effect.Effect<boolean>
   /** Runs an effect with the door's services; its failures are logged, never thrown. */
   readonly run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  /** Milliseconds since 1970, as coarse as the door's tick: good for heartbeats, free on every write. */
-  readonly now: () => number
+  /** Milliseconds since 1970. */
+  readonly clock: () => number
+  /** The same, as of the door's last tick: free, so it may be asked on every write. */
+  readonly coarseClock: () => number
   readonly sourceIsUp: () => boolean
 }
 
@@ -86,7 +88,7 @@ export class Session {
     this.#ws = ws
     this.#socket = socket
     this.#context = context
-    this.#openedAt = this.#receivedAt = this.#sentAt = context.now()
+    this.#openedAt = this.#receivedAt = this.#sentAt = context.clock()
     this.#mailbox = new Mailbox({
       write: (frame) => this.#write(frame),
       limit: context.limits.mailboxBytes,
@@ -107,7 +109,7 @@ export class Session {
 
   close(code: number, reason: string): void {
     if (this.#closingAt !== undefined) return
-    this.#closingAt = this.#context.now()
+    this.#closingAt = this.#context.clock()
     this.#ws.close(code, reason)
     // A full pipe never takes the close frame: do not make its owner wait for it.
     if (this.#mailbox.blocked) this.#ws.terminate()
@@ -192,7 +194,7 @@ export class Session {
   }
 
   receive(text: string): void {
-    this.#receivedAt = this.#context.now()
+    this.#receivedAt = this.#context.clock()
     if (this.#closingAt !== undefined) return
     const decoded = decodeClientFrame(text)
     if (!this.#greeted) return this.#greet(decoded)
@@ -226,7 +228,7 @@ export class Session {
   }
 
   receiveBinary(): void {
-    this.#receivedAt = this.#context.now()
+    this.#receivedAt = this.#context.clock()
     if (!this.#greeted)
       return this.close(CloseCode.protocolViolation, "the first frame is not hello")
     this.#refuse(undefined, refusal("frame/malformed", "A frame is a text message."))
@@ -485,7 +487,7 @@ export class Session {
   #write(frame: Uint8Array): boolean {
     // Data after a close frame is ignored by the peer; a destroyed socket takes nothing.
     if (this.#ws.readyState !== this.#ws.OPEN) return true
-    this.#sentAt = this.#context.now()
+    this.#sentAt = this.#context.coarseClock()
     return this.#socket.write(frame)
   }
 

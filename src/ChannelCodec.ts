@@ -1,0 +1,73 @@
+/**
+ * The part of a channel that needs no Schema: its construction from a codec, the channel that is only
+ * a name, and the JSON text of a payload. A client that uses strings does not pay for Schema.
+ *
+ * @since 0.1.0
+ */
+import * as Result from "effect/Result"
+import type { Channel, Options } from "./Channel.ts"
+import { channelNameFault } from "./Protocol.ts"
+import { InvalidChannelName, InvalidPayload } from "./RealtimeError.ts"
+
+export interface Codec<A> {
+  readonly decode: (name: string) => (json: unknown) => Result.Result<A, InvalidPayload>
+  readonly encode: (name: string) => (payload: A) => Result.Result<unknown, InvalidPayload>
+}
+
+export const construct = <A, Publish extends boolean, Name extends string>(
+  name: Name,
+  codec: Codec<A>,
+  options: Options<Publish> | undefined,
+  fault?: InvalidChannelName
+): Channel<A, Publish, Name> => {
+  const reason = channelNameFault(name)
+  return {
+    _tag: "Channel",
+    name,
+    delivery: options?.delivery ?? "live",
+    publish: (options?.publish ?? false) as Publish,
+    fault:
+      fault ??
+      (reason === undefined ? undefined : new InvalidChannelName({ channel: name, reason })),
+    codec,
+    decode: codec.decode(name),
+    encode: codec.encode(name)
+  }
+}
+
+/**
+ * A channel known by its name only: any JSON is its payload. For code that has no definition at hand,
+ * such as a hook called with a string. A name that does not fit fails at use, not here.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const untyped = (name: string): Channel<unknown, true> =>
+  construct(name, anyJson, { publish: true })
+
+const anyJson: Codec<unknown> = { decode: () => Result.succeed, encode: () => Result.succeed }
+
+/**
+ * The JSON text of a payload, checked by its channel.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const toJson = <A>(
+  channel: Channel<A>,
+  payload: A
+): Result.Result<string, InvalidPayload> => {
+  const encoded = channel.encode(payload)
+  if (Result.isFailure(encoded)) return Result.fail(encoded.failure)
+  let text: string | undefined
+  let issue = "undefined is not JSON"
+  try {
+    text = JSON.stringify(encoded.success)
+  } catch (error) {
+    // A cycle, or a bigint inside a payload of type unknown.
+    issue = error instanceof Error ? error.message : String(error)
+  }
+  return text === undefined
+    ? Result.fail(new InvalidPayload({ channel: channel.name, direction: "encode", issue }))
+    : Result.succeed(text)
+}

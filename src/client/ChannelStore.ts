@@ -1,0 +1,177 @@
+/**
+ * The client for code without Effect: handlers, promises and snapshots.
+ *
+ * It owns the runtime of one client and makes it on first use, so a store costs nothing until
+ * somebody listens; on a server that renders pages it never does. React's hooks stand on it.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import type { Channel } from "../Channel.ts"
+import { untyped } from "../ChannelCodec.ts"
+import type { Event, Gap } from "../RealtimeEvent.ts"
+import type * as Cell from "./internal/cell.ts"
+import type { ConnectionState } from "./internal/connection.ts"
+import { report } from "./internal/platform.ts"
+import type { SubscribeError } from "./internal/subscriptions.ts"
+import { PublishQueue } from "./PublishQueue.ts"
+import {
+  RealtimeClient,
+  type RealtimeClientOptions,
+  type Source,
+  type Sync
+} from "./RealtimeClient.ts"
+
+/**
+ * Called once per event, synchronously, in order.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Handler<in A> = (payload: A, event: Event<A>) => void
+
+/**
+ * @category options
+ * @since 0.1.0
+ */
+export interface ListenOptions {
+  /** Events may be missing before this point: re-read the state. */
+  readonly onGap?: ((gap: Gap) => void) | undefined
+  /**
+   * Nothing follows (`SubscribeError`), or a handler threw (what it threw; delivery goes on).
+   * Default: `reportError`, which shows it like an uncaught error.
+   */
+  readonly onError?: ((error: SubscribeError | unknown) => void) | undefined
+  /** The subscription is active, or moved without events: all that is committed from here on comes. */
+  readonly onCursor?: ((cursor: string) => void) | undefined
+  /** The position to go on from, see `EventsOptions.from`. */
+  readonly from?: string | undefined
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface ChannelStore {
+  /** Calls `handler` for each event from now on, until the result is called. */
+  readonly listen: {
+    <A>(channel: Channel<A>, handler: Handler<A>, options?: ListenOptions): () => void
+    (channel: string, handler: Handler<unknown>, options?: ListenOptions): () => void
+  }
+  /** Resolves when the server said that it happened; rejects with a `PublishError`. */
+  readonly publish: {
+    <A>(channel: Channel<A, true>, payload: NoInfer<A>): Promise<void>
+    (channel: string, payload: unknown): Promise<void>
+  }
+  readonly connection: Cell.Readable<ConnectionState>
+  readonly source: Cell.Readable<Source>
+  /** Looks at the link now, cuts a wait short, and starts again after `stopped`. */
+  readonly reconnect: () => void
+  /** Ends everything for good: no reconnect, no handler call, no timer and no socket is left. */
+  readonly close: () => Promise<void>
+}
+
+const asChannel = <A>(channel: Channel<A> | string) =>
+  (typeof channel === "string" ? untyped(channel) : channel) as Channel<A, true>
+
+const from = (
+  client: () => RealtimeClient["Service"],
+  close: () => Promise<void>
+): ChannelStore => {
+  let closed = false
+  const readable = <A>(of: (client: Sync) => Cell.Readable<A>): Cell.Readable<A> => ({
+    getSnapshot: () => of(client().sync).getSnapshot(),
+    subscribe: (onChange) => of(client().sync).subscribe(onChange)
+  })
+  return {
+    listen: <A>(channel: Channel<A> | string, handler: Handler<A>, options?: ListenOptions) => {
+      const onError = options?.onError ?? report
+      let active = true
+      const guard = (run: () => void) => {
+        if (!active || closed) return
+        try {
+          run()
+        } catch (error) {
+          onError(error)
+        }
+      }
+      // What is known at once is told after `listen` has returned.
+      let later: ((run: () => void) => void) | undefined = queueMicrotask
+      const tell = (run: () => void) => (later === undefined ? guard(run) : later(() => guard(run)))
+      const leave = client().sync.listen(
+        asChannel(channel),
+        {
+          onEvents: (batch) => {
+            for (const event of batch) {
+              tell(() =>
+                event._tag === "Gap" ? options?.onGap?.(event) : handler(event.payload, event)
+              )
+            }
+          },
+          onCursor: (cursor) => tell(() => options?.onCursor?.(cursor)),
+          onEnd: (error) => tell(() => onError(error))
+        },
+        options?.from
+      )
+      later = undefined
+      return () => {
+        active = false
+        leave()
+      }
+    },
+    publish: <A>(channel: Channel<A, true> | string, payload: A) =>
+      Effect.runPromise(client().publish<A>(asChannel(channel), payload as NoInfer<A>)),
+    connection: readable((sync) => sync.connection),
+    source: readable((sync) => sync.source),
+    reconnect: () => client().sync.reconnect(),
+    close: () => {
+      closed = true
+      return close()
+    }
+  }
+}
+
+/**
+ * Makes stores.
+ *
+ * **Example** (Listening without Effect)
+ *
+ * ```ts
+ * const store = ChannelStore.make({ url: "/realtime" })
+ * const stop = store.listen(Channel.systemNotifications, (notice) => show(notice.message))
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const ChannelStore = {
+  /** A store with a client of its own. Options given as a function are asked when the client is made. */
+  make: (options: RealtimeClientOptions | (() => RealtimeClientOptions)): ChannelStore => {
+    const scope = Scope.makeUnsafe()
+    let client: RealtimeClient["Service"] | undefined
+    const build = () => {
+      const made = typeof options === "function" ? options() : options
+      return PublishQueue.make(made.queue).pipe(
+        Effect.flatMap((queue) =>
+          Effect.provideService(RealtimeClient.make(made), PublishQueue, queue)
+        ),
+        Scope.provide(scope),
+        Effect.runSync
+      )
+    }
+    const get = () => (client ??= build())
+    return from(get, () => {
+      // A store that was never used is made too, so that using it later says that it is closed.
+      get()
+      return Effect.runPromise(Scope.close(scope, Exit.void))
+    })
+  },
+  /** A store over a client that an Effect application owns; `close` leaves that client alone. */
+  fromClient: (client: RealtimeClient["Service"]): ChannelStore =>
+    from(
+      () => client,
+      () => Promise.resolve()
+    )
+}

@@ -1,0 +1,242 @@
+/**
+ * Keeps what is to be published until the server has answered: first in, first out, bounded by
+ * count, by bytes and by age.
+ *
+ * In: messages that are JSON text already. Out: the oldest that is not on its way, then its outcome.
+ * It knows nothing of sockets. A message keeps its place until it is settled, so that what was on its
+ * way when the connection went is sent again, in order and under the same key.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import type { PayloadTooLarge } from "../RealtimeError.ts"
+import type { AckTimeout, ConnectionStopped, Refused } from "./ClientError.ts"
+import * as Timer from "./internal/timer.ts"
+
+/**
+ * The queue holds all that it may.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class QueueFull extends Data.TaggedError("QueueFull")<{
+  readonly channel: string
+  /** What ran out. */
+  readonly unit: "messages" | "bytes"
+  readonly limit: number
+}> {
+  override get message(): string {
+    return `The publish queue is full (at most ${this.limit} ${this.unit}), so a message for channel "${this.channel}" was not taken. Wait until the connection is back, or drop what is no longer worth sending.`
+  }
+}
+
+/**
+ * A message was not acknowledged within the time it may wait.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Expired extends Data.TaggedError("Expired")<{
+  readonly channel: string
+  /** The longest that a message waits, in milliseconds. */
+  readonly millis: number
+  /** Whether it was sent at least once: then it may have happened. */
+  readonly sent: boolean
+}> {
+  override get message(): string {
+    return `A message for channel "${this.channel}" waited ${this.millis} ms and was given up. ${this.sent ? "It was sent without an answer and may have happened." : "It was never sent."}`
+  }
+}
+
+/**
+ * One message, ready to be framed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Message {
+  readonly channel: string
+  /** Made once; the server gives messages with the same key one effect. 1-64 characters. */
+  readonly key: string
+  /** The payload as JSON text. */
+  readonly json: string
+  /** Size of `json` in bytes of UTF-8. */
+  readonly bytes: number
+}
+
+/**
+ * Why a message that was taken in was not published.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type Failure = Expired | AckTimeout | ConnectionStopped | PayloadTooLarge | Refused
+
+/**
+ * A message in the queue.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Queued extends Message {
+  /** Waits for the outcome. Interrupting it takes back a message that was never sent. */
+  readonly outcome: Effect.Effect<void, Failure>
+  /** Ends it and frees its place; later calls do nothing. */
+  readonly settle: (exit: Exit.Exit<void, Failure>) => void
+  /** Leaves it in its place, to be given out again. */
+  readonly retry: () => void
+}
+
+/**
+ * Options of `PublishQueue.layer`.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface PublishQueueOptions {
+  /** Messages at once, default 1,000. One more fails with `QueueFull`. */
+  readonly maxMessages?: number | undefined
+  /** JSON at once, in bytes of UTF-8, default 1 MiB (1,048,576). What exceeds it fails with `QueueFull`. */
+  readonly maxBytes?: number | undefined
+  /** How long one message may wait for its answer, default 60 s. Then it fails with `Expired`. */
+  readonly maxAge?: Duration.Input | undefined
+}
+
+/**
+ * The queue of one client. All of it is synchronous; only `outcome` waits.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class PublishQueue extends Context.Service<
+  PublishQueue,
+  {
+    /** Takes a message in at the end. */
+    readonly add: (message: Message) => Exit.Exit<Queued, QueueFull>
+    /** Gives out the oldest message that is not on its way. */
+    readonly next: () => Queued | undefined
+    /** The connection is gone: all that is on its way is given out again, in order. */
+    readonly rewind: () => void
+    /** Ends everything that is queued. */
+    readonly failAll: (error: Failure) => void
+    /** Sets the one listener that is called after a message left the queue, for whatever reason. */
+    readonly onSettled: (listener: () => void) => void
+    /** What is queued now, on its way included. */
+    readonly size: () => { readonly messages: number; readonly bytes: number }
+  }
+>()("effect-realtime/client/PublishQueue") {
+  static readonly make = Effect.fnUntraced(function* (options?: PublishQueueOptions) {
+    const clock = yield* Clock.Clock
+    const after = yield* Timer.make
+    const maxMessages = options?.maxMessages ?? 1000
+    const maxBytes = options?.maxBytes ?? 1_048_576
+    const maxAge = Duration.toMillis(Duration.fromInputUnsafe(options?.maxAge ?? 60_000))
+
+    interface Item extends Queued {
+      readonly expiresAt: number
+      /** Given out and not yet settled. */
+      taken: boolean
+      /** Given out at least once. */
+      sent: boolean
+    }
+    // In order of arrival. Every message may wait equally long, so the first is the first to expire.
+    const items = new Set<Item>()
+    let bytes = 0
+    let ticking = false
+    let settled: (() => void) | undefined
+
+    const tick = () => {
+      const [oldest] = items
+      if (ticking || oldest === undefined) return
+      ticking = true
+      after(oldest.expiresAt - clock.currentTimeMillisUnsafe(), () => {
+        ticking = false
+        expire()
+        tick()
+      })
+    }
+
+    /** By absolute times, so that nothing old is sent after a long sleep. */
+    const expire = () => {
+      const now = clock.currentTimeMillisUnsafe()
+      for (const { channel, expiresAt, sent, settle } of items) {
+        if (expiresAt > now) return
+        settle(Exit.fail(new Expired({ channel, millis: maxAge, sent })))
+      }
+    }
+
+    const queued = (message: Message): Item => {
+      let exit: Exit.Exit<void, Failure> | undefined
+      let done: (() => void) | undefined
+      const item: Item = {
+        ...message,
+        expiresAt: clock.currentTimeMillisUnsafe() + maxAge,
+        taken: false,
+        sent: false,
+        outcome: Effect.suspend(() => exit ?? pending),
+        settle: (outcome) => {
+          if (exit !== undefined) return
+          exit = outcome
+          items.delete(item)
+          bytes -= message.bytes
+          done?.()
+          settled?.()
+        },
+        retry: () => {
+          item.taken = false
+        }
+      }
+      const pending = Effect.callback<void, Failure>((resume) => {
+        done = () => resume(exit!)
+        return Effect.sync(() => {
+          if (!item.sent) item.settle(Exit.void)
+        })
+      })
+      return item
+    }
+
+    return PublishQueue.of({
+      add: (message) => {
+        expire()
+        const full = (unit: "messages" | "bytes", limit: number) =>
+          Exit.fail(new QueueFull({ channel: message.channel, unit, limit }))
+        if (items.size >= maxMessages) return full("messages", maxMessages)
+        if (bytes + message.bytes > maxBytes) return full("bytes", maxBytes)
+        const item = queued(message)
+        items.add(item)
+        bytes += message.bytes
+        tick()
+        return Exit.succeed(item)
+      },
+      next: () => {
+        expire()
+        for (const item of items) {
+          if (item.taken) continue
+          item.taken = item.sent = true
+          return item
+        }
+        return undefined
+      },
+      rewind: () => {
+        for (const item of items) item.taken = false
+      },
+      failAll: (error) => {
+        for (const item of items) item.settle(Exit.fail(error))
+      },
+      onSettled: (listener) => {
+        settled = listener
+      },
+      size: () => ({ messages: items.size, bytes })
+    })
+  })
+
+  /** A queue in memory. */
+  static readonly layer = (options?: PublishQueueOptions): Layer.Layer<PublishQueue> =>
+    Layer.effect(PublishQueue, PublishQueue.make(options))
+}

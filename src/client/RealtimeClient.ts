@@ -1,0 +1,237 @@
+/**
+ * A client of the realtime server as an Effect service: channels in, Streams out.
+ *
+ * One socket, opened when somebody needs it, serves every subscription and every publish. It comes
+ * back by itself, subscribes again from the last position, and tells a `Gap` wherever something may
+ * be missing. Runs in browsers and in Node 22 and newer. Code without Effect uses `ChannelStore`.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as Backoff from "../Backoff.ts"
+import type { Channel } from "../Channel.ts"
+import { Gap, type RealtimeEvent } from "../RealtimeEvent.ts"
+import * as Cell from "./internal/cell.ts"
+import * as Connection from "./internal/connection.ts"
+import * as Mailbox from "./internal/mailbox.ts"
+import * as Publisher from "./internal/publisher.ts"
+import * as Subscriptions from "./internal/subscriptions.ts"
+import * as Timer from "./internal/timer.ts"
+import { PublishQueue, type PublishQueueOptions } from "./PublishQueue.ts"
+
+/**
+ * Whether the server hears its database: `up` until the server says otherwise.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Source = "up" | "down"
+
+/**
+ * Options of `RealtimeClient.layer`.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface RealtimeClientOptions extends Connection.ConnectionOptions {
+  /** How long a publish waits for its answer on an open connection, default 10 s. Then `AckTimeout`. */
+  readonly ackTimeout?: Duration.Input | undefined
+  /**
+   * Backlog of one Stream, default 16,384 events. When its consumer is further behind, the backlog
+   * is dropped, the Stream gets a `Gap` with reason `slow`, and goes on.
+   */
+  readonly streamBuffer?: number | undefined
+  /** Bounds of the publish queue; see `PublishQueueOptions`. */
+  readonly queue?: PublishQueueOptions | undefined
+}
+
+/**
+ * Options of `RealtimeClient.events`.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface EventsOptions {
+  /**
+   * The position to go on from: the `cursor` of the last event seen. What came since is replayed,
+   * or, where that is not possible, a `Gap` with reason `retention` comes first. The position counts
+   * for whoever opens a channel: while the channel is already open in this client, any other position
+   * than the present one is answered with that `Gap`.
+   */
+  readonly from?: string | undefined
+}
+
+/**
+ * The client for code that is not an Effect: what `ChannelStore` stands on.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Sync {
+  /** Adds a listener; gives back the way to leave. Nothing is delivered after leaving. */
+  readonly listen: <A>(
+    channel: Channel<A>,
+    listener: Subscriptions.Listener<A>,
+    from?: string
+  ) => () => void
+  readonly connection: Cell.Readable<Connection.ConnectionState>
+  readonly source: Cell.Readable<Source>
+  readonly reconnect: () => void
+}
+
+/**
+ * @category services
+ * @since 0.1.0
+ */
+export class RealtimeClient extends Context.Service<
+  RealtimeClient,
+  {
+    /**
+     * The payloads of a channel, from now on.
+     *
+     * Fails with `Gap` when events may be missing, because a Stream of payloads cannot say it in
+     * another way; `events` goes on after a gap.
+     */
+    readonly subscribe: <A>(
+      channel: Channel<A>
+    ) => Stream.Stream<A, Gap | Subscriptions.SubscribeError>
+    /**
+     * The events of a channel, with gaps as values in their places.
+     *
+     * It outlives reconnects: nothing that the server kept is lost, nothing comes twice. Where the
+     * server could not go on from the last position, a `Gap` with reason `retention` tells it.
+     * Fails when the server refuses the channel or the connection stopped.
+     */
+    readonly events: <A>(
+      channel: Channel<A>,
+      options?: EventsOptions
+    ) => Stream.Stream<RealtimeEvent<A>, Subscriptions.SubscribeError>
+    /**
+     * Publishes and waits until the server says that it happened.
+     *
+     * While there is no connection the message waits in the queue. It is sent again under the same
+     * key when the answer was lost, so it has one effect. Messages leave in order; one that the
+     * server asked to send later may be overtaken by those already on their way.
+     */
+    readonly publish: <A>(
+      channel: Channel<A, true>,
+      payload: NoInfer<A>
+    ) => Effect.Effect<void, Publisher.PublishError>
+    /** The state of the socket now, then each change. */
+    readonly connection: Stream.Stream<Connection.ConnectionState>
+    /** Whether the server hears its database now, then each change. */
+    readonly source: Stream.Stream<Source>
+    /** Looks at the link now, cuts a wait short, and starts again after `stopped`. */
+    readonly reconnect: Effect.Effect<void>
+    readonly sync: Sync
+  }
+>()("effect-realtime/client/RealtimeClient") {
+  /** The client alone; the queue comes from outside. */
+  static readonly make = (
+    options: RealtimeClientOptions
+  ): Effect.Effect<RealtimeClient["Service"], never, PublishQueue | Scope.Scope> => make(options)
+
+  /** The client over a `PublishQueue` of your own. */
+  static readonly layerNoDeps = (
+    options: RealtimeClientOptions
+  ): Layer.Layer<RealtimeClient, never, PublishQueue> => Layer.effect(RealtimeClient, make(options))
+
+  /** The client with its queue in memory. */
+  static readonly layer = (options: RealtimeClientOptions): Layer.Layer<RealtimeClient> =>
+    Layer.provide(RealtimeClient.layerNoDeps(options), PublishQueue.layer(options.queue))
+}
+
+const make = (
+  options: RealtimeClientOptions
+): Effect.Effect<RealtimeClient["Service"], never, PublishQueue | Scope.Scope> =>
+  Effect.gen(function* () {
+    const clock = yield* Clock.Clock
+    const now = () => clock.currentTimeMillisUnsafe()
+    const runSync = Effect.runSyncWith(yield* Effect.context<never>())
+    const queue = yield* PublishQueue
+    const after = yield* Timer.make
+    const source = Cell.make<Source>("up")
+    const capacity = options.streamBuffer ?? 16_384
+
+    const connection = yield* Connection.make(options, {
+      onOpen: (welcome) => {
+        source.set("up")
+        subscriptions.open()
+        publisher.open(welcome)
+      },
+      onFrame: (frame) => {
+        if (frame.type === "status") return source.set(frame.source)
+        subscriptions.receive(frame)
+        publisher.receive(frame)
+      },
+      onDown: () => {
+        subscriptions.down()
+        publisher.down()
+      },
+      onStop: (error) => {
+        subscriptions.endAll(error)
+        publisher.endAll(error)
+      }
+    })
+    const subscriptions = Subscriptions.make({
+      connection,
+      after,
+      now,
+      newBackoff: () => {
+        const backoff = runSync(Backoff.make(options.backoff ?? Backoff.client))
+        return (healthyMillis) => runSync(backoff.delay(healthyMillis))
+      }
+    })
+    const publisher = Publisher.make({
+      connection,
+      queue,
+      after,
+      now,
+      ackMillis: Duration.toMillis(Duration.fromInputUnsafe(options.ackTimeout ?? 10_000))
+    })
+
+    const events: RealtimeClient["Service"]["events"] = <A>(
+      channel: Channel<A>,
+      options?: EventsOptions
+    ) =>
+      Mailbox.stream<RealtimeEvent<A>, Subscriptions.SubscribeError>((mailbox) =>
+        subscriptions.listen(
+          channel,
+          {
+            onEvents: (batch) => {
+              if (mailbox.size() + batch.length <= capacity) return mailbox.push(batch)
+              mailbox.clear()
+              // The last one of a batch always carries a position.
+              const cursor = batch.at(-1)!.cursor!
+              mailbox.push([new Gap({ channel: channel.name, reason: "slow", cursor })])
+            },
+            onEnd: mailbox.fail
+          },
+          options?.from
+        )
+      )
+
+    return RealtimeClient.of({
+      events,
+      subscribe: (channel) =>
+        Stream.mapEffect(events(channel), (event) =>
+          event._tag === "Gap" ? Effect.fail(event) : Effect.succeed(event.payload)
+        ),
+      publish: publisher.publish,
+      connection: Cell.changes(connection.state),
+      source: Cell.changes(source),
+      reconnect: Effect.sync(connection.reconnect),
+      sync: {
+        listen: subscriptions.listen,
+        connection: connection.state,
+        source,
+        reconnect: connection.reconnect
+      }
+    })
+  })

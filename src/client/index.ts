@@ -1,0 +1,14 @@
+/**
+ * The browser's and Node's side of the wire, with and without Effect. Safe in browsers.
+ *
+ * @since 0.1.0
+ */
+export * from "./ChannelStore.ts"
+export * from "./ClientError.ts"
+export type { ConnectionOptions, ConnectionState } from "./internal/connection.ts"
+export type { Readable } from "./internal/cell.ts"
+export type { WebSocketConstructor, WebSocketLike } from "./internal/platform.ts"
+export type { PublishError } from "./internal/publisher.ts"
+export type { Listener, SubscribeError } from "./internal/subscriptions.ts"
+export * from "./PublishQueue.ts"
+export * from "./RealtimeClient.ts"

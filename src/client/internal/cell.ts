@@ -1,0 +1,59 @@
+/**
+ * A value that changes, for readers with and without Effect.
+ *
+ * Writing is synchronous and tells every listener at once; a Stream of it starts with the value that
+ * holds when it is run.
+ *
+ * @since 0.1.0
+ */
+import type * as Stream from "effect/Stream"
+import * as Mailbox from "./mailbox.ts"
+
+/**
+ * The shape that React's `useSyncExternalStore` reads.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Readable<out A> {
+  /** The value now; the same object until it changes. */
+  readonly getSnapshot: () => A
+  /** Calls back after each change; gives back the way to stop. */
+  readonly subscribe: (onChange: () => void) => () => void
+}
+
+export interface Cell<in out A> extends Readable<A> {
+  readonly set: (value: A) => void
+}
+
+export const make = <A>(initial: A): Cell<A> => {
+  let value = initial
+  const listeners = new Set<() => void>()
+  return {
+    getSnapshot: () => value,
+    subscribe: (onChange) => {
+      // Wrapped, so that one function registered twice is two registrations.
+      const listener = () => onChange()
+      listeners.add(listener)
+      return () => void listeners.delete(listener)
+    },
+    set: (next) => {
+      if (Object.is(next, value)) return
+      value = next
+      for (const listener of Array.from(listeners)) listener()
+    }
+  }
+}
+
+/** A reader that is this many changes behind loses the oldest of them, never the newest. */
+const backlog = 64
+
+/** The value now, then each change. */
+export const changes = <A>(cell: Readable<A>): Stream.Stream<A> =>
+  Mailbox.stream<A>((mailbox) => {
+    mailbox.push([cell.getSnapshot()])
+    return cell.subscribe(() => {
+      if (mailbox.size() >= backlog) mailbox.clear()
+      mailbox.push([cell.getSnapshot()])
+    })
+  })

@@ -1,0 +1,59 @@
+/**
+ * What a browser and Node do differently: the socket class, the address of the page, the signals
+ * that a page gives, where an unexpected error goes.
+ *
+ * @since 0.1.0
+ */
+
+/**
+ * The part of a WebSocket that the client uses. The classes of browsers, of Node and of `ws` have it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface WebSocketLike {
+  readonly readyState: number
+  onopen: ((event: never) => void) | null
+  onmessage: ((event: never) => void) | null
+  onclose: ((event: never) => void) | null
+  onerror: ((event: never) => void) | null
+  send(text: string): void
+  close(code?: number): void
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export type WebSocketConstructor = new (url: string, protocols: Array<string>) => WebSocketLike
+
+/** The absolute `ws` or `wss` address; throws when there is none. */
+export const resolveUrl = (url: string): string =>
+  new URL(url, globalThis.location?.href).href.replace(/^http/, "ws")
+
+/** Calls `check` when the page is shown, restored or online again. */
+export const onPageSignal = (check: () => void): (() => void) => {
+  if (typeof globalThis.addEventListener !== "function") return () => {}
+  const page: EventTarget = globalThis.document ?? globalThis
+  const shown = () => {
+    if (globalThis.document?.visibilityState === "visible") check()
+  }
+  page.addEventListener("visibilitychange", shown)
+  globalThis.addEventListener("online", check)
+  globalThis.addEventListener("pageshow", check)
+  return () => {
+    page.removeEventListener("visibilitychange", shown)
+    globalThis.removeEventListener("online", check)
+    globalThis.removeEventListener("pageshow", check)
+  }
+}
+
+/** An error that nobody asked for: shown where uncaught errors are shown, and stops nothing. */
+export const report = (error: unknown): void => {
+  if (typeof globalThis.reportError === "function") globalThis.reportError(error)
+  else {
+    queueMicrotask(() => {
+      throw error
+    })
+  }
+}

@@ -1,0 +1,84 @@
+"use client"
+/**
+ * Which client the hooks below it use.
+ *
+ * Without a provider all hooks of a page share one client of the page's own origin, at `/realtime`.
+ * Rendering never opens anything: a client connects when a hook is mounted in a browser and lets go
+ * when the last one is gone.
+ *
+ * @since 0.1.0
+ */
+import {
+  createContext,
+  createElement,
+  type ReactNode,
+  useContext,
+  useInsertionEffect,
+  useMemo,
+  useRef
+} from "react"
+import { ChannelStore } from "../client/ChannelStore.ts"
+import type { RealtimeClientOptions } from "../client/RealtimeClient.ts"
+
+const StoreContext = /* @__PURE__ */ createContext<ChannelStore | undefined>(undefined)
+
+/**
+ * Props of `RealtimeProvider`: a store that you own, or the options of one that the provider makes.
+ *
+ * Of the options, a new `url` text makes a new client; `token` and a `url` function may be new with
+ * each render, the latest is used; the others count when the client is made.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type RealtimeProviderProps = { readonly children?: ReactNode } & (
+  | { readonly client: ChannelStore }
+  | ({ readonly client?: undefined } & RealtimeClientOptions)
+)
+
+/**
+ * Gives the hooks below it their client.
+ *
+ * **Example** (Connecting to another origin with a token)
+ *
+ * ```tsx
+ * <RealtimeProvider url="wss://api.example.com/realtime" token={() => session.token()}>
+ *   <App />
+ * </RealtimeProvider>
+ * ```
+ *
+ * @category components
+ * @since 0.1.0
+ */
+export const RealtimeProvider = (props: RealtimeProviderProps): ReactNode => {
+  const latest = useLatestRef(props as RealtimeClientOptions)
+  const url = props.client === undefined && typeof props.url === "string" ? props.url : undefined
+  const made = useMemo(
+    () =>
+      ChannelStore.make(() => {
+        const { token, ...options } = latest.current
+        return {
+          ...options,
+          url: url ?? (() => (latest.current.url as () => string)()),
+          token: token && (() => latest.current.token!())
+        }
+      }),
+    [latest, url]
+  )
+  return createElement(StoreContext.Provider, { value: props.client ?? made }, props.children)
+}
+
+let shared: ChannelStore | undefined
+
+/** The client of the nearest provider, or the one of the page. */
+export const useStore = (): ChannelStore =>
+  useContext(StoreContext) ?? (shared ??= ChannelStore.make({ url: "/realtime" }))
+
+/** Holds what the last committed render gave, for callbacks that must not change. */
+export const useLatestRef = <A>(value: A): { current: A } => {
+  const ref = useRef(value)
+  useInsertionEffect(() => {
+    ref.current = value
+  })
+  return ref
+}

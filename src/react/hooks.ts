@@ -1,0 +1,249 @@
+"use client"
+/**
+ * Channels as React hooks: events to a handler, events as a value, the state of the connection.
+ *
+ * Every event reaches the handler or the reducer, in order and once; renders are bounded however
+ * many come. Rendering on a server does nothing. For React 18 and 19.
+ *
+ * @since 0.1.0
+ */
+import { useCallback, useEffect, useMemo, useState, useSyncExternalStore } from "react"
+import type { Channel } from "../Channel.ts"
+import type { Handler } from "../client/ChannelStore.ts"
+import type { ConnectionState } from "../client/internal/connection.ts"
+import { report } from "../client/internal/platform.ts"
+import type { Source } from "../client/RealtimeClient.ts"
+import type { Gap } from "../RealtimeEvent.ts"
+import { type Collected, makeCollector } from "./collector.ts"
+import { useLatestRef, useStore } from "./RealtimeProvider.ts"
+
+const idle: ConnectionState = { status: "idle", reason: "rendered on a server" }
+
+/**
+ * What the page's socket is doing: `idle`, `connecting`, `open`, `waiting` or `stopped`, with the reason.
+ *
+ * @category hooks
+ * @since 0.1.0
+ */
+export const useConnection = (): ConnectionState => {
+  const { connection } = useStore()
+  return useSyncExternalStore(connection.subscribe, connection.getSnapshot, () => idle)
+}
+
+/**
+ * Whether the server hears its database.
+ *
+ * @category hooks
+ * @since 0.1.0
+ */
+export const useSource = (): Source => {
+  const { source } = useStore()
+  return useSyncExternalStore(source.subscribe, source.getSnapshot, () => "up")
+}
+
+/**
+ * Options of `useWebSocket`.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface WebSocketOptions {
+  /** Events may be missing before this point: re-read the state. */
+  readonly onGap?: ((gap: Gap) => void) | undefined
+  /**
+   * The channel was refused or the connection stopped, the handler threw, or a publish failed.
+   * Default: `reportError` for the first two; a failed publish is told by its promise only.
+   */
+  readonly onError?: ((error: unknown) => void) | undefined
+  /** Whether to listen, default `true`. Sending works either way. */
+  readonly enabled?: boolean | undefined
+}
+
+/**
+ * Stands where `sendNotification` would be on a channel that clients may not publish to. Define the
+ * channel with `publish: true` to send.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ReadOnly {
+  readonly "this channel is not defined with publish: true": never
+}
+
+/**
+ * Sends a payload to the hook's channel. The promise resolves when the server said that it happened
+ * and rejects with a `PublishError`; ignoring it is fine, also when it rejects.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Send<in A> = (payload: A) => Promise<void>
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface WebSocketHandle<out SendNotification> {
+  readonly sendNotification: SendNotification
+  readonly connection: ConnectionState
+}
+
+/**
+ * Calls `handler` for each event of a channel while the component is mounted, and sends to it.
+ *
+ * The handler of the latest render is the one called; a new handler or new options do not subscribe
+ * again. A channel given as a string takes and gives any JSON.
+ *
+ * **Example** (Showing notices)
+ *
+ * ```tsx
+ * const { connection } = useWebSocket(Channel.systemNotifications, (notice) => toast(notice.message))
+ * ```
+ *
+ * @category hooks
+ * @since 0.1.0
+ */
+export const useWebSocket: {
+  <A, Publish extends boolean>(
+    channel: Channel<A, Publish>,
+    handler: Handler<A>,
+    options?: WebSocketOptions
+  ): WebSocketHandle<[Publish] extends [true] ? Send<A> : ReadOnly>
+  (
+    channel: string,
+    handler: Handler<unknown>,
+    options?: WebSocketOptions
+  ): WebSocketHandle<Send<unknown>>
+} = <A>(channel: Channel<A, true> | string, handler: Handler<A>, options?: WebSocketOptions) => {
+  const store = useStore()
+  const connection = useConnection()
+  const stable = useStableChannel(channel)
+  const latest = useLatestRef({ handler, options })
+  const enabled = options?.enabled !== false
+  useEffect(() => {
+    if (!enabled) return undefined
+    return store.listen<A>(stable, (payload, event) => latest.current.handler(payload, event), {
+      onGap: (gap) => latest.current.options?.onGap?.(gap),
+      onError: (error) => (latest.current.options?.onError ?? report)(error)
+    })
+  }, [store, latest, stable, enabled])
+  const sendNotification = useCallback(
+    (payload: A) => {
+      const sent = store.publish<A>(stable, payload as NoInfer<A>)
+      // Marks the rejection as handled; whoever awaits `sent` still gets it.
+      sent.catch((error) => latest.current.options?.onError?.(error))
+      return sent
+    },
+    [store, latest, stable]
+  )
+  return { sendNotification: sendNotification as never, connection }
+}
+
+/** The first of equal channels: a family makes a new one with each call, an equal name is the same. */
+const useStableChannel = <A>(channel: Channel<A> | string): Channel<A, true> => {
+  const [held, hold] = useState(channel)
+  if (nameOf(held) === nameOf(channel)) return held as Channel<A, true>
+  hold(channel)
+  return channel as Channel<A, true>
+}
+
+const nameOf = (channel: { readonly name: string } | string): string =>
+  typeof channel === "string" ? channel : channel.name
+
+/**
+ * Options of `useLatest` and, with more, of `useChannel`.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface LatestOptions {
+  /** Events may be missing before this point; the value is `stale` until it was re-read. */
+  readonly onGap?: ((gap: Gap) => void) | undefined
+  /** The channel was refused, the connection stopped, or `reduce` threw. Default: `reportError`. */
+  readonly onError?: ((error: unknown) => void) | undefined
+}
+
+/**
+ * @category options
+ * @since 0.1.0
+ */
+export interface ChannelOptions<S, in A> extends LatestOptions {
+  /** The value before the first event. */
+  readonly initial: S
+  /** The next value. Called once per event, outside of rendering. */
+  readonly reduce: (value: S, payload: A) => S
+  /**
+   * Reads the state. Called when the channel is active, so that nothing can fall between reading and
+   * listening, and again after each gap; events that come meanwhile are reduced onto its result.
+   * Default: none, call `reload` yourself.
+   */
+  readonly load?: (() => Promise<S> | S) | undefined
+}
+
+/**
+ * Collects the events of a channel into a value.
+ *
+ * All events that come between two renders make one render, at most one in 16 ms. After a gap `stale`
+ * is `true` until `reload` has re-read the state.
+ *
+ * **Example** (Keeping a list)
+ *
+ * ```tsx
+ * const { value, stale, reload } = useChannel(OrderUpdates, {
+ *   initial: orders,
+ *   reduce: applyUpdate,
+ *   onGap: () => reload(fetchOrders)
+ * })
+ * ```
+ *
+ * @category hooks
+ * @since 0.1.0
+ */
+export const useChannel: {
+  <A, S>(channel: Channel<A>, options: ChannelOptions<S, A>): Collected<S>
+  <S>(channel: string, options: ChannelOptions<S, unknown>): Collected<S>
+} = <A, S>(channel: Channel<A> | string, options: ChannelOptions<S, A>) =>
+  useCollector(channel, options, false)
+
+/**
+ * The payload of the latest event of a channel, `undefined` before the first.
+ *
+ * @category hooks
+ * @since 0.1.0
+ */
+export const useLatest: {
+  <A>(channel: Channel<A>, options?: LatestOptions): Collected<A | undefined>
+  (channel: string, options?: LatestOptions): Collected<unknown>
+} = <A>(channel: Channel<A> | string, options?: LatestOptions) =>
+  useCollector<A, A | undefined>(
+    channel,
+    { ...options, initial: undefined, reduce: (_, payload) => payload },
+    true
+  )
+
+const useCollector = <A, S>(
+  channel: Channel<A> | string,
+  options: ChannelOptions<S, A>,
+  heals: boolean
+): Collected<S> => {
+  const store = useStore()
+  const stable = useStableChannel(channel)
+  const latest = useLatestRef(options)
+  const collector = useMemo(
+    () =>
+      makeCollector<S>({
+        initial: latest.current.initial,
+        wishes: () => latest.current,
+        heals,
+        listen: (onStep, told) =>
+          store.listen<A>(
+            stable,
+            (payload, event) =>
+              onStep((value) => latest.current.reduce(value, payload), event.cursor),
+            told
+          )
+      }),
+    [store, stable, heals, latest]
+  )
+  return useSyncExternalStore(collector.subscribe, collector.getSnapshot, collector.getSnapshot)
+}

@@ -1,0 +1,8 @@
+/**
+ * Channels as React hooks. Safe in browsers and on servers that render.
+ *
+ * @since 0.1.0
+ */
+export type { Collected } from "./collector.ts"
+export * from "./hooks.ts"
+export { RealtimeProvider, type RealtimeProviderProps } from "./RealtimeProvider.ts"

@@ -1,0 +1,398 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Result, Schema } from "effect"
+import * as Channel from "../src/Channel.ts"
+import { InvalidChannelName, InvalidPayload } from "../src/RealtimeError.ts"
+
+const Text = Schema.Struct({ text: Schema.String })
+
+const thrownBy = (run: () => unknown): unknown => {
+  try {
+    run()
+  } catch (error) {
+    return error
+  }
+  return undefined
+}
+
+const outcome = (result: Result.Result<string, InvalidPayload>) =>
+  Result.isSuccess(result)
+    ? result.success
+    : `${result.failure.channel} ${result.failure.direction}: ${result.failure.issue}`
+
+const accepts = (channel: Channel.Any, payloads: ReadonlyArray<unknown>) =>
+  payloads.map((payload) => Result.isSuccess(channel.decode(payload)))
+
+describe("Channel.make", () => {
+  it.each(["a", "a".repeat(63), "pointer_moves", "a.b:c-D_9", "realtime_", "Realtime"])(
+    "takes the name %j",
+    (name) => {
+      const { delivery, fault, name: taken, publish } = Channel.make(name, Text)
+      expect({ delivery, fault, name: taken, publish }).toEqual({
+        delivery: "live",
+        fault: undefined,
+        name,
+        publish: false
+      })
+    }
+  )
+
+  it.each([
+    { title: "an empty name", name: "", says: `The channel name "" is empty.` },
+    {
+      title: "64 bytes",
+      name: "a".repeat(64),
+      says: `The channel name "${"a".repeat(64)}" is 64 bytes long.`
+    },
+    {
+      title: "a name too long to be quoted in full",
+      name: "a".repeat(5000),
+      says: `The channel name "${"a".repeat(80)}" is 5000 bytes long.`
+    },
+    {
+      title: "a space",
+      name: "a b",
+      says: `The channel name "a b" contains a character that is not allowed.`
+    },
+    {
+      title: "a quote",
+      name: `a"b`,
+      says: `The channel name "a\\"b" contains a character that is not allowed.`
+    },
+    {
+      title: "a line feed at the end",
+      name: "a\n",
+      says: `The channel name "a\\n" contains a character that is not allowed.`
+    },
+    {
+      title: "a letter outside of ASCII",
+      name: "grün",
+      says: `The channel name "grün" contains a character that is not allowed.`
+    },
+    {
+      title: "the reserved name",
+      name: "realtime",
+      says: `The channel name "realtime" is reserved.`
+    }
+  ])("refuses $title and says the limit and the cure", ({ name, says }) => {
+    const error = thrownBy(() => Channel.make(name, Text))
+    expect(error).toBeInstanceOf(InvalidChannelName)
+    expect({ ...(error as InvalidChannelName), message: (error as Error).message }).toMatchObject({
+      _tag: "InvalidChannelName",
+      channel: name,
+      message: `${says} A name is 1-63 bytes of A-Z a-z 0-9 _ . : - and not "realtime".`
+    })
+  })
+
+  it("lets clients publish where it is told to", () => {
+    expect(Channel.make("moves", Text, { publish: true }).publish).toBe(true)
+  })
+})
+
+describe("Channel.family", () => {
+  const RoomId = Schema.String.check(Schema.isPattern(/^[a-z]+$/))
+  const Room = Channel.family("room_", RoomId, Text, { publish: true })
+  const Seat = Channel.family("seat_", Schema.FiniteFromString, Text)
+
+  it("makes the channel of a parameter", () => {
+    const { fault, name, publish } = Room("lobby")
+    expect({ fault, name, publish }).toEqual({
+      fault: undefined,
+      name: "room_lobby",
+      publish: true
+    })
+    expect(Channel.queryResults(Text)("42").name).toBe("query_results_42")
+  })
+
+  it("encodes the parameter into the name and decodes it out of it", () => {
+    expect([Seat(7).name, Seat.match("seat_7")?.param]).toEqual(["seat_7", 7])
+  })
+
+  it("finds the channel and the parameter of a name", () => {
+    const found = Room.match("room_lobby")
+    expect({ name: found?.channel.name, param: found?.param }).toEqual({
+      name: "room_lobby",
+      param: "lobby"
+    })
+  })
+
+  it.each(["room_", "room", "rooms_lobby", "Room_lobby", "xroom_lobby", "room_LOBBY", ""])(
+    "does not match the name %j",
+    (name) => {
+      expect(Room.match(name)).toBeUndefined()
+    }
+  )
+
+  it("gives a channel with a fault for a parameter that does not match its schema", () => {
+    const { fault, name } = Room("LOBBY")
+    expect({ fault, name }).toEqual({
+      name: "room_LOBBY",
+      fault: new InvalidChannelName({
+        channel: "room_LOBBY",
+        reason: "has a parameter that does not match the family's schema"
+      })
+    })
+  })
+
+  it("gives a channel with a fault for an empty parameter", () => {
+    const Any = Channel.family("any_", Schema.String, Text)
+    expect(Any("").fault).toEqual(
+      new InvalidChannelName({
+        channel: "any_",
+        reason: "has a parameter that does not match the family's schema"
+      })
+    )
+  })
+
+  it("gives a channel with a fault for a parameter that makes the name too long", () => {
+    const Any = Channel.family("any_", Schema.String, Text)
+    expect([Any("x".repeat(59)).fault, Any("x".repeat(60)).fault]).toEqual([
+      undefined,
+      new InvalidChannelName({
+        channel: `any_${"x".repeat(60)}`,
+        reason: "is 64 bytes long"
+      })
+    ])
+  })
+
+  it("refuses a prefix that can never be part of a name", () => {
+    expect(
+      ["a b", "x".repeat(63)].map((prefix) =>
+        thrownBy(() => Channel.family(prefix, Schema.String, Text))
+      )
+    ).toEqual([
+      new InvalidChannelName({
+        channel: "a b",
+        reason: "contains a character that is not allowed"
+      }),
+      new InvalidChannelName({ channel: "x".repeat(63), reason: "is 64 bytes long" })
+    ])
+  })
+
+  it("gives all its channels one codec, so that they decode alike", () => {
+    expect(Room("lobby").codec).toBe(Room("attic").codec)
+    expect(Room.match("room_lobby")?.channel.codec).toBe(Room("attic").codec)
+    expect(Room("lobby").codec).not.toBe(Channel.family("room_", RoomId, Text)("lobby").codec)
+  })
+})
+
+describe("the codec of a channel", () => {
+  const Row = Schema.Struct({ at: Schema.Date, size: Schema.BigInt })
+  const Rows = Channel.make("rows", Row)
+  const row = { at: new Date(5), size: 12n }
+
+  it("writes dates and bigints as JSON and reads them back", () => {
+    const json = { at: "1970-01-01T00:00:00.005Z", size: "12" }
+    expect([Rows.encode(row), Rows.decode(json)]).toEqual([
+      Result.succeed(json),
+      Result.succeed(row)
+    ])
+  })
+
+  it("drops unknown properties", () => {
+    expect(
+      Channel.make("texts", Schema.Struct({ inner: Text })).decode({
+        inner: { text: "a", extra: 1 },
+        extra: 2
+      })
+    ).toEqual(Result.succeed({ inner: { text: "a" } }))
+  })
+
+  it("says channel, direction and place of what does not match", () => {
+    expect([
+      Rows.decode({ at: 5, size: "12" }),
+      Rows.encode({ ...row, at: new Date(NaN) })
+    ]).toEqual([
+      Result.fail(
+        new InvalidPayload({
+          channel: "rows",
+          direction: "decode",
+          issue: `Expected string\n  at ["at"]`
+        })
+      ),
+      Result.fail(
+        new InvalidPayload({
+          channel: "rows",
+          direction: "encode",
+          issue: `Expected a valid Date\n  at ["at"]`
+        })
+      )
+    ])
+  })
+
+  it("words the error for the direction", () => {
+    const fault = { channel: "rows", issue: "no" }
+    expect(
+      (["decode", "encode"] as const).map(
+        (direction) => new InvalidPayload({ ...fault, direction }).message
+      )
+    ).toEqual([
+      `A payload that arrived on channel "rows" does not match the channel's schema: no`,
+      `A payload for channel "rows" does not match the channel's schema: no`
+    ])
+  })
+
+  it("does not look at the schema before the first payload", () => {
+    let looked = 0
+    const lazy = new Proxy(Text, {
+      get: (target, key, receiver) => {
+        looked++
+        return Reflect.get(target, key, receiver)
+      }
+    })
+    const channel = Channel.make("lazy", lazy)
+    expect(looked).toBe(0)
+    expect(channel.decode({ text: "a" })).toEqual(Result.succeed({ text: "a" }))
+    expect(looked).toBeGreaterThan(0)
+  })
+})
+
+describe("Channel.toJson", () => {
+  const cycle: Record<string, unknown> = {}
+  cycle["self"] = cycle
+
+  const loose = Channel.untyped("loose")
+  const strict = Channel.make("strict", Schema.Unknown)
+
+  it.each([
+    { title: "undefined", value: undefined, issue: "undefined is not JSON" },
+    { title: "a cycle", value: cycle, issue: "Converting circular structure to JSON" },
+    { title: "a bigint", value: 1n, issue: "Do not know how to serialize a BigInt" },
+    { title: "a bigint inside", value: { a: [1n] }, issue: "Do not know how to serialize a BigInt" }
+  ])("refuses $title", ({ issue, value }) => {
+    expect(outcome(Channel.toJson(loose, value))).toContain(`loose encode: ${issue}`)
+    expect(outcome(Channel.toJson(strict, value))).toBe("strict encode: Expected JSON value")
+  })
+
+  it.each([null, false, 0, "", [], {}, { a: [1, "é\u2028"] }])("writes %j", (value) => {
+    expect(Channel.toJson(loose, value)).toEqual(Result.succeed(JSON.stringify(value)))
+    expect(Channel.toJson(strict, value)).toEqual(Result.succeed(JSON.stringify(value)))
+  })
+
+  it("writes no raw line feed, which separates frames", () => {
+    expect(Channel.toJson(loose, { "a\n": "b\n" })).toEqual(Result.succeed(`{"a\\n":"b\\n"}`))
+  })
+
+  it("writes minus zero as zero: JSON text for people has one zero", () => {
+    expect(Channel.toJson(Channel.make("n", Schema.Finite), -0)).toEqual(Result.succeed("0"))
+  })
+
+  const Finite = Schema.Finite.check(Schema.makeFilter((n) => !Object.is(n, -0)))
+  const Everything = Schema.Struct({
+    string: Schema.String,
+    finite: Finite,
+    literal: Schema.Literals(["a", "b", 1, true]),
+    date: Schema.Date,
+    bigint: Schema.BigInt,
+    optional: Schema.optionalKey(Schema.NullOr(Schema.Boolean)),
+    array: Schema.Array(Schema.Tuple([Schema.Int, Schema.String])),
+    map: Schema.ReadonlyMap(Schema.String, Schema.Date),
+    set: Schema.ReadonlySet(Schema.BigInt),
+    record: Schema.Record(Schema.String, Schema.Option(Finite)),
+    tree: Schema.Union([Schema.Struct({ leaf: Schema.String }), Schema.Array(Schema.Boolean)])
+  })
+  const everything = Channel.make("everything", Everything)
+  const seed = 1
+
+  it.effect.prop(
+    `reads back every payload that the schema allows (seed ${seed})`,
+    { payload: Everything },
+    ({ payload }) =>
+      Effect.sync(() => {
+        const read = Result.flatMap(Channel.toJson(everything, payload), (text) =>
+          everything.decode(JSON.parse(text))
+        )
+        expect(read).toEqual(Result.succeed(payload))
+      }),
+    { arbitrary: { runs: 1000, seed } }
+  )
+})
+
+describe("Channel.untyped", () => {
+  it("takes any JSON under a name that is checked at use", () => {
+    expect([Channel.untyped("a").decode({ any: 1 }), Channel.untyped("a b").fault]).toEqual([
+      Result.succeed({ any: 1 }),
+      new InvalidChannelName({ channel: "a b", reason: "contains a character that is not allowed" })
+    ])
+  })
+
+  it("shares one codec among all names", () => {
+    expect(Channel.untyped("a").codec).toBe(Channel.untyped("b").codec)
+  })
+})
+
+describe("the three known kinds", () => {
+  it("query_results_<id> says that a query completed, with data, or failed, with an error", () => {
+    const Report = Channel.queryResults(Text)
+    expect(Report("42").name).toBe("query_results_42")
+    expect(
+      accepts(Report("42"), [
+        { status: "completed", data: { text: "a" } },
+        { status: "completed" },
+        { status: "error", error: { any: "thing" } },
+        { status: "running" },
+        { status: "completed", data: { text: 1 } },
+        { data: { text: "a" } }
+      ])
+    ).toEqual([true, true, true, false, false, false])
+  })
+
+  it("table_updates_<table> says what happened to which row", () => {
+    const Texts = Channel.tableUpdates("texts", Text)
+    const data = { text: "a" }
+    expect(Texts.name).toBe("table_updates_texts")
+    expect(
+      accepts(Texts, [
+        { operation: "INSERT", data },
+        { operation: "UPDATE", data, old: data, key: { id: 1 }, truncated: true },
+        { operation: "DELETE", data },
+        { operation: "TRUNCATE", data },
+        { operation: "INSERT" },
+        { operation: "INSERT", data: { text: 1 } },
+        { operation: "UPDATE", data, old: {} },
+        { operation: "UPDATE", data, truncated: "yes" }
+      ])
+    ).toEqual([true, true, true, false, false, false, false, false])
+  })
+
+  it("a table whose name does not fit is given its channel", () => {
+    const table = "a table of another schema"
+    expect(thrownBy(() => Channel.tableUpdates(table, Text))).toBeInstanceOf(InvalidChannelName)
+    expect(Channel.tableUpdates(table, Text, { channel: "other" }).name).toBe("other")
+  })
+
+  it("system_notifications has a type and a message", () => {
+    expect(Channel.systemNotifications.name).toBe("system_notifications")
+    expect(
+      accepts(Channel.systemNotifications, [
+        { type: "info", message: "a" },
+        { type: "warning", message: "a" },
+        { type: "error", message: "" },
+        { type: "debug", message: "a" },
+        { type: "info" }
+      ])
+    ).toEqual([true, true, true, false, false])
+  })
+
+  it("known() serves all three, read-only", () => {
+    const known = Channel.known()
+    expect(
+      known.map((definition) =>
+        definition._tag === "Channel"
+          ? [definition.name, definition.publish]
+          : [`${definition.prefix}*`, definition.publish]
+      )
+    ).toEqual([
+      ["query_results_*", false],
+      ["table_updates_*", false],
+      ["system_notifications", false]
+    ])
+    const match = (name: string) =>
+      known.flatMap((definition) =>
+        definition._tag === "Family" ? [definition.match(name)?.channel.name] : []
+      )
+    expect([match("query_results_42"), match("table_updates_orders")]).toEqual([
+      ["query_results_42", undefined],
+      [undefined, "table_updates_orders"]
+    ])
+  })
+})

@@ -1,0 +1,162 @@
+/**
+ * A server inside the test: a WebSocket class whose instances record what the client sends and
+ * receive what the test says. Nothing happens by itself, unless `answer` is asked to play a server.
+ */
+import {
+  type ClientFrame,
+  decodeClientFrame,
+  encode,
+  type ServerFrame
+} from "../../../src/Frame.ts"
+import { Result } from "effect"
+
+export class FakeSocket {
+  readonly url: string
+  readonly protocols: Array<string>
+  readyState = 0
+  onopen: ((event: never) => void) | null = null
+  onmessage: ((event: never) => void) | null = null
+  onclose: ((event: never) => void) | null = null
+  onerror: ((event: never) => void) | null = null
+  /** Every frame the client sent, in order. */
+  readonly sent: Array<ClientFrame> = []
+  /** The code of the client's own `close`. */
+  closedWith: number | undefined
+  private readonly server: FakeServer
+
+  constructor(url: string, protocols: Array<string>, server: FakeServer) {
+    this.url = url
+    this.protocols = protocols
+    this.server = server
+  }
+
+  send(text: string): void {
+    if (this.readyState !== 1) throw new Error("send on a socket that is not open")
+    const frame = Result.getOrThrow(decodeClientFrame(text))
+    this.sent.push(frame)
+    this.server.heard(this, frame)
+  }
+
+  /** Like a browser's: `close` never fires for a link that is silently dead. */
+  close(code?: number): void {
+    this.readyState = 2
+    this.closedWith = code ?? 1005
+  }
+
+  // what the test does
+
+  open(): this {
+    this.readyState = 1
+    ;(this.onopen as (() => void) | null)?.()
+    return this
+  }
+
+  /** One message with these frames. */
+  say(...frames: ReadonlyArray<ServerFrame>): this {
+    this.text(frames.map(encode).join("\n"))
+    return this
+  }
+
+  text(data: unknown): void {
+    ;(this.onmessage as ((event: { data: unknown }) => void) | null)?.({ data })
+  }
+
+  /** The server, or the network, ends it. */
+  drop(code = 1006, reason = ""): void {
+    this.readyState = 3
+    ;(this.onclose as ((event: { code: number; reason: string }) => void) | null)?.({
+      code,
+      reason
+    })
+  }
+
+  of<Type extends ClientFrame["type"]>(type: Type): Array<Extract<ClientFrame, { type: Type }>> {
+    return this.sent.filter((frame) => frame.type === type) as never
+  }
+}
+
+export const welcome: Extract<ServerFrame, { type: "welcome" }> = {
+  type: "welcome",
+  version: 1,
+  session: "s1",
+  ping: 25_000,
+  slack: 10_000,
+  limits: { subscriptions: 100, frameBytes: 65_536, publishPerSecond: 20 }
+}
+
+export interface FakeServer {
+  readonly sockets: Array<FakeSocket>
+  /** The newest socket. */
+  readonly last: FakeSocket
+  readonly webSocket: new (url: string, protocols: Array<string>) => FakeSocket
+  /** What the client sent, over all sockets. */
+  readonly sent: ReadonlyArray<ClientFrame>
+  /** Called for each frame of the client; set it to script answers. */
+  heard: (socket: FakeSocket, frame: ClientFrame) => void
+  /** Answers hello and each request at once, as a healthy server does. */
+  readonly answer: (socket: FakeSocket, frame: ClientFrame) => void
+}
+
+export const make = (options?: {
+  /** Open each socket in the next microtask and answer by itself, default `false`. */
+  readonly auto?: boolean
+  readonly welcome?: Partial<typeof welcome>
+}): FakeServer => {
+  const sockets: Array<FakeSocket> = []
+  const server: FakeServer = {
+    sockets,
+    get last() {
+      return sockets.at(-1)!
+    },
+    get sent() {
+      return sockets.flatMap((socket) => socket.sent)
+    },
+    webSocket: class extends FakeSocket {
+      constructor(url: string, protocols: Array<string>) {
+        super(url, protocols, server)
+        sockets.push(this)
+        if (options?.auto === true) queueMicrotask(() => this.open())
+      }
+    },
+    heard: (socket, frame) => {
+      if (options?.auto === true) server.answer(socket, frame)
+    },
+    answer: (socket, frame) => {
+      switch (frame.type) {
+        case "hello":
+          return void socket.say({ ...welcome, ...options?.welcome })
+        case "subscribe": {
+          const { channel, cursor, id } = frame
+          return void socket.say(
+            cursor === undefined
+              ? { type: "subscribed", id, channel, state: "fresh", cursor: "e:0" }
+              : { type: "subscribed", id, channel, state: "recovered", cursor }
+          )
+        }
+        case "unsubscribe":
+          return void socket.say({ type: "unsubscribed", id: frame.id, channel: frame.channel })
+        case "publish":
+          return void socket.say({ type: "published", id: frame.id })
+        case "authenticate":
+          return void socket.say({ type: "authenticated", id: frame.id })
+      }
+    }
+  }
+  return server
+}
+
+/** An `events` frame whose payloads are `data`, numbered on from `seq`. */
+export const events = (
+  channel: string,
+  seq: number,
+  ...data: ReadonlyArray<unknown>
+): Extract<ServerFrame, { type: "events" }> => ({
+  type: "events",
+  channel,
+  cursor: `e:${seq + data.length - 1}`,
+  events: data.map((data, index) => ({
+    id: String(seq + index),
+    at: "2026-11-22T00:00:00.000Z",
+    data
+  }))
+})

@@ -1,0 +1,27 @@
+import { Effect, Layer } from "effect"
+import {
+  layerMemory,
+  MemorySource,
+  NotificationSource
+} from "../../src/server/NotificationSource.ts"
+import { suite } from "./NotificationSourceSuite.ts"
+
+/** The control is kept beside the contract, so that the suite sees the contract only. */
+let control: MemorySource["Service"]
+
+const layer = Layer.effectContext(
+  Effect.gen(function* () {
+    control = yield* MemorySource
+    return yield* Effect.context<NotificationSource>()
+  })
+).pipe(Layer.provide(layerMemory))
+
+suite(
+  "in memory",
+  layer,
+  Effect.map(NotificationSource, (source) => ({
+    send: (channel, payload) => Effect.orDie(source.notify(channel, payload)),
+    cut: Effect.suspend(() => control.lose),
+    heal: Effect.suspend(() => control.restore)
+  }))
+)

@@ -1,0 +1,139 @@
+/**
+ * The contract of `NotificationSource`. Every keeper of it runs these sentences.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Exit, Fiber, type Layer, Queue, Scope, Stream, SubscriptionRef } from "effect"
+import { type Item, lost, NotificationSource } from "../../src/server/NotificationSource.ts"
+
+/** What a test may do to the source from outside. */
+export interface Outside {
+  /** Sends a notification as a stranger would. */
+  readonly send: (channel: string, payload: string) => Effect.Effect<void>
+  /** Cuts the connection; it heals by itself, or by `heal`. */
+  readonly cut: Effect.Effect<void>
+  readonly heal: Effect.Effect<void>
+}
+
+const waitFor = (state: "up" | "down") =>
+  NotificationSource.use((source) =>
+    SubscriptionRef.changes(source.state).pipe(
+      Stream.filter((current) => current === state),
+      Stream.runHead
+    )
+  )
+
+/** Watches before it cuts: a source that heals at once is down for a few milliseconds only. */
+const cutAndNotice = (hands: Outside) =>
+  Effect.gen(function* () {
+    const down = yield* Effect.forkChild(waitFor("down"), { startImmediately: true })
+    yield* hands.cut
+    yield* Fiber.join(down)
+  })
+
+/** Takes items until `count` are there. */
+const take = (queue: Queue.Dequeue<Item>, count: number) => Queue.takeN(queue, count)
+
+export const suite = <E>(
+  name: string,
+  layer: Layer.Layer<NotificationSource, E>,
+  outside: Effect.Effect<Outside, E, NotificationSource>
+): void => {
+  const test = (
+    sentence: string,
+    body: (outside: Outside) => Effect.Effect<void, unknown, NotificationSource | Scope.Scope>
+  ) =>
+    it.live(sentence, () =>
+      Effect.gen(function* () {
+        const hands = yield* outside
+        yield* waitFor("up")
+        yield* body(hands)
+      }).pipe(Effect.scoped, Effect.provide(layer))
+    )
+
+  describe(`NotificationSource: ${name}`, () => {
+    test("delivers what is sent after listen completed, in order", ({ send }) =>
+      Effect.gen(function* () {
+        const source = yield* NotificationSource
+        const queue = yield* source.listen("orders")
+        for (const payload of ["1", "2", "3"]) yield* send("orders", payload)
+        expect(yield* take(queue, 3)).toEqual(["1", "2", "3"])
+      }))
+
+    test("keeps channels apart", ({ send }) =>
+      Effect.gen(function* () {
+        const source = yield* NotificationSource
+        const orders = yield* source.listen("orders")
+        const Orders = yield* source.listen("Orders")
+        yield* send("Orders", "upper")
+        yield* send("orders", "lower")
+        expect([yield* take(orders, 1), yield* take(Orders, 1)]).toEqual([["lower"], ["upper"]])
+      }))
+
+    test("gives every listener of a channel its own copy", ({ send }) =>
+      Effect.gen(function* () {
+        const source = yield* NotificationSource
+        const first = yield* source.listen("orders")
+        const second = yield* source.listen("orders")
+        yield* send("orders", "x")
+        expect([yield* take(first, 1), yield* take(second, 1)]).toEqual([["x"], ["x"]])
+      }))
+
+    test("goes on for the others when one listener leaves", ({ send }) =>
+      Effect.gen(function* () {
+        const source = yield* NotificationSource
+        const scope = yield* Scope.make()
+        yield* Scope.provide(source.listen("orders"), scope)
+        const stays = yield* source.listen("orders")
+        yield* Scope.close(scope, Exit.void)
+        yield* send("orders", "x")
+        expect(yield* take(stays, 1)).toEqual(["x"])
+      }))
+
+    test("listens again after the last listener left and another came at once", ({ send }) =>
+      Effect.gen(function* () {
+        const source = yield* NotificationSource
+        for (let round = 0; round < 20; round++) {
+          const scope = yield* Scope.make()
+          const queue = yield* Scope.provide(source.listen("orders"), scope)
+          yield* send("orders", `round ${round}`)
+          expect(yield* take(queue, 1)).toEqual([`round ${round}`])
+          yield* Scope.close(scope, Exit.void)
+        }
+      }))
+
+    test("notify reaches the listeners of this node", () =>
+      Effect.gen(function* () {
+        const source = yield* NotificationSource
+        const queue = yield* source.listen("orders")
+        yield* source.notify("orders", "é")
+        expect(yield* take(queue, 1)).toEqual(["é"])
+      }))
+
+    test("tells every listener of a loss once it is back, and delivers what follows", (hands) =>
+      Effect.gen(function* () {
+        const source = yield* NotificationSource
+        const orders = yield* source.listen("orders")
+        const notices = yield* source.listen("notices")
+        yield* hands.send("orders", "before")
+        expect(yield* take(orders, 1)).toEqual(["before"])
+        yield* cutAndNotice(hands)
+        yield* hands.heal
+        expect([yield* take(orders, 1), yield* take(notices, 1)]).toEqual([[lost], [lost]])
+        yield* hands.send("orders", "after")
+        yield* hands.send("notices", "after")
+        expect([yield* take(orders, 1), yield* take(notices, 1)]).toEqual([["after"], ["after"]])
+      }))
+
+    test("does not tell a loss to who came while the source was down", (hands) =>
+      Effect.gen(function* () {
+        const source = yield* NotificationSource
+        yield* source.listen("orders")
+        yield* cutAndNotice(hands)
+        const waiting = yield* Effect.forkChild(source.listen("orders"), { startImmediately: true })
+        yield* hands.heal
+        const queue = yield* Fiber.join(waiting)
+        yield* hands.send("orders", "x")
+        expect(yield* take(queue, 1)).toEqual(["x"])
+      }))
+  })
+}

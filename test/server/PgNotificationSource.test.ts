@@ -1,0 +1,256 @@
+import { PgClient } from "@effect/sql-pg"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Fiber, Layer, Queue, Redacted, Stream, SubscriptionRef } from "effect"
+import * as Net from "node:net"
+import { lost, NotificationSource } from "../../src/server/NotificationSource.ts"
+import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
+import * as EmbeddedPostgres from "../../src/testing/EmbeddedPostgres.ts"
+import { database, execute, layerDatabase, TestDatabase } from "../support/database.ts"
+import { suite } from "./NotificationSourceSuite.ts"
+
+const quick: PgNotificationSource.Options = {
+  backoff: { initial: 10, cap: 100, resetAfter: 30_000 }
+}
+
+const layer = PgNotificationSource.layer(quick).pipe(Layer.provideMerge(layerDatabase))
+
+const terminateLink = PgClient.PgClient.use(
+  (sql) => sql`
+    select pg_terminate_backend(pid) from pg_stat_activity
+    where datname = current_database() and application_name = 'effect-realtime link'`
+).pipe(Effect.orDie)
+
+const waitFor = (state: "up" | "down") =>
+  NotificationSource.use((source) =>
+    SubscriptionRef.changes(source.state).pipe(
+      Stream.filter((current) => current === state),
+      Stream.runHead
+    )
+  )
+
+{
+  let sql: PgClient.PgClient
+  const kept = Layer.effectContext(
+    Effect.gen(function* () {
+      sql = yield* PgClient.PgClient
+      return yield* Effect.context<NotificationSource>()
+    })
+  ).pipe(Layer.provide(layer))
+  suite(
+    "PostgreSQL",
+    kept,
+    Effect.succeed({
+      send: (channel, payload) =>
+        Effect.suspend(() => sql`select pg_notify(${channel}, ${payload})`).pipe(
+          Effect.asVoid,
+          Effect.orDie
+        ),
+      cut: Effect.suspend(() => Effect.provideService(terminateLink, PgClient.PgClient, sql)).pipe(
+        Effect.asVoid
+      ),
+      heal: Effect.void
+    })
+  )
+}
+
+describe("PgNotificationSource", () => {
+  it.live("holds 1,000 channels on exactly one connection beside the pool", () =>
+    Effect.gen(function* () {
+      const source = yield* NotificationSource
+      const sql = yield* PgClient.PgClient
+      const queues = yield* Effect.forEach(
+        Array.from({ length: 1000 }, (_, index) => `channel_${index}`),
+        (name) => source.listen(name),
+        { concurrency: "unbounded" }
+      )
+      const count = yield* sql`
+        select count(*)::int as links from pg_stat_activity
+        where datname = current_database() and application_name like 'effect-realtime%'`
+      expect(count).toEqual([{ links: 1 }])
+      yield* sql`select pg_notify('channel_999', 'last'), pg_notify('channel_0', 'first')`
+      expect([yield* Queue.take(queues[0]!), yield* Queue.take(queues[999]!)]).toEqual([
+        "first",
+        "last"
+      ])
+    }).pipe(Effect.scoped, Effect.provide(layer))
+  )
+
+  it.live("tells a transaction's notifications at commit, and a rolled back one's never", () =>
+    Effect.gen(function* () {
+      const source = yield* NotificationSource
+      const sql = yield* PgClient.PgClient
+      const queue = yield* source.listen("orders")
+      yield* sql
+        .withTransaction(Effect.andThen(source.notify("orders", "rolled back"), Effect.fail("no")))
+        .pipe(Effect.ignore)
+      yield* sql.withTransaction(
+        Effect.gen(function* () {
+          yield* source.notify("orders", "committed")
+          // Another session: it overtakes, because the transaction is still open.
+          yield* execute((yield* TestDatabase).url, "select pg_notify('orders', 'overtakes')")
+        })
+      )
+      expect(yield* Queue.takeN(queue, 2)).toEqual(["overtakes", "committed"])
+    }).pipe(Effect.scoped, Effect.provide(layer))
+  )
+
+  it.live("refuses a name that PostgreSQL would cut, and the link does not notice", () =>
+    Effect.gen(function* () {
+      const source = yield* NotificationSource
+      const sql = yield* PgClient.PgClient
+      const queue = yield* source.listen("orders")
+      const error = yield* Effect.flip(source.listen("x".repeat(64)))
+      expect(error.message).toContain("64 bytes")
+      yield* sql`select pg_notify('orders', 'still here')`
+      expect(yield* Queue.take(queue)).toBe("still here")
+    }).pipe(Effect.scoped, Effect.provide(layer))
+  )
+
+  it.live("survives a restart of the database, and tells the loss", () =>
+    Effect.gen(function* () {
+      const postgres = yield* EmbeddedPostgres.make()
+      const context = yield* Layer.build(
+        PgNotificationSource.layer(quick).pipe(
+          Layer.provide(PgClient.layer({ url: Redacted.make(postgres.url) }))
+        )
+      )
+      yield* Effect.gen(function* () {
+        const source = yield* NotificationSource
+        const queue = yield* source.listen("orders")
+        const down = yield* Effect.forkChild(waitFor("down"), { startImmediately: true })
+        yield* postgres.restart
+        yield* Fiber.join(down)
+        expect(yield* Queue.take(queue)).toBe(lost)
+        yield* execute(postgres.url, "select pg_notify('orders', 'after')")
+        expect(yield* Queue.take(queue)).toBe("after")
+      }).pipe(Effect.provideContext(context))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("goes on trying while the database is away, and listen waits for it", () =>
+    Effect.gen(function* () {
+      const { url } = yield* database
+      const gate = yield* proxy(new URL(url))
+      gate.pass(false)
+      const context = yield* Layer.build(
+        PgNotificationSource.layer(quick).pipe(
+          Layer.provide(PgClient.layer({ url: Redacted.make(gate.url) }))
+        )
+      )
+      yield* Effect.gen(function* () {
+        const source = yield* NotificationSource
+        const listening = yield* Effect.forkChild(source.listen("orders"), {
+          startImmediately: true
+        })
+        yield* Effect.promise(() => gate.refused(5))
+        expect(listening.pollUnsafe()).toBeUndefined()
+        gate.pass(true)
+        const queue = yield* Fiber.join(listening)
+        yield* execute(url, "select pg_notify('orders', 'x')")
+        expect(yield* Queue.take(queue)).toBe("x")
+      }).pipe(Effect.provideContext(context))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("notices a silent path within heartbeat and timeout, and closes at once on it", () =>
+    Effect.gen(function* () {
+      const { url } = yield* database
+      const gate = yield* proxy(new URL(url))
+      const scopeClosed = yield* Effect.gen(function* () {
+        const context = yield* Layer.build(
+          PgNotificationSource.layer({
+            ...quick,
+            heartbeat: "200 millis",
+            heartbeatTimeout: "100 millis"
+          }).pipe(Layer.provide(PgClient.layer({ url: Redacted.make(gate.url) })))
+        )
+        return yield* Effect.gen(function* () {
+          const source = yield* NotificationSource
+          const queue = yield* source.listen("orders")
+          gate.silence()
+          yield* waitFor("down")
+          gate.pass(true)
+          expect(yield* Queue.take(queue)).toBe(lost)
+          yield* execute(url, "select pg_notify('orders', 'after')")
+          expect(yield* Queue.take(queue)).toBe("after")
+          gate.silence()
+          return performance.now()
+        }).pipe(Effect.provideContext(context))
+      }).pipe(Effect.scoped)
+      // A cancelled query would wait 5 s for the silent server, an UNLISTEN for ever.
+      expect(performance.now() - scopeClosed).toBeLessThan(2000)
+    }).pipe(Effect.scoped)
+  )
+})
+
+/** A TCP hop in front of PostgreSQL that can refuse, or swallow everything in silence. */
+const proxy = (upstream: URL) =>
+  Effect.acquireRelease(
+    Effect.callback<{
+      readonly url: string
+      readonly pass: (yes: boolean) => void
+      readonly silence: () => void
+      readonly refused: (times: number) => Promise<void>
+      readonly close: () => void
+    }>((resume) => {
+      const host = upstream.searchParams.get("host") ?? upstream.hostname
+      const port = Number(upstream.searchParams.get("port") ?? (upstream.port || 5432))
+      const target = host.startsWith("/") ? { path: `${host}/.s.PGSQL.${port}` } : { host, port }
+      const pairs = new Set<readonly [Net.Socket, Net.Socket]>()
+      let passing = true
+      let refusals = 0
+      let onRefused = () => {}
+      const server = Net.createServer((client) => {
+        client.on("error", () => {})
+        if (!passing) {
+          client.destroy()
+          refusals++
+          onRefused()
+          return
+        }
+        const onward = Net.connect(target)
+        onward.on("error", () => {})
+        client.pipe(onward)
+        onward.pipe(client)
+        const pair = [client, onward] as const
+        pairs.add(pair)
+        client.on("close", () => pairs.delete(pair))
+      })
+      server.listen(0, "127.0.0.1", () => {
+        const url = new URL(upstream)
+        url.searchParams.set("host", "127.0.0.1")
+        url.searchParams.set("port", String((server.address() as Net.AddressInfo).port))
+        resume(
+          Effect.succeed({
+            url: url.href,
+            pass: (yes) => {
+              passing = yes
+            },
+            silence: () => {
+              for (const [client, onward] of pairs) {
+                client.unpipe(onward)
+                onward.unpipe(client)
+                client.resume()
+                onward.resume()
+              }
+            },
+            refused: (times) =>
+              new Promise((resolve) => {
+                onRefused = () => {
+                  if (refusals >= times) resolve()
+                }
+                onRefused()
+              }),
+            close: () => {
+              for (const [client, onward] of pairs) {
+                client.destroy()
+                onward.destroy()
+              }
+              server.close()
+            }
+          })
+        )
+      })
+    }),
+    ({ close }) => Effect.sync(close)
+  )

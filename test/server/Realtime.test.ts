@@ -1,0 +1,292 @@
+import { PgClient } from "@effect/sql-pg"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Exit, Fiber, Layer, Queue, Schema, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import * as Channel from "../../src/Channel.ts"
+import type { RealtimeEvent } from "../../src/RealtimeEvent.ts"
+import {
+  layerMemory,
+  MemorySource,
+  NotificationSource
+} from "../../src/server/NotificationSource.ts"
+import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
+import { Realtime } from "../../src/server/Realtime.ts"
+import { layerDatabase } from "../support/database.ts"
+
+const Order = Schema.Struct({ id: Schema.Int, at: Schema.optionalKey(Schema.Date) })
+const Orders = Channel.make("orders", Order)
+const Loose = Channel.make("orders", Schema.Unknown)
+
+const layer = Realtime.layer().pipe(Layer.provideMerge(layerMemory))
+
+/** Runs a stream into a queue; returns once it is subscribed. */
+const collect = <A, E, R>(stream: Stream.Stream<A, E, R>) =>
+  Effect.gen(function* () {
+    const queue = yield* Queue.unbounded<A>()
+    const fiber = yield* stream.pipe(
+      Stream.runForEach((value) => Queue.offer(queue, value)),
+      Effect.forkScoped({ startImmediately: true })
+    )
+    yield* TestClock.adjust(0)
+    return { queue, fiber }
+  })
+
+const brief = (event: RealtimeEvent<unknown>) =>
+  event._tag === "Event" ? event.payload : `gap ${event.reason}`
+
+describe("Realtime", () => {
+  it.effect("delivers typed payloads to every subscriber", () =>
+    Effect.gen(function* () {
+      const first = yield* collect(Realtime.subscribe(Orders))
+      const second = yield* collect(Realtime.subscribe(Orders))
+      yield* Realtime.publish(Orders, { id: 1, at: new Date(0) })
+      expect([yield* Queue.take(first.queue), yield* Queue.take(second.queue)]).toEqual([
+        { id: 1, at: new Date(0) },
+        { id: 1, at: new Date(0) }
+      ])
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("gives each event an id, the time of its receipt and its cursor", () =>
+    Effect.gen(function* () {
+      yield* TestClock.adjust("5 seconds")
+      const { queue } = yield* collect(Realtime.events(Orders))
+      yield* Realtime.publish(Orders, { id: 1 })
+      yield* Realtime.publish(Orders, { id: 2 })
+      const events = yield* Queue.takeN(queue, 2)
+      const ids = events.map((event) => (event._tag === "Event" ? event.id : ""))
+      expect(ids[0]).toMatch(/^[A-Za-z0-9_-]{8}:1$/)
+      expect(ids[1]).toBe(ids[0]!.replace(/1$/, "2"))
+      expect(events[0]).toEqual({
+        _tag: "Event",
+        channel: "orders",
+        id: ids[0],
+        at: new Date(5000),
+        payload: { id: 1 },
+        cursor: ids[0],
+        tx: undefined
+      })
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("drops properties that the schema does not know", () =>
+    Effect.gen(function* () {
+      const { queue } = yield* collect(Realtime.subscribe(Orders))
+      const source = yield* NotificationSource
+      yield* source.notify("orders", `{"id":1,"secret":true}`)
+      expect(yield* Queue.take(queue)).toEqual({ id: 1 })
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("tells an invalid notification as a gap in its place, to those whom it concerns", () =>
+    Effect.gen(function* () {
+      const strict = yield* collect(Realtime.events(Orders))
+      const loose = yield* collect(Realtime.events(Loose))
+      const source = yield* NotificationSource
+      for (const text of [`{"id":1}`, `not json`, `{"id":"two"}`, `{"id":3}`]) {
+        yield* source.notify("orders", text)
+      }
+      expect((yield* Queue.takeN(strict.queue, 4)).map(brief)).toEqual([
+        { id: 1 },
+        "gap invalid",
+        "gap invalid",
+        { id: 3 }
+      ])
+      expect((yield* Queue.takeN(loose.queue, 4)).map(brief)).toEqual([
+        { id: 1 },
+        "gap invalid",
+        { id: "two" },
+        { id: 3 }
+      ])
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("tells a lost source as a gap in events, and as the error of subscribe", () =>
+    Effect.gen(function* () {
+      const events = yield* collect(Realtime.events(Orders))
+      const payloads = yield* collect(Realtime.subscribe(Orders))
+      const memory = yield* MemorySource
+      yield* memory.lose
+      yield* memory.restore
+      yield* Realtime.publish(Orders, { id: 1 })
+      expect((yield* Queue.takeN(events.queue, 2)).map(brief)).toEqual(["gap source", { id: 1 }])
+      const exit = yield* Fiber.await(payloads.fiber)
+      expect(Exit.isFailure(exit) && exit.cause.toString()).toContain("Gap")
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("waits for a source that is down, and is subscribed when it is back", () =>
+    Effect.gen(function* () {
+      const memory = yield* MemorySource
+      yield* memory.lose
+      const { queue } = yield* collect(Realtime.events(Orders))
+      yield* TestClock.adjust("1 hour")
+      yield* memory.restore
+      yield* TestClock.adjust(0)
+      yield* Realtime.publish(Orders, { id: 1 })
+      expect(brief(yield* Queue.take(queue))).toEqual({ id: 1 })
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("listens for 2 minutes after the last subscriber left, then no more", () =>
+    Effect.gen(function* () {
+      const memory = yield* MemorySource
+      const { fiber } = yield* collect(Realtime.events(Orders))
+      yield* Fiber.interrupt(fiber)
+      yield* TestClock.adjust("119 seconds")
+      expect(yield* memory.listening).toEqual(["orders"])
+      yield* TestClock.adjust("2 seconds")
+      expect(yield* memory.listening).toEqual([])
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("refuses a channel beyond maxChannels, and serves it when another is free", () =>
+    Effect.gen(function* () {
+      const { fiber } = yield* collect(Realtime.events(Orders))
+      const other = Channel.make("other", Schema.Unknown)
+      const error = yield* Realtime.events(other).pipe(Stream.runDrain, Effect.flip)
+      expect(error._tag).toBe("TooManyChannels")
+      yield* Fiber.interrupt(fiber)
+      yield* TestClock.adjust("2 minutes")
+      const { queue } = yield* collect(Realtime.events(other))
+      yield* Realtime.publish(other, "x")
+      expect(brief(yield* Queue.take(queue))).toBe("x")
+    }).pipe(
+      Effect.provide(Realtime.layer({ maxChannels: 1 }).pipe(Layer.provideMerge(layerMemory)))
+    )
+  )
+
+  it.effect("tells a consumer that is too slow what it missed, and the others miss nothing", () =>
+    Effect.gen(function* () {
+      const source = yield* NotificationSource
+      const slow = yield* Realtime.events(Loose).pipe(
+        Stream.rechunk(1),
+        Stream.mapEffect((event) => Effect.as(Effect.sleep("1 second"), event)),
+        Stream.takeUntil((event) => brief(event) === 999),
+        Stream.runCollect,
+        Effect.forkScoped({ startImmediately: true })
+      )
+      const { queue: fast } = yield* collect(Realtime.events(Loose))
+      for (let id = 0; id < 1000; id++) {
+        yield* source.notify("orders", String(id))
+        // One batch each: taken before the next is sent.
+        expect(brief(yield* Queue.take(fast))).toBe(id)
+      }
+      yield* TestClock.adjust("1 hour")
+      const seen = (yield* Fiber.join(slow)).map(brief)
+      expect(seen).toContain("gap slow")
+      const ids = seen.filter((value) => typeof value === "number")
+      expect(ids).toEqual([...new Set(ids)].sort((a, b) => a - b))
+      expect(ids.at(-1)).toBe(999)
+      // Every hole in the numbers has its gap, and no gap stands without a hole.
+      const holes = seen.filter(
+        (value, index) => typeof value === "number" && index > 0 && seen[index - 1] !== value - 1
+      )
+      expect(holes.length).toBe(seen.filter((value) => value === "gap slow").length)
+    }).pipe(Effect.provide(layer))
+  )
+
+  describe("events from a cursor", () => {
+    const cursorAfter = (count: number) =>
+      Effect.gen(function* () {
+        const { fiber, queue } = yield* collect(Realtime.events(Loose))
+        for (let id = 0; id < count; id++) yield* Realtime.publish(Loose, id)
+        const events = yield* Queue.takeN(queue, count)
+        yield* Fiber.interrupt(fiber)
+        const last = events.at(-1)
+        return last?._tag === "Event" ? last.cursor : undefined
+      })
+
+    it.effect("replays exactly what was missed, then goes on live", () =>
+      Effect.gen(function* () {
+        const from = yield* cursorAfter(3)
+        for (const payload of ["a", "b"]) yield* Realtime.publish(Loose, payload)
+        yield* TestClock.adjust(0)
+        const { queue } = yield* collect(Realtime.events(Loose, { from }))
+        yield* Realtime.publish(Loose, "c")
+        expect((yield* Queue.takeN(queue, 3)).map(brief)).toEqual(["a", "b", "c"])
+      }).pipe(Effect.provide(layer))
+    )
+
+    it.effect.each([
+      ["of another epoch", "AAAAAAAA:1"],
+      ["that does not parse", "; drop table"],
+      ["of the far future", "x"]
+    ] as const)("begins with a gap for a cursor %s", ([, text]) =>
+      Effect.gen(function* () {
+        const real = yield* cursorAfter(1)
+        const from = text === "x" ? real!.replace(/:1$/, ":99") : text
+        const { queue } = yield* collect(Realtime.events(Loose, { from }))
+        yield* Realtime.publish(Loose, "next")
+        expect((yield* Queue.takeN(queue, 2)).map(brief)).toEqual(["gap retention", "next"])
+      }).pipe(Effect.provide(layer))
+    )
+
+    it.effect("begins with a gap when more was missed than is remembered", () =>
+      Effect.gen(function* () {
+        const from = yield* cursorAfter(1)
+        for (let id = 0; id < 257; id++) yield* Realtime.publish(Loose, id)
+        yield* TestClock.adjust(0)
+        const { queue } = yield* collect(Realtime.events(Loose, { from }))
+        expect(brief(yield* Queue.take(queue))).toBe("gap retention")
+      }).pipe(Effect.provide(layer))
+    )
+  })
+
+  describe("publish", () => {
+    it.effect("refuses a payload that does not match the schema", () =>
+      Effect.gen(function* () {
+        const error = yield* Effect.flip(Realtime.publish(Orders, { id: 1.5 }))
+        expect(error._tag).toBe("InvalidPayload")
+      }).pipe(Effect.provide(layer))
+    )
+
+    it.effect("takes 7,999 bytes of JSON and refuses 8,000, counted in bytes", () =>
+      Effect.gen(function* () {
+        // Two quotes of JSON, then two bytes per letter.
+        yield* Realtime.publish(Loose, `x${"é".repeat(3998)}`)
+        const error = yield* Effect.flip(Realtime.publish(Loose, "é".repeat(3999)))
+        expect(error).toMatchObject({ _tag: "PayloadTooLarge", bytes: 8000, limit: 7999 })
+      }).pipe(Effect.provide(layer))
+    )
+
+    it.effect("refuses a channel whose name does not fit", () =>
+      Effect.gen(function* () {
+        const channel = Channel.untyped("x".repeat(64))
+        expect((yield* Effect.flip(Realtime.publish(channel, 1)))._tag).toBe("InvalidChannelName")
+        const subscribed = Realtime.events(channel).pipe(Stream.runDrain, Effect.flip)
+        expect((yield* subscribed)._tag).toBe("InvalidChannelName")
+      }).pipe(Effect.provide(layer))
+    )
+
+    it.live("belongs to the caller's transaction: a rollback tells nobody", () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        const queue = yield* Queue.unbounded<unknown>()
+        const events = Realtime.events(Loose).pipe(
+          Stream.runForEach((event) => Queue.offer(queue, brief(event)))
+        )
+        yield* Effect.forkScoped(events)
+        yield* Realtime.publish(Loose, "ready").pipe(
+          Effect.andThen(Effect.sleep(5)),
+          Effect.repeat({ until: () => Queue.sizeUnsafe(queue) > 0 })
+        )
+        const inTransaction = (payload: string, end: Effect.Effect<void, string>) =>
+          sql.withTransaction(Effect.andThen(Realtime.publish(Loose, payload), end))
+        yield* Effect.ignore(inTransaction("rolled back", Effect.fail("no")))
+        yield* inTransaction("committed", Effect.void)
+        let next: unknown = "ready"
+        while (next === "ready") next = yield* Queue.take(queue)
+        expect(next).toBe("committed")
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(
+          Realtime.layer().pipe(
+            Layer.provide(PgNotificationSource.layer()),
+            Layer.provideMerge(layerDatabase)
+          )
+        )
+      )
+    )
+  })
+})

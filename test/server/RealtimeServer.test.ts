@@ -1,0 +1,547 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Deferred, Effect, Exit, Layer, Schema, Scope } from "effect"
+import * as Channel from "../../src/Channel.ts"
+import { MemorySource, NotificationSource } from "../../src/server/NotificationSource.ts"
+import { Realtime } from "../../src/server/Realtime.ts"
+import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
+import { allowAll, type Options } from "../../src/server/ServerOptions.ts"
+import { Address, layer } from "../support/app.ts"
+import { connect, greet, Refused } from "../support/wire.ts"
+
+const Order = Schema.Struct({ id: Schema.Int })
+const Orders = Channel.make("orders", Order)
+const Moves = Channel.make("moves", Order, { publish: true })
+const Room = Channel.family("room_", Schema.String, Schema.Unknown, { publish: true })
+const options: Options = { channels: [Orders, Moves, Room], authorize: allowAll }
+
+/** Opens a door with `more` options and runs the test beside it. */
+const open = <A, E, R>(
+  body: Effect.Effect<A, E, R>,
+  more?: Partial<Options>
+): Effect.Effect<
+  A,
+  E | unknown,
+  Exclude<Exclude<R, Scope.Scope>, Layer.Success<ReturnType<typeof layer>>>
+> => body.pipe(Effect.scoped, Effect.provide(layer({ ...options, ...more })))
+
+const here = Effect.map(Address, ({ ws }) => ws)
+const greeted = Effect.flatMap(here, (url) => greet(url))
+
+describe("RealtimeServer", () => {
+  it.live("answers hello with welcome and its limits", () =>
+    open(
+      Effect.gen(function* () {
+        const wire = yield* connect(yield* here)
+        wire.send({ type: "hello", version: 1 })
+        const welcome = yield* wire.next("welcome")
+        expect(welcome).toEqual({
+          type: "welcome",
+          version: 1,
+          session: welcome.session,
+          ping: 25_000,
+          slack: 10_000,
+          limits: { subscriptions: 100, frameBytes: 65_536, publishPerSecond: 20 }
+        })
+        expect(wire.socket.protocol).toBe("effect-realtime.v1")
+      })
+    )
+  )
+
+  it.live("delivers what is published after subscribed, to all subscribers, the same bytes", () =>
+    open(
+      Effect.gen(function* () {
+        const first = yield* greeted
+        const second = yield* greeted
+        for (const wire of [first, second]) {
+          wire.send({ type: "subscribe", id: 1, channel: "orders" })
+          expect((yield* wire.next("subscribed")).state).toBe("fresh")
+        }
+        yield* Realtime.publish(Orders, { id: 7 })
+        const events = yield* first.next("events")
+        expect(events.events.map(({ data }) => data)).toEqual([{ id: 7 }])
+        expect(events.cursor).toBe(events.events[0]!.id)
+        yield* second.next("events")
+        expect(second.messages.at(-1)).toBe(first.messages.at(-1))
+      })
+    )
+  )
+
+  it.live("commits made at once after subscribed are never missed", () =>
+    open(
+      Effect.gen(function* () {
+        const wire = yield* greeted
+        const source = yield* NotificationSource
+        for (let round = 0; round < 200; round++) {
+          wire.send({ type: "subscribe", id: round, channel: `room_${round % 7}` })
+          const { channel } = yield* wire.next("subscribed")
+          yield* source.notify(channel, String(round))
+          const { events } = yield* wire.next("events")
+          expect(events.map(({ data }) => data)).toEqual([round])
+          wire.send({ type: "unsubscribe", id: round, channel })
+          yield* wire.next("unsubscribed")
+        }
+      })
+    )
+  )
+
+  it.live("sends nothing of a channel after unsubscribed", () =>
+    open(
+      Effect.gen(function* () {
+        const wire = yield* greeted
+        wire.send({ type: "subscribe", id: 1, channel: "orders" })
+        wire.send({ type: "subscribe", id: 2, channel: "moves" })
+        wire.send({ type: "unsubscribe", id: 3, channel: "orders" })
+        yield* wire.next("unsubscribed")
+        yield* Realtime.publish(Orders, { id: 1 })
+        yield* Realtime.publish(Moves, { id: 2 })
+        expect((yield* wire.next("events")).channel).toBe("moves")
+      })
+    )
+  )
+
+  it.live("answers unsubscribe without a subscription all the same", () =>
+    open(
+      Effect.gen(function* () {
+        const wire = yield* greeted
+        wire.send({ type: "unsubscribe", id: 9, channel: "orders" })
+        expect(yield* wire.next("unsubscribed")).toMatchObject({ id: 9, channel: "orders" })
+      })
+    )
+  )
+
+  it.live("publishes for a client, answers published, and the publisher receives its own", () =>
+    open(
+      Effect.gen(function* () {
+        const wire = yield* greeted
+        wire.send({ type: "subscribe", id: 1, channel: "moves" })
+        yield* wire.next("subscribed")
+        wire.send({ type: "publish", id: 2, channel: "moves", key: "k", data: { id: 5, x: 1 } })
+        expect((yield* wire.next("published")).id).toBe(2)
+        expect((yield* wire.next("events")).events[0]!.data).toEqual({ id: 5 })
+      })
+    )
+  )
+
+  it.live("tells a lost source as status and gap, and delivers what follows", () =>
+    open(
+      Effect.gen(function* () {
+        const wire = yield* greeted
+        wire.send({ type: "subscribe", id: 1, channel: "orders" })
+        const { cursor } = yield* wire.next("subscribed")
+        const memory = yield* MemorySource
+        yield* memory.lose
+        expect((yield* wire.next("status")).source).toBe("down")
+        yield* memory.restore
+        expect((yield* wire.next("status")).source).toBe("up")
+        const gap = yield* wire.next("gap")
+        expect(gap).toMatchObject({ channel: "orders", reason: "source" })
+        expect(gap.cursor).not.toBe(cursor)
+        yield* Realtime.publish(Orders, { id: 1 })
+        expect((yield* wire.next("events")).channel).toBe("orders")
+      })
+    )
+  )
+
+  it.live("tells a newcomer that the source is down, and answers source/down in time", () =>
+    open(
+      Effect.gen(function* () {
+        yield* (yield* MemorySource).lose
+        const wire = yield* greeted
+        expect((yield* wire.next("status")).source).toBe("down")
+        wire.send({ type: "subscribe", id: 1, channel: "orders" })
+        expect(yield* wire.next("error")).toMatchObject({
+          id: 1,
+          code: "source/down",
+          retry: "later"
+        })
+      }),
+      { limits: { sourceWait: "50 millis" } }
+    )
+  )
+
+  it.live("tells an invalid notification as gap invalid, and nothing else is disturbed", () =>
+    open(
+      Effect.gen(function* () {
+        const wire = yield* greeted
+        wire.send({ type: "subscribe", id: 1, channel: "orders" })
+        yield* wire.next("subscribed")
+        const source = yield* NotificationSource
+        yield* source.notify("orders", "not json")
+        yield* source.notify("orders", `{"id":1}`)
+        expect((yield* wire.next("gap")).reason).toBe("invalid")
+        expect((yield* wire.next("events")).events[0]!.data).toEqual({ id: 1 })
+      })
+    )
+  )
+
+  describe("resume", () => {
+    it.live("replays exactly what was missed, then goes on live", () =>
+      open(
+        Effect.gen(function* () {
+          const first = yield* greeted
+          first.send({ type: "subscribe", id: 1, channel: "orders" })
+          const { cursor } = yield* first.next("subscribed")
+          first.socket.close()
+          yield* first.closed
+          for (const id of [1, 2, 3]) yield* Realtime.publish(Orders, { id })
+          const wire = yield* greeted
+          wire.send({ type: "subscribe", id: 1, channel: "orders", cursor })
+          expect(yield* wire.next("subscribed")).toMatchObject({ state: "recovered", cursor })
+          yield* Realtime.publish(Orders, { id: 4 })
+          const seen: Array<unknown> = []
+          while (seen.length < 4) {
+            for (const { data } of (yield* wire.next("events")).events) seen.push(data)
+          }
+          expect(seen).toEqual([{ id: 1 }, { id: 2 }, { id: 3 }, { id: 4 }])
+        })
+      )
+    )
+
+    it.live("answers reset for a cursor from before a lost link", () =>
+      open(
+        Effect.gen(function* () {
+          const wire = yield* greeted
+          wire.send({ type: "subscribe", id: 1, channel: "orders" })
+          const { cursor } = yield* wire.next("subscribed")
+          const memory = yield* MemorySource
+          yield* memory.lose
+          yield* memory.restore
+          yield* wire.next("gap")
+          wire.send({ type: "unsubscribe", id: 2, channel: "orders" })
+          wire.send({ type: "subscribe", id: 3, channel: "orders", cursor })
+          const answer = yield* wire.next("subscribed")
+          expect(answer.state).toBe("reset")
+          expect(answer.cursor).not.toBe(cursor)
+        })
+      )
+    )
+  })
+
+  describe("refuses a request, and the socket lives", () => {
+    const refused = [
+      [{ type: "subscribe", id: 1, channel: "x".repeat(64) }, "channel/invalid-name", 1],
+      [{ type: "subscribe", id: 1, channel: "realtime" }, "channel/invalid-name", 1],
+      [{ type: "subscribe", id: 1, channel: "nowhere" }, "channel/unknown", 1],
+      [{ type: "subscribe", id: 1, channel: "moves" }, "subscribe/duplicate", 1],
+      [{ type: "publish", id: 1, channel: "orders", key: "k", data: {} }, "publish/forbidden", 1],
+      [{ type: "publish", id: 1, channel: "moves", key: "k", data: {} }, "publish/invalid", 1],
+      [
+        { type: "publish", id: 1, channel: "room_a", key: "k", data: "x".repeat(8000) },
+        "publish/too-large",
+        1
+      ],
+      [{ type: "dance", id: 1 }, "frame/unknown", 1],
+      [{ type: "subscribe", id: -1, channel: "orders" }, "frame/malformed", undefined],
+      ["not json", "frame/malformed", undefined],
+      [
+        `{"type":"publish","id":1,"channel":"moves","key":"k","data":{"__proto__":1}}`,
+        "frame/malformed",
+        1
+      ],
+      [Buffer.from("binary"), "frame/malformed", undefined]
+    ] as const
+    it.live.each(refused)("%j with %s", ([frame, code, id]) =>
+      open(
+        Effect.gen(function* () {
+          const wire = yield* greeted
+          wire.send({ type: "subscribe", id: 0, channel: "moves" })
+          yield* wire.next("subscribed")
+          wire.send(frame)
+          const error = yield* wire.next("error")
+          expect({ code: error.code, id: error.id }).toEqual({ code, id })
+          yield* Realtime.publish(Moves, { id: 1 })
+          expect((yield* wire.next("events")).events[0]!.data).toEqual({ id: 1 })
+        })
+      )
+    )
+
+    it.live("a subscription over the limit with subscribe/limit", () =>
+      open(
+        Effect.gen(function* () {
+          const wire = yield* greeted
+          wire.send({ type: "subscribe", id: 1, channel: "orders" })
+          yield* wire.next("subscribed")
+          wire.send({ type: "subscribe", id: 2, channel: "moves" })
+          expect(yield* wire.next("error")).toMatchObject({ id: 2, code: "subscribe/limit" })
+        }),
+        { limits: { subscriptions: 1 } }
+      )
+    )
+
+    it.live("an id that is not answered yet", () =>
+      Effect.gen(function* () {
+        const gate = yield* Deferred.make<boolean>()
+        yield* open(
+          Effect.gen(function* () {
+            const wire = yield* greeted
+            wire.send({ type: "subscribe", id: 1, channel: "orders" })
+            wire.send({ type: "subscribe", id: 1, channel: "moves" })
+            const error = yield* wire.next("error")
+            expect(error).toMatchObject({ code: "frame/malformed" })
+            expect(error.id).toBeUndefined()
+            yield* Deferred.succeed(gate, true)
+            expect((yield* wire.next("subscribed")).channel).toBe("orders")
+          }),
+          { authorize: () => Deferred.await(gate) }
+        )
+      })
+    )
+  })
+
+  describe("authorize", () => {
+    it.live("decides by channel, parameter and action", () =>
+      open(
+        Effect.gen(function* () {
+          const wire = yield* greeted
+          wire.send({ type: "subscribe", id: 1, channel: "room_mine" })
+          expect((yield* wire.next("subscribed")).id).toBe(1)
+          wire.send({ type: "subscribe", id: 2, channel: "room_yours" })
+          expect(yield* wire.next("error")).toMatchObject({ id: 2, code: "channel/forbidden" })
+          wire.send({ type: "publish", id: 3, channel: "room_mine", key: "k", data: 1 })
+          expect(yield* wire.next("error")).toMatchObject({ id: 3, code: "publish/forbidden" })
+        }),
+        {
+          authorize: ({ action, definition, params }) =>
+            Effect.succeed(definition === Room && action === "subscribe" && params === "mine")
+        }
+      )
+    )
+
+    it.live.each([
+      ["dies", Effect.die(new Error("secret"))],
+      ["takes too long", Effect.never]
+    ] as const)("that %s is answered server/internal without its reason", ([, verdict]) =>
+      open(
+        Effect.gen(function* () {
+          const wire = yield* greeted
+          wire.send({ type: "subscribe", id: 1, channel: "orders" })
+          const error = yield* wire.next("error")
+          expect(error).toMatchObject({ id: 1, code: "server/internal", retry: "later" })
+          expect(JSON.stringify(error)).not.toContain("secret")
+        }),
+        { authorize: () => verdict, limits: { authorize: "20 millis" } }
+      )
+    )
+
+    it.live("keeps requests of one channel in order while it decides", () =>
+      open(
+        Effect.gen(function* () {
+          const wire = yield* greeted
+          wire.send({ type: "subscribe", id: 1, channel: "orders" })
+          wire.send({ type: "unsubscribe", id: 2, channel: "orders" })
+          wire.send({ type: "subscribe", id: 3, channel: "orders" })
+          yield* wire.next("subscribed")
+          yield* wire.next("unsubscribed")
+          expect((yield* wire.next("subscribed")).id).toBe(3)
+        }),
+        { authorize: () => Effect.as(Effect.sleep("5 millis"), true) }
+      )
+    )
+  })
+
+  describe("closes", () => {
+    it.live.each([
+      [`{"type":"subscribe","id":1,"channel":"orders"}`, 4200],
+      ["not json", 4200],
+      [Buffer.from("x"), 4200],
+      [`{"type":"hello","version":2}`, 4201],
+      [`{"type":"hello"}`, 4200]
+    ] as const)("when the first message is %s", ([first, code]) =>
+      open(
+        Effect.gen(function* () {
+          const wire = yield* connect(yield* here)
+          wire.send(first)
+          expect(yield* wire.closed).toBe(code)
+          expect(wire.frames).toEqual([])
+        })
+      )
+    )
+
+    it.live("4200 at a second hello", () =>
+      open(
+        Effect.gen(function* () {
+          const wire = yield* greeted
+          wire.send({ type: "hello", version: 1 })
+          expect(yield* wire.closed).toBe(4200)
+        })
+      )
+    )
+
+    it.live("4005 without a hello in time", () =>
+      open(
+        Effect.gen(function* () {
+          const wire = yield* connect(yield* here)
+          expect(yield* wire.closed).toBe(4005)
+        }),
+        { limits: { hello: "10 millis" } }
+      )
+    )
+
+    it.live("4002 a session that stays silent beyond ping and slack, after it was pinged", () =>
+      open(
+        Effect.gen(function* () {
+          const wire = yield* greeted
+          yield* wire.next("ping")
+          expect(yield* wire.closed).toBe(4002)
+        }),
+        { limits: { ping: "500 millis", slack: "500 millis" } }
+      )
+    )
+
+    it.live("no session that answers its pings", () =>
+      open(
+        Effect.gen(function* () {
+          const wire = yield* greeted
+          for (let ping = 0; ping < 3; ping++) {
+            yield* wire.next("ping")
+            wire.send({ type: "pong" })
+          }
+          expect(wire.socket.readyState).toBe(wire.socket.OPEN)
+        }),
+        { limits: { ping: "900 millis", slack: "500 millis" } }
+      )
+    )
+
+    it.live("1009 a message over frameBytes", () =>
+      open(
+        Effect.gen(function* () {
+          const wire = yield* greeted
+          wire.send("x".repeat(2000))
+          expect(yield* wire.closed).toBe(1009)
+        }),
+        { limits: { frameBytes: 1000 } }
+      )
+    )
+
+    it.live("4003 a session with too many unanswered requests", () =>
+      open(
+        Effect.gen(function* () {
+          const wire = yield* greeted
+          for (let id = 0; id < 4; id++) wire.send({ type: "subscribe", id, channel: `room_${id}` })
+          expect(yield* wire.closed).toBe(4003)
+        }),
+        { authorize: () => Effect.never, limits: { unanswered: 3 } }
+      )
+    )
+
+    it.live("4000 everybody with a bye when it drains, and refuses newcomers with 503", () =>
+      open(
+        Effect.gen(function* () {
+          const wire = yield* greeted
+          const server = yield* RealtimeServer
+          yield* server.drain
+          expect((yield* wire.next("bye")).reconnectAfter).toBeLessThanOrEqual(1000)
+          expect(yield* wire.closed).toBe(4000)
+          const refused = yield* Effect.flip(connect(yield* here))
+          expect(refused.status).toBe(503)
+          expect(refused.headers["retry-after"]).toBe("1")
+        })
+      )
+    )
+  })
+
+  describe("at the upgrade", () => {
+    const status = (attempt: Parameters<typeof connect>[1], more?: Partial<Options>) =>
+      open(
+        Effect.gen(function* () {
+          const { http, ws } = yield* Address
+          const headers = Object.fromEntries(
+            Object.entries(attempt?.headers ?? {}).map(([name, value]) => [
+              name,
+              value.replace("SELF", new URL(http).host)
+            ])
+          )
+          const result = yield* Effect.result(connect(ws, { ...attempt, headers }))
+          return result._tag === "Failure" ? (result.failure as Refused).status : 101
+        }),
+        more
+      )
+    it.live.each([
+      ["no Origin", {}, undefined, 101],
+      ["the same origin", { origin: "http://SELF" }, undefined, 101],
+      ["another host", { origin: "http://evil.example" }, undefined, 403],
+      ["another port", { origin: "http://127.0.0.1:1" }, undefined, 403],
+      ["null", { origin: "null" }, undefined, 403],
+      ["rubbish", { origin: "http://[" }, undefined, 403],
+      ["a listed origin", { origin: "https://app.example" }, ["https://app.example"], 101],
+      ["an unlisted one", { origin: "https://evil.example" }, ["https://app.example"], 403],
+      ["any, if so told", { origin: "https://evil.example" }, "any", 101]
+    ] as const)("%s", ([, headers, origins, expected]) =>
+      Effect.gen(function* () {
+        expect(yield* status({ headers }, origins === undefined ? {} : { origins })).toBe(expected)
+      })
+    )
+
+    it.live("takes a client without a subprotocol, or with ours among others", () =>
+      Effect.gen(function* () {
+        expect(yield* status({ protocols: [] })).toBe(101)
+        expect(yield* status({ protocols: ["other", "effect-realtime.v1"] })).toBe(101)
+        expect(yield* status({ protocols: ["other"] })).toBe(400)
+      })
+    )
+
+    it.live("refuses with 503 when it is full", () =>
+      open(
+        Effect.gen(function* () {
+          yield* greeted
+          expect((yield* Effect.flip(connect(yield* here))).status).toBe(503)
+        }),
+        { limits: { sessions: 1 } }
+      )
+    )
+
+    it.live("answers a plain GET with 426, and leaves the app's other routes alone", () =>
+      open(
+        Effect.gen(function* () {
+          const { http } = yield* Address
+          const get = (path: string) => Effect.promise(() => fetch(`${http}${path}`))
+          expect((yield* get("/realtime")).status).toBe(426)
+          const root = yield* get("/")
+          expect(yield* Effect.promise(() => root.text())).toBe("hello")
+        })
+      )
+    )
+
+    it.live("ignores a query string", () =>
+      open(
+        Effect.gen(function* () {
+          yield* greet(`${yield* here}?token=no`)
+        })
+      )
+    )
+  })
+
+  it.live("fails at start when two families match one name", () =>
+    Effect.gen(function* () {
+      const clash = Channel.family("room_big_", Schema.String, Schema.Unknown)
+      const error = yield* Effect.flip(
+        Layer.build(layer({ ...options, channels: [Room, clash] })).pipe(Effect.scoped)
+      )
+      expect(error).toMatchObject({ _tag: "ChannelConflict", first: "room_", second: "room_big_" })
+    })
+  )
+
+  it.live("lets an exact channel beat a family", () =>
+    open(
+      Effect.gen(function* () {
+        const wire = yield* greeted
+        wire.send({ type: "publish", id: 1, channel: "room_1", key: "k", data: "text" })
+        expect((yield* wire.next("error")).code).toBe("publish/invalid")
+      }),
+      { channels: [Room, Channel.make("room_1", Order, { publish: true })] }
+    )
+  )
+
+  it.live("closes fast with open sockets, inside an HTTP server that would wait for them", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const context = yield* Layer.build(layer(options)).pipe(Scope.provide(scope))
+      const wire = yield* Effect.provideContext(greeted, context)
+      const before = performance.now()
+      yield* Scope.close(scope, Exit.void)
+      expect(yield* wire.closed).toBe(4000)
+      // The HTTP server by itself waits 20 s for open sockets.
+      expect(performance.now() - before).toBeLessThan(3000)
+    }).pipe(Effect.scoped)
+  )
+})

@@ -1,0 +1,45 @@
+/**
+ * An Effect HTTP app with a door, on a free port of this machine, over the source in memory.
+ */
+import { NodeHttpServer } from "@effect/platform-node"
+import { Context, Effect, Layer } from "effect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServer from "effect/http/HttpServer"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import { createServer } from "node:http"
+import { layerMemory } from "../../src/server/NotificationSource.ts"
+import { type Options as RealtimeOptions, Realtime } from "../../src/server/Realtime.ts"
+import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
+import type { Options } from "../../src/server/ServerOptions.ts"
+
+/** Where a test's door is. */
+export class Address extends Context.Service<
+  Address,
+  { readonly http: string; readonly ws: string }
+>()("test/Address") {}
+
+const address = Layer.effect(
+  Address,
+  Effect.map(HttpServer.HttpServer, (server) => {
+    const { port } = server.address as { readonly port: number }
+    return { http: `http://127.0.0.1:${port}`, ws: `ws://127.0.0.1:${port}/realtime` }
+  })
+)
+
+/** The whole app; what it is made of stays reachable for the test. */
+export const layer = (options: Options, realtime?: RealtimeOptions) => {
+  return Layer.merge(
+    HttpRouter.serve(
+      Layer.merge(
+        RealtimeServer.layer(options),
+        HttpRouter.add("GET", "/", HttpServerResponse.text("hello"))
+      ),
+      { disableListenLog: true, disableLogger: true }
+    ),
+    address
+  ).pipe(
+    Layer.provideMerge(NodeHttpServer.layer(() => createServer(), { port: 0, host: "127.0.0.1" })),
+    Layer.provideMerge(Realtime.layer(realtime)),
+    Layer.provideMerge(layerMemory)
+  )
+}

@@ -1,0 +1,118 @@
+/**
+ * A bare client of the wire for tests: sends what it is told, keeps what arrives, waits for conditions.
+ */
+import { Effect, type Scope } from "effect"
+import { WebSocket } from "ws"
+import { decodeServerFrame, type FrameOf, type ServerFrame } from "../../src/Frame.ts"
+
+export interface Wire {
+  readonly send: (frame: object | string | Buffer) => void
+  /** Every frame so far, oldest first. */
+  readonly frames: ReadonlyArray<ServerFrame>
+  /** The texts of the messages so far: a message may hold several frames. */
+  readonly messages: ReadonlyArray<string>
+  /** The next frame of a type that was not taken yet; waits for it. */
+  readonly next: <Type extends ServerFrame["type"]>(
+    type: Type
+  ) => Effect.Effect<FrameOf<ServerFrame, Type>>
+  /** The close code, once the socket is closed. */
+  readonly closed: Effect.Effect<number>
+  readonly socket: WebSocket
+}
+
+export interface Options {
+  readonly protocols?: ReadonlyArray<string>
+  readonly headers?: Readonly<Record<string, string>>
+}
+
+/** What a server that refuses the upgrade answers. */
+export class Refused extends Error {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string | ReadonlyArray<string> | undefined>>
+  constructor(status: number, headers: Refused["headers"]) {
+    super(`The upgrade was refused with ${status}`)
+    this.status = status
+    this.headers = headers
+  }
+}
+
+export const connect = (
+  url: string,
+  { headers = {}, protocols = ["effect-realtime.v1"] }: Options = {}
+): Effect.Effect<Wire, Refused, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.callback<Wire, Refused>((resume) => {
+      const socket = new WebSocket(url, [...protocols], { headers: { ...headers } })
+      const messages: Array<string> = []
+      const frames: Array<ServerFrame> = []
+      const taken = new Set<ServerFrame>()
+      let closeCode: number | undefined
+      const waiting = new Set<() => void>()
+      const wake = () => {
+        for (const check of waiting) check()
+      }
+      const until = <A>(find: () => A | undefined): Effect.Effect<A> =>
+        Effect.callback<A>((found) => {
+          const check = () => {
+            const value = find()
+            if (value === undefined) return
+            waiting.delete(check)
+            found(Effect.succeed(value))
+          }
+          waiting.add(check)
+          check()
+          return Effect.sync(() => waiting.delete(check))
+        })
+      socket.on("message", (data: Buffer) => {
+        const text = data.toString("utf8")
+        messages.push(text)
+        for (const line of text.split("\n")) {
+          const frame = decodeServerFrame(line)
+          if (frame === undefined) throw new Error(`not a frame: ${line}`)
+          frames.push(frame)
+        }
+        wake()
+      })
+      socket.on("close", (code) => {
+        closeCode = code
+        wake()
+      })
+      socket.on("unexpected-response", (_, response) => {
+        response.resume()
+        resume(Effect.fail(new Refused(response.statusCode ?? 0, response.headers)))
+        socket.on("error", () => {})
+        socket.terminate()
+      })
+      socket.on("error", () => {})
+      socket.on("open", () =>
+        resume(
+          Effect.succeed({
+            socket,
+            frames,
+            messages,
+            send: (frame) =>
+              socket.send(
+                typeof frame === "string" || Buffer.isBuffer(frame) ? frame : JSON.stringify(frame)
+              ),
+            next: (type) =>
+              until(() => {
+                const frame = frames.find((one) => one.type === type && !taken.has(one))
+                if (frame !== undefined) taken.add(frame)
+                return frame as FrameOf<ServerFrame, typeof type> | undefined
+              }),
+            closed: until(() => closeCode)
+          })
+        )
+      )
+    }),
+    ({ socket }) => Effect.sync(() => socket.terminate())
+  )
+
+/** Connects and says hello. */
+export const greet = (url: string, options?: Options) =>
+  Effect.gen(function* () {
+    const wire = yield* connect(url, options)
+    wire.send({ type: "hello", version: 1 })
+    yield* wire.next("welcome")
+    return wire
+  })

