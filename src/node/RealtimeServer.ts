@@ -124,7 +124,7 @@ export class RealtimeServer implements AsyncDisposable {
   }
 
   /** Sends a payload to every subscriber of the channel; see `Realtime.publish`. */
-  publish<A>(channel: Channel.Channel<A>, payload: A): Promise<void> {
+  publish<A>(channel: Channel.Channel<A>, payload: NoInfer<A>): Promise<void> {
     return this.#runtime.runPromise(Realtime.publish(channel, payload))
   }
 

@@ -83,7 +83,7 @@ export class Realtime extends Context.Service<
      */
     readonly publish: <A>(
       channel: Channel.Channel<A>,
-      payload: A
+      payload: NoInfer<A>
     ) => Effect.Effect<void, PublishError>
     /**
      * The payloads of a channel from now on. Fails with `Gap` where events may be missing: re-read the
@@ -105,7 +105,7 @@ export class Realtime extends Context.Service<
   }
 >()("effect-realtime/server/Realtime") {
   /** See `publish` of the service. */
-  static readonly publish = <A>(channel: Channel.Channel<A>, payload: A) =>
+  static readonly publish = <A>(channel: Channel.Channel<A>, payload: NoInfer<A>) =>
     Realtime.use((realtime) => realtime.publish(channel, payload))
 
   /** See `subscribe` of the service. */

@@ -1,0 +1,213 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Schema } from "effect"
+import { createServer, type Server } from "node:http"
+import { type AddressInfo, connect as tcp } from "node:net"
+import { afterEach, vi } from "vitest"
+import { WebSocketServer } from "ws"
+import * as Channel from "../../src/Channel.ts"
+import { type Options, RealtimeServer, RefusedToStart } from "../../src/node/RealtimeServer.ts"
+import { database, execute } from "../support/database.ts"
+import { connect, greet } from "../support/wire.ts"
+
+afterEach(() => {
+  vi.unstubAllEnvs()
+})
+
+const MyChannel = Channel.make("my-channel", Schema.Unknown, { publish: true })
+const open = { authorize: () => true }
+
+/** A `node:http` server of somebody else, on a free port. */
+const httpServer = Effect.acquireRelease(
+  Effect.callback<Server>((resume) => {
+    const server = createServer((_, response) => response.end("theirs"))
+    server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+  }),
+  (server) =>
+    Effect.sync(() => {
+      server.close()
+      server.closeAllConnections()
+    })
+)
+
+const addressOf = (server: Server) => `127.0.0.1:${(server.address() as AddressInfo).port}`
+
+const start = (options?: Options) =>
+  Effect.gen(function* () {
+    const { url } = yield* database
+    const http = yield* httpServer
+    const server = yield* Effect.acquireRelease(
+      Effect.sync(() => new RealtimeServer(http, url, options)),
+      (server) => Effect.promise(() => server.close())
+    )
+    yield* Effect.promise(() => server.ready)
+    return { http, server, databaseUrl: url, ws: `ws://${addressOf(http)}/realtime` }
+  })
+
+describe("new RealtimeServer(httpServer, databaseUrl)", () => {
+  it.live("serves the three known kinds, read-only, when it is told nothing else", () =>
+    Effect.gen(function* () {
+      const { databaseUrl, ws } = yield* start()
+      const wire = yield* greet(ws)
+      const channels = ["system_notifications", "query_results_42", "table_updates_orders"]
+      for (const [id, channel] of channels.entries()) {
+        wire.send({ type: "subscribe", id, channel })
+        expect((yield* wire.next("subscribed")).channel).toBe(channel)
+      }
+      yield* execute(
+        databaseUrl,
+        `select pg_notify('query_results_42', '{"status":"completed","data":[1]}')`
+      )
+      expect((yield* wire.next("events")).events[0]!.data).toEqual({
+        status: "completed",
+        data: [1]
+      })
+      wire.send({
+        type: "publish",
+        id: 9,
+        channel: "system_notifications",
+        key: "k",
+        data: { type: "info", message: "x" }
+      })
+      expect((yield* wire.next("error")).code).toBe("publish/forbidden")
+      wire.send({ type: "subscribe", id: 10, channel: "my-channel" })
+      expect((yield* wire.next("error")).code).toBe("channel/unknown")
+    })
+  )
+
+  it.live("serves what it is told, to whom authorize lets in", () =>
+    Effect.gen(function* () {
+      const { server, ws } = yield* start({
+        channels: [MyChannel, Channel.systemNotifications],
+        authorize: async ({ action, channel }) => action === "publish" || channel === "my-channel"
+      })
+      const wire = yield* greet(ws)
+      wire.send({ type: "subscribe", id: 1, channel: "my-channel" })
+      yield* wire.next("subscribed")
+      wire.send({ type: "subscribe", id: 2, channel: "system_notifications" })
+      expect((yield* wire.next("error")).code).toBe("channel/forbidden")
+      wire.send({ type: "publish", id: 3, channel: "my-channel", key: "k", data: { hello: 1 } })
+      yield* wire.next("published")
+      expect((yield* wire.next("events")).events[0]!.data).toEqual({ hello: 1 })
+      yield* Effect.promise(() => server.publish(MyChannel, "from the server"))
+      expect((yield* wire.next("events")).events[0]!.data).toBe("from the server")
+    })
+  )
+
+  it.live("answers server/internal when the Promise of authorize rejects", () =>
+    Effect.gen(function* () {
+      const { ws } = yield* start({ authorize: () => Promise.reject(new Error("secret")) })
+      const wire = yield* greet(ws)
+      wire.send({ type: "subscribe", id: 1, channel: "system_notifications" })
+      expect((yield* wire.next("error")).code).toBe("server/internal")
+    })
+  )
+
+  it.live("refuses to start in production without authorize, and names the cure", () =>
+    Effect.gen(function* () {
+      const http = yield* httpServer
+      vi.stubEnv("NODE_ENV", "production")
+      const attempt = () => new RealtimeServer(http, "postgres://127.0.0.1:1/x")
+      expect(attempt).toThrow(RefusedToStart)
+      expect(attempt).toThrow(/authorize/)
+      const server = new RealtimeServer(http, "postgres://u@127.0.0.1:1/x", open)
+      yield* Effect.promise(() => server.close())
+    })
+  )
+
+  it.live("refuses to start without a database URL, and names the cure", () =>
+    Effect.gen(function* () {
+      const http = yield* httpServer
+      expect(() => new RealtimeServer(http, undefined)).toThrow(/DATABASE_URL/)
+    })
+  )
+
+  it.live("rejects ready when its channels contradict each other", () =>
+    Effect.gen(function* () {
+      const http = yield* httpServer
+      const channels = [MyChannel, MyChannel]
+      const server = new RealtimeServer(http, "postgres://u@127.0.0.1:1/x", { ...open, channels })
+      const error = yield* Effect.flip(Effect.tryPromise(() => server.ready))
+      expect(String(error.cause)).toContain("my-channel")
+      yield* Effect.promise(() => server.close())
+    })
+  )
+
+  it.live("leaves the server's requests and other upgrade listeners alone", () =>
+    Effect.gen(function* () {
+      const { http, ws } = yield* start(open)
+      const theirs = new WebSocketServer({ noServer: true })
+      http.on("upgrade", (request, socket, head) => {
+        if (request.url === "/theirs") {
+          theirs.handleUpgrade(request, socket, head, (peer) => peer.close(4999))
+        }
+      })
+      const plain = yield* Effect.promise(() => fetch(`http://${addressOf(http)}/`))
+      expect(yield* Effect.promise(() => plain.text())).toBe("theirs")
+      const other = yield* connect(ws.replace("/realtime", "/theirs"), { protocols: [] })
+      expect(yield* other.closed).toBe(4999)
+      yield* greet(ws)
+    })
+  )
+
+  it.live("answers 404 on other paths when nobody else listens", () =>
+    Effect.gen(function* () {
+      const { ws } = yield* start(open)
+      const refused = yield* Effect.flip(connect(ws.replace("/realtime", "/elsewhere")))
+      expect(refused.status).toBe(404)
+    })
+  )
+
+  it.live("survives a reset in the middle of an upgrade", () =>
+    Effect.gen(function* () {
+      const { http, ws } = yield* start(open)
+      for (let round = 0; round < 20; round++) {
+        yield* Effect.callback<void>((resume) => {
+          const socket = tcp((http.address() as AddressInfo).port, "127.0.0.1", () => {
+            socket.write(
+              "GET /realtime HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+            socket.resetAndDestroy()
+          })
+          socket.on("close", () => resume(Effect.void))
+        })
+      }
+      yield* greet(ws)
+    })
+  )
+
+  it.live("close leaves neither sockets, nor sessions in PostgreSQL, nor a listener", () =>
+    Effect.gen(function* () {
+      const { databaseUrl, http, server, ws } = yield* start(open)
+      const wire = yield* greet(ws)
+      yield* Effect.promise(() =>
+        server.publish(Channel.systemNotifications, {
+          type: "info",
+          message: "opens a pooled connection"
+        })
+      )
+      const before = performance.now()
+      yield* Effect.promise(() => server.close())
+      expect(performance.now() - before).toBeLessThan(3000)
+      expect(yield* wire.closed).toBe(4000)
+      expect(http.listenerCount("upgrade")).toBe(0)
+      // A backend notices a little later that its client has gone.
+      const left = execute(
+        databaseUrl,
+        "select count(*)::int as n from pg_stat_activity where datname = current_database() and application_name like 'effect-realtime%'"
+      ).pipe(Effect.map((rows) => rows[0]?.["n"]))
+      yield* Effect.repeat(left, { until: (n) => n === 0 })
+    })
+  )
+
+  it.live("is an async disposable", () =>
+    Effect.gen(function* () {
+      const { url } = yield* database
+      const http = yield* httpServer
+      yield* Effect.promise(async () => {
+        await using server = new RealtimeServer(http, url, open)
+        await server.ready
+      })
+      expect(http.listenerCount("upgrade")).toBe(0)
+    })
+  )
+})
