@@ -19,7 +19,17 @@ import { attach } from "../server/internal/attach.ts"
 import * as Door from "../server/internal/door.ts"
 import * as PgNotificationSource from "../server/PgNotificationSource.ts"
 import { Realtime } from "../server/Realtime.ts"
-import { allowAll, type Options as DoorOptions, type Request } from "../server/ServerOptions.ts"
+import {
+  allowAll,
+  type Authenticated,
+  AuthRefused,
+  type Credentials,
+  type DoorOptions,
+  type Request
+} from "../server/ServerOptions.ts"
+
+/** What a callback may give: the value, a Promise of it, or an Effect. */
+type Eventually<A, E = never> = A | Promise<A> | Effect.Effect<A, E>
 
 /**
  * The server was told too little to start.
@@ -41,16 +51,23 @@ export class RefusedToStart extends Data.TaggedError("RefusedToStart")<{
  * @category models
  * @since 0.1.0
  */
-export interface Options extends Omit<DoorOptions, "channels" | "authorize"> {
+export interface Options<I = undefined> extends Omit<DoorOptions, "channels"> {
   /** What clients may know of, default the three known kinds, read-only. */
   readonly channels?: ReadonlyArray<Channel.Definition> | undefined
   /**
-   * Who may do what. Without it everybody may, with one warning; in production the server refuses to
-   * start without it. A Promise that rejects is answered `server/internal`.
+   * Tells who a client is, from its token, cookie or header; default: nobody is asked. Throw, reject or
+   * fail with `AuthRefused` to keep somebody out.
    */
-  readonly authorize?:
-    | ((request: Request) => boolean | Promise<boolean> | Effect.Effect<boolean>)
+  readonly authenticate?:
+    | ((credentials: Credentials) => Eventually<Authenticated<I>, AuthRefused>)
     | undefined
+  /**
+   * Who may do what. Without it everybody may, with one warning; in production the server refuses to
+   * start without it. What it throws or rejects with is answered `server/internal`.
+   */
+  readonly authorize?: ((request: Request<I>) => Eventually<boolean>) | undefined
+  /** The text that makes two identities the same person; see `IdentityOptions` of the server. */
+  readonly identityKey?: ((identity: I) => string) | undefined
   /** Where the link connects, when the database URL leads to a transaction pooler. */
   readonly listenUrl?: string | undefined
   /** Connections of the pool that publishes, default 4. The link is one more. */
@@ -66,37 +83,52 @@ export interface Options extends Omit<DoorOptions, "channels" | "authorize"> {
  * @category constructors
  * @since 0.1.0
  */
-export class RealtimeServer implements AsyncDisposable {
+export class RealtimeServer<I = undefined> implements AsyncDisposable {
   /**
    * Settles when the server listens to PostgreSQL. It goes on trying for as long as the database is
    * away; it rejects when the channels contradict each other, or when it was closed before.
    */
   readonly ready: Promise<void>
   readonly #runtime: ManagedRuntime.ManagedRuntime<Realtime, unknown>
+  readonly #identityKey: (identity: I) => string
+  #door: Door.Door | undefined
 
-  constructor(server: Server, databaseUrl: string | undefined, options: Options = {}) {
+  constructor(server: Server, databaseUrl: string | undefined, options: Options<I> = {}) {
     if (databaseUrl === undefined || databaseUrl === "") {
       throw new RefusedToStart({ reason: "NoDatabaseUrl" })
     }
     if (options.authorize === undefined && process.env["NODE_ENV"] === "production") {
       throw new RefusedToStart({ reason: "NoAuthorize" })
     }
-    const { authorize, channels, listenUrl, maxConnections, ...door } = options
-    const open = Effect.gen(function* () {
+    const { authenticate, authorize, channels, identityKey, listenUrl, maxConnections, ...door } =
+      options
+    this.#identityKey = identityKey ?? Door.keyOf
+    const open = Effect.gen({ self: this }, function* () {
       if (authorize === undefined) {
         yield* Effect.logWarning(
           "effect-realtime serves everybody who connects, because there is no authorize. It will refuse to start in production."
         )
       }
-      const opened = yield* Door.make({
-        ...door,
-        channels: channels ?? Channel.known(),
-        authorize: authorize === undefined ? allowAll : (request) => decide(authorize(request))
-      })
-      yield* attach(opened, server)
+      const served = { ...door, channels: channels ?? Channel.known() }
+      const decide = (request: Request<I>) =>
+        authorize === undefined
+          ? allowAll(request)
+          : Effect.orDie(eventually(() => authorize(request)))
+      this.#door = yield* Door.make<I, never>(
+        authenticate === undefined
+          ? // Without `authenticate` the only identity is `undefined`, which is I's default.
+            { ...served, authorize: (request) => decide(request as Request<I>) }
+          : {
+              ...served,
+              authenticate: (credentials) => eventually(() => authenticate(credentials)),
+              authorize: decide,
+              identityKey
+            }
+      )
+      yield* attach(this.#door, server)
     })
     const source = PgNotificationSource.layer({
-      listenUrl: listenUrl === undefined ? undefined : Redacted.make(listenUrl)
+      ...(listenUrl === undefined ? {} : { listenUrl: Redacted.make(listenUrl) })
     })
     const pool = PgClient.layer({
       url: Redacted.make(databaseUrl),
@@ -128,9 +160,27 @@ export class RealtimeServer implements AsyncDisposable {
     return this.#runtime.runPromise(Realtime.publish(channel, payload))
   }
 
+  /** Whether this node takes newcomers and its events flow. For health checks. */
+  isReady(): boolean {
+    return this.#door?.ready() ?? false
+  }
+
+  /** Closes every session of an identity on this node with 4101. */
+  revoke(identity: I): void {
+    this.#door?.revoke(this.#identityKey(identity))
+  }
+
+  /** Asks `authorize` again about every subscription of an identity on this node. */
+  reauthorize(identity: I): Promise<void> {
+    const door = this.#door
+    return door === undefined
+      ? Promise.resolve()
+      : this.#runtime.runPromise(door.reauthorize(this.#identityKey(identity)))
+  }
+
   /**
    * Says bye to every client, closes their sockets, the link and the pool, and leaves the HTTP server
-   * running. Takes at most the limit `drain` (1 s) and a little.
+   * running. Takes at most the limit `drain` (10 s) and a little; few clients leave at once.
    */
   close(): Promise<void> {
     return this.#runtime.dispose()
@@ -141,11 +191,13 @@ export class RealtimeServer implements AsyncDisposable {
   }
 }
 
-const decide = (
-  verdict: boolean | Promise<boolean> | Effect.Effect<boolean>
-): Effect.Effect<boolean> =>
-  Effect.isEffect(verdict)
-    ? verdict
-    : typeof verdict === "boolean"
-      ? Effect.succeed(verdict)
-      : Effect.promise(() => verdict)
+/** `AuthRefused` is an answer, however it comes; anything else that is thrown is a defect. */
+const eventually = <A>(evaluate: () => Eventually<A, AuthRefused>): Effect.Effect<A, AuthRefused> =>
+  Effect.suspend(() => {
+    const value = evaluate()
+    return Effect.isEffect(value) ? value : Effect.promise(() => Promise.resolve(value))
+  }).pipe(
+    Effect.catchDefect((defect) =>
+      defect instanceof AuthRefused ? Effect.fail(defect) : Effect.die(defect)
+    )
+  )

@@ -3,5 +3,12 @@
  *
  * @since 0.1.0
  */
-export { allowAll, type Limits, type Request } from "../server/ServerOptions.ts"
+export {
+  allowAll,
+  type Authenticated,
+  AuthRefused,
+  type Credentials,
+  type Limits,
+  type Request
+} from "../server/ServerOptions.ts"
 export { type Options, RealtimeServer, RefusedToStart } from "./RealtimeServer.ts"

@@ -17,7 +17,13 @@ import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import * as Door from "./internal/door.ts"
 import type { ChannelConflict } from "./internal/registry.ts"
 import type { Realtime } from "./Realtime.ts"
-import { allowAll, type Options } from "./ServerOptions.ts"
+import { enter } from "./internal/upgrade.ts"
+import {
+  allowAll,
+  type AnonymousOptions,
+  type IdentityOptions,
+  type Options
+} from "./ServerOptions.ts"
 
 /**
  * The door while it is open.
@@ -30,6 +36,21 @@ export class RealtimeServer extends Context.Service<
   {
     /** WebSocket sessions open now. */
     readonly sessions: Effect.Effect<number>
+    /**
+     * Whether this node takes newcomers and its events flow: not while it drains, and not while the
+     * source is down. For health checks.
+     */
+    readonly ready: Effect.Effect<boolean>
+    /**
+     * Closes every session of an identity on this node with 4101. It may come back with a fresh token
+     * if `authenticate` lets it.
+     */
+    readonly revoke: (identity: unknown) => Effect.Effect<void>
+    /**
+     * Asks `authorize` again about every subscription of an identity on this node; those it refuses
+     * now end with `channel/forbidden`.
+     */
+    readonly reauthorize: (identity: unknown) => Effect.Effect<void>
     /**
      * Refuses newcomers with 503, tells everybody `bye`, closes all sessions, and cuts those that do
      * not leave within the limit `drain`. Runs by itself when the HTTP server closes.
@@ -51,16 +72,31 @@ export class RealtimeServer extends Context.Service<
    *
    * @category layers
    */
-  static readonly layer = <R = never>(
-    options: Options<R>
+  static readonly layer: {
+    <I, R = never>(
+      options: IdentityOptions<I, R>
+    ): Layer.Layer<RealtimeServer, ChannelConflict, HttpRouter.HttpRouter | Realtime | R>
+    <R = never>(
+      options: AnonymousOptions<R>
+    ): Layer.Layer<RealtimeServer, ChannelConflict, HttpRouter.HttpRouter | Realtime | R>
+  } = <I, R>(
+    options: Options<I, R>
   ): Layer.Layer<RealtimeServer, ChannelConflict, HttpRouter.HttpRouter | Realtime | R> =>
     Layer.unwrap(
-      Effect.map(Door.make(options), (door) =>
-        Layer.merge(
-          Layer.succeed(RealtimeServer, { sessions: Effect.sync(door.size), drain: door.drain }),
+      Effect.map(Door.make(options), (door) => {
+        // The caller's identities are those of `authenticate`.
+        const keyOf = (options.identityKey ?? Door.keyOf) as (identity: unknown) => string
+        return Layer.merge(
+          Layer.succeed(RealtimeServer, {
+            sessions: Effect.sync(door.size),
+            ready: Effect.sync(door.ready),
+            revoke: (identity) => Effect.sync(() => door.revoke(keyOf(identity))),
+            reauthorize: (identity) => Effect.suspend(() => door.reauthorize(keyOf(identity))),
+            drain: door.drain
+          }),
           HttpRouter.add("GET", options.path ?? "/realtime", (request) => upgrade(door, request))
         )
-      )
+      })
     )
 }
 
@@ -83,11 +119,9 @@ const upgrade = (
       response.detachSocket(socket)
       response.end()
     }
-    const refused = door.refusal(incoming)
-    if (refused === undefined) Door.enter(door, incoming, socket, Buffer.alloc(0))
-    else Door.refuse(socket, refused)
+    const status = enter(door, incoming, socket, Buffer.alloc(0))
     // For the access log and the span; nothing is written.
-    return HttpServerResponse.empty({ status: refused?.status ?? 101 })
+    return HttpServerResponse.empty({ status })
   })
 
 const closing = new WeakMap<Server, Set<Door.Door>>()

@@ -1,11 +1,70 @@
 /**
- * What a WebSocket door is told: its channels, who may use them, and its limits.
+ * What a WebSocket door is told: its channels, who somebody is, what they may do, and its limits.
  *
  * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type { IncomingHttpHeaders } from "node:http"
 import type * as Channel from "../Channel.ts"
+import type { Rate } from "./internal/bucket.ts"
+
+/**
+ * What a client brings to prove who it is.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Credentials {
+  /** The token of `hello` or `authenticate`; tokens never travel in a URL. */
+  readonly token: string | undefined
+  /** The headers of the upgrade request, cookies among them. */
+  readonly headers: IncomingHttpHeaders
+  /** The client's address; behind a proxy only as far as `trustProxy` says. */
+  readonly address: string
+}
+
+/**
+ * Who a client is, and for how long.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Authenticated<I> {
+  readonly identity: I
+  /** When the proof ends. The client is asked for a fresh token before, and closed with 4100 then. */
+  readonly expires?: Date | undefined
+}
+
+/**
+ * A client is not let in. `auth/expired` lets it come back with a fresh token; the others stop it.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class AuthRefused extends Schema.TaggedError<AuthRefused>()("AuthRefused", {
+  code: Schema.Literals(["auth/required", "auth/invalid", "auth/expired"])
+}) {
+  override get message(): string {
+    return {
+      "auth/required": "A token is required here.",
+      "auth/invalid": "The token is not valid.",
+      "auth/expired": "The token has expired. Get a fresh one."
+    }[this.code]
+  }
+}
+
+/**
+ * Tells who a client is. Has 5 s; then, and when it dies, the client is answered `server/internal`
+ * and may come back.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Authenticate<I, R = never> = (
+  credentials: Credentials
+) => Effect.Effect<Authenticated<I>, AuthRefused, R>
 
 /**
  * What a client asks to do.
@@ -13,7 +72,9 @@ import type * as Channel from "../Channel.ts"
  * @category models
  * @since 0.1.0
  */
-export interface Request {
+export interface Request<I = undefined> {
+  /** Who asks: what `authenticate` gave; `undefined` on a server without it. */
+  readonly identity: I
   /** The name of the channel, e.g. `query_results_42`. */
   readonly channel: string
   /** The definition that matched the name. */
@@ -30,7 +91,9 @@ export interface Request {
  * @category models
  * @since 0.1.0
  */
-export type Authorize<R = never> = (request: Request) => Effect.Effect<boolean, never, R>
+export type Authorize<I = undefined, R = never> = (
+  request: Request<I>
+) => Effect.Effect<boolean, never, R>
 
 /**
  * Lets everybody subscribe to every channel of the server, and publish where the channel says so.
@@ -39,7 +102,7 @@ export type Authorize<R = never> = (request: Request) => Effect.Effect<boolean, 
  * @category authorization
  * @since 0.1.0
  */
-export const allowAll: Authorize = () => Effect.succeed(true)
+export const allowAll: Authorize<unknown> = () => Effect.succeed(true)
 
 /**
  * @category models
@@ -48,8 +111,18 @@ export const allowAll: Authorize = () => Effect.succeed(true)
 export interface Limits {
   /** Largest message of a client, default 64 KiB (65,536 bytes). A larger one closes with 1009. */
   readonly frameBytes?: number | undefined
+  /** How deep a frame may nest, default 64 levels. A deeper one is `frame/malformed`. */
+  readonly frameDepth?: number | undefined
+  /** Messages of a session, default 200/s and 400 at once. More close with 4003. */
+  readonly frames?: Rate | undefined
   /** Requests of a session that wait for their answer, default 100. One more closes with 4003. */
   readonly unanswered?: number | undefined
+  /** `authenticate` of a session, default 1/s and 5 at once. More are `rate/limited`. */
+  readonly authentications?: Rate | undefined
+  /** `subscribe` of a session, default 50/s and 100 at once. More are `rate/limited`. */
+  readonly subscribes?: Rate | undefined
+  /** `publish` of a session, default 20/s and 50 at once. More are `rate/limited`. */
+  readonly publishes?: Rate | undefined
   /** Time a client has to say hello, default 10 s. Then it is closed with 4005. */
   readonly hello?: Duration.Input | undefined
   /** Silence, in either direction, after which the server sends a ping, default 25 s. */
@@ -67,23 +140,36 @@ export interface Limits {
   readonly subscriptions?: number | undefined
   /** Sessions of this node, default 10,000. One more is refused with 503. */
   readonly sessions?: number | undefined
+  /** Sessions of one identity, default 20. One more is closed with 4004 after its hello. */
+  readonly sessionsPerIdentity?: number | undefined
+  /** Sessions of one address, default 100. One more is refused with 429. See `trustProxy`. */
+  readonly sessionsPerAddress?: number | undefined
+  /** Upgrades of this node, default 500/s and 500 at once. More are refused with 503. */
+  readonly upgrades?: Rate | undefined
+  /** Upgrades of one address, default 20/s and 40 at once. More are refused with 429. */
+  readonly upgradesPerAddress?: Rate | undefined
   /** Time a subscription waits for the source, default 10 s. Then it is answered `source/down`. */
   readonly sourceWait?: Duration.Input | undefined
-  /** Time that `authorize` has, default 5 s. Then the request is answered `server/internal`. */
+  /** Time that `authenticate` and `authorize` have, default 5 s. Then: `server/internal`. */
   readonly authorize?: Duration.Input | undefined
-  /** Time sockets have to leave when the server closes, default 1 s. Then they are cut. */
+  /** The longest a proof of identity is believed, default as long as it says. Then: 4100. */
+  readonly tokenAge?: Duration.Input | undefined
+  /**
+   * Time sockets have to leave when the server closes, default 10 s. Many are closed spread over it,
+   * few at once; who is still there at its end is cut.
+   */
   readonly drain?: Duration.Input | undefined
 }
 
 /**
+ * What every door is told, whoever comes in.
+ *
  * @category models
  * @since 0.1.0
  */
-export interface Options<R = never> {
+export interface DoorOptions {
   /** What clients may know of. A channel that is not here does not exist for them. */
   readonly channels: ReadonlyArray<Channel.Definition>
-  /** Who may do what: a function, or `allowAll` for a server that is open to everybody. */
-  readonly authorize: Authorize<R>
   /** Where the WebSocket is, default `/realtime`. A query string is ignored. */
   readonly path?: `/${string}` | undefined
   /**
@@ -92,28 +178,90 @@ export interface Options<R = never> {
    * from a browser page and passes.
    */
   readonly origins?: ReadonlyArray<string> | "any" | undefined
+  /**
+   * How many proxies in front are yours, default 0. Only then are `X-Forwarded-For` (that many
+   * entries from the right) and `X-Forwarded-Host` believed, and only then do the limits by address
+   * count private addresses: without it everybody behind a proxy would be one address.
+   */
+  readonly trustProxy?: number | undefined
+  /**
+   * What to do with a socket whose backlog is full, default `gap`: drop the backlog and tell
+   * `gap slow`. `disconnect` closes it with 4001; it comes back and resumes from its cursors.
+   */
+  readonly slowConsumer?: "gap" | "disconnect" | undefined
   readonly limits?: Limits | undefined
 }
 
+/**
+ * A door that everybody enters without a name.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface AnonymousOptions<R = never> extends DoorOptions {
+  readonly authenticate?: undefined
+  readonly identityKey?: undefined
+  /** Who may do what: a function, or `allowAll` for a server that is open to everybody. */
+  readonly authorize: Authorize<undefined, R>
+}
+
+/**
+ * A door that asks who comes in.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface IdentityOptions<I, R = never> extends DoorOptions {
+  /** Tells who a client is, from its token, cookie or header. */
+  readonly authenticate: Authenticate<I, R>
+  /** Who may do what: a function, or `allowAll` for a server that is open to everybody. */
+  readonly authorize: Authorize<I, R>
+  /**
+   * The text that makes two identities the same person, for limits, `revoke` and refreshed tokens;
+   * default: the identity when it is a string, else its JSON.
+   */
+  readonly identityKey?: ((identity: I) => string) | undefined
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export type Options<I, R = never> = AnonymousOptions<R> | IdentityOptions<I, R>
+
+type RateLimit = "frames" | "authentications" | "subscribes" | "publishes" | "upgrades"
+
 /** The limits in force: durations in milliseconds. Not for applications. */
-export type ResolvedLimits = { readonly [Key in keyof Limits]-?: number }
+export type ResolvedLimits = {
+  readonly [Key in keyof Limits]-?: Key extends RateLimit | "upgradesPerAddress" ? Rate : number
+}
 
 /** Not for applications. */
-export const resolveLimits = (limits: Limits | undefined): ResolvedLimits => {
+export const resolveLimits = (limits: Limits = {}): ResolvedLimits => {
   const millis = (value: Duration.Input | undefined, fallback: Duration.Input) =>
     Duration.toMillis(Duration.fromInputUnsafe(value ?? fallback))
   return {
-    frameBytes: limits?.frameBytes ?? 64 * 1024,
-    unanswered: limits?.unanswered ?? 100,
-    hello: millis(limits?.hello, "10 seconds"),
-    ping: millis(limits?.ping, "25 seconds"),
-    slack: millis(limits?.slack, "10 seconds"),
-    mailboxBytes: limits?.mailboxBytes ?? 1024 * 1024,
-    blocked: millis(limits?.blocked, "30 seconds"),
-    subscriptions: limits?.subscriptions ?? 100,
-    sessions: limits?.sessions ?? 10_000,
-    sourceWait: millis(limits?.sourceWait, "10 seconds"),
-    authorize: millis(limits?.authorize, "5 seconds"),
-    drain: millis(limits?.drain, "1 second")
+    frameBytes: limits.frameBytes ?? 64 * 1024,
+    frameDepth: limits.frameDepth ?? 64,
+    frames: limits.frames ?? { perSecond: 200, burst: 400 },
+    unanswered: limits.unanswered ?? 100,
+    authentications: limits.authentications ?? { perSecond: 1, burst: 5 },
+    subscribes: limits.subscribes ?? { perSecond: 50, burst: 100 },
+    publishes: limits.publishes ?? { perSecond: 20, burst: 50 },
+    hello: millis(limits.hello, "10 seconds"),
+    ping: millis(limits.ping, "25 seconds"),
+    slack: millis(limits.slack, "10 seconds"),
+    mailboxBytes: limits.mailboxBytes ?? 1024 * 1024,
+    blocked: millis(limits.blocked, "30 seconds"),
+    subscriptions: limits.subscriptions ?? 100,
+    sessions: limits.sessions ?? 10_000,
+    sessionsPerIdentity: limits.sessionsPerIdentity ?? 20,
+    sessionsPerAddress: limits.sessionsPerAddress ?? 100,
+    upgrades: limits.upgrades ?? { perSecond: 500, burst: 500 },
+    upgradesPerAddress: limits.upgradesPerAddress ?? { perSecond: 20, burst: 40 },
+    sourceWait: millis(limits.sourceWait, "10 seconds"),
+    authorize: millis(limits.authorize, "5 seconds"),
+    tokenAge: millis(limits.tokenAge, "Infinity"),
+    drain: millis(limits.drain, "10 seconds")
   }
 }

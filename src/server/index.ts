@@ -12,8 +12,13 @@ export { maxNotifyBytes, Realtime } from "./Realtime.ts"
 export { RealtimeServer } from "./RealtimeServer.ts"
 export {
   allowAll,
+  type AnonymousOptions,
+  type Authenticate,
+  type Authenticated,
+  AuthRefused,
   type Authorize,
+  type Credentials,
+  type IdentityOptions,
   type Limits,
-  type Options as ServerOptions,
   type Request
 } from "./ServerOptions.ts"

@@ -4,7 +4,7 @@ import * as Channel from "../../src/Channel.ts"
 import { MemorySource, NotificationSource } from "../../src/server/NotificationSource.ts"
 import { Realtime } from "../../src/server/Realtime.ts"
 import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
-import { allowAll, type Options } from "../../src/server/ServerOptions.ts"
+import { allowAll, type AnonymousOptions } from "../../src/server/ServerOptions.ts"
 import { Address, layer } from "../support/app.ts"
 import { connect, greet, Refused } from "../support/wire.ts"
 
@@ -12,12 +12,12 @@ const Order = Schema.Struct({ id: Schema.Int })
 const Orders = Channel.make("orders", Order)
 const Moves = Channel.make("moves", Order, { publish: true })
 const Room = Channel.family("room_", Schema.String, Schema.Unknown, { publish: true })
-const options: Options = { channels: [Orders, Moves, Room], authorize: allowAll }
+const options: AnonymousOptions = { channels: [Orders, Moves, Room], authorize: allowAll }
 
 /** Opens a door with `more` options and runs the test beside it. */
 const open = <A, E, R>(
   body: Effect.Effect<A, E, R>,
-  more?: Partial<Options>
+  more?: Partial<AnonymousOptions>
 ): Effect.Effect<
   A,
   E | unknown,
@@ -80,7 +80,8 @@ describe("RealtimeServer", () => {
           wire.send({ type: "unsubscribe", id: round, channel })
           yield* wire.next("unsubscribed")
         }
-      })
+      }),
+      { limits: { subscribes: { perSecond: 10_000, burst: 10_000 } } }
     )
   )
 
@@ -441,7 +442,7 @@ describe("RealtimeServer", () => {
   })
 
   describe("at the upgrade", () => {
-    const status = (attempt: Parameters<typeof connect>[1], more?: Partial<Options>) =>
+    const status = (attempt: Parameters<typeof connect>[1], more?: Partial<AnonymousOptions>) =>
       open(
         Effect.gen(function* () {
           const { http, ws } = yield* Address

@@ -10,7 +10,7 @@ import { createServer } from "node:http"
 import { layerMemory } from "../../src/server/NotificationSource.ts"
 import { type Options as RealtimeOptions, Realtime } from "../../src/server/Realtime.ts"
 import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
-import type { Options } from "../../src/server/ServerOptions.ts"
+import type { AnonymousOptions } from "../../src/server/ServerOptions.ts"
 
 /** Where a test's door is. */
 export class Address extends Context.Service<
@@ -27,7 +27,7 @@ const address = Layer.effect(
 )
 
 /** The whole app; what it is made of stays reachable for the test. */
-export const layer = (options: Options, realtime?: RealtimeOptions) => {
+export const layer = (options: AnonymousOptions, realtime?: RealtimeOptions) => {
   return Layer.merge(
     HttpRouter.serve(
       Layer.merge(

@@ -7,7 +7,8 @@ import type * as Scope from "effect/Scope"
 import { type IncomingMessage, type Server, ServerResponse } from "node:http"
 import type { Socket } from "node:net"
 import type { Duplex } from "node:stream"
-import { type Door, enter, refuse, wantsWebSocket } from "./door.ts"
+import type { Door } from "./door.ts"
+import { enter, refuse, wantsWebSocket } from "./upgrade.ts"
 
 interface Entry {
   readonly doors: Set<Door>
@@ -24,7 +25,10 @@ const listen = (server: Server): Entry => {
     // For every path: nobody else may answer, and a reset without a listener ends the process.
     socket.on("error", () => undefined)
     for (const door of doors) {
-      if (door.owns(request)) return enter(door, request, socket, head)
+      if (door.owns(request)) {
+        enter(door, request, socket, head)
+        return
+      }
     }
     if (server.listenerCount("upgrade") > 1) return
     const hasBody = "content-length" in request.headers || "transfer-encoding" in request.headers

@@ -1,46 +1,60 @@
 /**
- * The WebSocket door: decides at the upgrade, shakes hands, and keeps the sessions.
+ * The WebSocket door: shakes hands, and keeps the sessions.
  *
- * It does not own an HTTP server. `route` (an Effect app) and `attach` (any `node:http` server) bring
- * it upgrade requests; from the handshake on, a session runs on a fiber of its own, apart from the
- * request that opened it. Handshake and framing of what comes in are `ws`'s.
+ * It does not own an HTTP server. `RealtimeServer` (an Effect app) and `attach` (any `node:http`
+ * server) bring it upgrade requests; from the handshake on, a session runs on a fiber of its own,
+ * apart from the request that opened it. Handshake and framing of what comes in are `ws`'s.
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import type * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import * as Queue from "effect/Queue"
+import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { randomUUID } from "node:crypto"
-import { type IncomingMessage, STATUS_CODES } from "node:http"
+import type { IncomingMessage } from "node:http"
 import type { Socket } from "node:net"
 import { WebSocketServer, type WebSocket } from "ws"
 import { CloseCode, subprotocol } from "../../Protocol.ts"
 import { Realtime } from "../Realtime.ts"
-import { type Options, resolveLimits } from "../ServerOptions.ts"
+import { type Credentials, type Options, resolveLimits } from "../ServerOptions.ts"
+import { Admission, type UpgradeRefusal } from "./admission.ts"
 import * as metrics from "./metrics.ts"
+import { fromWebSocket, type Peer } from "./peer.ts"
+import { PublishKeys } from "./publishKeys.ts"
 import * as Registry from "./registry.ts"
-import { Session, type SessionContext } from "./session.ts"
+import { Session } from "./session.ts"
+import type { Principal, Refusal, SessionContext } from "./sessionContext.ts"
 
-/** Why an upgrade is refused. */
-export interface Refusal {
-  readonly status: 400 | 403 | 404 | 426 | 503
-  readonly reason: string
-  readonly retryAfterSeconds?: number
+/** A session's ears: what its socket hears goes here. */
+export interface Ears {
+  readonly receive: (text: string) => void
+  readonly receiveBinary: () => void
+  readonly closed: () => void
 }
 
 export interface Door {
   readonly path: string
   /** Whether the request is for this door. A query string is ignored. */
   readonly owns: (request: IncomingMessage) => boolean
-  /** Why this upgrade request may not enter; `undefined` when it may. */
-  readonly refusal: (request: IncomingMessage) => Refusal | undefined
+  /** Why this upgrade request may not enter; `undefined` when it may. Counts against its limits. */
+  readonly refusal: (request: IncomingMessage) => UpgradeRefusal | undefined
   /** Shakes hands and starts the session; synchronous. */
   readonly open: (request: IncomingMessage, socket: Socket, head: Buffer) => void
+  /** Starts a session on a socket that is open already. */
+  readonly accept: (peer: Peer, credentials: Omit<Credentials, "token">) => Ears
   /** Sessions open now. */
   readonly size: () => number
+  /** Whether newcomers are welcome and events flow. */
+  readonly ready: () => boolean
+  /** Closes every session of an identity with 4101. */
+  readonly revoke: (key: string) => void
+  /** Asks `authorize` about every subscription of an identity again. */
+  readonly reauthorize: (key: string) => Effect.Effect<void>
   /** Refuses newcomers, says bye, closes everybody, and cuts who does not leave in time. */
   readonly drain: Effect.Effect<void>
 }
@@ -50,21 +64,35 @@ const ignore = (): void => undefined
 /** How often sessions are greeted, pinged and removed by the clock. */
 const tickMillis = 1000
 
-export const make = <R>(
-  options: Options<R>
+/** Closing one session this long after the other keeps a node's clients from returning together. */
+const closeEveryMillis = 1
+
+/** Each client of a drained node adds this much to the time in which they come back. */
+const returnSpreadMillis = 5
+
+/** Few clients still come back within this time, whatever the limit `drain`. */
+const minReturnMillis = 500
+
+/** What a drain leaves for closing handshakes, as a share of its window. */
+const handshakeShare = 0.2
+
+export const make = <I, R>(
+  options: Options<I, R>
 ): Effect.Effect<Door, Registry.ChannelConflict, Realtime | R | Scope.Scope> =>
   Effect.gen(function* () {
     const realtime = yield* Realtime
-    const context = yield* Effect.context<R>()
     const registry = yield* Registry.make(options.channels)
     const limits = resolveLimits(options.limits)
     const path = options.path ?? "/realtime"
-    const allowedOrigin = originCheck(options.origins)
+    const clock = yield* Clock.Clock
+    const now = () => clock.currentTimeMillisUnsafe()
+    const admission = new Admission(options, limits, now())
+    const publishKeys = new PublishKeys<Deferred.Deferred<Refusal | undefined>>()
     const sessions = new Set<Session>()
+    const byKey = new Map<string, Set<Session>>()
     const left = yield* Queue.sliding<void>(1)
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
-    const clock = yield* Clock.Clock
-    let now = clock.currentTimeMillisUnsafe()
+    let coarse = now()
     let sourceIsUp = true
     let draining = false
 
@@ -76,15 +104,49 @@ export const make = <R>(
         )
       )
 
-    const sessionContext: SessionContext = {
+    const context: SessionContext = {
       realtime,
       registry,
       limits,
-      authorize: (request) => Effect.provideContext(options.authorize(request), context),
+      slowConsumer: options.slowConsumer ?? "gap",
+      publishKeys,
+      ...(yield* identityOf(options, limits.tokenAge)),
       run,
-      clock: () => clock.currentTimeMillisUnsafe(),
-      coarseClock: () => now,
+      clock: now,
+      coarseClock: () => coarse,
       sourceIsUp: () => sourceIsUp
+    }
+
+    const admit = (session: Session, key: string): boolean => {
+      // Without a name there is nobody to count.
+      if (key === "") return true
+      const theirs = byKey.get(key) ?? new Set()
+      if (theirs.size >= limits.sessionsPerIdentity) return false
+      byKey.set(key, theirs.add(session))
+      return true
+    }
+
+    const forget = (session: Session): void => {
+      sessions.delete(session)
+      const theirs = byKey.get(session.key)
+      if (theirs?.delete(session) === true && theirs.size === 0) byKey.delete(session.key)
+      Queue.offerUnsafe(left, undefined)
+    }
+
+    const accept: Door["accept"] = (peer, credentials) => {
+      const session = new Session(randomUUID(), peer, credentials, context, { admit })
+      sessions.add(session)
+      const release = admission.count(credentials.address)
+      const fiber = run(session.run)
+      return {
+        receive: (text) => session.receive(text),
+        receiveBinary: () => session.receiveBinary(),
+        closed: () => {
+          release()
+          forget(session)
+          fiber.interruptUnsafe()
+        }
+      }
     }
 
     const wss = new WebSocketServer({
@@ -96,28 +158,27 @@ export const make = <R>(
     })
 
     // Apart from `open`, so that no listener's scope keeps the request alive.
-    const start = (ws: WebSocket, socket: Socket): void => {
-      const session = new Session(randomUUID(), ws, socket, sessionContext)
-      sessions.add(session)
+    const start = (
+      ws: WebSocket,
+      socket: Socket,
+      credentials: Omit<Credentials, "token">
+    ): void => {
+      const ears = accept(fromWebSocket(ws, socket), credentials)
       // `ws` has answered with 1002, 1007 or 1009 by itself; "close" follows.
       ws.on("error", ignore)
       ws.on("message", (data: Buffer, isBinary: boolean) => {
-        if (isBinary) session.receiveBinary()
-        else session.receive(data.toString("utf8"))
+        if (isBinary) ears.receiveBinary()
+        else ears.receive(data.toString("utf8"))
       })
-      const fiber = run(session.run)
-      ws.once("close", () => {
-        sessions.delete(session)
-        Queue.offerUnsafe(left, undefined)
-        fiber.interruptUnsafe()
-      })
+      ws.once("close", ears.closed)
     }
 
     yield* Effect.gen(function* () {
       while (true) {
         yield* Effect.sleep(tickMillis)
-        now = clock.currentTimeMillisUnsafe()
-        for (const session of sessions) session.tick(now)
+        coarse = now()
+        for (const session of sessions) session.tick(coarse)
+        publishKeys.sweep(coarse)
         yield* Metric.update(metrics.sessions, sessions.size)
       }
     }).pipe(Effect.forkScoped)
@@ -133,89 +194,104 @@ export const make = <R>(
       Effect.forkScoped({ startImmediately: true })
     )
 
-    const drainOnce = Effect.gen(function* () {
-      draining = true
-      for (const session of sessions) {
-        // Spread by chance, so that the clients of one server do not return together.
-        session.send({ type: "bye", reconnectAfter: Math.floor(Math.random() * limits.drain) })
+    const sayBye = Effect.gen(function* () {
+      const returning = Math.min(
+        limits.drain,
+        Math.max(minReturnMillis, sessions.size * returnSpreadMillis)
+      )
+      const closing = limits.drain * (1 - handshakeShare)
+      const every = Math.min(closeEveryMillis, closing / Math.max(1, sessions.size))
+      let pause = 0
+      for (const session of [...sessions]) {
+        const reconnectAfter = Math.floor((yield* Random.next) * returning)
+        session.send({ type: "bye", reconnectAfter })
         session.close(CloseCode.draining, "the server is closing")
+        // Sleeps are counted in whole ticks of the event loop: many small ones would add up.
+        pause += every
+        if (pause >= 10) {
+          yield* Effect.sleep(pause)
+          pause = 0
+        }
       }
-      while (sessions.size > 0) yield* Queue.take(left)
-    }).pipe(
-      Effect.timeoutOrElse({
-        duration: limits.drain,
-        orElse: () => Effect.sync(() => sessions.forEach((session) => session.terminate()))
+    })
+
+    const drainOnce = Effect.suspend(() => {
+      draining = true
+      const empty = Effect.gen(function* () {
+        while (sessions.size > 0) yield* Queue.take(left)
       })
-    )
+      return Effect.andThen(sayBye, empty).pipe(
+        Effect.timeoutOrElse({
+          duration: limits.drain,
+          orElse: () => Effect.sync(() => sessions.forEach((session) => session.terminate()))
+        })
+      )
+    })
     // The HTTP server's close and this scope both ask for it; they wait for the same one.
     const drain = yield* Effect.cached(drainOnce)
     yield* Effect.addFinalizer(() => drain)
 
-    const refusal = (request: IncomingMessage): Refusal | undefined => {
-      const { headers } = request
-      if (draining || sessions.size >= limits.sessions) {
-        return { status: 503, reason: "The server is full or closing.", retryAfterSeconds: 1 }
-      }
-      if (!allowedOrigin(headers.origin, headers.host)) {
-        return { status: 403, reason: "This origin may not connect." }
-      }
-      const offered = headers["sec-websocket-protocol"]?.split(",").map((name) => name.trim())
-      if (offered !== undefined && !offered.includes(subprotocol)) {
-        return { status: 400, reason: `Supported subprotocol: ${subprotocol}` }
-      }
-      return undefined
-    }
-
     return {
       path,
-      owns: (request) => pathOf(request.url) === path,
-      refusal,
-      open: (request, socket, head) =>
-        wss.handleUpgrade(request, socket, head, (ws) => start(ws, socket)),
+      owns: (request) => (request.url ?? "").split(/[?#]/, 1)[0] === path,
+      refusal: (request) =>
+        admission.refusal(request, admission.addressOf(request), sessions.size, draining, now()),
+      open: (request, socket, head) => {
+        const credentials = { headers: request.headers, address: admission.addressOf(request) }
+        wss.handleUpgrade(request, socket, head, (ws) => start(ws, socket, credentials))
+      },
+      accept,
       size: () => sessions.size,
+      ready: () => sourceIsUp && !draining,
+      revoke: (key) => {
+        for (const session of [...(byKey.get(key) ?? [])]) {
+          session.close(CloseCode.revoked, "revoked")
+        }
+      },
+      reauthorize: (key) =>
+        Effect.forEach([...(byKey.get(key) ?? [])], (session) => session.reauthorize, {
+          discard: true
+        }),
       drain
     }
   })
 
-/** Answers an upgrade request with an HTTP status and hangs up. */
-export const refuse = (socket: Socket, { reason, retryAfterSeconds, status }: Refusal): void => {
-  // A peer that never closes its side would keep the descriptor.
-  socket.once("finish", () => socket.destroy())
-  socket.end(
-    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\n` +
-      (retryAfterSeconds === undefined ? "" : `Retry-After: ${retryAfterSeconds}\r\n`) +
-      `Content-Type: text/plain; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(reason)}\r\n\r\n${reason}`
-  )
-}
+/** The text that makes two identities the same person. */
+export const keyOf = <I>(identity: I): string =>
+  typeof identity === "string" ? identity : (JSON.stringify(identity) ?? "")
 
-/** Answers a whole upgrade request: enters, or is refused. */
-export const enter = (door: Door, request: IncomingMessage, socket: Socket, head: Buffer): void => {
-  // Node took its own listener away at "upgrade": without one, a reset ends the process.
-  socket.on("error", ignore)
-  const refused = door.refusal(request)
-  if (refused === undefined) door.open(request, socket, head)
-  else refuse(socket, refused)
-}
-
-export const wantsWebSocket = (request: IncomingMessage): boolean =>
-  request.headers.upgrade?.toLowerCase() === "websocket"
-
-const pathOf = (url: string | undefined): string => (url ?? "").split(/[?#]/, 1)[0]!
-
-/**
- * Same origin by host and port; a list by whole origins. No `Origin` is no browser page, and passes.
- */
-const originCheck =
-  (origins: Options["origins"]) =>
-  (origin: string | undefined, host: string | undefined): boolean => {
-    if (origin === undefined || origins === "any") return true
-    if (origins !== undefined) return origins.includes(origin)
-    // `null`, and what is no URL, has no host to compare.
-    return URL.canParse(origin) && new URL(origin).host === hostOf(origin, host)
-  }
-
-/** The host of the request as a URL would write it: without the default port of the origin's scheme. */
-const hostOf = (origin: string, host: string | undefined): string | undefined => {
-  const url = `${origin.split("://", 1)[0]}://${host ?? ""}`
-  return URL.canParse(url) ? new URL(url).host : undefined
-}
+/** `authenticate` and `authorize` with their services, and without their types. */
+const identityOf = <I, R>(
+  options: Options<I, R>,
+  tokenAge: number
+): Effect.Effect<Pick<SessionContext, "authenticate" | "authorize">, never, R> =>
+  Effect.gen(function* () {
+    const context = yield* Effect.context<R>()
+    const clock = yield* Clock.Clock
+    if (options.authenticate === undefined) {
+      const { authorize } = options
+      return {
+        authenticate: undefined,
+        authorize: (request) =>
+          Effect.provideContext(authorize({ ...request, identity: undefined }), context)
+      }
+    }
+    const { authenticate, authorize, identityKey = keyOf } = options
+    return {
+      authenticate: (credentials) =>
+        authenticate(credentials).pipe(
+          Effect.provideContext(context),
+          Effect.map(({ expires, identity }): Principal => ({
+            identity,
+            key: identityKey(identity),
+            expiresAt: Math.min(
+              expires?.getTime() ?? Infinity,
+              clock.currentTimeMillisUnsafe() + tokenAge
+            )
+          }))
+        ),
+      // The identity of a request is always one that `authenticate` gave.
+      authorize: (request) =>
+        Effect.provideContext(authorize({ ...request, identity: request.identity as I }), context)
+    }
+  })

@@ -1,80 +1,61 @@
 /**
- * One WebSocket and everything it holds: its subscriptions, its requests, its mailbox, its clock.
+ * One WebSocket and everything it holds: who it is, its requests, its mailbox, its clock.
  *
- * What the socket says is handled at once and synchronously as far as it goes; a request that must
- * wait (for `authorize`, for the source, for the database) waits on a fiber of its own, in order per
- * channel. The session's one fiber sleeps until the socket takes no more bytes. Knows frames and
- * channels; the handshake and the other sessions are the door's.
+ * The session's one fiber sleeps until the socket takes no more bytes, then is patient for so long.
+ * What the socket says is handled at once and synchronously as far as it goes. Knows frames; what
+ * they ask for is `Requests`', the handshake and the other sessions are the door's.
  */
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import * as Result from "effect/Result"
-import * as Scope from "effect/Scope"
-import { type WebSocket } from "ws"
-import type { Socket } from "node:net"
-import type * as Channel from "../../Channel.ts"
-import { type ClientFrame, decodeClientFrame, encode, type ServerFrame } from "../../Frame.ts"
-import { channelNameFault, CloseCode, type ErrorCode, errorRetry, version } from "../../Protocol.ts"
-import type { Realtime } from "../Realtime.ts"
-import { hubKey } from "../Realtime.ts"
-import type { Request, ResolvedLimits } from "../ServerOptions.ts"
+import {
+  type ClientFrame,
+  decodeClientFrame,
+  encode,
+  type FrameOf,
+  type ServerFrame
+} from "../../Frame.ts"
+import { CloseCode, errorRetry, version } from "../../Protocol.ts"
+import type { AuthRefused, Credentials } from "../ServerOptions.ts"
+import { Bucket } from "./bucket.ts"
 import { textFrame } from "./frames.ts"
 import { Mailbox } from "./mailbox.ts"
 import * as metrics from "./metrics.ts"
-import type { View } from "./openChannel.ts"
-import type { Match, Registry } from "./registry.ts"
-
-/** What all sessions of a door share. */
-export interface SessionContext {
-  readonly realtime: Realtime["Service"]
-  readonly registry: Registry
-  readonly limits: ResolvedLimits
-  readonly authorize: (request: Request) => Effect.Effect<boolean>
-  /** Runs an effect with the door's services; its failures are logged, never thrown. */
-  readonly run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  /** Milliseconds since 1970. */
-  readonly clock: () => number
-  /** The same, as of the door's last tick: free, so it may be asked on every write. */
-  readonly coarseClock: () => number
-  readonly sourceIsUp: () => boolean
-}
-
-type RequestFrame = Exclude<ClientFrame, { readonly type: "hello" | "pong" }>
-type ChannelFrame = Exclude<RequestFrame, { readonly type: "authenticate" }>
-
-/** A request that was refused: the code, and a sentence that is safe to show to anybody. */
-interface Refusal {
-  readonly code: ErrorCode
-  readonly message: string
-}
-
-const refusal = (code: ErrorCode, message: string): Refusal => ({ code, message })
+import type { Peer } from "./peer.ts"
+import { type ChannelFrame, Requests } from "./requests.ts"
+import { type Principal, type Refusal, refusal, type SessionContext } from "./sessionContext.ts"
 
 /** Time between a close frame and cutting the socket, when the peer does not answer. */
 const closeGraceMillis = 2000
 
 const pingFrame = textFrame(encode({ type: "ping" }))
 
+const anonymous: Principal = { identity: undefined, key: "", expiresAt: Infinity }
+
+/** The session as the door sees it when it says who it is. */
+export interface Gate {
+  /** Counts the session in for its identity; `false` when there are too many. */
+  readonly admit: (session: Session, key: string) => boolean
+}
+
 export class Session {
   readonly id: string
   readonly #context: SessionContext
-  readonly #ws: WebSocket
-  readonly #socket: Socket
+  readonly #gate: Gate
+  readonly #peer: Peer
+  readonly #credentials: Omit<Credentials, "token">
   readonly #mailbox: Mailbox
-  readonly #subscriptions = new Map<string, Subscription>()
-  /** Work of each channel that must stay in order; present only while some of it waits. */
-  readonly #chains = new Map<string, Array<Effect.Effect<void>>>()
+  readonly #requests: Requests
+  readonly #frames: Bucket
+  readonly #authentications: Bucket
   readonly #fibers = new Set<Fiber.Fiber<void>>()
-  /** Ids of requests that are not answered yet. */
-  readonly #unanswered = new Set<number>()
-  #inbox: Array<ChannelFrame> = []
-  #working = false
-  #greeted = false
-  #closed = false
+  /** Frames that came while the client's token was looked at. */
+  #early: Array<Result.Result<ClientFrame, Refused>> | undefined
+  #phase: "new" | "greeting" | "open" = "new"
+  #principal = anonymous
+  #ended = false
   #openedAt: number
   #receivedAt: number
   #sentAt: number
@@ -83,18 +64,43 @@ export class Session {
   /** Wakes the session's fiber when the socket is full. */
   #onBlocked: (() => void) | undefined
 
-  constructor(id: string, ws: WebSocket, socket: Socket, context: SessionContext) {
+  constructor(
+    id: string,
+    peer: Peer,
+    credentials: Omit<Credentials, "token">,
+    context: SessionContext,
+    gate: Gate
+  ) {
+    const { limits } = context
+    const now = context.clock()
     this.id = id
-    this.#ws = ws
-    this.#socket = socket
+    this.#peer = peer
+    this.#credentials = credentials
     this.#context = context
-    this.#openedAt = this.#receivedAt = this.#sentAt = context.clock()
+    this.#gate = gate
+    this.#openedAt = this.#receivedAt = this.#sentAt = now
+    this.#frames = new Bucket(limits.frames, now)
+    this.#authentications = new Bucket(limits.authentications, now)
     this.#mailbox = new Mailbox({
       write: (frame) => this.#write(frame),
-      limit: context.limits.mailboxBytes,
+      limit: limits.mailboxBytes,
       onBlocked: () => this.#onBlocked?.(),
-      onDropped: () => this.#fork(Metric.update(metrics.backlogsDropped, 1))
+      onDropped: () => this.#dropped()
     })
+    this.#requests = new Requests(
+      {
+        mailbox: this.#mailbox,
+        principal: () => this.#principal,
+        send: (frame) => this.send(frame),
+        fork: (effect) => this.#fork(effect)
+      },
+      context
+    )
+  }
+
+  /** Who the session is, as text; empty without a name. */
+  get key(): string {
+    return this.#principal.key
   }
 
   /** Sends a frame of the session itself; never dropped. */
@@ -104,86 +110,95 @@ export class Session {
 
   /** Tells a client that is past its hello how the source is. */
   sendStatus(source: "up" | "down"): void {
-    if (this.#greeted) this.send({ type: "status", source })
+    if (this.#phase === "open") this.send({ type: "status", source })
   }
 
   close(code: number, reason: string): void {
     if (this.#closingAt !== undefined) return
     this.#closingAt = this.#context.clock()
-    this.#ws.close(code, reason)
+    this.#peer.close(code, reason)
     // A full pipe never takes the close frame: do not make its owner wait for it.
-    if (this.#mailbox.blocked) this.#ws.terminate()
+    if (this.#mailbox.blocked) this.#peer.terminate()
   }
 
   terminate(): void {
-    this.#ws.terminate()
+    this.#peer.terminate()
   }
 
-  /** The session's fiber: sleeps until the socket is full, then is patient for so long. */
+  /** Asks `authorize` about every subscription again; those it refuses now are ended. */
+  get reauthorize(): Effect.Effect<void> {
+    return this.#requests.reauthorize
+  }
+
+  // --- the session's fiber -----------------------------------------------------------------------
+
   get run(): Effect.Effect<void> {
-    return this.#live.pipe(Effect.ensuring(this.#end))
+    const drained = Effect.timeoutOrElse(this.#drain(), {
+      duration: this.#context.limits.blocked,
+      orElse: () =>
+        Effect.sync(() => {
+          this.close(CloseCode.slowConsumer, "slow consumer")
+          this.#peer.terminate()
+        })
+    })
+    return Effect.andThen(this.#full(), drained).pipe(
+      Effect.forever,
+      Effect.ensuring(Effect.suspend(() => this.#end()))
+    )
   }
 
-  readonly #live: Effect.Effect<void> = Effect.suspend(() =>
-    this.#blocked.pipe(
-      Effect.andThen(
-        this.#drain.pipe(
-          Effect.timeoutOrElse({
-            duration: this.#context.limits.blocked,
-            orElse: () =>
-              Effect.sync(() => {
-                this.close(CloseCode.slowConsumer, "slow consumer")
-                this.#ws.terminate()
-              })
-          })
-        )
-      ),
-      Effect.forever
-    )
-  )
-
-  readonly #blocked = Effect.callback<void>((resume) => {
-    if (this.#mailbox.blocked) return resume(Effect.void)
-    this.#onBlocked = () => resume(Effect.void)
-    return Effect.sync(() => {
-      this.#onBlocked = undefined
+  /** Completes when the socket takes no more bytes. */
+  #full(): Effect.Effect<void> {
+    return Effect.callback<void>((resume) => {
+      if (this.#mailbox.blocked) return resume(Effect.void)
+      this.#onBlocked = () => resume(Effect.void)
+      return Effect.sync(() => {
+        this.#onBlocked = undefined
+      })
     })
-  })
+  }
 
-  readonly #drain = Effect.callback<void>((resume) => {
-    const drained = () => {
-      this.#onBlocked = undefined
-      this.#mailbox.drained()
-      resume(Effect.void)
-    }
-    if (!this.#socket.writableNeedDrain) return drained()
-    this.#socket.once("drain", drained)
-    return Effect.sync(() => this.#socket.off("drain", drained))
-  })
+  /** Completes when the socket took the backlog, or part of it. */
+  #drain(): Effect.Effect<void> {
+    return Effect.callback<void>((resume) => {
+      const back = this.#peer.onDrain(() => {
+        this.#onBlocked = undefined
+        this.#mailbox.drained()
+        resume(Effect.void)
+      })
+      return Effect.sync(back)
+    })
+  }
 
-  readonly #end: Effect.Effect<void> = Effect.suspend(() => {
-    this.#closed = true
-    this.#inbox = []
-    this.#chains.clear()
+  #end(): Effect.Effect<void> {
+    this.#ended = true
     for (const fiber of this.#fibers) fiber.interruptUnsafe()
-    const scopes = [...this.#subscriptions.values()].map(({ scope }) => scope)
-    for (const { view } of this.#subscriptions.values()) view.sinks.delete(this.#mailbox)
-    this.#subscriptions.clear()
-    return Effect.forEach(scopes, (scope) => Scope.close(scope, Exit.void), { discard: true })
-  })
+    return this.#requests.end
+  }
+
+  #dropped(): void {
+    this.#fork(Metric.update(metrics.backlogsDropped, 1))
+    if (this.#context.slowConsumer === "gap") return
+    this.close(CloseCode.slowConsumer, "slow consumer")
+  }
 
   /** Called about once per second: greets, pings and removes by absolute times, without own timers. */
   tick(now: number): void {
     const { hello, ping, slack } = this.#context.limits
     if (this.#closingAt !== undefined) {
-      if (now - this.#closingAt >= closeGraceMillis) this.#ws.terminate()
+      if (now - this.#closingAt >= closeGraceMillis) this.#peer.terminate()
       return
     }
-    if (!this.#greeted) {
+    if (this.#phase === "new") {
       if (now - this.#openedAt >= hello) this.close(CloseCode.noHello, "no hello in time")
       return
     }
-    if (now - this.#receivedAt >= ping + slack) {
+    if (now >= this.#principal.expiresAt) {
+      return this.close(CloseCode.tokenExpired, "the token has expired")
+    }
+    // Never without a ping before: a process that slept has not listened either.
+    const asked = this.#pingedAt > this.#receivedAt && now - this.#pingedAt >= slack
+    if (asked && now - this.#receivedAt >= ping + slack) {
       return this.close(CloseCode.nothingHeard, "nothing heard")
     }
     const quiet = now - Math.max(this.#receivedAt, this.#pingedAt) >= ping
@@ -193,288 +208,170 @@ export class Session {
     }
   }
 
+  // --- what the socket says ----------------------------------------------------------------------
+
   receive(text: string): void {
-    this.#receivedAt = this.#context.clock()
-    if (this.#closingAt !== undefined) return
-    const decoded = decodeClientFrame(text)
-    if (!this.#greeted) return this.#greet(decoded)
-    if (Result.isFailure(decoded)) {
-      const { code, id, reason } = decoded.failure
-      return this.#refuse(id, refusal(code, `The frame was refused: ${reason}.`))
-    }
-    const frame = decoded.success
-    if (frame.type === "pong") return
-    if (frame.type === "hello") {
+    if (!this.#hears()) return
+    const { frameDepth } = this.#context.limits
+    this.#take(decodeClientFrame(text, { maxDepth: frameDepth }))
+  }
+
+  receiveBinary(): void {
+    if (!this.#hears()) return
+    this.#take(
+      Result.fail({ code: "frame/malformed", id: undefined, reason: "a frame is a text message" })
+    )
+  }
+
+  #hears(): boolean {
+    const now = this.#context.clock()
+    this.#receivedAt = now
+    if (this.#closingAt !== undefined) return false
+    if (this.#frames.take(this.#context.limits.frames, now) === 0) return true
+    this.close(CloseCode.flooding, "too many messages")
+    return false
+  }
+
+  #take(frame: Result.Result<ClientFrame, Refused>): void {
+    if (this.#phase === "new") return this.#greet(frame)
+    // Told apart here, not when the token was looked at: the client hears of it at once.
+    if (Result.isSuccess(frame) && frame.success.type === "hello") {
       return this.close(CloseCode.protocolViolation, "hello twice")
     }
-    if (this.#unanswered.has(frame.id)) {
-      return this.#refuse(
+    if (this.#early === undefined) this.#handle(frame)
+    else if (this.#early.push(frame) > this.#context.limits.unanswered) {
+      this.close(CloseCode.flooding, "too many unanswered requests")
+    }
+  }
+
+  #handle(decoded: Result.Result<ClientFrame, Refused>): void {
+    if (Result.isFailure(decoded)) {
+      const { code, id, reason } = decoded.failure
+      return this.#sendError(id, refusal(code, `The frame was refused: ${reason}.`))
+    }
+    const frame = decoded.success
+    if (frame.type === "pong" || frame.type === "hello") return
+    if (!this.#requests.begin(frame.id)) {
+      return this.#sendError(
         undefined,
         refusal("frame/malformed", "The id belongs to a request that is not answered yet.")
       )
     }
-    this.#unanswered.add(frame.id)
-    if (this.#unanswered.size > this.#context.limits.unanswered) {
+    if (this.#requests.unanswered > this.#context.limits.unanswered) {
       return this.close(CloseCode.flooding, "too many unanswered requests")
     }
-    if (frame.type === "authenticate") {
-      return this.#answerError(
-        frame.id,
-        refusal("auth/invalid", "This server does not take tokens.")
-      )
-    }
-    this.#inbox.push(frame)
-    this.#work()
+    if (frame.type === "authenticate") this.#authenticate(frame)
+    else this.#requests.push(frame satisfies ChannelFrame)
   }
 
-  receiveBinary(): void {
-    this.#receivedAt = this.#context.clock()
-    if (!this.#greeted)
-      return this.close(CloseCode.protocolViolation, "the first frame is not hello")
-    this.#refuse(undefined, refusal("frame/malformed", "A frame is a text message."))
-  }
+  // --- who it is ---------------------------------------------------------------------------------
 
-  #greet(decoded: ReturnType<typeof decodeClientFrame>): void {
+  #greet(decoded: Result.Result<ClientFrame, Refused>): void {
     if (Result.isFailure(decoded) || decoded.success.type !== "hello") {
       return this.close(CloseCode.protocolViolation, "the first frame is not hello")
     }
-    if (decoded.success.version !== version) {
+    const { token, version: spoken } = decoded.success
+    if (spoken !== version) {
       return this.close(CloseCode.versionNotSupported, `this server speaks version ${version}`)
     }
-    this.#greeted = true
-    const { frameBytes, ping, slack, subscriptions } = this.#context.limits
+    this.#phase = "greeting"
+    if (this.#context.authenticate === undefined) return this.#welcome(anonymous)
+    this.#early = []
+    this.#fork(
+      this.#prove(token).pipe(
+        Effect.match({
+          onFailure: (refused) => {
+            this.#sendError(undefined, refused)
+            this.close(...closeFor(refused))
+          },
+          onSuccess: (principal) => this.#welcome(principal)
+        })
+      )
+    )
+    return undefined
+  }
+
+  #welcome(principal: Principal): void {
+    if (this.#ended || this.#closingAt !== undefined) return
+    this.#principal = principal
+    if (!this.#gate.admit(this, principal.key)) {
+      return this.close(CloseCode.tooManySessions, "too many sessions")
+    }
+    this.#phase = "open"
+    const { frameBytes, ping, publishes, slack, subscriptions } = this.#context.limits
     this.send({
       type: "welcome",
       version,
       session: this.id,
       ping,
       slack,
-      limits: { subscriptions, frameBytes, publishPerSecond: 20 }
+      ...this.#expires(),
+      limits: { subscriptions, frameBytes, publishPerSecond: publishes.perSecond }
     })
     if (!this.#context.sourceIsUp()) this.send({ type: "status", source: "down" })
+    const early = this.#early ?? []
+    this.#early = undefined
+    for (const frame of early) this.#handle(frame)
   }
 
-  // --- requests --------------------------------------------------------------------------------
-
-  /** Handles requests in the order they came; `authorize` may make it wait. */
-  #work(): void {
-    if (this.#working) return
-    this.#working = true
+  /** A fresh token on the same socket. */
+  #authenticate({ id, token }: FrameOf<ClientFrame, "authenticate">): void {
+    const { limits } = this.#context
+    const wait = this.#authentications.take(limits.authentications, this.#context.clock())
+    if (wait > 0) {
+      return this.#requests.refuse(id, refusal("rate/limited", "Authenticate less often.", wait))
+    }
+    const accept = (principal: Principal) => {
+      if (principal.key !== this.#principal.key) {
+        this.close(CloseCode.forbidden, "another identity")
+        return Effect.void
+      }
+      this.#principal = principal
+      this.#requests.answer(id, { type: "authenticated", id, ...this.#expires() })
+      return this.#requests.reauthorize
+    }
     this.#fork(
-      Effect.gen({ self: this }, function* () {
-        let frame: ChannelFrame | undefined
-        while ((frame = this.#inbox.shift()) !== undefined) yield* this.#handle(frame)
-      }).pipe(
-        Effect.ensuring(
-          Effect.sync(() => {
-            this.#working = false
-          })
-        )
-      )
-    )
-  }
-
-  #handle(frame: ChannelFrame): Effect.Effect<void> {
-    const { channel: name, id } = frame
-    const reason = channelNameFault(name)
-    if (reason !== undefined) {
-      return this.#answer(id, refusal("channel/invalid-name", `The channel name ${reason}.`))
-    }
-    const match = this.#context.registry.match(name)
-    if (match === undefined) {
-      return this.#answer(id, refusal("channel/unknown", "There is no such channel."))
-    }
-    switch (frame.type) {
-      case "unsubscribe":
-        return this.#inOrder(name, this.#unsubscribe(id, name))
-      case "subscribe":
-        return this.#authorized(frame, match, "channel/forbidden", () =>
-          this.#inOrder(name, this.#subscribe(frame, match.channel))
-        )
-      case "publish":
-        if (!match.channel.publish) {
-          return this.#answer(
-            id,
-            refusal("publish/forbidden", "Clients do not publish to this channel.")
-          )
-        }
-        return this.#authorized(frame, match, "publish/forbidden", () =>
-          this.#inOrder(name, this.#publish(frame, match.channel))
-        )
-    }
-  }
-
-  #authorized(
-    frame: ChannelFrame & { readonly type: "subscribe" | "publish" },
-    { definition, param }: Match,
-    code: ErrorCode,
-    then: () => Effect.Effect<void>
-  ): Effect.Effect<void> {
-    const request: Request = {
-      channel: frame.channel,
-      definition,
-      params: param,
-      action: frame.type
-    }
-    const verdict = Effect.suspend(() => this.#context.authorize(request)).pipe(
-      Effect.timeoutOrElse({
-        duration: this.#context.limits.authorize,
-        orElse: () => Effect.die(new Error("authorize took too long"))
-      }),
-      Effect.catchCause((cause) =>
-        Cause.hasInterruptsOnly(cause)
-          ? Effect.interrupt
-          : Effect.as(Effect.logError("authorize failed", cause), undefined)
-      )
-    )
-    return Effect.flatMap(verdict, (allowed) => {
-      if (allowed === true) return then()
-      return this.#answer(
-        frame.id,
-        allowed === undefined
-          ? refusal("server/internal", "The server could not decide. Try again later.")
-          : refusal(code, `Not allowed to ${frame.type} here.`)
-      )
-    })
-  }
-
-  /** Queues work behind what the same channel still waits for; other channels do not wait. */
-  #inOrder(name: string, work: Effect.Effect<void>): Effect.Effect<void> {
-    return Effect.sync(() => {
-      const chain = this.#chains.get(name)
-      if (chain !== undefined) {
-        chain.push(work)
-        return
-      }
-      const started = [work]
-      this.#chains.set(name, started)
-      this.#fork(
-        Effect.gen({ self: this }, function* () {
-          let next: Effect.Effect<void> | undefined
-          while ((next = started.shift()) !== undefined) yield* next
-          this.#chains.delete(name)
-        })
-      )
-    })
-  }
-
-  #subscribe(
-    frame: ClientFrame & { readonly type: "subscribe" },
-    channel: Channel.Any
-  ): Effect.Effect<void> {
-    const { cursor, id } = frame
-    return Effect.gen({ self: this }, function* () {
-      if (this.#subscriptions.has(channel.name)) {
-        return this.#answerError(
-          id,
-          refusal("subscribe/duplicate", "This session is subscribed to the channel already.")
-        )
-      }
-      const limit = this.#context.limits.subscriptions
-      if (this.#subscriptions.size >= limit) {
-        return this.#answerError(
-          id,
-          refusal(
-            "subscribe/limit",
-            `A session has at most ${limit} subscriptions. Leave one first.`
-          )
-        )
-      }
-      const scope = yield* Scope.make()
-      yield* Effect.uninterruptibleMask((restore) =>
-        restore(this.#open(channel, scope)).pipe(
-          Effect.exit,
-          Effect.flatMap((opened) => {
-            if (Exit.isSuccess(opened) && !this.#closed) {
-              this.#attach(id, opened.value, cursor, scope)
-              return Effect.void
-            }
-            if (Exit.isFailure(opened)) this.#answerError(id, refusalOf(Cause.squash(opened.cause)))
-            return Scope.close(scope, Exit.void)
-          })
-        )
-      )
-      return undefined
-    })
-  }
-
-  /** The channel and the time, once the source listens. */
-  #open(channel: Channel.Any, scope: Scope.Closeable) {
-    return this.#context.realtime[hubKey].open(channel).pipe(
-      Scope.provide(scope),
-      Effect.timeoutOrElse({
-        duration: this.#context.limits.sourceWait,
-        orElse: () => Effect.fail({ _tag: "SourceError" } as const)
-      }),
-      Effect.flatMap((view) => Effect.map(Clock.currentTimeMillis, (now) => ({ view, now })))
-    )
-  }
-
-  /** In one step: the next batch must find the sink in place. */
-  #attach(
-    id: number,
-    { now, view }: { readonly now: number; readonly view: View },
-    from: string | undefined,
-    scope: Scope.Closeable
-  ): void {
-    const channel = view.channel.name
-    const { cursor, replay, state } = view.position(from, now)
-    this.#subscriptions.set(channel, { scope, view })
-    this.#unanswered.delete(id)
-    this.send({ type: "subscribed", id, channel, state, cursor })
-    for (const batch of replay) this.#mailbox.offer(batch)
-    view.sinks.add(this.#mailbox)
-  }
-
-  #unsubscribe(id: number, name: string): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      const subscription = this.#subscriptions.get(name)
-      this.#subscriptions.delete(name)
-      subscription?.view.sinks.delete(this.#mailbox)
-      this.#unanswered.delete(id)
-      this.send({ type: "unsubscribed", id, channel: name })
-      return subscription === undefined ? Effect.void : Scope.close(subscription.scope, Exit.void)
-    })
-  }
-
-  #publish(
-    frame: ClientFrame & { readonly type: "publish" },
-    channel: Channel.Any
-  ): Effect.Effect<void> {
-    const { data, id } = frame
-    const payload = channel.decode(data)
-    if (Result.isFailure(payload)) {
-      return this.#answer(
-        id,
-        refusal("publish/invalid", "The payload does not match the channel's schema.")
-      )
-    }
-    // The registry gives the channel without its payload type; `decode` has just established it.
-    const typed = channel as Channel.Channel<unknown>
-    return this.#context.realtime.publish(typed, payload.success).pipe(
-      Effect.matchEffect({
-        onFailure: (error) => this.#answer(id, refusalOf(error)),
-        onSuccess: () =>
-          Effect.sync(() => {
-            this.#unanswered.delete(id)
-            this.send({ type: "published", id })
-          })
+      Effect.matchEffect(this.#prove(token), {
+        onFailure: (refused) => Effect.sync(() => this.#requests.refuse(id, refused)),
+        onSuccess: accept
       })
     )
   }
 
-  // --- answers ---------------------------------------------------------------------------------
-
-  #answer(id: number, refused: Refusal): Effect.Effect<void> {
-    return Effect.sync(() => this.#answerError(id, refused))
+  #prove(token: string | undefined): Effect.Effect<Principal, Refusal> {
+    const { authenticate, limits } = this.#context
+    if (authenticate === undefined) {
+      return Effect.fail(refusal("auth/invalid", "This server does not take tokens."))
+    }
+    return Effect.suspend(() => authenticate({ ...this.#credentials, token })).pipe(
+      Effect.timeoutOrElse({
+        duration: limits.authorize,
+        orElse: () => Effect.die(new Error("authenticate took too long"))
+      }),
+      Effect.mapError((refused: AuthRefused) => refusal(refused.code, refused.message)),
+      Effect.filterOrFail(
+        ({ expiresAt }) => expiresAt > this.#context.clock(),
+        () => refusal("auth/expired", "The token has expired. Get a fresh one.")
+      ),
+      Effect.catchDefect((defect) =>
+        Effect.andThen(
+          Effect.logError("authenticate failed", Cause.die(defect)),
+          Effect.fail(refusal("server/internal", "The server could not tell. Try again later."))
+        )
+      )
+    )
   }
 
-  #answerError(id: number, refused: Refusal): void {
-    this.#unanswered.delete(id)
-    this.#refuse(id, refused)
+  #expires(): { readonly expires?: number } {
+    const { expiresAt } = this.#principal
+    return expiresAt === Infinity
+      ? {}
+      : { expires: Math.max(0, Math.ceil(expiresAt - this.#context.clock())) }
   }
 
-  #refuse(id: number | undefined, { code, message }: Refusal): void {
+  // --- out ---------------------------------------------------------------------------------------
+
+  #sendError(id: number | undefined, { code, message }: Refusal): void {
     this.send({
       type: "error",
       ...(id === undefined ? {} : { id }),
@@ -486,13 +383,13 @@ export class Session {
 
   #write(frame: Uint8Array): boolean {
     // Data after a close frame is ignored by the peer; a destroyed socket takes nothing.
-    if (this.#ws.readyState !== this.#ws.OPEN) return true
+    if (!this.#peer.isOpen()) return true
     this.#sentAt = this.#context.coarseClock()
-    return this.#socket.write(frame)
+    return this.#peer.write(frame)
   }
 
   #fork(effect: Effect.Effect<void>): void {
-    if (this.#closed) return
+    if (this.#ended) return
     const fiber = this.#context.run(effect)
     if (fiber.pollUnsafe() !== undefined) return
     this.#fibers.add(fiber)
@@ -500,24 +397,17 @@ export class Session {
   }
 }
 
-interface Subscription {
-  readonly scope: Scope.Closeable
-  readonly view: View
+/** A frame that cannot be used: `FrameFault`, or a message that is no text. */
+interface Refused {
+  readonly code: "frame/malformed" | "frame/unknown"
+  readonly id: number | undefined
+  readonly reason: string
 }
 
-/** What a client may know of an error of the hub. */
-const refusalOf = (error: unknown): Refusal => {
-  const tag = typeof error === "object" && error !== null && "_tag" in error ? error._tag : ""
-  switch (tag) {
-    case "InvalidPayload":
-      return refusal("publish/invalid", "The payload does not match the channel's schema.")
-    case "PayloadTooLarge":
-      return refusal("publish/too-large", "The payload is larger than this channel carries.")
-    case "TooManyChannels":
-      return refusal("server/overloaded", "The server listens to as many channels as it may.")
-    case "SourceError":
-      return refusal("source/down", "The source of this channel is down. Try again later.")
-    default:
-      return refusal("server/internal", "The server failed. Try again later.")
-  }
-}
+/** What follows a refused hello. */
+const closeFor = ({ code }: Refusal): readonly [number, string] =>
+  code === "auth/expired"
+    ? [CloseCode.tokenExpired, "the token has expired"]
+    : code === "server/internal"
+      ? [CloseCode.flooding, "overloaded"]
+      : [CloseCode.forbidden, "not let in"]

@@ -1,0 +1,72 @@
+/**
+ * What makes a retried publish safe while the node lives: the keys of the last 10 minutes.
+ *
+ * The same key with the same data shares the answer of the first, also while that is still on its way
+ * to the database; with other data it is refused. A publish that failed is forgotten, so that a retry
+ * is tried again.
+ */
+import { createHash } from "node:crypto"
+
+/** How long a key is remembered. */
+const rememberMillis = 10 * 60 * 1000
+/** Keys per identity; beyond it the oldest is forgotten. */
+const maxKeys = 10_000
+
+export interface Remembered<Outcome> {
+  readonly digest: string
+  readonly at: number
+  readonly outcome: Outcome
+}
+
+export class PublishKeys<Outcome> {
+  readonly #identities = new Map<string, Map<string, Remembered<Outcome>>>()
+
+  /**
+   * What is known of a publish: its outcome, `conflict` when the key came with other data, or
+   * `undefined` when it is new.
+   */
+  find(
+    identity: string,
+    channel: string,
+    key: string,
+    digest: string,
+    now: number
+  ): Outcome | "conflict" | undefined {
+    const known = this.#identities.get(identity)?.get(`${channel} ${key}`)
+    if (known === undefined || now - known.at > rememberMillis) return undefined
+    return known.digest === digest ? known.outcome : "conflict"
+  }
+
+  remember(
+    identity: string,
+    channel: string,
+    key: string,
+    digest: string,
+    now: number,
+    outcome: Outcome
+  ): void {
+    const keys = this.#identities.get(identity) ?? new Map<string, Remembered<Outcome>>()
+    this.#identities.set(identity, keys)
+    keys.set(`${channel} ${key}`, { digest, at: now, outcome })
+    // Insertion order is age: the first one is the oldest.
+    if (keys.size > maxKeys) keys.delete(keys.keys().next().value!)
+  }
+
+  forget(identity: string, channel: string, key: string): void {
+    this.#identities.get(identity)?.delete(`${channel} ${key}`)
+  }
+
+  /** Forgets what is too old; called from time to time. */
+  sweep(now: number): void {
+    for (const [identity, keys] of this.#identities) {
+      for (const [key, { at }] of keys) {
+        if (now - at <= rememberMillis) break
+        keys.delete(key)
+      }
+      if (keys.size === 0) this.#identities.delete(identity)
+    }
+  }
+}
+
+/** Tells data apart without keeping it: 10,000 payloads per identity would be too much. */
+export const digestOf = (json: string): string => createHash("sha256").update(json).digest("base64")

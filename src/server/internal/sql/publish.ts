@@ -1,0 +1,120 @@
+/**
+ * Publishing and waking, as SQL text.
+ *
+ * A message is a row, written in the caller's own transaction. NOTIFY only wakes readers: it carries
+ * no data and no authority, because anybody who can log in can NOTIFY.
+ */
+
+export const publish: ReadonlyArray<string> = [
+  `-- What is wrong with a channel name, or NULL. As in the library: 1-63 bytes of A-Z a-z 0-9 _ . : -
+create or replace function realtime.channel_fault(channel text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+  select case
+    when channel is null then 'is null'
+    when channel = 'realtime' then 'is reserved'
+    when channel collate "C" !~ '^[A-Za-z0-9_.:-]{1,63}$' then 'is not 1-63 bytes of A-Z a-z 0-9 _ . : -'
+  end
+$$`,
+
+  `create or replace function realtime.publish(channel text, payload text, key text default null) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  fault text := realtime.channel_fault(publish.channel);
+  new_id bigint;
+  stored text;
+begin
+  if fault is not null then
+    raise exception 'the channel name "%" %', left(publish.channel, 80), fault using errcode = 'RT001';
+  end if;
+  -- Who reads such a channel trusts that a table has really changed.
+  if starts_with(publish.channel, 'table_updates_')
+    or exists (select from realtime.watched w where w.channel = publish.channel) then
+    raise exception 'channel "%" is written by the triggers of its table only', publish.channel using errcode = 'RT002';
+  end if;
+  if octet_length(publish.payload) > 8388608 then
+    raise exception 'the payload for channel "%" is % bytes, at most 8388608 (8 MiB) fit', publish.channel, octet_length(publish.payload)
+      using errcode = 'RT003', hint = 'Publish an id and let the reader fetch the rest.';
+  end if;
+  -- Told to who publishes, not to who reads.
+  perform publish.payload::json;
+  if publish.key is null then
+    insert into realtime.messages (channel, payload) values (publish.channel, publish.payload) returning id into new_id;
+    return new_id;
+  end if;
+  insert into realtime.messages (channel, payload, key) values (publish.channel, publish.payload, publish.key)
+    on conflict do nothing returning id into new_id;
+  if new_id is null then
+    select m.id, m.payload into new_id, stored from realtime.messages m
+      where m.channel = publish.channel and m.key = publish.key;
+    if stored is distinct from publish.payload then
+      raise exception 'the key "%" was used on channel "%" for another payload', publish.key, publish.channel using errcode = 'RT004';
+    end if;
+  end if;
+  return new_id;
+end $$`,
+
+  `create or replace function realtime.publish(channel text, payload jsonb, key text default null) returns bigint
+language sql security definer set search_path = pg_catalog, pg_temp as $$
+  select realtime.publish(channel, payload::text, key)
+$$`,
+
+  `-- The last wake in milliseconds. A sequence, because reading it takes no lock and writing it is not
+-- part of a transaction.
+create sequence if not exists realtime.last_wake as bigint minvalue 0 start 0`,
+
+  `-- Fires at the end of the transaction: decided any earlier, a transaction that stays open after its
+-- decision would commit without a wake. PostgreSQL refuses PREPARE TRANSACTION after a NOTIFY, so
+-- "set realtime.wake = off" silences a session.
+create or replace function realtime.wake_at_commit() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  now_ms bigint := extract(epoch from clock_timestamp()) * 1000;
+  last_ms bigint;
+begin
+  if current_setting('realtime.wake', true) = 'off'
+    or current_setting('realtime.woke', true) = pg_current_xact_id()::text then
+    return null;
+  end if;
+  perform set_config('realtime.woke', pg_current_xact_id()::text, true);
+  select last_value into last_ms from realtime.last_wake;
+  -- "not between" also survives a clock that is set back.
+  if now_ms - last_ms not between 0 and 19 then
+    perform setval('realtime.last_wake', now_ms);
+    perform pg_notify('realtime', '');
+  end if;
+  return null;
+end $$`,
+
+  `create or replace function realtime.wake_always() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$ begin
+  if current_setting('realtime.wake', true) is distinct from 'off' then
+    perform pg_notify('realtime', '');
+  end if;
+  return null;
+end $$`,
+
+  `-- A change of the trigger waits until no transaction that wrote a message is open, and new ones wait
+-- behind it: hence only when something changes, and not for ever.
+create or replace function realtime.set_wake(wake text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  wanted text := case set_wake.wake when 'hybrid' then 'wake_at_commit' when 'notify' then 'wake_always' end;
+  found_ text;
+begin
+  select p.proname into found_ from pg_trigger t join pg_proc p on p.oid = t.tgfoid
+    where t.tgrelid = 'realtime.messages'::regclass and t.tgname = 'wake';
+  if found_ is distinct from wanted then
+    drop trigger if exists wake on realtime.messages;
+    if wanted = 'wake_at_commit' then
+      create constraint trigger wake after insert on realtime.messages
+        deferrable initially deferred for each row execute function realtime.wake_at_commit();
+    elsif wanted = 'wake_always' then
+      create trigger wake after insert on realtime.messages
+        for each statement execute function realtime.wake_always();
+    end if;
+  end if;
+  update realtime.settings s set wake = set_wake.wake where s.wake is distinct from set_wake.wake;
+  -- Readers look at the setting when they are woken.
+  perform pg_notify('realtime', 'settings');
+end $$`
+]

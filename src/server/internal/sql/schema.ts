@@ -1,0 +1,99 @@
+/**
+ * The tables of the outbox, as SQL text.
+ *
+ * Every statement may run again on an install of any earlier version: that is how an upgrade works.
+ * The order of columns in `messages` matters, see there.
+ */
+
+/**
+ * The version of everything below; raise it with every change of an object. An install of an older
+ * version is refused at start and upgraded by `install`.
+ */
+export const schemaVersion = 1
+
+/** The largest payload of one message in bytes of UTF-8: half of what the driver takes by default. */
+export const maxPayloadBytes = 8 * 1024 * 1024
+
+export const schema: ReadonlyArray<string> = [
+  `do $$ begin
+  if current_setting('server_version_num')::int < 130000 then
+    raise exception 'effect-realtime needs PostgreSQL 13 or newer, this is %', current_setting('server_version');
+  end if;
+  -- Elsewhere a row may hold bytes that have no place in UTF-8, and one such row would stop every reader.
+  if getdatabaseencoding() <> 'UTF8' then
+    raise exception 'effect-realtime needs a database in UTF8, this one is in %', getdatabaseencoding();
+  end if;
+end $$`,
+
+  `create schema if not exists realtime`,
+
+  `-- One row. "version" is that of the objects; "identity" that of the database that wrote the messages.
+create table if not exists realtime.settings (
+  one boolean primary key default true check (one),
+  version int not null default 0,
+  digest text not null default '',
+  wake text not null default 'hybrid' check (wake in ('hybrid', 'notify', 'poll')),
+  retention interval not null default '24 hours' check (retention > '0'),
+  max_messages bigint check (max_messages > 0),
+  identity text
+)`,
+  `insert into realtime.settings default values on conflict do nothing`,
+
+  `-- Defaults are evaluated in the order of the columns: "txid" stands before "id", so that a transaction
+-- has its number before it draws an id. Readers rely on it to know from which id on to look.
+create table if not exists realtime.messages (
+  txid xid8 not null default pg_current_xact_id(),
+  id bigint generated always as identity primary key,
+  channel text collate "C" not null check (octet_length(channel) between 1 and 63),
+  payload text not null check (octet_length(payload) <= ${maxPayloadBytes}),
+  created_at timestamptz not null default clock_timestamp(),
+  key text collate "C" check (octet_length(key) between 1 and 500)
+) with (
+  -- Rows are never updated, and leave in the order they came.
+  fillfactor = 100,
+  -- With the default factors a fifth of a day's table would be dead before anybody looks.
+  autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
+  autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 50000,
+  autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
+  autovacuum_vacuum_cost_delay = 0
+)`,
+  `create index if not exists messages_txid on realtime.messages (txid, id)`,
+  `create index if not exists messages_channel on realtime.messages (channel, id)`,
+  `create unique index if not exists messages_key on realtime.messages (channel, key) where key is not null`,
+
+  `create or replace function realtime.refuse_truncate() returns trigger language plpgsql as $$ begin
+  raise exception 'realtime.messages cannot be truncated: readers would not notice' using hint = 'Lower the retention, or uninstall.';
+end $$`,
+  `create or replace trigger refuse_truncate before truncate on realtime.messages
+  for each statement execute function realtime.refuse_truncate()`,
+
+  `-- PostgreSQL empties an unlogged table after a crash, and so on a promoted standby. Exactly then it may
+-- give a transaction number out again, and every cursor from before must be refused.
+create unlogged table if not exists realtime.epoch (
+  one boolean primary key default true check (one),
+  id uuid not null default gen_random_uuid()
+)`,
+
+  `-- Everything that this snapshot does not see is still there.
+create table if not exists realtime.horizon (
+  one boolean primary key default true check (one),
+  snapshot pg_snapshot not null
+)`,
+  `insert into realtime.horizon (snapshot) values ('1:1:') on conflict do nothing`,
+
+  `-- Where the readers stood, now and then. "next" and "drawn": a transaction numbered "next" or above
+-- has drawn no id up to "drawn".
+create table if not exists realtime.marks (
+  at timestamptz primary key default clock_timestamp(),
+  snapshot pg_snapshot not null,
+  next xid8 not null,
+  drawn bigint not null
+)`,
+
+  `create table if not exists realtime.consumers (
+  name text collate "C" primary key check (octet_length(name) between 1 and 200),
+  channel text collate "C" not null,
+  cursor text collate "C" not null,
+  updated_at timestamptz not null default clock_timestamp()
+)`
+]

@@ -1,0 +1,211 @@
+/**
+ * The frames are stated twice: by hand (`Frame`, for browsers) and as Schemas (`FrameSchema`). Both
+ * must say the same about every JSON text, whatever happened to it on its way.
+ *
+ * One difference is meant: the decoder of a server also looks for keys that could reach a prototype
+ * and for depth, before the shape, because its frames come from strangers. `guarded` says when.
+ *
+ * A failure prints the input in its smallest form and a `Replay` that names the seed.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import { Arbitrary, Effect, Result, Schema } from "effect"
+import * as Channel from "../../src/Channel.ts"
+import { decodeClientFrame, decodeServerFrame } from "../../src/Frame.ts"
+import { maxDepth } from "../../src/Protocol.ts"
+import * as FrameSchema from "../../src/server/FrameSchema.ts"
+
+const runs = 3000
+const seed = 20_261_122
+
+/** What both sides make of a text: the frame, or that it is none. */
+const refused = "refused"
+const orRefused = Result.getOrElse(() => refused)
+
+const clientBySchema = Schema.decodeUnknownResult(FrameSchema.ClientFrame)
+const serverBySchema = Schema.decodeUnknownResult(FrameSchema.ServerFrame)
+
+const client = {
+  frame: FrameSchema.ClientFrame,
+  byHand: (text: string): unknown => orRefused(decodeClientFrame(text)),
+  bySchema: (text: string): unknown => orRefused(clientBySchema(JSON.parse(text)))
+}
+const server = {
+  frame: FrameSchema.ServerFrame,
+  byHand: (text: string): unknown => decodeServerFrame(text) ?? refused,
+  bySchema: (text: string): unknown => orRefused(serverBySchema(JSON.parse(text)))
+}
+
+/** Whether the server's decoder refuses a value before it looks at the shape. */
+const guarded = (value: unknown, depth = 1): boolean =>
+  typeof value === "object" &&
+  value !== null &&
+  (depth > maxDepth ||
+    Object.entries(value).some(
+      ([key, item]) =>
+        (!Array.isArray(value) && ["__proto__", "constructor", "prototype"].includes(key)) ||
+        guarded(item, depth + 1)
+    ))
+
+// -----------------------------------------------------------------------------------------------
+// mutation
+
+type Json = null | boolean | number | string | Array<Json> | { [key: string]: Json }
+
+const values: ReadonlyArray<Json> = [
+  null,
+  true,
+  0,
+  -1,
+  1.5,
+  2 ** 53 - 1,
+  2 ** 53,
+  "",
+  "1",
+  "x".repeat(64),
+  "x".repeat(65),
+  "x".repeat(100_000),
+  [],
+  [null],
+  {},
+  { name: "n", version: "v" },
+  { id: "1", at: "now", data: 0, extra: 0 }
+]
+const typesIn = ({ frame }: typeof client | typeof server) =>
+  frame.members.map(({ fields }) => fields.type.literal)
+const types = [...typesIn(client), ...typesIn(server)]
+const fields = ["token", "cursor", "expires", "retryAfter", "id", "tx", "data", "client", "extra"]
+
+/** Numbers that choose: where (from the frame inwards), what to do there, and with which value. */
+const Step = Schema.Struct({
+  where: Schema.Natural,
+  what: Schema.Literals(["replace", "remove", "add", "retype"]),
+  value: Schema.Natural
+})
+const Steps = Schema.NonEmptyArray(Step).check(Schema.isMaxLength(3))
+
+const pick = <A>(list: ReadonlyArray<A>, index: number): A => list[index % list.length]!
+
+/** Every object and array in a frame, the frame first. */
+const containers = (value: Json): ReadonlyArray<Array<Json> | { [key: string]: Json }> =>
+  typeof value === "object" && value !== null
+    ? [value, ...Object.values(value).flatMap(containers)]
+    : []
+
+/** Sets a key like `JSON.parse` does: also `__proto__` is a key of its own. */
+const set = (target: object, key: string, value: Json) =>
+  Object.defineProperty(target, key, {
+    value,
+    configurable: true,
+    enumerable: true,
+    writable: true
+  })
+
+const mutate = (frame: unknown, steps: typeof Steps.Type): string => {
+  const copy: Json = JSON.parse(JSON.stringify(frame))
+  for (const { value, what, where } of steps) {
+    const target = pick(containers(copy), where)
+    const keys = Object.keys(target)
+    // The same number must not choose both the container and the key, or some pairs never meet.
+    const key = pick(keys, value + where)
+    const replacement = structuredClone(pick(values, value))
+    if (what === "retype") set(copy as object, "type", pick(types, value))
+    else if (Array.isArray(target)) {
+      if (what === "remove") target.splice(value % (target.length + 1), 1)
+      else target.push(replacement)
+    } else if (what === "add") set(target, pick(fields, where), replacement)
+    else if (key !== undefined && what === "remove") delete target[key]
+    else if (key !== undefined) set(target, key, replacement)
+  }
+  return JSON.stringify(copy)
+}
+
+const mutated = (side: typeof client | typeof server) =>
+  Arbitrary.map(
+    Arbitrary.all({
+      frame: Arbitrary.schema<Schema.Top>(side.frame),
+      steps: Arbitrary.schema(Steps)
+    }),
+    ({ frame, steps }) => mutate(frame, steps)
+  )
+
+// -----------------------------------------------------------------------------------------------
+
+describe(`FrameSchema (seed ${seed})`, () => {
+  const options = { arbitrary: { runs, seed } }
+
+  it.effect.prop(
+    "every frame of a client means the same to the hand-written decoder",
+    { frame: FrameSchema.ClientFrame },
+    ({ frame }) =>
+      Effect.sync(() => {
+        const text = JSON.stringify(frame)
+        expect(client.bySchema(text)).toStrictEqual(JSON.parse(text))
+        expect(client.byHand(text)).toStrictEqual(guarded(frame) ? refused : JSON.parse(text))
+      }),
+    options
+  )
+
+  it.effect.prop(
+    "every frame of a server means the same to the hand-written decoder",
+    { frame: FrameSchema.ServerFrame },
+    ({ frame }) =>
+      Effect.sync(() => {
+        const text = JSON.stringify(frame)
+        expect(server.bySchema(text)).toStrictEqual(JSON.parse(text))
+        expect(server.byHand(text)).toStrictEqual(JSON.parse(text))
+      }),
+    options
+  )
+
+  it.effect.prop(
+    "both accept or both refuse a frame of a client that was changed on its way",
+    { text: mutated(client) },
+    ({ text }) =>
+      Effect.sync(() => {
+        expect(client.byHand(text)).toStrictEqual(
+          guarded(JSON.parse(text)) ? refused : client.bySchema(text)
+        )
+      }),
+    options
+  )
+
+  it.effect.prop(
+    "both accept or both refuse a frame of a server that was changed on its way",
+    { text: mutated(server) },
+    ({ text }) =>
+      Effect.sync(() => expect(server.byHand(text)).toStrictEqual(server.bySchema(text))),
+    options
+  )
+
+  it.effect.each([
+    { title: "a client", side: client, always: "pong" },
+    { title: "a server", side: server, always: "ping" }
+  ])("the changes leave frames of $title of every type on both sides of the line", (each) =>
+    Effect.gen(function* () {
+      const { always, side } = each
+      const texts = yield* Arbitrary.sampleEffect(mutated(side), { count: runs, size: 30, seed })
+      const typesOf = (list: ReadonlyArray<string>) =>
+        new Set(list.map((text) => JSON.parse(text).type).filter((type) => types.includes(type)))
+      const isAccepted = (text: string) => side.bySchema(text) !== refused
+      const accepted = texts.filter(isAccepted)
+      const share = accepted.length / runs
+      expect(share > 0.1 && share < 0.9, `${share} of them are accepted`).toBe(true)
+      expect(typesOf(accepted)).toEqual(new Set(typesIn(side)))
+      // A frame without fields cannot be wrong.
+      expect(typesOf(texts.filter((text) => !isAccepted(text)))).toEqual(
+        new Set(types.filter((type) => type !== always))
+      )
+    })
+  )
+
+  it("both leave it to the channel whether a number that no double holds is a payload", () => {
+    const publish = `{"type":"publish","id":1,"channel":"a","key":"k","data":1e999}`
+    const events = `{"type":"events","channel":"a","cursor":"e:1","events":[{"id":"e:1","at":"now","data":[1e999]}]}`
+    expect([client.byHand(publish), server.byHand(events)]).toStrictEqual([
+      client.bySchema(publish),
+      server.bySchema(events)
+    ])
+    expect(client.byHand(publish)).toMatchObject({ data: Infinity })
+    expect(Result.isFailure(Channel.make("a", Schema.Unknown).decode(Infinity))).toBe(true)
+  })
+})
