@@ -9,11 +9,23 @@ import type { Channel, Options } from "./Channel.ts"
 import { channelNameFault } from "./Protocol.ts"
 import { InvalidChannelName, InvalidPayload } from "./RealtimeError.ts"
 
+/**
+ * How payloads of one definition become JSON and back, given the name of the channel for errors.
+ *
+ * @category internals
+ * @since 0.1.0
+ */
 export interface Codec<A> {
   readonly decode: (name: string) => (json: unknown) => Result.Result<A, InvalidPayload>
   readonly encode: (name: string) => (payload: A) => Result.Result<unknown, InvalidPayload>
 }
 
+/**
+ * A channel over a codec that is made already. Not for applications.
+ *
+ * @category internals
+ * @since 0.1.0
+ */
 export const construct = <A, Publish extends boolean, Name extends string>(
   name: Name,
   codec: Codec<A>,

@@ -263,20 +263,33 @@ describe("Channel.toJson", () => {
     expect(outcome(Channel.toJson(strict, value))).toBe("strict encode: Expected JSON value")
   })
 
-  it.each([null, false, 0, "", [], {}, { a: [1, "é\u2028"] }])("writes %j", (value) => {
-    expect(Channel.toJson(loose, value)).toEqual(Result.succeed(JSON.stringify(value)))
-    expect(Channel.toJson(strict, value)).toEqual(Result.succeed(JSON.stringify(value)))
+  it.each([
+    { json: "null" },
+    { json: "false" },
+    { json: "0" },
+    { json: `""` },
+    { json: "[]" },
+    { json: "{}" },
+    { json: `{"a":[1,"é\u2028"]}` }
+  ])("writes $json", ({ json }) => {
+    const value: unknown = JSON.parse(json)
+    expect([Channel.toJson(loose, value), Channel.toJson(strict, value)]).toEqual([
+      Result.succeed(json),
+      Result.succeed(json)
+    ])
   })
 
   it("writes no raw line feed, which separates frames", () => {
     expect(Channel.toJson(loose, { "a\n": "b\n" })).toEqual(Result.succeed(`{"a\\n":"b\\n"}`))
   })
 
-  it("writes minus zero as zero: JSON text for people has one zero", () => {
+  it("writes minus zero as zero", () => {
     expect(Channel.toJson(Channel.make("n", Schema.Finite), -0)).toEqual(Result.succeed("0"))
   })
 
-  const Finite = Schema.Finite.check(Schema.makeFilter((n) => !Object.is(n, -0)))
+  // JSON.stringify writes -0 as 0, so -0 is no part of this property.
+  const notMinusZero = Schema.makeFilter((n: number) => !Object.is(n, -0))
+  const Finite = Schema.Finite.check(notMinusZero)
   const Everything = Schema.Struct({
     string: Schema.String,
     finite: Finite,
@@ -284,7 +297,7 @@ describe("Channel.toJson", () => {
     date: Schema.Date,
     bigint: Schema.BigInt,
     optional: Schema.optionalKey(Schema.NullOr(Schema.Boolean)),
-    array: Schema.Array(Schema.Tuple([Schema.Int, Schema.String])),
+    array: Schema.Array(Schema.Tuple([Schema.Int.check(notMinusZero), Schema.String])),
     map: Schema.ReadonlyMap(Schema.String, Schema.Date),
     set: Schema.ReadonlySet(Schema.BigInt),
     record: Schema.Record(Schema.String, Schema.Option(Finite)),

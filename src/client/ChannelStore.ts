@@ -94,7 +94,11 @@ const from = (
         try {
           run()
         } catch (error) {
-          onError(error)
+          try {
+            onError(error)
+          } catch (another) {
+            report(another)
+          }
         }
       }
       // What is known at once is told after `listen` has returned.

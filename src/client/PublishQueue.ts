@@ -8,16 +8,15 @@
  *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import type { PayloadTooLarge } from "../RealtimeError.ts"
 import type { AckTimeout, ConnectionStopped, Refused } from "./ClientError.ts"
-import * as Timer from "./internal/timer.ts"
+import * as Time from "./internal/time.ts"
 
 /**
  * The queue holds all that it may.
@@ -132,11 +131,10 @@ export class PublishQueue extends Context.Service<
   }
 >()("effect-realtime/client/PublishQueue") {
   static readonly make = Effect.fnUntraced(function* (options?: PublishQueueOptions) {
-    const clock = yield* Clock.Clock
-    const after = yield* Timer.make
+    const { after, now } = yield* Time.make
     const maxMessages = options?.maxMessages ?? 1000
     const maxBytes = options?.maxBytes ?? 1_048_576
-    const maxAge = Duration.toMillis(Duration.fromInputUnsafe(options?.maxAge ?? 60_000))
+    const maxAge = Time.millis(options?.maxAge, 60_000)
 
     interface Item extends Queued {
       readonly expiresAt: number
@@ -155,7 +153,7 @@ export class PublishQueue extends Context.Service<
       const [oldest] = items
       if (ticking || oldest === undefined) return
       ticking = true
-      after(oldest.expiresAt - clock.currentTimeMillisUnsafe(), () => {
+      after(oldest.expiresAt - now(), () => {
         ticking = false
         expire()
         tick()
@@ -164,9 +162,8 @@ export class PublishQueue extends Context.Service<
 
     /** By absolute times, so that nothing old is sent after a long sleep. */
     const expire = () => {
-      const now = clock.currentTimeMillisUnsafe()
       for (const { channel, expiresAt, sent, settle } of items) {
-        if (expiresAt > now) return
+        if (expiresAt > now()) return
         settle(Exit.fail(new Expired({ channel, millis: maxAge, sent })))
       }
     }
@@ -176,7 +173,7 @@ export class PublishQueue extends Context.Service<
       let done: (() => void) | undefined
       const item: Item = {
         ...message,
-        expiresAt: clock.currentTimeMillisUnsafe() + maxAge,
+        expiresAt: now() + maxAge,
         taken: false,
         sent: false,
         outcome: Effect.suspend(() => exit ?? pending),

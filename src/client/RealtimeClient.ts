@@ -7,9 +7,8 @@
  *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
@@ -22,7 +21,7 @@ import * as Connection from "./internal/connection.ts"
 import * as Mailbox from "./internal/mailbox.ts"
 import * as Publisher from "./internal/publisher.ts"
 import * as Subscriptions from "./internal/subscriptions.ts"
-import * as Timer from "./internal/timer.ts"
+import * as Time from "./internal/time.ts"
 import { PublishQueue, type PublishQueueOptions } from "./PublishQueue.ts"
 
 /**
@@ -151,15 +150,13 @@ const make = (
   options: RealtimeClientOptions
 ): Effect.Effect<RealtimeClient["Service"], never, PublishQueue | Scope.Scope> =>
   Effect.gen(function* () {
-    const clock = yield* Clock.Clock
-    const now = () => clock.currentTimeMillisUnsafe()
     const runSync = Effect.runSyncWith(yield* Effect.context<never>())
     const queue = yield* PublishQueue
-    const after = yield* Timer.make
+    const time = yield* Time.make
     const source = Cell.make<Source>("up")
     const capacity = options.streamBuffer ?? 16_384
 
-    const connection = yield* Connection.make(options, {
+    const connection = yield* Connection.make(options, time, {
       onOpen: (welcome) => {
         source.set("up")
         subscriptions.open()
@@ -181,8 +178,7 @@ const make = (
     })
     const subscriptions = Subscriptions.make({
       connection,
-      after,
-      now,
+      time,
       newBackoff: () => {
         const backoff = runSync(Backoff.make(options.backoff ?? Backoff.client))
         return (healthyMillis) => runSync(backoff.delay(healthyMillis))
@@ -191,9 +187,8 @@ const make = (
     const publisher = Publisher.make({
       connection,
       queue,
-      after,
-      now,
-      ackMillis: Duration.toMillis(Duration.fromInputUnsafe(options.ackTimeout ?? 10_000))
+      time,
+      ackMillis: Time.millis(options.ackTimeout, 10_000)
     })
 
     const events: RealtimeClient["Service"]["events"] = <A>(

@@ -20,9 +20,11 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import type * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import { randomUUID } from "node:crypto"
 import * as Backoff from "../Backoff.ts"
 import { channelNameFault } from "../Protocol.ts"
 import { InvalidChannelName } from "../RealtimeError.ts"
@@ -53,9 +55,35 @@ export interface Options {
    * again.
    */
   readonly heartbeatTimeout?: Duration.Input | undefined
+  /**
+   * Whether the first link proves that notifications arrive, default `true`: LISTEN, NOTIFY through
+   * the pool, and 2 s for the echo.
+   */
+  readonly selfTest?: boolean | undefined
   /** When to connect again, default `Backoff.link`: full jitter, 100 ms doubling to 10 s, for ever. */
   readonly backoff?: Backoff.Policy | undefined
 }
+
+/**
+ * PostgreSQL took a LISTEN and then delivered nothing: the link leads through a transaction pooler.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ListenNotDelivered extends Schema.TaggedError<ListenNotDelivered>()(
+  "ListenNotDelivered",
+  {
+    /** How long the echo was waited for, in milliseconds. */
+    waited: Schema.Finite
+  }
+) {
+  override get message(): string {
+    return `A notification that was sent to the link did not arrive within ${this.waited} ms. A transaction pooler such as PgBouncer swallows LISTEN: give the direct address of PostgreSQL as listenUrl.`
+  }
+}
+
+/** Time an echo of the self-test may take. */
+const echoMillis = 2000
 
 interface Listener {
   readonly queue: Queue.Queue<Item>
@@ -71,15 +99,18 @@ interface Entry {
 }
 
 /**
- * Opens the link in the background. Completes at once: while PostgreSQL is away the state is `down`
- * and `listen` waits.
+ * Opens the link, and keeps it open in the background.
+ *
+ * Completes when the link was proven to deliver, or when PostgreSQL could not be reached at the first
+ * try: then the state is `down`, and `listen` waits. Fails with `ListenNotDelivered` when PostgreSQL
+ * is there and its notifications are not.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const make = (
   options?: Options
-): Effect.Effect<NotificationSource["Service"], never, PgClient | Scope.Scope> =>
+): Effect.Effect<NotificationSource["Service"], ListenNotDelivered, PgClient | Scope.Scope> =>
   Effect.gen(function* () {
     const sql = yield* PgClient
     const state = yield* SubscriptionRef.make<SourceState>("down")
@@ -140,10 +171,32 @@ export const make = (
       for (const listener of entry.listeners) confirm(listener)
     })
 
+    /** Listens to a name that nobody knows, sends to it through the pool, and waits for the echo. */
+    const selfTest = (link: PgLink.PgLink) =>
+      Effect.gen(function* () {
+        const name = `realtime_test_${randomUUID()}`
+        const echo = yield* link.listen(name)
+        yield* sql`select pg_notify(${name}, '')`
+        yield* Queue.take(echo)
+      }).pipe(
+        Effect.scoped,
+        Effect.timeoutOrElse({
+          duration: echoMillis,
+          orElse: () => Effect.fail(new ListenNotDelivered({ waited: echoMillis }))
+        })
+      )
+
     /** One link from connect to loss; `onUp` runs when every channel listens again. */
-    const session = (onUp: Effect.Effect<void>): Effect.Effect<never, SqlError> =>
+    const session = (
+      onUp: Effect.Effect<void>
+    ): Effect.Effect<never, SqlError | ListenNotDelivered> =>
       Effect.gen(function* () {
         const link = yield* PgLink.open(linkOptions)
+        if (!tested && (options?.selfTest ?? true)) {
+          // Destroyed when it fails: an UNLISTEN may not be answered either.
+          yield* Effect.tapError(selfTest(link), () => Effect.sync(link.destroy))
+          tested = true
+        }
         const listening = yield* Scope.fork(yield* Effect.scope)
         const dead = yield* Deferred.make<never, SqlError>()
         const work = Effect.gen(function* () {
@@ -161,6 +214,8 @@ export const make = (
         return yield* Fiber.join(running)
       }).pipe(Effect.scoped)
 
+    let tested = false
+    const started = yield* Deferred.make<void, ListenNotDelivered>()
     const backoff = yield* Backoff.make(options?.backoff ?? Backoff.link)
     yield* Effect.gen(function* () {
       while (true) {
@@ -168,16 +223,21 @@ export const make = (
         const onUp = Effect.gen(function* () {
           upAt = yield* Clock.currentTimeMillis
           yield* SubscriptionRef.set(state, "up")
+          yield* Deferred.succeed(started, undefined)
           yield* Effect.logDebug("The link listens")
         })
         // Retried on any failure, never by its tag: a terminated backend reports an unknown error.
         const exit = yield* Effect.exit(session(onUp))
+        const failure = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
+        yield* failure instanceof ListenNotDelivered
+          ? Deferred.fail(started, failure)
+          : Deferred.succeed(started, undefined)
         for (const entry of entries.values()) entry.scope = undefined
         yield* SubscriptionRef.set(state, "down")
         const now = yield* Clock.currentTimeMillis
         const delay = yield* backoff.delay(upAt === undefined ? 0 : now - upAt)
         yield* Effect.logWarning(
-          `The link to PostgreSQL is down, next try in ${Math.round(delay)} ms: ${reasonOf(exit)}`
+          `The link to PostgreSQL is down, next try in ${Math.round(delay)} ms: ${reasonOf(failure)}`
         )
         yield* Effect.sleep(delay)
       }
@@ -222,6 +282,7 @@ export const make = (
         Effect.mapError((cause) => new SourceError({ operation: "notify", channel, cause }))
       )
 
+    yield* Deferred.await(started)
     return NotificationSource.of({ listen, notify, state })
   })
 
@@ -231,7 +292,9 @@ export const make = (
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options?: Options): Layer.Layer<NotificationSource, never, PgClient> =>
+export const layer = (
+  options?: Options
+): Layer.Layer<NotificationSource, ListenNotDelivered, PgClient> =>
   Layer.effect(NotificationSource, make(options))
 
 const confirm = (listener: Listener): void => {
@@ -240,12 +303,10 @@ const confirm = (listener: Listener): void => {
 }
 
 /** What PostgreSQL or the socket said; the driver keeps it two causes below. */
-const reasonOf = (exit: Exit.Exit<never, SqlError>): string => {
-  if (Exit.isSuccess(exit)) return ""
-  const error = Cause.squash(exit.cause)
-  if (!isSqlError(error)) return error instanceof Error ? error.message : String(error)
-  const { cause } = error.reason
-  return cause instanceof Error ? cause.message : error.message
+const reasonOf = (failure: unknown): string => {
+  if (!isSqlError(failure)) return failure instanceof Error ? failure.message : String(failure)
+  const { cause } = failure.reason
+  return cause instanceof Error ? cause.message : failure.message
 }
 
 const connectionOf = (

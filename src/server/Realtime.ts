@@ -50,6 +50,11 @@ export interface Options {
   readonly memoryAge?: Duration.Input | undefined
   /** What all live channels of the node remember together, default 64 MiB (67,108,864 bytes). */
   readonly memoryBytes?: number | undefined
+  /**
+   * Whether this node tells its own subscribers of `system_notifications` when its source is lost
+   * (`warning`) and back (`info`), default `true`.
+   */
+  readonly announceSource?: boolean | undefined
 }
 
 /**
@@ -64,7 +69,12 @@ export type PublishError = InvalidChannelName | InvalidPayload | PayloadTooLarge
  */
 export type SubscribeError = InvalidChannelName | SourceError | TooManyChannels
 
-/** The door from `RealtimeServer` to the hub; not for applications. */
+/**
+ * The door from `RealtimeServer` to the hub; not for applications.
+ *
+ * @category internals
+ * @since 0.1.0
+ */
 export const hubKey: unique symbol = Symbol.for("effect-realtime/server/Realtime/hub")
 
 /**
@@ -132,6 +142,7 @@ export class Realtime extends Context.Service<
       const hub = yield* Hub.make(source, {
         linger: Duration.fromInputUnsafe(options?.linger ?? "2 minutes"),
         maxChannels: options?.maxChannels ?? 10_000,
+        announceSource: options?.announceSource ?? true,
         memory: {
           events: options?.memoryEvents ?? 256,
           maxAge: Duration.toMillis(Duration.fromInputUnsafe(options?.memoryAge ?? "2 minutes")),

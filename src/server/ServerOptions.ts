@@ -231,12 +231,22 @@ export type Options<I, R = never> = AnonymousOptions<R> | IdentityOptions<I, R>
 
 type RateLimit = "frames" | "authentications" | "subscribes" | "publishes" | "upgrades"
 
-/** The limits in force: durations in milliseconds. Not for applications. */
+/**
+ * The limits in force: durations in milliseconds. Not for applications.
+ *
+ * @category internals
+ * @since 0.1.0
+ */
 export type ResolvedLimits = {
   readonly [Key in keyof Limits]-?: Key extends RateLimit | "upgradesPerAddress" ? Rate : number
 }
 
-/** Not for applications. */
+/**
+ * The limits with their defaults. Not for applications.
+ *
+ * @category internals
+ * @since 0.1.0
+ */
 export const resolveLimits = (limits: Limits = {}): ResolvedLimits => {
   const millis = (value: Duration.Input | undefined, fallback: Duration.Input) =>
     Duration.toMillis(Duration.fromInputUnsafe(value ?? fallback))

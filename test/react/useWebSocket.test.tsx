@@ -1,45 +1,334 @@
-import { act, cleanup, render, screen } from "@testing-library/react"
+import { act, render } from "@testing-library/react"
 import { Channel } from "effect-realtime"
-import { ChannelStore } from "effect-realtime/client"
-import { RealtimeProvider, useChannel, useWebSocket } from "effect-realtime/react"
+import {
+  RealtimeProvider,
+  type Send,
+  useConnection,
+  useSource,
+  useWebSocket,
+  type WebSocketOptions
+} from "effect-realtime/react"
 import * as Schema from "effect/Schema"
-import { StrictMode } from "react"
-import { afterEach, expect, it } from "vitest"
+import { StrictMode, useState } from "react"
+import { describe, expect, it, vi } from "vitest"
 import * as FakeSocket from "../client/support/FakeSocket.ts"
+import { page, settle } from "./support/page.tsx"
 
-Object.assign(globalThis, { IS_REACT_ACT_ENVIRONMENT: true })
-afterEach(cleanup)
+const Order = Schema.Struct({ n: Schema.Finite })
+const Orders = Channel.make("orders", Order, { publish: true })
+const ReadOnly = Channel.make("read_only", Order)
+const Report = Channel.family("report_", Schema.String, Order, { publish: true })
+const { events } = FakeSocket
 
-const Orders = Channel.make("orders", Schema.Struct({ n: Schema.Finite }), { publish: true })
+const Listener = ({
+  handler,
+  ...options
+}: WebSocketOptions & { readonly handler: (n: number) => void }) => {
+  const { connection } = useWebSocket(Orders, ({ n }) => handler(n), options)
+  return <p>{connection.status}</p>
+}
 
-it("smoke", async () => {
-  const server = FakeSocket.make({ auto: true })
-  const store = ChannelStore.make({ url: "ws://host/realtime", webSocket: server.webSocket })
-  const seen: Array<number> = []
-  const View = () => {
-    const { connection } = useWebSocket(Orders, (o) => seen.push(o.n))
-    const { value } = useChannel(Orders, { initial: 0, reduce: (s, o) => s + o.n })
-    return (
-      <p>
-        {connection.status} {value}
-      </p>
+describe("useWebSocket", () => {
+  it("22: under StrictMode makes one socket and one subscribe frame, and handles each event once", async () => {
+    const { render, say, server, store, subscribed, types } = page()
+    const seen: Array<number> = []
+    const view = render(<Listener handler={(n) => seen.push(n)} />)
+    await subscribed(1)
+    await settle(() => view.container.textContent === "open")
+    await say(events("orders", 1, { n: 1 }, { n: 2 }))
+    expect(seen).toEqual([1, 2])
+    expect(types()).toEqual(["hello", "subscribe"])
+    view.unmount()
+    server.last.say(events("orders", 3, { n: 3 }))
+    await settle(() => store.connection.getSnapshot().status === "idle")
+    expect(seen).toEqual([1, 2])
+    expect(server.sockets.map(({ closedWith }) => closedWith)).toEqual([1000])
+  })
+
+  it("22: 50 StrictMode mounts and unmounts make one socket and one subscribe frame, and leave none", async () => {
+    const { server, store, subscribed, types, wrap } = page({ linger: 100 })
+    for (let i = 0; i < 50; i++) {
+      const view = render(wrap(<Listener handler={() => {}} />))
+      if (i === 0) await subscribed(1)
+      view.unmount()
+    }
+    expect(types()).toEqual(["hello", "subscribe"])
+    await settle(() => store.connection.getSnapshot().status === "idle")
+    expect(server.sockets.map(({ closedWith }) => closedWith)).toEqual([1000])
+  })
+
+  it("23: calls the handler for each of 1,000 events of one tick, in order, with few renders", async () => {
+    const { render, say, subscribed } = page()
+    const seen: Array<number> = []
+    let renders = 0
+    const View = () => {
+      const [last, setLast] = useState(0)
+      renders++
+      useWebSocket(Orders, ({ n }) => {
+        seen.push(n)
+        setLast(n)
+      })
+      return <p>{last}</p>
+    }
+    const view = render(<View />)
+    await subscribed(1)
+    const before = renders
+    const numbers = Array.from({ length: 1000 }, (_, n) => n)
+    await say(...numbers.map((n) => events("orders", n + 1, { n })))
+    expect(seen).toEqual(numbers)
+    expect(view.container.textContent).toBe("999")
+    expect(renders - before).toBeLessThan(10)
+  })
+
+  it("calls the handler of the latest render and does not subscribe again for it", async () => {
+    const { render, say, subscribed, types } = page()
+    const seen: Array<string> = []
+    const view = render(<Listener handler={(n) => seen.push(`first ${n}`)} />)
+    await subscribed(1)
+    for (const name of ["second", "third"]) {
+      view.again(<Listener handler={(n) => seen.push(`${name} ${n}`)} />)
+    }
+    await say(events("orders", 1, { n: 1 }))
+    expect(seen).toEqual(["third 1"])
+    expect(types()).toEqual(["hello", "subscribe"])
+  })
+
+  it("takes a family's channel of equal name for the same, and follows another name", async () => {
+    const { render, say, subscribed, types } = page()
+    const seen: Array<number> = []
+    const View = ({ id }: { readonly id: string }) => {
+      useWebSocket(Report(id), ({ n }) => seen.push(n))
+      return null
+    }
+    const view = render(<View id="1" />)
+    await subscribed(1)
+    view.again(<View id="1" />)
+    view.again(<View id="2" />)
+    await subscribed(2)
+    await say(events("report_1", 1, { n: 1 }), events("report_2", 1, { n: 2 }))
+    expect(seen).toEqual([2])
+    expect(types().filter((type) => type === "subscribe").length).toBe(2)
+  })
+
+  it("takes plain strings, with any JSON in both directions", async () => {
+    const { render, say, server, subscribed } = page()
+    const seen: Array<unknown> = []
+    let send: Send<unknown> | undefined
+    const View = () => {
+      const { sendNotification } = useWebSocket("anything", (payload: unknown) =>
+        seen.push(payload)
+      )
+      send = sendNotification
+      return null
+    }
+    render(<View />)
+    await subscribed(1)
+    await say(events("anything", 1, { deep: [1] }))
+    await act(() => send!({ also: null }))
+    expect(seen).toEqual([{ deep: [1] }])
+    expect(server.last.of("publish")[0]).toMatchObject({
+      channel: "anything",
+      data: { also: null }
+    })
+  })
+
+  it("does not listen while it is not enabled, and sends all the same", async () => {
+    const { render, subscribed, types } = page()
+    let send: Send<{ readonly n: number }> | undefined
+    const View = ({ enabled }: { readonly enabled: boolean }) => {
+      send = useWebSocket(Orders, () => {}, { enabled }).sendNotification
+      return null
+    }
+    const view = render(<View enabled={false} />)
+    await act(() => send!({ n: 1 }))
+    expect(types()).toEqual(["hello", "publish"])
+    view.again(<View enabled />)
+    await subscribed(1)
+  })
+
+  it("tells gaps and refusals to the latest options", async () => {
+    const { render, say, subscribed } = page()
+    const told: Array<unknown> = []
+    const view = render(<Listener handler={() => {}} />)
+    await subscribed(1)
+    view.again(
+      <Listener
+        handler={() => {}}
+        onGap={({ reason }) => told.push(reason)}
+        onError={(error) => told.push((error as { readonly code: string }).code)}
+      />
     )
-  }
-  render(
-    <StrictMode>
-      <RealtimeProvider client={store}>
+    const refusal = { code: "channel/forbidden", message: "no", retry: "never" } as const
+    await say(
+      { type: "gap", channel: "orders", reason: "source", cursor: "f:0" },
+      { type: "ended", channel: "orders", ...refusal }
+    )
+    expect(told).toEqual(["source", "channel/forbidden"])
+  })
+
+  it("keeps its promises through a reconnect", async () => {
+    const { render, say, server, store, subscribed } = page()
+    const seen: Array<number> = []
+    const view = render(<Listener handler={(n) => seen.push(n)} />)
+    await subscribed(1)
+    await say(events("orders", 1, { n: 1 }))
+    await act(async () => server.last.drop(1006))
+    await settle(() => view.container.textContent === "waiting")
+    act(() => store.reconnect())
+    await subscribed(2)
+    expect(server.last.of("subscribe")[0]!.cursor).toBe("e:1")
+    await say(events("orders", 2, { n: 2 }))
+    expect(seen).toEqual([1, 2])
+  })
+
+  describe("sendNotification", () => {
+    const sender = (options?: WebSocketOptions) => {
+      const made = page({ queue: { maxMessages: 0 } })
+      let send: Send<{ readonly n: number }> | undefined
+      const View = () => {
+        send = useWebSocket(Orders, () => {}, options).sendNotification
+        return null
+      }
+      made.render(<View />)
+      return { ...made, send: send! }
+    }
+
+    it("rejects for who awaits it, tells onError, and never causes an unhandled rejection", async () => {
+      const unhandled = vi.fn()
+      process.on("unhandledRejection", unhandled)
+      const onError = vi.fn()
+      const { send, subscribed } = sender({ onError })
+      await subscribed(1)
+      void send({ n: 1 })
+      await expect(send({ n: 2 })).rejects.toMatchObject({ _tag: "QueueFull" })
+      // A rejection is reported as unhandled after the microtasks of its turn.
+      await new Promise((resolve) => setTimeout(resolve, 0))
+      expect(unhandled).not.toHaveBeenCalled()
+      expect(onError).toHaveBeenCalledTimes(2)
+      process.off("unhandledRejection", unhandled)
+    })
+
+    it("is the same function in every render", async () => {
+      const { render, subscribed } = page()
+      const sends = new Set<unknown>()
+      const View = () => {
+        sends.add(useWebSocket(Orders, () => {}).sendNotification)
+        return null
+      }
+      const view = render(<View />)
+      await subscribed(1)
+      sends.clear()
+      view.again(<View />)
+      view.again(<View />)
+      expect(sends.size).toBe(1)
+    })
+
+    it("does not compile on a channel that clients may not publish to", () => {
+      const View = () => {
+        const readOnly = useWebSocket(ReadOnly, () => {})
+        const orders = useWebSocket(Orders, () => {})
+        // @ts-expect-error the channel is not defined with publish: true
+        void readOnly.sendNotification({ n: 1 })
+        // @ts-expect-error the payload is not the channel's
+        void orders.sendNotification({ n: "1" })
+        // @ts-expect-error a string's payload is unknown
+        useWebSocket("orders", (payload: { readonly n: number }) => payload)
+        return null
+      }
+      expect(View).toBeTypeOf("function")
+    })
+  })
+})
+
+describe("useConnection and useSource", () => {
+  it("follow the socket and the server's database", async () => {
+    const { render, say, subscribed } = page()
+    const View = () => `${useConnection().status} ${useSource()}`
+    const view = render(
+      <>
         <View />
-      </RealtimeProvider>
-    </StrictMode>
-  )
-  await act(async () => {
-    await new Promise((r) => setTimeout(r, 20))
+        <Hidden />
+      </>
+    )
+    await subscribed(1)
+    await settle(() => view.container.textContent === "open up")
+    await say({ type: "status", source: "down" })
+    expect(view.container.textContent).toBe("open down")
   })
-  await act(async () => {
-    server.last.say(FakeSocket.events("orders", 1, { n: 1 }, { n: 2 }))
-    await new Promise((r) => setTimeout(r, 20))
+
+  const Hidden = () => {
+    useWebSocket(Orders, () => {})
+    return null
+  }
+})
+
+describe("RealtimeProvider", () => {
+  const Listening = () => {
+    useWebSocket(Orders, () => {})
+    return null
+  }
+
+  it("makes a client of its options, one per address, with the latest token", async () => {
+    const server = FakeSocket.make({ auto: true })
+    const App = ({ token, url }: { readonly token: string; readonly url: string }) => (
+      <StrictMode>
+        <RealtimeProvider
+          url={url}
+          token={() => token}
+          webSocket={server.webSocket}
+          linger={1}
+          backoff={{ initial: 1, cap: 1, resetAfter: 1000 }}
+        >
+          <Listening />
+        </RealtimeProvider>
+      </StrictMode>
+    )
+    const hellos = () => server.sockets.map(({ sent, url }) => [url, sent[0]])
+    const view = render(<App url="ws://one/" token="a" />)
+    await settle(() => hellos().length === 1 && server.last.sent.length === 2)
+    view.rerender(<App url="ws://one/" token="b" />)
+    await act(async () => server.last.drop(4100))
+    await settle(() => server.sockets.length === 2 && server.last.sent.length === 2)
+    view.rerender(<App url="ws://two/" token="c" />)
+    await settle(() => server.sockets.length === 3 && server.last.sent.length === 2)
+    expect(hellos()).toEqual([
+      ["ws://one/", { type: "hello", version: 1, token: "a" }],
+      ["ws://one/", { type: "hello", version: 1, token: "b" }],
+      ["ws://two/", { type: "hello", version: 1, token: "c" }]
+    ])
+    view.unmount()
+    await settle(() => server.sockets.every(({ readyState }) => readyState > 1))
   })
-  expect(seen).toEqual([1, 2])
-  expect(screen.getByText("open 3")).toBeTruthy()
-  expect(server.sent.map((f) => f.type)).toEqual(["hello", "subscribe"])
+
+  it("is not needed: hooks without one share a client of the page's origin at /realtime", async () => {
+    const server = FakeSocket.make({ auto: true })
+    vi.stubGlobal("WebSocket", server.webSocket)
+    const view = render(
+      <StrictMode>
+        <Listening />
+        <Listening />
+      </StrictMode>
+    )
+    await settle(() => server.sockets.length === 1 && server.last.sent.length === 2)
+    expect(server.last.url).toBe(new URL("/realtime", location.href).href.replace("http", "ws"))
+    view.unmount()
+    await settle(() => server.last.closedWith === 1000)
+    vi.unstubAllGlobals()
+  })
+
+  it("looks at the link when the page is shown or online again", async () => {
+    const { render, server, subscribed } = page()
+    render(<Listening />)
+    await subscribed(1)
+    for (const [index, wake] of [
+      () => document.dispatchEvent(new Event("visibilitychange")),
+      () => globalThis.dispatchEvent(new Event("online")),
+      () => globalThis.dispatchEvent(new Event("pageshow"))
+    ].entries()) {
+      await act(async () => server.last.say({ type: "bye", reconnectAfter: 60_000 }).drop(4000))
+      await act(() => new Promise((resolve) => setTimeout(resolve, 0)))
+      wake()
+      await subscribed(index + 2)
+    }
+  })
 })

@@ -106,6 +106,20 @@ describe("PgNotificationSource", () => {
     }).pipe(Effect.scoped, Effect.provide(layer))
   )
 
+  it.live("fails at start, with the cure, when notifications do not arrive", () =>
+    Effect.gen(function* () {
+      // The pool sends into one database, the link listens in another: like a pooler, no echo.
+      const [pool, elsewhere] = [yield* database, yield* database]
+      const error = yield* Layer.build(
+        PgNotificationSource.layer({ listenUrl: Redacted.make(elsewhere.url) }).pipe(
+          Layer.provide(PgClient.layer({ url: Redacted.make(pool.url) }))
+        )
+      ).pipe(Effect.flip)
+      expect(error).toMatchObject({ _tag: "ListenNotDelivered", waited: 2000 })
+      expect((error as Error).message).toContain("listenUrl")
+    }).pipe(Effect.scoped)
+  )
+
   it.live("survives a restart of the database, and tells the loss", () =>
     Effect.gen(function* () {
       const postgres = yield* EmbeddedPostgres.make()

@@ -186,6 +186,19 @@ describe("Realtime", () => {
     }).pipe(Effect.provide(layer))
   )
 
+  it.effect("says on system_notifications when its source is lost and when it is back", () =>
+    Effect.gen(function* () {
+      const { queue } = yield* collect(Realtime.events(Channel.systemNotifications))
+      const memory = yield* MemorySource
+      yield* memory.lose
+      yield* memory.restore
+      const told = (yield* Queue.takeN(queue, 3)).map((event) =>
+        event._tag === "Event" ? event.payload.type : `gap ${event.reason}`
+      )
+      expect(told).toEqual(["warning", "gap source", "info"])
+    }).pipe(Effect.provide(layer))
+  )
+
   describe("events from a cursor", () => {
     const cursorAfter = (count: number) =>
       Effect.gen(function* () {

@@ -8,6 +8,7 @@
  */
 import type * as Stream from "effect/Stream"
 import * as Mailbox from "./mailbox.ts"
+import { report } from "./platform.ts"
 
 /**
  * The shape that React's `useSyncExternalStore` reads.
@@ -40,7 +41,14 @@ export const make = <A>(initial: A): Cell<A> => {
     set: (next) => {
       if (Object.is(next, value)) return
       value = next
-      for (const listener of Array.from(listeners)) listener()
+      for (const listener of Array.from(listeners)) {
+        try {
+          listener()
+        } catch (error) {
+          // Whoever watches a state must not be able to break what has it.
+          report(error)
+        }
+      }
     }
   }
 }

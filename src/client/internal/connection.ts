@@ -8,8 +8,7 @@
  *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
@@ -17,7 +16,6 @@ import * as Backoff from "../../Backoff.ts"
 import {
   type ClientFrame,
   decodeServerMessage,
-  encode,
   type FrameOf,
   type ServerFrame
 } from "../../Frame.ts"
@@ -30,6 +28,7 @@ import {
   type WebSocketConstructor,
   type WebSocketLike
 } from "./platform.ts"
+import { millis, type Time } from "./time.ts"
 
 /**
  * What the socket of a client is doing, with the reason in words.
@@ -115,7 +114,8 @@ export interface Connection {
   readonly renew: () => boolean
   /** Looks at the link now, cuts a wait short, and leaves `stopped`. */
   readonly reconnect: () => void
-  readonly lingerMillis: number
+  /** How long what is not needed any more is kept, in milliseconds. */
+  readonly linger: number
 }
 
 /** From the constructor to `open`, from `open` to `welcome`, and for the token: each, in milliseconds. */
@@ -130,6 +130,9 @@ const slice = 5000
 /** This many closes with 4100-4199 in a row mean that fresh tokens do not help. */
 const maxRefusals = 3
 
+/** The close code of a link that was lost without one. */
+const lost = 1006
+
 interface End {
   readonly code: number
   readonly reason: string
@@ -137,20 +140,25 @@ interface End {
 
 interface Session {
   readonly socket: WebSocketLike
-  /** When the server must have said welcome; afterwards infinite. */
-  welcomeBy: number
+  /** When the server said welcome. */
   openedAt: number | undefined
-  heardAt: number
-  /** Nothing heard for this long means dead, in milliseconds. */
+  /** Nothing heard until then means dead. Each frame moves it by `silence`. */
+  deadAt: number
   silence: number
-  /** When an unanswered probe means dead. */
-  probeBy: number
+  /** A probe is unanswered. */
+  probing: boolean
   renewAt: number
   reconnectAfter: number | undefined
   /** What the server said before it closed. */
-  complaint: string | undefined
+  complaint: string
   end: End | undefined
 }
+
+const unused: End = { code: 1000, reason: "nobody needs it" }
+const idle: ConnectionState = { status: "idle", reason: unused.reason }
+
+/** The text of a frame whose fields stand in the order of the protocol's document. */
+export const textOf: (frame: ClientFrame) => string = JSON.stringify
 
 /** The error of whoever uses a connection that has stopped. */
 export const stoppedError = ({ state }: Connection): ConnectionStopped | undefined => {
@@ -158,32 +166,28 @@ export const stoppedError = ({ state }: Connection): ConnectionStopped | undefin
   return shown.status === "stopped" ? new ConnectionStopped(shown) : undefined
 }
 
-const unused: End = { code: 1000, reason: "nobody needs it" }
-const idle: ConnectionState = { status: "idle", reason: unused.reason }
-const lost = 1006
-
 export const make = (
   options: ConnectionOptions,
+  { now }: Time,
   above: Above
 ): Effect.Effect<Connection, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const clock = yield* Clock.Clock
-    const now = () => clock.currentTimeMillisUnsafe()
     const policy = options.backoff ?? Backoff.client
     const backoff = yield* Backoff.make(policy)
-    const forgiveAfter = Duration.toMillis(Duration.fromInputUnsafe(policy.resetAfter))
-    const lingerMillis = Duration.toMillis(Duration.fromInputUnsafe(options.linger ?? 1000))
+    const linger = millis(options.linger, 1000)
     const state = Cell.make<ConnectionState>(idle)
 
     let users = 0
     let idleAt = 0
+    let session: Session | undefined
+    let lastId = 0
+    /** No attempt is made before. */
     let notBefore = 0
     let attempt = 0
+    /** Closes with 4100-4199 in a row. */
     let refusals = 0
     let token: string | undefined
     let tokenUntil = Infinity
-    let session: Session | undefined
-    let lastId = 0
     let reason = "first use"
     let stopSignals: (() => void) | undefined
 
@@ -209,132 +213,113 @@ export const make = (
         ? nudges
         : Effect.timeoutOption(nudges, Math.max(1, Math.min(slice, until - now())))
 
-    const finish = (session: Session, code: number, reason: string) => {
-      session.end ??= { code, reason: reason || session.complaint || `closed with ${code}` }
-      nudge()
+    const open = (): Session | End => {
+      let url = String(options.url)
+      try {
+        url = resolveUrl(typeof options.url === "function" ? options.url() : options.url)
+        const socket = new (options.webSocket ?? WebSocket)(url, [Protocol.subprotocol])
+        const current: Session = {
+          socket,
+          openedAt: undefined,
+          deadAt: now() + patience,
+          silence: patience,
+          probing: false,
+          renewAt: Infinity,
+          reconnectAfter: undefined,
+          complaint: "",
+          end: undefined
+        }
+        socket.onopen = () => {
+          current.deadAt = now() + patience
+          socket.send(textOf({ type: "hello", version: Protocol.version, ...(token && { token }) }))
+        }
+        socket.onmessage = ({ data }: { readonly data: unknown }) => {
+          if (current.openedAt !== undefined) heard(current)
+          if (typeof data !== "string") return
+          for (const frame of decodeServerMessage(data)) {
+            if (current.end === undefined) receive(current, frame)
+          }
+        }
+        socket.onclose = ({ code, reason }: { readonly code: number; readonly reason: string }) => {
+          current.end ??= { code, reason: reason || current.complaint || `closed with ${code}` }
+          nudge()
+        }
+        return current
+      } catch (error) {
+        // An address that does not parse, or that this page may not open: trying again cannot help.
+        return { code: Protocol.CloseCode.forbidden, reason: `${url}: ${String(error)}` }
+      }
+    }
+
+    const heard = (current: Session) => {
+      current.probing = false
+      current.deadAt = now() + current.silence
     }
 
     const receive = (current: Session, frame: ServerFrame) => {
-      switch (frame.type) {
-        case "welcome": {
-          if (current.openedAt !== undefined) return
-          current.openedAt = current.heardAt
-          current.welcomeBy = Infinity
-          current.silence = frame.ping + frame.slack
-          tokenLives(current, frame.expires)
-          state.set({ status: "open", reason: "welcome", session: frame.session })
-          above.onOpen(frame)
-          // The fiber now has other times to watch.
-          return nudge()
-        }
-        case "ping":
-          return current.socket.send(`{"type":"pong"}`)
-        case "bye":
-          current.reconnectAfter = frame.reconnectAfter
-          return
-        case "authenticated":
-          tokenLives(current, frame.expires)
-          return nudge()
-        case "error":
-          if (current.openedAt === undefined) current.complaint = `${frame.code}: ${frame.message}`
-      }
-      if (current.openedAt !== undefined) above.onFrame(frame)
+      if (frame.type === "welcome") {
+        if (current.openedAt !== undefined) return
+        current.openedAt = now()
+        current.silence = frame.ping + frame.slack
+        heard(current)
+        tokenLives(current, frame.expires)
+        state.set({ status: "open", reason: "welcome", session: frame.session })
+        above.onOpen(frame)
+      } else if (current.openedAt === undefined) {
+        if (frame.type === "error") current.complaint = `${frame.code}: ${frame.message}`
+      } else if (frame.type === "ping") current.socket.send(textOf({ type: "pong" }))
+      else if (frame.type === "bye") current.reconnectAfter = frame.reconnectAfter
+      else if (frame.type === "authenticated") tokenLives(current, frame.expires)
+      else above.onFrame(frame)
     }
 
-    const tokenLives = (current: Session, expires: number | undefined) => {
-      tokenUntil = expires === undefined ? Infinity : current.heardAt + expires
-      current.renewAt =
-        expires === undefined || options.token === undefined
-          ? Infinity
-          : current.heardAt + expires * 0.8
-    }
-
-    const open = (): Session | End => {
-      let socket: WebSocketLike
-      try {
-        const url = resolveUrl(typeof options.url === "function" ? options.url() : options.url)
-        socket = new (options.webSocket ?? globalThis.WebSocket)(url, [Protocol.subprotocol])
-      } catch (error) {
-        // An address that does not parse, or that this page may not open: trying again cannot help.
-        return { code: Protocol.CloseCode.forbidden, reason: String(error) }
-      }
-      const time = now()
-      const current: Session = {
-        socket,
-        welcomeBy: time + patience,
-        openedAt: undefined,
-        heardAt: time,
-        silence: Infinity,
-        probeBy: Infinity,
-        renewAt: Infinity,
-        reconnectAfter: undefined,
-        complaint: undefined,
-        end: undefined
-      }
-      socket.onopen = () => {
-        current.welcomeBy = now() + patience
-        sendFrame(current, {
-          type: "hello",
-          version: Protocol.version,
-          ...(token === undefined ? {} : { token })
-        })
-        nudge()
-      }
-      socket.onmessage = ({ data }: { readonly data: unknown }) => {
-        current.heardAt = now()
-        current.probeBy = Infinity
-        if (typeof data !== "string") return
-        for (const frame of decodeServerMessage(data)) {
-          if (current.end === undefined) receive(current, frame)
-        }
-      }
-      socket.onclose = (event: { readonly code: number; readonly reason: string }) =>
-        finish(current, event.code, event.reason)
-      return current
-    }
-
-    const sendFrame = ({ socket }: Session, frame: ClientFrame) => socket.send(encode(frame))
-
-    /** A socket may never fire `close`: let go of it, ask it to close, and do not wait. */
-    const dispose = (current: Session) => {
-      const { socket } = current
-      socket.onopen = socket.onmessage = socket.onclose = null
-      // Some implementations throw what nobody listens to.
-      socket.onerror = () => {}
-      if (socket.readyState < 2) socket.close(1000)
-      session = undefined
-      if (current.openedAt !== undefined) above.onDown()
+    const tokenLives = (current: Session, expires = Infinity) => {
+      tokenUntil = now() + expires
+      current.renewAt = now() + expires * 0.8
+      nudge()
     }
 
     const fetchToken = Effect.suspend(() => {
       const given = options.token!()
       return Effect.isEffect(given) ? given : Effect.tryPromise(() => Promise.resolve(given))
-    }).pipe(Effect.timeout(patience), Effect.exit)
+    }).pipe(
+      Effect.timeout(patience),
+      Effect.exit,
+      Effect.map((exit) => {
+        token = Exit.isSuccess(exit) ? exit.value : undefined
+        tokenUntil = Infinity
+      })
+    )
 
     /** Watches one session until it ends. */
     const watch = Effect.fnUntraced(function* (current: Session) {
       while (current.end === undefined) {
+        const idleBy = users === 0 ? idleAt : Infinity
         const time = now()
-        const deadAt = Math.min(
-          current.welcomeBy,
-          current.heardAt + current.silence,
-          current.probeBy
-        )
-        if (users === 0 && time >= idleAt) current.end = unused
-        else if (time >= deadAt) {
-          finish(current, lost, current.openedAt === undefined ? "no answer" : "nothing heard")
+        if (time >= idleBy) current.end = unused
+        else if (time >= current.deadAt) {
+          current.end = { code: lost, reason: current.openedAt ? "nothing heard" : "no answer" }
+          // Somebody is looking at the page: no jitter.
+          if (current.probing) current.reconnectAfter = 0
         } else if (time >= current.renewAt && options.token !== undefined) {
           current.renewAt = Infinity
-          const fresh = yield* fetchToken
-          if (Exit.isSuccess(fresh) && current.end === undefined) {
-            token = fresh.value
-            sendFrame(current, { type: "authenticate", id: ++lastId, token })
-          }
-        } else yield* pause(Math.min(deadAt, current.renewAt, users === 0 ? idleAt : Infinity))
+          yield* fetchToken
+          if (token !== undefined) send(textOf({ type: "authenticate", id: ++lastId, token }))
+        } else yield* pause(Math.min(idleBy, current.deadAt, current.renewAt))
       }
       dispose(current)
       return current.end
     })
+
+    /** A socket may never fire `close`: let go of it, ask it to close, and do not wait. */
+    const dispose = ({ openedAt, socket }: Session) => {
+      socket.onopen = socket.onmessage = socket.onclose = null
+      // Some implementations throw what nobody listens to.
+      socket.onerror = () => {}
+      if (socket.readyState < 2) socket.close(1000)
+      session = undefined
+      if (openedAt !== undefined) above.onDown()
+    }
 
     const stop = ({ code, reason }: End) => {
       state.set({ status: "stopped", reason, code })
@@ -343,56 +328,53 @@ export const make = (
 
     const connect = Effect.gen(function* () {
       state.set({ status: "connecting", reason, attempt: attempt + 1 })
-      let end: End | undefined
-      let healthy = 0
-      let reconnectAfter: number | undefined
       if (options.token !== undefined && (token === undefined || now() >= tokenUntil)) {
-        const fresh = yield* fetchToken
-        token = Exit.isSuccess(fresh) ? fresh.value : undefined
-        tokenUntil = Infinity
-        if (token === undefined) end = { code: lost, reason: "the token callback failed" }
-      }
-      if (end === undefined) {
+        yield* fetchToken
         if (users === 0) return
-        const opened = open()
-        if ("socket" in opened) {
-          session = opened
-          end = yield* watch(opened)
-          if (opened.openedAt !== undefined) healthy = now() - opened.openedAt
-          reconnectAfter = opened.reconnectAfter
-        } else end = opened
       }
+      let end: End
+      let healthy = 0
+      let delay: number | undefined
+      const opened =
+        options.token !== undefined && token === undefined
+          ? { code: lost, reason: "the token callback failed" }
+          : open()
+      if ("socket" in opened) {
+        session = opened
+        end = yield* watch(opened)
+        if (opened.openedAt !== undefined) healthy = now() - opened.openedAt
+        delay = opened.reconnectAfter
+      } else end = opened
       reason = end.reason
-      if (healthy >= forgiveAfter) attempt = refusals = 0
+      if (healthy >= millis(policy.resetAfter, 0)) attempt = refusals = 0
       if (end === unused) return
       const next = Protocol.closePolicy(end.code)
-      refusals = next === "refresh" ? refusals + 1 : 0
-      if (next === "refresh") token = undefined
-      if (
-        next === "stop" ||
-        (next === "refresh" && (options.token === undefined || refusals >= maxRefusals))
-      ) {
+      if (next === "refresh") {
+        token = undefined
+        refusals++
+        // A fresh token is worth one try at once.
+        if (refusals === 1) delay ??= 0
+      } else refusals = 0
+      if (next === "stop" || refusals >= (options.token === undefined ? 1 : maxRefusals)) {
         return stop(end)
       }
       attempt++
-      // A fresh token is worth one try at once.
-      notBefore = now() + (reconnectAfter ?? (refusals === 1 ? 0 : yield* backoff.delay(healthy)))
+      notBefore = now() + Math.ceil(delay ?? (yield* backoff.delay(healthy)))
     })
 
     const run = Effect.gen(function* () {
       while (true) {
-        const stopped = state.getSnapshot().status === "stopped"
-        if (stopped || users === 0) {
+        const shown = state.getSnapshot()
+        if (users === 0 || shown.status === "stopped") {
           stopSignals?.()
           stopSignals = undefined
-          if (!stopped) state.set(idle)
+          if (shown.status !== "stopped") state.set(idle)
           yield* pause(Infinity)
           continue
         }
         stopSignals ??= (options.signals ?? onPageSignal)(check)
         if (now() < notBefore) {
-          const shown = state.getSnapshot()
-          if (shown.status !== "waiting" || shown.until !== notBefore) {
+          if (shown.status !== "waiting") {
             state.set({ status: "waiting", reason, attempt, until: notBefore })
           }
           yield* pause(notBefore)
@@ -402,29 +384,38 @@ export const make = (
 
     const check = () => {
       notBefore = 0
-      if (session?.openedAt !== undefined && session.end === undefined) {
-        if (session.socket.readyState > 1) finish(session, lost, "closed while away")
-        else if (session.probeBy === Infinity && now() > session.heardAt) {
-          // The reserved name can have no subscription; any answer shows that the link lives.
-          session.probeBy = now() + probePatience
-          sendFrame(session, { type: "unsubscribe", id: 0, channel: "realtime" })
-        }
+      if (
+        session?.openedAt !== undefined &&
+        !session.probing &&
+        session.deadAt < now() + session.silence
+      ) {
+        session.probing = true
+        session.deadAt =
+          session.socket.readyState > 1 ? 0 : Math.min(session.deadAt, now() + probePatience)
+        // The reserved name can have no subscription; any answer shows that the link lives.
+        send(textOf({ type: "unsubscribe", id: 0, channel: "realtime" }))
       }
       nudge()
+    }
+
+    const send = (text: string) => {
+      if (session?.openedAt !== undefined && session.socket.readyState === 1) {
+        session.socket.send(text)
+      }
     }
 
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         stopSignals?.()
         if (session !== undefined) dispose(session)
-        if (state.getSnapshot().status !== "stopped") {
+        if (stoppedError(connection) === undefined) {
           stop({ code: 1000, reason: "the client was closed" })
         }
       })
     )
     yield* Effect.forkScoped(run)
 
-    return {
+    const connection: Connection = {
       state,
       hold: () => {
         users++
@@ -434,23 +425,19 @@ export const make = (
           if (!held) return
           held = false
           if (--users > 0) return
-          idleAt = now() + lingerMillis
+          idleAt = now() + linger
           nudge()
         }
       },
       nextId: () => ++lastId,
-      send: (text) => {
-        if (session?.openedAt !== undefined && session.socket.readyState === 1) {
-          session.socket.send(text)
-        }
-      },
+      send,
       renew: () => {
         if (session !== undefined) session.renewAt = 0
         nudge()
         return options.token !== undefined
       },
       reconnect: () => {
-        if (state.getSnapshot().status === "stopped") {
+        if (stoppedError(connection) !== undefined) {
           attempt = refusals = 0
           token = undefined
           reason = "asked to"
@@ -458,6 +445,7 @@ export const make = (
         }
         check()
       },
-      lingerMillis
+      linger
     }
+    return connection
   })

@@ -33,19 +33,19 @@ export const resolveUrl = (url: string): string =>
 
 /** Calls `check` when the page is shown, restored or online again. */
 export const onPageSignal = (check: () => void): (() => void) => {
-  if (typeof globalThis.addEventListener !== "function") return () => {}
-  const page: EventTarget = globalThis.document ?? globalThis
-  const shown = () => {
-    if (globalThis.document?.visibilityState === "visible") check()
-  }
-  page.addEventListener("visibilitychange", shown)
-  globalThis.addEventListener("online", check)
-  globalThis.addEventListener("pageshow", check)
-  return () => {
-    page.removeEventListener("visibilitychange", shown)
-    globalThis.removeEventListener("online", check)
-    globalThis.removeEventListener("pageshow", check)
-  }
+  const { document: page } = globalThis
+  const listening = new AbortController()
+  const on = (target: EventTarget | undefined, type: string) =>
+    target?.addEventListener?.(
+      type,
+      () => {
+        if (type !== "visibilitychange" || page.visibilityState === "visible") check()
+      },
+      listening
+    )
+  on(page, "visibilitychange")
+  for (const type of ["online", "pageshow"]) on(globalThis, type)
+  return () => listening.abort()
 }
 
 /** An error that nobody asked for: shown where uncaught errors are shown, and stops nothing. */

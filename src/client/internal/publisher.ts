@@ -21,7 +21,7 @@ import {
 import { AckTimeout, type ConnectionStopped, Refused } from "../ClientError.ts"
 import type { Failure, PublishQueue, Queued, QueueFull } from "../PublishQueue.ts"
 import { type Connection, stoppedError, type Welcome } from "./connection.ts"
-import type { After } from "./timer.ts"
+import type { Time } from "./time.ts"
 
 /**
  * Why a publish did not happen. After `AckTimeout`, and after `Expired` with `sent`, it may have.
@@ -54,11 +54,11 @@ export interface Publisher {
 export const make = (deps: {
   readonly connection: Connection
   readonly queue: PublishQueue["Service"]
-  readonly after: After
-  readonly now: () => number
+  readonly time: Time
   readonly ackMillis: number
 }): Publisher => {
-  const { ackMillis, after, connection, now, queue } = deps
+  const { ackMillis, connection, queue } = deps
+  const { after, now } = deps.time
   const unanswered = new Map<number, { readonly message: Queued; readonly cancel: () => void }>()
   /** When the latest messages were sent, at most one second's worth: none goes out before the first is a second old. */
   let sent: Array<number> = []
@@ -127,6 +127,8 @@ export const make = (deps: {
 
   const needed = () => {
     if (queue.size().messages > 0) release ??= connection.hold()
+    // The connection may have stopped at once.
+    settled()
   }
 
   queue.onSettled(settled)

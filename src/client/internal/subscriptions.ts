@@ -10,13 +10,13 @@
  */
 import * as Result from "effect/Result"
 import type { Any, Channel } from "../../Channel.ts"
-import { encode, type FrameOf, type ServerFrame } from "../../Frame.ts"
+import type { FrameOf, ServerFrame } from "../../Frame.ts"
 import type { Retry } from "../../Protocol.ts"
 import type { InvalidChannelName } from "../../RealtimeError.ts"
 import { Gap, type RealtimeEvent } from "../../RealtimeEvent.ts"
 import { type ConnectionStopped, Refused } from "../ClientError.ts"
-import { type Connection, stoppedError } from "./connection.ts"
-import type { After } from "./timer.ts"
+import { type Connection, stoppedError, textOf } from "./connection.ts"
+import type { Time } from "./time.ts"
 
 /**
  * Why a subscription ended.
@@ -79,11 +79,11 @@ export interface Subscriptions {
 
 export const make = (deps: {
   readonly connection: Connection
-  readonly after: After
-  readonly now: () => number
+  readonly time: Time
   readonly newBackoff: () => (healthyMillis: number) => number
 }): Subscriptions => {
-  const { after, connection, now } = deps
+  const { connection, newBackoff } = deps
+  const { after, now } = deps.time
   const entries = new Map<string, Entry>()
   const requests = new Map<number, Entry>()
   let up = false
@@ -91,17 +91,14 @@ export const make = (deps: {
   const request = (entry: Entry, type: "subscribe" | "unsubscribe") => {
     const id = connection.nextId()
     requests.set(id, entry)
-    const frame = { id, channel: entry.name }
+    const frame = { type, id, channel: entry.name }
     if (type === "unsubscribe") {
       entry.wire = "leaving"
       entry.cursor = undefined
-      return connection.send(encode({ type, ...frame }))
-    }
-    entry.wire = "joining"
-    entry.asked = entry.cursor
-    connection.send(
-      encode({ type, ...frame, ...(entry.cursor === undefined ? {} : { cursor: entry.cursor }) })
-    )
+    } else entry.wire = "joining"
+    const { cursor } = entry
+    entry.asked = cursor
+    connection.send(textOf({ ...frame, ...(cursor !== undefined && { cursor }) }))
   }
 
   /** One step from what the wire is to what is wanted. */
@@ -118,8 +115,9 @@ export const make = (deps: {
     }
   }
 
-  const driveAll = () => {
-    for (const entry of Array.from(entries.values())) drive(entry)
+  /** A copy, because whoever is told may come and go meanwhile. */
+  const each = (entry: Entry, tell: (member: Member) => void) => {
+    for (const member of Array.from(entry.members)) if (member.active) tell(member)
   }
 
   const rest = (entry: Entry, millis: number) => {
@@ -133,11 +131,10 @@ export const make = (deps: {
   const end = (entry: Entry, error: SubscribeError) => {
     entries.delete(entry.name)
     entry.release()
-    for (const member of Array.from(entry.members)) {
+    each(entry, (member) => {
       member.active = false
-      entry.members.delete(member)
       member.listener.onEnd(error)
-    }
+    })
   }
 
   /** The server will not, or not now. */
@@ -161,13 +158,8 @@ export const make = (deps: {
     if (retry === "never" || (retry === "refresh" && !connection.renew())) {
       return end(entry, new Refused({ code, channel: entry.name, message, retry }))
     }
-    entry.backoff ??= deps.newBackoff()
+    entry.backoff ??= newBackoff()
     rest(entry, retryAfter ?? entry.backoff(healthy))
-  }
-
-  const tell = (entry: Entry, batch: ReadonlyArray<RealtimeEvent<never>>) => {
-    for (const member of Array.from(entry.members))
-      if (member.active) member.listener.onEvents(batch)
   }
 
   const gap = (entry: Entry, reason: Gap["reason"], cursor: string) =>
@@ -175,7 +167,6 @@ export const make = (deps: {
 
   /** Tells a member where it stands, and that it missed something if it wanted to stand elsewhere. */
   const place = (entry: Entry, member: Member, from: string | undefined, cursor: string) => {
-    if (!member.active) return
     if (member.from !== undefined && member.from !== from) {
       member.listener.onEvents([gap(entry, "retention", cursor)])
     }
@@ -188,23 +179,21 @@ export const make = (deps: {
     entry.since = now()
     entry.cursor = cursor
     const missed = entry.asked !== undefined && state !== "recovered"
-    for (const member of Array.from(entry.members)) {
+    each(entry, (member) => {
       if (missed) member.from ??= entry.asked
       place(entry, member, missed ? undefined : entry.asked, cursor)
-    }
+    })
     drive(entry)
   }
 
   /** Once per definition, not once per listener. */
   const deliver = (entry: Entry, frame: FrameOf<ServerFrame, "events">, before: string) => {
     const decoded = new Map<object, ReadonlyArray<RealtimeEvent<unknown>>>()
-    for (const member of Array.from(entry.members)) {
-      if (!member.active) continue
-      const { codec } = member.channel
-      let batch = decoded.get(codec)
-      if (batch === undefined) decoded.set(codec, (batch = decode(member.channel, frame, before)))
-      member.listener.onEvents(batch)
-    }
+    each(entry, ({ channel, listener }) => {
+      let batch = decoded.get(channel.codec)
+      if (batch === undefined) decoded.set(channel.codec, (batch = decode(channel, frame, before)))
+      listener.onEvents(batch)
+    })
   }
 
   const receive = (frame: ServerFrame): void => {
@@ -217,7 +206,7 @@ export const make = (deps: {
         entry.wire = "off"
         drive(entry)
       } else if (frame.type === "error") refused(entry, frame)
-      if (requests.size === maxRequests - 1) driveAll()
+      if (requests.size === maxRequests - 1) entries.forEach(drive)
       return
     }
     if (!("channel" in frame)) return
@@ -227,12 +216,12 @@ export const make = (deps: {
     if (!("cursor" in frame)) return
     const before = entry.cursor ?? frame.cursor
     entry.cursor = frame.cursor
-    if (frame.type === "gap") tell(entry, [gap(entry, frame.reason, frame.cursor)])
-    else if (frame.type === "events") {
+    if (frame.type === "gap") {
+      const batch = [gap(entry, frame.reason, frame.cursor)]
+      each(entry, ({ listener }) => listener.onEvents(batch))
+    } else if (frame.type === "events") {
       if (frame.events.length > 0) deliver(entry, frame, before)
-    } else {
-      for (const member of Array.from(entry.members)) place(entry, member, undefined, frame.cursor)
-    }
+    } else each(entry, ({ listener }) => listener.onCursor?.(frame.cursor))
   }
 
   const add = (name: string): Entry => {
@@ -260,7 +249,7 @@ export const make = (deps: {
     if (entry.members.size > 0) return
     entry.release()
     entry.lingering = true
-    entry.cancelLinger = after(connection.lingerMillis, () => {
+    entry.cancelLinger = after(connection.linger, () => {
       entry.lingering = false
       drive(entry)
     })
@@ -279,14 +268,16 @@ export const make = (deps: {
       return () => {}
     }
     const entry = entries.get(channel.name) ?? add(channel.name)
-    if (entry.members.size === 0) {
+    entry.members.add(member)
+    if (entry.members.size === 1) {
       entry.cancelLinger()
       entry.lingering = false
-      entry.release = connection.hold()
       // Nobody was there to miss anything, unless the subscription is still on.
       if (entry.wire !== "on") entry.cursor = from
+      entry.release = connection.hold()
+      // The connection may have stopped at once.
+      if (!member.active) entry.release()
     }
-    entry.members.add(member)
     if (entry.wire === "on" && entry.cursor !== undefined) {
       place(entry, member, entry.cursor, entry.cursor)
     }
@@ -298,20 +289,24 @@ export const make = (deps: {
     listen,
     open: () => {
       up = true
-      driveAll()
+      entries.forEach((entry) => {
+        // What this server said earlier, or another one, need not hold for this session.
+        entry.resting = false
+        drive(entry)
+      })
     },
     down: () => {
       up = false
       requests.clear()
-      for (const entry of Array.from(entries.values())) {
+      entries.forEach((entry) => {
         entry.wire = "off"
         if (entry.members.size === 0) entry.cursor = undefined
         drive(entry)
-      }
+      })
     },
     receive,
     endAll: (error) => {
-      for (const entry of Array.from(entries.values())) end(entry, error)
+      entries.forEach((entry) => end(entry, error))
     }
   }
 }

@@ -33,6 +33,7 @@ export class FakeSocket {
   send(text: string): void {
     if (this.readyState !== 1) throw new Error("send on a socket that is not open")
     const frame = Result.getOrThrow(decodeClientFrame(text))
+    if (encode(frame) !== text) throw new Error(`not the bytes of the protocol: ${text}`)
     this.sent.push(frame)
     this.server.heard(this, frame)
   }

@@ -34,7 +34,7 @@ begin
   if (select s.identity is distinct from here from realtime.settings s) then
     -- The database is a copy: its messages carry transaction numbers of another one, and would appear
     -- here when the counter reaches them. Under the lock, so that one of several nodes does it.
-    perform from realtime.settings for update;
+    perform 1 from realtime.settings for update;
     if (select s.identity is distinct from here from realtime.settings s) then
       restored := (select s.identity is not null from realtime.settings s);
       if restored then

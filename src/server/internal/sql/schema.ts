@@ -64,8 +64,12 @@ create table if not exists realtime.messages (
   `create or replace function realtime.refuse_truncate() returns trigger language plpgsql as $$ begin
   raise exception 'realtime.messages cannot be truncated: readers would not notice' using hint = 'Lower the retention, or uninstall.';
 end $$`,
-  `create or replace trigger refuse_truncate before truncate on realtime.messages
-  for each statement execute function realtime.refuse_truncate()`,
+  `do $$ begin
+  if not exists (select from pg_trigger where tgrelid = 'realtime.messages'::regclass and tgname = 'refuse_truncate') then
+    create trigger refuse_truncate before truncate on realtime.messages
+      for each statement execute function realtime.refuse_truncate();
+  end if;
+end $$`,
 
   `-- PostgreSQL empties an unlogged table after a crash, and so on a promoted standby. Exactly then it may
 -- give a transaction number out again, and every cursor from before must be refused.

@@ -1,0 +1,582 @@
+/**
+ * The wire, byte by byte. A change that turns one of these tests red is a change of the protocol.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import { Result } from "effect"
+import * as Frame from "../src/Frame.ts"
+
+interface Golden<F> {
+  readonly name: string
+  readonly frame: F
+  readonly text: string
+}
+
+const client: ReadonlyArray<Golden<Frame.ClientFrame>> = [
+  {
+    name: "hello",
+    frame: { type: "hello", version: 1 },
+    text: `{"type":"hello","version":1}`
+  },
+  {
+    name: "hello with a token and the client's name",
+    frame: { type: "hello", version: 1, token: "t", client: { name: "n", version: "v" } },
+    text: `{"type":"hello","version":1,"token":"t","client":{"name":"n","version":"v"}}`
+  },
+  {
+    name: "subscribe",
+    frame: { type: "subscribe", id: 1, channel: "a" },
+    text: `{"type":"subscribe","id":1,"channel":"a"}`
+  },
+  {
+    name: "subscribe with a cursor",
+    frame: { type: "subscribe", id: 1, channel: "table_updates_orders", cursor: "e:7" },
+    text: `{"type":"subscribe","id":1,"channel":"table_updates_orders","cursor":"e:7"}`
+  },
+  {
+    name: "unsubscribe",
+    frame: { type: "unsubscribe", id: 2, channel: "a" },
+    text: `{"type":"unsubscribe","id":2,"channel":"a"}`
+  },
+  {
+    name: "publish",
+    frame: { type: "publish", id: 3, channel: "a", key: `k"1`, data: { b: 1, a: [null, "\n"] } },
+    text: `{"type":"publish","id":3,"channel":"a","key":"k\\"1","data":{"b":1,"a":[null,"\\n"]}}`
+  },
+  {
+    name: "publish of null",
+    frame: { type: "publish", id: 3, channel: "a", key: "k", data: null },
+    text: `{"type":"publish","id":3,"channel":"a","key":"k","data":null}`
+  },
+  {
+    name: "authenticate",
+    frame: { type: "authenticate", id: 4, token: "t" },
+    text: `{"type":"authenticate","id":4,"token":"t"}`
+  },
+  { name: "pong", frame: { type: "pong" }, text: `{"type":"pong"}` }
+]
+
+const limits = { subscriptions: 100, frameBytes: 65536, publishPerSecond: 20 }
+const at = "2026-11-22T10:00:00.000Z"
+
+const server: ReadonlyArray<Golden<Frame.ServerFrame>> = [
+  {
+    name: "welcome",
+    frame: { type: "welcome", version: 1, session: "s", ping: 25000, slack: 10000, limits },
+    text: `{"type":"welcome","version":1,"session":"s","ping":25000,"slack":10000,"limits":{"subscriptions":100,"frameBytes":65536,"publishPerSecond":20}}`
+  },
+  {
+    name: "welcome of a token that expires",
+    frame: {
+      type: "welcome",
+      version: 1,
+      session: "s",
+      ping: 25000,
+      slack: 10000,
+      expires: 60000,
+      limits
+    },
+    text: `{"type":"welcome","version":1,"session":"s","ping":25000,"slack":10000,"expires":60000,"limits":{"subscriptions":100,"frameBytes":65536,"publishPerSecond":20}}`
+  },
+  {
+    name: "subscribed, fresh",
+    frame: { type: "subscribed", id: 1, channel: "a", state: "fresh", cursor: "e:0" },
+    text: `{"type":"subscribed","id":1,"channel":"a","state":"fresh","cursor":"e:0"}`
+  },
+  {
+    name: "subscribed, recovered",
+    frame: { type: "subscribed", id: 1, channel: "a", state: "recovered", cursor: "e:7" },
+    text: `{"type":"subscribed","id":1,"channel":"a","state":"recovered","cursor":"e:7"}`
+  },
+  {
+    name: "subscribed, reset",
+    frame: { type: "subscribed", id: 1, channel: "a", state: "reset", cursor: "f:0" },
+    text: `{"type":"subscribed","id":1,"channel":"a","state":"reset","cursor":"f:0"}`
+  },
+  {
+    name: "unsubscribed",
+    frame: { type: "unsubscribed", id: 2, channel: "a" },
+    text: `{"type":"unsubscribed","id":2,"channel":"a"}`
+  },
+  {
+    name: "published",
+    frame: { type: "published", id: 3 },
+    text: `{"type":"published","id":3}`
+  },
+  {
+    name: "authenticated",
+    frame: { type: "authenticated", id: 4 },
+    text: `{"type":"authenticated","id":4}`
+  },
+  {
+    name: "authenticated with a token that expires",
+    frame: { type: "authenticated", id: 4, expires: 0 },
+    text: `{"type":"authenticated","id":4,"expires":0}`
+  },
+  {
+    name: "events, live",
+    frame: {
+      type: "events",
+      channel: "a",
+      cursor: "e:2",
+      events: [
+        { id: "e:1", at, data: { text: "é\n" } },
+        { id: "e:2", at, data: null }
+      ]
+    },
+    text: `{"type":"events","channel":"a","cursor":"e:2","events":[{"id":"e:1","at":"${at}","data":{"text":"é\\n"}},{"id":"e:2","at":"${at}","data":null}]}`
+  },
+  {
+    name: "events, durable",
+    frame: {
+      type: "events",
+      channel: "a",
+      cursor: "1.12345678.AAAA",
+      events: [{ id: "7", at, data: [1], tx: "700" }]
+    },
+    text: `{"type":"events","channel":"a","cursor":"1.12345678.AAAA","events":[{"id":"7","at":"${at}","data":[1],"tx":"700"}]}`
+  },
+  {
+    name: "cursor",
+    frame: { type: "cursor", channel: "a", cursor: "e:7" },
+    text: `{"type":"cursor","channel":"a","cursor":"e:7"}`
+  },
+  ...(["source", "slow", "retention", "invalid"] as const).map((reason) => ({
+    name: `gap, ${reason}`,
+    frame: { type: "gap", channel: "a", reason, cursor: "e:7" } as const,
+    text: `{"type":"gap","channel":"a","reason":"${reason}","cursor":"e:7"}`
+  })),
+  ...(["never", "later", "refresh"] as const).map((retry) => ({
+    name: `ended, retry ${retry}`,
+    frame: { type: "ended", channel: "a", code: "source/down", message: "m", retry } as const,
+    text: `{"type":"ended","channel":"a","code":"source/down","message":"m","retry":"${retry}"}`
+  })),
+  {
+    name: "error without an id",
+    frame: { type: "error", code: "frame/malformed", message: "m", retry: "never" },
+    text: `{"type":"error","code":"frame/malformed","message":"m","retry":"never"}`
+  },
+  {
+    name: "error with an id and a delay",
+    frame: {
+      type: "error",
+      id: 0,
+      code: "rate/limited",
+      message: "m",
+      retry: "later",
+      retryAfter: 50
+    },
+    text: `{"type":"error","id":0,"code":"rate/limited","message":"m","retry":"later","retryAfter":50}`
+  },
+  ...(["up", "down"] as const).map((source) => ({
+    name: `status, ${source}`,
+    frame: { type: "status", source } as const,
+    text: `{"type":"status","source":"${source}"}`
+  })),
+  { name: "ping", frame: { type: "ping" }, text: `{"type":"ping"}` },
+  {
+    name: "bye",
+    frame: { type: "bye", reconnectAfter: 1500 },
+    text: `{"type":"bye","reconnectAfter":1500}`
+  }
+]
+
+const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+const reverse = (value: object): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(value).toReversed())
+
+/** Fields that the protocol does not know, in the frame and in the objects that it defines. */
+const extend = (value: Readonly<Record<string, unknown>>): unknown => ({
+  before: { any: 1 },
+  ...value,
+  ...(isRecord(value["client"]) ? { client: { ...value["client"], since: 1 } } : {}),
+  ...(isRecord(value["limits"]) ? { limits: { since: [], ...value["limits"] } } : {}),
+  ...(Array.isArray(value["events"])
+    ? { events: value["events"].map((event: object) => ({ ...event, by: "me" })) }
+    : {}),
+  after: [null]
+})
+
+/** What a client sends, as the server understands it: the frame, or "code id: reason". */
+const receive = (text: string): Frame.ClientFrame | string =>
+  Result.match(Frame.decodeClientFrame(text), {
+    onSuccess: (frame) => frame,
+    onFailure: ({ code, id, reason }) => `${code} ${id}: ${reason}`
+  })
+
+/** Arrays within each other, `depth` in all. */
+const nested = (depth: number) => "[".repeat(depth) + "]".repeat(depth)
+
+const nestedObjects = (depth: number) => `${`{"a":`.repeat(depth)}0${"}".repeat(depth)}`
+
+const withId = (id: string) => receive(`{"type":"unsubscribe","id":${id},"channel":"a"}`)
+
+const withKey = (key: string) =>
+  receive(JSON.stringify({ type: "publish", id: 3, channel: "a", key, data: 0 }))
+
+const withData = (data: string, options?: { readonly maxDepth: number }) =>
+  Result.match(
+    Frame.decodeClientFrame(
+      `{"type":"publish","id":6,"channel":"a","key":"k","data":${data}}`,
+      options
+    ),
+    { onSuccess: ({ type }) => type, onFailure: ({ message, id }) => `${message} (${id})` }
+  )
+
+describe("the frames of a client", () => {
+  it.each(client)("$name: gives exactly this text, and this text gives it", ({ frame, text }) => {
+    expect(Frame.encode(frame)).toBe(text)
+    expect(receive(text)).toStrictEqual(frame)
+  })
+
+  it.each(client)("$name: the order of the fields does not matter", ({ frame, text }) => {
+    expect(Frame.encode(reverse(frame) as unknown as Frame.ClientFrame)).toBe(text)
+    expect(receive(JSON.stringify(reverse(frame)))).toStrictEqual(frame)
+  })
+
+  it.each(client)("$name: unknown fields are dropped", ({ frame }) => {
+    expect(receive(JSON.stringify(extend({ ...frame })))).toStrictEqual(frame)
+  })
+
+  it("a payload that is text already gives the same bytes", () => {
+    const published = client.flatMap(({ frame, text }) =>
+      frame.type === "publish"
+        ? [
+            {
+              text,
+              direct: Frame.encodePublish(
+                frame.id,
+                frame.channel,
+                frame.key,
+                JSON.stringify(frame.data)
+              )
+            }
+          ]
+        : []
+    )
+    expect(published.map(({ direct }) => direct)).toEqual(published.map(({ text }) => text))
+    expect(published).toHaveLength(2)
+  })
+})
+
+describe("the frames of a server", () => {
+  it.each(server)("$name: gives exactly this text, and this text gives it", ({ frame, text }) => {
+    expect(Frame.encode(frame)).toBe(text)
+    expect(Frame.decodeServerFrame(text)).toStrictEqual(frame)
+  })
+
+  it.each(server)("$name: the order of the fields does not matter", ({ frame, text }) => {
+    expect(Frame.encode(reverse(frame) as unknown as Frame.ServerFrame)).toBe(text)
+    expect(Frame.decodeServerFrame(JSON.stringify(reverse(frame)))).toStrictEqual(frame)
+  })
+
+  it.each(server)("$name: unknown fields are dropped", ({ frame }) => {
+    expect(Frame.decodeServerFrame(JSON.stringify(extend({ ...frame })))).toStrictEqual(frame)
+  })
+
+  it("events that are text already give the same bytes", () => {
+    const batches = server.flatMap(({ frame, text }) =>
+      frame.type === "events"
+        ? [
+            {
+              text,
+              direct: Frame.encodeEvents(
+                frame.channel,
+                frame.cursor,
+                frame.events.map(({ at, data, id, tx }) =>
+                  Frame.encodeEvent(id, at, JSON.stringify(data), tx)
+                )
+              )
+            }
+          ]
+        : []
+    )
+    expect(batches.map(({ direct }) => direct)).toEqual(batches.map(({ text }) => text))
+    expect(batches).toHaveLength(2)
+  })
+
+  it("several travel in one message, separated by line feeds", () => {
+    const message = server.map(({ text }) => text).join("\n")
+    expect(Frame.decodeServerMessage(message)).toStrictEqual(server.map(({ frame }) => frame))
+  })
+
+  it("a frame that does not fit does not disturb the others of its message", () => {
+    const message = ["", `{"type":"ping"}`, "{", `{"type":"later"}`, `{"type":"ping"}`, ""].join(
+      "\n"
+    )
+    expect(Frame.decodeServerMessage(message)).toStrictEqual([{ type: "ping" }, { type: "ping" }])
+  })
+
+  it("no frame contains a raw line feed, whatever its texts", () => {
+    const text = "a\nb\r\nc\u2028"
+    const frame = {
+      type: "ended",
+      channel: "a",
+      code: text,
+      message: text,
+      retry: "never"
+    } as const
+    expect(Frame.encode(frame)).not.toContain("\n")
+    expect(Frame.decodeServerMessage(Frame.encode(frame))).toStrictEqual([frame])
+  })
+})
+
+describe("what a server refuses", () => {
+  it.each([
+    { title: "an empty message", text: "", fault: "frame/malformed undefined: not JSON" },
+    { title: "no JSON", text: "hello", fault: "frame/malformed undefined: not JSON" },
+    {
+      title: "JSON that is cut off",
+      text: `{"type":"subscribe","id":1`,
+      fault: "frame/malformed undefined: not JSON"
+    },
+    {
+      title: "two frames in one message",
+      text: `{"type":"pong"}\n{"type":"pong"}`,
+      fault: "frame/malformed undefined: not JSON"
+    },
+    {
+      title: "an array",
+      text: `[{"type":"pong"}]`,
+      fault: "frame/malformed undefined: not a JSON object"
+    },
+    { title: "null", text: "null", fault: "frame/malformed undefined: not a JSON object" },
+    { title: "a string", text: `"pong"`, fault: "frame/malformed undefined: not a JSON object" },
+    { title: "a number", text: "1", fault: "frame/malformed undefined: not a JSON object" },
+    { title: "no type", text: `{"id":1}`, fault: "frame/malformed 1: no type" },
+    {
+      title: "a type that is no text",
+      text: `{"id":1,"type":7}`,
+      fault: "frame/malformed 1: no type"
+    },
+    {
+      title: "an unknown type",
+      text: `{"type":"later","id":9}`,
+      fault: "frame/unknown 9: a frame type that is not known"
+    },
+    {
+      title: "an unknown type without an id",
+      text: `{"type":"later"}`,
+      fault: "frame/unknown undefined: a frame type that is not known"
+    },
+    {
+      title: "a frame of a server",
+      text: `{"type":"ping"}`,
+      fault: "frame/unknown undefined: a frame type that is not known"
+    },
+    {
+      title: "a type that every object has",
+      text: `{"type":"toString","id":1}`,
+      fault: "frame/unknown 1: a frame type that is not known"
+    },
+    {
+      title: "a channel that is no text",
+      text: `{"type":"subscribe","id":1,"channel":["a"]}`,
+      fault: "frame/malformed 1: not a valid subscribe frame"
+    },
+    {
+      title: "a cursor that is null",
+      text: `{"type":"subscribe","id":1,"channel":"a","cursor":null}`,
+      fault: "frame/malformed 1: not a valid subscribe frame"
+    },
+    {
+      title: "a publish without data",
+      text: `{"type":"publish","id":1,"channel":"a","key":"k"}`,
+      fault: "frame/malformed 1: not a valid publish frame"
+    },
+    {
+      title: "an authenticate without a token",
+      text: `{"type":"authenticate","id":1}`,
+      fault: "frame/malformed 1: not a valid authenticate frame"
+    },
+    {
+      title: "a hello whose version is text",
+      text: `{"type":"hello","version":"1"}`,
+      fault: "frame/malformed undefined: not a valid hello frame"
+    },
+    {
+      title: "a hello whose client has no version",
+      text: `{"type":"hello","version":1,"client":{"name":"n"}}`,
+      fault: "frame/malformed undefined: not a valid hello frame"
+    }
+  ])("$title", ({ fault, text }) => {
+    expect(receive(text)).toBe(fault)
+  })
+
+  it("says code and reason in one line", () => {
+    expect(new Frame.FrameFault({ code: "frame/unknown", id: 1, reason: "why" }).message).toBe(
+      "frame/unknown: why"
+    )
+  })
+
+  it("takes a hello of another version, which is answered with a close code of its own", () => {
+    expect(receive(`{"type":"hello","version":2}`)).toEqual({ type: "hello", version: 2 })
+  })
+})
+
+describe("an id", () => {
+  it.each(["0", "1", "9007199254740991", "1.0", "1e3"])("%s is one", (id) => {
+    expect(withId(id)).toEqual({ type: "unsubscribe", id: Number(id), channel: "a" })
+  })
+
+  it.each(["-1", "1.5", "9007199254740992", "1e999", `"1"`, "null", "true", "[1]", "{}"])(
+    "%s is none",
+    (id) => {
+      expect(withId(id)).toBe("frame/malformed undefined: not a valid unsubscribe frame")
+    }
+  )
+})
+
+describe("the key of a publish", () => {
+  it.each([1, 64])("may have %i characters", (length) => {
+    const key = "k".repeat(length)
+    expect(withKey(key)).toEqual({ type: "publish", id: 3, channel: "a", key, data: 0 })
+  })
+
+  it.each([0, 65])("may not have %i characters", (length) => {
+    expect(withKey("k".repeat(length))).toBe("frame/malformed 3: not a valid publish frame")
+  })
+})
+
+describe("a key that could reach a prototype", () => {
+  const places = [
+    { place: "in the frame", wrap: (pair: string) => `{"type":"pong","id":5,${pair}}` },
+    {
+      place: "before the id",
+      wrap: (pair: string) => `{${pair},"type":"unsubscribe","id":5,"channel":"a"}`
+    },
+    {
+      place: "in a field that nobody knows",
+      wrap: (pair: string) => `{"type":"pong","id":5,"extra":{${pair}}}`
+    },
+    {
+      place: "in the payload",
+      wrap: (pair: string) =>
+        `{"type":"publish","id":5,"channel":"a","key":"k","data":{"a":[{"b":{${pair}}}]}}`
+    },
+    {
+      place: "in a frame whose type is unknown",
+      wrap: (pair: string) => `{"type":"later","id":5,"data":{${pair}}}`
+    }
+  ]
+  const spellings = [
+    { key: "__proto__", written: "__proto__" },
+    { key: "__proto__", written: "\\u005f_proto\\u005f_" },
+    { key: "constructor", written: "constructor" },
+    { key: "constructor", written: "\\u0063onstructor" },
+    { key: "prototype", written: "prototype" },
+    { key: "prototype", written: "prototyp\\u0065" }
+  ]
+  const cases = places.flatMap(({ place, wrap }) =>
+    spellings.map(({ key, written }) => ({
+      place,
+      key,
+      written,
+      text: wrap(`"${written}":{"x":1}`)
+    }))
+  )
+
+  it.each(cases)("$place, written $written, is refused with the id", ({ key, text }) => {
+    expect(receive(text)).toBe(`frame/malformed 5: the key ${key} is not allowed`)
+    expect(Object.hasOwn(Object.prototype, "x")).toBe(false)
+  })
+
+  it("is fine as a value, and when it only looks similar", () => {
+    const data = { proto: "__proto__", Constructor: ["constructor"], prototypes: "prototype" }
+    expect(
+      receive(JSON.stringify({ type: "publish", id: 5, channel: "a", key: "constructor", data }))
+    ).toEqual({ type: "publish", id: 5, channel: "a", key: "constructor", data })
+  })
+})
+
+describe("the depth of a frame", () => {
+  const tooDeep = "frame/malformed: nested deeper than 64 levels (6)"
+
+  it("may be 64, the frame itself being the first", () => {
+    expect([nested(63), nested(64)].map((data) => withData(data))).toEqual(["publish", tooDeep])
+  })
+
+  it("counts objects like arrays", () => {
+    expect([nestedObjects(63), nestedObjects(64)].map((data) => withData(data))).toEqual([
+      "publish",
+      tooDeep
+    ])
+  })
+
+  it("counts in a field that nobody knows", () => {
+    expect(receive(`{"type":"pong","id":6,"extra":${nested(64)}}`)).toBe(
+      "frame/malformed 6: nested deeper than 64 levels"
+    )
+  })
+
+  it("may be limited otherwise", () => {
+    expect(withData("[[]]", { maxDepth: 2 })).toBe(
+      "frame/malformed: nested deeper than 2 levels (6)"
+    )
+    expect(withData("[]", { maxDepth: 2 })).toBe("publish")
+  })
+
+  it("does not matter to the stack: 20,000 arrays within each other are refused like 65", () => {
+    expect(withData(nested(20_000))).toBe(tooDeep)
+  })
+})
+
+describe("what a client ignores", () => {
+  const events = (event: string) =>
+    `{"type":"events","channel":"a","cursor":"e:1","events":[{"id":"e:1","at":"${at}","data":1},${event}]}`
+
+  it.each([
+    { title: "an empty line", text: "" },
+    { title: "no JSON", text: "hello" },
+    { title: "null", text: "null" },
+    { title: "an array", text: `[{"type":"ping"}]` },
+    { title: "no type", text: "{}" },
+    { title: "a type that is no text", text: `{"type":["ping"]}` },
+    { title: "an unknown type", text: `{"type":"later"}` },
+    { title: "a type that every object has", text: `{"type":"constructor"}` },
+    { title: "a frame of a client", text: `{"type":"pong"}` },
+    { title: "a negative id", text: `{"type":"published","id":-1}` },
+    { title: "an id beyond 2^53-1", text: `{"type":"published","id":9007199254740992}` },
+    { title: "a fractional delay", text: `{"type":"bye","reconnectAfter":1.5}` },
+    { title: "an unknown state of the source", text: `{"type":"status","source":"sideways"}` },
+    {
+      title: "an unknown state of a subscription",
+      text: `{"type":"subscribed","id":1,"channel":"a","state":"odd","cursor":"e:0"}`
+    },
+    {
+      title: "an unknown reason of a gap",
+      text: `{"type":"gap","channel":"a","reason":"mood","cursor":"e:0"}`
+    },
+    {
+      title: "an unknown retry",
+      text: `{"type":"error","code":"c","message":"m","retry":"soon"}`
+    },
+    {
+      title: "a welcome without limits",
+      text: `{"type":"welcome","version":1,"session":"s","ping":1,"slack":1}`
+    },
+    {
+      title: "events that are no array",
+      text: `{"type":"events","channel":"a","cursor":"e:1","events":{}}`
+    },
+    { title: "a batch with an event without an id", text: events(`{"at":"${at}","data":1}`) },
+    { title: "a batch with an event without data", text: events(`{"id":"e:2","at":"${at}"}`) },
+    { title: "a batch with an event that is null", text: events("null") },
+    {
+      title: "a batch with an event whose transaction is a number",
+      text: events(`{"id":"e:2","at":"${at}","data":1,"tx":7}`)
+    }
+  ])("$title", ({ text }) => {
+    expect([Frame.decodeServerFrame(text), Frame.decodeServerMessage(text)]).toEqual([
+      undefined,
+      []
+    ])
+  })
+
+  it("not a payload that nests deeply or has odd keys: that is the channel's matter", () => {
+    const data = `{"a":${nested(20_000)},"__proto__":1}`
+    const [frame] = Frame.decodeServerMessage(events(`{"id":"e:2","at":"${at}","data":${data}}`))
+    expect(frame).toMatchObject({ type: "events", cursor: "e:1" })
+  })
+})

@@ -1,0 +1,185 @@
+import * as Schema from "effect/Schema"
+import { Effect } from "effect"
+import { Channel } from "effect-realtime"
+import { ChannelStore, type RealtimeClientOptions } from "effect-realtime/client"
+import { afterEach, describe, expect, it, vi } from "vitest"
+import * as FakeSocket from "./support/FakeSocket.ts"
+import * as Client from "./support/client.ts"
+import { until } from "./support/until.ts"
+
+const Orders = Channel.make("orders", Schema.Struct({ n: Schema.Finite }), { publish: true })
+const Notes = Channel.make("notes", Schema.String)
+
+const stores: Array<ChannelStore> = []
+afterEach(() => Promise.all(stores.splice(0).map((store) => store.close())))
+
+const make = (options?: Partial<RealtimeClientOptions>) => {
+  const server = FakeSocket.make({ auto: true })
+  const store = ChannelStore.make({
+    url: "ws://host/realtime",
+    webSocket: server.webSocket,
+    linger: 5,
+    ...options
+  })
+  stores.push(store)
+  const subscribed = (count: number) =>
+    until(() => server.sent.filter(({ type }) => type === "subscribe").length === count)
+  return { server, store, subscribed }
+}
+
+describe("ChannelStore", () => {
+  it("calls a handler for each event, within the turn in which it came", async () => {
+    const { server, store, subscribed } = make()
+    const seen: Array<unknown> = []
+    store.listen(Orders, ({ n }, { id }) => seen.push([n, id]))
+    store.listen("anything", (payload) => seen.push(payload))
+    await subscribed(2)
+    server.last.say(
+      FakeSocket.events("orders", 1, { n: 1 }, { n: 2 }),
+      FakeSocket.events("anything", 1, { deep: [true] })
+    )
+    expect(seen).toEqual([[1, "1"], [2, "2"], { deep: [true] }])
+  })
+
+  it("stops calling at once, also in the middle of a batch, and lets go of the socket", async () => {
+    const { server, store, subscribed } = make()
+    const seen: Array<number> = []
+    const stop = store.listen(Orders, ({ n }) => {
+      seen.push(n)
+      if (n === 2) stop()
+    })
+    await subscribed(1)
+    server.last.say(FakeSocket.events("orders", 1, { n: 1 }, { n: 2 }, { n: 3 }))
+    expect(seen).toEqual([1, 2])
+    await until(() => store.connection.getSnapshot().status === "idle")
+    expect(server.last.closedWith).toBe(1000)
+  })
+
+  it("does not give the current batch to a handler that another handler adds", async () => {
+    const { server, store, subscribed } = make()
+    const late: Array<number> = []
+    const stop = store.listen(Orders, () => {
+      stop()
+      store.listen(Orders, ({ n }) => late.push(n))
+    })
+    await subscribed(1)
+    server.last.say(FakeSocket.events("orders", 1, { n: 1 }))
+    server.last.say(FakeSocket.events("orders", 2, { n: 2 }))
+    expect(late).toEqual([2])
+  })
+
+  it("reports what a handler throws and goes on, for it and for others", async () => {
+    const { server, store, subscribed } = make()
+    const errors: Array<unknown> = []
+    const seen: Array<string> = []
+    store.listen(
+      Orders,
+      ({ n }) => {
+        seen.push(`a${n}`)
+        throw new Error(`on ${n}`)
+      },
+      { onError: (error) => errors.push(String(error)) }
+    )
+    store.listen(Orders, ({ n }) => seen.push(`b${n}`))
+    await subscribed(1)
+    server.last.say(FakeSocket.events("orders", 1, { n: 1 }, { n: 2 }))
+    expect(seen).toEqual(["a1", "a2", "b1", "b2"])
+    expect(errors).toEqual(["Error: on 1", "Error: on 2"])
+  })
+
+  it("shows an error that nobody asked for like an uncaught one", async () => {
+    const report = vi.fn()
+    vi.stubGlobal("reportError", report)
+    const { server, store, subscribed } = make()
+    store.listen(Orders, () => {
+      throw new Error("mine")
+    })
+    await subscribed(1)
+    server.last.say(FakeSocket.events("orders", 1, { n: 1 }))
+    vi.unstubAllGlobals()
+    expect(report.mock.calls).toEqual([[new Error("mine")]])
+  })
+
+  it("tells gaps, positions and refusals, never before listen has returned", async () => {
+    const { server, store, subscribed } = make()
+    const told: Array<unknown> = []
+    const options = {
+      onGap: ({ reason }: { readonly reason: string }) => told.push(reason),
+      onCursor: (cursor: string) => told.push(cursor),
+      onError: (error: unknown) => told.push((error as { readonly _tag: string })._tag)
+    }
+    store.listen("not a name", () => {}, options)
+    expect(told).toEqual([])
+    await until(() => told.length > 0)
+    store.listen(Orders, () => {}, options)
+    await subscribed(1)
+    server.last.say({ type: "gap", channel: "orders", reason: "source", cursor: "f:0" })
+    store.listen(Orders, () => {}, { ...options, from: "e:0" })
+    expect(told).toEqual(["InvalidChannelName", "e:0", "source"])
+    await until(() => told.length > 4)
+    expect(told.slice(3)).toEqual(["retention", "f:0"])
+  })
+
+  it("publishes typed channels and strings", async () => {
+    const { server, store } = make()
+    await store.publish(Orders, { n: 1 })
+    await store.publish("anything", [1])
+    expect(server.last.of("publish").map(({ channel, data }) => [channel, data])).toEqual([
+      ["orders", { n: 1 }],
+      ["anything", [1]]
+    ])
+    // @ts-expect-error the channel is not defined with publish: true
+    const wrong = () => store.publish(Notes, "x")
+    expect(wrong).toBeTypeOf("function")
+  })
+
+  it("rejects with the typed error", async () => {
+    const { store } = make({ queue: { maxMessages: 0 } })
+    await expect(store.publish(Orders, { n: 1 })).rejects.toMatchObject({
+      _tag: "QueueFull",
+      limit: 0
+    })
+  })
+
+  it("makes nothing until it is used", () => {
+    const options = vi.fn(() => ({ url: "ws://host/realtime" }))
+    ChannelStore.make(options)
+    expect(options).not.toHaveBeenCalled()
+  })
+
+  it("is silent and closed for good after close", async () => {
+    const { server, store, subscribed } = make()
+    const told = vi.fn()
+    store.listen(Orders, told, { onError: told, onGap: told })
+    await subscribed(1)
+    await store.close()
+    expect(server.last.closedWith).toBe(1000)
+    expect(store.connection.getSnapshot()).toMatchObject({ status: "stopped", code: 1000 })
+    await expect(store.publish(Orders, { n: 1 })).rejects.toMatchObject({
+      _tag: "ConnectionStopped"
+    })
+    store.listen(Orders, told, { onError: told })
+    await new Promise((resolve) => setTimeout(resolve, 0))
+    expect(told).not.toHaveBeenCalled()
+    expect(server.sockets.length).toBe(1)
+  })
+
+  it("says so also when it was closed before it was used", async () => {
+    const { store } = make()
+    await store.close()
+    await expect(store.publish(Orders, { n: 1 })).rejects.toMatchObject({
+      _tag: "ConnectionStopped"
+    })
+  })
+
+  it("can stand on a client that an Effect application owns, and leaves it open", () =>
+    Effect.gen(function* () {
+      const server = FakeSocket.make({ auto: true })
+      const client = yield* Client.make(server)
+      const store = ChannelStore.fromClient(client)
+      yield* Effect.promise(() => store.publish(Orders, { n: 1 }))
+      yield* Effect.promise(() => store.close())
+      yield* client.publish(Orders, { n: 2 })
+      expect(server.sent.filter(({ type }) => type === "publish").length).toBe(2)
+    }).pipe(Effect.scoped, Effect.runPromise))
+})

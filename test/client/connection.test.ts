@@ -1,0 +1,567 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Clock, Effect, Exit, Scope } from "effect"
+import { TestClock } from "effect/testing"
+import * as Connection from "../../src/client/internal/connection.ts"
+import * as Time from "../../src/client/internal/time.ts"
+import type { ServerFrame } from "../../src/Frame.ts"
+import { sleepy } from "./support/clock.ts"
+import * as FakeSocket from "./support/FakeSocket.ts"
+
+interface Options extends Partial<Connection.ConnectionOptions> {
+  readonly server?: FakeSocket.FakeServer
+}
+
+const make = Effect.fnUntraced(function* (options?: Options) {
+  const server = options?.server ?? FakeSocket.make()
+  const told: Array<string> = []
+  const frames: Array<ServerFrame> = []
+  let signal = () => {}
+  const connection = yield* Connection.make(
+    {
+      url: "ws://host/realtime",
+      webSocket: server.webSocket,
+      signals: (check) => {
+        signal = check
+        return () => {
+          signal = () => {}
+        }
+      },
+      ...options
+    },
+    yield* Time.make,
+    {
+      onOpen: () => told.push("open"),
+      onFrame: (frame) => frames.push(frame),
+      onDown: () => told.push("down"),
+      onStop: ({ code }) => told.push(`stop ${code}`)
+    }
+  )
+  const status = () => connection.state.getSnapshot().status
+  /** Opens the newest socket and welcomes the client. */
+  const welcome = (extra?: Partial<typeof FakeSocket.welcome & { expires: number }>) =>
+    server.last.open().say({ ...FakeSocket.welcome, ...extra })
+  return { connection, server, told, frames, status, welcome, signal: () => signal() }
+})
+
+/** Held and, if asked, welcomed. */
+const opened = Effect.fnUntraced(function* (options?: Options) {
+  const made = yield* make(options)
+  const release = made.connection.hold()
+  yield* TestClock.adjust(0)
+  made.welcome()
+  yield* TestClock.adjust(0)
+  return { ...made, release }
+})
+
+describe("connection", () => {
+  describe("when it is needed", () => {
+    it.effect("opens nothing until somebody needs it", () =>
+      Effect.gen(function* () {
+        const { connection, server, status } = yield* make()
+        yield* TestClock.adjust("1 hour")
+        assert.strictEqual(server.sockets.length, 0)
+        assert.strictEqual(status(), "idle")
+        connection.hold()
+        yield* TestClock.adjust(0)
+        assert.strictEqual(server.sockets.length, 1)
+        assert.strictEqual(status(), "connecting")
+      })
+    )
+
+    it.effect("says hello first, with our subprotocol, and is open after welcome", () =>
+      Effect.gen(function* () {
+        const { connection, server, told, welcome } = yield* opened({ token: () => "t1" })
+        assert.deepStrictEqual(server.last.protocols, ["effect-realtime.v1"])
+        assert.deepStrictEqual(server.last.sent, [{ type: "hello", version: 1, token: "t1" }])
+        assert.deepStrictEqual(connection.state.getSnapshot(), {
+          status: "open",
+          reason: "welcome",
+          session: "s1"
+        })
+        welcome()
+        assert.deepStrictEqual(told, ["open"])
+      })
+    )
+
+    it.effect("closes an unused socket after the linger and is idle again", () =>
+      Effect.gen(function* () {
+        const { release, server, status, told } = yield* opened()
+        release()
+        release()
+        yield* TestClock.adjust(999)
+        assert.strictEqual(status(), "open")
+        yield* TestClock.adjust(1)
+        assert.strictEqual(status(), "idle")
+        assert.strictEqual(server.last.closedWith, 1000)
+        assert.deepStrictEqual(told, ["open", "down"])
+        yield* TestClock.adjust("1 hour")
+        assert.strictEqual(server.sockets.length, 1)
+      })
+    )
+
+    it.effect("makes one socket of 50 mounts and unmounts", () =>
+      Effect.gen(function* () {
+        const { connection, server, welcome } = yield* make()
+        for (let i = 0; i < 50; i++) {
+          const release = connection.hold()
+          yield* TestClock.adjust(10)
+          if (i === 0) welcome()
+          release()
+          yield* TestClock.adjust(10)
+        }
+        assert.strictEqual(server.sockets.length, 1)
+        yield* TestClock.adjust(1000)
+        assert.strictEqual(server.last.closedWith, 1000)
+      })
+    )
+
+    it.effect("does not skip its wait because somebody else needs it", () =>
+      Effect.gen(function* () {
+        const { connection, release, server, status } = yield* opened()
+        server.last.say({ type: "bye", reconnectAfter: 5000 }).drop(4000)
+        release()
+        yield* TestClock.adjust(10)
+        assert.strictEqual(status(), "idle")
+        connection.hold()
+        yield* TestClock.adjust(4000)
+        assert.strictEqual(status(), "waiting")
+        yield* TestClock.adjust(1000)
+        assert.strictEqual(server.sockets.length, 2)
+      })
+    )
+  })
+
+  describe("close codes", () => {
+    const codes = (after: string, ...codes: Array<number>) => codes.map((code) => ({ code, after }))
+
+    it.effect.each([
+      ...codes("waiting", 1000, 1001, 1005, 1006, 1011, 1012, 1013, 3000, 4999),
+      ...codes("waiting", 4000, 4001, 4002, 4003, 4004, 4005),
+      ...codes("stopped", 1009, 4200, 4201, 4202, 4205, 4299),
+      ...codes("stopped", 4100, 4101)
+    ])("without a token callback, is $after after $code", ({ after, code }) =>
+      Effect.gen(function* () {
+        const { connection, server, status, told } = yield* opened()
+        server.last.drop(code, "why")
+        yield* TestClock.adjust(0)
+        assert.strictEqual(status(), after)
+        assert.strictEqual(connection.state.getSnapshot().reason, "why")
+        yield* TestClock.adjust("5 minutes")
+        assert.strictEqual(server.sockets.length > 1, after === "waiting")
+        assert.strictEqual(told.includes(`stop ${code}`), after === "stopped")
+      })
+    )
+
+    it.effect.each(codes("connecting", 4100, 4101, 4199))(
+      "with a token callback, gets a fresh token at once after $code",
+      ({ code }) =>
+        Effect.gen(function* () {
+          let asked = 0
+          const { server, status, welcome } = yield* opened({ token: () => `t${++asked}` })
+          server.last.drop(code)
+          yield* TestClock.adjust(0)
+          assert.strictEqual(status(), "connecting")
+          welcome()
+          assert.deepStrictEqual(
+            server.sockets.map(({ sent }) => sent[0]),
+            [
+              { type: "hello", version: 1, token: "t1" },
+              { type: "hello", version: 1, token: "t2" }
+            ]
+          )
+        })
+    )
+
+    it.effect("stops when three fresh tokens in a row do not help", () =>
+      Effect.gen(function* () {
+        const { server, status, told, welcome } = yield* opened({ token: () => "same" })
+        for (let i = 0; i < 3; i++) {
+          server.last.drop(4100)
+          yield* TestClock.adjust(5000)
+          if (i < 2) welcome()
+        }
+        assert.strictEqual(status(), "stopped")
+        assert.strictEqual(server.sockets.length, 3)
+        assert.deepStrictEqual(told.at(-1), "stop 4100")
+      })
+    )
+
+    it.effect("starts counting anew after a healthy session", () =>
+      Effect.gen(function* () {
+        const { server, status, welcome } = yield* opened({ token: () => "same" })
+        for (let i = 0; i < 6; i++) {
+          yield* TestClock.adjust(11_000)
+          server.last.drop(4100)
+          yield* TestClock.adjust(0)
+          assert.strictEqual(status(), "connecting")
+          welcome()
+        }
+      })
+    )
+
+    it.effect("tells what the server said before it refused", () =>
+      Effect.gen(function* () {
+        const { connection, server } = yield* make()
+        connection.hold()
+        yield* TestClock.adjust(0)
+        const message = "The token is not valid."
+        server.last.open().say({ type: "error", code: "auth/invalid", message, retry: "never" })
+        server.last.drop(4202)
+        yield* TestClock.adjust(0)
+        assert.deepStrictEqual(connection.state.getSnapshot(), {
+          status: "stopped",
+          code: 4202,
+          reason: "auth/invalid: The token is not valid."
+        })
+      })
+    )
+
+    it.effect("starts again after a stop when it is asked to", () =>
+      Effect.gen(function* () {
+        const { connection, server, status, welcome } = yield* opened()
+        server.last.drop(4202)
+        yield* TestClock.adjust("1 hour")
+        assert.strictEqual(status(), "stopped")
+        connection.reconnect()
+        yield* TestClock.adjust(0)
+        welcome()
+        assert.strictEqual(status(), "open")
+      })
+    )
+  })
+
+  describe("waiting", () => {
+    it.effect("keeps full jitter between 0 and a doubling ceiling", () =>
+      Effect.gen(function* () {
+        const { connection, server } = yield* make()
+        connection.hold()
+        yield* TestClock.adjust(0)
+        const ceilings = [2000, 250, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]
+        const delays: Array<number> = []
+        for (const [index, ceiling] of ceilings.entries()) {
+          server.last.drop()
+          yield* TestClock.adjust(0)
+          const state = connection.state.getSnapshot()
+          if (state.status !== "waiting") return assert.fail(`${state.status}, not waiting`)
+          assert.strictEqual(state.attempt, index + 1)
+          const delay = state.until - (yield* Clock.currentTimeMillis)
+          assert.isAtLeast(delay, 0)
+          assert.isAtMost(delay, ceiling)
+          delays.push(delay / ceiling)
+          yield* TestClock.adjust(delay)
+          assert.strictEqual(server.sockets.length, index + 2)
+        }
+        assert.isAbove(new Set(delays).size, 8)
+      })
+    )
+
+    it.effect("forgives after 10 s open, not before", () =>
+      Effect.gen(function* () {
+        const { connection, server, welcome } = yield* opened()
+        const dropped = Effect.fnUntraced(function* () {
+          const before = server.sockets.length
+          server.last.drop()
+          yield* TestClock.adjust(0)
+          const state = connection.state.getSnapshot()
+          while (server.sockets.length === before) yield* TestClock.adjust(10)
+          welcome()
+          yield* TestClock.adjust(0)
+          return state.status === "waiting" ? state.attempt : undefined
+        })
+        assert.strictEqual(yield* dropped(), 1)
+        yield* TestClock.adjust(9000)
+        assert.strictEqual(yield* dropped(), 2)
+        yield* TestClock.adjust(10_000)
+        assert.strictEqual(yield* dropped(), 1)
+      })
+    )
+
+    it.effect("19: spreads 1,000 clients that lost one server at once", () =>
+      Effect.gen(function* () {
+        const server = FakeSocket.make({ auto: true })
+        for (let i = 0; i < 1000; i++) (yield* make({ server })).connection.hold()
+        yield* TestClock.adjust(1)
+        assert.strictEqual(server.sockets.length, 1000)
+        for (const socket of server.sockets.slice()) socket.drop(1006)
+        let before = server.sockets.length
+        for (let bucket = 0; bucket < 20; bucket++) {
+          yield* TestClock.adjust(100)
+          assert.isAtMost(server.sockets.length - before, 80)
+          before = server.sockets.length
+        }
+        assert.strictEqual(before, 2000)
+      })
+    )
+
+    it.effect("honours the delay that the server gave before it drained", () =>
+      Effect.gen(function* () {
+        const { server } = yield* opened()
+        server.last.say({ type: "bye", reconnectAfter: 7300 }).drop(4000)
+        yield* TestClock.adjust(7299)
+        assert.strictEqual(server.sockets.length, 1)
+        yield* TestClock.adjust(1)
+        assert.strictEqual(server.sockets.length, 2)
+      })
+    )
+
+    it.effect("is cut short when the page is shown or comes online", () =>
+      Effect.gen(function* () {
+        const { server, signal, status } = yield* opened()
+        server.last.say({ type: "bye", reconnectAfter: 60_000 }).drop(4000)
+        yield* TestClock.adjust(100)
+        assert.strictEqual(status(), "waiting")
+        signal()
+        yield* TestClock.adjust(0)
+        assert.strictEqual(status(), "connecting")
+        assert.strictEqual(server.sockets.length, 2)
+      })
+    )
+
+    it.effect("ends by absolute time after a sleep in which no timer ran", () =>
+      Effect.gen(function* () {
+        const { clock, jump } = yield* sleepy
+        yield* Effect.gen(function* () {
+          const { server } = yield* opened()
+          server.last.say({ type: "bye", reconnectAfter: 600_000 }).drop(4000)
+          yield* TestClock.adjust(100)
+          jump(600_000)
+          yield* TestClock.adjust(5000)
+          assert.strictEqual(server.sockets.length, 2)
+        }).pipe(Effect.provideService(Clock.Clock, clock))
+      })
+    )
+  })
+
+  describe("liveness", () => {
+    it.effect("answers ping with pong within the same turn", () =>
+      Effect.gen(function* () {
+        const { server } = yield* opened()
+        server.last.say({ type: "ping" })
+        assert.deepStrictEqual(server.last.sent.at(-1), { type: "pong" })
+      })
+    )
+
+    it.effect("gives a socket 10 s to open, and the server 10 s to say welcome", () =>
+      Effect.gen(function* () {
+        const { connection, server, status } = yield* make()
+        connection.hold()
+        yield* TestClock.adjust(9999)
+        assert.strictEqual(status(), "connecting")
+        yield* TestClock.adjust(1)
+        assert.deepStrictEqual([status(), server.last.closedWith], ["waiting", 1000])
+        yield* TestClock.adjust(2000)
+        server.last.open()
+        yield* TestClock.adjust(9999)
+        assert.strictEqual(status(), "connecting")
+        yield* TestClock.adjust(1)
+        assert.deepStrictEqual([status(), server.last.closedWith], ["waiting", 1000])
+      })
+    )
+
+    it.effect(
+      "treats a link as dead when nothing was heard for ping + slack, any frame counting",
+      () =>
+        Effect.gen(function* () {
+          const { server, status, told } = yield* opened()
+          yield* TestClock.adjust(34_000)
+          server.last.text(`{"type":"of the future"}`)
+          yield* TestClock.adjust(34_999)
+          assert.strictEqual(status(), "open")
+          yield* TestClock.adjust(1)
+          // `close` never fires on a half-open link; it is not waited for.
+          assert.strictEqual(status(), "waiting")
+          assert.deepStrictEqual(told, ["open", "down"])
+          assert.strictEqual(server.last.onmessage, null)
+        })
+    )
+
+    it.effect(
+      "17: after 10 minutes of sleep without timers, reconnects as soon as it is shown",
+      () =>
+        Effect.gen(function* () {
+          const { clock, jump } = yield* sleepy
+          yield* Effect.gen(function* () {
+            const { server, signal, welcome } = yield* opened({ token: () => "t" })
+            welcome({ expires: 120_000 })
+            jump(600_000)
+            yield* TestClock.adjust(0)
+            assert.strictEqual(server.sockets.length, 1)
+            signal()
+            yield* TestClock.adjust(0)
+            assert.strictEqual(server.sockets.length, 2)
+          }).pipe(Effect.provideService(Clock.Clock, clock))
+        })
+    )
+
+    it.effect("notices a sleep by itself within 5 s", () =>
+      Effect.gen(function* () {
+        const { clock, jump } = yield* sleepy
+        yield* Effect.gen(function* () {
+          const { status } = yield* opened()
+          jump(600_000)
+          yield* TestClock.adjust(5000)
+          assert.notStrictEqual(status(), "open")
+        }).pipe(Effect.provideService(Clock.Clock, clock))
+      })
+    )
+
+    it.effect("asks an open link for a sign of life after a signal and gives it 5 s", () =>
+      Effect.gen(function* () {
+        const { frames, server, signal, status } = yield* opened()
+        const probe = { type: "unsubscribe", id: 0, channel: "realtime" } as const
+        yield* TestClock.adjust(10)
+        signal()
+        signal()
+        assert.deepStrictEqual(server.last.sent.slice(1), [probe])
+        server.last.say({
+          type: "error",
+          id: 0,
+          code: "channel/invalid-name",
+          message: "no",
+          retry: "never"
+        })
+        yield* TestClock.adjust(10_000)
+        assert.strictEqual(status(), "open")
+        assert.strictEqual(frames.length, 1)
+        signal()
+        yield* TestClock.adjust(5000)
+        // Somebody is looking, so without jitter.
+        assert.deepStrictEqual([status(), server.sockets.length], ["connecting", 2])
+      })
+    )
+  })
+
+  describe("token", () => {
+    it.effect("is kept over reconnects and asked for again only when it must be", () =>
+      Effect.gen(function* () {
+        let asked = 0
+        const { server, welcome } = yield* opened({ token: () => `t${++asked}` })
+        server.last.drop(1006)
+        yield* TestClock.adjust(2000)
+        welcome({ expires: 100_000 })
+        assert.strictEqual(asked, 1)
+      })
+    )
+
+    it.effect("is renewed on the same socket at 80 % of its life", () =>
+      Effect.gen(function* () {
+        let asked = 0
+        const token = () => Effect.sync(() => `t${++asked}`)
+        const { connection, server, status, welcome } = yield* make({ token })
+        connection.hold()
+        yield* TestClock.adjust(0)
+        welcome({ expires: 20_000 })
+        yield* TestClock.adjust(15_999)
+        assert.strictEqual(asked, 1)
+        yield* TestClock.adjust(1)
+        const renewal = server.last.of("authenticate")
+        assert.deepStrictEqual(
+          renewal.map((frame) => frame.token),
+          ["t2"]
+        )
+        server.last.say({ type: "authenticated", id: renewal[0]!.id, expires: 10_000 })
+        yield* TestClock.adjust(8000)
+        assert.strictEqual(asked, 3)
+        assert.strictEqual(status(), "open")
+        assert.strictEqual(server.sockets.length, 1)
+      })
+    )
+
+    it.effect("that has run out during a sleep is not used again", () =>
+      Effect.gen(function* () {
+        let asked = 0
+        const { connection, server, welcome } = yield* make({ token: () => `t${++asked}` })
+        connection.hold()
+        yield* TestClock.adjust(0)
+        welcome({ expires: 3000 })
+        server.last.drop(1006)
+        yield* TestClock.adjust(3000)
+        server.last.drop(1006)
+        yield* TestClock.adjust(3000)
+        assert.isAtLeast(asked, 2)
+      })
+    )
+
+    it.effect.each([
+      { name: "rejects", token: () => Promise.reject(new Error("no session")) },
+      {
+        name: "throws",
+        token: () => {
+          throw new Error("no session")
+        }
+      },
+      { name: "fails", token: () => Effect.fail("no session") },
+      { name: "never answers", token: () => new Promise<string>(() => {}) }
+    ])("callback that $name costs one attempt, not the client", ({ token }) =>
+      Effect.gen(function* () {
+        let broken = true
+        const { connection, server, status } = yield* make({
+          token: () => (broken ? token() : "t")
+        })
+        connection.hold()
+        yield* TestClock.adjust(0)
+        yield* Effect.promise(() => Promise.resolve())
+        yield* TestClock.adjust(10_000)
+        assert.strictEqual(server.sockets.length, 0)
+        broken = false
+        while (server.sockets.length === 0) yield* TestClock.adjust(100)
+        assert.strictEqual(status(), "connecting")
+      })
+    )
+  })
+
+  describe("address", () => {
+    it.effect.each([
+      { url: "wss://a.example/realtime", to: "wss://a.example/realtime" },
+      { url: "http://a.example:8080/x", to: "ws://a.example:8080/x" },
+      { url: "https://a.example/x", to: "wss://a.example/x" },
+      { url: () => "ws://made.example/", to: "ws://made.example/" }
+    ])("$to", ({ to, url }) =>
+      Effect.gen(function* () {
+        const { connection, server } = yield* make({ url })
+        connection.hold()
+        yield* TestClock.adjust(0)
+        assert.strictEqual(server.last.url, to)
+      })
+    )
+
+    it.effect("that is relative where there is no page stops with the reason", () =>
+      Effect.gen(function* () {
+        const { connection, status } = yield* make({ url: "/realtime" })
+        connection.hold()
+        yield* TestClock.adjust(0)
+        assert.strictEqual(status(), "stopped")
+        assert.include(connection.state.getSnapshot().reason, "/realtime")
+      })
+    )
+  })
+
+  describe("closing its scope", () => {
+    it.effect("closes the socket and never reconnects, whatever the page signals", () =>
+      Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        const { server, signal, status, told } = yield* opened().pipe(Scope.provide(scope))
+        yield* Scope.close(scope, Exit.void)
+        assert.strictEqual(server.last.closedWith, 1000)
+        signal()
+        yield* TestClock.adjust("1 hour")
+        assert.strictEqual(server.sockets.length, 1)
+        assert.strictEqual(status(), "stopped")
+        assert.deepStrictEqual(told, ["open", "down", "stop 1000"])
+      })
+    )
+
+    it.effect("also while it waits", () =>
+      Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        const { server, signal } = yield* opened().pipe(Scope.provide(scope))
+        server.last.drop()
+        yield* TestClock.adjust(0)
+        yield* Scope.close(scope, Exit.void)
+        signal()
+        yield* TestClock.adjust("1 hour")
+        assert.strictEqual(server.sockets.length, 1)
+      })
+    )
+  })
+})

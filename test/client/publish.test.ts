@@ -1,0 +1,289 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit, Fiber } from "effect"
+import * as Schema from "effect/Schema"
+import { TestClock } from "effect/testing"
+import { Channel } from "effect-realtime"
+import * as Client from "./support/client.ts"
+import * as FakeSocket from "./support/FakeSocket.ts"
+
+const Room = Channel.make("room", Schema.Struct({ n: Schema.Finite }), { publish: true })
+
+const publishing = (client: Client.Client, n: number) =>
+  Effect.forkChild(Effect.exit(client.publish(Room, { n })), { startImmediately: true })
+
+const tagOf = (exit: Exit.Exit<unknown, { readonly _tag: string }>) =>
+  Exit.match(exit, {
+    onSuccess: () => "done",
+    onFailure: (cause) => (cause.reasons[0] as { error: { _tag: string } }).error._tag
+  })
+
+describe("RealtimeClient.publish", () => {
+  it.effect("waits for the server's answer", () =>
+    Effect.gen(function* () {
+      const server = FakeSocket.make({ auto: true })
+      const client = yield* Client.make(server)
+      server.heard = (socket, frame) => {
+        if (frame.type !== "publish") server.answer(socket, frame)
+      }
+      const fiber = yield* publishing(client, 1)
+      yield* TestClock.adjust(5000)
+      const [frame] = server.last.of("publish")
+      assert.deepStrictEqual(frame, {
+        type: "publish",
+        id: frame!.id,
+        channel: "room",
+        key: frame!.key,
+        data: { n: 1 }
+      })
+      assert.match(frame!.key, /^[0-9a-f]{32}$/)
+      assert.strictEqual(fiber.pollUnsafe(), undefined)
+      server.last.say({ type: "published", id: frame!.id })
+      assert.deepStrictEqual(yield* Fiber.join(fiber), Exit.void)
+    })
+  )
+
+  it.effect("keeps messages while offline and sends them in order", () =>
+    Effect.gen(function* () {
+      const server = FakeSocket.make()
+      const client = yield* Client.make(server)
+      const fibers = yield* Effect.forEach([1, 2, 3], (n) => publishing(client, n))
+      yield* TestClock.adjust("5 seconds")
+      server.heard = server.answer
+      server.last.open()
+      yield* Fiber.joinAll(fibers)
+      assert.deepStrictEqual(
+        server.last.of("publish").map(({ data }) => data),
+        [{ n: 1 }, { n: 2 }, { n: 3 }]
+      )
+      assert.strictEqual(new Set(server.last.of("publish").map(({ key }) => key)).size, 3)
+    })
+  )
+
+  it.effect("25: sends again under the same key when the link went before the answer", () =>
+    Effect.gen(function* () {
+      const server = FakeSocket.make({ auto: true })
+      const client = yield* Client.make(server)
+      /** The database: one effect per key. */
+      const effects = new Map<string, unknown>()
+      let answering = false
+      server.heard = (socket, frame) => {
+        if (frame.type === "publish") effects.set(frame.key, frame.data)
+        if (frame.type !== "publish" || answering) server.answer(socket, frame)
+      }
+      const fibers = yield* Effect.forEach([1, 2], (n) => publishing(client, n))
+      yield* TestClock.adjust(10)
+      server.last.drop(1006)
+      answering = true
+      yield* TestClock.adjust(2000)
+      assert.deepStrictEqual(
+        (yield* Fiber.joinAll(fibers)).map((exit) => tagOf(exit)),
+        ["done", "done"]
+      )
+      const [first, second] = server.sockets.map((socket) =>
+        socket.of("publish").map(({ key }) => key)
+      )
+      assert.deepStrictEqual(second, first)
+      assert.deepStrictEqual([...effects.values()], [{ n: 1 }, { n: 2 }])
+    })
+  )
+
+  it.effect("25: drains under the rate that the server announced", () =>
+    Effect.gen(function* () {
+      const server = FakeSocket.make()
+      const client = yield* Client.make(server)
+      const times: Array<number> = []
+      yield* Effect.forEach(Array.from({ length: 100 }), (_, n) => publishing(client, n))
+      yield* TestClock.adjust("1 second")
+      let now = 0
+      server.heard = (socket, frame) => {
+        if (frame.type === "publish") times.push(now)
+        server.answer(socket, frame)
+      }
+      server.last.open()
+      while (times.length < 100 && now < 10_000) {
+        now += 50
+        yield* TestClock.adjust(50)
+      }
+      assert.strictEqual(times.length, 100)
+      for (const [index, time] of times.entries()) {
+        const within = times.slice(index).filter((other) => other < time + 1000)
+        assert.isAtMost(within.length, 20)
+      }
+      assert.isAtMost(now, 5000)
+    })
+  )
+
+  it.effect("keeps at most 32 unanswered", () =>
+    Effect.gen(function* () {
+      const limits = { ...FakeSocket.welcome.limits, publishPerSecond: 1000 }
+      const server = FakeSocket.make({ auto: true, welcome: { limits } })
+      const client = yield* Client.make(server)
+      server.heard = (socket, frame) => {
+        if (frame.type !== "publish") server.answer(socket, frame)
+      }
+      yield* Effect.forEach(Array.from({ length: 50 }), (_, n) => publishing(client, n))
+      yield* TestClock.adjust(10)
+      assert.strictEqual(server.last.of("publish").length, 32)
+      server.last.say({ type: "published", id: server.last.of("publish")[0]!.id })
+      assert.strictEqual(server.last.of("publish").length, 33)
+    })
+  )
+
+  it.effect("fails with AckTimeout when an open connection gives no answer for 10 s", () =>
+    Effect.gen(function* () {
+      const server = FakeSocket.make({ auto: true })
+      const client = yield* Client.make(server)
+      server.heard = (socket, frame) => {
+        if (frame.type !== "publish") server.answer(socket, frame)
+      }
+      const fiber = yield* publishing(client, 1)
+      yield* TestClock.adjust(9999)
+      assert.strictEqual(fiber.pollUnsafe(), undefined)
+      yield* TestClock.adjust(2)
+      assert.strictEqual(tagOf(yield* Fiber.join(fiber)), "AckTimeout")
+      // The late answer finds nobody.
+      server.last.say({ type: "published", id: server.last.of("publish")[0]!.id })
+    })
+  )
+
+  it.effect("fails with Expired after 60 s offline, and sends it never", () =>
+    Effect.gen(function* () {
+      const server = FakeSocket.make()
+      const client = yield* Client.make(server)
+      const fiber = yield* publishing(client, 1)
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(tagOf(yield* Fiber.join(fiber)), "Expired")
+      yield* TestClock.adjust("2 minutes")
+      assert.deepStrictEqual(server.sent, [])
+    })
+  )
+
+  it.effect("fails with QueueFull beyond the queue's bounds", () =>
+    Effect.gen(function* () {
+      const server = FakeSocket.make()
+      const client = yield* Client.make(server, { queue: { maxMessages: 100 } })
+      yield* Effect.forEach(Array.from({ length: 100 }), (_, n) => publishing(client, n))
+      assert.strictEqual(tagOf(yield* Effect.exit(client.publish(Room, { n: 101 }))), "QueueFull")
+    })
+  )
+
+  it.effect(
+    "refuses what no frame can hold, before it is queued, in bytes and not in characters",
+    () =>
+      Effect.gen(function* () {
+        const server = FakeSocket.make()
+        const client = yield* Client.make(server)
+        const send = (text: string) =>
+          Effect.exit(client.publish(Channel.untyped("room"), text)).pipe(Effect.timeoutOption(1))
+        const big = yield* Effect.forkChild(send("é".repeat(33_000)))
+        yield* TestClock.adjust(10)
+        const exit = yield* Fiber.join(big)
+        assert.strictEqual(exit._tag === "Some" && tagOf(exit.value), "PayloadTooLarge")
+        const fits = yield* Effect.forkChild(send("é".repeat(32_000)))
+        yield* TestClock.adjust(10)
+        assert.strictEqual((yield* Fiber.join(fits))._tag, "None")
+      })
+  )
+
+  it.effect("checks what is queued against the limit that the server announces", () =>
+    Effect.gen(function* () {
+      const limits = { ...FakeSocket.welcome.limits, frameBytes: 1000 }
+      const server = FakeSocket.make({ auto: true, welcome: { limits } })
+      const client = yield* Client.make(server)
+      const text = "x".repeat(2000)
+      const fiber = yield* Effect.forkChild(
+        Effect.exit(client.publish(Channel.untyped("room"), text))
+      )
+      yield* TestClock.adjust(10)
+      assert.strictEqual(tagOf(yield* Fiber.join(fiber)), "PayloadTooLarge")
+      assert.deepStrictEqual(server.last.of("publish"), [])
+    })
+  )
+
+  it.effect("tries again when the server says later, after the time it gave", () =>
+    Effect.gen(function* () {
+      const server = FakeSocket.make({ auto: true })
+      const client = yield* Client.make(server)
+      let refused = false
+      server.heard = (socket, frame) => {
+        if (frame.type !== "publish" || refused) return server.answer(socket, frame)
+        refused = true
+        const code = { code: "rate/limited", message: "Too fast.", retry: "later" } as const
+        socket.say({ type: "error", id: frame.id, ...code, retryAfter: 700 })
+      }
+      const fiber = yield* publishing(client, 1)
+      yield* TestClock.adjust(699)
+      assert.strictEqual(server.last.of("publish").length, 1)
+      yield* TestClock.adjust(2)
+      assert.strictEqual(tagOf(yield* Fiber.join(fiber)), "done")
+      const [first, second] = server.last.of("publish")
+      assert.strictEqual(first!.key, second!.key)
+    })
+  )
+
+  it.effect("fails with Refused when the server says never", () =>
+    Effect.gen(function* () {
+      const server = FakeSocket.make({ auto: true })
+      const client = yield* Client.make(server)
+      const refusal = { code: "publish/forbidden", message: "Not here.", retry: "never" } as const
+      server.heard = (socket, frame) => {
+        if (frame.type !== "publish") server.answer(socket, frame)
+        else socket.say({ type: "error", id: frame.id, ...refusal })
+      }
+      const fiber = yield* Effect.forkChild(Effect.flip(client.publish(Room, { n: 1 })))
+      yield* TestClock.adjust(10)
+      const error = yield* Fiber.join(fiber)
+      assert.deepInclude(error, { _tag: "Refused", channel: "room", ...refusal })
+    })
+  )
+
+  it.effect("fails with ConnectionStopped once nothing can be sent any more", () =>
+    Effect.gen(function* () {
+      const server = FakeSocket.make()
+      const client = yield* Client.make(server)
+      const fiber = yield* publishing(client, 1)
+      yield* TestClock.adjust(0)
+      server.last.open().drop(4202)
+      yield* TestClock.adjust(0)
+      assert.strictEqual(tagOf(yield* Fiber.join(fiber)), "ConnectionStopped")
+      assert.strictEqual(
+        tagOf(yield* Effect.exit(client.publish(Room, { n: 2 }))),
+        "ConnectionStopped"
+      )
+    })
+  )
+
+  it.effect("fails at once for a payload or a name that does not fit", () =>
+    Effect.gen(function* () {
+      const client = yield* Client.make(FakeSocket.make())
+      const invalid = client.publish(Room, { n: Number.NaN })
+      assert.strictEqual(tagOf(yield* Effect.exit(invalid)), "InvalidPayload")
+      const unnamed = client.publish(Channel.untyped("a b"), 1)
+      assert.strictEqual(tagOf(yield* Effect.exit(unnamed)), "InvalidChannelName")
+    })
+  )
+
+  it.effect("keeps the socket until the last answer, then lets it go", () =>
+    Effect.gen(function* () {
+      const server = FakeSocket.make({ auto: true })
+      const client = yield* Client.make(server)
+      const fiber = yield* publishing(client, 1)
+      yield* TestClock.adjust(10)
+      yield* Fiber.join(fiber)
+      assert.strictEqual(server.last.closedWith, undefined)
+      yield* TestClock.adjust(1000)
+      assert.strictEqual(server.last.closedWith, 1000)
+    })
+  )
+
+  it("does not compile for a channel that clients may not publish to", () => {
+    const use = (client: Client.Client) => {
+      const ReadOnly = Channel.make("read_only", Schema.String)
+      // @ts-expect-error the channel is not defined with publish: true
+      void client.publish(ReadOnly, "x")
+      // @ts-expect-error the payload is not the channel's
+      void client.publish(Room, { n: "1" })
+    }
+    assert.isFunction(use)
+  })
+})

@@ -1,0 +1,8 @@
+/** Waits for a condition without guessing how long it takes; fails after 2 s. */
+export const until = async (condition: () => boolean): Promise<void> => {
+  const end = performance.now() + 2000
+  while (!condition()) {
+    if (performance.now() > end) throw new Error(`not within 2 s: ${String(condition)}`)
+    await new Promise((resolve) => setTimeout(resolve, 1))
+  }
+}

@@ -1,0 +1,84 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Fiber, Layer, Stream } from "effect"
+import * as Schema from "effect/Schema"
+import { Channel } from "effect-realtime"
+import { RealtimeClient } from "effect-realtime/client"
+import { RealtimeServer } from "effect-realtime/node"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
+import * as Database from "../support/database.ts"
+import { greet } from "../support/wire.ts"
+
+const Moves = Channel.make("moves", Schema.Struct({ x: Schema.Finite }), { publish: true })
+const ReadOnly = Channel.make("read_only", Schema.String)
+
+/** A real server on a real database, by its address. */
+const door = Effect.gen(function* () {
+  const { url } = yield* Database.database
+  const http = createServer()
+  yield* Effect.acquireRelease(
+    Effect.promise(async () => {
+      const server = new RealtimeServer(http, url, { channels: [Moves, ReadOnly] })
+      await server.ready
+      await new Promise<void>((resolve) => http.listen(0, "127.0.0.1", resolve))
+      return server
+    }),
+    (server) =>
+      Effect.promise(async () => {
+        await server.close()
+        http.close()
+      })
+  )
+  return `ws://127.0.0.1:${(http.address() as AddressInfo).port}/realtime`
+})
+
+const client = (url: string) =>
+  Effect.flatMap(Layer.build(RealtimeClient.layer({ url })), (context) =>
+    Effect.provide(RealtimeClient, context)
+  )
+
+describe("the client over a real socket", () => {
+  it.live("publishes and hears itself and others, in order", () =>
+    Effect.gen(function* () {
+      const url = yield* door
+      const [one, two] = [yield* client(url), yield* client(url)]
+      const hear = (client: RealtimeClient["Service"]) =>
+        client.subscribe(Moves).pipe(Stream.take(3), Stream.runCollect, Effect.forkChild)
+      const heard = [yield* hear(one), yield* hear(two)]
+      const open = (client: RealtimeClient["Service"]) =>
+        Effect.callback<void>((resume) => {
+          const stop = client.sync.listen(Moves, {
+            onEvents: () => {},
+            onCursor: () => resume(Effect.void),
+            onEnd: () => {}
+          })
+          return Effect.sync(stop)
+        })
+      yield* Effect.all([open(one), open(two)])
+      for (const x of [1, 2, 3]) yield* one.publish(Moves, { x })
+      for (const fiber of heard) {
+        assert.deepStrictEqual(yield* Fiber.join(fiber), [{ x: 1 }, { x: 2 }, { x: 3 }])
+      }
+    })
+  )
+
+  it.live("gets an answer to the frame with which it asks for a sign of life", () =>
+    Effect.gen(function* () {
+      const wire = yield* greet(yield* door)
+      wire.send({ type: "unsubscribe", id: 0, channel: "realtime" })
+      assert.deepInclude(yield* wire.next("error"), { id: 0, code: "channel/invalid-name" })
+    })
+  )
+
+  it.live("is told by the server what it may not do", () =>
+    Effect.gen(function* () {
+      const own = yield* client(yield* door)
+      const unknown = yield* Effect.flip(Stream.runDrain(own.events(Channel.untyped("nothing"))))
+      assert.deepInclude(unknown, { _tag: "Refused", code: "channel/unknown", channel: "nothing" })
+      const forbidden = yield* Effect.flip(own.publish(Channel.untyped("read_only"), "x"))
+      assert.deepInclude(forbidden, { _tag: "Refused", code: "publish/forbidden" })
+      const large = yield* Effect.flip(own.publish(Channel.untyped("moves"), "x".repeat(8000)))
+      assert.strictEqual(large._tag, "Refused")
+    })
+  )
+})

@@ -1,0 +1,442 @@
+/**
+ * The rules of the house: which file may know which, and what every file owes its reader.
+ *
+ * Files stand on floors and imports go down only, so that any file can be read with nothing above it
+ * in mind. The rules hold for types too. A failure names the file and says what to do.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import { execFileSync } from "node:child_process"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+
+const root = Path.resolve(import.meta.dirname, "..")
+const read = (path: string) => Fs.readFileSync(Path.join(root, path), "utf8")
+
+// -----------------------------------------------------------------------------------------------
+// the tables
+
+/** What each wing may import: wings, and packages by name. */
+const wings = {
+  shared: { wings: ["shared"], packages: ["effect module"] },
+  client: { wings: ["client", "shared"], packages: ["effect module"] },
+  react: { wings: ["react", "client", "shared"], packages: ["effect module", "react"] },
+  server: {
+    wings: ["server", "shared"],
+    packages: ["effect module", "node", "ws", "driver"]
+  },
+  node: {
+    wings: ["node", "server", "shared"],
+    packages: ["effect module", "node", "driver"]
+  },
+  testing: {
+    wings: ["testing", "node", "server", "react", "client", "shared"],
+    packages: ["effect module", "effect barrel", "node", "ws", "driver"]
+  }
+} as const satisfies Record<string, Rule>
+
+interface Rule {
+  readonly wings: ReadonlyArray<string>
+  readonly packages: ReadonlyArray<Package>
+}
+
+type Wing = keyof typeof wings
+type Package = "effect module" | "effect barrel" | "driver" | "react" | "node" | "ws"
+
+/**
+ * The floor of each file within its wing: an import goes to the same floor or to a lower one. Barrels
+ * (`index.ts`) stand on none, because nobody imports them.
+ */
+const floors: Readonly<Record<string, number>> = {
+  "src/client/ClientError.ts": 1,
+  "src/client/PublishQueue.ts": 1,
+  "src/client/internal/cell.ts": 1,
+  "src/client/internal/connection.ts": 1,
+  "src/client/internal/mailbox.ts": 1,
+  "src/client/internal/platform.ts": 1,
+  "src/client/internal/publisher.ts": 1,
+  "src/client/internal/subscriptions.ts": 1,
+  "src/client/internal/time.ts": 1,
+  "src/client/RealtimeClient.ts": 2,
+  "src/client/ChannelStore.ts": 3,
+
+  "src/server/FrameSchema.ts": 1,
+  "src/server/NotificationSource.ts": 1,
+  "src/server/internal/bucket.ts": 1,
+  "src/server/internal/errors.ts": 1,
+  "src/server/internal/frames.ts": 1,
+  "src/server/internal/metrics.ts": 1,
+  "src/server/internal/sql/identity.ts": 1,
+  "src/server/internal/sql/publish.ts": 1,
+  "src/server/internal/sql/schema.ts": 1,
+  "src/server/PgNotificationSource.ts": 2,
+  "src/server/internal/batch.ts": 2,
+  "src/server/internal/hub.ts": 2,
+  "src/server/internal/openChannel.ts": 2,
+  "src/server/internal/pgLink.ts": 2,
+  "src/server/internal/ring.ts": 2,
+  "src/server/Realtime.ts": 3,
+  "src/server/ServerOptions.ts": 4,
+  "src/server/internal/admission.ts": 4,
+  "src/server/internal/door.ts": 4,
+  "src/server/internal/mailbox.ts": 4,
+  "src/server/internal/peer.ts": 4,
+  "src/server/internal/publishKeys.ts": 4,
+  "src/server/internal/registry.ts": 4,
+  "src/server/internal/requests.ts": 4,
+  "src/server/internal/session.ts": 4,
+  "src/server/internal/sessionContext.ts": 4,
+  "src/server/internal/upgrade.ts": 4,
+  "src/server/RealtimeServer.ts": 5,
+  "src/server/internal/attach.ts": 5
+}
+const wingsWithFloors: ReadonlySet<Wing> = new Set(["client", "server"])
+
+const maxLines = 500
+
+/** What may stand beside the dot-files at the top of the repository. */
+const topLevel = new Set([
+  "CHANGELOG.md",
+  "CONTRIBUTING.md",
+  "LICENSE",
+  "README.md",
+  "bench",
+  "docker-compose.yml",
+  "examples",
+  "knip.json",
+  "package-lock.json",
+  "package.json",
+  "src",
+  "test",
+  "tsconfig.json",
+  "vitest.config.ts"
+])
+
+// -----------------------------------------------------------------------------------------------
+// reading
+
+const withoutComments = (text: string) =>
+  text.replaceAll(/\/\*[\s\S]*?\*\//g, "").replaceAll(/^\s*\/\/.*$/gm, "")
+
+const statement = /^(?:import|export)\s[\w\s{},*$]*?\bfrom\s*"([^"]+)"/gm
+const sideEffect = /^import\s*"([^"]+)"/gm
+const expression = /\bimport\(\s*"([^"]+)"/g
+
+const specifiers = (text: string): ReadonlyArray<string> => {
+  const code = withoutComments(text)
+  return [statement, sideEffect, expression].flatMap((pattern) =>
+    [...code.matchAll(pattern)].map((match) => match[1]!)
+  )
+}
+
+const wingOf = (path: string): Wing => {
+  const [, folder] = path.split("/")
+  if (folder === undefined || folder.includes(".")) return "shared"
+  if (Object.hasOwn(wings, folder)) return folder as Wing
+  throw new Error(`${path}: src/${folder} is no wing. Add it to the tables of test/house.test.ts.`)
+}
+
+interface File {
+  readonly path: string
+  readonly wing: Wing
+  readonly text: string
+  /** Files of src, from the root of the repository. */
+  readonly imports: ReadonlyArray<string>
+  readonly packages: ReadonlyArray<string>
+}
+
+const files: ReadonlyArray<File> = Fs.readdirSync(Path.join(root, "src"), {
+  recursive: true,
+  encoding: "utf8"
+})
+  .filter((path) => /\.tsx?$/.test(path))
+  .map((path) => `src/${path.replaceAll("\\", "/")}`)
+  .toSorted()
+  .map((path) => {
+    const text = read(path)
+    const all = specifiers(text)
+    return {
+      path,
+      wing: wingOf(path),
+      text,
+      imports: all
+        .filter((name) => name.startsWith("."))
+        .map((name) => Path.posix.join(Path.posix.dirname(path), name)),
+      packages: all.filter((name) => !name.startsWith("."))
+    }
+  })
+
+const packageOf = (name: string): Package | undefined => {
+  if (/^effect\/([a-z-]+\/)?[A-Z]\w*$/.test(name)) return "effect module"
+  if (/^effect(\/[a-z-]+)?$/.test(name)) return "effect barrel"
+  if (/^@effect\/(sql-pg|platform-node)(\/\w+)?$/.test(name)) return "driver"
+  if (/^react(\/jsx-runtime)?$/.test(name)) return "react"
+  if (name.startsWith("node:")) return "node"
+  return name === "ws" ? "ws" : undefined
+}
+
+const isBarrel = (path: string) => /\/index\.tsx?$/.test(path)
+const isPublic = (path: string) => !path.includes("/internal/")
+
+/** The first cycle that a walk along the edges meets, or none. */
+const cycleIn = (edges: ReadonlyMap<string, ReadonlyArray<string>>) => {
+  const done = new Set<string>()
+  const walk = (path: string, above: ReadonlyArray<string>): ReadonlyArray<string> | undefined => {
+    if (above.includes(path)) return [...above.slice(above.indexOf(path)), path]
+    if (done.has(path)) return undefined
+    for (const next of edges.get(path) ?? []) {
+      const cycle = walk(next, [...above, path])
+      if (cycle !== undefined) return cycle
+    }
+    done.add(path)
+    return undefined
+  }
+  for (const path of edges.keys()) {
+    const cycle = walk(path, [])
+    if (cycle !== undefined) return cycle
+  }
+  return undefined
+}
+
+const declaration =
+  /^export (?:declare |abstract |async )*(?:const|let|var|class|interface|type|function\*?|enum|namespace) (\w+)/gm
+
+/** The exported declarations of a file, each with the doc comment right above it. */
+const exported = (text: string) =>
+  [...text.matchAll(declaration)].map((match) => {
+    const above = text.slice(0, match.index).trimEnd()
+    return {
+      name: match[1]!,
+      doc: above.endsWith("*/") ? above.slice(above.lastIndexOf("/**")) : ""
+    }
+  })
+
+// -----------------------------------------------------------------------------------------------
+
+describe("the wings", () => {
+  it("import only wings they may see", () => {
+    expect(
+      files.flatMap(({ imports, path, wing }) =>
+        imports
+          .filter(
+            (target) => !(wings[wing].wings as ReadonlyArray<string>).includes(wingOf(target))
+          )
+          .map(
+            (target) => `${path} imports ${target}: ${wing} may see ${wings[wing].wings.join(", ")}`
+          )
+      )
+    ).toEqual([])
+  })
+
+  it("import only packages they may use, and single modules of Effect", () => {
+    expect(
+      files.flatMap(({ packages, path, wing }) =>
+        packages
+          .filter((name) => {
+            const kind = packageOf(name)
+            return kind === undefined || !(wings[wing] as Rule).packages.includes(kind)
+          })
+          .map(
+            (name) => `${path} imports ${name}: ${wing} may use ${wings[wing].packages.join(", ")}`
+          )
+      )
+    ).toEqual([])
+  })
+
+  it("import no barrel: those are for users", () => {
+    expect(
+      files.flatMap(({ imports, path }) =>
+        imports
+          .filter(isBarrel)
+          .map((target) => `${path} imports ${target}: import the module that has it`)
+      )
+    ).toEqual([])
+  })
+
+  it("import files that exist, with their ending", () => {
+    expect(
+      files.flatMap(({ imports, path }) =>
+        imports
+          .filter((target) => !files.some((file) => file.path === target))
+          .map((target) => `${path} imports ${target}, which is no file of src`)
+      )
+    ).toEqual([])
+  })
+})
+
+describe("the floors", () => {
+  const onFloors = files.filter(({ path, wing }) => wingsWithFloors.has(wing) && !isBarrel(path))
+
+  it("hold every file of the client and the server", () => {
+    const paths = onFloors.map(({ path }) => path)
+    expect([
+      ...paths
+        .filter((path) => floors[path] === undefined)
+        .map(
+          (path) =>
+            `${path} has no floor. Add it to \`floors\` in test/house.test.ts, on the lowest floor that is not below what it imports.`
+        ),
+      ...Object.keys(floors)
+        .filter((path) => !paths.includes(path))
+        .map((path) => `${path} is gone. Remove it from \`floors\` in test/house.test.ts.`)
+    ]).toEqual([])
+  })
+
+  it("are left downwards only", () => {
+    expect(
+      onFloors.flatMap(({ imports, path, wing }) =>
+        imports
+          .filter((target) => wingOf(target) === wing && floors[target]! > floors[path]!)
+          .map(
+            (target) =>
+              `${path} (F${floors[path]}) imports ${target} (F${floors[target]}): hand it a Stream or a function from above instead`
+          )
+      )
+    ).toEqual([])
+  })
+
+  it("have no cycle", () => {
+    expect(cycleIn(new Map(files.map(({ imports, path }) => [path, imports])))).toBeUndefined()
+  })
+})
+
+describe("every file", () => {
+  it(`has at most ${maxLines} lines: a longer one has two jobs`, () => {
+    expect(
+      files
+        .map(({ path, text }) => ({ path, lines: text.trimEnd().split("\n").length }))
+        .filter(({ lines }) => lines > maxLines)
+    ).toEqual([])
+  })
+
+  it("says of every public export since when it exists and where it belongs", () => {
+    expect(
+      files
+        .filter(({ path }) => isPublic(path) && !isBarrel(path))
+        .flatMap(({ path, text }) =>
+          exported(text)
+            .filter(({ doc }) => !/@since \d/.test(doc) || !/@category \S/.test(doc))
+            .map(({ name }) => `${path}: ${name} needs @category and @since in its doc comment`)
+        )
+    ).toEqual([])
+  })
+
+  it("that is a barrel says since when it exists", () => {
+    expect(
+      files
+        .filter(
+          ({ path, text }) => isBarrel(path) && !/^\/\*\*[\s\S]*?@since \d[\s\S]*?\*\//.test(text)
+        )
+        .map(({ path }) => `${path} needs a doc comment with @since`)
+    ).toEqual([])
+  })
+})
+
+describe("the package", () => {
+  interface Target {
+    readonly "@effect-realtime/source": string
+  }
+  const { exports } = JSON.parse(read("package.json")) as {
+    readonly exports: Readonly<Record<string, Target | string>>
+  }
+  const entries = Object.entries(exports).flatMap(([name, target]) =>
+    typeof target === "string" ? [] : [{ name, target }]
+  )
+
+  it("exports barrels that exist, each built from its source", () => {
+    expect(entries.map(({ target }) => target)).toEqual(
+      entries.map(({ name }) => {
+        const path = name === "." ? "index" : `${name.slice(2)}/index`
+        return {
+          "@effect-realtime/source": `./src/${path}.ts`,
+          types: `./dist/${path}.d.ts`,
+          default: `./dist/${path}.js`
+        }
+      })
+    )
+    expect(
+      entries
+        .map(({ target }) => target["@effect-realtime/source"])
+        .filter((path) => !Fs.existsSync(Path.join(root, path)))
+    ).toEqual([])
+  })
+
+  it("exports every barrel there is", () => {
+    expect(entries.map(({ target }) => target["@effect-realtime/source"]).toSorted()).toEqual(
+      files
+        .filter(({ path }) => isBarrel(path))
+        .map(({ path }) => `./${path}`)
+        .toSorted()
+    )
+  })
+})
+
+describe("the repository", () => {
+  it("has nothing at its top that is not on the list", () => {
+    const listed = execFileSync(
+      "git",
+      ["ls-files", "-z", "--others", "--cached", "--exclude-standard"],
+      { cwd: root, encoding: "utf8" }
+    )
+    const top = new Set(listed.split("\0").flatMap((path) => path.split("/")[0] || []))
+    expect([...top].filter((name) => !name.startsWith(".") && !topLevel.has(name))).toEqual([])
+    expect(top).toContain("package.json")
+  })
+})
+
+describe("these rules", () => {
+  it("see every way to import", () => {
+    expect(
+      specifiers(`
+        /* import "comment" */
+        // import "another comment"
+import * as A from "a"
+import type { B } from "b"
+import {
+  C,
+  type D
+} from "c"
+import "d"
+export * from "e"
+export { F } from "f"
+export type { G } from "g"
+const h = await import("h")
+const text = "from somewhere"
+`)
+    ).toEqual(["a", "b", "c", "e", "f", "g", "d", "h"])
+    expect(
+      files.filter(({ imports, packages }) => imports.length + packages.length > 0).length
+    ).toBe(files.filter(({ text }) => /^(import|export) .*from "|^} from "/m.test(text)).length)
+  })
+
+  it("see a cycle, also a long one", () => {
+    const edges = new Map([
+      ["a", ["b", "c"]],
+      ["b", ["c"]],
+      ["c", ["d"]]
+    ])
+    expect(cycleIn(edges)).toBeUndefined()
+    expect(cycleIn(new Map([...edges, ["d", ["b"]]]))).toEqual(["b", "c", "d", "b"])
+  })
+
+  it("tell a module from a barrel", () => {
+    expect(
+      ["effect/Effect", "effect/sql/SqlError", "effect", "effect/sql", "lodash"].map(packageOf)
+    ).toEqual(["effect module", "effect module", "effect barrel", "effect barrel", undefined])
+  })
+
+  it("see an export without its tags", () => {
+    expect(
+      exported(`/**
+ * @category a
+ * @since 0.1.0
+ */
+export const documented = 1
+export interface Bare {}
+export type { Again } from "b"
+`).map(({ doc, name }) => [name, doc.includes("@since")])
+    ).toEqual([
+      ["documented", true],
+      ["Bare", false]
+    ])
+  })
+})

@@ -1,0 +1,45 @@
+import { Channel } from "effect-realtime"
+import {
+  RealtimeProvider,
+  useChannel,
+  useConnection,
+  useLatest,
+  useSource,
+  useWebSocket
+} from "effect-realtime/react"
+import { StrictMode } from "react"
+import { renderToString } from "react-dom/server"
+import { afterEach, expect, it, vi } from "vitest"
+
+afterEach(() => vi.unstubAllGlobals())
+
+const View = () => {
+  const { connection } = useWebSocket(Channel.systemNotifications, () => {})
+  const { value } = useChannel("numbers", { initial: [1], reduce: (list) => list })
+  const latest = useLatest("numbers")
+  return (
+    <p>{[connection.status, useConnection().status, useSource(), value, latest.stale].join()}</p>
+  )
+}
+
+it.each([
+  { name: "without a provider", page: <View /> },
+  {
+    name: "with one",
+    page: (
+      <RealtimeProvider url="wss://host/realtime" token={() => "t"}>
+        <View />
+      </RealtimeProvider>
+    )
+  }
+])("rendering on a server $name does nothing", ({ page }) => {
+  const opened = vi.fn()
+  const timed = vi.fn()
+  const complained = vi.spyOn(console, "error")
+  vi.stubGlobal("WebSocket", opened)
+  vi.stubGlobal("setTimeout", timed)
+  expect(renderToString(<StrictMode>{page}</StrictMode>)).toBe("<p>idle,idle,up,1,false</p>")
+  expect(opened).not.toHaveBeenCalled()
+  expect(timed).not.toHaveBeenCalled()
+  expect(complained).not.toHaveBeenCalled()
+})

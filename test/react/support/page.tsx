@@ -1,0 +1,54 @@
+import { act, cleanup, render } from "@testing-library/react"
+import { ChannelStore, type RealtimeClientOptions } from "effect-realtime/client"
+import { RealtimeProvider } from "effect-realtime/react"
+import { type ReactNode, StrictMode } from "react"
+import { afterEach } from "vitest"
+import type { ServerFrame } from "../../../src/Frame.ts"
+import * as FakeSocket from "../../client/support/FakeSocket.ts"
+import { until } from "../../client/support/until.ts"
+
+Object.assign(globalThis, { IS_REACT_ACT_ENVIRONMENT: true })
+
+const stores: Array<ChannelStore> = []
+afterEach(async () => {
+  cleanup()
+  await Promise.all(stores.splice(0).map((store) => store.close()))
+})
+
+/** A server, a store of it, and a way to render under StrictMode with both. */
+export const page = (options?: Partial<RealtimeClientOptions>) => {
+  const server = FakeSocket.make({ auto: true })
+  const store = ChannelStore.make({
+    url: "ws://host/realtime",
+    webSocket: server.webSocket,
+    linger: 20,
+    ...options
+  })
+  stores.push(store)
+  const wrap = (children: ReactNode) => (
+    <StrictMode>
+      <RealtimeProvider client={store}>{children}</RealtimeProvider>
+    </StrictMode>
+  )
+  const types = () => server.sent.map(({ type }) => type)
+  return {
+    server,
+    store,
+    types,
+    wrap,
+    render: (children: ReactNode) => {
+      const view = render(wrap(children))
+      return { ...view, again: (children: ReactNode) => view.rerender(wrap(children)) }
+    },
+    /** Until so many subscriptions were asked for. */
+    subscribed: (count: number) =>
+      settle(() => types().filter((type) => type === "subscribe").length === count),
+    say: (...frames: ReadonlyArray<ServerFrame>) =>
+      act(async () => {
+        server.last.say(...frames)
+      })
+  }
+}
+
+/** Lets React and the client work until `condition` holds. */
+export const settle = (condition: () => boolean): Promise<void> => act(() => until(condition))

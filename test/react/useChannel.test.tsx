@@ -1,0 +1,315 @@
+import { act } from "@testing-library/react"
+import { Channel } from "effect-realtime"
+import {
+  type ChannelOptions,
+  type Collected,
+  useChannel,
+  useLatest,
+  useWebSocket
+} from "effect-realtime/react"
+import * as Schema from "effect/Schema"
+import { Suspense, use, useState } from "react"
+import { describe, expect, it, vi } from "vitest"
+import * as FakeSocket from "../client/support/FakeSocket.ts"
+import { page, settle } from "./support/page.tsx"
+
+const Numbers = Channel.make("numbers", Schema.Finite)
+const Room = Channel.family("room_", Schema.String, Schema.Finite)
+const { events } = FakeSocket
+const gap = (cursor: string) => ({
+  type: "gap" as const,
+  channel: "numbers",
+  reason: "source" as const,
+  cursor
+})
+
+/** Shows a list and gives its handle out. */
+const lists = () => {
+  let now: Collected<ReadonlyArray<number>> | undefined
+  let renders = 0
+  const View = (options: Partial<ChannelOptions<ReadonlyArray<number>, number>>) => {
+    now = useChannel(Numbers, {
+      initial: [],
+      reduce: (list, n) => [...list, n],
+      ...options
+    })
+    renders++
+    return null
+  }
+  return { View, list: () => now!, renders: () => renders }
+}
+
+/** A promise that the test settles. */
+const promised = <A,>() => {
+  let resolve = (_: A) => {}
+  const promise = new Promise<A>((done) => {
+    resolve = done
+  })
+  return { promise, resolve }
+}
+
+describe("useChannel", () => {
+  it("23: reduces each of 1,000 events of one tick, once and in order, in few renders", async () => {
+    const { render, say, subscribed, types } = page()
+    const { list, renders, View } = lists()
+    render(<View />)
+    await subscribed(1)
+    const before = renders()
+    const numbers = Array.from({ length: 1000 }, (_, n) => n)
+    await say(...numbers.map((n) => events("numbers", n + 1, n)))
+    await settle(() => list().value.length === 1000)
+    expect(list().value).toEqual(numbers)
+    // StrictMode renders twice each time.
+    expect(renders() - before).toBeLessThanOrEqual(4)
+    expect(types()).toEqual(["hello", "subscribe"])
+  })
+
+  it("renders at most once in 16 ms, whatever number of messages come", async () => {
+    const { render, server, subscribed } = page()
+    const { list, renders, View } = lists()
+    render(<View />)
+    await subscribed(1)
+    const before = renders()
+    const start = performance.now()
+    await act(async () => {
+      for (let n = 0; n < 200; n++) {
+        server.last.say(events("numbers", n + 1, n))
+        await Promise.resolve()
+      }
+    })
+    await settle(() => list().value.length === 200)
+    const frames = (performance.now() - start) / 16 + 2
+    expect(renders() - before).toBeLessThanOrEqual(2 * frames)
+  })
+
+  it("is stale after a gap until the state was read again", async () => {
+    const { render, say, subscribed } = page()
+    const onGap = vi.fn()
+    const { list, View } = lists()
+    render(<View onGap={onGap} />)
+    await subscribed(1)
+    await say(events("numbers", 1, 1), gap("f:0"))
+    await settle(() => list().stale)
+    expect(onGap.mock.calls.map(([gap]) => gap.reason)).toEqual(["source"])
+    await say(events("numbers", 2, 2))
+    await settle(() => list().value.length === 2)
+    expect(list().stale).toBe(true)
+    await act(() => list().reload(() => [1, 1.5, 2]))
+    await settle(() => !list().stale)
+    expect(list().value).toEqual([1, 1.5, 2])
+  })
+
+  it("adds what came while the state was read, and stays stale when a gap came too", async () => {
+    const { render, say, subscribed } = page()
+    const { list, View } = lists()
+    render(<View />)
+    await subscribed(1)
+    await say(gap("f:0"))
+    const first = promised<ReadonlyArray<number>>()
+    const reading = list().reload(() => first.promise)
+    await say(events("numbers", 1, 7))
+    await act(async () => {
+      first.resolve([1, 2])
+      await reading
+    })
+    await settle(() => !list().stale)
+    expect(list().value).toEqual([1, 2, 7])
+    const second = promised<ReadonlyArray<number>>()
+    const again = list().reload(() => second.promise)
+    await say(gap("g:0"))
+    await act(async () => {
+      second.resolve([3])
+      await again
+    })
+    await settle(() => list().value.length === 1)
+    expect(list()).toMatchObject({ value: [3], stale: true })
+  })
+
+  it("takes the latest of two reads, whichever ends first", async () => {
+    const { render, subscribed } = page()
+    const { list, View } = lists()
+    render(<View />)
+    await subscribed(1)
+    const [slow, fast] = [promised<ReadonlyArray<number>>(), promised<ReadonlyArray<number>>()]
+    const reads = [list().reload(() => slow.promise), list().reload(() => fast.promise)]
+    await act(async () => {
+      fast.resolve([2])
+      await reads[1]
+      slow.resolve([1])
+      await reads[0]
+    })
+    await settle(() => list().value.length === 1)
+    expect(list().value).toEqual([2])
+  })
+
+  it("stays stale when the read fails, and the promise may be ignored", async () => {
+    const { render, say, subscribed } = page()
+    const { list, View } = lists()
+    render(<View />)
+    await subscribed(1)
+    await say(gap("f:0"))
+    void list().reload(() => Promise.reject(new Error("ignored")))
+    await expect(act(() => list().reload(() => Promise.reject(new Error("no"))))).rejects.toThrow(
+      "no"
+    )
+    expect(list().stale).toBe(true)
+  })
+
+  it("reads by itself with `load`: once the channel is active, and after each gap", async () => {
+    const { render, say, server, subscribed } = page()
+    const { list, View } = lists()
+    const read: Array<boolean> = []
+    const load = () => {
+      read.push(server.last.of("subscribe").length === 1)
+      return [10 * read.length]
+    }
+    render(<View load={load} />)
+    expect(read).toEqual([])
+    await subscribed(1)
+    await settle(() => list().value.length === 1)
+    await say(gap("f:0"), events("numbers", 1, 5))
+    await settle(() => list().value.length === 2 && !list().stale)
+    expect(list().value).toEqual([20, 5])
+    expect(read).toEqual([true, true])
+  })
+
+  it("shows a refusal as `error`", async () => {
+    const { render, say, subscribed } = page()
+    const onError = vi.fn()
+    const { list, View } = lists()
+    render(<View onError={onError} />)
+    await subscribed(1)
+    const refusal = { code: "channel/forbidden", message: "no", retry: "never" } as const
+    await say({ type: "ended", channel: "numbers", ...refusal })
+    await settle(() => list().error !== undefined)
+    expect(list().error).toMatchObject({ _tag: "Refused", code: "channel/forbidden" })
+    expect(onError).toHaveBeenCalledTimes(1)
+  })
+
+  it("uses the reducer of the latest render and goes on after one that throws", async () => {
+    const { render, say, subscribed } = page()
+    const onError = vi.fn()
+    const { list, View } = lists()
+    const view = render(<View onError={onError} />)
+    await subscribed(1)
+    view.again(
+      <View
+        onError={onError}
+        reduce={(list, n) => {
+          if (n === 2) throw new Error("two")
+          return [...list, -n]
+        }}
+      />
+    )
+    await say(events("numbers", 1, 1, 2, 3))
+    await settle(() => list().value.length === 2)
+    expect(list().value).toEqual([-1, -3])
+    expect(onError.mock.calls).toEqual([[new Error("two")]])
+  })
+
+  it("begins anew for another channel", async () => {
+    const { render, say, subscribed } = page()
+    const View = ({ id }: { readonly id: string }) =>
+      useChannel(Room(id), { initial: 0, reduce: (sum, n) => sum + n }).value
+    const view = render(<View id="a" />)
+    await subscribed(1)
+    await say(events("room_a", 1, 5))
+    await settle(() => view.container.textContent === "5")
+    view.again(<View id="b" />)
+    expect(view.container.textContent).toBe("0")
+    await subscribed(2)
+    await say(events("room_a", 2, 100), events("room_b", 1, 1))
+    await settle(() => view.container.textContent === "1")
+  })
+
+  it("goes on from its position when it comes back, or says that it is stale", async () => {
+    const { server, store, subscribed, say } = page({ linger: 5 })
+    const { makeCollector } = await import("../../src/react/collector.ts")
+    const collector = makeCollector<number>({
+      initial: 0,
+      heals: false,
+      wishes: () => ({}),
+      listen: (onStep, options) =>
+        store.listen(Numbers, (n, { cursor }) => onStep((sum) => sum + n, cursor), options)
+    })
+    const stop = collector.subscribe(() => {})
+    await subscribed(1)
+    await say(events("numbers", 1, 1))
+    stop()
+    await settle(() => store.connection.getSnapshot().status === "idle")
+    const again = collector.subscribe(() => {})
+    await subscribed(2)
+    expect(server.last.of("subscribe")[0]!.cursor).toBe("e:1")
+    await say(events("numbers", 2, 2))
+    await settle(() => collector.getSnapshot().value === 3)
+    expect(collector.getSnapshot().stale).toBe(false)
+    again()
+    const other = store.listen(Numbers, () => {})
+    await say(events("numbers", 3, 4))
+    const last = collector.subscribe(() => {})
+    await settle(() => collector.getSnapshot().stale)
+    last()
+    other()
+  })
+
+  it("is safe in a tree that suspends", async () => {
+    const { render, say, subscribed, types } = page()
+    const data = promised<number>()
+    const Suspending = () => {
+      const { value } = useChannel(Numbers, { initial: 0, reduce: (sum, n) => sum + n })
+      return <p>{use(data.promise) + value}</p>
+    }
+    const view = await act(async () =>
+      render(
+        <Suspense fallback="...">
+          <Suspending />
+        </Suspense>
+      )
+    )
+    expect(view.container.textContent).toBe("...")
+    await act(async () => data.resolve(1))
+    await subscribed(1)
+    await say(events("numbers", 1, 2))
+    await settle(() => view.container.textContent === "3")
+    expect(types()).toEqual(["hello", "subscribe"])
+  })
+
+  it("shows two components of one channel the same", async () => {
+    const { render, say, subscribed, types } = page()
+    const Sum = () =>
+      useChannel("numbers", { initial: 0, reduce: (sum, n) => sum + Number(n) }).value
+    const Both = () => {
+      const [seen, setSeen] = useState(0)
+      useWebSocket(Numbers, (n) => setSeen(n))
+      return (
+        <>
+          <Sum /> <Sum /> {seen}
+        </>
+      )
+    }
+    const view = render(<Both />)
+    await subscribed(1)
+    await say(events("numbers", 1, 1, 2))
+    await settle(() => view.container.textContent === "3 3 2")
+    expect(types()).toEqual(["hello", "subscribe"])
+  })
+})
+
+describe("useLatest", () => {
+  it("shows the last payload; a gap makes it stale until the next", async () => {
+    const { render, say, subscribed } = page()
+    const View = () => {
+      const { stale, value } = useLatest(Numbers)
+      return `${value} ${stale}`
+    }
+    const view = render(<View />)
+    expect(view.container.textContent).toBe("undefined false")
+    await subscribed(1)
+    await say(events("numbers", 1, 1, 2))
+    await settle(() => view.container.textContent === "2 false")
+    await say(gap("f:0"))
+    await settle(() => view.container.textContent === "2 true")
+    await say(events("numbers", 3, 3))
+    await settle(() => view.container.textContent === "3 false")
+  })
+})
