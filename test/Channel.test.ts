@@ -122,6 +122,10 @@ describe("Channel.family", () => {
     }
   )
 
+  it("does not match its bare prefix, even where the schema takes empty text", () => {
+    expect(Channel.family("any_", Schema.String, Text).match("any_")).toBeUndefined()
+  })
+
   it("gives a channel with a fault for a parameter that does not match its schema", () => {
     const { fault, name } = Room("LOBBY")
     expect({ fault, name }).toEqual({

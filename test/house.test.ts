@@ -48,6 +48,7 @@ type Package = "effect module" | "effect barrel" | "driver" | "react" | "node" |
  */
 const floors: Readonly<Record<string, number>> = {
   "src/client/ClientError.ts": 1,
+  "src/client/Connection.ts": 1,
   "src/client/PublishQueue.ts": 1,
   "src/client/internal/cell.ts": 1,
   "src/client/internal/connection.ts": 1,
@@ -65,15 +66,24 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/internal/errors.ts": 1,
   "src/server/internal/frames.ts": 1,
   "src/server/internal/metrics.ts": 1,
+  "src/server/PgInstaller.ts": 1,
   "src/server/internal/sql/identity.ts": 1,
+  "src/server/internal/sql/index.ts": 1,
   "src/server/internal/sql/publish.ts": 1,
+  "src/server/internal/sql/retention.ts": 1,
+  "src/server/internal/sql/roles.ts": 1,
   "src/server/internal/sql/schema.ts": 1,
+  "src/server/internal/sql/triggers.ts": 1,
+  "src/server/internal/sql/watch.ts": 1,
+  "src/server/internal/sqlState.ts": 1,
   "src/server/PgNotificationSource.ts": 2,
   "src/server/internal/batch.ts": 2,
   "src/server/internal/hub.ts": 2,
   "src/server/internal/openChannel.ts": 2,
   "src/server/internal/pgLink.ts": 2,
+  "src/server/internal/outbox.ts": 2,
   "src/server/internal/ring.ts": 2,
+  "src/server/internal/tail.ts": 2,
   "src/server/Realtime.ts": 3,
   "src/server/ServerOptions.ts": 4,
   "src/server/internal/admission.ts": 4,
@@ -174,8 +184,8 @@ const packageOf = (name: string): Package | undefined => {
   return name === "ws" ? "ws" : undefined
 }
 
-const isBarrel = (path: string) => /\/index\.tsx?$/.test(path)
 const isPublic = (path: string) => !path.includes("/internal/")
+const isBarrel = (path: string) => isPublic(path) && /\/index\.tsx?$/.test(path)
 
 /** The first cycle that a walk along the edges meets, or none. */
 const cycleIn = (edges: ReadonlyMap<string, ReadonlyArray<string>>) => {

@@ -42,23 +42,19 @@ interface Locked {
   readonly optionalDependencies?: Readonly<Record<string, string>>
 }
 
+type Packages = Readonly<Record<string, Locked>>
+
+/** npm looks for a dependency in the package that wants it, then in every folder above. */
+const isLocked = (packages: Packages, path: string, name: string): boolean =>
+  Object.hasOwn(packages, `${path === "" ? "" : `${path}/`}node_modules/${name}`) ||
+  (path !== "" &&
+    isLocked(packages, path.slice(0, Math.max(0, path.lastIndexOf("/node_modules/"))), name))
+
 /** The optional dependencies without an entry of their own, as "package -> dependency". */
-const missing = (packages: Readonly<Record<string, Locked>>): ReadonlyArray<string> =>
+const missing = (packages: Packages): ReadonlyArray<string> =>
   Object.entries(packages).flatMap(([path, { optionalDependencies = {} }]) =>
     Object.keys(optionalDependencies)
-      .filter((name) => {
-        // npm looks for it beside the package that wants it, then in every folder above.
-        const folders = path.split("/node_modules/")
-        return (
-          !folders.some((_, index) => {
-            const above = folders.slice(0, folders.length - index).join("/node_modules/")
-            return Object.hasOwn(
-              packages,
-              above === "" ? `node_modules/${name}` : `${above}/node_modules/${name}`
-            )
-          }) && !Object.hasOwn(packages, `node_modules/${name}`)
-        )
-      })
+      .filter((name) => !isLocked(packages, path, name))
       .map((name) => `${path} -> ${name}`)
   )
 
@@ -79,7 +75,9 @@ describe("package-lock.json", () => {
         "node_modules/tool-linux": {},
         "node_modules/a": {},
         "node_modules/a/node_modules/tool": tool,
-        "node_modules/a/node_modules/tool/node_modules/tool-darwin": {}
+        "node_modules/a/node_modules/tool/node_modules/tool-darwin": {},
+        "node_modules/@b/c/node_modules/tool": tool,
+        "node_modules/@b/c/node_modules/tool-darwin": {}
       })
     ).toEqual(["node_modules/tool -> tool-darwin"])
   })

@@ -13,7 +13,7 @@ import type { Channel } from "../Channel.ts"
 import { untyped } from "../ChannelCodec.ts"
 import type { Event, Gap } from "../RealtimeEvent.ts"
 import type * as Cell from "./internal/cell.ts"
-import type { ConnectionState } from "./internal/connection.ts"
+import type { ConnectionState } from "./Connection.ts"
 import { report } from "./internal/platform.ts"
 import type { SubscribeError } from "./internal/subscriptions.ts"
 import { PublishQueue } from "./PublishQueue.ts"
@@ -107,13 +107,14 @@ const from = (
       const leave = client().sync.listen(
         asChannel(channel),
         {
-          onEvents: (batch) => {
-            for (const event of batch) {
-              tell(() =>
-                event._tag === "Gap" ? options?.onGap?.(event) : handler(event.payload, event)
-              )
-            }
-          },
+          onEvents: (batch) =>
+            tell(() => {
+              for (const event of batch) {
+                guard(() =>
+                  event._tag === "Gap" ? options?.onGap?.(event) : handler(event.payload, event)
+                )
+              }
+            }),
           onCursor: (cursor) => tell(() => options?.onCursor?.(cursor)),
           onEnd: (error) => tell(() => onError(error))
         },

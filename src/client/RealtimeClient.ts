@@ -16,6 +16,7 @@ import * as Stream from "effect/Stream"
 import * as Backoff from "../Backoff.ts"
 import type { Channel } from "../Channel.ts"
 import { Gap, type RealtimeEvent } from "../RealtimeEvent.ts"
+import type { ConnectionOptions, ConnectionState } from "./Connection.ts"
 import * as Cell from "./internal/cell.ts"
 import * as Connection from "./internal/connection.ts"
 import * as Mailbox from "./internal/mailbox.ts"
@@ -38,7 +39,7 @@ export type Source = "up" | "down"
  * @category options
  * @since 0.1.0
  */
-export interface RealtimeClientOptions extends Connection.ConnectionOptions {
+export interface RealtimeClientOptions extends ConnectionOptions {
   /** How long a publish waits for its answer on an open connection, default 10 s. Then `AckTimeout`. */
   readonly ackTimeout?: Duration.Input | undefined
   /**
@@ -79,7 +80,7 @@ export interface Sync {
     listener: Subscriptions.Listener<A>,
     from?: string
   ) => () => void
-  readonly connection: Cell.Readable<Connection.ConnectionState>
+  readonly connection: Cell.Readable<ConnectionState>
   readonly source: Cell.Readable<Source>
   readonly reconnect: () => void
 }
@@ -123,7 +124,7 @@ export class RealtimeClient extends Context.Service<
       payload: NoInfer<A>
     ) => Effect.Effect<void, Publisher.PublishError>
     /** The state of the socket now, then each change. */
-    readonly connection: Stream.Stream<Connection.ConnectionState>
+    readonly connection: Stream.Stream<ConnectionState>
     /** Whether the server hears its database now, then each change. */
     readonly source: Stream.Stream<Source>
     /** Looks at the link now, cuts a wait short, and starts again after `stopped`. */

@@ -5,9 +5,8 @@
  */
 export * from "./ChannelStore.ts"
 export * from "./ClientError.ts"
-export type { ConnectionOptions, ConnectionState } from "./internal/connection.ts"
+export * from "./Connection.ts"
 export type { Readable } from "./internal/cell.ts"
-export type { WebSocketConstructor, WebSocketLike } from "./internal/platform.ts"
 export type { PublishError } from "./internal/publisher.ts"
 export type { Listener, SubscribeError } from "./internal/subscriptions.ts"
 export * from "./PublishQueue.ts"

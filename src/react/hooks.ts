@@ -10,7 +10,7 @@
 import { useCallback, useEffect, useMemo, useState, useSyncExternalStore } from "react"
 import type { Channel } from "../Channel.ts"
 import type { Handler } from "../client/ChannelStore.ts"
-import type { ConnectionState } from "../client/internal/connection.ts"
+import type { ConnectionState } from "../client/Connection.ts"
 import { report } from "../client/internal/platform.ts"
 import type { Source } from "../client/RealtimeClient.ts"
 import type { Gap } from "../RealtimeEvent.ts"
@@ -117,34 +117,43 @@ export const useWebSocket: {
 } = <A>(channel: Channel<A, true> | string, handler: Handler<A>, options?: WebSocketOptions) => {
   const store = useStore()
   const connection = useConnection()
-  const stable = useStableChannel(channel)
+  const first = useFirst({ channel })
   const latest = useLatestRef({ handler, options })
   const enabled = options?.enabled !== false
   useEffect(() => {
     if (!enabled) return undefined
-    return store.listen<A>(stable, (payload, event) => latest.current.handler(payload, event), {
-      onGap: (gap) => latest.current.options?.onGap?.(gap),
-      onError: (error) => (latest.current.options?.onError ?? report)(error)
-    })
-  }, [store, latest, stable, enabled])
+    return store.listen<A>(
+      first.channel as Channel<A>,
+      (payload, event) => latest.current.handler(payload, event),
+      {
+        onGap: (gap) => latest.current.options?.onGap?.(gap),
+        onError: (error) => (latest.current.options?.onError ?? report)(error)
+      }
+    )
+  }, [store, latest, first, enabled])
   const sendNotification = useCallback(
     (payload: A) => {
-      const sent = store.publish<A>(stable, payload as NoInfer<A>)
+      const sent = store.publish<A>(first.channel as Channel<A, true>, payload as NoInfer<A>)
       // Marks the rejection as handled; whoever awaits `sent` still gets it.
-      sent.catch((error) => latest.current.options?.onError?.(error))
+      sent.catch((error) => latest.current.options?.onError?.(error)).catch(report)
       return sent
     },
-    [store, latest, stable]
+    [store, latest, first]
   )
   return { sendNotification: sendNotification as never, connection }
 }
 
-/** The first of equal channels: a family makes a new one with each call, an equal name is the same. */
-const useStableChannel = <A>(channel: Channel<A> | string): Channel<A, true> => {
-  const [held, hold] = useState(channel)
-  if (nameOf(held) === nameOf(channel)) return held as Channel<A, true>
-  hold(channel)
-  return channel as Channel<A, true>
+/**
+ * What was given with the first of equal channels: a family makes a new one with each call, and an
+ * equal name is the same.
+ */
+const useFirst = <Given extends { readonly channel: { readonly name: string } | string }>(
+  given: Given
+): Given => {
+  const [first, setFirst] = useState(given)
+  if (nameOf(first.channel) === nameOf(given.channel)) return first
+  setFirst(given)
+  return given
 }
 
 const nameOf = (channel: { readonly name: string } | string): string =>
@@ -227,23 +236,23 @@ const useCollector = <A, S>(
   heals: boolean
 ): Collected<S> => {
   const store = useStore()
-  const stable = useStableChannel(channel)
+  const first = useFirst({ channel, initial: options.initial })
   const latest = useLatestRef(options)
   const collector = useMemo(
     () =>
       makeCollector<S>({
-        initial: latest.current.initial,
+        initial: first.initial,
         wishes: () => latest.current,
         heals,
         listen: (onStep, told) =>
           store.listen<A>(
-            stable,
+            first.channel as Channel<A>,
             (payload, event) =>
               onStep((value) => latest.current.reduce(value, payload), event.cursor),
             told
           )
       }),
-    [store, stable, heals, latest]
+    [store, first, heals, latest]
   )
   return useSyncExternalStore(collector.subscribe, collector.getSnapshot, collector.getSnapshot)
 }

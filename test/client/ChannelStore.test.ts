@@ -88,7 +88,7 @@ describe("ChannelStore", () => {
   })
 
   it("shows an error that nobody asked for like an uncaught one", async () => {
-    const report = vi.fn()
+    const report = vi.fn<(error: unknown) => void>()
     vi.stubGlobal("reportError", report)
     const { server, store, subscribed } = make()
     store.listen(Orders, () => {
@@ -142,14 +142,14 @@ describe("ChannelStore", () => {
   })
 
   it("makes nothing until it is used", () => {
-    const options = vi.fn(() => ({ url: "ws://host/realtime" }))
+    const options = vi.fn<() => RealtimeClientOptions>(() => ({ url: "ws://host/realtime" }))
     ChannelStore.make(options)
     expect(options).not.toHaveBeenCalled()
   })
 
   it("is silent and closed for good after close", async () => {
     const { server, store, subscribed } = make()
-    const told = vi.fn()
+    const told = vi.fn<(..._: Array<unknown>) => void>()
     store.listen(Orders, told, { onError: told, onGap: told })
     await subscribed(1)
     await store.close()

@@ -1,13 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, Exit, Scope } from "effect"
 import { TestClock } from "effect/testing"
+import type { ConnectionOptions } from "effect-realtime/client"
 import * as Connection from "../../src/client/internal/connection.ts"
 import * as Time from "../../src/client/internal/time.ts"
 import type { ServerFrame } from "../../src/Frame.ts"
 import { sleepy } from "./support/clock.ts"
 import * as FakeSocket from "./support/FakeSocket.ts"
 
-interface Options extends Partial<Connection.ConnectionOptions> {
+interface Options extends Partial<ConnectionOptions> {
   readonly server?: FakeSocket.FakeServer
 }
 
@@ -15,7 +16,7 @@ const make = Effect.fnUntraced(function* (options?: Options) {
   const server = options?.server ?? FakeSocket.make()
   const told: Array<string> = []
   const frames: Array<ServerFrame> = []
-  let signal = () => {}
+  let signal: (() => void) | undefined
   const connection = yield* Connection.make(
     {
       url: "ws://host/realtime",
@@ -23,7 +24,7 @@ const make = Effect.fnUntraced(function* (options?: Options) {
       signals: (check) => {
         signal = check
         return () => {
-          signal = () => {}
+          signal = undefined
         }
       },
       ...options
@@ -40,7 +41,7 @@ const make = Effect.fnUntraced(function* (options?: Options) {
   /** Opens the newest socket and welcomes the client. */
   const welcome = (extra?: Partial<typeof FakeSocket.welcome & { expires: number }>) =>
     server.last.open().say({ ...FakeSocket.welcome, ...extra })
-  return { connection, server, told, frames, status, welcome, signal: () => signal() }
+  return { connection, server, told, frames, status, welcome, signal: () => signal?.() }
 })
 
 /** Held and, if asked, welcomed. */
@@ -52,6 +53,8 @@ const opened = Effect.fnUntraced(function* (options?: Options) {
   yield* TestClock.adjust(0)
   return { ...made, release }
 })
+
+const codes = (after: string, ...codes: Array<number>) => codes.map((code) => ({ code, after }))
 
 describe("connection", () => {
   describe("when it is needed", () => {
@@ -132,8 +135,6 @@ describe("connection", () => {
   })
 
   describe("close codes", () => {
-    const codes = (after: string, ...codes: Array<number>) => codes.map((code) => ({ code, after }))
-
     it.effect.each([
       ...codes("waiting", 1000, 1001, 1005, 1006, 1011, 1012, 1013, 3000, 4999),
       ...codes("waiting", 4000, 4001, 4002, 4003, 4004, 4005),

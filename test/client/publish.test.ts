@@ -1,8 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber } from "effect"
+import { Effect, Exit, Fiber, Layer } from "effect"
 import * as Schema from "effect/Schema"
 import { TestClock } from "effect/testing"
 import { Channel } from "effect-realtime"
+import { PublishQueue, RealtimeClient } from "effect-realtime/client"
 import * as Client from "./support/client.ts"
 import * as FakeSocket from "./support/FakeSocket.ts"
 
@@ -276,14 +277,31 @@ describe("RealtimeClient.publish", () => {
     })
   )
 
+  it.effect("sends what a queue of your own kept from before", () =>
+    Effect.gen(function* () {
+      const server = FakeSocket.make({ auto: true })
+      const queue = yield* PublishQueue.make()
+      queue.add({ channel: "room", key: "kept", json: `{"n":7}`, bytes: 7 })
+      yield* Layer.build(
+        RealtimeClient.layerNoDeps({ url: "ws://host/", webSocket: server.webSocket }).pipe(
+          Layer.provide(Layer.succeed(PublishQueue, queue))
+        )
+      )
+      yield* TestClock.adjust(1)
+      assert.deepInclude(server.last.of("publish")[0], { key: "kept", data: { n: 7 } })
+      assert.strictEqual(queue.size().messages, 0)
+    })
+  )
+
   it("does not compile for a channel that clients may not publish to", () => {
-    const use = (client: Client.Client) => {
-      const ReadOnly = Channel.make("read_only", Schema.String)
-      // @ts-expect-error the channel is not defined with publish: true
-      void client.publish(ReadOnly, "x")
-      // @ts-expect-error the payload is not the channel's
-      void client.publish(Room, { n: "1" })
-    }
-    assert.isFunction(use)
+    assert.isFunction(doesNotCompile)
   })
 })
+
+const doesNotCompile = (client: Client.Client) => {
+  const ReadOnly = Channel.make("read_only", Schema.String)
+  // @ts-expect-error the channel is not defined with publish: true
+  void client.publish(ReadOnly, "x")
+  // @ts-expect-error the payload is not the channel's
+  void client.publish(Room, { n: "1" })
+}

@@ -37,23 +37,27 @@ const client = (url: string) =>
     Effect.provide(RealtimeClient, context)
   )
 
+/** The first three payloads. */
+const hear = (client: RealtimeClient["Service"]) =>
+  client.subscribe(Moves).pipe(Stream.take(3), Stream.runCollect, Effect.forkChild)
+
+/** Until the client's subscription is active. */
+const open = (client: RealtimeClient["Service"]) =>
+  Effect.callback<void>((resume) => {
+    const stop = client.sync.listen(Moves, {
+      onEvents: () => {},
+      onCursor: () => resume(Effect.void),
+      onEnd: () => {}
+    })
+    return Effect.sync(stop)
+  })
+
 describe("the client over a real socket", () => {
   it.live("publishes and hears itself and others, in order", () =>
     Effect.gen(function* () {
       const url = yield* door
       const [one, two] = [yield* client(url), yield* client(url)]
-      const hear = (client: RealtimeClient["Service"]) =>
-        client.subscribe(Moves).pipe(Stream.take(3), Stream.runCollect, Effect.forkChild)
       const heard = [yield* hear(one), yield* hear(two)]
-      const open = (client: RealtimeClient["Service"]) =>
-        Effect.callback<void>((resume) => {
-          const stop = client.sync.listen(Moves, {
-            onEvents: () => {},
-            onCursor: () => resume(Effect.void),
-            onEnd: () => {}
-          })
-          return Effect.sync(stop)
-        })
       yield* Effect.all([open(one), open(two)])
       for (const x of [1, 2, 3]) yield* one.publish(Moves, { x })
       for (const fiber of heard) {

@@ -33,8 +33,8 @@ it.each([
     )
   }
 ])("rendering on a server $name does nothing", ({ page }) => {
-  const opened = vi.fn()
-  const timed = vi.fn()
+  const opened = vi.fn<() => void>()
+  const timed = vi.fn<() => void>()
   const complained = vi.spyOn(console, "error")
   vi.stubGlobal("WebSocket", opened)
   vi.stubGlobal("setTimeout", timed)

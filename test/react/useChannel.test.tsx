@@ -1,5 +1,5 @@
 import { act } from "@testing-library/react"
-import { Channel } from "effect-realtime"
+import { Channel, type RealtimeEvent } from "effect-realtime"
 import {
   type ChannelOptions,
   type Collected,
@@ -14,7 +14,7 @@ import * as FakeSocket from "../client/support/FakeSocket.ts"
 import { page, settle } from "./support/page.tsx"
 
 const Numbers = Channel.make("numbers", Schema.Finite)
-const Room = Channel.family("room_", Schema.String, Schema.Finite)
+const room = Channel.family("room_", Schema.String, Schema.Finite)
 const { events } = FakeSocket
 const gap = (cursor: string) => ({
   type: "gap" as const,
@@ -23,29 +23,57 @@ const gap = (cursor: string) => ({
   cursor
 })
 
+type Values = ReadonlyArray<number>
+
+const List = ({
+  give,
+  ...options
+}: Partial<ChannelOptions<Values, number>> & {
+  readonly give: (now: Collected<Values>) => void
+}) => {
+  give(useChannel(Numbers, { initial: [], reduce: (list, n) => [...list, n], ...options }))
+  return null
+}
+
 /** Shows a list and gives its handle out. */
 const lists = () => {
-  let now: Collected<ReadonlyArray<number>> | undefined
+  let now: Collected<Values> | undefined
   let renders = 0
-  const View = (options: Partial<ChannelOptions<ReadonlyArray<number>, number>>) => {
-    now = useChannel(Numbers, {
-      initial: [],
-      reduce: (list, n) => [...list, n],
-      ...options
-    })
+  const give = (given: Collected<Values>) => {
+    now = given
     renders++
-    return null
   }
-  return { View, list: () => now!, renders: () => renders }
+  return {
+    View: (options: Partial<ChannelOptions<Values, number>>) => <List give={give} {...options} />,
+    list: () => now!,
+    renders: () => renders
+  }
 }
 
 /** A promise that the test settles. */
 const promised = <A,>() => {
-  let resolve = (_: A) => {}
-  const promise = new Promise<A>((done) => {
-    resolve = done
-  })
+  const { promise, resolve } = Promise.withResolvers<A>()
   return { promise, resolve }
+}
+
+const SumOf = ({ id }: { readonly id: string }) =>
+  useChannel(room(id), { initial: 0, reduce: (sum, n) => sum + n }).value
+
+const Sum = () => useChannel("numbers", { initial: 0, reduce: (sum, n) => sum + Number(n) }).value
+
+const Both = () => {
+  const [seen, setSeen] = useState(0)
+  useWebSocket(Numbers, (n) => setSeen(n))
+  return (
+    <>
+      <Sum /> <Sum /> {seen}
+    </>
+  )
+}
+
+const Latest = () => {
+  const { stale, value } = useLatest(Numbers)
+  return `${value} ${stale}`
 }
 
 describe("useChannel", () => {
@@ -74,6 +102,7 @@ describe("useChannel", () => {
     await act(async () => {
       for (let n = 0; n < 200; n++) {
         server.last.say(events("numbers", n + 1, n))
+        // oxlint-disable-next-line no-await-in-loop -- each in a turn of its own
         await Promise.resolve()
       }
     })
@@ -84,7 +113,7 @@ describe("useChannel", () => {
 
   it("is stale after a gap until the state was read again", async () => {
     const { render, say, subscribed } = page()
-    const onGap = vi.fn()
+    const onGap = vi.fn<(gap: RealtimeEvent.Gap) => void>()
     const { list, View } = lists()
     render(<View onGap={onGap} />)
     await subscribed(1)
@@ -175,7 +204,7 @@ describe("useChannel", () => {
 
   it("shows a refusal as `error`", async () => {
     const { render, say, subscribed } = page()
-    const onError = vi.fn()
+    const onError = vi.fn<(error: unknown) => void>()
     const { list, View } = lists()
     render(<View onError={onError} />)
     await subscribed(1)
@@ -188,7 +217,7 @@ describe("useChannel", () => {
 
   it("uses the reducer of the latest render and goes on after one that throws", async () => {
     const { render, say, subscribed } = page()
-    const onError = vi.fn()
+    const onError = vi.fn<(error: unknown) => void>()
     const { list, View } = lists()
     const view = render(<View onError={onError} />)
     await subscribed(1)
@@ -209,13 +238,11 @@ describe("useChannel", () => {
 
   it("begins anew for another channel", async () => {
     const { render, say, subscribed } = page()
-    const View = ({ id }: { readonly id: string }) =>
-      useChannel(Room(id), { initial: 0, reduce: (sum, n) => sum + n }).value
-    const view = render(<View id="a" />)
+    const view = render(<SumOf id="a" />)
     await subscribed(1)
     await say(events("room_a", 1, 5))
     await settle(() => view.container.textContent === "5")
-    view.again(<View id="b" />)
+    view.again(<SumOf id="b" />)
     expect(view.container.textContent).toBe("0")
     await subscribed(2)
     await say(events("room_a", 2, 100), events("room_b", 1, 1))
@@ -276,17 +303,6 @@ describe("useChannel", () => {
 
   it("shows two components of one channel the same", async () => {
     const { render, say, subscribed, types } = page()
-    const Sum = () =>
-      useChannel("numbers", { initial: 0, reduce: (sum, n) => sum + Number(n) }).value
-    const Both = () => {
-      const [seen, setSeen] = useState(0)
-      useWebSocket(Numbers, (n) => setSeen(n))
-      return (
-        <>
-          <Sum /> <Sum /> {seen}
-        </>
-      )
-    }
     const view = render(<Both />)
     await subscribed(1)
     await say(events("numbers", 1, 1, 2))
@@ -298,11 +314,7 @@ describe("useChannel", () => {
 describe("useLatest", () => {
   it("shows the last payload; a gap makes it stale until the next", async () => {
     const { render, say, subscribed } = page()
-    const View = () => {
-      const { stale, value } = useLatest(Numbers)
-      return `${value} ${stale}`
-    }
-    const view = render(<View />)
+    const view = render(<Latest />)
     expect(view.container.textContent).toBe("undefined false")
     await subscribed(1)
     await say(events("numbers", 1, 1, 2))

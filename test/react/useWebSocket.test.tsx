@@ -17,7 +17,7 @@ import { page, settle } from "./support/page.tsx"
 const Order = Schema.Struct({ n: Schema.Finite })
 const Orders = Channel.make("orders", Order, { publish: true })
 const ReadOnly = Channel.make("read_only", Order)
-const Report = Channel.family("report_", Schema.String, Order, { publish: true })
+const report = Channel.family("report_", Schema.String, Order, { publish: true })
 const { events } = FakeSocket
 
 const Listener = ({
@@ -26,6 +26,46 @@ const Listener = ({
 }: WebSocketOptions & { readonly handler: (n: number) => void }) => {
   const { connection } = useWebSocket(Orders, ({ n }) => handler(n), options)
   return <p>{connection.status}</p>
+}
+
+type SendOrder = Send<{ readonly n: number }>
+
+const Sender = ({
+  give,
+  ...options
+}: WebSocketOptions & { readonly give: (send: SendOrder) => void }) => {
+  give(useWebSocket(Orders, () => {}, options).sendNotification)
+  return null
+}
+
+/** The latest function that a `Sender` gave out. */
+const taken = () => {
+  let latest: SendOrder | undefined
+  return {
+    give: (send: SendOrder) => {
+      latest = send
+    },
+    send: ((payload) => latest!(payload)) as SendOrder
+  }
+}
+
+const Listening = () => {
+  useWebSocket(Orders, () => {})
+  return null
+}
+
+const States = () => `${useConnection().status} ${useSource()}`
+
+const DoesNotCompile = () => {
+  const readOnly = useWebSocket(ReadOnly, () => {})
+  const orders = useWebSocket(Orders, () => {})
+  // @ts-expect-error the channel is not defined with publish: true
+  void readOnly.sendNotification({ n: 1 })
+  // @ts-expect-error the payload is not the channel's
+  void orders.sendNotification({ n: "1" })
+  // @ts-expect-error a string's payload is unknown
+  useWebSocket("orders", (payload: { readonly n: number }) => payload)
+  return null
 }
 
 describe("useWebSocket", () => {
@@ -49,6 +89,7 @@ describe("useWebSocket", () => {
     const { server, store, subscribed, types, wrap } = page({ linger: 100 })
     for (let i = 0; i < 50; i++) {
       const view = render(wrap(<Listener handler={() => {}} />))
+      // oxlint-disable-next-line no-await-in-loop -- once
       if (i === 0) await subscribed(1)
       view.unmount()
     }
@@ -97,7 +138,7 @@ describe("useWebSocket", () => {
     const { render, say, subscribed, types } = page()
     const seen: Array<number> = []
     const View = ({ id }: { readonly id: string }) => {
-      useWebSocket(Report(id), ({ n }) => seen.push(n))
+      useWebSocket(report(id), ({ n }) => seen.push(n))
       return null
     }
     const view = render(<View id="1" />)
@@ -114,14 +155,11 @@ describe("useWebSocket", () => {
     const { render, say, server, subscribed } = page()
     const seen: Array<unknown> = []
     let send: Send<unknown> | undefined
-    const View = () => {
-      const { sendNotification } = useWebSocket("anything", (payload: unknown) =>
-        seen.push(payload)
-      )
-      send = sendNotification
+    const View = ({ give }: { readonly give: (send: Send<unknown>) => void }) => {
+      give(useWebSocket("anything", (payload: unknown) => seen.push(payload)).sendNotification)
       return null
     }
-    render(<View />)
+    render(<View give={(given) => (send = given)} />)
     await subscribed(1)
     await say(events("anything", 1, { deep: [1] }))
     await act(() => send!({ also: null }))
@@ -134,15 +172,11 @@ describe("useWebSocket", () => {
 
   it("does not listen while it is not enabled, and sends all the same", async () => {
     const { render, subscribed, types } = page()
-    let send: Send<{ readonly n: number }> | undefined
-    const View = ({ enabled }: { readonly enabled: boolean }) => {
-      send = useWebSocket(Orders, () => {}, { enabled }).sendNotification
-      return null
-    }
-    const view = render(<View enabled={false} />)
-    await act(() => send!({ n: 1 }))
+    const { give, send } = taken()
+    const view = render(<Sender give={give} enabled={false} />)
+    await act(() => send({ n: 1 }))
     expect(types()).toEqual(["hello", "publish"])
-    view.again(<View enabled />)
+    view.again(<Sender give={give} enabled />)
     await subscribed(1)
   })
 
@@ -182,22 +216,13 @@ describe("useWebSocket", () => {
   })
 
   describe("sendNotification", () => {
-    const sender = (options?: WebSocketOptions) => {
-      const made = page({ queue: { maxMessages: 0 } })
-      let send: Send<{ readonly n: number }> | undefined
-      const View = () => {
-        send = useWebSocket(Orders, () => {}, options).sendNotification
-        return null
-      }
-      made.render(<View />)
-      return { ...made, send: send! }
-    }
-
     it("rejects for who awaits it, tells onError, and never causes an unhandled rejection", async () => {
-      const unhandled = vi.fn()
+      const unhandled = vi.fn<() => void>()
       process.on("unhandledRejection", unhandled)
-      const onError = vi.fn()
-      const { send, subscribed } = sender({ onError })
+      const onError = vi.fn<(error: unknown) => void>()
+      const { render, subscribed } = page({ queue: { maxMessages: 0 } })
+      const { give, send } = taken()
+      render(<Sender give={give} onError={onError} />)
       await subscribed(1)
       void send({ n: 1 })
       await expect(send({ n: 2 })).rejects.toMatchObject({ _tag: "QueueFull" })
@@ -211,31 +236,17 @@ describe("useWebSocket", () => {
     it("is the same function in every render", async () => {
       const { render, subscribed } = page()
       const sends = new Set<unknown>()
-      const View = () => {
-        sends.add(useWebSocket(Orders, () => {}).sendNotification)
-        return null
-      }
-      const view = render(<View />)
+      const give = (send: unknown) => sends.add(send)
+      const view = render(<Sender give={give} />)
       await subscribed(1)
       sends.clear()
-      view.again(<View />)
-      view.again(<View />)
+      view.again(<Sender give={give} />)
+      view.again(<Sender give={give} />)
       expect(sends.size).toBe(1)
     })
 
     it("does not compile on a channel that clients may not publish to", () => {
-      const View = () => {
-        const readOnly = useWebSocket(ReadOnly, () => {})
-        const orders = useWebSocket(Orders, () => {})
-        // @ts-expect-error the channel is not defined with publish: true
-        void readOnly.sendNotification({ n: 1 })
-        // @ts-expect-error the payload is not the channel's
-        void orders.sendNotification({ n: "1" })
-        // @ts-expect-error a string's payload is unknown
-        useWebSocket("orders", (payload: { readonly n: number }) => payload)
-        return null
-      }
-      expect(View).toBeTypeOf("function")
+      expect(DoesNotCompile).toBeTypeOf("function")
     })
   })
 })
@@ -243,11 +254,10 @@ describe("useWebSocket", () => {
 describe("useConnection and useSource", () => {
   it("follow the socket and the server's database", async () => {
     const { render, say, subscribed } = page()
-    const View = () => `${useConnection().status} ${useSource()}`
     const view = render(
       <>
-        <View />
-        <Hidden />
+        <States />
+        <Listening />
       </>
     )
     await subscribed(1)
@@ -255,19 +265,9 @@ describe("useConnection and useSource", () => {
     await say({ type: "status", source: "down" })
     expect(view.container.textContent).toBe("open down")
   })
-
-  const Hidden = () => {
-    useWebSocket(Orders, () => {})
-    return null
-  }
 })
 
 describe("RealtimeProvider", () => {
-  const Listening = () => {
-    useWebSocket(Orders, () => {})
-    return null
-  }
-
   it("makes a client of its options, one per address, with the latest token", async () => {
     const server = FakeSocket.make({ auto: true })
     const App = ({ token, url }: { readonly token: string; readonly url: string }) => (
@@ -317,18 +317,18 @@ describe("RealtimeProvider", () => {
   })
 
   it("looks at the link when the page is shown or online again", async () => {
-    const { render, server, subscribed } = page()
+    const { render, server, store, subscribed } = page()
     render(<Listening />)
     await subscribed(1)
-    for (const [index, wake] of [
-      () => document.dispatchEvent(new Event("visibilitychange")),
-      () => globalThis.dispatchEvent(new Event("online")),
-      () => globalThis.dispatchEvent(new Event("pageshow"))
-    ].entries()) {
+    const wakeWith = async (wake: () => void, subscriptions: number) => {
       await act(async () => server.last.say({ type: "bye", reconnectAfter: 60_000 }).drop(4000))
-      await act(() => new Promise((resolve) => setTimeout(resolve, 0)))
+      await settle(() => store.connection.getSnapshot().status === "waiting")
       wake()
-      await subscribed(index + 2)
+      await subscribed(subscriptions)
     }
+    await wakeWith(() => document.dispatchEvent(new Event("visibilitychange")), 2)
+    await wakeWith(() => globalThis.dispatchEvent(new Event("online")), 3)
+    await wakeWith(() => globalThis.dispatchEvent(new Event("pageshow")), 4)
+    expect(server.sockets.length).toBe(4)
   })
 })

@@ -10,7 +10,12 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Arbitrary, Effect, Result, Schema } from "effect"
 import * as Channel from "../../src/Channel.ts"
-import { decodeClientFrame, decodeServerFrame } from "../../src/Frame.ts"
+import {
+  type ClientFrame,
+  decodeClientFrame,
+  decodeServerFrame,
+  type ServerFrame
+} from "../../src/Frame.ts"
 import { maxDepth } from "../../src/Protocol.ts"
 import * as FrameSchema from "../../src/server/FrameSchema.ts"
 
@@ -75,6 +80,53 @@ const typesIn = ({ frame }: typeof client | typeof server) =>
 const types = [...typesIn(client), ...typesIn(server)]
 const fields = ["token", "cursor", "expires", "retryAfter", "id", "tx", "data", "client", "extra"]
 
+/** All words that stand for themselves somewhere in a frame, and one that does nowhere. */
+const words =
+  "fresh recovered reset source slow retention invalid never later refresh up down sideways".split(
+    " "
+  )
+
+/** One frame of each type, with every field it may have. */
+const wholeClientFrames: ReadonlyArray<ClientFrame> = [
+  { type: "hello", version: 1, token: "t", client: { name: "n", version: "v" } },
+  { type: "subscribe", id: 1, channel: "a", cursor: "e:1" },
+  { type: "unsubscribe", id: 1, channel: "a" },
+  { type: "publish", id: 1, channel: "a", key: "k", data: { a: [1] } },
+  { type: "authenticate", id: 1, token: "t" },
+  { type: "pong" }
+]
+const wholeServerFrames: ReadonlyArray<ServerFrame> = [
+  {
+    type: "welcome",
+    version: 1,
+    session: "s",
+    ping: 1,
+    slack: 1,
+    expires: 1,
+    limits: { subscriptions: 1, frameBytes: 1, publishPerSecond: 1 }
+  },
+  { type: "subscribed", id: 1, channel: "a", state: "fresh", cursor: "e:1" },
+  { type: "unsubscribed", id: 1, channel: "a" },
+  { type: "published", id: 1 },
+  { type: "authenticated", id: 1, expires: 1 },
+  {
+    type: "events",
+    channel: "a",
+    cursor: "e:2",
+    events: [
+      { id: "e:1", at: "now", data: [0] },
+      { id: "e:2", at: "now", data: {}, tx: "7" }
+    ]
+  },
+  { type: "cursor", channel: "a", cursor: "e:1" },
+  { type: "gap", channel: "a", reason: "source", cursor: "e:1" },
+  { type: "ended", channel: "a", code: "c", message: "m", retry: "never" },
+  { type: "error", id: 1, code: "c", message: "m", retry: "never", retryAfter: 1 },
+  { type: "status", source: "up" },
+  { type: "ping" },
+  { type: "bye", reconnectAfter: 1 }
+]
+
 /** Numbers that choose: where (from the frame inwards), what to do there, and with which value. */
 const Step = Schema.Struct({
   where: Schema.Natural,
@@ -117,6 +169,27 @@ const mutate = (frame: unknown, steps: typeof Steps.Type): string => {
     else if (key !== undefined) set(target, key, replacement)
   }
   return JSON.stringify(copy)
+}
+
+/** A frame, the frame without each of its fields, and with each value in each of its fields. */
+const everyChange = (frame: ClientFrame | ServerFrame): ReadonlyArray<string> => {
+  const text = JSON.stringify(frame)
+  const count = containers(JSON.parse(text)).length
+  const texts = [text]
+  for (let where = 0; where < count; where++) {
+    const copy: Json = JSON.parse(text)
+    const target = containers(copy)[where]!
+    for (const [key, before] of Object.entries(target)) {
+      for (const value of [...values, ...words, ...types]) {
+        set(target, key, value)
+        texts.push(JSON.stringify(copy))
+      }
+      Reflect.deleteProperty(target, key)
+      texts.push(JSON.stringify(copy))
+      set(target, key, before)
+    }
+  }
+  return texts
 }
 
 const mutated = (side: typeof client | typeof server) =>
@@ -197,6 +270,17 @@ describe(`FrameSchema (seed ${seed})`, () => {
       )
     })
   )
+
+  it.each([
+    { title: "a client", side: client, frames: wholeClientFrames },
+    { title: "a server", side: server, frames: wholeServerFrames }
+  ])("both say the same of every field of $title, whatever stands there", ({ frames, side }) => {
+    expect(frames.map(({ type }) => type).toSorted()).toEqual(typesIn(side).toSorted())
+    const texts = frames.flatMap(everyChange)
+    expect(texts.map((text) => [text, side.byHand(text)])).toStrictEqual(
+      texts.map((text) => [text, side.bySchema(text)])
+    )
+  })
 
   it("both leave it to the channel whether a number that no double holds is a payload", () => {
     const publish = `{"type":"publish","id":1,"channel":"a","key":"k","data":1e999}`

@@ -80,10 +80,10 @@ export const connect = (
       socket.on("unexpected-response", (_, response) => {
         response.resume()
         resume(Effect.fail(new Refused(response.statusCode ?? 0, response.headers)))
-        socket.on("error", () => {})
         socket.terminate()
       })
-      socket.on("error", () => {})
+      // Before it is open: nobody listens there. After: "close" follows.
+      socket.on("error", () => resume(Effect.fail(new Refused(0, {}))))
       socket.on("open", () =>
         resume(
           Effect.succeed({

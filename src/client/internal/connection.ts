@@ -8,7 +8,6 @@
  *
  * @since 0.1.0
  */
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
@@ -21,76 +20,10 @@ import {
 } from "../../Frame.ts"
 import * as Protocol from "../../Protocol.ts"
 import { ConnectionStopped } from "../ClientError.ts"
+import type { ConnectionOptions, ConnectionState } from "../Connection.ts"
 import * as Cell from "./cell.ts"
-import {
-  onPageSignal,
-  resolveUrl,
-  type WebSocketConstructor,
-  type WebSocketLike
-} from "./platform.ts"
+import { onPageSignal, resolveUrl, type WebSocketLike } from "./platform.ts"
 import { millis, type Time } from "./time.ts"
-
-/**
- * What the socket of a client is doing, with the reason in words.
- *
- * - `idle`: nobody needs it, so there is none.
- * - `connecting`: a socket is being opened; `attempt` counts from 1 since the last healthy session.
- * - `open`: the server said welcome.
- * - `waiting`: the next attempt comes at `until` (milliseconds since 1970), or sooner when the page
- *   is shown, comes back online or is restored.
- * - `stopped`: no attempt will follow; `code` is the close code.
- *
- * @category models
- * @since 0.1.0
- */
-export type ConnectionState =
-  | { readonly status: "idle"; readonly reason: string }
-  | { readonly status: "connecting"; readonly reason: string; readonly attempt: number }
-  | { readonly status: "open"; readonly reason: string; readonly session: string }
-  | {
-      readonly status: "waiting"
-      readonly reason: string
-      readonly attempt: number
-      readonly until: number
-    }
-  | { readonly status: "stopped"; readonly reason: string; readonly code: number }
-
-/**
- * How a client finds its server and keeps the connection.
- *
- * @category options
- * @since 0.1.0
- */
-export interface ConnectionOptions {
-  /**
-   * Where the server is. `http` and `https` become `ws` and `wss`; a relative address such as
-   * `/realtime` is resolved against the page. A function is asked before each attempt.
-   */
-  readonly url: string | (() => string)
-  /**
-   * Gives the token for `hello`. Asked before the first attempt, again when the token is 80 % into
-   * its life (it is then renewed on the same socket), and after a close with 4100-4199. Default:
-   * none. It has 10 s; when it fails or is late, the attempt counts as failed.
-   */
-  readonly token?: (() => string | Promise<string> | Effect.Effect<string, unknown>) | undefined
-  /** The WebSocket class, default the platform's (browsers, Node 22 and newer). */
-  readonly webSocket?: WebSocketConstructor | undefined
-  /**
-   * When to try again, default `Backoff.client`: full jitter, first retry within 2 s, then 250 ms
-   * doubling to 30 s, forgiven after 10 s open, for ever.
-   */
-  readonly backoff?: Backoff.Policy | undefined
-  /**
-   * How long an unused subscription, and then the unused socket, is kept for somebody who comes
-   * back, default 1 s.
-   */
-  readonly linger?: Duration.Input | undefined
-  /**
-   * Calls back when the link may have changed, so that it is looked at at once. Default: `online`,
-   * `pageshow` and becoming visible, where the platform has them.
-   */
-  readonly signals?: ((check: () => void) => () => void) | undefined
-}
 
 export type Welcome = FrameOf<ServerFrame, "welcome">
 
@@ -155,6 +88,7 @@ interface Session {
 }
 
 const unused: End = { code: 1000, reason: "nobody needs it" }
+const needed = "somebody needs it"
 const idle: ConnectionState = { status: "idle", reason: unused.reason }
 
 /** The text of a frame whose fields stand in the order of the protocol's document. */
@@ -174,7 +108,8 @@ export const make = (
   Effect.gen(function* () {
     const policy = options.backoff ?? Backoff.client
     const backoff = yield* Backoff.make(policy)
-    const linger = millis(options.linger, 1000)
+    // Never within one turn of the event loop: who comes back at once must find it.
+    const linger = Math.max(1, millis(options.linger, 1000))
     const state = Cell.make<ConnectionState>(idle)
 
     let users = 0
@@ -188,7 +123,7 @@ export const make = (
     let refusals = 0
     let token: string | undefined
     let tokenUntil = Infinity
-    let reason = "first use"
+    let reason = needed
     let stopSignals: (() => void) | undefined
 
     // A nudge that comes while the fiber is busy is remembered: it costs one more look, never a wait.
@@ -200,6 +135,7 @@ export const make = (
     }
     const nudges = Effect.callback<void>((resume) => {
       waiting = () => {
+        waiting = undefined
         nudged = false
         resume(Effect.void)
       }
@@ -298,7 +234,10 @@ export const make = (
         const time = now()
         if (time >= idleBy) current.end = unused
         else if (time >= current.deadAt) {
-          current.end = { code: lost, reason: current.openedAt ? "nothing heard" : "no answer" }
+          current.end = {
+            code: lost,
+            reason: current.openedAt === undefined ? "no answer" : "nothing heard"
+          }
           // Somebody is looking at the page: no jitter.
           if (current.probing) current.reconnectAfter = 0
         } else if (time >= current.renewAt && options.token !== undefined) {
@@ -347,7 +286,10 @@ export const make = (
       } else end = opened
       reason = end.reason
       if (healthy >= millis(policy.resetAfter, 0)) attempt = refusals = 0
-      if (end === unused) return
+      if (end === unused) {
+        reason = needed
+        return
+      }
       const next = Protocol.closePolicy(end.code)
       if (next === "refresh") {
         token = undefined

@@ -25,6 +25,10 @@ export interface LinkOptions {
   readonly heartbeat: Duration.Duration
   /** Time the server has to answer one. */
   readonly heartbeatTimeout: Duration.Duration
+  /** How the session is called in `pg_stat_activity`, default `effect-realtime link`. */
+  readonly name?: string | undefined
+  /** Whether `query` keeps its statements prepared, default `false`. */
+  readonly prepare?: boolean | undefined
 }
 
 export interface PgLink {
@@ -32,6 +36,12 @@ export interface PgLink {
   readonly listen: (
     channel: string
   ) => Effect.Effect<Queue.Dequeue<PgConnection.Notification, SqlError>, SqlError, Scope.Scope>
+  /** Runs a short statement; an answer that takes longer than `within` destroys the session. */
+  readonly query: (
+    text: string,
+    params: ReadonlyArray<unknown>,
+    within: Duration.Duration
+  ) => Effect.Effect<ReadonlyArray<PgConnection.Row>, SqlError>
   /** Asks the server for a sign of life, over and over; fails when the session is dead. */
   readonly beat: Effect.Effect<never, SqlError>
   /** Ends the session now, whatever it is doing. */
@@ -70,22 +80,27 @@ export const open = (options: LinkOptions): Effect.Effect<PgLink, SqlError, Scop
     const session = yield* PgConnection.make({
       ...connection,
       stream,
-      applicationName: "effect-realtime link",
+      applicationName: options.name ?? "effect-realtime link",
       // LISTEN takes no parameters and each is sent once: nothing to gain from a statement cache.
-      prepare: false
+      prepare: (options.prepare ?? false) && connection.prepare !== false
     })
     const pinned = yield* session.pin
 
-    const beat = pinned.query("select 1").pipe(
-      Effect.raceFirst(
-        // Destroyed, not timed out: a cancelled query would wait for the dead server.
-        Effect.sleep(options.heartbeatTimeout).pipe(
-          Effect.andThen(Effect.sync(destroy)),
-          Effect.andThen(Effect.never)
-        )
-      ),
+    const query: PgLink["query"] = (text, params, within) =>
+      pinned.query(text, params).pipe(
+        Effect.raceFirst(
+          // Destroyed, not timed out: a cancelled query would wait for the dead server.
+          Effect.sleep(within).pipe(
+            Effect.andThen(Effect.sync(destroy)),
+            Effect.andThen(Effect.never)
+          )
+        ),
+        Effect.map(({ rows }) => rows)
+      )
+
+    const beat = query("select 1", [], options.heartbeatTimeout).pipe(
       Effect.andThen(Effect.sleep(options.heartbeat)),
       Effect.forever({ disableYield: true })
     )
-    return { processId: session.processId, listen: pinned.listen, beat, destroy }
+    return { processId: session.processId, listen: pinned.listen, query, beat, destroy }
   })

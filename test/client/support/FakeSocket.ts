@@ -10,7 +10,7 @@ import {
 } from "../../../src/Frame.ts"
 import { Result } from "effect"
 
-export class FakeSocket {
+class FakeSocket {
   readonly url: string
   readonly protocols: Array<string>
   readyState = 0

@@ -5,7 +5,6 @@ import { type ReactNode, StrictMode } from "react"
 import { afterEach } from "vitest"
 import type { ServerFrame } from "../../../src/Frame.ts"
 import * as FakeSocket from "../../client/support/FakeSocket.ts"
-import { until } from "../../client/support/until.ts"
 
 Object.assign(globalThis, { IS_REACT_ACT_ENVIRONMENT: true })
 
@@ -50,5 +49,13 @@ export const page = (options?: Partial<RealtimeClientOptions>) => {
   }
 }
 
-/** Lets React and the client work until `condition` holds. */
-export const settle = (condition: () => boolean): Promise<void> => act(() => until(condition))
+/** Lets React and the client work until `condition` holds; fails after 2 s. */
+export const settle = async (condition: () => boolean): Promise<void> => {
+  const end = performance.now() + 2000
+  while (!condition()) {
+    if (performance.now() > end) throw new Error(`not within 2 s: ${String(condition)}`)
+    // React 18 renders when an `act` ends, so each look is one.
+    // oxlint-disable-next-line no-await-in-loop -- waiting is what it is for
+    await act(() => new Promise((resolve) => setTimeout(resolve, 1)))
+  }
+}

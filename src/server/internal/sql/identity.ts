@@ -31,6 +31,11 @@ begin
     return;
   end if;
   insert into realtime.epoch default values on conflict do nothing;
+  if found then
+    -- A new epoch: no cursor and no mark from before holds, so nobody can need what is seen now.
+    delete from realtime.marks;
+    update realtime.horizon h set snapshot = pg_current_snapshot();
+  end if;
   if (select s.identity is distinct from here from realtime.settings s) then
     -- The database is a copy: its messages carry transaction numbers of another one, and would appear
     -- here when the counter reaches them. Under the lock, so that one of several nodes does it.

@@ -104,7 +104,9 @@ begin
   select p.proname into found_ from pg_trigger t join pg_proc p on p.oid = t.tgfoid
     where t.tgrelid = 'realtime.messages'::regclass and t.tgname = 'wake';
   if found_ is distinct from wanted then
-    drop trigger if exists wake on realtime.messages;
+    if found_ is not null then
+      drop trigger wake on realtime.messages;
+    end if;
     if wanted = 'wake_at_commit' then
       create constraint trigger wake after insert on realtime.messages
         deferrable initially deferred for each row execute function realtime.wake_at_commit();

@@ -56,7 +56,7 @@ create or replace function realtime.watch_of(
 $$`,
 
   `-- The text that travels. Without "data" the row is too large: then, and when the text itself is, it is
--- the key and the mark.
+-- the key and the mark; and the mark alone when the key is too large for NOTIFY.
 create or replace function realtime.change(operation text, data json, old json, key json, max_bytes int) returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
 declare
@@ -69,7 +69,11 @@ begin
       return body;
     end if;
   end if;
-  return head || change.key::text || ',"key":' || change.key::text || ',"truncated":true}';
+  body := head || change.key::text || ',"key":' || change.key::text || ',"truncated":true}';
+  if octet_length(body) <= greatest(change.max_bytes, ${maxNotifyBytes}) then
+    return body;
+  end if;
+  return head || 'null,"truncated":true}';
 end $$`,
 
   `create or replace function realtime.emit(channel text, delivery text, payload text) returns void
@@ -77,9 +81,136 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$ begin
   if emit.delivery = 'durable' then
     insert into realtime.messages (channel, payload) values (emit.channel, emit.payload);
   else
-    -- A key may be too large for NOTIFY, too.
-    perform pg_notify(emit.channel, case when octet_length(emit.payload) <= ${maxNotifyBytes} then emit.payload
-      else (emit.payload::json ->> 'operation')::json::text end);
+    perform pg_notify(emit.channel, emit.payload);
   end if;
+end $$`,
+
+  `-- For rows that may be large, and for many rows at a time: SQL over the row "alias" that takes the
+-- wanted columns, the key, and tells beforehand whether the row is worth building. Text and bytes know
+-- their size without being read; anything else may grow 255-fold when it is stored compressed.
+create or replace function realtime.projection(
+  in rel oid, in names text[], in keys text[], in alias text, in max_bytes int, out fields text, out key text, out fits text
+) language sql stable set search_path = pg_catalog, pg_temp as $$
+  select
+    coalesce(string_agg(c.field, ', ' order by c.attnum) filter (where c.wanted), ''),
+    coalesce(string_agg(c.field, ', ' order by c.attnum) filter (where c.attname = any(keys)), ''),
+    format('%s <= %s and %s <= 100000000',
+      coalesce(string_agg(case when c.atttypid in (25, 1042, 1043) then format('coalesce(octet_length(%s.%I), 0)', alias, c.attname)
+        when c.atttypid = 17 then format('coalesce(2 * octet_length(%s.%I)::bigint, 0)', alias, c.attname) end, ' + ')
+        filter (where c.wanted and c.atttypid in (17, 25, 1042, 1043)), '0'), max_bytes,
+      coalesce(string_agg(case when current_setting('server_version_num')::int >= 140000
+        then format('coalesce(pg_column_size(%1$s.%2$I) * case when pg_column_compression(%1$s.%2$I) is null then 1 else 255 end::bigint, 0)', alias, c.attname)
+        else format('coalesce(pg_column_size(%s.%I) * 100::bigint, 0)', alias, c.attname) end, ' + ')
+        filter (where c.wanted and c.attlen < 0 and c.atttypid not in (17, 25, 1042, 1043)), '0'))
+  from (
+    select a.*, names is null or a.attname = any(names) wanted, format('%s.%I as %I', alias, a.attname, a.attname) field
+    from pg_attribute a where a.attrelid = rel and a.attnum > 0 and not a.attisdropped
+  ) c
+$$`,
+
+  `-- One event per changed row. An UPDATE that changes no watched column tells nothing; one that changes
+-- the key is the end of one row and the beginning of another.
+create or replace function realtime.row_changed() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  w record;
+  p record;
+  take text;
+  large boolean;
+  o json; o_key json;
+  n json; n_key json;
+begin
+  select * into w from realtime.watch_of(tg_argv[0]::int);
+  if w.rel is null then
+    return null;
+  end if;
+  large := (tg_op <> 'DELETE' and pg_column_size(new) > ${smallRow}) or (tg_op <> 'INSERT' and pg_column_size(old) > ${smallRow});
+  if not large then
+    if tg_op <> 'INSERT' then o := row_to_json(old); end if;
+    if tg_op <> 'DELETE' then n := row_to_json(new); end if;
+  end if;
+  -- A column of type json may hold an escape that no function of PostgreSQL can read, such as \\u0000.
+  if large or strpos(o::text, '\\u') > 0 or strpos(n::text, '\\u') > 0 then
+    p := realtime.projection(w.rel, w.names, w.keys, '($1)', w.max_bytes);
+    take := format('select case when %s then (select row_to_json(x) from (select %s) x) end, (select row_to_json(k) from (select %s) k)', p.fits, p.fields, p.key);
+    if tg_op <> 'INSERT' then execute take into o, o_key using old; end if;
+    if tg_op <> 'DELETE' then execute take into n, n_key using new; end if;
+  else
+    if tg_op <> 'INSERT' then
+      o_key := (select json_object_agg(j.key, j.value) from json_each(o) j where j.key = any(w.keys));
+      if w.names is not null then
+        o := (select coalesce(json_object_agg(j.key, j.value), '{}') from json_each(o) j where j.key = any(w.names));
+      end if;
+    end if;
+    if tg_op <> 'DELETE' then
+      n_key := (select json_object_agg(j.key, j.value) from json_each(n) j where j.key = any(w.keys));
+      if w.names is not null then
+        n := (select coalesce(json_object_agg(j.key, j.value), '{}') from json_each(n) j where j.key = any(w.names));
+      end if;
+    end if;
+  end if;
+  if tg_op <> 'UPDATE' then
+    perform realtime.emit(w.channel, w.delivery, realtime.change(tg_op, coalesce(n, o), null, coalesce(n_key, o_key), w.max_bytes));
+  elsif o_key::text <> n_key::text then
+    perform realtime.emit(w.channel, w.delivery, realtime.change('DELETE', o, null, o_key, w.max_bytes));
+    perform realtime.emit(w.channel, w.delivery, realtime.change('INSERT', n, null, n_key, w.max_bytes));
+  elsif o is null or n is null or o::text <> n::text then
+    perform realtime.emit(w.channel, w.delivery, realtime.change('UPDATE', n, case when w.old then o end, n_key, w.max_bytes));
+  end if;
+  return null;
+end $$`,
+
+  `-- The same for whole statements. Transition tables do not say which old row became which new one; they
+-- hold both in the same order.
+create or replace function realtime.rows_changed() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  w record;
+  p record;
+  side text;
+  changes text;
+begin
+  select * into w from realtime.watch_of(tg_argv[0]::int);
+  if w.rel is null then
+    return null;
+  end if;
+  p := realtime.projection(w.rel, w.names, w.keys, 'r', w.max_bytes);
+  side := format('select row_number() over () i, case when %s then (select row_to_json(x) from (select %s) x) end "data",
+    (select row_to_json(k) from (select %s) k) "key" from %%I r', p.fits, p.fields, p.key);
+  if tg_op = 'UPDATE' then
+    changes := format($q$select n.i, c.* from (%s) o join (%s) n using (i) cross join lateral (
+        select 1 j, 'UPDATE' operation, n."data", case when $3 then o."data" end "old", n."key" where n."key"::text = o."key"::text
+        union all select 1, 'DELETE', o."data", null, o."key" where n."key"::text <> o."key"::text
+        union all select 2, 'INSERT', n."data", null, n."key" where n."key"::text <> o."key"::text) c
+      where n."data" is null or o."data" is null or n."data"::text <> o."data"::text or n."key"::text <> o."key"::text$q$,
+      format(side, 'realtime_old'), format(side, 'realtime_new'));
+  else
+    changes := format($q$select s.i, 1 j, '%s' operation, s."data", null::json "old", s."key" from (%s) s where $3 is not null$q$,
+      tg_op, format(side, case tg_op when 'INSERT' then 'realtime_new' else 'realtime_old' end));
+  end if;
+  if w.delivery = 'durable' then
+    execute format('insert into realtime.messages (channel, payload)
+      select $1, realtime.change(c.operation, c."data", c."old", c."key", $2) from (%s) c order by c.i, c.j', changes)
+      using w.channel, w.max_bytes, w.old;
+  else
+    execute format('select pg_notify($1, c.payload) from (
+      select realtime.change(c.operation, c."data", c."old", c."key", $2) payload from (%s) c order by c.i, c.j) c', changes)
+      using w.channel, w.max_bytes, w.old;
+  end if;
+  return null;
+end $$`,
+
+  `-- No event can say that all rows are gone. This one matches no channel's schema, so that its subscribers
+-- are told a gap and read the table again.
+create or replace function realtime.table_truncated() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  w record;
+begin
+  select * into w from realtime.watch_of(tg_argv[0]::int);
+  if w.rel is not null then
+    perform realtime.emit(w.channel, w.delivery, '{"operation":"TRUNCATE"}');
+  end if;
+  return null;
 end $$`
 ]

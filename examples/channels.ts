@@ -1,0 +1,23 @@
+// #region channels
+import { Schema } from "effect"
+import { Channel } from "effect-realtime"
+
+export const Order = Schema.Struct({
+  id: Schema.Int,
+  customer: Schema.String,
+  status: Schema.String
+})
+
+/** table_updates_orders: { operation, data } */
+export const OrderUpdates = Channel.tableUpdates("orders", Order)
+/** query_results_${id}: Report("42") is query_results_42 */
+export const Report = Channel.queryResults(Schema.Array(Order))
+/** system_notifications: { type, message }; clients may publish to it */
+export const Notices = Channel.make("system_notifications", Channel.SystemNotification, {
+  publish: true
+})
+/** yours: any Schema, any name of 1-63 bytes */
+export const Room = Channel.family("room_", Schema.String, Schema.Struct({ text: Schema.String }), {
+  publish: true
+})
+// #endregion

@@ -1,0 +1,131 @@
+/**
+ * The HTTP side of the page: it reads the orders and asks for changes. What has changed, the page
+ * learns from the WebSocket, like everybody else.
+ */
+import { Data, Effect, Layer, Schema } from "effect"
+import { HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
+import { SqlClient } from "effect/sql"
+import type { SqlError } from "effect/sql/SqlError"
+import { reportResult, Status } from "./channels.ts"
+import { Psql } from "./database.ts"
+import { Reports } from "./reports.ts"
+
+const Text = Schema.Trim.check(
+  Schema.isNonEmpty(),
+  Schema.isMaxLength(120),
+  Schema.isPattern(/^\P{Cc}*$/u)
+)
+const NewOrder = Schema.Struct({
+  customer: Text,
+  item: Text,
+  amount_cents: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 100_000_000 }))
+})
+const NewStatus = Schema.Struct({ status: Status })
+const OrderPath = Schema.Struct({
+  id: Schema.FiniteFromString.check(
+    Schema.isInt(),
+    Schema.isBetween({ minimum: 1, maximum: 2_147_483_647 })
+  )
+})
+/** Whatever makes a channel name is the id of a query. */
+const QueryId = Schema.String.check(
+  Schema.makeFilter((id) => reportResult(id).fault?.message ?? true)
+)
+const ReportRequest = Schema.Struct({ query_id: QueryId })
+
+const reply = (body: unknown, status = 200) => HttpServerResponse.jsonUnsafe(body, { status })
+
+class BadRequest extends Data.TaggedError("BadRequest")<{ readonly message: string }> {}
+
+const badRequest = ({ message }: { readonly message: string }) => new BadRequest({ message })
+
+const bodyOf = <A, I>(schema: Schema.Codec<A, I>) =>
+  Effect.gen(function* () {
+    const { headers } = yield* HttpServerRequest.HttpServerRequest
+    // The page of another site may send a form here, but not JSON.
+    if (headers["content-type"]?.startsWith("application/json") !== true) {
+      return yield* new BadRequest({ message: "Send JSON, as content-type application/json." })
+    }
+    return yield* HttpServerRequest.schemaBodyJson(schema).pipe(
+      Effect.mapError((error) =>
+        badRequest(error._tag === "SchemaError" ? error : { message: "This is not JSON." })
+      )
+    )
+  })
+
+const orderId = HttpRouter.schemaPathParams(OrderPath).pipe(
+  Effect.map(({ id }) => id),
+  Effect.mapError(badRequest)
+)
+
+/** Rows as JSON made by PostgreSQL: the very text that the trigger sends. */
+const first = (rows: ReadonlyArray<{ readonly row: unknown }>, status = 200) =>
+  rows[0] === undefined
+    ? reply({ error: "There is no such order." }, 404)
+    : reply(rows[0].row, status)
+
+const listOrders = SqlClient.SqlClient.use(
+  (sql) => sql<{ row: unknown }>`
+    select to_jsonb(orders) as row from orders order by id desc limit 100`
+).pipe(Effect.map((rows) => reply(rows.map(({ row }) => row))))
+
+const addOrder = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  const order = yield* bodyOf(NewOrder)
+  const rows = yield* sql<{ row: unknown }>`
+    insert into orders ${sql.insert(order)} returning to_jsonb(orders) as row`
+  return first(rows, 201)
+})
+
+const changeOrder = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  const id = yield* orderId
+  const { status } = yield* bodyOf(NewStatus)
+  const rows = yield* sql<{ row: unknown }>`
+    update orders set status = ${status} where id = ${id} returning to_jsonb(orders) as row`
+  return first(rows)
+})
+
+const deleteOrder = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  const id = yield* orderId
+  const rows = yield* sql<{ row: unknown }>`
+    delete from orders where id = ${id} returning to_jsonb(orders) as row`
+  return first(rows)
+})
+
+/** Answers at once; the result comes on `query_results_${query_id}`. */
+const startReport = Effect.gen(function* () {
+  const { query_id } = yield* bodyOf(ReportRequest)
+  yield* Reports.use((reports) => reports.start(query_id))
+  return reply({ channel: reportResult(query_id).name }, 202)
+})
+
+const psql = Psql.useSync(({ argument }) => reply({ argument }))
+
+const route = <R>(
+  method: "GET" | "POST" | "PATCH" | "DELETE",
+  path: `/api/${string}`,
+  handler: Effect.Effect<HttpServerResponse.HttpServerResponse, BadRequest | SqlError, R>
+) =>
+  HttpRouter.add(
+    method,
+    path,
+    Effect.catchTags(handler, {
+      BadRequest: ({ message }) => Effect.succeed(reply({ error: message }, 400)),
+      SqlError: (error) =>
+        Effect.as(
+          Effect.logWarning(`${method} ${path}: ${error.message}`),
+          reply({ error: "The database does not answer. Try again in a moment." }, 503)
+        )
+    })
+  )
+
+export const layer = Layer.mergeAll(
+  route("GET", "/api/orders", listOrders),
+  route("POST", "/api/orders", addOrder),
+  route("PATCH", "/api/orders/:id", changeOrder),
+  route("DELETE", "/api/orders/:id", deleteOrder),
+  route("POST", "/api/reports", startReport),
+  route("GET", "/api/psql", psql)
+)

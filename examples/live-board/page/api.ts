@@ -1,0 +1,43 @@
+/**
+ * The page's side of `../api.ts`.
+ */
+import * as Schema from "effect/Schema"
+import { Order, type Status } from "../channels.ts"
+
+const request = async (
+  method: "GET" | "POST" | "PATCH" | "DELETE",
+  path: string,
+  body?: unknown
+): Promise<unknown> => {
+  const response = await fetch(`/api/${path}`, {
+    method,
+    ...(body === undefined
+      ? {}
+      : { body: JSON.stringify(body), headers: { "content-type": "application/json" } })
+  }).catch(() => {
+    throw new Error("The server cannot be reached.")
+  })
+  const answer: unknown = await response.json()
+  if (response.ok) return answer
+  const { error } = answer as { readonly error?: string }
+  throw new Error(error ?? `The server answered ${response.status}.`)
+}
+
+const decodeOrders = Schema.decodeUnknownSync(Schema.toCodecJson(Schema.Array(Order)))
+
+export const fetchOrders = async () => decodeOrders(await request("GET", "orders"))
+
+export const addOrder = (order: Pick<Order, "customer" | "item" | "amount_cents">) =>
+  request("POST", "orders", order)
+
+export const changeStatus = (id: number, status: Status) =>
+  request("PATCH", `orders/${id}`, { status })
+
+export const deleteOrder = (id: number) => request("DELETE", `orders/${id}`)
+
+export const startReport = (queryId: string) => request("POST", "reports", { query_id: queryId })
+
+export const fetchPsql = async () => {
+  const { argument } = (await request("GET", "psql")) as { readonly argument: string }
+  return argument
+}

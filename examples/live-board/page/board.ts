@@ -1,0 +1,69 @@
+/**
+ * The orders as this page knows them: a list that was read, and the events since then.
+ */
+import type { Channel, RealtimeEvent } from "effect-realtime"
+import { type Order, type OrderUpdates, type Status, statuses } from "../channels.ts"
+
+export interface Entry {
+  readonly order: Order
+  /** What happened to it in front of the reader's eyes. A removed one stays until it has left. */
+  readonly change: "added" | "changed" | "removed" | undefined
+}
+
+export interface Board {
+  readonly entries: ReadonlyMap<number, Entry>
+  /** `false` until the list was read for the first time. */
+  readonly loaded: boolean
+  /** Set when the list was read again because events may have been missing. */
+  readonly caughtUp: { readonly reason: RealtimeEvent.GapReason; readonly at: Date } | undefined
+  /** Milliseconds between the latest write in the database and its arrival here. */
+  readonly delay: number | undefined
+}
+
+export const empty: Board = {
+  entries: new Map(),
+  loaded: false,
+  caughtUp: undefined,
+  delay: undefined
+}
+
+/** What was read, before any event. */
+export const read = (
+  orders: ReadonlyArray<Order>,
+  missed: RealtimeEvent.GapReason | undefined
+): Board => ({
+  entries: new Map(orders.map((order) => [order.id, { order, change: undefined }])),
+  loaded: true,
+  caughtUp: missed === undefined ? undefined : { reason: missed, at: new Date() },
+  delay: undefined
+})
+
+const capacity = 100
+
+/** Adds one event. An event that is older than what was read is already in it. */
+export const apply = (board: Board, update: Channel.Payload<typeof OrderUpdates>): Board => {
+  const { data: order, operation } = update
+  const known = board.entries.get(order.id)
+  if (known?.change === "removed") return board
+  if (known !== undefined && known.order.updated_at > order.updated_at) return board
+  if (known === undefined && operation === "DELETE") return board
+  const entries = new Map(board.entries)
+  if (operation === "DELETE") return { ...board, entries: entries.set(order.id, removed(known!)) }
+  entries.set(order.id, { order, change: known === undefined ? "added" : "changed" })
+  if (entries.size > capacity) entries.delete(Math.min(...entries.keys()))
+  return { ...board, entries, delay: Date.now() - order.updated_at.getTime() }
+}
+
+const removed = ({ order }: Entry): Entry => ({ order, change: "removed" })
+
+/** Newest first. */
+export const sorted = ({ entries }: Board): ReadonlyArray<Entry> =>
+  [...entries.values()].toSorted((one, other) => other.order.id - one.order.id)
+
+export const count = ({ entries }: Board): ReadonlyMap<Status, number> => {
+  const counts = new Map<Status, number>(statuses.map((status) => [status, 0]))
+  for (const { change, order } of entries.values()) {
+    if (change !== "removed") counts.set(order.status, counts.get(order.status)! + 1)
+  }
+  return counts
+}

@@ -1,0 +1,11 @@
+import { useEffect, useState } from "react"
+
+/** The time, four times a second. */
+export const useNow = (): number => {
+  const [now, setNow] = useState(Date.now)
+  useEffect(() => {
+    const timer = setInterval(() => setNow(Date.now()), 250)
+    return () => clearInterval(timer)
+  }, [])
+  return now
+}

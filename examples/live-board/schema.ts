@@ -1,0 +1,103 @@
+/**
+ * The table of the example, the trigger that tells its changes, and the role that may use it.
+ *
+ * All of it may run again and again, by several processes at a time.
+ */
+import { Data, Effect } from "effect"
+import { SqlClient } from "effect/sql"
+import { seed } from "./seed.ts"
+
+/** The database has a table `orders` already, and it is somebody's. */
+export class ForeignTable extends Data.TaggedError("ForeignTable") {
+  override readonly message =
+    "This database has a table public.orders that is not the example's. Point DATABASE_URL at another database: nothing was changed."
+}
+
+const mark = "effect-realtime live-board"
+
+const createTable = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`create table public.orders (
+    id integer generated always as identity primary key,
+    customer text not null,
+    item text not null,
+    amount_cents integer not null default 0,
+    status text not null default 'new'
+      check (status in ('new', 'packed', 'shipped', 'delivered')),
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+  )`
+  yield* sql`create trigger orders_touch before insert or update on public.orders
+    for each row execute function public.live_board_touch()`
+  yield* sql`create trigger orders_tell after insert or update or delete on public.orders
+    for each row execute function public.live_board_tell()`
+  // The mark on the table says whose it is. COMMENT takes no parameters.
+  yield* sql.unsafe(`comment on table public.orders is '${mark}'`)
+})
+
+const createFunctions = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`create or replace function public.live_board_touch() returns trigger
+    language plpgsql as $$
+    begin
+      new.updated_at := clock_timestamp();
+      return new;
+    end $$`
+  // NOTIFY takes part in the transaction: told at commit, never after a rollback. It carries 7,999
+  // bytes, and a row that is larger must not fail the statement: its texts are told shortened.
+  yield* sql`create or replace function public.live_board_tell() returns trigger
+    language plpgsql as $$
+    declare
+      data jsonb := to_jsonb(coalesce(new, old));
+      event jsonb := jsonb_build_object('operation', tg_op, 'data', data);
+    begin
+      if octet_length(event::text) > 7999 then
+        event := event || jsonb_build_object('truncated', true, 'data', data || jsonb_build_object(
+          'customer', left(data ->> 'customer', 200), 'item', left(data ->> 'item', 200)));
+      end if;
+      perform pg_notify('table_updates_orders', event::text);
+      return null;
+    end $$`
+})
+
+/** Makes sure that the table is there, with a dozen orders when there are none. Needs the owner. */
+export const schema = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`select pg_advisory_xact_lock(hashtext(${mark}))`
+  const [found] = yield* sql<{ comment: string | null }>`
+    select obj_description(oid) as comment from pg_class where oid = to_regclass('public.orders')`
+  if (found !== undefined && found.comment !== mark) return yield* new ForeignTable()
+  yield* createFunctions
+  if (found === undefined) yield* createTable
+  const [any] = yield* sql`select from public.orders limit 1`
+  if (any === undefined) yield* seed
+}).pipe((effect) => Effect.flatMap(SqlClient.SqlClient, (sql) => sql.withTransaction(effect)))
+
+export interface Login {
+  readonly username: string
+  /** Not needed where the database asks for none. */
+  readonly password: string | undefined
+}
+
+/**
+ * Makes sure that the login is there and may read and write orders, and nothing else. Gives back
+ * `undefined` when the present user may not create roles.
+ */
+export const allow = Effect.fnUntraced(function* (login: Login) {
+  const sql = yield* SqlClient.SqlClient
+  const { password, username } = login
+  /** Names and texts of these statements are no parameters: PostgreSQL itself quotes them. */
+  const run = Effect.fnUntraced(function* (template: string, ...values: Array<string>) {
+    const [row] = yield* sql.unsafe<{ statement: string }>(
+      `select format($1, variadic $2::text[]) as statement`,
+      [template, values]
+    )
+    yield* sql.unsafe(row!.statement)
+  })
+  const [known] = yield* sql`select from pg_roles where rolname = ${username}`
+  if (known === undefined) yield* run("create role %I login", username)
+  if (password !== undefined) yield* run("alter role %I password %L", username, password)
+  yield* run("grant usage on schema public to %I", username)
+  yield* run("grant select, insert, update, delete on public.orders to %I", username)
+  return login
+})

@@ -1,0 +1,60 @@
+/**
+ * The live board: what happens to the table `orders` in PostgreSQL happens in every open page.
+ *
+ *   npm start
+ *
+ * PORT is where it listens (3000; 0 picks a free port), DATABASE_URL a PostgreSQL to use instead of
+ * the one it brings.
+ */
+import { NodeHttpServer, NodeRuntime } from "@effect/platform-node"
+import { Config, Console, Effect, Layer, Logger } from "effect"
+import { HttpRouter, HttpServer } from "effect/http"
+import { Channel } from "effect-realtime"
+import { PgNotificationSource, Realtime, RealtimeServer } from "effect-realtime/server"
+import { createServer } from "node:http"
+import * as Api from "./api.ts"
+import { Notices, OrderUpdates } from "./channels.ts"
+import * as Database from "./database.ts"
+import { Reports } from "./reports.ts"
+import * as Website from "./website.ts"
+
+/** The page's own channels, and any `table_updates_*` and `query_results_*` without a definition. */
+const Door = RealtimeServer.layer({
+  channels: [
+    OrderUpdates,
+    Notices,
+    ...Channel.known().filter((definition) => definition._tag === "Family")
+  ],
+  authorize: RealtimeServer.allowAll
+})
+
+const Server = NodeHttpServer.layerConfig(createServer, {
+  host: Config.succeed("127.0.0.1"),
+  port: Config.Int("PORT").pipe(Config.withDefault(3000)),
+  gracefulShutdownTimeout: Config.succeed("1 second")
+})
+
+const App = HttpRouter.serve(Layer.mergeAll(Website.layer, Api.layer, Door), {
+  disableListenLog: true,
+  disableLogger: true
+})
+
+/** The two lines that say where everything is. */
+const Ready = Layer.effectDiscard(
+  Effect.gen(function* () {
+    const { address } = yield* HttpServer.HttpServer
+    const psql = yield* Database.Psql
+    yield* Console.log(`ready ${HttpServer.formatAddress(address)}\ndatabase ${psql.url}`)
+  })
+)
+
+Ready.pipe(
+  Layer.provide(App),
+  Layer.provide(Reports.layer),
+  Layer.provide(Realtime.layer()),
+  Layer.provide(PgNotificationSource.layer()),
+  Layer.provide(Layer.merge(Database.layer, Server)),
+  Layer.provide(Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)])),
+  Layer.launch,
+  NodeRuntime.runMain
+)

@@ -1,0 +1,14 @@
+// #region node
+import { Schema } from "effect"
+import { Channel } from "effect-realtime"
+import { RealtimeServer } from "effect-realtime/node"
+import { createServer } from "node:http"
+
+const http = createServer((_, response) => response.end("your Express, Fastify or node:http app"))
+const realtime = new RealtimeServer(http, process.env["DATABASE_URL"], {
+  channels: [Channel.make("my-channel", Schema.Unknown, { publish: true })],
+  authorize: ({ action, channel }) => action === "subscribe" || channel === "my-channel"
+})
+http.listen(process.env["PORT"] ?? 3000)
+process.once("SIGTERM", () => realtime.close().then(() => http.close()))
+// #endregion

@@ -1,0 +1,73 @@
+/**
+ * The socket of a client as its user sees it: how it is told where to connect, and what it is doing.
+ *
+ * @since 0.1.0
+ */
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as Backoff from "../Backoff.ts"
+import type { WebSocketConstructor } from "./internal/platform.ts"
+
+export type { WebSocketConstructor, WebSocketLike } from "./internal/platform.ts"
+
+/**
+ * What the socket of a client is doing, with the reason in words.
+ *
+ * - `idle`: nobody needs it, so there is none.
+ * - `connecting`: a socket is being opened; `attempt` counts from 1 since the last healthy session.
+ * - `open`: the server said welcome.
+ * - `waiting`: the next attempt comes at `until` (milliseconds since 1970), or sooner when the page
+ *   is shown, comes back online or is restored.
+ * - `stopped`: no attempt will follow; `code` is the close code.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type ConnectionState =
+  | { readonly status: "idle"; readonly reason: string }
+  | { readonly status: "connecting"; readonly reason: string; readonly attempt: number }
+  | { readonly status: "open"; readonly reason: string; readonly session: string }
+  | {
+      readonly status: "waiting"
+      readonly reason: string
+      readonly attempt: number
+      readonly until: number
+    }
+  | { readonly status: "stopped"; readonly reason: string; readonly code: number }
+
+/**
+ * How a client finds its server and keeps the connection.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface ConnectionOptions {
+  /**
+   * Where the server is. `http` and `https` become `ws` and `wss`; a relative address such as
+   * `/realtime` is resolved against the page. A function is asked before each attempt.
+   */
+  readonly url: string | (() => string)
+  /**
+   * Gives the token for `hello`. Asked before the first attempt, again when the token is 80 % into
+   * its life (it is then renewed on the same socket), and after a close with 4100-4199. Default:
+   * none. It has 10 s; when it fails or is late, the attempt counts as failed.
+   */
+  readonly token?: (() => string | Promise<string> | Effect.Effect<string, unknown>) | undefined
+  /** The WebSocket class, default the platform's (browsers, Node 22 and newer). */
+  readonly webSocket?: WebSocketConstructor | undefined
+  /**
+   * When to try again, default `Backoff.client`: full jitter, first retry within 2 s, then 250 ms
+   * doubling to 30 s, forgiven after 10 s open, for ever.
+   */
+  readonly backoff?: Backoff.Policy | undefined
+  /**
+   * How long an unused subscription, and then the unused socket, is kept for somebody who comes
+   * back, default 1 s.
+   */
+  readonly linger?: Duration.Input | undefined
+  /**
+   * Calls back when the link may have changed, so that it is looked at at once. Default: `online`,
+   * `pageshow` and becoming visible, where the platform has them.
+   */
+  readonly signals?: ((check: () => void) => () => void) | undefined
+}

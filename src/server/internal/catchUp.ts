@@ -1,0 +1,274 @@
+/**
+ * Bringing one subscriber from a cursor to where this node's reader stands.
+ *
+ * There is one way for everybody: who resumes, who was too slow, who joins the stream that follows a
+ * state. Follow the channel first, then join: the answer names a tick, the replay reaches exactly its
+ * end, and of what was handed out meanwhile the batches of later ticks follow.
+ */
+import type { PgClient } from "@effect/sql-pg/PgClient"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
+import * as Schema from "effect/Schema"
+import * as Semaphore from "effect/Semaphore"
+import type { SqlError } from "effect/sql/SqlError"
+import * as Cursor from "../../Cursor.ts"
+import {
+  type Leg,
+  legs,
+  pageArguments,
+  type PageLimits,
+  pageStatement,
+  type ParsedPage,
+  parsePage
+} from "./outbox.ts"
+import { batchesOf, type DurableBatch, type Tail } from "./tail.ts"
+
+/** Why a cursor cannot be honoured. */
+export type ResetReason =
+  /** It does not parse, or is longer than 8 KiB. */
+  | "malformed"
+  /** Another database, or this one before a crash, a promotion or a restore. */
+  | "identity"
+  /** Not a position that this database has reached. */
+  | "future"
+  /** Something after it was pruned. */
+  | "retention"
+  /** More follows it than the caller takes. */
+  | "bounds"
+
+export interface Bounds {
+  readonly events: number
+  /** Payload in bytes of UTF-8. */
+  readonly bytes: number
+}
+
+export interface Join {
+  readonly state: "fresh" | "recovered" | "reset"
+  readonly reason: ResetReason | undefined
+  /** Events follow from here: the replay first, then what is handed out with a later tick than `tick`. */
+  readonly cursor: string
+  readonly tick: number
+  readonly replay: ReadonlyArray<DurableBatch>
+}
+
+/**
+ * The pool did not answer a replay as it must.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ReplayError extends Schema.TaggedError<ReplayError>()("ReplayError", {
+  channel: Schema.String,
+  cause: Schema.Defect()
+}) {
+  override get message(): string {
+    const cause = this.cause instanceof Error ? this.cause.message : String(this.cause)
+    return `Reading channel "${this.channel}" from the outbox failed: ${cause}. Check that the pool connects to the primary, as a role that may read realtime.messages.`
+  }
+}
+
+/** Replays on the pool at once. */
+const maxReplays = 8
+
+/** Pages of a replay. */
+const pageLimits: PageLimits = { messages: 1000, bytes: 1024 * 1024 }
+
+/** One page of a replay, or that it cannot be had. */
+export type ReplayPage =
+  | { readonly _tag: "Reset"; readonly reason: "retention" | "identity" }
+  | {
+      readonly _tag: "Page"
+      readonly batches: ReadonlyArray<DurableBatch>
+      /** The position after the page. */
+      readonly position: Cursor.Position
+      readonly done: boolean
+    }
+
+export interface CatchUp {
+  /** The next page of a channel between a position and the end of a tick. */
+  readonly page: (
+    tail: Tail,
+    channel: string,
+    from: Cursor.Position,
+    to: Cursor.Snapshot
+  ) => Effect.Effect<ReplayPage, ReplayError>
+  /**
+   * Joins a subscriber whose cursor may be `undefined` for "from now on". The whole replay comes at
+   * once, or none of it.
+   */
+  readonly join: (
+    channel: string,
+    from: string | undefined,
+    bounds: Bounds
+  ) => Effect.Effect<Join, ReplayError>
+  /**
+   * Where the tail stands when it contains the cursor, or why it never will. Synchronous after its
+   * last step: nothing is handed out between the answer and what the caller does at once.
+   */
+  readonly locate: (
+    from: string
+  ) => Effect.Effect<
+    | { readonly tail: Tail; readonly reason: ResetReason }
+    | { readonly tail: Tail; readonly position: Cursor.Position; readonly reason: undefined }
+  >
+}
+
+export const make = (
+  sql: PgClient,
+  /** The tail once the reader is up. */
+  current: Effect.Effect<Tail>,
+  /** The tail after it has taken a new end. */
+  refreshed: Effect.Effect<Tail>
+): Effect.Effect<CatchUp, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const scope = yield* Effect.scope
+    const permits = yield* Semaphore.make(maxReplays)
+    const client = sql.withoutTransforms()
+
+    const read = (channel: string, leg: Leg, tail: Tail): Effect.Effect<ParsedPage, ReplayError> =>
+      client
+        .unsafe<{ readonly [column: string]: unknown }>(
+          pageStatement.one,
+          pageArguments(leg, tail.floors.of(leg.at), pageLimits, channel)
+        )
+        .pipe(
+          Effect.flatMap((rows) => Effect.try(() => parsePage(rows, leg))),
+          // In a transaction of the caller the page would be read as of its snapshot, and what came
+          // later would be missed in silence.
+          Effect.updateContext(Context.omit(client.transactionService)<never>),
+          permits.withPermit,
+          Effect.mapError((error: SqlError | { readonly cause?: unknown }) => {
+            const { cause } = error
+            return new ReplayError({ channel, cause: cause ?? error })
+          })
+        )
+
+    const page: CatchUp["page"] = (tail, channel, from, to) =>
+      Effect.gen(function* () {
+        let start = from
+        const remaining = legs(from, to)
+        for (const [index, leg] of remaining.entries()) {
+          const last = index === remaining.length - 1
+          // Equal snapshots: nothing lies between.
+          if (Cursor.contains(leg.at, leg.to)) {
+            start = Cursor.whole(leg.to)
+            continue
+          }
+          const { identity, page } = yield* read(channel, leg, tail)
+          if (identity === null) {
+            const cause = new Error("the pool is connected to a standby")
+            return yield* new ReplayError({ channel, cause })
+          }
+          if (identity !== tail.identity) return { _tag: "Reset", reason: "identity" } as const
+          if (page === "retention") return { _tag: "Reset", reason: "retention" } as const
+          const done = last && page.position.next === undefined
+          if (page.messages.length > 0 || done) {
+            const batches = batchesOf(page, leg, start, tail.identity, 0)
+            return { _tag: "Page", batches, position: page.position, done } as const
+          }
+          start = page.position
+        }
+        return { _tag: "Page", batches: [], position: start, done: true } as const
+      })
+
+    const locate: CatchUp["locate"] = (from) =>
+      Effect.gen(function* () {
+        let tail = yield* current
+        const cursor = Cursor.parseDurable(from)
+        if (cursor === undefined) return { tail, reason: "malformed" } as const
+        const { position } = cursor
+        if (cursor.identity === tail.identity && !Cursor.dominates(tail.taken.snapshot, position)) {
+          // It may come from a node that is ahead. A snapshot taken now contains every position that
+          // was ever given out.
+          tail = yield* refreshed
+        }
+        if (cursor.identity !== tail.identity) return { tail, reason: "identity" } as const
+        if (!Cursor.dominates(tail.taken.snapshot, position)) {
+          return { tail, reason: "future" } as const
+        }
+        return { tail, position, reason: undefined } as const
+      })
+
+    const at = (tail: Tail, reason: ResetReason | undefined): Join => ({
+      state: reason === undefined ? "fresh" : "reset",
+      reason,
+      cursor: tail.end,
+      tick: tail.tick,
+      replay: []
+    })
+
+    /** Replays under way: who asks for the same in the same tick shares it. */
+    const running = new Map<string, Deferred.Deferred<Join, ReplayError>>()
+
+    const replay = (
+      tail: Tail,
+      channel: string,
+      from: string,
+      position: Cursor.Position,
+      bounds: Bounds
+    ): Effect.Effect<Join, ReplayError> => {
+      const { tick } = tail
+      const to = tail.taken.snapshot
+      return Effect.gen(function* () {
+        const batches: Array<DurableBatch> = []
+        let events = 0
+        let bytes = 0
+        let next = position
+        while (true) {
+          const page = yield* CatchUpPage(next)
+          if (page._tag === "Reset")
+            return yield* Effect.map(current, (now) => at(now, page.reason))
+          for (const batch of page.batches) {
+            batches.push(batch)
+            events += batch.events.length
+            for (const { text } of batch.events) bytes += Buffer.byteLength(text)
+          }
+          if (events > bounds.events || bytes > bounds.bytes) {
+            return yield* Effect.map(current, (now) => at(now, "bounds"))
+          }
+          if (page.done) break
+          next = page.position
+        }
+        return {
+          state: "recovered",
+          reason: undefined,
+          cursor: from,
+          tick,
+          replay: batches
+        } as const
+      })
+      function CatchUpPage(position: Cursor.Position) {
+        return page(tail, channel, position, to)
+      }
+    }
+
+    const join: CatchUp["join"] = (channel, from, bounds) =>
+      Effect.gen(function* () {
+        if (from === undefined) return at(yield* current, undefined)
+        const found = yield* locate(from)
+        const { tail } = found
+        if (found.reason !== undefined) return at(tail, found.reason)
+        const { position } = found
+        const key = `${tail.tick} ${bounds.events} ${bounds.bytes} ${channel} ${from}`
+        const shared = running.get(key)
+        if (shared !== undefined) return yield* Deferred.await(shared)
+        const result = Deferred.makeUnsafe<Join, ReplayError>()
+        running.set(key, result)
+        // In the scope of the reader: who shares it must not lose it with the one who asked first.
+        yield* replay(tail, channel, from, position, bounds).pipe(
+          Effect.onExit((exit: Exit.Exit<Join, ReplayError>) =>
+            Effect.sync(() => {
+              running.delete(key)
+              Deferred.doneUnsafe(result, exit)
+            })
+          ),
+          Effect.forkIn(scope)
+        )
+        return yield* Deferred.await(result)
+      })
+
+    return { page, join, locate }
+  })

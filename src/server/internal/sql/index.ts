@@ -1,0 +1,64 @@
+/** The whole install, as statements in their order. */
+import { createHash } from "node:crypto"
+import { identity } from "./identity.ts"
+import { publish } from "./publish.ts"
+import { retention } from "./retention.ts"
+import { appRole, lockDown, nodeRole } from "./roles.ts"
+import { schema, schemaVersion } from "./schema.ts"
+import { triggers } from "./triggers.ts"
+import { watch } from "./watch.ts"
+
+export interface Settings {
+  readonly wake: "hybrid" | "notify" | "poll" | undefined
+  /** Milliseconds. */
+  readonly retention: number | undefined
+  /** `null` for no bound. */
+  readonly maxMessages: number | null | undefined
+  readonly nodeRole: string | undefined
+  readonly appRole: string | undefined
+}
+
+/** One install at a time: `create if not exists` is no protection against another one. */
+export const alone = `select pg_advisory_xact_lock(hashtextextended('effect-realtime install', 0))`
+
+const objects: ReadonlyArray<string> = [
+  ...schema,
+  ...triggers,
+  ...identity,
+  ...publish,
+  ...watch,
+  ...retention,
+  ...lockDown
+]
+
+/** Changes whenever the text of an object changes: an install of the same text has nothing to do. */
+export const digest = createHash("sha256").update(objects.join("\n")).digest("base64url")
+
+const installed = `update realtime.settings set version = ${schemaVersion}, digest = '${digest}'`
+
+const settle = (settings: Settings): ReadonlyArray<string> => {
+  const { appRole: app, maxMessages, nodeRole: node, retention, wake } = settings
+  const statements: Array<string> = []
+  if (retention !== undefined) {
+    statements.push(
+      `update realtime.settings set retention = make_interval(secs => ${retention / 1000})`
+    )
+  }
+  if (maxMessages !== undefined) {
+    statements.push(`update realtime.settings set max_messages = ${maxMessages ?? "null"}`)
+  }
+  statements.push(
+    wake === undefined
+      ? `select realtime.set_wake(wake) from realtime.settings`
+      : `select realtime.set_wake('${wake}')`
+  )
+  if (node !== undefined) statements.push(...nodeRole(node))
+  if (app !== undefined) statements.push(...appRole(app))
+  return statements
+}
+
+/** To be run in one transaction. `fresh`: the objects are known to be those of this text already. */
+export const install = (settings: Settings, fresh: boolean): ReadonlyArray<string> =>
+  fresh ? [alone, ...settle(settings)] : [alone, ...objects, installed, ...settle(settings)]
+
+export const uninstall: ReadonlyArray<string> = [alone, `drop schema if exists realtime cascade`]

@@ -1,0 +1,44 @@
+/**
+ * Rights, as SQL text. Nobody but the owner has any to begin with; the node role reads the outbox, the
+ * app role may publish.
+ */
+
+export const lockDown: ReadonlyArray<string> = [
+  `revoke all on schema realtime from public`,
+  `revoke all on all tables in schema realtime from public`,
+  `revoke all on all sequences in schema realtime from public`,
+  `revoke all on all functions in schema realtime from public`
+]
+
+const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`
+const literal = (text: string): string => `'${text.replaceAll("'", "''")}'`
+
+const create = (role: string): string =>
+  `do $$ begin
+  if not exists (select from pg_roles where rolname = ${literal(role)}) then
+    create role ${quote(role)} nologin;
+  end if;
+end $$`
+
+const publishing = (role: string): string =>
+  `grant execute on function realtime.publish(text, text, text), realtime.publish(text, jsonb, text) to ${role}`
+
+/** What a node needs: to read, to publish for its clients, to keep consumers' cursors, to prune. */
+export const nodeRole = (name: string): ReadonlyArray<string> => {
+  const role = quote(name)
+  return [
+    create(name),
+    `grant usage on schema realtime to ${role}`,
+    `grant select on realtime.messages, realtime.horizon, realtime.marks, realtime.settings to ${role}`,
+    `grant select on sequence realtime.messages_id_seq to ${role}`,
+    `grant select, insert, update, delete on realtime.consumers to ${role}`,
+    `grant execute on function realtime.open(), realtime.identity(), realtime.upkeep(pg_snapshot, xid8, bigint, int), realtime.prune(int) to ${role}`,
+    publishing(role)
+  ]
+}
+
+/** What an app needs: to publish. Its changes of watched tables are written by triggers, which need no right. */
+export const appRole = (name: string): ReadonlyArray<string> => {
+  const role = quote(name)
+  return [create(name), `grant usage on schema realtime to ${role}`, publishing(role)]
+}

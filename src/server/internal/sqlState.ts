@@ -1,0 +1,23 @@
+/** What PostgreSQL said: the driver keeps it in the cause of the reason of its error. */
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
+
+const causeOf = (error: SqlError): Partial<Record<"code" | "message", unknown>> =>
+  typeof error.reason.cause === "object" && error.reason.cause !== null ? error.reason.cause : {}
+
+/** The five characters of SQLSTATE, or `undefined` when the error is not PostgreSQL's. */
+export const sqlState = (error: unknown): string | undefined => {
+  if (!isSqlError(error)) return undefined
+  const { code } = causeOf(error)
+  return typeof code === "string" ? code : undefined
+}
+
+/** The message of PostgreSQL or of the socket. */
+export const sqlMessage = (error: unknown): string => {
+  if (!isSqlError(error)) return error instanceof Error ? error.message : String(error)
+  const { message } = causeOf(error)
+  return typeof message === "string" ? message : error.message
+}
+
+/** The schema, one of its tables, functions or columns does not exist. */
+export const isMissing = (error: unknown): boolean =>
+  ["3F000", "42P01", "42883", "42703"].includes(sqlState(error) ?? "")

@@ -1,0 +1,76 @@
+/** The example as a process of its own, as `npm start` runs it. */
+import { type ChildProcess, spawn } from "node:child_process"
+import { once } from "node:events"
+import { chmodSync, mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { createInterface } from "node:readline"
+
+export interface LiveBoard {
+  readonly url: string
+  /** The connection string that the server printed. */
+  readonly database: string
+  /** All that it wrote to stderr so far. */
+  readonly log: () => string
+  /** Lines that it wrote to stdout beyond the two. */
+  readonly more: ReadonlyArray<string>
+  readonly process: ChildProcess
+  /** Sends a signal and waits for the end. */
+  readonly end: (signal: "SIGINT" | "SIGTERM") => Promise<{ code: number | null; millis: number }>
+}
+
+/** A directory that the embedded server may use, also where it gives up root. */
+export const dataDirectory = () => {
+  const parent = mkdtempSync(join(tmpdir(), "live-board-"))
+  chmodSync(parent, 0o755)
+  return {
+    path: join(parent, "postgres"),
+    remove: () => rmSync(parent, { recursive: true, force: true })
+  }
+}
+
+/** Starts a server and waits until it is ready; fails with its log when it ends instead. */
+export const startLiveBoard = async (env: Readonly<Record<string, string>>): Promise<LiveBoard> => {
+  const child = spawn(
+    process.execPath,
+    ["-C", "@effect-realtime/source", "examples/live-board/server.ts"],
+    {
+      env: { ...process.env, PORT: "0", DATABASE_URL: "", ...env },
+      stdio: ["ignore", "pipe", "pipe"]
+    }
+  )
+  const exited = once(child, "exit")
+  let log = ""
+  child.stderr.on("data", (text: Buffer) => (log += text.toString()))
+  const lines = createInterface({ input: child.stdout })
+  const more: Array<string> = []
+  const value = (name: string) =>
+    new Promise<string>((resolve, reject) => {
+      lines.once("line", (line) => {
+        if (line.startsWith(`${name} `)) resolve(line.slice(name.length + 1))
+        else reject(new Error(`expected the line "${name} ...", got: ${line}`))
+      })
+    })
+  const ready = (async () => {
+    const url = await value("ready")
+    const database = await value("database")
+    lines.on("line", (line) => more.push(line))
+    return { url, database }
+  })()
+  const failed = exited.then(([code]) => {
+    throw new Error(`the live board ended with ${String(code)}:\n${log}${more.join("\n")}`)
+  })
+  failed.catch(() => undefined)
+  return {
+    ...(await Promise.race([ready, failed])),
+    log: () => log,
+    more,
+    process: child,
+    end: async (signal) => {
+      const before = performance.now()
+      child.kill(signal)
+      const [code] = (await exited) as [number | null]
+      return { code, millis: performance.now() - before }
+    }
+  }
+}

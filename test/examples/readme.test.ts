@@ -1,0 +1,202 @@
+/**
+ * The README's examples, run as they stand: the server and the client as processes of their own, the
+ * component in a page, the worker in this process.
+ */
+import { PgClient } from "@effect/sql-pg"
+import { describe, expect, it } from "@effect/vitest"
+import { PgNotificationSource, Realtime } from "effect-realtime/server"
+import { Effect, Fiber, Layer, Logger, Queue, Redacted } from "effect"
+import { spawn } from "node:child_process"
+import { createServer, type AddressInfo } from "node:net"
+import { resolve } from "node:path"
+import { ship } from "../../examples/transaction.ts"
+import { follow } from "../../examples/gaps.ts"
+import { Notices, OrderUpdates } from "../../examples/channels.ts"
+import { watch } from "../../examples/plain.ts"
+import { receipts } from "../../examples/worker.ts"
+import { database, execute, layerDatabase, TestDatabase } from "../support/database.ts"
+import { greet } from "../support/wire.ts"
+
+const root = resolve(import.meta.dirname, "../..")
+
+/** An example as a process; ends with the scope. `said` completes when its output contains a text. */
+const run = (file: string, env: Readonly<Record<string, string>>) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const child = spawn(process.execPath, ["-C", "@effect-realtime/source", `examples/${file}`], {
+        cwd: root,
+        env: { ...process.env, NODE_ENV: "", ...env },
+        stdio: ["ignore", "pipe", "pipe"]
+      })
+      let output = ""
+      const waiting = new Set<() => void>()
+      for (const stream of [child.stdout, child.stderr]) {
+        stream.on("data", (data: Buffer) => {
+          output += data.toString()
+          for (const check of waiting) check()
+        })
+      }
+      const said = (text: string) =>
+        Effect.callback<void>((resume) => {
+          const check = () => {
+            if (!output.includes(text)) return
+            waiting.delete(check)
+            resume(Effect.void)
+          }
+          waiting.add(check)
+          check()
+        })
+      const exited = new Promise<number | null>((done) => child.once("exit", done))
+      return { child, said, exited }
+    }),
+    ({ child, exited }) =>
+      Effect.promise(() => {
+        child.kill("SIGKILL")
+        return exited
+      })
+  )
+
+const freePort = Effect.callback<number>((resume) => {
+  const server = createServer().listen(0, "127.0.0.1", () => {
+    const { port } = server.address() as AddressInfo
+    server.close(() => resume(Effect.succeed(port)))
+  })
+})
+
+/** Connects as soon as the example listens. */
+const greetSoon = (url: string) =>
+  Effect.retry(greet(url), { while: () => true }).pipe(Effect.timeout("10 seconds"))
+
+const update = `{"operation":"INSERT","data":{"id":7,"customer":"Ada","status":"new"}}`
+
+describe("the README's examples", () => {
+  it.live("server.ts and client.ts: what the database says reaches the client", () =>
+    Effect.gen(function* () {
+      const { url } = yield* database
+      const port = yield* freePort
+      const address = `ws://127.0.0.1:${port}/realtime`
+      const server = yield* run("server.ts", { DATABASE_URL: url, PORT: String(port) })
+      const wire = yield* greetSoon(address)
+      wire.send({ type: "subscribe", id: 1, channel: "table_updates_orders" })
+      yield* wire.next("subscribed")
+      const client = yield* run("client.ts", { REALTIME_URL: address })
+      const tell = execute(url, `select pg_notify('table_updates_orders', '${update}')`)
+      // Sent again until the client is there to hear it.
+      yield* tell.pipe(
+        Effect.andThen(Effect.sleep("50 millis")),
+        Effect.forever,
+        Effect.raceFirst(client.said("INSERT order 7: new"))
+      )
+      expect((yield* wire.next("events")).events[0]!.data).toEqual(JSON.parse(update))
+      server.child.kill("SIGTERM")
+      expect(yield* wire.closed).toBe(4000)
+    })
+  )
+
+  it.live("node.ts: my-channel for everybody, and it ends on SIGTERM", () =>
+    Effect.gen(function* () {
+      const { url } = yield* database
+      const port = yield* freePort
+      const server = yield* run("node.ts", { DATABASE_URL: url, PORT: String(port) })
+      const wire = yield* greetSoon(`ws://127.0.0.1:${port}/realtime`)
+      wire.send({ type: "subscribe", id: 1, channel: "my-channel" })
+      yield* wire.next("subscribed")
+      wire.send({ type: "publish", id: 2, channel: "my-channel", key: "k", data: [1, 2] })
+      expect((yield* wire.next("events")).events[0]!.data).toEqual([1, 2])
+      server.child.kill("SIGTERM")
+      expect(yield* wire.closed).toBe(4000)
+      yield* Effect.promise(() => server.exited)
+    })
+  )
+
+  it.live("plain.ts: a client without Effect publishes and hears itself", () =>
+    Effect.gen(function* () {
+      const { url } = yield* database
+      const port = yield* freePort
+      yield* run("server.ts", { DATABASE_URL: url, PORT: String(port) })
+      const address = `ws://127.0.0.1:${port}/realtime`
+      yield* greetSoon(address)
+      const heard = yield* Queue.unbounded<string>()
+      const { close, leave } = yield* Effect.promise(() =>
+        watch(address, (text) => Queue.offerUnsafe(heard, text))
+      )
+      expect(yield* Queue.take(heard)).toBe("hello")
+      leave()
+      yield* Effect.promise(close)
+    })
+  )
+
+  const layer = Realtime.layer().pipe(
+    Layer.provide(PgNotificationSource.layer()),
+    Layer.provideMerge(layerDatabase)
+  )
+
+  /** Everything that is logged while `body` runs. */
+  const logged = <A, E, R>(body: (lines: Queue.Queue<string>) => Effect.Effect<A, E, R>) =>
+    Effect.flatMap(Queue.unbounded<string>(), (lines) =>
+      body(lines).pipe(
+        Effect.provide(
+          Logger.layer([
+            Logger.make(({ message }) => {
+              Queue.offerUnsafe(lines, JSON.stringify(message))
+            })
+          ])
+        )
+      )
+    )
+
+  it.live("worker.ts: inserts, and nothing else, get a receipt", () =>
+    logged((lines) =>
+      Effect.gen(function* () {
+        const fiber = yield* Effect.forkChild(receipts)
+        const tell = (operation: "INSERT" | "DELETE", customer: string) =>
+          Realtime.publish(OrderUpdates, { operation, data: { id: 1, customer, status: "new" } })
+        // Told again until the worker is there to hear it.
+        yield* tell("INSERT", "Ada").pipe(
+          Effect.andThen(Effect.sleep("20 millis")),
+          Effect.repeat({ until: () => Queue.sizeUnsafe(lines) > 0 })
+        )
+        yield* tell("DELETE", "Bob")
+        yield* tell("INSERT", "Cleo")
+        let line = yield* Queue.take(lines)
+        while (line.includes("Ada")) line = yield* Queue.take(lines)
+        expect(line).toContain("a receipt for Cleo")
+        yield* Fiber.interrupt(fiber)
+      })
+    ).pipe(Effect.provide(layer))
+  )
+
+  it.live("gaps.ts: re-reads the state at a gap, and goes on", () =>
+    logged((lines) =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        const reloaded = yield* Queue.unbounded<void>()
+        const fiber = yield* Effect.forkChild(follow(Queue.offer(reloaded, undefined)))
+        const invalid = sql`select pg_notify('table_updates_orders', 'not json')`
+        yield* invalid.pipe(
+          Effect.andThen(Effect.sleep("20 millis")),
+          Effect.repeat({ until: () => Queue.sizeUnsafe(reloaded) > 0 })
+        )
+        yield* sql`select pg_notify('table_updates_orders', ${update})`
+        let line = yield* Queue.take(lines)
+        while (!line.includes("INSERT")) line = yield* Queue.take(lines)
+        expect(line).toContain("Ada")
+        yield* Fiber.interrupt(fiber)
+      })
+    ).pipe(Effect.provide(layer))
+  )
+
+  it.live("transaction.ts: tells others at commit", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      yield* execute(url, "create table orders (id int primary key, status text)")
+      yield* execute(url, "insert into orders values (1, 'new')")
+      const listening = yield* PgNotificationSource.make().pipe(
+        Effect.flatMap((source) => source.listen(Notices.name)),
+        Effect.provide(PgClient.layer({ url: Redacted.make(url) }))
+      )
+      yield* ship(1)
+      expect(yield* Queue.take(listening)).toContain("Order 1 shipped")
+    }).pipe(Effect.scoped, Effect.provide(layer))
+  )
+})

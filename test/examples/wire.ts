@@ -1,0 +1,71 @@
+/** A bare WebSocket that speaks the protocol: what somebody in another language would write. */
+
+interface Frame {
+  readonly type: string
+  readonly [key: string]: unknown
+}
+
+export interface Wire {
+  readonly send: (frame: Frame) => void
+  /** The first frame that fits, from the beginning of the session; waits for it. */
+  readonly frame: (fits: (frame: Frame) => boolean, what: string) => Promise<Frame>
+  /** The data of every event of a channel so far. */
+  readonly data: (channel: string) => ReadonlyArray<unknown>
+  readonly subscribe: (channel: string) => Promise<Frame>
+  readonly close: () => void
+}
+
+const patience = 10_000
+
+export const openWire = async (url: string): Promise<Wire> => {
+  const socket = new WebSocket(`${url.replace(/^http/, "ws")}/realtime`, "effect-realtime.v1")
+  const frames: Array<Frame> = []
+  const looking = new Set<() => void>()
+  let id = 0
+  socket.addEventListener("message", ({ data }: MessageEvent<string>) => {
+    for (const line of data.split("\n")) frames.push(JSON.parse(line) as Frame)
+    for (const look of looking) look()
+  })
+  const send = (frame: Frame) => socket.send(JSON.stringify(frame))
+  const frame: Wire["frame"] = (fits, what) =>
+    new Promise((resolve, reject) => {
+      const look = () => {
+        const found = frames.find(fits)
+        if (found === undefined) return
+        clearTimeout(timer)
+        looking.delete(look)
+        resolve(found)
+      }
+      const timer = setTimeout(() => {
+        looking.delete(look)
+        reject(new Error(`${what} did not come; frames: ${JSON.stringify(frames)}`))
+      }, patience)
+      looking.add(look)
+      look()
+    })
+  await new Promise((resolve, reject) => {
+    socket.addEventListener("open", resolve)
+    socket.addEventListener("error", () => reject(new Error(`no WebSocket at ${url}`)))
+  })
+  send({ type: "hello", version: 1 })
+  await frame(({ type }) => type === "welcome", "welcome")
+  return {
+    send,
+    frame,
+    data: (channel) =>
+      frames
+        .filter((frame) => frame.type === "events" && frame["channel"] === channel)
+        .flatMap((frame) => frame["events"] as ReadonlyArray<{ readonly data: unknown }>)
+        .map(({ data }) => data),
+    subscribe: (channel) => {
+      id += 1
+      const mine = id
+      send({ type: "subscribe", id: mine, channel })
+      return frame(
+        ({ id, type }) => type === "subscribed" && id === mine,
+        `subscribed to ${channel}`
+      )
+    },
+    close: () => socket.close()
+  }
+}
