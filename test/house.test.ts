@@ -78,6 +78,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/internal/sqlState.ts": 1,
   "src/server/PgNotificationSource.ts": 2,
   "src/server/internal/batch.ts": 2,
+  "src/server/internal/catchUp.ts": 2,
   "src/server/internal/hub.ts": 2,
   "src/server/internal/openChannel.ts": 2,
   "src/server/internal/pgLink.ts": 2,

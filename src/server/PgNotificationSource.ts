@@ -314,6 +314,8 @@ const connectionOf = (
   listenUrl: Redacted.Redacted | undefined
 ): PgClientConfig => {
   if (listenUrl === undefined) return config
-  const { database, host, password, path, port, url, username, ...rest } = config
-  return { ...rest, url: listenUrl }
+  // Whatever the pool was told about its address must not shine through.
+  const elsewhere = { host: undefined, port: undefined, path: undefined }
+  const somebody = { database: undefined, username: undefined, password: undefined }
+  return { ...config, ...elsewhere, ...somebody, url: listenUrl }
 }

@@ -21,7 +21,12 @@ describe("PgInstaller", () => {
       yield* sql`create table orders (id int primary key, a text, b json, c bytea)`
       yield* PgInstaller.watch({ channel: "table_updates_orders", old: true })
       yield* PgInstaller.watch({ channel: "orders_few", table: "orders", columns: ["a"] })
-      yield* PgInstaller.watch({ channel: "orders_st", table: "orders", level: "statement" , columns: ["a", "c"]})
+      yield* PgInstaller.watch({
+        channel: "orders_st",
+        table: "orders",
+        level: "statement",
+        columns: ["a", "c"]
+      })
       yield* sql`insert into orders values (1, 'x', '{"n": "\\u0000"}', '\\x00ff'), (2, repeat('y', 9000000), null, null)`
       yield* sql`update orders set a = 'z'`
       yield* sql`update orders set b = '1'`

@@ -176,7 +176,7 @@ describe("Realtime", () => {
       const seen = (yield* Fiber.join(slow)).map(brief)
       expect(seen).toContain("gap slow")
       const ids = seen.filter((value) => typeof value === "number")
-      expect(ids).toEqual([...new Set(ids)].sort((a, b) => a - b))
+      expect(ids).toEqual([...new Set(ids)].toSorted((a, b) => a - b))
       expect(ids.at(-1)).toBe(999)
       // Every hole in the numbers has its gap, and no gap stands without a hole.
       const holes = seen.filter(

@@ -6,7 +6,7 @@ import { Realtime } from "../../src/server/Realtime.ts"
 import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
 import { allowAll, type AnonymousOptions } from "../../src/server/ServerOptions.ts"
 import { Address, layer } from "../support/app.ts"
-import { connect, greet, Refused } from "../support/wire.ts"
+import { connect, greet, type Refused } from "../support/wire.ts"
 
 const Order = Schema.Struct({ id: Schema.Int })
 const Orders = Channel.make("orders", Order)

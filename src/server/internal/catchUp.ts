@@ -13,7 +13,7 @@ import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
-import type { SqlError } from "effect/sql/SqlError"
+import { isSqlError } from "effect/sql/SqlError"
 import * as Cursor from "../../Cursor.ts"
 import {
   type Leg,
@@ -135,15 +135,17 @@ export const make = (
           pageArguments(leg, tail.floors.of(leg.at), pageLimits, channel)
         )
         .pipe(
-          Effect.flatMap((rows) => Effect.try(() => parsePage(rows, leg))),
+          Effect.flatMap((rows) =>
+            Effect.try({ try: () => parsePage(rows, leg), catch: (cause) => cause })
+          ),
           // In a transaction of the caller the page would be read as of its snapshot, and what came
           // later would be missed in silence.
           Effect.updateContext(Context.omit(client.transactionService)<never>),
           permits.withPermit,
-          Effect.mapError((error: SqlError | { readonly cause?: unknown }) => {
-            const { cause } = error
-            return new ReplayError({ channel, cause: cause ?? error })
-          })
+          Effect.mapError(
+            (error) =>
+              new ReplayError({ channel, cause: isSqlError(error) ? error.reason.cause : error })
+          )
         )
 
     const page: CatchUp["page"] = (tail, channel, from, to) =>
@@ -229,8 +231,8 @@ export const make = (
           if (events > bounds.events || bytes > bounds.bytes) {
             return yield* Effect.map(current, (now) => at(now, "bounds"))
           }
-          if (page.done) break
-          next = page.position
+          if (read.done) break
+          next = read.position
         }
         return {
           state: "recovered",
@@ -240,9 +242,6 @@ export const make = (
           replay: batches
         } as const
       })
-      function CatchUpPage(position: Cursor.Position) {
-        return page(tail, channel, position, to)
-      }
     }
 
     const join: CatchUp["join"] = (channel, from, bounds) =>

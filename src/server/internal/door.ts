@@ -31,7 +31,7 @@ import { Session } from "./session.ts"
 import type { Principal, Refusal, SessionContext } from "./sessionContext.ts"
 
 /** A session's ears: what its socket hears goes here. */
-export interface Ears {
+interface Ears {
   readonly receive: (text: string) => void
   readonly receiveBinary: () => void
   readonly closed: () => void

@@ -47,7 +47,7 @@ const lossNotice = notice(
 const returnNotice = notice("info", "The connection to the database is back.")
 const notices = "system_notifications"
 
-export type OpenError = InvalidChannelName | SourceError | TooManyChannels
+type OpenError = InvalidChannelName | SourceError | TooManyChannels
 
 export interface Hub {
   /**

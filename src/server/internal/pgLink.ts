@@ -10,7 +10,7 @@
  */
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import type { PgClientConfig } from "@effect/sql-pg/PgClient"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
