@@ -10,68 +10,18 @@
  */
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import { type Codec, construct } from "./ChannelCodec.ts"
+import {
+  type Any,
+  type Channel,
+  type Codec,
+  construct,
+  type Delivery,
+  type Options
+} from "./ChannelBase.ts"
 import { channelNameFault } from "./Protocol.ts"
 import { InvalidChannelName, InvalidPayload } from "./RealtimeError.ts"
 
-/**
- * `live` rides on NOTIFY: at most once, with a short memory in the node.
- *
- * @category models
- * @since 0.1.0
- */
-export type Delivery = "live"
-
-/**
- * Options of `make` and `family`.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Options<Publish extends boolean> {
-  /** Whether clients may publish here (still subject to `authorize`), default `false`. */
-  readonly publish?: Publish | undefined
-  /** How events travel, default `live`. */
-  readonly delivery?: Delivery | undefined
-}
-
-/**
- * What every channel has, whatever its payload: the bound for lists of channels.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Any {
-  readonly _tag: "Channel"
-  /** The name on the wire and in NOTIFY, 1-63 bytes. */
-  readonly name: string
-  readonly delivery: Delivery
-  /** Whether clients may publish here. */
-  readonly publish: boolean
-  /** Set when the name, or the parameter it was made from, does not fit: every use fails with it. */
-  readonly fault: InvalidChannelName | undefined
-  /** The same object for every channel of one definition: who shares it decodes alike. */
-  readonly codec: object
-  /** Checks parsed JSON and gives the typed payload; unknown properties are dropped. */
-  readonly decode: (json: unknown) => Result.Result<unknown, InvalidPayload>
-  /** Gives a value that `JSON.stringify` can write. */
-  readonly encode: (payload: never) => Result.Result<unknown, InvalidPayload>
-}
-
-/**
- * @category models
- * @since 0.1.0
- */
-export interface Channel<
-  in out A,
-  out Publish extends boolean = boolean,
-  out Name extends string = string
-> extends Any {
-  readonly name: Name
-  readonly publish: Publish
-  readonly decode: (json: unknown) => Result.Result<A, InvalidPayload>
-  readonly encode: (payload: A) => Result.Result<unknown, InvalidPayload>
-}
+export type { Any, Channel, Delivery, Options } from "./ChannelBase.ts"
 
 /**
  * What every family has: the bound for lists of families.
@@ -129,7 +79,7 @@ export type Definition = Any | AnyFamily
 export type Payload<D> =
   D extends Channel<infer A, boolean, string>
     ? A
-    : D extends Family<never, infer A, boolean, string>
+    : D extends (param: never) => Channel<infer A, boolean, string>
       ? A
       : never
 
@@ -205,15 +155,11 @@ export const family = <
     construct(`${prefix}${text}` as const, codec, options, fault)
   const call = (value: Param): Member => {
     const text = Schema.encodeUnknownResult(param)(value)
-    return Result.isSuccess(text) && text.success !== ""
-      ? member(text.success)
-      : member(
-          String(value),
-          new InvalidChannelName({
-            channel: `${prefix}${String(value)}`,
-            reason: "has a parameter that does not match the family's schema"
-          })
-        )
+    if (Result.isSuccess(text) && text.success !== "") return member(text.success)
+    // What was given may be anything, also what cannot be made text.
+    const given = typeof value === "string" ? value : ""
+    const reason = "has a parameter that does not match the family's schema"
+    return member(given, new InvalidChannelName({ channel: `${prefix}${given}`, reason }))
   }
   const match = (name: string) => {
     if (!name.startsWith(prefix) || name.length === prefix.length) return undefined
@@ -232,7 +178,7 @@ export const family = <
 }
 
 // Without Schema, for clients that use strings only.
-export { toJson, untyped } from "./ChannelCodec.ts"
+export { toJson, untyped } from "./ChannelBase.ts"
 
 // -----------------------------------------------------------------------------------------------
 // the three known kinds

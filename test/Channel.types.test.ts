@@ -40,7 +40,6 @@ describe("a definition", () => {
     expectTypeOf<Channel.Payload<typeof Moves>>().toEqualTypeOf<Move>()
     expectTypeOf<Channel.Payload<typeof Ticks>>().toEqualTypeOf<number>()
     expectTypeOf<Channel.Payload<ReturnType<typeof Notes>>>().toEqualTypeOf<Move>()
-    // @ts-expect-error: a bug of `Channel.Payload`, which is never for a family. Delete this line with the bug.
     expectTypeOf<Channel.Payload<typeof Notes>>().toEqualTypeOf<Move>()
     expectTypeOf<Channel.Payload<string>>().toEqualTypeOf<never>()
   })

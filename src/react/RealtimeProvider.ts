@@ -8,19 +8,10 @@
  *
  * @since 0.1.0
  */
-import {
-  createContext,
-  createElement,
-  type ReactNode,
-  useContext,
-  useInsertionEffect,
-  useMemo,
-  useRef
-} from "react"
+import { createElement, type ReactNode, useMemo } from "react"
 import { ChannelStore } from "../client/ChannelStore.ts"
 import type { RealtimeClientOptions } from "../client/RealtimeClient.ts"
-
-const StoreContext = /* @__PURE__ */ createContext<ChannelStore | undefined>(undefined)
+import { StoreContext, useLatestRef } from "./internal/store.ts"
 
 /**
  * Props of `RealtimeProvider`: a store that you own, or the options of one that the provider makes.
@@ -66,19 +57,4 @@ export const RealtimeProvider = (props: RealtimeProviderProps): ReactNode => {
     [latest, url]
   )
   return createElement(StoreContext.Provider, { value: props.client ?? made }, props.children)
-}
-
-let shared: ChannelStore | undefined
-
-/** The client of the nearest provider, or the one of the page. */
-export const useStore = (): ChannelStore =>
-  useContext(StoreContext) ?? (shared ??= ChannelStore.make({ url: "/realtime" }))
-
-/** Holds what the last committed render gave, for callbacks that must not change. */
-export const useLatestRef = <A>(value: A): { current: A } => {
-  const ref = useRef(value)
-  useInsertionEffect(() => {
-    ref.current = value
-  })
-  return ref
 }

@@ -14,8 +14,8 @@ import type { ConnectionState } from "../client/Connection.ts"
 import { report } from "../client/internal/platform.ts"
 import type { Source } from "../client/RealtimeClient.ts"
 import type { Gap } from "../RealtimeEvent.ts"
-import { type Collected, makeCollector } from "./collector.ts"
-import { useLatestRef, useStore } from "./RealtimeProvider.ts"
+import { type Collected, makeCollector } from "./internal/collector.ts"
+import { useLatestRef, useStore } from "./internal/store.ts"
 
 const idle: ConnectionState = { status: "idle", reason: "rendered on a server" }
 

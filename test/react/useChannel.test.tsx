@@ -251,7 +251,7 @@ describe("useChannel", () => {
 
   it("goes on from its position when it comes back, or says that it is stale", async () => {
     const { server, store, subscribed, say } = page({ linger: 5 })
-    const { makeCollector } = await import("../../src/react/collector.ts")
+    const { makeCollector } = await import("../../src/react/internal/collector.ts")
     const collector = makeCollector<number>({
       initial: 0,
       heals: false,

@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import type { Channel } from "../../Channel.ts"
-import { toJson } from "../../ChannelCodec.ts"
+import { toJson } from "../../ChannelBase.ts"
 import { encodePublish, type FrameOf, type ServerFrame } from "../../Frame.ts"
 import {
   type InvalidChannelName,

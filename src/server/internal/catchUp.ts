@@ -9,7 +9,7 @@ import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
+import type * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
@@ -116,6 +116,14 @@ export interface CatchUp {
   >
 }
 
+const at = (tail: Tail, reason: ResetReason | undefined): Join => ({
+  state: reason === undefined ? "fresh" : "reset",
+  reason,
+  cursor: tail.end,
+  tick: tail.tick,
+  replay: []
+})
+
 export const make = (
   sql: PgClient,
   /** The tail once the reader is up. */
@@ -194,55 +202,39 @@ export const make = (
         return { tail, position, reason: undefined } as const
       })
 
-    const at = (tail: Tail, reason: ResetReason | undefined): Join => ({
-      state: reason === undefined ? "fresh" : "reset",
-      reason,
-      cursor: tail.end,
-      tick: tail.tick,
-      replay: []
-    })
-
     /** Replays under way: who asks for the same in the same tick shares it. */
     const running = new Map<string, Deferred.Deferred<Join, ReplayError>>()
 
     const replay = (
-      tail: Tail,
+      {
+        to,
+        tail,
+        tick
+      }: { readonly tail: Tail; readonly to: Cursor.Snapshot; readonly tick: number },
       channel: string,
       from: string,
       position: Cursor.Position,
       bounds: Bounds
-    ): Effect.Effect<Join, ReplayError> => {
-      const { tick } = tail
-      const to = tail.taken.snapshot
-      return Effect.gen(function* () {
+    ): Effect.Effect<Join, ReplayError> =>
+      Effect.gen(function* () {
         const batches: Array<DurableBatch> = []
         let events = 0
         let bytes = 0
         let next = position
         while (true) {
-          const page = yield* CatchUpPage(next)
-          if (page._tag === "Reset")
-            return yield* Effect.map(current, (now) => at(now, page.reason))
-          for (const batch of page.batches) {
+          const one = yield* page(tail, channel, next, to)
+          if (one._tag === "Reset") return at(yield* current, one.reason)
+          for (const batch of one.batches) {
             batches.push(batch)
             events += batch.events.length
             for (const { text } of batch.events) bytes += Buffer.byteLength(text)
           }
-          if (events > bounds.events || bytes > bounds.bytes) {
-            return yield* Effect.map(current, (now) => at(now, "bounds"))
-          }
-          if (read.done) break
-          next = read.position
+          if (events > bounds.events || bytes > bounds.bytes) return at(yield* current, "bounds")
+          if (one.done) break
+          next = one.position
         }
-        return {
-          state: "recovered",
-          reason: undefined,
-          cursor: from,
-          tick,
-          replay: batches
-        } as const
+        return { state: "recovered", reason: undefined, cursor: from, tick, replay: batches }
       })
-    }
 
     const join: CatchUp["join"] = (channel, from, bounds) =>
       Effect.gen(function* () {
@@ -257,7 +249,8 @@ export const make = (
         const result = Deferred.makeUnsafe<Join, ReplayError>()
         running.set(key, result)
         // In the scope of the reader: who shares it must not lose it with the one who asked first.
-        yield* replay(tail, channel, from, position, bounds).pipe(
+        const target = { tail, to: tail.taken.snapshot, tick: tail.tick }
+        yield* replay(target, channel, from, position, bounds).pipe(
           Effect.onExit((exit: Exit.Exit<Join, ReplayError>) =>
             Effect.sync(() => {
               running.delete(key)

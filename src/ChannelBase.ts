@@ -1,13 +1,72 @@
 /**
- * The part of a channel that needs no Schema: its construction from a codec, the channel that is only
- * a name, and the JSON text of a payload. A client that uses strings does not pay for Schema.
+ * The part of a channel that needs no Schema: what it is, its construction from a codec, the channel
+ * that is only a name, and the JSON text of a payload. A client that uses strings does not pay for
+ * Schema.
  *
  * @since 0.1.0
  */
 import * as Result from "effect/Result"
-import type { Channel, Options } from "./Channel.ts"
 import { channelNameFault } from "./Protocol.ts"
 import { InvalidChannelName, InvalidPayload } from "./RealtimeError.ts"
+
+/**
+ * `live` rides on NOTIFY: at most once, with a short memory in the node.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Delivery = "live"
+
+/**
+ * Options of `make` and `family`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options<Publish extends boolean> {
+  /** Whether clients may publish here (still subject to `authorize`), default `false`. */
+  readonly publish?: Publish | undefined
+  /** How events travel, default `live`. */
+  readonly delivery?: Delivery | undefined
+}
+
+/**
+ * What every channel has, whatever its payload: the bound for lists of channels.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Any {
+  readonly _tag: "Channel"
+  /** The name on the wire and in NOTIFY, 1-63 bytes. */
+  readonly name: string
+  readonly delivery: Delivery
+  /** Whether clients may publish here. */
+  readonly publish: boolean
+  /** Set when the name, or the parameter it was made from, does not fit: every use fails with it. */
+  readonly fault: InvalidChannelName | undefined
+  /** The same object for every channel of one definition: who shares it decodes alike. */
+  readonly codec: object
+  /** Checks parsed JSON and gives the typed payload; unknown properties are dropped. */
+  readonly decode: (json: unknown) => Result.Result<unknown, InvalidPayload>
+  /** Gives a value that `JSON.stringify` can write. */
+  readonly encode: (payload: never) => Result.Result<unknown, InvalidPayload>
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Channel<
+  in out A,
+  out Publish extends boolean = boolean,
+  out Name extends string = string
+> extends Any {
+  readonly name: Name
+  readonly publish: Publish
+  readonly decode: (json: unknown) => Result.Result<A, InvalidPayload>
+  readonly encode: (payload: A) => Result.Result<unknown, InvalidPayload>
+}
 
 /**
  * How payloads of one definition become JSON and back, given the name of the channel for errors.

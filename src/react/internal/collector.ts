@@ -8,9 +8,9 @@
  *
  * @since 0.1.0
  */
-import type { ListenOptions } from "../client/ChannelStore.ts"
-import { report } from "../client/internal/platform.ts"
-import type { Gap } from "../RealtimeEvent.ts"
+import type { ListenOptions } from "../../client/ChannelStore.ts"
+import { report } from "../../client/internal/platform.ts"
+import type { Gap } from "../../RealtimeEvent.ts"
 
 /**
  * A value made of events.
