@@ -199,13 +199,19 @@ export const QueryResult = <A, I>(data: Schema.Codec<A, I>) =>
   })
 
 /**
- * `query_results_${queryId}`: the end of a query that ran in the background.
+ * `query_results_${queryId}`: the end of a query that ran in the background. Durable, a page that
+ * reloads still gets the answer.
  *
  * @category known channels
  * @since 0.1.0
  */
-export const queryResults = <A, I>(data: Schema.Codec<A, I>) =>
-  family("query_results_", QueryId, QueryResult(data))
+export const queryResults = <A, I>(
+  data: Schema.Codec<A, I>,
+  options?: { readonly delivery?: Delivery | undefined }
+) => family("query_results_", QueryId, QueryResult(data), { delivery: options?.delivery })
+
+const Operation = /* @__PURE__ */ Schema.Literals(["INSERT", "UPDATE", "DELETE"])
+const Key = /* @__PURE__ */ Schema.Record(Schema.String, Schema.Unknown)
 
 /**
  * The payload of `table_updates_${table}`. For DELETE, `data` is the row as it was.
@@ -215,15 +221,33 @@ export const queryResults = <A, I>(data: Schema.Codec<A, I>) =>
  */
 export const TableUpdate = <A, I>(row: Schema.Codec<A, I>) =>
   Schema.Struct({
-    operation: Schema.Literals(["INSERT", "UPDATE", "DELETE"]),
+    operation: Operation,
     data: row,
     /** The row before an UPDATE, where the trigger was asked for it. */
     old: Schema.optionalKey(row),
     /** The primary key of the row, column by column. */
-    key: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),
-    /** The row was too large to travel: `data` holds only what fits. */
-    truncated: Schema.optionalKey(Schema.Boolean)
+    key: Schema.optionalKey(Key)
   })
+
+/**
+ * What is told of a row that is too large to travel: its key, nothing else. A channel of `TableUpdate`
+ * alone tells it as `gap invalid`; one that takes both reads the row by its key.
+ *
+ * **Example** (Taking both)
+ *
+ * ```ts
+ * const Change = Schema.Union([Channel.TableUpdate(Document), Channel.TruncatedUpdate])
+ * const Documents = Channel.make("table_updates_documents", Change)
+ * ```
+ *
+ * @category known channels
+ * @since 0.1.0
+ */
+export const TruncatedUpdate = /* @__PURE__ */ Schema.Struct({
+  operation: Operation,
+  key: Key,
+  truncated: /* @__PURE__ */ Schema.Literal(true)
+})
 
 /**
  * `table_updates_${table}`: one event per changed row. A table whose name does not fit into a channel
@@ -240,8 +264,11 @@ export const tableUpdates = <
 >(
   table: Table,
   row: Schema.Codec<A, I>,
-  options?: { readonly channel?: Name | undefined }
-) => make((options?.channel ?? `table_updates_${table}`) as Name, TableUpdate(row))
+  options?: { readonly channel?: Name | undefined; readonly delivery?: Delivery | undefined }
+) =>
+  make((options?.channel ?? `table_updates_${table}`) as Name, TableUpdate(row), {
+    delivery: options?.delivery
+  })
 
 /**
  * The payload of `system_notifications`.
@@ -271,6 +298,6 @@ export const systemNotifications = /* @__PURE__ */ make("system_notifications", 
  */
 export const known = (): ReadonlyArray<Definition> => [
   queryResults(Schema.Unknown),
-  family("table_updates_", QueryId, TableUpdate(Schema.Unknown)),
+  family("table_updates_", QueryId, Schema.Union([TableUpdate(Schema.Unknown), TruncatedUpdate])),
   systemNotifications
 ]

@@ -10,12 +10,14 @@ import { channelNameFault } from "./Protocol.ts"
 import { InvalidChannelName, InvalidPayload } from "./RealtimeError.ts"
 
 /**
- * `live` rides on NOTIFY: at most once, with a short memory in the node.
+ * `live` rides on NOTIFY: at most once, with a short memory in the node. `durable` rides on a table,
+ * the outbox: resumable for as long as it is retained, exactly once per position. It needs the
+ * database objects of `PgInstaller` and an `OutboxReader` on the node.
  *
  * @category models
  * @since 0.1.0
  */
-export type Delivery = "live"
+export type Delivery = "live" | "durable"
 
 /**
  * Options of `make` and `family`.

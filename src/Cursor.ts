@@ -102,6 +102,9 @@ export interface DurableCursor {
 /** 2^63: PostgreSQL counts neither transactions nor messages beyond it. */
 const limit = 9_223_372_036_854_775_808n
 
+/** PostgreSQL skips the numbers whose lower half is 0 and does not take them as input either. */
+const isTransaction = (x: bigint): boolean => x > 0n && x < limit && (x & 0xffff_ffffn) !== 0n
+
 /** Whether an ascending list holds `x`. */
 const holds = (list: ReadonlyArray<bigint>, x: bigint): boolean => {
   let low = 0
@@ -219,10 +222,11 @@ export const parseSnapshot = (text: string): Snapshot | undefined => {
   const xmin = BigInt(parts[1]!)
   const xmax = BigInt(parts[2]!)
   const running = parts[3] === "" ? [] : parts[3]!.split(",").map(BigInt)
-  if (xmin < 1n || xmin > xmax || xmax >= limit || running.length > maxRunning) return undefined
+  if (!isTransaction(xmin) || !isTransaction(xmax) || xmin > xmax) return undefined
+  if (running.length > maxRunning) return undefined
   let previous = xmin - 1n
   for (const x of running) {
-    if (x <= previous || x >= xmax) return undefined
+    if (x <= previous || x >= xmax || !isTransaction(x)) return undefined
     previous = x
   }
   return canonical(xmax, running)
@@ -362,7 +366,7 @@ const decodePosition = (bytes: ReadonlyArray<number>): Position | undefined => {
     // Each takes a byte, so a count beyond what is left breaks off at the end of the bytes.
     for (let index = 0n; index < count && !broken; index++) {
       previous -= varint() + 1n
-      if (previous < 1n || running.length === maxRunning) broken = true
+      if (!isTransaction(previous) || running.length === maxRunning) broken = true
       running.push(previous)
     }
     return running.toReversed()
@@ -384,7 +388,7 @@ const decodePosition = (bytes: ReadonlyArray<number>): Position | undefined => {
     if (fresh.length > 0 && fresh[0]! < xmax) broken = true
     const next = canonical(top, [...kept, ...fresh])
     position = midway(base, next, varint())
-    if (top >= limit || !contains(next, base)) broken = true
+    if (!isTransaction(top) || !contains(next, base)) broken = true
   }
-  return broken || xmax < 1n || offset !== bytes.length ? undefined : position
+  return broken || !isTransaction(xmax) || offset !== bytes.length ? undefined : position
 }

@@ -50,10 +50,12 @@ const Ready = Layer.effectDiscard(
 
 Ready.pipe(
   Layer.provide(App),
+  // Listens when all below is there, because nobody answers what comes before there are routes.
+  Layer.provide(Server),
   Layer.provide(Reports.layer),
   Layer.provide(Realtime.layer()),
   Layer.provide(PgNotificationSource.layer()),
-  Layer.provide(Layer.merge(Database.layer, Server)),
+  Layer.provide(Layer.merge(Database.layer, Website.Bundle.layer)),
   Layer.provide(Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)])),
   Layer.launch,
   NodeRuntime.runMain

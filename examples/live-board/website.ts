@@ -2,22 +2,29 @@
  * The page, bundled by Vite when the server starts and served from memory.
  */
 import react from "@vitejs/plugin-react"
-import { Effect, Layer } from "effect"
+import { Context, Effect, Layer } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"
 import { extname } from "node:path"
 import { fileURLToPath } from "node:url"
 import { build, type Rolldown } from "vite"
 
-const bundle = Effect.promise(() =>
-  build({
-    root: fileURLToPath(new URL("page", import.meta.url)),
-    configFile: false,
-    logLevel: "error",
-    plugins: [react()],
-    resolve: { conditions: ["@effect-realtime/source", "module", "browser", "production"] },
-    build: { write: false }
-  })
-).pipe(Effect.map((built) => (built as Rolldown.RolldownOutput).output))
+type File = Rolldown.OutputChunk | Rolldown.OutputAsset
+
+export class Bundle extends Context.Service<Bundle, ReadonlyArray<File>>()("live-board/Bundle") {
+  static readonly layer = Layer.effect(
+    Bundle,
+    Effect.promise(() =>
+      build({
+        root: fileURLToPath(new URL("page", import.meta.url)),
+        configFile: false,
+        logLevel: "error",
+        plugins: [react()],
+        resolve: { conditions: ["@effect-realtime/source", "module", "browser", "production"] },
+        build: { write: false }
+      })
+    ).pipe(Effect.map((built) => (built as Rolldown.RolldownOutput).output))
+  )
+}
 
 const contentTypes: Record<string, string> = {
   ".css": "text/css; charset=utf-8",
@@ -25,7 +32,7 @@ const contentTypes: Record<string, string> = {
   ".js": "text/javascript; charset=utf-8"
 }
 
-const route = (file: Rolldown.OutputChunk | Rolldown.OutputAsset) => {
+const route = (file: File) => {
   const content = file.type === "chunk" ? file.code : file.source
   const isPage = file.fileName === "index.html"
   const response = HttpServerResponse.uint8Array(Buffer.from(content), {
@@ -33,9 +40,7 @@ const route = (file: Rolldown.OutputChunk | Rolldown.OutputAsset) => {
     // The names of the other files change with their content.
     headers: { "cache-control": isPage ? "no-cache" : "public, max-age=31536000, immutable" }
   })
-  return HttpRouter.add("GET", isPage ? "/" : `/${file.fileName}`, response)
+  return HttpRouter.route("GET", isPage ? "/" : `/${file.fileName}`, response)
 }
 
-export const layer = Layer.unwrap(
-  Effect.map(bundle, ([first, ...rest]) => Layer.mergeAll(route(first), ...rest.map(route)))
-)
+export const layer = HttpRouter.addAll(Bundle.useSync((files) => files.map(route)))

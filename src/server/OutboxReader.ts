@@ -15,30 +15,26 @@ import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Backoff from "../Backoff.ts"
 import * as CatchUp from "./internal/catchUp.ts"
-import { follow as followStream } from "./internal/durableStream.ts"
+import { NotPrimary, type OutboxFault, type ReplayError } from "./internal/faults.ts"
+import { durableStream } from "./internal/durableStream.ts"
 import * as Outbox from "./internal/outbox.ts"
+import { type OutboxPublishError, publish } from "./internal/outboxPublish.ts"
 import { Pace } from "./internal/pace.ts"
 import * as PgLink from "./internal/pgLink.ts"
 import { isMissing, sqlMessage } from "./internal/sqlState.ts"
-import {
-  batchesOf,
-  type DurableBatch,
-  type DurableGap,
-  Followers,
-  type Item,
-  Tail
-} from "./internal/tail.ts"
+import { batchesOf, type DurableGap, Followers, type Item, Tail } from "./internal/tail.ts"
 import * as Upkeep from "./internal/upkeep.ts"
 import { schemaVersion } from "./internal/sql/schema.ts"
 import type { SourceState } from "./NotificationSource.ts"
@@ -56,16 +52,40 @@ export {
    */
   type Join,
   /**
-   * @category errors
-   * @since 0.1.0
-   */
-  ReplayError,
-  /**
    * @category models
    * @since 0.1.0
    */
   type ResetReason
 } from "./internal/catchUp.ts"
+export {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  NotPrimary,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  type OutboxFault,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  ReplayError
+} from "./internal/faults.ts"
+export {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  type OutboxPublishError,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  PublishRefused
+} from "./internal/outboxPublish.ts"
 export {
   /**
    * @category models
@@ -93,26 +113,6 @@ export {
    */
   type Item
 } from "./internal/tail.ts"
-
-/**
- * The database answers, but not as the primary: positions can be taken there only.
- *
- * @category errors
- * @since 0.1.0
- */
-export class NotPrimary extends Schema.TaggedError<NotPrimary>()("NotPrimary", {}) {
-  override get message(): string {
-    return "The database is a standby. Positions can be taken on the primary only: connect the reader and the pool there."
-  }
-}
-
-/**
- * Why durable channels cannot be read, as far as waiting does not help.
- *
- * @category errors
- * @since 0.1.0
- */
-export type OutboxFault = NotInstalled | OutdatedInstall | NotPrimary
 
 /**
  * @category models
@@ -171,22 +171,32 @@ export class OutboxReader extends Context.Service<
     /**
      * Where a subscriber starts. Call `follow` before: of what it hands out, the batches of ticks later
      * than the join's belong to this subscriber, after the replay; earlier ones do not. Nothing is
-     * replayed in part.
+     * replayed in part: with more than `bounds` to replay (default 10,000 events or 8 MiB) it is a reset.
      */
     readonly join: (
       channel: string,
       from: string | undefined,
-      bounds: CatchUp.Bounds
-    ) => Effect.Effect<CatchUp.Join, OutboxFault | CatchUp.ReplayError>
+      bounds?: CatchUp.Bounds
+    ) => Effect.Effect<CatchUp.Join, OutboxFault | ReplayError>
     /**
      * The batches of a channel for one consumer, from a cursor or from now on: paged, without bound, and
      * never more than a few pages in memory, however slow the consumer. Goes on after any failure of the
-     * database. A cursor that cannot be honoured gives a gap first.
+     * database. Without a cursor the first item is the position where it starts; a cursor that cannot be
+     * honoured gives a gap first. Batches of a replay have the tick 0.
      */
     readonly batches: (
       channel: string,
       options?: { readonly from?: string | undefined }
-    ) => Stream.Stream<DurableBatch | DurableGap, OutboxFault>
+    ) => Stream.Stream<Item, OutboxFault>
+    /**
+     * Publishes JSON text on a channel, in the caller's transaction when there is one. The same key with
+     * the same text is published once, also across a crash.
+     */
+    readonly publish: (
+      channel: string,
+      json: string,
+      key?: string
+    ) => Effect.Effect<void, OutboxPublishError>
     /** A position that contains everything committed before this was asked. */
     readonly position: Effect.Effect<string, OutboxFault>
     readonly state: SubscriptionRef.SubscriptionRef<SourceState>
@@ -234,9 +244,12 @@ export const make = (
     const followers = new Followers()
     const pace = yield* Pace.make({
       busy: Duration.toMillis(Duration.fromInputUnsafe(options?.busy ?? 5)),
-      idle: options?.idle === undefined ? undefined : Duration.toMillis(Duration.fromInputUnsafe(options.idle))
+      idle:
+        options?.idle === undefined
+          ? undefined
+          : Duration.toMillis(Duration.fromInputUnsafe(options.idle))
     })
-    const upkeep = Upkeep.make(sql)
+    const upkeep = yield* Upkeep.make(sql, options?.upkeep !== false)
 
     let tail: Tail | undefined
     /** Holds the tail while the reader is up, a fault while waiting is no use. */
@@ -249,9 +262,9 @@ export const make = (
       Effect.try({ try: evaluate, catch: (cause) => new Broken({ cause }) })
 
     const opened = Effect.fnUntraced(function* (link: PgLink.PgLink) {
-      const rows = yield* link.query("select * from realtime.open()", [], patience).pipe(
-        Effect.catchIf(isMissing, (cause) => Effect.fail(new NotInstalled({ cause })))
-      )
+      const rows = yield* link
+        .query("select * from realtime.open()", [], patience)
+        .pipe(Effect.catchIf(isMissing, (cause) => Effect.fail(new NotInstalled({ cause }))))
       const row = rows[0]
       const installed = Number(row?.["version"] ?? 0)
       if (installed < schemaVersion) {
@@ -282,13 +295,17 @@ export const make = (
       identity: string,
       reason: DurableGap["reason"]
     ) {
-      const fresh = new Tail(identity, yield* take(link), (tail?.tick ?? 0) + 1)
       const pairs = yield* link.query(
         "select next::text n, drawn::text l from realtime.marks order by at",
         [],
         patience
       )
-      fresh.seed(pairs.map((row) => [BigInt(String(row["n"])), BigInt(String(row["l"]))]))
+      const fresh = new Tail(
+        identity,
+        yield* take(link),
+        (tail?.tick ?? 0) + 1,
+        pairs.map((row) => [BigInt(String(row["n"])), BigInt(String(row["l"]))])
+      )
       const before = tail
       tail = fresh
       if (before !== undefined) {
@@ -332,65 +349,76 @@ export const make = (
       return count
     })
 
-    /** One session from connect to loss. */
-    const session = (onUp: Effect.Effect<void>): Effect.Effect<never, SessionError, Scope.Scope> =>
-      Effect.gen(function* () {
-        const link = yield* PgLink.open(linkOptions)
-        yield* Effect.addFinalizer(() => Effect.sync(link.destroy))
-        let settings = yield* opened(link)
-        let listening = false
-        const listen = Effect.gen(function* () {
-          // Behind a transaction pooler a setting of the session would be somebody else's.
-          if (settings.wake === "poll" || listening) return
-          yield* link.query("set jit = off", [], beat)
-          const wakes = yield* link.listen("realtime")
-          listening = true
-          yield* Queue.takeAll(wakes).pipe(
-            Effect.tap(() => Effect.sync(pace.nudge)),
-            Effect.forever({ disableYield: true }),
-            Effect.ignore,
-            Effect.forkScoped
-          )
-        })
-        yield* listen
-        if (tail?.identity !== settings.identity) {
-          yield* begin(link, settings.identity, "source")
+    /** Settings may change, and the identity with them when somebody restored a backup. */
+    const work = Effect.fnUntraced(function* (
+      link: PgLink.PgLink,
+      listening: Scope.Scope,
+      onUp: Effect.Effect<void>
+    ) {
+      let settings = yield* opened(link)
+      let listens = false
+      const listen = Effect.gen(function* () {
+        // Behind a transaction pooler a setting of the session would be somebody else's.
+        if (settings.wake === "poll" || listens) return
+        yield* link.query("set jit = off", [], beat)
+        const wakes = yield* Scope.provide(link.listen("realtime"), listening)
+        listens = true
+        yield* Queue.takeAll(wakes).pipe(
+          Effect.tap(() => Effect.sync(pace.nudge)),
+          Effect.forever({ disableYield: true }),
+          Effect.ignore,
+          Effect.forkIn(listening)
+        )
+      })
+      yield* listen
+      if (tail?.identity !== settings.identity) yield* begin(link, settings.identity, "source")
+      let lookedAt = yield* Clock.currentTimeMillis
+      yield* onUp
+      while (true) {
+        const now = tail!
+        const count = yield* finish(link, now)
+        if (count === "retention") {
+          yield* begin(link, settings.identity, "retention")
+          continue
         }
-        let lookedAt = yield* Clock.currentTimeMillis
-        yield* onUp
-        while (true) {
-          const now = tail!
-          const before = yield* finish(link, now)
-          if (before === "retention") {
-            yield* begin(link, settings.identity, "retention")
+        yield* pace.pause(settings.wake, count > 0)
+        const time = yield* Clock.currentTimeMillis
+        if (time - toldAt >= positionEvery) {
+          toldAt = time
+          followers.tell({ _tag: "Position", cursor: now.end, tick: now.tick })
+        }
+        if (time - lookedAt >= Upkeep.every(settings.retention)) {
+          lookedAt = time
+          settings = yield* opened(link)
+          if (settings.identity !== now.identity) {
+            yield* begin(link, settings.identity, "source")
             continue
           }
-          yield* pace.pause(settings.wake, before > 0)
-          const time = yield* Clock.currentTimeMillis
-          if (time - lookedAt >= Upkeep.every(settings.retention)) {
-            lookedAt = time
-            settings = yield* opened(link)
-            if (settings.identity !== now.identity) {
-              yield* begin(link, settings.identity, "source")
-              continue
-            }
-            yield* listen
-            if (options?.upkeep !== false) upkeep.due(now.taken, settings.retention)
-          }
-          // Who waits from here on is not served by this snapshot.
-          const served = waiting
-          waiting = []
-          const taken = yield* Effect.tapCause(take(link), () =>
-            Effect.sync(() => waiting.push(...served))
-          )
-          now.advance(taken, followers.channels)
-          for (const one of served) Deferred.doneUnsafe(one, Effect.succeed(now))
-          if (time - toldAt >= positionEvery) {
-            toldAt = time
-            followers.tell({ _tag: "Position", cursor: now.start, tick: now.tick - 1 })
-          }
+          yield* listen
+          upkeep.due(now.taken, settings.retention)
         }
-      })
+        // Who asks from here on is not served by this snapshot.
+        const served = waiting
+        waiting = []
+        const taken = yield* Effect.tapCause(take(link), () =>
+          Effect.sync(() => waiting.push(...served))
+        )
+        now.advance(taken, followers.channels)
+        for (const one of served) Deferred.doneUnsafe(one, Effect.succeed(now))
+      }
+    })
+
+    /** One session from connect to loss. */
+    const session = (onUp: Effect.Effect<void>): Effect.Effect<never, SessionError> =>
+      Effect.gen(function* () {
+        const link = yield* PgLink.open(linkOptions)
+        const listening = yield* Scope.fork(yield* Effect.scope)
+        const running = yield* Effect.forkScoped(work(link, listening, onUp))
+        // Registered last, so it runs first: an UNLISTEN or a cancelled query would wait for a dead
+        // server, but not on a destroyed socket.
+        yield* Effect.addFinalizer(() => Effect.sync(link.destroy))
+        return yield* Fiber.join(running)
+      }).pipe(Effect.scoped)
 
     const backoff = yield* Backoff.make(options?.backoff ?? Backoff.link)
     yield* Effect.gen(function* () {
@@ -404,7 +432,7 @@ export const make = (
           yield* Effect.logDebug("The reader of the outbox stands")
         })
         // Retried on any failure, never by its tag: a terminated backend reports an unknown error.
-        const failed = yield* Effect.result(Effect.scoped(session(onUp)))
+        const failed = yield* Effect.result(session(onUp))
         const error = Result.isFailure(failed) ? failed.failure : undefined
         const fault = isFault(error) ? error : undefined
         if (Deferred.isDoneUnsafe(up)) up = Deferred.makeUnsafe()
@@ -435,8 +463,7 @@ export const make = (
       pace.nudge()
       return Effect.andThen(Deferred.await(one), current)
     })
-    const catchUp = yield* CatchUp.make(sql, current, refreshed)
-    if (options?.upkeep !== false) yield* Effect.forkScoped(upkeep.run)
+    const catchUp = yield* CatchUp.make(sql, limits, current, refreshed)
 
     const follow: OutboxReader["Service"]["follow"] = (channel) =>
       Effect.gen(function* () {
@@ -457,7 +484,9 @@ export const make = (
     return OutboxReader.of({
       follow,
       join: catchUp.join,
-      batches: (channel, from) => followStream(channel, from?.from, followers, current, catchUp),
+      batches: (channel, from) =>
+        durableStream({ channel, from: from?.from, followers, current, catchUp }),
+      publish: (channel, json, key) => publish(sql, channel, json, key),
       position: Effect.map(refreshed, (now) => now.end),
       state
     })

@@ -251,6 +251,19 @@ export const sql = (options?: Options): string =>
     ""
   ].join("\n\n")
 
+/**
+ * What `uninstall` would do, as SQL.
+ *
+ * @category SQL
+ * @since 0.1.0
+ */
+export const sqlUninstall: string = [
+  "begin;",
+  ...[patience(undefined), ...Sql.uninstall].map((statement) => `${statement};`),
+  "commit;",
+  ""
+].join("\n\n")
+
 const inTransaction = (
   statements: (client: SqlClient) => Effect.Effect<ReadonlyArray<string>, SqlError>,
   options: Pick<Options, "lockTimeout"> | undefined

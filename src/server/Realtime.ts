@@ -6,11 +6,11 @@
  *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as PubSub from "effect/PubSub"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
@@ -20,9 +20,12 @@ import * as Channel from "../Channel.ts"
 import { type InvalidChannelName, type InvalidPayload, PayloadTooLarge } from "../RealtimeError.ts"
 import { Gap, type RealtimeEvent } from "../RealtimeEvent.ts"
 import type { Batch } from "./internal/batch.ts"
-import type { TooManyChannels } from "./internal/errors.ts"
+import { batchesOf } from "./internal/durableChannel.ts"
+import { NoOutbox } from "./internal/errors.ts"
 import * as Hub from "./internal/hub.ts"
+import { View } from "./internal/view.ts"
 import { NotificationSource, type SourceError, type SourceState } from "./NotificationSource.ts"
+import { OutboxReader, type PublishRefused } from "./OutboxReader.ts"
 
 /**
  * The most bytes of UTF-8 that a NOTIFY payload takes.
@@ -58,16 +61,34 @@ export interface Options {
 }
 
 /**
- * @category errors
+ * @category models
  * @since 0.1.0
  */
-export type PublishError = InvalidChannelName | InvalidPayload | PayloadTooLarge | SourceError
+export interface PublishOptions {
+  /**
+   * Makes a retry safe on a durable channel: the same key with the same payload is published once,
+   * also across a crash; with another payload it fails. At most 500 bytes. A live channel ignores it.
+   */
+  readonly key?: string | undefined
+}
 
 /**
  * @category errors
  * @since 0.1.0
  */
-export type SubscribeError = InvalidChannelName | SourceError | TooManyChannels
+export type PublishError =
+  | InvalidChannelName
+  | InvalidPayload
+  | PayloadTooLarge
+  | SourceError
+  | NoOutbox
+  | PublishRefused
+
+/**
+ * @category errors
+ * @since 0.1.0
+ */
+export type SubscribeError = Hub.OpenError
 
 /**
  * The door from `RealtimeServer` to the hub; not for applications.
@@ -93,7 +114,8 @@ export class Realtime extends Context.Service<
      */
     readonly publish: <A>(
       channel: Channel.Channel<A>,
-      payload: NoInfer<A>
+      payload: NoInfer<A>,
+      options?: PublishOptions
     ) => Effect.Effect<void, PublishError>
     /**
      * The payloads of a channel from now on. Fails with `Gap` where events may be missing: re-read the
@@ -115,8 +137,11 @@ export class Realtime extends Context.Service<
   }
 >()("effect-realtime/server/Realtime") {
   /** See `publish` of the service. */
-  static readonly publish = <A>(channel: Channel.Channel<A>, payload: NoInfer<A>) =>
-    Realtime.use((realtime) => realtime.publish(channel, payload))
+  static readonly publish = <A>(
+    channel: Channel.Channel<A>,
+    payload: NoInfer<A>,
+    options?: PublishOptions
+  ) => Realtime.use((realtime) => realtime.publish(channel, payload, options))
 
   /** See `subscribe` of the service. */
   static readonly subscribe = <A>(
@@ -139,7 +164,8 @@ export class Realtime extends Context.Service<
   ): Effect.Effect<Realtime["Service"], never, NotificationSource | Scope.Scope> =>
     Effect.gen(function* () {
       const source = yield* NotificationSource
-      const hub = yield* Hub.make(source, {
+      const outbox = Option.getOrUndefined(yield* Effect.serviceOption(OutboxReader))
+      const hub = yield* Hub.make(source, outbox, {
         linger: Duration.fromInputUnsafe(options?.linger ?? "2 minutes"),
         maxChannels: options?.maxChannels ?? 10_000,
         announceSource: options?.announceSource ?? true,
@@ -150,12 +176,17 @@ export class Realtime extends Context.Service<
         }
       })
 
-      const publish = <A>(channel: Channel.Channel<A>, payload: A) =>
+      const publish = <A>(channel: Channel.Channel<A>, payload: A, options?: PublishOptions) =>
         Effect.suspend((): Effect.Effect<void, PublishError> => {
           if (channel.fault !== undefined) return Effect.fail(channel.fault)
           const json = Channel.toJson(channel, payload)
           if (Result.isFailure(json)) return Effect.fail(json.failure)
           const bytes = Buffer.byteLength(json.success)
+          if (channel.delivery === "durable") {
+            return outbox === undefined
+              ? Effect.fail(new NoOutbox({ channel: channel.name }))
+              : outbox.publish(channel.name, json.success, options?.key)
+          }
           if (bytes > maxNotifyBytes) {
             const limit = maxNotifyBytes
             return Effect.fail(new PayloadTooLarge({ channel: channel.name, bytes, limit }))
@@ -163,36 +194,54 @@ export class Realtime extends Context.Service<
           return source.notify(channel.name, json.success)
         })
 
-      const events = <A>(
-        channel: Channel.Channel<A>,
-        options?: { readonly from?: string | undefined }
-      ) =>
+      const live = (channel: Channel.Any, from: string | undefined) =>
         Stream.unwrap(
           Effect.gen(function* () {
-            const view = yield* hub.open(channel)
+            const view = yield* hub.openLive(channel)
             // Subscribed before the position is taken, so nothing falls between; what is in both is
-            // skipped by its number.
-            const live = yield* PubSub.subscribe(view.batches)
-            const now = yield* Clock.currentTimeMillis
-            const { cursor, number, replay, state } = yield* Effect.sync(() => ({
-              ...view.position(options?.from, now),
-              number: view.number
-            }))
-            const start: Array<RealtimeEvent<unknown>> =
+            // skipped by its tick.
+            const batches = yield* PubSub.subscribe(view.batches)
+            const { cursor, replay, state, tick } = yield* view.join(from)
+            const start: ReadonlyArray<RealtimeEvent<unknown>> =
               state === "reset"
                 ? [new Gap({ channel: channel.name, reason: "retention", cursor })]
                 : replay.flatMap((batch) => batch.toEvents())
             return Stream.fromIterable(start).pipe(
               Stream.concat(
-                Stream.fromSubscription(live).pipe(
-                  Stream.filter((batch) => batch.number > number),
-                  Stream.mapArray(withGaps(number))
+                Stream.fromSubscription(batches).pipe(
+                  Stream.filter((batch) => batch.tick > tick),
+                  Stream.mapArray(withGaps(tick))
                 )
               )
             )
           })
-          // The view decodes with this channel's codec, so its payloads are of type A.
-        ) as Stream.Stream<RealtimeEvent<A>, SubscribeError>
+        )
+
+      const durable = (channel: Channel.Any, from: string | undefined) =>
+        Stream.suspend((): Stream.Stream<RealtimeEvent<unknown>, SubscribeError> => {
+          const { fault, name } = channel
+          if (fault !== undefined) return Stream.fail(fault)
+          if (outbox === undefined) return Stream.fail(new NoOutbox({ channel: name }))
+          // Of one consumer alone: it is paged at this consumer's pace, and shares no view.
+          const view = aloneView(channel)
+          return outbox.batches(name, { from }).pipe(
+            Stream.filter((item) => item._tag !== "Position"),
+            Stream.flatMap((item) =>
+              Stream.fromIterable(
+                batchesOf(view, name, item, false).flatMap((batch) => batch.toEvents())
+              )
+            )
+          )
+        })
+
+      const events = <A>(
+        channel: Channel.Channel<A>,
+        options?: { readonly from?: string | undefined }
+      ) =>
+        // The view decodes with this channel's codec, so its payloads are of type A.
+        (channel.delivery === "live"
+          ? live(channel, options?.from)
+          : durable(channel, options?.from)) as Stream.Stream<RealtimeEvent<A>, SubscribeError>
 
       const subscribe = <A>(channel: Channel.Channel<A>) =>
         events(channel).pipe(
@@ -219,18 +268,26 @@ export class Realtime extends Context.Service<
     Layer.effect(Realtime, Realtime.make(options))
 }
 
+/** Decodes for one consumer; nobody subscribes to it. */
+const aloneView = (channel: Channel.Any): View =>
+  new View<never>(
+    channel,
+    () => Effect.die(new Error("a view of one consumer is not joined")),
+    () => undefined
+  )
+
 /** Turns batches into events, and a jump in their numbers into the gap that it is. */
 const withGaps = (start: number) => {
-  let number = start
+  let tick = start
   return (
     batches: readonly [Batch, ...Array<Batch>]
   ): readonly [RealtimeEvent<unknown>, ...Array<RealtimeEvent<unknown>>] => {
     const events: Array<RealtimeEvent<unknown>> = []
     for (const batch of batches) {
-      if (batch.number !== number + 1) {
+      if (batch.tick !== tick + 1) {
         events.push(new Gap({ channel: batch.channel, reason: "slow", cursor: batch.from }))
       }
-      number = batch.number
+      tick = batch.tick
       for (const event of batch.toEvents()) events.push(event)
     }
     // A batch is never empty, so neither are its events.

@@ -22,6 +22,7 @@ import {
   allowAll,
   type AnonymousOptions,
   type IdentityOptions,
+  type InvalidOption,
   type Options
 } from "./ServerOptions.ts"
 
@@ -73,15 +74,9 @@ export class RealtimeServer extends Context.Service<
    * @category layers
    */
   static readonly layer: {
-    <I, R = never>(
-      options: IdentityOptions<I, R>
-    ): Layer.Layer<RealtimeServer, ChannelConflict, HttpRouter.HttpRouter | Realtime | R>
-    <R = never>(
-      options: AnonymousOptions<R>
-    ): Layer.Layer<RealtimeServer, ChannelConflict, HttpRouter.HttpRouter | Realtime | R>
-  } = <I, R>(
-    options: Options<I, R>
-  ): Layer.Layer<RealtimeServer, ChannelConflict, HttpRouter.HttpRouter | Realtime | R> =>
+    <I, R = never>(options: IdentityOptions<I, R>): DoorLayer<R>
+    <R = never>(options: AnonymousOptions<R>): DoorLayer<R>
+  } = <I, R>(options: Options<I, R>): DoorLayer<R> =>
     Layer.unwrap(
       Effect.map(Door.make(options), (door) => {
         // The caller's identities are those of `authenticate`.
@@ -108,7 +103,10 @@ const upgrade = (
     const incoming = NodeHttpServerRequest.toIncomingMessage(request) as IncomingMessage
     // Only Node knows: an `Upgrade` header without `Connection: Upgrade` is an ordinary request.
     if (!("upgrade" in incoming && incoming.upgrade === true)) {
-      return HttpServerResponse.text("This is a WebSocket.", { status: 426 })
+      return HttpServerResponse.text("This is a WebSocket.", {
+        status: 426,
+        headers: { upgrade: "websocket", connection: "Upgrade" }
+      })
     }
     const { socket } = incoming
     drainBefore(door, (socket as { readonly server?: Server }).server)

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { IncomingHttpHeaders } from "node:http"
@@ -52,6 +52,25 @@ export class AuthRefused extends Schema.TaggedError<AuthRefused>()("AuthRefused"
       "auth/invalid": "The token is not valid.",
       "auth/expired": "The token has expired. Get a fresh one."
     }[this.code]
+  }
+}
+
+/**
+ * An option of the server cannot be what it is. Said at start, never at the first client.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidOption extends Schema.TaggedError<InvalidOption>()("InvalidOption", {
+  /** The option, e.g. `limits.sessions`. */
+  option: Schema.String,
+  /** What it is, as text; never a secret. */
+  value: Schema.String,
+  /** What it must be. */
+  expected: Schema.String
+}) {
+  override get message(): string {
+    return `The option ${this.option} is ${this.value}. It must be ${this.expected}.`
   }
 }
 
@@ -105,6 +124,9 @@ export type Authorize<I = undefined, R = never> = (
 export const allowAll: Authorize<unknown> = () => Effect.succeed(true)
 
 /**
+ * What a client may cost. Counts may be `Infinity`, except where the client is told the number;
+ * anything that is no number in its range is refused at start with `InvalidOption`.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -117,6 +139,11 @@ export interface Limits {
   readonly frames?: Rate | undefined
   /** Requests of a session that wait for their answer, default 100. One more closes with 4003. */
   readonly unanswered?: number | undefined
+  /**
+   * Text of the requests of a session that wait for their answer, default 256 KiB (262,144 bytes).
+   * Beyond it the socket is not read until some are answered.
+   */
+  readonly unansweredBytes?: number | undefined
   /** `authenticate` of a session, default 1/s and 5 at once. More are `rate/limited`. */
   readonly authentications?: Rate | undefined
   /** `subscribe` of a session, default 50/s and 100 at once. More are `rate/limited`. */
@@ -131,7 +158,8 @@ export interface Limits {
   readonly slack?: Duration.Input | undefined
   /**
    * Backlog of one socket that does not keep up, default 1 MiB (1,048,576 bytes). At the limit its
-   * waiting events are dropped and their channels are told `gap slow`.
+   * waiting events are dropped and their channels are told `gap slow`; see `slowConsumer`. Answers
+   * are never dropped: a socket that has twice as much waiting is closed with 4001.
    */
   readonly mailboxBytes?: number | undefined
   /** Time a socket may take no bytes at all, default 30 s. Then it is closed with 4001. */
@@ -142,7 +170,10 @@ export interface Limits {
   readonly sessions?: number | undefined
   /** Sessions of one identity, default 20. One more is closed with 4004 after its hello. */
   readonly sessionsPerIdentity?: number | undefined
-  /** Sessions of one address, default 100. One more is refused with 429. See `trustProxy`. */
+  /**
+   * Sessions of one address, default 100. One more is refused with 429. An IPv6 address counts by its
+   * first 64 bits, which is what one customer has. See `trustProxy`.
+   */
   readonly sessionsPerAddress?: number | undefined
   /** Upgrades of this node, default 500/s and 500 at once. More are refused with 503. */
   readonly upgrades?: Rate | undefined
@@ -179,9 +210,9 @@ export interface DoorOptions {
    */
   readonly origins?: ReadonlyArray<string> | "any" | undefined
   /**
-   * How many proxies in front are yours, default 0. Only then are `X-Forwarded-For` (that many
-   * entries from the right) and `X-Forwarded-Host` believed, and only then do the limits by address
-   * count private addresses: without it everybody behind a proxy would be one address.
+   * How many proxies in front are yours, default 0. Only then are `X-Forwarded-For` and
+   * `X-Forwarded-Host` believed (that many entries from the right), and only then do the limits by
+   * address count loopback and private addresses: without it everybody behind a proxy would be one.
    */
   readonly trustProxy?: number | undefined
   /**
@@ -228,50 +259,3 @@ export interface IdentityOptions<I, R = never> extends DoorOptions {
  * @since 0.1.0
  */
 export type Options<I, R = never> = AnonymousOptions<R> | IdentityOptions<I, R>
-
-type RateLimit = "frames" | "authentications" | "subscribes" | "publishes" | "upgrades"
-
-/**
- * The limits in force: durations in milliseconds. Not for applications.
- *
- * @category internals
- * @since 0.1.0
- */
-export type ResolvedLimits = {
-  readonly [Key in keyof Limits]-?: Key extends RateLimit | "upgradesPerAddress" ? Rate : number
-}
-
-/**
- * The limits with their defaults. Not for applications.
- *
- * @category internals
- * @since 0.1.0
- */
-export const resolveLimits = (limits: Limits = {}): ResolvedLimits => {
-  const millis = (value: Duration.Input | undefined, fallback: Duration.Input) =>
-    Duration.toMillis(Duration.fromInputUnsafe(value ?? fallback))
-  return {
-    frameBytes: limits.frameBytes ?? 64 * 1024,
-    frameDepth: limits.frameDepth ?? 64,
-    frames: limits.frames ?? { perSecond: 200, burst: 400 },
-    unanswered: limits.unanswered ?? 100,
-    authentications: limits.authentications ?? { perSecond: 1, burst: 5 },
-    subscribes: limits.subscribes ?? { perSecond: 50, burst: 100 },
-    publishes: limits.publishes ?? { perSecond: 20, burst: 50 },
-    hello: millis(limits.hello, "10 seconds"),
-    ping: millis(limits.ping, "25 seconds"),
-    slack: millis(limits.slack, "10 seconds"),
-    mailboxBytes: limits.mailboxBytes ?? 1024 * 1024,
-    blocked: millis(limits.blocked, "30 seconds"),
-    subscriptions: limits.subscriptions ?? 100,
-    sessions: limits.sessions ?? 10_000,
-    sessionsPerIdentity: limits.sessionsPerIdentity ?? 20,
-    sessionsPerAddress: limits.sessionsPerAddress ?? 100,
-    upgrades: limits.upgrades ?? { perSecond: 500, burst: 500 },
-    upgradesPerAddress: limits.upgradesPerAddress ?? { perSecond: 20, burst: 40 },
-    sourceWait: millis(limits.sourceWait, "10 seconds"),
-    authorize: millis(limits.authorize, "5 seconds"),
-    tokenAge: millis(limits.tokenAge, "Infinity"),
-    drain: millis(limits.drain, "10 seconds")
-  }
-}

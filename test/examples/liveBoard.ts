@@ -12,8 +12,8 @@ export interface LiveBoard {
   readonly database: string
   /** All that it wrote to stderr so far. */
   readonly log: () => string
-  /** Lines that it wrote to stdout beyond the two. */
-  readonly more: ReadonlyArray<string>
+  /** What it wrote to stdout so far. */
+  readonly lines: ReadonlyArray<string>
   readonly process: ChildProcess
   /** Sends a signal and waits for the end. */
   readonly end: (signal: "SIGINT" | "SIGTERM") => Promise<{ code: number | null; millis: number }>
@@ -42,29 +42,23 @@ export const startLiveBoard = async (env: Readonly<Record<string, string>>): Pro
   const exited = once(child, "exit")
   let log = ""
   child.stderr.on("data", (text: Buffer) => (log += text.toString()))
-  const lines = createInterface({ input: child.stdout })
-  const more: Array<string> = []
-  const value = (name: string) =>
-    new Promise<string>((resolve, reject) => {
-      lines.once("line", (line) => {
-        if (line.startsWith(`${name} `)) resolve(line.slice(name.length + 1))
-        else reject(new Error(`expected the line "${name} ...", got: ${line}`))
-      })
+  const lines: Array<string> = []
+  const ready = new Promise<Pick<LiveBoard, "url" | "database">>((resolve) => {
+    createInterface({ input: child.stdout }).on("line", (line) => {
+      lines.push(line)
+      const text = lines.join("\n")
+      const { groups } = /^ready (?<url>\S+)\ndatabase (?<database>\S+)$/.exec(text) ?? {}
+      if (groups !== undefined) resolve({ url: groups["url"]!, database: groups["database"]! })
     })
-  const ready = (async () => {
-    const url = await value("ready")
-    const database = await value("database")
-    lines.on("line", (line) => more.push(line))
-    return { url, database }
-  })()
+  })
   const failed = exited.then(([code]) => {
-    throw new Error(`the live board ended with ${String(code)}:\n${log}${more.join("\n")}`)
+    throw new Error(`the live board ended with ${String(code)}:\n${log}${lines.join("\n")}`)
   })
   failed.catch(() => undefined)
   return {
     ...(await Promise.race([ready, failed])),
     log: () => log,
-    more,
+    lines,
     process: child,
     end: async (signal) => {
       const before = performance.now()

@@ -18,7 +18,7 @@ export class Address extends Context.Service<
   { readonly http: string; readonly ws: string }
 >()("test/Address") {}
 
-const address = Layer.effect(
+export const address = Layer.effect(
   Address,
   Effect.map(HttpServer.HttpServer, (server) => {
     const { port } = server.address as { readonly port: number }

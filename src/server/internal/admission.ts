@@ -6,57 +6,49 @@
  * forwarded address is the client's.
  */
 import type { IncomingMessage } from "node:http"
-import { BlockList, isIP } from "node:net"
 import { subprotocol } from "../../Protocol.ts"
-import type { DoorOptions, ResolvedLimits } from "../ServerOptions.ts"
+import type { DoorOptions } from "../ServerOptions.ts"
+import { isNear, networkOf, readAddress } from "./address.ts"
 import { Bucket } from "./bucket.ts"
+import { originOf, type ResolvedLimits } from "./limits.ts"
 
 /** Why an upgrade is refused. */
 export interface UpgradeRefusal {
   readonly status: 400 | 403 | 404 | 429 | 503
   readonly reason: string
   readonly retryAfterSeconds?: number
+  /** The limit that was crossed. */
+  readonly limit?: keyof ResolvedLimits
 }
-
-const notCounted = new BlockList()
-notCounted.addSubnet("127.0.0.0", 8)
-notCounted.addSubnet("10.0.0.0", 8)
-notCounted.addSubnet("172.16.0.0", 12)
-notCounted.addSubnet("192.168.0.0", 16)
-notCounted.addSubnet("169.254.0.0", 16)
-notCounted.addAddress("::1", "ipv6")
-notCounted.addSubnet("fc00::", 7, "ipv6")
-notCounted.addSubnet("fe80::", 10, "ipv6")
 
 /** Buckets of addresses that have not come for a while are forgotten beyond this many. */
 const maxBuckets = 10_000
 
+/** And looked for this often at most, because a flood of addresses must not cost a walk each. */
+const sweepEveryMillis = 1000
+
 export class Admission {
   readonly #limits: ResolvedLimits
-  readonly #origins: DoorOptions["origins"]
+  readonly #origins: ReadonlySet<string> | "any" | undefined
   readonly #proxies: number
   readonly #all: Bucket
+  /** Both by network, not by address. */
   readonly #upgrades = new Map<string, Bucket>()
   readonly #sessions = new Map<string, number>()
+  #sweptAt = -Infinity
 
-  constructor(options: DoorOptions, limits: ResolvedLimits, now: number) {
+  constructor({ origins, trustProxy }: DoorOptions, limits: ResolvedLimits, now: number) {
     this.#limits = limits
-    this.#origins = options.origins
-    this.#proxies = options.trustProxy ?? 0
+    this.#origins = typeof origins === "object" ? new Set(origins) : origins
+    this.#proxies = trustProxy ?? 0
     this.#all = new Bucket(limits.upgrades, now)
   }
 
   /** The client's address, as far as it can be believed. */
   addressOf(request: IncomingMessage): string {
-    const peer = plain(request.socket.remoteAddress ?? "")
-    if (this.#proxies === 0) return peer
-    const forwarded = request.headers["x-forwarded-for"]
-    const hops = (typeof forwarded === "string" ? forwarded : (forwarded ?? []).join(","))
-      .split(",")
-      .map((hop) => plain(hop.trim()))
-    // Each trusted proxy appended the address it saw; what stands left of those was made up.
-    const client = hops.at(-this.#proxies) ?? hops[0]
-    return client !== undefined && isIP(client) !== 0 ? client : peer
+    const peer = readAddress(request.socket.remoteAddress ?? "")
+    const client = this.#forwarded(request.headers["x-forwarded-for"])
+    return (client === undefined ? "" : readAddress(client)) || peer
   }
 
   /** Why this request may not enter a door with so many sessions; `undefined` when it may. */
@@ -68,13 +60,18 @@ export class Admission {
     now: number
   ): UpgradeRefusal | undefined {
     const { headers } = request
-    if (draining || sessions >= this.#limits.sessions) {
-      return { status: 503, reason: "The server is full or closing.", retryAfterSeconds: 1 }
+    if (draining) {
+      return { status: 503, reason: "The server is closing.", retryAfterSeconds: 1 }
     }
-    const wait = this.#all.take(this.#limits.upgrades, now)
-    if (wait > 0) return busy(503, "Too many connections at once.", wait)
+    if (sessions >= this.#limits.sessions) {
+      return busy(503, "The server is full.", 1000, "sessions")
+    }
+    const wait = this.#all.wait(this.#limits.upgrades, now)
+    if (wait > 0) return busy(503, "Too many connections at once.", wait, "upgrades")
     const tooMany = this.#addressRefusal(address, now)
     if (tooMany !== undefined) return tooMany
+    // Only now: who is over a limit of their own must not use up everybody's.
+    this.#all.take(this.#limits.upgrades, now)
     if (!this.#allowsOrigin(headers.origin, this.#hostOf(request))) {
       return { status: 403, reason: "This origin may not connect." }
     }
@@ -88,71 +85,87 @@ export class Admission {
   /** Counts a session in; returns how to count it out. */
   count(address: string): () => void {
     if (!this.#counts(address)) return () => undefined
-    this.#sessions.set(address, (this.#sessions.get(address) ?? 0) + 1)
+    const network = networkOf(address)
+    this.#sessions.set(network, (this.#sessions.get(network) ?? 0) + 1)
     return () => {
-      const left = (this.#sessions.get(address) ?? 0) - 1
-      if (left > 0) this.#sessions.set(address, left)
-      else this.#sessions.delete(address)
+      const left = (this.#sessions.get(network) ?? 0) - 1
+      if (left > 0) this.#sessions.set(network, left)
+      else this.#sessions.delete(network)
     }
   }
 
   #addressRefusal(address: string, now: number): UpgradeRefusal | undefined {
     if (!this.#counts(address)) return undefined
     const { sessionsPerAddress, upgradesPerAddress } = this.#limits
-    let bucket = this.#upgrades.get(address)
+    const network = networkOf(address)
+    let bucket = this.#upgrades.get(network)
     if (bucket === undefined) {
       if (this.#upgrades.size >= maxBuckets) this.#sweep(now)
       bucket = new Bucket(upgradesPerAddress, now)
-      this.#upgrades.set(address, bucket)
+      this.#upgrades.set(network, bucket)
     }
     const wait = bucket.take(upgradesPerAddress, now)
-    if (wait > 0) return busy(429, "Too many connections from this address at once.", wait)
-    return (this.#sessions.get(address) ?? 0) >= sessionsPerAddress
-      ? busy(429, "Too many connections from this address.", 1000)
+    if (wait > 0) {
+      const reason = "Too many connections from this address at once."
+      return busy(429, reason, wait, "upgradesPerAddress")
+    }
+    return (this.#sessions.get(network) ?? 0) >= sessionsPerAddress
+      ? busy(429, "Too many connections from this address.", 1000, "sessionsPerAddress")
       : undefined
   }
 
   #counts(address: string): boolean {
-    if (this.#proxies > 0) return true
-    const family = isIP(address)
-    return family !== 0 && !notCounted.check(address, family === 6 ? "ipv6" : "ipv4")
+    return this.#proxies > 0 ? address !== "" : !isNear(address)
   }
 
   #sweep(now: number): void {
-    for (const [address, bucket] of this.#upgrades) {
-      if (bucket.isFull(this.#limits.upgradesPerAddress, now)) this.#upgrades.delete(address)
+    if (now - this.#sweptAt >= sweepEveryMillis) {
+      this.#sweptAt = now
+      for (const [network, bucket] of this.#upgrades) {
+        if (bucket.isFull(this.#limits.upgradesPerAddress, now)) this.#upgrades.delete(network)
+      }
     }
     // All of them busy at once: the oldest goes, so that a flood of addresses costs no memory.
-    if (this.#upgrades.size >= maxBuckets)
+    if (this.#upgrades.size >= maxBuckets) {
       this.#upgrades.delete(this.#upgrades.keys().next().value!)
+    }
+  }
+
+  /**
+   * What the outermost trusted proxy wrote. Each proxy appended one entry; what stands left of those
+   * was made up by somebody.
+   */
+  #forwarded(header: string | ReadonlyArray<string> | undefined): string | undefined {
+    if (this.#proxies === 0 || header === undefined) return undefined
+    const entries = String(header).split(",")
+    return (entries.at(-this.#proxies) ?? entries[0])?.trim()
   }
 
   #hostOf({ headers }: IncomingMessage): string | undefined {
-    const forwarded = this.#proxies > 0 ? headers["x-forwarded-host"] : undefined
-    return (
-      (typeof forwarded === "string" ? forwarded.split(",")[0]?.trim() : undefined) ?? headers.host
-    )
+    return this.#forwarded(headers["x-forwarded-host"]) ?? headers.host
   }
 
   /** No `Origin` is no browser page, and passes. */
-  #allowsOrigin(origin: string | undefined, host: string | undefined): boolean {
-    if (origin === undefined || this.#origins === "any") return true
-    if (this.#origins !== undefined) return this.#origins.includes(origin)
-    // `null`, and what is no URL, has no host to compare. The host of the request is read as a URL
-    // would write it: without the default port of the origin's scheme.
-    if (!URL.canParse(origin)) return false
-    const page = new URL(origin)
-    const here = `${page.protocol}//${host ?? ""}`
-    return page.host !== "" && URL.canParse(here) && new URL(here).host === page.host
+  #allowsOrigin(written: string | undefined, host: string | undefined): boolean {
+    if (written === undefined || this.#origins === "any") return true
+    // `null`, and what is no URL, is no origin of anybody.
+    const origin = originOf(written)
+    if (origin === undefined) return false
+    if (this.#origins !== undefined) return this.#origins.has(origin)
+    // The host of the request is read as a URL would write it: in lower case, and without the default
+    // port of the origin's scheme.
+    return host !== undefined && originOf(`${new URL(origin).protocol}//${host}`) === origin
   }
 }
 
-/** An IPv4 peer of a dual-stack socket is written as IPv6. */
-const plain = (address: string): string =>
-  address.startsWith("::ffff:") && address.includes(".") ? address.slice(7) : address
-
-const busy = (status: 429 | 503, reason: string, waitMillis: number): UpgradeRefusal => ({
+const busy = (
+  status: 429 | 503,
+  reason: string,
+  waitMillis: number,
+  limit: keyof ResolvedLimits
+): UpgradeRefusal => ({
   status,
   reason,
-  retryAfterSeconds: Math.max(1, Math.ceil(waitMillis / 1000))
+  retryAfterSeconds: Math.max(1, Math.ceil(waitMillis / 1000)),
+  limit
 })

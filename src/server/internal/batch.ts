@@ -1,5 +1,5 @@
 /**
- * What travels from a channel to its subscribers: events that arrived together, or a gap.
+ * What travels from a channel to its subscribers: events that arrived together, a gap, or a position.
  *
  * A batch carries its cursor, so what somebody has and where they stand cannot disagree. It is
  * encoded for the wire at most once, on the first socket that needs it.
@@ -14,12 +14,20 @@ export interface BatchEvent {
   readonly payload: unknown
   /** The payload as JSON text for the wire; `undefined` while no socket is subscribed. */
   readonly json: string | undefined
+  /** The transaction that wrote it; durable channels only. */
+  readonly tx: string | undefined
 }
+
+/** Nothing but a newer cursor, so that a quiet subscription does not age out. */
+export const position: unique symbol = Symbol("position")
 
 export class Batch {
   readonly channel: string
-  /** Counts the batches of one channel and codec from 1: a jump tells that some were dropped. */
-  readonly number: number
+  /**
+   * Grows from batch to batch of a channel. A subscriber that joined at a tick has everything up to
+   * it. On a live channel it counts the batches one by one, so a jump tells that some were dropped.
+   */
+  readonly tick: number
   /** The position before the first event. */
   readonly from: string
   /** The position after the last event. */
@@ -31,16 +39,16 @@ export class Batch {
 
   constructor(
     channel: string,
-    number: number,
+    tick: number,
     from: string,
     cursor: string,
-    content: ReadonlyArray<BatchEvent> | GapReason
+    content: ReadonlyArray<BatchEvent> | GapReason | typeof position
   ) {
     this.channel = channel
-    this.number = number
+    this.tick = tick
     this.from = from
     this.cursor = cursor
-    this.events = typeof content === "string" ? [] : content
+    this.events = typeof content === "object" ? content : []
     this.gap = typeof content === "string" ? content : undefined
   }
 
@@ -50,30 +58,30 @@ export class Batch {
   }
 
   #text(): string {
-    const { channel, cursor } = this
-    return this.gap === undefined
-      ? encodeEvents(
-          channel,
-          cursor,
-          this.events.map(({ at, id, json }) => encodeEvent(id, at.toISOString(), json ?? "null"))
-        )
-      : encode({ type: "gap", channel, reason: this.gap, cursor })
+    const { channel, cursor, events, gap } = this
+    if (gap !== undefined) return encode({ type: "gap", channel, reason: gap, cursor })
+    if (events.length === 0) return encode({ type: "cursor", channel, cursor })
+    return encodeEvents(
+      channel,
+      cursor,
+      events.map(({ at, id, json, tx }) => encodeEvent(id, at.toISOString(), json ?? "null", tx))
+    )
   }
 
   /** The same as values, for a Stream. */
   toEvents(): ReadonlyArray<RealtimeEvent<unknown>> {
-    const { channel, cursor } = this
-    return this.gap === undefined
-      ? this.events.map(({ at, id, payload }): Event<unknown> => ({
-          _tag: "Event",
-          channel,
-          id,
-          at,
-          payload,
-          // A live event's id is its position.
-          cursor: id,
-          tx: undefined
-        }))
-      : [new Gap({ channel, reason: this.gap, cursor })]
+    const { channel, cursor, events, gap } = this
+    if (gap !== undefined) return [new Gap({ channel, reason: gap, cursor })]
+    const last = events.length - 1
+    return events.map(({ at, id, payload, tx }, index): Event<unknown> => ({
+      _tag: "Event",
+      channel,
+      id,
+      at,
+      payload,
+      // A live event's id is its position; inside a durable batch only its end is one.
+      cursor: tx === undefined ? id : index === last ? cursor : undefined,
+      tx
+    }))
   }
 }

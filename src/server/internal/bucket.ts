@@ -9,6 +9,9 @@ export interface Rate {
   readonly burst: number
 }
 
+/** What many small additions lose must not cost a whole token. */
+const almostOne = 1 - 1e-9
+
 export class Bucket {
   #tokens: number
   #at: number
@@ -18,17 +21,20 @@ export class Bucket {
     this.#at = now
   }
 
-  /** Takes one token at `now` milliseconds; returns 0, or the milliseconds until there is one. */
-  take(rate: Rate, now: number): number {
+  /** 0 when a token is there at `now` milliseconds, else the milliseconds until one is. */
+  wait(rate: Rate, now: number): number {
     // A clock that went back gives nothing and takes nothing.
     const elapsed = Math.max(0, now - this.#at)
     this.#tokens = Math.min(rate.burst, this.#tokens + (elapsed * rate.perSecond) / 1000)
     this.#at = now
-    if (this.#tokens >= 1) {
-      this.#tokens--
-      return 0
-    }
-    return Math.ceil(((1 - this.#tokens) * 1000) / rate.perSecond)
+    return this.#tokens >= almostOne ? 0 : Math.ceil(((1 - this.#tokens) * 1000) / rate.perSecond)
+  }
+
+  /** Takes one token; returns 0, or the milliseconds until there is one. */
+  take(rate: Rate, now: number): number {
+    const wait = this.wait(rate, now)
+    if (wait === 0) this.#tokens--
+    return wait
   }
 
   /** Whether nothing was taken for so long that a new bucket would be the same. */

@@ -11,11 +11,12 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
-import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
 import { isSqlError } from "effect/sql/SqlError"
 import * as Cursor from "../../Cursor.ts"
+import { type OutboxFault, ReplayError } from "./faults.ts"
 import {
+  isEmpty,
   type Leg,
   legs,
   pageArguments,
@@ -54,27 +55,11 @@ export interface Join {
   readonly replay: ReadonlyArray<DurableBatch>
 }
 
-/**
- * The pool did not answer a replay as it must.
- *
- * @category errors
- * @since 0.1.0
- */
-export class ReplayError extends Schema.TaggedError<ReplayError>()("ReplayError", {
-  channel: Schema.String,
-  cause: Schema.Defect()
-}) {
-  override get message(): string {
-    const cause = this.cause instanceof Error ? this.cause.message : String(this.cause)
-    return `Reading channel "${this.channel}" from the outbox failed: ${cause}. Check that the pool connects to the primary, as a role that may read realtime.messages.`
-  }
-}
-
 /** Replays on the pool at once. */
 const maxReplays = 8
 
-/** Pages of a replay. */
-const pageLimits: PageLimits = { messages: 1000, bytes: 1024 * 1024 }
+/** What a socket is replayed at most. */
+const socketBounds: Bounds = { events: 10_000, bytes: 8 * 1024 * 1024 }
 
 /** One page of a replay, or that it cannot be had. */
 export type ReplayPage =
@@ -102,8 +87,8 @@ export interface CatchUp {
   readonly join: (
     channel: string,
     from: string | undefined,
-    bounds: Bounds
-  ) => Effect.Effect<Join, ReplayError>
+    bounds?: Bounds
+  ) => Effect.Effect<Join, OutboxFault | ReplayError>
   /**
    * Where the tail stands when it contains the cursor, or why it never will. Synchronous after its
    * last step: nothing is handed out between the answer and what the caller does at once.
@@ -112,7 +97,8 @@ export interface CatchUp {
     from: string
   ) => Effect.Effect<
     | { readonly tail: Tail; readonly reason: ResetReason }
-    | { readonly tail: Tail; readonly position: Cursor.Position; readonly reason: undefined }
+    | { readonly tail: Tail; readonly position: Cursor.Position; readonly reason: undefined },
+    OutboxFault
   >
 }
 
@@ -126,10 +112,11 @@ const at = (tail: Tail, reason: ResetReason | undefined): Join => ({
 
 export const make = (
   sql: PgClient,
+  limits: PageLimits,
   /** The tail once the reader is up. */
-  current: Effect.Effect<Tail>,
+  current: Effect.Effect<Tail, OutboxFault>,
   /** The tail after it has taken a new end. */
-  refreshed: Effect.Effect<Tail>
+  refreshed: Effect.Effect<Tail, OutboxFault>
 ): Effect.Effect<CatchUp, never, Scope.Scope> =>
   Effect.gen(function* () {
     const scope = yield* Effect.scope
@@ -140,7 +127,7 @@ export const make = (
       client
         .unsafe<{ readonly [column: string]: unknown }>(
           pageStatement.one,
-          pageArguments(leg, tail.floors.of(leg.at), pageLimits, channel)
+          pageArguments(leg, tail.floors.of(leg.at), limits, channel)
         )
         .pipe(
           Effect.flatMap((rows) =>
@@ -162,8 +149,7 @@ export const make = (
         const remaining = legs(from, to)
         for (const [index, leg] of remaining.entries()) {
           const last = index === remaining.length - 1
-          // Equal snapshots: nothing lies between.
-          if (Cursor.contains(leg.at, leg.to)) {
+          if (isEmpty(leg)) {
             start = Cursor.whole(leg.to)
             continue
           }
@@ -203,7 +189,7 @@ export const make = (
       })
 
     /** Replays under way: who asks for the same in the same tick shares it. */
-    const running = new Map<string, Deferred.Deferred<Join, ReplayError>>()
+    const running = new Map<string, Deferred.Deferred<Join, OutboxFault | ReplayError>>()
 
     const replay = (
       {
@@ -215,7 +201,7 @@ export const make = (
       from: string,
       position: Cursor.Position,
       bounds: Bounds
-    ): Effect.Effect<Join, ReplayError> =>
+    ): Effect.Effect<Join, OutboxFault | ReplayError> =>
       Effect.gen(function* () {
         const batches: Array<DurableBatch> = []
         let events = 0
@@ -236,7 +222,7 @@ export const make = (
         return { state: "recovered", reason: undefined, cursor: from, tick, replay: batches }
       })
 
-    const join: CatchUp["join"] = (channel, from, bounds) =>
+    const join: CatchUp["join"] = (channel, from, bounds = socketBounds) =>
       Effect.gen(function* () {
         if (from === undefined) return at(yield* current, undefined)
         const found = yield* locate(from)
@@ -246,12 +232,12 @@ export const make = (
         const key = `${tail.tick} ${bounds.events} ${bounds.bytes} ${channel} ${from}`
         const shared = running.get(key)
         if (shared !== undefined) return yield* Deferred.await(shared)
-        const result = Deferred.makeUnsafe<Join, ReplayError>()
+        const result = Deferred.makeUnsafe<Join, OutboxFault | ReplayError>()
         running.set(key, result)
         // In the scope of the reader: who shares it must not lose it with the one who asked first.
         const target = { tail, to: tail.taken.snapshot, tick: tail.tick }
         yield* replay(target, channel, from, position, bounds).pipe(
-          Effect.onExit((exit: Exit.Exit<Join, ReplayError>) =>
+          Effect.onExit((exit: Exit.Exit<Join, OutboxFault | ReplayError>) =>
             Effect.sync(() => {
               running.delete(key)
               Deferred.doneUnsafe(result, exit)

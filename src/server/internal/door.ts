@@ -18,15 +18,17 @@ import * as Stream from "effect/Stream"
 import { randomUUID } from "node:crypto"
 import type { IncomingMessage } from "node:http"
 import type { Socket } from "node:net"
-import { WebSocketServer, type WebSocket } from "ws"
+import { type ServerOptions, type WebSocket, WebSocketServer } from "ws"
 import { CloseCode, subprotocol } from "../../Protocol.ts"
 import { Realtime } from "../Realtime.ts"
-import { type Credentials, type Options, resolveLimits } from "../ServerOptions.ts"
+import { type Credentials, InvalidOption, type Options } from "../ServerOptions.ts"
 import { Admission, type UpgradeRefusal } from "./admission.ts"
+import { checkOptions, resolveLimits } from "./limits.ts"
 import * as metrics from "./metrics.ts"
 import { fromWebSocket, type Peer } from "./peer.ts"
 import { PublishKeys } from "./publishKeys.ts"
 import * as Registry from "./registry.ts"
+import { Revocations } from "./revocations.ts"
 import { Session } from "./session.ts"
 import type { Principal, Refusal, SessionContext } from "./sessionContext.ts"
 
@@ -34,6 +36,10 @@ import type { Principal, Refusal, SessionContext } from "./sessionContext.ts"
 interface Ears {
   readonly receive: (text: string) => void
   readonly receiveBinary: () => void
+  /** A ping or a pong of the WebSocket itself. */
+  readonly receiveControl: () => void
+  /** What came is no WebSocket, or too large: the close frame that says so is on its way. */
+  readonly broken: (code: number) => void
   readonly closed: () => void
 }
 
@@ -59,8 +65,6 @@ export interface Door {
   readonly drain: Effect.Effect<void>
 }
 
-const ignore = (): void => undefined
-
 /** How often sessions are greeted, pinged and removed by the clock. */
 const tickMillis = 1000
 
@@ -76,13 +80,29 @@ const minReturnMillis = 500
 /** What a drain leaves for closing handshakes, as a share of its window. */
 const handshakeShare = 0.2
 
+/** How long `ws` waits for the answer to a close frame that it sent by itself. */
+const closeTimeoutMillis = 5000
+
+/**
+ * On average a piece of a message (a fragment, or what one read of the socket brought) has at least so
+ * many bytes; one that comes in smaller pieces costs more memory than it is allowed bytes.
+ */
+const leastPiece = 64
+
 export const make = <I, R>(
   options: Options<I, R>
-): Effect.Effect<Door, Registry.ChannelConflict, Realtime | R | Scope.Scope> =>
+): Effect.Effect<Door, InvalidOption | Registry.ChannelConflict, Realtime | R | Scope.Scope> =>
   Effect.gen(function* () {
     const realtime = yield* Realtime
+    const limits = yield* Effect.try({
+      try: () => {
+        checkOptions(options)
+        return resolveLimits(options.limits)
+      },
+      // Nothing else is thrown there.
+      catch: (error) => error as InvalidOption
+    })
     const registry = yield* Registry.make(options.channels)
-    const limits = resolveLimits(options.limits)
     const path = options.path ?? "/realtime"
     const clock = yield* Clock.Clock
     const now = () => clock.currentTimeMillisUnsafe()
@@ -91,7 +111,9 @@ export const make = <I, R>(
     const sessions = new Set<Session>()
     const byKey = new Map<string, Set<Session>>()
     const left = yield* Queue.sliding<void>(1)
-    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const services = yield* Effect.context<never>()
+    const runFork = Effect.runForkWith(services)
+    const revocations = new Revocations(limits.authorize + 2 * tickMillis)
     let coarse = now()
     let sourceIsUp = true
     let draining = false
@@ -104,6 +126,17 @@ export const make = <I, R>(
         )
       )
 
+    const byReason = new Map<string, typeof metrics.refused>()
+    /** The reasons are words of ours, so there are few of them. */
+    const countRefused = (reason: string): void => {
+      let counter = byReason.get(reason)
+      if (counter === undefined) {
+        counter = Metric.withAttributes(metrics.refused, { reason })
+        byReason.set(reason, counter)
+      }
+      counter.updateUnsafe(1, services)
+    }
+
     const context: SessionContext = {
       realtime,
       registry,
@@ -114,12 +147,14 @@ export const make = <I, R>(
       run,
       clock: now,
       coarseClock: () => coarse,
-      sourceIsUp: () => sourceIsUp
+      sourceIsUp: () => sourceIsUp,
+      refused: countRefused,
+      revocations
     }
 
     const admit = (session: Session, key: string): boolean => {
       // Without a name there is nobody to count.
-      if (key === "") return true
+      if (options.authenticate === undefined) return true
       const theirs = byKey.get(key) ?? new Set()
       if (theirs.size >= limits.sessionsPerIdentity) return false
       byKey.set(key, theirs.add(session))
@@ -141,6 +176,9 @@ export const make = <I, R>(
       return {
         receive: (text) => session.receive(text),
         receiveBinary: () => session.receiveBinary(),
+        receiveControl: () => session.receiveControl(),
+        broken: (code) =>
+          session.close(code, "", code === CloseCode.messageTooLarge ? "frameBytes" : undefined),
         closed: () => {
           release()
           forget(session)
@@ -149,13 +187,18 @@ export const make = <I, R>(
       }
     }
 
-    const wss = new WebSocketServer({
+    // `closeTimeout` is not in the types of `ws` yet.
+    const bounds: ServerOptions & { readonly closeTimeout: number } = {
       noServer: true,
       clientTracking: false,
       perMessageDeflate: false,
       maxPayload: limits.frameBytes,
+      maxFragments: Math.max(1024, Math.ceil(limits.frameBytes / leastPiece)),
+      maxBufferedChunks: Math.max(1024, Math.ceil(limits.frameBytes / leastPiece)),
+      closeTimeout: closeTimeoutMillis,
       handleProtocols: (offered) => (offered.has(subprotocol) ? subprotocol : false)
-    })
+    }
+    const wss = new WebSocketServer(bounds)
 
     // Apart from `open`, so that no listener's scope keeps the request alive.
     const start = (
@@ -164,8 +207,11 @@ export const make = <I, R>(
       credentials: Omit<Credentials, "token">
     ): void => {
       const ears = accept(fromWebSocket(ws, socket), credentials)
-      // `ws` has answered with 1002, 1007 or 1009 by itself; "close" follows.
-      ws.on("error", ignore)
+      // `ws` has answered with 1002, 1007, 1008 or 1009 by itself.
+      ws.on("error", (error) => ears.broken(closeCodeOf(error)))
+      // It answers pings too, and bounds what waits of that.
+      ws.on("ping", ears.receiveControl)
+      ws.on("pong", ears.receiveControl)
       ws.on("message", (data: Buffer, isBinary: boolean) => {
         if (isBinary) ears.receiveBinary()
         else ears.receive(data.toString("utf8"))
@@ -173,15 +219,19 @@ export const make = <I, R>(
       ws.once("close", ears.closed)
     }
 
-    yield* Effect.gen(function* () {
-      while (true) {
-        yield* Effect.sleep(tickMillis)
-        coarse = now()
-        for (const session of sessions) session.tick(coarse)
-        publishKeys.sweep(coarse)
-        yield* Metric.update(metrics.sessions, sessions.size)
-      }
-    }).pipe(Effect.forkScoped)
+    const tick = Effect.suspend(() => {
+      coarse = now()
+      for (const session of sessions) session.tick(coarse)
+      publishKeys.sweep(coarse)
+      revocations.sweep(coarse)
+      return Metric.update(metrics.sessions, sessions.size)
+    })
+    yield* Effect.sleep(tickMillis).pipe(
+      // Whatever happens to one session, the clock of all others goes on.
+      Effect.andThen(Effect.catchDefect(tick, (defect) => Effect.logError("tick", defect))),
+      Effect.forever,
+      Effect.forkScoped
+    )
 
     yield* realtime.source.pipe(
       Stream.runForEach((state) =>
@@ -202,7 +252,7 @@ export const make = <I, R>(
       const closing = limits.drain * (1 - handshakeShare)
       const every = Math.min(closeEveryMillis, closing / Math.max(1, sessions.size))
       let pause = 0
-      for (const session of [...sessions]) {
+      for (const session of sessions) {
         const reconnectAfter = Math.floor((yield* Random.next) * returning)
         session.send({ type: "bye", reconnectAfter })
         session.close(CloseCode.draining, "the server is closing")
@@ -234,27 +284,48 @@ export const make = <I, R>(
     return {
       path,
       owns: (request) => (request.url ?? "").split(/[?#]/, 1)[0] === path,
-      refusal: (request) =>
-        admission.refusal(request, admission.addressOf(request), sessions.size, draining, now()),
+      refusal: (request) => {
+        const address = admission.addressOf(request)
+        const refused = admission.refusal(request, address, sessions.size, draining, now())
+        if (refused !== undefined) countRefused(refused.limit ?? String(refused.status))
+        return refused
+      },
       open: (request, socket, head) => {
-        const credentials = { headers: request.headers, address: admission.addressOf(request) }
+        const credentials = {
+          // Kept for as long as the session, so only where somebody looks at them.
+          headers: options.authenticate === undefined ? {} : request.headers,
+          address: admission.addressOf(request)
+        }
         wss.handleUpgrade(request, socket, head, (ws) => start(ws, socket, credentials))
       },
       accept,
       size: () => sessions.size,
       ready: () => sourceIsUp && !draining,
       revoke: (key) => {
-        for (const session of [...(byKey.get(key) ?? [])]) {
+        revocations.add(key, now())
+        for (const session of byKey.get(key) ?? []) {
           session.close(CloseCode.revoked, "revoked")
         }
       },
       reauthorize: (key) =>
         Effect.forEach([...(byKey.get(key) ?? [])], (session) => session.reauthorize, {
+          concurrency: "unbounded",
           discard: true
         }),
       drain
     }
   })
+
+/** The close code that `ws` answered an error of the peer with, or 1006 for one of the network. */
+const closeCodeOf = (error: Error): number => {
+  const code = "code" in error ? String(error.code) : ""
+  if (/^WS_ERR_UNSUPPORTED_(MESSAGE|DATA_PAYLOAD)_LENGTH$/.test(code)) {
+    return CloseCode.messageTooLarge
+  }
+  if (code === "WS_ERR_INVALID_UTF8") return 1007
+  if (code === "WS_ERR_TOO_MANY_BUFFERED_PARTS") return 1008
+  return code.startsWith("WS_ERR_") ? 1002 : 1006
+}
 
 /** The text that makes two identities the same person. */
 export const keyOf = <I>(identity: I): string =>

@@ -23,10 +23,14 @@ import {
   type SourceError,
   waitUntilUp
 } from "../NotificationSource.ts"
-import { TooManyChannels } from "./errors.ts"
+import type * as Outbox from "../OutboxReader.ts"
+import type { OutboxReader } from "../OutboxReader.ts"
+import { NoOutbox, TooManyChannels } from "./errors.ts"
 import * as metrics from "./metrics.ts"
-import { OpenChannel, type View } from "./openChannel.ts"
+import { DurableChannel, type DurableError } from "./durableChannel.ts"
+import { LiveChannel } from "./liveChannel.ts"
 import { Budget, type Limits } from "./ring.ts"
+import type { View } from "./view.ts"
 
 export interface HubOptions {
   /** How long a channel stays open after its last subscriber left. */
@@ -47,23 +51,28 @@ const lossNotice = notice(
 const returnNotice = notice("info", "The connection to the database is back.")
 const notices = "system_notifications"
 
-type OpenError = InvalidChannelName | SourceError | TooManyChannels
+export type OpenError = InvalidChannelName | SourceError | TooManyChannels | DurableError | NoOutbox
 
 export interface Hub {
   /**
    * The channel as its definition sees it, until the scope closes. Completes once the source listens:
    * what is committed after that is delivered.
    */
-  readonly open: (channel: Channel.Any) => Effect.Effect<View, OpenError, Scope.Scope>
+  readonly open: (channel: Channel.Any) => Effect.Effect<View<DurableError>, OpenError, Scope.Scope>
+  /** For Streams, which wait for the source as long as it takes. */
+  readonly openLive: (
+    channel: Channel.Any
+  ) => Effect.Effect<View, InvalidChannelName | SourceError | TooManyChannels, Scope.Scope>
 }
 
 export const make = (
   source: NotificationSource["Service"],
+  outbox: OutboxReader["Service"] | undefined,
   options: HubOptions
 ): Effect.Effect<Hub, never, Scope.Scope> =>
   Effect.gen(function* () {
     const budget = new Budget(options.memory)
-    const opened = new Map<string, OpenChannel>()
+    const opened = new Map<string, LiveChannel>()
     let open = 0
 
     /** The return is told after the gap that it ends, so that it outlives the new epoch. */
@@ -83,31 +92,49 @@ export const make = (
       )
     }
 
+    const tellInvalid = Effect.fnUntraced(function* (name: string, invalid: number) {
+      if (invalid === 0) return
+      yield* Metric.update(metrics.notificationsInvalid, invalid)
+      yield* Effect.logWarning(
+        `${invalid} payload(s) on channel "${name}" did not match its schema and were dropped; its subscribers were told.`
+      )
+    })
+
     /** One fiber per open channel: takes what arrived together and delivers it. */
-    const pump = Effect.fnUntraced(function* (channel: OpenChannel, queue: Queue.Dequeue<Item>) {
+    const pump = Effect.fnUntraced(function* (channel: LiveChannel, queue: Queue.Dequeue<Item>) {
       while (true) {
         const items = withReturnNotice(channel.name, yield* Queue.takeAll(queue))
-        const invalid = channel.receive(items, yield* Clock.currentTimeMillis)
-        if (invalid > 0) {
-          yield* Metric.update(metrics.notificationsInvalid, invalid)
-          yield* Effect.logWarning(
-            `${invalid} notification(s) on channel "${channel.name}" did not match its schema and were dropped; its subscribers were told.`
-          )
-        }
+        yield* tellInvalid(channel.name, channel.receive(items, yield* Clock.currentTimeMillis))
       }
     })
 
-    const channels = yield* RcMap.make({
+    const pumpDurable = Effect.fnUntraced(function* (
+      channel: DurableChannel,
+      queue: Queue.Dequeue<Outbox.Item>
+    ) {
+      while (true) {
+        const items = yield* Queue.takeAll(queue)
+        yield* tellInvalid(channel.name, channel.receive(items, yield* Clock.currentTimeMillis))
+      }
+    })
+
+    /** Counts one more open channel, until the scope closes. */
+    const countIn = Effect.gen(function* () {
+      if (open >= options.maxChannels) {
+        return yield* new TooManyChannels({ limit: options.maxChannels })
+      }
+      open++
+      yield* Effect.addFinalizer(() => Effect.sync(() => open--))
+      return undefined
+    })
+
+    const live = yield* RcMap.make({
       idleTimeToLive: options.linger,
       lookup: (name: string) =>
         Effect.gen(function* () {
-          if (open >= options.maxChannels) {
-            return yield* new TooManyChannels({ limit: options.maxChannels })
-          }
-          open++
-          yield* Effect.addFinalizer(() => Effect.sync(() => open--))
+          yield* countIn
           const queue = yield* source.listen(name)
-          const channel = new OpenChannel(name, budget)
+          const channel = new LiveChannel(name, budget)
           yield* Effect.acquireRelease(
             Effect.sync(() => opened.set(name, channel)),
             () => Effect.sync(() => opened.delete(name))
@@ -117,20 +144,52 @@ export const make = (
         })
     })
 
-    return {
-      open: (channel) =>
+    const durable = yield* RcMap.make({
+      idleTimeToLive: options.linger,
+      lookup: (name: string) =>
         Effect.gen(function* () {
-          if (channel.fault !== undefined) return yield* channel.fault
-          const member = yield* RcMap.get(channels, channel.name).pipe(
-            // A failed lookup would be remembered for as long as a good one.
-            Effect.tapError(() => RcMap.invalidate(channels, channel.name))
-          )
-          // A channel that lingers is open while the source is down, but it confirms nothing then.
-          yield* waitUntilUp(source.state)
-          return yield* Effect.acquireRelease(
-            Effect.sync(() => member.view(channel)),
-            (view) => Effect.sync(() => view.release())
-          )
+          if (outbox === undefined) return yield* new NoOutbox({ channel: name })
+          yield* countIn
+          const queue = yield* outbox.follow(name)
+          const channel = new DurableChannel(name, outbox, yield* Clock.currentTimeMillis)
+          yield* Effect.forkScoped(pumpDurable(channel, queue))
+          return channel
         })
+    })
+
+    /** The view of an open channel, given back with the scope. */
+    const view = <E>(
+      member: { readonly view: (channel: Channel.Any) => View<E> },
+      channel: Channel.Any
+    ) =>
+      Effect.acquireRelease(
+        Effect.sync(() => member.view(channel)),
+        (view) => Effect.sync(() => view.release())
+      )
+
+    const openLive: Hub["openLive"] = (channel) =>
+      Effect.gen(function* () {
+        if (channel.fault !== undefined) return yield* channel.fault
+        const { name } = channel
+        // A failed lookup would be remembered for as long as a good one.
+        const forget = () => RcMap.invalidate(live, name)
+        const member = yield* Effect.tapError(RcMap.get(live, name), forget)
+        // A channel that lingers is open while the source is down, but it confirms nothing then.
+        yield* waitUntilUp(source.state)
+        return yield* view(member, channel)
+      })
+
+    const openDurable = (channel: Channel.Any) =>
+      Effect.gen(function* () {
+        if (channel.fault !== undefined) return yield* channel.fault
+        const { name } = channel
+        const forget = () => RcMap.invalidate(durable, name)
+        const member = yield* Effect.tapError(RcMap.get(durable, name), forget)
+        return yield* view(member, channel)
+      })
+
+    return {
+      openLive,
+      open: (channel) => (channel.delivery === "live" ? openLive(channel) : openDurable(channel))
     }
   })

@@ -17,3 +17,13 @@ export const backlogsDropped = Metric.counter("effect_realtime_backlogs_dropped_
   description: "Backlogs dropped because a socket did not keep up",
   incremental: true
 })
+
+/**
+ * Upgrades, sessions and requests that were refused or ended. The attribute `reason` is the name of
+ * the limit that was crossed, as in the options (`subscribes`, `sessionsPerAddress`, ...), or else
+ * what was answered: an error code (`auth/invalid`), a close code (`4101`) or an HTTP status (`403`).
+ */
+export const refused = Metric.counter("effect_realtime_refused_total", {
+  description: "Upgrades, sessions and requests refused or ended, by reason",
+  incremental: true
+})

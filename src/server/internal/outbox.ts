@@ -181,6 +181,9 @@ export const parsePage = (
   return { page: { messages, position }, more, id, identity }
 }
 
+/** Nothing lies between equal snapshots. */
+export const isEmpty = ({ at, to }: Leg): boolean => Cursor.contains(at, to)
+
 /** What is to be read to come from a position to a snapshot that contains it, in this order. */
 export const legs = (from: Cursor.Position, to: Cursor.Snapshot): ReadonlyArray<Leg> =>
   from.next === undefined

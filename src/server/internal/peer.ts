@@ -11,6 +11,9 @@ export interface Peer {
   readonly write: (frames: Uint8Array) => boolean
   /** Calls back once when the socket takes bytes again, at once when it does; returns the way back. */
   readonly onDrain: (drained: () => void) => () => void
+  /** Reads nothing more until `resume`: the peer is held back by its own network. */
+  readonly pause: () => void
+  readonly resume: () => void
   readonly close: (code: number, reason: string) => void
   /** Cuts the socket without a word, and frees what the kernel still holds for it. */
   readonly terminate: () => void
@@ -31,6 +34,8 @@ export const fromWebSocket = (ws: WebSocket, socket: Socket): Peer => ({
     socket.once("drain", drained)
     return () => socket.off("drain", drained)
   },
+  pause: () => ws.pause(),
+  resume: () => ws.resume(),
   close: (code, reason) => ws.close(code, reason),
   terminate: () => ws.terminate()
 })

@@ -63,6 +63,17 @@ const address = (config: PgClientConfig): Net.NetConnectOpts => {
     : { host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 10_000 }
 }
 
+/** The app's own address, or another one: of the app's, nothing must shine through then. */
+export const connectionOf = (
+  config: PgClientConfig,
+  url: Redacted.Redacted | undefined
+): PgClientConfig => {
+  if (url === undefined) return config
+  const elsewhere = { host: undefined, port: undefined, path: undefined }
+  const somebody = { database: undefined, username: undefined, password: undefined }
+  return { ...config, ...elsewhere, ...somebody, url }
+}
+
 /** Opens a session; it closes with the scope. */
 export const open = (options: LinkOptions): Effect.Effect<PgLink, SqlError, Scope.Scope> =>
   Effect.gen(function* () {

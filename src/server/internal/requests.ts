@@ -1,11 +1,11 @@
 /**
  * What a session asks for: subscribe, unsubscribe, publish. Each is answered exactly once.
  *
- * Requests are checked in the order they came, `authorize` included. What must then wait (for the
- * source, for the database) waits in order per channel, and no channel waits for another.
+ * Requests are checked in the order they came, `authenticate` and `authorize` included. What must then
+ * wait (for the source, for the database) waits in order per channel, and no channel waits for
+ * another. Rights that were looked at anew while a request waited are asked for once more.
  */
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -17,16 +17,19 @@ import { channelNameFault, errorRetry } from "../../Protocol.ts"
 import { hubKey } from "../Realtime.ts"
 import type { Request } from "../ServerOptions.ts"
 import { Bucket } from "./bucket.ts"
+import type { DurableError } from "./durableChannel.ts"
+import { Follower } from "./follower.ts"
 import type { Mailbox } from "./mailbox.ts"
-import type { View } from "./openChannel.ts"
 import { digestOf } from "./publishKeys.ts"
 import type { Match } from "./registry.ts"
 import {
+  overLimit,
   type Principal,
   type Refusal,
   refusal,
   refusalOf,
-  type SessionContext
+  type SessionContext,
+  sourceDown
 } from "./sessionContext.ts"
 
 export type ChannelFrame = FrameOf<ClientFrame, "subscribe" | "unsubscribe" | "publish">
@@ -36,13 +39,43 @@ export interface Owner {
   readonly mailbox: Mailbox
   readonly principal: () => Principal
   readonly send: (frame: ServerFrame) => void
+  /** A request less waits. */
+  readonly answered: () => void
   /** Runs on a fiber that ends with the session. */
   readonly fork: (effect: Effect.Effect<void>) => void
 }
 
+const undecided = "The server could not decide. Try again later."
+
+const forbidden = {
+  subscribe: refusal("channel/forbidden", "Not allowed to subscribe here."),
+  publish: refusal("publish/forbidden", "Not allowed to publish here.")
+}
+
+/** How a subscription ends when rights are looked at anew. */
+const endings = {
+  "channel/forbidden": {
+    code: "channel/forbidden",
+    message: "Not allowed to subscribe here any more.",
+    retry: errorRetry["channel/forbidden"]
+  },
+  "source/down": {
+    code: "source/down",
+    message: sourceDown.message,
+    retry: errorRetry["source/down"]
+  },
+  "server/overloaded": {
+    code: "server/overloaded",
+    message: undecided,
+    retry: errorRetry["server/overloaded"]
+  }
+} as const
+
 interface Subscription {
+  /** The request that began it. */
+  readonly id: number
   readonly scope: Scope.Closeable
-  readonly view: View
+  readonly follower: Follower<DurableError>
   readonly match: Match
 }
 
@@ -51,16 +84,20 @@ export class Requests {
   readonly #context: SessionContext
   readonly #subscribes: Bucket
   readonly #publishes: Bucket
-  /** Ids of requests that are not answered yet. */
-  readonly #unanswered = new Set<number>()
+  /** Ids of requests that are not answered yet, with the size of their text. */
+  readonly #unanswered = new Map<number, number>()
+  #size = 0
   /** What the client asked for last: the request that holds, or will hold, each subscription. */
   readonly #wanted = new Map<string, number>()
   readonly #subscriptions = new Map<string, Subscription>()
   /** Work of each channel that must stay in order; present only while some of it waits. */
   readonly #chains = new Map<string, Array<Effect.Effect<void>>>()
-  #inbox: Array<ChannelFrame> = []
+  #inbox: Array<{ readonly id: number; readonly work: Effect.Effect<void> }> = []
   #working = false
+  #stopped = false
   #ended = false
+  /** Counts how often all rights were looked at anew. */
+  #generation = 0
 
   constructor(owner: Owner, context: SessionContext) {
     const now = context.clock()
@@ -74,20 +111,35 @@ export class Requests {
     return this.#unanswered.size
   }
 
+  /** UTF-16 units of text of the requests that are not answered yet. */
+  get size(): number {
+    return this.#size
+  }
+
+  waitsFor(id: number): boolean {
+    return this.#unanswered.has(id)
+  }
+
   /** Notes a request; `false` when its id belongs to one that is not answered yet. */
-  begin(id: number): boolean {
+  begin(id: number, size: number): boolean {
     if (this.#unanswered.has(id)) return false
-    this.#unanswered.add(id)
+    this.#unanswered.set(id, size)
+    this.#size += size
     return true
   }
 
-  /** Answers a request, for good or for bad. */
+  /** Answers a request, for good or for bad; one that was answered already is left alone. */
   answer(id: number, frame: ServerFrame): void {
+    const size = this.#unanswered.get(id)
+    if (size === undefined) return
     this.#unanswered.delete(id)
+    this.#size -= size
     this.#owner.send(frame)
+    this.#owner.answered()
   }
 
-  refuse(id: number, { code, message, retryAfter }: Refusal): void {
+  refuse(id: number, { code, limit, message, retryAfter }: Refusal): void {
+    this.#context.refused(limit ?? code)
     this.answer(id, {
       type: "error",
       id,
@@ -100,43 +152,74 @@ export class Requests {
 
   /** Handles a request after those before it. */
   push(frame: ChannelFrame): void {
-    this.#inbox.push(frame)
+    this.enqueue(
+      frame.id,
+      Effect.suspend(() => this.#handle(frame))
+    )
+  }
+
+  /** Works on a request after those before it. */
+  enqueue(id: number, work: Effect.Effect<void>): void {
+    if (this.#stopped) return
+    this.#inbox.push({ id, work })
     if (this.#working) return
     this.#working = true
     this.#owner.fork(
       Effect.gen({ self: this }, function* () {
-        let next: ChannelFrame | undefined
-        while ((next = this.#inbox.shift()) !== undefined) yield* this.#handle(next)
-      }).pipe(
-        Effect.ensuring(
-          Effect.sync(() => {
-            this.#working = false
-          })
-        )
+        let next: { readonly id: number; readonly work: Effect.Effect<void> } | undefined
+        while ((next = this.#inbox.shift()) !== undefined) yield* this.#safely(next.id, next.work)
+        // In the same step as the look: what comes later must find nobody at work.
+        this.#working = false
+      })
+    )
+  }
+
+  /** Begins nothing new: the session is closing. */
+  stop(): void {
+    this.#stopped = true
+    this.#inbox = []
+  }
+
+  /** Every request is answered, also one that meets a bug: here, in a schema, or in the application. */
+  #safely(id: number, work: Effect.Effect<void>): Effect.Effect<void> {
+    return Effect.catchCause(work, (cause) =>
+      Effect.andThen(
+        Effect.logError("a request failed", cause),
+        this.#refused(id, refusalOf(undefined))
       )
     )
   }
 
-  /** Asks `authorize` about every subscription again; those it refuses now are ended. */
+  /**
+   * Asks `authorize` about every subscription again; those it refuses now are ended. One it cannot
+   * decide about ends too, but may come back.
+   */
   get reauthorize(): Effect.Effect<void> {
-    return Effect.forEach(
-      [...this.#subscriptions],
-      ([channel, { match }]) =>
-        Effect.flatMap(this.#decide(channel, match, "subscribe"), (verdict) =>
-          verdict === false ? this.#endSubscription(channel) : Effect.void
-        ),
-      { discard: true }
-    )
+    return Effect.suspend(() => {
+      // Those on their way are asked about again before they begin.
+      this.#generation++
+      return Effect.forEach(
+        [...this.#subscriptions],
+        ([channel, subscription]) =>
+          Effect.flatMap(this.#decide(channel, subscription.match, "subscribe"), (refused) =>
+            // Not the one that somebody began in the meantime.
+            refused === undefined || this.#subscriptions.get(channel) !== subscription
+              ? Effect.void
+              : this.#endSubscription(channel, subscription.id, refused)
+          ),
+        { discard: true }
+      )
+    })
   }
 
   /** Gives everything back. */
   get end(): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.#ended = true
-      this.#inbox = []
+      this.stop()
       this.#chains.clear()
       const held = [...this.#subscriptions.values()]
-      for (const { view } of held) view.sinks.delete(this.#owner.mailbox)
+      for (const { follower } of held) follower.leave()
       this.#subscriptions.clear()
       return Effect.forEach(held, ({ scope }) => Scope.close(scope, Exit.void), { discard: true })
     })
@@ -155,18 +238,20 @@ export class Requests {
     switch (frame.type) {
       case "unsubscribe":
         this.#wanted.delete(name)
-        return this.#inOrder(name, this.#unsubscribe(id, name))
+        return this.#inOrder(name, id, this.#unsubscribe(id, name))
       case "subscribe": {
         const refused = this.#checkSubscribe(name)
         if (refused !== undefined) return this.#refused(id, refused)
         this.#wanted.set(name, id)
-        return this.#authorized(frame, match, "channel/forbidden", this.#subscribe(frame, match))
+        return this.#authorized(frame, match, (asked) => this.#subscribe(frame, match, asked))
       }
       case "publish": {
         const wait = this.#publishes.take(this.#context.limits.publishes, this.#context.clock())
-        if (wait > 0) return this.#refused(id, refusal("rate/limited", "Publish slower.", wait))
+        if (wait > 0) {
+          return this.#refused(id, overLimit("publishes", "rate/limited", "Publish slower.", wait))
+        }
         return match.channel.publish
-          ? this.#authorized(frame, match, "publish/forbidden", this.#publish(frame, match))
+          ? this.#authorized(frame, match, (asked) => this.#publish(frame, match, asked))
           : this.#refused(
               id,
               refusal("publish/forbidden", "Clients do not publish to this channel.")
@@ -178,117 +263,171 @@ export class Requests {
   #checkSubscribe(name: string): Refusal | undefined {
     const { subscribes, subscriptions } = this.#context.limits
     const wait = this.#subscribes.take(subscribes, this.#context.clock())
-    if (wait > 0) return refusal("rate/limited", "Subscribe slower.", wait)
+    if (wait > 0) return overLimit("subscribes", "rate/limited", "Subscribe slower.", wait)
     if (this.#wanted.size >= subscriptions) {
       const reason = `A session has at most ${subscriptions} subscriptions. Leave one first.`
-      return refusal("subscribe/limit", reason)
+      return overLimit("subscriptions", "subscribe/limit", reason)
     }
     return this.#wanted.has(name)
       ? refusal("subscribe/duplicate", "This session is subscribed to the channel already.")
       : undefined
   }
 
-  /** `undefined` when no decision could be had. */
+  /** Why somebody may not; `undefined` when they may. */
   #decide(
     channel: string,
     { definition, param }: Match,
     action: "subscribe" | "publish"
-  ): Effect.Effect<boolean | undefined> {
+  ): Effect.Effect<Refusal | undefined> {
+    const { authorize, limits } = this.#context
     const { identity } = this.#owner.principal()
     const request: Request<unknown> = { identity, channel, definition, params: param, action }
-    return Effect.suspend(() => this.#context.authorize(request)).pipe(
-      Effect.timeoutOrElse({
-        duration: this.#context.limits.authorize,
-        orElse: () => Effect.die(new Error("authorize took too long"))
-      }),
+    return Effect.suspend(() => authorize(request)).pipe(
+      Effect.timeout(limits.authorize),
+      // Nothing but `true` opens.
+      Effect.map((allowed) => (allowed === true ? undefined : forbidden[action])),
       Effect.catchCause((cause) =>
-        Cause.hasInterruptsOnly(cause)
-          ? Effect.interrupt
-          : Effect.as(Effect.logError("authorize failed", cause), undefined)
+        Effect.as(
+          Effect.logError("authorize failed", cause),
+          Cause.isTimeoutError(Cause.squash(cause))
+            ? overLimit("authorize", "server/internal", undecided)
+            : refusal("server/internal", undecided)
+        )
       )
     )
   }
 
+  /** `then` gets the generation of the decision. */
   #authorized(
     { channel, id, type }: FrameOf<ClientFrame, "subscribe" | "publish">,
     match: Match,
-    code: "channel/forbidden" | "publish/forbidden",
-    then: Effect.Effect<void>
+    then: (asked: number) => Effect.Effect<void>
   ): Effect.Effect<void> {
-    return Effect.flatMap(this.#decide(channel, match, type), (verdict) => {
-      if (verdict === true) return this.#inOrder(channel, then)
-      if (type === "subscribe") this.#unwant(channel, id)
-      return this.#refused(
-        id,
-        verdict === undefined
-          ? refusal("server/internal", "The server could not decide. Try again later.")
-          : refusal(code, `Not allowed to ${type} here.`)
+    return Effect.suspend(() => {
+      const asked = this.#generation
+      return Effect.flatMap(this.#decide(channel, match, type), (refused) => {
+        if (refused === undefined) return this.#inOrder(channel, id, then(asked))
+        if (type === "subscribe") this.#unwant(channel, id)
+        return this.#refused(id, refused)
+      })
+    })
+  }
+
+  /** Asks again as long as all rights were looked at anew since a request was allowed. */
+  #stillAllowed(
+    frame: FrameOf<ClientFrame, "subscribe" | "publish">,
+    match: Match,
+    asked: number
+  ): Effect.Effect<Refusal | undefined> {
+    return Effect.suspend(() => {
+      const generation = this.#generation
+      if (asked === generation) return Effect.undefined
+      return Effect.flatMap(this.#decide(frame.channel, match, frame.type), (refused) =>
+        refused === undefined
+          ? this.#stillAllowed(frame, match, generation)
+          : Effect.succeed(refused)
       )
     })
   }
 
   /** Queues work behind what the same channel still waits for. */
-  #inOrder(name: string, work: Effect.Effect<void>): Effect.Effect<void> {
+  #inOrder(name: string, id: number, work: Effect.Effect<void>): Effect.Effect<void> {
     return Effect.sync(() => {
+      const safe = this.#safely(id, work)
       const chain = this.#chains.get(name)
       if (chain !== undefined) {
-        chain.push(work)
+        chain.push(safe)
         return
       }
-      const started = [work]
+      const started = [safe]
       this.#chains.set(name, started)
       this.#owner.fork(
         Effect.gen({ self: this }, function* () {
           let next: Effect.Effect<void> | undefined
           while ((next = started.shift()) !== undefined) yield* next
-        }).pipe(Effect.ensuring(Effect.sync(() => this.#chains.delete(name))))
+          // In the same step as the look: what is queued later must find no chain.
+          this.#chains.delete(name)
+        })
       )
     })
   }
 
   #subscribe(
-    { channel, cursor, id }: FrameOf<ClientFrame, "subscribe">,
-    match: Match
+    frame: FrameOf<ClientFrame, "subscribe">,
+    match: Match,
+    asked: number
   ): Effect.Effect<void> {
+    const { channel, id } = frame
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen({ self: this }, function* () {
         const scope = yield* Scope.make()
-        const opened = yield* Effect.exit(restore(this.#open(match.channel, scope)))
-        if (Exit.isSuccess(opened) && !this.#ended) {
-          const { now, view } = opened.value
-          this.#attach(id, { match, scope, view }, cursor, now)
-          return
-        }
-        if (Exit.isFailure(opened)) {
-          this.#unwant(channel, id)
-          this.refuse(id, refusalOf(Cause.squash(opened.cause)))
-        }
+        const begun = yield* Effect.exit(
+          restore(this.#begin(frame, match, asked, scope)).pipe(
+            Effect.flatMap(({ follower, join, refused }) => {
+              if (this.#ended) return Effect.interrupt
+              if (refused !== undefined) return Effect.succeed(refused)
+              this.#subscriptions.set(channel, { id, match, scope, follower })
+              const { cursor, state } = join
+              this.answer(id, { type: "subscribed", id, channel, state, cursor })
+              return this.#goOn(channel, id, follower.go(join))
+            })
+          )
+        )
+        if (Exit.isSuccess(begun) && begun.value === undefined) return
+        this.#unwant(channel, id)
+        this.refuse(id, Exit.isFailure(begun) ? refusalOf(Cause.squash(begun.cause)) : begun.value!)
         yield* Scope.close(scope, Exit.void)
       })
     )
   }
 
-  /** The channel and the time, once the source listens. */
-  #open(channel: Channel.Any, scope: Scope.Closeable) {
-    return this.#context.realtime[hubKey].open(channel).pipe(
+  /** Where the subscription starts, once the source listens, or why it may not any more. */
+  #begin(
+    frame: FrameOf<ClientFrame, "subscribe">,
+    match: Match,
+    asked: number,
+    scope: Scope.Closeable
+  ) {
+    return Effect.gen({ self: this }, function* () {
+      const view = yield* this.#context.realtime[hubKey].open(match.channel)
+      const follower = new Follower(view, this.#owner.mailbox)
+      yield* Effect.addFinalizer(() => Effect.sync(() => follower.leave()))
+      const join = yield* follower.join(frame.cursor)
+      const refused = yield* this.#stillAllowed(frame, match, asked)
+      return { follower, join, refused }
+    }).pipe(
       Scope.provide(scope),
       Effect.timeoutOrElse({
         duration: this.#context.limits.sourceWait,
-        orElse: () => Effect.fail({ _tag: "SourceError" } as const)
-      }),
-      Effect.flatMap((view) => Effect.map(Clock.currentTimeMillis, (now) => ({ view, now })))
+        orElse: () => Effect.fail(sourceDown)
+      })
     )
   }
 
-  /** In one step: the next batch must find the sink in place. */
-  #attach(id: number, subscription: Subscription, from: string | undefined, now: number): void {
-    const { view } = subscription
-    const channel = view.channel.name
-    const { cursor, replay, state } = view.position(from, now)
-    this.#subscriptions.set(channel, subscription)
-    this.answer(id, { type: "subscribed", id, channel, state, cursor })
-    for (const batch of replay) this.#owner.mailbox.offer(batch)
-    view.sinks.add(this.#owner.mailbox)
+  /** Whether a channel goes on from a cursor by itself after its frames were dropped. */
+  resumes(channel: string): boolean {
+    return this.#subscriptions.get(channel)?.match.channel.delivery === "durable"
+  }
+
+  /** The socket drained after frames of the channel were dropped: reads on from the last written one. */
+  catchUp(channel: string, from: string): void {
+    const subscription = this.#subscriptions.get(channel)
+    if (subscription === undefined) return
+    const { follower, id } = subscription
+    follower.hold()
+    this.#owner.fork(this.#goOn(channel, id, follower.catchUp(from)))
+  }
+
+  /** What can be had neither from a cursor nor from the present ends; the client comes back. */
+  #goOn(
+    channel: string,
+    id: number,
+    going: Effect.Effect<void, DurableError>
+  ): Effect.Effect<undefined> {
+    return Effect.as(
+      Effect.catch(going, () => this.#endSubscription(channel, id, sourceDown)),
+      undefined
+    )
   }
 
   #unsubscribe(id: number, channel: string): Effect.Effect<void> {
@@ -299,16 +438,17 @@ export class Requests {
     })
   }
 
-  #endSubscription(channel: string): Effect.Effect<void> {
+  #endSubscription(channel: string, id: number, { code }: Refusal): Effect.Effect<void> {
     return Effect.suspend(() => {
-      this.#wanted.delete(channel)
+      this.#unwant(channel, id)
       const left = this.#leave(channel)
+      this.#context.refused(code)
       this.#owner.send({
         type: "ended",
         channel,
-        code: "channel/forbidden",
-        message: "Not allowed to subscribe here any more.",
-        retry: errorRetry["channel/forbidden"]
+        ...(code === "channel/forbidden" || code === "source/down"
+          ? endings[code]
+          : endings["server/overloaded"])
       })
       return left
     })
@@ -319,7 +459,7 @@ export class Requests {
     const subscription = this.#subscriptions.get(channel)
     if (subscription === undefined) return Effect.void
     this.#subscriptions.delete(channel)
-    subscription.view.sinks.delete(this.#owner.mailbox)
+    subscription.follower.leave()
     return Scope.close(subscription.scope, Exit.void)
   }
 
@@ -329,17 +469,22 @@ export class Requests {
   }
 
   #publish(
-    { channel: name, data, id, key }: FrameOf<ClientFrame, "publish">,
-    { channel }: Match
+    frame: FrameOf<ClientFrame, "publish">,
+    match: Match,
+    asked: number
   ): Effect.Effect<void> {
-    const payload = channel.decode(data)
-    if (Result.isFailure(payload)) return this.#refused(id, refusalOf(payload.failure))
-    // The registry gives the channel without its payload type; `decode` has just established it.
-    const typed = channel as Channel.Channel<unknown>
-    const json = Channel.toJson(typed, payload.success)
-    if (Result.isFailure(json)) return this.#refused(id, refusalOf(json.failure))
+    const { channel: name, data, id, key } = frame
+    // The registry gives the channel without its payload type; `decode` establishes it.
+    const channel = match.channel as Channel.Channel<unknown>
     return Effect.gen({ self: this }, function* () {
-      const { clock, publishKeys, realtime } = this.#context
+      const forbidden = yield* this.#stillAllowed(frame, match, asked)
+      if (forbidden !== undefined) return this.refuse(id, forbidden)
+      const payload = channel.decode(data)
+      if (Result.isFailure(payload)) return this.refuse(id, refusalOf(payload.failure))
+      const json = Channel.toJson(channel, payload.success)
+      if (Result.isFailure(json)) return this.refuse(id, refusalOf(json.failure))
+      if (this.#stopped) return
+      const { clock, limits, publishKeys, realtime } = this.#context
       const identity = this.#owner.principal().key
       const digest = digestOf(json.success)
       let outcome = publishKeys.find(identity, name, key, digest, clock())
@@ -348,19 +493,36 @@ export class Requests {
         return this.refuse(id, refusal("publish/invalid", reason))
       }
       if (outcome === undefined) {
-        outcome = yield* Deferred.make<Refusal | undefined>()
-        publishKeys.remember(identity, name, key, digest, clock(), outcome)
-        const published = yield* Effect.exit(realtime.publish(typed, payload.success))
-        if (Exit.isFailure(published)) publishKeys.forget(identity, name, key)
-        const refused = Exit.isFailure(published)
-          ? refusalOf(Cause.squash(published.cause))
-          : undefined
-        yield* Deferred.succeed(outcome, refused)
+        const started = (outcome = Deferred.makeUnsafe<Refusal | undefined>())
+        publishKeys.remember(identity, name, key, digest, clock(), started)
+        // Not on the session's fiber: a client that is cut off in the middle comes back and asks again
+        // with the same key, and must find an outcome.
+        // On a durable channel the key is stored too, and holds across a crash of this node.
+        const published = realtime.publish(channel, payload.success, {
+          key: `${digestOf(identity)} ${key}`
+        })
+        this.#context.run(
+          Effect.matchCauseEffect(published, {
+            onFailure: (cause) => {
+              publishKeys.forget(identity, name, key)
+              const refused = refusalOf(Cause.squash(cause))
+              return Effect.andThen(
+                refused.code === "publish/too-large"
+                  ? Effect.void
+                  : Effect.logWarning("a publish failed", cause),
+                Deferred.succeed(started, refused)
+              )
+            },
+            onSuccess: () => Deferred.succeed(started, undefined)
+          })
+        )
       }
-      const refused = yield* Deferred.await(outcome)
+      const refused = yield* Effect.timeoutOrElse(Deferred.await(outcome), {
+        duration: limits.sourceWait,
+        orElse: () => Effect.succeed(sourceDown)
+      })
       if (refused === undefined) this.answer(id, { type: "published", id })
       else this.refuse(id, refused)
-      return undefined
     })
   }
 

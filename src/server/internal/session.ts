@@ -5,7 +5,6 @@
  * What the socket says is handled at once and synchronously as far as it goes. Knows frames; what
  * they ask for is `Requests`', the handshake and the other sessions are the door's.
  */
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
@@ -18,21 +17,27 @@ import {
   type ServerFrame
 } from "../../Frame.ts"
 import { CloseCode, errorRetry, version } from "../../Protocol.ts"
-import type { AuthRefused, Credentials } from "../ServerOptions.ts"
+import type { Credentials } from "../ServerOptions.ts"
 import { Bucket } from "./bucket.ts"
 import { textFrame } from "./frames.ts"
 import { Mailbox } from "./mailbox.ts"
 import * as metrics from "./metrics.ts"
 import type { Peer } from "./peer.ts"
+import { anonymous, closeFor, prove, revoked } from "./proof.ts"
 import { type ChannelFrame, Requests } from "./requests.ts"
-import { type Principal, type Refusal, refusal, type SessionContext } from "./sessionContext.ts"
+import {
+  type LimitName,
+  overLimit,
+  type Principal,
+  type Refusal,
+  refusal,
+  type SessionContext
+} from "./sessionContext.ts"
 
 /** Time between a close frame and cutting the socket, when the peer does not answer. */
 const closeGraceMillis = 2000
 
 const pingFrame = textFrame(encode({ type: "ping" }))
-
-const anonymous: Principal = { identity: undefined, key: "", expiresAt: Infinity }
 
 /** The session as the door sees it when it says who it is. */
 export interface Gate {
@@ -51,8 +56,10 @@ export class Session {
   readonly #frames: Bucket
   readonly #authentications: Bucket
   readonly #fibers = new Set<Fiber.Fiber<void>>()
-  /** Frames that came while the client's token was looked at. */
-  #early: Array<Result.Result<ClientFrame, Refused>> | undefined
+  /** Frames that came while the client's token was looked at, and how much text they were. */
+  #early: Array<Early> | undefined
+  #earlySize = 0
+  #paused = false
   #phase: "new" | "greeting" | "open" = "new"
   #principal = anonymous
   #ended = false
@@ -85,13 +92,16 @@ export class Session {
       write: (frame) => this.#write(frame),
       limit: limits.mailboxBytes,
       onBlocked: () => this.#onBlocked?.(),
-      onDropped: () => this.#dropped()
+      onDropped: () => this.#dropped(),
+      resumes: (channel) => this.#requests.resumes(channel),
+      onBehind: (channel, from) => this.#requests.catchUp(channel, from)
     })
     this.#requests = new Requests(
       {
         mailbox: this.#mailbox,
         principal: () => this.#principal,
         send: (frame) => this.send(frame),
+        answered: () => this.#regulate(),
         fork: (effect) => this.#fork(effect)
       },
       context
@@ -106,6 +116,10 @@ export class Session {
   /** Sends a frame of the session itself; never dropped. */
   send(frame: ServerFrame): void {
     this.#mailbox.control(textFrame(encode(frame)))
+    // Events make room for it, but a client that asks on without reading the answers must go.
+    if (this.#mailbox.bytes > 2 * this.#context.limits.mailboxBytes) {
+      this.close(CloseCode.slowConsumer, "slow consumer", "mailboxBytes")
+    }
   }
 
   /** Tells a client that is past its hello how the source is. */
@@ -113,12 +127,20 @@ export class Session {
     if (this.#phase === "open") this.send({ type: "status", source })
   }
 
-  close(code: number, reason: string): void {
+  close(code: number, reason: string, limit?: LimitName): void {
     if (this.#closingAt !== undefined) return
     this.#closingAt = this.#context.clock()
+    if (code !== CloseCode.draining) {
+      this.#context.refused(limit ?? String(code))
+      // What was asked before and is not begun is not done: nobody would hear of it.
+      this.#requests.stop()
+    }
     this.#peer.close(code, reason)
-    // A full pipe never takes the close frame: do not make its owner wait for it.
-    if (this.#mailbox.blocked) this.#peer.terminate()
+    // The answer to a close frame must be read.
+    if (this.#paused) this.#peer.resume()
+    // A full pipe never takes the close frame: do not make its owner wait for it. A slow one may
+    // still take it, within the grace.
+    if (this.#mailbox.blocked && code !== CloseCode.slowConsumer) this.#peer.terminate()
   }
 
   terminate(): void {
@@ -137,7 +159,7 @@ export class Session {
       duration: this.#context.limits.blocked,
       orElse: () =>
         Effect.sync(() => {
-          this.close(CloseCode.slowConsumer, "slow consumer")
+          this.close(CloseCode.slowConsumer, "slow consumer", "blocked")
           this.#peer.terminate()
         })
     })
@@ -178,8 +200,8 @@ export class Session {
 
   #dropped(): void {
     this.#fork(Metric.update(metrics.backlogsDropped, 1))
-    if (this.#context.slowConsumer === "gap") return
-    this.close(CloseCode.slowConsumer, "slow consumer")
+    if (this.#context.slowConsumer === "gap") return this.#context.refused("mailboxBytes")
+    return this.close(CloseCode.slowConsumer, "slow consumer", "mailboxBytes")
   }
 
   /** Called about once per second: greets, pings and removes by absolute times, without own timers. */
@@ -190,16 +212,19 @@ export class Session {
       return
     }
     if (this.#phase === "new") {
-      if (now - this.#openedAt >= hello) this.close(CloseCode.noHello, "no hello in time")
+      if (now - this.#openedAt >= hello) this.close(CloseCode.noHello, "no hello in time", "hello")
       return
     }
+    if (this.#phase === "greeting") return
     if (now >= this.#principal.expiresAt) {
       return this.close(CloseCode.tokenExpired, "the token has expired")
     }
+    // Who is held back cannot be heard.
+    if (this.#paused) this.#receivedAt = now
     // Never without a ping before: a process that slept has not listened either.
     const asked = this.#pingedAt > this.#receivedAt && now - this.#pingedAt >= slack
     if (asked && now - this.#receivedAt >= ping + slack) {
-      return this.close(CloseCode.nothingHeard, "nothing heard")
+      return this.close(CloseCode.nothingHeard, "nothing heard", "slack")
     }
     const quiet = now - Math.max(this.#receivedAt, this.#pingedAt) >= ping
     if (quiet || now - this.#sentAt >= ping) {
@@ -213,14 +238,18 @@ export class Session {
   receive(text: string): void {
     if (!this.#hears()) return
     const { frameDepth } = this.#context.limits
-    this.#take(decodeClientFrame(text, { maxDepth: frameDepth }))
+    this.#take(decodeClientFrame(text, { maxDepth: frameDepth }), text.length)
   }
 
   receiveBinary(): void {
     if (!this.#hears()) return
-    this.#take(
-      Result.fail({ code: "frame/malformed", id: undefined, reason: "a frame is a text message" })
-    )
+    const fault = { code: "frame/malformed", id: undefined, reason: "a frame is a text message" }
+    this.#take(Result.fail(fault as Refused), 0)
+  }
+
+  /** A ping or a pong of the WebSocket itself costs as much as a frame. */
+  receiveControl(): void {
+    this.#hears()
   }
 
   #hears(): boolean {
@@ -228,37 +257,56 @@ export class Session {
     this.#receivedAt = now
     if (this.#closingAt !== undefined) return false
     if (this.#frames.take(this.#context.limits.frames, now) === 0) return true
-    this.close(CloseCode.flooding, "too many messages")
+    this.close(CloseCode.flooding, "too many messages", "frames")
     return false
   }
 
-  #take(frame: Result.Result<ClientFrame, Refused>): void {
+  #take(frame: Early["frame"], size: number): void {
     if (this.#phase === "new") return this.#greet(frame)
     // Told apart here, not when the token was looked at: the client hears of it at once.
     if (Result.isSuccess(frame) && frame.success.type === "hello") {
       return this.close(CloseCode.protocolViolation, "hello twice")
     }
-    if (this.#early === undefined) this.#handle(frame)
-    else if (this.#early.push(frame) > this.#context.limits.unanswered) {
-      this.close(CloseCode.flooding, "too many unanswered requests")
-    }
+    if (this.#early === undefined) {
+      this.#handle(frame, size)
+    } else if (this.#early.push({ frame, size }) > this.#context.limits.unanswered) {
+      return this.close(CloseCode.flooding, "too many unanswered requests", "unanswered")
+    } else this.#earlySize += size
+    return this.#regulate()
   }
 
-  #handle(decoded: Result.Result<ClientFrame, Refused>): void {
+  /** Reads on only while what waits for its answer is little. */
+  #regulate(): void {
+    const { unansweredBytes } = this.#context.limits
+    const full = this.#earlySize + this.#requests.size > unansweredBytes
+    if (full === this.#paused || this.#closingAt !== undefined) return
+    this.#paused = full
+    if (full) this.#peer.pause()
+    else this.#peer.resume()
+  }
+
+  #handle(decoded: Early["frame"], size: number): void {
     if (Result.isFailure(decoded)) {
       const { code, id, reason } = decoded.failure
-      return this.#sendError(id, refusal(code, `The frame was refused: ${reason}.`))
+      const message = `The frame was refused: ${reason}.`
+      // An id that another request waits for must be answered by that one only.
+      return this.#sendError(
+        id === undefined || this.#requests.waitsFor(id) ? undefined : id,
+        reason.startsWith("nested")
+          ? overLimit("frameDepth", code, message)
+          : refusal(code, message)
+      )
     }
     const frame = decoded.success
     if (frame.type === "pong" || frame.type === "hello") return
-    if (!this.#requests.begin(frame.id)) {
+    if (!this.#requests.begin(frame.id, size)) {
       return this.#sendError(
         undefined,
         refusal("frame/malformed", "The id belongs to a request that is not answered yet.")
       )
     }
     if (this.#requests.unanswered > this.#context.limits.unanswered) {
-      return this.close(CloseCode.flooding, "too many unanswered requests")
+      return this.close(CloseCode.flooding, "too many unanswered requests", "unanswered")
     }
     if (frame.type === "authenticate") this.#authenticate(frame)
     else this.#requests.push(frame satisfies ChannelFrame)
@@ -266,7 +314,7 @@ export class Session {
 
   // --- who it is ---------------------------------------------------------------------------------
 
-  #greet(decoded: Result.Result<ClientFrame, Refused>): void {
+  #greet(decoded: Early["frame"]): void {
     if (Result.isFailure(decoded) || decoded.success.type !== "hello") {
       return this.close(CloseCode.protocolViolation, "the first frame is not hello")
     }
@@ -277,25 +325,25 @@ export class Session {
     this.#phase = "greeting"
     if (this.#context.authenticate === undefined) return this.#welcome(anonymous)
     this.#early = []
-    this.#fork(
-      this.#prove(token).pipe(
-        Effect.match({
-          onFailure: (refused) => {
-            this.#sendError(undefined, refused)
-            this.close(...closeFor(refused))
-          },
-          onSuccess: (principal) => this.#welcome(principal)
-        })
-      )
+    return this.#fork(
+      Effect.match(this.#prove(token), {
+        onFailure: (refused) => {
+          this.#sendError(undefined, refused)
+          this.close(...closeFor(refused))
+        },
+        onSuccess: (principal) => {
+          if (principal === revoked) this.close(CloseCode.revoked, "revoked")
+          else this.#welcome(principal)
+        }
+      })
     )
-    return undefined
   }
 
   #welcome(principal: Principal): void {
     if (this.#ended || this.#closingAt !== undefined) return
     this.#principal = principal
     if (!this.#gate.admit(this, principal.key)) {
-      return this.close(CloseCode.tooManySessions, "too many sessions")
+      return this.close(CloseCode.tooManySessions, "too many sessions", "sessionsPerIdentity")
     }
     this.#phase = "open"
     const { frameBytes, ping, publishes, slack, subscriptions } = this.#context.limits
@@ -306,60 +354,49 @@ export class Session {
       ping,
       slack,
       ...this.#expires(),
-      limits: { subscriptions, frameBytes, publishPerSecond: publishes.perSecond }
+      limits: {
+        subscriptions,
+        frameBytes,
+        // A whole number on the wire; a slower rate than 1 is learnt from `retryAfter`.
+        publishPerSecond: Math.max(1, Math.floor(publishes.perSecond))
+      }
     })
     if (!this.#context.sourceIsUp()) this.send({ type: "status", source: "down" })
     const early = this.#early ?? []
     this.#early = undefined
-    for (const frame of early) this.#handle(frame)
+    this.#earlySize = 0
+    for (const { frame, size } of early) this.#handle(frame, size)
+    this.#regulate()
   }
 
-  /** A fresh token on the same socket. */
+  /** A fresh token on the same socket. What is asked after it is decided with it. */
   #authenticate({ id, token }: FrameOf<ClientFrame, "authenticate">): void {
     const { limits } = this.#context
     const wait = this.#authentications.take(limits.authentications, this.#context.clock())
     if (wait > 0) {
-      return this.#requests.refuse(id, refusal("rate/limited", "Authenticate less often.", wait))
+      const reason = "Authenticate less often."
+      return this.#requests.refuse(id, overLimit("authentications", "rate/limited", reason, wait))
     }
-    const accept = (principal: Principal) => {
+    const accept = (principal: Principal | typeof revoked): void => {
+      if (principal === revoked) return this.close(CloseCode.revoked, "revoked")
       if (principal.key !== this.#principal.key) {
-        this.close(CloseCode.forbidden, "another identity")
-        return Effect.void
+        return this.close(CloseCode.forbidden, "another identity")
       }
       this.#principal = principal
       this.#requests.answer(id, { type: "authenticated", id, ...this.#expires() })
-      return this.#requests.reauthorize
+      return this.#fork(this.#requests.reauthorize)
     }
-    this.#fork(
-      Effect.matchEffect(this.#prove(token), {
-        onFailure: (refused) => Effect.sync(() => this.#requests.refuse(id, refused)),
+    return this.#requests.enqueue(
+      id,
+      Effect.match(this.#prove(token), {
+        onFailure: (refused) => this.#requests.refuse(id, refused),
         onSuccess: accept
       })
     )
   }
 
-  #prove(token: string | undefined): Effect.Effect<Principal, Refusal> {
-    const { authenticate, limits } = this.#context
-    if (authenticate === undefined) {
-      return Effect.fail(refusal("auth/invalid", "This server does not take tokens."))
-    }
-    return Effect.suspend(() => authenticate({ ...this.#credentials, token })).pipe(
-      Effect.timeoutOrElse({
-        duration: limits.authorize,
-        orElse: () => Effect.die(new Error("authenticate took too long"))
-      }),
-      Effect.mapError((refused: AuthRefused) => refusal(refused.code, refused.message)),
-      Effect.filterOrFail(
-        ({ expiresAt }) => expiresAt > this.#context.clock(),
-        () => refusal("auth/expired", "The token has expired. Get a fresh one.")
-      ),
-      Effect.catchDefect((defect) =>
-        Effect.andThen(
-          Effect.logError("authenticate failed", Cause.die(defect)),
-          Effect.fail(refusal("server/internal", "The server could not tell. Try again later."))
-        )
-      )
-    )
+  #prove(token: string | undefined) {
+    return prove(this.#context, { ...this.#credentials, token })
   }
 
   #expires(): { readonly expires?: number } {
@@ -371,7 +408,8 @@ export class Session {
 
   // --- out ---------------------------------------------------------------------------------------
 
-  #sendError(id: number | undefined, { code, message }: Refusal): void {
+  #sendError(id: number | undefined, { code, limit, message }: Refusal): void {
+    this.#context.refused(limit ?? code)
     this.send({
       type: "error",
       ...(id === undefined ? {} : { id }),
@@ -404,10 +442,8 @@ interface Refused {
   readonly reason: string
 }
 
-/** What follows a refused hello. */
-const closeFor = ({ code }: Refusal): readonly [number, string] =>
-  code === "auth/expired"
-    ? [CloseCode.tokenExpired, "the token has expired"]
-    : code === "server/internal"
-      ? [CloseCode.flooding, "overloaded"]
-      : [CloseCode.forbidden, "not let in"]
+interface Early {
+  readonly frame: Result.Result<ClientFrame, Refused>
+  /** UTF-16 units of text. */
+  readonly size: number
+}

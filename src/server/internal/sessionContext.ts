@@ -6,9 +6,12 @@ import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { ErrorCode } from "../../Protocol.ts"
 import type { Realtime } from "../Realtime.ts"
-import type { AuthRefused, Credentials, Request, ResolvedLimits } from "../ServerOptions.ts"
+import type { AuthRefused, Credentials, Request } from "../ServerOptions.ts"
+import type { ResolvedLimits } from "./limits.ts"
+import { PublishRefused } from "./outboxPublish.ts"
 import type { PublishKeys } from "./publishKeys.ts"
 import type { Registry } from "./registry.ts"
+import type { Revocations } from "./revocations.ts"
 
 /** A request that was refused: the code, and a sentence that is safe to show to anybody. */
 export interface Refusal {
@@ -16,10 +19,24 @@ export interface Refusal {
   readonly message: string
   /** Milliseconds until it may succeed. */
   readonly retryAfter?: number
+  /** The limit that was crossed. */
+  readonly limit?: LimitName
 }
 
-export const refusal = (code: ErrorCode, message: string, retryAfter?: number): Refusal =>
-  retryAfter === undefined ? { code, message } : { code, message, retryAfter }
+export type LimitName = keyof ResolvedLimits
+
+export const refusal = (code: ErrorCode, message: string): Refusal => ({ code, message })
+
+/** A limit was crossed; with a rate, so many milliseconds until it is not. */
+export const overLimit = (
+  limit: LimitName,
+  code: ErrorCode,
+  message: string,
+  retryAfter?: number
+): Refusal =>
+  retryAfter === undefined
+    ? { code, message, limit }
+    : { code, message, limit, retryAfter: Math.max(1, retryAfter) }
 
 /** Who a session is. */
 export interface Principal {
@@ -49,16 +66,31 @@ export interface SessionContext {
   /** The same, as of the door's last tick: free, so it may be asked on every write. */
   readonly coarseClock: () => number
   readonly sourceIsUp: () => boolean
+  /** Counts a refusal: the limit that was crossed, or else the code that was answered. */
+  readonly refused: (reason: string) => void
+  readonly revocations: Revocations
 }
+
+/** What takes longer than the source may. */
+export const sourceDown = overLimit(
+  "sourceWait",
+  "source/down",
+  "The source of this channel is down. Try again later."
+)
 
 /** What a client may know of an error of the hub. */
 export const refusalOf = (error: unknown): Refusal => {
+  if (error === sourceDown) return sourceDown
   const tag = typeof error === "object" && error !== null && "_tag" in error ? error._tag : ""
   switch (tag) {
     case "InvalidPayload":
       return refusal("publish/invalid", "The payload does not match the channel's schema.")
     case "PayloadTooLarge":
       return refusal("publish/too-large", "The payload is larger than this channel carries.")
+    case "PublishRefused":
+      return error instanceof PublishRefused && error.reason === "key"
+        ? refusal("publish/invalid", "The key was used with other data.")
+        : refusal("publish/forbidden", "Clients do not publish to this channel.")
     case "TooManyChannels":
       return refusal("server/overloaded", "The server listens to as many channels as it may.")
     case "SourceError":

@@ -116,19 +116,29 @@ export class Tail {
   /** The end of the tick in progress. */
   taken: Take
   tick: number
+  /** The channels that are read in the tick in progress, also when another session finishes it. */
+  channels: ReadonlyArray<string> = []
   #end: string | undefined
 
-  constructor(identity: string, taken: Take, tick: number) {
+  /** `pairs` are what other readers took earlier, in their order. */
+  constructor(
+    identity: string,
+    taken: Take,
+    tick: number,
+    pairs: ReadonlyArray<readonly [next: bigint, drawn: bigint]>
+  ) {
     this.identity = identity
     this.taken = taken
     this.tick = tick
     this.position = Cursor.whole(taken.snapshot)
+    for (const [next, drawn] of pairs) this.floors.add(next, drawn)
     this.floors.add(taken.next, taken.drawn)
   }
 
-  /** Begins a tick. */
-  advance(taken: Take): void {
+  /** Begins a tick. Who follows later attaches at its end, whatever is handed out of it. */
+  advance(taken: Take, channels: ReadonlyArray<string>): void {
     this.taken = taken
+    this.channels = channels
     this.tick++
     this.#end = undefined
     this.floors.add(taken.next, taken.drawn)
@@ -140,12 +150,6 @@ export class Tail {
       identity: this.identity,
       position: Cursor.whole(this.taken.snapshot)
     }))
-  }
-
-  get atEnd(): boolean {
-    return (
-      this.position.next === undefined && Cursor.contains(this.position.base, this.taken.snapshot)
-    )
   }
 }
 

@@ -4,8 +4,9 @@ import { textFrame } from "../../../src/server/internal/frames.ts"
 import { Mailbox } from "../../../src/server/internal/mailbox.ts"
 
 /** A socket that takes `room` frames and is full then. */
-const socket = (room: number, limit = 1000) => {
+const socket = (room: number, limit = 1000, durable: ReadonlyArray<string> = []) => {
   const written: Array<string> = []
+  const behind: Array<readonly [string, string]> = []
   const seen = { blocked: 0, dropped: 0, room }
   const mailbox = new Mailbox({
     write: (frame) => {
@@ -14,9 +15,11 @@ const socket = (room: number, limit = 1000) => {
     },
     limit,
     onBlocked: () => seen.blocked++,
-    onDropped: () => seen.dropped++
+    onDropped: () => seen.dropped++,
+    resumes: (channel) => durable.includes(channel),
+    onBehind: (channel, from) => behind.push([channel, from])
   })
-  return { mailbox, written, seen }
+  return { mailbox, written, seen, behind }
 }
 
 /** The texts of frames that stand one after the other, all shorter than 65,536 bytes. */
@@ -38,7 +41,8 @@ const batch = (channel: string, number: number, size = 10) =>
       id: `e:${number}`,
       at: new Date(0),
       payload: undefined,
-      json: JSON.stringify("x".repeat(size))
+      json: JSON.stringify("x".repeat(size)),
+      tx: undefined
     }
   ])
 
@@ -92,6 +96,22 @@ describe("Mailbox", () => {
       ["gap", "b", "e:1"],
       ["events", "b", "e:2"]
     ])
+  })
+
+  it("tells no gap of a channel that resumes, but where its last written frame ended", () => {
+    const { behind, mailbox, seen, written } = socket(1, 300, ["d"])
+    mailbox.offer(batch("d", 1))
+    mailbox.offer(batch("d", 2))
+    mailbox.offer(batch("a", 1, 300))
+    mailbox.offer(batch("d", 3))
+    expect(behind).toEqual([])
+    seen.room = 10
+    mailbox.drained()
+    expect(written.slice(1).map(typeAndCursor)).toEqual([["gap", "a", "e:1"]])
+    expect(behind).toEqual([["d", "e:1"]])
+    // From here on it is the channel's own affair again.
+    mailbox.offer(batch("d", 4))
+    expect(typeAndCursor(written.at(-1)!)).toEqual(["events", "d", "e:4"])
   })
 
   it("never holds more than its bound and one gap per channel, however long it is blocked", () => {

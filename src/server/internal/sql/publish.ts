@@ -5,6 +5,8 @@
  * no data and no authority, because anybody who can log in can NOTIFY.
  */
 
+import { maxPayloadBytes } from "./schema.ts"
+
 export const publish: ReadonlyArray<string> = [
   `-- What is wrong with a channel name, or NULL. As in the library: 1-63 bytes of A-Z a-z 0-9 _ . : -
 create or replace function realtime.channel_fault(channel text) returns text
@@ -31,8 +33,8 @@ begin
     or exists (select from realtime.watched w where w.channel = publish.channel) then
     raise exception 'channel "%" is written by the triggers of its table only', publish.channel using errcode = 'RT002';
   end if;
-  if octet_length(publish.payload) > 8388608 then
-    raise exception 'the payload for channel "%" is % bytes, at most 8388608 (8 MiB) fit', publish.channel, octet_length(publish.payload)
+  if octet_length(publish.payload) > ${maxPayloadBytes} then
+    raise exception 'the payload for channel "%" is % bytes, at most ${maxPayloadBytes} fit', publish.channel, octet_length(publish.payload)
       using errcode = 'RT003', hint = 'Publish an id and let the reader fetch the rest.';
   end if;
   -- Told to who publishes, not to who reads.

@@ -1,0 +1,198 @@
+/**
+ * All sockets of one client process.
+ */
+import * as Net from "node:net"
+import { messageText } from "../lib/messages.ts"
+import type { Arrival, Audience, DialectName, Times } from "../lib/types.ts"
+import { Connection, type Hooks } from "./Connection.ts"
+import { type Dialect, dialects } from "./dialects.ts"
+import { Feed } from "./Feed.ts"
+
+/** Handshakes under way at once: more would measure the backlog of the listening socket. */
+const handshakesAtOnce = 64
+
+/** Nothing new for so long means that nothing will come. */
+const silenceMillis = 10_000
+
+/** One buffer for all sockets: nothing is allocated for what is only compared. */
+const shared = Buffer.allocUnsafe(256 * 1024)
+
+export interface CrowdOptions {
+  readonly dialect: DialectName
+  readonly port: number
+  readonly audience: Audience
+  readonly first: number
+  readonly count: number
+  /** Whether the time of every arrival is kept. */
+  readonly timed: boolean
+}
+
+export class Crowd {
+  readonly #options: CrowdOptions
+  readonly #dialect: Dialect
+  readonly #connections: Array<Connection> = []
+  readonly #feeds = new Map<number, Feed>()
+  readonly #all: Array<Feed> = []
+  #failure: Error | undefined
+  #incomplete = new Set<Feed>()
+  #expected = 0
+  #wait: PromiseWithResolvers<void> | undefined
+  #progressAt = 0
+  #bytesBefore = 0
+  #framesBefore = 0
+  readonly #seen = new Map<Connection, number>()
+  #times: Array<Array<number>> = []
+  #timesFrom = 0
+
+  constructor(options: CrowdOptions) {
+    this.#options = options
+    this.#dialect = dialects[options.dialect]
+  }
+
+  async open(): Promise<void> {
+    const { count, first } = this.#options
+    let next = 0
+    const lane = async () => {
+      while (next < count) await this.#connect(first + next++)
+    }
+    await Promise.all(Array.from({ length: handshakesAtOnce }, lane))
+  }
+
+  /** See `ClientApi.arrive`. */
+  async arrive(messages: number): Promise<Arrival> {
+    if (this.#failure !== undefined) throw this.#failure
+    this.#expected = messages
+    this.#incomplete = new Set(this.#all.filter((feed) => !feed.isComplete(messages)))
+    if (this.#incomplete.size > 0) {
+      this.#wait = Promise.withResolvers<void>()
+      this.#progressAt = Date.now()
+      const timer = setInterval(() => this.#giveUp(), 500)
+      try {
+        await this.#wait.promise
+      } finally {
+        clearInterval(timer)
+        this.#wait = undefined
+      }
+    }
+    const bytes = this.#all.reduce((sum, feed) => sum + feed.delivered, 0)
+    const frames = this.#all.reduce((sum, feed) => sum + feed.frames * feed.readers, 0)
+    const arrival = { bytes: bytes - this.#bytesBefore, frames: frames - this.#framesBefore }
+    this.#bytesBefore = bytes
+    this.#framesBefore = frames
+    return arrival
+  }
+
+  /** Messages that the sockets have on average. */
+  get progress(): number {
+    return this.#all.reduce((sum, feed) => sum + feed.progress, 0) / this.#all.length
+  }
+
+  times(): Times {
+    const times = { first: this.#timesFrom, micros: this.#times }
+    this.#timesFrom += this.#times.length
+    this.#times = []
+    return times
+  }
+
+  close(): void {
+    for (const connection of this.#connections) connection.close()
+  }
+
+  #connect(number: number): Promise<void> {
+    const { audience } = this.#options
+    const { channels, subscriptions = 1 } = audience
+    const mine = Array.from({ length: subscriptions }, (_, index) => (number + index) % channels)
+    return this.join(number, mine, this.#feedOf(mine[0] ?? 0), {
+      onFailure: (error) => this.#fail(error),
+      onProgress: (connection) => this.#progress(connection)
+    }).then((connection) => {
+      this.#connections.push(connection)
+      return undefined
+    })
+  }
+
+  /** Opens a socket and lets it in. */
+  async join(
+    number: number,
+    channels: ReadonlyArray<number>,
+    feed: Feed,
+    hooks: Omit<Hooks, "onReady">
+  ): Promise<Connection> {
+    const ready = Promise.withResolvers<void>()
+    const connection = new Connection(number, channels, this.#dialect, feed, {
+      onReady: ready.resolve,
+      onProgress: hooks.onProgress,
+      onFailure: (error) => {
+        ready.reject(error)
+        hooks.onFailure(error)
+      }
+    })
+    const { port } = this.#options
+    const socket = Net.connect({
+      port,
+      host: "127.0.0.1",
+      // An address has 28,000 ports; elsewhere only 127.0.0.1 is there by itself.
+      ...(process.platform === "linux"
+        ? { localAddress: `127.0.${port % 250}.${2 + Math.floor(number / 10_000)}` }
+        : {}),
+      noDelay: true,
+      onread: {
+        buffer: shared,
+        callback: (size) => {
+          connection.receive(shared.subarray(0, size))
+          return true
+        }
+      }
+    })
+    socket.once("connect", () => connection.open(socket))
+    socket.once("error", (error) => connection.fail(error))
+    socket.once("close", () => connection.fail(new Error("the socket was closed")))
+    await ready.promise
+    return connection
+  }
+
+  #feedOf(channel: number): Feed {
+    const { bytes } = this.#options.audience
+    const known = this.#dialect.shared ? this.#feeds.get(channel) : undefined
+    if (known !== undefined) return known
+    const feed = new Feed(channel, this.#dialect, (number) => messageText(channel, number, bytes))
+    this.#feeds.set(channel, feed)
+    this.#all.push(feed)
+    return feed
+  }
+
+  #progress(connection: Connection): void {
+    const { feed } = connection
+    if (this.#options.timed) this.#stamp(connection)
+    if (this.#wait === undefined) return
+    this.#progressAt = Date.now()
+    if (!feed.isComplete(this.#expected)) {
+      if (feed.messages > this.#expected) this.#fail(new Error("more came than was published"))
+      return
+    }
+    if (this.#incomplete.delete(feed) && this.#incomplete.size === 0) this.#wait.resolve()
+  }
+
+  #stamp(connection: Connection): void {
+    const seen = this.#seen.get(connection) ?? 0
+    const now = connection.feed.messagesAt(connection.offset)
+    if (now <= seen) return
+    const micros = Number(process.hrtime.bigint() / 1000n)
+    for (let message = seen; message < now; message++) {
+      ;(this.#times[message - this.#timesFrom] ??= []).push(micros)
+    }
+    this.#seen.set(connection, now)
+  }
+
+  #giveUp(): void {
+    if (Date.now() - this.#progressAt < silenceMillis) return
+    const feed = [...this.#incomplete][0]!
+    const missing = `channel ${feed.channel} has ${feed.messages} of ${this.#expected} messages, ${feed.delivered} bytes of ${feed.length} for each of ${feed.readers} sockets`
+    this.#fail(new Error(`${this.#incomplete.size} channel(s) are incomplete: ${missing}`))
+  }
+
+  #fail(error: Error): void {
+    this.#failure ??= error
+    this.#wait?.reject(this.#failure)
+  }
+}

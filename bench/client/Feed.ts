@@ -1,0 +1,99 @@
+/**
+ * What the sockets of one channel get.
+ *
+ * Where all of them get the same bytes, the first socket to get some has them checked against what was
+ * published, and they are kept; every other socket is compared with them, at the speed of `memcmp`.
+ * So a thousand sockets are checked to the byte while the machine is busy with the server.
+ */
+import type { Dialect } from "./dialects.ts"
+
+export class Feed {
+  readonly channel: number
+  /** Messages checked so far. */
+  messages = 0
+  frames = 0
+  /** Bytes of checked frames. */
+  length = 0
+  /** Bytes that arrived, all readers together. */
+  delivered = 0
+  readers = 0
+  readonly #dialect: Dialect
+  readonly #textOf: (number: number) => string
+  #bytes: Buffer
+  /** Where each kept frame begins, and how many messages stand before it. */
+  readonly #starts: Array<number> = []
+  readonly #before: Array<number> = []
+
+  constructor(channel: number, dialect: Dialect, textOf: (number: number) => string) {
+    this.channel = channel
+    this.#dialect = dialect
+    this.#textOf = textOf
+    this.#bytes = Buffer.allocUnsafe(dialect.shared ? 1024 : 0)
+  }
+
+  /** Checks a frame that nobody had before, and remembers it. */
+  append(frame: Buffer, text: string): void {
+    const count = this.#dialect.read(text, this.channel, (index) =>
+      this.#textOf(this.messages + index)
+    )
+    if (this.#dialect.shared) {
+      this.#starts.push(this.length)
+      this.#before.push(this.messages)
+      this.#reserve(this.length + frame.length)
+      frame.copy(this.#bytes, this.length)
+    }
+    this.length += frame.length
+    this.messages += count
+    this.frames++
+  }
+
+  /** Whether the bytes at `offset` are these, as far as the feed goes; returns how many. */
+  match(chunk: Buffer, from: number, to: number, offset: number): number {
+    const size = Math.min(to - from, this.length - offset)
+    if (!this.#dialect.shared || size <= 0) return 0
+    return this.#bytes.compare(chunk, from, from + size, offset, offset + size) === 0 ? size : 0
+  }
+
+  /** The bytes from the beginning of the frame that `offset` is in. */
+  unfinished(offset: number): Buffer {
+    if (!this.#dialect.shared || this.#starts.length === 0) return Buffer.alloc(0)
+    if (offset >= this.length) return Buffer.alloc(0)
+    return this.#bytes.subarray(this.#starts[this.#frameAt(offset)]!, offset)
+  }
+
+  /** How many messages end at or before `offset`. */
+  messagesAt(offset: number): number {
+    if (offset >= this.length) return this.messages
+    return this.#before[this.#frameAt(offset)] ?? 0
+  }
+
+  /** Whether every reader has every byte of this many messages, and nothing more. */
+  isComplete(messages: number): boolean {
+    return this.messages === messages && this.delivered === this.length * this.readers
+  }
+
+  /** How many messages the readers have on average. */
+  get progress(): number {
+    return this.length === 0
+      ? 0
+      : (this.messages * this.delivered) / (this.length * Math.max(1, this.readers))
+  }
+
+  #frameAt(offset: number): number {
+    let low = 0
+    let high = this.#starts.length
+    while (high - low > 1) {
+      const middle = (low + high) >>> 1
+      if (this.#starts[middle]! <= offset) low = middle
+      else high = middle
+    }
+    return low
+  }
+
+  #reserve(size: number): void {
+    if (size <= this.#bytes.length) return
+    const grown = Buffer.allocUnsafe(Math.max(size, this.#bytes.length * 2))
+    this.#bytes.copy(grown, 0, 0, this.length)
+    this.#bytes = grown
+  }
+}

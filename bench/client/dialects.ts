@@ -1,0 +1,174 @@
+/**
+ * How clients speak to each subject: what they say to get in, what is small talk, and what a frame
+ * with messages must look like, to the byte.
+ */
+import { channelName } from "../lib/messages.ts"
+import type { DialectName } from "../lib/types.ts"
+import { clientFrame } from "./framing.ts"
+
+export interface Dialect {
+  /** The request target of a socket whose channel is this one. */
+  readonly path: (channel: number) => string
+  readonly subprotocol: string | undefined
+  /** What a socket says right after the handshake. */
+  readonly greeting: (socket: number, channels: ReadonlyArray<number>) => ReadonlyArray<Buffer>
+  /** How many frames answer the greeting; each is checked. */
+  readonly answers: (text: string, channels: ReadonlyArray<number>) => "ready" | "more"
+  /** Whether a socket is ready as soon as the handshake is done. */
+  readonly readyAtOnce: (channels: ReadonlyArray<number>) => boolean
+  /** What to say to a frame that carries no messages; `undefined` when it does carry some. */
+  readonly smallTalk: (text: string) => Buffer | "silence" | undefined
+  /**
+   * How many messages the frame carries. Throws when its text is not exactly what the channel's next
+   * messages, given by `expected`, make of it.
+   */
+  readonly read: (text: string, channel: number, expected: (index: number) => string) => number
+  /** What to answer to a frame with messages. */
+  readonly acknowledge: Buffer | undefined
+  /** Whether every socket of a channel gets the same bytes. */
+  readonly shared: boolean
+}
+
+class WrongBytes extends Error {
+  constructor(got: string, wanted: string) {
+    super(`a frame differs from what was published\n  got    ${got}\n  wanted ${wanted}`)
+  }
+}
+
+const same = (got: string, wanted: string): void => {
+  if (got !== wanted) throw new WrongBytes(got, wanted)
+}
+
+/** One message per frame and nothing around it: `ws` by hand. */
+const plain: Dialect = {
+  path: (channel) => `/${channelName(channel)}`,
+  subprotocol: undefined,
+  greeting: () => [],
+  answers: () => "ready",
+  readyAtOnce: () => true,
+  smallTalk: () => undefined,
+  read: (text, _, expected) => {
+    same(text, expected(0))
+    return 1
+  },
+  acknowledge: undefined,
+  shared: true
+}
+
+interface RealtimeFrame {
+  readonly type: string
+  readonly cursor: string
+  readonly id?: number
+  readonly events: ReadonlyArray<{ readonly id: string; readonly at: string }>
+}
+
+const pong = clientFrame(JSON.stringify({ type: "pong" }))
+
+const realtime: Dialect = {
+  path: () => "/realtime",
+  subprotocol: "effect-realtime.v1",
+  greeting: (socket, channels) => [
+    clientFrame(JSON.stringify({ type: "hello", version: 1, token: `user-${socket}` })),
+    ...channels.map((channel, id) =>
+      clientFrame(JSON.stringify({ type: "subscribe", id, channel: channelName(channel) }))
+    )
+  ],
+  answers: (text, channels) => {
+    const frame = JSON.parse(text) as RealtimeFrame
+    if (frame.type === "welcome") return channels.length === 0 ? "ready" : "more"
+    if (frame.type !== "subscribed") throw new Error(`not let in: ${text}`)
+    return frame.id === channels.length - 1 ? "ready" : "more"
+  },
+  readyAtOnce: () => false,
+  smallTalk: (text) => (text === '{"type":"ping"}' ? pong : undefined),
+  read: (text, channel, expected) => {
+    let count = 0
+    for (const line of text.split("\n")) {
+      const { cursor, events } = JSON.parse(line) as RealtimeFrame
+      const parts = (events ?? []).map(
+        ({ at, id }, index) => `{"id":"${id}","at":"${at}","data":${expected(count + index)}}`
+      )
+      const name = channelName(channel)
+      same(
+        line,
+        `{"type":"events","channel":"${name}","cursor":"${cursor}","events":[${parts.join(",")}]}`
+      )
+      const numbers = events.map(({ id }) => Number(id.split(":")[1]))
+      if (numbers.some((number, index) => number !== numbers[0]! + index)) {
+        throw new Error(`ids do not follow each other: ${line}`)
+      }
+      count += events.length
+    }
+    return count
+  },
+  acknowledge: undefined,
+  shared: true
+}
+
+const socketIo: Dialect = {
+  path: () => "/socket.io/?EIO=4&transport=websocket",
+  subprotocol: undefined,
+  greeting: (_, channels) => [
+    clientFrame(`40${JSON.stringify({ channels: channels.map(channelName) })}`)
+  ],
+  answers: (text) => {
+    if (text.startsWith("40{")) return "ready"
+    if (text.startsWith("0{")) return "more"
+    throw new Error(`not let in: ${text}`)
+  },
+  readyAtOnce: () => false,
+  smallTalk: (text) => (text === "2" ? clientFrame("3") : undefined),
+  read: (text, _, expected) => {
+    same(text, `42["message",${expected(0)}]`)
+    return 1
+  },
+  acknowledge: undefined,
+  shared: true
+}
+
+interface RpcFrame {
+  readonly _tag: string
+  readonly requestId: string
+  readonly values?: ReadonlyArray<unknown>
+}
+
+/** Effect RPC as JSON. How many messages share a chunk depends on when the socket acknowledges. */
+const rpc: Dialect = {
+  path: () => "/rpc",
+  subprotocol: undefined,
+  greeting: (_, channels) =>
+    channels.map((channel) =>
+      clientFrame(
+        JSON.stringify({
+          _tag: "Request",
+          id: "1",
+          tag: "Messages",
+          payload: { channel: channelName(channel) },
+          headers: []
+        })
+      )
+    ),
+  answers: (text) => {
+    const { values } = JSON.parse(text) as RpcFrame
+    // The stream begins with one event of its own, so that a client knows that it is subscribed.
+    if (values?.length !== 1) throw new Error(`not let in: ${text}`)
+    return "ready"
+  },
+  readyAtOnce: (channels) => channels.length === 0,
+  smallTalk: (text) => (text === '{"_tag":"Pong"}' ? "silence" : undefined),
+  read: (text, _, expected) => {
+    const { values = [] } = JSON.parse(text) as RpcFrame
+    const texts = values.map((_, index) => expected(index))
+    same(text, `{"_tag":"Chunk","requestId":"1","values":[${texts.join(",")}]}`)
+    return values.length
+  },
+  acknowledge: clientFrame(JSON.stringify({ _tag: "Ack", requestId: "1" })),
+  shared: false
+}
+
+export const dialects: Readonly<Record<DialectName, Dialect>> = {
+  plain,
+  realtime,
+  "socket.io": socketIo,
+  rpc
+}

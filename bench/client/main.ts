@@ -1,0 +1,39 @@
+/**
+ * A client process: thousands of raw sockets that count and check every byte. What it costs is not
+ * measured, but it shares the machine with the server, so it is kept cheap.
+ */
+import { serve, tell } from "../lib/ipc.ts"
+import type { ClientApi } from "../lib/types.ts"
+import { Crowd } from "./Crowd.ts"
+
+let crowd: Crowd | undefined
+let reporter: NodeJS.Timeout | undefined
+
+const open = (): Crowd => {
+  if (crowd === undefined) throw new Error("not connected")
+  return crowd
+}
+
+/** How often a server that publishes as fast as it can hears how far its clients are. */
+const reportEveryMillis = 10
+
+serve<ClientApi>({
+  connect: async ({ flow, ...options }) => {
+    crowd = new Crowd(options)
+    await crowd.open()
+    let told = 0
+    if (!flow) return
+    reporter = setInterval(() => {
+      const progress = Math.floor(open().progress)
+      if (progress !== told) tell(progress)
+      told = progress
+    }, reportEveryMillis)
+  },
+  arrive: ({ messages }) => open().arrive(messages),
+  times: () => open().times(),
+  close: async () => {
+    clearInterval(reporter)
+    crowd?.close()
+    crowd = undefined
+  }
+})

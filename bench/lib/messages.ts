@@ -1,0 +1,25 @@
+/**
+ * What is sent: every process makes the same text from the same numbers, so nothing but numbers has
+ * to travel between them and every byte that arrives can be checked.
+ */
+
+/** Channels of a workload are named by number. */
+export const channelName = (index: number): string => `bench_${index}`
+
+const filler = "the quick brown fox jumps over the lazy dog. ".repeat(200)
+
+/**
+ * The JSON text of a channel's message, exactly `bytes` long, all ASCII. Its fields stand in the
+ * order of the schema in `server/subjects/realtime.ts`.
+ */
+export const messageText = (channel: number, number: number, bytes: number): string => {
+  const start = `{"id":${number},"status":"channel ${channel}","note":"`
+  return `${start}${filler.slice(0, bytes - start.length - 2)}"}`
+}
+
+/**
+ * Which channel the message of a global number goes to: channels take turns, but not in the order of
+ * their subscribers, so that a run over memory in order flatters nobody.
+ */
+export const channelOf = (message: number, channels: number): number =>
+  channels === 1 ? 0 : (message * 7919) % channels

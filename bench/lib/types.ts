@@ -1,0 +1,108 @@
+/**
+ * What the driver asks of its children.
+ */
+
+export type SubjectName =
+  | "effect-realtime"
+  | "effect-realtime-route"
+  | "ws"
+  | "floor"
+  | "socket.io"
+  | "effect-rpc"
+  | "effect-stream"
+  | "ws+pg-listen"
+
+/** How a client speaks to a subject. */
+export type DialectName = "plain" | "realtime" | "socket.io" | "rpc"
+
+/** The shape of the audience, the same for every subject of a workload. */
+export interface Audience {
+  readonly sockets: number
+  /** Socket number i subscribes to channels i, i + 1, ... modulo this many. */
+  readonly channels: number
+  /** Channels each socket subscribes to, default 1; 0 says hello and nothing else. */
+  readonly subscriptions?: number
+  /** Bytes of one message. */
+  readonly bytes: number
+}
+
+/** How messages are published. */
+export type Pace =
+  | { readonly kind: "rate"; readonly perSecond: number }
+  /** `burst` messages in each turn of the event loop, as fast as the clients read. */
+  | { readonly kind: "turn"; readonly burst: number }
+
+export interface Setup {
+  readonly subject: SubjectName
+  readonly audience: Audience
+  /** Where NOTIFYs come from; without it the server publishes by itself. */
+  readonly databaseUrl?: string
+}
+
+export interface Cpu {
+  /** Microseconds. */
+  readonly user: number
+  readonly system: number
+  /** What of both the main thread took; the rest is the garbage collector's helpers and the JIT's. */
+  readonly main: number
+}
+
+export interface Memory {
+  /** Bytes of the JavaScript heap and of what it holds outside. */
+  readonly heap: number
+  readonly rss: number
+}
+
+export interface ServerApi {
+  readonly open: (setup: Setup) => Promise<{ readonly port: number }>
+  /** Makes the texts of messages `from` to `from + count`, and collects garbage. */
+  readonly prepare: (window: { readonly from: number; readonly count: number }) => void
+  /** The clock of the window starts here. */
+  readonly start: (options: { readonly profile?: string }) => Promise<void>
+  /** Publishes what was prepared, for at most so long; answers how many messages it was. */
+  readonly publish: (options: {
+    readonly pace: Pace
+    readonly millis: number
+  }) => Promise<{ readonly messages: number }>
+  /** What the window cost; the clock stops here. */
+  readonly stop: (options: object) => Promise<Cpu>
+  readonly memory: (options: object) => Memory
+  readonly close: (options: object) => Promise<void>
+}
+
+export interface ClientApi {
+  readonly connect: (options: {
+    readonly dialect: DialectName
+    readonly port: number
+    readonly audience: Audience
+    /** Numbers of this process's sockets: from `first`, `count` of them. */
+    readonly first: number
+    readonly count: number
+    /** Whether the process tells how far its sockets are. */
+    readonly flow: boolean
+    /** Whether the time of every arrival is kept. */
+    readonly timed: boolean
+  }) => Promise<void>
+  /**
+   * Completes when every socket has got exactly the messages up to this many of each of its channels,
+   * byte for byte. Rejects on the first wrong byte, on a lost socket, and when nothing comes any more.
+   */
+  readonly arrive: (options: { readonly messages: number }) => Promise<Arrival>
+  /** Arrival times of messages, one per message and socket, since they were asked for last. */
+  readonly times: (options: object) => Times
+  readonly close: (options: object) => Promise<void>
+}
+
+export interface Arrival {
+  /** Bytes from the wire since the last arrival, all sockets together. */
+  readonly bytes: number
+  /** WebSocket messages that carried them. */
+  readonly frames: number
+}
+
+export interface Times {
+  /** The first message that `micros` speaks of. */
+  readonly first: number
+  /** Microseconds of the monotonic clock; all sockets of message `first`, then of the next. */
+  readonly micros: ReadonlyArray<ReadonlyArray<number>>
+}

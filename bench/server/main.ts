@@ -1,0 +1,60 @@
+/**
+ * The measured process: one subject, its publisher and a clock.
+ */
+import { serve } from "../lib/ipc.ts"
+import type { ServerApi } from "../lib/types.ts"
+import { WindowProfiler } from "./profiler.ts"
+import { Publisher } from "./publisher.ts"
+import type { Subject } from "./subject.ts"
+import { openers } from "./subjects/index.ts"
+
+let subject: Subject | undefined
+let publisher: Publisher | undefined
+let before = process.cpuUsage()
+let threadBefore = process.threadCpuUsage()
+let profile: { readonly path: string; readonly profiler: WindowProfiler } | undefined
+
+const collect = (): void => {
+  // Twice: what the first one finalizes goes with the second.
+  globalThis.gc?.()
+  globalThis.gc?.()
+}
+
+serve<ServerApi>(
+  {
+    open: async (setup) => {
+      const open = await openers[setup.subject]()
+      subject = await open(setup)
+      publisher = new Publisher(setup.audience, subject.publish)
+      return { port: subject.port }
+    },
+    prepare: ({ count, from }) => {
+      publisher?.prepare(from, count)
+      collect()
+    },
+    start: async ({ profile: path }) => {
+      if (path !== undefined) profile = { path, profiler: await WindowProfiler.start() }
+      threadBefore = process.threadCpuUsage()
+      before = process.cpuUsage()
+    },
+    publish: async ({ millis, pace }) => ({ messages: (await publisher?.run(pace, millis)) ?? 0 }),
+    stop: async () => {
+      const { system, user } = process.cpuUsage(before)
+      const thread = process.threadCpuUsage(threadBefore)
+      await profile?.profiler.stop(profile.path)
+      profile = undefined
+      return { system, user, main: thread.user + thread.system }
+    },
+    memory: () => {
+      collect()
+      const { external, heapUsed, rss } = process.memoryUsage()
+      return { heap: heapUsed + external, rss }
+    },
+    close: async () => {
+      await subject?.[Symbol.asyncDispose]()
+      subject = undefined
+      publisher = undefined
+    }
+  },
+  (arrived) => publisher?.arrived(arrived)
+)

@@ -1,0 +1,16 @@
+/**
+ * Every subject by name; each is loaded only in the process that measures it.
+ */
+import type { SubjectName } from "../../lib/types.ts"
+import type { Open } from "../subject.ts"
+
+export const openers: Readonly<Record<SubjectName, () => Promise<Open>>> = {
+  "effect-realtime": async () => (await import("./realtime.ts")).openDirect,
+  "effect-realtime-route": async () => (await import("./realtime.ts")).openRoute,
+  ws: async () => (await import("./ws.ts")).openLoop,
+  floor: async () => (await import("./ws.ts")).openFloor,
+  "socket.io": async () => (await import("./socketio.ts")).open,
+  "effect-rpc": async () => (await import("./effect.ts")).openRpc,
+  "effect-stream": async () => (await import("./effect.ts")).openStream,
+  "ws+pg-listen": async () => (await import("./pgListen.ts")).open
+}

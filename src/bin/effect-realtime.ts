@@ -1,0 +1,86 @@
+#!/usr/bin/env node
+/**
+ * `npx effect-realtime sql` prints what `PgInstaller.install` would run, for people who keep their own
+ * migrations. It connects nowhere.
+ */
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+import { parseArgs } from "node:util"
+import * as PgInstaller from "../server/PgInstaller.ts"
+
+const usage = `Usage: effect-realtime sql [options]
+
+Prints the SQL that installs or upgrades the schema "realtime". It may run again.
+
+  --wake <hybrid|notify|poll>  what wakes the readers (default: as it is; hybrid in a new install)
+  --retention <duration>       how long messages are kept, e.g. "36 hours" (default: as it is; 24 hours)
+  --max-messages <n>           about how many are kept at most (default: as it is; no bound)
+  --node-role <name>           create and grant the role of the servers
+  --app-role <name>            create and grant the role of the apps that publish
+  --watch <table[=channel]>    watch a table, [schema.]name; may be given several times
+  --uninstall                  print the SQL that removes everything instead
+`
+
+class Refused extends Error {}
+
+const flags = {
+  wake: { type: "string" },
+  retention: { type: "string" },
+  "max-messages": { type: "string" },
+  "node-role": { type: "string" },
+  "app-role": { type: "string" },
+  watch: { type: "string", multiple: true },
+  uninstall: { type: "boolean" },
+  help: { type: "boolean", short: "h" }
+} as const
+
+const watchOf = (text: string): PgInstaller.Watch => {
+  const [target, channel] = text.split("=", 2) as [string, string | undefined]
+  const dot = target.indexOf(".")
+  const schema = dot < 0 ? "public" : target.slice(0, dot)
+  const name = target.slice(dot + 1)
+  return { channel: channel ?? `table_updates_${name}`, table: { schema, name } }
+}
+
+const output = (args: ReadonlyArray<string>): string => {
+  const { positionals, values } = parseArgs({
+    args: [...args],
+    options: flags,
+    allowPositionals: true
+  })
+  if (values.help === true || positionals.length === 0) return usage
+  if (positionals.length > 1 || positionals[0] !== "sql") {
+    throw new Refused(`There is no command "${positionals.join(" ")}".`)
+  }
+  if (values.uninstall === true) return PgInstaller.sqlUninstall
+  const { wake } = values
+  if (wake !== undefined && wake !== "hybrid" && wake !== "notify" && wake !== "poll") {
+    throw new Refused(`--wake is hybrid, notify or poll, not "${wake}".`)
+  }
+  const retention =
+    values.retention === undefined
+      ? undefined
+      : Duration.fromInput(values.retention as Duration.Input)
+  if (retention !== undefined && Option.isNone(retention)) {
+    throw new Refused(`--retention is a duration such as "36 hours", not "${values.retention}".`)
+  }
+  const most = values["max-messages"]
+  if (most !== undefined && !/^[1-9]\d{0,14}$/.test(most)) {
+    throw new Refused(`--max-messages is a number from 1 on, not "${most}".`)
+  }
+  return PgInstaller.sql({
+    wake,
+    retention: retention === undefined ? undefined : retention.value,
+    maxMessages: most === undefined ? undefined : Number(most),
+    roles: { node: values["node-role"], app: values["app-role"] },
+    watch: values.watch?.map(watchOf)
+  })
+}
+
+try {
+  process.stdout.write(output(process.argv.slice(2)))
+} catch (error) {
+  const { message } = error as Error
+  process.stderr.write(`${message}\n\n${usage}`)
+  process.exitCode = 1
+}

@@ -1,0 +1,98 @@
+/**
+ * Brings one socket from a cursor to what is live, and keeps it there. One way for every channel:
+ * a resume, a socket that was too slow, a restart of the reader.
+ *
+ * First it holds what the channel hands out, then it asks where the subscriber starts, sends the
+ * replay, and of what it held and of everything later only what has a later tick. So there is no hole
+ * and no double, however long the answer took.
+ */
+import * as Effect from "effect/Effect"
+import { Batch } from "./batch.ts"
+import type { Mailbox } from "./mailbox.ts"
+import type { Join, Sink, View } from "./view.ts"
+
+export class Follower<E = never> implements Sink {
+  readonly #view: View<E>
+  readonly #mailbox: Mailbox
+  /** Batches that wait for the answer; `undefined` while nothing is held. */
+  #held: Array<Batch> | undefined
+  #heldBytes = 0
+  #overflowed = false
+  #after = 0
+
+  constructor(view: View<E>, mailbox: Mailbox) {
+    this.#view = view
+    this.#mailbox = mailbox
+  }
+
+  /** Asks where a subscriber with this cursor starts, and holds what comes meanwhile. */
+  join(from: string | undefined): Effect.Effect<Join, E> {
+    return Effect.suspend(() => {
+      this.hold()
+      this.#view.sinks.add(this)
+      return this.#view.join(from)
+    })
+  }
+
+  /**
+   * Goes on from a cursor after frames were dropped. When that cannot be had any more, or not now, the
+   * subscriber is told a gap and goes on from the present.
+   */
+  catchUp(from: string): Effect.Effect<void, E> {
+    return Effect.suspend(() => {
+      this.hold()
+      return this.#view.join(from).pipe(
+        Effect.catch(() => this.#view.join(undefined)),
+        Effect.flatMap((join) => {
+          if (join.state !== "recovered") {
+            const { channel } = this.#view
+            const { cursor, tick } = join
+            this.#mailbox.offer(new Batch(channel.name, tick, cursor, cursor, "slow"))
+          }
+          return this.go(join)
+        })
+      )
+    })
+  }
+
+  /** Nothing of the channel reaches the mailbox after this. */
+  leave(): void {
+    this.#view.sinks.delete(this)
+    this.#held = undefined
+  }
+
+  offer(batch: Batch): void {
+    if (this.#held === undefined) {
+      if (batch.tick > this.#after) this.#mailbox.offer(batch)
+      return
+    }
+    if (this.#overflowed) return
+    this.#held.push(batch)
+    this.#heldBytes += batch.frame.length
+    if (this.#heldBytes > this.#mailbox.limit) {
+      this.#overflowed = true
+      this.#held = []
+    }
+  }
+
+  /** Holds what comes until the next `go`. */
+  hold(): void {
+    this.#held = []
+    this.#heldBytes = 0
+    this.#overflowed = false
+  }
+
+  /** Sends the replay and what was held; asks again from there when that was too much to hold. */
+  go(join: Join): Effect.Effect<void, E> {
+    for (const batch of join.replay) this.#mailbox.offer(batch)
+    const held = this.#held
+    // The subscriber left while the answer was on its way.
+    if (held === undefined) return Effect.void
+    const end = join.replay.at(-1)?.cursor ?? join.cursor
+    if (this.#overflowed) return this.catchUp(end)
+    this.#held = undefined
+    this.#after = join.tick
+    for (const batch of held) this.offer(batch)
+    return Effect.void
+  }
+}

@@ -1,0 +1,126 @@
+/**
+ * A channel as one definition sees it.
+ *
+ * Sockets and Streams of the same definition share a view, so a payload is validated once and encoded
+ * once however many subscribe. Two definitions of one name (a typed one in a worker, an untyped one
+ * at the door) have a view each.
+ */
+import * as Effect from "effect/Effect"
+import * as PubSub from "effect/PubSub"
+import * as Result from "effect/Result"
+import * as Channel from "../../Channel.ts"
+import type { Batch, BatchEvent } from "./batch.ts"
+
+/** A socket's end of a subscription. */
+export interface Sink {
+  readonly offer: (batch: Batch) => void
+}
+
+/** Where a subscriber starts: after the replay, whatever has a later tick is theirs. */
+export interface Join {
+  readonly state: "fresh" | "recovered" | "reset"
+  /** Events follow from here: the replay first, then what is live. */
+  readonly cursor: string
+  readonly tick: number
+  readonly replay: ReadonlyArray<Batch>
+}
+
+/** How many batches a Stream may lag behind before it is told `gap slow`. */
+const streamBacklog = 256
+
+/** One notification or one stored message, with what its JSON is. */
+export interface Arrival {
+  readonly id: string
+  /** In milliseconds since 1970. */
+  readonly at: number
+  readonly tx: string | undefined
+  readonly json: unknown
+}
+
+/** Stands for text that is no JSON: no schema matches it. */
+const unparsable: unique symbol = Symbol("unparsable")
+
+export const parse = (text: string): unknown => {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return unparsable
+  }
+}
+
+export class View<E = never> {
+  readonly channel: Channel.Any
+  readonly sinks = new Set<Sink>()
+  /** Where somebody starts who has everything up to `from`, or nothing yet. */
+  readonly join: (from: string | undefined) => Effect.Effect<Join, E>
+  readonly release: () => void
+  #batches: PubSub.PubSub<Batch> | undefined
+
+  constructor(
+    channel: Channel.Any,
+    join: (view: View<E>, from: string | undefined) => Effect.Effect<Join, E>,
+    release: (view: View<E>) => void
+  ) {
+    this.channel = channel
+    this.join = (from) => join(this, from)
+    this.release = () => release(this)
+  }
+
+  /** For Streams. Sliding: one that is too slow loses batches and sees it by their ticks. */
+  get batches(): PubSub.PubSub<Batch> {
+    return (this.#batches ??= Effect.runSync(PubSub.sliding<Batch>(streamBacklog)))
+  }
+
+  hand(batch: Batch): void {
+    // Unsafe publishing does not slide when it is full; the effect does, and never waits.
+    if (this.#batches !== undefined && !PubSub.publishUnsafe(this.#batches, batch)) {
+      Effect.runSync(PubSub.publish(this.#batches, batch))
+    }
+    for (const sink of this.sinks) sink.offer(batch)
+  }
+
+  /**
+   * The event, or `undefined` when it does not match the channel's schema. For the `wire` it is encoded
+   * too: what arrived may hold line feeds and properties that the schema does not know.
+   */
+  decode({ at, id, json, tx }: Arrival, wire: boolean): BatchEvent | undefined {
+    if (json === unparsable) return undefined
+    const payload = this.channel.decode(json)
+    if (Result.isFailure(payload)) return undefined
+    if (!wire) return { id, at: new Date(at), payload: payload.success, json: undefined, tx }
+    const text = Channel.toJson(this.channel as Channel.Channel<unknown>, payload.success)
+    return Result.isFailure(text)
+      ? undefined
+      : { id, at: new Date(at), payload: payload.success, json: text.success, tx }
+  }
+}
+
+/** The views of one channel, shared by those who decode alike. */
+export class Views<E = never> {
+  readonly #views = new Map<object, { readonly view: View<E>; users: number }>()
+  readonly #join: (view: View<E>, from: string | undefined) => Effect.Effect<Join, E>
+
+  constructor(join: (view: View<E>, from: string | undefined) => Effect.Effect<Join, E>) {
+    this.#join = join
+  }
+
+  /** The channel as `channel` defines it; `release` it as often as it was taken. */
+  take(channel: Channel.Any): View<E> {
+    let entry = this.#views.get(channel.codec)
+    if (entry === undefined) {
+      entry = { view: new View(channel, this.#join, (view) => this.#release(view)), users: 0 }
+      this.#views.set(channel.codec, entry)
+    }
+    entry.users++
+    return entry.view
+  }
+
+  *[Symbol.iterator](): Generator<View<E>> {
+    for (const { view } of this.#views.values()) yield view
+  }
+
+  #release({ channel }: View<E>): void {
+    const entry = this.#views.get(channel.codec)
+    if (entry !== undefined && --entry.users === 0) this.#views.delete(channel.codec)
+  }
+}

@@ -1,0 +1,367 @@
+/**
+ * The network between clients and a server in one process, with its faults.
+ *
+ * Each client has a `Path` of its own. A socket on it is a `Link` of two pipes that keep their order,
+ * take as long as the path says, and hold as many bytes as a kernel would before the writer must wait.
+ * Nothing arrives in the turn in which it was sent. A pipe never has a hole: a link that lost
+ * something delivers nothing any more, in either direction, and neither end is told, as with a
+ * middlebox that forgot a connection.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type { IncomingHttpHeaders } from "node:http"
+import type { WebSocketConstructor, WebSocketLike } from "../../client/Connection.ts"
+import { CloseCode } from "../../Protocol.ts"
+import type { Door } from "../../server/internal/door.ts"
+import type { Peer } from "../../server/internal/peer.ts"
+import { decodeTextFrames } from "./textFrames.ts"
+
+/** A session's end of a link. */
+type Ears = ReturnType<Door["accept"]>
+
+/** Where links lead: starts a session, or `undefined` when nobody takes newcomers. */
+export type Entrance = (peer: Peer, headers: IncomingHttpHeaders) => Ears | undefined
+
+/** What every path of a network shares. */
+export interface Ground {
+  readonly now: () => number
+  /** Runs on a fiber that ends with the network. */
+  readonly run: (effect: Effect.Effect<void>) => void
+  readonly entrance: Entrance
+  /** A larger message of a client closes with 1009. */
+  readonly maxMessageBytes: number
+  /** Bytes in flight to a client beyond which the server must wait. */
+  readonly socketBytes: number
+}
+
+/** What may be wrong with a path. */
+export interface Weather {
+  silent: boolean
+  refusing: boolean
+  /** In milliseconds, each way. */
+  delay: number
+}
+
+const abnormal = 1006
+
+interface Parcel {
+  readonly at: number
+  readonly deliver: () => void
+}
+
+/** One direction of a link. */
+class Pipe {
+  readonly #path: Path
+  #parcels: Array<Parcel> = []
+  #moving = false
+  #paused = false
+  #latest = 0
+
+  constructor(path: Path) {
+    this.#path = path
+  }
+
+  get empty(): boolean {
+    return this.#parcels.length === 0
+  }
+
+  clear(): void {
+    this.#parcels = []
+  }
+
+  send(deliver: () => void): void {
+    const { ground, weather } = this.#path
+    // Never before what was sent earlier, even when the path has become faster since.
+    this.#latest = Math.max(this.#latest, ground.now() + weather.delay)
+    this.#parcels.push({ at: this.#latest, deliver })
+    this.#go()
+  }
+
+  /** The reader takes nothing until `resume`. */
+  pause(): void {
+    this.#paused = true
+  }
+
+  resume(): void {
+    this.#paused = false
+    this.#go()
+  }
+
+  #go(): void {
+    if (this.#moving || this.#paused || this.empty) return
+    this.#moving = true
+    this.#path.ground.run(this.#move)
+  }
+
+  get #move(): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function* () {
+      yield* Effect.yieldNow
+      let next: Parcel | undefined
+      while (!this.#paused && (next = this.#parcels[0]) !== undefined) {
+        const wait = next.at - this.#path.ground.now()
+        if (wait > 0) yield* Effect.sleep(wait)
+        // The parcels may be gone by now, or others.
+        else this.#parcels.shift()!.deliver()
+      }
+    }).pipe(
+      Effect.ensuring(
+        Effect.sync(() => {
+          this.#moving = false
+        })
+      )
+    )
+  }
+}
+
+/** The client's end of a link, as the client sees it. */
+class MemorySocket implements WebSocketLike {
+  readyState = 0
+  onopen: ((event: never) => void) | null = null
+  onmessage: ((event: never) => void) | null = null
+  onclose: ((event: never) => void) | null = null
+  onerror: ((event: never) => void) | null = null
+  readonly #link: Link
+
+  constructor(path: Path) {
+    this.#link = new Link(path, this)
+  }
+
+  send(text: string): void {
+    if (this.readyState === 0) throw new Error("The socket is not open yet")
+    if (this.readyState === 1) this.#link.fromClient(text)
+  }
+
+  close(code = 1000): void {
+    if (this.readyState >= 2) return
+    const wasOpen = this.readyState === 1
+    this.readyState = 2
+    this.#link.closedByClient(wasOpen ? code : abnormal)
+  }
+}
+
+const dispatch = (handler: ((event: never) => void) | null, event: object = {}): void => {
+  ;(handler as ((event: object) => void) | null)?.(event)
+}
+
+class Link {
+  readonly #path: Path
+  readonly #socket: MemorySocket
+  readonly #toServer: Pipe
+  readonly #toClient: Pipe
+  readonly #waiting = new Set<() => void>()
+  #ears: Ears | undefined
+  #serverOpen = false
+  /** Bytes on their way to the client. */
+  #inFlight = 0
+  #lost = false
+  readonly subscriptions = new Set<string>()
+
+  constructor(path: Path, socket: MemorySocket) {
+    this.#path = path
+    this.#socket = socket
+    this.#toServer = new Pipe(path)
+    this.#toClient = new Pipe(path)
+    path.links.add(this)
+    this.#send(this.#toServer, () => this.#arrive())
+  }
+
+  /** Whether a session has this link. */
+  get held(): boolean {
+    return this.#ears !== undefined
+  }
+
+  #arrive(): void {
+    const { ground, headers, weather } = this.#path
+    this.#ears = weather.refusing ? undefined : ground.entrance(this.#peer, headers)
+    if (this.#ears === undefined) {
+      return this.#send(this.#toClient, () => this.#endClient(abnormal, ""))
+    }
+    this.#serverOpen = true
+    this.#send(this.#toClient, () => {
+      if (this.#socket.readyState !== 0) return
+      this.#socket.readyState = 1
+      dispatch(this.#socket.onopen)
+    })
+  }
+
+  readonly #peer: Peer = {
+    isOpen: () => this.#serverOpen,
+    write: (frames) => {
+      const size = frames.byteLength
+      this.#inFlight += size
+      for (const text of decodeTextFrames(frames)) {
+        this.#note(text)
+        this.#send(this.#toClient, () => {
+          if (this.#socket.readyState === 1) dispatch(this.#socket.onmessage, { data: text })
+        })
+      }
+      this.#send(this.#toClient, () => {
+        this.#inFlight -= size
+        this.#drained()
+      })
+      return !this.#full
+    },
+    onDrain: (drained) => {
+      if (!this.#full) {
+        drained()
+        return () => undefined
+      }
+      this.#waiting.add(drained)
+      return () => this.#waiting.delete(drained)
+    },
+    pause: () => this.#toServer.pause(),
+    resume: () => this.#toServer.resume(),
+    close: (code, reason) => {
+      if (!this.#serverOpen) return
+      this.#serverOpen = false
+      this.#send(this.#toClient, () => {
+        this.#endClient(code, reason)
+        // The client answers the close frame, and the server's socket is closed then.
+        this.#send(this.#toServer, () => this.#endServer())
+      })
+    },
+    terminate: () => this.endByServer()
+  }
+
+  get #full(): boolean {
+    return this.#inFlight >= this.#path.ground.socketBytes
+  }
+
+  #drained(): void {
+    if (this.#full) return
+    const waiting = [...this.#waiting]
+    this.#waiting.clear()
+    for (const drained of waiting) drained()
+  }
+
+  /** Keeps book of the subscriptions, for tests to look at. */
+  #note(message: string): void {
+    if (!/"type":"(?:subscribed|unsubscribed|ended)"/.test(message)) return
+    for (const line of message.split("\n")) {
+      const frame: { readonly type: string; readonly channel: string } = JSON.parse(line)
+      if (frame.type === "subscribed") this.subscriptions.add(frame.channel)
+      else if (frame.type === "unsubscribed" || frame.type === "ended") {
+        this.subscriptions.delete(frame.channel)
+      }
+    }
+  }
+
+  fromClient(text: string): void {
+    this.#send(this.#toServer, () => {
+      if (Buffer.byteLength(text) > this.#path.ground.maxMessageBytes) {
+        this.#peer.close(CloseCode.messageTooLarge, "")
+      } else this.#ears?.receive(text)
+    })
+  }
+
+  closedByClient(code: number): void {
+    this.#send(this.#toServer, () => {
+      this.#endServer()
+      this.#send(this.#toClient, () => this.#endClient(code, ""))
+    })
+    this.#forget()
+  }
+
+  /** The server's process is gone, or cut the socket: the client is told by a reset, if at all. */
+  endByServer(): void {
+    this.#toClient.clear()
+    this.#send(this.#toClient, () => this.#endClient(abnormal, ""))
+    this.#path.ground.run(
+      Effect.andThen(
+        Effect.yieldNow,
+        Effect.sync(() => this.#endServer())
+      )
+    )
+    this.#serverOpen = false
+  }
+
+  /** Without the detour through time: for a process that ends now. */
+  forgetServer(): void {
+    this.endByServer()
+    this.#endServer()
+  }
+
+  /** Both ends notice at once. */
+  cut(): void {
+    this.#toClient.clear()
+    this.#toServer.clear()
+    this.#lost = true
+    this.#serverOpen = false
+    const noticed = Effect.sync(() => {
+      this.#endServer()
+      this.#endClient(abnormal, "")
+    })
+    this.#path.ground.run(Effect.andThen(Effect.yieldNow, noticed))
+  }
+
+  /** What is on its way is lost. */
+  silence(): void {
+    if (this.#toClient.empty && this.#toServer.empty) return
+    this.#lost = true
+    this.#toClient.clear()
+    this.#toServer.clear()
+  }
+
+  #send(pipe: Pipe, deliver: () => void): void {
+    if (this.#path.weather.silent) this.#lost = true
+    if (!this.#lost) pipe.send(deliver)
+  }
+
+  #endServer(): void {
+    this.#serverOpen = false
+    const ears = this.#ears
+    this.#ears = undefined
+    this.subscriptions.clear()
+    ears?.closed()
+    this.#forget()
+  }
+
+  #endClient(code: number, reason: string): void {
+    if (this.#socket.readyState === 3) return
+    const failed = this.#socket.readyState === 0
+    this.#socket.readyState = 3
+    if (failed) dispatch(this.#socket.onerror)
+    dispatch(this.#socket.onclose, { code, reason })
+    this.#forget()
+  }
+
+  /** Neither end needs it: what is still on its way arrives all the same. */
+  #forget(): void {
+    if (this.#ears === undefined && this.#socket.readyState >= 2) this.#path.links.delete(this)
+  }
+}
+
+/** The way between one client and the server. */
+export class Path {
+  readonly ground: Ground
+  readonly weather: Weather
+  readonly headers: IncomingHttpHeaders
+  readonly links = new Set<Link>()
+
+  constructor(ground: Ground, weather: Weather, headers: IncomingHttpHeaders) {
+    this.ground = ground
+    this.weather = weather
+    this.headers = headers
+  }
+
+  /** The WebSocket class of a client on this path. */
+  get webSocket(): WebSocketConstructor {
+    // oxlint-disable-next-line typescript/no-this-alias, unicorn/no-this-assignment -- the class below has a `this` of its own
+    const path = this
+    return class extends MemorySocket {
+      constructor() {
+        super(path)
+      }
+    }
+  }
+
+  cut(): void {
+    for (const link of this.links) link.cut()
+  }
+
+  silence(): void {
+    this.weather.silent = true
+    for (const link of this.links) link.silence()
+  }
+}

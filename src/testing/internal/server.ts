@@ -1,0 +1,96 @@
+/**
+ * The server of the system in memory: a hub and a door over a source, one generation after the other.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import * as Door from "../../server/internal/door.ts"
+import type { ChannelConflict } from "../../server/internal/registry.ts"
+import { NotificationSource } from "../../server/NotificationSource.ts"
+import * as Realtime from "../../server/Realtime.ts"
+import type { Options } from "../../server/ServerOptions.ts"
+import type { Entrance } from "./network.ts"
+
+interface Generation {
+  readonly scope: Scope.Closeable
+  readonly realtime: Realtime.Realtime["Service"]
+  readonly door: Door.Door
+  /** Done when this server is gone. */
+  readonly gone: Deferred.Deferred<void>
+}
+
+export interface Server {
+  readonly current: () => Generation
+  readonly entrance: Entrance
+  /** Drains, and when everybody has left or been cut, starts anew. */
+  readonly restart: Effect.Effect<void>
+  /** Ends without a word, and starts anew. `forget` takes the sessions from their sockets. */
+  readonly kill: (forget: () => void) => Effect.Effect<void>
+}
+
+/** As a client on this machine. */
+const address = "127.0.0.1"
+
+const defaultMaxSessions = 10_000
+
+export const make = <I, R>(
+  source: NotificationSource["Service"],
+  options: Options<I, R>,
+  hub: Realtime.Options | undefined
+): Effect.Effect<Server, ChannelConflict, R | Scope.Scope> =>
+  Effect.gen(function* () {
+    const services = yield* Effect.context<R>()
+    const outer = yield* Effect.scope
+    const turn = yield* Semaphore.make(1)
+    const maxSessions = options.limits?.sessions ?? defaultMaxSessions
+    let draining = false
+
+    const start = Effect.gen(function* () {
+      const scope = yield* Scope.fork(outer)
+      return yield* Effect.gen(function* () {
+        const realtime = yield* Realtime.Realtime.make(hub)
+        const door = yield* Effect.provideService(Door.make(options), Realtime.Realtime, realtime)
+        return { scope, realtime, door, gone: yield* Deferred.make<void>() }
+      }).pipe(
+        Effect.provideService(NotificationSource, source),
+        Effect.provideContext(Context.add(services, Scope.Scope, scope))
+      )
+    })
+    let current: Generation = yield* start
+
+    /** What conflicts would have done so the first time. */
+    const next = Effect.gen(function* () {
+      const { gone, scope } = current
+      yield* Scope.close(scope, Exit.void)
+      yield* Deferred.succeed(gone, undefined)
+      current = yield* Effect.orDie(start)
+      draining = false
+    })
+
+    return {
+      current: () => current,
+      entrance: (peer, headers) =>
+        draining || current.door.size() >= maxSessions
+          ? undefined
+          : current.door.accept(peer, { headers, address }),
+      restart: turn.withPermit(
+        Effect.suspend(() => {
+          draining = true
+          return Effect.andThen(current.door.drain, next)
+        })
+      ),
+      kill: (forget) =>
+        turn.withPermit(
+          Effect.suspend(() => {
+            draining = true
+            forget()
+            return next
+          })
+        )
+    }
+  })

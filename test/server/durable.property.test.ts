@@ -1,0 +1,264 @@
+/**
+ * Exactly once, whatever writers and readers do: the property that everything else rests on.
+ *
+ * A naive reader runs beside, who asks for `id > last`: it must lose something, or the test could not fail.
+ */
+import { PgClient, PgConnection } from "@effect/sql-pg"
+import { describe, expect, it } from "@effect/vitest"
+import { Context, Effect, Fiber, Layer, Queue, Redacted, Ref, Stream } from "effect"
+import * as Cursor from "../../src/Cursor.ts"
+import * as OutboxReader from "../../src/server/OutboxReader.ts"
+import * as PgInstaller from "../../src/server/PgInstaller.ts"
+import { TestDatabase } from "../support/database.ts"
+import { layerInstalled, quick } from "./support/durable.ts"
+import { long, type Random, random, seed } from "./support/random.ts"
+import { channel, type Note, schema, type Tally, watched, writer } from "./support/writers.ts"
+
+const writing = long ? 60_000 : 7000
+const writers = 16
+const subscribers = 16
+
+type Event = OutboxReader.DurableEvent
+
+/** What a subscriber has, and where it stands: they always change together. */
+interface Log {
+  cursor: string
+  readonly events: Array<Event>
+  /** How many it had whenever it stood at a whole position. */
+  readonly wholes: Set<number>
+  resumes: number
+  midway: number
+  readonly gaps: Array<string>
+}
+
+const take = (log: Log, item: OutboxReader.Item): void => {
+  if (item._tag === "Gap") log.gaps.push(item.reason)
+  if (item._tag === "Batch") log.events.push(...item.events)
+  log.cursor = item.cursor
+  if (Cursor.parseDurable(item.cursor)!.position.next === undefined) {
+    log.wholes.add(log.events.length)
+  }
+}
+
+type Node = OutboxReader.OutboxReader["Service"]
+
+/** A server-side Stream that stops after a while. */
+const asStream = (node: Node, log: Log, r: Random) =>
+  node.batches(channel, { from: log.cursor }).pipe(
+    Stream.tap((item) =>
+      Effect.andThen(
+        Effect.sync(() => take(log, item)),
+        r.chance(0.3) ? Effect.sleep(r.int(30)) : Effect.void
+      )
+    ),
+    Stream.take(1 + r.int(40)),
+    Stream.runDrain,
+    Effect.timeoutOption(200 + r.int(800))
+  )
+
+/** What a socket does: follows, joins, holds little, and joins again when that overflows. */
+const asSocket = (node: Node, log: Log, r: Random) =>
+  Effect.gen(function* () {
+    const queue = yield* node.follow(channel)
+    const end = performance.now() + 200 + r.int(800)
+    while (performance.now() < end) {
+      const join = yield* node.join(channel, log.cursor)
+      if (join.state !== "recovered") {
+        log.gaps.push(join.reason ?? join.state)
+        return
+      }
+      for (const batch of join.replay) {
+        take(log, batch)
+        if (r.chance(0.05)) return
+      }
+      while (performance.now() < end && Queue.sizeUnsafe(queue) < 6) {
+        const items = yield* Queue.takeAll(queue).pipe(Effect.timeoutOption(50))
+        if (items._tag === "None") continue
+        for (const item of items.value) if (item.tick > join.tick) take(log, item)
+        if (r.chance(0.3)) yield* Effect.sleep(r.int(20))
+      }
+      // Overflow: what is held goes, the cursor stays.
+      yield* Queue.clear(queue)
+    }
+  }).pipe(
+    Effect.scoped,
+    Effect.catchTag("ReplayError", () => Effect.sleep(5))
+  )
+
+describe("durable channels, with 16 concurrent writers", () => {
+  it.live(
+    "lose nothing, double nothing, keep the order of rows, writers and causes, and hand out whole transactions",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* TestDatabase
+        const sql = yield* PgClient.PgClient
+        for (const statement of schema) yield* sql.unsafe(statement)
+        for (const table of watched) yield* PgInstaller.watch({ channel, table })
+        const connect = PgConnection.make({ url: Redacted.make(url), applicationName: "test" })
+
+        const node = (options: OutboxReader.Options) =>
+          Effect.map(
+            Layer.build(Layer.fresh(OutboxReader.layer({ ...quick, ...options }))),
+            (context) => Context.get(context, OutboxReader.OutboxReader)
+          )
+        const nodes = [
+          yield* node({ busy: 3, idle: 50, pageMessages: 7 }),
+          yield* node({ busy: 30, idle: 300, pageMessages: 11 })
+        ]
+        const start = yield* nodes[0]!.position
+
+        const tally: Tally = { commits: 0, prepared: 0, rollbacks: 0, savepoints: 0, conflicts: 0 }
+        const newest = yield* Ref.make<string | undefined>(undefined)
+        const until = performance.now() + writing
+        const working = yield* Effect.forEach(
+          Array.from({ length: writers }, (_, id) => id),
+          (id) => writer({ connect, id, random: random(seed + id), until, tally, newest }),
+          { concurrency: "unbounded", discard: true }
+        ).pipe(Effect.forkChild({ startImmediately: true }))
+
+        // The naive reader.
+        const naive = new Set<string>()
+        const asking = yield* Effect.gen(function* () {
+          const db = yield* connect
+          let last = "0"
+          while (true) {
+            const found = yield* db.query(
+              "select id::text from realtime.messages m where m.id > $1::bigint order by m.id",
+              [last]
+            )
+            for (const row of found.rows) naive.add((last = row["id"] as string))
+            yield* Effect.sleep(5)
+          }
+        }).pipe(Effect.scoped, Effect.forkChild)
+
+        // Sessions of readers and of the pool end at any moment.
+        const faults = random(seed + 1000)
+        let killed = 0
+        const killing = yield* Effect.gen(function* () {
+          const killer = yield* connect
+          while (true) {
+            yield* Effect.sleep(50 + faults.int(200))
+            const { rows } = yield* killer.query(
+              `select pg_terminate_backend(pid) from pg_stat_activity
+               where datname = current_database() and application_name like $1 order by random() limit 1`,
+              [faults.chance(0.7) ? "effect-realtime reader" : "@effect/sql-pg"]
+            )
+            killed += rows.length
+          }
+        }).pipe(Effect.scoped, Effect.forkChild)
+
+        const logs = Array.from({ length: subscribers }, (): Log => ({
+          cursor: start,
+          events: [],
+          wholes: new Set([0]),
+          resumes: 0,
+          midway: 0,
+          gaps: []
+        }))
+        let total = Number.POSITIVE_INFINITY
+        const subscribing = yield* Effect.forEach(
+          logs,
+          (log, index) =>
+            Effect.gen(function* () {
+              const r = random(seed + 2000 + index)
+              while (log.events.length < total && log.gaps.length === 0) {
+                const at = r.pick(nodes)
+                log.resumes++
+                if (Cursor.parseDurable(log.cursor)!.position.next !== undefined) log.midway++
+                yield* index % 2 === 0 ? asStream(at, log, r) : asSocket(at, log, r)
+                if (r.chance(0.3)) yield* Effect.sleep(r.int(150))
+              }
+            }),
+          { concurrency: "unbounded", discard: true }
+        ).pipe(Effect.forkChild({ startImmediately: true }))
+
+        yield* Fiber.join(working)
+        yield* Fiber.interrupt(killing)
+        const committed = (yield* Effect.scoped(
+          Effect.flatMap(connect, (db) =>
+            db.query("select id::text, txid::text tx from realtime.messages m order by m.id")
+          )
+        )).rows as unknown as ReadonlyArray<{ readonly id: string; readonly tx: string }>
+        total = committed.length
+        yield* Fiber.join(subscribing).pipe(
+          Effect.timeoutOrElse({ duration: 15_000, orElse: () => Effect.void })
+        )
+        yield* Effect.sleep(20)
+        yield* Fiber.interrupt(asking)
+
+        const expected = committed.map(({ id }) => id)
+        const sizes = new Map<string, number>()
+        for (const { tx } of committed) sizes.set(tx, (sizes.get(tx) ?? 0) + 1)
+        const wrong = logs
+          .map((log, index) => ({ index, ...problems(log, expected, sizes) }))
+          .filter((found) => Object.values(found).some((n, key) => key > 0 && n !== 0))
+        const resumes = logs.reduce((sum, log) => sum + log.resumes, 0)
+        const midway = logs.reduce((sum, log) => sum + log.midway, 0)
+        console.log(
+          JSON.stringify({
+            seed,
+            ...tally,
+            total,
+            killed,
+            resumes,
+            midway,
+            naive: total - naive.size
+          })
+        )
+        expect(wrong, `REALTIME_TEST_SEED=${seed}`).toEqual([])
+        // The test would notice: somebody who does the obvious thing loses something.
+        expect(naive.size).toBeLessThan(total)
+        expect(midway).toBeGreaterThan(0)
+      }).pipe(Effect.scoped, Effect.provide(layerInstalled({ wake: "poll" }))),
+    writing + 40_000
+  )
+})
+
+interface Row {
+  readonly id: number
+  readonly version: number
+}
+
+const problems = (
+  log: Log,
+  expected: ReadonlyArray<string>,
+  sizes: ReadonlyMap<string, number>
+) => {
+  const ids = new Set(log.events.map(({ id }) => id))
+  const versions = new Map<number, number>()
+  const last = new Map<number, number>()
+  const noted = new Set<string>()
+  const open = new Map<string, number>()
+  let rows = 0
+  let writers = 0
+  let causes = 0
+  let torn = 0
+  for (const [index, { text, tx }] of log.events.entries()) {
+    const left = (open.get(tx) ?? sizes.get(tx) ?? 0) - 1
+    if (left === 0) open.delete(tx)
+    else open.set(tx, left)
+    if (log.wholes.has(index + 1) && open.size > 0) torn++
+    const { data } = JSON.parse(text) as { readonly data: Row | { readonly note: Note } }
+    if ("note" in data) {
+      const { after, n, name, prepared, writer } = data.note
+      if (after !== undefined && !noted.has(after)) causes++
+      noted.add(name)
+      if (!prepared) {
+        if (n < (last.get(writer) ?? 0)) writers++
+        last.set(writer, n)
+      }
+    } else {
+      if (data.version !== (versions.get(data.id) ?? 0) + 1) rows++
+      versions.set(data.id, data.version)
+    }
+  }
+  return {
+    gaps: log.gaps.length,
+    lost: expected.filter((id) => !ids.has(id)).length,
+    doubled: log.events.length - ids.size,
+    rows,
+    writers,
+    causes,
+    torn
+  }
+}

@@ -1,0 +1,297 @@
+import { NodeHttpServer } from "@effect/platform-node"
+import { PgClient } from "@effect/sql-pg"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Fiber, Layer, Queue, Schema, Stream } from "effect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import { createServer } from "node:http"
+import * as Channel from "../../src/Channel.ts"
+import type { RealtimeEvent } from "../../src/RealtimeEvent.ts"
+import { layerMemory } from "../../src/server/NotificationSource.ts"
+import * as OutboxReader from "../../src/server/OutboxReader.ts"
+import * as PgInstaller from "../../src/server/PgInstaller.ts"
+import { Realtime } from "../../src/server/Realtime.ts"
+import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
+import { allowAll } from "../../src/server/ServerOptions.ts"
+import { Address, address } from "../support/app.ts"
+import { layerDatabase } from "../support/database.ts"
+import { greet, type Wire } from "../support/wire.ts"
+
+const Order = Schema.Struct({ id: Schema.Int, status: Schema.String })
+const Orders = Channel.tableUpdates("orders", Order, { delivery: "durable" })
+const Log = Channel.make("log", Schema.Unknown, { delivery: "durable", publish: true })
+
+/** Everything durable needs, over a fresh database; live channels ride in memory. */
+const durable = Realtime.layer().pipe(
+  Layer.provideMerge(OutboxReader.layer()),
+  Layer.provideMerge(PgInstaller.layer()),
+  Layer.provide(layerMemory),
+  Layer.provideMerge(layerDatabase)
+)
+
+const door = Layer.merge(
+  HttpRouter.serve(
+    RealtimeServer.layer({
+      channels: [Orders, Log],
+      authorize: allowAll,
+      limits: {
+        publishes: { perSecond: 10_000, burst: 10_000 },
+        mailboxBytes: 64 * 1024
+      }
+    }),
+    { disableListenLog: true, disableLogger: true }
+  ),
+  address
+).pipe(
+  Layer.provideMerge(NodeHttpServer.layer(() => createServer(), { port: 0, host: "127.0.0.1" })),
+  Layer.provideMerge(durable)
+)
+
+const payload = (event: RealtimeEvent<unknown>) =>
+  event._tag === "Event" ? event.payload : `gap ${event.reason}`
+
+/** Payloads of `events` frames until `count` of them came. */
+const take = (wire: Wire, count: number) =>
+  Effect.gen(function* () {
+    const seen: Array<unknown> = []
+    let cursor = ""
+    while (seen.length < count) {
+      const frame = yield* wire.next("events")
+      cursor = frame.cursor
+      for (const { data } of frame.events) seen.push(data)
+    }
+    return { seen, cursor }
+  })
+
+describe("a durable channel", () => {
+  it.live("gives a Stream what was published, with id, transaction and cursor", () =>
+    Effect.gen(function* () {
+      const position = yield* OutboxReader.OutboxReader.use((reader) => reader.position)
+      yield* Realtime.publish(Log, { n: 1 })
+      yield* Realtime.publish(Log, { n: 2 })
+      const events = yield* Realtime.events(Log, { from: position }).pipe(
+        Stream.take(2),
+        Stream.runCollect
+      )
+      expect(events.map(payload)).toEqual([{ n: 1 }, { n: 2 }])
+      expect(events.every((event) => event._tag === "Event" && event.tx !== undefined)).toBe(true)
+    }).pipe(Effect.provide(durable))
+  )
+
+  it.live("belongs to the caller's transaction", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const position = yield* OutboxReader.OutboxReader.use((reader) => reader.position)
+      yield* sql
+        .withTransaction(Effect.andThen(Realtime.publish(Log, "rolled back"), Effect.fail("no")))
+        .pipe(Effect.ignore)
+      yield* sql.withTransaction(Realtime.publish(Log, "committed"))
+      const first = yield* Realtime.subscribe(Log).pipe(Stream.runHead, Effect.forkChild)
+      const events = yield* Realtime.events(Log, { from: position }).pipe(
+        Stream.take(1),
+        Stream.runCollect
+      )
+      expect(events.map(payload)).toEqual(["committed"])
+      yield* Fiber.interrupt(first)
+    }).pipe(Effect.provide(durable))
+  )
+
+  it.live("publishes once per key, and refuses the key for another payload", () =>
+    Effect.gen(function* () {
+      const position = yield* OutboxReader.OutboxReader.use((reader) => reader.position)
+      yield* Realtime.publish(Log, "a", { key: "k" })
+      yield* Realtime.publish(Log, "a", { key: "k" })
+      const error = yield* Effect.flip(Realtime.publish(Log, "b", { key: "k" }))
+      expect(error).toMatchObject({ _tag: "PublishRefused", reason: "key" })
+      yield* Realtime.publish(Log, "end")
+      const events = yield* Realtime.events(Log, { from: position }).pipe(
+        Stream.takeUntil((event) => payload(event) === "end"),
+        Stream.runCollect
+      )
+      expect(events.map(payload)).toEqual(["a", "end"])
+    }).pipe(Effect.provide(durable))
+  )
+
+  it.live("carries payloads far over 8,000 bytes", () =>
+    Effect.gen(function* () {
+      const large = "é".repeat(1_000_000)
+      const position = yield* OutboxReader.OutboxReader.use((reader) => reader.position)
+      yield* Realtime.publish(Log, large)
+      const events = yield* Realtime.events(Log, { from: position }).pipe(
+        Stream.take(1),
+        Stream.runCollect
+      )
+      expect(events.map(payload)).toEqual([large])
+    }).pipe(Effect.provide(durable))
+  )
+
+  it.live("tells what does not match the schema as a gap, and goes on", () =>
+    Effect.gen(function* () {
+      const Strict = Channel.make("log", Schema.Struct({ n: Schema.Int }), { delivery: "durable" })
+      const position = yield* OutboxReader.OutboxReader.use((reader) => reader.position)
+      for (const value of [{ n: 1 }, "bad", { n: 2 }]) yield* Realtime.publish(Log, value)
+      const events = yield* Realtime.events(Strict, { from: position }).pipe(
+        Stream.take(3),
+        Stream.runCollect
+      )
+      expect(events.map(payload).filter((one) => one !== "gap invalid")).toEqual([
+        { n: 1 },
+        { n: 2 }
+      ])
+    }).pipe(Effect.provide(durable))
+  )
+
+  it.effect("fails with the cure on a node that reads no outbox", () =>
+    Effect.gen(function* () {
+      const published = yield* Effect.flip(Realtime.publish(Log, 1))
+      const consumed = yield* Realtime.events(Log).pipe(Stream.runDrain, Effect.flip)
+      expect([published._tag, consumed._tag]).toEqual(["NoOutbox", "NoOutbox"])
+      expect(consumed.message).toContain("OutboxReader.layer()")
+    }).pipe(Effect.provide(Realtime.layer().pipe(Layer.provide(layerMemory))))
+  )
+
+  describe("over a socket", () => {
+    it.live("tells the changes of a watched table, with their transaction", () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        yield* sql`create table orders (id int primary key, status text not null)`
+        yield* PgInstaller.watch({ channel: Orders })
+        const wire = yield* greet((yield* Address).ws)
+        wire.send({ type: "subscribe", id: 1, channel: "table_updates_orders" })
+        expect((yield* wire.next("subscribed")).state).toBe("fresh")
+        yield* sql`insert into orders values (1, 'new')`
+        yield* sql`update orders set status = 'shipped' where id = 1`
+        yield* sql`delete from orders where id = 1`
+        const { seen } = yield* take(wire, 3)
+        expect(seen).toMatchObject([
+          { operation: "INSERT", data: { id: 1, status: "new" } },
+          { operation: "UPDATE", data: { id: 1, status: "shipped" } },
+          { operation: "DELETE", data: { id: 1, status: "shipped" } }
+        ])
+      }).pipe(Effect.scoped, Effect.provide(door))
+    )
+
+    it.live("resumes exactly, after more was published than a socket ever saw", () =>
+      Effect.gen(function* () {
+        const { ws } = yield* Address
+        const first = yield* greet(ws)
+        first.send({ type: "subscribe", id: 1, channel: "log" })
+        yield* first.next("subscribed")
+        for (const n of [1, 2, 3]) yield* Realtime.publish(Log, n)
+        const { cursor } = yield* take(first, 3)
+        first.socket.terminate()
+        const missed = Array.from({ length: 600 }, (_, index) => index + 4)
+        yield* Effect.forEach(missed, (n) => Realtime.publish(Log, n))
+        const wire = yield* greet(ws)
+        wire.send({ type: "subscribe", id: 1, channel: "log", cursor })
+        expect(yield* wire.next("subscribed")).toMatchObject({ state: "recovered", cursor })
+        yield* Realtime.publish(Log, "live")
+        const { seen } = yield* take(wire, 601)
+        expect(seen).toEqual([...missed, "live"])
+      }).pipe(Effect.scoped, Effect.provide(door))
+    )
+
+    it.live("has no hole and no double at the seam, while others publish", () =>
+      Effect.gen(function* () {
+        const { ws } = yield* Address
+        const total = 400
+        const start = yield* OutboxReader.OutboxReader.use((reader) => reader.position)
+        const writer = yield* Effect.forEach(
+          Array.from({ length: total }, (_, n) => n),
+          (n) => Realtime.publish(Log, n)
+        ).pipe(Effect.forkChild)
+        let cursor = start
+        const seen: Array<unknown> = []
+        // Comes and goes, each time from where it stood, until everything is there.
+        while (seen.length < total) {
+          yield* Effect.scoped(
+            Effect.gen(function* () {
+              const wire = yield* greet(ws)
+              wire.send({ type: "subscribe", id: 1, channel: "log", cursor })
+              expect((yield* wire.next("subscribed")).state).toBe("recovered")
+              const some = yield* take(wire, Math.min(23, total - seen.length))
+              seen.push(...some.seen)
+              cursor = some.cursor
+            })
+          )
+        }
+        yield* Fiber.join(writer)
+        expect(seen).toEqual(Array.from({ length: total }, (_, n) => n))
+      }).pipe(Effect.scoped, Effect.provide(door))
+    )
+
+    it.live.each([
+      ["another identity", "1.AAAAAAAA.AAAA"],
+      ["rubbish", "'; drop schema realtime; --"],
+      ["a live epoch", "AbCdEfGh:3"]
+    ])("answers reset for a cursor of %s", ([, cursor]) =>
+      Effect.gen(function* () {
+        const wire = yield* greet((yield* Address).ws)
+        wire.send({ type: "subscribe", id: 1, channel: "log", cursor })
+        expect((yield* wire.next("subscribed")).state).toBe("reset")
+        yield* Realtime.publish(Log, "next")
+        expect((yield* take(wire, 1)).seen).toEqual(["next"])
+      }).pipe(Effect.scoped, Effect.provide(door))
+    )
+
+    it.live("a socket that was too slow catches up by itself, without a gap", () =>
+      Effect.gen(function* () {
+        const wire = yield* greet((yield* Address).ws)
+        wire.send({ type: "subscribe", id: 1, channel: "log" })
+        yield* wire.next("subscribed")
+        wire.socket.pause()
+        const text = "x".repeat(100_000)
+        const total = 80
+        // Far more than its mailbox and the kernel's buffers hold.
+        for (let n = 0; n < total; n++) yield* Realtime.publish(Log, { n, text })
+        wire.socket.resume()
+        const { seen } = yield* take(wire, total)
+        expect(seen.map((data) => (data as { n: number }).n)).toEqual(
+          Array.from({ length: total }, (_, n) => n)
+        )
+        expect(wire.frames.some(({ type }) => type === "gap")).toBe(false)
+      }).pipe(Effect.scoped, Effect.provide(door))
+    )
+
+    it.live("a client publishes with a key, stored with the message", () =>
+      Effect.gen(function* () {
+        const { ws } = yield* Address
+        const wire = yield* greet(ws)
+        wire.send({ type: "subscribe", id: 1, channel: "log" })
+        yield* wire.next("subscribed")
+        for (const id of [2, 3]) {
+          wire.send({ type: "publish", id, channel: "log", key: "same", data: "once" })
+          yield* wire.next("published")
+        }
+        wire.send({ type: "publish", id: 4, channel: "log", key: "same", data: "other" })
+        expect((yield* wire.next("error")).code).toBe("publish/invalid")
+        yield* Realtime.publish(Log, "end")
+        expect((yield* take(wire, 2)).seen).toEqual(["once", "end"])
+        const sql = yield* PgClient.PgClient
+        const stored =
+          yield* sql`select count(*)::int as n from realtime.messages where key is not null`
+        expect(stored).toEqual([{ n: 1 }])
+      }).pipe(Effect.scoped, Effect.provide(door))
+    )
+  })
+
+  it.live("wakes its reader at once, not at the next look", () =>
+    Effect.gen(function* () {
+      const queue = yield* Queue.unbounded<unknown>()
+      yield* Realtime.events(Log).pipe(
+        Stream.runForEach((event) => Queue.offer(queue, payload(event))),
+        Effect.forkScoped
+      )
+      // Published until the stream is there.
+      yield* Realtime.publish(Log, "ready").pipe(
+        Effect.andThen(Effect.sleep(10)),
+        Effect.repeat({ until: () => Queue.sizeUnsafe(queue) > 0 })
+      )
+      yield* Realtime.publish(Log, "now")
+      const before = performance.now()
+      let next: unknown = "ready"
+      while (next === "ready") next = yield* Queue.take(queue)
+      // The idle look comes once a second.
+      expect(performance.now() - before).toBeLessThan(700)
+    }).pipe(Effect.scoped, Effect.provide(durable))
+  )
+})

@@ -1,0 +1,49 @@
+/** What the tests of the durable side share: a database with everything installed, writers, readers. */
+import { PgClient, PgConnection } from "@effect/sql-pg"
+import { Effect, Layer, Redacted, Stream } from "effect"
+import * as OutboxReader from "../../../src/server/OutboxReader.ts"
+import * as PgInstaller from "../../../src/server/PgInstaller.ts"
+import { layerDatabase, TestDatabase } from "../../support/database.ts"
+
+/** Quick to come back after a fault. */
+export const quick: OutboxReader.Options = {
+  backoff: { initial: 10, cap: 100, resetAfter: 30_000 }
+}
+
+/** A fresh database with the objects installed. */
+export const layerInstalled = (options?: PgInstaller.Options) =>
+  PgInstaller.layer(options).pipe(Layer.provideMerge(layerDatabase))
+
+/** And a reader on it. */
+export const layerReader = (options?: PgInstaller.Options, reader?: OutboxReader.Options) =>
+  OutboxReader.layer({ ...quick, ...reader }).pipe(Layer.provideMerge(layerInstalled(options)))
+
+/** A session of its own, for what a pool would not keep apart. */
+export const session = Effect.flatMap(TestDatabase, ({ url }) =>
+  PgConnection.make({ url: Redacted.make(url) })
+)
+
+export const publish = (channel: string, payload: unknown) =>
+  PgClient.PgClient.use(
+    (sql) => sql`select realtime.publish(${channel}, ${JSON.stringify(payload)}::text)`
+  ).pipe(Effect.orDie)
+
+/** The batches of a stream as their events, one by one, each with the cursor of its batch. */
+export const events = <E, R>(stream: Stream.Stream<OutboxReader.Item, E, R>) =>
+  stream.pipe(
+    Stream.flatMap((item) =>
+      Stream.fromIterable(
+        item._tag === "Batch" ? item.events.map((event) => ({ ...event, cursor: item.cursor })) : []
+      )
+    )
+  )
+
+export const payloads = <E, R>(
+  stream: Stream.Stream<OutboxReader.Item, E, R>,
+  count: number
+): Effect.Effect<Array<unknown>, E, R> =>
+  events(stream).pipe(
+    Stream.take(count),
+    Stream.map(({ text }) => JSON.parse(text) as unknown),
+    Stream.runCollect
+  )
