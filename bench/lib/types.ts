@@ -88,6 +88,13 @@ export interface ClientApi {
    * byte for byte. Rejects on the first wrong byte, on a lost socket, and when nothing comes any more.
    */
   readonly arrive: (options: { readonly messages: number }) => Promise<Arrival>
+  /** Opens more sockets, which read nothing from now on. `messages` were published before. */
+  readonly stall: (options: { readonly count: number; readonly messages: number }) => Promise<void>
+  /**
+   * Lets them read, and completes when each of them either has every message up to this many or was
+   * told exactly which ones it has not; then closes them.
+   */
+  readonly recover: (options: { readonly messages: number }) => Promise<Recovery>
   /** Arrival times of messages, one per message and socket, since they were asked for last. */
   readonly times: (options: object) => Times
   readonly close: (options: object) => Promise<void>
@@ -100,9 +107,30 @@ export interface Arrival {
   readonly frames: number
 }
 
+export interface Recovery {
+  /** Messages that the sockets were told to have missed, all of them together. */
+  readonly missed: number
+}
+
 export interface Times {
   /** The first message that `micros` speaks of. */
   readonly first: number
   /** Microseconds of the monotonic clock; all sockets of message `first`, then of the next. */
   readonly micros: ReadonlyArray<ReadonlyArray<number>>
+}
+
+export interface NotifierApi {
+  readonly connect: (options: { readonly databaseUrl: string }) => Promise<void>
+  /** Sends messages `from` to `from + count` of channel 0; answers when each was sent. */
+  readonly notify: (options: {
+    readonly from: number
+    readonly count: number
+    readonly perSecond: number
+    readonly bytes: number
+    readonly format: "text" | "socket.io"
+  }) => Promise<{
+    /** Microseconds of the monotonic clock, right before the statement was sent. */
+    readonly times: ReadonlyArray<number>
+  }>
+  readonly close: (options: object) => Promise<void>
 }

@@ -26,6 +26,13 @@ import {
   type Options
 } from "./ServerOptions.ts"
 
+/** A door is a route of the app. */
+type DoorLayer<R> = Layer.Layer<
+  RealtimeServer,
+  ChannelConflict | InvalidOption,
+  HttpRouter.HttpRouter | Realtime | R
+>
+
 /**
  * The door while it is open.
  *

@@ -1,13 +1,16 @@
 /**
- * The server side: sources, the hub, the WebSocket door of an Effect HTTP app.
+ * The server side: sources, the outbox, the hub, the WebSocket door of an Effect HTTP app.
  *
  * @since 0.1.0
  */
 export * as FrameSchema from "./FrameSchema.ts"
-export { TooManyChannels } from "./internal/errors.ts"
+export { NoOutbox, TooManyChannels } from "./internal/errors.ts"
 export { ChannelConflict } from "./internal/registry.ts"
 export { layerMemory, MemorySource, NotificationSource, SourceError } from "./NotificationSource.ts"
+export * as OutboxReader from "./OutboxReader.ts"
+export * as PgInstaller from "./PgInstaller.ts"
 export * as PgNotificationSource from "./PgNotificationSource.ts"
+export { QueryResults } from "./QueryResults.ts"
 export { maxNotifyBytes, Realtime } from "./Realtime.ts"
 export { RealtimeServer } from "./RealtimeServer.ts"
 export {

@@ -113,13 +113,17 @@ export type Identity<I, R = never> =
  * @category models
  * @since 0.1.0
  */
-export type Options<I, R = never> = Common & Keys & { readonly identity: Identity<I, R> }
+export type Options<I, R = never> = Common &
+  Keys & {
+    /** Default: the claim `sub`. */
+    readonly identity?: Identity<I, R> | undefined
+  }
 
 /** The last moment that a `Date` knows, in milliseconds. */
 const endOfTime = 8.64e15
 
 /**
- * Makes an `authenticate` that takes JSON Web Tokens. Without `identity` it is the claim `sub`.
+ * Makes an `authenticate` that takes JSON Web Tokens.
  *
  * An expired token is `auth/expired`, no token is `auth/required`, anything else about a token is
  * `auth/invalid`: the signature, the issuer, the audience, an algorithm that is not allowed, no `exp`.
@@ -140,12 +144,7 @@ const endOfTime = 8.64e15
  * @category constructors
  * @since 0.1.0
  */
-export const jwt: {
-  <I, R = never>(options: Options<I, R>): Authenticate<I, R>
-  (options: Common & Keys & { readonly identity?: undefined }): Authenticate<string>
-} = <I, R>(
-  options: Common & Keys & { readonly identity?: Identity<I, R> | undefined }
-): Authenticate<I, R> => {
+export const jwt = <I = string, R = never>(options: Options<I, R>): Authenticate<I, R> => {
   const usable = keysOf(options.keys)
   const tolerance = seconds("clockTolerance", options.clockTolerance ?? "5 seconds")
   const maxAge = options.maxAge === undefined ? undefined : seconds("maxAge", options.maxAge)
@@ -158,7 +157,7 @@ export const jwt: {
     ...(audience === undefined || audience === "any" ? {} : { audience: [audience].flat() }),
     ...(maxAge === undefined ? {} : { maxTokenAge: maxAge })
   }
-  // Without `identity` the second signature holds: I is text.
+  // Without `identity` nothing says what I is, so it is its default: text.
   const identify = identifyWith(options.identity ?? (subject as unknown as Identity<I, R>))
 
   return (credentials) =>
@@ -211,7 +210,8 @@ const identifyWith = <I, R>(
       })
   }
   const decode = Schema.decodeUnknownEffect(identity as Schema.Codec<I, unknown, R>)
-  return (claims) => Effect.mapError(decode(claims), () => new AuthRefused({ code: "auth/invalid" }))
+  return (claims) =>
+    Effect.mapError(decode(claims), () => new AuthRefused({ code: "auth/invalid" }))
 }
 
 const tokenOf = (

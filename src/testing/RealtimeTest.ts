@@ -191,13 +191,13 @@ export class RealtimeTest extends Context.Service<
   static readonly layer: {
     <I, R = never>(
       options: IdentityOptions<I, R> & SystemOptions
-    ): Layer.Layer<RealtimeTest | RealtimeClient | Realtime.Realtime, ChannelConflict, R>
+    ): Layer.Layer<RealtimeTest | RealtimeClient | Realtime.Realtime, ChannelConflict | InvalidOption, R>
     <R = never>(
       options: AnonymousOptions<R> & SystemOptions
-    ): Layer.Layer<RealtimeTest | RealtimeClient | Realtime.Realtime, ChannelConflict, R>
+    ): Layer.Layer<RealtimeTest | RealtimeClient | Realtime.Realtime, ChannelConflict | InvalidOption, R>
   } = <I, R>(
     options: Options<I, R> & SystemOptions
-  ): Layer.Layer<RealtimeTest | RealtimeClient | Realtime.Realtime, ChannelConflict, R> =>
+  ): Layer.Layer<RealtimeTest | RealtimeClient | Realtime.Realtime, ChannelConflict | InvalidOption, R> =>
     Layer.effectContext(make(options))
 }
 

@@ -8,7 +8,7 @@ import { type Report as Data, reportResult, statuses } from "../channels.ts"
 import { startReport } from "./api.ts"
 import { money } from "./format.ts"
 
-type Result = Channel.Payload<ReturnType<typeof reportResult>>
+type Result = Channel.Payload<typeof reportResult>
 
 const Bars = ({ data }: { readonly data: Data | undefined }) => (
   <table className="bars">

@@ -22,7 +22,7 @@ export const Terminal = () => {
   useEffect(() => {
     fetchPsql().then(setArgument, () => {})
   }, [])
-  const command = `psql ${argument} -c "${statements[name]}"`
+  const command = `psql ${argument} \\\n  -c "${statements[name]}"`
   const choose = (name: Name) => {
     setName(name)
     setCopied(false)

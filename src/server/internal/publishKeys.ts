@@ -11,6 +11,8 @@ import { createHash } from "node:crypto"
 const rememberMillis = 10 * 60 * 1000
 /** Keys per identity; beyond it the oldest is forgotten. */
 const maxKeys = 10_000
+/** Keys of all identities, about 100 MB; beyond it whoever adds one loses their oldest. */
+const maxAllKeys = 500_000
 
 export interface Remembered<Outcome> {
   readonly digest: string
@@ -20,6 +22,17 @@ export interface Remembered<Outcome> {
 
 export class PublishKeys<Outcome> {
   readonly #identities = new Map<string, Map<string, Remembered<Outcome>>>()
+  readonly #maxAll: number
+  #size = 0
+
+  constructor(maxAll = maxAllKeys) {
+    this.#maxAll = maxAll
+  }
+
+  /** Keys of all identities. */
+  get size(): number {
+    return this.#size
+  }
 
   /**
    * What is known of a publish: its outcome, `conflict` when the key came with other data, or
@@ -47,24 +60,35 @@ export class PublishKeys<Outcome> {
   ): void {
     const keys = this.#identities.get(identity) ?? new Map<string, Remembered<Outcome>>()
     this.#identities.set(identity, keys)
-    keys.set(`${channel} ${key}`, { digest, at: now, outcome })
-    // Insertion order is age: the first one is the oldest.
-    if (keys.size > maxKeys) keys.delete(keys.keys().next().value!)
+    const name = `${channel} ${key}`
+    // Insertion order is age: what comes again is young again, and the first one is the oldest.
+    this.#delete(keys, name)
+    keys.set(name, { digest, at: now, outcome })
+    this.#size++
+    // A busy identity pays for itself.
+    if (keys.size > 1 && (keys.size > maxKeys || this.#size > this.#maxAll)) {
+      this.#delete(keys, keys.keys().next().value!)
+    }
   }
 
   forget(identity: string, channel: string, key: string): void {
-    this.#identities.get(identity)?.delete(`${channel} ${key}`)
+    const keys = this.#identities.get(identity)
+    if (keys !== undefined) this.#delete(keys, `${channel} ${key}`)
   }
 
   /** Forgets what is too old; called from time to time. */
   sweep(now: number): void {
     for (const [identity, keys] of this.#identities) {
-      for (const [key, { at }] of keys) {
+      for (const [name, { at }] of keys) {
         if (now - at <= rememberMillis) break
-        keys.delete(key)
+        this.#delete(keys, name)
       }
       if (keys.size === 0) this.#identities.delete(identity)
     }
+  }
+
+  #delete(keys: Map<string, Remembered<Outcome>>, name: string): void {
+    if (keys.delete(name)) this.#size--
   }
 }
 

@@ -6,22 +6,19 @@
  * another. Rights that were looked at anew while a request waited are asked for once more.
  */
 import * as Cause from "effect/Cause"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
-import * as Channel from "../../Channel.ts"
 import type { ClientFrame, FrameOf, ServerFrame } from "../../Frame.ts"
 import { channelNameFault, errorRetry } from "../../Protocol.ts"
 import { hubKey } from "../Realtime.ts"
-import type { Request } from "../ServerOptions.ts"
 import { Bucket } from "./bucket.ts"
 import type { DurableError } from "./durableChannel.ts"
 import { Follower } from "./follower.ts"
 import type { Mailbox } from "./mailbox.ts"
-import { digestOf } from "./publishKeys.ts"
+import { publishOnce } from "./publishing.ts"
 import type { Match } from "./registry.ts"
+import { Rights, undecided, type Wish } from "./rights.ts"
 import {
   overLimit,
   type Principal,
@@ -45,13 +42,6 @@ export interface Owner {
   readonly fork: (effect: Effect.Effect<void>) => void
 }
 
-const undecided = "The server could not decide. Try again later."
-
-const forbidden = {
-  subscribe: refusal("channel/forbidden", "Not allowed to subscribe here."),
-  publish: refusal("publish/forbidden", "Not allowed to publish here.")
-}
-
 /** How a subscription ends when rights are looked at anew. */
 const endings = {
   "channel/forbidden": {
@@ -71,17 +61,17 @@ const endings = {
   }
 } as const
 
-interface Subscription {
+interface Subscription extends Wish {
   /** The request that began it. */
   readonly id: number
   readonly scope: Scope.Closeable
   readonly follower: Follower<DurableError>
-  readonly match: Match
 }
 
 export class Requests {
   readonly #owner: Owner
   readonly #context: SessionContext
+  readonly #rights: Rights
   readonly #subscribes: Bucket
   readonly #publishes: Bucket
   /** Ids of requests that are not answered yet, with the size of their text. */
@@ -96,13 +86,12 @@ export class Requests {
   #working = false
   #stopped = false
   #ended = false
-  /** Counts how often all rights were looked at anew. */
-  #generation = 0
 
   constructor(owner: Owner, context: SessionContext) {
     const now = context.clock()
     this.#owner = owner
     this.#context = context
+    this.#rights = new Rights(context, owner.principal)
     this.#subscribes = new Bucket(context.limits.subscribes, now)
     this.#publishes = new Bucket(context.limits.publishes, now)
   }
@@ -139,6 +128,7 @@ export class Requests {
   }
 
   refuse(id: number, { code, limit, message, retryAfter }: Refusal): void {
+    if (this.#stopped) return
     this.#context.refused(limit ?? code)
     this.answer(id, {
       type: "error",
@@ -197,11 +187,11 @@ export class Requests {
   get reauthorize(): Effect.Effect<void> {
     return Effect.suspend(() => {
       // Those on their way are asked about again before they begin.
-      this.#generation++
+      this.#rights.renew()
       return Effect.forEach(
         [...this.#subscriptions],
         ([channel, subscription]) =>
-          Effect.flatMap(this.#decide(channel, subscription.match, "subscribe"), (refused) =>
+          Effect.flatMap(this.#rights.decide(subscription), (refused) =>
             // Not the one that somebody began in the meantime.
             refused === undefined || this.#subscriptions.get(channel) !== subscription
               ? Effect.void
@@ -243,7 +233,8 @@ export class Requests {
         const refused = this.#checkSubscribe(name)
         if (refused !== undefined) return this.#refused(id, refused)
         this.#wanted.set(name, id)
-        return this.#authorized(frame, match, (asked) => this.#subscribe(frame, match, asked))
+        const wish: Wish = { channel: name, match, action: "subscribe" }
+        return this.#authorized(id, wish, (mark) => this.#subscribe(frame, wish, mark))
       }
       case "publish": {
         const wait = this.#publishes.take(this.#context.limits.publishes, this.#context.clock())
@@ -251,7 +242,9 @@ export class Requests {
           return this.#refused(id, overLimit("publishes", "rate/limited", "Publish slower.", wait))
         }
         return match.channel.publish
-          ? this.#authorized(frame, match, (asked) => this.#publish(frame, match, asked))
+          ? this.#authorized(id, { channel: name, match, action: "publish" }, (mark, wish) =>
+              this.#publish(frame, wish, mark)
+            )
           : this.#refused(
               id,
               refusal("publish/forbidden", "Clients do not publish to this channel.")
@@ -273,60 +266,19 @@ export class Requests {
       : undefined
   }
 
-  /** Why somebody may not; `undefined` when they may. */
-  #decide(
-    channel: string,
-    { definition, param }: Match,
-    action: "subscribe" | "publish"
-  ): Effect.Effect<Refusal | undefined> {
-    const { authorize, limits } = this.#context
-    const { identity } = this.#owner.principal()
-    const request: Request<unknown> = { identity, channel, definition, params: param, action }
-    return Effect.suspend(() => authorize(request)).pipe(
-      Effect.timeout(limits.authorize),
-      // Nothing but `true` opens.
-      Effect.map((allowed) => (allowed === true ? undefined : forbidden[action])),
-      Effect.catchCause((cause) =>
-        Effect.as(
-          Effect.logError("authorize failed", cause),
-          Cause.isTimeoutError(Cause.squash(cause))
-            ? overLimit("authorize", "server/internal", undecided)
-            : refusal("server/internal", undecided)
-        )
-      )
-    )
-  }
-
-  /** `then` gets the generation of the decision. */
+  /** `then` gets the mark of the decision. */
   #authorized(
-    { channel, id, type }: FrameOf<ClientFrame, "subscribe" | "publish">,
-    match: Match,
-    then: (asked: number) => Effect.Effect<void>
+    id: number,
+    wish: Wish,
+    then: (mark: number, wish: Wish) => Effect.Effect<void>
   ): Effect.Effect<void> {
     return Effect.suspend(() => {
-      const asked = this.#generation
-      return Effect.flatMap(this.#decide(channel, match, type), (refused) => {
-        if (refused === undefined) return this.#inOrder(channel, id, then(asked))
-        if (type === "subscribe") this.#unwant(channel, id)
+      const { mark } = this.#rights
+      return Effect.flatMap(this.#rights.decide(wish), (refused) => {
+        if (refused === undefined) return this.#inOrder(wish.channel, id, then(mark, wish))
+        if (wish.action === "subscribe") this.#unwant(wish.channel, id)
         return this.#refused(id, refused)
       })
-    })
-  }
-
-  /** Asks again as long as all rights were looked at anew since a request was allowed. */
-  #stillAllowed(
-    frame: FrameOf<ClientFrame, "subscribe" | "publish">,
-    match: Match,
-    asked: number
-  ): Effect.Effect<Refusal | undefined> {
-    return Effect.suspend(() => {
-      const generation = this.#generation
-      if (asked === generation) return Effect.undefined
-      return Effect.flatMap(this.#decide(frame.channel, match, frame.type), (refused) =>
-        refused === undefined
-          ? this.#stillAllowed(frame, match, generation)
-          : Effect.succeed(refused)
-      )
     })
   }
 
@@ -353,48 +305,45 @@ export class Requests {
   }
 
   #subscribe(
-    frame: FrameOf<ClientFrame, "subscribe">,
-    match: Match,
-    asked: number
+    { channel, cursor: from, id }: FrameOf<ClientFrame, "subscribe">,
+    wish: Wish,
+    mark: number
   ): Effect.Effect<void> {
-    const { channel, id } = frame
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen({ self: this }, function* () {
         const scope = yield* Scope.make()
         const begun = yield* Effect.exit(
-          restore(this.#begin(frame, match, asked, scope)).pipe(
-            Effect.flatMap(({ follower, join, refused }) => {
-              if (this.#ended) return Effect.interrupt
-              if (refused !== undefined) return Effect.succeed(refused)
-              this.#subscriptions.set(channel, { id, match, scope, follower })
-              const { cursor, state } = join
-              this.answer(id, { type: "subscribed", id, channel, state, cursor })
-              return this.#goOn(channel, id, follower.go(join))
-            })
+          restore(
+            Effect.flatMap(this.#begin(wish.match, from, scope), ({ follower, join }) =>
+              this.#rights.hold(wish, mark, () => {
+                if (this.#ended) return Effect.succeed(refusalOf(undefined))
+                this.#subscriptions.set(channel, { ...wish, id, scope, follower })
+                const { cursor, state } = join
+                this.answer(id, { type: "subscribed", id, channel, state, cursor })
+                return this.#goOn(channel, id, follower.go(join))
+              })
+            )
           )
         )
-        if (Exit.isSuccess(begun) && begun.value === undefined) return
-        this.#unwant(channel, id)
-        this.refuse(id, Exit.isFailure(begun) ? refusalOf(Cause.squash(begun.cause)) : begun.value!)
+        // What begins is given back with the session, or by `unsubscribe`.
+        if (this.#subscriptions.get(channel)?.scope === scope) return
+        const refused = Exit.isFailure(begun) ? refusalOf(Cause.squash(begun.cause)) : begun.value
+        if (refused !== undefined) {
+          this.#unwant(channel, id)
+          this.refuse(id, refused)
+        }
         yield* Scope.close(scope, Exit.void)
       })
     )
   }
 
-  /** Where the subscription starts, once the source listens, or why it may not any more. */
-  #begin(
-    frame: FrameOf<ClientFrame, "subscribe">,
-    match: Match,
-    asked: number,
-    scope: Scope.Closeable
-  ) {
+  /** Where the subscription starts, once the source listens. */
+  #begin(match: Match, from: string | undefined, scope: Scope.Closeable) {
     return Effect.gen({ self: this }, function* () {
       const view = yield* this.#context.realtime[hubKey].open(match.channel)
       const follower = new Follower(view, this.#owner.mailbox)
       yield* Effect.addFinalizer(() => Effect.sync(() => follower.leave()))
-      const join = yield* follower.join(frame.cursor)
-      const refused = yield* this.#stillAllowed(frame, match, asked)
-      return { follower, join, refused }
+      return { follower, join: yield* follower.join(from) }
     }).pipe(
       Scope.provide(scope),
       Effect.timeoutOrElse({
@@ -424,9 +373,9 @@ export class Requests {
     id: number,
     going: Effect.Effect<void, DurableError>
   ): Effect.Effect<undefined> {
-    return Effect.as(
-      Effect.catch(going, () => this.#endSubscription(channel, id, sourceDown)),
-      undefined
+    return going.pipe(
+      Effect.catch(() => this.#endSubscription(channel, id, sourceDown)),
+      Effect.as(undefined)
     )
   }
 
@@ -468,59 +417,13 @@ export class Requests {
     if (this.#wanted.get(channel) === id) this.#wanted.delete(channel)
   }
 
-  #publish(
-    frame: FrameOf<ClientFrame, "publish">,
-    match: Match,
-    asked: number
-  ): Effect.Effect<void> {
-    const { channel: name, data, id, key } = frame
-    // The registry gives the channel without its payload type; `decode` establishes it.
-    const channel = match.channel as Channel.Channel<unknown>
-    return Effect.gen({ self: this }, function* () {
-      const forbidden = yield* this.#stillAllowed(frame, match, asked)
-      if (forbidden !== undefined) return this.refuse(id, forbidden)
-      const payload = channel.decode(data)
-      if (Result.isFailure(payload)) return this.refuse(id, refusalOf(payload.failure))
-      const json = Channel.toJson(channel, payload.success)
-      if (Result.isFailure(json)) return this.refuse(id, refusalOf(json.failure))
-      if (this.#stopped) return
-      const { clock, limits, publishKeys, realtime } = this.#context
-      const identity = this.#owner.principal().key
-      const digest = digestOf(json.success)
-      let outcome = publishKeys.find(identity, name, key, digest, clock())
-      if (outcome === "conflict") {
-        const reason = "The key was used with other data."
-        return this.refuse(id, refusal("publish/invalid", reason))
-      }
-      if (outcome === undefined) {
-        const started = (outcome = Deferred.makeUnsafe<Refusal | undefined>())
-        publishKeys.remember(identity, name, key, digest, clock(), started)
-        // Not on the session's fiber: a client that is cut off in the middle comes back and asks again
-        // with the same key, and must find an outcome.
-        // On a durable channel the key is stored too, and holds across a crash of this node.
-        const published = realtime.publish(channel, payload.success, {
-          key: `${digestOf(identity)} ${key}`
-        })
-        this.#context.run(
-          Effect.matchCauseEffect(published, {
-            onFailure: (cause) => {
-              publishKeys.forget(identity, name, key)
-              const refused = refusalOf(Cause.squash(cause))
-              return Effect.andThen(
-                refused.code === "publish/too-large"
-                  ? Effect.void
-                  : Effect.logWarning("a publish failed", cause),
-                Deferred.succeed(started, refused)
-              )
-            },
-            onSuccess: () => Deferred.succeed(started, undefined)
-          })
-        )
-      }
-      const refused = yield* Effect.timeoutOrElse(Deferred.await(outcome), {
-        duration: limits.sourceWait,
-        orElse: () => Effect.succeed(sourceDown)
-      })
+  #publish(frame: FrameOf<ClientFrame, "publish">, wish: Wish, mark: number): Effect.Effect<void> {
+    const { id } = frame
+    const publish = () =>
+      this.#stopped
+        ? Effect.succeed(refusalOf(undefined))
+        : publishOnce(this.#context, this.#owner.principal().key, frame, wish.match)
+    return Effect.map(this.#rights.hold(wish, mark, publish), (refused) => {
       if (refused === undefined) this.answer(id, { type: "published", id })
       else this.refuse(id, refused)
     })

@@ -13,7 +13,7 @@ import * as Door from "../../server/internal/door.ts"
 import type { ChannelConflict } from "../../server/internal/registry.ts"
 import { NotificationSource } from "../../server/NotificationSource.ts"
 import * as Realtime from "../../server/Realtime.ts"
-import type { Options } from "../../server/ServerOptions.ts"
+import type { InvalidOption, Options } from "../../server/ServerOptions.ts"
 import type { Entrance } from "./network.ts"
 
 interface Generation {
@@ -42,7 +42,7 @@ export const make = <I, R>(
   source: NotificationSource["Service"],
   options: Options<I, R>,
   hub: Realtime.Options | undefined
-): Effect.Effect<Server, ChannelConflict, R | Scope.Scope> =>
+): Effect.Effect<Server, ChannelConflict | InvalidOption, R | Scope.Scope> =>
   Effect.gen(function* () {
     const services = yield* Effect.context<R>()
     const outer = yield* Effect.scope

@@ -1,0 +1,150 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Deferred, Effect, Exit, Layer, Queue, Schema, Scope, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import * as Channel from "../../src/Channel.ts"
+import {
+  layerMemory,
+  MemorySource,
+  NotificationSource
+} from "../../src/server/NotificationSource.ts"
+import * as OutboxReader from "../../src/server/OutboxReader.ts"
+import * as PgInstaller from "../../src/server/PgInstaller.ts"
+import { QueryResults } from "../../src/server/QueryResults.ts"
+import { Realtime } from "../../src/server/Realtime.ts"
+import { layerDatabase } from "../support/database.ts"
+
+const Rows = Schema.Array(Schema.Struct({ n: Schema.Int }))
+const Report = Channel.queryResults(Rows)
+const DurableReport = Channel.queryResults(Rows, { delivery: "durable" })
+
+const layer = QueryResults.layer.pipe(
+  Layer.provideMerge(Realtime.layer()),
+  Layer.provideMerge(layerMemory)
+)
+
+/** What is told on a channel from now on. */
+const listen = Effect.gen(function* () {
+  const queue = yield* Queue.unbounded<unknown>()
+  yield* Realtime.subscribe(Report("1")).pipe(
+    Stream.runForEach((result) => Queue.offer(queue, result)),
+    Effect.forkScoped({ startImmediately: true })
+  )
+  yield* TestClock.adjust(0)
+  return queue
+})
+
+describe("QueryResults", () => {
+  it.effect("answers at once, and tells the result when it is there", () =>
+    Effect.gen(function* () {
+      const results = yield* listen
+      yield* QueryResults.run(Report("1"), Effect.as(Effect.sleep("1 minute"), [{ n: 1 }]))
+      expect(yield* QueryResults.use((service) => service.running)).toBe(1)
+      yield* TestClock.adjust("1 minute")
+      expect(yield* Queue.take(results)).toEqual({ status: "completed", data: [{ n: 1 }] })
+      expect(yield* QueryResults.use((service) => service.running)).toBe(0)
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect.each([
+    ["a failure", Effect.fail(new Error("select secret")), "The query failed."],
+    ["a defect", Effect.die(new Error("secret")), "The query failed."],
+    ["an interruption", Effect.interrupt, expect.stringContaining("interrupted")]
+  ] as const)("tells %s as an error, without its reason", ([, query, error]) =>
+    Effect.gen(function* () {
+      const results = yield* listen
+      yield* QueryResults.run(Report("1"), query)
+      expect(yield* Queue.take(results)).toEqual({ status: "error", error })
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("describes a failure as it is told to", () =>
+    Effect.gen(function* () {
+      const results = yield* listen
+      yield* QueryResults.run(Report("1"), Effect.fail({ rows: 0 }), {
+        describe: ({ rows }) => `${rows} rows`
+      })
+      expect(yield* Queue.take(results)).toEqual({ status: "error", error: "0 rows" })
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("tells of a result that does not fit its channel as an error", () =>
+    Effect.gen(function* () {
+      const results = yield* listen
+      yield* QueryResults.run(Report("1"), Effect.succeed([{ n: 1.5 }]))
+      expect(yield* Queue.take(results)).toEqual({ status: "error", error: "The query failed." })
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("insists until the source takes the result", () =>
+    Effect.gen(function* () {
+      const memory = yield* MemorySource
+      const results = yield* listen
+      yield* memory.lose
+      yield* QueryResults.run(Report("1"), Effect.succeed([{ n: 1 }]))
+      yield* TestClock.adjust("1 minute")
+      yield* memory.restore
+      const again = yield* Queue.unbounded<unknown>()
+      yield* Realtime.events(Report("1")).pipe(
+        Stream.filter((event) => event._tag === "Event"),
+        Stream.runForEach((event) => Queue.offer(again, event.payload)),
+        Effect.forkScoped({ startImmediately: true })
+      )
+      yield* TestClock.adjust("1 minute")
+      expect(yield* Queue.take(again)).toEqual({ status: "completed", data: [{ n: 1 }] })
+      expect(Queue.sizeUnsafe(results)).toBe(0)
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("tells of unfinished queries when the server goes away", () =>
+    Effect.gen(function* () {
+      const source = yield* NotificationSource
+      const told = yield* source.listen("query_results_1")
+      const scope = yield* Scope.make()
+      const context = yield* Layer.build(Layer.fresh(QueryResults.layer)).pipe(Scope.provide(scope))
+      const started = yield* Deferred.make<void>()
+      yield* QueryResults.run(
+        Report("1"),
+        Effect.andThen(Deferred.succeed(started, undefined), Effect.never)
+      ).pipe(Effect.provideContext(context))
+      yield* Deferred.await(started)
+      yield* Scope.close(scope, Exit.void)
+      expect(yield* Queue.take(told)).toContain("interrupted")
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.live("a page that comes later still gets a durable result", () =>
+    Effect.gen(function* () {
+      const position = yield* OutboxReader.OutboxReader.use((reader) => reader.position)
+      yield* QueryResults.run(DurableReport("7"), Effect.succeed([{ n: 7 }]))
+      yield* Effect.repeat(
+        QueryResults.use((service) => service.running),
+        { until: (running) => running === 0 }
+      )
+      const results = yield* Realtime.events(DurableReport("7"), { from: position }).pipe(
+        Stream.take(1),
+        Stream.runCollect
+      )
+      expect(results).toMatchObject([{ payload: { status: "completed", data: [{ n: 7 }] } }])
+    }).pipe(
+      Effect.provide(
+        QueryResults.layer.pipe(
+          Layer.provideMerge(Realtime.layer()),
+          Layer.provideMerge(OutboxReader.layer()),
+          Layer.provide(PgInstaller.layer()),
+          Layer.provide(layerMemory),
+          Layer.provide(layerDatabase)
+        )
+      )
+    )
+  )
+
+  it("makes ids that belong to their owner and fit a channel's name", () => {
+    const id = QueryResults.newId("ada")
+    expect(Report(id).fault).toBeUndefined()
+    expect(QueryResults.newId("ada")).not.toBe(id)
+    expect([QueryResults.isOwner("ada", id), QueryResults.isOwner("bob", id)]).toEqual([
+      true,
+      false
+    ])
+  })
+})
