@@ -136,8 +136,14 @@ export class Connection {
     if (this.#phase === "greeting") {
       if (this.#dialect.answers(text, this.#channels) === "ready") this.#ready()
     } else if (this.offset === this.feed.length) {
-      this.feed.append(whole, text)
-      this.#advance(whole.length)
+      const after = this.#dialect.gap?.(text)
+      if (after === undefined) {
+        this.feed.append(whole, text)
+        this.#advance(whole.length)
+      } else {
+        this.feed.skip(after)
+        this.#hooks.onProgress(this)
+      }
     } else {
       if (this.feed.match(whole, 0, whole.length, this.offset) !== whole.length) {
         throw new Error(`sockets of channel ${this.feed.channel} got different bytes: ${text}`)

@@ -1,21 +1,18 @@
 /**
  * All sockets of one client process.
  */
-import * as Net from "node:net"
 import { messageText } from "../lib/messages.ts"
 import type { Arrival, Audience, DialectName, Times } from "../lib/types.ts"
-import { Connection, type Hooks } from "./Connection.ts"
+import type { Connection } from "./Connection.ts"
 import { type Dialect, dialects } from "./dialects.ts"
 import { Feed } from "./Feed.ts"
+import { join } from "./join.ts"
 
 /** Handshakes under way at once: more would measure the backlog of the listening socket. */
 const handshakesAtOnce = 64
 
 /** Nothing new for so long means that nothing will come. */
 const silenceMillis = 10_000
-
-/** One buffer for all sockets: nothing is allocated for what is only compared. */
-const shared = Buffer.allocUnsafe(256 * 1024)
 
 export interface CrowdOptions {
   readonly dialect: DialectName
@@ -98,57 +95,21 @@ export class Crowd {
     for (const connection of this.#connections) connection.close()
   }
 
-  #connect(number: number): Promise<void> {
-    const { audience } = this.#options
+  async #connect(number: number): Promise<void> {
+    const { audience, port } = this.#options
     const { channels, subscriptions = 1 } = audience
     const mine = Array.from({ length: subscriptions }, (_, index) => (number + index) % channels)
-    return this.join(number, mine, this.#feedOf(mine[0] ?? 0), {
-      onFailure: (error) => this.#fail(error),
-      onProgress: (connection) => this.#progress(connection)
-    }).then((connection) => {
-      this.#connections.push(connection)
-      return undefined
-    })
-  }
-
-  /** Opens a socket and lets it in. */
-  async join(
-    number: number,
-    channels: ReadonlyArray<number>,
-    feed: Feed,
-    hooks: Omit<Hooks, "onReady">
-  ): Promise<Connection> {
-    const ready = Promise.withResolvers<void>()
-    const connection = new Connection(number, channels, this.#dialect, feed, {
-      onReady: ready.resolve,
-      onProgress: hooks.onProgress,
-      onFailure: (error) => {
-        ready.reject(error)
-        hooks.onFailure(error)
-      }
-    })
-    const { port } = this.#options
-    const socket = Net.connect({
-      port,
-      host: "127.0.0.1",
-      // An address has 28,000 ports; elsewhere only 127.0.0.1 is there by itself.
-      ...(process.platform === "linux"
-        ? { localAddress: `127.0.${port % 250}.${2 + Math.floor(number / 10_000)}` }
-        : {}),
-      noDelay: true,
-      onread: {
-        buffer: shared,
-        callback: (size) => {
-          connection.receive(shared.subarray(0, size))
-          return true
-        }
-      }
-    })
-    socket.once("connect", () => connection.open(socket))
-    socket.once("error", (error) => connection.fail(error))
-    socket.once("close", () => connection.fail(new Error("the socket was closed")))
-    await ready.promise
-    return connection
+    this.#connections.push(
+      await join({
+        port,
+        number,
+        channels: mine,
+        dialect: this.#dialect,
+        feed: this.#feedOf(mine[0] ?? 0),
+        onFailure: (error) => this.#fail(error),
+        onProgress: (connection) => this.#progress(connection)
+      })
+    )
   }
 
   #feedOf(channel: number): Feed {

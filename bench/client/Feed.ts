@@ -17,6 +17,8 @@ export class Feed {
   /** Bytes that arrived, all readers together. */
   delivered = 0
   readers = 0
+  /** Messages that were told to be missing. */
+  missed = 0
   readonly #dialect: Dialect
   readonly #textOf: (number: number) => string
   #bytes: Buffer
@@ -45,6 +47,14 @@ export class Feed {
     this.length += frame.length
     this.messages += count
     this.frames++
+  }
+
+  /** Goes on behind messages that will not come. */
+  skip(to: number): void {
+    if (this.#dialect.shared) throw new Error(`a gap on channel ${this.channel} before ${to}`)
+    if (to < this.messages) throw new Error(`a gap goes back from ${this.messages} to ${to}`)
+    this.missed += to - this.messages
+    this.messages = to
   }
 
   /** Whether the bytes at `offset` are these, as far as the feed goes; returns how many. */

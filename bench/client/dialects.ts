@@ -23,6 +23,8 @@ export interface Dialect {
    * messages, given by `expected`, make of it.
    */
   readonly read: (text: string, channel: number, expected: (index: number) => string) => number
+  /** Where the messages go on after a frame that tells of missing ones, and of nothing else. */
+  readonly gap?: (text: string) => number | undefined
   /** What to answer to a frame with messages. */
   readonly acknowledge: Buffer | undefined
   /** Whether every socket of a channel gets the same bytes. */
@@ -100,6 +102,11 @@ const realtime: Dialect = {
       count += events.length
     }
     return count
+  },
+  gap: (text) => {
+    if (!text.startsWith('{"type":"gap"')) return undefined
+    // The n-th notification of a channel has the number n.
+    return Number((JSON.parse(text) as RealtimeFrame).cursor.split(":")[1])
   },
   acknowledge: undefined,
   shared: true

@@ -4,9 +4,13 @@
  */
 import { serve, tell } from "../lib/ipc.ts"
 import type { ClientApi } from "../lib/types.ts"
-import { Crowd } from "./Crowd.ts"
+import { Crowd, type CrowdOptions } from "./Crowd.ts"
+import { dialects } from "./dialects.ts"
+import { Stalled } from "./Stalled.ts"
 
 let crowd: Crowd | undefined
+let joined: CrowdOptions | undefined
+let stalled: Stalled | undefined
 let reporter: NodeJS.Timeout | undefined
 
 const open = (): Crowd => {
@@ -19,6 +23,7 @@ const reportEveryMillis = 10
 
 serve<ClientApi>({
   connect: async ({ flow, ...options }) => {
+    joined = options
     crowd = new Crowd(options)
     await crowd.open()
     let told = 0
@@ -30,10 +35,22 @@ serve<ClientApi>({
     }, reportEveryMillis)
   },
   arrive: ({ messages }) => open().arrive(messages),
+  stall: async ({ count, messages }) => {
+    if (joined === undefined) throw new Error("not connected")
+    stalled = new Stalled()
+    const dialect = dialects[joined.dialect]
+    await stalled.open({ port: joined.port, audience: joined.audience, dialect, count, messages })
+  },
+  recover: async ({ messages }) => {
+    if (stalled === undefined) throw new Error("nobody is stalled")
+    return stalled.recover(messages)
+  },
   times: () => open().times(),
   close: async () => {
     clearInterval(reporter)
+    stalled?.close()
     crowd?.close()
+    stalled = undefined
     crowd = undefined
   }
 })

@@ -138,11 +138,6 @@ export class QueryResults extends Context.Service<
               )
             )
           }
-          if (Cause.hasInterruptsOnly(exit.cause)) {
-            return Effect.ignore(
-              Effect.timeout(tell({ status: "error", error: interrupted }), lastWords)
-            )
-          }
           const error = Option.getOrUndefined(Cause.findErrorOption(exit.cause))
           const described =
             error === undefined || options?.describe === undefined
@@ -153,23 +148,26 @@ export class QueryResults extends Context.Service<
             Effect.ignore(insist(tell({ status: "error", error: described })))
           )
         }
-        return Effect.asVoid(
-          FiberSet.run(
-            fibers,
-            Effect.uninterruptibleMask((restore) =>
-              // Interrupted while it insists, a result is told once more, as the last word.
-              Effect.flatMap(Effect.exit(restore(query)), (exit) =>
-                Effect.onInterrupt(restore(told(exit)), () =>
-                  Exit.isSuccess(exit)
-                    ? Effect.ignore(
-                        Effect.timeout(tell({ status: "completed", data: exit.value }), lastWords)
-                      )
-                    : Effect.void
-                )
-              )
+        /** Interrupted while it insists, a result is told once more, as the last word. */
+        const lastWord = (exit: Exit.Exit<A, E>): Effect.Effect<void> =>
+          Effect.ignore(
+            Effect.timeout(
+              tell(
+                Exit.isSuccess(exit)
+                  ? { status: "completed", data: exit.value }
+                  : { status: "error", error: interrupted }
+              ),
+              lastWords
             )
           )
+        const work = Effect.uninterruptibleMask((restore) =>
+          Effect.flatMap(Effect.exit(restore(query)), (exit) =>
+            Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+              ? lastWord(exit)
+              : Effect.onInterrupt(restore(told(exit)), () => lastWord(exit))
+          )
         )
+        return Effect.asVoid(FiberSet.run(fibers, work))
       }
 
       return QueryResults.of({ run, running: FiberSet.size(fibers) })

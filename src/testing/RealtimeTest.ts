@@ -29,7 +29,12 @@ import {
   SourceError
 } from "../server/NotificationSource.ts"
 import * as Realtime from "../server/Realtime.ts"
-import type { AnonymousOptions, IdentityOptions, Options } from "../server/ServerOptions.ts"
+import type {
+  AnonymousOptions,
+  IdentityOptions,
+  InvalidOption,
+  Options
+} from "../server/ServerOptions.ts"
 import * as Idle from "./internal/idle.ts"
 import * as LeapClock from "./internal/leapClock.ts"
 import { type Ground, Path, type Weather } from "./internal/network.ts"
@@ -191,14 +196,25 @@ export class RealtimeTest extends Context.Service<
   static readonly layer: {
     <I, R = never>(
       options: IdentityOptions<I, R> & SystemOptions
-    ): Layer.Layer<RealtimeTest | RealtimeClient | Realtime.Realtime, ChannelConflict | InvalidOption, R>
+    ): Layer.Layer<
+      RealtimeTest | RealtimeClient | Realtime.Realtime,
+      ChannelConflict | InvalidOption,
+      R
+    >
     <R = never>(
       options: AnonymousOptions<R> & SystemOptions
-    ): Layer.Layer<RealtimeTest | RealtimeClient | Realtime.Realtime, ChannelConflict | InvalidOption, R>
+    ): Layer.Layer<
+      RealtimeTest | RealtimeClient | Realtime.Realtime,
+      ChannelConflict | InvalidOption,
+      R
+    >
   } = <I, R>(
     options: Options<I, R> & SystemOptions
-  ): Layer.Layer<RealtimeTest | RealtimeClient | Realtime.Realtime, ChannelConflict | InvalidOption, R> =>
-    Layer.effectContext(make(options))
+  ): Layer.Layer<
+    RealtimeTest | RealtimeClient | Realtime.Realtime,
+    ChannelConflict | InvalidOption,
+    R
+  > => Layer.effectContext(make(options))
 }
 
 const defaultMessageBytes = 64 * 1024
@@ -246,9 +262,13 @@ const system = <I, R>(
 
     const connect = ({ headers = {}, ...own }: ClientOptions = {}) =>
       Effect.gen(function* () {
+        for (const path of paths) if (path.left && path.links.size === 0) paths.delete(path)
         const path = yield* Effect.acquireRelease(
           Effect.sync(() => new Path(ground, { ...weather }, headers)),
-          (path) => Effect.sync(() => paths.delete(path))
+          (path) =>
+            Effect.sync(() => {
+              path.left = true
+            })
         )
         paths.add(path)
         const { headers: _, ...shared } = options.client ?? {}

@@ -338,6 +338,8 @@ export class Path {
   readonly weather: Weather
   readonly headers: IncomingHttpHeaders
   readonly links = new Set<Link>()
+  /** The client is closed; the server may not know it yet. */
+  left = false
 
   constructor(ground: Ground, weather: Weather, headers: IncomingHttpHeaders) {
     this.ground = ground
