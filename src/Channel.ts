@@ -226,7 +226,9 @@ export const TableUpdate = <A, I>(row: Schema.Codec<A, I>) =>
     /** The row before an UPDATE, where the trigger was asked for it. */
     old: Schema.optionalKey(row),
     /** The primary key of the row, column by column. */
-    key: Schema.optionalKey(Key)
+    key: Schema.optionalKey(Key),
+    /** Whoever told it left out what did not fit; see `TruncatedUpdate` for a row without data. */
+    truncated: Schema.optionalKey(Schema.Boolean)
   })
 
 /**

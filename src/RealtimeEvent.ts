@@ -76,3 +76,19 @@ export const match =
   <A, B, C>(cases: { readonly onEvent: (event: Event<A>) => B; readonly onGap: (gap: Gap) => C }) =>
   (event: RealtimeEvent<A>): B | C =>
     event._tag === "Event" ? cases.onEvent(event) : cases.onGap(event)
+
+/**
+ * A state, and the position of exactly that state: what came after it is missing in neither, and what
+ * is in it comes again in neither.
+ *
+ * It is plain JSON, so an HTTP API may answer it as it is, and `useChannel({ load })` take it as it came.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Snapshot<out A> {
+  readonly _tag: "Snapshot"
+  readonly value: A
+  /** For `events({ from })`, or to tell which events the state already holds. */
+  readonly cursor: string
+}

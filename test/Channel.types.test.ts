@@ -179,6 +179,7 @@ describe("the three known kinds", () => {
       readonly data: Move
       readonly old?: Move
       readonly key?: { readonly [column: string]: unknown }
+      readonly truncated?: boolean
     }>()
     expectTypeOf(Orders.name).toEqualTypeOf<"table_updates_orders">()
     expectTypeOf(

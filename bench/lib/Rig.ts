@@ -1,8 +1,21 @@
 /**
- * One subject with its audience: a server process, and client processes that are connected to it.
+ * One subject with its audience: a server process, client processes that are connected to it, and a
+ * notifier where the messages come from a database.
  */
-import { start, type Child } from "./child.ts"
-import type { Arrival, Audience, ClientApi, Cpu, DialectName, Memory, Pace, ServerApi, Setup, SubjectName } from "./types.ts"
+import { type Child, start } from "./child.ts"
+import type {
+  Arrival,
+  ClientApi,
+  Cpu,
+  DialectName,
+  Memory,
+  NotifierApi,
+  Pace,
+  Recovery,
+  ServerApi,
+  Setup,
+  SubjectName
+} from "./types.ts"
 
 const dialectOf: Readonly<Record<SubjectName, DialectName>> = {
   "effect-realtime": "realtime",
@@ -18,63 +31,64 @@ const dialectOf: Readonly<Record<SubjectName, DialectName>> = {
 /** More sockets than this are spread over two client processes. */
 const socketsPerProcess = 5000
 
-/** What one window of a subject gave. */
+/** What a window of a subject gave. */
 export interface Sample extends Cpu {
   /** Messages that reached a socket, all sockets together. */
   readonly deliveries: number
-  /** Bytes on the wire, all sockets together. */
+  /** Bytes on the wire and the WebSocket messages that carried them, all sockets together. */
   readonly bytes: number
   readonly frames: number
   readonly seconds: number
+  /** Microseconds from the NOTIFY to each socket; empty unless the rig is timed. */
+  readonly latencies: ReadonlyArray<number>
 }
 
-export interface WindowOptions {
+export interface Window {
   readonly pace: Pace
   /** Messages at most, all channels together. */
   readonly messages: number
-  /** For paces without a rate. */
+  /** How long a pace without a rate goes on. */
   readonly millis: number
-  readonly profile?: string
+}
+
+export interface RigOptions extends Setup {
+  /** Whether windows go as fast as the clients read. */
+  readonly flow?: boolean
+  /** Whether the time of every arrival is kept. */
+  readonly timed?: boolean
+  /** Where CPU profiles go. */
+  readonly profile?: string | undefined
 }
 
 export class Rig implements AsyncDisposable {
-  readonly setup: Setup
+  readonly #options: RigOptions
   readonly #server: Child<ServerApi>
   readonly #clients: ReadonlyArray<Child<ClientApi>>
-  /** Messages published so far. */
+  readonly #notifier: Child<NotifierApi> | undefined
+  /** Messages published so far, all channels together. */
   #sent = 0
 
-  private constructor(setup: Setup, server: Child<ServerApi>, clients: ReadonlyArray<Child<ClientApi>>) {
-    this.setup = setup
-    this.#server = server
-    this.#clients = clients
-  }
-
   /** Starts the processes; nobody is connected yet. */
-  static start(setup: Setup): Rig {
-    const processes = Math.ceil(setup.audience.sockets / socketsPerProcess)
-    return new Rig(
-      setup,
-      start<ServerApi>("server/main.ts"),
-      Array.from({ length: processes }, () => start<ClientApi>("client/main.ts"))
-    )
+  constructor(options: RigOptions) {
+    const processes = Math.ceil(options.audience.sockets / socketsPerProcess)
+    this.#options = options
+    this.#server = start<ServerApi>("server/main.ts")
+    this.#clients = Array.from({ length: processes }, () => start<ClientApi>("client/main.ts"))
+    this.#notifier =
+      options.databaseUrl === undefined ? undefined : start<NotifierApi>("notifier.ts")
   }
 
-  /** Opens the server and connects everybody. */
-  async connect(options: { readonly flow?: boolean; readonly timed?: boolean } = {}): Promise<void> {
-    const { port } = await this.#server.call("open", this.setup)
-    await this.join(port, options)
+  /** Opens the server; answers its port. */
+  async open(): Promise<number> {
+    const { audience, databaseUrl, subject } = this.#options
+    if (databaseUrl !== undefined) await this.#notifier?.call("connect", { databaseUrl })
+    const setup = { audience, subject, ...(databaseUrl === undefined ? {} : { databaseUrl }) }
+    return (await this.#server.call("open", setup)).port
   }
 
-  async listen(): Promise<number> {
-    return (await this.#server.call("open", this.setup)).port
-  }
-
-  async join(
-    port: number,
-    { flow = false, timed = false }: { readonly flow?: boolean; readonly timed?: boolean } = {}
-  ): Promise<void> {
-    const { audience, subject } = this.setup
+  /** Connects every socket. */
+  async join(port: number): Promise<void> {
+    const { audience, flow = false, subject, timed = false } = this.#options
     const share = Math.ceil(audience.sockets / this.#clients.length)
     if (flow) this.#relayProgress()
     await this.#all((client, index) =>
@@ -90,37 +104,84 @@ export class Rig implements AsyncDisposable {
     )
   }
 
-  /** Publishes, waits until every byte has arrived, and tells what it cost the server. */
-  async window({ messages, millis, pace, profile }: WindowOptions): Promise<Sample> {
-    const { sockets } = this.setup.audience
-    await this.#server.call("prepare", { from: this.#sent, count: messages })
-    await this.#server.call("start", profile === undefined ? {} : { profile })
+  /** Publishes, waits until every byte has arrived, and tells what that cost the server. */
+  async window({ messages, millis, pace }: Window): Promise<Sample> {
+    const { audience, profile, subject } = this.#options
+    const path =
+      profile === undefined ? {} : { profile: `${profile}/${subject}-${this.#sent}.cpuprofile` }
+    const from = this.#sent
+    await this.#server.call("prepare", { from, count: this.#notifier === undefined ? messages : 0 })
+    await this.#server.call("start", path)
     const begun = performance.now()
-    const published = await this.#server.call("publish", { pace, millis })
-    this.#sent += published.messages
-    const { bytes, frames } = await this.#arrive()
+    const times = await this.#publish(messages, millis, pace)
+    const arrival = await this.#arrive()
     const cpu = await this.#server.call("stop", {})
     const seconds = (performance.now() - begun) / 1000
-    const deliveries = (published.messages / this.setup.audience.channels) * sockets
-    return { ...cpu, deliveries, bytes, frames, seconds }
+    const deliveries = ((this.#sent - from) / audience.channels) * audience.sockets
+    return { ...cpu, ...arrival, deliveries, seconds, latencies: await this.#latencies(times) }
   }
 
   memory(): Promise<Memory> {
     return this.#server.call("memory", {})
   }
 
+  /** Adds sockets that do not read until `recover`. */
+  stall(count: number): Promise<void> {
+    return this.#clients[0]!.call("stall", { count, messages: this.#sent })
+  }
+
+  recover(): Promise<Recovery> {
+    return this.#clients[0]!.call("recover", { messages: this.#sent })
+  }
+
+  /** Closes the sockets and the server; the processes stay for another `open`. */
+  async close(): Promise<void> {
+    await this.#all((client) => client.call("close", {}))
+    await this.#server.call("close", {})
+    this.#sent = 0
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#all((client) => client[Symbol.asyncDispose]())
+    await this.#notifier?.[Symbol.asyncDispose]()
     await this.#server[Symbol.asyncDispose]()
   }
 
+  /** Answers when each message was sent, where it was a NOTIFY. */
+  async #publish(count: number, millis: number, pace: Pace): Promise<ReadonlyArray<number>> {
+    if (this.#notifier === undefined) {
+      const { messages } = await this.#server.call("publish", { pace, millis })
+      this.#sent += messages
+      return []
+    }
+    if (pace.kind !== "rate") throw new Error("a database is written to at a rate")
+    const { audience, subject } = this.#options
+    const { times } = await this.#notifier.call("notify", {
+      from: this.#sent,
+      count,
+      perSecond: pace.perSecond,
+      bytes: audience.bytes,
+      format: subject === "socket.io" ? "socket.io" : "text"
+    })
+    this.#sent += count
+    return times
+  }
+
   async #arrive(): Promise<Arrival> {
-    const messages = this.#sent / this.setup.audience.channels
+    const messages = this.#sent / this.#options.audience.channels
     const arrivals = await this.#all((client) => client.call("arrive", { messages }))
     return {
       bytes: arrivals.reduce((sum, { bytes }) => sum + bytes, 0),
       frames: arrivals.reduce((sum, { frames }) => sum + frames, 0)
     }
+  }
+
+  async #latencies(sentAt: ReadonlyArray<number>): Promise<ReadonlyArray<number>> {
+    if (this.#options.timed !== true) return []
+    const times = await this.#all((client) => client.call("times", {}))
+    return times.flatMap(({ micros }) =>
+      micros.flatMap((arrivals, index) => arrivals.map((at) => at - sentAt[index]!))
+    )
   }
 
   /** A server that publishes as fast as it can waits for the slowest client. */
@@ -139,4 +200,14 @@ export class Rig implements AsyncDisposable {
   }
 }
 
-export type { Audience }
+/** A rig with everybody connected. */
+export const connected = async (options: RigOptions): Promise<Rig> => {
+  const rig = new Rig(options)
+  try {
+    await rig.join(await rig.open())
+    return rig
+  } catch (error) {
+    await rig[Symbol.asyncDispose]()
+    throw error
+  }
+}

@@ -44,18 +44,19 @@ const createFunctions = Effect.gen(function* () {
       return new;
     end $$`
   // NOTIFY takes part in the transaction: told at commit, never after a rollback. It carries 7,999
-  // bytes, and a row that is larger must not fail the statement: its texts are told shortened.
+  // bytes, and a row that is larger must not fail the statement: only its key is told. To the page
+  // that is a gap, so it reads the orders again.
   yield* sql`create or replace function public.live_board_tell() returns trigger
     language plpgsql as $$
     declare
       data jsonb := to_jsonb(coalesce(new, old));
-      event jsonb := jsonb_build_object('operation', tg_op, 'data', data);
+      event text := jsonb_build_object('operation', tg_op, 'data', data);
     begin
-      if octet_length(event::text) > 7999 then
-        event := event || jsonb_build_object('truncated', true, 'data', data || jsonb_build_object(
-          'customer', left(data ->> 'customer', 200), 'item', left(data ->> 'item', 200)));
+      if octet_length(event) > 7999 then
+        event := jsonb_build_object(
+          'operation', tg_op, 'key', jsonb_build_object('id', data -> 'id'), 'truncated', true);
       end if;
-      perform pg_notify('table_updates_orders', event::text);
+      perform pg_notify('table_updates_orders', event);
       return null;
     end $$`
 })

@@ -14,7 +14,7 @@ import type { ConnectionState } from "../client/Connection.ts"
 import { report } from "../client/internal/platform.ts"
 import type { Source } from "../client/RealtimeClient.ts"
 import type { Gap } from "../RealtimeEvent.ts"
-import { type Collected, makeCollector } from "./internal/collector.ts"
+import { type Collected, type Load, makeCollector } from "./internal/collector.ts"
 import { useLatestRef, useStore } from "./internal/store.ts"
 
 const idle: ConnectionState = { status: "idle", reason: "rendered on a server" }
@@ -184,9 +184,9 @@ export interface ChannelOptions<S, in A> extends LatestOptions {
   /**
    * Reads the state. Called when the channel is active, so that nothing can fall between reading and
    * listening, and again after each gap; events that come meanwhile are reduced onto its result.
-   * Default: none, call `reload` yourself.
+   * Exact with a `Snapshot`. Default: none, call `reload` yourself.
    */
-  readonly load?: (() => Promise<S> | S) | undefined
+  readonly load?: Load<S> | undefined
 }
 
 /**
@@ -248,7 +248,7 @@ const useCollector = <A, S>(
           store.listen<A>(
             first.channel as Channel<A>,
             (payload, event) =>
-              onStep((value) => latest.current.reduce(value, payload), event.cursor),
+              onStep({ event, reduce: (value) => latest.current.reduce(value, payload) }),
             told
           )
       }),

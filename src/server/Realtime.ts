@@ -23,6 +23,7 @@ import type { Batch } from "./internal/batch.ts"
 import { batchesOf } from "./internal/durableChannel.ts"
 import { NoOutbox } from "./internal/errors.ts"
 import * as Hub from "./internal/hub.ts"
+import { snapshot } from "./internal/snapshot.ts"
 import { View } from "./internal/view.ts"
 import { NotificationSource, type SourceError, type SourceState } from "./NotificationSource.ts"
 import { OutboxReader, type PublishRefused } from "./OutboxReader.ts"
@@ -155,6 +156,15 @@ export class Realtime extends Context.Service<
     options?: { readonly from?: string | undefined }
   ): Stream.Stream<RealtimeEvent<A>, SubscribeError, Realtime> =>
     Stream.unwrap(Realtime.useSync((realtime) => realtime.events(channel, options)))
+
+  /**
+   * Runs a query and gives its result with the cursor of the same snapshot of the database: follow the
+   * durable channel `from` that cursor, or give both to `useChannel({ load })`.
+   *
+   * The query runs in a transaction of its own, REPEATABLE READ and READ ONLY, on the primary; inside
+   * another transaction it fails with `NestedSnapshot`.
+   */
+  static readonly snapshot = snapshot
 
   /**
    * @category constructors

@@ -1,5 +1,5 @@
 import { act } from "@testing-library/react"
-import { Channel, type RealtimeEvent } from "effect-realtime"
+import { Channel, Cursor, type RealtimeEvent } from "effect-realtime"
 import {
   type ChannelOptions,
   type Collected,
@@ -200,6 +200,42 @@ describe("useChannel", () => {
     await settle(() => list().value.length === 2 && !list().stale)
     expect(list().value).toEqual([20, 5])
     expect(read).toEqual([true, true])
+  })
+
+  it("joins a snapshot and its stream: an event that the state holds is left out, early or late", async () => {
+    const { render, say, subscribed } = page()
+    const { list, View } = lists()
+    // The state has seen every transaction below 100, except 50, which was open then.
+    const cursor = Cursor.formatDurable({
+      identity: "AAAAAAAA",
+      position: Cursor.whole({ xmax: 100n, running: [50n] })
+    })
+    const event = (id: number, tx: number) => ({
+      id: String(id),
+      at: "2026-11-22T00:00:00.000Z",
+      data: id,
+      tx: String(tx)
+    })
+    const batch = (...events: ReadonlyArray<ReturnType<typeof event>>) => ({
+      type: "events" as const,
+      channel: "numbers",
+      cursor: "1.AAAAAAAA.x",
+      events
+    })
+    const reading = promised<RealtimeEvent.Snapshot<Values>>()
+    render(<View load={() => reading.promise} />)
+    await subscribed(1)
+    // 1 was committed before the state was read, 2 after; both came while it was read.
+    await say(batch(event(1, 99), event(2, 100)))
+    await act(async () => {
+      reading.resolve({ _tag: "Snapshot", value: [1000], cursor })
+      await reading.promise
+    })
+    await settle(() => list().value.includes(1000))
+    // And late: 3 is in the state, 4 was still open then.
+    await say(batch(event(3, 98), event(4, 50)))
+    await settle(() => list().value.includes(4))
+    expect(list().value).toEqual([1000, 2, 4])
   })
 
   it("shows a refusal as `error`", async () => {

@@ -29,7 +29,8 @@ const Message = Schema.Struct({
 const options: IdentityOptions<string> = {
   channels: [Channel.family("bench_", Schema.String, Message)],
   authenticate: ({ token }) => Effect.succeed({ identity: token ?? "nobody" }),
-  authorize: ({ identity, action }) => Effect.succeed(identity !== "nobody" && action !== "publish"),
+  authorize: ({ identity, action }) =>
+    Effect.succeed(identity !== "nobody" && action !== "publish"),
   limits: { sessions: 50_000, upgrades: { perSecond: 100_000, burst: 100_000 } }
 }
 

@@ -12,7 +12,7 @@ const reasons = {
   source: "the server had lost the database",
   slow: "this page could not keep up",
   retention: "this page was away for too long",
-  invalid: "a notification could not be read"
+  invalid: "a change could not be told in full"
 }
 
 interface FreshnessProps {

@@ -10,7 +10,7 @@
  */
 import type { ListenOptions } from "../../client/ChannelStore.ts"
 import { report } from "../../client/internal/platform.ts"
-import type { Gap } from "../../RealtimeEvent.ts"
+import type { Event, Gap, Snapshot } from "../../RealtimeEvent.ts"
 
 /**
  * A value made of events.
@@ -28,18 +28,31 @@ export interface Collected<S> {
    * Replaces the value with what `load` gives and the events that came meanwhile, and ends `stale`,
    * unless another gap came meanwhile. The promise rejects when `load` does; ignoring it is fine.
    */
-  readonly reload: (load: () => Promise<S> | S) => Promise<void>
+  readonly reload: (load: Load<S>) => Promise<void>
 }
+
+/**
+ * Reads the state. A `Snapshot` (the server's `Realtime.snapshot`) also says which events are in it
+ * already: those are left out, so that none is missed and none is counted twice. Without one, an event
+ * that came while it was read may be in the state and be reduced onto it once more.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Load<S> = () => S | Snapshot<S> | Promise<S | Snapshot<S>>
 
 /** What the collector asks of the component's latest render. */
 export interface Wishes<S> {
   readonly onGap?: ((gap: Gap) => void) | undefined
   readonly onError?: ((error: unknown) => void) | undefined
-  readonly load?: (() => Promise<S> | S) | undefined
+  readonly load?: Load<S> | undefined
 }
 
 /** Adds one event to the value. */
-export type Step<S> = (value: S) => S
+export interface Step<S> {
+  readonly event: Event<unknown>
+  readonly reduce: (value: S) => S
+}
 
 export interface Collector<S> {
   readonly getSnapshot: () => Collected<S>
@@ -49,21 +62,36 @@ export interface Collector<S> {
 /** At most one change is told in this time, in milliseconds: a frame at 60 Hz. */
 const calm = 16
 
+type Includes = (event: Event<unknown>) => boolean
+
+const none: Includes = () => false
+
+const isSnapshot = <S>(loaded: S | Snapshot<S>): loaded is Snapshot<S> =>
+  typeof loaded === "object" && loaded !== null && "_tag" in loaded && loaded._tag === "Snapshot"
+
+/** Which events a state at this cursor holds. Read apart: most pages never need to know. */
+const eventsIn = async (cursor: string): Promise<Includes> => {
+  const { parseDurable, seenEvent } = await import("../../Cursor.ts")
+  const position = parseDurable(cursor)
+  return position === undefined
+    ? none
+    : ({ id, tx }) => tx !== undefined && seenEvent(position, { id, tx })
+}
+
 export const makeCollector = <S>(options: {
   readonly initial: S
   readonly wishes: () => Wishes<S>
   /** Whether any event makes the value current again. */
   readonly heals: boolean
-  readonly listen: (
-    onStep: (step: Step<S>, cursor: string | undefined) => void,
-    options: ListenOptions
-  ) => () => void
+  readonly listen: (onStep: (step: Step<S>) => void, options: ListenOptions) => () => void
 }): Collector<S> => {
   const { heals, listen, wishes } = options
   let value = options.initial
   let stale = false
   let error: unknown
   let cursor: string | undefined
+  /** The events that are in the loaded state, though they may come later. */
+  let held = none
   let gaps = 0
   /** The reload under way, with the events since it began. */
   let loading: Array<Step<S>> | undefined
@@ -78,10 +106,12 @@ export const makeCollector = <S>(options: {
     const done = (async () => {
       try {
         const loaded = await load()
+        const includes = isSnapshot<S>(loaded) ? await eventsIn(loaded.cursor) : undefined
         // A later reload has taken over.
         if (loading !== steps) return
-        value = loaded
-        for (const step of steps) value = step(value)
+        held = includes ?? none
+        value = isSnapshot<S>(loaded) ? loaded.value : loaded
+        for (const { event, reduce } of steps) if (!held(event)) value = reduce(value)
         stale = gaps !== gapsBefore
       } finally {
         if (loading === steps) loading = undefined
@@ -125,9 +155,11 @@ export const makeCollector = <S>(options: {
   const start = () => {
     let opened = cursor !== undefined
     return listen(
-      (step, position) => {
-        cursor = position ?? cursor
-        value = step(value)
+      (step) => {
+        const { event, reduce } = step
+        cursor = event.cursor ?? cursor
+        if (held(event)) return
+        value = reduce(value)
         loading?.push(step)
         if (heals) stale = false
         changed()

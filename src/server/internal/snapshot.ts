@@ -13,6 +13,7 @@ import * as Schema from "effect/Schema"
 import { BeginTransaction } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Cursor from "../../Cursor.ts"
+import type { Snapshot } from "../../RealtimeEvent.ts"
 import { NotInstalled } from "../PgInstaller.ts"
 import { NotPrimary } from "./faults.ts"
 import { isMissing } from "./sqlState.ts"
@@ -27,17 +28,6 @@ export class NestedSnapshot extends Schema.TaggedError<NestedSnapshot>()("Nested
   override get message(): string {
     return "A snapshot cannot be taken inside a transaction: the position would not fit what the transaction itself has written. Take it outside, before or after."
   }
-}
-
-/**
- * A state, and the position after which its changes follow.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Snapshot<out A> {
-  readonly value: A
-  readonly cursor: string
 }
 
 export type SnapshotError = NestedSnapshot | NotInstalled | NotPrimary | SqlError
@@ -80,7 +70,7 @@ export const snapshot = <A, E, R>(
             })
             // Not for transactions that the query itself may begin elsewhere.
             const value = yield* Effect.provideService(query, BeginTransaction, undefined)
-            return { value, cursor }
+            return { _tag: "Snapshot" as const, value, cursor }
           })
         )
         .pipe(

@@ -1,0 +1,101 @@
+/**
+ * How costs grow: a curve that bends is seen before it is felt.
+ */
+import { connected, type Window } from "../lib/Rig.ts"
+import type { Audience, SubjectName } from "../lib/types.ts"
+import type { Context } from "./context.ts"
+import { cpuOf } from "./fanOut.ts"
+import { memoryPerSocket } from "./idle.ts"
+import { median } from "./ratio.ts"
+
+export interface Curve {
+  readonly title: string
+  readonly unit: string
+  readonly points: ReadonlyArray<{
+    readonly at: string
+    readonly values: Readonly<Record<string, number>>
+  }>
+}
+
+const bytes = 200
+const subjects: ReadonlyArray<SubjectName> = ["effect-realtime", "ws"]
+
+/** The same deliveries per second at every point, so that only the number differs. */
+const costAt = async (
+  subject: SubjectName,
+  audience: Audience,
+  perSecond: number,
+  messages: number
+): Promise<number> => {
+  const rig = await connected({ subject, audience })
+  const window: Window = { pace: { kind: "rate", perSecond }, messages, millis: 0 }
+  try {
+    await rig.window(window)
+    const costs = [cpuOf(await rig.window(window)), cpuOf(await rig.window(window))]
+    return median([...costs, cpuOf(await rig.window(window))])
+  } finally {
+    await rig[Symbol.asyncDispose]()
+  }
+}
+
+const bySubject = async (
+  measure: (subject: SubjectName) => Promise<number>
+): Promise<Readonly<Record<string, number>>> => {
+  const values: Record<string, number> = {}
+  for (const subject of subjects) values[subject] = await measure(subject)
+  return values
+}
+
+const bySockets = async ({ say, seconds }: Context): Promise<Curve> => {
+  const points = []
+  for (const sockets of [100, 1000, 10_000]) {
+    say(`growth: ${sockets} sockets`)
+    const perSecond = 50_000 / sockets
+    const values = await bySubject((subject) =>
+      costAt(subject, { sockets, channels: 1, bytes }, perSecond, perSecond * seconds)
+    )
+    points.push({ at: `${sockets} sockets`, values })
+  }
+  return { title: "One channel, 50,000 deliveries/s", unit: "us/delivery", points }
+}
+
+const byChannels = async ({ say, seconds }: Context): Promise<Curve> => {
+  const sockets = 10_000
+  const points = []
+  for (const channels of [1, 100, 10_000]) {
+    say(`growth: ${channels} channels`)
+    const perSecond = (15_000 * channels) / sockets
+    const messages = channels * Math.max(1, Math.ceil((perSecond * seconds) / channels))
+    const values = await bySubject((subject) =>
+      costAt(subject, { sockets, channels, bytes }, perSecond, messages)
+    )
+    points.push({ at: `${channels} channels`, values })
+  }
+  return { title: "10,000 sockets, 15,000 deliveries/s", unit: "us/delivery", points }
+}
+
+/** `ws` by hand has no subscriptions to compare with. */
+const bySubscriptions = async ({ say }: Context): Promise<Curve> => {
+  const subscriptions = 100
+  const each = async (sockets: number, channels: number): Promise<Record<string, number>> => {
+    const audience = { sockets, channels, bytes }
+    const none = await memoryPerSocket("effect-realtime", { ...audience, subscriptions: 0 })
+    const some = await memoryPerSocket("effect-realtime", { ...audience, subscriptions })
+    return { "effect-realtime": (some.heap - none.heap) / subscriptions }
+  }
+  say("growth: memory per subscription")
+  return {
+    title: "Memory of one subscription",
+    unit: "bytes of heap",
+    points: [
+      { at: "to 100 channels that 1,000 sockets share", values: await each(1000, 100) },
+      { at: "each to a channel of its own (10,000)", values: await each(100, 10_000) }
+    ]
+  }
+}
+
+export const measureGrowth = async (context: Context): Promise<ReadonlyArray<Curve>> => [
+  await bySockets(context),
+  await byChannels(context),
+  await bySubscriptions(context)
+]

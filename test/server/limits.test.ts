@@ -1,0 +1,669 @@
+/**
+ * Every limit of a session, crossed by exactly one, and not crossed by one less. Those of the upgrade
+ * are in `internal/admission.test.ts` and, with a kernel, at the end.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import { Deferred, Effect, Layer, Schema, type Scope } from "effect"
+import { TestClock } from "effect/testing"
+import * as Channel from "../../src/Channel.ts"
+import { MemorySource, type NotificationSource } from "../../src/server/NotificationSource.ts"
+import { Realtime } from "../../src/server/Realtime.ts"
+import {
+  allowAll,
+  type AnonymousOptions,
+  type Limits,
+  type Options
+} from "../../src/server/ServerOptions.ts"
+import * as App from "../support/app.ts"
+import {
+  layerDoor,
+  refusals,
+  settle,
+  type TestDoor,
+  visit,
+  type Visitor
+} from "../support/sessions.ts"
+import { connect, greet } from "../support/wire.ts"
+
+const Orders = Channel.make("orders", Schema.Struct({ id: Schema.Int }))
+const Text = Channel.make("text", Schema.String)
+const Room = Channel.family("room_", Schema.String, Schema.Unknown, { publish: true })
+const channels = [Orders, Text, Room]
+const plenty = { perSecond: 1_000_000, burst: 1_000_000 }
+
+type Needs = TestDoor | Realtime | MemorySource | NotificationSource | Scope.Scope
+
+const withDoor = <A, E, I = undefined>(
+  body: Effect.Effect<A, E, Needs>,
+  more?: Partial<Options<I>>
+) =>
+  Effect.scoped(
+    Effect.provide(body, layerDoor({ channels, authorize: allowAll, ...more } as Options<I>))
+  )
+
+/** Runs the test, which must refuse exactly once for this reason. */
+const refusing = <A, E, I = undefined>(
+  reason: string,
+  body: Effect.Effect<A, E, Needs>,
+  limits: Limits = {},
+  more?: Partial<Options<I>>
+) =>
+  Effect.gen(function* () {
+    const before = yield* refusals(reason)
+    yield* withDoor(body, { ...more, limits } as Partial<Options<I>>)
+    expect(yield* refusals(reason)).toBe(before + 1)
+  })
+
+const nested = (levels: number) =>
+  JSON.stringify({
+    type: "publish",
+    id: levels,
+    channel: "room_a",
+    key: "k",
+    // The frame itself is the first level.
+    data: Array.from({ length: levels - 1 }).reduce((inner) => [inner], 1)
+  })
+
+const subscribe = (visitor: Visitor, id: number, channel: string) =>
+  visitor.send({ type: "subscribe", id, channel })
+
+describe("a message", () => {
+  it.effect("may nest 64 levels, and not 65", () =>
+    refusing(
+      "frameDepth",
+      Effect.gen(function* () {
+        const visitor = yield* visit()
+        visitor.send(nested(64))
+        visitor.send(nested(65))
+        yield* settle
+        expect(visitor.answer(64)?.type).toBe("published")
+        expect(visitor.answer(65)).toMatchObject({ code: "frame/malformed", retry: "never" })
+        expect(visitor.closeCode).toBeUndefined()
+      })
+    )
+  )
+
+  it.effect("comes 400 times at once and 200 times a second, and closes 4003 beyond", () =>
+    refusing(
+      "frames",
+      Effect.gen(function* () {
+        const visitor = yield* visit()
+        const pongs = (count: number) => {
+          for (let n = 0; n < count; n++) visitor.send({ type: "pong" })
+        }
+        // One was hello.
+        pongs(399)
+        yield* TestClock.adjust(1000)
+        pongs(200)
+        expect(visitor.closeCode).toBeUndefined()
+        pongs(1)
+        expect(visitor.closeCode).toBe(4003)
+      })
+    )
+  )
+
+  it.effect("may be a ping of the WebSocket itself, which counts as much", () =>
+    refusing(
+      "frames",
+      Effect.gen(function* () {
+        const visitor = yield* visit()
+        for (let n = 0; n < 399; n++) visitor.ears.receiveControl()
+        expect(visitor.closeCode).toBeUndefined()
+        visitor.ears.receiveControl()
+        expect(visitor.closeCode).toBe(4003)
+      })
+    )
+  )
+})
+
+describe("requests that wait for their answer", () => {
+  const never = { authorize: () => Effect.never }
+
+  it.effect("may be 100, and close 4003 beyond", () =>
+    refusing(
+      "unanswered",
+      Effect.gen(function* () {
+        const visitor = yield* visit()
+        for (let id = 1; id <= 100; id++) subscribe(visitor, id, `room_${id}`)
+        yield* settle
+        expect(visitor.closeCode).toBeUndefined()
+        subscribe(visitor, 101, "room_101")
+        expect(visitor.closeCode).toBe(4003)
+      }),
+      {},
+      never
+    )
+  )
+
+  it.effect("are as many while the token is looked at", () =>
+    refusing(
+      "unanswered",
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "t" })
+        for (let id = 1; id <= 100; id++) subscribe(visitor, id, `room_${id}`)
+        expect(visitor.closeCode).toBeUndefined()
+        subscribe(visitor, 101, "room_101")
+        expect(visitor.closeCode).toBe(4003)
+      }),
+      {},
+      { authenticate: () => Effect.never, authorize: allowAll }
+    )
+  )
+
+  it.effect("hold 256 KiB; beyond it the socket is not read until some are answered", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<boolean>()
+      yield* withDoor(
+        Effect.gen(function* () {
+          const visitor = yield* visit()
+          const frame = { type: "publish", id: 1, channel: "room_a", key: "k", data: "" }
+          const rest = 256 * 1024 - JSON.stringify(frame).length
+          visitor.send({ ...frame, data: "x".repeat(rest) })
+          expect(visitor.paused).toBe(false)
+          subscribe(visitor, 2, "room_b")
+          expect(visitor.paused).toBe(true)
+          yield* Deferred.succeed(gate, true)
+          yield* settle
+          expect(visitor.paused).toBe(false)
+          expect(visitor.answer(1)).toMatchObject({ code: "publish/too-large" })
+          expect(visitor.answer(2)?.type).toBe("subscribed")
+        }),
+        { authorize: () => Deferred.await(gate) }
+      )
+    })
+  )
+
+  it.effect("hold back nobody who is read too seldom to be heard", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit()
+        subscribe(visitor, 1, "room_a")
+        subscribe(visitor, 2, "room_b")
+        expect(visitor.paused).toBe(true)
+        yield* TestClock.adjust("60 seconds")
+        expect(visitor.closeCode).toBeUndefined()
+        visitor.leave()
+      }),
+      {
+        authorize: () => Effect.never,
+        limits: { unansweredBytes: 60, authorize: "2 minutes" }
+      }
+    )
+  )
+})
+
+describe("rates", () => {
+  const rates = [
+    ["authenticate", "authentications", 5, 1000],
+    ["subscribe", "subscribes", 100, 20],
+    ["publish", "publishes", 50, 50]
+  ] as const
+  it.effect.each(rates)("%s: %s, %i at once, then every %i ms", ([type, limit, burst, every]) =>
+    refusing(
+      limit,
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "t" })
+        let id = 0
+        const ask = () => {
+          id++
+          visitor.send({ type, id, channel: `room_${id}`, key: `${id}`, data: 1, token: "t" })
+        }
+        for (let n = 0; n < burst; n++) ask()
+        yield* settle
+        expect(visitor.errors).toEqual([])
+        ask()
+        yield* settle
+        expect(visitor.answer(id)).toMatchObject({
+          code: "rate/limited",
+          retry: "later",
+          retryAfter: every
+        })
+        yield* TestClock.adjust(every)
+        ask()
+        yield* settle
+        expect(visitor.errors).toEqual(["rate/limited"])
+        expect(visitor.closeCode).toBeUndefined()
+      }),
+      { subscriptions: 1000, unanswered: 1000 },
+      { authenticate: () => Effect.succeed({ identity: "ann" }), authorize: allowAll }
+    )
+  )
+})
+
+describe("time", () => {
+  it.effect("to say hello: 10 s, then 4005", () =>
+    refusing(
+      "hello",
+      Effect.gen(function* () {
+        const visitor = yield* visit({ hello: false })
+        const late = yield* visit({ hello: false })
+        yield* TestClock.adjust("9 seconds")
+        expect(visitor.closeCode).toBeUndefined()
+        visitor.send({ type: "hello", version: 1 })
+        yield* TestClock.adjust("1 second")
+        expect(late.closeCode).toBe(4005)
+        expect(visitor.closeCode).toBeUndefined()
+        expect(late.frames).toEqual([])
+      })
+    )
+  )
+
+  it.effect("to be silent: a ping after 25 s, 4002 after 10 more", () =>
+    refusing(
+      "slack",
+      Effect.gen(function* () {
+        const silent = yield* visit()
+        const alive = yield* visit()
+        yield* TestClock.adjust("24 seconds")
+        expect(silent.of("ping")).toHaveLength(0)
+        yield* TestClock.adjust("1 second")
+        expect(silent.of("ping")).toHaveLength(1)
+        alive.send({ type: "pong" })
+        yield* TestClock.adjust("9 seconds")
+        expect(silent.closeCode).toBeUndefined()
+        yield* TestClock.adjust("1 second")
+        expect(silent.closeCode).toBe(4002)
+        expect(alive.closeCode).toBeUndefined()
+      })
+    )
+  )
+
+  it.effect("to answer a close frame: 2 s, then it is cut", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const rude = yield* visit({ hello: false, polite: false })
+        yield* TestClock.adjust("10 seconds")
+        expect(rude.closeCode).toBe(4005)
+        yield* TestClock.adjust("1 second")
+        expect(rude.terminated).toBe(false)
+        yield* TestClock.adjust("1 second")
+        expect(rude.terminated).toBe(true)
+      })
+    )
+  )
+
+  it.effect("to wait for the source: 10 s, then source/down", () =>
+    refusing(
+      "sourceWait",
+      Effect.gen(function* () {
+        yield* (yield* MemorySource).lose
+        const visitor = yield* visit()
+        subscribe(visitor, 1, "orders")
+        yield* TestClock.adjust(9999)
+        expect(visitor.answer(1)).toBeUndefined()
+        yield* TestClock.adjust(1)
+        expect(visitor.answer(1)).toMatchObject({ code: "source/down", retry: "later" })
+      })
+    )
+  )
+
+  it.effect("for authorize: 5 s, then server/internal", () =>
+    refusing(
+      "authorize",
+      Effect.gen(function* () {
+        const visitor = yield* visit()
+        subscribe(visitor, 1, "orders")
+        yield* TestClock.adjust(4999)
+        expect(visitor.answer(1)).toBeUndefined()
+        yield* TestClock.adjust(1)
+        expect(visitor.answer(1)).toMatchObject({ code: "server/internal", retry: "later" })
+      }),
+      {},
+      { authorize: () => Effect.never }
+    )
+  )
+
+  it.effect("for authenticate: 5 s, then server/internal and 4003, so that it comes back", () =>
+    refusing(
+      "authorize",
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "t" })
+        yield* TestClock.adjust(4999)
+        expect(visitor.closeCode).toBeUndefined()
+        yield* TestClock.adjust(1)
+        expect(visitor.errors).toEqual(["server/internal"])
+        expect(visitor.closeCode).toBe(4003)
+      }),
+      {},
+      { authenticate: () => Effect.never, authorize: allowAll }
+    )
+  )
+
+  it.effect("that a proof is believed: as long as it says, and no longer than tokenAge", () =>
+    refusing(
+      "4100",
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "t" })
+        expect(visitor.last("welcome")?.expires).toBe(60_000)
+        yield* TestClock.adjust("59 seconds")
+        expect(visitor.closeCode).toBeUndefined()
+        yield* TestClock.adjust("1 second")
+        expect(visitor.closeCode).toBe(4100)
+      }),
+      { tokenAge: "1 minute" },
+      {
+        authenticate: () => Effect.succeed({ identity: "ann", expires: new Date(3_600_000) }),
+        authorize: allowAll
+      }
+    )
+  )
+})
+
+describe("subscriptions", () => {
+  it.effect("may be 100, and are subscribe/limit beyond", () =>
+    refusing(
+      "subscriptions",
+      Effect.gen(function* () {
+        const visitor = yield* visit()
+        for (let id = 1; id <= 100; id++) subscribe(visitor, id, `room_${id}`)
+        yield* settle
+        expect(visitor.errors).toEqual([])
+        subscribe(visitor, 101, "room_101")
+        yield* settle
+        expect(visitor.answer(101)).toMatchObject({ code: "subscribe/limit", retry: "later" })
+        visitor.send({ type: "unsubscribe", id: 102, channel: "room_7" })
+        subscribe(visitor, 103, "room_101")
+        yield* settle
+        expect(visitor.answer(103)?.type).toBe("subscribed")
+      }),
+      { subscribes: plenty }
+    )
+  )
+})
+
+describe("sessions of one identity", () => {
+  it.effect("may be 20, and close 4004 after hello beyond", () =>
+    refusing(
+      "sessionsPerIdentity",
+      Effect.gen(function* () {
+        const first = yield* visit({ token: "ann" })
+        for (let n = 0; n < 19; n++) {
+          expect((yield* visit({ token: "ann" })).closeCode).toBeUndefined()
+        }
+        const over = yield* visit({ token: "ann" })
+        expect(over.closeCode).toBe(4004)
+        expect(over.frames).toEqual([])
+        expect((yield* visit({ token: "bob" })).closeCode).toBeUndefined()
+        first.leave()
+        expect((yield* visit({ token: "ann" })).closeCode).toBeUndefined()
+      }),
+      {},
+      {
+        authenticate: ({ token }) => Effect.succeed({ identity: token ?? "" }),
+        authorize: allowAll
+      }
+    )
+  )
+
+  it.effect("are counted for an identity that is written as nothing, too", () =>
+    refusing(
+      "sessionsPerIdentity",
+      Effect.gen(function* () {
+        expect((yield* visit({ token: "" })).closeCode).toBeUndefined()
+        expect((yield* visit({ token: "" })).closeCode).toBe(4004)
+      }),
+      { sessionsPerIdentity: 1 },
+      {
+        authenticate: ({ token }) => Effect.succeed({ identity: token ?? "" }),
+        authorize: allowAll
+      }
+    )
+  )
+})
+
+describe("a socket that does not keep up", () => {
+  /** The bytes of a frame of one event with so much text: measured, not known. */
+  const blocked = Effect.gen(function* () {
+    const visitor = yield* visit()
+    subscribe(visitor, 1, "text")
+    yield* settle
+    visitor.reading = false
+    const say = (text: string) => Effect.andThen(Realtime.publish(Text, text), settle)
+    // The first one blocks; it lies in the socket, not in the mailbox.
+    yield* say("x")
+    return { visitor, say }
+  })
+  const frameBytes = (text: string, cursor: string) =>
+    Buffer.byteLength(
+      JSON.stringify({
+        type: "events",
+        channel: "text",
+        cursor,
+        events: [{ id: cursor, at: new Date(0).toISOString(), data: text }]
+      })
+    )
+
+  it.effect("keeps 1 MiB of backlog, and loses it beyond: gap slow", () =>
+    refusing(
+      "mailboxBytes",
+      Effect.gen(function* () {
+        const { say, visitor } = yield* blocked
+        const text = "x".repeat(7990)
+        const each = frameBytes(text, visitor.last("subscribed")!.cursor) + 4
+        const fits = Math.floor((1024 * 1024) / each)
+        for (let n = 0; n < fits; n++) yield* say(text)
+        const before = yield* refusals("mailboxBytes")
+        yield* say(text)
+        expect(yield* refusals("mailboxBytes")).toBe(before + 1)
+        yield* say("later")
+        visitor.read()
+        yield* settle
+        expect(visitor.of("gap").map(({ reason }) => reason)).toEqual(["slow"])
+        expect(visitor.last("events")?.events[0]?.data).toBe("later")
+        expect(visitor.of("events")).toHaveLength(2)
+        expect(visitor.closeCode).toBeUndefined()
+      })
+    )
+  )
+
+  it.effect("gets everything when the backlog did not overflow", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const { say, visitor } = yield* blocked
+        for (let n = 0; n < 100; n++) yield* say(`${n}`)
+        visitor.read()
+        yield* settle
+        expect(visitor.of("gap")).toEqual([])
+        expect(visitor.of("events").flatMap(({ events }) => events)).toHaveLength(101)
+      })
+    )
+  )
+
+  it.effect("is closed with 4001 instead, where it is told so", () =>
+    refusing(
+      "mailboxBytes",
+      Effect.gen(function* () {
+        const { say, visitor } = yield* blocked
+        yield* say("x".repeat(500))
+        expect(visitor.closeCode).toBeUndefined()
+        yield* say("x".repeat(500))
+        expect(visitor.closeCode).toBe(4001)
+      }),
+      { mailboxBytes: 1000 },
+      { slowConsumer: "disconnect" }
+    )
+  )
+
+  it.effect("is closed with 4001 and cut after 30 s without taking anything", () =>
+    refusing(
+      "blocked",
+      Effect.gen(function* () {
+        const { visitor } = yield* blocked
+        const pong = () => visitor.send({ type: "pong" })
+        yield* TestClock.adjust(20_000)
+        pong()
+        yield* TestClock.adjust(9999)
+        expect(visitor.closeCode).toBeUndefined()
+        yield* TestClock.adjust(1)
+        expect(visitor.closeCode).toBe(4001)
+        expect(visitor.terminated).toBe(true)
+      })
+    )
+  )
+
+  it.effect("is not, when it took something in between", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const { say, visitor } = yield* blocked
+        for (let n = 0; n < 3; n++) {
+          yield* TestClock.adjust(20_000)
+          visitor.send({ type: "pong" })
+          visitor.read()
+          visitor.reading = false
+          yield* say("again")
+        }
+        expect(visitor.closeCode).toBeUndefined()
+      })
+    )
+  )
+
+  it.effect("is closed with 4001 when it asks on and its answers are twice the bound", () =>
+    refusing(
+      "mailboxBytes",
+      Effect.gen(function* () {
+        const { visitor } = yield* blocked
+        let asked = 0
+        while (visitor.closeCode === undefined && asked < 1000) visitor.send(`${asked++}`)
+        expect(visitor.closeCode).toBe(4001)
+        // Each answer is about 120 bytes.
+        expect(asked).toBeGreaterThan(10)
+        expect(asked).toBeLessThan(30)
+      }),
+      { mailboxBytes: 1000, frames: plenty }
+    )
+  )
+})
+
+describe("options that cannot be", () => {
+  const wrong: ReadonlyArray<readonly [string, Partial<AnonymousOptions>]> = [
+    ["limits.sessions", { limits: { sessions: Number.NaN } }],
+    ["limits.frameBytes", { limits: { frameBytes: 0 } }],
+    ["limits.subscriptions", { limits: { subscriptions: Infinity } }],
+    ["limits.frames", { limits: { frames: { perSecond: 0, burst: 10 } } }],
+    ["limits.publishes", { limits: { publishes: { perSecond: 1, burst: 0.5 } } }],
+    ["limits.ping", { limits: { ping: "Infinity" } }],
+    ["limits.hello", { limits: { hello: Number.NaN } }],
+    ["trustProxy", { trustProxy: -1 }],
+    ["trustProxy", { trustProxy: true as unknown as number }],
+    ["path", { path: "/realtime?token=1" }],
+    ["origins", { origins: ["https://app.example/"] }],
+    ["origins", { origins: ["HTTPS://app.example"] }],
+    ["origins", { origins: ["app.example"] }],
+    ["origins", { origins: ["*"] }],
+    ["origins", { origins: ["null"] }],
+    ["origins", { origins: "https://app.example" as unknown as ReadonlyArray<string> }]
+  ]
+  it.effect.each(wrong)("%s are said at start", ([option, more]) =>
+    Effect.gen(function* () {
+      const built = Layer.build(layerDoor({ channels, authorize: allowAll, ...more }))
+      const error = yield* Effect.flip(Effect.scoped(built))
+      expect(error).toMatchObject({ _tag: "InvalidOption", option })
+      expect(error.message).toContain("must be")
+    })
+  )
+
+  it.effect("and those that can are taken", () =>
+    withDoor(Effect.asVoid(visit()), {
+      origins: ["https://app.example", "http://localhost:3000", "capacitor://localhost"],
+      limits: { sessions: Infinity, sessionsPerAddress: Infinity, drain: 0, tokenAge: "Infinity" }
+    })
+  )
+})
+
+describe("over real sockets", () => {
+  const open = <A, E>(
+    body: Effect.Effect<A, E, App.Address | Scope.Scope>,
+    more?: Partial<AnonymousOptions>
+  ) =>
+    body.pipe(Effect.scoped, Effect.provide(App.layer({ channels, authorize: allowAll, ...more })))
+  const here = Effect.map(App.Address, ({ ws }) => ws)
+  const from = (address: string) => ({ headers: { "x-forwarded-for": address } })
+  const statusOf = (address: string) =>
+    Effect.gen(function* () {
+      const refused = yield* Effect.flip(connect(yield* here, from(address)))
+      return [refused.status, refused.headers["retry-after"]]
+    })
+
+  it.live("a message may have 65,536 bytes, and closes 1009 with one more", () =>
+    Effect.gen(function* () {
+      const before = yield* refusals("frameBytes")
+      yield* open(
+        Effect.gen(function* () {
+          const wire = yield* greet(yield* here)
+          const frame = (bytes: number) => {
+            const empty = { type: "publish", id: 1, channel: "room_a", key: "k", data: "" }
+            return { ...empty, data: "x".repeat(bytes - JSON.stringify(empty).length) }
+          }
+          wire.send(frame(65_536))
+          expect((yield* wire.next("error")).code).toBe("publish/too-large")
+          wire.send(frame(65_537))
+          expect(yield* wire.closed).toBe(1009)
+        })
+      )
+      expect(yield* refusals("frameBytes")).toBe(before + 1)
+    })
+  )
+
+  it.live("a node takes as many sessions as it may, then 503, and again when one left", () =>
+    open(
+      Effect.gen(function* () {
+        yield* greet(yield* here)
+        const second = yield* greet(yield* here)
+        expect(yield* statusOf("203.0.113.1")).toEqual([503, "1"])
+        second.socket.close()
+        yield* second.closed
+        yield* greet(yield* here)
+      }),
+      { limits: { sessions: 2 } }
+    )
+  )
+
+  it.live("an address has as many sessions as it may, then 429, and others are not affected", () =>
+    open(
+      Effect.gen(function* () {
+        const url = yield* here
+        const first = yield* greet(url, from("2001:db8::1"))
+        yield* greet(url, from("2001:db8::2"))
+        expect(yield* statusOf("2001:db8::3")).toEqual([429, "1"])
+        yield* greet(url, from("2001:db8:0:1::1"))
+        first.socket.close()
+        yield* first.closed
+        yield* greet(url, from("2001:db8::3"))
+      }),
+      { trustProxy: 1, limits: { sessionsPerAddress: 2 } }
+    )
+  )
+
+  it.live("an address upgrades as often as it may, then 429 with the time to wait", () =>
+    open(
+      Effect.gen(function* () {
+        const url = yield* here
+        for (let n = 0; n < 3; n++) yield* connect(url, from("203.0.113.1"))
+        expect(yield* statusOf("203.0.113.1")).toEqual([429, "10"])
+        yield* connect(url, from("203.0.113.2"))
+      }),
+      { trustProxy: 1, limits: { upgradesPerAddress: { perSecond: 0.1, burst: 3 } } }
+    )
+  )
+
+  it.live("a node upgrades as often as it may, then 503 with the time to wait", () =>
+    open(
+      Effect.gen(function* () {
+        const url = yield* here
+        for (let n = 0; n < 3; n++) yield* connect(url)
+        expect(yield* statusOf("203.0.113.1")).toEqual([503, "10"])
+      }),
+      { limits: { upgrades: { perSecond: 0.1, burst: 3 } } }
+    )
+  )
+
+  it.live("limits by address leave this machine alone, without trustProxy", () =>
+    open(
+      Effect.gen(function* () {
+        const url = yield* here
+        for (let n = 0; n < 5; n++) yield* connect(url, from("203.0.113.1"))
+      }),
+      { limits: { sessionsPerAddress: 1, upgradesPerAddress: { perSecond: 0.1, burst: 1 } } }
+    )
+  )
+})

@@ -1,0 +1,183 @@
+/**
+ * Sessions without sockets: a door in memory, and clients whose ends are plain objects. Everything runs
+ * by `TestClock`, so that a test of ten seconds takes none.
+ */
+import { Context, Effect, Layer, Metric, type Scope } from "effect"
+import { TestClock } from "effect/testing"
+import type { IncomingHttpHeaders } from "node:http"
+import { decodeServerFrame, type FrameOf, type ServerFrame } from "../../src/Frame.ts"
+import * as Door from "../../src/server/internal/door.ts"
+import * as metrics from "../../src/server/internal/metrics.ts"
+import type { Peer } from "../../src/server/internal/peer.ts"
+import { layerMemory } from "../../src/server/NotificationSource.ts"
+import { type Options as RealtimeOptions, Realtime } from "../../src/server/Realtime.ts"
+import type { Options } from "../../src/server/ServerOptions.ts"
+import { decodeTextFrames } from "../../src/testing/internal/textFrames.ts"
+
+/** The door of a test. */
+export class TestDoor extends Context.Service<TestDoor, Door.Door>()("test/TestDoor") {}
+
+/** A door over the source in memory. */
+export const layerDoor = <I>(options: Options<I>, realtime?: RealtimeOptions) =>
+  Layer.effect(TestDoor, Door.make(options)).pipe(
+    Layer.provideMerge(Realtime.layer(realtime)),
+    Layer.provideMerge(layerMemory)
+  )
+
+/** Runs whatever can run now. */
+export const settle: Effect.Effect<void> = Effect.repeat(TestClock.adjust(0), { times: 4 })
+
+/** How often something was refused for a reason, ever. */
+export const refusals = (reason: string): Effect.Effect<number> =>
+  Effect.map(
+    Metric.value(Metric.withAttributes(metrics.refused, { reason })),
+    ({ count }) => count as number
+  )
+
+/** A client's end of a socket. */
+export class Visitor implements Peer {
+  /** Everything that was written, as frames. */
+  readonly frames: Array<ServerFrame> = []
+  closeCode: number | undefined
+  terminated = false
+  paused = false
+  /** While `false` it takes nothing: the next write is the last for now. */
+  reading = true
+  #ears: Door.Ears | undefined
+  #full = false
+  #onDrain: (() => void) | undefined
+  #waiting: Array<ServerFrame> = []
+  /** Whether it answers a close frame, as every WebSocket should. */
+  readonly #polite: boolean
+
+  constructor(polite: boolean) {
+    this.#polite = polite
+  }
+
+  listen(ears: Door.Ears): void {
+    this.#ears = ears
+  }
+
+  // --- what the session sees
+
+  isOpen(): boolean {
+    return this.closeCode === undefined && !this.terminated
+  }
+
+  write(bytes: Uint8Array): boolean {
+    const frames = decodeTextFrames(bytes).map((text) => decodeServerFrame(text)!)
+    if (this.reading) this.frames.push(...frames)
+    else {
+      this.#waiting.push(...frames)
+      this.#full = true
+    }
+    return this.reading
+  }
+
+  onDrain(drained: () => void): () => void {
+    if (!this.#full) {
+      drained()
+      return () => undefined
+    }
+    this.#onDrain = drained
+    return () => {
+      this.#onDrain = undefined
+    }
+  }
+
+  pause(): void {
+    this.paused = true
+  }
+
+  resume(): void {
+    this.paused = false
+  }
+
+  close(code: number): void {
+    this.closeCode ??= code
+    if (this.#polite) this.leave()
+  }
+
+  terminate(): void {
+    this.terminated = true
+    this.leave()
+  }
+
+  // --- what the client does
+
+  send(frame: object | string): void {
+    this.#ears!.receive(typeof frame === "string" ? frame : JSON.stringify(frame))
+  }
+
+  get ears(): Door.Ears {
+    return this.#ears!
+  }
+
+  leave(): void {
+    const ears = this.#ears
+    this.#ears = { ...ears!, closed: () => undefined }
+    ears?.closed()
+  }
+
+  /** Reads on, and everything that waited first. */
+  read(): void {
+    this.reading = true
+    this.#full = false
+    this.frames.push(...this.#waiting.splice(0))
+    const drained = this.#onDrain
+    this.#onDrain = undefined
+    drained?.()
+  }
+
+  of<Type extends ServerFrame["type"]>(type: Type): ReadonlyArray<FrameOf<ServerFrame, Type>> {
+    return this.frames.filter((frame): frame is FrameOf<ServerFrame, Type> => frame.type === type)
+  }
+
+  last<Type extends ServerFrame["type"]>(type: Type): FrameOf<ServerFrame, Type> | undefined {
+    return this.of(type).at(-1)
+  }
+
+  /** The answer to a request. */
+  answer(id: number): ServerFrame | undefined {
+    return this.frames.find((frame) => "id" in frame && frame.id === id)
+  }
+
+  /** The codes of all errors so far. */
+  get errors(): ReadonlyArray<string> {
+    return this.of("error").map(({ code }) => code)
+  }
+}
+
+export interface Visit {
+  readonly token?: string
+  readonly headers?: IncomingHttpHeaders
+  readonly address?: string
+  /** Default `true`: says hello at once. */
+  readonly hello?: boolean
+  readonly polite?: boolean
+}
+
+/** Somebody comes in, and everything that follows at once has happened. */
+export const visit = ({
+  address = "203.0.113.7",
+  headers = {},
+  hello = true,
+  polite = true,
+  token
+}: Visit = {}): Effect.Effect<Visitor, never, TestDoor | Scope.Scope> =>
+  Effect.gen(function* () {
+    const door = yield* TestDoor
+    const visitor = yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        const visitor = new Visitor(polite)
+        visitor.listen(door.accept(visitor, { headers, address }))
+        return visitor
+      }),
+      (visitor) => Effect.sync(() => visitor.leave())
+    )
+    if (hello) {
+      visitor.send({ type: "hello", version: 1, ...(token === undefined ? {} : { token }) })
+      yield* settle
+    }
+    return visitor
+  })

@@ -1,0 +1,262 @@
+/**
+ * The law as a property of the whole system in memory: whatever happens to database, network, server
+ * and clocks, in whatever order, every consumer is told each event at most once, in order, and what it
+ * is not told lies inside a told gap.
+ *
+ * A schedule is decided by its seed alone. A failure prints the seed: REALTIME_TEST_SEED=<seed> runs
+ * that one again. REALTIME_TEST_LONG=1 runs ten times as many.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Exit, Fiber, Random, Schema, Scope, Stream } from "effect"
+import { Channel } from "effect-realtime"
+import type { RealtimeClient } from "effect-realtime/client"
+import { Realtime, RealtimeServer } from "effect-realtime/server"
+import { RealtimeTest } from "effect-realtime/testing"
+import { TestClock } from "effect/testing"
+import { judge, Ledger, long, newSeed, type Numbered, randomOf, Witness } from "./support/law.ts"
+
+const channels: ReadonlyArray<Channel.Channel<Numbered>> = ["red", "blue"].map((name) =>
+  Channel.make(name, Schema.Struct({ n: Schema.Int }))
+)
+
+const schedules = long ? 20_000 : 2000
+
+/** The system of one schedule: memory, buffers and backlogs small enough to run out. */
+const systemOf = (random: () => number) => {
+  const tight = random() < 0.3
+  return RealtimeTest.layer({
+    channels,
+    authorize: RealtimeServer.allowAll,
+    limits: tight ? { mailboxBytes: 2000, blocked: "10 seconds" } : {},
+    realtime: { memoryEvents: random() < 0.5 ? 8 : 256 },
+    client: { streamBuffer: random() < 0.5 ? 8 : 16_384, linger: random() < 0.5 ? 0 : 1000 },
+    ...(tight ? { socketBytes: 1000 } : {})
+  })
+}
+
+interface Consumer {
+  readonly witness: Witness
+  readonly stop: Effect.Effect<void>
+  /** Listens again from where it stood. */
+  readonly start: Effect.Effect<void>
+}
+
+interface Outcome {
+  readonly witnesses: ReadonlyArray<Witness>
+  readonly log: ReadonlyArray<string>
+}
+
+/** Runs one schedule to its end, heals everything, and gives what the consumers were told. */
+const run = (seed: number): Effect.Effect<Outcome> => {
+  const random = randomOf(seed)
+  const below = (n: number) => Math.floor(random() * n)
+  const pick = <A>(all: ReadonlyArray<A>): A => all[below(all.length)]!
+  const log: Array<string> = []
+
+  return Effect.gen(function* () {
+    const test = yield* RealtimeTest
+    const realtime = yield* Realtime
+    const ledger = new Ledger()
+    const consumers: Array<Consumer> = []
+    const clients = yield* Effect.all(Array.from({ length: 1 + below(3) }, () => test.connect()))
+    let restarting: Fiber.Fiber<void> | undefined
+
+    const publish = (channel: Channel.Channel<Numbered>) =>
+      Effect.suspend(() => {
+        const n = ledger.next()
+        ledger.commit(channel.name, n)
+        return test.publish(channel, { n })
+      })
+
+    const add = (witness: Witness, listen: Effect.Effect<void, never, Scope.Scope>) =>
+      Effect.gen(function* () {
+        let scope: Scope.Closeable | undefined
+        const start = Effect.gen(function* () {
+          witness.listening = true
+          scope = yield* Scope.make()
+          yield* Scope.provide(listen, scope)
+        })
+        const stop = Effect.suspend(() => {
+          witness.listening = false
+          const closing = scope
+          scope = undefined
+          return closing === undefined ? Effect.void : Scope.close(closing, Exit.void)
+        })
+        consumers.push({ witness, start, stop })
+        yield* start
+      })
+
+    const subscribe = Effect.gen(function* () {
+      const channel = pick(channels)
+      const client: RealtimeClient["Service"] = pick(clients)
+      const kind = pick(["listener", "listener", "stream", "slow stream", "server"])
+      const name = `${kind} ${consumers.length + 1}`
+      log.push(`subscribe ${name} ${channel.name}`)
+      const witness = new Witness(name, channel.name, ledger)
+      const { activate, hear } = witness
+      const pause = kind === "slow stream" ? Effect.sleep(50 + below(500)) : Effect.void
+      yield* add(
+        witness,
+        kind === "listener"
+          ? Effect.acquireRelease(
+              Effect.sync(() =>
+                client.sync.listen(
+                  channel,
+                  {
+                    onEvents: hear,
+                    onCursor: activate,
+                    onEnd: (error) => witness.told.push({ _tag: "Gap", reason: String(error) })
+                  },
+                  witness.cursor
+                )
+              ),
+              (leave) => Effect.sync(leave)
+            ).pipe(Effect.asVoid)
+          : Stream.suspend(() =>
+              kind === "server"
+                ? realtime.events(channel, { from: witness.cursor })
+                : client.events(channel, { from: witness.cursor })
+            ).pipe(
+              Stream.runForEachArray((batch) =>
+                Effect.andThen(
+                  Effect.sync(() => hear(batch)),
+                  pause
+                )
+              ),
+              Effect.orDie,
+              // A Stream of the server ends with it, and goes on at the next one.
+              Effect.andThen(Effect.yieldNow),
+              Effect.forever,
+              Effect.forkScoped({ startImmediately: true }),
+              Effect.asVoid
+            )
+      )
+    })
+
+    const network = () => (random() < 0.5 ? test : pick(clients).network)
+    const restart = Effect.suspend(() => {
+      if (restarting !== undefined && restarting.pollUnsafe() === undefined) return Effect.void
+      return Effect.map(
+        Effect.forkChild(test.server.restart, { startImmediately: true }),
+        (fiber) => {
+          restarting = fiber
+        }
+      )
+    })
+    const ended = () => restarting === undefined || restarting.pollUnsafe() !== undefined
+
+    const operations: ReadonlyArray<readonly [string, number, () => Effect.Effect<unknown>]> = [
+      ["publish", 12, () => publish(pick(channels))],
+      ["publish some", 4, () => Effect.repeat(publish(pick(channels)), { times: 2 + below(20) })],
+      ["settle", 8, () => test.settle],
+      ["a moment", 8, () => TestClock.adjust(below(300))],
+      ["seconds", 4, () => TestClock.adjust(below(4000))],
+      ["a minute", 1, () => TestClock.adjust(below(60_000))],
+      ["lose", 3, () => test.database.lose],
+      ["restore", 4, () => test.database.restore],
+      ["cut", 3, () => network().cut],
+      ["silence", 1, () => network().silence],
+      ["resume", 3, () => network().resume],
+      ["delay", 2, () => network().delay(below(400))],
+      ["no delay", 2, () => network().delay(0)],
+      ["refuse", 1, () => network().refuse(true)],
+      ["let in", 2, () => network().refuse(false)],
+      ["restart", 1, () => restart],
+      ["kill", 1, () => (ended() ? test.server.kill : Effect.void)],
+      ["jump", 1, () => test.jump(below(180_000))],
+      ["look", 1, () => pick(clients).reconnect],
+      ["subscribe", 3, () => subscribe],
+      ["leave", 2, () => pick(consumers).stop],
+      [
+        "return",
+        3,
+        () => {
+          const away = consumers.filter(({ witness }) => !witness.listening)
+          return away.length === 0 ? Effect.void : pick(away).start
+        }
+      ]
+    ]
+    const weight = operations.reduce((sum, [, each]) => sum + each, 0)
+
+    yield* subscribe
+    for (let step = 10 + below(40); step > 0; step--) {
+      let at = below(weight)
+      const [name, , operation] = operations.find(([, each]) => (at -= each) < 0)!
+      log.push(name)
+      yield* operation()
+    }
+
+    log.push("heal")
+    yield* test.database.restore
+    for (const { network } of clients) {
+      yield* network.resume
+      yield* network.refuse(false)
+      yield* network.delay(0)
+    }
+    yield* test.resume
+    yield* test.refuse(false)
+    yield* test.delay(0)
+    // Longer than what anybody may take to notice (35 s), to drain (10 s) and to come back (30 s).
+    for (let minute = 0; minute < 2; minute++) yield* TestClock.adjust("50 seconds")
+    yield* Effect.forEach(clients, (client) => client.reconnect)
+    yield* TestClock.adjust("5 seconds")
+    yield* Effect.forEach(channels, publish)
+    // A slow consumer takes its time.
+    yield* TestClock.adjust("10 seconds")
+    yield* test.settle
+    const witnesses = consumers.map(({ witness }) => witness)
+    const listening = witnesses.map(({ listening }) => listening)
+    yield* Effect.forEach(consumers, ({ stop }) => stop)
+    witnesses.forEach((witness, index) => {
+      witness.listening = listening[index]!
+    })
+    return { witnesses, log }
+  }).pipe(
+    Effect.scoped,
+    Effect.provide(systemOf(random)),
+    Random.withSeed(seed),
+    Effect.provide(TestClock.layer()),
+    Effect.orDie
+  )
+}
+
+const seed = newSeed()
+const count = process.env["REALTIME_TEST_SEED"] === undefined ? schedules : 1
+
+describe(`the law, in memory (seed ${seed})`, () => {
+  it.live(
+    `holds in ${count} random schedules`,
+    () =>
+      Effect.gen(function* () {
+        const total = { events: 0, gaps: 0, losers: 0 }
+        for (let index = 0; index < count; index++) {
+          const { log, witnesses } = yield* run(seed + index)
+          const violations = witnesses.flatMap((witness) => witness.violations)
+          expect(violations, `REALTIME_TEST_SEED=${seed + index}\n${log.join(", ")}`).toEqual([])
+          for (const { events, gaps } of witnesses) {
+            total.events += events
+            total.gaps += gaps
+          }
+        }
+        console.log(total)
+      }),
+    600_000
+  )
+})
+
+describe("the judge of the law", () => {
+  it.live("finds what is wrong as soon as gaps are kept from it", () =>
+    Effect.gen(function* () {
+      let found = 0
+      for (let index = 0; index < 100; index++) {
+        const { witnesses } = yield* run(1000 + index)
+        for (const witness of witnesses) {
+          const { told } = witness
+          const silent = { ...witness, told: told.filter(({ _tag }) => _tag !== "Gap") }
+          if (silent.told.length < told.length) found++
+        }
+      }
+      expect(found).toBeGreaterThan(0)
+    })
+  )
+})
