@@ -28,12 +28,17 @@ const bundle = async (code: string, external: ReadonlyArray<RegExp>) => {
     build: {
       write: false,
       target: "es2022",
+      // Vite's own helper for parts on demand is not ours.
+      modulePreload: false,
       rolldownOptions: { input: entry, external: [...external], preserveEntrySignatures: "strict" }
     }
   })
   const [bundled] = Array.isArray(result) ? result : [result]
   if (bundled === undefined || !("output" in bundled)) throw new Error("nothing was bundled")
-  const js = bundled.output.map((chunk) => (chunk.type === "chunk" ? chunk.code : "")).join("")
+  // What a page loads at once: a part that is imported on demand is on nobody's bill until then.
+  const js = bundled.output
+    .map((chunk) => (chunk.type === "chunk" && !chunk.isDynamicEntry ? chunk.code : ""))
+    .join("")
   const modules = bundled.output.flatMap((chunk) =>
     chunk.type === "chunk"
       ? Object.entries(chunk.modules).flatMap(([id, { renderedLength }]) =>

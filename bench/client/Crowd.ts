@@ -98,7 +98,10 @@ export class Crowd {
   async #connect(number: number): Promise<void> {
     const { audience, port } = this.#options
     const { channels, subscriptions = 1 } = audience
-    const mine = Array.from({ length: subscriptions }, (_, index) => (number + index) % channels)
+    const mine = Array.from(
+      { length: subscriptions },
+      (_, index) => (number * subscriptions + index) % channels
+    )
     this.#connections.push(
       await join({
         port,

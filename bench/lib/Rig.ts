@@ -126,11 +126,11 @@ export class Rig implements AsyncDisposable {
   }
 
   /** Adds sockets that do not read until `recover`. */
-  stall(count: number): Promise<void> {
-    return this.#clients[0]!.call("stall", { count, messages: this.#sent })
+  async stall(count: number): Promise<void> {
+    await this.#clients[0]!.call("stall", { count, messages: this.#sent })
   }
 
-  recover(): Promise<Recovery> {
+  async recover(): Promise<Recovery> {
     return this.#clients[0]!.call("recover", { messages: this.#sent })
   }
 

@@ -18,7 +18,7 @@ export type DialectName = "plain" | "realtime" | "socket.io" | "rpc"
 /** The shape of the audience, the same for every subject of a workload. */
 export interface Audience {
   readonly sockets: number
-  /** Socket number i subscribes to channels i, i + 1, ... modulo this many. */
+  /** The sockets subscribe to them in turn, each to as many as it may have. */
   readonly channels: number
   /** Channels each socket subscribes to, default 1; 0 says hello and nothing else. */
   readonly subscriptions?: number

@@ -8,6 +8,7 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -293,7 +294,14 @@ const system = <I, R>(
       Stream.unwrap(
         Effect.sync(() => {
           const { gone, realtime } = current()
-          return Stream.interruptWhen(stream(realtime), Deferred.await(gone))
+          return Stream.interruptWhen(stream(realtime), Deferred.await(gone)).pipe(
+            // What waits in a hub that closes is interrupted by it.
+            Stream.catchCause((cause) =>
+              Deferred.isDoneUnsafe(gone) && Cause.hasInterruptsOnly(cause)
+                ? Stream.empty
+                : Stream.failCause(cause)
+            )
+          )
         })
       ).pipe(Stream.provideService(Clock.Clock, clock))
 

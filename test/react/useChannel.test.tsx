@@ -293,7 +293,7 @@ describe("useChannel", () => {
       heals: false,
       wishes: () => ({}),
       listen: (onStep, options) =>
-        store.listen(Numbers, (n, { cursor }) => onStep((sum) => sum + n, cursor), options)
+        store.listen(Numbers, (n, event) => onStep({ event, reduce: (sum) => sum + n }), options)
     })
     const stop = collector.subscribe(() => {})
     await subscribed(1)

@@ -37,8 +37,10 @@ const withDoor = <A, E, I = undefined>(
   body: Effect.Effect<A, E, Needs>,
   more?: Partial<Options<I>>
 ) =>
-  Effect.scoped(
-    Effect.provide(body, layerDoor({ channels, authorize: allowAll, ...more } as Options<I>))
+  // Visitors leave before the door closes: it would wait for them by a clock that stands still.
+  Effect.provide(
+    Effect.scoped(body),
+    layerDoor({ channels, authorize: allowAll, ...more } as Options<I>)
   )
 
 /** Runs the test, which must refuse exactly once for this reason. */
@@ -334,13 +336,13 @@ describe("time", () => {
       "4100",
       Effect.gen(function* () {
         const visitor = yield* visit({ token: "t" })
-        expect(visitor.last("welcome")?.expires).toBe(60_000)
-        yield* TestClock.adjust("59 seconds")
+        expect(visitor.last("welcome")?.expires).toBe(20_000)
+        yield* TestClock.adjust("19 seconds")
         expect(visitor.closeCode).toBeUndefined()
         yield* TestClock.adjust("1 second")
         expect(visitor.closeCode).toBe(4100)
       }),
-      { tokenAge: "1 minute" },
+      { tokenAge: "20 seconds" },
       {
         authenticate: () => Effect.succeed({ identity: "ann", expires: new Date(3_600_000) }),
         authorize: allowAll

@@ -24,6 +24,8 @@ export const layerDoor = <I>(options: Options<I>, realtime?: RealtimeOptions) =>
     Layer.provideMerge(layerMemory)
   )
 
+type Ears = ReturnType<Door.Door["accept"]>
+
 /** Runs whatever can run now. */
 export const settle: Effect.Effect<void> = Effect.repeat(TestClock.adjust(0), { times: 4 })
 
@@ -43,7 +45,7 @@ export class Visitor implements Peer {
   paused = false
   /** While `false` it takes nothing: the next write is the last for now. */
   reading = true
-  #ears: Door.Ears | undefined
+  #ears: Ears | undefined
   #full = false
   #onDrain: (() => void) | undefined
   #waiting: Array<ServerFrame> = []
@@ -54,7 +56,7 @@ export class Visitor implements Peer {
     this.#polite = polite
   }
 
-  listen(ears: Door.Ears): void {
+  listen(ears: Ears): void {
     this.#ears = ears
   }
 
@@ -109,7 +111,7 @@ export class Visitor implements Peer {
     this.#ears!.receive(typeof frame === "string" ? frame : JSON.stringify(frame))
   }
 
-  get ears(): Door.Ears {
+  get ears(): Ears {
     return this.#ears!
   }
 

@@ -7,13 +7,13 @@
  * that one again. REALTIME_TEST_LONG=1 runs ten times as many.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Random, Schema, Scope, Stream } from "effect"
-import { Channel } from "effect-realtime"
+import { Effect, Exit, type Fiber, Random, Schema, Scope, Stream } from "effect"
+import { Channel, type RealtimeEvent } from "effect-realtime"
 import type { RealtimeClient } from "effect-realtime/client"
 import { Realtime, RealtimeServer } from "effect-realtime/server"
 import { RealtimeTest } from "effect-realtime/testing"
 import { TestClock } from "effect/testing"
-import { judge, Ledger, long, newSeed, type Numbered, randomOf, Witness } from "./support/law.ts"
+import { Ledger, long, newSeed, type Numbered, randomOf, Witness } from "./support/law.ts"
 
 const channels: ReadonlyArray<Channel.Channel<Numbered>> = ["red", "blue"].map((name) =>
   Channel.make(name, Schema.Struct({ n: Schema.Int }))
@@ -112,7 +112,7 @@ const run = (seed: number): Effect.Effect<Outcome> => {
               ),
               (leave) => Effect.sync(leave)
             ).pipe(Effect.asVoid)
-          : Stream.suspend(() =>
+          : Stream.suspend((): Stream.Stream<RealtimeEvent.RealtimeEvent<Numbered>, unknown> =>
               kind === "server"
                 ? realtime.events(channel, { from: witness.cursor })
                 : client.events(channel, { from: witness.cursor })
@@ -145,7 +145,9 @@ const run = (seed: number): Effect.Effect<Outcome> => {
     })
     const ended = () => restarting === undefined || restarting.pollUnsafe() !== undefined
 
-    const operations: ReadonlyArray<readonly [string, number, () => Effect.Effect<unknown>]> = [
+    const operations: ReadonlyArray<
+      readonly [string, number, () => Effect.Effect<unknown, unknown>]
+    > = [
       ["publish", 12, () => publish(pick(channels))],
       ["publish some", 4, () => Effect.repeat(publish(pick(channels)), { times: 2 + below(20) })],
       ["settle", 8, () => test.settle],

@@ -66,8 +66,9 @@ export const make = <I, R>(
     /** What conflicts would have done so the first time. */
     const next = Effect.gen(function* () {
       const { gone, scope } = current
-      yield* Scope.close(scope, Exit.void)
+      // First, so that whoever hears of the hub's end knows why.
       yield* Deferred.succeed(gone, undefined)
+      yield* Scope.close(scope, Exit.void)
       current = yield* Effect.orDie(start)
       draining = false
     })

@@ -1,0 +1,30 @@
+/**
+ * Installs what we compare with. It is no dependency of the package or of its tests, so it is fetched
+ * when it is needed, by the lockfile beside this folder.
+ */
+import { spawnSync } from "node:child_process"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import type { SubjectName } from "./types.ts"
+
+const bench = Path.resolve(import.meta.dirname, "..")
+
+const needsPeers: ReadonlySet<SubjectName> = new Set(["socket.io", "ws+pg-listen"])
+
+/** What `npm ci` writes last. */
+const installed = (): boolean => Fs.existsSync(Path.join(bench, "node_modules/.package-lock.json"))
+
+/** Whether what the subject needs is there. */
+export const has = (subject: SubjectName): boolean => !needsPeers.has(subject) || installed()
+
+/** Answers why it could not be done; `undefined` when everything is there. */
+export const install = (timeoutMillis: number): string | undefined => {
+  if (installed()) return undefined
+  const { error, status, stderr } = spawnSync(
+    "npm",
+    ["ci", "--prefer-offline", "--no-audit", "--no-fund", "--fetch-retries=0", "--loglevel=error"],
+    { cwd: bench, encoding: "utf8", timeout: timeoutMillis }
+  )
+  if (status === 0) return undefined
+  return error?.message ?? stderr.trim().split("\n")[0] ?? `exit code ${status}`
+}

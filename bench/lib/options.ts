@@ -1,0 +1,49 @@
+/**
+ * What the command is told.
+ */
+import { parseArgs } from "node:util"
+
+export interface Options {
+  readonly quick: boolean
+  readonly json: string | undefined
+  readonly workloads: ReadonlyArray<string> | undefined
+  readonly pairs: number | undefined
+  readonly profile: string | undefined
+  /** Whether the table and the chart of `bench/README.md` are written. */
+  readonly record: boolean
+}
+
+export const usage = `npm run bench -- [options]
+
+  --quick            fewest pairs, short windows, bare ws and socket.io only: under 6 minutes
+  --workload W1,C    only these: W1 W2 W3 W4 W5 C N I L S growth
+  --pairs N          how often each subject is compared with its baseline, default 5 (quick: 2)
+  --json FILE        also writes the results as JSON
+  --profile DIR      also writes a CPU profile of every window of every server
+  --record           writes the table and the chart of bench/README.md`
+
+export const parseOptions = (args: ReadonlyArray<string>): Options => {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      quick: { type: "boolean", default: false },
+      json: { type: "string" },
+      workload: { type: "string", multiple: true },
+      pairs: { type: "string" },
+      profile: { type: "string" },
+      record: { type: "boolean", default: false }
+    }
+  })
+  const pairs = values.pairs === undefined ? undefined : Number(values.pairs)
+  if (pairs !== undefined && !(Number.isInteger(pairs) && pairs > 0)) {
+    throw new Error(`--pairs takes a whole number from 1, not "${values.pairs}"`)
+  }
+  return {
+    quick: values.quick,
+    json: values.json,
+    workloads: values.workload?.flatMap((names) => names.split(",")),
+    pairs,
+    profile: values.profile,
+    record: values.record
+  }
+}

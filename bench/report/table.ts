@@ -1,0 +1,98 @@
+/**
+ * The run as Markdown that is also legible in a terminal.
+ */
+import type { Curve } from "../measure/growth.ts"
+import type { Result } from "../measure/result.ts"
+import type { Machine } from "./machine.ts"
+import type { Run, Section } from "./run.ts"
+
+const table = (rows: ReadonlyArray<ReadonlyArray<string>>): string => {
+  const [head = []] = rows
+  const widths = head.map((_, column) => Math.max(...rows.map((row) => (row[column] ?? "").length)))
+  const line = (row: ReadonlyArray<string>) =>
+    `| ${row.map((cell, column) => (column === 0 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!))).join(" | ")} |`
+  const rule = `|${widths.map((width, column) => (column === 0 ? "-".repeat(width + 2) : `${"-".repeat(width + 1)}:`)).join("|")}|`
+  return [line(head), rule, ...rows.slice(1).map(line)].join("\n")
+}
+
+const times = (value: number): string => value.toFixed(2)
+
+/** `0.87 (0.84-0.91)`. */
+const ratioText = (result: Result | undefined): string =>
+  result === undefined ? "" : `${times(result.ratio)} (${times(result.low)}-${times(result.high)})`
+
+const sectionText = ({ costs, results, title, workload }: Section): string => {
+  const columns = [...new Set(costs.flatMap((cost) => Object.keys(cost.columns)))]
+  const against = [
+    ...new Set(results.map(({ baseline, measure }) => `${measure}\n${baseline}`))
+  ].map((key) => key.split("\n") as [string, string])
+  const several = new Set(against.map(([measure]) => measure)).size > 1
+  const rows = costs.map(({ columns: values, subject }) => [
+    subject,
+    ...columns.map((column) => values[column] ?? ""),
+    ...against.map(([measure, baseline]) =>
+      ratioText(
+        results.find(
+          (result) =>
+            result.subject === subject && result.baseline === baseline && result.measure === measure
+        )
+      )
+    )
+  ])
+  const heads = against.map(([measure, baseline]) =>
+    several ? `${measure} x ${baseline}` : `x ${baseline}`
+  )
+  return `### ${workload}: ${title}\n\n${table([["", ...columns, ...heads], ...rows])}`
+}
+
+const words = { met: "met", missed: "MISSED", "too-noisy": "too noisy to say" }
+
+/** Every goal with what became of it. */
+const goalsText = (sections: ReadonlyArray<Section>): string => {
+  const rows = sections
+    .flatMap(({ results }) => results)
+    .flatMap((result) =>
+      result.goal === null || result.verdict === null
+        ? []
+        : [
+            [
+              result.workload,
+              result.subject,
+              result.measure,
+              result.baseline,
+              `<= ${times(result.goal)}`,
+              ratioText(result),
+              String(result.pairs),
+              words[result.verdict]
+            ]
+          ]
+    )
+  const head = ["", "subject", "measure", "x", "goal", "median (range)", "pairs", "verdict"]
+  return rows.length === 0 ? "" : `### Goals\n\n${table([head, ...rows])}`
+}
+
+const curveText = ({ points, title, unit }: Curve): string => {
+  const subjects = Object.keys(points[0]?.values ?? {})
+  const rows = points.map(({ at, values }) => [
+    at,
+    ...subjects.map((subject) => (values[subject] ?? Number.NaN).toFixed(2))
+  ])
+  return `### Growth: ${title}\n\n${table([["", ...subjects.map((name) => `${name}, ${unit}`)], ...rows])}`
+}
+
+const machineText = ({ cores, cpu, date, load, memoryGiB, node, os, versions }: Machine): string =>
+  `${date}, ${cores} cores of ${cpu}, ${memoryGiB} GiB, ${os}, Node ${node}, load ${load} at the start.\n` +
+  Object.entries(versions)
+    .map(([name, version]) => `${name} ${version}`)
+    .join(", ")
+
+export const tablesOf = ({ curves, failures, machine, minutes, sections }: Run): string =>
+  [
+    `${machineText(machine)}. ${minutes.toFixed(0)} minutes.`,
+    ...failures.map(({ reason, workload }) => `**${workload} failed**: ${reason}`),
+    goalsText(sections),
+    ...sections.map(sectionText),
+    ...curves.map(curveText)
+  ]
+    .filter((text) => text !== "")
+    .join("\n\n")

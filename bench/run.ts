@@ -1,0 +1,114 @@
+/**
+ * `npm run bench`: measures effect-realtime beside what one would use instead, in one run.
+ */
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import { Databases } from "./lib/database.ts"
+import { has, install } from "./lib/install.ts"
+import { type Options, parseOptions, usage } from "./lib/options.ts"
+import type { Context } from "./measure/context.ts"
+import { measureFanOut } from "./measure/fanOut.ts"
+import { type Curve, measureGrowth } from "./measure/growth.ts"
+import { measureIdle } from "./measure/idle.ts"
+import { measureLatency } from "./measure/latency.ts"
+import type { Failure, Report } from "./measure/result.ts"
+import { measureStalled } from "./measure/stalled.ts"
+import { workloads } from "./measure/workloads.ts"
+import { machine } from "./report/machine.ts"
+import { writeJson, writeReadme } from "./report/record.ts"
+import type { Run, Section } from "./report/run.ts"
+import { tablesOf } from "./report/table.ts"
+
+interface Measurement {
+  readonly name: string
+  readonly title: string
+  readonly measure: (context: Context) => Promise<Report>
+}
+
+const measurements: ReadonlyArray<Measurement> = [
+  ...workloads.map((workload) => ({
+    name: workload.name,
+    title: workload.title,
+    measure: (context: Context) => measureFanOut(workload, context)
+  })),
+  { name: "I", title: "10,000 idle sockets", measure: (context) => measureIdle(context) },
+  {
+    name: "L",
+    title: "latency from NOTIFY to 200 sockets, 100 messages/s",
+    measure: (context) => measureLatency(context)
+  },
+  {
+    name: "S",
+    title: "200 sockets, 1 % of them stalled, 4 KB messages in bursts of 8",
+    measure: (context) => measureStalled(context)
+  }
+]
+
+const quickNames = ["W1", "W2", "W4", "W5", "C", "I"]
+
+const installMillis = 120_000
+
+const namesOf = ({ quick, workloads }: Options): ReadonlySet<string> => {
+  const all = [...measurements.map(({ name }) => name), "growth"]
+  const unknown = workloads?.filter((name) => !all.includes(name)) ?? []
+  if (unknown.length > 0) throw new Error(`no such workload: ${unknown.join(", ")}\n\n${usage}`)
+  return new Set(workloads ?? (quick ? quickNames : all))
+}
+
+const main = async (): Promise<Run> => {
+  const options = parseOptions(process.argv.slice(2))
+  const names = namesOf(options)
+  const reason = install(installMillis)
+  if (reason !== undefined) {
+    console.error(
+      `The peers could not be installed, so only bare ws and Effect are compared: ${reason}`
+    )
+  }
+  const profile = options.profile === undefined ? undefined : Path.resolve(options.profile)
+  if (profile !== undefined) Fs.mkdirSync(profile, { recursive: true })
+  const begun = performance.now()
+  const elapsed = () => (performance.now() - begun) / 1000
+  const where = machine()
+  await using databases = new Databases()
+  const context: Context = {
+    quick: options.quick,
+    pairs: options.pairs ?? (options.quick ? 2 : 6),
+    roundsPerProcess: 3,
+    seconds: options.quick ? 2 : 3,
+    profile,
+    has,
+    database: () => databases.fresh(),
+    say: (text) => console.error(`${elapsed().toFixed(0).padStart(5)} s  ${text}`)
+  }
+  const sections: Array<Section> = []
+  const failures: Array<Failure> = []
+  /** One workload that fails does not take the others with it. */
+  const attempt = async (workload: string, run: () => Promise<void>) => {
+    if (!names.has(workload)) return
+    try {
+      await run()
+    } catch (error) {
+      const failure = { workload, reason: error instanceof Error ? error.message : String(error) }
+      console.error(`FAILED ${workload}: ${failure.reason}`)
+      failures.push(failure)
+    }
+  }
+  for (const { measure, name, title } of measurements) {
+    await attempt(name, async () => {
+      sections.push({ workload: name, title, ...(await measure(context)) })
+    })
+  }
+  let curves: ReadonlyArray<Curve> = []
+  await attempt("growth", async () => {
+    curves = await measureGrowth(context)
+  })
+  const run: Run = { machine: where, sections, curves, failures, minutes: elapsed() / 60 }
+  console.log(tablesOf(run))
+  if (options.json !== undefined) writeJson(options.json, run)
+  if (options.record) writeReadme(run)
+  return run
+}
+
+const { failures } = await main()
+// Set, not called: what is printed must still get out of the pipe.
+if (failures.length > 0) process.exitCode = 1
