@@ -4,6 +4,7 @@
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { Databases } from "./lib/database.ts"
+import { inTurn } from "./lib/inTurn.ts"
 import { has, install } from "./lib/install.ts"
 import { type Options, parseOptions, usage } from "./lib/options.ts"
 import type { Context } from "./measure/context.ts"
@@ -93,11 +94,11 @@ const main = async (): Promise<Run> => {
       failures.push(failure)
     }
   }
-  for (const { measure, name, title } of measurements) {
-    await attempt(name, async () => {
+  await inTurn(measurements, ({ measure, name, title }) =>
+    attempt(name, async () => {
       sections.push({ workload: name, title, ...(await measure(context)) })
     })
-  }
+  )
   let curves: ReadonlyArray<Curve> = []
   await attempt("growth", async () => {
     curves = await measureGrowth(context)

@@ -3,7 +3,7 @@
  */
 import type { Socket } from "node:net"
 import type { Dialect } from "./dialects.ts"
-import { Feed } from "./Feed.ts"
+import type { Feed } from "./Feed.ts"
 import { clientFrame, opcodes, readFrame } from "./framing.ts"
 
 export interface Hooks {

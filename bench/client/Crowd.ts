@@ -1,6 +1,7 @@
 /**
  * All sockets of one client process.
  */
+import { inTurn } from "../lib/inTurn.ts"
 import { messageText } from "../lib/messages.ts"
 import type { Arrival, Audience, DialectName, Times } from "../lib/types.ts"
 import type { Connection } from "./Connection.ts"
@@ -48,10 +49,9 @@ export class Crowd {
 
   async open(): Promise<void> {
     const { count, first } = this.#options
-    let next = 0
-    const lane = async () => {
-      while (next < count) await this.#connect(first + next++)
-    }
+    // The lanes share one iterator: each takes the next number when its last socket is in.
+    const numbers = Array.from({ length: count }, (_, index) => first + index).values()
+    const lane = () => inTurn(numbers, (number) => this.#connect(number))
     await Promise.all(Array.from({ length: handshakesAtOnce }, lane))
   }
 

@@ -28,7 +28,7 @@ export class Stalled {
     const { audience, count, messages, port } = options
     // What each of them gets differs.
     const dialect = { ...options.dialect, shared: false }
-    for (let index = 0; index < count; index++) {
+    const open = async (index: number) => {
       const feed = new Feed(0, dialect, (number) => messageText(0, number, audience.bytes))
       feed.messages = messages
       const connection = await join({
@@ -46,6 +46,7 @@ export class Stalled {
       connection.socket?.pause()
       this.#connections.push(connection)
     }
+    await Promise.all(Array.from({ length: count }, (_, index) => open(index)))
   }
 
   async recover(messages: number): Promise<Recovery> {

@@ -195,7 +195,9 @@ export class Rig implements AsyncDisposable {
     })
   }
 
-  #all<A>(run: (client: Child<ClientApi>, index: number) => Promise<A>): Promise<ReadonlyArray<A>> {
+  #all<A>(
+    run: (client: Child<ClientApi>, index: number) => PromiseLike<A>
+  ): Promise<ReadonlyArray<A>> {
     return Promise.all(this.#clients.map(run))
   }
 }

@@ -20,8 +20,8 @@ export const atRate = (
       const elapsed = performance.now() - begun + 1
       const due = Math.min(count, Math.floor((elapsed * perSecond) / 1000))
       if (sent < due) {
-        do send(sent++)
-        while (together && sent < due)
+        const until = together ? due : sent + 1
+        while (sent < until) send(sent++)
       }
       if (sent === count) return resolve()
       if (sent < due) setImmediate(turn)

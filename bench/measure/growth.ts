@@ -1,6 +1,7 @@
 /**
  * How costs grow: a curve that bends is seen before it is felt.
  */
+import { inTurn } from "../lib/inTurn.ts"
 import { connected, type Window } from "../lib/Rig.ts"
 import type { Audience, SubjectName } from "../lib/types.ts"
 import type { Context } from "./context.ts"
@@ -41,36 +42,36 @@ const costAt = async (
 const bySubject = async (
   measure: (subject: SubjectName) => Promise<number>
 ): Promise<Readonly<Record<string, number>>> => {
-  const values: Record<string, number> = {}
-  for (const subject of subjects) values[subject] = await measure(subject)
-  return values
+  const values = await inTurn(
+    subjects,
+    async (subject) => [subject, await measure(subject)] as const
+  )
+  return Object.fromEntries(values)
 }
 
 const bySockets = async ({ say, seconds }: Context): Promise<Curve> => {
-  const points = []
-  for (const sockets of [100, 1000, 10_000]) {
+  const points = await inTurn([100, 1000, 10_000], async (sockets) => {
     say(`growth: ${sockets} sockets`)
     const perSecond = 50_000 / sockets
     const values = await bySubject((subject) =>
       costAt(subject, { sockets, channels: 1, bytes }, perSecond, perSecond * seconds)
     )
-    points.push({ at: `${sockets} sockets`, values })
-  }
+    return { at: `${sockets} sockets`, values }
+  })
   return { title: "One channel, 50,000 deliveries/s", unit: "us/delivery", points }
 }
 
 const byChannels = async ({ say, seconds }: Context): Promise<Curve> => {
   const sockets = 10_000
-  const points = []
-  for (const channels of [1, 100, 10_000]) {
+  const points = await inTurn([1, 100, 10_000], async (channels) => {
     say(`growth: ${channels} channels`)
     const perSecond = (15_000 * channels) / sockets
     const messages = channels * Math.max(1, Math.ceil((perSecond * seconds) / channels))
     const values = await bySubject((subject) =>
       costAt(subject, { sockets, channels, bytes }, perSecond, messages)
     )
-    points.push({ at: `${channels} channels`, values })
-  }
+    return { at: `${channels} channels`, values }
+  })
   return { title: "10,000 sockets, 15,000 deliveries/s", unit: "us/delivery", points }
 }
 

@@ -2,6 +2,7 @@
  * Lets subjects take turns: baseline, two others, baseline, two others, and the whole backwards next
  * time (ABBA), so that every trial has one of the baseline beside it and no order favours anybody.
  */
+import { inTurn } from "../lib/inTurn.ts"
 import type { Trial } from "./ratio.ts"
 
 export interface Contestant<Sample> {
@@ -36,26 +37,29 @@ export const takeTurns = async <Sample>(
   others: ReadonlyArray<Contestant<Sample>>,
   { onTrial, pairs, roundsPerProcess }: Rounds
 ): Promise<ReadonlyArray<Trial<Sample>>> => {
-  const trials: Array<Trial<Sample>> = []
+  const all = [baseline, ...others]
   const order = roundOf(
     baseline.label,
     others.map(({ label }) => label)
   )
-  for (let done = 0; done < pairs; done += roundsPerProcess) {
+  /** Some rounds with the same processes. */
+  const sitting = async (rounds: number): Promise<ReadonlyArray<Trial<Sample>>> => {
     const runners = new Map<string, Runner<Sample>>()
     try {
-      for (const { label, open } of [baseline, ...others]) runners.set(label, await open())
-      for (let round = done; round < Math.min(pairs, done + roundsPerProcess); round++) {
-        for (const label of round % 2 === 0 ? order : order.toReversed()) {
-          // The last of one round is the first of the next.
-          if (label === baseline.label && trials.at(-1)?.label === label && round > done) continue
-          onTrial?.(label)
-          trials.push({ label, sample: await runners.get(label)!.run() })
-        }
-      }
+      await inTurn(all, async ({ label, open }) => runners.set(label, await open()))
+      const labels = Array.from({ length: rounds }, (_, round) =>
+        round % 2 === 0 ? order : order.toReversed()
+      ).flatMap((labels, round) => (round === 0 ? labels : labels.slice(1)))
+      return await inTurn(labels, async (label) => {
+        onTrial?.(label)
+        return { label, sample: await runners.get(label)!.run() }
+      })
     } finally {
-      for (const runner of runners.values()) await runner[Symbol.asyncDispose]()
+      await inTurn(runners.values(), (runner) => runner[Symbol.asyncDispose]())
     }
   }
-  return trials
+  const sittings = Array.from({ length: Math.ceil(pairs / roundsPerProcess) }, (_, index) =>
+    Math.min(roundsPerProcess, pairs - index * roundsPerProcess)
+  )
+  return (await inTurn(sittings, sitting)).flat()
 }

@@ -6,9 +6,10 @@ import { Data, Effect, Layer, Schema } from "effect"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { SqlClient } from "effect/sql"
 import type { SqlError } from "effect/sql/SqlError"
+import { QueryResults } from "effect-realtime/server"
 import { reportResult, Status } from "./channels.ts"
 import { Psql } from "./database.ts"
-import { Reports } from "./reports.ts"
+import { report } from "./reports.ts"
 
 const Text = Schema.Trim.check(
   Schema.isNonEmpty(),
@@ -97,7 +98,7 @@ const deleteOrder = Effect.gen(function* () {
 /** Answers at once; the result comes on `query_results_${query_id}`. */
 const startReport = Effect.gen(function* () {
   const { query_id } = yield* bodyOf(ReportRequest)
-  yield* Reports.use((reports) => reports.start(query_id))
+  yield* QueryResults.run(reportResult(query_id), report)
   return reply({ channel: reportResult(query_id).name }, 202)
 })
 

@@ -10,12 +10,16 @@ import { NodeHttpServer, NodeRuntime } from "@effect/platform-node"
 import { Config, Console, Effect, Layer, Logger } from "effect"
 import { HttpRouter, HttpServer } from "effect/http"
 import { Channel } from "effect-realtime"
-import { PgNotificationSource, Realtime, RealtimeServer } from "effect-realtime/server"
+import {
+  PgNotificationSource,
+  QueryResults,
+  Realtime,
+  RealtimeServer
+} from "effect-realtime/server"
 import { createServer } from "node:http"
 import * as Api from "./api.ts"
 import { Notices, OrderUpdates } from "./channels.ts"
 import * as Database from "./database.ts"
-import { Reports } from "./reports.ts"
 import * as Website from "./website.ts"
 
 /** The page's own channels, and any `table_updates_*` and `query_results_*` without a definition. */
@@ -52,7 +56,7 @@ Ready.pipe(
   Layer.provide(App),
   // Listens when all below is there, because nobody answers what comes before there are routes.
   Layer.provide(Server),
-  Layer.provide(Reports.layer),
+  Layer.provide(QueryResults.layer),
   Layer.provide(Realtime.layer()),
   Layer.provide(PgNotificationSource.layer()),
   Layer.provide(Layer.merge(Database.layer, Website.Bundle.layer)),

@@ -463,7 +463,7 @@ export const make = (
       pace.nudge()
       return Effect.andThen(Deferred.await(one), current)
     })
-    const catchUp = yield* CatchUp.make(sql, limits, current, refreshed)
+    const catchUp = yield* CatchUp.make(sql, limits, patience, current, refreshed)
 
     const follow: OutboxReader["Service"]["follow"] = (channel) =>
       Effect.gen(function* () {

@@ -98,7 +98,9 @@ describe("durable channels, with 16 concurrent writers", () => {
 
         const node = (options: OutboxReader.Options) =>
           Effect.map(
-            Layer.build(Layer.fresh(OutboxReader.layer({ ...quick, ...options }))),
+            Layer.build(
+              Layer.fresh(OutboxReader.layer({ ...quick, heartbeatTimeout: 100, ...options }))
+            ),
             (context) => Context.get(context, OutboxReader.OutboxReader)
           )
         const nodes = [

@@ -21,7 +21,7 @@ export const open: Open = async ({ audience, databaseUrl }) => {
   await subscriber.connect()
   const server = createServer()
   const wss = new WebSocketServer({ server, perMessageDeflate: false })
-  for (let index = 0; index < audience.channels; index++) {
+  const serve = async (index: number) => {
     const channel = channelName(index)
     const sockets = new Set<WebSocket>()
     wss.on("connection", (ws, request) => {
@@ -35,6 +35,7 @@ export const open: Open = async ({ audience, databaseUrl }) => {
     })
     await subscriber.listenTo(channel)
   }
+  await Promise.all(Array.from({ length: audience.channels }, (_, index) => serve(index)))
   return {
     port: await listen(server),
     publish: () => undefined,

@@ -10,6 +10,7 @@
  */
 import type { ListenOptions } from "../../client/ChannelStore.ts"
 import { report } from "../../client/internal/platform.ts"
+import { parseDurable, seenEvent } from "../../Cursor.ts"
 import type { Event, Gap, Snapshot } from "../../RealtimeEvent.ts"
 
 /**
@@ -69,9 +70,8 @@ const none: Includes = () => false
 const isSnapshot = <S>(loaded: S | Snapshot<S>): loaded is Snapshot<S> =>
   typeof loaded === "object" && loaded !== null && "_tag" in loaded && loaded._tag === "Snapshot"
 
-/** Which events a state at this cursor holds. Read apart: most pages never need to know. */
-const eventsIn = async (cursor: string): Promise<Includes> => {
-  const { parseDurable, seenEvent } = await import("../../Cursor.ts")
+/** Which events a state at this cursor holds. */
+const eventsIn = (cursor: string): Includes => {
   const position = parseDurable(cursor)
   return position === undefined
     ? none
@@ -106,10 +106,10 @@ export const makeCollector = <S>(options: {
     const done = (async () => {
       try {
         const loaded = await load()
-        const includes = isSnapshot<S>(loaded) ? await eventsIn(loaded.cursor) : undefined
+        const includes = isSnapshot<S>(loaded) ? eventsIn(loaded.cursor) : none
         // A later reload has taken over.
         if (loading !== steps) return
-        held = includes ?? none
+        held = includes
         value = isSnapshot<S>(loaded) ? loaded.value : loaded
         for (const { event, reduce } of steps) if (!held(event)) value = reduce(value)
         stale = gaps !== gapsBefore

@@ -8,6 +8,7 @@
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
@@ -113,6 +114,8 @@ const at = (tail: Tail, reason: ResetReason | undefined): Join => ({
 export const make = (
   sql: PgClient,
   limits: PageLimits,
+  /** For one page. */
+  patience: Duration.Duration,
   /** The tail once the reader is up. */
   current: Effect.Effect<Tail, OutboxFault>,
   /** The tail after it has taken a new end. */
@@ -136,6 +139,12 @@ export const make = (
           // In a transaction of the caller the page would be read as of its snapshot, and what came
           // later would be missed in silence.
           Effect.updateContext(Context.omit(client.transactionService)<never>),
+          // A pooled session that ends at a bad moment may never answer.
+          Effect.timeoutOrElse({
+            duration: patience,
+            orElse: () =>
+              Effect.fail(new Error(`no answer within ${Duration.toMillis(patience)} ms`))
+          }),
           permits.withPermit,
           Effect.mapError(
             (error) =>

@@ -1,0 +1,414 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Cause, Effect, Exit, Redacted, Schema, SchemaGetter } from "effect"
+import { TestClock } from "effect/testing"
+import { exportJWK, type JWK, type JWTPayload, SignJWT } from "jose"
+import { createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypto"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
+import { type Common, jwt, type Keys, type Options } from "../../src/server/jwt.ts"
+import { AuthRefused, type Authenticate, type Credentials } from "../../src/server/ServerOptions.ts"
+
+const secret = Buffer.from("0123456789abcdef0123456789abcdef")
+const keys = Redacted.make(new Uint8Array(secret))
+const rsa = generateKeyPairSync("rsa", { modulusLength: 2048 })
+const ec = generateKeyPairSync("ec", { namedCurve: "P-256" })
+const ed = generateKeyPairSync("ed25519")
+
+type Signer = KeyObject | Uint8Array
+
+/** Signs claims; an hour from the beginning of time is their default end. */
+const sign = (
+  claims: JWTPayload,
+  { alg = "HS256", key = secret, kid }: { alg?: string; key?: Signer; kid?: string } = {}
+) =>
+  Effect.promise(() =>
+    new SignJWT({ sub: "ann", exp: 3600, ...claims })
+      .setProtectedHeader({ alg, ...(kid === undefined ? {} : { kid }) })
+      .sign(key)
+  )
+
+const credentials = (token: string | undefined, cookie?: string): Credentials => ({
+  token,
+  headers: cookie === undefined ? {} : { cookie },
+  address: "203.0.113.7"
+})
+
+/** What becomes of a token: the identity with its end, or the code. */
+const ask = <I>(
+  authenticate: Authenticate<I>,
+  token: string | undefined,
+  cookie?: string
+): Effect.Effect<unknown> =>
+  Effect.match(authenticate(credentials(token, cookie)), {
+    onFailure: ({ code }) => code,
+    onSuccess: ({ expires, identity }) => ({ identity, expires: expires?.getTime() })
+  })
+
+const optionFault = (options: Options<string>): string => {
+  try {
+    jwt(options)
+    return "none"
+  } catch (error) {
+    return (error as Error).message
+  }
+}
+
+describe("jwt with a secret", () => {
+  it.effect("tells who somebody is and until when, give or take the clocks", () =>
+    Effect.gen(function* () {
+      const authenticate = jwt({ keys })
+      const token = yield* sign({})
+      expect(yield* ask(authenticate, token)).toEqual({ identity: "ann", expires: 3_605_000 })
+    })
+  )
+
+  it.effect("takes a secret of text", () =>
+    Effect.gen(function* () {
+      const authenticate = jwt({ keys: Redacted.make(secret.toString()) })
+      expect(yield* ask(authenticate, yield* sign({}))).toMatchObject({ identity: "ann" })
+    })
+  )
+
+  it.effect("without a token: auth/required", () =>
+    Effect.gen(function* () {
+      expect(yield* ask(jwt({ keys }), undefined)).toBe("auth/required")
+      expect(yield* ask(jwt({ keys }), "")).toBe("auth/required")
+    })
+  )
+
+  it.effect("an expired token: auth/expired, once the clocks cannot be the reason", () =>
+    Effect.gen(function* () {
+      const authenticate = jwt({ keys, clockTolerance: "10 seconds" })
+      const token = yield* sign({ exp: 100 })
+      yield* TestClock.setTime(109_000)
+      expect(yield* ask(authenticate, token)).toEqual({ identity: "ann", expires: 110_000 })
+      yield* TestClock.setTime(110_000)
+      expect(yield* ask(authenticate, token)).toBe("auth/expired")
+    })
+  )
+
+  it.effect("a token older than maxAge: auth/expired, whatever it says itself", () =>
+    Effect.gen(function* () {
+      const authenticate = jwt({ keys, clockTolerance: 0, maxAge: "1 minute" })
+      const token = yield* sign({ iat: 10 })
+      yield* TestClock.setTime(69_000)
+      expect(yield* ask(authenticate, token)).toEqual({ identity: "ann", expires: 70_000 })
+      yield* TestClock.setTime(71_000)
+      expect(yield* ask(authenticate, token)).toBe("auth/expired")
+      expect(yield* ask(authenticate, yield* sign({}))).toBe("auth/invalid")
+    })
+  )
+
+  const bad: ReadonlyArray<readonly [string, (good: string) => Effect.Effect<string>]> = [
+    ["text", () => Effect.succeed("not a token")],
+    ["of three parts", () => Effect.succeed("a.b.c")],
+    ["of another secret", () => sign({}, { key: Buffer.alloc(32, 7) })],
+    ["of an algorithm that is not allowed", () => sign({}, { alg: "HS384" })],
+    ["of a public key", () => sign({}, { alg: "RS256", key: rsa.privateKey })],
+    ["without an end", () => sign({ exp: undefined })],
+    ["with an end that is text", () => sign({ exp: "3600" as unknown as number })],
+    ["that does not hold yet", () => sign({ nbf: 1000 })],
+    ["without a subject", () => sign({ sub: undefined })],
+    ["whose claims were changed", (good) => Effect.sync(() => withClaims(good, { sub: "bob" }))],
+    ["that says alg none", (good) => Effect.sync(() => unsigned(good))],
+    ["that says alg none and keeps a signature", (good) => Effect.sync(() => unsigned(good, true))],
+    [
+      "with a critical extension",
+      (good) => Effect.sync(() => withHeader(good, { crit: ["x"], x: 1 }))
+    ],
+    ["of 100 kB", (good) => Effect.succeed(`${good}${"A".repeat(100_000)}`)]
+  ]
+  it.effect.each(bad)("a token %s: auth/invalid", ([, make]) =>
+    Effect.gen(function* () {
+      expect(yield* ask(jwt({ keys }), yield* make(yield* sign({})))).toBe("auth/invalid")
+    })
+  )
+
+  it.effect("checks issuer and audience where it is told them", () =>
+    Effect.gen(function* () {
+      const authenticate = jwt({ keys, issuer: "https://id", audience: ["web", "app"] })
+      const take = (claims: JWTPayload) =>
+        Effect.flatMap(sign(claims), (token) => ask(authenticate, token))
+      expect(yield* take({ iss: "https://id", aud: "app" })).toMatchObject({ identity: "ann" })
+      expect(yield* take({ iss: "https://id", aud: ["x", "web"] })).toMatchObject({
+        identity: "ann"
+      })
+      expect(yield* take({ iss: "https://evil", aud: "app" })).toBe("auth/invalid")
+      expect(yield* take({ iss: "https://id", aud: "other" })).toBe("auth/invalid")
+      expect(yield* take({ iss: "https://id" })).toBe("auth/invalid")
+      expect(yield* take({ aud: "app" })).toBe("auth/invalid")
+    })
+  )
+
+  it.effect("reads a cookie when it is told one and there is no token", () =>
+    Effect.gen(function* () {
+      const ann = yield* sign({})
+      const bob = yield* sign({ sub: "bob" })
+      const authenticate = jwt({ keys, cookie: "session" })
+      expect(yield* ask(authenticate, undefined, `a=1; session=${ann}; b=2`)).toMatchObject({
+        identity: "ann"
+      })
+      expect(yield* ask(authenticate, undefined, `session="${ann}"`)).toMatchObject({
+        identity: "ann"
+      })
+      expect(yield* ask(authenticate, bob, `session=${ann}`)).toMatchObject({ identity: "bob" })
+      expect(yield* ask(authenticate, undefined, `xsession=${ann}; session`)).toBe("auth/required")
+      expect(yield* ask(jwt({ keys }), undefined, `session=${ann}`)).toBe("auth/required")
+    })
+  )
+})
+
+describe("jwt with an identity", () => {
+  const Person = Schema.Struct({
+    sub: Schema.NonEmptyString,
+    role: Schema.Literals(["admin", "user"])
+  })
+
+  it.effect("of a Schema takes what the Schema takes, and drops the rest", () =>
+    Effect.gen(function* () {
+      const authenticate = jwt({ keys, identity: Person })
+      expect(yield* ask(authenticate, yield* sign({ role: "admin", jti: "1" }))).toMatchObject({
+        identity: { sub: "ann", role: "admin" }
+      })
+      expect(yield* ask(authenticate, yield* sign({ role: "root" }))).toBe("auth/invalid")
+    })
+  )
+
+  it.effect("of a Schema may transform", () =>
+    Effect.gen(function* () {
+      const Upper = Schema.Struct({ sub: Schema.String }).pipe(
+        Schema.decodeTo(Schema.String, {
+          decode: SchemaGetter.transform(({ sub }: { readonly sub: string }) => sub.toUpperCase()),
+          encode: SchemaGetter.transform((sub: string) => ({ sub }))
+        })
+      )
+      expect(yield* ask(jwt({ keys, identity: Upper }), yield* sign({}))).toMatchObject({
+        identity: "ANN"
+      })
+    })
+  )
+
+  it.effect("of a function may be a value, an Effect, or a refusal", () =>
+    Effect.gen(function* () {
+      const token = yield* sign({ uid: 7 })
+      const value = jwt({ keys, identity: ({ uid }) => ({ id: Number(uid) }) })
+      expect(yield* ask(value, token)).toMatchObject({ identity: { id: 7 } })
+      const effect = jwt({ keys, identity: ({ uid }) => Effect.succeed(Number(uid)) })
+      expect(yield* ask(effect, token)).toMatchObject({ identity: 7 })
+      const refusal = jwt({
+        keys,
+        identity: () => Effect.fail(new AuthRefused({ code: "auth/invalid" }))
+      })
+      expect(yield* ask(refusal, token)).toBe("auth/invalid")
+    })
+  )
+})
+
+describe("jwt with a public key", () => {
+  const material: ReadonlyArray<readonly [string, KeyObject, KeyObject]> = [
+    ["RS256", rsa.publicKey, rsa.privateKey],
+    ["PS512", rsa.publicKey, rsa.privateKey],
+    ["ES256", ec.publicKey, ec.privateKey],
+    ["EdDSA", ed.publicKey, ed.privateKey]
+  ]
+  it.effect.each(material)("takes %s, as a KeyObject, a PEM or a JWK", ([alg, pub, key]) =>
+    Effect.gen(function* () {
+      const token = yield* sign({}, { alg, key })
+      const pem = createPublicKey(pub.export({ type: "spki", format: "pem" }))
+      const jwk = yield* Effect.promise(() => exportJWK(pub))
+      for (const keys of [pub, pem, jwk]) {
+        expect(yield* ask(jwt({ keys }), token)).toMatchObject({ identity: "ann" })
+      }
+    })
+  )
+
+  it.effect("takes only the public half of a private key", () =>
+    Effect.gen(function* () {
+      const token = yield* sign({}, { alg: "ES256", key: ec.privateKey })
+      expect(yield* ask(jwt({ keys: ec.privateKey }), token)).toMatchObject({ identity: "ann" })
+    })
+  )
+
+  it.effect("never takes the public key for a secret, and no algorithm that it cannot have", () =>
+    Effect.gen(function* () {
+      const pem = rsa.publicKey.export({ type: "spki", format: "pem" }).toString()
+      const forged = yield* sign({}, { key: Buffer.from(pem) })
+      const other = yield* sign({}, { alg: "ES256", key: ec.privateKey })
+      expect(yield* ask(jwt({ keys: rsa.publicKey }), forged)).toBe("auth/invalid")
+      expect(yield* ask(jwt({ keys: rsa.publicKey }), other)).toBe("auth/invalid")
+      const narrow = jwt({ keys: rsa.publicKey, algorithms: ["PS256"] })
+      const wide = yield* sign({}, { alg: "RS256", key: rsa.privateKey })
+      expect(yield* ask(narrow, wide)).toBe("auth/invalid")
+    })
+  )
+})
+
+describe("jwt with a key set", () => {
+  const any = { issuer: "any", audience: "any" } as const
+  const jwkOf = (key: KeyObject, kid: string) =>
+    Effect.map(
+      Effect.promise(() => exportJWK(key)),
+      (jwk): JWK => ({ ...jwk, kid, use: "sig" })
+    )
+
+  /** An identity provider that answers as it is told, and counts. */
+  const provider = Effect.gen(function* () {
+    const state = { status: 200, body: "{}", asked: 0, hang: false }
+    const server = yield* Effect.acquireRelease(
+      Effect.callback<ReturnType<typeof createServer>>((resume) => {
+        const server = createServer((_, response) => {
+          state.asked++
+          if (!state.hang) response.writeHead(state.status).end(state.body)
+        }).listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+      }),
+      (server) =>
+        Effect.sync(() => {
+          server.close()
+          server.closeAllConnections()
+        })
+    )
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/jwks.json`
+    const publish = (...keys: ReadonlyArray<JWK>) => {
+      state.body = JSON.stringify({ keys })
+    }
+    return { state, publish, url }
+  })
+
+  const soon = Effect.sync(() => Math.floor(Date.now() / 1000) + 3600)
+
+  it.effect("finds the key by its name", () =>
+    Effect.gen(function* () {
+      const set = {
+        keys: [yield* jwkOf(rsa.publicKey, "old"), yield* jwkOf(ec.publicKey, "new")]
+      }
+      const authenticate = jwt({ keys: set, ...any })
+      const ask_ = (alg: string, key: Signer, kid: string) =>
+        Effect.flatMap(sign({}, { alg, key, kid }), (token) => ask(authenticate, token))
+      expect(yield* ask_("RS256", rsa.privateKey, "old")).toMatchObject({ identity: "ann" })
+      expect(yield* ask_("ES256", ec.privateKey, "new")).toMatchObject({ identity: "ann" })
+      expect(yield* ask_("RS256", rsa.privateKey, "none")).toBe("auth/invalid")
+      expect(yield* ask_("HS256", secret, "old")).toBe("auth/invalid")
+    })
+  )
+
+  it.live("fetches it once, and again when a key is unknown for long enough", () =>
+    Effect.gen(function* () {
+      const { publish, state, url } = yield* provider
+      publish(yield* jwkOf(rsa.publicKey, "a"))
+      const authenticate = jwt({ keys: url, ...any })
+      const exp = yield* soon
+      const good = yield* sign({ exp }, { alg: "RS256", key: rsa.privateKey, kid: "a" })
+      const unknown = yield* sign({ exp }, { alg: "RS256", key: rsa.privateKey, kid: "b" })
+      const all = Array.from({ length: 20 }, () => ask(authenticate, good))
+      yield* Effect.all(all, { concurrency: "unbounded" })
+      expect(yield* ask(authenticate, good)).toMatchObject({ identity: "ann" })
+      for (let n = 0; n < 20; n++) {
+        expect(yield* ask(authenticate, unknown)).toBe("auth/invalid")
+      }
+      expect(state.asked).toBe(1)
+    })
+  )
+
+  it.live(
+    "that cannot be fetched is a defect and no answer about the token; asked for rarely",
+    () =>
+      Effect.gen(function* () {
+        const { publish, state, url } = yield* provider
+        const authenticate = jwt({ keys: url, ...any })
+        const exp = yield* soon
+        const token = yield* sign({ exp }, { alg: "RS256", key: rsa.privateKey, kid: "a" })
+        for (const status of [500, 302, 404]) {
+          state.status = status
+          const exit = yield* Effect.exit(authenticate(credentials(token)))
+          expect(Exit.isFailure(exit) && Cause.hasDies(exit.cause)).toBe(true)
+        }
+        expect(state.asked).toBe(1)
+        state.status = 200
+        publish(yield* jwkOf(rsa.publicKey, "a"))
+        // The rest of a second after the failure.
+        yield* Effect.sleep("1100 millis")
+        expect(yield* ask(authenticate, token)).toMatchObject({ identity: "ann" })
+        expect(state.asked).toBe(2)
+      }).pipe(Effect.scoped)
+  )
+
+  it.live("that does not come is given up after 3 s", () =>
+    Effect.gen(function* () {
+      const { state, url } = yield* provider
+      state.hang = true
+      const token = yield* sign(
+        { exp: yield* soon },
+        { alg: "RS256", key: rsa.privateKey, kid: "a" }
+      )
+      const before = performance.now()
+      const exit = yield* Effect.exit(jwt({ keys: url, ...any })(credentials(token)))
+      expect(Exit.isFailure(exit) && Cause.hasDies(exit.cause)).toBe(true)
+      expect(performance.now() - before).toBeLessThan(4500)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("is never asked about what is no token of an allowed algorithm", () =>
+    Effect.gen(function* () {
+      const { state, url } = yield* provider
+      const authenticate = jwt({ keys: url, ...any })
+      expect(yield* ask(authenticate, "a.b.c")).toBe("auth/invalid")
+      expect(yield* ask(authenticate, yield* sign({}))).toBe("auth/invalid")
+      expect(yield* ask(authenticate, unsigned(yield* sign({})))).toBe("auth/invalid")
+      expect(state.asked).toBe(0)
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("jwt refuses to be made", () => {
+  const any = { issuer: "any", audience: "any" } as const
+  const wrong: ReadonlyArray<readonly [string, Common & Keys, RegExp]> = [
+    ["with a short secret", { keys: Redacted.make("short") }, /5 bytes.*32 bytes/],
+    [
+      "with a secret too short for its hash",
+      { keys, algorithms: ["HS256", "HS512"] },
+      /32 bytes.*64 bytes/
+    ],
+    ["with a secret of nothing", { keys: { kty: "oct", k: "" } }, /32 bytes/],
+    ["with a secret that is not redacted", { keys: secret.toString(), ...any }, /Redacted/],
+    ["with a key set over http", { keys: "http://id.example/jwks", ...any }, /https/],
+    ["with a key set from a file", { keys: new URL("file:///etc/jwks"), ...any }, /https/],
+    ["with rubbish for a key", { keys: { kty: "RSA", n: "x" } }, /public key/],
+    ["with rubbish for a key set", { keys: { keys: [1] }, ...any } as never, /Key Set/],
+    ["with no algorithm", { keys, algorithms: [] }, /algorithms/],
+    ["with none", { keys, algorithms: ["none"] } as never, /algorithms.*none/],
+    ["with a public algorithm for a secret", { keys, algorithms: ["RS256"] } as never, /RS256/],
+    ["with HS256 for a public key", { keys: rsa.publicKey, algorithms: ["HS256"] }, /HS256/],
+    ["with ES384 for a key of P-256", { keys: ec.publicKey, algorithms: ["ES384"] }, /ES384/],
+    ["with a tolerance that is no time", { keys, clockTolerance: Number.NaN }, /clockTolerance/]
+  ]
+  it.each(wrong)("%s", (_, options, message) => {
+    expect(optionFault(options)).toMatch(message)
+  })
+
+  it("and never repeats a secret", () => {
+    const hidden = "a secret that slipped in"
+    expect(optionFault({ keys: hidden, ...any })).not.toContain("slipped")
+    expect(optionFault({ keys: Redacted.make("slipped") })).not.toContain("slipped")
+  })
+})
+
+// -----------------------------------------------------------------------------------------------
+// forgeries
+
+const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url")
+const decode = (part: string) => JSON.parse(Buffer.from(part, "base64url").toString()) as object
+
+const withClaims = (token: string, more: object): string => {
+  const [head, claims, signature] = token.split(".") as [string, string, string]
+  return [head, encode({ ...decode(claims), ...more }), signature].join(".")
+}
+
+const withHeader = (token: string, more: object): string => {
+  const [head, claims, signature] = token.split(".") as [string, string, string]
+  return [encode({ ...decode(head), ...more }), claims, signature].join(".")
+}
+
+const unsigned = (token: string, keep = false): string => {
+  const [, claims, signature] = token.split(".") as [string, string, string]
+  return [encode({ alg: "none" }), claims, keep ? signature : ""].join(".")
+}
