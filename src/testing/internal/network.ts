@@ -326,9 +326,10 @@ class Link {
     this.#forget()
   }
 
-  /** Neither end needs it: what is still on its way arrives all the same. */
+  /** Neither end needs it, and nothing on its way could still open a session. */
   #forget(): void {
-    if (this.#ears === undefined && this.#socket.readyState >= 2) this.#path.links.delete(this)
+    const over = this.#ears === undefined && this.#socket.readyState >= 2
+    if (over && (this.#lost || this.#toServer.empty)) this.#path.links.delete(this)
   }
 }
 
