@@ -32,6 +32,8 @@ export type { Any, Channel, Delivery, Options } from "./ChannelBase.ts"
 export interface AnyFamily {
   readonly _tag: "Family"
   readonly prefix: string
+  /** Prefixes of names that are left to other families. */
+  readonly except: ReadonlyArray<string>
   readonly publish: boolean
   readonly delivery: Delivery
   /** The channel and the parameter of a name, or `undefined` when the name is not of this family. */
@@ -127,6 +129,20 @@ export const make = <const Name extends string, A, I, const Publish extends bool
 }
 
 /**
+ * Options of `family`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FamilyOptions<Publish extends boolean> extends Options<Publish> {
+  /**
+   * What a parameter may not begin with, default nothing: such names are another family's. Two families
+   * that could match one name are an error when a server starts.
+   */
+  readonly except?: ReadonlyArray<string> | undefined
+}
+
+/**
  * Defines every channel whose name is `prefix` and a parameter.
  *
  * `param` is a Schema whose encoded form is the text after the prefix. Throws `InvalidChannelName`
@@ -145,24 +161,30 @@ export const family = <
   prefix: Prefix,
   param: Schema.Codec<Param, string>,
   payload: Schema.Codec<A, I>,
-  options?: Options<Publish>
+  options?: FamilyOptions<Publish>
 ): Family<Param, A, Publish, Prefix> => {
   const reason = channelNameFault(`${prefix}x`)
   if (reason !== undefined) throw new InvalidChannelName({ channel: prefix, reason })
   const codec = codecOf(payload)
+  const except = (options?.except ?? []).map((start) => `${prefix}${start}`)
+  const excepted = (name: string) => except.some((start) => name.startsWith(start))
   type Member = Channel<A, Publish, `${Prefix}${string}`>
   const member = (text: string, fault?: InvalidChannelName): Member =>
     construct(`${prefix}${text}` as const, codec, options, fault)
   const call = (value: Param): Member => {
     const text = Schema.encodeUnknownResult(param)(value)
-    if (Result.isSuccess(text) && text.success !== "") return member(text.success)
+    if (Result.isSuccess(text) && text.success !== "" && !excepted(`${prefix}${text.success}`)) {
+      return member(text.success)
+    }
     // What was given may be anything, also what cannot be made text.
     const given = typeof value === "string" ? value : ""
     const reason = "has a parameter that does not match the family's schema"
     return member(given, new InvalidChannelName({ channel: `${prefix}${given}`, reason }))
   }
   const match = (name: string) => {
-    if (!name.startsWith(prefix) || name.length === prefix.length) return undefined
+    if (!name.startsWith(prefix) || name.length === prefix.length || excepted(name)) {
+      return undefined
+    }
     const value = Schema.decodeUnknownResult(param)(name.slice(prefix.length))
     return Result.isSuccess(value)
       ? { channel: member(name.slice(prefix.length)), param: value.success }
@@ -171,6 +193,7 @@ export const family = <
   return Object.assign(call, {
     _tag: "Family" as const,
     prefix,
+    except,
     publish: (options?.publish ?? false) as Publish,
     delivery: options?.delivery ?? ("live" as const),
     match
@@ -183,7 +206,8 @@ export { toJson, untyped } from "./ChannelBase.ts"
 // -----------------------------------------------------------------------------------------------
 // the three known kinds
 
-const QueryId = /* @__PURE__ */ Schema.String.check(/* @__PURE__ */ Schema.isNonEmpty())
+/** What follows the prefix: anything that keeps the name a name. */
+const Suffix = /* @__PURE__ */ Schema.String.check(/* @__PURE__ */ Schema.isNonEmpty())
 
 /**
  * The payload of `query_results_${queryId}`.
@@ -207,8 +231,8 @@ export const QueryResult = <A, I>(data: Schema.Codec<A, I>) =>
  */
 export const queryResults = <A, I>(
   data: Schema.Codec<A, I>,
-  options?: { readonly delivery?: Delivery | undefined }
-) => family("query_results_", QueryId, QueryResult(data), { delivery: options?.delivery })
+  options?: Pick<FamilyOptions<false>, "delivery" | "except">
+) => family("query_results_", Suffix, QueryResult(data), options)
 
 const Operation = /* @__PURE__ */ Schema.Literals(["INSERT", "UPDATE", "DELETE"])
 const Key = /* @__PURE__ */ Schema.Record(Schema.String, Schema.Unknown)
@@ -292,7 +316,19 @@ export const SystemNotification = /* @__PURE__ */ Schema.Struct({
 export const systemNotifications = /* @__PURE__ */ make("system_notifications", SystemNotification)
 
 /**
- * The three known kinds for every query and every table, rows and results untyped. What a server
+ * `table_updates_*` for every table that has no definition of its own, live, rows untyped.
+ *
+ * @category known channels
+ * @since 0.1.0
+ */
+export const allTableUpdates = /* @__PURE__ */ family(
+  "table_updates_",
+  Suffix,
+  /* @__PURE__ */ Schema.Union([/* @__PURE__ */ TableUpdate(Schema.Unknown), TruncatedUpdate])
+)
+
+/**
+ * The three known kinds for every query and every table, live, rows and results untyped. What a server
  * serves when it is told nothing else.
  *
  * @category known channels
@@ -300,6 +336,6 @@ export const systemNotifications = /* @__PURE__ */ make("system_notifications", 
  */
 export const known = (): ReadonlyArray<Definition> => [
   queryResults(Schema.Unknown),
-  family("table_updates_", QueryId, Schema.Union([TableUpdate(Schema.Unknown), TruncatedUpdate])),
+  allTableUpdates,
   systemNotifications
 ]

@@ -14,7 +14,9 @@ const filler = "the quick brown fox jumps over the lazy dog. ".repeat(200)
  */
 export const messageText = (channel: number, number: number, bytes: number): string => {
   const start = `{"id":${number},"status":"channel ${channel}","note":"`
-  return `${start}${filler.slice(0, bytes - start.length - 2)}"}`
+  const text = `${start}${filler.slice(0, bytes - start.length - 2)}"}`
+  // As it comes from a socket, in one piece: a concatenation would be copied when it is first used.
+  return Buffer.from(text, "latin1").latin1Slice()
 }
 
 /**

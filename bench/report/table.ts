@@ -6,13 +6,24 @@ import type { Result } from "../measure/result.ts"
 import type { Machine } from "./machine.ts"
 import type { Run, Section } from "./run.ts"
 
+/** Numbers stand on the right. */
+const isNumber = (cell: string): boolean => /^[\d<(]/.test(cell)
+
 const table = (rows: ReadonlyArray<ReadonlyArray<string>>): string => {
-  const [head = []] = rows
-  const widths = head.map((_, column) => Math.max(...rows.map((row) => (row[column] ?? "").length)))
-  const line = (row: ReadonlyArray<string>) =>
-    `| ${row.map((cell, column) => (column === 0 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!))).join(" | ")} |`
-  const rule = `|${widths.map((width, column) => (column === 0 ? "-".repeat(width + 2) : `${"-".repeat(width + 1)}:`)).join("|")}|`
-  return [line(head), rule, ...rows.slice(1).map(line)].join("\n")
+  const [head = [], ...body] = rows
+  const columns = head.map((_, column) => ({
+    width: Math.max(...rows.map((row) => (row[column] ?? "").length)),
+    right: body.some((row) => isNumber(row[column] ?? ""))
+  }))
+  const line = (row: ReadonlyArray<string>) => {
+    const cells = columns.map(({ right, width }, column) => {
+      const cell = row[column] ?? ""
+      return right ? cell.padStart(width) : cell.padEnd(width)
+    })
+    return `| ${cells.join(" | ")} |`
+  }
+  const rule = columns.map(({ right, width }) => `${"-".repeat(width + 1)}${right ? ":" : "-"}`)
+  return [line(head), `|${rule.join("|")}|`, ...body.map(line)].join("\n")
 }
 
 const times = (value: number): string => value.toFixed(2)

@@ -6,7 +6,7 @@ import { Data, Effect, Layer, Schema } from "effect"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { SqlClient } from "effect/sql"
 import type { SqlError } from "effect/sql/SqlError"
-import { QueryResults } from "effect-realtime/server"
+import { QueryResults, Realtime } from "effect-realtime/server"
 import { reportResult, Status } from "./channels.ts"
 import { Psql } from "./database.ts"
 import { report } from "./reports.ts"
@@ -65,10 +65,23 @@ const first = (rows: ReadonlyArray<{ readonly row: unknown }>, status = 200) =>
     ? reply({ error: "There is no such order." }, 404)
     : reply(rows[0].row, status)
 
-const listOrders = SqlClient.SqlClient.use(
-  (sql) => sql<{ row: unknown }>`
-    select to_jsonb(orders) as row from orders order by id desc limit 100`
-).pipe(Effect.map((rows) => reply(rows.map(({ row }) => row))))
+/** The orders with the position of exactly this state: the page follows from there. */
+const listOrders = Realtime.snapshot(
+  SqlClient.SqlClient.use(
+    (sql) => sql<{ row: unknown }>`
+      select to_jsonb(orders) as row from orders order by id desc limit 100`
+  )
+).pipe(
+  Effect.map(({ value, ...snapshot }) =>
+    reply({ ...snapshot, value: value.map(({ row }) => row) })
+  ),
+  // The objects are installed, and this is the primary and no transaction: else the app is broken.
+  Effect.catchTags({
+    NestedSnapshot: Effect.die,
+    NotInstalled: Effect.die,
+    NotPrimary: Effect.die
+  })
+)
 
 const addOrder = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient

@@ -23,8 +23,8 @@ export const Order = Schema.Struct({
 })
 export type Order = typeof Order.Type
 
-/** `table_updates_orders`: a trigger tells every committed change of a row. */
-export const OrderUpdates = Channel.tableUpdates("orders", Order)
+/** `table_updates_orders`: every committed change of a row, kept for a day, so it resumes exactly. */
+export const OrderUpdates = Channel.tableUpdates("orders", Order, { delivery: "durable" })
 
 /** `system_notifications`, with the right for clients to publish. */
 export const Notices = Channel.make("system_notifications", Channel.SystemNotification, {
@@ -42,5 +42,13 @@ export const Report = Schema.Struct({
 })
 export type Report = typeof Report.Type
 
-/** `query_results_${id}`: the page chooses the id, listens, and then asks for the report. */
-export const reportResult = Channel.queryResults(Report)
+/** `query_results_report-${id}`: the page chooses the id; the answer waits, also while it reloads. */
+export const reportResult = Channel.family(
+  "query_results_report-",
+  Schema.String,
+  Channel.QueryResult(Report),
+  { delivery: "durable" }
+)
+
+/** Any other `query_results_${id}`, live: what psql or another program tells by NOTIFY. */
+export const otherResults = Channel.queryResults(Schema.Unknown, { except: ["report-"] })

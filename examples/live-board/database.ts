@@ -4,9 +4,11 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { Config, Context, Effect, Layer, Option, Redacted, Schedule } from "effect"
+import { PgInstaller } from "effect-realtime/server"
 import { EmbeddedPostgres } from "effect-realtime/testing"
 import { randomBytes, scryptSync } from "node:crypto"
 import { fileURLToPath } from "node:url"
+import { OrderUpdates } from "./channels.ts"
 import { allow, type Login, schema } from "./schema.ts"
 
 /** How people reach the same database with psql. */
@@ -28,6 +30,9 @@ interface Place {
 }
 
 const username = "live_board"
+
+/** Gets exactly the rights that a server of the library needs. */
+const nodeRole = "live_board_node"
 
 /** A server that runs already, where DATABASE_URL says. */
 const given = (owner: string): Place => {
@@ -66,19 +71,22 @@ const locate = Effect.gen(function* () {
 
 /** Uses the owner's rights, once. Gives back the login of the app. */
 const prepare = ({ owner, password }: Place) =>
-  Effect.andThen(
-    schema,
-    allow({ username, password }).pipe(
+  Effect.gen(function* () {
+    yield* schema
+    const watch = [{ channel: OrderUpdates }]
+    return yield* PgInstaller.install({ watch, roles: { node: nodeRole } }).pipe(
+      Effect.andThen(allow({ username, password }, nodeRole)),
       Effect.catchReason("SqlError", "AuthorizationError", () =>
-        Effect.as(
-          Effect.logWarning(
+        Effect.gen(function* () {
+          yield* Effect.logWarning(
             "The user of DATABASE_URL may not create roles, so the app works as this user."
-          ),
-          undefined
-        )
+          )
+          yield* PgInstaller.install({ watch })
+          return undefined
+        })
       )
     )
-  ).pipe(
+  }).pipe(
     // Another example that starts at this moment may change the same role.
     Effect.retry({
       schedule: Schedule.spaced("200 millis"),

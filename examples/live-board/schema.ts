@@ -1,5 +1,5 @@
 /**
- * The table of the example, the trigger that tells its changes, and the role that may use it.
+ * The table of the example, and the role that may use it.
  *
  * All of it may run again and again, by several processes at a time.
  */
@@ -29,35 +29,17 @@ const createTable = Effect.gen(function* () {
   )`
   yield* sql`create trigger orders_touch before insert or update on public.orders
     for each row execute function public.live_board_touch()`
-  yield* sql`create trigger orders_tell after insert or update or delete on public.orders
-    for each row execute function public.live_board_tell()`
   // The mark on the table says whose it is. COMMENT takes no parameters.
   yield* sql.unsafe(`comment on table public.orders is '${mark}'`)
 })
 
-const createFunctions = Effect.gen(function* () {
+const createFunction = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
   yield* sql`create or replace function public.live_board_touch() returns trigger
     language plpgsql as $$
     begin
       new.updated_at := clock_timestamp();
       return new;
-    end $$`
-  // NOTIFY takes part in the transaction: told at commit, never after a rollback. It carries 7,999
-  // bytes, and a row that is larger must not fail the statement: only its key is told. To the page
-  // that is a gap, so it reads the orders again.
-  yield* sql`create or replace function public.live_board_tell() returns trigger
-    language plpgsql as $$
-    declare
-      data jsonb := to_jsonb(coalesce(new, old));
-      event text := jsonb_build_object('operation', tg_op, 'data', data);
-    begin
-      if octet_length(event) > 7999 then
-        event := jsonb_build_object(
-          'operation', tg_op, 'key', jsonb_build_object('id', data -> 'id'), 'truncated', true);
-      end if;
-      perform pg_notify('table_updates_orders', event);
-      return null;
     end $$`
 })
 
@@ -68,7 +50,7 @@ export const schema = Effect.gen(function* () {
   const [found] = yield* sql<{ comment: string | null }>`
     select obj_description(oid) as comment from pg_class where oid = to_regclass('public.orders')`
   if (found !== undefined && found.comment !== mark) return yield* new ForeignTable()
-  yield* createFunctions
+  yield* createFunction
   if (found === undefined) yield* createTable
   const [any] = yield* sql`select from public.orders limit 1`
   if (any === undefined) yield* seed
@@ -81,10 +63,10 @@ export interface Login {
 }
 
 /**
- * Makes sure that the login is there and may read and write orders, and nothing else. Gives back
- * `undefined` when the present user may not create roles.
+ * Makes sure that the login is there, may read and write orders, has the rights of `nodeRole`, and
+ * nothing else.
  */
-export const allow = Effect.fnUntraced(function* (login: Login) {
+export const allow = Effect.fnUntraced(function* (login: Login, nodeRole: string) {
   const sql = yield* SqlClient.SqlClient
   const { password, username } = login
   /** Names and texts of these statements are no parameters: PostgreSQL itself quotes them. */
@@ -100,5 +82,6 @@ export const allow = Effect.fnUntraced(function* (login: Login) {
   if (password !== undefined) yield* run("alter role %I password %L", username, password)
   yield* run("grant usage on schema public to %I", username)
   yield* run("grant select, insert, update, delete on public.orders to %I", username)
+  yield* run("grant %I to %I", nodeRole, username)
   return login
 })

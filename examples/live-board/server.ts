@@ -11,6 +11,7 @@ import { Config, Console, Effect, Layer, Logger } from "effect"
 import { HttpRouter, HttpServer } from "effect/http"
 import { Channel } from "effect-realtime"
 import {
+  OutboxReader,
   PgNotificationSource,
   QueryResults,
   Realtime,
@@ -18,17 +19,13 @@ import {
 } from "effect-realtime/server"
 import { createServer } from "node:http"
 import * as Api from "./api.ts"
-import { Notices, OrderUpdates } from "./channels.ts"
+import { Notices, OrderUpdates, otherResults, reportResult } from "./channels.ts"
 import * as Database from "./database.ts"
 import * as Website from "./website.ts"
 
-/** The page's own channels, and any `table_updates_*` and `query_results_*` without a definition. */
+/** The page's own channels, and any other query's or table's, live. */
 const Door = RealtimeServer.layer({
-  channels: [
-    OrderUpdates,
-    Notices,
-    ...Channel.known().filter((definition) => definition._tag === "Family")
-  ],
+  channels: [OrderUpdates, Notices, reportResult, otherResults, Channel.allTableUpdates],
   authorize: RealtimeServer.allowAll
 })
 
@@ -58,7 +55,7 @@ Ready.pipe(
   Layer.provide(Server),
   Layer.provide(QueryResults.layer),
   Layer.provide(Realtime.layer()),
-  Layer.provide(PgNotificationSource.layer()),
+  Layer.provide(Layer.merge(PgNotificationSource.layer(), OutboxReader.layer())),
   Layer.provide(Layer.merge(Database.layer, Website.Bundle.layer)),
   Layer.provide(Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)])),
   Layer.launch,

@@ -113,17 +113,13 @@ export type Identity<I, R = never> =
  * @category models
  * @since 0.1.0
  */
-export type Options<I, R = never> = Common &
-  Keys & {
-    /** Default: the claim `sub`. */
-    readonly identity?: Identity<I, R> | undefined
-  }
+export type Options<I, R = never> = Common & Keys & { readonly identity: Identity<I, R> }
 
 /** The last moment that a `Date` knows, in milliseconds. */
 const endOfTime = 8.64e15
 
 /**
- * Makes an `authenticate` that takes JSON Web Tokens.
+ * Makes an `authenticate` that takes JSON Web Tokens. Without `identity` it is the claim `sub`.
  *
  * An expired token is `auth/expired`, no token is `auth/required`, anything else about a token is
  * `auth/invalid`: the signature, the issuer, the audience, an algorithm that is not allowed, no `exp`.
@@ -144,7 +140,13 @@ const endOfTime = 8.64e15
  * @category constructors
  * @since 0.1.0
  */
-export const jwt = <I = string, R = never>(options: Options<I, R>): Authenticate<I, R> => {
+export const jwt: {
+  (options: Common & Keys & { readonly identity?: undefined }): Authenticate<string>
+  <I, R = never>(options: Options<I, R>): Authenticate<I, R>
+} = <I, R>(
+  options: Common & Keys & { readonly identity?: Identity<I, R> | undefined }
+  // What is text in the first signature and I in the second is one thing here.
+): Authenticate<string & I, R> => {
   const usable = keysOf(options.keys)
   const tolerance = seconds("clockTolerance", options.clockTolerance ?? "5 seconds")
   const maxAge = options.maxAge === undefined ? undefined : seconds("maxAge", options.maxAge)
@@ -157,8 +159,7 @@ export const jwt = <I = string, R = never>(options: Options<I, R>): Authenticate
     ...(audience === undefined || audience === "any" ? {} : { audience: [audience].flat() }),
     ...(maxAge === undefined ? {} : { maxTokenAge: maxAge })
   }
-  // Without `identity` nothing says what I is, so it is its default: text.
-  const identify = identifyWith(options.identity ?? (subject as unknown as Identity<I, R>))
+  const identify = identifyWith((options.identity ?? subject) as Identity<string & I, R>)
 
   return (credentials) =>
     Effect.gen(function* () {

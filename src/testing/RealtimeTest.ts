@@ -240,7 +240,7 @@ const system = <I, R>(
   inside: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 ) =>
   Effect.gen(function* () {
-    const memory = yield* Layer.build(layerMemory)
+    const memory = yield* Layer.build(Layer.fresh(layerMemory))
     const { listening, lose, restore } = Context.get(memory, MemorySource)
     const { database, source } = withLosses(Context.get(memory, NotificationSource), lose, restore)
     const server = yield* Server.make(source, options, options.realtime)

@@ -209,15 +209,15 @@ describe("npm start", () => {
 
   it("runs a report in the background and publishes its result", async () => {
     const wire = await connect(board)
-    await wire.subscribe("query_results_r1")
+    await wire.subscribe("query_results_report-r1")
     const before = performance.now()
     const ask = { method: "POST", body: JSON.stringify({ query_id: "r1" }) }
     const answer = await api(board, "reports", ask)
-    expect(answer).toEqual({ status: 202, body: { channel: "query_results_r1" } })
+    expect(answer).toEqual({ status: 202, body: { channel: "query_results_report-r1" } })
     expect(performance.now() - before).toBeLessThan(2000)
     const [total] = await sql(board.database, "select count(*)::integer as orders from orders")
-    await vi.waitFor(() => expect(wire.data("query_results_r1")).toHaveLength(1), 10_000)
-    expect(wire.data("query_results_r1")).toEqual([
+    await vi.waitFor(() => expect(wire.data("query_results_report-r1")).toHaveLength(1), 10_000)
+    expect(wire.data("query_results_report-r1")).toEqual([
       { status: "completed", data: expect.objectContaining(total!) as unknown }
     ])
   })

@@ -67,10 +67,9 @@ const asSocket = (node: Node, log: Log, r: Random) =>
         log.gaps.push(join.reason ?? join.state)
         return
       }
-      for (const batch of join.replay) {
-        take(log, batch)
-        if (r.chance(0.05)) return
-      }
+      const cut = r.chance(0.3) ? r.int(join.replay.length) : join.replay.length
+      for (const batch of join.replay.slice(0, cut)) take(log, batch)
+      if (cut < join.replay.length) return
       while (performance.now() < end && Queue.sizeUnsafe(queue) < 6) {
         const items = yield* Queue.takeAll(queue).pipe(Effect.timeoutOption(50))
         if (items._tag === "None") continue

@@ -9,7 +9,7 @@ import { decodeServerFrame, type FrameOf, type ServerFrame } from "../../src/Fra
 import * as Door from "../../src/server/internal/door.ts"
 import * as metrics from "../../src/server/internal/metrics.ts"
 import type { Peer } from "../../src/server/internal/peer.ts"
-import { layerMemory } from "../../src/server/NotificationSource.ts"
+import { layerMemory, NotificationSource } from "../../src/server/NotificationSource.ts"
 import { type Options as RealtimeOptions, Realtime } from "../../src/server/Realtime.ts"
 import type { Options } from "../../src/server/ServerOptions.ts"
 import { decodeTextFrames } from "../../src/testing/internal/textFrames.ts"
@@ -17,10 +17,18 @@ import { decodeTextFrames } from "../../src/testing/internal/textFrames.ts"
 /** The door of a test. */
 export class TestDoor extends Context.Service<TestDoor, Door.Door>()("test/TestDoor") {}
 
-/** A door over the source in memory. */
-export const layerDoor = <I>(options: Options<I>, realtime?: RealtimeOptions) =>
+/** A door over the source in memory, or over one that is made of it. */
+export const layerDoor = <I>(
+  options: Options<I>,
+  realtime?: RealtimeOptions,
+  source: Layer.Layer<NotificationSource, never, NotificationSource> = Layer.effect(
+    NotificationSource,
+    NotificationSource
+  )
+) =>
   Layer.effect(TestDoor, Door.make(options)).pipe(
     Layer.provideMerge(Realtime.layer(realtime)),
+    Layer.provide(source),
     Layer.provideMerge(layerMemory)
   )
 

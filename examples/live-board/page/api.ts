@@ -23,8 +23,17 @@ const request = async (
   throw new Error(error ?? `The server answered ${response.status}.`)
 }
 
-const decodeOrders = Schema.decodeUnknownSync(Schema.toCodecJson(Schema.Array(Order)))
+const decodeOrders = Schema.decodeUnknownSync(
+  Schema.toCodecJson(
+    Schema.Struct({
+      _tag: Schema.Literal("Snapshot"),
+      value: Schema.Array(Order),
+      cursor: Schema.String
+    })
+  )
+)
 
+/** The orders, and which of the events that come are in them already. */
 export const fetchOrders = async () => decodeOrders(await request("GET", "orders"))
 
 export const addOrder = (order: Pick<Order, "customer" | "item" | "amount_cents">) =>

@@ -12,8 +12,8 @@ const patiently = <A>(load: () => Promise<A>): Promise<A> =>
   })
 
 /**
- * The orders, live. The channel is active before the list is read, and events that come while it is
- * read are added to it, so none is missed; after a gap the list is read again in the same way.
+ * The orders, live. The channel is active before the list is read, and the list says which events are
+ * in it already, so none is missed and none counts twice. After a gap it is read again.
  */
 export const useOrders = () => {
   const missed = useRef<Parameters<typeof read>[1]>(undefined)
@@ -23,6 +23,9 @@ export const useOrders = () => {
     onGap: ({ reason }) => {
       missed.current = reason
     },
-    load: async () => read(await patiently(fetchOrders), missed.current)
+    load: async () => {
+      const snapshot = await patiently(fetchOrders)
+      return { ...snapshot, value: read(snapshot.value, missed.current) }
+    }
   })
 }

@@ -27,7 +27,8 @@ export class Bucket {
     const elapsed = Math.max(0, now - this.#at)
     this.#tokens = Math.min(rate.burst, this.#tokens + (elapsed * rate.perSecond) / 1000)
     this.#at = now
-    return this.#tokens >= almostOne ? 0 : Math.ceil(((1 - this.#tokens) * 1000) / rate.perSecond)
+    const missing = almostOne - this.#tokens
+    return missing <= 0 ? 0 : Math.ceil((missing * 1000) / rate.perSecond)
   }
 
   /** Takes one token; returns 0, or the milliseconds until there is one. */

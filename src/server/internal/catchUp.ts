@@ -139,7 +139,7 @@ export const make = (
           // In a transaction of the caller the page would be read as of its snapshot, and what came
           // later would be missed in silence.
           Effect.updateContext(Context.omit(client.transactionService)<never>),
-          // A pooled session that ends at a bad moment may never answer.
+          // On a path that has gone silent the pool would wait for ever.
           Effect.timeoutOrElse({
             duration: patience,
             orElse: () =>

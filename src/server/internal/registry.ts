@@ -32,6 +32,15 @@ export interface Registry {
   readonly match: (name: string) => Match | undefined
 }
 
+/** Whether some name could be of both: one prefix begins with the other, and is not left out of it. */
+const meet = (one: Channel.AnyFamily, other: Channel.AnyFamily): boolean => {
+  const [outer, inner] = one.prefix.length <= other.prefix.length ? [one, other] : [other, one]
+  return (
+    inner.prefix.startsWith(outer.prefix) &&
+    !outer.except.some((start) => inner.prefix.startsWith(start))
+  )
+}
+
 /** An exact channel beats a family; two of a kind that meet are an error at start, never a surprise. */
 export const make = (
   definitions: ReadonlyArray<Channel.Definition>
@@ -47,9 +56,7 @@ export const make = (
         continue
       }
       const { prefix } = definition
-      const other = families.find(
-        (family) => family.prefix.startsWith(prefix) || prefix.startsWith(family.prefix)
-      )
+      const other = families.find((family) => meet(family, definition))
       if (other !== undefined) {
         return yield* new ChannelConflict({ first: other.prefix, second: prefix })
       }

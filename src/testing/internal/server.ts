@@ -45,7 +45,8 @@ export const make = <I, R>(
 ): Effect.Effect<Server, ChannelConflict | InvalidOption, R | Scope.Scope> =>
   Effect.gen(function* () {
     const services = yield* Effect.context<R>()
-    const outer = yield* Effect.scope
+    // One for all generations, so that the latest does not close before what was made after the first.
+    const outer = yield* Effect.flatMap(Effect.scope, (scope) => Scope.fork(scope))
     const turn = yield* Semaphore.make(1)
     const maxSessions = options.limits?.sessions ?? defaultMaxSessions
     let draining = false

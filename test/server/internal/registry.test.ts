@@ -25,6 +25,17 @@ describe("Registry", () => {
     })
   )
 
+  it.effect("lets a family leave names to another", () =>
+    Effect.gen(function* () {
+      const outer = Channel.family("room_", Schema.String, Schema.Unknown, { except: ["big_"] })
+      const inner = Channel.family("room_big_", Schema.String, Schema.Unknown)
+      const registry = yield* Registry.make([outer, inner])
+      expect(registry.match("room_small")).toMatchObject({ definition: outer, param: "small" })
+      expect(registry.match("room_big_one")).toMatchObject({ definition: inner, param: "one" })
+      expect(outer("big_one").fault).toBeDefined()
+    })
+  )
+
   it.effect.each([
     [[exact, exact], "room_lobby", "room_lobby"],
     [[Room, Channel.family("room_big_", Schema.String, Schema.Unknown)], "room_", "room_big_"],

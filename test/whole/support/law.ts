@@ -82,10 +82,6 @@ export class Witness {
   get events(): number {
     return this.told.filter(({ _tag }) => _tag === "Event").length
   }
-
-  get gaps(): number {
-    return this.told.filter(({ _tag }) => _tag === "Gap").length
-  }
 }
 
 export const judge = (

@@ -1,0 +1,231 @@
+/**
+ * What must not compile: a door without `authorize`, identities of the wrong type, a client that
+ * publishes where clients may not. `tsc` checks the lines; the test only says so.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import { Context, Effect, Layer, Redacted, Schema } from "effect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import { generateKeyPairSync } from "node:crypto"
+import type { Server } from "node:http"
+import { expectTypeOf } from "vitest"
+import * as Channel from "../../src/Channel.ts"
+import { RealtimeClient } from "../../src/client/RealtimeClient.ts"
+import { RealtimeServer as NodeServer } from "../../src/node/RealtimeServer.ts"
+import { jwt } from "../../src/server/jwt.ts"
+import type { Realtime } from "../../src/server/Realtime.ts"
+import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
+import {
+  allowAll,
+  type Authenticate,
+  type Authenticated,
+  AuthRefused,
+  type Request
+} from "../../src/server/ServerOptions.ts"
+
+const Orders = Channel.make("orders", Schema.Struct({ id: Schema.Int }))
+const Moves = Channel.make("moves", Schema.Struct({ id: Schema.Int }), { publish: true })
+const channels = [Orders, Moves]
+
+interface Person {
+  readonly name: string
+}
+class Users extends Context.Service<Users, { readonly may: (name: string) => boolean }>()(
+  "test/Users"
+) {}
+
+const authenticate: Authenticate<Person> = ({ token }) =>
+  token === undefined
+    ? Effect.fail(new AuthRefused({ code: "auth/required" }))
+    : Effect.succeed({ identity: { name: token } })
+
+/** Never run. */
+const never = (_: () => unknown) => undefined
+
+describe("RealtimeServer.layer", () => {
+  it("needs authorize, or the word that opens everything", () => {
+    never(() => {
+      // @ts-expect-error nobody said who may do what
+      RealtimeServer.layer({ channels })
+      // @ts-expect-error who somebody is does not say what they may do
+      RealtimeServer.layer({ channels, authenticate })
+      // @ts-expect-error a word of an earlier idea
+      RealtimeServer.layer({ channels, authorize: true })
+      RealtimeServer.layer({ channels, authorize: allowAll })
+      RealtimeServer.layer({ channels, authorize: RealtimeServer.allowAll })
+      RealtimeServer.layer({ channels, authenticate, authorize: allowAll })
+    })
+    expect(RealtimeServer.allowAll).toBe(allowAll)
+  })
+
+  it("gives authorize the identity of authenticate, and no other", () => {
+    never(() => {
+      RealtimeServer.layer({
+        channels,
+        authenticate,
+        authorize: ({ identity }) => {
+          expectTypeOf(identity).toEqualTypeOf<Person>()
+          return Effect.succeed(identity.name === "ann")
+        }
+      })
+      RealtimeServer.layer({
+        channels,
+        authorize: ({ identity }) => {
+          expectTypeOf(identity).toEqualTypeOf<undefined>()
+          return Effect.succeed(true)
+        }
+      })
+      RealtimeServer.layer({
+        channels,
+        authenticate,
+        // @ts-expect-error a person has no role
+        authorize: ({ identity }) => Effect.succeed(identity.role === "admin")
+      })
+      RealtimeServer.layer({
+        channels,
+        // @ts-expect-error without authenticate there is nobody to name
+        authorize: ({ identity }: Request<Person>) => Effect.succeed(identity.name === "ann")
+      })
+      RealtimeServer.layer({
+        channels,
+        authenticate,
+        authorize: allowAll,
+        // @ts-expect-error a person has no id
+        identityKey: ({ id }) => id
+      })
+    })
+  })
+
+  it("takes verdicts as Effects that cannot fail, and nothing else", () => {
+    never(() => {
+      // @ts-expect-error a boolean is no Effect
+      RealtimeServer.layer({ channels, authorize: () => true })
+      // @ts-expect-error nor is a Promise
+      RealtimeServer.layer({ channels, authorize: async () => true })
+      // @ts-expect-error only true and false are verdicts
+      RealtimeServer.layer({ channels, authorize: () => Effect.succeed("yes") })
+      // @ts-expect-error what to do about a failure must be decided here
+      RealtimeServer.layer({ channels, authorize: () => Effect.fail("no") })
+      // @ts-expect-error a refusal says why, as one of three codes
+      RealtimeServer.layer({ channels, authenticate: () => Effect.fail("no"), authorize: allowAll })
+      // @ts-expect-error there is no such code
+      never(() => new AuthRefused({ code: "channel/forbidden" }))
+    })
+  })
+
+  it("asks for the services of authenticate and authorize", () => {
+    const door = RealtimeServer.layer({
+      channels,
+      authenticate,
+      authorize: ({ identity }) => Users.useSync((users) => users.may(identity.name))
+    })
+    expectTypeOf<Layer.Services<typeof door>>().toEqualTypeOf<
+      HttpRouter.HttpRouter | Realtime | Users
+    >()
+    expect(Layer.isLayer(door)).toBe(true)
+  })
+
+  it("names the limits it knows, and no others", () => {
+    never(() => {
+      RealtimeServer.layer({ channels, authorize: allowAll, limits: { hello: "1 second" } })
+      // @ts-expect-error there is no such limit
+      RealtimeServer.layer({ channels, authorize: allowAll, limits: { helo: "1 second" } })
+      // @ts-expect-error a rate has a burst
+      RealtimeServer.layer({ channels, authorize: allowAll, limits: { frames: { perSecond: 1 } } })
+    })
+  })
+})
+
+describe("the class of ./node", () => {
+  it("takes values and Promises too, with the same identities", () => {
+    never((server: Server = undefined as never) => {
+      new NodeServer(server, "")
+      new NodeServer(server, "", { authorize: ({ action }) => action === "subscribe" })
+      new NodeServer(server, "", {
+        authenticate: async ({ token }): Promise<Authenticated<Person>> => ({
+          identity: { name: token ?? "" }
+        }),
+        authorize: async ({ identity }) => identity.name === "ann"
+      })
+      new NodeServer(server, "", {
+        authenticate: () => ({ identity: { name: "ann" } }),
+        // @ts-expect-error a person has no role
+        authorize: ({ identity }) => identity.role === "admin"
+      })
+      // @ts-expect-error without authenticate there is nobody to name
+      new NodeServer(server, "", { authorize: ({ identity }) => identity.name === "ann" })
+      // @ts-expect-error text is no verdict
+      new NodeServer(server, "", { authorize: () => "yes" })
+    })
+  })
+})
+
+describe("a client", () => {
+  it("publishes only to channels that say so", () => {
+    never(() =>
+      RealtimeClient.use((client) => {
+        // @ts-expect-error clients only read this one
+        client.publish(Orders, { id: 1 })
+        // @ts-expect-error the payload has no text
+        client.publish(Moves, { id: "1" })
+        return client.publish(Moves, { id: 1 })
+      })
+    )
+  })
+})
+
+describe("jwt", () => {
+  const secret = Redacted.make("0123456789abcdef0123456789abcdef")
+  const { publicKey } = generateKeyPairSync("ed25519")
+
+  it("knows the identity from the Schema or the function, and text otherwise", () => {
+    const Claims = Schema.Struct({ sub: Schema.String, role: Schema.Literals(["admin", "user"]) })
+    expectTypeOf(jwt({ keys: secret })).toEqualTypeOf<Authenticate<string>>()
+    expectTypeOf(jwt({ keys: secret, identity: Claims })).toEqualTypeOf<
+      Authenticate<typeof Claims.Type>
+    >()
+    expectTypeOf(jwt({ keys: publicKey, identity: ({ sub }) => ({ id: sub }) })).toEqualTypeOf<
+      Authenticate<{ id: string | undefined }>
+    >()
+    expectTypeOf(
+      jwt({ keys: secret, identity: ({ sub = "" }) => Users.useSync(({ may }) => may(sub)) })
+    ).toEqualTypeOf<Authenticate<boolean, Users>>()
+  })
+
+  it("flows into authorize", () => {
+    const Claims = Schema.Struct({ sub: Schema.String, role: Schema.Literals(["admin", "user"]) })
+    never(() => {
+      RealtimeServer.layer({
+        channels,
+        authenticate: jwt({ keys: secret }),
+        authorize: ({ identity }) => Effect.succeed(identity.startsWith("ann"))
+      })
+      RealtimeServer.layer({
+        channels,
+        authenticate: jwt({ keys: secret, identity: Claims }),
+        authorize: ({ identity }) => Effect.succeed(identity.role === "admin")
+      })
+      RealtimeServer.layer({
+        channels,
+        authenticate: jwt({ keys: secret, identity: ({ sub }) => ({ id: sub ?? "" }) }),
+        authorize: ({ identity }) => Effect.succeed(identity.id === "ann"),
+        identityKey: ({ id }) => id
+      })
+    })
+  })
+
+  it("cannot be told none, nor a secret as a public key, nor a provider without an audience", () => {
+    never(() => {
+      // @ts-expect-error unsigned is no algorithm
+      jwt({ keys: secret, algorithms: ["none"] })
+      // @ts-expect-error a secret has no RS256
+      jwt({ keys: secret, algorithms: ["RS256"] })
+      // @ts-expect-error a key set has no secrets
+      jwt({ keys: "https://id.example", issuer: "i", audience: "a", algorithms: ["HS256"] })
+      // @ts-expect-error everybody's tokens
+      jwt({ keys: "https://id.example", issuer: "https://id.example" })
+      // @ts-expect-error from anybody
+      jwt({ keys: "https://id.example", audience: "app" })
+      jwt({ keys: "https://id.example", issuer: "any", audience: "any" })
+    })
+  })
+})

@@ -1,0 +1,712 @@
+/**
+ * Who a session is, from its first frame to its last: proofs, fresh tokens, revocation, rights.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import { Clock, Deferred, Effect, Schema, type Scope, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import * as Channel from "../../src/Channel.ts"
+import { RealtimeClient } from "../../src/client/RealtimeClient.ts"
+import { MemorySource, type NotificationSource } from "../../src/server/NotificationSource.ts"
+import { Realtime } from "../../src/server/Realtime.ts"
+import {
+  allowAll,
+  type Authenticate,
+  AuthRefused,
+  type IdentityOptions
+} from "../../src/server/ServerOptions.ts"
+import { RealtimeTest } from "../../src/testing/RealtimeTest.ts"
+import { layerDoor, settle, TestDoor, visit, type Visitor } from "../support/sessions.ts"
+
+const Orders = Channel.make("orders", Schema.Struct({ id: Schema.Int }))
+const Moves = Channel.make("moves", Schema.Struct({ id: Schema.Int }), { publish: true })
+const Room = Channel.family("room_", Schema.String, Schema.Unknown, { publish: true })
+
+interface Person {
+  readonly name: string
+  readonly role: string
+}
+
+const refuse = (code: AuthRefused["code"]) => Effect.fail(new AuthRefused({ code }))
+
+/** A token is `name`, `name role` or `name role expires`, the last in milliseconds of the test's time. */
+const authenticate: Authenticate<Person> = ({ headers, token = headers.cookie }) => {
+  if (token === undefined) return refuse("auth/required")
+  const [name = "", role = "user", expires] = token.split(" ")
+  if (name === "nobody") return refuse("auth/invalid")
+  if (name === "late") return refuse("auth/expired")
+  return Effect.succeed({
+    identity: { name, role },
+    expires: expires === undefined ? undefined : new Date(Number(expires))
+  })
+}
+
+const options: IdentityOptions<Person> = {
+  channels: [Orders, Moves, Room],
+  authenticate,
+  authorize: allowAll,
+  identityKey: ({ name }) => name
+}
+
+type Needs = TestDoor | Realtime | MemorySource | NotificationSource | Scope.Scope
+
+const withDoor = <A, E>(
+  body: Effect.Effect<A, E, Needs>,
+  more?: Partial<IdentityOptions<Person>>
+): Effect.Effect<A, unknown> =>
+  Effect.provide(Effect.scoped(body), layerDoor({ ...options, ...more }))
+
+const ask = (visitor: Visitor, frame: object) =>
+  Effect.sync(() => visitor.send(frame)).pipe(Effect.andThen(settle))
+
+const subscribe = (visitor: Visitor, id: number, channel: string, cursor?: string) =>
+  ask(visitor, { type: "subscribe", id, channel, ...(cursor === undefined ? {} : { cursor }) })
+
+const ids = (visitor: Visitor) =>
+  visitor
+    .of("events")
+    .flatMap(({ events }) => events.map(({ data }) => (data as { id: number }).id))
+
+describe("hello", () => {
+  it.effect("is welcomed with the rest of the token's life", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "ann user 60000" })
+        expect(visitor.last("welcome")?.expires).toBe(60_000)
+        expect((yield* visit({ token: "ann" })).last("welcome")).not.toHaveProperty("expires")
+      })
+    )
+  )
+
+  it.effect("may be proved by a cookie or any header of the upgrade", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ headers: { cookie: "ann" } })
+        expect(visitor.of("welcome")).toHaveLength(1)
+      })
+    )
+  )
+
+  it.effect("gives authenticate the token, the headers and the address", () => {
+    const seen: Array<unknown> = []
+    return withDoor(
+      Effect.gen(function* () {
+        const headers = { authorization: "Bearer x" }
+        yield* visit({ token: "ann", headers, address: "198.51.100.9" })
+        expect(seen).toEqual([{ token: "ann", headers, address: "198.51.100.9" }])
+      }),
+      {
+        authenticate: (credentials) => {
+          seen.push(credentials)
+          return authenticate(credentials)
+        }
+      }
+    )
+  })
+
+  const refused = [
+    ["no token", undefined, "auth/required", "never", 4202],
+    ["a token that is not valid", "nobody", "auth/invalid", "never", 4202],
+    ["an expired token", "late", "auth/expired", "refresh", 4100],
+    ["a proof that ended in the past", "ann user -1", "auth/expired", "refresh", 4100],
+    ["a proof that ends now", "ann user 0", "auth/expired", "refresh", 4100],
+    ["a proof that ends at no time", "ann user never", "auth/expired", "refresh", 4100]
+  ] as const
+  it.effect.each(refused)("with %s is told so and closed", ([, token, code, retry, close]) =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit(token === undefined ? {} : { token })
+        expect(visitor.frames).toMatchObject([{ type: "error", code, retry }])
+        expect(visitor.frames[0]).not.toHaveProperty("id")
+        expect(visitor.closeCode).toBe(close)
+      })
+    )
+  )
+
+  const broken = [
+    ["dies", () => Effect.die(new Error("password=hunter2"))],
+    [
+      "throws",
+      () => {
+        throw new Error("password=hunter2")
+      }
+    ],
+    ["is interrupted", () => Effect.interrupt],
+    [
+      "fails with something else",
+      () => Effect.fail({ _tag: "SqlError", code: "auth/invalid", message: "hunter2" })
+    ],
+    ["gives nothing", () => Effect.undefined]
+  ] as const
+  it.effect.each(broken)(
+    "where authenticate %s is answered server/internal, and may come back",
+    ([, authenticate]) =>
+      withDoor(
+        Effect.gen(function* () {
+          const visitor = yield* visit({ token: "ann" })
+          expect(visitor.errors).toEqual(["server/internal"])
+          expect(JSON.stringify(visitor.frames)).not.toContain("hunter2")
+          expect(visitor.closeCode).toBe(4003)
+        }),
+        { authenticate: authenticate as unknown as Authenticate<Person> }
+      )
+  )
+
+  it.effect("answers what was asked while the token was looked at, in order", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<void>()
+      yield* withDoor(
+        Effect.gen(function* () {
+          const visitor = yield* visit({ token: "ann" })
+          yield* subscribe(visitor, 1, "orders")
+          yield* ask(visitor, { type: "dance", id: 2 })
+          expect(visitor.frames).toEqual([])
+          yield* Deferred.succeed(gate, undefined)
+          yield* settle
+          expect(visitor.frames.map(({ type }) => type)).toEqual(["welcome", "subscribed", "error"])
+        }),
+        {
+          authenticate: (credentials) =>
+            Effect.andThen(Deferred.await(gate), authenticate(credentials))
+        }
+      )
+    })
+  )
+
+  it.effect("twice closes 4200, also while the token is looked at", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "ann" })
+        yield* ask(visitor, { type: "hello", version: 1 })
+        expect(visitor.closeCode).toBe(4200)
+      }),
+      { authenticate: () => Effect.never }
+    )
+  )
+})
+
+describe("a fresh token", () => {
+  it.effect("goes on where the old one ended, on the same socket", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "ann user 10000" })
+        yield* subscribe(visitor, 1, "orders")
+        yield* TestClock.adjust(8000)
+        yield* ask(visitor, { type: "authenticate", id: 2, token: "ann user 30000" })
+        expect(visitor.answer(2)).toEqual({ type: "authenticated", id: 2, expires: 22_000 })
+        yield* TestClock.adjust(4000)
+        yield* Realtime.publish(Orders, { id: 1 })
+        yield* settle
+        expect(ids(visitor)).toEqual([1])
+        visitor.send({ type: "pong" })
+        yield* TestClock.adjust(17_000)
+        expect(visitor.closeCode).toBeUndefined()
+        yield* TestClock.adjust(1000)
+        expect(visitor.closeCode).toBe(4100)
+      })
+    )
+  )
+
+  it.effect("without one, the session is closed with 4100, and resumes without loss", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "ann user 5000" })
+        yield* subscribe(visitor, 1, "orders")
+        yield* Realtime.publish(Orders, { id: 1 })
+        yield* TestClock.adjust(5000)
+        expect(visitor.closeCode).toBe(4100)
+        yield* Realtime.publish(Orders, { id: 2 })
+        const again = yield* visit({ token: "ann user 60000" })
+        yield* subscribe(again, 1, "orders", visitor.last("events")!.cursor)
+        yield* Realtime.publish(Orders, { id: 3 })
+        yield* settle
+        expect(again.last("subscribed")?.state).toBe("recovered")
+        expect([...ids(visitor), ...ids(again)]).toEqual([1, 2, 3])
+      })
+    )
+  )
+
+  it.effect("of somebody else closes 4202", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "ann" })
+        yield* ask(visitor, { type: "authenticate", id: 1, token: "bob" })
+        expect(visitor.closeCode).toBe(4202)
+        expect(visitor.of("authenticated")).toEqual([])
+      })
+    )
+  )
+
+  const refused = [
+    ["nobody", "auth/invalid", "never"],
+    ["late", "auth/expired", "refresh"]
+  ] as const
+  it.effect.each(refused)(
+    "that is refused (%s) leaves the old one until it ends",
+    ([token, code, retry]) =>
+      withDoor(
+        Effect.gen(function* () {
+          const visitor = yield* visit({ token: "ann user 10000" })
+          yield* ask(visitor, { type: "authenticate", id: 1, token })
+          expect(visitor.answer(1)).toMatchObject({ type: "error", code, retry })
+          yield* subscribe(visitor, 2, "orders")
+          expect(visitor.answer(2)?.type).toBe("subscribed")
+          yield* TestClock.adjust(9000)
+          expect(visitor.closeCode).toBeUndefined()
+          yield* TestClock.adjust(1000)
+          expect(visitor.closeCode).toBe(4100)
+        })
+      )
+  )
+
+  it.effect("decides what is asked after it, however long it takes to look at", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "ann" })
+        visitor.send({ type: "authenticate", id: 1, token: "ann admin" })
+        visitor.send({ type: "subscribe", id: 2, channel: "orders" })
+        yield* TestClock.adjust(3000)
+        expect(visitor.of("subscribed").concat()).toHaveLength(1)
+        expect(visitor.frames.map((frame) => ("id" in frame ? frame.id : 0))).toEqual([0, 1, 2])
+      }),
+      {
+        authenticate: (credentials) =>
+          Effect.delay(authenticate(credentials), credentials.token === "ann" ? 0 : 2000),
+        authorize: ({ identity }) => Effect.succeed(identity.role === "admin")
+      }
+    )
+  )
+
+  it.effect("is taken in the order in which it was sent: an older one never wins", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "ann user 10000" })
+        visitor.send({ type: "authenticate", id: 1, token: "ann user 20000" })
+        visitor.send({ type: "authenticate", id: 2, token: "ann user 30000" })
+        yield* TestClock.adjust(4000)
+        const answered = visitor.of("authenticated")
+        expect(answered.map(({ id }) => id)).toEqual([1, 2])
+        visitor.send({ type: "pong" })
+        yield* TestClock.adjust(21_000)
+        expect(visitor.closeCode).toBeUndefined()
+      }),
+      {
+        authenticate: (credentials) =>
+          Effect.delay(
+            authenticate(credentials),
+            credentials.token?.endsWith("20000") === true ? 3000 : 0
+          )
+      }
+    )
+  )
+
+  it.effect("ends what is not allowed with it any more; the rest goes on", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "ann admin" })
+        yield* subscribe(visitor, 1, "orders")
+        yield* subscribe(visitor, 2, "room_lobby")
+        yield* ask(visitor, { type: "authenticate", id: 3, token: "ann user" })
+        expect(visitor.of("ended")).toMatchObject([
+          { channel: "orders", code: "channel/forbidden", retry: "never" }
+        ])
+        yield* Realtime.publish(Orders, { id: 1 })
+        yield* Realtime.publish(Room("lobby"), { id: 2 })
+        yield* settle
+        expect(visitor.of("events").map(({ channel }) => channel)).toEqual(["room_lobby"])
+        yield* subscribe(visitor, 4, "orders")
+        expect(visitor.answer(4)).toMatchObject({ code: "channel/forbidden" })
+      }),
+      {
+        authorize: ({ channel, identity }) =>
+          Effect.succeed(channel !== "orders" || identity.role === "admin")
+      }
+    )
+  )
+
+  it.effect("means nothing on a server that asks nobody", () =>
+    Effect.provide(
+      Effect.scoped(
+        Effect.gen(function* () {
+          const visitor = yield* visit({ token: "whatever" })
+          expect(visitor.of("welcome")).toHaveLength(1)
+          yield* ask(visitor, { type: "authenticate", id: 1, token: "x" })
+          expect(visitor.answer(1)).toMatchObject({ type: "error", code: "auth/invalid" })
+        })
+      ),
+      layerDoor({ channels: [Orders], authorize: allowAll })
+    )
+  )
+})
+
+describe("revoke", () => {
+  const revoke = (key: string) =>
+    Effect.andThen(
+      TestDoor.use((door) => Effect.sync(() => door.revoke(key))),
+      settle
+    )
+
+  it.effect("closes every session of the identity at once with 4101, and nobody else's", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const [one, two, bob] = [
+          yield* visit({ token: "ann" }),
+          yield* visit({ token: "ann admin" }),
+          yield* visit({ token: "bob" })
+        ]
+        yield* revoke("ann")
+        expect([one.closeCode, two.closeCode, bob.closeCode]).toEqual([4101, 4101, undefined])
+      })
+    )
+  )
+
+  it.effect("lets it come back if authenticate does", () =>
+    withDoor(
+      Effect.gen(function* () {
+        yield* visit({ token: "ann" })
+        yield* revoke("ann")
+        expect((yield* visit({ token: "ann" })).of("welcome")).toHaveLength(1)
+      })
+    )
+  )
+
+  it.effect("catches who was looked at before it and would be let in after it", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<void>()
+      yield* withDoor(
+        Effect.gen(function* () {
+          const visitor = yield* visit({ token: "ann" })
+          const bob = yield* visit({ token: "bob" })
+          yield* revoke("ann")
+          yield* Deferred.succeed(gate, undefined)
+          yield* settle
+          expect(visitor.closeCode).toBe(4101)
+          expect(visitor.of("welcome")).toEqual([])
+          expect(bob.of("welcome")).toHaveLength(1)
+        }),
+        {
+          authenticate: (credentials) => Effect.tap(authenticate(credentials), Deferred.await(gate))
+        }
+      )
+    })
+  )
+
+  it.effect("does nothing more for what was asked before: no publish, no answer", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<boolean>()
+      yield* withDoor(
+        Effect.gen(function* () {
+          const bob = yield* visit({ token: "bob" })
+          yield* subscribe(bob, 1, "moves")
+          const ann = yield* visit({ token: "ann" })
+          yield* ask(ann, { type: "publish", id: 1, channel: "moves", key: "k", data: { id: 1 } })
+          yield* revoke("ann")
+          yield* Deferred.succeed(gate, true)
+          yield* settle
+          expect(bob.of("events")).toEqual([])
+        }),
+        {
+          authorize: ({ identity }) =>
+            identity.name === "bob" ? Effect.succeed(true) : Deferred.await(gate)
+        }
+      )
+    })
+  )
+
+  it.effect("cuts a session that does not read", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "ann", polite: false })
+        yield* subscribe(visitor, 1, "orders")
+        visitor.reading = false
+        yield* Realtime.publish(Orders, { id: 1 })
+        yield* settle
+        yield* revoke("ann")
+        expect(visitor.terminated).toBe(true)
+      })
+    )
+  )
+})
+
+describe("reauthorize", () => {
+  const reauthorize = (key: string) =>
+    Effect.andThen(
+      TestDoor.use((door) => door.reauthorize(key)),
+      settle
+    )
+
+  it.effect("ends what is not allowed any more, in every session of the identity", () => {
+    const allowed = new Set(["orders", "room_a"])
+    return withDoor(
+      Effect.gen(function* () {
+        const visitors = [yield* visit({ token: "ann" }), yield* visit({ token: "ann" })]
+        const bob = yield* visit({ token: "bob" })
+        for (const visitor of [...visitors, bob]) {
+          yield* subscribe(visitor, 1, "orders")
+          yield* subscribe(visitor, 2, "room_a")
+        }
+        allowed.delete("orders")
+        yield* reauthorize("ann")
+        for (const visitor of visitors) {
+          expect(visitor.of("ended").map(({ channel }) => channel)).toEqual(["orders"])
+        }
+        expect(bob.of("ended")).toEqual([])
+        yield* Realtime.publish(Orders, { id: 1 })
+        yield* Realtime.publish(Room("a"), 1)
+        yield* settle
+        expect(visitors.map((visitor) => visitor.of("events").length)).toEqual([1, 1])
+        expect(bob.of("events")).toHaveLength(2)
+      }),
+      { authorize: ({ channel }) => Effect.succeed(allowed.has(channel)) }
+    )
+  })
+
+  it.effect("asks again about what was allowed before it and begins after it", () => {
+    let allowed = true
+    return withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "ann" })
+        const source = yield* MemorySource
+        yield* source.lose
+        yield* subscribe(visitor, 1, "orders")
+        yield* ask(visitor, { type: "unsubscribe", id: 2, channel: "room_a" })
+        allowed = false
+        yield* reauthorize("ann")
+        yield* source.restore
+        yield* settle
+        expect(visitor.answer(1)).toMatchObject({ type: "error", code: "channel/forbidden" })
+        yield* Realtime.publish(Orders, { id: 1 })
+        yield* settle
+        expect(visitor.of("events")).toEqual([])
+        allowed = true
+        yield* subscribe(visitor, 3, "orders")
+        expect(visitor.answer(3)?.type).toBe("subscribed")
+      }),
+      { authorize: () => Effect.sync(() => allowed) }
+    )
+  })
+
+  it.effect("ends what cannot be decided, and lets it come back", () => {
+    let verdict: Effect.Effect<boolean> = Effect.succeed(true)
+    return withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "ann" })
+        yield* subscribe(visitor, 1, "orders")
+        verdict = Effect.die(new Error("the database is away: hunter2"))
+        yield* reauthorize("ann")
+        expect(visitor.of("ended")).toMatchObject([{ code: "server/overloaded", retry: "later" }])
+        expect(JSON.stringify(visitor.frames)).not.toContain("hunter2")
+        verdict = Effect.succeed(true)
+        yield* subscribe(visitor, 2, "orders")
+        expect(visitor.answer(2)?.type).toBe("subscribed")
+      }),
+      { authorize: () => Effect.suspend(() => verdict) }
+    )
+  })
+
+  it.effect("leaves alone what was left and begun again meanwhile", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<boolean>()
+      let verdict: Effect.Effect<boolean> = Effect.succeed(true)
+      yield* withDoor(
+        Effect.gen(function* () {
+          const visitor = yield* visit({ token: "ann" })
+          yield* subscribe(visitor, 1, "orders")
+          verdict = Deferred.await(gate)
+          const door = yield* TestDoor
+          const asking = yield* Effect.forkChild(door.reauthorize("ann"), {
+            startImmediately: true
+          })
+          verdict = Effect.succeed(true)
+          yield* ask(visitor, { type: "unsubscribe", id: 2, channel: "orders" })
+          yield* subscribe(visitor, 3, "orders")
+          yield* Deferred.succeed(gate, false)
+          yield* settle
+          expect(asking.pollUnsafe()).toBeDefined()
+          expect(visitor.of("ended")).toEqual([])
+          yield* subscribe(visitor, 4, "orders")
+          expect(visitor.answer(4)).toMatchObject({ code: "subscribe/duplicate" })
+        }),
+        { authorize: () => Effect.suspend(() => verdict) }
+      )
+    })
+  )
+})
+
+describe("authorize", () => {
+  const verdicts = [
+    ["undefined", Effect.undefined],
+    ["text", Effect.succeed("yes")],
+    ["1", Effect.succeed(1)],
+    ["an object", Effect.succeed({})]
+  ] as const
+  it.effect.each(verdicts)("that gives %s allows nothing: only true opens", ([, verdict]) =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "ann" })
+        yield* subscribe(visitor, 1, "orders")
+        expect(visitor.answer(1)).toMatchObject({ code: "channel/forbidden" })
+      }),
+      { authorize: () => verdict as unknown as Effect.Effect<boolean> }
+    )
+  )
+
+  it.effect("gets the identity, the channel, its parameter, its definition and the action", () => {
+    const seen: Array<unknown> = []
+    return withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "ann admin" })
+        yield* subscribe(visitor, 1, "room_7")
+        yield* ask(visitor, { type: "publish", id: 2, channel: "moves", key: "k", data: { id: 1 } })
+        const identity = { name: "ann", role: "admin" }
+        expect(seen).toEqual([
+          { identity, channel: "room_7", definition: Room, params: "7", action: "subscribe" },
+          { identity, channel: "moves", definition: Moves, params: undefined, action: "publish" }
+        ])
+      }),
+      {
+        authorize: (request) => {
+          seen.push(request)
+          return Effect.succeed(true)
+        }
+      }
+    )
+  })
+
+  it.effect("is never asked about a publish to a channel that clients may not publish to", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "ann" })
+        yield* ask(visitor, {
+          type: "publish",
+          id: 1,
+          channel: "orders",
+          key: "k",
+          data: { id: 1 }
+        })
+        expect(visitor.answer(1)).toMatchObject({ code: "publish/forbidden" })
+      }),
+      { authorize: () => Effect.die(new Error("asked")) }
+    )
+  )
+})
+
+describe("with a client", () => {
+  /** A token that lives for so many seconds from now on, as an app's own endpoint would make it. */
+  const tokenFor = (seconds: number) =>
+    Effect.map(Clock.currentTimeMillis, (now) => `ann user ${now + seconds * 1000}`)
+
+  const withClient = <A, E>(
+    token: Effect.Effect<string>,
+    body: Effect.Effect<A, E, RealtimeTest | RealtimeClient | Scope.Scope>
+  ): Effect.Effect<A, unknown> =>
+    Effect.provide(
+      Effect.scoped(body),
+      RealtimeTest.layer({
+        channels: [Orders],
+        authenticate,
+        authorize: allowAll,
+        identityKey: ({ name }) => name,
+        client: { token: () => token }
+      })
+    )
+
+  /** The orders a client sees, and every state its connection was in. */
+  const watch = Effect.gen(function* () {
+    const client = yield* RealtimeClient
+    const seen: Array<number | string> = []
+    const states: Array<string> = []
+    yield* client.events(Orders).pipe(
+      Stream.runForEach((event) =>
+        Effect.sync(() => seen.push(event._tag === "Gap" ? event.reason : event.payload.id))
+      ),
+      Effect.forkScoped
+    )
+    yield* client.connection.pipe(
+      Stream.runForEach(({ status }) => Effect.sync(() => states.push(status))),
+      Effect.forkScoped
+    )
+    yield* (yield* RealtimeTest).settle
+    return { seen, states }
+  })
+
+  it.effect("a token is renewed at 80 % of its life, on the same socket, for ever", () => {
+    let asked = 0
+    const token = Effect.suspend(() => {
+      asked++
+      return tokenFor(100)
+    })
+    return withClient(
+      token,
+      Effect.gen(function* () {
+        const test = yield* RealtimeTest
+        const { seen, states } = yield* watch
+        yield* TestClock.adjust("79 seconds")
+        yield* test.settle
+        expect(asked).toBe(1)
+        yield* TestClock.adjust("1 second")
+        yield* test.settle
+        expect(asked).toBe(2)
+        for (let minute = 0; minute < 10; minute++) {
+          yield* TestClock.adjust("1 minute")
+          yield* test.publish(Orders, { id: minute })
+          yield* test.settle
+        }
+        expect(seen).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+        expect(states.filter((status) => status === "open")).toHaveLength(1)
+        expect(asked).toBeGreaterThan(7)
+      })
+    )
+  })
+
+  it.effect("a token that ended while nobody gave a fresh one costs a socket and no event", () => {
+    let lives = 100
+    return withClient(
+      // The second time the endpoint fails, so that the first token ends.
+      Effect.suspend(() => (lives === 0 ? Effect.die("away") : tokenFor(lives))),
+      Effect.gen(function* () {
+        const test = yield* RealtimeTest
+        const { seen, states } = yield* watch
+        lives = 0
+        yield* TestClock.adjust("99 seconds")
+        yield* test.publish(Orders, { id: 1 })
+        yield* TestClock.adjust("1 second")
+        yield* test.settle
+        expect(states.at(-1)).not.toBe("open")
+        yield* test.publish(Orders, { id: 2 })
+        lives = 100
+        yield* TestClock.adjust("30 seconds")
+        yield* test.publish(Orders, { id: 3 })
+        yield* test.settle
+        expect(states.at(-1)).toBe("open")
+        expect(seen).toEqual([1, 2, 3])
+      })
+    )
+  })
+
+  it.effect("an expired token at hello is fetched anew at once", () => {
+    let first = true
+    return withClient(
+      Effect.suspend(() => {
+        const seconds = first ? -1 : 100
+        first = false
+        return tokenFor(seconds)
+      }),
+      Effect.gen(function* () {
+        const { states } = yield* watch
+        yield* (yield* RealtimeTest).settle
+        yield* TestClock.adjust(1)
+        expect(states.at(-1)).toBe("open")
+      })
+    )
+  })
+
+  it.effect("an invalid token stops the client", () =>
+    withClient(
+      Effect.succeed("nobody"),
+      Effect.gen(function* () {
+        const { states } = yield* watch
+        expect(states.at(-1)).toBe("stopped")
+      })
+    )
+  )
+})
