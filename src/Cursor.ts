@@ -242,56 +242,24 @@ export const formatSnapshot = ({ running, xmax }: Snapshot): string =>
   `${running[0] ?? xmax}:${xmax}:${running.join(",")}`
 
 // -----------------------------------------------------------------------------------------------
-// The token: base64url of varints. A snapshot is its xmax and the distances downwards between the
-// transactions in progress; `next` is written as what changed since `base`.
+// The token: base64url of varints, each byte one character of a string. A snapshot is its xmax and the
+// distances downwards between the transactions in progress; `next` is written as what changed since
+// `base`.
 
-const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-
-const toBase64 = (bytes: ReadonlyArray<number>): string => {
-  let text = ""
-  for (let index = 0; index < bytes.length; index += 3) {
-    const left = bytes.length - index
-    const group = (bytes[index]! << 16) | ((bytes[index + 1] ?? 0) << 8) | (bytes[index + 2] ?? 0)
-    text += alphabet[group >> 18]! + alphabet[(group >> 12) & 63]!
-    if (left > 1) text += alphabet[(group >> 6) & 63]!
-    if (left > 2) text += alphabet[group & 63]!
-  }
-  return text
-}
-
-/** The alphabet was checked by the caller; spare bits at the end are caught by encoding again. */
-const fromBase64 = (text: string): ReadonlyArray<number> => {
-  const bytes: Array<number> = []
-  let buffer = 0
-  let bits = 0
-  for (const character of text) {
-    buffer = ((buffer << 6) | alphabet.indexOf(character)) & 0xffff
-    bits += 6
-    if (bits >= 8) {
-      bits -= 8
-      bytes.push((buffer >> bits) & 255)
-    }
-  }
-  return bytes
-}
-
-const writeVarint = (out: Array<number>, value: bigint): void => {
-  let rest = value
-  while (rest > 127n) {
-    out.push(Number(rest & 127n) | 128)
-    rest >>= 7n
-  }
-  out.push(Number(rest))
-}
+const varint = (value: bigint): string =>
+  value < 128n
+    ? String.fromCharCode(Number(value))
+    : String.fromCharCode(Number(value & 127n) | 128) + varint(value >> 7n)
 
 /** Distances downwards from `top` through an ascending list. */
-const writeRunning = (out: Array<number>, top: bigint, running: ReadonlyArray<bigint>): void => {
-  writeVarint(out, BigInt(running.length))
+const distances = (top: bigint, running: ReadonlyArray<bigint>): string => {
+  let bytes = varint(BigInt(running.length))
   let previous = top
-  for (let index = running.length - 1; index >= 0; index--) {
-    writeVarint(out, previous - running[index]! - 1n)
-    previous = running[index]!
+  for (const x of running.toReversed()) {
+    bytes += varint(previous - x - 1n)
+    previous = x
   }
+  return bytes
 }
 
 /**
@@ -304,11 +272,9 @@ const writeRunning = (out: Array<number>, top: bigint, running: ReadonlyArray<bi
  */
 export const formatDurable = ({ identity, position }: DurableCursor): string => {
   const { base, id, next } = position
-  const out: Array<number> = []
-  writeVarint(out, base.xmax)
-  writeRunning(out, base.xmax, base.running)
+  let bytes = varint(base.xmax) + distances(base.xmax, base.running)
   if (next !== undefined) {
-    writeVarint(out, next.xmax - base.xmax)
+    bytes += varint(next.xmax - base.xmax)
     // One bit for each transaction of `base`: whether it is still in progress in `next`.
     for (let index = 0; index < base.running.length; index += 8) {
       let byte = 0
@@ -316,16 +282,72 @@ export const formatDurable = ({ identity, position }: DurableCursor): string => 
         const x = base.running[index + bit]
         if (x !== undefined && holds(next.running, x)) byte |= 1 << bit
       }
-      out.push(byte)
+      bytes += String.fromCharCode(byte)
     }
     const fresh = next.running.filter((x) => x >= base.xmax)
-    writeRunning(out, next.xmax, fresh)
-    writeVarint(out, id)
+    bytes += distances(next.xmax, fresh) + varint(id)
   }
-  return `1.${identity}.${toBase64(out)}`
+  const text = btoa(bytes).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "")
+  return `1.${identity}.${text}`
 }
 
-const durable = /^1\.([A-Za-z0-9_-]{8})\.([A-Za-z0-9_-]+)$/
+// No text of base64 has a length of 4n + 1.
+const durable = /^1\.([\w-]{8})\.((?:[\w-]{4})*[\w-]{2,4})$/
+
+/**
+ * Reads a durable cursor that a server wrote; `undefined` when the text is not one. Never throws. Of
+ * an invented text it may make a position that no database has, so it is for comparing events with,
+ * in a browser. A server uses `parseDurable`.
+ *
+ * @category internals
+ * @since 0.1.0
+ */
+export const readDurable = (text: string): DurableCursor | undefined => {
+  const parts = durable.exec(text)
+  if (parts === null) return undefined
+  const bytes = atob(parts[2]!.replaceAll("-", "+").replaceAll("_", "/"))
+  let offset = 0
+  const varint = (): bigint => {
+    let value = 0n
+    for (let shift = 0n; shift < 63n; shift += 7n) {
+      // Beyond the end it is NaN, which ends the varint and is noticed below.
+      const byte = bytes.charCodeAt(offset++)
+      value |= BigInt(byte & 127) << shift
+      if (!(byte > 127)) break
+    }
+    return value
+  }
+  const distances = (top: bigint): ReadonlyArray<bigint> => {
+    const running: Array<bigint> = []
+    let previous = top
+    // Each takes a byte, so a count beyond what is left breaks off at the end of the bytes.
+    for (let count = varint(); count > 0n && offset < bytes.length; count--) {
+      previous -= varint() + 1n
+      running.push(previous)
+    }
+    return running.toReversed()
+  }
+  const xmax = varint()
+  const base = { xmax, running: distances(xmax) }
+  let position = whole(base)
+  if (offset < bytes.length) {
+    const top = xmax + varint()
+    const bits = offset
+    offset += Math.ceil(base.running.length / 8)
+    const kept = base.running.filter(
+      (_, index) => (bytes.charCodeAt(bits + (index >> 3)) >> (index & 7)) & 1
+    )
+    const next = { xmax: top, running: [...kept, ...distances(top)] }
+    position = midway(base, next, varint())
+  }
+  return offset === bytes.length ? { identity: parts[1]!, position } : undefined
+}
+
+const isSnapshot = ({ running, xmax }: Snapshot): boolean =>
+  isTransaction(xmax) &&
+  running.length <= maxRunning &&
+  running.at(-1) !== xmax - 1n &&
+  running.every(isTransaction)
 
 /**
  * Reads a durable cursor; `undefined` when the text is not one, or is larger than `maxBytes`. Never
@@ -336,59 +358,11 @@ const durable = /^1\.([A-Za-z0-9_-]{8})\.([A-Za-z0-9_-]+)$/
  */
 export const parseDurable = (text: string): DurableCursor | undefined => {
   // Every character that matches is one byte.
-  const parts = text.length > maxBytes ? null : durable.exec(text)
-  if (parts === null) return undefined
-  const position = decodePosition(fromBase64(parts[2]!))
-  if (position === undefined) return undefined
-  const cursor = { identity: parts[1]!, position }
-  return formatDurable(cursor) === text ? cursor : undefined
-}
-
-/** What is wrong in a spelling but harmless here is caught by encoding again. */
-const decodePosition = (bytes: ReadonlyArray<number>): Position | undefined => {
-  let offset = 0
-  let broken = false
-  const varint = (): bigint => {
-    let value = 0n
-    for (let shift = 0n; shift < 63n; shift += 7n) {
-      const byte = bytes[offset++]
-      if (byte === undefined) break
-      value |= BigInt(byte & 127) << shift
-      if (byte < 128) return value
-    }
-    broken = true
-    return 0n
-  }
-  const readRunning = (top: bigint): ReadonlyArray<bigint> => {
-    const count = varint()
-    const running: Array<bigint> = []
-    let previous = top
-    // Each takes a byte, so a count beyond what is left breaks off at the end of the bytes.
-    for (let index = 0n; index < count && !broken; index++) {
-      previous -= varint() + 1n
-      if (!isTransaction(previous) || running.length === maxRunning) broken = true
-      running.push(previous)
-    }
-    return running.toReversed()
-  }
-  const xmax = varint()
-  const base = canonical(xmax, readRunning(xmax))
-  let position = whole(base)
-  if (offset < bytes.length) {
-    const top = xmax + varint()
-    const kept: Array<bigint> = []
-    for (let index = 0; index < base.running.length; index += 8) {
-      const byte = bytes[offset++] ?? 0
-      for (let bit = 0; bit < 8; bit++) {
-        const x = base.running[index + bit]
-        if (x !== undefined && (byte >> bit) & 1) kept.push(x)
-      }
-    }
-    const fresh = readRunning(top)
-    if (fresh.length > 0 && fresh[0]! < xmax) broken = true
-    const next = canonical(top, [...kept, ...fresh])
-    position = midway(base, next, varint())
-    if (!isTransaction(top) || !contains(next, base)) broken = true
-  }
-  return broken || !isTransaction(xmax) || offset !== bytes.length ? undefined : position
+  const cursor = text.length > maxBytes ? undefined : readDurable(text)
+  if (cursor === undefined) return undefined
+  const { base, next } = cursor.position
+  const sound =
+    isSnapshot(base) && (next === undefined || (isSnapshot(next) && contains(next, base)))
+  // What is wrong in a spelling but harmless above is caught by encoding again.
+  return sound && formatDurable(cursor) === text ? cursor : undefined
 }

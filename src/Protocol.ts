@@ -21,8 +21,6 @@ export const version = 1
  */
 export const subprotocol = "effect-realtime.v1"
 
-const channelName = /^[A-Za-z0-9_.:-]{1,63}$/
-
 /**
  * What is wrong with a channel name, or `undefined` when it is fine.
  *
@@ -35,13 +33,13 @@ const channelName = /^[A-Za-z0-9_.:-]{1,63}$/
 export const channelNameFault = (name: string): string | undefined =>
   name === "realtime"
     ? "is reserved"
-    : channelName.test(name)
-      ? undefined
-      : name === ""
-        ? "is empty"
-        : /^[A-Za-z0-9_.:-]+$/.test(name)
+    : name === ""
+      ? "is empty"
+      : /[^\w.:-]/.test(name)
+        ? "contains a character that is not allowed"
+        : name.length > 63
           ? `is ${name.length} bytes long`
-          : "contains a character that is not allowed"
+          : undefined
 
 /**
  * What a client should do about an error: nothing, try later, or get a fresh token first.
@@ -111,12 +109,11 @@ export const CloseCode = {
  * @category close codes
  * @since 0.1.0
  */
-export const closePolicy = (code: number): "reconnect" | "refresh" | "stop" =>
-  code === CloseCode.messageTooLarge || (code >= 4200 && code <= 4299)
-    ? "stop"
-    : code >= 4100 && code <= 4199
-      ? "refresh"
-      : "reconnect"
+export const closePolicy = (code: number): "reconnect" | "refresh" | "stop" => {
+  const range = Math.floor(code / 100)
+  // 1009 is the one code of the WebSocket protocol that says that trying again would not help.
+  return range === 42 || code === 1009 ? "stop" : range === 41 ? "refresh" : "reconnect"
+}
 
 /**
  * How deep a client's frame may nest, the frame itself being depth 1.

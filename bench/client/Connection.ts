@@ -34,6 +34,8 @@ export class Connection {
   #phase: "handshake" | "greeting" | "feed" = "handshake"
   /** The beginning of a frame, or of the handshake's answer. */
   #held: Buffer = Buffer.alloc(0)
+  /** The beginning of a unit of the dialect. */
+  #pieces: Buffer = Buffer.alloc(0)
   #closed = false
 
   constructor(
@@ -124,10 +126,23 @@ export class Connection {
       throw new Error(`closed by the server: ${code}`)
     }
     if (opcode === opcodes.ping) {
-      this.#socket?.write(clientFrame(payload, 10))
-      return
+      this.#socket?.write(clientFrame(payload, opcodes.pong))
+      return undefined
     }
-    const text = payload.toString("utf8")
+    const { unitEnd } = this.#dialect
+    if (unitEnd === undefined) return this.#unit(whole, payload.toString("utf8"))
+    const bytes = Buffer.concat([this.#pieces, payload])
+    let at = 0
+    for (let end = unitEnd(bytes, at); end !== undefined; end = unitEnd(bytes, at)) {
+      const unit = bytes.subarray(at, end)
+      this.#unit(unit, unit.toString("latin1"))
+      at = end
+    }
+    this.#pieces = bytes.subarray(at)
+    return undefined
+  }
+
+  #unit(whole: Buffer, text: string): void {
     const answer = this.#dialect.smallTalk(text)
     if (answer !== undefined) {
       if (answer !== "silence") this.#socket?.write(answer)
@@ -135,22 +150,26 @@ export class Connection {
     }
     if (this.#phase === "greeting") {
       if (this.#dialect.answers(text, this.#channels) === "ready") this.#ready()
-    } else if (this.offset === this.feed.length) {
-      const after = this.#dialect.gap?.(text)
-      if (after === undefined) {
-        this.feed.append(whole, text)
-        this.#advance(whole.length)
-      } else {
-        this.feed.skip(after)
-        this.#hooks.onProgress(this)
-      }
-    } else {
+    } else if (this.offset === this.feed.length) this.#news(whole, text)
+    else {
       if (this.feed.match(whole, 0, whole.length, this.offset) !== whole.length) {
         throw new Error(`sockets of channel ${this.feed.channel} got different bytes: ${text}`)
       }
       this.#advance(whole.length)
     }
     if (this.#dialect.acknowledge !== undefined) this.#socket?.write(this.#dialect.acknowledge)
+  }
+
+  /** What no socket of the feed had before. */
+  #news(whole: Buffer, text: string): void {
+    const after = this.#dialect.gap?.(text)
+    if (after === undefined) {
+      this.feed.append(whole, text)
+      this.#advance(whole.length)
+      return
+    }
+    this.feed.skip(after)
+    this.#hooks.onProgress(this)
   }
 
   #ready(): void {

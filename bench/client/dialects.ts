@@ -3,8 +3,9 @@
  * with messages must look like, to the byte.
  */
 import { channelName } from "../lib/messages.ts"
+import * as Mqtt from "../lib/mqtt.ts"
 import type { DialectName } from "../lib/types.ts"
-import { clientFrame } from "./framing.ts"
+import { clientFrame, opcodes } from "./framing.ts"
 
 export interface Dialect {
   /** The request target of a socket whose channel is this one. */
@@ -27,8 +28,13 @@ export interface Dialect {
   readonly gap?: (text: string) => number | undefined
   /** What to answer to a frame with messages. */
   readonly acknowledge: Buffer | undefined
-  /** Whether every socket of a channel gets the same bytes. */
+  /** Whether every socket of a channel gets the same frames. */
   readonly shared: boolean
+  /**
+   * Where frames are just pieces of a stream: where the unit that begins at `at` ends, `undefined`
+   * while it is not complete. A unit, as Latin-1, then stands for the text of a frame.
+   */
+  readonly unitEnd?: (bytes: Buffer, at: number) => number | undefined
 }
 
 class WrongBytes extends Error {
@@ -173,9 +179,70 @@ const rpc: Dialect = {
   shared: false
 }
 
+const natsLineEnd = Buffer.from("\r\n")
+
+const nats: Dialect = {
+  path: () => "/",
+  subprotocol: undefined,
+  greeting: (_, channels) => [
+    clientFrame(
+      `CONNECT {"verbose":false,"pedantic":false}\r\n${channels
+        .map((channel) => `SUB ${channelName(channel)} 1\r\n`)
+        .join("")}PING\r\n`,
+      opcodes.binary
+    )
+  ],
+  answers: (text) => {
+    if (text.startsWith("INFO ")) return "more"
+    if (text === "PONG\r\n") return "ready"
+    throw new Error(`not let in: ${text}`)
+  },
+  readyAtOnce: () => false,
+  smallTalk: (text) => (text === "PING\r\n" ? clientFrame("PONG\r\n", opcodes.binary) : undefined),
+  read: (text, channel, expected) => {
+    const next = expected(0)
+    same(text, `MSG ${channelName(channel)} 1 ${next.length}\r\n${next}\r\n`)
+    return 1
+  },
+  acknowledge: undefined,
+  shared: false,
+  unitEnd: (bytes, at) => {
+    const line = bytes.indexOf(natsLineEnd, at)
+    if (line < 0) return undefined
+    const head = bytes.toString("latin1", at, line)
+    const end = line + 2 + (head.startsWith("MSG ") ? Number(head.split(" ").at(-1)) + 2 : 0)
+    return end <= bytes.length ? end : undefined
+  }
+}
+
+const mqtt: Dialect = {
+  path: () => "/mqtt",
+  subprotocol: "mqtt",
+  greeting: (socket, channels) => [
+    clientFrame(Mqtt.connect(`socket-${socket}`), opcodes.binary),
+    ...channels.map((channel) => clientFrame(Mqtt.subscribe(channelName(channel)), opcodes.binary))
+  ],
+  answers: (text, channels) => {
+    if (Mqtt.isConnack(text)) return channels.length === 0 ? "ready" : "more"
+    if (Mqtt.isSuback(text)) return "ready"
+    throw new Error(`not let in: ${JSON.stringify(text)}`)
+  },
+  readyAtOnce: () => false,
+  smallTalk: () => undefined,
+  read: (text, channel, expected) => {
+    same(text, Mqtt.publish(channelName(channel), expected(0)).toString("latin1"))
+    return 1
+  },
+  acknowledge: undefined,
+  shared: false,
+  unitEnd: Mqtt.packetEnd
+}
+
 export const dialects: Readonly<Record<DialectName, Dialect>> = {
   plain,
   realtime,
   "socket.io": socketIo,
-  rpc
+  rpc,
+  nats,
+  mqtt
 }

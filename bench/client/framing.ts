@@ -9,7 +9,7 @@ export interface Frame {
   readonly end: number
 }
 
-export const opcodes = { text: 1, binary: 2, close: 8, ping: 9 } as const
+export const opcodes = { text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const
 
 /** The frame that begins at `at`, or `undefined` while it is not complete. */
 export const readFrame = (bytes: Buffer, at: number): Frame | undefined => {

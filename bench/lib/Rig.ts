@@ -25,7 +25,9 @@ const dialectOf: Readonly<Record<SubjectName, DialectName>> = {
   "ws+pg-listen": "plain",
   "socket.io": "socket.io",
   "effect-rpc": "rpc",
-  "effect-stream": "plain"
+  "effect-stream": "plain",
+  "nats-server": "nats",
+  mosquitto: "mqtt"
 }
 
 /** More sockets than this are spread over two client processes. */
@@ -119,6 +121,14 @@ export class Rig implements AsyncDisposable {
     const seconds = (performance.now() - begun) / 1000
     const deliveries = ((this.#sent - from) / audience.channels) * audience.sockets
     return { ...cpu, ...arrival, deliveries, seconds, latencies: await this.#latencies(times) }
+  }
+
+  /** Connects every socket, and tells what one of them cost the server, in microseconds. */
+  async joinAtCost(port: number): Promise<number> {
+    await this.#server.call("start", {})
+    await this.join(port)
+    const { system, user } = await this.#server.call("stop", {})
+    return (user + system) / this.#options.audience.sockets
   }
 
   memory(): Promise<Memory> {

@@ -14,8 +14,17 @@ const needsPeers: ReadonlySet<SubjectName> = new Set(["socket.io", "ws+pg-listen
 /** What `npm ci` writes last. */
 const installed = (): boolean => Fs.existsSync(Path.join(bench, "node_modules/.package-lock.json"))
 
+/** Programs that are compared with when somebody installed them. */
+const programs: ReadonlySet<string> = new Set<SubjectName>(["nats-server", "mosquitto"])
+
+const isOnPath = (program: string): boolean =>
+  (process.env["PATH"] ?? "")
+    .split(Path.delimiter)
+    .some((folder) => Fs.existsSync(Path.join(folder, program)))
+
 /** Whether what the subject needs is there. */
-export const has = (subject: SubjectName): boolean => !needsPeers.has(subject) || installed()
+export const has = (subject: SubjectName): boolean =>
+  programs.has(subject) ? isOnPath(subject) : !needsPeers.has(subject) || installed()
 
 /** Answers why it could not be done; `undefined` when everything is there. */
 export const install = (timeoutMillis: number): string | undefined => {

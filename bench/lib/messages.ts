@@ -16,7 +16,7 @@ export const messageText = (channel: number, number: number, bytes: number): str
   const start = `{"id":${number},"status":"channel ${channel}","note":"`
   const text = `${start}${filler.slice(0, bytes - start.length - 2)}"}`
   // As it comes from a socket, in one piece: a concatenation would be copied when it is first used.
-  return Buffer.from(text, "latin1").latin1Slice()
+  return Buffer.from(text, "latin1").toString("latin1")
 }
 
 /**

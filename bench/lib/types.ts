@@ -11,9 +11,11 @@ export type SubjectName =
   | "effect-rpc"
   | "effect-stream"
   | "ws+pg-listen"
+  | "nats-server"
+  | "mosquitto"
 
 /** How a client speaks to a subject. */
-export type DialectName = "plain" | "realtime" | "socket.io" | "rpc"
+export type DialectName = "plain" | "realtime" | "socket.io" | "rpc" | "nats" | "mqtt"
 
 /** The shape of the audience, the same for every subject of a workload. */
 export interface Audience {
@@ -43,12 +45,10 @@ export interface Cpu {
   /** Microseconds. */
   readonly user: number
   readonly system: number
-  /** What of both the main thread took; the rest is the garbage collector's helpers and the JIT's. */
-  readonly main: number
 }
 
 export interface Memory {
-  /** Bytes of the JavaScript heap and of what it holds outside. */
+  /** Bytes of the JavaScript heap and of what it holds outside; 0 for what is no Node process. */
   readonly heap: number
   readonly rss: number
 }

@@ -6,7 +6,7 @@ import { connected, type Window } from "../lib/Rig.ts"
 import type { Audience, SubjectName } from "../lib/types.ts"
 import type { Context } from "./context.ts"
 import { cpuOf } from "./fanOut.ts"
-import { memoryPerSocket } from "./idle.ts"
+import { measureSockets } from "./idle.ts"
 import { median } from "./ratio.ts"
 
 export interface Curve {
@@ -80,8 +80,8 @@ const bySubscriptions = async ({ say }: Context): Promise<Curve> => {
   const subscriptions = 100
   const each = async (sockets: number, channels: number): Promise<Record<string, number>> => {
     const audience = { sockets, channels, bytes }
-    const none = await memoryPerSocket("effect-realtime", { ...audience, subscriptions: 0 })
-    const some = await memoryPerSocket("effect-realtime", { ...audience, subscriptions })
+    const none = await measureSockets("effect-realtime", { ...audience, subscriptions: 0 })
+    const some = await measureSockets("effect-realtime", { ...audience, subscriptions })
     return { "effect-realtime": (some.heap - none.heap) / subscriptions }
   }
   say("growth: memory per subscription")

@@ -16,18 +16,23 @@ const goals: Readonly<Record<string, number>> = {
 /** Handshakes leave garbage and timers behind. */
 const settleMillis = 1500
 
-/** Bytes per socket. */
-export const memoryPerSocket = async (
+/** Per socket: bytes, and microseconds of the server to let it in. */
+export interface IdleSample extends Memory {
+  readonly handshake: number
+}
+
+export const measureSockets = async (
   subject: SubjectName,
   audience: Audience
-): Promise<Memory> => {
+): Promise<IdleSample> => {
   await using rig = new Rig({ subject, audience })
   const port = await rig.open()
   const before = await rig.memory()
-  await rig.join(port)
+  const handshake = await rig.joinAtCost(port)
   await new Promise((resolve) => setTimeout(resolve, settleMillis))
   const after = await rig.memory()
   return {
+    handshake,
     heap: (after.heap - before.heap) / audience.sockets,
     rss: (after.rss - before.rss) / audience.sockets
   }
@@ -45,11 +50,11 @@ export const measureIdle = async (
   context: Context,
   audience: Audience = { sockets: 10_000, channels: 1, subscriptions: 0, bytes: 0 }
 ): Promise<Report> => {
-  const contestant = (subject: SubjectName): Contestant<Memory> => ({
+  const contestant = (subject: SubjectName): Contestant<IdleSample> => ({
     label: subject,
     // A trial has its own processes: memory is not given back as it was.
     open: async () => ({
-      run: () => memoryPerSocket(subject, audience),
+      run: () => measureSockets(subject, audience),
       [Symbol.asyncDispose]: async () => undefined
     })
   })
@@ -57,6 +62,7 @@ export const measureIdle = async (
   const trials = await takeTurns(contestant("ws"), wanted.filter(context.has).map(contestant), {
     pairs: context.pairs,
     roundsPerProcess: context.pairs,
+    interleaved: false,
     onTrial: (label) => context.say(`I ${label}`)
   })
   const heapOf = ({ heap }: Memory): number => heap
@@ -69,6 +75,7 @@ export const measureIdle = async (
       columns: {
         "heap/socket": Math.round(medianOf(trials, subject, heapOf)).toString(),
         "over ws": Math.round(medianOf(trials, subject, heapOf) - bare).toString(),
+        "us/handshake": medianOf(trials, subject, ({ handshake }) => handshake).toFixed(0),
         "RSS/socket": Math.round(medianOf(trials, subject, ({ rss }) => rss)).toString()
       }
     })),

@@ -19,6 +19,8 @@ export interface Rounds {
   readonly pairs: number
   /** After how many rounds processes are replaced: the luck of one is part of the noise. */
   readonly roundsPerProcess: number
+  /** Whether the baseline stands between every two, or once per round, where noise is no matter. */
+  readonly interleaved?: boolean
   readonly onTrial?: (label: string) => void
 }
 
@@ -35,13 +37,11 @@ export const roundOf = (baseline: string, others: ReadonlyArray<string>): Readon
 export const takeTurns = async <Sample>(
   baseline: Contestant<Sample>,
   others: ReadonlyArray<Contestant<Sample>>,
-  { onTrial, pairs, roundsPerProcess }: Rounds
+  { interleaved = true, onTrial, pairs, roundsPerProcess }: Rounds
 ): Promise<ReadonlyArray<Trial<Sample>>> => {
   const all = [baseline, ...others]
-  const order = roundOf(
-    baseline.label,
-    others.map(({ label }) => label)
-  )
+  const labels = others.map(({ label }) => label)
+  const order = interleaved ? roundOf(baseline.label, labels) : [baseline.label, ...labels]
   /** Some rounds with the same processes. */
   const sitting = async (rounds: number): Promise<ReadonlyArray<Trial<Sample>>> => {
     const runners = new Map<string, Runner<Sample>>()
@@ -49,7 +49,7 @@ export const takeTurns = async <Sample>(
       await inTurn(all, async ({ label, open }) => runners.set(label, await open()))
       const labels = Array.from({ length: rounds }, (_, round) =>
         round % 2 === 0 ? order : order.toReversed()
-      ).flatMap((labels, round) => (round === 0 ? labels : labels.slice(1)))
+      ).flatMap((labels, round) => (round > 0 && interleaved ? labels.slice(1) : labels))
       return await inTurn(labels, async (label) => {
         onTrial?.(label)
         return { label, sample: await runners.get(label)!.run() }

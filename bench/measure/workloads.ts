@@ -52,7 +52,7 @@ const inMemory = {
   database: false,
   baseline: "ws",
   subjects: ["effect-realtime", "socket.io", "floor"],
-  more: ["effect-rpc", "effect-stream"]
+  more: ["effect-rpc", "effect-stream", "nats-server", "mosquitto"]
 } as const
 
 export const workloads: ReadonlyArray<Workload> = [

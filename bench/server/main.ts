@@ -10,8 +10,7 @@ import { openers } from "./subjects/index.ts"
 
 let subject: Subject | undefined
 let publisher: Publisher | undefined
-let before = process.cpuUsage()
-let threadBefore = process.threadCpuUsage()
+let before = { user: 0, system: 0 }
 let profile: { readonly path: string; readonly profiler: WindowProfiler } | undefined
 
 const collect = (): void => {
@@ -19,6 +18,8 @@ const collect = (): void => {
   globalThis.gc?.()
   globalThis.gc?.()
 }
+
+const used = () => subject?.usage?.cpu() ?? process.cpuUsage()
 
 serve<ServerApi>(
   {
@@ -34,20 +35,19 @@ serve<ServerApi>(
     },
     start: async ({ profile: path }) => {
       if (path !== undefined) profile = { path, profiler: await WindowProfiler.start() }
-      threadBefore = process.threadCpuUsage()
-      before = process.cpuUsage()
+      before = used()
     },
     publish: async ({ millis, pace }) => ({ messages: (await publisher?.run(pace, millis)) ?? 0 }),
     stop: async () => {
-      const { system, user } = process.cpuUsage(before)
-      const thread = process.threadCpuUsage(threadBefore)
+      const { system, user } = used()
       await profile?.profiler.stop(profile.path)
       profile = undefined
-      return { system, user, main: thread.user + thread.system }
+      return { user: user - before.user, system: system - before.system }
     },
     memory: () => {
       collect()
       const { external, heapUsed, rss } = process.memoryUsage()
+      if (subject?.usage !== undefined) return { heap: 0, rss: subject.usage.rss() }
       return { heap: heapUsed + external, rss }
     },
     close: async () => {

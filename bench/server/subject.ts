@@ -7,8 +7,14 @@ import type { Setup } from "../lib/types.ts"
 
 export interface Subject extends AsyncDisposable {
   readonly port: number
-  /** Sends a JSON text to a channel. Absent where NOTIFYs come from PostgreSQL. */
+  /** Sends a JSON text to a channel. Not called where NOTIFYs come from PostgreSQL. */
   readonly publish: (channel: string, text: string) => void
+  /** What it takes, when it is not this process. */
+  readonly usage?: {
+    /** Microseconds since it began. */
+    readonly cpu: () => { readonly user: number; readonly system: number }
+    readonly rss: () => number
+  }
 }
 
 export type Open = (setup: Setup) => Promise<Subject>

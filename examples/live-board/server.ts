@@ -6,7 +6,9 @@
  * PORT is where it listens (3000; 0 picks a free port), DATABASE_URL a PostgreSQL to use instead of
  * the one it brings.
  */
-import { NodeHttpServer, NodeRuntime } from "@effect/platform-node"
+// Not from the whole package, which takes half a second to load.
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Config, Console, Effect, Layer, Logger } from "effect"
 import { HttpRouter, HttpServer } from "effect/http"
 import { Channel } from "effect-realtime"

@@ -147,6 +147,11 @@ export interface Options {
   readonly pageMessages?: number | undefined
   /** The size at which a page ends, default 1 MiB (1,048,576 bytes); the message that crosses it is included. */
   readonly pageBytes?: number | undefined
+  /**
+   * Batches (of at most 64 KiB or one event) that a slow consumer of `batches` may leave lying, default
+   * 64. Beyond it they are dropped, and it catches up from its cursor when it gets there.
+   */
+  readonly backlog?: number | undefined
   /** How often followers of quiet channels are told a newer position, default 10 minutes. */
   readonly positionEvery?: Duration.Input | undefined
   /** Whether this node helps to prune, default `true`. At least one node must. */
@@ -485,7 +490,14 @@ export const make = (
       follow,
       join: catchUp.join,
       batches: (channel, from) =>
-        durableStream({ channel, from: from?.from, followers, current, catchUp }),
+        durableStream({
+          channel,
+          from: from?.from,
+          backlog: options?.backlog ?? 64,
+          followers,
+          current,
+          catchUp
+        }),
       publish: (channel, json, key) => publish(sql, channel, json, key),
       position: Effect.map(refreshed, (now) => now.end),
       state

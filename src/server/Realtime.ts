@@ -6,6 +6,7 @@
  *
  * @since 0.1.0
  */
+import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -18,15 +19,21 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Channel from "../Channel.ts"
 import { type InvalidChannelName, type InvalidPayload, PayloadTooLarge } from "../RealtimeError.ts"
-import { Gap, type RealtimeEvent } from "../RealtimeEvent.ts"
-import type { Batch } from "./internal/batch.ts"
+import type { Gap, RealtimeEvent } from "../RealtimeEvent.ts"
+import { Batch } from "./internal/batch.ts"
+import { consume, type ConsumerError } from "./internal/consumers.ts"
 import { batchesOf } from "./internal/durableChannel.ts"
 import { NoOutbox } from "./internal/errors.ts"
 import * as Hub from "./internal/hub.ts"
 import { snapshot } from "./internal/snapshot.ts"
 import { View } from "./internal/view.ts"
 import { NotificationSource, type SourceError, type SourceState } from "./NotificationSource.ts"
-import { OutboxReader, type PublishRefused } from "./OutboxReader.ts"
+import {
+  type DurableBatch,
+  type DurableGap,
+  OutboxReader,
+  type PublishRefused
+} from "./OutboxReader.ts"
 
 /**
  * The most bytes of UTF-8 that a NOTIFY payload takes.
@@ -92,6 +99,42 @@ export type PublishError =
 export type SubscribeError = Hub.OpenError
 
 /**
+ * @category models
+ * @since 0.1.0
+ */
+export interface EventsOptions {
+  /**
+   * The cursor to go on from: what came after it is replayed first. When it cannot be honoured any
+   * more, a gap comes first. Default: from now on.
+   */
+  readonly from?: string | undefined
+}
+
+/**
+ * Events that came together, and the position after them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface EventBatch<out A> {
+  readonly cursor: string
+  readonly events: ReadonlyArray<RealtimeEvent<A>>
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface ConsumeOptions<in A, out E, out R> {
+  /** 1-200 bytes; one name per channel. */
+  readonly name: string
+  /** Where a name begins that has no cursor yet: `now` (default), the `oldest` event kept, or a cursor. */
+  readonly start?: "now" | "oldest" | { readonly cursor: string } | undefined
+  /** Runs in the transaction that moves the cursor. A gap is among the events in its place. */
+  readonly onEvents: (events: ReadonlyArray<RealtimeEvent<A>>) => Effect.Effect<void, E, R>
+}
+
+/**
  * The door from `RealtimeServer` to the hub; not for applications.
  *
  * @category internals
@@ -130,8 +173,16 @@ export class Realtime extends Context.Service<
      */
     readonly events: <A>(
       channel: Channel.Channel<A>,
-      options?: { readonly from?: string | undefined }
+      options?: EventsOptions
     ) => Stream.Stream<RealtimeEvent<A>, SubscribeError>
+    /**
+     * The same in the batches they came in, each with the position after it: for consumers that keep
+     * their cursor with their work.
+     */
+    readonly batches: <A>(
+      channel: Channel.Channel<A>,
+      options?: EventsOptions
+    ) => Stream.Stream<EventBatch<A>, SubscribeError>
     /** Whether notifications arrive; the current state first. */
     readonly source: Stream.Stream<SourceState>
     readonly [hubKey]: Hub.Hub
@@ -153,9 +204,43 @@ export class Realtime extends Context.Service<
   /** See `events` of the service. */
   static readonly events = <A>(
     channel: Channel.Channel<A>,
-    options?: { readonly from?: string | undefined }
+    options?: EventsOptions
   ): Stream.Stream<RealtimeEvent<A>, SubscribeError, Realtime> =>
     Stream.unwrap(Realtime.useSync((realtime) => realtime.events(channel, options)))
+
+  /** See `batches` of the service. */
+  static readonly batches = <A>(
+    channel: Channel.Channel<A>,
+    options?: EventsOptions
+  ): Stream.Stream<EventBatch<A>, SubscribeError, Realtime> =>
+    Stream.unwrap(Realtime.useSync((realtime) => realtime.batches(channel, options)))
+
+  /**
+   * Consumes a durable channel for ever, under a name that keeps its cursor in the database.
+   *
+   * Each batch is handled in a transaction that also moves the cursor: both happen, or neither, so what
+   * `onEvents` writes to this database happens exactly once, also with several workers of one name.
+   * A failure of `onEvents` rolls its batch back and ends the consumer; the next start goes on there.
+   */
+  static readonly consume = <A, E, R>(
+    channel: Channel.Channel<A>,
+    options: ConsumeOptions<A, E, R>
+  ): Effect.Effect<never, E | ConsumerError, R | OutboxReader | PgClient> => {
+    const view = aloneView(channel)
+    const handle = (item: DurableBatch | DurableGap) =>
+      options.onEvents(
+        batchesOf(view, channel.name, item, false).flatMap((batch) => batch.toEvents()) as Array<
+          RealtimeEvent<A>
+        >
+      )
+    return consume({
+      name: options.name,
+      channel: channel.name,
+      start: options.start,
+      onBatch: handle,
+      onGap: handle
+    })
+  }
 
   /**
    * Runs a query and gives its result with the cursor of the same snapshot of the database: follow the
@@ -204,7 +289,10 @@ export class Realtime extends Context.Service<
           return source.notify(channel.name, json.success)
         })
 
-      const live = (channel: Channel.Any, from: string | undefined) =>
+      const live = (
+        channel: Channel.Any,
+        from: string | undefined
+      ): Stream.Stream<Batch, SubscribeError> =>
         Stream.unwrap(
           Effect.gen(function* () {
             const view = yield* hub.openLive(channel)
@@ -212,10 +300,10 @@ export class Realtime extends Context.Service<
             // skipped by its tick.
             const batches = yield* PubSub.subscribe(view.batches)
             const { cursor, replay, state, tick } = yield* view.join(from)
-            const start: ReadonlyArray<RealtimeEvent<unknown>> =
+            const start =
               state === "reset"
-                ? [new Gap({ channel: channel.name, reason: "retention", cursor })]
-                : replay.flatMap((batch) => batch.toEvents())
+                ? [new Batch(channel.name, tick, cursor, cursor, "retention")]
+                : replay
             return Stream.fromIterable(start).pipe(
               Stream.concat(
                 Stream.fromSubscription(batches).pipe(
@@ -227,31 +315,35 @@ export class Realtime extends Context.Service<
           })
         )
 
-      const durable = (channel: Channel.Any, from: string | undefined) =>
-        Stream.suspend((): Stream.Stream<RealtimeEvent<unknown>, SubscribeError> => {
+      const durable = (
+        channel: Channel.Any,
+        from: string | undefined
+      ): Stream.Stream<Batch, SubscribeError> =>
+        Stream.suspend((): Stream.Stream<Batch, SubscribeError> => {
           const { fault, name } = channel
           if (fault !== undefined) return Stream.fail(fault)
           if (outbox === undefined) return Stream.fail(new NoOutbox({ channel: name }))
           // Of one consumer alone: it is paged at this consumer's pace, and shares no view.
           const view = aloneView(channel)
-          return outbox.batches(name, { from }).pipe(
-            Stream.filter((item) => item._tag !== "Position"),
-            Stream.flatMap((item) =>
-              Stream.fromIterable(
-                batchesOf(view, name, item, false).flatMap((batch) => batch.toEvents())
-              )
-            )
+          return Stream.flatMap(outbox.batches(name, { from }), (item) =>
+            Stream.fromIterable(item._tag === "Position" ? [] : batchesOf(view, name, item, false))
           )
         })
 
-      const events = <A>(
-        channel: Channel.Channel<A>,
-        options?: { readonly from?: string | undefined }
-      ) =>
-        // The view decodes with this channel's codec, so its payloads are of type A.
-        (channel.delivery === "live"
-          ? live(channel, options?.from)
-          : durable(channel, options?.from)) as Stream.Stream<RealtimeEvent<A>, SubscribeError>
+      const raw = (channel: Channel.Any, options: EventsOptions | undefined) =>
+        channel.delivery === "live" ? live(channel, options?.from) : durable(channel, options?.from)
+
+      // Batches of a channel are decoded with its codec, so their payloads are of type A.
+      const eventsOf = <A>(batch: Batch) => batch.toEvents() as ReadonlyArray<RealtimeEvent<A>>
+
+      const batches = <A>(channel: Channel.Channel<A>, options?: EventsOptions) =>
+        Stream.map(raw(channel, options), (batch): EventBatch<A> => ({
+          cursor: batch.cursor,
+          events: eventsOf<A>(batch)
+        }))
+
+      const events = <A>(channel: Channel.Channel<A>, options?: EventsOptions) =>
+        Stream.flatMap(raw(channel, options), (batch) => Stream.fromIterable(eventsOf<A>(batch)))
 
       const subscribe = <A>(channel: Channel.Channel<A>) =>
         events(channel).pipe(
@@ -264,6 +356,7 @@ export class Realtime extends Context.Service<
         publish,
         subscribe,
         events,
+        batches,
         source: SubscriptionRef.changes(source.state),
         [hubKey]: hub
       })
@@ -286,21 +379,17 @@ const aloneView = (channel: Channel.Any): View =>
     () => undefined
   )
 
-/** Turns batches into events, and a jump in their numbers into the gap that it is. */
+/** Puts a gap where the ticks jump: the consumer was too slow, and batches slid away. */
 const withGaps = (start: number) => {
   let tick = start
-  return (
-    batches: readonly [Batch, ...Array<Batch>]
-  ): readonly [RealtimeEvent<unknown>, ...Array<RealtimeEvent<unknown>>] => {
-    const events: Array<RealtimeEvent<unknown>> = []
-    for (const batch of batches) {
-      if (batch.tick !== tick + 1) {
-        events.push(new Gap({ channel: batch.channel, reason: "slow", cursor: batch.from }))
-      }
+  return (batches: readonly [Batch, ...Array<Batch>]): readonly [Batch, ...Array<Batch>] => {
+    const [first, ...rest] = batches.flatMap((batch) => {
+      const missed = batch.tick !== tick + 1
       tick = batch.tick
-      for (const event of batch.toEvents()) events.push(event)
-    }
-    // A batch is never empty, so neither are its events.
-    return events as unknown as readonly [RealtimeEvent<unknown>, ...Array<RealtimeEvent<unknown>>]
+      return missed
+        ? [new Batch(batch.channel, batch.tick, batch.from, batch.from, "slow"), batch]
+        : [batch]
+    })
+    return [first!, ...rest]
   }
 }

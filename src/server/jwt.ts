@@ -115,6 +115,18 @@ export type Identity<I, R = never> =
  */
 export type Options<I, R = never> = Common & Keys & { readonly identity: Identity<I, R> }
 
+/**
+ * An `authenticate` that takes JSON Web Tokens. More than a function, because TypeScript does not look
+ * into a generic call that gives a bare one: `authorize` beside it would not know the identity.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type AuthenticateJwt<I, R = never> = Authenticate<I, R> & {
+  /** What it takes. */
+  readonly algorithms: ReadonlyArray<string>
+}
+
 /** The last moment that a `Date` knows, in milliseconds. */
 const endOfTime = 8.64e15
 
@@ -141,27 +153,27 @@ const endOfTime = 8.64e15
  * @since 0.1.0
  */
 export const jwt: {
-  (options: Common & Keys & { readonly identity?: undefined }): Authenticate<string>
-  <I, R = never>(options: Options<I, R>): Authenticate<I, R>
-} = <I, R>(
-  options: Common & Keys & { readonly identity?: Identity<I, R> | undefined }
-  // What is text in the first signature and I in the second is one thing here.
-): Authenticate<string & I, R> => {
+  (options: Common & Keys & { readonly identity?: undefined }): AuthenticateJwt<string>
+  <I, R = never>(options: Options<I, R>): AuthenticateJwt<I, R>
+} = (<I, R>(
+  options: Common & Keys & { readonly identity?: Identity<I | string, R> | undefined }
+): AuthenticateJwt<I | string, R> => {
   const usable = keysOf(options.keys)
   const tolerance = seconds("clockTolerance", options.clockTolerance ?? "5 seconds")
   const maxAge = options.maxAge === undefined ? undefined : seconds("maxAge", options.maxAge)
   const { audience, issuer } = options
+  const algorithms = [...checkAlgorithms(usable, options.algorithms)]
   const verify = {
-    algorithms: [...checkAlgorithms(usable, options.algorithms)],
+    algorithms,
     clockTolerance: tolerance,
     requiredClaims: ["exp"],
     ...(issuer === undefined || issuer === "any" ? {} : { issuer: [issuer].flat() }),
     ...(audience === undefined || audience === "any" ? {} : { audience: [audience].flat() }),
     ...(maxAge === undefined ? {} : { maxTokenAge: maxAge })
   }
-  const identify = identifyWith((options.identity ?? subject) as Identity<string & I, R>)
+  const identify = identifyWith(options.identity ?? subject)
 
-  return (credentials) =>
+  const authenticate: Authenticate<I | string, R> = (credentials) =>
     Effect.gen(function* () {
       const token = tokenOf(credentials, options.cookie)
       if (token === undefined) return yield* new AuthRefused({ code: "auth/required" })
@@ -183,7 +195,9 @@ export const jwt: {
       const identity = yield* identify(payload)
       return { identity, expires: new Date(Math.min(ends * 1000, endOfTime)) }
     })
-}
+  return Object.assign(authenticate, { algorithms })
+  // Which signature holds is decided by `identity`, which the implementation cannot say.
+}) as never
 
 const seconds = (name: string, input: Duration.Input): number => {
   const value = Option.match(Duration.fromInput(input), {

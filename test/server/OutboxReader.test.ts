@@ -1,8 +1,14 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Fiber, Queue, Stream } from "effect"
+import { Effect, Fiber, Layer, Queue, Stream, SubscriptionRef } from "effect"
+import * as Cursor from "../../src/Cursor.ts"
+import * as Outbox from "../../src/server/internal/outbox.ts"
 import { OutboxReader } from "../../src/server/OutboxReader.ts"
-import { layerReader, payloads, publish } from "./support/durable.ts"
+import * as PgInstaller from "../../src/server/PgInstaller.ts"
+import * as Support from "./support/durable.ts"
+import { layerDatabase } from "../support/database.ts"
+
+const { layerReader, payloads, publish, session } = Support
 
 describe("OutboxReader", () => {
   it.live("hands out what is committed, and never what is rolled back", () =>
@@ -60,5 +66,239 @@ describe("OutboxReader", () => {
       }
       expect(texts).toEqual(["0", "1", "2", "3", "4", "5"])
     }).pipe(Effect.scoped, Effect.provide(layerReader()))
+  )
+
+  it.live(
+    "hands out the changes of a row in their order, also by a transaction that began earlier",
+    () =>
+      Effect.gen(function* () {
+        const reader = yield* OutboxReader
+        const sql = yield* PgClient.PgClient
+        yield* sql`create table parts (id int primary key, version int not null)`
+        yield* sql`create table elsewhere (n int)`
+        yield* sql`insert into parts values (1, 0)`
+        yield* PgInstaller.watch({ channel: "table_updates_parts" })
+        const start = yield* reader.position
+        const early = yield* session
+        yield* early.query("begin")
+        // Takes its number now.
+        yield* early.query("insert into elsewhere values (1)")
+        yield* sql`update parts set version = 1`
+        yield* early.query("update parts set version = 2")
+        yield* early.query("commit")
+        yield* sql`update parts set version = 3`
+        const stream = reader.batches("table_updates_parts", { from: start })
+        expect(yield* payloads(stream, 3)).toMatchObject([
+          { data: { version: 1 } },
+          { data: { version: 2 } },
+          { data: { version: 3 } }
+        ])
+        const [first, second] = yield* sql<{ readonly tx: string }>`
+        select txid::text tx from realtime.messages m order by m.id`
+        // The order of transactions would have been the other way round.
+        expect(BigInt(first!.tx)).toBeGreaterThan(BigInt(second!.tx))
+      }).pipe(Effect.scoped, Effect.provide(layerReader()))
+  )
+
+  it.live("hands out a late commit, in the middle of what was already handed out", () =>
+    Effect.gen(function* () {
+      const reader = yield* OutboxReader
+      const late = yield* session
+      const queue = yield* reader.follow("room")
+      yield* late.query("begin")
+      yield* late.query("select realtime.publish('room', '0'::text)")
+      yield* publish("room", 1)
+      const before = yield* Queue.take(queue)
+      yield* publish("room", 2)
+      yield* Queue.take(queue)
+      yield* late.query("commit")
+      const item = yield* Queue.take(queue)
+      expect([before, item]).toMatchObject([
+        { events: [{ text: "1" }] },
+        { events: [{ text: "0" }] }
+      ])
+      // A cursor from in between still owes it.
+      const join = yield* reader.join("room", before.cursor)
+      const texts = join.replay.flatMap(({ events }) => events.map(({ text }) => text))
+      expect(texts.toSorted()).toEqual(["0", "2"])
+    }).pipe(Effect.scoped, Effect.provide(layerReader()))
+  )
+
+  it.live("reads as fast behind a writer that stays open while 100,000 messages pass", () =>
+    Effect.gen(function* () {
+      const db = yield* session
+      const old = yield* session
+      yield* old.query("begin")
+      yield* old.query("select realtime.publish('room', '0'::text)")
+      const floors = new Outbox.Floors()
+      const take = Effect.map(db.query(Outbox.takeStatement), ({ rows }) => {
+        const taken = Outbox.parseTake(rows[0])
+        floors.add(taken.next, taken.drawn)
+        return taken.snapshot
+      })
+      const read = (at: Cursor.Snapshot, to: Cursor.Snapshot) => {
+        const leg = { at, to, id: 0n }
+        const args = Outbox.pageArguments(
+          leg,
+          floors.of(at),
+          { messages: 1000, bytes: 1e6 },
+          undefined
+        )
+        return Effect.map(db.query(Outbox.pageStatement.all, args), ({ rows }) =>
+          Outbox.parsePage(rows, leg)
+        )
+      }
+      yield* db.query("set jit = off")
+      yield* db.query(
+        "insert into realtime.messages (channel, payload) select 'room', n::text from generate_series(1, 100000) n"
+      )
+      const times: Array<number> = []
+      const plain: Array<number> = []
+      let at = yield* take
+      for (let n = 0; n < 41; n++) {
+        yield* db.query("select realtime.publish('room', '1'::text)")
+        const start = performance.now()
+        const to = yield* take
+        const { page } = yield* read(at, to)
+        times.push(performance.now() - start)
+        expect(page).toMatchObject({ messages: [{ text: "1" }] })
+        at = to
+        const begin = performance.now()
+        yield* db.query("select payload from realtime.messages where id = 50000")
+        plain.push(performance.now() - begin)
+      }
+      const median = (list: Array<number>) => list.toSorted((a, b) => a - b)[list.length >> 1]!
+      // On a busy machine everything is slow: then a look costs no more than a few plain reads.
+      expect(median(times)).toBeLessThan(Math.max(5, 8 * median(plain)))
+      yield* old.query("commit")
+      const { page } = yield* read(at, yield* take)
+      expect(page).toMatchObject({ messages: [{ text: "0" }] })
+    }).pipe(Effect.scoped, Effect.provide(Support.layerInstalled()))
+  )
+
+  it.live("carries 5 MB through, and refuses more than 8 MiB to whoever publishes", () =>
+    Effect.gen(function* () {
+      const reader = yield* OutboxReader
+      const queue = yield* reader.follow("room")
+      const large = "é".repeat(2_500_000)
+      yield* publish("room", large)
+      const item = yield* Queue.take(queue)
+      expect(item._tag === "Batch" && JSON.parse(item.events[0]!.text) === large).toBe(true)
+      const sql = yield* PgClient.PgClient
+      const error = yield* Effect.flip(
+        sql`select realtime.publish('room', to_jsonb(repeat('x', 8388608)))`
+      )
+      expect(String(error.reason.cause)).toContain("8388610 bytes")
+      // And the follower has not noticed.
+      yield* publish("room", 1)
+      expect(yield* Queue.take(queue)).toMatchObject({ events: [{ text: "1" }] })
+    }).pipe(Effect.scoped, Effect.provide(layerReader()))
+  )
+
+  it.live(
+    "answers reset to a cursor that is malformed, foreign, from the future or behind too much",
+    () =>
+      Effect.gen(function* () {
+        const reader = yield* OutboxReader
+        const cursor = Cursor.parseDurable(yield* reader.position)!
+        const { base } = cursor.position
+        const future = Cursor.whole({ ...base, xmax: base.xmax + 1000n })
+        const start = Cursor.formatDurable(cursor)
+        for (let n = 0; n < 5; n++) yield* publish("room", n)
+        const reasons = yield* Effect.forEach(
+          [
+            "nonsense",
+            Cursor.formatDurable({ ...cursor, identity: "AAAAAAAA" }),
+            Cursor.formatDurable({ ...cursor, position: future })
+          ],
+          (from) => reader.join("room", from)
+        )
+        const bound = yield* reader.join("room", start, { events: 4, bytes: 1e6 })
+        expect(
+          [...reasons, bound].map(({ reason, replay, state }) => ({ reason, state, replay }))
+        ).toEqual(
+          ["malformed", "identity", "future", "bounds"].map((reason) => ({
+            reason,
+            state: "reset",
+            replay: []
+          }))
+        )
+        // The cursor of the answer is a good one.
+        expect(yield* reader.join("room", bound.cursor)).toMatchObject({
+          state: "recovered",
+          replay: []
+        })
+        // A Stream is told the same as a gap, and goes on.
+        const gap = yield* Effect.forkChild(
+          reader.batches("room", { from: "nonsense" }).pipe(Stream.take(2), Stream.runCollect),
+          { startImmediately: true }
+        )
+        yield* Effect.sleep(50)
+        yield* publish("room", "on")
+        expect(yield* Fiber.join(gap)).toMatchObject([
+          { _tag: "Gap", reason: "source" },
+          { _tag: "Batch", events: [{ text: '"on"' }] }
+        ])
+      }).pipe(Effect.scoped, Effect.provide(layerReader()))
+  )
+
+  it.live("takes a cursor that is ahead of where it stands", () =>
+    Effect.gen(function* () {
+      const reader = yield* OutboxReader
+      const sql = yield* PgClient.PgClient
+      yield* reader.position
+      // Another node would have taken this; ours sleeps for minutes.
+      const rows = yield* sql<{ readonly s: string; readonly i: string }>`
+        select (select realtime.publish('room', '1'::text)), realtime.identity() i, ''::text s`
+      const [now] = yield* sql<{ readonly s: string }>`select pg_current_snapshot()::text s`
+      const ahead = Cursor.formatDurable({
+        identity: rows[0]!.i,
+        position: Cursor.whole(Cursor.parseSnapshot(now!.s)!)
+      })
+      const join = yield* reader.join("room", ahead)
+      expect(join).toMatchObject({ state: "recovered", cursor: ahead, replay: [] })
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(layerReader({ wake: "poll" }, { idle: "5 minutes", busy: "5 minutes" }))
+    )
+  )
+
+  it.live("is not misled by the transaction of who asks", () =>
+    Effect.gen(function* () {
+      const reader = yield* OutboxReader
+      const sql = yield* PgClient.PgClient
+      const start = yield* reader.position
+      const join = yield* sql.withTransaction(
+        Effect.gen(function* () {
+          yield* sql`set transaction isolation level repeatable read`
+          yield* sql`select 1`
+          yield* Effect.scoped(
+            Effect.flatMap(session, (db) => db.query("select realtime.publish('room', '1'::text)"))
+          )
+          yield* reader.position
+          return yield* reader.join("room", start)
+        })
+      )
+      expect(join.replay.flatMap(({ events }) => events)).toHaveLength(1)
+    }).pipe(Effect.scoped, Effect.provide(layerReader()))
+  )
+
+  it.live("says at once what is missing, and stands when it is there", () =>
+    Effect.gen(function* () {
+      const reader = yield* OutboxReader
+      expect(yield* Effect.flip(reader.position)).toMatchObject({ _tag: "NotInstalled" })
+      expect(yield* Effect.flip(Effect.scoped(reader.follow("room")))).toMatchObject({
+        message: expect.stringContaining("npx effect-realtime sql")
+      })
+      yield* PgInstaller.install()
+      yield* SubscriptionRef.changes(reader.state).pipe(
+        Stream.filter((state) => state === "up"),
+        Stream.runHead
+      )
+      yield* reader.position
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(Layer.fresh(Support.layerReaderOnly()).pipe(Layer.provideMerge(layerDatabase)))
+    )
   )
 })

@@ -11,7 +11,7 @@ import { expectTypeOf } from "vitest"
 import * as Channel from "../../src/Channel.ts"
 import { RealtimeClient } from "../../src/client/RealtimeClient.ts"
 import { RealtimeServer as NodeServer } from "../../src/node/RealtimeServer.ts"
-import { jwt } from "../../src/server/jwt.ts"
+import { type AuthenticateJwt, jwt } from "../../src/server/jwt.ts"
 import type { Realtime } from "../../src/server/Realtime.ts"
 import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
 import {
@@ -179,16 +179,16 @@ describe("jwt", () => {
 
   it("knows the identity from the Schema or the function, and text otherwise", () => {
     const Claims = Schema.Struct({ sub: Schema.String, role: Schema.Literals(["admin", "user"]) })
-    expectTypeOf(jwt({ keys: secret })).toEqualTypeOf<Authenticate<string>>()
+    expectTypeOf(jwt({ keys: secret })).toEqualTypeOf<AuthenticateJwt<string>>()
     expectTypeOf(jwt({ keys: secret, identity: Claims })).toEqualTypeOf<
-      Authenticate<typeof Claims.Type>
+      AuthenticateJwt<typeof Claims.Type>
     >()
     expectTypeOf(jwt({ keys: publicKey, identity: ({ sub }) => ({ id: sub }) })).toEqualTypeOf<
-      Authenticate<{ id: string | undefined }>
+      AuthenticateJwt<{ id: string | undefined }>
     >()
     expectTypeOf(
       jwt({ keys: secret, identity: ({ sub = "" }) => Users.useSync(({ may }) => may(sub)) })
-    ).toEqualTypeOf<Authenticate<boolean, Users>>()
+    ).toEqualTypeOf<AuthenticateJwt<boolean, Users>>()
   })
 
   it("flows into authorize", () => {

@@ -104,7 +104,7 @@ describe("durable channels, with 16 concurrent writers", () => {
           )
         const nodes = [
           yield* node({ busy: 3, idle: 50, pageMessages: 7 }),
-          yield* node({ busy: 30, idle: 300, pageMessages: 11 })
+          yield* node({ busy: 30, idle: 300, pageMessages: 11, backlog: 2 })
         ]
         const start = yield* nodes[0]!.position
 

@@ -1,7 +1,8 @@
 import { NodeHttpServer } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Queue, Schema, Stream } from "effect"
+import { Effect, Fiber, Layer, Option, Queue, Schema, Stream } from "effect"
+import type { SqlError } from "effect/sql/SqlError"
 import * as HttpRouter from "effect/http/HttpRouter"
 import { createServer } from "node:http"
 import * as Channel from "../../src/Channel.ts"
@@ -147,6 +148,80 @@ describe("a durable channel", () => {
       expect([published._tag, consumed._tag]).toEqual(["NoOutbox", "NoOutbox"])
       expect(consumed.message).toContain("OutboxReader.layer()")
     }).pipe(Effect.provide(Realtime.layer().pipe(Layer.provide(layerMemory))))
+  )
+
+  it.live("comes in batches, each with the position after it", () =>
+    Effect.gen(function* () {
+      const position = yield* OutboxReader.OutboxReader.use((reader) => reader.position)
+      for (const n of [1, 2, 3]) yield* Realtime.publish(Log, n)
+      const seen: Array<unknown> = []
+      let cursor = position
+      // One batch at a time, each from where the last one ended.
+      while (seen.length < 3) {
+        const next = yield* Realtime.batches(Log, { from: cursor }).pipe(Stream.runHead)
+        if (Option.isNone(next)) break
+        cursor = next.value.cursor
+        seen.push(...next.value.events.map(payload))
+      }
+      expect(seen).toEqual([1, 2, 3])
+    }).pipe(Effect.provide(durable))
+  )
+
+  it.live("is consumed exactly once by workers of one name, also when one fails midway", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      yield* sql`create table done (n int primary key)`
+      const work = (fails: boolean) =>
+        Realtime.consume(Log, {
+          name: "worker",
+          start: "oldest",
+          onEvents: (events) =>
+            Effect.forEach(
+              events,
+              (event): Effect.Effect<unknown, string | SqlError> =>
+                fails && payload(event) === 30
+                  ? Effect.fail("tripped")
+                  : sql`insert into done values (${payload(event) as number})`,
+              { discard: true }
+            )
+        })
+      for (let n = 1; n <= 50; n++) yield* Realtime.publish(Log, n)
+      expect(yield* Effect.flip(work(true))).toBe("tripped")
+      yield* Effect.forkScoped(work(false))
+      yield* Effect.forkScoped(work(false))
+      for (let n = 51; n <= 100; n++) yield* Realtime.publish(Log, n)
+      // The primary key refuses a second time; every number must be there.
+      yield* Effect.repeat(sql<{ n: number }>`select count(*)::int as n from done`, {
+        until: (rows) => rows[0]?.n === 100
+      })
+    }).pipe(Effect.scoped, Effect.provide(durable))
+  )
+
+  it.live("joins a state and what follows it: nothing missed, nothing twice", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      yield* sql`create table orders (id int primary key, status text not null)`
+      yield* PgInstaller.watch({ channel: Orders })
+      const write = (id: number) => sql`insert into orders values (${id}, 'new')`
+      const total = 200
+      const writers = yield* Effect.forEach(
+        Array.from({ length: total }, (_, id) => id),
+        write,
+        { concurrency: 3 }
+      ).pipe(Effect.forkChild)
+      const { cursor, value } = yield* Realtime.snapshot(sql<{ id: number }>`select id from orders`)
+      const known = value.map(({ id }) => id)
+      const later = yield* Realtime.events(Orders, { from: cursor }).pipe(
+        Stream.filter((event) => event._tag === "Event"),
+        Stream.map((event) => event.payload.data.id),
+        Stream.take(total - known.length),
+        Stream.runCollect
+      )
+      yield* Fiber.join(writers)
+      expect([...known, ...later].toSorted((a, b) => a - b)).toEqual(
+        Array.from({ length: total }, (_, id) => id)
+      )
+    }).pipe(Effect.scoped, Effect.provide(durable))
   )
 
   describe("over a socket", () => {

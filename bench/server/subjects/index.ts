@@ -12,5 +12,7 @@ export const openers: Readonly<Record<SubjectName, () => Promise<Open>>> = {
   "socket.io": async () => (await import("./socketio.ts")).open,
   "effect-rpc": async () => (await import("./effect.ts")).openRpc,
   "effect-stream": async () => (await import("./effect.ts")).openStream,
+  "nats-server": async () => (await import("./brokers.ts")).openNats,
+  mosquitto: async () => (await import("./brokers.ts")).openMosquitto,
   "ws+pg-listen": async () => (await import("./pgListen.ts")).open
 }

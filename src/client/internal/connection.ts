@@ -66,6 +66,9 @@ const maxRefusals = 3
 /** The close code of a link that was lost without one. */
 const lost = 1006
 
+/** The close code of an address that cannot be used. */
+const unusable = 4202
+
 interface End {
   readonly code: number
   readonly reason: string
@@ -183,7 +186,7 @@ export const make = (
         return current
       } catch (error) {
         // An address that does not parse, or that this page may not open: trying again cannot help.
-        return { code: Protocol.CloseCode.forbidden, reason: `${url}: ${String(error)}` }
+        return { code: unusable, reason: `${url}: ${String(error)}` }
       }
     }
 

@@ -10,7 +10,7 @@
  */
 import type { ListenOptions } from "../../client/ChannelStore.ts"
 import { report } from "../../client/internal/platform.ts"
-import { parseDurable, seenEvent } from "../../Cursor.ts"
+import { readDurable, seenEvent } from "../../Cursor.ts"
 import type { Event, Gap, Snapshot } from "../../RealtimeEvent.ts"
 
 /**
@@ -72,10 +72,8 @@ const isSnapshot = <S>(loaded: S | Snapshot<S>): loaded is Snapshot<S> =>
 
 /** Which events a state at this cursor holds. */
 const eventsIn = (cursor: string): Includes => {
-  const position = parseDurable(cursor)
-  return position === undefined
-    ? none
-    : ({ id, tx }) => tx !== undefined && seenEvent(position, { id, tx })
+  const position = readDurable(cursor)
+  return position === undefined ? none : (event) => seenEvent(position, event)
 }
 
 export const makeCollector = <S>(options: {

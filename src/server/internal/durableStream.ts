@@ -15,19 +15,21 @@ import type { CatchUp } from "./catchUp.ts"
 import { type OutboxFault, ReplayError } from "./faults.ts"
 import type { Followers, Item, Tail } from "./tail.ts"
 
-/** Batches of at most 64 KiB, or one event. */
-const backlog = 64
-
 /** What was handed out and not yet taken, without a hole. */
 class Backlog {
   /** Something was dropped after what is held. */
   overflowed = false
+  readonly #limit: number
   #items: Array<Item> = []
   #arrival: Deferred.Deferred<void> | undefined
 
+  constructor(limit: number) {
+    this.#limit = limit
+  }
+
   readonly offer = (item: Item): void => {
     if (this.overflowed) return
-    if (this.#items.length >= backlog) this.overflowed = true
+    if (this.#items.length >= this.#limit) this.overflowed = true
     else this.#items.push(item)
     if (this.#arrival !== undefined) Deferred.doneUnsafe(this.#arrival, Effect.void)
     this.#arrival = undefined
@@ -60,6 +62,8 @@ const isSome = (items: ReadonlyArray<Item>): items is Items => items.length > 0
 export const durableStream = (options: {
   readonly channel: string
   readonly from: string | undefined
+  /** Batches that may be left lying. */
+  readonly backlog: number
   readonly followers: Followers
   readonly current: Effect.Effect<Tail, OutboxFault>
   readonly catchUp: CatchUp
@@ -67,7 +71,7 @@ export const durableStream = (options: {
   const { catchUp, channel, current, followers } = options
   return Stream.unwrap(
     Effect.gen(function* () {
-      const held = new Backlog()
+      const held = new Backlog(options.backlog)
       yield* Effect.acquireRelease(
         Effect.sync(() => followers.add(channel, held)),
         () => Effect.sync(() => followers.remove(channel, held))

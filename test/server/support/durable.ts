@@ -14,9 +14,12 @@ export const quick: OutboxReader.Options = {
 export const layerInstalled = (options?: PgInstaller.Options) =>
   PgInstaller.layer(options).pipe(Layer.provideMerge(layerDatabase))
 
+export const layerReaderOnly = (options?: OutboxReader.Options) =>
+  OutboxReader.layer({ ...quick, ...options })
+
 /** And a reader on it. */
 export const layerReader = (options?: PgInstaller.Options, reader?: OutboxReader.Options) =>
-  OutboxReader.layer({ ...quick, ...reader }).pipe(Layer.provideMerge(layerInstalled(options)))
+  layerReaderOnly(reader).pipe(Layer.provideMerge(layerInstalled(options)))
 
 /** A session of its own, for what a pool would not keep apart. */
 export const session = Effect.flatMap(TestDatabase, ({ url }) =>

@@ -57,8 +57,14 @@ const settle = (settings: Settings): ReadonlyArray<string> => {
   return statements
 }
 
+/**
+ * Begins the epoch at once: what is published before the first reader comes must be there for it, and
+ * a reader that finds no epoch begins one after what it sees.
+ */
+const open = `select realtime.open()`
+
 /** To be run in one transaction. `fresh`: the objects are known to be those of this text already. */
 export const install = (settings: Settings, fresh: boolean): ReadonlyArray<string> =>
-  fresh ? [alone, ...settle(settings)] : [alone, ...objects, installed, ...settle(settings)]
+  fresh ? [alone, ...settle(settings)] : [alone, ...objects, installed, open, ...settle(settings)]
 
 export const uninstall: ReadonlyArray<string> = [alone, `drop schema if exists realtime cascade`]

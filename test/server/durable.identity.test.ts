@@ -1,0 +1,166 @@
+/** What a cursor is worth after the database crashed, restarted, or became another one. */
+import { PgClient } from "@effect/sql-pg"
+import { describe, expect, it } from "@effect/vitest"
+import { Context, Effect, Layer, Queue, Redacted, Schedule } from "effect"
+import * as OutboxReader from "../../src/server/OutboxReader.ts"
+import * as PgInstaller from "../../src/server/PgInstaller.ts"
+import * as EmbeddedPostgres from "../../src/testing/EmbeddedPostgres.ts"
+import { execute, layerDatabase, TestDatabase } from "../support/database.ts"
+import { layerInstalled, quick } from "./support/durable.ts"
+
+/** A reader and a pool on a database, until the scope closes. */
+const node = (url: string) =>
+  Effect.map(
+    Layer.build(
+      Layer.fresh(OutboxReader.layer(quick)).pipe(
+        Layer.provideMerge(PgClient.layer({ url: Redacted.make(url) }))
+      )
+    ),
+    (context) => ({
+      reader: Context.get(context, OutboxReader.OutboxReader),
+      /** Tried again while the server is away. */
+      publish: (payload: unknown) =>
+        PgClient.PgClient.use(
+          (sql) => sql`select realtime.publish('room', ${JSON.stringify(payload)}::text)`
+        ).pipe(Effect.retry({ times: 50, schedule: soon }), Effect.provideContext(context)),
+      install: PgInstaller.install().pipe(Effect.provideContext(context))
+    })
+  )
+
+const soon = Schedule.spaced(50)
+
+const next = (queue: Queue.Dequeue<OutboxReader.Item>) => Queue.take(queue)
+
+describe("a durable cursor", () => {
+  it.live("resumes after a fast restart, and followers have not noticed", () =>
+    Effect.gen(function* () {
+      const postgres = yield* EmbeddedPostgres.make()
+      const { install, publish, reader } = yield* node(postgres.url)
+      yield* install
+      const queue = yield* reader.follow("room").pipe(Effect.retry({ times: 50, schedule: soon }))
+      const start = yield* reader.position
+      yield* publish(1)
+      yield* next(queue)
+      yield* postgres.restart
+      yield* publish(2)
+      expect(yield* next(queue)).toMatchObject({ _tag: "Batch", events: [{ text: "2" }] })
+      const join = yield* reader.join("room", start)
+      expect(join).toMatchObject({
+        state: "recovered",
+        replay: [{ events: [{ text: "1" }, { text: "2" }] }]
+      })
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("from before an immediate stop answers reset, and followers are told a gap", () =>
+    Effect.gen(function* () {
+      const postgres = yield* EmbeddedPostgres.make()
+      const { install, publish, reader } = yield* node(postgres.url)
+      yield* install
+      const queue = yield* reader.follow("room").pipe(Effect.retry({ times: 50, schedule: soon }))
+      yield* publish(1)
+      const item = yield* next(queue)
+      yield* postgres.crash
+      const gap = yield* next(queue)
+      expect(gap).toMatchObject({ _tag: "Gap", reason: "source" })
+      expect(gap.tick).toBeGreaterThan(item.tick)
+      expect(yield* reader.join("room", item.cursor)).toMatchObject({
+        state: "reset",
+        reason: "identity"
+      })
+      yield* publish(2)
+      expect(yield* next(queue)).toMatchObject({ _tag: "Batch", events: [{ text: "2" }] })
+      // The gap's own cursor is good, and what it owes is exactly what came after it.
+      expect(yield* reader.join("room", gap.cursor)).toMatchObject({
+        state: "recovered",
+        replay: [{ events: [{ text: "2" }] }]
+      })
+    }).pipe(Effect.scoped)
+  )
+
+  it.live(
+    "of a copied database answers reset, and the copy hands out none of the old messages",
+    () =>
+      Effect.gen(function* () {
+        const { name, url } = yield* TestDatabase
+        const copy = `${name}_copy`
+        // Seen by no reader, and numbered far ahead of the transactions of the new database.
+        const cursor = yield* Effect.gen(function* () {
+          const { reader } = yield* node(url)
+          yield* execute(
+            url,
+            `insert into realtime.messages (txid, channel, payload)
+           select (pg_snapshot_xmax(pg_current_snapshot())::text::bigint + 40)::text::xid8, 'room', '"ghost"'`
+          )
+          yield* execute(url, "select realtime.publish('room', '1'::text)")
+          return yield* reader.position
+        }).pipe(Effect.scoped)
+        yield* execute(
+          url,
+          "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+        )
+        const owner = new URL(url)
+        owner.pathname = "/postgres"
+        yield* Effect.acquireRelease(
+          execute(owner.href, `create database ${copy} template ${name}`),
+          () => Effect.orDie(execute(owner.href, `drop database ${copy} with (force)`))
+        )
+        const there = new URL(url)
+        there.pathname = `/${copy}`
+        const { publish, reader } = yield* node(there.href)
+        const queue = yield* reader.follow("room")
+        expect(yield* reader.join("room", cursor)).toMatchObject({
+          state: "reset",
+          reason: "identity"
+        })
+        expect(yield* execute(there.href, "select count(*)::int n from realtime.messages")).toEqual(
+          [{ n: 0 }]
+        )
+        // Long past the number of the ghost.
+        for (let n = 0; n < 60; n++) yield* execute(there.href, "select pg_current_xact_id()")
+        yield* publish("new")
+        expect(yield* next(queue)).toMatchObject({ events: [{ text: '"new"' }] })
+      }).pipe(Effect.scoped, Effect.provide(layerInstalledAlone))
+  )
+
+  it.live("belongs to one database: the same position elsewhere is refused", () =>
+    Effect.gen(function* () {
+      const here = yield* TestDatabase
+      const { reader } = yield* node(here.url)
+      const cursor = yield* reader.position
+      yield* Effect.gen(function* () {
+        const { url } = yield* TestDatabase
+        const { reader } = yield* node(url)
+        expect(yield* reader.join("room", cursor)).toMatchObject({ reason: "identity" })
+      }).pipe(Effect.provide(Layer.fresh(layerInstalled())))
+    }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
+  )
+
+  it.live("survives the reinstallation of what is there, and not that of the schema", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      const { install, reader } = yield* node(url)
+      const cursor = yield* reader.position
+      yield* execute(url, "update realtime.settings set digest = 'older', version = 1")
+      yield* install
+      expect(yield* reader.join("room", cursor)).toMatchObject({ state: "recovered" })
+      yield* PgInstaller.uninstall
+      yield* install
+      const after = yield* node(url)
+      expect(yield* after.reader.join("room", cursor)).toMatchObject({ reason: "identity" })
+    }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
+  )
+})
+
+/** Without a pool that would stand in the way of a copy. */
+const layerInstalledAlone = Layer.effectContext(
+  Effect.gen(function* () {
+    const context = yield* Layer.build(layerDatabase)
+    const database = Context.get(context, TestDatabase)
+    yield* PgInstaller.install().pipe(
+      Effect.provide(PgClient.layer({ url: Redacted.make(database.url) })),
+      Effect.scoped
+    )
+    return Context.make(TestDatabase, database)
+  })
+)
