@@ -8,7 +8,6 @@
  *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
@@ -60,16 +59,20 @@ export const link: Policy = {
  * @category combinators
  * @since 0.1.0
  */
-export const ceiling = (policy: Policy, attempt: number): number => {
-  const cap = Duration.toMillis(Duration.fromInputUnsafe(policy.cap))
-  if (attempt === 1 && policy.first !== undefined) {
-    return Math.min(cap, Duration.toMillis(Duration.fromInputUnsafe(policy.first)))
-  }
-  const exponent = attempt - (policy.first === undefined ? 1 : 2)
-  const initial = Duration.toMillis(Duration.fromInputUnsafe(policy.initial))
-  // 2 ** 1024 is Infinity, and min() takes the cap: no overflow, however long the outage.
-  return Math.min(cap, initial * 2 ** exponent)
+export const ceiling = ({ cap, first, initial }: Policy, attempt: number): number => {
+  const doublings = attempt - (first === undefined ? 1 : 2)
+  return Math.min(
+    Duration.toMillis(cap),
+    // 2 ** 1024 is Infinity, and min() takes the cap: no overflow, however long the outage.
+    first !== undefined && doublings < 0
+      ? Duration.toMillis(first)
+      : Duration.toMillis(initial) * 2 ** doublings
+  )
 }
+
+/** A random time between zero and the ceiling of an attempt. */
+const jittered = (policy: Policy, attempt: number): Effect.Effect<number> =>
+  Effect.map(Random.next, (random) => random * ceiling(policy, attempt))
 
 /**
  * The policy as a Schedule that never ends. Its output counts the failures in a row, from 0.
@@ -78,14 +81,10 @@ export const ceiling = (policy: Policy, attempt: number): number => {
  * @since 0.1.0
  */
 export const schedule = (policy: Policy): Schedule.Schedule<number> =>
-  Schedule.forever.pipe(
-    Schedule.modifyDelay((step) =>
-      Effect.map(Random.next, (random) => random * ceiling(policy, step.attempt))
-    )
-  )
+  Schedule.forever.pipe(Schedule.modifyDelay(({ attempt }) => jittered(policy, attempt)))
 
 /**
- * Steps through the Schedule of a policy by hand, for a caller that waits in its own way.
+ * Counts failures by hand, for a caller that waits in its own way.
  *
  * `delay(healthyMillis)` gives the next delay in milliseconds, after a session that was healthy for
  * `healthyMillis` (0 when it never was).
@@ -96,17 +95,13 @@ export const schedule = (policy: Policy): Schedule.Schedule<number> =>
 export const make = (
   policy: Policy
 ): Effect.Effect<{ readonly delay: (healthyMillis: number) => Effect.Effect<number> }> =>
-  Effect.gen(function* () {
-    const start = Schedule.toStep(schedule(policy))
-    const resetAfter = Duration.toMillis(Duration.fromInputUnsafe(policy.resetAfter))
-    let step = yield* start
+  Effect.sync(() => {
+    let failures = 0
     return {
       delay: (healthyMillis) =>
-        Effect.gen(function* () {
-          if (healthyMillis >= resetAfter) step = yield* start
-          const now = yield* Clock.currentTimeMillis
-          const [, delay] = yield* Effect.orDie(step(now, undefined))
-          return Duration.toMillis(delay)
+        Effect.suspend(() => {
+          if (healthyMillis >= Duration.toMillis(policy.resetAfter)) failures = 0
+          return jittered(policy, ++failures)
         })
     }
   })

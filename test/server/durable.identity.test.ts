@@ -117,7 +117,7 @@ describe("a durable cursor", () => {
           [{ n: 0 }]
         )
         // Long past the number of the ghost.
-        for (let n = 0; n < 60; n++) yield* execute(there.href, "select pg_current_xact_id()")
+        for (let n = 0; n < 60; n++) yield* execute(there.href, "select pg_current_xact_id()::text")
         yield* publish("new")
         expect(yield* next(queue)).toMatchObject({ events: [{ text: '"new"' }] })
       }).pipe(Effect.scoped, Effect.provide(layerInstalledAlone))

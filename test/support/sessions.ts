@@ -49,6 +49,7 @@ export class Visitor implements Peer {
   /** Everything that was written, as frames. */
   readonly frames: Array<ServerFrame> = []
   closeCode: number | undefined
+  closeReason = ""
   terminated = false
   paused = false
   /** While `false` it takes nothing: the next write is the last for now. */
@@ -103,8 +104,11 @@ export class Visitor implements Peer {
     this.paused = false
   }
 
-  close(code: number): void {
+  close(code: number, reason: string): void {
+    // `ws` throws at a longer one.
+    if (Buffer.byteLength(reason) > 123) throw new RangeError(`Too long: ${reason}`)
     this.closeCode ??= code
+    this.closeReason ||= reason
     if (this.#polite) this.leave()
   }
 

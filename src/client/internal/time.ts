@@ -35,4 +35,4 @@ export const make: Effect.Effect<Time, never, Scope.Scope> = Effect.gen(function
 
 /** An option of time in milliseconds. */
 export const millis = (input: Duration.Input | undefined, byDefault: number): number =>
-  Duration.toMillis(Duration.fromInputUnsafe(input ?? byDefault))
+  Duration.toMillis(input ?? byDefault)

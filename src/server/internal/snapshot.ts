@@ -81,7 +81,7 @@ export const snapshot = <A, E, R>(
         )
       if (taken !== undefined) return taken
       if (last) break
-      yield* client.unsafe("select realtime.open()").pipe(installed)
+      yield* client.unsafe("select identity from realtime.open()").pipe(installed)
     }
     return yield* new NotPrimary()
   })

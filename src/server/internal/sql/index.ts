@@ -61,7 +61,7 @@ const settle = (settings: Settings): ReadonlyArray<string> => {
  * Begins the epoch at once: what is published before the first reader comes must be there for it, and
  * a reader that finds no epoch begins one after what it sees.
  */
-const open = `select realtime.open()`
+const open = `select identity from realtime.open()`
 
 /** To be run in one transaction. `fresh`: the objects are known to be those of this text already. */
 export const install = (settings: Settings, fresh: boolean): ReadonlyArray<string> =>
