@@ -21,3 +21,9 @@ export const Room = Channel.family("room_", Schema.String, Schema.Struct({ text:
   publish: true
 })
 // #endregion
+
+// #region durable
+/** The same table, kept for a day: resumes exactly, from any cursor. */
+export const DurableOrders = Channel.tableUpdates("orders", Order, { delivery: "durable" })
+export const DurableReport = Channel.queryResults(Schema.Array(Order), { delivery: "durable" })
+// #endregion

@@ -313,7 +313,7 @@ describe("what a client is told", () => {
           for (const token of [undefined, secret, "late", "bug"]) {
             const stranger = yield* visit(token === undefined ? {} : { token })
             told.push(...stranger.frames)
-          expect(stranger.closeReason).toMatch(/^[a-z ]{5,30}$/)
+            expect(stranger.closeReason).toMatch(/^[a-z ]{5,30}$/)
           }
           const visitor = yield* visit({ token: "ann" })
           const subscribe = (channel: string, id: number) => ({ type: "subscribe", id, channel })

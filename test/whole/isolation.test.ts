@@ -131,7 +131,9 @@ const run = (seed: number, steps: number) =>
         const kind = int(10)
         if (kind <= 3) {
           // Anybody tries anything, also with somebody else's cursor.
-          const cursors = guests.flatMap(({ visitor }) => visitor.of("events")).map(({ cursor }) => cursor)
+          const cursors = guests
+            .flatMap(({ visitor }) => visitor.of("events"))
+            .map(({ cursor }) => cursor)
           const cursor = chance(0.3) && cursors.length > 0 ? { cursor: pick(cursors) } : {}
           if (!guest.due.has(room)) {
             send(guest, { type: "subscribe", channel: `room_${room}`, ...cursor })
@@ -166,7 +168,8 @@ const run = (seed: number, steps: number) =>
         if (kind === 5) noteRights(guest)
         noteSubscribed(guest, before)
         for (const one of guests) one.visitor.send({ type: "pong" })
-        if (guest.visitor.closeCode !== undefined) throw new Error(`closed ${guest.visitor.closeCode}`)
+        if (guest.visitor.closeCode !== undefined)
+          throw new Error(`closed ${guest.visitor.closeCode}`)
       }
       yield* TestClock.adjust(longEnough)
 
@@ -181,17 +184,24 @@ const run = (seed: number, steps: number) =>
             counts.received++
             seen.set(room, (seen.get(room) ?? new Set()).add(event))
             expect(never(guest.name, room), `${guest.name} read room ${room}`).toBe(false)
-            const span = spans.find(([of, since, until]) => of === room && event > since && event <= until)
+            const span = spans.find(
+              ([of, since, until]) => of === room && event > since && event <= until
+            )
             // A replay after rights came back may hold what was published while they were gone: who may
             // subscribe may read all that is retained.
-            const replayed = guest.visitor.of("subscribed").some(({ state }) => state === "recovered")
-            if (!replayed) expect(span, `${guest.name} read ${event} of room ${room}`).toBeUndefined()
+            const replayed = guest.visitor
+              .of("subscribed")
+              .some(({ state }) => state === "recovered")
+            if (!replayed)
+              expect(span, `${guest.name} read ${event} of room ${room}`).toBeUndefined()
           }
         }
         for (const [room, due] of guest.due) {
           for (const event of due) expect(seen.get(room)?.has(event)).toBe(true)
         }
-        counts.forbidden += guest.visitor.errors.filter((code) => code === "channel/forbidden").length
+        counts.forbidden += guest.visitor.errors.filter(
+          (code) => code === "channel/forbidden"
+        ).length
       }
     }).pipe(
       Effect.scoped,
