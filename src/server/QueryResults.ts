@@ -53,31 +53,9 @@ const lastWords = "2 seconds"
 const mark = (owner: string): string =>
   createHash("sha256").update(owner).digest("base64url").slice(0, 16)
 
-/**
- * A new id that belongs to an owner: 39 characters, not to be guessed. `owner` is the text that stands
- * for an identity, such as a user's id.
- *
- * @category ids
- * @since 0.1.0
- */
-export const newId = (owner: string): string =>
-  `${mark(owner)}-${randomBytes(16).toString("base64url")}`
+const newId = (owner: string): string => `${mark(owner)}-${randomBytes(16).toString("base64url")}`
 
-/**
- * Whether an id was made for this owner: for `authorize`.
- *
- * **Example** (Letting everybody read their own results)
- *
- * ```ts
- * authorize: ({ definition, identity, params }) =>
- *   Effect.succeed(definition !== Report || QueryResults.isOwner(identity.id, String(params)))
- * ```
- *
- * @category ids
- * @since 0.1.0
- */
-export const isOwner = (owner: string, queryId: string): boolean =>
-  queryId.startsWith(`${mark(owner)}-`)
+const isOwner = (owner: string, queryId: string): boolean => queryId.startsWith(`${mark(owner)}-`)
 
 /**
  * @category services
@@ -182,9 +160,21 @@ export class QueryResults extends Context.Service<
   ): Effect.Effect<void, never, R | QueryResults> =>
     QueryResults.use((service) => service.run<A, E, R>(channel, query, options))
 
-  /** See `newId`. */
+  /**
+   * A new id that belongs to an owner: 39 characters, not to be guessed. `owner` is the text that stands
+   * for an identity, such as a user's id.
+   */
   static readonly newId = newId
 
-  /** See `isOwner`. */
+  /**
+   * Whether an id was made for this owner: for `authorize`.
+   *
+   * **Example** (Letting everybody read their own results)
+   *
+   * ```ts
+   * authorize: ({ definition, identity, params }) =>
+   *   Effect.succeed(definition !== Report || QueryResults.isOwner(identity.id, String(params)))
+   * ```
+   */
   static readonly isOwner = isOwner
 }

@@ -168,6 +168,10 @@ export class RealtimeTest extends Context.Service<
        * Takes no time when the network has no delay and few clients are there; else fork it.
        */
       readonly restart: Effect.Effect<void>
+      /**
+       * A rolling deploy: as `restart`, but the new server takes newcomers while the old one drains.
+       */
+      readonly replace: Effect.Effect<void>
       /** A crash: the server is gone without a word, its sockets are reset, and a new one begins. */
       readonly kill: Effect.Effect<void>
       /** Whether it takes newcomers and its events flow. */
@@ -312,6 +316,7 @@ const system = <I, R>(
       database: { ...database, listening },
       server: {
         restart: inside(server.restart),
+        replace: inside(server.replace),
         kill: inside(server.kill(() => links().forEach((l) => l.held && l.forgetServer()))),
         ready: Effect.sync(() => current().door.ready())
       },
@@ -319,7 +324,7 @@ const system = <I, R>(
         Effect.sync(() => clock.leap(Duration.toMillis(Duration.fromInputUnsafe(duration)))),
       settle: idle.settle,
       connect,
-      sockets: Effect.sync(() => current().door.size()),
+      sockets: Effect.sync(() => server.size()),
       subscriptions: Effect.sync(() =>
         links()
           .flatMap(({ subscriptions }) => Array.from(subscriptions))

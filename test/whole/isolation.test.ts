@@ -27,6 +27,8 @@ interface Person {
   readonly level: number
 }
 
+const roomOf = (channel: string) => channel.slice(5) as Room
+
 /** Long enough for every decision about every subscription of a session. */
 const longEnough = 5000
 
@@ -107,27 +109,29 @@ const run = (seed: number, steps: number) =>
         send(guest, { type: "unsubscribe", channel: `room_${room}` })
       }
 
-      /** What a session has been told it will receive from now on. */
-      const noteSubscribed = (guest: Guest, from: number) => {
-        for (const frame of guest.visitor.frames.slice(from)) {
-          if (frame.type !== "subscribed" && frame.type !== "ended") continue
-          const room = frame.channel.slice(5) as Room
-          if (frame.type === "ended") {
-            counts.ended++
-            guest.due.delete(room)
-          } else {
-            guest.due.set(room, [])
-            if (frame.state === "recovered") counts.recovered++
+      /** What the sessions have been told that they will receive from now on. */
+      const noteSubscribed = () => {
+        for (const { due, visitor } of guests) {
+          const noted = notedFrames.get(visitor) ?? 0
+          notedFrames.set(visitor, visitor.frames.length)
+          for (const frame of visitor.frames.slice(noted)) {
+            if (frame.type === "subscribed") {
+              due.set(roomOf(frame.channel), [])
+              if (frame.state === "recovered") counts.recovered++
+            } else if (frame.type === "ended" || frame.type === "unsubscribed") {
+              due.delete(roomOf(frame.channel))
+              if (frame.type === "ended") counts.ended++
+            }
           }
         }
       }
+      const notedFrames = new Map<Visitor, number>()
 
       for (let index = 0; index < 5; index++) yield* enter
 
       for (let step = 0; step < steps; step++) {
         const guest = pick(guests)
         const room = pick(rooms)
-        const before = guest.visitor.frames.length
         const kind = int(10)
         if (kind <= 3) {
           // Anybody tries anything, also with somebody else's cursor.
@@ -166,7 +170,7 @@ const run = (seed: number, steps: number) =>
         }
         yield* settle
         if (kind === 5) noteRights(guest)
-        noteSubscribed(guest, before)
+        noteSubscribed()
         for (const one of guests) one.visitor.send({ type: "pong" })
         if (guest.visitor.closeCode !== undefined)
           throw new Error(`closed ${guest.visitor.closeCode}`)
@@ -178,7 +182,7 @@ const run = (seed: number, steps: number) =>
         for (const [room, since] of closed.get(guest)!) spans.push([room, since, Infinity])
         const seen = new Map<Room, Set<number>>()
         for (const { channel, events } of guest.visitor.of("events")) {
-          const room = channel.slice(5) as Room
+          const room = roomOf(channel)
           for (const { data } of events) {
             const event = (data as { readonly n: number }).n
             counts.received++
@@ -212,7 +216,7 @@ const run = (seed: number, steps: number) =>
           authorize: ({ channel, identity }) =>
             // Decided now, told later: rights may change in between.
             Effect.suspend(() =>
-              Effect.delay(Effect.succeed(may(identity, channel.slice(5) as Room)), int(100))
+              Effect.delay(Effect.succeed(may(identity, roomOf(channel))), int(100))
             ),
           identityKey: ({ name }) => name,
           limits: {

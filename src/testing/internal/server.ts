@@ -26,9 +26,13 @@ interface Generation {
 
 export interface Server {
   readonly current: () => Generation
+  /** Sockets held open, also by one that drains. */
+  readonly size: () => number
   readonly entrance: Entrance
   /** Drains, and when everybody has left or been cut, starts anew. */
   readonly restart: Effect.Effect<void>
+  /** Starts anew, and drains the old one meanwhile. */
+  readonly replace: Effect.Effect<void>
   /** Ends without a word, and starts anew. `forget` takes the sessions from their sockets. */
   readonly kill: (forget: () => void) => Effect.Effect<void>
 }
@@ -64,13 +68,21 @@ export const make = <I, R>(
     })
     let current: Generation = yield* start
 
-    /** What conflicts would have done so the first time. */
-    const next = Effect.gen(function* () {
-      const { gone, scope } = current
-      // First, so that whoever hears of the hub's end knows why.
-      yield* Deferred.succeed(gone, undefined)
-      yield* Scope.close(scope, Exit.void)
+    /** The generations that did not end yet. */
+    const alive = new Set([current])
+
+    const end = (generation: Generation) =>
+      Effect.gen(function* () {
+        // First, so that whoever hears of the hub's end knows why.
+        yield* Deferred.succeed(generation.gone, undefined)
+        yield* Scope.close(generation.scope, Exit.void)
+        alive.delete(generation)
+      })
+
+    const begin = Effect.gen(function* () {
+      // What conflicts would have done so the first time.
       current = yield* Effect.orDie(start)
+      alive.add(current)
       draining = false
     })
 
@@ -80,18 +92,27 @@ export const make = <I, R>(
         draining || current.door.size() >= maxSessions
           ? undefined
           : current.door.accept(peer, { headers, address }),
+      size: () => [...alive].reduce((sum, { door }) => sum + door.size(), 0),
       restart: turn.withPermit(
         Effect.suspend(() => {
+          const old = current
           draining = true
-          return Effect.andThen(current.door.drain, next)
+          return old.door.drain.pipe(Effect.andThen(end(old)), Effect.andThen(begin))
+        })
+      ),
+      replace: turn.withPermit(
+        Effect.suspend(() => {
+          const old = current
+          return begin.pipe(Effect.andThen(old.door.drain), Effect.andThen(end(old)))
         })
       ),
       kill: (forget) =>
         turn.withPermit(
           Effect.suspend(() => {
+            const old = current
             draining = true
             forget()
-            return next
+            return Effect.andThen(end(old), begin)
           })
         )
     }
