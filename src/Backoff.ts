@@ -70,8 +70,13 @@ export const ceiling = ({ cap, first, initial }: Policy, attempt: number): numbe
   )
 }
 
-/** A random time between zero and the ceiling of an attempt. */
-const jittered = (policy: Policy, attempt: number): Effect.Effect<number> =>
+/**
+ * A random time between zero and the ceiling of an attempt, in milliseconds. Attempts count from 1.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const jittered = (policy: Policy, attempt: number): Effect.Effect<number> =>
   Effect.map(Random.next, (random) => random * ceiling(policy, attempt))
 
 /**

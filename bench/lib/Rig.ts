@@ -63,10 +63,10 @@ export interface RigOptions extends Setup {
 }
 
 export class Rig implements AsyncDisposable {
-  readonly #options: RigOptions
+  #options: RigOptions
   readonly #server: Child<ServerApi>
   readonly #clients: ReadonlyArray<Child<ClientApi>>
-  readonly #notifier: Child<NotifierApi> | undefined
+  #notifier: Child<NotifierApi> | undefined
   /** Messages published so far, all channels together. */
   #sent = 0
 
@@ -76,14 +76,15 @@ export class Rig implements AsyncDisposable {
     this.#options = options
     this.#server = start<ServerApi>("server/main.ts")
     this.#clients = Array.from({ length: processes }, () => start<ClientApi>("client/main.ts"))
-    this.#notifier =
-      options.databaseUrl === undefined ? undefined : start<NotifierApi>("notifier.ts")
   }
 
   /** Opens the server; answers its port. */
   async open(): Promise<number> {
     const { audience, databaseUrl, subject } = this.#options
-    if (databaseUrl !== undefined) await this.#notifier?.call("connect", { databaseUrl })
+    if (databaseUrl !== undefined) {
+      this.#notifier = start<NotifierApi>("notifier.ts")
+      await this.#notifier.call("connect", { databaseUrl })
+    }
     const setup = { audience, subject, ...(databaseUrl === undefined ? {} : { databaseUrl }) }
     return (await this.#server.call("open", setup)).port
   }
@@ -144,17 +145,25 @@ export class Rig implements AsyncDisposable {
     return this.#clients[0]!.call("recover", { messages: this.#sent })
   }
 
-  /** Closes the sockets and the server; the processes stay for another `open`. */
-  async close(): Promise<void> {
-    await this.#all((client) => client.call("close", {}))
-    await this.#server.call("close", {})
-    this.#sent = 0
+  /** The same processes for something else: closes everything, opens and connects again. */
+  async reopen(options: RigOptions): Promise<void> {
+    await this.#close()
+    this.#options = options
+    await this.join(await this.open())
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#all((client) => client[Symbol.asyncDispose]())
     await this.#notifier?.[Symbol.asyncDispose]()
     await this.#server[Symbol.asyncDispose]()
+  }
+
+  async #close(): Promise<void> {
+    await this.#all((client) => client.call("close", {}))
+    await this.#notifier?.[Symbol.asyncDispose]()
+    await this.#server.call("close", {})
+    this.#notifier = undefined
+    this.#sent = 0
   }
 
   /** Answers when each message was sent, where it was a NOTIFY. */

@@ -4,7 +4,7 @@
  * The baseline is the same server with nobody stalled; the stalled sockets are new in each window,
  * because a server may well throw them out.
  */
-import { connected, type Rig, type Sample } from "../lib/Rig.ts"
+import { connected, type Rig, type Sample, type Window } from "../lib/Rig.ts"
 import type { Audience, Recovery, SubjectName } from "../lib/types.ts"
 import type { Context } from "./context.ts"
 import { cpuOf, runner } from "./fanOut.ts"
@@ -22,14 +22,17 @@ export interface StalledAudience extends Audience {
 
 const burst = 8
 
+/** At most; 4 KB each, so that the kernel's share is soon full. */
+const messages = 8000
+
 export const stalledWindow = async (
   rig: Rig,
   stalled: number,
-  millis: number
+  { messages, millis }: Omit<Window, "pace">
 ): Promise<StalledSample> => {
   if (stalled > 0) await rig.stall(stalled)
   const before = await rig.memory()
-  const sample = await rig.window({ pace: { kind: "turn", burst }, messages: 8000, millis })
+  const sample = await rig.window({ pace: { kind: "turn", burst }, messages, millis })
   const after = await rig.memory()
   const missed = stalled > 0 ? (await rig.recover()).missed : 0
   return { ...sample, missed, held: (after.heap - before.heap) / Math.max(1, stalled) }
@@ -48,8 +51,8 @@ export const measureStalled = async (
     label,
     open: async () => {
       const rig = await connected({ subject, audience, flow: true, profile: context.profile })
-      await rig.window({ pace: { kind: "turn", burst }, messages: 8000, millis: 500 })
-      return runner(rig, () => stalledWindow(rig, stalled, millis))
+      await rig.window({ pace: { kind: "turn", burst }, messages, millis: 500 })
+      return runner(rig, () => stalledWindow(rig, stalled, { messages, millis }))
     }
   })
   const report = async (subject: SubjectName, goal: number | undefined): Promise<Report> => {

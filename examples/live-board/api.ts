@@ -65,22 +65,24 @@ const first = (rows: ReadonlyArray<{ readonly row: unknown }>, status = 200) =>
     ? reply({ error: "There is no such order." }, 404)
     : reply(rows[0].row, status)
 
-/** The orders with the position of exactly this state: the page follows from there. */
-const listOrders = Realtime.snapshot(
+/** What a query gives, and the position of exactly this state: the page follows from there. */
+const snapshot = <A>(query: Effect.Effect<A, SqlError, SqlClient.SqlClient>) =>
+  Realtime.snapshot(query).pipe(
+    // The objects are installed, and this is the primary and no transaction: else the app is broken.
+    Effect.catchTags({
+      NestedSnapshot: Effect.die,
+      NotInstalled: Effect.die,
+      NotPrimary: Effect.die
+    })
+  )
+
+const listOrders = snapshot(
   SqlClient.SqlClient.use(
     (sql) => sql<{ row: unknown }>`
       select to_jsonb(orders) as row from orders order by id desc limit 100`
   )
 ).pipe(
-  Effect.map(({ value, ...snapshot }) =>
-    reply({ ...snapshot, value: value.map(({ row }) => row) })
-  ),
-  // The objects are installed, and this is the primary and no transaction: else the app is broken.
-  Effect.catchTags({
-    NestedSnapshot: Effect.die,
-    NotInstalled: Effect.die,
-    NotPrimary: Effect.die
-  })
+  Effect.map(({ value, ...position }) => reply({ ...position, value: value.map(({ row }) => row) }))
 )
 
 const addOrder = Effect.gen(function* () {
@@ -108,11 +110,16 @@ const deleteOrder = Effect.gen(function* () {
   return first(rows)
 })
 
-/** Answers at once; the result comes on `query_results_${query_id}`. */
+/**
+ * Answers at once. The result comes on the channel, behind the cursor: whoever listens from there gets
+ * it, however late.
+ */
 const startReport = Effect.gen(function* () {
   const { query_id } = yield* bodyOf(ReportRequest)
-  yield* QueryResults.run(reportResult(query_id), report)
-  return reply({ channel: reportResult(query_id).name }, 202)
+  const channel = reportResult(query_id)
+  const { cursor } = yield* snapshot(Effect.void)
+  yield* QueryResults.run(channel, report)
+  return reply({ channel: channel.name, cursor }, 202)
 })
 
 const psql = Psql.useSync(({ argument }) => reply({ argument }))

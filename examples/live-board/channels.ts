@@ -18,7 +18,7 @@ export const Order = Schema.Struct({
   amount_cents: Schema.Int,
   status: Status,
   created_at: Schema.Date,
-  /** Set by a trigger at each change, so of two versions of a row the later one has the later time. */
+  /** Set by a trigger at each change: the page tells how long that took to arrive. */
   updated_at: Schema.Date
 })
 export type Order = typeof Order.Type
@@ -42,7 +42,7 @@ export const Report = Schema.Struct({
 })
 export type Report = typeof Report.Type
 
-/** `query_results_report-${id}`: the page chooses the id; the answer waits, also while it reloads. */
+/** `query_results_report-${id}`: the page chooses the id; the answer is kept while the page is away. */
 export const reportResult = Channel.family(
   "query_results_report-",
   Schema.String,

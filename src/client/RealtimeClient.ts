@@ -13,7 +13,6 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as Backoff from "../Backoff.ts"
 import type { Channel } from "../Channel.ts"
 import { Gap, type RealtimeEvent } from "../RealtimeEvent.ts"
 import type { ConnectionOptions, ConnectionState } from "./Connection.ts"
@@ -151,7 +150,6 @@ const make = (
   options: RealtimeClientOptions
 ): Effect.Effect<RealtimeClient["Service"], never, PublishQueue | Scope.Scope> =>
   Effect.gen(function* () {
-    const runSync = Effect.runSyncWith(yield* Effect.context<never>())
     const queue = yield* PublishQueue
     const time = yield* Time.make
     const source = Cell.make<Source>("up")
@@ -177,14 +175,7 @@ const make = (
         publisher.endAll(error)
       }
     })
-    const subscriptions = Subscriptions.make({
-      connection,
-      time,
-      newBackoff: () => {
-        const backoff = runSync(Backoff.make(options.backoff ?? Backoff.client))
-        return (healthyMillis) => runSync(backoff.delay(healthyMillis))
-      }
-    })
+    const subscriptions = Subscriptions.make({ connection, time })
     const publisher = Publisher.make({
       connection,
       queue,

@@ -256,26 +256,24 @@ const system = <I, R>(
         void run(Effect.catchDefect(effect, (defect) => Effect.logError("network", defect))),
       entrance: server.entrance,
       maxMessageBytes: options.limits?.frameBytes ?? defaultMessageBytes,
-      socketBytes: options.socketBytes ?? defaultMessageBytes
+      socketBytes: options.socketBytes ?? defaultMessageBytes,
+      links: new Set()
     }
     /** What newcomers find. */
     const weather: Weather = { silent: false, refusing: false, delay: 0 }
     const paths = new Set<Path>()
-    const links = () => [...paths].flatMap((path) => Array.from(path.links))
     // Before the server closes: it would drain, and wait for clients that cannot answer any more.
-    yield* Effect.addFinalizer(() => Effect.sync(() => links().forEach((l) => l.forgetServer())))
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => ground.links.forEach((l) => l.forgetServer()))
+    )
 
     const connect = ({ headers = {}, ...own }: ClientOptions = {}) =>
       Effect.gen(function* () {
-        for (const path of paths) if (path.left && path.links.size === 0) paths.delete(path)
-        const path = yield* Effect.acquireRelease(
-          Effect.sync(() => new Path(ground, { ...weather }, headers)),
-          (path) =>
-            Effect.sync(() => {
-              path.left = true
-            })
+        const path = new Path(ground, { ...weather }, headers)
+        yield* Effect.acquireRelease(
+          Effect.sync(() => paths.add(path)),
+          () => Effect.sync(() => paths.delete(path))
         )
-        paths.add(path)
         const { headers: _, ...shared } = options.client ?? {}
         const { webSocket } = path
         const client = yield* Layer.build(
@@ -317,7 +315,7 @@ const system = <I, R>(
       server: {
         restart: inside(server.restart),
         replace: inside(server.replace),
-        kill: inside(server.kill(() => links().forEach((l) => l.held && l.forgetServer()))),
+        kill: inside(server.kill(() => ground.links.forEach((l) => l.held && l.forgetServer()))),
         ready: Effect.sync(() => current().door.ready())
       },
       jump: (duration) =>
@@ -326,9 +324,7 @@ const system = <I, R>(
       connect,
       sockets: Effect.sync(() => server.size()),
       subscriptions: Effect.sync(() =>
-        links()
-          .flatMap(({ subscriptions }) => Array.from(subscriptions))
-          .toSorted()
+        [...ground.links].flatMap(({ subscriptions }) => Array.from(subscriptions)).toSorted()
       )
     }).pipe(
       Context.add(RealtimeClient, first),

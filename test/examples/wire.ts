@@ -1,6 +1,6 @@
 /** A bare WebSocket that speaks the protocol: what somebody in another language would write. */
 
-interface Frame {
+export interface Frame {
   readonly type: string
   readonly [key: string]: unknown
 }
@@ -9,9 +9,11 @@ export interface Wire {
   readonly send: (frame: Frame) => void
   /** The first frame that fits, from the beginning of the session; waits for it. */
   readonly frame: (fits: (frame: Frame) => boolean, what: string) => Promise<Frame>
+  /** All frames of one type about a channel so far. */
+  readonly all: (type: string, channel: string) => ReadonlyArray<Frame>
   /** The data of every event of a channel so far. */
   readonly data: (channel: string) => ReadonlyArray<unknown>
-  readonly subscribe: (channel: string) => Promise<Frame>
+  readonly subscribe: (channel: string, cursor?: string) => Promise<Frame>
   readonly close: () => void
 }
 
@@ -38,7 +40,8 @@ export const openWire = async (url: string): Promise<Wire> => {
       }
       const timer = setTimeout(() => {
         looking.delete(look)
-        reject(new Error(`${what} did not come; frames: ${JSON.stringify(frames)}`))
+        const came = frames.map((frame) => JSON.stringify(frame).slice(0, 300))
+        reject(new Error(`${what} did not come; frames:\n${came.join("\n")}`))
       }, patience)
       looking.add(look)
       look()
@@ -49,18 +52,20 @@ export const openWire = async (url: string): Promise<Wire> => {
   })
   send({ type: "hello", version: 1 })
   await frame(({ type }) => type === "welcome", "welcome")
+  const all: Wire["all"] = (type, channel) =>
+    frames.filter((frame) => frame.type === type && frame["channel"] === channel)
   return {
     send,
     frame,
+    all,
     data: (channel) =>
-      frames
-        .filter((frame) => frame.type === "events" && frame["channel"] === channel)
+      all("events", channel)
         .flatMap((frame) => frame["events"] as ReadonlyArray<{ readonly data: unknown }>)
         .map(({ data }) => data),
-    subscribe: (channel) => {
+    subscribe: (channel, cursor) => {
       id += 1
       const mine = id
-      send({ type: "subscribe", id: mine, channel })
+      send({ type: "subscribe", id: mine, channel, ...(cursor !== undefined && { cursor }) })
       return frame(
         ({ id, type }) => type === "subscribed" && id === mine,
         `subscribed to ${channel}`

@@ -1,42 +1,390 @@
-import { PgClient } from "@effect/sql-pg"
+import { PgClient, PgConnection } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Layer, Redacted, Schema } from "effect"
+import { execFileSync } from "node:child_process"
+import { randomBytes } from "node:crypto"
+import * as Channel from "../../src/Channel.ts"
+import { sqlMessage, sqlState } from "../../src/server/internal/sqlState.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
-import { layerDatabase } from "../support/database.ts"
+import { execute, layerDatabase, TestDatabase } from "../support/database.ts"
+import { layerInstalled, publish, session } from "./support/durable.ts"
+
+const objects = `
+  select (select count(*)::int from pg_class c where c.relnamespace = n.oid) tables,
+    (select count(*)::int from pg_proc p where p.pronamespace = n.oid) functions
+  from pg_namespace n where nspname = 'realtime'`
 
 describe("PgInstaller", () => {
-  it.live("installs", () =>
+  it.live("installs, does nothing the second time, and takes everything out again", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
-      yield* PgInstaller.install({ roles: { node: "rt_node", app: "rt_app" } })
-      yield* PgInstaller.install()
-      yield* PgInstaller.install({ wake: "poll" })
-      yield* PgInstaller.check
-      console.log(yield* sql`select * from realtime.open()`)
-      console.log(yield* sql`select * from realtime.open()`)
-      console.log(yield* sql`select realtime.publish('a', '{"x":1}')`)
-      console.log(yield* sql`select realtime.publish('a', '{"x":1}', 'k')`)
-      console.log(yield* sql`select realtime.publish('a', '{"x":1}', 'k')`)
-      console.log(yield* Effect.flip(sql`select realtime.publish('a', '{"x":2}', 'k')`))
-      yield* sql`create table orders (id int primary key, a text, b json, c bytea)`
-      yield* PgInstaller.watch({ channel: "table_updates_orders", old: true })
-      yield* PgInstaller.watch({ channel: "orders_few", table: "orders", columns: ["a"] })
-      yield* PgInstaller.watch({
-        channel: "orders_st",
-        table: "orders",
-        level: "statement",
-        columns: ["a", "c"]
+      expect(yield* Effect.flip(PgInstaller.check)).toMatchObject({
+        _tag: "NotInstalled",
+        message: expect.stringContaining("npx effect-realtime sql")
       })
-      yield* sql`insert into orders values (1, 'x', '{"n": "\\u0000"}', '\\x00ff'), (2, repeat('y', 9000000), null, null)`
-      yield* sql`update orders set a = 'z'`
-      yield* sql`update orders set b = '1'`
-      yield* sql`update orders set id = id + 10`
-      yield* sql`truncate orders`
-      console.log(
-        (yield* sql`select txid::text, id::text, channel, left(payload, 140) p from realtime.messages order by realtime.messages.id`)
-          .map((r) => `${r.txid} ${r.id} ${r.channel} ${r.p}`)
-          .join("\n")
+      yield* PgInstaller.install()
+      yield* PgInstaller.check
+      const before = yield* sql.unsafe(objects)
+      yield* publish("room", 1)
+      // A second install would wait for this writer if it touched a table.
+      const writer = yield* session
+      yield* writer.query("begin")
+      yield* writer.query("select realtime.publish('room', '2'::text)")
+      yield* PgInstaller.install({ lockTimeout: "100 millis" })
+      yield* writer.query("commit")
+      expect(yield* sql.unsafe(objects)).toEqual(before)
+      yield* sql`create table orders (id int primary key)`
+      yield* PgInstaller.watch({ channel: "table_updates_orders" })
+      yield* PgInstaller.uninstall
+      yield* PgInstaller.uninstall
+      expect(yield* sql.unsafe(objects)).toEqual([])
+      // Its triggers are gone with it.
+      yield* sql`insert into orders values (1)`
+    }).pipe(Effect.scoped, Effect.provide(layerDatabase))
+  )
+
+  it.live("upgrades an older install, keeps its messages, and says so until then", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      yield* publish("room", 1)
+      yield* sql`update realtime.settings set version = 0, digest = ''`
+      yield* sql`drop function realtime.prune(int)`
+      expect(yield* Effect.flip(PgInstaller.check)).toMatchObject({
+        _tag: "OutdatedInstall",
+        installed: 0,
+        needed: 1
+      })
+      yield* PgInstaller.install()
+      yield* PgInstaller.check
+      expect(yield* sql`select payload, realtime.prune() from realtime.messages`).toHaveLength(1)
+    }).pipe(Effect.provide(layerInstalled()))
+  )
+
+  it.live("is safe to run on several nodes at once", () =>
+    Effect.gen(function* () {
+      yield* Effect.all(
+        Array.from({ length: 6 }, () => PgInstaller.install()),
+        { concurrency: "unbounded" }
       )
+      yield* PgInstaller.check
     }).pipe(Effect.provide(layerDatabase))
+  )
+
+  it.live("keeps the settings that it is not given", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const settings = sql`
+        select wake, retention::text, max_messages::int from realtime.settings`
+      expect(yield* settings).toEqual([
+        { wake: "hybrid", retention: "24:00:00", max_messages: null }
+      ])
+      yield* PgInstaller.install({ wake: "notify", retention: "36 hours", maxMessages: 1000 })
+      yield* PgInstaller.install({ maxMessages: null })
+      expect(yield* settings).toEqual([
+        { wake: "notify", retention: "36:00:00", max_messages: null }
+      ])
+    }).pipe(Effect.provide(layerInstalled()))
+  )
+
+  it.live("gives up rather than make writers wait behind it", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const writer = yield* session
+      yield* writer.query("begin")
+      yield* writer.query("select realtime.publish('room', '1'::text)")
+      const error = yield* Effect.flip(
+        PgInstaller.install({ wake: "poll", lockTimeout: "100 millis" })
+      )
+      expect(sqlState(error)).toBe("55P03")
+      expect(yield* sql`select wake from realtime.settings`).toEqual([{ wake: "hybrid" }])
+    }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
+  )
+
+  it.live("prints what it would run, and so does the command line", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      const printed = execFileSync(
+        process.execPath,
+        [
+          "-C",
+          "@effect-realtime/source",
+          "src/bin/effect-realtime.ts",
+          "sql",
+          "--wake",
+          "poll",
+          "--watch",
+          "public.orders=changes"
+        ],
+        { encoding: "utf8" }
+      )
+      expect(printed).toBe(
+        PgInstaller.sql({
+          wake: "poll",
+          roles: {},
+          watch: [{ channel: "changes", table: "orders" }]
+        })
+      )
+      yield* execute(url, "create table orders (id int primary key)")
+      const db = yield* session
+      // Twice: it may run again.
+      for (const text of [printed, printed]) {
+        for (const statement of text.split(";\n\n")) {
+          yield* db.query(statement.trim() === "" ? "select 1" : statement, [], false)
+        }
+      }
+      yield* PgInstaller.check
+      yield* execute(url, "insert into orders values (1)")
+      expect(yield* execute(url, "select channel from realtime.messages")).toEqual([
+        { channel: "changes" }
+      ])
+    }).pipe(Effect.scoped, Effect.provide(layerDatabase))
+  )
+})
+
+describe("realtime.publish", () => {
+  it.live("refuses what could never be read, with a code of its own", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const attempt = (channel: string, payload: string) =>
+        Effect.flip(sql`select realtime.publish(${channel}, ${payload}::text)`).pipe(
+          Effect.map((error) => [sqlState(error), sqlMessage(error)] as const)
+        )
+      for (const name of ["", "realtime", "a b", "é", "a\nb", "a\n", "x".repeat(64), 'a"', "a;b"]) {
+        expect(yield* attempt(name, "1"), JSON.stringify(name)).toMatchObject(["RT001", {}])
+      }
+      expect(yield* attempt("table_updates_orders", "1")).toMatchObject(["RT002", {}])
+      expect(yield* attempt("room", "{")).toMatchObject(["22P02", {}])
+      yield* sql`select realtime.publish(${"aZ09_.:-".repeat(8).slice(0, 63)}, ${"1"}::text)`
+      // From SQL, a literal and jsonb both do.
+      yield* sql.unsafe(`select realtime.publish('room', '{"a": 1}')`)
+      yield* sql.unsafe(`select realtime.publish('room', jsonb_build_object('a', 1), key => 'k')`)
+      expect(yield* sql`select count(*)::int n from realtime.messages`).toEqual([{ n: 3 }])
+    }).pipe(Effect.provide(layerInstalled()))
+  )
+
+  it.live("has one effect per key, also when two ask at the same time", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const keyed = (payload: string, key: string) =>
+        sql<{ readonly id: bigint }>`select realtime.publish('room', ${payload}::text, ${key}) id`
+      const first = yield* keyed("1", "k")
+      expect(yield* keyed("1", "k")).toEqual(first)
+      expect(sqlState(yield* Effect.flip(keyed("2", "k")))).toBe("RT004")
+      yield* keyed("2", "other")
+      yield* sql`select realtime.publish('hall', '2'::text, 'k')`
+      const ids = yield* Effect.forEach(
+        Array.from({ length: 16 }, (_, n) => `race ${n % 4}`),
+        (key) => Effect.map(keyed("3", key), (rows) => rows[0]!.id),
+        { concurrency: "unbounded" }
+      )
+      expect(new Set(ids).size).toBe(4)
+      // A rollback gives the key back.
+      yield* sql
+        .withTransaction(Effect.andThen(keyed("4", "again"), Effect.fail("no")))
+        .pipe(Effect.ignore)
+      yield* keyed("5", "again")
+    }).pipe(Effect.provide(layerInstalled()))
+  )
+
+  it.live("works with two-phase commit where nothing is notified", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const db = yield* session
+      const prepare = (silent: boolean, gid: string) =>
+        Effect.gen(function* () {
+          yield* db.query("begin")
+          if (silent) yield* db.query("set local realtime.wake = off")
+          yield* db.query("select realtime.publish('room', '1'::text)")
+          yield* db.query(`prepare transaction '${gid}'`)
+        })
+      const gid = () => randomBytes(8).toString("hex")
+      yield* PgInstaller.install({ wake: "notify" })
+      expect(sqlMessage(yield* Effect.flip(prepare(false, gid())))).toContain("NOTIFY")
+      yield* db.query("rollback")
+      for (const wake of ["notify", "hybrid"] as const) {
+        yield* PgInstaller.install({ wake })
+        const name = gid()
+        yield* prepare(true, name)
+        yield* db.query(`commit prepared '${name}'`)
+      }
+      yield* PgInstaller.install({ wake: "poll" })
+      const name = gid()
+      yield* prepare(false, name)
+      yield* db.query(`commit prepared '${name}'`)
+      expect(yield* sql`select count(*)::int n from realtime.messages`).toEqual([{ n: 3 }])
+    }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
+  )
+})
+
+describe("the roles", () => {
+  const suffix = randomBytes(4).toString("hex")
+  const roles = { node: `node_${suffix}`, app: `app "${suffix}"` }
+
+  /** Somebody who may log in and is a member of one role only. */
+  const asMember = (role: string) =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      const user = `user_${randomBytes(4).toString("hex")}`
+      yield* Effect.acquireRelease(
+        execute(url, `create role ${user} login in role "${role.replaceAll('"', '""')}"`),
+        () => Effect.orDie(execute(url, `drop role ${user}`))
+      )
+      const there = new URL(url)
+      if (there.searchParams.has("user")) there.searchParams.set("user", user)
+      else there.username = user
+      return yield* PgConnection.make({ url: Redacted.make(there.href) })
+    })
+
+  const layer = Layer.effectDiscard(
+    Effect.acquireRelease(Effect.void, () =>
+      PgClient.PgClient.use((sql) =>
+        Effect.gen(function* () {
+          for (const role of [roles.node, roles.app]) {
+            yield* sql`drop owned by ${sql(role)}`
+            yield* sql`drop role ${sql(role)}`
+          }
+        })
+      ).pipe(Effect.orDie)
+    )
+  ).pipe(Layer.provideMerge(layerInstalled({ roles, wake: "hybrid" })))
+
+  const tried = (db: PgConnection.PgConnection, statement: string) =>
+    db.query(statement, [], false).pipe(
+      Effect.match({
+        onSuccess: () => "yes",
+        onFailure: (error) => (sqlState(error) === "42501" ? "denied" : sqlMessage(error))
+      })
+    )
+
+  const take = `select last_value from realtime.messages_id_seq`
+  const page = `select snapshot::text from realtime.horizon left join realtime.messages on true`
+
+  it.live("let a node read, publish, consume and prune, and nothing else", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      yield* sql`create table orders (id int primary key)`
+      const db = yield* asMember(roles.node)
+      for (const may of [
+        `select * from realtime.open()`,
+        `select realtime.identity()`,
+        take,
+        page,
+        `select next::text from realtime.marks`,
+        `listen realtime`,
+        `select realtime.publish('room', '1'::text)`,
+        `select realtime.upkeep('1:1:', '3', 0)`,
+        `select realtime.prune()`,
+        `insert into realtime.consumers (name, channel, cursor) values ('c', 'room', 'x')`,
+        `update realtime.consumers set cursor = 'y'`
+      ]) {
+        expect(yield* tried(db, may), may).toBe("yes")
+      }
+      for (const mayNot of [
+        `insert into realtime.messages (channel, payload) values ('room', '1')`,
+        `update realtime.messages set payload = '2'`,
+        `delete from realtime.messages`,
+        `truncate realtime.messages`,
+        `update realtime.horizon set snapshot = '9:9:'`,
+        `update realtime.settings set retention = '1 second'`,
+        `delete from realtime.epoch`,
+        `select nextval('realtime.messages_id_seq')`,
+        `select realtime.set_wake('poll')`,
+        `select realtime.watch('orders')`,
+        `select realtime.relocate()`,
+        `create table realtime.mine (n int)`,
+        `select * from orders`
+      ]) {
+        expect(yield* tried(db, mayNot), mayNot).toBe("denied")
+      }
+      expect(
+        yield* tried(db, `select realtime.publish('table_updates_orders', '1'::text)`)
+      ).toContain("triggers")
+    }).pipe(Effect.scoped, Effect.provide(layer))
+  )
+
+  it.live("let an app publish and change watched tables, and nothing else", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      yield* sql`create table orders (id int primary key, secret text)`
+      yield* sql`grant select, insert, update, delete on orders to ${sql(roles.app)}`
+      yield* PgInstaller.watch({ channel: "changes", table: "orders", columns: ["id"] })
+      yield* PgInstaller.watch({ channel: "live_changes", table: "orders", delivery: "live" })
+      const db = yield* asMember(roles.app)
+      for (const may of [
+        `select realtime.publish('room', '1'::text)`,
+        `select realtime.publish('room', '1'::jsonb, 'key')`,
+        `insert into orders values (1, 'x')`,
+        `update orders set id = 2`,
+        `delete from orders`
+      ]) {
+        expect(yield* tried(db, may), may).toBe("yes")
+      }
+      for (const mayNot of [
+        page,
+        take,
+        `select * from realtime.settings`,
+        `select * from realtime.watched`,
+        `select * from realtime.consumers`,
+        `select * from realtime.open()`,
+        `select realtime.prune()`,
+        `select realtime.upkeep('9:9:', '3', 0)`,
+        `select realtime.emit('changes', 'durable', '{}')`,
+        `insert into realtime.messages (channel, payload) values ('room', '1')`,
+        `select setval('realtime.last_wake', 1)`,
+        `select realtime.row_changed()`
+      ]) {
+        expect(yield* tried(db, mayNot), mayNot).toBe("denied")
+      }
+      // Nor can it pretend that a row has changed.
+      for (const channel of ["changes", "table_updates_orders"]) {
+        expect(yield* tried(db, `select realtime.publish('${channel}', '1'::text)`)).toContain(
+          "triggers"
+        )
+      }
+      expect(
+        yield* tried(
+          db,
+          `create temp table forged (id int); create trigger t after insert on forged for each row execute function realtime.row_changed('1')`
+        )
+      ).not.toBe("yes")
+      const seen =
+        yield* sql`select count(*)::int n from realtime.messages where payload like '%secret%'`
+      expect(seen).toEqual([{ n: 0 }])
+      expect(
+        yield* sql`select count(*)::int n from realtime.messages where channel = 'changes'`
+      ).toEqual([{ n: 4 }])
+    }).pipe(Effect.scoped, Effect.provide(layer))
+  )
+
+  it.live("are nobody's by default", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      const role = `plain_${randomBytes(4).toString("hex")}`
+      yield* Effect.acquireRelease(execute(url, `create role ${role}`), () =>
+        Effect.orDie(execute(url, `drop role ${role}`))
+      )
+      const db = yield* asMember(role)
+      for (const mayNot of [`select realtime.publish('room', '1'::text)`, page, take]) {
+        expect(yield* tried(db, mayNot), mayNot).toBe("denied")
+      }
+    }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
+  )
+})
+
+describe("a channel definition", () => {
+  it.live("is watched as it says", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const Orders = Channel.tableUpdates("orders", Schema.Struct({ id: Schema.Int }))
+      yield* sql`create table orders (id int primary key)`
+      yield* PgInstaller.watch({ channel: Orders, delivery: "durable" })
+      yield* sql`insert into orders values (7)`
+      const [row] = yield* sql<{ readonly channel: string; readonly payload: string }>`
+        select channel, payload from realtime.messages`
+      expect(row!.channel).toBe(Orders.name)
+      expect(Orders.decode(JSON.parse(row!.payload))).toMatchObject({
+        success: { operation: "INSERT", data: { id: 7 }, key: { id: 7 } }
+      })
+    }).pipe(Effect.provide(layerInstalled()))
   )
 })

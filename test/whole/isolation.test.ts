@@ -248,7 +248,6 @@ describe("nobody receives an event of a channel that they may not read", () => {
         expect(sum.ended).toBeGreaterThan(runs)
         expect(sum.forbidden).toBeGreaterThan(runs)
         expect(sum.recovered).toBeGreaterThan(0)
-        console.log(sum)
       }),
     600_000
   )

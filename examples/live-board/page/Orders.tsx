@@ -9,9 +9,9 @@ import { useAction } from "./useAction.ts"
 import { useOrders } from "./useOrders.ts"
 
 const reasons = {
-  source: "the server had lost the database",
+  source: "the database has crashed or is another one",
   slow: "this page could not keep up",
-  retention: "this page was away for too long",
+  retention: "what this page missed is not kept any more",
   invalid: "a change could not be told in full"
 }
 
@@ -28,7 +28,7 @@ const Freshness = ({ board, stale }: FreshnessProps) => {
   const text = !loaded
     ? "Reading the orders"
     : !live
-      ? "As last seen: changes cannot reach this page now"
+      ? "As last seen: what changes now comes later"
       : stale
         ? "Something may be missing: reading the orders again"
         : caughtUp !== undefined

@@ -23,15 +23,12 @@ const request = async (
   throw new Error(error ?? `The server answered ${response.status}.`)
 }
 
-const decodeOrders = Schema.decodeUnknownSync(
-  Schema.toCodecJson(
-    Schema.Struct({
-      _tag: Schema.Literal("Snapshot"),
-      value: Schema.Array(Order),
-      cursor: Schema.String
-    })
-  )
-)
+const OrdersReply = Schema.Struct({
+  _tag: Schema.Literal("Snapshot"),
+  value: Schema.Array(Order),
+  cursor: Schema.String
+})
+const decodeOrders = Schema.decodeUnknownSync(Schema.toCodecJson(OrdersReply))
 
 /** The orders, and which of the events that come are in them already. */
 export const fetchOrders = async () => decodeOrders(await request("GET", "orders"))
@@ -44,7 +41,11 @@ export const changeStatus = (id: number, status: Status) =>
 
 export const deleteOrder = (id: number) => request("DELETE", `orders/${id}`)
 
-export const startReport = (queryId: string) => request("POST", "reports", { query_id: queryId })
+const decodeReportReply = Schema.decodeUnknownSync(Schema.Struct({ cursor: Schema.String }))
+
+/** Gives the position behind which the result will be. */
+export const startReport = async (queryId: string) =>
+  decodeReportReply(await request("POST", "reports", { query_id: queryId })).cursor
 
 export const fetchPsql = async () => {
   const { argument } = (await request("GET", "psql")) as { readonly argument: string }

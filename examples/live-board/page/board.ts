@@ -40,12 +40,11 @@ export const read = (
 
 const capacity = 100
 
-/** Adds one event. An event that is older than what was read is already in it. */
+/** Adds one event. The changes of a row come in their true order. */
 export const apply = (board: Board, update: Channel.Payload<typeof OrderUpdates>): Board => {
   const { data: order, operation } = update
   const known = board.entries.get(order.id)
   if (known?.change === "removed") return board
-  if (known !== undefined && known.order.updated_at > order.updated_at) return board
   if (known === undefined && operation === "DELETE") return board
   const entries = new Map(board.entries)
   if (operation === "DELETE") return { ...board, entries: entries.set(order.id, removed(known!)) }

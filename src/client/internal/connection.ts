@@ -3,8 +3,9 @@
  *
  * In: whether somebody needs it (`hold`). Out: a visible state, and for each session `onOpen`, its
  * frames in order, `onDown`. It says hello, answers pings, notices a dead link by absolute times and
- * comes back as the close code says. One fiber decides; what arrives is handed up at once, without
- * a timer in between, because browsers hold back the timers of a hidden page.
+ * comes back as the close code says. One function, `look`, decides; it runs whenever something may
+ * have changed. What arrives is handed up at once, without a timer in between, because browsers hold
+ * back the timers of a hidden page.
  *
  * @since 0.1.0
  */
@@ -47,8 +48,14 @@ export interface Connection {
   readonly renew: () => boolean
   /** Looks at the link now, cuts a wait short, and leaves `stopped`. */
   readonly reconnect: () => void
+  /** The error of whoever uses it, once it has stopped. */
+  readonly stopped: () => ConnectionStopped | undefined
   /** How long what is not needed any more is kept, in milliseconds. */
   readonly linger: number
+  /** How long to wait after so many failures in a row, in milliseconds. */
+  readonly jitter: (failures: number) => number
+  /** What went well for this long is forgiven its failures, in milliseconds. */
+  readonly resetAfter: number
 }
 
 /** From the constructor to `open`, from `open` to `welcome`, and for the token: each, in milliseconds. */
@@ -69,274 +76,249 @@ const lost = 1006
 /** The close code of an address that cannot be used. */
 const unusable = 4202
 
-interface End {
-  readonly code: number
-  readonly reason: string
-}
+/** The close code of a client that was closed. */
+const closed = 1000
 
-interface Session {
-  readonly socket: WebSocketLike
-  /** When the server said welcome. */
-  openedAt: number | undefined
-  /** Nothing heard until then means dead. Each frame moves it by `silence`. */
-  deadAt: number
-  silence: number
-  /** A probe is unanswered. */
-  probing: boolean
-  renewAt: number
-  reconnectAfter: number | undefined
-  /** What the server said before it closed. */
-  complaint: string
-  end: End | undefined
-}
-
-const unused: End = { code: 1000, reason: "nobody needs it" }
 const needed = "somebody needs it"
-const idle: ConnectionState = { status: "idle", reason: unused.reason }
+const idle: ConnectionState = { status: "idle", reason: "nobody needs it" }
 
 /** The text of a frame whose fields stand in the order of the protocol's document. */
 export const textOf: (frame: ClientFrame) => string = JSON.stringify
 
-/** The error of whoever uses a connection that has stopped. */
-export const stoppedError = ({ state }: Connection): ConnectionStopped | undefined => {
-  const shown = state.getSnapshot()
-  return shown.status === "stopped" ? new ConnectionStopped(shown) : undefined
-}
-
 export const make = (
   options: ConnectionOptions,
-  { now }: Time,
+  { after, fork, now, runSync }: Time,
   above: Above
 ): Effect.Effect<Connection, never, Scope.Scope> =>
   Effect.gen(function* () {
     const policy = options.backoff ?? Backoff.client
-    const backoff = yield* Backoff.make(policy)
+    const resetAfter = millis(policy.resetAfter, 0)
     // Never within one turn of the event loop: who comes back at once must find it.
     const linger = Math.max(1, millis(options.linger, 1000))
     const state = Cell.make<ConnectionState>(idle)
 
     let users = 0
+    /** With no users, it is kept until then. */
     let idleAt = 0
-    let session: Session | undefined
     let lastId = 0
-    /** No attempt is made before. */
-    let notBefore = 0
-    let attempt = 0
+    let stopSignals: (() => void) | undefined
+    let stopped: ConnectionStopped | undefined
+
+    // The attempts.
+    let reason = needed
+    let failures = 0
     /** Closes with 4100-4199 in a row. */
     let refusals = 0
+    /** No attempt is made before. */
+    let notBefore = 0
+
+    // The token.
     let token: string | undefined
     let tokenUntil = Infinity
-    let reason = needed
-    let stopSignals: (() => void) | undefined
+    let fetching = false
 
-    // A nudge that comes while the fiber is busy is remembered: it costs one more look, never a wait.
+    // The socket, and what holds for it.
+    let socket: WebSocketLike | undefined
+    /** When the server said welcome. */
+    let openedAt = Infinity
+    /** Nothing heard until then means dead. Each frame moves it by `silence`. */
+    let deadAt = 0
+    let silence = 0
+    /** A probe is unanswered. */
+    let probing = false
+    let renewAt = Infinity
+    let reconnectAfter: number | undefined
+    /** What the server said before it closed. */
+    let complaint = ""
+
     let nudged = false
-    let waiting: (() => void) | undefined
+    let looking = false
+    let cancel = () => {}
+    /** Looks, and looks again when the time for it has come. */
     const nudge = () => {
       nudged = true
-      waiting?.()
-    }
-    const nudges = Effect.callback<void>((resume) => {
-      waiting = () => {
-        waiting = undefined
+      if (looking) return
+      looking = true
+      cancel()
+      let next = 0
+      while (nudged) {
         nudged = false
-        resume(Effect.void)
+        next = look()
       }
-      if (nudged) waiting()
-      return Effect.sync(() => {
-        waiting = undefined
-      })
-    })
-    const pause = (until: number): Effect.Effect<unknown> =>
-      until === Infinity
-        ? nudges
-        : Effect.timeoutOption(nudges, Math.max(1, Math.min(slice, until - now())))
+      looking = false
+      if (next < Infinity) cancel = after(Math.min(slice, next - now()), nudge)
+    }
 
-    const open = (): Session | End => {
-      let url = String(options.url)
-      try {
-        url = resolveUrl(typeof options.url === "function" ? options.url() : options.url)
-        const socket = new (options.webSocket ?? WebSocket)(url, [Protocol.subprotocol])
-        const current: Session = {
-          socket,
-          openedAt: undefined,
-          deadAt: now() + patience,
-          silence: patience,
-          probing: false,
-          renewAt: Infinity,
-          reconnectAfter: undefined,
-          complaint: "",
-          end: undefined
-        }
-        socket.onopen = () => {
-          current.deadAt = now() + patience
-          socket.send(textOf({ type: "hello", version: Protocol.version, ...(token && { token }) }))
-        }
-        socket.onmessage = ({ data }: { readonly data: unknown }) => {
-          if (current.openedAt !== undefined) heard(current)
-          if (typeof data !== "string") return
-          for (const frame of decodeServerMessage(data)) {
-            if (current.end === undefined) receive(current, frame)
-          }
-        }
-        socket.onclose = ({ code, reason }: { readonly code: number; readonly reason: string }) => {
-          current.end ??= { code, reason: reason || current.complaint || `closed with ${code}` }
+    /** Does what is due now, and says when something will be. */
+    const look = (): number => {
+      const time = now()
+      const shown = state.getSnapshot()
+      if (socket !== undefined) {
+        const idleBy = users === 0 ? idleAt : Infinity
+        if (time >= idleBy) {
+          letGo()
+          reason = needed
           nudge()
+        } else if (time >= deadAt) {
+          // Somebody is looking at the page: no jitter.
+          if (probing) reconnectAfter = 0
+          ended(lost, openedAt === Infinity ? "no answer" : "nothing heard")
+        } else if (time >= renewAt) {
+          renewAt = Infinity
+          fetchToken(() => {
+            if (token !== undefined) send(textOf({ type: "authenticate", id: ++lastId, token }))
+          })
         }
-        return current
+        return Math.min(idleBy, deadAt, renewAt)
+      }
+      if (users === 0 || stopped !== undefined) {
+        stopSignals?.()
+        stopSignals = undefined
+        if (stopped === undefined) state.set(idle)
+        return Infinity
+      }
+      stopSignals ??= (options.signals ?? onPageSignal)(check)
+      if (time < notBefore) {
+        if (shown.status !== "waiting") {
+          state.set({ status: "waiting", reason, attempt: failures, until: notBefore })
+        }
+        return notBefore
+      }
+      if (shown.status !== "connecting" || shown.attempt <= failures) {
+        state.set({ status: "connecting", reason, attempt: failures + 1 })
+      }
+      connect()
+      return deadAt
+    }
+
+    const connect = () => {
+      deadAt = now() + patience
+      renewAt = Infinity
+      probing = false
+      reconnectAfter = undefined
+      complaint = ""
+      if (options.token !== undefined && (token === undefined || now() >= tokenUntil)) {
+        return fetchToken(() => {
+          if (token === undefined) ended(lost, "the token callback failed")
+        })
+      }
+      try {
+        const url = resolveUrl(typeof options.url === "function" ? options.url() : options.url)
+        const opened = new (options.webSocket ?? WebSocket)(url, [Protocol.subprotocol])
+        socket = opened
+        opened.onopen = () => {
+          deadAt = now() + patience
+          opened.send(textOf({ type: "hello", version: Protocol.version, ...(token && { token }) }))
+        }
+        opened.onmessage = ({ data }: { readonly data: unknown }) => {
+          if (openedAt < Infinity) heard()
+          if (typeof data !== "string") return
+          for (const frame of decodeServerMessage(data)) if (socket === opened) receive(frame)
+        }
+        opened.onclose = ({ code, reason }: { readonly code: number; readonly reason: string }) =>
+          ended(code, reason || complaint || `closed with ${code}`)
       } catch (error) {
         // An address that does not parse, or that this page may not open: trying again cannot help.
-        return { code: unusable, reason: `${url}: ${String(error)}` }
+        ended(unusable, `${String(options.url)}: ${String(error)}`)
       }
     }
 
-    const heard = (current: Session) => {
-      current.probing = false
-      current.deadAt = now() + current.silence
+    const heard = () => {
+      probing = false
+      deadAt = now() + silence
     }
 
-    const receive = (current: Session, frame: ServerFrame) => {
-      if (frame.type === "welcome") {
-        if (current.openedAt !== undefined) return
-        current.openedAt = now()
-        current.silence = frame.ping + frame.slack
-        heard(current)
-        tokenLives(current, frame.expires)
+    const receive = (frame: ServerFrame) => {
+      if (openedAt === Infinity) {
+        if (frame.type === "error") complaint = `${frame.code}: ${frame.message}`
+        if (frame.type !== "welcome") return
+        openedAt = now()
+        silence = frame.ping + frame.slack
+        heard()
+        tokenLives(frame.expires)
         state.set({ status: "open", reason: "welcome", session: frame.session })
         above.onOpen(frame)
-      } else if (current.openedAt === undefined) {
-        if (frame.type === "error") current.complaint = `${frame.code}: ${frame.message}`
-      } else if (frame.type === "ping") current.socket.send(textOf({ type: "pong" }))
-      else if (frame.type === "bye") current.reconnectAfter = frame.reconnectAfter
-      else if (frame.type === "authenticated") tokenLives(current, frame.expires)
+      } else if (frame.type === "ping") send(textOf({ type: "pong" }))
+      else if (frame.type === "bye") reconnectAfter = frame.reconnectAfter
+      else if (frame.type === "authenticated") tokenLives(frame.expires)
       else above.onFrame(frame)
     }
 
-    const tokenLives = (current: Session, expires = Infinity) => {
+    const tokenLives = (expires = Infinity) => {
       tokenUntil = now() + expires
-      current.renewAt = now() + expires * 0.8
+      if (options.token !== undefined) renewAt = now() + expires * 0.8
       nudge()
     }
 
-    const fetchToken = Effect.suspend(() => {
-      const given = options.token!()
-      return Effect.isEffect(given) ? given : Effect.tryPromise(() => Promise.resolve(given))
-    }).pipe(
-      Effect.timeout(patience),
-      Effect.exit,
-      Effect.map((exit) => {
-        token = Exit.isSuccess(exit) ? exit.value : undefined
-        tokenUntil = Infinity
-      })
-    )
-
-    /** Watches one session until it ends. */
-    const watch = Effect.fnUntraced(function* (current: Session) {
-      while (current.end === undefined) {
-        const idleBy = users === 0 ? idleAt : Infinity
-        const time = now()
-        if (time >= idleBy) current.end = unused
-        else if (time >= current.deadAt) {
-          current.end = {
-            code: lost,
-            reason: current.openedAt === undefined ? "no answer" : "nothing heard"
-          }
-          // Somebody is looking at the page: no jitter.
-          if (current.probing) current.reconnectAfter = 0
-        } else if (time >= current.renewAt && options.token !== undefined) {
-          current.renewAt = Infinity
-          yield* fetchToken
-          if (token !== undefined) send(textOf({ type: "authenticate", id: ++lastId, token }))
-        } else yield* pause(Math.min(idleBy, current.deadAt, current.renewAt))
-      }
-      dispose(current)
-      return current.end
-    })
+    /** Asks for a fresh token, which is `undefined` when that fails, unless it is asked for already. */
+    const fetchToken = (then: () => void) => {
+      if (fetching) return
+      fetching = true
+      fork(
+        Effect.suspend(() => {
+          const given = options.token!()
+          return Effect.isEffect(given) ? given : Effect.tryPromise(() => Promise.resolve(given))
+        }).pipe(
+          Effect.timeout(patience),
+          Effect.exit,
+          Effect.map((exit) => {
+            token = Exit.isSuccess(exit) ? exit.value : undefined
+            tokenUntil = Infinity
+            fetching = false
+            then()
+            nudge()
+          })
+        )
+      )
+    }
 
     /** A socket may never fire `close`: let go of it, ask it to close, and do not wait. */
-    const dispose = ({ openedAt, socket }: Session) => {
+    const letGo = () => {
+      if (socket === undefined) return
       socket.onopen = socket.onmessage = socket.onclose = null
       // Some implementations throw what nobody listens to.
       socket.onerror = () => {}
       if (socket.readyState < 2) socket.close(1000)
-      session = undefined
-      if (openedAt !== undefined) above.onDown()
+      socket = undefined
+      if (openedAt === Infinity) return
+      if (now() - openedAt >= resetAfter) failures = refusals = 0
+      openedAt = Infinity
+      above.onDown()
     }
 
-    const stop = ({ code, reason }: End) => {
-      state.set({ status: "stopped", reason, code })
-      above.onStop(new ConnectionStopped({ code, reason }))
-    }
-
-    const connect = Effect.gen(function* () {
-      state.set({ status: "connecting", reason, attempt: attempt + 1 })
-      if (options.token !== undefined && (token === undefined || now() >= tokenUntil)) {
-        yield* fetchToken
-        if (users === 0) return
-      }
-      let end: End
-      let healthy = 0
-      let delay: number | undefined
-      const opened =
-        options.token !== undefined && token === undefined
-          ? { code: lost, reason: "the token callback failed" }
-          : open()
-      if ("socket" in opened) {
-        session = opened
-        end = yield* watch(opened)
-        if (opened.openedAt !== undefined) healthy = now() - opened.openedAt
-        delay = opened.reconnectAfter
-      } else end = opened
-      reason = end.reason
-      if (healthy >= millis(policy.resetAfter, 0)) attempt = refusals = 0
-      if (end === unused) {
-        reason = needed
-        return
-      }
-      const next = Protocol.closePolicy(end.code)
+    /** The attempt or the session is over. */
+    const ended = (code: number, why: string) => {
+      letGo()
+      reason = why
+      const next = Protocol.closePolicy(code)
       if (next === "refresh") {
         token = undefined
         refusals++
         // A fresh token is worth one try at once.
-        if (refusals === 1) delay ??= 0
+        if (refusals === 1) reconnectAfter ??= 0
       } else refusals = 0
       if (next === "stop" || refusals >= (options.token === undefined ? 1 : maxRefusals)) {
-        return stop(end)
+        stop(code)
+      } else {
+        failures++
+        notBefore = now() + Math.ceil(reconnectAfter ?? jitter(failures))
       }
-      attempt++
-      notBefore = now() + Math.ceil(delay ?? (yield* backoff.delay(healthy)))
-    })
+      nudge()
+    }
 
-    const run = Effect.gen(function* () {
-      while (true) {
-        const shown = state.getSnapshot()
-        if (users === 0 || shown.status === "stopped") {
-          stopSignals?.()
-          stopSignals = undefined
-          if (shown.status !== "stopped") state.set(idle)
-          yield* pause(Infinity)
-          continue
-        }
-        stopSignals ??= (options.signals ?? onPageSignal)(check)
-        if (now() < notBefore) {
-          if (shown.status !== "waiting") {
-            state.set({ status: "waiting", reason, attempt, until: notBefore })
-          }
-          yield* pause(notBefore)
-        } else yield* connect
-      }
-    })
+    const jitter = (failures: number) => runSync(Backoff.jittered(policy, failures))
+
+    const stop = (code: number) => {
+      stopped = new ConnectionStopped({ code, reason })
+      state.set({ status: "stopped", reason, code })
+      above.onStop(stopped)
+    }
 
     const check = () => {
       notBefore = 0
-      if (
-        session?.openedAt !== undefined &&
-        !session.probing &&
-        session.deadAt < now() + session.silence
-      ) {
-        session.probing = true
-        session.deadAt =
-          session.socket.readyState > 1 ? 0 : Math.min(session.deadAt, now() + probePatience)
+      if (socket !== undefined && openedAt < Infinity && !probing) {
+        probing = true
+        deadAt = socket.readyState > 1 ? 0 : Math.min(deadAt, now() + probePatience)
         // The reserved name can have no subscription; any answer shows that the link lives.
         send(textOf({ type: "unsubscribe", id: 0, channel: "realtime" }))
       }
@@ -344,23 +326,19 @@ export const make = (
     }
 
     const send = (text: string) => {
-      if (session?.openedAt !== undefined && session.socket.readyState === 1) {
-        session.socket.send(text)
-      }
+      if (openedAt < Infinity && socket?.readyState === 1) socket.send(text)
     }
 
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
-        stopSignals?.()
-        if (session !== undefined) dispose(session)
-        if (stoppedError(connection) === undefined) {
-          stop({ code: 1000, reason: "the client was closed" })
-        }
+        letGo()
+        reason = "the client was closed"
+        if (stopped === undefined) stop(closed)
+        nudge()
       })
     )
-    yield* Effect.forkScoped(run)
 
-    const connection: Connection = {
+    return {
       state,
       hold: () => {
         users++
@@ -377,20 +355,25 @@ export const make = (
       nextId: () => ++lastId,
       send,
       renew: () => {
-        if (session !== undefined) session.renewAt = 0
+        if (options.token === undefined) return false
+        renewAt = 0
         nudge()
-        return options.token !== undefined
+        return true
       },
       reconnect: () => {
-        if (stoppedError(connection) !== undefined) {
-          attempt = refusals = 0
+        if (stopped?.code === closed) return
+        if (stopped !== undefined) {
+          stopped = undefined
+          failures = refusals = 0
           token = undefined
           reason = "asked to"
           state.set(idle)
         }
         check()
       },
-      linger
+      stopped: () => stopped,
+      linger,
+      jitter,
+      resetAfter
     }
-    return connection
   })

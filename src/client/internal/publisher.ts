@@ -20,7 +20,7 @@ import {
 } from "../../RealtimeError.ts"
 import { AckTimeout, type ConnectionStopped, Refused } from "../ClientError.ts"
 import type { Failure, PublishQueue, Queued, QueueFull } from "../PublishQueue.ts"
-import { type Connection, stoppedError, type Welcome } from "./connection.ts"
+import type { Connection, Welcome } from "./connection.ts"
 import type { Time } from "./time.ts"
 
 /**
@@ -138,7 +138,7 @@ export const make = (deps: {
   return {
     publish: (channel, payload) =>
       Effect.suspend((): Effect.Effect<void, PublishError> => {
-        const fault = channel.fault ?? stoppedError(connection)
+        const fault = channel.fault ?? connection.stopped()
         if (fault !== undefined) return Effect.fail(fault)
         const json = toJson(channel, payload)
         if (Result.isFailure(json)) return Effect.fail(json.failure)

@@ -15,7 +15,7 @@ import type { Retry } from "../../Protocol.ts"
 import type { InvalidChannelName } from "../../RealtimeError.ts"
 import { Gap, type RealtimeEvent } from "../../RealtimeEvent.ts"
 import { type ConnectionStopped, Refused } from "../ClientError.ts"
-import { type Connection, stoppedError, textOf } from "./connection.ts"
+import { type Connection, textOf } from "./connection.ts"
 import type { Time } from "./time.ts"
 
 /**
@@ -63,7 +63,7 @@ interface Entry {
   resting: boolean
   cancelLinger: () => void
   release: () => void
-  backoff: ((healthyMillis: number) => number) | undefined
+  failures: number
 }
 
 /** Unanswered requests at once; the protocol allows 100 for subscriptions and publishes together. */
@@ -80,9 +80,8 @@ export interface Subscriptions {
 export const make = (deps: {
   readonly connection: Connection
   readonly time: Time
-  readonly newBackoff: () => (healthyMillis: number) => number
 }): Subscriptions => {
-  const { connection, newBackoff } = deps
+  const { connection } = deps
   const { after, now } = deps.time
   const entries = new Map<string, Entry>()
   const requests = new Map<number, Entry>()
@@ -152,14 +151,13 @@ export const make = (deps: {
       readonly retryAfter?: number
     }
   ) => {
-    const healthy = entry.wire === "on" ? now() - entry.since : 0
+    if (entry.wire === "on" && now() - entry.since >= connection.resetAfter) entry.failures = 0
     // An `unsubscribe` that must be repeated leaves the subscription where it was.
     entry.wire = entry.wire === "leaving" && retry !== "never" ? "on" : "off"
     if (retry === "never" || (retry === "refresh" && !connection.renew())) {
       return end(entry, new Refused({ code, channel: entry.name, message, retry }))
     }
-    entry.backoff ??= newBackoff()
-    rest(entry, retryAfter ?? entry.backoff(healthy))
+    rest(entry, retryAfter ?? connection.jitter(++entry.failures))
   }
 
   const gap = (entry: Entry, reason: Gap["reason"], cursor: string) =>
@@ -236,7 +234,7 @@ export const make = (deps: {
       resting: false,
       cancelLinger: () => {},
       release: () => {},
-      backoff: undefined
+      failures: 0
     }
     entries.set(name, entry)
     return entry
@@ -262,7 +260,7 @@ export const make = (deps: {
       active: true,
       from
     }
-    const failure = channel.fault ?? stoppedError(connection)
+    const failure = channel.fault ?? connection.stopped()
     if (failure !== undefined) {
       listener.onEnd(failure)
       return () => {}

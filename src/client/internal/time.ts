@@ -1,6 +1,6 @@
 /**
- * Time for synchronous code: the Clock's now, and timers that are driven by the Clock and gone with
- * the scope.
+ * Time for synchronous code: the Clock's now, timers that are driven by the Clock and gone with the
+ * scope, and what else must wait.
  *
  * @since 0.1.0
  */
@@ -14,22 +14,26 @@ export interface Time {
   readonly now: () => number
   /** Runs `run` once, `delay` milliseconds from now; calling the result prevents it. */
   readonly after: (delay: number, run: () => void) => () => void
+  /** Starts an effect; calling the result interrupts it. */
+  readonly fork: (effect: Effect.Effect<unknown>) => () => void
+  /** Runs an effect that does not wait. */
+  readonly runSync: <A>(effect: Effect.Effect<A>) => A
 }
 
 export const make: Effect.Effect<Time, never, Scope.Scope> = Effect.gen(function* () {
   const clock = yield* Clock.Clock
   const scope = yield* Effect.scope
   const runSync = Effect.runSyncWith(yield* Effect.context<never>())
+  const fork: Time["fork"] = (effect) => {
+    const fiber = runSync(Effect.forkIn(effect, scope, { startImmediately: true }))
+    return () => fiber.interruptUnsafe()
+  }
   return {
     now: () => clock.currentTimeMillisUnsafe(),
-    after: (delay, run) => {
-      // At least 1 ms: a sleep of zero would not leave the current turn of the event loop.
-      const sleep = Effect.sleep(Math.max(1, delay))
-      const fiber = runSync(
-        Effect.forkIn(Effect.andThen(sleep, Effect.sync(run)), scope, { startImmediately: true })
-      )
-      return () => fiber.interruptUnsafe()
-    }
+    // At least 1 ms: a sleep of zero would not leave the current turn of the event loop.
+    after: (delay, run) => fork(Effect.delay(Effect.sync(run), Math.max(1, delay))),
+    fork,
+    runSync
   }
 })
 

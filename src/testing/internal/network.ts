@@ -33,6 +33,8 @@ export interface Ground {
   readonly maxMessageBytes: number
   /** Bytes in flight to a client beyond which the server must wait. */
   readonly socketBytes: number
+  /** Every link that some end still needs. */
+  readonly links: Set<Link>
 }
 
 /** What may be wrong with a path. */
@@ -94,24 +96,29 @@ class Pipe {
     this.#path.ground.run(this.#move)
   }
 
-  get #move(): Effect.Effect<void> {
-    return Effect.gen({ self: this }, function* () {
-      yield* Effect.yieldNow
-      let next: Parcel | undefined
-      while (!this.#paused && (next = this.#parcels[0]) !== undefined) {
-        const wait = next.at - this.#path.ground.now()
-        if (wait > 0) yield* Effect.sleep(wait)
-        // The parcels may be gone by now, or others.
-        else this.#parcels.shift()!.deliver()
-      }
-    }).pipe(
-      Effect.ensuring(
-        Effect.sync(() => {
-          this.#moving = false
-        })
-      )
-    )
+  /** Delivers what is due, then sleeps until the next is. Without a generator: it runs per message. */
+  #deliver(): Effect.Effect<void> {
+    let next: Parcel | undefined
+    while (!this.#paused && (next = this.#parcels[0]) !== undefined) {
+      const wait = next.at - this.#path.ground.now()
+      // The parcels may be gone after the sleep, or others.
+      if (wait > 0) return Effect.andThen(Effect.sleep(wait), this.#again)
+      this.#parcels.shift()
+      next.deliver()
+    }
+    return Effect.void
   }
+
+  readonly #again = Effect.suspend(() => this.#deliver())
+
+  readonly #move = Effect.yieldNow.pipe(
+    Effect.andThen(this.#again),
+    Effect.ensuring(
+      Effect.sync(() => {
+        this.#moving = false
+      })
+    )
+  )
 }
 
 /** The client's end of a link, as the client sees it. */
@@ -144,8 +151,8 @@ const dispatch = (handler: ((event: never) => void) | null, event: object = {}):
   ;(handler as ((event: object) => void) | null)?.(event)
 }
 
-class Link {
-  readonly #path: Path
+export class Link {
+  readonly path: Path
   readonly #socket: MemorySocket
   readonly #toServer: Pipe
   readonly #toClient: Pipe
@@ -158,11 +165,11 @@ class Link {
   readonly subscriptions = new Set<string>()
 
   constructor(path: Path, socket: MemorySocket) {
-    this.#path = path
+    this.path = path
     this.#socket = socket
     this.#toServer = new Pipe(path)
     this.#toClient = new Pipe(path)
-    path.links.add(this)
+    path.ground.links.add(this)
     this.#send(this.#toServer, () => this.#arrive())
   }
 
@@ -172,7 +179,7 @@ class Link {
   }
 
   #arrive(): void {
-    const { ground, headers, weather } = this.#path
+    const { ground, headers, weather } = this.path
     this.#ears = weather.refusing ? undefined : ground.entrance(this.#peer, headers)
     if (this.#ears === undefined) {
       return this.#send(this.#toClient, () => this.#endClient(abnormal, ""))
@@ -225,7 +232,7 @@ class Link {
   }
 
   get #full(): boolean {
-    return this.#inFlight >= this.#path.ground.socketBytes
+    return this.#inFlight >= this.path.ground.socketBytes
   }
 
   #drained(): void {
@@ -249,7 +256,7 @@ class Link {
 
   fromClient(text: string): void {
     this.#send(this.#toServer, () => {
-      if (Buffer.byteLength(text) > this.#path.ground.maxMessageBytes) {
+      if (Buffer.byteLength(text) > this.path.ground.maxMessageBytes) {
         this.#peer.close(CloseCode.messageTooLarge, "")
       } else this.#ears?.receive(text)
     })
@@ -267,7 +274,7 @@ class Link {
   endByServer(): void {
     this.#toClient.clear()
     this.#send(this.#toClient, () => this.#endClient(abnormal, ""))
-    this.#path.ground.run(
+    this.path.ground.run(
       Effect.andThen(
         Effect.yieldNow,
         Effect.sync(() => this.#endServer())
@@ -292,7 +299,7 @@ class Link {
       this.#endServer()
       this.#endClient(abnormal, "")
     })
-    this.#path.ground.run(Effect.andThen(Effect.yieldNow, noticed))
+    this.path.ground.run(Effect.andThen(Effect.yieldNow, noticed))
   }
 
   /** What is on its way is lost. */
@@ -304,7 +311,7 @@ class Link {
   }
 
   #send(pipe: Pipe, deliver: () => void): void {
-    if (this.#path.weather.silent) this.#lost = true
+    if (this.path.weather.silent) this.#lost = true
     if (!this.#lost) pipe.send(deliver)
   }
 
@@ -329,7 +336,7 @@ class Link {
   /** Neither end needs it, and nothing on its way could still open a session. */
   #forget(): void {
     const over = this.#ears === undefined && this.#socket.readyState >= 2
-    if (over && (this.#lost || this.#toServer.empty)) this.#path.links.delete(this)
+    if (over && (this.#lost || this.#toServer.empty)) this.path.ground.links.delete(this)
   }
 }
 
@@ -338,9 +345,6 @@ export class Path {
   readonly ground: Ground
   readonly weather: Weather
   readonly headers: IncomingHttpHeaders
-  readonly links = new Set<Link>()
-  /** The client is closed; the server may not know it yet. */
-  left = false
 
   constructor(ground: Ground, weather: Weather, headers: IncomingHttpHeaders) {
     this.ground = ground
@@ -360,11 +364,15 @@ export class Path {
   }
 
   cut(): void {
-    for (const link of this.links) link.cut()
+    for (const link of this.#links) link.cut()
   }
 
   silence(): void {
     this.weather.silent = true
-    for (const link of this.links) link.silence()
+    for (const link of this.#links) link.silence()
+  }
+
+  get #links(): ReadonlyArray<Link> {
+    return Array.from(this.ground.links).filter(({ path }) => path === this)
   }
 }

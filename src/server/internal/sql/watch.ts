@@ -65,7 +65,6 @@ begin
       raise exception 'table % is partitioned or inherited: watch it at row level', rel using errcode = 'RT005';
     end if;
   end if;
-
   wanted := jsonb_build_object('columns', columns, 'old', old, 'max_bytes', cap, 'level', level, 'delivery', delivery,
     'insert', when_insert, 'update', when_update, 'delete', when_delete);
   select w.id, w.definition into found_ from realtime.watched w where w.relid = watch.rel and w.channel = topic for update;
@@ -81,7 +80,6 @@ begin
       select a.attnum from pg_attribute a where a.attrelid = rel and a.attname = any(columns) and not a.attisdropped) end,
       columns, old, cap, level, delivery, wanted)
     returning realtime.watched.id into ident;
-
   if level = 'row' and coalesce(when_insert, when_update, when_delete) is null then
     execute format('create trigger %I after insert or update or delete on %s for each row execute function realtime.row_changed(%L)',
       'realtime_' || ident || '_row', rel, ident);

@@ -1,0 +1,152 @@
+/**
+ * How the benchmark compares, and that its clients see every wrong byte.
+ */
+import { describe, expect, it } from "vitest"
+import { Connection } from "../../bench/client/Connection.ts"
+import { dialects } from "../../bench/client/dialects.ts"
+import { Feed } from "../../bench/client/Feed.ts"
+import { messageText } from "../../bench/lib/messages.ts"
+import { compare, isTooNoisy, median, percentile } from "../../bench/measure/ratio.ts"
+import { resultsOf } from "../../bench/measure/result.ts"
+import { roundOf, takeTurns } from "../../bench/measure/rounds.ts"
+import { textFrame } from "../../src/server/internal/frames.ts"
+
+describe("a comparison", () => {
+  const trials = [
+    { label: "ws", sample: 10 },
+    { label: "ours", sample: 8 },
+    { label: "other", sample: 15 },
+    { label: "ws", sample: 20 },
+    { label: "ours", sample: 18 },
+    { label: "ws", sample: 30 }
+  ]
+  const identity = (value: number) => value
+
+  it("divides by the nearest trial of the baseline", () => {
+    expect(compare(trials, "ours", "ws", identity)).toEqual({
+      ratio: (0.8 + 0.9) / 2,
+      low: 0.8,
+      high: 0.9,
+      pairs: 2
+    })
+    expect(compare(trials, "other", "ws", identity)?.ratio).toBe(0.75)
+    expect(compare(trials, "absent", "ws", identity)).toBeUndefined()
+  })
+
+  it("knows medians and percentiles", () => {
+    expect(median([3, 1, 2])).toBe(2)
+    expect(median([4, 1, 2, 3])).toBe(2.5)
+    expect(percentile([5, 1, 4, 2, 3], 0.5)).toBe(3)
+    expect(percentile([5, 1, 4, 2, 3], 0.99)).toBe(5)
+  })
+
+  it("puts the baseline beside every trial, and turns the order around", async () => {
+    expect(roundOf("ws", ["a", "b", "c"])).toEqual(["ws", "a", "b", "ws", "c", "ws"])
+    const opened: Array<string> = []
+    const contestant = (label: string) => ({
+      label,
+      open: async () => {
+        opened.push(label)
+        return { run: async () => 1, [Symbol.asyncDispose]: async () => undefined }
+      }
+    })
+    const turns = await takeTurns(contestant("ws"), [contestant("a"), contestant("b")], {
+      pairs: 3,
+      roundsPerProcess: 2
+    })
+    expect(turns.map(({ label }) => label).join(" ")).toBe("ws a b ws b a ws ws a b ws")
+    expect(opened).toEqual(["ws", "a", "b", "ws", "a", "b"])
+  })
+
+  it("gives no verdict when the same differs from itself", () => {
+    const verdicts = (again: number) =>
+      resultsOf({
+        workload: "W1",
+        trials: [...trials, { label: "again", sample: again }],
+        measure: "cpu-per-delivery",
+        valueOf: identity,
+        goals: { ours: { ws: 0.9 }, other: { ws: 0.7 } },
+        baselines: ["ws"],
+        again: "again"
+      }).map(({ subject, verdict }) => `${subject} ${verdict}`)
+    expect(verdicts(30)).toEqual(["ours met", "other missed", "again null"])
+    expect(verdicts(36)).toEqual(["ours too-noisy", "other too-noisy", "again null"])
+    expect(isTooNoisy({ ratio: 0.89, low: 0.5, high: 1, pairs: 2 })).toBe(true)
+    expect(isTooNoisy(undefined)).toBe(false)
+  })
+})
+
+describe("a client of the benchmark", () => {
+  const text = (number: number) => messageText(0, number, 200)
+
+  /** Two sockets of one channel, past their handshakes. */
+  const pair = (dialect: "plain" | "realtime") => {
+    const feed = new Feed(0, dialects[dialect], text)
+    const failures: Array<string> = []
+    const open = (number: number) => {
+      const connection = new Connection(number, [0], dialects[dialect], feed, {
+        onReady: () => undefined,
+        onProgress: () => undefined,
+        onFailure: (error) => failures.push(error.message)
+      })
+      connection.receive(Buffer.from("HTTP/1.1 101 Switching Protocols\r\n\r\n"))
+      return connection
+    }
+    return { feed, failures, one: open(0), two: open(1) }
+  }
+
+  const event = (number: number) =>
+    `{"id":"e:${number + 1}","at":"2026-01-01T00:00:00.000Z","data":${text(number)}}`
+  const events = (...numbers: ReadonlyArray<number>) =>
+    textFrame(
+      `{"type":"events","channel":"bench_0","cursor":"e:${numbers.at(-1)! + 1}","events":[${numbers.map(event).join(",")}]}`
+    )
+  const subscribed = textFrame('{"type":"subscribed","id":0}')
+  const ping = textFrame('{"type":"ping"}')
+
+  it("counts a message when every socket has it", () => {
+    const { failures, feed, one, two } = pair("plain")
+    one.receive(textFrame(text(0)))
+    expect(feed.isComplete(1)).toBe(false)
+    two.receive(textFrame(text(0)))
+    expect(feed.isComplete(1)).toBe(true)
+    expect(failures).toEqual([])
+  })
+
+  it("reads frames in any pieces, and small talk between them", () => {
+    const { failures, feed, one, two } = pair("realtime")
+    one.receive(Buffer.concat([subscribed, events(0), ping, events(1, 2), events(3)]))
+    const same = Buffer.concat([subscribed, ping, events(0), events(1, 2), ping, events(3), ping])
+    for (const byte of same) two.receive(Buffer.from([byte]))
+    expect(failures).toEqual([])
+    expect(feed.isComplete(4)).toBe(true)
+  })
+
+  it.each([
+    ["another text", textFrame(text(1))],
+    ["one byte too many", textFrame(`${text(0)} `)],
+    ["a frame that is cut", textFrame(text(0)).subarray(1)]
+  ])("sees %s", (_, bytes) => {
+    const { failures, one } = pair("plain")
+    one.receive(bytes)
+    expect(failures).toHaveLength(1)
+  })
+
+  it("sees a socket that gets other bytes than its neighbour", () => {
+    const { failures, one, two } = pair("realtime")
+    one.receive(Buffer.concat([subscribed, events(0, 1)]))
+    two.receive(Buffer.concat([subscribed, events(0), events(1)]))
+    expect(failures).toHaveLength(1)
+    expect(failures[0]).toContain("different bytes")
+  })
+
+  it("sees a message that is missing, told or not", () => {
+    const silent = pair("realtime")
+    silent.one.receive(Buffer.concat([subscribed, events(0), events(2)]))
+    expect(silent.failures).toHaveLength(1)
+    const told = pair("realtime")
+    const gap = textFrame('{"type":"gap","channel":"bench_0","reason":"slow","cursor":"e:3"}')
+    told.one.receive(Buffer.concat([subscribed, events(0), gap]))
+    expect(told.failures).toHaveLength(1)
+  })
+})

@@ -1,0 +1,155 @@
+/**
+ * Every workload of the benchmark, small, for us and for every peer: what is published arrives byte
+ * for byte. Nothing is timed here.
+ */
+import { Effect, Exit, Scope } from "effect"
+import { afterAll, describe, expect, it } from "vitest"
+import { has, install } from "../../bench/lib/install.ts"
+import { inTurn } from "../../bench/lib/inTurn.ts"
+import { Rig, type RigOptions, type Window } from "../../bench/lib/Rig.ts"
+import type { Audience, SubjectName } from "../../bench/lib/types.ts"
+import { stalledWindow } from "../../bench/measure/stalled.ts"
+import { workloads } from "../../bench/measure/workloads.ts"
+import { database } from "../support/database.ts"
+
+const reason = install(15_000)
+if (reason !== undefined) {
+  console.warn(`SKIP peers of the benchmark: they could not be installed (${reason})`)
+}
+
+const smaller = (audience: Audience): Audience => ({
+  ...audience,
+  sockets: Math.min(audience.sockets, 20),
+  channels: Math.min(audience.channels, 20)
+})
+
+/** The same kind of pace, over soon. */
+const shorter = ({ pace }: Window, channels: number): Window =>
+  pace.kind === "rate"
+    ? {
+        pace: { kind: "rate", perSecond: Math.max(500, pace.perSecond) },
+        messages: 20 * channels,
+        millis: 0
+      }
+    : { pace, messages: 160, millis: 1000 }
+
+const subjects: ReadonlyArray<SubjectName> = [
+  "effect-realtime",
+  "effect-realtime-route",
+  "ws",
+  "floor",
+  "ws+pg-listen",
+  "socket.io",
+  "effect-rpc",
+  "effect-stream",
+  // Where somebody installed them.
+  ...(["nats-server", "mosquitto"] as const).filter(has)
+]
+
+const fromDatabase: ReadonlySet<SubjectName> = new Set([
+  "effect-realtime",
+  "ws+pg-listen",
+  "socket.io"
+])
+
+const withoutDatabase = (subject: SubjectName): boolean => subject !== "ws+pg-listen"
+
+const inMemory = workloads.filter(({ database }) => !database)
+
+const scope = Scope.makeUnsafe()
+const rigs: Array<Rig> = []
+
+afterAll(async () => {
+  await Promise.all(rigs.map((rig) => rig[Symbol.asyncDispose]()))
+  await Effect.runPromise(Scope.close(scope, Exit.void))
+})
+
+/** One server and one client process per subject, for all of its workloads. */
+const processesOf = (subject: SubjectName) => {
+  let rig: Rig | undefined
+  return async (options: Omit<RigOptions, "subject">): Promise<Rig> => {
+    if (rig === undefined) {
+      rig = new Rig({ ...options, subject })
+      rigs.push(rig)
+      await rig.join(await rig.open())
+    } else await rig.reopen({ ...options, subject })
+    return rig
+  }
+}
+
+/** Every byte is checked on the way; a window that is not exact does not end. */
+const bringEveryByte = async (rig: Rig, audience: Audience, window: Window, name: string) => {
+  const { bytes, deliveries } = await rig.window(window)
+  const wanted = window.messages * (audience.sockets / audience.channels)
+  expect({ name, deliveries }).toEqual({ name, deliveries: wanted })
+  expect(bytes).toBeGreaterThan(deliveries * audience.bytes)
+}
+
+type RigFor = ReturnType<typeof processesOf>
+
+/** The workloads that were brought, by name. */
+const bringMessages = async (rigFor: RigFor): Promise<ReadonlyArray<string>> => {
+  const names = await inTurn(inMemory, async ({ audience, name, warmUp }) => {
+    const small = smaller(audience)
+    const window = shorter(warmUp, small.channels)
+    const rig = await rigFor({ audience: small, flow: window.pace.kind === "turn" })
+    await bringEveryByte(rig, small, window, name)
+    return name
+  })
+  const idle = { sockets: 20, channels: 1, subscriptions: 0, bytes: 0 }
+  expect((await (await rigFor({ audience: idle })).memory()).rss).toBeGreaterThan(0)
+  return [...names, "I"]
+}
+
+const bringNotifications = async (rigFor: RigFor): Promise<ReadonlyArray<string>> => {
+  const audience = { sockets: 20, channels: 1, bytes: 200 }
+  const { url } = await Effect.runPromise(Scope.provide(database, scope))
+  const rig = await rigFor({ audience, databaseUrl: url, timed: true })
+  const window = { pace: { kind: "rate", perSecond: 200 }, messages: 40, millis: 0 } as const
+  const { deliveries, latencies } = await rig.window(window)
+  expect(deliveries).toBe(800)
+  expect(latencies.filter((micros) => micros > 0)).toHaveLength(800)
+  return ["N", "L"]
+}
+
+// Subjects at the same time, the workloads of each in order: their processes are apart.
+describe.concurrent("the benchmark", () => {
+  for (const subject of subjects) {
+    it.skipIf(!has(subject))(`brings every byte with ${subject}`, async () => {
+      const rigFor = processesOf(subject)
+      const wanted = [
+        ...(withoutDatabase(subject) ? [...inMemory.map(({ name }) => name), "I"] : []),
+        ...(fromDatabase.has(subject) ? ["N", "L"] : [])
+      ]
+      const brought = [
+        ...(withoutDatabase(subject) ? await bringMessages(rigFor) : []),
+        ...(fromDatabase.has(subject) ? await bringNotifications(rigFor) : [])
+      ]
+      expect(brought).toEqual(wanted)
+    })
+  }
+})
+
+describe.concurrent("a socket that stalls", () => {
+  const audience = { sockets: 2, channels: 1, bytes: 4096 }
+  /** More than the kernel takes for one socket. */
+  const messages = 3000
+
+  const stall = async (subject: SubjectName) => {
+    const rig = await processesOf(subject)({ audience, flow: true })
+    const sample = await stalledWindow(rig, 1, { messages, millis: 5000 })
+    expect(sample.deliveries).toBe(messages * audience.sockets)
+    return sample
+  }
+
+  it("is told what it missed, and holds little of our memory", async () => {
+    const { held, missed } = await stall("effect-realtime")
+    expect(missed).toBeGreaterThan(0)
+    // The backlog of a session is at most 1 MiB; the socket's own buffer comes on top.
+    expect(held).toBeLessThan(4 * 1024 * 1024)
+  })
+
+  it("gets everything from bare ws, which keeps all of it", async () => {
+    expect((await stall("ws")).missed).toBe(0)
+  })
+})

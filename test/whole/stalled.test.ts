@@ -1,0 +1,174 @@
+/**
+ * 20: two of 200 sockets stop reading while 24 MB are offered to each. The node holds what its mailboxes
+ * may hold, the others receive everything, and the two are told or closed as configured.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, type Scope } from "effect"
+import { connect, type Socket } from "node:net"
+import type { DoorOptions } from "../../src/server/ServerOptions.ts"
+import { greet } from "../support/wire.ts"
+import { node, type Node } from "./support/node.ts"
+
+const MiB = 1024 * 1024
+/** Text of one event: with its wrapping just under what NOTIFY carries. */
+const eventBytes = 7900
+
+/** A reader that costs almost nothing: it says hello, subscribes, and counts bytes. */
+const reader = (port: number): Effect.Effect<Socket, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.callback<Socket>((resume) => {
+      const socket = connect({
+        port,
+        host: "127.0.0.1",
+        onread: { buffer: Buffer.allocUnsafe(256 * 1024), callback: () => true }
+      })
+      socket.on("error", () => {})
+      socket.write(
+        "GET /realtime HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+      )
+      socket.write(text({ type: "hello", version: 1 }))
+      socket.write(text({ type: "subscribe", id: 1, channel: "flood" }))
+      socket.once("connect", () => resume(Effect.succeed(socket)))
+    }),
+    (socket) => Effect.sync(() => socket.destroy())
+  )
+
+/** A masked text frame of a client, the mask being zero. */
+const text = (frame: object): Buffer => {
+  const payload = Buffer.from(JSON.stringify(frame))
+  return Buffer.concat([Buffer.from([0x81, 0x80 | payload.length, 0, 0, 0, 0]), payload])
+}
+
+/** Waits for a condition of the outside world. */
+const until = (condition: () => boolean): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    const timer = setInterval(() => {
+      if (!condition()) return
+      clearInterval(timer)
+      resume(Effect.void)
+    }, 5)
+    return Effect.sync(() => clearInterval(timer))
+  })
+
+const start = (options: Omit<DoorOptions, "channels">) =>
+  node({
+    doors: { "/realtime": { ...options, limits: { ping: "10 minutes", ...options.limits } } }
+  })
+
+/** Events that are offered before everybody has to have read them: who reads loses nothing. */
+const round = 16
+
+/** Offers so many bytes more to everybody. Gives the number of the last event. */
+const offer = (
+  { flood }: Node,
+  bytes: number,
+  witness: { readonly seen: () => number },
+  readers: ReadonlyArray<Socket> = []
+) =>
+  Effect.gen(function* () {
+    let last = witness.seen()
+    const end = last + Math.ceil(bytes / eventBytes)
+    while (last < end) {
+      yield* flood(last + 1, round, eventBytes)
+      last += round
+      const least = last * eventBytes
+      yield* until(
+        () => witness.seen() === last && readers.every(({ bytesRead }) => bytesRead >= least)
+      )
+    }
+    return last
+  })
+
+/** Somebody who reads and understands everything. */
+const witness = (port: number) =>
+  Effect.gen(function* () {
+    const wire = yield* greet(`ws://127.0.0.1:${port}/realtime`)
+    wire.send({ type: "subscribe", id: 1, channel: "flood" })
+    yield* wire.next("subscribed")
+    let seen = 0
+    let taken = 0
+    return {
+      wire,
+      seen: () => {
+        for (; taken < wire.frames.length; taken++) {
+          const frame = wire.frames[taken]!
+          if (frame.type === "gap") throw new Error("The witness was told a gap")
+          if (frame.type !== "events") continue
+          for (const { data } of frame.events) {
+            const { n } = data as { readonly n: number }
+            if (n !== ++seen) throw new Error(`The witness received ${n} for ${seen}`)
+          }
+        }
+        return seen
+      }
+    }
+  })
+
+describe("sockets that stop reading", () => {
+  it.live(
+    "2 of 200 cost the node their mailboxes and nobody else anything; told gap slow, they go on",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* start({ limits: { blocked: "10 minutes" } })
+        const readers = yield* Effect.forEach(Array.from({ length: 197 }), () =>
+          reader(server.port)
+        )
+        const understanding = yield* witness(server.port)
+        const stalled = [
+          yield* greet(`ws://127.0.0.1:${server.port}/realtime`),
+          yield* greet(`ws://127.0.0.1:${server.port}/realtime`)
+        ]
+        for (const wire of stalled) {
+          wire.send({ type: "subscribe", id: 1, channel: "flood" })
+          yield* wire.next("subscribed")
+        }
+        // Whatever a first megabyte builds up is no backlog.
+        yield* offer(server, MiB, understanding, readers)
+        for (const { socket } of stalled) socket.pause()
+        const before = yield* server.memory
+        let last = yield* offer(server, 24 * MiB, understanding, readers)
+        const after = yield* server.memory
+        expect(after.heap - before.heap).toBeLessThan(2 * MiB + 32 * MiB)
+        expect(after.rss - before.rss).toBeLessThan(2 * MiB + 32 * MiB + 64 * MiB)
+        // All of them received the same bytes; the last ones may still be on their way.
+        const most = Math.max(...readers.map(({ bytesRead }) => bytesRead))
+        yield* until(() => readers.every(({ bytesRead }) => bytesRead === most))
+
+        for (const { socket } of stalled) socket.resume()
+        for (const wire of stalled) {
+          expect((yield* wire.next("gap")).reason).toBe("slow")
+          yield* server.flood(++last, 1, 10)
+          yield* until(() =>
+            wire.frames.some(
+              (frame) =>
+                frame.type === "events" &&
+                frame.events.some(({ data }) => (data as { n: number }).n === last)
+            )
+          )
+          expect(wire.socket.readyState).toBe(wire.socket.OPEN)
+        }
+        expect(server.alive()).toBe(true)
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  const closed = [
+    ["a full backlog, where slowConsumer says disconnect", { slowConsumer: "disconnect" }],
+    ["taking nothing for so long, else", { limits: { blocked: "500 millis" } }]
+  ] as const
+  it.live.each(closed)("are closed with 4001 and cut at %s", ([, options]) =>
+    Effect.gen(function* () {
+      const server = yield* start(options)
+      const understanding = yield* witness(server.port)
+      const stalled = yield* greet(`ws://127.0.0.1:${server.port}/realtime`)
+      stalled.send({ type: "subscribe", id: 1, channel: "flood" })
+      yield* stalled.next("subscribed")
+      stalled.socket.pause()
+      // The kernel takes megabytes first. When the session is gone, so is what it held.
+      while ((yield* server.sessions) > 1) yield* offer(server, 1, understanding)
+      stalled.socket.resume()
+      expect([4001, 1006]).toContain(yield* stalled.closed)
+      expect(server.alive()).toBe(true)
+    }).pipe(Effect.scoped)
+  )
+})

@@ -1,0 +1,122 @@
+/**
+ * A node in a process of its own, so that a test can measure what it holds, and see whether it lives.
+ *
+ * Asked by messages, answered with the same `id`. What it logs goes to its standard output; whatever
+ * it does not catch ends it.
+ */
+import { Effect, Layer, Schema } from "effect"
+import { createServer, type Server } from "node:http"
+import type { AddressInfo } from "node:net"
+import * as Channel from "../../../src/Channel.ts"
+import { RealtimeServer } from "../../../src/node/RealtimeServer.ts"
+import { attach } from "../../../src/server/internal/attach.ts"
+import * as Door from "../../../src/server/internal/door.ts"
+import { layerMemory } from "../../../src/server/NotificationSource.ts"
+import { Realtime } from "../../../src/server/Realtime.ts"
+import { allowAll, type DoorOptions } from "../../../src/server/ServerOptions.ts"
+
+/** What a test asks of a node. */
+export type Ask =
+  | { readonly do: "memory" }
+  | { readonly do: "sessions" }
+  /** Publishes so many events of so many bytes each, numbered from `first`. */
+  | { readonly do: "flood"; readonly first: number; readonly count: number; readonly bytes: number }
+
+export interface Memory {
+  readonly heap: number
+  readonly rss: number
+}
+
+export interface Setup {
+  /** Over PostgreSQL, or without: in memory. */
+  readonly databaseUrl?: string
+  /** One door each, by path. */
+  readonly doors: Readonly<Record<`/${string}`, Omit<DoorOptions, "channels" | "path">>>
+}
+
+export const Flood = Channel.make("flood", Schema.Struct({ n: Schema.Int, fill: Schema.String }))
+const Moves = Channel.make("moves", Schema.Struct({ x: Schema.Finite }), { publish: true })
+const Room = Channel.family("room_", Schema.String, Schema.Unknown, { publish: true })
+const Secret = Channel.make("secret", Schema.Unknown, { publish: true })
+const Witness = Channel.make("witness", Schema.Struct({ n: Schema.Int }))
+const channels = [Flood, Moves, Room, Secret, Witness]
+
+type Handlers = { readonly [Do in Ask["do"]]: (ask: Extract<Ask, { do: Do }>) => Promise<unknown> }
+
+const memory = async (): Promise<Memory> => {
+  globalThis.gc?.()
+  const { external, heapUsed, rss } = process.memoryUsage()
+  return { heap: heapUsed + external, rss }
+}
+
+/** The doors of `./node`, as an application has them. */
+const overPostgres = async (server: Server, databaseUrl: string, { doors }: Setup) => {
+  const servers = Object.entries(doors).map(
+    ([path, options]) =>
+      new RealtimeServer(server, databaseUrl, {
+        ...options,
+        path: path as `/${string}`,
+        channels,
+        authorize: ({ channel }) => channel !== "secret"
+      })
+  )
+  await Promise.all(servers.map(({ ready }) => ready))
+}
+
+const inMemory = async (server: Server, { doors }: Setup): Promise<Partial<Handlers>> => {
+  const made = Effect.gen(function* () {
+    const realtime = yield* Realtime
+    const all = yield* Effect.forEach(Object.entries(doors), ([path, options]) =>
+      Effect.gen(function* () {
+        const door = yield* Door.make({
+          ...options,
+          path: path as `/${string}`,
+          channels,
+          authorize: allowAll
+        })
+        yield* attach(door, server)
+        return door
+      })
+    )
+    const flood = ({ bytes, count, first }: Extract<Ask, { do: "flood" }>) =>
+      Effect.forEach(
+        Array.from({ length: count }, (_, index) => first + index),
+        (n) => realtime.publish(Flood, { n, fill: "x".repeat(bytes) }),
+        { discard: true }
+      )
+    return {
+      flood: (ask: Extract<Ask, { do: "flood" }>) => Effect.runPromise(flood(ask)),
+      sessions: async () => all.reduce((sum, door) => sum + door.size(), 0)
+    }
+  })
+  return new Promise((resolve, reject) => {
+    Effect.runFork(
+      Effect.matchCauseEffect(made, {
+        onFailure: (cause) => Effect.sync(() => reject(new Error(String(cause)))),
+        onSuccess: (handlers) =>
+          Effect.andThen(
+            Effect.sync(() => resolve(handlers)),
+            Effect.never
+          )
+      }).pipe(Effect.scoped, Effect.provide(Realtime.layer().pipe(Layer.provideMerge(layerMemory))))
+    )
+  })
+}
+
+const run = async (setup: Setup): Promise<void> => {
+  const server = createServer()
+  const more =
+    setup.databaseUrl === undefined
+      ? await inMemory(server, setup)
+      : await overPostgres(server, setup.databaseUrl, setup)
+  const handlers: Partial<Handlers> = { memory, ...more }
+  process.on("message", ({ ask, id }: { readonly id: number; readonly ask: Ask }) => {
+    const handle = handlers[ask.do] as ((ask: Ask) => Promise<unknown>) | undefined
+    void handle?.(ask).then((answer) => process.send?.({ id, answer }))
+  })
+  server.listen(0, "127.0.0.1", () => {
+    process.send?.({ id: 0, answer: (server.address() as AddressInfo).port })
+  })
+}
+
+if (process.send !== undefined) await run(JSON.parse(process.env["NODE_SETUP"] ?? "{}") as Setup)
