@@ -76,7 +76,7 @@ const main = async (): Promise<Run> => {
     pairs: options.pairs ?? (options.quick ? 2 : 6),
     roundsPerProcess: 3,
     seconds: options.quick ? 2 : 3,
-    profile,
+    profile: (workload) => (profile === undefined ? undefined : Path.join(profile, workload)),
     has,
     database: () => databases.fresh(),
     say: (text) => console.error(`${elapsed().toFixed(0).padStart(5)} s  ${text}`)

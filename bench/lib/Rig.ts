@@ -58,7 +58,7 @@ export interface RigOptions extends Setup {
   readonly flow?: boolean
   /** Whether the time of every arrival is kept. */
   readonly timed?: boolean
-  /** Where CPU profiles go. */
+  /** How the paths of CPU profiles begin. */
   readonly profile?: string | undefined
 }
 
@@ -111,7 +111,7 @@ export class Rig implements AsyncDisposable {
   async window({ messages, millis, pace }: Window): Promise<Sample> {
     const { audience, profile, subject } = this.#options
     const path =
-      profile === undefined ? {} : { profile: `${profile}/${subject}-${this.#sent}.cpuprofile` }
+      profile === undefined ? {} : { profile: `${profile}-${subject}-${this.#sent}.cpuprofile` }
     const from = this.#sent
     await this.#server.call("prepare", { from, count: this.#notifier === undefined ? messages : 0 })
     await this.#server.call("start", path)

@@ -10,8 +10,8 @@ export interface Context {
   readonly roundsPerProcess: number
   /** How long a window is. */
   readonly seconds: number
-  /** Where CPU profiles of the servers go. */
-  readonly profile: string | undefined
+  /** How the paths of CPU profiles of a workload's servers begin. */
+  readonly profile: (workload: string) => string | undefined
   /** Whether what the subject needs is installed. */
   readonly has: (subject: SubjectName) => boolean
   /** The URL of a database that nobody has used yet. */

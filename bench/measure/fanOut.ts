@@ -26,7 +26,7 @@ const contestant = (
       subject,
       audience: workload.audience,
       flow: workload.warmUp.pace.kind === "turn",
-      profile: context.profile,
+      profile: context.profile(workload.name),
       ...(workload.database ? { databaseUrl: await context.database() } : {})
     })
     await rig.window(workload.warmUp)

@@ -50,7 +50,7 @@ export const measureStalled = async (
   ): Contestant<StalledSample> => ({
     label,
     open: async () => {
-      const rig = await connected({ subject, audience, flow: true, profile: context.profile })
+      const rig = await connected({ subject, audience, flow: true, profile: context.profile("S") })
       await rig.window({ pace: { kind: "turn", burst }, messages, millis: 500 })
       return runner(rig, () => stalledWindow(rig, stalled, { messages, millis }))
     }

@@ -85,7 +85,7 @@ export const workloads: ReadonlyArray<Workload> = [
   },
   {
     name: "W4",
-    title: "1,000 sockets, one message per turn, saturating",
+    title: "1,000 sockets x 1 message per turn of the loop",
     audience: { sockets: 1000, channels: 1, bytes },
     warmUp: turns(1, 700),
     window: (seconds) => turns(1, seconds * 1000),
@@ -94,7 +94,7 @@ export const workloads: ReadonlyArray<Workload> = [
   },
   {
     name: "W5",
-    title: "1,000 sockets, bursts of 16 per turn, saturating",
+    title: "1,000 sockets x 16 messages per turn",
     audience: { sockets: 1000, channels: 1, bytes },
     warmUp: turns(16, 700),
     window: (seconds) => turns(16, seconds * 1000),
@@ -103,7 +103,7 @@ export const workloads: ReadonlyArray<Workload> = [
   },
   {
     name: "C",
-    title: "10,000 channels x 1 socket, 15,000 messages/s",
+    title: "10,000 channels x 1 socket, 15,000/s",
     audience: { sockets: 10_000, channels: 10_000, bytes },
     warmUp: rate(15_000, 50_000),
     // Whole rounds of all channels.

@@ -12,7 +12,7 @@ const shown = [
 ]
 
 const width = 720
-const left = 190
+const left = 210
 const bar = 14
 const gap = 3
 const between = 16
@@ -25,11 +25,9 @@ const style = `
   .title { font-size: 15px; font-weight: 600 }
   .quiet { fill: #59636e }
   .ours { fill: #0969da } .bare { fill: #8c959f } .other { fill: #bf8700 }
-  .one { stroke: #59636e; stroke-dasharray: 2 3 }
   @media (prefers-color-scheme: dark) {
     text { fill: #f0f6fc } .quiet { fill: #9198a1 }
     .ours { fill: #4493f8 } .bare { fill: #656c76 } .other { fill: #d29922 }
-    .one { stroke: #9198a1 }
   }`
 
 export const chartOf = ({ machine, sections }: Run): string => {
@@ -69,14 +67,12 @@ export const chartOf = ({ machine, sections }: Run): string => {
         `<rect class="${style}" x="${left + index * 140}" y="38" width="10" height="10" rx="2"/><text x="${left + 16 + index * 140}" y="47">${subject}</text>`
     )
     .join("")
-  const one = (left + scale).toFixed(1)
   const height = y + 14
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" role="img" aria-label="Server CPU per delivered message, a bare ws loop being 1">
 <style>${style}
 </style>
 <text class="title" x="12" y="22">Server CPU per delivered message (bare ws = 1, less is better)</text>
 ${legend}
-<line class="one" x1="${one}" x2="${one}" y1="${top - 6}" y2="${y - between + 4}"/>
 ${drawn.join("\n")}
 <text class="quiet" x="12" y="${height - 8}">${text(`${machine.date}, Node ${machine.node}, ${machine.cores} cores. Median of the pairs; npm run bench`)}</text>
 </svg>

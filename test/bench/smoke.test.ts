@@ -14,7 +14,8 @@ import { database } from "../support/database.ts"
 
 const reason = install(15_000)
 if (reason !== undefined) {
-  console.warn(`SKIP peers of the benchmark: they could not be installed (${reason})`)
+  // Not by the console, which is silent where everything passes.
+  process.stderr.write(`SKIP peers of the benchmark: they could not be installed (${reason})\n`)
 }
 
 const smaller = (audience: Audience): Audience => ({

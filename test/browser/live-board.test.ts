@@ -1,9 +1,11 @@
 /** The page that `npm start` serves, in a real Chromium. */
 import { PgConnection } from "@effect/sql-pg"
 import { Effect, Redacted } from "effect"
+import { execFileSync } from "node:child_process"
 import type { Browser, Page } from "playwright-core"
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
 import { dataDirectory, type LiveBoard, startLiveBoard } from "../examples/liveBoard.ts"
+import { openWire } from "../examples/wire.ts"
 import { executablePath, launch } from "../support/chromium.ts"
 
 describe.skipIf(executablePath === undefined)("the live board in Chromium", () => {
@@ -23,9 +25,13 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
       if (message.type() === "error") faults.push(message.text())
     })
     await page.goto(board.url)
+    await ready(page)
+    return page
+  }
+
+  const ready = async (page: Page) => {
     await page.locator("[data-connection=open][data-source=up]").waitFor()
     await page.getByText("Up to date").waitFor()
-    return page
   }
 
   beforeAll(async () => {
@@ -117,40 +123,121 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
     await vi.waitFor(async () => expect(await one.getByLabel("Message").inputValue()).toBe(""))
   })
 
-  it("waits for the result of a report", async () => {
+  /** Clicks, and gives the channel that the page waits on then. */
+  const runReport = async (page: Page) => {
+    await page.getByRole("button", { name: "Run report" }).click()
+    const text = await page.getByText(/^Waiting on query_results_report-/).textContent()
+    return text!.replace("Waiting on ", "")
+  }
+  const arrived = (page: Page, channel: string) => page.getByText(`Arrived on ${channel}`).waitFor()
+
+  it("waits for the result of a report, and shows it again after a reload", async () => {
     const [total] = await sql("select count(*)::integer as orders from orders")
-    await one.getByRole("button", { name: "Run report" }).click()
-    await one.getByText(/^Waiting on query_results_/).waitFor()
-    await one.getByText(/^Arrived on query_results_/).waitFor()
-    const sum = one.getByText(/^Total of \d+ orders$/)
-    expect(await sum.textContent()).toBe(`Total of ${String(total!["orders"])} orders`)
+    const sum = `Total of ${String(total!["orders"])} orders`
+    const channel = await runReport(one)
+    await arrived(one, channel)
+    expect(await one.getByText(/^Total of/).textContent()).toBe(sum)
+    await one.reload()
+    await arrived(one, channel)
+    expect(await one.getByText(/^Total of/).textContent()).toBe(sum)
   })
 
-  it("heals when the link is cut, reads again, and says so", async () => {
-    // In one session: the row comes while nobody listens, so only reading again can show it.
-    await sql(
-      `select pg_terminate_backend(pid, 5000) from pg_stat_activity
-       where application_name = 'effect-realtime link'`,
-      insert("While deaf")
-    )
+  it("gets the result of a report when it reloads, and when it was away as it came", async () => {
+    const wire = await openWire(board.url)
+    const [reloaded, missed] = await Promise.all([runReport(one), runReport(two)])
+    await Promise.all([one.reload(), two.goto("about:blank"), wire.subscribe(missed)])
+    await one.getByText(`Waiting on ${reloaded}`).waitFor()
+    await wire.received(missed, 1)
+    await two.goto(board.url)
+    await Promise.all([arrived(one, reloaded), arrived(two, missed)])
+    wire.close()
+  })
+
+  it("says when the result of a report is not kept any more, and runs another one", async () => {
+    await one.evaluate(() => {
+      const cursor = "1.AAAAAAAA._QUA"
+      sessionStorage.setItem("live-board report", JSON.stringify({ id: "old", cursor }))
+    })
+    await one.reload()
+    await one.getByText("The answer is not kept any more.").waitFor()
+    await runReport(one)
+    expect(await one.getByText("The answer is not kept any more.").count()).toBe(0)
+  })
+
+  it("means what its lines for the terminal say", async () => {
+    const statements: Array<string> = []
+    for (const name of ["Insert", "Update", "Notify"]) {
+      await one.getByRole("button", { name, exact: true }).click()
+      const command = await one.locator(".command code").textContent()
+      // What a shell makes of it.
+      const script = `psql() { printf '%s\\0' "$@"; }; ${command!}`
+      const [url, flag, statement] = execFileSync("sh", ["-c", script]).toString().split("\0")
+      expect([url, flag]).toEqual([board.database, "-c"])
+      statements.push(statement!)
+    }
+    const packed = one.locator(".rows [data-status=packed]")
+    expect(await packed.count()).toBeGreaterThan(0)
+    await sql(...statements)
+    await row(one, "Kiambu AA, 250 g").getByText("new", { exact: true }).waitFor()
+    await one.getByRole("log").getByText("hello").waitFor()
+    await vi.waitFor(async () => expect(await packed.count()).toBe(0))
+  })
+
+  const notify = (message: string) =>
+    `select pg_notify('system_notifications', '{"type":"info","message":"${message}"}')`
+  const cut = (...names: ReadonlyArray<string>) =>
+    `select pg_terminate_backend(pid, 5000) from pg_stat_activity
+     where application_name in (${names.map((name) => `'effect-realtime ${name}'`).join()})`
+  const log = (page: Page, text: string) => page.getByRole("log").getByText(text)
+
+  it.each(["reader", "link"])("loses no row when the %s is cut", async (name) => {
+    // In one session: the row comes while nobody hears it.
+    await sql(cut(name), insert(`Cut ${name}`))
+    await Promise.all([one, two].map((page) => row(page, `Cut ${name}`).waitFor()))
+    await Promise.all([one, two].map(ready))
+    await sql(notify(`After the ${name}`))
+    await Promise.all([one, two].map((page) => log(page, `After the ${name}`).waitFor()))
+    expect(await row(one, `Cut ${name}`).count()).toBe(1)
+  })
+
+  it("says when the server has lost the database, heals, and says what may be missing", async () => {
+    const missing = log(one, "Notices may be missing here.")
+    const back = log(one, "The connection to the database is back.")
+    const before = [await missing.count(), await back.count()] as const
+    await sql("alter role live_board nologin", cut("link", "reader"), insert("While deaf"))
     await Promise.all(
       [one, two].map(async (page) => {
-        await page.getByText(/^Caught up after a gap/).waitFor()
-        await row(page, "While deaf").waitFor()
-        await page.locator("[data-source=up]").waitFor()
+        await page.getByText("The server has lost the database").waitFor()
+        await page.getByText("As last seen").waitFor()
+        expect(await row(page, "While deaf").count()).toBe(0)
       })
     )
-    await sql(insert("Heard again"))
-    await Promise.all([one, two].map((page) => row(page, "Heard again").waitFor()))
-    expect(await one.getByText("the server had lost the database").count()).toBe(1)
+    await sql("alter role live_board login")
+    await Promise.all([one, two].map(ready))
+    await Promise.all([one, two].map((page) => row(page, "While deaf").waitFor()))
+    await sql(insert("Heard again"), notify("Heard again"))
+    await Promise.all(
+      [one, two].map(async (page) => {
+        await row(page, "Heard again").waitFor()
+        await log(page, "Heard again").waitFor()
+        expect(await row(page, "While deaf").count()).toBe(1)
+      })
+    )
+    expect([await missing.count(), await back.count()]).toEqual([before[0] + 1, before[1] + 1])
+  })
+
+  it("reads the orders again when it is told that something may be missing", async () => {
+    await sql(
+      `insert into realtime.messages (channel, payload) values ('table_updates_orders', '{}')`
+    )
+    await one.getByText(/^Caught up after a gap .* a change could not be told in full$/).waitFor()
+    expect(await one.locator("[data-order]").count()).toBeGreaterThanOrEqual(12)
   })
 
   it("fits on a phone, however long the texts are", async () => {
     const phone = await open(360, 740)
-    // The second is too large for NOTIFY.
     await sql(insert("W".repeat(6000)), insert("A name of many short words ".repeat(300)))
     await row(phone, "A name of many short words").waitFor()
-    await phone.getByText("a change could not be told in full").waitFor()
     const [needed, given] = await phone.evaluate(() => [
       document.documentElement.scrollWidth,
       document.documentElement.clientWidth
@@ -180,12 +267,9 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
   it.runIf(process.env["LIVE_BOARD_SCREENSHOT"])("has its picture taken", async () => {
     await sql("delete from orders where id > 12")
     const page = await open(1280, 800)
-    await page.getByRole("button", { name: "Run report" }).click()
-    await page.getByText(/^Arrived on query_results_/).waitFor()
-    await sql(
-      `select pg_notify('system_notifications', '{"type":"info","message":"Grinder 2 is back"}')`
-    )
-    await page.getByRole("log").getByText("Grinder 2 is back").waitFor()
+    await arrived(page, await runReport(page))
+    await sql(notify("Grinder 2 is back"))
+    await log(page, "Grinder 2 is back").waitFor()
     await page.getByRole("button", { name: "Add an order" }).click()
     await page.locator("[data-change=added]").waitFor()
     const picture = await page.screenshot({ path: process.env["LIVE_BOARD_SCREENSHOT"]! })

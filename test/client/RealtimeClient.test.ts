@@ -527,7 +527,9 @@ describe("RealtimeClient", () => {
           } else server.answer(socket, frame)
         }
         const fibers = yield* Effect.forEach([1, 2], () =>
-          client.events(Orders).pipe(Stream.runDrain, Effect.result, Effect.forkChild)
+          client
+            .events(Orders)
+            .pipe(Stream.runDrain, Effect.result, Effect.forkChild({ startImmediately: true }))
         )
         const other = yield* watch(client.events(Report("1")))
         yield* settle

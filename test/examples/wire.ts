@@ -13,6 +13,8 @@ export interface Wire {
   readonly all: (type: string, channel: string) => ReadonlyArray<Frame>
   /** The data of every event of a channel so far. */
   readonly data: (channel: string) => ReadonlyArray<unknown>
+  /** The same as soon as there are this many. */
+  readonly received: (channel: string, count: number) => Promise<ReadonlyArray<unknown>>
   readonly subscribe: (channel: string, cursor?: string) => Promise<Frame>
   readonly close: () => void
 }
@@ -54,14 +56,19 @@ export const openWire = async (url: string): Promise<Wire> => {
   await frame(({ type }) => type === "welcome", "welcome")
   const all: Wire["all"] = (type, channel) =>
     frames.filter((frame) => frame.type === type && frame["channel"] === channel)
+  const data: Wire["data"] = (channel) =>
+    all("events", channel)
+      .flatMap((frame) => frame["events"] as ReadonlyArray<{ readonly data: unknown }>)
+      .map(({ data }) => data)
   return {
     send,
     frame,
     all,
-    data: (channel) =>
-      all("events", channel)
-        .flatMap((frame) => frame["events"] as ReadonlyArray<{ readonly data: unknown }>)
-        .map(({ data }) => data),
+    data,
+    received: (channel, count) =>
+      frame(() => data(channel).length >= count, `event ${count} on ${channel}`).then(() =>
+        data(channel)
+      ),
     subscribe: (channel, cursor) => {
       id += 1
       const mine = id

@@ -79,6 +79,12 @@ const open =
     const file = Path.join(folder, "config")
     Fs.writeFileSync(file, config(tcp, webSocket))
     const broker = spawn(command, ["-c", file], { stdio: "ignore" })
+    const remove = () => {
+      broker.kill()
+      Fs.rmSync(folder, { recursive: true, force: true })
+    }
+    // A driver that goes does not ask first.
+    process.once("exit", remove)
     const publisher = await dial(tcp)
     publisher.on("error", () => undefined)
     publisher.on("data", (data) => {
@@ -92,9 +98,10 @@ const open =
       usage: usageOf(broker),
       [Symbol.asyncDispose]: async () => {
         publisher.destroy()
-        broker.kill()
-        if (broker.exitCode === null) await once(broker, "exit")
-        Fs.rmSync(folder, { recursive: true })
+        process.off("exit", remove)
+        const gone = once(broker, "exit")
+        remove()
+        await gone
       }
     }
   }

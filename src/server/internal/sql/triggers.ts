@@ -14,6 +14,22 @@ const maxNotifyBytes = 7999
 /** A row up to this size in bytes as stored cannot grow beyond what PostgreSQL can build. */
 const smallRow = 65_536
 
+/**
+ * What a trigger must know: the names that the columns have now. Text and no function: PostgreSQL plans
+ * this once per session where it stands in PL/pgSQL, and at every call of a function in SQL.
+ */
+const lookup = `select t.rel::oid rel, t.channel, t.old, t.max_bytes, t.delivery,
+    case when t.columns is null then null when t.relid <> t.rel then t.names else array(
+      select a.attname::text from pg_attribute a where a.attrelid = t.relid and a.attnum = any(t.columns) and not a.attisdropped) end names,
+    array(select a.attname::text from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey)
+      where i.indrelid = t.rel and i.indisprimary) keys
+    into w from realtime.watched t where t.id = tg_argv[0]::int;`
+
+/** Some members of a JSON object, as text. */
+const pick = (object: string, names: string): string =>
+  `(select '{' || coalesce(string_agg(to_json(j.key)::text || ':' || j.value::text, ','), '') || '}'
+        from json_each(${object}::json) j where j.key = any(${names}))`
+
 export const triggers: ReadonlyArray<string> = [
   `-- One row per watched table and channel. A table and its columns are kept by number, which survives a
 -- rename, and by name, which survives a dump: "relid" differs from "rel" in a restored database.
@@ -42,34 +58,22 @@ language sql set search_path = pg_catalog, pg_temp as $$
     where w.relid <> w.rel;
 $$`,
 
-  `-- What a trigger must know: the names that the columns have now.
-create or replace function realtime.watch_of(
-  in id int, out rel oid, out channel text, out names text[], out keys text[], out old boolean, out max_bytes int, out delivery text
-) language sql stable set search_path = pg_catalog, pg_temp as $$
-  select w.rel, w.channel,
-    case when w.columns is null then null when w.relid <> w.rel then w.names else array(
-      select a.attname::text from pg_attribute a where a.attrelid = w.relid and a.attnum = any(w.columns) and not a.attisdropped) end,
-    array(select a.attname::text from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey)
-      where i.indrelid = w.rel and i.indisprimary),
-    w.old, w.max_bytes, w.delivery
-  from realtime.watched w where w.id = watch_of.id
-$$`,
-
-  `-- The text that travels. Without "data" the row is too large: then, and when the text itself is, it is
+  `-- This and the next run inside the triggers only, whose search path is fixed.
+-- The text that travels. Without "data" the row is too large: then, and when the text itself is, it is
 -- the key and the mark; and the mark alone when the key is too large for NOTIFY.
-create or replace function realtime.change(operation text, data json, old json, key json, max_bytes int) returns text
-language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
+create or replace function realtime.change(operation text, data text, old text, key text, max_bytes int) returns text
+language plpgsql immutable as $$
 declare
   head text := '{"operation":"' || change.operation || '","data":';
   body text;
 begin
   if change.data is not null then
-    body := head || change.data::text || coalesce(',"old":' || change.old::text, '') || ',"key":' || change.key::text || '}';
+    body := head || change.data || coalesce(',"old":' || change.old, '') || ',"key":' || change.key || '}';
     if octet_length(body) <= change.max_bytes then
       return body;
     end if;
   end if;
-  body := head || change.key::text || ',"key":' || change.key::text || ',"truncated":true}';
+  body := head || change.key || ',"key":' || change.key || ',"truncated":true}';
   if octet_length(body) <= greatest(change.max_bytes, ${maxNotifyBytes}) then
     return body;
   end if;
@@ -77,7 +81,7 @@ begin
 end $$`,
 
   `create or replace function realtime.emit(channel text, delivery text, payload text) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$ begin
+language plpgsql as $$ begin
   if emit.delivery = 'durable' then
     insert into realtime.messages (channel, payload) values (emit.channel, emit.payload);
   else
@@ -117,10 +121,10 @@ declare
   p record;
   take text;
   large boolean;
-  o json; o_key json;
-  n json; n_key json;
+  o text; o_key text;
+  n text; n_key text;
 begin
-  select * into w from realtime.watch_of(tg_argv[0]::int);
+  ${lookup}
   if w.rel is null then
     return null;
   end if;
@@ -130,31 +134,27 @@ begin
     if tg_op <> 'DELETE' then n := row_to_json(new); end if;
   end if;
   -- A column of type json may hold an escape that no function of PostgreSQL can read, such as \\u0000.
-  if large or strpos(o::text, '\\u') > 0 or strpos(n::text, '\\u') > 0 then
+  if large or strpos(o, '\\u') > 0 or strpos(n, '\\u') > 0 then
     p := realtime.projection(w.rel, w.names, w.keys, '($1)', w.max_bytes);
-    take := format('select case when %s then (select row_to_json(x) from (select %s) x) end, (select row_to_json(k) from (select %s) k)', p.fits, p.fields, p.key);
+    take := format('select case when %s then (select row_to_json(x)::text from (select %s) x) end, (select row_to_json(k)::text from (select %s) k)', p.fits, p.fields, p.key);
     if tg_op <> 'INSERT' then execute take into o, o_key using old; end if;
     if tg_op <> 'DELETE' then execute take into n, n_key using new; end if;
   else
     if tg_op <> 'INSERT' then
-      o_key := (select json_object_agg(j.key, j.value) from json_each(o) j where j.key = any(w.keys));
-      if w.names is not null then
-        o := (select coalesce(json_object_agg(j.key, j.value), '{}') from json_each(o) j where j.key = any(w.names));
-      end if;
+      o_key := ${pick("o", "w.keys")};
+      if w.names is not null then o := ${pick("o", "w.names")}; end if;
     end if;
     if tg_op <> 'DELETE' then
-      n_key := (select json_object_agg(j.key, j.value) from json_each(n) j where j.key = any(w.keys));
-      if w.names is not null then
-        n := (select coalesce(json_object_agg(j.key, j.value), '{}') from json_each(n) j where j.key = any(w.names));
-      end if;
+      n_key := ${pick("n", "w.keys")};
+      if w.names is not null then n := ${pick("n", "w.names")}; end if;
     end if;
   end if;
   if tg_op <> 'UPDATE' then
     perform realtime.emit(w.channel, w.delivery, realtime.change(tg_op, coalesce(n, o), null, coalesce(n_key, o_key), w.max_bytes));
-  elsif o_key::text <> n_key::text then
+  elsif o_key <> n_key then
     perform realtime.emit(w.channel, w.delivery, realtime.change('DELETE', o, null, o_key, w.max_bytes));
     perform realtime.emit(w.channel, w.delivery, realtime.change('INSERT', n, null, n_key, w.max_bytes));
-  elsif o is null or n is null or o::text <> n::text then
+  elsif o is null or n is null or o <> n then
     perform realtime.emit(w.channel, w.delivery, realtime.change('UPDATE', n, case when w.old then o end, n_key, w.max_bytes));
   end if;
   return null;
@@ -170,22 +170,22 @@ declare
   side text;
   changes text;
 begin
-  select * into w from realtime.watch_of(tg_argv[0]::int);
+  ${lookup}
   if w.rel is null then
     return null;
   end if;
   p := realtime.projection(w.rel, w.names, w.keys, 'r', w.max_bytes);
-  side := format('select row_number() over () i, case when %s then (select row_to_json(x) from (select %s) x) end "data",
-    (select row_to_json(k) from (select %s) k) "key" from %%I r', p.fits, p.fields, p.key);
+  side := format('select row_number() over () i, case when %s then (select row_to_json(x)::text from (select %s) x) end "data",
+    (select row_to_json(k)::text from (select %s) k) "key" from %%I r', p.fits, p.fields, p.key);
   if tg_op = 'UPDATE' then
     changes := format($q$select n.i, c.* from (%s) o join (%s) n using (i) cross join lateral (
-        select 1 j, 'UPDATE' operation, n."data", case when $3 then o."data" end "old", n."key" where n."key"::text = o."key"::text
-        union all select 1, 'DELETE', o."data", null, o."key" where n."key"::text <> o."key"::text
-        union all select 2, 'INSERT', n."data", null, n."key" where n."key"::text <> o."key"::text) c
-      where n."data" is null or o."data" is null or n."data"::text <> o."data"::text or n."key"::text <> o."key"::text$q$,
+        select 1 j, 'UPDATE' operation, n."data", case when $3 then o."data" end "old", n."key" where n."key" = o."key"
+        union all select 1, 'DELETE', o."data", null, o."key" where n."key" <> o."key"
+        union all select 2, 'INSERT', n."data", null, n."key" where n."key" <> o."key") c
+      where n."data" is null or o."data" is null or n."data" <> o."data" or n."key" <> o."key"$q$,
       format(side, 'realtime_old'), format(side, 'realtime_new'));
   else
-    changes := format($q$select s.i, 1 j, '%s' operation, s."data", null::json "old", s."key" from (%s) s where $3 is not null$q$,
+    changes := format($q$select s.i, 1 j, '%s' operation, s."data", null::text "old", s."key" from (%s) s where $3 is not null$q$,
       tg_op, format(side, case tg_op when 'INSERT' then 'realtime_new' else 'realtime_old' end));
   end if;
   if w.delivery = 'durable' then
@@ -207,7 +207,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   w record;
 begin
-  select * into w from realtime.watch_of(tg_argv[0]::int);
+  ${lookup}
   if w.rel is not null then
     perform realtime.emit(w.channel, w.delivery, '{"operation":"TRUNCATE"}');
   end if;

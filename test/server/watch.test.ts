@@ -1,0 +1,430 @@
+/** Watching tables: one event per changed row, whatever the row, the table and the statement are like. */
+import { PgClient } from "@effect/sql-pg"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Queue } from "effect"
+import * as PgInstaller from "../../src/server/PgInstaller.ts"
+import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
+import { layerInstalled } from "./support/durable.ts"
+
+const watch = PgInstaller.watch
+
+/** Runs SQL, and gives the events it wrote, in their order. */
+const changes = (...statements: ReadonlyArray<string>) =>
+  Effect.gen(function* () {
+    const sql = yield* PgClient.PgClient
+    const last = yield* sql<{ readonly id: string }>`
+      select coalesce(max(id), 0)::text id from realtime.messages`
+    for (const statement of statements) yield* sql.unsafe(statement)
+    const rows = yield* sql<{ readonly payload: string }>`
+      select payload from realtime.messages m where m.id > ${last[0]!.id}::bigint order by m.id`
+    return rows.map(({ payload }) => JSON.parse(payload) as unknown)
+  })
+
+const refusal = (options: PgInstaller.Watch) =>
+  Effect.map(Effect.flip(watch(options)), (error) => [error._tag, error.message])
+
+/** Both levels say the same. */
+const levels = ["row", "statement"] as const
+
+describe("a watched table", () => {
+  for (const level of levels) {
+    it.live(`at ${level} level tells each changed row with its key, and a rollback nothing`, () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        yield* sql`create table orders (id int primary key, n numeric, at timestamptz, tags text[])`
+        yield* watch({ channel: "table_updates_orders", level, old: true })
+        expect(
+          yield* changes(
+            `insert into orders values (1, 1.50, '2026-01-01Z', '{a,b}'), (2, null, null, null)`,
+            `update orders set n = n + 1 where id = 1`,
+            `update orders set n = n`,
+            `delete from orders where id = 1`,
+            `delete from orders`
+          )
+        ).toMatchObject([
+          { operation: "INSERT", data: { id: 1, n: 1.5, tags: ["a", "b"] }, key: { id: 1 } },
+          { operation: "INSERT", data: { id: 2, n: null }, key: { id: 2 } },
+          { operation: "UPDATE", data: { id: 1, n: 2.5 }, old: { id: 1, n: 1.5 }, key: { id: 1 } },
+          { operation: "DELETE", data: { id: 1, n: 2.5 } },
+          { operation: "DELETE", data: { id: 2 } }
+        ])
+        yield* sql
+          .withTransaction(Effect.andThen(sql`insert into orders values (3)`, Effect.fail("no")))
+          .pipe(Effect.ignore)
+        expect(yield* changes(`delete from orders`)).toEqual([])
+        // An upsert is what it did.
+        expect(
+          yield* changes(
+            `insert into orders values (4)`,
+            `insert into orders values (4), (5) on conflict (id) do update set n = 9`
+          )
+        ).toMatchObject([
+          { operation: "INSERT", key: { id: 4 } },
+          { operation: "UPDATE", data: { n: 9 } },
+          { operation: "INSERT", key: { id: 5 } }
+        ])
+      }).pipe(Effect.provide(layerInstalled()))
+    )
+
+    it.live(`at ${level} level tells 5 updates of a row in one transaction as 5 events`, () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        yield* sql`create table orders (id int primary key, n int)`
+        yield* sql`insert into orders values (1, 0)`
+        yield* watch({ channel: "table_updates_orders", level })
+        const five = Array.from({ length: 5 }, () => `update orders set n = n + 1`)
+        const told = sql.withTransaction(changes(...five))
+        expect(yield* told).toMatchObject([1, 2, 3, 4, 5].map((n) => ({ data: { n } })))
+      }).pipe(Effect.provide(layerInstalled()))
+    )
+
+    it.live(
+      `at ${level} level tells a new key as the end of one row and the beginning of another`,
+      () =>
+        Effect.gen(function* () {
+          const sql = yield* PgClient.PgClient
+          yield* sql`create table parts (a int, b text, n int, primary key (b, a))`
+          yield* watch({ channel: "table_updates_parts", level })
+          expect(
+            yield* changes(`insert into parts values (1, 'x', 0)`, `update parts set a = 2, n = 7`)
+          ).toMatchObject([
+            { operation: "INSERT", key: { a: 1, b: "x" } },
+            { operation: "DELETE", data: { n: 0 }, key: { a: 1, b: "x" } },
+            { operation: "INSERT", data: { n: 7 }, key: { a: 2, b: "x" } }
+          ])
+        }).pipe(Effect.provide(layerInstalled()))
+    )
+
+    it.live(`at ${level} level keeps to its columns, also when one is renamed or dropped`, () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        yield* sql`create table users (id int primary key, name text, secret text, "Of, fice" text)`
+        yield* watch({ channel: "table_updates_users", level, columns: ["name", "Of, fice"] })
+        expect(
+          yield* changes(
+            `insert into users values (1, 'a', 'hidden', 'o')`,
+            `update users set secret = 'hidden too'`,
+            `update users set name = 'b'`,
+            `alter table users rename column name to label`,
+            `alter table users rename column id to "key"`,
+            `update users set label = 'c'`,
+            `alter table users drop column "Of, fice"`,
+            `update users set label = 'd', secret = 'hidden'`,
+            `alter table users rename to people`,
+            `delete from people`
+          )
+        ).toEqual([
+          { operation: "INSERT", data: { name: "a", "Of, fice": "o" }, key: { id: 1 } },
+          { operation: "UPDATE", data: { name: "b", "Of, fice": "o" }, key: { id: 1 } },
+          { operation: "UPDATE", data: { label: "c", "Of, fice": "o" }, key: { key: 1 } },
+          { operation: "UPDATE", data: { label: "d" }, key: { key: 1 } },
+          { operation: "DELETE", data: { label: "d" }, key: { key: 1 } }
+        ])
+      }).pipe(Effect.provide(layerInstalled()))
+    )
+
+    it.live(`at ${level} level carries rows of 200 columns, over 1 MB, and over every limit`, () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        const columns = Array.from(
+          { length: 199 },
+          (_, n) => `c${n} text default repeat('é', ${n})`
+        )
+        yield* sql.unsafe(`create table wide (id int primary key, ${columns.join(", ")})`)
+        yield* watch({ channel: "table_updates_wide", level })
+        const [wide] = yield* changes(`insert into wide (id) values (1)`)
+        expect(Object.keys((wide as { data: object }).data)).toHaveLength(200)
+        const [large] = yield* changes(`update wide set c0 = repeat('"x', 1000000)`)
+        expect((large as { data: { c0: string } }).data.c0).toHaveLength(2_000_000)
+        // 20 MB that are stored in little, and a row that would not fit into JSON at all.
+        yield* sql`create table heavy (id int primary key, a text, b bytea, c int[])`
+        yield* watch({ channel: "table_updates_heavy", level, old: true })
+        expect(
+          yield* changes(
+            `insert into heavy values (1, repeat('x', 20000000), null, null)`,
+            `update heavy set b = decode(repeat('00', 150000000), 'hex')`,
+            `update heavy set a = 'small', b = null`,
+            `update heavy set a = 'smaller'`,
+            `delete from heavy`
+          )
+        ).toMatchObject([
+          { operation: "INSERT", data: { id: 1 }, key: { id: 1 }, truncated: true },
+          { operation: "UPDATE", data: { id: 1 }, key: { id: 1 }, truncated: true },
+          { operation: "UPDATE", data: { id: 1, a: "small" } },
+          { operation: "UPDATE", data: { id: 1, a: "smaller" }, old: { a: "small" } },
+          { operation: "DELETE", data: { id: 1, a: "smaller" } }
+        ])
+      }).pipe(Effect.provide(layerInstalled()))
+    )
+
+    it.live(`at ${level} level never fails the statement because of what a row holds`, () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        yield* sql`create type mood as enum ('fine', 'it''s "ok"')`
+        yield* sql`create table odd (id text primary key, j json, f float8, d date, m mood, r int4range, n numeric)`
+        yield* watch({
+          channel: "table_updates_odd",
+          level,
+          columns: ["j", "f", "d", "m", "r", "n"]
+        })
+        const told = yield* changes(
+          // What jsonb and the functions of json refuse: NUL and half a surrogate pair, deep inside.
+          String.raw`insert into odd values (E'\x01\u2028"\\', '{"a": "\u0000", "b": ["\ud800"], "n": 1e999999}', 'NaN', 'infinity', 'it''s "ok"', '[1,5)', 'NaN')`,
+          String.raw`update odd set f = '-Infinity', j = '{"a": "\u0000"}'`
+        )
+        expect(told).toMatchObject([
+          { data: { j: { a: "\u0000" }, f: "NaN", d: "infinity", m: `it's "ok"`, r: "[1,5)" } },
+          { data: { f: "-Infinity", j: { a: "\u0000" } }, key: { id: '\u0001\u2028"\\' } }
+        ])
+      }).pipe(Effect.provide(layerInstalled()))
+    )
+
+    it.live(`at ${level} level tells a row over maxBytes as its key, to the byte`, () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        yield* sql`create table notes (id int primary key, text text)`
+        const frame = `{"operation":"INSERT","data":{"id":1,"text":""},"key":{"id":1}}`
+        const maxBytes = frame.length + 10
+        yield* watch({ channel: "table_updates_notes", level, maxBytes })
+        expect(
+          yield* changes(
+            `insert into notes values (1, 'ééééé')`,
+            `insert into notes values (2, 'éééééx')`
+          )
+        ).toEqual([
+          { operation: "INSERT", data: { id: 1, text: "ééééé" }, key: { id: 1 } },
+          { operation: "INSERT", data: { id: 2 }, key: { id: 2 }, truncated: true }
+        ])
+      }).pipe(Effect.provide(layerInstalled()))
+    )
+  }
+
+  it.live("tells only the rows that a condition picks", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      yield* sql`create table posts (id int primary key, published boolean not null default false)`
+      yield* watch({
+        channel: "table_updates_posts",
+        when: {
+          insert: "new.published",
+          update: "new.published or old.published",
+          delete: "old.published"
+        }
+      })
+      expect(
+        yield* changes(
+          `insert into posts values (1), (2)`,
+          `update posts set published = true where id = 1`,
+          `alter table posts rename column published to live`,
+          `update posts set live = not live where id = 1`,
+          `update posts set live = not live where id = 2`,
+          `delete from posts`
+        )
+      ).toMatchObject([
+        { operation: "UPDATE", data: { id: 1, published: true } },
+        { operation: "UPDATE", data: { id: 1, live: false } },
+        { operation: "UPDATE", data: { id: 2, live: true } },
+        { operation: "DELETE", data: { id: 2 } }
+      ])
+    }).pipe(Effect.provide(layerInstalled()))
+  )
+
+  it.live("may have any name, in any schema", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const schema = `We "ird; \\schema's`
+      const name = `Or"der's;--`
+      yield* sql`create schema ${sql(schema)}`
+      yield* sql`create table ${sql(schema)}.${sql(name)} ("Ke y" int primary key, "Va,l" text, "new" int)`
+      const table = { schema, name }
+      expect(yield* refusal({ channel: "table_updates_x", table: "x" })).toMatchObject([
+        "WatchRefused",
+        expect.stringContaining("does not exist")
+      ])
+      yield* watch({ channel: "odd", table, columns: ["Va,l", "new"] })
+      yield* sql`insert into ${sql(schema)}.${sql(name)} values (1, 'x', 2)`
+      expect(yield* changes(`select 1`)).toEqual([])
+      const rows = yield* sql`select payload::json payload from realtime.messages`
+      expect(rows).toEqual([
+        { payload: { operation: "INSERT", data: { "Va,l": "x", new: 2 }, key: { "Ke y": 1 } } }
+      ])
+      yield* PgInstaller.unwatch({ channel: "odd", table })
+      yield* sql`delete from ${sql(schema)}.${sql(name)}`
+      expect(yield* sql`select count(*)::int n from realtime.messages`).toEqual([{ n: 1 }])
+    }).pipe(Effect.provide(layerInstalled()))
+  )
+
+  it.live(
+    "may be partitioned: rows count wherever they go in, also in partitions of tomorrow",
+    () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        yield* sql`create table logs (day int, dropped int, n int, primary key (day, n)) partition by list (day)`
+        yield* sql`alter table logs drop column dropped`
+        yield* sql`create table logs_1 partition of logs for values in (1)`
+        yield* watch({ channel: "table_updates_logs", columns: ["n"] })
+        yield* sql`create table logs_2 partition of logs for values in (2)`
+        expect(
+          yield* changes(
+            `insert into logs values (1, 10)`,
+            `insert into logs_2 values (2, 20)`,
+            `update logs set day = 2 where day = 1`,
+            `truncate logs_1`
+          )
+        ).toEqual([
+          { operation: "INSERT", data: { n: 10 }, key: { day: 1, n: 10 } },
+          { operation: "INSERT", data: { n: 20 }, key: { day: 2, n: 20 } },
+          // A row that moves ends in one partition and begins in another.
+          { operation: "DELETE", data: { n: 10 }, key: { day: 1, n: 10 } },
+          { operation: "INSERT", data: { n: 10 }, key: { day: 2, n: 10 } },
+          { operation: "TRUNCATE" }
+        ])
+        expect(yield* refusal({ channel: "table_updates_logs", level: "statement" })).toMatchObject(
+          ["WatchRefused", expect.stringContaining("partitioned")]
+        )
+        yield* PgInstaller.unwatch({ channel: "table_updates_logs" })
+        expect(yield* changes(`insert into logs values (1, 11)`, `truncate logs`)).toEqual([])
+      }).pipe(Effect.provide(layerInstalled()))
+  )
+
+  it.live(
+    "is emptied by TRUNCATE with one event that no schema matches, so that readers read again",
+    () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        yield* sql`create table orders (id int primary key)`
+        yield* sql`insert into orders values (1), (2)`
+        yield* watch({ channel: "table_updates_orders" })
+        expect(yield* changes(`truncate orders`)).toEqual([{ operation: "TRUNCATE" }])
+      }).pipe(Effect.provide(layerInstalled()))
+  )
+
+  it.live("is watched again only when something changes, and for several channels at once", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      yield* sql`create table orders (id int primary key, a text)`
+      const triggers = sql<{ readonly oid: number }>`
+        select oid::int from pg_trigger where tgrelid = 'orders'::regclass and not tgisinternal order by oid`
+      yield* watch({ channel: "table_updates_orders" })
+      const before = yield* triggers
+      yield* watch({ channel: "table_updates_orders" })
+      expect(yield* triggers).toEqual(before)
+      yield* watch({ channel: "table_updates_orders", columns: ["a"] })
+      expect(yield* triggers).not.toEqual(before)
+      yield* watch({ channel: "others", table: "orders" })
+      expect(yield* changes(`insert into orders values (1, 'x')`)).toEqual([
+        { operation: "INSERT", data: { a: "x" }, key: { id: 1 } },
+        { operation: "INSERT", data: { id: 1, a: "x" }, key: { id: 1 } }
+      ])
+      // A trigger that somebody dropped by hand is made again.
+      yield* sql.unsafe(
+        `do $$ declare t name; begin for t in select tgname from pg_trigger where tgrelid = 'orders'::regclass and not tgisinternal
+         loop execute format('drop trigger %I on orders', t); end loop; end $$`
+      )
+      yield* watch({ channel: "others", table: "orders" })
+      expect(yield* changes(`insert into orders values (2, 'x')`)).toHaveLength(1)
+    }).pipe(Effect.provide(layerInstalled()))
+  )
+
+  it.live("is refused, with the reason, when its events would be of no use", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      yield* sql`create table keyless (n int)`
+      yield* sql`create table orders (id int primary key)`
+      yield* sql`create view looks as select * from orders`
+      yield* sql`create table parent (id int primary key)`
+      yield* sql`create table child () inherits (parent)`
+      yield* sql.unsafe(`create table "${"x".repeat(60)}" (id int primary key)`)
+      for (const [options, reason] of [
+        [{ channel: "table_updates_keyless" }, "primary key"],
+        [{ channel: "table_updates_looks" }, "not a table"],
+        [{ channel: "settings", table: { schema: "realtime", name: "settings" } }, "not a table"],
+        [{ channel: "table_updates_orders", columns: ["id", "nope"] }, "columns"],
+        [{ channel: "bad name", table: "orders" }, "channel name"],
+        [{ channel: "table_updates_orders", maxBytes: 9_000_000 }, "max_bytes"],
+        [{ channel: "table_updates_orders", delivery: "live", maxBytes: 8000 }, "max_bytes"],
+        [{ channel: "table_updates_orders", when: { insert: "new.nope" } }, "nope"],
+        [
+          { channel: "table_updates_orders", level: "statement", when: { insert: "true" } },
+          "row level"
+        ],
+        [{ channel: "table_updates_parent", level: "statement" }, "inherited"],
+        [{ channel: "table_updates_child", level: "statement" }, "primary key"]
+      ] satisfies ReadonlyArray<readonly [PgInstaller.Watch, string]>) {
+        expect(yield* refusal(options), JSON.stringify(options)).toMatchObject([
+          "WatchRefused",
+          expect.stringContaining(reason)
+        ])
+      }
+      const error = yield* Effect.flip(sql.unsafe(`select realtime.watch('"${"x".repeat(60)}"')`))
+      expect(String(error.reason.cause)).toContain("explicit channel")
+      expect(yield* sql`select count(*)::int n from realtime.watched`).toEqual([{ n: 0 }])
+    }).pipe(Effect.provide(layerInstalled()))
+  )
+
+  it.live("fails the statement when its outbox cannot be written, as it must", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      yield* sql`create table orders (id int primary key)`
+      yield* watch({ channel: "table_updates_orders" })
+      yield* sql`alter table realtime.messages add constraint broken check (channel <> 'table_updates_orders')`
+      yield* Effect.flip(sql`insert into orders values (1)`)
+      expect(yield* sql`select * from orders`).toEqual([])
+    }).pipe(Effect.provide(layerInstalled()))
+  )
+
+  it.live("can be told live: by NOTIFY alone, whole up to 7,999 bytes, as its key beyond", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const source = yield* PgNotificationSource.make()
+      yield* sql`create table orders (id int primary key, text text)`
+      yield* sql`create table names (id text primary key)`
+      for (const level of levels) {
+        yield* watch({ channel: `live_${level}`, table: "orders", delivery: "live", level })
+      }
+      yield* watch({ channel: "live_names", table: "names", delivery: "live" })
+      const queues = yield* Effect.forEach(levels, (level) => source.listen(`live_${level}`))
+      const names = yield* source.listen("live_names")
+      const frame = `{"operation":"INSERT","data":{"id":1,"text":""},"key":{"id":1}}`.length
+      yield* sql`insert into orders values (1, repeat('x', ${7999 - frame}::int))`
+      yield* sql`insert into orders values (2, repeat('x', ${8000 - frame}::int))`
+      yield* sql`insert into orders values (3, repeat('é', 100000))`
+      yield* sql`insert into names values (repeat('n', 9000))`
+      for (const queue of queues) {
+        const items = yield* Queue.takeN(queue, 3)
+        expect(items.map((item) => JSON.parse(String(item)) as unknown)).toMatchObject([
+          { data: { id: 1, text: "x".repeat(7999 - frame) } },
+          { operation: "INSERT", data: { id: 2 }, key: { id: 2 }, truncated: true },
+          { operation: "INSERT", data: { id: 3 }, key: { id: 3 }, truncated: true }
+        ])
+      }
+      // A key that is too large itself: that something happened is all that can be told.
+      expect(yield* Queue.take(names)).toBe(`{"operation":"INSERT","data":null,"truncated":true}`)
+      expect(yield* sql`select count(*)::int n from realtime.messages`).toEqual([{ n: 0 }])
+    }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
+  )
+
+  it.live(
+    "keeps its watch through a dump: tables are found by name where their numbers changed",
+    () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        yield* sql`create table orders (gone int, id int primary key, name text, secret text)`
+        yield* sql`alter table orders drop column gone`
+        yield* watch({ channel: "table_updates_orders", columns: ["name"] })
+        // As a restore leaves it: other numbers, the same names.
+        yield* sql`update realtime.watched set relid = 1, columns = '{1}'`
+        const told = { operation: "INSERT", data: { name: "a" }, key: { id: 1 } }
+        expect(yield* changes(`insert into orders values (1, 'a', 'hidden')`)).toEqual([told])
+        yield* sql`select realtime.relocate()`
+        expect(
+          yield* changes(
+            `alter table orders rename column name to label`,
+            `insert into orders values (2, 'b', 'hidden')`
+          )
+        ).toEqual([{ operation: "INSERT", data: { label: "b" }, key: { id: 2 } }])
+        yield* watch({ channel: "table_updates_orders", columns: ["label"] })
+        yield* PgInstaller.unwatch({ channel: "table_updates_orders" })
+      }).pipe(Effect.provide(layerInstalled()))
+  )
+})

@@ -1,0 +1,248 @@
+/**
+ * Hostile messages over real sockets at a real node over a real database. Whatever they are: the node
+ * lives, holds no more than before, its link to the database is the same one, a witness receives
+ * everything, and every answer is one that the protocol knows.
+ *
+ * REALTIME_TEST_SEED=<seed> repeats a run; REALTIME_TEST_LONG=1 sends ten times as much.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Fiber, type Scope } from "effect"
+import { connect as tcp } from "node:net"
+import { errorRetry } from "../../src/Protocol.ts"
+import { long, random, type Random, seed } from "../server/support/random.ts"
+import { database, execute } from "../support/database.ts"
+import { greet, type Wire } from "../support/wire.ts"
+import { garbage, handshake, message } from "./support/hostile.ts"
+import { node, type Node } from "./support/node.ts"
+
+const MiB = 1024 * 1024
+const plenty = { perSecond: 1e6, burst: 1e6 }
+/** So high that what is sent is decoded, not turned away at the rate limit. */
+const raised = {
+  frames: plenty,
+  subscribes: plenty,
+  publishes: plenty,
+  authentications: plenty,
+  upgrades: plenty,
+  unanswered: 1_000_000
+}
+
+/** What a WebSocket may be closed with: the protocol's codes, and those of RFC 6455 that `ws` sends. */
+const closeCodes = new Set([
+  4000, 4001, 4002, 4003, 4004, 4005, 4100, 4101, 4200, 4201, 4202, 1002, 1005, 1007, 1008, 1009
+])
+
+const codes: ReadonlySet<string> = new Set(Object.keys(errorRetry))
+
+/** What came back must be something that the protocol knows. */
+const judge = (wire: Wire, from: number): number => {
+  for (const frame of wire.frames.slice(from)) {
+    if (frame.type === "error" && !codes.has(frame.code)) throw new Error(`no code: ${frame.code}`)
+    if (frame.type === "status" || frame.type === "bye") throw new Error(`told ${frame.type}`)
+  }
+  return wire.frames.length
+}
+
+/** Sends so many messages over one socket after the other, reading everything that comes back. */
+const attack = (url: string, count: number, { int, next, ...rest }: Random) =>
+  Effect.gen(function* () {
+    const dice: Random = { int, next, ...rest }
+    const seen = { errors: new Map<string, number>(), closes: new Map<number, number>() }
+    let sent = 0
+    while (sent < count) {
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const wire = yield* greet(url)
+          let judged = 0
+          for (
+            let fence = 0;
+            sent < count && wire.socket.readyState === wire.socket.OPEN;
+            fence++
+          ) {
+            const burst = 1 + int(400)
+            for (let index = 0; index < burst; index++) {
+              wire.send(message(dice))
+              sent++
+            }
+            // An answer to this one shows that everything before it was taken; or the socket closes.
+            const id = 1_000_000 + fence
+            wire.send({ type: "unsubscribe", id, channel: "witness" })
+            yield* Effect.raceFirst(answered(wire, id), wire.closed)
+            judged = judge(wire, judged)
+          }
+          for (const frame of wire.frames) {
+            if (frame.type === "error") {
+              seen.errors.set(frame.code, (seen.errors.get(frame.code) ?? 0) + 1)
+            }
+          }
+          if (wire.socket.readyState !== wire.socket.OPEN) {
+            const code = yield* wire.closed
+            expect(closeCodes, `closed with ${code}`).toContain(code)
+            seen.closes.set(code, (seen.closes.get(code) ?? 0) + 1)
+          }
+        })
+      )
+    }
+    return seen
+  })
+
+const answered = (wire: Wire, id: number): Effect.Effect<void> =>
+  Effect.asVoid(Effect.repeat(wire.next("unsubscribed"), { until: (frame) => frame.id === id }))
+
+/** One socket after the other that speaks no WebSocket, or not for long. */
+const vandal = (port: number, path: string, count: number, dice: Random) =>
+  Effect.gen(function* () {
+    let sent = 0
+    while (sent < count) {
+      const { bytes, messages } = garbage(dice)
+      sent += messages
+      const piecemeal = dice.chance(0.1)
+      const abrupt = dice.chance(0.2)
+      yield* Effect.callback<void>((resume) => {
+        const socket = tcp(port, "127.0.0.1", () => {
+          socket.write(handshake(path))
+          if (piecemeal)
+            for (const byte of bytes.subarray(0, 200)) socket.write(Buffer.from([byte]))
+          else socket.write(bytes)
+          if (abrupt) socket.resetAndDestroy()
+          else socket.end()
+        })
+        socket.resume()
+        socket.on("error", () => {})
+        socket.on("close", () => resume(Effect.void))
+        return Effect.sync(() => socket.destroy())
+      })
+    }
+  })
+
+/** The sessions of the node that listen, one for each door. */
+const links = (url: string) =>
+  Effect.map(
+    execute(
+      url,
+      `select pid from pg_stat_activity where datname = current_database() and application_name = 'effect-realtime link' order by pid`
+    ),
+    (rows) => rows.map((row) => row["pid"])
+  )
+
+/** Notifies the witness as long as it runs; gives how often. */
+const notifyWitness = (url: string, sent: { count: number }) =>
+  Effect.forever(
+    Effect.andThen(
+      Effect.suspend(() => execute(url, `select pg_notify('witness', '{"n":${sent.count + 1}}')`)),
+      Effect.sync(() => {
+        sent.count++
+      })
+    ).pipe(Effect.delay("20 millis"))
+  )
+
+const subscribed = (url: string): Effect.Effect<Wire, unknown, Scope.Scope> =>
+  Effect.gen(function* () {
+    const wire = yield* greet(url)
+    wire.send({ type: "subscribe", id: 1, channel: "witness" })
+    yield* wire.next("subscribed")
+    return wire
+  })
+
+const numbers = (wire: Wire) =>
+  wire.frames.flatMap((frame) =>
+    frame.type === "events"
+      ? frame.events.map(({ data }) => (data as { readonly n: number }).n)
+      : []
+  )
+
+/** A real witness keeps up with pings. */
+const answerPings = (wire: Wire) =>
+  Effect.forever(Effect.map(wire.next("ping"), () => wire.send({ type: "pong" })))
+
+/** Runs an attack beside a witness on each door, and judges what is left of the node. */
+const besides = <A, E>(
+  attacks: (node: Node) => Effect.Effect<A, E, Scope.Scope>
+): Effect.Effect<A, unknown> =>
+  Effect.gen(function* () {
+    const { url } = yield* database
+    const server = yield* node({
+      databaseUrl: url,
+      doors: { "/raised": { limits: raised }, "/default": {} }
+    })
+    const at = (path: string) => `ws://127.0.0.1:${server.port}${path}`
+    const witnesses = [yield* subscribed(at("/raised")), yield* subscribed(at("/default"))]
+    for (const wire of witnesses) yield* Effect.forkScoped(answerPings(wire))
+    const sent = { count: 0 }
+    const notifying = yield* Effect.forkScoped(notifyWitness(url, sent))
+    // Once around, so that nothing is loaded or opened for the first time later.
+    yield* attack(at("/raised"), 2000, random(seed - 1))
+    yield* vandal(server.port, "/raised", 500, random(seed - 1))
+    const link = yield* links(url)
+    expect(link).toHaveLength(2)
+    const before = yield* server.memory
+
+    const result = yield* attacks(server)
+
+    expect(server.alive(), server.output()).toBe(true)
+    const after = yield* server.memory
+    expect(after.heap - before.heap).toBeLessThan(32 * MiB)
+    expect(after.rss).toBeLessThan(512 * MiB)
+    expect(yield* links(url)).toEqual(link)
+    yield* Fiber.interrupt(notifying)
+    const expected = Array.from({ length: sent.count }, (_, index) => index + 1)
+    for (const wire of witnesses) {
+      while (numbers(wire).length < sent.count) yield* wire.next("events")
+      expect(numbers(wire).slice(0, sent.count)).toEqual(expected)
+      expect(wire.frames.filter(({ type }) => type === "gap" || type === "status")).toEqual([])
+    }
+    // A bug that was caught would be logged as an error.
+    expect(server.output()).not.toMatch(/ERROR|FATAL|TypeError|RangeError|Unhandled/)
+    return result
+  }).pipe(Effect.scoped)
+
+const messages = long ? 1_000_000 : 100_000
+
+describe(`hostile messages (REALTIME_TEST_SEED=${seed})`, () => {
+  it.live(
+    `${messages} of them change nothing`,
+    () =>
+      Effect.gen(function* () {
+        const sockets = 6
+        const seen = yield* besides((server) =>
+          Effect.gen(function* () {
+            const at = (path: string) => `ws://127.0.0.1:${server.port}${path}`
+            const all = Effect.forEach(
+              Array.from({ length: sockets }, (_, index) => index),
+              (index) => attack(at("/raised"), (messages * 0.85) / sockets, random(seed + index)),
+              { concurrency: "unbounded" }
+            )
+            const [decoded, limited] = yield* Effect.all(
+              [
+                all,
+                // With the limits as they are, most of it never gets further than the first of them.
+                attack(at("/default"), messages * 0.05, random(seed + 100)),
+                vandal(server.port, "/raised", messages * 0.08, random(seed + 200)),
+                vandal(server.port, "/default", messages * 0.02, random(seed + 300))
+              ],
+              { concurrency: "unbounded" }
+            )
+            return { decoded, limited }
+          })
+        )
+        const errors = new Set(seen.decoded.flatMap(({ errors }) => [...errors.keys()]))
+        // The attack reached what it was meant for.
+        for (const code of [
+          "frame/malformed",
+          "frame/unknown",
+          "channel/invalid-name",
+          "channel/unknown",
+          "channel/forbidden",
+          "subscribe/duplicate",
+          "publish/forbidden",
+          "publish/invalid",
+          "publish/too-large",
+          "auth/invalid"
+        ]) {
+          expect([...errors]).toContain(code)
+        }
+        expect([...seen.limited.closes.keys()]).toContain(4003)
+      }),
+    600_000
+  )
+})
