@@ -10,6 +10,7 @@
  */
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
+import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -31,7 +32,7 @@ export class QueueFull extends Data.TaggedError("QueueFull")<{
   readonly limit: number
 }> {
   override get message(): string {
-    return `The publish queue is full (at most ${this.limit} ${this.unit}), so a message for channel "${this.channel}" was not taken. Wait until the connection is back, or drop what is no longer worth sending.`
+    return `A publish on channel "${this.channel}" was not queued: at most ${this.limit} ${this.unit} wait. Try again when the connection is back.`
   }
 }
 
@@ -49,7 +50,7 @@ export class Expired extends Data.TaggedError("Expired")<{
   readonly sent: boolean
 }> {
   override get message(): string {
-    return `A message for channel "${this.channel}" waited ${this.millis} ms and was given up. ${this.sent ? "It was sent without an answer and may have happened." : "It was never sent."}`
+    return `A publish on channel "${this.channel}" was not answered within ${this.millis} ms. ${this.sent ? "It may have happened: read the state before you send it again." : "It was never sent."}`
   }
 }
 
@@ -130,11 +131,13 @@ export class PublishQueue extends Context.Service<
     readonly size: () => { readonly messages: number; readonly bytes: number }
   }
 >()("effect-realtime/client/PublishQueue") {
-  static readonly make = Effect.fnUntraced(function* (options?: PublishQueueOptions) {
+  static readonly make = Effect.fnUntraced(function* ({
+    maxAge,
+    maxBytes = 1_048_576,
+    maxMessages = 1000
+  }: PublishQueueOptions = {}) {
     const { after, now } = yield* Time.make
-    const maxMessages = options?.maxMessages ?? 1000
-    const maxBytes = options?.maxBytes ?? 1_048_576
-    const maxAge = Time.millis(options?.maxAge, 60_000)
+    const millis = Time.millis(maxAge, 60_000)
 
     interface Item extends Queued {
       readonly expiresAt: number
@@ -146,69 +149,56 @@ export class PublishQueue extends Context.Service<
     // In order of arrival. Every message may wait equally long, so the first is the first to expire.
     const items = new Set<Item>()
     let bytes = 0
-    let ticking = false
     let settled: (() => void) | undefined
-
-    const tick = () => {
-      const [oldest] = items
-      if (ticking || oldest === undefined) return
-      ticking = true
-      after(oldest.expiresAt - now(), () => {
-        ticking = false
-        expire()
-        tick()
-      })
-    }
 
     /** By absolute times, so that nothing old is sent after a long sleep. */
     const expire = () => {
       for (const { channel, expiresAt, sent, settle } of items) {
         if (expiresAt > now()) return
-        settle(Exit.fail(new Expired({ channel, millis: maxAge, sent })))
+        settle(Exit.fail(new Expired({ channel, millis, sent })))
       }
     }
 
     const queued = (message: Message): Item => {
-      let exit: Exit.Exit<void, Failure> | undefined
-      let done: (() => void) | undefined
+      const done = Deferred.makeUnsafe<void, Failure>()
+      const cancel = after(millis, expire)
       const item: Item = {
         ...message,
-        expiresAt: now() + maxAge,
+        expiresAt: now() + millis,
         taken: false,
         sent: false,
-        outcome: Effect.suspend(() => exit ?? pending),
+        outcome: Effect.onInterrupt(Deferred.await(done), () =>
+          Effect.sync(() => {
+            if (!item.sent) item.settle(Exit.void)
+          })
+        ),
         settle: (outcome) => {
-          if (exit !== undefined) return
-          exit = outcome
-          items.delete(item)
+          if (!items.delete(item)) return
           bytes -= message.bytes
-          done?.()
+          cancel()
+          Deferred.doneUnsafe(done, outcome)
           settled?.()
         },
         retry: () => {
           item.taken = false
         }
       }
-      const pending = Effect.callback<void, Failure>((resume) => {
-        done = () => resume(exit!)
-        return Effect.sync(() => {
-          if (!item.sent) item.settle(Exit.void)
-        })
-      })
       return item
     }
 
     return PublishQueue.of({
       add: (message) => {
         expire()
-        const full = (unit: "messages" | "bytes", limit: number) =>
-          Exit.fail(new QueueFull({ channel: message.channel, unit, limit }))
-        if (items.size >= maxMessages) return full("messages", maxMessages)
-        if (bytes + message.bytes > maxBytes) return full("bytes", maxBytes)
+        for (const [unit, size, limit] of [
+          ["messages", items.size + 1, maxMessages],
+          ["bytes", bytes + message.bytes, maxBytes]
+        ] as const) {
+          const { channel } = message
+          if (size > limit) return Exit.fail(new QueueFull({ channel, unit, limit }))
+        }
         const item = queued(message)
         items.add(item)
         bytes += message.bytes
-        tick()
         return Exit.succeed(item)
       },
       next: () => {

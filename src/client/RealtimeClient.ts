@@ -14,7 +14,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Channel } from "../Channel.ts"
-import { Gap, type RealtimeEvent } from "../RealtimeEvent.ts"
+import type { Gap, RealtimeEvent } from "../RealtimeEvent.ts"
 import type { ConnectionOptions, ConnectionState } from "./Connection.ts"
 import * as Cell from "./internal/cell.ts"
 import * as Connection from "./internal/connection.ts"
@@ -152,36 +152,26 @@ const make = (
   Effect.gen(function* () {
     const queue = yield* PublishQueue
     const time = yield* Time.make
-    const source = Cell.make<Source>("up")
     const capacity = options.streamBuffer ?? 16_384
 
     const connection = yield* Connection.make(options, time, {
       onOpen: (welcome) => {
-        source.set("up")
         subscriptions.open()
         publisher.open(welcome)
       },
-      onFrame: (frame) => {
-        if (frame.type === "status") return source.set(frame.source)
-        subscriptions.receive(frame)
-        publisher.receive(frame)
-      },
+      onFrame: (frame) => subscriptions.receive(frame),
       onDown: () => {
         subscriptions.down()
         publisher.down()
       },
       onStop: (error) => {
         subscriptions.endAll(error)
-        publisher.endAll(error)
+        queue.failAll(error)
       }
     })
-    const subscriptions = Subscriptions.make({ connection, time })
-    const publisher = Publisher.make({
-      connection,
-      queue,
-      time,
-      ackMillis: Time.millis(options.ackTimeout, 10_000)
-    })
+    const subscriptions = Subscriptions.make(connection, time)
+    const ackMillis = Time.millis(options.ackTimeout, 10_000)
+    const publisher = Publisher.make(connection, time, queue, ackMillis)
 
     const events: RealtimeClient["Service"]["events"] = <A>(
       channel: Channel<A>,
@@ -196,7 +186,7 @@ const make = (
               mailbox.clear()
               // The last one of a batch always carries a position.
               const cursor = batch.at(-1)!.cursor!
-              mailbox.push([new Gap({ channel: channel.name, reason: "slow", cursor })])
+              mailbox.push([Subscriptions.gap(channel.name, "slow", cursor)])
             },
             onEnd: mailbox.fail
           },
@@ -212,12 +202,12 @@ const make = (
         ),
       publish: publisher.publish,
       connection: Cell.changes(connection.state),
-      source: Cell.changes(source),
+      source: Cell.changes(connection.source),
       reconnect: Effect.sync(connection.reconnect),
       sync: {
         listen: subscriptions.listen,
         connection: connection.state,
-        source,
+        source: connection.source,
         reconnect: connection.reconnect
       }
     })

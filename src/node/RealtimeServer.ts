@@ -17,6 +17,7 @@ import type { Server } from "node:http"
 import * as Channel from "../Channel.ts"
 import { attach } from "../server/internal/attach.ts"
 import * as Door from "../server/internal/door.ts"
+import { checkOptions, resolveLimits } from "../server/internal/limits.ts"
 import * as PgNotificationSource from "../server/PgNotificationSource.ts"
 import { Realtime } from "../server/Realtime.ts"
 import {
@@ -78,7 +79,7 @@ export interface Options<I = undefined> extends Omit<DoorOptions, "channels"> {
  * Attaches a WebSocket door to an HTTP server.
  *
  * Throws `RefusedToStart` at once when the database URL is missing, or when `NODE_ENV` is `production`
- * and there is no `authorize`.
+ * and there is no `authorize`; and `InvalidOption` when an option cannot be what it is.
  *
  * @category constructors
  * @since 0.1.0
@@ -102,6 +103,8 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     }
     const { authenticate, authorize, channels, identityKey, listenUrl, maxConnections, ...door } =
       options
+    checkOptions(door)
+    resolveLimits(door.limits)
     this.#identityKey = identityKey ?? Door.keyOf
     const open = Effect.gen({ self: this }, function* () {
       if (authorize === undefined) {
@@ -126,7 +129,8 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
             }
       )
       yield* attach(this.#door, server)
-    })
+      // Nobody may be waiting for `ready`.
+    }).pipe(Effect.tapError((error) => Effect.logError("effect-realtime did not start", error)))
     const source = PgNotificationSource.layer({
       ...(listenUrl === undefined ? {} : { listenUrl: Redacted.make(listenUrl) })
     })

@@ -38,11 +38,8 @@ export type Claims = JWTPayload
 
 /**
  * What the claim `iss` or `aud` must be: the text, or one of the texts.
- *
- * @category models
- * @since 0.1.0
  */
-export type Expected = string | ReadonlyArray<string>
+type Expected = string | ReadonlyArray<string>
 
 /**
  * The keys that tokens are signed with, and what belongs to them.
@@ -101,11 +98,8 @@ export interface Common {
  * The claims that say who somebody is: a Schema, or a function. What differs between two tokens of one
  * person (`iat`, `exp`, `jti`) does not belong there: a fresh token must give the same identity. Claims
  * that do not match the Schema are `auth/invalid`.
- *
- * @category models
- * @since 0.1.0
  */
-export type Identity<I, R = never> =
+type Identity<I, R = never> =
   | Schema.ConstraintDecoder<I, R>
   | ((claims: Claims) => I | Effect.Effect<I, AuthRefused, R>)
 

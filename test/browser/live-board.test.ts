@@ -2,7 +2,7 @@
 import { PgConnection } from "@effect/sql-pg"
 import { Effect, Redacted } from "effect"
 import { execFileSync } from "node:child_process"
-import type { Browser, Page } from "playwright-core"
+import type { Browser, BrowserContextOptions, Page } from "playwright-core"
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
 import { dataDirectory, type LiveBoard, startLiveBoard } from "../examples/liveBoard.ts"
 import { openWire } from "../examples/wire.ts"
@@ -17,8 +17,8 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
   let one: Page
   let two: Page
 
-  const open = async (width: number, height: number) => {
-    const page = await browser.newPage({ viewport: { width, height } })
+  const open = async (width: number, height: number, options?: BrowserContextOptions) => {
+    const page = await browser.newPage({ viewport: { width, height }, ...options })
     page.setDefaultTimeout(10_000)
     page.on("pageerror", (error) => faults.push(error.message))
     page.on("console", (message) => {
@@ -150,6 +150,7 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
     await wire.received(missed, 1)
     await two.goto(board.url)
     await Promise.all([arrived(one, reloaded), arrived(two, missed)])
+    expect(await two.getByText(/^Total of \d+ orders$/).count()).toBe(1)
     wire.close()
   })
 
@@ -165,19 +166,20 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
   })
 
   it("means what its lines for the terminal say", async () => {
-    const statements: Array<string> = []
-    for (const name of ["Insert", "Update", "Notify"]) {
+    const statement = async (name: string) => {
       await one.getByRole("button", { name, exact: true }).click()
       const command = await one.locator(".command code").textContent()
       // What a shell makes of it.
       const script = `psql() { printf '%s\\0' "$@"; }; ${command!}`
-      const [url, flag, statement] = execFileSync("sh", ["-c", script]).toString().split("\0")
+      const [url, flag, text] = execFileSync("sh", ["-c", script]).toString().split("\0")
       expect([url, flag]).toEqual([board.database, "-c"])
-      statements.push(statement!)
+      return text!
     }
     const packed = one.locator(".rows [data-status=packed]")
     expect(await packed.count()).toBeGreaterThan(0)
-    await sql(...statements)
+    await sql(await statement("Insert"))
+    await sql(await statement("Update"))
+    await sql(await statement("Notify"))
     await row(one, "Kiambu AA, 250 g").getByText("new", { exact: true }).waitFor()
     await one.getByRole("log").getByText("hello").waitFor()
     await vi.waitFor(async () => expect(await packed.count()).toBe(0))
@@ -265,13 +267,33 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
   })
 
   it.runIf(process.env["LIVE_BOARD_SCREENSHOT"])("has its picture taken", async () => {
-    await sql("delete from orders where id > 12")
-    const page = await open(1280, 800)
+    // In a place where it is about three in the afternoon.
+    const hours = ((27 - new Date().getUTCHours()) % 24) - 12
+    const timezoneId = `Etc/GMT${hours > 0 ? "-" : "+"}${Math.abs(hours)}`
+    await sql(
+      "delete from orders where id > 12",
+      "alter table orders alter id restart with 13",
+      "update orders set status = 'packed' where id in (7, 8)",
+      "update orders set status = 'new' where customer = 'Sofía Herrera'"
+    )
+    const page = await open(1280, 800, { timezoneId })
     await arrived(page, await runReport(page))
     await sql(notify("Grinder 2 is back"))
-    await log(page, "Grinder 2 is back").waitFor()
-    await page.getByRole("button", { name: "Add an order" }).click()
+    await page.getByLabel("Kind of notice").selectOption("warning")
+    await page.getByLabel("Message").fill("Courier comes at four today")
+    await page.getByRole("button", { name: "Send" }).click()
+    await log(page, "Courier comes at four today").waitFor()
+    await sql(
+      "update orders set status = 'packed' where customer = 'Sofía Herrera'",
+      `insert into orders (customer, item, amount_cents)
+       values ('Ada Nowak', 'Kiambu AA, 250 g whole bean', 1020)`
+    )
+    // While they still shine, but when the new row has its full height.
+    await page.locator("[data-change=changed]").waitFor()
     await page.locator("[data-change=added]").waitFor()
+    await page
+      .locator("[data-change=added]")
+      .evaluate((row) => Promise.all(row.getAnimations().map(({ finished }) => finished)))
     const picture = await page.screenshot({ path: process.env["LIVE_BOARD_SCREENSHOT"]! })
     expect(picture.byteLength).toBeLessThan(300_000)
   })

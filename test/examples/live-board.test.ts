@@ -442,10 +442,11 @@ describe("with DATABASE_URL", () => {
 
   it("heals after a restart of the whole database, on every node", async () => {
     const wires = await Promise.all([connect(one), connect(two)])
-    for (const wire of wires) {
-      await wire.subscribe("system_notifications")
-      await wire.subscribe("table_updates_orders")
-    }
+    const both = wires.flatMap((wire) => [
+      wire.subscribe("system_notifications"),
+      wire.subscribe("table_updates_orders")
+    ])
+    await Promise.all(both)
     await sql(url, "alter role live_board nologin")
     await Effect.runPromise(server.restart)
     await sql(url, insert("During"), "alter role live_board login")

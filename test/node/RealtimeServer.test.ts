@@ -114,6 +114,16 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
     })
   )
 
+  it.live("says at once that an option cannot be", () =>
+    Effect.gen(function* () {
+      const http = yield* httpServer
+      const start = (options: Options) => () =>
+        new RealtimeServer(http, "postgres://127.0.0.1:1/x", options)
+      expect(start({ limits: { sessions: Number.NaN } })).toThrow(/limits\.sessions is NaN/)
+      expect(start({ origins: ["https://app.example/"] })).toThrow(/"https:\/\/app\.example"/)
+    })
+  )
+
   it.live("refuses to start without a database URL, and names the cure", () =>
     Effect.gen(function* () {
       const http = yield* httpServer

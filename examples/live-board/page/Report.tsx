@@ -1,11 +1,17 @@
 /**
  * A long query: the page makes up an id and asks for it, and the result comes on a channel of its own.
  */
+import { Fragment } from "react"
 import { type Report as Data, statuses } from "../channels.ts"
 import { money } from "./format.ts"
 import { useReport } from "./useReport.ts"
 
-const Bars = ({ data }: { readonly data: Data | undefined }) => (
+interface BarsProps {
+  readonly data: Data | undefined
+  readonly waiting: boolean
+}
+
+const Bars = ({ data, waiting }: BarsProps) => (
   <table className="bars">
     <caption className="unseen">Orders by status</caption>
     <tbody>
@@ -16,7 +22,9 @@ const Bars = ({ data }: { readonly data: Data | undefined }) => (
           <tr key={status} data-status={status}>
             <th scope="row">{status}</th>
             <td className="bar" aria-hidden="true">
-              <span style={{ inlineSize: `${share * 100}%` }} />
+              {(waiting || data !== undefined) && (
+                <span style={{ inlineSize: `${share * 100}%` }} />
+              )}
             </td>
             <td className="amount">{data === undefined ? "" : money(row?.amount_cents ?? 0)}</td>
           </tr>
@@ -25,6 +33,15 @@ const Bars = ({ data }: { readonly data: Data | undefined }) => (
     </tbody>
   </table>
 )
+
+/** Long, so lines may break inside of it. */
+const Name = ({ text }: { readonly text: string }) =>
+  text.split(/(?<=_)/).map((part) => (
+    <Fragment key={part}>
+      {part}
+      <wbr />
+    </Fragment>
+  ))
 
 export const Report = () => {
   const { asking, channel, refused, result, run } = useReport()
@@ -37,12 +54,14 @@ export const Report = () => {
         <div>
           <h2 id="report">Report</h2>
           <p role="status" className={error === undefined ? undefined : "failure"}>
-            {asking
-              ? "Asking for it"
-              : (error ??
-                (channel === undefined
-                  ? "A query of a few seconds, answered on a channel"
-                  : `${waiting ? "Waiting" : "Arrived"} on ${channel}`))}
+            {error ??
+              (channel === undefined || asking ? (
+                "A query of a few seconds, answered on a channel"
+              ) : (
+                <>
+                  {waiting ? "Waiting" : "Arrived"} on <Name text={channel} />
+                </>
+              ))}
           </p>
         </div>
         {/* Also while it waits: a server that was killed has nothing to say any more. */}
@@ -50,7 +69,7 @@ export const Report = () => {
           Run report
         </button>
       </header>
-      <Bars data={data} />
+      <Bars data={data} waiting={waiting} />
       <p className="total">
         <span>{data === undefined ? "Total" : `Total of ${data.orders} orders`}</span>
         <span className="amount">{data === undefined ? "" : money(data.amount_cents)}</span>

@@ -20,7 +20,7 @@ import {
   type ServerFrame
 } from "../../Frame.ts"
 import * as Protocol from "../../Protocol.ts"
-import { ConnectionStopped } from "../ClientError.ts"
+import { ConnectionStopped, Refused } from "../ClientError.ts"
 import type { ConnectionOptions, ConnectionState } from "../Connection.ts"
 import * as Cell from "./cell.ts"
 import { onPageSignal, resolveUrl, type WebSocketLike } from "./platform.ts"
@@ -36,16 +36,32 @@ export interface Above {
   readonly onStop: (error: ConnectionStopped) => void
 }
 
+/** A frame to be written: JSON leaves out what is `undefined`. */
+type Written<Frame> = {
+  readonly [Key in keyof Frame]: Frame[Key] | (undefined extends Frame[Key] ? undefined : never)
+}
+
+/** A request whose id is still to be given. */
+type Request<Frame = ClientFrame> = Frame extends { readonly id: number }
+  ? Written<Omit<Frame, "id">>
+  : never
+
+/** The part of `error` and `ended` that says why, and what to do about it. */
+export type Refusal = Omit<FrameOf<ServerFrame, "error">, "type" | "id">
+
 export interface Connection {
   readonly state: Cell.Readable<ConnectionState>
-  /** The connection is needed until the result is called. */
-  readonly hold: () => () => void
-  /** An id that no earlier request of this client had. */
-  readonly nextId: () => number
-  /** Sends while open; otherwise nothing happens and `onDown` tells. */
-  readonly send: (text: string) => void
-  /** Renews the identity on this socket with a fresh token; `false` when nobody gives tokens. */
-  readonly renew: () => boolean
+  readonly source: Cell.Readable<"up" | "down">
+  /** The connection is needed until this user releases it. */
+  readonly hold: (user: object) => void
+  readonly release: (user: object) => void
+  /** Asks while open, otherwise nothing happens. No answer comes any more after `onDown`. */
+  readonly request: (frame: Request, onAnswer: (frame: ServerFrame) => void) => void
+  /**
+   * The error of a refusal that asking again would not help. Renews the identity on this socket
+   * with a fresh token where that would.
+   */
+  readonly refused: (channel: string, refusal: Refusal) => Refused | undefined
   /** Looks at the link now, cuts a wait short, and leaves `stopped`. */
   readonly reconnect: () => void
   /** The error of whoever uses it, once it has stopped. */
@@ -83,7 +99,7 @@ const needed = "somebody needs it"
 const idle: ConnectionState = { status: "idle", reason: "nobody needs it" }
 
 /** The text of a frame whose fields stand in the order of the protocol's document. */
-export const textOf: (frame: ClientFrame) => string = JSON.stringify
+const textOf: (frame: Written<ClientFrame>) => string = JSON.stringify
 
 export const make = (
   options: ConnectionOptions,
@@ -96,8 +112,10 @@ export const make = (
     // Never within one turn of the event loop: who comes back at once must find it.
     const linger = Math.max(1, millis(options.linger, 1000))
     const state = Cell.make<ConnectionState>(idle)
+    const source = Cell.make<"up" | "down">("up")
+    const users = new Set<object>()
+    const unanswered = new Map<number, (frame: ServerFrame) => void>()
 
-    let users = 0
     /** With no users, it is kept until then. */
     let idleAt = 0
     let lastId = 0
@@ -132,29 +150,24 @@ export const make = (
     let complaint = ""
 
     let nudged = false
-    let looking = false
     let cancel = () => {}
-    /** Looks, and looks again when the time for it has come. */
+    /** Looks at the end of this turn, and again when the time for it has come. */
     const nudge = () => {
+      if (nudged) return
       nudged = true
-      if (looking) return
-      looking = true
-      cancel()
-      let next = 0
-      while (nudged) {
+      queueMicrotask(() => {
         nudged = false
-        next = look()
-      }
-      looking = false
-      if (next < Infinity) cancel = after(Math.min(slice, next - now()), nudge)
+        cancel()
+        const next = look()
+        if (next < Infinity) cancel = after(Math.min(slice, next - now()), nudge)
+      })
     }
 
     /** Does what is due now, and says when something will be. */
     const look = (): number => {
       const time = now()
-      const shown = state.getSnapshot()
       if (socket !== undefined) {
-        const idleBy = users === 0 ? idleAt : Infinity
+        const idleBy = users.size === 0 ? idleAt : Infinity
         if (time >= idleBy) {
           letGo()
           reason = needed
@@ -166,12 +179,15 @@ export const make = (
         } else if (time >= renewAt) {
           renewAt = Infinity
           fetchToken(() => {
-            if (token !== undefined) send(textOf({ type: "authenticate", id: ++lastId, token }))
+            if (token === undefined) return
+            request({ type: "authenticate", token }, (answer) => {
+              if (answer.type === "authenticated") tokenLives(answer.expires)
+            })
           })
         }
         return Math.min(idleBy, deadAt, renewAt)
       }
-      if (users === 0 || stopped !== undefined) {
+      if (users.size === 0 || stopped !== undefined) {
         stopSignals?.()
         stopSignals = undefined
         if (stopped === undefined) state.set(idle)
@@ -179,36 +195,36 @@ export const make = (
       }
       stopSignals ??= (options.signals ?? onPageSignal)(check)
       if (time < notBefore) {
-        if (shown.status !== "waiting") {
+        if (state.getSnapshot().status !== "waiting") {
           state.set({ status: "waiting", reason, attempt: failures, until: notBefore })
         }
         return notBefore
       }
-      if (shown.status !== "connecting" || shown.attempt <= failures) {
-        state.set({ status: "connecting", reason, attempt: failures + 1 })
-      }
-      connect()
-      return deadAt
-    }
-
-    const connect = () => {
-      deadAt = now() + patience
+      if (fetching) return Infinity
+      state.set({ status: "connecting", reason, attempt: failures + 1 })
+      deadAt = time + patience
       renewAt = Infinity
       probing = false
       reconnectAfter = undefined
       complaint = ""
-      if (options.token !== undefined && (token === undefined || now() >= tokenUntil)) {
-        return fetchToken(() => {
+      if (options.token === undefined || (token !== undefined && time < tokenUntil)) connect()
+      else {
+        fetchToken(() => {
           if (token === undefined) ended(lost, "the token callback failed")
+          else if (users.size > 0) connect()
         })
       }
+      return deadAt
+    }
+
+    const connect = () => {
       try {
         const url = resolveUrl(typeof options.url === "function" ? options.url() : options.url)
         const opened = new (options.webSocket ?? WebSocket)(url, [Protocol.subprotocol])
         socket = opened
         opened.onopen = () => {
           deadAt = now() + patience
-          opened.send(textOf({ type: "hello", version: Protocol.version, ...(token && { token }) }))
+          opened.send(textOf({ type: "hello", version: Protocol.version, token }))
         }
         opened.onmessage = ({ data }: { readonly data: unknown }) => {
           if (openedAt < Infinity) heard()
@@ -236,12 +252,23 @@ export const make = (
         silence = frame.ping + frame.slack
         heard()
         tokenLives(frame.expires)
+        source.set("up")
         state.set({ status: "open", reason: "welcome", session: frame.session })
         above.onOpen(frame)
       } else if (frame.type === "ping") send(textOf({ type: "pong" }))
       else if (frame.type === "bye") reconnectAfter = frame.reconnectAfter
-      else if (frame.type === "authenticated") tokenLives(frame.expires)
-      else above.onFrame(frame)
+      else if (frame.type === "status") source.set(frame.source)
+      else if ("id" in frame && frame.id !== undefined) {
+        const answered = unanswered.get(frame.id)
+        unanswered.delete(frame.id)
+        answered?.(frame)
+      } else above.onFrame(frame)
+    }
+
+    const request: Connection["request"] = (frame, onAnswer) => {
+      unanswered.set(++lastId, onAnswer)
+      const { type, ...fields } = frame
+      send(textOf({ type, id: lastId, ...fields } as ClientFrame))
     }
 
     const tokenLives = (expires = Infinity) => {
@@ -278,8 +305,9 @@ export const make = (
       socket.onopen = socket.onmessage = socket.onclose = null
       // Some implementations throw what nobody listens to.
       socket.onerror = () => {}
-      if (socket.readyState < 2) socket.close(1000)
+      socket.close(closed)
       socket = undefined
+      unanswered.clear()
       if (openedAt === Infinity) return
       if (now() - openedAt >= resetAfter) failures = refusals = 0
       openedAt = Infinity
@@ -316,9 +344,9 @@ export const make = (
 
     const check = () => {
       notBefore = 0
-      if (socket !== undefined && openedAt < Infinity && !probing) {
+      if (openedAt < Infinity && !probing) {
         probing = true
-        deadAt = socket.readyState > 1 ? 0 : Math.min(deadAt, now() + probePatience)
+        deadAt = Math.min(deadAt, now() + probePatience)
         // The reserved name can have no subscription; any answer shows that the link lives.
         send(textOf({ type: "unsubscribe", id: 0, channel: "realtime" }))
       }
@@ -326,7 +354,7 @@ export const make = (
     }
 
     const send = (text: string) => {
-      if (openedAt < Infinity && socket?.readyState === 1) socket.send(text)
+      if (openedAt < Infinity) socket!.send(text)
     }
 
     yield* Effect.addFinalizer(() =>
@@ -340,25 +368,26 @@ export const make = (
 
     return {
       state,
-      hold: () => {
-        users++
+      source,
+      hold: (user) => {
+        if (users.has(user)) return
+        users.add(user)
         nudge()
-        let held = true
-        return () => {
-          if (!held) return
-          held = false
-          if (--users > 0) return
-          idleAt = now() + linger
-          nudge()
-        }
       },
-      nextId: () => ++lastId,
-      send,
-      renew: () => {
-        if (options.token === undefined) return false
-        renewAt = 0
+      release: (user) => {
+        if (!users.delete(user) || users.size > 0) return
+        idleAt = now() + linger
         nudge()
-        return true
+      },
+      request,
+      refused: (channel, { code, message, retry }) => {
+        if (retry === "later") return undefined
+        if (retry === "refresh" && options.token !== undefined) {
+          renewAt = 0
+          nudge()
+          return undefined
+        }
+        return new Refused({ code, channel, message, retry })
       },
       reconnect: () => {
         if (stopped?.code === closed) return

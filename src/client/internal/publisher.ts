@@ -9,18 +9,16 @@
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Result from "effect/Result"
 import type { Channel } from "../../Channel.ts"
 import { toJson } from "../../ChannelBase.ts"
-import { encodePublish, type FrameOf, type ServerFrame } from "../../Frame.ts"
 import {
   type InvalidChannelName,
   type InvalidPayload,
   PayloadTooLarge
 } from "../../RealtimeError.ts"
-import { AckTimeout, type ConnectionStopped, Refused } from "../ClientError.ts"
-import type { Failure, PublishQueue, Queued, QueueFull } from "../PublishQueue.ts"
-import type { Connection, Welcome } from "./connection.ts"
+import { AckTimeout } from "../ClientError.ts"
+import type { Failure, Message, PublishQueue, Queued, QueueFull } from "../PublishQueue.ts"
+import type { Connection, Refusal, Welcome } from "./connection.ts"
 import type { Time } from "./time.ts"
 
 /**
@@ -47,139 +45,110 @@ export interface Publisher {
   readonly publish: <A>(channel: Channel<A>, payload: A) => Effect.Effect<void, PublishError>
   readonly open: (welcome: Welcome) => void
   readonly down: () => void
-  readonly receive: (frame: ServerFrame) => void
-  readonly endAll: (error: ConnectionStopped) => void
 }
 
-export const make = (deps: {
-  readonly connection: Connection
-  readonly queue: PublishQueue["Service"]
-  readonly time: Time
-  readonly ackMillis: number
-}): Publisher => {
-  const { ackMillis, connection, queue } = deps
-  const { after, now } = deps.time
-  const unanswered = new Map<number, { readonly message: Queued; readonly cancel: () => void }>()
-  /** When the latest messages were sent, at most one second's worth: none goes out before the first is a second old. */
-  let sent: Array<number> = []
-  let perSecond = 1
+export const make = (
+  connection: Connection,
+  { after }: Time,
+  queue: PublishQueue["Service"],
+  ackMillis: number
+): Publisher => {
+  /** The timers of what is unanswered. */
+  const unanswered = new Set<() => void>()
+  /** Messages sent within the last second. */
+  let recent = 0
+  /** 0 while there is no connection. */
+  let perSecond = 0
   let frameBytes = defaultFrameBytes
-  let up = false
-  let notBefore = 0
-  let cancelPump: (() => void) | undefined
-  let release: (() => void) | undefined
+  /** How many refusals that said later are still to be waited for. */
+  let resting = 0
 
-  const tooLarge = ({ bytes, channel }: { readonly bytes: number; readonly channel: string }) => {
+  const tooLarge = ({ bytes, channel }: Message) => {
     const limit = frameBytes - envelopeBytes
     return bytes > limit ? new PayloadTooLarge({ channel, bytes, limit }) : undefined
   }
 
   const send = (message: Queued) => {
-    const { channel, json, key } = message
-    const id = connection.nextId()
-    const cancel = after(ackMillis, () => {
-      unanswered.delete(id)
-      message.settle(Exit.fail(new AckTimeout({ channel, millis: ackMillis })))
+    const { channel, json, key, settle } = message
+    const timer = after(ackMillis, () => {
+      unanswered.delete(timer)
+      settle(Exit.fail(new AckTimeout({ channel, millis: ackMillis })))
     })
-    unanswered.set(id, { message, cancel })
-    connection.send(encodePublish(id, channel, key, json))
+    unanswered.add(timer)
+    const data: unknown = JSON.parse(json)
+    connection.request({ type: "publish", channel, key, data }, (answer) => {
+      // Perhaps too late: then it is settled already.
+      if (!unanswered.delete(timer)) return
+      timer()
+      if (answer.type === "error") refused(message, answer)
+      else settle(Exit.void)
+    })
   }
 
   const pump = () => {
-    cancelPump?.()
-    if (!up) return
-    while (unanswered.size < maxUnanswered) {
-      const time = now()
-      const free = sent.length < perSecond ? 0 : sent[sent.length - perSecond]! + 1000
-      const wait = Math.max(free, notBefore) - time
-      if (wait > 0) {
-        if (queue.size().messages > unanswered.size) cancelPump = after(wait, pump)
-        return
-      }
-      const message = queue.next()
+    while (recent < perSecond && unanswered.size < maxUnanswered) {
+      const message = resting === 0 ? queue.next() : undefined
       if (message === undefined) return
       const error = tooLarge(message)
       if (error !== undefined) message.settle(Exit.fail(error))
       else {
-        sent = [...sent.slice(1 - perSecond), time]
+        recent++
+        after(1000, () => {
+          recent--
+          pump()
+        })
         send(message)
       }
     }
   }
 
-  const refused = (message: Queued, frame: FrameOf<ServerFrame, "error">) => {
-    const { code, retry, retryAfter } = frame
-    if (retry === "never" || (retry === "refresh" && !connection.renew())) {
-      const { channel } = message
-      return message.settle(
-        Exit.fail(new Refused({ code, channel, message: frame.message, retry }))
-      )
-    }
+  const refused = (message: Queued, refusal: Refusal) => {
+    const error = connection.refused(message.channel, refusal)
+    if (error !== undefined) return message.settle(Exit.fail(error))
     message.retry()
-    notBefore = now() + (retryAfter ?? defaultRetryAfter)
+    resting++
+    after(refusal.retryAfter ?? defaultRetryAfter, () => {
+      resting--
+      pump()
+    })
   }
 
-  const settled = () => {
-    if (queue.size().messages > 0) return
-    release?.()
-    release = undefined
+  /** The connection is needed as long as anything is queued. */
+  const moved = () => {
+    if (queue.size().messages > 0) connection.hold(queue)
+    else connection.release(queue)
+    pump()
   }
 
-  const needed = () => {
-    if (queue.size().messages > 0) release ??= connection.hold()
-    // The connection may have stopped at once.
-    settled()
-  }
-
-  queue.onSettled(settled)
+  queue.onSettled(moved)
   // A queue that outlives the page may hold messages already.
-  needed()
+  moved()
 
   return {
     publish: (channel, payload) =>
-      Effect.suspend((): Effect.Effect<void, PublishError> => {
+      Effect.gen(function* () {
         const fault = channel.fault ?? connection.stopped()
-        if (fault !== undefined) return Effect.fail(fault)
-        const json = toJson(channel, payload)
-        if (Result.isFailure(json)) return Effect.fail(json.failure)
-        const message = {
-          channel: channel.name,
-          key: makeKey(),
-          json: json.success,
-          bytes: byteLength(json.success)
-        }
+        if (fault !== undefined) return yield* fault
+        const json = yield* Effect.fromResult(toJson(channel, payload))
+        const bytes = new TextEncoder().encode(json).length
+        const message = { channel: channel.name, key: makeKey(), json, bytes }
         const error = tooLarge(message)
-        if (error !== undefined) return Effect.fail(error)
-        const added = queue.add(message)
-        if (Exit.isFailure(added)) return added
-        needed()
-        pump()
-        return added.value.outcome
+        if (error !== undefined) return yield* error
+        const { outcome } = yield* queue.add(message)
+        moved()
+        return yield* outcome
       }),
     open: ({ limits }) => {
-      up = true
       perSecond = Math.max(1, limits.publishPerSecond)
       frameBytes = limits.frameBytes
       pump()
     },
     down: () => {
-      up = false
-      cancelPump?.()
-      for (const { cancel } of unanswered.values()) cancel()
+      perSecond = 0
+      unanswered.forEach((cancel) => cancel())
       unanswered.clear()
       queue.rewind()
-    },
-    receive: (frame) => {
-      if (!("id" in frame) || frame.id === undefined) return
-      const waiting = unanswered.get(frame.id)
-      if (waiting === undefined) return
-      unanswered.delete(frame.id)
-      waiting.cancel()
-      if (frame.type === "error") refused(waiting.message, frame)
-      else waiting.message.settle(Exit.void)
-      pump()
-    },
-    endAll: queue.failAll
+    }
   }
 }
 
@@ -188,7 +157,3 @@ const makeKey = (): string =>
   Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
     byte.toString(16).padStart(2, "0")
   ).join("")
-
-const utf8 = /* @__PURE__ */ new TextEncoder()
-
-const byteLength = (text: string): number => utf8.encode(text).length

@@ -11,11 +11,10 @@
 import * as Result from "effect/Result"
 import type { Any, Channel } from "../../Channel.ts"
 import type { FrameOf, ServerFrame } from "../../Frame.ts"
-import type { Retry } from "../../Protocol.ts"
 import type { InvalidChannelName } from "../../RealtimeError.ts"
 import { Gap, type RealtimeEvent } from "../../RealtimeEvent.ts"
-import { type ConnectionStopped, Refused } from "../ClientError.ts"
-import { type Connection, textOf } from "./connection.ts"
+import type { ConnectionStopped, Refused } from "../ClientError.ts"
+import type { Connection, Refusal } from "./connection.ts"
 import type { Time } from "./time.ts"
 
 /**
@@ -45,7 +44,6 @@ export interface Listener<in A> {
 interface Member {
   readonly channel: Any
   readonly listener: Listener<unknown>
-  active: boolean
   /** The position it wants to go on from, until it was told whether it does. */
   from: string | undefined
 }
@@ -58,12 +56,14 @@ interface Entry {
   asked: string | undefined
   /** The position of the last frame received. */
   cursor: string | undefined
+  /** When it was last answered with `subscribed`. */
   since: number
-  lingering: boolean
-  resting: boolean
-  cancelLinger: () => void
-  release: () => void
+  /** Refusals in a row that said later. */
   failures: number
+  /** Nothing is asked until the time that the server gave is over. */
+  resting: boolean
+  /** Kept for somebody who comes back; calling it ends that. */
+  lingering: (() => void) | undefined
 }
 
 /** Unanswered requests at once; the protocol allows 100 for subscriptions and publishes together. */
@@ -77,109 +77,93 @@ export interface Subscriptions {
   readonly endAll: (error: SubscribeError) => void
 }
 
-export const make = (deps: {
-  readonly connection: Connection
-  readonly time: Time
-}): Subscriptions => {
-  const { connection } = deps
-  const { after, now } = deps.time
+export const make = (connection: Connection, { after, now }: Time): Subscriptions => {
   const entries = new Map<string, Entry>()
-  const requests = new Map<number, Entry>()
+  let unanswered = 0
   let up = false
 
   const request = (entry: Entry, type: "subscribe" | "unsubscribe") => {
-    const id = connection.nextId()
-    requests.set(id, entry)
-    const frame = { type, id, channel: entry.name }
-    if (type === "unsubscribe") {
-      entry.wire = "leaving"
-      entry.cursor = undefined
-    } else entry.wire = "joining"
-    const { cursor } = entry
-    entry.asked = cursor
-    connection.send(textOf({ ...frame, ...(cursor !== undefined && { cursor }) }))
+    const subscribes = type === "subscribe"
+    entry.wire = subscribes ? "joining" : "leaving"
+    if (!subscribes) entry.cursor = undefined
+    entry.asked = entry.cursor
+    unanswered++
+    connection.request({ type, channel: entry.name, cursor: entry.cursor }, (answer) => {
+      unanswered--
+      if (answer.type === "subscribed") subscribed(entry, answer)
+      else if (answer.type === "error") refused(entry, answer)
+      else {
+        entry.wire = "off"
+        drive(entry)
+      }
+      if (unanswered === maxRequests - 1) entries.forEach(drive)
+    })
   }
 
   /** One step from what the wire is to what is wanted. */
   const drive = (entry: Entry) => {
-    const { lingering, members, wire } = entry
-    if (entries.get(entry.name) !== entry) return
+    const { members, name, wire } = entry
+    if (entry.resting || entries.get(name) !== entry) return
     if (members.size > 0) {
-      if (wire === "off" && up && !entry.resting && requests.size < maxRequests) {
-        request(entry, "subscribe")
-      }
-    } else if (!lingering) {
-      if (wire === "off") entries.delete(entry.name)
-      else if (wire === "on" && !entry.resting) request(entry, "unsubscribe")
+      if (wire === "off" && up && unanswered < maxRequests) request(entry, "subscribe")
+    } else if (entry.lingering === undefined) {
+      if (wire === "off") entries.delete(name)
+      else if (wire === "on") request(entry, "unsubscribe")
     }
   }
 
-  /** A copy, because whoever is told may come and go meanwhile. */
-  const each = (entry: Entry, tell: (member: Member) => void) => {
-    for (const member of Array.from(entry.members)) if (member.active) tell(member)
-  }
-
-  const rest = (entry: Entry, millis: number) => {
-    entry.resting = true
-    after(millis, () => {
-      entry.resting = false
-      drive(entry)
-    })
+  /** Over a copy, because whoever is told may come and go meanwhile. */
+  const each = ({ members }: Entry, tell: (member: Member) => void) => {
+    for (const member of Array.from(members)) if (members.has(member)) tell(member)
   }
 
   const end = (entry: Entry, error: SubscribeError) => {
     entries.delete(entry.name)
-    entry.release()
+    connection.release(entry)
     each(entry, (member) => {
-      member.active = false
+      entry.members.delete(member)
       member.listener.onEnd(error)
     })
   }
 
   /** The server will not, or not now. */
-  const refused = (
-    entry: Entry,
-    {
-      code,
-      message,
-      retry,
-      retryAfter
-    }: {
-      readonly code: string
-      readonly message: string
-      readonly retry: Retry
-      readonly retryAfter?: number
-    }
-  ) => {
-    if (entry.wire === "on" && now() - entry.since >= connection.resetAfter) entry.failures = 0
+  const refused = (entry: Entry, refusal: Refusal) => {
+    const { name, since, wire } = entry
+    const error = connection.refused(name, refusal)
     // An `unsubscribe` that must be repeated leaves the subscription where it was.
-    entry.wire = entry.wire === "leaving" && retry !== "never" ? "on" : "off"
-    if (retry === "never" || (retry === "refresh" && !connection.renew())) {
-      return end(entry, new Refused({ code, channel: entry.name, message, retry }))
-    }
-    rest(entry, retryAfter ?? connection.jitter(++entry.failures))
+    entry.wire = wire === "leaving" && error === undefined ? "on" : "off"
+    if (error !== undefined) return end(entry, error)
+    if (wire === "on" && now() - since >= connection.resetAfter) entry.failures = 0
+    entry.resting = true
+    after(refusal.retryAfter ?? connection.jitter(++entry.failures), () => {
+      entry.resting = false
+      drive(entry)
+    })
   }
 
-  const gap = (entry: Entry, reason: Gap["reason"], cursor: string) =>
-    new Gap({ channel: entry.name, reason, cursor })
-
   /** Tells a member where it stands, and that it missed something if it wanted to stand elsewhere. */
-  const place = (entry: Entry, member: Member, from: string | undefined, cursor: string) => {
+  const place = (
+    { members, name }: Entry,
+    member: Member,
+    from: string | undefined,
+    cursor: string
+  ) => {
+    const { listener } = member
     if (member.from !== undefined && member.from !== from) {
-      member.listener.onEvents([gap(entry, "retention", cursor)])
+      listener.onEvents([gap(name, "retention", cursor)])
     }
     member.from = undefined
-    if (member.active) member.listener.onCursor?.(cursor)
+    if (members.has(member)) listener.onCursor?.(cursor)
   }
 
   const subscribed = (entry: Entry, { cursor, state }: FrameOf<ServerFrame, "subscribed">) => {
+    const { asked } = entry
     entry.wire = "on"
     entry.since = now()
     entry.cursor = cursor
-    const missed = entry.asked !== undefined && state !== "recovered"
     each(entry, (member) => {
-      if (missed) member.from ??= entry.asked
-      place(entry, member, missed ? undefined : entry.asked, cursor)
+      member.from ??= asked
+      place(entry, member, state === "recovered" ? asked : undefined, cursor)
     })
     drive(entry)
   }
@@ -188,103 +172,56 @@ export const make = (deps: {
   const deliver = (entry: Entry, frame: FrameOf<ServerFrame, "events">, before: string) => {
     const decoded = new Map<object, ReadonlyArray<RealtimeEvent<unknown>>>()
     each(entry, ({ channel, listener }) => {
-      let batch = decoded.get(channel.codec)
-      if (batch === undefined) decoded.set(channel.codec, (batch = decode(channel, frame, before)))
+      const batch = decoded.get(channel.codec) ?? decode(channel, frame, before)
+      decoded.set(channel.codec, batch)
       listener.onEvents(batch)
     })
   }
 
-  const receive = (frame: ServerFrame): void => {
-    if ("id" in frame && frame.id !== undefined) {
-      const entry = requests.get(frame.id)
-      if (entry === undefined) return
-      requests.delete(frame.id)
-      if (frame.type === "subscribed") subscribed(entry, frame)
-      else if (frame.type === "unsubscribed") {
-        entry.wire = "off"
-        drive(entry)
-      } else if (frame.type === "error") refused(entry, frame)
-      if (requests.size === maxRequests - 1) entries.forEach(drive)
-      return
-    }
-    if (!("channel" in frame)) return
-    const entry = entries.get(frame.channel)
-    if (entry?.wire !== "on") return
-    if (frame.type === "ended") return refused(entry, frame)
-    if (!("cursor" in frame)) return
-    const before = entry.cursor ?? frame.cursor
-    entry.cursor = frame.cursor
-    if (frame.type === "gap") {
-      const batch = [gap(entry, frame.reason, frame.cursor)]
-      each(entry, ({ listener }) => listener.onEvents(batch))
-    } else if (frame.type === "events") {
-      if (frame.events.length > 0) deliver(entry, frame, before)
-    } else each(entry, ({ listener }) => listener.onCursor?.(frame.cursor))
-  }
-
-  const add = (name: string): Entry => {
-    const entry: Entry = {
-      name,
-      members: new Set(),
-      wire: "off",
-      asked: undefined,
-      cursor: undefined,
-      since: 0,
-      lingering: false,
-      resting: false,
-      cancelLinger: () => {},
-      release: () => {},
-      failures: 0
-    }
-    entries.set(name, entry)
-    return entry
-  }
-
   const leave = (entry: Entry, member: Member) => {
-    if (!member.active) return
-    member.active = false
-    entry.members.delete(member)
-    if (entry.members.size > 0) return
-    entry.release()
-    entry.lingering = true
-    entry.cancelLinger = after(connection.linger, () => {
-      entry.lingering = false
+    if (!entry.members.delete(member) || entry.members.size > 0) return
+    connection.release(entry)
+    entry.lingering = after(connection.linger, () => {
+      entry.lingering = undefined
       drive(entry)
     })
   }
 
-  const listen = <A>(channel: Channel<A>, listener: Listener<A>, from?: string) => {
-    const member: Member = {
-      channel,
-      listener: listener as Listener<unknown>,
-      active: true,
-      from
-    }
-    const failure = channel.fault ?? connection.stopped()
-    if (failure !== undefined) {
-      listener.onEnd(failure)
-      return () => {}
-    }
-    const entry = entries.get(channel.name) ?? add(channel.name)
-    entry.members.add(member)
-    if (entry.members.size === 1) {
-      entry.cancelLinger()
-      entry.lingering = false
-      // Nobody was there to miss anything, unless the subscription is still on.
-      if (entry.wire !== "on") entry.cursor = from
-      entry.release = connection.hold()
-      // The connection may have stopped at once.
-      if (!member.active) entry.release()
-    }
-    if (entry.wire === "on" && entry.cursor !== undefined) {
-      place(entry, member, entry.cursor, entry.cursor)
-    }
-    drive(entry)
-    return () => leave(entry, member)
-  }
-
   return {
-    listen,
+    listen: <A>(channel: Channel<A>, listener: Listener<A>, from?: string) => {
+      const { name } = channel
+      const failure = channel.fault ?? connection.stopped()
+      if (failure !== undefined) {
+        listener.onEnd(failure)
+        return () => {}
+      }
+      const entry: Entry = entries.get(name) ?? {
+        name,
+        members: new Set(),
+        wire: "off",
+        asked: undefined,
+        cursor: undefined,
+        since: 0,
+        failures: 0,
+        resting: false,
+        lingering: undefined
+      }
+      entries.set(name, entry)
+      const member: Member = { channel, listener: listener as Listener<unknown>, from }
+      entry.members.add(member)
+      if (entry.members.size === 1) {
+        entry.lingering?.()
+        entry.lingering = undefined
+        // Nobody was there to miss anything, unless the subscription is still on.
+        if (entry.wire !== "on") entry.cursor = from
+        connection.hold(entry)
+      }
+      if (entry.wire === "on" && entry.cursor !== undefined) {
+        place(entry, member, entry.cursor, entry.cursor)
+      }
+      drive(entry)
+      return () => leave(entry, member)
+    },
     open: () => {
       up = true
       entries.forEach((entry) => {
@@ -295,51 +232,64 @@ export const make = (deps: {
     },
     down: () => {
       up = false
-      requests.clear()
+      unanswered = 0
       entries.forEach((entry) => {
         entry.wire = "off"
         if (entry.members.size === 0) entry.cursor = undefined
         drive(entry)
       })
     },
-    receive,
-    endAll: (error) => {
-      entries.forEach((entry) => end(entry, error))
-    }
+    receive: (frame) => {
+      const entry = "channel" in frame ? entries.get(frame.channel) : undefined
+      if (entry?.wire !== "on") return
+      if (frame.type === "ended") return refused(entry, frame)
+      if (!("cursor" in frame)) return
+      const { cursor } = frame
+      const before = entry.cursor ?? cursor
+      entry.cursor = cursor
+      if (frame.type === "events") {
+        if (frame.events.length > 0) deliver(entry, frame, before)
+      } else {
+        each(entry, ({ listener }) =>
+          frame.type === "gap"
+            ? listener.onEvents([gap(entry.name, frame.reason, cursor)])
+            : listener.onCursor?.(cursor)
+        )
+      }
+    },
+    endAll: (error) => entries.forEach((entry) => end(entry, error))
   }
 }
+
+export const gap = (channel: string, reason: Gap["reason"], cursor: string): Gap =>
+  new Gap({ channel, reason, cursor })
 
 /**
  * A payload that does not decode is a gap in its place. Inside a batch that gap carries the position
  * before the batch: who resumes there may see events again, but misses none.
  */
 const decode = (
-  channel: Any,
+  { decode, name }: Any,
   { cursor, events }: FrameOf<ServerFrame, "events">,
   before: string
 ): ReadonlyArray<RealtimeEvent<unknown>> =>
-  events.map((event, index) => {
+  events.map(({ at, data, id, tx }, index) => {
     const last = index === events.length - 1
-    const payload = payloadOf(channel, event.data)
-    return payload === undefined
-      ? new Gap({ channel: channel.name, reason: "invalid", cursor: last ? cursor : before })
-      : {
+    try {
+      const decoded = decode(data)
+      if (Result.isSuccess(decoded)) {
+        return {
           _tag: "Event",
-          channel: channel.name,
-          id: event.id,
-          at: new Date(event.at),
-          payload: payload.value,
+          channel: name,
+          id,
+          at: new Date(at),
+          payload: decoded.success,
           cursor: last ? cursor : undefined,
-          tx: event.tx
+          tx
         }
+      }
+    } catch {
+      // A schema's own function that throws must not take the other listeners down.
+    }
+    return gap(name, "invalid", last ? cursor : before)
   })
-
-const payloadOf = (channel: Any, data: unknown): { readonly value: unknown } | undefined => {
-  try {
-    const result = channel.decode(data)
-    return Result.isSuccess(result) ? { value: result.success } : undefined
-  } catch {
-    // A schema's own function that throws must not take the other listeners down.
-    return undefined
-  }
-}

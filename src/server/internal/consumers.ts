@@ -6,9 +6,11 @@
  * consumer writes to this database happens exactly once.
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
@@ -68,8 +70,8 @@ export type ConsumerError = ConsumerConflict | ConsumerGap | OutboxFault | SqlEr
 class Superseded extends Data.TaggedError("Superseded")<{}> {}
 
 /** The session or the server went away, or PostgreSQL asks to try again: the cursor tells where. */
-const passes = (error: unknown): error is SqlError =>
-  isSqlError(error) && (error.isRetryable || /^(08|57P|40)/.test(sqlState(error) ?? "08"))
+const passes = (error: unknown): boolean =>
+  isSqlError(error) && (error.isRetryable || /^(08|57P|40)/.test(sqlState(error) ?? ""))
 
 /**
  * Consumes for ever. Goes on by itself after a loss of the database.
@@ -152,22 +154,27 @@ export const consume = <E, R>(
     const backoff = yield* Backoff.make(Backoff.link)
     let failedAt = 0
     while (true) {
-      yield* round.pipe(
-        Effect.catchIf(
-          (error): error is Superseded => error instanceof Superseded,
-          () => Effect.sleep(10)
-        ),
-        Effect.catchIf(passes, (error) =>
-          Effect.gen(function* () {
-            const now = yield* Clock.currentTimeMillis
-            const delay = yield* backoff.delay(now - failedAt)
-            failedAt = now + delay
-            yield* Effect.logWarning(
-              `The consumer "${name}" goes on in ${Math.round(delay)} ms: ${sqlMessage(error)}`
-            )
-            yield* Effect.sleep(delay)
-          })
-        )
+      const exit = yield* Effect.exit(round)
+      if (Exit.isSuccess(exit)) continue
+      const { cause } = exit
+      // A transaction whose session is gone fails, and then dies because it cannot roll back.
+      const errors = cause.reasons.map((reason) =>
+        reason._tag === "Fail" ? reason.error : reason._tag === "Die" ? reason.defect : undefined
       )
+      if (errors.some((error) => error instanceof Superseded)) {
+        yield* Effect.sleep(10)
+        continue
+      }
+      const passing = errors.find(passes)
+      if (passing === undefined || Cause.hasInterrupts(cause)) {
+        return yield* Effect.failCause(cause as Cause.Cause<E | ConsumerError>)
+      }
+      const now = yield* Clock.currentTimeMillis
+      const delay = yield* backoff.delay(now - failedAt)
+      failedAt = now + delay
+      yield* Effect.logWarning(
+        `The consumer "${name}" goes on in ${Math.round(delay)} ms: ${sqlMessage(passing)}`
+      )
+      yield* Effect.sleep(delay)
     }
   })

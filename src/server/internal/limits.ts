@@ -103,7 +103,7 @@ export const checkOptions = ({
   origins,
   path = "/realtime",
   trustProxy = 0
-}: DoorOptions): void => {
+}: Omit<DoorOptions, "channels">): void => {
   if (!/^\/[^?#\s]*$/.test(path)) {
     throw bad("path", path, `a path without a query, such as "/realtime"`)
   }

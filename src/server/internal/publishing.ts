@@ -56,7 +56,7 @@ export const publishOnce = (
 
 /** On a durable channel the key is stored with the message, and so holds across a crash of this node. */
 const send = (
-  { realtime }: SessionContext,
+  { realtime, sourceIsUp }: SessionContext,
   channel: Channel.Channel<unknown>,
   payload: unknown,
   outcome: Deferred.Deferred<Refusal | undefined>,
@@ -70,8 +70,8 @@ const send = (
         forget()
         const refused = refusalOf(Cause.squash(cause))
         const told = Deferred.succeed(outcome, refused)
-        // What the client did wrong, the client hears.
-        return refused.code.startsWith("publish/")
+        // What the client did wrong, the client hears; what the source's loss brings, is known already.
+        return refused.code.startsWith("publish/") || !sourceIsUp()
           ? told
           : Effect.andThen(Effect.logWarning("a publish failed", cause), told)
       },

@@ -328,6 +328,11 @@ export class Requests {
         // What begins is given back with the session, or by `unsubscribe`.
         if (this.#subscriptions.get(channel)?.scope === scope) return
         const refused = Exit.isFailure(begun) ? refusalOf(Cause.squash(begun.cause)) : begun.value
+        // What is full, and what the source's loss brings, is known already.
+        const known = refused === sourceDown || refused?.code === "server/overloaded"
+        if (Exit.isFailure(begun) && !known && !this.#stopped) {
+          yield* Effect.logWarning(`a subscription to "${channel}" failed`, begun.cause)
+        }
         if (refused !== undefined) {
           this.#unwant(channel, id)
           this.refuse(id, refused)

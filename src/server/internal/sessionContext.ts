@@ -93,6 +93,7 @@ export const refusalOf = (error: unknown): Refusal => {
         : refusal("publish/forbidden", "Clients do not publish to this channel.")
     case "TooManyChannels":
       return refusal("server/overloaded", "The server listens to as many channels as it may.")
+    case "ReplayError":
     case "SourceError":
       return refusal("source/down", "The source of this channel is down. Try again later.")
     default:

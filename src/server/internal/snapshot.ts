@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { BeginTransaction } from "effect/sql/SqlClient"
-import type { SqlError } from "effect/sql/SqlError"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import * as Cursor from "../../Cursor.ts"
 import type { Snapshot } from "../../RealtimeEvent.ts"
 import { NotInstalled } from "../PgInstaller.ts"
@@ -77,6 +77,10 @@ export const snapshot = <A, E, R>(
           Effect.provideService(
             BeginTransaction,
             "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+          ),
+          // A transaction whose session is gone fails, and then dies because it cannot roll back.
+          Effect.catchDefect((defect) =>
+            isSqlError(defect) ? Effect.fail(defect) : Effect.die(defect)
           )
         )
       if (taken !== undefined) return taken

@@ -34,7 +34,7 @@ export interface Setup {
   readonly doors: Readonly<Record<`/${string}`, Omit<DoorOptions, "channels" | "path">>>
 }
 
-export const Flood = Channel.make("flood", Schema.Struct({ n: Schema.Int, fill: Schema.String }))
+const Flood = Channel.make("flood", Schema.Struct({ n: Schema.Int, fill: Schema.String }))
 const Moves = Channel.make("moves", Schema.Struct({ x: Schema.Finite }), { publish: true })
 const Room = Channel.family("room_", Schema.String, Schema.Unknown, { publish: true })
 const Secret = Channel.make("secret", Schema.Unknown, { publish: true })

@@ -1,0 +1,292 @@
+/** Forgetting: never a silent hole, never a reset without need, and no table that grows for ever. */
+import { PgClient } from "@effect/sql-pg"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Fiber, Layer, Queue, Redacted, Stream } from "effect"
+import * as Cursor from "../../src/Cursor.ts"
+import * as Outbox from "../../src/server/internal/outbox.ts"
+import { OutboxReader } from "../../src/server/OutboxReader.ts"
+import * as PgInstaller from "../../src/server/PgInstaller.ts"
+import * as EmbeddedPostgres from "../../src/testing/EmbeddedPostgres.ts"
+import {
+  layerInstalled,
+  layerReader,
+  layerReaderOnly,
+  publish,
+  session
+} from "./support/durable.ts"
+import { long, random, seed } from "./support/random.ts"
+
+/** A turn of upkeep as a node takes it, without waiting for the next one. */
+const upkeep = (db: Effect.Success<typeof session>, every = 0) =>
+  Effect.gen(function* () {
+    const { drawn, next, snapshot } = Outbox.parseTake(
+      (yield* db.query(Outbox.takeStatement)).rows[0]
+    )
+    const args = [Cursor.formatSnapshot(snapshot), String(next), String(drawn), every]
+    yield* db.query("select realtime.upkeep($1::pg_snapshot, $2::xid8, $3::bigint, $4::int)", args)
+    while (((yield* db.query("select realtime.prune() n")).rows[0]!["n"] as number) > 0);
+    return args
+  })
+
+const horizon = Effect.map(
+  PgClient.PgClient.use(
+    (sql) => sql<{ readonly h: string }>`select snapshot::text h from realtime.horizon`
+  ),
+  (rows) => Cursor.parseSnapshot(rows[0]!.h)!
+)
+
+describe("retention", () => {
+  it.live(
+    "beside writers that stay open: what a cursor is replayed is complete, or it is reset",
+    () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        const reader = yield* OutboxReader
+        // The truth, which nobody prunes.
+        yield* sql`create table truth (tx text, id text)`
+        yield* sql.unsafe(`create function remember() returns trigger language plpgsql as $$ begin
+        insert into public.truth values (new.txid::text, new.id::text); return null; end $$`)
+        yield* sql`create trigger remember after insert on realtime.messages for each row execute function remember()`
+        const retention = 400
+        yield* PgInstaller.install({ retention })
+        const until = performance.now() + (long ? 30_000 : 6000)
+        const writing = yield* Effect.forEach(
+          Array.from({ length: 8 }, (_, id) => random(seed + id)),
+          (r) =>
+            Effect.gen(function* () {
+              const db = yield* session
+              while (performance.now() < until) {
+                yield* db.query("begin")
+                for (let n = 1 + r.int(4); n > 0; n--) {
+                  yield* db.query("select realtime.publish('room', '1'::text)")
+                }
+                yield* Effect.sleep(r.chance(0.1) ? 500 + r.int(700) : r.int(15))
+                yield* db.query(r.chance(0.1) ? "rollback" : "commit")
+                yield* Effect.sleep(r.int(20))
+              }
+            }).pipe(Effect.scoped),
+          { concurrency: "unbounded", discard: true }
+        ).pipe(Effect.forkChild({ startImmediately: true }))
+
+        const outcomes = { exact: 0, reset: 0, needless: 0, holes: 0, doubled: 0 }
+        const resuming = yield* Effect.forEach(
+          Array.from({ length: 8 }, (_, id) => random(seed + 100 + id)),
+          (r) =>
+            Effect.gen(function* () {
+              while (performance.now() < until) {
+                const from = yield* reader.position
+                const at = performance.now()
+                yield* Effect.sleep(r.int(1000))
+                const end = Cursor.parseDurable(yield* reader.position)!.position.base
+                const items = yield* reader.batches("room", { from }).pipe(
+                  Stream.tap(() => (r.chance(0.1) ? Effect.sleep(r.int(60)) : Effect.void)),
+                  Stream.takeUntil(
+                    (item) =>
+                      item._tag === "Gap" ||
+                      Cursor.contains(Cursor.parseDurable(item.cursor)!.position.base, end)
+                  ),
+                  Stream.runCollect
+                )
+                if (items.at(-1)?._tag === "Gap") {
+                  outcomes.reset++
+                  if (performance.now() - at < retention) outcomes.needless++
+                  continue
+                }
+                const got = items.flatMap((item) => (item._tag === "Batch" ? item.events : []))
+                const ids = new Set(got.map(({ id }) => id))
+                const { position } = Cursor.parseDurable(from)!
+                const truth = yield* sql<{
+                  readonly id: string
+                  readonly tx: string
+                }>`select * from truth`
+                const missing = truth.filter(
+                  ({ id, tx }) =>
+                    !Cursor.seen(position, BigInt(tx), BigInt(id)) &&
+                    Cursor.visible(end, BigInt(tx)) &&
+                    !ids.has(id)
+                )
+                if (missing.length > 0) outcomes.holes++
+                else if (ids.size < got.length) outcomes.doubled++
+                else outcomes.exact++
+              }
+            }),
+          { concurrency: "unbounded", discard: true }
+        ).pipe(Effect.forkChild({ startImmediately: true }))
+        yield* Fiber.join(writing)
+        yield* Fiber.join(resuming)
+        const [left] = yield* sql<{ readonly kept: number; readonly all: number }>`
+        select (select count(*)::int from realtime.messages) kept, (select count(*)::int from truth) "all"`
+        console.log(JSON.stringify({ seed, ...outcomes, ...left }))
+        expect(outcomes, `REALTIME_TEST_SEED=${seed}`).toMatchObject({
+          needless: 0,
+          holes: 0,
+          doubled: 0
+        })
+        expect(outcomes.exact).toBeGreaterThan(10)
+        expect(outcomes.reset).toBeGreaterThan(3)
+        expect(left!.kept).toBeLessThan(left!.all)
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(layerReader({ wake: "poll" }, { pageMessages: 7, pageBytes: 100 }))
+      )
+  )
+
+  it.live(
+    "keeps what a late commit wrote for its full time, and resets who would have missed it",
+    () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        const reader = yield* OutboxReader
+        const db = yield* session
+        const late = yield* session
+        yield* sql`update realtime.settings set retention = '200 milliseconds'`
+        const old = yield* reader.position
+        yield* late.query("begin")
+        yield* late.query("select realtime.publish('room', '0'::text)")
+        yield* publish("room", 1)
+        const recent = yield* reader.position
+        yield* upkeep(db)
+        yield* Effect.sleep(250)
+        yield* upkeep(db)
+        expect(yield* sql`select payload from realtime.messages`).toEqual([])
+        yield* late.query("commit")
+        // Its time begins at its commit, however old it is.
+        yield* upkeep(db)
+        expect(yield* sql`select payload from realtime.messages`).toEqual([{ payload: "0" }])
+        expect(yield* reader.join("room", old)).toMatchObject({
+          state: "reset",
+          reason: "retention"
+        })
+        expect(yield* reader.join("room", recent)).toMatchObject({
+          state: "recovered",
+          replay: [{ events: [{ text: "0" }] }]
+        })
+      }).pipe(Effect.scoped, Effect.provide(layerReader(undefined, { upkeep: false })))
+  )
+
+  it.live("can go by count, too", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const db = yield* session
+      yield* sql`update realtime.settings set max_messages = 100`
+      for (let n = 0; n < 10; n++) {
+        yield* sql`select realtime.publish('room', '1'::text) from generate_series(1, 50)`
+        yield* upkeep(db)
+      }
+      const [left] = yield* sql<{
+        readonly n: number
+      }>`select count(*)::int n from realtime.messages`
+      expect(left!.n).toBeGreaterThanOrEqual(100)
+      expect(left!.n).toBeLessThanOrEqual(150)
+    }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
+  )
+
+  it.live("never puts the horizon back, whatever a node that was stopped comes with", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const db = yield* session
+      yield* sql`update realtime.settings set retention = '50 milliseconds'`
+      const stale = yield* upkeep(db)
+      for (let n = 0; n < 3; n++) {
+        yield* publish("room", n)
+        yield* Effect.sleep(60)
+        yield* upkeep(db)
+      }
+      const before = yield* horizon
+      yield* db.query(
+        "select realtime.upkeep($1::pg_snapshot, $2::xid8, $3::bigint, $4::int)",
+        stale
+      )
+      yield* Effect.sleep(60)
+      yield* upkeep(db)
+      expect(Cursor.contains(yield* horizon, before)).toBe(true)
+      expect(
+        yield* sql`select count(*)::int n from realtime.marks where snapshot::text = ${stale[0]!}`
+      ).toEqual([{ n: 0 }])
+    }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
+  )
+
+  it.live("is done by one node at a time, and writers do not wait for it", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const [one, two] = [yield* session, yield* session]
+      yield* publish("room", 1)
+      yield* sql`update realtime.horizon set snapshot = pg_current_snapshot()`
+      yield* one.query("begin")
+      expect((yield* one.query("select realtime.prune() n")).rows).toEqual([{ n: 1 }])
+      expect((yield* two.query("select realtime.prune() n")).rows).toEqual([{ n: 0 }])
+      expect((yield* two.query("select realtime.upkeep('1:1:', '3', 0) n")).rows).toEqual([
+        { n: null }
+      ])
+      yield* two.query("set lock_timeout = '100ms'")
+      yield* two.query("select realtime.publish('room', '2'::text)")
+      yield* one.query("commit")
+    }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
+  )
+
+  it.live("tells a gap to followers of a node that was stalled for longer", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const reader = yield* OutboxReader
+      const queue = yield* reader.follow("room")
+      yield* reader.position
+      yield* publish("room", 1)
+      yield* sql`update realtime.horizon set snapshot = pg_current_snapshot()`
+      const position = yield* Effect.forkChild(reader.position)
+      const gap = yield* Queue.take(queue)
+      expect(gap).toMatchObject({ _tag: "Gap", reason: "retention" })
+      yield* Fiber.join(position)
+      yield* publish("room", 2)
+      const next = yield* Effect.forkChild(reader.position)
+      expect(yield* Queue.take(queue)).toMatchObject({ events: [{ text: "2" }] })
+      yield* Fiber.join(next)
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(
+        layerReader({ wake: "poll" }, { idle: "5 minutes", busy: "5 minutes", upkeep: false })
+      )
+    )
+  )
+
+  it.live("refuses TRUNCATE of the outbox, which no reader would notice", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const error = yield* Effect.flip(sql`truncate realtime.messages`)
+      expect(String(error.reason.cause)).toContain("cannot be truncated")
+    }).pipe(Effect.provide(layerInstalled()))
+  )
+
+  it.live.skipIf(!long)(
+    "does not let the table grow under steady load, with the autovacuum that the installer sets",
+    () =>
+      Effect.gen(function* () {
+        const postgres = yield* EmbeddedPostgres.make({ settings: { autovacuum_naptime: "1s" } })
+        yield* Effect.gen(function* () {
+          const sql = yield* PgClient.PgClient
+          yield* PgInstaller.install({ retention: "5 seconds", wake: "poll" })
+          yield* OutboxReader
+          const sizes: Array<number> = []
+          const start = performance.now()
+          for (let second = 1; second <= 60; second++) {
+            while (performance.now() - start < second * 1000) {
+              yield* sql`select realtime.publish('room', to_jsonb(repeat('x', 200))) from generate_series(1, 200)`
+              yield* Effect.sleep(80)
+            }
+            const [size] = yield* sql<{ readonly n: number }>`
+              select pg_total_relation_size('realtime.messages')::int n`
+            sizes.push(size!.n)
+          }
+          console.log(JSON.stringify(sizes.map((n) => Math.round(n / 1024 / 1024))))
+          expect(Math.max(...sizes.slice(30))).toBeLessThan(1.5 * Math.max(...sizes.slice(10, 30)))
+        }).pipe(
+          Effect.provide(
+            Layer.provideMerge(
+              layerReaderOnly(),
+              PgClient.layer({ url: Redacted.make(postgres.url) })
+            )
+          )
+        )
+      }).pipe(Effect.scoped),
+    90_000
+  )
+})
