@@ -6,8 +6,10 @@
  *
  * @since 0.1.0
  */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import type { Channel } from "../Channel.ts"
 import { untyped } from "../ChannelBase.ts"
@@ -16,7 +18,6 @@ import type * as Cell from "./internal/cell.ts"
 import type { ConnectionState } from "./Connection.ts"
 import { report } from "./internal/platform.ts"
 import type { SubscribeError } from "./internal/subscriptions.ts"
-import { PublishQueue } from "./PublishQueue.ts"
 import {
   RealtimeClient,
   type RealtimeClientOptions,
@@ -157,14 +158,8 @@ export const ChannelStore = {
     const scope = Scope.makeUnsafe()
     let client: RealtimeClient["Service"] | undefined
     const build = () => {
-      const made = typeof options === "function" ? options() : options
-      return PublishQueue.make(made.queue).pipe(
-        Effect.flatMap((queue) =>
-          Effect.provideService(RealtimeClient.make(made), PublishQueue, queue)
-        ),
-        Scope.provide(scope),
-        Effect.runSync
-      )
+      const layer = RealtimeClient.layer(typeof options === "function" ? options() : options)
+      return Context.get(Effect.runSync(Layer.buildWithScope(layer, scope)), RealtimeClient)
     }
     const get = () => (client ??= build())
     return from(get, () => {

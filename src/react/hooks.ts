@@ -7,17 +7,21 @@
  *
  * @since 0.1.0
  */
-import { useCallback, useEffect, useMemo, useState, useSyncExternalStore } from "react"
+import { useCallback, useEffect, useMemo, useSyncExternalStore } from "react"
 import type { Channel } from "../Channel.ts"
 import type { Handler } from "../client/ChannelStore.ts"
 import type { ConnectionState } from "../client/Connection.ts"
+import type { Readable } from "../client/internal/cell.ts"
+import { idle } from "../client/internal/connection.ts"
 import { report } from "../client/internal/platform.ts"
 import type { Source } from "../client/RealtimeClient.ts"
 import type { Gap } from "../RealtimeEvent.ts"
 import { type Collected, type Load, makeCollector } from "./internal/collector.ts"
 import { useLatestRef, useStore } from "./internal/store.ts"
 
-const idle: ConnectionState = { status: "idle", reason: "rendered on a server" }
+/** What a readable has now, and what it is said to have while rendering on a server. */
+const useReadable = <A>({ getSnapshot, subscribe }: Readable<A>, onServer: A): A =>
+  useSyncExternalStore(subscribe, getSnapshot, () => onServer)
 
 /**
  * What the page's socket is doing: `idle`, `connecting`, `open`, `waiting` or `stopped`, with the reason.
@@ -25,10 +29,7 @@ const idle: ConnectionState = { status: "idle", reason: "rendered on a server" }
  * @category hooks
  * @since 0.1.0
  */
-export const useConnection = (): ConnectionState => {
-  const { connection } = useStore()
-  return useSyncExternalStore(connection.subscribe, connection.getSnapshot, () => idle)
-}
+export const useConnection = (): ConnectionState => useReadable(useStore().connection, idle)
 
 /**
  * Whether the server hears its database.
@@ -36,10 +37,7 @@ export const useConnection = (): ConnectionState => {
  * @category hooks
  * @since 0.1.0
  */
-export const useSource = (): Source => {
-  const { source } = useStore()
-  return useSyncExternalStore(source.subscribe, source.getSnapshot, () => "up")
-}
+export const useSource = (): Source => useReadable(useStore().source, "up")
 
 /**
  * Options of `useWebSocket`.
@@ -149,12 +147,9 @@ export const useWebSocket: {
  */
 const useFirst = <Given extends { readonly channel: { readonly name: string } | string }>(
   given: Given
-): Given => {
-  const [first, setFirst] = useState(given)
-  if (nameOf(first.channel) === nameOf(given.channel)) return first
-  setFirst(given)
-  return given
-}
+): Given =>
+  // oxlint-disable-next-line react-hooks/exhaustive-deps -- only another name is another channel
+  useMemo(() => given, [nameOf(given.channel)])
 
 const nameOf = (channel: { readonly name: string } | string): string =>
   typeof channel === "string" ? channel : channel.name
@@ -254,5 +249,5 @@ const useCollector = <A, S>(
       }),
     [store, first, heals, latest]
   )
-  return useSyncExternalStore(collector.subscribe, collector.getSnapshot, collector.getSnapshot)
+  return useReadable(collector, collector.getSnapshot())
 }

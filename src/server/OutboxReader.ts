@@ -361,6 +361,7 @@ export const make = (
       onUp: Effect.Effect<void>
     ) {
       let settings = yield* opened(link)
+      let lookedAt = yield* Clock.currentTimeMillis
       let listens = false
       const listen = Effect.gen(function* () {
         // Behind a transaction pooler a setting of the session would be somebody else's.
@@ -368,8 +369,15 @@ export const make = (
         yield* link.query("set jit = off", [], beat)
         const wakes = yield* Scope.provide(link.listen("realtime"), listening)
         listens = true
+        // A change that was told before this was not heard.
+        lookedAt = 0
         yield* Queue.takeAll(wakes).pipe(
-          Effect.tap(() => Effect.sync(pace.nudge)),
+          Effect.tap((found) =>
+            Effect.sync(() => {
+              if (found.some(({ payload }) => payload === "settings")) lookedAt = 0
+              pace.nudge()
+            })
+          ),
           Effect.forever({ disableYield: true }),
           Effect.ignore,
           Effect.forkIn(listening)
@@ -377,7 +385,6 @@ export const make = (
       })
       yield* listen
       if (tail?.identity !== settings.identity) yield* begin(link, settings.identity, "source")
-      let lookedAt = yield* Clock.currentTimeMillis
       yield* onUp
       while (true) {
         const now = tail!

@@ -1,17 +1,15 @@
 /** The page that `npm start` serves, in a real Chromium. */
-import { PgConnection } from "@effect/sql-pg"
-import { Effect, Redacted } from "effect"
 import { execFileSync } from "node:child_process"
 import type { Browser, BrowserContextOptions, Page } from "playwright-core"
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
-import { dataDirectory, type LiveBoard, startLiveBoard } from "../examples/liveBoard.ts"
+import * as LiveBoard from "../examples/liveBoard.ts"
 import { openWire } from "../examples/wire.ts"
 import { executablePath, launch } from "../support/chromium.ts"
 
 describe.skipIf(executablePath === undefined)("the live board in Chromium", () => {
-  const data = dataDirectory()
+  const data = LiveBoard.dataDirectory()
   const faults: Array<string> = []
-  let board: LiveBoard
+  let board: LiveBoard.LiveBoard
   let browser: Browser
   /** Two tabs that stay open from test to test. */
   let one: Page
@@ -36,7 +34,7 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
 
   beforeAll(async () => {
     ;[board, browser] = await Promise.all([
-      startLiveBoard({ LIVE_BOARD_DATA: data.path }),
+      LiveBoard.startLiveBoard({ LIVE_BOARD_DATA: data.path }),
       launch()
     ])
     ;[one, two] = await Promise.all([open(1280, 800), open(1280, 800)])
@@ -48,17 +46,7 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
     data.remove()
   })
 
-  /** Runs statements, one after the other, on a session of its own, as psql would. */
-  const sql = (...statements: ReadonlyArray<string>) =>
-    Effect.runPromise(
-      PgConnection.make({ url: Redacted.make(board.database) }).pipe(
-        Effect.flatMap((connection) =>
-          Effect.forEach(statements, (statement) => connection.query(statement))
-        ),
-        Effect.map((results) => results.at(-1)!.rows),
-        Effect.scoped
-      )
-    )
+  const sql = (...statements: ReadonlyArray<string>) => LiveBoard.sql(board.database, ...statements)
 
   const insert = (customer: string) =>
     `insert into orders (customer, item, amount_cents) values ('${customer}', 'Tea', 450) returning id`
@@ -258,7 +246,7 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
     const { port } = new URL(board.url)
     await board.end("SIGTERM")
     await one.getByText("The server cannot be reached").waitFor()
-    board = await startLiveBoard({ LIVE_BOARD_DATA: data.path, PORT: port })
+    board = await LiveBoard.startLiveBoard({ LIVE_BOARD_DATA: data.path, PORT: port })
     await sql(insert("Back again"))
     // Otherwise it waits for its turn, up to 30 s.
     await one.evaluate(() => window.dispatchEvent(new Event("online")))

@@ -1,30 +1,24 @@
 /** What `npm start` promises, without a browser. */
-import { PgConnection } from "@effect/sql-pg"
-import { Effect, Exit, Redacted, Scope } from "effect"
+import { Effect, Exit, Scope } from "effect"
 import { spawnSync } from "node:child_process"
 import { existsSync, writeFileSync } from "node:fs"
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest"
 import * as EmbeddedPostgres from "../../src/testing/EmbeddedPostgres.ts"
-import { dataDirectory, type LiveBoard, startLiveBoard } from "./liveBoard.ts"
+import {
+  api,
+  dataDirectory,
+  type LiveBoard,
+  post,
+  runSql,
+  sql,
+  startLiveBoard
+} from "./liveBoard.ts"
 import { openWire, type Wire } from "./wire.ts"
-
-/** Runs statements, one after the other, on a session of its own. */
-const run = (url: string, ...statements: ReadonlyArray<string>) =>
-  PgConnection.make({ url: Redacted.make(url), applicationName: "test" }).pipe(
-    Effect.flatMap((connection) =>
-      Effect.forEach(statements, (statement) => connection.query(statement))
-    ),
-    Effect.map((results) => results.at(-1)!.rows),
-    Effect.scoped
-  )
-
-const sql = (url: string, ...statements: ReadonlyArray<string>) =>
-  Effect.runPromise(run(url, ...statements))
 
 /** What PostgreSQL says against a statement. */
 const objection = (url: string, statement: string) =>
   Effect.runPromise(
-    Effect.map(Effect.flip(run(url, statement)), ({ reason }) => String(reason.cause))
+    Effect.map(Effect.flip(runSql(url, statement)), ({ reason }) => String(reason.cause))
   )
 
 /** A process that ended stays a zombie until its parent looks: that one does not run. */
@@ -59,15 +53,6 @@ const update = (operation: string, row: object) =>
 /** The rows of events about a table. */
 const rows = (data: ReadonlyArray<unknown>) =>
   data.map((event) => (event as { readonly data: Readonly<Record<string, unknown>> }).data)
-
-const api = async (board: LiveBoard, path: string, init?: RequestInit) => {
-  const headers = { "content-type": "application/json" }
-  const response = await fetch(`${board.url}/api/${path}`, { headers, ...init })
-  return { status: response.status, body: (await response.json()) as unknown }
-}
-
-const post = (board: LiveBoard, path: string, body: unknown) =>
-  api(board, path, { method: "POST", body: JSON.stringify(body) })
 
 interface Snapshot {
   readonly value: ReadonlyArray<unknown>
@@ -141,9 +126,11 @@ const connect = async (board: LiveBoard) => {
   return wire
 }
 
-const boards: Array<LiveBoard> = []
-const start = async (env: Readonly<Record<string, string>>) => {
-  const board = await startLiveBoard(env)
+const boards: Array<Promise<LiveBoard>> = []
+/** May be awaited later: a server takes a second to start, and most tests leave the machine idle. */
+const start = (env: Readonly<Record<string, string>>) => {
+  const board = startLiveBoard(env)
+  board.catch(() => undefined)
   boards.push(board)
   return board
 }
@@ -152,15 +139,59 @@ afterEach(() => {
   for (const wire of wires.splice(0)) wire.close()
 })
 
-afterAll(() => Promise.all(boards.map((board) => board.end("SIGTERM"))))
+type Server = Effect.Success<ReturnType<typeof EmbeddedPostgres.make>>
+
+const scope = Scope.makeUnsafe()
+const rules = dataDirectory()
+
+/** A PostgreSQL of somebody's, and two boards that use one database of it. */
+const startGiven = async () => {
+  // The role of the app has to know its password.
+  writeFileSync(rules.path, "local all postgres,plain trust\nlocal all all scram-sha-256\n")
+  const server: Server = await Effect.runPromise(
+    Scope.provide(EmbeddedPostgres.make({ settings: { hba_file: rules.path } }), scope)
+  )
+  await sql(
+    server.url,
+    "create database shared",
+    "create database foreign_db",
+    "create role plain login",
+    "create database plain_db owner plain"
+  )
+  const url = `${server.urlFor("postgres", "shared")}&password=secret`
+  // At the same moment: both prepare the database.
+  const [one, two] = await Promise.all([start({ DATABASE_URL: url }), start({ DATABASE_URL: url })])
+  const plain = start({ DATABASE_URL: server.urlFor("plain", "plain_db") })
+  return { one, plain, server, two, url }
+}
+let given: ReturnType<typeof startGiven>
+
+beforeAll(() => {
+  given = startGiven()
+  given.catch(() => undefined)
+})
+afterAll(async () => {
+  await Promise.allSettled([given])
+  const started = await Promise.allSettled(boards)
+  await Promise.all(
+    started.map((board) => board.status === "fulfilled" && board.value.end("SIGTERM"))
+  )
+  await Effect.runPromise(Scope.close(scope, Exit.void))
+  rules.remove()
+})
 
 describe("npm start", () => {
   const data = dataDirectory()
   let board: LiveBoard
+  let second: Promise<LiveBoard>
   beforeAll(async () => {
     board = await start({ LIVE_BOARD_DATA: data.path })
+    second = start({ LIVE_BOARD_DATA: data.path })
   })
-  afterAll(data.remove)
+  afterAll(async () => {
+    await board.end("SIGTERM")
+    data.remove()
+  })
 
   it("prints two lines, and the second one is good for psql", async () => {
     expect(board.url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/)
@@ -376,12 +407,12 @@ describe("npm start", () => {
   })
 
   it("runs beside another one that keeps the same data, and ends by SIGTERM", async () => {
-    const second = await start({ LIVE_BOARD_DATA: data.path })
-    expect(second.url).not.toBe(board.url)
-    expect(second.database).not.toBe(board.database)
-    expect(second.log()).toContain("another PostgreSQL server is using")
-    expect(await orders(second)).toHaveLength(12)
-    await expectEnd(second, "SIGTERM")
+    const other = await second
+    expect(other.url).not.toBe(board.url)
+    expect(other.database).not.toBe(board.database)
+    expect(other.log()).toContain("another PostgreSQL server is using")
+    expect(await orders(other)).toHaveLength(12)
+    await expectEnd(other, "SIGTERM")
     expect(await api(board, "orders")).toMatchObject({ status: 200 })
   })
 
@@ -401,30 +432,13 @@ describe("npm start", () => {
 })
 
 describe("with DATABASE_URL", () => {
-  const scope = Scope.makeUnsafe()
-  const rules = dataDirectory()
-  let server: Effect.Success<ReturnType<typeof EmbeddedPostgres.make>>
+  let server: Server
   let url: string
   let one: LiveBoard
   let two: LiveBoard
-
-  const fresh = async (name: string, owner = "postgres") => {
-    await sql(server.url, `create database ${name} owner ${owner}`)
-    return server.urlFor(owner, name)
-  }
-
+  let plain: Promise<LiveBoard>
   beforeAll(async () => {
-    // The role of the app has to know its password.
-    writeFileSync(rules.path, "local all postgres,plain trust\nlocal all all scram-sha-256\n")
-    const settings = { hba_file: rules.path }
-    server = await Effect.runPromise(Scope.provide(EmbeddedPostgres.make({ settings }), scope))
-    url = `${await fresh("shared")}&password=secret`
-    // At the same moment: both prepare the same database.
-    ;[one, two] = await Promise.all([start({ DATABASE_URL: url }), start({ DATABASE_URL: url })])
-  })
-  afterAll(async () => {
-    await Effect.runPromise(Scope.close(scope, Exit.void))
-    rules.remove()
+    ;({ one, plain, server, two, url } = await given)
   })
 
   it("starts twice on the same database, and shows no password", async () => {
@@ -438,6 +452,22 @@ describe("with DATABASE_URL", () => {
     expect(await wire.received("table_updates_orders", 1)).toEqual([update("INSERT", order)])
     await api(two, `orders/${(body as { id: number }).id}`, { method: "DELETE" })
     expect(await orders(one)).toHaveLength(12)
+  })
+
+  it("uses the given user when that one may not create roles", async () => {
+    const board = await plain
+    expect(board.log()).toContain("may not create roles")
+    const wire = await connect(board)
+    await wire.subscribe("table_updates_orders")
+    expect(await users(board.database)).toEqual(["plain"])
+    expect(await orders(board)).toHaveLength(12)
+  })
+
+  it("leaves a table orders alone that is not its own", async () => {
+    const foreign = server.urlFor("postgres", "foreign_db")
+    await sql(foreign, "create table orders (id integer)", "insert into orders values (1)")
+    await expect(startLiveBoard({ DATABASE_URL: foreign })).rejects.toThrow("is not the example's")
+    expect(await sql(foreign, "select * from orders")).toEqual([{ id: 1 }])
   })
 
   it("heals after a restart of the whole database, on every node", async () => {
@@ -458,23 +488,6 @@ describe("with DATABASE_URL", () => {
     ])
     expect(await orders(one)).toHaveLength(14)
     expect(await orders(two)).toHaveLength(14)
-  })
-
-  it("uses the given user when that one may not create roles", async () => {
-    await sql(server.url, "create role plain login")
-    const board = await start({ DATABASE_URL: await fresh("plain_db", "plain") })
-    expect(board.log()).toContain("may not create roles")
-    const wire = await connect(board)
-    await wire.subscribe("table_updates_orders")
-    expect(await users(board.database)).toEqual(["plain"])
-    expect(await orders(board)).toHaveLength(12)
-  })
-
-  it("leaves a table orders alone that is not its own", async () => {
-    const foreign = await fresh("foreign_db")
-    await sql(foreign, "create table orders (id integer)", "insert into orders values (1)")
-    await expect(startLiveBoard({ DATABASE_URL: foreign })).rejects.toThrow("is not the example's")
-    expect(await sql(foreign, "select * from orders")).toEqual([{ id: 1 }])
   })
 
   it("ends within 3 s also while the database is away", async () => {

@@ -1,4 +1,6 @@
-/** The example as a process of its own, as `npm start` runs it. */
+/** The example as a process of its own, as `npm start` runs it, and SQL from outside. */
+import { PgConnection } from "@effect/sql-pg"
+import { Effect, Redacted } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import { chmodSync, mkdtempSync, rmSync } from "node:fs"
@@ -18,6 +20,19 @@ export interface LiveBoard {
   /** Sends a signal and waits for the end. */
   readonly end: (signal: "SIGINT" | "SIGTERM") => Promise<{ code: number | null; millis: number }>
 }
+
+/** Runs statements, one after the other, on a session of its own, as psql would; gives the last rows. */
+export const runSql = (url: string, ...statements: ReadonlyArray<string>) =>
+  PgConnection.make({ url: Redacted.make(url), applicationName: "test" }).pipe(
+    Effect.flatMap((connection) =>
+      Effect.forEach(statements, (statement) => connection.query(statement))
+    ),
+    Effect.map((results) => results.at(-1)!.rows),
+    Effect.scoped
+  )
+
+export const sql = (url: string, ...statements: ReadonlyArray<string>) =>
+  Effect.runPromise(runSql(url, ...statements))
 
 /** A directory that the embedded server may use, also where it gives up root. */
 export const dataDirectory = () => {
@@ -74,3 +89,13 @@ export const startLiveBoard = async (env: Readonly<Record<string, string>>): Pro
     }
   }
 }
+
+/** Asks the HTTP side of a board. */
+export const api = async (board: LiveBoard, path: string, init?: RequestInit) => {
+  const headers = { "content-type": "application/json" }
+  const response = await fetch(`${board.url}/api/${path}`, { headers, ...init })
+  return { status: response.status, body: (await response.json()) as unknown }
+}
+
+export const post = (board: LiveBoard, path: string, body: unknown) =>
+  api(board, path, { method: "POST", body: JSON.stringify(body) })

@@ -96,7 +96,7 @@ const unusable = 4202
 const closed = 1000
 
 const needed = "somebody needs it"
-const idle: ConnectionState = { status: "idle", reason: "nobody needs it" }
+export const idle: ConnectionState = { status: "idle", reason: "nobody needs it" }
 
 /** The text of a frame whose fields stand in the order of the protocol's document. */
 const textOf: (frame: Written<ClientFrame>) => string = JSON.stringify
@@ -202,7 +202,6 @@ export const make = (
       }
       if (fetching) return Infinity
       state.set({ status: "connecting", reason, attempt: failures + 1 })
-      deadAt = time + patience
       renewAt = Infinity
       probing = false
       reconnectAfter = undefined
@@ -214,10 +213,12 @@ export const make = (
           else if (users.size > 0) connect()
         })
       }
-      return deadAt
+      return Infinity
     }
 
     const connect = () => {
+      deadAt = now() + patience
+      nudge()
       try {
         const url = resolveUrl(typeof options.url === "function" ? options.url() : options.url)
         const opened = new (options.webSocket ?? WebSocket)(url, [Protocol.subprotocol])

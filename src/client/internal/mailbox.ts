@@ -9,7 +9,6 @@
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Stream from "effect/Stream"
 
 export interface Mailbox<in A, in E = never> {
@@ -30,39 +29,33 @@ export const stream = <A, E = never>(
   Stream.unwrap(
     Effect.gen(function* () {
       let buffer: Array<A> = []
-      let end: Exit.Exit<never, E> | undefined
-      let reader: (() => void) | undefined
-      const wake = () => {
-        const waiting = reader
-        reader = undefined
-        waiting?.()
-      }
-      const take: Effect.Effect<NonEmptyReadonlyArray<A>, E> = Effect.suspend(() => {
-        if (buffer.length > 0) {
+      let end: Effect.Effect<never, E> | undefined
+      /** Gives the waiting reader everything that is there. */
+      let deliver: (() => void) | undefined
+      const take = Effect.callback<NonEmptyReadonlyArray<A>, E>((resume) => {
+        deliver = () => {
           const batch = buffer as unknown as NonEmptyReadonlyArray<A>
+          const taken = buffer.length > 0 ? Effect.succeed(batch) : end
+          if (taken === undefined) return
           buffer = []
-          return Effect.succeed(batch)
+          deliver = undefined
+          resume(taken)
         }
-        return end ?? wait
-      })
-      const wait: typeof take = Effect.callback((resume) => {
-        reader = () => resume(take)
+        deliver()
         return Effect.sync(() => {
-          reader = undefined
+          deliver = undefined
         })
       })
       yield* Effect.acquireRelease(
         Effect.sync(() =>
           register({
             push: (batch) => {
-              if (batch.length === 0) return
-              if (buffer.length === 0) buffer = [...batch]
-              else for (const value of batch) buffer.push(value)
-              wake()
+              for (const value of batch) buffer.push(value)
+              deliver?.()
             },
             fail: (error) => {
-              end = Exit.fail(error)
-              wake()
+              end = Effect.fail(error)
+              deliver?.()
             },
             size: () => buffer.length,
             clear: () => {

@@ -47,6 +47,9 @@ export interface Weather {
 
 const abnormal = 1006
 
+/** Clocks may stand at a fraction of a millisecond: adding and subtracting it leaves this much. */
+const rounding = 0.001
+
 interface Parcel {
   readonly at: number
   readonly deliver: () => void
@@ -102,7 +105,7 @@ class Pipe {
     while (!this.#paused && (next = this.#parcels[0]) !== undefined) {
       const wait = next.at - this.#path.ground.now()
       // The parcels may be gone after the sleep, or others.
-      if (wait > 0) return Effect.andThen(Effect.sleep(wait), this.#again)
+      if (wait > rounding) return Effect.andThen(Effect.sleep(wait), this.#again)
       this.#parcels.shift()
       next.deliver()
     }

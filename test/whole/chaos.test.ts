@@ -1,0 +1,266 @@
+/**
+ * The law on real PostgreSQL and real sockets, while everything in between breaks: the listening
+ * backend is killed, the database restarts, the paths to the database and to the clients go silent or
+ * are cut, the server is replaced. Each consumer is told each event at most once, in order, and what
+ * it is not told lies inside a told gap.
+ *
+ * The seed decides what breaks when, and is printed: REALTIME_TEST_SEED=<seed> breaks the same again.
+ * REALTIME_TEST_LONG=1 goes on for two minutes.
+ */
+import { PgClient } from "@effect/sql-pg"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Exit, Layer, Redacted, Schema, Scope, Stream } from "effect"
+import { Channel } from "effect-realtime"
+import { RealtimeClient } from "effect-realtime/client"
+import { RealtimeServer } from "effect-realtime/node"
+import { PgNotificationSource, Realtime } from "effect-realtime/server"
+import { EmbeddedPostgres } from "effect-realtime/testing"
+import { createServer } from "node:http"
+import * as Net from "node:net"
+import { type Numbered, Ledger, long, newSeed, randomOf, Witness } from "./support/law.ts"
+
+const channels: ReadonlyArray<Channel.Channel<Numbered>> = ["red", "blue"].map((name) =>
+  Channel.make(name, Schema.Struct({ n: Schema.Int }))
+)
+
+const duration = long ? 120_000 : 10_000
+
+/** A TCP hop that can be cut, or swallow everything in silence, until it is healed. */
+const hop = (target: Net.NetConnectOpts) =>
+  Effect.acquireRelease(
+    Effect.callback<{
+      readonly port: number
+      readonly cut: () => void
+      readonly silence: () => void
+      readonly heal: () => void
+      readonly close: () => void
+    }>((resume) => {
+      const pairs = new Set<readonly [Net.Socket, Net.Socket]>()
+      let silent = false
+      const server = Net.createServer((near) => {
+        const far = Net.connect(target)
+        const pair = [near, far] as const
+        const end = () => {
+          pairs.delete(pair)
+          near.destroy()
+          far.destroy()
+        }
+        for (const [from, to] of [pair, [far, near] as const]) {
+          from.on("error", end)
+          from.on("close", end)
+          from.on("data", (data) => {
+            if (!silent && !dead.has(pair)) to.write(data)
+            // What was swallowed is gone: the pair must never speak again.
+            else dead.add(pair)
+          })
+        }
+        pairs.add(pair)
+      })
+      const dead = new WeakSet<readonly [Net.Socket, Net.Socket]>()
+      const cut = () => {
+        for (const [near, far] of pairs) {
+          near.destroy()
+          far.destroy()
+        }
+      }
+      server.listen(0, "127.0.0.1", () =>
+        resume(
+          Effect.succeed({
+            port: (server.address() as Net.AddressInfo).port,
+            cut,
+            silence: () => {
+              silent = true
+              for (const pair of pairs) dead.add(pair)
+            },
+            heal: () => {
+              silent = false
+            },
+            close: () => {
+              server.close()
+              cut()
+            }
+          })
+        )
+      )
+    }),
+    ({ close }) => Effect.sync(close)
+  )
+
+/** Waits until a condition of the record holds. */
+const until = (condition: () => boolean) =>
+  Effect.repeat(Effect.sleep(20), { until: () => condition() })
+
+describe("chaos", () => {
+  const seed = newSeed()
+
+  it.live(
+    `holds the law (seed ${seed})`,
+    () =>
+      Effect.gen(function* () {
+        const random = randomOf(seed)
+        const pick = <A>(all: ReadonlyArray<A>): A => all[Math.floor(random() * all.length)]!
+        const ledger = new Ledger()
+        const witnesses: Array<Witness> = []
+
+        const postgres = yield* EmbeddedPostgres.make()
+        const toDatabase = yield* hop({ path: `${postgres.socketDirectory}/.s.PGSQL.5432` })
+        const through = new URL(postgres.url)
+        through.searchParams.set("host", "127.0.0.1")
+        through.searchParams.set("port", String(toDatabase.port))
+
+        // The server, on one port however often it is replaced.
+        const http = createServer()
+        yield* Effect.acquireRelease(
+          Effect.callback<void>((resume) => {
+            http.listen(0, "127.0.0.1", () => resume(Effect.void))
+          }),
+          () =>
+            Effect.sync(() => {
+              http.close()
+              http.closeAllConnections()
+            })
+        )
+        const { port } = http.address() as Net.AddressInfo
+        const start = () =>
+          new RealtimeServer(http, postgres.url, {
+            channels,
+            authorize: () => true,
+            listenUrl: through.href,
+            limits: { ping: "1 second", slack: "1 second", drain: "500 millis" }
+          })
+        let server = start()
+        yield* Effect.addFinalizer(() => Effect.promise(() => server.close()))
+        yield* Effect.promise(() => server.ready)
+
+        // Clients, each behind the same hop; and a Stream beside them with a link of its own.
+        const toServer = yield* hop({ host: "127.0.0.1", port })
+        const watch = (
+          name: string,
+          events: (
+            channel: Channel.Channel<Numbered>
+          ) => Stream.Stream<Parameters<Witness["hear"]>[0][number], unknown>
+        ) =>
+          Effect.forEach(channels, (channel) => {
+            const witness = new Witness(name, channel.name, ledger)
+            witnesses.push(witness)
+            return events(channel).pipe(
+              Stream.runForEach((event) => Effect.sync(() => witness.hear([event]))),
+              Effect.forkScoped
+            )
+          })
+        for (const name of ["client 1", "client 2", "client 3"]) {
+          const context = yield* Layer.build(
+            RealtimeClient.layer({
+              url: `ws://127.0.0.1:${toServer.port}/realtime`,
+              backoff: { initial: 20, cap: 200, resetAfter: 1000 }
+            })
+          )
+          const client = yield* Effect.provideContext(RealtimeClient, context)
+          yield* watch(name, (channel) => client.events(channel))
+        }
+        const beside = yield* Layer.build(
+          Realtime.layer().pipe(
+            Layer.provide(
+              PgNotificationSource.layer({
+                listenUrl: Redacted.make(through.href),
+                heartbeat: "200 millis",
+                heartbeatTimeout: "200 millis",
+                backoff: { initial: 10, cap: 200, resetAfter: 30_000 }
+              })
+            ),
+            Layer.provide(PgClient.layer({ url: Redacted.make(postgres.url) }))
+          )
+        )
+        yield* watch("a Stream", (channel) =>
+          Stream.provideContext(Realtime.events(channel), beside)
+        )
+
+        // The writer has a way of its own, so that it always knows what was committed.
+        let pool = yield* Scope.make()
+        const connect = Effect.suspend(() =>
+          Layer.build(PgClient.layer({ url: Redacted.make(postgres.url), maxConnections: 1 })).pipe(
+            Scope.provide(pool),
+            Effect.flatMap((context) => Effect.provideContext(PgClient.PgClient, context))
+          )
+        )
+        let writer = yield* connect
+        const publish = Effect.suspend(() => {
+          const { name } = pick(channels)
+          const n = ledger.next()
+          return Effect.map(writer`select pg_notify(${name}, ${JSON.stringify({ n })})`, () =>
+            ledger.commit(name, n)
+          )
+        })
+
+        const kill = (like: string) =>
+          writer`select pg_terminate_backend(pid) from pg_stat_activity where application_name like ${like}`
+        const faults: ReadonlyArray<readonly [string, Effect.Effect<unknown, unknown>]> = [
+          ["the link is killed", Effect.suspend(() => kill("effect-realtime link"))],
+          [
+            "the database restarts",
+            Effect.gen(function* () {
+              yield* Scope.close(pool, Exit.void)
+              yield* postgres.restart
+              pool = yield* Scope.make()
+              writer = yield* connect
+            })
+          ],
+          ["the path to the database is cut", Effect.sync(toDatabase.cut)],
+          ["the path to the database is silent", Effect.sync(toDatabase.silence)],
+          ["the clients are cut off", Effect.sync(toServer.cut)],
+          ["the path to the clients is silent", Effect.sync(toServer.silence)],
+          [
+            "the server is replaced",
+            Effect.promise(async () => {
+              await server.close()
+              server = start()
+            })
+          ],
+          [
+            "everything works",
+            Effect.sync(() => {
+              toDatabase.heal()
+              toServer.heal()
+            })
+          ]
+        ]
+        const log: Array<string> = []
+
+        const end = performance.now() + duration
+        while (performance.now() < end) {
+          for (let count = Math.floor(random() * 20); count > 0; count--) yield* publish
+          const [name, fault] = pick(faults)
+          log.push(name)
+          yield* fault
+          yield* Effect.sleep(Math.floor(random() * 400))
+        }
+
+        // Everything heals; then everybody must hear of a last commit on each channel.
+        toDatabase.heal()
+        toServer.heal()
+        toDatabase.cut()
+        toServer.cut()
+        const reached = () =>
+          witnesses.every((witness) => {
+            const last = witness.told.findLast((item) => item._tag === "Event")
+            return last?._tag === "Event" && last.n === ledger.of(witness.channel).at(-1)
+          })
+        while (!reached()) {
+          for (const { name } of channels) {
+            const n = ledger.next()
+            yield* writer`select pg_notify(${name}, ${JSON.stringify({ n })})`
+            ledger.commit(name, n)
+          }
+          yield* Effect.raceFirst(until(reached), Effect.sleep(500))
+        }
+        yield* Scope.close(pool, Exit.void)
+
+        const violations = witnesses.flatMap((witness) => witness.violations)
+        expect(violations, `seed ${seed}: ${log.join("; ")}`).toEqual([])
+        // The test means something: much was told, and not everything broke all the time.
+        const events = witnesses.reduce((sum, witness) => sum + witness.events, 0)
+        expect(events).toBeGreaterThan(witnesses.length * 5)
+      }).pipe(Effect.scoped),
+    duration + 60_000
+  )
+})
