@@ -28,7 +28,9 @@ import * as Website from "./website.ts"
 /** The page's own channels, and any other query's or table's, live. */
 const Door = RealtimeServer.layer({
   channels: [OrderUpdates, Notices, reportResult, otherResults, Channel.allTableUpdates],
-  authorize: RealtimeServer.allowAll
+  authorize: RealtimeServer.allowAll,
+  // Ctrl-C ends within 3 s, also when a sleeping phone does not answer.
+  limits: { drain: "1 second" }
 })
 
 const Server = NodeHttpServer.layerConfig(createServer, {

@@ -14,10 +14,14 @@ import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import type { Server } from "node:http"
+import { connect } from "node:net"
+import type { Duplex } from "node:stream"
 import * as Channel from "../Channel.ts"
 import { attach } from "../server/internal/attach.ts"
 import * as Door from "../server/internal/door.ts"
 import { checkOptions, resolveLimits } from "../server/internal/limits.ts"
+import { address } from "../server/internal/pgLink.ts"
+import * as OutboxReader from "../server/OutboxReader.ts"
 import * as PgNotificationSource from "../server/PgNotificationSource.ts"
 import { Realtime } from "../server/Realtime.ts"
 import {
@@ -39,12 +43,14 @@ type Eventually<A, E = never> = A | Promise<A> | Effect.Effect<A, E>
  * @since 0.1.0
  */
 export class RefusedToStart extends Data.TaggedError("RefusedToStart")<{
-  readonly reason: "NoAuthorize" | "NoDatabaseUrl"
+  readonly reason: "NoAuthorize" | "NoDatabaseUrl" | "BadDatabaseUrl"
 }> {
   override get message(): string {
-    return this.reason === "NoAuthorize"
-      ? `NODE_ENV is "production" and there is no authorize: everybody could read every channel. Pass { authorize: ({ channel, action }) => boolean }, or { authorize: allowAll } for a server that is open on purpose.`
-      : `The database URL is missing. Pass a connection string such as postgres://user:password@host:5432/database; is DATABASE_URL set?`
+    return {
+      NoAuthorize: `NODE_ENV is "production" and there is no authorize: everybody could read every channel. Pass { authorize: ({ channel, action }) => boolean }, or { authorize: allowAll } for a server that is open on purpose.`,
+      NoDatabaseUrl: `The database URL is missing. Pass a connection string such as postgres://user:password@host:5432/database; is DATABASE_URL set?`,
+      BadDatabaseUrl: `The database URL, or listenUrl, is no URL. Write it like postgres://user:password@host:5432/database, with special characters percent-encoded.`
+    }[this.reason]
   }
 }
 
@@ -93,10 +99,14 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   readonly #runtime: ManagedRuntime.ManagedRuntime<Realtime, unknown>
   readonly #identityKey: (identity: I) => string
   #door: Door.Door | undefined
+  #closed = false
 
   constructor(server: Server, databaseUrl: string | undefined, options: Options<I> = {}) {
     if (databaseUrl === undefined || databaseUrl === "") {
       throw new RefusedToStart({ reason: "NoDatabaseUrl" })
+    }
+    if (![databaseUrl, options.listenUrl ?? databaseUrl].every((url) => URL.canParse(url))) {
+      throw new RefusedToStart({ reason: "BadDatabaseUrl" })
     }
     if (options.authorize === undefined && process.env["NODE_ENV"] === "production") {
       throw new RefusedToStart({ reason: "NoAuthorize" })
@@ -106,7 +116,20 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     checkOptions(door)
     resolveLimits(door.limits)
     this.#identityKey = identityKey ?? Door.keyOf
+    /** The pool's sockets: a silent one is cut, because the driver would wait for it. */
+    const sockets = new Set<Duplex>()
+    const cut = Effect.sync(() => {
+      for (const socket of sockets) socket.destroy()
+    })
     const open = Effect.gen({ self: this }, function* () {
+      // Last of all, before the pool says goodbye to a database that may not answer.
+      yield* Effect.addFinalizer(() => cut)
+      const realtime = yield* Realtime
+      // The link noticed that the path is dead; the pool's connections go the same way.
+      yield* realtime.source.pipe(
+        Stream.runForEach((state) => (state === "down" ? cut : Effect.void)),
+        Effect.forkScoped
+      )
       if (authorize === undefined) {
         yield* Effect.logWarning(
           "effect-realtime serves everybody who connects, because there is no authorize. It will refuse to start in production."
@@ -129,20 +152,30 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
             }
       )
       yield* attach(this.#door, server)
-      // Nobody may be waiting for `ready`.
-    }).pipe(Effect.tapError((error) => Effect.logError("effect-realtime did not start", error)))
-    const source = PgNotificationSource.layer({
-      ...(listenUrl === undefined ? {} : { listenUrl: Redacted.make(listenUrl) })
     })
+    const source = PgNotificationSource.layer(
+      listenUrl === undefined ? {} : { listenUrl: Redacted.make(listenUrl) }
+    )
+    const connection = { url: Redacted.make(databaseUrl) }
     const pool = PgClient.layer({
-      url: Redacted.make(databaseUrl),
+      ...connection,
       maxConnections: maxConnections ?? 4,
-      applicationName: "effect-realtime"
+      applicationName: "effect-realtime",
+      stream: () => {
+        const socket = connect(address(connection))
+        sockets.add(socket)
+        socket.once("close", () => sockets.delete(socket))
+        return socket
+      }
     })
+    // One more connection, and the installed objects: only for who asks for them.
+    const outbox = (channels ?? []).some(({ delivery }) => delivery === "durable")
+      ? OutboxReader.layer()
+      : Layer.empty
     this.#runtime = ManagedRuntime.make(
       Layer.effectDiscard(open).pipe(
         Layer.provideMerge(Realtime.layer()),
-        Layer.provide(source),
+        Layer.provide(Layer.merge(source, outbox)),
         Layer.provide(pool)
       )
     )
@@ -155,8 +188,11 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
         )
       )
     )
-    // Whoever does not await `ready` must not lose the process to an unhandled rejection.
-    this.ready.catch(() => undefined)
+    // Whoever does not await `ready` must neither lose the process to an unhandled rejection, nor
+    // wonder why nobody gets in.
+    this.ready.catch((error: unknown) => {
+      if (!this.#closed) Effect.runFork(Effect.logError("effect-realtime did not start", error))
+    })
   }
 
   /** Sends a payload to every subscriber of the channel; see `Realtime.publish`. */
@@ -187,6 +223,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
    * running. Takes at most the limit `drain` (10 s) and a little; few clients leave at once.
    */
   close(): Promise<void> {
+    this.#closed = true
     return this.#runtime.dispose()
   }
 

@@ -18,6 +18,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
@@ -81,6 +82,9 @@ export class ListenNotDelivered extends Schema.TaggedError<ListenNotDelivered>()
     return `A notification that was sent to the link did not arrive within ${this.waited} ms. A transaction pooler such as PgBouncer swallows LISTEN: give the direct address of PostgreSQL as listenUrl.`
   }
 }
+
+/** Time a NOTIFY outside of a transaction may take: the path to the database may be silent. */
+const notifyTimeout = "5 seconds"
 
 /** Time an echo of the self-test may take. */
 const echoMillis = 2000
@@ -276,11 +280,17 @@ export const make = (
         Effect.map(({ queue }) => queue as Queue.Dequeue<Item>)
       )
 
-    const notify = (channel: string, payload: string) =>
-      sql`select pg_notify(${channel}, ${payload})`.pipe(
-        Effect.asVoid,
-        Effect.mapError((cause) => new SourceError({ operation: "notify", channel, cause }))
+    const notify = (channel: string, payload: string) => {
+      const failed = (cause: unknown) => new SourceError({ operation: "notify", channel, cause })
+      const sent = Effect.asVoid(sql`select pg_notify(${channel}, ${payload})`)
+      return Effect.serviceOption(sql.transactionService).pipe(
+        Effect.flatMap((transaction) =>
+          // A statement of the caller's transaction takes as long as the caller lets it.
+          Option.isSome(transaction) ? sent : Effect.timeout(sent, notifyTimeout)
+        ),
+        Effect.mapError(failed)
       )
+    }
 
     yield* Deferred.await(started)
     return NotificationSource.of({ listen, notify, state })

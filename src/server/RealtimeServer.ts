@@ -17,7 +17,7 @@ import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import * as Door from "./internal/door.ts"
 import type { ChannelConflict } from "./internal/registry.ts"
 import type { Realtime } from "./Realtime.ts"
-import { enter } from "./internal/upgrade.ts"
+import { enter, refuse } from "./internal/upgrade.ts"
 import {
   allowAll,
   type AnonymousOptions,
@@ -123,6 +123,11 @@ const upgrade = (
     if (!response.writableEnded) {
       response.detachSocket(socket)
       response.end()
+    }
+    // The router also matches other spellings of the path.
+    if (!door.owns(incoming)) {
+      refuse(socket, { status: 404, reason: "There is no WebSocket here." })
+      return HttpServerResponse.empty({ status: 404 })
     }
     const status = enter(door, incoming, socket, Buffer.alloc(0))
     // For the access log and the span; nothing is written.

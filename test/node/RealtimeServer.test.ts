@@ -131,6 +131,17 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
     })
   )
 
+  it.live("refuses to start with a database URL that is none", () =>
+    Effect.gen(function* () {
+      const http = yield* httpServer
+      expect(() => new RealtimeServer(http, "nonsense", open)).toThrow(/is no URL/)
+      const listenUrl = "also nonsense"
+      expect(() => new RealtimeServer(http, "postgres://u@h/d", { ...open, listenUrl })).toThrow(
+        RefusedToStart
+      )
+    })
+  )
+
   it.live("rejects ready when its channels contradict each other", () =>
     Effect.gen(function* () {
       const http = yield* httpServer

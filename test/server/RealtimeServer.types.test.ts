@@ -4,7 +4,7 @@
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Effect, Layer, Redacted, Schema } from "effect"
-import * as HttpRouter from "effect/http/HttpRouter"
+import type * as HttpRouter from "effect/http/HttpRouter"
 import { generateKeyPairSync } from "node:crypto"
 import type { Server } from "node:http"
 import { expectTypeOf } from "vitest"
@@ -38,12 +38,9 @@ const authenticate: Authenticate<Person> = ({ token }) =>
     ? Effect.fail(new AuthRefused({ code: "auth/required" }))
     : Effect.succeed({ identity: { name: token } })
 
-/** Never run. */
-const never = (_: () => unknown) => undefined
-
 describe("RealtimeServer.layer", () => {
   it("needs authorize, or the word that opens everything", () => {
-    never(() => {
+    expect(() => {
       // @ts-expect-error nobody said who may do what
       RealtimeServer.layer({ channels })
       // @ts-expect-error who somebody is does not say what they may do
@@ -53,12 +50,12 @@ describe("RealtimeServer.layer", () => {
       RealtimeServer.layer({ channels, authorize: allowAll })
       RealtimeServer.layer({ channels, authorize: RealtimeServer.allowAll })
       RealtimeServer.layer({ channels, authenticate, authorize: allowAll })
-    })
+    }).toBeTypeOf("function")
     expect(RealtimeServer.allowAll).toBe(allowAll)
   })
 
   it("gives authorize the identity of authenticate, and no other", () => {
-    never(() => {
+    expect(() => {
       RealtimeServer.layer({
         channels,
         authenticate,
@@ -92,11 +89,11 @@ describe("RealtimeServer.layer", () => {
         // @ts-expect-error a person has no id
         identityKey: ({ id }) => id
       })
-    })
+    }).toBeTypeOf("function")
   })
 
   it("takes verdicts as Effects that cannot fail, and nothing else", () => {
-    never(() => {
+    expect(() => {
       // @ts-expect-error a boolean is no Effect
       RealtimeServer.layer({ channels, authorize: () => true })
       // @ts-expect-error nor is a Promise
@@ -108,8 +105,8 @@ describe("RealtimeServer.layer", () => {
       // @ts-expect-error a refusal says why, as one of three codes
       RealtimeServer.layer({ channels, authenticate: () => Effect.fail("no"), authorize: allowAll })
       // @ts-expect-error there is no such code
-      never(() => new AuthRefused({ code: "channel/forbidden" }))
-    })
+      return new AuthRefused({ code: "channel/forbidden" })
+    }).toBeTypeOf("function")
   })
 
   it("asks for the services of authenticate and authorize", () => {
@@ -125,43 +122,43 @@ describe("RealtimeServer.layer", () => {
   })
 
   it("names the limits it knows, and no others", () => {
-    never(() => {
+    expect(() => {
       RealtimeServer.layer({ channels, authorize: allowAll, limits: { hello: "1 second" } })
       // @ts-expect-error there is no such limit
       RealtimeServer.layer({ channels, authorize: allowAll, limits: { helo: "1 second" } })
       // @ts-expect-error a rate has a burst
       RealtimeServer.layer({ channels, authorize: allowAll, limits: { frames: { perSecond: 1 } } })
-    })
+    }).toBeTypeOf("function")
   })
 })
 
 describe("the class of ./node", () => {
   it("takes values and Promises too, with the same identities", () => {
-    never((server: Server = undefined as never) => {
-      new NodeServer(server, "")
-      new NodeServer(server, "", { authorize: ({ action }) => action === "subscribe" })
+    expect((server: Server) => [
+      new NodeServer(server, ""),
+      new NodeServer(server, "", { authorize: ({ action }) => action === "subscribe" }),
       new NodeServer(server, "", {
         authenticate: async ({ token }): Promise<Authenticated<Person>> => ({
           identity: { name: token ?? "" }
         }),
         authorize: async ({ identity }) => identity.name === "ann"
-      })
+      }),
       new NodeServer(server, "", {
         authenticate: () => ({ identity: { name: "ann" } }),
         // @ts-expect-error a person has no role
         authorize: ({ identity }) => identity.role === "admin"
-      })
+      }),
       // @ts-expect-error without authenticate there is nobody to name
-      new NodeServer(server, "", { authorize: ({ identity }) => identity.name === "ann" })
+      new NodeServer(server, "", { authorize: ({ identity }) => identity.name === "ann" }),
       // @ts-expect-error text is no verdict
       new NodeServer(server, "", { authorize: () => "yes" })
-    })
+    ]).toBeTypeOf("function")
   })
 })
 
 describe("a client", () => {
   it("publishes only to channels that say so", () => {
-    never(() =>
+    expect(() =>
       RealtimeClient.use((client) => {
         // @ts-expect-error clients only read this one
         client.publish(Orders, { id: 1 })
@@ -169,7 +166,7 @@ describe("a client", () => {
         client.publish(Moves, { id: "1" })
         return client.publish(Moves, { id: 1 })
       })
-    )
+    ).toBeTypeOf("function")
   })
 })
 
@@ -193,7 +190,7 @@ describe("jwt", () => {
 
   it("flows into authorize", () => {
     const Claims = Schema.Struct({ sub: Schema.String, role: Schema.Literals(["admin", "user"]) })
-    never(() => {
+    expect(() => {
       RealtimeServer.layer({
         channels,
         authenticate: jwt({ keys: secret }),
@@ -210,11 +207,11 @@ describe("jwt", () => {
         authorize: ({ identity }) => Effect.succeed(identity.id === "ann"),
         identityKey: ({ id }) => id
       })
-    })
+    }).toBeTypeOf("function")
   })
 
   it("cannot be told none, nor a secret as a public key, nor a provider without an audience", () => {
-    never(() => {
+    expect(() => {
       // @ts-expect-error unsigned is no algorithm
       jwt({ keys: secret, algorithms: ["none"] })
       // @ts-expect-error a secret has no RS256
@@ -226,6 +223,6 @@ describe("jwt", () => {
       // @ts-expect-error from anybody
       jwt({ keys: "https://id.example", audience: "app" })
       jwt({ keys: "https://id.example", issuer: "any", audience: "any" })
-    })
+    }).toBeTypeOf("function")
   })
 })

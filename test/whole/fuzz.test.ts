@@ -49,7 +49,7 @@ const attack = (url: string, count: number, { int, next, ...rest }: Random) =>
     const dice: Random = { int, next, ...rest }
     const seen = { errors: new Map<string, number>(), closes: new Map<number, number>() }
     let sent = 0
-    while (sent < count) {
+    for (; sent < count;) {
       yield* Effect.scoped(
         Effect.gen(function* () {
           const wire = yield* greet(url)

@@ -75,6 +75,9 @@ export class Admission {
     if (!this.#allowsOrigin(headers.origin, this.#hostOf(request))) {
       return { status: 403, reason: "This origin may not connect." }
     }
+    if (headers["sec-websocket-version"] !== "13") {
+      return { status: 400, reason: "Supported WebSocket version: 13" }
+    }
     const offered = headers["sec-websocket-protocol"]?.split(",").map((name) => name.trim())
     if (offered !== undefined && !offered.includes(subprotocol)) {
       return { status: 400, reason: `Supported subprotocol: ${subprotocol}` }

@@ -49,7 +49,7 @@ export interface PgLink {
 }
 
 /** Where to connect, by the same rules as libpq: `host` and `port` may stand in the query. */
-const address = (config: PgClientConfig): Net.NetConnectOpts => {
+export const address = (config: PgClientConfig): Net.NetConnectOpts => {
   if (config.path !== undefined) return { path: config.path }
   const url = config.url === undefined ? undefined : new URL(Redacted.value(config.url))
   const query = url?.searchParams

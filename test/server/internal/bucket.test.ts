@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Schema } from "effect"
+import { Effect, Schema } from "effect"
 import { Bucket } from "../../../src/server/internal/bucket.ts"
 
 const rate = { perSecond: 10, burst: 3 }
@@ -48,24 +48,25 @@ describe("Bucket", () => {
     burst: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 100 })),
     pauses: Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 50 })))
   })
-  it.prop(
+  it.effect.prop(
     "gives at most burst + time x rate, and exactly when it said",
     { asking: Asking },
-    ({ asking: { burst, pauses, perSecond } }) => {
-      const given = { perSecond, burst }
-      const bucket = new Bucket(given, 0)
-      let now = 0
-      let taken = 0
-      for (const pause of pauses) {
-        now += pause
-        const wait = bucket.wait(given, now)
-        if (wait > 1) expect(bucket.wait(given, now + wait - 2)).toBeGreaterThan(0)
-        if (wait > 0) now += wait
-        expect(bucket.take(given, now)).toBe(0)
-        taken++
-        expect(taken).toBeLessThanOrEqual(burst + (now * perSecond) / 1000 + 1e-6)
-      }
-    },
+    ({ asking: { burst, pauses, perSecond } }) =>
+      Effect.sync(() => {
+        const given = { perSecond, burst }
+        const bucket = new Bucket(given, 0)
+        let now = 0
+        let taken = 0
+        for (const pause of pauses) {
+          now += pause
+          const wait = bucket.wait(given, now)
+          if (wait > 1) expect(bucket.wait(given, now + wait - 2)).toBeGreaterThan(0)
+          if (wait > 0) now += wait
+          expect(bucket.take(given, now)).toBe(0)
+          taken++
+          expect(taken).toBeLessThanOrEqual(burst + (now * perSecond) / 1000 + 1e-6)
+        }
+      }),
     { arbitrary: { runs: 300, seed: 4 } }
   )
 })

@@ -10,7 +10,7 @@ import {
   NotificationSource,
   SourceError
 } from "../../../src/server/NotificationSource.ts"
-import { Realtime } from "../../../src/server/Realtime.ts"
+import type { Realtime } from "../../../src/server/Realtime.ts"
 import { allowAll, type AnonymousOptions } from "../../../src/server/ServerOptions.ts"
 import { layerDoor, settle, type TestDoor, visit, type Visitor } from "../../support/sessions.ts"
 import { random } from "../support/random.ts"

@@ -33,7 +33,7 @@ const nasty: ReadonlyArray<unknown> = [
   [[]],
   { toString: 1 },
   { length: -1 },
-  { then: 1 }
+  { valueOf: 1 }
 ]
 
 const types = [

@@ -1,0 +1,178 @@
+/**
+ * What other systems did to their users, by symptom, and that it does not happen here. The symptoms
+ * that only one module can have are tested with that module.
+ */
+import { PgClient } from "@effect/sql-pg"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Exit, Fiber, Layer, Queue, Random, Redacted, Scope, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import {
+  layerMemory,
+  lost,
+  MemorySource,
+  NotificationSource
+} from "../../src/server/NotificationSource.ts"
+import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
+import { RealtimeServer } from "../../src/node/RealtimeServer.ts"
+import { Realtime } from "../../src/server/Realtime.ts"
+import * as Channel from "../../src/Channel.ts"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
+import { database, execute, layerDatabase } from "../support/database.ts"
+import { greet } from "../support/wire.ts"
+
+const source = PgNotificationSource.layer({
+  backoff: { initial: 10, cap: 50, resetAfter: 30_000 }
+}).pipe(Layer.provideMerge(layerDatabase))
+
+const doorOf = (url: string) =>
+  Effect.gen(function* () {
+    const http = createServer()
+    yield* Effect.callback<void>((resume) => {
+      http.listen(0, "127.0.0.1", () => resume(Effect.void))
+    })
+    const server = new RealtimeServer(http, url, {
+      authorize: () => true,
+      limits: {
+        subscribes: { perSecond: 10_000, burst: 10_000 },
+        frames: { perSecond: 1e6, burst: 1e6 }
+      }
+    })
+    yield* Effect.addFinalizer(() =>
+      Effect.promise(async () => {
+        await server.close()
+        http.close()
+      })
+    )
+    yield* Effect.promise(() => server.ready)
+    return `ws://127.0.0.1:${(http.address() as AddressInfo).port}/realtime`
+  })
+
+describe("symptoms of other systems", () => {
+  it.live("2: events are lost in silence while the listener reconnects", () =>
+    Effect.gen(function* () {
+      const { listen } = yield* NotificationSource
+      const sql = yield* PgClient.PgClient
+      const queue = yield* listen("orders")
+      const total = 1000
+      const writer = yield* Effect.forEach(
+        Array.from({ length: total }, (_, n) => n),
+        (n) => sql`select pg_notify('orders', ${String(n)})`
+      ).pipe(Effect.forkChild)
+      for (let round = 0; round < 3; round++) {
+        yield* Effect.sleep(20)
+        yield* sql`select pg_terminate_backend(pid) from pg_stat_activity
+          where datname = current_database() and application_name = 'effect-realtime link'`
+      }
+      yield* Fiber.join(writer)
+      const items: Array<string | typeof lost> = []
+      const reader = yield* Effect.gen(function* () {
+        while (!items.includes("end")) items.push(...(yield* Queue.takeAll(queue)))
+      }).pipe(Effect.forkChild)
+      // Sent until it is heard: it may fall into the last gap.
+      yield* sql`select pg_notify('orders', 'end')`.pipe(
+        Effect.andThen(Effect.sleep(20)),
+        Effect.forever,
+        Effect.raceFirst(Fiber.join(reader))
+      )
+      let last = -1
+      let told = false
+      for (const item of items) {
+        if (item === lost) told = true
+        else if (item !== "end") {
+          const n = Number(item)
+          expect(n).toBeGreaterThan(last)
+          // A hole has its gap.
+          if (n !== last + 1) expect(told, `${last + 1} to ${n - 1} are missing`).toBe(true)
+          last = n
+          told = false
+        }
+      }
+    }).pipe(Effect.scoped, Effect.provide(source))
+  )
+
+  it.effect("3: the listener gives up after some seconds", () =>
+    Effect.gen(function* () {
+      const memory = yield* MemorySource
+      const heard = yield* Queue.unbounded<string>()
+      const channel = Channel.untyped("orders")
+      yield* Realtime.events(channel).pipe(
+        Stream.runForEach((event) => Queue.offer(heard, event._tag)),
+        Effect.forkScoped({ startImmediately: true })
+      )
+      yield* TestClock.adjust(0)
+      yield* memory.lose
+      yield* TestClock.adjust("10 minutes")
+      yield* memory.restore
+      yield* Realtime.publish(channel, 1)
+      expect(yield* Queue.takeN(heard, 2)).toEqual(["Gap", "Event"])
+    }).pipe(Effect.provide(Realtime.layer().pipe(Layer.provideMerge(layerMemory))))
+  )
+
+  it.live(
+    "4: sockets stay open and hear nothing, because nobody told them that the database is gone",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* database
+        const wire = yield* greet(yield* doorOf(url))
+        wire.send({ type: "subscribe", id: 1, channel: "system_notifications" })
+        yield* wire.next("subscribed")
+        const before = performance.now()
+        yield* execute(
+          url,
+          "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'effect-realtime link'"
+        )
+        expect((yield* wire.next("status")).source).toBe("down")
+        expect(performance.now() - before).toBeLessThan(1000)
+        expect((yield* wire.next("status")).source).toBe("up")
+        expect((yield* wire.next("gap")).reason).toBe("source")
+      }).pipe(Effect.scoped)
+  )
+
+  it.live("14: one consumer's UNLISTEN silences the others", () =>
+    Effect.gen(function* () {
+      const { listen } = yield* NotificationSource
+      const sql = yield* PgClient.PgClient
+      const stays = yield* listen("orders")
+      const restless = Effect.gen(function* () {
+        for (let round = 0; round < 20; round++) {
+          const scope = yield* Scope.make()
+          yield* Scope.provide(listen("orders"), scope)
+          yield* Effect.sleep((yield* Random.next) * 5)
+          yield* Scope.close(scope, Exit.void)
+        }
+      })
+      const crowd = yield* Effect.forEach(Array.from({ length: 100 }), () => restless, {
+        concurrency: "unbounded",
+        discard: true
+      }).pipe(Effect.forkChild)
+      const total = 300
+      for (let n = 0; n < total; n++) yield* sql`select pg_notify('orders', ${String(n)})`
+      yield* Fiber.join(crowd)
+      expect(yield* Queue.takeN(stays, total)).toEqual(
+        Array.from({ length: total }, (_, n) => String(n))
+      )
+    }).pipe(Effect.scoped, Effect.provide(source))
+  )
+
+  it.live("16: what is committed right after `subscribed` is missed", () =>
+    Effect.gen(function* () {
+      const { url } = yield* database
+      const wire = yield* greet(yield* doorOf(url))
+      const pool = yield* Layer.build(
+        PgClient.layer({ url: Redacted.make(url), maxConnections: 1 })
+      )
+      const sql = yield* Effect.provideContext(PgClient.PgClient, pool)
+      for (let round = 0; round < 1000; round++) {
+        const name = `query_results_${round % 50}`
+        wire.send({ type: "subscribe", id: 2 * round, channel: name })
+        yield* wire.next("subscribed")
+        yield* sql`select pg_notify(${name}, ${`{"status":"completed","data":${round}}`})`
+        const { events } = yield* wire.next("events")
+        expect(events.map(({ data }) => data)).toEqual([{ status: "completed", data: round }])
+        wire.send({ type: "unsubscribe", id: 2 * round + 1, channel: name })
+        yield* wire.next("unsubscribed")
+      }
+    }).pipe(Effect.scoped)
+  )
+})
