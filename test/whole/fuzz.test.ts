@@ -43,46 +43,45 @@ const judge = (wire: Wire, from: number): number => {
   return wire.frames.length
 }
 
-/** Sends so many messages over one socket after the other, reading everything that comes back. */
-const attack = (url: string, count: number, { int, next, ...rest }: Random) =>
+/** How often each error code was answered, and each close code. */
+interface Seen {
+  readonly errors: Map<string, number>
+  readonly closes: Map<number, number>
+}
+
+const count = <Key>(map: Map<Key, number>, key: Key) => map.set(key, (map.get(key) ?? 0) + 1)
+
+/** Sends messages over one socket until it closes, or so many are sent; gives how many. */
+const session = (url: string, most: number, dice: Random, seen: Seen) =>
   Effect.gen(function* () {
-    const dice: Random = { int, next, ...rest }
-    const seen = { errors: new Map<string, number>(), closes: new Map<number, number>() }
+    const wire = yield* greet(url)
     let sent = 0
-    for (; sent < count;) {
-      yield* Effect.scoped(
-        Effect.gen(function* () {
-          const wire = yield* greet(url)
-          let judged = 0
-          for (
-            let fence = 0;
-            sent < count && wire.socket.readyState === wire.socket.OPEN;
-            fence++
-          ) {
-            const burst = 1 + int(400)
-            for (let index = 0; index < burst; index++) {
-              wire.send(message(dice))
-              sent++
-            }
-            // An answer to this one shows that everything before it was taken; or the socket closes.
-            const id = 1_000_000 + fence
-            wire.send({ type: "unsubscribe", id, channel: "witness" })
-            yield* Effect.raceFirst(answered(wire, id), wire.closed)
-            judged = judge(wire, judged)
-          }
-          for (const frame of wire.frames) {
-            if (frame.type === "error") {
-              seen.errors.set(frame.code, (seen.errors.get(frame.code) ?? 0) + 1)
-            }
-          }
-          if (wire.socket.readyState !== wire.socket.OPEN) {
-            const code = yield* wire.closed
-            expect(closeCodes, `closed with ${code}`).toContain(code)
-            seen.closes.set(code, (seen.closes.get(code) ?? 0) + 1)
-          }
-        })
-      )
+    let judged = 0
+    for (let fence = 0; sent < most && wire.socket.readyState === wire.socket.OPEN; fence++) {
+      const burst = 1 + dice.int(400)
+      for (let index = 0; index < burst; index++) wire.send(message(dice))
+      sent += burst
+      // An answer to this one shows that everything before it was taken; or the socket closes.
+      const id = 1_000_000 + fence
+      wire.send({ type: "unsubscribe", id, channel: "witness" })
+      yield* Effect.raceFirst(answered(wire, id), wire.closed)
+      judged = judge(wire, judged)
     }
+    for (const frame of wire.frames) if (frame.type === "error") count(seen.errors, frame.code)
+    if (wire.socket.readyState !== wire.socket.OPEN) {
+      const code = yield* wire.closed
+      expect(closeCodes, `closed with ${code}`).toContain(code)
+      count(seen.closes, code)
+    }
+    return sent
+  }).pipe(Effect.scoped)
+
+/** Sends so many messages over one socket after the other, reading everything that comes back. */
+const attack = (url: string, messages: number, dice: Random) =>
+  Effect.gen(function* () {
+    const seen: Seen = { errors: new Map(), closes: new Map() }
+    let sent = 0
+    while (sent < messages) sent += yield* session(url, messages - sent, dice, seen)
     return seen
   })
 

@@ -10,13 +10,16 @@ export const identity: ReadonlyArray<string> = [
   `-- NULL on a standby, whose snapshots omit the transactions in progress, and before the first
 -- realtime.open() after a crash. The timeline comes from the WAL: the control file lags behind a promotion.
 create or replace function realtime.identity() returns text
-language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-  select case when not pg_is_in_recovery() then translate(left(encode(sha256(convert_to(concat_ws(' ',
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$ begin
+  -- An unlogged table cannot even be looked at on a standby.
+  if pg_is_in_recovery() then
+    return null;
+  end if;
+  return (select translate(left(encode(sha256(convert_to(concat_ws(' ',
     e.id, (select system_identifier from pg_control_system()), left(pg_walfile_name(pg_current_wal_lsn()), 8),
     (select oid from pg_database where datname = current_database()), 'realtime.messages'::regclass::oid
-  ), 'UTF8')), 'base64'), 8), '+/', '-_') end
-  from realtime.epoch e
-$$`,
+  ), 'UTF8')), 'base64'), 8), '+/', '-_') from realtime.epoch e);
+end $$`,
 
   `create or replace function realtime.open(
   out identity text, out version int, out wake text, out retention_ms float8, out restored boolean
