@@ -9,7 +9,11 @@ export default defineConfig({
     reporters: ["default", "./test/support/summary-reporter.ts"],
     silent: "passed-only",
     globalSetup: "./test/support/global-setup.ts",
-    coverage: { provider: "v8", include: ["src/**/*.ts", "src/**/*.tsx"], reporter: ["text", "html"] },
+    coverage: {
+      provider: "v8",
+      include: ["src/**/*.ts", "src/**/*.tsx"],
+      reporter: ["text", "html"]
+    },
     projects: [
       {
         extends: true,

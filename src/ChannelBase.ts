@@ -90,15 +90,15 @@ export interface Codec<A> {
 export const construct = <A, Publish extends boolean, Name extends string>(
   name: Name,
   codec: Codec<A>,
-  options: Options<Publish> | undefined,
+  { delivery = "live", publish = false as Publish }: Options<Publish> = {},
   fault?: InvalidChannelName
 ): Channel<A, Publish, Name> => {
   const reason = channelNameFault(name)
   return {
     _tag: "Channel",
     name,
-    delivery: options?.delivery ?? "live",
-    publish: (options?.publish ?? false) as Publish,
+    delivery,
+    publish,
     fault:
       fault ??
       (reason === undefined ? undefined : new InvalidChannelName({ channel: name, reason })),

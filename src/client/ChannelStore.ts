@@ -16,7 +16,7 @@ import { untyped } from "../ChannelBase.ts"
 import type { Event, Gap } from "../RealtimeEvent.ts"
 import type * as Cell from "./internal/cell.ts"
 import type { ConnectionState } from "./Connection.ts"
-import { report } from "./internal/platform.ts"
+import { attempt, report } from "./internal/platform.ts"
 import type { SubscribeError } from "./internal/subscriptions.ts"
 import {
   RealtimeClient,
@@ -87,41 +87,34 @@ const from = (
     subscribe: (onChange) => of(client().sync).subscribe(onChange)
   })
   return {
-    listen: <A>(channel: Channel<A> | string, handler: Handler<A>, options?: ListenOptions) => {
-      const onError = options?.onError ?? report
+    listen: <A>(
+      channel: Channel<A> | string,
+      handler: Handler<A>,
+      { from, onCursor, onError = report, onGap }: ListenOptions = {}
+    ) => {
       let active = true
+      let returned = false
       const guard = (run: () => void) => {
         if (!active || closed) return
-        try {
-          run()
-        } catch (error) {
-          try {
-            onError(error)
-          } catch (another) {
-            report(another)
-          }
-        }
+        attempt(run, (error) => attempt(() => onError(error), report))
       }
       // What is known at once is told after `listen` has returned.
-      let later: ((run: () => void) => void) | undefined = queueMicrotask
-      const tell = (run: () => void) => (later === undefined ? guard(run) : later(() => guard(run)))
+      const tell = (run: () => void) => (returned ? guard(run) : queueMicrotask(() => guard(run)))
       const leave = client().sync.listen(
         asChannel(channel),
         {
           onEvents: (batch) =>
             tell(() => {
               for (const event of batch) {
-                guard(() =>
-                  event._tag === "Gap" ? options?.onGap?.(event) : handler(event.payload, event)
-                )
+                guard(() => (event._tag === "Gap" ? onGap?.(event) : handler(event.payload, event)))
               }
             }),
-          onCursor: (cursor) => tell(() => options?.onCursor?.(cursor)),
+          onCursor: (cursor) => tell(() => onCursor?.(cursor)),
           onEnd: (error) => tell(() => onError(error))
         },
-        options?.from
+        from
       )
-      later = undefined
+      returned = true
       return () => {
         active = false
         leave()

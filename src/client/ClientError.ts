@@ -51,6 +51,6 @@ export class AckTimeout extends Data.TaggedError("AckTimeout")<{
   readonly millis: number
 }> {
   override get message(): string {
-    return `A publish on channel "${this.channel}" was not answered within ${this.millis} ms. It may have happened: read the state before you send it again.`
+    return `A publish on channel "${this.channel}" was not answered within ${this.millis} ms. It may have happened: read the state before you send again.`
   }
 }

@@ -50,7 +50,7 @@ export class Expired extends Data.TaggedError("Expired")<{
   readonly sent: boolean
 }> {
   override get message(): string {
-    return `A publish on channel "${this.channel}" was not answered within ${this.millis} ms. ${this.sent ? "It may have happened: read the state before you send it again." : "It was never sent."}`
+    return `A publish on channel "${this.channel}" was not answered within ${this.millis} ms. ${this.sent ? "It may have happened: read the state before you send again." : "It was never sent."}`
   }
 }
 

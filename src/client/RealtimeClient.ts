@@ -14,7 +14,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Channel } from "../Channel.ts"
-import type { Gap, RealtimeEvent } from "../RealtimeEvent.ts"
+import { Gap, type RealtimeEvent } from "../RealtimeEvent.ts"
 import type { ConnectionOptions, ConnectionState } from "./Connection.ts"
 import * as Cell from "./internal/cell.ts"
 import * as Connection from "./internal/connection.ts"
@@ -186,7 +186,7 @@ const make = (
               mailbox.clear()
               // The last one of a batch always carries a position.
               const cursor = batch.at(-1)!.cursor!
-              mailbox.push([Subscriptions.gap(channel.name, "slow", cursor)])
+              mailbox.push([new Gap({ channel: channel.name, reason: "slow", cursor })])
             },
             onEnd: mailbox.fail
           },

@@ -8,6 +8,7 @@ export {
   type Authenticated,
   AuthRefused,
   type Credentials,
+  InvalidOption,
   type Limits,
   type Request
 } from "../server/ServerOptions.ts"

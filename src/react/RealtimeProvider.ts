@@ -43,18 +43,19 @@ export type RealtimeProviderProps = { readonly children?: ReactNode } & (
  */
 export const RealtimeProvider = (props: RealtimeProviderProps): ReactNode => {
   const latest = useLatestRef(props as RealtimeClientOptions)
-  const url = props.client === undefined && typeof props.url === "string" ? props.url : undefined
+  const { children, client, url } = props as Partial<RealtimeClientOptions> & typeof props
+  const address = typeof url === "string" ? url : undefined
   const made = useMemo(
     () =>
       ChannelStore.make(() => {
         const { token, ...options } = latest.current
         return {
           ...options,
-          url: url ?? (() => (latest.current.url as () => string)()),
+          url: address ?? (() => (latest.current.url as () => string)()),
           token: token && (() => latest.current.token!())
         }
       }),
-    [latest, url]
+    [latest, address]
   )
-  return createElement(StoreContext.Provider, { value: props.client ?? made }, props.children)
+  return createElement(StoreContext.Provider, { value: client ?? made }, children)
 }

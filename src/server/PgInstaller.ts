@@ -76,7 +76,9 @@ export class WatchRefused extends Schema.TaggedError<WatchRefused>()("WatchRefus
 }
 
 /**
- * A table to watch: each changed row becomes one event.
+ * A table to watch: each changed row becomes one event. TRUNCATE becomes one that matches no schema, so
+ * that subscribers are told a gap and read again. An UPDATE of the primary key is a DELETE and an
+ * INSERT. The triggers run with the rights of whoever installed: watch tables of owners you trust.
  *
  * @category models
  * @since 0.1.0

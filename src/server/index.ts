@@ -8,6 +8,7 @@ export { ConsumerConflict, ConsumerGap } from "./internal/consumers.ts"
 export { NoOutbox, TooManyChannels } from "./internal/errors.ts"
 export { ChannelConflict } from "./internal/registry.ts"
 export { NestedSnapshot } from "./internal/snapshot.ts"
+export { type AuthenticateJwt, type Claims, jwt } from "./jwt.ts"
 export { layerMemory, MemorySource, NotificationSource, SourceError } from "./NotificationSource.ts"
 export * as OutboxReader from "./OutboxReader.ts"
 export * as PgInstaller from "./PgInstaller.ts"
@@ -24,6 +25,7 @@ export {
   type Authorize,
   type Credentials,
   type IdentityOptions,
+  InvalidOption,
   type Limits,
   type Request
 } from "./ServerOptions.ts"

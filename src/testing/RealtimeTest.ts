@@ -126,12 +126,14 @@ export type TestClient = RealtimeClient["Service"] & { readonly network: Network
  *     Effect.gen(function* () {
  *       const test = yield* RealtimeTest
  *       const client = yield* RealtimeClient
- *       const two = yield* client.events(Orders).pipe(Stream.take(2), Stream.runCollect, Effect.forkChild)
+ *       const two = yield* client
+ *         .events(Orders)
+ *         .pipe(Stream.take(2), Stream.runCollect, Effect.forkChild)
  *       yield* test.settle
  *       yield* test.database.lose
- *       yield* test.publish(Orders, { id: 1 })
+ *       yield* test.publish(Orders, { n: 1 })
  *       yield* test.database.restore
- *       yield* test.publish(Orders, { id: 2 })
+ *       yield* test.publish(Orders, { n: 2 })
  *       expect((yield* Fiber.join(two)).map((event) => event._tag)).toEqual(["Gap", "Event"])
  *     })
  *   )
@@ -224,10 +226,15 @@ export class RealtimeTest extends Context.Service<
 
 const defaultMessageBytes = 64 * 1024
 
+/** Turns of the event loop in which the fibers of a test may answer what the system did. */
+const turnsToSettle = 8
+/** Fewer, because it is waited for at each step of the clock. */
+const turnsAfterSleep = 2
+
 const make = <I, R>(options: Options<I, R> & SystemOptions) =>
   Effect.gen(function* () {
-    const clock = yield* LeapClock.make
     const idle = yield* Idle.make
+    const clock = yield* LeapClock.make(idle.quiet(turnsAfterSleep))
     /** Everything of the system runs by its clock and is seen by `settle`. */
     const inside = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
       effect.pipe(
@@ -320,7 +327,7 @@ const system = <I, R>(
       },
       jump: (duration) =>
         Effect.sync(() => clock.leap(Duration.toMillis(Duration.fromInputUnsafe(duration)))),
-      settle: idle.settle,
+      settle: idle.quiet(turnsToSettle),
       connect,
       sockets: Effect.sync(() => server.size()),
       subscriptions: Effect.sync(() =>

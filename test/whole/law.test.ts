@@ -64,6 +64,7 @@ const run = (seed: number): Effect.Effect<Outcome> => {
     const ledger = new Ledger()
     const consumers: Array<Consumer> = []
     const clients = yield* Effect.all(Array.from({ length: 1 + below(3) }, () => test.connect()))
+    let healed = false
     let restarting: Fiber.Fiber<void> | undefined
 
     const publish = (channel: Channel.Channel<Numbered>) =>
@@ -104,7 +105,9 @@ const run = (seed: number): Effect.Effect<Outcome> => {
       const witness = new Witness(name, channel.name, ledger)
       const { activate, hear } = witness
       const ofServer = kind.endsWith("server")
-      const pause = kind.startsWith("slow") ? Effect.sleep(50 + below(500)) : Effect.void
+      const pause = Effect.suspend(() =>
+        kind.startsWith("slow") && !healed ? Effect.sleep(50 + below(500)) : Effect.void
+      )
       yield* add(
         witness,
         ofServer ? undefined : { client, channel: channel.name },
@@ -247,6 +250,7 @@ const run = (seed: number): Effect.Effect<Outcome> => {
     }
 
     log.push("heal")
+    healed = true
     yield* test.database.restore
     for (const { network } of clients) {
       yield* network.resume

@@ -8,7 +8,7 @@
  */
 import type * as Stream from "effect/Stream"
 import * as Mailbox from "./mailbox.ts"
-import { report } from "./platform.ts"
+import { attempt, report } from "./platform.ts"
 
 /**
  * The shape that React's `useSyncExternalStore` reads.
@@ -39,16 +39,10 @@ export const make = <A>(initial: A): Cell<A> => {
       return () => void listeners.delete(listener)
     },
     set: (next) => {
-      if (Object.is(next, value)) return
+      if (next === value) return
       value = next
-      for (const listener of Array.from(listeners)) {
-        try {
-          listener()
-        } catch (error) {
-          // Whoever watches a state must not be able to break what has it.
-          report(error)
-        }
-      }
+      // Whoever watches a state must not be able to break what has it.
+      for (const listener of Array.from(listeners)) attempt(listener, report)
     }
   }
 }

@@ -10,7 +10,6 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import * as Backoff from "../../Backoff.ts"
 import {
@@ -28,10 +27,13 @@ import { millis, type Time } from "./time.ts"
 
 export type Welcome = FrameOf<ServerFrame, "welcome">
 
+/** What belongs to one channel and answers nothing. */
+export type ChannelFrame = FrameOf<ServerFrame, "events" | "cursor" | "gap" | "ended">
+
 /** The floor above. Called synchronously; must not throw. */
 export interface Above {
   readonly onOpen: (welcome: Welcome) => void
-  readonly onFrame: (frame: ServerFrame) => void
+  readonly onFrame: (frame: ChannelFrame) => void
   readonly onDown: () => void
   readonly onStop: (error: ConnectionStopped) => void
 }
@@ -95,8 +97,8 @@ const unusable = 4202
 /** The close code of a client that was closed. */
 const closed = 1000
 
-const needed = "somebody needs it"
-export const idle: ConnectionState = { status: "idle", reason: "nobody needs it" }
+const needed = "needed"
+export const idle: ConnectionState = { status: "idle", reason: "not needed" }
 
 /** The text of a frame whose fields stand in the order of the protocol's document. */
 const textOf: (frame: Written<ClientFrame>) => string = JSON.stringify
@@ -175,14 +177,15 @@ export const make = (
         } else if (time >= deadAt) {
           // Somebody is looking at the page: no jitter.
           if (probing) reconnectAfter = 0
-          ended(lost, openedAt === Infinity ? "no answer" : "nothing heard")
+          ended(lost, "nothing heard")
         } else if (time >= renewAt) {
           renewAt = Infinity
           fetchToken(() => {
             if (token === undefined) return
-            request({ type: "authenticate", token }, (answer) => {
-              if (answer.type === "authenticated") tokenLives(answer.expires)
-            })
+            // After a refusal the old one lives on, for as long as the server lets it.
+            request({ type: "authenticate", token }, (answer) =>
+              tokenLives((answer as FrameOf<ServerFrame, "authenticated">).expires)
+            )
           })
         }
         return Math.min(idleBy, deadAt, renewAt)
@@ -259,11 +262,11 @@ export const make = (
       } else if (frame.type === "ping") send(textOf({ type: "pong" }))
       else if (frame.type === "bye") reconnectAfter = frame.reconnectAfter
       else if (frame.type === "status") source.set(frame.source)
-      else if ("id" in frame && frame.id !== undefined) {
-        const answered = unanswered.get(frame.id)
-        unanswered.delete(frame.id)
+      else if ("id" in frame) {
+        const answered = unanswered.get(frame.id!)
+        unanswered.delete(frame.id!)
         answered?.(frame)
-      } else above.onFrame(frame)
+      } else if ("channel" in frame) above.onFrame(frame)
     }
 
     const request: Connection["request"] = (frame, onAnswer) => {
@@ -285,12 +288,12 @@ export const make = (
       fork(
         Effect.suspend(() => {
           const given = options.token!()
-          return Effect.isEffect(given) ? given : Effect.tryPromise(() => Promise.resolve(given))
+          return Effect.isEffect(given) ? given : Effect.promise(async () => given)
         }).pipe(
           Effect.timeout(patience),
-          Effect.exit,
-          Effect.map((exit) => {
-            token = Exit.isSuccess(exit) ? exit.value : undefined
+          Effect.catchCause(() => Effect.undefined),
+          Effect.map((given) => {
+            token = given
             tokenUntil = Infinity
             fetching = false
             then()
@@ -361,7 +364,7 @@ export const make = (
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         letGo()
-        reason = "the client was closed"
+        reason = "closed"
         if (stopped === undefined) stop(closed)
         nudge()
       })
@@ -396,7 +399,7 @@ export const make = (
           stopped = undefined
           failures = refusals = 0
           token = undefined
-          reason = "asked to"
+          reason = "reconnect"
           state.set(idle)
         }
         check()

@@ -57,3 +57,12 @@ export const report = (error: unknown): void => {
     })
   }
 }
+
+/** Runs what somebody else wrote; `failed` is called with what it throws. */
+export const attempt = (run: () => void, failed: (error: unknown) => void): void => {
+  try {
+    run()
+  } catch (error) {
+    failed(error)
+  }
+}

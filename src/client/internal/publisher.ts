@@ -152,8 +152,5 @@ export const make = (
   }
 }
 
-/** 32 hexadecimal digits. `crypto.randomUUID` exists only on secure pages; this works on all. */
-const makeKey = (): string =>
-  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
-    byte.toString(16).padStart(2, "0")
-  ).join("")
+/** 128 random bits. `crypto.randomUUID` exists only on secure pages; this works on all. */
+const makeKey = (): string => crypto.getRandomValues(new Uint32Array(4)).join("-")

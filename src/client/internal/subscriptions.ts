@@ -14,7 +14,7 @@ import type { FrameOf, ServerFrame } from "../../Frame.ts"
 import type { InvalidChannelName } from "../../RealtimeError.ts"
 import { Gap, type RealtimeEvent } from "../../RealtimeEvent.ts"
 import type { ConnectionStopped, Refused } from "../ClientError.ts"
-import type { Connection, Refusal } from "./connection.ts"
+import type { ChannelFrame, Connection, Refusal } from "./connection.ts"
 import type { Time } from "./time.ts"
 
 /**
@@ -48,22 +48,15 @@ interface Member {
   from: string | undefined
 }
 
-interface Entry {
-  readonly name: string
-  readonly members: Set<Member>
-  wire: "off" | "joining" | "on" | "leaving"
-  /** The position sent with the latest `subscribe`. */
-  asked: string | undefined
-  /** The position of the last frame received. */
-  cursor: string | undefined
-  /** When it was last answered with `subscribed`. */
-  since: number
-  /** Refusals in a row that said later. */
-  failures: number
-  /** Nothing is asked until the time that the server gave is over. */
-  resting: boolean
-  /** Kept for somebody who comes back; calling it ends that. */
-  lingering: (() => void) | undefined
+/** One subscription on the wire. */
+interface Share {
+  readonly join: (member: Member) => () => void
+  /** One step from what the wire is to what is wanted. */
+  readonly drive: () => void
+  readonly open: () => void
+  readonly down: () => void
+  readonly receive: (frame: ChannelFrame) => void
+  readonly end: (error: SubscribeError) => void
 }
 
 /** Unanswered requests at once; the protocol allows 100 for subscriptions and publishes together. */
@@ -73,223 +66,226 @@ export interface Subscriptions {
   readonly listen: <A>(channel: Channel<A>, listener: Listener<A>, from?: string) => () => void
   readonly open: () => void
   readonly down: () => void
-  readonly receive: (frame: ServerFrame) => void
+  readonly receive: (frame: ChannelFrame) => void
   readonly endAll: (error: SubscribeError) => void
 }
 
 export const make = (connection: Connection, { after, now }: Time): Subscriptions => {
-  const entries = new Map<string, Entry>()
+  const shares = new Map<string, Share>()
   let unanswered = 0
   let up = false
 
-  const request = (entry: Entry, type: "subscribe" | "unsubscribe") => {
-    const subscribes = type === "subscribe"
-    entry.wire = subscribes ? "joining" : "leaving"
-    if (!subscribes) entry.cursor = undefined
-    entry.asked = entry.cursor
-    unanswered++
-    connection.request({ type, channel: entry.name, cursor: entry.cursor }, (answer) => {
-      unanswered--
-      if (answer.type === "subscribed") subscribed(entry, answer)
-      else if (answer.type === "error") refused(entry, answer)
-      else {
-        entry.wire = "off"
-        drive(entry)
+  const share = (name: string): Share => {
+    const members = new Set<Member>()
+    let wire: "off" | "joining" | "on" | "leaving" = "off"
+    /** The position sent with the latest `subscribe`. */
+    let asked: string | undefined
+    /** The position of the last frame received. */
+    let cursor: string | undefined
+    /** When the subscription became active. */
+    let since = Infinity
+    /** Refusals in a row that said later. */
+    let failures = 0
+    /** Nothing is asked until the server may have another answer; calling it ends that. */
+    let resting: (() => void) | undefined
+    /** Nobody listens any more, but somebody may come back; calling it ends that. */
+    let lingering: (() => void) | undefined
+
+    const drive = () => {
+      if (resting !== undefined) return
+      if (members.size > 0) {
+        if (wire !== "off" || !up || unanswered >= maxRequests) return
+        wire = "joining"
+        request("subscribe")
+      } else if (lingering === undefined) {
+        if (wire === "off") shares.delete(name)
+        if (wire !== "on") return
+        wire = "leaving"
+        cursor = undefined
+        request("unsubscribe")
       }
-      if (unanswered === maxRequests - 1) entries.forEach(drive)
-    })
-  }
-
-  /** One step from what the wire is to what is wanted. */
-  const drive = (entry: Entry) => {
-    const { members, name, wire } = entry
-    if (entry.resting || entries.get(name) !== entry) return
-    if (members.size > 0) {
-      if (wire === "off" && up && unanswered < maxRequests) request(entry, "subscribe")
-    } else if (entry.lingering === undefined) {
-      if (wire === "off") entries.delete(name)
-      else if (wire === "on") request(entry, "unsubscribe")
     }
-  }
 
-  /** Over a copy, because whoever is told may come and go meanwhile. */
-  const each = ({ members }: Entry, tell: (member: Member) => void) => {
-    for (const member of Array.from(members)) if (members.has(member)) tell(member)
-  }
-
-  const end = (entry: Entry, error: SubscribeError) => {
-    entries.delete(entry.name)
-    connection.release(entry)
-    each(entry, (member) => {
-      entry.members.delete(member)
-      member.listener.onEnd(error)
-    })
-  }
-
-  /** The server will not, or not now. */
-  const refused = (entry: Entry, refusal: Refusal) => {
-    const { name, since, wire } = entry
-    const error = connection.refused(name, refusal)
-    // An `unsubscribe` that must be repeated leaves the subscription where it was.
-    entry.wire = wire === "leaving" && error === undefined ? "on" : "off"
-    if (error !== undefined) return end(entry, error)
-    if (wire === "on" && now() - since >= connection.resetAfter) entry.failures = 0
-    entry.resting = true
-    after(refusal.retryAfter ?? connection.jitter(++entry.failures), () => {
-      entry.resting = false
-      drive(entry)
-    })
-  }
-
-  /** Tells a member where it stands, and that it missed something if it wanted to stand elsewhere. */
-  const place = (
-    { members, name }: Entry,
-    member: Member,
-    from: string | undefined,
-    cursor: string
-  ) => {
-    const { listener } = member
-    if (member.from !== undefined && member.from !== from) {
-      listener.onEvents([gap(name, "retention", cursor)])
+    const request = (type: "subscribe" | "unsubscribe") => {
+      unanswered++
+      asked = cursor
+      connection.request({ type, channel: name, cursor }, (answer) => {
+        unanswered--
+        if (answer.type === "subscribed") subscribed(answer)
+        else if (answer.type === "error") refused(answer)
+        else wire = "off"
+        // Others may have waited for their turn to ask.
+        shares.forEach(({ drive }) => drive())
+      })
     }
-    member.from = undefined
-    if (members.has(member)) listener.onCursor?.(cursor)
-  }
 
-  const subscribed = (entry: Entry, { cursor, state }: FrameOf<ServerFrame, "subscribed">) => {
-    const { asked } = entry
-    entry.wire = "on"
-    entry.since = now()
-    entry.cursor = cursor
-    each(entry, (member) => {
-      member.from ??= asked
-      place(entry, member, state === "recovered" ? asked : undefined, cursor)
-    })
-    drive(entry)
-  }
+    /** Over a copy, because whoever is told may come and go meanwhile. */
+    const each = (tell: (member: Member) => void) => {
+      for (const member of Array.from(members)) if (members.has(member)) tell(member)
+    }
 
-  /** Once per definition, not once per listener. */
-  const deliver = (entry: Entry, frame: FrameOf<ServerFrame, "events">, before: string) => {
-    const decoded = new Map<object, ReadonlyArray<RealtimeEvent<unknown>>>()
-    each(entry, ({ channel, listener }) => {
-      const batch = decoded.get(channel.codec) ?? decode(channel, frame, before)
-      decoded.set(channel.codec, batch)
-      listener.onEvents(batch)
-    })
-  }
+    const end = (error: SubscribeError) => {
+      connection.release(members)
+      each((member) => {
+        members.delete(member)
+        member.listener.onEnd(error)
+      })
+      drive()
+    }
 
-  const leave = (entry: Entry, member: Member) => {
-    if (!entry.members.delete(member) || entry.members.size > 0) return
-    connection.release(entry)
-    entry.lingering = after(connection.linger, () => {
-      entry.lingering = undefined
-      drive(entry)
-    })
+    /** The server will not, or not now. */
+    const refused = (refusal: Refusal) => {
+      const error = connection.refused(name, refusal)
+      // An `unsubscribe` that must be repeated leaves the subscription where it was.
+      wire = wire === "leaving" && error === undefined ? "on" : "off"
+      if (error !== undefined) return end(error)
+      if (now() - since >= connection.resetAfter) failures = 0
+      since = Infinity
+      resting?.()
+      resting = after(refusal.retryAfter ?? connection.jitter(++failures), () => {
+        resting = undefined
+        drive()
+      })
+    }
+
+    const gap = (reason: Gap["reason"], at: string) =>
+      new Gap({ channel: name, reason, cursor: at })
+
+    /** Tells a member where it stands, and that it missed something if it wanted to stand elsewhere. */
+    const place = (member: Member, from: string | undefined, at: string) => {
+      const { listener } = member
+      if (member.from !== undefined && member.from !== from)
+        listener.onEvents([gap("retention", at)])
+      member.from = undefined
+      if (members.has(member)) listener.onCursor?.(at)
+    }
+
+    const subscribed = (answer: FrameOf<ServerFrame, "subscribed">) => {
+      wire = "on"
+      since = now()
+      cursor = answer.cursor
+      each((member) => {
+        member.from ??= asked
+        place(member, answer.state === "recovered" ? asked : undefined, answer.cursor)
+      })
+    }
+
+    /**
+     * A payload that does not decode is a gap in its place. Inside a batch that gap carries the
+     * position before the batch: who resumes there may see events again, but misses none.
+     */
+    const decode = (
+      { decode }: Any,
+      { cursor, events }: FrameOf<ServerFrame, "events">,
+      before: string
+    ): ReadonlyArray<RealtimeEvent<unknown>> =>
+      events.map(({ at, data, id, tx }, index) => {
+        const last = index === events.length - 1
+        try {
+          const decoded = decode(data)
+          if (Result.isSuccess(decoded)) {
+            return {
+              _tag: "Event",
+              channel: name,
+              id,
+              at: new Date(at),
+              payload: decoded.success,
+              cursor: last ? cursor : undefined,
+              tx
+            }
+          }
+        } catch {
+          // A schema's own function that throws must not take the other listeners down.
+        }
+        return gap("invalid", last ? cursor : before)
+      })
+
+    /** Decodes once per definition, not once per listener. */
+    const deliver = (frame: FrameOf<ServerFrame, "events">, before: string) => {
+      const decoded = new Map<object, ReadonlyArray<RealtimeEvent<unknown>>>()
+      each(({ channel, listener }) => {
+        const batch = decoded.get(channel.codec) ?? decode(channel, frame, before)
+        decoded.set(channel.codec, batch)
+        listener.onEvents(batch)
+      })
+    }
+
+    const leave = (member: Member) => {
+      if (!members.delete(member) || members.size > 0) return
+      connection.release(members)
+      lingering = after(connection.linger, () => {
+        lingering = undefined
+        drive()
+      })
+    }
+
+    return {
+      join: (member) => {
+        members.add(member)
+        if (members.size === 1) {
+          lingering?.()
+          lingering = undefined
+          // Nobody was there to miss anything, unless the subscription is still on.
+          if (wire !== "on") cursor = member.from
+          connection.hold(members)
+        }
+        if (wire === "on" && cursor !== undefined) place(member, cursor, cursor)
+        drive()
+        return () => leave(member)
+      },
+      drive,
+      open: () => {
+        // What this server said earlier, or another one, need not hold for this session.
+        resting?.()
+        resting = undefined
+        drive()
+      },
+      down: () => {
+        wire = "off"
+        if (members.size === 0) cursor = undefined
+        drive()
+      },
+      receive: (frame) => {
+        if (wire !== "on") return
+        if (frame.type === "ended") return refused(frame)
+        const before = cursor ?? frame.cursor
+        cursor = frame.cursor
+        if (frame.type === "events") {
+          if (frame.events.length > 0) deliver(frame, before)
+        } else {
+          each(({ listener }) =>
+            frame.type === "gap"
+              ? listener.onEvents([gap(frame.reason, frame.cursor)])
+              : listener.onCursor?.(frame.cursor)
+          )
+        }
+      },
+      end
+    }
   }
 
   return {
     listen: <A>(channel: Channel<A>, listener: Listener<A>, from?: string) => {
-      const { name } = channel
       const failure = channel.fault ?? connection.stopped()
       if (failure !== undefined) {
         listener.onEnd(failure)
         return () => {}
       }
-      const entry: Entry = entries.get(name) ?? {
-        name,
-        members: new Set(),
-        wire: "off",
-        asked: undefined,
-        cursor: undefined,
-        since: 0,
-        failures: 0,
-        resting: false,
-        lingering: undefined
-      }
-      entries.set(name, entry)
-      const member: Member = { channel, listener: listener as Listener<unknown>, from }
-      entry.members.add(member)
-      if (entry.members.size === 1) {
-        entry.lingering?.()
-        entry.lingering = undefined
-        // Nobody was there to miss anything, unless the subscription is still on.
-        if (entry.wire !== "on") entry.cursor = from
-        connection.hold(entry)
-      }
-      if (entry.wire === "on" && entry.cursor !== undefined) {
-        place(entry, member, entry.cursor, entry.cursor)
-      }
-      drive(entry)
-      return () => leave(entry, member)
+      const { name } = channel
+      const shared = shares.get(name) ?? share(name)
+      shares.set(name, shared)
+      return shared.join({ channel, listener: listener as Listener<unknown>, from })
     },
     open: () => {
       up = true
-      entries.forEach((entry) => {
-        // What this server said earlier, or another one, need not hold for this session.
-        entry.resting = false
-        drive(entry)
-      })
+      shares.forEach(({ open }) => open())
     },
     down: () => {
       up = false
       unanswered = 0
-      entries.forEach((entry) => {
-        entry.wire = "off"
-        if (entry.members.size === 0) entry.cursor = undefined
-        drive(entry)
-      })
+      shares.forEach(({ down }) => down())
     },
-    receive: (frame) => {
-      const entry = "channel" in frame ? entries.get(frame.channel) : undefined
-      if (entry?.wire !== "on") return
-      if (frame.type === "ended") return refused(entry, frame)
-      if (!("cursor" in frame)) return
-      const { cursor } = frame
-      const before = entry.cursor ?? cursor
-      entry.cursor = cursor
-      if (frame.type === "events") {
-        if (frame.events.length > 0) deliver(entry, frame, before)
-      } else {
-        each(entry, ({ listener }) =>
-          frame.type === "gap"
-            ? listener.onEvents([gap(entry.name, frame.reason, cursor)])
-            : listener.onCursor?.(cursor)
-        )
-      }
-    },
-    endAll: (error) => entries.forEach((entry) => end(entry, error))
+    receive: (frame) => shares.get(frame.channel)?.receive(frame),
+    endAll: (error) => shares.forEach(({ end }) => end(error))
   }
 }
-
-export const gap = (channel: string, reason: Gap["reason"], cursor: string): Gap =>
-  new Gap({ channel, reason, cursor })
-
-/**
- * A payload that does not decode is a gap in its place. Inside a batch that gap carries the position
- * before the batch: who resumes there may see events again, but misses none.
- */
-const decode = (
-  { decode, name }: Any,
-  { cursor, events }: FrameOf<ServerFrame, "events">,
-  before: string
-): ReadonlyArray<RealtimeEvent<unknown>> =>
-  events.map(({ at, data, id, tx }, index) => {
-    const last = index === events.length - 1
-    try {
-      const decoded = decode(data)
-      if (Result.isSuccess(decoded)) {
-        return {
-          _tag: "Event",
-          channel: name,
-          id,
-          at: new Date(at),
-          payload: decoded.success,
-          cursor: last ? cursor : undefined,
-          tx
-        }
-      }
-    } catch {
-      // A schema's own function that throws must not take the other listeners down.
-    }
-    return gap(name, "invalid", last ? cursor : before)
-  })

@@ -10,7 +10,7 @@
  */
 import type { ListenOptions } from "../../client/ChannelStore.ts"
 import { report } from "../../client/internal/platform.ts"
-import { readDurable, seenEvent } from "../../Cursor.ts"
+import { type DurableCursor, readDurable, seenEvent } from "../../Cursor.ts"
 import type { Event, Gap, Snapshot } from "../../RealtimeEvent.ts"
 
 /**
@@ -63,18 +63,8 @@ export interface Collector<S> {
 /** At most one change is told in this time, in milliseconds: a frame at 60 Hz. */
 const calm = 16
 
-type Includes = (event: Event<unknown>) => boolean
-
-const none: Includes = () => false
-
 const isSnapshot = <S>(loaded: S | Snapshot<S>): loaded is Snapshot<S> =>
-  typeof loaded === "object" && loaded !== null && "_tag" in loaded && loaded._tag === "Snapshot"
-
-/** Which events a state at this cursor holds. */
-const eventsIn = (cursor: string): Includes => {
-  const position = readDurable(cursor)
-  return position === undefined ? none : (event) => seenEvent(position, event)
-}
+  (loaded as Snapshot<S> | null | undefined)?._tag === "Snapshot"
 
 export const makeCollector = <S>(options: {
   readonly initial: S
@@ -88,8 +78,8 @@ export const makeCollector = <S>(options: {
   let stale = false
   let error: unknown
   let cursor: string | undefined
-  /** The events that are in the loaded state, though they may come later. */
-  let held = none
+  /** Where the loaded state stands: it has events that may come later. */
+  let loaded: DurableCursor | undefined
   let gaps = 0
   /** The reload under way, with the events since it began. */
   let loading: Array<Step<S>> | undefined
@@ -97,19 +87,23 @@ export const makeCollector = <S>(options: {
   let busy = false
   const listeners = new Set<() => void>()
 
+  const reduce = ({ event, reduce }: Step<S>) => {
+    if (loaded === undefined || !seenEvent(loaded, event)) value = reduce(value)
+  }
+
   const reload: Collected<S>["reload"] = (load) => {
     const steps: Array<Step<S>> = []
     const gapsBefore = gaps
     loading = steps
     const done = (async () => {
       try {
-        const loaded = await load()
-        const includes = isSnapshot<S>(loaded) ? eventsIn(loaded.cursor) : none
+        const state = await load()
+        const read = isSnapshot<S>(state) ? state : { value: state, cursor: "" }
         // A later reload has taken over.
         if (loading !== steps) return
-        held = includes
-        value = isSnapshot<S>(loaded) ? loaded.value : loaded
-        for (const { event, reduce } of steps) if (!held(event)) value = reduce(value)
+        loaded = readDurable(read.cursor)
+        value = read.value
+        steps.forEach(reduce)
         stale = gaps !== gapsBefore
       } finally {
         if (loading === steps) loading = undefined
@@ -154,10 +148,8 @@ export const makeCollector = <S>(options: {
     let opened = cursor !== undefined
     return listen(
       (step) => {
-        const { event, reduce } = step
-        cursor = event.cursor ?? cursor
-        if (held(event)) return
-        value = reduce(value)
+        cursor = step.event.cursor ?? cursor
+        reduce(step)
         loading?.push(step)
         if (heals) stale = false
         changed()

@@ -63,7 +63,7 @@ const maxReplays = 8
 const socketBounds: Bounds = { events: 10_000, bytes: 8 * 1024 * 1024 }
 
 /** One page of a replay, or that it cannot be had. */
-export type ReplayPage =
+type ReplayPage =
   | { readonly _tag: "Reset"; readonly reason: "retention" | "identity" }
   | {
       readonly _tag: "Page"

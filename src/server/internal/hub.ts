@@ -118,13 +118,27 @@ export const make = (
       }
     })
 
-    /** Counts one more open channel, until the scope closes. */
-    const countIn = Effect.gen(function* () {
+    /** Subscribers per open channel, and how to close those that only linger, the longest first. */
+    const users = new Map<string, number>()
+    const lingering = new Map<string, Effect.Effect<void>>()
+
+    /** Counts one more open channel, until the scope closes. Who only lingers makes room. */
+    const countIn = Effect.fnUntraced(function* (key: string) {
+      const [oldest] = lingering
+      if (open >= options.maxChannels && oldest !== undefined) {
+        lingering.delete(oldest[0])
+        yield* oldest[1]
+      }
       if (open >= options.maxChannels) {
         return yield* new TooManyChannels({ limit: options.maxChannels })
       }
       open++
-      yield* Effect.addFinalizer(() => Effect.sync(() => open--))
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          open--
+          lingering.delete(key)
+        })
+      )
       return undefined
     })
 
@@ -132,7 +146,7 @@ export const make = (
       idleTimeToLive: options.linger,
       lookup: (name: string) =>
         Effect.gen(function* () {
-          yield* countIn
+          yield* countIn(`live ${name}`)
           const queue = yield* source.listen(name)
           const channel = new LiveChannel(name, budget)
           yield* Effect.acquireRelease(
@@ -149,7 +163,7 @@ export const make = (
       lookup: (name: string) =>
         Effect.gen(function* () {
           if (outbox === undefined) return yield* new NoOutbox({ channel: name })
-          yield* countIn
+          yield* countIn(`durable ${name}`)
           const queue = yield* outbox.follow(name)
           const channel = new DurableChannel(name, outbox, yield* Clock.currentTimeMillis)
           yield* Effect.forkScoped(pumpDurable(channel, queue))
@@ -160,32 +174,49 @@ export const make = (
     /** The view of an open channel, given back with the scope. */
     const view = <E>(
       member: { readonly view: (channel: Channel.Any) => View<E> },
-      channel: Channel.Any
-    ) =>
-      Effect.acquireRelease(
-        Effect.sync(() => member.view(channel)),
-        (view) => Effect.sync(() => view.release())
+      channel: Channel.Any,
+      close: Effect.Effect<void>
+    ) => {
+      const key = `${channel.delivery} ${channel.name}`
+      return Effect.acquireRelease(
+        Effect.sync(() => {
+          users.set(key, (users.get(key) ?? 0) + 1)
+          lingering.delete(key)
+          return member.view(channel)
+        }),
+        (view) =>
+          Effect.sync(() => {
+            view.release()
+            const left = users.get(key)! - 1
+            if (left > 0) {
+              users.set(key, left)
+              return
+            }
+            users.delete(key)
+            lingering.set(key, close)
+          })
       )
+    }
 
     const openLive: Hub["openLive"] = (channel) =>
       Effect.gen(function* () {
         if (channel.fault !== undefined) return yield* channel.fault
         const { name } = channel
         // A failed lookup would be remembered for as long as a good one.
-        const forget = () => RcMap.invalidate(live, name)
-        const member = yield* Effect.tapError(RcMap.get(live, name), forget)
+        const forget = RcMap.invalidate(live, name)
+        const member = yield* Effect.tapError(RcMap.get(live, name), () => forget)
         // A channel that lingers is open while the source is down, but it confirms nothing then.
         yield* waitUntilUp(source.state)
-        return yield* view(member, channel)
+        return yield* view(member, channel, forget)
       })
 
     const openDurable = (channel: Channel.Any) =>
       Effect.gen(function* () {
         if (channel.fault !== undefined) return yield* channel.fault
         const { name } = channel
-        const forget = () => RcMap.invalidate(durable, name)
-        const member = yield* Effect.tapError(RcMap.get(durable, name), forget)
-        return yield* view(member, channel)
+        const forget = RcMap.invalidate(durable, name)
+        const member = yield* Effect.tapError(RcMap.get(durable, name), () => forget)
+        return yield* view(member, channel, forget)
       })
 
     return {

@@ -38,8 +38,8 @@ export const make = (sql: PgClient, enabled: boolean): Effect.Effect<Upkeep, nev
     })
     const turn = Effect.gen(function* () {
       const { retention, take } = yield* Queue.take(turns)
-      const rows = yield* client.unsafe<{ readonly mine: boolean | null }>(
-        "select realtime.upkeep($1::pg_snapshot, $2::xid8, $3::bigint, $4::int) mine",
+      const rows = yield* client.unsafe<{ readonly mine: boolean | null; readonly queue: number }>(
+        "select realtime.upkeep($1::pg_snapshot, $2::xid8, $3::bigint, $4::int) mine, pg_notification_queue_usage() queue",
         [
           Cursor.formatSnapshot(take.snapshot),
           String(take.next),
@@ -48,7 +48,13 @@ export const make = (sql: PgClient, enabled: boolean): Effect.Effect<Upkeep, nev
           Math.floor(every(retention) * 0.9)
         ]
       )
-      if (rows[0]?.mine !== true) return
+      const { mine, queue } = rows[0]!
+      if (queue > 0.5) {
+        yield* Effect.logWarning(
+          `PostgreSQL's queue of notifications is ${Math.round(queue * 100)} % full; when it is full, every transaction that notifies fails. Find the session that listens and has a transaction open: select pid, query from pg_stat_activity order by xact_start.`
+        )
+      }
+      if (mine !== true) return
       while ((yield* prune) === batch) yield* Effect.sleep(breath)
     })
     yield* turn.pipe(

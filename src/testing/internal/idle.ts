@@ -2,7 +2,7 @@
  * Knows when the fibers of a system have nothing left to do but wait.
  *
  * A scheduler that counts what it was given and has not run. Fibers that were started with another
- * scheduler are not seen.
+ * scheduler, and promises, are not seen; they get a few turns of the event loop to show themselves.
  *
  * @since 0.1.0
  */
@@ -11,12 +11,9 @@ import * as Scheduler from "effect/Scheduler"
 
 export interface Idle {
   readonly scheduler: Scheduler.Scheduler
-  /** Completes once nothing can happen any more unless time passes or somebody else acts. */
-  readonly settle: Effect.Effect<void>
+  /** Completes when nothing was to do for so many turns of the event loop in a row. */
+  readonly quiet: (turns: number) => Effect.Effect<void>
 }
-
-/** So many looks in a row must find nothing: fibers that are not seen may be about to answer. */
-const looks = 8
 
 export const make: Effect.Effect<Idle> = Effect.map(Scheduler.Scheduler, (base) => {
   let scheduled = 0
@@ -38,11 +35,13 @@ export const make: Effect.Effect<Idle> = Effect.map(Scheduler.Scheduler, (base) 
         }
       }
     },
-    settle: Effect.gen(function* () {
-      for (let quiet = 0; quiet < looks; quiet++) {
-        yield* Effect.yieldNow
-        if (scheduled > 0) quiet = -1
-      }
-    })
+    // On the scheduler below: it must not be kept busy by its own looking, nor by another's.
+    quiet: (turns) =>
+      Effect.gen(function* () {
+        for (let quiet = 0; quiet < turns; quiet++) {
+          yield* Effect.yieldNow
+          if (scheduled > 0) quiet = -1
+        }
+      }).pipe(Effect.provideService(Scheduler.Scheduler, base))
   }
 })

@@ -10,7 +10,7 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Latch from "effect/Latch"
+import type * as Fiber from "effect/Fiber"
 
 export interface LeapClock extends Clock.Clock {
   readonly leap: (millis: number) => void
@@ -18,44 +18,69 @@ export interface LeapClock extends Clock.Clock {
 
 interface Sleep {
   readonly due: number
-  readonly over: Latch.Latch
+  readonly wake: () => void
+  /** Gives the sleep on the clock below back. */
+  readonly interrupt: () => void
 }
 
 const nanosPerMilli = 1_000_000n
 
-export const make: Effect.Effect<LeapClock> = Effect.map(Clock.Clock, (base) => {
-  const sleeps = new Set<Sleep>()
-  let ahead = 0
-  let aheadNanos = 0n
+/**
+ * `afterwards` runs after each sleep, where the clock below can see it: `TestClock` moves on to the
+ * next sleep when everything that the last one caused has happened.
+ */
+export const make = (afterwards: Effect.Effect<void>): Effect.Effect<LeapClock> =>
+  Effect.gen(function* () {
+    const base = yield* Clock.Clock
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const sleeps = new Set<Sleep>()
+    let ahead = 0
+    let aheadNanos = 0n
 
-  const millis = () => base.currentTimeMillisUnsafe() + ahead
-  const nanos = () => base.currentTimeNanosUnsafe() + aheadNanos
-  const monotonic = () => base.monotonicTimeNanosUnsafe() + aheadNanos
+    const millis = () => base.currentTimeMillisUnsafe() + ahead
+    const nanos = () => base.currentTimeNanosUnsafe() + aheadNanos
+    const monotonic = () => base.monotonicTimeNanosUnsafe() + aheadNanos
 
-  return {
-    currentTimeMillisUnsafe: millis,
-    currentTimeMillis: Effect.sync(millis),
-    currentTimeNanosUnsafe: nanos,
-    currentTimeNanos: Effect.sync(nanos),
-    monotonicTimeNanosUnsafe: monotonic,
-    monotonicTimeNanos: Effect.sync(monotonic),
-    sleep: (duration) =>
-      Effect.suspend(() => {
-        const sleep = {
+    const sleep = (duration: Duration.Duration) =>
+      Effect.callback<void>((resume) => {
+        let sleeper: Fiber.Fiber<void> | undefined
+        const entry: Sleep = {
           due: millis() + Duration.toMillis(duration),
-          over: Latch.makeUnsafe()
+          wake: () => {
+            if (sleeps.delete(entry)) resume(Effect.void)
+          },
+          interrupt: () => sleeper?.interruptUnsafe()
         }
-        sleeps.add(sleep)
-        return Effect.raceFirst(base.sleep(duration), sleep.over.await).pipe(
-          Effect.ensuring(Effect.sync(() => sleeps.delete(sleep)))
+        sleeps.add(entry)
+        // It may be over at once.
+        sleeper = runFork(
+          base
+            .sleep(duration)
+            .pipe(Effect.andThen(Effect.sync(entry.wake)), Effect.andThen(afterwards))
         )
-      }),
-    leap: (by) => {
-      ahead += by
-      aheadNanos += BigInt(Math.round(by)) * nanosPerMilli
-      const now = millis()
-      const late = [...sleeps].filter(({ due }) => due <= now)
-      for (const { over } of late.toSorted((one, other) => one.due - other.due)) over.openUnsafe()
+        return Effect.sync(() => {
+          sleeps.delete(entry)
+          entry.interrupt()
+        })
+      })
+
+    return {
+      currentTimeMillisUnsafe: millis,
+      currentTimeMillis: Effect.sync(millis),
+      currentTimeNanosUnsafe: nanos,
+      currentTimeNanos: Effect.sync(nanos),
+      monotonicTimeNanosUnsafe: monotonic,
+      monotonicTimeNanos: Effect.sync(monotonic),
+      sleep,
+      leap: (by) => {
+        ahead += by
+        aheadNanos += BigInt(Math.round(by)) * nanosPerMilli
+        const now = millis()
+        const late = [...sleeps].filter(({ due }) => due <= now)
+        for (const { interrupt, wake } of late.toSorted((one, other) => one.due - other.due)) {
+          interrupt()
+          wake()
+        }
+      }
     }
-  }
-})
+  })

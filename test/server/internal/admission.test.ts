@@ -11,7 +11,10 @@ import type { DoorOptions } from "../../../src/server/ServerOptions.ts"
 const client = "203.0.113.7"
 
 const request = (headers: IncomingHttpHeaders = {}, remoteAddress = client) =>
-  ({ headers: { host: "app.example", ...headers }, socket: { remoteAddress } }) as IncomingMessage
+  ({
+    headers: { host: "app.example", "sec-websocket-version": "13", ...headers },
+    socket: { remoteAddress }
+  }) as IncomingMessage
 
 /** A door's admission at a time that the test sets. */
 const open = (options: Partial<DoorOptions> = {}) => {
@@ -100,6 +103,13 @@ describe("an upgrade is refused", () => {
     expect(offer("effect-realtime.v2")).toBe(400)
     expect(offer("")).toBe(400)
     expect(knock()).toBeUndefined()
+  })
+
+  it("with 400 for any version but 13", () => {
+    const { knock } = open()
+    for (const version of [undefined, "", "8", "12", "13, 8", "0x0d"]) {
+      expect(knock({ "sec-websocket-version": version })?.status).toBe(400)
+    }
   })
 })
 

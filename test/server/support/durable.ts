@@ -32,7 +32,7 @@ export const publish = (channel: string, payload: unknown) =>
   ).pipe(Effect.orDie)
 
 /** The batches of a stream as their events, one by one, each with the cursor of its batch. */
-export const events = <E, R>(stream: Stream.Stream<OutboxReader.Item, E, R>) =>
+const events = <E, R>(stream: Stream.Stream<OutboxReader.Item, E, R>) =>
   stream.pipe(
     Stream.flatMap((item) =>
       Stream.fromIterable(

@@ -14,7 +14,8 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
 $$`,
 
   `-- One turn of upkeep, by one node at a time: NULL when another one is at it, else whether there may be
--- something to prune. The arguments are what a reader has just taken.
+-- something to prune. The arguments are what a reader has just taken; a position that the database has
+-- not reached would forget what nobody has seen.
 create or replace function realtime.upkeep(snapshot pg_snapshot, next xid8, drawn bigint, every_ms int default 10000) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -29,7 +30,8 @@ begin
   insert into realtime.marks (snapshot, next, drawn)
     select upkeep.snapshot, upkeep.next, upkeep.drawn
     from (select 1) one left join (select m.at, m.snapshot from realtime.marks m order by m.at desc limit 1) last on true
-    where last.at is null or (last.at < clock_timestamp() - make_interval(secs => every_ms / 1000.0)
+    where pg_snapshot_xmax(upkeep.snapshot) <= pg_snapshot_xmax(pg_current_snapshot())
+      and (last.at is null or last.at < clock_timestamp() - make_interval(secs => every_ms / 1000.0)
       and realtime.contains(upkeep.snapshot, last.snapshot));
   select * into s from realtime.settings;
   select h.snapshot into old_ from realtime.horizon h;

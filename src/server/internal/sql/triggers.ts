@@ -5,6 +5,10 @@
  * the user's statement must not fail because somebody watches. For the same reason sizes are looked
  * at before anything is built from a large row, and nothing catches exceptions: a block that does
  * costs a subtransaction per row.
+ *
+ * The trigger functions run with the rights of the schema's owner, so that who changes a table needs no
+ * right on the outbox. Whoever owns a watched table could attach code to its types: watch the tables
+ * of owners that you trust.
  */
 import { maxPayloadBytes } from "./schema.ts"
 
