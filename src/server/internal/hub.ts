@@ -83,6 +83,8 @@ export const make = (
 
     if (options.announceSource) {
       yield* SubscriptionRef.changes(source.state).pipe(
+        // Every try to come back sets the state again: a loss is told once.
+        Stream.changes,
         Stream.runForEach((state) =>
           Effect.map(Clock.currentTimeMillis, (now) => {
             if (state === "down") opened.get(notices)?.receive([lossNotice], now)
