@@ -90,15 +90,15 @@ export interface Codec<A> {
 export const construct = <A, Publish extends boolean, Name extends string>(
   name: Name,
   codec: Codec<A>,
-  { delivery = "live", publish = false as Publish }: Options<Publish> = {},
+  options: Options<Publish> | undefined,
   fault?: InvalidChannelName
 ): Channel<A, Publish, Name> => {
   const reason = channelNameFault(name)
   return {
     _tag: "Channel",
     name,
-    delivery,
-    publish,
+    delivery: options?.delivery ?? "live",
+    publish: (options?.publish ?? false) as Publish,
     fault:
       fault ??
       (reason === undefined ? undefined : new InvalidChannelName({ channel: name, reason })),

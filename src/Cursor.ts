@@ -329,7 +329,7 @@ export const readDurable = (text: string): DurableCursor | undefined => {
   }
   const xmax = varint()
   const base = { xmax, running: distances(xmax) }
-  let position = whole(base)
+  let position: Position = { base, next: undefined, id: 0n }
   if (offset < bytes.length) {
     const top = xmax + varint()
     const bits = offset
@@ -338,7 +338,7 @@ export const readDurable = (text: string): DurableCursor | undefined => {
       (_, index) => (bytes.charCodeAt(bits + (index >> 3)) >> (index & 7)) & 1
     )
     const next = { xmax: top, running: [...kept, ...distances(top)] }
-    position = midway(base, next, varint())
+    position = { base, next, id: varint() }
   }
   return offset === bytes.length ? { identity: parts[1]!, position } : undefined
 }

@@ -10,7 +10,6 @@
  */
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
-import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -131,13 +130,11 @@ export class PublishQueue extends Context.Service<
     readonly size: () => { readonly messages: number; readonly bytes: number }
   }
 >()("effect-realtime/client/PublishQueue") {
-  static readonly make = Effect.fnUntraced(function* ({
-    maxAge,
-    maxBytes = 1_048_576,
-    maxMessages = 1000
-  }: PublishQueueOptions = {}) {
+  static readonly make = Effect.fnUntraced(function* (options?: PublishQueueOptions) {
     const { after, now } = yield* Time.make
-    const millis = Time.millis(maxAge, 60_000)
+    const maxMessages = options?.maxMessages ?? 1000
+    const maxBytes = options?.maxBytes ?? 1_048_576
+    const millis = Time.millis(options?.maxAge, 60_000)
 
     interface Item extends Queued {
       readonly expiresAt: number
@@ -160,23 +157,30 @@ export class PublishQueue extends Context.Service<
     }
 
     const queued = (message: Message): Item => {
-      const done = Deferred.makeUnsafe<void, Failure>()
+      let exit: Exit.Exit<void, Failure> | undefined
+      let done: (() => void) | undefined
       const cancel = after(millis, expire)
       const item: Item = {
         ...message,
         expiresAt: now() + millis,
         taken: false,
         sent: false,
-        outcome: Effect.onInterrupt(Deferred.await(done), () =>
-          Effect.sync(() => {
+        outcome: Effect.callback<void, Failure>((resume) => {
+          done = () => {
+            if (exit !== undefined) resume(exit)
+          }
+          // It may be settled already.
+          done()
+          return Effect.sync(() => {
             if (!item.sent) item.settle(Exit.void)
           })
-        ),
+        }),
         settle: (outcome) => {
           if (!items.delete(item)) return
           bytes -= message.bytes
           cancel()
-          Deferred.doneUnsafe(done, outcome)
+          exit = outcome
+          done?.()
           settled?.()
         },
         retry: () => {
@@ -189,13 +193,11 @@ export class PublishQueue extends Context.Service<
     return PublishQueue.of({
       add: (message) => {
         expire()
-        for (const [unit, size, limit] of [
-          ["messages", items.size + 1, maxMessages],
-          ["bytes", bytes + message.bytes, maxBytes]
-        ] as const) {
-          const { channel } = message
-          if (size > limit) return Exit.fail(new QueueFull({ channel, unit, limit }))
-        }
+        const { channel } = message
+        const full = (unit: "messages" | "bytes", limit: number) =>
+          Exit.fail(new QueueFull({ channel, unit, limit }))
+        if (items.size >= maxMessages) return full("messages", maxMessages)
+        if (bytes + message.bytes > maxBytes) return full("bytes", maxBytes)
         const item = queued(message)
         items.add(item)
         bytes += message.bytes

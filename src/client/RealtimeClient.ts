@@ -154,21 +154,7 @@ const make = (
     const time = yield* Time.make
     const capacity = options.streamBuffer ?? 16_384
 
-    const connection = yield* Connection.make(options, time, {
-      onOpen: (welcome) => {
-        subscriptions.open()
-        publisher.open(welcome)
-      },
-      onFrame: (frame) => subscriptions.receive(frame),
-      onDown: () => {
-        subscriptions.down()
-        publisher.down()
-      },
-      onStop: (error) => {
-        subscriptions.endAll(error)
-        queue.failAll(error)
-      }
-    })
+    const connection = yield* Connection.make(options, time, () => [subscriptions, publisher])
     const subscriptions = Subscriptions.make(connection, time)
     const ackMillis = Time.millis(options.ackTimeout, 10_000)
     const publisher = Publisher.make(connection, time, queue, ackMillis)

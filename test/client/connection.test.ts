@@ -30,12 +30,14 @@ const make = Effect.fnUntraced(function* (options?: Options) {
       ...options
     },
     yield* Time.make,
-    {
-      onOpen: () => told.push("open"),
-      onFrame: (frame) => frames.push(frame),
-      onDown: () => told.push("down"),
-      onStop: ({ code }) => told.push(`stop ${code}`)
-    }
+    () => [
+      {
+        open: () => told.push("open"),
+        receive: (frame) => frames.push(frame),
+        down: () => told.push("down"),
+        end: ({ code }) => told.push(`stop ${code}`)
+      }
+    ]
   )
   /** The connection is needed until the result is called. */
   const hold = () => {

@@ -14,7 +14,9 @@ import { layerInstalled, quick } from "./support/durable.ts"
 import { long, type Random, random, seed } from "./support/random.ts"
 import { channel, type Note, schema, type Tally, watched, writer } from "./support/writers.ts"
 
-const writing = long ? 60_000 : 5000
+const writing = long ? 30_000 : 5000
+/** Small pages, so that many positions lie in the middle of one. */
+const pages = long ? [25, 40] : [7, 11]
 const writers = 16
 const subscribers = 16
 
@@ -103,8 +105,8 @@ describe("durable channels, with 16 concurrent writers", () => {
             (context) => Context.get(context, OutboxReader.OutboxReader)
           )
         const nodes = [
-          yield* node({ busy: 3, idle: 50, pageMessages: 7 }),
-          yield* node({ busy: 30, idle: 300, pageMessages: 11, backlog: 2 })
+          yield* node({ busy: 3, idle: 50, pageMessages: pages[0] }),
+          yield* node({ busy: 30, idle: 300, pageMessages: pages[1], backlog: 2 })
         ]
         const start = yield* nodes[0]!.position
 
@@ -181,9 +183,14 @@ describe("durable channels, with 16 concurrent writers", () => {
           )
         )).rows as unknown as ReadonlyArray<{ readonly id: string; readonly tx: string }>
         total = committed.length
-        yield* Fiber.join(subscribing).pipe(
-          Effect.timeoutOrElse({ duration: 15_000, orElse: () => Effect.void })
-        )
+        // Until everybody has everything, or nobody gets anything any more.
+        let had = -1
+        for (let have = 0; have !== had && subscribing.pollUnsafe() === undefined;) {
+          had = have
+          yield* Fiber.await(subscribing).pipe(Effect.timeoutOption(10_000))
+          have = logs.reduce((sum, log) => sum + log.events.length, 1)
+        }
+        yield* Fiber.interrupt(subscribing)
         yield* Effect.sleep(20)
         yield* Fiber.interrupt(asking)
 
@@ -211,7 +218,7 @@ describe("durable channels, with 16 concurrent writers", () => {
         expect(naive.size).toBeLessThan(total)
         expect(midway).toBeGreaterThan(0)
       }).pipe(Effect.scoped, Effect.provide(layerInstalled({ wake: "poll" }))),
-    writing + 40_000
+    10 * writing + 60_000
   )
 })
 

@@ -1,8 +1,8 @@
 /**
  * One reconnecting socket on the platform's own WebSocket. It knows frames, not channels.
  *
- * In: whether somebody needs it (`hold`). Out: a visible state, and for each session `onOpen`, its
- * frames in order, `onDown`. It says hello, answers pings, notices a dead link by absolute times and
+ * In: whether somebody needs it (`hold`). Out: a visible state, and for each session `open`, its
+ * frames in order, `down`. It says hello, answers pings, notices a dead link by absolute times and
  * comes back as the close code says. One function, `look`, decides; it runs whenever something may
  * have changed. What arrives is handed up at once, without a timer in between, because browsers hold
  * back the timers of a hidden page.
@@ -25,17 +25,18 @@ import * as Cell from "./cell.ts"
 import { onPageSignal, resolveUrl, type WebSocketLike } from "./platform.ts"
 import { millis, type Time } from "./time.ts"
 
-export type Welcome = FrameOf<ServerFrame, "welcome">
+type Welcome = FrameOf<ServerFrame, "welcome">
 
 /** What belongs to one channel and answers nothing. */
 export type ChannelFrame = FrameOf<ServerFrame, "events" | "cursor" | "gap" | "ended">
 
-/** The floor above. Called synchronously; must not throw. */
+/** One of those above. Called synchronously; must not throw. */
 export interface Above {
-  readonly onOpen: (welcome: Welcome) => void
-  readonly onFrame: (frame: ChannelFrame) => void
-  readonly onDown: () => void
-  readonly onStop: (error: ConnectionStopped) => void
+  readonly open: (welcome: Welcome) => void
+  readonly receive?: (frame: ChannelFrame) => void
+  readonly down: () => void
+  /** The connection has stopped. */
+  readonly end: (error: ConnectionStopped) => void
 }
 
 /** A frame to be written: JSON leaves out what is `undefined`. */
@@ -57,7 +58,7 @@ export interface Connection {
   /** The connection is needed until this user releases it. */
   readonly hold: (user: object) => void
   readonly release: (user: object) => void
-  /** Asks while open, otherwise nothing happens. No answer comes any more after `onDown`. */
+  /** Asks while open, otherwise nothing happens. No answer comes any more after `down`. */
   readonly request: (frame: Request, onAnswer: (frame: ServerFrame) => void) => void
   /**
    * The error of a refusal that asking again would not help. Renews the identity on this socket
@@ -106,7 +107,7 @@ const textOf: (frame: Written<ClientFrame>) => string = JSON.stringify
 export const make = (
   options: ConnectionOptions,
   { after, fork, now, runSync }: Time,
-  above: Above
+  above: () => ReadonlyArray<Above>
 ): Effect.Effect<Connection, never, Scope.Scope> =>
   Effect.gen(function* () {
     const policy = options.backoff ?? Backoff.client
@@ -197,38 +198,42 @@ export const make = (
         return Infinity
       }
       stopSignals ??= (options.signals ?? onPageSignal)(check)
+      const shown = state.getSnapshot()
       if (time < notBefore) {
-        if (state.getSnapshot().status !== "waiting") {
+        if (shown.status !== "waiting") {
           state.set({ status: "waiting", reason, attempt: failures, until: notBefore })
         }
         return notBefore
       }
+      if (shown.status !== "connecting" || shown.attempt === failures) {
+        state.set({ status: "connecting", reason, attempt: failures + 1 })
+      }
       if (fetching) return Infinity
-      state.set({ status: "connecting", reason, attempt: failures + 1 })
-      renewAt = Infinity
-      probing = false
-      reconnectAfter = undefined
-      complaint = ""
-      if (options.token === undefined || (token !== undefined && time < tokenUntil)) connect()
-      else {
+      if (options.token !== undefined && (token === undefined || time >= tokenUntil)) {
         fetchToken(() => {
           if (token === undefined) ended(lost, "the token callback failed")
-          else if (users.size > 0) connect()
         })
+        return Infinity
       }
-      return Infinity
+      connect()
+      return deadAt
     }
 
     const connect = () => {
       deadAt = now() + patience
-      nudge()
+      renewAt = Infinity
+      probing = false
+      reconnectAfter = undefined
+      complaint = ""
       try {
         const url = resolveUrl(typeof options.url === "function" ? options.url() : options.url)
         const opened = new (options.webSocket ?? WebSocket)(url, [Protocol.subprotocol])
         socket = opened
         opened.onopen = () => {
           deadAt = now() + patience
-          opened.send(textOf({ type: "hello", version: Protocol.version, token }))
+          opened.send(
+            textOf({ type: "hello", version: Protocol.version, token: token || undefined })
+          )
         }
         opened.onmessage = ({ data }: { readonly data: unknown }) => {
           if (openedAt < Infinity) heard()
@@ -258,7 +263,7 @@ export const make = (
         tokenLives(frame.expires)
         source.set("up")
         state.set({ status: "open", reason: "welcome", session: frame.session })
-        above.onOpen(frame)
+        for (const wing of above()) wing.open(frame)
       } else if (frame.type === "ping") send(textOf({ type: "pong" }))
       else if (frame.type === "bye") reconnectAfter = frame.reconnectAfter
       else if (frame.type === "status") source.set(frame.source)
@@ -266,7 +271,9 @@ export const make = (
         const answered = unanswered.get(frame.id!)
         unanswered.delete(frame.id!)
         answered?.(frame)
-      } else if ("channel" in frame) above.onFrame(frame)
+      } else if ("channel" in frame) {
+        for (const wing of above()) wing.receive?.(frame)
+      }
     }
 
     const request: Connection["request"] = (frame, onAnswer) => {
@@ -315,7 +322,7 @@ export const make = (
       if (openedAt === Infinity) return
       if (now() - openedAt >= resetAfter) failures = refusals = 0
       openedAt = Infinity
-      above.onDown()
+      for (const wing of above()) wing.down()
     }
 
     /** The attempt or the session is over. */
@@ -335,15 +342,17 @@ export const make = (
         failures++
         notBefore = now() + Math.ceil(reconnectAfter ?? jitter(failures))
       }
+      reconnectAfter = undefined
       nudge()
     }
 
     const jitter = (failures: number) => runSync(Backoff.jittered(policy, failures))
 
     const stop = (code: number) => {
-      stopped = new ConnectionStopped({ code, reason })
+      const error = new ConnectionStopped({ code, reason })
+      stopped = error
       state.set({ status: "stopped", reason, code })
-      above.onStop(stopped)
+      for (const wing of above()) wing.end(error)
     }
 
     const check = () => {

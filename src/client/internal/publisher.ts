@@ -18,7 +18,7 @@ import {
 } from "../../RealtimeError.ts"
 import { AckTimeout } from "../ClientError.ts"
 import type { Failure, Message, PublishQueue, Queued, QueueFull } from "../PublishQueue.ts"
-import type { Connection, Refusal, Welcome } from "./connection.ts"
+import type { Above, Connection } from "./connection.ts"
 import type { Time } from "./time.ts"
 
 /**
@@ -38,13 +38,14 @@ const defaultFrameBytes = 65_536
 /** When the server says "later" without saying when, in milliseconds. */
 const defaultRetryAfter = 1000
 
+/** More messages than any server allows in a second. */
+const all = 1e9
+
 /** What the frame adds to the payload at most, in bytes: its keys, an id, a name and a key. */
 const envelopeBytes = 256
 
-export interface Publisher {
+export interface Publisher extends Above {
   readonly publish: <A>(channel: Channel<A>, payload: A) => Effect.Effect<void, PublishError>
-  readonly open: (welcome: Welcome) => void
-  readonly down: () => void
 }
 
 export const make = (
@@ -55,17 +56,35 @@ export const make = (
 ): Publisher => {
   /** The timers of what is unanswered. */
   const unanswered = new Set<() => void>()
-  /** Messages sent within the last second. */
-  let recent = 0
   /** 0 while there is no connection. */
   let perSecond = 0
+  /** How much of that is used up. */
+  let spent = 0
   let frameBytes = defaultFrameBytes
-  /** How many refusals that said later are still to be waited for. */
-  let resting = 0
+
+  const spend = (messages: number, millis: number) => {
+    spent += messages
+    after(millis, () => {
+      spent -= messages
+      pump()
+    })
+  }
 
   const tooLarge = ({ bytes, channel }: Message) => {
     const limit = frameBytes - envelopeBytes
     return bytes > limit ? new PayloadTooLarge({ channel, bytes, limit }) : undefined
+  }
+
+  const pump = () => {
+    if (spent >= perSecond || unanswered.size >= maxUnanswered) return
+    const message = queue.next()
+    if (message === undefined) return
+    const error = tooLarge(message)
+    // Whatever is settled pumps again.
+    if (error !== undefined) return message.settle(Exit.fail(error))
+    spend(1, 1000)
+    send(message)
+    pump()
   }
 
   const send = (message: Queued) => {
@@ -77,39 +96,14 @@ export const make = (
     unanswered.add(timer)
     const data: unknown = JSON.parse(json)
     connection.request({ type: "publish", channel, key, data }, (answer) => {
-      // Perhaps too late: then it is settled already.
-      if (!unanswered.delete(timer)) return
+      unanswered.delete(timer)
       timer()
-      if (answer.type === "error") refused(message, answer)
-      else settle(Exit.void)
-    })
-  }
-
-  const pump = () => {
-    while (recent < perSecond && unanswered.size < maxUnanswered) {
-      const message = resting === 0 ? queue.next() : undefined
-      if (message === undefined) return
-      const error = tooLarge(message)
-      if (error !== undefined) message.settle(Exit.fail(error))
-      else {
-        recent++
-        after(1000, () => {
-          recent--
-          pump()
-        })
-        send(message)
-      }
-    }
-  }
-
-  const refused = (message: Queued, refusal: Refusal) => {
-    const error = connection.refused(message.channel, refusal)
-    if (error !== undefined) return message.settle(Exit.fail(error))
-    message.retry()
-    resting++
-    after(refusal.retryAfter ?? defaultRetryAfter, () => {
-      resting--
-      pump()
+      if (answer.type !== "error") return settle(Exit.void)
+      const error = connection.refused(channel, answer)
+      if (error !== undefined) return settle(Exit.fail(error))
+      message.retry()
+      // Nothing goes out until then.
+      spend(all, answer.retryAfter ?? defaultRetryAfter)
     })
   }
 
@@ -131,7 +125,9 @@ export const make = (
         if (fault !== undefined) return yield* fault
         const json = yield* Effect.fromResult(toJson(channel, payload))
         const bytes = new TextEncoder().encode(json).length
-        const message = { channel: channel.name, key: makeKey(), json, bytes }
+        // 128 random bits. `crypto.randomUUID` exists only on secure pages; this works on all.
+        const key = crypto.getRandomValues(new Uint32Array(4)).join("-")
+        const message = { channel: channel.name, key, json, bytes }
         const error = tooLarge(message)
         if (error !== undefined) return yield* error
         const { outcome } = yield* queue.add(message)
@@ -148,9 +144,7 @@ export const make = (
       unanswered.forEach((cancel) => cancel())
       unanswered.clear()
       queue.rewind()
-    }
+    },
+    end: queue.failAll
   }
 }
-
-/** 128 random bits. `crypto.randomUUID` exists only on secure pages; this works on all. */
-const makeKey = (): string => crypto.getRandomValues(new Uint32Array(4)).join("-")

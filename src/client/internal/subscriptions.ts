@@ -14,7 +14,7 @@ import type { FrameOf, ServerFrame } from "../../Frame.ts"
 import type { InvalidChannelName } from "../../RealtimeError.ts"
 import { Gap, type RealtimeEvent } from "../../RealtimeEvent.ts"
 import type { ConnectionStopped, Refused } from "../ClientError.ts"
-import type { ChannelFrame, Connection, Refusal } from "./connection.ts"
+import type { Above, ChannelFrame, Connection, Refusal } from "./connection.ts"
 import type { Time } from "./time.ts"
 
 /**
@@ -62,12 +62,8 @@ interface Share {
 /** Unanswered requests at once; the protocol allows 100 for subscriptions and publishes together. */
 const maxRequests = 60
 
-export interface Subscriptions {
+export interface Subscriptions extends Above {
   readonly listen: <A>(channel: Channel<A>, listener: Listener<A>, from?: string) => () => void
-  readonly open: () => void
-  readonly down: () => void
-  readonly receive: (frame: ChannelFrame) => void
-  readonly endAll: (error: SubscribeError) => void
 }
 
 export const make = (connection: Connection, { after, now }: Time): Subscriptions => {
@@ -77,7 +73,10 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
 
   const share = (name: string): Share => {
     const members = new Set<Member>()
-    let wire: "off" | "joining" | "on" | "leaving" = "off"
+    /** The server has it. */
+    let on = false
+    /** A request is unanswered, so that frames do not count and nothing else is asked. */
+    let asking = false
     /** The position sent with the latest `subscribe`. */
     let asked: string | undefined
     /** The position of the last frame received. */
@@ -92,28 +91,26 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     let lingering: (() => void) | undefined
 
     const drive = () => {
-      if (resting !== undefined) return
+      if (asking || resting !== undefined) return
       if (members.size > 0) {
-        if (wire !== "off" || !up || unanswered >= maxRequests) return
-        wire = "joining"
-        request("subscribe")
+        if (!on && up && unanswered < maxRequests) request("subscribe")
       } else if (lingering === undefined) {
-        if (wire === "off") shares.delete(name)
-        if (wire !== "on") return
-        wire = "leaving"
-        cursor = undefined
-        request("unsubscribe")
+        if (on) request("unsubscribe")
+        else shares.delete(name)
       }
     }
 
     const request = (type: "subscribe" | "unsubscribe") => {
-      unanswered++
+      if (on) cursor = undefined
       asked = cursor
+      asking = true
+      unanswered++
       connection.request({ type, channel: name, cursor }, (answer) => {
+        asking = false
         unanswered--
         if (answer.type === "subscribed") subscribed(answer)
         else if (answer.type === "error") refused(answer)
-        else wire = "off"
+        else on = false
         // Others may have waited for their turn to ask.
         shares.forEach(({ drive }) => drive())
       })
@@ -125,6 +122,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     }
 
     const end = (error: SubscribeError) => {
+      on = false
       connection.release(members)
       each((member) => {
         members.delete(member)
@@ -136,8 +134,6 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     /** The server will not, or not now. */
     const refused = (refusal: Refusal) => {
       const error = connection.refused(name, refusal)
-      // An `unsubscribe` that must be repeated leaves the subscription where it was.
-      wire = wire === "leaving" && error === undefined ? "on" : "off"
       if (error !== undefined) return end(error)
       if (now() - since >= connection.resetAfter) failures = 0
       since = Infinity
@@ -161,7 +157,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     }
 
     const subscribed = (answer: FrameOf<ServerFrame, "subscribed">) => {
-      wire = "on"
+      on = true
       since = now()
       cursor = answer.cursor
       each((member) => {
@@ -226,10 +222,10 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
           lingering?.()
           lingering = undefined
           // Nobody was there to miss anything, unless the subscription is still on.
-          if (wire !== "on") cursor = member.from
+          if (asking || !on) cursor = member.from
           connection.hold(members)
         }
-        if (wire === "on" && cursor !== undefined) place(member, cursor, cursor)
+        if (on && !asking && cursor !== undefined) place(member, cursor, cursor)
         drive()
         return () => leave(member)
       },
@@ -241,13 +237,16 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
         drive()
       },
       down: () => {
-        wire = "off"
+        on = asking = false
         if (members.size === 0) cursor = undefined
         drive()
       },
       receive: (frame) => {
-        if (wire !== "on") return
-        if (frame.type === "ended") return refused(frame)
+        if (asking || !on) return
+        if (frame.type === "ended") {
+          on = false
+          return refused(frame)
+        }
         const before = cursor ?? frame.cursor
         cursor = frame.cursor
         if (frame.type === "events") {
@@ -286,6 +285,6 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       shares.forEach(({ down }) => down())
     },
     receive: (frame) => shares.get(frame.channel)?.receive(frame),
-    endAll: (error) => shares.forEach(({ end }) => end(error))
+    end: (error) => shares.forEach(({ end }) => end(error))
   }
 }

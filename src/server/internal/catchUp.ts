@@ -164,7 +164,9 @@ export const make = (
           }
           const { identity, page } = yield* read(channel, leg, tail)
           if (identity === null) {
-            const cause = new Error("the pool is connected to a standby")
+            const cause = new Error(
+              "the pool is connected to a standby, or the database has just recovered"
+            )
             return yield* new ReplayError({ channel, cause })
           }
           if (identity !== tail.identity) return { _tag: "Reset", reason: "identity" } as const
