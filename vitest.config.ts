@@ -8,6 +8,7 @@ export default defineConfig({
   test: {
     reporters: ["default", "./test/support/summary-reporter.ts"],
     silent: "passed-only",
+    maxWorkers: 2,
     globalSetup: "./test/support/global-setup.ts",
     coverage: {
       provider: "v8",
