@@ -86,20 +86,27 @@ export type Payload<D> =
       : never
 
 /** Built on first use, so that a definition costs nothing where it is only imported. */
+const once = <T>(build: () => T): (() => T) => {
+  let built: T | undefined
+  return () => (built ??= build())
+}
+
 const codecOf = <A, I>(schema: Schema.Codec<A, I>): Codec<A> => {
-  let json: Schema.Codec<A, Schema.Json> | undefined
-  const codec = () => (json ??= Schema.toCodecJson(schema))
+  const json = once((): Schema.Codec<A, Schema.Json> => Schema.toCodecJson(schema))
+  const decoder = once(() => Schema.decodeUnknownResult(json(), { errors: "first" }))
+  const encoder = once(() => Schema.encodeUnknownResult(json()))
   const invalid =
     (channel: string, direction: "decode" | "encode") => (error: { readonly message: string }) =>
       new InvalidPayload({ channel, direction, issue: error.message })
   return {
-    decode: (name) => (input) =>
-      Result.mapError(
-        Schema.decodeUnknownResult(codec())(input, { errors: "first" }),
-        invalid(name, "decode")
-      ),
-    encode: (name) => (payload) =>
-      Result.mapError(Schema.encodeUnknownResult(codec())(payload), invalid(name, "encode"))
+    decode: (name) => {
+      const failed = invalid(name, "decode")
+      return (input) => Result.mapError(decoder()(input), failed)
+    },
+    encode: (name) => {
+      const failed = invalid(name, "encode")
+      return (payload) => Result.mapError(encoder()(payload), failed)
+    }
   }
 }
 

@@ -94,6 +94,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/internal/view.ts": 2,
   "src/server/internal/reader.ts": 2,
   "src/server/internal/liveChannel.ts": 2,
+  "src/server/internal/pump.ts": 2,
   "src/server/internal/durableChannel.ts": 2,
   "src/server/internal/durableStream.ts": 2,
   "src/server/internal/consumers.ts": 2,

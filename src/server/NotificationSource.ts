@@ -1,10 +1,10 @@
 /**
  * Where raw notifications come from: the contract, and a keeper of it in memory.
  *
- * In: names of channels. Out: one queue of raw text per listener, in which a lost connection stands
- * as the value `lost` at the place where text may be missing. A source heals by itself and for ever;
- * its listeners survive every reconnect. It decodes nothing and knows no subscribers: that is
- * `Realtime`. PostgreSQL is `PgNotificationSource`.
+ * In: names of channels. Out: raw text in the listener's queue, in which a lost connection stands as
+ * the value `lost` at the place where text may be missing. A source heals by itself and for ever; its
+ * listeners survive every reconnect. It decodes nothing and knows no subscribers: that is `Realtime`.
+ * PostgreSQL is `PgNotificationSource`.
  *
  * @since 0.1.0
  */
@@ -53,12 +53,15 @@ export type SourceState = "up" | "down"
 export const lost: unique symbol = Symbol.for("effect-realtime/NotificationSource/lost")
 
 /**
- * The text of one notification, or `lost`.
+ * What a listener is told: the text of one notification as it was sent, or that some may be missing.
  *
  * @category models
  * @since 0.1.0
  */
-export type Item = string | typeof lost
+export interface Notification {
+  readonly channel: string
+  readonly payload: string | typeof lost
+}
 
 /**
  * @category services
@@ -68,13 +71,15 @@ export class NotificationSource extends Context.Service<
   NotificationSource,
   {
     /**
-     * Listens until the scope closes. Completes once the source confirmed that it listens: what is
-     * committed after that arrives. Waits for as long as the source is down. A queue of its own per
-     * call; the source itself listens once per channel, however many listen here.
+     * Listens until the scope closes, and puts what arrives into `into`, which may serve any number of
+     * channels. Completes once the source confirmed that it listens: what is committed after that
+     * arrives. Waits for as long as the source is down. The source itself listens once per channel,
+     * however many listen here.
      */
     readonly listen: (
-      channel: string
-    ) => Effect.Effect<Queue.Dequeue<Item>, SourceError, Scope.Scope>
+      channel: string,
+      into: Queue.Enqueue<Notification>
+    ) => Effect.Effect<void, SourceError, Scope.Scope>
     /**
      * Sends text to every listener of the channel, on every node. Inside the caller's SQL transaction
      * when there is one: it arrives at commit, and a rollback tells nobody.
@@ -102,6 +107,11 @@ export class MemorySource extends Context.Service<
   }
 >()("effect-realtime/server/MemorySource") {}
 
+/** One call of `listen`. */
+interface Listener {
+  readonly into: Queue.Enqueue<Notification>
+}
+
 /**
  * A source in this process: no database, the same contract. For tests, and for apps whose nodes need
  * not hear each other.
@@ -112,28 +122,33 @@ export class MemorySource extends Context.Service<
 export const layerMemory: Layer.Layer<NotificationSource | MemorySource> = Layer.effectContext(
   Effect.gen(function* () {
     const state = yield* SubscriptionRef.make<SourceState>("up")
-    const listeners = new Map<string, Set<Queue.Queue<Item>>>()
+    const listeners = new Map<string, Set<Listener>>()
     let up = true
 
-    const listen = (channel: string) =>
+    const listen = (channel: string, into: Queue.Enqueue<Notification>) =>
       Effect.andThen(
         // Registered only once up: who was not listening at a loss has lost nothing.
         waitUntilUp(state),
         Effect.acquireRelease(
-          Effect.gen(function* () {
-            const queue = yield* Queue.unbounded<Item>()
+          Effect.sync(() => {
+            const listener: Listener = { into }
             const set = listeners.get(channel) ?? new Set()
-            listeners.set(channel, set.add(queue))
-            return queue
+            listeners.set(channel, set.add(listener))
+            return listener
           }),
-          (queue) =>
-            Effect.suspend(() => {
+          (listener) =>
+            Effect.sync(() => {
               const set = listeners.get(channel)
-              if (set?.delete(queue) === true && set.size === 0) listeners.delete(channel)
-              return Queue.shutdown(queue)
+              if (set?.delete(listener) === true && set.size === 0) listeners.delete(channel)
             })
         )
       )
+
+    const tell = (notification: Notification) => {
+      for (const { into } of listeners.get(notification.channel) ?? []) {
+        Queue.offerUnsafe(into, notification)
+      }
+    }
 
     const notify = (channel: string, payload: string) =>
       Effect.suspend(() => {
@@ -141,7 +156,7 @@ export const layerMemory: Layer.Layer<NotificationSource | MemorySource> = Layer
           const cause = new Error("The source in memory is down")
           return Effect.fail(new SourceError({ operation: "notify", channel, cause }))
         }
-        for (const queue of listeners.get(channel) ?? []) Queue.offerUnsafe(queue, payload)
+        tell({ channel, payload })
         return Effect.void
       })
 
@@ -152,9 +167,7 @@ export const layerMemory: Layer.Layer<NotificationSource | MemorySource> = Layer
 
     const restore = Effect.suspend(() => {
       up = true
-      for (const set of listeners.values()) {
-        for (const queue of set) Queue.offerUnsafe(queue, lost)
-      }
+      for (const channel of listeners.keys()) tell({ channel, payload: lost })
       return SubscriptionRef.set(state, "up")
     })
 

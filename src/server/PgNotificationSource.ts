@@ -8,7 +8,7 @@
  *
  * @since 0.1.0
  */
-import type { Notification } from "@effect/sql-pg/PgConnection"
+import type { Notification as PgNotification } from "@effect/sql-pg/PgConnection"
 import { PgClient, type PgClientConfig } from "@effect/sql-pg/PgClient"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -31,8 +31,8 @@ import { channelNameFault } from "../Protocol.ts"
 import { InvalidChannelName } from "../RealtimeError.ts"
 import * as PgLink from "./internal/pgLink.ts"
 import {
-  type Item,
   lost,
+  type Notification,
   NotificationSource,
   SourceError,
   type SourceState
@@ -90,7 +90,7 @@ const notifyTimeout = "5 seconds"
 const echoMillis = 2000
 
 interface Listener {
-  readonly queue: Queue.Queue<Item>
+  readonly into: Queue.Enqueue<Notification>
   /** Done when LISTEN was first confirmed for this listener. */
   readonly ready: Deferred.Deferred<void>
   live: boolean
@@ -130,20 +130,20 @@ export const make = (
     /** Moves a channel's notifications from the session to its listeners until the session ends. */
     const pump = Effect.fnUntraced(function* (
       entry: Entry,
-      from: Queue.Dequeue<Notification, SqlError>
+      from: Queue.Dequeue<PgNotification, SqlError>
     ) {
       while (true) {
         const notifications = yield* Queue.takeAll(from)
-        for (const { queue } of entry.listeners) {
-          for (const { payload } of notifications) Queue.offerUnsafe(queue, payload)
+        for (const { into } of entry.listeners) {
+          for (const notification of notifications) Queue.offerUnsafe(into, notification)
         }
       }
     })
 
     /** Everybody who listened before the loss may have missed something; newcomers have not. */
-    const announce = (entry: Entry): void => {
-      for (const listener of entry.listeners) {
-        if (listener.live) Queue.offerUnsafe(listener.queue, lost)
+    const announce = (channel: string, { listeners }: Entry): void => {
+      for (const listener of listeners) {
+        if (listener.live) Queue.offerUnsafe(listener.into, { channel, payload: lost })
         confirm(listener)
       }
     }
@@ -165,7 +165,7 @@ export const make = (
       if (entry.scope === undefined) {
         entry.scope = yield* Scope.fork(listening)
         const from = yield* Scope.provide(link.listen(name), entry.scope)
-        announce(entry)
+        announce(name, entry)
         yield* pump(entry, from).pipe(
           Effect.catch((error) => Deferred.fail(dead, error)),
           Effect.forkIn(entry.scope)
@@ -247,7 +247,7 @@ export const make = (
       }
     }).pipe(Effect.annotateLogs("component", "effect-realtime link"), Effect.forkScoped)
 
-    const listen = (name: string) =>
+    const listen = (name: string, into: Queue.Enqueue<Notification>) =>
       Effect.acquireRelease(
         Effect.gen(function* () {
           const reason = channelNameFault(name)
@@ -257,7 +257,7 @@ export const make = (
             return yield* new SourceError({ operation: "listen", channel: name, cause })
           }
           const listener: Listener = {
-            queue: yield* Queue.unbounded<Item>(),
+            into,
             ready: yield* Deferred.make<void>(),
             live: false
           }
@@ -268,17 +268,13 @@ export const make = (
           return listener
         }),
         (listener) =>
-          Effect.suspend(() => {
+          Effect.sync(() => {
             const entry = entries.get(name)
             if (entry?.listeners.delete(listener) === true && entry.listeners.size === 0) {
               Queue.offerUnsafe(changed, name)
             }
-            return Queue.shutdown(listener.queue)
           })
-      ).pipe(
-        Effect.tap(({ ready }) => Deferred.await(ready)),
-        Effect.map(({ queue }) => queue as Queue.Dequeue<Item>)
-      )
+      ).pipe(Effect.flatMap(({ ready }) => Deferred.await(ready)))
 
     const notify = (channel: string, payload: string) => {
       const failed = (cause: unknown) => new SourceError({ operation: "notify", channel, cause })

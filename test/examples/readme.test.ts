@@ -16,6 +16,7 @@ import { watch } from "../../examples/plain.ts"
 import { receipts } from "../../examples/worker.ts"
 import { database, execute, layerDatabase, TestDatabase } from "../support/database.ts"
 import { greet } from "../support/wire.ts"
+import { listenTo } from "../support/listenTo.ts"
 
 const root = resolve(import.meta.dirname, "../..")
 
@@ -192,7 +193,7 @@ describe("the README's examples", () => {
       yield* execute(url, "create table orders (id int primary key, status text)")
       yield* execute(url, "insert into orders values (1, 'new')")
       const listening = yield* PgNotificationSource.make().pipe(
-        Effect.flatMap((source) => source.listen(Notices.name)),
+        Effect.flatMap((source) => listenTo(source, Notices.name)),
         Effect.provide(PgClient.layer({ url: Redacted.make(url) }))
       )
       yield* ship(1)

@@ -3,7 +3,8 @@
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, type Layer, Queue, Scope, Stream, SubscriptionRef } from "effect"
-import { type Item, lost, NotificationSource } from "../../src/server/NotificationSource.ts"
+import { lost, type Notification, NotificationSource } from "../../src/server/NotificationSource.ts"
+import { listenTo } from "../support/listenTo.ts"
 
 /** What a test may do to the source from outside. */
 export interface Outside {
@@ -31,7 +32,8 @@ const cutAndNotice = (hands: Outside) =>
   })
 
 /** Takes items until `count` are there. */
-const take = (queue: Queue.Dequeue<Item>, count: number) => Queue.takeN(queue, count)
+const take = (queue: Queue.Dequeue<Notification["payload"]>, count: number) =>
+  Queue.takeN(queue, count)
 
 export const suite = <E>(
   name: string,
@@ -54,7 +56,7 @@ export const suite = <E>(
     test("delivers what is sent after listen completed, in order", ({ send }) =>
       Effect.gen(function* () {
         const source = yield* NotificationSource
-        const queue = yield* source.listen("orders")
+        const queue = yield* listenTo(source, "orders")
         for (const payload of ["1", "2", "3"]) yield* send("orders", payload)
         expect(yield* take(queue, 3)).toEqual(["1", "2", "3"])
       }))
@@ -62,8 +64,8 @@ export const suite = <E>(
     test("keeps channels apart", ({ send }) =>
       Effect.gen(function* () {
         const source = yield* NotificationSource
-        const orders = yield* source.listen("orders")
-        const Orders = yield* source.listen("Orders")
+        const orders = yield* listenTo(source, "orders")
+        const Orders = yield* listenTo(source, "Orders")
         yield* send("Orders", "upper")
         yield* send("orders", "lower")
         expect([yield* take(orders, 1), yield* take(Orders, 1)]).toEqual([["lower"], ["upper"]])
@@ -72,8 +74,8 @@ export const suite = <E>(
     test("gives every listener of a channel its own copy", ({ send }) =>
       Effect.gen(function* () {
         const source = yield* NotificationSource
-        const first = yield* source.listen("orders")
-        const second = yield* source.listen("orders")
+        const first = yield* listenTo(source, "orders")
+        const second = yield* listenTo(source, "orders")
         yield* send("orders", "x")
         expect([yield* take(first, 1), yield* take(second, 1)]).toEqual([["x"], ["x"]])
       }))
@@ -82,8 +84,8 @@ export const suite = <E>(
       Effect.gen(function* () {
         const source = yield* NotificationSource
         const scope = yield* Scope.make()
-        yield* Scope.provide(source.listen("orders"), scope)
-        const stays = yield* source.listen("orders")
+        yield* Scope.provide(listenTo(source, "orders"), scope)
+        const stays = yield* listenTo(source, "orders")
         yield* Scope.close(scope, Exit.void)
         yield* send("orders", "x")
         expect(yield* take(stays, 1)).toEqual(["x"])
@@ -94,7 +96,7 @@ export const suite = <E>(
         const source = yield* NotificationSource
         for (let round = 0; round < 20; round++) {
           const scope = yield* Scope.make()
-          const queue = yield* Scope.provide(source.listen("orders"), scope)
+          const queue = yield* Scope.provide(listenTo(source, "orders"), scope)
           yield* send("orders", `round ${round}`)
           expect(yield* take(queue, 1)).toEqual([`round ${round}`])
           yield* Scope.close(scope, Exit.void)
@@ -104,7 +106,7 @@ export const suite = <E>(
     test("notify reaches the listeners of this node", () =>
       Effect.gen(function* () {
         const source = yield* NotificationSource
-        const queue = yield* source.listen("orders")
+        const queue = yield* listenTo(source, "orders")
         yield* source.notify("orders", "é")
         expect(yield* take(queue, 1)).toEqual(["é"])
       }))
@@ -112,8 +114,8 @@ export const suite = <E>(
     test("tells every listener of a loss once it is back, and delivers what follows", (hands) =>
       Effect.gen(function* () {
         const source = yield* NotificationSource
-        const orders = yield* source.listen("orders")
-        const notices = yield* source.listen("notices")
+        const orders = yield* listenTo(source, "orders")
+        const notices = yield* listenTo(source, "notices")
         yield* hands.send("orders", "before")
         expect(yield* take(orders, 1)).toEqual(["before"])
         yield* cutAndNotice(hands)
@@ -127,9 +129,11 @@ export const suite = <E>(
     test("does not tell a loss to who came while the source was down", (hands) =>
       Effect.gen(function* () {
         const source = yield* NotificationSource
-        yield* source.listen("orders")
+        yield* listenTo(source, "orders")
         yield* cutAndNotice(hands)
-        const waiting = yield* Effect.forkChild(source.listen("orders"), { startImmediately: true })
+        const waiting = yield* Effect.forkChild(listenTo(source, "orders"), {
+          startImmediately: true
+        })
         yield* hands.heal
         const queue = yield* Fiber.join(waiting)
         yield* hands.send("orders", "x")

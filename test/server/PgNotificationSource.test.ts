@@ -7,6 +7,7 @@ import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import * as EmbeddedPostgres from "../../src/testing/EmbeddedPostgres.ts"
 import { database, execute, layerDatabase, TestDatabase } from "../support/database.ts"
 import { suite } from "./NotificationSourceSuite.ts"
+import { listenTo } from "../support/listenTo.ts"
 
 const quick: PgNotificationSource.Options = {
   backoff: { initial: 10, cap: 100, resetAfter: 30_000 }
@@ -60,7 +61,7 @@ describe("PgNotificationSource", () => {
       const sql = yield* PgClient.PgClient
       const queues = yield* Effect.forEach(
         Array.from({ length: 1000 }, (_, index) => `channel_${index}`),
-        (name) => source.listen(name),
+        (name) => listenTo(source, name),
         { concurrency: "unbounded" }
       )
       const count = yield* sql`
@@ -79,7 +80,7 @@ describe("PgNotificationSource", () => {
     Effect.gen(function* () {
       const source = yield* NotificationSource
       const sql = yield* PgClient.PgClient
-      const queue = yield* source.listen("orders")
+      const queue = yield* listenTo(source, "orders")
       yield* sql
         .withTransaction(Effect.andThen(source.notify("orders", "rolled back"), Effect.fail("no")))
         .pipe(Effect.ignore)
@@ -98,8 +99,8 @@ describe("PgNotificationSource", () => {
     Effect.gen(function* () {
       const source = yield* NotificationSource
       const sql = yield* PgClient.PgClient
-      const queue = yield* source.listen("orders")
-      const error = yield* Effect.flip(source.listen("x".repeat(64)))
+      const queue = yield* listenTo(source, "orders")
+      const error = yield* Effect.flip(listenTo(source, "x".repeat(64)))
       expect(error.message).toContain("64 bytes")
       yield* sql`select pg_notify('orders', 'still here')`
       expect(yield* Queue.take(queue)).toBe("still here")
@@ -130,7 +131,7 @@ describe("PgNotificationSource", () => {
       )
       yield* Effect.gen(function* () {
         const source = yield* NotificationSource
-        const queue = yield* source.listen("orders")
+        const queue = yield* listenTo(source, "orders")
         const down = yield* Effect.forkChild(waitFor("down"), { startImmediately: true })
         yield* postgres.restart
         yield* Fiber.join(down)
@@ -153,7 +154,7 @@ describe("PgNotificationSource", () => {
       )
       yield* Effect.gen(function* () {
         const source = yield* NotificationSource
-        const listening = yield* Effect.forkChild(source.listen("orders"), {
+        const listening = yield* Effect.forkChild(listenTo(source, "orders"), {
           startImmediately: true
         })
         yield* Effect.promise(() => gate.refused(5))
@@ -180,7 +181,7 @@ describe("PgNotificationSource", () => {
         )
         return yield* Effect.gen(function* () {
           const source = yield* NotificationSource
-          const queue = yield* source.listen("orders")
+          const queue = yield* listenTo(source, "orders")
           gate.silence()
           yield* waitFor("down")
           gate.pass(true)

@@ -12,6 +12,7 @@ import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { QueryResults } from "../../src/server/QueryResults.ts"
 import { Realtime } from "../../src/server/Realtime.ts"
 import { layerDatabase } from "../support/database.ts"
+import { listenTo } from "../support/listenTo.ts"
 
 const Rows = Schema.Array(Schema.Struct({ n: Schema.Int }))
 const Report = Channel.queryResults(Rows)
@@ -98,7 +99,7 @@ describe("QueryResults", () => {
   it.effect("tells of unfinished queries when the server goes away", () =>
     Effect.gen(function* () {
       const source = yield* NotificationSource
-      const told = yield* source.listen("query_results_1")
+      const told = yield* listenTo(source, "query_results_1")
       const scope = yield* Scope.make()
       const context = yield* Layer.build(Layer.fresh(QueryResults.layer)).pipe(Scope.provide(scope))
       const started = yield* Deferred.make<void>()

@@ -2,12 +2,13 @@
  * What comes in and what goes out: nothing unchecked gets in, nothing of the inside gets out.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Layer, Schema, type Scope } from "effect"
+import { Effect, Layer, type Queue, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
 import { errorRetry } from "../../src/Protocol.ts"
 import {
   MemorySource,
+  type Notification,
   NotificationSource,
   SourceError
 } from "../../src/server/NotificationSource.ts"
@@ -171,9 +172,9 @@ describe("a channel name", () => {
       NotificationSource,
       Effect.map(NotificationSource, (source) => ({
         ...source,
-        listen: (channel: string) => {
+        listen: (channel: string, into: Queue.Enqueue<Notification>) => {
           heard.push(channel)
-          return source.listen(channel)
+          return source.listen(channel, into)
         },
         notify: (channel: string, payload: string) => {
           heard.push(channel)

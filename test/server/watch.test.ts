@@ -6,6 +6,7 @@ import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import { layerInstalled } from "./support/durable.ts"
 import { long } from "./support/random.ts"
+import { listenTo } from "../support/listenTo.ts"
 
 const watch = PgInstaller.watch
 
@@ -385,8 +386,8 @@ describe("a watched table", () => {
         yield* watch({ channel: `live_${level}`, table: "orders", delivery: "live", level })
       }
       yield* watch({ channel: "live_names", table: "names", delivery: "live" })
-      const queues = yield* Effect.forEach(levels, (level) => source.listen(`live_${level}`))
-      const names = yield* source.listen("live_names")
+      const queues = yield* Effect.forEach(levels, (level) => listenTo(source, `live_${level}`))
+      const names = yield* listenTo(source, "live_names")
       const frame = `{"operation":"INSERT","data":{"id":1,"text":""},"key":{"id":1}}`.length
       yield* sql`insert into orders values (1, repeat('x', ${7999 - frame}::int))`
       yield* sql`insert into orders values (2, repeat('x', ${8000 - frame}::int))`

@@ -20,6 +20,7 @@ import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { database, execute, layerDatabase } from "../support/database.ts"
 import { greet } from "../support/wire.ts"
+import { listenTo } from "../support/listenTo.ts"
 
 const source = PgNotificationSource.layer({
   backoff: { initial: 10, cap: 50, resetAfter: 30_000 }
@@ -51,9 +52,9 @@ const doorOf = (url: string) =>
 describe("symptoms of other systems", () => {
   it.live("2: events are lost in silence while the listener reconnects", () =>
     Effect.gen(function* () {
-      const { listen } = yield* NotificationSource
+      const notifications = yield* NotificationSource
       const sql = yield* PgClient.PgClient
-      const queue = yield* listen("orders")
+      const queue = yield* listenTo(notifications, "orders")
       const total = 1000
       const writer = yield* Effect.forEach(
         Array.from({ length: total }, (_, n) => n),
@@ -131,13 +132,13 @@ describe("symptoms of other systems", () => {
 
   it.live("14: one consumer's UNLISTEN silences the others", () =>
     Effect.gen(function* () {
-      const { listen } = yield* NotificationSource
+      const notifications = yield* NotificationSource
       const sql = yield* PgClient.PgClient
-      const stays = yield* listen("orders")
+      const stays = yield* listenTo(notifications, "orders")
       const restless = Effect.gen(function* () {
         for (let round = 0; round < 20; round++) {
           const scope = yield* Scope.make()
-          yield* Scope.provide(listen("orders"), scope)
+          yield* Scope.provide(listenTo(notifications, "orders"), scope)
           yield* Effect.sleep((yield* Random.next) * 5)
           yield* Scope.close(scope, Exit.void)
         }

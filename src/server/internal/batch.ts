@@ -10,7 +10,8 @@ import { textFrame } from "./frames.ts"
 
 export interface BatchEvent {
   readonly id: string
-  readonly at: Date
+  /** In milliseconds since 1970. */
+  readonly at: number
   readonly payload: unknown
   /** The payload as JSON text for the wire; `undefined` while no socket is subscribed. */
   readonly json: string | undefined
@@ -64,7 +65,7 @@ export class Batch {
     return encodeEvents(
       channel,
       cursor,
-      events.map(({ at, id, json, tx }) => encodeEvent(id, at.toISOString(), json ?? "null", tx))
+      events.map(({ at, id, json, tx }) => encodeEvent(id, isoOf(at), json ?? "null", tx))
     )
   }
 
@@ -77,11 +78,23 @@ export class Batch {
       _tag: "Event",
       channel,
       id,
-      at,
+      at: new Date(at),
       payload,
       // A live event's id is its position; inside a durable batch only its end is one.
       cursor: tx === undefined ? id : index === last ? cursor : undefined,
       tx
     }))
   }
+}
+
+let lastAt = Number.NaN
+let lastIso = ""
+
+/** What arrives together has the same time: it is written out once. */
+const isoOf = (at: number): string => {
+  if (at !== lastAt) {
+    lastIso = new Date(at).toISOString()
+    lastAt = at
+  }
+  return lastIso
 }

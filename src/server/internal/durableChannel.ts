@@ -73,7 +73,7 @@ export const batchesOf = <E>(
   if (item._tag === "Gap") return [new Batch(name, tick, cursor, cursor, item.reason)]
   const events: Array<BatchEvent> = []
   for (const { at, id, text, tx } of item.events) {
-    const event = view.decode({ id, at, tx, json: parse(text) }, wire)
+    const event = view.decode(id, at, tx, parse(text), wire)
     if (event !== undefined) events.push(event)
   }
   const batch = new Batch(name, tick, item.from, cursor, events)

@@ -8,7 +8,6 @@
 import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Metric from "effect/Metric"
 import * as Queue from "effect/Queue"
 import * as RcMap from "effect/RcMap"
 import type * as Scope from "effect/Scope"
@@ -17,8 +16,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as Channel from "../../Channel.ts"
 import type { InvalidChannelName } from "../../RealtimeError.ts"
 import {
-  type Item,
-  lost,
+  type Notification,
   type NotificationSource,
   type SourceError,
   waitUntilUp
@@ -26,9 +24,9 @@ import {
 import type * as Outbox from "../OutboxReader.ts"
 import type { OutboxReader } from "../OutboxReader.ts"
 import { NoOutbox, TooManyChannels } from "./errors.ts"
-import * as metrics from "./metrics.ts"
 import { DurableChannel, type DurableError } from "./durableChannel.ts"
 import { LiveChannel } from "./liveChannel.ts"
+import * as Pump from "./pump.ts"
 import { Budget, type Limits } from "./ring.ts"
 import type { View } from "./view.ts"
 
@@ -38,6 +36,8 @@ export interface HubOptions {
   /** The most channels open at once. */
   readonly maxChannels: number
   readonly memory: Limits
+  /** The shortest time between two deliveries of what is live, in milliseconds. */
+  readonly batchWindow: number
   /** Whether the loss and the return of the source are told on `system_notifications`. */
   readonly announceSource: boolean
 }
@@ -75,40 +75,29 @@ export const make = (
     const opened = new Map<string, LiveChannel>()
     let open = 0
 
-    /** The return is told after the gap that it ends, so that it outlives the new epoch. */
-    const withReturnNotice = (name: string, items: ReadonlyArray<Item>): ReadonlyArray<Item> =>
-      options.announceSource && name === notices
-        ? items.flatMap((item) => (item === lost ? [lost, returnNotice] : [item]))
-        : items
-
     if (options.announceSource) {
       yield* SubscriptionRef.changes(source.state).pipe(
         // Every try to come back sets the state again: a loss is told once.
         Stream.changes,
         Stream.runForEach((state) =>
           Effect.map(Clock.currentTimeMillis, (now) => {
-            if (state === "down") opened.get(notices)?.receive([lossNotice], now)
+            const channel = opened.get(notices)
+            if (state === "up" || channel === undefined) return
+            channel.push(lossNotice)
+            channel.deliver(now)
           })
         ),
         Effect.forkScoped({ startImmediately: true })
       )
     }
 
-    const tellInvalid = Effect.fnUntraced(function* (name: string, invalid: number) {
-      if (invalid === 0) return
-      yield* Metric.update(metrics.notificationsInvalid, invalid)
-      yield* Effect.logWarning(
-        `${invalid} payload(s) on channel "${name}" did not match its schema and were dropped; its subscribers were told.`
-      )
-    })
-
-    /** One fiber per open channel: takes what arrived together and delivers it. */
-    const pump = Effect.fnUntraced(function* (channel: LiveChannel, queue: Queue.Dequeue<Item>) {
-      while (true) {
-        const items = withReturnNotice(channel.name, yield* Queue.takeAll(queue))
-        yield* tellInvalid(channel.name, channel.receive(items, yield* Clock.currentTimeMillis))
-      }
-    })
+    const arrived = yield* Queue.unbounded<Notification>()
+    yield* Pump.run({
+      arrived,
+      channels: opened,
+      window: options.batchWindow,
+      afterLoss: (name) => (options.announceSource && name === notices ? returnNotice : undefined)
+    }).pipe(Effect.forkScoped)
 
     const pumpDurable = Effect.fnUntraced(function* (
       channel: DurableChannel,
@@ -116,7 +105,8 @@ export const make = (
     ) {
       while (true) {
         const items = yield* Queue.takeAll(queue)
-        yield* tellInvalid(channel.name, channel.receive(items, yield* Clock.currentTimeMillis))
+        const invalid = channel.receive(items, yield* Clock.currentTimeMillis)
+        if (invalid > 0) yield* Pump.tellInvalid(channel.name, invalid)
       }
     })
 
@@ -149,13 +139,16 @@ export const make = (
       lookup: (name: string) =>
         Effect.gen(function* () {
           yield* countIn(`live ${name}`)
-          const queue = yield* source.listen(name)
           const channel = new LiveChannel(name, budget)
+          // Known before it listens: what arrives at once has somewhere to go.
           yield* Effect.acquireRelease(
             Effect.sync(() => opened.set(name, channel)),
-            () => Effect.sync(() => opened.delete(name))
+            () =>
+              Effect.sync(() => {
+                if (opened.get(name) === channel) opened.delete(name)
+              })
           )
-          yield* Effect.forkScoped(pump(channel, queue))
+          yield* source.listen(name, arrived)
           return channel
         })
     })

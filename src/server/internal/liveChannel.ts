@@ -1,6 +1,6 @@
 /**
  * One live channel that a node listens to: it numbers notifications, remembers the last ones, and
- * hands them to its views in batches.
+ * hands what arrived together to its views in batches.
  *
  * Synchronous throughout. A lost link begins a new epoch, in which no older cursor holds.
  */
@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import { randomBytes } from "node:crypto"
 import type * as Channel from "../../Channel.ts"
 import * as Cursor from "../../Cursor.ts"
-import { type Item, lost } from "../NotificationSource.ts"
+import { lost, type Notification } from "../NotificationSource.ts"
 import { Batch, type BatchEvent } from "./batch.ts"
 import { type Budget, type Entry, Ring } from "./ring.ts"
 import { type Join, parse, type View, Views } from "./view.ts"
@@ -28,8 +28,8 @@ export class LiveChannel {
   readonly #views = new Views((view, from) =>
     Effect.map(Clock.currentTimeMillis, (now) => this.#join(view, from, now))
   )
-  /** The tick of the newest batch of each view; views of one channel may split batches differently. */
-  readonly #ticks = new WeakMap<View, number>()
+  /** What arrived and is not delivered yet. */
+  #arrived: Array<Notification["payload"]> = []
   #epoch = newEpoch()
   #seq = 0
 
@@ -42,35 +42,43 @@ export class LiveChannel {
     return this.#views.take(channel)
   }
 
+  /** Notes what arrived; `true` when nothing waited for `deliver` before. */
+  push(payload: Notification["payload"]): boolean {
+    return this.#arrived.push(payload) === 1
+  }
+
   /**
-   * Takes what arrived together, at `now` milliseconds. Returns how many notifications did not match
-   * a view's schema.
+   * Hands out what arrived, at `now` milliseconds. Returns how many notifications did not match a
+   * view's schema.
    */
-  receive(items: ReadonlyArray<Item>, now: number): number {
+  deliver(now: number): number {
+    const arrived = this.#arrived
+    this.#arrived = []
     let invalid = 0
     let entries: Array<Entry> = []
-    const flush = () => {
-      if (entries.length === 0) return
-      const parsed = entries.map((entry) => parse(entry.text))
-      for (const view of this.#views) {
-        for (const batch of this.#batch(view, entries, parsed, view.sinks.size > 0)) {
-          if (batch.gap !== undefined) invalid++
-          view.hand(batch)
-        }
-      }
-      entries = []
-    }
-    for (const item of items) {
-      if (item === lost) {
-        flush()
+    for (const payload of arrived) {
+      if (payload === lost) {
+        invalid += this.#hand(entries)
+        entries = []
         this.#beginEpoch()
       } else {
-        const entry = { seq: ++this.#seq, at: now, text: item }
+        const entry = { seq: ++this.#seq, at: now, text: payload }
         this.#ring.push(entry)
         entries.push(entry)
       }
     }
-    flush()
+    return invalid + this.#hand(entries)
+  }
+
+  #hand(entries: ReadonlyArray<Entry>): number {
+    if (entries.length === 0) return 0
+    let invalid = 0
+    for (const view of this.#views) {
+      for (const batch of this.#batches(view, entries, view.sinks.size > 0)) {
+        if (batch.gap !== undefined) invalid++
+        view.hand(batch)
+      }
+    }
     return invalid
   }
 
@@ -80,62 +88,49 @@ export class LiveChannel {
     this.#ring.clear()
     const cursor = Cursor.formatLive(this.#epoch, 0)
     for (const view of this.#views) {
-      view.hand(new Batch(this.name, this.#nextTick(view), cursor, cursor, "source"))
+      view.hand(new Batch(this.name, view.tick + 1, cursor, cursor, "source"))
     }
   }
 
   /** What follows `from` for a view, or that it cannot be had any more. */
   #join(view: View, from: string | undefined, now: number): Join {
-    const tick = this.#ticks.get(view) ?? 0
+    const { tick } = view
     const cursor = Cursor.formatLive(this.#epoch, this.#seq)
     if (from === undefined) return { state: "fresh", cursor, tick, replay: [] }
     const parsed = Cursor.parseLive(from)
     const entries =
       parsed?.epoch === this.#epoch ? this.#ring.after(parsed.seq, this.#seq, now) : undefined
     if (entries === undefined) return { state: "reset", cursor, tick, replay: [] }
-    const texts = entries.map((entry) => parse(entry.text))
-    const replay = [...this.#batch(view, entries, texts, true)]
-    // A replay is one subscriber's: it does not count for the others.
-    this.#ticks.set(view, tick)
-    return { state: "recovered", cursor: from, tick, replay }
+    return { state: "recovered", cursor: from, tick, replay: this.#batches(view, entries, true) }
   }
 
-  #nextTick(view: View): number {
-    const tick = (this.#ticks.get(view) ?? 0) + 1
-    this.#ticks.set(view, tick)
-    return tick
-  }
-
-  *#batch(
-    view: View,
-    entries: ReadonlyArray<Entry>,
-    parsed: ReadonlyArray<unknown>,
-    wire: boolean
-  ): Generator<Batch> {
+  /** The entries as a view sees them: events in frames of some size, and a gap for what is invalid. */
+  #batches(view: View, entries: ReadonlyArray<Entry>, wire: boolean): ReadonlyArray<Batch> {
     const { name } = this
+    const batches: Array<Batch> = []
+    const last = entries.length - 1
     let events: Array<BatchEvent> = []
     let size = 0
     let from = Cursor.formatLive(this.#epoch, entries[0] === undefined ? 0 : entries[0].seq - 1)
-    for (let index = 0; index < entries.length; index++) {
-      const { at, seq, text } = entries[index]!
+    const add = (cursor: string, content: ReadonlyArray<BatchEvent> | "invalid") => {
+      batches.push(new Batch(name, view.tick + batches.length + 1, from, cursor, content))
+      from = cursor
+    }
+    entries.forEach(({ at, seq, text }, index) => {
       const id = Cursor.formatLive(this.#epoch, seq)
-      const event = view.decode({ id, at, tx: undefined, json: parsed[index] }, wire)
+      const event = view.decode(id, at, undefined, parse(text), wire)
       if (event !== undefined) {
         events.push(event)
         size += text.length
       }
       const full = size >= maxBatchText || events.length >= maxBatchEvents
-      if (events.length > 0 && (full || event === undefined || index === entries.length - 1)) {
-        const cursor = events[events.length - 1]!.id
-        yield new Batch(name, this.#nextTick(view), from, cursor, events)
-        from = cursor
+      if (events.length > 0 && (full || event === undefined || index === last)) {
+        add(events[events.length - 1]!.id, events)
         events = []
         size = 0
       }
-      if (event === undefined) {
-        yield new Batch(name, this.#nextTick(view), from, id, "invalid")
-        from = id
-      }
-    }
+      if (event === undefined) add(id, "invalid")
+    })
+    return batches
   }
 }

@@ -28,15 +28,6 @@ export interface Join {
 /** How many batches a Stream may lag behind before it is told `gap slow`. */
 const streamBacklog = 256
 
-/** One notification or one stored message, with what its JSON is. */
-export interface Arrival {
-  readonly id: string
-  /** In milliseconds since 1970. */
-  readonly at: number
-  readonly tx: string | undefined
-  readonly json: unknown
-}
-
 /** Stands for text that is no JSON: no schema matches it. */
 const unparsable: unique symbol = Symbol("unparsable")
 
@@ -54,6 +45,8 @@ export class View<E = never> {
   /** Where somebody starts who has everything up to `from`, or nothing yet. */
   readonly join: (from: string | undefined) => Effect.Effect<Join, E>
   readonly release: () => void
+  /** The tick of the newest batch. */
+  tick = 0
   #batches: PubSub.PubSub<Batch> | undefined
 
   constructor(
@@ -72,6 +65,7 @@ export class View<E = never> {
   }
 
   hand(batch: Batch): void {
+    this.tick = batch.tick
     // Unsafe publishing does not slide when it is full; the effect does, and never waits.
     if (this.#batches !== undefined && !PubSub.publishUnsafe(this.#batches, batch)) {
       Effect.runSync(PubSub.publish(this.#batches, batch))
@@ -80,24 +74,32 @@ export class View<E = never> {
   }
 
   /**
-   * The event, or `undefined` when it does not match the channel's schema. For the `wire` it is encoded
-   * too: what arrived may hold line feeds and properties that the schema does not know.
+   * One notification or one stored message, written at `at` milliseconds since 1970, as an event; or
+   * `undefined` when it does not match the channel's schema. For the `wire` it is encoded too: what
+   * arrived may hold line feeds and properties that the schema does not know.
    */
-  decode({ at, id, json, tx }: Arrival, wire: boolean): BatchEvent | undefined {
+  decode(
+    id: string,
+    at: number,
+    tx: string | undefined,
+    json: unknown,
+    wire: boolean
+  ): BatchEvent | undefined {
     if (json === unparsable) return undefined
-    const payload = this.channel.decode(json)
+    const { channel } = this
+    const payload = channel.decode(json)
     if (Result.isFailure(payload)) return undefined
-    if (!wire) return { id, at: new Date(at), payload: payload.success, json: undefined, tx }
-    const text = Channel.toJson(this.channel as Channel.Channel<unknown>, payload.success)
-    return Result.isFailure(text)
-      ? undefined
-      : { id, at: new Date(at), payload: payload.success, json: text.success, tx }
+    if (!wire) return { id, at, payload: payload.success, json: undefined, tx }
+    const text = Channel.toJson(channel as Channel.Channel<unknown>, payload.success)
+    if (Result.isFailure(text)) return undefined
+    return { id, at, payload: payload.success, json: text.success, tx }
   }
 }
 
 /** The views of one channel, shared by those who decode alike. */
 export class Views<E = never> {
   readonly #views = new Map<object, { readonly view: View<E>; users: number }>()
+  #all: ReadonlyArray<View<E>> = []
   readonly #join: (view: View<E>, from: string | undefined) => Effect.Effect<Join, E>
 
   constructor(join: (view: View<E>, from: string | undefined) => Effect.Effect<Join, E>) {
@@ -110,17 +112,22 @@ export class Views<E = never> {
     if (entry === undefined) {
       entry = { view: new View(channel, this.#join, (view) => this.#release(view)), users: 0 }
       this.#views.set(channel.codec, entry)
+      this.#all = [...this.#all, entry.view]
     }
     entry.users++
     return entry.view
   }
 
-  *[Symbol.iterator](): Generator<View<E>> {
-    for (const { view } of this.#views.values()) yield view
+  [Symbol.iterator](): Iterator<View<E>> {
+    return this.#all[Symbol.iterator]()
   }
 
-  #release({ channel }: View<E>): void {
-    const entry = this.#views.get(channel.codec)
-    if (entry !== undefined && --entry.users === 0) this.#views.delete(channel.codec)
+  #release(view: View<E>): void {
+    const { codec } = view.channel
+    const entry = this.#views.get(codec)
+    if (entry === undefined || --entry.users > 0) return
+    this.#views.delete(codec)
+    // Made anew: who goes through them now goes on through the old ones.
+    this.#all = this.#all.filter((other) => other !== view)
   }
 }

@@ -39,7 +39,7 @@ const batch = (channel: string, number: number, size = 10) =>
   new Batch(channel, number, `e:${number - 1}`, `e:${number}`, [
     {
       id: `e:${number}`,
-      at: new Date(0),
+      at: 0,
       payload: undefined,
       json: JSON.stringify("x".repeat(size)),
       tx: undefined
