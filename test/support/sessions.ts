@@ -56,6 +56,7 @@ export class Visitor implements Peer {
   reading = true
   #ears: Ears | undefined
   #full = false
+  #written = 0
   #onDrain: (() => void) | undefined
   #waiting: Array<ServerFrame> = []
   /** Whether it answers a close frame, as every WebSocket should. */
@@ -71,11 +72,13 @@ export class Visitor implements Peer {
 
   // --- what the session sees
 
-  isOpen(): boolean {
-    return this.closeCode === undefined && !this.terminated
+  written(): number {
+    return this.#written
   }
 
   write(bytes: Uint8Array): boolean {
+    if (this.closeCode !== undefined || this.terminated) return true
+    this.#written += bytes.byteLength
     const frames = decodeTextFrames(bytes).map((text) => decodeServerFrame(text)!)
     if (this.reading) this.frames.push(...frames)
     else {

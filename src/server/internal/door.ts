@@ -25,7 +25,7 @@ import type { Credentials, InvalidOption, Options } from "../ServerOptions.ts"
 import { Admission, type UpgradeRefusal } from "./admission.ts"
 import { checkOptions, resolveLimits } from "./limits.ts"
 import * as metrics from "./metrics.ts"
-import { fromWebSocket, type Peer } from "./peer.ts"
+import { type Peer, WebSocketPeer } from "./peer.ts"
 import { PublishKeys } from "./publishKeys.ts"
 import * as Registry from "./registry.ts"
 import { Revocations } from "./revocations.ts"
@@ -114,7 +114,6 @@ export const make = <I, R>(
     const services = yield* Effect.context<never>()
     const runFork = Effect.runForkWith(services)
     const revocations = new Revocations(limits.authorize + 2 * tickMillis)
-    let coarse = now()
     let sourceIsUp = true
     let draining = false
 
@@ -146,7 +145,6 @@ export const make = <I, R>(
       ...(yield* identityOf(options, limits.tokenAge)),
       run,
       clock: now,
-      coarseClock: () => coarse,
       sourceIsUp: () => sourceIsUp,
       refused: countRefused,
       revocations
@@ -206,7 +204,7 @@ export const make = <I, R>(
       socket: Socket,
       credentials: Omit<Credentials, "token">
     ): void => {
-      const ears = accept(fromWebSocket(ws, socket), credentials)
+      const ears = accept(new WebSocketPeer(ws, socket), credentials)
       // `ws` has answered with 1002, 1007, 1008 or 1009 by itself.
       ws.on("error", (error) => ears.broken(closeCodeOf(error)))
       // It answers pings too, and bounds what waits of that.
@@ -220,10 +218,10 @@ export const make = <I, R>(
     }
 
     const tick = Effect.suspend(() => {
-      coarse = now()
-      for (const session of sessions) session.tick(coarse)
-      publishKeys.sweep(coarse)
-      revocations.sweep(coarse)
+      const time = now()
+      for (const session of sessions) session.tick(time)
+      publishKeys.sweep(time)
+      revocations.sweep(time)
       return Metric.update(metrics.sessions, sessions.size)
     })
     yield* Effect.sleep(tickMillis).pipe(

@@ -10,9 +10,7 @@
 import { encode } from "../../Frame.ts"
 import type { Batch } from "./batch.ts"
 import { textFrame } from "./frames.ts"
-
-/** Takes bytes; `false` means: no more until it drained. */
-export type Write = (frame: Uint8Array) => boolean
+import type { Peer } from "./peer.ts"
 
 /** A control frame stands alone; a frame of events names its channel and its cursor. */
 interface Waiting {
@@ -26,7 +24,7 @@ interface Waiting {
 export class Mailbox {
   /** Bytes of frames that may wait. */
   readonly limit: number
-  readonly #write: Write
+  readonly #peer: Pick<Peer, "write">
   readonly #onBlocked: () => void
   readonly #onDropped: () => void
   readonly #resumes: (channel: string) => boolean
@@ -38,7 +36,7 @@ export class Mailbox {
   #blocked = false
 
   constructor(options: {
-    readonly write: Write
+    readonly peer: Pick<Peer, "write">
     /** Bytes of frames that may wait. */
     readonly limit: number
     /** The socket took its fill: call `drained` when it wants more. */
@@ -49,7 +47,7 @@ export class Mailbox {
     /** The socket drained: the channel has everything up to `from` and nothing after it. */
     readonly onBehind: (channel: string, from: string) => void
   }) {
-    this.#write = options.write
+    this.#peer = options.peer
     this.limit = options.limit
     this.#onBlocked = options.onBlocked
     this.#onDropped = options.onDropped
@@ -72,7 +70,11 @@ export class Mailbox {
   }
 
   offer(batch: Batch): void {
-    if (!this.#blocked) return this.#send(batch.frame)
+    // What most sockets do with most batches.
+    if (!this.#blocked) {
+      if (!this.#peer.write(batch.frame)) this.#full()
+      return
+    }
     const { channel, cursor, frame, from } = batch
     // What follows a lost frame is read again with it.
     if (this.#behind.has(channel)) return
@@ -93,7 +95,10 @@ export class Mailbox {
   }
 
   #send(frame: Buffer): void {
-    if (this.#write(frame)) return
+    if (!this.#peer.write(frame)) this.#full()
+  }
+
+  #full(): void {
     this.#blocked = true
     this.#onBlocked()
   }

@@ -5,37 +5,67 @@ import type { Socket } from "node:net"
 import type { WebSocket } from "ws"
 
 export interface Peer {
-  /** False once a close frame went out or came in: nothing more may be written. */
-  readonly isOpen: () => boolean
-  /** Takes whole frames of bytes; `false` means: no more until it drained. */
-  readonly write: (frames: Uint8Array) => boolean
+  /**
+   * Takes whole frames of bytes; `false` means: no more until it drained. Once a close frame went out
+   * or came in, what is written is forgotten: the other end would ignore it.
+   */
+  write(frames: Uint8Array): boolean
+  /** Bytes written so far: it grows with everything that is written, whoever writes it. */
+  written(): number
   /** Calls back once when the socket takes bytes again, at once when it does; returns the way back. */
-  readonly onDrain: (drained: () => void) => () => void
+  onDrain(drained: () => void): () => void
   /** Reads nothing more until `resume`: the peer is held back by its own network. */
-  readonly pause: () => void
-  readonly resume: () => void
-  readonly close: (code: number, reason: string) => void
+  pause(): void
+  resume(): void
+  close(code: number, reason: string): void
   /** Cuts the socket without a word, and frees what the kernel still holds for it. */
-  readonly terminate: () => void
+  terminate(): void
 }
 
 /**
  * Frames go straight to the socket beside `ws`, which would frame each of them once more. That is
  * safe because `ws` writes whole frames through the same socket and nothing here is compressed.
  */
-export const fromWebSocket = (ws: WebSocket, socket: Socket): Peer => ({
-  isOpen: () => ws.readyState === ws.OPEN,
-  write: (frames) => socket.write(frames),
-  onDrain: (drained) => {
+export class WebSocketPeer implements Peer {
+  readonly #ws: WebSocket
+  readonly #socket: Socket
+
+  constructor(ws: WebSocket, socket: Socket) {
+    this.#ws = ws
+    this.#socket = socket
+  }
+
+  write(frames: Uint8Array): boolean {
+    return this.#ws.readyState !== 1 || this.#socket.write(frames)
+  }
+
+  written(): number {
+    return this.#socket.bytesWritten
+  }
+
+  onDrain(drained: () => void): () => void {
+    const socket = this.#socket
     if (!socket.writableNeedDrain) {
       drained()
       return () => undefined
     }
     socket.once("drain", drained)
     return () => socket.off("drain", drained)
-  },
-  pause: () => ws.pause(),
-  resume: () => ws.resume(),
-  close: (code, reason) => ws.close(code, reason),
-  terminate: () => ws.terminate()
-})
+  }
+
+  pause(): void {
+    this.#ws.pause()
+  }
+
+  resume(): void {
+    this.#ws.resume()
+  }
+
+  close(code: number, reason: string): void {
+    this.#ws.close(code, reason)
+  }
+
+  terminate(): void {
+    this.#ws.terminate()
+  }
+}

@@ -65,7 +65,9 @@ export class Session {
   #ended = false
   #openedAt: number
   #receivedAt: number
+  /** When something was last seen to be written, and how many bytes that were. */
   #sentAt: number
+  #written = 0
   #pingedAt = 0
   #closingAt: number | undefined
   /** Wakes the session's fiber when the socket is full. */
@@ -89,7 +91,7 @@ export class Session {
     this.#frames = new Bucket(limits.frames, now)
     this.#authentications = new Bucket(limits.authentications, now)
     this.#mailbox = new Mailbox({
-      write: (frame) => this.#write(frame),
+      peer,
       limit: limits.mailboxBytes,
       onBlocked: () => this.#onBlocked?.(),
       onDropped: () => this.#dropped(),
@@ -216,6 +218,12 @@ export class Session {
       return
     }
     if (this.#phase === "greeting") return
+    // Looked up here, so that a write costs nothing but the write.
+    const written = this.#peer.written()
+    if (written !== this.#written) {
+      this.#written = written
+      this.#sentAt = now
+    }
     if (now >= this.#principal.expiresAt) {
       return this.close(CloseCode.tokenExpired, "the token has expired")
     }
@@ -417,13 +425,6 @@ export class Session {
       message,
       retry: errorRetry[code]
     })
-  }
-
-  #write(frame: Uint8Array): boolean {
-    // Data after a close frame is ignored by the peer; a destroyed socket takes nothing.
-    if (!this.#peer.isOpen()) return true
-    this.#sentAt = this.#context.coarseClock()
-    return this.#peer.write(frame)
   }
 
   #fork(effect: Effect.Effect<void>): void {

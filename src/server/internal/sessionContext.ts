@@ -63,8 +63,6 @@ export interface SessionContext {
   readonly run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** Milliseconds since 1970. */
   readonly clock: () => number
-  /** The same, as of the door's last tick: free, so it may be asked on every write. */
-  readonly coarseClock: () => number
   readonly sourceIsUp: () => boolean
   /** Counts a refusal: the limit that was crossed, or else the code that was answered. */
   readonly refused: (reason: string) => void

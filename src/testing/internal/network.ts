@@ -164,6 +164,7 @@ export class Link {
   #serverOpen = false
   /** Bytes on their way to the client. */
   #inFlight = 0
+  #written = 0
   #lost = false
   readonly subscriptions = new Set<string>()
 
@@ -196,9 +197,11 @@ export class Link {
   }
 
   readonly #peer: Peer = {
-    isOpen: () => this.#serverOpen,
+    written: () => this.#written,
     write: (frames) => {
+      if (!this.#serverOpen) return true
       const size = frames.byteLength
+      this.#written += size
       this.#inFlight += size
       for (const text of decodeTextFrames(frames)) {
         this.#note(text)

@@ -9,9 +9,11 @@ const socket = (room: number, limit = 1000, durable: ReadonlyArray<string> = [])
   const behind: Array<readonly [string, string]> = []
   const seen = { blocked: 0, dropped: 0, room }
   const mailbox = new Mailbox({
-    write: (frame) => {
-      written.push(...texts(Buffer.from(frame)))
-      return --seen.room > 0
+    peer: {
+      write: (frame) => {
+        written.push(...texts(Buffer.from(frame)))
+        return --seen.room > 0
+      }
     },
     limit,
     onBlocked: () => seen.blocked++,
