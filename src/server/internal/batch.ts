@@ -6,7 +6,7 @@
  */
 import { encode, encodeEvent, encodeEvents } from "../../Frame.ts"
 import { type Event, Gap, type GapReason, type RealtimeEvent } from "../../RealtimeEvent.ts"
-import { textFrame } from "./frames.ts"
+import { lasting, textFrame } from "./frames.ts"
 
 export interface BatchEvent {
   readonly id: string
@@ -56,6 +56,11 @@ export class Batch {
   /** The bytes for every socket of the channel. */
   get frame(): Buffer {
     return (this.#frame ??= textFrame(this.#text()))
+  }
+
+  /** The same to be kept: one copy for everybody who keeps it. */
+  get lastingFrame(): Buffer {
+    return (this.#frame = lasting(this.frame))
   }
 
   #text(): string {

@@ -68,7 +68,7 @@ export class Follower<E = never> implements Sink {
     }
     if (this.#overflowed) return
     this.#held.push(batch)
-    this.#heldBytes += batch.frame.length
+    this.#heldBytes += batch.lastingFrame.length
     if (this.#heldBytes > this.#mailbox.limit) {
       this.#overflowed = true
       this.#held = []

@@ -9,7 +9,7 @@
  */
 import { encode } from "../../Frame.ts"
 import type { Batch } from "./batch.ts"
-import { textFrame } from "./frames.ts"
+import { lasting, textFrame } from "./frames.ts"
 import type { Peer } from "./peer.ts"
 
 /** A control frame stands alone; a frame of events names its channel and its cursor. */
@@ -65,8 +65,9 @@ export class Mailbox {
   }
 
   control(frame: Buffer): void {
-    if (this.#blocked) this.#wait({ frame, channel: undefined, from: "", cursor: "" })
-    else this.#send(frame)
+    if (this.#blocked) {
+      this.#wait({ frame: lasting(frame), channel: undefined, from: "", cursor: "" })
+    } else this.#send(frame)
   }
 
   offer(batch: Batch): void {
@@ -75,7 +76,7 @@ export class Mailbox {
       if (!this.#peer.write(batch.frame)) this.#full()
       return
     }
-    const { channel, cursor, frame, from } = batch
+    const { channel, cursor, from, lastingFrame: frame } = batch
     // What follows a lost frame is read again with it.
     if (this.#behind.has(channel)) return
     this.#wait({ frame, channel, from, cursor })
@@ -126,7 +127,7 @@ export class Mailbox {
           continue
         }
         const cursor = newest.get(channel)!
-        const frame = textFrame(encode({ type: "gap", channel, reason: "slow", cursor }))
+        const frame = lasting(textFrame(encode({ type: "gap", channel, reason: "slow", cursor })))
         kept.push({ frame, channel, from, cursor })
       }
     }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { createRequire } from "node:module"
-import { textFrame } from "../../../src/server/internal/frames.ts"
+import { lasting, textFrame } from "../../../src/server/internal/frames.ts"
 
 /** Exported by ws, but not typed: how it frames a message itself. */
 const { Sender } = createRequire(import.meta.url)("ws") as {
@@ -26,4 +26,14 @@ describe("textFrame", () => {
       }
     }
   )
+})
+
+describe("lasting", () => {
+  it.each([0, 300, 5000])("gives %i bytes memory of their own, once", (size) => {
+    const frame = textFrame("x".repeat(size))
+    const kept = lasting(frame)
+    expect(kept.equals(frame)).toBe(true)
+    expect(kept.buffer.byteLength).toBe(kept.length)
+    expect(lasting(kept)).toBe(kept)
+  })
 })
