@@ -95,18 +95,13 @@ const codecOf = <A, I>(schema: Schema.Codec<A, I>): Codec<A> => {
   const json = once((): Schema.Codec<A, Schema.Json> => Schema.toCodecJson(schema))
   const decoder = once(() => Schema.decodeUnknownResult(json(), { errors: "first" }))
   const encoder = once(() => Schema.encodeUnknownResult(json()))
-  const invalid =
-    (channel: string, direction: "decode" | "encode") => (error: { readonly message: string }) =>
-      new InvalidPayload({ channel, direction, issue: error.message })
+  const invalid = (channel: string, direction: "decode" | "encode", { message }: Error) =>
+    new InvalidPayload({ channel, direction, issue: message })
   return {
-    decode: (name) => {
-      const failed = invalid(name, "decode")
-      return (input) => Result.mapError(decoder()(input), failed)
-    },
-    encode: (name) => {
-      const failed = invalid(name, "encode")
-      return (payload) => Result.mapError(encoder()(payload), failed)
-    }
+    decode: (input, channel) =>
+      Result.mapError(decoder()(input), (error) => invalid(channel, "decode", error)),
+    encode: (payload, channel) =>
+      Result.mapError(encoder()(payload), (error) => invalid(channel, "encode", error))
   }
 }
 

@@ -77,8 +77,8 @@ export interface Channel<
  * @since 0.1.0
  */
 export interface Codec<A> {
-  readonly decode: (name: string) => (json: unknown) => Result.Result<A, InvalidPayload>
-  readonly encode: (name: string) => (payload: A) => Result.Result<unknown, InvalidPayload>
+  readonly decode: (json: unknown, channel: string) => Result.Result<A, InvalidPayload>
+  readonly encode: (payload: A, channel: string) => Result.Result<unknown, InvalidPayload>
 }
 
 /**
@@ -103,8 +103,8 @@ export const construct = <A, Publish extends boolean, Name extends string>(
       fault ??
       (reason === undefined ? undefined : new InvalidChannelName({ channel: name, reason })),
     codec,
-    decode: codec.decode(name),
-    encode: codec.encode(name)
+    decode: (json) => codec.decode(json, name),
+    encode: (payload) => codec.encode(payload, name)
   }
 }
 
@@ -118,7 +118,10 @@ export const construct = <A, Publish extends boolean, Name extends string>(
 export const untyped = (name: string): Channel<unknown, true> =>
   construct(name, anyJson, { publish: true })
 
-const anyJson: Codec<unknown> = { decode: () => Result.succeed, encode: () => Result.succeed }
+const anyJson: Codec<unknown> = {
+  decode: (json) => Result.succeed(json),
+  encode: (payload) => Result.succeed(payload)
+}
 
 /**
  * The JSON text of a payload, checked by its channel.

@@ -380,11 +380,7 @@ export class Realtime extends Context.Service<
 
 /** Decodes for one consumer; nobody subscribes to it. */
 const aloneView = (channel: Channel.Any): View =>
-  new View<never>(
-    channel,
-    () => Effect.die(new Error("a view of one consumer is not joined")),
-    () => undefined
-  )
+  new View<never>(channel, () => Effect.die(new Error("a view of one consumer is not joined")))
 
 /** Puts a gap where the ticks jump: the consumer was too slow, and batches slid away. */
 const withGaps = (start: number) => {

@@ -34,6 +34,10 @@ export class DurableChannel {
     return this.#views.take(channel)
   }
 
+  release(view: View<DurableError>): void {
+    this.#views.release(view)
+  }
+
   /** Takes what was handed out together. Returns how many messages did not match a view's schema. */
   receive(items: ReadonlyArray<Outbox.Item>, now: number): number {
     let invalid = 0

@@ -168,7 +168,10 @@ export const make = (
 
     /** The view of an open channel, given back with the scope. */
     const view = <E>(
-      member: { readonly view: (channel: Channel.Any) => View<E> },
+      member: {
+        readonly view: (channel: Channel.Any) => View<E>
+        readonly release: (view: View<E>) => void
+      },
       channel: Channel.Any,
       close: Effect.Effect<void>
     ) => {
@@ -181,7 +184,7 @@ export const make = (
         }),
         (view) =>
           Effect.sync(() => {
-            view.release()
+            member.release(view)
             const left = users.get(key)! - 1
             if (left > 0) {
               users.set(key, left)

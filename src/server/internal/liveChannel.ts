@@ -42,6 +42,10 @@ export class LiveChannel {
     return this.#views.take(channel)
   }
 
+  release(view: View): void {
+    this.#views.release(view)
+  }
+
   /** Notes what arrived; `true` when nothing waited for `deliver` before. */
   push(payload: Notification["payload"]): boolean {
     return this.#arrived.push(payload) === 1
@@ -111,12 +115,10 @@ export class LiveChannel {
     const last = entries.length - 1
     let events: Array<BatchEvent> = []
     let size = 0
+    let { tick } = view
     let from = Cursor.formatLive(this.#epoch, entries[0] === undefined ? 0 : entries[0].seq - 1)
-    const add = (cursor: string, content: ReadonlyArray<BatchEvent> | "invalid") => {
-      batches.push(new Batch(name, view.tick + batches.length + 1, from, cursor, content))
-      from = cursor
-    }
-    entries.forEach(({ at, seq, text }, index) => {
+    for (let index = 0; index <= last; index++) {
+      const { at, seq, text } = entries[index]!
       const id = Cursor.formatLive(this.#epoch, seq)
       const event = view.decode(id, at, undefined, parse(text), wire)
       if (event !== undefined) {
@@ -125,12 +127,17 @@ export class LiveChannel {
       }
       const full = size >= maxBatchText || events.length >= maxBatchEvents
       if (events.length > 0 && (full || event === undefined || index === last)) {
-        add(events[events.length - 1]!.id, events)
+        const cursor = events[events.length - 1]!.id
+        batches.push(new Batch(name, ++tick, from, cursor, events))
+        from = cursor
         events = []
         size = 0
       }
-      if (event === undefined) add(id, "invalid")
-    })
+      if (event === undefined) {
+        batches.push(new Batch(name, ++tick, from, id, "invalid"))
+        from = id
+      }
+    }
     return batches
   }
 }

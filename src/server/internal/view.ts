@@ -39,24 +39,22 @@ export const parse = (text: string): unknown => {
   }
 }
 
+type JoinView<E> = (view: View<E>, from: string | undefined) => Effect.Effect<Join, E>
+
 export class View<E = never> {
   readonly channel: Channel.Any
   readonly sinks = new Set<Sink>()
   /** Where somebody starts who has everything up to `from`, or nothing yet. */
   readonly join: (from: string | undefined) => Effect.Effect<Join, E>
-  readonly release: () => void
+  /** How many took it. */
+  users = 0
   /** The tick of the newest batch. */
   tick = 0
   #batches: PubSub.PubSub<Batch> | undefined
 
-  constructor(
-    channel: Channel.Any,
-    join: (view: View<E>, from: string | undefined) => Effect.Effect<Join, E>,
-    release: (view: View<E>) => void
-  ) {
+  constructor(channel: Channel.Any, join: JoinView<E>) {
     this.channel = channel
     this.join = (from) => join(this, from)
-    this.release = () => release(this)
   }
 
   /** For Streams. Sliding: one that is too slow loses batches and sees it by their ticks. */
@@ -97,37 +95,30 @@ export class View<E = never> {
 }
 
 /** The views of one channel, shared by those who decode alike. */
-export class Views<E = never> {
-  readonly #views = new Map<object, { readonly view: View<E>; users: number }>()
-  #all: ReadonlyArray<View<E>> = []
-  readonly #join: (view: View<E>, from: string | undefined) => Effect.Effect<Join, E>
+export class Views<E = never> implements Iterable<View<E>> {
+  readonly #byCodec = new Map<object, View<E>>()
+  readonly #join: JoinView<E>
 
-  constructor(join: (view: View<E>, from: string | undefined) => Effect.Effect<Join, E>) {
+  constructor(join: JoinView<E>) {
     this.#join = join
   }
 
   /** The channel as `channel` defines it; `release` it as often as it was taken. */
   take(channel: Channel.Any): View<E> {
-    let entry = this.#views.get(channel.codec)
-    if (entry === undefined) {
-      entry = { view: new View(channel, this.#join, (view) => this.#release(view)), users: 0 }
-      this.#views.set(channel.codec, entry)
-      this.#all = [...this.#all, entry.view]
+    let view = this.#byCodec.get(channel.codec)
+    if (view === undefined) {
+      view = new View(channel, this.#join)
+      this.#byCodec.set(channel.codec, view)
     }
-    entry.users++
-    return entry.view
+    view.users++
+    return view
+  }
+
+  release(view: View<E>): void {
+    if (--view.users === 0) this.#byCodec.delete(view.channel.codec)
   }
 
   [Symbol.iterator](): Iterator<View<E>> {
-    return this.#all[Symbol.iterator]()
-  }
-
-  #release(view: View<E>): void {
-    const { codec } = view.channel
-    const entry = this.#views.get(codec)
-    if (entry === undefined || --entry.users > 0) return
-    this.#views.delete(codec)
-    // Made anew: who goes through them now goes on through the old ones.
-    this.#all = this.#all.filter((other) => other !== view)
+    return this.#byCodec.values()
   }
 }
