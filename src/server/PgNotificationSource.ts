@@ -2,14 +2,14 @@
  * `NotificationSource` on PostgreSQL: one link holds every LISTEN, and heals by itself for ever.
  *
  * Beside the pool of the app's `PgClient` it opens exactly one connection. LISTEN and UNLISTEN are
- * reference-counted and reconciled one after the other by a single fiber, so a late UNLISTEN can
- * never silence somebody else. After a loss it connects again with full jitter, listens to every
- * channel again, and only then tells each listener `lost`.
+ * reference-counted and reconciled by a single fiber, for each channel one after the other, so a late
+ * UNLISTEN can never silence somebody else. After a loss it connects again with full jitter, listens to
+ * every channel again, and only then tells each listener `lost`.
  *
  * @since 0.1.0
  */
 import type { Notification as PgNotification } from "@effect/sql-pg/PgConnection"
-import { PgClient, type PgClientConfig } from "@effect/sql-pg/PgClient"
+import { PgClient } from "@effect/sql-pg/PgClient"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
@@ -86,6 +86,9 @@ export class ListenNotDelivered extends Schema.TaggedError<ListenNotDelivered>()
 /** Time a NOTIFY outside of a transaction may take: the path to the database may be silent. */
 const notifyTimeout = "5 seconds"
 
+/** LISTENs that are on their way together: a round trip for each would take long after a reconnect. */
+const listensAtOnce = 64
+
 /** Time an echo of the self-test may take. */
 const echoMillis = 2000
 
@@ -119,7 +122,7 @@ export const make = (
     const sql = yield* PgClient
     const state = yield* SubscriptionRef.make<SourceState>("down")
     const linkOptions: PgLink.LinkOptions = {
-      connection: connectionOf(sql.config, options?.listenUrl),
+      connection: PgLink.connectionOf(sql.config, options?.listenUrl),
       heartbeat: Duration.fromInputUnsafe(options?.heartbeat ?? "5 seconds"),
       heartbeatTimeout: Duration.fromInputUnsafe(options?.heartbeatTimeout ?? "2 seconds")
     }
@@ -175,15 +178,10 @@ export const make = (
       for (const listener of entry.listeners) confirm(listener)
     })
 
-    /** Listens to a name that nobody knows, sends to it through the pool, and waits for the echo. */
-    const selfTest = (link: PgLink.PgLink) =>
-      Effect.gen(function* () {
-        const name = `realtime_test_${randomUUID()}`
-        const echo = yield* link.listen(name)
-        yield* sql`select pg_notify(${name}, '')`
-        yield* Queue.take(echo)
-      }).pipe(
-        Effect.scoped,
+    /** Sends to a name that nobody else knows, through the pool, and waits for the echo. */
+    const selfTest = (name: string, echo: Queue.Dequeue<PgNotification, SqlError>) =>
+      sql`select pg_notify(${name}, '')`.pipe(
+        Effect.andThen(Queue.take(echo)),
         Effect.timeoutOrElse({
           duration: echoMillis,
           orElse: () => Effect.fail(new ListenNotDelivered({ waited: echoMillis }))
@@ -196,25 +194,37 @@ export const make = (
     ): Effect.Effect<never, SqlError | ListenNotDelivered> =>
       Effect.gen(function* () {
         const link = yield* PgLink.open(linkOptions)
-        if (!tested && (options?.selfTest ?? true)) {
-          // Destroyed when it fails: an UNLISTEN may not be answered either.
-          yield* Effect.tapError(selfTest(link), () => Effect.sync(link.destroy))
-          tested = true
-        }
         const listening = yield* Scope.fork(yield* Effect.scope)
-        const dead = yield* Deferred.make<never, SqlError>()
-        const work = Effect.gen(function* () {
-          yield* Queue.clear(changed)
-          for (const name of entries.keys()) yield* reconcile(link, listening, dead, name)
-          yield* onUp
-          while (true) yield* reconcile(link, listening, dead, yield* Queue.take(changed))
-        })
-        const running = yield* Effect.raceAllFirst([work, link.beat, Deferred.await(dead)]).pipe(
-          Effect.forkScoped
-        )
         // Registered last, so it runs first: an UNLISTEN or a cancelled query would wait for a dead
         // server, but not on a destroyed socket.
         yield* Effect.addFinalizer(() => Effect.sync(link.destroy))
+        // A session that listens to nothing is not read, and its end would be noticed late.
+        const name = `realtime_link_${randomUUID()}`
+        const own = yield* Scope.provide(link.listen(name), listening)
+        if (!tested && (options?.selfTest ?? true)) {
+          yield* selfTest(name, own)
+          tested = true
+        }
+        const dead = yield* Deferred.make<never, SqlError>()
+        const work = Effect.gen(function* () {
+          yield* Queue.clear(changed)
+          yield* reconcileAll(entries.keys())
+          yield* onUp
+          while (true) yield* reconcileAll(new Set(yield* Queue.takeAll(changed)))
+        })
+        // Each name once: what is asked about one channel stays in order.
+        const reconcileAll = (names: Iterable<string>) =>
+          Effect.forEach([...names], (name) => reconcile(link, listening, dead, name), {
+            concurrency: listensAtOnce,
+            discard: true
+          })
+        const end = Effect.forever(Queue.take(own))
+        const running = yield* Effect.raceAllFirst([
+          work,
+          link.beat,
+          end,
+          Deferred.await(dead)
+        ]).pipe(Effect.forkIn(listening))
         return yield* Fiber.join(running)
       }).pipe(Effect.scoped)
 
@@ -313,15 +323,4 @@ const reasonOf = (failure: unknown): string => {
   if (!isSqlError(failure)) return failure instanceof Error ? failure.message : String(failure)
   const { cause } = failure.reason
   return cause instanceof Error ? cause.message : failure.message
-}
-
-const connectionOf = (
-  config: PgClientConfig,
-  listenUrl: Redacted.Redacted | undefined
-): PgClientConfig => {
-  if (listenUrl === undefined) return config
-  // Whatever the pool was told about its address must not shine through.
-  const elsewhere = { host: undefined, port: undefined, path: undefined }
-  const somebody = { database: undefined, username: undefined, password: undefined }
-  return { ...config, ...elsewhere, ...somebody, url: listenUrl }
 }

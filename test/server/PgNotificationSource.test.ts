@@ -15,11 +15,9 @@ const quick: PgNotificationSource.Options = {
 
 const layer = PgNotificationSource.layer(quick).pipe(Layer.provideMerge(layerDatabase))
 
-const terminateLink = PgClient.PgClient.use(
-  (sql) => sql`
-    select pg_terminate_backend(pid) from pg_stat_activity
-    where datname = current_database() and application_name = 'effect-realtime link'`
-).pipe(Effect.orDie)
+const terminateLinks = `select pg_terminate_backend(pid) from pg_stat_activity
+  where datname = current_database() and application_name = 'effect-realtime link'`
+const terminateLink = PgClient.PgClient.use((sql) => sql.unsafe(terminateLinks)).pipe(Effect.orDie)
 
 const waitFor = (state: "up" | "down") =>
   NotificationSource.use((source) =>
@@ -142,6 +140,52 @@ describe("PgNotificationSource", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("notices the end of a session at once, also while it listens to nothing", () =>
+    Effect.gen(function* () {
+      const { url } = yield* database
+      const context = yield* Layer.build(
+        PgNotificationSource.layer({ ...quick, heartbeat: "1 hour" }).pipe(
+          Layer.provide(PgClient.layer({ url: Redacted.make(url) }))
+        )
+      )
+      yield* Effect.gen(function* () {
+        const down = yield* Effect.forkChild(waitFor("down"), { startImmediately: true })
+        yield* execute(url, terminateLinks)
+        yield* Fiber.join(down)
+        yield* waitFor("up")
+      }).pipe(Effect.provideContext(context))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("keeps a link whose heartbeat is late because a flood stands before it", () =>
+    Effect.gen(function* () {
+      const { url } = yield* database
+      const gate = yield* proxy(new URL(url))
+      const context = yield* Layer.build(
+        PgNotificationSource.layer({
+          ...quick,
+          heartbeat: "20 millis",
+          heartbeatTimeout: "150 millis"
+        }).pipe(Layer.provide(PgClient.layer({ url: Redacted.make(gate.url) })))
+      )
+      yield* Effect.gen(function* () {
+        const source = yield* NotificationSource
+        const queue = yield* listenTo(source, "orders")
+        // 200 KB at 4 KB every 10 ms: more than three times what the heartbeat may take.
+        gate.trickle(4096, 10)
+        const total = 100
+        yield* execute(
+          url,
+          `select pg_notify('orders', n || repeat('x', 2000)) from generate_series(1, ${total}) n`
+        )
+        const told = yield* Queue.takeN(queue, total)
+        expect(told.map((payload) => parseInt(String(payload)))).toEqual(
+          Array.from({ length: total }, (_, n) => n + 1)
+        )
+      }).pipe(Effect.provideContext(context))
+    }).pipe(Effect.scoped)
+  )
+
   it.live("goes on trying while the database is away, and listen waits for it", () =>
     Effect.gen(function* () {
       const { url } = yield* database
@@ -205,6 +249,8 @@ const proxy = (upstream: URL) =>
       readonly url: string
       readonly pass: (yes: boolean) => void
       readonly silence: () => void
+      /** From now on the database's answers pass in pieces of so many bytes, one every so many ms. */
+      readonly trickle: (bytes: number, millis: number) => void
       readonly refused: (times: number) => Promise<void>
       readonly close: () => void
     }>((resume) => {
@@ -247,6 +293,21 @@ const proxy = (upstream: URL) =>
                 onward.unpipe(client)
                 client.resume()
                 onward.resume()
+              }
+            },
+            trickle: (bytes, millis) => {
+              for (const [client, onward] of pairs) {
+                let waiting = Buffer.alloc(0)
+                onward.unpipe(client)
+                onward.on("data", (data: Buffer) => {
+                  waiting = Buffer.concat([waiting, data])
+                })
+                onward.resume()
+                const timer = setInterval(() => {
+                  client.write(waiting.subarray(0, bytes))
+                  waiting = waiting.subarray(bytes)
+                }, millis)
+                client.once("close", () => clearInterval(timer))
               }
             },
             refused: (times) =>

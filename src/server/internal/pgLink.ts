@@ -4,6 +4,7 @@
  * It runs on a socket of our own, because nothing else ends a silently dead connection in bounded
  * time: keepalive does not see a dead middlebox, a cancelled query waits 5 s for a server that is
  * gone, and UNLISTEN has no timeout at all. Destroying the socket ends all of them at once.
+ * Dead is what says nothing at all: an answer may be late because a flood stands before it.
  *
  * The session is pinned once; every LISTEN and every heartbeat shares it. No transaction is ever
  * opened here: PostgreSQL holds notifications back from a session inside one.
@@ -36,7 +37,7 @@ export interface PgLink {
   readonly listen: (
     channel: string
   ) => Effect.Effect<Queue.Dequeue<PgConnection.Notification, SqlError>, SqlError, Scope.Scope>
-  /** Runs a short statement; an answer that takes longer than `within` destroys the session. */
+  /** Runs a short statement; nothing heard for `within` before its answer destroys the session. */
   readonly query: (
     text: string,
     params: ReadonlyArray<unknown>,
@@ -97,15 +98,27 @@ export const open = (options: LinkOptions): Effect.Effect<PgLink, SqlError, Scop
     })
     const pinned = yield* session.pin
 
+    /** Bytes received so far; a stream of somebody else's may not count them. */
+    const heard = () => (socket instanceof Net.Socket ? socket.bytesRead : 0)
+
+    /** Destroys the session once it said nothing for so long; never completes. */
+    const watch = (within: Duration.Duration) =>
+      Effect.gen(function* () {
+        while (true) {
+          const before = heard()
+          yield* Effect.sleep(within)
+          // A process that was busy for so long reads first what came meanwhile.
+          yield* Effect.yieldNow
+          if (heard() === before) break
+        }
+        // Destroyed, not timed out: a cancelled query would wait for the dead server.
+        destroy()
+        return yield* Effect.never
+      })
+
     const query: PgLink["query"] = (text, params, within) =>
       pinned.query(text, params).pipe(
-        Effect.raceFirst(
-          // Destroyed, not timed out: a cancelled query would wait for the dead server.
-          Effect.sleep(within).pipe(
-            Effect.andThen(Effect.sync(destroy)),
-            Effect.andThen(Effect.never)
-          )
-        ),
+        Effect.raceFirst(watch(within)),
         Effect.map(({ rows }) => rows)
       )
 
