@@ -1,7 +1,7 @@
 import { NodeHttpServer } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Option, Queue, Schema, Stream } from "effect"
+import { Effect, Fiber, Layer, Option, Schema, Stream } from "effect"
 import type { SqlError } from "effect/sql/SqlError"
 import * as HttpRouter from "effect/http/HttpRouter"
 import { createServer } from "node:http"
@@ -348,25 +348,4 @@ describe("a durable channel", () => {
       }).pipe(Effect.scoped, Effect.provide(door))
     )
   })
-
-  it.live("wakes its reader at once, not at the next look", () =>
-    Effect.gen(function* () {
-      const queue = yield* Queue.unbounded<unknown>()
-      yield* Realtime.events(Log).pipe(
-        Stream.runForEach((event) => Queue.offer(queue, payload(event))),
-        Effect.forkScoped
-      )
-      // Published until the stream is there.
-      yield* Realtime.publish(Log, "ready").pipe(
-        Effect.andThen(Effect.sleep(10)),
-        Effect.repeat({ until: () => Queue.sizeUnsafe(queue) > 0 })
-      )
-      yield* Realtime.publish(Log, "now")
-      const before = performance.now()
-      let next: unknown = "ready"
-      while (next === "ready") next = yield* Queue.take(queue)
-      // The idle look comes once a second.
-      expect(performance.now() - before).toBeLessThan(700)
-    }).pipe(Effect.scoped, Effect.provide(durable))
-  )
 })

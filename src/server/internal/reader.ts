@@ -192,12 +192,16 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
           ),
           Effect.forever({ disableYield: true }),
           Effect.ignore,
+          // The session is gone, which only a look finds out.
+          Effect.ensuring(Effect.sync(pace.nudge)),
           Effect.forkIn(listening)
         )
       })
       yield* listen
       if (tail?.identity !== settings.identity) yield* begin(link, settings.identity, "source")
       yield* onUp
+      // What was committed while nobody listened has sent its wake to nobody.
+      pace.nudge()
       while (true) {
         const now = tail!
         const count = yield* finish(link, now)
