@@ -13,6 +13,7 @@ import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { Server } from "node:http"
 import { connect } from "node:net"
 import type { Duplex } from "node:stream"
@@ -21,6 +22,7 @@ import { attach } from "../server/internal/attach.ts"
 import * as Door from "../server/internal/door.ts"
 import { checkOptions, resolveLimits } from "../server/internal/limits.ts"
 import { address } from "../server/internal/pgLink.ts"
+import { NotificationSource } from "../server/NotificationSource.ts"
 import * as OutboxReader from "../server/OutboxReader.ts"
 import * as PgNotificationSource from "../server/PgNotificationSource.ts"
 import { Realtime } from "../server/Realtime.ts"
@@ -92,8 +94,8 @@ export interface Options<I = undefined> extends Omit<DoorOptions, "channels"> {
  */
 export class RealtimeServer<I = undefined> implements AsyncDisposable {
   /**
-   * Settles when the server listens to PostgreSQL. It goes on trying for as long as the database is
-   * away; it rejects when the channels contradict each other, or when it was closed before.
+   * Settles when the server hears PostgreSQL: it listens, and with durable channels it reads the
+   * outbox. It goes on trying for as long as the database is away; it rejects when the channels contradict each other, or when it was closed before.
    */
   readonly ready: Promise<void>
   readonly #runtime: ManagedRuntime.ManagedRuntime<Realtime, unknown>
@@ -124,9 +126,9 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     const open = Effect.gen({ self: this }, function* () {
       // Last of all, before the pool says goodbye to a database that may not answer.
       yield* Effect.addFinalizer(() => cut)
-      const realtime = yield* Realtime
+      const { state } = yield* NotificationSource
       // The link noticed that the path is dead; the pool's connections go the same way.
-      yield* realtime.source.pipe(
+      yield* SubscriptionRef.changes(state).pipe(
         Stream.runForEach((state) => (state === "down" ? cut : Effect.void)),
         Effect.forkScoped
       )

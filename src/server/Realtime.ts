@@ -148,6 +148,11 @@ export interface ConsumeOptions<in A, out E, out R> {
  */
 export const hubKey: unique symbol = Symbol.for("effect-realtime/server/Realtime/hub")
 
+interface Internals extends Hub.Hub {
+  /** The same as `source`, of what channels with these deliveries need. */
+  readonly sourceOf: (deliveries: ReadonlySet<Channel.Delivery>) => Stream.Stream<SourceState>
+}
+
 /**
  * @category services
  * @since 0.1.0
@@ -189,9 +194,12 @@ export class Realtime extends Context.Service<
       channel: Channel.Channel<A>,
       options?: EventsOptions
     ) => Stream.Stream<EventBatch<A>, SubscribeError>
-    /** Whether notifications arrive; the current state first. */
+    /**
+     * Whether events arrive; the current state first. Up when everything that this node reads is up:
+     * the link, and the reader of the outbox where there is one.
+     */
     readonly source: Stream.Stream<SourceState>
-    readonly [hubKey]: Hub.Hub
+    readonly [hubKey]: Internals
   }
 >()("effect-realtime/server/Realtime") {
   /** See `publish` of the service. */
@@ -359,13 +367,26 @@ export class Realtime extends Context.Service<
           )
         )
 
+      const link = SubscriptionRef.changes(source.state)
+      const reader = outbox && SubscriptionRef.changes(outbox.state)
+      const both =
+        reader === undefined
+          ? link
+          : Stream.zipLatestWith(link, reader, (one, other) => (one === "up" ? other : one))
+
       return Realtime.of({
         publish,
         subscribe,
         events,
         batches,
-        source: SubscriptionRef.changes(source.state),
-        [hubKey]: hub
+        source: Stream.changes(both),
+        [hubKey]: {
+          ...hub,
+          sourceOf: (deliveries) =>
+            Stream.changes(
+              deliveries.size !== 1 ? both : deliveries.has("live") ? link : (reader ?? link)
+            )
+        }
       })
     })
 

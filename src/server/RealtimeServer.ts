@@ -46,7 +46,8 @@ export class RealtimeServer extends Context.Service<
     readonly sessions: Effect.Effect<number>
     /**
      * Whether this node takes newcomers and its events flow: not while it drains, and not while the
-     * source is down. For health checks.
+     * source is down: the link if a live channel is served here, the reader of the outbox if a
+     * durable one is. For health checks.
      */
     readonly ready: Effect.Effect<boolean>
     /**

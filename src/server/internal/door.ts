@@ -20,7 +20,7 @@ import type { IncomingMessage } from "node:http"
 import type { Socket } from "node:net"
 import { type ServerOptions, type WebSocket, WebSocketServer } from "ws"
 import { CloseCode, subprotocol } from "../../Protocol.ts"
-import { Realtime } from "../Realtime.ts"
+import { hubKey, Realtime } from "../Realtime.ts"
 import type { Credentials, InvalidOption, Options } from "../ServerOptions.ts"
 import { Admission, type UpgradeRefusal } from "./admission.ts"
 import { checkOptions, resolveLimits } from "./limits.ts"
@@ -55,7 +55,7 @@ export interface Door {
   readonly accept: (peer: Peer, credentials: Omit<Credentials, "token">) => Ears
   /** Sessions open now. */
   readonly size: () => number
-  /** Whether newcomers are welcome and events flow. */
+  /** Whether newcomers are welcome and the events of every channel here flow. */
   readonly ready: () => boolean
   /** Closes every session of an identity with 4101. */
   readonly revoke: (key: string) => void
@@ -231,7 +231,8 @@ export const make = <I, R>(
       Effect.forkScoped
     )
 
-    yield* realtime.source.pipe(
+    const deliveries = new Set(options.channels.map(({ delivery }) => delivery))
+    yield* realtime[hubKey].sourceOf(deliveries).pipe(
       Stream.runForEach((state) =>
         Effect.sync(() => {
           const changed = sourceIsUp !== (state === "up")
