@@ -3,13 +3,24 @@
  *
  * A naive reader runs beside, who asks for `id > last`: it must lose something, or the test could not fail.
  */
+import { NodeHttpServer } from "@effect/platform-node"
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Effect, Fiber, Layer, Queue, Redacted, Ref, Stream } from "effect"
+import { Context, Effect, Fiber, Layer, Queue, Redacted, Ref, Schema, Stream } from "effect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import { createServer } from "node:http"
+import * as Channel from "../../src/Channel.ts"
 import * as Cursor from "../../src/Cursor.ts"
+import type { ServerFrame } from "../../src/Frame.ts"
+import { layerMemory } from "../../src/server/NotificationSource.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
+import { Realtime } from "../../src/server/Realtime.ts"
+import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
+import { allowAll } from "../../src/server/ServerOptions.ts"
+import { Address, address } from "../support/app.ts"
 import { TestDatabase } from "../support/database.ts"
+import { greet } from "../support/wire.ts"
 import { layerInstalled, quick } from "./support/durable.ts"
 import { long, type Random, random, seed } from "./support/random.ts"
 import { channel, type Note, schema, type Tally, watched, writer } from "./support/writers.ts"
@@ -20,7 +31,11 @@ const pages = long ? [25, 40] : [7, 11]
 const writers = 16
 const subscribers = 16
 
-type Event = OutboxReader.DurableEvent
+interface Event {
+  readonly id: string
+  readonly tx: string
+  readonly data: unknown
+}
 
 /** What a subscriber has, and where it stands: they always change together. */
 interface Log {
@@ -33,20 +48,64 @@ interface Log {
   readonly gaps: Array<string>
 }
 
+const move = (log: Log, cursor: string): void => {
+  log.cursor = cursor
+  if (Cursor.parseDurable(cursor)!.position.next === undefined) log.wholes.add(log.events.length)
+}
+
 const take = (log: Log, item: OutboxReader.Item): void => {
   if (item._tag === "Gap") log.gaps.push(item.reason)
-  if (item._tag === "Batch") log.events.push(...item.events)
-  log.cursor = item.cursor
-  if (Cursor.parseDurable(item.cursor)!.position.next === undefined) {
-    log.wholes.add(log.events.length)
+  if (item._tag === "Batch") {
+    for (const { id, text, tx } of item.events) log.events.push({ id, tx, data: JSON.parse(text) })
+  }
+  move(log, item.cursor)
+}
+
+const takeFrame = (log: Log, frame: ServerFrame): void => {
+  if (frame.type === "gap") log.gaps.push(frame.reason)
+  if (frame.type === "subscribed" && frame.state !== "recovered") log.gaps.push(frame.state)
+  if (frame.type === "events") {
+    for (const { data, id, tx } of frame.events) log.events.push({ id, tx: tx!, data })
+    move(log, frame.cursor)
   }
 }
 
-type Node = OutboxReader.OutboxReader["Service"]
+interface Node {
+  readonly reader: OutboxReader.OutboxReader["Service"]
+  /** Its door. */
+  readonly ws: string
+}
+
+/** A reader, and a door to what it reads. */
+const makeNode = (options: OutboxReader.Options) =>
+  Layer.build(
+    Layer.fresh(
+      HttpRouter.serve(
+        RealtimeServer.layer({
+          channels: [Channel.make(channel, Schema.Unknown, { delivery: "durable" })],
+          authorize: allowAll
+        }),
+        { disableListenLog: true, disableLogger: true }
+      ).pipe(
+        Layer.provideMerge(address),
+        Layer.provideMerge(
+          NodeHttpServer.layer(() => createServer(), { port: 0, host: "127.0.0.1" })
+        ),
+        Layer.provide(Realtime.layer()),
+        Layer.provideMerge(OutboxReader.layer({ ...quick, heartbeatTimeout: 100, ...options })),
+        Layer.provide(layerMemory)
+      )
+    )
+  ).pipe(
+    Effect.map((context): Node => ({
+      reader: Context.get(context, OutboxReader.OutboxReader),
+      ws: Context.get(context, Address).ws
+    }))
+  )
 
 /** A server-side Stream that stops after a while. */
-const asStream = (node: Node, log: Log, r: Random) =>
-  node.batches(channel, { from: log.cursor }).pipe(
+const asStream = ({ reader }: Node, log: Log, r: Random) =>
+  reader.batches(channel, { from: log.cursor }).pipe(
     Stream.tap((item) =>
       Effect.andThen(
         Effect.sync(() => take(log, item)),
@@ -58,13 +117,25 @@ const asStream = (node: Node, log: Log, r: Random) =>
     Effect.timeoutOption(200 + r.int(800))
   )
 
-/** What a socket does: follows, joins, holds little, and joins again when that overflows. */
-const asSocket = (node: Node, log: Log, r: Random) =>
+/** A WebSocket that is cut after a while: what it got is taken up to some frame, as by a page that crashed. */
+const asSocket = ({ ws }: Node, log: Log, r: Random) =>
   Effect.gen(function* () {
-    const queue = yield* node.follow(channel)
+    const wire = yield* greet(ws)
+    wire.send({ type: "subscribe", id: 1, channel, cursor: log.cursor })
+    // While sessions end, the answer may also be that it cannot be had now.
+    yield* Effect.raceFirst(wire.next("subscribed"), wire.next("error"))
+    yield* Effect.sleep(r.int(600))
+    const cut = r.chance(0.5) ? r.int(wire.frames.length) : wire.frames.length
+    for (const frame of wire.frames.slice(0, cut)) takeFrame(log, frame)
+  }).pipe(Effect.scoped, Effect.ignore)
+
+/** What a session does: follows, joins, holds little, and joins again when that overflows. */
+const asSession = ({ reader }: Node, log: Log, r: Random) =>
+  Effect.gen(function* () {
+    const queue = yield* reader.follow(channel)
     const end = performance.now() + 200 + r.int(800)
     while (performance.now() < end) {
-      const join = yield* node.join(channel, log.cursor)
+      const join = yield* reader.join(channel, log.cursor)
       if (join.state !== "recovered") {
         log.gaps.push(join.reason ?? join.state)
         return
@@ -97,18 +168,11 @@ describe("durable channels, with 16 concurrent writers", () => {
         for (const table of watched) yield* PgInstaller.watch({ channel, table })
         const connect = PgConnection.make({ url: Redacted.make(url), applicationName: "test" })
 
-        const node = (options: OutboxReader.Options) =>
-          Effect.map(
-            Layer.build(
-              Layer.fresh(OutboxReader.layer({ ...quick, heartbeatTimeout: 100, ...options }))
-            ),
-            (context) => Context.get(context, OutboxReader.OutboxReader)
-          )
         const nodes = [
-          yield* node({ busy: 3, idle: 50, pageMessages: pages[0] }),
-          yield* node({ busy: 30, idle: 300, pageMessages: pages[1], backlog: 2 })
+          yield* makeNode({ busy: 3, idle: 50, pageMessages: pages[0] }),
+          yield* makeNode({ busy: 30, idle: 300, pageMessages: pages[1], backlog: 2 })
         ]
-        const start = yield* nodes[0]!.position
+        const start = yield* nodes[0]!.reader.position
 
         const tally: Tally = { commits: 0, prepared: 0, rollbacks: 0, savepoints: 0, conflicts: 0 }
         const newest = yield* Ref.make<string | undefined>(undefined)
@@ -168,7 +232,7 @@ describe("durable channels, with 16 concurrent writers", () => {
                 const at = r.pick(nodes)
                 log.resumes++
                 if (Cursor.parseDurable(log.cursor)!.position.next !== undefined) log.midway++
-                yield* index % 2 === 0 ? asStream(at, log, r) : asSocket(at, log, r)
+                yield* [asStream, asSession, asSocket][index % 3]!(at, log, r)
                 if (r.chance(0.3)) yield* Effect.sleep(r.int(150))
               }
             }),
@@ -241,12 +305,12 @@ const problems = (
   let writers = 0
   let causes = 0
   let torn = 0
-  for (const [index, { text, tx }] of log.events.entries()) {
+  for (const [index, { data: change, tx }] of log.events.entries()) {
     const left = (open.get(tx) ?? sizes.get(tx) ?? 0) - 1
     if (left === 0) open.delete(tx)
     else open.set(tx, left)
     if (log.wholes.has(index + 1) && open.size > 0) torn++
-    const { data } = JSON.parse(text) as { readonly data: Row | { readonly note: Note } }
+    const { data } = change as { readonly data: Row | { readonly note: Note } }
     if ("note" in data) {
       const { after, n, name, prepared, writer } = data.note
       if (after !== undefined && !noted.has(after)) causes++
