@@ -16,7 +16,8 @@ import { RealtimeServer } from "effect-realtime/node"
 import { PgNotificationSource, Realtime } from "effect-realtime/server"
 import { EmbeddedPostgres } from "effect-realtime/testing"
 import { createServer } from "node:http"
-import * as Net from "node:net"
+import type { AddressInfo } from "node:net"
+import { hop } from "./support/hop.ts"
 import { type Numbered, Ledger, long, newSeed, randomOf, Witness } from "./support/law.ts"
 
 const channels: ReadonlyArray<Channel.Channel<Numbered>> = ["red", "blue"].map((name) =>
@@ -24,67 +25,6 @@ const channels: ReadonlyArray<Channel.Channel<Numbered>> = ["red", "blue"].map((
 )
 
 const duration = long ? 120_000 : 10_000
-
-/** A TCP hop that can be cut, or swallow everything in silence, until it is healed. */
-const hop = (target: Net.NetConnectOpts) =>
-  Effect.acquireRelease(
-    Effect.callback<{
-      readonly port: number
-      readonly cut: () => void
-      readonly silence: () => void
-      readonly heal: () => void
-      readonly close: () => void
-    }>((resume) => {
-      const pairs = new Set<readonly [Net.Socket, Net.Socket]>()
-      let silent = false
-      const server = Net.createServer((near) => {
-        const far = Net.connect(target)
-        const pair = [near, far] as const
-        const end = () => {
-          pairs.delete(pair)
-          near.destroy()
-          far.destroy()
-        }
-        for (const [from, to] of [pair, [far, near] as const]) {
-          from.on("error", end)
-          from.on("close", end)
-          from.on("data", (data) => {
-            if (!silent && !dead.has(pair)) to.write(data)
-            // What was swallowed is gone: the pair must never speak again.
-            else dead.add(pair)
-          })
-        }
-        pairs.add(pair)
-      })
-      const dead = new WeakSet<readonly [Net.Socket, Net.Socket]>()
-      const cut = () => {
-        for (const [near, far] of pairs) {
-          near.destroy()
-          far.destroy()
-        }
-      }
-      server.listen(0, "127.0.0.1", () =>
-        resume(
-          Effect.succeed({
-            port: (server.address() as Net.AddressInfo).port,
-            cut,
-            silence: () => {
-              silent = true
-              for (const pair of pairs) dead.add(pair)
-            },
-            heal: () => {
-              silent = false
-            },
-            close: () => {
-              server.close()
-              cut()
-            }
-          })
-        )
-      )
-    }),
-    ({ close }) => Effect.sync(close)
-  )
 
 /** Waits until a condition of the record holds. */
 const until = (condition: () => boolean) =>
@@ -120,7 +60,7 @@ describe("chaos", () => {
               http.closeAllConnections()
             })
         )
-        const { port } = http.address() as Net.AddressInfo
+        const { port } = http.address() as AddressInfo
         const start = () =>
           new RealtimeServer(http, postgres.url, {
             channels,

@@ -14,6 +14,8 @@ export interface Node {
   /** What it wrote so far, log and dying words. */
   readonly output: () => string
   readonly alive: () => boolean
+  /** Ends it without a word; completes when it is gone. */
+  readonly kill: Effect.Effect<void>
 }
 
 const root = join(import.meta.dirname, "../../..")
@@ -54,7 +56,11 @@ export const node = (setup: Setup): Effect.Effect<Node, never, Scope.Scope> =>
       sessions: ask({ do: "sessions" }) as Effect.Effect<number>,
       flood: (first, count, bytes) => Effect.asVoid(ask({ do: "flood", first, count, bytes })),
       output: () => output,
-      alive: () => child.exitCode === null && child.signalCode === null
+      alive: () => child.exitCode === null && child.signalCode === null,
+      kill: Effect.callback<void>((resume) => {
+        child.once("exit", () => resume(Effect.void))
+        child.kill("SIGKILL")
+      })
     }
   })
 

@@ -30,6 +30,10 @@ export interface Memory {
 export interface Setup {
   /** Over PostgreSQL, or without: in memory. */
   readonly databaseUrl?: string
+  /** Where to listen, default a free port. */
+  readonly port?: number
+  /** Serves the durable channel `log` and nothing else. */
+  readonly durable?: boolean
   /** One door each, by path. */
   readonly doors: Readonly<Record<`/${string}`, Omit<DoorOptions, "channels" | "path">>>
 }
@@ -40,6 +44,7 @@ const Room = Channel.family("room_", Schema.String, Schema.Unknown, { publish: t
 const Secret = Channel.make("secret", Schema.Unknown, { publish: true })
 const Witness = Channel.make("witness", Schema.Struct({ n: Schema.Int }))
 const channels = [Flood, Moves, Room, Secret, Witness]
+const Log = Channel.make("log", Schema.Unknown, { delivery: "durable", publish: true })
 
 type Handlers = { readonly [Do in Ask["do"]]: (ask: Extract<Ask, { do: Do }>) => Promise<unknown> }
 
@@ -50,13 +55,13 @@ const memory = async (): Promise<Memory> => {
 }
 
 /** The doors of `./node`, as an application has them. */
-const overPostgres = async (server: Server, databaseUrl: string, { doors }: Setup) => {
+const overPostgres = async (server: Server, databaseUrl: string, { doors, durable }: Setup) => {
   const servers = Object.entries(doors).map(
     ([path, options]) =>
       new RealtimeServer(server, databaseUrl, {
         ...options,
         path: path as `/${string}`,
-        channels,
+        channels: durable === true ? [Log] : channels,
         authorize: ({ channel }) => channel !== "secret"
       })
   )
@@ -114,7 +119,7 @@ const run = async (setup: Setup): Promise<void> => {
     const handle = handlers[ask.do] as ((ask: Ask) => Promise<unknown>) | undefined
     void handle?.(ask).then((answer) => process.send?.({ id, answer }))
   })
-  server.listen(0, "127.0.0.1", () => {
+  server.listen(setup.port ?? 0, "127.0.0.1", () => {
     process.send?.({ id: 0, answer: (server.address() as AddressInfo).port })
   })
 }
