@@ -177,9 +177,10 @@ describe("durable channels, with 16 concurrent writers", () => {
         const tally: Tally = { commits: 0, prepared: 0, rollbacks: 0, savepoints: 0, conflicts: 0 }
         const newest = yield* Ref.make<string | undefined>(undefined)
         const until = performance.now() + writing
+        const over = () => performance.now() >= until
         const working = yield* Effect.forEach(
           Array.from({ length: writers }, (_, id) => id),
-          (id) => writer({ connect, id, random: random(seed + id), until, tally, newest }),
+          (id) => writer({ connect, id, random: random(seed + id), over, tally, newest }),
           { concurrency: "unbounded", discard: true }
         ).pipe(Effect.forkChild({ startImmediately: true }))
 

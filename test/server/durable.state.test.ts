@@ -5,11 +5,11 @@ import { Effect, Fiber, Redacted, Ref, Stream } from "effect"
 import * as Cursor from "../../src/Cursor.ts"
 import { consume, type ConsumerOptions } from "../../src/server/internal/consumers.ts"
 import { snapshot } from "../../src/server/internal/snapshot.ts"
-import { OutboxReader } from "../../src/server/OutboxReader.ts"
+import { type DurableEvent, type Item, OutboxReader } from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { TestDatabase } from "../support/database.ts"
 import { layerReader, publish } from "./support/durable.ts"
-import { long, random, seed } from "./support/random.ts"
+import { long, type Random, random, seed } from "./support/random.ts"
 import { channel, schema, type Tally, watched, writer } from "./support/writers.ts"
 
 interface Row {
@@ -20,92 +20,122 @@ interface Row {
 const spelled = (rows: ReadonlyMap<number, number>): string =>
   JSON.stringify([...rows].toSorted(([a], [b]) => a - b))
 
+/** What an event says about a row, with the event. */
+const changeOf = (event: DurableEvent) => {
+  const { data } = JSON.parse(event.text) as { readonly data: Row | { readonly note: unknown } }
+  return "note" in data ? [] : [{ event, data }]
+}
+
 const connect = Effect.flatMap(TestDatabase, ({ url }) =>
   PgConnection.make({ url: Redacted.make(url), applicationName: "test" })
 )
 
 describe("a snapshot", () => {
-  it.live("and the events after it reconstruct the table exactly, 1,000 times under load", () =>
-    Effect.gen(function* () {
-      const sql = yield* PgClient.PgClient
-      const reader = yield* OutboxReader
-      for (const statement of schema) yield* sql.unsafe(statement)
-      for (const table of watched) yield* PgInstaller.watch({ channel, table })
-      const { url } = yield* TestDatabase
-      const tally: Tally = { commits: 0, prepared: 0, rollbacks: 0, savepoints: 0, conflicts: 0 }
-      const newest = yield* Ref.make<string | undefined>(undefined)
-      const working = yield* Effect.forEach(
-        Array.from({ length: 12 }, (_, id) => id),
-        (id) =>
-          writer({
-            connect: PgConnection.make({ url: Redacted.make(url), applicationName: "test" }),
-            id,
-            random: random(seed + id),
-            until: performance.now() + (long ? 20_000 : 3000),
-            tally,
-            newest
-          }),
-        { concurrency: "unbounded", discard: true }
-      ).pipe(Effect.forkChild({ startImmediately: true }))
+  it.live(
+    "and the events after it reconstruct the table exactly, 1,000 times under load",
+    () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        const reader = yield* OutboxReader
+        for (const statement of schema) yield* sql.unsafe(statement)
+        for (const table of watched) yield* PgInstaller.watch({ channel, table })
+        const start = yield* reader.position
+        const tally: Tally = { commits: 0, prepared: 0, rollbacks: 0, savepoints: 0, conflicts: 0 }
+        const newest = yield* Ref.make<string | undefined>(undefined)
+        const wanted = long ? 10_000 : 1000
+        const joins: Array<{
+          readonly rows: ReadonlyMap<number, number>
+          readonly cursor: string
+        }> = []
+        const over = () => joins.length >= wanted
+        const { url } = yield* TestDatabase
+        const working = yield* Effect.forEach(
+          Array.from({ length: 8 }, (_, id) => id),
+          (id) =>
+            writer({
+              connect: PgConnection.make({ url: Redacted.make(url), applicationName: "test" }),
+              id,
+              random: random(seed + id),
+              over,
+              tally,
+              newest
+            }),
+          { concurrency: "unbounded", discard: true }
+        ).pipe(Effect.forkChild({ startImmediately: true }))
 
-      // States, each of several statements, with pauses in between.
-      const r = random(seed + 100)
-      const read = sql<Row>`select id, version from accounts union all select id, version from orders`
-      const states: Array<{ readonly cursor: string; readonly rows: ReadonlyMap<number, number> }> =
-        []
-      const taking = yield* Effect.gen(function* () {
-        while (working.pollUnsafe() === undefined || states.length < 20) {
-          const { cursor, value } = yield* snapshot(
+        // A state, of several statements with a pause in between, and what follows it up to some point.
+        const join = Effect.fnUntraced(function* (r: Random) {
+          const { cursor, value: rows } = yield* snapshot(
             Effect.gen(function* () {
-              const first = yield* read
-              yield* Effect.sleep(r.int(8))
+              const first =
+                yield* sql<Row>`select id, version from accounts union all select id, version from orders`
+              yield* Effect.sleep(r.int(4))
               const second = yield* sql<Row>`select id, version from parts`
               return new Map([...first, ...second].map(({ id, version }) => [id, version]))
             })
           )
-          states.push({ cursor, rows: value })
-          yield* Effect.sleep(r.int(10))
-        }
-      }).pipe(Effect.forkChild({ startImmediately: true }))
-      yield* Fiber.join(working)
-      yield* Fiber.join(taking)
+          yield* Effect.sleep(r.int(30))
+          let end = cursor
+          const take = (item: Item) => {
+            end = item.cursor
+            if (item._tag !== "Batch") return
+            for (const { data } of item.events.flatMap(changeOf)) rows.set(data.id, data.version)
+          }
+          if (r.chance(0.5)) {
+            const { replay, state } = yield* reader.join(channel, cursor)
+            expect(state).toBe("recovered")
+            for (const batch of replay) take(batch)
+          } else {
+            yield* reader.batches(channel, { from: cursor }).pipe(
+              Stream.take(1 + r.int(4)),
+              Stream.runForEach((item) => Effect.sync(() => take(item)))
+            )
+          }
+          joins.push({ rows, cursor: end })
+        })
+        yield* Effect.forEach(
+          Array.from({ length: 6 }, (_, n) => random(seed + 100 + n)),
+          (r) => Effect.whileLoop({ while: () => !over(), body: () => join(r), step: () => {} }),
+          { concurrency: "unbounded", discard: true }
+        )
+        yield* Fiber.join(working)
 
-      // Everything after the first state.
-      const end = Cursor.parseDurable(yield* reader.position)!.position.base
-      const events = yield* reader.batches(channel, { from: states[0]!.cursor }).pipe(
-        Stream.takeUntil((item) =>
-          Cursor.contains(Cursor.parseDurable(item.cursor)!.position.base, end)
-        ),
-        Stream.flatMap((item) => Stream.fromIterable(item._tag === "Batch" ? item.events : [])),
-        Stream.runCollect
-      )
-      const changes = events.flatMap((event) => {
-        const { data } = JSON.parse(event.text) as {
-          readonly data: Row | { readonly note: unknown }
+        // The truth: everything that happened, in order.
+        const last = Cursor.parseDurable(yield* reader.position)!.position.base
+        const history = yield* reader.batches(channel, { from: start }).pipe(
+          Stream.takeUntil((item) =>
+            Cursor.contains(Cursor.parseDurable(item.cursor)!.position.base, last)
+          ),
+          Stream.flatMap((item) =>
+            Stream.fromIterable(item._tag === "Batch" ? item.events.flatMap(changeOf) : [])
+          ),
+          Stream.runCollect
+        )
+        const tables = Effect.map(
+          sql<Row>`select id, version from accounts union all select id, version from orders
+            union all select id, version from parts`,
+          (rows) => spelled(new Map(rows.map(({ id, version }) => [id, version])))
+        )
+        const initial = (yield* tables).replaceAll(/,\d+\]/g, ",0]")
+        const at = (includes: (event: DurableEvent) => boolean) => {
+          const rows = new Map(JSON.parse(initial) as Array<[number, number]>)
+          for (const { data, event } of history)
+            if (includes(event)) rows.set(data.id, data.version)
+          return spelled(rows)
         }
-        return "note" in data ? [] : [{ event, data }]
-      })
-
-      // From any state to any later one: drop what the first has, and what the second has not.
-      let wrong = 0
-      let applied = 0
-      for (let n = 0; n < 1000; n++) {
-        const from = r.int(states.length - 1)
-        const to = from + 1 + r.int(states.length - from - 1)
-        const [a, b] = [states[from]!, states[to]!]
-        const [before, after] = [Cursor.parseDurable(a.cursor)!, Cursor.parseDurable(b.cursor)!]
-        const rows = new Map(a.rows)
-        for (const { data, event } of changes) {
-          if (Cursor.seenEvent(before, event) || !Cursor.seenEvent(after, event)) continue
-          rows.set(data.id, data.version)
-          applied++
-        }
-        if (spelled(rows) !== spelled(b.rows)) wrong++
-      }
-      expect({ wrong, seed }).toEqual({ wrong: 0, seed })
-      expect(states.length).toBeGreaterThan(20)
-      expect(applied).toBeGreaterThan(200)
-    }).pipe(Effect.scoped, Effect.provide(layerReader({ wake: "poll" })))
+        expect(at(() => true)).toBe(yield* tables)
+        const wrong = joins.filter(({ cursor, rows }) => {
+          const position = Cursor.parseDurable(cursor)!
+          return spelled(rows) !== at((event) => Cursor.seenEvent(position, event))
+        })
+        console.log(
+          JSON.stringify({ seed, joins: joins.length, changes: history.length, ...tally })
+        )
+        expect({ wrong: wrong.length, seed }).toEqual({ wrong: 0, seed })
+        expect(joins.length).toBeGreaterThanOrEqual(wanted)
+        expect(history.length).toBeGreaterThan(wanted / 2)
+      }).pipe(Effect.scoped, Effect.provide(layerReader({ wake: "poll" }))),
+    long ? 180_000 : 60_000
   )
 
   it.live("is joined by a subscriber without a hole or a double", () =>

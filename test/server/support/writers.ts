@@ -45,25 +45,25 @@ export interface Tally {
   conflicts: number
 }
 
-/** One writer until the time is over. */
+/** One writer until it is over. */
 export const writer = (options: {
   readonly connect: Effect.Effect<PgConnection.PgConnection, SqlError, Scope.Scope>
   readonly id: number
   readonly random: Random
-  readonly until: number
+  readonly over: () => boolean
   readonly tally: Tally
   /** The newest note that is committed for sure. */
   readonly newest: Ref.Ref<string | undefined>
 }) =>
   Effect.gen(function* () {
-    const { id, newest, random: r, tally, until } = options
+    const { id, newest, over, random: r, tally } = options
     const db = yield* options.connect
     const other = yield* options.connect
     const nap = (most: number) => Effect.sleep(r.int(most))
     yield* db.query("set deadlock_timeout = '20ms'")
     let n = 0
     let gid = 0
-    while (performance.now() < until) {
+    while (!over()) {
       const after = yield* Ref.get(newest)
       const name = `${id}.${n}.${gid}`
       const prepared = r.chance(0.06)
