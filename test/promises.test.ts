@@ -54,6 +54,11 @@ const shownBy: Readonly<Record<string, ReadonlyArray<readonly [file: string, tit
     ["test/server/durable.test.ts", "a socket that was too slow catches up by itself"],
     ["test/server/Realtime.test.ts", "tells a consumer that is too slow what it missed"]
   ],
+  "the server sends a page away (refused, removed)": [
+    ["test/client/connection.test.ts", "tells what the server said before it refused"],
+    ["test/client/ChannelStore.test.ts", "starts again after a stop, with everybody who still"],
+    ["test/react/useWebSocket.test.tsx", "stops when the server says so, and goes on where it was"]
+  ],
   "the publish queue is full": [
     ["test/client/publish.test.ts", "fails with QueueFull beyond the queue's bounds"]
   ],

@@ -41,8 +41,9 @@ export interface ListenOptions {
   /** Events may be missing before this point: re-read the state. */
   readonly onGap?: ((gap: Gap) => void) | undefined
   /**
-   * Nothing follows (`SubscribeError`), or a handler threw (what it threw; delivery goes on).
-   * Default: `reportError`, which shows it like an uncaught error.
+   * Nothing follows (`SubscribeError`; after `ConnectionStopped`, until `reconnect`), or a handler
+   * threw (what it threw; delivery goes on). Default: `reportError`, which shows it like an uncaught
+   * error.
    */
   readonly onError?: ((error: SubscribeError | unknown) => void) | undefined
   /** The subscription is active, or moved without events: all that is committed from here on comes. */
@@ -68,7 +69,10 @@ export interface ChannelStore {
   }
   readonly connection: Cell.Readable<ConnectionState>
   readonly source: Cell.Readable<Source>
-  /** Looks at the link now, cuts a wait short, and starts again after `stopped`. */
+  /**
+   * Looks at the link now, cuts a wait short, and starts again after `stopped`: whoever still listens
+   * then goes on from where it was.
+   */
   readonly reconnect: () => void
   /** Ends everything for good: no reconnect, no handler call, no timer and no socket is left. */
   readonly close: () => Promise<void>

@@ -18,7 +18,7 @@ export type { WebSocketConstructor, WebSocketLike } from "./internal/platform.ts
  * - `open`: the server said welcome.
  * - `waiting`: the next attempt comes at `until` (milliseconds since 1970), or sooner when the page
  *   is shown, comes back online or is restored.
- * - `stopped`: no attempt will follow; `code` is the close code.
+ * - `stopped`: no attempt will follow, until `reconnect`; `code` is the close code.
  *
  * @category models
  * @since 0.1.0
@@ -50,7 +50,8 @@ export interface ConnectionOptions {
   /**
    * Gives the token for `hello`. Asked before the first attempt, again when the token is 80 % into
    * its life (it is then renewed on the same socket), and after a close with 4100-4199. Default:
-   * none. It has 10 s; when it fails or is late, the attempt counts as failed.
+   * none. It has 10 s; when it fails or is late, the attempt counts as failed. A renewal that failed,
+   * or that the server refused, is tried again after `backoff` while the old token lives.
    */
   readonly token?: (() => string | Promise<string> | Effect.Effect<string, unknown>) | undefined
   /** The WebSocket class, default the platform's (browsers, Node 22 and newer). */

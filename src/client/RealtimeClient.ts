@@ -126,7 +126,10 @@ export class RealtimeClient extends Context.Service<
     readonly connection: Stream.Stream<ConnectionState>
     /** Whether the server hears its database now, then each change. */
     readonly source: Stream.Stream<Source>
-    /** Looks at the link now, cuts a wait short, and starts again after `stopped`. */
+    /**
+     * Looks at the link now, cuts a wait short, and starts again after `stopped`. Streams have failed
+     * by then: run them again.
+     */
     readonly reconnect: Effect.Effect<void>
     readonly sync: Sync
   }

@@ -17,7 +17,8 @@ import { StoreContext, useLatestRef } from "./internal/store.ts"
  * Props of `RealtimeProvider`: a store that you own, or the options of one that the provider makes.
  *
  * Of the options, a new `url` text makes a new client; `token` and a `url` function may be new with
- * each render, the latest is used; the others count when the client is made.
+ * each render, the latest is used, and `token` may come and go; the others count when the client is
+ * made.
  *
  * @category models
  * @since 0.1.0
@@ -47,14 +48,13 @@ export const RealtimeProvider = (props: RealtimeProviderProps): ReactNode => {
   const address = typeof url === "string" ? url : undefined
   const made = useMemo(
     () =>
-      ChannelStore.make(() => {
-        const { token, ...options } = latest.current
-        return {
-          ...options,
-          url: address ?? (() => (latest.current.url as () => string)()),
-          token: token && (() => latest.current.token!())
+      ChannelStore.make(() => ({
+        ...latest.current,
+        url: address ?? (() => (latest.current.url as () => string)()),
+        get token() {
+          return latest.current.token
         }
-      }),
+      })),
     [latest, address]
   )
   return createElement(StoreContext.Provider, { value: client ?? made }, children)

@@ -32,6 +32,15 @@ const useReadable = <A>({ getSnapshot, subscribe }: Readable<A>, onServer: A): A
 export const useConnection = (): ConnectionState => useReadable(useStore().connection, idle)
 
 /**
+ * Looks at the link now, cuts a wait short, and starts again after `stopped`: whatever is mounted
+ * then goes on from where it was. The same function in every render.
+ *
+ * @category hooks
+ * @since 0.1.0
+ */
+export const useReconnect = (): (() => void) => useStore().reconnect
+
+/**
  * Whether the server hears its database.
  *
  * @category hooks

@@ -141,6 +141,49 @@ describe("ChannelStore", () => {
     })
   })
 
+  it("starts again after a stop, with everybody who still listens or came meanwhile", async () => {
+    const { server, store, subscribed } = make()
+    const told: Array<unknown> = []
+    const listen = (name: string) =>
+      store.listen(Orders, ({ n }) => told.push(`${name} ${n}`), {
+        onCursor: (cursor) => told.push(`${name} at ${cursor}`),
+        onError: (error) => told.push(`${name} ${(error as { readonly _tag: string })._tag}`)
+      })
+    listen("stays")
+    const leave = listen("leaves")
+    await subscribed(1)
+    server.last.say(FakeSocket.events("orders", 1, { n: 1 }))
+    told.length = 0
+    server.last.drop(4202, "not you")
+    await until(() => told.length === 2)
+    leave()
+    listen("comes")
+    await until(() => told.length === 3)
+    expect(told.splice(0)).toEqual([
+      "stays ConnectionStopped",
+      "leaves ConnectionStopped",
+      "comes ConnectionStopped"
+    ])
+    expect(server.sockets.length).toBe(1)
+    store.reconnect()
+    await subscribed(2)
+    expect(server.last.of("subscribe")[0]!.cursor).toBe("e:1")
+    server.last.say(FakeSocket.events("orders", 2, { n: 2 }))
+    expect(told).toEqual(["stays at e:1", "comes at e:1", "stays 2", "comes 2"])
+  })
+
+  it("opens nothing after a stop when everybody has left", async () => {
+    const { server, store, subscribed } = make()
+    const leave = store.listen(Orders, () => {}, { onError: () => {} })
+    await subscribed(1)
+    server.last.drop(4202)
+    await until(() => store.connection.getSnapshot().status === "stopped")
+    leave()
+    store.reconnect()
+    await until(() => store.connection.getSnapshot().status === "idle")
+    expect(server.sockets.length).toBe(1)
+  })
+
   it("makes nothing until it is used", () => {
     const options = vi.fn<() => RealtimeClientOptions>(() => ({ url: "ws://host/realtime" }))
     ChannelStore.make(options)

@@ -442,6 +442,9 @@ describe("connection", () => {
   })
 
   describe("token", () => {
+    /** The token lives for 100 s, and the link may be silent for as long. */
+    const lives = { expires: 100_000, ping: 1_000_000 }
+
     it.effect("is kept over reconnects and asked for again only when it must be", () =>
       Effect.gen(function* () {
         let asked = 0
@@ -474,6 +477,83 @@ describe("connection", () => {
         assert.strictEqual(asked, 3)
         assert.strictEqual(status(), "open")
         assert.strictEqual(server.sockets.length, 1)
+      })
+    )
+
+    it.effect("whose renewal fails is asked for again and again, while the old one lives", () =>
+      Effect.gen(function* () {
+        let working = true
+        let asked = 0
+        const { hold, server, status, welcome } = yield* make({
+          token: () => (asked++, working ? `t${asked}` : Promise.reject(new Error("no session")))
+        })
+        hold()
+        yield* TestClock.adjust(0)
+        welcome(lives)
+        working = false
+        yield* TestClock.adjust(80_000)
+        assert.strictEqual(asked, 2)
+        yield* TestClock.adjust(10_000)
+        assert.isAbove(asked, 4)
+        // Not without a pause: the ceilings double.
+        assert.isBelow(asked, 40)
+        working = true
+        yield* TestClock.adjust(30_000)
+        assert.deepStrictEqual(
+          server.last.of("authenticate").map(({ token }) => token),
+          [`t${asked}`]
+        )
+        assert.deepStrictEqual([status(), server.sockets.length], ["open", 1])
+      })
+    )
+
+    it.effect("whose renewal fails is still the one of the next session", () =>
+      Effect.gen(function* () {
+        let asked = 0
+        const { hold, server, welcome } = yield* make({
+          token: () => (++asked === 1 ? "t1" : Promise.reject(new Error("no session")))
+        })
+        hold()
+        yield* TestClock.adjust(0)
+        welcome(lives)
+        yield* TestClock.adjust(81_000)
+        assert.isAbove(asked, 1)
+        server.last.drop(1006)
+        yield* TestClock.adjust(2000)
+        server.last.open()
+        assert.deepStrictEqual(server.last.sent, [{ type: "hello", version: 1, token: "t1" }])
+      })
+    )
+
+    it.effect("that the server refuses is asked for anew, no sooner than it says", () =>
+      Effect.gen(function* () {
+        let asked = 0
+        const { hold, server, status, welcome } = yield* make({ token: () => `t${++asked}` })
+        hold()
+        yield* TestClock.adjust(0)
+        welcome(lives)
+        const refuse = (retryAfter?: number) => {
+          const { id } = server.last.of("authenticate").at(-1)!
+          const refusal = { code: "auth/invalid", message: "no", retry: "never" } as const
+          server.last.say({ type: "error", id, ...refusal, ...(retryAfter && { retryAfter }) })
+        }
+        yield* TestClock.adjust(80_000)
+        refuse(7000)
+        yield* TestClock.adjust(6999)
+        assert.strictEqual(asked, 2)
+        yield* TestClock.adjust(1)
+        assert.strictEqual(asked, 3)
+        refuse()
+        // Within the ceiling of a second failure.
+        yield* TestClock.adjust(2000)
+        assert.strictEqual(asked, 4)
+        assert.strictEqual(status(), "open")
+        // What was refused is no token for the next session.
+        refuse(60_000)
+        server.last.drop(1006)
+        yield* TestClock.adjust(2000)
+        server.last.open()
+        assert.deepStrictEqual(server.last.sent, [{ type: "hello", version: 1, token: "t5" }])
       })
     )
 

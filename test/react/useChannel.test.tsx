@@ -251,6 +251,31 @@ describe("useChannel", () => {
     expect(onError).toHaveBeenCalledTimes(1)
   })
 
+  it("shows a stop as `error` until it goes on after reconnect, stale when it could not resume", async () => {
+    const { render, say, server, store, subscribed } = page()
+    const { list, View } = lists()
+    render(<View onError={() => {}} />)
+    await subscribed(1)
+    await say(events("numbers", 1, 1))
+    await act(async () => server.last.drop(4202))
+    await settle(() => list().error !== undefined)
+    expect(list().error).toMatchObject({ _tag: "ConnectionStopped", code: 4202 })
+    act(() => store.reconnect())
+    await subscribed(2)
+    await settle(() => list().error === undefined)
+    expect(list()).toMatchObject({ value: [1], stale: false })
+    server.heard = (socket, frame) => {
+      if (frame.type !== "subscribe") return server.answer(socket, frame)
+      const { channel, id } = frame
+      socket.say({ type: "subscribed", id, channel, state: "reset", cursor: "f:0" })
+    }
+    await act(async () => server.last.drop(4202))
+    await settle(() => list().error !== undefined)
+    act(() => store.reconnect())
+    await settle(() => list().stale)
+    expect(list()).toMatchObject({ value: [1], error: undefined })
+  })
+
   it("uses the reducer of the latest render and goes on after one that throws", async () => {
     const { render, say, subscribed } = page()
     const onError = vi.fn<(error: unknown) => void>()

@@ -4,6 +4,7 @@ import {
   RealtimeProvider,
   type Send,
   useConnection,
+  useReconnect,
   useSource,
   useWebSocket,
   type WebSocketOptions
@@ -53,6 +54,8 @@ const Listening = () => {
   useWebSocket(Orders, () => {})
   return null
 }
+
+const Again = () => <button onClick={useReconnect()}>again</button>
 
 const States = () => `${useConnection().status} ${useSource()}`
 
@@ -215,6 +218,29 @@ describe("useWebSocket", () => {
     expect(seen).toEqual([1, 2])
   })
 
+  it("stops when the server says so, and goes on where it was after reconnect", async () => {
+    const { render, say, server, subscribed } = page()
+    const seen: Array<unknown> = []
+    const view = render(
+      <>
+        <Listener
+          handler={(n) => seen.push(n)}
+          onError={(error) => seen.push((error as { readonly code: number }).code)}
+        />
+        <Again />
+      </>
+    )
+    await subscribed(1)
+    await say(events("orders", 1, { n: 1 }))
+    await act(async () => server.last.drop(4202, "not you"))
+    await settle(() => view.container.textContent === "stoppedagain")
+    act(() => view.getByText("again").click())
+    await subscribed(2)
+    expect(server.last.of("subscribe")[0]!.cursor).toBe("e:1")
+    await say(events("orders", 2, { n: 2 }))
+    expect(seen).toEqual([1, 4202, 2])
+  })
+
   describe("sendNotification", () => {
     it("rejects for who awaits it, tells onError, and never causes an unhandled rejection", async () => {
       const unhandled = vi.fn<() => void>()
@@ -298,6 +324,41 @@ describe("RealtimeProvider", () => {
     ])
     view.unmount()
     await settle(() => server.sockets.every(({ readyState }) => readyState > 1))
+  })
+
+  it("takes a token callback that comes or goes: signing in and out", async () => {
+    const server = FakeSocket.make({ auto: true })
+    const App = ({ token }: { readonly token?: () => string }) => (
+      <RealtimeProvider
+        url="ws://one/"
+        token={token}
+        webSocket={server.webSocket}
+        backoff={{ initial: 1, cap: 1, resetAfter: 1000 }}
+      >
+        <Listener handler={() => {}} onError={() => {}} />
+        <Again />
+      </RealtimeProvider>
+    )
+    const view = render(<App />)
+    const became = (status: string) => settle(() => view.container.textContent === `${status}again`)
+    await became("open")
+    await act(async () => server.last.drop(4100))
+    await became("stopped")
+    view.rerender(<App token={() => "a"} />)
+    act(() => view.getByText("again").click())
+    await became("open")
+    view.rerender(<App />)
+    await act(async () => server.last.drop(1006))
+    await settle(() => server.sockets.length === 3)
+    await became("open")
+    await act(async () => server.last.drop(4100))
+    await became("stopped")
+    expect(server.sockets.map(({ sent }) => sent[0])).toEqual([
+      { type: "hello", version: 1 },
+      { type: "hello", version: 1, token: "a" },
+      { type: "hello", version: 1 }
+    ])
+    view.unmount()
   })
 
   it("is not needed: hooks without one share a client of the page's origin at /realtime", async () => {

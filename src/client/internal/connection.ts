@@ -137,6 +137,8 @@ export const make = (
     let token: string | undefined
     let tokenUntil = Infinity
     let fetching = false
+    /** Renewals in a row that failed. */
+    let renewals = 0
 
     // The socket, and what holds for it.
     let socket: WebSocketLike | undefined
@@ -181,12 +183,15 @@ export const make = (
           ended(lost, "nothing heard")
         } else if (time >= renewAt) {
           renewAt = Infinity
-          fetchToken(() => {
-            if (token === undefined) return
-            // After a refusal the old one lives on, for as long as the server lets it.
-            request({ type: "authenticate", token }, (answer) =>
-              tokenLives((answer as FrameOf<ServerFrame, "authenticated">).expires)
-            )
+          fetchToken((fresh) => {
+            if (fresh === undefined) return renewLater()
+            request({ type: "authenticate", token: fresh }, (answer) => {
+              if (answer.type !== "error") {
+                return tokenLives((answer as FrameOf<ServerFrame, "authenticated">).expires)
+              }
+              token = undefined
+              renewLater(answer.retryAfter)
+            })
           })
         }
         return Math.min(idleBy, deadAt, renewAt)
@@ -210,8 +215,8 @@ export const make = (
       }
       if (fetching) return Infinity
       if (options.token !== undefined && (token === undefined || time >= tokenUntil)) {
-        fetchToken(() => {
-          if (token === undefined) ended(lost, "the token callback failed")
+        fetchToken((fresh) => {
+          if (fresh === undefined) ended(lost, "the token callback failed")
         })
         return Infinity
       }
@@ -232,7 +237,11 @@ export const make = (
         opened.onopen = () => {
           deadAt = now() + patience
           opened.send(
-            textOf({ type: "hello", version: Protocol.version, token: token || undefined })
+            textOf({
+              type: "hello",
+              version: Protocol.version,
+              token: (options.token && token) || undefined
+            })
           )
         }
         opened.onmessage = ({ data }: { readonly data: unknown }) => {
@@ -283,13 +292,20 @@ export const make = (
     }
 
     const tokenLives = (expires = Infinity) => {
+      renewals = 0
       tokenUntil = now() + expires
       if (options.token !== undefined) renewAt = now() + expires * 0.8
       nudge()
     }
 
+    /** The old one lives on, and this socket with it, for as long as the server lets them. */
+    const renewLater = (retryAfter = jitter(++renewals)) => {
+      renewAt = now() + retryAfter
+      nudge()
+    }
+
     /** Asks for a fresh token, which is `undefined` when that fails, unless it is asked for already. */
-    const fetchToken = (then: () => void) => {
+    const fetchToken = (then: (fresh: string | undefined) => void) => {
       if (fetching) return
       fetching = true
       fork(
@@ -299,11 +315,13 @@ export const make = (
         }).pipe(
           Effect.timeout(patience),
           Effect.catchCause(() => Effect.undefined),
-          Effect.map((given) => {
-            token = given
-            tokenUntil = Infinity
+          Effect.map((fresh) => {
+            if (fresh !== undefined) {
+              token = fresh
+              tokenUntil = Infinity
+            }
             fetching = false
-            then()
+            then(fresh)
             nudge()
           })
         )

@@ -37,7 +37,7 @@ export interface Listener<in A> {
   readonly onEvents: (batch: ReadonlyArray<RealtimeEvent<A>>) => void
   /** The subscription is active, or moved without events: all that is committed from here on comes. */
   readonly onCursor?: ((cursor: string) => void) | undefined
-  /** Nothing follows. */
+  /** Nothing follows; after `ConnectionStopped`, unless it begins again while the listener is there. */
   readonly onEnd: (error: SubscribeError) => void
 }
 
@@ -56,7 +56,8 @@ interface Share {
   readonly open: () => void
   readonly down: () => void
   readonly receive: (frame: ChannelFrame) => void
-  readonly end: (error: SubscribeError) => void
+  /** The connection has stopped; who stays is there when it begins again. */
+  readonly stop: (error: SubscribeError) => void
 }
 
 /** Unanswered requests at once; the protocol allows 100 for subscriptions and publishes together. */
@@ -259,21 +260,23 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
           )
         }
       },
-      end
+      stop: (error) => each(({ listener }) => listener.onEnd(error))
     }
   }
 
   return {
     listen: <A>(channel: Channel<A>, listener: Listener<A>, from?: string) => {
-      const failure = channel.fault ?? connection.stopped()
-      if (failure !== undefined) {
-        listener.onEnd(failure)
+      const { fault, name } = channel
+      if (fault !== undefined) {
+        listener.onEnd(fault)
         return () => {}
       }
-      const { name } = channel
       const shared = shares.get(name) ?? share(name)
       shares.set(name, shared)
-      return shared.join({ channel, listener: listener as Listener<unknown>, from })
+      const leave = shared.join({ channel, listener: listener as Listener<unknown>, from })
+      const stopped = connection.stopped()
+      if (stopped !== undefined) listener.onEnd(stopped)
+      return leave
     },
     open: () => {
       up = true
@@ -285,6 +288,6 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       shares.forEach(({ down }) => down())
     },
     receive: (frame) => shares.get(frame.channel)?.receive(frame),
-    end: (error) => shares.forEach(({ end }) => end(error))
+    end: (error) => shares.forEach(({ stop }) => stop(error))
   }
 }

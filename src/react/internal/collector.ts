@@ -9,6 +9,7 @@
  * @since 0.1.0
  */
 import type { ListenOptions } from "../../client/ChannelStore.ts"
+import { ConnectionStopped } from "../../client/ClientError.ts"
 import { report } from "../../client/internal/platform.ts"
 import { type DurableCursor, readDurable, seenEvent } from "../../Cursor.ts"
 import type { Event, Gap, Snapshot } from "../../RealtimeEvent.ts"
@@ -158,6 +159,10 @@ export const makeCollector = <S>(options: {
         from: cursor,
         onCursor: (position) => {
           cursor = position
+          if (error instanceof ConnectionStopped) {
+            error = undefined
+            changed()
+          }
           if (!opened) load()
           opened = true
         },
