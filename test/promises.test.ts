@@ -34,6 +34,7 @@ const shownBy: Readonly<Record<string, ReadonlyArray<readonly [file: string, tit
     ["test/testing/RealtimeTest.test.ts", "silence: nothing passes and nobody is told"]
   ],
   "the tab sleeps": [
+    ["test/browser/heal.test.ts", "17: that was hidden and slept past the heartbeat reconnects"],
     ["test/client/connection.test.ts", "is cut short when the page is shown or comes online"],
     ["test/client/connection.test.ts", "asks an open link for a sign of life after a signal"]
   ],

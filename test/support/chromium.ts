@@ -1,5 +1,9 @@
-import { existsSync } from "node:fs"
-import { chromium } from "playwright-core"
+import { spawn } from "node:child_process"
+import { once } from "node:events"
+import { existsSync, mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import type { BrowserContext } from "playwright-core"
 
 const candidates = [
   process.env["CHROMIUM_PATH"],
@@ -9,25 +13,59 @@ const candidates = [
   "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 ]
 
+/** Where Chromium is, if it is there. Without it the browser tests are skipped; `global-setup.ts` says so. */
 export const executablePath = candidates.find((path) => path !== undefined && existsSync(path))
 
-if (executablePath === undefined) {
-  console.warn(
-    "SKIP browser tests: no Chromium found (apt-get install -y chromium, or set CHROMIUM_PATH)"
-  )
-}
+const args = [
+  "--headless",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync"
+]
 
-export const launch = () =>
-  chromium.launch({
-    executablePath: executablePath!,
-    args: [
-      "--headless",
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-quic",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync"
-    ]
+/** Imported here because it takes long, and most runs need it not. */
+const chromium = async () => (await import("playwright-core")).chromium
+
+export const launch = async () =>
+  (await chromium()).launch({ executablePath: executablePath!, args })
+
+/**
+ * A browser as a person has it: a tab behind another one is hidden, its timers are held back and it
+ * may be frozen. In those that Playwright launches every tab believes to be in front.
+ */
+export const launchPlain = async (): Promise<{
+  readonly context: BrowserContext
+  readonly close: () => Promise<void>
+}> => {
+  const profile = mkdtempSync(join(tmpdir(), "chromium-"))
+  const child = spawn(
+    executablePath!,
+    [...args, "--remote-debugging-port=0", `--user-data-dir=${profile}`],
+    { stdio: ["ignore", "ignore", "pipe"] }
+  )
+  const exited = once(child, "exit")
+  let log = ""
+  const endpoint = await new Promise<string>((resolve, reject) => {
+    child.stderr.on("data", (text: Buffer) => {
+      log += text.toString()
+      const listening = /^DevTools listening on (ws:\S+)/m.exec(log)
+      if (listening !== null) resolve(listening[1]!)
+    })
+    child.once("error", reject)
+    child.once("exit", () => reject(new Error(`Chromium ended:\n${log}`)))
   })
+  const browser = await (await chromium()).connectOverCDP(endpoint, { noDefaults: true })
+  return {
+    context: browser.contexts()[0]!,
+    close: async () => {
+      await browser.close()
+      child.kill()
+      await exited
+      rmSync(profile, { recursive: true, force: true, maxRetries: 5 })
+    }
+  }
+}

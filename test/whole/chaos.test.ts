@@ -17,7 +17,8 @@ import { PgNotificationSource, Realtime } from "effect-realtime/server"
 import { EmbeddedPostgres } from "effect-realtime/testing"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
-import { hop } from "./support/hop.ts"
+import { hop } from "../support/hop.ts"
+import { until } from "../support/until.ts"
 import { type Numbered, Ledger, long, newSeed, randomOf, Witness } from "./support/law.ts"
 
 const channels: ReadonlyArray<Channel.Channel<Numbered>> = ["red", "blue"].map((name) =>
@@ -25,10 +26,6 @@ const channels: ReadonlyArray<Channel.Channel<Numbered>> = ["red", "blue"].map((
 )
 
 const duration = long ? 120_000 : 10_000
-
-/** Waits until a condition of the record holds. */
-const until = (condition: () => boolean) =>
-  Effect.repeat(Effect.sleep(20), { until: () => condition() })
 
 describe("chaos", () => {
   const seed = newSeed()

@@ -6,7 +6,7 @@ import { Channel } from "effect-realtime"
 import { RealtimeClient } from "effect-realtime/client"
 import { PgInstaller, Realtime } from "effect-realtime/server"
 import { layerDatabase, TestDatabase } from "../support/database.ts"
-import { hop } from "./support/hop.ts"
+import { hop } from "../support/hop.ts"
 import { node } from "./support/node.ts"
 
 const Log = Channel.make("log", Schema.Unknown, { delivery: "durable", publish: true })

@@ -1,23 +1,31 @@
-/** A piece of network between a client and a server of a test. */
-import { Effect } from "effect"
+/**
+ * A TCP hop between two ends that can be cut, or swallow everything in silence, until it is healed.
+ */
+import { Effect, type Scope } from "effect"
 import * as Net from "node:net"
 
-/** A TCP hop that can be cut, or swallow everything in silence, until it is healed. */
-export const hop = (target: Net.NetConnectOpts) =>
+export interface Hop {
+  /** Where it listens on this machine. */
+  readonly port: number
+  /** Both ends of every connection are told at once. */
+  readonly cut: () => void
+  /** Nothing passes any more, neither bytes nor ends, and nobody is told. */
+  readonly silence: () => void
+  /** New connections pass. One that was silent stays so, because a stream of bytes has no holes. */
+  readonly heal: () => void
+}
+
+export const hop = (target: Net.NetConnectOpts): Effect.Effect<Hop, never, Scope.Scope> =>
   Effect.acquireRelease(
-    Effect.callback<{
-      readonly port: number
-      readonly cut: () => void
-      readonly silence: () => void
-      readonly heal: () => void
-      readonly close: () => void
-    }>((resume) => {
+    Effect.callback<Hop & { readonly close: () => void }>((resume) => {
       const pairs = new Set<readonly [Net.Socket, Net.Socket]>()
+      const dead = new WeakSet<readonly [Net.Socket, Net.Socket]>()
       let silent = false
       const server = Net.createServer((near) => {
         const far = Net.connect(target)
         const pair = [near, far] as const
         const end = () => {
+          if (dead.has(pair)) return
           pairs.delete(pair)
           near.destroy()
           far.destroy()
@@ -27,18 +35,17 @@ export const hop = (target: Net.NetConnectOpts) =>
           from.on("close", end)
           from.on("data", (data) => {
             if (!silent && !dead.has(pair)) to.write(data)
-            // What was swallowed is gone: the pair must never speak again.
             else dead.add(pair)
           })
         }
         pairs.add(pair)
       })
-      const dead = new WeakSet<readonly [Net.Socket, Net.Socket]>()
       const cut = () => {
         for (const [near, far] of pairs) {
           near.destroy()
           far.destroy()
         }
+        pairs.clear()
       }
       server.listen(0, "127.0.0.1", () =>
         resume(

@@ -1,0 +1,63 @@
+/** A component that collects a channel and handles it too, under StrictMode, mounted as a test says. */
+import { useChannel, useConnection, useWebSocket } from "effect-realtime/react"
+import { StrictMode, useEffect } from "react"
+import { createRoot } from "react-dom/client"
+import { Numbers } from "./numbers.ts"
+
+/** What the test sees of the page besides its text. */
+export interface Board {
+  readonly mount: () => void
+  readonly unmount: () => void
+  /** How often an effect ran: twice per mount, where StrictMode does what it is for. */
+  effects: number
+  /** What the handler was called with. */
+  readonly handled: Array<number>
+  /** What the browser did to the page, and when it opened a socket. */
+  readonly happened: Array<readonly [what: string, at: number]>
+}
+
+const root = createRoot(document.querySelector("#root")!)
+
+const board: Board = {
+  mount: () =>
+    root.render(
+      <StrictMode>
+        <List />
+      </StrictMode>
+    ),
+  unmount: () => root.render(null),
+  effects: 0,
+  handled: [],
+  happened: []
+}
+
+const happens = (what: string) => board.happened.push([what, performance.now()])
+for (const type of ["freeze", "resume"]) document.addEventListener(type, () => happens(type))
+document.addEventListener("visibilitychange", () => happens(document.visibilityState))
+window.WebSocket = class extends WebSocket {
+  constructor(...address: ConstructorParameters<typeof WebSocket>) {
+    super(...address)
+    happens("socket")
+  }
+}
+
+const none: ReadonlyArray<number> = []
+
+const List = () => {
+  const { stale, value } = useChannel(Numbers, {
+    initial: none,
+    reduce: (all, { n }) => [...all, n]
+  })
+  useWebSocket(Numbers, ({ n }) => board.handled.push(n))
+  const { status } = useConnection()
+  useEffect(() => {
+    board.effects++
+  }, [])
+  return (
+    <output data-connection={status} data-stale={stale} data-last={value.at(-1)}>
+      {value.join(" ")}
+    </output>
+  )
+}
+
+Object.assign(window, { board })

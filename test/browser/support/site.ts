@@ -1,0 +1,81 @@
+/**
+ * A page of its own and the server of it: the page bundled by Vite, a real door over the source in
+ * memory, and a hop in between that can be silenced or cut.
+ */
+import react from "@vitejs/plugin-react"
+import { Context, Effect, Layer } from "effect"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
+import { extname, join } from "node:path"
+import { build, type Rolldown } from "vite"
+import * as Door from "../../../src/server/internal/door.ts"
+import { attach } from "../../../src/server/internal/attach.ts"
+import { layerMemory } from "../../../src/server/NotificationSource.ts"
+import { Realtime } from "../../../src/server/Realtime.ts"
+import { allowAll, type DoorOptions } from "../../../src/server/ServerOptions.ts"
+import { hop } from "../../support/hop.ts"
+import { Numbers } from "../page/numbers.ts"
+
+/** Once for all tests of a file. */
+const bundle = Effect.runSync(
+  Effect.cached(
+    Effect.promise(async () => {
+      const built = await build({
+        root: join(import.meta.dirname, "../page"),
+        configFile: false,
+        logLevel: "error",
+        // StrictMode mounts twice only in a development build.
+        mode: "development",
+        define: { "process.env.NODE_ENV": `"development"` },
+        plugins: [react()],
+        resolve: { conditions: ["@effect-realtime/source", "module", "browser", "development"] },
+        build: { write: false, minify: false }
+      })
+      const { output } = built as Rolldown.RolldownOutput
+      return new Map(output.map((file) => [`/${file.fileName}`, file]))
+    })
+  )
+)
+
+const types: Record<string, string> = { ".html": "text/html", ".js": "text/javascript" }
+
+export const site = (limits?: DoorOptions["limits"]) =>
+  Effect.gen(function* () {
+    const files = yield* bundle
+    const http = createServer(({ url = "/" }, response) => {
+      const file = files.get(url === "/" ? "/index.html" : url)
+      if (file === undefined) return response.writeHead(404).end()
+      return response
+        .setHeader("content-type", `${types[extname(file.fileName)] ?? ""}; charset=utf-8`)
+        .end(file.type === "chunk" ? file.code : file.source)
+    })
+    yield* Effect.acquireRelease(
+      Effect.callback<void>((resume) => {
+        http.listen(0, "127.0.0.1", () => resume(Effect.void))
+      }),
+      () =>
+        Effect.sync(() => {
+          http.close()
+          http.closeAllConnections()
+        })
+    )
+    const hub = yield* Layer.build(Realtime.layer().pipe(Layer.provide(layerMemory)))
+    const realtime = Context.get(hub, Realtime)
+    const door = yield* Door.make({ channels: [Numbers], authorize: allowAll, limits }).pipe(
+      Effect.provideContext(hub)
+    )
+    yield* attach(door, http)
+    const path = yield* hop({ host: "127.0.0.1", port: (http.address() as AddressInfo).port })
+    return {
+      url: `http://127.0.0.1:${path.port}/`,
+      path,
+      sessions: door.size,
+      /** So many events, numbered from `first`, each committed by itself. */
+      publish: (first: number, count: number) =>
+        Effect.forEach(
+          Array.from({ length: count }, (_, index) => first + index),
+          (n) => realtime.publish(Numbers, { n }),
+          { discard: true }
+        )
+    }
+  })
