@@ -169,7 +169,7 @@ export const seen = (position: Position, tx: bigint, id: bigint): boolean =>
   visible(position.base, tx) ||
   (position.next !== undefined && id <= position.id && visible(position.next, tx))
 
-const digits = /^\d{1,19}$/
+const numbers = /^\d{1,19} \d{1,19}$/
 
 /**
  * Whether an event is already part of what was read at `cursor`, so that who loaded a state at that
@@ -179,13 +179,10 @@ const digits = /^\d{1,19}$/
  * @since 0.1.0
  */
 export const seenEvent = (
-  cursor: DurableCursor,
-  event: { readonly id: string; readonly tx?: string | undefined }
+  { position }: DurableCursor,
+  { id, tx }: { readonly id: string; readonly tx?: string | undefined }
 ): boolean =>
-  event.tx !== undefined &&
-  digits.test(event.tx) &&
-  digits.test(event.id) &&
-  seen(cursor.position, BigInt(event.tx), BigInt(event.id))
+  numbers.test(`${tx} ${id}`) && seen(position, BigInt(tx as string), BigInt(id))
 
 /**
  * @category constructors
@@ -309,38 +306,39 @@ export const readDurable = (text: string): DurableCursor | undefined => {
   let offset = 0
   const varint = (): bigint => {
     let value = 0n
-    for (let shift = 0n; shift < 63n; shift += 7n) {
-      // Beyond the end it is NaN, which ends the varint and is noticed below.
-      const byte = bytes.charCodeAt(offset++)
+    // Beyond the end it is NaN, which ends the varint and is noticed below.
+    for (let byte = 128, shift = 0n; byte > 127 && shift < 63n; shift += 7n) {
+      byte = bytes.charCodeAt(offset++)
       value |= BigInt(byte & 127) << shift
-      if (!(byte > 127)) break
     }
     return value
   }
   const distances = (top: bigint): ReadonlyArray<bigint> => {
     const running: Array<bigint> = []
-    let previous = top
     // Each takes a byte, so a count beyond what is left breaks off at the end of the bytes.
     for (let count = varint(); count > 0n && offset < bytes.length; count--) {
-      previous -= varint() + 1n
-      running.push(previous)
+      top -= varint() + 1n
+      running.push(top)
     }
     return running.toReversed()
   }
   const xmax = varint()
   const base = { xmax, running: distances(xmax) }
-  let position: Position = { base, next: undefined, id: 0n }
+  let next: Snapshot | undefined
+  let id = 0n
   if (offset < bytes.length) {
-    const top = xmax + varint()
+    const xmax = base.xmax + varint()
     const bits = offset
     offset += Math.ceil(base.running.length / 8)
     const kept = base.running.filter(
       (_, index) => (bytes.charCodeAt(bits + (index >> 3)) >> (index & 7)) & 1
     )
-    const next = { xmax: top, running: [...kept, ...distances(top)] }
-    position = { base, next, id: varint() }
+    next = { xmax, running: [...kept, ...distances(xmax)] }
+    id = varint()
   }
-  return offset === bytes.length ? { identity: parts[1]!, position } : undefined
+  return offset === bytes.length
+    ? { identity: parts[1]!, position: { base, next, id } }
+    : undefined
 }
 
 const isSnapshot = ({ running, xmax }: Snapshot): boolean =>

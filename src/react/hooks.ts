@@ -7,9 +7,9 @@
  *
  * @since 0.1.0
  */
-import { useCallback, useEffect, useMemo, useSyncExternalStore } from "react"
+import { useEffect, useMemo, useSyncExternalStore } from "react"
 import type { Channel } from "../Channel.ts"
-import type { Handler } from "../client/ChannelStore.ts"
+import type { ChannelStore, Handler } from "../client/ChannelStore.ts"
 import type { ConnectionState } from "../client/Connection.ts"
 import type { Readable } from "../client/internal/cell.ts"
 import { idle } from "../client/internal/connection.ts"
@@ -122,46 +122,43 @@ export const useWebSocket: {
     options?: WebSocketOptions
   ): WebSocketHandle<Send<unknown>>
 } = <A>(channel: Channel<A, true> | string, handler: Handler<A>, options?: WebSocketOptions) => {
-  const store = useStore()
   const connection = useConnection()
-  const first = useFirst({ channel })
-  const latest = useLatestRef({ handler, options })
+  const latest = useLatestRef({ ...options, handler })
   const enabled = options?.enabled !== false
-  useEffect(() => {
-    if (!enabled) return undefined
-    return store.listen<A>(
-      first.channel as Channel<A>,
-      (payload, event) => latest.current.handler(payload, event),
-      {
-        onGap: (gap) => latest.current.options?.onGap?.(gap),
-        onError: (error) => (latest.current.options?.onError ?? report)(error)
-      }
-    )
-  }, [store, latest, first, enabled])
-  const sendNotification = useCallback(
-    (payload: A) => {
-      const sent = store.publish<A>(first.channel as Channel<A, true>, payload as NoInfer<A>)
+  const { listen, send } = useMade(channel, (store) => ({
+    listen: () =>
+      store.listen<A>(
+        channel as Channel<A>,
+        (payload, event) => latest.current.handler(payload, event),
+        {
+          onGap: (gap) => latest.current.onGap?.(gap),
+          onError: (error) => (latest.current.onError ?? report)(error)
+        }
+      ),
+    send: (payload: NoInfer<A>) => {
+      const sent = store.publish<A>(channel as Channel<A, true>, payload)
       // Marks the rejection as handled; whoever awaits `sent` still gets it.
-      sent.catch((error) => latest.current.options?.onError?.(error)).catch(report)
+      sent.catch((error) => latest.current.onError?.(error)).catch(report)
       return sent
-    },
-    [store, latest, first]
-  )
-  return { sendNotification: sendNotification as never, connection }
+    }
+  }))
+  useEffect(() => (enabled ? listen() : undefined), [listen, enabled])
+  return { sendNotification: send as never, connection }
 }
 
 /**
- * What was given with the first of equal channels: a family makes a new one with each call, and an
- * equal name is the same.
+ * Made once for a store and a channel: a family makes a new channel with each call, and an equal
+ * name is the same.
  */
-const useFirst = <Given extends { readonly channel: { readonly name: string } | string }>(
-  given: Given
-): Given =>
+const useMade = <Made>(
+  channel: { readonly name: string } | string,
+  make: (store: ChannelStore) => Made
+): Made => {
+  const store = useStore()
+  const name = typeof channel === "string" ? channel : channel.name
   // oxlint-disable-next-line react-hooks/exhaustive-deps -- only another name is another channel
-  useMemo(() => given, [nameOf(given.channel)])
-
-const nameOf = (channel: { readonly name: string } | string): string =>
-  typeof channel === "string" ? channel : channel.name
+  return useMemo(() => make(store), [store, name])
+}
 
 /**
  * Options of `useLatest` and, with more, of `useChannel`.
@@ -196,8 +193,8 @@ export interface ChannelOptions<S, in A> extends LatestOptions {
 /**
  * Collects the events of a channel into a value.
  *
- * All events that come between two renders make one render, at most one in 16 ms. After a gap `stale`
- * is `true` until `reload` has re-read the state.
+ * All events that come between two frames make one render (in a hidden page those of 100 ms). After a
+ * gap `stale` is `true` until `reload` has re-read the state.
  *
  * **Example** (Keeping a list)
  *
@@ -239,24 +236,9 @@ const useCollector = <A, S>(
   options: ChannelOptions<S, A>,
   heals: boolean
 ): Collected<S> => {
-  const store = useStore()
-  const first = useFirst({ channel, initial: options.initial })
   const latest = useLatestRef(options)
-  const collector = useMemo(
-    () =>
-      makeCollector<S>({
-        initial: first.initial,
-        wishes: () => latest.current,
-        heals,
-        listen: (onStep, told) =>
-          store.listen<A>(
-            first.channel as Channel<A>,
-            (payload, event) =>
-              onStep({ event, reduce: (value) => latest.current.reduce(value, payload) }),
-            told
-          )
-      }),
-    [store, first, heals, latest]
+  const collector = useMade(channel, (store) =>
+    makeCollector(store, channel, options.initial, latest, heals)
   )
   return useReadable(collector, collector.getSnapshot())
 }

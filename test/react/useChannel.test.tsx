@@ -313,13 +313,8 @@ describe("useChannel", () => {
   it("goes on from its position when it comes back, or says that it is stale", async () => {
     const { server, store, subscribed, say } = page({ linger: 5 })
     const { makeCollector } = await import("../../src/react/internal/collector.ts")
-    const collector = makeCollector<number>({
-      initial: 0,
-      heals: false,
-      wishes: () => ({}),
-      listen: (onStep, options) =>
-        store.listen(Numbers, (n, event) => onStep({ event, reduce: (sum) => sum + n }), options)
-    })
+    const reduce = (sum: number, n: number) => sum + n
+    const collector = makeCollector(store, Numbers, 0, { current: { reduce } }, false)
     const stop = collector.subscribe(() => {})
     await subscribed(1)
     await say(events("numbers", 1, 1))

@@ -63,7 +63,7 @@ export const stream = <A, E = never>(
             }
           })
         ),
-        (deregister) => Effect.sync(deregister)
+        Effect.sync
       )
       return Stream.fromPull(Effect.succeed(take))
     })

@@ -48,6 +48,20 @@ export const onPageSignal = (check: () => void): (() => void) => {
   return () => listening.abort()
 }
 
+/** How long `inNextFrame` waits where there are no frames, in milliseconds. */
+const frameless = 100
+
+/** Runs `run` before the next frame is painted; after 100 ms where none is: in Node, in a hidden page. */
+export const inNextFrame = (run: () => void): void => {
+  const once = () => {
+    clearTimeout(timer)
+    globalThis.cancelAnimationFrame?.(frame)
+    run()
+  }
+  const timer = setTimeout(once, frameless)
+  const frame = globalThis.requestAnimationFrame?.(once)
+}
+
 /** An error that nobody asked for: shown where uncaught errors are shown, and stops nothing. */
 export const report = (error: unknown): void => {
   if (typeof globalThis.reportError === "function") globalThis.reportError(error)

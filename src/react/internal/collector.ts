@@ -1,16 +1,17 @@
 /**
  * Reduces the events of a channel into a value that React can read.
  *
- * In: events, gaps and cursors from a listener. Out: one immutable snapshot, told at once for the
- * first change and then at most every 16 ms, however many events come. It listens only while
- * somebody is subscribed; who comes back goes on from the last position or is told that the value is
- * stale.
+ * In: the events, gaps and cursors of a channel. Out: one immutable snapshot, which changes once in a
+ * frame, however many events come. It listens only while somebody is subscribed; who comes back goes
+ * on from the last position or is told that the value is stale.
  *
  * @since 0.1.0
  */
-import type { ListenOptions } from "../../client/ChannelStore.ts"
+import type { Channel } from "../../Channel.ts"
+import type { ChannelStore } from "../../client/ChannelStore.ts"
 import { ConnectionStopped } from "../../client/ClientError.ts"
-import { report } from "../../client/internal/platform.ts"
+import * as Cell from "../../client/internal/cell.ts"
+import { inNextFrame, report } from "../../client/internal/platform.ts"
 import { type DurableCursor, readDurable, seenEvent } from "../../Cursor.ts"
 import type { Event, Gap, Snapshot } from "../../RealtimeEvent.ts"
 
@@ -44,70 +45,57 @@ export interface Collected<S> {
 export type Load<S> = () => S | Snapshot<S> | Promise<S | Snapshot<S>>
 
 /** What the collector asks of the component's latest render. */
-export interface Wishes<S> {
+export interface Wishes<S, in A> {
+  readonly reduce: (value: S, payload: A) => S
   readonly onGap?: ((gap: Gap) => void) | undefined
   readonly onError?: ((error: unknown) => void) | undefined
   readonly load?: Load<S> | undefined
 }
 
-/** Adds one event to the value. */
-export interface Step<S> {
-  readonly event: Event<unknown>
-  readonly reduce: (value: S) => S
-}
-
-export interface Collector<S> {
-  readonly getSnapshot: () => Collected<S>
-  readonly subscribe: (onChange: () => void) => () => void
-}
-
-/** At most one change is told in this time, in milliseconds: a frame at 60 Hz. */
-const calm = 16
-
 const isSnapshot = <S>(loaded: S | Snapshot<S>): loaded is Snapshot<S> =>
   (loaded as Snapshot<S> | null | undefined)?._tag === "Snapshot"
 
-export const makeCollector = <S>(options: {
-  readonly initial: S
-  readonly wishes: () => Wishes<S>
+export const makeCollector = <S, A>(
+  store: Pick<ChannelStore, "listen">,
+  channel: Channel<A> | string,
+  initial: S,
+  wishes: { readonly current: Wishes<S, A> },
   /** Whether any event makes the value current again. */
-  readonly heals: boolean
-  readonly listen: (onStep: (step: Step<S>) => void, options: ListenOptions) => () => void
-}): Collector<S> => {
-  const { heals, listen, wishes } = options
-  let value = options.initial
+  heals: boolean
+): Cell.Readable<Collected<S>> => {
+  let value = initial
   let stale = false
   let error: unknown
   let cursor: string | undefined
   /** Where the loaded state stands: it has events that may come later. */
   let loaded: DurableCursor | undefined
   let gaps = 0
-  /** The reload under way, with the events since it began. */
-  let loading: Array<Step<S>> | undefined
+  /** The reload under way: the events since it began. */
+  let loading: Array<Event<A>> | undefined
   let dirty = false
-  let busy = false
-  const listeners = new Set<() => void>()
 
-  const reduce = ({ event, reduce }: Step<S>) => {
-    if (loaded === undefined || !seenEvent(loaded, event)) value = reduce(value)
+  const reduce = (event: Event<A>) => {
+    if (loaded === undefined || !seenEvent(loaded, event)) {
+      value = wishes.current.reduce(value, event.payload)
+    }
   }
 
   const reload: Collected<S>["reload"] = (load) => {
-    const steps: Array<Step<S>> = []
+    const events: Array<Event<A>> = []
     const gapsBefore = gaps
-    loading = steps
+    loading = events
     const done = (async () => {
       try {
         const state = await load()
         const read = isSnapshot<S>(state) ? state : { value: state, cursor: "" }
         // A later reload has taken over.
-        if (loading !== steps) return
+        if (loading !== events) return
         loaded = readDurable(read.cursor)
         value = read.value
-        steps.forEach(reduce)
+        events.forEach(reduce)
         stale = gaps !== gapsBefore
       } finally {
-        if (loading === steps) loading = undefined
+        if (loading === events) loading = undefined
         changed()
       }
     })()
@@ -115,43 +103,38 @@ export const makeCollector = <S>(options: {
     return done
   }
 
-  let snapshot: Collected<S> = { value, stale, error, reload }
-
-  const flush = () => {
-    busy = dirty
-    if (!dirty) return
-    dirty = false
-    setTimeout(flush, calm)
-    snapshot = { value, stale, error, reload }
-    for (const listener of Array.from(listeners)) listener()
-  }
+  const collected = (): Collected<S> => ({ value, stale, error, reload })
+  const cell = Cell.make(collected())
 
   const changed = () => {
+    if (dirty) return
     dirty = true
-    if (busy) return
-    busy = true
-    queueMicrotask(flush)
+    inNextFrame(() => {
+      dirty = false
+      cell.set(collected())
+    })
   }
 
   const fail = (cause: unknown) => {
     error = cause
     changed()
-    const { onError = report } = wishes()
+    const { onError = report } = wishes.current
     onError(cause)
   }
 
   const load = () => {
-    const { load } = wishes()
+    const { load } = wishes.current
     if (load !== undefined) reload(load).catch(fail)
   }
 
   const start = () => {
     let opened = cursor !== undefined
-    return listen(
-      (step) => {
-        cursor = step.event.cursor ?? cursor
-        reduce(step)
-        loading?.push(step)
+    return store.listen<A>(
+      channel as Channel<A>,
+      (_, event) => {
+        cursor = event.cursor ?? cursor
+        reduce(event)
+        loading?.push(event)
         if (heals) stale = false
         changed()
       },
@@ -171,7 +154,7 @@ export const makeCollector = <S>(options: {
           gaps++
           stale = true
           changed()
-          wishes().onGap?.(gap)
+          wishes.current.onGap?.(gap)
           load()
         },
         onError: fail
@@ -179,15 +162,16 @@ export const makeCollector = <S>(options: {
     )
   }
 
-  let stop: (() => void) | undefined
+  let readers = 0
+  let stop: () => void
   return {
-    getSnapshot: () => snapshot,
+    getSnapshot: cell.getSnapshot,
     subscribe: (onChange) => {
-      if (listeners.size === 0) stop = start()
-      listeners.add(onChange)
+      const leave = cell.subscribe(onChange)
+      if (++readers === 1) stop = start()
       return () => {
-        listeners.delete(onChange)
-        if (listeners.size === 0) stop?.()
+        leave()
+        if (--readers === 0) stop()
       }
     }
   }
