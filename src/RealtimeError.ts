@@ -62,6 +62,6 @@ export class PayloadTooLarge extends Data.TaggedError("PayloadTooLarge")<{
   readonly limit: number
 }> {
   override get message(): string {
-    return `The payload for channel "${this.channel}" is ${this.bytes} bytes of JSON, at most ${this.limit} fit. Send an id and let the reader fetch the rest.`
+    return `A payload for channel "${this.channel}" is ${this.bytes} bytes of JSON, at most ${this.limit} fit. Send an id and let the reader fetch the rest.`
   }
 }

@@ -35,7 +35,7 @@ export class ConnectionStopped extends Data.TaggedError("ConnectionStopped")<{
   readonly reason: string
 }> {
   override get message(): string {
-    return `The connection stopped (${this.code}: ${this.reason}). Make a new client, or call reconnect when the cause is gone.`
+    return `The connection stopped (${this.code}: ${this.reason}). Call reconnect when the cause is gone.`
   }
 }
 

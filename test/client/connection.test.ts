@@ -16,6 +16,7 @@ const make = Effect.fnUntraced(function* (options?: Options) {
   const server = options?.server ?? FakeSocket.make()
   const told: Array<string> = []
   const frames: Array<ServerFrame> = []
+  const users = new Set<object>()
   let signal: (() => void) | undefined
   const connection = yield* Connection.make(
     {
@@ -32,6 +33,7 @@ const make = Effect.fnUntraced(function* (options?: Options) {
     yield* Time.make,
     () => [
       {
+        needed: () => users.size > 0,
         open: () => told.push("open"),
         receive: (frame) => frames.push(frame),
         down: () => told.push("down"),
@@ -42,8 +44,12 @@ const make = Effect.fnUntraced(function* (options?: Options) {
   /** The connection is needed until the result is called. */
   const hold = () => {
     const user = {}
-    connection.hold(user)
-    return () => connection.release(user)
+    users.add(user)
+    connection.look()
+    return () => {
+      users.delete(user)
+      connection.look()
+    }
   }
   const status = () => connection.state.getSnapshot().status
   /** Opens the newest socket and welcomes the client. */

@@ -1,9 +1,9 @@
 /**
  * One reconnecting socket on the platform's own WebSocket. It knows frames, not channels.
  *
- * In: whether somebody needs it (`hold`). Out: a visible state, and for each session `open`, its
+ * In: whether somebody above needs it. Out: a visible state, and for each session `open`, its
  * frames in order, `down`. It says hello, answers pings, notices a dead link by absolute times and
- * comes back as the close code says. One function, `look`, decides; it runs whenever something may
+ * comes back as the close code says. One function, `decide`, decides; it runs whenever something may
  * have changed. What arrives is handed up at once, without a timer in between, because browsers hold
  * back the timers of a hidden page.
  *
@@ -32,6 +32,8 @@ export type ChannelFrame = FrameOf<ServerFrame, "events" | "cursor" | "gap" | "e
 
 /** One of those above. Called synchronously; must not throw. */
 export interface Above {
+  /** Whether it needs the connection. It calls `look` when that changes. */
+  readonly needed: () => boolean
   readonly open: (welcome: Welcome) => void
   readonly receive?: (frame: ChannelFrame) => void
   readonly down: () => void
@@ -55,9 +57,8 @@ export type Refusal = Omit<FrameOf<ServerFrame, "error">, "type" | "id">
 export interface Connection {
   readonly state: Cell.Readable<ConnectionState>
   readonly source: Cell.Readable<"up" | "down">
-  /** The connection is needed until this user releases it. */
-  readonly hold: (user: object) => void
-  readonly release: (user: object) => void
+  /** Looks soon at what is needed and what is due. */
+  readonly look: () => void
   /** Asks while open, otherwise nothing happens. No answer comes any more after `down`. */
   readonly request: (frame: Request, onAnswer: (frame: ServerFrame) => void) => void
   /**
@@ -98,7 +99,7 @@ const unusable = 4202
 /** The close code of a client that was closed. */
 const closed = 1000
 
-const needed = "needed"
+const wanted = "needed"
 export const idle: ConnectionState = { status: "idle", reason: "not needed" }
 
 /** The text of a frame whose fields stand in the order of the protocol's document. */
@@ -116,17 +117,16 @@ export const make = (
     const linger = Math.max(1, millis(options.linger, 1000))
     const state = Cell.make<ConnectionState>(idle)
     const source = Cell.make<"up" | "down">("up")
-    const users = new Set<object>()
     const unanswered = new Map<number, (frame: ServerFrame) => void>()
 
-    /** With no users, it is kept until then. */
-    let idleAt = 0
+    /** Nobody needs it, and it is kept until then. */
+    let idleAt = Infinity
     let lastId = 0
     let stopSignals: (() => void) | undefined
     let stopped: ConnectionStopped | undefined
 
     // The attempts.
-    let reason = needed
+    let reason = wanted
     let failures = 0
     /** Closes with 4100-4199 in a row. */
     let refusals = 0
@@ -163,19 +163,20 @@ export const make = (
       queueMicrotask(() => {
         nudged = false
         cancel()
-        const next = look()
+        const next = decide()
         if (next < Infinity) cancel = after(Math.min(slice, next - now()), nudge)
       })
     }
 
     /** Does what is due now, and says when something will be. */
-    const look = (): number => {
+    const decide = (): number => {
       const time = now()
+      const needed = above().some((wing) => wing.needed())
+      idleAt = needed ? Infinity : Math.min(idleAt, time + linger)
       if (socket !== undefined) {
-        const idleBy = users.size === 0 ? idleAt : Infinity
-        if (time >= idleBy) {
+        if (time >= idleAt) {
           letGo()
-          reason = needed
+          reason = wanted
           nudge()
         } else if (time >= deadAt) {
           // Somebody is looking at the page: no jitter.
@@ -194,9 +195,9 @@ export const make = (
             })
           })
         }
-        return Math.min(idleBy, deadAt, renewAt)
+        return Math.min(idleAt, deadAt, renewAt)
       }
-      if (users.size === 0 || stopped !== undefined) {
+      if (!needed || stopped !== undefined) {
         stopSignals?.()
         stopSignals = undefined
         if (stopped === undefined) state.set(idle)
@@ -400,25 +401,14 @@ export const make = (
     return {
       state,
       source,
-      hold: (user) => {
-        if (users.has(user)) return
-        users.add(user)
-        nudge()
-      },
-      release: (user) => {
-        if (!users.delete(user) || users.size > 0) return
-        idleAt = now() + linger
-        nudge()
-      },
+      look: nudge,
       request,
       refused: (channel, { code, message, retry }) => {
-        if (retry === "later") return undefined
         if (retry === "refresh" && options.token !== undefined) {
           renewAt = 0
           nudge()
-          return undefined
-        }
-        return new Refused({ code, channel, message, retry })
+        } else if (retry !== "later") return new Refused({ code, channel, message, retry })
+        return undefined
       },
       reconnect: () => {
         if (stopped?.code === closed) return

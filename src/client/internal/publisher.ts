@@ -107,10 +107,8 @@ export const make = (
     })
   }
 
-  /** The connection is needed as long as anything is queued. */
   const moved = () => {
-    if (queue.size().messages > 0) connection.hold(queue)
-    else connection.release(queue)
+    connection.look()
     pump()
   }
 
@@ -134,6 +132,7 @@ export const make = (
         moved()
         return yield* outcome
       }),
+    needed: () => queue.size().messages > 0,
     open: ({ limits }) => {
       perSecond = Math.max(1, limits.publishPerSecond)
       frameBytes = limits.frameBytes

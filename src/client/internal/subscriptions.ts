@@ -69,6 +69,8 @@ export interface Subscriptions extends Above {
 
 export const make = (connection: Connection, { after, now }: Time): Subscriptions => {
   const shares = new Map<string, Share>()
+  /** All members of all shares. */
+  let listeners = 0
   let unanswered = 0
   let up = false
 
@@ -124,12 +126,10 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
 
     const end = (error: SubscribeError) => {
       on = false
-      connection.release(members)
       each((member) => {
-        members.delete(member)
+        leave(member)
         member.listener.onEnd(error)
       })
-      drive()
     }
 
     /** The server will not, or not now. */
@@ -208,8 +208,10 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     }
 
     const leave = (member: Member) => {
-      if (!members.delete(member) || members.size > 0) return
-      connection.release(members)
+      if (!members.delete(member)) return
+      listeners--
+      connection.look()
+      if (members.size > 0) return
       lingering = after(connection.linger, () => {
         lingering = undefined
         drive()
@@ -219,12 +221,13 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     return {
       join: (member) => {
         members.add(member)
+        listeners++
+        connection.look()
         if (members.size === 1) {
           lingering?.()
           lingering = undefined
           // Nobody was there to miss anything, unless the subscription is still on.
           if (asking || !on) cursor = member.from
-          connection.hold(members)
         }
         if (on && !asking && cursor !== undefined) place(member, cursor, cursor)
         drive()
@@ -278,6 +281,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       if (stopped !== undefined) listener.onEnd(stopped)
       return leave
     },
+    needed: () => listeners > 0,
     open: () => {
       up = true
       shares.forEach(({ open }) => open())
