@@ -181,8 +181,7 @@ const numbers = /^\d{1,19} \d{1,19}$/
 export const seenEvent = (
   { position }: DurableCursor,
   { id, tx }: { readonly id: string; readonly tx?: string | undefined }
-): boolean =>
-  numbers.test(`${tx} ${id}`) && seen(position, BigInt(tx as string), BigInt(id))
+): boolean => numbers.test(`${tx} ${id}`) && seen(position, BigInt(tx as string), BigInt(id))
 
 /**
  * @category constructors
@@ -336,9 +335,7 @@ export const readDurable = (text: string): DurableCursor | undefined => {
     next = { xmax, running: [...kept, ...distances(xmax)] }
     id = varint()
   }
-  return offset === bytes.length
-    ? { identity: parts[1]!, position: { base, next, id } }
-    : undefined
+  return offset === bytes.length ? { identity: parts[1]!, position: { base, next, id } } : undefined
 }
 
 const isSnapshot = ({ running, xmax }: Snapshot): boolean =>
