@@ -519,6 +519,26 @@ describe("a socket that does not keep up", () => {
     )
   )
 
+  it.effect("is not, when its link is so slow that it takes 64 KiB in 29 s", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const { say, visitor } = yield* blocked
+        for (let n = 0; n < 100; n++) yield* say("x".repeat(7900))
+        const received = () => visitor.of("events").flatMap(({ events }) => events).length
+        let sips = 0
+        for (; received() < 101 && visitor.closeCode === undefined; sips++) {
+          visitor.send({ type: "pong" })
+          yield* TestClock.adjust(29_000)
+          visitor.sip()
+          yield* settle
+        }
+        // 800 KB at 2.2 KB/s.
+        expect(sips).toBeGreaterThan(12)
+        expect([received(), visitor.closeCode, visitor.of("gap")]).toEqual([101, undefined, []])
+      })
+    )
+  )
+
   it.effect("is closed with 4001 when it asks on and its answers are twice the bound", () =>
     refusing(
       "mailboxBytes",

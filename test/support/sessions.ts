@@ -146,6 +146,15 @@ export class Visitor implements Peer {
     drained?.()
   }
 
+  /** Takes what was written so far, and is full again at the next write. */
+  sip(): void {
+    this.#full = false
+    this.frames.push(...this.#waiting.splice(0))
+    const drained = this.#onDrain
+    this.#onDrain = undefined
+    drained?.()
+  }
+
   of<Type extends ServerFrame["type"]>(type: Type): ReadonlyArray<FrameOf<ServerFrame, Type>> {
     return this.frames.filter((frame): frame is FrameOf<ServerFrame, Type> => frame.type === type)
   }

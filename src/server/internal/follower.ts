@@ -17,8 +17,10 @@ export class Follower<E = never> implements Sink {
   /** Batches that wait for the answer; `undefined` while nothing is held. */
   #held: Array<Batch> | undefined
   #heldBytes = 0
+  /** What came was too much to hold: it is read again. */
   #overflowed = false
   #after = 0
+  #left = false
 
   constructor(view: View<E>, mailbox: Mailbox) {
     this.#view = view
@@ -40,11 +42,12 @@ export class Follower<E = never> implements Sink {
    */
   catchUp(from: string): Effect.Effect<void, E> {
     return Effect.suspend(() => {
+      if (this.#left) return Effect.void
       this.hold()
       return this.#view.join(from).pipe(
         Effect.catch(() => this.#view.join(undefined)),
         Effect.flatMap((join) => {
-          if (join.state !== "recovered") {
+          if (join.state !== "recovered" && !this.#left) {
             const { channel } = this.#view
             const { cursor, tick } = join
             this.#mailbox.offer(new Batch(channel.name, tick, cursor, cursor, "slow"))
@@ -57,8 +60,10 @@ export class Follower<E = never> implements Sink {
 
   /** Nothing of the channel reaches the mailbox after this. */
   leave(): void {
+    this.#left = true
     this.#view.sinks.delete(this)
-    this.#held = undefined
+    this.#release()
+    this.#mailbox.forget(this.#view.channel.name)
   }
 
   offer(batch: Batch): void {
@@ -67,32 +72,57 @@ export class Follower<E = never> implements Sink {
       return
     }
     if (this.#overflowed) return
-    this.#held.push(batch)
-    this.#heldBytes += batch.lastingFrame.length
-    if (this.#heldBytes > this.#mailbox.limit) {
+    const size = batch.lastingFrame.length
+    if (this.#mailbox.hold(size)) {
+      this.#held.push(batch)
+      this.#heldBytes += size
+    } else {
+      this.#release()
+      this.hold()
       this.#overflowed = true
-      this.#held = []
     }
   }
 
   /** Holds what comes until the next `go`. */
   hold(): void {
+    this.#release()
     this.#held = []
-    this.#heldBytes = 0
     this.#overflowed = false
   }
 
-  /** Sends the replay and what was held; asks again from there when that was too much to hold. */
+  /**
+   * Sends the replay and what was held. Where the socket takes no more, it goes on from there later; what
+   * was too much to hold is asked for again.
+   */
   go(join: Join): Effect.Effect<void, E> {
-    for (const batch of join.replay) this.#mailbox.offer(batch)
-    const held = this.#held
-    // The subscriber left while the answer was on its way.
-    if (held === undefined) return Effect.void
-    const end = join.replay.at(-1)?.cursor ?? join.cursor
-    if (this.#overflowed) return this.catchUp(end)
-    this.#held = undefined
+    // The subscriber may have left while the answer was on its way: nothing may follow that.
+    if (this.#left) return Effect.void
+    const held = this.#release()
     this.#after = join.tick
+    const { name } = this.#view.channel
+    for (const batch of join.replay) {
+      if (!this.#mailbox.hasRoom(batch.frame.length)) {
+        this.#mailbox.fallBehind(name, batch.from)
+        return Effect.void
+      }
+      this.#mailbox.offer(batch)
+    }
+    if (this.#overflowed) {
+      const end = join.replay.at(-1)?.cursor ?? join.cursor
+      if (!this.#mailbox.blocked) return this.catchUp(end)
+      this.#mailbox.fallBehind(name, end)
+      return Effect.void
+    }
     for (const batch of held) this.offer(batch)
     return Effect.void
+  }
+
+  /** Ends holding; gives what was held. */
+  #release(): ReadonlyArray<Batch> {
+    const held = this.#held ?? []
+    this.#held = undefined
+    this.#mailbox.release(this.#heldBytes)
+    this.#heldBytes = 0
+    return held
   }
 }

@@ -2,15 +2,22 @@
  * The bounded backlog of one socket.
  *
  * While the socket takes bytes, frames are written to it at once and nothing is kept. When it does
- * not, they wait here, in order, counted in bytes. At the bound the waiting events are dropped: a live
- * channel that lost some is told `gap slow` in their place, a durable one goes on from its last written
- * cursor once the socket drained. Control frames are never dropped.
+ * not, they wait here, in order, counted in bytes, together with what the session's followers hold. At
+ * the bound events are dropped: a live channel that lost some is told `gap slow` in their place, a
+ * durable one goes on from its last frame that stays once the socket drained. Control frames are never
+ * dropped.
  * Knows neither time nor fibers: the session awaits the drain and decides how long to be patient.
  */
 import { encode } from "../../Frame.ts"
 import type { Batch } from "./batch.ts"
 import { lasting, textFrame } from "./frames.ts"
 import type { Peer } from "./peer.ts"
+
+/**
+ * The most bytes of the backlog that are written at a time, unless a frame alone has more. A socket
+ * drains when it took everything that was written: small pieces show that a slow link takes some.
+ */
+const sliceBytes = 64 * 1024
 
 /** A control frame stands alone; a frame of events names its channel and its cursor. */
 interface Waiting {
@@ -22,22 +29,23 @@ interface Waiting {
 }
 
 export class Mailbox {
-  /** Bytes of frames that may wait. */
-  readonly limit: number
+  readonly #limit: number
   readonly #peer: Pick<Peer, "write">
   readonly #onBlocked: () => void
   readonly #onDropped: () => void
   readonly #resumes: (channel: string) => boolean
   readonly #onBehind: (channel: string, from: string) => void
-  /** Durable channels that lost frames, with the last cursor that was written. */
+  /** Channels that go on from a cursor once the socket drained; until then nothing of them waits. */
   readonly #behind = new Map<string, string>()
   #waiting: Array<Waiting> = []
   #bytes = 0
+  /** Bytes that followers hold. */
+  #held = 0
   #blocked = false
 
   constructor(options: {
     readonly peer: Pick<Peer, "write">
-    /** Bytes of frames that may wait. */
+    /** Bytes of frames that may wait or be held. */
     readonly limit: number
     /** The socket took its fill: call `drained` when it wants more. */
     readonly onBlocked: () => void
@@ -48,7 +56,7 @@ export class Mailbox {
     readonly onBehind: (channel: string, from: string) => void
   }) {
     this.#peer = options.peer
-    this.limit = options.limit
+    this.#limit = options.limit
     this.#onBlocked = options.onBlocked
     this.#onDropped = options.onDropped
     this.#resumes = options.resumes
@@ -76,23 +84,71 @@ export class Mailbox {
       if (!this.#peer.write(batch.frame)) this.#full()
       return
     }
-    const { channel, cursor, from, lastingFrame: frame } = batch
+    const { channel, cursor, from, gap, lastingFrame: frame } = batch
     // What follows a lost frame is read again with it.
     if (this.#behind.has(channel)) return
-    this.#wait({ frame, channel, from, cursor })
-    if (this.#bytes > this.limit) this.#dropEvents()
+    const resumes = this.#resumes(channel)
+    // Not read again by who goes on from behind it: it must be told.
+    if (resumes && gap !== undefined && gap !== "invalid") return this.control(frame)
+    if (this.hasRoom(frame.length)) return this.#wait({ frame, channel, from, cursor })
+    if (resumes) this.#behind.set(channel, from)
+    else {
+      this.#wait({ frame, channel, from, cursor })
+      this.#dropEvents()
+    }
+    this.#onDropped()
   }
 
-  /** The socket wants bytes again: writes what waits, in order, and may be blocked again at once. */
+  /** Whether so many bytes more are written at once or may wait. */
+  hasRoom(bytes: number): boolean {
+    return !this.#blocked || this.#bytes + this.#held + bytes <= this.#limit
+  }
+
+  /** Counts what is held elsewhere for this socket; `false`, and not counted, when it is too much. */
+  hold(bytes: number): boolean {
+    if (this.#bytes + this.#held + bytes > this.#limit) return false
+    this.#held += bytes
+    return true
+  }
+
+  /** So many bytes are held no more. */
+  release(bytes: number): void {
+    this.#held -= bytes
+  }
+
+  /** Drops what comes of a channel until the socket drained; then the channel goes on from `from`. */
+  fallBehind(channel: string, from: string): void {
+    if (this.#blocked) this.#behind.set(channel, from)
+    else this.#onBehind(channel, from)
+  }
+
+  /** The channel was left: whoever begins it again begins elsewhere. */
+  forget(channel: string): void {
+    this.#behind.delete(channel)
+  }
+
+  /** The socket wants bytes again: writes what waits, in order, until it is full again or nothing waits. */
   drained(): void {
-    const frames = this.#waiting.map((item) => item.frame)
-    this.#replace([])
+    while (this.#waiting.length > 0) {
+      if (!this.#peer.write(this.#nextSlice())) return this.#onBlocked()
+    }
     this.#blocked = false
-    // One write: what waited is bounded, and the kernel takes it in one piece.
-    if (frames.length > 0) this.#send(frames.length === 1 ? frames[0]! : Buffer.concat(frames))
     const behind = [...this.#behind]
     this.#behind.clear()
     for (const [channel, from] of behind) this.#onBehind(channel, from)
+  }
+
+  #nextSlice(): Buffer {
+    let bytes = this.#waiting[0]!.frame.length
+    let count = 1
+    for (; count < this.#waiting.length; count++) {
+      const more = this.#waiting[count]!.frame.length
+      if (bytes + more > sliceBytes) break
+      bytes += more
+    }
+    const frames = this.#waiting.splice(0, count).map(({ frame }) => frame)
+    this.#bytes -= bytes
+    return count === 1 ? frames[0]! : Buffer.concat(frames, bytes)
   }
 
   #send(frame: Buffer): void {
@@ -109,7 +165,10 @@ export class Mailbox {
     this.#bytes += item.frame.length
   }
 
-  /** A live channel gets one gap, at its newest cursor, where its first frame stood. */
+  /**
+   * A live channel gets one gap, at its newest cursor, where its first frame stood. Durable channels keep
+   * what fits into half of the bound, so that the next overflow is not at the next frame.
+   */
   #dropEvents(): void {
     const newest = new Map<string, string>()
     for (const { channel, cursor } of this.#waiting) {
@@ -117,26 +176,23 @@ export class Mailbox {
     }
     const kept: Array<Waiting> = []
     const told = new Set<string>()
+    let durable = 0
     for (const item of this.#waiting) {
       const { channel, from } = item
       if (channel === undefined) kept.push(item)
-      else if (!told.has(channel)) {
+      else if (this.#resumes(channel)) {
+        if (this.#behind.has(channel)) continue
+        durable += item.frame.length
+        if (durable <= this.#limit / 2) kept.push(item)
+        else this.#behind.set(channel, from)
+      } else if (!told.has(channel)) {
         told.add(channel)
-        if (this.#resumes(channel)) {
-          this.#behind.set(channel, from)
-          continue
-        }
         const cursor = newest.get(channel)!
         const frame = lasting(textFrame(encode({ type: "gap", channel, reason: "slow", cursor })))
         kept.push({ frame, channel, from, cursor })
       }
     }
-    this.#replace(kept)
-    this.#onDropped()
-  }
-
-  #replace(waiting: Array<Waiting>): void {
-    this.#waiting = waiting
-    this.#bytes = waiting.reduce((sum, item) => sum + item.frame.length, 0)
+    this.#waiting = kept
+    this.#bytes = kept.reduce((sum, item) => sum + item.frame.length, 0)
   }
 }

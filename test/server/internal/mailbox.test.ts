@@ -6,12 +6,14 @@ import { Mailbox } from "../../../src/server/internal/mailbox.ts"
 /** A socket that takes `room` frames and is full then. */
 const socket = (room: number, limit = 1000, durable: ReadonlyArray<string> = []) => {
   const written: Array<string> = []
+  const writes: Array<number> = []
   const behind: Array<readonly [string, string]> = []
   const seen = { blocked: 0, dropped: 0, room }
   const mailbox = new Mailbox({
     peer: {
       write: (frame) => {
         written.push(...texts(Buffer.from(frame)))
+        writes.push(frame.byteLength)
         return --seen.room > 0
       }
     },
@@ -21,16 +23,20 @@ const socket = (room: number, limit = 1000, durable: ReadonlyArray<string> = [])
     resumes: (channel) => durable.includes(channel),
     onBehind: (channel, from) => behind.push([channel, from])
   })
-  return { mailbox, written, seen, behind }
+  return { mailbox, written, writes, seen, behind }
 }
 
-/** The texts of frames that stand one after the other, all shorter than 65,536 bytes. */
+/** The texts of frames that stand one after the other. */
 const texts = (bytes: Buffer): Array<string> => {
   const found: Array<string> = []
   for (let at = 0; at < bytes.length;) {
     const short = bytes[at + 1]!
-    const size = short === 126 ? bytes.readUInt16BE(at + 2) : short
-    const start = at + (short === 126 ? 4 : 2)
+    const [size, start] =
+      short === 127
+        ? [Number(bytes.readBigUInt64BE(at + 2)), at + 10]
+        : short === 126
+          ? [bytes.readUInt16BE(at + 2), at + 4]
+          : [short, at + 2]
     found.push(bytes.toString("utf8", start, start + size))
     at = start + size
   }
@@ -100,20 +106,98 @@ describe("Mailbox", () => {
     ])
   })
 
-  it("tells no gap of a channel that resumes, but where its last written frame ended", () => {
-    const { behind, mailbox, seen, written } = socket(1, 300, ["d"])
+  it("tells no gap of a channel that resumes, but where its last frame that stays ends", () => {
+    const { behind, mailbox, seen, written } = socket(1, 400, ["d"])
     mailbox.offer(batch("d", 1))
     mailbox.offer(batch("d", 2))
-    mailbox.offer(batch("a", 1, 300))
     mailbox.offer(batch("d", 3))
-    expect(behind).toEqual([])
+    // Too much: what fits into half of the bound stays.
+    mailbox.offer(batch("a", 1, 300))
+    mailbox.offer(batch("d", 4))
+    expect([behind, seen.dropped]).toEqual([[], 1])
     seen.room = 10
     mailbox.drained()
-    expect(written.slice(1).map(typeAndCursor)).toEqual([["gap", "a", "e:1"]])
-    expect(behind).toEqual([["d", "e:1"]])
+    expect(written.slice(1).map(typeAndCursor)).toEqual([
+      ["events", "d", "e:2"],
+      ["gap", "a", "e:1"]
+    ])
+    expect(behind).toEqual([["d", "e:2"]])
     // From here on it is the channel's own affair again.
-    mailbox.offer(batch("d", 4))
-    expect(typeAndCursor(written.at(-1)!)).toEqual(["events", "d", "e:4"])
+    mailbox.offer(batch("d", 5))
+    expect(typeAndCursor(written.at(-1)!)).toEqual(["events", "d", "e:5"])
+  })
+
+  it("keeps everything that waits when a channel that resumes does not fit any more", () => {
+    const { behind, mailbox, seen, written } = socket(1, 400, ["d"])
+    mailbox.offer(batch("a", 1))
+    mailbox.offer(batch("a", 2))
+    mailbox.offer(batch("d", 1))
+    mailbox.offer(batch("d", 2, 300))
+    mailbox.offer(batch("d", 3))
+    mailbox.offer(batch("a", 3))
+    seen.room = 10
+    mailbox.drained()
+    expect(written.slice(1).map(typeAndCursor)).toEqual([
+      ["events", "a", "e:2"],
+      ["events", "d", "e:1"],
+      ["events", "a", "e:3"]
+    ])
+    expect(behind).toEqual([["d", "e:1"]])
+  })
+
+  it("hands a channel that resumes back only when nothing waits any more", () => {
+    const { behind, mailbox, seen } = socket(1, 100_000, ["d"])
+    mailbox.offer(batch("a", 1))
+    mailbox.offer(batch("a", 2, 60_000))
+    mailbox.offer(batch("a", 3, 30_000))
+    mailbox.offer(batch("d", 1, 60_000))
+    for (const slice of [1, 2]) {
+      seen.room = 1
+      mailbox.drained()
+      expect([slice, mailbox.blocked, behind]).toEqual([slice, true, []])
+    }
+    mailbox.drained()
+    expect([mailbox.blocked, behind]).toEqual([false, [["d", "e:0"]]])
+  })
+
+  it("never drops a gap that a channel that resumes would not find again", () => {
+    const { mailbox, seen, written } = socket(1, 400, ["d"])
+    mailbox.offer(batch("d", 1))
+    mailbox.offer(new Batch("d", 2, "f:2", "f:2", "source"))
+    mailbox.offer(batch("a", 1, 300))
+    mailbox.offer(batch("a", 2, 300))
+    seen.room = 10
+    mailbox.drained()
+    expect(written.slice(1).map(typeAndCursor)).toEqual([
+      ["gap", "d", "f:2"],
+      ["gap", "a", "e:2"]
+    ])
+  })
+
+  it("counts what is held elsewhere, and lets nobody hold more than its bound", () => {
+    const { mailbox, seen } = socket(1, 1000)
+    expect(mailbox.hold(600)).toBe(true)
+    expect(mailbox.hold(401)).toBe(false)
+    expect(mailbox.hold(400)).toBe(true)
+    mailbox.release(400)
+    mailbox.offer(batch("a", 1))
+    mailbox.offer(batch("a", 2, 200))
+    expect([mailbox.hold(200), seen.dropped]).toEqual([false, 0])
+    mailbox.offer(batch("a", 3, 200))
+    expect(seen.dropped).toBe(1)
+    mailbox.release(600)
+    expect(mailbox.hold(800)).toBe(true)
+  })
+
+  it("forgets what a channel was to go on from when it is left", () => {
+    const { behind, mailbox, seen, written } = socket(1, 400, ["d"])
+    mailbox.offer(batch("d", 1))
+    mailbox.offer(batch("d", 2, 500))
+    mailbox.forget("d")
+    mailbox.offer(batch("d", 3))
+    seen.room = 10
+    mailbox.drained()
+    expect([behind, typeAndCursor(written.at(-1)!)]).toEqual([[], ["events", "d", "e:3"]])
   })
 
   it("never holds more than its bound and one gap per channel, however long it is blocked", () => {
@@ -132,6 +216,58 @@ describe("Mailbox", () => {
     expect(written.filter((text) => text.includes(`"gap"`))).toHaveLength(1)
     expect(cursors.slice(2)).toEqual(cursors.slice(2).map((_, index) => cursors[1]! + index + 1))
     expect(cursors.at(-1)).toBe(4999)
+  })
+
+  it("writes its backlog in slices of at most 64 KiB, and is blocked until it is empty", () => {
+    const { mailbox, seen, writes, written } = socket(1, 1024 * 1024)
+    for (let number = 1; number <= 41; number++) mailbox.offer(batch("a", number, 10_000))
+    expect(writes).toHaveLength(1)
+    const before = mailbox.bytes
+    let next = 42
+    while (mailbox.blocked) {
+      const slice = writes.length
+      seen.room = slice === 8 ? 100 : 1
+      mailbox.drained()
+      expect(writes[slice]).toBeLessThanOrEqual(64 * 1024)
+      // What comes meanwhile waits behind what waited before.
+      if (slice < 4) mailbox.offer(batch("a", next++, 10_000))
+    }
+    // Six frames fit, and seven do not; at last the socket took all that was left.
+    expect(writes.slice(1, 7).map((bytes) => Math.round(bytes / 10_000))).toEqual([
+      6, 6, 6, 6, 6, 6
+    ])
+    expect(mailbox.bytes).toBe(0)
+    expect(before).toBeGreaterThan(400_000)
+    expect(written.map((text) => typeAndCursor(text)[2])).toEqual(
+      Array.from({ length: next - 1 }, (_, index) => `e:${index + 1}`)
+    )
+  })
+
+  it("writes a frame that is larger than a slice alone and whole", () => {
+    const { mailbox, seen, writes } = socket(1, 1024 * 1024)
+    const frames = [batch("a", 1), batch("a", 2), batch("b", 1, 100_000), batch("a", 3)]
+    for (const frame of frames) mailbox.offer(frame)
+    while (mailbox.blocked) {
+      seen.room = writes.length === 3 ? 2 : 1
+      mailbox.drained()
+    }
+    expect(writes).toEqual(frames.map(({ frame }) => frame.length))
+  })
+
+  it("drops what still waits when it overflows between two slices, and never what was written", () => {
+    const { mailbox, seen, written } = socket(1, 200_000)
+    for (let number = 1; number <= 15; number++) mailbox.offer(batch("a", number, 10_000))
+    seen.room = 1
+    mailbox.drained()
+    const taken = written.length
+    for (let number = 16; number <= 30; number++) mailbox.offer(batch("a", number, 10_000))
+    expect(seen.dropped).toBe(1)
+    seen.room = 100
+    mailbox.drained()
+    expect(written.slice(taken).map(typeAndCursor)[0]).toEqual(["gap", "a", expect.anything()])
+    const cursors = written.map((text) => Number(typeAndCursor(text)[2]!.split(":")[1]))
+    expect(cursors).toEqual(cursors.toSorted((one, other) => one - other))
+    expect(cursors.at(-1)).toBe(30)
   })
 
   it("is blocked again at once when the socket takes no more than the backlog", () => {
