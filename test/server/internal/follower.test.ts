@@ -54,11 +54,7 @@ const channel = ({ followers, mailbox }: Session, name: string, bytes = 100) => 
         replay: events.slice(start)
       } satisfies Join
     })
-  const view = new View<never>(
-    Channel.untyped(name),
-    (_, from) => join(from),
-    () => undefined
-  )
+  const view = new View<never>(Channel.untyped(name), (_, from) => join(from))
   const follower = new Follower(view, mailbox)
   followers.set(name, follower)
   return {
