@@ -503,6 +503,67 @@ describe("reauthorize", () => {
     )
   })
 
+  it.effect(
+    "looks one after the other, however often it is asked for, and once more at the end",
+    () => {
+      let [asked, at, most] = [0, 0, 0]
+      let slow = false
+      return withDoor(
+        Effect.gen(function* () {
+          const visitor = yield* visit({ token: "ann" })
+          for (let id = 0; id < 10; id++) yield* subscribe(visitor, id, `room_${id}`)
+          asked = 0
+          slow = true
+          for (let id = 20; id < 25; id++) {
+            visitor.send({ type: "authenticate", id, token: "ann" })
+          }
+          const door = yield* TestDoor
+          const calls = yield* Effect.forEach([1, 2, 3], () =>
+            Effect.forkChild(door.reauthorize("ann"), { startImmediately: true })
+          )
+          yield* TestClock.adjust("19 seconds")
+          expect(calls.map((call) => call.pollUnsafe())).toEqual([undefined, undefined, undefined])
+          yield* TestClock.adjust("1 second")
+          expect(calls.every((call) => call.pollUnsafe() !== undefined)).toBe(true)
+          // What was asked for while it looked is one look more, not one each.
+          expect([most, asked]).toEqual([1, 20])
+          expect(visitor.of("ended")).toEqual([])
+        }),
+        {
+          authorize: () =>
+            Effect.suspend(() => {
+              asked++
+              if (!slow) return Effect.succeed(true)
+              most = Math.max(most, ++at)
+              return Effect.delay(
+                Effect.sync(() => {
+                  at--
+                  return true
+                }),
+                1000
+              )
+            })
+        }
+      )
+    }
+  )
+
+  it.effect("completes at once for a session that left", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "ann" })
+        yield* subscribe(visitor, 1, "orders")
+        const door = yield* TestDoor
+        const call = yield* Effect.forkChild(door.reauthorize("ann"), { startImmediately: true })
+        visitor.leave()
+        yield* settle
+        expect(call.pollUnsafe()).toBeDefined()
+        yield* door.reauthorize("ann")
+      }),
+      { authorize: ({ action }) => (action === "subscribe" ? Effect.never : Effect.succeed(true)) }
+    )
+  )
+
   it.effect("leaves alone what was left and begun again meanwhile", () =>
     Effect.gen(function* () {
       const gate = yield* Deferred.make<boolean>()

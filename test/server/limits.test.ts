@@ -159,7 +159,8 @@ describe("requests that wait for their answer", () => {
         Effect.gen(function* () {
           const visitor = yield* visit()
           const frame = { type: "publish", id: 1, channel: "room_a", key: "k", data: "" }
-          const rest = 256 * 1024 - JSON.stringify(frame).length
+          // The frame is an object, which counts 56 bytes more than its text.
+          const rest = 256 * 1024 - 56 - JSON.stringify(frame).length
           visitor.send({ ...frame, data: "x".repeat(rest) })
           expect(visitor.paused).toBe(false)
           subscribe(visitor, 2, "room_b")
@@ -173,6 +174,28 @@ describe("requests that wait for their answer", () => {
         { authorize: () => Deferred.await(gate) }
       )
     })
+  )
+
+  it.effect("count for what they cost as values, which is more than their text", () =>
+    refusing(
+      "unansweredBytes",
+      Effect.gen(function* () {
+        const visitor = yield* visit()
+        const data = (count: number) => Array.from({ length: count }, () => ({}))
+        const frame = (id: number, count: number) => ({
+          ...{ type: "publish", id, channel: "room_a", key: "k" },
+          data: data(count)
+        })
+        // 59 bytes each, with its comma; and 56 for the frame and the list.
+        const all = (256 * 1024 - JSON.stringify(frame(1, 0)).length - 2 * 56 + 1) / 59
+        visitor.send(frame(1, Math.floor(all)))
+        expect(visitor.paused).toBe(false)
+        visitor.send({ type: "unsubscribe", id: 2, channel: "room_a" })
+        expect(visitor.paused).toBe(true)
+      }),
+      {},
+      never
+    )
   )
 
   it.effect("hold back nobody who is read too seldom to be heard", () =>
@@ -228,6 +251,58 @@ describe("rates", () => {
       }),
       { subscriptions: 1000, unanswered: 1000 },
       { authenticate: () => Effect.succeed({ identity: "ann" }), authorize: allowAll }
+    )
+  )
+})
+
+describe("a replay", () => {
+  /** A channel that remembers 256 events of so many bytes, and a subscriber to it all, over and over. */
+  const resume = (bytes: number, times: number) =>
+    Effect.gen(function* () {
+      const visitor = yield* visit()
+      subscribe(visitor, 0, "text")
+      yield* settle
+      const { cursor } = visitor.last("subscribed")!
+      for (let n = 0; n < 256; n++) yield* Realtime.publish(Text, "x".repeat(bytes))
+      yield* settle
+      for (let id = 1; id <= times; id++) {
+        visitor.send({ type: "unsubscribe", id: 1000, channel: "text" })
+        visitor.send({ type: "subscribe", id, channel: "text", cursor })
+        yield* settle
+      }
+      expect(
+        visitor
+          .of("subscribed")
+          .slice(1)
+          .every(({ state }) => state === "recovered")
+      ).toBe(true)
+      return visitor
+    })
+
+  it.effect("counts as one subscribe more for each 64 KiB", () =>
+    refusing(
+      "subscribes",
+      Effect.gen(function* () {
+        // 31 times 64 KiB.
+        const visitor = yield* resume(7990, 4)
+        expect(visitor.errors).toEqual([])
+        visitor.send({ type: "unsubscribe", id: 1000, channel: "text" })
+        subscribe(visitor, 5, "orders")
+        yield* settle
+        expect(visitor.answer(5)).toMatchObject({ code: "rate/limited", retryAfter: 600 })
+        yield* TestClock.adjust(600)
+        subscribe(visitor, 6, "orders")
+        yield* settle
+        expect(visitor.answer(6)?.type).toBe("subscribed")
+      })
+    )
+  )
+
+  it.effect("of less counts as nothing", () =>
+    withDoor(
+      Effect.gen(function* () {
+        expect((yield* resume(250, 99)).errors).toEqual([])
+      })
     )
   )
 })
@@ -299,36 +374,44 @@ describe("time", () => {
     )
   )
 
-  it.effect("for authorize: 5 s, then server/internal", () =>
-    refusing(
-      "authorize",
-      Effect.gen(function* () {
-        const visitor = yield* visit()
-        subscribe(visitor, 1, "orders")
-        yield* TestClock.adjust(4999)
-        expect(visitor.answer(1)).toBeUndefined()
-        yield* TestClock.adjust(1)
-        expect(visitor.answer(1)).toMatchObject({ code: "server/internal", retry: "later" })
-      }),
-      {},
-      { authorize: () => Effect.never }
-    )
+  const hanging = [
+    ["that waits for ever", Effect.never],
+    ["that cannot be interrupted either", Effect.uninterruptible(Effect.never)]
+  ] as const
+  it.effect.each(hanging)(
+    "for authorize: 5 s, then server/internal, also for one %s",
+    ([, never]) =>
+      refusing(
+        "authorize",
+        Effect.gen(function* () {
+          const visitor = yield* visit()
+          subscribe(visitor, 1, "orders")
+          yield* TestClock.adjust(4999)
+          expect(visitor.answer(1)).toBeUndefined()
+          yield* TestClock.adjust(1)
+          expect(visitor.answer(1)).toMatchObject({ code: "server/internal", retry: "later" })
+        }),
+        {},
+        { authorize: () => never }
+      )
   )
 
-  it.effect("for authenticate: 5 s, then server/internal and 4003, so that it comes back", () =>
-    refusing(
-      "authorize",
-      Effect.gen(function* () {
-        const visitor = yield* visit({ token: "t" })
-        yield* TestClock.adjust(4999)
-        expect(visitor.closeCode).toBeUndefined()
-        yield* TestClock.adjust(1)
-        expect(visitor.errors).toEqual(["server/internal"])
-        expect(visitor.closeCode).toBe(4003)
-      }),
-      {},
-      { authenticate: () => Effect.never, authorize: allowAll }
-    )
+  it.effect.each(hanging)(
+    "for authenticate: 5 s, then server/internal and 4003, so that it comes back, also for one %s",
+    ([, never]) =>
+      refusing(
+        "authorize",
+        Effect.gen(function* () {
+          const visitor = yield* visit({ token: "t" })
+          yield* TestClock.adjust(4999)
+          expect(visitor.closeCode).toBeUndefined()
+          yield* TestClock.adjust(1)
+          expect(visitor.errors).toEqual(["server/internal"])
+          expect(visitor.closeCode).toBe(4003)
+        }),
+        {},
+        { authenticate: () => never, authorize: allowAll }
+      )
   )
 
   it.effect("that a proof is believed: as long as it says, and no longer than tokenAge", () =>

@@ -38,6 +38,11 @@ export class Bucket {
     return wait
   }
 
+  /** Takes tokens that may not be there yet: whoever comes next waits for them. */
+  spend(tokens: number): void {
+    this.#tokens -= tokens
+  }
+
   /** Whether nothing was taken for so long that a new bucket would be the same. */
   isFull(rate: Rate, now: number): boolean {
     return this.#tokens + ((now - this.#at) * rate.perSecond) / 1000 >= rate.burst

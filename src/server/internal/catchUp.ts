@@ -11,6 +11,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import { isSqlError } from "effect/sql/SqlError"
@@ -56,11 +57,18 @@ export interface Join {
   readonly replay: ReadonlyArray<DurableBatch>
 }
 
-/** Replays on the pool at once. */
+/** Replays on the pool at once, and pages. What a replay has read so far is held until it is whole. */
 const maxReplays = 8
 
 /** What a socket is replayed at most. */
 const socketBounds: Bounds = { events: 10_000, bytes: 8 * 1024 * 1024 }
+
+/** A replay under way, and how many wait for it. */
+interface Running {
+  readonly result: Deferred.Deferred<Join, OutboxFault | ReplayError>
+  waiting: number
+  fiber: Fiber.Fiber<Join, OutboxFault | ReplayError> | undefined
+}
 
 /** One page of a replay, or that it cannot be had. */
 type ReplayPage =
@@ -123,7 +131,8 @@ export const make = (
 ): Effect.Effect<CatchUp, never, Scope.Scope> =>
   Effect.gen(function* () {
     const scope = yield* Effect.scope
-    const permits = yield* Semaphore.make(maxReplays)
+    const pages = yield* Semaphore.make(maxReplays)
+    const replays = yield* Semaphore.make(maxReplays)
     const client = sql.withoutTransforms()
 
     const read = (channel: string, leg: Leg, tail: Tail): Effect.Effect<ParsedPage, ReplayError> =>
@@ -145,7 +154,7 @@ export const make = (
             orElse: () =>
               Effect.fail(new Error(`no answer within ${Duration.toMillis(patience)} ms`))
           }),
-          permits.withPermit,
+          pages.withPermit,
           Effect.mapError(
             (error) =>
               new ReplayError({ channel, cause: isSqlError(error) ? error.reason.cause : error })
@@ -200,7 +209,22 @@ export const make = (
       })
 
     /** Replays under way: who asks for the same in the same tick shares it. */
-    const running = new Map<string, Deferred.Deferred<Join, OutboxFault | ReplayError>>()
+    const running = new Map<string, Running>()
+
+    /** Waits for a replay; the last one who gives up ends it. */
+    const share = (key: string, one: Running) =>
+      Effect.acquireUseRelease(
+        Effect.sync(() => {
+          one.waiting++
+        }),
+        () => Deferred.await(one.result),
+        () =>
+          Effect.sync(() => {
+            if (--one.waiting > 0 || running.get(key) !== one) return
+            running.delete(key)
+            one.fiber?.interruptUnsafe()
+          })
+      )
 
     const replay = (
       {
@@ -242,21 +266,29 @@ export const make = (
         const { position } = found
         const key = `${tail.tick} ${bounds.events} ${bounds.bytes} ${channel} ${from}`
         const shared = running.get(key)
-        if (shared !== undefined) return yield* Deferred.await(shared)
-        const result = Deferred.makeUnsafe<Join, OutboxFault | ReplayError>()
-        running.set(key, result)
+        if (shared !== undefined) return yield* share(key, shared)
+        const one: Running = { result: Deferred.makeUnsafe(), waiting: 0, fiber: undefined }
         // In the scope of the reader: who shares it must not lose it with the one who asked first.
         const target = { tail, to: tail.taken.snapshot, tick: tail.tick }
         yield* replay(target, channel, from, position, bounds).pipe(
+          replays.withPermit,
           Effect.onExit((exit: Exit.Exit<Join, OutboxFault | ReplayError>) =>
             Effect.sync(() => {
-              running.delete(key)
-              Deferred.doneUnsafe(result, exit)
+              if (running.get(key) === one) running.delete(key)
+              Deferred.doneUnsafe(one.result, exit)
             })
           ),
-          Effect.forkIn(scope)
+          Effect.forkIn(scope),
+          Effect.tap((fiber) =>
+            Effect.sync(() => {
+              one.fiber = fiber
+              running.set(key, one)
+            })
+          ),
+          // What stands there for others to share is under way.
+          Effect.uninterruptible
         )
-        return yield* Deferred.await(result)
+        return yield* share(key, one)
       })
 
     return { page, join, locate }

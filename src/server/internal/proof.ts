@@ -12,6 +12,7 @@ import {
   refusal,
   type SessionContext
 } from "./sessionContext.ts"
+import { within } from "./within.ts"
 
 /** Everybody, on a door without `authenticate`. */
 export const anonymous: Principal = { identity: undefined, key: "", expiresAt: Infinity }
@@ -30,8 +31,7 @@ export const prove = (
   }
   return Effect.suspend(() => {
     const mark = revocations.mark()
-    return authenticate(credentials).pipe(
-      Effect.timeout(limits.authorize),
+    return within(authenticate(credentials), limits.authorize).pipe(
       Effect.map((principal) => (revocations.since(principal.key, mark) ? revoked : principal)),
       Effect.filterOrFail(
         (principal) => principal === revoked || principal.expiresAt > clock(),

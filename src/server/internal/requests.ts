@@ -6,9 +6,11 @@
  * another. Rights that were looked at anew while a request waited are asked for once more.
  */
 import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import type { ClientFrame, FrameOf, ServerFrame } from "../../Frame.ts"
 import { channelNameFault, errorRetry } from "../../Protocol.ts"
 import { hubKey } from "../Realtime.ts"
@@ -28,6 +30,7 @@ import {
   type SessionContext,
   sourceDown
 } from "./sessionContext.ts"
+import type { Join } from "./view.ts"
 
 export type ChannelFrame = FrameOf<ClientFrame, "subscribe" | "unsubscribe" | "publish">
 
@@ -61,6 +64,15 @@ const endings = {
   }
 } as const
 
+/** A replay counts as one subscribe more for each so many UTF-16 units of payload. */
+const replayBytes = 64 * 1024
+
+const textOf = ({ replay }: Join): number =>
+  replay.reduce(
+    (sum, { events }) => events.reduce((more, { json = "" }) => more + json.length, sum),
+    0
+  )
+
 interface Subscription extends Wish {
   /** The request that began it. */
   readonly id: number
@@ -74,7 +86,7 @@ export class Requests {
   readonly #rights: Rights
   readonly #subscribes: Bucket
   readonly #publishes: Bucket
-  /** Ids of requests that are not answered yet, with the size of their text. */
+  /** Ids of requests that are not answered yet, with about how many bytes they cost. */
   readonly #unanswered = new Map<number, number>()
   #size = 0
   /** What the client asked for last: the request that holds, or will hold, each subscription. */
@@ -82,6 +94,11 @@ export class Requests {
   readonly #subscriptions = new Map<string, Subscription>()
   /** Work of each channel that must stay in order; present only while some of it waits. */
   readonly #chains = new Map<string, Array<Effect.Effect<void>>>()
+  /** One look at all rights at a time, and the one that comes next. */
+  #looks: Semaphore.Semaphore | undefined
+  #nextLook: Deferred.Deferred<void> | undefined
+  /** One replay from the database at a time: a session cannot hold more, and others want theirs. */
+  #replays: Semaphore.Semaphore | undefined
   #inbox: Array<{ readonly id: number; readonly work: Effect.Effect<void> }> = []
   #working = false
   #stopped = false
@@ -100,7 +117,7 @@ export class Requests {
     return this.#unanswered.size
   }
 
-  /** UTF-16 units of text of the requests that are not answered yet. */
+  /** About how many bytes the requests cost that are not answered yet. */
   get size(): number {
     return this.#size
   }
@@ -186,8 +203,26 @@ export class Requests {
    */
   get reauthorize(): Effect.Effect<void> {
     return Effect.suspend(() => {
+      if (this.#ended) return Effect.void
       // Those on their way are asked about again before they begin.
       this.#rights.renew()
+      // A look that has not begun yet is everybody's; one that has may have missed what just changed.
+      if (this.#nextLook !== undefined) return Deferred.await(this.#nextLook)
+      const look = Deferred.makeUnsafe<void>()
+      this.#nextLook = look
+      this.#looks ??= Semaphore.makeUnsafe(1)
+      this.#owner.fork(
+        this.#looks
+          .withPermit(this.#lookAgain)
+          .pipe(Effect.ensuring(Effect.sync(() => Deferred.doneUnsafe(look, Effect.void))))
+      )
+      return Deferred.await(look)
+    })
+  }
+
+  get #lookAgain(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.#nextLook = undefined
       return Effect.forEach(
         [...this.#subscriptions],
         ([channel, subscription]) =>
@@ -348,7 +383,11 @@ export class Requests {
       const view = yield* this.#context.realtime[hubKey].open(match.channel)
       const follower = new Follower(view, this.#owner.mailbox)
       yield* Effect.addFinalizer(() => Effect.sync(() => follower.leave()))
-      return { follower, join: yield* follower.join(from) }
+      const joining = follower.join(from)
+      const join = yield* from === undefined ? joining : this.#oneByOne(match, joining)
+      // As many bytes as one may get by subscribing so often: a short cursor must not cost so much more.
+      this.#subscribes.spend(Math.floor(textOf(join) / replayBytes))
+      return { follower, join }
     }).pipe(
       Scope.provide(scope),
       Effect.timeoutOrElse({
@@ -369,7 +408,14 @@ export class Requests {
     if (subscription === undefined) return
     const { follower, id } = subscription
     follower.hold()
-    this.#owner.fork(this.#goOn(channel, id, follower.catchUp(from)))
+    const going = this.#oneByOne(subscription.match, follower.catchUp(from))
+    this.#owner.fork(this.#goOn(channel, id, going))
+  }
+
+  /** A live channel remembers what it replays. */
+  #oneByOne<A, E>({ channel }: Match, replay: Effect.Effect<A, E>): Effect.Effect<A, E> {
+    if (channel.delivery === "live") return replay
+    return (this.#replays ??= Semaphore.makeUnsafe(1)).withPermit(replay)
   }
 
   /** What can be had neither from a cursor nor from the present ends; the client comes back. */

@@ -15,6 +15,7 @@ import {
   refusal,
   type SessionContext
 } from "./sessionContext.ts"
+import { within } from "./within.ts"
 
 /** What is asked for. */
 export interface Wish {
@@ -58,9 +59,8 @@ export class Rights {
     return Effect.suspend(() => {
       const { identity } = this.#principal()
       const request: Request<unknown> = { identity, channel, definition, params, action }
-      return authorize(request)
+      return within(authorize(request), limits.authorize)
     }).pipe(
-      Effect.timeout(limits.authorize),
       // Nothing but `true` opens.
       Effect.map((allowed) => (allowed === true ? undefined : forbidden[action])),
       Effect.catchCause((cause) =>

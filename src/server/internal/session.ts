@@ -56,7 +56,7 @@ export class Session {
   readonly #frames: Bucket
   readonly #authentications: Bucket
   readonly #fibers = new Set<Fiber.Fiber<void>>()
-  /** Frames that came while the client's token was looked at, and how much text they were. */
+  /** Frames that came while the client's token was looked at, and about how many bytes they cost. */
   #early: Array<Early> | undefined
   #earlySize = 0
   #paused = false
@@ -246,7 +246,7 @@ export class Session {
   receive(text: string): void {
     if (!this.#hears()) return
     const { frameDepth } = this.#context.limits
-    this.#take(decodeClientFrame(text, { maxDepth: frameDepth }), text.length)
+    this.#take(decodeClientFrame(text, { maxDepth: frameDepth }), weightOf(text))
   }
 
   receiveBinary(): void {
@@ -289,8 +289,9 @@ export class Session {
     const full = this.#earlySize + this.#requests.size > unansweredBytes
     if (full === this.#paused || this.#closingAt !== undefined) return
     this.#paused = full
-    if (full) this.#peer.pause()
-    else this.#peer.resume()
+    if (!full) return this.#peer.resume()
+    this.#context.refused("unansweredBytes")
+    this.#peer.pause()
   }
 
   #handle(decoded: Early["frame"], size: number): void {
@@ -436,6 +437,20 @@ export class Session {
   }
 }
 
+/** What an object or a list costs beyond its text, in bytes: an empty one may be two characters. */
+const containerBytes = 56
+
+/** About how many bytes a frame costs as long as it waits. */
+const weightOf = (text: string): number => {
+  let weight = text.length
+  for (let at = 0; at < text.length; at++) {
+    const unit = text.charCodeAt(at)
+    // `{` and `[`, also where they are text: nobody writes enough of those.
+    if (unit === 0x7b || unit === 0x5b) weight += containerBytes
+  }
+  return weight
+}
+
 /** A frame that cannot be used: `FrameFault`, or a message that is no text. */
 interface Refused {
   readonly code: "frame/malformed" | "frame/unknown"
@@ -445,6 +460,6 @@ interface Refused {
 
 interface Early {
   readonly frame: Result.Result<ClientFrame, Refused>
-  /** UTF-16 units of text. */
+  /** About what it costs, in bytes. */
   readonly size: number
 }

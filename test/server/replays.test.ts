@@ -1,0 +1,154 @@
+/**
+ * What many subscribers that resume at the same time cost: so many replays at once, and none for
+ * somebody who has left.
+ */
+import { PgClient } from "@effect/sql-pg"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Fiber, Layer } from "effect"
+import { OutboxReader } from "../../src/server/OutboxReader.ts"
+import {
+  layerInstalled,
+  layerReader,
+  layerReaderOnly,
+  publish,
+  session
+} from "./support/durable.ts"
+
+/** Replays that wait for a lock in the database: nothing else reads messages here. */
+const waiting = PgClient.PgClient.use(
+  (sql) => sql<{ readonly n: number }>`
+    select count(*)::int n from pg_stat_activity
+    where datname = current_database() and wait_event_type = 'Lock' and query like '%realtime.messages m%'`
+).pipe(
+  Effect.map((rows) => rows[0]!.n),
+  Effect.orDie
+)
+
+const until = (count: number) =>
+  Effect.repeat(Effect.delay(waiting, "5 millis"), { until: (found) => found === count })
+
+/** So many positions, each with one message more behind it. */
+const positions = (count: number) =>
+  Effect.gen(function* () {
+    const reader = yield* OutboxReader
+    const found: Array<string> = []
+    for (let n = 0; n < count; n++) {
+      found.push(yield* reader.position)
+      yield* publish("room", n)
+    }
+    // A replay reaches as far as the reader has come.
+    yield* reader.position
+    return found
+  })
+
+const lock = Effect.gen(function* () {
+  const db = yield* session
+  yield* db.query("begin")
+  yield* db.query("lock realtime.messages in access exclusive mode")
+  return db.query("rollback")
+})
+
+describe("a replay", () => {
+  it.live("ends when nobody waits for it any more, and those that wait begin", () =>
+    Effect.gen(function* () {
+      const reader = yield* OutboxReader
+      const from = yield* positions(31)
+      const unlock = yield* lock
+      const hostile = yield* Effect.forEach(from.slice(0, 30), (cursor) =>
+        Effect.forkChild(reader.join("room", cursor))
+      )
+      yield* until(8)
+      yield* Fiber.interruptAll(hostile)
+      yield* until(0)
+      const join = yield* Effect.forkChild(reader.join("room", from[30]))
+      yield* until(1)
+      yield* unlock
+      expect(yield* Fiber.join(join)).toMatchObject({ state: "recovered" })
+    }).pipe(Effect.scoped, Effect.provide(layerReader({ wake: "poll" })))
+  )
+
+  it.live("is shared by those who ask for the same, and goes on when one of them leaves", () =>
+    Effect.gen(function* () {
+      const reader = yield* OutboxReader
+      const [from] = yield* positions(3)
+      const unlock = yield* lock
+      const [first, ...others] = yield* Effect.forEach([1, 2, 3, 4, 5], () =>
+        Effect.forkChild(reader.join("room", from))
+      )
+      yield* until(1)
+      yield* Fiber.interrupt(first!)
+      expect(yield* waiting).toBe(1)
+      yield* unlock
+      for (const other of others) {
+        const { replay, state } = yield* Fiber.join(other)
+        expect([state, replay.flatMap(({ events }) => events.map(({ text }) => text))]).toEqual([
+          "recovered",
+          ["0", "1", "2"]
+        ])
+      }
+    }).pipe(Effect.scoped, Effect.provide(layerReader({ wake: "poll" })))
+  )
+
+  it.live("is one of 8 at once, from its first page to its last", () =>
+    Effect.gen(function* () {
+      const pages: Array<string> = []
+      /** The client of the app, and a list of the channels whose pages were read. */
+      const spied = Layer.effect(
+        PgClient.PgClient,
+        PgClient.PgClient.use((sql) =>
+          Effect.sync(() => {
+            const client = sql.withoutTransforms()
+            const unsafe = (text: string, params: ReadonlyArray<unknown>) => {
+              const page = client.unsafe(text, params)
+              const channel = params.find((one) => String(one).startsWith("room_"))
+              return channel === undefined
+                ? page
+                : Effect.tap(page, () => Effect.sync(() => pages.push(String(channel))))
+            }
+            return new Proxy(sql, {
+              get: (target, key) =>
+                key === "withoutTransforms"
+                  ? () =>
+                      new Proxy(client, {
+                        get: (one, name) =>
+                          (name === "unsafe" ? unsafe : Reflect.get(one, name)) as unknown
+                      })
+                  : (Reflect.get(target, key) as unknown)
+            })
+          })
+        )
+      )
+      yield* Effect.gen(function* () {
+        const reader = yield* OutboxReader
+        const from = yield* reader.position
+        const rooms = Array.from({ length: 24 }, (_, n) => `room_${n}`)
+        for (const room of rooms) for (let n = 0; n < 6; n++) yield* publish(room, n)
+        yield* reader.position
+        let done = 0
+        let most = 0
+        yield* Effect.forEach(
+          rooms,
+          (room) =>
+            Effect.tap(reader.join(room, from), ({ replay }) =>
+              Effect.sync(() => {
+                most = Math.max(most, new Set(pages).size - done)
+                done++
+                expect(replay.flatMap(({ events }) => events)).toHaveLength(6)
+              })
+            ),
+          { concurrency: "unbounded" }
+        )
+        expect(pages.length).toBeGreaterThanOrEqual(24 * 6)
+        expect(most).toBeGreaterThan(1)
+        expect(most).toBeLessThanOrEqual(8)
+      }).pipe(
+        Effect.provide(
+          layerReaderOnly({ pageMessages: 1 }).pipe(
+            Layer.provide(spied),
+            Layer.provideMerge(layerInstalled({ wake: "poll" }))
+          )
+        )
+      )
+    })
+  )
+})
