@@ -90,6 +90,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/internal/outboxPublish.ts": 1,
   "src/server/internal/faults.ts": 1,
   "src/server/internal/pace.ts": 1,
+  "src/server/internal/within.ts": 1,
   "src/server/OutboxReader.ts": 2,
   "src/server/internal/view.ts": 2,
   "src/server/internal/reader.ts": 2,

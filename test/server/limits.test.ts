@@ -183,7 +183,10 @@ describe("requests that wait for their answer", () => {
         const visitor = yield* visit()
         const data = (count: number) => Array.from({ length: count }, () => ({}))
         const frame = (id: number, count: number) => ({
-          ...{ type: "publish", id, channel: "room_a", key: "k" },
+          type: "publish",
+          id,
+          channel: "room_a",
+          key: "k",
           data: data(count)
         })
         // 59 bytes each, with its comma; and 56 for the frame and the list.
