@@ -6,13 +6,16 @@
  * REALTIME_TEST_SEED=<seed> repeats a run; REALTIME_TEST_LONG=1 sends ten times as much.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Fiber, type Scope } from "effect"
+import { PgClient } from "@effect/sql-pg"
+import { Effect, Fiber, Redacted, type Scope } from "effect"
 import { connect as tcp } from "node:net"
+import { decodeServerFrame, type ServerFrame } from "../../src/Frame.ts"
 import { errorRetry } from "../../src/Protocol.ts"
+import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { long, random, type Random, seed } from "../server/support/random.ts"
 import { database, execute } from "../support/database.ts"
 import { greet, type Wire } from "../support/wire.ts"
-import { garbage, handshake, message } from "./support/hostile.ts"
+import { garbage, handshake, message, readBack } from "./support/hostile.ts"
 import { node, type Node } from "./support/node.ts"
 
 const MiB = 1024 * 1024
@@ -35,39 +38,51 @@ const closeCodes = new Set([
 const codes: ReadonlySet<string> = new Set(Object.keys(errorRetry))
 
 /** What came back must be something that the protocol knows. */
-const judge = (wire: Wire, from: number): number => {
+const judgeFrame = (frame: ServerFrame): void => {
+  if (frame.type === "error" && !codes.has(frame.code)) throw new Error(`no code: ${frame.code}`)
+  if (frame.type === "status" || frame.type === "bye") throw new Error(`told ${frame.type}`)
+}
+
+/** Judges what came since, and keeps some of the cursors that were given. */
+const judge = (wire: Wire, from: number, real: Array<string>, dice: Random): number => {
   for (const frame of wire.frames.slice(from)) {
-    if (frame.type === "error" && !codes.has(frame.code)) throw new Error(`no code: ${frame.code}`)
-    if (frame.type === "status" || frame.type === "bye") throw new Error(`told ${frame.type}`)
+    judgeFrame(frame)
+    if ("cursor" in frame) real[real.length < 50 ? real.length : dice.int(50)] = frame.cursor
   }
   return wire.frames.length
 }
 
-/** How often each error code was answered, and each close code. */
+/** How often each error code was answered, each state of a subscription, and each close code. */
 interface Seen {
   readonly errors: Map<string, number>
+  readonly states: Map<string, number>
   readonly closes: Map<number, number>
 }
 
 const count = <Key>(map: Map<Key, number>, key: Key) => map.set(key, (map.get(key) ?? 0) + 1)
 
 /** Sends messages over one socket until it closes, or so many are sent; gives how many. */
-const session = (url: string, most: number, dice: Random, seen: Seen) =>
+const session = (url: string, most: number, dice: Random, seen: Seen, real: Array<string>) =>
   Effect.gen(function* () {
     const wire = yield* greet(url)
     let sent = 0
     let judged = 0
     for (let fence = 0; sent < most && wire.socket.readyState === wire.socket.OPEN; fence++) {
       const burst = 1 + dice.int(400)
-      for (let index = 0; index < burst; index++) wire.send(message(dice))
+      for (let index = 0; index < burst; index++) wire.send(message(dice, real))
       sent += burst
       // An answer to this one shows that everything before it was taken; or the socket closes.
       const id = 1_000_000 + fence
       wire.send({ type: "unsubscribe", id, channel: "witness" })
       yield* Effect.raceFirst(answered(wire, id), wire.closed)
-      judged = judge(wire, judged)
+      judged = judge(wire, judged, real, dice)
     }
-    for (const frame of wire.frames) if (frame.type === "error") count(seen.errors, frame.code)
+    for (const frame of wire.frames) {
+      if (frame.type === "error") count(seen.errors, frame.code)
+      if (frame.type === "subscribed") {
+        count(seen.states, `${frame.state} ${frame.cursor.startsWith("1.") ? "durable" : "live"}`)
+      }
+    }
     if (wire.socket.readyState !== wire.socket.OPEN) {
       const code = yield* wire.closed
       expect(closeCodes, `closed with ${code}`).toContain(code)
@@ -79,9 +94,10 @@ const session = (url: string, most: number, dice: Random, seen: Seen) =>
 /** Sends so many messages over one socket after the other, reading everything that comes back. */
 const attack = (url: string, messages: number, dice: Random) =>
   Effect.gen(function* () {
-    const seen: Seen = { errors: new Map(), closes: new Map() }
+    const seen: Seen = { errors: new Map(), states: new Map(), closes: new Map() }
+    const real: Array<string> = []
     let sent = 0
-    while (sent < messages) sent += yield* session(url, messages - sent, dice, seen)
+    while (sent < messages) sent += yield* session(url, messages - sent, dice, seen, real)
     return seen
   })
 
@@ -89,14 +105,16 @@ const answered = (wire: Wire, id: number): Effect.Effect<void> =>
   Effect.asVoid(Effect.repeat(wire.next("unsubscribed"), { until: (frame) => frame.id === id }))
 
 /** One socket after the other that speaks no WebSocket, or not for long. */
-const vandal = (port: number, path: string, count: number, dice: Random) =>
+const vandal = (port: number, path: string, most: number, dice: Random) =>
   Effect.gen(function* () {
     let sent = 0
-    while (sent < count) {
+    const closes = new Map<number, number>()
+    while (sent < most) {
       const { bytes, messages } = garbage(dice)
       sent += messages
       const piecemeal = dice.chance(0.1)
       const abrupt = dice.chance(0.2)
+      const received: Array<Buffer> = []
       yield* Effect.callback<void>((resume) => {
         const socket = tcp(port, "127.0.0.1", () => {
           socket.write(handshake(path))
@@ -106,29 +124,48 @@ const vandal = (port: number, path: string, count: number, dice: Random) =>
           if (abrupt) socket.resetAndDestroy()
           else socket.end()
         })
-        socket.resume()
+        socket.on("data", (data: Buffer) => received.push(data))
         socket.on("error", () => {})
         socket.on("close", () => resume(Effect.void))
         return Effect.sync(() => socket.destroy())
       })
+      const { code, texts } = readBack(Buffer.concat(received))
+      for (const text of texts) {
+        for (const line of text.split("\n")) {
+          const frame = decodeServerFrame(line)
+          if (frame === undefined) throw new Error(`not a frame: ${line}`)
+          judgeFrame(frame)
+        }
+      }
+      if (code === undefined) continue
+      expect(closeCodes, `closed with ${code}`).toContain(code)
+      count(closes, code)
     }
+    return closes
   })
 
-/** The sessions of the node that listen, one for each door. */
+/** The sessions of the node that listen and that read, one of each for each door. */
 const links = (url: string) =>
   Effect.map(
     execute(
       url,
-      `select pid from pg_stat_activity where datname = current_database() and application_name = 'effect-realtime link' order by pid`
+      `select pid from pg_stat_activity where datname = current_database()
+        and application_name in ('effect-realtime link', 'effect-realtime reader') order by pid`
     ),
     (rows) => rows.map((row) => row["pid"])
   )
 
-/** Notifies the witness as long as it runs; gives how often. */
+/** Tells the witness on a live and on a durable channel as long as it runs; gives how often. */
 const notifyWitness = (url: string, sent: { count: number }) =>
   Effect.forever(
     Effect.andThen(
-      Effect.suspend(() => execute(url, `select pg_notify('witness', '{"n":${sent.count + 1}}')`)),
+      Effect.suspend(() => {
+        const data = `'{"n":${sent.count + 1}}'`
+        return execute(
+          url,
+          `select pg_notify('witness', ${data}), realtime.publish('stored', ${data}::text)`
+        )
+      }),
       Effect.sync(() => {
         sent.count++
       })
@@ -138,14 +175,18 @@ const notifyWitness = (url: string, sent: { count: number }) =>
 const subscribed = (url: string): Effect.Effect<Wire, unknown, Scope.Scope> =>
   Effect.gen(function* () {
     const wire = yield* greet(url)
-    wire.send({ type: "subscribe", id: 1, channel: "witness" })
-    yield* wire.next("subscribed")
+    for (const [id, channel] of witnessed.entries()) {
+      wire.send({ type: "subscribe", id, channel })
+      yield* wire.next("subscribed")
+    }
     return wire
   })
 
-const numbers = (wire: Wire) =>
+const witnessed = ["witness", "stored"]
+
+const numbers = (wire: Wire, channel: string) =>
   wire.frames.flatMap((frame) =>
-    frame.type === "events"
+    frame.type === "events" && frame.channel === channel
       ? frame.events.map(({ data }) => (data as { readonly n: number }).n)
       : []
   )
@@ -160,8 +201,10 @@ const besides = <A, E>(
 ): Effect.Effect<A, unknown> =>
   Effect.gen(function* () {
     const { url } = yield* database
+    yield* PgInstaller.install().pipe(Effect.provide(PgClient.layer({ url: Redacted.make(url) })))
     const server = yield* node({
       databaseUrl: url,
+      durable: true,
       doors: { "/raised": { limits: raised }, "/default": {} }
     })
     const at = (path: string) => `ws://127.0.0.1:${server.port}${path}`
@@ -173,7 +216,7 @@ const besides = <A, E>(
     yield* attack(at("/raised"), 2000, random(seed - 1))
     yield* vandal(server.port, "/raised", 500, random(seed - 1))
     const link = yield* links(url)
-    expect(link).toHaveLength(2)
+    expect(link).toHaveLength(4)
     const before = yield* server.memory
 
     const result = yield* attacks(server)
@@ -186,8 +229,10 @@ const besides = <A, E>(
     yield* Fiber.interrupt(notifying)
     const expected = Array.from({ length: sent.count }, (_, index) => index + 1)
     for (const wire of witnesses) {
-      while (numbers(wire).length < sent.count) yield* wire.next("events")
-      expect(numbers(wire).slice(0, sent.count)).toEqual(expected)
+      for (const channel of witnessed) {
+        while (numbers(wire, channel).length < sent.count) yield* wire.next("events")
+        expect(numbers(wire, channel).slice(0, sent.count)).toEqual(expected)
+      }
       expect(wire.frames.filter(({ type }) => type === "gap" || type === "status")).toEqual([])
     }
     // A bug that was caught would be logged as an error.
@@ -211,7 +256,7 @@ describe(`hostile messages (REALTIME_TEST_SEED=${seed})`, () => {
               (index) => attack(at("/raised"), (messages * 0.85) / sockets, random(seed + index)),
               { concurrency: "unbounded" }
             )
-            const [decoded, limited] = yield* Effect.all(
+            const [decoded, limited, vandals] = yield* Effect.all(
               [
                 all,
                 // With the limits as they are, most of it never gets further than the first of them.
@@ -221,7 +266,7 @@ describe(`hostile messages (REALTIME_TEST_SEED=${seed})`, () => {
               ],
               { concurrency: "unbounded" }
             )
-            return { decoded, limited }
+            return { decoded, limited, vandals }
           })
         )
         const errors = new Set(seen.decoded.flatMap(({ errors }) => [...errors.keys()]))
@@ -241,6 +286,16 @@ describe(`hostile messages (REALTIME_TEST_SEED=${seed})`, () => {
           expect([...errors]).toContain(code)
         }
         expect([...seen.limited.closes.keys()]).toContain(4003)
+        // Forged cursors were looked at, and some that were right among them.
+        const states = new Set(seen.decoded.flatMap(({ states }) => [...states.keys()]))
+        for (const kind of ["live", "durable"]) {
+          for (const state of ["fresh", "recovered", "reset"]) {
+            expect([...states]).toContain(`${state} ${kind}`)
+          }
+        }
+        for (const code of [1002, 1007, 1008, 1009, 4200, 4201]) {
+          expect([...seen.vandals.keys()]).toContain(code)
+        }
       }),
     600_000
   )

@@ -86,10 +86,36 @@ const channelNames = [
   `room_${"x".repeat(59)}`,
   'room_"; listen evil; --',
   "ROOM_1",
+  "stored",
+  "ledger_",
+  ...Array.from({ length: 10 }, (_, index) => `ledger_${index}`),
   ...Array.from({ length: 30 }, (_, index) => `room_${index}`)
 ]
 
-const cursors = (random: Random): string =>
+/** A cursor that a server gave, changed in one place, or as it is. */
+const forge = (random: Random, real: string): string => {
+  const at = random.int(real.length + 1)
+  return random.pick([
+    () => real,
+    () => real.slice(0, at),
+    () => real.slice(0, at) + real.slice(at + 1),
+    () => real.slice(0, at) + random.pick([..."AZaz09-_:. \u0000"]) + real.slice(at + 1),
+    () => real.slice(0, at) + real.slice(random.int(real.length)),
+    () => real + real,
+    () => real + "A".repeat(random.int(9000)),
+    () => real.replace(/:\d+$/, `:${random.int(100)}`),
+    () => real.replace(/:\d+$/, ":9007199254740991"),
+    // A position with many transactions in progress, of this very database.
+    () => `${real.slice(0, 11)}${bytes(random, 3 * random.int(2000)).toString("base64url")}`
+  ])()
+}
+
+const cursors = (random: Random, real: ReadonlyArray<string>): string => {
+  if (real.length > 0 && random.chance(0.6)) return forge(random, random.pick(real))
+  return invented(random)
+}
+
+const invented = (random: Random): string =>
   random.pick([
     "",
     ":",
@@ -104,11 +130,11 @@ const cursors = (random: Random): string =>
   ])
 
 /** A frame that is right but for one field, or right. */
-const nearly = (random: Random): object => {
+const nearly = (random: Random, real: ReadonlyArray<string>): object => {
   const id = random.int(200)
   const channel = random.pick(channelNames)
   const frame: Record<string, unknown> = random.pick([
-    () => ({ type: "subscribe", id, channel, cursor: cursors(random) }),
+    () => ({ type: "subscribe", id, channel, cursor: cursors(random, real) }),
     () => ({ type: "subscribe", id, channel }),
     () => ({ type: "unsubscribe", id, channel }),
     () => ({ type: "publish", id, channel, key: `${random.int(50)}`, data: value(random, 3) }),
@@ -195,8 +221,10 @@ const bulky = (random: Random): string =>
     () => `"${"\\u0000".repeat(10_000)}"`
   ])()
 
-const kinds: ReadonlyArray<readonly [number, (random: Random) => Message]> = [
-  [40, (random) => JSON.stringify(nearly(random))],
+type Make = (random: Random, real: ReadonlyArray<string>) => Message
+
+const kinds: ReadonlyArray<readonly [number, Make]> = [
+  [40, (random, real) => JSON.stringify(nearly(random, real))],
   [15, (random) => JSON.stringify(value(random, 4)) ?? "undefined"],
   [8, (random) => texts(random, random.int(200))],
   [8, (random) => bytes(random, random.int(200))],
@@ -210,11 +238,11 @@ const kinds: ReadonlyArray<readonly [number, (random: Random) => Message]> = [
 ]
 const total = kinds.reduce((sum, [weight]) => sum + weight, 0)
 
-/** One whole message. A Buffer is a binary one. */
-export const message = (random: Random): Message => {
+/** One whole message. A Buffer is a binary one. `real`: cursors that the server gave. */
+export const message: Make = (random, real) => {
   let at = random.next() * total
   for (const [weight, make] of kinds) {
-    if ((at -= weight) < 0) return make(random)
+    if ((at -= weight) < 0) return make(random, real)
   }
   return ""
 }
@@ -249,6 +277,24 @@ export const wireFrame = (
 }
 
 const hello = wireFrame(Buffer.from('{"type":"hello","version":1}'))
+
+/** Frames of the right form in the wrong order, with no hello before them. */
+const disorder = (random: Random): Buffer =>
+  wireFrame(
+    Buffer.from(
+      JSON.stringify(
+        random.pick<object>([
+          { type: "pong" },
+          { type: "subscribe", id: 1, channel: "room_1" },
+          { type: "publish", id: 1, channel: "room_1", key: "k", data: 1 },
+          { type: "authenticate", id: 1, token: "t" },
+          { type: "welcome", version: 1 },
+          { type: "hello", version: 2 },
+          { type: "hello" }
+        ])
+      )
+    )
+  )
 
 /** Frames that are no WebSocket, after a good beginning or none, and how many messages they are. */
 export const garbage = (random: Random): { readonly bytes: Buffer; readonly messages: number } => {
@@ -309,8 +355,36 @@ export const garbage = (random: Random): { readonly bytes: Buffer; readonly mess
     // Pings and pongs, never asked for.
     () => many(200, wireFrame(text(random.int(125)), { opcode: 9 })),
     () => many(200, wireFrame(text(random.int(125)), { opcode: 10 })),
-    // Nothing at all, and hello twice.
+    // Nothing at all, hello too late, and hello twice.
     () => ({ bytes: Buffer.alloc(0), messages: 1 }),
+    () => ({ bytes: Buffer.concat([disorder(random), hello]), messages: 2 }),
     () => one(hello)
   ])()
+}
+
+/** What a server wrote after its handshake: the texts, and the code of its close frame. */
+export const readBack = (
+  received: Buffer
+): { readonly texts: ReadonlyArray<string>; readonly code: number | undefined } => {
+  const texts: Array<string> = []
+  let at = received.indexOf("\r\n\r\n") + 4
+  if (at < 4 || !received.toString("latin1", 0, 12).startsWith("HTTP/1.1 101")) {
+    return { texts, code: undefined }
+  }
+  while (at + 2 <= received.length) {
+    const opcode = received[at]! & 0x0f
+    const short = received[at + 1]!
+    const [size, start] =
+      short === 127
+        ? [Number(received.readBigUInt64BE(at + 2)), at + 10]
+        : short === 126
+          ? [received.readUInt16BE(at + 2), at + 4]
+          : [short, at + 2]
+    // The rest was cut off.
+    if (start + size > received.length) break
+    if (opcode === 8) return { texts, code: size < 2 ? 1005 : received.readUInt16BE(start) }
+    if (opcode === 1) texts.push(received.toString("utf8", start, start + size))
+    at = start + size
+  }
+  return { texts, code: undefined }
 }

@@ -32,7 +32,7 @@ export interface Setup {
   readonly databaseUrl?: string
   /** Where to listen, default a free port. */
   readonly port?: number
-  /** Serves the durable channel `log` and nothing else. */
+  /** Serves durable channels too; what they need must be installed. */
   readonly durable?: boolean
   /** One door each, by path. */
   readonly doors: Readonly<Record<`/${string}`, Omit<DoorOptions, "channels" | "path">>>
@@ -45,6 +45,11 @@ const Secret = Channel.make("secret", Schema.Unknown, { publish: true })
 const Witness = Channel.make("witness", Schema.Struct({ n: Schema.Int }))
 const channels = [Flood, Moves, Room, Secret, Witness]
 const Log = Channel.make("log", Schema.Unknown, { delivery: "durable", publish: true })
+const Stored = Channel.make("stored", Schema.Struct({ n: Schema.Int }), { delivery: "durable" })
+const Ledger = Channel.family("ledger_", Schema.String, Schema.Unknown, {
+  publish: true,
+  delivery: "durable"
+})
 
 type Handlers = { readonly [Do in Ask["do"]]: (ask: Extract<Ask, { do: Do }>) => Promise<unknown> }
 
@@ -61,7 +66,7 @@ const overPostgres = async (server: Server, databaseUrl: string, { doors, durabl
       new RealtimeServer(server, databaseUrl, {
         ...options,
         path: path as `/${string}`,
-        channels: durable === true ? [Log] : channels,
+        channels: durable === true ? [...channels, Log, Stored, Ledger] : channels,
         authorize: ({ channel }) => channel !== "secret"
       })
   )
