@@ -31,7 +31,7 @@ const httpServer = Effect.acquireRelease(
 
 const addressOf = (server: Server) => `127.0.0.1:${(server.address() as AddressInfo).port}`
 
-const start = (options?: Options) =>
+const start = <I = undefined>(options?: Options<I>) =>
   Effect.gen(function* () {
     const { url } = yield* database
     const http = yield* httpServer
@@ -111,6 +111,38 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
       expect(attempt).toThrow(/authorize/)
       const server = new RealtimeServer(http, "postgres://u@127.0.0.1:1/x", open)
       yield* Effect.promise(() => server.close())
+    })
+  )
+
+  it.live("revokes within a second whoever holds a session, also one that never reads", () =>
+    Effect.gen(function* () {
+      const { server, ws } = yield* start<string>({
+        channels: [MyChannel],
+        authenticate: ({ token }) => ({ identity: token ?? "" }),
+        authorize: () => true
+      })
+      const enter = (token: string) =>
+        Effect.gen(function* () {
+          const wire = yield* connect(ws)
+          wire.send({ type: "hello", version: 1, token })
+          yield* wire.next("welcome")
+          wire.send({ type: "subscribe", id: 1, channel: "my-channel" })
+          yield* wire.next("subscribed")
+          return wire
+        })
+      const [ann, annToo, bob] = [yield* enter("ann"), yield* enter("ann"), yield* enter("bob")]
+      ann.socket.pause()
+      const before = performance.now()
+      server.revoke("ann")
+      expect(yield* annToo.closed).toBe(4101)
+      expect(performance.now() - before).toBeLessThan(1000)
+      yield* Effect.promise(() => server.publish(MyChannel, "for who is still here"))
+      expect((yield* bob.next("events")).events[0]!.data).toBe("for who is still here")
+      ann.socket.resume()
+      expect(yield* ann.closed).toBe(4101)
+      for (const { frames } of [ann, annToo]) {
+        expect(frames.filter(({ type }) => type === "events")).toEqual([])
+      }
     })
   )
 

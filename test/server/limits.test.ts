@@ -3,7 +3,7 @@
  * are in `internal/admission.test.ts` and, with a kernel, at the end.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Effect, Layer, Schema, type Scope } from "effect"
+import { Deferred, Effect, Fiber, Layer, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
 import { MemorySource, type NotificationSource } from "../../src/server/NotificationSource.ts"
@@ -15,14 +15,7 @@ import {
   type Options
 } from "../../src/server/ServerOptions.ts"
 import * as App from "../support/app.ts"
-import {
-  layerDoor,
-  refusals,
-  settle,
-  type TestDoor,
-  visit,
-  type Visitor
-} from "../support/sessions.ts"
+import { layerDoor, refusals, settle, TestDoor, visit, type Visitor } from "../support/sessions.ts"
 import { connect, greet } from "../support/wire.ts"
 
 const Orders = Channel.make("orders", Schema.Struct({ id: Schema.Int }))
@@ -377,6 +370,24 @@ describe("time", () => {
     )
   )
 
+  it.effect("to leave a node that closes: as long as the limit says, then it is cut", () =>
+    refusing(
+      "drain",
+      Effect.gen(function* () {
+        const rude = yield* visit({ polite: false })
+        const polite = yield* visit()
+        const door = yield* TestDoor
+        const draining = yield* Effect.forkChild(door.drain, { startImmediately: true })
+        yield* TestClock.adjust(899)
+        expect([polite.closeCode, rude.closeCode, rude.terminated]).toEqual([4000, 4000, false])
+        yield* TestClock.adjust(1)
+        expect([polite.terminated, rude.terminated]).toEqual([false, true])
+        yield* Fiber.join(draining)
+      }),
+      { drain: 900 }
+    )
+  )
+
   const hanging = [
     ["that waits for ever", Effect.never],
     ["that cannot be interrupted either", Effect.uninterruptible(Effect.never)]
@@ -679,11 +690,21 @@ describe("options that cannot be", () => {
 })
 
 describe("over real sockets", () => {
+  /** Runs the test, which must refuse so often for this reason. */
   const open = <A, E>(
+    reason: string,
+    times: number,
     body: Effect.Effect<A, E, App.Address | Scope.Scope>,
     more?: Partial<AnonymousOptions>
   ) =>
-    body.pipe(Effect.scoped, Effect.provide(App.layer({ channels, authorize: allowAll, ...more })))
+    Effect.gen(function* () {
+      const before = yield* refusals(reason)
+      yield* body.pipe(
+        Effect.scoped,
+        Effect.provide(App.layer({ channels, authorize: allowAll, ...more }))
+      )
+      expect(yield* refusals(reason)).toBe(before + times)
+    })
   const here = Effect.map(App.Address, ({ ws }) => ws)
   const from = (address: string) => ({ headers: { "x-forwarded-for": address } })
   const statusOf = (address: string) =>
@@ -693,27 +714,27 @@ describe("over real sockets", () => {
     })
 
   it.live("a message may have 65,536 bytes, and closes 1009 with one more", () =>
-    Effect.gen(function* () {
-      const before = yield* refusals("frameBytes")
-      yield* open(
-        Effect.gen(function* () {
-          const wire = yield* greet(yield* here)
-          const frame = (bytes: number) => {
-            const empty = { type: "publish", id: 1, channel: "room_a", key: "k", data: "" }
-            return { ...empty, data: "x".repeat(bytes - JSON.stringify(empty).length) }
-          }
-          wire.send(frame(65_536))
-          expect((yield* wire.next("error")).code).toBe("publish/too-large")
-          wire.send(frame(65_537))
-          expect(yield* wire.closed).toBe(1009)
-        })
-      )
-      expect(yield* refusals("frameBytes")).toBe(before + 1)
-    })
+    open(
+      "frameBytes",
+      1,
+      Effect.gen(function* () {
+        const wire = yield* greet(yield* here)
+        const frame = (bytes: number) => {
+          const empty = { type: "publish", id: 1, channel: "room_a", key: "k", data: "" }
+          return { ...empty, data: "x".repeat(bytes - JSON.stringify(empty).length) }
+        }
+        wire.send(frame(65_536))
+        expect((yield* wire.next("error")).code).toBe("publish/too-large")
+        wire.send(frame(65_537))
+        expect(yield* wire.closed).toBe(1009)
+      })
+    )
   )
 
   it.live("a node takes as many sessions as it may, then 503, and again when one left", () =>
     open(
+      "sessions",
+      1,
       Effect.gen(function* () {
         yield* greet(yield* here)
         const second = yield* greet(yield* here)
@@ -728,6 +749,8 @@ describe("over real sockets", () => {
 
   it.live("an address has as many sessions as it may, then 429, and others are not affected", () =>
     open(
+      "sessionsPerAddress",
+      1,
       Effect.gen(function* () {
         const url = yield* here
         const first = yield* greet(url, from("2001:db8::1"))
@@ -744,6 +767,8 @@ describe("over real sockets", () => {
 
   it.live("an address upgrades as often as it may, then 429 with the time to wait", () =>
     open(
+      "upgradesPerAddress",
+      1,
       Effect.gen(function* () {
         const url = yield* here
         for (let n = 0; n < 3; n++) yield* connect(url, from("203.0.113.1"))
@@ -756,6 +781,8 @@ describe("over real sockets", () => {
 
   it.live("a node upgrades as often as it may, then 503 with the time to wait", () =>
     open(
+      "upgrades",
+      1,
       Effect.gen(function* () {
         const url = yield* here
         for (let n = 0; n < 3; n++) yield* connect(url)
@@ -767,6 +794,8 @@ describe("over real sockets", () => {
 
   it.live("limits by address leave this machine alone, without trustProxy", () =>
     open(
+      "sessionsPerAddress",
+      0,
       Effect.gen(function* () {
         const url = yield* here
         for (let n = 0; n < 5; n++) yield* connect(url, from("203.0.113.1"))

@@ -100,6 +100,12 @@ const raw = (port: number, bytes: string | Buffer): Effect.Effect<Raw, never, Sc
     ({ socket }) => Effect.sync(() => socket.destroy())
   )
 
+/** Waits until a door has so many sessions. */
+const size = (door: Door.Door, wanted: number) =>
+  Effect.repeat(Effect.delay(Effect.sync(door.size), "5 millis"), {
+    until: (size) => size === wanted
+  })
+
 /** Waits until there is nobody. */
 const none = (count: Effect.Effect<number>) =>
   Effect.repeat(Effect.delay(count, "5 millis"), { until: (count) => count === 0 })
@@ -153,6 +159,56 @@ describe("a peer that does not leave", () => {
           }),
         { limits: { hello: "100 millis", ping: "200 millis", slack: "200 millis" } }
       )
+  )
+})
+
+describe("a peer that is never done", () => {
+  /** Writes a piece over and over until the other end lets go. */
+  const keepWriting = (peer: Raw, piece: Buffer, everyMillis: number) =>
+    Effect.raceFirst(
+      peer.gone,
+      Effect.forever(
+        Effect.delay(
+          Effect.callback<void>((resume) => {
+            // One that is held back by the other end waits, as a client must.
+            peer.socket.write(piece, () => resume(Effect.void))
+          }),
+          everyMillis
+        )
+      )
+    )
+
+  it.live("with one frame is no sign of life: it is closed with 4002", () =>
+    Effect.gen(function* () {
+      const before = yield* refusals("slack")
+      yield* attached(
+        ({ connections, port }) =>
+          Effect.gen(function* () {
+            const frame = wireFrame(Buffer.from("x"), { says: 60_000 })
+            const peer = yield* raw(port, Buffer.concat([Buffer.from(upgrade), hello, frame]))
+            yield* keepWriting(peer, Buffer.from("x"), 20)
+            yield* none(connections)
+          }),
+        { limits: { ping: "200 millis", slack: "200 millis" } }
+      )
+      expect(yield* refusals("slack")).toBe(before + 1)
+    })
+  )
+
+  it.live("pinging, and reads no pong, is cut before many of them wait", () =>
+    attached(
+      ({ connections, door, port }) =>
+        Effect.gen(function* () {
+          const peer = yield* raw(port, Buffer.concat([Buffer.from(upgrade), hello]))
+          yield* size(door, 1)
+          peer.socket.pause()
+          const ping = wireFrame(Buffer.alloc(125), { opcode: 9 })
+          const pings = Buffer.concat(Array.from({ length: 50 }, () => ping))
+          yield* Effect.raceFirst(keepWriting(peer, pings, 0), size(door, 0))
+          yield* none(connections)
+        }),
+      { limits: { frames: { perSecond: 1e6, burst: 1e6 } } }
+    )
   )
 })
 

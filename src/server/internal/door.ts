@@ -272,7 +272,13 @@ export const make = <I, R>(
       return Effect.andThen(sayBye, empty).pipe(
         Effect.timeoutOrElse({
           duration: limits.drain,
-          orElse: () => Effect.sync(() => sessions.forEach((session) => session.terminate()))
+          orElse: () =>
+            Effect.sync(() => {
+              for (const session of sessions) {
+                countRefused("drain")
+                session.terminate()
+              }
+            })
         })
       )
     })

@@ -4,7 +4,7 @@
  */
 import type { Random } from "../../server/support/random.ts"
 
-export type Message = string | Buffer
+type Message = string | Buffer
 
 const nasty: ReadonlyArray<unknown> = [
   null,
