@@ -241,6 +241,7 @@ describe("a named consumer", () => {
       const sql = yield* PgClient.PgClient
       yield* publish("room", 1)
       const seen: Array<string> = []
+      const gaps: Array<string> = []
       const run = (options: Partial<ConsumerOptions<never, never>>) =>
         consume({
           name: "mails",
@@ -249,16 +250,29 @@ describe("a named consumer", () => {
             Effect.sync(() => void seen.push(...events.map(({ text }) => text))),
           ...options
         })
+      const until = (condition: () => boolean) =>
+        Effect.repeat(Effect.sleep(5), { until: condition })
+      /** Runs the consumer until its cursor has moved beyond what it saw. */
+      const runUntil = (options: Partial<ConsumerOptions<never, never>>, last: string) =>
+        Effect.gen(function* () {
+          const before = yield* cursor
+          const running = yield* Effect.forkChild(run(options), { startImmediately: true })
+          yield* until(() => seen.at(-1) === last)
+          yield* Effect.repeat(cursor, { until: (now) => now !== before })
+          yield* Fiber.interrupt(running)
+        })
+      const cursor = Effect.map(
+        sql<{ readonly cursor: string }>`select cursor from realtime.consumers`,
+        (rows) => rows[0]?.cursor
+      )
       // From now on: what was before is not its business.
       const first = yield* Effect.forkChild(run({}), { startImmediately: true })
-      yield* Effect.sleep(150)
+      const began = yield* Effect.repeat(cursor, { until: (now) => now !== undefined })
       yield* publish("room", 2)
-      yield* Effect.sleep(150)
+      yield* Effect.repeat(cursor, { until: (now) => now !== began })
       yield* Fiber.interrupt(first)
       yield* publish("room", 3)
-      const second = yield* Effect.forkChild(run({ start: "oldest" }), { startImmediately: true })
-      yield* Effect.sleep(200)
-      yield* Fiber.interrupt(second)
+      yield* runUntil({ start: "oldest" }, "3")
       expect(seen).toEqual(["2", "3"])
       expect(yield* Effect.flip(run({ channel: "hall" }))).toMatchObject({
         _tag: "ConsumerConflict",
@@ -266,23 +280,20 @@ describe("a named consumer", () => {
       })
       yield* sql`update realtime.consumers set cursor = 'lost'`
       expect(yield* Effect.flip(run({}))).toMatchObject({ _tag: "ConsumerGap", reason: "source" })
-      const gaps: Array<string> = []
       const third = yield* Effect.forkChild(
         run({ onGap: ({ reason }) => Effect.sync(() => void gaps.push(reason)) }),
         { startImmediately: true }
       )
-      yield* Effect.sleep(150)
+      yield* Effect.repeat(cursor, { until: (now) => now !== "lost" })
       yield* publish("room", 4)
-      yield* Effect.sleep(150)
+      yield* until(() => seen.at(-1) === "4")
       yield* Fiber.interrupt(third)
       expect([gaps, seen]).toEqual([["source"], ["2", "3", "4"]])
       // A failure of its own ends it, and leaves the cursor where it was.
       yield* publish("room", 5)
       const failing = run({ onBatch: () => Effect.fail("no" as never) })
       expect(yield* Effect.flip(failing)).toBe("no")
-      const last = yield* Effect.forkChild(run({}), { startImmediately: true })
-      yield* Effect.sleep(200)
-      yield* Fiber.interrupt(last)
+      yield* runUntil({}, "5")
       expect(seen.at(-1)).toBe("5")
     }).pipe(Effect.scoped, Effect.provide(layerReader()))
   )
