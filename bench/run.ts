@@ -8,10 +8,12 @@ import { inTurn } from "./lib/inTurn.ts"
 import { has, install } from "./lib/install.ts"
 import { type Options, parseOptions, usage } from "./lib/options.ts"
 import type { Context } from "./measure/context.ts"
+import { measureDurable } from "./measure/durable.ts"
 import { measureFanOut } from "./measure/fanOut.ts"
 import { type Curve, measureGrowth } from "./measure/growth.ts"
 import { measureIdle } from "./measure/idle.ts"
 import { measureLatency } from "./measure/latency.ts"
+import { measureReader } from "./measure/reader.ts"
 import type { Failure, Report } from "./measure/result.ts"
 import { measureStalled } from "./measure/stalled.ts"
 import { workloads } from "./measure/workloads.ts"
@@ -42,6 +44,16 @@ const measurements: ReadonlyArray<Measurement> = [
     name: "S",
     title: "200 sockets, 1 % of them stalled, 4 KB messages in bursts of 8",
     measure: (context) => measureStalled(context)
+  },
+  {
+    name: "D",
+    title: "commits of 1, 8 and 32 writers, and the time from commit to a socket",
+    measure: (context) => measureDurable(context)
+  },
+  {
+    name: "R",
+    title: "20,000 durable events/s in transactions of 20, to a socket",
+    measure: (context) => measureReader(context)
   }
 ]
 
@@ -78,7 +90,7 @@ const main = async (): Promise<Run> => {
     seconds: options.quick ? 2 : 3,
     profile: (workload) => (profile === undefined ? undefined : Path.join(profile, workload)),
     has,
-    database: () => databases.fresh(),
+    database: (kind = "fleeting") => databases.fresh(kind),
     say: (text) => console.error(`${elapsed().toFixed(0).padStart(5)} s  ${text}`)
   }
   const sections: Array<Section> = []

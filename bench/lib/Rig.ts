@@ -20,6 +20,7 @@ import type {
 const dialectOf: Readonly<Record<SubjectName, DialectName>> = {
   "effect-realtime": "realtime",
   "effect-realtime-route": "realtime",
+  "effect-realtime-durable": "realtime",
   ws: "plain",
   floor: "plain",
   "ws+pg-listen": "plain",

@@ -5,17 +5,36 @@ import * as PgConnection from "@effect/sql-pg/PgConnection"
 import { Effect, Exit, Redacted, Scope } from "effect"
 import * as EmbeddedPostgres from "../../src/testing/EmbeddedPostgres.ts"
 
+/** Whether a commit waits for the disk, as it does in production. */
+export type Kind = "fleeting" | "flushed"
+
+const settings = {
+  fleeting: { max_connections: "100" },
+  flushed: {
+    max_connections: "100",
+    fsync: "on",
+    full_page_writes: "on",
+    // No checkpoint in the middle of what is measured.
+    max_wal_size: "8GB",
+    checkpoint_timeout: "1h"
+  }
+} as const
+
 export class Databases implements AsyncDisposable {
   readonly #scope = Effect.runSync(Scope.make())
-  #server: Promise<EmbeddedPostgres.EmbeddedPostgres> | undefined
+  readonly #servers = new Map<Kind, Promise<EmbeddedPostgres.EmbeddedPostgres>>()
   #made = 0
 
   /** The URL of a new database: NOTIFYs do not leave theirs. */
-  async fresh(): Promise<string> {
-    this.#server ??= Effect.runPromise(
-      Scope.provide(EmbeddedPostgres.make({ settings: { max_connections: "100" } }), this.#scope)
-    )
-    const { url, urlFor } = await this.#server
+  async fresh(kind: Kind): Promise<string> {
+    const known = this.#servers.get(kind)
+    const server =
+      known ??
+      Effect.runPromise(
+        Scope.provide(EmbeddedPostgres.make({ settings: settings[kind] }), this.#scope)
+      )
+    this.#servers.set(kind, server)
+    const { url, urlFor } = await server
     const name = `bench_${this.#made++}`
     await Effect.runPromise(
       Effect.scoped(

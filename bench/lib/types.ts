@@ -5,6 +5,7 @@
 export type SubjectName =
   | "effect-realtime"
   | "effect-realtime-route"
+  | "effect-realtime-durable"
   | "ws"
   | "floor"
   | "socket.io"
@@ -117,6 +118,47 @@ export interface Times {
   readonly first: number
   /** Microseconds of the monotonic clock; all sockets of message `first`, then of the next. */
   readonly micros: ReadonlyArray<ReadonlyArray<number>>
+}
+
+export interface WritersApi {
+  /** Opens so many sessions, each with this transaction. */
+  readonly open: (options: {
+    readonly databaseUrl: string
+    readonly writers: number
+    readonly statement: string
+  }) => Promise<void>
+  /**
+   * Lets all of them commit for so long, each as fast as it can or at a rate; answers how many commits
+   * that were in this time, and in all: those that were under way at the end are none of the first.
+   */
+  readonly run: (options: {
+    readonly millis: number
+    readonly perSecond?: number
+  }) => Promise<{ readonly perSecond: number; readonly commits: number }>
+  readonly close: (options: object) => void
+}
+
+export interface ProbeApi {
+  /** Opens a socket that subscribes to these channels, and the sessions that publish to channel 0. */
+  readonly open: (options: {
+    readonly databaseUrl: string
+    readonly port: number
+    readonly channels: ReadonlyArray<string>
+  }) => Promise<void>
+  /**
+   * Publishes for so long, in irregular steps of 7 to 19 ms; with `hold` while a transaction that has
+   * written is open elsewhere. Rejects when a message does not arrive.
+   */
+  readonly run: (options: { readonly millis: number; readonly hold: boolean }) => Promise<{
+    /** Microseconds from the answer to the commit until the arrival. */
+    readonly latencies: ReadonlyArray<number>
+  }>
+  /**
+   * Completes when so many events of other channels than 0 have arrived since the opening. Rejects when
+   * more come, and when nothing comes any more.
+   */
+  readonly arrive: (options: { readonly events: number }) => Promise<void>
+  readonly close: (options: object) => void
 }
 
 export interface NotifierApi {

@@ -1,6 +1,7 @@
 /**
  * What all measurements of a run share.
  */
+import type { Kind } from "../lib/database.ts"
 import type { SubjectName } from "../lib/types.ts"
 
 export interface Context {
@@ -14,8 +15,8 @@ export interface Context {
   readonly profile: (workload: string) => string | undefined
   /** Whether what the subject needs is installed. */
   readonly has: (subject: SubjectName) => boolean
-  /** The URL of a database that nobody has used yet. */
-  readonly database: () => Promise<string>
+  /** The URL of a database that nobody has used yet, default `fleeting`. */
+  readonly database: (kind?: Kind) => Promise<string>
   /** Tells whoever waits what is going on. */
   readonly say: (text: string) => void
 }

@@ -21,7 +21,16 @@ export interface Result {
   readonly goal: number | null
 }
 
-export type Measure = "cpu-per-delivery" | "heap-per-socket" | "latency-p50" | "latency-p99"
+export type Measure =
+  | "cpu-per-delivery"
+  | "heap-per-socket"
+  | "latency-p50"
+  | "latency-p99"
+  | "commits-per-second"
+  | "cpu"
+
+/** Of which a ratio above the goal is better; of all others one below. */
+export const moreIsBetter: ReadonlySet<Measure> = new Set<Measure>(["commits-per-second"])
 
 /** What a subject cost by itself; for people, and not to be compared between machines. */
 export interface Cost {
@@ -66,8 +75,9 @@ export const resultsOf = <Sample>(comparison: Comparison<Sample>): ReadonlyArray
       const ratio = subject === baseline ? undefined : compare(trials, subject, baseline, valueOf)
       if (ratio === undefined) return []
       const goal = goals[subject]?.[baseline] ?? null
-      const verdict =
-        goal === null ? null : noisy ? "too-noisy" : ratio.ratio <= goal ? "met" : "missed"
+      const met =
+        goal !== null && (moreIsBetter.has(measure) ? ratio.ratio >= goal : ratio.ratio <= goal)
+      const verdict = goal === null ? null : noisy ? "too-noisy" : met ? "met" : "missed"
       return [{ workload, subject, baseline, measure, ...ratio, verdict, goal } satisfies Result]
     })
   )

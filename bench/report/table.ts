@@ -2,12 +2,12 @@
  * The run as Markdown that is also legible in a terminal.
  */
 import type { Curve } from "../measure/growth.ts"
-import type { Result } from "../measure/result.ts"
+import { moreIsBetter, type Result } from "../measure/result.ts"
 import type { Machine } from "./machine.ts"
 import type { Run, Section } from "./run.ts"
 
 /** Numbers stand on the right. */
-const isNumber = (cell: string): boolean => /^[\d<(]/.test(cell)
+const isNumber = (cell: string): boolean => /^[\d<>(]/.test(cell)
 
 const table = (rows: ReadonlyArray<ReadonlyArray<string>>): string => {
   const [head = [], ...body] = rows
@@ -71,7 +71,7 @@ const goalsText = (sections: ReadonlyArray<Section>): string => {
               result.subject,
               result.measure,
               result.baseline,
-              `<= ${times(result.goal)}`,
+              `${moreIsBetter.has(result.measure) ? ">=" : "<="} ${times(result.goal)}`,
               ratioText(result),
               String(result.pairs),
               words[result.verdict]

@@ -4,10 +4,14 @@
  */
 import { Effect, Exit, Scope } from "effect"
 import { afterAll, describe, expect, it } from "vitest"
+import { Databases } from "../../bench/lib/database.ts"
 import { has, install } from "../../bench/lib/install.ts"
 import { inTurn } from "../../bench/lib/inTurn.ts"
 import { Rig, type RigOptions, type Window } from "../../bench/lib/Rig.ts"
 import type { Audience, SubjectName } from "../../bench/lib/types.ts"
+import type { Context } from "../../bench/measure/context.ts"
+import { measureDurable } from "../../bench/measure/durable.ts"
+import { measureReader } from "../../bench/measure/reader.ts"
 import { stalledWindow } from "../../bench/measure/stalled.ts"
 import { workloads } from "../../bench/measure/workloads.ts"
 import { database } from "../support/database.ts"
@@ -129,6 +133,51 @@ describe.concurrent("the benchmark", () => {
       expect(brought).toEqual(wanted)
     })
   }
+})
+
+describe("the durable side of the benchmark", () => {
+  const contextOf = (databases: Databases): Context => ({
+    quick: true,
+    pairs: 1,
+    roundsPerProcess: 1,
+    seconds: 0.2,
+    profile: () => undefined,
+    has,
+    database: (kind = "fleeting") => databases.fresh(kind),
+    say: () => undefined
+  })
+
+  it("commits with and without us, and brings what is probed to a socket", async () => {
+    await using databases = new Databases()
+    const { costs, results } = await measureDurable(contextOf(databases), {
+      subjects: ["without us", "hybrid"],
+      writers: [0, 2],
+      heldMillis: 100
+    })
+    const rows = costs.map(({ columns, subject }) => ({
+      subject,
+      commits: Number(columns["commits/s"]) > 0,
+      latency: columns["p50 ms"] !== "" && columns["p50 beside 2 s"] !== ""
+    }))
+    expect(rows).toEqual([
+      { subject: "hybrid, idle", commits: false, latency: true },
+      { subject: "outbox, no wake, no node, 2 writers", commits: true, latency: false },
+      { subject: "without us, 2 writers", commits: true, latency: false },
+      { subject: "hybrid, 2 writers", commits: true, latency: true }
+    ])
+    expect(results.map(({ baseline, subject }) => `${subject} x ${baseline}`)).toEqual([
+      "outbox, no wake, no node, 2 writers x without us",
+      "without us, 2 writers x outbox, no wake, no node",
+      "hybrid, 2 writers x outbox, no wake, no node",
+      "hybrid, 2 writers x without us"
+    ])
+  })
+
+  it("brings every event of the reader to a socket", async () => {
+    await using databases = new Databases()
+    const { results } = await measureReader(contextOf(databases), { perSecond: 2000, together: 5 })
+    expect(results).toMatchObject([{ baseline: "one core", pairs: 1 }])
+  })
 })
 
 describe.concurrent("a socket that stalls", () => {

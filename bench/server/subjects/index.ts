@@ -7,6 +7,7 @@ import type { Open } from "../subject.ts"
 export const openers: Readonly<Record<SubjectName, () => Promise<Open>>> = {
   "effect-realtime": async () => (await import("./realtime.ts")).openDirect,
   "effect-realtime-route": async () => (await import("./realtime.ts")).openRoute,
+  "effect-realtime-durable": async () => (await import("./realtime.ts")).openDurable,
   ws: async () => (await import("./ws.ts")).openLoop,
   floor: async () => (await import("./ws.ts")).openFloor,
   "socket.io": async () => (await import("./socketio.ts")).open,

@@ -12,6 +12,7 @@ import * as Channel from "../../../src/Channel.ts"
 import { attach } from "../../../src/server/internal/attach.ts"
 import * as Door from "../../../src/server/internal/door.ts"
 import { layerMemory, NotificationSource } from "../../../src/server/NotificationSource.ts"
+import * as OutboxReader from "../../../src/server/OutboxReader.ts"
 import * as PgNotificationSource from "../../../src/server/PgNotificationSource.ts"
 import { Realtime } from "../../../src/server/Realtime.ts"
 import { RealtimeServer } from "../../../src/server/RealtimeServer.ts"
@@ -52,6 +53,35 @@ export const openDirect: Open = async (setup) => {
   return {
     port: await listen(server),
     publish: (channel, text) => Effect.runSync(Effect.orDie(notify(channel, text))),
+    [Symbol.asyncDispose]: async () => {
+      await runtime.dispose()
+      await shut(server)
+    }
+  }
+}
+
+/** Attached in the same way, with durable channels: it reads the outbox. */
+export const openDurable: Open = async ({ databaseUrl }) => {
+  if (databaseUrl === undefined) throw new Error("durable channels need a database")
+  const server = createServer()
+  const channels = [
+    Channel.family("bench_", Schema.String, Message, { delivery: "durable" as const })
+  ]
+  const app = Layer.effectDiscard(
+    Effect.flatMap(Door.make({ ...options, channels }), (door) => attach(door, server))
+  ).pipe(
+    Layer.provide(Realtime.layer()),
+    Layer.provide(OutboxReader.layer()),
+    Layer.provide(layerMemory),
+    Layer.provide(PgClient.layer({ url: Redacted.make(databaseUrl), maxConnections: 2 }))
+  )
+  const runtime = ManagedRuntime.make(app)
+  await runtime.runPromise(Effect.void)
+  return {
+    port: await listen(server),
+    publish: () => {
+      throw new Error("published by the writers")
+    },
     [Symbol.asyncDispose]: async () => {
       await runtime.dispose()
       await shut(server)

@@ -1,0 +1,111 @@
+/**
+ * As little of PostgreSQL's protocol as a writer needs, so that PostgreSQL is what is measured: one
+ * socket, one statement at a time, and of the answers only that the server is ready for the next one.
+ *
+ * It knows the servers that this benchmark starts: a unix socket, and nobody asks for a password.
+ */
+import * as Net from "node:net"
+
+const strings = (...texts: ReadonlyArray<string>): Buffer =>
+  Buffer.from(texts.map((text) => `${text}\0`).join(""))
+
+const int16 = (...values: ReadonlyArray<number>): Buffer => {
+  const buffer = Buffer.alloc(2 * values.length)
+  values.forEach((value, index) => buffer.writeInt16BE(value, 2 * index))
+  return buffer
+}
+
+const int32 = (value: number): Buffer => {
+  const buffer = Buffer.alloc(4)
+  buffer.writeInt32BE(value)
+  return buffer
+}
+
+const message = (type: string, ...parts: ReadonlyArray<Buffer>): Buffer => {
+  const body = Buffer.concat(parts)
+  return Buffer.concat([Buffer.from(type), int32(body.length + 4), body])
+}
+
+const protocolVersion = 196_608
+const readyForQuery = "Z".charCodeAt(0)
+const errorResponse = "E".charCodeAt(0)
+
+export class PgWire {
+  readonly #socket: Net.Socket
+  #held: Buffer = Buffer.alloc(0)
+  #answer: ((error: Error | undefined) => void) | undefined
+  #error: Error | undefined
+
+  private constructor(socket: Net.Socket) {
+    this.#socket = socket
+    socket.on("data", (chunk) => this.#receive(chunk))
+    socket.on("error", (error) => this.#ready(error))
+    socket.on("close", () => this.#ready(new Error("the session has ended")))
+  }
+
+  static async connect(databaseUrl: string): Promise<PgWire> {
+    const url = new URL(databaseUrl)
+    const socket = Net.connect({ path: `${url.searchParams.get("host")}/.s.PGSQL.5432` })
+    const wire = new PgWire(socket)
+    const [user, database] = [url.searchParams.get("user") ?? "postgres", url.pathname.slice(1)]
+    await wire.#send(
+      message("", int32(protocolVersion), strings("user", user, "database", database, ""))
+    )
+    return wire
+  }
+
+  /** Runs one statement, or several at once. */
+  query(sql: string): Promise<void> {
+    return this.#send(message("Q", strings(sql)))
+  }
+
+  /**
+   * Prepares a statement without parameters, and gives what runs it once more: `done` is called when it
+   * is committed.
+   */
+  async prepare(sql: string): Promise<(done: (error: Error | undefined) => void) => void> {
+    const sync = message("S")
+    await this.#send(Buffer.concat([message("P", strings("again", sql), int16(0)), sync]))
+    const run = Buffer.concat([
+      message("B", strings("", "again"), int16(0, 0, 0)),
+      message("E", strings(""), int32(0)),
+      sync
+    ])
+    return (done) => {
+      this.#answer = done
+      this.#socket.write(run)
+    }
+  }
+
+  close(): void {
+    this.#socket.destroy()
+  }
+
+  #send(bytes: Buffer): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#answer = (error) => (error === undefined ? resolve() : reject(error))
+      this.#socket.write(bytes)
+    })
+  }
+
+  #receive(chunk: Buffer): void {
+    const bytes = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk])
+    let at = 0
+    while (bytes.length - at >= 5) {
+      const end = at + 1 + bytes.readInt32BE(at + 1)
+      if (bytes.length < end) break
+      const type = bytes[at]
+      if (type === errorResponse) this.#error = new Error(bytes.toString("utf8", at + 5, end))
+      if (type === readyForQuery) this.#ready(this.#error)
+      at = end
+    }
+    this.#held = bytes.subarray(at)
+  }
+
+  #ready(error: Error | undefined): void {
+    const answer = this.#answer
+    this.#answer = undefined
+    this.#error = undefined
+    answer?.(error)
+  }
+}
