@@ -77,7 +77,10 @@ export interface Options<I = undefined> extends Omit<DoorOptions, "channels"> {
   readonly authorize?: ((request: Request<I>) => Eventually<boolean>) | undefined
   /** The text that makes two identities the same person; see `IdentityOptions` of the server. */
   readonly identityKey?: ((identity: I) => string) | undefined
-  /** Where the link connects, when the database URL leads to a transaction pooler. */
+  /**
+   * Where the link, and the reader of the outbox, connect when the database URL leads to a transaction
+   * pooler.
+   */
   readonly listenUrl?: string | undefined
   /** Connections of the pool that publishes, default 4. The link is one more. */
   readonly maxConnections?: number | undefined
@@ -155,9 +158,8 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       )
       yield* attach(this.#door, server)
     })
-    const source = PgNotificationSource.layer(
-      listenUrl === undefined ? {} : { listenUrl: Redacted.make(listenUrl) }
-    )
+    const direct = listenUrl === undefined ? undefined : Redacted.make(listenUrl)
+    const source = PgNotificationSource.layer({ listenUrl: direct })
     const connection = { url: Redacted.make(databaseUrl) }
     const pool = PgClient.layer({
       ...connection,
@@ -172,7 +174,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     })
     // One more connection, and the installed objects: only for who asks for them.
     const outbox = (channels ?? []).some(({ delivery }) => delivery === "durable")
-      ? OutboxReader.layer()
+      ? OutboxReader.layer({ readUrl: direct })
       : Layer.empty
     this.#runtime = ManagedRuntime.make(
       Layer.effectDiscard(open).pipe(
