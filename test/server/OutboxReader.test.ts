@@ -277,6 +277,48 @@ describe("OutboxReader", () => {
     }).pipe(Effect.scoped, Effect.provide(layerReader()))
   )
 
+  it.live("9, 10: keeps channels apart by case, and identical messages of a transaction too", () =>
+    Effect.gen(function* () {
+      const reader = yield* OutboxReader
+      const sql = yield* PgClient.PgClient
+      // Few channels and many are read by different statements.
+      for (const more of [0, 100]) {
+        const names = ["Room", "room", "ROOM", ...Array.from({ length: more }, (_, n) => `c${n}`)]
+        const queues = yield* Effect.forEach(names, reader.follow)
+        yield* reader.position
+        yield* sql`select realtime.publish(name, to_jsonb(name)) from unnest(${names}::text[]) name, generate_series(1, 2)`
+        for (const [index, name] of names.entries()) {
+          const texts: Array<string> = []
+          while (texts.length < 2) {
+            const item = yield* Queue.take(queues[index]!)
+            if (item._tag === "Batch") texts.push(...item.events.map(({ text }) => text))
+          }
+          expect(texts).toEqual([JSON.stringify(name), JSON.stringify(name)])
+        }
+      }
+    }).pipe(Effect.scoped, Effect.provide(layerReader()))
+  )
+
+  it.live("reads once for everybody who resumes from the same position", () =>
+    Effect.gen(function* () {
+      const reader = yield* OutboxReader
+      const start = yield* reader.position
+      for (let n = 0; n < 10; n++) yield* publish("room", n)
+      yield* reader.position
+      const joins = yield* Effect.forEach(
+        Array.from({ length: 500 }),
+        () => reader.join("room", start),
+        { concurrency: "unbounded" }
+      )
+      // A new tick would begin a new one.
+      expect(new Set(joins.map(({ replay }) => replay)).size).toBe(1)
+      expect(joins[0]!.replay.flatMap(({ events }) => events)).toHaveLength(10)
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(layerReader({ wake: "poll" }, { busy: "5 minutes", idle: "5 minutes" }))
+    )
+  )
+
   it.live(
     "gives a Stream exactly the 50,000 events that are committed while its sessions end",
     () =>
