@@ -10,6 +10,7 @@ import { type Options, parseOptions, usage } from "./lib/options.ts"
 import type { Context } from "./measure/context.ts"
 import { measureDurable } from "./measure/durable.ts"
 import { measureFanOut } from "./measure/fanOut.ts"
+import { decodings, measureDecoding } from "./measure/decode.ts"
 import { type Curve, measureGrowth } from "./measure/growth.ts"
 import { measureIdle } from "./measure/idle.ts"
 import { measureLatency } from "./measure/latency.ts"
@@ -54,7 +55,12 @@ const measurements: ReadonlyArray<Measurement> = [
     name: "R",
     title: "20,000 durable events/s in transactions of 20, to a socket",
     measure: (context) => measureReader(context)
-  }
+  },
+  ...decodings.map((decoding) => ({
+    name: decoding.name,
+    title: decoding.title,
+    measure: (context: Context) => measureDecoding(decoding, context)
+  }))
 ]
 
 const quickNames = ["W1", "W2", "W4", "W5", "C", "I"]

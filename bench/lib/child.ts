@@ -19,7 +19,14 @@ const flags = ["--expose-gc", "--no-warnings", "-C", "@effect-realtime/source"]
 const raised = 'ulimit -n "$(ulimit -Hn)"; exec "$@"'
 
 export const start = <Methods>(
-  file: "server/main.ts" | "client/main.ts" | "notifier.ts" | "writers.ts" | "probe.ts",
+  file:
+    | "server/main.ts"
+    | "client/main.ts"
+    | "notifier.ts"
+    | "writers.ts"
+    | "probe.ts"
+    | "feeder/main.ts"
+    | "listener/main.ts",
   args: ReadonlyArray<string> = []
 ): Child<Methods> => {
   const name = [file, ...args].join(" ")

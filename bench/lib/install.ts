@@ -5,11 +5,16 @@
 import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import type { SubjectName } from "./types.ts"
+import type { LibraryName, SubjectName } from "./types.ts"
 
 const bench = Path.resolve(import.meta.dirname, "..")
 
-const needsPeers: ReadonlySet<SubjectName> = new Set(["socket.io", "ws+pg-listen"])
+const needsPeers: ReadonlySet<string> = new Set<SubjectName | LibraryName>([
+  "socket.io",
+  "ws+pg-listen",
+  "socket.io-client",
+  "centrifuge"
+])
 
 /** What `npm ci` writes last. */
 const installed = (): boolean => Fs.existsSync(Path.join(bench, "node_modules/.package-lock.json"))
@@ -23,7 +28,7 @@ const isOnPath = (program: string): boolean =>
     .some((folder) => Fs.existsSync(Path.join(folder, program)))
 
 /** Whether what the subject needs is there. */
-export const has = (subject: SubjectName): boolean =>
+export const has = (subject: SubjectName | LibraryName): boolean =>
   programs.has(subject) ? isOnPath(subject) : !needsPeers.has(subject) || installed()
 
 /** Answers why it could not be done; `undefined` when everything is there. */

@@ -176,3 +176,41 @@ export interface NotifierApi {
   }>
   readonly close: (options: object) => Promise<void>
 }
+
+/** A client library, as K measures it. */
+export type LibraryName =
+  | "effect-realtime"
+  | "effect-realtime-schema"
+  | "socket.io-client"
+  | "centrifuge"
+
+export interface FeederApi {
+  readonly open: (options: { readonly library: LibraryName }) => Promise<{ readonly port: number }>
+  /** Sends events `from` to `from + count`, `together` of them in each turn of the event loop. */
+  readonly feed: (options: {
+    readonly from: number
+    readonly count: number
+    readonly perSecond: number
+    readonly together: number
+    /** Bytes of one payload. */
+    readonly bytes: number
+  }) => Promise<void>
+}
+
+export interface ListenerApi {
+  /** Connects and subscribes. */
+  readonly open: (options: {
+    readonly library: LibraryName
+    readonly port: number
+    readonly bytes: number
+  }) => Promise<void>
+  /** The clock of the window starts here. */
+  readonly start: (options: { readonly profile?: string }) => Promise<void>
+  /**
+   * Completes when the handler has had exactly the events up to this one, in order, every field of
+   * them. Rejects on the first that differs, on a gap, and when nothing comes any more.
+   */
+  readonly arrive: (options: { readonly events: number }) => Promise<void>
+  /** What the window cost; the clock stops here. */
+  readonly stop: (options: object) => Promise<Cpu>
+}

@@ -2,7 +2,7 @@
  * What all measurements of a run share.
  */
 import type { Kind } from "../lib/database.ts"
-import type { SubjectName } from "../lib/types.ts"
+import type { LibraryName, SubjectName } from "../lib/types.ts"
 
 export interface Context {
   readonly quick: boolean
@@ -14,7 +14,7 @@ export interface Context {
   /** How the paths of CPU profiles of a workload's servers begin. */
   readonly profile: (workload: string) => string | undefined
   /** Whether what the subject needs is installed. */
-  readonly has: (subject: SubjectName) => boolean
+  readonly has: (subject: SubjectName | LibraryName) => boolean
   /** The URL of a database that nobody has used yet, default `fleeting`. */
   readonly database: (kind?: Kind) => Promise<string>
   /** Tells whoever waits what is going on. */

@@ -1,7 +1,7 @@
 /**
  * Measures what one delivery costs the server.
  */
-import { connected, type Rig, type Sample } from "../lib/Rig.ts"
+import { connected, type Sample } from "../lib/Rig.ts"
 import type { SubjectName } from "../lib/types.ts"
 import type { Context } from "./context.ts"
 import type { Trial } from "./ratio.ts"
@@ -34,9 +34,9 @@ const contestant = (
   }
 })
 
-export const runner = <A>(rig: Rig, run: () => Promise<A>) => ({
+export const runner = <A>(rig: AsyncDisposable, run: () => Promise<A>) => ({
   run,
-  [Symbol.asyncDispose]: () => rig[Symbol.asyncDispose]()
+  [Symbol.asyncDispose]: async () => rig[Symbol.asyncDispose]()
 })
 
 export const measureFanOut = async (workload: Workload, context: Context): Promise<Report> => {

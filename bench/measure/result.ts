@@ -23,6 +23,7 @@ export interface Result {
 
 export type Measure =
   | "cpu-per-delivery"
+  | "cpu-per-event"
   | "heap-per-socket"
   | "latency-p50"
   | "latency-p99"

@@ -22,6 +22,8 @@ const packages = [
   "@effect/sql-pg",
   "ws",
   "socket.io",
+  "socket.io-client",
+  "centrifuge",
   "@socket.io/postgres-adapter",
   "pg",
   "pg-listen"

@@ -13,7 +13,7 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import type { Channel } from "../Channel.ts"
 import { untyped } from "../ChannelBase.ts"
-import type { Event, Gap } from "../RealtimeEvent.ts"
+import type { Event, Gap, RealtimeEvent } from "../RealtimeEvent.ts"
 import type * as Cell from "./internal/cell.ts"
 import type { ConnectionState } from "./Connection.ts"
 import { attempt, report } from "./internal/platform.ts"
@@ -98,23 +98,29 @@ const from = (
     ) => {
       let active = true
       let returned = false
-      const guard = (run: () => void) => {
+      const guard = <A>(run: (value: A) => void, value: A) => {
         if (!active || closed) return
-        attempt(run, (error) => attempt(() => onError(error), report))
+        try {
+          run(value)
+        } catch (error) {
+          attempt(() => onError(error), report)
+        }
       }
       // What is known at once is told after `listen` has returned.
-      const tell = (run: () => void) => (returned ? guard(run) : queueMicrotask(() => guard(run)))
+      const told =
+        <A>(run: (value: A) => void) =>
+        (value: A) =>
+          returned ? guard(run, value) : queueMicrotask(() => guard(run, value))
+      const onEvent = (event: RealtimeEvent<A>) =>
+        event._tag === "Gap" ? onGap?.(event) : handler(event.payload, event)
       const leave = client().sync.listen(
         asChannel(channel),
         {
-          onEvents: (batch) =>
-            tell(() => {
-              for (const event of batch) {
-                guard(() => (event._tag === "Gap" ? onGap?.(event) : handler(event.payload, event)))
-              }
-            }),
-          onCursor: (cursor) => tell(() => onCursor?.(cursor)),
-          onEnd: (error) => tell(() => onError(error))
+          onEvents: told((batch) => {
+            for (const event of batch) guard(onEvent, event)
+          }),
+          onCursor: told((cursor) => onCursor?.(cursor)),
+          onEnd: told(onError)
         },
         from
       )

@@ -1,10 +1,11 @@
 /**
- * How the benchmark compares, and that its clients see every wrong byte.
+ * How the benchmark compares, and that its clients see every wrong byte and every missing event.
  */
 import { describe, expect, it } from "vitest"
 import { Connection } from "../../bench/client/Connection.ts"
 import { dialects } from "../../bench/client/dialects.ts"
 import { Feed } from "../../bench/client/Feed.ts"
+import { Check } from "../../bench/listener/Check.ts"
 import { messageText } from "../../bench/lib/messages.ts"
 import { compare, isTooNoisy, median, percentile } from "../../bench/measure/ratio.ts"
 import { resultsOf } from "../../bench/measure/result.ts"
@@ -148,5 +149,35 @@ describe("a client of the benchmark", () => {
     const gap = textFrame('{"type":"gap","channel":"bench_0","reason":"slow","cursor":"e:3"}')
     told.one.receive(Buffer.concat([subscribed, events(0), gap]))
     expect(told.failures).toHaveLength(1)
+  })
+})
+
+describe("what a client library hands over", () => {
+  const event = (number: number) => JSON.parse(messageText(0, number, 200)) as unknown
+  const after = async (...payloads: ReadonlyArray<unknown>) => {
+    const check = new Check(200)
+    const arrived = check.arrive(payloads.length)
+    for (const payload of payloads) check.take(payload)
+    return arrived
+  }
+
+  it("is complete when every event came in order, also beyond another digit", async () => {
+    const all = Array.from({ length: 1200 }, (_, number) => event(number))
+    await expect(after(...all)).resolves.toBeUndefined()
+  })
+
+  it.each([
+    ["one that is missing", event(0), event(2)],
+    ["one that came twice", event(0), event(0)],
+    ["another text", { ...(event(0) as object), note: "x" }],
+    ["what is no event", "text"]
+  ])("is wrong with %s", async (_, ...payloads) => {
+    await expect(after(...payloads)).rejects.toThrow("event ")
+  })
+
+  it("is wrong when more comes than was fed", async () => {
+    const check = new Check(200)
+    for (const number of [0, 1, 2]) check.take(event(number))
+    await expect(check.arrive(2)).rejects.toThrow("3 events came instead of 2")
   })
 })

@@ -7,11 +7,13 @@ import { afterAll, describe, expect, it } from "vitest"
 import { Databases } from "../../bench/lib/database.ts"
 import { has, install } from "../../bench/lib/install.ts"
 import { inTurn } from "../../bench/lib/inTurn.ts"
+import { Line } from "../../bench/lib/Line.ts"
 import { Rig, type RigOptions, type Window } from "../../bench/lib/Rig.ts"
 import type { Audience, SubjectName } from "../../bench/lib/types.ts"
 import type { Context } from "../../bench/measure/context.ts"
 import { measureDurable } from "../../bench/measure/durable.ts"
 import { measureReader } from "../../bench/measure/reader.ts"
+import { decodings, libraryNames } from "../../bench/measure/decode.ts"
 import { stalledWindow } from "../../bench/measure/stalled.ts"
 import { workloads } from "../../bench/measure/workloads.ts"
 import { database } from "../support/database.ts"
@@ -178,6 +180,19 @@ describe("the durable side of the benchmark", () => {
     const { results } = await measureReader(contextOf(databases), { perSecond: 2000, together: 5 })
     expect(results).toMatchObject([{ baseline: "one core", pairs: 1 }])
   })
+})
+
+describe.concurrent("a client library", () => {
+  for (const library of libraryNames) {
+    it.skipIf(!has(library))(`hands over every event as it was fed: ${library}`, async () => {
+      await using line = await Line.open({ library, bytes: 200 })
+      // A window that is not exact does not end.
+      const windows = await inTurn(decodings, ({ perSecond, together }) =>
+        line.window({ events: 1050, perSecond, together })
+      )
+      expect(windows.map(({ events }) => events)).toEqual([1050, 1050])
+    })
+  }
 })
 
 describe.concurrent("a socket that stalls", () => {
