@@ -8,8 +8,8 @@ import {
   useWebSocket
 } from "effect-realtime/react"
 import * as Schema from "effect/Schema"
-import { Suspense, use, useState } from "react"
-import { describe, expect, it, vi } from "vitest"
+import { Profiler, type ProfilerOnRenderCallback, Suspense, use, useState } from "react"
+import { afterEach, describe, expect, it, vi } from "vitest"
 import * as FakeSocket from "../client/support/FakeSocket.ts"
 import { page, settle } from "./support/page.tsx"
 
@@ -92,23 +92,62 @@ describe("useChannel", () => {
     expect(types()).toEqual(["hello", "subscribe"])
   })
 
-  it("renders at most once in 16 ms, whatever number of messages come", async () => {
-    const { render, server, subscribed } = page()
-    const { list, renders, View } = lists()
-    render(<View />)
-    await subscribed(1)
-    const before = renders()
-    const start = performance.now()
-    await act(async () => {
-      for (let n = 0; n < 200; n++) {
-        server.last.say(events("numbers", n + 1, n))
+  describe("and frames", () => {
+    const timers = [
+      "setTimeout",
+      "clearTimeout",
+      "requestAnimationFrame",
+      "cancelAnimationFrame"
+    ] as const
+    afterEach(() => vi.useRealTimers())
+
+    /** A list that is listening, on a page whose frames and timers are the test's. */
+    const framed = async () => {
+      const { render, say, subscribed } = page()
+      const { list, View } = lists()
+      const onRender = vi.fn<ProfilerOnRenderCallback>()
+      render(
+        <Profiler id="list" onRender={onRender}>
+          <View />
+        </Profiler>
+      )
+      await subscribed(1)
+      const before = onRender.mock.calls.length
+      vi.useFakeTimers({ toFake: [...timers] })
+      return { list, say, commits: () => onRender.mock.calls.length - before }
+    }
+
+    it("renders once in a frame while 1,000 events come in a second, and drops none", async () => {
+      const { commits, list, say } = await framed()
+      for (let n = 0; n < 1000; n++) {
         // oxlint-disable-next-line no-await-in-loop -- each in a turn of its own
-        await Promise.resolve()
+        await say(events("numbers", n + 1, n))
+        // Between two frames nothing is rendered, and in each everything that came before it.
+        if (n % 17 !== 16) continue
+        expect(commits()).toBe((n - 16) / 17)
+        // oxlint-disable-next-line no-await-in-loop -- one frame after the other
+        await act(async () => vi.advanceTimersToNextFrame())
+        expect(list().value).toHaveLength(n + 1)
       }
+      await act(async () => vi.advanceTimersToNextFrame())
+      expect(list().value).toEqual(Array.from({ length: 1000 }, (_, n) => n))
+      expect(commits()).toBe(Math.ceil(1000 / 17))
+      // And nothing when nothing came.
+      await act(async () => vi.advanceTimersByTime(1000))
+      expect(commits()).toBe(Math.ceil(1000 / 17))
     })
-    await settle(() => list().value.length === 200)
-    const frames = (performance.now() - start) / 16 + 2
-    expect(renders() - before).toBeLessThanOrEqual(2 * frames)
+
+    it("shows what came within 100 ms where there are no frames: in a hidden page", async () => {
+      const { commits, list, say } = await framed()
+      vi.stubGlobal("requestAnimationFrame", () => 0)
+      await say(events("numbers", 1, 1), events("numbers", 2, 2))
+      await act(async () => vi.advanceTimersByTime(99))
+      expect(commits()).toBe(0)
+      await act(async () => vi.advanceTimersByTime(1))
+      expect(list().value).toEqual([1, 2])
+      expect(commits()).toBe(1)
+      vi.unstubAllGlobals()
+    })
   })
 
   it("is stale after a gap until the state was read again", async () => {
