@@ -137,7 +137,7 @@ export const toJson = <A>(channel: Channel<A>, payload: A): Result.Result<string
       if (text !== undefined) return Result.succeed(text)
     } catch (error) {
       // A cycle, or a bigint inside a payload of type unknown.
-      issue = String(error)
+      issue = error instanceof Error ? error.message : String(error)
     }
     return Result.fail(new InvalidPayload({ channel: channel.name, direction: "encode", issue }))
   })

@@ -57,10 +57,10 @@ const withSchema = `
 
 describe("the browser's share", () => {
   it.each([
-    { name: "the client", code: client, external: [effect], budget: 8300 },
-    { name: "the client and React hooks", code: both, external: [effect, react], budget: 10_500 },
-    { name: "the same with effect", code: both, external: [react], budget: 29_000 },
-    { name: "the same with a channel", code: withSchema, external: [react], budget: 42_000 }
+    { name: "the client", code: client, external: [effect], budget: 6700 },
+    { name: "the client and React hooks", code: both, external: [effect, react], budget: 8200 },
+    { name: "the same with effect", code: both, external: [react], budget: 26_500 },
+    { name: "the same with a channel", code: withSchema, external: [react], budget: 39_200 }
   ])("$name: at most $budget bytes gzipped", async ({ name, code, external, budget }) => {
     const size = await bundle(code, external)
     console.log(`${name}: min ${size.min}, gzip ${size.gzip}`)

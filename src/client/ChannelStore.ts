@@ -18,12 +18,7 @@ import type * as Cell from "./internal/cell.ts"
 import type { ConnectionState } from "./Connection.ts"
 import { attempt, report } from "./internal/platform.ts"
 import type { SubscribeError } from "./internal/subscriptions.ts"
-import {
-  RealtimeClient,
-  type RealtimeClientOptions,
-  type Source,
-  type Sync
-} from "./RealtimeClient.ts"
+import { RealtimeClient, type RealtimeClientOptions, type Source } from "./RealtimeClient.ts"
 
 /**
  * Called once per event, synchronously, in order.
@@ -86,9 +81,10 @@ const from = (
   close: () => Promise<void>
 ): ChannelStore => {
   let closed = false
-  const readable = <A>(of: (client: Sync) => Cell.Readable<A>): Cell.Readable<A> => ({
-    getSnapshot: () => of(client().sync).getSnapshot(),
-    subscribe: (onChange) => of(client().sync).subscribe(onChange)
+  const sync = () => client().sync
+  const readable = <A>(of: () => Cell.Readable<A>): Cell.Readable<A> => ({
+    getSnapshot: () => of().getSnapshot(),
+    subscribe: (onChange) => of().subscribe(onChange)
   })
   return {
     listen: <A>(
@@ -113,7 +109,7 @@ const from = (
           returned ? guard(run, value) : queueMicrotask(() => guard(run, value))
       const onEvent = (event: RealtimeEvent<A>) =>
         event._tag === "Gap" ? onGap?.(event) : handler(event.payload, event)
-      const leave = client().sync.listen(
+      const leave = sync().listen(
         asChannel(channel),
         {
           onEvents: told((batch) => {
@@ -132,9 +128,9 @@ const from = (
     },
     publish: <A>(channel: Channel<A, true> | string, payload: A) =>
       Effect.runPromise(client().publish<A>(asChannel(channel), payload as NoInfer<A>)),
-    connection: readable((sync) => sync.connection),
-    source: readable((sync) => sync.source),
-    reconnect: () => client().sync.reconnect(),
+    connection: readable(() => sync().connection),
+    source: readable(() => sync().source),
+    reconnect: () => sync().reconnect(),
     close: () => {
       closed = true
       return close()

@@ -351,9 +351,8 @@ export const make = (
       const next = Protocol.closePolicy(code)
       if (next === "refresh") {
         token = undefined
-        refusals++
         // A fresh token is worth one try at once.
-        if (refusals === 1) reconnectAfter ??= 0
+        if (++refusals === 1) reconnectAfter ??= 0
       } else refusals = 0
       if (next === "stop" || refusals >= (options.token === undefined ? 1 : maxRefusals)) {
         stop(code)

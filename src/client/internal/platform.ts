@@ -33,18 +33,17 @@ export const resolveUrl = (url: string): string =>
 
 /** Calls `check` when the page is shown, restored or online again. */
 export const onPageSignal = (check: () => void): (() => void) => {
-  const { document: page } = globalThis
   const listening = new AbortController()
-  const on = (target: EventTarget | undefined, type: string) =>
-    target?.addEventListener?.(
+  for (const type of ["visibilitychange", "pageshow", "online"]) {
+    globalThis.addEventListener?.(
       type,
       () => {
-        if (type !== "visibilitychange" || page.visibilityState === "visible") check()
+        if (type === "online" || document.visibilityState === "visible") check()
       },
-      listening
+      // The window hears what happens to its document only while capturing.
+      { capture: true, signal: listening.signal }
     )
-  on(page, "visibilitychange")
-  for (const type of ["online", "pageshow"]) on(globalThis, type)
+  }
   return () => listening.abort()
 }
 

@@ -176,12 +176,11 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       { cursor, events }: FrameOf<ServerFrame, "events">,
       before: string
     ): ReadonlyArray<RealtimeEvent<unknown>> => {
-      let text = ""
-      let date = new Date()
+      let date: Date
       return events.map(({ at, data, id, tx }, index) => {
         const last = index === events.length - 1
-        // Most of a batch has one time, and reading one takes longer than all the rest.
-        if (at !== text) date = new Date((text = at))
+        // Most of a batch has one time, and reading it takes longer than all the rest.
+        if (at !== events[index - 1]?.at) date = new Date(at)
         try {
           const decoded = decode(data)
           if (Result.isSuccess(decoded)) {
