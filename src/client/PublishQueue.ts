@@ -31,7 +31,7 @@ export class QueueFull extends Data.TaggedError("QueueFull")<{
   readonly limit: number
 }> {
   override get message(): string {
-    return `A publish on channel "${this.channel}" was not queued: at most ${this.limit} ${this.unit} wait. Try again when the connection is back.`
+    return `A publish on channel "${this.channel}" was not queued: at most ${this.limit} ${this.unit} wait. Try again later.`
   }
 }
 

@@ -361,6 +361,27 @@ describe("RealtimeProvider", () => {
     view.unmount()
   })
 
+  it("asks a token callback that came while the socket was open before the next attempt", async () => {
+    const server = FakeSocket.make({ auto: true })
+    const App = ({ token }: { readonly token?: () => string }) => (
+      <RealtimeProvider
+        url="ws://one/"
+        token={token}
+        webSocket={server.webSocket}
+        backoff={{ initial: 1, cap: 1, resetAfter: 1000 }}
+      >
+        <Listener handler={() => {}} />
+      </RealtimeProvider>
+    )
+    const view = render(<App />)
+    await settle(() => server.sent.length === 2)
+    view.rerender(<App token={() => "a"} />)
+    await act(async () => server.last.drop(1006))
+    await settle(() => server.sent.length === 4)
+    expect(server.last.sent[0]).toEqual({ type: "hello", version: 1, token: "a" })
+    view.unmount()
+  })
+
   it("is not needed: hooks without one share a client of the page's origin at /realtime", async () => {
     const server = FakeSocket.make({ auto: true })
     vi.stubGlobal("WebSocket", server.webSocket)

@@ -135,7 +135,8 @@ export const make = (
 
     // The token.
     let token: string | undefined
-    let tokenUntil = Infinity
+    /** From then on a fresh one is asked for before the next attempt. */
+    let tokenUntil = 0
     let fetching = false
     /** Renewals in a row that failed. */
     let renewals = 0
@@ -190,7 +191,7 @@ export const make = (
               if (answer.type !== "error") {
                 return tokenLives((answer as FrameOf<ServerFrame, "authenticated">).expires)
               }
-              token = undefined
+              tokenUntil = 0
               renewLater(answer.retryAfter)
             })
           })
@@ -215,7 +216,7 @@ export const make = (
         state.set({ status: "connecting", reason, attempt: failures + 1 })
       }
       if (fetching) return Infinity
-      if (options.token !== undefined && (token === undefined || time >= tokenUntil)) {
+      if (options.token !== undefined && time >= tokenUntil) {
         fetchToken((fresh) => {
           if (fresh === undefined) ended(lost, "the token callback failed")
         })
@@ -294,8 +295,10 @@ export const make = (
 
     const tokenLives = (expires = Infinity) => {
       renewals = 0
-      tokenUntil = now() + expires
-      if (options.token !== undefined) renewAt = now() + expires * 0.8
+      if (options.token !== undefined) {
+        tokenUntil = now() + expires
+        renewAt = now() + expires * 0.8
+      }
       nudge()
     }
 
@@ -350,7 +353,7 @@ export const make = (
       reason = why
       const next = Protocol.closePolicy(code)
       if (next === "refresh") {
-        token = undefined
+        tokenUntil = 0
         // A fresh token is worth one try at once.
         if (++refusals === 1) reconnectAfter ??= 0
       } else refusals = 0
@@ -413,8 +416,7 @@ export const make = (
         if (stopped?.code === closed) return
         if (stopped !== undefined) {
           stopped = undefined
-          failures = refusals = 0
-          token = undefined
+          failures = refusals = tokenUntil = 0
           reason = "reconnect"
           state.set(idle)
         }
