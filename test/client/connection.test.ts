@@ -148,7 +148,7 @@ describe("connection", () => {
     )
   })
 
-  describe("close codes", () => {
+  describe("18: a close code that sounds final stops nobody but where it is", () => {
     it.effect.each([
       ...codes("waiting", 1000, 1001, 1005, 1006, 1011, 1012, 1013, 3000, 4999),
       ...codes("waiting", 4000, 4001, 4002, 4003, 4004, 4005),
@@ -633,7 +633,7 @@ describe("connection", () => {
   })
 
   describe("closing its scope", () => {
-    it.effect("closes the socket and never reconnects, whatever the page signals", () =>
+    it.effect("17: closes the socket and never reconnects, whatever the page signals", () =>
       Effect.gen(function* () {
         const scope = yield* Scope.make()
         const { server, signal, status, told } = yield* opened().pipe(Scope.provide(scope))

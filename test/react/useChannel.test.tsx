@@ -8,7 +8,14 @@ import {
   useWebSocket
 } from "effect-realtime/react"
 import * as Schema from "effect/Schema"
-import { Profiler, type ProfilerOnRenderCallback, Suspense, use, useState } from "react"
+import {
+  Profiler,
+  type ProfilerOnRenderCallback,
+  startTransition,
+  Suspense,
+  use,
+  useState
+} from "react"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import * as FakeSocket from "../client/support/FakeSocket.ts"
 import { page, settle } from "./support/page.tsx"
@@ -393,6 +400,36 @@ describe("useChannel", () => {
     await subscribed(1)
     await say(events("numbers", 1, 2))
     await settle(() => view.container.textContent === "3")
+    expect(types()).toEqual(["hello", "subscribe"])
+  })
+
+  it("goes on while a transition takes its time, and has missed nothing after it", async () => {
+    const { render, say, subscribed, types } = page()
+    const data = promised<string>()
+    const Page = ({ of }: { readonly of: string }) => (of === "b" ? use(data.promise) : "a")
+    const App = () => {
+      const [of, setOf] = useState("a")
+      return (
+        <>
+          <button onClick={() => startTransition(() => setOf("b"))}>go</button>
+          <p>
+            <Page of={of} /> <Sum />
+          </p>
+        </>
+      )
+    }
+    const view = render(<App />)
+    const text = () => view.container.querySelector("p")!.textContent
+    await subscribed(1)
+    await say(events("numbers", 1, 1))
+    await settle(() => text() === "a 1")
+    await act(async () => view.getByText("go").click())
+    await say(events("numbers", 2, 2))
+    // The old page is there, with the new value.
+    await settle(() => text() === "a 3")
+    await act(async () => data.resolve("b"))
+    await say(events("numbers", 3, 3))
+    await settle(() => text() === "b 6")
     expect(types()).toEqual(["hello", "subscribe"])
   })
 

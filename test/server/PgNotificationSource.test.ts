@@ -15,6 +15,16 @@ const quick: PgNotificationSource.Options = {
 
 const layer = PgNotificationSource.layer(quick).pipe(Layer.provideMerge(layerDatabase))
 
+const layerPoolOfOne = PgNotificationSource.layer(quick).pipe(
+  Layer.provideMerge(
+    Layer.unwrap(
+      Effect.map(database, ({ url }) =>
+        PgClient.layer({ url: Redacted.make(url), maxConnections: 1 })
+      )
+    )
+  )
+)
+
 const terminateLinks = `select pg_terminate_backend(pid) from pg_stat_activity
   where datname = current_database() and application_name = 'effect-realtime link'`
 const terminateLink = PgClient.PgClient.use((sql) => sql.unsafe(terminateLinks)).pipe(Effect.orDie)
@@ -53,25 +63,27 @@ const waitFor = (state: "up" | "down") =>
 }
 
 describe("PgNotificationSource", () => {
-  it.live("holds 1,000 channels on exactly one connection beside the pool", () =>
-    Effect.gen(function* () {
-      const source = yield* NotificationSource
-      const sql = yield* PgClient.PgClient
-      const queues = yield* Effect.forEach(
-        Array.from({ length: 1000 }, (_, index) => `channel_${index}`),
-        (name) => listenTo(source, name),
-        { concurrency: "unbounded" }
-      )
-      const count = yield* sql`
+  it.live(
+    "13: a connection per channel exhausts the pool: 1,000 take one beside a pool of one",
+    () =>
+      Effect.gen(function* () {
+        const source = yield* NotificationSource
+        const sql = yield* PgClient.PgClient
+        const queues = yield* Effect.forEach(
+          Array.from({ length: 1000 }, (_, index) => `channel_${index}`),
+          (name) => listenTo(source, name),
+          { concurrency: "unbounded" }
+        )
+        const count = yield* sql`
         select count(*)::int as links from pg_stat_activity
         where datname = current_database() and application_name like 'effect-realtime%'`
-      expect(count).toEqual([{ links: 1 }])
-      yield* sql`select pg_notify('channel_999', 'last'), pg_notify('channel_0', 'first')`
-      expect([yield* Queue.take(queues[0]!), yield* Queue.take(queues[999]!)]).toEqual([
-        "first",
-        "last"
-      ])
-    }).pipe(Effect.scoped, Effect.provide(layer))
+        expect(count).toEqual([{ links: 1 }])
+        yield* sql`select pg_notify('channel_999', 'last'), pg_notify('channel_0', 'first')`
+        expect([yield* Queue.take(queues[0]!), yield* Queue.take(queues[999]!)]).toEqual([
+          "first",
+          "last"
+        ])
+      }).pipe(Effect.scoped, Effect.provide(layerPoolOfOne))
   )
 
   it.live("tells a transaction's notifications at commit, and a rolled back one's never", () =>

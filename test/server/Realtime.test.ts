@@ -186,6 +186,27 @@ describe("Realtime", () => {
     }).pipe(Effect.provide(layer))
   )
 
+  it.effect(
+    "tells the state of its source as a Stream: the present one first, then each change",
+    () =>
+      Effect.gen(function* () {
+        const memory = yield* MemorySource
+        const realtime = yield* Realtime
+        const seen: Array<string> = []
+        yield* realtime.source.pipe(
+          Stream.runForEach((state) => Effect.sync(() => seen.push(state))),
+          Effect.forkScoped({ startImmediately: true })
+        )
+        yield* TestClock.adjust(0)
+        expect(seen).toEqual(["up"])
+        yield* memory.lose
+        yield* TestClock.adjust("10 minutes")
+        yield* memory.restore
+        yield* TestClock.adjust(0)
+        expect(seen).toEqual(["up", "down", "up"])
+      }).pipe(Effect.provide(layer))
+  )
+
   it.effect("says on system_notifications when its source is lost and when it is back", () =>
     Effect.gen(function* () {
       const { queue } = yield* collect(Realtime.events(Channel.systemNotifications))

@@ -19,6 +19,7 @@ import * as Channel from "../../src/Channel.ts"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { database, execute, layerDatabase } from "../support/database.ts"
+import { hop } from "../support/hop.ts"
 import { greet } from "../support/wire.ts"
 import { listenTo } from "../support/listenTo.ts"
 
@@ -26,7 +27,7 @@ const source = PgNotificationSource.layer({
   backoff: { initial: 10, cap: 50, resetAfter: 30_000 }
 }).pipe(Layer.provideMerge(layerDatabase))
 
-const doorOf = (url: string) =>
+const doorOf = (url: string, listenUrl = url) =>
   Effect.gen(function* () {
     const http = createServer()
     yield* Effect.callback<void>((resume) => {
@@ -34,6 +35,7 @@ const doorOf = (url: string) =>
     })
     const server = new RealtimeServer(http, url, {
       authorize: () => true,
+      listenUrl,
       limits: {
         subscribes: { perSecond: 10_000, burst: 10_000 },
         frames: { perSecond: 1e6, burst: 1e6 }
@@ -49,7 +51,58 @@ const doorOf = (url: string) =>
     return `ws://127.0.0.1:${(http.address() as AddressInfo).port}/realtime`
   })
 
+/** A path of its own to a database, that a test can break. */
+const breakable = (url: string) =>
+  Effect.gen(function* () {
+    const at = new URL(url)
+    const host = at.searchParams.get("host") ?? at.hostname
+    const port = Number(at.searchParams.get("port") ?? (at.port || 5432))
+    const path = yield* hop(
+      host.startsWith("/") ? { path: `${host}/.s.PGSQL.${port}` } : { host, port }
+    )
+    at.searchParams.set("host", "127.0.0.1")
+    at.searchParams.set("port", String(path.port))
+    return { ...path, url: at.href }
+  })
+
 describe("symptoms of other systems", () => {
+  it.live(
+    "1: LISTEN is silently dead: the path swallows everything and ends nothing",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* database
+        const path = yield* breakable(url)
+        const wire = yield* greet(yield* doorOf(url, path.url))
+        wire.send({ type: "subscribe", id: 1, channel: "query_results_1" })
+        yield* wire.next("subscribed")
+        const commit = (n: number) =>
+          execute(url, `select pg_notify('query_results_1', '{"status":"completed","data":${n}}')`)
+        yield* commit(1)
+        yield* wire.next("events")
+        // Through the option that leads the link elsewhere than the pool: it does, sockets included.
+        path.silence()
+        const before = performance.now()
+        yield* commit(2)
+        expect((yield* wire.next("status")).source).toBe("down")
+        // With the defaults: a beat every 5 s, and 2 s to answer it.
+        expect(performance.now() - before).toBeLessThan(8000)
+        path.heal()
+        expect((yield* wire.next("status")).source).toBe("up")
+        yield* commit(3)
+        yield* wire.next("events")
+        const told = wire.frames.flatMap((frame): ReadonlyArray<unknown> =>
+          frame.type === "events"
+            ? frame.events.map(({ data }) => (data as { readonly data: number }).data)
+            : frame.type === "gap"
+              ? [`gap ${frame.reason}`]
+              : []
+        )
+        // What was committed in the hole lies inside the told gap.
+        expect(told).toEqual([1, "gap source", 3])
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
   it.live("2: events are lost in silence while the listener reconnects", () =>
     Effect.gen(function* () {
       const notifications = yield* NotificationSource

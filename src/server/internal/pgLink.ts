@@ -64,13 +64,13 @@ export const address = (config: PgClientConfig): Net.NetConnectOpts => {
     : { host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 10_000 }
 }
 
-/** The app's own address, or another one: of the app's, nothing must shine through then. */
+/** The app's own address, or another one: of the app's, nothing must shine through then, its sockets included. */
 export const connectionOf = (
   config: PgClientConfig,
   url: Redacted.Redacted | undefined
 ): PgClientConfig => {
   if (url === undefined) return config
-  const elsewhere = { host: undefined, port: undefined, path: undefined }
+  const elsewhere = { host: undefined, port: undefined, path: undefined, stream: undefined }
   const somebody = { database: undefined, username: undefined, password: undefined }
   return { ...config, ...elsewhere, ...somebody, url }
 }

@@ -1,0 +1,135 @@
+/**
+ * A node that is about to end: it says so to balancers first, tells everybody when to come back, closes
+ * them one after the other, and takes no longer than its window.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import { Clock, Effect, Fiber, Schema, type Scope } from "effect"
+import { TestClock } from "effect/testing"
+import * as Channel from "../../src/Channel.ts"
+import { MemorySource } from "../../src/server/NotificationSource.ts"
+import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
+import { allowAll, type AnonymousOptions } from "../../src/server/ServerOptions.ts"
+import { layer } from "../support/app.ts"
+import { layerDoor, settle, TestDoor, visit } from "../support/sessions.ts"
+
+const Orders = Channel.make("orders", Schema.Struct({ id: Schema.Int }))
+const options: AnonymousOptions = { channels: [Orders], authorize: allowAll }
+
+const withDoor = <A, E>(
+  body: Effect.Effect<A, E, TestDoor | Scope.Scope>,
+  limits?: AnonymousOptions["limits"]
+) => Effect.provide(Effect.scoped(body), layerDoor({ ...options, limits }))
+
+/** So many sessions, none of them limited by its address. */
+const crowd = (count: number, polite = true) =>
+  Effect.forEach(Array.from({ length: count }), () => visit({ address: "127.0.0.1", polite }))
+
+/** Drains, and says how long that took by the clock. */
+const drained = Effect.gen(function* () {
+  const door = yield* TestDoor
+  const before = yield* Clock.currentTimeMillis
+  const draining = yield* Effect.forkChild(door.drain, { startImmediately: true })
+  while (draining.pollUnsafe() === undefined) yield* TestClock.adjust(10)
+  yield* Fiber.join(draining)
+  return (yield* Clock.currentTimeMillis) - before
+})
+
+describe("19: a drain", () => {
+  it.effect("is told by readiness before the first socket is closed", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const door = yield* TestDoor
+        const visitors = yield* crowd(20)
+        const ready: Array<boolean> = []
+        for (const visitor of visitors) {
+          const close = visitor.close.bind(visitor)
+          visitor.close = (code, reason) => {
+            ready.push(door.ready())
+            close(code, reason)
+          }
+        }
+        expect(door.ready()).toBe(true)
+        yield* drained
+        expect(ready).toEqual(visitors.map(() => false))
+      })
+    )
+  )
+
+  it.effect("gives each client a delay of its own, and spreads the closes over its window", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const clock = yield* Clock.Clock
+        const visitors = yield* crowd(1000)
+        const start = clock.currentTimeMillisUnsafe()
+        const closes: Array<number> = []
+        for (const visitor of visitors) {
+          const close = visitor.close.bind(visitor)
+          visitor.close = (code, reason) => {
+            closes.push(clock.currentTimeMillisUnsafe() - start)
+            close(code, reason)
+          }
+        }
+        expect(yield* drained).toBeLessThanOrEqual(1000)
+        const delays = visitors.map((visitor) => visitor.last("bye")!.reconnectAfter)
+        expect(new Set(visitors.map(({ closeCode }) => closeCode))).toEqual(new Set([4000]))
+        const most = (times: ReadonlyArray<number>, millis: number) => {
+          const buckets = new Map<number, number>()
+          for (const time of times) {
+            const bucket = Math.floor(time / millis)
+            buckets.set(bucket, (buckets.get(bucket) ?? 0) + 1)
+          }
+          return Math.max(...buckets.values())
+        }
+        // Even 1,000 closes leave at most 3 % for one fiftieth of the time in which they happen.
+        expect(most(closes, 16)).toBeLessThanOrEqual(30)
+        expect(closes.at(-1)! - closes[0]!).toBeGreaterThan(700)
+        // Nobody is asked to stay away longer than the window; and they do not come back together.
+        expect(Math.max(...delays)).toBeLessThanOrEqual(1000)
+        expect(most(delays, 100)).toBeLessThanOrEqual(150)
+      }),
+      { drain: "1 second" }
+    )
+  )
+
+  it.effect("takes no longer than its window: who does not leave is cut", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitors = yield* crowd(10, false)
+        expect(yield* drained).toBe(1000)
+        expect(visitors.map(({ terminated }) => terminated)).toEqual(visitors.map(() => true))
+      }),
+      { drain: "1 second" }
+    )
+  )
+
+  it.effect("waits for nobody who takes no more bytes", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const [visitor] = yield* crowd(1, false)
+        visitor!.reading = false
+        visitor!.send({ type: "unsubscribe", id: 1, channel: "orders" })
+        yield* settle
+        expect(yield* drained).toBeLessThan(100)
+        expect(visitor!.terminated).toBe(true)
+      })
+    )
+  )
+})
+
+describe("readiness", () => {
+  it.live("is for health checks: not while the source is down, and not while it drains", () =>
+    Effect.gen(function* () {
+      const { drain, ready } = yield* RealtimeServer
+      const source = yield* MemorySource
+      const becomes = (wanted: boolean) =>
+        Effect.repeat(Effect.andThen(Effect.sleep(1), ready), { until: (is) => is === wanted })
+      yield* becomes(true)
+      yield* source.lose
+      yield* becomes(false)
+      yield* source.restore
+      yield* becomes(true)
+      yield* drain
+      expect(yield* ready).toBe(false)
+    }).pipe(Effect.provide(layer(options)))
+  )
+})
