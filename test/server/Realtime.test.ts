@@ -140,6 +140,31 @@ describe("Realtime", () => {
     }).pipe(Effect.provide(layer))
   )
 
+  it.effect(
+    "delivers to a channel that is open again nothing of what was under way when it closed",
+    () =>
+      Effect.gen(function* () {
+        const before = yield* collect(Realtime.events(Orders))
+        yield* Realtime.publish(Orders, { id: 1 })
+        yield* Queue.take(before.queue)
+        // Under way: the window is not over.
+        yield* Realtime.publish(Orders, { id: 2 })
+        yield* Fiber.interrupt(before.fiber)
+        yield* TestClock.adjust("2 minutes")
+        // Nobody listens: who opens the channel next does not know of it, so 2 must not come after it.
+        yield* Realtime.publish(Orders, { id: 3 })
+        const { queue } = yield* collect(Realtime.events(Orders))
+        yield* TestClock.adjust("10 minutes")
+        yield* Realtime.publish(Orders, { id: 4 })
+        yield* TestClock.adjust("10 minutes")
+        expect((yield* Queue.takeAll(queue)).map(brief)).toEqual([{ id: 4 }])
+      }).pipe(
+        Effect.provide(
+          Realtime.layer({ batchWindow: "10 minutes" }).pipe(Layer.provideMerge(layerMemory))
+        )
+      )
+  )
+
   it.effect("refuses a channel beyond maxChannels, and serves it when another is free", () =>
     Effect.gen(function* () {
       const { fiber } = yield* collect(Realtime.events(Orders))

@@ -99,6 +99,16 @@ export const make = (
       afterLoss: (name) => (options.announceSource && name === notices ? returnNotice : undefined)
     }).pipe(Effect.forkScoped)
 
+    /** What is under way to a channel that closes is for nobody: not for the next one of its name. */
+    const closed = (name: string) => {
+      opened.delete(name)
+      const waiting = Effect.runSync(Queue.clear(arrived))
+      Queue.offerAllUnsafe(
+        arrived,
+        waiting.filter(({ channel }) => channel !== name)
+      )
+    }
+
     const pumpDurable = Effect.fnUntraced(function* (
       channel: DurableChannel,
       queue: Queue.Dequeue<Outbox.Item>
@@ -145,7 +155,7 @@ export const make = (
             Effect.sync(() => opened.set(name, channel)),
             () =>
               Effect.sync(() => {
-                if (opened.get(name) === channel) opened.delete(name)
+                if (opened.get(name) === channel) closed(name)
               })
           )
           yield* source.listen(name, arrived)
