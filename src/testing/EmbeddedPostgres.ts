@@ -168,10 +168,9 @@ export const make = Effect.fnUntraced(function* (
   server ??= yield* open(Path.join(workspace.directory, "data"), undefined, fleeting)
 
   const socketDirectory = workspace.directory
-  // `host` as a parameter is the one form of a socket that libpq, sql-pg and WHATWG URLs all read.
-  const at = encodeURIComponent(socketDirectory).replaceAll("%2F", "/")
+  // The one form that libpq, sql-pg, pg and WHATWG URLs all read and no shell takes apart.
   const urlFor = (user: string, database = "postgres") =>
-    `postgresql:///${encodeURIComponent(database)}?host=${at}&user=${encodeURIComponent(user)}`
+    `postgresql://${word(user)}@${word(socketDirectory)}/${word(database)}`
   return { ...server, url: urlFor("postgres"), urlFor, socketDirectory, kept, notice }
 })
 
@@ -183,6 +182,10 @@ export const layer = (
   options?: EmbeddedPostgresOptions
 ): Layer.Layer<EmbeddedPostgres, EmbeddedPostgresError> =>
   Layer.effect(EmbeddedPostgres, make(options))
+
+/** As part of a URL, and of a word in a shell. */
+const word = (text: string): string =>
+  encodeURIComponent(text).replaceAll(/[!'()*~]/g, (char) => `%${char.charCodeAt(0).toString(16)}`)
 
 /** A commit that was reported is on disk. */
 const durable = { fsync: "on" }

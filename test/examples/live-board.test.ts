@@ -34,7 +34,7 @@ const insert = (customer: string) =>
 
 const as = (url: string, user: string) => {
   const changed = new URL(url)
-  changed.searchParams.set("user", user)
+  changed.username = user
   return changed.href
 }
 
@@ -116,7 +116,7 @@ const expectEnd = async (board: LiveBoard, signal: "SIGINT" | "SIGTERM") => {
     board.database,
     "select split_part(pg_read_file('postmaster.pid'), E'\\n', 1)::integer as pid"
   )
-  const socketDirectory = new URL(board.database).searchParams.get("host")!
+  const socketDirectory = decodeURIComponent(new URL(board.database).hostname)
   const { code, millis } = await board.end(signal)
   expect(millis).toBeLessThan(3000)
   expect([0, 130, 143]).toContain(code)
@@ -164,7 +164,7 @@ const startGiven = async () => {
     "create role plain login",
     "create database plain_db owner plain"
   )
-  const url = `${server.urlFor("postgres", "shared")}&password=secret`
+  const url = `${server.urlFor("postgres", "shared")}?password=secret`
   // At the same moment: both prepare the database.
   const [one, two] = await Promise.all([start({ DATABASE_URL: url }), start({ DATABASE_URL: url })])
   const plain = start({ DATABASE_URL: server.urlFor("plain", "plain_db") })
@@ -445,7 +445,7 @@ describe("with DATABASE_URL", () => {
   })
 
   it("starts twice on the same database, and shows no password", async () => {
-    expect(one.database).toContain("&password=***")
+    expect(one.database).toContain("?password=***")
     expect(one.log() + JSON.stringify(await api(one, "psql"))).not.toContain("secret")
     expect(await users(url)).toEqual(["live_board"])
     const wire = await connect(two)

@@ -2,6 +2,7 @@ import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Queue, Redacted, Stream, SubscriptionRef } from "effect"
 import * as Net from "node:net"
+import { address } from "../../src/server/internal/pgLink.ts"
 import { lost, NotificationSource } from "../../src/server/NotificationSource.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import * as EmbeddedPostgres from "../../src/testing/EmbeddedPostgres.ts"
@@ -266,9 +267,7 @@ const proxy = (upstream: URL) =>
       readonly refused: (times: number) => Promise<void>
       readonly close: () => void
     }>((resume) => {
-      const host = upstream.searchParams.get("host") ?? upstream.hostname
-      const port = Number(upstream.searchParams.get("port") ?? (upstream.port || 5432))
-      const target = host.startsWith("/") ? { path: `${host}/.s.PGSQL.${port}` } : { host, port }
+      const target = address({ url: Redacted.make(upstream.href) })
       const pairs = new Set<readonly [Net.Socket, Net.Socket]>()
       let passing = true
       let refusals = 0

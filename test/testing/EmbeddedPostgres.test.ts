@@ -18,6 +18,7 @@ import {
   layer as layerServer,
   make
 } from "../../src/testing/EmbeddedPostgres.ts"
+import { address } from "../../src/server/internal/pgLink.ts"
 import { execute } from "../support/database.ts"
 
 const root = process.getuid?.() === 0
@@ -79,12 +80,22 @@ layer(layerServer(), { excludeTestServices: true })("a server", (it) => {
         PgClient.layer({ url: Redacted.make(pg.url) })
       )
       expect(rows).toEqual([{ me: "postgres", two: 2 }])
-      expect(new URL(pg.url).searchParams.get("host")).toBe(pg.socketDirectory)
-      expect(pg.url).toMatch(/^postgresql:\/\/\/postgres\?host=/)
+      expect(address({ url: Redacted.make(pg.url) })).toEqual({
+        path: Path.join(pg.socketDirectory, ".s.PGSQL.5432")
+      })
       if (spawnSync("psql", ["--version"]).status !== 0) return
       const said = execFileSync("psql", [pg.url, "-Atc", "select current_user"])
       expect(said.toString()).toBe("postgres\n")
     }).pipe(Effect.scoped)
+  )
+
+  it.effect("has a url that a shell takes as one word, also without quotes", () =>
+    Effect.gen(function* () {
+      const { url, urlFor } = yield* EmbeddedPostgres
+      for (const one of [url, urlFor("it's (me)", "a*b & c")]) {
+        expect(execFileSync("sh", ["-c", `printf '[%s]' ${one}`]).toString()).toBe(`[${one}]`)
+      }
+    })
   )
 
   it.effect("has a url for every role and database, whatever their names", () =>
