@@ -101,6 +101,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/internal/consumers.ts": 2,
   "src/server/internal/snapshot.ts": 2,
   "src/server/internal/upkeep.ts": 2,
+  "src/server/internal/watched.ts": 1,
   "src/server/QueryResults.ts": 4,
   "src/server/internal/follower.ts": 4,
   "src/server/internal/limits.ts": 4,

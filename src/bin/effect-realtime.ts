@@ -17,7 +17,9 @@ Prints the SQL that installs or upgrades the schema "realtime". It may run again
   --max-messages <n>           about how many are kept at most (default: as it is; no bound)
   --node-role <name>           create and grant the role of the servers
   --app-role <name>            create and grant the role of the apps that publish
-  --watch <table[=channel]>    watch a table, [schema.]name; may be given several times
+  --watch <table[=channel]>    watch a table, [schema.]name, for a live channel
+  --watch-durable <table[=channel]>
+                               and for a durable one; both may be given several times
   --uninstall                  print the SQL that removes everything instead
 `
 
@@ -30,17 +32,20 @@ const flags = {
   "node-role": { type: "string" },
   "app-role": { type: "string" },
   watch: { type: "string", multiple: true },
+  "watch-durable": { type: "string", multiple: true },
   uninstall: { type: "boolean" },
   help: { type: "boolean", short: "h" }
 } as const
 
-const watchOf = (text: string): PgInstaller.Watch => {
-  const [target, channel] = text.split("=", 2) as [string, string | undefined]
-  const dot = target.indexOf(".")
-  const schema = dot < 0 ? "public" : target.slice(0, dot)
-  const name = target.slice(dot + 1)
-  return { channel: channel ?? `table_updates_${name}`, table: { schema, name } }
-}
+const watchOf =
+  (delivery: "live" | "durable") =>
+  (text: string): PgInstaller.Watch => {
+    const [target, channel] = text.split("=", 2) as [string, string | undefined]
+    const dot = target.indexOf(".")
+    const schema = dot < 0 ? "public" : target.slice(0, dot)
+    const name = target.slice(dot + 1)
+    return { channel: channel ?? `table_updates_${name}`, table: { schema, name }, delivery }
+  }
 
 const output = (args: ReadonlyArray<string>): string => {
   const { positionals, values } = parseArgs({
@@ -73,7 +78,10 @@ const output = (args: ReadonlyArray<string>): string => {
     retention: retention === undefined ? undefined : retention.value,
     maxMessages: most === undefined ? undefined : Number(most),
     roles: { node: values["node-role"], app: values["app-role"] },
-    watch: values.watch?.map(watchOf)
+    watch: [
+      ...(values.watch ?? []).map(watchOf("live")),
+      ...(values["watch-durable"] ?? []).map(watchOf("durable"))
+    ]
   })
 }
 

@@ -17,7 +17,7 @@ import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import type * as Stream from "effect/Stream"
+import * as Stream from "effect/Stream"
 import type * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Backoff from "../Backoff.ts"
 import * as CatchUp from "./internal/catchUp.ts"
@@ -29,6 +29,7 @@ import * as PgLink from "./internal/pgLink.ts"
 import * as Reader from "./internal/reader.ts"
 import { Followers, type Item } from "./internal/tail.ts"
 import * as Upkeep from "./internal/upkeep.ts"
+import * as Watched from "./internal/watched.ts"
 import type { SourceState } from "./NotificationSource.ts"
 
 export {
@@ -234,6 +235,7 @@ export const make = (
       upkeep: yield* Upkeep.make(sql, options?.upkeep !== false)
     })
     const catchUp = yield* CatchUp.make(sql, limits, patience, current, refreshed)
+    const compare = yield* Watched.make(sql, "durable", current)
 
     const follow: OutboxReader["Service"]["follow"] = (channel) =>
       Effect.gen(function* () {
@@ -248,6 +250,7 @@ export const make = (
             })
         )
         yield* current
+        compare(channel)
         return queue
       })
 
@@ -255,13 +258,16 @@ export const make = (
       follow,
       join: catchUp.join,
       batches: (channel, from) =>
-        durableStream({
-          channel,
-          from: from?.from,
-          backlog: options?.backlog ?? 64,
-          followers,
-          current,
-          catchUp
+        Stream.suspend(() => {
+          compare(channel)
+          return durableStream({
+            channel,
+            from: from?.from,
+            backlog: options?.backlog ?? 64,
+            followers,
+            current,
+            catchUp
+          })
         }),
       publish: (channel, json, key) => publish(sql, channel, json, key),
       position: Effect.map(refreshed, (now) => now.end),

@@ -119,7 +119,10 @@ export interface Watch {
    * insert or delete many rows; it is refused for partitioned and inherited tables, and takes no `when`.
    */
   readonly level?: "row" | "statement" | undefined
-  /** Default: that of the channel, or `durable` when only its name is given. */
+  /**
+   * Default: that of the channel, or `live` when only its name is given. A node on which somebody opens
+   * a channel of this name with the other delivery logs a warning: nothing of the table reaches it.
+   */
   readonly delivery?: "durable" | "live" | undefined
 }
 
@@ -199,7 +202,7 @@ const regclass = ({ name, schema }: Target): string =>
 const watchStatement = (watch: Watch): string => {
   const target = targetOf(watch)
   const delivery =
-    watch.delivery ?? (typeof watch.channel === "string" ? "durable" : watch.channel.delivery)
+    watch.delivery ?? (typeof watch.channel === "string" ? "live" : watch.channel.delivery)
   const args = [
     `rel => ${regclass(target)}`,
     `channel => ${literal(target.channel)}`,

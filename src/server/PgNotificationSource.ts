@@ -30,12 +30,14 @@ import * as Backoff from "../Backoff.ts"
 import { channelNameFault } from "../Protocol.ts"
 import { InvalidChannelName } from "../RealtimeError.ts"
 import * as PgLink from "./internal/pgLink.ts"
+import * as Watched from "./internal/watched.ts"
 import {
   lost,
   type Notification,
   NotificationSource,
   SourceError,
-  type SourceState
+  type SourceState,
+  waitUntilUp
 } from "./NotificationSource.ts"
 
 /**
@@ -126,6 +128,7 @@ export const make = (
       heartbeat: Duration.fromInputUnsafe(options?.heartbeat ?? "5 seconds"),
       heartbeatTimeout: Duration.fromInputUnsafe(options?.heartbeatTimeout ?? "2 seconds")
     }
+    const compare = yield* Watched.make(sql, "live", waitUntilUp(state))
     const entries = new Map<string, Entry>()
     /** Names whose LISTEN may differ from what their listeners want. */
     const changed = yield* Queue.unbounded<string>()
@@ -275,6 +278,7 @@ export const make = (
           entries.set(name, entry)
           entry.listeners.add(listener)
           Queue.offerUnsafe(changed, name)
+          compare(name)
           return listener
         }),
         (listener) =>

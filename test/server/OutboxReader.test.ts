@@ -77,7 +77,7 @@ describe("OutboxReader", () => {
         yield* sql`create table parts (id int primary key, version int not null)`
         yield* sql`create table elsewhere (n int)`
         yield* sql`insert into parts values (1, 0)`
-        yield* PgInstaller.watch({ channel: "table_updates_parts" })
+        yield* PgInstaller.watch({ channel: "table_updates_parts", delivery: "durable" })
         const start = yield* reader.position
         const early = yield* session
         yield* early.query("begin")

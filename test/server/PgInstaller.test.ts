@@ -103,25 +103,21 @@ describe("PgInstaller", () => {
   it.live("prints what it would run, and so does the command line", () =>
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
+      const flags = ["--wake", "poll", "--watch", "public.orders=changes"]
+      const command = ["-C", "@effect-realtime/source", "src/bin/effect-realtime.ts", "sql"]
       const printed = execFileSync(
         process.execPath,
-        [
-          "-C",
-          "@effect-realtime/source",
-          "src/bin/effect-realtime.ts",
-          "sql",
-          "--wake",
-          "poll",
-          "--watch",
-          "public.orders=changes"
-        ],
+        [...command, ...flags, "--watch-durable", "orders"],
         { encoding: "utf8" }
       )
       expect(printed).toBe(
         PgInstaller.sql({
           wake: "poll",
           roles: {},
-          watch: [{ channel: "changes", table: "orders" }]
+          watch: [
+            { channel: "changes", table: "orders" },
+            { channel: "table_updates_orders", delivery: "durable" }
+          ]
         })
       )
       yield* execute(url, "create table orders (id int primary key)")
@@ -133,13 +129,28 @@ describe("PgInstaller", () => {
         }
       }
       yield* PgInstaller.check
-      yield* execute(url, "insert into orders values (1)")
-      expect(yield* execute(url, "select channel from realtime.messages")).toEqual([
-        { channel: "changes" }
+      expect(yield* execute(url, delivered)).toEqual([
+        { channel: "changes", delivery: "live" },
+        { channel: "table_updates_orders", delivery: "durable" }
       ])
     }).pipe(Effect.scoped, Effect.provide(layerDatabase))
   )
+
+  it.live("watches live where nothing else is said, as channels are", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      yield* execute(url, "create table orders (id int primary key)")
+      yield* execute(url, "select realtime.watch('orders')")
+      yield* PgInstaller.watch({ channel: "named", table: "orders" })
+      expect(yield* execute(url, delivered)).toEqual([
+        { channel: "named", delivery: "live" },
+        { channel: "table_updates_orders", delivery: "live" }
+      ])
+    }).pipe(Effect.provide(layerInstalled()))
+  )
 })
+
+const delivered = "select channel, delivery from realtime.watched order by channel"
 
 describe("realtime.publish", () => {
   it.live("refuses what could never be read, with a code of its own", () =>

@@ -155,7 +155,7 @@ describe("a durable cursor", () => {
             `insert into realtime.messages (txid, channel, payload)
            select (pg_snapshot_xmax(pg_current_snapshot())::text::bigint + 1000)::text::xid8, 'room', '"ghost"'`
           )
-          yield* execute(url, "select realtime.watch('orders')")
+          yield* execute(url, "select realtime.watch('orders', delivery => 'durable')")
           yield* execute(url, "select realtime.publish('room', '1'::text, 'key')")
           return yield* reader.position
         }).pipe(Effect.scoped)

@@ -165,7 +165,8 @@ describe("durable channels, with 16 concurrent writers", () => {
         const { url } = yield* TestDatabase
         const sql = yield* PgClient.PgClient
         for (const statement of schema) yield* sql.unsafe(statement)
-        for (const table of watched) yield* PgInstaller.watch({ channel, table })
+        for (const table of watched)
+          yield* PgInstaller.watch({ channel, table, delivery: "durable" })
         const connect = PgConnection.make({ url: Redacted.make(url), applicationName: "test" })
 
         const nodes = [

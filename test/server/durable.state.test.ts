@@ -38,7 +38,8 @@ describe("a snapshot", () => {
         const sql = yield* PgClient.PgClient
         const reader = yield* OutboxReader
         for (const statement of schema) yield* sql.unsafe(statement)
-        for (const table of watched) yield* PgInstaller.watch({ channel, table })
+        for (const table of watched)
+          yield* PgInstaller.watch({ channel, table, delivery: "durable" })
         const start = yield* reader.position
         const tally: Tally = { commits: 0, prepared: 0, rollbacks: 0, savepoints: 0, conflicts: 0 }
         const newest = yield* Ref.make<string | undefined>(undefined)
@@ -143,7 +144,7 @@ describe("a snapshot", () => {
       const sql = yield* PgClient.PgClient
       const reader = yield* OutboxReader
       yield* sql`create table orders (id int primary key)`
-      yield* PgInstaller.watch({ channel: "table_updates_orders" })
+      yield* PgInstaller.watch({ channel: "table_updates_orders", delivery: "durable" })
       const writing = yield* Effect.forEach(
         Array.from({ length: 400 }, (_, id) => id),
         (id) => sql`insert into orders values (${id})`,

@@ -8,7 +8,8 @@ import { layerInstalled } from "./support/durable.ts"
 import { long } from "./support/random.ts"
 import { listenTo } from "../support/listenTo.ts"
 
-const watch = PgInstaller.watch
+/** Into the outbox, where a test can read it. */
+const watch = (options: PgInstaller.Watch) => PgInstaller.watch({ delivery: "durable", ...options })
 
 /** Runs SQL, and gives the events it wrote, in their order. */
 const changes = (...statements: ReadonlyArray<string>) =>

@@ -14,7 +14,7 @@ $$`,
   `-- "when_..." are SQL conditions over "new" and "old", such as 'new.published'.
 create or replace function realtime.watch(
   rel regclass, channel text default null, columns text[] default null, old boolean default false,
-  max_bytes int default null, level text default 'row', delivery text default 'durable',
+  max_bytes int default null, level text default 'row', delivery text default 'live',
   when_insert text default null, when_update text default null, when_delete text default null
 ) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
 <<this>>
