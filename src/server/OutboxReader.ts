@@ -17,7 +17,7 @@ import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import type * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Backoff from "../Backoff.ts"
 import * as CatchUp from "./internal/catchUp.ts"
@@ -235,7 +235,7 @@ export const make = (
       upkeep: yield* Upkeep.make(sql, options?.upkeep !== false)
     })
     const catchUp = yield* CatchUp.make(sql, limits, patience, current, refreshed)
-    const compare = yield* Watched.make(sql, "durable", current)
+    const watched = yield* Watched.make(sql, "durable")
 
     const follow: OutboxReader["Service"]["follow"] = (channel) =>
       Effect.gen(function* () {
@@ -250,7 +250,7 @@ export const make = (
             })
         )
         yield* current
-        compare(channel)
+        yield* watched.compare(channel)
         return queue
       })
 
@@ -258,16 +258,13 @@ export const make = (
       follow,
       join: catchUp.join,
       batches: (channel, from) =>
-        Stream.suspend(() => {
-          compare(channel)
-          return durableStream({
-            channel,
-            from: from?.from,
-            backlog: options?.backlog ?? 64,
-            followers,
-            current,
-            catchUp
-          })
+        durableStream({
+          channel,
+          from: from?.from,
+          backlog: options?.backlog ?? 64,
+          followers,
+          current: Effect.tap(current, () => watched.compare(channel)),
+          catchUp
         }),
       publish: (channel, json, key) => publish(sql, channel, json, key),
       position: Effect.map(refreshed, (now) => now.end),

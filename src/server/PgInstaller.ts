@@ -120,7 +120,7 @@ export interface Watch {
    */
   readonly level?: "row" | "statement" | undefined
   /**
-   * Default: that of the channel, or `live` when only its name is given. A node on which somebody opens
+   * Default: that of the channel, or `live` when only its name is given. A node that starts later and opens
    * a channel of this name with the other delivery logs a warning: nothing of the table reaches it.
    */
   readonly delivery?: "durable" | "live" | undefined

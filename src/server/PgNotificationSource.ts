@@ -36,8 +36,7 @@ import {
   type Notification,
   NotificationSource,
   SourceError,
-  type SourceState,
-  waitUntilUp
+  type SourceState
 } from "./NotificationSource.ts"
 
 /**
@@ -128,7 +127,7 @@ export const make = (
       heartbeat: Duration.fromInputUnsafe(options?.heartbeat ?? "5 seconds"),
       heartbeatTimeout: Duration.fromInputUnsafe(options?.heartbeatTimeout ?? "2 seconds")
     }
-    const compare = yield* Watched.make(sql, "live", waitUntilUp(state))
+    const watched = yield* Watched.make(sql, "live")
     const entries = new Map<string, Entry>()
     /** Names whose LISTEN may differ from what their listeners want. */
     const changed = yield* Queue.unbounded<string>()
@@ -208,6 +207,7 @@ export const make = (
           yield* selfTest(name, own)
           tested = true
         }
+        yield* watched.load
         const dead = yield* Deferred.make<never, SqlError>()
         const work = Effect.gen(function* () {
           yield* Queue.clear(changed)
@@ -278,7 +278,6 @@ export const make = (
           entries.set(name, entry)
           entry.listeners.add(listener)
           Queue.offerUnsafe(changed, name)
-          compare(name)
           return listener
         }),
         (listener) =>
@@ -288,7 +287,10 @@ export const make = (
               Queue.offerUnsafe(changed, name)
             }
           })
-      ).pipe(Effect.flatMap(({ ready }) => Deferred.await(ready)))
+      ).pipe(
+        Effect.flatMap(({ ready }) => Deferred.await(ready)),
+        Effect.andThen(watched.compare(name))
+      )
 
     const notify = (channel: string, payload: string) => {
       const failed = (cause: unknown) => new SourceError({ operation: "notify", channel, cause })

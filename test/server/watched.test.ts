@@ -1,14 +1,14 @@
 /** A channel and its table that differ in how changes are delivered: told, because nothing else would. */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Logger, Queue, Redacted, Schema, Stream } from "effect"
+import { Effect, Layer, Logger, Queue, Redacted, Schema, Stream } from "effect"
 import { randomBytes } from "node:crypto"
 import * as Channel from "../../src/Channel.ts"
-import { differing } from "../../src/server/internal/watched.ts"
+import { tables } from "../../src/server/internal/watched.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
+import { hubKey, Realtime } from "../../src/server/Realtime.ts"
 import { execute, layerDatabase, TestDatabase } from "../support/database.ts"
 import { layerInstalled } from "./support/durable.ts"
 
@@ -20,12 +20,15 @@ const layerRealtime = Realtime.layer({ linger: 0 }).pipe(
   Layer.provide([PgNotificationSource.layer(), OutboxReader.layer()])
 )
 
-/** Runs with a hub, and with the warnings that are logged. */
+/** Runs with a hub that starts where tables are watched, and with the warnings that are logged. */
 const warned = <A, E, R>(
+  channels: ReadonlyArray<Table>,
   body: (warnings: Queue.Dequeue<string>) => Effect.Effect<A, E, R | Realtime>
 ) =>
-  Effect.flatMap(Queue.unbounded<string>(), (warnings) =>
-    body(warnings).pipe(
+  Effect.gen(function* () {
+    const warnings = yield* Queue.unbounded<string>()
+    yield* watch(...channels)
+    return yield* body(warnings).pipe(
       Effect.provide(layerRealtime),
       Effect.provide(
         Logger.layer([
@@ -35,12 +38,13 @@ const warned = <A, E, R>(
         ])
       )
     )
-  )
+  }).pipe(Effect.provide(layerInstalled()))
 
-const open = (channel: ReturnType<typeof live>) =>
-  Effect.forkChild(Stream.runDrain(Realtime.events(channel)))
+type Table = ReturnType<typeof live>
 
-const watch = (...channels: ReadonlyArray<ReturnType<typeof live>>) =>
+const open = (channel: Table) => Effect.forkChild(Stream.runDrain(Realtime.events(channel)))
+
+const watch = (...channels: ReadonlyArray<Table>) =>
   Effect.forEach(channels, (channel, index) =>
     PgClient.PgClient.use((sql) =>
       Effect.gen(function* () {
@@ -53,42 +57,41 @@ const watch = (...channels: ReadonlyArray<ReturnType<typeof live>>) =>
 
 describe("a channel whose table is watched with another delivery", () => {
   it.live("live: is warned of once, with the cure; one that agrees is not", () =>
-    warned((warnings) =>
+    warned([durable("t1"), live("t2"), durable("t3")], (warnings) =>
       Effect.gen(function* () {
-        yield* watch(durable("t1"), live("t2"), durable("t3"))
-        const first = yield* open(live("t1"))
+        const hub = (yield* Realtime)[hubKey]
+        yield* Effect.scoped(hub.open(live("t1")))
         const warning = yield* Queue.take(warnings)
         expect(warning).toContain(`Changes of table t1 do not reach the live channel`)
         expect(warning).toContain(`"table_updates_t1"`)
         expect(warning).toContain("is watched with delivery durable")
         expect(warning).toContain(`Define the channel with { delivery: "durable" }`)
-        yield* Fiber.interrupt(first)
-        for (const table of ["t1", "t2", "t3"]) yield* open(live(table))
+        for (const table of ["t1", "t2"]) yield* Effect.scoped(hub.open(live(table)))
+        yield* open(live("t3"))
         expect(yield* Queue.take(warnings)).toContain(`live channel "table_updates_t3"`)
       })
-    ).pipe(Effect.provide(layerInstalled()))
+    )
   )
 
-  it.live("durable: the same, also for a consumer of its own", () =>
-    warned((warnings) =>
+  it.live("durable: the same, by a subscriber and by a consumer of its own", () =>
+    warned([live("t1"), durable("t2"), live("t3")], (warnings) =>
       Effect.gen(function* () {
-        yield* watch(live("t1"), durable("t2"), live("t3"))
-        const first = yield* open(durable("t1"))
+        const hub = (yield* Realtime)[hubKey]
+        yield* Effect.scoped(hub.open(durable("t1")))
         const warning = yield* Queue.take(warnings)
         expect(warning).toContain(`Changes of table t1 do not reach the durable channel`)
         expect(warning).toContain("is watched with delivery live")
         expect(warning).toContain(`Define the channel with { delivery: "live" }`)
-        yield* Fiber.interrupt(first)
-        for (const table of ["t1", "t2", "t3"]) yield* open(durable(table))
+        for (const table of ["t1", "t2"]) yield* Effect.scoped(hub.open(durable(table)))
+        yield* open(durable("t3"))
         expect(yield* Queue.take(warnings)).toContain(`durable channel "table_updates_t3"`)
       })
-    ).pipe(Effect.provide(layerInstalled()))
+    )
   )
 
   it.live("is looked for without an error where nothing is installed, or may not be read", () =>
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
-      const names = ["table_updates_t1"]
       const user = `user_${randomBytes(4).toString("hex")}`
       yield* Effect.acquireRelease(execute(url, `create role ${user} login`), () =>
         Effect.orDie(execute(url, `drop role ${user}`))
@@ -96,18 +99,12 @@ describe("a channel whose table is watched with another delivery", () => {
       const there = new URL(url)
       there.username = user
       const asUser = PgClient.layer({ url: Redacted.make(there.href) })
-      const sql = yield* PgClient.PgClient
-      expect(yield* differing(sql, names, "live")).toEqual([])
+      const look = PgClient.PgClient.use((sql) => tables(sql, "durable"))
+      expect(yield* look).toEqual([])
       yield* PgInstaller.install()
       yield* watch(durable("t1"))
-      expect(yield* differing(sql, names, "live")).toEqual([
-        { channel: names[0], table: "t1", delivery: "durable" }
-      ])
-      expect(
-        yield* PgClient.PgClient.use((sql) => differing(sql, names, "live")).pipe(
-          Effect.provide(asUser)
-        )
-      ).toEqual([])
+      expect(yield* look).toEqual([{ channel: "table_updates_t1", table: "t1" }])
+      expect(yield* Effect.provide(look, asUser)).toEqual([])
     }).pipe(Effect.scoped, Effect.provide(layerDatabase))
   )
 })
