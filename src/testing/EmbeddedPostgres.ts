@@ -219,7 +219,10 @@ const supervise = Effect.fnUntraced(function* (
   }
   const flags = Object.entries(all).flatMap(([name, value]) => ["-c", `${name}=${value}`])
   const turn = Semaphore.makeUnsafe(1)
+  const scope = yield* Effect.scope
   let running: Child | undefined
+  /** It ends because we say so. */
+  let ending: Child | undefined
   let closed = false
 
   const up = Effect.suspend(() => {
@@ -244,14 +247,26 @@ const supervise = Effect.fnUntraced(function* (
     return Effect.raceFirst(Deferred.await(ready), over).pipe(
       Effect.ensuring(Effect.sync(() => clearTimeout(timer))),
       Effect.onInterrupt(() => down("SIGQUIT")),
-      Effect.andThen(Effect.sync(() => keepAlive(child.process, false)))
+      Effect.andThen(Effect.sync(() => keepAlive(child.process, false))),
+      Effect.andThen(Effect.forkIn(tellEnd(child), scope)),
+      Effect.asVoid
     )
   })
+
+  const tellEnd = (child: Child) =>
+    Effect.flatMap(Deferred.await(child.gone), (how) =>
+      child === ending
+        ? Effect.void
+        : Effect.logError(
+            `PostgreSQL has ended (${how || "shut down by somebody else"}). It does not come back by itself: call start, or end this program and start it again.`
+          )
+    )
 
   const down = (signal: "SIGINT" | "SIGQUIT") =>
     Effect.suspend(() => {
       const child = running
       if (child === undefined) return Effect.void
+      ending = child
       child.process.kill(signal)
       const timer = setTimeout(() => child.process.kill("SIGQUIT"), patience)
       const after = Effect.sync(() => {

@@ -6,7 +6,7 @@
  */
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { afterAll, describe, expect, it, layer } from "@effect/vitest"
-import { Effect, Fiber, Redacted, Schedule } from "effect"
+import { Effect, Fiber, Logger, Queue, Redacted, Schedule } from "effect"
 import { execFileSync, spawn, spawnSync } from "node:child_process"
 import { once } from "node:events"
 import * as Fs from "node:fs"
@@ -247,6 +247,24 @@ describe("a data directory", () => {
 })
 
 describe.concurrent("the end of a server", () => {
+  it.live("is told when nobody asked for it, and only then", () =>
+    Effect.gen(function* () {
+      const lines = yield* Queue.unbounded<string>()
+      const pg = yield* make().pipe(
+        Effect.tap((pg) => Effect.andThen(pg.restart, pg.crash)),
+        Effect.provide(
+          Logger.layer([Logger.make(({ message }) => Queue.offerUnsafe(lines, String(message)))])
+        )
+      )
+      process.kill(processOf(pg.dataDirectory), "SIGKILL")
+      const line = yield* Queue.take(lines)
+      expect(line).toContain("PostgreSQL has ended (ended by SIGKILL)")
+      expect(line).toContain("does not come back by itself")
+      yield* pg.start
+      expect(yield* execute(pg.url, "select 1 as one")).toEqual([{ one: 1 }])
+    }).pipe(Effect.scoped)
+  )
+
   it.live("closing the scope stops it and removes its temporary directory", () =>
     Effect.gen(function* () {
       const { pg, pid } = yield* Effect.scoped(
@@ -303,6 +321,34 @@ describe.concurrent("the end of a server", () => {
 })
 
 describe.concurrent("a server that cannot have what it was asked for", () => {
+  it.live("gives way where several make the same directory at the same time", () =>
+    Effect.gen(function* () {
+      const directory = Path.join(playground, "race/postgres")
+      const servers = yield* Effect.all(
+        Array.from({ length: 3 }, () => make({ dataDirectory: directory })),
+        { concurrency: "unbounded" }
+      )
+      const [loser, other] = servers.filter(({ kept }) => !kept)
+      expect(other).toBeDefined()
+      expect(loser!.notice).toContain(`another PostgreSQL server is using ${directory}`)
+      expect(other!.notice).toBe(loser!.notice)
+      const winner = servers.find(({ kept }) => kept)!
+      expect(winner).toMatchObject({ dataDirectory: directory, notice: undefined })
+      expect(yield* execute(winner.url, "select 1 as one")).toEqual([{ one: 1 }])
+      expect(Fs.readdirSync(Path.dirname(directory))).toEqual(["postgres"])
+    }).pipe(Effect.scoped)
+  )
+
+  // Nobody makes directories there, not even root.
+  it.live.skipIf(process.platform !== "linux")("says when a directory may not be written", () =>
+    Effect.gen(function* () {
+      const { kept, notice } = yield* make({ dataDirectory: "/sys/realtime/postgres" })
+      expect(kept).toBe(false)
+      expect(notice).toContain("this user may not write /sys/realtime/postgres")
+      expect(notice).not.toContain("remove it")
+    }).pipe(Effect.scoped)
+  )
+
   it.live("says what PostgreSQL said", () =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(make({ settings: { max_connections: "many" } }))

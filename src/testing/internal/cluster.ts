@@ -92,14 +92,15 @@ export const initialise = Effect.fnUntraced(function* (
   const who = ["--username=postgres", "--auth-local=trust", "--auth-host=scram-sha-256"]
   const form = ["--encoding=UTF8", "--locale=C", "--no-instructions"]
   const args = ["-D", made, ...who, ...form, ...(stage === undefined ? ["--no-sync"] : [])]
-  const known = yield* attempt(`looking into ${data}`, () => {
-    if (Fs.existsSync(Path.join(data, "PG_VERSION"))) return true
-    if (Fs.existsSync(data) && Fs.readdirSync(data).length > 0) {
-      throw new Error("it holds other files and no PostgreSQL database")
-    }
+  const remove = Effect.sync(() => Fs.rmSync(made, { recursive: true, force: true }))
+  const known = attempt(`looking into ${data}`, () => {
+    // One look: another process may put a whole database here at any moment.
+    const found = Fs.existsSync(data) ? Fs.readdirSync(data) : []
+    if (found.includes("PG_VERSION")) return true
+    if (found.length > 0) throw new Error("it holds other files and no PostgreSQL database")
     return false
   })
-  if (known) return
+  if (yield* known) return
   yield* attempt("making the data directory", () => {
     Fs.mkdirSync(Path.dirname(made), { recursive: true })
     makeDirectory(made, user)
@@ -108,9 +109,14 @@ export const initialise = Effect.fnUntraced(function* (
     Effect.andThen(
       attempt("naming the data directory", () => {
         if (stage !== undefined) Fs.renameSync(stage, data)
-      })
+      }).pipe(
+        // Another process was faster: then its database is as good as this one.
+        Effect.catch((detail) =>
+          Effect.flatMap(known, (known) => (known ? remove : Effect.fail(detail)))
+        )
+      )
     ),
-    Effect.onError(() => Effect.sync(() => Fs.rmSync(made, { recursive: true, force: true }))),
+    Effect.onError(() => remove),
     Effect.mapError((detail) =>
       detail.includes("ENOENT") && Fs.existsSync(initdb)
         ? `${initdb} does not run here: it needs glibc, which Alpine Linux does not have`
@@ -121,7 +127,7 @@ export const initialise = Effect.fnUntraced(function* (
 
 /** Whether a server did not start because, as it thinks, another one has its data directory. */
 export const isLocked = (detail: string): boolean =>
-  /lock file .* already exists|pre-existing shared memory/.test(detail)
+  /lock file .* (already exists|is empty)|pre-existing shared memory/.test(detail)
 
 /** State and name of a process, such as `S postgres`; `""` if the system does not tell. */
 const describeProcess = (pid: string): string =>
@@ -179,7 +185,9 @@ export const explainUnusable = (data: string, user: User, detail: string): strin
           `PostgreSQL refuses to run as root, and user ${user.uid}, who runs it, cannot use ${data}`,
           "Do not run this as root"
         ]
-      : [`${data} cannot be used: ${detail}`, "Mend or remove it"]
+      : /\b(EACCES|EPERM|EROFS)\b|Permission denied|Read-only file system/.test(detail)
+        ? [`this user may not write ${data}`, "Give it the right to"]
+        : [`${data} cannot be used: ${detail}`, "Mend or remove it"]
   return (
     `The data will not be kept: ${why}. The server runs on a temporary directory instead. ` +
     `${cure}, or choose another dataDirectory.`
