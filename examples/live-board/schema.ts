@@ -3,12 +3,13 @@
  *
  * All of it may run again and again, by several processes at a time.
  */
-import { Data, Effect } from "effect"
+import { Data, Effect, Runtime } from "effect"
 import { SqlClient } from "effect/sql"
 import { seed } from "./seed.ts"
 
 /** The database has a table `orders` already, and it is somebody's. */
 export class ForeignTable extends Data.TaggedError("ForeignTable") {
+  override readonly [Runtime.errorReported] = false
   override readonly message =
     "This database has a table public.orders that is not the example's. Point DATABASE_URL at another database: nothing was changed."
 }

@@ -3,14 +3,14 @@
  *
  *   npm start
  *
- * PORT is where it listens (3000; 0 picks a free port), DATABASE_URL a PostgreSQL to use instead of
- * the one it brings.
+ * PORT is where it listens (3000, or a free port where that is taken; 0 picks a free one), DATABASE_URL
+ * a PostgreSQL to use instead of the one it brings.
  */
 // Not from the whole package, which takes half a second to load.
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
-import { Config, Console, Effect, Layer, Logger } from "effect"
-import { HttpRouter, HttpServer } from "effect/http"
+import { Config, Console, Data, Effect, Layer, Logger, Option, Runtime } from "effect"
+import { HttpRouter, HttpServer, type HttpServerError } from "effect/http"
 import { Channel } from "effect-realtime"
 import {
   OutboxReader,
@@ -33,16 +33,52 @@ const Door = RealtimeServer.layer({
   limits: { drain: "1 second" }
 })
 
-const Server = NodeHttpServer.layerConfig(createServer, {
-  host: Config.succeed("127.0.0.1"),
-  port: Config.Int("PORT").pipe(Config.withDefault(3000)),
-  gracefulShutdownTimeout: Config.succeed("1 second")
+class PortTaken extends Data.TaggedError("PortTaken")<{ readonly port: number }> {
+  override readonly [Runtime.errorReported] = false
+  override get message(): string {
+    return `Port ${this.port} is taken. Give PORT another number, or 0 for a free one.`
+  }
+}
+
+const listen = (port: number) =>
+  NodeHttpServer.make(createServer, {
+    host: "127.0.0.1",
+    port,
+    gracefulShutdownTimeout: "1 second"
+  }).pipe(Effect.mapError((error) => (isTaken(error) ? new PortTaken({ port }) : error)))
+
+const isTaken = ({ cause }: HttpServerError.ServeError) =>
+  cause instanceof Error && "code" in cause && cause.code === "EADDRINUSE"
+
+/** Where PORT says. Where it says nothing, there may be a second board. */
+const listenSomewhere = Effect.gen(function* () {
+  const chosen = yield* Config.option(Config.Int("PORT"))
+  if (Option.isSome(chosen)) return yield* listen(chosen.value)
+  return yield* listen(3000).pipe(
+    Effect.catchTag("PortTaken", () =>
+      Effect.andThen(Effect.logWarning("Port 3000 is taken, so this takes a free one."), listen(0))
+    )
+  )
 })
+
+const Server = Layer.merge(
+  Layer.effect(HttpServer.HttpServer, listenSomewhere),
+  NodeHttpServer.layerHttpServices
+)
 
 const App = HttpRouter.serve(Layer.mergeAll(Website.layer, Api.layer, Door), {
   disableListenLog: true,
   disableLogger: true
 })
+
+let terminated = false
+process.once("SIGTERM", () => {
+  terminated = true
+})
+
+/** 130 is for SIGINT. */
+const teardown: Runtime.Teardown = (exit, onExit) =>
+  Runtime.defaultTeardown(exit, (code) => onExit(code === 130 && terminated ? 143 : code))
 
 /** The two lines that say where everything is. */
 const Ready = Layer.effectDiscard(
@@ -63,5 +99,9 @@ Ready.pipe(
   Layer.provide(Layer.merge(Database.layer, Website.Bundle.layer)),
   Layer.provide(Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)])),
   Layer.launch,
-  NodeRuntime.runMain
+  // What has a cure of its own is told in a sentence, and everything else with all there is.
+  Effect.tapError((error) =>
+    Runtime.getErrorReported(error) ? Effect.void : Console.error(error.message)
+  ),
+  NodeRuntime.runMain({ teardown })
 )

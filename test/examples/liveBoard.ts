@@ -50,7 +50,9 @@ const root = resolve(import.meta.dirname, "../..")
 const NODE_COMPILE_CACHE = join(root, "node_modules/.cache/live-board")
 
 /** Starts a server and waits until it is ready; fails with its log when it ends instead. */
-export const startLiveBoard = async (env: Readonly<Record<string, string>>): Promise<LiveBoard> => {
+export const startLiveBoard = async (
+  env: Readonly<Record<string, string | undefined>>
+): Promise<LiveBoard> => {
   const child = spawn(
     process.execPath,
     ["-C", "@effect-realtime/source", "examples/live-board/server.ts"],
