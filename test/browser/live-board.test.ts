@@ -194,6 +194,15 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
         await page.getByText("The server has lost the database").waitFor()
         await page.getByText("As last seen").waitFor()
         expect(await row(page, "While deaf").count()).toBe(0)
+        // The notice of the loss is the server's own: nothing runs along the broken half.
+        const sparks = page.locator(".spark")
+        await vi.waitFor(async () =>
+          expect(
+            await sparks.evaluateAll((all) =>
+              all.map((spark) => getComputedStyle(spark).visibility)
+            )
+          ).toEqual(["hidden", "visible"])
+        )
       })
     )
     await sql("alter role live_board login")
@@ -230,6 +239,42 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
     expect(given).toBe(360)
     await phone.close()
     await sql("delete from orders where length(customer) > 100")
+  })
+
+  it("shows a notice on a phone wherever it is scrolled to, and then the list", async () => {
+    const phone = await open(390, 740)
+    const newcomer = phone.locator(".newcomer")
+    expect(await newcomer.count()).toBe(0)
+    await sql(notify("Seen on the phone"))
+    await newcomer.getByText("Seen on the phone").waitFor()
+    await vi.waitFor(async () => {
+      const box = await newcomer.boundingBox()
+      expect(box!.y + box!.height).toBeLessThanOrEqual(740)
+    })
+    expect(await one.locator(".newcomer").isVisible()).toBe(false)
+    await newcomer.click()
+    await vi.waitFor(async () =>
+      expect((await phone.locator("#notices").boundingBox())!.y).toBeLessThan(740)
+    )
+    await phone.close()
+  })
+
+  it("cuts no heading on the smallest of phones", async () => {
+    const phone = await open(320, 640)
+    const overlaps = await phone.locator(".panel-head").evaluateAll((heads) =>
+      heads.flatMap((head) => {
+        const heading = head.querySelector("h2")!
+        const text = document.createRange()
+        text.selectNodeContents(heading)
+        const { right, top, bottom } = text.getBoundingClientRect()
+        return [...head.querySelectorAll("button")]
+          .map((button) => button.getBoundingClientRect())
+          .filter((box) => box.left < right && box.top < bottom && box.bottom > top)
+          .map(() => heading.textContent)
+      })
+    )
+    expect(overlaps).toEqual([])
+    await phone.close()
   })
 
   it("has given no error so far", () => {

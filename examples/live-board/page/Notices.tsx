@@ -1,5 +1,5 @@
 import { useWebSocket } from "effect-realtime/react"
-import { type FormEvent, useState } from "react"
+import { type FormEvent, useEffect, useState } from "react"
 import { type Notice, Notices as NoticesChannel } from "../channels.ts"
 import { clock } from "./format.ts"
 import { useAction } from "./useAction.ts"
@@ -10,6 +10,32 @@ interface Line extends Notice {
 }
 
 const kinds = ["info", "warning", "error"] as const
+
+/** How long a newcomer is shown, in milliseconds. */
+const newcomerTime = 8000
+
+/** The newest one where the list is out of sight: on a narrow screen it is below the orders. */
+const Newcomer = ({ at, message, type }: Line) => {
+  const [shown, setShown] = useState(true)
+  useEffect(() => {
+    const timer = setTimeout(() => setShown(false), newcomerTime)
+    return () => clearTimeout(timer)
+  }, [])
+  return (
+    shown && (
+      <a className="newcomer" data-type={type} href="#notices" aria-hidden="true" tabIndex={-1}>
+        <NoticeText message={message} type={type} />
+        <time>{clock(at)}</time>
+      </a>
+    )
+  )
+}
+
+const NoticeText = ({ message, type }: Notice) => (
+  <p>
+    <strong>{type}</strong> {message}
+  </p>
+)
 
 export const Notices = () => {
   const [lines, setLines] = useState<ReadonlyArray<Line>>([])
@@ -74,14 +100,13 @@ export const Notices = () => {
       <ol className="lines" role="log" aria-live="polite">
         {lines.map(({ at, id, message, type }) => (
           <li key={id} data-type={type}>
-            <p>
-              <strong>{type}</strong> {message}
-            </p>
+            <NoticeText message={message} type={type} />
             <time>{clock(at)}</time>
           </li>
         ))}
         {lines.length === 0 && <li className="nothing">None yet</li>}
       </ol>
+      {lines[0] !== undefined && <Newcomer key={lines[0].id} {...lines[0]} />}
     </section>
   )
 }
