@@ -278,7 +278,8 @@ const granted = (names: { readonly node: string; readonly app: string }) => {
       ["table horizon", "SELECT"],
       ["table marks", "SELECT"],
       ["table messages", "SELECT"],
-      ["table settings", "SELECT"]
+      ["table settings", "SELECT"],
+      ["table watched", "SELECT"]
     ]),
     ...of(names.app, [...publishing, ["schema realtime", "USAGE"]])
   ]
