@@ -146,6 +146,10 @@ export interface Options {
   readonly backlog?: number | undefined
   /** How often followers of quiet channels are told a newer position, default 10 minutes. */
   readonly positionEvery?: Duration.Input | undefined
+  /** The most events that are replayed to a socket, default 10,000. With more behind it, it is told `reset`. */
+  readonly replayEvents?: number | undefined
+  /** The most payload that is replayed to a socket, default 8 MiB (8,388,608 bytes of UTF-8). */
+  readonly replayBytes?: number | undefined
   /** Whether this node helps to prune, default `true`. At least one node must. */
   readonly upkeep?: boolean | undefined
 }
@@ -168,7 +172,7 @@ export class OutboxReader extends Context.Service<
     /**
      * Where a subscriber starts. Call `follow` before: of what it hands out, the batches of ticks later
      * than the join's belong to this subscriber, after the replay; earlier ones do not. Nothing is
-     * replayed in part: with more than `bounds` to replay (default 10,000 events or 8 MiB) it is a reset.
+     * replayed in part: with more than `bounds` to replay (default `replayEvents` and `replayBytes`) it is a reset.
      */
     readonly join: (
       channel: string,
@@ -218,6 +222,10 @@ export const make = (
       messages: options?.pageMessages ?? 1000,
       bytes: options?.pageBytes ?? 1024 * 1024
     }
+    const replayed = {
+      events: options?.replayEvents ?? 10_000,
+      bytes: options?.replayBytes ?? 8 * 1024 * 1024
+    }
     const followers = new Followers()
     const { current, refreshed, state } = yield* Reader.make({
       connection: PgLink.connectionOf(sql.config, options?.readUrl),
@@ -234,7 +242,7 @@ export const make = (
       }),
       upkeep: yield* Upkeep.make(sql, options?.upkeep !== false)
     })
-    const catchUp = yield* CatchUp.make(sql, limits, patience, current, refreshed)
+    const catchUp = yield* CatchUp.make(sql, limits, replayed, patience, current, refreshed)
     const watched = yield* Watched.make(sql, "durable")
 
     const follow: OutboxReader["Service"]["follow"] = (channel) =>

@@ -4,8 +4,14 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Fiber, Layer } from "effect"
+import { Effect, Fiber, Layer, Schema } from "effect"
+import * as Channel from "../../src/Channel.ts"
+import * as Door from "../../src/server/internal/door.ts"
+import { layerMemory } from "../../src/server/NotificationSource.ts"
 import { OutboxReader } from "../../src/server/OutboxReader.ts"
+import { Realtime } from "../../src/server/Realtime.ts"
+import { allowAll } from "../../src/server/ServerOptions.ts"
+import { refusals, TestDoor, visit } from "../support/sessions.ts"
 import {
   layerInstalled,
   layerReader,
@@ -150,5 +156,50 @@ describe("a replay", () => {
         )
       )
     })
+  )
+
+  const Log = Channel.make("room", Schema.String, { delivery: "durable" })
+  const bounds = [
+    ["replayEvents", 3, ["a", "b", "c"], "d"],
+    // As JSON texts: 5 bytes each, and the last one is one byte too many.
+    ["replayBytes", 10, ["aaa", "bbb"], "1"]
+  ] as const
+  it.live.each(bounds)("is given up for a reset beyond %s", ([option, limit, payloads, more]) =>
+    Effect.gen(function* () {
+      const reader = yield* OutboxReader
+      const cursor = yield* reader.position
+      for (const payload of payloads) yield* publish("room", payload)
+      yield* reader.position
+      const resume = Effect.gen(function* () {
+        const visitor = yield* visit({ hello: false })
+        visitor.send({ type: "hello", version: 1 })
+        visitor.send({ type: "subscribe", id: 1, channel: "room", cursor })
+        yield* Effect.repeat(
+          Effect.delay(
+            Effect.sync(() => visitor.answer(1)),
+            "5 millis"
+          ),
+          { until: (answer) => answer !== undefined }
+        )
+        const data = visitor.of("events").flatMap(({ events }) => events.map(({ data }) => data))
+        return [visitor.last("subscribed")?.state, data]
+      })
+      const before = yield* refusals("reset")
+      expect(yield* resume).toEqual(["recovered", payloads])
+      expect(yield* refusals("reset")).toBe(before)
+      yield* publish("room", more)
+      yield* reader.position
+      expect(yield* resume).toEqual(["reset", []])
+      expect(yield* refusals("reset")).toBe(before + 1)
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(
+        Layer.effect(TestDoor, Door.make({ channels: [Log], authorize: allowAll })).pipe(
+          Layer.provide(Realtime.layer()),
+          Layer.provide(layerMemory),
+          Layer.provideMerge(layerReader({ wake: "poll" }, { [option]: limit }))
+        )
+      )
+    )
   )
 })

@@ -60,9 +60,6 @@ export interface Join {
 /** Replays on the pool at once, and pages. What a replay has read so far is held until it is whole. */
 const maxReplays = 8
 
-/** What a socket is replayed at most. */
-const socketBounds: Bounds = { events: 10_000, bytes: 8 * 1024 * 1024 }
-
 /** A replay under way, and how many wait for it. */
 interface Running {
   readonly result: Deferred.Deferred<Join, OutboxFault | ReplayError>
@@ -122,6 +119,8 @@ const at = (tail: Tail, reason: ResetReason | undefined): Join => ({
 export const make = (
   sql: PgClient,
   limits: PageLimits,
+  /** What a socket is replayed at most. */
+  socketBounds: Bounds,
   /** For one page. */
   patience: Duration.Duration,
   /** The tail once the reader is up. */

@@ -385,6 +385,7 @@ export class Requests {
       yield* Effect.addFinalizer(() => Effect.sync(() => follower.leave()))
       const joining = follower.join(from)
       const join = yield* from === undefined ? joining : this.#oneByOne(match, joining)
+      if (join.state === "reset") this.#context.refused("reset")
       // As many bytes as one may get by subscribing so often: a short cursor must not cost so much more.
       this.#subscribes.spend(Math.floor(textOf(join) / replayBytes))
       return { follower, join }
