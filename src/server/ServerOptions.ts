@@ -140,13 +140,17 @@ export interface Limits {
   /** Requests of a session that wait for their answer, default 100. One more closes with 4003. */
   readonly unanswered?: number | undefined
   /**
-   * Text of the requests of a session that wait for their answer, default 256 KiB (262,144 bytes).
-   * Beyond it the socket is not read until some are answered.
+   * Requests of a session that wait for their answer, default 256 KiB (262,144 bytes) of text, and 56
+   * bytes more for each object and list in them. Beyond it the socket is not read until some are
+   * answered.
    */
   readonly unansweredBytes?: number | undefined
   /** `authenticate` of a session, default 1/s and 5 at once. More are `rate/limited`. */
   readonly authentications?: Rate | undefined
-  /** `subscribe` of a session, default 50/s and 100 at once. More are `rate/limited`. */
+  /**
+   * `subscribe` of a session, default 50/s and 100 at once. More are `rate/limited`. A replay counts as
+   * one more for each 64 KiB of payload, so that a short cursor does not cost more than it may.
+   */
   readonly subscribes?: Rate | undefined
   /** `publish` of a session, default 20/s and 50 at once. More are `rate/limited`. */
   readonly publishes?: Rate | undefined
@@ -157,12 +161,16 @@ export interface Limits {
   /** Time beyond `ping` that a client may stay silent, default 10 s. Then it is closed with 4002. */
   readonly slack?: Duration.Input | undefined
   /**
-   * Backlog of one socket that does not keep up, default 1 MiB (1,048,576 bytes). At the limit its
-   * waiting events are dropped and their channels are told `gap slow`; see `slowConsumer`. Answers
-   * are never dropped: a socket that has twice as much waiting is closed with 4001.
+   * Backlog of one socket that does not keep up, default 1 MiB (1,048,576 bytes), together with what is
+   * held until a replay is there. At the limit waiting events are dropped: live channels are told `gap
+   * slow`, durable ones read on from what stayed; see `slowConsumer`. Answers are never dropped: a
+   * socket that has twice as much waiting is closed with 4001.
    */
   readonly mailboxBytes?: number | undefined
-  /** Time a socket may take no bytes at all, default 30 s. Then it is closed with 4001. */
+  /**
+   * Time a socket has to take the next 64 KiB (or one larger frame) of its backlog, default 30 s. Then it
+   * is closed with 4001.
+   */
   readonly blocked?: Duration.Input | undefined
   /** Subscriptions of a session, default 100. One more is answered `subscribe/limit`. */
   readonly subscriptions?: number | undefined
