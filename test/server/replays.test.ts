@@ -1,6 +1,6 @@
 /**
- * What many subscribers that resume at the same time cost: so many replays at once, and none for
- * somebody who has left.
+ * What clients cost the database: so many replays at once, none for somebody who has left, and no
+ * statement that nobody waits for.
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
@@ -8,10 +8,10 @@ import { Effect, Fiber, Layer, Schema } from "effect"
 import * as Channel from "../../src/Channel.ts"
 import * as Door from "../../src/server/internal/door.ts"
 import { layerMemory } from "../../src/server/NotificationSource.ts"
-import { OutboxReader } from "../../src/server/OutboxReader.ts"
+import { type Options, OutboxReader } from "../../src/server/OutboxReader.ts"
 import { Realtime } from "../../src/server/Realtime.ts"
-import { allowAll } from "../../src/server/ServerOptions.ts"
-import { refusals, TestDoor, visit } from "../support/sessions.ts"
+import { allowAll, type AnonymousOptions } from "../../src/server/ServerOptions.ts"
+import { refusals, TestDoor, visit, type Visitor } from "../support/sessions.ts"
 import {
   layerInstalled,
   layerReader,
@@ -19,6 +19,8 @@ import {
   publish,
   session
 } from "./support/durable.ts"
+
+const Log = Channel.make("room", Schema.String, { delivery: "durable", publish: true })
 
 /** Replays that wait for a lock in the database: nothing else reads messages here. */
 const waiting = PgClient.PgClient.use(
@@ -52,6 +54,55 @@ const lock = Effect.gen(function* () {
   yield* db.query("begin")
   yield* db.query("lock realtime.messages in access exclusive mode")
   return db.query("rollback")
+})
+
+/** A door without sockets over a reader; nobody is told about the source. */
+const layerDoor = (options: Partial<AnonymousOptions>, reader?: Options) =>
+  Layer.effect(TestDoor, Door.make({ channels: [Log], authorize: allowAll, ...options })).pipe(
+    Layer.provide(Realtime.layer()),
+    Layer.provide(layerMemory),
+    Layer.provideMerge(layerReader({ wake: "poll" }, reader))
+  )
+
+/** Somebody who said hello. */
+const enter = Effect.tap(visit({ hello: false }), (visitor) =>
+  Effect.sync(() => visitor.send({ type: "hello", version: 1 }))
+)
+
+const answered = (visitor: Visitor, id: number) =>
+  Effect.repeat(
+    Effect.delay(
+      Effect.sync(() => visitor.answer(id)),
+      "5 millis"
+    ),
+    { until: (answer) => answer !== undefined }
+  )
+
+describe("a publish", () => {
+  it.live("that the database does not take in time is taken back, and may come again", () =>
+    Effect.gen(function* () {
+      const unlock = yield* lock
+      const visitor = yield* enter
+      const publish = (id: number) =>
+        visitor.send({ type: "publish", id, channel: "room", key: `k${id % 10}`, data: "x" })
+      for (let id = 1; id <= 3; id++) publish(id)
+      for (let id = 1; id <= 3; id++) {
+        expect(yield* answered(visitor, id)).toMatchObject({ code: "source/down", retry: "later" })
+      }
+      // Nothing is left of it in the database, though it still does not take anything.
+      const left = PgClient.PgClient.use(
+        (sql) => sql`select pid from pg_stat_activity
+          where datname = current_database() and state = 'active' and query like '%realtime.publish(%' and pid <> pg_backend_pid()`
+      )
+      yield* Effect.repeat(Effect.delay(left, "5 millis"), { until: (rows) => rows.length === 0 })
+      yield* unlock
+      publish(11)
+      expect((yield* answered(visitor, 11))?.type).toBe("published")
+      expect(
+        yield* PgClient.PgClient.use((sql) => sql`select payload from realtime.messages`)
+      ).toHaveLength(1)
+    }).pipe(Effect.scoped, Effect.provide(layerDoor({ limits: { sourceWait: "300 millis" } })))
+  )
 })
 
 describe("a replay", () => {
@@ -158,7 +209,6 @@ describe("a replay", () => {
     })
   )
 
-  const Log = Channel.make("room", Schema.String, { delivery: "durable" })
   const bounds = [
     ["replayEvents", 3, ["a", "b", "c"], "d"],
     // As JSON texts: 5 bytes each, and the last one is one byte too many.
@@ -171,16 +221,9 @@ describe("a replay", () => {
       for (const payload of payloads) yield* publish("room", payload)
       yield* reader.position
       const resume = Effect.gen(function* () {
-        const visitor = yield* visit({ hello: false })
-        visitor.send({ type: "hello", version: 1 })
+        const visitor = yield* enter
         visitor.send({ type: "subscribe", id: 1, channel: "room", cursor })
-        yield* Effect.repeat(
-          Effect.delay(
-            Effect.sync(() => visitor.answer(1)),
-            "5 millis"
-          ),
-          { until: (answer) => answer !== undefined }
-        )
+        yield* answered(visitor, 1)
         const data = visitor.of("events").flatMap(({ events }) => events.map(({ data }) => data))
         return [visitor.last("subscribed")?.state, data]
       })
@@ -191,15 +234,6 @@ describe("a replay", () => {
       yield* reader.position
       expect(yield* resume).toEqual(["reset", []])
       expect(yield* refusals("reset")).toBe(before + 1)
-    }).pipe(
-      Effect.scoped,
-      Effect.provide(
-        Layer.effect(TestDoor, Door.make({ channels: [Log], authorize: allowAll })).pipe(
-          Layer.provide(Realtime.layer()),
-          Layer.provide(layerMemory),
-          Layer.provideMerge(layerReader({ wake: "poll" }, { [option]: limit }))
-        )
-      )
-    )
+    }).pipe(Effect.scoped, Effect.provide(layerDoor({}, { [option]: limit })))
   )
 })

@@ -56,14 +56,23 @@ export const publishOnce = (
 
 /** On a durable channel the key is stored with the message, and so holds across a crash of this node. */
 const send = (
-  { realtime, sourceIsUp }: SessionContext,
+  { limits, realtime, sourceIsUp }: SessionContext,
   channel: Channel.Channel<unknown>,
   payload: unknown,
   outcome: Deferred.Deferred<Refusal | undefined>,
   key: string,
   forget: () => void
 ): Effect.Effect<void> =>
-  Effect.suspend(() => realtime.publish(channel, payload, { key })).pipe(
+  Effect.suspend(() => {
+    const publishing = realtime.publish(channel, payload, { key })
+    // A statement that hangs is taken back: nobody waits for it any more, and thousands may follow it.
+    return channel.delivery === "durable"
+      ? Effect.timeoutOrElse(publishing, {
+          duration: limits.sourceWait,
+          orElse: () => Effect.fail(sourceDown)
+        })
+      : publishing
+  }).pipe(
     Effect.matchCauseEffect({
       onFailure: (cause) => {
         // A retry is tried again.
