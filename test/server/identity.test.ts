@@ -744,6 +744,34 @@ describe("with a client", () => {
     )
   })
 
+  it.effect(
+    "a client that slept beyond its token gets a fresh one first, and loses nothing",
+    () => {
+      let asked = 0
+      return withClient(
+        Effect.suspend(() => {
+          asked++
+          return tokenFor(60)
+        }),
+        Effect.gen(function* () {
+          const test = yield* RealtimeTest
+          const { seen, states } = yield* watch
+          yield* test.publish(Orders, { id: 1 })
+          yield* test.settle
+          yield* test.jump("90 seconds")
+          yield* test.publish(Orders, { id: 2 })
+          yield* TestClock.adjust("10 seconds")
+          yield* test.settle
+          yield* test.publish(Orders, { id: 3 })
+          yield* test.settle
+          expect(asked).toBeGreaterThan(1)
+          expect(states.at(-1)).toBe("open")
+          expect(seen).toEqual([1, 2, 3])
+        })
+      )
+    }
+  )
+
   it.effect("an expired token at hello is fetched anew at once", () => {
     let first = true
     return withClient(
