@@ -113,6 +113,8 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/Realtime.ts": 3,
   "src/server/ServerOptions.ts": 4,
   "src/server/internal/admission.ts": 4,
+  "src/server/internal/identities.ts": 1,
+  "src/server/internal/patience.ts": 4,
   "src/server/internal/door.ts": 4,
   "src/server/internal/mailbox.ts": 4,
   "src/server/internal/peer.ts": 4,

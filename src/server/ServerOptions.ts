@@ -19,7 +19,7 @@ import type { Rate } from "./internal/bucket.ts"
 export interface Credentials {
   /** The token of `hello` or `authenticate`; tokens never travel in a URL. */
   readonly token: string | undefined
-  /** The headers of the upgrade request, cookies among them. */
+  /** The headers of the upgrade request, cookies among them; without `Sec-WebSocket-*`, `Upgrade` and `Connection`. */
   readonly headers: IncomingHttpHeaders
   /** The client's address; behind a proxy only as far as `trustProxy` says. */
   readonly address: string

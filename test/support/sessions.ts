@@ -56,6 +56,7 @@ export class Visitor implements Peer {
   reading = true
   #ears: Ears | undefined
   #full = false
+  #left = false
   #written = 0
   #onDrain: (() => void) | undefined
   #waiting: Array<ServerFrame> = []
@@ -131,9 +132,9 @@ export class Visitor implements Peer {
   }
 
   leave(): void {
-    const ears = this.#ears
-    this.#ears = { ...ears!, closed: () => undefined }
-    ears?.closed()
+    if (this.#left) return
+    this.#left = true
+    this.#ears?.closed()
   }
 
   /** Reads on, and everything that waited first. */

@@ -85,16 +85,20 @@ export class Admission {
     return undefined
   }
 
-  /** Counts a session in; returns how to count it out. */
-  count(address: string): () => void {
-    if (!this.#counts(address)) return () => undefined
+  /** Counts a session in. */
+  enter(address: string): void {
+    if (!this.#counts(address)) return
     const network = networkOf(address)
     this.#sessions.set(network, (this.#sessions.get(network) ?? 0) + 1)
-    return () => {
-      const left = (this.#sessions.get(network) ?? 0) - 1
-      if (left > 0) this.#sessions.set(network, left)
-      else this.#sessions.delete(network)
-    }
+  }
+
+  /** Counts one out that was counted in. */
+  leave(address: string): void {
+    if (!this.#counts(address)) return
+    const network = networkOf(address)
+    const left = (this.#sessions.get(network) ?? 0) - 1
+    if (left > 0) this.#sessions.set(network, left)
+    else this.#sessions.delete(network)
   }
 
   #addressRefusal(address: string, now: number): UpgradeRefusal | undefined {

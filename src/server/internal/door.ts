@@ -15,32 +15,51 @@ import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { randomUUID } from "node:crypto"
-import type { IncomingMessage } from "node:http"
+import { randomBytes } from "node:crypto"
+import type { IncomingHttpHeaders, IncomingMessage } from "node:http"
 import type { Socket } from "node:net"
-import { type ServerOptions, type WebSocket, WebSocketServer } from "ws"
+import { type ServerOptions, WebSocket, WebSocketServer } from "ws"
 import { CloseCode, subprotocol } from "../../Protocol.ts"
 import { hubKey, Realtime } from "../Realtime.ts"
 import type { Credentials, InvalidOption, Options } from "../ServerOptions.ts"
 import { Admission, type UpgradeRefusal } from "./admission.ts"
+import { Identities } from "./identities.ts"
 import { checkOptions, resolveLimits } from "./limits.ts"
 import * as metrics from "./metrics.ts"
 import { type Peer, WebSocketPeer } from "./peer.ts"
 import { PublishKeys } from "./publishKeys.ts"
 import * as Registry from "./registry.ts"
 import { Revocations } from "./revocations.ts"
-import { Session } from "./session.ts"
+import { type Gate, Session } from "./session.ts"
 import type { Principal, Refusal, SessionContext } from "./sessionContext.ts"
 
-/** A session's ears: what its socket hears goes here. */
-interface Ears {
-  readonly receive: (text: string) => void
-  readonly receiveBinary: () => void
-  /** A ping or a pong of the WebSocket itself. */
-  readonly receiveControl: () => void
-  /** What came is no WebSocket, or too large: the close frame that says so is on its way. */
-  readonly broken: (code: number) => void
-  readonly closed: () => void
+/** What a session hears of its socket. */
+type Ears = Pick<Session, "receive" | "receiveBinary" | "receiveControl" | "broken" | "closed">
+
+/** A WebSocket that knows its session, so that all of them share their listeners. */
+class SessionSocket extends WebSocket {
+  ears: Ears | undefined
+}
+
+/** Every socket here is one of ours. */
+const earsOf = (ws: WebSocket): Ears | undefined => (ws as SessionSocket).ears
+
+const listeners = {
+  // `ws` has answered with 1002, 1007, 1008 or 1009 by itself.
+  error(this: WebSocket, error: Error) {
+    earsOf(this)?.broken(closeCodeOf(error))
+  },
+  // It answers pings too, and bounds what waits of that.
+  control(this: WebSocket) {
+    earsOf(this)?.receiveControl()
+  },
+  message(this: WebSocket, data: Buffer, isBinary: boolean) {
+    if (isBinary) earsOf(this)?.receiveBinary()
+    else earsOf(this)?.receive(data.toString("utf8"))
+  },
+  close(this: WebSocket) {
+    earsOf(this)?.closed()
+  }
 }
 
 export interface Door {
@@ -109,7 +128,7 @@ export const make = <I, R>(
     const admission = new Admission(options, limits, now())
     const publishKeys = new PublishKeys<Deferred.Deferred<Refusal | undefined>>()
     const sessions = new Set<Session>()
-    const byKey = new Map<string, Set<Session>>()
+    const identities = new Identities<Session>()
     const left = yield* Queue.sliding<void>(1)
     const services = yield* Effect.context<never>()
     const runFork = Effect.runForkWith(services)
@@ -144,50 +163,40 @@ export const make = <I, R>(
       publishKeys,
       ...(yield* identityOf(options, limits.tokenAge)),
       run,
+      start: runFork,
       clock: now,
       sourceIsUp: () => sourceIsUp,
       refused: countRefused,
       revocations
     }
 
-    const admit = (session: Session, key: string): boolean => {
-      // Without a name there is nobody to count.
-      if (options.authenticate === undefined) return true
-      const theirs = byKey.get(key) ?? new Set()
-      if (theirs.size >= limits.sessionsPerIdentity) return false
-      byKey.set(key, theirs.add(session))
-      return true
-    }
+    // Without a name there is nobody to count.
+    const admit = (session: Session): boolean =>
+      options.authenticate === undefined ||
+      identities.add(session.key, session, limits.sessionsPerIdentity)
 
-    const forget = (session: Session): void => {
+    const leave = (session: Session): void => {
+      admission.leave(session.address)
       sessions.delete(session)
-      const theirs = byKey.get(session.key)
-      if (theirs?.delete(session) === true && theirs.size === 0) byKey.delete(session.key)
+      identities.remove(session.key, session)
       Queue.offerUnsafe(left, undefined)
     }
 
+    const gate: Gate = { admit, leave }
     const accept: Door["accept"] = (peer, credentials) => {
-      const session = new Session(randomUUID(), peer, credentials, context, { admit })
+      // Short and flat: there are many.
+      const id = randomBytes(15).toString("base64url")
+      const session = new Session(id, peer, credentials, context, gate)
       sessions.add(session)
-      const release = admission.count(credentials.address)
-      const fiber = run(session.run)
-      return {
-        receive: (text) => session.receive(text),
-        receiveBinary: () => session.receiveBinary(),
-        receiveControl: () => session.receiveControl(),
-        broken: (code) =>
-          session.close(code, "", code === CloseCode.messageTooLarge ? "frameBytes" : undefined),
-        closed: () => {
-          release()
-          forget(session)
-          fiber.interruptUnsafe()
-        }
-      }
+      admission.enter(credentials.address)
+      session.start()
+      return session
     }
 
     // `closeTimeout` is not in the types of `ws` yet.
-    const bounds: ServerOptions & { readonly closeTimeout: number } = {
+    const bounds: ServerOptions<typeof SessionSocket> & { readonly closeTimeout: number } = {
       noServer: true,
+      WebSocket: SessionSocket,
       clientTracking: false,
       perMessageDeflate: false,
       maxPayload: limits.frameBytes,
@@ -198,23 +207,17 @@ export const make = <I, R>(
     }
     const wss = new WebSocketServer(bounds)
 
-    // Apart from `open`, so that no listener's scope keeps the request alive.
     const start = (
-      ws: WebSocket,
+      ws: SessionSocket,
       socket: Socket,
       credentials: Omit<Credentials, "token">
     ): void => {
-      const ears = accept(new WebSocketPeer(ws, socket), credentials)
-      // `ws` has answered with 1002, 1007, 1008 or 1009 by itself.
-      ws.on("error", (error) => ears.broken(closeCodeOf(error)))
-      // It answers pings too, and bounds what waits of that.
-      ws.on("ping", ears.receiveControl)
-      ws.on("pong", ears.receiveControl)
-      ws.on("message", (data: Buffer, isBinary: boolean) => {
-        if (isBinary) ears.receiveBinary()
-        else ears.receive(data.toString("utf8"))
-      })
-      ws.once("close", ears.closed)
+      ws.ears = accept(new WebSocketPeer(ws, socket), credentials)
+      ws.on("error", listeners.error)
+      ws.on("ping", listeners.control)
+      ws.on("pong", listeners.control)
+      ws.on("message", listeners.message)
+      ws.on("close", listeners.close)
     }
 
     const tick = Effect.suspend(() => {
@@ -298,7 +301,7 @@ export const make = <I, R>(
       open: (request, socket, head) => {
         const credentials = {
           // Kept for as long as the session, so only where somebody looks at them.
-          headers: options.authenticate === undefined ? {} : request.headers,
+          headers: options.authenticate === undefined ? {} : headersOf(request),
           address: admission.addressOf(request)
         }
         wss.handleUpgrade(request, socket, head, (ws) => start(ws, socket, credentials))
@@ -308,12 +311,12 @@ export const make = <I, R>(
       ready: () => sourceIsUp && !draining,
       revoke: (key) => {
         revocations.add(key, now())
-        for (const session of byKey.get(key) ?? []) {
+        for (const session of identities.of(key)) {
           session.close(CloseCode.revoked, "revoked")
         }
       },
       reauthorize: (key) =>
-        Effect.forEach([...(byKey.get(key) ?? [])], (session) => session.reauthorize, {
+        Effect.forEach(identities.of(key), (session) => session.reauthorize, {
           concurrency: "unbounded",
           discard: true
         }),
@@ -331,6 +334,14 @@ const closeCodeOf = (error: Error): number => {
   if (code === "WS_ERR_TOO_MANY_BUFFERED_PARTS") return 1008
   return code.startsWith("WS_ERR_") ? 1002 : 1006
 }
+
+/** Without what belongs to the handshake itself: they are kept as long as the session. */
+const headersOf = ({ headers }: IncomingMessage): IncomingHttpHeaders =>
+  Object.fromEntries(
+    Object.entries(headers).filter(
+      ([name]) => name !== "connection" && name !== "upgrade" && !name.startsWith("sec-websocket-")
+    )
+  )
 
 /** The text that makes two identities the same person. */
 export const keyOf = <I>(identity: I): string =>

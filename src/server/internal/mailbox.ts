@@ -28,39 +28,36 @@ interface Waiting {
   readonly cursor: string
 }
 
+/** The session as its mailbox sees it. */
+export interface MailboxOwner {
+  readonly peer: Pick<Peer, "write">
+  /** The socket took its fill: call `drained` when it wants more. */
+  blocked(): void
+  /** Events were dropped. */
+  dropped(): void
+  /** Whether a channel can go on from a cursor: then it is told no gap, but falls behind. */
+  resumes(channel: string): boolean
+  /** The socket drained: the channel has everything up to `from` and nothing after it. */
+  behind(channel: string, from: string): void
+}
+
 export class Mailbox {
   readonly #limit: number
   readonly #peer: Pick<Peer, "write">
-  readonly #onBlocked: () => void
-  readonly #onDropped: () => void
-  readonly #resumes: (channel: string) => boolean
-  readonly #onBehind: (channel: string, from: string) => void
+  readonly #owner: MailboxOwner
   /** Channels that go on from a cursor once the socket drained; until then nothing of them waits. */
-  readonly #behind = new Map<string, string>()
+  #behind: Map<string, string> | undefined
   #waiting: Array<Waiting> = []
   #bytes = 0
   /** Bytes that followers hold. */
   #held = 0
   #blocked = false
 
-  constructor(options: {
-    readonly peer: Pick<Peer, "write">
-    /** Bytes of frames that may wait or be held. */
-    readonly limit: number
-    /** The socket took its fill: call `drained` when it wants more. */
-    readonly onBlocked: () => void
-    readonly onDropped: () => void
-    /** Whether a channel can go on from a cursor: then it is told no gap, but `onBehind` is called. */
-    readonly resumes: (channel: string) => boolean
-    /** The socket drained: the channel has everything up to `from` and nothing after it. */
-    readonly onBehind: (channel: string, from: string) => void
-  }) {
-    this.#peer = options.peer
-    this.#limit = options.limit
-    this.#onBlocked = options.onBlocked
-    this.#onDropped = options.onDropped
-    this.#resumes = options.resumes
-    this.#onBehind = options.onBehind
+  /** `limit`: bytes of frames that may wait or be held. */
+  constructor(owner: MailboxOwner, limit: number) {
+    this.#owner = owner
+    this.#peer = owner.peer
+    this.#limit = limit
   }
 
   get blocked(): boolean {
@@ -86,17 +83,17 @@ export class Mailbox {
     }
     const { channel, cursor, from, gap, lastingFrame: frame } = batch
     // What follows a lost frame is read again with it.
-    if (this.#behind.has(channel)) return
-    const resumes = this.#resumes(channel)
+    if (this.#behind?.has(channel) === true) return
+    const resumes = this.#owner.resumes(channel)
     // Not read again by who goes on from behind it: it must be told.
     if (resumes && gap !== undefined && gap !== "invalid") return this.control(frame)
     if (this.hasRoom(frame.length)) return this.#wait({ frame, channel, from, cursor })
-    if (resumes) this.#behind.set(channel, from)
+    if (resumes) this.#fall(channel, from)
     else {
       this.#wait({ frame, channel, from, cursor })
       this.#dropEvents()
     }
-    this.#onDropped()
+    this.#owner.dropped()
   }
 
   /** Whether so many bytes more are written at once or may wait. */
@@ -118,24 +115,24 @@ export class Mailbox {
 
   /** Drops what comes of a channel until the socket drained; then the channel goes on from `from`. */
   fallBehind(channel: string, from: string): void {
-    if (this.#blocked) this.#behind.set(channel, from)
-    else this.#onBehind(channel, from)
+    if (this.#blocked) this.#fall(channel, from)
+    else this.#owner.behind(channel, from)
   }
 
   /** The channel was left: whoever begins it again begins elsewhere. */
   forget(channel: string): void {
-    this.#behind.delete(channel)
+    this.#behind?.delete(channel)
   }
 
   /** The socket wants bytes again: writes what waits, in order, until it is full again or nothing waits. */
   drained(): void {
     while (this.#waiting.length > 0) {
-      if (!this.#peer.write(this.#nextSlice())) return this.#onBlocked()
+      if (!this.#peer.write(this.#nextSlice())) return this.#owner.blocked()
     }
     this.#blocked = false
-    const behind = [...this.#behind]
-    this.#behind.clear()
-    for (const [channel, from] of behind) this.#onBehind(channel, from)
+    const behind = this.#behind ?? []
+    this.#behind = undefined
+    for (const [channel, from] of behind) this.#owner.behind(channel, from)
   }
 
   #nextSlice(): Buffer {
@@ -151,13 +148,18 @@ export class Mailbox {
     return count === 1 ? frames[0]! : Buffer.concat(frames, bytes)
   }
 
+  #fall(channel: string, from: string): void {
+    this.#behind ??= new Map()
+    this.#behind.set(channel, from)
+  }
+
   #send(frame: Buffer): void {
     if (!this.#peer.write(frame)) this.#full()
   }
 
   #full(): void {
     this.#blocked = true
-    this.#onBlocked()
+    this.#owner.blocked()
   }
 
   #wait(item: Waiting): void {
@@ -180,11 +182,11 @@ export class Mailbox {
     for (const item of this.#waiting) {
       const { channel, from } = item
       if (channel === undefined) kept.push(item)
-      else if (this.#resumes(channel)) {
-        if (this.#behind.has(channel)) continue
+      else if (this.#owner.resumes(channel)) {
+        if (this.#behind?.has(channel) === true) continue
         durable += item.frame.length
         if (durable <= this.#limit / 2) kept.push(item)
-        else this.#behind.set(channel, from)
+        else this.#fall(channel, from)
       } else if (!told.has(channel)) {
         told.add(channel)
         const cursor = newest.get(channel)!

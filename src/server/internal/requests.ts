@@ -37,12 +37,12 @@ export type ChannelFrame = FrameOf<ClientFrame, "subscribe" | "unsubscribe" | "p
 /** The session as its requests see it. */
 export interface Owner {
   readonly mailbox: Mailbox
-  readonly principal: () => Principal
-  readonly send: (frame: ServerFrame) => void
+  readonly principal: Principal
+  send(frame: ServerFrame): void
   /** A request less waits. */
-  readonly answered: () => void
+  answered(): void
   /** Runs on a fiber that ends with the session. */
-  readonly fork: (effect: Effect.Effect<void>) => void
+  fork(effect: Effect.Effect<void>): void
 }
 
 /** How a subscription ends when rights are looked at anew. */
@@ -84,8 +84,8 @@ export class Requests {
   readonly #owner: Owner
   readonly #context: SessionContext
   readonly #rights: Rights
-  readonly #subscribes: Bucket
-  readonly #publishes: Bucket
+  #subscribes: Bucket | undefined
+  #publishes: Bucket | undefined
   /** Ids of requests that are not answered yet, with about how many bytes they cost. */
   readonly #unanswered = new Map<number, number>()
   #size = 0
@@ -105,12 +105,9 @@ export class Requests {
   #ended = false
 
   constructor(owner: Owner, context: SessionContext) {
-    const now = context.clock()
     this.#owner = owner
     this.#context = context
-    this.#rights = new Rights(context, owner.principal)
-    this.#subscribes = new Bucket(context.limits.subscribes, now)
-    this.#publishes = new Bucket(context.limits.publishes, now)
+    this.#rights = new Rights(context, owner)
   }
 
   get unanswered(): number {
@@ -272,7 +269,10 @@ export class Requests {
         return this.#authorized(id, wish, (mark) => this.#subscribe(frame, wish, mark))
       }
       case "publish": {
-        const wait = this.#publishes.take(this.#context.limits.publishes, this.#context.clock())
+        const { publishes } = this.#context.limits
+        const now = this.#context.clock()
+        this.#publishes ??= new Bucket(publishes, now)
+        const wait = this.#publishes.take(publishes, now)
         if (wait > 0) {
           return this.#refused(id, overLimit("publishes", "rate/limited", "Publish slower.", wait))
         }
@@ -290,7 +290,9 @@ export class Requests {
 
   #checkSubscribe(name: string): Refusal | undefined {
     const { subscribes, subscriptions } = this.#context.limits
-    const wait = this.#subscribes.take(subscribes, this.#context.clock())
+    const now = this.#context.clock()
+    this.#subscribes ??= new Bucket(subscribes, now)
+    const wait = this.#subscribes.take(subscribes, now)
     if (wait > 0) return overLimit("subscribes", "rate/limited", "Subscribe slower.", wait)
     if (this.#wanted.size >= subscriptions) {
       const reason = `A session has at most ${subscriptions} subscriptions. Leave one first.`
@@ -387,7 +389,7 @@ export class Requests {
       const join = yield* from === undefined ? joining : this.#oneByOne(match, joining)
       if (join.state === "reset") this.#context.refused("reset")
       // As many bytes as one may get by subscribing so often: a short cursor must not cost so much more.
-      this.#subscribes.spend(Math.floor(textOf(join) / replayBytes))
+      this.#subscribes?.spend(Math.floor(textOf(join) / replayBytes))
       return { follower, join }
     }).pipe(
       Scope.provide(scope),
@@ -474,7 +476,7 @@ export class Requests {
     const publish = () =>
       this.#stopped
         ? Effect.succeed(refusalOf(undefined))
-        : publishOnce(this.#context, this.#owner.principal().key, frame, wish.match)
+        : publishOnce(this.#context, this.#owner.principal.key, frame, wish.match)
     return Effect.map(this.#rights.hold(wish, mark, publish), (refused) => {
       if (refused === undefined) this.answer(id, { type: "published", id })
       else this.refuse(id, refused)

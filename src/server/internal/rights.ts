@@ -33,13 +33,13 @@ const forbidden = {
 
 export class Rights {
   readonly #context: SessionContext
-  readonly #principal: () => Principal
+  readonly #owner: { readonly principal: Principal }
   /** Counts how often all rights were looked at anew. */
   #mark = 0
 
-  constructor(context: SessionContext, principal: () => Principal) {
+  constructor(context: SessionContext, owner: { readonly principal: Principal }) {
     this.#context = context
-    this.#principal = principal
+    this.#owner = owner
   }
 
   /** Where an answer belongs: it holds until the next `renew`. */
@@ -57,7 +57,7 @@ export class Rights {
     const { authorize, limits } = this.#context
     const { definition, param: params } = match
     return Effect.suspend(() => {
-      const { identity } = this.#principal()
+      const { identity } = this.#owner.principal
       const request: Request<unknown> = { identity, channel, definition, params, action }
       return within(authorize(request), limits.authorize)
     }).pipe(

@@ -1,8 +1,8 @@
 /**
  * One WebSocket and everything it holds: who it is, its requests, its mailbox, its clock.
  *
- * The session's one fiber sleeps until the socket takes no more bytes, then is patient for so long.
- * What the socket says is handled at once and synchronously as far as it goes. Knows frames; what
+ * The session's one fiber is `patience`: it sleeps until the socket takes no more bytes. Nothing is made
+ * before it is needed, because most sessions need little. What the socket says is handled at once and synchronously as far as it goes. Knows frames; what
  * they ask for is `Requests`', the handshake and the other sessions are the door's.
  */
 import * as Effect from "effect/Effect"
@@ -20,11 +20,12 @@ import { CloseCode, errorRetry, version } from "../../Protocol.ts"
 import type { Credentials } from "../ServerOptions.ts"
 import { Bucket } from "./bucket.ts"
 import { textFrame } from "./frames.ts"
-import { Mailbox } from "./mailbox.ts"
+import { Mailbox, type MailboxOwner } from "./mailbox.ts"
 import * as metrics from "./metrics.ts"
+import { type Patient, wait } from "./patience.ts"
 import type { Peer } from "./peer.ts"
 import { anonymous, closeFor, prove, revoked } from "./proof.ts"
-import { type ChannelFrame, Requests } from "./requests.ts"
+import { type ChannelFrame, type Owner, Requests } from "./requests.ts"
 import {
   type LimitName,
   overLimit,
@@ -39,23 +40,28 @@ const closeGraceMillis = 2000
 
 const pingFrame = textFrame(encode({ type: "ping" }))
 
-/** The session as the door sees it when it says who it is. */
+/** The door as its sessions see it. */
 export interface Gate {
   /** Counts the session in for its identity; `false` when there are too many. */
-  readonly admit: (session: Session, key: string) => boolean
+  readonly admit: (session: Session) => boolean
+  /** The socket is closed. */
+  readonly leave: (session: Session) => void
 }
 
-export class Session {
+export class Session implements MailboxOwner, Owner, Patient {
   readonly id: string
+  readonly peer: Peer
+  readonly mailbox: Mailbox
+  readonly patience: number
   readonly #context: SessionContext
   readonly #gate: Gate
-  readonly #peer: Peer
   readonly #credentials: Omit<Credentials, "token">
-  readonly #mailbox: Mailbox
-  readonly #requests: Requests
+  #asked: Requests | undefined
   readonly #frames: Bucket
-  readonly #authentications: Bucket
-  readonly #fibers = new Set<Fiber.Fiber<void>>()
+  #authentications: Bucket | undefined
+  #fiber: Fiber.Fiber<void> | undefined
+  /** Work under way. */
+  #fibers: Set<Fiber.Fiber<void>> | undefined
   /** Frames that came while the client's token was looked at, and about how many bytes they cost. */
   #early: Array<Early> | undefined
   #earlySize = 0
@@ -71,7 +77,7 @@ export class Session {
   #pingedAt = 0
   #closingAt: number | undefined
   /** Wakes the session's fiber when the socket is full. */
-  #onBlocked: (() => void) | undefined
+  #wake: (() => void) | undefined
 
   constructor(
     id: string,
@@ -83,31 +89,27 @@ export class Session {
     const { limits } = context
     const now = context.clock()
     this.id = id
-    this.#peer = peer
+    this.peer = peer
     this.#credentials = credentials
     this.#context = context
     this.#gate = gate
+    this.patience = limits.blocked
     this.#openedAt = this.#receivedAt = this.#sentAt = now
     this.#frames = new Bucket(limits.frames, now)
-    this.#authentications = new Bucket(limits.authentications, now)
-    this.#mailbox = new Mailbox({
-      peer,
-      limit: limits.mailboxBytes,
-      onBlocked: () => this.#onBlocked?.(),
-      onDropped: () => this.#dropped(),
-      resumes: (channel) => this.#requests.resumes(channel),
-      onBehind: (channel, from) => this.#requests.catchUp(channel, from)
-    })
-    this.#requests = new Requests(
-      {
-        mailbox: this.#mailbox,
-        principal: () => this.#principal,
-        send: (frame) => this.send(frame),
-        answered: () => this.#regulate(),
-        fork: (effect) => this.#fork(effect)
-      },
-      context
-    )
+    this.mailbox = new Mailbox(this, limits.mailboxBytes)
+  }
+
+  /** Begins the session's fiber. */
+  start(): void {
+    this.#fiber = this.#context.start(wait(this))
+  }
+
+  get address(): string {
+    return this.#credentials.address
+  }
+
+  get principal(): Principal {
+    return this.#principal
   }
 
   /** Who the session is, as text; empty without a name. */
@@ -117,9 +119,9 @@ export class Session {
 
   /** Sends a frame of the session itself; never dropped. */
   send(frame: ServerFrame): void {
-    this.#mailbox.control(textFrame(encode(frame)))
+    this.mailbox.control(textFrame(encode(frame)))
     // Events make room for it, but a client that asks on without reading the answers must go.
-    if (this.#mailbox.bytes > 2 * this.#context.limits.mailboxBytes) {
+    if (this.mailbox.bytes > 2 * this.#context.limits.mailboxBytes) {
       this.close(CloseCode.slowConsumer, "slow consumer", "mailboxBytes")
     }
   }
@@ -135,82 +137,71 @@ export class Session {
     if (code !== CloseCode.draining) {
       this.#context.refused(limit ?? String(code))
       // What was asked before and is not begun is not done: nobody would hear of it.
-      this.#requests.stop()
+      this.#asked?.stop()
     }
-    this.#peer.close(code, reason)
+    this.peer.close(code, reason)
     // The answer to a close frame must be read.
-    if (this.#paused) this.#peer.resume()
+    if (this.#paused) this.peer.resume()
     // A full pipe never takes the close frame: do not make its owner wait for it. A slow one may
     // still take it, within the grace.
-    if (this.#mailbox.blocked && code !== CloseCode.slowConsumer) this.#peer.terminate()
+    if (this.mailbox.blocked && code !== CloseCode.slowConsumer) this.peer.terminate()
   }
 
   terminate(): void {
-    this.#peer.terminate()
+    this.peer.terminate()
   }
 
   /** Asks `authorize` about every subscription again; those it refuses now are ended. */
   get reauthorize(): Effect.Effect<void> {
-    return this.#requests.reauthorize
+    return this.#asked?.reauthorize ?? Effect.void
   }
 
   // --- the session's fiber -----------------------------------------------------------------------
 
-  get run(): Effect.Effect<void> {
-    const drained = Effect.timeoutOrElse(this.#drain(), {
-      duration: this.#context.limits.blocked,
-      orElse: () =>
-        Effect.sync(() => {
-          this.close(CloseCode.slowConsumer, "slow consumer", "blocked")
-          this.#peer.terminate()
-        })
-    })
-    return Effect.andThen(this.#full(), drained).pipe(
-      Effect.forever,
-      Effect.ensuring(Effect.suspend(() => this.#end()))
-    )
+  isBlocked(): boolean {
+    return this.mailbox.blocked
   }
 
-  /** Completes when the socket takes no more bytes. */
-  #full(): Effect.Effect<void> {
-    return Effect.callback<void>((resume) => {
-      if (this.#mailbox.blocked) return resume(Effect.void)
-      this.#onBlocked = () => resume(Effect.void)
-      return Effect.sync(() => {
-        this.#onBlocked = undefined
-      })
-    })
+  onBlocked(wake: (() => void) | undefined): void {
+    this.#wake = wake
   }
 
-  /** Completes when the socket took the backlog, or part of it. */
-  #drain(): Effect.Effect<void> {
-    return Effect.callback<void>((resume) => {
-      const back = this.#peer.onDrain(() => {
-        this.#onBlocked = undefined
-        this.#mailbox.drained()
-        resume(Effect.void)
-      })
-      return Effect.sync(back)
-    })
+  drained(): void {
+    this.mailbox.drained()
   }
 
-  #end(): Effect.Effect<void> {
-    this.#ended = true
-    for (const fiber of this.#fibers) fiber.interruptUnsafe()
-    return this.#requests.end
+  stuck(): void {
+    this.close(CloseCode.slowConsumer, "slow consumer", "blocked")
+    this.peer.terminate()
   }
 
-  #dropped(): void {
-    this.#fork(Metric.update(metrics.backlogsDropped, 1))
+  // --- what the mailbox says -----------------------------------------------------------------------
+
+  blocked(): void {
+    this.#wake?.()
+  }
+
+  dropped(): void {
+    this.fork(Metric.update(metrics.backlogsDropped, 1))
     if (this.#context.slowConsumer === "gap") return this.#context.refused("mailboxBytes")
     return this.close(CloseCode.slowConsumer, "slow consumer", "mailboxBytes")
   }
+
+  resumes(channel: string): boolean {
+    return this.#asked?.resumes(channel) === true
+  }
+
+  behind(channel: string, from: string): void {
+    this.#asked?.catchUp(channel, from)
+  }
+
+  // --- time ----------------------------------------------------------------------------------------
 
   /** Called about once per second: greets, pings and removes by absolute times, without own timers. */
   tick(now: number): void {
     const { hello, ping, slack } = this.#context.limits
     if (this.#closingAt !== undefined) {
-      if (now - this.#closingAt >= closeGraceMillis) this.#peer.terminate()
+      if (now - this.#closingAt >= closeGraceMillis) this.peer.terminate()
       return
     }
     if (this.#phase === "new") {
@@ -219,7 +210,7 @@ export class Session {
     }
     if (this.#phase === "greeting") return
     // Looked up here, so that a write costs nothing but the write.
-    const written = this.#peer.written()
+    const written = this.peer.written()
     if (written !== this.#written) {
       this.#written = written
       this.#sentAt = now
@@ -237,7 +228,7 @@ export class Session {
     const quiet = now - Math.max(this.#receivedAt, this.#pingedAt) >= ping
     if (quiet || now - this.#sentAt >= ping) {
       this.#pingedAt = now
-      this.#mailbox.control(pingFrame)
+      this.mailbox.control(pingFrame)
     }
   }
 
@@ -260,6 +251,20 @@ export class Session {
     this.#hears()
   }
 
+  /** What came is no WebSocket, or too large: the close frame that says so is on its way. */
+  broken(code: number): void {
+    this.close(code, "", code === CloseCode.messageTooLarge ? "frameBytes" : undefined)
+  }
+
+  /** The socket is closed: gives everything back. */
+  closed(): void {
+    this.#gate.leave(this)
+    this.#ended = true
+    this.#fiber?.interruptUnsafe()
+    for (const fiber of this.#fibers ?? []) fiber.interruptUnsafe()
+    if (this.#asked !== undefined) this.#context.run(this.#asked.end)
+  }
+
   #hears(): boolean {
     const now = this.#context.clock()
     this.#receivedAt = now
@@ -280,18 +285,18 @@ export class Session {
     } else if (this.#early.push({ frame, size }) > this.#context.limits.unanswered) {
       return this.close(CloseCode.flooding, "too many unanswered requests", "unanswered")
     } else this.#earlySize += size
-    return this.#regulate()
+    return this.answered()
   }
 
   /** Reads on only while what waits for its answer is little. */
-  #regulate(): void {
+  answered(): void {
     const { unansweredBytes } = this.#context.limits
-    const full = this.#earlySize + this.#requests.size > unansweredBytes
+    const full = this.#earlySize + (this.#asked?.size ?? 0) > unansweredBytes
     if (full === this.#paused || this.#closingAt !== undefined) return
     this.#paused = full
-    if (!full) return this.#peer.resume()
+    if (!full) return this.peer.resume()
     this.#context.refused("unansweredBytes")
-    this.#peer.pause()
+    this.peer.pause()
   }
 
   #handle(decoded: Early["frame"], size: number): void {
@@ -334,7 +339,7 @@ export class Session {
     this.#phase = "greeting"
     if (this.#context.authenticate === undefined) return this.#welcome(anonymous)
     this.#early = []
-    return this.#fork(
+    return this.fork(
       Effect.match(this.#prove(token), {
         onFailure: (refused) => {
           this.#sendError(undefined, refused)
@@ -351,7 +356,7 @@ export class Session {
   #welcome(principal: Principal): void {
     if (this.#ended || this.#closingAt !== undefined) return
     this.#principal = principal
-    if (!this.#gate.admit(this, principal.key)) {
+    if (!this.#gate.admit(this)) {
       return this.close(CloseCode.tooManySessions, "too many sessions", "sessionsPerIdentity")
     }
     this.#phase = "open"
@@ -375,13 +380,15 @@ export class Session {
     this.#early = undefined
     this.#earlySize = 0
     for (const { frame, size } of early) this.#handle(frame, size)
-    this.#regulate()
+    this.answered()
   }
 
   /** A fresh token on the same socket. What is asked after it is decided with it. */
   #authenticate({ id, token }: FrameOf<ClientFrame, "authenticate">): void {
     const { limits } = this.#context
-    const wait = this.#authentications.take(limits.authentications, this.#context.clock())
+    const now = this.#context.clock()
+    this.#authentications ??= new Bucket(limits.authentications, now)
+    const wait = this.#authentications.take(limits.authentications, now)
     if (wait > 0) {
       const reason = "Authenticate less often."
       return this.#requests.refuse(id, overLimit("authentications", "rate/limited", reason, wait))
@@ -393,7 +400,7 @@ export class Session {
       }
       this.#principal = principal
       this.#requests.answer(id, { type: "authenticated", id, ...this.#expires() })
-      return this.#fork(this.#requests.reauthorize)
+      return this.fork(this.#requests.reauthorize)
     }
     return this.#requests.enqueue(
       id,
@@ -428,12 +435,18 @@ export class Session {
     })
   }
 
-  #fork(effect: Effect.Effect<void>): void {
+  /** Runs on a fiber that ends with the session. */
+  fork(effect: Effect.Effect<void>): void {
     if (this.#ended) return
     const fiber = this.#context.run(effect)
     if (fiber.pollUnsafe() !== undefined) return
-    this.#fibers.add(fiber)
-    fiber.addObserver(() => this.#fibers.delete(fiber))
+    const fibers = (this.#fibers ??= new Set())
+    fibers.add(fiber)
+    fiber.addObserver(() => fibers.delete(fiber))
+  }
+
+  get #requests(): Requests {
+    return (this.#asked ??= new Requests(this, this.#context))
   }
 }
 

@@ -61,6 +61,8 @@ export interface SessionContext {
   readonly publishKeys: PublishKeys<Deferred.Deferred<Refusal | undefined>>
   /** Runs an effect with the door's services; its failures are logged, never thrown. */
   readonly run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  /** The same for an effect that does not fail, so that it costs no more than itself. */
+  readonly start: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** Milliseconds since 1970. */
   readonly clock: () => number
   readonly sourceIsUp: () => boolean

@@ -7,7 +7,7 @@ import { Deferred, Effect, Fiber } from "effect"
 import * as Channel from "../../../src/Channel.ts"
 import { Batch } from "../../../src/server/internal/batch.ts"
 import { Follower } from "../../../src/server/internal/follower.ts"
-import { Mailbox } from "../../../src/server/internal/mailbox.ts"
+import { Mailbox, type MailboxOwner } from "../../../src/server/internal/mailbox.ts"
 import { type Join, View } from "../../../src/server/internal/view.ts"
 import { decodeTextFrames } from "../../../src/testing/internal/textFrames.ts"
 
@@ -17,7 +17,7 @@ const session = (limit: number) => {
     []
   const state = { full: false, dropped: 0 }
   const followers = new Map<string, Follower>()
-  const mailbox = new Mailbox({
+  const owner: MailboxOwner = {
     peer: {
       write: (bytes) => {
         sent.push(
@@ -26,12 +26,12 @@ const session = (limit: number) => {
         return !state.full
       }
     },
-    limit,
-    onBlocked: () => undefined,
-    onDropped: () => state.dropped++,
+    blocked: () => undefined,
+    dropped: () => state.dropped++,
     resumes: () => true,
-    onBehind: (channel, from) => Effect.runFork(followers.get(channel)!.catchUp(from))
-  })
+    behind: (channel, from) => Effect.runFork(followers.get(channel)!.catchUp(from))
+  }
+  const mailbox = new Mailbox(owner, limit)
   return { mailbox, sent, state, followers }
 }
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Batch } from "../../../src/server/internal/batch.ts"
 import { textFrame } from "../../../src/server/internal/frames.ts"
-import { Mailbox } from "../../../src/server/internal/mailbox.ts"
+import { Mailbox, type MailboxOwner } from "../../../src/server/internal/mailbox.ts"
 
 /** A socket that takes `room` frames and is full then. */
 const socket = (room: number, limit = 1000, durable: ReadonlyArray<string> = []) => {
@@ -9,7 +9,7 @@ const socket = (room: number, limit = 1000, durable: ReadonlyArray<string> = [])
   const writes: Array<number> = []
   const behind: Array<readonly [string, string]> = []
   const seen = { blocked: 0, dropped: 0, room }
-  const mailbox = new Mailbox({
+  const owner: MailboxOwner = {
     peer: {
       write: (frame) => {
         written.push(...texts(Buffer.from(frame)))
@@ -17,12 +17,12 @@ const socket = (room: number, limit = 1000, durable: ReadonlyArray<string> = [])
         return --seen.room > 0
       }
     },
-    limit,
-    onBlocked: () => seen.blocked++,
-    onDropped: () => seen.dropped++,
+    blocked: () => seen.blocked++,
+    dropped: () => seen.dropped++,
     resumes: (channel) => durable.includes(channel),
-    onBehind: (channel, from) => behind.push([channel, from])
-  })
+    behind: (channel, from) => behind.push([channel, from])
+  }
+  const mailbox = new Mailbox(owner, limit)
   return { mailbox, written, writes, seen, behind }
 }
 
