@@ -14,6 +14,7 @@ import {
 } from "../../src/server/NotificationSource.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import { RealtimeServer } from "../../src/node/RealtimeServer.ts"
+import { address } from "../../src/server/internal/pgLink.ts"
 import { Realtime } from "../../src/server/Realtime.ts"
 import * as Channel from "../../src/Channel.ts"
 import { createServer } from "node:http"
@@ -54,12 +55,8 @@ const doorOf = (url: string, listenUrl = url) =>
 /** A path of its own to a database, that a test can break. */
 const breakable = (url: string) =>
   Effect.gen(function* () {
+    const path = yield* hop(address({ url: Redacted.make(url) }))
     const at = new URL(url)
-    const host = at.searchParams.get("host") ?? at.hostname
-    const port = Number(at.searchParams.get("port") ?? (at.port || 5432))
-    const path = yield* hop(
-      host.startsWith("/") ? { path: `${host}/.s.PGSQL.${port}` } : { host, port }
-    )
     at.searchParams.set("host", "127.0.0.1")
     at.searchParams.set("port", String(path.port))
     return { ...path, url: at.href }
