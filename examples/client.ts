@@ -3,11 +3,12 @@ import { Effect, Stream } from "effect"
 import { RealtimeClient } from "effect-realtime/client"
 import { OrderUpdates } from "./channels.ts"
 
-const program = RealtimeClient.use((client) =>
-  Stream.runForEach(client.subscribe(OrderUpdates), ({ data, operation }) =>
-    Effect.log(`${operation} order ${data.id}: ${data.status}`)
-  )
-)
-const url = process.env["REALTIME_URL"] ?? "ws://127.0.0.1:3000/realtime"
-Effect.runFork(program.pipe(Effect.provide(RealtimeClient.layer({ url }))))
+export const follow = (url: string) =>
+  RealtimeClient.use((client) =>
+    Stream.runForEach(client.subscribe(OrderUpdates), ({ data, operation }) =>
+      Effect.log(`${operation} order ${data.id}: ${data.status}`)
+    )
+  ).pipe(Effect.provide(RealtimeClient.layer({ url })), Effect.runFork)
 // #endregion
+
+follow(process.env["REALTIME_URL"] ?? "ws://127.0.0.1:3000/realtime")

@@ -1,8 +1,8 @@
+// #region gaps
 import { Effect, Stream } from "effect"
 import { Realtime } from "effect-realtime/server"
 import { OrderUpdates } from "./channels.ts"
 
-// #region gaps
 export const follow = <E, R>(reload: Effect.Effect<void, E, R>) =>
   Realtime.events(OrderUpdates).pipe(
     Stream.runForEach((event) =>

@@ -1,14 +1,15 @@
+// #region identity
 import { Effect } from "effect"
 import { AuthRefused, RealtimeServer } from "effect-realtime/server"
 import { OrderUpdates, Report } from "./channels.ts"
 
+/** Yours: who the token is for. */
 interface User {
   readonly id: string
   readonly queries: ReadonlyArray<string>
 }
 declare const verify: (token: string) => Effect.Effect<{ user: User; expires: Date } | undefined>
 
-// #region identity
 export const Door = RealtimeServer.layer({
   channels: [OrderUpdates, Report],
   authenticate: ({ token }) =>

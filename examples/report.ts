@@ -1,8 +1,8 @@
+// #region report
 import { Effect } from "effect"
 import { QueryResults } from "effect-realtime/server"
 import { DurableReport, type Order } from "./channels.ts"
 
-// #region report
 export const start = <E, R>(
   userId: string,
   query: Effect.Effect<ReadonlyArray<typeof Order.Type>, E, R>

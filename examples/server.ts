@@ -7,13 +7,9 @@ import { PgNotificationSource, Realtime, RealtimeServer } from "effect-realtime/
 import { createServer } from "node:http"
 import { Notices, OrderUpdates, Report } from "./channels.ts"
 
-const Door = RealtimeServer.layer({
-  channels: [OrderUpdates, Report, Notices],
-  authorize: RealtimeServer.allowAll
-})
-
-HttpRouter.serve(Door).pipe(
-  Layer.provide(NodeHttpServer.layerConfig(createServer, { port: Config.Port("PORT") })),
+const channels = [OrderUpdates, Report, Notices]
+HttpRouter.serve(RealtimeServer.layer({ channels, authorize: RealtimeServer.allowAll })).pipe(
+  Layer.provide(NodeHttpServer.layerConfig(createServer, { port: Config.Int("PORT") })),
   Layer.provide(Realtime.layer()),
   Layer.provide(PgNotificationSource.layer()),
   Layer.provide(PgClient.layerConfig({ url: Config.Redacted("DATABASE_URL") })),

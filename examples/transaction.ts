@@ -1,9 +1,9 @@
+// #region transaction
 import { PgClient } from "@effect/sql-pg"
 import { Effect } from "effect"
 import { Realtime } from "effect-realtime/server"
 import { Notices } from "./channels.ts"
 
-// #region transaction
 export const ship = (orderId: number) =>
   PgClient.PgClient.use((sql) =>
     sql.withTransaction(

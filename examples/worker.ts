@@ -6,5 +6,5 @@ import { OrderUpdates } from "./channels.ts"
 export const receipts = Realtime.subscribe(OrderUpdates).pipe(
   Stream.filter(({ operation }) => operation === "INSERT"),
   Stream.runForEach(({ data }) => Effect.log(`a receipt for ${data.customer}`))
-) // an Effect that needs Realtime, and fails with Gap where inserts may be missing
+)
 // #endregion

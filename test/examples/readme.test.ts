@@ -1,18 +1,23 @@
 /**
  * The README's examples, run as they stand: the server and the client as processes of their own, the
- * component in a page, the worker in this process.
+ * rest in this process. Its components are in `test/react/readme.test.tsx`.
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { PgNotificationSource, Realtime } from "effect-realtime/server"
-import { Effect, Fiber, Layer, Logger, Queue, Redacted } from "effect"
+import type { Channel } from "effect-realtime"
+import { PgNotificationSource, QueryResults, Realtime } from "effect-realtime/server"
+import { ConfigProvider, Effect, Fiber, Layer, Logger, Queue, Redacted, Stream } from "effect"
 import { spawn } from "node:child_process"
 import { createServer, type AddressInfo } from "node:net"
 import { resolve } from "node:path"
 import { ship } from "../../examples/transaction.ts"
 import { follow } from "../../examples/gaps.ts"
-import { Notices, OrderUpdates } from "../../examples/channels.ts"
-import { watch } from "../../examples/plain.ts"
+import { DurableReport, Notices, OrderUpdates } from "../../examples/channels.ts"
+import { Durable } from "../../examples/durable.ts"
+import { ledger } from "../../examples/ledger.ts"
+import { start } from "../../examples/report.ts"
+import { readThenFollow } from "../../examples/snapshot.ts"
+import { chat } from "../../examples/plain.ts"
 import { receipts } from "../../examples/worker.ts"
 import { database, execute, layerDatabase, TestDatabase } from "../support/database.ts"
 import { greet } from "../support/wire.ts"
@@ -119,7 +124,7 @@ describe("the README's examples", () => {
       yield* greetSoon(address)
       const heard = yield* Queue.unbounded<string>()
       const { close, leave } = yield* Effect.promise(() =>
-        watch(address, (text) => Queue.offerUnsafe(heard, text))
+        chat(address, (text) => Queue.offerUnsafe(heard, text))
       )
       expect(yield* Queue.take(heard)).toBe("hello")
       leave()
@@ -199,5 +204,75 @@ describe("the README's examples", () => {
       yield* ship(1)
       expect(yield* Queue.take(listening)).toContain("Order 1 shipped")
     }).pipe(Effect.scoped, Effect.provide(layer))
+  )
+
+  /** What `durable.ts` gives, on a database with the table orders. */
+  const durably = <A, E>(body: Effect.Effect<A, E, Layer.Success<typeof Durable> | QueryResults>) =>
+    Effect.gen(function* () {
+      const { url } = yield* database
+      yield* execute(url, "create table orders (id int primary key, customer text, status text)")
+      return yield* body.pipe(
+        Effect.provide(QueryResults.layer.pipe(Layer.provideMerge(Durable))),
+        Effect.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({ DATABASE_URL: url })))
+      )
+    }).pipe(Effect.scoped)
+
+  const order = PgClient.PgClient.use((sql) => sql`insert into orders values (1, 'Ada', 'new')`)
+
+  it.live("durable.ts and ledger.ts: each event is one row, in the transaction of the cursor", () =>
+    durably(
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        yield* sql`create table ledger (id text primary key)`
+        const fiber = yield* Effect.forkChild(ledger)
+        const consumers = sql`select from realtime.consumers where name = 'ledger'`
+        const rows = sql`select from ledger`
+        const until = <A>(query: Effect.Effect<ReadonlyArray<A>, unknown>) =>
+          query.pipe(Effect.repeat({ until: (found) => found.length === 1 }))
+        yield* until(consumers)
+        yield* order
+        yield* until(rows)
+        expect(yield* sql`select id from ledger`).toHaveLength(1)
+        yield* Fiber.interrupt(fiber)
+      })
+    )
+  )
+
+  it.live("snapshot.ts: what is there, and then what comes", () =>
+    logged((lines) =>
+      durably(
+        Effect.gen(function* () {
+          yield* order
+          const fiber = yield* Effect.forkChild(readThenFollow)
+          let line = yield* Queue.take(lines)
+          while (!line.includes("orders now")) line = yield* Queue.take(lines)
+          expect(line).toContain("1 orders now")
+          yield* (yield* PgClient.PgClient)`update orders set status = 'shipped'`
+          while (!line.includes("UPDATE")) line = yield* Queue.take(lines)
+          expect(line).toContain("shipped")
+          yield* Fiber.interrupt(fiber)
+        })
+      )
+    )
+  )
+
+  it.live("report.ts: is answered at once, and the result comes on its channel", () =>
+    durably(
+      Effect.gen(function* () {
+        const rows = [{ id: 1, customer: "Ada", status: "new" }]
+        const { cursor } = yield* Realtime.snapshot(Effect.void)
+        const id = yield* start("ada", Effect.succeed(rows))
+        expect(QueryResults.isOwner("ada", id)).toBe(true)
+        const answer: Channel.Payload<ReturnType<typeof DurableReport>> = {
+          status: "completed",
+          data: rows
+        }
+        const [event] = yield* Realtime.events(DurableReport(id), { from: cursor }).pipe(
+          Stream.take(1),
+          Stream.runCollect
+        )
+        expect(event).toMatchObject({ payload: answer })
+      })
+    )
   )
 })

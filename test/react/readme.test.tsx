@@ -1,0 +1,48 @@
+/** The README's components, as they stand. */
+import { fireEvent, screen } from "@testing-library/react"
+import { afterEach, expect, it, vi } from "vitest"
+import { Price } from "../../examples/App.tsx"
+import { Notice } from "../../examples/Notices.tsx"
+import { OrderList } from "../../examples/OrderList.tsx"
+import { events } from "../client/support/FakeSocket.ts"
+import { page, settle } from "./support/page.tsx"
+
+afterEach(() => vi.unstubAllGlobals())
+
+it("Notices.tsx shows the last notice, and says hello", async () => {
+  const { render, say, server, subscribed } = page()
+  render(<Notice />)
+  await subscribed(1)
+  await say(events("system_notifications", 1, { type: "info", message: "Grinder 2 is back" }))
+  const shown = "Say hello. The last notice: Grinder 2 is back"
+  await settle(() => screen.queryByText(shown) !== null)
+  fireEvent.click(screen.getByText(shown))
+  await settle(() => server.sent.some(({ type }) => type === "publish"))
+  expect(server.sent.find(({ type }) => type === "publish")).toMatchObject({
+    channel: "system_notifications",
+    data: { type: "info", message: "hello" }
+  })
+})
+
+it("App.tsx shows the latest payload of a plain string, and the connection", async () => {
+  const { render, say, subscribed } = page()
+  render(<Price />)
+  expect(screen.getByText("none yet (idle)").getAttribute("aria-busy")).toBe("false")
+  await subscribed(1)
+  await say(events("prices", 1, 42))
+  await settle(() => screen.queryByText("42 (open)") !== null)
+})
+
+it("OrderList.tsx reads the orders, and follows them", async () => {
+  const order = { id: 1, customer: "Ada", status: "new" }
+  const snapshot = { _tag: "Snapshot", value: [order], cursor: "e:1" }
+  vi.stubGlobal("fetch", () => Promise.resolve({ json: () => Promise.resolve(snapshot) }))
+  const { render, say, subscribed } = page()
+  render(<OrderList />)
+  await subscribed(1)
+  await settle(() => screen.queryByText("1 orders") !== null)
+  const update = { operation: "INSERT", data: { ...order, id: 2 } }
+  await say(events("table_updates_orders", 1, update))
+  await settle(() => screen.queryByText("2 orders") !== null)
+  expect(screen.queryByText("1 orders")).toBeNull()
+})
