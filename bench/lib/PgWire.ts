@@ -45,9 +45,9 @@ export class PgWire {
 
   static async connect(databaseUrl: string): Promise<PgWire> {
     const url = new URL(databaseUrl)
-    const socket = Net.connect({ path: `${url.searchParams.get("host")}/.s.PGSQL.5432` })
+    const socket = Net.connect({ path: `${decodeURIComponent(url.hostname)}/.s.PGSQL.5432` })
     const wire = new PgWire(socket)
-    const [user, database] = [url.searchParams.get("user") ?? "postgres", url.pathname.slice(1)]
+    const [user, database] = [url.username, url.pathname.slice(1)]
     await wire.#send(
       message("", int32(protocolVersion), strings("user", user, "database", database, ""))
     )
