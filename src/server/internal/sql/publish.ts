@@ -66,21 +66,16 @@ create sequence if not exists realtime.last_wake as bigint minvalue 0 start 0`,
 
   `-- Fires at the end of the transaction: decided any earlier, a transaction that stays open after its
 -- decision would commit without a wake. PostgreSQL refuses PREPARE TRANSACTION after a NOTIFY, so
--- "set realtime.wake = off" silences a session.
+-- "set realtime.wake = off" silences a session. Expressions only, for it runs in every transaction:
+-- a query would cost more than the message.
 create or replace function realtime.wake_at_commit() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-  now_ms bigint := extract(epoch from clock_timestamp()) * 1000;
-  last_ms bigint;
+  now_ms bigint := date_part('epoch', clock_timestamp()) * 1000;
 begin
-  if current_setting('realtime.wake', true) = 'off'
-    or current_setting('realtime.woke', true) = pg_current_xact_id()::text then
-    return null;
-  end if;
-  perform set_config('realtime.woke', pg_current_xact_id()::text, true);
-  select last_value into last_ms from realtime.last_wake;
   -- "not between" also survives a clock that is set back.
-  if now_ms - last_ms not between 0 and 19 then
+  if now_ms - coalesce(pg_sequence_last_value('realtime.last_wake'), 0) not between 0 and 19
+    and current_setting('realtime.wake', true) is distinct from 'off' then
     perform setval('realtime.last_wake', now_ms);
     perform pg_notify('realtime', '');
   end if;
