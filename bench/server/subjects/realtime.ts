@@ -11,7 +11,7 @@ import { createServer } from "node:http"
 import * as Channel from "../../../src/Channel.ts"
 import { attach } from "../../../src/server/internal/attach.ts"
 import * as Door from "../../../src/server/internal/door.ts"
-import { layerMemory, NotificationSource } from "../../../src/server/NotificationSource.ts"
+import { layerMemory } from "../../../src/server/NotificationSource.ts"
 import * as OutboxReader from "../../../src/server/OutboxReader.ts"
 import * as PgNotificationSource from "../../../src/server/PgNotificationSource.ts"
 import { Realtime } from "../../../src/server/Realtime.ts"
@@ -19,6 +19,7 @@ import { RealtimeServer } from "../../../src/server/RealtimeServer.ts"
 import type { IdentityOptions } from "../../../src/server/ServerOptions.ts"
 import type { Setup } from "../../lib/types.ts"
 import { listen, type Open, shut } from "../subject.ts"
+import * as Feed from "./feed.ts"
 
 /** See `messageText`. */
 const Message = Schema.Struct({
@@ -35,24 +36,33 @@ const options: IdentityOptions<string> = {
   limits: { sessions: 50_000, upgrades: { perSecond: 100_000, burst: 100_000 } }
 }
 
+/** With a database, its notifications are what is published. */
 const source = ({ databaseUrl }: Setup) =>
   databaseUrl === undefined
-    ? layerMemory
-    : PgNotificationSource.layer().pipe(
-        Layer.provide(PgClient.layer({ url: Redacted.make(databaseUrl), maxConnections: 2 }))
-      )
+    ? Feed.make()
+    : {
+        layer: PgNotificationSource.layer().pipe(
+          Layer.provide(PgClient.layer({ url: Redacted.make(databaseUrl), maxConnections: 2 }))
+        ),
+        publish: publishedElsewhere
+      }
+
+const publishedElsewhere = () => {
+  throw new Error("published by another process")
+}
 
 /** Attached to a plain `node:http` server. */
 export const openDirect: Open = async (setup) => {
   const server = createServer()
+  const { layer, publish } = source(setup)
   const app = Layer.effectDiscard(
     Effect.flatMap(Door.make(options), (door) => attach(door, server))
-  ).pipe(Layer.provide(Realtime.layer()), Layer.provideMerge(source(setup)))
+  ).pipe(Layer.provide(Realtime.layer()), Layer.provide(layer))
   const runtime = ManagedRuntime.make(app)
-  const { notify } = await runtime.runPromise(NotificationSource)
+  await runtime.runPromise(Effect.void)
   return {
     port: await listen(server),
-    publish: (channel, text) => Effect.runSync(Effect.orDie(notify(channel, text))),
+    publish,
     [Symbol.asyncDispose]: async () => {
       await runtime.dispose()
       await shut(server)
@@ -79,9 +89,7 @@ export const openDurable: Open = async ({ databaseUrl }) => {
   await runtime.runPromise(Effect.void)
   return {
     port: await listen(server),
-    publish: () => {
-      throw new Error("published by the writers")
-    },
+    publish: publishedElsewhere,
     [Symbol.asyncDispose]: async () => {
       await runtime.dispose()
       await shut(server)
@@ -91,20 +99,20 @@ export const openDurable: Open = async ({ databaseUrl }) => {
 
 /** As a route of an Effect HTTP app. */
 export const openRoute: Open = async (setup) => {
+  const { layer, publish } = source(setup)
   const app = HttpRouter.serve(RealtimeServer.layer(options), {
     disableListenLog: true,
     disableLogger: true
   }).pipe(
     Layer.provideMerge(NodeHttpServer.layer(() => createServer(), { port: 0, host: "127.0.0.1" })),
     Layer.provide(Realtime.layer()),
-    Layer.provideMerge(source(setup))
+    Layer.provide(layer)
   )
   const runtime = ManagedRuntime.make(app)
-  const { notify } = await runtime.runPromise(NotificationSource)
   const { address } = await runtime.runPromise(HttpServer.HttpServer)
   return {
     port: (address as { readonly port: number }).port,
-    publish: (channel, text) => Effect.runSync(Effect.orDie(notify(channel, text))),
+    publish,
     [Symbol.asyncDispose]: () => runtime.dispose()
   }
 }
