@@ -8,6 +8,7 @@ import { inTurn } from "./lib/inTurn.ts"
 import { has, install } from "./lib/install.ts"
 import { type Options, parseOptions, usage } from "./lib/options.ts"
 import type { Context } from "./measure/context.ts"
+import { measureBurst } from "./measure/burst.ts"
 import { measureDurable } from "./measure/durable.ts"
 import { measureFanOut } from "./measure/fanOut.ts"
 import { decodings, measureDecoding } from "./measure/decode.ts"
@@ -45,6 +46,11 @@ const measurements: ReadonlyArray<Measurement> = [
     name: "S",
     title: "200 sockets, 1 % of them stalled, 4 KB messages in bursts of 8",
     measure: (context) => measureStalled(context)
+  },
+  {
+    name: "B",
+    title: "100,000 notifications of one transaction, and 10,000 LISTENs, on one session",
+    measure: (context) => measureBurst(context)
   },
   {
     name: "D",

@@ -25,6 +25,7 @@ export const start = <Methods>(
     | "notifier.ts"
     | "writers.ts"
     | "probe.ts"
+    | "receiver.ts"
     | "feeder/main.ts"
     | "listener/main.ts",
   args: ReadonlyArray<string> = []

@@ -16,7 +16,7 @@ export interface Options {
 export const usage = `npm run bench -- [options]
 
   --quick            fewest pairs, short windows, bare ws and socket.io only: under 6 minutes
-  --workload W1,C    only these: W1 W2 W3 W4 W5 C N I L S D R K K1 growth
+  --workload W1,C    only these: W1 W2 W3 W4 W5 C N I L S B D R K K1 growth
   --pairs N          how often each subject is compared with its baseline, default 6 (quick: 2)
   --json FILE        also writes the results as JSON
   --profile DIR      also writes a CPU profile of every window of every server

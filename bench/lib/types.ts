@@ -138,6 +138,28 @@ export interface WritersApi {
   readonly close: (options: object) => void
 }
 
+/** What so many notifications cost whoever listens. */
+export interface Receipt extends Cpu {
+  /** Bytes of heap more than before, at the end. */
+  readonly heap: number
+  /** The most notifications that waited at once. */
+  readonly most: number
+}
+
+export interface ReceiverApi {
+  readonly open: (options: {
+    readonly databaseUrl: string
+    readonly subject: string
+  }) => Promise<void>
+  /** Completes when so many more have arrived. */
+  readonly receive: (options: { readonly count: number }) => Promise<Receipt>
+  /** Listens to so many channels more, on the same session. */
+  readonly listenToo: (options: {
+    readonly channels: number
+  }) => Promise<{ readonly millis: number }>
+  readonly close: (options: object) => Promise<void>
+}
+
 export interface ProbeApi {
   /** Opens a socket that subscribes to these channels, and the sessions that publish to channel 0. */
   readonly open: (options: {

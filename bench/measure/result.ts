@@ -24,6 +24,7 @@ export interface Result {
 export type Measure =
   | "cpu-per-delivery"
   | "cpu-per-event"
+  | "cpu-per-notification"
   | "heap-per-socket"
   | "latency-p50"
   | "latency-p99"

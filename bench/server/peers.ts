@@ -36,9 +36,17 @@ export interface PgPool {
   readonly end: () => Promise<void>
 }
 
+interface PgClient {
+  readonly connect: () => Promise<unknown>
+  readonly query: (text: string) => Promise<unknown>
+  readonly on: (event: "notification", listener: () => void) => unknown
+  readonly end: () => Promise<void>
+}
+
 export const pg = () =>
   load<{
     readonly default: {
+      readonly Client: new (options: { readonly connectionString: string }) => PgClient
       readonly Pool: new (options: {
         readonly connectionString: string
         readonly max: number

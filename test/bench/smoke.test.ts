@@ -11,6 +11,7 @@ import { Line } from "../../bench/lib/Line.ts"
 import { Rig, type RigOptions, type Window } from "../../bench/lib/Rig.ts"
 import type { Audience, SubjectName } from "../../bench/lib/types.ts"
 import type { Context } from "../../bench/measure/context.ts"
+import { measureBurst } from "../../bench/measure/burst.ts"
 import { measureDurable } from "../../bench/measure/durable.ts"
 import { measureReader } from "../../bench/measure/reader.ts"
 import { decodings, libraryNames } from "../../bench/measure/decode.ts"
@@ -173,6 +174,19 @@ describe("the durable side of the benchmark", () => {
       "without us, 2 writers x outbox, no wake, no node",
       "hybrid, 2 writers x outbox, no wake, no node",
       "hybrid, 2 writers x without us"
+    ])
+  })
+
+  it("hears every notification of a transaction, and listens to more channels", async () => {
+    await using databases = new Databases()
+    const { costs, results } = await measureBurst(contextOf(databases), {
+      channels: 20,
+      notifications: 2000
+    })
+    expect(costs.map(({ subject }) => subject)).toEqual(["pg", "effect-realtime", "pg (again)"])
+    expect(results.map(({ baseline, subject }) => `${subject} x ${baseline}`)).toEqual([
+      "effect-realtime x pg",
+      "pg (again) x pg"
     ])
   })
 
