@@ -16,8 +16,12 @@ const needsPeers: ReadonlySet<string> = new Set<SubjectName | LibraryName>([
   "centrifuge"
 ])
 
-/** What `npm ci` writes last. */
-const installed = (): boolean => Fs.existsSync(Path.join(bench, "node_modules/.package-lock.json"))
+const writtenAt = (file: string): number =>
+  Fs.statSync(Path.join(bench, file), { throwIfNoEntry: false })?.mtimeMs ?? 0
+
+/** Whether what `npm ci` writes last is there, and no older than what it installs by. */
+const installed = (): boolean =>
+  writtenAt("node_modules/.package-lock.json") > writtenAt("package-lock.json")
 
 /** Programs that are compared with when somebody installed them. */
 const programs: ReadonlySet<string> = new Set<SubjectName>(["nats-server", "mosquitto"])

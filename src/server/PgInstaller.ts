@@ -269,6 +269,8 @@ export const sqlUninstall: string = [
   ""
 ].join("\n\n")
 
+const deadlockDetected = "40P01"
+
 const inTransaction = (
   statements: (client: SqlClient) => Effect.Effect<ReadonlyArray<string>, SqlError>,
   options: Pick<Options, "lockTimeout"> | undefined
@@ -281,7 +283,10 @@ const inTransaction = (
         for (const statement of yield* statements(client)) yield* client.unsafe(statement)
       })
     )
-  })
+  }).pipe(
+    // A reader or a writer held what this wanted, and the other way round: both try again.
+    Effect.retry({ times: 5, while: (error) => sqlState(error) === deadlockDetected })
+  )
 
 /**
  * Installs or upgrades, in one transaction. Keeps messages, cursors and the settings that are not

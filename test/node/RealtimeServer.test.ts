@@ -252,6 +252,15 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
     })
   )
 
+  it.live("finishes what is being published before it closes", () =>
+    Effect.gen(function* () {
+      const { server } = yield* start(open)
+      const published = server.publish(MyChannel, "the last word")
+      yield* Effect.promise(() => server.close())
+      yield* Effect.promise(() => published)
+    })
+  )
+
   it.live("is an async disposable", () =>
     Effect.gen(function* () {
       const { url } = yield* database
