@@ -48,7 +48,8 @@ describe("a snapshot", () => {
           readonly rows: ReadonlyMap<number, number>
           readonly cursor: string
         }> = []
-        const over = () => joins.length >= wanted
+        // Writers go on until the last join has got what it waits for.
+        let over = false
         const { url } = yield* TestDatabase
         const working = yield* Effect.forEach(
           Array.from({ length: 8 }, (_, id) => id),
@@ -57,7 +58,7 @@ describe("a snapshot", () => {
               connect: PgConnection.make({ url: Redacted.make(url), applicationName: "test" }),
               id,
               random: random(seed + id),
-              over,
+              over: () => over,
               tally,
               newest
             }),
@@ -96,9 +97,15 @@ describe("a snapshot", () => {
         })
         yield* Effect.forEach(
           Array.from({ length: 6 }, (_, n) => random(seed + 100 + n)),
-          (r) => Effect.whileLoop({ while: () => !over(), body: () => join(r), step: () => {} }),
+          (r) =>
+            Effect.whileLoop({
+              while: () => joins.length < wanted,
+              body: () => join(r),
+              step: () => {}
+            }),
           { concurrency: "unbounded", discard: true }
         )
+        over = true
         yield* Fiber.join(working)
 
         // The truth: everything that happened, in order.
