@@ -43,11 +43,11 @@ const judgeFrame = (frame: ServerFrame): void => {
   if (frame.type === "status" || frame.type === "bye") throw new Error(`told ${frame.type}`)
 }
 
-/** Judges what came since, and keeps some of the cursors that were given. */
-const judge = (wire: Wire, from: number, real: Array<string>, dice: Random): number => {
+/** Judges what came since, and keeps the cursors that were given. */
+const judge = (wire: Wire, from: number, real: Map<string, string>): number => {
   for (const frame of wire.frames.slice(from)) {
     judgeFrame(frame)
-    if ("cursor" in frame) real[real.length < 50 ? real.length : dice.int(50)] = frame.cursor
+    if ("cursor" in frame) real.set(frame.channel, frame.cursor)
   }
   return wire.frames.length
 }
@@ -62,9 +62,15 @@ interface Seen {
 const count = <Key>(map: Map<Key, number>, key: Key) => map.set(key, (map.get(key) ?? 0) + 1)
 
 /** Sends messages over one socket until it closes, or so many are sent; gives how many. */
-const session = (url: string, most: number, dice: Random, seen: Seen, real: Array<string>) =>
+const session = (url: string, most: number, dice: Random, seen: Seen, real: Map<string, string>) =>
   Effect.gen(function* () {
     const wire = yield* greet(url)
+    // A cursor that is right is honoured, whatever the others were.
+    const cursor = real.get("stored")
+    wire.send({ type: "subscribe", id: 1_000_000, channel: "stored", cursor })
+    expect((yield* wire.next("subscribed")).state).toBe(
+      cursor === undefined ? "fresh" : "recovered"
+    )
     let sent = 0
     let judged = 0
     for (let fence = 0; sent < most && wire.socket.readyState === wire.socket.OPEN; fence++) {
@@ -72,10 +78,10 @@ const session = (url: string, most: number, dice: Random, seen: Seen, real: Arra
       for (let index = 0; index < burst; index++) wire.send(message(dice, real))
       sent += burst
       // An answer to this one shows that everything before it was taken; or the socket closes.
-      const id = 1_000_000 + fence
+      const id = 1_000_001 + fence
       wire.send({ type: "unsubscribe", id, channel: "witness" })
       yield* Effect.raceFirst(answered(wire, id), wire.closed)
-      judged = judge(wire, judged, real, dice)
+      judged = judge(wire, judged, real)
     }
     for (const frame of wire.frames) {
       if (frame.type === "error") count(seen.errors, frame.code)
@@ -91,13 +97,16 @@ const session = (url: string, most: number, dice: Random, seen: Seen, real: Arra
     return sent
   }).pipe(Effect.scoped)
 
-/** Sends so many messages over one socket after the other, reading everything that comes back. */
+/** Sends so many messages over one socket after the other, at least four, reading everything that comes back. */
 const attack = (url: string, messages: number, dice: Random) =>
   Effect.gen(function* () {
     const seen: Seen = { errors: new Map(), states: new Map(), closes: new Map() }
-    const real: Array<string> = []
+    const real = new Map<string, string>()
     let sent = 0
-    while (sent < messages) sent += yield* session(url, messages - sent, dice, seen, real)
+    while (sent < messages) {
+      const most = Math.min(messages - sent, Math.ceil(messages / 4))
+      sent += yield* session(url, most, dice, seen, real)
+    }
     return seen
   })
 
@@ -117,11 +126,14 @@ const vandal = (port: number, path: string, most: number, dice: Random) =>
   Effect.gen(function* () {
     let sent = 0
     const closes = new Map<number, number>()
+    const kinds = [...garbage(dice)]
     while (sent < most) {
-      const { bytes, messages } = garbage(dice)
+      // Each kind once, to its end; then whatever comes.
+      const once = kinds.shift()
+      const { bytes, messages } = (once ?? dice.pick(garbage(dice)))()
       sent += messages
-      const piecemeal = dice.chance(0.1)
-      const abrupt = dice.chance(0.2)
+      const piecemeal = once === undefined && dice.chance(0.1)
+      const abrupt = once === undefined && dice.chance(0.2)
       const received: Array<Buffer> = []
       yield* Effect.callback<void>((resume) => {
         const socket = tcp(port, "127.0.0.1", () => {

@@ -97,6 +97,8 @@ const forge = (random: Random, real: string): string => {
   const at = random.int(real.length + 1)
   return random.pick([
     () => real,
+    () => real,
+    () => real,
     () => real.slice(0, at),
     () => real.slice(0, at) + real.slice(at + 1),
     () => real.slice(0, at) + random.pick([..."AZaz09-_:. \u0000"]) + real.slice(at + 1),
@@ -110,9 +112,12 @@ const forge = (random: Random, real: string): string => {
   ])()
 }
 
-const cursors = (random: Random, real: ReadonlyArray<string>): string => {
-  if (real.length > 0 && random.chance(0.6)) return forge(random, random.pick(real))
-  return invented(random)
+/** The last cursor that a server gave on each channel. */
+export type Cursors = ReadonlyMap<string, string>
+
+const cursors = (random: Random, real: Cursors, channel: string): string => {
+  const given = random.chance(0.8) ? real.get(channel) : random.pick([...real.values()])
+  return given !== undefined && random.chance(0.6) ? forge(random, given) : invented(random)
 }
 
 const invented = (random: Random): string =>
@@ -130,12 +135,17 @@ const invented = (random: Random): string =>
   ])
 
 /** A frame that is right but for one field, or right. */
-const nearly = (random: Random, real: ReadonlyArray<string>): object => {
-  const id = random.int(200)
+const nearly = (random: Random, real: Cursors): object => {
+  // Some of them while another request with the same one waits.
+  const id = random.int(random.chance(0.3) ? 200 : 1_000_000)
   const channel = random.pick(channelNames)
   const frame: Record<string, unknown> = random.pick([
-    () => ({ type: "subscribe", id, channel, cursor: cursors(random, real) }),
+    () => ({ type: "subscribe", id, channel, cursor: cursors(random, real, channel) }),
+    () => ({ type: "subscribe", id, channel, cursor: cursors(random, real, channel) }),
     () => ({ type: "subscribe", id, channel }),
+    // Often enough that a subscribe is not always one too many.
+    () => ({ type: "unsubscribe", id, channel }),
+    () => ({ type: "unsubscribe", id, channel }),
     () => ({ type: "unsubscribe", id, channel }),
     () => ({ type: "publish", id, channel, key: `${random.int(50)}`, data: value(random, 3) }),
     () => ({ type: "authenticate", id, token: texts(random, random.int(100)) }),
@@ -221,7 +231,7 @@ const bulky = (random: Random): string =>
     () => `"${"\\u0000".repeat(10_000)}"`
   ])()
 
-type Make = (random: Random, real: ReadonlyArray<string>) => Message
+type Make = (random: Random, real: Cursors) => Message
 
 const kinds: ReadonlyArray<readonly [number, Make]> = [
   [40, (random, real) => JSON.stringify(nearly(random, real))],
@@ -289,22 +299,27 @@ const disorder = (random: Random): Buffer =>
           { type: "publish", id: 1, channel: "room_1", key: "k", data: 1 },
           { type: "authenticate", id: 1, token: "t" },
           { type: "welcome", version: 1 },
-          { type: "hello", version: 2 },
           { type: "hello" }
         ])
       )
     )
   )
 
-/** Frames that are no WebSocket, after a good beginning or none, and how many messages they are. */
-export const garbage = (random: Random): { readonly bytes: Buffer; readonly messages: number } => {
+interface Garbage {
+  readonly bytes: Buffer
+  /** How many messages that is. */
+  readonly messages: number
+}
+
+/** Every kind of frames that are no WebSocket, after a good beginning or none. */
+export const garbage = (random: Random): ReadonlyArray<() => Garbage> => {
   const text = (size: number) => Buffer.from("x".repeat(size))
   const many = (count: number, frame: Buffer) => ({
     bytes: Buffer.concat([hello, ...Array.from({ length: count }, () => frame)]),
     messages: count + 1
   })
   const one = (frame: Buffer) => many(1, frame)
-  return random.pick([
+  return [
     () => ({ bytes: bytes(random, 1 + random.int(300)), messages: 1 }),
     () => one(bytes(random, 1 + random.int(300))),
     // Bad UTF-8, whole and in pieces.
@@ -358,8 +373,9 @@ export const garbage = (random: Random): { readonly bytes: Buffer; readonly mess
     // Nothing at all, hello too late, and hello twice.
     () => ({ bytes: Buffer.alloc(0), messages: 1 }),
     () => ({ bytes: Buffer.concat([disorder(random), hello]), messages: 2 }),
+    () => ({ bytes: wireFrame(Buffer.from('{"type":"hello","version":2}')), messages: 1 }),
     () => one(hello)
-  ])()
+  ]
 }
 
 /** What a server wrote after its handshake: the texts, and the code of its close frame. */
