@@ -113,7 +113,7 @@ const forge = (random: Random, real: string): string => {
 }
 
 /** The last cursor that a server gave on each channel. */
-export type Cursors = ReadonlyMap<string, string>
+type Cursors = ReadonlyMap<string, string>
 
 const cursors = (random: Random, real: Cursors, channel: string): string => {
   const given = random.chance(0.8) ? real.get(channel) : random.pick([...real.values()])
