@@ -84,6 +84,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/internal/pgLink.ts": 2,
   "src/server/internal/outbox.ts": 2,
   "src/server/internal/ring.ts": 2,
+  "src/server/internal/recent.ts": 2,
   "src/server/internal/tail.ts": 2,
   "src/server/internal/address.ts": 1,
   "src/server/internal/revocations.ts": 1,

@@ -242,7 +242,15 @@ export const make = (
       }),
       upkeep: yield* Upkeep.make(sql, options?.upkeep !== false)
     })
-    const catchUp = yield* CatchUp.make(sql, limits, replayed, patience, current, refreshed)
+    const catchUp = yield* CatchUp.make(
+      sql,
+      limits,
+      replayed,
+      patience,
+      followers,
+      current,
+      refreshed
+    )
     const watched = yield* Watched.make(sql, "durable")
 
     const follow: OutboxReader["Service"]["follow"] = (channel) =>

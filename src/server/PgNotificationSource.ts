@@ -197,18 +197,18 @@ export const make = (
       Effect.gen(function* () {
         const link = yield* PgLink.open(linkOptions)
         const listening = yield* Scope.fork(yield* Effect.scope)
-        // Registered last, so it runs first: an UNLISTEN or a cancelled query would wait for a dead
-        // server, but not on a destroyed socket.
-        yield* Effect.addFinalizer(() => Effect.sync(link.destroy))
-        // A session that listens to nothing is not read, and its end would be noticed late.
-        const name = `realtime_link_${randomUUID()}`
-        const own = yield* Scope.provide(link.listen(name), listening)
-        if (!tested && (options?.selfTest ?? true)) {
-          yield* selfTest(name, own)
-          tested = true
-        }
-        yield* watched.load
         const dead = yield* Deferred.make<never, SqlError>()
+        // A session that listens to nothing is not read, and its end would be noticed late.
+        const listenOnce = Effect.gen(function* () {
+          const name = `realtime_link_${randomUUID()}`
+          const own = yield* Scope.provide(link.listen(name), listening)
+          if (!tested && (options?.selfTest ?? true)) {
+            yield* selfTest(name, own)
+            tested = true
+          }
+          yield* watched.load
+          return own
+        })
         const work = Effect.gen(function* () {
           yield* Queue.clear(changed)
           yield* reconcileAll(entries.keys())
@@ -221,13 +221,20 @@ export const make = (
             concurrency: listensAtOnce,
             discard: true
           })
-        const end = Effect.forever(Queue.take(own))
-        const running = yield* Effect.raceAllFirst([
-          work,
-          link.beat,
-          end,
-          Deferred.await(dead)
-        ]).pipe(Effect.forkIn(listening))
+        const running = yield* listenOnce.pipe(
+          Effect.flatMap((own) =>
+            Effect.raceAllFirst([
+              work,
+              link.beat,
+              Effect.forever(Queue.take(own)),
+              Deferred.await(dead)
+            ])
+          ),
+          Effect.forkIn(listening)
+        )
+        // Registered last, so it runs first: an UNLISTEN or a cancelled query would wait for a dead
+        // server, but not on a destroyed socket.
+        yield* Effect.addFinalizer(() => Effect.sync(link.destroy))
         return yield* Fiber.join(running)
       }).pipe(Effect.scoped)
 

@@ -69,6 +69,32 @@ describe("OutboxReader", () => {
   )
 
   it.live(
+    "gives who was away for a moment what came meanwhile from memory, not from the table",
+    () =>
+      Effect.gen(function* () {
+        const reader = yield* OutboxReader
+        const sql = yield* PgClient.PgClient
+        const queue = yield* reader.follow("room")
+        const next = Queue.take(queue).pipe(
+          Effect.repeat({ until: (item) => item._tag === "Batch" }),
+          Effect.map(({ cursor }) => cursor)
+        )
+        yield* publish("room", "seen")
+        const cursor = yield* next
+        yield* publish("room", "missed")
+        yield* next
+        // Nobody can read them there any more.
+        yield* sql`delete from realtime.messages`
+        const join = yield* Effect.repeat(reader.join("room", cursor), {
+          // Memory is asked between two looks of the reader only.
+          until: ({ replay }) => replay.length > 0
+        })
+        expect(join).toMatchObject({ state: "recovered", cursor, replay: [{ events: [{}] }] })
+        expect(join.replay[0]!.events[0]!.text).toBe('"missed"')
+      }).pipe(Effect.scoped, Effect.provide(layerReader()))
+  )
+
+  it.live(
     "hands out the changes of a row in their order, also by a transaction that began earlier",
     () =>
       Effect.gen(function* () {

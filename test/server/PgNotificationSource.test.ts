@@ -170,6 +170,32 @@ describe("PgNotificationSource", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live(
+    "opens another session when the path goes silent in the very moment in which it listens",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* database
+        const gate = yield* proxy(new URL(url))
+        const context = yield* Layer.build(
+          PgNotificationSource.layer({ ...quick, heartbeatTimeout: "200 millis" }).pipe(
+            Layer.provide(PgClient.layer({ url: Redacted.make(gate.url) }))
+          )
+        )
+        yield* Effect.gen(function* () {
+          const source = yield* NotificationSource
+          const queue = yield* listenTo(source, "orders")
+          const down = yield* Effect.forkChild(waitFor("down"), { startImmediately: true })
+          gate.silenceAt("LISTEN")
+          yield* execute(url, terminateLinks)
+          yield* Fiber.join(down)
+          expect(yield* Queue.take(queue)).toBe(lost)
+          yield* execute(url, "select pg_notify('orders', 'after')")
+          expect(yield* Queue.take(queue)).toBe("after")
+          expect(gate.silenced()).toBe(1)
+        }).pipe(Effect.provideContext(context))
+      }).pipe(Effect.scoped)
+  )
+
   it.live("keeps a link whose heartbeat is late because a flood stands before it", () =>
     Effect.gen(function* () {
       const { url } = yield* database
@@ -262,6 +288,9 @@ const proxy = (upstream: URL) =>
       readonly url: string
       readonly pass: (yes: boolean) => void
       readonly silence: () => void
+      /** Swallows everything of the next session that says this, from then on. */
+      readonly silenceAt: (word: string) => void
+      readonly silenced: () => number
       /** From now on the database's answers pass in pieces of so many bytes, one every so many ms. */
       readonly trickle: (bytes: number, millis: number) => void
       readonly refused: (times: number) => Promise<void>
@@ -271,6 +300,8 @@ const proxy = (upstream: URL) =>
       const pairs = new Set<readonly [Net.Socket, Net.Socket]>()
       let passing = true
       let refusals = 0
+      let silenced = 0
+      let fatal: string | undefined
       let onRefused = () => {}
       const server = Net.createServer((client) => {
         client.on("error", () => {})
@@ -282,6 +313,15 @@ const proxy = (upstream: URL) =>
         }
         const onward = Net.connect(target)
         onward.on("error", () => {})
+        client.on("data", (data: Buffer) => {
+          if (fatal === undefined || !data.includes(fatal)) return
+          fatal = undefined
+          silenced++
+          client.unpipe(onward)
+          onward.unpipe(client)
+          client.resume()
+          onward.resume()
+        })
         client.pipe(onward)
         onward.pipe(client)
         const pair = [client, onward] as const
@@ -306,6 +346,10 @@ const proxy = (upstream: URL) =>
                 onward.resume()
               }
             },
+            silenceAt: (word) => {
+              fatal = word
+            },
+            silenced: () => silenced,
             trickle: (bytes, millis) => {
               for (const [client, onward] of pairs) {
                 let waiting = Buffer.alloc(0)

@@ -165,6 +165,36 @@ describe("Realtime", () => {
       )
   )
 
+  it.effect("never closes a channel for another while somebody waits for it", () =>
+    Effect.gen(function* () {
+      const memory = yield* MemorySource
+      const to = (name: string) =>
+        collect(Realtime.events(Channel.make(name, Schema.Unknown)).pipe(Stream.map(brief)))
+      const gone = yield* to("a")
+      yield* Fiber.interrupt(gone.fiber)
+      // "a" lingers; somebody comes back to it, but the source is down.
+      yield* memory.lose
+      const waiting = yield* to("a")
+      const other = yield* to("b")
+      yield* to("c")
+      yield* memory.restore
+      yield* TestClock.adjust(0)
+      yield* Fiber.interrupt(other.fiber)
+      const later = yield* to("a")
+      for (const id of [1, 2]) {
+        yield* Realtime.publish(Channel.make("a", Schema.Unknown), id)
+        yield* TestClock.adjust(0)
+      }
+      const seen = [yield* Queue.clear(waiting.queue), yield* Queue.clear(later.queue)]
+      expect(seen.map((items) => items.filter((item) => item !== "gap source"))).toEqual([
+        [1, 2],
+        [1, 2]
+      ])
+    }).pipe(
+      Effect.provide(Realtime.layer({ maxChannels: 2 }).pipe(Layer.provideMerge(layerMemory)))
+    )
+  )
+
   it.effect("refuses a channel beyond maxChannels, and serves it when another is free", () =>
     Effect.gen(function* () {
       const { fiber } = yield* collect(Realtime.events(Orders))

@@ -35,6 +35,18 @@ const drained = Effect.gen(function* () {
 })
 
 describe("19: a drain", () => {
+  it.effect("says bye to nobody who has not said hello", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const silent = yield* visit({ hello: false })
+        const greeted = yield* visit()
+        yield* drained
+        expect([silent.frames, silent.closeCode]).toEqual([[], 4000])
+        expect([greeted.of("bye").length, greeted.closeCode]).toEqual([1, 4000])
+      })
+    )
+  )
+
   it.effect("is told by readiness before the first socket is closed", () =>
     withDoor(
       Effect.gen(function* () {

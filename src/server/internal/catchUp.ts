@@ -6,6 +6,7 @@
  * end, and of what was handed out meanwhile the batches of later ticks follow.
  */
 import type { PgClient } from "@effect/sql-pg/PgClient"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -27,7 +28,7 @@ import {
   type ParsedPage,
   parsePage
 } from "./outbox.ts"
-import { batchesOf, type DurableBatch, type Tail } from "./tail.ts"
+import { batchesOf, type DurableBatch, type Followers, type Tail } from "./tail.ts"
 
 /** Why a cursor cannot be honoured. */
 export type ResetReason =
@@ -123,6 +124,7 @@ export const make = (
   socketBounds: Bounds,
   /** For one page. */
   patience: Duration.Duration,
+  followers: Followers,
   /** The tail once the reader is up. */
   current: Effect.Effect<Tail, OutboxFault>,
   /** The tail after it has taken a new end. */
@@ -256,9 +258,27 @@ export const make = (
         return { state: "recovered", reason: undefined, cursor: from, tick, replay: batches }
       })
 
+    /**
+     * What this node handed out a moment ago, without the database. Only between two ticks: what is
+     * handed out of a tick in progress would come again, or be left out.
+     */
+    const recent = (channel: string, from: string, bounds: Bounds) =>
+      Effect.gen(function* () {
+        const now = yield* Clock.currentTimeMillis
+        const { finished, tick } = yield* current
+        const replay = finished ? followers.recent(channel, from, now) : undefined
+        if (replay === undefined) return undefined
+        const texts = replay.flatMap(({ events }) => events.map(({ text }) => text))
+        const bytes = texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0)
+        if (texts.length > bounds.events || bytes > bounds.bytes) return undefined
+        return { state: "recovered", reason: undefined, cursor: from, tick, replay } satisfies Join
+      })
+
     const join: CatchUp["join"] = (channel, from, bounds = socketBounds) =>
       Effect.gen(function* () {
         if (from === undefined) return at(yield* current, undefined)
+        const remembered = yield* recent(channel, from, bounds)
+        if (remembered !== undefined) return remembered
         const found = yield* locate(from)
         const { tail } = found
         if (found.reason !== undefined) return at(tail, found.reason)

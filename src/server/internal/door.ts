@@ -256,7 +256,7 @@ export const make = <I, R>(
       let pause = 0
       for (const session of sessions) {
         const reconnectAfter = Math.floor((yield* Random.next) * returning)
-        session.send({ type: "bye", reconnectAfter })
+        session.sayBye(reconnectAfter)
         session.close(CloseCode.draining, "the server is closing")
         // Sleeps are counted in whole ticks of the event loop: many small ones would add up.
         pause += every

@@ -176,55 +176,65 @@ export const make = (
         })
     })
 
-    /** The view of an open channel, given back with the scope. */
-    const view = <E>(
-      member: {
-        readonly view: (channel: Channel.Any) => View<E>
-        readonly release: (view: View<E>) => void
-      },
+    /**
+     * The view of a channel that `get` opens, given back with the scope. Whoever waits for it uses it
+     * already: a channel that lingered must not be closed meanwhile.
+     */
+    const view = <E, F>(
       channel: Channel.Any,
+      get: Effect.Effect<
+        {
+          readonly view: (channel: Channel.Any) => View<E>
+          readonly release: (view: View<E>) => void
+        },
+        F,
+        Scope.Scope
+      >,
       close: Effect.Effect<void>
-    ) => {
-      const key = `${channel.delivery} ${channel.name}`
-      return Effect.acquireRelease(
-        Effect.sync(() => {
-          users.set(key, (users.get(key) ?? 0) + 1)
-          lingering.delete(key)
-          return member.view(channel)
-        }),
-        (view) =>
+    ) =>
+      Effect.gen(function* () {
+        const key = `${channel.delivery} ${channel.name}`
+        let isOpen = false
+        yield* Effect.acquireRelease(
           Effect.sync(() => {
-            member.release(view)
-            const left = users.get(key)! - 1
-            if (left > 0) {
-              users.set(key, left)
-              return
-            }
-            users.delete(key)
-            lingering.set(key, close)
-          })
-      )
-    }
+            users.set(key, (users.get(key) ?? 0) + 1)
+            lingering.delete(key)
+          }),
+          () =>
+            Effect.sync(() => {
+              const left = users.get(key)! - 1
+              if (left > 0) {
+                users.set(key, left)
+                return
+              }
+              users.delete(key)
+              if (isOpen) lingering.set(key, close)
+            })
+        )
+        // A failed lookup would be remembered for as long as a good one.
+        const member = yield* Effect.tapError(get, () => close)
+        isOpen = true
+        return yield* Effect.acquireRelease(
+          Effect.sync(() => member.view(channel)),
+          (view) => Effect.sync(() => member.release(view))
+        )
+      })
 
     const openLive: Hub["openLive"] = (channel) =>
       Effect.gen(function* () {
         if (channel.fault !== undefined) return yield* channel.fault
         const { name } = channel
-        // A failed lookup would be remembered for as long as a good one.
-        const forget = RcMap.invalidate(live, name)
-        const member = yield* Effect.tapError(RcMap.get(live, name), () => forget)
+        const opened = yield* view(channel, RcMap.get(live, name), RcMap.invalidate(live, name))
         // A channel that lingers is open while the source is down, but it confirms nothing then.
         yield* waitUntilUp(source.state)
-        return yield* view(member, channel, forget)
+        return opened
       })
 
     const openDurable = (channel: Channel.Any) =>
       Effect.gen(function* () {
         if (channel.fault !== undefined) return yield* channel.fault
         const { name } = channel
-        const forget = RcMap.invalidate(durable, name)
-        const member = yield* Effect.tapError(RcMap.get(durable, name), () => forget)
-        return yield* view(member, channel, forget)
+        return yield* view(channel, RcMap.get(durable, name), RcMap.invalidate(durable, name))
       })
 
     return {

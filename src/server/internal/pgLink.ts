@@ -34,6 +34,7 @@ export interface LinkOptions {
 
 export interface PgLink {
   readonly processId: number
+  /** Completes once PostgreSQL confirmed it; nothing heard for `heartbeatTimeout` destroys the session. */
   readonly listen: (
     channel: string
   ) => Effect.Effect<Queue.Dequeue<PgConnection.Notification, SqlError>, SqlError, Scope.Scope>
@@ -126,5 +127,7 @@ export const open = (options: LinkOptions): Effect.Effect<PgLink, SqlError, Scop
       Effect.andThen(Effect.sleep(options.heartbeat)),
       Effect.forever({ disableYield: true })
     )
-    return { processId: session.processId, listen: pinned.listen, query, beat, destroy }
+    const listen: PgLink["listen"] = (channel) =>
+      pinned.listen(channel).pipe(Effect.raceFirst(watch(options.heartbeatTimeout)))
+    return { processId: session.processId, listen, query, beat, destroy }
   })

@@ -151,10 +151,11 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
             patience
           )
           const read = yield* attempt(() => Outbox.parsePage(rows, next))
+          const time = yield* Clock.currentTimeMillis
           if (read.page === "retention") return "retention" as const
           // In one step: who has a batch and where the reader stands never disagree.
           for (const batch of batchesOf(read.page, next, now.position, now.identity, now.tick)) {
-            followers.hand(batch)
+            followers.hand(batch, time)
           }
           now.position = read.page.position
           count += read.page.messages.length
@@ -163,6 +164,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         }
         now.position = { base: leg.to, next: undefined, id: 0n }
       }
+      now.finished = true
       return count
     })
 

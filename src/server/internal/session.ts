@@ -126,6 +126,11 @@ export class Session implements MailboxOwner, Owner, Patient {
     }
   }
 
+  /** Tells a client that is past its hello when to come back. */
+  sayBye(reconnectAfter: number): void {
+    if (this.#phase === "open") this.send({ type: "bye", reconnectAfter })
+  }
+
   /** Tells a client that is past its hello how the source is. */
   sendStatus(source: "up" | "down"): void {
     if (this.#phase === "open") this.send({ type: "status", source })

@@ -8,6 +8,7 @@
  */
 import * as Cursor from "../../Cursor.ts"
 import { Floors, type Leg, type Message, type Page, type Take } from "./outbox.ts"
+import { type Held, Recent } from "./recent.ts"
 
 /** One message of a durable channel. */
 export interface DurableEvent {
@@ -116,6 +117,8 @@ export class Tail {
   /** The end of the tick in progress. */
   taken: Take
   tick: number
+  /** Whether everything up to that end was handed out. */
+  finished = true
   /** The channels that are read in the tick in progress, also when another session finishes it. */
   channels: ReadonlyArray<string> = []
   #end: string | undefined
@@ -140,6 +143,7 @@ export class Tail {
     this.taken = taken
     this.channels = channels
     this.tick++
+    this.finished = false
     this.#end = undefined
     this.floors.add(taken.next, taken.drawn)
   }
@@ -153,32 +157,51 @@ export class Tail {
   }
 }
 
-/** Everybody who follows a channel on this node. */
+/** Everybody who follows a channel on this node, and what was handed to them last. */
 export class Followers {
-  readonly #byChannel = new Map<string, Set<Follower>>()
+  readonly #byChannel = new Map<
+    string,
+    { readonly set: Set<Follower>; readonly recent: Recent<DurableBatch> }
+  >()
+  readonly #held: Held = { text: 0 }
 
   get channels(): ReadonlyArray<string> {
     return [...this.#byChannel.keys()]
   }
 
   add(channel: string, follower: Follower): void {
-    const set = this.#byChannel.get(channel)
-    if (set === undefined) this.#byChannel.set(channel, new Set([follower]))
-    else set.add(follower)
+    const entry = this.#byChannel.get(channel)
+    if (entry !== undefined) entry.set.add(follower)
+    else {
+      this.#byChannel.set(channel, { set: new Set([follower]), recent: new Recent(this.#held) })
+    }
   }
 
   remove(channel: string, follower: Follower): void {
-    const set = this.#byChannel.get(channel)
-    if (set?.delete(follower) === true && set.size === 0) this.#byChannel.delete(channel)
+    const entry = this.#byChannel.get(channel)
+    if (entry?.set.delete(follower) !== true || entry.set.size > 0) return
+    // What comes while nobody follows is not read: the memory would have a hole.
+    entry.recent.clear()
+    this.#byChannel.delete(channel)
   }
 
-  hand(batch: DurableBatch): void {
-    for (const follower of this.#byChannel.get(batch.channel) ?? []) follower.offer(batch)
+  /** `now`: milliseconds since 1970. */
+  hand(batch: DurableBatch, now: number): void {
+    const entry = this.#byChannel.get(batch.channel)
+    if (entry === undefined) return
+    entry.recent.push(batch, now)
+    for (const follower of entry.set) follower.offer(batch)
   }
 
   tell(item: DurableGap | DurablePosition): void {
-    for (const set of this.#byChannel.values()) {
+    for (const { recent, set } of this.#byChannel.values()) {
+      if (item._tag === "Gap") recent.clear()
       for (const follower of set) follower.offer(item)
     }
+  }
+
+  /** What was handed out behind a cursor; `undefined` when that is not remembered. */
+  recent(channel: string, cursor: string, now: number): ReadonlyArray<DurableBatch> | undefined {
+    return this.#byChannel.get(channel)?.recent.after(cursor, now)
   }
 }
