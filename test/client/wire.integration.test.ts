@@ -1,11 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Stream } from "effect"
+import { Context, Effect, Fiber, Layer, Stream } from "effect"
 import * as Schema from "effect/Schema"
 import { Channel } from "effect-realtime"
 import { RealtimeClient } from "effect-realtime/client"
 import { RealtimeServer } from "effect-realtime/node"
 import { createServer } from "node:http"
-import type { AddressInfo } from "node:net"
+import { type AddressInfo, createServer as createTcpServer } from "node:net"
+import { WebSocket } from "ws"
 import * as Database from "../support/database.ts"
 import { greet } from "../support/wire.ts"
 
@@ -83,6 +84,33 @@ describe("the client over a real socket", () => {
       assert.deepInclude(forbidden, { _tag: "Refused", code: "publish/forbidden" })
       const large = yield* Effect.flip(own.publish(Channel.untyped("moves"), "x".repeat(8000)))
       assert.strictEqual(large._tag, "Refused")
+    })
+  )
+
+  it.live("outlives refused attempts with the class of `ws`, and says that it tries again", () =>
+    Effect.gen(function* () {
+      // A port that was free a moment ago, where nobody listens.
+      const port = yield* Effect.callback<number>((resume) => {
+        const free = createTcpServer().listen(0, "127.0.0.1", () => {
+          const { port } = free.address() as AddressInfo
+          free.close(() => resume(Effect.succeed(port)))
+        })
+      })
+      const layer = RealtimeClient.layer({
+        url: `ws://127.0.0.1:${port}/realtime`,
+        webSocket: WebSocket
+      })
+      const own = Context.get(yield* Layer.build(layer), RealtimeClient)
+      own.sync.listen(Moves, { onEvents: () => {}, onEnd: () => {} })
+      const failed = yield* own.connection.pipe(
+        Stream.filter((state) => state.status === "waiting"),
+        Stream.take(2),
+        Stream.runCollect
+      )
+      assert.deepStrictEqual(
+        failed.map(({ reason }) => reason),
+        ["closed with 1006", "closed with 1006"]
+      )
     })
   )
 })

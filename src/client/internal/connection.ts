@@ -236,6 +236,8 @@ export const make = (
         const url = resolveUrl(typeof options.url === "function" ? options.url() : options.url)
         const opened = new (options.webSocket ?? WebSocket)(url, [Protocol.subprotocol])
         socket = opened
+        // What matters comes as `onclose`. The class of `ws` throws an error that nobody listens to.
+        opened.onerror = () => {}
         opened.onopen = () => {
           deadAt = now() + patience
           opened.send(
@@ -336,8 +338,6 @@ export const make = (
     const letGo = () => {
       if (socket === undefined) return
       socket.onopen = socket.onmessage = socket.onclose = null
-      // Some implementations throw what nobody listens to.
-      socket.onerror = () => {}
       socket.close(closed)
       socket = undefined
       unanswered.clear()
