@@ -434,6 +434,54 @@ describe("RealtimeClient", () => {
       })
     )
 
+    it.effect("tells no gap to who joins, without a position, while the resume is unanswered", () =>
+      Effect.gen(function* () {
+        const server = FakeSocket.make({ auto: true })
+        const client = yield* Client.make(server)
+        const listen = (from?: string) => {
+          const told: Array<unknown> = []
+          client.sync.listen(
+            Orders,
+            {
+              onEvents: (batch) => told.push(...brief(batch)),
+              onCursor: (cursor) => told.push(cursor),
+              onEnd: (error) => told.push(error)
+            },
+            from
+          )
+          return told
+        }
+        const old = listen()
+        yield* settle
+        server.last.say(events("orders", 1, { n: 1 }))
+        server.heard = (socket, frame) => {
+          if (frame.type === "hello") server.answer(socket, frame)
+        }
+        server.last.drop()
+        const whileDown = listen()
+        yield* TestClock.adjust("2 seconds")
+        const { id } = server.last.of("subscribe")[0]!
+        const [whileAsking, elsewhere] = [listen(), listen("d:9")]
+        const subscribed = { type: "subscribed", channel: "orders" } as const
+        server.last.say(
+          { ...subscribed, id, state: "reset", cursor: "f:0" },
+          events("orders", 2, { n: 2 })
+        )
+        assert.deepStrictEqual(old, ["e:0", { n: 1 }, "retention", "f:0", { n: 2 }])
+        assert.deepStrictEqual(whileDown, ["f:0", { n: 2 }])
+        assert.deepStrictEqual(whileAsking, ["f:0", { n: 2 }])
+        assert.deepStrictEqual(elsewhere, ["retention", "f:0", { n: 2 }])
+        // From then on they stand where all stand: what the next reset loses, they lose too.
+        server.last.drop()
+        yield* TestClock.adjust("2 seconds")
+        const again = server.last.of("subscribe")[0]!
+        server.last.say({ ...subscribed, id: again.id, state: "reset", cursor: "g:0" })
+        for (const told of [old, whileDown, whileAsking, elsewhere]) {
+          assert.deepStrictEqual(told.slice(-2), ["retention", "g:0"])
+        }
+      })
+    )
+
     it.effect("subscribes to everything, with at most 60 requests unanswered", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })

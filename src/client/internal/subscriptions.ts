@@ -44,13 +44,16 @@ export interface Listener<in A> {
 interface Member {
   readonly channel: Any
   readonly listener: Listener<unknown>
-  /** The position it wants to go on from, until it was told whether it does. */
-  from: string | undefined
+  /**
+   * The position it wants to go on from, until it was told whether it does; from then on `null`: it
+   * stands where its share stands. Without one it wants what the first answer gives, and misses nothing.
+   */
+  from: string | null | undefined
 }
 
 /** One subscription on the wire. */
 interface Share {
-  readonly join: (member: Member) => () => void
+  readonly join: (member: Member & { readonly from: string | undefined }) => () => void
   /** One step from what the wire is to what is wanted. */
   readonly drive: () => void
   readonly open: () => void
@@ -151,9 +154,9 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     /** Tells a member where it stands, and that it missed something if it wanted to stand elsewhere. */
     const place = (member: Member, from: string | undefined, at: string) => {
       const { listener } = member
-      if (member.from !== undefined && member.from !== from)
+      if (member.from !== undefined && (member.from ?? asked) !== from)
         listener.onEvents([gap("retention", at)])
-      member.from = undefined
+      member.from = null
       if (members.has(member)) listener.onCursor?.(at)
     }
 
@@ -161,10 +164,9 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       on = true
       since = now()
       cursor = answer.cursor
-      each((member) => {
-        member.from ??= asked
+      each((member) =>
         place(member, answer.state === "recovered" ? asked : undefined, answer.cursor)
-      })
+      )
     }
 
     /**
