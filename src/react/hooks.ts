@@ -185,7 +185,10 @@ export interface ChannelOptions<S, in A> extends LatestOptions {
   /**
    * Reads the state. Called when the channel is active, so that nothing can fall between reading and
    * listening, and again after each gap; events that come meanwhile are reduced onto its result.
-   * Exact with a `Snapshot`. Default: none, call `reload` yourself.
+   * Exact with a `Snapshot`. When it fails the value is `stale`, `error` and `onError` say why, and it
+   * is called again at the next position without events that the server tells (a reconnect, or time
+   * that passed) and at the next gap; call `reload` to have it sooner. Default: none, call `reload`
+   * yourself.
    */
   readonly load?: Load<S> | undefined
 }

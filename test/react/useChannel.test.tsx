@@ -1,5 +1,5 @@
 import { act } from "@testing-library/react"
-import { Channel, Cursor, type RealtimeEvent } from "effect-realtime"
+import { Backoff, Channel, Cursor, type RealtimeEvent } from "effect-realtime"
 import {
   type ChannelOptions,
   type Collected,
@@ -246,6 +246,54 @@ describe("useChannel", () => {
     await settle(() => list().value.length === 2 && !list().stale)
     expect(list().value).toEqual([20, 5])
     expect(read).toEqual([true, true])
+  })
+
+  it("is stale after a `load` that failed, says why, and reads again at the next position", async () => {
+    const { render, say, server, subscribed } = page({ backoff: { ...Backoff.client, first: 0 } })
+    const { list, View } = lists()
+    const onError = vi.fn<(error: unknown) => void>()
+    let loads = 0
+    /** Works at the third, and at the fifth. */
+    const load = async () => {
+      if ([3, 5].includes(++loads)) return [loads]
+      throw new Error(`no ${loads}`)
+    }
+    render(<View load={load} onError={onError} />)
+    await subscribed(1)
+    await settle(() => list().error !== undefined)
+    expect(list()).toMatchObject({ value: [], stale: true, error: new Error("no 1") })
+    // Events alone do not make it ask again: there may be many.
+    await say(events("numbers", 1, 7))
+    await settle(() => list().value.length === 1)
+    expect(loads).toBe(1)
+    // A position without events, which fails again, then a reconnect.
+    await say({ type: "cursor", channel: "numbers", cursor: "e:2" })
+    await settle(() => onError.mock.calls.length === 2)
+    await settle(() => (list().error as Error).message === "no 2")
+    server.last.drop()
+    await settle(() => list().value[0] === 3)
+    expect(list()).toMatchObject({ value: [3], stale: false, error: undefined })
+    // What was read is not read again, until a gap; also that read is tried again.
+    await say({ type: "cursor", channel: "numbers", cursor: "e:3" })
+    expect(loads).toBe(3)
+    await say(gap("f:0"))
+    await settle(() => list().error !== undefined)
+    expect(list()).toMatchObject({ value: [3], stale: true, error: new Error("no 4") })
+    await say({ type: "cursor", channel: "numbers", cursor: "f:1" })
+    await settle(() => list().value[0] === 5)
+    expect(list()).toMatchObject({ value: [5], stale: false, error: undefined })
+  })
+
+  it("is stale when the read that took over the first `load` fails", async () => {
+    const { render, subscribed } = page()
+    const { list, View } = lists()
+    const first = promised<Values>()
+    render(<View load={() => first.promise} />)
+    await subscribed(1)
+    void list().reload(() => Promise.reject(new Error("no")))
+    await settle(() => list().stale)
+    await act(async () => first.resolve([1]))
+    expect(list()).toMatchObject({ value: [], stale: true })
   })
 
   it("joins a snapshot and its stream: an event that the state holds is left out, early or late", async () => {

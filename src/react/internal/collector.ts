@@ -23,13 +23,14 @@ import type { Event, Gap, Snapshot } from "../../RealtimeEvent.ts"
  */
 export interface Collected<S> {
   readonly value: S
-  /** Events may be missing in `value`: it must be read again. */
+  /** Events may be missing in `value`, or the last read of it failed: it must be read again. */
   readonly stale: boolean
-  /** Why nothing follows, or what a reducer threw last. */
+  /** Why nothing follows, or what a reducer or `load` threw last. */
   readonly error: unknown
   /**
    * Replaces the value with what `load` gives and the events that came meanwhile, and ends `stale`,
-   * unless another gap came meanwhile. The promise rejects when `load` does; ignoring it is fine.
+   * unless another gap came meanwhile. When `load` rejects, the promise does, which may be ignored, and
+   * the value stays or becomes `stale`.
    */
   readonly reload: (load: Load<S>) => Promise<void>
 }
@@ -66,10 +67,14 @@ export const makeCollector = <S, A>(
   let value = initial
   let stale = false
   let error: unknown
+  /** What the wished `load` failed with last: no error any more once a read succeeds. */
+  let failed: unknown
   let cursor: string | undefined
   /** Where the loaded state stands: it has events that may come later. */
   let loaded: DurableCursor | undefined
   let gaps = 0
+  /** The wished `load` is called at the next position. */
+  let due = true
   /** The reload under way: the events since it began. */
   let loading: Array<Event<A>> | undefined
   let dirty = false
@@ -94,6 +99,10 @@ export const makeCollector = <S, A>(
         value = read.value
         events.forEach(reduce)
         stale = gaps !== gapsBefore
+        if (error === failed) error = undefined
+      } catch (cause) {
+        if (loading === events) stale = due = true
+        throw cause
       } finally {
         if (loading === events) loading = undefined
         changed()
@@ -124,12 +133,12 @@ export const makeCollector = <S, A>(
 
   const load = () => {
     const { load } = wishes.current
-    if (load !== undefined) reload(load).catch(fail)
+    due = false
+    if (load !== undefined) reload(load).catch((cause) => fail((failed = cause)))
   }
 
-  const start = () => {
-    let opened = cursor !== undefined
-    return store.listen<A>(
+  const start = () =>
+    store.listen<A>(
       channel as Channel<A>,
       (_, event) => {
         cursor = event.cursor ?? cursor
@@ -146,8 +155,7 @@ export const makeCollector = <S, A>(
             error = undefined
             changed()
           }
-          if (!opened) load()
-          opened = true
+          if (due) load()
         },
         onGap: (gap) => {
           cursor = gap.cursor
@@ -160,7 +168,6 @@ export const makeCollector = <S, A>(
         onError: fail
       }
     )
-  }
 
   let readers = 0
   let stop: () => void
