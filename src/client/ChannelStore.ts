@@ -69,7 +69,10 @@ export interface ChannelStore {
    * then goes on from where it was.
    */
   readonly reconnect: () => void
-  /** Ends everything for good: no reconnect, no handler call, no timer and no socket is left. */
+  /**
+   * Ends everything for good: no reconnect, no handler call and no timer is left. The socket is asked to
+   * close and not waited for; see the option `webSocket` for a Node process over a dead link.
+   */
   readonly close: () => Promise<void>
 }
 

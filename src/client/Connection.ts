@@ -54,7 +54,13 @@ export interface ConnectionOptions {
    * or that the server refused, is tried again after `backoff` while the old token lives.
    */
   readonly token?: (() => string | Promise<string> | Effect.Effect<string, unknown>) | undefined
-  /** The WebSocket class, default the platform's (browsers, Node 22 and newer). */
+  /**
+   * The WebSocket class, default the platform's (browsers, Node 22 and newer). A link that is dead
+   * without a word cannot be destroyed with Node's own class: the client lets go of it, but its TCP
+   * connection stays, and a process with it, until the system gives up, which takes minutes. The class
+   * of `ws` avoids that: it destroys such a connection at once when the client has noticed, 30 s after
+   * `close` otherwise.
+   */
   readonly webSocket?: WebSocketConstructor | undefined
   /**
    * When to try again, default `Backoff.client`: full jitter, first retry within 2 s, then 250 ms

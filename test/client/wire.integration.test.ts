@@ -8,7 +8,9 @@ import { createServer } from "node:http"
 import { type AddressInfo, createServer as createTcpServer } from "node:net"
 import { WebSocket } from "ws"
 import * as Database from "../support/database.ts"
+import { hop } from "../support/hop.ts"
 import { greet } from "../support/wire.ts"
+import { until } from "./support/until.ts"
 
 const Moves = Channel.make("moves", Schema.Struct({ x: Schema.Finite }), { publish: true })
 const ReadOnly = Channel.make("read_only", Schema.String)
@@ -111,6 +113,43 @@ describe("the client over a real socket", () => {
         failed.map(({ reason }) => reason),
         ["closed with 1006", "closed with 1006"]
       )
+    })
+  )
+
+  it.live("destroys the connection of a dead link, where the class can", () =>
+    Effect.gen(function* () {
+      const target = new URL(yield* door)
+      const { heal, port, silence } = yield* hop({ host: "127.0.0.1", port: Number(target.port) })
+      const sockets: Array<WebSocket> = []
+      let check = () => {}
+      const layer = RealtimeClient.layer({
+        url: `ws://127.0.0.1:${port}/realtime`,
+        webSocket: class extends WebSocket {
+          constructor(url: string, protocols: Array<string>) {
+            super(url, protocols)
+            sockets.push(this)
+          }
+        },
+        signals: (look) => {
+          check = look
+          return () => {}
+        }
+      })
+      const own = Context.get(yield* Layer.build(layer), RealtimeClient)
+      yield* open(own)
+      own.sync.listen(Moves, { onEvents: () => {}, onEnd: () => {} })
+      const [first] = sockets
+      assert.strictEqual(first!.readyState, WebSocket.OPEN)
+      silence()
+      // A signal asks for a sign of life, which has 5 s; `ws` itself would wait another 30 s.
+      check()
+      yield* own.connection.pipe(
+        Stream.filter((state) => state.status !== "open"),
+        Stream.take(1),
+        Stream.runDrain
+      )
+      heal()
+      yield* Effect.promise(() => until(() => first!.readyState === WebSocket.CLOSED))
     })
   )
 })

@@ -182,6 +182,8 @@ export const make = (
         } else if (time >= deadAt) {
           // Somebody is looking at the page: no jitter.
           if (probing) reconnectAfter = 0
+          // The peer will not answer `close`, and until then the system would keep the connection.
+          socket.terminate?.()
           ended(lost, "nothing heard")
         } else if (time >= renewAt) {
           renewAt = Infinity

@@ -19,6 +19,8 @@ export interface WebSocketLike {
   onerror: ((event: never) => void) | null
   send(text: string): void
   close(code?: number): void
+  /** Destroys the connection without waiting for the peer. Only `ws` has it. */
+  terminate?(): void
 }
 
 /**
@@ -63,7 +65,7 @@ export const inNextFrame = (run: () => void): void => {
 
 /** An error that nobody asked for: shown where uncaught errors are shown, and stops nothing. */
 export const report = (error: unknown): void => {
-  if (typeof globalThis.reportError === "function") globalThis.reportError(error)
+  if (globalThis.reportError) globalThis.reportError(error)
   else {
     queueMicrotask(() => {
       throw error
