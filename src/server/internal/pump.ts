@@ -2,9 +2,9 @@
  * Moves what the source tells to the open live channels: one fiber for all of them, which wakes once
  * for everything that arrived together.
  *
- * After a delivery it rests for half the time that the delivery took. A node that is at its limit
- * therefore joins what comes meanwhile into larger batches, and writes less often instead of falling
- * behind; a node that is not never notices.
+ * After a delivery it rests for half the time that the delivery took, in whole milliseconds. A busy
+ * node therefore joins what comes meanwhile into larger batches, and writes less often instead of
+ * falling behind; on a quiet one the rest is over before anything comes.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -23,8 +23,8 @@ export interface PumpOptions {
   readonly afterLoss: (channel: string) => string | undefined
 }
 
-/** A delivery shorter than this needs no rest, in milliseconds: a timer is no finer. */
-const leastRest = 1
+/** A delivery shorter than this needs no rest, in milliseconds: it reached a few sockets only. */
+const leastDelivery = 0.1
 /** The longest rest, in milliseconds: what a burst may add to the latency of others. */
 const mostRest = 20
 
@@ -49,8 +49,9 @@ export const run = ({ afterLoss, arrived, channels, window }: PumpOptions): Effe
         if (invalid > 0) yield* tellInvalid(channel.name, invalid)
       }
       const spent = Number(clock.monotonicTimeNanosUnsafe() - begun) / 1e6
-      const rest = Math.max(window, Math.min(spent / 2, mostRest))
-      if (rest >= leastRest) yield* Effect.sleep(rest)
+      // Timers know whole milliseconds.
+      const rest = spent < leastDelivery ? 0 : Math.min(Math.ceil(spent / 2), mostRest)
+      if (rest > 0 || window > 0) yield* Effect.sleep(Math.max(window, rest))
     }
   })
 

@@ -26,7 +26,7 @@ const pumping = (options: { readonly millis?: number; readonly window?: number }
     channel.view(Orders).sinks.add({
       offer: ({ events, gap }) => {
         delivered.push(gap === undefined ? events.map(({ payload }) => payload) : [gap])
-        spent += BigInt((options.millis ?? 0) * 1_000_000)
+        spent += BigInt(Math.round((options.millis ?? 0) * 1_000_000))
       }
     })
     const arrived = yield* Queue.unbounded<Notification>()
@@ -70,6 +70,21 @@ describe("Pump", () => {
       expect(delivered).toEqual([[1]])
       yield* TestClock.adjust(1)
       expect(delivered).toEqual([[1], [2, 3]])
+    })
+  )
+
+  it.effect("rests for a whole millisecond at least, and not after a delivery to a few", () =>
+    Effect.gen(function* () {
+      const some = yield* pumping({ millis: 0.2 })
+      yield* some.arrive("1")
+      yield* some.arrive("2")
+      expect(some.delivered).toEqual([[1]])
+      yield* TestClock.adjust(1)
+      expect(some.delivered).toEqual([[1], [2]])
+      const few = yield* pumping({ millis: 0.09 })
+      yield* few.arrive("1")
+      yield* few.arrive("2")
+      expect(few.delivered).toEqual([[1], [2]])
     })
   )
 
