@@ -95,13 +95,26 @@ const codecOf = <A, I>(schema: Schema.Codec<A, I>): Codec<A> => {
   const json = once((): Schema.Codec<A, Schema.Json> => Schema.toCodecJson(schema))
   const decoder = once(() => Schema.decodeUnknownResult(json(), { errors: "first" }))
   const encoder = once(() => Schema.encodeUnknownResult(json()))
-  const invalid = (channel: string, direction: "decode" | "encode", { message }: Error) =>
-    new InvalidPayload({ channel, direction, issue: message })
+  const invalid = (channel: string, direction: "decode" | "encode", error: unknown) => {
+    const issue = error instanceof Error ? error.message : String(error)
+    return new InvalidPayload({ channel, direction, issue })
+  }
+  /** A function of the schema's own that throws is one payload's fault, and nobody else's. */
+  const guarded = <In, Out>(
+    direction: "decode" | "encode",
+    run: (input: In) => Result.Result<Out, unknown>
+  ) => {
+    return (input: In, channel: string): Result.Result<Out, InvalidPayload> => {
+      try {
+        return Result.mapError(run(input), (error) => invalid(channel, direction, error))
+      } catch (error) {
+        return Result.fail(invalid(channel, direction, error))
+      }
+    }
+  }
   return {
-    decode: (input, channel) =>
-      Result.mapError(decoder()(input), (error) => invalid(channel, "decode", error)),
-    encode: (payload, channel) =>
-      Result.mapError(encoder()(payload), (error) => invalid(channel, "encode", error))
+    decode: guarded("decode", (input: unknown) => decoder()(input)),
+    encode: guarded("encode", (payload: A) => encoder()(payload))
   }
 }
 

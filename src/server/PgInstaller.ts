@@ -304,11 +304,15 @@ export const install = (options?: Options): Effect.Effect<void, InstallError, Sq
           `select to_regclass('realtime.settings') is not null as here`
         )
         const rows = found[0]?.here
-          ? yield* client.unsafe<{ readonly digest: string }>(
-              `select digest from realtime.settings`
+          ? yield* client.unsafe<{ readonly digest: string; readonly version: number }>(
+              `select digest, version from realtime.settings`
             )
           : []
-        return Sql.install(settingsOf(options), rows[0]?.digest === Sql.digest)
+        const installed = rows[0]
+        // A newer one stays: nodes of two versions live side by side while a deploy rolls.
+        const isCurrent =
+          installed?.digest === Sql.digest || Number(installed?.version ?? 0) > schemaVersion
+        return Sql.install(settingsOf(options), isCurrent)
       }),
     options
   ).pipe(

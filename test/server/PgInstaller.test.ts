@@ -60,6 +60,18 @@ describe("PgInstaller", () => {
     }).pipe(Effect.provide(layerInstalled()))
   )
 
+  it.live("leaves a newer install as it is, so that a rolling deploy may restart an old node", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      yield* sql`update realtime.settings set version = 2, digest = 'newer'`
+      yield* PgInstaller.install({ retention: "1 hour" })
+      expect(yield* sql`select version, digest from realtime.settings`).toEqual([
+        { version: 2, digest: "newer" }
+      ])
+      yield* PgInstaller.check
+    }).pipe(Effect.provide(layerInstalled()))
+  )
+
   it.live("is safe to run on several nodes at once", () =>
     Effect.gen(function* () {
       yield* Effect.all(

@@ -165,6 +165,30 @@ describe("Realtime", () => {
       )
   )
 
+  it.effect("drops a payload on which the schema's own code throws, and all channels go on", () =>
+    Effect.gen(function* () {
+      const Odd = Channel.make(
+        "odd",
+        Schema.Unknown.check(
+          Schema.makeFilter((value) => {
+            if (value === 13) throw new Error("not 13")
+            return true
+          })
+        )
+      )
+      const { notify } = yield* NotificationSource
+      const odd = yield* collect(Realtime.events(Odd).pipe(Stream.map(brief)))
+      const other = yield* collect(Realtime.subscribe(Orders))
+      for (const payload of ["1", "13", "2"]) yield* notify("odd", payload)
+      expect(yield* Queue.takeN(odd.queue, 3)).toEqual([1, "gap invalid", 2])
+      yield* notify("orders", '{"id":1}')
+      expect(yield* Queue.take(other.queue)).toEqual({ id: 1 })
+      expect(yield* Effect.flip(Realtime.publish(Odd, 13))).toMatchObject({
+        _tag: "InvalidPayload"
+      })
+    }).pipe(Effect.provide(layer))
+  )
+
   it.effect("never closes a channel for another while somebody waits for it", () =>
     Effect.gen(function* () {
       const memory = yield* MemorySource

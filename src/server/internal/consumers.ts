@@ -88,6 +88,8 @@ export const consume = <E, R>(
     const start = Effect.gen(function* () {
       if (options.start === undefined || options.start === "now") return yield* reader.position
       if (options.start !== "oldest") return options.start.cursor
+      // Before a reader has opened the outbox after a crash it has no identity.
+      yield* reader.position
       const rows = yield* client.unsafe<{ readonly snapshot: string; readonly identity: string }>(
         "select snapshot::text, realtime.identity() identity from realtime.horizon"
       )

@@ -2,6 +2,7 @@
  * The other end of a session's socket: a real WebSocket, or one in memory.
  */
 import type { Socket } from "node:net"
+import { TLSSocket } from "node:tls"
 import type { WebSocket } from "ws"
 
 export interface Peer {
@@ -66,6 +67,8 @@ export class WebSocketPeer implements Peer {
   }
 
   terminate(): void {
-    this.#ws.terminate()
+    // Merely destroyed, the kernel would keep what was written for a peer that never reads it.
+    if (this.#socket instanceof TLSSocket) this.#ws.terminate()
+    else this.#socket.resetAndDestroy()
   }
 }

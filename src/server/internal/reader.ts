@@ -126,8 +126,9 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       const before = tail
       tail = fresh
       if (before !== undefined) {
-        yield* Effect.logWarning(`Every durable subscriber is told a gap: ${reason}`)
+        // In the step in which the new tail is seen: who joins in between would be told neither.
         followers.tell({ _tag: "Gap", reason, cursor: fresh.end, tick: fresh.tick })
+        yield* Effect.logWarning(`Every durable subscriber is told a gap: ${reason}`)
       }
     })
 
@@ -213,7 +214,8 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         }
         yield* pace.pause(settings.wake, count > 0)
         const time = yield* Clock.currentTimeMillis
-        if (time - toldAt >= options.positionEvery) {
+        // Well before what was told last is older than what is kept.
+        if (time - toldAt >= Math.min(options.positionEvery, settings.retention / 4)) {
           toldAt = time
           followers.tell({ _tag: "Position", cursor: now.end, tick: now.tick })
         }
