@@ -54,22 +54,24 @@ const publish = (id: number, key: string, data: unknown, channel = "moves") => (
 })
 
 describe("a bug", () => {
-  it.effect("in a payload's schema is answered server/internal, and the rest goes on", () =>
-    withDoor(
-      Effect.gen(function* () {
-        const visitor = yield* visit()
-        yield* ask(
-          visitor,
-          publish(1, "k", "x", "trap"),
-          { type: "subscribe", id: 2, channel: "trap_x" },
-          { type: "subscribe", id: 3, channel: "orders" }
-        )
-        expect(visitor.answer(1)).toMatchObject({ code: "server/internal", retry: "later" })
-        expect(visitor.answer(2)).toMatchObject({ code: "server/internal" })
-        expect(visitor.answer(3)?.type).toBe("subscribed")
-        expect(JSON.stringify(visitor.frames)).not.toContain("hunter2")
-      })
-    )
+  it.effect(
+    "in a payload's schema refuses that payload, one in a parameter's is ours, and the rest goes on",
+    () =>
+      withDoor(
+        Effect.gen(function* () {
+          const visitor = yield* visit()
+          yield* ask(
+            visitor,
+            publish(1, "k", "x", "trap"),
+            { type: "subscribe", id: 2, channel: "trap_x" },
+            { type: "subscribe", id: 3, channel: "orders" }
+          )
+          expect(visitor.answer(1)).toMatchObject({ code: "publish/invalid", retry: "never" })
+          expect(visitor.answer(2)).toMatchObject({ code: "server/internal" })
+          expect(visitor.answer(3)?.type).toBe("subscribed")
+          expect(JSON.stringify(visitor.frames)).not.toContain("hunter2")
+        })
+      )
   )
 
   it.effect("in authorize stops neither the session nor the requests behind it", () =>
