@@ -194,8 +194,8 @@ export interface Limits {
   /** The longest a proof of identity is believed, default as long as it says. Then: 4100. */
   readonly tokenAge?: Duration.Input | undefined
   /**
-   * Time sockets have to leave when the server closes, default 10 s. Many are closed spread over it,
-   * few at once; who is still there at its end is cut.
+   * Time sockets have to leave when the server closes, default 10 s. Closes are spread over it, a
+   * session each 50 ms where they are few; who is still there at its end is cut.
    */
   readonly drain?: Duration.Input | undefined
 }

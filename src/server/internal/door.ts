@@ -87,8 +87,11 @@ export interface Door {
 /** How often sessions are greeted, pinged and removed by the clock. */
 const tickMillis = 1000
 
-/** Closing one session this long after the other keeps a node's clients from returning together. */
-const closeEveryMillis = 1
+/**
+ * Closes are spread over the window of a drain, but one session follows the other this soon at the
+ * latest: a handful of clients must not hold up a shutdown for all of it.
+ */
+const closeEveryMillis = 50
 
 /** Each client of a drained node adds this much to the time in which they come back. */
 const returnSpreadMillis = 5
@@ -255,15 +258,15 @@ export const make = <I, R>(
       const every = Math.min(closeEveryMillis, closing / Math.max(1, sessions.size))
       let pause = 0
       for (const session of sessions) {
-        const reconnectAfter = Math.floor((yield* Random.next) * returning)
-        session.sayBye(reconnectAfter)
-        session.close(CloseCode.draining, "the server is closing")
         // Sleeps are counted in whole ticks of the event loop: many small ones would add up.
-        pause += every
         if (pause >= 10) {
           yield* Effect.sleep(pause)
           pause = 0
         }
+        const reconnectAfter = Math.floor((yield* Random.next) * returning)
+        session.sayBye(reconnectAfter)
+        session.close(CloseCode.draining, "the server is closing")
+        pause += every
       }
     })
 
