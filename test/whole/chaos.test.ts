@@ -176,6 +176,21 @@ describe("chaos", () => {
         ]
         const log: Array<string> = []
 
+        // Everybody has heard something before anything breaks: from here on, each event is owed.
+        const everybody = (heard: (witness: Witness) => boolean) =>
+          Effect.gen(function* () {
+            const reached = () => witnesses.every(heard)
+            while (!reached()) {
+              for (const channel of channels) {
+                const n = ledger.next()
+                yield* send(channel, n)
+                ledger.commit(channel.name, n)
+              }
+              yield* Effect.raceFirst(until(reached), Effect.sleep(500))
+            }
+          })
+        yield* everybody(({ events }) => events > 0)
+
         const end = performance.now() + duration
         while (performance.now() < end) {
           for (let count = Math.floor(random() * 20); count > 0; count--) yield* publish
@@ -190,19 +205,10 @@ describe("chaos", () => {
         toServer.heal()
         toDatabase.cut()
         toServer.cut()
-        const reached = () =>
-          witnesses.every((witness) => {
-            const last = witness.told.findLast((item) => item._tag === "Event")
-            return last?._tag === "Event" && last.n === ledger.of(witness.channel).at(-1)
-          })
-        while (!reached()) {
-          for (const channel of channels) {
-            const n = ledger.next()
-            yield* send(channel, n)
-            ledger.commit(channel.name, n)
-          }
-          yield* Effect.raceFirst(until(reached), Effect.sleep(500))
-        }
+        yield* everybody(({ channel, told }) => {
+          const last = told.findLast((item) => item._tag === "Event")
+          return last?._tag === "Event" && last.n === ledger.of(channel).at(-1)
+        })
         yield* Scope.close(pool, Exit.void)
 
         const violations = witnesses.flatMap((witness) => witness.violations)
