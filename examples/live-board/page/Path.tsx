@@ -4,7 +4,7 @@
  * runs along it with every event.
  */
 import type { ConnectionState } from "effect-realtime/client"
-import { useConnection, useSource, useWebSocket } from "effect-realtime/react"
+import { useConnection, useReconnect, useSource, useWebSocket } from "effect-realtime/react"
 import { useState } from "react"
 import { Notices, OrderUpdates } from "../channels.ts"
 import { useNow } from "./useNow.ts"
@@ -33,7 +33,7 @@ const sentence = (connection: ConnectionState, source: Source): string => {
     case "waiting":
       return "The server cannot be reached"
     case "stopped":
-      return `The connection has ended, reload the page: ${connection.reason}`
+      return `The connection has ended: ${connection.reason}`
     default:
       return "Connecting to the server"
   }
@@ -63,6 +63,7 @@ const Countdown = ({ until }: { readonly until: number }) => {
 
 export const Path = () => {
   const connection = useConnection()
+  const reconnect = useReconnect()
   const source = useSource()
   const [events, setEvents] = useState(0)
   const spark = () => setEvents((events) => events + 1)
@@ -81,6 +82,11 @@ export const Path = () => {
       <p className="sentence">
         <span role="status">{sentence(connection, source)}</span>
         {connection.status === "waiting" && <Countdown until={connection.until} />}
+        {(connection.status === "waiting" || connection.status === "stopped") && (
+          <button className="again" type="button" onClick={reconnect}>
+            Try now
+          </button>
+        )}
       </p>
     </div>
   )
