@@ -103,35 +103,37 @@ describe("19: a drain", () => {
     )
   )
 
-  it.effect("closes one session each 50 ms, and faster where its window is too short for that", () =>
-    withDoor(
-      Effect.gen(function* () {
-        const clock = yield* Clock.Clock
-        const visitors = yield* crowd(5)
-        const start = clock.currentTimeMillisUnsafe()
-        const closes: Array<number> = []
-        for (const visitor of visitors) {
-          const close = visitor.close.bind(visitor)
-          visitor.close = (code, reason) => {
-            closes.push(clock.currentTimeMillisUnsafe() - start)
-            close(code, reason)
+  it.effect(
+    "closes one session each 50 ms, and faster where its window is too short for that",
+    () =>
+      withDoor(
+        Effect.gen(function* () {
+          const clock = yield* Clock.Clock
+          const visitors = yield* crowd(5)
+          const start = clock.currentTimeMillisUnsafe()
+          const closes: Array<number> = []
+          for (const visitor of visitors) {
+            const close = visitor.close.bind(visitor)
+            visitor.close = (code, reason) => {
+              closes.push(clock.currentTimeMillisUnsafe() - start)
+              close(code, reason)
+            }
           }
-        }
-        yield* drained
-        expect(closes).toEqual([0, 50, 100, 150, 200])
-      })
-    ).pipe(
-      Effect.andThen(
-        withDoor(
-          Effect.gen(function* () {
-            yield* crowd(160)
-            const took = yield* drained
-            expect(took).toBeGreaterThan(7900)
-            expect(took).toBeLessThanOrEqual(10_000)
-          })
+          yield* drained
+          expect(closes).toEqual([0, 50, 100, 150, 200])
+        })
+      ).pipe(
+        Effect.andThen(
+          withDoor(
+            Effect.gen(function* () {
+              yield* crowd(160)
+              const took = yield* drained
+              expect(took).toBeGreaterThan(7900)
+              expect(took).toBeLessThanOrEqual(10_000)
+            })
+          )
         )
       )
-    )
   )
 
   it.effect("takes no longer than its window: who does not leave is cut", () =>
