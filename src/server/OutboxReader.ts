@@ -25,6 +25,7 @@ import type { OutboxFault, ReplayError } from "./internal/faults.ts"
 import { durableStream } from "./internal/durableStream.ts"
 import { type OutboxPublishError, publish } from "./internal/outboxPublish.ts"
 import { Pace } from "./internal/pace.ts"
+import * as Memory from "./internal/memory.ts"
 import * as PgLink from "./internal/pgLink.ts"
 import * as Reader from "./internal/reader.ts"
 import { Followers, type Item } from "./internal/tail.ts"
@@ -227,6 +228,7 @@ export const make = (
       bytes: options?.replayBytes ?? 8 * 1024 * 1024
     }
     const followers = new Followers()
+    yield* Memory.sweeping(followers.budget)
     const { current, refreshed, state } = yield* Reader.make({
       connection: PgLink.connectionOf(sql.config, options?.readUrl),
       wake: options?.wake,

@@ -59,7 +59,11 @@ export interface Options {
   readonly memoryEvents?: number | undefined
   /** How long a live channel remembers an event, default 2 minutes. */
   readonly memoryAge?: Duration.Input | undefined
-  /** What all live channels of the node remember together, default 64 MiB (67,108,864 bytes). */
+  /**
+   * What all live channels of the node remember together, default 64 MiB (67,108,864 bytes): about what
+   * it takes of the heap, each event 128 bytes and its text (one byte for each UTF-16 unit). At the limit
+   * the channels that hold most forget first.
+   */
   readonly memoryBytes?: number | undefined
   /**
    * The shortest time between two deliveries of what is live, default 0: each turn of the event loop

@@ -303,6 +303,76 @@ describe("a replay", () => {
   )
 })
 
+describe("the memory of live channels", () => {
+  const small = { memoryBytes: 1024 * 1024, linger: "1 second" } as const
+  const large = "x".repeat(7000)
+
+  /** The position of somebody who left before the first event. */
+  const leaves = Effect.gen(function* () {
+    const visitor = yield* visit()
+    subscribe(visitor, 1, "text")
+    yield* settle
+    visitor.leave()
+    yield* Realtime.publish(Text, `1 ${large}`)
+    yield* settle
+    return visitor.last("subscribed")!.cursor
+  })
+
+  /** They come back after a second one. */
+  const comesBack = (cursor: string) =>
+    Effect.gen(function* () {
+      yield* Realtime.publish(Text, `2 ${large}`)
+      yield* settle
+      const visitor = yield* visit()
+      visitor.send({ type: "subscribe", id: 1, channel: "text", cursor })
+      yield* settle
+      expect(visitor.answer(1)).toMatchObject({ state: "recovered" })
+      const data = visitor.of("events").flatMap(({ events }) => events.map(({ data }) => data))
+      expect(data).toEqual([`1 ${large}`, `2 ${large}`])
+    })
+
+  /** The channel stays open all the time. */
+  const withWitness = <A, E>(body: Effect.Effect<A, E, Needs>) =>
+    Effect.gen(function* () {
+      subscribe(yield* visit(), 1, "text")
+      yield* settle
+      yield* body
+    }).pipe(Effect.scoped, Effect.provide(layerDoor({ channels, authorize: allowAll }, small)))
+
+  it.effect("is not taken from a small channel by somebody who fills many", () =>
+    withWitness(
+      Effect.gen(function* () {
+        const cursor = yield* leaves
+        const attacker = yield* visit()
+        for (let n = 0; n < 10; n++) subscribe(attacker, n, `room_${n}`)
+        yield* settle
+        for (let n = 0; n < 1000; n++) {
+          yield* Realtime.publish(Room(String(n % 10)), large)
+          if (n % 50 === 0) yield* settle
+        }
+        yield* comesBack(cursor)
+      })
+    )
+  )
+
+  it.effect("is given back by channels that close", () =>
+    withWitness(
+      Effect.gen(function* () {
+        for (let n = 0; n < 3; n++) {
+          const visitor = yield* visit()
+          subscribe(visitor, 1, "room_a")
+          yield* settle
+          for (let n = 0; n < 200; n++) yield* Realtime.publish(Room("a"), large)
+          yield* settle
+          visitor.leave()
+          yield* TestClock.adjust("2 seconds")
+        }
+        yield* comesBack(yield* leaves)
+      })
+    )
+  )
+})
+
 describe("time", () => {
   it.effect("to say hello: 10 s, then 4005", () =>
     refusing(

@@ -26,8 +26,8 @@ import type { OutboxReader } from "../OutboxReader.ts"
 import { NoOutbox, TooManyChannels } from "./errors.ts"
 import { DurableChannel, type DurableError } from "./durableChannel.ts"
 import { LiveChannel } from "./liveChannel.ts"
+import * as Memory from "./memory.ts"
 import * as Pump from "./pump.ts"
-import { Budget, type Limits } from "./ring.ts"
 import type { View } from "./view.ts"
 
 export interface HubOptions {
@@ -35,7 +35,7 @@ export interface HubOptions {
   readonly linger: Duration.Duration
   /** The most channels open at once. */
   readonly maxChannels: number
-  readonly memory: Limits
+  readonly memory: Memory.Limits
   /** The shortest time between two deliveries of what is live, in milliseconds. */
   readonly batchWindow: number
   /** Whether the loss and the return of the source are told on `system_notifications`. */
@@ -71,7 +71,8 @@ export const make = (
   options: HubOptions
 ): Effect.Effect<Hub, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const budget = new Budget(options.memory)
+    const budget = new Memory.Budget(options.memory)
+    yield* Memory.sweeping(budget)
     const opened = new Map<string, LiveChannel>()
     let open = 0
 
@@ -155,6 +156,7 @@ export const make = (
             Effect.sync(() => opened.set(name, channel)),
             () =>
               Effect.sync(() => {
+                channel.close()
                 if (opened.get(name) === channel) closed(name)
               })
           )

@@ -11,7 +11,8 @@ import type * as Channel from "../../Channel.ts"
 import * as Cursor from "../../Cursor.ts"
 import { lost, type Notification } from "../NotificationSource.ts"
 import { Batch, type BatchEvent } from "./batch.ts"
-import { type Budget, type Entry, Ring } from "./ring.ts"
+import type { Budget } from "./memory.ts"
+import { type Entry, Ring } from "./ring.ts"
 import { type Join, parse, type View, Views } from "./view.ts"
 
 /** A frame of one channel stays below this many UTF-16 units of payload, so that no frame is huge. */
@@ -44,6 +45,11 @@ export class LiveChannel {
 
   release(view: View): void {
     this.#views.release(view)
+  }
+
+  /** Gives back what it remembers. */
+  close(): void {
+    this.#ring.clear()
   }
 
   /** Notes what arrived; `true` when nothing waited for `deliver` before. */

@@ -7,8 +7,9 @@
  * number follows without a hole or a double.
  */
 import * as Cursor from "../../Cursor.ts"
+import { Budget } from "./memory.ts"
 import { Floors, type Leg, type Message, type Page, type Take } from "./outbox.ts"
-import { type Held, Recent } from "./recent.ts"
+import { limits, Recent } from "./recent.ts"
 
 /** One message of a durable channel. */
 export interface DurableEvent {
@@ -163,7 +164,8 @@ export class Followers {
     string,
     { readonly set: Set<Follower>; readonly recent: Recent<DurableBatch> }
   >()
-  readonly #held: Held = { text: 0 }
+  /** Of what is remembered. */
+  readonly budget = new Budget(limits)
 
   get channels(): ReadonlyArray<string> {
     return [...this.#byChannel.keys()]
@@ -173,7 +175,7 @@ export class Followers {
     const entry = this.#byChannel.get(channel)
     if (entry !== undefined) entry.set.add(follower)
     else {
-      this.#byChannel.set(channel, { set: new Set([follower]), recent: new Recent(this.#held) })
+      this.#byChannel.set(channel, { set: new Set([follower]), recent: new Recent(this.budget) })
     }
   }
 

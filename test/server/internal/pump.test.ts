@@ -4,7 +4,7 @@ import { TestClock } from "effect/testing"
 import * as Channel from "../../../src/Channel.ts"
 import { LiveChannel } from "../../../src/server/internal/liveChannel.ts"
 import * as Pump from "../../../src/server/internal/pump.ts"
-import { Budget } from "../../../src/server/internal/ring.ts"
+import { Budget } from "../../../src/server/internal/memory.ts"
 import { lost, type Notification } from "../../../src/server/NotificationSource.ts"
 
 const Orders = Channel.make("orders", Schema.Int)

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Recent } from "../../../src/server/internal/recent.ts"
+import { Budget, eventBytes } from "../../../src/server/internal/memory.ts"
+import { limits, Recent } from "../../../src/server/internal/recent.ts"
 import type { DurableBatch } from "../../../src/server/internal/tail.ts"
 
 const batch = (number: number, events = 1, text = "x"): DurableBatch => ({
@@ -17,10 +18,10 @@ const batch = (number: number, events = 1, text = "x"): DurableBatch => ({
 })
 
 const remembering = (...batches: ReadonlyArray<DurableBatch>) => {
-  const held = { text: 0 }
-  const recent = new Recent<DurableBatch>(held)
+  const budget = new Budget(limits)
+  const recent = new Recent<DurableBatch>(budget)
   for (const one of batches) recent.push(one, 0)
-  return { held, recent }
+  return { budget, recent }
 }
 
 const ticks = (batches: ReadonlyArray<DurableBatch> | undefined) => batches?.map(({ tick }) => tick)
@@ -55,21 +56,26 @@ describe("Recent", () => {
     expect(ticks(recent.after("after 2", 120_001))).toEqual([])
   })
 
-  it("counts what all channels hold, and gives it back", () => {
-    const { held, recent } = remembering(batch(1, 2, "12345"), batch(2, 1, "67"))
-    expect(held.text).toBe(12)
-    recent.push(batch(3), 120_001)
-    expect(held.text).toBe(1)
+  it("counts texts, cursors and something for each event and batch, and gives it back", () => {
+    const { budget, recent } = remembering(batch(1, 2, "12345"))
+    const first = budget.used
+    expect(first).toBeGreaterThan(10 + 2 * eventBytes + "after 0, or later".length)
+    recent.push(batch(2, 3, "12345"), 120_001)
+    expect(budget.used).toBe(first + 5 + eventBytes)
     recent.clear()
-    expect(held.text).toBe(0)
-    expect(recent.after("after 3", 0)).toBeUndefined()
+    expect(budget.used).toBe(0)
+    expect(recent.after("after 2", 120_001)).toBeUndefined()
   })
 
-  it("forgets its own when all channels together hold too much", () => {
-    const { held, recent } = remembering(batch(1))
-    held.text = 64 * 1024 * 1024
-    recent.push(batch(2), 0)
-    expect(recent.after("after 1", 0)).toBeUndefined()
-    expect(held.text).toBeLessThanOrEqual(64 * 1024 * 1024)
+  it("keeps what it has while another channel fills what all may hold", () => {
+    const { budget, recent: quiet } = remembering(batch(1))
+    const busy = new Recent<DurableBatch>(budget)
+    const text = "x".repeat(1024 * 1024)
+    for (let number = 1; number <= 100; number++) busy.push(batch(number, 1, text), 0)
+    expect(budget.used).toBeLessThanOrEqual(64 * 1024 * 1024)
+    quiet.push(batch(2), 0)
+    expect(ticks(quiet.after("after 1", 0))).toEqual([2])
+    expect(busy.after("after 30", 0)).toBeUndefined()
+    expect(busy.after("after 60", 0)).toHaveLength(40)
   })
 })

@@ -1,7 +1,10 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Budget, Ring } from "../../../src/server/internal/ring.ts"
+import { Budget, eventBytes } from "../../../src/server/internal/memory.ts"
+import { Ring } from "../../../src/server/internal/ring.ts"
 
-const limits = { events: 3, maxAge: 1000, bytes: 100 }
+const limits = { events: 3, maxAge: 1000, bytes: 1000 }
+/** What one notification of one letter counts. */
+const one = 1 + eventBytes
 const filled = (count: number, budget = new Budget(limits)) => {
   const ring = new Ring(budget)
   for (let seq = 1; seq <= count; seq++) ring.push({ seq, at: 0, text: "x" })
@@ -38,21 +41,30 @@ describe("Ring", () => {
     expect(ring.after(3, 3, 1001)).toEqual([])
   })
 
-  it("counts bytes over all rings, and the one that exceeds them pays", () => {
-    const budget = new Budget({ events: 100, maxAge: 1000, bytes: 10 })
-    const quiet = filled(2, budget).ring
-    const busy = filled(20, budget).ring
-    expect(budget.used).toBe(10)
-    expect(seqs(quiet.after(0, 2, 0))).toEqual([1, 2])
-    expect(seqs(busy.after(12, 20, 0))).toHaveLength(8)
-    busy.clear()
-    quiet.clear()
+  it("counts its texts and something for each of them, and gives it back", () => {
+    const { budget, ring } = filled(2)
+    expect(budget.used).toBe(2 * one)
+    ring.push({ seq: 3, at: 0, text: "x".repeat(100) })
+    expect(budget.used).toBe(3 * one + 99)
+    ring.clear()
     expect(budget.used).toBe(0)
+    expect(ring.after(2, 3, 0)).toBeUndefined()
+  })
+
+  it("keeps what it has while another one fills the budget, also when it pushes itself", () => {
+    const budget = new Budget({ events: 100, maxAge: 1000, bytes: 50 * one })
+    const { ring: busy } = filled(100, budget)
+    const { ring: quiet } = filled(10, budget)
+    for (let seq = 101; seq <= 1000; seq++) busy.push({ seq, at: 0, text: "x" })
+    expect(seqs(quiet.after(0, 10, 0))).toHaveLength(10)
+    expect(busy.after(900, 1000, 0)).toBeUndefined()
+    expect(seqs(busy.after(970, 1000, 0))).toHaveLength(30)
+    expect(budget.used).toBeLessThanOrEqual(50 * one)
   })
 
   it("keeps its count over many pushes", () => {
     const { budget, ring } = filled(10_000)
     expect(seqs(ring.after(9997, 10_000, 0))).toEqual([9998, 9999, 10_000])
-    expect(budget.used).toBe(3)
+    expect(budget.used).toBe(3 * one)
   })
 })
