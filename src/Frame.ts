@@ -191,6 +191,16 @@ type Table<Frame extends { readonly type: string }> = {
   readonly [Type in Frame["type"]]: Fields<FrameOf<Frame, Type>>
 }
 
+/** 1-64 characters that every database stores and tells apart: no NUL, no half of a surrogate pair. */
+const key: Read<string> = (value) =>
+  typeof value === "string" &&
+  value.length >= 1 &&
+  value.length <= 64 &&
+  !value.includes("\0") &&
+  value.isWellFormed()
+    ? value
+    : wrong
+
 const clientFields: Table<ClientFrame> = {
   hello: {
     version: count,
@@ -202,8 +212,7 @@ const clientFields: Table<ClientFrame> = {
   publish: {
     id: count,
     channel: string,
-    key: (value) =>
-      typeof value === "string" && value.length >= 1 && value.length <= 64 ? value : wrong,
+    key,
     // Any JSON: what it may be is up to the channel's codec.
     data: (value) => value ?? (value === null ? null : wrong)
   },

@@ -14,6 +14,14 @@ const Count = Schema.Int.check(
   Schema.isLessThanOrEqualTo(Number.MAX_SAFE_INTEGER)
 )
 const Retry = Schema.Literals(["never", "later", "refresh"])
+/** 1-64 characters that every database stores and tells apart. */
+const Key = Schema.String.check(
+  Schema.isMinLength(1),
+  Schema.isMaxLength(64),
+  Schema.makeFilter((key) => !key.includes("\0") && key.isWellFormed(), {
+    expected: "a string without NUL and without half of a surrogate pair"
+  })
+)
 /** Whatever `JSON.parse` gives, and it must be there. What it may be is up to the channel's codec. */
 const Data = Schema.Unknown
 
@@ -41,7 +49,7 @@ export const ClientFrame = Schema.Union([
     type: Schema.Literal("publish"),
     id: Count,
     channel: Schema.String,
-    key: Schema.String.check(Schema.isMinLength(1), Schema.isMaxLength(64)),
+    key: Key,
     data: Data
   }),
   Schema.Struct({ type: Schema.Literal("authenticate"), id: Count, token: Schema.String }),

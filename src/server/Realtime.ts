@@ -85,7 +85,8 @@ export interface Options {
 export interface PublishOptions {
   /**
    * Makes a retry safe on a durable channel: the same key with the same payload is published once,
-   * also across a crash; with another payload it fails. At most 500 bytes. A live channel ignores it.
+   * also across a crash; with another payload it fails. 1-500 bytes of UTF-8 without NUL. A live channel
+   * ignores it.
    */
   readonly key?: string | undefined
 }

@@ -112,6 +112,17 @@ describe("a durable channel", () => {
     }).pipe(Effect.provide(durable))
   )
 
+  it.live("refuses a key that the database cannot store, for good", () =>
+    Effect.gen(function* () {
+      for (const key of ["\u0000", "", "x".repeat(501)]) {
+        const error = yield* Effect.flip(Realtime.publish(Log, "a", { key }))
+        expect(error).toMatchObject({ _tag: "PublishRefused", channel: "log", reason: "value" })
+        expect(error.message).toContain("1-500 bytes")
+      }
+      yield* Realtime.publish(Log, "a", { key: "x".repeat(500) })
+    }).pipe(Effect.provide(durable))
+  )
+
   it.live("carries payloads far over 8,000 bytes", () =>
     Effect.gen(function* () {
       const large = "é".repeat(1_000_000)
@@ -325,6 +336,25 @@ describe("a durable channel", () => {
         )
         expect(wire.frames.some(({ type }) => type === "gap")).toBe(false)
       }).pipe(Effect.scoped, Effect.provide(door))
+    )
+
+    it.live("a client is told what the database cannot store, and stores what JSON can hold", () =>
+      Effect.gen(function* () {
+        const wire = yield* greet((yield* Address).ws)
+        wire.send({ type: "subscribe", id: 0, channel: "log" })
+        yield* wire.next("subscribed")
+        const publish = (id: number, key: string, data: unknown) =>
+          wire.send({ type: "publish", id, channel: "log", key, data })
+        publish(1, "\u0000", 1)
+        publish(2, "\ud800", 2)
+        for (const id of [1, 2]) {
+          expect(yield* wire.next("error")).toMatchObject({ id, code: "frame/malformed" })
+        }
+        // Escapes in JSON text: nothing in PostgreSQL looks into them.
+        const odd = ["a\u0000b", "\ud800", { "\u0000\udfff": ["\u0000", "\u{1f600}"] }]
+        for (const [n, data] of odd.entries()) publish(3 + n, `k${n}`, data)
+        expect((yield* take(wire, odd.length)).seen).toEqual(odd)
+      }).pipe(Effect.provide(door))
     )
 
     it.live("a client publishes with a key, stored with the message", () =>

@@ -1,8 +1,9 @@
 /**
  * What comes in and what goes out: nothing unchecked gets in, nothing of the inside gets out.
  */
+import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Layer, type Queue, Schema, type Scope } from "effect"
+import { Effect, Layer, type Queue, Redacted, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
 import { errorRetry } from "../../src/Protocol.ts"
@@ -12,6 +13,7 @@ import {
   NotificationSource,
   SourceError
 } from "../../src/server/NotificationSource.ts"
+import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import { Realtime } from "../../src/server/Realtime.ts"
 import {
   allowAll,
@@ -19,6 +21,7 @@ import {
   type IdentityOptions,
   type Options
 } from "../../src/server/ServerOptions.ts"
+import { databaseWith } from "../support/database.ts"
 import { layerDoor, settle, type TestDoor, visit, type Visitor } from "../support/sessions.ts"
 
 const Orders = Channel.make("orders", Schema.Struct({ id: Schema.Int }))
@@ -105,6 +108,54 @@ describe("a payload", () => {
         expect(visitor.last("events")?.events[0]?.data).toEqual(
           JSON.parse(JSON.stringify(data)) as unknown
         )
+      })
+    )
+  )
+})
+
+describe("a database that is not in UTF-8", () => {
+  const layerSource = Layer.unwrap(
+    Effect.map(databaseWith("encoding 'LATIN1' locale 'C' template template0"), ({ url }) =>
+      PgNotificationSource.layer().pipe(
+        Layer.provide(PgClient.layer({ url: Redacted.make(url) })),
+        Layer.orDie
+      )
+    )
+  ).pipe(Layer.orDie)
+
+  it.live("refuses a payload that it has no characters for, once and for all", () =>
+    Effect.gen(function* () {
+      const visitor = yield* visit({ hello: false })
+      visitor.send({ type: "hello", version: 1 })
+      for (const [id, data] of ["é", "\u0000\ud800", "\u{1f600}"].entries()) {
+        visitor.send({ type: "publish", id, channel: "room_a", key: `k${id}`, data })
+      }
+      yield* Effect.repeat(Effect.sleep(5), { until: () => visitor.answer(2) !== undefined })
+      expect([visitor.answer(0)?.type, visitor.answer(1)?.type]).toEqual(["published", "published"])
+      expect(visitor.answer(2)).toMatchObject({ code: "publish/invalid", retry: "never" })
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(layerDoor({ channels, authorize: allowAll }, undefined, layerSource))
+    )
+  )
+})
+
+describe("the key of a publish", () => {
+  const publish = (id: number, key: string) =>
+    JSON.stringify({ type: "publish", id, channel: "room_a", key, data: null })
+
+  it.effect("is 1-64 characters that PostgreSQL can store and tell apart", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit()
+        const bad = ["", "x".repeat(65), "\u0000", "a\u0000b", "\ud800", "a\udc00", "\udc00\ud800"]
+        for (const [id, key] of bad.entries()) yield* ask(visitor, publish(id, key))
+        expect(visitor.of("error").map(({ code, id, retry }) => [id, code, retry])).toEqual(
+          bad.map((_, id) => [id, "frame/malformed", "never"])
+        )
+        const good = ["k", "x".repeat(64), "\u{1f600}", "\u0001 \n\u007f", "é"]
+        for (const [id, key] of good.entries()) yield* ask(visitor, publish(100 + id, key))
+        expect(visitor.of("published").map(({ id }) => id)).toEqual(good.map((_, id) => 100 + id))
       })
     )
   )

@@ -70,16 +70,19 @@ export const execute = (url: string, statement: string) =>
   )
 
 /** A fresh, empty database, dropped with the scope together with the sessions it still has. */
-export const database: Effect.Effect<Database, SqlError, Scope.Scope> = Effect.gen(function* () {
-  const owner = inject("serverUrl")
-  const name = `t_${randomBytes(6).toString("hex")}`
-  yield* Effect.acquireRelease(execute(owner, `create database ${name}`), () =>
-    Effect.orDie(execute(owner, `drop database ${name} with (force)`))
-  )
-  const url = new URL(owner)
-  url.pathname = `/${name}`
-  return { url: url.href, name }
-})
+export const databaseWith = (options: string): Effect.Effect<Database, SqlError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const owner = inject("serverUrl")
+    const name = `t_${randomBytes(6).toString("hex")}`
+    yield* Effect.acquireRelease(execute(owner, `create database ${name} ${options}`), () =>
+      Effect.orDie(execute(owner, `drop database ${name} with (force)`))
+    )
+    const url = new URL(owner)
+    url.pathname = `/${name}`
+    return { url: url.href, name }
+  })
+
+export const database = databaseWith("")
 
 export class TestDatabase extends Context.Service<TestDatabase, Database>()("test/TestDatabase") {}
 

@@ -5,13 +5,15 @@ import type * as Deferred from "effect/Deferred"
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { ErrorCode } from "../../Protocol.ts"
+import type { SourceError } from "../NotificationSource.ts"
 import type { Realtime } from "../Realtime.ts"
 import type { AuthRefused, Credentials, Request } from "../ServerOptions.ts"
 import type { ResolvedLimits } from "./limits.ts"
-import { PublishRefused } from "./outboxPublish.ts"
+import type { PublishRefused } from "./outboxPublish.ts"
 import type { PublishKeys } from "./publishKeys.ts"
 import type { Registry } from "./registry.ts"
 import type { Revocations } from "./revocations.ts"
+import { isDataFault } from "./sqlState.ts"
 
 /** A request that was refused: the code, and a sentence that is safe to show to anybody. */
 export interface Refusal {
@@ -78,6 +80,15 @@ export const sourceDown = overLimit(
   "The source of this channel is down. Try again later."
 )
 
+const down = refusal("source/down", sourceDown.message)
+
+/** Why the database never takes a publish. */
+const publishRefused = {
+  table: refusal("publish/forbidden", "Clients do not publish to this channel."),
+  key: refusal("publish/invalid", "The key was used with other data."),
+  value: refusal("publish/invalid", "The database cannot store this payload or key.")
+}
+
 /** What a client may know of an error of the hub. */
 export const refusalOf = (error: unknown): Refusal => {
   if (error === sourceDown) return sourceDown
@@ -88,14 +99,14 @@ export const refusalOf = (error: unknown): Refusal => {
     case "PayloadTooLarge":
       return refusal("publish/too-large", "The payload is larger than this channel carries.")
     case "PublishRefused":
-      return error instanceof PublishRefused && error.reason === "key"
-        ? refusal("publish/invalid", "The key was used with other data.")
-        : refusal("publish/forbidden", "Clients do not publish to this channel.")
+      return publishRefused[(error as PublishRefused).reason]
     case "TooManyChannels":
       return refusal("server/overloaded", "The server listens to as many channels as it may.")
-    case "ReplayError":
     case "SourceError":
-      return refusal("source/down", "The source of this channel is down. Try again later.")
+      // A database in another encoding than UTF-8 lacks characters of a live payload.
+      return isDataFault((error as SourceError).cause) ? publishRefused.value : down
+    case "ReplayError":
+      return down
     default:
       return refusal("server/internal", "The server failed. Try again later.")
   }

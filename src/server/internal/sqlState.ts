@@ -21,3 +21,10 @@ export const sqlMessage = (error: unknown): string => {
 /** The schema, one of its tables, functions or columns does not exist. */
 export const isMissing = (error: unknown): boolean =>
   ["3F000", "42P01", "42883", "42703"].includes(sqlState(error) ?? "")
+
+/**
+ * The statement would fail the same way for ever, because of what it carries: class 22 (data), 23
+ * (constraints), 54 (nested too deep, too large).
+ */
+export const isDataFault = (error: unknown): boolean =>
+  ["22", "23", "54"].includes(sqlState(error)?.slice(0, 2) ?? "")
