@@ -189,7 +189,11 @@ export interface Limits {
   readonly upgradesPerAddress?: Rate | undefined
   /** Time a subscription waits for the source, default 10 s. Then it is answered `source/down`. */
   readonly sourceWait?: Duration.Input | undefined
-  /** Time that `authenticate` and `authorize` have, default 5 s. Then: `server/internal`. */
+  /**
+   * Time that `authenticate` and `authorize` have, default 5 s. Then: `server/internal`. When the rights
+   * of a session are looked at anew, all its subscriptions have it together, 16 at once; those that
+   * nobody decided about by then end with `server/overloaded`, and come back.
+   */
   readonly authorize?: Duration.Input | undefined
   /** The longest a proof of identity is believed, default as long as it says. Then: 4100. */
   readonly tokenAge?: Duration.Input | undefined

@@ -504,29 +504,29 @@ describe("reauthorize", () => {
   })
 
   it.effect(
-    "looks one after the other, however often it is asked for, and once more at the end",
+    "is one look at a time at 16 subscriptions at once, however often it is asked for, and one more",
     () => {
       let [asked, at, most] = [0, 0, 0]
       let slow = false
       return withDoor(
         Effect.gen(function* () {
           const visitor = yield* visit({ token: "ann" })
-          for (let id = 0; id < 10; id++) yield* subscribe(visitor, id, `room_${id}`)
+          for (let id = 0; id < 40; id++) yield* subscribe(visitor, id, `room_${id}`)
           asked = 0
           slow = true
-          for (let id = 20; id < 25; id++) {
+          for (let id = 50; id < 55; id++) {
             visitor.send({ type: "authenticate", id, token: "ann" })
           }
           const door = yield* TestDoor
           const calls = yield* Effect.forEach([1, 2, 3], () =>
             Effect.forkChild(door.reauthorize("ann"), { startImmediately: true })
           )
-          yield* TestClock.adjust("19 seconds")
+          yield* TestClock.adjust("5 seconds")
           expect(calls.map((call) => call.pollUnsafe())).toEqual([undefined, undefined, undefined])
           yield* TestClock.adjust("1 second")
           expect(calls.every((call) => call.pollUnsafe() !== undefined)).toBe(true)
           // What was asked for while it looked is one look more, not one each.
-          expect([most, asked]).toEqual([1, 20])
+          expect([most, asked]).toEqual([16, 80])
           expect(visitor.of("ended")).toEqual([])
         }),
         {
@@ -547,6 +547,47 @@ describe("reauthorize", () => {
       )
     }
   )
+
+  it.effect("has 5 s for all subscriptions together, and ends what it did not get to", () => {
+    let verdict: Effect.Effect<boolean> = Effect.succeed(true)
+    let asked = 0
+    return withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "ann" })
+        for (let id = 0; id < 40; id++) yield* subscribe(visitor, id, `room_${id}`)
+        const door = yield* TestDoor
+        const look = Effect.forkChild(door.reauthorize("ann"), { startImmediately: true })
+
+        verdict = Effect.delay(Effect.succeed(true), "2 seconds")
+        const slow = yield* look
+        yield* TestClock.adjust(4999)
+        expect(visitor.of("ended")).toEqual([])
+        yield* TestClock.adjust(1)
+        expect(slow.pollUnsafe()).toBeDefined()
+        const ended = visitor.of("ended")
+        expect(ended.map(({ channel }) => channel)).toEqual(
+          Array.from({ length: 8 }, (_, n) => `room_${32 + n}`)
+        )
+        expect(ended.every(({ code }) => code === "server/overloaded")).toBe(true)
+
+        asked = 0
+        verdict = Effect.never
+        const stuck = yield* look
+        yield* TestClock.adjust("5 seconds")
+        expect(stuck.pollUnsafe()).toBeDefined()
+        expect(visitor.of("ended")).toHaveLength(40)
+        // Nobody is asked when the time for the answer is over.
+        expect(asked).toBe(16)
+      }),
+      {
+        authorize: () =>
+          Effect.suspend(() => {
+            asked++
+            return verdict
+          })
+      }
+    )
+  })
 
   it.effect("completes at once for a session that left", () =>
     withDoor(

@@ -73,6 +73,12 @@ const textOf = ({ replay }: Join): number =>
     0
   )
 
+/**
+ * How many subscriptions of a session are looked at anew at once: events flow meanwhile, so it must not
+ * take long; but one fresh token must not ask the application's database a hundred things at once.
+ */
+const looksAtOnce = 16
+
 interface Subscription extends Wish {
   /** The request that began it. */
   readonly id: number
@@ -217,19 +223,21 @@ export class Requests {
     })
   }
 
+  /** All subscriptions together have the time that one has. */
   get #lookAgain(): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.#nextLook = undefined
+      const { deadline } = this.#rights
       return Effect.forEach(
         [...this.#subscriptions],
         ([channel, subscription]) =>
-          Effect.flatMap(this.#rights.decide(subscription), (refused) =>
+          Effect.flatMap(this.#rights.decide(subscription, deadline), (refused) =>
             // Not the one that somebody began in the meantime.
             refused === undefined || this.#subscriptions.get(channel) !== subscription
               ? Effect.void
               : this.#endSubscription(channel, subscription.id, refused)
           ),
-        { discard: true }
+        { concurrency: looksAtOnce, discard: true }
       )
     })
   }

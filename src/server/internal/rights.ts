@@ -52,14 +52,22 @@ export class Rights {
     this.#mark++
   }
 
-  /** Why somebody may not; `undefined` when they may. */
-  decide({ action, channel, match }: Wish): Effect.Effect<Refusal | undefined> {
-    const { authorize, limits } = this.#context
+  /** Until when somebody who asks now is answered, in milliseconds since 1970. */
+  get deadline(): number {
+    const { clock, limits } = this.#context
+    return clock() + limits.authorize
+  }
+
+  /** Why somebody may not; `undefined` when they may. Several wishes may share a deadline. */
+  decide({ action, channel, match }: Wish, deadline?: number): Effect.Effect<Refusal | undefined> {
+    const { authorize, clock } = this.#context
     const { definition, param: params } = match
     return Effect.suspend(() => {
+      const left = (deadline ?? this.deadline) - clock()
+      if (left <= 0) return Effect.fail(new Cause.TimeoutError())
       const { identity } = this.#owner.principal
       const request: Request<unknown> = { identity, channel, definition, params, action }
-      return within(authorize(request), limits.authorize)
+      return within(authorize(request), left)
     }).pipe(
       // Nothing but `true` opens.
       Effect.map((allowed) => (allowed === true ? undefined : forbidden[action])),
