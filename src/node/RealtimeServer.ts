@@ -32,6 +32,7 @@ import {
   AuthRefused,
   type Credentials,
   type DoorOptions,
+  type IdentityKey,
   type Request
 } from "../server/ServerOptions.ts"
 
@@ -75,7 +76,10 @@ export interface Options<I = undefined> extends Omit<DoorOptions, "channels"> {
    * start without it. What it throws or rejects with is answered `server/internal`.
    */
   readonly authorize?: ((request: Request<I>) => Eventually<boolean>) | undefined
-  /** The text that makes two identities the same person; see `IdentityOptions` of the server. */
+  /**
+   * The text that makes two identities the same person, required unless they are strings; see
+   * `IdentityOptions` of the server.
+   */
   readonly identityKey?: ((identity: I) => string) | undefined
   /**
    * Where the link, and the reader of the outbox, connect when the database URL leads to a transaction
@@ -111,7 +115,11 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   #door: Door.Door | undefined
   #closed = false
 
-  constructor(server: Server, databaseUrl: string | undefined, options: Options<I> = {}) {
+  constructor(
+    server: Server,
+    databaseUrl: string | undefined,
+    options: Options<I> & IdentityKey<NoInfer<I>> = {} as Options<I> & IdentityKey<I>
+  ) {
     if (databaseUrl === undefined || databaseUrl === "") {
       throw new RefusedToStart({ reason: "NoDatabaseUrl" })
     }

@@ -8,6 +8,7 @@ export {
   type Authenticated,
   AuthRefused,
   type Credentials,
+  type IdentityKey,
   InvalidOption,
   type Limits,
   type Request

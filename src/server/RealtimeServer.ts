@@ -21,6 +21,7 @@ import { enter, refuse } from "./internal/upgrade.ts"
 import {
   allowAll,
   type AnonymousOptions,
+  type IdentityKey,
   type IdentityOptions,
   type InvalidOption,
   type Options
@@ -51,15 +52,16 @@ export class RealtimeServer extends Context.Service<
      */
     readonly ready: Effect.Effect<boolean>
     /**
-     * Closes every session of an identity on this node with 4101. It may come back with a fresh token
-     * if `authenticate` lets it.
+     * Closes every session of an identity on this node with 4101. `key` is what `identityKey` gives for
+     * it: the identity itself when that is a string. It may come back with a fresh token if
+     * `authenticate` lets it.
      */
-    readonly revoke: (identity: unknown) => Effect.Effect<void>
+    readonly revoke: (key: string) => Effect.Effect<void>
     /**
      * Asks `authorize` again about every subscription of an identity on this node; those it refuses
-     * now end with `channel/forbidden`.
+     * now end with `channel/forbidden`. `key`: as for `revoke`.
      */
-    readonly reauthorize: (identity: unknown) => Effect.Effect<void>
+    readonly reauthorize: (key: string) => Effect.Effect<void>
     /**
      * Refuses newcomers with 503, tells everybody `bye`, closes all sessions, and cuts those that do
      * not leave within the limit `drain`. Runs by itself when the HTTP server closes.
@@ -82,24 +84,23 @@ export class RealtimeServer extends Context.Service<
    * @category layers
    */
   static readonly layer: {
-    <I, R = never>(options: IdentityOptions<I, R>): DoorLayer<R>
     <R = never>(options: AnonymousOptions<R>): DoorLayer<R>
+    // Last, because the compiler explains what the last one misses.
+    <I, R = never>(options: IdentityOptions<I, R> & IdentityKey<NoInfer<I>>): DoorLayer<R>
   } = <I, R>(options: Options<I, R>): DoorLayer<R> =>
     Layer.unwrap(
-      Effect.map(Door.make(options), (door) => {
-        // The caller's identities are those of `authenticate`.
-        const keyOf = (options.identityKey ?? Door.keyOf) as (identity: unknown) => string
-        return Layer.merge(
+      Effect.map(Door.make(options), (door) =>
+        Layer.merge(
           Layer.succeed(RealtimeServer, {
             sessions: Effect.sync(door.size),
             ready: Effect.sync(door.ready),
-            revoke: (identity) => Effect.sync(() => door.revoke(keyOf(identity))),
-            reauthorize: (identity) => Effect.suspend(() => door.reauthorize(keyOf(identity))),
+            revoke: (key) => Effect.sync(() => door.revoke(key)),
+            reauthorize: door.reauthorize,
             drain: door.drain
           }),
           HttpRouter.add("GET", options.path ?? "/realtime", (request) => upgrade(door, request))
         )
-      })
+      )
     )
 }
 

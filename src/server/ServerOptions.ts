@@ -260,11 +260,26 @@ export interface IdentityOptions<I, R = never> extends DoorOptions {
   /** Who may do what: a function, or `allowAll` for a server that is open to everybody. */
   readonly authorize: Authorize<I, R>
   /**
-   * The text that makes two identities the same person, for limits, `revoke` and refreshed tokens;
-   * default: the identity when it is a string, else its JSON.
+   * The text that makes two identities the same person: for limits, publish keys, fresh tokens, `revoke`
+   * and `reauthorize`. It must be what never changes of somebody, an id and not a role. Default: the
+   * identity itself when it is a string; for every other type it is required.
    */
   readonly identityKey?: ((identity: I) => string) | undefined
 }
+
+/**
+ * What makes `identityKey` required, unless identities are strings, or there are none.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type IdentityKey<I> = unknown extends I
+  ? unknown // The compiler has not found it out yet; it asks again.
+  : [I] extends [string]
+    ? unknown
+    : [I] extends [undefined]
+      ? unknown
+      : { readonly identityKey: (identity: I) => string }
 
 /**
  * @category models

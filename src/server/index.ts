@@ -24,6 +24,7 @@ export {
   AuthRefused,
   type Authorize,
   type Credentials,
+  type IdentityKey,
   type IdentityOptions,
   InvalidOption,
   type Limits,

@@ -32,6 +32,7 @@ import {
 import * as Realtime from "../server/Realtime.ts"
 import type {
   AnonymousOptions,
+  IdentityKey,
   IdentityOptions,
   InvalidOption,
   Options
@@ -201,15 +202,15 @@ export class RealtimeTest extends Context.Service<
    * @category layers
    */
   static readonly layer: {
-    <I, R = never>(
-      options: IdentityOptions<I, R> & SystemOptions
+    <R = never>(
+      options: AnonymousOptions<R> & SystemOptions
     ): Layer.Layer<
       RealtimeTest | RealtimeClient | Realtime.Realtime,
       ChannelConflict | InvalidOption,
       R
     >
-    <R = never>(
-      options: AnonymousOptions<R> & SystemOptions
+    <I, R = never>(
+      options: IdentityOptions<I, R> & IdentityKey<NoInfer<I>> & SystemOptions
     ): Layer.Layer<
       RealtimeTest | RealtimeClient | Realtime.Realtime,
       ChannelConflict | InvalidOption,

@@ -6,6 +6,7 @@ import { afterEach, vi } from "vitest"
 import { WebSocketServer } from "ws"
 import * as Channel from "../../src/Channel.ts"
 import { type Options, RealtimeServer, RefusedToStart } from "../../src/node/RealtimeServer.ts"
+import type { IdentityKey } from "../../src/server/ServerOptions.ts"
 import { database, execute } from "../support/database.ts"
 import { connect, greet } from "../support/wire.ts"
 
@@ -31,7 +32,7 @@ const httpServer = Effect.acquireRelease(
 
 const addressOf = (server: Server) => `127.0.0.1:${(server.address() as AddressInfo).port}`
 
-const start = <I = undefined>(options?: Options<I>) =>
+const start = <I = undefined>(options?: Options<I> & IdentityKey<NoInfer<I>>) =>
   Effect.gen(function* () {
     const { url } = yield* database
     const http = yield* httpServer
@@ -143,6 +144,28 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
       for (const { frames } of [ann, annToo]) {
         expect(frames.filter(({ type }) => type === "events")).toEqual([])
       }
+    })
+  )
+
+  it.live("revokes and looks again by the key of an identity, whatever else is in it", () =>
+    Effect.gen(function* () {
+      let allowed = true
+      const { server, ws } = yield* start({
+        channels: [MyChannel],
+        authenticate: ({ token = "" }) => ({ identity: { id: token, role: "user" } }),
+        authorize: () => allowed,
+        identityKey: ({ id }) => id
+      })
+      const wire = yield* connect(ws)
+      wire.send({ type: "hello", version: 1, token: "ann" })
+      yield* wire.next("welcome")
+      wire.send({ type: "subscribe", id: 1, channel: "my-channel" })
+      yield* wire.next("subscribed")
+      allowed = false
+      yield* Effect.promise(() => server.reauthorize({ role: "none", id: "ann" }))
+      expect((yield* wire.next("ended")).code).toBe("channel/forbidden")
+      server.revoke({ role: "admin", id: "ann" })
+      expect(yield* wire.closed).toBe(4101)
     })
   )
 

@@ -5,7 +5,7 @@ import { MemorySource, NotificationSource } from "../../src/server/NotificationS
 import { Realtime } from "../../src/server/Realtime.ts"
 import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
 import { allowAll, type AnonymousOptions } from "../../src/server/ServerOptions.ts"
-import { Address, layer } from "../support/app.ts"
+import { Address, layer, layerAround } from "../support/app.ts"
 import { connect, greet, type Refused } from "../support/wire.ts"
 
 const Order = Schema.Struct({ id: Schema.Int })
@@ -65,6 +65,29 @@ describe("RealtimeServer", () => {
       })
     )
   )
+
+  it.live("revokes and looks again by the key of an identity", () => {
+    let allowed = true
+    const door = RealtimeServer.layer({
+      ...options,
+      authenticate: ({ token = "" }) => Effect.succeed({ identity: { id: token, role: "user" } }),
+      authorize: () => Effect.sync(() => allowed),
+      identityKey: ({ id }) => id
+    })
+    return Effect.gen(function* () {
+      const wire = yield* connect(yield* here)
+      wire.send({ type: "hello", version: 1, token: "ann" })
+      yield* wire.next("welcome")
+      wire.send({ type: "subscribe", id: 1, channel: "orders" })
+      yield* wire.next("subscribed")
+      const server = yield* RealtimeServer
+      allowed = false
+      yield* server.reauthorize("ann")
+      expect((yield* wire.next("ended")).code).toBe("channel/forbidden")
+      yield* server.revoke("ann")
+      expect(yield* wire.closed).toBe(4101)
+    }).pipe(Effect.scoped, Effect.provide(layerAround(door)))
+  })
 
   it.live("commits made at once after subscribed are never missed", () =>
     open(

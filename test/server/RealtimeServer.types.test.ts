@@ -38,18 +38,20 @@ const authenticate: Authenticate<Person> = ({ token }) =>
     ? Effect.fail(new AuthRefused({ code: "auth/required" }))
     : Effect.succeed({ identity: { name: token } })
 
+const identityKey = ({ name }: Person) => name
+
 describe("RealtimeServer.layer", () => {
   it("needs authorize, or the word that opens everything", () => {
     expect(() => {
       // @ts-expect-error nobody said who may do what
       RealtimeServer.layer({ channels })
       // @ts-expect-error who somebody is does not say what they may do
-      RealtimeServer.layer({ channels, authenticate })
+      RealtimeServer.layer({ channels, authenticate, identityKey })
       // @ts-expect-error a word of an earlier idea
       RealtimeServer.layer({ channels, authorize: true })
       RealtimeServer.layer({ channels, authorize: allowAll })
       RealtimeServer.layer({ channels, authorize: RealtimeServer.allowAll })
-      RealtimeServer.layer({ channels, authenticate, authorize: allowAll })
+      RealtimeServer.layer({ channels, authenticate, authorize: allowAll, identityKey })
     }).toBeTypeOf("function")
     expect(RealtimeServer.allowAll).toBe(allowAll)
   })
@@ -62,7 +64,8 @@ describe("RealtimeServer.layer", () => {
         authorize: ({ identity }) => {
           expectTypeOf(identity).toEqualTypeOf<Person>()
           return Effect.succeed(identity.name === "ann")
-        }
+        },
+        identityKey
       })
       RealtimeServer.layer({
         channels,
@@ -75,11 +78,12 @@ describe("RealtimeServer.layer", () => {
         channels,
         authenticate,
         // @ts-expect-error a person has no role
-        authorize: ({ identity }) => Effect.succeed(identity.role === "admin")
+        authorize: ({ identity }) => Effect.succeed(identity.role === "admin"),
+        identityKey
       })
+      // @ts-expect-error without authenticate there is nobody to name
       RealtimeServer.layer({
         channels,
-        // @ts-expect-error without authenticate there is nobody to name
         authorize: ({ identity }: Request<Person>) => Effect.succeed(identity.name === "ann")
       })
       RealtimeServer.layer({
@@ -90,6 +94,48 @@ describe("RealtimeServer.layer", () => {
         identityKey: ({ id }) => id
       })
     }).toBeTypeOf("function")
+  })
+
+  it("asks for the key of an identity that is no string", () => {
+    expect(() => {
+      // @ts-expect-error two texts of one person are two people
+      RealtimeServer.layer({ channels, authenticate, authorize: allowAll })
+      RealtimeServer.layer({
+        channels,
+        authenticate: ({ token }) =>
+          token === undefined
+            ? Effect.fail(new AuthRefused({ code: "auth/required" }))
+            : Effect.succeed({ identity: token }),
+        authorize: ({ identity }) => Effect.succeed(identity.startsWith("ann"))
+      })
+      RealtimeServer.layer({
+        channels,
+        authenticate: ({ token }) =>
+          token === undefined
+            ? Effect.fail(new AuthRefused({ code: "auth/required" }))
+            : Effect.succeed({ identity: { name: token } }),
+        authorize: ({ identity }) => Effect.succeed(identity.name === "ann"),
+        identityKey: ({ name }) => name
+      })
+      // @ts-expect-error somebody may come without a text
+      RealtimeServer.layer({
+        channels,
+        authenticate: ({ token }) => Effect.succeed({ identity: token }),
+        authorize: ({ identity }) => Effect.succeed(identity === "ann")
+      })
+    }).toBeTypeOf("function")
+  })
+
+  it("revokes by that key, and by nothing else", () => {
+    expect((ann: Person) =>
+      RealtimeServer.use((server) => {
+        // @ts-expect-error the service does not know the key of a person
+        server.revoke(ann)
+        // @ts-expect-error nor does this
+        server.reauthorize(ann)
+        return Effect.andThen(server.revoke(ann.name), server.reauthorize(ann.name))
+      })
+    ).toBeTypeOf("function")
   })
 
   it("takes verdicts as Effects that cannot fail, and nothing else", () => {
@@ -113,7 +159,8 @@ describe("RealtimeServer.layer", () => {
     const door = RealtimeServer.layer({
       channels,
       authenticate,
-      authorize: ({ identity }) => Users.useSync((users) => users.may(identity.name))
+      authorize: ({ identity }) => Users.useSync((users) => users.may(identity.name)),
+      identityKey
     })
     expectTypeOf<Layer.Services<typeof door>>().toEqualTypeOf<
       HttpRouter.HttpRouter | Realtime | Users
@@ -141,18 +188,49 @@ describe("the class of ./node", () => {
         authenticate: async ({ token }): Promise<Authenticated<Person>> => ({
           identity: { name: token ?? "" }
         }),
-        authorize: async ({ identity }) => identity.name === "ann"
+        authorize: async ({ identity }) => identity.name === "ann",
+        identityKey
+      }),
+      new NodeServer(server, "", {
+        authenticate: async ({ token }) => ({ identity: token ?? "" }),
+        authorize: ({ identity }) => identity.startsWith("ann")
       }),
       new NodeServer(server, "", {
         authenticate: () => ({ identity: { name: "ann" } }),
         // @ts-expect-error a person has no role
-        authorize: ({ identity }) => identity.role === "admin"
+        authorize: ({ identity }) => identity.role === "admin",
+        identityKey
+      }),
+      // @ts-expect-error two texts of one person are two people
+      new NodeServer(server, "", {
+        authenticate: () => ({ identity: { name: "ann" } }),
+        authorize: ({ identity }) => identity.name === "ann"
       }),
       // @ts-expect-error without authenticate there is nobody to name
       new NodeServer(server, "", { authorize: ({ identity }) => identity.name === "ann" }),
       // @ts-expect-error text is no verdict
       new NodeServer(server, "", { authorize: () => "yes" })
     ]).toBeTypeOf("function")
+  })
+})
+
+describe("revoke and reauthorize of ./node", () => {
+  it("take an identity as authenticate gives it", () => {
+    expect((server: Server) => {
+      const people = new NodeServer(server, "", {
+        authenticate: () => ({ identity: { name: "ann" } }),
+        authorize: () => true,
+        identityKey
+      })
+      people.revoke({ name: "ann" })
+      // @ts-expect-error a name is no person
+      people.revoke("ann")
+      // @ts-expect-error nor is this
+      void people.reauthorize({ id: 1 })
+      const names = new NodeServer(server, "", { authenticate: () => ({ identity: "ann" }) })
+      names.revoke("ann")
+      return names.reauthorize("ann")
+    }).toBeTypeOf("function")
   })
 })
 
@@ -196,6 +274,13 @@ describe("jwt", () => {
         authenticate: jwt({ keys: secret }),
         authorize: ({ identity }) => Effect.succeed(identity.startsWith("ann"))
       })
+      RealtimeServer.layer({
+        channels,
+        authenticate: jwt({ keys: secret, identity: Claims }),
+        authorize: ({ identity }) => Effect.succeed(identity.role === "admin"),
+        identityKey: ({ sub }) => sub
+      })
+      // @ts-expect-error another role would be another person
       RealtimeServer.layer({
         channels,
         authenticate: jwt({ keys: secret, identity: Claims }),

@@ -86,6 +86,19 @@ describe("hello", () => {
     )
   )
 
+  it.effect(
+    "of an identity that has no key, as only untyped code can have it, lets nobody in",
+    () =>
+      withDoor(
+        Effect.gen(function* () {
+          const visitor = yield* visit({ token: "ann" })
+          expect(visitor.frames).toMatchObject([{ type: "error", code: "server/internal" }])
+          expect(visitor.closeCode).toBeDefined()
+        }),
+        { identityKey: undefined }
+      )
+  )
+
   it.effect("gives authenticate the token, the headers and the address", () => {
     const seen: Array<unknown> = []
     return withDoor(
@@ -222,6 +235,21 @@ describe("a fresh token", () => {
         expect(again.last("subscribed")?.state).toBe("recovered")
         expect([...ids(visitor), ...ids(again)]).toEqual([1, 2, 3])
       })
+    )
+  )
+
+  it.effect("with another role is of the same person, who has it from then on", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "ann user" })
+        yield* subscribe(visitor, 1, "orders")
+        expect(visitor.answer(1)).toMatchObject({ code: "channel/forbidden" })
+        yield* ask(visitor, { type: "authenticate", id: 2, token: "ann admin" })
+        expect(visitor.answer(2)?.type).toBe("authenticated")
+        yield* subscribe(visitor, 3, "orders")
+        expect(visitor.answer(3)?.type).toBe("subscribed")
+      }),
+      { authorize: ({ identity }) => Effect.succeed(identity.role === "admin") }
     )
   )
 

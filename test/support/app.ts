@@ -7,10 +7,11 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import { createServer } from "node:http"
+import type { ChannelConflict } from "../../src/server/internal/registry.ts"
 import { layerMemory } from "../../src/server/NotificationSource.ts"
 import { type Options as RealtimeOptions, Realtime } from "../../src/server/Realtime.ts"
 import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
-import type { AnonymousOptions } from "../../src/server/ServerOptions.ts"
+import type { AnonymousOptions, InvalidOption } from "../../src/server/ServerOptions.ts"
 
 /** Where a test's door is. */
 export class Address extends Context.Service<
@@ -26,14 +27,18 @@ export const address = Layer.effect(
   })
 )
 
-/** The whole app; what it is made of stays reachable for the test. */
-export const layer = (options: AnonymousOptions, realtime?: RealtimeOptions) => {
-  return Layer.merge(
+/** The whole app around a door; what it is made of stays reachable for the test. */
+export const layerAround = (
+  door: Layer.Layer<
+    RealtimeServer,
+    ChannelConflict | InvalidOption,
+    HttpRouter.HttpRouter | Realtime
+  >,
+  realtime?: RealtimeOptions
+) =>
+  Layer.merge(
     HttpRouter.serve(
-      Layer.merge(
-        RealtimeServer.layer(options),
-        HttpRouter.add("GET", "/", HttpServerResponse.text("hello"))
-      ),
+      Layer.merge(door, HttpRouter.add("GET", "/", HttpServerResponse.text("hello"))),
       { disableListenLog: true, disableLogger: true }
     ),
     address
@@ -42,4 +47,6 @@ export const layer = (options: AnonymousOptions, realtime?: RealtimeOptions) => 
     Layer.provideMerge(Realtime.layer(realtime)),
     Layer.provideMerge(layerMemory)
   )
-}
+
+export const layer = (options: AnonymousOptions, realtime?: RealtimeOptions) =>
+  layerAround(RealtimeServer.layer(options), realtime)

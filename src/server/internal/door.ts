@@ -76,7 +76,7 @@ export interface Door {
   readonly size: () => number
   /** Whether newcomers are welcome and the events of every channel here flow. */
   readonly ready: () => boolean
-  /** Closes every session of an identity with 4101. */
+  /** Closes every session of an identity with 4101; `key` is what `identityKey` gives for it. */
   readonly revoke: (key: string) => void
   /** Asks `authorize` about every subscription of an identity again. */
   readonly reauthorize: (key: string) => Effect.Effect<void>
@@ -346,9 +346,11 @@ const headersOf = ({ headers }: IncomingMessage): IncomingHttpHeaders =>
     )
   )
 
-/** The text that makes two identities the same person. */
-export const keyOf = <I>(identity: I): string =>
-  typeof identity === "string" ? identity : (JSON.stringify(identity) ?? "")
+/** Where there is no `identityKey`. The types see to it that this is a string. */
+export const keyOf = (identity: unknown): string => {
+  if (typeof identity === "string") return identity
+  throw new TypeError("An identity is not a string: the option identityKey must give its text.")
+}
 
 /** `authenticate` and `authorize` with their services, and without their types. */
 const identityOf = <I, R>(
