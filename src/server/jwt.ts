@@ -95,9 +95,9 @@ export interface Common {
 }
 
 /**
- * The claims that say who somebody is: a Schema, or a function. What differs between two tokens of one
- * person (`iat`, `exp`, `jti`) does not belong there: a fresh token must give the same identity. Claims
- * that do not match the Schema are `auth/invalid`.
+ * The claims that say who somebody is: a Schema, or a function. Unless it gives text, the server asks for
+ * `identityKey`, which must be the same for every token of one person: `sub`, never `jti` or a role.
+ * Claims that do not match the Schema are `auth/invalid`.
  */
 type Identity<I, R = never> =
   | Schema.ConstraintDecoder<I, R>

@@ -319,10 +319,12 @@ export const make = <I, R>(
         }
       },
       reauthorize: (key) =>
-        Effect.forEach(identities.of(key), (session) => session.reauthorize, {
-          concurrency: "unbounded",
-          discard: true
-        }),
+        Effect.suspend(() =>
+          Effect.forEach(identities.of(key), (session) => session.reauthorize, {
+            concurrency: "unbounded",
+            discard: true
+          })
+        ),
       drain
     }
   })
