@@ -145,7 +145,10 @@ export interface Options {
    * 64. Beyond it they are dropped, and it catches up from its cursor when it gets there.
    */
   readonly backlog?: number | undefined
-  /** How often followers of quiet channels are told a newer position, default 10 minutes. */
+  /**
+   * How often every follower is told a newer position, so that the cursor of a quiet channel does not
+   * age out; default 1 hour, and a quarter of the retention where that is less. Sockets are told too.
+   */
   readonly positionEvery?: Duration.Input | undefined
   /** The most events that are replayed to a socket, default 10,000. With more behind it, it is told `reset`. */
   readonly replayEvents?: number | undefined
@@ -236,7 +239,7 @@ export const make = (
       patience,
       backoff: options?.backoff ?? Backoff.link,
       limits,
-      positionEvery: millis(options?.positionEvery ?? "10 minutes"),
+      positionEvery: millis(options?.positionEvery ?? "1 hour"),
       followers,
       pace: yield* Pace.make({
         busy: millis(options?.busy ?? 5),

@@ -122,7 +122,7 @@ export interface EventsOptions {
 }
 
 /**
- * Events that came together, and the position after them.
+ * Events that came together, and the position after them; or only a position, without events.
  *
  * @category models
  * @since 0.1.0
@@ -193,7 +193,9 @@ export class Realtime extends Context.Service<
     ) => Stream.Stream<RealtimeEvent<A>, SubscribeError>
     /**
      * The same in the batches they came in, each with the position after it: for consumers that keep
-     * their cursor with their work.
+     * their cursor with their work. On a durable channel a batch without events is a position: where
+     * the Stream begins when it has no `from`, and a newer one every hour (or quarter of the
+     * retention). Keep it too, or the cursor of a quiet channel ages out.
      */
     readonly batches: <A>(
       channel: Channel.Channel<A>,
@@ -346,7 +348,7 @@ export class Realtime extends Context.Service<
           // Of one consumer alone: it is paged at this consumer's pace, and shares no view.
           const view = aloneView(channel)
           return Stream.flatMap(outbox.batches(name, { from }), (item) =>
-            Stream.fromIterable(item._tag === "Position" ? [] : batchesOf(view, name, item, false))
+            Stream.fromIterable(batchesOf(view, name, item, false))
           )
         })
 

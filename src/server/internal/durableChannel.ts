@@ -14,20 +14,14 @@ import { type Join, parse, type View, Views } from "./view.ts"
 /** Why somebody could not start: nothing was sent. */
 export type DurableError = OutboxFault | ReplayError
 
-/** A quiet subscription is told a newer position this often, in milliseconds. */
-const positionEvery = 60 * 60 * 1000
-
 export class DurableChannel {
   readonly name: string
   readonly #reader: OutboxReader["Service"]
   readonly #views = new Views<DurableError>((view, from) => this.#join(view, from))
-  /** When a cursor was last told, in milliseconds since 1970. */
-  #toldAt: number
 
-  constructor(name: string, reader: OutboxReader["Service"], now: number) {
+  constructor(name: string, reader: OutboxReader["Service"]) {
     this.name = name
     this.#reader = reader
-    this.#toldAt = now
   }
 
   view(channel: Channel.Any): View<DurableError> {
@@ -39,12 +33,9 @@ export class DurableChannel {
   }
 
   /** Takes what was handed out together. Returns how many messages did not match a view's schema. */
-  receive(items: ReadonlyArray<Outbox.Item>, now: number): number {
+  receive(items: ReadonlyArray<Outbox.Item>): number {
     let invalid = 0
     for (const item of items) {
-      // A newer position is told by itself only where nothing else told one for long.
-      if (item._tag === "Position" && now - this.#toldAt < positionEvery) continue
-      this.#toldAt = now
       for (const view of this.#views) {
         for (const batch of batchesOf(view, this.name, item, view.sinks.size > 0)) {
           if (batch.gap === "invalid") invalid++

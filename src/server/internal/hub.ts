@@ -116,7 +116,7 @@ export const make = (
     ) {
       while (true) {
         const items = yield* Queue.takeAll(queue)
-        const invalid = channel.receive(items, yield* Clock.currentTimeMillis)
+        const invalid = channel.receive(items)
         if (invalid > 0) yield* Pump.tellInvalid(channel.name, invalid)
       }
     })
@@ -172,7 +172,7 @@ export const make = (
           if (outbox === undefined) return yield* new NoOutbox({ channel: name })
           yield* countIn(`durable ${name}`)
           const queue = yield* outbox.follow(name)
-          const channel = new DurableChannel(name, outbox, yield* Clock.currentTimeMillis)
+          const channel = new DurableChannel(name, outbox)
           yield* Effect.forkScoped(pumpDurable(channel, queue))
           return channel
         })

@@ -39,7 +39,7 @@ export interface ReaderOptions {
   readonly patience: Duration.Duration
   readonly backoff: Backoff.Policy
   readonly limits: Outbox.PageLimits
-  /** Milliseconds between two positions for the followers of quiet channels. */
+  /** The most milliseconds between two positions for every follower, which a quiet channel needs. */
   readonly positionEvery: number
   readonly followers: Followers
   readonly pace: Pace

@@ -1,6 +1,6 @@
 /**
  * A clock that a test can move without firing a timer, as a sleeping laptop does: `jump` moves what
- * time it is, `TestClock.adjust` moves time and fires timers.
+ * time it is, `TestClock.adjust` moves time and fires timers. On the real clock sleeps stay as long.
  */
 import { Clock, Effect } from "effect"
 

@@ -1,0 +1,112 @@
+/** Newer positions for who hears nothing: a quiet channel's cursor must not grow older than what is kept. */
+import { NodeHttpServer } from "@effect/platform-node"
+import { describe, expect, it } from "@effect/vitest"
+import { Clock, Effect, Fiber, Layer, Queue, Ref, Stream } from "effect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as Schema from "effect/Schema"
+import { createServer } from "node:http"
+import * as Channel from "../../src/Channel.ts"
+import { layerMemory } from "../../src/server/NotificationSource.ts"
+import { OutboxReader } from "../../src/server/OutboxReader.ts"
+import { Realtime } from "../../src/server/Realtime.ts"
+import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
+import { allowAll } from "../../src/server/ServerOptions.ts"
+import { Address, address } from "../support/app.ts"
+import { greet } from "../support/wire.ts"
+import { sleepy } from "../client/support/clock.ts"
+import { layerReader, publish } from "./support/durable.ts"
+
+const Log = Channel.make("log", Schema.Unknown, { delivery: "durable" })
+
+const minute = 60_000
+
+const realtime = Realtime.layer().pipe(
+  Layer.provide(layerMemory),
+  Layer.provideMerge(layerReader({ retention: "2 seconds" }))
+)
+
+const door = Layer.merge(
+  HttpRouter.serve(RealtimeServer.layer({ channels: [Log], authorize: allowAll }), {
+    disableListenLog: true,
+    disableLogger: true
+  }),
+  address
+).pipe(
+  Layer.provideMerge(NodeHttpServer.layer(() => createServer(), { port: 0, host: "127.0.0.1" })),
+  Layer.provideMerge(realtime)
+)
+
+/** Until what followed a position of the quiet channel would not be kept any more. */
+const gone = (cursor: string) =>
+  Effect.gen(function* () {
+    const reader = yield* OutboxReader
+    yield* Effect.repeat(
+      Effect.andThen(publish("elsewhere", 1), Effect.delay(reader.join("log", cursor), 20)),
+      { until: ({ reason }) => reason === "retention" }
+    )
+  })
+
+describe("a newer position", () => {
+  it.live.each([
+    ["every hour", undefined, "24 hours", 60 * minute],
+    ["as often as positionEvery says", "1 minute", "24 hours", minute],
+    ["four times within the retention", undefined, "40 minutes", 10 * minute]
+  ] as const)("is told %s", ([, positionEvery, retention, every]) =>
+    Effect.gen(function* () {
+      const { clock, jump } = yield* sleepy
+      yield* Effect.gen(function* () {
+        const reader = yield* OutboxReader
+        const queue = yield* reader.follow("log")
+        for (let n = 0; n < 3; n++) {
+          // Less than half a minute passes meanwhile.
+          jump(every - minute / 2)
+          yield* reader.position
+          expect(yield* Queue.clear(queue)).toEqual([])
+          jump(minute / 2)
+          yield* reader.position
+          expect(yield* Queue.clear(queue)).toMatchObject([{ _tag: "Position" }])
+        }
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(layerReader({ retention }, { positionEvery, upkeep: false })),
+        Effect.provideService(Clock.Clock, clock)
+      )
+    })
+  )
+
+  it.live("comes to a quiet socket, which resumes when its first one is gone", () =>
+    Effect.gen(function* () {
+      const { ws } = yield* Address
+      const wire = yield* greet(ws)
+      wire.send({ type: "subscribe", id: 1, channel: "log" })
+      yield* gone((yield* wire.next("subscribed")).cursor)
+      const told = wire.frames.findLast((frame) => frame.type === "cursor")
+      const again = yield* greet(ws)
+      again.send({ type: "subscribe", id: 1, channel: "log", cursor: told?.cursor })
+      expect(yield* again.next("subscribed")).toMatchObject({ state: "recovered" })
+    }).pipe(Effect.scoped, Effect.provide(door))
+  )
+
+  it.live("comes to a Stream of batches, from its beginning on, as one without events", () =>
+    Effect.gen(function* () {
+      const cursors = yield* Queue.unbounded<string>()
+      const newest = yield* Ref.make("")
+      const consumer = yield* Realtime.batches(Log).pipe(
+        Stream.runForEach(({ cursor, events }) => {
+          expect(events).toEqual([])
+          return Effect.andThen(Queue.offer(cursors, cursor), Ref.set(newest, cursor))
+        }),
+        Effect.forkChild
+      )
+      yield* gone(yield* Queue.take(cursors))
+      yield* Fiber.interrupt(consumer)
+      const from = yield* Ref.get(newest)
+      yield* publish("log", "next")
+      const next = yield* Realtime.batches(Log, { from }).pipe(
+        Stream.filter(({ events }) => events.length > 0),
+        Stream.runHead
+      )
+      expect(next).toMatchObject({ value: { events: [{ _tag: "Event", payload: "next" }] } })
+    }).pipe(Effect.scoped, Effect.provide(realtime))
+  )
+})
