@@ -1,10 +1,11 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Queue, Stream, SubscriptionRef } from "effect"
+import { Clock, Effect, Fiber, Layer, Queue, Stream, SubscriptionRef } from "effect"
 import * as Cursor from "../../src/Cursor.ts"
 import * as Outbox from "../../src/server/internal/outbox.ts"
-import { OutboxReader } from "../../src/server/OutboxReader.ts"
+import { type Join, OutboxReader } from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
+import { sleepy } from "../client/support/clock.ts"
 import * as Support from "./support/durable.ts"
 import { layerDatabase } from "../support/database.ts"
 
@@ -260,6 +261,42 @@ describe("OutboxReader", () => {
           events: [{ text: '"on"' }]
         })
       }).pipe(Effect.scoped, Effect.provide(layerReader()))
+  )
+
+  it.live("tells a loss once to everybody, in whatever step of it they join", () =>
+    Effect.gen(function* () {
+      const { clock, jump } = yield* sleepy
+      yield* Effect.gen(function* () {
+        const reader = yield* OutboxReader
+        const sql = yield* PgClient.PgClient
+        const queue = yield* reader.follow("room")
+        yield* publish("room", 1)
+        yield* reader.position
+        const { cursor } = yield* Queue.take(queue)
+        // As after a crash; the reader looks whether it is the same database every 10 s.
+        yield* sql`delete from realtime.epoch`
+        jump(10_000)
+        yield* Effect.forkChild(reader.position)
+        // Whenever the reader lets go, somebody joins.
+        const joins: Array<Join> = []
+        while (joins.at(-1)?.state !== "reset") {
+          joins.push(yield* reader.join("room", cursor))
+          yield* Effect.yieldNow
+        }
+        const gap = yield* Queue.take(queue)
+        expect(gap).toMatchObject({ _tag: "Gap", reason: "source" })
+        expect(yield* Queue.clear(queue)).toEqual([])
+        const told = joins.map(
+          ({ state, tick }) => (state === "reset" ? 1 : 0) + (gap.tick > tick ? 1 : 0)
+        )
+        expect(new Set(told)).toEqual(new Set([1]))
+        expect(joins.length).toBeGreaterThan(1)
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(layerReader({ wake: "poll" }, { busy: "5 minutes", idle: "5 minutes" })),
+        Effect.provideService(Clock.Clock, clock)
+      )
+    })
   )
 
   it.live("takes a cursor that is ahead of where it stands", () =>

@@ -1,7 +1,7 @@
 /** Joining a state with the stream that follows it, and consuming under a name: exact under load and faults. */
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Fiber, Redacted, Ref, Stream } from "effect"
+import { Effect, Fiber, Queue, Redacted, Ref, Stream } from "effect"
 import * as Cursor from "../../src/Cursor.ts"
 import { consume, type ConsumerOptions } from "../../src/server/internal/consumers.ts"
 import { snapshot } from "../../src/server/internal/snapshot.ts"
@@ -242,6 +242,44 @@ describe("a named consumer", () => {
         }
         expect({ done, failed: working.pollUnsafe() }).toEqual({ done: total, failed: undefined })
       }).pipe(Effect.scoped, Effect.provide(layerReader()))
+  )
+
+  it.live("that begins at the oldest event waits until a reader has opened the outbox", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const reader = yield* OutboxReader
+      const db = yield* connect
+      yield* reader.position
+      // As after a crash, with a reader that comes late: this lock lets others read, and not write.
+      yield* db.query("delete from realtime.epoch")
+      yield* db.query("begin")
+      yield* db.query("lock realtime.epoch in share mode")
+      yield* sql`select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and application_name = 'effect-realtime reader'`
+      const seen = yield* Queue.unbounded<string>()
+      const consumer = yield* consume({
+        name: "late",
+        channel: "room",
+        start: "oldest",
+        onBatch: ({ events }) =>
+          Queue.offerAll(
+            seen,
+            events.map(({ text }) => text)
+          )
+      }).pipe(Effect.forkChild({ startImmediately: true }))
+      const waiting = sql`select from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock' and query like '%realtime.open()%'`
+      yield* Effect.repeat(waiting, { until: (rows) => rows.length === 1 })
+      // Time enough for who does not wait.
+      yield* Effect.repeat(sql`select 1`, { times: 20 })
+      expect(yield* sql`select from realtime.consumers`).toEqual([])
+      yield* db.query("commit")
+      yield* Effect.repeat(sql`select from realtime.consumers`, {
+        until: (rows) => rows.length === 1
+      })
+      yield* publish("room", 1)
+      expect(yield* Queue.take(seen).pipe(Effect.raceFirst(Fiber.join(consumer)))).toBe("1")
+    }).pipe(Effect.scoped, Effect.provide(layerReader({ wake: "poll" })))
   )
 
   it.live("begins where it is told, keeps to one channel, and tells what it may have missed", () =>

@@ -4,7 +4,7 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Schema } from "effect"
+import { Effect, Fiber, Layer, Queue, Schema } from "effect"
 import * as Channel from "../../src/Channel.ts"
 import * as Door from "../../src/server/internal/door.ts"
 import { layerMemory } from "../../src/server/NotificationSource.ts"
@@ -27,6 +27,16 @@ const waiting = PgClient.PgClient.use(
   (sql) => sql<{ readonly n: number }>`
     select count(*)::int n from pg_stat_activity
     where datname = current_database() and wait_event_type = 'Lock' and query like '%realtime.messages m%'`
+).pipe(
+  Effect.map((rows) => rows[0]!.n),
+  Effect.orDie
+)
+
+/** Sessions that wait to lock everybody out. */
+const lockers = PgClient.PgClient.use(
+  (sql) => sql<{ readonly n: number }>`
+    select count(*)::int n from pg_stat_activity
+    where datname = current_database() and wait_event_type = 'Lock' and query like 'lock %'`
 ).pipe(
   Effect.map((rows) => rows[0]!.n),
   Effect.orDie
@@ -144,6 +154,49 @@ describe("a replay", () => {
         ])
       }
     }).pipe(Effect.scoped, Effect.provide(layerReader({ wake: "poll" })))
+  )
+
+  it.live("is read from the table between two pages of a tick, of which memory has the first", () =>
+    Effect.gen(function* () {
+      const reader = yield* OutboxReader
+      const queue = yield* reader.follow("room")
+      yield* publish("room", 0)
+      yield* reader.position
+      const { cursor } = yield* Queue.take(queue)
+      for (const n of [1, 2]) yield* publish("room", n)
+      const unlock = yield* lock
+      yield* reader.position
+      // The first page waits for this lock, another lock for the first page, and the second page for that.
+      yield* until(1)
+      const second = yield* Effect.forkChild(lock)
+      yield* Effect.repeat(Effect.delay(lockers, "5 millis"), { until: (found) => found === 1 })
+      yield* unlock
+      expect(yield* Queue.take(queue)).toMatchObject({ events: [{ text: "1" }] })
+      const unlockAgain = yield* Fiber.join(second)
+      const joining = yield* Effect.forkChild(reader.join("room", cursor), {
+        startImmediately: true
+      })
+      yield* unlockAgain
+      const { replay, tick } = yield* Fiber.join(joining)
+      const texts = replay.flatMap(({ events }) => events.map(({ text }) => text))
+      expect(yield* Queue.take(queue)).toMatchObject({ events: [{ text: "2" }], tick })
+      yield* publish("room", 3)
+      yield* reader.position
+      const next = yield* Queue.take(queue)
+      expect([...texts, next]).toMatchObject([
+        "1",
+        "2",
+        { events: [{ text: "3" }], tick: tick + 1 }
+      ])
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(
+        layerReader(
+          { wake: "poll" },
+          { pageMessages: 1, busy: "5 minutes", idle: "5 minutes", upkeep: false }
+        )
+      )
+    )
   )
 
   it.live("is one of 8 at once, from its first page to its last", () =>

@@ -3,7 +3,8 @@
  * not read from the database again.
  *
  * A subscriber stands behind a batch: its cursor is that batch's, to the letter. Whoever stands
- * elsewhere, or is away for longer than this remembers, is replayed from the table.
+ * elsewhere, or is away for longer than this remembers, is replayed from the table. The horizon is not
+ * asked: what followed the cursor is all here, whatever the table has pruned meanwhile.
  */
 import { type Budget, eventBytes, type Limits, Memory } from "./memory.ts"
 
