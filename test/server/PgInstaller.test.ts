@@ -1,6 +1,6 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Schema } from "effect"
+import { Effect, Fiber, Schema } from "effect"
 import { execFileSync } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import * as Channel from "../../src/Channel.ts"
@@ -52,7 +52,7 @@ describe("PgInstaller", () => {
       expect(yield* Effect.flip(PgInstaller.check)).toMatchObject({
         _tag: "OutdatedInstall",
         installed: 0,
-        needed: 1
+        needed: 2
       })
       yield* PgInstaller.install()
       yield* PgInstaller.check
@@ -63,10 +63,10 @@ describe("PgInstaller", () => {
   it.live("leaves a newer install as it is, so that a rolling deploy may restart an old node", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
-      yield* sql`update realtime.settings set version = 2, digest = 'newer'`
+      yield* sql`update realtime.settings set version = 3, digest = 'newer'`
       yield* PgInstaller.install({ retention: "1 hour" })
       expect(yield* sql`select version, digest from realtime.settings`).toEqual([
-        { version: 2, digest: "newer" }
+        { version: 3, digest: "newer" }
       ])
       yield* PgInstaller.check
     }).pipe(Effect.provide(layerInstalled()))
@@ -207,6 +207,33 @@ describe("realtime.publish", () => {
         .pipe(Effect.ignore)
       yield* keyed("5", "again")
     }).pipe(Effect.provide(layerInstalled()))
+  )
+
+  it.live("takes a key anew whose message is pruned while it is asked about", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const [asking, pruning] = [yield* session, yield* session]
+      // Stops whoever publishes between finding the key taken and reading what it stands for.
+      yield* sql.unsafe(`create function halt() returns trigger language plpgsql as $$ begin
+        perform pg_advisory_xact_lock(1); return null; end $$`)
+      yield* sql`select realtime.publish('room', '1'::text, 'k')`
+      yield* sql`update realtime.horizon set snapshot = pg_current_snapshot()`
+      yield* sql`create trigger halt after insert on realtime.messages for each statement execute function halt()`
+      yield* pruning.query("begin")
+      yield* pruning.query("select pg_advisory_xact_lock(1)")
+      const asked = yield* Effect.forkChild(
+        asking.query("select realtime.publish('room', '1'::text, 'k')::int id")
+      )
+      const halted = sql`select from pg_locks l join pg_database d on d.oid = l.database
+        where datname = current_database() and locktype = 'advisory' and not granted`
+      yield* Effect.repeat(halted, { until: (rows) => rows.length === 1 })
+      expect((yield* pruning.query("select realtime.prune() n")).rows).toEqual([{ n: 1 }])
+      yield* pruning.query("commit")
+      const { rows } = yield* Fiber.join(asked)
+      expect(yield* sql`select id::int, payload from realtime.messages where key = 'k'`).toEqual([
+        { ...rows[0], payload: "1" }
+      ])
+    }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
   )
 
   it.live("works with two-phase commit where nothing is notified", () =>

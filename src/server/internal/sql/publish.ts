@@ -43,15 +43,19 @@ begin
     insert into realtime.messages (channel, payload) values (publish.channel, publish.payload) returning id into new_id;
     return new_id;
   end if;
-  insert into realtime.messages (channel, payload, key) values (publish.channel, publish.payload, publish.key)
-    on conflict do nothing returning id into new_id;
-  if new_id is null then
+  loop
+    insert into realtime.messages (channel, payload, key) values (publish.channel, publish.payload, publish.key)
+      on conflict do nothing returning id into new_id;
+    exit when found;
     select m.id, m.payload into new_id, stored from realtime.messages m
       where m.channel = publish.channel and m.key = publish.key;
-    if stored is distinct from publish.payload then
+    -- Pruned since it was in the way: the key is free now.
+    continue when not found;
+    if stored <> publish.payload then
       raise exception 'the key "%" was used on channel "%" for another payload', publish.key, publish.channel using errcode = 'RT004';
     end if;
-  end if;
+    exit;
+  end loop;
   return new_id;
 end $$`,
 
