@@ -7,6 +7,15 @@ export const notificationsInvalid = Metric.counter("effect_realtime_notification
   incremental: true
 })
 
+/**
+ * How full PostgreSQL's queue of notifications is, 0 to 1, as a node saw it that reads the outbox and
+ * does upkeep. It is one queue for all databases of a server; when it is full, every transaction that
+ * notifies fails.
+ */
+export const notificationQueue = Metric.gauge("effect_realtime_notification_queue_ratio", {
+  description: "How full PostgreSQL's queue of notifications is, 0 to 1"
+})
+
 /** WebSocket sessions open now. */
 export const sessions = Metric.gauge("effect_realtime_sessions", {
   description: "WebSocket sessions open now"

@@ -4,9 +4,11 @@
  */
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as Cursor from "../../Cursor.ts"
+import * as metrics from "./metrics.ts"
 import type { Take } from "./outbox.ts"
 import { sqlMessage } from "./sqlState.ts"
 
@@ -49,6 +51,7 @@ export const make = (sql: PgClient, enabled: boolean): Effect.Effect<Upkeep, nev
         ]
       )
       const { mine, queue } = rows[0]!
+      yield* Metric.update(metrics.notificationQueue, queue)
       if (queue > 0.5) {
         yield* Effect.logWarning(
           `PostgreSQL's queue of notifications is ${Math.round(queue * 100)} % full; when it is full, every transaction that notifies fails. Find the session that listens and has a transaction open: select pid, query from pg_stat_activity order by xact_start.`
