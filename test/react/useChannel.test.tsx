@@ -30,6 +30,23 @@ const gap = (cursor: string) => ({
   cursor
 })
 
+/** The cursor of a state that has seen every transaction below `xmax`, except those open then. */
+const seen = (xmax: bigint, ...running: ReadonlyArray<bigint>) =>
+  Cursor.formatDurable({ identity: "AAAAAAAA", position: Cursor.whole({ xmax, running }) })
+
+/** Events of a durable channel, each a number and the transaction that wrote it. */
+const committed = (...events: ReadonlyArray<readonly [data: number, tx: number]>) => ({
+  type: "events" as const,
+  channel: "numbers",
+  cursor: "1.AAAAAAAA.x",
+  events: events.map(([data, tx]) => ({
+    id: String(data),
+    at: "2026-11-22T00:00:00.000Z",
+    data,
+    tx: String(tx)
+  }))
+})
+
 type Values = ReadonlyArray<number>
 
 const List = ({
@@ -300,36 +317,83 @@ describe("useChannel", () => {
     const { render, say, subscribed } = page()
     const { list, View } = lists()
     // The state has seen every transaction below 100, except 50, which was open then.
-    const cursor = Cursor.formatDurable({
-      identity: "AAAAAAAA",
-      position: Cursor.whole({ xmax: 100n, running: [50n] })
-    })
-    const event = (id: number, tx: number) => ({
-      id: String(id),
-      at: "2026-11-22T00:00:00.000Z",
-      data: id,
-      tx: String(tx)
-    })
-    const batch = (...events: ReadonlyArray<ReturnType<typeof event>>) => ({
-      type: "events" as const,
-      channel: "numbers",
-      cursor: "1.AAAAAAAA.x",
-      events
-    })
+    const cursor = seen(100n, 50n)
     const reading = promised<RealtimeEvent.Snapshot<Values>>()
     render(<View load={() => reading.promise} />)
     await subscribed(1)
     // 1 was committed before the state was read, 2 after; both came while it was read.
-    await say(batch(event(1, 99), event(2, 100)))
+    await say(committed([1, 99], [2, 100]))
     await act(async () => {
       reading.resolve({ _tag: "Snapshot", value: [1000], cursor })
       await reading.promise
     })
     await settle(() => list().value.includes(1000))
     // And late: 3 is in the state, 4 was still open then.
-    await say(batch(event(3, 98), event(4, 50)))
+    await say(committed([3, 98], [4, 50]))
     await settle(() => list().value.includes(4))
     expect(list().value).toEqual([1000, 2, 4])
+  })
+
+  it("is exact in each of several components that load, over one subscription, also after `reset`", async () => {
+    const { render, say, server, subscribed } = page({ backoff: { ...Backoff.client, first: 0 } })
+    /** A component, and its reads of the state. */
+    const loading = () => {
+      const { list, View } = lists()
+      const reads: Array<(value: Values, cursor: string) => Promise<void>> = []
+      const load = () => {
+        const { promise, resolve } = promised<RealtimeEvent.Snapshot<Values>>()
+        reads.push((value, cursor) =>
+          act(async () => {
+            resolve({ _tag: "Snapshot", value, cursor })
+            await promise
+          })
+        )
+        return promise
+      }
+      return { list, reads, view: <View load={load} /> }
+    }
+    const [one, two] = [loading(), loading()]
+    const view = render(<>{one.view}</>)
+    await subscribed(1)
+    await settle(() => one.reads.length === 1)
+    await say(committed([1, 99], [2, 100]))
+    view.again(
+      <>
+        {one.view}
+        {two.view}
+      </>
+    )
+    await settle(() => two.reads.length === 1)
+    await say(committed([3, 101]))
+    // Each read sees what was committed when it was answered.
+    await two.reads[0]!([-2], seen(102n))
+    await one.reads[0]!([-1], seen(100n))
+    await say(committed([4, 102]))
+    await settle(() => two.list().value.includes(4))
+    expect([one.list(), two.list()]).toMatchObject([
+      { value: [-1, 2, 3, 4], stale: false },
+      { value: [-2, 4], stale: false }
+    ])
+    server.heard = (socket, frame) => {
+      if (frame.type !== "subscribe") return server.answer(socket, frame)
+      const { channel, id } = frame
+      socket.say({ type: "subscribed", id, channel, state: "reset", cursor: seen(109n) })
+    }
+    server.last.drop()
+    await settle(() => one.reads.length === 2 && two.reads.length === 2)
+    await settle(() => one.list().stale && two.list().stale)
+    await say(committed([5, 109], [6, 110]))
+    await one.reads[1]!([-3], seen(110n))
+    await two.reads[1]!([-4], seen(111n))
+    await say(committed([7, 111]))
+    await settle(() => two.list().value.includes(7))
+    expect([one.list(), two.list()]).toMatchObject([
+      { value: [-3, 6, 7], stale: false },
+      { value: [-4, 7], stale: false }
+    ])
+    await subscribed(2)
+    expect(server.sockets.map((socket) => socket.of("subscribe").length)).toEqual([1, 1])
+    expect([one.reads.length, two.reads.length]).toEqual([2, 2])
   })
 
   it("shows a refusal as `error`", async () => {
