@@ -185,7 +185,7 @@ export class Realtime extends Context.Service<
     /**
      * The events of a channel, with gaps as values in their place. With `from`, resumes after that
      * cursor, or begins with a gap when it cannot be honoured. A consumer more than 256 batches
-     * behind loses the oldest and is told `gap slow`.
+     * behind loses the oldest and is told `gap slow`. Who keeps a cursor for later takes `batches`.
      */
     readonly events: <A>(
       channel: Channel.Channel<A>,
