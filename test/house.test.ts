@@ -123,6 +123,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/internal/publishKeys.ts": 4,
   "src/server/internal/registry.ts": 4,
   "src/server/internal/requests.ts": 4,
+  "src/server/internal/replays.ts": 4,
   "src/server/internal/session.ts": 4,
   "src/server/internal/sessionContext.ts": 4,
   "src/server/internal/upgrade.ts": 4,

@@ -48,6 +48,11 @@ export {
    * @category models
    * @since 0.1.0
    */
+  type Part,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
   type ResetReason
 } from "./internal/catchUp.ts"
 export {
@@ -150,7 +155,10 @@ export interface Options {
    * age out; default 1 hour, and a quarter of the retention where that is less. Sockets are told too.
    */
   readonly positionEvery?: Duration.Input | undefined
-  /** The most events that are replayed to a socket, default 10,000. With more behind it, it is told `reset`. */
+  /**
+   * The most events that are replayed to a socket, default 10,000. With more behind it, it is told `reset`;
+   * one that was too slow is told `gap slow`.
+   */
   readonly replayEvents?: number | undefined
   /** The most payload that is replayed to a socket, default 8 MiB (8,388,608 bytes of UTF-8). */
   readonly replayBytes?: number | undefined
@@ -177,11 +185,14 @@ export class OutboxReader extends Context.Service<
      * Where a subscriber starts. Call `follow` before: of what it hands out, the batches of ticks later
      * than the join's belong to this subscriber, after the replay; earlier ones do not. Nothing is
      * replayed in part: with more than `bounds` to replay (default `replayEvents` and `replayBytes`) it is a reset.
+     * Somebody who asks for a `part` gets what they have room for, and joins again from the end of it while
+     * there is `more`; what they know to have missed is held against the bounds.
      */
     readonly join: (
       channel: string,
       from: string | undefined,
-      bounds?: CatchUp.Bounds
+      bounds?: CatchUp.Bounds,
+      part?: CatchUp.Part
     ) => Effect.Effect<CatchUp.Join, OutboxFault | ReplayError>
     /**
      * The batches of a channel for one consumer, from a cursor or from now on: paged, without bound, and

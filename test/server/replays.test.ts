@@ -19,6 +19,7 @@ import {
   publish,
   session
 } from "./support/durable.ts"
+import { layerSpied } from "./support/pool.ts"
 
 const Log = Channel.make("room", Schema.String, { delivery: "durable", publish: true })
 
@@ -202,32 +203,7 @@ describe("a replay", () => {
   it.live("is one of 8 at once, from its first page to its last", () =>
     Effect.gen(function* () {
       const pages: Array<string> = []
-      /** The client of the app, and a list of the channels whose pages were read. */
-      const spied = Layer.effect(
-        PgClient.PgClient,
-        PgClient.PgClient.use((sql) =>
-          Effect.sync(() => {
-            const client = sql.withoutTransforms()
-            const unsafe = (text: string, params: ReadonlyArray<unknown>) => {
-              const page = client.unsafe(text, params)
-              const channel = params.find((one) => String(one).startsWith("room_"))
-              return channel === undefined
-                ? page
-                : Effect.tap(page, () => Effect.sync(() => pages.push(String(channel))))
-            }
-            return new Proxy(sql, {
-              get: (target, key) =>
-                key === "withoutTransforms"
-                  ? () =>
-                      new Proxy(client, {
-                        get: (one, name) =>
-                          (name === "unsafe" ? unsafe : Reflect.get(one, name)) as unknown
-                      })
-                  : (Reflect.get(target, key) as unknown)
-            })
-          })
-        )
-      )
+      const spied = layerSpied(({ channel }) => pages.push(channel))
       yield* Effect.gen(function* () {
         const reader = yield* OutboxReader
         const from = yield* reader.position

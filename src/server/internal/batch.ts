@@ -53,6 +53,12 @@ export class Batch {
     this.gap = typeof content === "string" ? content : undefined
   }
 
+  /** How much it carries: `bytes` in UTF-16 units of JSON, close enough. */
+  get size(): { readonly events: number; readonly bytes: number } {
+    const bytes = this.events.reduce((sum, { json = "" }) => sum + json.length, 0)
+    return { events: this.events.length, bytes }
+  }
+
   /** The bytes for every socket of the channel. */
   get frame(): Buffer {
     return (this.#frame ??= textFrame(this.#text()))

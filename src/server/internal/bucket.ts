@@ -23,11 +23,20 @@ export class Bucket {
 
   /** 0 when a token is there at `now` milliseconds, else the milliseconds until one is. */
   wait(rate: Rate, now: number): number {
+    return this.#until(almostOne, rate, now)
+  }
+
+  /** 0 when no more was spent than was there, else the milliseconds until that is so. */
+  debt(rate: Rate, now: number): number {
+    return this.#until(0, rate, now)
+  }
+
+  #until(tokens: number, rate: Rate, now: number): number {
     // A clock that went back gives nothing and takes nothing.
     const elapsed = Math.max(0, now - this.#at)
     this.#tokens = Math.min(rate.burst, this.#tokens + (elapsed * rate.perSecond) / 1000)
     this.#at = now
-    const missing = almostOne - this.#tokens
+    const missing = tokens - this.#tokens
     return missing <= 0 ? 0 : Math.ceil((missing * 1000) / rate.perSecond)
   }
 

@@ -49,6 +49,14 @@ export interface Bounds {
   readonly bytes: number
 }
 
+/** For somebody who comes again until nothing is left. */
+export interface Part {
+  /** About how many bytes of frames they have room for: no more is read. */
+  readonly room: number
+  /** What they know to lie behind their cursor. */
+  readonly missed: Bounds
+}
+
 export interface Join {
   readonly state: "fresh" | "recovered" | "reset"
   readonly reason: ResetReason | undefined
@@ -56,10 +64,17 @@ export interface Join {
   readonly cursor: string
   readonly tick: number
   readonly replay: ReadonlyArray<DurableBatch>
+  /** The replay is a part: join again from its end for what follows. */
+  readonly more: boolean
+  /** Payload that was looked up for this answer, in bytes of UTF-8. */
+  readonly bytes: number
 }
 
 /** Replays on the pool at once, and pages. What a replay has read so far is held until it is whole. */
 const maxReplays = 8
+
+/** About what an event has in a frame beside its payload, in bytes. */
+const eventBytes = 128
 
 /** A replay under way, and how many wait for it. */
 interface Running {
@@ -85,16 +100,18 @@ export interface CatchUp {
     tail: Tail,
     channel: string,
     from: Cursor.Position,
-    to: Cursor.Snapshot
+    to: Cursor.Snapshot,
+    limits?: PageLimits
   ) => Effect.Effect<ReplayPage, ReplayError>
   /**
    * Joins a subscriber whose cursor may be `undefined` for "from now on". The whole replay comes at
-   * once, or none of it.
+   * once, or none of it; or a part of it, of what is known to be within the bounds.
    */
   readonly join: (
     channel: string,
     from: string | undefined,
-    bounds?: Bounds
+    bounds?: Bounds,
+    part?: Part
   ) => Effect.Effect<Join, OutboxFault | ReplayError>
   /**
    * Where the tail stands when it contains the cursor, or why it never will. Synchronous after its
@@ -109,13 +126,32 @@ export interface CatchUp {
   >
 }
 
-const at = (tail: Tail, reason: ResetReason | undefined): Join => ({
+const at = (tail: Tail, reason: ResetReason | undefined, bytes = 0): Join => ({
   state: reason === undefined ? "fresh" : "reset",
   reason,
   cursor: tail.end,
   tick: tail.tick,
-  replay: []
+  replay: [],
+  more: false,
+  bytes
 })
+
+const add = (size: Bounds, batches: ReadonlyArray<DurableBatch>): Bounds => {
+  let { bytes, events } = size
+  for (const batch of batches) {
+    events += batch.events.length
+    for (const { text } of batch.events) bytes += Buffer.byteLength(text)
+  }
+  return { events, bytes }
+}
+
+const nothing: Bounds = { events: 0, bytes: 0 }
+
+const exceeds = (size: Bounds, bounds: Bounds): boolean =>
+  size.events > bounds.events || size.bytes > bounds.bytes
+
+/** About how many bytes of frames it makes. */
+const frameBytes = ({ bytes, events }: Bounds): number => bytes + events * eventBytes
 
 export const make = (
   sql: PgClient,
@@ -136,7 +172,12 @@ export const make = (
     const replays = yield* Semaphore.make(maxReplays)
     const client = sql.withoutTransforms()
 
-    const read = (channel: string, leg: Leg, tail: Tail): Effect.Effect<ParsedPage, ReplayError> =>
+    const read = (
+      channel: string,
+      leg: Leg,
+      tail: Tail,
+      limits: PageLimits
+    ): Effect.Effect<ParsedPage, ReplayError> =>
       client
         .unsafe<{ readonly [column: string]: unknown }>(
           pageStatement.one,
@@ -162,7 +203,7 @@ export const make = (
           )
         )
 
-    const page: CatchUp["page"] = (tail, channel, from, to) =>
+    const page: CatchUp["page"] = (tail, channel, from, to, most = limits) =>
       Effect.gen(function* () {
         let start = from
         const remaining = legs(from, to)
@@ -172,7 +213,7 @@ export const make = (
             start = Cursor.whole(leg.to)
             continue
           }
-          const { identity, page } = yield* read(channel, leg, tail)
+          const { identity, page } = yield* read(channel, leg, tail, most)
           if (identity === null) {
             const cause = new Error(
               "the pool is connected to a standby, or the database has just recovered"
@@ -236,60 +277,73 @@ export const make = (
       channel: string,
       from: string,
       position: Cursor.Position,
-      bounds: Bounds
+      bounds: Bounds,
+      room: number
     ): Effect.Effect<Join, OutboxFault | ReplayError> =>
       Effect.gen(function* () {
-        const batches: Array<DurableBatch> = []
-        let events = 0
-        let bytes = 0
+        const replay: Array<DurableBatch> = []
+        let size = nothing
         let next = position
-        while (true) {
-          const one = yield* page(tail, channel, next, to)
-          if (one._tag === "Reset") return at(yield* current, one.reason)
-          for (const batch of one.batches) {
-            batches.push(batch)
-            events += batch.events.length
-            for (const { text } of batch.events) bytes += Buffer.byteLength(text)
-          }
-          if (events > bounds.events || bytes > bounds.bytes) return at(yield* current, "bounds")
-          if (one.done) break
+        let more = true
+        for (let left = room; more && left > 0; left = room - frameBytes(size)) {
+          const one = yield* page(tail, channel, next, to, {
+            messages: Math.min(limits.messages, Math.ceil(left / eventBytes)),
+            bytes: Math.min(limits.bytes, left)
+          })
+          if (one._tag === "Reset") return at(yield* current, one.reason, size.bytes)
+          replay.push(...one.batches)
+          size = add(size, one.batches)
+          if (exceeds(size, bounds)) return at(yield* current, "bounds", size.bytes)
+          more = !one.done
           next = one.position
         }
-        return { state: "recovered", reason: undefined, cursor: from, tick, replay: batches }
+        const { bytes } = size
+        return { state: "recovered", reason: undefined, cursor: from, tick, replay, more, bytes }
       })
 
     /**
      * What this node handed out a moment ago, without the database. Only between two ticks: what is
      * handed out of a tick in progress would come again, or be left out.
      */
-    const recent = (channel: string, from: string, bounds: Bounds) =>
+    const recent = (channel: string, from: string, bounds: Bounds, room: number) =>
       Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis
         const { finished, tick } = yield* current
-        const replay = finished ? followers.recent(channel, from, now) : undefined
-        if (replay === undefined) return undefined
-        const texts = replay.flatMap(({ events }) => events.map(({ text }) => text))
-        const bytes = texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0)
-        if (texts.length > bounds.events || bytes > bounds.bytes) return undefined
-        return { state: "recovered", reason: undefined, cursor: from, tick, replay } satisfies Join
+        const all = finished ? followers.recent(channel, from, now) : undefined
+        if (all === undefined) return undefined
+        let size = nothing
+        let fits = 0
+        while (fits < all.length && frameBytes(size) < room) size = add(size, [all[fits++]!])
+        if (exceeds(size, bounds)) return undefined
+        return {
+          state: "recovered",
+          reason: undefined,
+          cursor: from,
+          tick,
+          replay: all.slice(0, fits),
+          more: fits < all.length,
+          bytes: size.bytes
+        } satisfies Join
       })
 
-    const join: CatchUp["join"] = (channel, from, bounds = socketBounds) =>
+    const join: CatchUp["join"] = (channel, from, bounds = socketBounds, part) =>
       Effect.gen(function* () {
         if (from === undefined) return at(yield* current, undefined)
-        const remembered = yield* recent(channel, from, bounds)
+        if (part !== undefined && exceeds(part.missed, bounds)) return at(yield* current, "bounds")
+        const room = Math.max(1, part?.room ?? Infinity)
+        const remembered = yield* recent(channel, from, bounds, room)
         if (remembered !== undefined) return remembered
         const found = yield* locate(from)
         const { tail } = found
         if (found.reason !== undefined) return at(tail, found.reason)
         const { position } = found
-        const key = `${tail.tick} ${bounds.events} ${bounds.bytes} ${channel} ${from}`
+        const key = `${tail.tick} ${bounds.events} ${bounds.bytes} ${room} ${channel} ${from}`
         const shared = running.get(key)
         if (shared !== undefined) return yield* share(key, shared)
         const one: Running = { result: Deferred.makeUnsafe(), waiting: 0, fiber: undefined }
         // In the scope of the reader: who shares it must not lose it with the one who asked first.
         const target = { tail, to: tail.taken.snapshot, tick: tail.tick }
-        yield* replay(target, channel, from, position, bounds).pipe(
+        yield* replay(target, channel, from, position, bounds, room).pipe(
           replays.withPermit,
           Effect.onExit((exit: Exit.Exit<Join, OutboxFault | ReplayError>) =>
             Effect.sync(() => {

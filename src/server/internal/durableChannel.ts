@@ -17,7 +17,7 @@ export type DurableError = OutboxFault | ReplayError
 export class DurableChannel {
   readonly name: string
   readonly #reader: OutboxReader["Service"]
-  readonly #views = new Views<DurableError>((view, from) => this.#join(view, from))
+  readonly #views = new Views<DurableError>((view, from, part) => this.#join(view, from, part))
 
   constructor(name: string, reader: OutboxReader["Service"]) {
     this.name = name
@@ -46,12 +46,14 @@ export class DurableChannel {
     return invalid
   }
 
-  #join(view: View<DurableError>, from: string | undefined): Effect.Effect<Join, DurableError> {
-    return Effect.map(this.#reader.join(this.name, from), ({ cursor, replay, state, tick }) => ({
-      state,
-      cursor,
-      tick,
-      replay: replay.flatMap((item) => batchesOf(view, this.name, item, true))
+  #join(
+    view: View<DurableError>,
+    from: string | undefined,
+    part: Outbox.Part | undefined
+  ): Effect.Effect<Join, DurableError> {
+    return Effect.map(this.#reader.join(this.name, from, undefined, part), (join) => ({
+      ...join,
+      replay: join.replay.flatMap((item) => batchesOf(view, this.name, item, true))
     }))
   }
 }

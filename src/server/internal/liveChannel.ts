@@ -106,12 +106,15 @@ export class LiveChannel {
   #join(view: View, from: string | undefined, now: number): Join {
     const { tick } = view
     const cursor = Cursor.formatLive(this.#epoch, this.#seq)
-    if (from === undefined) return { state: "fresh", cursor, tick, replay: [] }
+    const nothing = { cursor, tick, replay: [], more: false, bytes: 0 }
+    if (from === undefined) return { state: "fresh", ...nothing }
     const parsed = Cursor.parseLive(from)
     const entries =
       parsed?.epoch === this.#epoch ? this.#ring.after(parsed.seq, this.#seq, now) : undefined
-    if (entries === undefined) return { state: "reset", cursor, tick, replay: [] }
-    return { state: "recovered", cursor: from, tick, replay: this.#batches(view, entries, true) }
+    if (entries === undefined) return { state: "reset", ...nothing }
+    const replay = this.#batches(view, entries, true)
+    const bytes = entries.reduce((sum, { text }) => sum + text.length, 0)
+    return { ...nothing, state: "recovered", cursor: from, replay, bytes }
   }
 
   /** The entries as a view sees them: events in frames of some size, and a gap for what is invalid. */

@@ -4,8 +4,8 @@
  * While the socket takes bytes, frames are written to it at once and nothing is kept. When it does
  * not, they wait here, in order, counted in bytes, together with what the session's followers hold. At
  * the bound events are dropped: a live channel that lost some is told `gap slow` in their place, a
- * durable one goes on from its last frame that stays once the socket drained. Control frames are never
- * dropped.
+ * durable one goes on from its last frame that stays, one after the other, once the socket drained.
+ * Control frames are never dropped.
  * Knows neither time nor fibers: the session awaits the drain and decides how long to be patient.
  */
 import { encode } from "../../Frame.ts"
@@ -37,15 +37,15 @@ export interface MailboxOwner {
   dropped(): void
   /** Whether a channel can go on from a cursor: then it is told no gap, but falls behind. */
   resumes(channel: string): boolean
-  /** The socket drained: the channel has everything up to `from` and nothing after it. */
-  behind(channel: string, from: string): void
+  /** The socket takes bytes again, and channels are behind: take them by `nextBehind`. */
+  behind(): void
 }
 
 export class Mailbox {
   readonly #limit: number
   readonly #peer: Pick<Peer, "write">
   readonly #owner: MailboxOwner
-  /** Channels that go on from a cursor once the socket drained; until then nothing of them waits. */
+  /** Channels that go on from a cursor once their turn comes; until then nothing of them waits. */
   #behind: Map<string, string> | undefined
   #waiting: Array<Waiting> = []
   #bytes = 0
@@ -64,6 +64,11 @@ export class Mailbox {
     return this.#blocked
   }
 
+  /** How many bytes more may wait. */
+  get room(): number {
+    return this.#limit - this.#bytes - this.#held
+  }
+
   /** Bytes that wait. */
   get bytes(): number {
     return this.#bytes
@@ -75,35 +80,39 @@ export class Mailbox {
     } else this.#send(frame)
   }
 
-  offer(batch: Batch): void {
+  /** `false` when the channel goes on from before the batch later, instead. */
+  offer(batch: Batch): boolean {
+    // What follows a lost frame is read again with it.
+    if (this.#behind?.has(batch.channel) === true) return false
     // What most sockets do with most batches.
     if (!this.#blocked) {
       if (!this.#peer.write(batch.frame)) this.#full()
-      return
+      return true
     }
     const { channel, cursor, from, gap, lastingFrame: frame } = batch
-    // What follows a lost frame is read again with it.
-    if (this.#behind?.has(channel) === true) return
     const resumes = this.#owner.resumes(channel)
     // Not read again by who goes on from behind it: it must be told.
-    if (resumes && gap !== undefined && gap !== "invalid") return this.control(frame)
-    if (this.hasRoom(frame.length)) return this.#wait({ frame, channel, from, cursor })
-    if (resumes) this.#fall(channel, from)
-    else {
-      this.#wait({ frame, channel, from, cursor })
-      this.#dropEvents()
+    if (resumes && gap !== undefined && gap !== "invalid") {
+      this.control(frame)
+      return true
     }
+    const fits = this.hasRoom(frame.length)
+    if (!fits && resumes) this.#fall(channel, from)
+    else this.#wait({ frame, channel, from, cursor })
+    if (fits) return true
+    if (!resumes) this.#dropEvents()
     this.#owner.dropped()
+    return !resumes
   }
 
   /** Whether so many bytes more are written at once or may wait. */
   hasRoom(bytes: number): boolean {
-    return !this.#blocked || this.#bytes + this.#held + bytes <= this.#limit
+    return !this.#blocked || bytes <= this.room
   }
 
   /** Counts what is held elsewhere for this socket; `false`, and not counted, when it is too much. */
   hold(bytes: number): boolean {
-    if (this.#bytes + this.#held + bytes > this.#limit) return false
+    if (bytes > this.room) return false
     this.#held += bytes
     return true
   }
@@ -113,10 +122,22 @@ export class Mailbox {
     this.#held -= bytes
   }
 
-  /** Drops what comes of a channel until the socket drained; then the channel goes on from `from`. */
+  /** Drops what comes of a channel until its turn comes, on a drained socket; it goes on from `from`. */
   fallBehind(channel: string, from: string): void {
-    if (this.#blocked) this.#fall(channel, from)
-    else this.#owner.behind(channel, from)
+    this.#fall(channel, from)
+    if (!this.#blocked) this.#owner.behind()
+  }
+
+  /**
+   * The channel that is behind for longest, and the position up to which it has everything; `undefined`
+   * when there is none, or the socket takes nothing. What comes of the channel is written again.
+   */
+  nextBehind(): readonly [channel: string, from: string] | undefined {
+    if (this.#blocked || this.#behind === undefined) return undefined
+    const next = this.#behind.entries().next().value
+    if (next === undefined) this.#behind = undefined
+    else this.#behind.delete(next[0])
+    return next
   }
 
   /** The channel was left: whoever begins it again begins elsewhere. */
@@ -130,9 +151,7 @@ export class Mailbox {
       if (!this.#peer.write(this.#nextSlice())) return this.#owner.blocked()
     }
     this.#blocked = false
-    const behind = this.#behind ?? []
-    this.#behind = undefined
-    for (const [channel, from] of behind) this.#owner.behind(channel, from)
+    if (this.#behind !== undefined) this.#owner.behind()
   }
 
   #nextSlice(): Buffer {
@@ -178,15 +197,20 @@ export class Mailbox {
     }
     const kept: Array<Waiting> = []
     const told = new Set<string>()
+    const fallen = new Set<string>()
     let durable = 0
     for (const item of this.#waiting) {
       const { channel, from } = item
       if (channel === undefined) kept.push(item)
       else if (this.#owner.resumes(channel)) {
-        if (this.#behind?.has(channel) === true) continue
+        if (fallen.has(channel)) continue
         durable += item.frame.length
         if (durable <= this.#limit / 2) kept.push(item)
-        else this.#fall(channel, from)
+        else {
+          fallen.add(channel)
+          // It may have been behind already, but from a later position.
+          this.#fall(channel, from)
+        }
       } else if (!told.has(channel)) {
         told.add(channel)
         const cursor = newest.get(channel)!

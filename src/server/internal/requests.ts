@@ -15,11 +15,11 @@ import type { ClientFrame, FrameOf, ServerFrame } from "../../Frame.ts"
 import { channelNameFault, errorRetry } from "../../Protocol.ts"
 import { hubKey } from "../Realtime.ts"
 import { Bucket } from "./bucket.ts"
-import type { DurableError } from "./durableChannel.ts"
 import { Follower } from "./follower.ts"
 import type { Mailbox } from "./mailbox.ts"
 import { publishOnce } from "./publishing.ts"
 import type { Match } from "./registry.ts"
+import { type Reading, Replays } from "./replays.ts"
 import { Rights, undecided, type Wish } from "./rights.ts"
 import {
   overLimit,
@@ -27,10 +27,10 @@ import {
   type Refusal,
   refusal,
   refusalOf,
+  Refused,
   type SessionContext,
   sourceDown
 } from "./sessionContext.ts"
-import type { Join } from "./view.ts"
 
 export type ChannelFrame = FrameOf<ClientFrame, "subscribe" | "unsubscribe" | "publish">
 
@@ -64,14 +64,11 @@ const endings = {
   }
 } as const
 
-/** A replay counts as one subscribe more for each so many UTF-16 units of payload. */
+/** A replay counts as one subscribe more for each so many bytes of payload. */
 const replayBytes = 64 * 1024
 
-const textOf = ({ replay }: Join): number =>
-  replay.reduce(
-    (sum, { events }) => events.reduce((more, { json = "" }) => more + json.length, sum),
-    0
-  )
+const tooFast = (wait: number): Refusal =>
+  overLimit("subscribes", "rate/limited", "Subscribe slower.", wait)
 
 /**
  * How many subscriptions of a session are looked at anew at once: events flow meanwhile, so it must not
@@ -79,11 +76,10 @@ const textOf = ({ replay }: Join): number =>
  */
 const looksAtOnce = 16
 
-interface Subscription extends Wish {
+interface Subscription extends Wish, Reading {
   /** The request that began it. */
   readonly id: number
   readonly scope: Scope.Closeable
-  readonly follower: Follower<DurableError>
 }
 
 export class Requests {
@@ -103,8 +99,7 @@ export class Requests {
   /** One look at all rights at a time, and the one that comes next. */
   #looks: Semaphore.Semaphore | undefined
   #nextLook: Deferred.Deferred<void> | undefined
-  /** One replay from the database at a time: a session cannot hold more, and others want theirs. */
-  #replays: Semaphore.Semaphore | undefined
+  readonly #replays = new Replays()
   #inbox: Array<{ readonly id: number; readonly work: Effect.Effect<void> }> = []
   #working = false
   #stopped = false
@@ -301,7 +296,7 @@ export class Requests {
     const now = this.#context.clock()
     this.#subscribes ??= new Bucket(subscribes, now)
     const wait = this.#subscribes.take(subscribes, now)
-    if (wait > 0) return overLimit("subscribes", "rate/limited", "Subscribe slower.", wait)
+    if (wait > 0) return tooFast(wait)
     if (this.#wanted.size >= subscriptions) {
       const reason = `A session has at most ${subscriptions} subscriptions. Leave one first.`
       return overLimit("subscriptions", "subscribe/limit", reason)
@@ -365,7 +360,10 @@ export class Requests {
                 this.#subscriptions.set(channel, { ...wish, id, scope, follower })
                 const { cursor, state } = join
                 this.answer(id, { type: "subscribed", id, channel, state, cursor })
-                return this.#goOn(channel, id, follower.go(join))
+                return Effect.sync(() => {
+                  follower.go(join)
+                  return undefined
+                })
               })
             )
           )
@@ -374,7 +372,10 @@ export class Requests {
         if (this.#subscriptions.get(channel)?.scope === scope) return
         const refused = Exit.isFailure(begun) ? refusalOf(Cause.squash(begun.cause)) : begun.value
         // What is full, and what the source's loss brings, is known already.
-        const known = refused === sourceDown || refused?.code === "server/overloaded"
+        const known =
+          refused === sourceDown ||
+          refused?.code === "server/overloaded" ||
+          refused?.code === "rate/limited"
         if (Exit.isFailure(begun) && !known && !this.#stopped) {
           yield* Effect.logWarning(`a subscription to "${channel}" failed`, begun.cause)
         }
@@ -387,6 +388,15 @@ export class Requests {
     )
   }
 
+  /** Many cursors at once must not cost what none of them could cost after the other. */
+  get #inBudget(): Effect.Effect<void, Refused> {
+    return Effect.suspend(() => {
+      const { clock, limits } = this.#context
+      const wait = this.#subscribes?.debt(limits.subscribes, clock()) ?? 0
+      return wait === 0 ? Effect.void : Effect.fail(new Refused(tooFast(wait)))
+    })
+  }
+
   /** Where the subscription starts, once the source listens. */
   #begin(match: Match, from: string | undefined, scope: Scope.Closeable) {
     return Effect.gen({ self: this }, function* () {
@@ -394,10 +404,12 @@ export class Requests {
       const follower = new Follower(view, this.#owner.mailbox)
       yield* Effect.addFinalizer(() => Effect.sync(() => follower.leave()))
       const joining = follower.join(from)
-      const join = yield* from === undefined ? joining : this.#oneByOne(match, joining)
+      const join = yield* from === undefined
+        ? joining
+        : this.#replays.inTurn(match, Effect.andThen(this.#inBudget, joining))
       if (join.state === "reset") this.#context.refused("reset")
       // As many bytes as one may get by subscribing so often: a short cursor must not cost so much more.
-      this.#subscribes?.spend(Math.floor(textOf(join) / replayBytes))
+      this.#subscribes?.spend(Math.floor(join.bytes / replayBytes))
       return { follower, join }
     }).pipe(
       Scope.provide(scope),
@@ -413,31 +425,19 @@ export class Requests {
     return this.#subscriptions.get(channel)?.match.channel.delivery === "durable"
   }
 
-  /** The socket drained after frames of the channel were dropped: reads on from the last written one. */
-  catchUp(channel: string, from: string): void {
-    const subscription = this.#subscriptions.get(channel)
-    if (subscription === undefined) return
-    const { follower, id } = subscription
-    follower.hold()
-    const going = this.#oneByOne(subscription.match, follower.catchUp(from))
-    this.#owner.fork(this.#goOn(channel, id, going))
-  }
-
-  /** A live channel remembers what it replays. */
-  #oneByOne<A, E>({ channel }: Match, replay: Effect.Effect<A, E>): Effect.Effect<A, E> {
-    if (channel.delivery === "live") return replay
-    return (this.#replays ??= Semaphore.makeUnsafe(1)).withPermit(replay)
-  }
-
-  /** What can be had neither from a cursor nor from the present ends; the client comes back. */
-  #goOn(
-    channel: string,
-    id: number,
-    going: Effect.Effect<void, DurableError>
-  ): Effect.Effect<undefined> {
-    return going.pipe(
-      Effect.catch(() => this.#endSubscription(channel, id, sourceDown)),
-      Effect.as(undefined)
+  /** The socket takes bytes, and channels are behind. */
+  catchUp(): void {
+    this.#owner.fork(
+      this.#replays.readOn(
+        this.#owner.mailbox,
+        (channel) => this.#subscriptions.get(channel),
+        // What can be had neither from a cursor nor from the present ends; the client comes back.
+        (channel, { id }, cause) =>
+          Effect.andThen(
+            Effect.logWarning(`a subscription to "${channel}" cannot go on`, cause),
+            this.#endSubscription(channel, id, sourceDown)
+          )
+      )
     )
   }
 

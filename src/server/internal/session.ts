@@ -196,8 +196,8 @@ export class Session implements MailboxOwner, Owner, Patient {
     return this.#asked?.resumes(channel) === true
   }
 
-  behind(channel: string, from: string): void {
-    this.#asked?.catchUp(channel, from)
+  behind(): void {
+    this.#asked?.catchUp()
   }
 
   // --- time ----------------------------------------------------------------------------------------

@@ -89,9 +89,20 @@ const publishRefused = {
   value: refusal("publish/invalid", "The database cannot store this payload or key.")
 }
 
+/** A refusal as an error on the way. */
+export class Refused {
+  readonly _tag = "Refused"
+  readonly refusal: Refusal
+
+  constructor(refusal: Refusal) {
+    this.refusal = refusal
+  }
+}
+
 /** What a client may know of an error of the hub. */
 export const refusalOf = (error: unknown): Refusal => {
   if (error === sourceDown) return sourceDown
+  if (error instanceof Refused) return error.refusal
   const tag = typeof error === "object" && error !== null && "_tag" in error ? error._tag : ""
   switch (tag) {
     case "InvalidPayload":

@@ -10,6 +10,7 @@ import * as PubSub from "effect/PubSub"
 import * as Result from "effect/Result"
 import * as Channel from "../../Channel.ts"
 import type { Batch, BatchEvent } from "./batch.ts"
+import type { Part } from "./catchUp.ts"
 
 /** A socket's end of a subscription. */
 export interface Sink {
@@ -23,6 +24,10 @@ export interface Join {
   readonly cursor: string
   readonly tick: number
   readonly replay: ReadonlyArray<Batch>
+  /** The replay is a part: join again from its end for what follows. */
+  readonly more: boolean
+  /** About how many bytes of payload were looked up for this answer. */
+  readonly bytes: number
 }
 
 /** How many batches a Stream may lag behind before it is told `gap slow`. */
@@ -39,13 +44,20 @@ export const parse = (text: string): unknown => {
   }
 }
 
-type JoinView<E> = (view: View<E>, from: string | undefined) => Effect.Effect<Join, E>
+type JoinView<E> = (
+  view: View<E>,
+  from: string | undefined,
+  part: Part | undefined
+) => Effect.Effect<Join, E>
 
 export class View<E = never> {
   readonly channel: Channel.Any
   readonly sinks = new Set<Sink>()
-  /** Where somebody starts who has everything up to `from`, or nothing yet. */
-  readonly join: (from: string | undefined) => Effect.Effect<Join, E>
+  /**
+   * Where somebody starts who has everything up to `from`, or nothing yet. From a `part` what can be
+   * had at once anyway may come whole.
+   */
+  readonly join: (from: string | undefined, part?: Part) => Effect.Effect<Join, E>
   /** How many took it. */
   users = 0
   /** The tick of the newest batch. */
@@ -54,7 +66,7 @@ export class View<E = never> {
 
   constructor(channel: Channel.Any, join: JoinView<E>) {
     this.channel = channel
-    this.join = (from) => join(this, from)
+    this.join = (from, part) => join(this, from, part)
   }
 
   /** For Streams. Sliding: one that is too slow loses batches and sees it by their ticks. */

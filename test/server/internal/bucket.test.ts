@@ -28,6 +28,16 @@ describe("Bucket", () => {
     expect(bucket.take(rate, 0)).toBe(0)
   })
 
+  it("is in debt while more was spent than was there", () => {
+    const bucket = new Bucket(rate, 0)
+    for (let n = 0; n < 3; n++) bucket.take(rate, 0)
+    expect(bucket.debt(rate, 0)).toBe(0)
+    bucket.spend(2)
+    expect(bucket.debt(rate, 0)).toBe(200)
+    expect(bucket.debt(rate, 150)).toBe(50)
+    expect(bucket.debt(rate, 200)).toBe(0)
+  })
+
   it("is not moved by a clock that goes back", () => {
     const bucket = new Bucket(rate, 10_000)
     for (let n = 0; n < 3; n++) bucket.take(rate, 10_000)

@@ -6,6 +6,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber } from "effect"
 import * as Channel from "../../../src/Channel.ts"
 import { Batch } from "../../../src/server/internal/batch.ts"
+import type { Part } from "../../../src/server/internal/catchUp.ts"
 import { Follower } from "../../../src/server/internal/follower.ts"
 import { Mailbox, type MailboxOwner } from "../../../src/server/internal/mailbox.ts"
 import { type Join, View } from "../../../src/server/internal/view.ts"
@@ -29,7 +30,14 @@ const session = (limit: number) => {
     blocked: () => undefined,
     dropped: () => state.dropped++,
     resumes: () => true,
-    behind: (channel, from) => Effect.runFork(followers.get(channel)!.catchUp(from))
+    behind: () => {
+      let next
+      while ((next = mailbox.nextBehind()) !== undefined) {
+        const follower = followers.get(next[0])!
+        follower.hold()
+        Effect.runFork(follower.catchUp(next[1]))
+      }
+    }
   }
   const mailbox = new Mailbox(owner, limit)
   return { mailbox, sent, state, followers }
@@ -40,21 +48,31 @@ type Session = ReturnType<typeof session>
 /** A channel of numbered events, one per tick; who joins waits for the gate. */
 const channel = ({ followers, mailbox }: Session, name: string, bytes = 100) => {
   const events: Array<Batch> = []
-  const state = { joins: 0, gate: undefined as Deferred.Deferred<void> | undefined }
-  const join = (from: string | undefined): Effect.Effect<Join> =>
+  const state = {
+    joins: 0,
+    read: 0,
+    missed: 0,
+    gate: undefined as Deferred.Deferred<void> | undefined
+  }
+  const join = (from: string | undefined, part: Part | undefined): Effect.Effect<Join> =>
     Effect.gen(function* () {
       state.joins++
+      state.missed = part?.missed.events ?? 0
       if (state.gate !== undefined) yield* Deferred.await(state.gate)
       const tick = events.length
       const start = from === undefined ? tick : Number(from.split(":")[1])
+      const fits = Math.max(1, Math.ceil((part?.room ?? Infinity) / bytes))
+      state.read += Math.min(fits, tick - start)
       return {
         state: from === undefined ? "fresh" : "recovered",
         cursor: `e:${start}`,
         tick,
-        replay: events.slice(start)
+        replay: events.slice(start, start + fits),
+        more: start + fits < tick,
+        bytes: 0
       } satisfies Join
     })
-  const view = new View<never>(Channel.untyped(name), (_, from) => join(from))
+  const view = new View<never>(Channel.untyped(name), (_, from, part) => join(from, part))
   const follower = new Follower(view, mailbox)
   followers.set(name, follower)
   return {
@@ -74,7 +92,7 @@ const channel = ({ followers, mailbox }: Session, name: string, bytes = 100) => 
 }
 
 const begin = (follower: Follower, from?: string) =>
-  Effect.flatMap(follower.join(from), (join) => follower.go(join))
+  Effect.map(follower.join(from), (join) => follower.go(join))
 
 const numbers = ({ sent }: Session, name: string) =>
   sent.flatMap(({ channel, cursor, type }) =>
@@ -187,11 +205,47 @@ describe("a follower", () => {
         if (round < 20) publish(1)
       }
       expect(numbers(node, "a")).toEqual(upTo(120))
-      // It was read in pieces as large as the mailbox, and it is no slow consumer.
+      // It was read in pieces as large as the mailbox, each once, and it is no slow consumer.
       expect(state.joins).toBeLessThan(30)
+      expect(state.read).toBeLessThan(100 + 120 * 1.3)
       expect(node.state.dropped).toBe(0)
       expect(node.sent.filter(({ type }) => type === "gap")).toEqual([])
     })
+  )
+
+  it.effect(
+    "says how much it has missed, whether the mailbox dropped it or nobody could hold it",
+    () =>
+      Effect.gen(function* () {
+        const node = session(10_000)
+        const { follower, publish, state } = channel(node, "a", 1000)
+        yield* begin(follower)
+        node.state.full = true
+        publish(50)
+        const received = () => numbers(node, "a").length
+        /** Everything that waits is written, and it has asked for a part, which does not come yet. */
+        const asked = (joins: number) => {
+          const gate = Deferred.makeUnsafe<void>()
+          state.gate = gate
+          while (state.joins < joins) node.mailbox.drained()
+          return Deferred.succeed(gate, undefined)
+        }
+        const first = asked(2)
+        expect([received(), state.missed]).toEqual([9, 41])
+        publish(30)
+        yield* first
+        const second = asked(3)
+        expect(received()).toBeGreaterThan(9)
+        expect(state.missed).toBe(80 - received())
+        state.gate = undefined
+        yield* second
+        while (node.mailbox.blocked) node.mailbox.drained()
+        expect(numbers(node, "a")).toEqual(upTo(80))
+        // Once it has everything it begins to count anew.
+        publish(50)
+        asked(state.joins + 1)
+        expect(state.missed).toBe(130 - received())
+      })
   )
 
   it.effect(

@@ -20,7 +20,10 @@ const socket = (room: number, limit = 1000, durable: ReadonlyArray<string> = [])
     blocked: () => seen.blocked++,
     dropped: () => seen.dropped++,
     resumes: (channel) => durable.includes(channel),
-    behind: (channel, from) => behind.push([channel, from])
+    behind: () => {
+      let next
+      while ((next = mailbox.nextBehind()) !== undefined) behind.push(next)
+    }
   }
   const mailbox = new Mailbox(owner, limit)
   return { mailbox, written, writes, seen, behind }
@@ -144,6 +147,28 @@ describe("Mailbox", () => {
     ])
     expect(behind).toEqual([["d", "e:1"]])
   })
+
+  it.each([
+    ["stays where it is when it fits into half of the bound", 10, ["e:1"], "e:1"],
+    ["is read again too when it does not", 150, [], "e:0"]
+  ])(
+    "what waits of a channel that fell behind before the backlog is dropped %s",
+    (_, size, kept, from) => {
+      const { behind, mailbox, seen, written } = socket(1, 400, ["d"])
+      mailbox.offer(batch("a", 1))
+      mailbox.offer(batch("d", 1, size))
+      mailbox.offer(batch("d", 2, 300))
+      mailbox.offer(batch("a", 2, 300))
+      expect(seen.dropped).toBe(2)
+      seen.room = 10
+      mailbox.drained()
+      const frames = written.slice(1).map(typeAndCursor)
+      expect(frames.filter(([, channel]) => channel === "d").map(([, , cursor]) => cursor)).toEqual(
+        kept
+      )
+      expect(behind).toEqual([["d", from]])
+    }
+  )
 
   it("hands a channel that resumes back only when nothing waits any more", () => {
     const { behind, mailbox, seen } = socket(1, 100_000, ["d"])

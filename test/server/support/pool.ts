@@ -1,0 +1,45 @@
+/** The app's pool as a test sees it: every page of a replay that is read on it. */
+import { PgClient } from "@effect/sql-pg"
+import { Effect, Layer } from "effect"
+
+export interface Page {
+  readonly channel: string
+  /** Payload in characters. */
+  readonly text: number
+}
+
+/** The client of the app. `read`: what a page brought; `fails`: whether the next page fails instead. */
+export const layerSpied = (read: (page: Page) => void, fails = () => false) =>
+  Layer.effect(
+    PgClient.PgClient,
+    PgClient.PgClient.use((sql) =>
+      Effect.sync(() => {
+        const client = sql.withoutTransforms()
+        const unsafe = (text: string, params: ReadonlyArray<unknown> = []) => {
+          const statement = client.unsafe<{ readonly p?: string | null }>(text, params)
+          if (!text.includes("realtime.messages m") || !text.includes("realtime.identity()")) {
+            return statement
+          }
+          if (fails()) return Effect.fail(new Error("the pool is out of order"))
+          return Effect.tap(statement, (rows) =>
+            Effect.sync(() =>
+              read({
+                channel: String(params[7]),
+                text: rows.reduce((sum, { p }) => sum + (p?.length ?? 0), 0)
+              })
+            )
+          )
+        }
+        return new Proxy(sql, {
+          get: (target, key) =>
+            key === "withoutTransforms"
+              ? () =>
+                  new Proxy(client, {
+                    get: (one, name) =>
+                      (name === "unsafe" ? unsafe : Reflect.get(one, name)) as unknown
+                  })
+              : (Reflect.get(target, key) as unknown)
+        })
+      })
+    )
+  )
