@@ -51,7 +51,10 @@ const shownBy: Readonly<Record<string, ReadonlyArray<readonly [file: string, tit
     ["test/testing/RealtimeTest.test.ts", "kill: no bye"]
   ],
   "a page is too slow": [
-    ["test/server/internal/mailbox.test.ts", "drops waiting events at its bound and tells a gap"],
+    [
+      "test/server/internal/door/mailbox.test.ts",
+      "drops waiting events at its bound and tells a gap"
+    ],
     ["test/server/durable.test.ts", "a socket that was too slow catches up by itself"],
     ["test/server/Realtime.test.ts", "tells a consumer that is too slow what it missed"]
   ],

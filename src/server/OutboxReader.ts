@@ -20,17 +20,17 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Backoff from "../Backoff.ts"
-import * as CatchUp from "./internal/catchUp.ts"
-import type { OutboxFault, ReplayError } from "./internal/faults.ts"
-import { durableStream } from "./internal/durableStream.ts"
-import { type OutboxPublishError, publish } from "./internal/outboxPublish.ts"
-import { Pace } from "./internal/pace.ts"
+import * as CatchUp from "./internal/outbox/catchUp.ts"
+import type { OutboxFault, ReplayError } from "./internal/outbox/faults.ts"
+import { durableStream } from "./internal/outbox/durableStream.ts"
+import { type OutboxPublishError, publish } from "./internal/outbox/outboxPublish.ts"
+import { Pace } from "./internal/outbox/pace.ts"
 import * as Memory from "./internal/memory.ts"
-import * as PgLink from "./internal/pgLink.ts"
-import * as Reader from "./internal/reader.ts"
-import { Followers, type Item } from "./internal/tail.ts"
-import * as Upkeep from "./internal/upkeep.ts"
-import * as Watched from "./internal/watched.ts"
+import * as PgLink from "./internal/link/pgLink.ts"
+import * as Reader from "./internal/outbox/reader.ts"
+import { Followers, type Item } from "./internal/outbox/tail.ts"
+import * as Upkeep from "./internal/outbox/upkeep.ts"
+import * as Watched from "./internal/link/watched.ts"
 import type { SourceState } from "./NotificationSource.ts"
 
 export {
@@ -54,7 +54,7 @@ export {
    * @since 0.1.0
    */
   type ResetReason
-} from "./internal/catchUp.ts"
+} from "./internal/outbox/catchUp.ts"
 export {
   /**
    * @category errors
@@ -71,7 +71,7 @@ export {
    * @since 0.1.0
    */
   ReplayError
-} from "./internal/faults.ts"
+} from "./internal/outbox/faults.ts"
 export {
   /**
    * @category errors
@@ -83,7 +83,7 @@ export {
    * @since 0.1.0
    */
   PublishRefused
-} from "./internal/outboxPublish.ts"
+} from "./internal/outbox/outboxPublish.ts"
 export {
   /**
    * @category models
@@ -110,7 +110,7 @@ export {
    * @since 0.1.0
    */
   type Item
-} from "./internal/tail.ts"
+} from "./internal/outbox/tail.ts"
 
 /**
  * @category models

@@ -16,7 +16,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import type * as Channel from "../Channel.ts"
 import * as Sql from "./internal/sql/index.ts"
 import { schemaVersion } from "./internal/sql/schema.ts"
-import { isMissing, sqlMessage, sqlState } from "./internal/sqlState.ts"
+import { isMissing, sqlMessage, sqlState } from "./internal/link/sqlState.ts"
 
 export {
   /**

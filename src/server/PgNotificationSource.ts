@@ -29,8 +29,8 @@ import { randomUUID } from "node:crypto"
 import * as Backoff from "../Backoff.ts"
 import { channelNameFault } from "../Protocol.ts"
 import { InvalidChannelName } from "../RealtimeError.ts"
-import * as PgLink from "./internal/pgLink.ts"
-import * as Watched from "./internal/watched.ts"
+import * as PgLink from "./internal/link/pgLink.ts"
+import * as Watched from "./internal/link/watched.ts"
 import {
   lost,
   type Notification,

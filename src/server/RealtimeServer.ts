@@ -14,10 +14,10 @@ import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
-import * as Door from "./internal/door.ts"
-import type { ChannelConflict } from "./internal/registry.ts"
+import * as Door from "./internal/door/door.ts"
+import type { ChannelConflict } from "./internal/door/registry.ts"
 import type { Realtime } from "./Realtime.ts"
-import { enter, refuse } from "./internal/upgrade.ts"
+import { enter, refuse } from "./internal/door/upgrade.ts"
 import {
   allowAll,
   type AnonymousOptions,

@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { IncomingHttpHeaders } from "node:http"
 import type * as Channel from "../Channel.ts"
-import type { Rate } from "./internal/bucket.ts"
+import type { Rate } from "./internal/door/bucket.ts"
 
 /**
  * What a client brings to prove who it is.

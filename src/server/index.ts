@@ -4,10 +4,10 @@
  * @since 0.1.0
  */
 export * as FrameSchema from "./FrameSchema.ts"
-export { ConsumerConflict, ConsumerGap } from "./internal/consumers.ts"
-export { NoOutbox, TooManyChannels } from "./internal/errors.ts"
-export { ChannelConflict } from "./internal/registry.ts"
-export { NestedSnapshot } from "./internal/snapshot.ts"
+export { ConsumerConflict, ConsumerGap } from "./internal/outbox/consumers.ts"
+export { NoOutbox, TooManyChannels } from "./internal/hub/errors.ts"
+export { ChannelConflict } from "./internal/door/registry.ts"
+export { NestedSnapshot } from "./internal/outbox/snapshot.ts"
 export { type AuthenticateJwt, type Claims, jwt } from "./jwt.ts"
 export { layerMemory, MemorySource, NotificationSource, SourceError } from "./NotificationSource.ts"
 export * as OutboxReader from "./OutboxReader.ts"

@@ -25,7 +25,7 @@ import {
   KeysUnavailable,
   type PublicAlgorithm,
   type SecretAlgorithm
-} from "./internal/jwtKeys.ts"
+} from "./internal/door/jwtKeys.ts"
 import { type Authenticate, AuthRefused, type Credentials } from "./ServerOptions.ts"
 
 /**

@@ -22,7 +22,7 @@ import * as Stream from "effect/Stream"
 import type { IncomingHttpHeaders } from "node:http"
 import type { Channel } from "../Channel.ts"
 import { RealtimeClient, type RealtimeClientOptions } from "../client/RealtimeClient.ts"
-import type { ChannelConflict } from "../server/internal/registry.ts"
+import type { ChannelConflict } from "../server/internal/door/registry.ts"
 import {
   layerMemory,
   MemorySource,

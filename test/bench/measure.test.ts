@@ -10,7 +10,7 @@ import { messageText } from "../../bench/lib/messages.ts"
 import { compare, isTooNoisy, median, percentile } from "../../bench/measure/ratio.ts"
 import { resultsOf } from "../../bench/measure/result.ts"
 import { roundOf, takeTurns } from "../../bench/measure/rounds.ts"
-import { textFrame } from "../../src/server/internal/frames.ts"
+import { textFrame } from "../../src/server/internal/hub/frames.ts"
 
 describe("a comparison", () => {
   const trials = [

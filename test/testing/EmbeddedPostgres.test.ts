@@ -18,7 +18,7 @@ import {
   layer as layerServer,
   make
 } from "../../src/testing/EmbeddedPostgres.ts"
-import { address } from "../../src/server/internal/pgLink.ts"
+import { address } from "../../src/server/internal/link/pgLink.ts"
 import { execute } from "../support/database.ts"
 
 const root = process.getuid?.() === 0

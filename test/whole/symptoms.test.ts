@@ -14,7 +14,7 @@ import {
 } from "../../src/server/NotificationSource.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import { RealtimeServer } from "../../src/node/RealtimeServer.ts"
-import { address } from "../../src/server/internal/pgLink.ts"
+import { address } from "../../src/server/internal/link/pgLink.ts"
 import { Realtime } from "../../src/server/Realtime.ts"
 import * as Channel from "../../src/Channel.ts"
 import { createServer } from "node:http"

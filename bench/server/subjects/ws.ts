@@ -7,7 +7,7 @@
 import { createServer, type IncomingMessage } from "node:http"
 import type { Socket } from "node:net"
 import { type WebSocket, WebSocketServer } from "ws"
-import { textFrame } from "../../../src/server/internal/frames.ts"
+import { textFrame } from "../../../src/server/internal/hub/frames.ts"
 import { listen, type Open, shut } from "../subject.ts"
 
 /** The sockets of each channel; the channel is the path of the request. */

@@ -13,8 +13,8 @@ import * as Effect from "effect/Effect"
 import type { IncomingHttpHeaders } from "node:http"
 import type { WebSocketConstructor, WebSocketLike } from "../../client/Connection.ts"
 import { CloseCode } from "../../Protocol.ts"
-import type { Door } from "../../server/internal/door.ts"
-import type { Peer } from "../../server/internal/peer.ts"
+import type { Door } from "../../server/internal/door/door.ts"
+import type { Peer } from "../../server/internal/door/peer.ts"
 import { decodeTextFrames } from "./textFrames.ts"
 
 /** A session's end of a link. */

@@ -1,0 +1,178 @@
+/**
+ * Who may shake hands: decided from the upgrade request alone, before anything is allocated.
+ *
+ * The order is the protocol's: 503, 429, 404, 403, 400. An address counts only when it tells people
+ * apart: loopback and private peers are proxies or neighbours, unless `trustProxy` says that the
+ * forwarded address is the client's.
+ */
+import type { IncomingMessage } from "node:http"
+import { subprotocol } from "../../../Protocol.ts"
+import type { DoorOptions } from "../../ServerOptions.ts"
+import { isNear, networkOf, readAddress } from "./address.ts"
+import { Bucket } from "./bucket.ts"
+import { originOf, type ResolvedLimits } from "./limits.ts"
+
+/** Why an upgrade is refused. */
+export interface UpgradeRefusal {
+  readonly status: 400 | 403 | 404 | 429 | 503
+  readonly reason: string
+  readonly retryAfterSeconds?: number
+  /** The limit that was crossed. */
+  readonly limit?: keyof ResolvedLimits
+}
+
+/** Buckets of addresses that have not come for a while are forgotten beyond this many. */
+const maxBuckets = 10_000
+
+/** And looked for this often at most, because a flood of addresses must not cost a walk each. */
+const sweepEveryMillis = 1000
+
+export class Admission {
+  readonly #limits: ResolvedLimits
+  readonly #origins: ReadonlySet<string> | "any" | undefined
+  readonly #proxies: number
+  readonly #all: Bucket
+  /** Both by network, not by address. */
+  readonly #upgrades = new Map<string, Bucket>()
+  readonly #sessions = new Map<string, number>()
+  #sweptAt = -Infinity
+
+  constructor({ origins, trustProxy }: DoorOptions, limits: ResolvedLimits, now: number) {
+    this.#limits = limits
+    this.#origins = typeof origins === "object" ? new Set(origins) : origins
+    this.#proxies = trustProxy ?? 0
+    this.#all = new Bucket(limits.upgrades, now)
+  }
+
+  /** The client's address, as far as it can be believed. */
+  addressOf(request: IncomingMessage): string {
+    const peer = readAddress(request.socket.remoteAddress ?? "")
+    const client = this.#forwarded(request.headers["x-forwarded-for"])
+    return (client === undefined ? "" : readAddress(client)) || peer
+  }
+
+  /** Why this request may not enter a door with so many sessions; `undefined` when it may. */
+  refusal(
+    request: IncomingMessage,
+    address: string,
+    sessions: number,
+    draining: boolean,
+    now: number
+  ): UpgradeRefusal | undefined {
+    const { headers } = request
+    if (draining) {
+      return { status: 503, reason: "The server is closing.", retryAfterSeconds: 1 }
+    }
+    if (sessions >= this.#limits.sessions) {
+      return busy(503, "The server is full.", 1000, "sessions")
+    }
+    const wait = this.#all.wait(this.#limits.upgrades, now)
+    if (wait > 0) return busy(503, "Too many connections at once.", wait, "upgrades")
+    const tooMany = this.#addressRefusal(address, now)
+    if (tooMany !== undefined) return tooMany
+    // Only now: who is over a limit of their own must not use up everybody's.
+    this.#all.take(this.#limits.upgrades, now)
+    if (!this.#allowsOrigin(headers.origin, this.#hostOf(request))) {
+      return { status: 403, reason: "This origin may not connect." }
+    }
+    if (headers["sec-websocket-version"] !== "13") {
+      return { status: 400, reason: "Supported WebSocket version: 13" }
+    }
+    const offered = headers["sec-websocket-protocol"]?.split(",").map((name) => name.trim())
+    if (offered !== undefined && !offered.includes(subprotocol)) {
+      return { status: 400, reason: `Supported subprotocol: ${subprotocol}` }
+    }
+    return undefined
+  }
+
+  /** Counts a session in. */
+  enter(address: string): void {
+    if (!this.#counts(address)) return
+    const network = networkOf(address)
+    this.#sessions.set(network, (this.#sessions.get(network) ?? 0) + 1)
+  }
+
+  /** Counts one out that was counted in. */
+  leave(address: string): void {
+    if (!this.#counts(address)) return
+    const network = networkOf(address)
+    const left = (this.#sessions.get(network) ?? 0) - 1
+    if (left > 0) this.#sessions.set(network, left)
+    else this.#sessions.delete(network)
+  }
+
+  #addressRefusal(address: string, now: number): UpgradeRefusal | undefined {
+    if (!this.#counts(address)) return undefined
+    const { sessionsPerAddress, upgradesPerAddress } = this.#limits
+    const network = networkOf(address)
+    let bucket = this.#upgrades.get(network)
+    if (bucket === undefined) {
+      if (this.#upgrades.size >= maxBuckets) this.#sweep(now)
+      bucket = new Bucket(upgradesPerAddress, now)
+      this.#upgrades.set(network, bucket)
+    }
+    const wait = bucket.take(upgradesPerAddress, now)
+    if (wait > 0) {
+      const reason = "Too many connections from this address at once."
+      return busy(429, reason, wait, "upgradesPerAddress")
+    }
+    return (this.#sessions.get(network) ?? 0) >= sessionsPerAddress
+      ? busy(429, "Too many connections from this address.", 1000, "sessionsPerAddress")
+      : undefined
+  }
+
+  #counts(address: string): boolean {
+    return this.#proxies > 0 ? address !== "" : !isNear(address)
+  }
+
+  #sweep(now: number): void {
+    if (now - this.#sweptAt >= sweepEveryMillis) {
+      this.#sweptAt = now
+      for (const [network, bucket] of this.#upgrades) {
+        if (bucket.isFull(this.#limits.upgradesPerAddress, now)) this.#upgrades.delete(network)
+      }
+    }
+    // All of them busy at once: the oldest goes, so that a flood of addresses costs no memory.
+    if (this.#upgrades.size >= maxBuckets) {
+      this.#upgrades.delete(this.#upgrades.keys().next().value!)
+    }
+  }
+
+  /**
+   * What the outermost trusted proxy wrote. Each proxy appended one entry; what stands left of those
+   * was made up by somebody.
+   */
+  #forwarded(header: string | ReadonlyArray<string> | undefined): string | undefined {
+    if (this.#proxies === 0 || header === undefined) return undefined
+    const entries = String(header).split(",")
+    return (entries.at(-this.#proxies) ?? entries[0])?.trim()
+  }
+
+  #hostOf({ headers }: IncomingMessage): string | undefined {
+    return this.#forwarded(headers["x-forwarded-host"]) ?? headers.host
+  }
+
+  /** No `Origin` is no browser page, and passes. */
+  #allowsOrigin(written: string | undefined, host: string | undefined): boolean {
+    if (written === undefined || this.#origins === "any") return true
+    // `null`, and what is no URL, is no origin of anybody.
+    const origin = originOf(written)
+    if (origin === undefined) return false
+    if (this.#origins !== undefined) return this.#origins.has(origin)
+    // The host of the request is read as a URL would write it: in lower case, and without the default
+    // port of the origin's scheme.
+    return host !== undefined && originOf(`${new URL(origin).protocol}//${host}`) === origin
+  }
+}
+
+const busy = (
+  status: 429 | 503,
+  reason: string,
+  waitMillis: number,
+  limit: keyof ResolvedLimits
+): UpgradeRefusal => ({
+  status,
+  reason,
+  retryAfterSeconds: Math.max(1, Math.ceil(waitMillis / 1000)),
+  limit
+})

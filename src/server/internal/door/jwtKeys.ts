@@ -1,0 +1,206 @@
+/**
+ * The keys that tokens are signed with: what each kind of key can have, and where keys come from.
+ */
+import * as Redacted from "effect/Redacted"
+import { JWKSMultipleMatchingKeys, JWKSNoMatchingKey } from "jose/errors"
+import { createLocalJWKSet } from "jose/jwks/local"
+import { createRemoteJWKSet, customFetch } from "jose/jwks/remote"
+import type { JSONWebKeySet, JWK } from "jose"
+import type { JWTVerifyGetKey } from "jose/jwt/verify"
+import { createPublicKey, createSecretKey, KeyObject } from "node:crypto"
+import { InvalidOption } from "../../ServerOptions.ts"
+import { isLoopbackHost } from "./address.ts"
+
+/** Algorithms with one secret that both sides know. */
+export type SecretAlgorithm = "HS256" | "HS384" | "HS512"
+
+/** Algorithms with a key pair: this server knows the public key only. */
+export type PublicAlgorithm =
+  | "RS256"
+  | "RS384"
+  | "RS512"
+  | "PS256"
+  | "PS384"
+  | "PS512"
+  | "ES256"
+  | "ES384"
+  | "ES512"
+  | "EdDSA"
+  | "Ed25519"
+
+export type Algorithm = PublicAlgorithm | SecretAlgorithm
+
+/** Keys as an application has them. */
+export type Material =
+  | Redacted.Redacted<string>
+  | Redacted.Redacted<Uint8Array>
+  | KeyObject
+  | JWK
+  | JSONWebKeySet
+  | string
+  | URL
+
+/** The key set cannot be had: the server's trouble, not the client's. */
+export class KeysUnavailable extends Error {
+  constructor(cause: unknown) {
+    super("The key set could not be fetched", { cause })
+  }
+}
+
+export interface Usable {
+  readonly find: JWTVerifyGetKey
+  /** What these keys can have, so that no token chooses. */
+  readonly possible: ReadonlyArray<Algorithm>
+  /** What is taken when nobody says. */
+  readonly usual: ReadonlyArray<Algorithm>
+  /** Bytes of a secret. */
+  readonly secretBytes?: number
+}
+
+/** How long a fetch of a key set may take: well within the limit `authorize`. */
+const fetchMillis = 3000
+/** After a fetch that failed, the next is not before: everybody who knocks would ask for one. */
+const restMillis = 1000
+
+const rsaPss = ["PS256", "PS384", "PS512"] as const
+const rsa = ["RS256", "RS384", "RS512", ...rsaPss] as const
+const edwards = ["EdDSA", "Ed25519"] as const
+const elliptic: Readonly<Record<string, PublicAlgorithm>> = {
+  prime256v1: "ES256",
+  secp384r1: "ES384",
+  secp521r1: "ES512"
+}
+const anyPublic = [...rsa, ...Object.values(elliptic), ...edwards]
+const secret: ReadonlyArray<SecretAlgorithm> = ["HS256", "HS384", "HS512"]
+const hashBytes: Readonly<Record<string, number>> = { HS256: 32, HS384: 48, HS512: 64 }
+
+export const invalid = (option: string, value: string, expected: string): InvalidOption =>
+  new InvalidOption({ option: `jwt.${option}`, value, expected })
+
+/** Throws `InvalidOption` when the keys are none. */
+export const keysOf = (keys: Material): Usable => {
+  if (Redacted.isRedacted(keys)) {
+    const value = Redacted.value<unknown>(keys)
+    if (typeof value === "string" || value instanceof Uint8Array) {
+      return secretKey(createSecretKey(typeof value === "string" ? Buffer.from(value) : value))
+    }
+    throw invalid("keys", "redacted", "a secret of text or bytes")
+  }
+  if (typeof keys === "string" || keys instanceof URL) return remote(keys)
+  if (keys instanceof KeyObject) {
+    return keys.type === "secret" ? secretKey(keys) : publicKey(() => keys)
+  }
+  if ("keys" in keys && Array.isArray(keys.keys)) {
+    const set = or("a JSON Web Key Set", () => createLocalJWKSet({ keys: keys.keys }))
+    return { find: set, possible: anyPublic, usual: anyPublic }
+  }
+  if (!("kty" in keys)) throw invalid("keys", "something else", "a key, a key set or its address")
+  return keys.kty === "oct"
+    ? secretKey(createSecretKey(Buffer.from(String(keys.k ?? ""), "base64url")))
+    : publicKey(() => createPublicKey({ key: { ...keys }, format: "jwk" }))
+}
+
+/** Throws `InvalidOption` for algorithms that the keys cannot have, and for a secret that is short. */
+export const checkAlgorithms = (
+  { possible, secretBytes, usual }: Usable,
+  wanted: ReadonlyArray<Algorithm> | undefined
+): ReadonlyArray<Algorithm> => {
+  const algorithms = wanted ?? usual
+  const wrong = algorithms.find((algorithm) => !possible.includes(algorithm))
+  if (algorithms.length === 0 || wrong !== undefined) {
+    throw invalid("algorithms", wrong ?? "empty", `of ${possible.join(", ")} with these keys`)
+  }
+  const least = Math.max(...algorithms.map((algorithm) => hashBytes[algorithm] ?? 0))
+  if (secretBytes !== undefined && secretBytes < least) {
+    throw invalid(
+      "keys",
+      `${secretBytes} bytes`,
+      `at least ${least} bytes for ${algorithms.join()}`
+    )
+  }
+  return algorithms
+}
+
+const or = <A>(expected: string, make: () => A): A => {
+  try {
+    return make()
+  } catch {
+    // What the parser says may hold parts of the key.
+    throw invalid("keys", "something else", expected)
+  }
+}
+
+const secretKey = (key: KeyObject): Usable => ({
+  find: () => key,
+  possible: secret,
+  usual: ["HS256"],
+  secretBytes: key.symmetricKeySize ?? 0
+})
+
+const publicKey = (make: () => KeyObject): Usable => {
+  // Of a private key only the public half is needed here.
+  const key = or("a public key", () => {
+    const made = make()
+    return made.type === "private" ? createPublicKey(made) : made
+  })
+  const possible = algorithmsOf(key)
+  if (possible.length > 0) return { find: () => key, possible, usual: possible }
+  throw invalid(
+    "keys",
+    String(key.asymmetricKeyType),
+    "an RSA, EC (P-256, P-384, P-521) or Ed25519 key"
+  )
+}
+
+const algorithmsOf = ({
+  asymmetricKeyDetails,
+  asymmetricKeyType
+}: KeyObject): ReadonlyArray<Algorithm> => {
+  switch (asymmetricKeyType) {
+    case "rsa":
+      return rsa
+    case "rsa-pss":
+      return rsaPss
+    case "ed25519":
+      return edwards
+    case "ec": {
+      const algorithm = elliptic[asymmetricKeyDetails?.namedCurve ?? ""]
+      return algorithm === undefined ? [] : [algorithm]
+    }
+    default:
+      return []
+  }
+}
+
+const remote = (address: string | URL): Usable => {
+  const url = URL.canParse(String(address)) ? new URL(address) : undefined
+  // Whoever can change the answer on its way can make tokens.
+  if (url?.protocol !== "https:" && !(url?.protocol === "http:" && isLoopbackHost(url.hostname))) {
+    // It may be a secret that is not where it belongs: not repeated.
+    throw invalid("keys", "text", "the https address of a key set; a secret is a Redacted")
+  }
+  let restUntil = 0
+  const find = createRemoteJWKSet(url, {
+    timeoutDuration: fetchMillis,
+    [customFetch]: async (resource, options) => {
+      if (performance.now() < restUntil) throw new Error("It failed a moment ago")
+      restUntil = performance.now() + restMillis
+      const response = await fetch(resource, options)
+      if (response.status === 200) restUntil = 0
+      return response
+    }
+  })
+  return {
+    possible: anyPublic,
+    usual: anyPublic,
+    find: async (header, token) => {
+      try {
+        return await find(header, token)
+      } catch (error) {
+        const unknown =
+          error instanceof JWKSNoMatchingKey || error instanceof JWKSMultipleMatchingKeys
+        throw unknown ? error : new KeysUnavailable(error)
+      }
+    }
+  }
+}

@@ -1,0 +1,224 @@
+/**
+ * The bounded backlog of one socket.
+ *
+ * While the socket takes bytes, frames are written to it at once and nothing is kept. When it does
+ * not, they wait here, in order, counted in bytes, together with what the session's followers hold. At
+ * the bound events are dropped: a live channel that lost some is told `gap slow` in their place, a
+ * durable one goes on from its last frame that stays, one after the other, once the socket drained.
+ * Control frames are never dropped.
+ * Knows neither time nor fibers: the session awaits the drain and decides how long to be patient.
+ */
+import { encode } from "../../../Frame.ts"
+import type { Batch } from "../hub/batch.ts"
+import { lasting, textFrame } from "../hub/frames.ts"
+import type { Peer } from "./peer.ts"
+
+/**
+ * The most bytes of the backlog that are written at a time, unless a frame alone has more. A socket
+ * drains when it took everything that was written: small pieces show that a slow link takes some.
+ */
+const sliceBytes = 64 * 1024
+
+/** A control frame stands alone; a frame of events names its channel and its cursor. */
+interface Waiting {
+  readonly frame: Buffer
+  readonly channel: string | undefined
+  /** The position before the frame, and after it. */
+  readonly from: string
+  readonly cursor: string
+}
+
+/** The session as its mailbox sees it. */
+export interface MailboxOwner {
+  readonly peer: Pick<Peer, "write">
+  /** The socket took its fill: call `drained` when it wants more. */
+  blocked(): void
+  /** Events were dropped. */
+  dropped(): void
+  /** Whether a channel can go on from a cursor: then it is told no gap, but falls behind. */
+  resumes(channel: string): boolean
+  /** The socket takes bytes again, and channels are behind: take them by `nextBehind`. */
+  behind(): void
+}
+
+export class Mailbox {
+  readonly #limit: number
+  readonly #peer: Pick<Peer, "write">
+  readonly #owner: MailboxOwner
+  /** Channels that go on from a cursor once their turn comes; until then nothing of them waits. */
+  #behind: Map<string, string> | undefined
+  #waiting: Array<Waiting> = []
+  #bytes = 0
+  /** Bytes that followers hold. */
+  #held = 0
+  #blocked = false
+
+  /** `limit`: bytes of frames that may wait or be held. */
+  constructor(owner: MailboxOwner, limit: number) {
+    this.#owner = owner
+    this.#peer = owner.peer
+    this.#limit = limit
+  }
+
+  get blocked(): boolean {
+    return this.#blocked
+  }
+
+  /** How many bytes more may wait. */
+  get room(): number {
+    return this.#limit - this.#bytes - this.#held
+  }
+
+  /** Bytes that wait. */
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  control(frame: Buffer): void {
+    if (this.#blocked) {
+      this.#wait({ frame: lasting(frame), channel: undefined, from: "", cursor: "" })
+    } else this.#send(frame)
+  }
+
+  /** `false` when the channel goes on from before the batch later, instead. */
+  offer(batch: Batch): boolean {
+    // What follows a lost frame is read again with it.
+    if (this.#behind?.has(batch.channel) === true) return false
+    // What most sockets do with most batches.
+    if (!this.#blocked) {
+      if (!this.#peer.write(batch.frame)) this.#full()
+      return true
+    }
+    const { channel, cursor, from, gap, lastingFrame: frame } = batch
+    const resumes = this.#owner.resumes(channel)
+    // Not read again by who goes on from behind it: it must be told.
+    if (resumes && gap !== undefined && gap !== "invalid") {
+      this.control(frame)
+      return true
+    }
+    const fits = this.hasRoom(frame.length)
+    if (!fits && resumes) this.#fall(channel, from)
+    else this.#wait({ frame, channel, from, cursor })
+    if (fits) return true
+    if (!resumes) this.#dropEvents()
+    this.#owner.dropped()
+    return !resumes
+  }
+
+  /** Whether so many bytes more are written at once or may wait. */
+  hasRoom(bytes: number): boolean {
+    return !this.#blocked || bytes <= this.room
+  }
+
+  /** Counts what is held elsewhere for this socket; `false`, and not counted, when it is too much. */
+  hold(bytes: number): boolean {
+    if (bytes > this.room) return false
+    this.#held += bytes
+    return true
+  }
+
+  /** So many bytes are held no more. */
+  release(bytes: number): void {
+    this.#held -= bytes
+  }
+
+  /** Drops what comes of a channel until its turn comes, on a drained socket; it goes on from `from`. */
+  fallBehind(channel: string, from: string): void {
+    this.#fall(channel, from)
+    if (!this.#blocked) this.#owner.behind()
+  }
+
+  /**
+   * The channel that is behind for longest, and the position up to which it has everything; `undefined`
+   * when there is none, or the socket takes nothing. What comes of the channel is written again.
+   */
+  nextBehind(): readonly [channel: string, from: string] | undefined {
+    if (this.#blocked || this.#behind === undefined) return undefined
+    const next = this.#behind.entries().next().value
+    if (next === undefined) this.#behind = undefined
+    else this.#behind.delete(next[0])
+    return next
+  }
+
+  /** The channel was left: whoever begins it again begins elsewhere. */
+  forget(channel: string): void {
+    this.#behind?.delete(channel)
+  }
+
+  /** The socket wants bytes again: writes what waits, in order, until it is full again or nothing waits. */
+  drained(): void {
+    while (this.#waiting.length > 0) {
+      if (!this.#peer.write(this.#nextSlice())) return this.#owner.blocked()
+    }
+    this.#blocked = false
+    if (this.#behind !== undefined) this.#owner.behind()
+  }
+
+  #nextSlice(): Buffer {
+    let bytes = this.#waiting[0]!.frame.length
+    let count = 1
+    for (; count < this.#waiting.length; count++) {
+      const more = this.#waiting[count]!.frame.length
+      if (bytes + more > sliceBytes) break
+      bytes += more
+    }
+    const frames = this.#waiting.splice(0, count).map(({ frame }) => frame)
+    this.#bytes -= bytes
+    return count === 1 ? frames[0]! : Buffer.concat(frames, bytes)
+  }
+
+  #fall(channel: string, from: string): void {
+    this.#behind ??= new Map()
+    this.#behind.set(channel, from)
+  }
+
+  #send(frame: Buffer): void {
+    if (!this.#peer.write(frame)) this.#full()
+  }
+
+  #full(): void {
+    this.#blocked = true
+    this.#owner.blocked()
+  }
+
+  #wait(item: Waiting): void {
+    this.#waiting.push(item)
+    this.#bytes += item.frame.length
+  }
+
+  /**
+   * A live channel gets one gap, at its newest cursor, where its first frame stood. Durable channels keep
+   * what fits into half of the bound, so that the next overflow is not at the next frame.
+   */
+  #dropEvents(): void {
+    const newest = new Map<string, string>()
+    for (const { channel, cursor } of this.#waiting) {
+      if (channel !== undefined) newest.set(channel, cursor)
+    }
+    const kept: Array<Waiting> = []
+    const told = new Set<string>()
+    const fallen = new Set<string>()
+    let durable = 0
+    for (const item of this.#waiting) {
+      const { channel, from } = item
+      if (channel === undefined) kept.push(item)
+      else if (this.#owner.resumes(channel)) {
+        if (fallen.has(channel)) continue
+        durable += item.frame.length
+        if (durable <= this.#limit / 2) kept.push(item)
+        else {
+          fallen.add(channel)
+          // It may have been behind already, but from a later position.
+          this.#fall(channel, from)
+        }
+      } else if (!told.has(channel)) {
+        told.add(channel)
+        const cursor = newest.get(channel)!
+        const frame = lasting(textFrame(encode({ type: "gap", channel, reason: "slow", cursor })))
+        kept.push({ frame, channel, from, cursor })
+      }
+    }
+    this.#waiting = kept
+    this.#bytes = kept.reduce((sum, item) => sum + item.frame.length, 0)
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * Finds out who a client is: asks `authenticate`, in bounded time, and says no more than a code.
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import { CloseCode } from "../../../Protocol.ts"
+import { AuthRefused, type Credentials } from "../../ServerOptions.ts"
+import {
+  overLimit,
+  type Principal,
+  type Refusal,
+  refusal,
+  type SessionContext
+} from "./sessionContext.ts"
+import { within } from "./within.ts"
+
+/** Everybody, on a door without `authenticate`. */
+export const anonymous: Principal = { identity: undefined, key: "", expiresAt: Infinity }
+
+/** The identity was revoked while it was looked at. */
+export const revoked: unique symbol = Symbol("revoked")
+
+const undecided = "The server could not tell who you are. Try again later."
+
+export const prove = (
+  { authenticate, clock, limits, revocations }: SessionContext,
+  credentials: Credentials
+): Effect.Effect<Principal | typeof revoked, Refusal> => {
+  if (authenticate === undefined) {
+    return Effect.fail(refusal("auth/invalid", "This server does not take tokens."))
+  }
+  return Effect.suspend(() => {
+    const mark = revocations.mark()
+    return within(authenticate(credentials), limits.authorize).pipe(
+      Effect.map((principal) => (revocations.since(principal.key, mark) ? revoked : principal)),
+      Effect.filterOrFail(
+        (principal) => principal === revoked || principal.expiresAt > clock(),
+        () => new AuthRefused({ code: "auth/expired" })
+      )
+    )
+  }).pipe(
+    Effect.catchCause((cause) => {
+      const error = Cause.squash(cause)
+      if (error instanceof AuthRefused) return Effect.fail(refusal(error.code, error.message))
+      // Whatever else it is, is nobody's business but the operator's.
+      return Effect.andThen(
+        Effect.logError("authenticate failed", cause),
+        Effect.fail(
+          Cause.isTimeoutError(error)
+            ? overLimit("authorize", "server/internal", undecided)
+            : refusal("server/internal", undecided)
+        )
+      )
+    })
+  )
+}
+
+/** What follows a refused hello. */
+export const closeFor = ({ code }: Refusal): readonly [number, string] =>
+  code === "auth/expired"
+    ? [CloseCode.tokenExpired, "the token has expired"]
+    : code === "server/internal"
+      ? [CloseCode.flooding, "overloaded"]
+      : [CloseCode.forbidden, "not let in"]

@@ -1,0 +1,90 @@
+/**
+ * Publishes for a client: checks the payload, and sends it once however often it is asked for.
+ */
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import * as Channel from "../../../Channel.ts"
+import type { ClientFrame, FrameOf } from "../../../Frame.ts"
+import { digestOf } from "./publishKeys.ts"
+import type { Match } from "./registry.ts"
+import {
+  type Refusal,
+  refusal,
+  refusalOf,
+  type SessionContext,
+  sourceDown
+} from "./sessionContext.ts"
+
+const conflict = refusal("publish/invalid", "The key was used with other data.")
+
+/** Why it was not published; `undefined` when it was. Completes within the limit `sourceWait`. */
+export const publishOnce = (
+  context: SessionContext,
+  identity: string,
+  { channel: name, data, key }: FrameOf<ClientFrame, "publish">,
+  match: Match
+): Effect.Effect<Refusal | undefined> =>
+  Effect.suspend(() => {
+    // The registry gives the channel without its payload type; `decode` establishes it.
+    const channel = match.channel as Channel.Channel<unknown>
+    const payload = channel.decode(data)
+    if (Result.isFailure(payload)) return Effect.succeed(refusalOf(payload.failure))
+    const json = Channel.toJson(channel, payload.success)
+    if (Result.isFailure(json)) return Effect.succeed(refusalOf(json.failure))
+    const { clock, limits, publishKeys } = context
+    const digest = digestOf(json.success)
+    let outcome = publishKeys.find(identity, name, key, digest, clock())
+    if (outcome === "conflict") return Effect.succeed(conflict)
+    if (outcome === undefined) {
+      outcome = Deferred.makeUnsafe<Refusal | undefined>()
+      publishKeys.remember(identity, name, key, digest, clock(), outcome)
+      // Not on the session's fiber: a client that is cut off in the middle comes back, asks again with
+      // the same key, and must find an outcome.
+      context.run(
+        send(context, channel, payload.success, outcome, `${digestOf(identity)} ${key}`, () =>
+          publishKeys.forget(identity, name, key)
+        )
+      )
+    }
+    return Effect.timeoutOrElse(Deferred.await(outcome), {
+      duration: limits.sourceWait,
+      orElse: () => Effect.succeed(sourceDown)
+    })
+  })
+
+/** On a durable channel the key is stored with the message, and so holds across a crash of this node. */
+const send = (
+  { limits, realtime, sourceIsUp }: SessionContext,
+  channel: Channel.Channel<unknown>,
+  payload: unknown,
+  outcome: Deferred.Deferred<Refusal | undefined>,
+  key: string,
+  forget: () => void
+): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const publishing = realtime.publish(channel, payload, { key })
+    // A statement that hangs is taken back: nobody waits for it any more, and thousands may follow it.
+    return channel.delivery === "durable"
+      ? Effect.timeoutOrElse(publishing, {
+          duration: limits.sourceWait,
+          orElse: () => Effect.fail(sourceDown)
+        })
+      : publishing
+  }).pipe(
+    Effect.matchCauseEffect({
+      onFailure: (cause) => {
+        // A retry is tried again.
+        forget()
+        const refused = refusalOf(Cause.squash(cause))
+        const told = Deferred.succeed(outcome, refused)
+        // What the client did wrong, the client hears; what the source's loss brings, is known already.
+        return refused.code.startsWith("publish/") || !sourceIsUp()
+          ? told
+          : Effect.andThen(Effect.logWarning("a publish failed", cause), told)
+      },
+      onSuccess: () => Deferred.succeed(outcome, undefined)
+    }),
+    Effect.asVoid
+  )

@@ -1,0 +1,76 @@
+/**
+ * The channels a server serves, looked up by name. What is not defined here does not exist for
+ * clients.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type * as Channel from "../../../Channel.ts"
+
+/**
+ * Two definitions would serve the same name.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ChannelConflict extends Schema.TaggedError<ChannelConflict>()("ChannelConflict", {
+  first: Schema.String,
+  second: Schema.String
+}) {
+  override get message(): string {
+    return `The channel definitions "${this.first}" and "${this.second}" match the same names. Give each name, and each prefix, to one definition only.`
+  }
+}
+
+export interface Match {
+  readonly channel: Channel.Any
+  readonly definition: Channel.Definition
+  /** The decoded parameter of a family; `undefined` for a single channel. */
+  readonly param: unknown
+}
+
+export interface Registry {
+  readonly match: (name: string) => Match | undefined
+}
+
+/** Whether some name could be of both: one prefix begins with the other, and is not left out of it. */
+const meet = (one: Channel.AnyFamily, other: Channel.AnyFamily): boolean => {
+  const [outer, inner] = one.prefix.length <= other.prefix.length ? [one, other] : [other, one]
+  return (
+    inner.prefix.startsWith(outer.prefix) &&
+    !outer.except.some((start) => inner.prefix.startsWith(start))
+  )
+}
+
+/** An exact channel beats a family; two of a kind that meet are an error at start, never a surprise. */
+export const make = (
+  definitions: ReadonlyArray<Channel.Definition>
+): Effect.Effect<Registry, ChannelConflict> =>
+  Effect.gen(function* () {
+    const exact = new Map<string, Match>()
+    const families: Array<Channel.AnyFamily> = []
+    for (const definition of definitions) {
+      if (definition._tag === "Channel") {
+        const { name } = definition
+        if (exact.has(name)) return yield* new ChannelConflict({ first: name, second: name })
+        exact.set(name, { channel: definition, definition, param: undefined })
+        continue
+      }
+      const { prefix } = definition
+      const other = families.find((family) => meet(family, definition))
+      if (other !== undefined) {
+        return yield* new ChannelConflict({ first: other.prefix, second: prefix })
+      }
+      families.push(definition)
+    }
+    return {
+      match: (name) => {
+        const single = exact.get(name)
+        if (single !== undefined) return single
+        for (const definition of families) {
+          const member = definition.match(name)
+          if (member !== undefined) return { ...member, definition }
+        }
+        return undefined
+      }
+    }
+  })

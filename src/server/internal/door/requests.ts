@@ -1,0 +1,497 @@
+/**
+ * What a session asks for: subscribe, unsubscribe, publish. Each is answered exactly once.
+ *
+ * Requests are checked in the order they came, `authenticate` and `authorize` included. What must then
+ * wait (for the source, for the database) waits in order per channel, and no channel waits for
+ * another. Rights that were looked at anew while a request waited are asked for once more.
+ */
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import type { ClientFrame, FrameOf, ServerFrame } from "../../../Frame.ts"
+import { channelNameFault, errorRetry } from "../../../Protocol.ts"
+import { hubKey } from "../../Realtime.ts"
+import { Bucket } from "./bucket.ts"
+import { Follower } from "./follower.ts"
+import type { Mailbox } from "./mailbox.ts"
+import { publishOnce } from "./publishing.ts"
+import type { Match } from "./registry.ts"
+import { type Reading, Replays } from "./replays.ts"
+import { Rights, undecided, type Wish } from "./rights.ts"
+import {
+  overLimit,
+  type Principal,
+  type Refusal,
+  refusal,
+  refusalOf,
+  Refused,
+  type SessionContext,
+  sourceDown
+} from "./sessionContext.ts"
+
+export type ChannelFrame = FrameOf<ClientFrame, "subscribe" | "unsubscribe" | "publish">
+
+/** The session as its requests see it. */
+export interface Owner {
+  readonly mailbox: Mailbox
+  readonly principal: Principal
+  send(frame: ServerFrame): void
+  /** A request less waits. */
+  answered(): void
+  /** Runs on a fiber that ends with the session. */
+  fork(effect: Effect.Effect<void>): void
+}
+
+/** How a subscription ends when rights are looked at anew. */
+const endings = {
+  "channel/forbidden": {
+    code: "channel/forbidden",
+    message: "Not allowed to subscribe here any more.",
+    retry: errorRetry["channel/forbidden"]
+  },
+  "source/down": {
+    code: "source/down",
+    message: sourceDown.message,
+    retry: errorRetry["source/down"]
+  },
+  "server/overloaded": {
+    code: "server/overloaded",
+    message: undecided,
+    retry: errorRetry["server/overloaded"]
+  }
+} as const
+
+/** A replay counts as one subscribe more for each so many bytes of payload. */
+const replayBytes = 64 * 1024
+
+const tooFast = (wait: number): Refusal =>
+  overLimit("subscribes", "rate/limited", "Subscribe slower.", wait)
+
+/**
+ * How many subscriptions of a session are looked at anew at once: events flow meanwhile, so it must not
+ * take long; but one fresh token must not ask the application's database a hundred things at once.
+ */
+const looksAtOnce = 16
+
+interface Subscription extends Wish, Reading {
+  /** The request that began it. */
+  readonly id: number
+  readonly scope: Scope.Closeable
+}
+
+export class Requests {
+  readonly #owner: Owner
+  readonly #context: SessionContext
+  readonly #rights: Rights
+  #subscribes: Bucket | undefined
+  #publishes: Bucket | undefined
+  /** Ids of requests that are not answered yet, with about how many bytes they cost. */
+  readonly #unanswered = new Map<number, number>()
+  #size = 0
+  /** What the client asked for last: the request that holds, or will hold, each subscription. */
+  readonly #wanted = new Map<string, number>()
+  readonly #subscriptions = new Map<string, Subscription>()
+  /** Work of each channel that must stay in order; present only while some of it waits. */
+  readonly #chains = new Map<string, Array<Effect.Effect<void>>>()
+  /** One look at all rights at a time, and the one that comes next. */
+  #looks: Semaphore.Semaphore | undefined
+  #nextLook: Deferred.Deferred<void> | undefined
+  readonly #replays = new Replays()
+  #inbox: Array<{ readonly id: number; readonly work: Effect.Effect<void> }> = []
+  #working = false
+  #stopped = false
+  #ended = false
+
+  constructor(owner: Owner, context: SessionContext) {
+    this.#owner = owner
+    this.#context = context
+    this.#rights = new Rights(context, owner)
+  }
+
+  get unanswered(): number {
+    return this.#unanswered.size
+  }
+
+  /** About how many bytes the requests cost that are not answered yet. */
+  get size(): number {
+    return this.#size
+  }
+
+  waitsFor(id: number): boolean {
+    return this.#unanswered.has(id)
+  }
+
+  /** Notes a request; `false` when its id belongs to one that is not answered yet. */
+  begin(id: number, size: number): boolean {
+    if (this.#unanswered.has(id)) return false
+    this.#unanswered.set(id, size)
+    this.#size += size
+    return true
+  }
+
+  /** Answers a request, for good or for bad; one that was answered already is left alone. */
+  answer(id: number, frame: ServerFrame): void {
+    const size = this.#unanswered.get(id)
+    if (size === undefined) return
+    this.#unanswered.delete(id)
+    this.#size -= size
+    this.#owner.send(frame)
+    this.#owner.answered()
+  }
+
+  refuse(id: number, { code, limit, message, retryAfter }: Refusal): void {
+    if (this.#stopped) return
+    this.#context.refused(limit ?? code)
+    this.answer(id, {
+      type: "error",
+      id,
+      code,
+      message,
+      retry: errorRetry[code],
+      ...(retryAfter === undefined ? {} : { retryAfter })
+    })
+  }
+
+  /** Handles a request after those before it. */
+  push(frame: ChannelFrame): void {
+    this.enqueue(
+      frame.id,
+      Effect.suspend(() => this.#handle(frame))
+    )
+  }
+
+  /** Works on a request after those before it. */
+  enqueue(id: number, work: Effect.Effect<void>): void {
+    if (this.#stopped) return
+    this.#inbox.push({ id, work })
+    if (this.#working) return
+    this.#working = true
+    this.#owner.fork(
+      Effect.gen({ self: this }, function* () {
+        let next: { readonly id: number; readonly work: Effect.Effect<void> } | undefined
+        while ((next = this.#inbox.shift()) !== undefined) yield* this.#safely(next.id, next.work)
+        // In the same step as the look: what comes later must find nobody at work.
+        this.#working = false
+      })
+    )
+  }
+
+  /** Begins nothing new: the session is closing. */
+  stop(): void {
+    this.#stopped = true
+    this.#inbox = []
+  }
+
+  /** Every request is answered, also one that meets a bug: here, in a schema, or in the application. */
+  #safely(id: number, work: Effect.Effect<void>): Effect.Effect<void> {
+    return Effect.catchCause(work, (cause) =>
+      Effect.andThen(
+        Effect.logError("a request failed", cause),
+        this.#refused(id, refusalOf(undefined))
+      )
+    )
+  }
+
+  /**
+   * Asks `authorize` about every subscription again; those it refuses now are ended. One it cannot
+   * decide about ends too, but may come back.
+   */
+  get reauthorize(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (this.#ended) return Effect.void
+      // Those on their way are asked about again before they begin.
+      this.#rights.renew()
+      // A look that has not begun yet is everybody's; one that has may have missed what just changed.
+      if (this.#nextLook !== undefined) return Deferred.await(this.#nextLook)
+      const look = Deferred.makeUnsafe<void>()
+      this.#nextLook = look
+      this.#looks ??= Semaphore.makeUnsafe(1)
+      this.#owner.fork(
+        this.#looks
+          .withPermit(this.#lookAgain)
+          .pipe(Effect.ensuring(Effect.sync(() => Deferred.doneUnsafe(look, Effect.void))))
+      )
+      return Deferred.await(look)
+    })
+  }
+
+  /** All subscriptions together have the time that one has. */
+  get #lookAgain(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.#nextLook = undefined
+      const { deadline } = this.#rights
+      return Effect.forEach(
+        [...this.#subscriptions],
+        ([channel, subscription]) =>
+          Effect.flatMap(this.#rights.decide(subscription, deadline), (refused) =>
+            // Not the one that somebody began in the meantime.
+            refused === undefined || this.#subscriptions.get(channel) !== subscription
+              ? Effect.void
+              : this.#endSubscription(channel, subscription.id, refused)
+          ),
+        { concurrency: looksAtOnce, discard: true }
+      )
+    })
+  }
+
+  /** Gives everything back. */
+  get end(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.#ended = true
+      this.stop()
+      this.#chains.clear()
+      const held = [...this.#subscriptions.values()]
+      for (const { follower } of held) follower.leave()
+      this.#subscriptions.clear()
+      return Effect.forEach(held, ({ scope }) => Scope.close(scope, Exit.void), { discard: true })
+    })
+  }
+
+  #handle(frame: ChannelFrame): Effect.Effect<void> {
+    const { channel: name, id } = frame
+    const fault = channelNameFault(name)
+    if (fault !== undefined) {
+      return this.#refused(id, refusal("channel/invalid-name", `The channel name ${fault}.`))
+    }
+    const match = this.#context.registry.match(name)
+    if (match === undefined) {
+      return this.#refused(id, refusal("channel/unknown", "There is no such channel."))
+    }
+    switch (frame.type) {
+      case "unsubscribe":
+        this.#wanted.delete(name)
+        return this.#inOrder(name, id, this.#unsubscribe(id, name))
+      case "subscribe": {
+        const refused = this.#checkSubscribe(name)
+        if (refused !== undefined) return this.#refused(id, refused)
+        this.#wanted.set(name, id)
+        const wish: Wish = { channel: name, match, action: "subscribe" }
+        return this.#authorized(id, wish, (mark) => this.#subscribe(frame, wish, mark))
+      }
+      case "publish": {
+        const { publishes } = this.#context.limits
+        const now = this.#context.clock()
+        this.#publishes ??= new Bucket(publishes, now)
+        const wait = this.#publishes.take(publishes, now)
+        if (wait > 0) {
+          return this.#refused(id, overLimit("publishes", "rate/limited", "Publish slower.", wait))
+        }
+        return match.channel.publish
+          ? this.#authorized(id, { channel: name, match, action: "publish" }, (mark, wish) =>
+              this.#publish(frame, wish, mark)
+            )
+          : this.#refused(
+              id,
+              refusal("publish/forbidden", "Clients do not publish to this channel.")
+            )
+      }
+    }
+  }
+
+  #checkSubscribe(name: string): Refusal | undefined {
+    const { subscribes, subscriptions } = this.#context.limits
+    const now = this.#context.clock()
+    this.#subscribes ??= new Bucket(subscribes, now)
+    const wait = this.#subscribes.take(subscribes, now)
+    if (wait > 0) return tooFast(wait)
+    if (this.#wanted.size >= subscriptions) {
+      const reason = `A session has at most ${subscriptions} subscriptions. Leave one first.`
+      return overLimit("subscriptions", "subscribe/limit", reason)
+    }
+    return this.#wanted.has(name)
+      ? refusal("subscribe/duplicate", "This session is subscribed to the channel already.")
+      : undefined
+  }
+
+  /** `then` gets the mark of the decision. */
+  #authorized(
+    id: number,
+    wish: Wish,
+    then: (mark: number, wish: Wish) => Effect.Effect<void>
+  ): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const { mark } = this.#rights
+      return Effect.flatMap(this.#rights.decide(wish), (refused) => {
+        if (refused === undefined) return this.#inOrder(wish.channel, id, then(mark, wish))
+        if (wish.action === "subscribe") this.#unwant(wish.channel, id)
+        return this.#refused(id, refused)
+      })
+    })
+  }
+
+  /** Queues work behind what the same channel still waits for. */
+  #inOrder(name: string, id: number, work: Effect.Effect<void>): Effect.Effect<void> {
+    return Effect.sync(() => {
+      const safe = this.#safely(id, work)
+      const chain = this.#chains.get(name)
+      if (chain !== undefined) {
+        chain.push(safe)
+        return
+      }
+      const started = [safe]
+      this.#chains.set(name, started)
+      this.#owner.fork(
+        Effect.gen({ self: this }, function* () {
+          let next: Effect.Effect<void> | undefined
+          while ((next = started.shift()) !== undefined) yield* next
+          // In the same step as the look: what is queued later must find no chain.
+          this.#chains.delete(name)
+        })
+      )
+    })
+  }
+
+  #subscribe(
+    { channel, cursor: from, id }: FrameOf<ClientFrame, "subscribe">,
+    wish: Wish,
+    mark: number
+  ): Effect.Effect<void> {
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.gen({ self: this }, function* () {
+        const scope = yield* Scope.make()
+        const begun = yield* Effect.exit(
+          restore(
+            Effect.flatMap(this.#begin(wish.match, from, scope), ({ follower, join }) =>
+              this.#rights.hold(wish, mark, () => {
+                if (this.#ended) return Effect.succeed(refusalOf(undefined))
+                this.#subscriptions.set(channel, { ...wish, id, scope, follower })
+                const { cursor, state } = join
+                this.answer(id, { type: "subscribed", id, channel, state, cursor })
+                return Effect.sync(() => {
+                  follower.go(join)
+                  return undefined
+                })
+              })
+            )
+          )
+        )
+        // What begins is given back with the session, or by `unsubscribe`.
+        if (this.#subscriptions.get(channel)?.scope === scope) return
+        const refused = Exit.isFailure(begun) ? refusalOf(Cause.squash(begun.cause)) : begun.value
+        // What is full, and what the source's loss brings, is known already.
+        const known =
+          refused === sourceDown ||
+          refused?.code === "server/overloaded" ||
+          refused?.code === "rate/limited"
+        if (Exit.isFailure(begun) && !known && !this.#stopped) {
+          yield* Effect.logWarning(`a subscription to "${channel}" failed`, begun.cause)
+        }
+        if (refused !== undefined) {
+          this.#unwant(channel, id)
+          this.refuse(id, refused)
+        }
+        yield* Scope.close(scope, Exit.void)
+      })
+    )
+  }
+
+  /** Many cursors at once must not cost what none of them could cost after the other. */
+  get #inBudget(): Effect.Effect<void, Refused> {
+    return Effect.suspend(() => {
+      const { clock, limits } = this.#context
+      const wait = this.#subscribes?.debt(limits.subscribes, clock()) ?? 0
+      return wait === 0 ? Effect.void : Effect.fail(new Refused(tooFast(wait)))
+    })
+  }
+
+  /** Where the subscription starts, once the source listens. */
+  #begin(match: Match, from: string | undefined, scope: Scope.Closeable) {
+    return Effect.gen({ self: this }, function* () {
+      const view = yield* this.#context.realtime[hubKey].open(match.channel)
+      const follower = new Follower(view, this.#owner.mailbox)
+      yield* Effect.addFinalizer(() => Effect.sync(() => follower.leave()))
+      const joining = follower.join(from)
+      const join = yield* from === undefined
+        ? joining
+        : this.#replays.inTurn(match, Effect.andThen(this.#inBudget, joining))
+      if (join.state === "reset") this.#context.refused("reset")
+      // As many bytes as one may get by subscribing so often: a short cursor must not cost so much more.
+      this.#subscribes?.spend(Math.floor(join.bytes / replayBytes))
+      return { follower, join }
+    }).pipe(
+      Scope.provide(scope),
+      Effect.timeoutOrElse({
+        duration: this.#context.limits.sourceWait,
+        orElse: () => Effect.fail(sourceDown)
+      })
+    )
+  }
+
+  /** Whether a channel goes on from a cursor by itself after its frames were dropped. */
+  resumes(channel: string): boolean {
+    return this.#subscriptions.get(channel)?.match.channel.delivery === "durable"
+  }
+
+  /** The socket takes bytes, and channels are behind. */
+  catchUp(): void {
+    this.#owner.fork(
+      this.#replays.readOn(
+        this.#owner.mailbox,
+        (channel) => this.#subscriptions.get(channel),
+        // What can be had neither from a cursor nor from the present ends; the client comes back.
+        (channel, { id }, cause) =>
+          Effect.andThen(
+            Effect.logWarning(`a subscription to "${channel}" cannot go on`, cause),
+            this.#endSubscription(channel, id, sourceDown)
+          )
+      )
+    )
+  }
+
+  #unsubscribe(id: number, channel: string): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const left = this.#leave(channel)
+      this.answer(id, { type: "unsubscribed", id, channel })
+      return left
+    })
+  }
+
+  #endSubscription(channel: string, id: number, { code }: Refusal): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.#unwant(channel, id)
+      const left = this.#leave(channel)
+      this.#context.refused(code)
+      this.#owner.send({
+        type: "ended",
+        channel,
+        ...(code === "channel/forbidden" || code === "source/down"
+          ? endings[code]
+          : endings["server/overloaded"])
+      })
+      return left
+    })
+  }
+
+  /** Nothing of the channel is written after this; the rest is given back by the effect. */
+  #leave(channel: string): Effect.Effect<void> {
+    const subscription = this.#subscriptions.get(channel)
+    if (subscription === undefined) return Effect.void
+    this.#subscriptions.delete(channel)
+    subscription.follower.leave()
+    return Scope.close(subscription.scope, Exit.void)
+  }
+
+  /** A later request for the channel stays. */
+  #unwant(channel: string, id: number): void {
+    if (this.#wanted.get(channel) === id) this.#wanted.delete(channel)
+  }
+
+  #publish(frame: FrameOf<ClientFrame, "publish">, wish: Wish, mark: number): Effect.Effect<void> {
+    const { id } = frame
+    const publish = () =>
+      this.#stopped
+        ? Effect.succeed(refusalOf(undefined))
+        : publishOnce(this.#context, this.#owner.principal.key, frame, wish.match)
+    return Effect.map(this.#rights.hold(wish, mark, publish), (refused) => {
+      if (refused === undefined) this.answer(id, { type: "published", id })
+      else this.refuse(id, refused)
+    })
+  }
+
+  #refused(id: number, refused: Refusal): Effect.Effect<void> {
+    return Effect.sync(() => this.refuse(id, refused))
+  }
+}

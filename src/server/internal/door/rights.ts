@@ -1,0 +1,103 @@
+/**
+ * What one session may do: asks `authorize`, in bounded time, and asks again when it must.
+ *
+ * A request that was allowed may wait long before it begins. When all rights were looked at anew
+ * meanwhile (a fresh token, `reauthorize`), the old answer does not count any more.
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import type { Request } from "../../ServerOptions.ts"
+import type { Match } from "./registry.ts"
+import {
+  overLimit,
+  type Principal,
+  type Refusal,
+  refusal,
+  type SessionContext
+} from "./sessionContext.ts"
+import { within } from "./within.ts"
+
+/** What is asked for. */
+export interface Wish {
+  readonly channel: string
+  readonly match: Match
+  readonly action: "subscribe" | "publish"
+}
+
+export const undecided = "The server could not decide. Try again later."
+
+const forbidden = {
+  subscribe: refusal("channel/forbidden", "Not allowed to subscribe here."),
+  publish: refusal("publish/forbidden", "Not allowed to publish here.")
+}
+
+export class Rights {
+  readonly #context: SessionContext
+  readonly #owner: { readonly principal: Principal }
+  /** Counts how often all rights were looked at anew. */
+  #mark = 0
+
+  constructor(context: SessionContext, owner: { readonly principal: Principal }) {
+    this.#context = context
+    this.#owner = owner
+  }
+
+  /** Where an answer belongs: it holds until the next `renew`. */
+  get mark(): number {
+    return this.#mark
+  }
+
+  /** No answer from before holds. */
+  renew(): void {
+    this.#mark++
+  }
+
+  /** Until when somebody who asks now is answered, in milliseconds since 1970. */
+  get deadline(): number {
+    const { clock, limits } = this.#context
+    return clock() + limits.authorize
+  }
+
+  /** Why somebody may not; `undefined` when they may. Several wishes may share a deadline. */
+  decide({ action, channel, match }: Wish, deadline?: number): Effect.Effect<Refusal | undefined> {
+    const { authorize, clock } = this.#context
+    const { definition, param: params } = match
+    return Effect.suspend(() => {
+      const left = (deadline ?? this.deadline) - clock()
+      if (left <= 0) return Effect.fail(new Cause.TimeoutError())
+      const { identity } = this.#owner.principal
+      const request: Request<unknown> = { identity, channel, definition, params, action }
+      return within(authorize(request), left)
+    }).pipe(
+      // Nothing but `true` opens.
+      Effect.map((allowed) => (allowed === true ? undefined : forbidden[action])),
+      Effect.catchCause((cause) =>
+        Effect.as(
+          Effect.logError("authorize failed", cause),
+          Cause.isTimeoutError(Cause.squash(cause))
+            ? overLimit("authorize", "server/internal", undecided)
+            : refusal("server/internal", undecided)
+        )
+      )
+    )
+  }
+
+  /**
+   * Begins what was allowed at `mark`, in the very step in which that still holds; asks again first
+   * when it does not. Gives the refusal, or what `begin` gives.
+   */
+  hold<E>(
+    wish: Wish,
+    mark: number,
+    begin: () => Effect.Effect<Refusal | undefined, E>
+  ): Effect.Effect<Refusal | undefined, E> {
+    return Effect.suspend(() => {
+      const current = this.#mark
+      return mark === current
+        ? begin()
+        : Effect.flatMap(this.decide(wish), (refused) =>
+            refused === undefined ? this.hold(wish, current, begin) : Effect.succeed(refused)
+          )
+    })
+  }
+}

@@ -1,0 +1,483 @@
+/**
+ * One WebSocket and everything it holds: who it is, its requests, its mailbox, its clock.
+ *
+ * The session's one fiber is `patience`: it sleeps until the socket takes no more bytes. Nothing is made
+ * before it is needed, because most sessions need little. What the socket says is handled at once and synchronously as far as it goes. Knows frames; what
+ * they ask for is `Requests`', the handshake and the other sessions are the door's.
+ */
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Metric from "effect/Metric"
+import * as Result from "effect/Result"
+import {
+  type ClientFrame,
+  decodeClientFrame,
+  encode,
+  type FrameOf,
+  type ServerFrame
+} from "../../../Frame.ts"
+import { CloseCode, errorRetry, version } from "../../../Protocol.ts"
+import type { Credentials } from "../../ServerOptions.ts"
+import { Bucket } from "./bucket.ts"
+import { textFrame } from "../hub/frames.ts"
+import { Mailbox, type MailboxOwner } from "./mailbox.ts"
+import * as metrics from "../metrics.ts"
+import { type Patient, wait } from "./patience.ts"
+import type { Peer } from "./peer.ts"
+import { anonymous, closeFor, prove, revoked } from "./proof.ts"
+import { type ChannelFrame, type Owner, Requests } from "./requests.ts"
+import {
+  type LimitName,
+  overLimit,
+  type Principal,
+  type Refusal,
+  refusal,
+  type SessionContext
+} from "./sessionContext.ts"
+
+/** Time between a close frame and cutting the socket, when the peer does not answer. */
+const closeGraceMillis = 2000
+
+const pingFrame = textFrame(encode({ type: "ping" }))
+
+/** The door as its sessions see it. */
+export interface Gate {
+  /** Counts the session in for its identity; `false` when there are too many. */
+  readonly admit: (session: Session) => boolean
+  /** The socket is closed. */
+  readonly leave: (session: Session) => void
+}
+
+export class Session implements MailboxOwner, Owner, Patient {
+  readonly id: string
+  readonly peer: Peer
+  readonly mailbox: Mailbox
+  readonly patience: number
+  readonly #context: SessionContext
+  readonly #gate: Gate
+  readonly #credentials: Omit<Credentials, "token">
+  #asked: Requests | undefined
+  readonly #frames: Bucket
+  #authentications: Bucket | undefined
+  #fiber: Fiber.Fiber<void> | undefined
+  /** Work under way. */
+  #fibers: Set<Fiber.Fiber<void>> | undefined
+  /** Frames that came while the client's token was looked at, and about how many bytes they cost. */
+  #early: Array<Early> | undefined
+  #earlySize = 0
+  #paused = false
+  #phase: "new" | "greeting" | "open" = "new"
+  #principal = anonymous
+  #ended = false
+  #openedAt: number
+  #receivedAt: number
+  /** When something was last seen to be written, and how many bytes that were. */
+  #sentAt: number
+  #written = 0
+  #pingedAt = 0
+  #closingAt: number | undefined
+  /** Wakes the session's fiber when the socket is full. */
+  #wake: (() => void) | undefined
+
+  constructor(
+    id: string,
+    peer: Peer,
+    credentials: Omit<Credentials, "token">,
+    context: SessionContext,
+    gate: Gate
+  ) {
+    const { limits } = context
+    const now = context.clock()
+    this.id = id
+    this.peer = peer
+    this.#credentials = credentials
+    this.#context = context
+    this.#gate = gate
+    this.patience = limits.blocked
+    this.#openedAt = this.#receivedAt = this.#sentAt = now
+    this.#frames = new Bucket(limits.frames, now)
+    this.mailbox = new Mailbox(this, limits.mailboxBytes)
+  }
+
+  /** Begins the session's fiber. */
+  start(): void {
+    this.#fiber = this.#context.start(wait(this))
+  }
+
+  get address(): string {
+    return this.#credentials.address
+  }
+
+  get principal(): Principal {
+    return this.#principal
+  }
+
+  /** Who the session is, as text; empty without a name. */
+  get key(): string {
+    return this.#principal.key
+  }
+
+  /** Sends a frame of the session itself; never dropped. */
+  send(frame: ServerFrame): void {
+    this.mailbox.control(textFrame(encode(frame)))
+    // Events make room for it, but a client that asks on without reading the answers must go.
+    if (this.mailbox.bytes > 2 * this.#context.limits.mailboxBytes) {
+      this.close(CloseCode.slowConsumer, "slow consumer", "mailboxBytes")
+    }
+  }
+
+  /** Tells a client that is past its hello when to come back. */
+  sayBye(reconnectAfter: number): void {
+    if (this.#phase === "open") this.send({ type: "bye", reconnectAfter })
+  }
+
+  /** Tells a client that is past its hello how the source is. */
+  sendStatus(source: "up" | "down"): void {
+    if (this.#phase === "open") this.send({ type: "status", source })
+  }
+
+  close(code: number, reason: string, limit?: LimitName): void {
+    if (this.#closingAt !== undefined) return
+    this.#closingAt = this.#context.clock()
+    if (code !== CloseCode.draining) {
+      this.#context.refused(limit ?? String(code))
+      // What was asked before and is not begun is not done: nobody would hear of it.
+      this.#asked?.stop()
+    }
+    this.peer.close(code, reason)
+    // The answer to a close frame must be read.
+    if (this.#paused) this.peer.resume()
+    // A full pipe never takes the close frame: do not make its owner wait for it. A slow one may
+    // still take it, within the grace.
+    if (this.mailbox.blocked && code !== CloseCode.slowConsumer) this.peer.terminate()
+  }
+
+  terminate(): void {
+    this.peer.terminate()
+  }
+
+  /** Asks `authorize` about every subscription again; those it refuses now are ended. */
+  get reauthorize(): Effect.Effect<void> {
+    return this.#asked?.reauthorize ?? Effect.void
+  }
+
+  // --- the session's fiber -----------------------------------------------------------------------
+
+  isBlocked(): boolean {
+    return this.mailbox.blocked
+  }
+
+  onBlocked(wake: (() => void) | undefined): void {
+    this.#wake = wake
+  }
+
+  drained(): void {
+    this.mailbox.drained()
+  }
+
+  stuck(): void {
+    this.close(CloseCode.slowConsumer, "slow consumer", "blocked")
+    this.peer.terminate()
+  }
+
+  // --- what the mailbox says -----------------------------------------------------------------------
+
+  blocked(): void {
+    this.#wake?.()
+  }
+
+  dropped(): void {
+    this.fork(Metric.update(metrics.backlogsDropped, 1))
+    if (this.#context.slowConsumer === "gap") return this.#context.refused("mailboxBytes")
+    return this.close(CloseCode.slowConsumer, "slow consumer", "mailboxBytes")
+  }
+
+  resumes(channel: string): boolean {
+    return this.#asked?.resumes(channel) === true
+  }
+
+  behind(): void {
+    this.#asked?.catchUp()
+  }
+
+  // --- time ----------------------------------------------------------------------------------------
+
+  /** Called about once per second: greets, pings and removes by absolute times, without own timers. */
+  tick(now: number): void {
+    const { hello, ping, slack } = this.#context.limits
+    if (this.#closingAt !== undefined) {
+      if (now - this.#closingAt >= closeGraceMillis) this.peer.terminate()
+      return
+    }
+    if (this.#phase === "new") {
+      if (now - this.#openedAt >= hello) this.close(CloseCode.noHello, "no hello in time", "hello")
+      return
+    }
+    if (this.#phase === "greeting") return
+    // Looked up here, so that a write costs nothing but the write.
+    const written = this.peer.written()
+    if (written !== this.#written) {
+      this.#written = written
+      this.#sentAt = now
+    }
+    if (now >= this.#principal.expiresAt) {
+      return this.close(CloseCode.tokenExpired, "the token has expired")
+    }
+    // Who is held back cannot be heard.
+    if (this.#paused) this.#receivedAt = now
+    // Never without a ping before: a process that slept has not listened either.
+    const asked = this.#pingedAt > this.#receivedAt && now - this.#pingedAt >= slack
+    if (asked && now - this.#receivedAt >= ping + slack) {
+      return this.close(CloseCode.nothingHeard, "nothing heard", "slack")
+    }
+    const quiet = now - Math.max(this.#receivedAt, this.#pingedAt) >= ping
+    if (quiet || now - this.#sentAt >= ping) {
+      this.#pingedAt = now
+      this.mailbox.control(pingFrame)
+    }
+  }
+
+  // --- what the socket says ----------------------------------------------------------------------
+
+  receive(text: string): void {
+    if (!this.#hears()) return
+    const { frameDepth } = this.#context.limits
+    this.#take(decodeClientFrame(text, { maxDepth: frameDepth }), weightOf(text))
+  }
+
+  receiveBinary(): void {
+    if (!this.#hears()) return
+    const fault = { code: "frame/malformed", id: undefined, reason: "a frame is a text message" }
+    this.#take(Result.fail(fault as Refused), 0)
+  }
+
+  /** A ping or a pong of the WebSocket itself costs as much as a frame. */
+  receiveControl(): void {
+    this.#hears()
+  }
+
+  /** What came is no WebSocket, or too large: the close frame that says so is on its way. */
+  broken(code: number): void {
+    this.close(code, "", code === CloseCode.messageTooLarge ? "frameBytes" : undefined)
+  }
+
+  /** The socket is closed: gives everything back. */
+  closed(): void {
+    this.#gate.leave(this)
+    this.#ended = true
+    this.#fiber?.interruptUnsafe()
+    for (const fiber of this.#fibers ?? []) fiber.interruptUnsafe()
+    if (this.#asked !== undefined) this.#context.run(this.#asked.end)
+  }
+
+  #hears(): boolean {
+    const now = this.#context.clock()
+    this.#receivedAt = now
+    if (this.#closingAt !== undefined) return false
+    if (this.#frames.take(this.#context.limits.frames, now) === 0) return true
+    this.close(CloseCode.flooding, "too many messages", "frames")
+    return false
+  }
+
+  #take(frame: Early["frame"], size: number): void {
+    if (this.#phase === "new") return this.#greet(frame)
+    // Told apart here, not when the token was looked at: the client hears of it at once.
+    if (Result.isSuccess(frame) && frame.success.type === "hello") {
+      return this.close(CloseCode.protocolViolation, "hello twice")
+    }
+    if (this.#early === undefined) {
+      this.#handle(frame, size)
+    } else if (this.#early.push({ frame, size }) > this.#context.limits.unanswered) {
+      return this.close(CloseCode.flooding, "too many unanswered requests", "unanswered")
+    } else this.#earlySize += size
+    return this.answered()
+  }
+
+  /** Reads on only while what waits for its answer is little. */
+  answered(): void {
+    const { unansweredBytes } = this.#context.limits
+    const full = this.#earlySize + (this.#asked?.size ?? 0) > unansweredBytes
+    if (full === this.#paused || this.#closingAt !== undefined) return
+    this.#paused = full
+    if (!full) return this.peer.resume()
+    this.#context.refused("unansweredBytes")
+    this.peer.pause()
+  }
+
+  #handle(decoded: Early["frame"], size: number): void {
+    if (Result.isFailure(decoded)) {
+      const { code, id, reason } = decoded.failure
+      const message = `The frame was refused: ${reason}.`
+      // An id that another request waits for must be answered by that one only.
+      return this.#sendError(
+        id === undefined || this.#requests.waitsFor(id) ? undefined : id,
+        reason.startsWith("nested")
+          ? overLimit("frameDepth", code, message)
+          : refusal(code, message)
+      )
+    }
+    const frame = decoded.success
+    if (frame.type === "pong" || frame.type === "hello") return
+    if (!this.#requests.begin(frame.id, size)) {
+      return this.#sendError(
+        undefined,
+        refusal("frame/malformed", "The id belongs to a request that is not answered yet.")
+      )
+    }
+    if (this.#requests.unanswered > this.#context.limits.unanswered) {
+      return this.close(CloseCode.flooding, "too many unanswered requests", "unanswered")
+    }
+    if (frame.type === "authenticate") this.#authenticate(frame)
+    else this.#requests.push(frame satisfies ChannelFrame)
+  }
+
+  // --- who it is ---------------------------------------------------------------------------------
+
+  #greet(decoded: Early["frame"]): void {
+    if (Result.isFailure(decoded) || decoded.success.type !== "hello") {
+      return this.close(CloseCode.protocolViolation, "the first frame is not hello")
+    }
+    const { token, version: spoken } = decoded.success
+    if (spoken !== version) {
+      return this.close(CloseCode.versionNotSupported, `this server speaks version ${version}`)
+    }
+    this.#phase = "greeting"
+    if (this.#context.authenticate === undefined) return this.#welcome(anonymous)
+    this.#early = []
+    return this.fork(
+      Effect.match(this.#prove(token), {
+        onFailure: (refused) => {
+          this.#sendError(undefined, refused)
+          this.close(...closeFor(refused))
+        },
+        onSuccess: (principal) => {
+          if (principal === revoked) this.close(CloseCode.revoked, "revoked")
+          else this.#welcome(principal)
+        }
+      })
+    )
+  }
+
+  #welcome(principal: Principal): void {
+    if (this.#ended || this.#closingAt !== undefined) return
+    this.#principal = principal
+    if (!this.#gate.admit(this)) {
+      return this.close(CloseCode.tooManySessions, "too many sessions", "sessionsPerIdentity")
+    }
+    this.#phase = "open"
+    const { frameBytes, ping, publishes, slack, subscriptions } = this.#context.limits
+    this.send({
+      type: "welcome",
+      version,
+      session: this.id,
+      ping,
+      slack,
+      ...this.#expires(),
+      limits: {
+        subscriptions,
+        frameBytes,
+        // A whole number on the wire; a slower rate than 1 is learnt from `retryAfter`.
+        publishPerSecond: Math.max(1, Math.floor(publishes.perSecond))
+      }
+    })
+    if (!this.#context.sourceIsUp()) this.send({ type: "status", source: "down" })
+    const early = this.#early ?? []
+    this.#early = undefined
+    this.#earlySize = 0
+    for (const { frame, size } of early) this.#handle(frame, size)
+    this.answered()
+  }
+
+  /** A fresh token on the same socket. What is asked after it is decided with it. */
+  #authenticate({ id, token }: FrameOf<ClientFrame, "authenticate">): void {
+    const { limits } = this.#context
+    const now = this.#context.clock()
+    this.#authentications ??= new Bucket(limits.authentications, now)
+    const wait = this.#authentications.take(limits.authentications, now)
+    if (wait > 0) {
+      const reason = "Authenticate less often."
+      return this.#requests.refuse(id, overLimit("authentications", "rate/limited", reason, wait))
+    }
+    const accept = (principal: Principal | typeof revoked): void => {
+      if (principal === revoked) return this.close(CloseCode.revoked, "revoked")
+      if (principal.key !== this.#principal.key) {
+        return this.close(CloseCode.forbidden, "another identity")
+      }
+      this.#principal = principal
+      this.#requests.answer(id, { type: "authenticated", id, ...this.#expires() })
+      return this.fork(this.#requests.reauthorize)
+    }
+    return this.#requests.enqueue(
+      id,
+      Effect.match(this.#prove(token), {
+        onFailure: (refused) => this.#requests.refuse(id, refused),
+        onSuccess: accept
+      })
+    )
+  }
+
+  #prove(token: string | undefined) {
+    return prove(this.#context, { ...this.#credentials, token })
+  }
+
+  #expires(): { readonly expires?: number } {
+    const { expiresAt } = this.#principal
+    return expiresAt === Infinity
+      ? {}
+      : { expires: Math.max(0, Math.ceil(expiresAt - this.#context.clock())) }
+  }
+
+  // --- out ---------------------------------------------------------------------------------------
+
+  #sendError(id: number | undefined, { code, limit, message }: Refusal): void {
+    this.#context.refused(limit ?? code)
+    this.send({
+      type: "error",
+      ...(id === undefined ? {} : { id }),
+      code,
+      message,
+      retry: errorRetry[code]
+    })
+  }
+
+  /** Runs on a fiber that ends with the session. */
+  fork(effect: Effect.Effect<void>): void {
+    if (this.#ended) return
+    const fiber = this.#context.run(effect)
+    if (fiber.pollUnsafe() !== undefined) return
+    const fibers = (this.#fibers ??= new Set())
+    fibers.add(fiber)
+    fiber.addObserver(() => fibers.delete(fiber))
+  }
+
+  get #requests(): Requests {
+    return (this.#asked ??= new Requests(this, this.#context))
+  }
+}
+
+/** What an object or a list costs beyond its text, in bytes: an empty one may be two characters. */
+const containerBytes = 56
+
+/** About how many bytes a frame costs as long as it waits. */
+const weightOf = (text: string): number => {
+  let weight = text.length
+  for (let at = 0; at < text.length; at++) {
+    const unit = text.charCodeAt(at)
+    // `{` and `[`, also where they are text: nobody writes enough of those.
+    if (unit === 0x7b || unit === 0x5b) weight += containerBytes
+  }
+  return weight
+}
+
+/** A frame that cannot be used: `FrameFault`, or a message that is no text. */
+interface Refused {
+  readonly code: "frame/malformed" | "frame/unknown"
+  readonly id: number | undefined
+  readonly reason: string
+}
+
+interface Early {
+  readonly frame: Result.Result<ClientFrame, Refused>
+  /** About what it costs, in bytes. */
+  readonly size: number
+}

@@ -1,0 +1,124 @@
+/**
+ * What all sessions of a door share, and the words in which a request is refused.
+ */
+import type * as Deferred from "effect/Deferred"
+import type * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import type { ErrorCode } from "../../../Protocol.ts"
+import type { SourceError } from "../../NotificationSource.ts"
+import type { Realtime } from "../../Realtime.ts"
+import type { AuthRefused, Credentials, Request } from "../../ServerOptions.ts"
+import type { ResolvedLimits } from "./limits.ts"
+import type { PublishRefused } from "../outbox/outboxPublish.ts"
+import type { PublishKeys } from "./publishKeys.ts"
+import type { Registry } from "./registry.ts"
+import type { Revocations } from "./revocations.ts"
+import { isDataFault } from "../link/sqlState.ts"
+
+/** A request that was refused: the code, and a sentence that is safe to show to anybody. */
+export interface Refusal {
+  readonly code: ErrorCode
+  readonly message: string
+  /** Milliseconds until it may succeed. */
+  readonly retryAfter?: number
+  /** The limit that was crossed. */
+  readonly limit?: LimitName
+}
+
+export type LimitName = keyof ResolvedLimits
+
+export const refusal = (code: ErrorCode, message: string): Refusal => ({ code, message })
+
+/** A limit was crossed; with a rate, so many milliseconds until it is not. */
+export const overLimit = (
+  limit: LimitName,
+  code: ErrorCode,
+  message: string,
+  retryAfter?: number
+): Refusal =>
+  retryAfter === undefined
+    ? { code, message, limit }
+    : { code, message, limit, retryAfter: Math.max(1, retryAfter) }
+
+/** Who a session is. */
+export interface Principal {
+  readonly identity: unknown
+  /** The same text for the same person, on every session. */
+  readonly key: string
+  /** When the proof ends, in milliseconds since 1970; Infinity when it does not. */
+  readonly expiresAt: number
+}
+
+export interface SessionContext {
+  readonly realtime: Realtime["Service"]
+  readonly registry: Registry
+  readonly limits: ResolvedLimits
+  readonly slowConsumer: "gap" | "disconnect"
+  /** `undefined` on a door that everybody enters without a name. */
+  readonly authenticate:
+    | ((credentials: Credentials) => Effect.Effect<Principal, AuthRefused>)
+    | undefined
+  readonly authorize: (request: Request<unknown>) => Effect.Effect<boolean>
+  /** Publishes of the last minutes; the outcome is `undefined` when it was published. */
+  readonly publishKeys: PublishKeys<Deferred.Deferred<Refusal | undefined>>
+  /** Runs an effect with the door's services; its failures are logged, never thrown. */
+  readonly run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  /** The same for an effect that does not fail, so that it costs no more than itself. */
+  readonly start: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  /** Milliseconds since 1970. */
+  readonly clock: () => number
+  readonly sourceIsUp: () => boolean
+  /** Counts a refusal: the limit that was crossed, or else the code that was answered. */
+  readonly refused: (reason: string) => void
+  readonly revocations: Revocations
+}
+
+/** What takes longer than the source may. */
+export const sourceDown = overLimit(
+  "sourceWait",
+  "source/down",
+  "The source of this channel is down. Try again later."
+)
+
+const down = refusal("source/down", sourceDown.message)
+
+/** Why the database never takes a publish. */
+const publishRefused = {
+  table: refusal("publish/forbidden", "Clients do not publish to this channel."),
+  key: refusal("publish/invalid", "The key was used with other data."),
+  value: refusal("publish/invalid", "The database cannot store this payload or key.")
+}
+
+/** A refusal as an error on the way. */
+export class Refused {
+  readonly _tag = "Refused"
+  readonly refusal: Refusal
+
+  constructor(refusal: Refusal) {
+    this.refusal = refusal
+  }
+}
+
+/** What a client may know of an error of the hub. */
+export const refusalOf = (error: unknown): Refusal => {
+  if (error === sourceDown) return sourceDown
+  if (error instanceof Refused) return error.refusal
+  const tag = typeof error === "object" && error !== null && "_tag" in error ? error._tag : ""
+  switch (tag) {
+    case "InvalidPayload":
+      return refusal("publish/invalid", "The payload does not match the channel's schema.")
+    case "PayloadTooLarge":
+      return refusal("publish/too-large", "The payload is larger than this channel carries.")
+    case "PublishRefused":
+      return publishRefused[(error as PublishRefused).reason]
+    case "TooManyChannels":
+      return refusal("server/overloaded", "The server listens to as many channels as it may.")
+    case "SourceError":
+      // A database in another encoding than UTF-8 lacks characters of a live payload.
+      return isDataFault((error as SourceError).cause) ? publishRefused.value : down
+    case "ReplayError":
+      return down
+    default:
+      return refusal("server/internal", "The server failed. Try again later.")
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * What travels from a channel to its subscribers: events that arrived together, a gap, or a position.
+ *
+ * A batch carries its cursor, so what somebody has and where they stand cannot disagree. It is
+ * encoded for the wire at most once, on the first socket that needs it.
+ */
+import { encode, encodeEvent, encodeEvents } from "../../../Frame.ts"
+import { type Event, Gap, type GapReason, type RealtimeEvent } from "../../../RealtimeEvent.ts"
+import { lasting, textFrame } from "./frames.ts"
+
+export interface BatchEvent {
+  readonly id: string
+  /** In milliseconds since 1970. */
+  readonly at: number
+  readonly payload: unknown
+  /** The payload as JSON text for the wire; `undefined` while no socket is subscribed. */
+  readonly json: string | undefined
+  /** The transaction that wrote it; durable channels only. */
+  readonly tx: string | undefined
+}
+
+/** Nothing but a newer cursor, so that a quiet subscription does not age out. */
+export const position: unique symbol = Symbol("position")
+
+export class Batch {
+  readonly channel: string
+  /**
+   * Grows from batch to batch of a channel. A subscriber that joined at a tick has everything up to
+   * it. On a live channel it counts the batches one by one, so a jump tells that some were dropped.
+   */
+  readonly tick: number
+  /** The position before the first event. */
+  readonly from: string
+  /** The position after the last event. */
+  readonly cursor: string
+  readonly events: ReadonlyArray<BatchEvent>
+  /** Set when this is a gap; it has no events then. */
+  readonly gap: GapReason | undefined
+  #frame: Buffer | undefined
+
+  constructor(
+    channel: string,
+    tick: number,
+    from: string,
+    cursor: string,
+    content: ReadonlyArray<BatchEvent> | GapReason | typeof position
+  ) {
+    this.channel = channel
+    this.tick = tick
+    this.from = from
+    this.cursor = cursor
+    this.events = typeof content === "object" ? content : []
+    this.gap = typeof content === "string" ? content : undefined
+  }
+
+  /** How much it carries: `bytes` in UTF-16 units of JSON, close enough. */
+  get size(): { readonly events: number; readonly bytes: number } {
+    const bytes = this.events.reduce((sum, { json = "" }) => sum + json.length, 0)
+    return { events: this.events.length, bytes }
+  }
+
+  /** The bytes for every socket of the channel. */
+  get frame(): Buffer {
+    return (this.#frame ??= textFrame(this.#text()))
+  }
+
+  /** The same to be kept: one copy for everybody who keeps it. */
+  get lastingFrame(): Buffer {
+    return (this.#frame = lasting(this.frame))
+  }
+
+  #text(): string {
+    const { channel, cursor, events, gap } = this
+    if (gap !== undefined) return encode({ type: "gap", channel, reason: gap, cursor })
+    if (events.length === 0) return encode({ type: "cursor", channel, cursor })
+    return encodeEvents(
+      channel,
+      cursor,
+      events.map(({ at, id, json, tx }) => encodeEvent(id, isoOf(at), json ?? "null", tx))
+    )
+  }
+
+  /** The same as values, for a Stream. */
+  toEvents(): ReadonlyArray<RealtimeEvent<unknown>> {
+    const { channel, cursor, events, gap } = this
+    if (gap !== undefined) return [new Gap({ channel, reason: gap, cursor })]
+    const last = events.length - 1
+    return events.map(({ at, id, payload, tx }, index): Event<unknown> => ({
+      _tag: "Event",
+      channel,
+      id,
+      at: new Date(at),
+      payload,
+      // A live event's id is its position; inside a durable batch only its end is one.
+      cursor: tx === undefined ? id : index === last ? cursor : undefined,
+      tx
+    }))
+  }
+}
+
+let lastAt = Number.NaN
+let lastIso = ""
+
+/** What arrives together has the same time: it is written out once. */
+const isoOf = (at: number): string => {
+  if (at !== lastAt) {
+    lastIso = new Date(at).toISOString()
+    lastAt = at
+  }
+  return lastIso
+}

@@ -1,0 +1,63 @@
+/**
+ * Moves what the source tells to the open live channels: one fiber for all of them, which wakes once
+ * for everything that arrived together.
+ *
+ * After a delivery it rests for half the time that the delivery took, in whole milliseconds. A busy
+ * node therefore joins what comes meanwhile into larger batches, and writes less often instead of
+ * falling behind; on a quiet one the rest is over before anything comes.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+import * as Queue from "effect/Queue"
+import { lost, type Notification } from "../../NotificationSource.ts"
+import type { LiveChannel } from "./liveChannel.ts"
+import * as metrics from "../metrics.ts"
+
+export interface PumpOptions {
+  readonly arrived: Queue.Dequeue<Notification>
+  readonly channels: ReadonlyMap<string, LiveChannel>
+  /** The shortest time between two deliveries, in milliseconds. */
+  readonly window: number
+  /** What a channel is told after its `lost`, so that it outlives the new epoch. */
+  readonly afterLoss: (channel: string) => string | undefined
+}
+
+/** A delivery shorter than this needs no rest, in milliseconds: it reached a few sockets only. */
+const leastDelivery = 0.1
+/** The longest rest, in milliseconds: what a burst may add to the latency of others. */
+const mostRest = 20
+
+export const run = ({ afterLoss, arrived, channels, window }: PumpOptions): Effect.Effect<never> =>
+  Effect.gen(function* () {
+    const clock = yield* Clock.Clock
+    while (true) {
+      const notifications = yield* Queue.takeAll(arrived)
+      const begun = clock.monotonicTimeNanosUnsafe()
+      const touched: Array<LiveChannel> = []
+      for (const { channel: name, payload } of notifications) {
+        // Closed in the meantime: nobody is there to hear of it.
+        const channel = channels.get(name)
+        if (channel === undefined) continue
+        if (channel.push(payload)) touched.push(channel)
+        const notice = payload === lost ? afterLoss(name) : undefined
+        if (notice !== undefined) channel.push(notice)
+      }
+      const now = clock.currentTimeMillisUnsafe()
+      for (const channel of touched) {
+        const invalid = channel.deliver(now)
+        if (invalid > 0) yield* tellInvalid(channel.name, invalid)
+      }
+      const spent = Number(clock.monotonicTimeNanosUnsafe() - begun) / 1e6
+      // Timers know whole milliseconds.
+      const rest = spent < leastDelivery ? 0 : Math.min(Math.ceil(spent / 2), mostRest)
+      if (rest > 0 || window > 0) yield* Effect.sleep(Math.max(window, rest))
+    }
+  })
+
+export const tellInvalid = Effect.fnUntraced(function* (channel: string, invalid: number) {
+  yield* Metric.update(metrics.notificationsInvalid, invalid)
+  yield* Effect.logWarning(
+    `${invalid} payload(s) on channel "${channel}" did not match its schema and were dropped; its subscribers were told.`
+  )
+})

@@ -1,0 +1,368 @@
+/**
+ * Bringing one subscriber from a cursor to where this node's reader stands.
+ *
+ * There is one way for everybody: who resumes, who was too slow, who joins the stream that follows a
+ * state. Follow the channel first, then join: the answer names a tick, the replay reaches exactly its
+ * end, and of what was handed out meanwhile the batches of later ticks follow.
+ */
+import type { PgClient } from "@effect/sql-pg/PgClient"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import { isSqlError } from "effect/sql/SqlError"
+import * as Cursor from "../../../Cursor.ts"
+import { type OutboxFault, ReplayError } from "./faults.ts"
+import {
+  isEmpty,
+  type Leg,
+  legs,
+  pageArguments,
+  type PageLimits,
+  pageStatement,
+  type ParsedPage,
+  parsePage
+} from "./outbox.ts"
+import { batchesOf, type DurableBatch, type Followers, type Tail } from "./tail.ts"
+
+/** Why a cursor cannot be honoured. */
+export type ResetReason =
+  /** It does not parse, or is longer than 8 KiB. */
+  | "malformed"
+  /** Another database, or this one before a crash, a promotion or a restore. */
+  | "identity"
+  /** Not a position that this database has reached. */
+  | "future"
+  /** Something after it was pruned. */
+  | "retention"
+  /** More follows it than the caller takes. */
+  | "bounds"
+
+export interface Bounds {
+  readonly events: number
+  /** Payload in bytes of UTF-8. */
+  readonly bytes: number
+}
+
+/** For somebody who comes again until nothing is left. */
+export interface Part {
+  /** About how many bytes of frames they have room for: no more is read. */
+  readonly room: number
+  /** What they know to lie behind their cursor. */
+  readonly missed: Bounds
+}
+
+export interface Join {
+  readonly state: "fresh" | "recovered" | "reset"
+  readonly reason: ResetReason | undefined
+  /** Events follow from here: the replay first, then what is handed out with a later tick than `tick`. */
+  readonly cursor: string
+  readonly tick: number
+  readonly replay: ReadonlyArray<DurableBatch>
+  /** The replay is a part: join again from its end for what follows. */
+  readonly more: boolean
+  /** Payload that was looked up for this answer, in bytes of UTF-8. */
+  readonly bytes: number
+}
+
+/** Replays on the pool at once, and pages. What a replay has read so far is held until it is whole. */
+const maxReplays = 8
+
+/** About what an event has in a frame beside its payload, in bytes. */
+const eventBytes = 128
+
+/** A replay under way, and how many wait for it. */
+interface Running {
+  readonly result: Deferred.Deferred<Join, OutboxFault | ReplayError>
+  waiting: number
+  fiber: Fiber.Fiber<Join, OutboxFault | ReplayError> | undefined
+}
+
+/** One page of a replay, or that it cannot be had. */
+type ReplayPage =
+  | { readonly _tag: "Reset"; readonly reason: "retention" | "identity" }
+  | {
+      readonly _tag: "Page"
+      readonly batches: ReadonlyArray<DurableBatch>
+      /** The position after the page. */
+      readonly position: Cursor.Position
+      readonly done: boolean
+    }
+
+export interface CatchUp {
+  /** The next page of a channel between a position and the end of a tick. */
+  readonly page: (
+    tail: Tail,
+    channel: string,
+    from: Cursor.Position,
+    to: Cursor.Snapshot,
+    limits?: PageLimits
+  ) => Effect.Effect<ReplayPage, ReplayError>
+  /**
+   * Joins a subscriber whose cursor may be `undefined` for "from now on". The whole replay comes at
+   * once, or none of it; or a part of it, of what is known to be within the bounds.
+   */
+  readonly join: (
+    channel: string,
+    from: string | undefined,
+    bounds?: Bounds,
+    part?: Part
+  ) => Effect.Effect<Join, OutboxFault | ReplayError>
+  /**
+   * Where the tail stands when it contains the cursor, or why it never will. Synchronous after its
+   * last step: nothing is handed out between the answer and what the caller does at once.
+   */
+  readonly locate: (
+    from: string
+  ) => Effect.Effect<
+    | { readonly tail: Tail; readonly reason: ResetReason }
+    | { readonly tail: Tail; readonly position: Cursor.Position; readonly reason: undefined },
+    OutboxFault
+  >
+}
+
+const at = (tail: Tail, reason: ResetReason | undefined, bytes = 0): Join => ({
+  state: reason === undefined ? "fresh" : "reset",
+  reason,
+  cursor: tail.end,
+  tick: tail.tick,
+  replay: [],
+  more: false,
+  bytes
+})
+
+const add = (size: Bounds, batches: ReadonlyArray<DurableBatch>): Bounds => {
+  let { bytes, events } = size
+  for (const batch of batches) {
+    events += batch.events.length
+    for (const { text } of batch.events) bytes += Buffer.byteLength(text)
+  }
+  return { events, bytes }
+}
+
+const nothing: Bounds = { events: 0, bytes: 0 }
+
+const exceeds = (size: Bounds, bounds: Bounds): boolean =>
+  size.events > bounds.events || size.bytes > bounds.bytes
+
+/** About how many bytes of frames it makes. */
+const frameBytes = ({ bytes, events }: Bounds): number => bytes + events * eventBytes
+
+export const make = (
+  sql: PgClient,
+  limits: PageLimits,
+  /** What a socket is replayed at most. */
+  socketBounds: Bounds,
+  /** For one page. */
+  patience: Duration.Duration,
+  followers: Followers,
+  /** The tail once the reader is up. */
+  current: Effect.Effect<Tail, OutboxFault>,
+  /** The tail after it has taken a new end. */
+  refreshed: Effect.Effect<Tail, OutboxFault>
+): Effect.Effect<CatchUp, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const scope = yield* Effect.scope
+    const pages = yield* Semaphore.make(maxReplays)
+    const replays = yield* Semaphore.make(maxReplays)
+    const client = sql.withoutTransforms()
+
+    const read = (
+      channel: string,
+      leg: Leg,
+      tail: Tail,
+      limits: PageLimits
+    ): Effect.Effect<ParsedPage, ReplayError> =>
+      client
+        .unsafe<{ readonly [column: string]: unknown }>(
+          pageStatement.one,
+          pageArguments(leg, tail.floors.of(leg.at), limits, channel)
+        )
+        .pipe(
+          Effect.flatMap((rows) =>
+            Effect.try({ try: () => parsePage(rows, leg), catch: (cause) => cause })
+          ),
+          // In a transaction of the caller the page would be read as of its snapshot, and what came
+          // later would be missed in silence.
+          Effect.updateContext(Context.omit(client.transactionService)<never>),
+          // On a path that has gone silent the pool would wait for ever.
+          Effect.timeoutOrElse({
+            duration: patience,
+            orElse: () =>
+              Effect.fail(new Error(`no answer within ${Duration.toMillis(patience)} ms`))
+          }),
+          pages.withPermit,
+          Effect.mapError(
+            (error) =>
+              new ReplayError({ channel, cause: isSqlError(error) ? error.reason.cause : error })
+          )
+        )
+
+    const page: CatchUp["page"] = (tail, channel, from, to, most = limits) =>
+      Effect.gen(function* () {
+        let start = from
+        const remaining = legs(from, to)
+        for (const [index, leg] of remaining.entries()) {
+          const last = index === remaining.length - 1
+          if (isEmpty(leg)) {
+            start = Cursor.whole(leg.to)
+            continue
+          }
+          const { identity, page } = yield* read(channel, leg, tail, most)
+          if (identity === null) {
+            const cause = new Error(
+              "the pool is connected to a standby, or the database has just recovered"
+            )
+            return yield* new ReplayError({ channel, cause })
+          }
+          if (identity !== tail.identity) return { _tag: "Reset", reason: "identity" } as const
+          if (page === "retention") return { _tag: "Reset", reason: "retention" } as const
+          const done = last && page.position.next === undefined
+          if (page.messages.length > 0 || done) {
+            const batches = batchesOf(page, leg, start, tail.identity, 0)
+            return { _tag: "Page", batches, position: page.position, done } as const
+          }
+          start = page.position
+        }
+        return { _tag: "Page", batches: [], position: start, done: true } as const
+      })
+
+    const locate: CatchUp["locate"] = (from) =>
+      Effect.gen(function* () {
+        let tail = yield* current
+        const cursor = Cursor.parseDurable(from)
+        if (cursor === undefined) return { tail, reason: "malformed" } as const
+        const { position } = cursor
+        if (cursor.identity === tail.identity && !Cursor.dominates(tail.taken.snapshot, position)) {
+          // It may come from a node that is ahead. A snapshot taken now contains every position that
+          // was ever given out.
+          tail = yield* refreshed
+        }
+        if (cursor.identity !== tail.identity) return { tail, reason: "identity" } as const
+        if (!Cursor.dominates(tail.taken.snapshot, position)) {
+          return { tail, reason: "future" } as const
+        }
+        return { tail, position, reason: undefined } as const
+      })
+
+    /** Replays under way: who asks for the same in the same tick shares it. */
+    const running = new Map<string, Running>()
+
+    /** Waits for a replay; the last one who gives up ends it. */
+    const share = (key: string, one: Running) =>
+      Effect.acquireUseRelease(
+        Effect.sync(() => {
+          one.waiting++
+        }),
+        () => Deferred.await(one.result),
+        () =>
+          Effect.sync(() => {
+            if (--one.waiting > 0 || running.get(key) !== one) return
+            running.delete(key)
+            one.fiber?.interruptUnsafe()
+          })
+      )
+
+    const replay = (
+      {
+        to,
+        tail,
+        tick
+      }: { readonly tail: Tail; readonly to: Cursor.Snapshot; readonly tick: number },
+      channel: string,
+      from: string,
+      position: Cursor.Position,
+      bounds: Bounds,
+      room: number
+    ): Effect.Effect<Join, OutboxFault | ReplayError> =>
+      Effect.gen(function* () {
+        const replay: Array<DurableBatch> = []
+        let size = nothing
+        let next = position
+        let more = true
+        for (let left = room; more && left > 0; left = room - frameBytes(size)) {
+          const one = yield* page(tail, channel, next, to, {
+            messages: Math.min(limits.messages, Math.ceil(left / eventBytes)),
+            bytes: Math.min(limits.bytes, left)
+          })
+          if (one._tag === "Reset") return at(yield* current, one.reason, size.bytes)
+          replay.push(...one.batches)
+          size = add(size, one.batches)
+          if (exceeds(size, bounds)) return at(yield* current, "bounds", size.bytes)
+          more = !one.done
+          next = one.position
+        }
+        const { bytes } = size
+        return { state: "recovered", reason: undefined, cursor: from, tick, replay, more, bytes }
+      })
+
+    /**
+     * What this node handed out a moment ago, without the database. Only between two ticks: what is
+     * handed out of a tick in progress would come again, or be left out.
+     */
+    const recent = (channel: string, from: string, bounds: Bounds, room: number) =>
+      Effect.gen(function* () {
+        const now = yield* Clock.currentTimeMillis
+        const { finished, tick } = yield* current
+        const all = finished ? followers.recent(channel, from, now) : undefined
+        if (all === undefined) return undefined
+        let size = nothing
+        let fits = 0
+        while (fits < all.length && frameBytes(size) < room) size = add(size, [all[fits++]!])
+        if (exceeds(size, bounds)) return undefined
+        return {
+          state: "recovered",
+          reason: undefined,
+          cursor: from,
+          tick,
+          replay: all.slice(0, fits),
+          more: fits < all.length,
+          bytes: size.bytes
+        } satisfies Join
+      })
+
+    const join: CatchUp["join"] = (channel, from, bounds = socketBounds, part) =>
+      Effect.gen(function* () {
+        if (from === undefined) return at(yield* current, undefined)
+        if (part !== undefined && exceeds(part.missed, bounds)) return at(yield* current, "bounds")
+        const room = Math.max(1, part?.room ?? Infinity)
+        const remembered = yield* recent(channel, from, bounds, room)
+        if (remembered !== undefined) return remembered
+        const found = yield* locate(from)
+        const { tail } = found
+        if (found.reason !== undefined) return at(tail, found.reason)
+        const { position } = found
+        const key = `${tail.tick} ${bounds.events} ${bounds.bytes} ${room} ${channel} ${from}`
+        const shared = running.get(key)
+        if (shared !== undefined) return yield* share(key, shared)
+        const one: Running = { result: Deferred.makeUnsafe(), waiting: 0, fiber: undefined }
+        // In the scope of the reader: who shares it must not lose it with the one who asked first.
+        const target = { tail, to: tail.taken.snapshot, tick: tail.tick }
+        yield* replay(target, channel, from, position, bounds, room).pipe(
+          replays.withPermit,
+          Effect.onExit((exit: Exit.Exit<Join, OutboxFault | ReplayError>) =>
+            Effect.sync(() => {
+              if (running.get(key) === one) running.delete(key)
+              Deferred.doneUnsafe(one.result, exit)
+            })
+          ),
+          Effect.forkIn(scope),
+          Effect.tap((fiber) =>
+            Effect.sync(() => {
+              one.fiber = fiber
+              running.set(key, one)
+            })
+          ),
+          // What stands there for others to share is under way.
+          Effect.uninterruptible
+        )
+        return yield* share(key, one)
+      })
+
+    return { page, join, locate }
+  })

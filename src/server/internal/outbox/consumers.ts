@@ -1,0 +1,182 @@
+/**
+ * Named consumers: a cursor in the database, moved in the transaction of the work itself.
+ *
+ * The row is locked first and the cursor compared, so of several workers with one name exactly one
+ * does each batch, and its effects and the new position are committed together or not at all: what a
+ * consumer writes to this database happens exactly once.
+ */
+import { PgClient } from "@effect/sql-pg/PgClient"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Schema from "effect/Schema"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
+import * as Stream from "effect/Stream"
+import * as Backoff from "../../../Backoff.ts"
+import * as Cursor from "../../../Cursor.ts"
+import { type DurableBatch, type DurableGap, OutboxReader } from "../../OutboxReader.ts"
+import type { OutboxFault } from "./faults.ts"
+import { sqlMessage, sqlState } from "../link/sqlState.ts"
+
+/**
+ * The name belongs to a consumer of another channel.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ConsumerConflict extends Schema.TaggedError<ConsumerConflict>()("ConsumerConflict", {
+  name: Schema.String,
+  channel: Schema.String,
+  other: Schema.String
+}) {
+  override get message(): string {
+    return `The consumer "${this.name}" reads channel "${this.other}", not "${this.channel}". Give each consumer a name of its own, or delete its row from realtime.consumers.`
+  }
+}
+
+/**
+ * Events may have been missed, and the consumer was not told what to do then.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ConsumerGap extends Schema.TaggedError<ConsumerGap>()("ConsumerGap", {
+  name: Schema.String,
+  channel: Schema.String,
+  reason: Schema.Literals(["source", "retention"])
+}) {
+  override get message(): string {
+    return `The consumer "${this.name}" may have missed events of channel "${this.channel}" (${this.reason}). Give it onGap, which brings its work up to date.`
+  }
+}
+
+export interface ConsumerOptions<E, R> {
+  /** 1-200 bytes. */
+  readonly name: string
+  readonly channel: string
+  /** Where a consumer begins that has no cursor yet: `now` (default), the `oldest` event kept, or a cursor. */
+  readonly start?: "now" | "oldest" | { readonly cursor: string } | undefined
+  /** Runs in the transaction that also moves the cursor. Its failure rolls both back and ends the consumer. */
+  readonly onBatch: (batch: DurableBatch) => Effect.Effect<void, E, R>
+  /** The same where events may have been missed. Default: the consumer fails with `ConsumerGap`. */
+  readonly onGap?: ((gap: DurableGap) => Effect.Effect<void, E, R>) | undefined
+}
+
+export type ConsumerError = ConsumerConflict | ConsumerGap | OutboxFault | SqlError
+
+/** Somebody of the same name was faster. */
+class Superseded extends Data.TaggedError("Superseded")<{}> {}
+
+/** The session or the server went away, or PostgreSQL asks to try again: the cursor tells where. */
+const passes = (error: unknown): boolean =>
+  isSqlError(error) && (error.isRetryable || /^(08|57P|40)/.test(sqlState(error) ?? ""))
+
+/**
+ * Consumes for ever. Goes on by itself after a loss of the database.
+ */
+export const consume = <E, R>(
+  options: ConsumerOptions<E, R>
+): Effect.Effect<never, E | ConsumerError, R | OutboxReader | PgClient> =>
+  Effect.gen(function* () {
+    const { channel, name, onBatch, onGap } = options
+    const reader = yield* OutboxReader
+    const sql = yield* PgClient
+    const client = sql.withoutTransforms()
+
+    const start = Effect.gen(function* () {
+      if (options.start === undefined || options.start === "now") return yield* reader.position
+      if (options.start !== "oldest") return options.start.cursor
+      // Before a reader has opened the outbox after a crash it has no identity.
+      yield* reader.position
+      const rows = yield* client.unsafe<{ readonly snapshot: string; readonly identity: string }>(
+        "select snapshot::text, realtime.identity() identity from realtime.horizon"
+      )
+      const { identity, snapshot } = rows[0]!
+      const position = Cursor.whole(Cursor.parseSnapshot(snapshot)!)
+      return Cursor.formatDurable({ identity, position })
+    })
+
+    /** Where the consumer stands, whoever moved it last. */
+    const load = Effect.gen(function* () {
+      const read = client.unsafe<{ readonly channel: string; readonly cursor: string }>(
+        "select channel, cursor from realtime.consumers where name = $1",
+        [name]
+      )
+      let rows = yield* read
+      if (rows.length === 0) {
+        yield* client.unsafe(
+          "insert into realtime.consumers (name, channel, cursor) values ($1, $2, $3) on conflict do nothing",
+          [name, channel, yield* start]
+        )
+        rows = yield* read
+      }
+      const row = rows[0]
+      if (row !== undefined && row.channel !== channel) {
+        return yield* new ConsumerConflict({ name, channel, other: row.channel })
+      }
+      return row?.cursor
+    })
+
+    const move = <E2, R2>(from: string, to: string, work: Effect.Effect<void, E2, R2>) =>
+      sql.withTransaction(
+        Effect.gen(function* () {
+          const held = yield* client.unsafe<{ readonly cursor: string }>(
+            "select cursor from realtime.consumers where name = $1 for update",
+            [name]
+          )
+          if (held[0]?.cursor !== from) return yield* new Superseded()
+          yield* work
+          yield* client.unsafe(
+            "update realtime.consumers set cursor = $2, updated_at = clock_timestamp() where name = $1",
+            [name, to]
+          )
+        })
+      )
+
+    const round = Effect.gen(function* () {
+      let cursor = yield* load
+      yield* Stream.runForEach(reader.batches(channel, { from: cursor }), (item) =>
+        Effect.gen(function* () {
+          const work: Effect.Effect<void, E | ConsumerGap, R> =
+            item._tag === "Batch"
+              ? onBatch(item)
+              : item._tag === "Position"
+                ? Effect.void
+                : onGap === undefined
+                  ? Effect.fail(new ConsumerGap({ name, channel, reason: item.reason }))
+                  : onGap(item)
+          yield* move(cursor ?? item.cursor, item.cursor, work)
+          cursor = item.cursor
+        })
+      )
+    })
+
+    const backoff = yield* Backoff.make(Backoff.link)
+    let failedAt = 0
+    while (true) {
+      const exit = yield* Effect.exit(round)
+      if (Exit.isSuccess(exit)) continue
+      const { cause } = exit
+      // A transaction whose session is gone fails, and then dies because it cannot roll back.
+      const errors = cause.reasons.map((reason) =>
+        reason._tag === "Fail" ? reason.error : reason._tag === "Die" ? reason.defect : undefined
+      )
+      if (errors.some((error) => error instanceof Superseded)) {
+        yield* Effect.sleep(10)
+        continue
+      }
+      const passing = errors.find(passes)
+      if (passing === undefined || Cause.hasInterrupts(cause)) {
+        return yield* Effect.failCause(cause as Cause.Cause<E | ConsumerError>)
+      }
+      const now = yield* Clock.currentTimeMillis
+      const delay = yield* backoff.delay(now - failedAt)
+      failedAt = now + delay
+      yield* Effect.logWarning(
+        `The consumer "${name}" goes on in ${Math.round(delay)} ms: ${sqlMessage(passing)}`
+      )
+      yield* Effect.sleep(delay)
+    }
+  })

@@ -1,0 +1,172 @@
+/**
+ * A durable channel for one consumer, who takes at its own speed.
+ *
+ * It reads pages on the pool until it has caught up, then takes what the reader hands out. What a slow
+ * consumer leaves lying is bounded: beyond the bound it is dropped, and the consumer catches up from
+ * its cursor again when it comes to that point.
+ */
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import * as Backoff from "../../../Backoff.ts"
+import type * as Cursor from "../../../Cursor.ts"
+import type { CatchUp } from "./catchUp.ts"
+import { type OutboxFault, ReplayError } from "./faults.ts"
+import type { Followers, Item, Tail } from "./tail.ts"
+
+/** What was handed out and not yet taken, without a hole. */
+class Backlog {
+  /** Something was dropped after what is held. */
+  overflowed = false
+  readonly #limit: number
+  #items: Array<Item> = []
+  #arrival: Deferred.Deferred<void> | undefined
+
+  constructor(limit: number) {
+    this.#limit = limit
+  }
+
+  readonly offer = (item: Item): void => {
+    if (this.overflowed) return
+    if (this.#items.length >= this.#limit) this.overflowed = true
+    else this.#items.push(item)
+    if (this.#arrival !== undefined) Deferred.doneUnsafe(this.#arrival, Effect.void)
+    this.#arrival = undefined
+  }
+
+  /** Waits until there is something, or nothing more will come. */
+  readonly take: Effect.Effect<ReadonlyArray<Item>> = Effect.suspend(() => {
+    if (this.#items.length === 0 && !this.overflowed) {
+      this.#arrival ??= Deferred.makeUnsafe()
+      return Effect.flatMap(Deferred.await(this.#arrival), () => this.take)
+    }
+    const items = this.#items
+    this.#items = []
+    return Effect.succeed(items)
+  })
+}
+
+/** Reading from a position to the end of a tick. */
+interface Replay {
+  readonly tail: Tail
+  readonly to: Cursor.Snapshot
+  readonly tick: number
+  readonly position: Cursor.Position
+}
+
+type Items = readonly [Item, ...Array<Item>]
+
+const isSome = (items: ReadonlyArray<Item>): items is Items => items.length > 0
+
+export const durableStream = (options: {
+  readonly channel: string
+  readonly from: string | undefined
+  /** Batches that may be left lying. */
+  readonly backlog: number
+  readonly followers: Followers
+  readonly current: Effect.Effect<Tail, OutboxFault>
+  readonly catchUp: CatchUp
+}): Stream.Stream<Item, OutboxFault> => {
+  const { catchUp, channel, current, followers } = options
+  return Stream.unwrap(
+    Effect.gen(function* () {
+      const held = new Backlog(options.backlog)
+      yield* Effect.acquireRelease(
+        Effect.sync(() => followers.add(channel, held)),
+        () => Effect.sync(() => followers.remove(channel, held))
+      )
+      const backoff = yield* Backoff.make(Backoff.link)
+      /** After this nothing is missing; `undefined` only before the first item. */
+      let cursor = options.from
+      /** Of what the reader hands out, later ticks than this follow. */
+      let attached = 0
+      let replay: Replay | undefined
+      let began = false
+      let failedAt = 0
+
+      /** Finds out what lies between the cursor and where the reader stands. */
+      const attach = Effect.gen(function* () {
+        // First this, then the position: what is handed out in between is held or behind it.
+        held.overflowed = false
+        if (cursor === undefined) {
+          const { end, tick } = yield* current
+          attached = tick
+          cursor = end
+          return [{ _tag: "Position", cursor: end, tick }] satisfies Items
+        }
+        const found = yield* catchUp.locate(cursor)
+        const { tail } = found
+        attached = tail.tick
+        if (found.reason === undefined) {
+          replay = { tail, to: tail.taken.snapshot, tick: tail.tick, position: found.position }
+          return []
+        }
+        return reset(tail, found.reason === "retention" ? "retention" : "source")
+      })
+
+      const reset = (tail: Tail, reason: "retention" | "source"): Items => {
+        replay = undefined
+        attached = tail.tick
+        cursor = tail.end
+        return [{ _tag: "Gap", reason, cursor: tail.end, tick: tail.tick }]
+      }
+
+      const next = Effect.fnUntraced(function* () {
+        if (!began || (held.overflowed && replay === undefined)) {
+          // What is held is older than what was dropped.
+          const rest = began ? yield* held.take : []
+          const items = live(rest)
+          if (isSome(items)) return items
+          const told = yield* attach
+          began = true
+          if (isSome(told)) return told
+        }
+        if (replay !== undefined) {
+          const { position, tail, to } = replay
+          const page = yield* catchUp.page(tail, channel, position, to)
+          if (page._tag === "Reset") {
+            return reset(yield* current, page.reason === "retention" ? "retention" : "source")
+          }
+          replay = page.done ? undefined : { ...replay, position: page.position }
+          if (isSome(page.batches)) {
+            cursor = page.batches[page.batches.length - 1]!.cursor
+            return page.batches
+          }
+          if (replay !== undefined) return []
+        }
+        return live(yield* held.take)
+      })
+
+      const live = (items: ReadonlyArray<Item>): ReadonlyArray<Item> => {
+        const later = items.filter((item) => item.tick > attached)
+        const last = later[later.length - 1]
+        if (last !== undefined) cursor = last.cursor
+        return later
+      }
+
+      const pull: Effect.Effect<Items, OutboxFault> = Effect.gen(function* () {
+        while (true) {
+          const items = yield* next().pipe(
+            Effect.catch((error) =>
+              Effect.gen(function* () {
+                // At the start it is told; later a failover may look like it, and passes.
+                if (!began && !(error instanceof ReplayError)) return yield* error
+                const now = yield* Clock.currentTimeMillis
+                const delay = yield* backoff.delay(now - failedAt)
+                failedAt = now + delay
+                yield* Effect.logWarning(
+                  `Reading channel "${channel}" goes on in ${Math.round(delay)} ms: ${error.message}`
+                )
+                yield* Effect.sleep(delay)
+                return []
+              })
+            )
+          )
+          if (isSome(items)) return items
+        }
+      })
+      return Stream.fromPull(Effect.succeed(pull))
+    })
+  )
+}

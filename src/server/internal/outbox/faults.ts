@@ -1,0 +1,39 @@
+/** Errors of the durable side that more than one of its modules raises. */
+import * as Schema from "effect/Schema"
+import type { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
+
+/**
+ * The database answers, but not as the primary: positions can be taken there only.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NotPrimary extends Schema.TaggedError<NotPrimary>()("NotPrimary", {}) {
+  override get message(): string {
+    return "The database is a standby. Positions can be taken on the primary only: connect the reader and the pool there."
+  }
+}
+
+/**
+ * Why durable channels cannot be read, as far as waiting does not help.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type OutboxFault = NotInstalled | OutdatedInstall | NotPrimary
+
+/**
+ * The pool did not answer a replay as it must.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ReplayError extends Schema.TaggedError<ReplayError>()("ReplayError", {
+  channel: Schema.String,
+  cause: Schema.Defect()
+}) {
+  override get message(): string {
+    const cause = this.cause instanceof Error ? this.cause.message : String(this.cause)
+    return `Reading channel "${this.channel}" from the outbox failed: ${cause}. Check that the pool connects to the primary, as a role that may read realtime.messages.`
+  }
+}

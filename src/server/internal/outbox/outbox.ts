@@ -1,0 +1,237 @@
+/**
+ * Reading the outbox: which statements, and what they mean.
+ *
+ * A position is a snapshot. What is new between two of them are the messages of transactions that were
+ * in progress at the first and are over at the second, found by their numbers, merged with a walk of
+ * the primary key from a proven floor on. Messages go out in the order of their ids, which is the
+ * order in which any one row, any one writer and any causal chain changed. The cost depends on what is
+ * new, not on how long an old transaction stays open.
+ *
+ * How the statements are spelled matters to the planner: see the comments before changing anything.
+ */
+import * as Cursor from "../../../Cursor.ts"
+
+/** One message as it is stored. */
+export interface Message {
+  /** The id, as text: 64 bits. */
+  readonly id: string
+  readonly tx: string
+  readonly channel: string
+  /** The payload: JSON as its writer spelled it, so possibly with line feeds. */
+  readonly text: string
+  /** When it was written, in milliseconds since 1970. */
+  readonly at: number
+}
+
+export interface Page {
+  readonly messages: ReadonlyArray<Message>
+  /** The position after the last message. */
+  readonly position: Cursor.Position
+}
+
+/** What a reader takes at the beginning of a tick. */
+export interface Take {
+  readonly snapshot: Cursor.Snapshot
+  /** Every transaction numbered `next` or above draws ids above `drawn`. */
+  readonly next: bigint
+  readonly drawn: bigint
+}
+
+/** A position in part or whole: `at` sees it, up to `id` of what `to` sees. */
+export interface Leg {
+  readonly at: Cursor.Snapshot
+  readonly to: Cursor.Snapshot
+  readonly id: bigint
+}
+
+/**
+ * The statement of its own that takes a snapshot. Never inside a `begin`, where age() is frozen at its
+ * first call. The last id drawn is read before the next transaction's number, which is what makes the
+ * pair true; that number is computed without using one up. No row comes back from a session that has
+ * a transaction number, nor from a standby, whose snapshots omit the transactions in progress.
+ */
+export const takeStatement = `with l as materialized (select last_value - (not is_called)::int drawn from realtime.messages_id_seq),
+n as materialized (
+  select drawn, pg_snapshot_xmax(pg_current_snapshot()) x, age(pg_snapshot_xmax(pg_current_snapshot())::xid) a
+  from l where pg_current_xact_id_if_assigned() is null and not pg_is_in_recovery())
+select pg_current_snapshot()::text s, drawn::text l, (x::text::numeric + a)::text n from n`
+
+export const parseTake = (row: { readonly [column: string]: unknown } | undefined): Take => {
+  const snapshot = Cursor.parseSnapshot(String(row?.["s"]))
+  if (row === undefined || snapshot === undefined) {
+    throw new Error("The session cannot take a position: it is on a standby, or in a transaction")
+  }
+  return { snapshot, next: BigInt(String(row["n"])), drawn: BigInt(String(row["l"])) }
+}
+
+/** Which channels a page is read for: all, some (an array), or one, which is a replay on a pool. */
+export type Scope = "all" | "some" | "one"
+
+/**
+ * $1 the snapshot to reach, $2 the transactions in progress at the start that it sees, $3 the last id
+ * handed out, $4 where the walk starts, $5 `xmax:xmax:` of the start, $6 messages, $7 bytes, $8 channels.
+ *
+ * - `limit 1` on a table that is never analysed: without it the plan looks so dear that PostgreSQL
+ *   compiles it, which costs 8-20 ms per page.
+ * - "txid >= xmax" is written as a test of visibility, or else the planner sorts an index on txid.
+ * - One channel is compared as a pair with its id, which leaves only the index on both.
+ *
+ * One message beyond the limit is read to know whether there are more; the message that crosses the
+ * bytes is included. The horizon comes from the same statement, so a prune between two pages is
+ * noticed; a replay also says which database it was, because a pool may have moved on.
+ */
+const page = (scope: Scope): string => {
+  const columns = "m.txid, m.id, m.channel, m.payload, m.created_at"
+  const where =
+    scope === "all"
+      ? ""
+      : scope === "one"
+        ? "and m.channel = $8"
+        : "and m.channel = any($8::text[])"
+  const [from, order] =
+    scope === "one"
+      ? ["(m.channel, m.id) > ($8, $4::bigint) and m.channel <= $8", "m.channel, m.id"]
+      : [`m.id > $4::bigint ${where}`, "m.id"]
+  return `select q.txid::text t, q.id::text i, q.channel c, q.payload p, extract(epoch from q.created_at)::float8 at, q.more, k.snapshot::text h, k.identity k
+from (select snapshot, ${scope === "one" ? "realtime.identity()" : "null::text"} identity from realtime.horizon limit 1) k left join (
+ select p.*, lead(id) over w is not null more, row_number() over w r, sum(octet_length(payload)) over w - octet_length(payload) before from (
+  select * from (
+   (select m.* from unnest($2::xid8[]) x cross join lateral (
+     select ${columns} from realtime.messages m where m.txid = x and m.id > $3::bigint ${where} order by m.id limit $6::int + 1) m)
+   union all
+   (select ${columns} from realtime.messages m
+     where ${from} and not pg_visible_in_snapshot(m.txid, $5::pg_snapshot) and pg_visible_in_snapshot(m.txid, $1::pg_snapshot)
+     order by ${order} limit $6::int + 1)
+  ) u order by u.id limit $6::int + 1
+ ) p window w as (order by p.id rows unbounded preceding)
+) q on q.r <= $6::int and q.before < $7::bigint
+order by q.id`
+}
+
+export const pageStatement: Readonly<Record<Scope, string>> = {
+  all: page("all"),
+  some: page("some"),
+  one: page("one")
+}
+
+export interface PageLimits {
+  readonly messages: number
+  readonly bytes: number
+}
+
+/** The last argument: one name, or several as the text of an array. Names need no escape in it. */
+export const pageArguments = (
+  { at, id, to }: Leg,
+  floor: bigint,
+  limits: PageLimits,
+  channels: string | ReadonlyArray<string> | undefined
+): ReadonlyArray<unknown> => {
+  const over = at.running.filter((x) => Cursor.visible(to, x))
+  const args = [
+    Cursor.formatSnapshot(to),
+    `{${over.join(",")}}`,
+    String(id),
+    String(id > floor ? id : floor),
+    `${at.xmax}:${at.xmax}:`,
+    limits.messages,
+    limits.bytes
+  ]
+  if (channels === undefined) return args
+  return [
+    ...args,
+    typeof channels === "string" ? channels : `{${channels.map((name) => `"${name}"`).join(",")}}`
+  ]
+}
+
+/** `retention`: something between the position and here is gone. */
+export interface ParsedPage {
+  readonly page: Page | "retention"
+  readonly more: boolean
+  /** The last id of the page: the next one goes on from it. */
+  readonly id: bigint
+  /** Of a replay: the identity of the database that answered, `null` for a standby. */
+  readonly identity: string | null
+}
+
+export const parsePage = (
+  rows: ReadonlyArray<{ readonly [column: string]: unknown }>,
+  leg: Leg
+): ParsedPage => {
+  const first = rows[0]
+  const horizon = Cursor.parseSnapshot(String(first?.["h"]))
+  if (first === undefined || horizon === undefined) {
+    throw new Error("realtime.horizon has no row: install again")
+  }
+  const identity = first["k"] as string | null
+  if (!Cursor.contains(leg.at, horizon)) return { page: "retention", more: false, id: 0n, identity }
+  const messages: Array<Message> = []
+  for (const row of rows) {
+    if (row["i"] === null) break
+    messages.push({
+      id: row["i"] as string,
+      tx: row["t"] as string,
+      channel: row["c"] as string,
+      text: row["p"] as string,
+      at: Math.floor((row["at"] as number) * 1000)
+    })
+  }
+  const more = messages.length > 0 && rows[rows.length - 1]!["more"] === true
+  const id = messages.length > 0 ? BigInt(messages[messages.length - 1]!.id) : leg.id
+  const position = more ? Cursor.midway(leg.at, leg.to, id) : Cursor.whole(leg.to)
+  return { page: { messages, position }, more, id, identity }
+}
+
+/** Nothing lies between equal snapshots. */
+export const isEmpty = ({ at, to }: Leg): boolean => Cursor.contains(at, to)
+
+/** What is to be read to come from a position to a snapshot that contains it, in this order. */
+export const legs = (from: Cursor.Position, to: Cursor.Snapshot): ReadonlyArray<Leg> =>
+  from.next === undefined
+    ? [{ at: from.base, to, id: 0n }]
+    : [
+        // What was begun is finished first: its rest lies in the order of the same difference.
+        { at: from.base, to: from.next, id: from.id },
+        { at: from.next, to, id: 0n }
+      ]
+
+/**
+ * From which id on to look for the messages of transactions that began after a snapshot: pairs of a
+ * transaction's number and the last id drawn before it. Valid for as long as the database has the same
+ * identity, whatever the sessions do.
+ *
+ * The obvious floor, the last id drawn when the snapshot was taken, loses messages: the highest number
+ * that a snapshot knows is that of the last finished transaction, and one above it may have drawn ids
+ * long ago.
+ */
+export class Floors {
+  static readonly #most = 4096
+  #pairs: Array<{ readonly next: bigint; drawn: bigint }> = [{ next: 0n, drawn: 0n }]
+
+  /** Pairs must come in the order in which they were taken; others are ignored. */
+  add(next: bigint, drawn: bigint): void {
+    const last = this.#pairs[this.#pairs.length - 1]!
+    if (next < last.next || drawn <= last.drawn) return
+    if (next === last.next) {
+      last.drawn = drawn
+      return
+    }
+    this.#pairs.push({ next, drawn })
+    if (this.#pairs.length > Floors.#most) {
+      // Half of the older half goes: old positions are rare, and a lower floor is only slower.
+      this.#pairs = this.#pairs.filter(
+        (_, index) => index === 0 || index % 2 === 1 || index > Floors.#most / 2
+      )
+    }
+  }
+
+  of(snapshot: Cursor.Snapshot): bigint {
+    let low = 0
+    let high = this.#pairs.length - 1
+    while (low < high) {
+      const middle = (low + high + 1) >> 1
+      if (this.#pairs[middle]!.next <= snapshot.xmax) low = middle
+      else high = middle - 1
+    }
+    return this.#pairs[low]!.drawn
+  }
+}

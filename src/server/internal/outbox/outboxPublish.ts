@@ -1,0 +1,76 @@
+/**
+ * Publishing to the outbox: one call of `realtime.publish`, in the caller's transaction when there is
+ * one, and what its errors mean.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type { SqlClient } from "effect/sql/SqlClient"
+import { PayloadTooLarge } from "../../../RealtimeError.ts"
+import { SourceError } from "../../NotificationSource.ts"
+import { maxPayloadBytes } from "../sql/schema.ts"
+import { isDataFault, sqlMessage, sqlState } from "../link/sqlState.ts"
+
+/**
+ * The database does not take a message for this channel, or not under this key.
+ *
+ * - `table`: the channel belongs to the triggers of its table, because who reads it trusts that a row
+ *   has really changed.
+ * - `key`: the key was used on this channel for another payload.
+ * - `value`: the database cannot store the payload or the key; `detail` is what it said.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class PublishRefused extends Schema.TaggedError<PublishRefused>()("PublishRefused", {
+  channel: Schema.String,
+  reason: Schema.Literals(["table", "key", "value"]),
+  detail: Schema.optionalKey(Schema.String)
+}) {
+  override get message(): string {
+    const { channel, detail = "" } = this
+    return {
+      table: `Channel "${channel}" is written by the triggers of its table only. Change the table, or publish to a channel of your own.`,
+      key: `The key was used on channel "${channel}" for another payload. Make a new key for a new payload.`,
+      value: `The database cannot store this message for channel "${channel}": ${detail}. A key has 1-500 bytes of UTF-8, without NUL and without half of a surrogate pair.`
+    }[this.reason]
+  }
+}
+
+export type OutboxPublishError = PublishRefused | PayloadTooLarge | SourceError
+
+/** Publishes JSON text; completes when the statement did, so within a transaction before its commit. */
+export const publish = (
+  sql: SqlClient,
+  channel: string,
+  json: string,
+  key: string | undefined
+): Effect.Effect<void, OutboxPublishError> => {
+  const refused = (detail: string) => new PublishRefused({ channel, reason: "value", detail })
+  // On its way to the database it would become another key.
+  if (key?.isWellFormed() === false) return Effect.fail(refused("the key is not well-formed"))
+  return sql`select realtime.publish(${channel}, ${json}::text, ${key ?? null}::text)`.pipe(
+    Effect.asVoid,
+    Effect.mapError((error) => {
+      switch (sqlState(error)) {
+        case "RT002":
+          return new PublishRefused({ channel, reason: "table" })
+        case "RT003":
+          return new PayloadTooLarge({
+            channel,
+            bytes: Buffer.byteLength(json),
+            limit: maxPayloadBytes
+          })
+        case "RT004":
+          return new PublishRefused({ channel, reason: "key" })
+        default:
+          return isDataFault(error)
+            ? refused(sqlMessage(error))
+            : new SourceError({
+                operation: "notify",
+                channel,
+                cause: new Error(sqlMessage(error), { cause: error })
+              })
+      }
+    })
+  )
+}

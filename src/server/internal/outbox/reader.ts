@@ -1,0 +1,311 @@
+/**
+ * The session that reads the outbox: its loop, its faults, and how it comes back.
+ *
+ * It takes a position, hands out what lies between, pauses, and begins again. What it knows is in a
+ * `Tail`, which outlives the session: the next one first finishes the tick in progress to the same
+ * end, because subscribers have attached there, and only then takes a new one.
+ */
+import type { PgClientConfig } from "@effect/sql-pg/PgClient"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Queue from "effect/Queue"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
+import type { SqlError } from "effect/sql/SqlError"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as Backoff from "../../../Backoff.ts"
+import type { SourceState } from "../../NotificationSource.ts"
+import { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
+import { NotPrimary, type OutboxFault } from "./faults.ts"
+import * as Outbox from "./outbox.ts"
+import type { Pace, Wake } from "./pace.ts"
+import * as PgLink from "../link/pgLink.ts"
+import { schemaVersion } from "../sql/schema.ts"
+import { isMissing, sqlMessage } from "../link/sqlState.ts"
+import { batchesOf, type DurableGap, type Followers, Tail } from "./tail.ts"
+import * as Upkeep from "./upkeep.ts"
+
+export interface ReaderOptions {
+  readonly connection: PgClientConfig
+  /** Set when the reader never LISTENs, whatever the database says. */
+  readonly wake: "poll" | undefined
+  /** Time PostgreSQL has to answer a heartbeat. */
+  readonly beat: Duration.Duration
+  /** And for a page. */
+  readonly patience: Duration.Duration
+  readonly backoff: Backoff.Policy
+  readonly limits: Outbox.PageLimits
+  /** The most milliseconds between two positions for every follower, which a quiet channel needs. */
+  readonly positionEvery: number
+  readonly followers: Followers
+  readonly pace: Pace
+  readonly upkeep: Upkeep.Upkeep
+}
+
+export interface Reader {
+  /** Where it stands, once it is up. */
+  readonly current: Effect.Effect<Tail, OutboxFault>
+  /** Where it stands after a position that is taken from now on. */
+  readonly refreshed: Effect.Effect<Tail, OutboxFault>
+  readonly state: SubscriptionRef.SubscriptionRef<SourceState>
+}
+
+/** Something other than a query failed in a session: it is retried like everything else. */
+class Broken extends Schema.TaggedError<Broken>()("Broken", { cause: Schema.Defect() }) {
+  override get message(): string {
+    return sqlMessage(this.cause)
+  }
+}
+
+type SessionError = SqlError | OutboxFault | Broken
+
+/** Reads in the background until the scope closes. */
+export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { beat, followers, limits, pace, patience, upkeep } = options
+    const state = yield* SubscriptionRef.make<SourceState>("down")
+    let tail: Tail | undefined
+    /** Holds the tail while the reader is up, a fault while waiting is no use. */
+    let up = Deferred.makeUnsafe<Tail, OutboxFault>()
+    /** Who waits for the next end to be taken. */
+    let waiting: Array<Deferred.Deferred<Tail, OutboxFault>> = []
+    let toldAt = yield* Clock.currentTimeMillis
+
+    const attempt = <A>(evaluate: () => A): Effect.Effect<A, Broken> =>
+      Effect.try({ try: evaluate, catch: (cause) => new Broken({ cause }) })
+
+    const opened = Effect.fnUntraced(function* (link: PgLink.PgLink) {
+      const rows = yield* link
+        .query("select * from realtime.open()", [], patience)
+        .pipe(Effect.catchIf(isMissing, (cause) => Effect.fail(new NotInstalled({ cause }))))
+      const row = rows[0]
+      const installed = Number(row?.["version"] ?? 0)
+      if (installed < schemaVersion) {
+        return yield* new OutdatedInstall({ installed, needed: schemaVersion })
+      }
+      const identity = row?.["identity"]
+      if (typeof identity !== "string") return yield* new NotPrimary()
+      if (row?.["restored"] === true) {
+        yield* Effect.logWarning(
+          "The database is a copy of another one: its old messages were deleted, and cursors of the other one are answered reset."
+        )
+      }
+      return {
+        identity,
+        wake: options.wake ?? (row?.["wake"] as Wake),
+        retention: Number(row?.["retention_ms"])
+      }
+    })
+
+    const take = (link: PgLink.PgLink): Effect.Effect<Outbox.Take, SqlError | Broken> =>
+      Effect.flatMap(link.query(Outbox.takeStatement, [], beat), (rows) =>
+        attempt(() => Outbox.parseTake(rows[0]))
+      )
+
+    /** A first position, or one after which nothing from before holds. */
+    const begin = Effect.fnUntraced(function* (
+      link: PgLink.PgLink,
+      identity: string,
+      reason: DurableGap["reason"]
+    ) {
+      const pairs = yield* link.query(
+        "select next::text n, drawn::text l from realtime.marks order by at",
+        [],
+        patience
+      )
+      const fresh = new Tail(
+        identity,
+        yield* take(link),
+        (tail?.tick ?? 0) + 1,
+        pairs.map((row) => [BigInt(String(row["n"])), BigInt(String(row["l"]))])
+      )
+      const before = tail
+      tail = fresh
+      if (before !== undefined) {
+        // In the step in which the new tail is seen: who joins in between would be told neither.
+        followers.tell({ _tag: "Gap", reason, cursor: fresh.end, tick: fresh.tick })
+        yield* Effect.logWarning(`Every durable subscriber is told a gap: ${reason}`)
+      }
+    })
+
+    /** Hands out the rest of the tick in progress; returns how many messages there were. */
+    const finish = Effect.fnUntraced(function* (link: PgLink.PgLink, now: Tail) {
+      let count = 0
+      for (const leg of Outbox.legs(now.position, now.taken.snapshot)) {
+        let { id } = leg
+        let more = !Outbox.isEmpty(leg) && now.channels.length > 0
+        while (more) {
+          const next = { ...leg, id }
+          const scope = now.channels.length > manyChannels ? "all" : "some"
+          const rows = yield* link.query(
+            Outbox.pageStatement[scope],
+            Outbox.pageArguments(
+              next,
+              now.floors.of(leg.at),
+              limits,
+              scope === "all" ? undefined : now.channels
+            ),
+            patience
+          )
+          const read = yield* attempt(() => Outbox.parsePage(rows, next))
+          const time = yield* Clock.currentTimeMillis
+          if (read.page === "retention") return "retention" as const
+          // In one step: who has a batch and where the reader stands never disagree.
+          for (const batch of batchesOf(read.page, next, now.position, now.identity, now.tick)) {
+            followers.hand(batch, time)
+          }
+          now.position = read.page.position
+          count += read.page.messages.length
+          id = read.id
+          more = read.more
+        }
+        now.position = { base: leg.to, next: undefined, id: 0n }
+      }
+      now.finished = true
+      return count
+    })
+
+    /** Settings may change, and the identity with them when somebody restored a backup. */
+    const work = Effect.fnUntraced(function* (
+      link: PgLink.PgLink,
+      listening: Scope.Scope,
+      onUp: Effect.Effect<void>
+    ) {
+      let settings = yield* opened(link)
+      let lookedAt = yield* Clock.currentTimeMillis
+      let listens = false
+      const listen = Effect.gen(function* () {
+        // Behind a transaction pooler a setting of the session would be somebody else's.
+        if (settings.wake === "poll" || listens) return
+        yield* link.query("set jit = off", [], beat)
+        const wakes = yield* Scope.provide(link.listen("realtime"), listening)
+        listens = true
+        // A change that was told before this was not heard.
+        lookedAt = 0
+        yield* Queue.takeAll(wakes).pipe(
+          Effect.tap((found) =>
+            Effect.sync(() => {
+              if (found.some(({ payload }) => payload === "settings")) lookedAt = 0
+              pace.nudge()
+            })
+          ),
+          Effect.forever({ disableYield: true }),
+          Effect.ignore,
+          // The session is gone, which only a look finds out.
+          Effect.ensuring(Effect.sync(pace.nudge)),
+          Effect.forkIn(listening)
+        )
+      })
+      yield* listen
+      if (tail?.identity !== settings.identity) yield* begin(link, settings.identity, "source")
+      yield* onUp
+      // What was committed while nobody listened has sent its wake to nobody.
+      pace.nudge()
+      while (true) {
+        const now = tail!
+        const count = yield* finish(link, now)
+        if (count === "retention") {
+          yield* begin(link, settings.identity, "retention")
+          continue
+        }
+        yield* pace.pause(settings.wake, count > 0)
+        const time = yield* Clock.currentTimeMillis
+        // Well before what was told last is older than what is kept.
+        if (time - toldAt >= Math.min(options.positionEvery, settings.retention / 4)) {
+          toldAt = time
+          followers.tell({ _tag: "Position", cursor: now.end, tick: now.tick })
+        }
+        if (time - lookedAt >= Upkeep.every(settings.retention)) {
+          lookedAt = time
+          settings = yield* opened(link)
+          if (settings.identity !== now.identity) {
+            yield* begin(link, settings.identity, "source")
+            continue
+          }
+          yield* listen
+          upkeep.due(now.taken, settings.retention)
+        }
+        // Who asks from here on is not served by this snapshot.
+        const served = waiting
+        waiting = []
+        const taken = yield* Effect.tapCause(take(link), () =>
+          Effect.sync(() => waiting.push(...served))
+        )
+        now.advance(taken, followers.channels)
+        for (const one of served) Deferred.doneUnsafe(one, Effect.succeed(now))
+      }
+    })
+
+    /** One session from connect to loss. */
+    const session = (onUp: Effect.Effect<void>): Effect.Effect<never, SessionError> =>
+      Effect.gen(function* () {
+        const link = yield* PgLink.open({
+          connection: options.connection,
+          heartbeat: beat,
+          heartbeatTimeout: beat,
+          name: "effect-realtime reader",
+          prepare: true
+        })
+        const listening = yield* Scope.fork(yield* Effect.scope)
+        const running = yield* Effect.forkScoped(work(link, listening, onUp))
+        // Registered last, so it runs first: an UNLISTEN or a cancelled query would wait for a dead
+        // server, but not on a destroyed socket.
+        yield* Effect.addFinalizer(() => Effect.sync(link.destroy))
+        return yield* Fiber.join(running)
+      }).pipe(Effect.scoped)
+
+    const backoff = yield* Backoff.make(options.backoff)
+    yield* Effect.gen(function* () {
+      while (true) {
+        let upAt: number | undefined
+        const onUp = Effect.gen(function* () {
+          upAt = yield* Clock.currentTimeMillis
+          if (Deferred.isDoneUnsafe(up)) up = Deferred.makeUnsafe()
+          Deferred.doneUnsafe(up, Effect.succeed(tail!))
+          yield* SubscriptionRef.set(state, "up")
+          yield* Effect.logDebug("The reader of the outbox stands")
+        })
+        // Retried on any failure, never by its tag: a terminated backend reports an unknown error.
+        const failed = yield* Effect.result(session(onUp))
+        const error = Result.isFailure(failed) ? failed.failure : undefined
+        const fault = isFault(error) ? error : undefined
+        if (Deferred.isDoneUnsafe(up)) up = Deferred.makeUnsafe()
+        if (fault !== undefined) {
+          Deferred.doneUnsafe(up, Effect.fail(fault))
+          for (const one of waiting) Deferred.doneUnsafe(one, Effect.fail(fault))
+          waiting = []
+        }
+        yield* SubscriptionRef.set(state, "down")
+        const now = yield* Clock.currentTimeMillis
+        const delay = yield* backoff.delay(upAt === undefined ? 0 : now - upAt)
+        yield* Effect.logWarning(
+          `The reader of the outbox is down, next try in ${Math.round(delay)} ms: ${fault?.message ?? sqlMessage(error)}`
+        )
+        yield* Effect.sleep(delay)
+      }
+    }).pipe(Effect.annotateLogs("component", "effect-realtime reader"), Effect.forkScoped)
+
+    const current: Effect.Effect<Tail, OutboxFault> = Effect.suspend(() =>
+      Effect.flatMap(Deferred.await(up), () =>
+        // The session may have begun anew since.
+        Effect.sync(() => tail!)
+      )
+    )
+    const refreshed: Effect.Effect<Tail, OutboxFault> = Effect.suspend(() => {
+      const one = Deferred.makeUnsafe<Tail, OutboxFault>()
+      waiting.push(one)
+      pace.nudge()
+      return Effect.andThen(Deferred.await(one), current)
+    })
+    return { current, refreshed, state }
+  })
+
+/** With more channels than this followed, all messages are read: most are wanted then. */
+const manyChannels = 64
+
+const isFault = (error: unknown): error is OutboxFault =>
+  error instanceof NotInstalled || error instanceof OutdatedInstall || error instanceof NotPrimary

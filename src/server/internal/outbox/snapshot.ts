@@ -1,0 +1,99 @@
+/**
+ * A state together with the position of exactly that state.
+ *
+ * Everything the query reads, and the cursor, come from one snapshot of PostgreSQL: whoever consumes
+ * from the cursor misses nothing and sees nothing twice. That needs a transaction of its own, on the
+ * primary, without a transaction number: a transaction that has written would count itself wrongly,
+ * and a standby does not know which transactions are in progress.
+ */
+import { PgClient } from "@effect/sql-pg/PgClient"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { BeginTransaction } from "effect/sql/SqlClient"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
+import * as Cursor from "../../../Cursor.ts"
+import type { Snapshot } from "../../../RealtimeEvent.ts"
+import { NotInstalled } from "../../PgInstaller.ts"
+import { NotPrimary } from "./faults.ts"
+import { isMissing } from "../link/sqlState.ts"
+
+/**
+ * A snapshot was asked for inside a transaction.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NestedSnapshot extends Schema.TaggedError<NestedSnapshot>()("NestedSnapshot", {}) {
+  override get message(): string {
+    return "A snapshot cannot be taken inside a transaction: the position would not fit what the transaction itself has written. Take it outside, before or after."
+  }
+}
+
+export type SnapshotError = NestedSnapshot | NotInstalled | NotPrimary | SqlError
+
+/**
+ * Runs a query in a transaction of its own (repeatable read, read only) and gives its result with the
+ * cursor of the same snapshot.
+ */
+export const snapshot = <A, E, R>(
+  query: Effect.Effect<A, E, R>
+): Effect.Effect<Snapshot<A>, E | SnapshotError, R | PgClient> =>
+  Effect.gen(function* () {
+    const sql = yield* PgClient
+    const client = sql.withoutTransforms()
+    if (Option.isSome(yield* Effect.serviceOption(sql.transactionService))) {
+      return yield* new NestedSnapshot()
+    }
+    // After a crash the identity is missing until somebody asks for it in a transaction that may write.
+    for (const last of [false, true]) {
+      const taken = yield* sql
+        .withTransaction(
+          Effect.gen(function* () {
+            // The first statement fixes the snapshot for all that follow.
+            const rows = yield* client
+              .unsafe<{
+                readonly snapshot: string
+                readonly identity: string | null
+                readonly standby: boolean
+                readonly writes: boolean
+              }>(position)
+              .pipe(installed)
+            const row = rows[0]!
+            const seen = Cursor.parseSnapshot(row.snapshot)
+            if (row.standby) return yield* new NotPrimary()
+            if (row.writes || seen === undefined) return yield* new NestedSnapshot()
+            if (row.identity === null) return undefined
+            const cursor = Cursor.formatDurable({
+              identity: row.identity,
+              position: Cursor.whole(seen)
+            })
+            // Not for transactions that the query itself may begin elsewhere.
+            const value = yield* Effect.provideService(query, BeginTransaction, undefined)
+            return { _tag: "Snapshot" as const, value, cursor }
+          })
+        )
+        .pipe(
+          Effect.provideService(
+            BeginTransaction,
+            "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+          ),
+          // A transaction whose session is gone fails, and then dies because it cannot roll back.
+          Effect.catchDefect((defect) =>
+            isSqlError(defect) ? Effect.fail(defect) : Effect.die(defect)
+          )
+        )
+      if (taken !== undefined) return taken
+      if (last) break
+      yield* client.unsafe("select identity from realtime.open()").pipe(installed)
+    }
+    return yield* new NotPrimary()
+  })
+
+const installed = <A, R>(
+  query: Effect.Effect<A, SqlError, R>
+): Effect.Effect<A, NotInstalled | SqlError, R> =>
+  Effect.catchIf(query, isMissing, (cause) => Effect.fail(new NotInstalled({ cause })))
+
+const position = `select pg_current_snapshot()::text snapshot, pg_is_in_recovery() standby,
+  pg_current_xact_id_if_assigned() is not null writes, realtime.identity() identity`

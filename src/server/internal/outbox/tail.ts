@@ -1,0 +1,209 @@
+/**
+ * Where the reader of a node stands, and who follows it.
+ *
+ * A tick is one difference of snapshots: the reader takes a new end, then hands out, page by page, what
+ * lies between. Synchronous throughout, so that who attaches in one step sees one state: everything up
+ * to the end of the tick in progress is behind them, and what they are handed with a later tick's
+ * number follows without a hole or a double.
+ */
+import * as Cursor from "../../../Cursor.ts"
+import { Budget } from "../memory.ts"
+import { Floors, type Leg, type Message, type Page, type Take } from "./outbox.ts"
+import { limits, Recent } from "./recent.ts"
+
+/** One message of a durable channel. */
+export interface DurableEvent {
+  readonly id: string
+  /** The transaction that wrote it. */
+  readonly tx: string
+  /** When it was written, in milliseconds since 1970. */
+  readonly at: number
+  /** The payload: JSON as its writer spelled it. It may hold line feeds: never put it into a frame as it is. */
+  readonly text: string
+}
+
+/** Events of one channel that travel together, with the position after the last of them. */
+export interface DurableBatch {
+  readonly _tag: "Batch"
+  readonly channel: string
+  /** A position after which exactly these events follow. */
+  readonly from: string
+  readonly cursor: string
+  /** Which tick of this node's reader it belongs to; 0 in a replay. */
+  readonly tick: number
+  readonly events: ReadonlyArray<DurableEvent>
+}
+
+/** Events may be missing here; what follows `cursor` is complete. */
+export interface DurableGap {
+  readonly _tag: "Gap"
+  /** `source`: the database is another one, or crashed. `retention`: what comes next was pruned. */
+  readonly reason: "source" | "retention"
+  readonly cursor: string
+  readonly tick: number
+}
+
+/** A newer position without events, so that a quiet channel's position does not age out. */
+export interface DurablePosition {
+  readonly _tag: "Position"
+  readonly cursor: string
+  readonly tick: number
+}
+
+export type Item = DurableBatch | DurableGap | DurablePosition
+
+export interface Follower {
+  readonly offer: (item: Item) => void
+}
+
+/** A batch is one frame: it stays below this many UTF-16 units of payload, except for a single event. */
+const maxBatchText = 64 * 1024
+/** And below this many events. */
+const maxBatchEvents = 256
+
+/**
+ * The messages of one page of a leg as batches of their channels, each with a cursor of its own, so that
+ * who has a batch has the position, also in the middle of a page. `start` is the position before the page.
+ */
+export const batchesOf = (
+  page: Page,
+  leg: Leg,
+  start: Cursor.Position,
+  identity: string,
+  tick: number
+): ReadonlyArray<DurableBatch> => {
+  const { messages, position } = page
+  const last = messages[messages.length - 1]
+  if (last === undefined) return []
+  const text = (position: Cursor.Position) => Cursor.formatDurable({ identity, position })
+  const from = text(start)
+  const end = text(position)
+  const byChannel = new Map<string, Array<Message>>()
+  for (const message of messages) {
+    const list = byChannel.get(message.channel)
+    if (list === undefined) byChannel.set(message.channel, [message])
+    else list.push(message)
+  }
+  const batches: Array<DurableBatch> = []
+  for (const [channel, list] of byChannel) {
+    let before = from
+    let events: Array<DurableEvent> = []
+    let size = 0
+    for (const [index, { at, id, text: payload, tx }] of list.entries()) {
+      events.push({ id, tx, at, text: payload })
+      size += payload.length
+      const next = list[index + 1]
+      if (
+        next === undefined ||
+        events.length === maxBatchEvents ||
+        size + next.text.length > maxBatchText
+      ) {
+        const cursor = next === undefined ? end : text(Cursor.midway(leg.at, leg.to, BigInt(id)))
+        batches.push({ _tag: "Batch", channel, from: before, cursor, tick, events })
+        before = cursor
+        events = []
+        size = 0
+      }
+    }
+  }
+  return batches
+}
+
+/** What the reader of a node knows. It exists once a position was taken. */
+export class Tail {
+  readonly identity: string
+  readonly floors = new Floors()
+  /** Handed out up to here. */
+  position: Cursor.Position
+  /** The end of the tick in progress. */
+  taken: Take
+  tick: number
+  /** Whether everything up to that end was handed out. */
+  finished = true
+  /** The channels that are read in the tick in progress, also when another session finishes it. */
+  channels: ReadonlyArray<string> = []
+  #end: string | undefined
+
+  /** `pairs` are what other readers took earlier, in their order. */
+  constructor(
+    identity: string,
+    taken: Take,
+    tick: number,
+    pairs: ReadonlyArray<readonly [next: bigint, drawn: bigint]>
+  ) {
+    this.identity = identity
+    this.taken = taken
+    this.tick = tick
+    this.position = Cursor.whole(taken.snapshot)
+    for (const [next, drawn] of pairs) this.floors.add(next, drawn)
+    this.floors.add(taken.next, taken.drawn)
+  }
+
+  /** Begins a tick. Who follows later attaches at its end, whatever is handed out of it. */
+  advance(taken: Take, channels: ReadonlyArray<string>): void {
+    this.taken = taken
+    this.channels = channels
+    this.tick++
+    this.finished = false
+    this.#end = undefined
+    this.floors.add(taken.next, taken.drawn)
+  }
+
+  /** Who attaches now is handed everything after this. */
+  get end(): string {
+    return (this.#end ??= Cursor.formatDurable({
+      identity: this.identity,
+      position: Cursor.whole(this.taken.snapshot)
+    }))
+  }
+}
+
+/** Everybody who follows a channel on this node, and what was handed to them last. */
+export class Followers {
+  readonly #byChannel = new Map<
+    string,
+    { readonly set: Set<Follower>; readonly recent: Recent<DurableBatch> }
+  >()
+  /** Of what is remembered. */
+  readonly budget = new Budget(limits)
+
+  get channels(): ReadonlyArray<string> {
+    return [...this.#byChannel.keys()]
+  }
+
+  add(channel: string, follower: Follower): void {
+    const entry = this.#byChannel.get(channel)
+    if (entry !== undefined) entry.set.add(follower)
+    else {
+      this.#byChannel.set(channel, { set: new Set([follower]), recent: new Recent(this.budget) })
+    }
+  }
+
+  remove(channel: string, follower: Follower): void {
+    const entry = this.#byChannel.get(channel)
+    if (entry?.set.delete(follower) !== true || entry.set.size > 0) return
+    // What comes while nobody follows is not read: the memory would have a hole.
+    entry.recent.clear()
+    this.#byChannel.delete(channel)
+  }
+
+  /** `now`: milliseconds since 1970. */
+  hand(batch: DurableBatch, now: number): void {
+    const entry = this.#byChannel.get(batch.channel)
+    if (entry === undefined) return
+    entry.recent.push(batch, now)
+    for (const follower of entry.set) follower.offer(batch)
+  }
+
+  tell(item: DurableGap | DurablePosition): void {
+    for (const { recent, set } of this.#byChannel.values()) {
+      if (item._tag === "Gap") recent.clear()
+      for (const follower of set) follower.offer(item)
+    }
+  }
+
+  /** What was handed out behind a cursor; `undefined` when that is not remembered. */
+  recent(channel: string, cursor: string, now: number): ReadonlyArray<DurableBatch> | undefined {
+    return this.#byChannel.get(channel)?.recent.after(cursor, now)
+  }
+}

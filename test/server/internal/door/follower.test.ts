@@ -1,0 +1,274 @@
+/**
+ * Bringing one socket from a cursor to what is live: what is held meanwhile is bounded per session,
+ * nothing is missed, nothing comes twice, and nothing follows the end of the subscription.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import { Deferred, Effect, Fiber } from "effect"
+import * as Channel from "../../../../src/Channel.ts"
+import { Batch } from "../../../../src/server/internal/hub/batch.ts"
+import type { Part } from "../../../../src/server/internal/outbox/catchUp.ts"
+import { Follower } from "../../../../src/server/internal/door/follower.ts"
+import { Mailbox, type MailboxOwner } from "../../../../src/server/internal/door/mailbox.ts"
+import { type Join, View } from "../../../../src/server/internal/hub/view.ts"
+import { decodeTextFrames } from "../../../../src/testing/internal/textFrames.ts"
+
+/** A session's mailbox over a socket that takes nothing while `full`. */
+const session = (limit: number) => {
+  const sent: Array<{ readonly type: string; readonly channel: string; readonly cursor: string }> =
+    []
+  const state = { full: false, dropped: 0 }
+  const followers = new Map<string, Follower>()
+  const owner: MailboxOwner = {
+    peer: {
+      write: (bytes) => {
+        sent.push(
+          ...decodeTextFrames(bytes).map((text) => JSON.parse(text) as (typeof sent)[number])
+        )
+        return !state.full
+      }
+    },
+    blocked: () => undefined,
+    dropped: () => state.dropped++,
+    resumes: () => true,
+    behind: () => {
+      let next
+      while ((next = mailbox.nextBehind()) !== undefined) {
+        const follower = followers.get(next[0])!
+        follower.hold()
+        Effect.runFork(follower.catchUp(next[1]))
+      }
+    }
+  }
+  const mailbox = new Mailbox(owner, limit)
+  return { mailbox, sent, state, followers }
+}
+
+type Session = ReturnType<typeof session>
+
+/** A channel of numbered events, one per tick; who joins waits for the gate. */
+const channel = ({ followers, mailbox }: Session, name: string, bytes = 100) => {
+  const events: Array<Batch> = []
+  const state = {
+    joins: 0,
+    read: 0,
+    missed: 0,
+    gate: undefined as Deferred.Deferred<void> | undefined
+  }
+  const join = (from: string | undefined, part: Part | undefined): Effect.Effect<Join> =>
+    Effect.gen(function* () {
+      state.joins++
+      state.missed = part?.missed.events ?? 0
+      if (state.gate !== undefined) yield* Deferred.await(state.gate)
+      const tick = events.length
+      const start = from === undefined ? tick : Number(from.split(":")[1])
+      const fits = Math.max(1, Math.ceil((part?.room ?? Infinity) / bytes))
+      state.read += Math.min(fits, tick - start)
+      return {
+        state: from === undefined ? "fresh" : "recovered",
+        cursor: `e:${start}`,
+        tick,
+        replay: events.slice(start, start + fits),
+        more: start + fits < tick,
+        bytes: 0
+      } satisfies Join
+    })
+  const view = new View<never>(Channel.untyped(name), (_, from, part) => join(from, part))
+  const follower = new Follower(view, mailbox)
+  followers.set(name, follower)
+  return {
+    state,
+    follower,
+    publish: (count: number) => {
+      for (let n = 0; n < count; n++) {
+        const tick = events.length + 1
+        const json = JSON.stringify("x".repeat(bytes))
+        const event = { id: `e:${tick}`, at: 0, payload: undefined, json, tx: undefined }
+        const batch = new Batch(name, tick, `e:${tick - 1}`, `e:${tick}`, [event])
+        events.push(batch)
+        view.hand(batch)
+      }
+    }
+  }
+}
+
+const begin = (follower: Follower, from?: string) =>
+  Effect.map(follower.join(from), (join) => follower.go(join))
+
+const numbers = ({ sent }: Session, name: string) =>
+  sent.flatMap(({ channel, cursor, type }) =>
+    type === "events" && channel === name ? [Number(cursor.split(":")[1])] : []
+  )
+
+/** Bytes that are held beside what waits in a mailbox of so many bytes: what may not be held any more. */
+const heldIn = ({ mailbox }: Session, limit: number): number => {
+  let [least, most] = [0, limit]
+  while (least < most) {
+    const middle = Math.ceil((least + most) / 2)
+    const fits = mailbox.hold(middle)
+    if (fits) mailbox.release(middle)
+    if (fits) least = middle
+    else most = middle - 1
+  }
+  return limit - least - mailbox.bytes
+}
+
+const upTo = (last: number) => Array.from({ length: last }, (_, index) => index + 1)
+
+describe("a follower", () => {
+  it.effect("has no hole and no double, however long the answer took", () =>
+    Effect.gen(function* () {
+      const node = session(1e6)
+      const { follower, publish, state } = channel(node, "a")
+      publish(3)
+      state.gate = yield* Deferred.make<void>()
+      const beginning = yield* Effect.forkChild(begin(follower, "e:0"), { startImmediately: true })
+      publish(3)
+      expect(numbers(node, "a")).toEqual([])
+      yield* Deferred.succeed(state.gate, undefined)
+      yield* Fiber.join(beginning)
+      publish(3)
+      expect(numbers(node, "a")).toEqual(upTo(9))
+      expect(state.joins).toBe(1)
+    })
+  )
+
+  it.effect("holds no more than the session may, whatever its other followers hold", () =>
+    Effect.gen(function* () {
+      const node = session(100_000)
+      const gate = yield* Deferred.make<void>()
+      const all = upTo(20).map((n) => channel(node, `c${n}`, 1000))
+      const beginning = yield* Effect.forEach(all, ({ follower, state }) => {
+        state.gate = gate
+        return Effect.forkChild(begin(follower, "e:0"), { startImmediately: true })
+      })
+      // 20 channels want to hold 50 events of 1 KB each: 1 MB, of which 100 KB may be held.
+      let most = 0
+      for (let round = 0; round < 50; round++) {
+        for (const { publish } of all) {
+          publish(1)
+          most = Math.max(most, heldIn(node, 100_000))
+        }
+      }
+      expect(most).toBeGreaterThan(90_000)
+      for (const { state } of all) state.gate = undefined
+      yield* Deferred.succeed(gate, undefined)
+      yield* Effect.forEach(beginning, Fiber.join)
+      // What was too much was read again: nobody misses anything.
+      for (const { publish } of all) publish(1)
+      for (const n of upTo(20)) expect(numbers(node, `c${n}`)).toEqual(upTo(51))
+      // And everything that was held is given back.
+      expect([heldIn(node, 100_000), node.state.dropped]).toEqual([0, 0])
+      expect(all.some(({ state }) => state.joins > 1)).toBe(true)
+    })
+  )
+
+  it.effect("gives back what it held when the subscriber leaves", () =>
+    Effect.gen(function* () {
+      const node = session(1e6)
+      const { follower, publish, state } = channel(node, "a")
+      state.gate = yield* Deferred.make<void>()
+      yield* Effect.forkChild(begin(follower), { startImmediately: true })
+      publish(20)
+      expect(heldIn(node, 1e6)).toBeGreaterThan(2000)
+      follower.leave()
+      expect(heldIn(node, 1e6)).toBe(0)
+    })
+  )
+
+  it.effect("sends nothing once the subscriber has left, though the answer was on its way", () =>
+    Effect.gen(function* () {
+      const node = session(10_000)
+      const { follower, publish, state } = channel(node, "a")
+      yield* begin(follower)
+      publish(3)
+      state.gate = yield* Deferred.make<void>()
+      const late = yield* Effect.forkChild(follower.catchUp("e:1"), { startImmediately: true })
+      follower.leave()
+      yield* Deferred.succeed(state.gate, undefined)
+      yield* Fiber.join(late)
+      yield* follower.catchUp("e:0")
+      expect(numbers(node, "a")).toEqual(upTo(3))
+    })
+  )
+
+  it.effect("sends a replay of any size through a full socket, without a gap", () =>
+    Effect.gen(function* () {
+      const node = session(10_000)
+      const { follower, publish, state } = channel(node, "a", 1000)
+      publish(100)
+      node.state.full = true
+      yield* begin(follower, "e:0")
+      expect(node.mailbox.bytes).toBeLessThanOrEqual(10_000)
+      for (let round = 0; node.mailbox.blocked; round++) {
+        // The socket takes a slice, and is full again.
+        node.mailbox.drained()
+        if (round < 20) publish(1)
+      }
+      expect(numbers(node, "a")).toEqual(upTo(120))
+      // It was read in pieces as large as the mailbox, each once, and it is no slow consumer.
+      expect(state.joins).toBeLessThan(30)
+      expect(state.read).toBeLessThan(100 + 120 * 1.3)
+      expect(node.state.dropped).toBe(0)
+      expect(node.sent.filter(({ type }) => type === "gap")).toEqual([])
+    })
+  )
+
+  it.effect(
+    "says how much it has missed, whether the mailbox dropped it or nobody could hold it",
+    () =>
+      Effect.gen(function* () {
+        const node = session(10_000)
+        const { follower, publish, state } = channel(node, "a", 1000)
+        yield* begin(follower)
+        node.state.full = true
+        publish(50)
+        const received = () => numbers(node, "a").length
+        /** Everything that waits is written, and it has asked for a part, which does not come yet. */
+        const asked = (joins: number) => {
+          const gate = Deferred.makeUnsafe<void>()
+          state.gate = gate
+          while (state.joins < joins) node.mailbox.drained()
+          return Deferred.succeed(gate, undefined)
+        }
+        const first = asked(2)
+        expect([received(), state.missed]).toEqual([9, 41])
+        publish(30)
+        yield* first
+        const second = asked(3)
+        expect(received()).toBeGreaterThan(9)
+        expect(state.missed).toBe(80 - received())
+        state.gate = undefined
+        yield* second
+        while (node.mailbox.blocked) node.mailbox.drained()
+        expect(numbers(node, "a")).toEqual(upTo(80))
+        // Once it has everything it begins to count anew.
+        publish(50)
+        asked(state.joins + 1)
+        expect(state.missed).toBe(130 - received())
+      })
+  )
+
+  it.effect(
+    "asks again later, not over and over, when the socket is full and so is the session",
+    () =>
+      Effect.gen(function* () {
+        const node = session(10_000)
+        const { follower, publish, state } = channel(node, "a", 1000)
+        const other = channel(node, "b", 9000)
+        yield* begin(other.follower)
+        node.state.full = true
+        other.publish(2)
+        state.gate = yield* Deferred.make<void>()
+        const beginning = yield* Effect.forkChild(begin(follower, "e:0"), {
+          startImmediately: true
+        })
+        publish(5)
+        yield* Deferred.succeed(state.gate, undefined)
+        yield* Fiber.join(beginning)
+        expect([state.joins, numbers(node, "a")]).toEqual([1, []])
+        node.state.full = false
+        node.mailbox.drained()
+        expect([state.joins, numbers(node, "a")]).toEqual([2, upTo(5)])
+      })
+  )
+})

@@ -1,0 +1,306 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Batch } from "../../../../src/server/internal/hub/batch.ts"
+import { textFrame } from "../../../../src/server/internal/hub/frames.ts"
+import { Mailbox, type MailboxOwner } from "../../../../src/server/internal/door/mailbox.ts"
+
+/** A socket that takes `room` frames and is full then. */
+const socket = (room: number, limit = 1000, durable: ReadonlyArray<string> = []) => {
+  const written: Array<string> = []
+  const writes: Array<number> = []
+  const behind: Array<readonly [string, string]> = []
+  const seen = { blocked: 0, dropped: 0, room }
+  const owner: MailboxOwner = {
+    peer: {
+      write: (frame) => {
+        written.push(...texts(Buffer.from(frame)))
+        writes.push(frame.byteLength)
+        return --seen.room > 0
+      }
+    },
+    blocked: () => seen.blocked++,
+    dropped: () => seen.dropped++,
+    resumes: (channel) => durable.includes(channel),
+    behind: () => {
+      let next
+      while ((next = mailbox.nextBehind()) !== undefined) behind.push(next)
+    }
+  }
+  const mailbox = new Mailbox(owner, limit)
+  return { mailbox, written, writes, seen, behind }
+}
+
+/** The texts of frames that stand one after the other. */
+const texts = (bytes: Buffer): Array<string> => {
+  const found: Array<string> = []
+  for (let at = 0; at < bytes.length;) {
+    const short = bytes[at + 1]!
+    const [size, start] =
+      short === 127
+        ? [Number(bytes.readBigUInt64BE(at + 2)), at + 10]
+        : short === 126
+          ? [bytes.readUInt16BE(at + 2), at + 4]
+          : [short, at + 2]
+    found.push(bytes.toString("utf8", start, start + size))
+    at = start + size
+  }
+  return found
+}
+
+const batch = (channel: string, number: number, size = 10) =>
+  new Batch(channel, number, `e:${number - 1}`, `e:${number}`, [
+    {
+      id: `e:${number}`,
+      at: 0,
+      payload: undefined,
+      json: JSON.stringify("x".repeat(size)),
+      tx: undefined
+    }
+  ])
+
+const typeAndCursor = (text: string) => {
+  const frame = JSON.parse(text) as { type: string; channel?: string; cursor?: string }
+  return [frame.type, frame.channel, frame.cursor]
+}
+
+describe("Mailbox", () => {
+  it("writes at once while the socket takes bytes", () => {
+    const { mailbox, seen, written } = socket(10)
+    mailbox.offer(batch("a", 1))
+    mailbox.control(textFrame("{}"))
+    expect(written).toHaveLength(2)
+    expect([mailbox.blocked, mailbox.bytes, seen.blocked]).toEqual([false, 0, 0])
+  })
+
+  it("keeps order across a full socket, control frames among events", () => {
+    const { mailbox, seen, written } = socket(1)
+    for (const number of [1, 2, 3]) mailbox.offer(batch("a", number))
+    mailbox.control(textFrame(`{"type":"ping"}`))
+    mailbox.offer(batch("a", 4))
+    expect(written).toHaveLength(1)
+    expect(seen.blocked).toBe(1)
+    seen.room = 10
+    mailbox.drained()
+    expect(written.map((text) => typeAndCursor(text)[2])).toEqual([
+      "e:1",
+      "e:2",
+      "e:3",
+      undefined,
+      "e:4"
+    ])
+    expect([mailbox.blocked, mailbox.bytes]).toEqual([false, 0])
+  })
+
+  it("drops waiting events at its bound and tells a gap per channel, at the newest cursor", () => {
+    const { mailbox, seen, written } = socket(1, 500)
+    mailbox.offer(batch("a", 1))
+    mailbox.offer(batch("a", 2))
+    mailbox.control(textFrame(`{"type":"ping"}`))
+    mailbox.offer(batch("b", 1))
+    mailbox.offer(batch("a", 3, 400))
+    mailbox.offer(batch("b", 2))
+    expect(seen.dropped).toBe(1)
+    seen.room = 10
+    mailbox.drained()
+    expect(written.slice(1).map(typeAndCursor)).toEqual([
+      ["gap", "a", "e:3"],
+      ["ping", undefined, undefined],
+      ["gap", "b", "e:1"],
+      ["events", "b", "e:2"]
+    ])
+  })
+
+  it("tells no gap of a channel that resumes, but where its last frame that stays ends", () => {
+    const { behind, mailbox, seen, written } = socket(1, 400, ["d"])
+    mailbox.offer(batch("d", 1))
+    mailbox.offer(batch("d", 2))
+    mailbox.offer(batch("d", 3))
+    // Too much: what fits into half of the bound stays.
+    mailbox.offer(batch("a", 1, 300))
+    mailbox.offer(batch("d", 4))
+    expect([behind, seen.dropped]).toEqual([[], 1])
+    seen.room = 10
+    mailbox.drained()
+    expect(written.slice(1).map(typeAndCursor)).toEqual([
+      ["events", "d", "e:2"],
+      ["gap", "a", "e:1"]
+    ])
+    expect(behind).toEqual([["d", "e:2"]])
+    // From here on it is the channel's own affair again.
+    mailbox.offer(batch("d", 5))
+    expect(typeAndCursor(written.at(-1)!)).toEqual(["events", "d", "e:5"])
+  })
+
+  it("keeps everything that waits when a channel that resumes does not fit any more", () => {
+    const { behind, mailbox, seen, written } = socket(1, 400, ["d"])
+    mailbox.offer(batch("a", 1))
+    mailbox.offer(batch("a", 2))
+    mailbox.offer(batch("d", 1))
+    mailbox.offer(batch("d", 2, 300))
+    mailbox.offer(batch("d", 3))
+    mailbox.offer(batch("a", 3))
+    seen.room = 10
+    mailbox.drained()
+    expect(written.slice(1).map(typeAndCursor)).toEqual([
+      ["events", "a", "e:2"],
+      ["events", "d", "e:1"],
+      ["events", "a", "e:3"]
+    ])
+    expect(behind).toEqual([["d", "e:1"]])
+  })
+
+  it.each([
+    ["stays where it is when it fits into half of the bound", 10, ["e:1"], "e:1"],
+    ["is read again too when it does not", 150, [], "e:0"]
+  ])(
+    "what waits of a channel that fell behind before the backlog is dropped %s",
+    (_, size, kept, from) => {
+      const { behind, mailbox, seen, written } = socket(1, 400, ["d"])
+      mailbox.offer(batch("a", 1))
+      mailbox.offer(batch("d", 1, size))
+      mailbox.offer(batch("d", 2, 300))
+      mailbox.offer(batch("a", 2, 300))
+      expect(seen.dropped).toBe(2)
+      seen.room = 10
+      mailbox.drained()
+      const frames = written.slice(1).map(typeAndCursor)
+      expect(frames.filter(([, channel]) => channel === "d").map(([, , cursor]) => cursor)).toEqual(
+        kept
+      )
+      expect(behind).toEqual([["d", from]])
+    }
+  )
+
+  it("hands a channel that resumes back only when nothing waits any more", () => {
+    const { behind, mailbox, seen } = socket(1, 100_000, ["d"])
+    mailbox.offer(batch("a", 1))
+    mailbox.offer(batch("a", 2, 60_000))
+    mailbox.offer(batch("a", 3, 30_000))
+    mailbox.offer(batch("d", 1, 60_000))
+    for (const slice of [1, 2]) {
+      seen.room = 1
+      mailbox.drained()
+      expect([slice, mailbox.blocked, behind]).toEqual([slice, true, []])
+    }
+    mailbox.drained()
+    expect([mailbox.blocked, behind]).toEqual([false, [["d", "e:0"]]])
+  })
+
+  it("never drops a gap that a channel that resumes would not find again", () => {
+    const { mailbox, seen, written } = socket(1, 400, ["d"])
+    mailbox.offer(batch("d", 1))
+    mailbox.offer(new Batch("d", 2, "f:2", "f:2", "source"))
+    mailbox.offer(batch("a", 1, 300))
+    mailbox.offer(batch("a", 2, 300))
+    seen.room = 10
+    mailbox.drained()
+    expect(written.slice(1).map(typeAndCursor)).toEqual([
+      ["gap", "d", "f:2"],
+      ["gap", "a", "e:2"]
+    ])
+  })
+
+  it("counts what is held elsewhere, and lets nobody hold more than its bound", () => {
+    const { mailbox, seen } = socket(1, 1000)
+    expect(mailbox.hold(600)).toBe(true)
+    expect(mailbox.hold(401)).toBe(false)
+    expect(mailbox.hold(400)).toBe(true)
+    mailbox.release(400)
+    mailbox.offer(batch("a", 1))
+    mailbox.offer(batch("a", 2, 200))
+    expect([mailbox.hold(200), seen.dropped]).toEqual([false, 0])
+    mailbox.offer(batch("a", 3, 200))
+    expect(seen.dropped).toBe(1)
+    mailbox.release(600)
+    expect(mailbox.hold(800)).toBe(true)
+  })
+
+  it("forgets what a channel was to go on from when it is left", () => {
+    const { behind, mailbox, seen, written } = socket(1, 400, ["d"])
+    mailbox.offer(batch("d", 1))
+    mailbox.offer(batch("d", 2, 500))
+    mailbox.forget("d")
+    mailbox.offer(batch("d", 3))
+    seen.room = 10
+    mailbox.drained()
+    expect([behind, typeAndCursor(written.at(-1)!)]).toEqual([[], ["events", "d", "e:3"]])
+  })
+
+  it("never holds more than its bound and one gap per channel, however long it is blocked", () => {
+    const { mailbox, seen, written } = socket(1, 2000)
+    mailbox.offer(batch("a", 1))
+    let most = 0
+    for (let number = 2; number < 5000; number++) {
+      mailbox.offer(batch("a", number, 50))
+      most = Math.max(most, mailbox.bytes)
+    }
+    expect(most).toBeLessThanOrEqual(2000)
+    seen.room = 1000
+    mailbox.drained()
+    const cursors = written.map((text) => Number(typeAndCursor(text)[2]!.split(":")[1]))
+    // One gap stands for all that was dropped; what follows it is complete.
+    expect(written.filter((text) => text.includes(`"gap"`))).toHaveLength(1)
+    expect(cursors.slice(2)).toEqual(cursors.slice(2).map((_, index) => cursors[1]! + index + 1))
+    expect(cursors.at(-1)).toBe(4999)
+  })
+
+  it("writes its backlog in slices of at most 64 KiB, and is blocked until it is empty", () => {
+    const { mailbox, seen, writes, written } = socket(1, 1024 * 1024)
+    for (let number = 1; number <= 41; number++) mailbox.offer(batch("a", number, 10_000))
+    expect(writes).toHaveLength(1)
+    const before = mailbox.bytes
+    let next = 42
+    while (mailbox.blocked) {
+      const slice = writes.length
+      seen.room = slice === 8 ? 100 : 1
+      mailbox.drained()
+      expect(writes[slice]).toBeLessThanOrEqual(64 * 1024)
+      // What comes meanwhile waits behind what waited before.
+      if (slice < 4) mailbox.offer(batch("a", next++, 10_000))
+    }
+    // Six frames fit, and seven do not; at last the socket took all that was left.
+    expect(writes.slice(1, 7).map((bytes) => Math.round(bytes / 10_000))).toEqual([
+      6, 6, 6, 6, 6, 6
+    ])
+    expect(mailbox.bytes).toBe(0)
+    expect(before).toBeGreaterThan(400_000)
+    expect(written.map((text) => typeAndCursor(text)[2])).toEqual(
+      Array.from({ length: next - 1 }, (_, index) => `e:${index + 1}`)
+    )
+  })
+
+  it("writes a frame that is larger than a slice alone and whole", () => {
+    const { mailbox, seen, writes } = socket(1, 1024 * 1024)
+    const frames = [batch("a", 1), batch("a", 2), batch("b", 1, 100_000), batch("a", 3)]
+    for (const frame of frames) mailbox.offer(frame)
+    while (mailbox.blocked) {
+      seen.room = writes.length === 3 ? 2 : 1
+      mailbox.drained()
+    }
+    expect(writes).toEqual(frames.map(({ frame }) => frame.length))
+  })
+
+  it("drops what still waits when it overflows between two slices, and never what was written", () => {
+    const { mailbox, seen, written } = socket(1, 200_000)
+    for (let number = 1; number <= 15; number++) mailbox.offer(batch("a", number, 10_000))
+    seen.room = 1
+    mailbox.drained()
+    const taken = written.length
+    for (let number = 16; number <= 30; number++) mailbox.offer(batch("a", number, 10_000))
+    expect(seen.dropped).toBe(1)
+    seen.room = 100
+    mailbox.drained()
+    expect(written.slice(taken).map(typeAndCursor)[0]).toEqual(["gap", "a", expect.anything()])
+    const cursors = written.map((text) => Number(typeAndCursor(text)[2]!.split(":")[1]))
+    expect(cursors).toEqual(cursors.toSorted((one, other) => one - other))
+    expect(cursors.at(-1)).toBe(30)
+  })
+
+  it("is blocked again at once when the socket takes no more than the backlog", () => {
+    const { mailbox, seen } = socket(1)
+    mailbox.offer(batch("a", 1))
+    mailbox.offer(batch("a", 2))
+    seen.room = 1
+    mailbox.drained()
+    expect([mailbox.blocked, seen.blocked]).toEqual([true, 2])
+  })
+})

@@ -1,0 +1,49 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Schema } from "effect"
+import * as Channel from "../../../../src/Channel.ts"
+import * as Registry from "../../../../src/server/internal/door/registry.ts"
+
+const exact = Channel.make("room_lobby", Schema.String)
+const Room = Channel.family("room_", Schema.String, Schema.Unknown)
+const Numbered = Channel.family("n:", Schema.FiniteFromString, Schema.Unknown)
+
+describe("Registry", () => {
+  it.effect("finds a channel by its name, and a family's member with its parameter", () =>
+    Effect.gen(function* () {
+      const registry = yield* Registry.make([exact, Room, Numbered])
+      expect(registry.match("room_lobby")).toMatchObject({ channel: exact, param: undefined })
+      expect(registry.match("room_x")).toMatchObject({ definition: Room, param: "x" })
+      expect(registry.match("n:7")).toMatchObject({ definition: Numbered, param: 7 })
+    })
+  )
+
+  it.effect("does not find what no definition names", () =>
+    Effect.gen(function* () {
+      const registry = yield* Registry.make([exact, Room, Numbered])
+      const names = ["", "room", "room_", "n:seven", "lobby", "__proto__", "constructor"]
+      expect(names.map((name) => registry.match(name))).toEqual(names.map(() => undefined))
+    })
+  )
+
+  it.effect("lets a family leave names to another", () =>
+    Effect.gen(function* () {
+      const outer = Channel.family("room_", Schema.String, Schema.Unknown, { except: ["big_"] })
+      const inner = Channel.family("room_big_", Schema.String, Schema.Unknown)
+      const registry = yield* Registry.make([outer, inner])
+      expect(registry.match("room_small")).toMatchObject({ definition: outer, param: "small" })
+      expect(registry.match("room_big_one")).toMatchObject({ definition: inner, param: "one" })
+      expect(outer("big_one").fault).toBeDefined()
+    })
+  )
+
+  it.effect.each([
+    [[exact, exact], "room_lobby", "room_lobby"],
+    [[Room, Channel.family("room_big_", Schema.String, Schema.Unknown)], "room_", "room_big_"],
+    [[Room, Channel.family("room_", Schema.String, Schema.Unknown)], "room_", "room_"]
+  ] as const)("refuses definitions that match the same names: %#", ([definitions, first, second]) =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(Registry.make(definitions))
+      expect(error).toMatchObject({ first, second })
+    })
+  )
+})

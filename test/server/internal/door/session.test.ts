@@ -1,0 +1,242 @@
+/**
+ * A session by itself: its phases, its end, and what it does not do any more after it.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import { Deferred, Effect, Schema, type Scope } from "effect"
+import { TestClock } from "effect/testing"
+import * as Channel from "../../../../src/Channel.ts"
+import { MemorySource, type NotificationSource } from "../../../../src/server/NotificationSource.ts"
+import { Realtime } from "../../../../src/server/Realtime.ts"
+import { allowAll, type AnonymousOptions } from "../../../../src/server/ServerOptions.ts"
+import { layerDoor, settle, TestDoor, visit } from "../../../support/sessions.ts"
+
+const Orders = Channel.make("orders", Schema.Struct({ id: Schema.Int }))
+const Moves = Channel.make("moves", Schema.Struct({ id: Schema.Int }), { publish: true })
+
+type Needs = TestDoor | Realtime | MemorySource | NotificationSource | Scope.Scope
+
+const withDoor = <A, E>(body: Effect.Effect<A, E, Needs>, more?: Partial<AnonymousOptions>) =>
+  Effect.provide(
+    Effect.scoped(body),
+    layerDoor({ channels: [Orders, Moves], authorize: allowAll, ...more })
+  )
+
+describe("a session begins", () => {
+  const firsts = [
+    ['{"type":"subscribe","id":1,"channel":"orders"}', 4200],
+    ['{"type":"pong"}', 4200],
+    ['{"type":"hello"}', 4200],
+    ['{"type":"hello","version":"1"}', 4200],
+    ['{"type":"hello","version":1,"token":7}', 4200],
+    ['{"type":"hello","version":1,"__proto__":{}}', 4200],
+    ["[]", 4200],
+    ["", 4200],
+    ['{"type":"hello","version":0}', 4201],
+    ['{"type":"hello","version":2}', 4201]
+  ] as const
+  it.effect.each(firsts)("with hello: %s is not answered, and closed", ([first, code]) =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ hello: false })
+        visitor.send(first)
+        expect(visitor.closeCode).toBe(code)
+        visitor.send({ type: "hello", version: 1 })
+        yield* settle
+        expect(visitor.frames).toEqual([])
+      })
+    )
+  )
+
+  it.effect("with text: binary is closed 4200 first, and malformed later", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const early = yield* visit({ hello: false })
+        early.ears.receiveBinary()
+        expect(early.closeCode).toBe(4200)
+        const later = yield* visit()
+        later.ears.receiveBinary()
+        expect(later.errors).toEqual(["frame/malformed"])
+        expect(later.closeCode).toBeUndefined()
+      })
+    )
+  )
+
+  it.effect("with a welcome that tells the limits in whole numbers", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const welcome = (yield* visit()).last("welcome")
+        expect(welcome).toMatchObject({
+          ping: 1500,
+          slack: 500,
+          limits: { subscriptions: 7, frameBytes: 999, publishPerSecond: 1 }
+        })
+      }),
+      {
+        limits: {
+          ping: "1.5 seconds",
+          slack: 500.4,
+          subscriptions: 7,
+          frameBytes: 999,
+          publishes: { perSecond: 0.1, burst: 1 }
+        }
+      }
+    )
+  )
+
+  it.effect("with the state of the source, when that is down", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const source = yield* MemorySource
+        yield* source.lose
+        const visitor = yield* visit()
+        const silent = yield* visit({ hello: false })
+        expect(visitor.frames.map(({ type }) => type)).toEqual(["welcome", "status"])
+        yield* source.restore
+        yield* settle
+        expect(visitor.of("status").map(({ source }) => source)).toEqual(["down", "up"])
+        expect(silent.frames).toEqual([])
+      })
+    )
+  )
+})
+
+describe("a session that is closing", () => {
+  it.effect("hears nothing, sends nothing and does nothing more", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const watcher = yield* visit()
+        watcher.send({ type: "subscribe", id: 1, channel: "moves" })
+        const visitor = yield* visit({ polite: false })
+        visitor.send({ type: "subscribe", id: 1, channel: "orders" })
+        yield* settle
+        visitor.send({ type: "hello", version: 1 })
+        expect(visitor.closeCode).toBe(4200)
+        const before = visitor.frames.length
+        visitor.send({ type: "publish", id: 2, channel: "moves", key: "k", data: { id: 1 } })
+        visitor.send("rubbish")
+        yield* Realtime.publish(Orders, { id: 1 })
+        yield* settle
+        expect(visitor.frames).toHaveLength(before)
+        expect(watcher.of("events")).toEqual([])
+      })
+    )
+  )
+
+  it.effect("is closed once, whatever else happens to it", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ polite: false })
+        visitor.send({ type: "hello", version: 1 })
+        yield* TestClock.adjust("1 second")
+        expect(visitor.closeCode).toBe(4200)
+        expect(visitor.terminated).toBe(false)
+        yield* TestClock.adjust("1 second")
+        expect(visitor.terminated).toBe(true)
+        expect((yield* TestDoor).size()).toBe(0)
+      })
+    )
+  )
+
+  it.effect("is cut when what came was no WebSocket and its peer does not leave", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ polite: false })
+        visitor.ears.broken(1009)
+        visitor.send({ type: "subscribe", id: 1, channel: "orders" })
+        yield* TestClock.adjust("2 seconds")
+        expect(visitor.terminated).toBe(true)
+        expect(visitor.of("subscribed")).toEqual([])
+      })
+    )
+  )
+
+  it.effect("is read again, so that the answer to its close frame is heard", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ polite: false })
+        visitor.send({ type: "subscribe", id: 1, channel: "orders" })
+        expect(visitor.paused).toBe(true)
+        visitor.ears.broken(1002)
+        expect(visitor.paused).toBe(false)
+      }),
+      { authorize: () => Effect.never, limits: { unansweredBytes: 10 } }
+    )
+  )
+})
+
+describe("a session that left", () => {
+  it.effect("gives everything back, also what was on its way", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<boolean>()
+      yield* withDoor(
+        Effect.gen(function* () {
+          const door = yield* TestDoor
+          const source = yield* MemorySource
+          const visitor = yield* visit()
+          visitor.send({ type: "subscribe", id: 1, channel: "orders" })
+          yield* settle
+          visitor.send({ type: "subscribe", id: 2, channel: "moves" })
+          yield* settle
+          visitor.leave()
+          yield* Deferred.succeed(gate, true)
+          yield* settle
+          expect(door.size()).toBe(0)
+          yield* TestClock.adjust("2 minutes")
+          expect(yield* source.listening).toEqual([])
+        }),
+        {
+          authorize: ({ channel }) =>
+            channel === "orders" ? Effect.succeed(true) : Deferred.await(gate)
+        }
+      )
+    })
+  )
+
+  it.effect("while the source was down leaves nothing behind either", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const source = yield* MemorySource
+        yield* source.lose
+        const visitor = yield* visit()
+        visitor.send({ type: "subscribe", id: 1, channel: "orders" })
+        yield* settle
+        visitor.leave()
+        yield* source.restore
+        yield* TestClock.adjust("2 minutes")
+        expect(yield* source.listening).toEqual([])
+      })
+    )
+  )
+})
+
+describe("the clock of a session", () => {
+  it.effect("asks only who is quiet, and never closes who was not asked", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit()
+        for (let n = 0; n < 10; n++) {
+          yield* TestClock.adjust("20 seconds")
+          visitor.send({ type: "pong" })
+        }
+        // Nothing was sent for 25 s, so the client must learn that the server lives.
+        expect(visitor.of("ping").length).toBeGreaterThan(5)
+        expect(visitor.closeCode).toBeUndefined()
+        visitor.leave()
+      })
+    )
+  )
+
+  it.effect("counts any frame as life, a ping of the WebSocket too", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit()
+        for (let n = 0; n < 6; n++) {
+          yield* TestClock.adjust("20 seconds")
+          if (n % 2 === 0) visitor.ears.receiveControl()
+          else visitor.send("rubbish")
+        }
+        expect(visitor.closeCode).toBeUndefined()
+      })
+    )
+  )
+})

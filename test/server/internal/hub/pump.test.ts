@@ -1,0 +1,133 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Clock, Effect, Queue, Schema } from "effect"
+import { TestClock } from "effect/testing"
+import * as Channel from "../../../../src/Channel.ts"
+import { LiveChannel } from "../../../../src/server/internal/hub/liveChannel.ts"
+import * as Pump from "../../../../src/server/internal/hub/pump.ts"
+import { Budget } from "../../../../src/server/internal/memory.ts"
+import { lost, type Notification } from "../../../../src/server/NotificationSource.ts"
+
+const Orders = Channel.make("orders", Schema.Int)
+
+/** A pump over one channel whose deliveries take so long; `delivered` is what each of them held. */
+const pumping = (options: { readonly millis?: number; readonly window?: number }) =>
+  Effect.gen(function* () {
+    const base = yield* Clock.Clock
+    let spent = 0n
+    const clock: Clock.Clock = {
+      ...base,
+      monotonicTimeNanosUnsafe: () => base.monotonicTimeNanosUnsafe() + spent
+    }
+    const channel = new LiveChannel(
+      "orders",
+      new Budget({ events: 256, maxAge: 120_000, bytes: 1_000_000 })
+    )
+    const delivered: Array<ReadonlyArray<unknown>> = []
+    channel.view(Orders).sinks.add({
+      offer: ({ events, gap }) => {
+        delivered.push(gap === undefined ? events.map(({ payload }) => payload) : [gap])
+        spent += BigInt(Math.round((options.millis ?? 0) * 1_000_000))
+      }
+    })
+    const arrived = yield* Queue.unbounded<Notification>()
+    yield* Pump.run({
+      arrived,
+      channels: new Map([["orders", channel]]),
+      window: options.window ?? 0,
+      afterLoss: () => "1000"
+    }).pipe(
+      Effect.provideService(Clock.Clock, clock),
+      Effect.forkScoped({ startImmediately: true })
+    )
+    const arrive = (...payloads: ReadonlyArray<Notification["payload"]>) =>
+      Effect.gen(function* () {
+        yield* Queue.offerAll(
+          arrived,
+          payloads.map((payload) => ({ channel: "orders", payload }))
+        )
+        yield* TestClock.adjust(0)
+      })
+    return { arrive, arrived, channel, delivered }
+  })
+
+describe("Pump", () => {
+  it.effect("delivers what arrived together in one batch, and what comes later at once", () =>
+    Effect.gen(function* () {
+      const { arrive, delivered } = yield* pumping({})
+      yield* arrive("1", "2")
+      yield* arrive("3")
+      expect(delivered).toEqual([[1, 2], [3]])
+    })
+  )
+
+  it.effect("rests for half the time a delivery took, and joins what comes meanwhile", () =>
+    Effect.gen(function* () {
+      const { arrive, delivered } = yield* pumping({ millis: 10 })
+      yield* arrive("1")
+      yield* arrive("2")
+      yield* TestClock.adjust(4)
+      yield* arrive("3")
+      expect(delivered).toEqual([[1]])
+      yield* TestClock.adjust(1)
+      expect(delivered).toEqual([[1], [2, 3]])
+    })
+  )
+
+  it.effect("rests for a whole millisecond at least, and not after a delivery to a few", () =>
+    Effect.gen(function* () {
+      const some = yield* pumping({ millis: 0.2 })
+      yield* some.arrive("1")
+      yield* some.arrive("2")
+      expect(some.delivered).toEqual([[1]])
+      yield* TestClock.adjust(1)
+      expect(some.delivered).toEqual([[1], [2]])
+      const few = yield* pumping({ millis: 0.09 })
+      yield* few.arrive("1")
+      yield* few.arrive("2")
+      expect(few.delivered).toEqual([[1], [2]])
+    })
+  )
+
+  it.effect("rests for 20 ms at most", () =>
+    Effect.gen(function* () {
+      const { arrive, delivered } = yield* pumping({ millis: 500 })
+      yield* arrive("1")
+      yield* arrive("2")
+      yield* TestClock.adjust(20)
+      expect(delivered).toEqual([[1], [2]])
+    })
+  )
+
+  it.effect("waits for the batch window between two deliveries, never before the first", () =>
+    Effect.gen(function* () {
+      const { arrive, delivered } = yield* pumping({ window: 50 })
+      yield* arrive("1")
+      expect(delivered).toEqual([[1]])
+      yield* arrive("2")
+      yield* TestClock.adjust(49)
+      yield* arrive("3")
+      expect(delivered).toEqual([[1]])
+      yield* TestClock.adjust(1)
+      expect(delivered).toEqual([[1], [2, 3]])
+    })
+  )
+
+  it.effect("tells what is said after a loss behind the gap, where it can be resumed from", () =>
+    Effect.gen(function* () {
+      const { arrive, channel, delivered } = yield* pumping({})
+      yield* arrive("1", lost, "2")
+      expect(delivered).toEqual([[1], ["source"], [1000, 2]])
+      const { cursor } = yield* channel.view(Orders).join(undefined)
+      expect(cursor).toMatch(/:2$/)
+    })
+  )
+
+  it.effect("drops what comes for a channel that was closed, and goes on", () =>
+    Effect.gen(function* () {
+      const { arrive, arrived, delivered } = yield* pumping({})
+      yield* Queue.offer(arrived, { channel: "gone", payload: "1" })
+      yield* arrive("2")
+      expect(delivered).toEqual([[2]])
+    })
+  )
+})
