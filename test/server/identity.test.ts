@@ -219,6 +219,42 @@ describe("a fresh token", () => {
     )
   )
 
+  it.effect.each([
+    ["subscribe", { channel: "orders" }],
+    ["publish", { channel: "moves", key: "k", data: { id: 1 } }],
+    ["authenticate", { token: "ann user 60000" }]
+  ] as const)(
+    "is due before the old one ends: then %s finds no identity any more",
+    ([type, rest]) => {
+      const asked: Array<string> = []
+      return withDoor(
+        Effect.gen(function* () {
+          const visitor = yield* visit({ token: "ann user 5500" })
+          yield* TestClock.adjust(5499)
+          yield* ask(visitor, { id: 1, type, ...rest })
+          expect(visitor.answer(1)?.type).toMatch(/ed$/)
+          const late = yield* visit({ token: "ann user 5500" })
+          asked.length = 0
+          // The clock that closes everybody whose token has expired looks once per second.
+          yield* TestClock.adjust(1)
+          expect(late.closeCode).toBeUndefined()
+          yield* ask(late, { id: 2, type, ...rest })
+          expect([late.closeCode, late.answer(2), asked]).toEqual([4100, undefined, []])
+        }),
+        {
+          authenticate: (credentials) => {
+            asked.push("authenticate")
+            return authenticate(credentials)
+          },
+          authorize: () => {
+            asked.push("authorize")
+            return Effect.succeed(true)
+          }
+        }
+      )
+    }
+  )
+
   it.effect("without one, the session is closed with 4100, and resumes without loss", () =>
     withDoor(
       Effect.gen(function* () {

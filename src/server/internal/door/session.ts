@@ -220,9 +220,7 @@ export class Session implements MailboxOwner, Owner, Patient {
       this.#written = written
       this.#sentAt = now
     }
-    if (now >= this.#principal.expiresAt) {
-      return this.close(CloseCode.tokenExpired, "the token has expired")
-    }
+    if (this.#hasExpired(now)) return
     // Who is held back cannot be heard.
     if (this.#paused) this.#receivedAt = now
     // Never without a ping before: a process that slept has not listened either.
@@ -274,9 +272,18 @@ export class Session implements MailboxOwner, Owner, Patient {
     const now = this.#context.clock()
     this.#receivedAt = now
     if (this.#closingAt !== undefined) return false
-    if (this.#frames.take(this.#context.limits.frames, now) === 0) return true
-    this.close(CloseCode.flooding, "too many messages", "frames")
-    return false
+    if (this.#frames.take(this.#context.limits.frames, now) > 0) {
+      this.close(CloseCode.flooding, "too many messages", "frames")
+      return false
+    }
+    return !this.#hasExpired(now)
+  }
+
+  /** Looked at by the clock and at each message: nothing is asked as somebody whose proof has ended. */
+  #hasExpired(now: number): boolean {
+    if (now < this.#principal.expiresAt) return false
+    this.close(CloseCode.tokenExpired, "the token has expired")
+    return true
   }
 
   #take(frame: Early["frame"], size: number): void {
