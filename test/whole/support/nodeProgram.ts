@@ -6,7 +6,7 @@
  */
 import { Effect, Layer, Schema } from "effect"
 import { createServer, type Server } from "node:http"
-import type { AddressInfo } from "node:net"
+import type { AddressInfo, Socket } from "node:net"
 import * as Channel from "../../../src/Channel.ts"
 import { RealtimeServer } from "../../../src/node/RealtimeServer.ts"
 import { attach } from "../../../src/server/internal/door/attach.ts"
@@ -25,6 +25,8 @@ export type Ask =
 export interface Memory {
   readonly heap: number
   readonly rss: number
+  /** Bytes that were written to sockets and that the kernel has not taken. */
+  readonly unsent: number
 }
 
 export interface Setup {
@@ -53,10 +55,13 @@ const Ledger = Channel.family("ledger_", Schema.String, Schema.Unknown, {
 
 type Handlers = { readonly [Do in Ask["do"]]: (ask: Extract<Ask, { do: Do }>) => Promise<unknown> }
 
+const sockets = new Set<Socket>()
+
 const memory = async (): Promise<Memory> => {
   globalThis.gc?.()
   const { external, heapUsed, rss } = process.memoryUsage()
-  return { heap: heapUsed + external, rss }
+  const unsent = [...sockets].reduce((sum, { writableLength }) => sum + writableLength, 0)
+  return { heap: heapUsed + external, rss, unsent }
 }
 
 /** The doors of `./node`, as an application has them. */
@@ -115,6 +120,10 @@ const inMemory = async (server: Server, { doors }: Setup): Promise<Partial<Handl
 
 const run = async (setup: Setup): Promise<void> => {
   const server = createServer()
+  server.on("connection", (socket) => {
+    sockets.add(socket)
+    socket.once("close", () => sockets.delete(socket))
+  })
   const more =
     setup.databaseUrl === undefined
       ? await inMemory(server, setup)

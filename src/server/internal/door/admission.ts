@@ -1,7 +1,8 @@
 /**
  * Who may shake hands: decided from the upgrade request alone, before anything is allocated.
  *
- * The order is the protocol's: 503, 429, 404, 403, 400. An address counts only when it tells people
+ * The order is the protocol's: 503, 429, 404, 403, 400; but a path that no door owns is nobody's here, so
+ * its 404 comes before anything is counted (`attach`, `RealtimeServer`). An address counts only when it tells people
  * apart: loopback and private peers are proxies or neighbours, unless `trustProxy` says that the
  * forwarded address is the client's.
  */
