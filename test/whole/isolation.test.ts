@@ -1,24 +1,29 @@
 /**
- * Nobody ever receives an event of a channel that they may not read: random people, channels and
- * schedules of subscribing, leaving, refreshed tokens, changed rights and reconnects, by a seed.
+ * Nobody ever receives an event of a channel that they may not read: random people, channels live and
+ * durable, and schedules of subscribing, leaving, refreshed tokens, changed rights, reconnects and sockets
+ * that read slowly or not at all, by a seed.
  *
  * And, so that the promise is not kept by a server that sends nothing: who may read, and was told
- * `subscribed`, receives everything from then on.
+ * `subscribed`, receives everything from then on, except where they are told a gap.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Fiber, Schema } from "effect"
+import { Effect, Fiber, Layer, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
 import { Realtime } from "../../src/server/Realtime.ts"
 import { AuthRefused, type Authenticate } from "../../src/server/ServerOptions.ts"
 import { long, random, seed } from "../server/support/random.ts"
+import { layerMemoryOutbox } from "../support/memoryOutbox.ts"
 import { layerDoor, settle, TestDoor, visit, type Visitor } from "../support/sessions.ts"
 
-const Note = Schema.Struct({ n: Schema.Int })
-const Room = Channel.family("room_", Schema.String, Note)
+/** An event says where it belongs, and is large enough that a few fill a mailbox. */
+const Note = Schema.Struct({ room: Schema.String, n: Schema.Int, fill: Schema.String })
+const Live = Channel.family("live_", Schema.String, Note)
+const Kept = Channel.family("kept_", Schema.String, Note, { delivery: "durable" })
+type Note = typeof Note.Type
 const People = ["ann", "bob", "eve", "joe"] as const
 type Name = (typeof People)[number]
-const rooms = ["a", "b", "c", "d", "e"] as const
+const rooms = ["live_a", "live_b", "live_d", "live_e", "kept_a", "kept_d", "kept_e"] as const
 type Room = (typeof rooms)[number]
 
 interface Person {
@@ -27,12 +32,19 @@ interface Person {
   readonly level: number
 }
 
-const roomOf = (channel: string) => channel.slice(5) as Room
-
 /** Long enough for every decision about every subscription of a session. */
 const longEnough = 5000
 
-/** What one session may have received: everything, except between these events. */
+/** Events after `since` and up to `until` were published while a session surely could not read a room. */
+interface Closed {
+  readonly room: Room
+  readonly since: number
+  until: number
+  /** Requests with a smaller id were answered while it was closed. */
+  asked: number
+}
+
+/** One session, and what it may have received. */
 interface Guest {
   readonly visitor: Visitor
   readonly name: Name
@@ -40,7 +52,24 @@ interface Guest {
   nextId: number
   /** Events that must have arrived, by room: those since `subscribed` was seen. */
   readonly due: Map<Room, Array<number>>
+  readonly closed: Array<Closed>
+  /** Frames that were looked at. */
+  noted: number
 }
+
+const none = {
+  received: 0,
+  ended: 0,
+  forbidden: 0,
+  recovered: 0,
+  /** Events of a time in which they were forbidden, replayed after that was over. */
+  afterwards: 0,
+  gaps: 0,
+  /** Times in which somebody read slowly, and events that a durable room owed to anybody. */
+  slow: 0,
+  owed: 0
+}
+type Counts = typeof none
 
 const run = (seed: number, steps: number) =>
   Effect.gen(function* () {
@@ -48,11 +77,10 @@ const run = (seed: number, steps: number) =>
     const rights = new Map<Name, Set<Room>>(
       People.map((name) => [name, new Set(rooms.filter(() => chance(0.5)))])
     )
-    // Whatever happens: only bob may ever read room e, and room d needs level 2.
-    const never = (name: Name, room: Room) => room === "e" && name !== "bob"
-    const levelOf = (room: Room) => (room === "d" ? 2 : 1)
+    // Whatever happens: only bob may ever read rooms e, and rooms d need level 2.
+    const never = (name: Name, room: Room) => room.endsWith("e") && name !== "bob"
     const may = ({ level, name }: Person, room: Room) =>
-      rights.get(name)!.has(room) && !never(name, room) && level >= levelOf(room)
+      rights.get(name)!.has(room) && !never(name, room) && level >= (room.endsWith("d") ? 2 : 1)
 
     const authenticate: Authenticate<Person> = ({ token = "" }) => {
       const [name, level] = token.split(" ")
@@ -61,15 +89,63 @@ const run = (seed: number, steps: number) =>
         ? Effect.delay(Effect.succeed({ identity }), int(100))
         : Effect.fail(new AuthRefused({ code: "auth/invalid" }))
     }
-    const counts = { received: 0, ended: 0, forbidden: 0, published: 0, recovered: 0 }
+    const counts: Counts = { ...none }
 
+    /** Nothing came that was not theirs when it was sent, and all that was owed. */
+    const check = ({ closed, due, name, visitor }: Guest) => {
+      const seen = new Map<Room, Set<number>>(rooms.map((room) => [room, new Set()]))
+      /** How each room was begun last, and by which request. */
+      const begun = new Map<
+        string,
+        { readonly id: number; readonly state: string; readonly events: Set<number> }
+      >()
+      for (const frame of visitor.frames) {
+        if (frame.type === "gap") {
+          // What is kept is read on, however slowly.
+          expect(frame.channel).toMatch(/^live_/)
+          counts.gaps++
+        } else if (frame.type === "subscribed") {
+          begun.set(frame.channel, { ...frame, events: new Set() })
+          if (frame.state === "recovered") counts.recovered++
+        } else if (frame.type === "ended" || frame.type === "unsubscribed") {
+          begun.delete(frame.channel)
+          if (frame.type === "ended") counts.ended++
+        }
+        if (frame.type !== "events") continue
+        const room = frame.channel as Room
+        const subscription = begun.get(room)
+        expect(never(name, room), `${name} read ${room}`).toBe(false)
+        expect(subscription, `${name} read ${room}, which was not subscribed`).toBeDefined()
+        for (const { data } of frame.events) {
+          const note = data as Note
+          expect(note.room, "an event of another room").toBe(room)
+          expect(subscription!.events.has(note.n), `${note.n} of ${room} twice`).toBe(false)
+          subscription!.events.add(note.n)
+          seen.get(room)!.add(note.n)
+          counts.received++
+          for (const { asked, room: shut, since, until } of closed) {
+            if (shut !== room || note.n <= since || note.n > until) continue
+            // Who may subscribe may read all that is retained: it may be replayed to them, when they
+            // ask for it after that time, and never by a subscription from before.
+            const { id, state } = subscription!
+            const late = state === "recovered" && id >= asked
+            expect(late, `${name} read ${note.n} of ${room}, forbidden to them`).toBe(true)
+            counts.afterwards++
+          }
+        }
+      }
+      if (visitor.closeCode === undefined) {
+        for (const [room, events] of due) {
+          for (const n of events) expect(seen.get(room)!.has(n), `${n} of ${room}`).toBe(true)
+          if (room.startsWith("kept")) counts.owed += events.length
+        }
+      }
+      counts.forbidden += visitor.errors.filter((code) => code === "channel/forbidden").length
+    }
     yield* Effect.gen(function* () {
       const door = yield* TestDoor
-      /** The rooms that a session surely may not read now, and since which event. */
-      const closed = new Map<Guest, Map<Room, number>>()
-      /** What may not arrive: rooms with the first and the last forbidden event. */
-      const forbidden = new Map<Guest, Array<readonly [Room, number, number]>>()
       const guests: Array<Guest> = []
+      const present = () => guests.filter(({ visitor }) => visitor.closeCode === undefined)
       let n = 0
 
       const enter = Effect.gen(function* () {
@@ -77,26 +153,35 @@ const run = (seed: number, steps: number) =>
         const level = 1 + int(2)
         const visitor = yield* visit({ token: `${name} ${level}` })
         yield* TestClock.adjust(100)
-        const guest: Guest = { visitor, name, level, nextId: 1, due: new Map() }
+        const guest: Guest = {
+          visitor,
+          name,
+          level,
+          nextId: 1,
+          due: new Map(),
+          closed: [],
+          noted: 0
+        }
         guests.push(guest)
-        closed.set(guest, new Map())
-        forbidden.set(guest, [])
         noteRights(guest)
-        return guest
       })
 
       /** To be called once all decisions of a session are surely made with its present rights. */
       const noteRights = (guest: Guest) => {
-        const shut = closed.get(guest)!
+        const { closed, due, nextId, visitor } = guest
         for (const room of rooms) {
-          const open = may(guest, room)
-          const since = shut.get(room)
-          if (!open && since === undefined) shut.set(room, n)
-          if (open && since !== undefined) {
-            forbidden.get(guest)!.push([room, since, n])
-            shut.delete(room)
+          const span = closed.find((one) => one.room === room && one.until === Infinity)
+          if (!may(guest, room)) {
+            due.delete(room)
+            if (span === undefined)
+              closed.push({ room, since: n, until: Infinity, asked: Infinity })
+          } else if (span !== undefined) {
+            span.until = n
+            span.asked = nextId
+            for (let id = nextId - 1; id > 0; id--) {
+              if (visitor.answer(id) === undefined) span.asked = id
+            }
           }
-          if (!open) guest.due.delete(room)
         }
       }
 
@@ -104,46 +189,74 @@ const run = (seed: number, steps: number) =>
         guest.visitor.send({ id: guest.nextId++, ...frame })
       }
 
-      const leaveRoom = (guest: Guest, room: Room) => {
-        guest.due.delete(room)
-        send(guest, { type: "unsubscribe", channel: `room_${room}` })
+      const leaveRoom = (guest: Guest, channel: Room) => {
+        guest.due.delete(channel)
+        send(guest, { type: "unsubscribe", channel })
       }
 
       /** What the sessions have been told that they will receive from now on. */
-      const noteSubscribed = () => {
-        for (const { due, visitor } of guests) {
-          const noted = notedFrames.get(visitor) ?? 0
-          notedFrames.set(visitor, visitor.frames.length)
-          for (const frame of visitor.frames.slice(noted)) {
-            if (frame.type === "subscribed") {
-              due.set(roomOf(frame.channel), [])
-              if (frame.state === "recovered") counts.recovered++
-            } else if (frame.type === "ended" || frame.type === "unsubscribed") {
-              due.delete(roomOf(frame.channel))
-              if (frame.type === "ended") counts.ended++
+      const noteFrames = () => {
+        for (const guest of guests) {
+          const { due, visitor } = guest
+          for (const frame of visitor.frames.slice(guest.noted)) {
+            if (frame.type === "subscribed") due.set(frame.channel as Room, [])
+            else if (
+              frame.type === "ended" ||
+              frame.type === "unsubscribed" ||
+              frame.type === "gap"
+            ) {
+              due.delete(frame.channel as Room)
             }
           }
+          guest.noted = visitor.frames.length
         }
       }
-      const notedFrames = new Map<Visitor, number>()
+
+      /** Gives a right, or takes it away, and has everything decided anew. */
+      const change = Effect.fnUntraced(function* ({ name }: Guest, room: Room) {
+        const theirs = rights.get(name)!
+        if (theirs.has(room)) theirs.delete(room)
+        else theirs.add(room)
+        const asking = yield* Effect.forkChild(door.reauthorize(name))
+        yield* TestClock.adjust(longEnough)
+        yield* Fiber.join(asking)
+        // Those on their way were asked about again, and have had the time.
+        yield* TestClock.adjust(longEnough)
+        for (const one of guests) if (one.name === name) noteRights(one)
+      })
+
+      const publish = Effect.gen(function* () {
+        const room = pick(rooms)
+        n++
+        const note: Note = { room, n, fill: "x".repeat(int(400)) }
+        const id = room.slice(5)
+        yield* Realtime.publish(room.startsWith("live") ? Live(id) : Kept(id), note)
+        yield* settle
+        for (const { due } of present()) due.get(room)?.push(n)
+      })
 
       for (let index = 0; index < 5; index++) yield* enter
 
       for (let step = 0; step < steps; step++) {
-        const guest = pick(guests)
-        const room = pick(rooms)
-        const kind = int(10)
+        const guest = pick(present())
+        const { visitor } = guest
+        // Mostly what they may read: else there is nothing to see.
+        const theirs = rooms.filter((one) => may(guest, one))
+        const room = chance(0.6) && theirs.length > 0 ? pick(theirs) : pick(rooms)
+        const kind = int(13)
         if (kind <= 3) {
-          // Anybody tries anything, also with somebody else's cursor.
-          const cursors = guests
-            .flatMap(({ visitor }) => visitor.of("events"))
-            .map(({ cursor }) => cursor)
-          const cursor = chance(0.3) && cursors.length > 0 ? { cursor: pick(cursors) } : {}
+          // Anybody tries anything, also with somebody else's cursor, of another room.
+          const frames = guests.flatMap((one) => one.visitor.of("events"))
+          const near = frames.filter(
+            ({ channel }) => chance(0.1) || channel.slice(0, 5) === room.slice(0, 5)
+          )
+          const cursor = chance(0.7) && near.length > 0 ? { cursor: pick(near).cursor } : {}
           if (!guest.due.has(room)) {
-            send(guest, { type: "subscribe", channel: `room_${room}`, ...cursor })
+            send(guest, { type: "subscribe", channel: room, ...cursor })
             // Sometimes what follows happens before the decision.
             if (chance(0.7)) yield* TestClock.adjust(longEnough)
-            if (chance(0.2)) leaveRoom(guest, room)
+            else if (chance(0.3)) yield* change(guest, room)
+            if (chance(0.1)) leaveRoom(guest, room)
           }
         } else if (kind === 4) leaveRoom(guest, room)
         else if (kind === 5) {
@@ -151,80 +264,50 @@ const run = (seed: number, steps: number) =>
           send(guest, { type: "authenticate", token: `${guest.name} ${guest.level}` })
           yield* TestClock.adjust(longEnough)
         } else if (kind === 6) {
-          const theirs = rights.get(guest.name)!
-          if (theirs.has(room)) theirs.delete(room)
-          else theirs.add(room)
-          const asking = yield* Effect.forkChild(door.reauthorize(guest.name))
-          yield* TestClock.adjust(longEnough)
-          yield* Fiber.join(asking)
-          // Those on their way were asked about again, and have had the time.
-          yield* TestClock.adjust(longEnough)
-          for (const one of guests) if (one.name === guest.name) noteRights(one)
-        } else if (kind === 7 && guests.length < 8) yield* enter
-        else {
-          n++
-          counts.published++
-          yield* Realtime.publish(Room(room), { n })
-          yield* settle
-          for (const one of guests) one.due.get(room)?.push(n)
-        }
+          const open = [...guest.due.keys()]
+          yield* change(guest, chance(0.5) && open.length > 0 ? pick(open) : pick(rooms))
+        } else if (kind === 7 && present().length < 8) yield* enter
+        else if (kind === 8) {
+          if (visitor.reading) counts.slow++
+          visitor.reading = false
+        } else if (kind === 9) {
+          // A little, or on and on.
+          if (chance(0.5)) visitor.sip()
+          else visitor.read()
+        } else for (let index = 1 + int(6); index > 0; index--) yield* publish
         yield* settle
         if (kind === 5) noteRights(guest)
-        noteSubscribed()
-        for (const one of guests) one.visitor.send({ type: "pong" })
-        if (guest.visitor.closeCode !== undefined)
-          throw new Error(`closed ${guest.visitor.closeCode}`)
+        noteFrames()
+        for (const one of present()) one.visitor.send({ type: "pong" })
+        // Who asks and asks and reads no answer is sent away; somebody else comes.
+        for (const one of guests) expect([undefined, 4001]).toContain(one.visitor.closeCode)
+        while (present().length < 3) yield* enter
       }
+      for (const { visitor } of present()) visitor.read()
       yield* TestClock.adjust(longEnough)
+      noteFrames()
 
-      for (const guest of guests) {
-        const spans = forbidden.get(guest)!
-        for (const [room, since] of closed.get(guest)!) spans.push([room, since, Infinity])
-        const seen = new Map<Room, Set<number>>()
-        for (const { channel, events } of guest.visitor.of("events")) {
-          const room = roomOf(channel)
-          for (const { data } of events) {
-            const event = (data as { readonly n: number }).n
-            counts.received++
-            seen.set(room, (seen.get(room) ?? new Set()).add(event))
-            expect(never(guest.name, room), `${guest.name} read room ${room}`).toBe(false)
-            const span = spans.find(
-              ([of, since, until]) => of === room && event > since && event <= until
-            )
-            // A replay after rights came back may hold what was published while they were gone: who may
-            // subscribe may read all that is retained.
-            const replayed = guest.visitor
-              .of("subscribed")
-              .some(({ state }) => state === "recovered")
-            if (!replayed)
-              expect(span, `${guest.name} read ${event} of room ${room}`).toBeUndefined()
-          }
-        }
-        for (const [room, due] of guest.due) {
-          for (const event of due) expect(seen.get(room)?.has(event)).toBe(true)
-        }
-        counts.forbidden += guest.visitor.errors.filter(
-          (code) => code === "channel/forbidden"
-        ).length
-      }
+      for (const guest of guests) check(guest)
     }).pipe(
       Effect.scoped,
       Effect.provide(
         layerDoor<Person>({
-          channels: [Room],
+          channels: [Live, Kept],
           authenticate,
           authorize: ({ channel, identity }) =>
             // Decided now, told later: rights may change in between.
             Effect.suspend(() =>
-              Effect.delay(Effect.succeed(may(identity, roomOf(channel))), int(100))
+              Effect.delay(Effect.succeed(may(identity, channel as Room)), int(100))
             ),
           identityKey: ({ name }) => name,
           limits: {
             subscribes: { perSecond: 1000, burst: 1000 },
             frames: { perSecond: 10_000, burst: 10_000 },
-            authentications: { perSecond: 1000, burst: 1000 }
+            authentications: { perSecond: 1000, burst: 1000 },
+            mailboxBytes: 2000,
+            blocked: "1 hour"
           }
-        })
+        }).pipe(Layer.provide(layerMemoryOutbox(() => int(50))))
       )
     )
     return counts
@@ -236,10 +319,10 @@ describe("nobody receives an event of a channel that they may not read", () => {
     `in ${runs} schedules (REALTIME_TEST_SEED=${seed})`,
     () =>
       Effect.gen(function* () {
-        const sum = { received: 0, ended: 0, forbidden: 0, published: 0, recovered: 0 }
+        const sum: Counts = { ...none }
         for (let index = 0; index < runs; index++) {
-          const counts = yield* run(seed + index, 120)
-          for (const key of Object.keys(sum) as ReadonlyArray<keyof typeof sum>) {
+          const counts = yield* run(seed + index, 250)
+          for (const key of Object.keys(sum) as ReadonlyArray<keyof Counts>) {
             sum[key] += counts[key]
           }
         }
@@ -247,7 +330,7 @@ describe("nobody receives an event of a channel that they may not read", () => {
         expect(sum.received).toBeGreaterThan(runs * 10)
         expect(sum.ended).toBeGreaterThan(runs)
         expect(sum.forbidden).toBeGreaterThan(runs)
-        expect(sum.recovered).toBeGreaterThan(0)
+        for (const count of Object.values(sum)) expect(count).toBeGreaterThan(0)
       }),
     600_000
   )

@@ -140,9 +140,12 @@ export class Mailbox {
     return next
   }
 
-  /** The channel was left: whoever begins it again begins elsewhere. */
+  /** The channel was left: nothing of it is written any more, and whoever begins it again begins elsewhere. */
   forget(channel: string): void {
     this.#behind?.delete(channel)
+    if (this.#waiting.length > 0) {
+      this.#keep(this.#waiting.filter((item) => item.channel !== channel))
+    }
   }
 
   /** The socket wants bytes again: writes what waits, in order, until it is full again or nothing waits. */
@@ -218,7 +221,11 @@ export class Mailbox {
         kept.push({ frame, channel, from, cursor })
       }
     }
-    this.#waiting = kept
-    this.#bytes = kept.reduce((sum, item) => sum + item.frame.length, 0)
+    this.#keep(kept)
+  }
+
+  #keep(waiting: Array<Waiting>): void {
+    this.#waiting = waiting
+    this.#bytes = waiting.reduce((sum, { frame }) => sum + frame.length, 0)
   }
 }

@@ -225,6 +225,24 @@ describe("Mailbox", () => {
     expect([behind, typeAndCursor(written.at(-1)!)]).toEqual([[], ["events", "d", "e:3"]])
   })
 
+  it("drops what waits of a channel that is left: whoever begins it again has nothing to do with it", () => {
+    const { behind, mailbox, seen, written } = socket(1, 400, ["d"])
+    mailbox.offer(batch("a", 1))
+    mailbox.offer(batch("d", 1, 100))
+    mailbox.control(textFrame(`{"type":"ping"}`))
+    mailbox.forget("d")
+    mailbox.offer(batch("d", 8))
+    mailbox.offer(batch("a", 2, 300))
+    seen.room = 10
+    mailbox.drained()
+    expect(written.slice(1).map(typeAndCursor)).toEqual([
+      ["ping", undefined, undefined],
+      ["events", "d", "e:8"],
+      ["gap", "a", "e:2"]
+    ])
+    expect([behind, mailbox.bytes]).toEqual([[], 0])
+  })
+
   it("never holds more than its bound and one gap per channel, however long it is blocked", () => {
     const { mailbox, seen, written } = socket(1, 2000)
     mailbox.offer(batch("a", 1))
