@@ -40,7 +40,7 @@ interface Closed {
   readonly room: Room
   readonly since: number
   until: number
-  /** Requests with a smaller id were answered while it was closed. */
+  /** Requests with a smaller id were answered while nobody had opened it. */
   asked: number
 }
 
@@ -163,12 +163,22 @@ const run = (seed: number, steps: number) =>
           noted: 0
         }
         guests.push(guest)
-        noteRights(guest)
+        noteRights(guest, 0)
       })
 
-      /** To be called once all decisions of a session are surely made with its present rights. */
-      const noteRights = (guest: Guest) => {
-        const { closed, due, nextId, visitor } = guest
+      /** The first request that is not decided yet. */
+      const undecided = ({ nextId, visitor }: Guest) => {
+        let first = nextId
+        for (let id = nextId - 1; id > 0; id--) if (visitor.answer(id) === undefined) first = id
+        return first
+      }
+
+      /**
+       * To be called once all decisions of a session are surely made with its present rights. `asked`:
+       * what was undecided before they changed.
+       */
+      const noteRights = (guest: Guest, asked: number) => {
+        const { closed, due } = guest
         for (const room of rooms) {
           const span = closed.find((one) => one.room === room && one.until === Infinity)
           if (!may(guest, room)) {
@@ -177,10 +187,7 @@ const run = (seed: number, steps: number) =>
               closed.push({ room, since: n, until: Infinity, asked: Infinity })
           } else if (span !== undefined) {
             span.until = n
-            span.asked = nextId
-            for (let id = nextId - 1; id > 0; id--) {
-              if (visitor.answer(id) === undefined) span.asked = id
-            }
+            span.asked = asked
           }
         }
       }
@@ -215,6 +222,7 @@ const run = (seed: number, steps: number) =>
       /** Gives a right, or takes it away, and has everything decided anew. */
       const change = Effect.fnUntraced(function* ({ name }: Guest, room: Room) {
         const theirs = rights.get(name)!
+        const asked = new Map(guests.map((one) => [one, undecided(one)]))
         if (theirs.has(room)) theirs.delete(room)
         else theirs.add(room)
         const asking = yield* Effect.forkChild(door.reauthorize(name))
@@ -222,7 +230,7 @@ const run = (seed: number, steps: number) =>
         yield* Fiber.join(asking)
         // Those on their way were asked about again, and have had the time.
         yield* TestClock.adjust(longEnough)
-        for (const one of guests) if (one.name === name) noteRights(one)
+        for (const one of guests) if (one.name === name) noteRights(one, asked.get(one)!)
       })
 
       const publish = Effect.gen(function* () {
@@ -244,6 +252,7 @@ const run = (seed: number, steps: number) =>
         const theirs = rooms.filter((one) => may(guest, one))
         const room = chance(0.6) && theirs.length > 0 ? pick(theirs) : pick(rooms)
         const kind = int(13)
+        let asked = 0
         if (kind <= 3) {
           // Anybody tries anything, also with somebody else's cursor, of another room.
           const frames = guests.flatMap((one) => one.visitor.of("events"))
@@ -260,6 +269,7 @@ const run = (seed: number, steps: number) =>
           }
         } else if (kind === 4) leaveRoom(guest, room)
         else if (kind === 5) {
+          asked = undecided(guest)
           guest.level = 1 + int(2)
           send(guest, { type: "authenticate", token: `${guest.name} ${guest.level}` })
           yield* TestClock.adjust(longEnough)
@@ -276,7 +286,7 @@ const run = (seed: number, steps: number) =>
           else visitor.read()
         } else for (let index = 1 + int(6); index > 0; index--) yield* publish
         yield* settle
-        if (kind === 5) noteRights(guest)
+        if (kind === 5) noteRights(guest, asked)
         noteFrames()
         for (const one of present()) one.visitor.send({ type: "pong" })
         // Who asks and asks and reads no answer is sent away; somebody else comes.
