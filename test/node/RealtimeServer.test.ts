@@ -1,6 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
-import { createServer, type Server } from "node:http"
+import { createServer, request, type Server } from "node:http"
 import { type AddressInfo, connect as tcp } from "node:net"
 import { afterEach, vi } from "vitest"
 import { WebSocketServer } from "ws"
@@ -272,6 +272,39 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
         "select count(*)::int as n from pg_stat_activity where datname = current_database() and application_name like 'effect-realtime%'"
       ).pipe(Effect.map((rows) => rows[0]?.["n"]))
       yield* Effect.repeat(left, { until: (n) => n === 0 })
+    })
+  )
+
+  it.live("refuses upgrades with 503 while it drains", () =>
+    Effect.gen(function* () {
+      const { http, server, ws } = yield* start()
+      // Closed one after the other, 50 ms apart: while the last is there, it drains.
+      const wires = yield* Effect.forEach(Array.from({ length: 20 }), () => greet(ws))
+      const closing = server.close()
+      expect(yield* wires[0]!.closed).toBe(4000)
+      const status = yield* Effect.promise(
+        () =>
+          new Promise((resolve) => {
+            request({
+              port: (http.address() as AddressInfo).port,
+              path: "/realtime",
+              headers: {
+                connection: "Upgrade",
+                upgrade: "websocket",
+                "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+                "sec-websocket-version": "13",
+                "sec-websocket-protocol": "effect-realtime.v1"
+              }
+            })
+              .on("response", ({ statusCode }) => resolve(statusCode))
+              .on("upgrade", () => resolve(101))
+              .on("error", resolve)
+              .end()
+          })
+      )
+      expect(status).toBe(503)
+      yield* Effect.promise(() => closing)
+      expect(yield* wires.at(-1)!.closed).toBe(4000)
     })
   )
 

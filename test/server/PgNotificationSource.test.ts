@@ -225,13 +225,14 @@ describe("PgNotificationSource", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("goes on trying while the database is away, and listen waits for it", () =>
+  it.live("3: goes on trying for as long as the database is away, and listen waits for it", () =>
     Effect.gen(function* () {
       const { url } = yield* database
       const gate = yield* proxy(new URL(url))
       gate.pass(false)
+      const impatient = { backoff: { initial: 1, cap: 2, resetAfter: 30_000 } }
       const context = yield* Layer.build(
-        PgNotificationSource.layer(quick).pipe(
+        PgNotificationSource.layer(impatient).pipe(
           Layer.provide(PgClient.layer({ url: Redacted.make(gate.url) }))
         )
       )
@@ -240,7 +241,7 @@ describe("PgNotificationSource", () => {
         const listening = yield* Effect.forkChild(listenTo(source, "orders"), {
           startImmediately: true
         })
-        yield* Effect.promise(() => gate.refused(5))
+        yield* Effect.promise(() => gate.refused(300))
         expect(listening.pollUnsafe()).toBeUndefined()
         gate.pass(true)
         const queue = yield* Fiber.join(listening)

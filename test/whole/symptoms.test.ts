@@ -4,19 +4,11 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Layer, Queue, Random, Redacted, Scope, Stream } from "effect"
-import { TestClock } from "effect/testing"
-import {
-  layerMemory,
-  lost,
-  MemorySource,
-  NotificationSource
-} from "../../src/server/NotificationSource.ts"
+import { Effect, Exit, Fiber, Layer, Queue, Random, Redacted, Scope } from "effect"
+import { lost, NotificationSource } from "../../src/server/NotificationSource.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import { RealtimeServer } from "../../src/node/RealtimeServer.ts"
 import { address } from "../../src/server/internal/link/pgLink.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
-import * as Channel from "../../src/Channel.ts"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { database, execute, layerDatabase } from "../support/database.ts"
@@ -140,24 +132,6 @@ describe("symptoms of other systems", () => {
         }
       }
     }).pipe(Effect.scoped, Effect.provide(source))
-  )
-
-  it.effect("3: the listener gives up after some seconds", () =>
-    Effect.gen(function* () {
-      const memory = yield* MemorySource
-      const heard = yield* Queue.unbounded<string>()
-      const channel = Channel.untyped("orders")
-      yield* Realtime.events(channel).pipe(
-        Stream.runForEach((event) => Queue.offer(heard, event._tag)),
-        Effect.forkScoped({ startImmediately: true })
-      )
-      yield* TestClock.adjust(0)
-      yield* memory.lose
-      yield* TestClock.adjust("10 minutes")
-      yield* memory.restore
-      yield* Realtime.publish(channel, 1)
-      expect(yield* Queue.takeN(heard, 2)).toEqual(["Gap", "Event"])
-    }).pipe(Effect.provide(Realtime.layer().pipe(Layer.provideMerge(layerMemory))))
   )
 
   it.live(
