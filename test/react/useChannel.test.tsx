@@ -484,13 +484,63 @@ describe("useChannel", () => {
     await say(events("numbers", 2, 2))
     await settle(() => collector.getSnapshot().value === 3)
     expect(collector.getSnapshot().stale).toBe(false)
-    again()
     const other = store.listen(Numbers, () => {})
+    await act(async () => again())
     await say(events("numbers", 3, 4))
     const last = collector.subscribe(() => {})
     await settle(() => collector.getSnapshot().stale)
     last()
     other()
+  })
+
+  it("counts each event once when it is stopped in the middle of a batch and comes back", async () => {
+    const { server, store, subscribed, say } = page({ linger: 5 })
+    const { makeCollector } = await import("../../src/react/internal/collector.ts")
+    const reduced: Array<number> = []
+    let stop = () => {}
+    const reduce = (sum: number, n: number) => {
+      reduced.push(n)
+      if (n === 2) stop()
+      return sum + n
+    }
+    const collector = makeCollector(store, Numbers, 0, { current: { reduce } }, false)
+    stop = collector.subscribe(() => {})
+    await subscribed(1)
+    await say(events("numbers", 1, 1, 2, 3))
+    await settle(() => store.connection.getSnapshot().status === "idle")
+    const again = collector.subscribe(() => {})
+    await subscribed(2)
+    expect(server.last.of("subscribe")[0]!.cursor).toBe("e:3")
+    await say(events("numbers", 4, 4))
+    await settle(() => collector.getSnapshot().value === 10)
+    expect(reduced).toEqual([1, 2, 3, 4])
+    expect(collector.getSnapshot().stale).toBe(false)
+    again()
+  })
+
+  it("misses and repeats nothing when it comes back within the batch", async () => {
+    const { store, subscribed, say, types } = page({ linger: 5 })
+    const { makeCollector } = await import("../../src/react/internal/collector.ts")
+    let stop = () => {}
+    const reduce = (sum: number, n: number) => {
+      if (n === 2) {
+        stop()
+        stop = collector.subscribe(() => {})
+        stop()
+        stop = collector.subscribe(() => {})
+      }
+      return sum + n
+    }
+    const collector = makeCollector(store, Numbers, 0, { current: { reduce } }, false)
+    stop = collector.subscribe(() => {})
+    await subscribed(1)
+    await say(events("numbers", 1, 1, 2, 3))
+    await say(events("numbers", 4, 4))
+    await settle(() => collector.getSnapshot().value === 10)
+    expect(collector.getSnapshot().stale).toBe(false)
+    expect(types()).toEqual(["hello", "subscribe"])
+    stop()
+    await settle(() => store.connection.getSnapshot().status === "idle")
   })
 
   it("is safe in a tree that suspends", async () => {

@@ -170,15 +170,22 @@ export const makeCollector = <S, A>(
     )
 
   let readers = 0
-  let stop: () => void
+  let stop: (() => void) | undefined
   return {
     getSnapshot: cell.getSnapshot,
     subscribe: (onChange) => {
       const leave = cell.subscribe(onChange)
-      if (++readers === 1) stop = start()
+      readers++
+      stop ??= start()
       return () => {
         leave()
-        if (--readers === 0) stop()
+        readers--
+        // After the batch, because there is no position within it to go on from.
+        queueMicrotask(() => {
+          if (readers > 0) return
+          stop?.()
+          stop = undefined
+        })
       }
     }
   }
