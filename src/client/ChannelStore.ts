@@ -96,7 +96,8 @@ const from = (
       { from, onCursor, onError = report, onGap }: ListenOptions = {}
     ) => {
       let active = true
-      let returned = false
+      /** What is to be told before anything else: that `listen` returns, and then what waited for it. */
+      let before = 1
       const guard = <A>(run: (value: A) => void, value: A) => {
         if (!active || closed) return
         try {
@@ -105,11 +106,17 @@ const from = (
           attempt(() => onError(error), report)
         }
       }
-      // What is known at once is told after `listen` has returned.
+      // What is known at once is told after `listen` has returned, and what comes meanwhile after it.
       const told =
         <A>(run: (value: A) => void) =>
-        (value: A) =>
-          returned ? guard(run, value) : queueMicrotask(() => guard(run, value))
+        (value: A) => {
+          if (before === 0) return guard(run, value)
+          before++
+          queueMicrotask(() => {
+            before--
+            guard(run, value)
+          })
+        }
       const onEvent = (event: RealtimeEvent<A>) =>
         event._tag === "Gap" ? onGap?.(event) : handler(event.payload, event)
       const leave = sync().listen(
@@ -118,12 +125,12 @@ const from = (
           onEvents: told((batch) => {
             for (const event of batch) guard(onEvent, event)
           }),
-          onCursor: told((cursor) => onCursor?.(cursor)),
+          onCursor: onCursor && told(onCursor),
           onEnd: told(onError)
         },
         from
       )
-      returned = true
+      before--
       return () => {
         active = false
         leave()

@@ -120,6 +120,27 @@ describe("ChannelStore", () => {
     expect(told.slice(3)).toEqual(["retention", "f:0"])
   })
 
+  it("tells who begins to listen in a handler positions and events in order", async () => {
+    const { server, store, subscribed } = make()
+    const told: Array<unknown> = []
+    const stop = store.listen(Orders, () => {
+      stop()
+      store.listen(Orders, ({ n }) => told.push(n), { onCursor: (cursor) => told.push(cursor) })
+      expect(told).toEqual([])
+    })
+    await subscribed(1)
+    server.last.say(
+      FakeSocket.events("orders", 1, { n: 1 }),
+      FakeSocket.events("orders", 2, { n: 2 }),
+      { type: "cursor", channel: "orders", cursor: "e:3" }
+    )
+    await until(() => told.length === 3)
+    expect(told).toEqual(["e:1", 2, "e:3"])
+    // Nothing is held back any more.
+    server.last.say(FakeSocket.events("orders", 4, { n: 4 }))
+    expect(told.at(-1)).toBe(4)
+  })
+
   it("publishes typed channels and strings", async () => {
     const { server, store } = make()
     await store.publish(Orders, { n: 1 })
