@@ -130,6 +130,49 @@ describe("RealtimeClient.publish", () => {
     })
   )
 
+  it.effect("sends what waits behind messages that expired on their way", () =>
+    Effect.gen(function* () {
+      const limits = { ...FakeSocket.welcome.limits, publishPerSecond: 1000 }
+      const server = FakeSocket.make({ auto: true, welcome: { limits } })
+      const client = yield* Client.make(server, { queue: { maxAge: "5 seconds" } })
+      server.heard = (socket, frame) => {
+        if (frame.type !== "publish") server.answer(socket, frame)
+      }
+      const expiring = yield* Effect.forEach(Array.from({ length: 32 }), (_, n) =>
+        publishing(client, n)
+      )
+      yield* TestClock.adjust("4 seconds")
+      const behind = yield* publishing(client, 33)
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(
+        new Set((yield* Fiber.joinAll(expiring)).map((exit) => tagOf(exit))),
+        new Set(["Expired"])
+      )
+      // Until the server has answered they still are on their way.
+      assert.strictEqual(server.last.of("publish").length, 32)
+      server.last.say({ type: "published", id: server.last.of("publish")[0]!.id })
+      assert.strictEqual(server.last.of("publish").length, 33)
+      server.last.say({ type: "published", id: server.last.of("publish")[32]!.id })
+      assert.strictEqual(tagOf(yield* Fiber.join(behind)), "done")
+    })
+  )
+
+  it.effect("sends what waits behind messages that expired and were never answered", () =>
+    Effect.gen(function* () {
+      const limits = { ...FakeSocket.welcome.limits, publishPerSecond: 1000 }
+      const server = FakeSocket.make({ auto: true, welcome: { limits } })
+      const client = yield* Client.make(server, { queue: { maxAge: "9 seconds" } })
+      server.heard = (socket, frame) => {
+        if (frame.type !== "publish") server.answer(socket, frame)
+      }
+      yield* Effect.forEach(Array.from({ length: 32 }), (_, n) => publishing(client, n))
+      yield* TestClock.adjust("8 seconds")
+      yield* publishing(client, 33)
+      yield* TestClock.adjust("2 seconds")
+      assert.strictEqual(server.last.of("publish").length, 33)
+    })
+  )
+
   it.effect("fails with AckTimeout when an open connection gives no answer for 10 s", () =>
     Effect.gen(function* () {
       const server = FakeSocket.make({ auto: true })

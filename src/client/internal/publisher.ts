@@ -89,18 +89,23 @@ export const make = (
 
   const send = (message: Queued) => {
     const { channel, json, key, settle } = message
-    const timer = after(ackMillis, () => {
+    const done: Queued["settle"] = (outcome) => {
       unanswered.delete(timer)
-      settle(Exit.fail(new AckTimeout({ channel, millis: ackMillis })))
-    })
+      settle(outcome)
+      // Settling does nothing when it has expired on its way.
+      pump()
+    }
+    const timer = after(ackMillis, () =>
+      done(Exit.fail(new AckTimeout({ channel, millis: ackMillis })))
+    )
     unanswered.add(timer)
     const data: unknown = JSON.parse(json)
     connection.request({ type: "publish", channel, key, data }, (answer) => {
-      unanswered.delete(timer)
       timer()
-      if (answer.type !== "error") return settle(Exit.void)
+      if (answer.type !== "error") return done(Exit.void)
       const error = connection.refused(channel, answer)
-      if (error !== undefined) return settle(Exit.fail(error))
+      if (error !== undefined) return done(Exit.fail(error))
+      unanswered.delete(timer)
       message.retry()
       // Nothing goes out until then.
       spend(all, answer.retryAfter ?? defaultRetryAfter)
