@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Exit, Scope } from "effect"
+import { Clock, Effect, Exit, Random, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import type { ConnectionOptions } from "effect-realtime/client"
 import * as Connection from "../../src/client/internal/connection.ts"
@@ -344,6 +344,76 @@ describe("connection", () => {
           assert.strictEqual(server.sockets.length, 2)
         }).pipe(Effect.provideService(Clock.Clock, clock))
       })
+    )
+  })
+
+  describe("while it is connecting", () => {
+    /** Waits half as long as it may. */
+    const halfway = Effect.provideService(Random.Random, {
+      nextIntUnsafe: () => 0,
+      nextDoubleUnsafe: () => 0.5
+    })
+
+    /** Fails often, so that the next wait would be one of up to 30 s, and is connecting again. */
+    const failed = Effect.fnUntraced(function* (options?: Options) {
+      const made = yield* make(options)
+      made.hold()
+      yield* TestClock.adjust(0)
+      for (let failure = 0; failure < 12; failure++) {
+        made.server.last.drop(1006)
+        do yield* TestClock.adjust("1 second")
+        while (made.status() === "waiting")
+      }
+      return { ...made, attempts: made.server.sockets.length }
+    })
+
+    it.effect("17: after 10 minutes of sleep without timers, tries anew as soon as it is shown", () =>
+      Effect.gen(function* () {
+        const { clock, jump } = yield* sleepy
+        yield* Effect.gen(function* () {
+          const { attempts, server, signal } = yield* failed()
+          jump(600_000)
+          signal()
+          yield* TestClock.adjust(100)
+          assert.strictEqual(server.sockets.length, attempts + 1)
+        }).pipe(Effect.provideService(Clock.Clock, clock))
+      })
+    )
+
+    it.effect("gives an attempt 5 s after a signal, and waits for nothing when it fails", () =>
+      Effect.gen(function* () {
+        const { attempts, server, signal, status } = yield* failed()
+        yield* TestClock.adjust("2 seconds")
+        signal()
+        yield* TestClock.adjust(4999)
+        assert.deepStrictEqual([status(), server.sockets.length], ["connecting", attempts])
+        yield* TestClock.adjust(1)
+        assert.deepStrictEqual([status(), server.sockets.length], ["connecting", attempts + 1])
+        signal()
+        server.last.drop(1006)
+        yield* TestClock.adjust(1)
+        assert.strictEqual(server.sockets.length, attempts + 2)
+        // One signal cuts one wait short.
+        server.last.drop(1006)
+        yield* TestClock.adjust(1)
+        assert.deepStrictEqual([status(), server.sockets.length], ["waiting", attempts + 2])
+      }).pipe(halfway)
+    )
+
+    it.effect("tries anew after a signal also when the token callback fails, but not on and on", () =>
+      Effect.gen(function* () {
+        let asked = 0
+        const { hold, signal, status } = yield* make({
+          token: () => (asked++, Effect.delay(Effect.fail(new Error("offline")), "2 seconds"))
+        })
+        hold()
+        yield* TestClock.adjust("1 second")
+        signal()
+        yield* TestClock.adjust("1 second")
+        assert.deepStrictEqual([status(), asked], ["connecting", 2])
+        yield* TestClock.adjust("2 seconds")
+        assert.deepStrictEqual([status(), asked], ["waiting", 2])
+      }).pipe(halfway)
     )
   })
 

@@ -148,7 +148,7 @@ export const make = (
     /** Nothing heard until then means dead. Each frame moves it by `silence`. */
     let deadAt = 0
     let silence = 0
-    /** A probe is unanswered. */
+    /** The page has signalled, and nothing was heard since. */
     let probing = false
     let renewAt = Infinity
     let reconnectAfter: number | undefined
@@ -180,8 +180,6 @@ export const make = (
           reason = wanted
           nudge()
         } else if (time >= deadAt) {
-          // Somebody is looking at the page: no jitter.
-          if (probing) reconnectAfter = 0
           // The peer will not answer `close`, and until then the system would keep the connection.
           socket.terminate?.()
           ended(lost, "nothing heard")
@@ -363,9 +361,11 @@ export const make = (
         stop(code)
       } else {
         failures++
-        notBefore = now() + Math.ceil(reconnectAfter ?? jitter(failures))
+        // Somebody is looking at the page: no jitter.
+        notBefore = now() + Math.ceil(reconnectAfter ?? (probing ? 0 : jitter(failures)))
       }
       reconnectAfter = undefined
+      probing = false
       nudge()
     }
 
@@ -380,8 +380,9 @@ export const make = (
 
     const check = () => {
       notBefore = 0
-      if (openedAt < Infinity && !probing) {
+      if (!probing) {
         probing = true
+        // Also an attempt: it may have begun on a network that is gone.
         deadAt = Math.min(deadAt, now() + probePatience)
         // The reserved name can have no subscription; any answer shows that the link lives.
         send(textOf({ type: "unsubscribe", id: 0, channel: "realtime" }))
