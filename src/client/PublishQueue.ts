@@ -137,7 +137,7 @@ export class PublishQueue extends Context.Service<
     const millis = Time.millis(options?.maxAge, 60_000)
 
     interface Item extends Queued {
-      readonly expiresAt: number
+      expiresAt: number
       /** Given out and not yet settled. */
       taken: boolean
       /** Given out at least once. */
@@ -159,7 +159,11 @@ export class PublishQueue extends Context.Service<
     const queued = (message: Message): Item => {
       let exit: Exit.Exit<void, Failure> | undefined
       let done: (() => void) | undefined
-      const cancel = after(millis, expire)
+      // A timer has waited that long, whatever the clock says then.
+      const cancel = after(millis, () => {
+        item.expiresAt = 0
+        expire()
+      })
       const item: Item = {
         ...message,
         expiresAt: now() + millis,

@@ -417,6 +417,59 @@ describe("connection", () => {
     )
   })
 
+  describe("a clock that is set back by an hour", () => {
+    it.effect("does not make a wait longer, and `until` is what the clock shows", () =>
+      Effect.gen(function* () {
+        const { clock, jump } = yield* sleepy
+        yield* Effect.gen(function* () {
+          const { connection, server } = yield* opened()
+          const wait = () =>
+            server.last.say({ type: "bye", reconnectAfter: 60_000 }).drop(4000)
+          wait()
+          yield* TestClock.adjust("5 seconds")
+          jump(-3_600_000)
+          yield* TestClock.adjust("1 minute")
+          assert.strictEqual(server.sockets.length, 2)
+          server.last.open().say(FakeSocket.welcome)
+          wait()
+          yield* TestClock.adjust(0)
+          const state = connection.state.getSnapshot()
+          assert.strictEqual(
+            state.status === "waiting" && state.until,
+            clock.currentTimeMillisUnsafe() + 60_000
+          )
+        }).pipe(Effect.provideService(Clock.Clock, clock))
+      })
+    )
+
+    it.effect("does not hide a dead link", () =>
+      Effect.gen(function* () {
+        const { clock, jump } = yield* sleepy
+        yield* Effect.gen(function* () {
+          const { status } = yield* opened()
+          jump(-3_600_000)
+          yield* TestClock.adjust("41 seconds")
+          assert.notStrictEqual(status(), "open")
+        }).pipe(Effect.provideService(Clock.Clock, clock))
+      })
+    )
+
+    it.effect("and forth again counts as sleep", () =>
+      Effect.gen(function* () {
+        const { clock, jump } = yield* sleepy
+        yield* Effect.gen(function* () {
+          const { status } = yield* opened()
+          jump(-3_600_000)
+          yield* TestClock.adjust("5 seconds")
+          assert.strictEqual(status(), "open")
+          jump(3_600_000)
+          yield* TestClock.adjust("5 seconds")
+          assert.notStrictEqual(status(), "open")
+        }).pipe(Effect.provideService(Clock.Clock, clock))
+      })
+    )
+  })
+
   describe("liveness", () => {
     it.effect("answers ping with pong within the same turn", () =>
       Effect.gen(function* () {

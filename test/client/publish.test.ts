@@ -1,10 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Layer } from "effect"
+import { Clock, Effect, Exit, Fiber, Layer } from "effect"
 import * as Schema from "effect/Schema"
 import { TestClock } from "effect/testing"
 import { Channel } from "effect-realtime"
 import { PublishQueue, RealtimeClient } from "effect-realtime/client"
 import * as Client from "./support/client.ts"
+import { sleepy } from "./support/clock.ts"
 import * as FakeSocket from "./support/FakeSocket.ts"
 
 const Room = Channel.make("room", Schema.Struct({ n: Schema.Finite }), { publish: true })
@@ -199,6 +200,19 @@ describe("RealtimeClient.publish", () => {
       assert.strictEqual(tagOf(yield* Fiber.join(fiber)), "Expired")
       yield* TestClock.adjust("2 minutes")
       assert.deepStrictEqual(server.sent, [])
+    })
+  )
+
+  it.effect("fails with Expired after 60 s offline also when the clock was set back", () =>
+    Effect.gen(function* () {
+      const { clock, jump } = yield* sleepy
+      yield* Effect.gen(function* () {
+        const client = yield* Client.make(FakeSocket.make())
+        const fiber = yield* publishing(client, 1)
+        jump(-3_600_000)
+        yield* TestClock.adjust("1 minute")
+        assert.strictEqual(tagOf(yield* Fiber.join(fiber)), "Expired")
+      }).pipe(Effect.provideService(Clock.Clock, clock))
     })
   )
 

@@ -107,7 +107,7 @@ const textOf: (frame: Written<ClientFrame>) => string = JSON.stringify
 
 export const make = (
   options: ConnectionOptions,
-  { after, fork, now, runSync }: Time,
+  { after, fork, now, runSync, shown }: Time,
   above: () => ReadonlyArray<Above>
 ): Effect.Effect<Connection, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -205,14 +205,14 @@ export const make = (
         return Infinity
       }
       stopSignals ??= (options.signals ?? onPageSignal)(check)
-      const shown = state.getSnapshot()
+      const current = state.getSnapshot()
       if (time < notBefore) {
-        if (shown.status !== "waiting") {
-          state.set({ status: "waiting", reason, attempt: failures, until: notBefore })
+        if (current.status !== "waiting") {
+          state.set({ status: "waiting", reason, attempt: failures, until: shown(notBefore) })
         }
         return notBefore
       }
-      if (shown.status !== "connecting" || shown.attempt === failures) {
+      if (current.status !== "connecting" || current.attempt === failures) {
         state.set({ status: "connecting", reason, attempt: failures + 1 })
       }
       if (fetching) return Infinity

@@ -10,8 +10,10 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 
 export interface Time {
-  /** Milliseconds since 1970. */
+  /** Milliseconds of a time that goes on over a sleep, and also when the clock is set back. */
   readonly now: () => number
+  /** Such a time as the clock shows it: milliseconds since 1970. */
+  readonly shown: (time: number) => number
   /** Runs `run` once, `delay` milliseconds from now; calling the result prevents it. */
   readonly after: (delay: number, run: () => void) => () => void
   /** Starts an effect; calling the result interrupts it. */
@@ -28,8 +30,17 @@ export const make: Effect.Effect<Time, never, Scope.Scope> = Effect.gen(function
     const fiber = runSync(Effect.forkIn(effect, scope, { startImmediately: true }))
     return () => fiber.interruptUnsafe()
   }
+  let last = 0
+  /** By how much the clock was set back. */
+  let back = 0
   return {
-    now: () => clock.currentTimeMillisUnsafe(),
+    now: () => {
+      const time = clock.currentTimeMillisUnsafe()
+      if (time < last) back += last - time
+      last = time
+      return time + back
+    },
+    shown: (time) => time - back,
     // At least 1 ms: a sleep of zero would not leave the current turn of the event loop.
     after: (delay, run) => fork(Effect.delay(Effect.sync(run), Math.max(1, delay))),
     fork,
