@@ -3,7 +3,7 @@
  * are in `internal/admission.test.ts` and, with a kernel, at the end.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer, Schema, type Scope } from "effect"
+import { Clock, Deferred, Effect, Fiber, Layer, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
 import { MemorySource, type NotificationSource } from "../../src/server/NotificationSource.ts"
@@ -14,6 +14,7 @@ import {
   type Limits,
   type Options
 } from "../../src/server/ServerOptions.ts"
+import { sleepy } from "../client/support/clock.ts"
 import * as App from "../support/app.ts"
 import { layerDoor, refusals, settle, TestDoor, visit, type Visitor } from "../support/sessions.ts"
 import { connect, greet } from "../support/wire.ts"
@@ -409,6 +410,42 @@ describe("time", () => {
         expect(alive.closeCode).toBeUndefined()
       })
     )
+  )
+
+  it.effect("no longer when the clock is set back by an hour", () =>
+    Effect.gen(function* () {
+      const { clock, jump } = yield* sleepy
+      yield* withDoor(
+        Effect.gen(function* () {
+          const silent = yield* visit()
+          const mute = yield* visit({ hello: false, polite: false })
+          const talking = yield* visit()
+          yield* TestClock.adjust("5 seconds")
+          jump(-3_600_000)
+          yield* TestClock.adjust("11 seconds")
+          expect(mute.closeCode).toBe(4005)
+          jump(-3_600_000)
+          yield* TestClock.adjust("3 seconds")
+          expect(mute.terminated).toBe(true)
+          yield* TestClock.adjust("23 seconds")
+          expect(silent.of("ping")).toHaveLength(1)
+          talking.send({ type: "pong" })
+          jump(-3_600_000)
+          yield* TestClock.adjust("26 seconds")
+          talking.send({ type: "pong" })
+          yield* TestClock.adjust("11 seconds")
+          expect(silent.closeCode).toBe(4002)
+          // Who is heard must hear something too.
+          const before = talking.of("ping").length
+          jump(-3_600_000)
+          for (let second = 0; second < 26; second++) {
+            talking.send({ type: "pong" })
+            yield* TestClock.adjust("1 second")
+          }
+          expect(talking.of("ping")).toHaveLength(before + 1)
+        })
+      ).pipe(Effect.provideService(Clock.Clock, clock))
+    })
   )
 
   it.effect("to answer a close frame: 2 s, then it is cut", () =>

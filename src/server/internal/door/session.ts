@@ -205,7 +205,13 @@ export class Session implements MailboxOwner, Owner, Patient {
   /** Called about once per second: greets, pings and removes by absolute times, without own timers. */
   tick(now: number): void {
     const { hello, ping, slack } = this.#context.limits
+    // A clock that was set back holds up nothing for longer than usual.
+    this.#openedAt = Math.min(this.#openedAt, now)
+    this.#receivedAt = Math.min(this.#receivedAt, now)
+    this.#sentAt = Math.min(this.#sentAt, now)
+    this.#pingedAt = Math.min(this.#pingedAt, now)
     if (this.#closingAt !== undefined) {
+      this.#closingAt = Math.min(this.#closingAt, now)
       if (now - this.#closingAt >= closeGraceMillis) this.peer.terminate()
       return
     }
