@@ -367,17 +367,19 @@ describe("connection", () => {
       return { ...made, attempts: made.server.sockets.length }
     })
 
-    it.effect("17: after 10 minutes of sleep without timers, tries anew as soon as it is shown", () =>
-      Effect.gen(function* () {
-        const { clock, jump } = yield* sleepy
-        yield* Effect.gen(function* () {
-          const { attempts, server, signal } = yield* failed()
-          jump(600_000)
-          signal()
-          yield* TestClock.adjust(100)
-          assert.strictEqual(server.sockets.length, attempts + 1)
-        }).pipe(Effect.provideService(Clock.Clock, clock))
-      })
+    it.effect(
+      "17: after 10 minutes of sleep without timers, tries anew as soon as it is shown",
+      () =>
+        Effect.gen(function* () {
+          const { clock, jump } = yield* sleepy
+          yield* Effect.gen(function* () {
+            const { attempts, server, signal } = yield* failed()
+            jump(600_000)
+            signal()
+            yield* TestClock.adjust(100)
+            assert.strictEqual(server.sockets.length, attempts + 1)
+          }).pipe(Effect.provideService(Clock.Clock, clock))
+        })
     )
 
     it.effect("gives an attempt 5 s after a signal, and waits for nothing when it fails", () =>
@@ -400,20 +402,22 @@ describe("connection", () => {
       }).pipe(halfway)
     )
 
-    it.effect("tries anew after a signal also when the token callback fails, but not on and on", () =>
-      Effect.gen(function* () {
-        let asked = 0
-        const { hold, signal, status } = yield* make({
-          token: () => (asked++, Effect.delay(Effect.fail(new Error("offline")), "2 seconds"))
-        })
-        hold()
-        yield* TestClock.adjust("1 second")
-        signal()
-        yield* TestClock.adjust("1 second")
-        assert.deepStrictEqual([status(), asked], ["connecting", 2])
-        yield* TestClock.adjust("2 seconds")
-        assert.deepStrictEqual([status(), asked], ["waiting", 2])
-      }).pipe(halfway)
+    it.effect(
+      "tries anew after a signal also when the token callback fails, but not on and on",
+      () =>
+        Effect.gen(function* () {
+          let asked = 0
+          const { hold, signal, status } = yield* make({
+            token: () => (asked++, Effect.delay(Effect.fail(new Error("offline")), "2 seconds"))
+          })
+          hold()
+          yield* TestClock.adjust("1 second")
+          signal()
+          yield* TestClock.adjust("1 second")
+          assert.deepStrictEqual([status(), asked], ["connecting", 2])
+          yield* TestClock.adjust("2 seconds")
+          assert.deepStrictEqual([status(), asked], ["waiting", 2])
+        }).pipe(halfway)
     )
   })
 
@@ -423,8 +427,7 @@ describe("connection", () => {
         const { clock, jump } = yield* sleepy
         yield* Effect.gen(function* () {
           const { connection, server } = yield* opened()
-          const wait = () =>
-            server.last.say({ type: "bye", reconnectAfter: 60_000 }).drop(4000)
+          const wait = () => server.last.say({ type: "bye", reconnectAfter: 60_000 }).drop(4000)
           wait()
           yield* TestClock.adjust("5 seconds")
           jump(-3_600_000)
