@@ -116,6 +116,10 @@ export class Visitor implements Peer {
     if (this.#polite) this.leave()
   }
 
+  closing(): boolean {
+    return this.closeCode !== undefined
+  }
+
   terminate(): void {
     this.terminated = true
     this.leave()

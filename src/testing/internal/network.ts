@@ -234,6 +234,7 @@ export class Link {
         this.#send(this.#toServer, () => this.#endServer())
       })
     },
+    closing: () => !this.#serverOpen,
     terminate: () => this.endByServer()
   }
 

@@ -1,8 +1,7 @@
 /**
  * The other end of a session's socket: a real WebSocket, or one in memory.
  */
-import type { Socket } from "node:net"
-import { TLSSocket } from "node:tls"
+import { Socket } from "node:net"
 import type { WebSocket } from "ws"
 
 export interface Peer {
@@ -19,6 +18,8 @@ export interface Peer {
   pause(): void
   resume(): void
   close(code: number, reason: string): void
+  /** Whether the connection ends already, whoever began it. */
+  closing(): boolean
   /** Cuts the socket without a word, and frees what the kernel still holds for it. */
   terminate(): void
 }
@@ -66,9 +67,19 @@ export class WebSocketPeer implements Peer {
     this.#ws.close(code, reason)
   }
 
+  closing(): boolean {
+    return this.#ws.readyState > 1
+  }
+
   terminate(): void {
-    // Merely destroyed, the kernel would keep what was written for a peer that never reads it.
-    if (this.#socket instanceof TLSSocket) this.#ws.terminate()
-    else this.#socket.resetAndDestroy()
+    // Merely destroyed, the kernel would keep what was written for a peer that never reads it. What TLS
+    // is spoken over has no public name.
+    const { _parent: beneath } = this.#socket as { readonly _parent?: unknown }
+    try {
+      ;(beneath instanceof Socket ? beneath : this.#socket).resetAndDestroy()
+    } catch {
+      // Only TCP knows a reset.
+    }
+    this.#socket.destroy()
   }
 }
