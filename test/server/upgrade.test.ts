@@ -3,12 +3,13 @@
  * moment, a peer that does not leave. With a kernel, because that is where they live.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Layer, Schema, type Scope } from "effect"
+import { Effect, Layer, Metric, Schema, type Scope } from "effect"
 import { createServer, type Server, type ServerOptions } from "node:http"
 import { type AddressInfo, connect as tcp, type Socket } from "node:net"
 import * as Channel from "../../src/Channel.ts"
 import { attach } from "../../src/server/internal/door/attach.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
+import * as metrics from "../../src/server/internal/metrics.ts"
 import { layerMemory } from "../../src/server/NotificationSource.ts"
 import { Realtime } from "../../src/server/Realtime.ts"
 import { allowAll, type AnonymousOptions } from "../../src/server/ServerOptions.ts"
@@ -17,8 +18,10 @@ import { refusals } from "../support/sessions.ts"
 import { greet } from "../support/wire.ts"
 import { handshake, wireFrame } from "../whole/support/hostile.ts"
 
+const Flood = Channel.make("flood", Schema.String)
+
 const options: AnonymousOptions = {
-  channels: [Channel.make("orders", Schema.Struct({ id: Schema.Int }))],
+  channels: [Flood, Channel.make("orders", Schema.Struct({ id: Schema.Int }))],
   authorize: allowAll
 }
 
@@ -31,7 +34,7 @@ interface Beside {
 
 /** A door attached to a plain server of somebody else. */
 const attached = <A, E>(
-  body: (beside: Beside) => Effect.Effect<A, E, Scope.Scope>,
+  body: (beside: Beside) => Effect.Effect<A, E, Realtime | Scope.Scope>,
   more: Partial<AnonymousOptions> = {},
   http: ServerOptions = {}
 ) =>
@@ -111,7 +114,13 @@ const none = (count: Effect.Effect<number>) =>
   Effect.repeat(Effect.delay(count, "5 millis"), { until: (count) => count === 0 })
 
 const hello = wireFrame(Buffer.from('{"type":"hello","version":1}'))
+const subscribe = wireFrame(Buffer.from('{"type":"subscribe","id":1,"channel":"flood"}'))
+/** What a close frame says: 1000. */
+const goodbye = Buffer.from([3, 232])
 const upgrade = handshake("/realtime")
+
+/** How often a backlog was dropped. */
+const backlogs = Effect.map(Metric.value(metrics.backlogsDropped), ({ count }) => count)
 
 describe("a peer that does not leave", () => {
   it.live("is cut after its refusal", () =>
@@ -159,6 +168,38 @@ describe("a peer that does not leave", () => {
           }),
         { limits: { hello: "100 millis", ping: "200 millis", slack: "200 millis" } }
       )
+  )
+
+  // A close frame, or the end of what it writes.
+  const farewells = [
+    ["says goodbye", (socket: Socket) => void socket.write(wireFrame(goodbye, { opcode: 8 }))],
+    ["closes its own side", (socket: Socket) => void socket.end()]
+  ] as const
+  it.live.each(farewells)("but %s, and reads nothing, is cut with a reset 2 s later", ([, leave]) =>
+    attached(({ connections, door, port }) =>
+      Effect.gen(function* () {
+        const peer = yield* raw(port, Buffer.concat([Buffer.from(upgrade), hello, subscribe]))
+        yield* Effect.repeat(Effect.sync(peer.received).pipe(Effect.delay("5 millis")), {
+          until: (received) => received.includes("subscribed")
+        })
+        peer.socket.pause()
+        const dropped = yield* backlogs
+        // More than the kernel takes.
+        while ((yield* backlogs) === dropped) {
+          for (let n = 0; n < 50; n++) yield* Realtime.publish(Flood, "x".repeat(7900))
+          yield* Effect.sleep("1 millis")
+        }
+        const ended = new Promise((resolve) => {
+          peer.socket.on("error", (error) => resolve("code" in error ? error.code : error))
+          peer.socket.on("end", () => resolve("a FIN, behind everything that waits"))
+        })
+        leave(peer.socket)
+        yield* none(Effect.sync(door.size))
+        yield* none(connections)
+        peer.socket.resume()
+        expect(yield* Effect.promise(() => ended)).toBe("ECONNRESET")
+      })
+    )
   )
 })
 

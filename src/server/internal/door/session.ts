@@ -35,7 +35,7 @@ import {
   type SessionContext
 } from "./sessionContext.ts"
 
-/** Time between a close frame and cutting the socket, when the peer does not answer. */
+/** Time between a close frame, sent or received, and cutting a socket that is not closed by then. */
 const closeGraceMillis = 2000
 
 const pingFrame = textFrame(encode({ type: "ping" }))
@@ -210,6 +210,8 @@ export class Session implements MailboxOwner, Owner, Patient {
     this.#receivedAt = Math.min(this.#receivedAt, now)
     this.#sentAt = Math.min(this.#sentAt, now)
     this.#pingedAt = Math.min(this.#pingedAt, now)
+    // A peer that began it has to take the answer in the same time.
+    if (this.#closingAt === undefined && this.peer.closing()) this.#closingAt = now
     if (this.#closingAt !== undefined) {
       this.#closingAt = Math.min(this.#closingAt, now)
       if (now - this.#closingAt >= closeGraceMillis) this.peer.terminate()
