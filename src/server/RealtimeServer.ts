@@ -131,6 +131,8 @@ const upgrade = (
       refuse(socket, { status: 404, reason: "There is no WebSocket here." })
       return HttpServerResponse.empty({ status: 404 })
     }
+    // Effect keeps what came behind the request to itself. A client must not send anything before the
+    // 101 (RFC 6455, 4.1); what one sends all the same is lost, and the session ends without a hello.
     const status = enter(door, incoming, socket, Buffer.alloc(0))
     // For the access log and the span; nothing is written.
     return HttpServerResponse.empty({ status })
