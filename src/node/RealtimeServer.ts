@@ -131,7 +131,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     }
     const { authenticate, authorize, channels, identityKey, listenUrl, maxConnections, ...door } =
       options
-    checkOptions(door)
+    checkOptions({ ...options, authorize: authorize === undefined ? allowAll : authorize })
     resolveLimits(door.limits)
     this.#identityKey = identityKey ?? Door.keyOf
     /** The pool's sockets: a silent one is cut, because the driver would wait for it. */

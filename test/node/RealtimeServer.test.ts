@@ -6,7 +6,7 @@ import { afterEach, vi } from "vitest"
 import { WebSocketServer } from "ws"
 import * as Channel from "../../src/Channel.ts"
 import { type Options, RealtimeServer, RefusedToStart } from "../../src/node/RealtimeServer.ts"
-import type { IdentityKey } from "../../src/server/ServerOptions.ts"
+import type { IdentityKey, Limits } from "../../src/server/ServerOptions.ts"
 import { database, execute } from "../support/database.ts"
 import { connect, greet } from "../support/wire.ts"
 
@@ -176,6 +176,9 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
         new RealtimeServer(http, "postgres://127.0.0.1:1/x", options)
       expect(start({ limits: { sessions: Number.NaN } })).toThrow(/limits\.sessions is NaN/)
       expect(start({ origins: ["https://app.example/"] })).toThrow(/"https:\/\/app\.example"/)
+      expect(start({ limits: { sessionPerAddress: 1 } as Limits })).toThrow(/sessionsPerAddress/)
+      const authorize = "hunter2" as unknown as () => boolean
+      expect(start({ authorize })).toThrow("The option authorize is of type string.")
     })
   )
 

@@ -6,11 +6,14 @@ import { describe, expect, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Fiber, Layer, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
+import type { Rate } from "../../src/server/internal/door/bucket.ts"
+import { checkOptions, resolveLimits } from "../../src/server/internal/door/limits.ts"
 import { MemorySource, type NotificationSource } from "../../src/server/NotificationSource.ts"
 import { Realtime } from "../../src/server/Realtime.ts"
 import {
   allowAll,
   type AnonymousOptions,
+  type Authorize,
   type Limits,
   type Options
 } from "../../src/server/ServerOptions.ts"
@@ -761,6 +764,7 @@ describe("a socket that does not keep up", () => {
 })
 
 describe("options that cannot be", () => {
+  const secret = "hunter2"
   const wrong: ReadonlyArray<readonly [string, Partial<AnonymousOptions>]> = [
     ["limits.sessions", { limits: { sessions: Number.NaN } }],
     ["limits.frameBytes", { limits: { frameBytes: 0 } }],
@@ -769,6 +773,17 @@ describe("options that cannot be", () => {
     ["limits.publishes", { limits: { publishes: { perSecond: 1, burst: 0.5 } } }],
     ["limits.ping", { limits: { ping: "Infinity" } }],
     ["limits.hello", { limits: { hello: Number.NaN } }],
+    ["limits.hello", { limits: { hello: {} as unknown as number } }],
+    ["limits.frames", { limits: { frames: 5 as unknown as Rate } }],
+    ["limits.sessionPerAddress", { limits: { sessionPerAddress: 5 } as Limits }],
+    ["limits", { limits: 5 as Limits }],
+    ["limits", { limits: null as unknown as Limits }],
+    ["authorize", { authorize: undefined as unknown as Authorize<undefined> }],
+    ["authorize", { authorize: true as unknown as Authorize<undefined> }],
+    ["authenticate", { authenticate: { secret } as unknown as undefined }],
+    ["identityKey", { identityKey: secret as unknown as undefined }],
+    ["slowConsumer", { slowConsumer: "drop" as "gap" }],
+    ["slowConsumer", { slowConsumer: 1n as unknown as "gap" }],
     ["trustProxy", { trustProxy: -1 }],
     ["trustProxy", { trustProxy: true as unknown as number }],
     ["path", { path: "/realtime?token=1" }],
@@ -785,8 +800,19 @@ describe("options that cannot be", () => {
       const error = yield* Effect.flip(Effect.scoped(built))
       expect(error).toMatchObject({ _tag: "InvalidOption", option })
       expect(error.message).toContain("must be")
+      expect(error.message).not.toContain(secret)
     })
   )
+
+  it("that are misspelt are told the words there are", () => {
+    const limits = { sessionPerAddress: 5 } as Limits
+    expect(() => resolveLimits(limits)).toThrow(
+      /^The option limits\.sessionPerAddress is 5\. It must be one of .*, sessionsPerAddress, /
+    )
+    expect(() => checkOptions({ authorize: allowAll, slowConsumer: "drop" as "gap" })).toThrow(
+      'The option slowConsumer is "drop". It must be "gap" or "disconnect".'
+    )
+  })
 
   it.effect("and those that can are taken", () =>
     withDoor(Effect.asVoid(visit()), {

@@ -1,9 +1,11 @@
 /**
- * The options of a door with their defaults, checked: a limit that is no number limits nothing, and
- * an origin that no browser ever sends lets nobody in. Both are said at start.
+ * The options of a door with their defaults, checked: a limit that is no number limits nothing, one
+ * that is misspelt is not in force, an origin that no browser ever sends lets nobody in. That is said
+ * at start, and also to those who come without types.
  */
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
+import { inspect } from "node:util"
 import { type DoorOptions, InvalidOption, type Limits } from "../../ServerOptions.ts"
 import type { Rate } from "./bucket.ts"
 
@@ -23,9 +25,14 @@ export type ResolvedLimits = {
 const bad = (option: string, value: unknown, expected: string): InvalidOption =>
   new InvalidOption({ option, value: textOf(value), expected })
 
-/** JSON tells neither NaN nor Infinity. */
 const textOf = (value: unknown): string =>
-  typeof value === "number" || value === undefined ? String(value) : JSON.stringify(value)
+  typeof value === "string" ? JSON.stringify(value) : inspect(value, { depth: 0 })
+
+/** Only the type is told: what stands where a function belongs may be a secret. */
+const checkFunction = (option: string, value: unknown, expected: string): void => {
+  if (typeof value === "function") return
+  throw new InvalidOption({ option, value: `of type ${typeof value}`, expected })
+}
 
 /** A whole number of something; `Infinity` where no client is told of it. */
 const count = (name: string, value: number, least: number, unlimited = true): number => {
@@ -46,7 +53,7 @@ const rate = (name: string, value: Rate): Rate => {
   }
   throw bad(
     `limits.${name}`,
-    { perSecond: textOf(perSecond), burst: textOf(burst) },
+    value,
     "{ perSecond, burst } with perSecond above 0 and burst at least 1"
   )
 }
@@ -67,8 +74,7 @@ const time = (
   )
 }
 
-/** The limits with their defaults. Throws `InvalidOption`. */
-export const resolveLimits = (limits: Limits = {}): ResolvedLimits => ({
+const withDefaults = (limits: Limits): ResolvedLimits => ({
   frameBytes: count("frameBytes", limits.frameBytes ?? 64 * 1024, 1, false),
   // The check itself walks as deep as it allows, and so does every schema behind it.
   frameDepth: Math.min(1000, count("frameDepth", limits.frameDepth ?? 64, 1, false)),
@@ -98,12 +104,42 @@ export const resolveLimits = (limits: Limits = {}): ResolvedLimits => ({
   drain: time("drain", limits.drain ?? "10 seconds", { least: 0 })
 })
 
+/** The limits with their defaults. Throws `InvalidOption`. */
+export const resolveLimits = (limits: Limits = {}): ResolvedLimits => {
+  if (typeof limits !== "object" || limits === null) {
+    throw bad("limits", limits, `limits by their names, such as { hello: "10 seconds" }`)
+  }
+  const resolved = withDefaults(limits)
+  for (const [name, value] of Object.entries(limits)) {
+    if (Object.hasOwn(resolved, name)) continue
+    throw bad(`limits.${name}`, value, `one of ${Object.keys(resolved).join(", ")}`)
+  }
+  return resolved
+}
+
+/** The options of any door. Of functions it can only be told that they are some. */
+type Checked = Omit<DoorOptions, "channels"> & {
+  readonly authenticate?: unknown
+  readonly authorize: unknown
+  readonly identityKey?: unknown
+}
+
 /** Throws `InvalidOption` where an option other than a limit cannot work. */
 export const checkOptions = ({
+  authenticate,
+  authorize,
+  identityKey,
   origins,
   path = "/realtime",
+  slowConsumer = "gap",
   trustProxy = 0
-}: Omit<DoorOptions, "channels">): void => {
+}: Checked): void => {
+  checkFunction("authorize", authorize, "a function, or allowAll to let everybody in")
+  if (authenticate !== undefined) checkFunction("authenticate", authenticate, "a function")
+  if (identityKey !== undefined) checkFunction("identityKey", identityKey, "a function")
+  if (slowConsumer !== "gap" && slowConsumer !== "disconnect") {
+    throw bad("slowConsumer", slowConsumer, `"gap" or "disconnect"`)
+  }
   if (!/^\/[^?#\s]*$/.test(path)) {
     throw bad("path", path, `a path without a query, such as "/realtime"`)
   }
