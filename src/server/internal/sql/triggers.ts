@@ -95,7 +95,8 @@ end $$`,
 
   `-- For rows that may be large, and for many rows at a time: SQL over the row "alias" that takes the
 -- wanted columns, the key, and tells beforehand whether the row is worth building. Text and bytes know
--- their size without being read; anything else may grow 255-fold when it is stored compressed.
+-- their size without being read; anything else may grow 255-fold when it is stored compressed. Rows
+-- around it are named "x.*" and not "x", which could be one of the columns.
 create or replace function realtime.projection(
   in rel oid, in names text[], in keys text[], in alias text, in max_bytes int, out fields text, out key text, out fits text
 ) language sql stable set search_path = pg_catalog, pg_temp as $$
@@ -140,7 +141,7 @@ begin
   -- A column of type json may hold an escape that no function of PostgreSQL can read, such as \\u0000.
   if large or strpos(o, '\\u') > 0 or strpos(n, '\\u') > 0 then
     p := realtime.projection(w.rel, w.names, w.keys, '($1)', w.max_bytes);
-    take := format('select case when %s then (select row_to_json(x)::text from (select %s) x) end, (select row_to_json(k)::text from (select %s) k)', p.fits, p.fields, p.key);
+    take := format('select case when %s then (select row_to_json(x.*)::text from (select %s) x) end, (select row_to_json(k.*)::text from (select %s) k)', p.fits, p.fields, p.key);
     if tg_op <> 'INSERT' then execute take into o, o_key using old; end if;
     if tg_op <> 'DELETE' then execute take into n, n_key using new; end if;
   else
@@ -179,18 +180,18 @@ begin
     return null;
   end if;
   p := realtime.projection(w.rel, w.names, w.keys, 'r', w.max_bytes);
-  side := format('select row_number() over () i, case when %s then (select row_to_json(x)::text from (select %s) x) end "data",
-    (select row_to_json(k)::text from (select %s) k) "key" from %%I r', p.fits, p.fields, p.key);
+  side := format('select row_number() over () i, case when %s then (select row_to_json(x.*)::text from (select %s) x) end "data",
+    (select row_to_json(k.*)::text from (select %s) k) "key" from ', p.fits, p.fields, p.key);
   if tg_op = 'UPDATE' then
     changes := format($q$select n.i, c.* from (%s) o join (%s) n using (i) cross join lateral (
         select 1 j, 'UPDATE' operation, n."data", case when $3 then o."data" end "old", n."key" where n."key" = o."key"
         union all select 1, 'DELETE', o."data", null, o."key" where n."key" <> o."key"
         union all select 2, 'INSERT', n."data", null, n."key" where n."key" <> o."key") c
       where n."data" is null or o."data" is null or n."data" <> o."data" or n."key" <> o."key"$q$,
-      format(side, 'realtime_old'), format(side, 'realtime_new'));
+      side || 'realtime_old r', side || 'realtime_new r');
   else
     changes := format($q$select s.i, 1 j, '%s' operation, s."data", null::text "old", s."key" from (%s) s where $3 is not null$q$,
-      tg_op, format(side, case tg_op when 'INSERT' then 'realtime_new' else 'realtime_old' end));
+      tg_op, side || case tg_op when 'INSERT' then 'realtime_new r' else 'realtime_old r' end);
   end if;
   if w.delivery = 'durable' then
     execute format('insert into realtime.messages (channel, payload)
