@@ -93,7 +93,9 @@ export interface Watch {
   readonly table?: string | { readonly schema: string; readonly name: string } | undefined
   /**
    * The columns that travel, default all. An UPDATE that changes none of them tells nothing. A renamed
-   * column stays in the list under its new name, a dropped one leaves it.
+   * column stays in the list under its new name, a dropped one leaves it. A generated column travels when
+   * it is stored; a virtual one (from PostgreSQL 18 on) does not, and is refused here, because triggers
+   * cannot read it.
    */
   readonly columns?: ReadonlyArray<string> | undefined
   /** Whether an UPDATE also carries the row as it was, default `false`. */

@@ -208,7 +208,21 @@ describe("a watched table", () => {
         const schema = `We "ird; \\schema's 100%`
         const name = `Or"der's;-- %s`
         const keys = ["Ke y %I", "k"]
-        const texts = ["Va,l", "new", "old", "r", "o", "n", "key", "data", "i", "%", "%s", "$1", `"'`]
+        const texts = [
+          "Va,l",
+          "new",
+          "old",
+          "r",
+          "o",
+          "n",
+          "key",
+          "data",
+          "i",
+          "%",
+          "%s",
+          "$1",
+          `"'`
+        ]
         const quoted = (names: ReadonlyArray<string>) =>
           names.map((name) => `"${name.replaceAll(`"`, `""`)}"`)
         const table = { schema, name }
@@ -248,9 +262,58 @@ describe("a watched table", () => {
           }
         }
         yield* PgInstaller.unwatch({ channel: "odd", table })
+        expect(yield* changes(`insert into ${rows} ("Ke y %I", k) values (1, 2)`)).toEqual([])
+      }).pipe(Effect.provide(layerInstalled()))
+    )
+
+    it.live(`at ${level} level has the columns of its key alone as the key`, () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        yield* sql`create table names (a int, name text, b int, primary key (b, a) include (name))`
+        yield* watch({ channel: "table_updates_names", level })
         expect(
-          yield* changes(`insert into ${rows} ("Ke y %I", k) values (1, 2)`)
-        ).toEqual([])
+          yield* changes(`insert into names values (1, 'x', 2)`, `update names set name = 'y'`)
+        ).toEqual([
+          { operation: "INSERT", data: { a: 1, name: "x", b: 2 }, key: { a: 1, b: 2 } },
+          { operation: "UPDATE", data: { a: 1, name: "y", b: 2 }, key: { a: 1, b: 2 } }
+        ])
+      }).pipe(Effect.provide(layerInstalled()))
+    )
+
+    it.live(`at ${level} level leaves out what is generated and not stored`, () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        const [server] = yield* sql<{ readonly number: number }>`
+          select current_setting('server_version_num')::int number`
+        // Before version 18 every generated column is stored.
+        const virtual =
+          server!.number < 180_000 ? "" : ", v int generated always as (n * 3) virtual"
+        yield* sql.unsafe(
+          `create table sums (id int primary key, n int, s int generated always as (n * 2) stored${virtual})`
+        )
+        yield* watch({ channel: "table_updates_sums", level, old: true })
+        expect(
+          yield* changes(
+            `insert into sums values (1, 1)`,
+            `update sums set n = 2`,
+            `delete from sums`
+          )
+        ).toEqual([
+          { operation: "INSERT", data: { id: 1, n: 1, s: 2 }, key: { id: 1 } },
+          {
+            operation: "UPDATE",
+            data: { id: 1, n: 2, s: 4 },
+            old: { id: 1, n: 1, s: 2 },
+            key: { id: 1 }
+          },
+          { operation: "DELETE", data: { id: 1, n: 2, s: 4 }, key: { id: 1 } }
+        ])
+        yield* watch({ channel: "table_updates_sums", level, columns: ["s"] })
+        expect(yield* changes(`insert into sums values (1, 1)`)).toMatchObject([{ data: { s: 2 } }])
+        if (virtual === "") return
+        expect(
+          yield* refusal({ channel: "table_updates_sums", level, columns: ["n", "v"] })
+        ).toMatchObject(["WatchRefused", expect.stringContaining("not stored")])
       }).pipe(Effect.provide(layerInstalled()))
     )
   }

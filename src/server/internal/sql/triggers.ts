@@ -19,13 +19,18 @@ const maxNotifyBytes = 7999
 const smallRow = 65_536
 
 /**
- * What a trigger must know: the names that the columns have now. Text and no function: PostgreSQL plans
- * this once per session where it stands in PL/pgSQL, and at every call of a function in SQL.
+ * What a trigger must know: the names that the columns have now, of those that travel (null for all) and
+ * of the key. A trigger sees nothing in a column that is generated and not stored ('v'), and what an
+ * index includes is no part of the key. Text and no function: PostgreSQL plans this once per session
+ * where it stands in PL/pgSQL, and at every call of a function in SQL.
  */
 const lookup = `select t.rel::oid rel, t.channel, t.old, t.max_bytes, t.delivery,
-    case when t.columns is null then null when t.relid <> t.rel then t.names else array(
-      select a.attname::text from pg_attribute a where a.attrelid = t.relid and a.attnum = any(t.columns) and not a.attisdropped) end names,
-    array(select a.attname::text from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey)
+    case when t.columns is not null and t.relid <> t.rel then t.names
+      when t.columns is not null or exists (select from pg_attribute a where a.attrelid = t.rel and a.attgenerated = 'v') then array(
+        select a.attname::text from pg_attribute a where a.attrelid = t.rel and a.attnum > 0 and not a.attisdropped
+          and a.attgenerated <> 'v' and (t.columns is null or a.attnum = any(t.columns))) end names,
+    array(select a.attname::text from pg_index i
+      join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey[0:i.indnkeyatts - 1])
       where i.indrelid = t.rel and i.indisprimary) keys
     into w from realtime.watched t where t.id = tg_argv[0]::int;`
 

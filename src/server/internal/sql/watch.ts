@@ -52,6 +52,9 @@ begin
     select from pg_attribute a where a.attrelid = rel and a.attname = c and a.attnum > 0 and not a.attisdropped)) then
     raise exception 'table % does not have all of the columns %', rel, columns using errcode = 'RT005';
   end if;
+  if exists (select from pg_attribute a where a.attrelid = rel and a.attname = any(columns) and a.attgenerated = 'v') then
+    raise exception 'table % has one of the columns % generated and not stored: its triggers cannot read it', rel, columns using errcode = 'RT005';
+  end if;
   if level not in ('row', 'statement') or delivery not in ('durable', 'live')
     or cap not between 0 and (case delivery when 'live' then 7999 else ${maxPayloadBytes} end) then
     raise exception 'level is row or statement, delivery durable or live, max_bytes 0 to 7999 (live) or ${maxPayloadBytes} (durable)' using errcode = 'RT005';
