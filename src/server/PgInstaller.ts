@@ -80,6 +80,10 @@ export class WatchRefused extends Schema.TaggedError<WatchRefused>()("WatchRefus
  * that subscribers are told a gap and read again. An UPDATE of the primary key is a DELETE and an
  * INSERT. The triggers run with the rights of whoever installed: watch tables of owners you trust.
  *
+ * The table has a primary key that is not deferrable, and no table inherits from it; otherwise
+ * `WatchRefused`. Partitions are fine: one that is attached later tells its rows at once, and its own
+ * TRUNCATE once the table is watched again. A table that inherits later is not seen.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -119,6 +123,8 @@ export interface Watch {
   /**
    * `row` (default) is right for every table. `statement` is about four times cheaper where statements
    * insert or delete many rows; it is refused for partitioned and inherited tables, and takes no `when`.
+   * It tells a statement at its end: a trigger of yours that changes the same rows again for each row is
+   * told first. At row level, changes of a row come in their order.
    */
   readonly level?: "row" | "statement" | undefined
   /**

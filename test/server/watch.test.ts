@@ -318,6 +318,28 @@ describe("a watched table", () => {
     )
   }
 
+  for (const when of [undefined, { insert: "true", update: "true", delete: "true" }]) {
+    const told = when === undefined ? "each row" : "the rows that a condition picks"
+    it.live(`tells ${told} in order, also when a trigger of its owner changes them again`, () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        yield* sql`create table orders (id int primary key, n int not null default 0)`
+        yield* sql`create function touch() returns trigger language plpgsql as
+          $$ begin update orders set n = n + 1 where id = new.id and n < 2; return null; end $$`
+        // PostgreSQL fires triggers in the order of their names.
+        yield* sql`create trigger "A" after insert or update on orders for each row execute function touch()`
+        yield* watch({ channel: "table_updates_orders", when })
+        expect(yield* changes(`insert into orders values (1), (2)`)).toMatchObject(
+          [1, 2].flatMap((id) => [
+            { operation: "INSERT", data: { id, n: 0 } },
+            { operation: "UPDATE", data: { id, n: 1 } },
+            { operation: "UPDATE", data: { id, n: 2 } }
+          ])
+        )
+      }).pipe(Effect.provide(layerInstalled()))
+    )
+  }
+
   it.live("tells only the rows that a condition picks", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
@@ -373,6 +395,13 @@ describe("a watched table", () => {
           { operation: "INSERT", data: { n: 10 }, key: { day: 2, n: 10 } },
           { operation: "TRUNCATE" }
         ])
+        // That a partition of tomorrow is emptied is told once the table is watched again.
+        yield* watch({ channel: "table_updates_logs", columns: ["n"] })
+        yield* watch({ channel: "table_updates_logs", columns: ["n"] })
+        expect(yield* changes(`truncate logs_2`, `truncate logs_1`)).toEqual([
+          { operation: "TRUNCATE" },
+          { operation: "TRUNCATE" }
+        ])
         expect(yield* refusal({ channel: "table_updates_logs", level: "statement" })).toMatchObject(
           ["WatchRefused", expect.stringContaining("partitioned")]
         )
@@ -420,6 +449,30 @@ describe("a watched table", () => {
     }).pipe(Effect.provide(layerInstalled()))
   )
 
+  it.live("gets triggers of today's names where an earlier version watched it", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const names = sql<{ readonly name: string }>`
+        select tgname::text name from pg_trigger where not tgisinternal and tgrelid = 'orders'::regclass order by 1`
+      const aged = Effect.gen(function* () {
+        for (const { name } of yield* names) {
+          yield* sql`alter trigger ${sql(name)} on orders rename to ${sql(name.replace("!", ""))}`
+        }
+      })
+      yield* sql`create table orders (id int primary key)`
+      yield* watch({ channel: "table_updates_orders" })
+      yield* aged
+      yield* watch({ channel: "table_updates_orders" })
+      expect(yield* names).toMatchObject([
+        { name: expect.stringMatching(/^!realtime_\d+_row$/) },
+        { name: expect.stringMatching(/^!realtime_\d+_truncate$/) }
+      ])
+      yield* aged
+      yield* PgInstaller.unwatch({ channel: "table_updates_orders" })
+      expect(yield* names).toEqual([])
+    }).pipe(Effect.provide(layerInstalled()))
+  )
+
   it.live("is refused, with the reason, when its events would be of no use", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
@@ -428,6 +481,8 @@ describe("a watched table", () => {
       yield* sql`create view looks as select * from orders`
       yield* sql`create table parent (id int primary key)`
       yield* sql`create table child () inherits (parent)`
+      yield* sql`create table heir (primary key (id)) inherits (parent)`
+      yield* sql`create table late (id int primary key deferrable)`
       yield* sql.unsafe(`create table "${"x".repeat(60)}" (id int primary key)`)
       for (const [options, reason] of [
         [{ channel: "table_updates_keyless" }, "primary key"],
@@ -442,7 +497,10 @@ describe("a watched table", () => {
           { channel: "table_updates_orders", level: "statement", when: { insert: "true" } },
           "row level"
         ],
-        [{ channel: "table_updates_parent", level: "statement" }, "inherited"],
+        [{ channel: "table_updates_parent" }, "inherit from it"],
+        [{ channel: "table_updates_parent", level: "statement" }, "inherit from it"],
+        [{ channel: "table_updates_heir", level: "statement" }, "inherited"],
+        [{ channel: "table_updates_late" }, "deferrable"],
         [{ channel: "table_updates_child", level: "statement" }, "primary key"]
       ] satisfies ReadonlyArray<readonly [PgInstaller.Watch, string]>) {
         expect(yield* refusal(options), JSON.stringify(options)).toMatchObject([
@@ -453,6 +511,9 @@ describe("a watched table", () => {
       const error = yield* Effect.flip(sql.unsafe(`select realtime.watch('"${"x".repeat(60)}"')`))
       expect(String(error.reason.cause)).toContain("explicit channel")
       expect(yield* sql`select count(*)::int n from realtime.watched`).toEqual([{ n: 0 }])
+      // Who inherits may be watched for itself.
+      yield* watch({ channel: "table_updates_heir" })
+      expect(yield* changes(`insert into heir values (1)`)).toHaveLength(1)
     }).pipe(Effect.provide(layerInstalled()))
   )
 

@@ -6,9 +6,12 @@
 import { maxPayloadBytes } from "./schema.ts"
 
 export const watch: ReadonlyArray<string> = [
-  `create or replace function realtime.watch_triggers(id int, rel regclass) returns setof name
+  `-- PostgreSQL fires triggers in the order of their names. "!" comes first: a trigger of the owner may
+-- change the row again, and that change must be told after the one that it follows from. Triggers of
+-- earlier versions have no "!".
+create or replace function realtime.watch_triggers(id int, rel regclass) returns setof name
 language sql stable set search_path = pg_catalog, pg_temp as $$
-  select t.tgname from pg_trigger t where t.tgrelid = watch_triggers.rel and t.tgname like format('realtime\\_%s\\_%%', watch_triggers.id)
+  select t.tgname from pg_trigger t where t.tgrelid = watch_triggers.rel and t.tgname ~ format('^!?realtime_%s_', watch_triggers.id)
 $$`,
 
   `-- "when_..." are SQL conditions over "new" and "old", such as 'new.published'.
@@ -48,6 +51,13 @@ begin
   if not exists (select from pg_index i where i.indrelid = rel and i.indisprimary) then
     raise exception 'table % has no primary key: its events could not say which row they are about', rel using errcode = 'RT005';
   end if;
+  -- Within a statement two rows may then have the same key, and a row that ends would end the other one.
+  if exists (select from pg_index i where i.indrelid = rel and i.indisprimary and not i.indimmediate) then
+    raise exception 'table % has a deferrable primary key: its events could not say which row they are about', rel using errcode = 'RT005';
+  end if;
+  if relation.relkind = 'r' and exists (select from pg_inherits i where i.inhparent = rel) then
+    raise exception 'table % has tables that inherit from it, whose rows would be missed: use partitions, or watch each of those tables', rel using errcode = 'RT005';
+  end if;
   if exists (select from unnest(columns) c where not exists (
     select from pg_attribute a where a.attrelid = rel and a.attname = c and a.attnum > 0 and not a.attisdropped)) then
     raise exception 'table % does not have all of the columns %', rel, columns using errcode = 'RT005';
@@ -64,7 +74,7 @@ begin
       raise exception 'a condition needs a trigger at row level' using errcode = 'RT005';
     end if;
     -- Statement-level triggers fire for the named table only: a row that goes straight into a part is missed.
-    if relation.relkind = 'p' or exists (select from pg_inherits i where rel in (i.inhparent, i.inhrelid)) then
+    if relation.relkind = 'p' or exists (select from pg_inherits i where i.inhrelid = rel) then
       raise exception 'table % is partitioned or inherited: watch it at row level', rel using errcode = 'RT005';
     end if;
   end if;
@@ -72,36 +82,39 @@ begin
     'insert', when_insert, 'update', when_update, 'delete', when_delete);
   select w.id, w.definition into found_ from realtime.watched w where w.relid = watch.rel and w.channel = topic for update;
   -- Trigger changes lock the table: an install that changes nothing must not.
-  if found_.definition = wanted and exists (select from realtime.watch_triggers(found_.id, rel)) then
-    return;
-  end if;
-  if found_.id is not null then
-    perform realtime.unwatch(rel, topic);
-  end if;
-  insert into realtime.watched (rel, relid, channel, columns, names, old, max_bytes, level, delivery, definition)
-    values (rel, rel, topic, case when columns is not null then array(
-      select a.attnum from pg_attribute a where a.attrelid = rel and a.attname = any(columns) and not a.attisdropped) end,
-      columns, old, cap, level, delivery, wanted)
-    returning realtime.watched.id into ident;
-  if level = 'row' and coalesce(when_insert, when_update, when_delete) is null then
-    execute format('create trigger %I after insert or update or delete on %s for each row execute function realtime.row_changed(%L)',
-      'realtime_' || ident || '_row', rel, ident);
+  if found_.definition = wanted and exists (select from realtime.watch_triggers(found_.id, rel) t(name) where t.name like '!%') then
+    ident := found_.id;
   else
-    foreach operation in array array['insert', 'update', 'delete'] loop
-      condition := case operation when 'insert' then when_insert when 'update' then when_update else when_delete end;
-      execute format('create trigger %I after %s on %s %s %s execute function realtime.%I(%L)',
-        'realtime_' || ident || '_' || operation, operation, rel,
-        case when level = 'statement' then 'referencing' || case when operation <> 'insert' then ' old table as realtime_old' else '' end
-          || case when operation <> 'delete' then ' new table as realtime_new' else '' end else '' end,
-        case when level = 'statement' then 'for each statement'
-          else 'for each row' || case when condition is not null then ' when (' || condition || ')' else '' end end,
-        case when level = 'statement' then 'rows_changed' else 'row_changed' end, ident);
-    end loop;
+    if found_.id is not null then
+      perform realtime.unwatch(rel, topic);
+    end if;
+    insert into realtime.watched (rel, relid, channel, columns, names, old, max_bytes, level, delivery, definition)
+      values (rel, rel, topic, case when columns is not null then array(
+        select a.attnum from pg_attribute a where a.attrelid = rel and a.attname = any(columns) and not a.attisdropped) end,
+        columns, old, cap, level, delivery, wanted)
+      returning realtime.watched.id into ident;
+    if level = 'row' and coalesce(when_insert, when_update, when_delete) is null then
+      execute format('create trigger %I after insert or update or delete on %s for each row execute function realtime.row_changed(%L)',
+        '!realtime_' || ident || '_row', rel, ident);
+    else
+      foreach operation in array array['insert', 'update', 'delete'] loop
+        condition := case operation when 'insert' then when_insert when 'update' then when_update else when_delete end;
+        execute format('create trigger %I after %s on %s %s %s execute function realtime.%I(%L)',
+          '!realtime_' || ident || '_' || operation, operation, rel,
+          case when level = 'statement' then 'referencing' || case when operation <> 'insert' then ' old table as realtime_old' else '' end
+            || case when operation <> 'delete' then ' new table as realtime_new' else '' end else '' end,
+          case when level = 'statement' then 'for each statement'
+            else 'for each row' || case when condition is not null then ' when (' || condition || ')' else '' end end,
+          case when level = 'statement' then 'rows_changed' else 'row_changed' end, ident);
+      end loop;
+    end if;
   end if;
-  -- TRUNCATE of a partition fires its own trigger only. A partition that is attached later has none.
-  for leaf in select rel union select t.relid from pg_partition_tree(rel) t loop
+  -- TRUNCATE of a partition fires its own trigger only. A partition that is attached later has none until
+  -- its table is watched again.
+  for leaf in select rel union select p.relid from pg_partition_tree(rel) p
+    except select t.tgrelid from pg_trigger t where t.tgname = '!realtime_' || ident || '_truncate' loop
     execute format('create trigger %I after truncate on %s for each statement execute function realtime.table_truncated(%L)',
-      'realtime_' || ident || '_truncate', leaf, ident);
+      '!realtime_' || ident || '_truncate', leaf, ident);
   end loop;
 end $$`,
 
