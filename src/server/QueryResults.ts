@@ -15,6 +15,7 @@ import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import { TransactionConnection } from "effect/sql/SqlClient"
 import { createHash, randomBytes } from "node:crypto"
 import type * as Channel from "../Channel.ts"
 import * as Backoff from "../Backoff.ts"
@@ -50,6 +51,15 @@ const interrupted = "The query was interrupted, because the server went away."
 /** Time a server that goes away takes to tell of its unfinished queries. */
 const lastWords = "2 seconds"
 
+/** Where SQL clients, whichever they are, keep the transaction that an effect runs in. */
+const transaction = TransactionConnection(0).key.slice(0, -1)
+
+/** A query goes on when the transaction it was started in is over, and its connection is somebody else's. */
+const withoutTransactions = <R>(context: Context.Context<R>): Context.Context<R> =>
+  Context.makeUnsafe(
+    new Map([...context.mapUnsafe].filter(([key]) => !key.startsWith(transaction)))
+  )
+
 const mark = (owner: string): string =>
   createHash("sha256").update(owner).digest("base64url").slice(0, 16)
 
@@ -68,6 +78,10 @@ export class QueryResults extends Context.Service<
      * Starts a query and completes at once. Its end is published on the channel: the value as
      * `completed`, anything else as `error`. Publishing is tried until the database takes it, or the
      * server goes away.
+     *
+     * Neither the query nor its answer is part of a transaction of the caller: the query does not see
+     * what is not committed yet, and a rollback does not take them back. One that is to begin with the
+     * commit is `sql.afterCommit(run(Report(queryId), query))`.
      *
      * Write it like this: `run(Report(queryId), query)`.
      */
@@ -145,7 +159,9 @@ export class QueryResults extends Context.Service<
               : Effect.onInterrupt(restore(told(exit)), () => lastWord(exit))
           )
         )
-        return Effect.asVoid(FiberSet.run(fibers, work))
+        return Effect.asVoid(
+          FiberSet.run(fibers, Effect.updateContext(work, withoutTransactions<R>))
+        )
       }
 
       return QueryResults.of({ run, running: FiberSet.size(fibers) })

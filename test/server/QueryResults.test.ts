@@ -1,3 +1,4 @@
+import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Layer, Queue, Schema, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
@@ -21,6 +22,20 @@ const DurableReport = Channel.queryResults(Rows, { delivery: "durable" })
 const layer = QueryResults.layer.pipe(
   Layer.provideMerge(Realtime.layer()),
   Layer.provideMerge(layerMemory)
+)
+
+const layerDurable = QueryResults.layer.pipe(
+  Layer.provideMerge(Realtime.layer()),
+  Layer.provideMerge(OutboxReader.layer()),
+  Layer.provide(PgInstaller.layer()),
+  Layer.provide(layerMemory),
+  Layer.provideMerge(layerDatabase)
+)
+
+/** Waits until no query runs. */
+const ended = Effect.repeat(
+  QueryResults.use((service) => service.running),
+  { until: (running) => running === 0 }
 )
 
 /** What is told on a channel from now on. */
@@ -117,26 +132,54 @@ describe("QueryResults", () => {
     Effect.gen(function* () {
       const position = yield* OutboxReader.OutboxReader.use((reader) => reader.position)
       yield* QueryResults.run(DurableReport("7"), Effect.succeed([{ n: 7 }]))
-      yield* Effect.repeat(
-        QueryResults.use((service) => service.running),
-        { until: (running) => running === 0 }
-      )
+      yield* ended
       const results = yield* Realtime.events(DurableReport("7"), { from: position }).pipe(
         Stream.take(1),
         Stream.runCollect
       )
       expect(results).toMatchObject([{ payload: { status: "completed", data: [{ n: 7 }] } }])
-    }).pipe(
-      Effect.provide(
-        QueryResults.layer.pipe(
-          Layer.provideMerge(Realtime.layer()),
-          Layer.provideMerge(OutboxReader.layer()),
-          Layer.provide(PgInstaller.layer()),
-          Layer.provide(layerMemory),
-          Layer.provide(layerDatabase)
+    }).pipe(Effect.provide(layerDurable))
+  )
+
+  it.live("is no part of the transaction it is started in, whatever becomes of that", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const position = yield* OutboxReader.OutboxReader.use((reader) => reader.position)
+      yield* sql`create table jobs (id text)`
+      const query = sql<{ readonly n: number }>`select count(*)::int n from jobs`
+      /** Starts a query that reads once the gate is open, beside a row that is not committed yet. */
+      const job = (id: string, gate: Effect.Effect<unknown>) =>
+        Effect.andThen(
+          sql`insert into jobs values (${id})`,
+          QueryResults.run(DurableReport(id), Effect.andThen(gate, query))
+        )
+      const over = yield* Deferred.make<void>()
+      const later = Deferred.await(over)
+      yield* sql.withTransaction(Effect.andThen(job("open", Effect.void), ended))
+      yield* sql.withTransaction(job("committed", later))
+      yield* sql
+        .withTransaction(Effect.andThen(job("rolled", later), Effect.fail("back")))
+        .pipe(Effect.ignore)
+      yield* sql.withTransaction(
+        Effect.andThen(
+          sql.afterCommit(QueryResults.run(DurableReport("after"), query)),
+          sql`insert into jobs values ('after')`
         )
       )
-    )
+      yield* Deferred.succeed(over, undefined)
+      for (const [id, n] of [
+        ["open", 0],
+        ["committed", 3],
+        ["rolled", 3],
+        ["after", 3]
+      ] as const) {
+        const results = yield* Realtime.events(DurableReport(id), { from: position }).pipe(
+          Stream.take(1),
+          Stream.runCollect
+        )
+        expect(results, id).toMatchObject([{ payload: { status: "completed", data: [{ n }] } }])
+      }
+    }).pipe(Effect.provide(layerDurable))
   )
 
   it("makes ids that belong to their owner and fit a channel's name", () => {
