@@ -95,8 +95,8 @@ export interface Common {
 }
 
 /**
- * The claims that say who somebody is: a Schema, or a function. Unless it gives text, the server asks for
- * `identityKey`, which must be the same for every token of one person: `sub`, never `jti` or a role.
+ * The claims that say who somebody is: a Schema, or a function, of a type that is known. Unless that is
+ * text, the server asks for `identityKey`, which must be the same for every token of one person: `sub`, never `jti` or a role.
  * Claims that do not match the Schema are `auth/invalid`.
  */
 type Identity<I, R = never> =
@@ -108,6 +108,9 @@ type Identity<I, R = never> =
  * @since 0.1.0
  */
 export type Options<I, R = never> = Common & Keys & { readonly identity: Identity<I, R> }
+
+/** Of what is not known the server could not tell whether it is text, so it would ask for no key. */
+type Known<I> = unknown extends I ? { readonly identity: (claims: Claims) => never } : unknown
 
 /**
  * An `authenticate` that takes JSON Web Tokens. More than a function, because TypeScript does not look
@@ -148,7 +151,7 @@ const endOfTime = 8.64e15
  */
 export const jwt: {
   (options: Common & Keys & { readonly identity?: undefined }): AuthenticateJwt<string>
-  <I, R = never>(options: Options<I, R>): AuthenticateJwt<I, R>
+  <I, R = never>(options: Options<I, R> & Known<NoInfer<I>>): AuthenticateJwt<I, R>
 } = (<I, R>(
   options: Common & Keys & { readonly identity?: Identity<I | string, R> | undefined }
 ): AuthenticateJwt<I | string, R> => {

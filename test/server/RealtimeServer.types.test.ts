@@ -295,6 +295,25 @@ describe("jwt", () => {
     }).toBeTypeOf("function")
   })
 
+  it("refuses an identity of which nothing is known: no key would be asked for", () => {
+    expect(() => {
+      // @ts-expect-error any claim may be anything
+      jwt({ keys: secret, identity: (claims) => claims["role"] })
+      // @ts-expect-error nor does an Effect make it known
+      jwt({ keys: secret, identity: (claims) => Effect.succeed(claims["role"]) })
+      // @ts-expect-error nor a Schema that takes everything
+      jwt({ keys: secret, identity: Schema.Unknown })
+      RealtimeServer.layer({
+        channels,
+        // @ts-expect-error nor does it help to be in the door
+        authenticate: jwt({ keys: secret, identity: ({ role }) => role }),
+        authorize: allowAll
+      })
+      jwt({ keys: secret, identity: (claims) => ({ role: claims["role"] }) })
+      jwt({ keys: secret, identity: (claims) => String(claims["uid"]) })
+    }).toBeTypeOf("function")
+  })
+
   it("cannot be told none, nor a secret as a public key, nor a provider without an audience", () => {
     expect(() => {
       // @ts-expect-error unsigned is no algorithm
