@@ -96,8 +96,8 @@ export interface Common {
 
 /**
  * The claims that say who somebody is: a Schema, or a function, of a type that is known. Unless that is
- * text, the server asks for `identityKey`, which must be the same for every token of one person: `sub`, never `jti` or a role.
- * Claims that do not match the Schema are `auth/invalid`.
+ * text, the server asks for `identityKey`, which must be the same for every token of one person: `sub`,
+ * never `jti` or a role. Claims that do not match the Schema are `auth/invalid`.
  */
 type Identity<I, R = never> =
   | Schema.ConstraintDecoder<I, R>
