@@ -161,10 +161,11 @@ export interface Limits {
   /** Time beyond `ping` that a client may stay silent, default 10 s. Then it is closed with 4002. */
   readonly slack?: Duration.Input | undefined
   /**
-   * Backlog of one socket that does not keep up, default 1 MiB (1,048,576 bytes), together with what is
-   * held until a replay is there. At the limit waiting events are dropped: live channels are told `gap
-   * slow`, durable ones read on from what stayed; see `slowConsumer`. Answers are never dropped: a
-   * socket that has twice as much waiting is closed with 4001.
+   * Events that wait for one socket that does not keep up, default 1 MiB (1,048,576 bytes), together
+   * with what is held until a replay is there, which is at most half of it. At the limit waiting events
+   * are dropped: live channels are told `gap slow`, durable ones read on from what stayed; see
+   * `slowConsumer`. Answers are never dropped and count apart: a socket that has more than as many bytes
+   * of them waiting is closed with 4001, so both together are at most twice the limit.
    */
   readonly mailboxBytes?: number | undefined
   /**

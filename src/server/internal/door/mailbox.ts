@@ -2,10 +2,11 @@
  * The bounded backlog of one socket.
  *
  * While the socket takes bytes, frames are written to it at once and nothing is kept. When it does
- * not, they wait here, in order, counted in bytes, together with what the session's followers hold. At
- * the bound events are dropped: a live channel that lost some is told `gap slow` in their place, a
+ * not, they wait here, in order. Events are counted in bytes, together with what the session's followers
+ * hold. At the bound they are dropped: a live channel that lost some is told `gap slow` in their place, a
  * durable one goes on from its last frame that stays, one after the other, once the socket drained.
- * Control frames are never dropped.
+ * Control frames are never dropped, and counted apart: what no drop can free must not cause one at each
+ * event. For the same reason no more than half of the bound outlasts a drop, but for the gaps.
  * Knows neither time nor fibers: the session awaits the drain and decides how long to be patient.
  */
 import { encode } from "../../../Frame.ts"
@@ -48,12 +49,14 @@ export class Mailbox {
   /** Channels that go on from a cursor once their turn comes; until then nothing of them waits. */
   #behind: Map<string, string> | undefined
   #waiting: Array<Waiting> = []
-  #bytes = 0
+  /** Bytes of events and of control frames that wait. */
+  #events = 0
+  #answers = 0
   /** Bytes that followers hold. */
   #held = 0
   #blocked = false
 
-  /** `limit`: bytes of frames that may wait or be held. */
+  /** `limit`: bytes of events that may wait or be held. */
   constructor(owner: MailboxOwner, limit: number) {
     this.#owner = owner
     this.#peer = owner.peer
@@ -64,14 +67,19 @@ export class Mailbox {
     return this.#blocked
   }
 
-  /** How many bytes more may wait. */
+  /** How many bytes of events more may wait. */
   get room(): number {
-    return this.#limit - this.#bytes - this.#held
+    return this.#limit - this.#events - this.#held
+  }
+
+  /** Bytes of control frames that wait: their bound is the session's. */
+  get answers(): number {
+    return this.#answers
   }
 
   /** Bytes that wait. */
   get bytes(): number {
-    return this.#bytes
+    return this.#events + this.#answers
   }
 
   control(frame: Buffer): void {
@@ -110,9 +118,12 @@ export class Mailbox {
     return !this.#blocked || bytes <= this.room
   }
 
-  /** Counts what is held elsewhere for this socket; `false`, and not counted, when it is too much. */
+  /**
+   * Counts what is held elsewhere for this socket; `false`, and not counted, when it is too much: more
+   * than there is room, or than half of the bound, because no drop frees it.
+   */
   hold(bytes: number): boolean {
-    if (bytes > this.room) return false
+    if (bytes > Math.min(this.room, this.#limit / 2 - this.#held)) return false
     this.#held += bytes
     return true
   }
@@ -165,9 +176,14 @@ export class Mailbox {
       if (bytes + more > sliceBytes) break
       bytes += more
     }
-    const frames = this.#waiting.splice(0, count).map(({ frame }) => frame)
-    this.#bytes -= bytes
-    return count === 1 ? frames[0]! : Buffer.concat(frames, bytes)
+    const items = this.#waiting.splice(0, count)
+    for (const item of items) this.#count(item, -1)
+    return count === 1
+      ? items[0]!.frame
+      : Buffer.concat(
+          items.map(({ frame }) => frame),
+          bytes
+        )
   }
 
   #fall(channel: string, from: string): void {
@@ -186,12 +202,18 @@ export class Mailbox {
 
   #wait(item: Waiting): void {
     this.#waiting.push(item)
-    this.#bytes += item.frame.length
+    this.#count(item, 1)
+  }
+
+  #count({ channel, frame }: Waiting, sign: 1 | -1): void {
+    if (channel === undefined) this.#answers += sign * frame.length
+    else this.#events += sign * frame.length
   }
 
   /**
    * A live channel gets one gap, at its newest cursor, where its first frame stood. Durable channels keep
-   * what fits into half of the bound, so that the next overflow is not at the next frame.
+   * what fits into half of the bound, beside what is held, so that the next overflow is not at the next
+   * frame.
    */
   #dropEvents(): void {
     const newest = new Map<string, string>()
@@ -201,14 +223,14 @@ export class Mailbox {
     const kept: Array<Waiting> = []
     const told = new Set<string>()
     const fallen = new Set<string>()
-    let durable = 0
+    let stays = this.#held
     for (const item of this.#waiting) {
       const { channel, from } = item
       if (channel === undefined) kept.push(item)
       else if (this.#owner.resumes(channel)) {
         if (fallen.has(channel)) continue
-        durable += item.frame.length
-        if (durable <= this.#limit / 2) kept.push(item)
+        stays += item.frame.length
+        if (stays <= this.#limit / 2) kept.push(item)
         else {
           fallen.add(channel)
           // It may have been behind already, but from a later position.
@@ -226,6 +248,7 @@ export class Mailbox {
 
   #keep(waiting: Array<Waiting>): void {
     this.#waiting = waiting
-    this.#bytes = waiting.reduce((sum, { frame }) => sum + frame.length, 0)
+    this.#events = this.#answers = 0
+    for (const item of waiting) this.#count(item, 1)
   }
 }

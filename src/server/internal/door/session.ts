@@ -120,8 +120,8 @@ export class Session implements MailboxOwner, Owner, Patient {
   /** Sends a frame of the session itself; never dropped. */
   send(frame: ServerFrame): void {
     this.mailbox.control(textFrame(encode(frame)))
-    // Events make room for it, but a client that asks on without reading the answers must go.
-    if (this.mailbox.bytes > 2 * this.#context.limits.mailboxBytes) {
+    // Events are dropped at the same bound, but a client that asks on without reading must go.
+    if (this.mailbox.answers > this.#context.limits.mailboxBytes) {
       this.close(CloseCode.slowConsumer, "slow consumer", "mailboxBytes")
     }
   }
