@@ -9,6 +9,7 @@
  * replay, and of what it held and of everything later only what has a later tick. So there is no hole
  * and no double, however long the answer took.
  */
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Backoff from "../../../Backoff.ts"
@@ -33,6 +34,8 @@ export class Follower<E = never> implements Sink {
   /** What was not sent, as far as it is known, and has not been read again: 0 when nothing is missing. */
   #missed = nothing
   #left = false
+  /** Ends what is read for a subscriber that leaves: it has the session's turn. */
+  #leaving: Deferred.Deferred<void> | undefined
 
   constructor(view: View<E>, mailbox: Mailbox) {
     this.#view = view
@@ -64,6 +67,7 @@ export class Follower<E = never> implements Sink {
         return Effect.void
       }
       this.hold()
+      const leaving = (this.#leaving = Deferred.makeUnsafe<void>())
       // As much as fits, looked up at each try.
       const part = Effect.suspend(() =>
         this.#view.join(from, { room: this.#mailbox.room, missed: this.#missed })
@@ -79,7 +83,8 @@ export class Follower<E = never> implements Sink {
             this.#mailbox.offer(new Batch(channel.name, tick, cursor, cursor, "slow"))
           }
           this.go(join)
-        })
+        }),
+        Effect.raceFirst(Deferred.await(leaving))
       )
     })
   }
@@ -87,6 +92,7 @@ export class Follower<E = never> implements Sink {
   /** Nothing of the channel reaches the mailbox after this. */
   leave(): void {
     this.#left = true
+    if (this.#leaving !== undefined) Deferred.doneUnsafe(this.#leaving, Effect.void)
     this.#view.sinks.delete(this)
     this.#release()
     this.#mailbox.forget(this.#view.channel.name)

@@ -4,6 +4,7 @@
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber } from "effect"
+import { TestClock } from "effect/testing"
 import * as Channel from "../../../../src/Channel.ts"
 import { Batch } from "../../../../src/server/internal/hub/batch.ts"
 import type { Part } from "../../../../src/server/internal/outbox/catchUp.ts"
@@ -189,6 +190,27 @@ describe("a follower", () => {
       yield* Fiber.join(late)
       yield* follower.catchUp("e:0")
       expect(numbers(node, "a")).toEqual(upTo(3))
+    })
+  )
+
+  it.effect("asks no more for a part that fails once the subscriber has left", () =>
+    Effect.gen(function* () {
+      const { mailbox } = session(10_000)
+      let joins = 0
+      const view = new View<string>(Channel.untyped("a"), () =>
+        Effect.suspend(() => {
+          joins++
+          return Effect.fail("the pool is out of order")
+        })
+      )
+      const follower = new Follower(view, mailbox)
+      const reading = yield* Effect.forkChild(follower.catchUp("e:0"), { startImmediately: true })
+      expect([joins, reading.pollUnsafe()]).toEqual([1, undefined])
+      follower.leave()
+      // In no time: others want the session's turn.
+      yield* Fiber.join(reading)
+      yield* TestClock.adjust("1 minute")
+      expect(joins).toBe(1)
     })
   )
 
