@@ -255,6 +255,47 @@ describe("a fresh token", () => {
     }
   )
 
+  it.effect("is due also for what waited in line when the old one ended", () => {
+    const asked: Array<string> = []
+    return withDoor(
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "ann user 5500" })
+        yield* TestClock.adjust(5400)
+        for (const id of [1, 2]) {
+          visitor.send({ type: "publish", id, channel: "moves", key: `${id}`, data: { id } })
+        }
+        yield* settle
+        expect([visitor.closeCode, asked]).toEqual([undefined, ["moves"]])
+        yield* TestClock.adjust(400)
+        expect([visitor.closeCode, visitor.answer(2), asked]).toEqual([4100, undefined, ["moves"]])
+      }),
+      {
+        authorize: ({ channel }) =>
+          Effect.suspend(() => {
+            asked.push(channel)
+            return Effect.delay(Effect.succeed(true), 400)
+          })
+      }
+    )
+  })
+
+  it.effect("is due also for what was allowed before the old one ended, and begins after", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const source = yield* MemorySource
+        const visitor = yield* visit({ token: "ann user 5500" })
+        yield* TestClock.adjust(5400)
+        yield* source.lose
+        yield* subscribe(visitor, 1, "moves")
+        expect([visitor.closeCode, visitor.answer(1)]).toEqual([undefined, undefined])
+        yield* TestClock.adjust(100)
+        yield* source.restore
+        yield* settle
+        expect([visitor.closeCode, visitor.answer(1)]).toEqual([4100, undefined])
+      })
+    )
+  )
+
   it.effect("without one, the session is closed with 4100, and resumes without loss", () =>
     withDoor(
       Effect.gen(function* () {

@@ -20,7 +20,7 @@ import type { Mailbox } from "./mailbox.ts"
 import { publishOnce } from "./publishing.ts"
 import type { Match } from "./registry.ts"
 import { type Reading, Replays } from "./replays.ts"
-import { Rights, undecided, type Wish } from "./rights.ts"
+import { ending, Rights, type Wish } from "./rights.ts"
 import {
   overLimit,
   type Principal,
@@ -39,30 +39,13 @@ export interface Owner {
   readonly mailbox: Mailbox
   readonly principal: Principal
   send(frame: ServerFrame): void
+  /** Whether nothing may be asked as who it is any more; then it closes. */
+  hasExpired(): boolean
   /** A request less waits. */
   answered(): void
   /** Runs on a fiber that ends with the session. */
   fork(effect: Effect.Effect<void>): void
 }
-
-/** How a subscription ends when rights are looked at anew. */
-const endings = {
-  "channel/forbidden": {
-    code: "channel/forbidden",
-    message: "Not allowed to subscribe here any more.",
-    retry: errorRetry["channel/forbidden"]
-  },
-  "source/down": {
-    code: "source/down",
-    message: sourceDown.message,
-    retry: errorRetry["source/down"]
-  },
-  "server/overloaded": {
-    code: "server/overloaded",
-    message: undecided,
-    retry: errorRetry["server/overloaded"]
-  }
-} as const
 
 /** A replay counts as one subscribe more for each so many bytes of payload. */
 const replayBytes = 64 * 1024
@@ -172,7 +155,10 @@ export class Requests {
     this.#owner.fork(
       Effect.gen({ self: this }, function* () {
         let next: { readonly id: number; readonly work: Effect.Effect<void> } | undefined
-        while ((next = this.#inbox.shift()) !== undefined) yield* this.#safely(next.id, next.work)
+        while ((next = this.#inbox.shift()) !== undefined) {
+          // It may have waited long for those before it.
+          if (!this.#owner.hasExpired()) yield* this.#safely(next.id, next.work)
+        }
         // In the same step as the look: what comes later must find nobody at work.
         this.#working = false
       })
@@ -227,10 +213,9 @@ export class Requests {
         [...this.#subscriptions],
         ([channel, subscription]) =>
           Effect.flatMap(this.#rights.decide(subscription, deadline), (refused) =>
-            // Not the one that somebody began in the meantime.
-            refused === undefined || this.#subscriptions.get(channel) !== subscription
+            refused === undefined
               ? Effect.void
-              : this.#endSubscription(channel, subscription.id, refused)
+              : this.#endSubscription(channel, subscription, refused)
           ),
         { concurrency: looksAtOnce, discard: true }
       )
@@ -432,10 +417,10 @@ export class Requests {
         this.#owner.mailbox,
         (channel) => this.#subscriptions.get(channel),
         // What can be had neither from a cursor nor from the present ends; the client comes back.
-        (channel, { id }, cause) =>
+        (channel, subscription, cause) =>
           Effect.andThen(
             Effect.logWarning(`a subscription to "${channel}" cannot go on`, cause),
-            this.#endSubscription(channel, id, sourceDown)
+            this.#endSubscription(channel, subscription, sourceDown)
           )
       )
     )
@@ -449,18 +434,18 @@ export class Requests {
     })
   }
 
-  #endSubscription(channel: string, id: number, { code }: Refusal): Effect.Effect<void> {
+  #endSubscription(
+    channel: string,
+    subscription: Subscription,
+    { code }: Refusal
+  ): Effect.Effect<void> {
     return Effect.suspend(() => {
-      this.#unwant(channel, id)
+      // Not the one that somebody began in the meantime.
+      if (this.#subscriptions.get(channel) !== subscription) return Effect.void
+      this.#unwant(channel, subscription.id)
       const left = this.#leave(channel)
       this.#context.refused(code)
-      this.#owner.send({
-        type: "ended",
-        channel,
-        ...(code === "channel/forbidden" || code === "source/down"
-          ? endings[code]
-          : endings["server/overloaded"])
-      })
+      this.#owner.send({ type: "ended", channel, ...ending(code) })
       return left
     })
   }

@@ -6,6 +6,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import { type ErrorCode, errorRetry } from "../../../Protocol.ts"
 import type { Request } from "../../ServerOptions.ts"
 import type { Match } from "./registry.ts"
 import {
@@ -13,7 +14,8 @@ import {
   type Principal,
   type Refusal,
   refusal,
-  type SessionContext
+  type SessionContext,
+  sourceDown
 } from "./sessionContext.ts"
 import { within } from "./within.ts"
 
@@ -24,20 +26,50 @@ export interface Wish {
   readonly action: "subscribe" | "publish"
 }
 
-export const undecided = "The server could not decide. Try again later."
+const undecided = "The server could not decide. Try again later."
+
+const endings = {
+  "channel/forbidden": {
+    code: "channel/forbidden",
+    message: "Not allowed to subscribe here any more.",
+    retry: errorRetry["channel/forbidden"]
+  },
+  "source/down": {
+    code: "source/down",
+    message: sourceDown.message,
+    retry: errorRetry["source/down"]
+  },
+  "server/overloaded": {
+    code: "server/overloaded",
+    message: undecided,
+    retry: errorRetry["server/overloaded"]
+  }
+} as const
+
+/** How a subscription ends that was refused when rights were looked at anew, or that cannot go on. */
+export const ending = (code: ErrorCode) =>
+  code === "channel/forbidden" || code === "source/down"
+    ? endings[code]
+    : endings["server/overloaded"]
 
 const forbidden = {
   subscribe: refusal("channel/forbidden", "Not allowed to subscribe here."),
   publish: refusal("publish/forbidden", "Not allowed to publish here.")
 }
 
+/** Whose rights they are. */
+interface RightsOwner {
+  readonly principal: Principal
+  hasExpired(): boolean
+}
+
 export class Rights {
   readonly #context: SessionContext
-  readonly #owner: { readonly principal: Principal }
+  readonly #owner: RightsOwner
   /** Counts how often all rights were looked at anew. */
   #mark = 0
 
-  constructor(context: SessionContext, owner: { readonly principal: Principal }) {
+  constructor(context: SessionContext, owner: RightsOwner) {
     this.#context = context
     this.#owner = owner
   }
@@ -84,7 +116,7 @@ export class Rights {
 
   /**
    * Begins what was allowed at `mark`, in the very step in which that still holds; asks again first
-   * when it does not. Gives the refusal, or what `begin` gives.
+   * when it does not. Nothing begins once the proof has ended. Gives the refusal, or what `begin` gives.
    */
   hold<E>(
     wish: Wish,
@@ -92,6 +124,9 @@ export class Rights {
     begin: () => Effect.Effect<Refusal | undefined, E>
   ): Effect.Effect<Refusal | undefined, E> {
     return Effect.suspend(() => {
+      if (this.#owner.hasExpired()) {
+        return Effect.succeed(refusal("server/internal", undecided))
+      }
       const current = this.#mark
       return mark === current
         ? begin()

@@ -228,7 +228,7 @@ export class Session implements MailboxOwner, Owner, Patient {
       this.#written = written
       this.#sentAt = now
     }
-    if (this.#hasExpired(now)) return
+    if (this.hasExpired(now)) return
     // Who is held back cannot be heard.
     if (this.#paused) this.#receivedAt = now
     // Never without a ping before: a process that slept has not listened either.
@@ -284,11 +284,14 @@ export class Session implements MailboxOwner, Owner, Patient {
       this.close(CloseCode.flooding, "too many messages", "frames")
       return false
     }
-    return !this.#hasExpired(now)
+    return !this.hasExpired(now)
   }
 
-  /** Looked at by the clock and at each message: nothing is asked as somebody whose proof has ended. */
-  #hasExpired(now: number): boolean {
+  /**
+   * Looked at by the clock, at each message and where a request begins: nothing is asked as somebody
+   * whose proof has ended.
+   */
+  hasExpired(now = this.#context.clock()): boolean {
     if (now < this.#principal.expiresAt) return false
     this.close(CloseCode.tokenExpired, "the token has expired")
     return true
