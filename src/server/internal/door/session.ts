@@ -1,9 +1,10 @@
 /**
  * One WebSocket and everything it holds: who it is, its requests, its mailbox, its clock.
  *
- * The session's one fiber is `patience`: it sleeps until the socket takes no more bytes. Nothing is made
- * before it is needed, because most sessions need little. What the socket says is handled at once and synchronously as far as it goes. Knows frames; what
- * they ask for is `Requests`', the handshake and the other sessions are the door's.
+ * The session's one fiber is `patience`: it sleeps until the socket takes no more bytes. Nothing is
+ * made before it is needed, because most sessions need little. What the socket says is handled at once
+ * and synchronously as far as it goes. Knows frames; what they ask for is `Requests`', the handshake
+ * and the other sessions are the door's.
  */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -34,6 +35,7 @@ import {
   refusal,
   type SessionContext
 } from "./sessionContext.ts"
+import { weightOf } from "./weight.ts"
 
 /** Time between a close frame, sent or received, and cutting a socket that is not closed by then. */
 const closeGraceMillis = 2000
@@ -471,20 +473,6 @@ export class Session implements MailboxOwner, Owner, Patient {
   get #requests(): Requests {
     return (this.#asked ??= new Requests(this, this.#context))
   }
-}
-
-/** What an object or a list costs beyond its text, in bytes: an empty one may be two characters. */
-const containerBytes = 56
-
-/** About how many bytes a frame costs as long as it waits. */
-const weightOf = (text: string): number => {
-  let weight = text.length
-  for (let at = 0; at < text.length; at++) {
-    const unit = text.charCodeAt(at)
-    // `{` and `[`, also where they are text: nobody writes enough of those.
-    if (unit === 0x7b || unit === 0x5b) weight += containerBytes
-  }
-  return weight
 }
 
 /** A frame that cannot be used: `FrameFault`, or a message that is no text. */
