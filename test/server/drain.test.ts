@@ -24,6 +24,23 @@ const withDoor = <A, E>(
 const crowd = (count: number, polite = true) =>
   Effect.forEach(Array.from({ length: count }), () => visit({ address: "127.0.0.1", polite }))
 
+/** The same, and when each of them is closed, in milliseconds from now. */
+const timed = (count: number) =>
+  Effect.gen(function* () {
+    const clock = yield* Clock.Clock
+    const visitors = yield* crowd(count)
+    const start = clock.currentTimeMillisUnsafe()
+    const closes: Array<number> = []
+    for (const visitor of visitors) {
+      const close = visitor.close.bind(visitor)
+      visitor.close = (code, reason) => {
+        closes.push(clock.currentTimeMillisUnsafe() - start)
+        close(code, reason)
+      }
+    }
+    return { closes, visitors }
+  })
+
 /** Drains, and says how long that took by the clock. */
 const drained = Effect.gen(function* () {
   const door = yield* TestDoor
@@ -70,17 +87,7 @@ describe("19: a drain", () => {
   it.effect("gives each client a delay of its own, and spreads the closes over its window", () =>
     withDoor(
       Effect.gen(function* () {
-        const clock = yield* Clock.Clock
-        const visitors = yield* crowd(1000)
-        const start = clock.currentTimeMillisUnsafe()
-        const closes: Array<number> = []
-        for (const visitor of visitors) {
-          const close = visitor.close.bind(visitor)
-          visitor.close = (code, reason) => {
-            closes.push(clock.currentTimeMillisUnsafe() - start)
-            close(code, reason)
-          }
-        }
+        const { closes, visitors } = yield* timed(1000)
         expect(yield* drained).toBeLessThanOrEqual(1000)
         const delays = visitors.map((visitor) => visitor.last("bye")!.reconnectAfter)
         expect(new Set(visitors.map(({ closeCode }) => closeCode))).toEqual(new Set([4000]))
@@ -108,17 +115,7 @@ describe("19: a drain", () => {
     () =>
       withDoor(
         Effect.gen(function* () {
-          const clock = yield* Clock.Clock
-          const visitors = yield* crowd(5)
-          const start = clock.currentTimeMillisUnsafe()
-          const closes: Array<number> = []
-          for (const visitor of visitors) {
-            const close = visitor.close.bind(visitor)
-            visitor.close = (code, reason) => {
-              closes.push(clock.currentTimeMillisUnsafe() - start)
-              close(code, reason)
-            }
-          }
+          const { closes } = yield* timed(5)
           yield* drained
           expect(closes).toEqual([0, 50, 100, 150, 200])
         })
