@@ -23,25 +23,22 @@ import { layerSpied } from "./support/pool.ts"
 
 const Log = Channel.make("room", Schema.String, { delivery: "durable", publish: true })
 
-/** Replays that wait for a lock in the database: nothing else reads messages here. */
-const waiting = PgClient.PgClient.use(
-  (sql) => sql<{ readonly n: number }>`
-    select count(*)::int n from pg_stat_activity
-    where datname = current_database() and wait_event_type = 'Lock' and query like '%realtime.messages m%'`
-).pipe(
-  Effect.map((rows) => rows[0]!.n),
-  Effect.orDie
-)
+/** Sessions of this database that wait for a lock with such a statement. */
+const blocked = (statement: string) =>
+  PgClient.PgClient.use(
+    (sql) => sql<{ readonly n: number }>`
+      select count(*)::int n from pg_stat_activity
+      where datname = current_database() and wait_event_type = 'Lock' and query like ${statement}`
+  ).pipe(
+    Effect.map((rows) => rows[0]!.n),
+    Effect.orDie
+  )
+
+/** Replays that wait: nothing else reads messages here. */
+const waiting = blocked("%realtime.messages m%")
 
 /** Sessions that wait to lock everybody out. */
-const lockers = PgClient.PgClient.use(
-  (sql) => sql<{ readonly n: number }>`
-    select count(*)::int n from pg_stat_activity
-    where datname = current_database() and wait_event_type = 'Lock' and query like 'lock %'`
-).pipe(
-  Effect.map((rows) => rows[0]!.n),
-  Effect.orDie
-)
+const lockers = blocked("lock %")
 
 const until = (count: number) =>
   Effect.repeat(Effect.delay(waiting, "5 millis"), { until: (found) => found === count })
