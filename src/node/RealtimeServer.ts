@@ -170,8 +170,6 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
             }
       )
       yield* attach(this.#door, server)
-      // Before that: while the door drains, upgrades are still heard, and refused with 503.
-      yield* Effect.addFinalizer(() => this.#door!.drain)
     })
     const direct = listenUrl === undefined ? undefined : Redacted.make(listenUrl)
     const source = PgNotificationSource.layer({ listenUrl: direct })

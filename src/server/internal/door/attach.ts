@@ -57,10 +57,14 @@ export const attach = (door: Door, server: Server): Effect.Effect<void, never, S
         return entry
       }),
       ({ doors, listener }) =>
-        Effect.sync(() => {
-          if (!doors.delete(door) || doors.size > 0) return
-          attached.delete(server)
-          server.off("upgrade", listener)
-        })
+        // While the door drains it still answers: it refuses upgrades with 503.
+        Effect.andThen(
+          door.drain,
+          Effect.sync(() => {
+            if (!doors.delete(door) || doors.size > 0) return
+            attached.delete(server)
+            server.off("upgrade", listener)
+          })
+        )
     )
   )
