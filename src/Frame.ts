@@ -310,7 +310,10 @@ export const encodeEvents = (
   cursor: string,
   events: ReadonlyArray<string>
 ): string =>
-  `{"type":"events","channel":"${channel}","cursor":"${cursor}","events":[${events.join(",")}]}`
+  `{"type":"events","channel":"${channel}","cursor":"${cursor}","events":[${
+    // Joining copies the text, also of a single one.
+    events.length === 1 ? events[0] : events.join(",")
+  }]}`
 
 // -----------------------------------------------------------------------------------------------
 // decoding

@@ -121,7 +121,6 @@ export class Memory<Entry extends { readonly at: number }> implements Holder {
     this.#bytes += bytes
     budget.used += bytes
     while (this.#events > budget.limits.events) this.#forgetOldest()
-    this.expire(entry.at)
     if (budget.used > budget.limits.bytes) budget.makeRoom()
   }
 

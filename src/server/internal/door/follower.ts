@@ -46,7 +46,7 @@ export class Follower<E = never> implements Sink {
   join(from: string | undefined): Effect.Effect<Join, E> {
     return Effect.suspend(() => {
       this.hold()
-      this.#view.sinks.add(this)
+      this.#view.subscribe(this)
       // Until it is sent.
       return Effect.tap(this.#view.join(from), ({ replay }) =>
         Effect.sync(() => this.#miss(replay))
@@ -93,7 +93,7 @@ export class Follower<E = never> implements Sink {
   leave(): void {
     this.#left = true
     if (this.#leaving !== undefined) Deferred.doneUnsafe(this.#leaving, Effect.void)
-    this.#view.sinks.delete(this)
+    this.#view.unsubscribe(this)
     this.#release()
     this.#mailbox.forget(this.#view.channel.name)
   }

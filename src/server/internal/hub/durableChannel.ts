@@ -5,7 +5,6 @@
  * view's schema is told as a gap before the batch it came in, whose cursor is behind it.
  */
 import * as Effect from "effect/Effect"
-import type * as Channel from "../../../Channel.ts"
 import type { OutboxFault, OutboxReader, ReplayError } from "../../OutboxReader.ts"
 import type * as Outbox from "../../OutboxReader.ts"
 import { Batch, type BatchEvent, position } from "./batch.ts"
@@ -14,30 +13,20 @@ import { type Join, parse, type View, Views } from "./view.ts"
 /** Why somebody could not start: nothing was sent. */
 export type DurableError = OutboxFault | ReplayError
 
-export class DurableChannel {
-  readonly name: string
+export class DurableChannel extends Views<DurableError> {
   readonly #reader: OutboxReader["Service"]
-  readonly #views = new Views<DurableError>((view, from, part) => this.#join(view, from, part))
 
   constructor(name: string, reader: OutboxReader["Service"]) {
-    this.name = name
+    super(name)
     this.#reader = reader
-  }
-
-  view(channel: Channel.Any): View<DurableError> {
-    return this.#views.take(channel)
-  }
-
-  release(view: View<DurableError>): void {
-    this.#views.release(view)
   }
 
   /** Takes what was handed out together. Returns how many messages did not match a view's schema. */
   receive(items: ReadonlyArray<Outbox.Item>): number {
     let invalid = 0
     for (const item of items) {
-      for (const view of this.#views) {
-        for (const batch of batchesOf(view, this.name, item, view.sinks.size > 0)) {
+      for (let view = this.first; view !== undefined; view = view.next) {
+        for (const batch of batchesOf(view, this.name, item, view.subscribed)) {
           if (batch.gap === "invalid") invalid++
           view.hand(batch)
         }
@@ -46,7 +35,7 @@ export class DurableChannel {
     return invalid
   }
 
-  #join(
+  protected override join(
     view: View<DurableError>,
     from: string | undefined,
     part: Outbox.Part | undefined

@@ -7,7 +7,6 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { randomBytes } from "node:crypto"
-import type * as Channel from "../../../Channel.ts"
 import * as Cursor from "../../../Cursor.ts"
 import { lost, type Notification } from "../../NotificationSource.ts"
 import { Batch, type BatchEvent } from "./batch.ts"
@@ -23,28 +22,18 @@ const maxBatchEvents = 256
 /** 8 characters: an epoch need only differ from the few that a client may still hold. */
 const newEpoch = (): string => randomBytes(6).toString("base64url")
 
-export class LiveChannel {
-  readonly name: string
+export class LiveChannel extends Views {
   readonly #ring: Ring
-  readonly #views = new Views((view, from) =>
-    Effect.map(Clock.currentTimeMillis, (now) => this.#join(view, from, now))
-  )
   /** What arrived and is not delivered yet. */
-  #arrived: Array<Notification["payload"]> = []
+  #arrived: Array<Notification["payload"]> | undefined
   #epoch = newEpoch()
   #seq = 0
+  /** The position of the newest notification. */
+  #cursor = Cursor.formatLive(this.#epoch, 0)
 
   constructor(name: string, budget: Budget) {
-    this.name = name
+    super(name)
     this.#ring = new Ring(budget)
-  }
-
-  view(channel: Channel.Any): View {
-    return this.#views.take(channel)
-  }
-
-  release(view: View): void {
-    this.#views.release(view)
   }
 
   /** Gives back what it remembers. */
@@ -54,7 +43,9 @@ export class LiveChannel {
 
   /** Notes what arrived; `true` when nothing waited for `deliver` before. */
   push(payload: Notification["payload"]): boolean {
-    return this.#arrived.push(payload) === 1
+    if (this.#arrived === undefined) this.#arrived = [payload]
+    else this.#arrived.push(payload)
+    return this.#arrived.length === 1
   }
 
   /**
@@ -62,32 +53,33 @@ export class LiveChannel {
    * view's schema.
    */
   deliver(now: number): number {
-    const arrived = this.#arrived
-    this.#arrived = []
+    let rest = this.#arrived ?? []
+    this.#arrived = undefined
     let invalid = 0
-    let entries: Array<Entry> = []
-    for (const payload of arrived) {
-      if (payload === lost) {
-        invalid += this.#hand(entries)
-        entries = []
-        this.#beginEpoch()
-      } else {
-        const entry = { seq: ++this.#seq, at: now, text: payload }
-        this.#ring.push(entry)
-        entries.push(entry)
-      }
+    for (let at = rest.indexOf(lost); at >= 0; at = rest.indexOf(lost)) {
+      invalid += this.#hand(rest.slice(0, at) as Array<string>, now)
+      this.#beginEpoch()
+      rest = rest.slice(at + 1)
     }
-    return invalid + this.#hand(entries)
+    return invalid + this.#hand(rest as Array<string>, now)
   }
 
-  #hand(entries: ReadonlyArray<Entry>): number {
-    if (entries.length === 0) return 0
+  #hand(texts: ReadonlyArray<string>, now: number): number {
+    if (texts.length === 0) return 0
+    const from = this.#cursor
+    const entries = texts.map((text) => {
+      const entry = { seq: ++this.#seq, at: now, text }
+      this.#ring.push(entry)
+      return entry
+    })
+    this.#cursor = Cursor.formatLive(this.#epoch, this.#seq)
     let invalid = 0
-    for (const view of this.#views) {
-      for (const batch of this.#batches(view, entries, view.sinks.size > 0)) {
+    for (let view = this.first; view !== undefined; view = view.next) {
+      const seen = view
+      this.#batches(seen, from, entries, seen.subscribed, (batch) => {
         if (batch.gap !== undefined) invalid++
-        view.hand(batch)
-      }
+        seen.hand(batch)
+      })
     }
     return invalid
   }
@@ -96,57 +88,68 @@ export class LiveChannel {
     this.#epoch = newEpoch()
     this.#seq = 0
     this.#ring.clear()
-    const cursor = Cursor.formatLive(this.#epoch, 0)
-    for (const view of this.#views) {
+    const cursor = (this.#cursor = Cursor.formatLive(this.#epoch, 0))
+    for (let view = this.first; view !== undefined; view = view.next) {
       view.hand(new Batch(this.name, view.tick + 1, cursor, cursor, "source"))
     }
   }
 
   /** What follows `from` for a view, or that it cannot be had any more. */
-  #join(view: View, from: string | undefined, now: number): Join {
+  protected override join(view: View, from: string | undefined): Effect.Effect<Join> {
+    return Effect.map(Clock.currentTimeMillis, (now) => this.#joinAt(view, from, now))
+  }
+
+  #joinAt(view: View, from: string | undefined, now: number): Join {
     const { tick } = view
-    const cursor = Cursor.formatLive(this.#epoch, this.#seq)
-    const nothing = { cursor, tick, replay: [], more: false, bytes: 0 }
+    const nothing = { cursor: this.#cursor, tick, replay: [], more: false, bytes: 0 }
     if (from === undefined) return { state: "fresh", ...nothing }
     const parsed = Cursor.parseLive(from)
     const entries =
       parsed?.epoch === this.#epoch ? this.#ring.after(parsed.seq, this.#seq, now) : undefined
     if (entries === undefined) return { state: "reset", ...nothing }
-    const replay = this.#batches(view, entries, true)
+    const replay: Array<Batch> = []
+    this.#batches(view, from, entries, true, (batch) => replay.push(batch))
     const bytes = entries.reduce((sum, { text }) => sum + text.length, 0)
     return { ...nothing, state: "recovered", cursor: from, replay, bytes }
   }
 
-  /** The entries as a view sees them: events in frames of some size, and a gap for what is invalid. */
-  #batches(view: View, entries: ReadonlyArray<Entry>, wire: boolean): ReadonlyArray<Batch> {
+  /**
+   * The entries after `from` as a view sees them: events in batches of some size, and a gap for what is
+   * invalid.
+   */
+  #batches(
+    view: View,
+    from: string,
+    entries: ReadonlyArray<Entry>,
+    wire: boolean,
+    take: (batch: Batch) => void
+  ): void {
     const { name } = this
-    const batches: Array<Batch> = []
     const last = entries.length - 1
-    let events: Array<BatchEvent> = []
+    let events: Array<BatchEvent> | undefined
     let size = 0
     let { tick } = view
-    let from = Cursor.formatLive(this.#epoch, entries[0] === undefined ? 0 : entries[0].seq - 1)
     for (let index = 0; index <= last; index++) {
       const { at, seq, text } = entries[index]!
       const id = Cursor.formatLive(this.#epoch, seq)
       const event = view.decode(id, at, undefined, parse(text), wire)
       if (event !== undefined) {
-        events.push(event)
+        if (events === undefined) events = [event]
+        else events.push(event)
         size += text.length
       }
-      const full = size >= maxBatchText || events.length >= maxBatchEvents
-      if (events.length > 0 && (full || event === undefined || index === last)) {
+      const full = size >= maxBatchText || events?.length === maxBatchEvents
+      if (events !== undefined && (full || event === undefined || index === last)) {
         const cursor = events[events.length - 1]!.id
-        batches.push(new Batch(name, ++tick, from, cursor, events))
+        take(new Batch(name, ++tick, from, cursor, events))
         from = cursor
-        events = []
+        events = undefined
         size = 0
       }
       if (event === undefined) {
-        batches.push(new Batch(name, ++tick, from, id, "invalid"))
+        take(new Batch(name, ++tick, from, id, "invalid"))
         from = id
       }
     }
-    return batches
   }
 }

@@ -16,15 +16,9 @@ const weights = {
   bytesOf: ({ text }: Entry) => text.length + eventBytes
 }
 
-export class Ring {
-  readonly #memory: Memory<Entry>
-
+export class Ring extends Memory<Entry> {
   constructor(budget: Budget) {
-    this.#memory = new Memory(budget, weights)
-  }
-
-  push(entry: Entry): void {
-    this.#memory.push(entry)
+    super(budget, weights)
   }
 
   /**
@@ -32,15 +26,11 @@ export class Ring {
    * `last` is the sequence of the newest notification of the channel.
    */
   after(seq: number, last: number, now: number): ReadonlyArray<Entry> | undefined {
-    this.#memory.expire(now)
+    this.expire(now)
     if (seq === last) return []
-    const { entries } = this.#memory
+    const { entries } = this
     const oldest = entries[0]
     if (seq > last || oldest === undefined || oldest.seq > seq + 1) return undefined
     return entries.slice(seq + 1 - oldest.seq)
-  }
-
-  clear(): void {
-    this.#memory.clear()
   }
 }

@@ -8,7 +8,8 @@
 import * as Effect from "effect/Effect"
 import * as PubSub from "effect/PubSub"
 import * as Result from "effect/Result"
-import * as Channel from "../../../Channel.ts"
+import type * as Channel from "../../../Channel.ts"
+import type { Codec } from "../../../ChannelBase.ts"
 import type { Batch, BatchEvent } from "./batch.ts"
 import type { Part } from "../outbox/catchUp.ts"
 
@@ -44,34 +45,62 @@ export const parse = (text: string): unknown => {
   }
 }
 
-type JoinView<E> = (
-  view: View<E>,
-  from: string | undefined,
-  part: Part | undefined
-) => Effect.Effect<Join, E>
+/** `undefined` for what the schema does not encode, and for what it makes of it where that is no JSON. */
+const stringify = (encoded: Result.Result<unknown, unknown>): string | undefined => {
+  if (Result.isFailure(encoded)) return undefined
+  try {
+    return JSON.stringify(encoded.success) as string | undefined
+  } catch {
+    return undefined
+  }
+}
 
 export class View<E = never> {
   readonly channel: Channel.Any
-  readonly sinks = new Set<Sink>()
   /**
    * Where somebody starts who has everything up to `from`, or nothing yet. From a `part` what can be
    * had at once anyway may come whole.
    */
   readonly join: (from: string | undefined, part?: Part) => Effect.Effect<Join, E>
+  /** The channel's next view. */
+  next: View<E> | undefined
   /** How many took it. */
   users = 0
   /** The tick of the newest batch. */
   tick = 0
+  /** As `channel` has them, without a look at it: in each of many channels it is far away. */
+  readonly #name: string
+  readonly #codec: Codec<unknown>
+  /** Most channels of a busy node have one socket: a set of its own would cost more than the rest. */
+  #sink: Sink | undefined
+  #sinks: Set<Sink> | undefined
   #batches: PubSub.PubSub<Batch> | undefined
 
-  constructor(channel: Channel.Any, join: JoinView<E>) {
+  constructor(channel: Channel.Any, join: View<E>["join"]) {
     this.channel = channel
-    this.join = (from, part) => join(this, from, part)
+    this.#name = channel.name
+    this.#codec = channel.codec as Codec<unknown>
+    this.join = join
   }
 
   /** For Streams. Sliding: one that is too slow loses batches and sees it by their ticks. */
   get batches(): PubSub.PubSub<Batch> {
     return (this.#batches ??= Effect.runSync(PubSub.sliding<Batch>(streamBacklog)))
+  }
+
+  /** Whether batches are for the wire. */
+  get subscribed(): boolean {
+    return this.#sink !== undefined || this.#sinks !== undefined
+  }
+
+  subscribe(sink: Sink): void {
+    if (this.#sink === undefined && this.#sinks === undefined) this.#sink = sink
+    else if (this.#sink !== sink) (this.#sinks ??= new Set()).add(sink)
+  }
+
+  unsubscribe(sink: Sink): void {
+    if (this.#sink === sink) this.#sink = undefined
+    else if (this.#sinks?.delete(sink) === true && this.#sinks.size === 0) this.#sinks = undefined
   }
 
   hand(batch: Batch): void {
@@ -80,7 +109,8 @@ export class View<E = never> {
     if (this.#batches !== undefined && !PubSub.publishUnsafe(this.#batches, batch)) {
       Effect.runSync(PubSub.publish(this.#batches, batch))
     }
-    for (const sink of this.sinks) sink.offer(batch)
+    this.#sink?.offer(batch)
+    if (this.#sinks !== undefined) for (const sink of this.#sinks) sink.offer(batch)
   }
 
   /**
@@ -96,41 +126,51 @@ export class View<E = never> {
     wire: boolean
   ): BatchEvent | undefined {
     if (json === unparsable) return undefined
-    const { channel } = this
-    const payload = channel.decode(json)
+    const payload = this.#codec.decode(json, this.#name)
     if (Result.isFailure(payload)) return undefined
     if (!wire) return { id, at, payload: payload.success, json: undefined, tx }
-    const text = Channel.toJson(channel as Channel.Channel<unknown>, payload.success)
-    if (Result.isFailure(text)) return undefined
-    return { id, at, payload: payload.success, json: text.success, tx }
+    const text = stringify(this.#codec.encode(payload.success, this.#name))
+    return text === undefined ? undefined : { id, at, payload: payload.success, json: text, tx }
   }
 }
 
-/** The views of one channel, shared by those who decode alike. */
-export class Views<E = never> implements Iterable<View<E>> {
-  readonly #byCodec = new Map<object, View<E>>()
-  readonly #join: JoinView<E>
+/**
+ * A channel as all its definitions see it: a view for each way to decode, shared by those who decode
+ * alike. Few, so they stand in a list of their own making.
+ */
+export abstract class Views<E = never> {
+  readonly name: string
+  /** The first one; nearly always the only one. */
+  protected first: View<E> | undefined
 
-  constructor(join: JoinView<E>) {
-    this.#join = join
+  constructor(name: string) {
+    this.name = name
   }
 
   /** The channel as `channel` defines it; `release` it as often as it was taken. */
-  take(channel: Channel.Any): View<E> {
-    let view = this.#byCodec.get(channel.codec)
+  view(channel: Channel.Any): View<E> {
+    let view = this.first
+    while (view !== undefined && view.channel.codec !== channel.codec) view = view.next
     if (view === undefined) {
-      view = new View(channel, this.#join)
-      this.#byCodec.set(channel.codec, view)
+      const added: View<E> = new View(channel, (from, part) => this.join(added, from, part))
+      added.next = this.first
+      view = this.first = added
     }
     view.users++
     return view
   }
 
   release(view: View<E>): void {
-    if (--view.users === 0) this.#byCodec.delete(view.channel.codec)
+    if (--view.users > 0) return
+    if (this.first === view) this.first = view.next
+    for (let other = this.first; other !== undefined; other = other.next) {
+      if (other.next === view) other.next = view.next
+    }
   }
 
-  [Symbol.iterator](): Iterator<View<E>> {
-    return this.#byCodec.values()
-  }
+  protected abstract join(
+    view: View<E>,
+    from: string | undefined,
+    part: Part | undefined
+  ): Effect.Effect<Join, E>
 }

@@ -73,7 +73,7 @@ const channel = ({ followers, mailbox }: Session, name: string, bytes = 100) => 
         bytes: 0
       } satisfies Join
     })
-  const view = new View<never>(Channel.untyped(name), (_, from, part) => join(from, part))
+  const view = new View<never>(Channel.untyped(name), join)
   const follower = new Follower(view, mailbox)
   followers.set(name, follower)
   return {

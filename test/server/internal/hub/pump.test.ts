@@ -23,7 +23,7 @@ const pumping = (options: { readonly millis?: number; readonly window?: number }
       new Budget({ events: 256, maxAge: 120_000, bytes: 1_000_000 })
     )
     const delivered: Array<ReadonlyArray<unknown>> = []
-    channel.view(Orders).sinks.add({
+    channel.view(Orders).subscribe({
       offer: ({ events, gap }) => {
         delivered.push(gap === undefined ? events.map(({ payload }) => payload) : [gap])
         spent += BigInt(Math.round((options.millis ?? 0) * 1_000_000))

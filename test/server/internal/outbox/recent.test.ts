@@ -60,6 +60,8 @@ describe("Recent", () => {
     const { budget, recent } = remembering(batch(1, 2, "12345"))
     const first = budget.used
     expect(first).toBeGreaterThan(10 + 2 * eventBytes + "after 0, or later".length)
+    budget.sweep(120_001)
+    expect(budget.used).toBe(0)
     recent.push(batch(2, 3, "12345"), 120_001)
     expect(budget.used).toBe(first + 5 + eventBytes)
     recent.clear()

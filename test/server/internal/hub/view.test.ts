@@ -1,0 +1,103 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Schema } from "effect"
+import * as Channel from "../../../../src/Channel.ts"
+import { Batch } from "../../../../src/server/internal/hub/batch.ts"
+import { LiveChannel } from "../../../../src/server/internal/hub/liveChannel.ts"
+import { View } from "../../../../src/server/internal/hub/view.ts"
+import { Budget } from "../../../../src/server/internal/memory.ts"
+
+const Orders = Channel.make("orders", Schema.Int)
+const Words = Channel.make("orders", Schema.String)
+
+/** A view, and three sinks that note the ticks that they are offered. */
+const viewed = () => {
+  const view = new View<never>(Orders, () => Effect.die("nobody joins"))
+  const ticks = new Map<object, Array<number>>()
+  const sinkOf = () => {
+    const seen: Array<number> = []
+    const sink = { offer: ({ tick }: Batch) => void seen.push(tick) }
+    ticks.set(sink, seen)
+    return sink
+  }
+  const sinks = [sinkOf(), sinkOf(), sinkOf()] as const
+  let tick = 0
+  return {
+    view,
+    sinks,
+    hand: () => view.hand(new Batch("orders", ++tick, "e:0", "e:1", [])),
+    seen: () => sinks.map((sink) => ticks.get(sink))
+  }
+}
+
+describe("View", () => {
+  it("offers each batch once to each subscriber, however often it subscribed", () => {
+    const { hand, seen, sinks, view } = viewed()
+    expect(view.subscribed).toBe(false)
+    for (const sink of [...sinks, ...sinks]) view.subscribe(sink)
+    hand()
+    expect(seen()).toEqual([[1], [1], [1]])
+    expect(view.subscribed).toBe(true)
+  })
+
+  it("offers nothing to who left, whichever it was, and goes on for the others", () => {
+    for (const leaver of [0, 1, 2]) {
+      const { hand, seen, sinks, view } = viewed()
+      for (const sink of sinks) view.subscribe(sink)
+      view.unsubscribe(sinks[leaver]!)
+      hand()
+      view.subscribe(sinks[leaver]!)
+      hand()
+      expect(seen()).toEqual([0, 1, 2].map((index) => (index === leaver ? [2] : [1, 2])))
+      for (const sink of [...sinks, ...sinks]) view.unsubscribe(sink)
+      hand()
+      expect([view.subscribed, seen().flat().includes(3)]).toEqual([false, false])
+    }
+  })
+
+  it("can be left by a subscriber that is offered a batch", () => {
+    const { hand, seen, sinks, view } = viewed()
+    const leaver = { offer: () => sinks.forEach((sink) => view.unsubscribe(sink)) }
+    for (const sink of [leaver, ...sinks]) view.subscribe(sink)
+    hand()
+    expect(seen()).toEqual([[], [], []])
+  })
+})
+
+describe("the views of a channel", () => {
+  const channel = () =>
+    new LiveChannel("orders", new Budget({ events: 9, maxAge: 1000, bytes: 10_000 }))
+
+  it("are shared by those who decode alike, until the last of them is gone", () => {
+    const orders = channel()
+    const view = orders.view(Orders)
+    expect(orders.view(Orders)).toBe(view)
+    orders.release(view)
+    expect(orders.view(Orders)).toBe(view)
+    orders.release(view)
+    orders.release(view)
+    expect(orders.view(Orders)).not.toBe(view)
+  })
+
+  it("hear all of it, each in its own way, and those that are released hear nothing", () => {
+    for (const released of [0, 1]) {
+      const orders = channel()
+      const heard: ReadonlyArray<Array<unknown>> = [[], []]
+      const views = [Orders, Words].map((definition, index) => {
+        const view = orders.view(definition)
+        view.subscribe({
+          offer: ({ events, gap }) =>
+            void heard[index]!.push(gap ?? events.map(({ payload }) => payload))
+        })
+        return view
+      })
+      orders.push("1")
+      expect(orders.deliver(0)).toBe(1)
+      expect(heard).toEqual([[[1]], ["invalid"]])
+      orders.release(views[released]!)
+      orders.push('"two"')
+      orders.deliver(0)
+      expect(heard[released]).toHaveLength(1)
+      expect(heard[1 - released]).toHaveLength(2)
+    }
+  })
+})
