@@ -41,8 +41,7 @@ export class InvalidPayload extends Data.TaggedError("InvalidPayload")<{
   readonly issue: string
 }> {
   override get message(): string {
-    const what = this.direction === "decode" ? "A payload that arrived on" : "A payload for"
-    return `${what} channel "${this.channel}" does not match the channel's schema: ${this.issue}`
+    return `Cannot ${this.direction} a payload of channel "${this.channel}" by its schema: ${this.issue}`
   }
 }
 

@@ -230,8 +230,8 @@ describe("the codec of a channel", () => {
         (direction) => new InvalidPayload({ ...fault, direction }).message
       )
     ).toEqual([
-      `A payload that arrived on channel "rows" does not match the channel's schema: no`,
-      `A payload for channel "rows" does not match the channel's schema: no`
+      `Cannot decode a payload of channel "rows" by its schema: no`,
+      `Cannot encode a payload of channel "rows" by its schema: no`
     ])
   })
 
