@@ -56,7 +56,6 @@ interface Share {
   readonly join: (member: Member & { readonly from: string | undefined }) => () => void
   /** One step from what the wire is to what is wanted. */
   readonly drive: () => void
-  readonly open: () => void
   readonly down: () => void
   readonly receive: (frame: ChannelFrame) => void
   /** The connection has stopped; who stays is there when it begins again. */
@@ -240,15 +239,12 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
         return () => leave(member)
       },
       drive,
-      open: () => {
-        // What this server said earlier, or another one, need not hold for this session.
-        resting?.()
-        resting = undefined
-        drive()
-      },
       down: () => {
         on = asking = false
         if (members.size === 0) cursor = undefined
+        // What this server said need not hold for the next session.
+        resting?.()
+        resting = undefined
         drive()
       },
       receive: (frame) => {
@@ -290,7 +286,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     needed: () => listeners > 0,
     open: () => {
       up = true
-      shares.forEach(({ open }) => open())
+      shares.forEach(({ drive }) => drive())
     },
     down: () => {
       up = false
