@@ -130,104 +130,106 @@ export class PublishQueue extends Context.Service<
     readonly size: () => { readonly messages: number; readonly bytes: number }
   }
 >()("effect-realtime/client/PublishQueue") {
-  static readonly make = Effect.fnUntraced(function* (options?: PublishQueueOptions) {
-    const { after, now } = yield* Time.make
-    const maxMessages = options?.maxMessages ?? 1000
-    const maxBytes = options?.maxBytes ?? 1_048_576
-    const millis = Time.millis(options?.maxAge, 60_000)
+  static readonly make = (options?: PublishQueueOptions) =>
+    Effect.map(Time.make, ({ after, now }) => {
+      const maxMessages = options?.maxMessages ?? 1000
+      const maxBytes = options?.maxBytes ?? 1_048_576
+      const millis = Time.millis(options?.maxAge, 60_000)
 
-    interface Item extends Queued {
-      expiresAt: number
-      /** Given out and not yet settled. */
-      taken: boolean
-      /** Given out at least once. */
-      sent: boolean
-    }
-    // In order of arrival. Every message may wait equally long, so the first is the first to expire.
-    const items = new Set<Item>()
-    let bytes = 0
-    let settled: (() => void) | undefined
-
-    /** By absolute times, so that nothing old is sent after a long sleep. */
-    const expire = () => {
-      for (const { channel, expiresAt, sent, settle } of items) {
-        if (expiresAt > now()) return
-        settle(Exit.fail(new Expired({ channel, millis, sent })))
+      interface Item extends Queued {
+        readonly expiresAt: number
+        readonly expire: () => void
+        /** Given out and not yet settled. */
+        taken: boolean
+        /** Given out at least once. */
+        sent: boolean
       }
-    }
+      // In order of arrival. Every message may wait equally long, so the first is the first to expire.
+      const items = new Set<Item>()
+      let bytes = 0
+      let settled: (() => void) | undefined
 
-    const queued = (message: Message): Item => {
-      let exit: Exit.Exit<void, Failure> | undefined
-      let done: (() => void) | undefined
-      // A timer has waited that long, whatever the clock says then.
-      const cancel = after(millis, () => {
-        item.expiresAt = 0
-        expire()
-      })
-      const item: Item = {
-        ...message,
-        expiresAt: now() + millis,
-        taken: false,
-        sent: false,
-        outcome: Effect.callback<void, Failure>((resume) => {
-          done = () => {
-            if (exit !== undefined) resume(exit)
-          }
-          // It may be settled already.
-          done()
-          return Effect.sync(() => {
-            if (!item.sent) item.settle(Exit.void)
-          })
-        }),
-        settle: (outcome) => {
-          if (!items.delete(item)) return
-          bytes -= message.bytes
-          cancel()
-          exit = outcome
-          done?.()
-          settled?.()
-        },
-        retry: () => {
-          item.taken = false
-        }
-      }
-      return item
-    }
-
-    return PublishQueue.of({
-      add: (message) => {
-        expire()
-        const { channel } = message
-        const full = (unit: "messages" | "bytes", limit: number) =>
-          Exit.fail(new QueueFull({ channel, unit, limit }))
-        if (items.size >= maxMessages) return full("messages", maxMessages)
-        if (bytes + message.bytes > maxBytes) return full("bytes", maxBytes)
-        const item = queued(message)
-        items.add(item)
-        bytes += message.bytes
-        return Exit.succeed(item)
-      },
-      next: () => {
-        expire()
+      /** By absolute times, so that nothing old is sent after a long sleep. */
+      const expire = () => {
         for (const item of items) {
-          if (item.taken) continue
-          item.taken = item.sent = true
-          return item
+          if (item.expiresAt > now()) return
+          item.expire()
         }
-        return undefined
-      },
-      rewind: () => {
-        for (const item of items) item.taken = false
-      },
-      failAll: (error) => {
-        for (const item of items) item.settle(Exit.fail(error))
-      },
-      onSettled: (listener) => {
-        settled = listener
-      },
-      size: () => ({ messages: items.size, bytes })
+      }
+
+      const queued = (message: Message): Item => {
+        let exit: Exit.Exit<void, Failure> | undefined
+        let done: (() => void) | undefined
+        // A timer has waited that long, whatever the clock says then.
+        const cancel = after(millis, () => item.expire())
+        const item: Item = {
+          ...message,
+          expiresAt: now() + millis,
+          taken: false,
+          sent: false,
+          expire: () => {
+            const { channel, sent } = item
+            item.settle(Exit.fail(new Expired({ channel, millis, sent })))
+          },
+          outcome: Effect.callback<void, Failure>((resume) => {
+            done = () => {
+              if (exit !== undefined) resume(exit)
+            }
+            // It may be settled already.
+            done()
+            return Effect.sync(() => {
+              if (!item.sent) item.settle(Exit.void)
+            })
+          }),
+          settle: (outcome) => {
+            if (!items.delete(item)) return
+            bytes -= message.bytes
+            cancel()
+            exit = outcome
+            done?.()
+            settled?.()
+          },
+          retry: () => {
+            item.taken = false
+          }
+        }
+        return item
+      }
+
+      return PublishQueue.of({
+        add: (message) => {
+          expire()
+          const { channel } = message
+          const full = (unit: "messages" | "bytes", limit: number) =>
+            Exit.fail(new QueueFull({ channel, unit, limit }))
+          if (items.size >= maxMessages) return full("messages", maxMessages)
+          if (bytes + message.bytes > maxBytes) return full("bytes", maxBytes)
+          const item = queued(message)
+          items.add(item)
+          bytes += message.bytes
+          return Exit.succeed(item)
+        },
+        next: () => {
+          expire()
+          for (const item of items) {
+            if (item.taken) continue
+            item.taken = item.sent = true
+            return item
+          }
+          return undefined
+        },
+        rewind: () => {
+          for (const item of items) item.taken = false
+        },
+        failAll: (error) => {
+          for (const item of items) item.settle(Exit.fail(error))
+        },
+        onSettled: (listener) => {
+          settled = listener
+        },
+        size: () => ({ messages: items.size, bytes })
+      })
     })
-  })
 
   /** A queue in memory. */
   static readonly layer = (options?: PublishQueueOptions): Layer.Layer<PublishQueue> =>
