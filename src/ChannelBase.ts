@@ -129,19 +129,15 @@ const anyJson: Codec<unknown> = {
  * @category encoding
  * @since 0.1.0
  */
-export const toJson = <A>(
-  channel: Channel<A>,
-  payload: A
-): Result.Result<string, InvalidPayload> => {
-  const encoded = channel.encode(payload)
-  if (Result.isFailure(encoded)) return Result.fail(encoded.failure)
-  let issue = "undefined is not JSON"
-  try {
-    const text = JSON.stringify(encoded.success) as string | undefined
-    if (text !== undefined) return Result.succeed(text)
-  } catch (error) {
-    // A cycle, or a bigint inside a payload of type unknown.
-    issue = error instanceof Error ? error.message : String(error)
-  }
-  return Result.fail(new InvalidPayload({ channel: channel.name, direction: "encode", issue }))
-}
+export const toJson = <A>(channel: Channel<A>, payload: A): Result.Result<string, InvalidPayload> =>
+  Result.flatMap(channel.encode(payload), (encoded) => {
+    let issue = "undefined is not JSON"
+    try {
+      const text = JSON.stringify(encoded) as string | undefined
+      if (text !== undefined) return Result.succeed(text)
+    } catch (error) {
+      // A cycle, or a bigint inside a payload of type unknown.
+      issue = error instanceof Error ? error.message : String(error)
+    }
+    return Result.fail(new InvalidPayload({ channel: channel.name, direction: "encode", issue }))
+  })

@@ -257,7 +257,7 @@ export const make = (
           ended(code, reason || complaint || `closed with ${code}`)
       } catch (error) {
         // An address that does not parse, or that this page may not open: trying again cannot help.
-        ended(unusable, `${String(options.url)}: ${String(error)}`)
+        ended(unusable, `${options.url}: ${error}`)
       }
     }
 
@@ -291,8 +291,7 @@ export const make = (
 
     const request: Connection["request"] = (frame, onAnswer) => {
       unanswered.set(++lastId, onAnswer)
-      const { type, ...fields } = frame
-      send(textOf({ type, id: lastId, ...fields } as ClientFrame))
+      send(textOf({ type: frame.type, id: lastId, ...(frame as object) } as ClientFrame))
     }
 
     const tokenLives = (expires = Infinity) => {

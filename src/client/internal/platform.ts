@@ -40,7 +40,7 @@ export const onPageSignal = (check: () => void): (() => void) => {
     globalThis.addEventListener?.(
       type,
       () => {
-        if (type === "online" || document.visibilityState === "visible") check()
+        if (type === "online" || !document.hidden) check()
       },
       // The window hears what happens to its document only while capturing.
       { capture: true, signal: listening.signal }
