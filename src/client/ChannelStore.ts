@@ -181,6 +181,6 @@ export const ChannelStore = {
   fromClient: (client: RealtimeClient["Service"]): ChannelStore =>
     from(
       () => client,
-      () => Promise.resolve()
+      async () => {}
     )
 }

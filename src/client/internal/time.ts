@@ -24,10 +24,9 @@ export interface Time {
 
 export const make: Effect.Effect<Time, never, Scope.Scope> = Effect.gen(function* () {
   const clock = yield* Clock.Clock
-  const scope = yield* Effect.scope
-  const runSync = Effect.runSyncWith(yield* Effect.context<never>())
+  const runSync = Effect.runSyncWith(yield* Effect.context<Scope.Scope>())
   const fork: Time["fork"] = (effect) => {
-    const fiber = runSync(Effect.forkIn(effect, scope, { startImmediately: true }))
+    const fiber = runSync(Effect.forkScoped(effect, { startImmediately: true }))
     return () => fiber.interruptUnsafe()
   }
   let last = 0
