@@ -75,6 +75,9 @@ export class NotificationSource extends Context.Service<
      * channels. Completes once the source confirmed that it listens: what is committed after that
      * arrives. Waits for as long as the source is down. The source itself listens once per channel,
      * however many listen here.
+     *
+     * The source does not wait for `into`. An unbounded queue keeps everything that is not taken; one
+     * that is full misses what comes, and is told `lost` before the next notification that it takes.
      */
     readonly listen: (
       channel: string,
@@ -110,6 +113,28 @@ export class MemorySource extends Context.Service<
 /** One call of `listen`. */
 interface Listener {
   readonly into: Queue.Enqueue<Notification>
+  /** Its queue was full, and it was not told yet. */
+  missed: boolean
+}
+
+/**
+ * Gives a listener what arrived. What a full queue does not take is missing there, and told before the
+ * next one that it takes. For sources.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const give = (
+  listener: { readonly into: Queue.Enqueue<Notification>; missed: boolean },
+  notification: Notification
+): void => {
+  const { into } = listener
+  if (listener.missed) {
+    if (!Queue.offerUnsafe(into, { channel: notification.channel, payload: lost })) return
+    listener.missed = false
+    if (notification.payload === lost) return
+  }
+  listener.missed = !Queue.offerUnsafe(into, notification)
 }
 
 /**
@@ -131,7 +156,7 @@ export const layerMemory: Layer.Layer<NotificationSource | MemorySource> = Layer
         waitUntilUp(state),
         Effect.acquireRelease(
           Effect.sync(() => {
-            const listener: Listener = { into }
+            const listener: Listener = { into, missed: false }
             const set = listeners.get(channel) ?? new Set()
             listeners.set(channel, set.add(listener))
             return listener
@@ -145,9 +170,7 @@ export const layerMemory: Layer.Layer<NotificationSource | MemorySource> = Layer
       )
 
     const tell = (notification: Notification) => {
-      for (const { into } of listeners.get(notification.channel) ?? []) {
-        Queue.offerUnsafe(into, notification)
-      }
+      for (const listener of listeners.get(notification.channel) ?? []) give(listener, notification)
     }
 
     const notify = (channel: string, payload: string) =>

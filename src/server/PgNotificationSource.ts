@@ -32,6 +32,7 @@ import { InvalidChannelName } from "../RealtimeError.ts"
 import * as PgLink from "./internal/link/pgLink.ts"
 import * as Watched from "./internal/link/watched.ts"
 import {
+  give,
   lost,
   type Notification,
   NotificationSource,
@@ -95,6 +96,8 @@ const echoMillis = 2000
 
 interface Listener {
   readonly into: Queue.Enqueue<Notification>
+  /** Its queue was full, and it was not told yet. */
+  missed: boolean
   /** Done when LISTEN was first confirmed for this listener. */
   readonly ready: Deferred.Deferred<void>
   live: boolean
@@ -139,8 +142,8 @@ export const make = (
     ) {
       while (true) {
         const notifications = yield* Queue.takeAll(from)
-        for (const { into } of entry.listeners) {
-          for (const notification of notifications) Queue.offerUnsafe(into, notification)
+        for (const listener of entry.listeners) {
+          for (const notification of notifications) give(listener, notification)
         }
       }
     })
@@ -148,7 +151,7 @@ export const make = (
     /** Everybody who listened before the loss may have missed something; newcomers have not. */
     const announce = (channel: string, { listeners }: Entry): void => {
       for (const listener of listeners) {
-        if (listener.live) Queue.offerUnsafe(listener.into, { channel, payload: lost })
+        if (listener.live) give(listener, { channel, payload: lost })
         confirm(listener)
       }
     }
@@ -279,7 +282,8 @@ export const make = (
           const listener: Listener = {
             into,
             ready: yield* Deferred.make<void>(),
-            live: false
+            live: false,
+            missed: false
           }
           const entry = entries.get(name) ?? { listeners: new Set(), scope: undefined }
           entries.set(name, entry)

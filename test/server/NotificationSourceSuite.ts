@@ -80,6 +80,32 @@ export const suite = <E>(
         expect([yield* take(first, 1), yield* take(second, 1)]).toEqual([["x"], ["x"]])
       }))
 
+    test("tells who was full that something is missing, and loses nothing for the others", (hands) =>
+      Effect.gen(function* () {
+        const source = yield* NotificationSource
+        const full = yield* Queue.bounded<Notification>(2)
+        yield* source.listen("orders", full)
+        const other = yield* listenTo(source, "orders")
+        const arrive = Effect.fnUntraced(function* (...payloads: ReadonlyArray<string>) {
+          for (const payload of payloads) yield* hands.send("orders", payload)
+          expect(yield* take(other, payloads.length)).toEqual(payloads)
+        })
+        const told = Effect.map(Queue.takeAll(full), (all) => all.map(({ payload }) => payload))
+        yield* arrive("1", "2", "3", "4")
+        expect(yield* told).toEqual(["1", "2"])
+        yield* arrive("5", "6")
+        expect(yield* told).toEqual([lost, "5"])
+        yield* arrive("7")
+        yield* cutAndNotice(hands)
+        yield* hands.heal
+        expect(yield* take(other, 1)).toEqual([lost])
+        yield* arrive("8")
+        // The queue was full at the loss; it is told once for all that it missed.
+        expect(yield* told).toEqual([lost, "7"])
+        yield* arrive("9")
+        expect(yield* told).toEqual([lost, "9"])
+      }))
+
     test("goes on for the others when one listener leaves", ({ send }) =>
       Effect.gen(function* () {
         const source = yield* NotificationSource

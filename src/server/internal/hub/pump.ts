@@ -4,7 +4,8 @@
  *
  * After a delivery it rests for half the time that the delivery took, in whole milliseconds. A busy
  * node therefore joins what comes meanwhile into larger batches, and writes less often instead of
- * falling behind; on a quiet one the rest is over before anything comes.
+ * falling behind; on a quiet one the rest is over before anything comes. A rest ends early where much
+ * waits: while the node delivers it reads nothing, and PostgreSQL keeps what it cannot send.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -17,7 +18,7 @@ import * as metrics from "../metrics.ts"
 export interface PumpOptions {
   readonly arrived: Queue.Dequeue<Notification>
   readonly channels: ReadonlyMap<string, LiveChannel>
-  /** The shortest time between two deliveries, in milliseconds. */
+  /** The shortest time between two deliveries where little waits, in milliseconds. */
   readonly window: number
   /** What a channel is told after its `lost`, so that it outlives the new epoch. */
   readonly afterLoss: (channel: string) => string | undefined
@@ -27,6 +28,11 @@ export interface PumpOptions {
 const leastDelivery = 0.1
 /** The longest rest, in milliseconds: what a burst may add to the latency of others. */
 const mostRest = 20
+
+/** No rest while more notifications than this wait: at 8 kB each, the most they have, 32 MB. */
+const mostWaiting = 4096
+/** How often a rest looks at how many wait, in milliseconds. */
+const lookEvery = 5
 
 export const run = ({ afterLoss, arrived, channels, window }: PumpOptions): Effect.Effect<never> =>
   Effect.gen(function* () {
@@ -50,8 +56,12 @@ export const run = ({ afterLoss, arrived, channels, window }: PumpOptions): Effe
       }
       const spent = Number(clock.monotonicTimeNanosUnsafe() - begun) / 1e6
       // Timers know whole milliseconds.
-      const rest = spent < leastDelivery ? 0 : Math.min(Math.ceil(spent / 2), mostRest)
-      if (rest > 0 || window > 0) yield* Effect.sleep(Math.max(window, rest))
+      const pause = spent < leastDelivery ? 0 : Math.min(Math.ceil(spent / 2), mostRest)
+      let rest = Math.max(window, pause)
+      while (rest > 0 && Queue.sizeUnsafe(arrived) <= mostWaiting) {
+        yield* Effect.sleep(Math.min(rest, lookEvery))
+        rest -= lookEvery
+      }
     }
   })
 

@@ -112,6 +112,23 @@ describe("Pump", () => {
     })
   )
 
+  it.effect("cuts a rest short where more than 4,096 wait, and no other", () =>
+    Effect.gen(function* () {
+      const { arrive, arrived, delivered } = yield* pumping({ window: 1000 })
+      const many = (count: number) => Array.from({ length: count }, (_, index) => `${index}`)
+      yield* arrive("1")
+      yield* arrive(...many(4096))
+      yield* TestClock.adjust(999)
+      expect([delivered.length, yield* Queue.size(arrived)]).toEqual([1, 4096])
+      yield* TestClock.adjust(1)
+      yield* arrive(...many(4097))
+      yield* TestClock.adjust(5)
+      expect(yield* Queue.size(arrived)).toBe(0)
+      // Each in its own order, in frames of 256.
+      expect(delivered.flat()).toEqual([1, ...many(4096), ...many(4097)].map(Number))
+    })
+  )
+
   it.effect("tells what is said after a loss behind the gap, where it can be resumed from", () =>
     Effect.gen(function* () {
       const { arrive, channel, delivered } = yield* pumping({})
