@@ -49,7 +49,7 @@ const socketIo: Wire = {
 }
 
 /** What its server joins at most by default. */
-const repliesPerMessage = 4
+const repliesPerMessage = 16
 
 const centrifuge: Wire = {
   greeting: undefined,
