@@ -6,22 +6,22 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Layer, ManagedRuntime, Queue, Redacted, Scope } from "effect"
-import { type Notification, NotificationSource } from "../src/server/NotificationSource.ts"
+import { lost, type Notification, NotificationSource } from "../src/server/NotificationSource.ts"
 import * as PgNotificationSource from "../src/server/PgNotificationSource.ts"
 import { inTurn } from "./lib/inTurn.ts"
 import { serve } from "./lib/ipc.ts"
+import { Tally } from "./lib/Tally.ts"
 import type { Receipt, ReceiverApi } from "./lib/types.ts"
 import { pg } from "./server/peers.ts"
 
 interface Listener extends AsyncDisposable {
-  /** Notifications so far. */
-  readonly count: () => number
-  /** The most that waited at once. */
-  readonly most: () => number
+  /** The most that waited at once; `undefined` where they have no queue. */
+  readonly most: () => number | undefined
   readonly listenToo: (channels: number) => Promise<void>
 }
 
 const channel = "burst"
+const tally = new Tally()
 
 const others = (count: number): ReadonlyArray<string> =>
   Array.from({ length: count }, (_, index) => `other_${index}`)
@@ -29,12 +29,10 @@ const others = (count: number): ReadonlyArray<string> =>
 const openPg = async (databaseUrl: string): Promise<Listener> => {
   const client = new (await pg()).default.Client({ connectionString: databaseUrl })
   await client.connect()
-  let count = 0
-  client.on("notification", () => count++)
+  client.on("notification", () => tally.take(1))
   await client.query(`listen ${channel}`)
   return {
-    count: () => count,
-    most: () => 1,
+    most: () => undefined,
     listenToo: async (channels) => {
       await inTurn(others(channels), (name) => client.query(`listen ${name}`))
     },
@@ -48,12 +46,12 @@ const openOurs = async (databaseUrl: string): Promise<Listener> => {
   const { listen } = await runtime.runPromise(NotificationSource)
   const scope = Effect.runSync(Scope.make())
   const queue = Effect.runSync(Queue.unbounded<Notification>())
-  let count = 0
   let most = 0
   const counting = Queue.takeAll(queue).pipe(
     Effect.tap((some) =>
       Effect.sync(() => {
-        count += some.length
+        tally.take(some.length)
+        if (some.some(({ payload }) => payload === lost)) tally.fail(new Error("some may be lost"))
         most = Math.max(most, some.length)
       })
     ),
@@ -63,7 +61,6 @@ const openOurs = async (databaseUrl: string): Promise<Listener> => {
   const listenTo = (name: string) => Scope.provide(listen(name, queue), scope)
   await runtime.runPromise(listenTo(channel))
   return {
-    count: () => count,
     most: () => most,
     listenToo: (channels) =>
       runtime.runPromise(
@@ -80,16 +77,6 @@ const openers: Readonly<Record<string, (databaseUrl: string) => Promise<Listener
 
 let listener: Listener | undefined
 
-/** Completes when so many have arrived, looked at each millisecond: nobody works while they wait. */
-const arrived = (count: number): Promise<void> =>
-  new Promise((resolve) => {
-    const timer = setInterval(() => {
-      if (listener!.count() < count) return
-      clearInterval(timer)
-      resolve()
-    }, 1)
-  })
-
 serve<ReceiverApi>({
   open: async ({ databaseUrl, subject }) => {
     listener = await openers[subject]!(databaseUrl)
@@ -98,11 +85,11 @@ serve<ReceiverApi>({
     globalThis.gc?.()
     const before = process.cpuUsage()
     const heapBefore = process.memoryUsage().heapUsed
-    const end = listener!.count() + count
-    await arrived(end)
+    await tally.arrive(count)
     const { system, user } = process.cpuUsage(before)
     const heap = process.memoryUsage().heapUsed - heapBefore
-    return { system, user, heap, most: listener!.most() }
+    const most = listener!.most()
+    return { system, user, heap, ...(most === undefined ? {} : { most }) }
   },
   listenToo: async ({ channels }) => {
     const begun = performance.now()

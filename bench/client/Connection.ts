@@ -80,6 +80,11 @@ export class Connection {
     this.#socket?.destroy()
   }
 
+  /** Bytes behind the last whole frame or unit. */
+  get unread(): number {
+    return this.#held.length + this.#pieces.length
+  }
+
   get socket(): Socket | undefined {
     return this.#socket
   }

@@ -15,6 +15,9 @@ const handshakesAtOnce = 64
 /** Nothing new for so long means that nothing will come. */
 const silenceMillis = 10_000
 
+/** For so long after the last message nothing more may come. */
+const afterwardsMillis = 20
+
 export interface CrowdOptions {
   readonly dialect: DialectName
   readonly port: number
@@ -32,6 +35,7 @@ export class Crowd {
   readonly #feeds = new Map<number, Feed>()
   readonly #all: Array<Feed> = []
   #failure: Error | undefined
+  readonly #broken = Promise.withResolvers<never>()
   #incomplete = new Set<Feed>()
   #expected = 0
   #wait: PromiseWithResolvers<void> | undefined
@@ -45,6 +49,13 @@ export class Crowd {
   constructor(options: CrowdOptions) {
     this.#options = options
     this.#dialect = dialects[options.dialect]
+    // Not everybody looks at it.
+    this.#broken.promise.catch(() => undefined)
+  }
+
+  /** Never completes; rejects on the first failure. */
+  get broken(): Promise<never> {
+    return this.#broken.promise
   }
 
   async open(): Promise<void> {
@@ -71,6 +82,8 @@ export class Crowd {
         this.#wait = undefined
       }
     }
+    await new Promise((resolve) => setTimeout(resolve, afterwardsMillis))
+    this.#refuseMore()
     const bytes = this.#all.reduce((sum, feed) => sum + feed.delivered, 0)
     const frames = this.#all.reduce((sum, feed) => sum + feed.frames * feed.readers, 0)
     const arrival = { bytes: bytes - this.#bytesBefore, frames: frames - this.#framesBefore }
@@ -148,6 +161,16 @@ export class Crowd {
     this.#seen.set(connection, now)
   }
 
+  /** Throws when more came than was published, be it a part of a frame. */
+  #refuseMore(): void {
+    if (this.#failure !== undefined) throw this.#failure
+    if (this.#all.some(({ messages }) => messages > this.#expected)) {
+      throw new Error("more came than was published")
+    }
+    const unread = this.#connections.find((connection) => connection.unread > 0)?.unread
+    if (unread !== undefined) throw new Error(`${unread} bytes came behind the last message`)
+  }
+
   #giveUp(): void {
     if (Date.now() - this.#progressAt < silenceMillis) return
     const feed = [...this.#incomplete][0]!
@@ -157,6 +180,7 @@ export class Crowd {
 
   #fail(error: Error): void {
     this.#failure ??= error
+    this.#broken.reject(this.#failure)
     this.#wait?.reject(this.#failure)
   }
 }

@@ -34,6 +34,7 @@ serve<ClientApi>({
       told = progress
     }, reportEveryMillis)
   },
+  watch: () => open().broken,
   arrive: ({ messages }) => open().arrive(messages),
   stall: async ({ count, messages }) => {
     if (joined === undefined) throw new Error("not connected")

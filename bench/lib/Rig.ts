@@ -70,6 +70,8 @@ export class Rig implements AsyncDisposable {
   #notifier: Child<NotifierApi> | undefined
   /** Messages published so far, all channels together. */
   #sent = 0
+  /** Rejects when a client fails. */
+  #broken: Promise<never> = new Promise(() => undefined)
 
   /** Starts the processes; nobody is connected yet. */
   constructor(options: RigOptions) {
@@ -106,6 +108,9 @@ export class Rig implements AsyncDisposable {
         timed
       })
     )
+    this.#broken = Promise.race(this.#clients.map((client) => client.call("watch", {})))
+    // Seen by the next window, or by nobody.
+    this.#broken.catch(() => undefined)
   }
 
   /** Publishes, waits until every byte has arrived, and tells what that cost the server. */
@@ -117,7 +122,7 @@ export class Rig implements AsyncDisposable {
     await this.#server.call("prepare", { from, count: this.#notifier === undefined ? messages : 0 })
     await this.#server.call("start", path)
     const begun = performance.now()
-    const times = await this.#publish(messages, millis, pace)
+    const times = await Promise.race([this.#publish(messages, millis, pace), this.#broken])
     const arrival = await this.#arrive()
     const cpu = await this.#server.call("stop", {})
     const seconds = (performance.now() - begun) / 1000

@@ -98,6 +98,8 @@ export interface ClientApi {
   readonly recover: (options: { readonly messages: number }) => Promise<Recovery>
   /** Arrival times of messages, one per message and socket, since they were asked for last. */
   readonly times: (options: object) => Times
+  /** Never completes; rejects on the first wrong byte or lost socket. */
+  readonly watch: (options: object) => Promise<never>
   readonly close: (options: object) => Promise<void>
 }
 
@@ -142,8 +144,8 @@ export interface WritersApi {
 export interface Receipt extends Cpu {
   /** Bytes of heap more than before, at the end. */
   readonly heap: number
-  /** The most notifications that waited at once. */
-  readonly most: number
+  /** The most notifications that waited at once, where they have a queue. */
+  readonly most?: number
 }
 
 export interface ReceiverApi {
@@ -151,7 +153,7 @@ export interface ReceiverApi {
     readonly databaseUrl: string
     readonly subject: string
   }) => Promise<void>
-  /** Completes when so many more have arrived. */
+  /** Completes when so many more have arrived; rejects when one is lost, and when nothing comes. */
   readonly receive: (options: { readonly count: number }) => Promise<Receipt>
   /** Listens to so many channels more, on the same session. */
   readonly listenToo: (options: {

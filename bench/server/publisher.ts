@@ -11,6 +11,9 @@ import type { Audience, Pace } from "../lib/types.ts"
  */
 const onTheWay = { messages: 256, bytes: 512 * 1024 }
 
+/** No progress for so long means that none will come. */
+const silenceMillis = 10_000
+
 export class Publisher {
   readonly #audience: Audience
   readonly #publish: (channel: string, text: string) => void
@@ -61,16 +64,25 @@ export class Publisher {
     this.#publish(this.#names[channel]!, this.#texts[index]!)
   }
 
-  /** As fast as the clients read, until the time is over. */
+  /** As fast as the clients read, until the time is over. Rejects when they read no more. */
   #byTurns(burst: number, until: number): Promise<number> {
     let sent = 0
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       const turn = () => {
         const over = sent + burst > this.#texts.length || performance.now() >= until
         if (over) return resolve(sent)
         if (this.#from + sent + burst - this.#arrived > this.#onTheWay) {
+          const silence = setTimeout(() => {
+            const all = this.#from + sent + burst
+            reject(
+              new Error(
+                `the clients have ${this.#arrived} of ${all} messages, and nothing new for 10 s`
+              )
+            )
+          }, silenceMillis)
           this.#onArrived = () => {
             this.#onArrived = undefined
+            clearTimeout(silence)
             turn()
           }
           return

@@ -1,15 +1,21 @@
 /**
  * How the benchmark compares, and that its clients see every wrong byte and every missing event.
  */
-import { describe, expect, it } from "vitest"
+import { once } from "node:events"
+import type { AddressInfo, Socket } from "node:net"
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest"
+import { WebSocketServer } from "ws"
 import { Connection } from "../../bench/client/Connection.ts"
+import { Crowd } from "../../bench/client/Crowd.ts"
 import { dialects } from "../../bench/client/dialects.ts"
 import { Feed } from "../../bench/client/Feed.ts"
 import { Check } from "../../bench/listener/Check.ts"
 import { messageText } from "../../bench/lib/messages.ts"
+import { Tally } from "../../bench/lib/Tally.ts"
 import { compare, isTooNoisy, median, percentile } from "../../bench/measure/ratio.ts"
 import { resultsOf } from "../../bench/measure/result.ts"
 import { roundOf, takeTurns } from "../../bench/measure/rounds.ts"
+import { Publisher } from "../../bench/server/publisher.ts"
 import { textFrame } from "../../src/server/internal/hub/frames.ts"
 
 describe("a comparison", () => {
@@ -179,5 +185,113 @@ describe("what a client library hands over", () => {
     const check = new Check(200)
     for (const number of [0, 1, 2]) check.take(event(number))
     await expect(check.arrive(2)).rejects.toThrow("3 events came instead of 2")
+  })
+})
+
+describe("a crowd", () => {
+  const text = (number: number) => messageText(0, number, 200)
+
+  const right = textFrame(text(0))
+
+  /** Two sockets of one channel: one gets its message, and then the other gets this, in one piece. */
+  const arriveWith = async (last: Uint8Array) => {
+    const server = new WebSocketServer({ port: 0, host: "127.0.0.1" })
+    const sockets: Array<Socket> = []
+    server.on("connection", (_, { socket }) => sockets.push(socket))
+    await once(server, "listening")
+    const crowd = new Crowd({
+      dialect: "plain",
+      port: (server.address() as AddressInfo).port,
+      audience: { sockets: 2, channels: 1, bytes: 200 },
+      first: 0,
+      count: 2,
+      timed: false
+    })
+    try {
+      await crowd.open()
+      const arrived = crowd.arrive(1)
+      sockets[0]!.write(right)
+      await vi.waitFor(() => expect(crowd.progress).toBe(0.5))
+      sockets[1]!.write(last)
+      return await arrived
+    } finally {
+      crowd.close()
+      server.close()
+    }
+  }
+
+  it("is content with what was published", async () => {
+    const { frames } = await arriveWith(right)
+    expect(frames).toBe(2)
+  })
+
+  it.each([
+    ["the same message twice", right, "differs from what was published"],
+    ["a frame of something else", textFrame("rubbish"), "differs from what was published"],
+    ["a frame that is cut", textFrame(text(1)).subarray(0, 50), "50 bytes came behind"],
+    ["a message that was not published", textFrame(text(1)), "more came than was published"]
+  ])("fails in the same window with %s behind it", async (_, bytes, reason) => {
+    await expect(arriveWith(Buffer.concat([right, bytes]))).rejects.toThrow(reason)
+  })
+})
+
+describe("a window in which nothing comes any more", () => {
+  beforeEach(() => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval"] })
+  })
+  afterEach(() => {
+    vi.useRealTimers()
+  })
+
+  /** How it ends. */
+  const endOf = (run: Promise<unknown>): Promise<string> =>
+    run.then(
+      () => "well",
+      (error: Error) => error.message
+    )
+
+  it("fails at the publisher, 10 s after the last progress of the clients", async () => {
+    const publisher = new Publisher({ sockets: 1, channels: 1, bytes: 200 }, () => undefined)
+    publisher.prepare(0, 1000)
+    // More than may be on the way, so it waits at once.
+    const end = endOf(publisher.run({ kind: "turn", burst: 300 }, 60_000))
+    await vi.advanceTimersByTimeAsync(9000)
+    publisher.arrived(1)
+    await vi.advanceTimersByTimeAsync(9999)
+    expect(await Promise.race([end, Promise.resolve("under way")])).toBe("under way")
+    await vi.advanceTimersByTimeAsync(1)
+    expect(await end).toContain("have 1 of 300 messages, and nothing new for 10 s")
+  })
+
+  it("fails at the receiver, 10 s after the last notification", async () => {
+    const tally = new Tally()
+    const end = endOf(tally.arrive(10))
+    await vi.advanceTimersByTimeAsync(9000)
+    tally.take(7)
+    await vi.advanceTimersByTimeAsync(9999)
+    expect(await Promise.race([end, Promise.resolve("under way")])).toBe("under way")
+    await vi.advanceTimersByTimeAsync(2)
+    expect(await end).toBe("7 of 10 notifications came")
+  })
+
+  it("fails at the receiver when the source says that something may be lost", async () => {
+    const tally = new Tally()
+    const end = endOf(tally.arrive(10))
+    tally.fail(new Error("some may be lost"))
+    await vi.advanceTimersByTimeAsync(1)
+    expect(await end).toBe("some may be lost")
+  })
+
+  it("is none at the receiver when exactly all came", async () => {
+    const tally = new Tally()
+    const all = endOf(tally.arrive(10))
+    tally.take(4)
+    tally.take(6)
+    await vi.advanceTimersByTimeAsync(1)
+    expect(await all).toBe("well")
+    const more = endOf(tally.arrive(5))
+    tally.take(6)
+    await vi.advanceTimersByTimeAsync(1)
+    expect(await more).toBe("6 of 5 notifications came")
   })
 })
