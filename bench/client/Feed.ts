@@ -5,12 +5,13 @@
  * published, and they are kept; every other socket is compared with them, at the speed of `memcmp`.
  * So a thousand sockets are checked to the byte while the machine is busy with the server.
  */
-import type { Dialect } from "./dialects.ts"
+import type { Dialect, Place } from "./dialects.ts"
 
-export class Feed {
+export class Feed implements Place {
   readonly channel: number
   /** Messages checked so far. */
   messages = 0
+  epoch: string | undefined
   frames = 0
   /** Bytes of checked frames. */
   length = 0
@@ -33,11 +34,12 @@ export class Feed {
     this.#bytes = Buffer.allocUnsafe(dialect.shared ? 1024 : 0)
   }
 
+  /** See `Place`. */
+  readonly expected = (index: number): string => this.#textOf(this.messages + index)
+
   /** Checks a frame that nobody had before, and remembers it. */
   append(frame: Buffer, text: string): void {
-    const count = this.#dialect.read(text, this.channel, (index) =>
-      this.#textOf(this.messages + index)
-    )
+    const count = this.#dialect.read(text, this)
     if (this.#dialect.shared) {
       this.#starts.push(this.length)
       this.#before.push(this.messages)

@@ -104,10 +104,9 @@ describe("a client of the benchmark", () => {
 
   const event = (number: number) =>
     `{"id":"e:${number + 1}","at":"2026-01-01T00:00:00.000Z","data":${text(number)}}`
-  const events = (...numbers: ReadonlyArray<number>) =>
-    textFrame(
-      `{"type":"events","channel":"bench_0","cursor":"e:${numbers.at(-1)! + 1}","events":[${numbers.map(event).join(",")}]}`
-    )
+  const eventsText = (...numbers: ReadonlyArray<number>) =>
+    `{"type":"events","channel":"bench_0","cursor":"e:${numbers.at(-1)! + 1}","events":[${numbers.map(event).join(",")}]}`
+  const events = (...numbers: ReadonlyArray<number>) => textFrame(eventsText(...numbers))
   const subscribed = textFrame('{"type":"subscribed","id":0}')
   const ping = textFrame('{"type":"ping"}')
 
@@ -145,6 +144,19 @@ describe("a client of the benchmark", () => {
     two.receive(Buffer.concat([subscribed, events(0), events(1)]))
     expect(failures).toHaveLength(1)
     expect(failures[0]).toContain("different bytes")
+  })
+
+  it.each([
+    ["a cursor that is none", eventsText(0, 1).replace('"cursor":"e:2"', '"cursor":"NONSENSE"')],
+    ["a cursor that is behind", eventsText(0, 1).replace('"cursor":"e:2"', '"cursor":"e:1"')],
+    ["the number of another event", eventsText(0).replaceAll('"e:1"', '"e:77"')],
+    ["an id that is none", eventsText(0).replaceAll('"e:1"', '"1"')],
+    ["two epochs in a frame", eventsText(0, 1).replace('"id":"e:1"', '"id":"f:1"')],
+    ["two epochs in a feed", `${eventsText(0)}\n${eventsText(1).replaceAll('"e:', '"f:')}`]
+  ])("sees %s", (_, text) => {
+    const { failures, one } = pair("realtime")
+    one.receive(Buffer.concat([subscribed, textFrame(text)]))
+    expect(failures).toHaveLength(1)
   })
 
   it("sees a message that is missing, told or not", () => {
