@@ -5,8 +5,8 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { Databases } from "./lib/database.ts"
 import { inTurn } from "./lib/inTurn.ts"
-import { has, install } from "./lib/install.ts"
-import { type Options, parseOptions, usage } from "./lib/options.ts"
+import { absent, has, install } from "./lib/install.ts"
+import { commandOf, type Options, parseOptions, usage } from "./lib/options.ts"
 import type { Context } from "./measure/context.ts"
 import { measureBurst } from "./measure/burst.ts"
 import { measureDurable } from "./measure/durable.ts"
@@ -16,7 +16,7 @@ import { type Curve, measureGrowth } from "./measure/growth.ts"
 import { measureIdle } from "./measure/idle.ts"
 import { measureLatency } from "./measure/latency.ts"
 import { measureReader } from "./measure/reader.ts"
-import type { Failure, Report } from "./measure/result.ts"
+import { type Failure, failureOf, type Report } from "./measure/result.ts"
 import { measureStalled } from "./measure/stalled.ts"
 import { workloads } from "./measure/workloads.ts"
 import { machine } from "./report/machine.ts"
@@ -73,11 +73,12 @@ const quickNames = ["W1", "W2", "W4", "W5", "C", "I"]
 
 const installMillis = 120_000
 
+const allNames = [...measurements.map(({ name }) => name), "growth"]
+
 const namesOf = ({ quick, workloads }: Options): ReadonlySet<string> => {
-  const all = [...measurements.map(({ name }) => name), "growth"]
-  const unknown = workloads?.filter((name) => !all.includes(name)) ?? []
+  const unknown = workloads?.filter((name) => !allNames.includes(name)) ?? []
   if (unknown.length > 0) throw new Error(`no such workload: ${unknown.join(", ")}\n\n${usage}`)
-  return new Set(workloads ?? (quick ? quickNames : all))
+  return new Set(workloads ?? (quick ? quickNames : allNames))
 }
 
 const main = async (): Promise<Run> => {
@@ -91,6 +92,11 @@ const main = async (): Promise<Run> => {
   }
   const profile = options.profile === undefined ? undefined : Path.resolve(options.profile)
   if (profile !== undefined) Fs.mkdirSync(profile, { recursive: true })
+  // Not when all is measured: it would be lost.
+  if (options.json !== undefined) {
+    Fs.mkdirSync(Path.dirname(options.json), { recursive: true })
+    Fs.writeFileSync(options.json, "")
+  }
   const begun = performance.now()
   const elapsed = () => (performance.now() - begun) / 1000
   const where = machine()
@@ -113,9 +119,8 @@ const main = async (): Promise<Run> => {
     try {
       await run()
     } catch (error) {
-      const failure = { workload, reason: error instanceof Error ? error.message : String(error) }
-      console.error(`FAILED ${workload}: ${failure.reason}`)
-      failures.push(failure)
+      console.error(`FAILED ${workload}:`, error)
+      failures.push(failureOf(workload, error))
     }
   }
   await inTurn(measurements, ({ measure, name, title }) =>
@@ -127,7 +132,14 @@ const main = async (): Promise<Run> => {
   await attempt("growth", async () => {
     curves = await measureGrowth(context)
   })
-  const run: Run = { machine: where, sections, curves, failures, minutes: elapsed() / 60 }
+  const how = {
+    command: commandOf(options),
+    seconds: context.seconds,
+    pairs: context.pairs,
+    workloads: allNames.filter((name) => names.has(name)),
+    absent: absent()
+  }
+  const run: Run = { machine: where, how, sections, curves, failures, minutes: elapsed() / 60 }
   console.log(tablesOf(run))
   if (options.json !== undefined) writeJson(options.json, run)
   if (options.record) writeReadme(run)

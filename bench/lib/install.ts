@@ -35,6 +35,12 @@ const isOnPath = (program: string): boolean =>
 export const has = (subject: SubjectName | LibraryName): boolean =>
   programs.has(subject) ? isOnPath(subject) : !needsPeers.has(subject) || installed()
 
+/** Whom the run has to do without. */
+export const absent = (): ReadonlyArray<string> => [
+  ...[...needsPeers].filter(() => !installed()),
+  ...[...programs].filter((program) => !isOnPath(program))
+]
+
 /** Answers why it could not be done; `undefined` when everything is there. */
 export const install = (timeoutMillis: number): string | undefined => {
   if (installed()) return undefined

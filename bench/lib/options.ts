@@ -20,7 +20,17 @@ export const usage = `npm run bench -- [options]
   --pairs N          how often each subject is compared with its baseline, default 6 (quick: 2)
   --json FILE        also writes the results as JSON
   --profile DIR      also writes a CPU profile of every window of every server
-  --record           writes the table and the chart of bench/README.md`
+  --record           writes the tables and the chart of bench/README.md, of a full run only`
+
+/** The command again, as far as it bears on what is measured. */
+export const commandOf = ({ pairs, quick, workloads }: Options): string => {
+  const options = [
+    ...(quick ? ["--quick"] : []),
+    ...(workloads === undefined ? [] : ["--workload", workloads.join(",")]),
+    ...(pairs === undefined ? [] : ["--pairs", String(pairs)])
+  ]
+  return ["npm run bench", ...(options.length === 0 ? [] : ["--", ...options])].join(" ")
+}
 
 export const parseOptions = (args: ReadonlyArray<string>): Options => {
   const { values } = parseArgs({
@@ -37,6 +47,9 @@ export const parseOptions = (args: ReadonlyArray<string>): Options => {
   const pairs = values.pairs === undefined ? undefined : Number(values.pairs)
   if (pairs !== undefined && !(Number.isInteger(pairs) && pairs > 0)) {
     throw new Error(`--pairs takes a whole number from 1, not "${values.pairs}"`)
+  }
+  if (values.record && (values.quick || values.workload !== undefined)) {
+    throw new Error("--record is for a full run: not with --quick, not with --workload")
   }
   return {
     quick: values.quick,

@@ -47,6 +47,12 @@ export interface Failure {
   readonly reason: string
 }
 
+/** In one line: the rest of it, and the stack, are for whoever watches the run. */
+export const failureOf = (workload: string, error: unknown): Failure => {
+  const text = error instanceof Error ? error.message : String(error)
+  return { workload, reason: text.split("\n", 1)[0]! }
+}
+
 export interface Report {
   readonly costs: ReadonlyArray<Cost>
   readonly results: ReadonlyArray<Result>

@@ -21,6 +21,9 @@ const packages = [
   "@effect/platform-node",
   "@effect/sql-pg",
   "ws",
+  // socket.io brings its own.
+  "engine.io/node_modules/ws",
+  "engine.io-client/node_modules/ws",
   "socket.io",
   "socket.io-client",
   "centrifuge",
@@ -52,7 +55,9 @@ export const machine = (): Machine => ({
   versions: Object.fromEntries(
     packages.flatMap((name) => {
       const version = versionOf(name)
-      return version === undefined ? [] : [[name, version]]
+      // `ws of engine.io`
+      const label = name.split("/node_modules/").toReversed().join(" of ")
+      return version === undefined ? [] : [[label, version]]
     })
   )
 })

@@ -9,12 +9,15 @@ import { tablesOf } from "./table.ts"
 
 const bench = Path.resolve(import.meta.dirname, "..")
 
-export const writeJson = (path: string, { curves, failures, machine, sections }: Run): void => {
+export const writeJson = (
+  path: string,
+  { curves, failures, how, machine, sections }: Run
+): void => {
   const results = sections.flatMap((section) => section.results)
   const costs = sections.flatMap((section) => section.costs)
   Fs.writeFileSync(
     path,
-    `${JSON.stringify({ machine, results, costs, growth: curves, failures }, undefined, 2)}\n`
+    `${JSON.stringify({ machine, how, results, costs, growth: curves, failures }, undefined, 2)}\n`
   )
 }
 

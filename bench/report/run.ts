@@ -12,8 +12,20 @@ export interface Section {
   readonly results: ReadonlyArray<Result>
 }
 
+/** What was asked for, and what of it could be had. */
+export interface How {
+  readonly command: string
+  /** Of one window. */
+  readonly seconds: number
+  readonly pairs: number
+  readonly workloads: ReadonlyArray<string>
+  /** Peers that are not installed. */
+  readonly absent: ReadonlyArray<string>
+}
+
 export interface Run {
   readonly machine: Machine
+  readonly how: How
   readonly sections: ReadonlyArray<Section>
   readonly curves: ReadonlyArray<Curve>
   readonly failures: ReadonlyArray<Failure>

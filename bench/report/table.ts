@@ -4,7 +4,7 @@
 import type { Curve } from "../measure/growth.ts"
 import { moreIsBetter, type Result } from "../measure/result.ts"
 import type { Machine } from "./machine.ts"
-import type { Run, Section } from "./run.ts"
+import type { How, Run, Section } from "./run.ts"
 
 /** Numbers stand on the right. */
 const isNumber = (cell: string): boolean => /^[\d<>(]/.test(cell)
@@ -97,9 +97,13 @@ const machineText = ({ cores, cpu, date, load, memoryGiB, node, os, versions }: 
     .map(([name, version]) => `${name} ${version}`)
     .join(", ")
 
-export const tablesOf = ({ curves, failures, machine, minutes, sections }: Run): string =>
+const howText = ({ absent, command, pairs, seconds, workloads }: How, minutes: number): string =>
+  `\`${command}\`: ${workloads.join(", ")}, ${pairs} pairs, windows of ${seconds} s, ${minutes.toFixed(0)} minutes.` +
+  (absent.length === 0 ? "" : ` Not there: ${absent.join(", ")}.`)
+
+export const tablesOf = ({ curves, failures, how, machine, minutes, sections }: Run): string =>
   [
-    `${machineText(machine)}. ${minutes.toFixed(0)} minutes.`,
+    `${machineText(machine)}.\n${howText(how, minutes)}`,
     ...failures.map(({ reason, workload }) => `**${workload} failed**: ${reason}`),
     goalsText(sections),
     ...sections.map(sectionText),

@@ -11,10 +11,13 @@ import { dialects } from "../../bench/client/dialects.ts"
 import { Feed } from "../../bench/client/Feed.ts"
 import { Check } from "../../bench/listener/Check.ts"
 import { messageText } from "../../bench/lib/messages.ts"
+import { commandOf, parseOptions } from "../../bench/lib/options.ts"
 import { Tally } from "../../bench/lib/Tally.ts"
 import { compare, isTooNoisy, median, percentile } from "../../bench/measure/ratio.ts"
-import { resultsOf } from "../../bench/measure/result.ts"
+import { failureOf, resultsOf } from "../../bench/measure/result.ts"
 import { roundOf, takeTurns } from "../../bench/measure/rounds.ts"
+import type { Run } from "../../bench/report/run.ts"
+import { tablesOf } from "../../bench/report/table.ts"
 import { Publisher } from "../../bench/server/publisher.ts"
 import { textFrame } from "../../src/server/internal/hub/frames.ts"
 
@@ -305,5 +308,55 @@ describe("a window in which nothing comes any more", () => {
     tally.take(6)
     await vi.advanceTimersByTimeAsync(1)
     expect(await more).toBe("6 of 5 notifications came")
+  })
+})
+
+describe("what is written down", () => {
+  const run: Run = {
+    machine: {
+      cpu: "a processor",
+      cores: 2,
+      memoryGiB: 24,
+      os: "Linux",
+      node: "v24",
+      date: "2026-01-01",
+      load: 0,
+      versions: { ws: "8" }
+    },
+    how: {
+      command: "npm run bench -- --pairs 5",
+      seconds: 3,
+      pairs: 5,
+      workloads: ["W1", "C"],
+      absent: ["nats-server"]
+    },
+    sections: [],
+    curves: [],
+    failures: [{ workload: "C", reason: "client/main.ts: Error: socket 3: a frame differs" }],
+    minutes: 12.3
+  }
+
+  it("says how it was measured, what of it, and who was not there", () => {
+    expect(tablesOf(run))
+      .toBe(`2026-01-01, 2 cores of a processor, 24 GiB, Linux, Node v24, load 0 at the start.
+ws 8.
+\`npm run bench -- --pairs 5\`: W1, C, 5 pairs, windows of 3 s, 12 minutes. Not there: nats-server.
+
+**C failed**: client/main.ts: Error: socket 3: a frame differs`)
+  })
+
+  it("names a failure in one line", () => {
+    const error = new Error("a frame differs\n  got 1\n  wanted 2")
+    expect(failureOf("W1", error)).toEqual({ workload: "W1", reason: "a frame differs" })
+  })
+
+  it("is asked for by a command that tells no paths", () => {
+    const options = parseOptions(["--quick", "--workload", "W1,C", "--json", "/tmp/x"])
+    expect(commandOf(options)).toBe("npm run bench -- --quick --workload W1,C")
+    expect(commandOf(parseOptions([]))).toBe("npm run bench")
+  })
+
+  it.each([["--quick"], ["--workload", "W1"]])("is no partial run: %s", (...args) => {
+    expect(() => parseOptions([...args, "--record"])).toThrow("--record is for a full run")
   })
 })
