@@ -184,6 +184,8 @@ const open = async (
     // Brings everything to full speed.
     await commit(Math.min(300, seconds * 1000))
     const millis = seconds * 1000
+    // Collects garbage.
+    await server?.call("prepare", { from: 0, count: 0 })
     await server?.call("start", {})
     const [commits, latencies] = await Promise.all([commit(millis), probed(millis, false)])
     const used = await server?.call("stop", {})

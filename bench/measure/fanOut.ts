@@ -1,7 +1,7 @@
 /**
  * Measures what one delivery costs the server.
  */
-import { connected, type Sample } from "../lib/Rig.ts"
+import { connected, type Rig, type Sample, type Window } from "../lib/Rig.ts"
 import type { SubjectName } from "../lib/types.ts"
 import type { Context } from "./context.ts"
 import type { Trial } from "./ratio.ts"
@@ -29,10 +29,16 @@ const contestant = (
       profile: context.profile(workload.name),
       ...(workload.database ? { databaseUrl: await context.database() } : {})
     })
-    await rig.window(workload.warmUp)
+    await warm(rig, workload.warmUp)
     return runner(rig, () => rig.window(workload.window(context.seconds)))
   }
 })
+
+/** Goes on until the code is at full speed. */
+export const warm = async (rig: Rig, window: Window, deliveries = 50_000): Promise<void> => {
+  const sample = await rig.window(window)
+  if (sample.deliveries < deliveries) await warm(rig, window, deliveries - sample.deliveries)
+}
 
 export const runner = <A>(rig: AsyncDisposable, run: () => Promise<A>) => ({
   run,

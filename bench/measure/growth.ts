@@ -5,7 +5,7 @@ import { inTurn } from "../lib/inTurn.ts"
 import { connected, type Window } from "../lib/Rig.ts"
 import type { Audience, SubjectName } from "../lib/types.ts"
 import type { Context } from "./context.ts"
-import { cpuOf } from "./fanOut.ts"
+import { cpuOf, warm } from "./fanOut.ts"
 import { measureSockets } from "./idle.ts"
 import { median } from "./ratio.ts"
 
@@ -18,6 +18,34 @@ export interface Curve {
   }>
 }
 
+export interface GrowthOptions {
+  /** Numbers of sockets, all on one channel. */
+  readonly sockets: ReadonlyArray<number>
+  /** Numbers of channels, which `crowd` sockets share. */
+  readonly channels: ReadonlyArray<number>
+  readonly crowd: number
+  /** Who subscribes to 100 channels each. */
+  readonly subscribers: ReadonlyArray<{
+    readonly at: string
+    readonly sockets: number
+    readonly channels: number
+  }>
+  /** Deliveries before anything is measured. */
+  readonly warmUp: number
+}
+
+const all: GrowthOptions = {
+  sockets: [100, 1000, 10_000],
+  channels: [1, 100, 10_000],
+  crowd: 10_000,
+  subscribers: [
+    { at: "to 100 channels that 1,000 sockets share", sockets: 1000, channels: 100 },
+    { at: "each to a channel of its own (10,000)", sockets: 100, channels: 10_000 }
+  ],
+  // As many as in C.
+  warmUp: 150_000
+}
+
 const bytes = 200
 const subjects: ReadonlyArray<SubjectName> = ["effect-realtime", "ws"]
 
@@ -26,12 +54,13 @@ const costAt = async (
   subject: SubjectName,
   audience: Audience,
   perSecond: number,
-  messages: number
+  messages: number,
+  warmUp: number
 ): Promise<number> => {
   const rig = await connected({ subject, audience })
   const window: Window = { pace: { kind: "rate", perSecond }, messages, millis: 0 }
   try {
-    await rig.window(window)
+    await warm(rig, window, warmUp)
     const costs = [cpuOf(await rig.window(window)), cpuOf(await rig.window(window))]
     return median([...costs, cpuOf(await rig.window(window))])
   } finally {
@@ -49,54 +78,58 @@ const bySubject = async (
   return Object.fromEntries(values)
 }
 
-const bySockets = async ({ say, seconds }: Context): Promise<Curve> => {
-  const points = await inTurn([100, 1000, 10_000], async (sockets) => {
+const bySockets = async (
+  { say, seconds }: Context,
+  { sockets: numbers, warmUp }: GrowthOptions
+): Promise<Curve> => {
+  const points = await inTurn(numbers, async (sockets) => {
     say(`growth: ${sockets} sockets`)
     const perSecond = 50_000 / sockets
     const values = await bySubject((subject) =>
-      costAt(subject, { sockets, channels: 1, bytes }, perSecond, perSecond * seconds)
+      costAt(subject, { sockets, channels: 1, bytes }, perSecond, perSecond * seconds, warmUp)
     )
     return { at: `${sockets} sockets`, values }
   })
   return { title: "One channel, 50,000 deliveries/s", unit: "us/delivery", points }
 }
 
-const byChannels = async ({ say, seconds }: Context): Promise<Curve> => {
-  const sockets = 10_000
-  const points = await inTurn([1, 100, 10_000], async (channels) => {
+const byChannels = async (
+  { say, seconds }: Context,
+  { channels: numbers, crowd: sockets, warmUp }: GrowthOptions
+): Promise<Curve> => {
+  const points = await inTurn(numbers, async (channels) => {
     say(`growth: ${channels} channels`)
     const perSecond = (15_000 * channels) / sockets
     const messages = channels * Math.max(1, Math.ceil((perSecond * seconds) / channels))
     const values = await bySubject((subject) =>
-      costAt(subject, { sockets, channels, bytes }, perSecond, messages)
+      costAt(subject, { sockets, channels, bytes }, perSecond, messages, warmUp)
     )
     return { at: `${channels} channels`, values }
   })
-  return { title: "10,000 sockets, 15,000 deliveries/s", unit: "us/delivery", points }
+  return { title: `${sockets} sockets, 15,000 deliveries/s`, unit: "us/delivery", points }
 }
 
 /** `ws` by hand has no subscriptions to compare with. */
-const bySubscriptions = async ({ say }: Context): Promise<Curve> => {
+const bySubscriptions = async (
+  { say }: Context,
+  { subscribers }: GrowthOptions
+): Promise<Curve> => {
   const subscriptions = 100
-  const each = async (sockets: number, channels: number): Promise<Record<string, number>> => {
+  say("growth: memory per subscription")
+  const points = await inTurn(subscribers, async ({ at, channels, sockets }) => {
     const audience = { sockets, channels, bytes }
     const none = await measureSockets("effect-realtime", { ...audience, subscriptions: 0 })
     const some = await measureSockets("effect-realtime", { ...audience, subscriptions })
-    return { "effect-realtime": (some.heap - none.heap) / subscriptions }
-  }
-  say("growth: memory per subscription")
-  return {
-    title: "Memory of one subscription",
-    unit: "bytes of heap",
-    points: [
-      { at: "to 100 channels that 1,000 sockets share", values: await each(1000, 100) },
-      { at: "each to a channel of its own (10,000)", values: await each(100, 10_000) }
-    ]
-  }
+    return { at, values: { "effect-realtime": (some.heap - none.heap) / subscriptions } }
+  })
+  return { title: "Memory of one subscription", unit: "bytes of heap", points }
 }
 
-export const measureGrowth = async (context: Context): Promise<ReadonlyArray<Curve>> => [
-  await bySockets(context),
-  await byChannels(context),
-  await bySubscriptions(context)
+export const measureGrowth = async (
+  context: Context,
+  options: GrowthOptions = all
+): Promise<ReadonlyArray<Curve>> => [
+  await bySockets(context, options),
+  await byChannels(context, options),
+  await bySubscriptions(context, options)
 ]

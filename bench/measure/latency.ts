@@ -4,7 +4,7 @@
 import { connected, type Sample } from "../lib/Rig.ts"
 import type { Audience, SubjectName } from "../lib/types.ts"
 import type { Context } from "./context.ts"
-import { runner } from "./fanOut.ts"
+import { runner, warm } from "./fanOut.ts"
 import { percentile } from "./ratio.ts"
 import { medianOf, type Report, resultsOf } from "./result.ts"
 import { type Contestant, takeTurns } from "./rounds.ts"
@@ -25,7 +25,7 @@ export const measureLatency = async (
     open: async () => {
       const databaseUrl = await context.database()
       const rig = await connected({ subject, audience, databaseUrl, timed: true })
-      await rig.window({ pace, messages: 2 * perSecond, millis: 0 })
+      await warm(rig, { pace: { kind: "rate", perSecond: 200 }, messages: 300, millis: 0 })
       const messages = perSecond * context.seconds
       return runner(rig, () => rig.window({ pace, messages, millis: 0 }))
     }

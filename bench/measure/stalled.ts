@@ -7,7 +7,7 @@
 import { connected, type Rig, type Sample, type Window } from "../lib/Rig.ts"
 import type { Audience, Recovery, SubjectName } from "../lib/types.ts"
 import type { Context } from "./context.ts"
-import { cpuOf, runner } from "./fanOut.ts"
+import { cpuOf, runner, warm } from "./fanOut.ts"
 import { medianOf, type Report, resultsOf } from "./result.ts"
 import { type Contestant, takeTurns } from "./rounds.ts"
 
@@ -51,7 +51,7 @@ export const measureStalled = async (
     label,
     open: async () => {
       const rig = await connected({ subject, audience, flow: true, profile: context.profile("S") })
-      await rig.window({ pace: { kind: "turn", burst }, messages, millis: 500 })
+      await warm(rig, { pace: { kind: "turn", burst }, messages, millis: 500 })
       return runner(rig, () => stalledWindow(rig, stalled, { messages, millis }))
     }
   })

@@ -13,6 +13,7 @@ import type { Audience, SubjectName } from "../../bench/lib/types.ts"
 import type { Context } from "../../bench/measure/context.ts"
 import { measureBurst } from "../../bench/measure/burst.ts"
 import { measureDurable } from "../../bench/measure/durable.ts"
+import { measureGrowth } from "../../bench/measure/growth.ts"
 import { measureReader } from "../../bench/measure/reader.ts"
 import { decodings, libraryNames } from "../../bench/measure/decode.ts"
 import { stalledWindow } from "../../bench/measure/stalled.ts"
@@ -121,6 +122,17 @@ const bringNotifications = async (rigFor: RigFor): Promise<ReadonlyArray<string>
   return ["N", "L"]
 }
 
+const contextOf = (databases: Databases): Context => ({
+  quick: true,
+  pairs: 1,
+  roundsPerProcess: 1,
+  seconds: 0.2,
+  profile: () => undefined,
+  has,
+  database: (kind = "fleeting") => databases.fresh(kind),
+  say: () => undefined
+})
+
 // Subjects at the same time, the workloads of each in order: their processes are apart.
 describe.concurrent("the benchmark", () => {
   for (const subject of subjects) {
@@ -139,18 +151,28 @@ describe.concurrent("the benchmark", () => {
   }
 })
 
-describe("the durable side of the benchmark", () => {
-  const contextOf = (databases: Databases): Context => ({
-    quick: true,
-    pairs: 1,
-    roundsPerProcess: 1,
-    seconds: 0.2,
-    profile: () => undefined,
-    has,
-    database: (kind = "fleeting") => databases.fresh(kind),
-    say: () => undefined
+describe("growth", () => {
+  it("has a cost at every point, and the memory of a subscription", async () => {
+    await using databases = new Databases()
+    const curves = await measureGrowth(
+      { ...contextOf(databases), seconds: 0.05 },
+      {
+        sockets: [20],
+        channels: [2],
+        crowd: 20,
+        subscribers: [{ at: "a few", sockets: 20, channels: 100 }],
+        warmUp: 1
+      }
+    )
+    const positive = { at: expect.any(String), values: expect.any(Object) }
+    expect(curves.map(({ points }) => points)).toEqual([[positive], [positive], [positive]])
+    const costs = curves.slice(0, 2).flatMap(({ points }) => Object.values(points[0]!.values))
+    expect(costs.filter((cost) => cost > 0)).toHaveLength(4)
+    expect(curves[2]!.points[0]!.values["effect-realtime"]).toBeGreaterThan(0)
   })
+})
 
+describe("the durable side of the benchmark", () => {
   it("commits with and without us, and brings what is probed to a socket", async () => {
     await using databases = new Databases()
     const { costs, results } = await measureDurable(contextOf(databases), {
