@@ -67,9 +67,11 @@ describe("the browser's share", () => {
     expect(size.gzip).toBeLessThanOrEqual(budget)
   })
 
-  it("holds no Schema where channels are strings", async () => {
+  it("holds no Schema, no Config and no socket where channels are strings", async () => {
     const { modules } = await bundle(both, [react])
-    expect(modules.filter((id) => /effect\/.*\/(Schema|Config)\w*\.\w+$/.test(id))).toEqual([])
+    expect(
+      modules.filter((id) => /effect\/.*\/((Schema|Config)\w*\.\w+|socket\/.+)$/.test(id))
+    ).toEqual([])
   })
 
   it("fails when it reaches a Node module", async () => {

@@ -30,6 +30,8 @@ export type Measure =
   | "latency-p99"
   | "commits-per-second"
   | "cpu"
+  | "heap-after"
+  | "time-to-listen"
 
 /** Of which a ratio above the goal is better; of all others one below. */
 export const moreIsBetter: ReadonlySet<Measure> = new Set<Measure>(["commits-per-second"])
@@ -90,6 +92,20 @@ export const resultsOf = <Sample>(comparison: Comparison<Sample>): ReadonlyArray
     })
   )
 }
+
+/** Values that were measured once each, in units of something that needs no trial of its own. */
+export const absolute = (
+  result: Pick<Result, "workload" | "subject" | "measure" | "baseline" | "goal">,
+  ratio: number,
+  all: ReadonlyArray<number> = [ratio]
+): Result => ({
+  ...result,
+  ratio,
+  low: Math.min(...all),
+  high: Math.max(...all),
+  pairs: all.length,
+  verdict: result.goal === null ? null : ratio <= result.goal ? "met" : "missed"
+})
 
 export const medianOf = <Sample>(
   trials: ReadonlyArray<Trial<Sample>>,

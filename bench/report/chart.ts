@@ -74,7 +74,7 @@ export const chartOf = ({ machine, sections }: Run): string => {
 <text class="title" x="12" y="22">Server CPU per delivered message (bare ws = 1, less is better)</text>
 ${legend}
 ${drawn.join("\n")}
-<text class="quiet" x="12" y="${height - 8}">${text(`${machine.date}, Node ${machine.node}, ${machine.cores} cores. Median of the pairs; npm run bench`)}</text>
+<text class="quiet" x="12" y="${height - 8}">${text(`${machine.date}, Node ${machine.node}, ${machine.cores} cores. Median of the pairs. Per turn: at most 256 on the way.`)}</text>
 </svg>
 `
 }
