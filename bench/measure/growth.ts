@@ -106,7 +106,11 @@ const byChannels = async (
     )
     return { at: `${channels} channels`, values }
   })
-  return { title: `${sockets.toLocaleString("en")} sockets, 15,000 deliveries/s`, unit: "us/delivery", points }
+  return {
+    title: `${sockets.toLocaleString("en")} sockets, 15,000 deliveries/s`,
+    unit: "us/delivery",
+    points
+  }
 }
 
 /** `ws` by hand has no subscriptions to compare with. */
