@@ -82,14 +82,23 @@ export class Crowd {
         this.#wait = undefined
       }
     }
-    await new Promise((resolve) => setTimeout(resolve, afterwardsMillis))
-    this.#refuseMore()
     const bytes = this.#all.reduce((sum, feed) => sum + feed.delivered, 0)
     const frames = this.#all.reduce((sum, feed) => sum + feed.frames * feed.readers, 0)
     const arrival = { bytes: bytes - this.#bytesBefore, frames: frames - this.#framesBefore }
     this.#bytesBefore = bytes
     this.#framesBefore = frames
     return arrival
+  }
+
+  /** See `ClientApi.settle`. */
+  async settle(): Promise<void> {
+    await new Promise((resolve) => setTimeout(resolve, afterwardsMillis))
+    if (this.#failure !== undefined) throw this.#failure
+    if (this.#all.some(({ messages }) => messages > this.#expected)) {
+      throw new Error("more came than was published")
+    }
+    const unread = this.#connections.find((connection) => connection.unread > 0)?.unread
+    if (unread !== undefined) throw new Error(`${unread} bytes came behind the last message`)
   }
 
   /** Messages that the sockets have on average. */
@@ -159,16 +168,6 @@ export class Crowd {
       ;(this.#times[message - this.#timesFrom] ??= []).push(micros)
     }
     this.#seen.set(connection, now)
-  }
-
-  /** Throws when more came than was published, be it a part of a frame. */
-  #refuseMore(): void {
-    if (this.#failure !== undefined) throw this.#failure
-    if (this.#all.some(({ messages }) => messages > this.#expected)) {
-      throw new Error("more came than was published")
-    }
-    const unread = this.#connections.find((connection) => connection.unread > 0)?.unread
-    if (unread !== undefined) throw new Error(`${unread} bytes came behind the last message`)
   }
 
   #giveUp(): void {

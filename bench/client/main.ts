@@ -34,6 +34,7 @@ serve<ClientApi>({
       told = progress
     }, reportEveryMillis)
   },
+  settle: () => open().settle(),
   watch: () => open().broken,
   arrive: ({ messages }) => open().arrive(messages),
   stall: async ({ count, messages }) => {

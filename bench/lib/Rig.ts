@@ -126,6 +126,7 @@ export class Rig implements AsyncDisposable {
     const arrival = await this.#arrive()
     const cpu = await this.#server.call("stop", {})
     const seconds = (performance.now() - begun) / 1000
+    await this.#all((client) => client.call("settle", {}))
     const deliveries = ((this.#sent - from) / audience.channels) * audience.sockets
     return { ...cpu, ...arrival, deliveries, seconds, latencies: await this.#latencies(times) }
   }

@@ -49,7 +49,9 @@ export const serve = <Methods extends Api<Methods>>(
 
 /** In the child: tells the driver a number. */
 export const tell = (value: number): void => {
-  process.send?.({ kind: "note", value } satisfies Message)
+  // A driver that is just going needs no note.
+  const ignore = () => undefined
+  process.send?.({ kind: "note", value } satisfies Message, undefined, undefined, ignore)
 }
 
 export interface Remote<Methods> {

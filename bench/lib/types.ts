@@ -98,6 +98,8 @@ export interface ClientApi {
   readonly recover: (options: { readonly messages: number }) => Promise<Recovery>
   /** Arrival times of messages, one per message and socket, since they were asked for last. */
   readonly times: (options: object) => Times
+  /** After an arrival: completes 20 ms later, and rejects when more came, be it a part of a frame. */
+  readonly settle: (options: object) => Promise<void>
   /** Never completes; rejects on the first wrong byte or lost socket. */
   readonly watch: (options: object) => Promise<never>
   readonly close: (options: object) => Promise<void>
