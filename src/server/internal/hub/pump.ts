@@ -2,7 +2,7 @@
  * Moves what the source tells to the open live channels: one fiber for all of them, which wakes once
  * for everything that arrived together.
  *
- * After a delivery it rests for half the time that the delivery took, in whole milliseconds. A busy
+ * After a delivery it rests for half the time that a channel took, in whole milliseconds. A busy
  * node therefore joins what comes meanwhile into larger batches, and writes less often instead of
  * falling behind; on a quiet one the rest is over before anything comes. A rest ends early where much
  * waits: while the node delivers it reads nothing, and PostgreSQL keeps what it cannot send.
@@ -24,7 +24,7 @@ export interface PumpOptions {
   readonly afterLoss: (channel: string) => string | undefined
 }
 
-/** A delivery shorter than this needs no rest, in milliseconds: it reached a few sockets only. */
+/** A channel whose delivery is shorter than this needs no rest, in milliseconds: it has a few sockets. */
 const leastDelivery = 0.1
 /** The longest rest, in milliseconds: what a burst may add to the latency of others. */
 const mostRest = 20
@@ -54,9 +54,11 @@ export const run = ({ afterLoss, arrived, channels, window }: PumpOptions): Effe
         const invalid = channel.deliver(now)
         if (invalid > 0) yield* tellInvalid(channel.name, invalid)
       }
+      // Only what comes to the same channel is joined: many channels of one socket save nothing by it.
       const spent = Number(clock.monotonicTimeNanosUnsafe() - begun) / 1e6
+      const each = spent / Math.max(1, touched.length)
       // Timers know whole milliseconds.
-      const pause = spent < leastDelivery ? 0 : Math.min(Math.ceil(spent / 2), mostRest)
+      const pause = each < leastDelivery ? 0 : Math.min(Math.ceil(each / 2), mostRest)
       let rest = Math.max(window, pause)
       while (rest > 0 && Queue.sizeUnsafe(arrived) <= mostWaiting) {
         yield* Effect.sleep(Math.min(rest, lookEvery))

@@ -18,21 +18,23 @@ const pumping = (options: { readonly millis?: number; readonly window?: number }
       ...base,
       monotonicTimeNanosUnsafe: () => base.monotonicTimeNanosUnsafe() + spent
     }
-    const channel = new LiveChannel(
-      "orders",
-      new Budget({ events: 256, maxAge: 120_000, bytes: 1_000_000 })
-    )
+    const budget = new Budget({ events: 256, maxAge: 120_000, bytes: 1_000_000 })
     const delivered: Array<ReadonlyArray<unknown>> = []
-    channel.view(Orders).subscribe({
-      offer: ({ events, gap }) => {
-        delivered.push(gap === undefined ? events.map(({ payload }) => payload) : [gap])
-        spent += BigInt(Math.round((options.millis ?? 0) * 1_000_000))
-      }
-    })
+    const opened = (name: string) => {
+      const channel = new LiveChannel(name, budget)
+      channel.view(Channel.make(name, Schema.Int)).subscribe({
+        offer: ({ events, gap }) => {
+          delivered.push(gap === undefined ? events.map(({ payload }) => payload) : [gap])
+          spent += BigInt(Math.round((options.millis ?? 0) * 1_000_000))
+        }
+      })
+      return channel
+    }
+    const channel = opened("orders")
     const arrived = yield* Queue.unbounded<Notification>()
     yield* Pump.run({
       arrived,
-      channels: new Map([["orders", channel]]),
+      channels: new Map([channel, opened("bids"), opened("asks")].map((one) => [one.name, one])),
       window: options.window ?? 0,
       afterLoss: () => "1000"
     }).pipe(
@@ -85,6 +87,19 @@ describe("Pump", () => {
       yield* few.arrive("1")
       yield* few.arrive("2")
       expect(few.delivered).toEqual([[1], [2]])
+    })
+  )
+
+  it.effect("rests as long as a channel took, however many were delivered to", () =>
+    Effect.gen(function* () {
+      const { arrive, arrived, delivered } = yield* pumping({ millis: 10 })
+      const others = ["bids", "asks"].map((channel) => ({ channel, payload: "1" }))
+      yield* Queue.offerAll(arrived, others)
+      yield* arrive("1")
+      yield* arrive("2")
+      expect(delivered).toEqual([[1], [1], [1]])
+      yield* TestClock.adjust(5)
+      expect(delivered).toEqual([[1], [1], [1], [2]])
     })
   )
 
