@@ -28,6 +28,8 @@ export class LiveChannel extends Views {
   #arrived: Array<Notification["payload"]> | undefined
   #epoch = newEpoch()
   #seq = 0
+  /** Not everybody has everything up to `#cursor` yet. */
+  #handing = false
   /** The position of the newest notification. */
   #cursor = Cursor.formatLive(this.#epoch, 0)
 
@@ -55,13 +57,16 @@ export class LiveChannel extends Views {
   deliver(now: number): number {
     let rest = this.#arrived ?? []
     this.#arrived = undefined
+    this.#handing = true
     let invalid = 0
     for (let at = rest.indexOf(lost); at >= 0; at = rest.indexOf(lost)) {
       invalid += this.#hand(rest.slice(0, at) as Array<string>, now)
       this.#beginEpoch()
       rest = rest.slice(at + 1)
     }
-    return invalid + this.#hand(rest as Array<string>, now)
+    invalid += this.#hand(rest as Array<string>, now)
+    this.#handing = false
+    return invalid
   }
 
   #hand(texts: ReadonlyArray<string>, now: number): number {
@@ -96,7 +101,9 @@ export class LiveChannel extends Views {
 
   /** What follows `from` for a view, or that it cannot be had any more. */
   protected override join(view: View, from: string | undefined): Effect.Effect<Join> {
-    return Effect.map(Clock.currentTimeMillis, (now) => this.#joinAt(view, from, now))
+    const at = Effect.map(Clock.currentTimeMillis, (now) => this.#joinAt(view, from, now))
+    // A Stream's consumer runs inside the hand-out, and the rest of it would come to a joiner twice.
+    return Effect.suspend(() => (this.#handing ? Effect.andThen(Effect.yieldNow, at) : at))
   }
 
   #joinAt(view: View, from: string | undefined, now: number): Join {

@@ -62,7 +62,7 @@ export class View<E = never> {
    * had at once anyway may come whole.
    */
   readonly join: (from: string | undefined, part?: Part) => Effect.Effect<Join, E>
-  /** The channel's next view. */
+  /** The channel's next view. It stays after the release: a loop that stands here goes on from it. */
   next: View<E> | undefined
   /** How many took it. */
   users = 0
@@ -136,7 +136,7 @@ export class View<E = never> {
 
 /**
  * A channel as all its definitions see it: a view for each way to decode, shared by those who decode
- * alike. Few, so they stand in a list of their own making.
+ * alike. There are few, so each names the next one.
  */
 export abstract class Views<E = never> {
   readonly name: string

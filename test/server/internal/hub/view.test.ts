@@ -1,9 +1,9 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Schema } from "effect"
+import { Deferred, Effect, Fiber, Schema } from "effect"
 import * as Channel from "../../../../src/Channel.ts"
 import { Batch } from "../../../../src/server/internal/hub/batch.ts"
 import { LiveChannel } from "../../../../src/server/internal/hub/liveChannel.ts"
-import { View } from "../../../../src/server/internal/hub/view.ts"
+import { type Join, View } from "../../../../src/server/internal/hub/view.ts"
 import { Budget } from "../../../../src/server/internal/memory.ts"
 
 const Orders = Channel.make("orders", Schema.Int)
@@ -64,8 +64,8 @@ describe("View", () => {
 })
 
 describe("the views of a channel", () => {
-  const channel = () =>
-    new LiveChannel("orders", new Budget({ events: 9, maxAge: 1000, bytes: 10_000 }))
+  const channel = (events = 9) =>
+    new LiveChannel("orders", new Budget({ events, maxAge: 1000, bytes: 1_000_000 }))
 
   it("are shared by those who decode alike, until the last of them is gone", () => {
     const orders = channel()
@@ -77,6 +77,31 @@ describe("the views of a channel", () => {
     orders.release(view)
     expect(orders.view(Orders)).not.toBe(view)
   })
+
+  it.effect("give who joins while they hand out the rest of it once", () =>
+    Effect.gen(function* () {
+      const orders = channel(1000)
+      const view = orders.view(Orders)
+      const { cursor: from } = yield* view.join(undefined)
+      const joined = Deferred.makeUnsafe<Join>()
+      const offered: Array<Batch> = []
+      view.subscribe({
+        offer: (batch) => {
+          // Runs inside the hand-out, as the consumer of a Stream does.
+          if (offered.push(batch) === 1) Deferred.doneUnsafe(joined, view.join(from))
+        }
+      })
+      const joining = yield* Effect.forkChild(Deferred.await(joined), { startImmediately: true })
+      // In three frames, and a gap.
+      for (let n = 1; n <= 600; n++) orders.push(n === 300 ? "?" : String(n))
+      orders.deliver(0)
+      const { replay, tick } = yield* Fiber.join(joining)
+      const heard = [...replay, ...offered.filter((batch) => batch.tick > tick)]
+      expect(heard.flatMap(({ events }) => events.map(({ payload }) => payload))).toEqual(
+        Array.from({ length: 600 }, (_, index) => index + 1).filter((n) => n !== 300)
+      )
+    })
+  )
 
   it("hear all of it, each in its own way, and those that are released hear nothing", () => {
     for (const released of [0, 1]) {
