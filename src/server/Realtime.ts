@@ -67,8 +67,9 @@ export interface Options {
   readonly memoryBytes?: number | undefined
   /**
    * The shortest time between two deliveries of what is live, default 0: each turn of the event loop
-   * delivers what arrived in it. With 5 ms a busy channel costs a fraction, and its events come up to
-   * 5 ms later. Events that arrive together travel in one frame.
+   * delivers what arrived in it, and a node whose deliveries take long rests up to 20 ms between two.
+   * With 5 ms a busy channel costs a fraction, and its events come up to 5 ms later. Events that arrive
+   * together travel in one frame. More than 4,096 notifications do not wait for it.
    */
   readonly batchWindow?: Duration.Input | undefined
   /**

@@ -2,8 +2,8 @@
  * Moves what the source tells to the open live channels: one fiber for all of them, which wakes once
  * for everything that arrived together.
  *
- * After a delivery it rests for half the time that a channel took, in whole milliseconds. A busy
- * node therefore joins what comes meanwhile into larger batches, and writes less often instead of
+ * After a delivery it rests for half the time that the slowest channel took, in whole milliseconds. A
+ * busy node therefore joins what comes meanwhile into larger batches, and writes less often instead of
  * falling behind; on a quiet one the rest is over before anything comes. A rest ends early where much
  * waits: while the node delivers it reads nothing, and PostgreSQL keeps what it cannot send.
  */
@@ -24,8 +24,8 @@ export interface PumpOptions {
   readonly afterLoss: (channel: string) => string | undefined
 }
 
-/** A channel whose delivery is shorter than this needs no rest, in milliseconds: it has a few sockets. */
-const leastDelivery = 0.1
+/** A channel whose delivery is shorter than this needs no rest, in nanoseconds: it has a few sockets. */
+const leastDelivery = 100_000n
 /** The longest rest, in milliseconds: what a burst may add to the latency of others. */
 const mostRest = 20
 
@@ -39,7 +39,6 @@ export const run = ({ afterLoss, arrived, channels, window }: PumpOptions): Effe
     const clock = yield* Clock.Clock
     while (true) {
       const notifications = yield* Queue.takeAll(arrived)
-      const begun = clock.monotonicTimeNanosUnsafe()
       const touched: Array<LiveChannel> = []
       for (const { channel: name, payload } of notifications) {
         // Closed in the meantime: nobody is there to hear of it.
@@ -50,19 +49,22 @@ export const run = ({ afterLoss, arrived, channels, window }: PumpOptions): Effe
         if (notice !== undefined) channel.push(notice)
       }
       const now = clock.currentTimeMillisUnsafe()
+      let before = clock.monotonicTimeNanosUnsafe()
+      let longest = 0n
       for (const channel of touched) {
         const invalid = channel.deliver(now)
+        // Only what comes to the same channel is joined: many channels of one socket save nothing by it.
+        const after = clock.monotonicTimeNanosUnsafe()
+        if (after - before > longest) longest = after - before
+        before = after
         if (invalid > 0) yield* tellInvalid(channel.name, invalid)
       }
-      // Only what comes to the same channel is joined: many channels of one socket save nothing by it.
-      const spent = Number(clock.monotonicTimeNanosUnsafe() - begun) / 1e6
-      const each = spent / Math.max(1, touched.length)
       // Timers know whole milliseconds.
-      const pause = each < leastDelivery ? 0 : Math.min(Math.ceil(each / 2), mostRest)
-      let rest = Math.max(window, pause)
-      while (rest > 0 && Queue.sizeUnsafe(arrived) <= mostWaiting) {
-        yield* Effect.sleep(Math.min(rest, lookEvery))
-        rest -= lookEvery
+      const half = Math.min(Math.ceil(Number(longest) / 2e6), mostRest)
+      const rest = Math.ceil(Math.max(window, longest < leastDelivery ? 0 : half))
+      for (let left = rest; left >= 1 && Queue.sizeUnsafe(arrived) <= mostWaiting;) {
+        yield* Effect.sleep(Math.min(left, lookEvery))
+        left = rest - Number(clock.monotonicTimeNanosUnsafe() - before) / 1e6
       }
     }
   })

@@ -9,7 +9,10 @@ import { lost, type Notification } from "../../../../src/server/NotificationSour
 
 const Orders = Channel.make("orders", Schema.Int)
 
-/** A pump over one channel whose deliveries take so long; `delivered` is what each of them held. */
+/**
+ * A pump over a channel whose deliveries take so long, and others that take no time; `delivered` is what
+ * each of them held.
+ */
 const pumping = (options: { readonly millis?: number; readonly window?: number }) =>
   Effect.gen(function* () {
     const base = yield* Clock.Clock
@@ -20,17 +23,17 @@ const pumping = (options: { readonly millis?: number; readonly window?: number }
     }
     const budget = new Budget({ events: 256, maxAge: 120_000, bytes: 1_000_000 })
     const delivered: Array<ReadonlyArray<unknown>> = []
-    const opened = (name: string) => {
+    const opened = (name: string, millis = 0) => {
       const channel = new LiveChannel(name, budget)
       channel.view(Channel.make(name, Schema.Int)).subscribe({
         offer: ({ events, gap }) => {
           delivered.push(gap === undefined ? events.map(({ payload }) => payload) : [gap])
-          spent += BigInt(Math.round((options.millis ?? 0) * 1_000_000))
+          spent += BigInt(Math.round(millis * 1_000_000))
         }
       })
       return channel
     }
-    const channel = opened("orders")
+    const channel = opened("orders", options.millis)
     const arrived = yield* Queue.unbounded<Notification>()
     yield* Pump.run({
       arrived,
@@ -90,16 +93,23 @@ describe("Pump", () => {
     })
   )
 
-  it.effect("rests as long as a channel took, however many were delivered to", () =>
+  it.effect("rests for the slowest channel's sake, however many quick ones are beside it", () =>
     Effect.gen(function* () {
       const { arrive, arrived, delivered } = yield* pumping({ millis: 10 })
       const others = ["bids", "asks"].map((channel) => ({ channel, payload: "1" }))
       yield* Queue.offerAll(arrived, others)
       yield* arrive("1")
       yield* arrive("2")
+      yield* TestClock.adjust(4)
       expect(delivered).toEqual([[1], [1], [1]])
-      yield* TestClock.adjust(5)
+      yield* TestClock.adjust(1)
       expect(delivered).toEqual([[1], [1], [1], [2]])
+      const quick = yield* pumping({ millis: 0.09 })
+      yield* Queue.offerAll(quick.arrived, others)
+      yield* quick.arrive("1")
+      yield* quick.arrive("2")
+      // No channel alone took long.
+      expect(quick.delivered).toEqual([[1], [1], [1], [2]])
     })
   )
 
