@@ -41,7 +41,7 @@ export class InvalidPayload extends Data.TaggedError("InvalidPayload")<{
   readonly issue: string
 }> {
   override get message(): string {
-    return `Cannot ${this.direction} a payload of channel "${this.channel}" by its schema: ${this.issue}`
+    return `Cannot ${this.direction} a payload of channel "${this.channel}": ${this.issue}`
   }
 }
 

@@ -230,8 +230,8 @@ describe("the codec of a channel", () => {
         (direction) => new InvalidPayload({ ...fault, direction }).message
       )
     ).toEqual([
-      `Cannot decode a payload of channel "rows" by its schema: no`,
-      `Cannot encode a payload of channel "rows" by its schema: no`
+      `Cannot decode a payload of channel "rows": no`,
+      `Cannot encode a payload of channel "rows": no`
     ])
   })
 

@@ -76,8 +76,10 @@ export class NotificationSource extends Context.Service<
      * arrives. Waits for as long as the source is down. The source itself listens once per channel,
      * however many listen here.
      *
-     * The source does not wait for `into`. An unbounded queue keeps everything that is not taken; one
-     * that is full misses what comes, and is told `lost` before the next notification that it takes.
+     * The source does not wait for `into`. An unbounded queue keeps everything that is not taken. A
+     * bounded one needs room for 2 at least: when it is full it misses what comes, and is told `lost`
+     * before the next notification of that channel that it takes; while nothing more comes, it is not
+     * told. A sliding one forgets without a word.
      */
     readonly listen: (
       channel: string,
@@ -110,8 +112,13 @@ export class MemorySource extends Context.Service<
   }
 >()("effect-realtime/server/MemorySource") {}
 
-/** One call of `listen`. */
-interface Listener {
+/**
+ * One call of `listen`, as a source keeps it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Listener {
   readonly into: Queue.Enqueue<Notification>
   /** Its queue was full, and it was not told yet. */
   missed: boolean
@@ -119,15 +126,12 @@ interface Listener {
 
 /**
  * Gives a listener what arrived. What a full queue does not take is missing there, and told before the
- * next one that it takes. For sources.
+ * next one that it takes. For whoever makes a source.
  *
  * @category combinators
  * @since 0.1.0
  */
-export const give = (
-  listener: { readonly into: Queue.Enqueue<Notification>; missed: boolean },
-  notification: Notification
-): void => {
+export const give = (listener: Listener, notification: Notification): void => {
   const { into } = listener
   if (listener.missed) {
     if (!Queue.offerUnsafe(into, { channel: notification.channel, payload: lost })) return

@@ -33,6 +33,7 @@ import * as PgLink from "./internal/link/pgLink.ts"
 import * as Watched from "./internal/link/watched.ts"
 import {
   give,
+  type Listener,
   lost,
   type Notification,
   NotificationSource,
@@ -94,10 +95,7 @@ const listensAtOnce = 64
 /** Time an echo of the self-test may take. */
 const echoMillis = 2000
 
-interface Listener {
-  readonly into: Queue.Enqueue<Notification>
-  /** Its queue was full, and it was not told yet. */
-  missed: boolean
+interface PgListener extends Listener {
   /** Done when LISTEN was first confirmed for this listener. */
   readonly ready: Deferred.Deferred<void>
   live: boolean
@@ -105,7 +103,7 @@ interface Listener {
 
 /** Listeners of one channel, and the LISTEN of the current session when it holds one. */
 interface Entry {
-  readonly listeners: Set<Listener>
+  readonly listeners: Set<PgListener>
   scope: Scope.Closeable | undefined
 }
 
@@ -279,7 +277,7 @@ export const make = (
             const cause = new InvalidChannelName({ channel: name, reason })
             return yield* new SourceError({ operation: "listen", channel: name, cause })
           }
-          const listener: Listener = {
+          const listener: PgListener = {
             into,
             ready: yield* Deferred.make<void>(),
             live: false,
@@ -330,7 +328,7 @@ export const layer = (
 ): Layer.Layer<NotificationSource, ListenNotDelivered, PgClient> =>
   Layer.effect(NotificationSource, make(options))
 
-const confirm = (listener: Listener): void => {
+const confirm = (listener: PgListener): void => {
   listener.live = true
   Deferred.doneUnsafe(listener.ready, Effect.void)
 }

@@ -9,7 +9,17 @@ export { NoOutbox, TooManyChannels } from "./internal/hub/errors.ts"
 export { ChannelConflict } from "./internal/door/registry.ts"
 export { NestedSnapshot } from "./internal/outbox/snapshot.ts"
 export { type AuthenticateJwt, type Claims, jwt } from "./jwt.ts"
-export { layerMemory, MemorySource, NotificationSource, SourceError } from "./NotificationSource.ts"
+export {
+  give,
+  layerMemory,
+  type Listener,
+  lost,
+  MemorySource,
+  type Notification,
+  NotificationSource,
+  SourceError,
+  type SourceState
+} from "./NotificationSource.ts"
 export * as OutboxReader from "./OutboxReader.ts"
 export * as PgInstaller from "./PgInstaller.ts"
 export * as PgNotificationSource from "./PgNotificationSource.ts"

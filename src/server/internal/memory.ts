@@ -3,7 +3,7 @@
  *
  * The bytes are counted over all memories of one `Budget`. At its limit those that hold most forget
  * first, whoever pushes: a channel that fills the budget pays for itself, and the others keep theirs.
- * What is too old is forgotten by the clock, also where nothing happens any more.
+ * What is too old is forgotten by the clock, at most 5 s late, and never given.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
