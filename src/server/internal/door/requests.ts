@@ -387,7 +387,10 @@ export class Requests {
     return Effect.gen({ self: this }, function* () {
       const view = yield* this.#context.realtime[hubKey].open(match.channel)
       const follower = new Follower(view, this.#owner.mailbox)
-      yield* Effect.addFinalizer(() => Effect.sync(() => follower.leave()))
+      yield* Scope.addFinalizer(
+        scope,
+        Effect.sync(() => follower.leave())
+      )
       const joining = follower.join(from)
       const join = yield* from === undefined
         ? joining

@@ -10,7 +10,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as RcMap from "effect/RcMap"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as Channel from "../../../Channel.ts"
@@ -28,7 +28,7 @@ import { DurableChannel, type DurableError } from "./durableChannel.ts"
 import { LiveChannel } from "./liveChannel.ts"
 import * as Memory from "../memory.ts"
 import * as Pump from "./pump.ts"
-import type { View } from "./view.ts"
+import type { View, Views } from "./view.ts"
 
 export interface HubOptions {
   /** How long a channel stays open after its last subscriber left. */
@@ -63,6 +63,30 @@ export interface Hub {
   readonly openLive: (
     channel: Channel.Any
   ) => Effect.Effect<View, InvalidChannelName | SourceError | TooManyChannels, Scope.Scope>
+}
+
+/** The open channels of one kind of delivery, and how many use each. */
+interface Kind<E, F> {
+  readonly name: string
+  readonly channels: RcMap.RcMap<string, Views<E>, F>
+  readonly users: Map<string, number>
+}
+
+const kindOf = <E, F, R>(
+  name: Channel.Delivery,
+  linger: Duration.Duration,
+  lookup: (name: string) => Effect.Effect<Views<E>, F, R>
+) =>
+  Effect.map(RcMap.make({ idleTimeToLive: linger, lookup }), (channels): Kind<E, F> => ({
+    name,
+    channels,
+    users: new Map()
+  }))
+
+/** Somebody's use of a channel, from before it is open. */
+interface Use<E> {
+  member: Views<E> | undefined
+  view: View<E> | undefined
 }
 
 export const make = (
@@ -121,8 +145,7 @@ export const make = (
       }
     })
 
-    /** Subscribers per open channel, and how to close those that only linger, the longest first. */
-    const users = new Map<string, number>()
+    /** How to close the channels that only linger, the longest first. */
     const lingering = new Map<string, Effect.Effect<void>>()
 
     /** Counts one more open channel, until the scope closes. Who only lingers makes room. */
@@ -145,88 +168,78 @@ export const make = (
       return undefined
     })
 
-    const live = yield* RcMap.make({
-      idleTimeToLive: options.linger,
-      lookup: (name: string) =>
-        Effect.gen(function* () {
-          yield* countIn(`live ${name}`)
-          const channel = new LiveChannel(name, budget)
-          // Known before it listens: what arrives at once has somewhere to go.
-          yield* Effect.acquireRelease(
-            Effect.sync(() => opened.set(name, channel)),
-            () =>
-              Effect.sync(() => {
-                channel.close()
-                if (opened.get(name) === channel) closed(name)
-              })
-          )
-          yield* source.listen(name, arrived)
-          return channel
-        })
-    })
-
-    const durable = yield* RcMap.make({
-      idleTimeToLive: options.linger,
-      lookup: (name: string) =>
-        Effect.gen(function* () {
-          if (outbox === undefined) return yield* new NoOutbox({ channel: name })
-          yield* countIn(`durable ${name}`)
-          const queue = yield* outbox.follow(name)
-          const channel = new DurableChannel(name, outbox)
-          yield* Effect.forkScoped(pumpDurable(channel, queue))
-          return channel
-        })
-    })
-
-    /**
-     * The view of a channel that `get` opens, given back with the scope. Whoever waits for it uses it
-     * already: a channel that lingered must not be closed meanwhile.
-     */
-    const view = <E, F>(
-      channel: Channel.Any,
-      get: Effect.Effect<
-        {
-          readonly view: (channel: Channel.Any) => View<E>
-          readonly release: (view: View<E>) => void
-        },
-        F,
-        Scope.Scope
-      >,
-      close: Effect.Effect<void>
-    ) =>
+    const live = yield* kindOf("live", options.linger, (name) =>
       Effect.gen(function* () {
-        const key = `${channel.delivery} ${channel.name}`
-        let isOpen = false
+        yield* countIn(`live ${name}`)
+        const channel = new LiveChannel(name, budget)
+        // Known before it listens: what arrives at once has somewhere to go.
         yield* Effect.acquireRelease(
-          Effect.sync(() => {
-            users.set(key, (users.get(key) ?? 0) + 1)
-            lingering.delete(key)
-          }),
+          Effect.sync(() => opened.set(name, channel)),
           () =>
             Effect.sync(() => {
-              const left = users.get(key)! - 1
-              if (left > 0) {
-                users.set(key, left)
-                return
-              }
-              users.delete(key)
-              if (isOpen) lingering.set(key, close)
+              channel.close()
+              if (opened.get(name) === channel) closed(name)
             })
         )
-        // A failed lookup would be remembered for as long as a good one.
-        const member = yield* Effect.tapError(get, () => close)
-        isOpen = true
-        return yield* Effect.acquireRelease(
-          Effect.sync(() => member.view(channel)),
-          (view) => Effect.sync(() => member.release(view))
+        yield* source.listen(name, arrived)
+        return channel
+      })
+    )
+
+    const durable = yield* kindOf("durable", options.linger, (name) =>
+      Effect.gen(function* () {
+        if (outbox === undefined) return yield* new NoOutbox({ channel: name })
+        yield* countIn(`durable ${name}`)
+        const queue = yield* outbox.follow(name)
+        const channel = new DurableChannel(name, outbox)
+        yield* Effect.forkScoped(pumpDurable(channel, queue))
+        return channel
+      })
+    )
+
+    /** Ends a use. Apart from where it begins, so that what it keeps until then is little. */
+    const ending = <E, F>(kind: Kind<E, F>, name: string, use: Use<E>): Effect.Effect<void> =>
+      Effect.sync(() => {
+        if (use.view !== undefined) use.member?.release(use.view)
+        const left = kind.users.get(name)! - 1
+        if (left > 0) {
+          kind.users.set(name, left)
+          return
+        }
+        kind.users.delete(name)
+        if (use.view !== undefined) {
+          lingering.set(`${kind.name} ${name}`, RcMap.invalidate(kind.channels, name))
+        }
+      })
+
+    /**
+     * The view of a channel, given back with the scope. Whoever waits for it uses it already: a channel
+     * that lingered must not be closed meanwhile.
+     */
+    const view = <E, F>(kind: Kind<E, F>, channel: Channel.Any) =>
+      Effect.gen(function* () {
+        const { name } = channel
+        const scope = yield* Effect.scope
+        const use: Use<E> = { member: undefined, view: undefined }
+        yield* Effect.uninterruptible(
+          Effect.suspend(() => {
+            kind.users.set(name, (kind.users.get(name) ?? 0) + 1)
+            lingering.delete(`${kind.name} ${name}`)
+            return Scope.addFinalizer(scope, ending(kind, name, use))
+          })
         )
+        // A failed lookup would be remembered for as long as a good one.
+        const member = yield* Effect.tapError(RcMap.get(kind.channels, name), () =>
+          RcMap.invalidate(kind.channels, name)
+        )
+        use.member = member
+        return (use.view = member.view(channel))
       })
 
     const openLive: Hub["openLive"] = (channel) =>
       Effect.gen(function* () {
         if (channel.fault !== undefined) return yield* channel.fault
-        const { name } = channel
-        const opened = yield* view(channel, RcMap.get(live, name), RcMap.invalidate(live, name))
+        const opened = yield* view(live, channel)
         // A channel that lingers is open while the source is down, but it confirms nothing then.
         yield* waitUntilUp(source.state)
         return opened
@@ -235,8 +248,7 @@ export const make = (
     const openDurable = (channel: Channel.Any) =>
       Effect.gen(function* () {
         if (channel.fault !== undefined) return yield* channel.fault
-        const { name } = channel
-        return yield* view(channel, RcMap.get(durable, name), RcMap.invalidate(durable, name))
+        return yield* view(durable, channel)
       })
 
     return {
