@@ -6,7 +6,7 @@
  * and sockets meet here and are equal.
  */
 import * as Clock from "effect/Clock"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as RcMap from "effect/RcMap"
@@ -207,7 +207,8 @@ export const make = (
           return
         }
         kind.users.delete(name)
-        if (use.view !== undefined) {
+        // What does not linger is closed by now.
+        if (use.view !== undefined && !Duration.isZero(options.linger)) {
           lingering.set(`${kind.name} ${name}`, RcMap.invalidate(kind.channels, name))
         }
       })
