@@ -7,8 +7,8 @@ import { serve } from "./lib/ipc.ts"
 import { channelName, messageText } from "./lib/messages.ts"
 import { PgWire } from "./lib/PgWire.ts"
 import type { ProbeApi } from "./lib/types.ts"
+import { silenceMillis } from "./lib/silence.ts"
 
-const silenceMillis = 10_000
 const bytes = 200
 
 let publisher: PgWire | undefined

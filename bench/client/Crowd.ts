@@ -8,12 +8,10 @@ import type { Connection } from "./Connection.ts"
 import { type Dialect, dialects } from "./dialects.ts"
 import { Feed } from "./Feed.ts"
 import { join } from "./join.ts"
+import { silenceMillis } from "../lib/silence.ts"
 
 /** Handshakes under way at once: more would measure the backlog of the listening socket. */
 const handshakesAtOnce = 64
-
-/** Nothing new for so long means that nothing will come. */
-const silenceMillis = 10_000
 
 /** For so long after the last message nothing more may come. */
 const afterwardsMillis = 20

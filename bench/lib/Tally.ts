@@ -1,9 +1,7 @@
 /**
  * Counts the notifications of a listener, and fails when some are missing.
  */
-
-/** Nothing new for so long means that nothing will come. */
-const silenceMillis = 10_000
+import { silenceMillis } from "./silence.ts"
 
 export class Tally {
   #count = 0

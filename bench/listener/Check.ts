@@ -2,15 +2,13 @@
  * Compares what a handler gets with what was fed: every event, in order, every field of it.
  */
 import { messageText } from "../lib/messages.ts"
+import { silenceMillis } from "../lib/silence.ts"
 
 interface Message {
   readonly id: number
   readonly status: string
   readonly note: string
 }
-
-/** Nothing new for so long means that nothing will come. */
-const silenceMillis = 10_000
 
 export class Check {
   readonly #bytes: number

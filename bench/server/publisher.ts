@@ -4,15 +4,13 @@
 import { channelName, channelOf, messageText } from "../lib/messages.ts"
 import { atRate } from "../lib/pace.ts"
 import type { Audience, Pace } from "../lib/types.ts"
+import { silenceMillis } from "../lib/silence.ts"
 
 /**
  * How much may be on the way to a client: enough to keep it busy between two reports, little enough
  * that a thousand of them fit into the kernel's buffers.
  */
 const onTheWay = { messages: 256, bytes: 512 * 1024 }
-
-/** No progress for so long means that none will come. */
-const silenceMillis = 10_000
 
 export class Publisher {
   readonly #audience: Audience
