@@ -129,7 +129,10 @@ const anyJson: Codec<unknown> = {
  * @category encoding
  * @since 0.1.0
  */
-export const toJson = <A>(channel: Channel<A>, payload: A): Result.Result<string, InvalidPayload> =>
+export const toJson = <A>(
+  channel: Pick<Channel<A>, "encode" | "name">,
+  payload: A
+): Result.Result<string, InvalidPayload> =>
   Result.flatMap(channel.encode(payload), (encoded) => {
     let issue = "undefined is not JSON"
     try {

@@ -9,7 +9,8 @@ import * as Effect from "effect/Effect"
 import * as PubSub from "effect/PubSub"
 import * as Result from "effect/Result"
 import type * as Channel from "../../../Channel.ts"
-import type { Codec } from "../../../ChannelBase.ts"
+import { type Codec, toJson } from "../../../ChannelBase.ts"
+import type { InvalidPayload } from "../../../RealtimeError.ts"
 import type { Batch, BatchEvent } from "./batch.ts"
 import type { Part } from "../outbox/catchUp.ts"
 
@@ -45,16 +46,6 @@ export const parse = (text: string): unknown => {
   }
 }
 
-/** `undefined` for what the schema does not encode, and for what it makes of it where that is no JSON. */
-const stringify = (encoded: Result.Result<unknown, unknown>): string | undefined => {
-  if (Result.isFailure(encoded)) return undefined
-  try {
-    return JSON.stringify(encoded.success) as string | undefined
-  } catch {
-    return undefined
-  }
-}
-
 export class View<E = never> {
   readonly channel: Channel.Any
   /**
@@ -68,8 +59,8 @@ export class View<E = never> {
   users = 0
   /** The tick of the newest batch. */
   tick = 0
-  /** As `channel` has them, without a look at it: in each of many channels it is far away. */
-  readonly #name: string
+  /** This and the codec as `channel` has them, without a look at it: of many channels each is far away. */
+  readonly name: string
   readonly #codec: Codec<unknown>
   /** Most channels of a busy node have one socket: a set of its own would cost more than the rest. */
   #sink: Sink | undefined
@@ -78,7 +69,7 @@ export class View<E = never> {
 
   constructor(channel: Channel.Any, join: View<E>["join"]) {
     this.channel = channel
-    this.#name = channel.name
+    this.name = channel.name
     this.#codec = channel.codec as Codec<unknown>
     this.join = join
   }
@@ -126,11 +117,17 @@ export class View<E = never> {
     wire: boolean
   ): BatchEvent | undefined {
     if (json === unparsable) return undefined
-    const payload = this.#codec.decode(json, this.#name)
+    const payload = this.#codec.decode(json, this.name)
     if (Result.isFailure(payload)) return undefined
     if (!wire) return { id, at, payload: payload.success, json: undefined, tx }
-    const text = stringify(this.#codec.encode(payload.success, this.#name))
-    return text === undefined ? undefined : { id, at, payload: payload.success, json: text, tx }
+    const text = toJson(this, payload.success)
+    if (Result.isFailure(text)) return undefined
+    return { id, at, payload: payload.success, json: text.success, tx }
+  }
+
+  /** As the channel does. */
+  encode(payload: unknown): Result.Result<unknown, InvalidPayload> {
+    return this.#codec.encode(payload, this.name)
   }
 }
 
