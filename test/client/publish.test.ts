@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Exit, Fiber, Layer } from "effect"
+import { Clock, type Duration, Effect, Exit, Fiber, Layer } from "effect"
 import * as Schema from "effect/Schema"
 import { TestClock } from "effect/testing"
 import { Channel } from "effect-realtime"
@@ -17,6 +17,18 @@ const tagOf = (exit: Exit.Exit<unknown, { readonly _tag: string }>) =>
   Exit.match(exit, {
     onSuccess: () => "done",
     onFailure: (cause) => (cause.reasons[0] as { error: { _tag: string } }).error._tag
+  })
+
+/** A client that may publish fast to a server that answers no publish. */
+const mute = (maxAge: Duration.Input) =>
+  Effect.gen(function* () {
+    const limits = { ...FakeSocket.welcome.limits, publishPerSecond: 1000 }
+    const server = FakeSocket.make({ auto: true, welcome: { limits } })
+    const client = yield* Client.make(server, { queue: { maxAge } })
+    server.heard = (socket, frame) => {
+      if (frame.type !== "publish") server.answer(socket, frame)
+    }
+    return { client, server }
   })
 
 describe("RealtimeClient.publish", () => {
@@ -133,12 +145,7 @@ describe("RealtimeClient.publish", () => {
 
   it.effect("sends what waits behind messages that expired on their way", () =>
     Effect.gen(function* () {
-      const limits = { ...FakeSocket.welcome.limits, publishPerSecond: 1000 }
-      const server = FakeSocket.make({ auto: true, welcome: { limits } })
-      const client = yield* Client.make(server, { queue: { maxAge: "5 seconds" } })
-      server.heard = (socket, frame) => {
-        if (frame.type !== "publish") server.answer(socket, frame)
-      }
+      const { client, server } = yield* mute("5 seconds")
       const expiring = yield* Effect.forEach(Array.from({ length: 32 }), (_, n) =>
         publishing(client, n)
       )
@@ -160,12 +167,7 @@ describe("RealtimeClient.publish", () => {
 
   it.effect("sends what waits behind messages that expired and were never answered", () =>
     Effect.gen(function* () {
-      const limits = { ...FakeSocket.welcome.limits, publishPerSecond: 1000 }
-      const server = FakeSocket.make({ auto: true, welcome: { limits } })
-      const client = yield* Client.make(server, { queue: { maxAge: "9 seconds" } })
-      server.heard = (socket, frame) => {
-        if (frame.type !== "publish") server.answer(socket, frame)
-      }
+      const { client, server } = yield* mute("9 seconds")
       yield* Effect.forEach(Array.from({ length: 32 }), (_, n) => publishing(client, n))
       yield* TestClock.adjust("8 seconds")
       yield* publishing(client, 33)
