@@ -67,14 +67,15 @@ end`
 const statementFunction = `
 #variable_conflict use_variable
 declare
-  r record;
-  o record;
+  -- No alias of a query below has one of these names.
+  row_ record;
+  was_ record;
   told text;
   ended text;
   rows_ int := 0;
   late text;
 begin
-  for r in select * from @side@ limit 2 loop
+  for row_ in select * from @side@ limit 2 loop
     rows_ := rows_ + 1;
   end loop;
   if rows_ = 0 then
@@ -115,20 +116,20 @@ begin
 end`
 
 const oneRow = `
-      if pg_column_size(r) <= ${smallRow} then
-        told := '{"operation":"@op@","data":' || @r_data@ || ',"key":' || @r_key@ || '}';
+      if pg_column_size(row_) <= ${smallRow} then
+        told := '{"operation":"@op@","data":' || @row_data@ || ',"key":' || @row_key@ || '}';
       end if;`
 
 const oneUpdate = `
-      select * into o from realtime_old;
+      select * into was_ from realtime_old;
       told := case
-        when pg_column_size(r) > ${smallRow} or pg_column_size(o) > ${smallRow} then null
+        when pg_column_size(row_) > ${smallRow} or pg_column_size(was_) > ${smallRow} then null
         when not (@changed@) then '-'
-        when @same@ then '{"operation":"UPDATE","data":' || @r_data@@old_member@ || ',"key":' || @r_key@ || '}'
+        when @same@ then '{"operation":"UPDATE","data":' || @row_data@@old_member@ || ',"key":' || @row_key@ || '}'
         else '+' end;
       if told = '+' then
-        ended := '{"operation":"DELETE","data":' || @o_data@ || ',"key":' || @o_key@ || '}';
-        told := '{"operation":"INSERT","data":' || @r_data@ || ',"key":' || @r_key@ || '}';
+        ended := '{"operation":"DELETE","data":' || @was_data@ || ',"key":' || @was_key@ || '}';
+        told := '{"operation":"INSERT","data":' || @row_data@ || ',"key":' || @row_key@ || '}';
       end if;`
 
 /** "offset 0" keeps PostgreSQL from writing an expression, and so a row's JSON, in two places. */
@@ -244,20 +245,21 @@ begin
   else
     fits := realtime.projection(rel, f.names, f.keys, 'r', w.max_bytes);
     pieces := pieces || jsonb_build_object(
-      'r_data', case when plain then 'row_to_json(r)::text' else realtime.members(f.names, 'r', true) end,
-      'o_data', case when plain then 'row_to_json(o)::text' else realtime.members(f.names, 'o', true) end,
+      'row_data', case when plain then 'row_to_json(row_)::text' else realtime.members(f.names, 'row_', true) end,
+      'was_data', case when plain then 'row_to_json(was_)::text' else realtime.members(f.names, 'was_', true) end,
+      'row_key', realtime.members(f.keys, 'row_', false),
+      'was_key', realtime.members(f.keys, 'was_', false),
       'r_data_all', case when plain then 'row_to_json(r.*)::text' else realtime.members(f.names, 'r', true) end,
       'r_key', realtime.members(f.keys, 'r', false),
-      'o_key', realtime.members(f.keys, 'o', false),
       'r_fits', fits.fits);
     foreach op in array array['INSERT', 'UPDATE', 'DELETE'] loop
       pieces := pieces || jsonb_build_object('op', op, 'side', case op when 'DELETE' then 'realtime_old' else 'realtime_new' end);
       if op = 'UPDATE' then
         fits := realtime.projection(rel, f.names, f.keys, 'o', w.max_bytes);
         pieces := pieces || jsonb_build_object(
-          'changed', case when plain then 'r *<> o' else realtime.images('record_image_ne', compared, 'r', 'o') end,
-          'same', realtime.images('record_image_eq', f.keys, 'r', 'o'),
-          'old_member', case when w.old then ' || '',"old":'' || ' || (pieces ->> 'o_data') else '' end,
+          'changed', case when plain then 'row_ *<> was_' else realtime.images('record_image_ne', compared, 'row_', 'was_') end,
+          'same', realtime.images('record_image_eq', f.keys, 'row_', 'was_'),
+          'old_member', case when w.old then ' || '',"old":'' || ' || (pieces ->> 'was_data') else '' end,
           'first', quote_ident(f.keys[1]),
           'r_columns', (select string_agg(format('r.%I', c), ', ') from unnest(compared) c),
           'n_columns', (select string_agg(format('n.%I', c), ', ') from unnest(compared) c),

@@ -265,7 +265,7 @@ begin
       when 'UPDATE' then format($q$select case when n.k is null then 'DELETE' when o.k is null then 'INSERT' else 'UPDATE' end op,
           case when n.k is null then o.d else n.d end d, case when %s and n.k = o.k then o.d end od, coalesce(n.k, o.k) k
         from (%s from realtime_old r) o full join (%s from realtime_new r) n on n.k = o.k
-        where n.k is null or o.k is null or o.d is null or n.d is null or o.d <> n.d$q$, (f.w).old, side, side)
+        where n.k is null or o.k is null or o.d is null or n.d is null or o.d <> n.d$q$, (f.w).old::text, side, side)
       else format('select %L op, s.d, null::text od, s.k from (%s from %s r) s', op, side, case op when 'INSERT' then 'realtime_new' else 'realtime_old' end)
     end;
   else
