@@ -117,8 +117,8 @@ export interface Watch {
       }
     | undefined
   /**
-   * The largest event in bytes of UTF-8, default 8 MiB (durable) or 7,999 (live), which are also the
-   * most. A larger row travels as its key with `truncated: true`.
+   * The largest event in bytes of UTF-8, default 8 MiB (durable) or 7,967 (live, where 32 bytes tell equal
+   * events apart), which are also the most. A larger row travels as its key with `truncated: true`.
    */
   readonly maxBytes?: number | undefined
   /**
@@ -133,6 +133,17 @@ export interface Watch {
    * a channel of this name with the other delivery logs a warning: nothing of the table reaches it.
    */
   readonly delivery?: "durable" | "live" | undefined
+  /**
+   * Whether changes by an applier of logical replication, or by a session whose
+   * `session_replication_role` is `replica`, are told too, default `false`. An applier of changes fires no
+   * triggers at statement level.
+   */
+  readonly always?: boolean | undefined
+  /**
+   * Whether another table may have the same channel, default `false`: who reads a channel takes all its
+   * rows for those of one table.
+   */
+  readonly shared?: boolean | undefined
 }
 
 /**
@@ -211,7 +222,9 @@ const watchStatement = (watch: Watch): string => {
     `channel => ${literal(target.channel)}`,
     `delivery => ${literal(delivery)}`,
     `old => ${watch.old ?? false}`,
-    `level => ${literal(watch.level ?? "row")}`
+    `level => ${literal(watch.level ?? "row")}`,
+    `always => ${watch.always ?? false}`,
+    `shared => ${watch.shared ?? false}`
   ]
   if (watch.columns !== undefined) {
     args.push(`columns => array[${watch.columns.map(literal).join(", ")}]::text[]`)

@@ -63,8 +63,8 @@ const created = (kind: string, statements: ReadonlyArray<string>): string =>
   [
     ...new Set(
       statements.flatMap((statement) =>
-        [...statement.matchAll(new RegExp(`create ${kind} realtime\\.(\\w+)`, "g"))].map(
-          (match) => literal(match[1]!)
+        [...statement.matchAll(new RegExp(`create ${kind} realtime\\.(\\w+)`, "g"))].map((match) =>
+          literal(match[1]!)
         )
       )
     )
