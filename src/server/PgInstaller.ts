@@ -350,7 +350,9 @@ export const uninstall: Effect.Effect<void, SqlError, SqlClient> = inTransaction
 )
 
 /**
- * Fails when the objects are missing or older than this library needs.
+ * Fails when the objects are missing or older than this library needs. Logs a warning for each watched
+ * table that cannot be told from: dropped, replaced by another one of its name, without its primary key or
+ * its triggers; and for each table to which a dump brought triggers of another one.
  *
  * @category installing
  * @since 0.1.0
@@ -365,7 +367,19 @@ export const check: Effect.Effect<void, NotInstalled | OutdatedInstall | SqlErro
     if (installed < schemaVersion) {
       return yield* new OutdatedInstall({ installed, needed: schemaVersion })
     }
+    const troubles = yield* client
+      .unsafe<{ readonly rel: string; readonly channel: string; readonly trouble: string }>(
+        `select rel, channel, trouble from realtime.troubles()`
+      )
+      // A role that may not ask.
+      .pipe(Effect.catchIf(isForbidden, () => Effect.succeed([])))
+    for (const { channel, rel, trouble } of troubles) {
+      const of = channel === "" ? "" : ` (channel "${channel}")`
+      yield* Effect.logWarning(`Watched table ${rel}${of}: ${trouble}.`)
+    }
   })
+
+const isForbidden = (error: SqlError): boolean => sqlState(error) === "42501"
 
 const refused =
   (target: Target) =>
