@@ -15,6 +15,7 @@ import { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type * as Channel from "../Channel.ts"
 import * as Sql from "./internal/sql/index.ts"
+import { foreign, recognise } from "./internal/sql/ownership.ts"
 import { literal } from "./internal/sql/literal.ts"
 import { schemaVersion } from "./internal/sql/schema.ts"
 import { isMissing, sqlMessage, sqlState } from "./internal/link/sqlState.ts"
@@ -188,10 +189,24 @@ export interface Options {
 }
 
 /**
+ * The database has a schema of this name that is somebody else's.
+ *
  * @category errors
  * @since 0.1.0
  */
-export type InstallError = SqlError | WatchRefused
+export class ForeignSchema extends Schema.TaggedError<ForeignSchema>()("ForeignSchema", {
+  schema: Schema.String
+}) {
+  override get message(): string {
+    return `The schema "${this.schema}" of this database is not one of effect-realtime. Nothing was changed. Give another name with the option schema.`
+  }
+}
+
+/**
+ * @category errors
+ * @since 0.1.0
+ */
+export type InstallError = SqlError | ForeignSchema | WatchRefused
 
 const known = "table_updates_"
 
@@ -290,7 +305,7 @@ const deadlockDetected = "40P01"
 const inTransaction = (
   statements: (client: SqlClient) => Effect.Effect<ReadonlyArray<string>, SqlError>,
   options: Pick<Options, "lockTimeout"> | undefined
-): Effect.Effect<void, SqlError, SqlClient> =>
+): Effect.Effect<void, SqlError | ForeignSchema, SqlClient> =>
   Effect.gen(function* () {
     const client = (yield* SqlClient).withoutTransforms()
     yield* client.withTransaction(
@@ -301,7 +316,10 @@ const inTransaction = (
     )
   }).pipe(
     // A reader or a writer held what this wanted, and the other way round: both try again.
-    Effect.retry({ times: 5, while: (error) => sqlState(error) === deadlockDetected })
+    Effect.retry({ times: 5, while: (error) => sqlState(error) === deadlockDetected }),
+    Effect.mapError((error) =>
+      sqlState(error) === foreign ? new ForeignSchema({ schema: "realtime" }) : error
+    )
   )
 
 /**
@@ -316,6 +334,7 @@ export const install = (options?: Options): Effect.Effect<void, InstallError, Sq
     (client) =>
       Effect.gen(function* () {
         yield* client.unsafe(Sql.alone)
+        yield* client.unsafe(recognise)
         const found = yield* client.unsafe<{ readonly here: boolean }>(
           `select to_regclass('realtime.settings') is not null as here`
         )
@@ -344,7 +363,7 @@ export const install = (options?: Options): Effect.Effect<void, InstallError, Sq
  * @category installing
  * @since 0.1.0
  */
-export const uninstall: Effect.Effect<void, SqlError, SqlClient> = inTransaction(
+export const uninstall: Effect.Effect<void, SqlError | ForeignSchema, SqlClient> = inTransaction(
   () => Effect.succeed(Sql.uninstall),
   undefined
 )
@@ -383,7 +402,7 @@ const isForbidden = (error: SqlError): boolean => sqlState(error) === "42501"
 
 const refused =
   (target: Target) =>
-  (error: SqlError): InstallError => {
+  (error: SqlError | ForeignSchema): InstallError => {
     const state = sqlState(error)
     // Our own refusals, and a table or a column of a condition that does not exist.
     return state?.startsWith("RT") || state === "42P01" || state === "42703"

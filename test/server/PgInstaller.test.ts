@@ -8,6 +8,7 @@ import { sqlMessage, sqlState } from "../../src/server/internal/link/sqlState.ts
 import { schemaVersion } from "../../src/server/internal/sql/schema.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { execute, layerDatabase, TestDatabase } from "../support/database.ts"
+import { script } from "./support/script.ts"
 import { layerInstalled, publish, session } from "./support/durable.ts"
 
 const objects = `
@@ -136,11 +137,7 @@ describe("PgInstaller", () => {
       yield* execute(url, "create table orders (id int primary key, name text)")
       const db = yield* session
       // Twice: it may run again.
-      for (const text of [printed, printed]) {
-        for (const statement of text.split(";\n\n")) {
-          yield* db.query(statement.trim() === "" ? "select 1" : statement, [], false)
-        }
-      }
+      for (const text of [printed, printed]) yield* script(db, text)
       yield* PgInstaller.check
       expect(yield* execute(url, delivered)).toEqual([
         { channel: "changes", delivery: "live" },
