@@ -63,10 +63,10 @@ describe("PgInstaller", () => {
   it.live("leaves a newer install as it is, so that a rolling deploy may restart an old node", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
-      yield* sql`update realtime.settings set version = 3, digest = 'newer'`
+      yield* sql`update realtime.settings set version = 4, digest = 'newer'`
       yield* PgInstaller.install({ retention: "1 hour" })
       expect(yield* sql`select version, digest from realtime.settings`).toEqual([
-        { version: 3, digest: "newer" }
+        { version: 4, digest: "newer" }
       ])
       yield* PgInstaller.check
     }).pipe(Effect.provide(layerInstalled()))

@@ -1,6 +1,6 @@
 /** The whole install, as statements in their order. */
 import { createHash } from "node:crypto"
-import { identity } from "./identity.ts"
+import { identity, openStatement } from "./identity.ts"
 import { publish } from "./publish.ts"
 import { retention } from "./retention.ts"
 import { appRole, lockDown, nodeRole } from "./roles.ts"
@@ -58,13 +58,13 @@ const settle = (settings: Settings): ReadonlyArray<string> => {
 }
 
 /**
- * Begins the epoch at once: what is published before the first reader comes must be there for it, and
- * a reader that finds no epoch begins one after what it sees.
+ * To be run in one transaction. `fresh`: the objects are known to be those of this text already. Either
+ * way the database is looked at: what a restored dump left behind is mended before tables are watched, and
+ * a reader that comes later finds an identity.
  */
-const open = `select identity from realtime.open()`
-
-/** To be run in one transaction. `fresh`: the objects are known to be those of this text already. */
 export const install = (settings: Settings, fresh: boolean): ReadonlyArray<string> =>
-  fresh ? [alone, ...settle(settings)] : [alone, ...objects, installed, open, ...settle(settings)]
+  fresh
+    ? [alone, openStatement, ...settle(settings)]
+    : [alone, ...objects, installed, openStatement, ...settle(settings)]
 
 export const uninstall: ReadonlyArray<string> = [alone, `drop schema if exists realtime cascade`]

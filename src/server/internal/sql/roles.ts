@@ -29,10 +29,10 @@ export const nodeRole = (name: string): ReadonlyArray<string> => {
   return [
     create(name),
     `grant usage on schema realtime to ${role}`,
-    `grant select on realtime.messages, realtime.horizon, realtime.marks, realtime.settings, realtime.watched to ${role}`,
+    `grant select on realtime.messages, realtime.horizon, realtime.marks, realtime.settings, realtime.epoch, realtime.watched to ${role}`,
     `grant select on sequence realtime.messages_id_seq to ${role}`,
     `grant select, insert, update, delete on realtime.consumers to ${role}`,
-    `grant execute on function realtime.open(), realtime.identity(), realtime.upkeep(pg_snapshot, xid8, bigint, int), realtime.prune(int) to ${role}`,
+    `grant execute on function realtime.open(int), realtime.open(), realtime.identity(), realtime.upkeep(pg_snapshot, xid8, bigint, int, text), realtime.prune(int) to ${role}`,
     publishing(role)
   ]
 }
