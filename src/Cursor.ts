@@ -309,10 +309,7 @@ const distances = (top: bigint, running: ReadonlyArray<bigint>): string => {
 export const formatDurable = ({ identity, position, witness }: DurableCursor): string => {
   const { base, id, next } = position
   let bytes =
-    varint(witness.id) +
-    varint(witness.at) +
-    varint(base.xmax) +
-    distances(base.xmax, base.running)
+    varint(witness.id) + varint(witness.at) + varint(base.xmax) + distances(base.xmax, base.running)
   if (next !== undefined) {
     bytes += varint(next.xmax - base.xmax)
     // One bit for each transaction of `base`: whether it is still in progress in `next`.

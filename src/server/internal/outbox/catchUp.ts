@@ -27,7 +27,15 @@ import {
   witnessArguments,
   witnessStatement
 } from "./outbox.ts"
-import { endOf, isEmpty, type Leg, legs, type Place, type Position, positionOf } from "./position.ts"
+import {
+  endOf,
+  isEmpty,
+  type Leg,
+  legs,
+  type Place,
+  type Position,
+  positionOf
+} from "./position.ts"
 import { batchesOf, type DurableBatch, type Followers, type Tail } from "./tail.ts"
 
 /** Why a cursor cannot be honoured. */
@@ -120,7 +128,10 @@ export interface CatchUp {
    * Synchronous after its last step: nothing is handed out between the answer and what the caller does at
    * once.
    */
-  readonly locate: (channel: string, from: string) => Effect.Effect<Located, OutboxFault | ReplayError>
+  readonly locate: (
+    channel: string,
+    from: string
+  ) => Effect.Effect<Located, OutboxFault | ReplayError>
 }
 
 type Located =
@@ -186,27 +197,22 @@ export const make = (
       args: ReadonlyArray<unknown>,
       parse: (rows: ReadonlyArray<{ readonly [column: string]: unknown }>) => A
     ): Effect.Effect<A, ReplayError> =>
-      client
-        .unsafe<{ readonly [column: string]: unknown }>(statement, args)
-        .pipe(
-          Effect.flatMap((rows) =>
-            Effect.try({ try: () => parse(rows), catch: (cause) => cause })
-          ),
-          // In a transaction of the caller the page would be read as of its snapshot, and what came
-          // later would be missed in silence.
-          Effect.updateContext(Context.omit(client.transactionService)<never>),
-          // On a path that has gone silent the pool would wait for ever.
-          Effect.timeoutOrElse({
-            duration: patience,
-            orElse: () =>
-              Effect.fail(new Error(`no answer within ${Duration.toMillis(patience)} ms`))
-          }),
-          pages.withPermit,
-          Effect.mapError(
-            (error) =>
-              new ReplayError({ channel, cause: isSqlError(error) ? error.reason.cause : error })
-          )
+      client.unsafe<{ readonly [column: string]: unknown }>(statement, args).pipe(
+        Effect.flatMap((rows) => Effect.try({ try: () => parse(rows), catch: (cause) => cause })),
+        // In a transaction of the caller the page would be read as of its snapshot, and what came
+        // later would be missed in silence.
+        Effect.updateContext(Context.omit(client.transactionService)<never>),
+        // On a path that has gone silent the pool would wait for ever.
+        Effect.timeoutOrElse({
+          duration: patience,
+          orElse: () => Effect.fail(new Error(`no answer within ${Duration.toMillis(patience)} ms`))
+        }),
+        pages.withPermit,
+        Effect.mapError(
+          (error) =>
+            new ReplayError({ channel, cause: isSqlError(error) ? error.reason.cause : error })
         )
+      )
 
     const read = (channel: string, leg: Leg, tail: Tail, limits: PageLimits) =>
       ask<ParsedPage>(
@@ -307,11 +313,7 @@ export const make = (
       )
 
     const replay = (
-      {
-        to,
-        tail,
-        tick
-      }: { readonly tail: Tail; readonly to: Place; readonly tick: number },
+      { to, tail, tick }: { readonly tail: Tail; readonly to: Place; readonly tick: number },
       channel: string,
       from: string,
       position: Position,

@@ -237,10 +237,7 @@ export interface ParsedPage {
   readonly there: boolean
 }
 
-export const parsePage = (
-  rows: ReadonlyArray<Row>,
-  leg: Leg
-): ParsedPage => {
+export const parsePage = (rows: ReadonlyArray<Row>, leg: Leg): ParsedPage => {
   const first = rows[0]
   const horizon = Cursor.parseSnapshot(String(first?.["h"]))
   if (first === undefined || horizon === undefined) {

@@ -163,7 +163,10 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       settings: { readonly identity: string; readonly era: string }
     ) {
       now.rest()
-      if (now.identity !== settings.identity || !(yield* Lost.stands(link, now.taken.last, patience))) {
+      if (
+        now.identity !== settings.identity ||
+        !(yield* Lost.stands(link, now.taken.last, patience))
+      ) {
         return yield* begin(link, settings, "source")
       }
       if (now.era === settings.era) return

@@ -45,7 +45,7 @@ create or replace function realtime.open(
 declare
   here text := ${here};
   s realtime.settings;
-  origin text := (select o.xmin::text from realtime.origin o);
+  wrote text := (select o.xmin::text from realtime.origin o);
 begin
   restored := false;
   if pg_is_in_recovery() then
@@ -54,13 +54,13 @@ begin
   end if;
   insert into realtime.epoch default values on conflict do nothing;
   select * into s from realtime.settings;
-  if (s.identity, s.origin) is distinct from (here, origin) then
+  if (s.identity, s.origin) is distinct from (here, wrote) then
     -- Under the lock, so that one of several nodes does it.
     select * into s from realtime.settings for update;
-    if (s.identity, s.origin) is distinct from (here, origin) then
+    if (s.identity, s.origin) is distinct from (here, wrote) then
       -- Without a token it is of version 2, or new.
       restored := s.identity is not null and (s.identity <> here or s.token is not null) and not (
-        s.origin is not distinct from origin and s.token is not null
+        s.origin is not distinct from wrote and s.token is not null
         and split_part(s.identity, ' ', 1) <> split_part(here, ' ', 1) and split_part(s.identity, ' ', 3) = split_part(here, ' ', 3));
       if restored then
         -- The messages carry transaction numbers of another database, and would appear here when the
@@ -76,7 +76,7 @@ begin
       if restored or s.token is null then
         update realtime.settings o set token = translate(left(encode(sha256(decode(replace(gen_random_uuid()::text, '-', ''), 'hex')), 'base64'), 8), '+/', '-_');
       end if;
-      update realtime.settings o set identity = here, origin = open.origin;
+      update realtime.settings o set identity = here, origin = wrote;
     end if;
   end if;
   identity := realtime.identity();
