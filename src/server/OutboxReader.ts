@@ -162,6 +162,13 @@ export interface Options {
   readonly replayEvents?: number | undefined
   /** The most payload that is replayed to a socket, default 8 MiB (8,388,608 bytes of UTF-8). */
   readonly replayBytes?: number | undefined
+  /**
+   * Whether only what PostgreSQL has flushed to disk is handed out, default `false`. A commit with
+   * `synchronous_commit = off` can be seen up to 0.6 s before it is flushed, and a crash within that time
+   * takes back what was told. With `true` a crash on one machine takes nothing back that was told, and such
+   * commits are told so much later. A standby that was behind when it was promoted still may.
+   */
+  readonly flushed?: boolean | undefined
   /** Whether this node helps to prune, default `true`. At least one node must. */
   readonly upkeep?: boolean | undefined
 }
@@ -258,7 +265,8 @@ export const make = (
         busy: millis(options?.busy ?? 5),
         idle: options?.idle === undefined ? undefined : millis(options.idle)
       }),
-      upkeep: yield* Upkeep.make(sql, options?.upkeep !== false)
+      upkeep: yield* Upkeep.make(sql, options?.upkeep !== false),
+      flushed: options?.flushed === true
     })
     const catchUp = yield* CatchUp.make(
       sql,

@@ -41,13 +41,14 @@ export const make = (sql: PgClient, enabled: boolean): Effect.Effect<Upkeep, nev
     const turn = Effect.gen(function* () {
       const { retention, take } = yield* Queue.take(turns)
       const rows = yield* client.unsafe<{ readonly mine: boolean | null; readonly queue: number }>(
-        "select realtime.upkeep($1::pg_snapshot, $2::xid8, $3::bigint, $4::int) mine, pg_notification_queue_usage() queue",
+        "select realtime.upkeep($1::pg_snapshot, $2::xid8, $3::bigint, $4::int, $5) mine, pg_notification_queue_usage() queue",
         [
-          Cursor.formatSnapshot(take.snapshot),
+          Cursor.formatSnapshot(take.normal),
           String(take.next),
           String(take.drawn),
           // A little less, or one node's turns would miss each other's marks by a hair.
-          Math.floor(every(retention) * 0.9)
+          Math.floor(every(retention) * 0.9),
+          take.era
         ]
       )
       const { mine, queue } = rows[0]!
