@@ -32,6 +32,7 @@ import { Followers, type Item } from "./internal/outbox/tail.ts"
 import * as Upkeep from "./internal/outbox/upkeep.ts"
 import * as Watched from "./internal/link/watched.ts"
 import type { SourceState } from "./NotificationSource.ts"
+import { SchemaName } from "./internal/sql/schemaName.ts"
 
 export {
   /**
@@ -117,6 +118,8 @@ export {
  * @since 0.1.0
  */
 export interface Options {
+  /** The schema of the objects, default that of `SchemaName`, which is `realtime`. As for `PgInstaller`. */
+  readonly schema?: string | undefined
   /**
    * Where the reader connects, default: where the `PgClient` connects. Give the direct address of the
    * primary here when the pool goes through a transaction pooler.
@@ -238,7 +241,15 @@ export class OutboxReader extends Context.Service<
 export const make = (
   options?: Options
 ): Effect.Effect<OutboxReader["Service"], never, PgClient | Scope.Scope> =>
+  options?.schema === undefined
+    ? opened(options)
+    : Effect.provideService(opened(options), SchemaName, options.schema)
+
+const opened = (
+  options: Options | undefined
+): Effect.Effect<OutboxReader["Service"], never, PgClient | Scope.Scope> =>
   Effect.gen(function* () {
+    const schema = yield* SchemaName
     const sql = yield* PgClient
     const beat = Duration.fromInputUnsafe(options?.heartbeatTimeout ?? "2 seconds")
     const patience = Duration.times(beat, 10)
@@ -309,7 +320,8 @@ export const make = (
           current: Effect.tap(current, () => watched.compare(channel)),
           catchUp
         }),
-      publish: (channel, json, key) => publish(sql, channel, json, key),
+      publish: (channel, json, key) =>
+        Effect.provideService(publish(sql, channel, json, key), SchemaName, schema),
       position: Effect.map(refreshed, (now) => now.end),
       state,
       checkTable: watched.compare
@@ -319,10 +331,16 @@ export const make = (
 const millis = (input: Duration.Input): number => Duration.toMillis(Duration.fromInputUnsafe(input))
 
 /**
- * Needs the app's `PgClient`: its address for the session, its pool for replays and upkeep.
+ * Needs the app's `PgClient`: its address for the session, its pool for replays and upkeep. What is
+ * provided with it reads in its schema too (`Realtime.snapshot`, `Realtime.consume`).
  *
  * @category layers
  * @since 0.1.0
  */
 export const layer = (options?: Options): Layer.Layer<OutboxReader, never, PgClient> =>
-  Layer.effect(OutboxReader, make(options))
+  options?.schema === undefined
+    ? Layer.effect(OutboxReader, make(options))
+    : Layer.merge(
+        Layer.effect(OutboxReader, make(options)),
+        Layer.succeed(SchemaName, options.schema)
+      )

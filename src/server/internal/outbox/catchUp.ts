@@ -37,6 +37,7 @@ import {
   positionOf
 } from "./position.ts"
 import { batchesOf, type DurableBatch, type Followers, type Tail } from "./tail.ts"
+import { objects } from "../sql/objects.ts"
 
 /** Why a cursor cannot be honoured. */
 export type ResetReason =
@@ -188,7 +189,7 @@ export const make = (
     const scope = yield* Effect.scope
     const pages = yield* Semaphore.make(maxReplays)
     const replays = yield* Semaphore.make(maxReplays)
-    const client = sql.withoutTransforms()
+    const client = yield* objects(sql)
 
     /** One statement on the pool, for a channel. */
     const ask = <A>(
@@ -201,7 +202,7 @@ export const make = (
         Effect.flatMap((rows) => Effect.try({ try: () => parse(rows), catch: (cause) => cause })),
         // In a transaction of the caller the page would be read as of its snapshot, and what came
         // later would be missed in silence.
-        Effect.updateContext(Context.omit(client.transactionService)<never>),
+        Effect.updateContext(Context.omit(sql.transactionService)<never>),
         // On a path that has gone silent the pool would wait for ever.
         Effect.timeoutOrElse({
           duration: patience,

@@ -20,6 +20,7 @@ import type { OutboxFault } from "./faults.ts"
 import { sqlMessage, sqlState } from "../link/sqlState.ts"
 import { oldestStatement, parsePlace } from "./outbox.ts"
 import { formatPosition, whole } from "./position.ts"
+import { objects } from "../sql/objects.ts"
 
 /**
  * The name belongs to a consumer of another channel.
@@ -84,7 +85,7 @@ export const consume = <E, R>(
     const { channel, name, onBatch, onGap } = options
     const reader = yield* OutboxReader
     const sql = yield* PgClient
-    const client = sql.withoutTransforms()
+    const client = yield* objects(sql)
 
     const start = Effect.gen(function* () {
       if (options.start === undefined || options.start === "now") return yield* reader.position

@@ -34,6 +34,7 @@ import { schemaVersion } from "../sql/schema.ts"
 import { isMissing, sqlMessage } from "../link/sqlState.ts"
 import { batchesOf, type DurableGap, type Followers, Tail } from "./tail.ts"
 import * as Upkeep from "./upkeep.ts"
+import { SchemaName, wakeChannel } from "../sql/schemaName.ts"
 
 export interface ReaderOptions {
   readonly connection: PgClientConfig
@@ -74,6 +75,7 @@ type SessionError = SqlError | OutboxFault | Broken
 /** Reads in the background until the scope closes. */
 export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope.Scope> =>
   Effect.gen(function* () {
+    const schema = yield* SchemaName
     const { beat, followers, limits, pace, patience, upkeep } = options
     const state = yield* SubscriptionRef.make<SourceState>("down")
     let tail: Tail | undefined
@@ -234,7 +236,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         // Behind a transaction pooler a setting of the session would be somebody else's.
         if (settings.wake === "poll" || listens) return
         yield* link.query("set jit = off", [], beat)
-        const wakes = yield* Scope.provide(link.listen("realtime"), listening)
+        const wakes = yield* Scope.provide(link.listen(wakeChannel(schema)), listening)
         listens = true
         // A change that was told before this was not heard.
         lookedAt = 0
@@ -315,6 +317,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
           heartbeat: beat,
           heartbeatTimeout: beat,
           name: "effect-realtime reader",
+          schema,
           prepare: true
         })
         const listening = yield* Scope.fork(yield* Effect.scope)

@@ -19,6 +19,7 @@ import { NotPrimary } from "./faults.ts"
 import { isMissing } from "../link/sqlState.ts"
 import { parsePlace, stateStatement } from "./outbox.ts"
 import { formatPosition, whole } from "./position.ts"
+import { objects } from "../sql/objects.ts"
 
 /**
  * A snapshot was asked for inside a transaction.
@@ -43,7 +44,7 @@ export const snapshot = <A, E, R>(
 ): Effect.Effect<Snapshot<A>, E | SnapshotError, R | PgClient> =>
   Effect.gen(function* () {
     const sql = yield* PgClient
-    const client = sql.withoutTransforms()
+    const client = yield* objects(sql)
     if (Option.isSome(yield* Effect.serviceOption(sql.transactionService))) {
       return yield* new NestedSnapshot()
     }

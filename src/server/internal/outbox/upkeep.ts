@@ -11,6 +11,7 @@ import * as Cursor from "../../../Cursor.ts"
 import * as metrics from "../metrics.ts"
 import type { Take } from "./outbox.ts"
 import { sqlMessage } from "../link/sqlState.ts"
+import { objects } from "../sql/objects.ts"
 
 /** Messages deleted in one transaction: a few milliseconds. */
 const batch = 1000
@@ -28,7 +29,7 @@ export interface Upkeep {
 export const make = (sql: PgClient, enabled: boolean): Effect.Effect<Upkeep, never, Scope.Scope> =>
   Effect.gen(function* (): Effect.fn.Return<Upkeep, never, Scope.Scope> {
     if (!enabled) return { due: () => {} }
-    const client = sql.withoutTransforms()
+    const client = yield* objects(sql)
     // A turn that comes while the last one still prunes takes the place of one that waits.
     const turns = yield* Queue.sliding<{ readonly take: Take; readonly retention: number }>(1)
     const prune = Effect.gen(function* () {
