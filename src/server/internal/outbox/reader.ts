@@ -107,7 +107,14 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         return yield* new OutdatedInstall({ installed, needed: schemaVersion })
       }
       const identity = row?.["identity"]
-      if (typeof identity !== "string") return yield* new NotPrimary()
+      if (row?.["era"] === null) return yield* new NotPrimary()
+      if (typeof identity !== "string") {
+        return yield* new Broken({
+          cause: new Error(
+            "realtime.settings has no row: a dump is being restored, or install again"
+          )
+        })
+      }
       if (row?.["restored"] === true) {
         yield* Effect.logWarning(
           "The database is a copy of another one: its old messages were deleted, and cursors of the other one are answered reset."

@@ -68,16 +68,20 @@ begin
         delete from realtime.messages;
         delete from realtime.marks;
         update realtime.horizon h set snapshot = '1:1:';
-        -- Somebody watched a table again before this: one row for it is enough.
-        delete from realtime.watched w where w.relid <> w.rel and exists (
-          select from realtime.watched o where o.id <> w.id and o.relid = w.rel and o.channel = w.channel);
-        perform realtime.relocate();
       end if;
       if restored or s.token is null then
         update realtime.settings o set token = translate(left(encode(sha256(decode(replace(gen_random_uuid()::text, '-', ''), 'hex')), 'base64'), 8), '+/', '-_');
       end if;
       update realtime.settings o set identity = here, origin = wrote;
     end if;
+  end if;
+  -- Restored rows name a table by the number that it had. They may come after all this.
+  if exists (select from realtime.watched w where w.relid <> w.rel) then
+    perform 1 from realtime.settings for update;
+    -- Where somebody watched a table anew before this, one row for it is enough.
+    delete from realtime.watched w where w.relid <> w.rel and exists (
+      select from realtime.watched o where o.id <> w.id and o.relid = w.rel and o.channel = w.channel);
+    perform realtime.relocate();
   end if;
   identity := realtime.identity();
   era := ${era};

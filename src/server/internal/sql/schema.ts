@@ -40,7 +40,8 @@ create table if not exists realtime.settings (
 )`,
   `insert into realtime.settings (one) select true where not exists (select from realtime.settings)`,
   `alter table realtime.settings add column if not exists token text, add column if not exists origin text`,
-  `-- One row, and nothing in it: it is there for the transaction that wrote it.
+  `-- One row, and nothing in it: it is there for the transaction that wrote it. A dump is restored in the order
+-- of names, so that who looks at this has all messages before it.
 create table if not exists realtime.origin (one boolean primary key default true check (one))`,
   `insert into realtime.origin default values on conflict do nothing`,
 
