@@ -59,6 +59,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/internal/": 1,
   "src/server/internal/sql/": 1,
   "src/server/internal/link/": 1,
+  "src/server/internal/reading/": 1,
   "src/server/NotificationSource.ts": 1,
   "src/server/FrameSchema.ts": 1,
   "src/server/PgInstaller.ts": 1,
