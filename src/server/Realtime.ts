@@ -25,6 +25,7 @@ import { consume, type ConsumerError } from "./internal/outbox/consumers.ts"
 import { batchesOf } from "./internal/hub/durableChannel.ts"
 import { NoOutbox } from "./internal/hub/errors.ts"
 import * as Hub from "./internal/hub/hub.ts"
+import { rows } from "./internal/outbox/rows.ts"
 import { snapshot } from "./internal/outbox/snapshot.ts"
 import type { Missing } from "./internal/hub/missing.ts"
 import { toldOf } from "./internal/hub/told.ts"
@@ -273,6 +274,23 @@ export class Realtime extends Context.Service<
    * another transaction it fails with `NestedSnapshot`.
    */
   static readonly snapshot = snapshot
+
+  /**
+   * The rows of a query in the form that they have in events, read by the row's Schema: the numbers,
+   * times and texts of a row are the same in a state as in the event that told it, whatever the
+   * settings of the session. For `snapshot`, or by itself.
+   *
+   * `JSON.stringify` writes the rows as they travel in events: whoever reads that text decodes it with
+   * the same Schema. The query runs in UTC, so `date_trunc('day', now())` in it is a day of UTC. A row
+   * that does not match fails with `RowMismatch`, which names the column and what fits.
+   *
+   * **Example** (A state with its position)
+   *
+   * ```ts
+   * Realtime.snapshot(Realtime.rows(Order, sql`select * from orders where status = ${"new"}`))
+   * ```
+   */
+  static readonly rows = rows
 
   /**
    * @category constructors

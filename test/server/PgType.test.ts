@@ -175,26 +175,50 @@ describe("PgType, of what row_to_json writes", () => {
 })
 
 describe("PgType", () => {
-  const refuses = <T, E>(schema: Schema.Codec<T, E>, values: ReadonlyArray<unknown>) => {
+  /** What a schema reads of these. */
+  const accepted = <T, E>(schema: Schema.Codec<T, E>, values: ReadonlyArray<unknown>) => {
     const read = Schema.decodeUnknownResult(schema)
-    expect(values.filter((value) => Result.isSuccess(read(value)))).toEqual([])
+    return values.filter((value) => Result.isSuccess(read(value)))
   }
 
   it("refuses what no column of the type can hold, however long it is", () => {
     const long = "1".repeat(1_000_000)
-    refuses(PgType.int8, ["9223372036854775808", 1.5, 2 ** 63, "", "1.5", "0x1", " 1", long, null])
-    refuses(PgType.int8String, ["-9223372036854775809", "abc", true])
-    refuses(PgType.numeric, ["", "1.", "+1", "1e1000000000", "1e-1000000000", long, "infinity", {}])
-    refuses(PgType.numericBigDecimal, ["NaN", "", long])
-    refuses(PgType.float, ["1e400", "", "abc", long, null])
-    refuses(PgType.oid, [-1, 4_294_967_296, 1.5])
-    refuses(PgType.timestamptz, ["2026-11-28T18:23:57", "2026-11-28", "now"])
-    refuses(PgType.timestamptzDate, ["infinity", "2026-06-31T00:00:00+00:00", "", 0])
-    refuses(PgType.timestamp, ["2026-11-28T18:23:57Z", ""])
-    refuses(PgType.date, ["2026-11-28T00:00:00", "28.11.2026"])
-    refuses(PgType.time, ["12:34", "12:34:56.1234567"])
-    refuses(PgType.interval, ["", "PT1H", "+0-10 +3 -4:05:06.789"])
-    refuses(PgType.bytea, [String.raw`\000\377`, "\\x0", "ff"])
+    expect(
+      [
+        accepted(PgType.int8, [
+          "9223372036854775808",
+          1.5,
+          2 ** 63,
+          "",
+          "1.5",
+          "0x1",
+          " 1",
+          long,
+          null
+        ]),
+        accepted(PgType.int8String, ["-9223372036854775809", "abc", true]),
+        accepted(PgType.numeric, [
+          "",
+          "1.",
+          "+1",
+          "1e1000000000",
+          "1e-1000000000",
+          long,
+          "infinity",
+          {}
+        ]),
+        accepted(PgType.numericBigDecimal, ["NaN", "", long]),
+        accepted(PgType.float, ["1e400", "", "abc", long, null]),
+        accepted(PgType.oid, [-1, 4_294_967_296, 1.5]),
+        accepted(PgType.timestamptz, ["2026-11-28T18:23:57", "2026-11-28", "now"]),
+        accepted(PgType.timestamptzDate, ["infinity", "2026-06-31T00:00:00+00:00", "", 0]),
+        accepted(PgType.timestamp, ["2026-11-28T18:23:57Z", ""]),
+        accepted(PgType.date, ["2026-11-28T00:00:00", "28.11.2026"]),
+        accepted(PgType.time, ["12:34", "12:34:56.1234567"]),
+        accepted(PgType.interval, ["", "PT1H", "+0-10 +3 -4:05:06.789"]),
+        accepted(PgType.bytea, [String.raw`\000\377`, "\\x0", "ff"])
+      ].flat()
+    ).toEqual([])
   })
 
   it("encodes only what the column can hold", () => {

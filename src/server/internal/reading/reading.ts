@@ -90,10 +90,11 @@ const closer = <A>(
       ? found.slice(mark.length)
       : undefined
   }
-  const places = placesToRound(issue, (path) => {
+  const rounds = (path: Path) => {
     const digits = made(path)
     return digits !== undefined && Exact.isFraction(digits)
-  })
+  }
+  const places = placesToRound(issue, rounds)
   if (places !== undefined) {
     // A copy of its own: what others read stays exact.
     let copy = valueAt(Exact.parse(text, options), place)
@@ -101,7 +102,7 @@ const closer = <A>(
     const rounded = codec.decode(copy, name)
     if (Result.isSuccess(rounded)) return Result.succeed(rounded.success)
   }
-  return Result.fail(unfitOf(schema.ast, issue, value, made))
+  return Result.fail(unfitOf(schema.ast, issue, value, made, rounds))
 }
 
 /** Why a value does not fit, all of it; `undefined` when a function of the schema throws. */

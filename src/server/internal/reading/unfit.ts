@@ -19,29 +19,31 @@ export interface Unfit {
 export type Path = ReadonlyArray<PropertyKey>
 
 /** One place of an issue where nothing more can be told apart. */
-export interface Leaf {
+interface Leaf {
   readonly path: Path
   readonly issue: SchemaIssue.Issue
 }
 
-/** The first one, in the order of the schema. */
-export const firstLeaf = (issue: SchemaIssue.Issue, path: Path = []): Leaf => {
+/** All of them, in the order of the schema. */
+const leavesOf = (issue: SchemaIssue.Issue, path: Path): ReadonlyArray<Leaf> => {
   switch (issue._tag) {
     case "Pointer":
-      return firstLeaf(issue.issue, [...path, ...issue.path])
+      return leavesOf(issue.issue, [...path, ...issue.path])
     case "Encoding":
-      return firstLeaf(issue.issue, path)
+      return leavesOf(issue.issue, path)
     case "Composite":
-      return firstLeaf(issue.issues[0], path)
+      return issue.issues.flatMap((one) => leavesOf(one, path))
     case "AnyOf":
-      return issue.issues.length === 0 ? { path, issue } : firstLeaf(issue.issues[0]!, path)
+      return issue.issues.length === 0
+        ? [{ path, issue }]
+        : issue.issues.flatMap((one) => leavesOf(one, path))
     case "Filter":
       // A filter may point at what it means.
-      return issue.issue._tag === "Pointer"
-        ? { path: [...path, ...issue.issue.path], issue }
-        : { path, issue }
+      return [
+        { path: issue.issue._tag === "Pointer" ? [...path, ...issue.issue.path] : path, issue }
+      ]
     default:
-      return { path, issue }
+      return [{ path, issue }]
   }
 }
 
@@ -153,14 +155,19 @@ const cureOf = (expected: string, value: unknown, made: string | undefined): str
   return `a number that a double holds exactly arrives as a number: read the column with ${fits}, which read both forms`
 }
 
-/** Tells what does not fit. `made` gives the number that the string at a path was made of. */
+/**
+ * Tells the first that does not fit. `made` gives the number that the string at a path was made of,
+ * `rounds` whether it would have been rounded, had everything else been right.
+ */
 export const unfitOf = (
   ast: SchemaAST.AST,
   issue: SchemaIssue.Issue,
   value: unknown,
-  made: (path: Path) => string | undefined
+  made: (path: Path) => string | undefined,
+  rounds: (path: Path) => boolean
 ): Unfit => {
-  const leaf = firstLeaf(issue)
+  const leaves = leavesOf(issue, [])
+  const leaf = leaves.find(({ path }) => !rounds(path)) ?? leaves[0]!
   const expected = expectedOf(leaf.issue)
   return {
     path: pathText(ast, leaf.path),
