@@ -32,6 +32,8 @@ export interface DurableBatch {
   /** Which tick of this node's reader it belongs to; 0 in a replay. */
   readonly tick: number
   readonly events: ReadonlyArray<DurableEvent>
+  /** The position after the event with this index. */
+  readonly cursorAt: (index: number) => string
 }
 
 /** Events may be missing here; what follows `cursor` is complete. */
@@ -101,8 +103,13 @@ export const batchesOf = (
         events.length === maxBatchEvents ||
         size + next.text.length > maxBatchText
       ) {
-        const cursor = next === undefined ? end : text(midway(leg, BigInt(id)))
-        batches.push({ _tag: "Batch", channel, from: before, cursor, tick, events })
+        const behind = (id: string) => text(midway(leg, BigInt(id)))
+        const cursor = next === undefined ? end : behind(id)
+        const held = events
+        // Nearly nobody asks for one in the middle.
+        const cursorAt = (index: number) =>
+          index === held.length - 1 ? cursor : behind(held[index]!.id)
+        batches.push({ _tag: "Batch", channel, from: before, cursor, tick, events, cursorAt })
         before = cursor
         events = []
         size = 0
