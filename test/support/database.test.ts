@@ -1,12 +1,11 @@
-/** Every test file has a database of its own on the one server of the run. */
+/** Every test file has a database of its own on the server of its worker. */
 import { expect, it, layer } from "@effect/vitest"
 import { Effect } from "effect"
 import { SqlClient } from "effect/sql"
-import { inject } from "vitest"
-import { database, execute, layerDatabase, TestDatabase } from "./database.ts"
+import { database, execute, layerDatabase, serverUrl, TestDatabase } from "./database.ts"
 
 const names = Effect.map(
-  execute(inject("serverUrl"), "select datname::text as name from pg_database"),
+  execute(serverUrl(), "select datname::text as name from pg_database"),
   (rows) => rows.map((row) => row["name"])
 )
 
