@@ -4,7 +4,7 @@
  * The servers of a run of vitest are started by `global-setup.ts`. It is the one that
  * REALTIME_TEST_DATABASE_URL names; with REALTIME_TEST_DOCKER=1 a container; otherwise embedded ones,
  * which need nothing, one for each worker. A test that stops or restarts the server makes its own with
- * `EmbeddedPostgres.make()`.
+ * `ownServer` (`cluster.ts`).
  */
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { Context, Effect, Layer, Redacted, type Scope } from "effect"
@@ -12,7 +12,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import { randomBytes } from "node:crypto"
 import { inject } from "vitest"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
-import * as EmbeddedPostgres from "../../src/testing/EmbeddedPostgres.ts"
+import { makeCluster, serverOn } from "./cluster.ts"
 
 declare module "vitest" {
   interface ProvidedContext {
@@ -53,20 +53,24 @@ const theirs = process.env["REALTIME_TEST_DATABASE_URL"] ?? ""
 
 /**
  * The owners' connection strings of as many servers as there are workers, or of the one that is given;
- * they stop with the scope. For the global setup.
+ * they stop with the scope. And the data directory that they are copied from. For the global setup.
  */
-export const servers = (
-  workers: number
-): Effect.Effect<ReadonlyArray<string>, EmbeddedPostgres.EmbeddedPostgresError, Scope.Scope> =>
-  theirs !== ""
-    ? Effect.succeed([theirs])
-    : process.env["REALTIME_TEST_DOCKER"] === "1"
-      ? Effect.map(container, (url) => [url])
-      : Effect.forEach(
-          Array.from({ length: workers }),
-          () => Effect.map(EmbeddedPostgres.make({ settings }), ({ url }) => url),
-          { concurrency: "unbounded" }
-        )
+export const servers = Effect.fnUntraced(function* (workers: number) {
+  const url =
+    theirs !== ""
+      ? theirs
+      : process.env["REALTIME_TEST_DOCKER"] === "1"
+        ? yield* container
+        : undefined
+  if (url !== undefined) return { urls: [url], cluster: "" }
+  const cluster = yield* makeCluster
+  const urls = yield* Effect.forEach(
+    Array.from({ length: workers }),
+    () => Effect.map(serverOn(cluster, settings), (server) => server.url),
+    { concurrency: "unbounded" }
+  )
+  return { urls, cluster }
+})
 
 /** The server of this worker. Vitest numbers those that run at the same time from 1. */
 export const serverUrl = (): string => {

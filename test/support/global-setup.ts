@@ -20,10 +20,11 @@ export default async (project: TestProject): Promise<() => Promise<void>> => {
   useMemory()
   const scope = Scope.makeUnsafe()
   const { maxWorkers } = project.vitest.config
-  const urls = await Effect.runPromise(Scope.provide(servers(maxWorkers), scope))
+  const { cluster, urls } = await Effect.runPromise(Scope.provide(servers(maxWorkers), scope))
   const template = `template_${randomBytes(6).toString("hex")}`
   project.provide("serverUrls", urls)
   project.provide("template", template)
+  project.provide("cluster", cluster)
   return () =>
     Effect.runPromise(
       Effect.ensuring(
