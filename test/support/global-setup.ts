@@ -8,7 +8,7 @@ import { randomBytes } from "node:crypto"
 import type { TestProject } from "vitest/node"
 import { executablePath } from "./chromium.ts"
 import { dropTemplate, servers } from "./database.ts"
-import { useMemory } from "./memory.ts"
+import { makeCheaper } from "./cheaper.ts"
 
 if (executablePath === undefined) {
   console.warn(
@@ -17,7 +17,7 @@ if (executablePath === undefined) {
 }
 
 export default async (project: TestProject): Promise<() => Promise<void>> => {
-  useMemory()
+  makeCheaper(project.vitest.config.coverage.enabled)
   const scope = Scope.makeUnsafe()
   const { maxWorkers } = project.vitest.config
   const { cluster, urls } = await Effect.runPromise(Scope.provide(servers(maxWorkers), scope))
