@@ -6,7 +6,17 @@ import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import type { Channel } from "effect-realtime"
 import { PgNotificationSource, QueryResults, Realtime } from "effect-realtime/server"
-import { ConfigProvider, Effect, Fiber, Layer, Logger, Queue, Redacted, Schedule, Stream } from "effect"
+import {
+  ConfigProvider,
+  Effect,
+  Fiber,
+  Layer,
+  Logger,
+  Queue,
+  Redacted,
+  Schedule,
+  Stream
+} from "effect"
 import { spawn } from "node:child_process"
 import { createServer, type AddressInfo } from "node:net"
 import { resolve } from "node:path"
