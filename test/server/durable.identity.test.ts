@@ -5,7 +5,7 @@ import { Context, Effect, Layer, Queue, Redacted, Schedule, type Scope } from "e
 import { spawnSync } from "node:child_process"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
-import * as EmbeddedPostgres from "../../src/testing/EmbeddedPostgres.ts"
+import { ownServer } from "../support/cluster.ts"
 import { execute, layerDatabase, TestDatabase } from "../support/database.ts"
 import { layerInstalled, quick } from "./support/durable.ts"
 
@@ -102,7 +102,7 @@ const theirs = process.env["REALTIME_TEST_DATABASE_URL"] !== undefined
 describe("a durable cursor", () => {
   it.live("resumes after a fast restart, and followers have not noticed", () =>
     Effect.gen(function* () {
-      const postgres = yield* EmbeddedPostgres.make()
+      const postgres = yield* ownServer()
       const { install, publish, reader } = yield* node(postgres.url)
       yield* install
       const queue = yield* reader.follow("room").pipe(Effect.retry({ times: 50, schedule: soon }))
@@ -122,7 +122,7 @@ describe("a durable cursor", () => {
 
   it.live("resumes after an immediate stop, and followers have not noticed", () =>
     Effect.gen(function* () {
-      const postgres = yield* EmbeddedPostgres.make()
+      const postgres = yield* ownServer()
       const { install, publish, reader } = yield* node(postgres.url)
       yield* install
       const queue = yield* reader.follow("room").pipe(Effect.retry({ times: 50, schedule: soon }))

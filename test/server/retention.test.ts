@@ -6,7 +6,7 @@ import * as Cursor from "../../src/Cursor.ts"
 import * as Outbox from "../../src/server/internal/outbox/outbox.ts"
 import { OutboxReader } from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
-import * as EmbeddedPostgres from "../../src/testing/EmbeddedPostgres.ts"
+import { ownServer } from "../support/cluster.ts"
 import {
   layerInstalled,
   layerReader,
@@ -273,7 +273,7 @@ describe("retention", () => {
     "does not let the table grow under steady load, with the autovacuum that the installer sets",
     () =>
       Effect.gen(function* () {
-        const postgres = yield* EmbeddedPostgres.make({ settings: { autovacuum_naptime: "1s" } })
+        const postgres = yield* ownServer({ autovacuum_naptime: "1s" })
         yield* Effect.gen(function* () {
           const sql = yield* PgClient.PgClient
           yield* PgInstaller.install({ retention: "1 second", wake: "poll" })
