@@ -341,9 +341,7 @@ const durable = /^2\.([\w-]{8})\.((?:[\w-]{4})*[\w-]{2,4})$/
  */
 export const readDurable = (
   text: string
-):
-  | (Omit<DurableCursor, "witness"> & { readonly witness: Omit<Witness, "tx"> })
-  | undefined => {
+): (Omit<DurableCursor, "witness"> & { readonly witness: Omit<Witness, "tx"> }) | undefined => {
   const parts = durable.exec(text)
   if (parts === null) return undefined
   const bytes = atob(parts[2]!.replaceAll("-", "+").replaceAll("_", "/"))
