@@ -11,6 +11,7 @@ import { Context, Effect, Fiber, Layer, Redacted, type Scope, Stream } from "eff
 import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Path from "node:path"
+import { afterAll } from "vitest"
 import * as Cursor from "../../../src/Cursor.ts"
 import { consume } from "../../../src/server/internal/outbox/consumers.ts"
 import * as OutboxReader from "../../../src/server/OutboxReader.ts"
@@ -19,7 +20,7 @@ import * as EmbeddedPostgres from "../../../src/testing/EmbeddedPostgres.ts"
 import { execute } from "../../support/database.ts"
 import { type Random, random } from "./random.ts"
 
-export const channel = "room"
+const channel = "room"
 
 /** A directory for data folders, removed at the end. */
 export const folder = Effect.acquireRelease(
@@ -71,13 +72,16 @@ export const copyFolder = (from: string, to: string) =>
 
 let template: string | undefined
 
+afterAll(() => {
+  if (template !== undefined) Fs.rmSync(Path.dirname(template), { recursive: true, force: true })
+})
+
 /** A server with everything installed. The folder is made once for a test file: after that it is copied. */
 export const installedOn = (data: string, settings?: Readonly<Record<string, string>>) =>
   Effect.gen(function* () {
     if (template === undefined) {
       const made = Fs.mkdtempSync("/tmp/recovery-template-")
       Fs.chmodSync(made, 0o777)
-      process.once("exit", () => Fs.rmSync(made, { recursive: true, force: true }))
       const first = Path.join(made, "data")
       yield* Effect.flatMap(serverOn(first), ({ url }) => install(url)).pipe(Effect.scoped)
       template = first
@@ -175,7 +179,7 @@ const spelled = `m.id || ' ' || m.txid || ' ' || floor(extract(epoch from m.crea
 const spell = ({ at, id, tx }: OutboxReader.DurableEvent) => `${id} ${tx} ${at}`
 
 /** What a crash leaves, and what is there: the messages of the channel. */
-export const truth = (url: string) =>
+const truth = (url: string) =>
   Effect.map(
     execute(
       url,
@@ -247,7 +251,7 @@ export interface Tally {
   worker: Work
 }
 
-export interface Work {
+interface Work {
   readonly done: number
   /** Not done, although no gap told of it. */
   readonly missed: number
