@@ -18,6 +18,7 @@ import { measureLatency } from "./measure/latency.ts"
 import { measureReader } from "./measure/reader.ts"
 import { type Failure, failureOf, type Report } from "./measure/result.ts"
 import { measureStalled } from "./measure/stalled.ts"
+import { measureWatch } from "./measure/watch.ts"
 import { workloads } from "./measure/workloads.ts"
 import { machine } from "./report/machine.ts"
 import { writeJson, writeReadme } from "./report/record.ts"
@@ -62,6 +63,11 @@ const measurements: ReadonlyArray<Measurement> = [
     title: "20,000 durable events/s in transactions of 20, to a socket",
     measure: (context) => measureReader(context)
   },
+  {
+    name: "T",
+    title: "what a watched row costs its writer, us of the backend's CPU",
+    measure: (context) => measureWatch(context)
+  },
   ...decodings.map((decoding) => ({
     name: decoding.name,
     title: decoding.title,
@@ -104,6 +110,7 @@ const main = async (): Promise<Run> => {
   const context: Context = {
     quick: options.quick,
     pairs: options.pairs ?? (options.quick ? 2 : 6),
+    asked: options.pairs,
     roundsPerProcess: 3,
     seconds: options.quick ? 2 : 3,
     profile: (workload) => (profile === undefined ? undefined : Path.join(profile, workload)),

@@ -32,6 +32,8 @@ export type Measure =
   | "cpu"
   | "heap-after"
   | "time-to-listen"
+  | "added-cpu"
+  | "cpu-per-call"
 
 /** Of which a ratio above the goal is better; of all others one below. */
 export const moreIsBetter: ReadonlySet<Measure> = new Set<Measure>(["commits-per-second"])

@@ -125,6 +125,7 @@ const bringNotifications = async (rigFor: RigFor): Promise<ReadonlyArray<string>
 const contextOf = (databases: Databases): Context => ({
   quick: true,
   pairs: 1,
+  asked: undefined,
   roundsPerProcess: 1,
   seconds: 0.2,
   profile: () => undefined,
