@@ -83,7 +83,12 @@ const demandMessages = (wire: PgWire, one: Case, label: string, runs: number): P
         end if;
       end $$`)
 
-const round = async (one: Case, labels: ReadonlyArray<string>, context: Context, amount: Amount) => {
+const round = async (
+  one: Case,
+  labels: ReadonlyArray<string>,
+  context: Context,
+  amount: Amount
+) => {
   const databaseUrl = await context.database("still")
   const runs = runsOf(amount)
   await prepare(databaseUrl, one, labels, runs)

@@ -72,7 +72,7 @@ export const definitionOf = (table: string, one: Case, runs: number): string => 
 }
 
 /** The statement, with the message written by the same statement: what one would do without us. */
-const byHand = (statement: string, operation: string, channel: string): string =>
+export const messageOf = (statement: string, operation: string, channel: string): string =>
   `with changed as (${statement} returning *)
    insert into realtime.messages (channel, payload)
    select '${channel}', '{"operation":"${operation}","data":' || row_to_json(c.*)::text || ',"key":{"id":' || c.id || '}}'
@@ -80,7 +80,7 @@ const byHand = (statement: string, operation: string, channel: string): string =
 
 export const statementOf = (one: Case, telling: Telling, table: string, channel: string): string =>
   telling === "by hand"
-    ? byHand(one.statement(table), one.operation, channel)
+    ? messageOf(one.statement(table), one.operation, channel)
     : one.statement(table)
 
 const oneOf = (n: number) => 1 + (n % few)
