@@ -10,6 +10,6 @@ export const cpuNanos = (pid: number): number => {
   try {
     return Number(Fs.readFileSync(path, "utf8").split(" ", 1)[0])
   } catch (error) {
-    throw new Error(`T reads ${path}, which only Linux has: ${String(error)}`)
+    throw new Error(`T reads ${path}, which only Linux has`, { cause: error })
   }
 }

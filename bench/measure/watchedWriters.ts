@@ -17,6 +17,8 @@ export interface WatchedWritersOptions {
   readonly writers: ReadonlyArray<number>
   /** Rows of the table, of which each transaction changes one at random. */
   readonly rows: number
+  /** Those beside the unwatched, default all. */
+  readonly labels?: ReadonlyArray<string>
 }
 
 /** Commits per second, by how many writers there were. */
@@ -52,7 +54,11 @@ const statementOf = (label: string, rows: number): string => {
 
 export const measureWatchedWriters = async (
   context: Context,
-  { rows, writers: counts }: WatchedWritersOptions = { writers: [1, 8], rows: 10_000 }
+  {
+    labels: some = [byHand, ...Object.keys(watches), again],
+    rows,
+    writers: counts
+  }: WatchedWritersOptions = { writers: [1, 8], rows: 10_000 }
 ): Promise<Report> => {
   await using writers = start<WritersApi>("writers.ts")
   const contestant = (label: string): Contestant<Sample> => ({
@@ -77,15 +83,11 @@ export const measureWatchedWriters = async (
       }
     }
   })
-  const trials = await takeTurns(
-    contestant(unwatched),
-    [byHand, ...Object.keys(watches), again].map(contestant),
-    {
-      pairs: context.pairs,
-      roundsPerProcess: context.roundsPerProcess,
-      onTrial: (label) => context.say(`T2 ${label}`)
-    }
-  )
+  const trials = await takeTurns(contestant(unwatched), some.map(contestant), {
+    pairs: context.pairs,
+    roundsPerProcess: context.roundsPerProcess,
+    onTrial: (label) => context.say(`T2 ${label}`)
+  })
   const labels = [...new Set(trials.map(({ label }) => label))]
   const row = (label: string, count: number) => `${label}, ${count} writer${count === 1 ? "" : "s"}`
   return {

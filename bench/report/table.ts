@@ -84,7 +84,16 @@ const goalsText = (sections: ReadonlyArray<Section>): string => {
             ]
           ]
     )
-  const head = ["", "subject", "measure", "x", "goal", "median (range)", "pairs", "verdict"]
+  const head = [
+    "",
+    "subject",
+    "measure",
+    "x",
+    "goal",
+    "median (range; T: quartiles)",
+    "pairs",
+    "verdict"
+  ]
   return rows.length === 0 ? "" : `### Goals\n\n${table([head, ...rows])}`
 }
 
