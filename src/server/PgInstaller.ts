@@ -15,6 +15,7 @@ import { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type * as Channel from "../Channel.ts"
 import * as Sql from "./internal/sql/index.ts"
+import { literal } from "./internal/sql/literal.ts"
 import { schemaVersion } from "./internal/sql/schema.ts"
 import { isMissing, sqlMessage, sqlState } from "./internal/link/sqlState.ts"
 
@@ -180,12 +181,6 @@ export interface Options {
  * @since 0.1.0
  */
 export type InstallError = SqlError | WatchRefused
-
-/** `E''` is the one form of a literal that means the same under every setting. */
-const literal = (text: string): string =>
-  text.includes("\\")
-    ? ` E'${text.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`
-    : `'${text.replaceAll("'", "''")}'`
 
 const known = "table_updates_"
 

@@ -9,7 +9,7 @@
  * The version of everything below; raise it with every change of an object. An install of an older
  * version is refused at start and upgraded by `install`.
  */
-export const schemaVersion = 2
+export const schemaVersion = 3
 
 /** The largest payload of one message in bytes of UTF-8: half of what the driver takes by default. */
 export const maxPayloadBytes = 8 * 1024 * 1024
