@@ -15,6 +15,7 @@ import { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type * as Channel from "../Channel.ts"
 import * as Sql from "./internal/sql/index.ts"
+import { foreign, recognise } from "./internal/sql/ownership.ts"
 import { literal } from "./internal/sql/literal.ts"
 import { schemaVersion } from "./internal/sql/schema.ts"
 import { isMissing, sqlMessage, sqlState } from "./internal/link/sqlState.ts"
@@ -117,8 +118,8 @@ export interface Watch {
       }
     | undefined
   /**
-   * The largest event in bytes of UTF-8, default 8 MiB (durable) or 7,999 (live), which are also the
-   * most. A larger row travels as its key with `truncated: true`.
+   * The largest event in bytes of UTF-8, default 8 MiB (durable) or 7,967 (live, where 32 bytes tell equal
+   * events apart), which are also the most. A larger row travels as its key with `truncated: true`.
    */
   readonly maxBytes?: number | undefined
   /**
@@ -133,6 +134,17 @@ export interface Watch {
    * a channel of this name with the other delivery logs a warning: nothing of the table reaches it.
    */
   readonly delivery?: "durable" | "live" | undefined
+  /**
+   * Whether changes by an applier of logical replication, or by a session whose
+   * `session_replication_role` is `replica`, are told too, default `false`. An applier of changes fires no
+   * triggers at statement level.
+   */
+  readonly always?: boolean | undefined
+  /**
+   * Whether another table may have the same channel, default `false`: who reads a channel takes all its
+   * rows for those of one table.
+   */
+  readonly shared?: boolean | undefined
 }
 
 /**
@@ -177,10 +189,24 @@ export interface Options {
 }
 
 /**
+ * The database has a schema of this name that is somebody else's.
+ *
  * @category errors
  * @since 0.1.0
  */
-export type InstallError = SqlError | WatchRefused
+export class ForeignSchema extends Schema.TaggedError<ForeignSchema>()("ForeignSchema", {
+  schema: Schema.String
+}) {
+  override get message(): string {
+    return `The schema "${this.schema}" of this database is not one of effect-realtime. Nothing was changed. Give another name with the option schema.`
+  }
+}
+
+/**
+ * @category errors
+ * @since 0.1.0
+ */
+export type InstallError = SqlError | ForeignSchema | WatchRefused
 
 const known = "table_updates_"
 
@@ -211,7 +237,9 @@ const watchStatement = (watch: Watch): string => {
     `channel => ${literal(target.channel)}`,
     `delivery => ${literal(delivery)}`,
     `old => ${watch.old ?? false}`,
-    `level => ${literal(watch.level ?? "row")}`
+    `level => ${literal(watch.level ?? "row")}`,
+    `always => ${watch.always ?? false}`,
+    `shared => ${watch.shared ?? false}`
   ]
   if (watch.columns !== undefined) {
     args.push(`columns => array[${watch.columns.map(literal).join(", ")}]::text[]`)
@@ -277,7 +305,7 @@ const deadlockDetected = "40P01"
 const inTransaction = (
   statements: (client: SqlClient) => Effect.Effect<ReadonlyArray<string>, SqlError>,
   options: Pick<Options, "lockTimeout"> | undefined
-): Effect.Effect<void, SqlError, SqlClient> =>
+): Effect.Effect<void, SqlError | ForeignSchema, SqlClient> =>
   Effect.gen(function* () {
     const client = (yield* SqlClient).withoutTransforms()
     yield* client.withTransaction(
@@ -288,7 +316,10 @@ const inTransaction = (
     )
   }).pipe(
     // A reader or a writer held what this wanted, and the other way round: both try again.
-    Effect.retry({ times: 5, while: (error) => sqlState(error) === deadlockDetected })
+    Effect.retry({ times: 5, while: (error) => sqlState(error) === deadlockDetected }),
+    Effect.mapError((error) =>
+      sqlState(error) === foreign ? new ForeignSchema({ schema: "realtime" }) : error
+    )
   )
 
 /**
@@ -303,6 +334,7 @@ export const install = (options?: Options): Effect.Effect<void, InstallError, Sq
     (client) =>
       Effect.gen(function* () {
         yield* client.unsafe(Sql.alone)
+        yield* client.unsafe(recognise)
         const found = yield* client.unsafe<{ readonly here: boolean }>(
           `select to_regclass('realtime.settings') is not null as here`
         )
@@ -331,13 +363,15 @@ export const install = (options?: Options): Effect.Effect<void, InstallError, Sq
  * @category installing
  * @since 0.1.0
  */
-export const uninstall: Effect.Effect<void, SqlError, SqlClient> = inTransaction(
+export const uninstall: Effect.Effect<void, SqlError | ForeignSchema, SqlClient> = inTransaction(
   () => Effect.succeed(Sql.uninstall),
   undefined
 )
 
 /**
- * Fails when the objects are missing or older than this library needs.
+ * Fails when the objects are missing or older than this library needs. Logs a warning for each watched
+ * table that cannot be told from: dropped, replaced by another one of its name, without its primary key or
+ * its triggers; and for each table to which a dump brought triggers of another one.
  *
  * @category installing
  * @since 0.1.0
@@ -352,11 +386,23 @@ export const check: Effect.Effect<void, NotInstalled | OutdatedInstall | SqlErro
     if (installed < schemaVersion) {
       return yield* new OutdatedInstall({ installed, needed: schemaVersion })
     }
+    const troubles = yield* client
+      .unsafe<{ readonly rel: string; readonly channel: string; readonly trouble: string }>(
+        `select rel, channel, trouble from realtime.troubles()`
+      )
+      // A role that may not ask.
+      .pipe(Effect.catchIf(isForbidden, () => Effect.succeed([])))
+    for (const { channel, rel, trouble } of troubles) {
+      const of = channel === "" ? "" : ` (channel "${channel}")`
+      yield* Effect.logWarning(`Watched table ${rel}${of}: ${trouble}.`)
+    }
   })
+
+const isForbidden = (error: SqlError): boolean => sqlState(error) === "42501"
 
 const refused =
   (target: Target) =>
-  (error: SqlError): InstallError => {
+  (error: SqlError | ForeignSchema): InstallError => {
     const state = sqlState(error)
     // Our own refusals, and a table or a column of a condition that does not exist.
     return state?.startsWith("RT") || state === "42P01" || state === "42703"

@@ -37,7 +37,7 @@ create table if not exists realtime.settings (
   max_messages bigint check (max_messages > 0),
   identity text
 )`,
-  `insert into realtime.settings default values on conflict do nothing`,
+  `insert into realtime.settings (one) select true where not exists (select from realtime.settings)`,
 
   `-- Defaults are evaluated in the order of the columns: "txid" stands before "id", so that a transaction
 -- has its number before it draws an id. Readers rely on it to know from which id on to look.
