@@ -10,8 +10,9 @@ import * as PgInstaller from "../server/PgInstaller.ts"
 
 const usage = `Usage: effect-realtime sql [options]
 
-Prints the SQL that installs or upgrades the schema "realtime". It may run again.
+Prints the SQL that installs or upgrades the objects. It may run again.
 
+  --schema <name>              the schema they stand in (default: realtime)
   --wake <hybrid|notify|poll>  what wakes the readers (default: as it is; hybrid in a new install)
   --retention <duration>       how long messages are kept, e.g. "36 hours" (default: as it is; 24 hours)
   --max-messages <n>           about how many are kept at most (default: as it is; no bound)
@@ -27,6 +28,7 @@ Prints the SQL that installs or upgrades the schema "realtime". It may run again
 class Refused extends Error {}
 
 const flags = {
+  schema: { type: "string" },
   wake: { type: "string" },
   retention: { type: "string" },
   "max-messages": { type: "string" },
@@ -80,7 +82,8 @@ const output = (args: ReadonlyArray<string>): string => {
   if (positionals.length > 1 || positionals[0] !== "sql") {
     throw new Refused(`There is no command "${positionals.join(" ")}".`)
   }
-  if (values.uninstall === true) return PgInstaller.sqlUninstall
+  const { schema } = values
+  if (values.uninstall === true) return PgInstaller.sqlUninstall({ schema })
   const { wake } = values
   if (wake !== undefined && wake !== "hybrid" && wake !== "notify" && wake !== "poll") {
     throw new Refused(`--wake is hybrid, notify or poll, not "${wake}".`)
@@ -97,6 +100,7 @@ const output = (args: ReadonlyArray<string>): string => {
     throw new Refused(`--max-messages is a number from 1 on, not "${most}".`)
   }
   return PgInstaller.sql({
+    schema,
     wake,
     retention: retention === undefined ? undefined : retention.value,
     maxMessages: most === undefined ? undefined : Number(most),

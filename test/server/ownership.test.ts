@@ -39,7 +39,7 @@ describe("a schema realtime of somebody else", () => {
           expect(error.message).toContain("Nothing was changed")
         }
         const db = yield* session
-        for (const text of [PgInstaller.sql(), PgInstaller.sqlUninstall]) {
+        for (const text of [PgInstaller.sql(), PgInstaller.sqlUninstall()]) {
           expect(sqlState(yield* Effect.flip(script(db, text)))).toBe("RT006")
           yield* db.query("rollback", [], false)
         }
