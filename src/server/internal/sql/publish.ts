@@ -130,10 +130,10 @@ begin
       create trigger wake after insert on realtime.messages
         for each statement execute function realtime.wake_always();
     end if;
-    if wanted is not null then
-      -- Also for who applies the changes of another database.
-      alter table realtime.messages enable always trigger wake;
-    end if;
+  end if;
+  -- Also for who applies the changes of another database.
+  if exists (select from pg_trigger t where t.tgrelid = 'realtime.messages'::regclass and t.tgname = 'wake' and t.tgenabled <> 'A') then
+    alter table realtime.messages enable always trigger wake;
   end if;
   update realtime.settings s set wake = set_wake.wake where s.wake is distinct from set_wake.wake;
   -- Readers look at the setting when they are woken.
