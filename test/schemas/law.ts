@@ -98,8 +98,13 @@ export const enact = (db: PgConnection.PgConnection, watched: ReadonlyArray<Watc
     [
       ...common,
       ...watched.flatMap(keeper),
-      `create function law.keep(strict boolean) returns table (complaint text) language plpgsql as $$ begin
-        ${watched.map(({ channel }) => `return query select '${channel}: ' || k from law."keep ${channel}"(strict) k;`).join("\n")}
+      `create function law.keep(strict boolean, bare text) returns table (complaint text) language plpgsql as $$ begin
+        ${watched
+          .map(
+            ({ channel, table }) =>
+              `if coalesce(bare = '${table.bare}', true) then return query select '${channel}: ' || k from law."keep ${channel}"(strict) k; end if;`
+          )
+          .join("\n")}
       end $$`
     ],
     (statement) => db.query(statement, [], false),
@@ -107,10 +112,14 @@ export const enact = (db: PgConnection.PgConnection, watched: ReadonlyArray<Watc
   )
 
 /**
- * What is against the law now. `strict`: events come in the order of what happened to a row; a statement
- * whose triggers change the same rows again keeps the last event of a row only.
+ * What is against the law now, of one table or of all. `strict`: events come in the order of what happened
+ * to a row; a statement whose triggers change the same rows again keeps the last event of a row only.
  */
-export const complaints = (db: PgConnection.PgConnection, strict: boolean) =>
-  Effect.map(db.query(`select complaint from law.keep($1::boolean)`, [strict]), ({ rows }) =>
-    rows.map((row) => String(row["complaint"]))
+export const complaints = (db: PgConnection.PgConnection, strict: boolean, table?: Table) =>
+  Effect.map(
+    db.query(`select complaint from law.keep($1::boolean, $2::text)`, [
+      strict,
+      table?.bare ?? null
+    ]),
+    ({ rows }) => rows.map((row) => String(row["complaint"]))
   )

@@ -147,7 +147,7 @@ export const foreignKeys = (how: "deferrable" | "cascade"): string =>
     ? `select format('alter table %s alter constraint %I deferrable', conrelid::regclass, conname) as statement
         from pg_constraint where contype = 'f' and conparentid = 0 order by 1`
     : `select format('alter table %s drop constraint %I, add constraint %2$I %s on update cascade on delete cascade', conrelid::regclass, conname,
-        regexp_replace(pg_get_constraintdef(oid), ' (ON|DEFERRABLE|NOT DEFERRABLE|INITIALLY) .*$', '')) as statement
+        regexp_replace(pg_get_constraintdef(oid), ' (ON |NOT DEFERRABLE|DEFERRABLE|INITIALLY ).*$', '')) as statement
         from pg_constraint where contype = 'f' and conparentid = 0 order by 1`
 
 /** Keys that take their references along, then rows that do, until nothing is left. */
