@@ -15,7 +15,7 @@ import { cascades, changes, copies, foreignKeys, type Step } from "../schemas/st
 import { type Table, tablesOf } from "../schemas/tables.ts"
 import { TestDatabase } from "../support/database.ts"
 import { layerInstalled } from "./support/durable.ts"
-import { hostileSessions, plain } from "./support/hostile.ts"
+import { hostility, plain } from "./support/hostile.ts"
 
 /** Each table at both levels; some live as well, and those alone with what a row was before. */
 const watchesOf = (tables: ReadonlyArray<Table>): ReadonlyArray<Watched> =>
@@ -79,10 +79,11 @@ const listen = (ear: PgConnection.PgConnection, watches: ReadonlyArray<Watched>)
 const prove = (schema: ForeignSchema) =>
   Effect.gen(function* () {
     const db = yield* plain
-    const { sessions, visitor } = yield* hostileSessions
+    const hostile = yield* hostility
+    const sessions = yield* hostile.sessions
     for (const statement of schema.ddl) yield* db.query(statement, [], false)
-    yield* db.query(`grant all on all tables in schema public to ${visitor}`)
-    yield* db.query(`grant all on all sequences in schema public to ${visitor}`)
+    yield* db.query(`grant all on all tables in schema public to ${hostile.visitor}`)
+    yield* db.query(`grant all on all sequences in schema public to ${hostile.visitor}`)
     const tables = yield* tablesOf(db)
     const watches = watchesOf(tables)
     yield* watchAll(watches)

@@ -74,8 +74,8 @@ const kinds = (visitor: string): ReadonlyArray<ReadonlyArray<string>> => [
 export const plain: Effect.Effect<PgConnection.PgConnection, SqlError, TestDatabase | Scope.Scope> =
   Effect.flatMap(TestDatabase, ({ url }) => PgConnection.make({ url: Redacted.make(url) }))
 
-/** A session of each kind. The role goes with the scope. */
-export const hostileSessions = Effect.gen(function* () {
+/** The role, and what makes a session of each kind. The role goes with the scope. */
+export const hostility = Effect.gen(function* () {
   const { name, url } = yield* TestDatabase
   const visitor = `visitor_${name}`
   const owner = yield* plain
@@ -86,7 +86,7 @@ export const hostileSessions = Effect.gen(function* () {
     )
   )
   yield* Effect.forEach(traps, (trap) => owner.query(trap), { discard: true })
-  const sessions = yield* Effect.forEach(kinds(visitor), (settings) =>
+  const sessions = Effect.forEach(kinds(visitor), (settings) =>
     Effect.gen(function* () {
       const session = yield* plain
       for (const setting of settings) yield* session.query(setting, [], false)

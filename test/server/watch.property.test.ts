@@ -1,0 +1,64 @@
+/**
+ * Whatever a table is like, whatever its owner alters, and whatever sessions of whatever settings do to it:
+ * no statement fails that would not fail unwatched, and the events of each channel are the table.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { layerInstalled } from "./support/durable.ts"
+import { hostility, plain } from "./support/hostile.ts"
+import { long, seed } from "./support/random.ts"
+import { typesOf } from "./support/wild/types.ts"
+import { eyes, type Pair, type Universe, world } from "./support/wild/world.ts"
+
+const worlds = long ? 1000 : 24
+const transactions = 14
+
+const universe = Effect.gen(function* () {
+  const owner = yield* plain
+  const hostile = yield* hostility
+  for (const sql of eyes) yield* owner.query(sql, [], false)
+  const { types, unknown } = yield* typesOf(owner)
+  expect(unknown).toEqual([])
+  const [wild, tame] = [
+    [yield* plain, ...(yield* hostile.sessions)],
+    [yield* plain, ...(yield* hostile.sessions)]
+  ]
+  const pairs: Array<Pair> = []
+  for (const [at, session] of wild.entries()) {
+    const role = yield* session.query(`select current_user = session_user as owns`)
+    pairs.push({ wild: session, tame: tame[at]!, owns: role.rows[0]!["owns"] === true })
+  }
+  const [version] = (yield* owner.query(
+    `select current_setting('server_version_num')::int >= 150000 as merge`
+  )).rows
+  const made: Universe = {
+    owner,
+    ear: yield* (yield* plain).pin,
+    pairs,
+    visitor: hostile.visitor,
+    types,
+    merge: version!["merge"] === true
+  }
+  return made
+})
+
+describe("a watched table of any kind", () => {
+  it.live(
+    "is what its events say, after every commit",
+    () =>
+      Effect.gen(function* () {
+        const made = yield* universe
+        let told = 0
+        for (let n = 0; n < worlds; n++) {
+          const result = yield* world(made, seed + n, transactions)
+          told += result.told
+          expect(
+            result.faults,
+            `REALTIME_TEST_SEED=${seed + n}\n${result.script.join("\n")}`
+          ).toEqual([])
+        }
+        expect(told).toBeGreaterThan(worlds * transactions)
+      }).pipe(Effect.scoped, Effect.provide(layerInstalled())),
+    long ? 1_800_000 : 60_000
+  )
+})
