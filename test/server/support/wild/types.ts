@@ -179,7 +179,7 @@ export const typesOf = (db: PgConnection.PgConnection) =>
       `select t.typname::text as name, t.typtype::text as kind, s.typname::text as subtype, m.typname::text as multi, t.typarray <> 0 as arrays
         from pg_type t left join pg_range r on r.rngtypid = t.oid left join pg_type s on s.oid = r.rngsubtype
         left join pg_type m on m.typname = regexp_replace(t.typname, 'range$', 'multirange') and m.typtype = 'm'
-        where t.typnamespace = 'pg_catalog'::regnamespace and t.typtype in ('b', 'r') and (t.typcategory <> 'A' or t.typname ~ 'vector$')
+        where t.typnamespace = 'pg_catalog'::regnamespace and t.typtype in ('b', 'r') and (t.typcategory <> 'A' or t.typname in ('int2vector', 'oidvector'))
         order by 1`
     )
     const types: Array<Type> = []
