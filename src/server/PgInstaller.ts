@@ -15,6 +15,7 @@ import { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type * as Channel from "../Channel.ts"
 import * as Sql from "./internal/sql/index.ts"
+import { literal } from "./internal/sql/literal.ts"
 import { schemaVersion } from "./internal/sql/schema.ts"
 import { isMissing, sqlMessage, sqlState } from "./internal/link/sqlState.ts"
 
@@ -116,8 +117,8 @@ export interface Watch {
       }
     | undefined
   /**
-   * The largest event in bytes of UTF-8, default 8 MiB (durable) or 7,999 (live), which are also the
-   * most. A larger row travels as its key with `truncated: true`.
+   * The largest event in bytes of UTF-8, default 8 MiB (durable) or 7,967 (live, where 32 bytes tell equal
+   * events apart), which are also the most. A larger row travels as its key with `truncated: true`.
    */
   readonly maxBytes?: number | undefined
   /**
@@ -132,6 +133,17 @@ export interface Watch {
    * a channel of this name with the other delivery logs a warning: nothing of the table reaches it.
    */
   readonly delivery?: "durable" | "live" | undefined
+  /**
+   * Whether changes by an applier of logical replication, or by a session whose
+   * `session_replication_role` is `replica`, are told too, default `false`. An applier of changes fires no
+   * triggers at statement level.
+   */
+  readonly always?: boolean | undefined
+  /**
+   * Whether another table may have the same channel, default `false`: who reads a channel takes all its
+   * rows for those of one table.
+   */
+  readonly shared?: boolean | undefined
 }
 
 /**
@@ -181,12 +193,6 @@ export interface Options {
  */
 export type InstallError = SqlError | WatchRefused
 
-/** `E''` is the one form of a literal that means the same under every setting. */
-const literal = (text: string): string =>
-  text.includes("\\")
-    ? ` E'${text.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`
-    : `'${text.replaceAll("'", "''")}'`
-
 const known = "table_updates_"
 
 interface Target {
@@ -216,7 +222,9 @@ const watchStatement = (watch: Watch): string => {
     `channel => ${literal(target.channel)}`,
     `delivery => ${literal(delivery)}`,
     `old => ${watch.old ?? false}`,
-    `level => ${literal(watch.level ?? "row")}`
+    `level => ${literal(watch.level ?? "row")}`,
+    `always => ${watch.always ?? false}`,
+    `shared => ${watch.shared ?? false}`
   ]
   if (watch.columns !== undefined) {
     args.push(`columns => array[${watch.columns.map(literal).join(", ")}]::text[]`)

@@ -17,7 +17,10 @@ export const gapTexts = {
 } as const
 
 const reasons = new Map(
-  Object.entries(gapTexts).map(([reason, text]) => [text as string, reason as keyof typeof gapTexts])
+  Object.entries(gapTexts).map(([reason, text]) => [
+    text as string,
+    reason as keyof typeof gapTexts
+  ])
 )
 
 /** Why there is a gap, when the text tells one. */

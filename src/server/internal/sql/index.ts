@@ -1,6 +1,8 @@
 /** The whole install, as statements in their order. */
 import { createHash } from "node:crypto"
+import { generate } from "./generate.ts"
 import { identity } from "./identity.ts"
+import { marked, recognise, remove } from "./ownership.ts"
 import { publish } from "./publish.ts"
 import { retention } from "./retention.ts"
 import { appRole, lockDown, nodeRole } from "./roles.ts"
@@ -24,10 +26,12 @@ export const alone = `select pg_advisory_xact_lock(hashtextextended('effect-real
 const objects: ReadonlyArray<string> = [
   ...schema,
   ...triggers,
+  ...generate,
   ...identity,
   ...publish,
   ...watch,
   ...retention,
+  ...marked,
   ...lockDown
 ]
 
@@ -63,8 +67,12 @@ const settle = (settings: Settings): ReadonlyArray<string> => {
  */
 const open = `select identity from realtime.open()`
 
+const watchAgain = `select realtime.watch_again()`
+
 /** To be run in one transaction. `fresh`: the objects are known to be those of this text already. */
 export const install = (settings: Settings, fresh: boolean): ReadonlyArray<string> =>
-  fresh ? [alone, ...settle(settings)] : [alone, ...objects, installed, open, ...settle(settings)]
+  fresh
+    ? [alone, ...settle(settings)]
+    : [alone, recognise, ...objects, installed, open, watchAgain, ...settle(settings)]
 
-export const uninstall: ReadonlyArray<string> = [alone, `drop schema if exists realtime cascade`]
+export const uninstall: ReadonlyArray<string> = [alone, remove(objects)]

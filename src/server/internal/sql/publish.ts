@@ -18,31 +18,49 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
   end
 $$`,
 
-  `create or replace function realtime.publish(channel text, payload text, key text default null) returns bigint
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+  `-- Without settings of its own, so that it becomes part of the expression that calls it.
+create or replace function realtime.may_carry(channel text, payload text) returns boolean
+language sql immutable as $$
+  select channel collate "C" ~ '^[A-Za-z0-9_.:-]{1,63}$' and channel <> 'realtime' and not starts_with(channel, 'table_updates_')
+    and octet_length(payload) <= ${maxPayloadBytes} and payload::json is not null
+$$`,
+
+  `create or replace function realtime.refuse(channel text, payload text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-  fault text := realtime.channel_fault(publish.channel);
-  new_id bigint;
-  stored text;
+  fault text := realtime.channel_fault(refuse.channel);
 begin
   if fault is not null then
-    raise exception 'the channel name "%" %', left(publish.channel, 80), fault using errcode = 'RT001';
+    raise exception 'the channel name "%" %', left(refuse.channel, 80), fault using errcode = 'RT001';
   end if;
   -- Who reads such a channel trusts that a table has really changed.
-  if starts_with(publish.channel, 'table_updates_')
-    or exists (select from realtime.watched w where w.channel = publish.channel) then
-    raise exception 'channel "%" is written by the triggers of its table only', publish.channel using errcode = 'RT002';
+  if starts_with(refuse.channel, 'table_updates_')
+    or exists (select from realtime.watched w where w.channel = refuse.channel) then
+    raise exception 'channel "%" is written by the triggers of its table only', refuse.channel using errcode = 'RT002';
   end if;
-  if octet_length(publish.payload) > ${maxPayloadBytes} then
-    raise exception 'the payload for channel "%" is % bytes, at most ${maxPayloadBytes} fit', publish.channel, octet_length(publish.payload)
+  if octet_length(refuse.payload) > ${maxPayloadBytes} then
+    raise exception 'the payload for channel "%" is % bytes, at most ${maxPayloadBytes} fit', refuse.channel, octet_length(refuse.payload)
       using errcode = 'RT003', hint = 'Publish an id and let the reader fetch the rest.';
   end if;
   -- Told to who publishes, not to who reads.
-  perform publish.payload::json;
-  if publish.key is null then
-    insert into realtime.messages (channel, payload) values (publish.channel, publish.payload) returning id into new_id;
-    return new_id;
+  perform refuse.payload::json;
+end $$`,
+
+  `-- What is right is stored by one query, and only what is not is looked at closer.
+create or replace function realtime.publish(channel text, payload text, key text default null) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  new_id bigint;
+  stored text;
+begin
+  if publish.key is null and realtime.may_carry(publish.channel, publish.payload) then
+    insert into realtime.messages (channel, payload) select publish.channel, publish.payload
+      where not exists (select from realtime.watched w where w.channel = publish.channel) returning id into new_id;
+    if new_id is not null then
+      return new_id;
+    end if;
   end if;
+  perform realtime.refuse(publish.channel, publish.payload);
   loop
     insert into realtime.messages (channel, payload, key) values (publish.channel, publish.payload, publish.key)
       on conflict do nothing returning id into new_id;
@@ -77,6 +95,8 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   now_ms bigint := date_part('epoch', clock_timestamp()) * 1000;
 begin
+  -- What is written from here on asks again: SET CONSTRAINTS may have brought this before the commit.
+  perform set_config('realtime.woken', '', true);
   -- "not between" also survives a clock that is set back.
   if now_ms - coalesce(pg_sequence_last_value('realtime.last_wake'), 0) not between 0 and 19
     and current_setting('realtime.wake', true) is distinct from 'off' then
@@ -102,6 +122,10 @@ declare
   wanted text := case set_wake.wake when 'hybrid' then 'wake_at_commit' when 'notify' then 'wake_always' end;
   found_ text;
 begin
+  -- Version 2 queued one for each message.
+  if exists (select from pg_trigger t where t.tgrelid = 'realtime.messages'::regclass and t.tgname = 'wake' and t.tgqual is null and t.tgdeferrable) then
+    drop trigger wake on realtime.messages;
+  end if;
   select p.proname into found_ from pg_trigger t join pg_proc p on p.oid = t.tgfoid
     where t.tgrelid = 'realtime.messages'::regclass and t.tgname = 'wake';
   if found_ is distinct from wanted then
@@ -110,10 +134,17 @@ begin
     end if;
     if wanted = 'wake_at_commit' then
       create constraint trigger wake after insert on realtime.messages
-        deferrable initially deferred for each row execute function realtime.wake_at_commit();
+        deferrable initially deferred for each row
+        -- One event of the trigger in a transaction, or savepoint: a queue of them costs as much as the messages.
+        when (coalesce(current_setting('realtime.woken', true), '') = '' and set_config('realtime.woken', '1', true) = '1')
+        execute function realtime.wake_at_commit();
     elsif wanted = 'wake_always' then
       create trigger wake after insert on realtime.messages
         for each statement execute function realtime.wake_always();
+    end if;
+    if wanted is not null then
+      -- Also for who applies the changes of another database.
+      alter table realtime.messages enable always trigger wake;
     end if;
   end if;
   update realtime.settings s set wake = set_wake.wake where s.wake is distinct from set_wake.wake;

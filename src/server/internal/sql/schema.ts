@@ -9,7 +9,7 @@
  * The version of everything below; raise it with every change of an object. An install of an older
  * version is refused at start and upgraded by `install`.
  */
-export const schemaVersion = 2
+export const schemaVersion = 3
 
 /** The largest payload of one message in bytes of UTF-8: half of what the driver takes by default. */
 export const maxPayloadBytes = 8 * 1024 * 1024
@@ -37,7 +37,7 @@ create table if not exists realtime.settings (
   max_messages bigint check (max_messages > 0),
   identity text
 )`,
-  `insert into realtime.settings default values on conflict do nothing`,
+  `insert into realtime.settings (one) select true where not exists (select from realtime.settings)`,
 
   `-- Defaults are evaluated in the order of the columns: "txid" stands before "id", so that a transaction
 -- has its number before it draws an id. Readers rely on it to know from which id on to look.

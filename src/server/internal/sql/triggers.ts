@@ -1,47 +1,52 @@
 /**
- * Watching tables, as SQL text: what the triggers do.
+ * Watching tables, as SQL text: what the triggers fall back on.
  *
- * A change is built as `json` and never as `jsonb`: a `json` column may hold what jsonb refuses, and
- * the user's statement must not fail because somebody watches. For the same reason sizes are looked
- * at before anything is built from a large row, and nothing catches exceptions: a block that does
- * costs a subtransaction per row.
+ * Each watched table has trigger functions of its own, written by `realtime.generate` with everything
+ * they need as constants. Where a constant does not hold any more, where a row may be large, or where a
+ * row was changed again before it was told, the functions here look everything up in the catalog. They
+ * cost more and are always right; what even they cannot tell becomes a gap, and never an error of the
+ * user's statement.
  *
- * The trigger functions run with the rights of the schema's owner, so that who changes a table needs no
- * right on the outbox. Whoever owns a watched table could attach code to its types: watch the tables
- * of owners that you trust.
+ * A change is built as `json` and never as `jsonb`: a `json` column may hold what jsonb refuses. Sizes
+ * are looked at before anything is built from a large row. Everything here runs inside the trigger
+ * functions only, which fix the search path and every setting that reaches a text, with the rights of
+ * the schema's owner. Whoever owns a watched table could attach code to its types: watch the tables of
+ * owners that you trust.
  */
+import { gapTexts } from "../gapText.ts"
+import { literal } from "./literal.ts"
 import { maxPayloadBytes } from "./schema.ts"
 
 /** The largest payload of a NOTIFY in bytes of UTF-8. */
 const maxNotifyBytes = 7999
 
-/** A row up to this size in bytes as stored cannot grow beyond what PostgreSQL can build. */
-const smallRow = 65_536
+/** What is put behind a notification of a trigger, in bytes: see `mark`. */
+const markBytes = 32
+
+/** The largest event that a trigger tells by NOTIFY, in bytes of UTF-8. */
+export const maxLiveBytes = maxNotifyBytes - markBytes
 
 /**
- * What a trigger must know: the names that the columns have now, of those that travel (null for all) and
- * of the key. A trigger sees nothing in a column that is generated and not stored ('v'), and what an
- * index includes is no part of the key. Text and no function: PostgreSQL plans this once per session
- * where it stands in PL/pgSQL, and at every call of a function in SQL.
+ * NOTIFY folds equal payloads of one transaction into one. A number that no other notification of the
+ * transaction has, in white space, which JSON does not count: 32 binary digits as blanks and tabs.
  */
-const lookup = `select t.rel::oid rel, t.channel, t.old, t.max_bytes, t.delivery,
-    case when t.columns is not null and t.relid <> t.rel then t.names
-      when t.columns is not null or exists (select from pg_attribute a where a.attrelid = t.rel and a.attgenerated = 'v') then array(
-        select a.attname::text from pg_attribute a where a.attrelid = t.rel and a.attnum > 0 and not a.attisdropped
-          and a.attgenerated <> 'v' and (t.columns is null or a.attnum = any(t.columns))) end names,
-    array(select a.attname::text from pg_index i
-      join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey[0:i.indnkeyatts - 1])
-      where i.indrelid = t.rel and i.indisprimary) keys
-    into w from realtime.watched t where t.id = tg_argv[0]::int;`
+export const mark = `translate(nextval('realtime.notified')::bit(${markBytes})::text, '01', ' ' || chr(9))`
 
-/** Some members of a JSON object, as text. */
-const pick = (object: string, names: string): string =>
-  `(select '{' || coalesce(string_agg(to_json(j.key)::text || ':' || j.value::text, ','), '') || '}'
-        from json_each(${object}::json) j where j.key = any(${names}))`
+/** Of every function that runs with the rights of the owner. */
+export const path = "set search_path = pg_catalog, pg_temp"
+
+/** Every setting that reaches the text of a value: who writes must not change what is told. */
+export const exact = `${path} set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'postgres'
+  set bytea_output = 'hex' set extra_float_digits = 1 set lc_monetary = 'C' set quote_all_identifiers = off`
+
+/** How deep in triggers a change of the watched table was told, for the rest of the transaction. */
+export const deepest = (id: string): string =>
+  `nullif(current_setting('realtime.depth_' || ${id}, true), '')::int`
 
 export const triggers: ReadonlyArray<string> = [
   `-- One row per watched table and channel. A table and its columns are kept by number, which survives a
 -- rename, and by name, which survives a dump: "relid" differs from "rel" in a restored database.
+-- "signature" is what the trigger functions were written for, "trouble" what keeps them from telling.
 create table if not exists realtime.watched (
   id int generated always as identity primary key,
   rel regclass not null,
@@ -53,22 +58,19 @@ create table if not exists realtime.watched (
   max_bytes int not null check (max_bytes between 0 and ${maxPayloadBytes}),
   level text not null check (level in ('row', 'statement')),
   delivery text not null check (delivery in ('durable', 'live')),
-  definition jsonb not null,
-  unique (relid, channel)
+  definition jsonb not null
 )`,
+  `alter table realtime.watched
+  add column if not exists name text not null default '',
+  add column if not exists signature text,
+  add column if not exists trouble text,
+  drop constraint if exists watched_relid_channel_key`,
+  `create unique index if not exists watched_rel on realtime.watched (rel, channel)`,
   `create index if not exists watched_channel on realtime.watched (channel)`,
 
-  `create or replace function realtime.relocate() returns void
-language sql set search_path = pg_catalog, pg_temp as $$
-  delete from realtime.watched w where not exists (select from pg_class c where c.oid = w.rel);
-  update realtime.watched w set relid = w.rel, columns = case when w.columns is not null then array(
-      select a.attnum from pg_attribute a where a.attrelid = w.rel and a.attname = any(w.names) and not a.attisdropped
-    ) end
-    where w.relid <> w.rel;
-$$`,
+  `create sequence if not exists realtime.notified as bigint cache 64`,
 
-  `-- This and the next run inside the triggers only, whose search path is fixed.
--- The text that travels. Without "data" the row is too large: then, and when the text itself is, it is
+  `-- The text that travels. Without "data" the row is too large: then, and when the text itself is, it is
 -- the key and the mark; and the mark alone when the key is too large for NOTIFY.
 create or replace function realtime.change(operation text, data text, old text, key text, max_bytes int) returns text
 language plpgsql immutable as $$
@@ -83,7 +85,7 @@ begin
     end if;
   end if;
   body := head || change.key || ',"key":' || change.key || ',"truncated":true}';
-  if octet_length(body) <= greatest(change.max_bytes, ${maxNotifyBytes}) then
+  if octet_length(body) <= greatest(change.max_bytes, ${maxLiveBytes}) then
     return body;
   end if;
   return head || 'null,"truncated":true}';
@@ -94,7 +96,16 @@ language plpgsql as $$ begin
   if emit.delivery = 'durable' then
     insert into realtime.messages (channel, payload) values (emit.channel, emit.payload);
   else
-    perform pg_notify(emit.channel, emit.payload);
+    perform pg_notify(emit.channel, emit.payload || ${mark});
+  end if;
+end $$`,
+
+  `-- What cannot be told is a gap, once in a transaction: its subscribers read the table again.
+create or replace function realtime.emit_unknown(id int, channel text, delivery text) returns void
+language plpgsql as $$ begin
+  if coalesce(current_setting('realtime.unknown_' || id, true), '') = '' then
+    perform set_config('realtime.unknown_' || id, '1', true);
+    perform realtime.emit(emit_unknown.channel, emit_unknown.delivery, ${literal(gapTexts.invalid)});
   end if;
 end $$`,
 
@@ -104,7 +115,7 @@ end $$`,
 -- around it are named "x.*" and not "x", which could be one of the columns.
 create or replace function realtime.projection(
   in rel oid, in names text[], in keys text[], in alias text, in max_bytes int, out fields text, out key text, out fits text
-) language sql stable set search_path = pg_catalog, pg_temp as $$
+) language sql stable ${path} as $$
   select
     coalesce(string_agg(c.field, ', ' order by c.attnum) filter (where c.wanted), ''),
     coalesce(string_agg(c.field, ', ' order by c.attnum) filter (where c.attname = any(keys)), ''),
@@ -122,105 +133,201 @@ create or replace function realtime.projection(
   ) c
 $$`,
 
-  `-- One event per changed row. An UPDATE that changes no watched column tells nothing; one that changes
--- the key is the end of one row and the beginning of another.
-create or replace function realtime.row_changed() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+  `-- What is true of a watched table now: the columns that travel and those of the key by their names. A
+-- trigger sees nothing in a column that is generated and not stored ('v'), and what an index includes is
+-- no part of the key. No row where "rel" is neither the table nor a part of it: a trigger that a dump left
+-- on another table.
+create or replace function realtime.facts(in id int, in rel oid, out w realtime.watched, out names text[], out keys text[], out equals text[])
+language plpgsql stable ${path} as $$
+begin
+  select t.* into w from realtime.watched t where t.id = facts.id and (t.rel = facts.rel or t.rel = pg_partition_root(facts.rel));
+  if w.id is null then
+    return;
+  end if;
+  names := case when w.columns is not null and w.relid <> w.rel::oid then w.names else array(
+    select a.attname::text from pg_attribute a where a.attrelid = w.rel and a.attnum > 0 and not a.attisdropped
+      and a.attgenerated <> 'v' and (w.columns is null or a.attnum = any(w.columns)) order by a.attnum) end;
+  -- "equals": the operators of the key itself.
+  select coalesce(array_agg(a.attname::text order by a.attnum), '{}'), array_agg(format('operator(%I.%s)', n.nspname, o.oprname) order by a.attnum)
+    into keys, equals
+    from pg_index i cross join lateral unnest(i.indkey[0:i.indnkeyatts - 1], i.indclass[0:i.indnkeyatts - 1]) k(attnum, class)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    join pg_opclass c on c.oid = k.class
+    join pg_amop m on m.amopfamily = c.opcfamily and m.amoplefttype = c.opcintype and m.amoprighttype = c.opcintype and m.amopstrategy = 3
+    join pg_operator o on o.oid = m.amopopr join pg_namespace n on n.oid = o.oprnamespace
+    where i.indrelid = w.rel and i.indisprimary;
+end $$`,
+
+  `-- Compares the key of a row "t" with that of another one.
+create or replace function realtime.same_key(keys text[], equals text[], other text) returns text
+language sql immutable ${path} as $$
+  select string_agg(format('t.%1$I %2$s %3$s.%1$I', k.name, k.operator, other), ' and ') from unnest(keys, equals) k(name, operator)
+$$`,
+
+  `-- One row whose trigger function could not tell it. Where a deeper trigger has changed the table since,
+-- the row is told as it is now: the last event of a row in a transaction has its state at commit. A row
+-- that is gone by then was told as DELETE by the trigger that saw it go.
+create or replace function realtime.row_slow(id int, rel oid, op text, o record, n record) returns void
+language plpgsql as $$
+#variable_conflict use_variable
 declare
-  w record;
+  f record;
   p record;
   take text;
-  large boolean;
-  o text; o_key text;
-  n text; n_key text;
+  now_ text;
+  depth int := pg_trigger_depth();
+  deeper int;
+  o_data text; o_key text;
+  n_data text; n_key text;
+  found_ boolean;
+  bodies text[] := '{}';
 begin
-  ${lookup}
-  if w.rel is null then
-    return null;
+  f := realtime.facts(id, rel);
+  if (f.w).id is null then
+    return;
   end if;
-  large := (tg_op <> 'DELETE' and pg_column_size(new) > ${smallRow}) or (tg_op <> 'INSERT' and pg_column_size(old) > ${smallRow});
-  if not large then
-    if tg_op <> 'INSERT' then o := row_to_json(old); end if;
-    if tg_op <> 'DELETE' then n := row_to_json(new); end if;
-  end if;
-  -- A column of type json may hold an escape that no function of PostgreSQL can read, such as \\u0000.
-  if large or strpos(o, '\\u') > 0 or strpos(n, '\\u') > 0 then
-    p := realtime.projection(w.rel, w.names, w.keys, '($1)', w.max_bytes);
+  begin
+    deeper := ${deepest("id")};
+    if depth > 1 then
+      perform set_config('realtime.depth_' || id, greatest(depth, deeper)::text, true);
+    end if;
+    if f.keys = '{}' or (deeper > depth and coalesce((f.w).definition ->> 'insert', (f.w).definition ->> 'update', (f.w).definition ->> 'delete') is not null) then
+      raise exception 'nothing tells which row this is, or whether its condition holds now';
+    end if;
+    p := realtime.projection((f.w).rel, f.names, f.keys, '($1)', (f.w).max_bytes);
     take := format('select case when %s then (select row_to_json(x.*)::text from (select %s) x) end, (select row_to_json(k.*)::text from (select %s) k)', p.fits, p.fields, p.key);
-    if tg_op <> 'INSERT' then execute take into o, o_key using old; end if;
-    if tg_op <> 'DELETE' then execute take into n, n_key using new; end if;
-  else
-    if tg_op <> 'INSERT' then
-      o_key := ${pick("o", "w.keys")};
-      if w.names is not null then o := ${pick("o", "w.names")}; end if;
+    if op <> 'INSERT' then execute take into o_data, o_key using o; end if;
+    if op <> 'DELETE' then execute take into n_data, n_key using n; end if;
+    if coalesce(deeper, 0) <= depth then
+      if op <> 'UPDATE' then
+        bodies := array[realtime.change(op, coalesce(n_data, o_data), null, coalesce(n_key, o_key), (f.w).max_bytes)];
+      elsif o_key <> n_key then
+        bodies := array[realtime.change('DELETE', o_data, null, o_key, (f.w).max_bytes), realtime.change('INSERT', n_data, null, n_key, (f.w).max_bytes)];
+      elsif o_data is null or n_data is null or o_data <> n_data then
+        bodies := array[realtime.change('UPDATE', n_data, case when (f.w).old then o_data end, n_key, (f.w).max_bytes)];
+      end if;
+    else
+      p := realtime.projection((f.w).rel, f.names, f.keys, 't', (f.w).max_bytes);
+      now_ := format('select true, case when %s then (select row_to_json(x.*)::text from (select %s) x) end from %s t where %s', p.fits, p.fields, (f.w).rel, realtime.same_key(f.keys, f.equals, '($1)'));
+      if o_key is not null and n_key is distinct from o_key then
+        execute now_ into found_, n_data using o;
+        bodies := bodies || case when found_ then realtime.change('UPDATE', n_data, null, o_key, (f.w).max_bytes)
+          else realtime.change('DELETE', o_data, null, o_key, (f.w).max_bytes) end;
+      end if;
+      if n_key is not null then
+        execute now_ into found_, n_data using n;
+        if found_ then
+          bodies := bodies || realtime.change(case when o_key = n_key then 'UPDATE' else 'INSERT' end, n_data,
+            case when (f.w).old and o_key = n_key then o_data end, n_key, (f.w).max_bytes);
+        end if;
+      end if;
     end if;
-    if tg_op <> 'DELETE' then
-      n_key := ${pick("n", "w.keys")};
-      if w.names is not null then n := ${pick("n", "w.names")}; end if;
-    end if;
+  exception when others then
+    bodies := null;
+  end;
+  if bodies is null or array_position(bodies, null) is not null then
+    perform realtime.emit_unknown(id, (f.w).channel, (f.w).delivery);
+    return;
   end if;
-  if tg_op <> 'UPDATE' then
-    perform realtime.emit(w.channel, w.delivery, realtime.change(tg_op, coalesce(n, o), null, coalesce(n_key, o_key), w.max_bytes));
-  elsif o_key <> n_key then
-    perform realtime.emit(w.channel, w.delivery, realtime.change('DELETE', o, null, o_key, w.max_bytes));
-    perform realtime.emit(w.channel, w.delivery, realtime.change('INSERT', n, null, n_key, w.max_bytes));
-  elsif o is null or n is null or o <> n then
-    perform realtime.emit(w.channel, w.delivery, realtime.change('UPDATE', n, case when w.old then o end, n_key, w.max_bytes));
-  end if;
-  return null;
+  for i in 1 .. cardinality(bodies) loop
+    perform realtime.emit((f.w).channel, (f.w).delivery, bodies[i]);
+  end loop;
 end $$`,
 
-  `-- The same for whole statements. Transition tables do not say which old row became which new one; they
--- hold both in the same order.
-create or replace function realtime.rows_changed() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+  `-- The same for a whole statement, as SQL over its transition tables, which only the trigger function
+-- itself can read. NULL where there is nothing to tell.
+create or replace function realtime.rows_slow(id int, rel oid, op text) returns text
+language plpgsql as $$
+#variable_conflict use_variable
 declare
-  w record;
+  f record;
   p record;
   side text;
+  now_ text;
   changes text;
+  depth int := pg_trigger_depth();
+  deeper int := ${deepest("id")};
 begin
-  ${lookup}
-  if w.rel is null then
+  f := realtime.facts(id, rel);
+  if (f.w).id is null then
     return null;
   end if;
-  p := realtime.projection(w.rel, w.names, w.keys, 'r', w.max_bytes);
-  side := format('select row_number() over () i, case when %s then (select row_to_json(x.*)::text from (select %s) x) end "data",
-    (select row_to_json(k.*)::text from (select %s) k) "key" from ', p.fits, p.fields, p.key);
-  if tg_op = 'UPDATE' then
-    changes := format($q$select n.i, c.* from (%s) o join (%s) n using (i) cross join lateral (
-        select 1 j, 'UPDATE' operation, n."data", case when $3 then o."data" end "old", n."key" where n."key" = o."key"
-        union all select 1, 'DELETE', o."data", null, o."key" where n."key" <> o."key"
-        union all select 2, 'INSERT', n."data", null, n."key" where n."key" <> o."key") c
-      where n."data" is null or o."data" is null or n."data" <> o."data" or n."key" <> o."key"$q$,
-      side || 'realtime_old r', side || 'realtime_new r');
-  else
-    changes := format($q$select s.i, 1 j, '%s' operation, s."data", null::text "old", s."key" from (%s) s where $3 is not null$q$,
-      tg_op, side || case tg_op when 'INSERT' then 'realtime_new r' else 'realtime_old r' end);
+  if depth > 1 then
+    perform set_config('realtime.depth_' || id, greatest(depth, deeper)::text, true);
   end if;
-  if w.delivery = 'durable' then
-    execute format('insert into realtime.messages (channel, payload)
-      select $1, realtime.change(c.operation, c."data", c."old", c."key", $2) from (%s) c order by c.i, c.j', changes)
-      using w.channel, w.max_bytes, w.old;
+  if f.keys = '{}' then
+    raise exception 'nothing tells which row this is';
+  end if;
+  p := realtime.projection((f.w).rel, f.names, f.keys, 'r', (f.w).max_bytes);
+  side := format('select case when %s then (select row_to_json(x.*)::text from (select %s) x) end d, (select row_to_json(k.*)::text from (select %s) k) k', p.fits, p.fields, p.key);
+  if coalesce(deeper, 0) <= depth then
+    changes := case op
+      when 'UPDATE' then format($q$select case when n.k is null then 'DELETE' when o.k is null then 'INSERT' else 'UPDATE' end op,
+          case when n.k is null then o.d else n.d end d, case when %s and n.k = o.k then o.d end od, coalesce(n.k, o.k) k
+        from (%s from realtime_old r) o full join (%s from realtime_new r) n on n.k = o.k
+        where n.k is null or o.k is null or o.d is null or n.d is null or o.d <> n.d$q$, (f.w).old::text, side, side)
+      else format('select %L op, s.d, null::text od, s.k from (%s from %s r) s', op, side, case op when 'INSERT' then 'realtime_new' else 'realtime_old' end)
+    end;
   else
-    execute format('select pg_notify($1, c.payload) from (
-      select realtime.change(c.operation, c."data", c."old", c."key", $2) payload from (%s) c order by c.i, c.j) c', changes)
-      using w.channel, w.max_bytes, w.old;
+    p := realtime.projection((f.w).rel, f.names, f.keys, 't', (f.w).max_bytes);
+    now_ := format('select true there, case when %s then (select row_to_json(x.*)::text from (select %s) x) end d from %s t where %s',
+      p.fits, p.fields, (f.w).rel, realtime.same_key(f.keys, f.equals, 's'));
+    side := side || (select string_agg(format(', r.%I', k), '') from unnest(f.keys) k);
+    changes := case op
+      when 'UPDATE' then format($q$select case when n.k is null then 'DELETE' when o.k is null then 'INSERT' else 'UPDATE' end op, o.d, coalesce(n.k, o.k) k, %s
+        from (%s from realtime_old r) o full join (%s from realtime_new r) n on n.k = o.k$q$,
+        (select string_agg(format('coalesce(n.%1$I, o.%1$I) %1$I', k), ', ') from unnest(f.keys) k), side, side)
+      else format('select %L op, s.* from (%s from %s r) s', op, side, case op when 'INSERT' then 'realtime_new' else 'realtime_old' end)
+    end;
+    -- What is gone was told by who took it away, unless that was this statement.
+    changes := format($q$select case when c.there is null or s.op <> 'DELETE' then s.op else 'UPDATE' end op, case when c.there then c.d else s.d end d, null::text od, s.k
+      from (%s) s left join lateral (%s) c on true where c.there or s.op = 'DELETE'$q$, changes, now_);
+  end if;
+  changes := format('select realtime.change(c.op, c.d, c.od, c.k, %s) body from (%s) c', (f.w).max_bytes, changes);
+  return case (f.w).delivery
+    when 'durable' then format('insert into realtime.messages (channel, payload) select %L, e.body from (%s) e', (f.w).channel, changes)
+    else format('select pg_notify(%L, e.body || %s) from (%s) e', (f.w).channel, ${literal(mark)}, changes) end;
+end $$`,
+
+  `-- No event can say that all rows are gone: its subscribers are told, and read the table again.
+create or replace function realtime.table_truncated() returns trigger
+language plpgsql security definer ${path} as $$
+declare
+  w realtime.watched;
+begin
+  select t.* into w from realtime.watched t where t.id = tg_argv[0]::int
+    and (t.rel = tg_relid or t.rel = pg_partition_root(tg_relid));
+  if w.id is not null then
+    perform realtime.emit(w.channel, w.delivery, ${literal(gapTexts.truncate)});
   end if;
   return null;
 end $$`,
 
-  `-- No event can say that all rows are gone. This one matches no channel's schema, so that its subscribers
--- are told a gap and read the table again.
-create or replace function realtime.table_truncated() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+  `-- Notes a change of the table inside a trigger, where a condition keeps the change itself from being told.
+create or replace function realtime.row_nested() returns trigger
+language plpgsql ${path} as $$ begin
+  perform set_config('realtime.depth_' || tg_argv[0], greatest(pg_trigger_depth(), ${deepest("tg_argv[0]")})::text, true);
+  return null;
+end $$`,
+
+  `-- The triggers of version 2 call these until their tables are watched again.
+create or replace function realtime.row_changed() returns trigger
+language plpgsql security definer ${exact} as $$ begin
+  perform realtime.row_slow(tg_argv[0]::int, tg_relid, tg_op, old, new);
+  return null;
+end $$`,
+  `create or replace function realtime.rows_changed() returns trigger
+language plpgsql security definer ${exact} as $$
 declare
-  w record;
+  w realtime.watched;
 begin
-  ${lookup}
-  if w.rel is not null then
-    perform realtime.emit(w.channel, w.delivery, '{"operation":"TRUNCATE"}');
-  end if;
+  begin
+    execute coalesce(realtime.rows_slow(tg_argv[0]::int, tg_relid, tg_op), 'select');
+    return null;
+  exception when others then
+    select t.* into w from realtime.watched t where t.id = tg_argv[0]::int;
+  end;
+  perform realtime.emit_unknown(w.id, w.channel, w.delivery);
   return null;
 end $$`
 ]

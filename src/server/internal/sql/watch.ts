@@ -3,29 +3,68 @@
  *
  * Both run with the rights of their caller, who must own the table and the schema `realtime`.
  */
+import { gapTexts } from "../gapText.ts"
+import { literal } from "./literal.ts"
 import { maxPayloadBytes } from "./schema.ts"
+import { mark, maxLiveBytes, path } from "./triggers.ts"
 
 export const watch: ReadonlyArray<string> = [
+  `-- That of version 2 had fewer parameters, and both would answer.
+drop function if exists realtime.watch(regclass, text, text[], boolean, int, text, text, text, text, text)`,
+
   `-- PostgreSQL fires triggers in the order of their names. "!" comes first: a trigger of the owner may
 -- change the row again, and that change must be told after the one that it follows from. Triggers of
 -- earlier versions have no "!".
 create or replace function realtime.watch_triggers(id int, rel regclass) returns setof name
-language sql stable set search_path = pg_catalog, pg_temp as $$
+language sql stable ${path} as $$
   select t.tgname from pg_trigger t where t.tgrelid = watch_triggers.rel and t.tgname ~ format('^!?realtime_%s_', watch_triggers.id)
 $$`,
+
+  `-- Whether a watched table has all its triggers, enabled, and those of this version.
+create or replace function realtime.stands(id int) returns boolean
+language sql stable ${path} as $$
+  select not exists (
+    select from (
+      select case when w.level = 'row' and coalesce(w.definition ->> 'insert', w.definition ->> 'update', w.definition ->> 'delete') is null then '{row}'::text[] else '{insert,update,delete}' end operations
+    ) o cross join lateral unnest(o.operations) operation
+    where not exists (select from pg_trigger t join pg_proc p on p.oid = t.tgfoid
+      where t.tgrelid = w.rel and t.tgname = format('!realtime_%s_%s', w.id, operation) and p.pronamespace = 'realtime'::regnamespace
+        and t.tgenabled = case when (w.definition ->> 'always')::boolean then 'A' else 'O' end
+        and p.proname = format('w%s_%s', w.id, case when w.level = 'row' then 'row' else operation end)))
+  from realtime.watched w where w.id = stands.id
+$$`,
+
+  `-- Triggers of ours on a table that nobody watches under their number: a dump of it brought them here.
+create or replace function realtime.strays() returns table (rel regclass, name name)
+language sql stable ${path} as $$
+  select t.tgrelid::regclass, t.tgname from pg_trigger t join pg_proc p on p.oid = t.tgfoid
+  where p.pronamespace = 'realtime'::regnamespace and t.tgparentid = 0 and t.tgname ~ '^!?realtime_[0-9]+_'
+    and not exists (select from realtime.watched w where w.rel = coalesce(pg_partition_root(t.tgrelid), t.tgrelid)
+      and w.id::text = substring(t.tgname from '[0-9]+'))
+$$`,
+  `create or replace function realtime.forget_strays(rel regclass) returns void
+language plpgsql ${path} as $$
+declare
+  stray record;
+begin
+  for stray in select s.rel, s.name from realtime.strays() s where forget_strays.rel in (s.rel, pg_partition_root(s.rel)) loop
+    execute format('drop trigger %I on %s', stray.name, stray.rel);
+  end loop;
+end $$`,
 
   `-- "when_..." are SQL conditions over "new" and "old", such as 'new.published'.
 create or replace function realtime.watch(
   rel regclass, channel text default null, columns text[] default null, old boolean default false,
   max_bytes int default null, level text default 'row', delivery text default 'live',
-  when_insert text default null, when_update text default null, when_delete text default null
-) returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+  when_insert text default null, when_update text default null, when_delete text default null,
+  always boolean default false, shared boolean default false
+) returns void language plpgsql ${path} as $$
 <<this>>
 declare
   relation record;
   topic text := channel;
   fault text;
-  cap int := coalesce(max_bytes, case delivery when 'live' then 7999 else ${maxPayloadBytes} end);
+  cap int := case delivery when 'live' then least(coalesce(max_bytes, ${maxLiveBytes}), ${maxLiveBytes}) else coalesce(max_bytes, ${maxPayloadBytes}) end;
   wanted jsonb;
   found_ record;
   ident int;
@@ -35,7 +74,7 @@ declare
 begin
   select c.relname, n.nspname, c.relkind, c.relpersistence into relation
     from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = rel;
-  if relation.relkind is null or relation.relkind not in ('r', 'p') or relation.nspname in ('realtime', 'pg_catalog') then
+  if relation.relkind is null or relation.relkind not in ('r', 'p') or relation.relpersistence = 't' or relation.nspname in ('realtime', 'pg_catalog') then
     raise exception '% is not a table that can be watched', rel using errcode = 'RT005';
   end if;
   if topic is null then
@@ -66,7 +105,7 @@ begin
     raise exception 'table % has one of the columns % generated and not stored: its triggers cannot read it', rel, columns using errcode = 'RT005';
   end if;
   if level not in ('row', 'statement') or delivery not in ('durable', 'live')
-    or cap not between 0 and (case delivery when 'live' then 7999 else ${maxPayloadBytes} end) then
+    or coalesce(max_bytes, 0) not between 0 and (case delivery when 'live' then 7999 else ${maxPayloadBytes} end) then
     raise exception 'level is row or statement, delivery durable or live, max_bytes 0 to 7999 (live) or ${maxPayloadBytes} (durable)' using errcode = 'RT005';
   end if;
   if level = 'statement' then
@@ -78,12 +117,19 @@ begin
       raise exception 'table % is partitioned or inherited: watch it at row level', rel using errcode = 'RT005';
     end if;
   end if;
+  -- Who reads a channel takes its rows for those of one table.
+  if not shared and exists (select from realtime.watched w where w.channel = topic and w.rel <> watch.rel and exists (select from pg_class c where c.oid = w.rel)) then
+    raise exception 'channel "%" is that of table % already: name another channel, or say of both tables that they share it', topic,
+      (select w.rel from realtime.watched w where w.channel = topic and w.rel <> watch.rel limit 1) using errcode = 'RT005';
+  end if;
+  perform realtime.forget_strays(rel);
   wanted := jsonb_build_object('columns', columns, 'old', old, 'max_bytes', cap, 'level', level, 'delivery', delivery,
-    'insert', when_insert, 'update', when_update, 'delete', when_delete);
-  select w.id, w.definition into found_ from realtime.watched w where w.relid = watch.rel and w.channel = topic for update;
-  -- Trigger changes lock the table: an install that changes nothing must not.
-  if found_.definition = wanted and exists (select from realtime.watch_triggers(found_.id, rel) t(name) where t.name like '!%') then
+    'insert', when_insert, 'update', when_update, 'delete', when_delete, 'always', always);
+  select w.id, w.definition into found_ from realtime.watched w where w.rel = watch.rel and w.channel = topic for update;
+  -- What stands is written anew, which locks no table.
+  if found_.definition = wanted and realtime.stands(found_.id) then
     ident := found_.id;
+    perform realtime.generate(ident);
   else
     if found_.id is not null then
       perform realtime.unwatch(rel, topic);
@@ -93,20 +139,26 @@ begin
         select a.attnum from pg_attribute a where a.attrelid = rel and a.attname = any(columns) and not a.attisdropped) end,
         columns, old, cap, level, delivery, wanted)
       returning realtime.watched.id into ident;
+    perform realtime.generate(ident);
     if level = 'row' and coalesce(when_insert, when_update, when_delete) is null then
-      execute format('create trigger %I after insert or update or delete on %s for each row execute function realtime.row_changed(%L)',
-        '!realtime_' || ident || '_row', rel, ident);
+      execute format('create trigger %I after insert or update or delete on %s for each row execute function realtime.%I()',
+        '!realtime_' || ident || '_row', rel, 'w' || ident || '_row');
     else
       foreach operation in array array['insert', 'update', 'delete'] loop
         condition := case operation when 'insert' then when_insert when 'update' then when_update else when_delete end;
-        execute format('create trigger %I after %s on %s %s %s execute function realtime.%I(%L)',
+        execute format('create trigger %I after %s on %s %s %s execute function realtime.%I()',
           '!realtime_' || ident || '_' || operation, operation, rel,
           case when level = 'statement' then 'referencing' || case when operation <> 'insert' then ' old table as realtime_old' else '' end
             || case when operation <> 'delete' then ' new table as realtime_new' else '' end else '' end,
           case when level = 'statement' then 'for each statement'
             else 'for each row' || case when condition is not null then ' when (' || condition || ')' else '' end end,
-          case when level = 'statement' then 'rows_changed' else 'row_changed' end, ident);
+          'w' || ident || case when level = 'statement' then '_' || operation else '_row' end);
       end loop;
+    end if;
+    -- A change that its condition hides may still be of a row that is told.
+    if coalesce(when_insert, when_update, when_delete) is not null then
+      execute format('create trigger %I after insert or update or delete on %s for each row when (pg_trigger_depth() > 0) execute function realtime.row_nested(%L)',
+        '!realtime_' || ident || '_nested', rel, ident);
     end if;
   end if;
   -- TRUNCATE of a partition fires its own trigger only. A partition that is attached later has none until
@@ -116,10 +168,17 @@ begin
     execute format('create trigger %I after truncate on %s for each statement execute function realtime.table_truncated(%L)',
       '!realtime_' || ident || '_truncate', leaf, ident);
   end loop;
+  if always then
+    for leaf, operation in select t.tgrelid, t.tgname from pg_trigger t
+      where t.tgrelid in (select rel union select p.relid from pg_partition_tree(rel) p) and t.tgparentid = 0
+        and t.tgname ~ format('^!realtime_%s_', ident) and t.tgenabled <> 'A' loop
+      execute format('alter table %s enable always trigger %I', leaf, operation);
+    end loop;
+  end if;
 end $$`,
 
   `create or replace function realtime.unwatch(rel regclass, channel text default null) returns int
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql ${path} as $$
 declare
   w record;
   t record;
@@ -132,8 +191,115 @@ begin
       execute format('drop trigger if exists %I on %s', t.tgname, t.rel);
     end loop;
     delete from realtime.watched x where x.id = w.id;
+    perform realtime.forget(w.id);
     removed := removed + 1;
   end loop;
   return removed;
+end $$`,
+
+  `-- Drops the functions of a table that is watched no more.
+create or replace function realtime.forget(id int) returns void
+language plpgsql ${path} as $$ begin
+  execute format('drop function if exists realtime.w%1$s_row(), realtime.w%1$s_insert(), realtime.w%1$s_update(), realtime.w%1$s_delete()', id);
+end $$`,
+
+  `-- Events of this channel may be missing: for changes that pass by the triggers, such as those of a
+-- partition that was attached, detached or dropped. Its subscribers read again.
+create or replace function realtime.tell_gap(channel text) returns void
+language plpgsql security definer ${path} as $$ begin
+  if not exists (select from realtime.watched w where w.channel = tell_gap.channel and w.delivery = 'live') then
+    insert into realtime.messages (channel, payload) values (tell_gap.channel, ${literal(gapTexts.source)});
+  end if;
+  if not exists (select from realtime.watched w where w.channel = tell_gap.channel and w.delivery = 'durable') then
+    perform pg_notify(tell_gap.channel, ${literal(gapTexts.source)} || ${mark});
+  end if;
+end $$`,
+
+  `-- What keeps the events of a watched table from being all that happens to it, one line for each.
+create or replace function realtime.troubles() returns table (rel text, channel text, trouble text)
+language sql stable security definer ${path} as $$
+  select w.name, w.channel, x.trouble from realtime.watched w
+    left join pg_class c on c.oid = w.rel
+    cross join lateral (select case
+      when c.oid is null then 'the table is gone'
+      when to_regclass(nullif(w.name, '')) <> w.rel then 'another table has its name now: this channel tells the changes of ' || w.rel::text
+      when not exists (select from pg_index i where i.indrelid = w.rel and i.indisprimary) then 'the table has no primary key, so its events cannot say which row they are about'
+      when exists (select from pg_trigger t where t.tgrelid = w.rel and t.tgname ~ format('^!?realtime_%s_', w.id) and t.tgenabled = 'D') then 'its triggers are disabled'
+      when not exists (select from realtime.watch_triggers(w.id, w.rel)) then 'its triggers are gone'
+      when not realtime.stands(w.id) then 'its triggers are not those of this version'
+    end) x(trouble)
+    where x.trouble is not null
+  union all
+  select s.rel::text, '', 'a dump brought it the trigger ' || s.name || ' of another table' from realtime.strays() s
+$$`,
+
+  `-- A look at all watched tables: writes the functions of those that were altered, and tells a gap where
+-- events went missing since the last look. Returns what is in the way and was not known yet.
+create or replace function realtime.look() returns table (rel text, channel text, trouble text)
+language plpgsql security definer ${path} as $$
+#variable_conflict use_column
+declare
+  w record;
+begin
+  if not pg_try_advisory_xact_lock(hashtextextended('effect-realtime look', 0)) then
+    return;
+  end if;
+  for w in select x.id from realtime.watched x join pg_class c on c.oid = x.rel
+    where x.signature is distinct from realtime.signature(x.rel) and exists (select from pg_index i where i.indrelid = x.rel and i.indisprimary)
+      -- Another table took its name: that is a trouble, and not an alteration.
+      and coalesce(to_regclass(nullif(x.name, '')) = x.rel, true) loop
+    perform realtime.generate(w.id);
+  end loop;
+  for w in select x.id, x.name, x.channel, t.trouble, x.trouble before from realtime.watched x
+    left join realtime.troubles() t on t.channel = x.channel and t.rel = x.name where t.trouble is distinct from x.trouble loop
+    update realtime.watched x set trouble = w.trouble where x.id = w.id;
+    if w.trouble is not null then
+      -- Those of an earlier version tell everything, and cost more.
+      if w.trouble not like '%of this version' then
+        perform realtime.tell_gap(w.channel);
+      end if;
+      rel := w.name; channel := w.channel; trouble := w.trouble;
+      return next;
+    end if;
+  end loop;
+end $$`,
+
+  `-- After a restore: tables have other numbers, and what is not there is watched no more.
+create or replace function realtime.relocate() returns void
+language plpgsql ${path} as $$
+declare
+  w record;
+begin
+  for w in delete from realtime.watched x where not exists (select from pg_class c where c.oid = x.rel) returning x.id loop
+    perform realtime.forget(w.id);
+  end loop;
+  update realtime.watched x set relid = x.rel, columns = case when x.columns is not null then array(
+      select a.attnum from pg_attribute a where a.attrelid = x.rel and a.attname = any(x.names) and not a.attisdropped
+    ) end
+    where x.relid <> x.rel;
+  for w in select x.id from realtime.watched x where x.signature is distinct from realtime.signature(x.rel)
+    and exists (select from pg_index i where i.indrelid = x.rel and i.indisprimary) loop
+    perform realtime.generate(w.id);
+  end loop;
+end $$`,
+
+  `-- Gives every watched table the triggers of this version. One whose table is locked, or belongs to
+-- somebody else, keeps the earlier ones, which tell the same at a higher cost.
+create or replace function realtime.watch_again() returns void
+language plpgsql ${path} as $$
+declare
+  w record;
+  d jsonb;
+begin
+  for w in select x.* from realtime.watched x join pg_class c on c.oid = x.rel where not realtime.stands(x.id) loop
+    d := w.definition;
+    begin
+      perform realtime.watch(w.rel, w.channel, case when w.columns is not null then array(
+          select a.attname::text from pg_attribute a where a.attrelid = w.rel and a.attnum = any(w.columns) and not a.attisdropped order by a.attnum) end,
+        w.old, w.max_bytes, w.level, w.delivery, d ->> 'insert', d ->> 'update', d ->> 'delete', coalesce((d ->> 'always')::boolean, false), true);
+    exception when others then
+      raise warning 'table % keeps the triggers of an earlier version: %', w.rel, sqlerrm;
+    end;
+  end loop;
 end $$`
 ]

@@ -1,0 +1,300 @@
+/**
+ * Watching tables, as SQL text: `realtime.generate`, which writes the trigger functions of one table.
+ *
+ * PL/pgSQL prepares each expression once per transaction, and in a transaction of one row that is what
+ * costs: so an operation is one expression, with the channel, the columns and the key as constants.
+ * Constants are believed only while the catalog still gives the same columns the same names, which each
+ * call checks. The check, and what reads the row, stand in a block that catches every error and writes
+ * nothing; what it could not do is done by `realtime.row_slow` and `realtime.rows_slow`.
+ *
+ * The functions are replaced without a lock on their table: also by a node that finds a table altered.
+ */
+import { literal } from "./literal.ts"
+import { deepest, exact, mark, path } from "./triggers.ts"
+
+/** A row up to this size in bytes as stored cannot grow beyond what PostgreSQL can build. */
+const smallRow = 65_536
+
+/** Names between two "@" are filled in. */
+const rowFunction = `
+#variable_conflict use_variable
+declare
+  told text;
+  -- Of a row whose key changed: the end of the old one.
+  ended text;
+begin
+  begin
+    if tg_op = 'UPDATE' then
+      told := case
+        when @nested@ or @foreign@ or pg_column_size(new) > ${smallRow} or pg_column_size(old) > ${smallRow} then null
+        when not (@changed@) then '-'
+        when @deeper@ and ((new.xmax = '0'::xid) is not true or not (@same@)) then null
+        when @same@ then '{"operation":"UPDATE","data":' || @new_data@@old_member@ || ',"key":' || @new_key@ || '}'
+        else '+' end;
+      if told = '+' then
+        ended := '{"operation":"DELETE","data":' || @old_data@ || ',"key":' || @old_key@ || '}';
+        told := '{"operation":"INSERT","data":' || @new_data@ || ',"key":' || @new_key@ || '}';
+      end if;
+    elsif tg_op = 'INSERT' then
+      told := case
+        when @nested@ or @foreign@ or pg_column_size(new) > ${smallRow} then null
+        when @deeper@ and (new.xmax = '0'::xid) is not true then null
+        else '{"operation":"INSERT","data":' || @new_data@ || ',"key":' || @new_key@ || '}' end;
+    else
+      told := case
+        when @nested@ or @foreign@ or pg_column_size(old) > ${smallRow} then null
+        when @deeper@ then null
+        else '{"operation":"DELETE","data":' || @old_data@ || ',"key":' || @old_key@ || '}' end;
+    end if;
+  exception when others then
+    told := null;
+    ended := null;
+  end;
+  if ended is null and octet_length(told) between 3 and @cap@ then
+    @emit_told@
+  elsif ended is not null and octet_length(told) between 3 and @cap@ and octet_length(ended) <= @cap@ then
+    @emit_both@
+  elsif told is distinct from '-' then
+    perform realtime.row_slow(@id@, tg_relid, tg_op, old, new);
+  end if;
+  return null;
+end`
+
+/**
+ * One row is told as at row level: most statements have one, and to plan a query over it would cost more
+ * than the message.
+ */
+const statementFunction = `
+#variable_conflict use_variable
+declare
+  -- No alias of a query below has one of these names.
+  row_ record;
+  was_ record;
+  told text;
+  ended text;
+  rows_ int := 0;
+  late text;
+begin
+  for row_ in select * from @side@ limit 2 loop
+    rows_ := rows_ + 1;
+  end loop;
+  if rows_ = 0 then
+    return null;
+  end if;
+  begin
+    if @nested@ or @foreign@ or @added@ or coalesce(@deeper@, false) then
+      rows_ := -1;
+    elsif rows_ = 1 then
+      @one@
+    else
+      @many@
+      return null;
+    end if;
+  exception when others then
+    told := null;
+    ended := null;
+  end;
+  if ended is null and octet_length(told) between 3 and @cap@ then
+    @emit_told@
+    return null;
+  elsif ended is not null and octet_length(told) between 3 and @cap@ and octet_length(ended) <= @cap@ then
+    @emit_both@
+    return null;
+  elsif told = '-' then
+    return null;
+  end if;
+  begin
+    late := realtime.rows_slow(@id@, tg_relid, tg_op);
+    if late is not null then
+      execute late;
+    end if;
+    return null;
+  exception when others then
+    perform realtime.emit_unknown(@id@, @channel@, @delivery@);
+  end;
+  return null;
+end`
+
+const oneRow = `
+      if pg_column_size(row_) <= ${smallRow} then
+        told := '{"operation":"@op@","data":' || @row_data@ || ',"key":' || @row_key@ || '}';
+      end if;`
+
+const oneUpdate = `
+      select * into was_ from realtime_old;
+      told := case
+        when pg_column_size(row_) > ${smallRow} or pg_column_size(was_) > ${smallRow} then null
+        when not (@changed@) then '-'
+        when @same@ then '{"operation":"UPDATE","data":' || @row_data@@old_member@ || ',"key":' || @row_key@ || '}'
+        else '+' end;
+      if told = '+' then
+        ended := '{"operation":"DELETE","data":' || @was_data@ || ',"key":' || @was_key@ || '}';
+        told := '{"operation":"INSERT","data":' || @row_data@ || ',"key":' || @row_key@ || '}';
+      end if;`
+
+/** "offset 0" keeps PostgreSQL from writing an expression, and so a row's JSON, in two places. */
+const manyRows = `select '@op@' op, s.d, null::text od, s.k from (
+        select case when pg_column_size(r.*) <= ${smallRow} or (@r_fits@) then @r_data_all@ end d, @r_key@ k from @side@ r offset 0) s`
+
+/** An old row is made JSON only where it is asked for, or where nothing came in its place. */
+const manyUpdates = `select case when n.@first@ is null then 'DELETE' when o.@first@ is null then 'INSERT' else 'UPDATE' end op,
+          case when n.@first@ is null then @ended_data@ else n."realtime data" end d,
+          @old_data@ od, @coalesced_key@ k
+        from (select @r_columns@@old_data_column@@key_column@ from realtime_old r) o
+        full join (select @r_columns@, case when pg_column_size(r.*) <= ${smallRow} or (@r_fits@) then @r_data_all@ end "realtime data"@key_column@ from realtime_new r) n
+          on @join@
+        where n.@first@ is null or o.@first@ is null or record_image_ne(row(@n_columns@), row(@o_columns@)) offset 0`
+
+const manyBodies = `select case when octet_length(e.body) <= @cap@ then e.body else realtime.change(e.op, e.d, e.od, e.k, @cap@) end body from (
+      select c.*, '{"operation":"' || c.op || '","data":' || c.d || coalesce(',"old":' || c.od, '') || ',"key":' || c.k || '}' body from (
+        @changes@
+      ) c offset 0) e`
+
+export const generate: ReadonlyArray<string> = [
+  `-- In one pass: a name of a column may look like one of ours.
+create or replace function realtime.fill(template text, pieces jsonb) returns text
+language sql immutable ${path} as $$
+  select string_agg(case when i % 2 = 1 then part else pieces ->> part end, '' order by i)
+  from unnest(string_to_array(template, '@')) with ordinality t(part, i)
+$$`,
+
+  `-- SQL for a JSON object of some columns of a row. Without "null_" it is NULL where one of them is.
+create or replace function realtime.members(names text[], alias text, null_ boolean) returns text
+language sql immutable ${path} as $$
+  select coalesce(string_agg(quote_literal(case when i = 1 then '{' else ',' end || to_json(c)::text || ':')
+    || format(case when null_ then ' || coalesce(to_json(%s.%I)::text, ''null'')' else ' || to_json(%s.%I)::text' end, alias, c), ' || ' order by i) || ' || ''}''', '''{}''')
+  from unnest(names) with ordinality t(c, i)
+$$`,
+
+  `-- SQL that is true while an object of the catalog is what it is now. The first text may be in the
+-- language of the session, and is read four times as fast.
+create or replace function realtime.still(rel oid, part int) returns text
+language sql stable ${path} set quote_all_identifiers = off as $$
+  select format('coalesce(pg_describe_object(1259, %1$s, %2$s) = %3$L or (pg_identify_object(1259, %1$s, %2$s)).identity = %4$L, false)',
+    rel, part, pg_describe_object(1259, rel, part), (pg_identify_object(1259, rel, part)).identity)
+$$`,
+
+  `-- All that the functions of a table take for granted.
+create or replace function realtime.signature(rel oid) returns text
+language sql stable ${path} as $$
+  select concat_ws('|', 3, rel::oid, current_setting('server_version_num')::int / 10000,
+    (select string_agg(concat_ws(' ', a.attnum, a.attname, a.atttypid, a.attcollation, a.attgenerated), ',' order by a.attnum)
+      from pg_attribute a where a.attrelid = rel and a.attnum > 0 and not a.attisdropped),
+    (select concat_ws(' ', i.indexrelid, i.indkey, i.indnkeyatts, c.relname) from pg_index i join pg_class c on c.oid = i.indexrelid
+      where i.indrelid = rel and i.indisprimary),
+    (select c.relname || '.' || c.relnamespace::regnamespace::text from pg_class c where c.oid = rel))
+$$`,
+
+  `-- Writes the functions of one watched table, or takes them away where it cannot be told from: triggers
+-- that call them no more are dropped before.
+create or replace function realtime.generate(id int) returns void
+language plpgsql ${path} set quote_all_identifiers = off set standard_conforming_strings = on as $generate$
+#variable_conflict use_variable
+declare
+  f record;
+  w realtime.watched;
+  rel oid;
+  version int := current_setting('server_version_num')::int;
+  lists boolean;
+  plain boolean;
+  compared text[];
+  last int;
+  pieces jsonb;
+  op text;
+  fits record;
+  changes text;
+  create_ text := 'create or replace function realtime.%I() returns trigger language plpgsql security definer ${exact.replaceAll("'", "''")} as %L';
+begin
+  select t.rel into rel from realtime.watched t where t.id = generate.id;
+  f := realtime.facts(id, rel);
+  w := f.w;
+  lists := w.columns is not null;
+  -- A row that travels as it is.
+  plain := not lists and not exists (select from pg_attribute a where a.attrelid = rel and a.attnum > 0 and not a.attisdropped and a.attgenerated = 'v');
+  compared := array(select distinct c from unnest(f.names || f.keys) c);
+  last := (select max(a.attnum) from pg_attribute a where a.attrelid = rel and a.attnum > 0);
+  pieces := jsonb_build_object(
+    'id', id, 'cap', w.max_bytes, 'channel', quote_literal(w.channel), 'delivery', quote_literal(w.delivery),
+    'nested', format($q$(pg_trigger_depth() > 1 and set_config('realtime.depth_%1$s', greatest(pg_trigger_depth(), %2$s)::text, true) is null)$q$, id, replace(${literal(deepest("@"))}, '@', quote_literal(id))),
+    'deeper', format('(%s > pg_trigger_depth())', replace(${literal(deepest("@"))}, '@', quote_literal(id))),
+    'foreign', concat_ws(' or ',
+      case when (select c.relkind from pg_class c where c.oid = rel) = 'p' then format('(tg_relid <> %1$s and pg_partition_root(tg_relid) is distinct from %1$s)', rel)
+        else format('tg_relid <> %s', rel) end,
+      (select string_agg('not ' || realtime.still(i.indexrelid, 0), ' or ') from pg_index i where i.indrelid = rel and i.indisprimary),
+      (select string_agg('not ' || realtime.still(rel, a.attnum), ' or ' order by a.attnum) from pg_attribute a
+        where a.attrelid = rel and not a.attisdropped and (a.attname = any(f.keys) or lists and a.attname = any(f.names))),
+      -- A column that came later may be one that a trigger cannot read.
+      case when plain and version >= 180000 then format('pg_describe_object(1259, %s, %s) is not null', rel, last + 1) end),
+    'added', case when lists then 'false' when version >= 140000 then format('pg_describe_object(1259, %s, %s) is not null', rel, last + 1)
+      else format('exists (select from pg_attribute where attrelid = %s and attnum = %s)', rel, last + 1) end,
+    'emit_told', case w.delivery when 'durable' then format('insert into realtime.messages (channel, payload) values (%L, told);', w.channel)
+      else format('perform pg_notify(%L, told || %s);', w.channel, ${literal(mark)}) end,
+    'emit_both', case w.delivery when 'durable' then format('insert into realtime.messages (channel, payload) values (%1$L, ended), (%1$L, told);', w.channel)
+      else format('perform pg_notify(%1$L, ended || %2$s); perform pg_notify(%1$L, told || %2$s);', w.channel, ${literal(mark)}) end);
+  if w.level = 'row' then
+    pieces := pieces || jsonb_build_object(
+      'changed', case when plain then 'new *<> old' else realtime.images('record_image_ne', compared, 'new', 'old') end,
+      'same', realtime.images('record_image_eq', f.keys, 'new', 'old'),
+      'new_data', case when plain then 'row_to_json(new)::text' else realtime.members(f.names, 'new', true) end,
+      'old_data', case when plain then 'row_to_json(old)::text' else realtime.members(f.names, 'old', true) end,
+      'new_key', realtime.members(f.keys, 'new', false),
+      'old_key', realtime.members(f.keys, 'old', false));
+    pieces := pieces || jsonb_build_object('old_member', case when w.old then ' || '',"old":'' || ' || (pieces ->> 'old_data') else '' end);
+    execute format(create_, 'w' || id || '_row', realtime.fill(${literal(rowFunction)}, pieces));
+    execute format('revoke all on function realtime.%I() from public', 'w' || id || '_row');
+  else
+    fits := realtime.projection(rel, f.names, f.keys, 'r', w.max_bytes);
+    pieces := pieces || jsonb_build_object(
+      'row_data', case when plain then 'row_to_json(row_)::text' else realtime.members(f.names, 'row_', true) end,
+      'was_data', case when plain then 'row_to_json(was_)::text' else realtime.members(f.names, 'was_', true) end,
+      'row_key', realtime.members(f.keys, 'row_', false),
+      'was_key', realtime.members(f.keys, 'was_', false),
+      'r_data_all', case when plain then 'row_to_json(r.*)::text' else realtime.members(f.names, 'r', true) end,
+      'r_key', realtime.members(f.keys, 'r', false),
+      'r_fits', fits.fits);
+    foreach op in array array['INSERT', 'UPDATE', 'DELETE'] loop
+      pieces := pieces || jsonb_build_object('op', op, 'side', case op when 'DELETE' then 'realtime_old' else 'realtime_new' end);
+      if op = 'UPDATE' then
+        fits := realtime.projection(rel, f.names, f.keys, 'o', w.max_bytes);
+        pieces := pieces || jsonb_build_object(
+          'changed', case when plain then 'row_ *<> was_' else realtime.images('record_image_ne', compared, 'row_', 'was_') end,
+          'same', realtime.images('record_image_eq', f.keys, 'row_', 'was_'),
+          'old_member', case when w.old then ' || '',"old":'' || ' || (pieces ->> 'was_data') else '' end,
+          'first', quote_ident(f.keys[1]),
+          'r_columns', (select string_agg(format('r.%I', c), ', ') from unnest(compared) c),
+          'n_columns', (select string_agg(format('n.%I', c), ', ') from unnest(compared) c),
+          'o_columns', (select string_agg(format('o.%I', c), ', ') from unnest(compared) c),
+          'ended_data', case when w.old then 'o."realtime data"' else format('case when %s then (select row_to_json(x.*)::text from (select %s) x) end', fits.fits, fits.fields) end,
+          'old_data', case when w.old then format('case when n.%1$I is not null and o.%1$I is not null then o."realtime data" end', f.keys[1]) else 'null::text' end,
+          'old_data_column', case when w.old then format(', case when pg_column_size(r.*) <= ${smallRow} or (%s) then %s end "realtime data"', pieces ->> 'r_fits', pieces ->> 'r_data_all') else '' end,
+          'coalesced_key', (select string_agg(quote_literal(case when i = 1 then '{' else ',' end || to_json(c)::text || ':')
+            || format(' || to_json(coalesce(n.%1$I, o.%1$I))::text', c), ' || ' order by i) || ' || ''}''' from unnest(f.keys) with ordinality t(c, i)));
+        pieces := pieces || case
+          -- Equal by their operator only when equal to the letter.
+          when not exists (select from pg_attribute a join pg_type t on t.oid = a.atttypid left join pg_collation c on c.oid = a.attcollation
+            where a.attrelid = rel and a.attname = any(f.keys) and not (t.typtype = 'e' or (a.atttypid = any(array[16, 18, 20, 21, 23, 25, 26, 1043, 1082, 1114, 1184, 2950]::oid[]) and coalesce(c.collisdeterministic, true))))
+          then jsonb_build_object('key_column', '', 'join', (select string_agg(format('n.%1$I = o.%1$I', k), ' and ') from unnest(f.keys) k))
+          else jsonb_build_object('key_column', format(', %s "realtime key"', pieces ->> 'r_key'), 'join', 'n."realtime key" = o."realtime key" collate "C"') end;
+        pieces := pieces || jsonb_build_object('one', realtime.fill(${literal(oneUpdate)}, pieces));
+        changes := realtime.fill(${literal(manyUpdates)}, pieces);
+      else
+        pieces := pieces || jsonb_build_object('one', realtime.fill(${literal(oneRow)}, pieces));
+        changes := realtime.fill(${literal(manyRows)}, pieces);
+      end if;
+      changes := realtime.fill(${literal(manyBodies)}, pieces || jsonb_build_object('changes', changes));
+      pieces := pieces || jsonb_build_object('many', case w.delivery
+        when 'durable' then format('insert into realtime.messages (channel, payload) select %L, b.body from (%s) b;', w.channel, changes)
+        else format('perform pg_notify(%L, b.body || %s) from (%s) b;', w.channel, ${literal(mark)}, changes) end);
+      execute format(create_, 'w' || id || '_' || lower(op), realtime.fill(${literal(statementFunction)}, pieces));
+      execute format('revoke all on function realtime.%I() from public', 'w' || id || '_' || lower(op));
+    end loop;
+  end if;
+  update realtime.watched t set signature = realtime.signature(rel), name = rel::regclass::text where t.id = generate.id;
+end $generate$`,
+
+  `-- Compares some columns of two rows byte by byte.
+create or replace function realtime.images(compare text, names text[], one text, other text) returns text
+language sql immutable ${path} as $$
+  select format('%s(row(%s), row(%s))', compare, string_agg(format('%s.%I', one, c), ', '), string_agg(format('%s.%I', other, c), ', ')) from unnest(names) c
+$$`
+]

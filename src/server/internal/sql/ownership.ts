@@ -1,0 +1,108 @@
+/**
+ * Whose schema it is, as SQL text: what an install looks at before it touches anything, and what an
+ * uninstall takes away.
+ *
+ * The table `settings` carries a mark. A schema of the same name without it is somebody else's and is
+ * left alone, except for one that is empty, and one of version 2, which had no mark.
+ */
+import { literal } from "./literal.ts"
+import { schemaVersion } from "./schema.ts"
+import { path } from "./triggers.ts"
+
+const comment = "effect-realtime"
+
+/** The SQLSTATE of a schema that is somebody else's. */
+export const foreign = "RT006"
+
+const somebodyElses = `to_regnamespace('realtime') is not null
+    and obj_description(to_regclass('realtime.settings'), 'pg_class') is distinct from ${literal(comment)}
+    and (exists (select from pg_class c where c.relnamespace = to_regnamespace('realtime'))
+      or exists (select from pg_proc p where p.pronamespace = to_regnamespace('realtime')))
+    and (select count(*) from pg_attribute a where (a.attrelid, a.attname) in (
+      (to_regclass('realtime.settings'), 'digest'), (to_regclass('realtime.settings'), 'max_messages'), (to_regclass('realtime.messages'), 'txid'))) < 3`
+
+const refuseForeign = `if ${somebodyElses} then
+    raise exception 'the schema "realtime" of this database is not one of effect-realtime: nothing was changed'
+      using errcode = ${literal(foreign)}, hint = 'Install into another schema with the option "schema".';
+  end if;`
+
+/** Fails before anything is touched. */
+export const recognise = `do $$
+declare
+  installed int;
+begin
+  ${refuseForeign}
+  if to_regclass('realtime.settings') is not null then
+    select version into installed from realtime.settings;
+    if installed > ${schemaVersion} then
+      raise exception 'a newer version of effect-realtime is installed (% where this is ${schemaVersion}): nothing was changed', installed
+        using errcode = 'RT007', hint = 'Install with the newest library of those that use this database.';
+    end if;
+  end if;
+end $$`
+
+export const marked: ReadonlyArray<string> = [
+  `comment on table realtime.settings is ${literal(comment)}`,
+
+  `-- Version 2 did not look for a newer one: its SQL stops here.
+create or replace function realtime.refuse_older() returns trigger
+language plpgsql ${path} as $$ begin
+  raise exception 'a newer version of effect-realtime is installed: nothing was changed'
+    using errcode = 'RT007', hint = 'Install with the newest library of those that use this database.';
+end $$`,
+  `do $$ begin
+  if not exists (select from pg_trigger where tgrelid = 'realtime.settings'::regclass and tgname = 'refuse_older') then
+    create trigger refuse_older before insert on realtime.settings
+      for each row execute function realtime.refuse_older();
+  end if;
+end $$`
+]
+
+/** The names of what some statements create. */
+const created = (kind: string, statements: ReadonlyArray<string>): string =>
+  [
+    ...new Set(
+      statements.flatMap((statement) =>
+        [...statement.matchAll(new RegExp(`create ${kind} realtime\\.(\\w+)`, "g"))].map((match) =>
+          literal(match[1]!)
+        )
+      )
+    )
+  ].join(", ")
+
+/**
+ * Takes away what these statements created, what was generated, and the schema where nothing is left in
+ * it. What somebody else has built on a table of ours makes it fail, and nothing is changed.
+ */
+export const remove = (statements: ReadonlyArray<string>): string => `do $$
+declare
+  o record;
+begin
+  ${refuseForeign}
+  if to_regclass('realtime.settings') is null then
+    return;
+  end if;
+  create temporary table effect_realtime_functions on commit drop as
+    select p.oid from pg_proc p where p.pronamespace = to_regnamespace('realtime')
+      and (p.proname ~ '^w[0-9]+_(row|insert|update|delete)$' or p.proname in (${created("or replace function", statements)}));
+  for o in select t.tgrelid::regclass rel, t.tgname from pg_trigger t where t.tgfoid in (select f.oid from effect_realtime_functions f) and t.tgparentid = 0 loop
+    execute format('drop trigger %I on %s', o.tgname, o.rel);
+  end loop;
+  for o in select f.oid::regprocedure signature from effect_realtime_functions f loop
+    execute format('drop function %s', o.signature);
+  end loop;
+  for o in select c.oid::regclass rel from pg_class c where c.relnamespace = to_regnamespace('realtime') and c.relkind = 'r'
+    and c.relname in (${created("(?:unlogged )?table if not exists", statements)}) loop
+    execute format('drop table %s', o.rel);
+  end loop;
+  for o in select c.oid::regclass rel from pg_class c where c.relnamespace = to_regnamespace('realtime') and c.relkind = 'S'
+    and c.relname in (${created("sequence if not exists", statements)}) loop
+    execute format('drop sequence %s', o.rel);
+  end loop;
+  drop table effect_realtime_functions;
+  if not exists (select from pg_class c where c.relnamespace = to_regnamespace('realtime'))
+    and not exists (select from pg_proc p where p.pronamespace = to_regnamespace('realtime'))
+    and not exists (select from pg_type t where t.typnamespace = to_regnamespace('realtime')) then
+    drop schema realtime;
+  end if;
+end $$`
