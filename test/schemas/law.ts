@@ -44,7 +44,7 @@ begin
   for e in select m.id, m.payload from ${source} m where m.channel = '${channel}' and m.id > seen order by m.id loop
     n := n + 1;
     update law.channels c set seen = e.id where c.channel = '${channel}';
-    if rtrim(e.payload) = '${gapTexts.truncate}' then
+    if rtrim(e.payload, concat(' ', chr(9))) = '${gapTexts.truncate}' then
       delete from ${copy};
       continue;
     end if;

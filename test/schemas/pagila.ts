@@ -106,7 +106,8 @@ export const pagila: ForeignSchema = {
       (1, 1, 'MARY', 'SMITH', 'MARY.SMITH@sakilacustomer.org', 1, '2022-02-14', 1), (2, 2, 'PATRICIA', 'JOHNSON', null, 2, 'infinity', null)`,
     `insert into inventory (inventory_id, film_id, store_id) values (1, 1, 1), (2, 2, 2)`,
     `insert into rental (rental_id, rental_date, inventory_id, customer_id, return_date, staff_id) values
-      (1, '2022-05-24 22:53:30+00', 1, 1, '2022-05-26 22:04:30.123456+00', 1), (2, '2022-05-24 22:54:33+00', 2, 2, null, 2)`,
+      (1, '2022-05-24 22:53:30+00', 1, 1, '2022-05-26 22:04:30.123456+00', 1), (2, '2022-05-24 22:54:33+00', 2, 2, null, 2),
+      (3, '1880-01-01 00:00:00-04:56:02', 2, 1, 'infinity', 1)`,
     `insert into payment values (1, 1, 1, 1, 2.99, '2022-01-25 11:30:37+00'), (2, 1, 2, 2, 0.10, '2022-02-01 00:00:00+00'),
       (3, 2, 1, null, 999.99, '2022-06-30 23:59:59.999999+00'), (4, 2, 2, 2, -0.01, '2022-05-14 13:44:29.996577+00')`
   ]

@@ -21,7 +21,7 @@ const swap = (table: Table, row: string, order: "asc" | "desc"): string =>
 
 /** Another key that no row has. */
 const moved = ({ name, type }: { readonly name: string; readonly type: string }): string => {
-  if (type.startsWith("timestamp")) return `${name} - interval '20 days'`
+  if (type.startsWith("timestamp")) return `${name} - interval '10 days'`
   return type === "character" || type === "character varying" || type === "text"
     ? `concat('Z', ${name})`
     : `${name} + 100`

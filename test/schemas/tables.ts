@@ -9,7 +9,7 @@ export interface Table {
   readonly bare: string
   readonly partitioned: boolean
   readonly columns: ReadonlyArray<string>
-  /** The columns of its primary key. */
+  /** The columns of its primary key, in the order of the table's. */
   readonly keys: ReadonlyArray<string>
   /** The key column that refers to no other table, with its type. */
   readonly own: { readonly name: string; readonly type: string } | undefined
@@ -22,7 +22,7 @@ export interface Table {
 const query = `select quote_ident(c.relname) as name, c.relname::text as bare, c.relkind = 'p' as partitioned,
     array(select quote_ident(a.attname) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 order by a.attnum) as columns,
     array(select quote_ident(a.attname) from pg_attribute a where a.attrelid = c.oid and a.attnum = any(p.indkey)
-      order by array_position(p.indkey::int2[], a.attnum)) as keys,
+      order by a.attnum) as keys,
     (select array[quote_ident(a.attname), format_type(a.atttypid, null)] from pg_attribute a
       where a.attrelid = c.oid and a.attnum = any(p.indkey) and not exists (
         select from pg_constraint f where f.conrelid = c.oid and f.contype = 'f' and a.attnum = any(f.conkey))

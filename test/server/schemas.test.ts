@@ -34,7 +34,8 @@ const watchesOf = (tables: ReadonlyArray<Table>): ReadonlyArray<Watched> =>
     )
   )
 
-const foreignKeyViolation = "23503"
+/** What a foreign key says. */
+const forbidden: ReadonlyArray<string | undefined> = ["23503", "23001"]
 
 /** Runs a step, and gives the error of the statement that failed. */
 const run = (session: PgConnection.PgConnection, { statements }: Step) =>
@@ -103,7 +104,7 @@ const prove = (schema: ForeignSchema) =>
       Effect.gen(function* () {
         const error = yield* run(who, step)
         // What a foreign key forbids has not happened.
-        if (error !== undefined && step.refusable && sqlState(error) === foreignKeyViolation) {
+        if (error !== undefined && step.refusable && forbidden.includes(sqlState(error))) {
           refused++
         } else if (error !== undefined) {
           faults.push(`${sqlMessage(error)}\n  in ${step.statements.join("; ")}`)
