@@ -28,16 +28,17 @@ const universe = Effect.gen(function* () {
     const role = yield* session.query(`select current_user = session_user as owns`)
     pairs.push({ wild: session, tame: tame[at]!, owns: role.rows[0]!["owns"] === true })
   }
-  const [version] = (yield* owner.query(
-    `select current_setting('server_version_num')::int >= 150000 as merge`
+  const [server] = (yield* owner.query(
+    `select current_setting('server_version_num')::int as version, exists (select from pg_collation where collprovider = 'i') as icu`
   )).rows
+  const version = Number(server!["version"])
   const made: Universe = {
     owner,
     ear: yield* (yield* plain).pin,
     pairs,
     visitor: hostile.visitor,
     types,
-    merge: version!["merge"] === true
+    server: { merge: version >= 150_000, virtual: version >= 180_000, icu: server!["icu"] === true }
   }
   return made
 })

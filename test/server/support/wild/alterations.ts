@@ -1,6 +1,6 @@
 /** Random changes of what a table looks like, while sessions have plans for what it looked like before. */
 import type { Random } from "../random.ts"
-import { quoted, type Table } from "./table.ts"
+import { declared, quoted, type Table } from "./table.ts"
 import type { Type } from "./types.ts"
 
 export interface Alteration {
@@ -30,10 +30,13 @@ export const alteration = (
   const column = payload.length === 0 ? undefined : r.pick(payload)
   switch (r.int(bound ? 7 : 13)) {
     case 0: {
-      const added = table.column()
-      const value = r.chance(0.5) ? ` default ${r.pick(added.type.values)}` : ""
+      const added = r.chance(0.2) ? table.generated() : table.column()
+      const value =
+        added.generated === undefined && r.chance(0.5)
+          ? ` default ${r.pick(added.type.values)}`
+          : ""
       return {
-        statements: [`alter table § add column ${quoted(added.name)} ${added.type.name}${value}`],
+        statements: [`alter table § add column ${declared(added)}${value}`],
         done: () => {
           table.payload = [...payload, added]
         }
@@ -128,7 +131,7 @@ export const alteration = (
       }
     }
     case 11: {
-      if (column === undefined) return undefined
+      if (column === undefined || column.generated !== undefined) return undefined
       const type = r.chance(0.5) ? integer : table.type()
       return {
         statements: [

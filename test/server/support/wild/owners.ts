@@ -14,7 +14,7 @@ const run = (sql: string, row: string): string =>
 const behaviours = (r: Random, table: Table): ReadonlyArray<Behaviour> => {
   const mine = table.keys.map(({ name }) => `t.${quoted(name)} = $1.${quoted(name)}`).join(" and ")
   const limit = 2 + r.int(6)
-  const columns = [...table.keys, ...table.payload].map(({ name }) => quoted(name)).join(", ")
+  const columns = [...table.keys, ...table.writable].map(({ name }) => quoted(name)).join(", ")
   // In a format string.
   const [own, all] = [mine, columns].map((text) => text.replaceAll("%", "%%"))
   return [
@@ -46,7 +46,7 @@ const behaviours = (r: Random, table: Table): ReadonlyArray<Behaviour> => {
       when: "after insert or update",
       body: `if pg_catalog.pg_trigger_depth() = 1 then
         ${run(`delete from %I.%I t where ${own}`, "new")}
-        ${run(`insert into %1$I.%2$I (${all}, n, flag) select $1.*`.replace("select $1.*", `select ${[...table.keys, ...table.payload].map(({ name }) => `$1.${quoted(name).replaceAll("%", "%%")}`).join(", ")}, 5, true`), "new")}
+        ${run(`insert into %1$I.%2$I (${all}, n, flag) select $1.*`.replace("select $1.*", `select ${[...table.keys, ...table.writable].map(({ name }) => `$1.${quoted(name).replaceAll("%", "%%")}`).join(", ")}, 5, true`), "new")}
       end if;`
     },
     {

@@ -6,7 +6,7 @@ import { quoted, type Table } from "./table.ts"
 const most = 9
 
 const insert = (r: Random, table: Table, rows: ReadonlyArray<number>): string => {
-  const columns = table.payload.filter(() => r.chance(0.8))
+  const columns = table.writable.filter(() => r.chance(0.8))
   const names = [...table.keys, ...columns].map(({ name }) => quoted(name)).join(", ")
   const values = rows.map(
     (n) =>
@@ -16,7 +16,7 @@ const insert = (r: Random, table: Table, rows: ReadonlyArray<number>): string =>
 }
 
 const sets = (r: Random, table: Table): string => {
-  const columns = table.payload.filter(() => r.chance(0.5))
+  const columns = table.writable.filter(() => r.chance(0.5))
   return [
     "n = t.n + 1",
     ...columns.map((column) => `${quoted(column.name)} = ${table.value(column)}`)
@@ -43,7 +43,7 @@ export const statement = (r: Random, table: Table, merge: boolean): ReadonlyArra
   const n = r.int(most)
   const fresh = most + r.int(90)
   const where = table.where(n)
-  const all = [...table.keys, ...table.payload].map(({ name }) => quoted(name)).join(", ")
+  const all = [...table.keys, ...table.writable].map(({ name }) => quoted(name)).join(", ")
   if (!table.keyed) {
     // Two rows with one key could not be told apart by anybody.
     return [
@@ -115,7 +115,7 @@ export const statement = (r: Random, table: Table, merge: boolean): ReadonlyArra
           ]
         : [`update § set flag = not flag`]
     default: {
-      const texts = table.payload.filter(({ type }) => type.name === "pg_catalog.text")
+      const texts = table.writable.filter(({ type }) => type.name === "pg_catalog.text")
       // Larger than anything that is built unseen, and not to be compressed.
       return texts.length === 0
         ? [`update § set n = n + 1 where n < 3`]

@@ -7,6 +7,8 @@ export interface Column {
   readonly type: Type
   /** Its place, which it keeps: what a list of columns follows. */
   readonly id: number
+  /** Made of "n": nobody writes it, and triggers see it only where it is stored. */
+  readonly generated?: "stored" | "virtual" | undefined
 }
 
 /** A part of a key: SQL for the value that a number stands for. */
@@ -14,7 +16,21 @@ export interface KeyColumn extends Column {
   readonly value: (n: number) => string
 }
 
-const keyTypes: ReadonlyArray<{ readonly type: string; readonly value: (n: number) => string }> = [
+interface KeyType {
+  readonly type: string
+  /** May write one value in several ways that are equal and no less different. */
+  readonly value: (n: number, r: Random) => string
+}
+
+/** Of a column that has another one of the key beside it. */
+const few: ReadonlyArray<KeyType> = [
+  { type: "bool", value: (n) => String(n % 2 === 0) },
+  { type: "varchar(40)", value: (n) => `'${n}'::varchar` },
+  { type: `"char"`, value: (n) => `${(n % 90) + 32}::"char"` }
+]
+
+/** `schema`: has a collation "ci", where the server can have one, and a domain "code". */
+const keyTypes = (schema: string, icu: boolean): ReadonlyArray<KeyType> => [
   { type: "int4", value: (n) => String(n) },
   { type: "int8", value: (n) => `(9007199254740990 + ${n})::int8` },
   { type: "text", value: (n) => `E'k"\\\\${n}\\u00e9'::text` },
@@ -24,13 +40,37 @@ const keyTypes: ReadonlyArray<{ readonly type: string; readonly value: (n: numbe
     value: (n) => `('2026-03-29 00:59:59.5+00'::timestamptz + make_interval(secs => ${n}))`
   },
   { type: "date", value: (n) => `('2026-11-28'::date + ${n})` },
-  { type: "numeric", value: (n) => `${n}.50::numeric` },
-  { type: "float8", value: (n) => `(${n} + 0.1::float8 + 0.2::float8)` },
+  { type: "numeric", value: (n, r) => `${n}.5${"0".repeat(r.int(3))}::numeric` },
+  {
+    type: "float8",
+    value: (n, r) => (n === 0 && r.chance(0.5) ? `'-0'::float8` : `(${n} * 0.1::float8)`)
+  },
   { type: "bytea", value: (n) => `decode('5c00${n.toString(16).padStart(8, "0")}', 'hex')` },
-  { type: "interval", value: (n) => `make_interval(days => ${n}, secs => 0.5)` },
-  { type: "bool", value: (n) => String(n % 2 === 0) },
-  { type: "varchar(40)", value: (n) => `'${n}'::varchar` },
-  { type: `"char"`, value: (n) => `${(n % 90) + 32}::"char"` }
+  {
+    type: "interval",
+    value: (n, r) =>
+      r.chance(0.5) ? `make_interval(months => ${n})` : `make_interval(days => ${30 * n})`
+  },
+  { type: "bpchar", value: (n, r) => `'${n}${" ".repeat(r.int(3))}'::bpchar` },
+  { type: `${schema}.code`, value: (n) => `${n}::${schema}.code` },
+  ...(icu
+    ? [
+        {
+          type: `text collate ${schema}.ci`,
+          value: (n: number, r: Random) => `${r.pick(["'k", "'K"])}${n}'::text collate ${schema}.ci`
+        }
+      ]
+    : [])
+]
+
+/** What makes the types of keys. */
+export const keySupport = (schema: string, icu: boolean): ReadonlyArray<string> => [
+  `create domain ${schema}.code as int check (value >= 0)`,
+  ...(icu
+    ? [
+        `create collation ${schema}.ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false)`
+      ]
+    : [])
 ]
 
 /** Names that a careless trigger would take for its own. */
@@ -51,10 +91,30 @@ const names = [
   "tg_op",
   "x",
   "select",
-  "op"
+  "op",
+  "d",
+  "k",
+  "o",
+  "s",
+  "there",
+  "told",
+  "row_",
+  "id"
 ]
 
 export const quoted = (name: string): string => `"${name.replaceAll(`"`, `""`)}"`
+
+/** What the server has. */
+export interface Server {
+  readonly merge: boolean
+  /** Generated columns that are not stored. */
+  readonly virtual: boolean
+  readonly icu: boolean
+}
+
+/** A column as SQL defines it. */
+export const declared = ({ generated, name, type }: Column): string =>
+  `${quoted(name)} ${type.name}${generated === undefined ? "" : ` generated always as (n::int4 * 2) ${generated}`}`
 
 export class Table {
   name: string
@@ -68,38 +128,57 @@ export class Table {
   readonly #names: Array<string>
   readonly #types: ReadonlyArray<Type>
   readonly #r: Random
+  readonly #server: Server
 
-  constructor(r: Random, types: ReadonlyArray<Type>) {
+  constructor(r: Random, types: ReadonlyArray<Type>, server: Server, schema: string) {
     this.#r = r
     this.#types = types
     this.#names = [...names].toSorted(() => r.next() - 0.5)
     this.name = r.chance(0.3) ? `T "${r.int(9)}` : "things"
     this.parts = r.chance(0.2) ? [0, 1, 2] : undefined
+    this.#server = server
+    const usual = keyTypes(schema, server.icu)
     const count = 1 + r.int(3)
     this.keys = Array.from({ length: count }, (_, at): KeyColumn => {
       // Of several, one tells the rows apart; with the place of its row in a list of partitions first.
       const kind =
         this.parts !== undefined && at === 0
-          ? keyTypes[0]!
-          : at === count - 1
-            ? r.pick(keyTypes.slice(0, 10))
-            : r.pick(keyTypes)
+          ? usual[0]!
+          : r.pick(at === count - 1 ? usual : [...usual, ...few])
       const alone = at === count - 1
       const value = (n: number) =>
         this.parts !== undefined && at === 0
           ? String(alone ? n : n % 3)
-          : kind.value(alone ? n : Math.floor(n / 2))
+          : kind.value(alone ? n : Math.floor(n / 2), r)
       return { ...this.column({ name: kind.type, values: [] }), value }
     })
     // A key of one column is a number of its own, and falls into one of many partitions: by default.
     if (count === 1 && this.parts !== undefined) this.parts = undefined
-    this.payload = Array.from({ length: 1 + r.int(6) }, () => this.column())
+    this.payload = Array.from({ length: 1 + r.int(6) }, () =>
+      r.chance(0.1) ? this.generated() : this.column()
+    )
   }
 
   /** A column that it does not have yet. */
   column(type: Type = this.#r.pick(this.#types)): Column {
     const id = this.#next++
     return { id, type, name: this.newName() }
+  }
+
+  /** Neither is possible of everything in partitions. */
+  generated(): Column {
+    return {
+      ...this.column({ name: "int4", values: [] }),
+      generated:
+        this.#server.virtual && this.parts === undefined && this.#r.chance(0.5)
+          ? "virtual"
+          : "stored"
+    }
+  }
+
+  /** What a statement may write, of what is not the key. */
+  get writable(): ReadonlyArray<Column> {
+    return this.payload.filter(({ generated }) => generated === undefined)
   }
 
   newName(): string {
@@ -111,9 +190,12 @@ export class Table {
     return this.#r.pick(this.#types)
   }
 
-  /** Columns in their order, with those that every table here has: "n" and "flag". */
+  /** Columns that travel, with those that every table here has: "n" and "flag". */
   get columns(): ReadonlyArray<string> {
-    return [...this.keys, ...this.payload].map(({ name }) => name).concat("n", "flag")
+    return [...this.keys, ...this.payload]
+      .filter(({ generated }) => generated !== "virtual")
+      .map(({ name }) => name)
+      .concat("n", "flag")
   }
 
   /** Columns of the key or not, as they will be. */
@@ -136,7 +218,7 @@ export class Table {
       ...this.keys.map(({ name, type }) => `${quoted(name)} ${type.name} not null`),
       "dropped int",
       "n int not null default 0",
-      ...this.payload.map(({ name, type }) => `${quoted(name)} ${type.name}`),
+      ...this.payload.map(declared),
       "flag boolean not null default false"
     ]
     const key = `primary key (${this.keys.map(({ name }) => quoted(name)).join(", ")})`

@@ -12,7 +12,7 @@ import { alteration } from "./alterations.ts"
 import { type Expected, Fold, type Promised } from "./fold.ts"
 import { owners } from "./owners.ts"
 import { statement, strange } from "./statements.ts"
-import { quoted, Table } from "./table.ts"
+import { type Column, keySupport, quoted, type Server, Table } from "./table.ts"
 import { ownTypes, type Type } from "./types.ts"
 
 /** What all worlds of a database share. */
@@ -24,7 +24,7 @@ export interface Universe {
   readonly pairs: ReadonlyArray<Pair>
   readonly visitor: string
   readonly types: ReadonlyArray<Type>
-  readonly merge: boolean
+  readonly server: Server
 }
 
 export interface Pair {
@@ -68,6 +68,9 @@ interface Seen extends Channel {
   readonly queue: Queue.Dequeue<PgConnection.Notification, SqlError> | undefined
 }
 
+/** A trigger cannot read what is not stored. */
+const travels = ({ generated }: Column): boolean => generated !== "virtual"
+
 const drawChannels = (r: Random, table: Table, prefix: string): ReadonlyArray<Channel> => {
   const listOf = () => {
     if (r.chance(0.6)) return undefined
@@ -101,7 +104,7 @@ const drawChannels = (r: Random, table: Table, prefix: string): ReadonlyArray<Ch
 
 const namesOf = (table: Table, ids: Channel["ids"]): ReadonlyArray<string> => [
   ...[...table.keys, ...table.payload]
-    .filter(({ id }) => ids === undefined || ids.has(id))
+    .filter((column) => travels(column) && (ids === undefined || ids.has(column.id)))
     .map(({ name }) => name),
   ...["n", "flag"].filter((name) => ids === undefined || ids.has(name))
 ]
@@ -109,12 +112,17 @@ const namesOf = (table: Table, ids: Channel["ids"]): ReadonlyArray<string> => [
 /** Runs one world, and gives what is against the promise with the script that led there. */
 export const world = (universe: Universe, seed: number, transactions: number) =>
   Effect.gen(function* () {
-    const { ear, merge, owner, pairs, types, visitor } = universe
+    const { ear, owner, pairs, server, types, visitor } = universe
     const r = random(seed)
     const id = `w${seed}`
     const schemas = { wild: `wild_${id}`, tame: `tame_${id}` }
     const own = ownTypes(schemas.wild, r, types)
-    const table = new Table(r, [...types, ...types, ...own.types, ...own.types, ...own.types])
+    const table = new Table(
+      r,
+      [...types, ...types, ...own.types, ...own.types, ...own.types],
+      server,
+      schemas.wild
+    )
     const script: Array<string> = []
     const faults: Array<string> = []
 
@@ -142,7 +150,7 @@ export const world = (universe: Universe, seed: number, transactions: number) =>
         false
       )
     }
-    for (const sql of own.make) yield* setUp(sql)
+    for (const sql of [...own.make, ...keySupport(schemas.wild, server.icu)]) yield* setUp(sql)
     for (const sql of table.create()) yield* both(sql)
     const bound = r.chance(0.5)
     if (bound) for (const sql of owners(r, table)) yield* both(sql)
@@ -332,7 +340,7 @@ export const world = (universe: Universe, seed: number, transactions: number) =>
         }
         if (r.chance(0.1)) return yield* run(pair, strange(r))
         const part = table.parts !== undefined && r.chance(0.2) ? r.int(3) : undefined
-        for (const sql of statement(r, table, merge)) {
+        for (const sql of statement(r, table, server.merge)) {
           const done = yield* run(
             pair,
             part === undefined ? sql : sql.replace(/§(?!\d|s)/g, `§${part}`)
