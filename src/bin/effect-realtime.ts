@@ -10,8 +10,9 @@ import * as PgInstaller from "../server/PgInstaller.ts"
 
 const usage = `Usage: effect-realtime sql [options]
 
-Prints the SQL that installs or upgrades the schema "realtime". It may run again.
+Prints the SQL that installs or upgrades the objects. It may run again.
 
+  --schema <name>              the schema they stand in (default: realtime)
   --wake <hybrid|notify|poll>  what wakes the readers (default: as it is; hybrid in a new install)
   --retention <duration>       how long messages are kept, e.g. "36 hours" (default: as it is; 24 hours)
   --max-messages <n>           about how many are kept at most (default: as it is; no bound)
@@ -20,12 +21,14 @@ Prints the SQL that installs or upgrades the schema "realtime". It may run again
   --watch <table[=channel]>    watch a table, [schema.]name, for a live channel
   --watch-durable <table[=channel]>
                                and for a durable one; both may be given several times
+  --columns <name,name>        of the table before it, only these columns travel (default: all of them)
   --uninstall                  print the SQL that removes everything instead
 `
 
 class Refused extends Error {}
 
 const flags = {
+  schema: { type: "string" },
   wake: { type: "string" },
   retention: { type: "string" },
   "max-messages": { type: "string" },
@@ -33,31 +36,54 @@ const flags = {
   "app-role": { type: "string" },
   watch: { type: "string", multiple: true },
   "watch-durable": { type: "string", multiple: true },
+  columns: { type: "string", multiple: true },
   uninstall: { type: "boolean" },
   help: { type: "boolean", short: "h" }
 } as const
 
-const watchOf =
-  (delivery: "live" | "durable") =>
-  (text: string): PgInstaller.Watch => {
-    const [target, channel] = text.split("=", 2) as [string, string | undefined]
-    const dot = target.indexOf(".")
-    const schema = dot < 0 ? "public" : target.slice(0, dot)
-    const name = target.slice(dot + 1)
-    return { channel: channel ?? `table_updates_${name}`, table: { schema, name }, delivery }
+const watchOf = (delivery: "live" | "durable", text: string): PgInstaller.Watch => {
+  const [target, channel] = text.split("=", 2) as [string, string | undefined]
+  const dot = target.indexOf(".")
+  const schema = dot < 0 ? "public" : target.slice(0, dot)
+  const name = target.slice(dot + 1)
+  return { channel: channel ?? `table_updates_${name}`, table: { schema, name }, delivery }
+}
+
+interface Flag {
+  readonly name: string
+  readonly value: string
+}
+
+/** The tables in the order they were given, each with the columns that follow it. */
+const watchesOf = (flags: ReadonlyArray<Flag>): ReadonlyArray<PgInstaller.Watch> => {
+  const watches: Array<PgInstaller.Watch> = []
+  for (const { name, value } of flags) {
+    if (name === "watch") watches.push(watchOf("live", value))
+    else if (name === "watch-durable") watches.push(watchOf("durable", value))
+    else if (name === "columns") {
+      const watch = watches.pop()
+      if (watch === undefined || watch.columns !== undefined) {
+        throw new Refused("--columns follows the --watch or --watch-durable it is for, once.")
+      }
+      watches.push({ ...watch, columns: value.split(",").map((column) => column.trim()) })
+    }
   }
+  return watches
+}
 
 const output = (args: ReadonlyArray<string>): string => {
-  const { positionals, values } = parseArgs({
+  const { positionals, tokens, values } = parseArgs({
     args: [...args],
     options: flags,
-    allowPositionals: true
+    allowPositionals: true,
+    tokens: true
   })
   if (values.help === true || positionals.length === 0) return usage
   if (positionals.length > 1 || positionals[0] !== "sql") {
     throw new Refused(`There is no command "${positionals.join(" ")}".`)
   }
-  if (values.uninstall === true) return PgInstaller.sqlUninstall
+  const { schema } = values
+  if (values.uninstall === true) return PgInstaller.sqlUninstall({ schema })
   const { wake } = values
   if (wake !== undefined && wake !== "hybrid" && wake !== "notify" && wake !== "poll") {
     throw new Refused(`--wake is hybrid, notify or poll, not "${wake}".`)
@@ -74,14 +100,18 @@ const output = (args: ReadonlyArray<string>): string => {
     throw new Refused(`--max-messages is a number from 1 on, not "${most}".`)
   }
   return PgInstaller.sql({
+    schema,
     wake,
     retention: retention === undefined ? undefined : retention.value,
     maxMessages: most === undefined ? undefined : Number(most),
     roles: { node: values["node-role"], app: values["app-role"] },
-    watch: [
-      ...(values.watch ?? []).map(watchOf("live")),
-      ...(values["watch-durable"] ?? []).map(watchOf("durable"))
-    ]
+    watch: watchesOf(
+      tokens.flatMap((token) =>
+        token.kind === "option" && token.value !== undefined
+          ? { name: token.name, value: token.value }
+          : []
+      )
+    )
   })
 }
 

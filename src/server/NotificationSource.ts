@@ -91,6 +91,8 @@ export class NotificationSource extends Context.Service<
      */
     readonly notify: (channel: string, payload: string) => Effect.Effect<void, SourceError>
     readonly state: SubscriptionRef.SubscriptionRef<SourceState>
+    /** Logs when nothing of the table of this channel arrives here; absent where that cannot be known. */
+    readonly checkTable?: (channel: string) => Effect.Effect<void>
   }
 >()("effect-realtime/server/NotificationSource") {}
 

@@ -216,6 +216,8 @@ export class OutboxReader extends Context.Service<
     /** A position that contains everything committed before this was asked. */
     readonly position: Effect.Effect<string, OutboxFault>
     readonly state: SubscriptionRef.SubscriptionRef<SourceState>
+    /** Logs when nothing of the table of this channel arrives here; absent where that cannot be known. */
+    readonly checkTable?: (channel: string) => Effect.Effect<void>
   }
 >()("effect-realtime/server/OutboxReader") {}
 
@@ -268,6 +270,7 @@ export const make = (
       refreshed
     )
     const watched = yield* Watched.make(sql, "durable")
+    if (options?.upkeep !== false) yield* Watched.looking(sql)
 
     const follow: OutboxReader["Service"]["follow"] = (channel) =>
       Effect.gen(function* () {
@@ -300,7 +303,8 @@ export const make = (
         }),
       publish: (channel, json, key) => publish(sql, channel, json, key),
       position: Effect.map(refreshed, (now) => now.end),
-      state
+      state,
+      checkTable: watched.compare
     })
   })
 

@@ -13,10 +13,17 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
-import type * as Channel from "../Channel.ts"
 import * as Sql from "./internal/sql/index.ts"
-import { literal } from "./internal/sql/literal.ts"
+import { foreign, recognise } from "./internal/sql/ownership.ts"
 import { schemaVersion } from "./internal/sql/schema.ts"
+import { inSchema, SchemaName, schemaNameFault, usual } from "./internal/sql/schemaName.ts"
+import {
+  type Target,
+  targetOf,
+  unwatchStatement,
+  type Watch,
+  watchStatement
+} from "./internal/sql/watchStatement.ts"
 import { isMissing, sqlMessage, sqlState } from "./internal/link/sqlState.ts"
 
 export {
@@ -28,6 +35,20 @@ export {
    */
   maxPayloadBytes
 } from "./internal/sql/schema.ts"
+export {
+  /**
+   * @category services
+   * @since 0.1.0
+   */
+  SchemaName
+} from "./internal/sql/schemaName.ts"
+export {
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type Watch
+} from "./internal/sql/watchStatement.ts"
 
 const cure =
   "Run PgInstaller.install (or its layer) as the owner, or apply what `npx effect-realtime sql` prints."
@@ -77,80 +98,16 @@ export class WatchRefused extends Schema.TaggedError<WatchRefused>()("WatchRefus
 }
 
 /**
- * A table to watch: each changed row becomes one event. TRUNCATE becomes one that matches no schema, so
- * that subscribers are told a gap and read again. An UPDATE of the primary key is a DELETE and an
- * INSERT. The triggers run with the rights of whoever installed: watch tables of owners you trust.
- *
- * The table has a primary key that is not deferrable, and no table inherits from it; otherwise
- * `WatchRefused`. Partitions are fine: one that is attached later tells its rows at once, and its own
- * TRUNCATE once the table is watched again. A table that inherits later is not seen.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Watch {
-  /** The channel, or its name. Its `delivery` decides whether events are durable. */
-  readonly channel: Channel.Any | string
-  /**
-   * The table, in the schema `public` unless told otherwise. Default: what follows `table_updates_` in
-   * the name of the channel.
-   */
-  readonly table?: string | { readonly schema: string; readonly name: string } | undefined
-  /**
-   * The columns that travel, default all. An UPDATE that changes none of them tells nothing. A renamed
-   * column stays in the list under its new name, a dropped one leaves it. A generated column travels when
-   * it is stored; a virtual one (from PostgreSQL 18 on) does not, and is refused here, because triggers
-   * cannot read it.
-   */
-  readonly columns?: ReadonlyArray<string> | undefined
-  /** Whether an UPDATE also carries the row as it was, default `false`. */
-  readonly old?: boolean | undefined
-  /**
-   * SQL conditions over `new` and `old`, per operation, such as `{ insert: "new.published" }`. Default:
-   * every row. This is SQL: never build it from what a user typed.
-   */
-  readonly when?:
-    | {
-        readonly insert?: string | undefined
-        readonly update?: string | undefined
-        readonly delete?: string | undefined
-      }
-    | undefined
-  /**
-   * The largest event in bytes of UTF-8, default 8 MiB (durable) or 7,967 (live, where 32 bytes tell equal
-   * events apart), which are also the most. A larger row travels as its key with `truncated: true`.
-   */
-  readonly maxBytes?: number | undefined
-  /**
-   * `row` (default) is right for every table. `statement` is about four times cheaper where statements
-   * insert or delete many rows; it is refused for partitioned and inherited tables, and takes no `when`.
-   * It tells a statement at its end: a trigger of yours that changes the same rows again for each row is
-   * told first. At row level, changes of a row come in their order.
-   */
-  readonly level?: "row" | "statement" | undefined
-  /**
-   * Default: that of the channel, or `live` when only its name is given. A node that starts later and opens
-   * a channel of this name with the other delivery logs a warning: nothing of the table reaches it.
-   */
-  readonly delivery?: "durable" | "live" | undefined
-  /**
-   * Whether changes by an applier of logical replication, or by a session whose
-   * `session_replication_role` is `replica`, are told too, default `false`. An applier of changes fires no
-   * triggers at statement level.
-   */
-  readonly always?: boolean | undefined
-  /**
-   * Whether another table may have the same channel, default `false`: who reads a channel takes all its
-   * rows for those of one table.
-   */
-  readonly shared?: boolean | undefined
-}
-
-/**
  * @category models
  * @since 0.1.0
  */
 export interface Options {
+  /**
+   * The schema of the objects, default that of `SchemaName`, which is `realtime`: 1-31 of `a-z 0-9 _`. Its
+   * settings of a session (`realtime.wake`) and its wakes are named after it, so several installs may
+   * stand side by side in one database.
+   */
+  readonly schema?: string | undefined
   /**
    * What wakes the readers, default: as it is, and `hybrid` in a new install.
    *
@@ -188,54 +145,39 @@ export interface Options {
 }
 
 /**
+ * The database has a schema of this name that is somebody else's.
+ *
  * @category errors
  * @since 0.1.0
  */
-export type InstallError = SqlError | WatchRefused
-
-const known = "table_updates_"
-
-interface Target {
-  readonly schema: string
-  readonly name: string
-  readonly channel: string
-}
-
-const targetOf = (watch: Pick<Watch, "channel" | "table">): Target => {
-  const channel = typeof watch.channel === "string" ? watch.channel : watch.channel.name
-  const table =
-    watch.table ?? (channel.startsWith(known) ? channel.slice(known.length) : `(${channel})`)
-  return typeof table === "string"
-    ? { schema: "public", name: table, channel }
-    : { schema: table.schema, name: table.name, channel }
-}
-
-const regclass = ({ name, schema }: Target): string =>
-  `format('%I.%I', ${literal(schema)}, ${literal(name)})::regclass`
-
-const watchStatement = (watch: Watch): string => {
-  const target = targetOf(watch)
-  const delivery =
-    watch.delivery ?? (typeof watch.channel === "string" ? "live" : watch.channel.delivery)
-  const args = [
-    `rel => ${regclass(target)}`,
-    `channel => ${literal(target.channel)}`,
-    `delivery => ${literal(delivery)}`,
-    `old => ${watch.old ?? false}`,
-    `level => ${literal(watch.level ?? "row")}`,
-    `always => ${watch.always ?? false}`,
-    `shared => ${watch.shared ?? false}`
-  ]
-  if (watch.columns !== undefined) {
-    args.push(`columns => array[${watch.columns.map(literal).join(", ")}]::text[]`)
+export class ForeignSchema extends Schema.TaggedError<ForeignSchema>()("ForeignSchema", {
+  schema: Schema.String
+}) {
+  override get message(): string {
+    return `The schema "${this.schema}" of this database is not one of effect-realtime. Nothing was changed. Give another name with the option schema.`
   }
-  if (watch.maxBytes !== undefined) args.push(`max_bytes => ${Math.trunc(watch.maxBytes)}`)
-  for (const operation of ["insert", "update", "delete"] as const) {
-    const condition = watch.when?.[operation]
-    if (condition !== undefined) args.push(`when_${operation} => ${literal(condition)}`)
-  }
-  return `select realtime.watch(\n  ${args.join(",\n  ")}\n)`
 }
+
+/**
+ * A name that a schema of these objects cannot have.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidSchemaName extends Schema.TaggedError<InvalidSchemaName>()(
+  "InvalidSchemaName",
+  { schema: Schema.String, fault: Schema.String }
+) {
+  override get message(): string {
+    return this.fault
+  }
+}
+
+/**
+ * @category errors
+ * @since 0.1.0
+ */
+export type InstallError = SqlError | ForeignSchema | InvalidSchemaName | WatchRefused
 
 const settingsOf = (options: Options | undefined): Sql.Settings => ({
   wake: options?.wake,
@@ -253,56 +195,80 @@ const patience = (options: Pick<Options, "lockTimeout"> | undefined): string => 
   return `set local lock_timeout = '${Math.round(Duration.toMillis(timeout))}ms'`
 }
 
-/**
- * Everything that `install` would do to a new database, as SQL that may run again.
- *
- * @category SQL
- * @since 0.1.0
- */
-export const sql = (options?: Options): string =>
-  [
-    `-- The objects of effect-realtime, version ${schemaVersion}. May run again, also to upgrade.`,
-    "begin;",
-    ...[
-      patience(options),
-      ...Sql.install(settingsOf(options), false),
-      ...(options?.watch ?? []).map(watchStatement)
-    ].map((statement) => `${statement};`),
-    "commit;",
-    ""
-  ].join("\n\n")
-
-/**
- * What `uninstall` would do, as SQL.
- *
- * @category SQL
- * @since 0.1.0
- */
-export const sqlUninstall: string = [
+const script = (statements: ReadonlyArray<string>): ReadonlyArray<string> => [
   "begin;",
-  ...[patience(undefined), ...Sql.uninstall].map((statement) => `${statement};`),
+  // What is there already is no news.
+  ...["set local client_min_messages = warning", ...statements].map((statement) => `${statement};`),
   "commit;",
   ""
-].join("\n\n")
+]
+
+const checked = (schema: string | undefined): string => {
+  const name = schema ?? usual
+  const fault = schemaNameFault(name)
+  if (fault !== undefined) throw new InvalidSchemaName({ schema: name, fault })
+  return name
+}
+
+/**
+ * Everything that `install` would do to a new database, as SQL that may run again. Throws
+ * `InvalidSchemaName`.
+ *
+ * @category SQL
+ * @since 0.1.0
+ */
+export const sql = (options?: Options): string => {
+  const schema = checked(options?.schema)
+  return [
+    `-- The objects of effect-realtime, version ${schemaVersion}. May run again, also to upgrade.`,
+    ...script([
+      patience(options),
+      ...Sql.install(settingsOf(options), false).map((text) => inSchema(schema, text)),
+      ...(options?.watch ?? []).map((one) => watchStatement(one, schema))
+    ])
+  ].join("\n\n")
+}
+
+/**
+ * What `uninstall` would do, as SQL. Throws `InvalidSchemaName`.
+ *
+ * @category SQL
+ * @since 0.1.0
+ */
+export const sqlUninstall = (options?: Pick<Options, "schema">): string => {
+  const schema = checked(options?.schema)
+  return script([patience(undefined), ...Sql.uninstall.map((text) => inSchema(schema, text))]).join(
+    "\n\n"
+  )
+}
 
 const deadlockDetected = "40P01"
 
+/** The statements of one transaction, for the schema that is asked for. */
 const inTransaction = (
-  statements: (client: SqlClient) => Effect.Effect<ReadonlyArray<string>, SqlError>,
-  options: Pick<Options, "lockTimeout"> | undefined
-): Effect.Effect<void, SqlError, SqlClient> =>
+  statements: (client: SqlClient, schema: string) => Effect.Effect<ReadonlyArray<string>, SqlError>,
+  options: Pick<Options, "lockTimeout" | "schema"> | undefined
+): Effect.Effect<void, SqlError | ForeignSchema | InvalidSchemaName, SqlClient> =>
   Effect.gen(function* () {
     const client = (yield* SqlClient).withoutTransforms()
-    yield* client.withTransaction(
-      Effect.gen(function* () {
-        yield* client.unsafe(patience(options))
-        for (const statement of yield* statements(client)) yield* client.unsafe(statement)
-      })
-    )
-  }).pipe(
-    // A reader or a writer held what this wanted, and the other way round: both try again.
-    Effect.retry({ times: 5, while: (error) => sqlState(error) === deadlockDetected })
-  )
+    const schema = options?.schema ?? (yield* SchemaName)
+    const fault = schemaNameFault(schema)
+    if (fault !== undefined) return yield* new InvalidSchemaName({ schema, fault })
+    yield* client
+      .withTransaction(
+        Effect.gen(function* () {
+          yield* client.unsafe(patience(options))
+          for (const text of yield* statements(client, schema)) yield* client.unsafe(text)
+        })
+      )
+      .pipe(
+        // A reader or a writer held what this wanted, and the other way round: both try again.
+        Effect.retry({ times: 5, while: (error) => sqlState(error) === deadlockDetected }),
+        Effect.mapError((error) =>
+          sqlState(error) === foreign ? new ForeignSchema({ schema }) : error
+        )
+      )
+  })
 
 /**
  * Installs or upgrades, in one transaction. Keeps messages, cursors and the settings that are not
@@ -313,14 +279,16 @@ const inTransaction = (
  */
 export const install = (options?: Options): Effect.Effect<void, InstallError, SqlClient> =>
   inTransaction(
-    (client) =>
+    (client, schema) =>
       Effect.gen(function* () {
-        yield* client.unsafe(Sql.alone)
-        const found = yield* client.unsafe<{ readonly here: boolean }>(
+        const run = <Row extends object>(text: string) => client.unsafe<Row>(inSchema(schema, text))
+        yield* run(Sql.alone)
+        yield* run(recognise)
+        const found = yield* run<{ readonly here: boolean }>(
           `select to_regclass('realtime.settings') is not null as here`
         )
         const rows = found[0]?.here
-          ? yield* client.unsafe<{ readonly digest: string; readonly version: number }>(
+          ? yield* run<{ readonly digest: string; readonly version: number }>(
               `select digest, version from realtime.settings`
             )
           : []
@@ -328,7 +296,7 @@ export const install = (options?: Options): Effect.Effect<void, InstallError, Sq
         // A newer one stays: nodes of two versions live side by side while a deploy rolls.
         const isCurrent =
           installed?.digest === Sql.digest || Number(installed?.version ?? 0) > schemaVersion
-        return Sql.install(settingsOf(options), isCurrent)
+        return Sql.install(settingsOf(options), isCurrent).map((text) => inSchema(schema, text))
       }),
     options
   ).pipe(
@@ -338,19 +306,26 @@ export const install = (options?: Options): Effect.Effect<void, InstallError, Sq
   )
 
 /**
- * Removes the schema with every message, and the triggers of all watched tables. Roles stay: other
- * databases may use them.
+ * Removes what was installed, with every message and the triggers of all watched tables, and the schema
+ * where nothing else is in it. Fails and changes nothing where something was built on one of its tables.
+ * Roles stay: other databases may use them.
  *
  * @category installing
  * @since 0.1.0
  */
-export const uninstall: Effect.Effect<void, SqlError, SqlClient> = inTransaction(
-  () => Effect.succeed(Sql.uninstall),
+export const uninstall: Effect.Effect<
+  void,
+  SqlError | ForeignSchema | InvalidSchemaName,
+  SqlClient
+> = inTransaction(
+  (_, schema) => Effect.succeed(Sql.uninstall.map((text) => inSchema(schema, text))),
   undefined
 )
 
 /**
- * Fails when the objects are missing or older than this library needs.
+ * Fails when the objects are missing or older than this library needs. Logs a warning for each watched
+ * table that cannot be told from: dropped, replaced by another one of its name, without its primary key or
+ * its triggers; and for each table to which a dump brought triggers of another one.
  *
  * @category installing
  * @since 0.1.0
@@ -358,18 +333,33 @@ export const uninstall: Effect.Effect<void, SqlError, SqlClient> = inTransaction
 export const check: Effect.Effect<void, NotInstalled | OutdatedInstall | SqlError, SqlClient> =
   Effect.gen(function* () {
     const client = (yield* SqlClient).withoutTransforms()
+    const schema = yield* SchemaName
     const rows = yield* client
-      .unsafe<{ readonly version: number }>(`select version from realtime.settings`)
+      .unsafe<{ readonly version: number }>(
+        inSchema(schema, `select version from realtime.settings`)
+      )
       .pipe(Effect.catchIf(isMissing, (cause) => Effect.fail(new NotInstalled({ cause }))))
     const installed = rows[0]?.version ?? 0
     if (installed < schemaVersion) {
       return yield* new OutdatedInstall({ installed, needed: schemaVersion })
     }
+    const troubles = yield* client
+      .unsafe<{ readonly rel: string; readonly channel: string; readonly trouble: string }>(
+        inSchema(schema, `select rel, channel, trouble from realtime.troubles()`)
+      )
+      // A role that may not ask.
+      .pipe(Effect.catchIf(isForbidden, () => Effect.succeed([])))
+    for (const { channel, rel, trouble } of troubles) {
+      const of = channel === "" ? "" : ` (channel "${channel}")`
+      yield* Effect.logWarning(`Watched table ${rel}${of}: ${trouble}.`)
+    }
   })
+
+const isForbidden = (error: SqlError): boolean => sqlState(error) === "42501"
 
 const refused =
   (target: Target) =>
-  (error: SqlError): InstallError => {
+  (error: SqlError | ForeignSchema | InvalidSchemaName): InstallError => {
     const state = sqlState(error)
     // Our own refusals, and a table or a column of a condition that does not exist.
     return state?.startsWith("RT") || state === "42P01" || state === "42703"
@@ -385,9 +375,9 @@ const refused =
  */
 export const watch = (
   options: Watch,
-  lock?: Pick<Options, "lockTimeout">
+  where?: Pick<Options, "lockTimeout" | "schema">
 ): Effect.Effect<void, InstallError, SqlClient> =>
-  inTransaction(() => Effect.succeed([watchStatement(options)]), lock).pipe(
+  inTransaction((_, schema) => Effect.succeed([watchStatement(options, schema)]), where).pipe(
     Effect.mapError(refused(targetOf(options)))
   )
 
@@ -398,13 +388,13 @@ export const watch = (
  * @since 0.1.0
  */
 export const unwatch = (
-  options: Pick<Watch, "channel" | "table">
+  options: Pick<Watch, "channel" | "table">,
+  where?: Pick<Options, "lockTimeout" | "schema">
 ): Effect.Effect<void, InstallError, SqlClient> => {
   const target = targetOf(options)
   return inTransaction(
-    () =>
-      Effect.succeed([`select realtime.unwatch(${regclass(target)}, ${literal(target.channel)})`]),
-    undefined
+    (_, schema) => Effect.succeed([unwatchStatement(target, schema)]),
+    where
   ).pipe(Effect.mapError(refused(target)))
 }
 

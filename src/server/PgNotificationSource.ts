@@ -314,7 +314,7 @@ export const make = (
     }
 
     yield* Deferred.await(started)
-    return NotificationSource.of({ listen, notify, state })
+    return NotificationSource.of({ listen, notify, state, checkTable: watched.compare })
   })
 
 /**

@@ -157,6 +157,8 @@ export const hubKey: unique symbol = Symbol.for("effect-realtime/server/Realtime
 interface Internals extends Hub.Hub {
   /** The same as `source`, of what channels with these deliveries need. */
   readonly sourceOf: (deliveries: ReadonlySet<Channel.Delivery>) => Stream.Stream<SourceState>
+  /** Logs when nothing of the table of this channel arrives. */
+  readonly checkTable: (channel: Channel.Any) => Effect.Effect<void>
 }
 
 /**
@@ -390,6 +392,8 @@ export class Realtime extends Context.Service<
         source: Stream.changes(both),
         [hubKey]: {
           ...hub,
+          checkTable: ({ delivery, name }) =>
+            (delivery === "live" ? source : outbox)?.checkTable?.(name) ?? Effect.void,
           sourceOf: (deliveries) =>
             Stream.changes(
               deliveries.size !== 1 ? both : deliveries.has("live") ? link : (reader ?? link)

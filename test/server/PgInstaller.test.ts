@@ -5,8 +5,10 @@ import { execFileSync } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import * as Channel from "../../src/Channel.ts"
 import { sqlMessage, sqlState } from "../../src/server/internal/link/sqlState.ts"
+import { schemaVersion } from "../../src/server/internal/sql/schema.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { execute, layerDatabase, TestDatabase } from "../support/database.ts"
+import { script } from "./support/script.ts"
 import { layerInstalled, publish, session } from "./support/durable.ts"
 
 const objects = `
@@ -52,7 +54,7 @@ describe("PgInstaller", () => {
       expect(yield* Effect.flip(PgInstaller.check)).toMatchObject({
         _tag: "OutdatedInstall",
         installed: 0,
-        needed: 2
+        needed: schemaVersion
       })
       yield* PgInstaller.install()
       yield* PgInstaller.check
@@ -63,10 +65,10 @@ describe("PgInstaller", () => {
   it.live("leaves a newer install as it is, so that a rolling deploy may restart an old node", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
-      yield* sql`update realtime.settings set version = 3, digest = 'newer'`
+      yield* sql`update realtime.settings set version = ${schemaVersion + 1}, digest = 'newer'`
       yield* PgInstaller.install({ retention: "1 hour" })
       expect(yield* sql`select version, digest from realtime.settings`).toEqual([
-        { version: 3, digest: "newer" }
+        { version: schemaVersion + 1, digest: "newer" }
       ])
       yield* PgInstaller.check
     }).pipe(Effect.provide(layerInstalled()))
@@ -115,7 +117,7 @@ describe("PgInstaller", () => {
   it.live("prints what it would run, and so does the command line", () =>
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
-      const flags = ["--wake", "poll", "--watch", "public.orders=changes"]
+      const flags = ["--wake", "poll", "--watch", "public.orders=changes", "--columns", "id, name"]
       const command = ["-C", "@effect-realtime/source", "src/bin/effect-realtime.ts", "sql"]
       const printed = execFileSync(
         process.execPath,
@@ -127,19 +129,15 @@ describe("PgInstaller", () => {
           wake: "poll",
           roles: {},
           watch: [
-            { channel: "changes", table: "orders" },
+            { channel: "changes", table: "orders", columns: ["id", "name"] },
             { channel: "table_updates_orders", delivery: "durable" }
           ]
         })
       )
-      yield* execute(url, "create table orders (id int primary key)")
+      yield* execute(url, "create table orders (id int primary key, name text)")
       const db = yield* session
       // Twice: it may run again.
-      for (const text of [printed, printed]) {
-        for (const statement of text.split(";\n\n")) {
-          yield* db.query(statement.trim() === "" ? "select 1" : statement, [], false)
-        }
-      }
+      for (const text of [printed, printed]) yield* script(db, text)
       yield* PgInstaller.check
       expect(yield* execute(url, delivered)).toEqual([
         { channel: "changes", delivery: "live" },

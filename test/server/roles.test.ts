@@ -177,6 +177,12 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     [`truncate realtime.consumers`, "no", "no", "no"]
   ],
   "retention and settings": [
+    [`select * from realtime.look()`, "yes", "no", "no"],
+    [`select * from realtime.troubles()`, "yes", "no", "no"],
+    [`select realtime.tell_gap('room')`, "no", "no", "no"],
+    [`select realtime.generate(1)`, "no", "no", "no"],
+    [`select realtime.relocate()`, "no", "no", "no"],
+    [`select realtime.watch_again()`, "no", "no", "no"],
     [`select realtime.prune()`, "yes", "no", "no"],
     [`select realtime.upkeep('1:1:', '3', 0)`, "yes", "no", "no"],
     [`update realtime.settings set retention = '1 second'`, "no", "no", "no"],
@@ -270,6 +276,8 @@ const granted = (names: { readonly node: string; readonly app: string }) => {
       ["function realtime.identity()", "EXECUTE"],
       ["function realtime.open()", "EXECUTE"],
       ["function realtime.prune(integer)", "EXECUTE"],
+      ["function realtime.look()", "EXECUTE"],
+      ["function realtime.troubles()", "EXECUTE"],
       ...publishing,
       ["function realtime.upkeep(pg_snapshot,xid8,bigint,integer)", "EXECUTE"],
       ["schema realtime", "USAGE"],

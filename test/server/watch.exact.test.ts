@@ -539,7 +539,7 @@ describe("a channel", () => {
       )
       expect(yield* changes("insert into tenant.orders values (1)")).toEqual([])
       yield* watch({ channel: "table_updates_orders", table: tenant, shared: true })
-      yield* watch({ channel: "table_updates_orders" })
+      yield* watch({ channel: "table_updates_orders", shared: true })
       expect(
         yield* changes("insert into tenant.orders values (2)", "insert into orders values (3)")
       ).toHaveLength(2)

@@ -4,7 +4,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Logger, Queue, Redacted, Schema, Stream } from "effect"
 import { randomBytes } from "node:crypto"
 import * as Channel from "../../src/Channel.ts"
-import { tables } from "../../src/server/internal/link/watched.ts"
+import { looking, tables } from "../../src/server/internal/link/watched.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
@@ -89,6 +89,39 @@ describe("a channel whose table is watched with another delivery", () => {
     )
   )
 
+  for (const delivery of ["live", "durable"] as const) {
+    it.live(`${delivery}: is warned of once where its table is not watched at all`, () =>
+      warned([live("t1")], (warnings) =>
+        Effect.gen(function* () {
+          const hub = (yield* Realtime)[hubKey]
+          const of = delivery === "live" ? live : durable
+          for (let k = 0; k < 2; k++) yield* Effect.scoped(hub.open(of("nobody")))
+          // As a server does for each of its channels when it starts.
+          yield* hub.checkTable(of("somebody"))
+          const told = yield* Queue.takeN(warnings, 2)
+          expect(told.toSorted()).toEqual([
+            expect.stringContaining(`${delivery} channel "table_updates_nobody"`),
+            expect.stringContaining(`${delivery} channel "table_updates_somebody"`)
+          ])
+          expect(told[0]).toContain("npx effect-realtime sql --watch")
+        })
+      )
+    )
+  }
+
+  it.live("is warned of when its table is gone", () =>
+    warned([durable("t1")], (warnings) =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        yield* sql`drop table t1`
+        yield* Effect.scoped(looking(sql))
+        expect(yield* Queue.take(warnings)).toContain(
+          `public.t1 is watched for channel "table_updates_t1", but the table is gone`
+        )
+      })
+    )
+  )
+
   it.live("is looked for without an error where nothing is installed, or may not be read", () =>
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
@@ -99,12 +132,14 @@ describe("a channel whose table is watched with another delivery", () => {
       const there = new URL(url)
       there.username = user
       const asUser = PgClient.layer({ url: Redacted.make(there.href) })
-      const look = PgClient.PgClient.use((sql) => tables(sql, "durable"))
-      expect(yield* look).toEqual([])
+      const look = PgClient.PgClient.use((sql) => tables(sql))
+      expect(yield* look).toBeUndefined()
       yield* PgInstaller.install()
       yield* watch(durable("t1"))
-      expect(yield* look).toEqual([{ channel: "table_updates_t1", table: "t1" }])
-      expect(yield* Effect.provide(look, asUser)).toEqual([])
+      expect(yield* look).toEqual([
+        { channel: "table_updates_t1", table: "t1", delivery: "durable" }
+      ])
+      expect(yield* Effect.provide(look, asUser)).toBeUndefined()
     }).pipe(Effect.scoped, Effect.provide(layerDatabase))
   )
 })

@@ -237,6 +237,9 @@ export const make = <I, R>(
       Effect.forkScoped
     )
 
+    for (const definition of options.channels) {
+      if (definition._tag === "Channel") yield* realtime[hubKey].checkTable(definition)
+    }
     const deliveries = new Set(options.channels.map(({ delivery }) => delivery))
     yield* realtime[hubKey].sourceOf(deliveries).pipe(
       Stream.runForEach((state) =>

@@ -1,9 +1,10 @@
 /**
- * Warns of a channel that is opened with one delivery while its table is watched with the other.
+ * Warns of a channel whose table cannot be heard on it, and of what keeps a watched table from being told.
  *
- * A live channel hears nothing of a table that writes to the outbox, and the other way round, and
- * nothing fails: so it is told here. The watched tables are read once, on the pool; what cannot be
- * found out is left.
+ * A live channel hears nothing of a table that writes to the outbox, and the other way round; a table
+ * that nobody watches is heard on none; and a table that was dropped, or lost its primary key, is watched
+ * in vain. None of it fails anything, so it is told here. What is watched is read once, on the pool, and
+ * looked at every 10 s; what cannot be found out is left.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -14,6 +15,7 @@ import type { Delivery } from "../../../ChannelBase.ts"
 interface Table {
   readonly channel: string
   readonly table: string
+  readonly delivery: Delivery
 }
 
 /** The catalogs say whether the next may be asked: otherwise the database would log an error. */
@@ -21,50 +23,88 @@ const readable = `select from pg_class c join pg_namespace n on n.oid = c.relnam
 where n.nspname = 'realtime' and c.relname = 'watched'
   and has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select')`
 
-const watched = `select channel, rel::text as table from realtime.watched where delivery = $1`
+const watched = `select channel, rel::text as table, delivery from realtime.watched`
 
-/** The tables that are watched with this delivery; none where nothing is installed or may be read. */
-export const tables = (
-  sql: SqlClient,
-  delivery: Delivery
-): Effect.Effect<ReadonlyArray<Table>, SqlError> =>
+/** The watched tables; `undefined` where nothing is installed or may be read. */
+export const tables = (sql: SqlClient): Effect.Effect<ReadonlyArray<Table> | undefined, SqlError> =>
   Effect.gen(function* () {
     const client = sql.withoutTransforms()
-    if ((yield* client.unsafe(readable)).length === 0) return []
-    return yield* client.unsafe<Table>(watched, [delivery])
+    if ((yield* client.unsafe(readable)).length === 0) return undefined
+    return yield* client.unsafe<Table>(watched)
   })
 
 export interface Watched {
   /** Reads the tables, unless that was done. Never fails, and takes 2 s at most. */
   readonly load: Effect.Effect<unknown>
-  /** Logs, in the background, when the table of this channel is watched with the other delivery. */
+  /** Logs, in the background and once, when nothing of the table of this channel is told on it. */
   readonly compare: (channel: string) => Effect.Effect<void>
 }
 
 export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const other = own === "live" ? "durable" : "live"
     const scope = yield* Effect.scope
-    /** Each is told once. */
-    const load = yield* tables(sql, other).pipe(
+    /** Each channel is told once. */
+    const told = new Set<string>()
+    const load = yield* tables(sql).pipe(
       Effect.timeout("2 seconds"),
-      Effect.map((rows) => new Map(rows.map(({ channel, table }) => [channel, table]))),
       Effect.catch((error) =>
-        Effect.as(
-          Effect.logDebug("The watched tables were not read", error),
-          new Map<string, string>()
-        )
+        Effect.as(Effect.logDebug("The watched tables were not read", error), undefined)
       ),
       Effect.cached
     )
     const compare: Watched["compare"] = (channel) =>
-      Effect.flatMap(load, (differing) => {
-        const table = differing.get(channel)
-        if (table === undefined) return Effect.void
-        differing.delete(channel)
-        return Effect.logWarning(
-          `Changes of table ${table} do not reach the ${own} channel "${channel}": the table is watched with delivery ${other}. Define the channel with { delivery: "${other}" }, or watch the table with delivery ${own} (PgInstaller.watch, or npx effect-realtime sql).`
+      Effect.gen(function* () {
+        const known = yield* load
+        if (known === undefined || told.has(channel)) return
+        const of = known.filter((table) => table.channel === channel)
+        if (of.some(({ delivery }) => delivery === own)) return
+        const [other] = of
+        if (other === undefined && !channel.startsWith("table_updates_")) return
+        told.add(channel)
+        // Watched since the tables were read.
+        const now = (yield* tables(sql)) ?? []
+        if (now.some((table) => table.channel === channel && table.delivery === own)) return
+        yield* Effect.logWarning(
+          other === undefined
+            ? `No table is watched for the ${own} channel "${channel}": no change reaches it. Watch the table with delivery ${own} (PgInstaller.watch, or npx effect-realtime sql --watch).`
+            : `Changes of table ${other.table} do not reach the ${own} channel "${channel}": the table is watched with delivery ${other.delivery}. Define the channel with { delivery: "${other.delivery}" }, or watch the table with delivery ${own} (PgInstaller.watch, or npx effect-realtime sql).`
         )
-      }).pipe(Effect.forkIn(scope), Effect.asVoid)
+      }).pipe(Effect.ignore, Effect.forkIn(scope), Effect.asVoid)
     return { load, compare }
   })
+
+/** How often the watched tables are looked at. */
+const every = "10 seconds"
+
+const mayLook = `select from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+where n.nspname = 'realtime' and p.proname = 'look'
+  and has_schema_privilege(n.oid, 'usage') and has_function_privilege(p.oid, 'execute')`
+
+interface Trouble {
+  readonly rel: string
+  readonly channel: string
+  readonly trouble: string
+}
+
+/**
+ * Looks at the watched tables until the scope closes: the database writes the triggers of altered ones
+ * anew and tells a gap where events went missing, and what is in the way is logged when it is first seen.
+ */
+export const looking = (sql: SqlClient): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const client = sql.withoutTransforms()
+    if ((yield* client.unsafe(mayLook)).length === 0) return
+    const found = yield* client.unsafe<Trouble>("select rel, channel, trouble from realtime.look()")
+    for (const { channel, rel, trouble } of found) {
+      yield* Effect.logWarning(
+        `Table ${rel} is watched for channel "${channel}", but ${trouble}. Its subscribers were told a gap. Watch it again, or call realtime.unwatch.`
+      )
+    }
+  }).pipe(
+    Effect.catch((error) => Effect.logDebug("The watched tables were not looked at", error)),
+    Effect.andThen(Effect.sleep(every)),
+    Effect.forever,
+    Effect.annotateLogs("component", "effect-realtime tables"),
+    Effect.forkScoped,
+    Effect.asVoid
+  )

@@ -2,10 +2,10 @@
 import { createHash } from "node:crypto"
 import { generate } from "./generate.ts"
 import { identity } from "./identity.ts"
-import { marked, recognise, remove } from "./ownership.ts"
+import { marked, recognise, refuseOlder, remove } from "./ownership.ts"
 import { publish } from "./publish.ts"
 import { retention } from "./retention.ts"
-import { appRole, lockDown, nodeRole } from "./roles.ts"
+import { appRole, lockDown, nodeRole, nodesAgain } from "./roles.ts"
 import { schema, schemaVersion } from "./schema.ts"
 import { triggers } from "./triggers.ts"
 import { watch } from "./watch.ts"
@@ -73,6 +73,16 @@ const watchAgain = `select realtime.watch_again()`
 export const install = (settings: Settings, fresh: boolean): ReadonlyArray<string> =>
   fresh
     ? [alone, ...settle(settings)]
-    : [alone, recognise, ...objects, installed, open, watchAgain, ...settle(settings)]
+    : [
+        alone,
+        recognise,
+        refuseOlder,
+        ...objects,
+        installed,
+        open,
+        watchAgain,
+        nodesAgain,
+        ...settle(settings)
+      ]
 
 export const uninstall: ReadonlyArray<string> = [alone, remove(objects)]

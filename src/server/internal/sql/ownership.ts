@@ -26,12 +26,16 @@ const refuseForeign = `if ${somebodyElses} then
       using errcode = ${literal(foreign)}, hint = 'Install into another schema with the option "schema".';
   end if;`
 
-/** Fails before anything is touched. */
-export const recognise = `do $$
+/** Fails where the schema is somebody else's. */
+export const recognise = `do $$ begin
+  ${refuseForeign}
+end $$`
+
+/** Fails where a newer version is installed. */
+export const refuseOlder = `do $$
 declare
   installed int;
 begin
-  ${refuseForeign}
   if to_regclass('realtime.settings') is not null then
     select version into installed from realtime.settings;
     if installed > ${schemaVersion} then

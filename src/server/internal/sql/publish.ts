@@ -13,7 +13,7 @@ create or replace function realtime.channel_fault(channel text) returns text
 language sql immutable set search_path = pg_catalog, pg_temp as $$
   select case
     when channel is null then 'is null'
-    when channel = 'realtime' then 'is reserved'
+    when channel = 'realtime' or starts_with(channel, 'realtime:') then 'is reserved'
     when channel collate "C" !~ '^[A-Za-z0-9_.:-]{1,63}$' then 'is not 1-63 bytes of A-Z a-z 0-9 _ . : -'
   end
 $$`,
@@ -21,7 +21,7 @@ $$`,
   `-- Without settings of its own, so that it becomes part of the expression that calls it.
 create or replace function realtime.may_carry(channel text, payload text) returns boolean
 language sql immutable as $$
-  select channel collate "C" ~ '^[A-Za-z0-9_.:-]{1,63}$' and channel <> 'realtime' and not starts_with(channel, 'table_updates_')
+  select channel collate "C" ~ '^[A-Za-z0-9_.:-]{1,63}$' and channel <> 'realtime' and not starts_with(channel, 'realtime:') and not starts_with(channel, 'table_updates_')
     and octet_length(payload) <= ${maxPayloadBytes} and payload::json is not null
 $$`,
 

@@ -23,6 +23,26 @@ end $$`
 const publishing = (role: string): string =>
   `grant execute on function realtime.publish(text, text, text), realtime.publish(text, jsonb, text) to ${role}`
 
+const nodeFunctions = [
+  "realtime.open()",
+  "realtime.identity()",
+  "realtime.upkeep(pg_snapshot, xid8, bigint, int)",
+  "realtime.prune(int)",
+  "realtime.look()",
+  "realtime.troubles()"
+].join(", ")
+
+/** Who was a node before an upgrade is one after it, also where the functions are others. */
+export const nodesAgain = `do $$
+declare
+  node record;
+begin
+  for node in select distinct a.grantee::regrole role from pg_proc p cross join lateral aclexplode(p.proacl) a
+    where p.oid = 'realtime.prune(int)'::regprocedure and a.privilege_type = 'EXECUTE' and a.grantee not in (0, p.proowner) loop
+    execute format('grant execute on function ${nodeFunctions} to %s', node.role);
+  end loop;
+end $$`
+
 /** What a node needs: to read, to publish for its clients, to keep consumers' cursors, to prune. */
 export const nodeRole = (name: string): ReadonlyArray<string> => {
   const role = quote(name)
@@ -32,7 +52,7 @@ export const nodeRole = (name: string): ReadonlyArray<string> => {
     `grant select on realtime.messages, realtime.horizon, realtime.marks, realtime.settings, realtime.watched to ${role}`,
     `grant select on sequence realtime.messages_id_seq to ${role}`,
     `grant select, insert, update, delete on realtime.consumers to ${role}`,
-    `grant execute on function realtime.open(), realtime.identity(), realtime.upkeep(pg_snapshot, xid8, bigint, int), realtime.prune(int) to ${role}`,
+    `grant execute on function ${nodeFunctions} to ${role}`,
     publishing(role)
   ]
 }

@@ -199,7 +199,7 @@ end $$`,
 
   `-- Drops the functions of a table that is watched no more.
 create or replace function realtime.forget(id int) returns void
-language plpgsql ${path} as $$ begin
+language plpgsql ${path} set client_min_messages = warning as $$ begin
   execute format('drop function if exists realtime.w%1$s_row(), realtime.w%1$s_insert(), realtime.w%1$s_update(), realtime.w%1$s_delete()', id);
 end $$`,
 

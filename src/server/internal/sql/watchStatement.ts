@@ -1,0 +1,121 @@
+/** A table to watch, and the statement that watches it. */
+import type * as Channel from "../../../Channel.ts"
+import { literal } from "./literal.ts"
+
+/**
+ * A table to watch: each changed row becomes one event. TRUNCATE becomes one that matches no schema, so
+ * that subscribers are told a gap and read again. An UPDATE of the primary key is a DELETE and an
+ * INSERT. The triggers run with the rights of whoever installed: watch tables of owners you trust.
+ *
+ * The table has a primary key that is not deferrable, and no table inherits from it; otherwise
+ * `WatchRefused`. Partitions are fine: one that is attached later tells its rows at once, and its own
+ * TRUNCATE once the table is watched again. A table that inherits later is not seen.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Watch {
+  /** The channel, or its name. Its `delivery` decides whether events are durable. */
+  readonly channel: Channel.Any | string
+  /**
+   * The table, in the schema `public` unless told otherwise. Default: what follows `table_updates_` in
+   * the name of the channel.
+   */
+  readonly table?: string | { readonly schema: string; readonly name: string } | undefined
+  /**
+   * The columns that travel, default all. An UPDATE that changes none of them tells nothing. A renamed
+   * column stays in the list under its new name, a dropped one leaves it. A generated column travels when
+   * it is stored; a virtual one (from PostgreSQL 18 on) does not, and is refused here, because triggers
+   * cannot read it.
+   */
+  readonly columns?: ReadonlyArray<string> | undefined
+  /** Whether an UPDATE also carries the row as it was, default `false`. */
+  readonly old?: boolean | undefined
+  /**
+   * SQL conditions over `new` and `old`, per operation, such as `{ insert: "new.published" }`. Default:
+   * every row. This is SQL: never build it from what a user typed.
+   */
+  readonly when?:
+    | {
+        readonly insert?: string | undefined
+        readonly update?: string | undefined
+        readonly delete?: string | undefined
+      }
+    | undefined
+  /**
+   * The largest event in bytes of UTF-8, default 8 MiB (durable) or 7,967 (live, where 32 bytes tell equal
+   * events apart), which are also the most. A larger row travels as its key with `truncated: true`.
+   */
+  readonly maxBytes?: number | undefined
+  /**
+   * `row` (default) is right for every table. `statement` is about four times cheaper where statements
+   * insert or delete many rows; it is refused for partitioned and inherited tables, and takes no `when`.
+   * It tells a statement at its end: a trigger of yours that changes the same rows again for each row is
+   * told first. At row level, changes of a row come in their order.
+   */
+  readonly level?: "row" | "statement" | undefined
+  /**
+   * Default: that of the channel, or `live` when only its name is given. A node that starts later and opens
+   * a channel of this name with the other delivery logs a warning: nothing of the table reaches it.
+   */
+  readonly delivery?: "durable" | "live" | undefined
+  /**
+   * Whether changes by an applier of logical replication, or by a session whose
+   * `session_replication_role` is `replica`, are told too, default `false`. An applier of changes fires no
+   * triggers at statement level.
+   */
+  readonly always?: boolean | undefined
+  /**
+   * Whether another table may have the same channel, default `false`: who reads a channel takes all its
+   * rows for those of one table.
+   */
+  readonly shared?: boolean | undefined
+}
+
+const known = "table_updates_"
+
+/** The table and the channel of a watch. */
+export interface Target {
+  readonly schema: string
+  readonly name: string
+  readonly channel: string
+}
+
+export const targetOf = (watch: Pick<Watch, "channel" | "table">): Target => {
+  const channel = typeof watch.channel === "string" ? watch.channel : watch.channel.name
+  const table =
+    watch.table ?? (channel.startsWith(known) ? channel.slice(known.length) : `(${channel})`)
+  return typeof table === "string"
+    ? { schema: "public", name: table, channel }
+    : { schema: table.schema, name: table.name, channel }
+}
+
+const regclass = ({ name, schema }: Target): string =>
+  `format('%I.%I', ${literal(schema)}, ${literal(name)})::regclass`
+
+export const watchStatement = (watch: Watch, schema: string): string => {
+  const target = targetOf(watch)
+  const delivery =
+    watch.delivery ?? (typeof watch.channel === "string" ? "live" : watch.channel.delivery)
+  const args = [
+    `rel => ${regclass(target)}`,
+    `channel => ${literal(target.channel)}`,
+    `delivery => ${literal(delivery)}`,
+    `old => ${watch.old ?? false}`,
+    `level => ${literal(watch.level ?? "row")}`,
+    `always => ${watch.always ?? false}`,
+    `shared => ${watch.shared ?? false}`
+  ]
+  if (watch.columns !== undefined) {
+    args.push(`columns => array[${watch.columns.map(literal).join(", ")}]::text[]`)
+  }
+  if (watch.maxBytes !== undefined) args.push(`max_bytes => ${Math.trunc(watch.maxBytes)}`)
+  for (const operation of ["insert", "update", "delete"] as const) {
+    const condition = watch.when?.[operation]
+    if (condition !== undefined) args.push(`when_${operation} => ${literal(condition)}`)
+  }
+  return `select ${schema}.watch(\n  ${args.join(",\n  ")}\n)`
+}
+
+export const unwatchStatement = (target: Target, schema: string): string =>
+  `select ${schema}.unwatch(${regclass(target)}, ${literal(target.channel)})`
