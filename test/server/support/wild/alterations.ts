@@ -28,7 +28,7 @@ export const alteration = (
 ): Alteration | undefined => {
   const { payload } = table
   const column = payload.length === 0 ? undefined : r.pick(payload)
-  switch (r.int(bound ? 7 : 13)) {
+  switch (!table.keyed && r.chance(0.5) ? 12 : r.int(bound ? 7 : 13)) {
     case 0: {
       const added = r.chance(0.2) ? table.generated() : table.column()
       const value =

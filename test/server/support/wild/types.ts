@@ -48,7 +48,7 @@ const base: ReadonlyMap<string, Type> = new Map([
   of(
     "interval",
     "make_interval(years => 1, days => -2, secs => 3.004)",
-    "make_interval(mons => -14, hours => 25)",
+    "make_interval(months => -14, hours => 25)",
     "make_interval()"
   ),
   of(

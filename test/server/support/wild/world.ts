@@ -332,7 +332,7 @@ export const world = (universe: Universe, seed: number, transactions: number) =>
 
     const step = (pair: Pair, inside: boolean): Effect.Effect<boolean, SqlError> =>
       Effect.gen(function* () {
-        if (r.chance(inside ? 0.1 : 0.25)) {
+        if (r.chance((inside ? 0.15 : 0.35) + (table.keyed ? 0 : 0.3))) {
           const back = table.keep()
           const done = yield* alter(pair, inside)
           if (!done) back()
