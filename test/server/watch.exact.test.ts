@@ -288,6 +288,29 @@ describe("a trigger function", () => {
   )
 })
 
+describe("a part of a partitioned table that has parts itself", () => {
+  it.live("is watched for what its own parts get", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      yield* sql`create table parts (id int, kind text, primary key (id, kind)) partition by range (id)`
+      yield* sql`create table low partition of parts for values from (0) to (10) partition by list (kind)`
+      yield* sql`create table low_a partition of low for values in ('a')`
+      yield* sql`create table high partition of parts for values from (10) to (20)`
+      yield* watch({ channel: "low", table: "low" })
+      yield* fastOnly
+      expect(
+        yield* changes(
+          "insert into parts values (1, 'a'), (11, 'a')",
+          "insert into low_a values (2, 'a')",
+          "truncate low_a",
+          "truncate high"
+        )
+      ).toMatchObject([{ key: { id: 1 } }, { key: { id: 2 } }, gapTexts.truncate])
+      expect(yield* sql`select * from realtime.strays()`).toEqual([])
+    }).pipe(Effect.provide(layerInstalled()))
+  )
+})
+
 describe("a live watched table", () => {
   for (const level of levels) {
     it.live(`tells each change of a transaction, also equal ones, at ${level} level`, () =>

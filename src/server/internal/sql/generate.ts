@@ -201,10 +201,13 @@ declare
   last int;
   pieces jsonb;
   op text;
+  owner_ name;
   fits record;
   changes text;
   create_ text := 'create or replace function realtime.%I() returns trigger language plpgsql security definer ${exact.replaceAll("'", "''")} as %L';
 begin
+  -- A node that finds the table altered, and an install.
+  perform pg_advisory_xact_lock(hashtextextended('effect-realtime generate', id));
   select t.rel into rel from realtime.watched t where t.id = generate.id;
   f := realtime.facts(id, rel);
   w := f.w;
@@ -218,7 +221,8 @@ begin
     'nested', format($q$(pg_trigger_depth() > 1 and set_config('realtime.depth_%1$s', greatest(pg_trigger_depth(), %2$s)::text, true) is null)$q$, id, replace(${literal(deepest("@"))}, '@', quote_literal(id))),
     'deeper', format('(%s > pg_trigger_depth())', replace(${literal(deepest("@"))}, '@', quote_literal(id))),
     'foreign', concat_ws(' or ',
-      case when (select c.relkind from pg_class c where c.oid = rel) = 'p' then format('(tg_relid <> %1$s and pg_partition_root(tg_relid) is distinct from %1$s)', rel)
+      case when pg_partition_root(rel) = rel then format('(tg_relid <> %1$s and pg_partition_root(tg_relid) is distinct from %1$s)', rel)
+        when (select c.relkind from pg_class c where c.oid = rel) = 'p' then format('not realtime.is_part(tg_relid, %s)', rel)
         else format('tg_relid <> %s', rel) end,
       (select string_agg('not ' || realtime.still(i.indexrelid, 0), ' or ') from pg_index i where i.indrelid = rel and i.indisprimary),
       (select string_agg('not ' || realtime.still(rel, a.attnum), ' or ' order by a.attnum) from pg_attribute a
@@ -287,6 +291,13 @@ begin
         else format('perform pg_notify(%L, b.body || %s) from (%s) b;', w.channel, ${literal(mark)}, changes) end);
       execute format(create_, 'w' || id || '_' || lower(op), realtime.fill(${literal(statementFunction)}, pieces));
       execute format('revoke all on function realtime.%I() from public', 'w' || id || '_' || lower(op));
+    end loop;
+  end if;
+  -- They write the outbox: with the rights of whoever owns it.
+  select pg_get_userbyid(c.relowner) into owner_ from pg_class c where c.oid = 'realtime.watched'::regclass;
+  if owner_ <> current_user then
+    for op in select p.oid::regprocedure::text from pg_proc p where p.pronamespace = 'realtime'::regnamespace and p.proname ~ format('^w%s_(row|insert|update|delete)$', id) loop
+      execute format('alter function %s owner to %I', op, owner_);
     end loop;
   end if;
   update realtime.watched t set signature = realtime.signature(rel), name = rel::regclass::text where t.id = generate.id;

@@ -68,6 +68,11 @@ create table if not exists realtime.watched (
   `create unique index if not exists watched_rel on realtime.watched (rel, channel)`,
   `create index if not exists watched_channel on realtime.watched (channel)`,
 
+  `create or replace function realtime.is_part(rel oid, whole oid) returns boolean
+language sql stable ${path} as $$
+  select rel = whole or exists (select from pg_partition_ancestors(rel::regclass) a where a.relid = whole)
+$$`,
+
   `create sequence if not exists realtime.notified as bigint cache 64`,
 
   `-- The text that travels. Without "data" the row is too large: then, and when the text itself is, it is
@@ -140,7 +145,7 @@ $$`,
 create or replace function realtime.facts(in id int, in rel oid, out w realtime.watched, out names text[], out keys text[], out equals text[])
 language plpgsql stable ${path} as $$
 begin
-  select t.* into w from realtime.watched t where t.id = facts.id and (t.rel = facts.rel or t.rel = pg_partition_root(facts.rel));
+  select t.* into w from realtime.watched t where t.id = facts.id and realtime.is_part(facts.rel, t.rel);
   if w.id is null then
     return;
   end if;
@@ -295,8 +300,7 @@ language plpgsql security definer ${path} as $$
 declare
   w realtime.watched;
 begin
-  select t.* into w from realtime.watched t where t.id = tg_argv[0]::int
-    and (t.rel = tg_relid or t.rel = pg_partition_root(tg_relid));
+  select t.* into w from realtime.watched t where t.id = tg_argv[0]::int and realtime.is_part(tg_relid, t.rel);
   if w.id is not null then
     perform realtime.emit(w.channel, w.delivery, ${literal(gapTexts.truncate)});
   end if;

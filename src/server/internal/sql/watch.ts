@@ -39,7 +39,7 @@ create or replace function realtime.strays() returns table (rel regclass, name n
 language sql stable ${path} as $$
   select t.tgrelid::regclass, t.tgname from pg_trigger t join pg_proc p on p.oid = t.tgfoid
   where p.pronamespace = 'realtime'::regnamespace and t.tgparentid = 0 and t.tgname ~ '^!?realtime_[0-9]+_'
-    and not exists (select from realtime.watched w where w.rel = coalesce(pg_partition_root(t.tgrelid), t.tgrelid)
+    and not exists (select from realtime.watched w where realtime.is_part(t.tgrelid, w.rel)
       and w.id::text = substring(t.tgname from '[0-9]+'))
 $$`,
   `create or replace function realtime.forget_strays(rel regclass) returns void
@@ -47,7 +47,7 @@ language plpgsql ${path} as $$
 declare
   stray record;
 begin
-  for stray in select s.rel, s.name from realtime.strays() s where forget_strays.rel in (s.rel, pg_partition_root(s.rel)) loop
+  for stray in select s.rel, s.name from realtime.strays() s where realtime.is_part(s.rel, forget_strays.rel) loop
     execute format('drop trigger %I on %s', stray.name, stray.rel);
   end loop;
 end $$`,
@@ -123,13 +123,19 @@ begin
       (select w.rel from realtime.watched w where w.channel = topic and w.rel <> watch.rel limit 1) using errcode = 'RT005';
   end if;
   perform realtime.forget_strays(rel);
+  -- The table that had this channel before is gone.
+  for ident in delete from realtime.watched w where w.channel = topic and not exists (select from pg_class c where c.oid = w.rel) returning w.id loop
+    perform realtime.forget(ident);
+  end loop;
   wanted := jsonb_build_object('columns', columns, 'old', old, 'max_bytes', cap, 'level', level, 'delivery', delivery,
     'insert', when_insert, 'update', when_update, 'delete', when_delete, 'always', always);
-  select w.id, w.definition into found_ from realtime.watched w where w.rel = watch.rel and w.channel = topic for update;
-  -- What stands is written anew, which locks no table.
+  select w.id, w.definition, w.signature into found_ from realtime.watched w where w.rel = watch.rel and w.channel = topic for update;
+  -- Trigger changes lock the table: an install that changes nothing must not.
   if found_.definition = wanted and realtime.stands(found_.id) then
     ident := found_.id;
-    perform realtime.generate(ident);
+    if found_.signature is distinct from realtime.signature(rel) then
+      perform realtime.generate(ident);
+    end if;
   else
     if found_.id is not null then
       perform realtime.unwatch(rel, topic);
@@ -216,21 +222,22 @@ language plpgsql security definer ${path} as $$ begin
 end $$`,
 
   `-- What keeps the events of a watched table from being all that happens to it, one line for each.
-create or replace function realtime.troubles() returns table (rel text, channel text, trouble text)
+create or replace function realtime.troubles() returns table (rel text, channel text, trouble text, lossy boolean)
 language sql stable security definer ${path} as $$
-  select w.name, w.channel, x.trouble from realtime.watched w
+  select w.name, w.channel, x.trouble, x.lossy from realtime.watched w
     left join pg_class c on c.oid = w.rel
-    cross join lateral (select case
+    cross join lateral (select y.trouble, not y.trouble ~ ' costs more$' lossy from (select case
       when c.oid is null then 'the table is gone'
       when to_regclass(nullif(w.name, '')) <> w.rel then 'another table has its name now: this channel tells the changes of ' || w.rel::text
       when not exists (select from pg_index i where i.indrelid = w.rel and i.indisprimary) then 'the table has no primary key, so its events cannot say which row they are about'
       when exists (select from pg_trigger t where t.tgrelid = w.rel and t.tgname ~ format('^!?realtime_%s_', w.id) and t.tgenabled = 'D') then 'its triggers are disabled'
       when not exists (select from realtime.watch_triggers(w.id, w.rel)) then 'its triggers are gone'
-      when not realtime.stands(w.id) then 'its triggers are not those of this version'
-    end) x(trouble)
+      when not realtime.stands(w.id) then 'its triggers are those of an earlier version, which costs more'
+      when w.signature is distinct from realtime.signature(w.rel) then 'its triggers were not written anew since it was altered, which costs more'
+    end) y(trouble)) x
     where x.trouble is not null
   union all
-  select s.rel::text, '', 'a dump brought it the trigger ' || s.name || ' of another table' from realtime.strays() s
+  select s.rel::text, '', 'a dump brought it the trigger ' || s.name || ' of another table', false from realtime.strays() s
 $$`,
 
   `-- A look at all watched tables: writes the functions of those that were altered, and tells a gap where
@@ -248,14 +255,18 @@ begin
     where x.signature is distinct from realtime.signature(x.rel) and exists (select from pg_index i where i.indrelid = x.rel and i.indisprimary)
       -- Another table took its name: that is a trouble, and not an alteration.
       and coalesce(to_regclass(nullif(x.name, '')) = x.rel, true) loop
-    perform realtime.generate(w.id);
+    begin
+      perform realtime.generate(w.id);
+    exception when others then
+      -- Told as a trouble below.
+      null;
+    end;
   end loop;
-  for w in select x.id, x.name, x.channel, t.trouble, x.trouble before from realtime.watched x
+  for w in select x.id, x.name, x.channel, t.trouble, t.lossy from realtime.watched x
     left join realtime.troubles() t on t.channel = x.channel and t.rel = x.name where t.trouble is distinct from x.trouble loop
     update realtime.watched x set trouble = w.trouble where x.id = w.id;
     if w.trouble is not null then
-      -- Those of an earlier version tell everything, and cost more.
-      if w.trouble not like '%of this version' then
+      if w.lossy then
         perform realtime.tell_gap(w.channel);
       end if;
       rel := w.name; channel := w.channel; trouble := w.trouble;
@@ -301,5 +312,8 @@ begin
       raise warning 'table % keeps the triggers of an earlier version: %', w.rel, sqlerrm;
     end;
   end loop;
+  -- What writes them may have changed.
+  update realtime.watched x set signature = null;
+  perform realtime.look();
 end $$`
 ]
