@@ -151,6 +151,6 @@ const prove = (schema: ForeignSchema) =>
 
 describe("every table, whatever sessions do to it,", () => {
   for (const schema of [chinook, northwind, pagila]) {
-    it.live(`is told as it is: ${schema.name}`, () => prove(schema))
+    it.live(`is told as it is: ${schema.name}`, () => prove(schema), 120_000)
   }
 })

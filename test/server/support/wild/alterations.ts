@@ -28,7 +28,7 @@ export const alteration = (
 ): Alteration | undefined => {
   const { payload } = table
   const column = payload.length === 0 ? undefined : r.pick(payload)
-  switch (!table.keyed && r.chance(0.5) ? 12 : r.int(bound ? 7 : 13)) {
+  switch (!table.keyed && r.chance(0.5) ? 12 : r.int(bound ? 7 : 16)) {
     case 0: {
       const added = r.chance(0.2) ? table.generated() : table.column()
       const value =
@@ -108,7 +108,9 @@ export const alteration = (
         }
       }
     }
-    case 9: {
+    case 9:
+    case 13:
+    case 14: {
       const other = r.chance(0.7) ? payload.find((one) => one !== column) : r.pick(table.keys)
       if (column === undefined || other === undefined) return undefined
       const [a, b] = [column.name, other.name]

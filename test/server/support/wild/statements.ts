@@ -55,7 +55,7 @@ export const statement = (r: Random, table: Table, merge: boolean): ReadonlyArra
       ])
     ]
   }
-  switch (r.int(20)) {
+  switch (r.int(21)) {
     case 0:
     case 1:
       return [insert(r, table, [r.chance(0.7) ? fresh : n])]
@@ -92,11 +92,10 @@ export const statement = (r: Random, table: Table, merge: boolean): ReadonlyArra
         `with changed as (update § t set ${sets(r, table)} where ${where} returning *) delete from § t where not (${where}) and ${some(r)}`
       ]
     case 15:
-      // Back to what it was: what is told twice alike must arrive twice.
+    case 20:
+      // To and fro in one transaction: what is told twice alike must arrive twice.
       return [
-        `update § set flag = true where ${where}`,
-        `update § set flag = false where ${where}`,
-        `update § set flag = true where ${where}`
+        `do $flip$ begin for i in 1 .. 4 loop update § t set flag = not flag where ${r.chance(0.5) ? where : some(r)}; end loop; end $flip$`
       ]
     case 16:
       return [
@@ -126,11 +125,27 @@ export const statement = (r: Random, table: Table, merge: boolean): ReadonlyArra
   }
 }
 
-/** On a table beside it that only has its triggers, as a dump may leave it. */
-export const strange = (r: Random): string =>
-  r.pick([
-    `insert into §s values (${r.int(5)}, 1) on conflict (id) do update set n = 2`,
-    `update §s set n = n + 1`,
-    `delete from §s where id = ${r.int(5)}`,
-    `truncate §s`
-  ])
+/** A table beside it, which has its triggers, as a dump may leave them, and what is done to that one. */
+export const stranger = (
+  r: Random,
+  table: Table
+): { readonly make: ReadonlyArray<string>; readonly statements: ReadonlyArray<string> } => {
+  const alike = r.chance(0.5)
+  const values = (n: number) => table.keys.map(({ value }) => value(n)).join(", ")
+  const [names, first, second] = alike ? [table.keyNames, values(1), values(4)] : ["id", "1", "4"]
+  return {
+    make: alike
+      ? [
+          `create table §s (like § including defaults)`,
+          `alter table §s add primary key (${table.keyNames})`
+        ]
+      : [`create table §s (id int primary key, n int)`],
+    statements: [
+      `insert into §s (${names}, n) values (${first}, 1), (${second}, 2) on conflict (${names}) do update set n = 3`,
+      `insert into §s (${names}, n) values (${second}, 1) on conflict do nothing`,
+      `update §s set n = n + 1`,
+      `delete from §s where n > 2`,
+      `truncate §s`
+    ]
+  }
+}

@@ -11,7 +11,7 @@ import { random, type Random } from "../random.ts"
 import { alteration } from "./alterations.ts"
 import { type Expected, Fold, type Promised } from "./fold.ts"
 import { owners } from "./owners.ts"
-import { statement, strange } from "./statements.ts"
+import { statement, stranger } from "./statements.ts"
 import { type Column, keySupport, quoted, type Server, Table } from "./table.ts"
 import { ownTypes, type Type } from "./types.ts"
 
@@ -170,7 +170,8 @@ export const world = (universe: Universe, seed: number, transactions: number) =>
       yield* PgInstaller.watch(options)
     }
     // A dump leaves triggers where their table is not.
-    yield* both(`create table §s (id int primary key, n int)`)
+    const beside = stranger(r, table)
+    for (const sql of beside.make) yield* both(sql)
     const left = yield* owner.query(
       `select replace(pg_get_triggerdef(t.oid), format(' ON %I.%I ', n.nspname, c.relname), ' ON §s ') as sql from pg_trigger t
         join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
@@ -342,7 +343,7 @@ export const world = (universe: Universe, seed: number, transactions: number) =>
           if (!done) back()
           return done
         }
-        if (r.chance(0.1)) return yield* run(pair, strange(r))
+        if (r.chance(0.1)) return yield* run(pair, r.pick(beside.statements))
         const part = table.parts !== undefined && r.chance(0.2) ? r.int(3) : undefined
         for (const sql of statement(r, table, server.merge)) {
           const done = yield* run(
