@@ -10,7 +10,7 @@ import { long, seed } from "./support/random.ts"
 import { typesOf } from "./support/wild/types.ts"
 import { eyes, type Pair, type Universe, world } from "./support/wild/world.ts"
 
-const worlds = Number(process.env["WORLDS"] ?? (long ? 1000 : 24))
+const worlds = long ? 1000 : 24
 const transactions = 14
 /** Milliseconds after which a run of every day begins no other world. */
 const enough = long ? Infinity : 20_000
