@@ -1,6 +1,17 @@
 import { defineConfig } from "vitest/config"
+import LongestFirst from "./test/support/sequencer.ts"
 
 const conditions = ["@effect-realtime/source"]
+
+/** These measure the memory of their process, or say that it runs on another platform. */
+const alone = [
+  "test/server/internal/door/admission.test.ts",
+  "test/server/internal/hub/hub.test.ts",
+  "test/server/internal/memory.test.ts",
+  "test/testing/EmbeddedPostgres.test.ts"
+]
+
+const node = { environment: "node", testTimeout: 30_000, hookTimeout: 60_000 } as const
 
 export default defineConfig({
   resolve: { conditions: [...conditions, "module", "browser", "development|production"] },
@@ -9,6 +20,7 @@ export default defineConfig({
     reporters: ["default", "./test/support/summary-reporter.ts"],
     silent: "passed-only",
     maxWorkers: 2,
+    sequence: { sequencer: LongestFirst },
     globalSetup: "./test/support/global-setup.ts",
     coverage: {
       provider: "v8",
@@ -19,13 +31,17 @@ export default defineConfig({
       {
         extends: true,
         test: {
+          ...node,
           name: "node",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/react/**", "test/browser/**"],
-          environment: "node",
-          testTimeout: 30_000,
-          hookTimeout: 60_000
+          exclude: ["test/react/**", "test/browser/**", ...alone],
+          // A worker loads effect and the sources once, and not for each of its files.
+          isolate: false
         }
+      },
+      {
+        extends: true,
+        test: { ...node, name: "alone", include: alone }
       },
       {
         extends: true,

@@ -91,7 +91,7 @@ const once = <T>(build: () => T): (() => T) => {
   return () => (built ??= build())
 }
 
-const codecOf = <A, I>(schema: Schema.Codec<A, I>): Codec<A> => {
+const codecOf = <A, I>(schema: Schema.Codec<A, I>, row?: boolean): Codec<A> => {
   const json = once((): Schema.Codec<A, Schema.Json> => Schema.toCodecJson(schema))
   const decoder = once(() => Schema.decodeUnknownResult(json(), { errors: "first" }))
   const encoder = once(() => Schema.encodeUnknownResult(json()))
@@ -114,7 +114,9 @@ const codecOf = <A, I>(schema: Schema.Codec<A, I>): Codec<A> => {
   }
   return {
     decode: guarded("decode", (input: unknown) => decoder()(input)),
-    encode: guarded("encode", (payload: A) => encoder()(payload))
+    encode: guarded("encode", (payload: A) => encoder()(payload)),
+    schema: json,
+    row
   }
 }
 
@@ -137,8 +139,11 @@ export const make = <const Name extends string, A, I, const Publish extends bool
   name: Name,
   payload: Schema.Codec<A, I>,
   options?: Options<Publish>
+): Channel<A, Publish, Name> => defined(construct(name, codecOf(payload), options))
+
+const defined = <A, Publish extends boolean, Name extends string>(
+  channel: Channel<A, Publish, Name>
 ): Channel<A, Publish, Name> => {
-  const channel = construct(name, codecOf(payload), options)
   if (channel.fault !== undefined) throw channel.fault
   return channel
 }
@@ -306,10 +311,14 @@ export const tableUpdates = <
   table: Table,
   row: Schema.Codec<A, I>,
   options?: { readonly channel?: Name | undefined; readonly delivery?: Delivery | undefined }
-) =>
-  make((options?.channel ?? `table_updates_${table}`) as Name, TableUpdate(row), {
-    delivery: options?.delivery
-  })
+): Channel<Schema.Schema.Type<ReturnType<typeof TableUpdate<A, I>>>, false, Name> =>
+  defined(
+    construct(
+      (options?.channel ?? `table_updates_${table}`) as Name,
+      codecOf(TableUpdate(row), true),
+      { delivery: options?.delivery }
+    )
+  )
 
 /**
  * The payload of `system_notifications`.

@@ -6,6 +6,7 @@
  * @since 0.1.0
  */
 import * as Result from "effect/Result"
+import type * as Schema from "effect/Schema"
 import { channelNameFault } from "./Protocol.ts"
 import { InvalidChannelName, InvalidPayload } from "./RealtimeError.ts"
 
@@ -79,6 +80,10 @@ export interface Channel<
 export interface Codec<A> {
   readonly decode: (json: unknown, channel: string) => Result.Result<A, InvalidPayload>
   readonly encode: (payload: A, channel: string) => Result.Result<unknown, InvalidPayload>
+  /** What it reads, for who looks closer at what does not fit. Without one any JSON fits. */
+  readonly schema?: (() => Schema.Codec<A, Schema.Json>) | undefined
+  /** Payloads are PostgreSQL's own text of rows, whatever the channel is called. */
+  readonly row?: boolean | undefined
 }
 
 /**

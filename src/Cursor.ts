@@ -5,10 +5,15 @@
  * sequence counts its events from 1. Cursors of different epochs cannot be compared: a lost link
  * begins a new epoch, which is how an old cursor is noticed.
  *
- * A durable cursor is `1.<identity>.<position>`: the identity names the database as it was when the
- * cursor was given (another one, a restored copy or one after a crash has another), the position is
- * what PostgreSQL calls a snapshot: which transactions were over. Its algebra is here because a
- * client needs it too, to drop the events that a state it loaded already contains.
+ * A durable cursor is `2.<identity>.<position>`: the identity names the database, the position is what
+ * PostgreSQL calls a snapshot: which transactions were over. Its algebra is here because a client
+ * needs it too, to drop the events that a state it loaded already contains.
+ *
+ * A snapshot also counts transactions that came to nothing, and after a crash PostgreSQL may give their
+ * numbers out again. Hence a cursor holds the normal form of a snapshot, which ends at the highest
+ * transaction T that wrote a message and that the snapshot sees: no message lies above, so the same
+ * messages are seen, and as long as T is there no number up to T is given out again. The last message of
+ * T goes with the cursor as its witness: it is looked up wherever a cursor comes from outside.
  *
  * @since 0.1.0
  */
@@ -88,6 +93,20 @@ export interface Position {
 }
 
 /**
+ * The last message of the highest transaction that a snapshot sees.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Witness {
+  /** 0 where no message is seen; `id` and `at` are 0 then. */
+  readonly tx: bigint
+  readonly id: bigint
+  /** When it was written, in microseconds since 1970. */
+  readonly at: bigint
+}
+
+/**
  * A durable cursor.
  *
  * @category models
@@ -96,7 +115,10 @@ export interface Position {
 export interface DurableCursor {
   /** 8 characters of `[A-Za-z0-9_-]`; positions of different identities cannot be compared. */
   readonly identity: string
+  /** In normal form. */
   readonly position: Position
+  /** Of the position's last snapshot. */
+  readonly witness: Witness
 }
 
 /** 2^63: PostgreSQL counts neither transactions nor messages beyond it. */
@@ -117,12 +139,16 @@ const holds = (list: ReadonlyArray<bigint>, x: bigint): boolean => {
   return list[low] === x
 }
 
-/** `running` must ascend. The highest transactions are dropped while they are in progress. */
+/**
+ * `running` must ascend. The highest numbers are dropped while they are in progress, or no transaction's:
+ * T + 1 may be one that PostgreSQL skips, where a snapshot of its own ends one higher.
+ */
 const canonical = (xmax: bigint, running: ReadonlyArray<bigint>): Snapshot => {
   let top = xmax
   let length = running.length
-  while (length > 0 && running[length - 1] === top - 1n) {
-    length--
+  while (true) {
+    if (length > 0 && running[length - 1] === top - 1n) length--
+    else if (top === 1n || isTransaction(top - 1n)) break
     top--
   }
   return { xmax: top, running: length === running.length ? running : running.slice(0, length) }
@@ -149,6 +175,17 @@ export const contains = (a: Snapshot, b: Snapshot): boolean => {
   for (const x of a.running) if (visible(b, x)) return false
   return true
 }
+
+/**
+ * The normal form of a snapshot, given the highest transaction with a message that it sees, or 0.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const normal = ({ running }: Snapshot, tx: bigint): Snapshot => ({
+  xmax: tx + 1n,
+  running: running.filter((x) => x < tx)
+})
 
 /**
  * Whether a reader that stands at `snapshot` has everything that a position has.
@@ -179,7 +216,7 @@ const numbers = /^\d{1,19} \d{1,19}$/
  * @since 0.1.0
  */
 export const seenEvent = (
-  { position }: DurableCursor,
+  { position }: Pick<DurableCursor, "position">,
   { id, tx }: { readonly id: string; readonly tx?: string | undefined }
 ): boolean => numbers.test(`${tx} ${id}`) && seen(position, BigInt(tx as string), BigInt(id))
 
@@ -234,13 +271,16 @@ export const parseSnapshot = (text: string): Snapshot | undefined => {
  * @category encoding
  * @since 0.1.0
  */
-export const formatSnapshot = ({ running, xmax }: Snapshot): string =>
-  `${running[0] ?? xmax}:${xmax}:${running.join(",")}`
+export const formatSnapshot = ({ running, xmax }: Snapshot): string => {
+  // One higher means the same, and PostgreSQL takes it as input.
+  const end = isTransaction(xmax) ? xmax : xmax + 1n
+  return `${running[0] ?? end}:${end}:${running.join(",")}`
+}
 
 // -----------------------------------------------------------------------------------------------
-// The token: base64url of varints, each byte one character of a string. A snapshot is its xmax and the
-// distances downwards between the transactions in progress; `next` is written as what changed since
-// `base`.
+// The token: base64url of varints, each byte one character of a string. First the witness: its id and
+// its time, for its transaction is where the position ends. A snapshot is its xmax and the distances
+// downwards between the transactions in progress; `next` is written as what changed since `base`.
 
 const varint = (value: bigint): string =>
   value < 128n
@@ -266,9 +306,10 @@ const distances = (top: bigint, running: ReadonlyArray<bigint>): string => {
  * @category encoding
  * @since 0.1.0
  */
-export const formatDurable = ({ identity, position }: DurableCursor): string => {
+export const formatDurable = ({ identity, position, witness }: DurableCursor): string => {
   const { base, id, next } = position
-  let bytes = varint(base.xmax) + distances(base.xmax, base.running)
+  let bytes =
+    varint(witness.id) + varint(witness.at) + varint(base.xmax) + distances(base.xmax, base.running)
   if (next !== undefined) {
     bytes += varint(next.xmax - base.xmax)
     // One bit for each transaction of `base`: whether it is still in progress in `next`.
@@ -284,11 +325,11 @@ export const formatDurable = ({ identity, position }: DurableCursor): string => 
     bytes += distances(next.xmax, fresh) + varint(id)
   }
   const text = btoa(bytes).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "")
-  return `1.${identity}.${text}`
+  return `2.${identity}.${text}`
 }
 
 // No text of base64 has a length of 4n + 1.
-const durable = /^1\.([\w-]{8})\.((?:[\w-]{4})*[\w-]{2,4})$/
+const durable = /^2\.([\w-]{8})\.((?:[\w-]{4})*[\w-]{2,4})$/
 
 /**
  * Reads a durable cursor that a server wrote; `undefined` when the text is not one. Never throws. Of
@@ -321,6 +362,7 @@ export const readDurable = (text: string): DurableCursor | undefined => {
     }
     return running.toReversed()
   }
+  const witness = { id: varint(), at: varint() }
   const xmax = varint()
   const base = { xmax, running: distances(xmax) }
   let next: Snapshot | undefined
@@ -335,11 +377,15 @@ export const readDurable = (text: string): DurableCursor | undefined => {
     next = { xmax, running: [...kept, ...distances(xmax)] }
     id = varint()
   }
-  return offset === bytes.length ? { identity: parts[1]!, position: { base, next, id } } : undefined
+  if (offset !== bytes.length) return undefined
+  const tx = (next ?? base).xmax - 1n
+  return { identity: parts[1]!, position: { base, next, id }, witness: { tx, ...witness } }
 }
 
-const isSnapshot = ({ running, xmax }: Snapshot): boolean =>
-  isTransaction(xmax) &&
+/** Whether a snapshot is in normal form: it ends behind a transaction that it sees, or sees nothing. */
+const isNormal = ({ running, xmax }: Snapshot): boolean =>
+  (xmax === 1n || isTransaction(xmax - 1n)) &&
+  xmax < limit &&
   running.length <= maxRunning &&
   running.at(-1) !== xmax - 1n &&
   running.every(isTransaction)
@@ -356,8 +402,11 @@ export const parseDurable = (text: string): DurableCursor | undefined => {
   const cursor = text.length > maxBytes ? undefined : readDurable(text)
   if (cursor === undefined) return undefined
   const { base, next } = cursor.position
+  const { at, id, tx } = cursor.witness
   const sound =
-    isSnapshot(base) && (next === undefined || (isSnapshot(next) && contains(next, base)))
+    isNormal(base) &&
+    (next === undefined || (isNormal(next) && contains(next, base))) &&
+    (tx > 0n || (id === 0n && at === 0n))
   // What is wrong in a spelling but harmless above is caught by encoding again.
   return sound && formatDurable(cursor) === text ? cursor : undefined
 }

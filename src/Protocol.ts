@@ -122,3 +122,15 @@ export const closePolicy = (code: number): "reconnect" | "refresh" | "stop" => {
  * @since 0.1.0
  */
 export const maxDepth = 64
+
+/**
+ * Names that no object on the wire may have: they could reach a prototype where they are copied carelessly.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const refusedNames: ReadonlySet<string> = /* @__PURE__ */ new Set([
+  "__proto__",
+  "constructor",
+  "prototype"
+])

@@ -34,12 +34,34 @@ export interface Event<out A> {
  * - `source`: the connection that listens was lost and is back; whatever commits from now on is delivered.
  * - `slow`: this subscriber did not keep up and its backlog was dropped.
  * - `retention`: the position asked for is older than what is kept.
- * - `invalid`: a notification did not match the channel's schema and was dropped.
+ * - `invalid`: a message did not match the channel's schema and was dropped, or a trigger could not tell
+ *   what it saw.
+ * - `truncate`: all rows of the table are gone.
+ * - `rights`: what this subscriber may see has changed.
  *
  * @category models
  * @since 0.1.0
  */
-export type GapReason = "source" | "slow" | "retention" | "invalid"
+export type GapReason = "source" | "slow" | "retention" | "invalid" | "truncate" | "rights"
+
+/**
+ * A message that did not match its channel's schema, without anything that it said: fit to be logged,
+ * or kept in a table until somebody looks at it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface InvalidMessage {
+  /** Of the event that it would have been. On a durable channel it is the row's id in the outbox. */
+  readonly id: string
+  /**
+   * Where, as in `["data"]["total"]`; empty for the whole payload. Names that the schema does not name
+   * itself, such as those of a record or inside of jsonb, are `[*]`.
+   */
+  readonly path: string
+  /** What the schema asks for there, as in `number`. */
+  readonly expected: string
+}
 
 /**
  * Events of the channel may be missing before this point: re-read the state, then go on.
@@ -51,9 +73,12 @@ export type GapReason = "source" | "slow" | "retention" | "invalid"
  */
 export class Gap extends Data.TaggedError("Gap")<{
   readonly channel: string
-  readonly reason: GapReason
-  /** The position after the gap: what follows it is complete. */
+  /** A client hands out what a newer server says as it came: take what you do not know as `source`. */
+  readonly reason: GapReason | (string & {})
+  /** The position after the gap: what follows it is complete, and who resumes here is not told it again. */
   readonly cursor: string
+  /** For `invalid`, on the server: which message, and what was wrong with it. */
+  readonly invalid?: InvalidMessage | undefined
 }> {
   override get message(): string {
     return `Events of channel "${this.channel}" may be missing (${this.reason}). Re-read the state, then go on from here.`

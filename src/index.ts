@@ -6,6 +6,7 @@
 export * as Backoff from "./Backoff.ts"
 export * as Channel from "./Channel.ts"
 export * as Cursor from "./Cursor.ts"
+export * as Exact from "./Exact.ts"
 export * as Frame from "./Frame.ts"
 export * as Protocol from "./Protocol.ts"
 export * as RealtimeError from "./RealtimeError.ts"

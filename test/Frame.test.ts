@@ -239,6 +239,37 @@ describe("the frames of a client", () => {
     expect(receive(JSON.stringify(extend({ ...frame })))).toStrictEqual(frame)
   })
 
+  it("keep the digits of a number that a double does not hold", () => {
+    const text = `{"type":"publish","id":1,"channel":"a","key":"k","data":[9007199254740993,1.5,"9007199254740993"]}`
+    expect(receive(text)).toMatchObject({ data: ["9007199254740993", 1.5, "9007199254740993"] })
+    // Not as the id: an answer would name another one.
+    expect(receive(`{"type":"unsubscribe","id":9007199254740993,"channel":"a"}`)).toBe(
+      "frame/malformed undefined: not a valid unsubscribe frame"
+    )
+  })
+
+  it.each([
+    { title: "an escaped backslash", name: String.raw`k\\` },
+    { title: "its code", name: String.raw`k\u005c` },
+    { title: "its code in capitals, deep inside", name: String.raw`k":[{"\u005C` }
+  ])("with a name that holds $title are refused, and spoil nothing for others", ({ name }) => {
+    const publish = (data: string) =>
+      receive(`{"type":"publish","id":6,"channel":"a","key":"k","data":${data}}`)
+    const close = name.includes("[") ? "}]" : ""
+    expect(publish(`{"a":1,"${name}":2${close}}`)).toBe(
+      "frame/malformed 6: a key with a backslash is not allowed"
+    )
+    // V8 would read this name as k and a backslash, had it seen that before.
+    expect(publish(String.raw`{"a":1,"k\n":2}`)).toMatchObject({ data: { "k\n": 2 } })
+  })
+
+  it("may hold backslashes in their values, and other escapes in their names", () => {
+    const data = { "a\nb": "c\\d", ü: "\\" }
+    expect(
+      receive(JSON.stringify({ type: "publish", id: 1, channel: "a", key: "k", data }))
+    ).toMatchObject({ data })
+  })
+
   it("a payload that is text already gives the same bytes", () => {
     const published = client.flatMap(({ frame, text }) =>
       frame.type === "publish"
@@ -545,8 +576,8 @@ describe("what a client ignores", () => {
       text: `{"type":"subscribed","id":1,"channel":"a","state":"odd","cursor":"e:0"}`
     },
     {
-      title: "an unknown reason of a gap",
-      text: `{"type":"gap","channel":"a","reason":"mood","cursor":"e:0"}`
+      title: "a gap whose reason is no word",
+      text: `{"type":"gap","channel":"a","reason":7,"cursor":"e:0"}`
     },
     {
       title: "an unknown retry",
@@ -572,6 +603,11 @@ describe("what a client ignores", () => {
       undefined,
       []
     ])
+  })
+
+  it("not a gap for a reason that it does not know", () => {
+    const text = `{"type":"gap","channel":"a","reason":"mood","cursor":"e:0"}`
+    expect(Frame.decodeServerFrame(text)).toEqual(JSON.parse(text))
   })
 
   it("not a payload that nests deeply or has odd keys: that is the channel's matter", () => {

@@ -106,6 +106,18 @@ describe("the documents", () => {
   })
 })
 
+describe("the guides", () => {
+  const guides = Fs.readdirSync(Path.join(root, "src/guides")).map((name) => `src/guides/${name}`)
+
+  it.each(guides)("%s shows only code that is checked", (path) => {
+    expect(faults(path, read(path)!, read)).toEqual([])
+  })
+
+  it.each(guides)("%s is found from the README", (path) => {
+    expect(read("README.md")).toContain(`](${path})`)
+  })
+})
+
 describe("the check", () => {
   const example = `import { a } from "a"
 

@@ -59,6 +59,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/internal/": 1,
   "src/server/internal/sql/": 1,
   "src/server/internal/link/": 1,
+  "src/server/internal/reading/": 1,
   "src/server/NotificationSource.ts": 1,
   "src/server/FrameSchema.ts": 1,
   "src/server/PgInstaller.ts": 1,
@@ -78,6 +79,9 @@ const floorOf = (path: string): number | undefined =>
   floors[path] ?? floors[`${Path.posix.dirname(path)}/`]
 
 const wingsWithFloors: ReadonlySet<Wing> = new Set(["client", "server"])
+
+/** Modules that are a subpath of the package by themselves: nobody pays for them who does not ask. */
+const modules: Readonly<Record<string, string>> = { "./pg-type": "PgType" }
 
 const maxLines = 500
 
@@ -333,10 +337,10 @@ describe("the package", () => {
     typeof target === "string" ? [] : [{ name, target }]
   )
 
-  it("exports barrels that exist, each built from its source", () => {
+  it("exports barrels that exist, and single modules, each built from its source", () => {
     expect(entries.map(({ target }) => target)).toEqual(
       entries.map(({ name }) => {
-        const path = name === "." ? "index" : `${name.slice(2)}/index`
+        const path = name === "." ? "index" : (modules[name] ?? `${name.slice(2)}/index`)
         return {
           "@effect-realtime/source": `./src/${path}.ts`,
           types: `./dist/${path}.d.ts`,
@@ -356,6 +360,7 @@ describe("the package", () => {
       files
         .filter(({ path }) => isBarrel(path))
         .map(({ path }) => `./${path}`)
+        .concat(Object.values(modules).map((path) => `./src/${path}.ts`))
         .toSorted()
     )
   })

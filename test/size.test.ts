@@ -55,12 +55,19 @@ const withSchema = `
   export const Moves = Channel.make("moves", Schema.Struct({ x: Schema.Finite, y: Schema.Finite }))
 `
 
+const withColumns = `
+  ${withSchema}
+  import * as PgType from "effect-realtime/pg-type"
+  export const Ids = Channel.make("ids", Schema.Struct({ id: PgType.int8 }))
+`
+
 describe("the browser's share", () => {
   it.each([
     { name: "the client", code: client, external: [effect], budget: 6680 },
     { name: "the client and React hooks", code: both, external: [effect, react], budget: 8180 },
     { name: "the same with effect", code: both, external: [react], budget: 26_260 },
-    { name: "the same with a channel", code: withSchema, external: [react], budget: 39_020 }
+    { name: "the same with a channel", code: withSchema, external: [react], budget: 39_020 },
+    { name: "the same with a bigint column", code: withColumns, external: [react], budget: 40_300 }
   ])("$name: at most $budget bytes gzipped", async ({ name, code, external, budget }) => {
     const size = await bundle(code, external)
     console.log(`${name}: min ${size.min}, gzip ${size.gzip}`)

@@ -24,6 +24,7 @@ import { checkOptions, resolveLimits } from "../server/internal/door/limits.ts"
 import { address } from "../server/internal/link/pgLink.ts"
 import { NotificationSource } from "../server/NotificationSource.ts"
 import * as OutboxReader from "../server/OutboxReader.ts"
+import { SchemaName } from "../server/PgInstaller.ts"
 import * as PgNotificationSource from "../server/PgNotificationSource.ts"
 import { Realtime } from "../server/Realtime.ts"
 import {
@@ -86,6 +87,8 @@ export interface Options<I = undefined> extends Omit<DoorOptions, "channels"> {
    * pooler.
    */
   readonly listenUrl?: string | undefined
+  /** The schema of the installed objects, default `realtime`; see `PgInstaller`. */
+  readonly schema?: string | undefined
   /** Connections of the pool that publishes, default 4. The link is one more. */
   readonly maxConnections?: number | undefined
 }
@@ -129,8 +132,16 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     if (options.authorize === undefined && process.env["NODE_ENV"] === "production") {
       throw new RefusedToStart({ reason: "NoAuthorize" })
     }
-    const { authenticate, authorize, channels, identityKey, listenUrl, maxConnections, ...door } =
-      options
+    const {
+      authenticate,
+      authorize,
+      channels,
+      identityKey,
+      listenUrl,
+      maxConnections,
+      schema,
+      ...door
+    } = options
     checkOptions({ ...options, authorize: authorize === undefined ? allowAll : authorize })
     resolveLimits(door.limits)
     this.#identityKey = identityKey ?? Door.keyOf
@@ -193,7 +204,8 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       Layer.effectDiscard(open).pipe(
         Layer.provideMerge(Realtime.layer()),
         Layer.provide(Layer.merge(source, outbox)),
-        Layer.provide(pool)
+        Layer.provide(pool),
+        Layer.provide(schema === undefined ? Layer.empty : Layer.succeed(SchemaName, schema))
       )
     )
     this.ready = this.#runtime.runPromise(

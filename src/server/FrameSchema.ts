@@ -107,7 +107,7 @@ export const ServerFrame = Schema.Union([
   Schema.Struct({
     type: Schema.Literal("gap"),
     channel: Schema.String,
-    reason: Schema.Literals(["source", "slow", "retention", "invalid"]),
+    reason: Schema.String,
     cursor: Schema.String
   }),
   Schema.Struct({

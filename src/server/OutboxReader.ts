@@ -32,6 +32,7 @@ import { Followers, type Item } from "./internal/outbox/tail.ts"
 import * as Upkeep from "./internal/outbox/upkeep.ts"
 import * as Watched from "./internal/link/watched.ts"
 import type { SourceState } from "./NotificationSource.ts"
+import { SchemaName } from "./internal/sql/schemaName.ts"
 
 export {
   /**
@@ -117,6 +118,8 @@ export {
  * @since 0.1.0
  */
 export interface Options {
+  /** The schema of the objects, default that of `SchemaName`, which is `realtime`. As for `PgInstaller`. */
+  readonly schema?: string | undefined
   /**
    * Where the reader connects, default: where the `PgClient` connects. Give the direct address of the
    * primary here when the pool goes through a transaction pooler.
@@ -162,6 +165,13 @@ export interface Options {
   readonly replayEvents?: number | undefined
   /** The most payload that is replayed to a socket, default 8 MiB (8,388,608 bytes of UTF-8). */
   readonly replayBytes?: number | undefined
+  /**
+   * Whether only what PostgreSQL has flushed to disk is handed out, default `false`. A commit with
+   * `synchronous_commit = off` can be seen up to 0.6 s before it is flushed, and a crash within that time
+   * takes back what was told. With `true` a crash on one machine takes nothing back that was told, and such
+   * commits are told so much later. A standby that was behind when it was promoted still may.
+   */
+  readonly flushed?: boolean | undefined
   /** Whether this node helps to prune, default `true`. At least one node must. */
   readonly upkeep?: boolean | undefined
 }
@@ -231,7 +241,15 @@ export class OutboxReader extends Context.Service<
 export const make = (
   options?: Options
 ): Effect.Effect<OutboxReader["Service"], never, PgClient | Scope.Scope> =>
+  options?.schema === undefined
+    ? opened(options)
+    : Effect.provideService(opened(options), SchemaName, options.schema)
+
+const opened = (
+  options: Options | undefined
+): Effect.Effect<OutboxReader["Service"], never, PgClient | Scope.Scope> =>
   Effect.gen(function* () {
+    const schema = yield* SchemaName
     const sql = yield* PgClient
     const beat = Duration.fromInputUnsafe(options?.heartbeatTimeout ?? "2 seconds")
     const patience = Duration.times(beat, 10)
@@ -258,7 +276,8 @@ export const make = (
         busy: millis(options?.busy ?? 5),
         idle: options?.idle === undefined ? undefined : millis(options.idle)
       }),
-      upkeep: yield* Upkeep.make(sql, options?.upkeep !== false)
+      upkeep: yield* Upkeep.make(sql, options?.upkeep !== false),
+      flushed: options?.flushed === true
     })
     const catchUp = yield* CatchUp.make(
       sql,
@@ -301,7 +320,8 @@ export const make = (
           current: Effect.tap(current, () => watched.compare(channel)),
           catchUp
         }),
-      publish: (channel, json, key) => publish(sql, channel, json, key),
+      publish: (channel, json, key) =>
+        Effect.provideService(publish(sql, channel, json, key), SchemaName, schema),
       position: Effect.map(refreshed, (now) => now.end),
       state,
       checkTable: watched.compare
@@ -311,10 +331,16 @@ export const make = (
 const millis = (input: Duration.Input): number => Duration.toMillis(Duration.fromInputUnsafe(input))
 
 /**
- * Needs the app's `PgClient`: its address for the session, its pool for replays and upkeep.
+ * Needs the app's `PgClient`: its address for the session, its pool for replays and upkeep. What is
+ * provided with it reads in its schema too (`Realtime.snapshot`, `Realtime.consume`).
  *
  * @category layers
  * @since 0.1.0
  */
 export const layer = (options?: Options): Layer.Layer<OutboxReader, never, PgClient> =>
-  Layer.effect(OutboxReader, make(options))
+  options?.schema === undefined
+    ? Layer.effect(OutboxReader, make(options))
+    : Layer.merge(
+        Layer.effect(OutboxReader, make(options)),
+        Layer.succeed(SchemaName, options.schema)
+      )

@@ -25,12 +25,16 @@ import { consume, type ConsumerError } from "./internal/outbox/consumers.ts"
 import { batchesOf } from "./internal/hub/durableChannel.ts"
 import { NoOutbox } from "./internal/hub/errors.ts"
 import * as Hub from "./internal/hub/hub.ts"
+import { rows } from "./internal/outbox/rows.ts"
 import { snapshot } from "./internal/outbox/snapshot.ts"
+import type { Missing } from "./internal/hub/missing.ts"
+import { toldOf } from "./internal/hub/told.ts"
 import { View } from "./internal/hub/view.ts"
 import { NotificationSource, type SourceError, type SourceState } from "./NotificationSource.ts"
 import {
   type DurableBatch,
   type DurableGap,
+  type Item,
   OutboxReader,
   type PublishRefused
 } from "./OutboxReader.ts"
@@ -252,10 +256,8 @@ export class Realtime extends Context.Service<
   ): Effect.Effect<never, E | ConsumerError, R | OutboxReader | PgClient> => {
     const view = aloneView(channel)
     const handle = (item: DurableBatch | DurableGap) =>
-      options.onEvents(
-        batchesOf(view, channel.name, item, false).flatMap((batch) => batch.toEvents()) as Array<
-          RealtimeEvent<A>
-        >
+      Effect.flatMap(told(view, item), (batches) =>
+        options.onEvents(batches.flatMap((batch) => batch.toEvents()) as Array<RealtimeEvent<A>>)
       )
     return consume({
       name: options.name,
@@ -274,6 +276,23 @@ export class Realtime extends Context.Service<
    * another transaction it fails with `NestedSnapshot`.
    */
   static readonly snapshot = snapshot
+
+  /**
+   * The rows of a query in the form that they have in events, read by the row's Schema: the numbers,
+   * times and texts of a row are the same in a state as in the event that told it, whatever the
+   * settings of the session. For `snapshot`, or by itself.
+   *
+   * `JSON.stringify` writes the rows as they travel in events: whoever reads that text decodes it with
+   * the same Schema. The query runs in UTC, so `date_trunc('day', now())` in it is a day of UTC. A row
+   * that does not match fails with `RowMismatch`, which names the column and what fits.
+   *
+   * **Example** (A state with its position)
+   *
+   * ```ts
+   * Realtime.snapshot(Realtime.rows(Order, sql`select * from orders where status = ${"new"}`))
+   * ```
+   */
+  static readonly rows = rows
 
   /**
    * @category constructors
@@ -350,8 +369,11 @@ export class Realtime extends Context.Service<
           if (outbox === undefined) return Stream.fail(new NoOutbox({ channel: name }))
           // Of one consumer alone: it is paged at this consumer's pace, and shares no view.
           const view = aloneView(channel)
-          return Stream.flatMap(outbox.batches(name, { from }), (item) =>
-            Stream.fromIterable(batchesOf(view, name, item, false))
+          return outbox.batches(name, { from }).pipe(
+            Stream.mapEffect((item) =>
+              Effect.provideService(told(view, item), OutboxReader, outbox)
+            ),
+            Stream.flattenIterable
           )
         })
 
@@ -414,6 +436,14 @@ export class Realtime extends Context.Service<
 /** Decodes for one consumer; nobody subscribes to it. */
 const aloneView = (channel: Channel.Any): View =>
   new View<never>(channel, () => Effect.die(new Error("a view of one consumer is not joined")))
+
+/** An item of the outbox as one consumer sees it; what did not fit is counted and logged. */
+const told = (view: View, item: Item): Effect.Effect<ReadonlyArray<Batch>, never, OutboxReader> =>
+  Effect.flatMap(OutboxReader, (outbox) => {
+    const missing: Array<Missing> = []
+    const batches = batchesOf(view, view.name, item, false, missing)
+    return Effect.as(toldOf(outbox).tell(view.name, missing), batches)
+  })
 
 /** Puts a gap where the ticks jump: the consumer was too slow, and batches slid away. */
 const withGaps = (start: number) => {

@@ -234,7 +234,8 @@ const supervise = Effect.fnUntraced(function* (
       user,
       leashed: true,
       onLog: (log) => {
-        if (!log.includes("ready to accept connections")) return
+        // A standby accepts read-only ones.
+        if (!/ready to accept (read-only )?connections/.test(log)) return
         Deferred.doneUnsafe(ready, Effect.void)
       }
     })

@@ -138,7 +138,7 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
 
   it("says when the result of a report is not kept any more, and runs another one", async () => {
     await one.evaluate(() => {
-      const cursor = "1.AAAAAAAA._QUA"
+      const cursor = "2.AAAAAAAA.AQH9BQA"
       sessionStorage.setItem("live-board report", JSON.stringify({ id: "old", cursor }))
     })
     await one.reload()

@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process"
 import { existsSync, writeFileSync } from "node:fs"
 import { createServer, type Server } from "node:net"
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest"
-import * as EmbeddedPostgres from "../../src/testing/EmbeddedPostgres.ts"
+import { ownServer } from "../support/cluster.ts"
 import {
   api,
   dataDirectory,
@@ -153,7 +153,7 @@ afterEach(() => {
   for (const wire of wires.splice(0)) wire.close()
 })
 
-type Postgres = Effect.Success<ReturnType<typeof EmbeddedPostgres.make>>
+type Postgres = Effect.Success<ReturnType<typeof ownServer>>
 
 const scope = Scope.makeUnsafe()
 const rules = dataDirectory()
@@ -163,7 +163,7 @@ const startGiven = async () => {
   // The role of the app has to know its password.
   writeFileSync(rules.path, "local all postgres,plain trust\nlocal all all scram-sha-256\n")
   const server: Postgres = await Effect.runPromise(
-    Scope.provide(EmbeddedPostgres.make({ settings: { hba_file: rules.path } }), scope)
+    Scope.provide(ownServer({ hba_file: rules.path }), scope)
   )
   await sql(
     server.url,

@@ -6,7 +6,17 @@ import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import type { Channel } from "effect-realtime"
 import { PgNotificationSource, QueryResults, Realtime } from "effect-realtime/server"
-import { ConfigProvider, Effect, Fiber, Layer, Logger, Queue, Redacted, Stream } from "effect"
+import {
+  ConfigProvider,
+  Effect,
+  Fiber,
+  Layer,
+  Logger,
+  Queue,
+  Redacted,
+  Schedule,
+  Stream
+} from "effect"
 import { spawn } from "node:child_process"
 import { createServer, type AddressInfo } from "node:net"
 import { resolve } from "node:path"
@@ -71,7 +81,7 @@ const freePort = Effect.callback<number>((resume) => {
 
 /** Connects as soon as the example listens. */
 const greetSoon = (url: string) =>
-  Effect.retry(greet(url), { while: () => true }).pipe(Effect.timeout("10 seconds"))
+  Effect.retry(greet(url), Schedule.spaced(20)).pipe(Effect.timeout("10 seconds"))
 
 const update = `{"operation":"INSERT","data":{"id":7,"customer":"Ada","status":"new"}}`
 

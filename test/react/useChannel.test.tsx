@@ -32,13 +32,17 @@ const gap = (cursor: string) => ({
 
 /** The cursor of a state that has seen every transaction below `xmax`, except those open then. */
 const seen = (xmax: bigint, ...running: ReadonlyArray<bigint>) =>
-  Cursor.formatDurable({ identity: "AAAAAAAA", position: Cursor.whole({ xmax, running }) })
+  Cursor.formatDurable({
+    identity: "AAAAAAAA",
+    position: Cursor.whole({ xmax, running }),
+    witness: { tx: xmax - 1n, id: 1n, at: 1n }
+  })
 
 /** Events of a durable channel, each a number and the transaction that wrote it. */
 const committed = (...events: ReadonlyArray<readonly [data: number, tx: number]>) => ({
   type: "events" as const,
   channel: "numbers",
-  cursor: "1.AAAAAAAA.x",
+  cursor: "2.AAAAAAAA.x",
   events: events.map(([data, tx]) => ({
     id: String(data),
     at: "2026-11-22T00:00:00.000Z",

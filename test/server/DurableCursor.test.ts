@@ -31,6 +31,13 @@ const anyPosition = (r: Random): Cursor.Position => {
     : Cursor.midway(base, later(r, base, r.pick([2, 12, 300])), BigInt(r.int(2 ** 31)) ** 2n)
 }
 
+const anyCursor = (r: Random): Cursor.DurableCursor => {
+  const position = anyPosition(r)
+  const tx = (position.next ?? position.base).xmax - 1n
+  const [id, at] = tx === 0n ? [0n, 0n] : [BigInt(r.int(2 ** 31)) ** 2n, BigInt(r.int(2 ** 51))]
+  return { identity: "aB3-_x9Z", position, witness: { tx, id, at } }
+}
+
 describe("durable cursors", () => {
   it("see what PostgreSQL sees, however a snapshot is spelled", () => {
     const r = random(seed)
@@ -71,7 +78,7 @@ describe("durable cursors", () => {
   it("come back from their text unchanged, within 8 KiB for 200 transactions in progress", () => {
     const r = random(seed)
     for (let n = 0; n < times; n++) {
-      const cursor = { identity: "aB3-_x9Z", position: anyPosition(r) }
+      const cursor = anyCursor(r)
       const text = Cursor.formatDurable(cursor)
       expect(Cursor.parseDurable(text), `seed ${seed}: ${text}`).toEqual(cursor)
       expect(text.length).toBeLessThan(1200)
@@ -83,8 +90,7 @@ describe("durable cursors", () => {
     const alphabet = "ABCabc019-_.:~ \n\u0000é"
     let accepted = 0
     for (let n = 0; n < times; n++) {
-      const position = anyPosition(r)
-      const text = Cursor.formatDurable({ identity: "aB3-_x9Z", position })
+      const text = Cursor.formatDurable(anyCursor(r))
       const at = 11 + r.int(text.length - 11)
       const damaged = r.pick([
         () => text.slice(0, at),
@@ -105,11 +111,15 @@ describe("durable cursors", () => {
     for (const odd of [
       "",
       "1..",
-      "1.aB3-_x9Z.",
-      "2.aB3-_x9Z.AA",
-      "1.aB3-_x9Z.AA=",
-      `1.aB3-_x9Z.${"_".repeat(8000)}`,
-      `1.aB3-_x9Z.${"A".repeat(9000)}`,
+      "2.aB3-_x9Z.",
+      "1.aB3-_x9Z.AQA",
+      "1.aB3-_x9Z.AAABAA",
+      "2.aB3-_x9Z.AAABAA=",
+      "3.aB3-_x9Z.AAABAA",
+      // Sees nothing, and has a witness all the same.
+      "2.aB3-_x9Z.AQABAA",
+      `2.aB3-_x9Z.${"_".repeat(8000)}`,
+      `2.aB3-_x9Z.${"A".repeat(9000)}`,
       "abc:1"
     ]) {
       expect(Cursor.parseDurable(odd), odd).toBeUndefined()

@@ -48,6 +48,7 @@ const guarded = (value: unknown, depth = 1): boolean =>
     Object.entries(value).some(
       ([key, item]) =>
         (!Array.isArray(value) && ["__proto__", "constructor", "prototype"].includes(key)) ||
+        key.includes("\\") ||
         guarded(item, depth + 1)
     ))
 
@@ -286,14 +287,12 @@ describe(`FrameSchema (seed ${seed})`, () => {
     )
   })
 
-  it("both leave it to the channel whether a number that no double holds is a payload", () => {
+  it("only what a client sends keeps the digits of a number that no double holds", () => {
     const publish = `{"type":"publish","id":1,"channel":"a","key":"k","data":1e999}`
     const events = `{"type":"events","channel":"a","cursor":"e:1","events":[{"id":"e:1","at":"now","data":[1e999]}]}`
-    expect([client.byHand(publish), server.byHand(events)]).toStrictEqual([
-      client.bySchema(publish),
-      server.bySchema(events)
-    ])
-    expect(client.byHand(publish)).toMatchObject({ data: Infinity })
+    expect(client.byHand(publish)).toMatchObject({ data: "1e999" })
+    // A server writes none: it is JavaScript's own text.
+    expect(server.byHand(events)).toStrictEqual(server.bySchema(events))
     expect(Result.isFailure(Channel.make("a", Schema.Unknown).decode(Infinity))).toBe(true)
   })
 })

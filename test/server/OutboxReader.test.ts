@@ -3,6 +3,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Clock, Effect, Fiber, Layer, Queue, Stream, SubscriptionRef } from "effect"
 import * as Cursor from "../../src/Cursor.ts"
 import * as Outbox from "../../src/server/internal/outbox/outbox.ts"
+import { formatPosition, whole } from "../../src/server/internal/outbox/position.ts"
 import { type Join, OutboxReader } from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { sleepy } from "../client/support/clock.ts"
@@ -158,13 +159,14 @@ describe("OutboxReader", () => {
       yield* old.query("begin")
       yield* old.query("select realtime.publish('room', '0'::text)")
       const floors = new Outbox.Floors()
-      const take = Effect.map(db.query(Outbox.takeStatement), ({ rows }) => {
+      const take = Effect.map(db.query(Outbox.takeStatement, ["0"]), ({ rows }) => {
         const taken = Outbox.parseTake(rows[0])
         floors.add(taken.next, taken.drawn)
         return taken.snapshot
       })
       const read = (at: Cursor.Snapshot, to: Cursor.Snapshot, floor = floors.of(at)) => {
-        const leg = { at, to, id: 0n }
+        const seen = (snapshot: Cursor.Snapshot) => ({ snapshot, normal: snapshot })
+        const leg = { at: seen(at), to: seen(to), id: 0n, last: { tx: 0n, id: 0n, at: 0n } }
         const args = Outbox.pageArguments(leg, floor, { messages: 1000, bytes: 1e6 }, undefined)
         return Effect.map(db.query(Outbox.pageStatement.all, args), ({ rows }) =>
           Outbox.parsePage(rows, leg)
@@ -218,7 +220,7 @@ describe("OutboxReader", () => {
   )
 
   it.live(
-    "answers reset to a cursor that is malformed, foreign, from the future or behind too much",
+    "answers reset to a cursor that is malformed, foreign, without its witness or behind too much",
     () =>
       Effect.gen(function* () {
         const reader = yield* OutboxReader
@@ -239,7 +241,7 @@ describe("OutboxReader", () => {
         expect(
           [...reasons, bound].map(({ reason, replay, state }) => ({ reason, state, replay }))
         ).toEqual(
-          ["malformed", "identity", "future", "bounds"].map((reason) => ({
+          ["malformed", "identity", "witness", "bounds"].map((reason) => ({
             reason,
             state: "reset",
             replay: []
@@ -273,18 +275,14 @@ describe("OutboxReader", () => {
         yield* publish("room", 1)
         yield* reader.position
         const { cursor } = yield* Queue.take(queue)
-        // As after a crash; the reader looks whether it is the same database every 10 s.
-        yield* sql`delete from realtime.epoch`
+        // As after a restore; the reader looks whether it is the same database every 10 s.
+        yield* sql`delete from realtime.messages`
         jump(10_000)
         yield* Effect.forkChild(reader.position)
         // Whenever the reader lets go, somebody joins.
         const joins: Array<Join> = []
         while (joins.at(-1)?.state !== "reset") {
-          // While the database has no identity nothing can be read, and nothing is answered.
-          yield* reader.join("room", cursor).pipe(
-            Effect.map((join) => joins.push(join)),
-            Effect.catchTag("ReplayError", () => Effect.void)
-          )
+          joins.push(yield* reader.join("room", cursor))
           yield* Effect.yieldNow
         }
         const gap = yield* Queue.take(queue)
@@ -311,11 +309,8 @@ describe("OutboxReader", () => {
       // Another node would have taken this; ours sleeps for minutes.
       const rows = yield* sql<{ readonly s: string; readonly i: string }>`
         select (select realtime.publish('room', '1'::text)), realtime.identity() i, ''::text s`
-      const [now] = yield* sql<{ readonly s: string }>`select pg_current_snapshot()::text s`
-      const ahead = Cursor.formatDurable({
-        identity: rows[0]!.i,
-        position: Cursor.whole(Cursor.parseSnapshot(now!.s)!)
-      })
+      const [now] = yield* sql.unsafe<{ readonly s: string }>(Outbox.stateStatement("1 one"))
+      const ahead = formatPosition(rows[0]!.i, whole(Outbox.parsePlace(now)!))
       const join = yield* reader.join("room", ahead)
       expect(join).toMatchObject({ state: "recovered", cursor: ahead, replay: [] })
     }).pipe(

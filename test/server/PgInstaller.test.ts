@@ -215,6 +215,8 @@ describe("realtime.publish", () => {
       yield* sql.unsafe(`create function halt() returns trigger language plpgsql as $$ begin
         perform pg_advisory_xact_lock(1); return null; end $$`)
       yield* sql`select realtime.publish('room', '1'::text, 'k')`
+      // The last message that the horizon sees is kept.
+      yield* sql`select realtime.publish('room', '2'::text)`
       yield* sql`update realtime.horizon set snapshot = pg_current_snapshot()`
       yield* sql`create trigger halt after insert on realtime.messages for each statement execute function halt()`
       yield* pruning.query("begin")

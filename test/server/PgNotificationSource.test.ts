@@ -10,7 +10,7 @@ import {
   type SourceState
 } from "../../src/server/NotificationSource.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
-import * as EmbeddedPostgres from "../../src/testing/EmbeddedPostgres.ts"
+import { ownServer } from "../support/cluster.ts"
 import { database, execute, layerDatabase, TestDatabase } from "../support/database.ts"
 import { suite } from "./NotificationSourceSuite.ts"
 import { listenTo } from "../support/listenTo.ts"
@@ -139,7 +139,7 @@ describe("PgNotificationSource", () => {
 
   it.live("survives a restart of the database, and tells the loss", () =>
     Effect.gen(function* () {
-      const postgres = yield* EmbeddedPostgres.make()
+      const postgres = yield* ownServer()
       const context = yield* Layer.build(
         PgNotificationSource.layer(quick).pipe(
           Layer.provide(PgClient.layer({ url: Redacted.make(postgres.url) }))

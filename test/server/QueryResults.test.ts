@@ -9,10 +9,9 @@ import {
   NotificationSource
 } from "../../src/server/NotificationSource.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
-import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { QueryResults } from "../../src/server/QueryResults.ts"
 import { Realtime } from "../../src/server/Realtime.ts"
-import { layerDatabase } from "../support/database.ts"
+import { layerInstalledDatabase } from "../support/database.ts"
 import { listenTo } from "../support/listenTo.ts"
 
 const Rows = Schema.Array(Schema.Struct({ n: Schema.Int }))
@@ -27,9 +26,8 @@ const layer = QueryResults.layer.pipe(
 const layerDurable = QueryResults.layer.pipe(
   Layer.provideMerge(Realtime.layer()),
   Layer.provideMerge(OutboxReader.layer()),
-  Layer.provide(PgInstaller.layer()),
   Layer.provide(layerMemory),
-  Layer.provideMerge(layerDatabase)
+  Layer.provideMerge(layerInstalledDatabase)
 )
 
 /** Waits until no query runs. */

@@ -268,7 +268,7 @@ describe("a named consumer", () => {
           )
       }).pipe(Effect.forkChild({ startImmediately: true }))
       const waiting = sql`select from pg_stat_activity
-        where datname = current_database() and wait_event_type = 'Lock' and query like '%realtime.open()%'`
+        where datname = current_database() and wait_event_type = 'Lock' and query like '%realtime.open(%'`
       yield* Effect.repeat(waiting, { until: (rows) => rows.length === 1 })
       // Time enough for who does not wait.
       yield* Effect.repeat(sql`select 1`, { times: 20 })

@@ -14,7 +14,7 @@ import { Realtime } from "../../src/server/Realtime.ts"
 import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
 import { allowAll } from "../../src/server/ServerOptions.ts"
 import { Address, address } from "../support/app.ts"
-import { layerDatabase } from "../support/database.ts"
+import { layerInstalledDatabase } from "../support/database.ts"
 import { greet, type Wire } from "../support/wire.ts"
 
 const Order = Schema.Struct({ id: Schema.Int, status: Schema.String })
@@ -24,9 +24,8 @@ const Log = Channel.make("log", Schema.Unknown, { delivery: "durable", publish: 
 /** Everything durable needs, over a fresh database; live channels ride in memory. */
 const durable = Realtime.layer().pipe(
   Layer.provideMerge(OutboxReader.layer()),
-  Layer.provideMerge(PgInstaller.layer()),
   Layer.provide(layerMemory),
-  Layer.provideMerge(layerDatabase)
+  Layer.provideMerge(layerInstalledDatabase)
 )
 
 const door = Layer.merge(
@@ -306,7 +305,7 @@ describe("a durable channel", () => {
     )
 
     it.live.each([
-      ["another identity", "1.AAAAAAAA.AAAA"],
+      ["another identity", "2.AAAAAAAA.AAABAA"],
       ["rubbish", "'; drop schema realtime; --"],
       ["a live epoch", "AbCdEfGh:3"]
     ])("answers reset for a cursor of %s", ([, cursor]) =>

@@ -40,7 +40,7 @@ describe("a schema realtime of somebody else", () => {
         }
         const db = yield* session
         for (const text of [PgInstaller.sql(), PgInstaller.sqlUninstall()]) {
-          expect(sqlState(yield* Effect.flip(script(db, text)))).toBe("RT006")
+          expect(sqlState(yield* Effect.flip(script(db, text)))).toBe("RT008")
           yield* db.query("rollback", [], false)
         }
         expect(yield* sql.unsafe(everything)).toEqual(before)
@@ -104,7 +104,7 @@ describe("a newer version", () => {
       yield* sql`update realtime.settings set version = ${schemaVersion + 1}`
       const before = yield* sql.unsafe(everything)
       const error = yield* Effect.flip(script(db, PgInstaller.sql({ wake: "poll" })))
-      expect(sqlState(error)).toBe("RT007")
+      expect(sqlState(error)).toBe("RT009")
       expect(sqlMessage(error)).toContain("a newer version of effect-realtime is installed")
       yield* db.query("rollback", [], false)
       expect(yield* sql.unsafe(everything)).toEqual(before)

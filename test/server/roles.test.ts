@@ -12,6 +12,7 @@ import { randomBytes } from "node:crypto"
 import * as Channel from "../../src/Channel.ts"
 import { NotificationSource } from "../../src/server/NotificationSource.ts"
 import { sqlMessage, sqlState } from "../../src/server/internal/link/sqlState.ts"
+import { era } from "../../src/server/internal/sql/identity.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
@@ -89,10 +90,14 @@ const tried = (db: PgConnection.PgConnection, statement: string) =>
     return verdict
   })
 
-type Verdict = "yes" | "no" | "RT001" | "RT002" | "RT003"
+type Verdict = "yes" | "no" | "RT001" | "RT002" | "RT003" | "RT006" | "RT007"
 
 /** A statement, and what becomes of it for the node role, the app role, and a user without any. */
 type Row = readonly [statement: string, node: Verdict, app: Verdict, user: Verdict]
+
+/** As a node calls it, in the era of now. */
+const upkeep = (snapshot: string, next: string, drawn: string) =>
+  `select realtime.upkeep(${snapshot}, ${next}, ${drawn}, 0, era) from ${era} e(era)`
 
 const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
   "connecting and notifying, for which PostgreSQL knows no right": [
@@ -110,9 +115,12 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     ["select next::text from realtime.marks", "yes", "no", "no"],
     ["select * from realtime.settings", "yes", "no", "no"],
     ["select last_value from realtime.messages_id_seq", "yes", "no", "no"],
-    ["select * from realtime.open()", "yes", "no", "no"],
+    ["select * from realtime.open(3)", "yes", "no", "no"],
+    // For a node of version 2, which is told to be replaced.
+    ["select * from realtime.open()", "RT006", "no", "no"],
     ["select realtime.identity()", "yes", "no", "no"],
-    ["select * from realtime.epoch", "no", "no", "no"],
+    ["select * from realtime.epoch", "yes", "no", "no"],
+    ["select * from realtime.origin", "no", "no", "no"],
     // A node warns of a channel that is not watched the way it is opened.
     ["select channel from realtime.watched", "yes", "no", "no"]
   ],
@@ -184,7 +192,12 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     [`select realtime.relocate()`, "no", "no", "no"],
     [`select realtime.watch_again()`, "no", "no", "no"],
     [`select realtime.prune()`, "yes", "no", "no"],
-    [`select realtime.upkeep('1:1:', '3', 0)`, "yes", "no", "no"],
+    [`select realtime.upkeep('1:1:', '3', 0, 10000, null)`, "yes", "no", "no"],
+    // Nobody can pretend to have drawn more ids than there are, which would hide what comes until then.
+    [upkeep("'1:1:'", "'3'", "1000000"), "RT007", "no", "no"],
+    [upkeep("'1:1:'", "'9000000000'", "0"), "RT007", "no", "no"],
+    [upkeep("pg_current_snapshot()", "'3'", "0"), "RT007", "no", "no"],
+    [upkeep("'9000:9000:'", "'9000'", "0"), "RT007", "no", "no"],
     [`update realtime.settings set retention = '1 second'`, "no", "no", "no"],
     [`update realtime.settings set wake = 'poll'`, "no", "no", "no"],
     [`select realtime.set_wake('poll')`, "no", "no", "no"],
@@ -275,14 +288,17 @@ const granted = (names: { readonly node: string; readonly app: string }) => {
     ...of(names.node, [
       ["function realtime.identity()", "EXECUTE"],
       ["function realtime.open()", "EXECUTE"],
+      ["function realtime.open(integer)", "EXECUTE"],
       ["function realtime.prune(integer)", "EXECUTE"],
       ["function realtime.look()", "EXECUTE"],
       ["function realtime.troubles()", "EXECUTE"],
       ...publishing,
+      ["function realtime.upkeep(pg_snapshot,xid8,bigint,integer,text)", "EXECUTE"],
       ["function realtime.upkeep(pg_snapshot,xid8,bigint,integer)", "EXECUTE"],
       ["schema realtime", "USAGE"],
       ["sequence messages_id_seq", "SELECT"],
       ["table consumers", "DELETE, INSERT, SELECT, UPDATE"],
+      ["table epoch", "SELECT"],
       ["table horizon", "SELECT"],
       ["table marks", "SELECT"],
       ["table messages", "SELECT"],
@@ -406,7 +422,7 @@ describe("a member of a role", () => {
           until: (rows) => rows.length === 1 && consumed.length === 2
         })
         expect(consumed).toEqual([1, 2])
-        yield* sql`select realtime.upkeep(pg_current_snapshot(), pg_snapshot_xmax(pg_current_snapshot())::text::xid8, 0)`
+        yield* sql`select realtime.upkeep(pg_current_snapshot(), pg_snapshot_xmax(pg_current_snapshot())::text::xid8, 0, 10000, null)`
         yield* sql`select realtime.prune()`
         // The link is the lesser user's.
         const links = yield* sql`select usename = current_user mine from pg_stat_activity

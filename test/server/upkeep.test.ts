@@ -4,14 +4,14 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Logger, Metric, Queue, Redacted } from "effect"
 import * as metrics from "../../src/server/internal/metrics.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
-import * as EmbeddedPostgres from "../../src/testing/EmbeddedPostgres.ts"
+import { ownServer } from "../support/cluster.ts"
 import { layerReaderOnly } from "./support/durable.ts"
 
 describe("upkeep", () => {
   it.live("12: shows how full PostgreSQL's queue of notifications is, and warns at half", () =>
     Effect.gen(function* () {
       // The smallest queue: a page takes one notification of this size.
-      const postgres = yield* EmbeddedPostgres.make({ settings: { max_notify_queue_pages: "64" } })
+      const postgres = yield* ownServer({ max_notify_queue_pages: "64" })
       const url = Redacted.make(postgres.url)
       const warnings = yield* Queue.unbounded<string>()
       const usage = Effect.map(Metric.value(metrics.notificationQueue), ({ value }) => value)

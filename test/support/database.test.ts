@@ -1,12 +1,20 @@
-/** Every test file has a database of its own on the one server of the run. */
+/** Every test file has a database of its own on the server of its worker. */
+import { PgClient } from "@effect/sql-pg"
 import { expect, it, layer } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Redacted } from "effect"
 import { SqlClient } from "effect/sql"
-import { inject } from "vitest"
-import { database, execute, layerDatabase, TestDatabase } from "./database.ts"
+import * as PgInstaller from "../../src/server/PgInstaller.ts"
+import {
+  database,
+  execute,
+  installedDatabase,
+  layerDatabase,
+  serverUrl,
+  TestDatabase
+} from "./database.ts"
 
 const names = Effect.map(
-  execute(inject("serverUrl"), "select datname::text as name from pg_database"),
+  execute(serverUrl(), "select datname::text as name from pg_database"),
   (rows) => rows.map((row) => row["name"])
 )
 
@@ -46,3 +54,34 @@ layer(layerDatabase)("layerDatabase", (it) => {
       })
   )
 })
+
+it.live("a copy with everything installed is as an install leaves a database", () =>
+  Effect.gen(function* () {
+    const state = (url: string) =>
+      Effect.map(
+        execute(
+          url,
+          `select s.version, s.digest, s.wake, s.identity is not null as named, h.snapshot::text <> '1:1:' as begun,
+             (select count(*)::int from realtime.epoch) as epochs, (select count(*)::int from realtime.marks) as marks,
+             (select count(*)::int from pg_proc where pronamespace = 'realtime'::regnamespace) as functions
+           from realtime.settings s, realtime.horizon h`
+        ),
+        ([row]) => row
+      )
+    const fresh = yield* database
+    yield* PgInstaller.install().pipe(
+      Effect.provide(PgClient.layer({ url: Redacted.make(fresh.url) }))
+    )
+    const [one, two] = [yield* installedDatabase, yield* installedDatabase]
+    expect(yield* state(one.url)).toEqual(yield* state(fresh.url))
+    // It is a database of its own, and has not been another one before.
+    const opened = "select identity, restored from realtime.open()"
+    const rows = yield* Effect.forEach([one, two, fresh], ({ url }) => execute(url, opened))
+    expect(rows.flat().map(({ restored }) => restored)).toEqual([false, false, false])
+    expect(new Set(rows.flat().map(({ identity }) => identity)).size).toBe(3)
+    const epochs = yield* Effect.forEach([one, two], ({ url }) =>
+      execute(url, "select id::text from realtime.epoch")
+    )
+    expect(epochs[0]).not.toEqual(epochs[1])
+  }).pipe(Effect.scoped)
+)

@@ -1,22 +1,25 @@
 /**
- * The database of a test: which server, and a fresh database on it.
+ * The database of a test: which server, and a fresh database on it, empty or with everything installed.
  *
- * One server serves a whole run of vitest (`global-setup.ts`). It is the one that
- * REALTIME_TEST_DATABASE_URL names; with REALTIME_TEST_DOCKER=1 a container; otherwise the embedded
- * one, which needs nothing. A test that stops or restarts the server makes its own with
- * `EmbeddedPostgres.make()`.
+ * The servers of a run of vitest are started by `global-setup.ts`. It is the one that
+ * REALTIME_TEST_DATABASE_URL names; with REALTIME_TEST_DOCKER=1 a container; otherwise embedded ones,
+ * which need nothing, one for each worker. A test that stops or restarts the server makes its own with
+ * `ownServer` (`cluster.ts`).
  */
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { Context, Effect, Layer, Redacted, type Scope } from "effect"
 import type { SqlError } from "effect/sql/SqlError"
 import { randomBytes } from "node:crypto"
 import { inject } from "vitest"
-import * as EmbeddedPostgres from "../../src/testing/EmbeddedPostgres.ts"
+import * as PgInstaller from "../../src/server/PgInstaller.ts"
+import { makeCluster, serverOn } from "./cluster.ts"
 
 declare module "vitest" {
   interface ProvidedContext {
-    /** Connection string of the server's owner, who may create databases. */
-    readonly serverUrl: string
+    /** Connection strings of the servers' owners, who may create databases. */
+    readonly serverUrls: ReadonlyArray<string>
+    /** Name of the database, on each server, from which those with everything installed are copied. */
+    readonly template: string
   }
 }
 
@@ -46,14 +49,34 @@ const container = Effect.acquireRelease(
   )
 )
 
-/** Connection string of the server's owner; the server stops with the scope. For the global setup. */
-export const server: Effect.Effect<string, EmbeddedPostgres.EmbeddedPostgresError, Scope.Scope> =
-  Effect.suspend(() => {
-    const url = process.env["REALTIME_TEST_DATABASE_URL"]
-    if (url !== undefined && url !== "") return Effect.succeed(url)
-    if (process.env["REALTIME_TEST_DOCKER"] === "1") return container
-    return Effect.map(EmbeddedPostgres.make({ settings }), ({ url }) => url)
-  })
+const theirs = process.env["REALTIME_TEST_DATABASE_URL"] ?? ""
+
+/**
+ * The owners' connection strings of as many servers as there are workers, or of the one that is given;
+ * they stop with the scope. And the data directory that they are copied from. For the global setup.
+ */
+export const servers = Effect.fnUntraced(function* (workers: number) {
+  const url =
+    theirs !== ""
+      ? theirs
+      : process.env["REALTIME_TEST_DOCKER"] === "1"
+        ? yield* container
+        : undefined
+  if (url !== undefined) return { urls: [url], cluster: "" }
+  const cluster = yield* makeCluster
+  const urls = yield* Effect.forEach(
+    Array.from({ length: workers }),
+    () => Effect.map(serverOn(cluster, settings), (server) => server.url),
+    { concurrency: "unbounded" }
+  )
+  return { urls, cluster }
+})
+
+/** The server of this worker. Vitest numbers those that run at the same time from 1. */
+export const serverUrl = (): string => {
+  const urls = inject("serverUrls")
+  return urls[Number(process.env["VITEST_POOL_ID"] ?? 1) % urls.length]!
+}
 
 export interface Database {
   /** Plain text, as `new RealtimeServer` takes it; `Redacted.make(url)` is for `PgClient`. */
@@ -69,29 +92,89 @@ export const execute = (url: string, statement: string) =>
     Effect.scoped
   )
 
+const urlOf = (name: string): string => {
+  const url = new URL(serverUrl())
+  url.pathname = `/${name}`
+  return url.href
+}
+
+/**
+ * Copies the files instead of logging every page: a seventh of the time where commits do not wait for a
+ * disk. Not for a server of somebody's, which waits for its disk and may be older than the option.
+ */
+const strategy = theirs === "" ? "strategy file_copy" : ""
+
+const create = (name: string, options: string) =>
+  execute(serverUrl(), `create database ${name} ${strategy} ${options}`)
+
 /** A fresh, empty database, dropped with the scope together with the sessions it still has. */
 export const databaseWith = (options: string): Effect.Effect<Database, SqlError, Scope.Scope> =>
   Effect.gen(function* () {
-    const owner = inject("serverUrl")
     const name = `t_${randomBytes(6).toString("hex")}`
-    yield* Effect.acquireRelease(execute(owner, `create database ${name} ${options}`), () =>
-      Effect.orDie(execute(owner, `drop database ${name} with (force)`))
+    yield* Effect.acquireRelease(create(name, options), () =>
+      Effect.orDie(execute(serverUrl(), `drop database ${name} with (force)`))
     )
-    const url = new URL(owner)
-    url.pathname = `/${name}`
-    return { url: url.href, name }
+    return { url: urlOf(name), name }
   })
 
 export const database = databaseWith("")
 
 export class TestDatabase extends Context.Service<TestDatabase, Database>()("test/TestDatabase") {}
 
-/** `database`, and clients that are connected to it. */
-export const layerDatabase = Layer.unwrap(
-  Effect.map(database, (fresh) =>
-    Layer.merge(
-      Layer.succeed(TestDatabase, fresh),
-      PgClient.layer({ url: Redacted.make(fresh.url) })
+const layerOf = (database: Effect.Effect<Database, SqlError, Scope.Scope>) =>
+  Layer.unwrap(
+    Effect.map(database, (fresh) =>
+      Layer.merge(
+        Layer.succeed(TestDatabase, fresh),
+        PgClient.layer({ url: Redacted.make(fresh.url) })
+      )
     )
   )
+
+/** `database`, and clients that are connected to it. */
+export const layerDatabase = layerOf(database)
+
+/**
+ * Makes the template unless it is there: once for a server, by whoever needs it first. It is left as
+ * before its first `realtime.open()`, which names the database that it is run in.
+ */
+const prepareTemplate = Effect.gen(function* () {
+  const name = inject("template")
+  const owner = yield* PgConnection.make({ url: Redacted.make(serverUrl()) })
+  yield* owner.query("select pg_advisory_lock(hashtextextended($1, 0))", [name])
+  const { rows } = yield* owner.query(
+    "select not datallowconn as whole from pg_database where datname = $1",
+    [name]
+  )
+  if (rows[0]?.["whole"] === true) return name
+  // What somebody left who was stopped in the middle.
+  yield* owner.query(`drop database if exists ${name}`)
+  yield* create(name, "")
+  yield* Effect.gen(function* () {
+    yield* PgInstaller.install()
+    yield* PgClient.PgClient.use(
+      (sql) => sql`with epoch as (delete from realtime.epoch)
+        update realtime.settings set identity = null`
+    )
+  }).pipe(Effect.provide(PgClient.layer({ url: Redacted.make(urlOf(name)) })), Effect.scoped)
+  // Nobody can be in it, then, when it is copied.
+  yield* owner.query(`alter database ${name} allow_connections false`)
+  return name
+}).pipe(Effect.orDie, Effect.scoped, Effect.cached, Effect.runSync)
+
+/** A fresh database as `PgInstaller.install()` leaves it. What that does is for its own tests. */
+export const installedDatabase: Effect.Effect<Database, SqlError, Scope.Scope> = Effect.gen(
+  function* () {
+    const template = yield* prepareTemplate
+    const fresh = yield* databaseWith(`template ${template}`)
+    yield* execute(fresh.url, "select from realtime.open()")
+    return fresh
+  }
 )
+
+/** Drops what `installedDatabase` was copied from. For the global setup. */
+export const dropTemplate = (url: string, template: string) =>
+  execute(url, `drop database if exists ${template}`)
+
+/** `installedDatabase`, and clients that are connected to it. */
+export const layerInstalledDatabase = layerOf(installedDatabase)

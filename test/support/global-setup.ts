@@ -1,12 +1,14 @@
 /**
  * Says what this machine lacks, here because what a test file prints is shown only when it fails.
- * Starts the one database server of a test run and stops it at the end. The embedded one takes half
- * a second, so it starts whether or not the selected tests need it.
+ * Starts the database servers of a test run and stops them at the end. Embedded ones take half a
+ * second, so they start whether or not the selected tests need them.
  */
 import { Effect, Exit, Scope } from "effect"
+import { randomBytes } from "node:crypto"
 import type { TestProject } from "vitest/node"
 import { executablePath } from "./chromium.ts"
-import { server } from "./database.ts"
+import { dropTemplate, servers } from "./database.ts"
+import { makeCheaper } from "./cheaper.ts"
 
 if (executablePath === undefined) {
   console.warn(
@@ -15,7 +17,19 @@ if (executablePath === undefined) {
 }
 
 export default async (project: TestProject): Promise<() => Promise<void>> => {
+  makeCheaper(project.vitest.config.coverage.enabled)
   const scope = Scope.makeUnsafe()
-  project.provide("serverUrl", await Effect.runPromise(Scope.provide(server, scope)))
-  return () => Effect.runPromise(Scope.close(scope, Exit.void))
+  const { maxWorkers } = project.vitest.config
+  const { cluster, urls } = await Effect.runPromise(Scope.provide(servers(maxWorkers), scope))
+  const template = `template_${randomBytes(6).toString("hex")}`
+  project.provide("serverUrls", urls)
+  project.provide("template", template)
+  project.provide("cluster", cluster)
+  return () =>
+    Effect.runPromise(
+      Effect.ensuring(
+        Effect.forEach(urls, (url) => dropTemplate(url, template), { discard: true }),
+        Scope.close(scope, Exit.void)
+      )
+    )
 }

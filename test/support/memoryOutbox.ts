@@ -26,7 +26,8 @@ export const layerMemoryOutbox = (patience: () => number) =>
         from: cursorOf(from),
         cursor: cursorOf(index + 1),
         tick,
-        events: [{ id: `${index + 1}`, tx: `${index + 1}`, at: 0, text: log[index]!.text }]
+        events: [{ id: `${index + 1}`, tx: `${index + 1}`, at: 0, text: log[index]!.text }],
+        cursorAt: () => cursorOf(index + 1)
       })
 
       return OutboxReader.of({

@@ -11,9 +11,9 @@ export interface Wire {
   readonly frames: ReadonlyArray<ServerFrame>
   /** The texts of the messages so far: a message may hold several frames. */
   readonly messages: ReadonlyArray<string>
-  /** The next frame of a type that was not taken yet; waits for it. */
+  /** The next frame of a type, or of one of several, that was not taken yet; waits for it. */
   readonly next: <Type extends ServerFrame["type"]>(
-    type: Type
+    ...types: ReadonlyArray<Type>
   ) => Effect.Effect<FrameOf<ServerFrame, Type>>
   /** The close code, once the socket is closed. */
   readonly closed: Effect.Effect<number>
@@ -94,11 +94,13 @@ export const connect = (
               socket.send(
                 typeof frame === "string" || Buffer.isBuffer(frame) ? frame : JSON.stringify(frame)
               ),
-            next: (type) =>
+            next: <Type extends ServerFrame["type"]>(...types: ReadonlyArray<Type>) =>
               until(() => {
-                const frame = frames.find((one) => one.type === type && !taken.has(one))
+                const frame = frames.find(
+                  (one) => types.includes(one.type as Type) && !taken.has(one)
+                )
                 if (frame !== undefined) taken.add(frame)
-                return frame as FrameOf<ServerFrame, typeof type> | undefined
+                return frame as FrameOf<ServerFrame, Type> | undefined
               }),
             closed: until(() => closeCode)
           })

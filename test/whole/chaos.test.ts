@@ -14,9 +14,9 @@ import { Channel } from "effect-realtime"
 import { RealtimeClient } from "effect-realtime/client"
 import { RealtimeServer } from "effect-realtime/node"
 import { OutboxReader, PgInstaller, PgNotificationSource, Realtime } from "effect-realtime/server"
-import { EmbeddedPostgres } from "effect-realtime/testing"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
+import { ownServer } from "../support/cluster.ts"
 import { hop } from "../support/hop.ts"
 import { until } from "../support/until.ts"
 import { type Numbered, Ledger, long, newSeed, randomOf, Witness } from "./support/law.ts"
@@ -40,7 +40,7 @@ describe("chaos", () => {
         const ledger = new Ledger()
         const witnesses: Array<Witness> = []
 
-        const postgres = yield* EmbeddedPostgres.make()
+        const postgres = yield* ownServer()
         yield* PgInstaller.install().pipe(
           Effect.provide(PgClient.layer({ url: Redacted.make(postgres.url) })),
           Effect.scoped

@@ -4,14 +4,12 @@ import { describe, expect, it } from "@effect/vitest"
 import { Context, Effect, Fiber, Layer, Redacted, Schema, Stream } from "effect"
 import { Channel } from "effect-realtime"
 import { RealtimeClient } from "effect-realtime/client"
-import { PgInstaller, Realtime } from "effect-realtime/server"
-import { layerDatabase, TestDatabase } from "../support/database.ts"
+import { Realtime } from "effect-realtime/server"
+import { layerInstalledDatabase, TestDatabase } from "../support/database.ts"
 import { hop } from "../support/hop.ts"
 import { node } from "./support/node.ts"
 
 const Log = Channel.make("log", Schema.Unknown, { delivery: "durable", publish: true })
-
-const installed = PgInstaller.layer().pipe(Layer.provideMerge(layerDatabase))
 
 /** A server in a process of its own, which can be killed and is there again on the same port. */
 const server = Effect.gen(function* () {
@@ -109,7 +107,7 @@ describe("a durable channel, end to end", () => {
             Array.from({ length: total / writers.length }, (_, n) => n)
           )
         }
-      }).pipe(Effect.scoped, Effect.provide(installed)),
+      }).pipe(Effect.scoped, Effect.provide(layerInstalledDatabase)),
     60_000
   )
 
@@ -149,6 +147,6 @@ describe("a durable channel, end to end", () => {
       yield* client.publish(Log, "end")
       expect(yield* stored).toEqual([{ n: 2 }])
       expect(yield* Fiber.join(heard)).toEqual(["once", "end"])
-    }).pipe(Effect.scoped, Effect.provide(installed))
+    }).pipe(Effect.scoped, Effect.provide(layerInstalledDatabase))
   )
 })

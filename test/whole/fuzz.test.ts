@@ -6,14 +6,12 @@
  * REALTIME_TEST_SEED=<seed> repeats a run; REALTIME_TEST_LONG=1 sends ten times as much.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { PgClient } from "@effect/sql-pg"
-import { Effect, Fiber, Redacted, type Scope } from "effect"
+import { Effect, Fiber, type Scope } from "effect"
 import { connect as tcp } from "node:net"
 import { decodeServerFrame, type ServerFrame } from "../../src/Frame.ts"
 import { errorRetry } from "../../src/Protocol.ts"
-import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { long, random, type Random, seed } from "../server/support/random.ts"
-import { database, execute } from "../support/database.ts"
+import { execute, installedDatabase } from "../support/database.ts"
 import { greet, type Wire } from "../support/wire.ts"
 import { garbage, handshake, message, readBack } from "./support/hostile.ts"
 import { node, type Node } from "./support/node.ts"
@@ -220,8 +218,7 @@ const besides = <A, E>(
   attacks: (node: Node) => Effect.Effect<A, E, Scope.Scope>
 ): Effect.Effect<A, unknown> =>
   Effect.gen(function* () {
-    const { url } = yield* database
-    yield* PgInstaller.install().pipe(Effect.provide(PgClient.layer({ url: Redacted.make(url) })))
+    const { url } = yield* installedDatabase
     const server = yield* node({
       databaseUrl: url,
       durable: true,

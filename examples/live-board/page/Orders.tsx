@@ -8,11 +8,12 @@ import { randomOrder } from "./randomOrder.ts"
 import { useAction } from "./useAction.ts"
 import { useOrders } from "./useOrders.ts"
 
-const reasons = {
+const reasons: Readonly<Record<string, string>> = {
   source: "the database has crashed or is another one",
   slow: "this page could not keep up",
   retention: "what this page missed is not kept any more",
-  invalid: "a change could not be told in full"
+  invalid: "a change could not be told in full",
+  truncate: "the table was emptied"
 }
 
 interface FreshnessProps {
@@ -32,7 +33,7 @@ const Freshness = ({ board, stale }: FreshnessProps) => {
       : stale
         ? "Something may be missing: reading the orders again"
         : caughtUp !== undefined
-          ? `Caught up after a gap at ${clock(caughtUp.at)}: ${reasons[caughtUp.reason]}`
+          ? `Caught up after a gap at ${clock(caughtUp.at)}: ${reasons[caughtUp.reason] ?? caughtUp.reason}`
           : "Up to date"
   const showsDelay = live && delay !== undefined && delay >= 0 && delay < 10_000
   return (

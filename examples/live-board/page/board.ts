@@ -15,7 +15,7 @@ export interface Board {
   /** `false` until the list was read for the first time. */
   readonly loaded: boolean
   /** Set when the list was read again because events may have been missing. */
-  readonly caughtUp: { readonly reason: RealtimeEvent.GapReason; readonly at: Date } | undefined
+  readonly caughtUp: { readonly reason: RealtimeEvent.Gap["reason"]; readonly at: Date } | undefined
   /** Milliseconds between the latest write in the database and its arrival here. */
   readonly delay: number | undefined
 }
@@ -30,7 +30,7 @@ export const empty: Board = {
 /** What was read, before any event. */
 export const read = (
   orders: ReadonlyArray<Order>,
-  missed: RealtimeEvent.GapReason | undefined
+  missed: RealtimeEvent.Gap["reason"] | undefined
 ): Board => ({
   entries: new Map(orders.map((order) => [order.id, { order, change: undefined }])),
   loaded: true,

@@ -3,16 +3,18 @@ import { PgClient, PgConnection } from "@effect/sql-pg"
 import { Effect, Layer, Redacted, Stream } from "effect"
 import * as OutboxReader from "../../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../../src/server/PgInstaller.ts"
-import { layerDatabase, TestDatabase } from "../../support/database.ts"
+import { layerInstalledDatabase, TestDatabase } from "../../support/database.ts"
 
 /** Quick to come back after a fault. */
 export const quick: OutboxReader.Options = {
   backoff: { initial: 10, cap: 100, resetAfter: 30_000 }
 }
 
-/** A fresh database with the objects installed. */
+/** A fresh database with the objects installed, set up as asked. */
 export const layerInstalled = (options?: PgInstaller.Options) =>
-  PgInstaller.layer(options).pipe(Layer.provideMerge(layerDatabase))
+  options === undefined
+    ? layerInstalledDatabase
+    : PgInstaller.layer(options).pipe(Layer.provideMerge(layerInstalledDatabase))
 
 export const layerReaderOnly = (options?: OutboxReader.Options) =>
   OutboxReader.layer({ ...quick, ...options })

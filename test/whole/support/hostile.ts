@@ -129,8 +129,8 @@ const invented = (random: Random): string =>
     `AAAAAAAA:${random.int(1000)}`,
     "AAAAAAAA:9007199254740991",
     "AAAAAAAA:99999999999999999",
-    `1.AAAAAAAA.${bytes(random, random.int(60)).toString("base64url")}`,
-    `1.AAAAAAAA.${"A".repeat(random.int(9000))}`,
+    `2.AAAAAAAA.${bytes(random, random.int(60)).toString("base64url")}`,
+    `2.AAAAAAAA.${"A".repeat(random.int(9000))}`,
     "x".repeat(random.int(20_000))
   ])
 

@@ -6,7 +6,10 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Channel from "../../../Channel.ts"
-import type { ClientFrame, FrameOf } from "../../../Frame.ts"
+import type { Codec } from "../../../ChannelBase.ts"
+import { type ClientFrame, exactTextOf, type FrameOf } from "../../../Frame.ts"
+import { InvalidPayload } from "../../../RealtimeError.ts"
+import { decode } from "../reading/reading.ts"
 import { digestOf } from "./publishKeys.ts"
 import type { Match } from "./registry.ts"
 import {
@@ -23,13 +26,14 @@ const conflict = refusal("publish/invalid", "The key was used with other data.")
 export const publishOnce = (
   context: SessionContext,
   identity: string,
-  { channel: name, data, key }: FrameOf<ClientFrame, "publish">,
+  frame: FrameOf<ClientFrame, "publish">,
   match: Match
 ): Effect.Effect<Refusal | undefined> =>
   Effect.suspend(() => {
+    const { channel: name, key } = frame
     // The registry gives the channel without its payload type; `decode` establishes it.
     const channel = match.channel as Channel.Channel<unknown>
-    const payload = channel.decode(data)
+    const payload = payloadOf(channel, frame)
     if (Result.isFailure(payload)) return Effect.succeed(refusalOf(payload.failure))
     const json = Channel.toJson(channel, payload.success)
     if (Result.isFailure(json)) return Effect.succeed(refusalOf(json.failure))
@@ -53,6 +57,22 @@ export const publishOnce = (
       orElse: () => Effect.succeed(sourceDown)
     })
   })
+
+/** As the database's payloads are read: a number may be rounded where the schema takes a double only. */
+const payloadOf = (
+  channel: Channel.Channel<unknown>,
+  frame: FrameOf<ClientFrame, "publish">
+): Result.Result<unknown, InvalidPayload> => {
+  const { codec, name } = channel
+  const text = exactTextOf(frame)
+  if (text === undefined) return channel.decode(frame.data)
+  const source = { text, path: ["data"], options: undefined }
+  return Result.mapError(
+    decode(codec as Codec<unknown>, name, frame.data, source),
+    ({ expected, path }) =>
+      new InvalidPayload({ channel: name, direction: "decode", issue: `${expected} at ${path}` })
+  )
+}
 
 /** On a durable channel the key is stored with the message, and so holds across a crash of this node. */
 const send = (

@@ -5,8 +5,15 @@
  * encoded for the wire at most once, on the first socket that needs it.
  */
 import { encode, encodeEvent, encodeEvents } from "../../../Frame.ts"
-import { type Event, Gap, type GapReason, type RealtimeEvent } from "../../../RealtimeEvent.ts"
+import {
+  type Event,
+  Gap,
+  type GapReason,
+  type InvalidMessage,
+  type RealtimeEvent
+} from "../../../RealtimeEvent.ts"
 import { lasting, textFrame } from "./frames.ts"
+import { Missing } from "./missing.ts"
 
 export interface BatchEvent {
   readonly id: string
@@ -36,6 +43,8 @@ export class Batch {
   readonly events: ReadonlyArray<BatchEvent>
   /** Set when this is a gap; it has no events then. */
   readonly gap: GapReason | undefined
+  /** Of a gap: the message that did not fit. */
+  readonly invalid: InvalidMessage | undefined
   #frame: Buffer | undefined
 
   constructor(
@@ -43,14 +52,16 @@ export class Batch {
     tick: number,
     from: string,
     cursor: string,
-    content: ReadonlyArray<BatchEvent> | GapReason | typeof position
+    content: ReadonlyArray<BatchEvent> | GapReason | Missing | typeof position
   ) {
     this.channel = channel
     this.tick = tick
     this.from = from
     this.cursor = cursor
-    this.events = typeof content === "object" ? content : []
-    this.gap = typeof content === "string" ? content : undefined
+    const missing = content instanceof Missing ? content : undefined
+    this.events = Array.isArray(content) ? content : []
+    this.gap = typeof content === "string" ? content : missing?.reason
+    this.invalid = missing?.invalid
   }
 
   /** How much it carries: `bytes` in UTF-16 units of JSON, close enough. */
@@ -82,8 +93,12 @@ export class Batch {
 
   /** The same as values, for a Stream. */
   toEvents(): ReadonlyArray<RealtimeEvent<unknown>> {
-    const { channel, cursor, events, gap } = this
-    if (gap !== undefined) return [new Gap({ channel, reason: gap, cursor })]
+    const { channel, cursor, events, gap, invalid } = this
+    if (gap !== undefined) {
+      return [
+        new Gap({ channel, reason: gap, cursor, ...(invalid === undefined ? {} : { invalid }) })
+      ]
+    }
     const last = events.length - 1
     return events.map(({ at, id, payload, tx }, index): Event<unknown> => ({
       _tag: "Event",

@@ -28,6 +28,7 @@ import { DurableChannel, type DurableError } from "./durableChannel.ts"
 import { LiveChannel } from "./liveChannel.ts"
 import * as Memory from "../memory.ts"
 import * as Pump from "./pump.ts"
+import { toldOf } from "./told.ts"
 import type { View, Views } from "./view.ts"
 
 export interface HubOptions {
@@ -97,6 +98,7 @@ export const make = (
   Effect.gen(function* () {
     const budget = new Memory.Budget(options.memory)
     yield* Memory.sweeping(budget)
+    const told = toldOf(source)
     const opened = new Map<string, LiveChannel>()
     let open = 0
 
@@ -105,11 +107,11 @@ export const make = (
         // Every try to come back sets the state again: a loss is told once.
         Stream.changes,
         Stream.runForEach((state) =>
-          Effect.map(Clock.currentTimeMillis, (now) => {
+          Effect.flatMap(Clock.currentTimeMillis, (now) => {
             const channel = opened.get(notices)
-            if (state === "up" || channel === undefined) return
+            if (state === "up" || channel === undefined) return Effect.void
             channel.push(lossNotice)
-            channel.deliver(now)
+            return told.tell(notices, channel.deliver(now))
           })
         ),
         Effect.forkScoped({ startImmediately: true })
@@ -140,8 +142,7 @@ export const make = (
     ) {
       while (true) {
         const items = yield* Queue.takeAll(queue)
-        const invalid = channel.receive(items)
-        if (invalid > 0) yield* Pump.tellInvalid(channel.name, invalid)
+        yield* channel.told.tell(channel.name, channel.receive(items))
       }
     })
 
@@ -171,7 +172,7 @@ export const make = (
     const live = yield* kindOf("live", options.linger, (name) =>
       Effect.gen(function* () {
         yield* countIn(`live ${name}`)
-        const channel = new LiveChannel(name, budget)
+        const channel = new LiveChannel(name, budget, told)
         // Known before it listens: what arrives at once has somewhere to go.
         yield* Effect.acquireRelease(
           Effect.sync(() => opened.set(name, channel)),
@@ -191,7 +192,7 @@ export const make = (
         if (outbox === undefined) return yield* new NoOutbox({ channel: name })
         yield* countIn(`durable ${name}`)
         const queue = yield* outbox.follow(name)
-        const channel = new DurableChannel(name, outbox)
+        const channel = new DurableChannel(name, outbox, toldOf(outbox))
         yield* Effect.forkScoped(pumpDurable(channel, queue))
         return channel
       })

@@ -12,7 +12,9 @@ import { lost, type Notification } from "../../NotificationSource.ts"
 import { Batch, type BatchEvent } from "./batch.ts"
 import type { Budget } from "../memory.ts"
 import { type Entry, Ring } from "./ring.ts"
-import { type Join, parse, type View, Views } from "./view.ts"
+import { Missing } from "./missing.ts"
+import type { Told } from "./told.ts"
+import { type Join, type View, Views } from "./view.ts"
 
 /** A frame of one channel stays below this many UTF-16 units of payload, so that no frame is huge. */
 const maxBatchText = 64 * 1024
@@ -33,8 +35,8 @@ export class LiveChannel extends Views {
   /** The position of the newest notification. */
   #cursor = Cursor.formatLive(this.#epoch, 0)
 
-  constructor(name: string, budget: Budget) {
-    super(name)
+  constructor(name: string, budget: Budget, told: Told) {
+    super(name, told)
     this.#ring = new Ring(budget)
   }
 
@@ -50,27 +52,24 @@ export class LiveChannel extends Views {
     return this.#arrived.length === 1
   }
 
-  /**
-   * Hands out what arrived, at `now` milliseconds. Returns how many notifications did not match a
-   * view's schema.
-   */
-  deliver(now: number): number {
+  /** Hands out what arrived, at `now` milliseconds. Returns the notifications that are gaps. */
+  deliver(now: number): ReadonlyArray<Missing> {
     let rest = this.#arrived ?? []
     this.#arrived = undefined
     this.#handing = true
-    let invalid = 0
+    const missing: Array<Missing> = []
     for (let at = rest.indexOf(lost); at >= 0; at = rest.indexOf(lost)) {
-      invalid += this.#hand(rest.slice(0, at) as Array<string>, now)
+      this.#hand(rest.slice(0, at) as Array<string>, now, missing)
       this.#beginEpoch()
       rest = rest.slice(at + 1)
     }
-    invalid += this.#hand(rest as Array<string>, now)
+    this.#hand(rest as Array<string>, now, missing)
     this.#handing = false
-    return invalid
+    return missing
   }
 
-  #hand(texts: ReadonlyArray<string>, now: number): number {
-    if (texts.length === 0) return 0
+  #hand(texts: ReadonlyArray<string>, now: number, missing: Array<Missing>): void {
+    if (texts.length === 0) return
     const from = this.#cursor
     const entries = texts.map((text) => {
       const entry = { seq: ++this.#seq, at: now, text }
@@ -78,15 +77,10 @@ export class LiveChannel extends Views {
       return entry
     })
     this.#cursor = Cursor.formatLive(this.#epoch, this.#seq)
-    let invalid = 0
     for (let view = this.first; view !== undefined; view = view.next) {
       const seen = view
-      this.#batches(seen, from, entries, seen.subscribed, (batch) => {
-        if (batch.gap !== undefined) invalid++
-        seen.hand(batch)
-      })
+      this.#batches(seen, from, entries, seen.subscribed, missing, (batch) => seen.hand(batch))
     }
-    return invalid
   }
 
   #beginEpoch(): void {
@@ -101,12 +95,18 @@ export class LiveChannel extends Views {
 
   /** What follows `from` for a view, or that it cannot be had any more. */
   protected override join(view: View, from: string | undefined): Effect.Effect<Join> {
-    const at = Effect.map(Clock.currentTimeMillis, (now) => this.#joinAt(view, from, now))
+    const at = Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      const missing: Array<Missing> = []
+      const join = this.#joinAt(view, from, now, missing)
+      return missing.length === 0
+        ? Effect.succeed(join)
+        : Effect.as(this.told.tell(this.name, missing), join)
+    })
     // A Stream's consumer runs inside the hand-out, and the rest of it would come to a joiner twice.
     return Effect.suspend(() => (this.#handing ? Effect.andThen(Effect.yieldNow, at) : at))
   }
 
-  #joinAt(view: View, from: string | undefined, now: number): Join {
+  #joinAt(view: View, from: string | undefined, now: number, missing: Array<Missing>): Join {
     const { tick } = view
     const nothing = { cursor: this.#cursor, tick, replay: [], more: false, bytes: 0 }
     if (from === undefined) return { state: "fresh", ...nothing }
@@ -115,20 +115,21 @@ export class LiveChannel extends Views {
       parsed?.epoch === this.#epoch ? this.#ring.after(parsed.seq, this.#seq, now) : undefined
     if (entries === undefined) return { state: "reset", ...nothing }
     const replay: Array<Batch> = []
-    this.#batches(view, from, entries, true, (batch) => replay.push(batch))
+    this.#batches(view, from, entries, true, missing, (batch) => replay.push(batch))
     const bytes = entries.reduce((sum, { text }) => sum + text.length, 0)
     return { ...nothing, state: "recovered", cursor: from, replay, bytes }
   }
 
   /**
-   * The entries after `from` as a view sees them: events in batches of some size, and a gap for what is
-   * invalid.
+   * The entries after `from` as a view sees them: events in batches of some size, and in their places the
+   * gaps, which `missing` notes.
    */
   #batches(
     view: View,
     from: string,
     entries: ReadonlyArray<Entry>,
     wire: boolean,
+    missing: Array<Missing>,
     take: (batch: Batch) => void
   ): void {
     const { name } = this
@@ -139,22 +140,24 @@ export class LiveChannel extends Views {
     for (let index = 0; index <= last; index++) {
       const { at, seq, text } = entries[index]!
       const id = Cursor.formatLive(this.#epoch, seq)
-      const event = view.decode(id, at, undefined, parse(text), wire)
-      if (event !== undefined) {
-        if (events === undefined) events = [event]
-        else events.push(event)
+      const read = view.decode(id, at, undefined, text, wire)
+      const gap = read instanceof Missing ? read : undefined
+      if (!(read instanceof Missing)) {
+        if (events === undefined) events = [read]
+        else events.push(read)
         size += text.length
       }
       const full = size >= maxBatchText || events?.length === maxBatchEvents
-      if (events !== undefined && (full || event === undefined || index === last)) {
+      if (events !== undefined && (full || gap !== undefined || index === last)) {
         const cursor = events[events.length - 1]!.id
         take(new Batch(name, ++tick, from, cursor, events))
         from = cursor
         events = undefined
         size = 0
       }
-      if (event === undefined) {
-        take(new Batch(name, ++tick, from, id, "invalid"))
+      if (gap !== undefined) {
+        missing.push(gap)
+        take(new Batch(name, ++tick, from, id, gap))
         from = id
       }
     }

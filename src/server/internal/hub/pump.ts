@@ -9,11 +9,9 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Metric from "effect/Metric"
 import * as Queue from "effect/Queue"
 import { lost, type Notification } from "../../NotificationSource.ts"
 import type { LiveChannel } from "./liveChannel.ts"
-import * as metrics from "../metrics.ts"
 
 export interface PumpOptions {
   readonly arrived: Queue.Dequeue<Notification>
@@ -52,12 +50,12 @@ export const run = ({ afterLoss, arrived, channels, window }: PumpOptions): Effe
       let before = clock.monotonicTimeNanosUnsafe()
       let longest = 0n
       for (const channel of touched) {
-        const invalid = channel.deliver(now)
+        const missing = channel.deliver(now)
         // Only what comes to the same channel is joined: many channels of one socket save nothing by it.
         const after = clock.monotonicTimeNanosUnsafe()
         if (after - before > longest) longest = after - before
         before = after
-        if (invalid > 0) yield* tellInvalid(channel.name, invalid)
+        if (missing.length > 0) yield* channel.told.tell(channel.name, missing)
       }
       // Timers know whole milliseconds.
       const half = Math.min(Math.ceil(Number(longest) / 2e6), mostRest)
@@ -68,10 +66,3 @@ export const run = ({ afterLoss, arrived, channels, window }: PumpOptions): Effe
       }
     }
   })
-
-export const tellInvalid = Effect.fnUntraced(function* (channel: string, invalid: number) {
-  yield* Metric.update(metrics.notificationsInvalid, invalid)
-  yield* Effect.logWarning(
-    `${invalid} payload(s) on channel "${channel}" did not match its schema and were dropped; its subscribers were told.`
-  )
-})

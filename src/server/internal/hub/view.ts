@@ -10,8 +10,12 @@ import * as PubSub from "effect/PubSub"
 import * as Result from "effect/Result"
 import type * as Channel from "../../../Channel.ts"
 import { type Codec, toJson } from "../../../ChannelBase.ts"
+import type * as Exact from "../../../Exact.ts"
 import type { InvalidPayload } from "../../../RealtimeError.ts"
+import { optionsOf, read } from "../reading/reading.ts"
 import type { Batch, BatchEvent } from "./batch.ts"
+import { Missing, toldBy } from "./missing.ts"
+import type { Told } from "./told.ts"
 import type { Part } from "../outbox/catchUp.ts"
 
 /** A socket's end of a subscription. */
@@ -32,19 +36,15 @@ export interface Join {
   readonly bytes: number
 }
 
+/** What the channel decodes, but cannot encode for the wire. */
+const unsendable = {
+  path: "",
+  expected: "a payload that its schema can also encode",
+  cure: undefined
+}
+
 /** How many batches a Stream may lag behind before it is told `gap slow`. */
 const streamBacklog = 256
-
-/** Stands for text that is no JSON: no schema matches it. */
-const unparsable: unique symbol = Symbol("unparsable")
-
-export const parse = (text: string): unknown => {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return unparsable
-  }
-}
 
 export class View<E = never> {
   readonly channel: Channel.Any
@@ -62,6 +62,7 @@ export class View<E = never> {
   /** This and the codec as `channel` has them, without a look at it: of many channels each is far away. */
   readonly name: string
   readonly #codec: Codec<unknown>
+  readonly #options: Exact.Options | undefined
   /** Most channels of a busy node have one socket: a set of its own would cost more than the rest. */
   #sink: Sink | undefined
   #sinks: Set<Sink> | undefined
@@ -71,6 +72,7 @@ export class View<E = never> {
     this.channel = channel
     this.name = channel.name
     this.#codec = channel.codec as Codec<unknown>
+    this.#options = optionsOf(channel.name, this.#codec)
     this.join = join
   }
 
@@ -105,24 +107,26 @@ export class View<E = never> {
   }
 
   /**
-   * One notification or one stored message, written at `at` milliseconds since 1970, as an event; or
-   * `undefined` when it does not match the channel's schema. For the `wire` it is encoded too: what
-   * arrived may hold line feeds and properties that the schema does not know.
+   * One notification or one stored message, written at `at` milliseconds since 1970, as an event; or as
+   * what is missing in its place, when it tells a gap or does not match the channel's schema. For the
+   * `wire` it is encoded too: what arrived may hold line feeds and properties that the schema does not
+   * know.
    */
   decode(
     id: string,
     at: number,
     tx: string | undefined,
-    json: unknown,
+    text: string,
     wire: boolean
-  ): BatchEvent | undefined {
-    if (json === unparsable) return undefined
-    const payload = this.#codec.decode(json, this.name)
-    if (Result.isFailure(payload)) return undefined
+  ): BatchEvent | Missing {
+    const told = toldBy(text, id, tx)
+    if (told !== undefined) return told
+    const payload = read(this.#codec, this.name, text, this.#options)
+    if (Result.isFailure(payload)) return new Missing("invalid", id, tx, payload.failure)
     if (!wire) return { id, at, payload: payload.success, json: undefined, tx }
-    const text = toJson(this, payload.success)
-    if (Result.isFailure(text)) return undefined
-    return { id, at, payload: payload.success, json: text.success, tx }
+    const json = toJson(this, payload.success)
+    if (Result.isFailure(json)) return new Missing("invalid", id, tx, unsendable)
+    return { id, at, payload: payload.success, json: json.success, tx }
   }
 
   /** As the channel does. */
@@ -137,11 +141,14 @@ export class View<E = never> {
  */
 export abstract class Views<E = never> {
   readonly name: string
+  /** What the node has told of messages that are gaps. */
+  readonly told: Told
   /** The first one; nearly always the only one. */
   protected first: View<E> | undefined
 
-  constructor(name: string) {
+  constructor(name: string, told: Told) {
     this.name = name
+    this.told = told
   }
 
   /** The channel as `channel` defines it; `release` it as often as it was taken. */

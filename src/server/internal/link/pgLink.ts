@@ -19,6 +19,7 @@ import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Net from "node:net"
 import type { Duplex } from "node:stream"
+import { inSchema, usual } from "../sql/schemaName.ts"
 
 export interface LinkOptions {
   readonly connection: PgClientConfig
@@ -30,6 +31,8 @@ export interface LinkOptions {
   readonly name?: string | undefined
   /** Whether `query` keeps its statements prepared, default `false`. */
   readonly prepare?: boolean | undefined
+  /** Where the objects stand that `query` is about, default `realtime`. */
+  readonly schema?: string | undefined
 }
 
 export interface PgLink {
@@ -98,6 +101,7 @@ export const open = (options: LinkOptions): Effect.Effect<PgLink, SqlError, Scop
       prepare: (options.prepare ?? false) && connection.prepare !== false
     })
     const pinned = yield* session.pin
+    const schema = options.schema ?? usual
 
     /** Bytes received so far; a stream of somebody else's may not count them. */
     const heard = () => (socket instanceof Net.Socket ? socket.bytesRead : 0)
@@ -118,7 +122,7 @@ export const open = (options: LinkOptions): Effect.Effect<PgLink, SqlError, Scop
       })
 
     const query: PgLink["query"] = (text, params, within) =>
-      pinned.query(text, params).pipe(
+      pinned.query(inSchema(schema, text), params).pipe(
         Effect.raceFirst(watch(within)),
         Effect.map(({ rows }) => rows)
       )

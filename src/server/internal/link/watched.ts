@@ -11,6 +11,8 @@ import type * as Scope from "effect/Scope"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Delivery } from "../../../ChannelBase.ts"
+import { objects } from "../sql/objects.ts"
+import { SchemaName } from "../sql/schemaName.ts"
 
 interface Table {
   readonly channel: string
@@ -28,7 +30,7 @@ const watched = `select channel, rel::text as table, delivery from realtime.watc
 /** The watched tables; `undefined` where nothing is installed or may be read. */
 export const tables = (sql: SqlClient): Effect.Effect<ReadonlyArray<Table> | undefined, SqlError> =>
   Effect.gen(function* () {
-    const client = sql.withoutTransforms()
+    const client = yield* objects(sql)
     if ((yield* client.unsafe(readable)).length === 0) return undefined
     return yield* client.unsafe<Table>(watched)
   })
@@ -43,9 +45,10 @@ export interface Watched {
 export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, never, Scope.Scope> =>
   Effect.gen(function* () {
     const scope = yield* Effect.scope
+    const read = Effect.provideService(tables(sql), SchemaName, yield* SchemaName)
     /** Each channel is told once. */
     const told = new Set<string>()
-    const load = yield* tables(sql).pipe(
+    const load = yield* read.pipe(
       Effect.timeout("2 seconds"),
       Effect.catch((error) =>
         Effect.as(Effect.logDebug("The watched tables were not read", error), undefined)
@@ -62,7 +65,7 @@ export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, neve
         if (other === undefined && !channel.startsWith("table_updates_")) return
         told.add(channel)
         // Watched since the tables were read.
-        const now = (yield* tables(sql)) ?? []
+        const now = (yield* read) ?? []
         if (now.some((table) => table.channel === channel && table.delivery === own)) return
         yield* Effect.logWarning(
           other === undefined
@@ -92,7 +95,7 @@ interface Trouble {
  */
 export const looking = (sql: SqlClient): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const client = sql.withoutTransforms()
+    const client = yield* objects(sql)
     if ((yield* client.unsafe(mayLook)).length === 0) return
     const found = yield* client.unsafe<Trouble>("select rel, channel, trouble from realtime.look()")
     for (const { channel, rel, trouble } of found) {

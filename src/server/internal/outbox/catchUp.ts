@@ -19,23 +19,34 @@ import { isSqlError } from "effect/sql/SqlError"
 import * as Cursor from "../../../Cursor.ts"
 import { type OutboxFault, ReplayError } from "./faults.ts"
 import {
-  isEmpty,
-  type Leg,
-  legs,
   pageArguments,
   type PageLimits,
   pageStatement,
   type ParsedPage,
-  parsePage
+  parsePage,
+  witnessArguments,
+  witnessStatement
 } from "./outbox.ts"
+import {
+  endOf,
+  isEmpty,
+  type Leg,
+  legs,
+  type Place,
+  type Position,
+  positionOf
+} from "./position.ts"
 import { batchesOf, type DurableBatch, type Followers, type Tail } from "./tail.ts"
+import { objects } from "../sql/objects.ts"
 
 /** Why a cursor cannot be honoured. */
 export type ResetReason =
   /** It does not parse, or is longer than 8 KiB. */
   | "malformed"
-  /** Another database, or this one before a crash, a promotion or a restore. */
+  /** Another database, or this one before a dump was restored over it. */
   | "identity"
+  /** The message on which it stands is gone: lost in a failover, or the database was put back. */
+  | "witness"
   /** Not a position that this database has reached. */
   | "future"
   /** Something after it was pruned. */
@@ -85,12 +96,12 @@ interface Running {
 
 /** One page of a replay, or that it cannot be had. */
 type ReplayPage =
-  | { readonly _tag: "Reset"; readonly reason: "retention" | "identity" }
+  | { readonly _tag: "Reset"; readonly reason: "retention" | "identity" | "witness" }
   | {
       readonly _tag: "Page"
       readonly batches: ReadonlyArray<DurableBatch>
       /** The position after the page. */
-      readonly position: Cursor.Position
+      readonly position: Position
       readonly done: boolean
     }
 
@@ -99,8 +110,8 @@ export interface CatchUp {
   readonly page: (
     tail: Tail,
     channel: string,
-    from: Cursor.Position,
-    to: Cursor.Snapshot,
+    from: Position,
+    to: Place,
     limits?: PageLimits
   ) => Effect.Effect<ReplayPage, ReplayError>
   /**
@@ -114,17 +125,25 @@ export interface CatchUp {
     part?: Part
   ) => Effect.Effect<Join, OutboxFault | ReplayError>
   /**
-   * Where the tail stands when it contains the cursor, or why it never will. Synchronous after its
-   * last step: nothing is handed out between the answer and what the caller does at once.
+   * Where the tail stands when it contains the cursor, whose witness was looked up, or why it never will.
+   * Synchronous after its last step: nothing is handed out between the answer and what the caller does at
+   * once.
    */
   readonly locate: (
+    channel: string,
     from: string
-  ) => Effect.Effect<
-    | { readonly tail: Tail; readonly reason: ResetReason }
-    | { readonly tail: Tail; readonly position: Cursor.Position; readonly reason: undefined },
-    OutboxFault
-  >
+  ) => Effect.Effect<Located, OutboxFault | ReplayError>
 }
+
+type Located =
+  | { readonly tail: Tail; readonly reason: ResetReason }
+  | {
+      readonly tail: Tail
+      readonly position: Position
+      /** What to read to: the end of the tick, in the form that holds while the replay lasts. */
+      readonly to: Place
+      readonly reason: undefined
+    }
 
 const at = (tail: Tail, reason: ResetReason | undefined, bytes = 0): Join => ({
   state: reason === undefined ? "fresh" : "reset",
@@ -170,38 +189,52 @@ export const make = (
     const scope = yield* Effect.scope
     const pages = yield* Semaphore.make(maxReplays)
     const replays = yield* Semaphore.make(maxReplays)
-    const client = sql.withoutTransforms()
+    const client = yield* objects(sql)
 
-    const read = (
+    /** One statement on the pool, for a channel. */
+    const ask = <A>(
       channel: string,
-      leg: Leg,
-      tail: Tail,
-      limits: PageLimits
-    ): Effect.Effect<ParsedPage, ReplayError> =>
-      client
-        .unsafe<{ readonly [column: string]: unknown }>(
-          pageStatement.one,
-          pageArguments(leg, tail.floors.of(leg.at), limits, channel)
+      statement: string,
+      args: ReadonlyArray<unknown>,
+      parse: (rows: ReadonlyArray<{ readonly [column: string]: unknown }>) => A
+    ): Effect.Effect<A, ReplayError> =>
+      client.unsafe<{ readonly [column: string]: unknown }>(statement, args).pipe(
+        Effect.flatMap((rows) => Effect.try({ try: () => parse(rows), catch: (cause) => cause })),
+        // In a transaction of the caller the page would be read as of its snapshot, and what came
+        // later would be missed in silence.
+        Effect.updateContext(Context.omit(sql.transactionService)<never>),
+        // On a path that has gone silent the pool would wait for ever.
+        Effect.timeoutOrElse({
+          duration: patience,
+          orElse: () => Effect.fail(new Error(`no answer within ${Duration.toMillis(patience)} ms`))
+        }),
+        pages.withPermit,
+        Effect.mapError(
+          (error) =>
+            new ReplayError({ channel, cause: isSqlError(error) ? error.reason.cause : error })
         )
-        .pipe(
-          Effect.flatMap((rows) =>
-            Effect.try({ try: () => parsePage(rows, leg), catch: (cause) => cause })
-          ),
-          // In a transaction of the caller the page would be read as of its snapshot, and what came
-          // later would be missed in silence.
-          Effect.updateContext(Context.omit(client.transactionService)<never>),
-          // On a path that has gone silent the pool would wait for ever.
-          Effect.timeoutOrElse({
-            duration: patience,
-            orElse: () =>
-              Effect.fail(new Error(`no answer within ${Duration.toMillis(patience)} ms`))
-          }),
-          pages.withPermit,
-          Effect.mapError(
-            (error) =>
-              new ReplayError({ channel, cause: isSqlError(error) ? error.reason.cause : error })
+      )
+
+    const read = (channel: string, leg: Leg, tail: Tail, limits: PageLimits) =>
+      ask<ParsedPage>(
+        channel,
+        pageStatement.one,
+        pageArguments(leg, tail.floors.of(leg.at.snapshot), limits, channel),
+        (rows) => parsePage(rows, leg)
+      )
+
+    /** The pool answers for what it is connected to. */
+    const known = (channel: string, identity: string | null) =>
+      identity === null
+        ? Effect.fail(
+            new ReplayError({
+              channel,
+              cause: new Error(
+                "the pool is connected to a standby, or the database has just recovered"
+              )
+            })
           )
-        )
+        : Effect.succeed(identity)
 
     const page: CatchUp["page"] = (tail, channel, from, to, most = limits) =>
       Effect.gen(function* () {
@@ -210,17 +243,13 @@ export const make = (
         for (const [index, leg] of remaining.entries()) {
           const last = index === remaining.length - 1
           if (isEmpty(leg)) {
-            start = Cursor.whole(leg.to)
+            start = endOf(leg)
             continue
           }
-          const { identity, page } = yield* read(channel, leg, tail, most)
-          if (identity === null) {
-            const cause = new Error(
-              "the pool is connected to a standby, or the database has just recovered"
-            )
-            return yield* new ReplayError({ channel, cause })
-          }
+          const { database, page, there } = yield* read(channel, leg, tail, most)
+          const identity = yield* known(channel, database)
           if (identity !== tail.identity) return { _tag: "Reset", reason: "identity" } as const
+          if (!there) return { _tag: "Reset", reason: "witness" } as const
           if (page === "retention") return { _tag: "Reset", reason: "retention" } as const
           const done = last && page.position.next === undefined
           if (page.messages.length > 0 || done) {
@@ -232,22 +261,38 @@ export const make = (
         return { _tag: "Page", batches: [], position: start, done: true } as const
       })
 
-    const locate: CatchUp["locate"] = (from) =>
+    const locate: CatchUp["locate"] = (channel, from) =>
       Effect.gen(function* () {
         let tail = yield* current
         const cursor = Cursor.parseDurable(from)
         if (cursor === undefined) return { tail, reason: "malformed" } as const
-        const { position } = cursor
-        if (cursor.identity === tail.identity && !Cursor.dominates(tail.taken.snapshot, position)) {
-          // It may come from a node that is ahead. A snapshot taken now contains every position that
-          // was ever given out.
-          tail = yield* refreshed
+        const { witness } = cursor
+        // Most who come stand where this node does.
+        const { at, id, tx } = tail.taken.last
+        if (witness.tx !== tx || witness.id !== id || witness.at !== at) {
+          const { k, there } = yield* ask(
+            channel,
+            witnessStatement,
+            witnessArguments(witness),
+            (rows) => rows[0]!
+          )
+          const identity = yield* known(channel, k as string | null)
+          tail = yield* current
+          if (cursor.identity === identity && there !== true) {
+            return { tail, reason: "witness" } as const
+          }
         }
+        // Normal forms, as all that leave a process: beside the snapshot as it was taken, a cursor from
+        // after a crash that this node has yet to notice may look like one from before.
+        const ahead = (tail: Tail) => !Cursor.dominates(tail.taken.normal, cursor.position)
+        // It may come from a node that is ahead. A snapshot taken now contains every position that
+        // was ever given out.
+        if (cursor.identity === tail.identity && ahead(tail)) tail = yield* refreshed
         if (cursor.identity !== tail.identity) return { tail, reason: "identity" } as const
-        if (!Cursor.dominates(tail.taken.snapshot, position)) {
-          return { tail, reason: "future" } as const
-        }
-        return { tail, position, reason: undefined } as const
+        if (ahead(tail)) return { tail, reason: "future" } as const
+        const { last, normal } = tail.taken
+        const to = { snapshot: normal, normal, last }
+        return { tail, position: positionOf(cursor), to, reason: undefined } as const
       })
 
     /** Replays under way: who asks for the same in the same tick shares it. */
@@ -269,14 +314,10 @@ export const make = (
       )
 
     const replay = (
-      {
-        to,
-        tail,
-        tick
-      }: { readonly tail: Tail; readonly to: Cursor.Snapshot; readonly tick: number },
+      { to, tail, tick }: { readonly tail: Tail; readonly to: Place; readonly tick: number },
       channel: string,
       from: string,
-      position: Cursor.Position,
+      position: Position,
       bounds: Bounds,
       room: number
     ): Effect.Effect<Join, OutboxFault | ReplayError> =>
@@ -333,16 +374,16 @@ export const make = (
         const room = Math.max(1, part?.room ?? Infinity)
         const remembered = yield* recent(channel, from, bounds, room)
         if (remembered !== undefined) return remembered
-        const found = yield* locate(from)
+        const found = yield* locate(channel, from)
         const { tail } = found
         if (found.reason !== undefined) return at(tail, found.reason)
-        const { position } = found
+        const { position, to } = found
         const key = `${tail.tick} ${bounds.events} ${bounds.bytes} ${room} ${channel} ${from}`
         const shared = running.get(key)
         if (shared !== undefined) return yield* share(key, shared)
         const one: Running = { result: Deferred.makeUnsafe(), waiting: 0, fiber: undefined }
         // In the scope of the reader: who shares it must not lose it with the one who asked first.
-        const target = { tail, to: tail.taken.snapshot, tick: tail.tick }
+        const target = { tail, to, tick: tail.tick }
         yield* replay(target, channel, from, position, bounds, room).pipe(
           replays.withPermit,
           Effect.onExit((exit: Exit.Exit<Join, OutboxFault | ReplayError>) =>

@@ -15,10 +15,12 @@ import * as Schema from "effect/Schema"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import * as Backoff from "../../../Backoff.ts"
-import * as Cursor from "../../../Cursor.ts"
 import { type DurableBatch, type DurableGap, OutboxReader } from "../../OutboxReader.ts"
 import type { OutboxFault } from "./faults.ts"
 import { sqlMessage, sqlState } from "../link/sqlState.ts"
+import { oldestStatement, parsePlace } from "./outbox.ts"
+import { formatPosition, whole } from "./position.ts"
+import { objects } from "../sql/objects.ts"
 
 /**
  * The name belongs to a consumer of another channel.
@@ -83,19 +85,15 @@ export const consume = <E, R>(
     const { channel, name, onBatch, onGap } = options
     const reader = yield* OutboxReader
     const sql = yield* PgClient
-    const client = sql.withoutTransforms()
+    const client = yield* objects(sql)
 
     const start = Effect.gen(function* () {
       if (options.start === undefined || options.start === "now") return yield* reader.position
       if (options.start !== "oldest") return options.start.cursor
       // Before a reader has opened the outbox after a crash it has no identity.
       yield* reader.position
-      const rows = yield* client.unsafe<{ readonly snapshot: string; readonly identity: string }>(
-        "select snapshot::text, realtime.identity() identity from realtime.horizon"
-      )
-      const { identity, snapshot } = rows[0]!
-      const position = Cursor.whole(Cursor.parseSnapshot(snapshot)!)
-      return Cursor.formatDurable({ identity, position })
+      const rows = yield* client.unsafe<{ readonly k: string }>(oldestStatement)
+      return formatPosition(rows[0]!.k, whole(parsePlace(rows[0])!))
     })
 
     /** Where the consumer stands, whoever moved it last. */

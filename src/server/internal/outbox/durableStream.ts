@@ -10,9 +10,9 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as Backoff from "../../../Backoff.ts"
-import type * as Cursor from "../../../Cursor.ts"
 import type { CatchUp } from "./catchUp.ts"
 import { type OutboxFault, ReplayError } from "./faults.ts"
+import type { Place, Position } from "./position.ts"
 import type { Followers, Item, Tail } from "./tail.ts"
 
 /** What was handed out and not yet taken, without a hole. */
@@ -50,9 +50,9 @@ class Backlog {
 /** Reading from a position to the end of a tick. */
 interface Replay {
   readonly tail: Tail
-  readonly to: Cursor.Snapshot
+  readonly to: Place
   readonly tick: number
-  readonly position: Cursor.Position
+  readonly position: Position
 }
 
 type Items = readonly [Item, ...Array<Item>]
@@ -95,11 +95,11 @@ export const durableStream = (options: {
           cursor = end
           return [{ _tag: "Position", cursor: end, tick }] satisfies Items
         }
-        const found = yield* catchUp.locate(cursor)
+        const found = yield* catchUp.locate(channel, cursor)
         const { tail } = found
         attached = tail.tick
         if (found.reason === undefined) {
-          replay = { tail, to: tail.taken.snapshot, tick: tail.tick, position: found.position }
+          replay = { tail, to: found.to, tick: tail.tick, position: found.position }
           return []
         }
         return reset(tail, found.reason === "retention" ? "retention" : "source")

@@ -10,6 +10,8 @@
  * How the statements are spelled matters to the planner: see the comments before changing anything.
  */
 import * as Cursor from "../../../Cursor.ts"
+import { era } from "../sql/identity.ts"
+import { endOf, type Leg, midway, type Place, placeOf, type Position } from "./position.ts"
 
 /** One message as it is stored. */
 export interface Message {
@@ -26,50 +28,124 @@ export interface Message {
 export interface Page {
   readonly messages: ReadonlyArray<Message>
   /** The position after the last message. */
-  readonly position: Cursor.Position
+  readonly position: Position
 }
 
 /** What a reader takes at the beginning of a tick. */
-export interface Take {
-  readonly snapshot: Cursor.Snapshot
+export interface Take extends Place {
   /** Every transaction numbered `next` or above draws ids above `drawn`. */
   readonly next: bigint
   readonly drawn: bigint
+  /** The era of the database; `null` when nobody has opened the outbox since it began. */
+  readonly era: string | null
+  /** How far the WAL was written, as a `pg_lsn`: every transaction that the snapshot sees lies before it. */
+  readonly written: string
 }
 
-/** A position in part or whole: `at` sees it, up to `id` of what `to` sees. */
-export interface Leg {
-  readonly at: Cursor.Snapshot
-  readonly to: Cursor.Snapshot
-  readonly id: bigint
-}
+/** A time as a witness has it. */
+const micros = (at: string): string => `round(extract(epoch from ${at}) * 1000000)::bigint`
 
 /**
- * The statement of its own that takes a snapshot. Never inside a `begin`, where age() is frozen at its
- * first call. The last id drawn is read before the next transaction's number, which is what makes the
- * pair true; that number is computed without using one up. No row comes back from a session that has
- * a transaction number, nor from a standby, whose snapshots omit the transactions in progress.
+ * The last message of the highest transaction above `bound` that the snapshot of the statement itself sees.
+ * It steps down the index from `xmax` and jumps over each running number: in descending order alone it
+ * would walk over every row of an open transaction.
+ */
+const lastMessage = (bound: string): string => `(
+  select m.txid, m.id, ${micros("m.created_at")} at from (
+    select hi, greatest(lead(hi) over (order by hi desc), ${bound}) lo from (
+      select pg_snapshot_xmax(pg_current_snapshot()) union all select pg_snapshot_xip(pg_current_snapshot())) v(hi)) r
+  cross join lateral (select m.txid, m.id, m.created_at from realtime.messages m
+    where m.txid > r.lo and m.txid < r.hi order by m.txid desc, m.id desc limit 1) m
+  order by r.hi desc limit 1)`
+
+/**
+ * The statement of its own that takes a snapshot; $1 is the highest transaction that the last one saw. Never
+ * inside a `begin`, where age() is frozen at its first call. The last id drawn is read before the next
+ * transaction's number, which is what makes the pair true; that number is computed without using one up.
+ * No row comes back from a session that has a transaction number, nor from a standby, whose snapshots omit
+ * the transactions in progress.
  */
 export const takeStatement = `with l as materialized (select last_value - (not is_called)::int drawn from realtime.messages_id_seq),
 n as materialized (
   select drawn, pg_snapshot_xmax(pg_current_snapshot()) x, age(pg_snapshot_xmax(pg_current_snapshot())::xid) a
   from l where pg_current_xact_id_if_assigned() is null and not pg_is_in_recovery())
-select pg_current_snapshot()::text s, drawn::text l, (x::text::numeric + a)::text n from n`
+select pg_current_snapshot()::text s, drawn::text l, (x::text::numeric + a)::text n,
+  t.txid::text tx, t.id::text i, t.at::text at, ${era} era, pg_current_wal_insert_lsn()::text w
+from n left join ${lastMessage("$1::xid8")} t on true`
 
-export const parseTake = (row: { readonly [column: string]: unknown } | undefined): Take => {
+/** What was the last message when `before` was taken is so still, when there is none above it. */
+export const takeArguments = (before: Cursor.Witness | undefined): ReadonlyArray<unknown> => [
+  String(before?.tx ?? 0n)
+]
+
+/** The same as columns of a query that takes the snapshot of a state. */
+export const stateStatement = (columns: string): string =>
+  `select pg_current_snapshot()::text s, t.txid::text tx, t.id::text i, t.at::text at, ${columns}
+from (select) one left join ${lastMessage("'0'::xid8")} t on true`
+
+type Row = { readonly [column: string]: unknown }
+
+/** `undefined`: there is no message at all, or none above the bound. */
+const parseWitness = (row: Row): Cursor.Witness | undefined =>
+  typeof row["tx"] === "string"
+    ? {
+        tx: BigInt(row["tx"]),
+        id: BigInt(String(row["i"])),
+        at: BigInt(String(row["at"]))
+      }
+    : undefined
+
+export const parsePlace = (
+  row: Row | undefined,
+  before?: Cursor.Witness | undefined
+): Place | undefined => {
   const snapshot = Cursor.parseSnapshot(String(row?.["s"]))
-  if (row === undefined || snapshot === undefined) {
+  if (row === undefined || snapshot === undefined) return undefined
+  const last = parseWitness(row) ?? before
+  return placeOf(snapshot, last ?? { tx: 0n, id: 0n, at: 0n })
+}
+
+export const parseTake = (row: Row | undefined, before?: Cursor.Witness | undefined): Take => {
+  const place = parsePlace(row, before)
+  if (row === undefined || place === undefined) {
     throw new Error("The session cannot take a position: it is on a standby, or in a transaction")
   }
-  return { snapshot, next: BigInt(String(row["n"])), drawn: BigInt(String(row["l"])) }
+  return {
+    ...place,
+    next: BigInt(String(row["n"])),
+    drawn: BigInt(String(row["l"])),
+    era: row["era"] as string | null,
+    written: String(row["w"])
+  }
 }
+
+/** Whether the message on which a position stands is there, and the same: one look at the primary key. */
+const isThere = (tx: string, id: string, at: string): string =>
+  `(${tx}::xid8 = '0' or exists (select from realtime.messages w
+    where w.id = ${id}::bigint and w.txid = ${tx}::xid8 and ${micros("w.created_at")} = ${at}::bigint))`
+
+/** `k`: the identity of the database that answers, `there`: whether the witness is there. */
+export const witnessStatement = `select realtime.identity() k, ${isThere("$1", "$2", "$3")} there`
+
+export const witnessArguments = ({ at, id, tx }: Cursor.Witness): ReadonlyArray<unknown> => [
+  String(tx),
+  String(id),
+  String(at)
+]
+
+/** The oldest position that is kept: that of the horizon. */
+export const oldestStatement = `select h.snapshot::text s, t.txid::text tx, t.id::text i, t.at::text at, realtime.identity() k
+from realtime.horizon h left join lateral (
+  select m.txid, m.id, ${micros("m.created_at")} at from realtime.messages m
+  where m.txid < pg_snapshot_xmax(h.snapshot) and pg_visible_in_snapshot(m.txid, h.snapshot) order by m.txid desc, m.id desc limit 1) t on true`
 
 /** Which channels a page is read for: all, some (an array), or one, which is a replay on a pool. */
 export type Scope = "all" | "some" | "one"
 
 /**
  * $1 the snapshot to reach, $2 the transactions in progress at the start that it sees, $3 the last id
- * handed out, $4 where the walk starts, $5 `xmax:xmax:` of the start, $6 messages, $7 bytes, $8 channels.
+ * handed out, $4 where the walk starts, $5 `xmax:xmax:` of the start, $6 messages, $7 bytes, $8 channels;
+ * of a replay $9, $10 and $11 the witness of the snapshot to reach.
  *
  * - `limit 1` on a table that is never analysed: without it the plan looks so dear that PostgreSQL
  *   compiles it, which costs 8-20 ms per page.
@@ -78,7 +154,8 @@ export type Scope = "all" | "some" | "one"
  *
  * One message beyond the limit is read to know whether there are more; the message that crosses the
  * bytes is included. The horizon comes from the same statement, so a prune between two pages is
- * noticed; a replay also says which database it was, because a pool may have moved on.
+ * noticed. The reader asks for the era on its session, for what it stands on holds within one; a replay
+ * stands on normal forms and asks for the identity and the witness, because a pool may have moved on.
  */
 const page = (scope: Scope): string => {
   const columns = "m.txid, m.id, m.channel, m.payload, m.created_at"
@@ -92,8 +169,12 @@ const page = (scope: Scope): string => {
     scope === "one"
       ? ["(m.channel, m.id) > ($8, $4::bigint) and m.channel <= $8", "m.channel, m.id"]
       : [`m.id > $4::bigint ${where}`, "m.id"]
-  return `select q.txid::text t, q.id::text i, q.channel c, q.payload p, extract(epoch from q.created_at)::float8 at, q.more, k.snapshot::text h, k.identity k
-from (select snapshot, ${scope === "one" ? "realtime.identity()" : "null::text"} identity from realtime.horizon limit 1) k left join (
+  const database =
+    scope === "one"
+      ? `realtime.identity() k, ${isThere("$9", "$10", "$11")} there`
+      : `${era} k, true there`
+  return `select q.txid::text t, q.id::text i, q.channel c, q.payload p, extract(epoch from q.created_at)::float8 at, q.more, k.snapshot::text h, k.k, k.there
+from (select snapshot, ${database} from realtime.horizon limit 1) k left join (
  select p.*, lead(id) over w is not null more, row_number() over w r, sum(octet_length(payload)) over w - octet_length(payload) before from (
   select * from (
    (select m.* from unnest($2::xid8[]) x cross join lateral (
@@ -121,7 +202,7 @@ export interface PageLimits {
 
 /** The last argument: one name, or several as the text of an array. Names need no escape in it. */
 export const pageArguments = (
-  { at, id, to }: Leg,
+  { at: { snapshot: at }, id, last, to: { snapshot: to } }: Leg,
   floor: bigint,
   limits: PageLimits,
   channels: string | ReadonlyArray<string> | undefined
@@ -137,10 +218,9 @@ export const pageArguments = (
     limits.bytes
   ]
   if (channels === undefined) return args
-  return [
-    ...args,
-    typeof channels === "string" ? channels : `{${channels.map((name) => `"${name}"`).join(",")}}`
-  ]
+  return typeof channels === "string"
+    ? [...args, channels, ...witnessArguments(last)]
+    : [...args, `{${channels.map((name) => `"${name}"`).join(",")}}`]
 }
 
 /** `retention`: something between the position and here is gone. */
@@ -149,21 +229,25 @@ export interface ParsedPage {
   readonly more: boolean
   /** The last id of the page: the next one goes on from it. */
   readonly id: bigint
-  /** Of a replay: the identity of the database that answered, `null` for a standby. */
-  readonly identity: string | null
+  /**
+   * Of a replay the identity of the database that answered, `null` for a standby; else its era.
+   */
+  readonly database: string | null
+  /** Of a replay: whether the witness of the snapshot to reach is there. */
+  readonly there: boolean
 }
 
-export const parsePage = (
-  rows: ReadonlyArray<{ readonly [column: string]: unknown }>,
-  leg: Leg
-): ParsedPage => {
+export const parsePage = (rows: ReadonlyArray<Row>, leg: Leg): ParsedPage => {
   const first = rows[0]
   const horizon = Cursor.parseSnapshot(String(first?.["h"]))
   if (first === undefined || horizon === undefined) {
     throw new Error("realtime.horizon has no row: install again")
   }
-  const identity = first["k"] as string | null
-  if (!Cursor.contains(leg.at, horizon)) return { page: "retention", more: false, id: 0n, identity }
+  const database = first["k"] as string | null
+  const there = first["there"] === true
+  if (!Cursor.contains(leg.at.normal, horizon)) {
+    return { page: "retention", more: false, id: 0n, database, there }
+  }
   const messages: Array<Message> = []
   for (const row of rows) {
     if (row["i"] === null) break
@@ -177,27 +261,14 @@ export const parsePage = (
   }
   const more = messages.length > 0 && rows[rows.length - 1]!["more"] === true
   const id = messages.length > 0 ? BigInt(messages[messages.length - 1]!.id) : leg.id
-  const position = more ? Cursor.midway(leg.at, leg.to, id) : Cursor.whole(leg.to)
-  return { page: { messages, position }, more, id, identity }
+  const position = more ? midway(leg, id) : endOf(leg)
+  return { page: { messages, position }, more, id, database, there }
 }
-
-/** Nothing lies between equal snapshots. */
-export const isEmpty = ({ at, to }: Leg): boolean => Cursor.contains(at, to)
-
-/** What is to be read to come from a position to a snapshot that contains it, in this order. */
-export const legs = (from: Cursor.Position, to: Cursor.Snapshot): ReadonlyArray<Leg> =>
-  from.next === undefined
-    ? [{ at: from.base, to, id: 0n }]
-    : [
-        // What was begun is finished first: its rest lies in the order of the same difference.
-        { at: from.base, to: from.next, id: from.id },
-        { at: from.next, to, id: 0n }
-      ]
 
 /**
  * From which id on to look for the messages of transactions that began after a snapshot: pairs of a
- * transaction's number and the last id drawn before it. Valid for as long as the database has the same
- * identity, whatever the sessions do.
+ * transaction's number and the last id drawn before it. Valid for one era of the database; of those from
+ * before another one, up to a transaction that survived.
  *
  * The obvious floor, the last id drawn when the snapshot was taken, loses messages: the highest number
  * that a snapshot knows is that of the last finished transaction, and one above it may have drawn ids
@@ -222,6 +293,14 @@ export class Floors {
         (_, index) => index === 0 || index % 2 === 1 || index > Floors.#most / 2
       )
     }
+  }
+
+  /**
+   * Forgets what may not be true in a new era, when `tx` is one that survived: numbers above it are given
+   * out again, and ids with them. It drew its own after any pair up to it was taken, so these hold.
+   */
+  forget(tx: bigint): void {
+    this.#pairs = this.#pairs.filter(({ next }) => next <= tx)
   }
 
   of(snapshot: Cursor.Snapshot): bigint {

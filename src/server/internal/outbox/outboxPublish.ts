@@ -9,6 +9,7 @@ import { PayloadTooLarge } from "../../../RealtimeError.ts"
 import { SourceError } from "../../NotificationSource.ts"
 import { maxPayloadBytes } from "../sql/schema.ts"
 import { isDataFault, sqlMessage, sqlState } from "../link/sqlState.ts"
+import { objects } from "../sql/objects.ts"
 
 /**
  * The database does not take a message for this channel, or not under this key.
@@ -48,7 +49,10 @@ export const publish = (
   const refused = (detail: string) => new PublishRefused({ channel, reason: "value", detail })
   // On its way to the database it would become another key.
   if (key?.isWellFormed() === false) return Effect.fail(refused("the key is not well-formed"))
-  return sql`select realtime.publish(${channel}, ${json}::text, ${key ?? null}::text)`.pipe(
+  return objects(sql).pipe(
+    Effect.flatMap((client) =>
+      client.unsafe("select realtime.publish($1, $2::text, $3::text)", [channel, json, key ?? null])
+    ),
     Effect.asVoid,
     Effect.mapError((error) => {
       switch (sqlState(error)) {

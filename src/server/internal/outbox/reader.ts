@@ -3,7 +3,9 @@
  *
  * It takes a position, hands out what lies between, pauses, and begins again. What it knows is in a
  * `Tail`, which outlives the session: the next one first finishes the tick in progress to the same
- * end, because subscribers have attached there, and only then takes a new one.
+ * end, because subscribers have attached there, and only then takes a new one. Before that it looks up
+ * the witness of that end, for the session may have been lost to a crash, a failover or a restore: without
+ * it nothing is known, and everybody is told a gap.
  */
 import type { PgClientConfig } from "@effect/sql-pg/PgClient"
 import * as Clock from "effect/Clock"
@@ -20,14 +22,19 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Backoff from "../../../Backoff.ts"
 import type { SourceState } from "../../NotificationSource.ts"
 import { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
+import * as Cursor from "../../../Cursor.ts"
+import { openStatement } from "../sql/identity.ts"
 import { NotPrimary, type OutboxFault } from "./faults.ts"
+import * as Lost from "./lost.ts"
 import * as Outbox from "./outbox.ts"
+import { endOf, isEmpty, legs } from "./position.ts"
 import type { Pace, Wake } from "./pace.ts"
 import * as PgLink from "../link/pgLink.ts"
 import { schemaVersion } from "../sql/schema.ts"
 import { isMissing, sqlMessage } from "../link/sqlState.ts"
 import { batchesOf, type DurableGap, type Followers, Tail } from "./tail.ts"
 import * as Upkeep from "./upkeep.ts"
+import { SchemaName, wakeChannel } from "../sql/schemaName.ts"
 
 export interface ReaderOptions {
   readonly connection: PgClientConfig
@@ -44,6 +51,8 @@ export interface ReaderOptions {
   readonly followers: Followers
   readonly pace: Pace
   readonly upkeep: Upkeep.Upkeep
+  /** Whether a position is only stood on once all that it sees is flushed. */
+  readonly flushed: boolean
 }
 
 export interface Reader {
@@ -66,6 +75,7 @@ type SessionError = SqlError | OutboxFault | Broken
 /** Reads in the background until the scope closes. */
 export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope.Scope> =>
   Effect.gen(function* () {
+    const schema = yield* SchemaName
     const { beat, followers, limits, pace, patience, upkeep } = options
     const state = yield* SubscriptionRef.make<SourceState>("down")
     let tail: Tail | undefined
@@ -79,16 +89,32 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       Effect.try({ try: evaluate, catch: (cause) => new Broken({ cause }) })
 
     const opened = Effect.fnUntraced(function* (link: PgLink.PgLink) {
-      const rows = yield* link
-        .query("select * from realtime.open()", [], patience)
-        .pipe(Effect.catchIf(isMissing, (cause) => Effect.fail(new NotInstalled({ cause }))))
+      const rows = yield* link.query(openStatement, [], patience).pipe(
+        Effect.catchIf(isMissing, (cause) =>
+          // An earlier version has another function, none has none.
+          link.query("select version from realtime.settings", [], patience).pipe(
+            Effect.mapError((error) => (isMissing(error) ? new NotInstalled({ cause }) : error)),
+            Effect.filterOrFail(
+              ([row]) => Number(row?.["version"]) < schemaVersion,
+              () => new NotInstalled({ cause })
+            )
+          )
+        )
+      )
       const row = rows[0]
       const installed = Number(row?.["version"] ?? 0)
       if (installed < schemaVersion) {
         return yield* new OutdatedInstall({ installed, needed: schemaVersion })
       }
       const identity = row?.["identity"]
-      if (typeof identity !== "string") return yield* new NotPrimary()
+      if (row?.["era"] === null) return yield* new NotPrimary()
+      if (typeof identity !== "string") {
+        return yield* new Broken({
+          cause: new Error(
+            "realtime.settings has no row: a dump is being restored, or install again"
+          )
+        })
+      }
       if (row?.["restored"] === true) {
         yield* Effect.logWarning(
           "The database is a copy of another one: its old messages were deleted, and cursors of the other one are answered reset."
@@ -96,20 +122,23 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       }
       return {
         identity,
+        era: row?.["era"] as string,
         wake: options.wake ?? (row?.["wake"] as Wake),
         retention: Number(row?.["retention_ms"])
       }
     })
 
-    const take = (link: PgLink.PgLink): Effect.Effect<Outbox.Take, SqlError | Broken> =>
-      Effect.flatMap(link.query(Outbox.takeStatement, [], beat), (rows) =>
-        attempt(() => Outbox.parseTake(rows[0]))
-      )
+    const take = Effect.fnUntraced(function* (link: PgLink.PgLink, before?: Cursor.Witness) {
+      const rows = yield* link.query(Outbox.takeStatement, Outbox.takeArguments(before), beat)
+      const taken = yield* attempt(() => Outbox.parseTake(rows[0], before))
+      if (options.flushed) yield* Lost.flushed(link, taken.written, beat)
+      return taken
+    })
 
     /** A first position, or one after which nothing from before holds. */
     const begin = Effect.fnUntraced(function* (
       link: PgLink.PgLink,
-      identity: string,
+      { era, identity }: { readonly identity: string; readonly era: string },
       reason: DurableGap["reason"]
     ) {
       const pairs = yield* link.query(
@@ -119,6 +148,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       )
       const fresh = new Tail(
         identity,
+        era,
         yield* take(link),
         (tail?.tick ?? 0) + 1,
         pairs.map((row) => [BigInt(String(row["n"])), BigInt(String(row["l"]))])
@@ -132,12 +162,42 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       }
     })
 
+    /**
+     * Goes on where the last session stood, if that is still a position of this database. In a new era some
+     * of what was handed out may be gone all the same: committed after the witness, and not flushed.
+     */
+    const resume = Effect.fnUntraced(function* (
+      link: PgLink.PgLink,
+      now: Tail,
+      settings: { readonly identity: string; readonly era: string }
+    ) {
+      now.rest()
+      if (
+        now.identity !== settings.identity ||
+        !(yield* Lost.stands(link, now.taken.last, patience))
+      ) {
+        return yield* begin(link, settings, "source")
+      }
+      if (now.era === settings.era) return
+      const count = yield* finish(link, now, settings.era)
+      if (count === "retention") return yield* begin(link, settings, "retention")
+      const channels = yield* Lost.channels(link, followers.remembered, patience)
+      if (channels.size > 0) {
+        const tick = now.interject()
+        followers.tell({ _tag: "Gap", reason: "source", cursor: now.end, tick }, channels)
+        yield* Effect.logWarning(
+          `Events that were told are gone since the database recovered: the subscribers of ${channels.size} durable channel(s) are told a gap`
+        )
+      }
+      now.era = settings.era
+    })
+
     /** Hands out the rest of the tick in progress; returns how many messages there were. */
-    const finish = Effect.fnUntraced(function* (link: PgLink.PgLink, now: Tail) {
+    const finish = Effect.fnUntraced(function* (link: PgLink.PgLink, now: Tail, era = now.era) {
       let count = 0
-      for (const leg of Outbox.legs(now.position, now.taken.snapshot)) {
+      for (const leg of legs(now.position, now.taken)) {
         let { id } = leg
-        let more = !Outbox.isEmpty(leg) && now.channels.length > 0
+        let more = !isEmpty(leg) && now.channels.length > 0
         while (more) {
           const next = { ...leg, id }
           const scope = now.channels.length > manyChannels ? "all" : "some"
@@ -145,7 +205,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
             Outbox.pageStatement[scope],
             Outbox.pageArguments(
               next,
-              now.floors.of(leg.at),
+              now.floors.of(leg.at.snapshot),
               limits,
               scope === "all" ? undefined : now.channels
             ),
@@ -153,6 +213,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
           )
           const read = yield* attempt(() => Outbox.parsePage(rows, next))
           const time = yield* Clock.currentTimeMillis
+          if (read.database !== era) return yield* new Broken({ cause: new Error(newEra) })
           if (read.page === "retention") return "retention" as const
           // In one step: who has a batch and where the reader stands never disagree.
           for (const batch of batchesOf(read.page, next, now.position, now.identity, now.tick)) {
@@ -163,7 +224,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
           id = read.id
           more = read.more
         }
-        now.position = { base: leg.to, next: undefined, id: 0n }
+        now.position = endOf(leg)
       }
       now.finished = true
       return count
@@ -182,7 +243,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         // Behind a transaction pooler a setting of the session would be somebody else's.
         if (settings.wake === "poll" || listens) return
         yield* link.query("set jit = off", [], beat)
-        const wakes = yield* Scope.provide(link.listen("realtime"), listening)
+        const wakes = yield* Scope.provide(link.listen(wakeChannel(schema)), listening)
         listens = true
         // A change that was told before this was not heard.
         lookedAt = 0
@@ -201,7 +262,8 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         )
       })
       yield* listen
-      if (tail?.identity !== settings.identity) yield* begin(link, settings.identity, "source")
+      if (tail === undefined) yield* begin(link, settings, "source")
+      else yield* resume(link, tail, settings)
       yield* onUp
       // What was committed while nobody listened has sent its wake to nobody.
       pace.nudge()
@@ -209,7 +271,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         const now = tail!
         const count = yield* finish(link, now)
         if (count === "retention") {
-          yield* begin(link, settings.identity, "retention")
+          yield* begin(link, settings, "retention")
           continue
         }
         yield* pace.pause(settings.wake, count > 0)
@@ -222,8 +284,11 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         if (time - lookedAt >= Upkeep.every(settings.retention)) {
           lookedAt = time
           settings = yield* opened(link)
-          if (settings.identity !== now.identity) {
-            yield* begin(link, settings.identity, "source")
+          if (
+            settings.identity !== now.identity ||
+            !(yield* Lost.stands(link, now.taken.last, patience))
+          ) {
+            yield* begin(link, settings, "source")
             continue
           }
           yield* listen
@@ -232,9 +297,20 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         // Who asks from here on is not served by this snapshot.
         const served = waiting
         waiting = []
-        const taken = yield* Effect.tapCause(take(link), () =>
-          Effect.sync(() => waiting.push(...served))
+        const taken = yield* take(link, now.taken.last).pipe(
+          // Behind a pooler a session may outlive the server that it talked to.
+          Effect.filterOrFail(
+            (taken) => taken.era === now.era,
+            () => new Broken({ cause: new Error(newEra) })
+          ),
+          Effect.tapCause(() => Effect.sync(() => waiting.push(...served)))
         )
+        if (!Cursor.contains(taken.normal, now.taken.normal)) {
+          // The witness was there, and something else that was seen is not over here.
+          waiting.push(...served)
+          yield* begin(link, settings, "source")
+          continue
+        }
         now.advance(taken, followers.channels)
         for (const one of served) Deferred.doneUnsafe(one, Effect.succeed(now))
       }
@@ -248,6 +324,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
           heartbeat: beat,
           heartbeatTimeout: beat,
           name: "effect-realtime reader",
+          schema,
           prepare: true
         })
         const listening = yield* Scope.fork(yield* Effect.scope)
@@ -303,6 +380,8 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
     })
     return { current, refreshed, state }
   })
+
+const newEra = "the database has restarted, recovered or was replaced"
 
 /** With more channels than this followed, all messages are read: most are wanted then. */
 const manyChannels = 64

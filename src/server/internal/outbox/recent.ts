@@ -54,6 +54,11 @@ export class Recent<Batch extends Remembered> {
     return index < 0 ? undefined : entries.slice(index + 1).map(({ batch }) => batch)
   }
 
+  /** Everything that is remembered, in order. */
+  get all(): ReadonlyArray<Batch> {
+    return this.#memory.entries.map(({ batch }) => batch)
+  }
+
   clear(): void {
     this.#memory.clear()
   }

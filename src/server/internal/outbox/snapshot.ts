@@ -12,11 +12,14 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { BeginTransaction } from "effect/sql/SqlClient"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
-import * as Cursor from "../../../Cursor.ts"
 import type { Snapshot } from "../../../RealtimeEvent.ts"
 import { NotInstalled } from "../../PgInstaller.ts"
+import { openStatement } from "../sql/identity.ts"
 import { NotPrimary } from "./faults.ts"
 import { isMissing } from "../link/sqlState.ts"
+import { parsePlace, stateStatement } from "./outbox.ts"
+import { formatPosition, whole } from "./position.ts"
+import { objects } from "../sql/objects.ts"
 
 /**
  * A snapshot was asked for inside a transaction.
@@ -41,7 +44,7 @@ export const snapshot = <A, E, R>(
 ): Effect.Effect<Snapshot<A>, E | SnapshotError, R | PgClient> =>
   Effect.gen(function* () {
     const sql = yield* PgClient
-    const client = sql.withoutTransforms()
+    const client = yield* objects(sql)
     if (Option.isSome(yield* Effect.serviceOption(sql.transactionService))) {
       return yield* new NestedSnapshot()
     }
@@ -53,21 +56,17 @@ export const snapshot = <A, E, R>(
             // The first statement fixes the snapshot for all that follow.
             const rows = yield* client
               .unsafe<{
-                readonly snapshot: string
                 readonly identity: string | null
                 readonly standby: boolean
                 readonly writes: boolean
               }>(position)
               .pipe(installed)
             const row = rows[0]!
-            const seen = Cursor.parseSnapshot(row.snapshot)
+            const place = parsePlace(row)
             if (row.standby) return yield* new NotPrimary()
-            if (row.writes || seen === undefined) return yield* new NestedSnapshot()
+            if (row.writes || place === undefined) return yield* new NestedSnapshot()
             if (row.identity === null) return undefined
-            const cursor = Cursor.formatDurable({
-              identity: row.identity,
-              position: Cursor.whole(seen)
-            })
+            const cursor = formatPosition(row.identity, whole(place))
             // Not for transactions that the query itself may begin elsewhere.
             const value = yield* Effect.provideService(query, BeginTransaction, undefined)
             return { _tag: "Snapshot" as const, value, cursor }
@@ -85,7 +84,7 @@ export const snapshot = <A, E, R>(
         )
       if (taken !== undefined) return taken
       if (last) break
-      yield* client.unsafe("select identity from realtime.open()").pipe(installed)
+      yield* client.unsafe(openStatement).pipe(installed)
     }
     return yield* new NotPrimary()
   })
@@ -95,5 +94,5 @@ const installed = <A, R>(
 ): Effect.Effect<A, NotInstalled | SqlError, R> =>
   Effect.catchIf(query, isMissing, (cause) => Effect.fail(new NotInstalled({ cause })))
 
-const position = `select pg_current_snapshot()::text snapshot, pg_is_in_recovery() standby,
-  pg_current_xact_id_if_assigned() is not null writes, realtime.identity() identity`
+const position = stateStatement(`pg_is_in_recovery() standby,
+  pg_current_xact_id_if_assigned() is not null writes, realtime.identity() identity`)

@@ -6,9 +6,9 @@
  * to the end of the tick in progress is behind them, and what they are handed with a later tick's
  * number follows without a hole or a double.
  */
-import * as Cursor from "../../../Cursor.ts"
 import { Budget } from "../memory.ts"
-import { Floors, type Leg, type Message, type Page, type Take } from "./outbox.ts"
+import { Floors, type Message, type Page, type Take } from "./outbox.ts"
+import { atRest, formatPosition, type Leg, midway, type Position, whole } from "./position.ts"
 import { limits, Recent } from "./recent.ts"
 
 /** One message of a durable channel. */
@@ -32,12 +32,17 @@ export interface DurableBatch {
   /** Which tick of this node's reader it belongs to; 0 in a replay. */
   readonly tick: number
   readonly events: ReadonlyArray<DurableEvent>
+  /** The position after the event with this index. */
+  readonly cursorAt: (index: number) => string
 }
 
 /** Events may be missing here; what follows `cursor` is complete. */
 export interface DurableGap {
   readonly _tag: "Gap"
-  /** `source`: the database is another one, or crashed. `retention`: what comes next was pruned. */
+  /**
+   * `source`: the database is another one or was put back, or lost in a crash or a failover what was
+   * handed out. `retention`: what comes next was pruned.
+   */
   readonly reason: "source" | "retention"
   readonly cursor: string
   readonly tick: number
@@ -68,14 +73,14 @@ const maxBatchEvents = 256
 export const batchesOf = (
   page: Page,
   leg: Leg,
-  start: Cursor.Position,
+  start: Position,
   identity: string,
   tick: number
 ): ReadonlyArray<DurableBatch> => {
   const { messages, position } = page
   const last = messages[messages.length - 1]
   if (last === undefined) return []
-  const text = (position: Cursor.Position) => Cursor.formatDurable({ identity, position })
+  const text = (position: Position) => formatPosition(identity, position)
   const from = text(start)
   const end = text(position)
   const byChannel = new Map<string, Array<Message>>()
@@ -98,8 +103,13 @@ export const batchesOf = (
         events.length === maxBatchEvents ||
         size + next.text.length > maxBatchText
       ) {
-        const cursor = next === undefined ? end : text(Cursor.midway(leg.at, leg.to, BigInt(id)))
-        batches.push({ _tag: "Batch", channel, from: before, cursor, tick, events })
+        const behind = (id: string) => text(midway(leg, BigInt(id)))
+        const cursor = next === undefined ? end : behind(id)
+        const held = events
+        // Nearly nobody asks for one in the middle.
+        const cursorAt = (index: number) =>
+          index === held.length - 1 ? cursor : behind(held[index]!.id)
+        batches.push({ _tag: "Batch", channel, from: before, cursor, tick, events, cursorAt })
         before = cursor
         events = []
         size = 0
@@ -112,9 +122,11 @@ export const batchesOf = (
 /** What the reader of a node knows. It exists once a position was taken. */
 export class Tail {
   readonly identity: string
+  /** The era of the database in which what is known here was read. */
+  era: string
   readonly floors = new Floors()
   /** Handed out up to here. */
-  position: Cursor.Position
+  position: Position
   /** The end of the tick in progress. */
   taken: Take
   tick: number
@@ -124,19 +136,37 @@ export class Tail {
   channels: ReadonlyArray<string> = []
   #end: string | undefined
 
-  /** `pairs` are what other readers took earlier, in their order. */
+  /** `pairs` are what other readers took earlier, in their order, as the database remembers it. */
   constructor(
     identity: string,
+    era: string,
     taken: Take,
     tick: number,
     pairs: ReadonlyArray<readonly [next: bigint, drawn: bigint]>
   ) {
     this.identity = identity
+    this.era = era
     this.taken = taken
     this.tick = tick
-    this.position = Cursor.whole(taken.snapshot)
-    for (const [next, drawn] of pairs) this.floors.add(next, drawn)
+    this.position = whole(taken)
+    for (const [next, drawn] of pairs) {
+      // One that lies ahead of what was just taken is nobody's, and would hide what comes until then.
+      if (next <= taken.next && drawn <= taken.drawn) this.floors.add(next, drawn)
+    }
     this.floors.add(taken.next, taken.drawn)
+  }
+
+  /** The session is gone, and perhaps the era: keeps what holds as long as the witness is there. */
+  rest(): void {
+    const { last, normal } = this.taken
+    this.position = atRest(this.position)
+    this.taken = { ...this.taken, snapshot: normal }
+    this.floors.forget(last.tx)
+  }
+
+  /** What a node told may be gone: who attached until now is told so with a tick of its own. */
+  interject(): number {
+    return ++this.tick
   }
 
   /** Begins a tick. Who follows later attaches at its end, whatever is handed out of it. */
@@ -151,10 +181,7 @@ export class Tail {
 
   /** Who attaches now is handed everything after this. */
   get end(): string {
-    return (this.#end ??= Cursor.formatDurable({
-      identity: this.identity,
-      position: Cursor.whole(this.taken.snapshot)
-    }))
+    return (this.#end ??= formatPosition(this.identity, whole(this.taken)))
   }
 }
 
@@ -195,11 +222,17 @@ export class Followers {
     for (const follower of entry.set) follower.offer(batch)
   }
 
-  tell(item: DurableGap | DurablePosition): void {
-    for (const { recent, set } of this.#byChannel.values()) {
+  tell(item: DurableGap | DurablePosition, channels?: ReadonlySet<string>): void {
+    for (const [channel, { recent, set }] of this.#byChannel) {
+      if (channels?.has(channel) === false) continue
       if (item._tag === "Gap") recent.clear()
       for (const follower of set) follower.offer(item)
     }
+  }
+
+  /** What this node handed out and remembers. */
+  get remembered(): ReadonlyArray<DurableBatch> {
+    return [...this.#byChannel.values()].flatMap(({ recent }) => recent.all)
   }
 
   /** What was handed out behind a cursor; `undefined` when that is not remembered. */

@@ -11,6 +11,7 @@ import * as Cursor from "../../../Cursor.ts"
 import * as metrics from "../metrics.ts"
 import type { Take } from "./outbox.ts"
 import { sqlMessage } from "../link/sqlState.ts"
+import { objects } from "../sql/objects.ts"
 
 /** Messages deleted in one transaction: a few milliseconds. */
 const batch = 1000
@@ -28,7 +29,7 @@ export interface Upkeep {
 export const make = (sql: PgClient, enabled: boolean): Effect.Effect<Upkeep, never, Scope.Scope> =>
   Effect.gen(function* (): Effect.fn.Return<Upkeep, never, Scope.Scope> {
     if (!enabled) return { due: () => {} }
-    const client = sql.withoutTransforms()
+    const client = yield* objects(sql)
     // A turn that comes while the last one still prunes takes the place of one that waits.
     const turns = yield* Queue.sliding<{ readonly take: Take; readonly retention: number }>(1)
     const prune = Effect.gen(function* () {
@@ -41,13 +42,14 @@ export const make = (sql: PgClient, enabled: boolean): Effect.Effect<Upkeep, nev
     const turn = Effect.gen(function* () {
       const { retention, take } = yield* Queue.take(turns)
       const rows = yield* client.unsafe<{ readonly mine: boolean | null; readonly queue: number }>(
-        "select realtime.upkeep($1::pg_snapshot, $2::xid8, $3::bigint, $4::int) mine, pg_notification_queue_usage() queue",
+        "select realtime.upkeep($1::pg_snapshot, $2::xid8, $3::bigint, $4::int, $5) mine, pg_notification_queue_usage() queue",
         [
-          Cursor.formatSnapshot(take.snapshot),
+          Cursor.formatSnapshot(take.normal),
           String(take.next),
           String(take.drawn),
           // A little less, or one node's turns would miss each other's marks by a hair.
-          Math.floor(every(retention) * 0.9)
+          Math.floor(every(retention) * 0.9),
+          take.era
         ]
       )
       const { mine, queue } = rows[0]!

@@ -1,7 +1,7 @@
 /** The whole install, as statements in their order. */
 import { createHash } from "node:crypto"
 import { generate } from "./generate.ts"
-import { identity } from "./identity.ts"
+import { identity, openStatement } from "./identity.ts"
 import { marked, recognise, refuseOlder, remove } from "./ownership.ts"
 import { publish } from "./publish.ts"
 import { retention } from "./retention.ts"
@@ -62,25 +62,21 @@ const settle = (settings: Settings): ReadonlyArray<string> => {
 }
 
 /**
- * Begins the epoch at once: what is published before the first reader comes must be there for it, and
- * a reader that finds no epoch begins one after what it sees.
+ * To be run in one transaction. `fresh`: the objects are known to be those of this text already. Either
+ * way the database is looked at: what a restored dump left behind is mended before tables are watched, and
+ * a reader that comes later finds an identity.
  */
-const open = `select identity from realtime.open()`
-
-const watchAgain = `select realtime.watch_again()`
-
-/** To be run in one transaction. `fresh`: the objects are known to be those of this text already. */
 export const install = (settings: Settings, fresh: boolean): ReadonlyArray<string> =>
   fresh
-    ? [alone, ...settle(settings)]
+    ? [alone, openStatement, ...settle(settings)]
     : [
         alone,
         recognise,
         refuseOlder,
         ...objects,
         installed,
-        open,
-        watchAgain,
+        openStatement,
+        `select realtime.watch_again()`,
         nodesAgain,
         ...settle(settings)
       ]

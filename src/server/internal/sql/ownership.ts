@@ -12,7 +12,7 @@ import { path } from "./triggers.ts"
 const comment = "effect-realtime"
 
 /** The SQLSTATE of a schema that is somebody else's. */
-export const foreign = "RT006"
+export const foreign = "RT008"
 
 const somebodyElses = `to_regnamespace('realtime') is not null
     and obj_description(to_regclass('realtime.settings'), 'pg_class') is distinct from ${literal(comment)}
@@ -40,7 +40,7 @@ begin
     select version into installed from realtime.settings;
     if installed > ${schemaVersion} then
       raise exception 'a newer version of effect-realtime is installed (% where this is ${schemaVersion}): nothing was changed', installed
-        using errcode = 'RT007', hint = 'Install with the newest library of those that use this database.';
+        using errcode = 'RT009', hint = 'Install with the newest library of those that use this database.';
     end if;
   end if;
 end $$`
@@ -52,7 +52,7 @@ export const marked: ReadonlyArray<string> = [
 create or replace function realtime.refuse_older() returns trigger
 language plpgsql ${path} as $$ begin
   raise exception 'a newer version of effect-realtime is installed: nothing was changed'
-    using errcode = 'RT007', hint = 'Install with the newest library of those that use this database.';
+    using errcode = 'RT009', hint = 'Install with the newest library of those that use this database.';
 end $$`,
   `do $$ begin
   if not exists (select from pg_trigger where tgrelid = 'realtime.settings'::regclass and tgname = 'refuse_older') then

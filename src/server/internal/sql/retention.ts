@@ -4,7 +4,14 @@
  * The horizon is a snapshot and not a time: a cursor is honoured if it sees everything that the
  * horizon sees, and only what the horizon sees is deleted. A transaction that commits late is not
  * seen by an earlier mark, so its messages stay a full retention after their commit.
+ *
+ * Horizon, marks and cursors are all in normal form. If snapshot A sees all that B sees, then the normal
+ * form of A sees all that the normal form of B does: the highest transaction with a message that B sees is
+ * one that A sees. So normal forms are compared with each other and with nothing else. The last message
+ * of the horizon's highest transaction is kept: a cursor that is honoured stands on that one or on a later
+ * one, which is not pruned, so it has its witness, however long nothing is written.
  */
+import { era } from "./identity.ts"
 
 export const retention: ReadonlyArray<string> = [
   `create or replace function realtime.contains(a pg_snapshot, b pg_snapshot) returns boolean
@@ -13,12 +20,27 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
     and not exists (select from pg_snapshot_xip(a) x where pg_visible_in_snapshot(x, b))
 $$`,
 
-  `-- One turn of upkeep, by one node at a time: NULL when another one is at it, else whether there may be
--- something to prune. The arguments are what a reader has just taken; a position that the database has
--- not reached would forget what nobody has seen.
+  `-- The transaction behind which a snapshot in normal form ends; 0 when it sees nothing. PostgreSQL skips
+-- the numbers whose lower half is 0, and such a snapshot ends one higher.
+create or replace function realtime.top(s pg_snapshot) returns xid8
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+  select (case when x > 1 and x % 4294967296 = 1 then x - 2 else x - 1 end)::text::xid8 from (select pg_snapshot_xmax(s)::text::numeric x) n
+$$`,
+
+  `-- Nodes made for version 2 ask this, and are told that another one is at it.
 create or replace function realtime.upkeep(snapshot pg_snapshot, next xid8, drawn bigint, every_ms int default 10000) returns boolean
+language sql immutable as 'select null::boolean'`,
+
+  `-- One turn of upkeep, by one node at a time: NULL when another one is at it, else whether there may be
+-- something to prune. The arguments are what a reader has just taken, the snapshot in normal form, and
+-- the era in which it did. Of another era nothing is noted: numbers may have been given out again since.
+create or replace function realtime.upkeep(
+  snapshot pg_snapshot, next xid8, drawn bigint, every_ms int, era text
+) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
+  ours boolean := upkeep.era = ${era};
+  now_ numeric := pg_snapshot_xmax(pg_current_snapshot())::text::numeric + age(pg_snapshot_xmax(pg_current_snapshot())::xid);
   s record;
   old_ pg_snapshot;
   new_ record;
@@ -26,21 +48,31 @@ begin
   if not pg_try_advisory_xact_lock(hashtextextended('effect-realtime upkeep', 0)) then
     return null;
   end if;
-  -- A node that was stopped for a while must not put an old position behind newer ones.
-  insert into realtime.marks (snapshot, next, drawn)
-    select upkeep.snapshot, upkeep.next, upkeep.drawn
-    from (select 1) one left join (select m.at, m.snapshot from realtime.marks m order by m.at desc limit 1) last on true
-    where pg_snapshot_xmax(upkeep.snapshot) <= pg_snapshot_xmax(pg_current_snapshot())
-      and (last.at is null or last.at < clock_timestamp() - make_interval(secs => every_ms / 1000.0)
-      and realtime.contains(upkeep.snapshot, last.snapshot));
+  if ours then
+    -- What this notes, every node believes: a wrong pair hides messages from readers, a wrong snapshot
+    -- forgets what nobody has seen.
+    if upkeep.drawn > (select last_value from realtime.messages_id_seq)
+      or upkeep.next < pg_snapshot_xmax(upkeep.snapshot) or upkeep.next::text::numeric > now_
+      or exists (select from realtime.messages m where m.txid >= upkeep.next and m.id <= upkeep.drawn)
+      or realtime.top(upkeep.snapshot) <> '0' and not exists (select from realtime.messages m where m.txid = realtime.top(upkeep.snapshot)) then
+      raise exception 'this is no position that the database has reached: snapshot %, next %, drawn %', upkeep.snapshot, upkeep.next, upkeep.drawn
+        using errcode = 'RT007';
+    end if;
+    -- A node that was stopped for a while must not put an old position behind newer ones.
+    insert into realtime.marks (snapshot, next, drawn)
+      select upkeep.snapshot, upkeep.next, upkeep.drawn
+      from (select 1) one left join (select m.at, m.snapshot from realtime.marks m order by m.at desc limit 1) last on true
+      where last.at is null or last.at < clock_timestamp() - make_interval(secs => every_ms / 1000.0)
+        and realtime.contains(upkeep.snapshot, last.snapshot);
+  end if;
   select * into s from realtime.settings;
   select h.snapshot into old_ from realtime.horizon h;
   select m.at, m.snapshot into new_ from realtime.marks m
-    where m.at < clock_timestamp() - s.retention or m.drawn <= upkeep.drawn - s.max_messages
+    where m.at < clock_timestamp() - s.retention or ours and m.drawn <= upkeep.drawn - s.max_messages
     order by m.at desc limit 1;
   -- The horizon never goes back: what an earlier one saw may be gone.
-  if new_.at is not null and realtime.contains(new_.snapshot, old_) and new_.snapshot::text <> old_::text then
-    update realtime.horizon h set snapshot = new_.snapshot;
+  if new_.at is not null and realtime.contains(new_.snapshot, old_) then
+    update realtime.horizon h set snapshot = new_.snapshot where h.snapshot::text <> new_.snapshot::text;
     delete from realtime.marks m where m.at < new_.at;
   end if;
   return true;
@@ -51,15 +83,17 @@ create or replace function realtime.prune(batch int default 1000) returns int
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   h pg_snapshot;
+  kept bigint;
   n int;
 begin
   if not pg_try_advisory_xact_lock(hashtextextended('effect-realtime upkeep', 0)) then
     return 0;
   end if;
   select snapshot into h from realtime.horizon;
+  select m.id into kept from realtime.messages m where m.txid = realtime.top(h) order by m.id desc limit 1;
   delete from realtime.messages where ctid = any(array(
     select ctid from realtime.messages
-    where txid < pg_snapshot_xmax(h) and pg_visible_in_snapshot(txid, h)
+    where txid < pg_snapshot_xmax(h) and pg_visible_in_snapshot(txid, h) and id is distinct from kept
     order by txid, id limit least(greatest(batch, 1), 10000)));
   get diagnostics n = row_count;
   return n;

@@ -24,8 +24,11 @@ const publishing = (role: string): string =>
   `grant execute on function realtime.publish(text, text, text), realtime.publish(text, jsonb, text) to ${role}`
 
 const nodeFunctions = [
+  "realtime.open(int)",
+  // Of earlier versions, which are told by it which one to deploy.
   "realtime.open()",
   "realtime.identity()",
+  "realtime.upkeep(pg_snapshot, xid8, bigint, int, text)",
   "realtime.upkeep(pg_snapshot, xid8, bigint, int)",
   "realtime.prune(int)",
   "realtime.look()",
@@ -49,7 +52,7 @@ export const nodeRole = (name: string): ReadonlyArray<string> => {
   return [
     create(name),
     `grant usage on schema realtime to ${role}`,
-    `grant select on realtime.messages, realtime.horizon, realtime.marks, realtime.settings, realtime.watched to ${role}`,
+    `grant select on realtime.messages, realtime.horizon, realtime.marks, realtime.settings, realtime.epoch, realtime.watched to ${role}`,
     `grant select on sequence realtime.messages_id_seq to ${role}`,
     `grant select, insert, update, delete on realtime.consumers to ${role}`,
     `grant execute on function ${nodeFunctions} to ${role}`,

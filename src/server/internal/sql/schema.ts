@@ -27,7 +27,8 @@ end $$`,
 
   `create schema if not exists realtime`,
 
-  `-- One row. "version" is that of the objects; "identity" that of the database that wrote the messages.
+  `-- One row. "version" is that of the objects. "token" is what cursors carry; "identity" is what the database
+-- was, and "origin" which transaction had written that table, when it was last looked at: they tell a copy.
 create table if not exists realtime.settings (
   one boolean primary key default true check (one),
   version int not null default 0,
@@ -38,6 +39,11 @@ create table if not exists realtime.settings (
   identity text
 )`,
   `insert into realtime.settings (one) select true where not exists (select from realtime.settings)`,
+  `alter table realtime.settings add column if not exists token text, add column if not exists origin text`,
+  `-- One row, and nothing in it: it is there for the transaction that wrote it. A dump is restored in the order
+-- of names, so that who looks at this has all messages before it.
+create table if not exists realtime.origin (one boolean primary key default true check (one))`,
+  `insert into realtime.origin default values on conflict do nothing`,
 
   `-- Defaults are evaluated in the order of the columns: "txid" stands before "id", so that a transaction
 -- has its number before it draws an id. Readers rely on it to know from which id on to look.
@@ -72,27 +78,37 @@ end $$`,
 end $$`,
 
   `-- PostgreSQL empties an unlogged table after a crash, and so on a promoted standby. Exactly then it may
--- give a transaction number out again, and every cursor from before must be refused.
+-- give the number of a transaction that came to nothing out again.
 create unlogged table if not exists realtime.epoch (
   one boolean primary key default true check (one),
   id uuid not null default gen_random_uuid()
 )`,
 
-  `-- Everything that this snapshot does not see is still there.
+  `-- Everything that this snapshot does not see is still there. In normal form: it ends behind the highest
+-- transaction with a message that it sees, whose last message is kept.
 create table if not exists realtime.horizon (
   one boolean primary key default true check (one),
   snapshot pg_snapshot not null
 )`,
   `insert into realtime.horizon (snapshot) values ('1:1:') on conflict do nothing`,
 
-  `-- Where the readers stood, now and then. "next" and "drawn": a transaction numbered "next" or above
--- has drawn no id up to "drawn".
+  `-- Where the readers stood, now and then, in normal form. "next" and "drawn": a transaction numbered
+-- "next" or above has drawn no id up to "drawn".
 create table if not exists realtime.marks (
   at timestamptz primary key default clock_timestamp(),
   snapshot pg_snapshot not null,
   next xid8 not null,
   drawn bigint not null
 )`,
+
+  `-- Before version 3 snapshots were kept as they were. Every cursor from then is refused, and every later one
+-- sees what was pruned until now.
+do $$ begin
+  if (select s.version < 3 from realtime.settings s) then
+    delete from realtime.marks;
+    update realtime.horizon h set snapshot = '1:1:';
+  end if;
+end $$`,
 
   `create table if not exists realtime.consumers (
   name text collate "C" primary key check (octet_length(name) between 1 and 200),

@@ -4,6 +4,7 @@ import { TestClock } from "effect/testing"
 import * as Channel from "../../../../src/Channel.ts"
 import { LiveChannel } from "../../../../src/server/internal/hub/liveChannel.ts"
 import * as Pump from "../../../../src/server/internal/hub/pump.ts"
+import { Told } from "../../../../src/server/internal/hub/told.ts"
 import { Budget } from "../../../../src/server/internal/memory.ts"
 import { lost, type Notification } from "../../../../src/server/NotificationSource.ts"
 
@@ -24,7 +25,7 @@ const pumping = (options: { readonly millis?: number; readonly window?: number }
     const budget = new Budget({ events: 256, maxAge: 120_000, bytes: 1_000_000 })
     const delivered: Array<ReadonlyArray<unknown>> = []
     const opened = (name: string, millis = 0) => {
-      const channel = new LiveChannel(name, budget)
+      const channel = new LiveChannel(name, budget, new Told())
       channel.view(Channel.make(name, Schema.Int)).subscribe({
         offer: ({ events, gap }) => {
           delivered.push(gap === undefined ? events.map(({ payload }) => payload) : [gap])

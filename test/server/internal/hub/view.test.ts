@@ -3,6 +3,7 @@ import { Deferred, Effect, Fiber, Schema } from "effect"
 import * as Channel from "../../../../src/Channel.ts"
 import { Batch } from "../../../../src/server/internal/hub/batch.ts"
 import { LiveChannel } from "../../../../src/server/internal/hub/liveChannel.ts"
+import { Told } from "../../../../src/server/internal/hub/told.ts"
 import { type Join, View } from "../../../../src/server/internal/hub/view.ts"
 import { Budget } from "../../../../src/server/internal/memory.ts"
 
@@ -65,7 +66,7 @@ describe("View", () => {
 
 describe("the views of a channel", () => {
   const channel = (events = 9) =>
-    new LiveChannel("orders", new Budget({ events, maxAge: 1000, bytes: 1_000_000 }))
+    new LiveChannel("orders", new Budget({ events, maxAge: 1000, bytes: 1_000_000 }), new Told())
 
   it("are shared by those who decode alike, until the last of them is gone", () => {
     const orders = channel()
@@ -116,7 +117,7 @@ describe("the views of a channel", () => {
         return view
       })
       orders.push("1")
-      expect(orders.deliver(0)).toBe(1)
+      expect(orders.deliver(0)).toHaveLength(1)
       expect(heard).toEqual([[[1]], ["invalid"]])
       orders.release(views[released]!)
       orders.push('"two"')

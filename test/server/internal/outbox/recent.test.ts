@@ -14,7 +14,8 @@ const batch = (number: number, events = 1, text = "x"): DurableBatch => ({
     tx: "1",
     at: 0,
     text
-  }))
+  })),
+  cursorAt: () => `after ${number}`
 })
 
 const remembering = (...batches: ReadonlyArray<DurableBatch>) => {

@@ -1,0 +1,25 @@
+// #region columns
+import { Schema } from "effect"
+import { Channel } from "effect-realtime"
+import * as PgType from "effect-realtime/pg-type"
+
+export const Payment = Schema.Struct({
+  id: PgType.int8, // a bigint, for 5 and for 1311768467463790321
+  amount: PgType.numeric, // "10.5", exact
+  rate: PgType.float, // the nearest double
+  paid_at: PgType.timestamptz,
+  meta: PgType.json,
+  tags: PgType.array(Schema.String)
+})
+export const Payments = Channel.tableUpdates("payments", Payment, { delivery: "durable" })
+// #endregion
+
+// #region page
+const read = Schema.decodeUnknownSync(Schema.toCodecJson(Schema.Array(Payment)))
+
+/** Your own API, which answers what `Realtime.snapshot(Realtime.rows(Payment, ...))` gave. */
+export const fetchPayments = async (url: string) => {
+  const { cursor, value } = await fetch(url).then((response) => response.json())
+  return { _tag: "Snapshot" as const, cursor: String(cursor), value: read(value) }
+}
+// #endregion

@@ -1,0 +1,100 @@
+/**
+ * Rows of a query in the form that they have in events: PostgreSQL writes them as JSON under the same
+ * settings as a trigger does, and the row's Schema reads them. What a driver makes of types is not asked.
+ */
+import { PgClient } from "@effect/sql-pg/PgClient"
+import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import type { SqlError } from "effect/sql/SqlError"
+import type { Fragment } from "effect/sql/Statement"
+import * as Channel from "../../../Channel.ts"
+import type { Codec } from "../../../ChannelBase.ts"
+import * as Reading from "../reading/reading.ts"
+import { rowSettings } from "../sql/rowText.ts"
+
+/**
+ * A row of a state does not match its Schema.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RowMismatch extends Schema.TaggedError<RowMismatch>()("RowMismatch", {
+  /** Where, as in `["total"]`; never with a name that is data. */
+  path: Schema.String,
+  /** What the Schema asks for there. */
+  expected: Schema.String,
+  /** What to do about it, where that is known. */
+  cure: Schema.UndefinedOr(Schema.String)
+}) {
+  override get message(): string {
+    const { cure, expected, path } = this
+    return `A row does not match its Schema: expected ${expected}${path === "" ? "" : ` at ${path}`}.${cure === undefined ? "" : ` There ${cure}.`}`
+  }
+}
+
+const settings = Object.entries(rowSettings)
+
+/** Sets them for the transaction, and says what they were. */
+const pin = `with wanted as materialized (
+  select n, v, current_setting(n) was from unnest($1::text[], $2::text[]) w(n, v))
+select n, was, set_config(n, v, true) from wanted`
+
+const restore = "select set_config(n, was, true) from unnest($1::text[], $2::text[]) w(n, was)"
+
+const list = (texts: ReadonlyArray<string>): string =>
+  `{${texts.map((text) => `"${text.replaceAll(/[\\"]/g, String.raw`\$&`)}"`).join(",")}}`
+
+/** Of a schema that is asked for again and again, such as by an HTTP API. */
+const codecs = new WeakMap<object, Codec<unknown>>()
+
+const codecOf = <A, I>(row: Schema.Codec<A, I>): Codec<A> => {
+  let codec = codecs.get(row) as Codec<A> | undefined
+  if (codec === undefined) {
+    codec = Channel.make("rows", row).codec as Codec<A>
+    codecs.set(row, codec as Codec<unknown>)
+  }
+  return codec
+}
+
+/**
+ * The rows of a query, each as the events of its table have it. `JSON.stringify` writes them in the form
+ * that travels, so whoever reads that decodes it with the same Schema as an event.
+ */
+export const rows = <A, I>(
+  row: Schema.Codec<A, I>,
+  query: Fragment
+): Effect.Effect<ReadonlyArray<A>, SqlError | RowMismatch, PgClient> =>
+  Effect.gen(function* () {
+    const sql = yield* PgClient
+    const client = sql.withoutTransforms()
+    const codec = codecOf(row)
+    const texts = yield* sql.withTransaction(
+      Effect.gen(function* () {
+        const names = settings.map(([name]) => name)
+        const values = settings.map(([, value]) => value)
+        const before = yield* client.unsafe<{ readonly n: string; readonly was: string }>(pin, [
+          list(names),
+          list(values)
+        ])
+        // As text: the driver would read the numbers of JSON as doubles.
+        const found = yield* client<{
+          readonly j: string
+        }>`select row_to_json(q)::text j from (${query}) q`
+        // What else this transaction asks is asked under the settings of its owner.
+        yield* client.unsafe(restore, [
+          list(before.map(({ n }) => n)),
+          list(before.map(({ was }) => was))
+        ])
+        return found
+      })
+    )
+    const decoded: Array<A> = []
+    for (const { j } of texts) {
+      const read = Reading.read(codec, "rows", j, Reading.rows)
+      if (Result.isFailure(read)) return yield* new RowMismatch(read.failure)
+      decoded.push(read.success)
+    }
+    const toJSON = () => decoded.map((value) => Result.getOrThrow(codec.encode(value, "rows")))
+    return Object.defineProperty(decoded, "toJSON", { value: toJSON })
+  })

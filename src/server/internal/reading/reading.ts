@@ -1,0 +1,160 @@
+/**
+ * From the text of a payload, or from what a client sent, to the typed payload: numbers exact, names
+ * that could reach a prototype refused, and where it does not fit, what is wrong.
+ *
+ * Nearly every payload takes the short way: a look, `JSON.parse`, the channel's codec. The long way
+ * rounds what a Schema can read as a double only, and else finds the words.
+ */
+import * as Result from "effect/Result"
+import type * as Schema from "effect/Schema"
+import type * as SchemaIssue from "effect/SchemaIssue"
+import * as SchemaParser from "effect/SchemaParser"
+import type { Codec } from "../../../ChannelBase.ts"
+import * as Exact from "../../../Exact.ts"
+import { refusedNames } from "../../../Protocol.ts"
+import { placesToRound } from "./rounding.ts"
+import { type Path, pathText, type Unfit, unfitOf, valueAt } from "./unfit.ts"
+
+/** PostgreSQL's own text of rows. */
+export const rows: Exact.Options = { row: true }
+
+/**
+ * How the texts of a channel are read. What a trigger of ours wrote is known by the name
+ * `table_updates_*`, or by the definition: `Channel.tableUpdates` with a name of its own.
+ */
+export const optionsOf = (name: string, codec: Codec<unknown>): Exact.Options | undefined =>
+  codec.row === true || name.startsWith("table_updates_") ? rows : undefined
+
+/** Where a value comes from: JSON text, and the place of the value in it. */
+export interface Source {
+  readonly text: string
+  readonly path: Path
+  readonly options: Exact.Options | undefined
+}
+
+const unfit = (path: string, expected: string): Result.Result<never, Unfit> =>
+  Result.fail({ path, expected, cure: undefined })
+
+/** Reads the text of one payload of the channel `name`. Never throws. */
+export const read = <A>(
+  codec: Codec<A>,
+  name: string,
+  text: string,
+  options: Exact.Options | undefined
+): Result.Result<A, Unfit> => {
+  let json: unknown
+  try {
+    json = Exact.parse(text, options)
+  } catch {
+    return unfit("", "JSON")
+  }
+  if (mayHoldRefusedName(text)) {
+    const found = refusedName(json)
+    if (found !== undefined) {
+      const path = pathText(codec.schema?.().ast, found.path)
+      return unfit(path, `an object without the name ${found.name}`)
+    }
+  }
+  return decode(codec, name, json, { text, path: [], options })
+}
+
+/** Decodes a value that was parsed by `Exact`, of which `source` is the text. Never throws. */
+export const decode = <A>(
+  codec: Codec<A>,
+  name: string,
+  value: unknown,
+  source: Source
+): Result.Result<A, Unfit> => {
+  const payload = codec.decode(value, name)
+  // A success has no failure's type to it.
+  return Result.isSuccess(payload)
+    ? (payload as Result.Success<A, never>)
+    : closer(codec, name, value, source)
+}
+
+/** The long way: every issue is looked at, and with it each string that was made of a number. */
+const closer = <A>(
+  codec: Codec<A>,
+  name: string,
+  value: unknown,
+  { options, path: place, text }: Source
+): Result.Result<A, Unfit> => {
+  const schema = codec.schema?.()
+  if (schema === undefined) return unfit("", "another payload")
+  const issue = issueOf(schema, value)
+  if (issue === undefined) return unfit("", "what the schema's own functions take")
+  const { mark, value: whole } = Exact.parseMarked(text, options)
+  const made = (path: Path): string | undefined => {
+    const found = valueAt(whole, [...place, ...path])
+    return typeof found === "string" && found.startsWith(mark)
+      ? found.slice(mark.length)
+      : undefined
+  }
+  const rounds = (path: Path) => {
+    const digits = made(path)
+    return digits !== undefined && Exact.isFraction(digits)
+  }
+  const places = placesToRound(issue, rounds)
+  if (places !== undefined) {
+    // A copy of its own: what others read stays exact.
+    let copy = valueAt(Exact.parse(text, options), place)
+    for (const path of places) copy = put(copy, path, Number(made(path)))
+    const rounded = codec.decode(copy, name)
+    if (Result.isSuccess(rounded)) return Result.succeed(rounded.success)
+  }
+  return Result.fail(unfitOf(schema.ast, issue, value, made, rounds))
+}
+
+/** Why a value does not fit, all of it; `undefined` when a function of the schema throws. */
+const issueOf = (schema: Schema.Codec<unknown, Schema.Json>, value: unknown) => {
+  try {
+    const result = SchemaParser.decodeUnknownResult(schema, { errors: "all" })(value)
+    return Result.isFailure(result) ? (result.failure as SchemaIssue.Issue) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** Puts a value at a path that is there. */
+const put = (value: unknown, path: Path, inner: unknown): unknown => {
+  const last = path[path.length - 1]
+  if (last === undefined) return inner
+  const holder = valueAt(value, path.slice(0, -1)) as Record<PropertyKey, unknown>
+  holder[last] = inner
+  return value
+}
+
+/** Whether a text is worth a look for a refused name, which may be spelled with escapes. */
+const mayHoldRefusedName = (text: string): boolean =>
+  text.includes("proto") || text.includes("constructor") || text.includes("\\u")
+
+/** A value within another one. */
+interface Place {
+  readonly value: unknown
+  readonly key: PropertyKey | undefined
+  readonly up: Place | undefined
+}
+
+/** A refused name in parsed JSON, however deep: neither recursive nor slow. */
+const refusedName = (
+  value: unknown
+): { readonly name: string; readonly path: Path } | undefined => {
+  const open: Array<Place> = [{ value, key: undefined, up: undefined }]
+  for (let place = open.pop(); place !== undefined; place = open.pop()) {
+    const { value } = place
+    if (typeof value !== "object" || value === null) continue
+    const isArray = Array.isArray(value)
+    for (const [key, inner] of Object.entries(value)) {
+      const next: Place = { value: inner, key: isArray ? Number(key) : key, up: place }
+      if (!isArray && refusedNames.has(key)) return { name: key, path: pathOf(next) }
+      if (typeof inner === "object") open.push(next)
+    }
+  }
+  return undefined
+}
+
+const pathOf = (place: Place): Path => {
+  const path: Array<PropertyKey> = []
+  for (let at = place; at.up !== undefined; at = at.up) path.push(at.key!)
+  return path.toReversed()
+}

@@ -1,0 +1,124 @@
+/** Cursors across a crash of PostgreSQL and a failover: none lost, none twice, with writers running. */
+import { describe, expect, it } from "@effect/vitest"
+import { Effect } from "effect"
+import * as Path from "node:path"
+import { execute } from "../support/database.ts"
+import { long, random, seed } from "./support/random.ts"
+import {
+  Address,
+  copyFolder,
+  folder,
+  followIn,
+  install,
+  nodeAt,
+  nothing,
+  round,
+  serverOn
+} from "./support/recovery.ts"
+
+const told = (what: string, tally: ReturnType<typeof nothing>) =>
+  console.log(`${what}: ${JSON.stringify({ seed, ...tally })}`)
+
+const rounds = (few: number) => (long ? 40 : few)
+
+describe("a crash of PostgreSQL", () => {
+  it.live.each([
+    ["that waits for the disk", false],
+    ["of which some sessions do not wait for the disk", true]
+  ] as const)(
+    "%s costs nobody an event",
+    ([what, off]) =>
+      Effect.gen(function* () {
+        const postgres = yield* serverOn(Path.join(yield* folder, "data"))
+        yield* install(postgres.url)
+        const address = new Address(postgres.socketDirectory)
+        const node = yield* nodeAt(address)
+        const tally = nothing()
+        for (let n = 0; n < rounds(2); n++) {
+          yield* round({
+            url: postgres.url,
+            address,
+            node,
+            random: random(seed + n),
+            off,
+            fall: Effect.as(postgres.crash, postgres),
+            tally
+          })
+        }
+        told(`crash ${what}`, tally)
+        const { followerGone, followerLost, followerTwice, lost, twice } = tally
+        expect({ lost, twice, followerLost, followerTwice, followerGone, seed }).toEqual({
+          lost: 0,
+          twice: 0,
+          followerLost: 0,
+          followerTwice: 0,
+          followerGone: 0,
+          seed
+        })
+        expect(tally.cursors).toBeGreaterThan(10)
+        if (!off) expect([tally.refused, tally.gone, tally.gaps]).toEqual([0, 0, 0])
+      }).pipe(Effect.scoped),
+    long ? 600_000 : 60_000
+  )
+})
+
+describe("a failover to a standby", () => {
+  it.live.each([
+    ["whose primary waits for the disk", false],
+    ["of which some sessions do not wait for the disk", true]
+  ] as const)(
+    "%s costs nobody an event that is there",
+    ([what, off]) =>
+      Effect.gen(function* () {
+        const place = yield* folder
+        let primary = yield* serverOn(Path.join(place, "0"))
+        yield* install(primary.url)
+        const address = new Address(primary.socketDirectory)
+        const node = yield* nodeAt(address)
+        const tally = nothing()
+        for (let n = 0; n < rounds(1); n++) {
+          const r = random(seed + n)
+          const data = Path.join(place, String(n + 1))
+          yield* primary.stop("fast")
+          yield* copyFolder(primary.dataDirectory, data)
+          yield* primary.start
+          yield* followIn(data, primary)
+          const standby = yield* serverOn(data)
+          const streaming = execute(
+            primary.url,
+            "select from pg_stat_replication where state = 'streaming'"
+          )
+          yield* Effect.repeat(streaming, { until: (rows) => rows.length === 1 })
+          // Behind: it hears nothing more a moment before the primary goes.
+          const behind = r.chance(0.5)
+          const deaf = Effect.andThen(
+            execute(standby.url, "alter system set primary_conninfo = 'host=/nowhere'"),
+            execute(standby.url, "select pg_reload_conf()")
+          )
+          const fall = Effect.gen(function* () {
+            if (behind) {
+              yield* deaf
+              yield* Effect.sleep(r.int(60))
+            }
+            yield* primary.stop("immediate")
+            yield* execute(standby.url, "select pg_promote(true)")
+            return standby
+          })
+          const options = { url: primary.url, address, node, random: r, off, fall, tally }
+          primary = yield* round(options)
+        }
+        told(`promotion ${what}`, tally)
+        const { followerGone, followerLost, followerTwice, lost, twice } = tally
+        expect({ lost, twice, followerLost, followerTwice, followerGone, seed }).toEqual({
+          lost: 0,
+          twice: 0,
+          followerLost: 0,
+          followerTwice: 0,
+          followerGone: 0,
+          seed
+        })
+        expect(tally.cursors).toBeGreaterThan(10)
+      }).pipe(Effect.scoped),
+    long ? 900_000 : 60_000
+  )
+})

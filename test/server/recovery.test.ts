@@ -1,0 +1,230 @@
+/** Around a position: what may be taken back and is told, what it costs to find it, what it must not believe. */
+import { PgClient, PgConnection } from "@effect/sql-pg"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Fiber, Queue, Redacted } from "effect"
+import * as Path from "node:path"
+import * as Cursor from "../../src/Cursor.ts"
+import * as Outbox from "../../src/server/internal/outbox/outbox.ts"
+import { OutboxReader } from "../../src/server/OutboxReader.ts"
+import { execute } from "../support/database.ts"
+import {
+  layerInstalled,
+  layerReader,
+  layerReaderOnly,
+  publish,
+  session
+} from "./support/durable.ts"
+import { long } from "./support/random.ts"
+import { Address, folder, install, nodeAt, serverOn } from "./support/recovery.ts"
+
+describe("a commit that nobody waited for", () => {
+  /** It is seen, its transaction is older than one that is on disk, and nothing flushes it. */
+  const unflushed = (url: string) =>
+    Effect.gen(function* () {
+      const [early, late] = [
+        yield* PgConnection.make({ url: Redacted.make(url) }),
+        yield* PgConnection.make({ url: Redacted.make(url) })
+      ]
+      yield* early.query("set synchronous_commit = off")
+      yield* early.query("begin")
+      yield* early.query("select realtime.publish('room', '1'::text)")
+      yield* late.query("select realtime.publish('hall', '2'::text)")
+      return Effect.asVoid(early.query("commit"))
+    })
+
+  const slow = { wal_writer_delay: "10s" }
+
+  it.live("is told as a gap when a crash took it back, to its channel and to no other", () =>
+    Effect.gen(function* () {
+      const postgres = yield* serverOn(Path.join(yield* folder, "data"), slow)
+      yield* install(postgres.url)
+      const node = yield* nodeAt(new Address(postgres.socketDirectory), { upkeep: false })
+      const room = yield* node.reader.follow("room")
+      const hall = yield* node.reader.follow("hall")
+      const commit = yield* unflushed(postgres.url)
+      expect(yield* Queue.take(hall)).toMatchObject({ events: [{ text: "2" }] })
+      yield* commit
+      const told = yield* Queue.take(room)
+      expect(told).toMatchObject({ events: [{ text: "1" }] })
+      yield* postgres.crash
+      const gap = yield* Queue.take(room)
+      expect(gap).toMatchObject({ _tag: "Gap", reason: "source" })
+      expect(gap.tick).toBeGreaterThan(told.tick)
+      expect(
+        yield* execute(postgres.url, "select channel from realtime.messages order by id")
+      ).toEqual([{ channel: "hall" }])
+      // Its number is not given out again, so both cursors are good; the one is told, the other is whole.
+      yield* execute(postgres.url, "select realtime.publish('room', '3'::text)")
+      expect(yield* Queue.take(room)).toMatchObject({ events: [{ text: "3" }] })
+      for (const cursor of [told.cursor, gap.cursor]) {
+        expect(yield* node.reader.join("room", cursor)).toMatchObject({
+          state: "recovered",
+          replay: [{ events: [{ text: "3" }] }]
+        })
+      }
+      yield* execute(postgres.url, "select realtime.publish('hall', '4'::text)")
+      expect(yield* Queue.take(hall)).toMatchObject({ events: [{ text: "4" }] })
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("is handed out once it is on disk by a reader that is told to wait for that", () =>
+    Effect.gen(function* () {
+      const postgres = yield* serverOn(Path.join(yield* folder, "data"), slow)
+      yield* install(postgres.url)
+      const options = { upkeep: false, flushed: true }
+      const node = yield* nodeAt(new Address(postgres.socketDirectory), options)
+      const room = yield* node.reader.follow("room")
+      yield* yield* unflushed(postgres.url)
+      const { cursor } = yield* Queue.take(room)
+      yield* postgres.crash
+      expect(
+        yield* execute(postgres.url, "select channel from realtime.messages order by id")
+      ).toEqual([{ channel: "room" }, { channel: "hall" }])
+      yield* execute(postgres.url, "select realtime.publish('room', '3'::text)")
+      expect(yield* Queue.take(room)).toMatchObject({ events: [{ text: "3" }] })
+      expect(yield* node.reader.join("room", cursor)).toMatchObject({
+        replay: [{ events: [{ text: "3" }] }]
+      })
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a quiet day", () => {
+  it.live(
+    "beside 100,000 other transactions, with retention in between, is a reset for nobody",
+    () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        const reader = yield* OutboxReader
+        const db = yield* session
+        yield* sql`update realtime.settings set retention = '30 minutes'`
+        for (let n = 0; n < 5; n++) yield* publish("room", n)
+        const cursor = yield* reader.position
+        const before = yield* reader.join("room", undefined)
+        for (let hour = 0; hour < 5; hour++) {
+          yield* db.query(
+            "do $$ begin for n in 1..20000 loop perform pg_current_xact_id(); commit; end loop; end $$"
+          )
+          const { drawn, era, next, normal } = Outbox.parseTake(
+            (yield* db.query(Outbox.takeStatement, ["0"])).rows[0]
+          )
+          yield* db.query("select realtime.upkeep($1::pg_snapshot, $2::xid8, $3::bigint, 0, $4)", [
+            Cursor.formatSnapshot(normal),
+            String(next),
+            String(drawn),
+            era
+          ])
+          yield* sql`update realtime.marks set at = at - interval '1 hour'`
+          while (((yield* db.query("select realtime.prune() n")).rows[0]!["n"] as number) > 0);
+        }
+        // All was pruned but the message on which everybody stands, and marks do not pile up.
+        expect(yield* sql`select payload from realtime.messages`).toEqual([{ payload: "4" }])
+        expect(yield* sql`select count(*)::int n from realtime.marks`).toEqual([{ n: 2 }])
+        yield* publish("room", "next")
+        yield* reader.position
+        for (const from of [cursor, before.cursor]) {
+          expect(yield* reader.join("room", from)).toMatchObject({
+            state: "recovered",
+            replay: [{ events: [{ text: '"next"' }] }]
+          })
+        }
+      }).pipe(Effect.scoped, Effect.provide(layerReader(undefined, { upkeep: false })))
+  )
+})
+
+describe("a look", () => {
+  it.live("beside a million rows of an open transaction reads at most three times as much", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const db = yield* session
+      const open = yield* session
+      const rows = long ? 1_000_000 : 100_000
+      const floors = new Outbox.Floors()
+      /** What a statement touches, in pages of PostgreSQL. */
+      const pages = (statement: string, args: ReadonlyArray<unknown>) =>
+        Effect.map(
+          db.query(`explain (analyze, buffers, format json) ${statement}`, args),
+          ({ rows: [row] }) => {
+            const plan = row!["QUERY PLAN"] as string | ReadonlyArray<unknown>
+            const [{ Plan }] = (typeof plan === "string" ? JSON.parse(plan) : plan) as [
+              { readonly Plan: Readonly<Record<string, number>> }
+            ]
+            return Plan["Shared Hit Blocks"]! + Plan["Shared Read Blocks"]!
+          }
+        )
+      let before = Outbox.parseTake((yield* db.query(Outbox.takeStatement, ["0"])).rows[0])
+      /** Ten new messages, and a look that finds them. */
+      const look = Effect.gen(function* () {
+        for (let n = 0; n < 10; n++) yield* publish("room", n)
+        const args = Outbox.takeArguments(before.last)
+        const taking = yield* pages(Outbox.takeStatement, args)
+        const taken = Outbox.parseTake((yield* db.query(Outbox.takeStatement, args)).rows[0])
+        floors.add(taken.next, taken.drawn)
+        const leg = { at: before, to: taken, id: 0n, last: taken.last }
+        const limits = { messages: 1000, bytes: 1e6 }
+        const floor = floors.of(before.snapshot)
+        const paging = yield* pages(
+          Outbox.pageStatement.all,
+          Outbox.pageArguments(leg, floor, limits, undefined)
+        )
+        before = taken
+        return { taking, paging }
+      })
+      for (let n = 0; n < 3; n++) yield* look
+      const alone = yield* look
+      yield* open.query("begin")
+      yield* open.query(
+        `insert into realtime.messages (channel, payload) select 'hall', '1' from generate_series(1, ${rows})`
+      )
+      // The first one passes over what was drawn meanwhile.
+      yield* look
+      const beside = yield* look
+      console.log(JSON.stringify({ rows, alone, beside }))
+      expect(beside.taking).toBeLessThanOrEqual(3 * alone.taking)
+      expect(beside.paging).toBeLessThanOrEqual(3 * alone.paging)
+      // And a state, and a node that begins, which know of nothing before.
+      const first = yield* pages(Outbox.takeStatement, ["0"])
+      const state = yield* pages(Outbox.stateStatement("1 one"), [])
+      expect([first, state].every((touched) => touched <= 3 * alone.taking)).toBe(true)
+      yield* open.query("rollback")
+      yield* sql`select 1`
+    }).pipe(Effect.scoped, Effect.provide(layerInstalled({ wake: "poll" })))
+  )
+})
+
+describe("a node", () => {
+  it.live("hears what comes, whatever somebody noted as the last id that was drawn", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      yield* publish("room", 0)
+      yield* sql`insert into realtime.marks (snapshot, next, drawn) values ('1:1:', '1', 1000000)`
+      yield* Effect.gen(function* () {
+        const reader = yield* OutboxReader
+        const start = yield* reader.position
+        const queue = yield* reader.follow("room")
+        yield* publish("room", 1)
+        expect(yield* Queue.take(queue)).toMatchObject({ events: [{ text: "1" }] })
+        expect(yield* reader.join("room", start)).toMatchObject({
+          replay: [{ events: [{ text: "1" }] }]
+        })
+      }).pipe(Effect.scoped, Effect.provide(layerReaderOnly()))
+    }).pipe(Effect.provide(layerInstalled()))
+  )
+
+  it.live("that finds no witness where it stands goes on from where the database is", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const reader = yield* OutboxReader
+      const queue = yield* reader.follow("room")
+      yield* publish("room", 1)
+      const { cursor } = yield* Queue.take(queue)
+      // The same transaction and id, written at another time: another message.
+      yield* sql`update realtime.messages set created_at = created_at + interval '1 microsecond'`
+      const waiting = yield* Effect.forkChild(Queue.take(queue))
+      yield* sql`select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and application_name = 'effect-realtime reader'`
+      expect(yield* Fiber.join(waiting)).toMatchObject({ _tag: "Gap", reason: "source" })
+      expect(yield* reader.join("room", cursor)).toMatchObject({ reason: "witness" })
+    }).pipe(Effect.scoped, Effect.provide(layerReader()))
+  )
+})

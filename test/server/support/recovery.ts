@@ -1,0 +1,370 @@
+/**
+ * Servers that crash, fail over and are put back, writers that run meanwhile, and the count of what a
+ * cursor from before is worth after it.
+ *
+ * A round: writers run, and a node of ours hands out what they commit. The server goes away at once; the
+ * node is kept from looking until others have written to what comes back, which gives numbers out again.
+ * Then every cursor that was handed out is resumed, and what it is given is compared with the table.
+ */
+import { PgClient, PgConnection } from "@effect/sql-pg"
+import { Context, Effect, Fiber, Layer, Redacted, type Scope, Stream } from "effect"
+import * as Fs from "node:fs"
+import * as Net from "node:net"
+import * as Path from "node:path"
+import * as Cursor from "../../../src/Cursor.ts"
+import * as OutboxReader from "../../../src/server/OutboxReader.ts"
+import * as PgInstaller from "../../../src/server/PgInstaller.ts"
+import * as EmbeddedPostgres from "../../../src/testing/EmbeddedPostgres.ts"
+import { execute } from "../../support/database.ts"
+import { type Random, random } from "./random.ts"
+
+export const channel = "room"
+
+/** A directory for data folders, removed at the end. */
+export const folder = Effect.acquireRelease(
+  Effect.sync(() => {
+    const made = Fs.mkdtempSync("/tmp/recovery-")
+    // The server runs as somebody else than root.
+    Fs.chmodSync(made, 0o777)
+    return made
+  }),
+  (made) => Effect.sync(() => Fs.rmSync(made, { recursive: true, force: true }))
+)
+
+/** On a folder of its own; what was reported is in the files of the system, as after a crash of the server. */
+export const serverOn = (data: string, settings: Readonly<Record<string, string>> = {}) =>
+  EmbeddedPostgres.make({
+    dataDirectory: data,
+    settings: {
+      fsync: "off",
+      full_page_writes: "off",
+      max_connections: "60",
+      max_prepared_transactions: "30",
+      autovacuum: "off",
+      // Time enough for commits that nobody waits for.
+      wal_writer_delay: "1000ms",
+      wal_writer_flush_after: "1GB",
+      ...settings
+    }
+  }).pipe(
+    Effect.tap(({ kept, notice }) =>
+      kept ? Effect.void : Effect.die(new Error(notice ?? "the folder is not used"))
+    )
+  )
+
+/** Copies a folder of a server that is stopped, in place of what was there. */
+export const copyFolder = (from: string, to: string) =>
+  Effect.sync(() => {
+    Fs.rmSync(to, { recursive: true, force: true })
+    const copy = (from: string, to: string) => {
+      const stat = Fs.lstatSync(from)
+      if (stat.isDirectory()) {
+        Fs.mkdirSync(to, { mode: stat.mode })
+        for (const name of Fs.readdirSync(from)) copy(Path.join(from, name), Path.join(to, name))
+      } else Fs.copyFileSync(from, to)
+      Fs.lchownSync(to, stat.uid, stat.gid)
+      Fs.chmodSync(to, stat.mode)
+    }
+    copy(from, to)
+  })
+
+/** Makes a copied folder that of a standby of a server. */
+export const followIn = (data: string, primary: EmbeddedPostgres.EmbeddedPostgres) =>
+  Effect.sync(() => {
+    const { gid, uid } = Fs.statSync(data)
+    const signal = Path.join(data, "standby.signal")
+    Fs.writeFileSync(signal, "")
+    Fs.chownSync(signal, uid, gid)
+    Fs.appendFileSync(
+      Path.join(data, "postgresql.auto.conf"),
+      `\nprimary_conninfo = 'host=${primary.socketDirectory} port=5432 user=postgres'\n`
+    )
+  })
+
+/** Where a node connects: to a server, to another one later, or to none. */
+export class Address {
+  /** The directory of the socket; `undefined` while it is kept from looking. */
+  directory: string | undefined
+  readonly #sockets = new Set<Net.Socket>()
+
+  constructor(directory: string) {
+    this.directory = directory
+  }
+
+  readonly connect = (): Net.Socket => {
+    const socket = Net.connect(`${this.directory ?? "/nowhere"}/.s.PGSQL.5432`)
+    this.#sockets.add(socket)
+    socket.once("close", () => this.#sockets.delete(socket))
+    return socket
+  }
+
+  /** Cuts every connection; new ones go to `directory`. */
+  readonly move = (directory: string | undefined): void => {
+    this.directory = directory
+    for (const socket of this.#sockets) socket.destroy()
+  }
+}
+
+export interface Node {
+  readonly reader: OutboxReader.OutboxReader["Service"]
+  readonly context: Context.Context<PgClient.PgClient | OutboxReader.OutboxReader>
+}
+
+/** A reader and a pool at an address, until the scope closes. */
+export const nodeAt = (
+  address: Address,
+  options?: OutboxReader.Options
+): Effect.Effect<Node, unknown, Scope.Scope> =>
+  Effect.map(
+    Layer.build(
+      Layer.fresh(
+        OutboxReader.layer({
+          busy: 2,
+          idle: 20,
+          pageMessages: 5,
+          backoff: { initial: 5, cap: 20, resetAfter: 30_000 },
+          ...options
+        })
+      ).pipe(
+        Layer.provideMerge(
+          Layer.fresh(
+            PgClient.layer({
+              url: Redacted.make("postgresql://postgres@localhost/postgres"),
+              stream: address.connect,
+              maxConnections: 6
+            })
+          )
+        )
+      )
+    ),
+    (context) => ({ context, reader: Context.get(context, OutboxReader.OutboxReader) })
+  )
+
+/** Everything installed, once for a server. */
+export const install = (url: string, options?: PgInstaller.Options) =>
+  Effect.gen(function* () {
+    yield* PgInstaller.install({ wake: "poll", ...options }).pipe(
+      Effect.provide(Layer.fresh(PgClient.layer({ url: Redacted.make(url) }))),
+      Effect.scoped
+    )
+    yield* execute(url, "create table if not exists elsewhere (n int)")
+    yield* execute(
+      url,
+      "create table if not exists done (id bigint not null, tx text not null, at text not null)"
+    )
+  })
+
+/** A message as it is once and never again: numbers alone may be given out twice. */
+const spelled = `m.id || ' ' || m.txid || ' ' || floor(extract(epoch from m.created_at) * 1000)`
+
+const spell = ({ at, id, tx }: OutboxReader.DurableEvent) => `${id} ${tx} ${at}`
+
+/** What a crash leaves, and what is there: the messages of the channel. */
+export const truth = (url: string) =>
+  Effect.map(
+    execute(
+      url,
+      `select ${spelled} as spelled from realtime.messages m where m.channel = '${channel}' order by m.id`
+    ),
+    (rows) => rows.map((row) => String(row["spelled"]))
+  )
+
+/** One writer until its server is gone; prepared transactions are left for others to end. */
+const writer = (url: string, r: Random, off: boolean, name: string) =>
+  Effect.gen(function* () {
+    const db = yield* PgConnection.make({ url: Redacted.make(url) })
+    if (off) yield* db.query("set synchronous_commit = off")
+    const say = (to: string) =>
+      db.query("select realtime.publish($1, $2::text)", [to, JSON.stringify(r.int(1e9))])
+    for (let n = 0; ; n++) {
+      yield* db.query("begin", [], false)
+      // Gets its number early, or writes no message at all.
+      if (r.chance(0.4)) yield* db.query("insert into elsewhere values (1)")
+      if (r.chance(0.3)) yield* Effect.sleep(r.int(8))
+      for (let k = r.int(4); k > 0; k--) yield* say(r.chance(0.7) ? channel : "hall")
+      if (r.chance(0.1)) {
+        yield* db.query("savepoint s", [], false)
+        yield* say(channel)
+        yield* db.query("rollback to savepoint s", [], false)
+      }
+      if (r.chance(0.05)) for (let k = 12; k > 0; k--) yield* say(channel)
+      if (r.chance(0.15)) yield* db.query("rollback", [], false)
+      else if (r.chance(0.04)) yield* db.query(`prepare transaction '${name}_${n}'`, [], false)
+      else yield* db.query("commit", [], false)
+    }
+  }).pipe(Effect.scoped, Effect.ignore)
+
+/** Transactions of strangers, before any node looks: numbers are given out again. */
+const strangers = (url: string, r: Random, count: number) =>
+  Effect.gen(function* () {
+    const db = yield* PgConnection.make({ url: Redacted.make(url) })
+    for (let n = 0; n < count; n++) {
+      yield* db.query("begin", [], false)
+      yield* db.query("insert into elsewhere values (1)")
+      for (let k = r.int(3); k > 0; k--) {
+        yield* db.query(`select realtime.publish('${r.chance(0.7) ? channel : "hall"}', '0'::text)`)
+      }
+      yield* db.query(r.chance(0.2) ? "rollback" : "commit", [], false)
+    }
+    const { rows } = yield* db.query("select gid from pg_prepared_xacts")
+    for (const row of rows) {
+      const how = r.chance(0.7) ? "commit" : "rollback"
+      yield* db.query(`${how} prepared '${String(row["gid"])}'`, [], false)
+    }
+  }).pipe(Effect.scoped)
+
+export interface Tally {
+  rounds: number
+  cursors: number
+  midway: number
+  honoured: number
+  refused: number
+  lost: number
+  twice: number
+  /** Told before, and not there any more. */
+  gone: number
+  /** Of what the node's own follower was told, which lived through it: without a gap to say so. */
+  followerLost: number
+  followerTwice: number
+  followerGone: number
+  gaps: number
+}
+
+export const nothing = (): Tally => ({
+  rounds: 0,
+  cursors: 0,
+  midway: 0,
+  honoured: 0,
+  refused: 0,
+  lost: 0,
+  twice: 0,
+  gone: 0,
+  followerLost: 0,
+  followerTwice: 0,
+  followerGone: 0,
+  gaps: 0
+})
+
+/** A position that somebody holds, with what they were told up to it. */
+interface Held {
+  readonly cursor: string
+  readonly told: ReadonlyArray<string>
+  /** How many of it. */
+  readonly count: number
+}
+
+/** Follows from now on, and holds every position on its way. */
+class Follower {
+  readonly told: Array<string> = []
+  readonly held: Array<Held> = []
+  /** Up to here a gap speaks for what was missed or taken back. */
+  gapAt = 0
+  gaps = 0
+
+  take(item: OutboxReader.Item): void {
+    if (item._tag === "Batch") this.told.push(...item.events.map(spell))
+    if (item._tag === "Gap") {
+      this.gaps++
+      this.gapAt = this.told.length
+    }
+    this.held.push({ cursor: item.cursor, told: this.told, count: this.told.length })
+  }
+}
+
+/** Whether a cursor was in the middle of a difference: the page after it must be finished first. */
+const isMidway = (cursor: string) => Cursor.parseDurable(cursor)?.position.next !== undefined
+
+/**
+ * One round on a server. `fall` takes it away and brings back what is there then, which may be elsewhere;
+ * it completes with the address of that.
+ */
+export const round = (options: {
+  readonly url: string
+  readonly address: Address
+  readonly node: Node
+  readonly random: Random
+  /** Sessions that do not wait for the disk. */
+  readonly off: boolean
+  readonly fall: Effect.Effect<EmbeddedPostgres.EmbeddedPostgres, unknown>
+  readonly tally: Tally
+}) =>
+  Effect.gen(function* () {
+    const { address, fall, node, random: r, tally, url } = options
+    const before = yield* truth(url)
+    const follower = new Follower()
+    const following = yield* node.reader.batches(channel).pipe(
+      Stream.runForEach((item) => Effect.sync(() => follower.take(item))),
+      Effect.forkScoped({ startImmediately: true })
+    )
+    // It has its place before anybody writes.
+    yield* Effect.repeat(Effect.sleep(1), { until: () => follower.held.length > 0 })
+    const writing = yield* Effect.forEach(
+      Array.from({ length: 6 }, (_, n) => n),
+      (n) => writer(url, random(r.int(2 ** 31)), options.off && n % 2 === 0, `p${r.int(1e9)}_${n}`),
+      { concurrency: "unbounded", discard: true }
+    ).pipe(Effect.forkScoped({ startImmediately: true }))
+    const enough = 10 + r.int(30)
+    yield* Effect.repeat(Effect.sleep(2), { until: () => follower.held.length > enough })
+    yield* Effect.sleep(r.int(20))
+    // As a client has them that goes away with the server.
+    const server = yield* Effect.andThen(
+      Effect.sync(() => {
+        address.directory = undefined
+      }),
+      fall
+    )
+    yield* Fiber.join(writing)
+    const held = follower.held.slice(-60)
+    yield* strangers(server.url, r, 30)
+    address.move(server.socketDirectory)
+    // The node stands again, and its follower hears what is new; after a gap only what is newer than that.
+    const from = follower.told.length
+    const ends = new Set<string>()
+    yield* Effect.repeat(
+      Effect.gen(function* () {
+        const say = `select realtime.publish('${channel}', '"end"'::text)::text id`
+        ends.add(String((yield* execute(server.url, say))[0]!["id"]))
+        yield* Effect.sleep(20)
+      }),
+      { until: () => follower.told.slice(from).some((event) => ends.has(event.split(" ")[0]!)) }
+    )
+    const there = yield* truth(server.url)
+    // All of it.
+    if (follower.gaps === 0) {
+      yield* Effect.repeat(Effect.sleep(2), { until: () => follower.told.includes(there.at(-1)!) })
+    }
+    const present = new Set(there)
+    const old = new Set(before)
+    tally.rounds++
+    for (const { count, cursor, told: all } of held) {
+      const told = new Set(all.slice(0, count))
+      const join = yield* node.reader
+        .join(channel, cursor, { events: 1e6, bytes: 1e9 })
+        .pipe(Effect.retry({ times: 20 }))
+      tally.cursors++
+      if (isMidway(cursor)) tally.midway++
+      if (join.state !== "recovered") {
+        tally.refused++
+        continue
+      }
+      tally.honoured++
+      const replayed = join.replay.flatMap(({ events }) => events.map(spell))
+      const unique = new Set(replayed)
+      tally.twice += replayed.length - unique.size
+      for (const event of unique) if (told.has(event)) tally.twice++
+      for (const event of there) {
+        if (!old.has(event) && !told.has(event) && !unique.has(event)) tally.lost++
+      }
+      for (const event of told) if (!present.has(event)) tally.gone++
+    }
+    yield* Fiber.interrupt(following)
+    const { gapAt, gaps, told } = follower
+    tally.gaps += gaps
+    tally.followerTwice += told.length - new Set(told).size
+    const heard = new Set(told)
+    if (gaps === 0) {
+      tally.followerLost += there.filter((event) => !old.has(event) && !heard.has(event)).length
+    }
+    tally.followerGone += told.slice(gapAt).filter((event) => !present.has(event)).length
+    return server
+  }).pipe(Effect.scoped)
