@@ -58,9 +58,10 @@ const sorted = (tables: ReadonlyArray<Table>): ReadonlyArray<Table> => {
 export const tablesOf = (db: PgConnection.PgConnection) =>
   Effect.map(db.query(query), ({ rows }) =>
     sorted(
-      (rows as unknown as ReadonlyArray<Row>).map((row) => ({
-        ...row,
-        own: row.own === null ? undefined : { name: row.own[0], type: row.own[1] }
-      }))
+      (rows as unknown as ReadonlyArray<Row>).map((row) =>
+        Object.assign(row, {
+          own: row.own === null ? undefined : { name: row.own[0], type: row.own[1] }
+        })
+      )
     )
   )

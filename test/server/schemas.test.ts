@@ -2,7 +2,7 @@
  * Tables that nobody here made, changed in every way by sessions that nobody here set up: the events of a
  * table are its rows, as PostgreSQL compares them.
  */
-import { PgConnection } from "@effect/sql-pg"
+import type { PgConnection } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Queue } from "effect"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
@@ -35,7 +35,7 @@ const watchesOf = (tables: ReadonlyArray<Table>): ReadonlyArray<Watched> =>
   )
 
 /** What a foreign key says. */
-const forbidden: ReadonlyArray<string | undefined> = ["23503", "23001"]
+const forbidden = new Set<string | undefined>(["23503", "23001"])
 
 /** Runs a step, and gives the error of the statement that failed. */
 const run = (session: PgConnection.PgConnection, { statements }: Step) =>
@@ -104,7 +104,7 @@ const prove = (schema: ForeignSchema) =>
       Effect.gen(function* () {
         const error = yield* run(who, step)
         // What a foreign key forbids has not happened.
-        if (error !== undefined && step.refusable && forbidden.includes(sqlState(error))) {
+        if (error !== undefined && step.refusable && forbidden.has(sqlState(error))) {
           refused++
         } else if (error !== undefined) {
           faults.push(`${sqlMessage(error)}\n  in ${step.statements.join("; ")}`)
