@@ -339,7 +339,9 @@ const durable = /^2\.([\w-]{8})\.((?:[\w-]{4})*[\w-]{2,4})$/
  * @category internals
  * @since 0.1.0
  */
-export const readDurable = (text: string): DurableCursor | undefined => {
+export const readDurable = (
+  text: string
+): (Omit<DurableCursor, "witness"> & { readonly witness: Omit<Witness, "tx"> }) | undefined => {
   const parts = durable.exec(text)
   if (parts === null) return undefined
   const bytes = atob(parts[2]!.replaceAll("-", "+").replaceAll("_", "/"))
@@ -369,17 +371,16 @@ export const readDurable = (text: string): DurableCursor | undefined => {
   let id = 0n
   if (offset < bytes.length) {
     const xmax = base.xmax + varint()
-    const bits = offset
-    offset += Math.ceil(base.running.length / 8)
     const kept = base.running.filter(
-      (_, index) => (bytes.charCodeAt(bits + (index >> 3)) >> (index & 7)) & 1
+      (_, index) => (bytes.charCodeAt(offset + (index >> 3)) >> (index & 7)) & 1
     )
+    offset += (base.running.length + 7) >> 3
     next = { xmax, running: [...kept, ...distances(xmax)] }
     id = varint()
   }
-  if (offset !== bytes.length) return undefined
-  const tx = (next ?? base).xmax - 1n
-  return { identity: parts[1]!, position: { base, next, id }, witness: { tx, ...witness } }
+  return offset === bytes.length
+    ? { identity: parts[1]!, position: { base, next, id }, witness }
+    : undefined
 }
 
 /** Whether a snapshot is in normal form: it ends behind a transaction that it sees, or sees nothing. */
@@ -399,10 +400,12 @@ const isNormal = ({ running, xmax }: Snapshot): boolean =>
  */
 export const parseDurable = (text: string): DurableCursor | undefined => {
   // Every character that matches is one byte.
-  const cursor = text.length > maxBytes ? undefined : readDurable(text)
-  if (cursor === undefined) return undefined
-  const { base, next } = cursor.position
-  const { at, id, tx } = cursor.witness
+  const read = text.length > maxBytes ? undefined : readDurable(text)
+  if (read === undefined) return undefined
+  const { base, next } = read.position
+  const tx = (next ?? base).xmax - 1n
+  const { at, id } = read.witness
+  const cursor = { ...read, witness: { tx, id, at } }
   const sound =
     isNormal(base) &&
     (next === undefined || (isNormal(next) && contains(next, base))) &&

@@ -9,15 +9,34 @@ import {
   copyFolder,
   folder,
   followIn,
-  install,
+  installedOn,
   nodeAt,
   nothing,
   round,
-  serverOn
+  serverOn,
+  working
 } from "./support/recovery.ts"
 
 const told = (what: string, tally: ReturnType<typeof nothing>) =>
   console.log(`${what}: ${JSON.stringify({ seed, ...tally })}`)
+
+/** What must be 0 whatever was lost. */
+const exact = (tally: ReturnType<typeof nothing>) => {
+  const { followerGone, followerLost, followerTwice, lost, twice, worker } = tally
+  expect({ lost, twice, followerLost, followerTwice, followerGone, ...worker, seed }).toMatchObject(
+    {
+      lost: 0,
+      twice: 0,
+      followerLost: 0,
+      followerTwice: 0,
+      followerGone: 0,
+      missed: 0,
+      again: 0,
+      invented: 0
+    }
+  )
+  expect(tally.cursors).toBeGreaterThan(10)
+}
 
 const rounds = (few: number) => (long ? 40 : few)
 
@@ -29,10 +48,10 @@ describe("a crash of PostgreSQL", () => {
     "%s costs nobody an event",
     ([what, off]) =>
       Effect.gen(function* () {
-        const postgres = yield* serverOn(Path.join(yield* folder, "data"))
-        yield* install(postgres.url)
+        const postgres = yield* installedOn(Path.join(yield* folder, "data"))
         const address = new Address(postgres.socketDirectory)
         const node = yield* nodeAt(address)
+        const worker = yield* working(node)
         const tally = nothing()
         for (let n = 0; n < rounds(2); n++) {
           yield* round({
@@ -45,17 +64,9 @@ describe("a crash of PostgreSQL", () => {
             tally
           })
         }
+        tally.worker = yield* worker.check(postgres.url)
         told(`crash ${what}`, tally)
-        const { followerGone, followerLost, followerTwice, lost, twice } = tally
-        expect({ lost, twice, followerLost, followerTwice, followerGone, seed }).toEqual({
-          lost: 0,
-          twice: 0,
-          followerLost: 0,
-          followerTwice: 0,
-          followerGone: 0,
-          seed
-        })
-        expect(tally.cursors).toBeGreaterThan(10)
+        exact(tally)
         if (!off) expect([tally.refused, tally.gone, tally.gaps]).toEqual([0, 0, 0])
       }).pipe(Effect.scoped),
     long ? 600_000 : 60_000
@@ -71,10 +82,10 @@ describe("a failover to a standby", () => {
     ([what, off]) =>
       Effect.gen(function* () {
         const place = yield* folder
-        let primary = yield* serverOn(Path.join(place, "0"))
-        yield* install(primary.url)
+        let primary = yield* installedOn(Path.join(place, "0"))
         const address = new Address(primary.socketDirectory)
         const node = yield* nodeAt(address)
+        const worker = yield* working(node)
         const tally = nothing()
         for (let n = 0; n < rounds(1); n++) {
           const r = random(seed + n)
@@ -107,17 +118,9 @@ describe("a failover to a standby", () => {
           const options = { url: primary.url, address, node, random: r, off, fall, tally }
           primary = yield* round(options)
         }
+        tally.worker = yield* worker.check(primary.url)
         told(`promotion ${what}`, tally)
-        const { followerGone, followerLost, followerTwice, lost, twice } = tally
-        expect({ lost, twice, followerLost, followerTwice, followerGone, seed }).toEqual({
-          lost: 0,
-          twice: 0,
-          followerLost: 0,
-          followerTwice: 0,
-          followerGone: 0,
-          seed
-        })
-        expect(tally.cursors).toBeGreaterThan(10)
+        exact(tally)
       }).pipe(Effect.scoped),
     long ? 900_000 : 60_000
   )

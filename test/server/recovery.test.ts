@@ -15,7 +15,7 @@ import {
   session
 } from "./support/durable.ts"
 import { long } from "./support/random.ts"
-import { Address, folder, install, nodeAt, serverOn } from "./support/recovery.ts"
+import { Address, folder, installedOn, nodeAt } from "./support/recovery.ts"
 
 describe("a commit that nobody waited for", () => {
   /** It is seen, its transaction is older than one that is on disk, and nothing flushes it. */
@@ -36,8 +36,7 @@ describe("a commit that nobody waited for", () => {
 
   it.live("is told as a gap when a crash took it back, to its channel and to no other", () =>
     Effect.gen(function* () {
-      const postgres = yield* serverOn(Path.join(yield* folder, "data"), slow)
-      yield* install(postgres.url)
+      const postgres = yield* installedOn(Path.join(yield* folder, "data"), slow)
       const node = yield* nodeAt(new Address(postgres.socketDirectory), { upkeep: false })
       const room = yield* node.reader.follow("room")
       const hall = yield* node.reader.follow("hall")
@@ -69,8 +68,7 @@ describe("a commit that nobody waited for", () => {
 
   it.live("is handed out once it is on disk by a reader that is told to wait for that", () =>
     Effect.gen(function* () {
-      const postgres = yield* serverOn(Path.join(yield* folder, "data"), slow)
-      yield* install(postgres.url)
+      const postgres = yield* installedOn(Path.join(yield* folder, "data"), slow)
       const options = { upkeep: false, flushed: true }
       const node = yield* nodeAt(new Address(postgres.socketDirectory), options)
       const room = yield* node.reader.follow("room")

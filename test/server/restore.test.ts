@@ -11,7 +11,7 @@ import { databaseWith, execute, layerDatabase, TestDatabase } from "../support/d
 import { dump, orders, restore } from "./support/dump.ts"
 import { layerInstalled, layerReaderOnly, quick } from "./support/durable.ts"
 import { random, seed } from "./support/random.ts"
-import { Address, copyFolder, folder, install, nodeAt, serverOn } from "./support/recovery.ts"
+import { Address, copyFolder, folder, installedOn, nodeAt } from "./support/recovery.ts"
 
 const publish = (url: string, payload: unknown) =>
   execute(url, `select realtime.publish('room', '${JSON.stringify(payload)}'::text)`)
@@ -48,8 +48,7 @@ describe("a data folder that is put back", () => {
       Effect.gen(function* () {
         const r = random(seed)
         const place = yield* folder
-        const postgres = yield* serverOn(Path.join(place, "data"))
-        yield* install(postgres.url)
+        const postgres = yield* installedOn(Path.join(place, "data"))
         const address = new Address(postgres.socketDirectory)
         const node = yield* nodeAt(address, { idle: 20 })
         /** Each in a transaction of its own, on a session of its own. */

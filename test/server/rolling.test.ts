@@ -6,14 +6,13 @@ import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Logger, Queue, Schema, Stream, SubscriptionRef } from "effect"
 import { randomBytes } from "node:crypto"
-import { inject } from "vitest"
 import * as Channel from "../../src/Channel.ts"
 import { schemaVersion } from "../../src/server/internal/sql/schema.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import { Realtime } from "../../src/server/Realtime.ts"
-import { execute, layerDatabase } from "../support/database.ts"
+import { execute, layerDatabase, serverUrl } from "../support/database.ts"
 import { quick } from "./support/durable.ts"
 import { version2 } from "./support/version2.ts"
 
@@ -32,9 +31,7 @@ describe("an upgrade under a node of version 2", () => {
       const old = yield* version2
       const node = `node_${randomBytes(4).toString("hex")}`
       // After the database, in which it has rights.
-      yield* Effect.addFinalizer(() =>
-        Effect.ignore(execute(inject("serverUrl"), `drop role ${node}`))
-      )
+      yield* Effect.addFinalizer(() => Effect.ignore(execute(serverUrl(), `drop role ${node}`)))
       const warnings = yield* Queue.unbounded<string>()
       yield* sql`create table orders (id int primary key)`
       // A short retention: a node looks at the settings a hundred times in it.

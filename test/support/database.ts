@@ -11,6 +11,7 @@ import { Context, Effect, Layer, Redacted, type Scope } from "effect"
 import type { SqlError } from "effect/sql/SqlError"
 import { randomBytes } from "node:crypto"
 import { inject } from "vitest"
+import { openStatement } from "../../src/server/internal/sql/identity.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { makeCluster, serverOn } from "./cluster.ts"
 
@@ -154,7 +155,7 @@ const prepareTemplate = Effect.gen(function* () {
     yield* PgInstaller.install()
     yield* PgClient.PgClient.use(
       (sql) => sql`with epoch as (delete from realtime.epoch)
-        update realtime.settings set identity = null`
+        update realtime.settings set identity = null, token = null, origin = null`
     )
   }).pipe(Effect.provide(PgClient.layer({ url: Redacted.make(urlOf(name)) })), Effect.scoped)
   // Nobody can be in it, then, when it is copied.
@@ -167,7 +168,7 @@ export const installedDatabase: Effect.Effect<Database, SqlError, Scope.Scope> =
   function* () {
     const template = yield* prepareTemplate
     const fresh = yield* databaseWith(`template ${template}`)
-    yield* execute(fresh.url, "select from realtime.open()")
+    yield* execute(fresh.url, openStatement)
     return fresh
   }
 )

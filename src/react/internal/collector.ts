@@ -12,7 +12,7 @@ import type { ChannelStore } from "../../client/ChannelStore.ts"
 import { ConnectionStopped } from "../../client/ClientError.ts"
 import * as Cell from "../../client/internal/cell.ts"
 import { inNextFrame, report } from "../../client/internal/platform.ts"
-import { type DurableCursor, readDurable, seenEvent } from "../../Cursor.ts"
+import { type Position, readDurable, seenEvent } from "../../Cursor.ts"
 import type { Event, Gap, Snapshot } from "../../RealtimeEvent.ts"
 
 /**
@@ -71,7 +71,7 @@ export const makeCollector = <S, A>(
   let failed: unknown
   let cursor: string | undefined
   /** Where the loaded state stands: it has events that may come later. */
-  let loaded: DurableCursor | undefined
+  let loaded: { readonly position: Position } | undefined
   let gaps = 0
   /** The wished `load` is called at the next position. */
   let due = true

@@ -11,14 +11,16 @@ import { Context, Effect, Fiber, Layer, Redacted, type Scope, Stream } from "eff
 import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Path from "node:path"
+import { afterAll } from "vitest"
 import * as Cursor from "../../../src/Cursor.ts"
+import { consume } from "../../../src/server/internal/outbox/consumers.ts"
 import * as OutboxReader from "../../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../../src/server/PgInstaller.ts"
 import * as EmbeddedPostgres from "../../../src/testing/EmbeddedPostgres.ts"
 import { execute } from "../../support/database.ts"
 import { type Random, random } from "./random.ts"
 
-export const channel = "room"
+const channel = "room"
 
 /** A directory for data folders, removed at the end. */
 export const folder = Effect.acquireRelease(
@@ -66,6 +68,26 @@ export const copyFolder = (from: string, to: string) =>
       Fs.chmodSync(to, stat.mode)
     }
     copy(from, to)
+  })
+
+let template: string | undefined
+
+afterAll(() => {
+  if (template !== undefined) Fs.rmSync(Path.dirname(template), { recursive: true, force: true })
+})
+
+/** A server with everything installed. The folder is made once for a test file: after that it is copied. */
+export const installedOn = (data: string, settings?: Readonly<Record<string, string>>) =>
+  Effect.gen(function* () {
+    if (template === undefined) {
+      const made = Fs.mkdtempSync("/tmp/recovery-template-")
+      Fs.chmodSync(made, 0o777)
+      const first = Path.join(made, "data")
+      yield* Effect.flatMap(serverOn(first), ({ url }) => install(url)).pipe(Effect.scoped)
+      template = first
+    }
+    yield* copyFolder(template, data)
+    return yield* serverOn(data, settings)
   })
 
 /** Makes a copied folder that of a standby of a server. */
@@ -140,18 +162,15 @@ export const nodeAt = (
     (context) => ({ context, reader: Context.get(context, OutboxReader.OutboxReader) })
   )
 
-/** Everything installed, once for a server. */
-export const install = (url: string, options?: PgInstaller.Options) =>
+/** Everything installed, and a table for what is done and for what is written beside. */
+const install = (url: string, options?: PgInstaller.Options) =>
   Effect.gen(function* () {
     yield* PgInstaller.install({ wake: "poll", ...options }).pipe(
       Effect.provide(Layer.fresh(PgClient.layer({ url: Redacted.make(url) }))),
       Effect.scoped
     )
-    yield* execute(url, "create table if not exists elsewhere (n int)")
-    yield* execute(
-      url,
-      "create table if not exists done (id bigint not null, tx text not null, at text not null)"
-    )
+    yield* execute(url, "create table elsewhere (n int)")
+    yield* execute(url, "create table done (event text not null)")
   })
 
 /** A message as it is once and never again: numbers alone may be given out twice. */
@@ -160,7 +179,7 @@ const spelled = `m.id || ' ' || m.txid || ' ' || floor(extract(epoch from m.crea
 const spell = ({ at, id, tx }: OutboxReader.DurableEvent) => `${id} ${tx} ${at}`
 
 /** What a crash leaves, and what is there: the messages of the channel. */
-export const truth = (url: string) =>
+const truth = (url: string) =>
   Effect.map(
     execute(
       url,
@@ -228,6 +247,18 @@ export interface Tally {
   followerTwice: number
   followerGone: number
   gaps: number
+  /** What a named consumer did. */
+  worker: Work
+}
+
+interface Work {
+  readonly done: number
+  /** Not done, although no gap told of it. */
+  readonly missed: number
+  readonly again: number
+  /** Done for an event that is not there. */
+  readonly invented: number
+  readonly gaps: number
 }
 
 export const nothing = (): Tally => ({
@@ -242,8 +273,49 @@ export const nothing = (): Tally => ({
   followerLost: 0,
   followerTwice: 0,
   followerGone: 0,
-  gaps: 0
+  gaps: 0,
+  worker: { done: 0, missed: 0, again: 0, invented: 0, gaps: 0 }
 })
+
+/** A named consumer, which writes down each event in the transaction that moves its cursor. */
+export const working = ({ context }: Node) =>
+  Effect.gen(function* () {
+    let gaps = 0
+    const sql = Context.get(context, PgClient.PgClient)
+    yield* consume({
+      name: "worker",
+      channel,
+      start: "oldest",
+      onBatch: ({ events }) =>
+        Effect.forEach(events, (event) => sql`insert into done (event) values (${spell(event)})`, {
+          discard: true
+        }),
+      onGap: () => Effect.sync(() => gaps++)
+    }).pipe(Effect.provideContext(context), Effect.forkScoped)
+    return {
+      /** When it has done the last one. */
+      check: (url: string) =>
+        Effect.gen(function* () {
+          const last = (yield* truth(url)).at(-1)!
+          const is = `select from done where event = '${last}'`
+          yield* Effect.repeat(Effect.delay(execute(url, is), 10), {
+            until: (rows) => rows.length > 0
+          })
+          const there = yield* truth(url)
+          const rows = yield* execute(url, "select event from done")
+          const done = rows.map((row) => String(row["event"]))
+          const unique = new Set(done)
+          const present = new Set(there)
+          return {
+            done: done.length,
+            missed: gaps > 0 ? 0 : there.filter((event) => !unique.has(event)).length,
+            again: done.length - unique.size,
+            invented: done.filter((event) => !present.has(event)).length,
+            gaps
+          } satisfies Work
+        })
+    }
+  })
 
 /** A position that somebody holds, with what they were told up to it. */
 interface Held {

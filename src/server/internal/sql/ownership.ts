@@ -48,7 +48,7 @@ end $$`
 export const marked: ReadonlyArray<string> = [
   `comment on table realtime.settings is ${literal(comment)}`,
 
-  `-- Version 2 did not look for a newer one: its SQL stops here.
+  `-- Version 2 did not look for a newer one: its SQL stops here, and rows of a dump pass.
 create or replace function realtime.refuse_older() returns trigger
 language plpgsql ${path} as $$ begin
   raise exception 'a newer version of effect-realtime is installed: nothing was changed'
@@ -57,7 +57,7 @@ end $$`,
   `do $$ begin
   if not exists (select from pg_trigger where tgrelid = 'realtime.settings'::regclass and tgname = 'refuse_older') then
     create trigger refuse_older before insert on realtime.settings
-      for each row execute function realtime.refuse_older();
+      for each row when (new.version = 0) execute function realtime.refuse_older();
   end if;
 end $$`
 ]
