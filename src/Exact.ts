@@ -11,6 +11,7 @@
  *
  * @since 0.1.0
  */
+import * as JsonNames from "./JsonNames.ts"
 
 /**
  * How a text is read.
@@ -29,7 +30,6 @@ export interface Options {
 
 const dot = 46
 const quote = 34
-const backslash = 92
 
 const isDigitOrDot = (code: number): boolean => (code >= 48 && code <= 57) || code === dot
 
@@ -62,24 +62,6 @@ const exponent = /[0-9][eE][-+]?[0-9]{3,}(?![^\s,\]}])/g
 const nextExponent = (text: string, from: number): number => {
   exponent.lastIndex = from
   return exponent.test(text) ? exponent.lastIndex - 1 : Infinity
-}
-
-/** Where the string that opens at `open` closes; beyond the text when it does not. */
-const closing = (text: string, open: number): number => {
-  for (let at = text.indexOf('"', open + 1); at !== -1; at = text.indexOf('"', at + 1)) {
-    let escapes = 0
-    while (text.charCodeAt(at - 1 - escapes) === backslash) escapes++
-    if (escapes % 2 === 0) return at
-  }
-  return text.length
-}
-
-const colonNext = /[\t\n\r ]*:/y
-
-/** A name that is no string is wrong, and must stay wrong. */
-const isName = (text: string, end: number): boolean => {
-  colonNext.lastIndex = end
-  return colonNext.test(text)
 }
 
 const number = /^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?$/
@@ -195,7 +177,7 @@ const marked = (text: string, options: Options | undefined, mark: string): strin
     const at = Math.min(row, power)
     let resume = at
     while (open !== -1 && open < at) {
-      const close = closing(text, open)
+      const close = JsonNames.closing(text, open)
       if (close > at) resume = close + 1
       open = text.indexOf('"', close + 1)
     }
@@ -205,7 +187,7 @@ const marked = (text: string, options: Options | undefined, mark: string): strin
       while (isOfNumber(text.charCodeAt(from - 1))) from--
       while (isOfNumber(text.charCodeAt(resume))) resume++
       const token = text.slice(from, resume)
-      if (number.test(token) && !staysNumber(token, options) && !isName(text, resume)) {
+      if (number.test(token) && !staysNumber(token, options) && !JsonNames.isName(text, resume)) {
         written += `${text.slice(copied, from)}"${mark}${plain(token)}"`
         copied = resume
       }
@@ -229,7 +211,7 @@ const marked = (text: string, options: Options | undefined, mark: string): strin
  * @since 0.1.0
  */
 export const parse = (text: string, options?: Options): unknown =>
-  JSON.parse(rewrite(text, options))
+  JsonNames.parse(rewrite(text, options))
 
 /**
  * Tells the strings that `parse` made of numbers from those that the writer wrote: the same value with
@@ -243,5 +225,5 @@ export const parseMarked = (
   options?: Options
 ): { readonly value: unknown; readonly mark: string } => {
   const mark = Math.random().toString(36).slice(2)
-  return { value: JSON.parse(marked(text, options, mark)), mark }
+  return { value: JsonNames.parse(marked(text, options, mark)), mark }
 }

@@ -11,6 +11,7 @@
 import * as Data from "effect/Data"
 import * as Result from "effect/Result"
 import * as Exact from "./Exact.ts"
+import * as JsonNames from "./JsonNames.ts"
 import { maxDepth, refusedNames, type Retry } from "./Protocol.ts"
 import type { GapReason } from "./RealtimeEvent.ts"
 
@@ -365,7 +366,8 @@ const treeFault = (value: unknown, depth: number, limit: number): string | undef
 
 /**
  * V8 13.6 misreads names with an escape once it has seen a name with a backslash in that place, for as
- * long as the process lives. So none is ever parsed: it is found with this in the place of the backslash.
+ * long as the process lives, wherever else the process reads JSON. So no client brings one in: it is
+ * found with this in the place of the backslash.
  */
 const masked = "\ud800\ud800"
 const backslashes = /\\\\|\\u005c/gi
@@ -423,9 +425,9 @@ export const decodeClientFrame = (
 /** Looks for names with a backslash before it parses any. */
 const parseFrame = (text: string, limit: number): unknown => {
   const hidden = text.includes("\\") ? text.replace(backslashes, masked) : text
-  if (hidden === text) return JSON.parse(text)
-  const value: unknown = JSON.parse(hidden)
-  return treeFault(value, 1, limit) === undefined ? JSON.parse(text) : value
+  if (hidden === text) return JsonNames.parse(text)
+  const value = JsonNames.parse(hidden)
+  return treeFault(value, 1, limit) === undefined ? JsonNames.parse(text) : value
 }
 
 /** The texts of frames in which a number became a string. */

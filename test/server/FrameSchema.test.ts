@@ -17,6 +17,7 @@ import {
   type ServerFrame
 } from "../../src/Frame.ts"
 import { maxDepth } from "../../src/Protocol.ts"
+import * as JsonNames from "../../src/JsonNames.ts"
 import * as FrameSchema from "../../src/server/FrameSchema.ts"
 
 const runs = 3000
@@ -32,7 +33,8 @@ const serverBySchema = Schema.decodeUnknownResult(FrameSchema.ServerFrame)
 const client = {
   frame: FrameSchema.ClientFrame,
   byHand: (text: string): unknown => orRefused(decodeClientFrame(text)),
-  bySchema: (text: string): unknown => orRefused(clientBySchema(JSON.parse(text)))
+  // Not by the engine alone, which misreads names with an escape once it has seen a backslash in one.
+  bySchema: (text: string): unknown => orRefused(clientBySchema(JsonNames.parse(text)))
 }
 const server = {
   frame: FrameSchema.ServerFrame,
@@ -217,8 +219,9 @@ describe(`FrameSchema (seed ${seed})`, () => {
     ({ frame }) =>
       Effect.sync(() => {
         const text = JSON.stringify(frame)
-        expect(client.bySchema(text)).toStrictEqual(JSON.parse(text))
-        expect(client.byHand(text)).toStrictEqual(guarded(frame) ? refused : JSON.parse(text))
+        const value = JsonNames.parse(text)
+        expect(client.bySchema(text)).toStrictEqual(value)
+        expect(client.byHand(text)).toStrictEqual(guarded(frame) ? refused : value)
       }),
     options
   )
@@ -241,7 +244,7 @@ describe(`FrameSchema (seed ${seed})`, () => {
     ({ text }) =>
       Effect.sync(() => {
         expect(client.byHand(text)).toStrictEqual(
-          guarded(JSON.parse(text)) ? refused : client.bySchema(text)
+          guarded(JsonNames.parse(text)) ? refused : client.bySchema(text)
         )
       }),
     options
