@@ -91,7 +91,7 @@ const once = <T>(build: () => T): (() => T) => {
   return () => (built ??= build())
 }
 
-const codecOf = <A, I>(schema: Schema.Codec<A, I>, row?: boolean): Codec<A> => {
+const codecOf = <A, I>(schema: Schema.Codec<A, I>): Codec<A> => {
   const json = once((): Schema.Codec<A, Schema.Json> => Schema.toCodecJson(schema))
   const decoder = once(() => Schema.decodeUnknownResult(json(), { errors: "first" }))
   const encoder = once(() => Schema.encodeUnknownResult(json()))
@@ -115,8 +115,7 @@ const codecOf = <A, I>(schema: Schema.Codec<A, I>, row?: boolean): Codec<A> => {
   return {
     decode: guarded("decode", (input: unknown) => decoder()(input)),
     encode: guarded("encode", (payload: A) => encoder()(payload)),
-    schema: json,
-    row
+    schema: json
   }
 }
 
@@ -139,11 +138,8 @@ export const make = <const Name extends string, A, I, const Publish extends bool
   name: Name,
   payload: Schema.Codec<A, I>,
   options?: Options<Publish>
-): Channel<A, Publish, Name> => defined(construct(name, codecOf(payload), options))
-
-const defined = <A, Publish extends boolean, Name extends string>(
-  channel: Channel<A, Publish, Name>
 ): Channel<A, Publish, Name> => {
+  const channel = construct(name, codecOf(payload), options)
   if (channel.fault !== undefined) throw channel.fault
   return channel
 }
@@ -311,14 +307,13 @@ export const tableUpdates = <
   table: Table,
   row: Schema.Codec<A, I>,
   options?: { readonly channel?: Name | undefined; readonly delivery?: Delivery | undefined }
-): Channel<Schema.Schema.Type<ReturnType<typeof TableUpdate<A, I>>>, false, Name> =>
-  defined(
-    construct(
-      (options?.channel ?? `table_updates_${table}`) as Name,
-      codecOf(TableUpdate(row), true),
-      { delivery: options?.delivery }
-    )
-  )
+): Channel<Schema.Schema.Type<ReturnType<typeof TableUpdate<A, I>>>, false, Name> => {
+  const channel = make((options?.channel ?? `table_updates_${table}`) as Name, TableUpdate(row), {
+    delivery: options?.delivery
+  })
+  // One object for the definition, as ever.
+  return { ...channel, codec: { ...channel.codec, row: true } }
+}
 
 /**
  * The payload of `system_notifications`.

@@ -31,7 +31,7 @@ export const subprotocol = "effect-realtime.v1"
  * @since 0.1.0
  */
 export const channelNameFault = (name: string): string | undefined =>
-  name === "realtime" || name.startsWith("realtime:")
+  /^realtime(:|$)/.test(name)
     ? "is reserved"
     : name === ""
       ? "is empty"

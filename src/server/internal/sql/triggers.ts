@@ -15,6 +15,7 @@
  */
 import { gapTexts } from "../gapText.ts"
 import { literal } from "./literal.ts"
+import { rowSettings } from "./rowText.ts"
 import { maxPayloadBytes } from "./schema.ts"
 
 /** The largest payload of a NOTIFY in bytes of UTF-8. */
@@ -35,15 +36,8 @@ export const mark = `translate(nextval('realtime.notified')::bit(${markBytes})::
 /** Of every function that runs with the rights of the owner. */
 export const path = "set search_path = pg_catalog, pg_temp"
 
-const settings = [
-  ["timezone", "UTC"],
-  ["datestyle", "ISO, YMD"],
-  ["intervalstyle", "postgres"],
-  ["bytea_output", "hex"],
-  ["extra_float_digits", "1"],
-  ["lc_monetary", "C"],
-  ["quote_all_identifiers", "off"]
-] as const
+/** In a stored row no xml is still to be written. */
+const settings = Object.entries(rowSettings).filter(([name]) => name !== "xmlbinary")
 
 /** Every setting that reaches the text of a value: who writes must not change what is told. */
 export const exact = `${path} ${settings.map(([name, value]) => `set ${name} = '${value}'`).join(" ")}`
