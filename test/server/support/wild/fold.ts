@@ -14,7 +14,7 @@ const closing = (text: string, open: number): number => {
 }
 
 /** The members of a JSON object, each as the text it is. */
-export const members = (text: string): Members => {
+const members = (text: string): Members => {
   const found = new Map<string, string>()
   if (text[0] !== "{") throw new Error(`no object: ${text}`)
   let at = 1
