@@ -15,9 +15,12 @@ import { decodings, measureDecoding } from "./measure/decode.ts"
 import { type Curve, measureGrowth } from "./measure/growth.ts"
 import { measureIdle } from "./measure/idle.ts"
 import { measureLatency } from "./measure/latency.ts"
+import { measureOutbox } from "./measure/outbox.ts"
 import { measureReader } from "./measure/reader.ts"
 import { type Failure, failureOf, type Report } from "./measure/result.ts"
 import { measureStalled } from "./measure/stalled.ts"
+import { measureWatch } from "./measure/watch.ts"
+import { measureWatchedWriters } from "./measure/watchedWriters.ts"
 import { workloads } from "./measure/workloads.ts"
 import { machine } from "./report/machine.ts"
 import { writeJson, writeReadme } from "./report/record.ts"
@@ -62,6 +65,21 @@ const measurements: ReadonlyArray<Measurement> = [
     title: "20,000 durable events/s in transactions of 20, to a socket",
     measure: (context) => measureReader(context)
   },
+  {
+    name: "T",
+    title: "what a watched row costs its writer, us of the backend's CPU",
+    measure: (context) => measureWatch(context)
+  },
+  {
+    name: "T1",
+    title: "what a message costs its writer, us of the backend's CPU",
+    measure: (context) => measureOutbox(context)
+  },
+  {
+    name: "T2",
+    title: "rows that 1 and 8 writers change, each commit flushed to disk",
+    measure: (context) => measureWatchedWriters(context)
+  },
   ...decodings.map((decoding) => ({
     name: decoding.name,
     title: decoding.title,
@@ -104,6 +122,7 @@ const main = async (): Promise<Run> => {
   const context: Context = {
     quick: options.quick,
     pairs: options.pairs ?? (options.quick ? 2 : 6),
+    asked: options.pairs,
     roundsPerProcess: 3,
     seconds: options.quick ? 2 : 3,
     profile: (workload) => (profile === undefined ? undefined : Path.join(profile, workload)),

@@ -75,7 +75,10 @@ export class Gap extends Data.TaggedError("Gap")<{
   readonly channel: string
   /** A client hands out what a newer server says as it came: take what you do not know as `source`. */
   readonly reason: GapReason | (string & {})
-  /** The position after the gap: what follows it is complete, and who resumes here is not told it again. */
+  /**
+   * The position after the gap: what follows it is complete, and who resumes here is not told it again.
+   * Where a client's own Schema refuses an event inside a batch it is the position before that batch.
+   */
   readonly cursor: string
   /** For `invalid`, on the server: which message, and what was wrong with it. */
   readonly invalid?: InvalidMessage | undefined

@@ -26,8 +26,22 @@ const message = (type: string, ...parts: ReadonlyArray<Buffer>): Buffer => {
   return Buffer.concat([Buffer.from(type), int32(body.length + 4), body])
 }
 
+/** One run of a prepared statement, in a transaction of its own. */
+const execution = (name: string, values: ReadonlyArray<string>): Buffer => {
+  const parameters = values.flatMap((value) => {
+    const bytes = Buffer.from(value)
+    return [int32(bytes.length), bytes]
+  })
+  return Buffer.concat([
+    message("B", strings("", name), int16(0, values.length), ...parameters, int16(0)),
+    message("E", strings(""), int32(0)),
+    message("S")
+  ])
+}
+
 const protocolVersion = 196_608
 const readyForQuery = "Z".charCodeAt(0)
+const backendKeyData = "K".charCodeAt(0)
 const errorResponse = "E".charCodeAt(0)
 
 export class PgWire {
@@ -35,6 +49,8 @@ export class PgWire {
   #held: Buffer = Buffer.alloc(0)
   #answer: ((error: Error | undefined) => void) | undefined
   #error: Error | undefined
+  #prepared = 0
+  #pid = 0
 
   private constructor(socket: Net.Socket) {
     this.#socket = socket
@@ -54,6 +70,11 @@ export class PgWire {
     return wire
   }
 
+  /** Of the server's process that serves this session. */
+  get pid(): number {
+    return this.#pid
+  }
+
   /** Runs one statement, or several at once. */
   query(sql: string): Promise<void> {
     return this.#send(message("Q", strings(sql)))
@@ -64,17 +85,23 @@ export class PgWire {
    * is committed.
    */
   async prepare(sql: string): Promise<(done: (error: Error | undefined) => void) => void> {
-    const sync = message("S")
-    await this.#send(Buffer.concat([message("P", strings("again", sql), int16(0)), sync]))
-    const run = Buffer.concat([
-      message("B", strings("", "again"), int16(0, 0, 0)),
-      message("E", strings(""), int32(0)),
-      sync
-    ])
+    const run = execution(await this.#parse(sql), [])
     return (done) => {
       this.#answer = done
       this.#socket.write(run)
     }
+  }
+
+  /** Prepares a statement, and gives what runs it with these parameters: it completes at the commit. */
+  async statement(sql: string): Promise<(...values: ReadonlyArray<string>) => Promise<void>> {
+    const name = await this.#parse(sql)
+    return (...values) => this.#send(execution(name, values))
+  }
+
+  async #parse(sql: string): Promise<string> {
+    const name = `again_${this.#prepared++}`
+    await this.#send(Buffer.concat([message("P", strings(name, sql), int16(0)), message("S")]))
+    return name
   }
 
   close(): void {
@@ -95,6 +122,7 @@ export class PgWire {
       const end = at + 1 + bytes.readInt32BE(at + 1)
       if (bytes.length < end) break
       const type = bytes[at]
+      if (type === backendKeyData) this.#pid = bytes.readInt32BE(at + 5)
       if (type === errorResponse) this.#error = new Error(bytes.toString("utf8", at + 5, end))
       if (type === readyForQuery) this.#ready(this.#error)
       at = end

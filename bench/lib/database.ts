@@ -5,8 +5,14 @@ import * as PgConnection from "@effect/sql-pg/PgConnection"
 import { Effect, Exit, Redacted, Scope } from "effect"
 import * as EmbeddedPostgres from "../../src/testing/EmbeddedPostgres.ts"
 
-/** Whether a commit waits for the disk, as it does in production. */
-export type Kind = "fleeting" | "flushed"
+/**
+ * Whether a commit waits for the disk, as it does in production; on a server that is `still` it does
+ * not, and nothing runs but what it is told to.
+ */
+export type Kind = "fleeting" | "flushed" | "still"
+
+/** No checkpoint in the middle of what is measured. */
+const noCheckpoint = { max_wal_size: "8GB", checkpoint_timeout: "1h" }
 
 const settings = {
   fleeting: { max_connections: "100" },
@@ -14,10 +20,9 @@ const settings = {
     max_connections: "100",
     fsync: "on",
     full_page_writes: "on",
-    // No checkpoint in the middle of what is measured.
-    max_wal_size: "8GB",
-    checkpoint_timeout: "1h"
-  }
+    ...noCheckpoint
+  },
+  still: { max_connections: "20", fsync: "off", autovacuum: "off", ...noCheckpoint }
 } as const
 
 export class Databases implements AsyncDisposable {

@@ -9,18 +9,23 @@ export interface Options {
   readonly workloads: ReadonlyArray<string> | undefined
   readonly pairs: number | undefined
   readonly profile: string | undefined
-  /** Whether the table and the chart of `bench/README.md` are written. */
+  /** Whether the tables and the chart of `bench/README.md` are written. */
   readonly record: boolean
 }
+
+/** What is written down by itself: the side of PostgreSQL, which no other subject has part in. */
+export const apart: ReadonlyArray<string> = ["T", "T1", "T2"]
 
 export const usage = `npm run bench -- [options]
 
   --quick            fewest pairs, short windows, bare ws and socket.io only: under 6 minutes
-  --workload W1,C    only these: W1 W2 W3 W4 W5 C N I L S B D R K K1 growth
-  --pairs N          how often each subject is compared with its baseline, default 6 (quick: 2)
+  --workload W1,C    only these: W1 W2 W3 W4 W5 C N I L S B D R T T1 T2 K K1 growth
+  --pairs N          how often each subject is compared with its baseline, default 6 (quick: 2),
+                     in T and T1 11 (quick: 3)
   --json FILE        also writes the results as JSON
   --profile DIR      also writes a CPU profile of every window of every server
-  --record           writes the tables and the chart of bench/README.md, of a full run only`
+  --record           writes the tables and the chart of bench/README.md, of a full run, or those of
+                     T,T1,T2 alone`
 
 /** The command again, as far as it bears on what is measured. */
 export const commandOf = ({ pairs, quick, workloads }: Options): string => {
@@ -48,13 +53,17 @@ export const parseOptions = (args: ReadonlyArray<string>): Options => {
   if (pairs !== undefined && !(Number.isInteger(pairs) && pairs > 0)) {
     throw new Error(`--pairs takes a whole number from 1, not "${values.pairs}"`)
   }
-  if (values.record && (values.quick || values.workload !== undefined)) {
-    throw new Error("--record is for a full run: not with --quick, not with --workload")
+  const workloads = values.workload?.flatMap((names) => names.split(","))
+  const whole = workloads === undefined || apart.every((name) => workloads.includes(name))
+  if (values.record && (values.quick || !whole || (workloads ?? apart).length > apart.length)) {
+    throw new Error(
+      `--record is for a full run: not with --quick, nor with --workload other than ${apart.join(",")}`
+    )
   }
   return {
     quick: values.quick,
     json: values.json,
-    workloads: values.workload?.flatMap((names) => names.split(",")),
+    workloads,
     pairs,
     profile: values.profile,
     record: values.record

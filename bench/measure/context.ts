@@ -8,6 +8,8 @@ export interface Context {
   readonly quick: boolean
   /** How often a subject and its baseline are compared. */
   readonly pairs: number
+  /** What the command was told of it, for who has other defaults. */
+  readonly asked: number | undefined
   readonly roundsPerProcess: number
   /** How long a window is. */
   readonly seconds: number

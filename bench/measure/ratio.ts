@@ -31,6 +31,18 @@ export const percentile = (values: ReadonlyArray<number>, share: number): number
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN
 }
 
+/** The values that a quarter of all are below, and above; between two values in proportion. */
+export const quartiles = (values: ReadonlyArray<number>): readonly [number, number] => {
+  const sorted = values.toSorted((left, right) => left - right)
+  const at = (share: number) => {
+    const place = (sorted.length - 1) * share
+    const below = sorted[Math.floor(place)] ?? Number.NaN
+    const above = sorted[Math.ceil(place)] ?? Number.NaN
+    return below + (above - below) * (place - Math.floor(place))
+  }
+  return [at(0.25), at(0.75)]
+}
+
 /** `undefined` when one of the two has no trial. */
 export const compare = <Sample>(
   trials: ReadonlyArray<Trial<Sample>>,

@@ -32,6 +32,9 @@ export type Measure =
   | "cpu"
   | "heap-after"
   | "time-to-listen"
+  | "added-cpu"
+  | "cpu-per-call"
+  | "cpu-per-row"
 
 /** Of which a ratio above the goal is better; of all others one below. */
 export const moreIsBetter: ReadonlySet<Measure> = new Set<Measure>(["commits-per-second"])

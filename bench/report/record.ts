@@ -3,6 +3,7 @@
  */
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import { apart } from "../lib/options.ts"
 import { chartOf } from "./chart.ts"
 import type { Run } from "./run.ts"
 import { tablesOf } from "./table.ts"
@@ -21,15 +22,38 @@ export const writeJson = (
   )
 }
 
-const begin = "<!-- the last full run begins -->"
-const end = "<!-- the last full run ends -->"
+/** A part of the README that the bench writes, between two marks. */
+const replace = (readme: string, part: string, text: string): string => {
+  const [begin, end] = [`<!-- the last ${part} begins -->`, `<!-- the last ${part} ends -->`]
+  const [from, to] = [readme.indexOf(begin), readme.indexOf(end)]
+  if (from < 0 || to < from) throw new Error(`the README has lost its marks "${begin}", "${end}"`)
+  return `${readme.slice(0, from + begin.length)}\n\n${text}\n\n${readme.slice(to)}`
+}
+
+/** What of a run is of these workloads, or of all others. */
+const partOf = (run: Run, those: boolean): Run => {
+  const isIn = (name: string) => apart.includes(name) === those
+  return {
+    ...run,
+    how: { ...run.how, workloads: run.how.workloads.filter(isIn) },
+    sections: run.sections.filter(({ workload }) => isIn(workload)),
+    curves: those ? [] : run.curves,
+    failures: run.failures.filter(({ workload }) => isIn(workload))
+  }
+}
+
+/** The README with what the run found out; what it did not measure stays. */
+export const readmeWith = (readme: string, run: Run): string =>
+  (["full run", "run of T"] as const)
+    .map((part) => [part, partOf(run, part === "run of T")] as const)
+    .filter(([, { how }]) => how.workloads.length > 0)
+    .reduce((text, [part, some]) => replace(text, part, tablesOf(some)), readme)
 
 export const writeReadme = (run: Run): void => {
   const path = Path.join(bench, "README.md")
-  const readme = Fs.readFileSync(path, "utf8")
-  const [from, to] = [readme.indexOf(begin), readme.indexOf(end)]
-  if (from < 0 || to < from) throw new Error(`${path} has lost its marks "${begin}", "${end}"`)
-  const next = `${readme.slice(0, from + begin.length)}\n\n${tablesOf(run)}\n\n${readme.slice(to)}`
-  Fs.writeFileSync(path, next)
-  Fs.writeFileSync(Path.join(bench, "chart.svg"), chartOf(run))
+  Fs.writeFileSync(path, readmeWith(Fs.readFileSync(path, "utf8"), run))
+  const others = partOf(run, false)
+  if (others.how.workloads.length > 0) {
+    Fs.writeFileSync(Path.join(bench, "chart.svg"), chartOf(others))
+  }
 }

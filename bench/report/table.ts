@@ -34,8 +34,14 @@ const ratioText = (result: Result | undefined): string =>
 
 const sectionText = ({ costs, results, title, workload }: Section): string => {
   const columns = [...new Set(costs.flatMap((cost) => Object.keys(cost.columns)))]
+  const subjects = new Set(costs.map(({ subject }) => subject))
+  // Of those who have a row: others stand among the goals only.
   const against = [
-    ...new Set(results.map(({ baseline, measure }) => `${measure}\n${baseline}`))
+    ...new Set(
+      results.flatMap(({ baseline, measure, subject }) =>
+        subjects.has(subject) ? [`${measure}\n${baseline}`] : []
+      )
+    )
   ].map((key) => key.split("\n") as [string, string])
   const several = new Set(against.map(([measure]) => measure)).size > 1
   const rows = costs.map(({ columns: values, subject }) => [
@@ -78,7 +84,16 @@ const goalsText = (sections: ReadonlyArray<Section>): string => {
             ]
           ]
     )
-  const head = ["", "subject", "measure", "x", "goal", "median (range)", "pairs", "verdict"]
+  const head = [
+    "",
+    "subject",
+    "measure",
+    "x",
+    "goal",
+    "median (range; T: quartiles)",
+    "pairs",
+    "verdict"
+  ]
   return rows.length === 0 ? "" : `### Goals\n\n${table([head, ...rows])}`
 }
 

@@ -13,9 +13,11 @@ import { Check } from "../../bench/listener/Check.ts"
 import { messageText } from "../../bench/lib/messages.ts"
 import { commandOf, parseOptions } from "../../bench/lib/options.ts"
 import { Tally } from "../../bench/lib/Tally.ts"
-import { compare, isTooNoisy, median, percentile } from "../../bench/measure/ratio.ts"
+import { compare, isTooNoisy, median, percentile, quartiles } from "../../bench/measure/ratio.ts"
 import { failureOf, resultsOf } from "../../bench/measure/result.ts"
 import { roundOf, takeTurns } from "../../bench/measure/rounds.ts"
+import { type Way, roundOfSlices, spreadOf } from "../../bench/measure/slices.ts"
+import { readmeWith } from "../../bench/report/record.ts"
 import type { Run } from "../../bench/report/run.ts"
 import { tablesOf } from "../../bench/report/table.ts"
 import { Publisher } from "../../bench/server/publisher.ts"
@@ -48,6 +50,38 @@ describe("a comparison", () => {
     expect(median([4, 1, 2, 3])).toBe(2.5)
     expect(percentile([5, 1, 4, 2, 3], 0.5)).toBe(3)
     expect(percentile([5, 1, 4, 2, 3], 0.99)).toBe(5)
+    expect(quartiles([5, 1, 4, 2, 3])).toEqual([2, 4])
+    expect(quartiles([4, 1, 2, 3])).toEqual([1.75, 3.25])
+    expect(quartiles([7])).toEqual([7, 7])
+  })
+
+  it("lets ways take turns in slices, forwards and backwards, each counted on", async () => {
+    const ran: Array<string> = []
+    const way = (label: string): Way => ({
+      label,
+      pid: process.pid,
+      run: async (n) => void ran.push(`${label}${n}`)
+    })
+    const round = await roundOfSlices([way("a"), way("b")], {
+      statements: 4,
+      slices: 2,
+      warmUp: 1
+    })
+    expect(ran.join(" ")).toBe("a0 b0 a1 a2 b1 b2 b3 b4 a3 a4")
+    expect([...round.keys()]).toEqual(["a", "b"])
+  })
+
+  it("meets a goal of T by the upper quartile of the rounds' own ratios", () => {
+    const rounds = [1, 2, 3, 4, 5].map((value) => new Map([["ours", value]]))
+    const verdictOf = (goal: number, noisy = false) =>
+      spreadOf(
+        { workload: "T", subject: "ours", baseline: "x", measure: "added-cpu", goal, noisy },
+        rounds,
+        (round) => round.get("ours")!
+      )
+    expect(verdictOf(4)).toMatchObject({ ratio: 3, low: 2, high: 4, pairs: 5, verdict: "met" })
+    expect(verdictOf(3.9).verdict).toBe("missed")
+    expect(verdictOf(4, true).verdict).toBe("too-noisy")
   })
 
   it("puts the baseline beside every trial, and turns the order around", async () => {
@@ -369,7 +403,73 @@ ws 8.
     expect(commandOf(parseOptions([]))).toBe("npm run bench")
   })
 
-  it.each([["--quick"], ["--workload", "W1"]])("is no partial run: %s", (...args) => {
-    expect(() => parseOptions([...args, "--record"])).toThrow("--record is for a full run")
+  it.each([["--quick"], ["--workload", "W1"], ["--workload", "T"], ["--workload", "T,T1,T2,C"]])(
+    "is no partial run: %s %s",
+    (...args) => {
+      expect(() => parseOptions([...args, "--record"])).toThrow("--record is for a full run")
+    }
+  )
+
+  const marked = (full: string, watch: string) =>
+    `<!-- the last full run begins -->${full}<!-- the last full run ends -->
+text
+<!-- the last run of T begins -->${watch}<!-- the last run of T ends -->`
+
+  it("leaves the other tables alone where only T was measured", () => {
+    const { record, workloads } = parseOptions(["--workload", "T,T1,T2", "--record"])
+    expect(record).toBe(true)
+    const only = { ...run, how: { ...run.how, workloads: workloads! }, failures: [] }
+    expect(readmeWith(marked("old", "old"), only)).toBe(marked("old", `\n\n${tablesOf(only)}\n\n`))
+  })
+
+  it("puts the tables of T in their own place, and those of all others in theirs", () => {
+    const section = (workload: string) => ({ workload, title: "title", costs: [], results: [] })
+    const all = {
+      ...run,
+      how: { ...run.how, workloads: ["W1", "C", "T"] },
+      sections: [section("W1"), section("T")]
+    }
+    const [others, watch] = readmeWith(marked("old", "old"), all).split("\ntext\n")
+    expect(others).toContain("### W1: title")
+    expect(others).toContain("**C failed**")
+    expect(others).not.toContain("### T")
+    expect(watch).toContain("### T: title")
+    expect(watch).not.toContain("C failed")
+  })
+
+  it("is nowhere when the README has lost its marks", () => {
+    expect(() => readmeWith("no marks", run)).toThrow("lost its marks")
+  })
+
+  it("has a column for a baseline only where somebody of the table was compared with it", () => {
+    const result = {
+      workload: "T",
+      measure: "added-cpu",
+      ratio: 1,
+      low: 1,
+      high: 2,
+      pairs: 3,
+      verdict: "missed",
+      goal: 1.5
+    } as const
+    const text = tablesOf({
+      ...run,
+      failures: [],
+      sections: [
+        {
+          workload: "T",
+          title: "title",
+          costs: [{ workload: "T", subject: "here", columns: { us: "1" } }],
+          results: [
+            { ...result, subject: "here", baseline: "one" },
+            { ...result, subject: "elsewhere", baseline: "two" }
+          ]
+        }
+      ]
+    })
+    expect(text).toMatch(
+      /\| elsewhere +\| added-cpu +\| two +\| <= 1\.50 +\| +1\.00 \(1\.00-2\.00\) \| +3 \| MISSED/
+    )
+    expect(text).toContain("|      | us |            x one |")
   })
 })

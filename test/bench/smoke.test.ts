@@ -14,9 +14,12 @@ import type { Context } from "../../bench/measure/context.ts"
 import { measureBurst } from "../../bench/measure/burst.ts"
 import { measureDurable } from "../../bench/measure/durable.ts"
 import { measureGrowth } from "../../bench/measure/growth.ts"
+import { measureOutbox } from "../../bench/measure/outbox.ts"
 import { measureReader } from "../../bench/measure/reader.ts"
 import { decodings, libraryNames } from "../../bench/measure/decode.ts"
 import { stalledWindow } from "../../bench/measure/stalled.ts"
+import { measureWatch } from "../../bench/measure/watch.ts"
+import { measureWatchedWriters } from "../../bench/measure/watchedWriters.ts"
 import { workloads } from "../../bench/measure/workloads.ts"
 import { database } from "../support/database.ts"
 
@@ -125,6 +128,7 @@ const bringNotifications = async (rigFor: RigFor): Promise<ReadonlyArray<string>
 const contextOf = (databases: Databases): Context => ({
   quick: true,
   pairs: 1,
+  asked: undefined,
   roundsPerProcess: 1,
   seconds: 0.2,
   profile: () => undefined,
@@ -221,6 +225,65 @@ describe("the durable side of the benchmark", () => {
       { baseline: "one core", pairs: 1 },
       { baseline: "first heap", pairs: 1 }
     ])
+  })
+})
+
+const inMicros = /^-?\d+\.\d$/
+
+describe("what a watched row costs", () => {
+  // One server for all: what waits for the disk is timed nowhere here.
+  const databases = new Databases()
+  afterAll(() => databases[Symbol.asyncDispose]())
+  const context: Context = {
+    ...contextOf(databases),
+    seconds: 0.05,
+    database: () => databases.fresh("still")
+  }
+  const little = { rounds: 1, statements: 20, slices: 2, warmUp: 1 }
+
+  it("is told for each case and each way, and each way has written its messages", async () => {
+    const titles = [
+      "UPDATE of 1,000 rows, 5 columns, per row",
+      "UPDATE that moves a row to another partition, 5 columns"
+    ]
+    const { costs, results } = await measureWatch(context, { ...little, titles })
+    expect(costs.map(({ subject }) => subject)).toEqual(titles)
+    for (const { columns } of costs) {
+      expect(columns).toMatchObject({
+        "us unwatched": expect.stringMatching(inMicros),
+        "+ by hand": expect.stringMatching(inMicros),
+        "+ row level": expect.stringMatching(inMicros),
+        "+ row level, live": expect.stringMatching(inMicros)
+      })
+    }
+    const [many, move] = titles
+    expect(results.map(({ baseline, goal, subject }) => [subject, baseline, goal])).toEqual([
+      [`row level: ${many}`, "by hand", 2.2],
+      [`row level, live: ${many}`, "by hand", 2.2],
+      [`statement level: ${many}`, "by hand", null],
+      [`statement level: ${many}`, "row level", 0.6],
+      [`row level: ${move}`, "by hand", 4],
+      [`row level, live: ${move}`, "by hand", 4],
+      ["by hand (again)", "by hand", null]
+    ])
+  })
+
+  it("is told for a message, with and without an index", async () => {
+    const labels = ["realtime.publish", "without the index on channel, id"]
+    const { costs, results } = await measureOutbox(context, { ...little, together: 10, labels })
+    expect(costs.map(({ subject }) => subject)).toEqual(["plain insert", ...labels])
+    expect(costs.every(({ columns }) => inMicros.test(columns["us/call"]!))).toBe(true)
+    expect(results.filter(({ goal }) => goal !== null)).toMatchObject([
+      { subject: "realtime.publish", baseline: "plain insert", goal: 1.3, pairs: 1 }
+    ])
+  })
+
+  it("is told for writers, by how many there are", async () => {
+    const options = { writers: [2], rows: 100, labels: ["statement level"] }
+    const { costs } = await measureWatchedWriters(context, options)
+    const subjects = costs.map(({ subject }) => subject)
+    expect(subjects).toEqual(["unwatched, 2 writers", "statement level, 2 writers"])
+    expect(costs.filter(({ columns }) => Number(columns["commits/s"]) > 0)).toHaveLength(2)
   })
 })
 

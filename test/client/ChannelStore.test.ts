@@ -120,6 +120,21 @@ describe("ChannelStore", () => {
     expect(told.slice(3)).toEqual(["retention", "f:0"])
   })
 
+  it("takes a gap for a reason that it does not know as one, and hands the reason out", async () => {
+    const { server, store, subscribed } = make()
+    const told: Array<unknown> = []
+    store.listen(Orders, () => {}, { onGap: ({ cursor, reason }) => told.push([reason, cursor]) })
+    await subscribed(1)
+    for (const reason of ["truncate", "rights", "of a newer server"]) {
+      server.last.say({ type: "gap", channel: "orders", reason, cursor: "e:7" })
+    }
+    expect(told).toEqual([
+      ["truncate", "e:7"],
+      ["rights", "e:7"],
+      ["of a newer server", "e:7"]
+    ])
+  })
+
   it("tells who begins to listen in a handler positions and events in order", async () => {
     const { server, store, subscribed } = make()
     const told: Array<unknown> = []

@@ -38,17 +38,19 @@ const exact = (tally: ReturnType<typeof nothing>) => {
   expect(tally.cursors).toBeGreaterThan(10)
 }
 
+const waits = (off: boolean) => ({ synchronous_commit: off ? "off" : "on" })
+
 const rounds = (few: number) => (long ? 40 : few)
 
 describe("a crash of PostgreSQL", () => {
   it.live.each([
     ["that waits for the disk", false],
-    ["of which some sessions do not wait for the disk", true]
+    ["where nobody waits for the disk", true]
   ] as const)(
     "%s costs nobody an event",
     ([what, off]) =>
       Effect.gen(function* () {
-        const postgres = yield* installedOn(Path.join(yield* folder, "data"))
+        const postgres = yield* installedOn(Path.join(yield* folder, "data"), waits(off))
         const address = new Address(postgres.socketDirectory)
         const node = yield* nodeAt(address)
         const worker = yield* working(node)
@@ -59,7 +61,6 @@ describe("a crash of PostgreSQL", () => {
             address,
             node,
             random: random(seed + n),
-            off,
             fall: Effect.as(postgres.crash, postgres),
             tally
           })
@@ -76,13 +77,13 @@ describe("a crash of PostgreSQL", () => {
 describe("a failover to a standby", () => {
   it.live.each([
     ["whose primary waits for the disk", false],
-    ["of which some sessions do not wait for the disk", true]
+    ["where nobody waits for the disk", true]
   ] as const)(
     "%s costs nobody an event that is there",
     ([what, off]) =>
       Effect.gen(function* () {
         const place = yield* folder
-        let primary = yield* installedOn(Path.join(place, "0"))
+        let primary = yield* installedOn(Path.join(place, "0"), waits(off))
         const address = new Address(primary.socketDirectory)
         const node = yield* nodeAt(address)
         const worker = yield* working(node)
@@ -94,7 +95,7 @@ describe("a failover to a standby", () => {
           yield* copyFolder(primary.dataDirectory, data)
           yield* primary.start
           yield* followIn(data, primary)
-          const standby = yield* serverOn(data)
+          const standby = yield* serverOn(data, waits(off))
           const streaming = execute(
             primary.url,
             "select from pg_stat_replication where state = 'streaming'"
@@ -115,7 +116,7 @@ describe("a failover to a standby", () => {
             yield* execute(standby.url, "select pg_promote(true)")
             return standby
           })
-          const options = { url: primary.url, address, node, random: r, off, fall, tally }
+          const options = { url: primary.url, address, node, random: r, fall, tally }
           primary = yield* round(options)
         }
         tally.worker = yield* worker.check(primary.url)

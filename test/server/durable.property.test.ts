@@ -166,7 +166,7 @@ describe("durable channels, with 16 concurrent writers", () => {
         const sql = yield* PgClient.PgClient
         for (const statement of schema) yield* sql.unsafe(statement)
         for (const table of watched)
-          yield* PgInstaller.watch({ channel, table, delivery: "durable" })
+          yield* PgInstaller.watch({ channel, table, delivery: "durable", shared: true })
         const connect = PgConnection.make({ url: Redacted.make(url), applicationName: "test" })
 
         const nodes = [

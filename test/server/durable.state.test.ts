@@ -39,7 +39,7 @@ describe("a snapshot", () => {
         const reader = yield* OutboxReader
         for (const statement of schema) yield* sql.unsafe(statement)
         for (const table of watched)
-          yield* PgInstaller.watch({ channel, table, delivery: "durable" })
+          yield* PgInstaller.watch({ channel, table, delivery: "durable", shared: true })
         const start = yield* reader.position
         const tally: Tally = { commits: 0, prepared: 0, rollbacks: 0, savepoints: 0, conflicts: 0 }
         const newest = yield* Ref.make<string | undefined>(undefined)

@@ -57,12 +57,15 @@ const positions = (count: number) =>
     return found
   })
 
-const lock = Effect.gen(function* () {
+const lockOf = Effect.fnUntraced(function* (table: string) {
   const db = yield* session
   yield* db.query("begin")
-  yield* db.query("lock realtime.messages in access exclusive mode")
+  yield* db.query(`lock realtime.${table} in access exclusive mode`)
   return db.query("rollback")
 })
+
+/** What every page is read with, and a position is not. */
+const lock = lockOf("horizon")
 
 /** A door without sockets over a reader; nobody is told about the source. */
 const layerDoor = (options: Partial<AnonymousOptions>, reader?: Options) =>
@@ -89,7 +92,7 @@ const answered = (visitor: Visitor, id: number) =>
 describe("a publish", () => {
   it.live("that the database does not take in time is taken back, and may come again", () =>
     Effect.gen(function* () {
-      const unlock = yield* lock
+      const unlock = yield* lockOf("messages")
       const visitor = yield* enter
       const publish = (id: number) =>
         visitor.send({ type: "publish", id, channel: "room", key: `k${id % 10}`, data: "x" })

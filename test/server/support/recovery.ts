@@ -189,10 +189,9 @@ const truth = (url: string) =>
   )
 
 /** One writer until its server is gone; prepared transactions are left for others to end. */
-const writer = (url: string, r: Random, off: boolean, name: string) =>
+const writer = (url: string, r: Random, name: string) =>
   Effect.gen(function* () {
     const db = yield* PgConnection.make({ url: Redacted.make(url) })
-    if (off) yield* db.query("set synchronous_commit = off")
     const say = (to: string) =>
       db.query("select realtime.publish($1, $2::text)", [to, JSON.stringify(r.int(1e9))])
     for (let n = 0; ; n++) {
@@ -355,8 +354,6 @@ export const round = (options: {
   readonly address: Address
   readonly node: Node
   readonly random: Random
-  /** Sessions that do not wait for the disk. */
-  readonly off: boolean
   readonly fall: Effect.Effect<EmbeddedPostgres.EmbeddedPostgres, unknown>
   readonly tally: Tally
 }) =>
@@ -372,7 +369,7 @@ export const round = (options: {
     yield* Effect.repeat(Effect.sleep(1), { until: () => follower.held.length > 0 })
     const writing = yield* Effect.forEach(
       Array.from({ length: 6 }, (_, n) => n),
-      (n) => writer(url, random(r.int(2 ** 31)), options.off && n % 2 === 0, `p${r.int(1e9)}_${n}`),
+      (n) => writer(url, random(r.int(2 ** 31)), `p${r.int(1e9)}_${n}`),
       { concurrency: "unbounded", discard: true }
     ).pipe(Effect.forkScoped({ startImmediately: true }))
     const enough = 10 + r.int(30)

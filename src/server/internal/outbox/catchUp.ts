@@ -313,15 +313,32 @@ export const make = (
           })
       )
 
+    /** Where the cursor stands, and what lies behind it. */
     const replay = (
-      { to, tail, tick }: { readonly tail: Tail; readonly to: Place; readonly tick: number },
       channel: string,
       from: string,
-      position: Position,
+      bounds: Bounds,
+      room: number
+    ): Effect.Effect<Join, OutboxFault | ReplayError> =>
+      Effect.flatMap(locate(channel, from), (found) =>
+        found.reason === undefined
+          ? replays.withPermit(replayTo(found, channel, from, bounds, room))
+          : Effect.succeed(at(found.tail, found.reason))
+      )
+
+    const replayTo = (
+      {
+        position,
+        tail,
+        to
+      }: { readonly position: Position; readonly tail: Tail; readonly to: Place },
+      channel: string,
+      from: string,
       bounds: Bounds,
       room: number
     ): Effect.Effect<Join, OutboxFault | ReplayError> =>
       Effect.gen(function* () {
+        const { tick } = tail
         const replay: Array<DurableBatch> = []
         let size = nothing
         let next = position
@@ -374,18 +391,14 @@ export const make = (
         const room = Math.max(1, part?.room ?? Infinity)
         const remembered = yield* recent(channel, from, bounds, room)
         if (remembered !== undefined) return remembered
-        const found = yield* locate(channel, from)
-        const { tail } = found
-        if (found.reason !== undefined) return at(tail, found.reason)
-        const { position, to } = found
-        const key = `${tail.tick} ${bounds.events} ${bounds.bytes} ${room} ${channel} ${from}`
+        // Of this step: who asks later may stand at a later end.
+        const { tick } = yield* current
+        const key = `${tick} ${bounds.events} ${bounds.bytes} ${room} ${channel} ${from}`
         const shared = running.get(key)
         if (shared !== undefined) return yield* share(key, shared)
         const one: Running = { result: Deferred.makeUnsafe(), waiting: 0, fiber: undefined }
         // In the scope of the reader: who shares it must not lose it with the one who asked first.
-        const target = { tail, to, tick: tail.tick }
-        yield* replay(target, channel, from, position, bounds, room).pipe(
-          replays.withPermit,
+        yield* replay(channel, from, bounds, room).pipe(
           Effect.onExit((exit: Exit.Exit<Join, OutboxFault | ReplayError>) =>
             Effect.sync(() => {
               if (running.get(key) === one) running.delete(key)

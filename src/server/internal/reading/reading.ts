@@ -55,7 +55,11 @@ export const read = <A>(
       return unfit(path, `an object without the name ${found.name}`)
     }
   }
-  return decode(codec, name, json, { text, path: [], options })
+  const payload = codec.decode(json, name)
+  // A success has no failure's type to it.
+  return Result.isSuccess(payload)
+    ? (payload as Result.Success<A, never>)
+    : closer(codec, name, json, { text, path: [], options })
 }
 
 /** Decodes a value that was parsed by `Exact`, of which `source` is the text. Never throws. */
@@ -66,7 +70,6 @@ export const decode = <A>(
   source: Source
 ): Result.Result<A, Unfit> => {
   const payload = codec.decode(value, name)
-  // A success has no failure's type to it.
   return Result.isSuccess(payload)
     ? (payload as Result.Success<A, never>)
     : closer(codec, name, value, source)

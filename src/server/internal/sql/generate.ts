@@ -10,7 +10,7 @@
  * The functions are replaced without a lock on their table: also by a node that finds a table altered.
  */
 import { literal } from "./literal.ts"
-import { deepest, exact, mark, path } from "./triggers.ts"
+import { deepest, exact, mark, path, settingsNow, settingsTo } from "./triggers.ts"
 
 /** A row up to this size in bytes as stored cannot grow beyond what PostgreSQL can build. */
 const smallRow = 65_536
@@ -72,46 +72,53 @@ declare
   was_ record;
   told text;
   ended text;
-  rows_ int := 0;
+  rows_ int;
   late text;
+  before_ text[];
+  set_ text;
 begin
-  for row_ in select * from @side@ limit 2 loop
-    rows_ := rows_ + 1;
-  end loop;
-  if rows_ = 0 then
+  select * into row_ from @side@;
+  if not found then
     return null;
   end if;
+  rows_ := (select count(*) from (select from @side@ limit 2) x);
+  -- As settings of the function they would cost a statement without rows more than everything else.
+  before_ := ${settingsNow};
+  set_ := ${settingsTo()};
   begin
     if @nested@ or @foreign@ or @added@ or coalesce(@deeper@, false) then
-      rows_ := -1;
+      told := null;
     elsif rows_ = 1 then
       @one@
     else
       @many@
-      return null;
+      told := '-';
     end if;
   exception when others then
     told := null;
     ended := null;
   end;
-  if ended is null and octet_length(told) between 3 and @cap@ then
-    @emit_told@
-    return null;
-  elsif ended is not null and octet_length(told) between 3 and @cap@ and octet_length(ended) <= @cap@ then
-    @emit_both@
-    return null;
-  elsif told = '-' then
-    return null;
+  if told is null or octet_length(told) > @cap@ or octet_length(ended) > @cap@ then
+    begin
+      late := realtime.rows_slow(@id@, tg_relid, tg_op);
+      if late is not null then
+        execute late;
+      end if;
+      told := '-';
+    exception when others then
+      told := '!';
+    end;
   end if;
-  begin
-    late := realtime.rows_slow(@id@, tg_relid, tg_op);
-    if late is not null then
-      execute late;
-    end if;
+  set_ := ${settingsTo("before_")};
+  if told = '-' then
     return null;
-  exception when others then
+  elsif told = '!' then
     perform realtime.emit_unknown(@id@, @channel@, @delivery@);
-  end;
+  elsif ended is null then
+    @emit_told@
+  else
+    @emit_both@
+  end if;
   return null;
 end`
 
@@ -204,7 +211,7 @@ declare
   owner_ name;
   fits record;
   changes text;
-  create_ text := 'create or replace function realtime.%I() returns trigger language plpgsql security definer ${exact.replaceAll("'", "''")} as %L';
+  create_ text := 'create or replace function realtime.%I() returns trigger language plpgsql security definer %s as %L';
 begin
   -- A node that finds the table altered, and an install.
   perform pg_advisory_xact_lock(hashtextextended('effect-realtime generate', id));
@@ -244,7 +251,7 @@ begin
       'new_key', realtime.members(f.keys, 'new', false),
       'old_key', realtime.members(f.keys, 'old', false));
     pieces := pieces || jsonb_build_object('old_member', case when w.old then ' || '',"old":'' || ' || (pieces ->> 'old_data') else '' end);
-    execute format(create_, 'w' || id || '_row', realtime.fill(${literal(rowFunction)}, pieces));
+    execute format(create_, 'w' || id || '_row', ${literal(exact)}, realtime.fill(${literal(rowFunction)}, pieces));
     execute format('revoke all on function realtime.%I() from public', 'w' || id || '_row');
   else
     fits := realtime.projection(rel, f.names, f.keys, 'r', w.max_bytes);
@@ -289,7 +296,7 @@ begin
       pieces := pieces || jsonb_build_object('many', case w.delivery
         when 'durable' then format('insert into realtime.messages (channel, payload) select %L, b.body from (%s) b;', w.channel, changes)
         else format('perform pg_notify(%L, b.body || %s) from (%s) b;', w.channel, ${literal(mark)}, changes) end);
-      execute format(create_, 'w' || id || '_' || lower(op), realtime.fill(${literal(statementFunction)}, pieces));
+      execute format(create_, 'w' || id || '_' || lower(op), ${literal(path)}, realtime.fill(${literal(statementFunction)}, pieces));
       execute format('revoke all on function realtime.%I() from public', 'w' || id || '_' || lower(op));
     end loop;
   end if;

@@ -20,7 +20,7 @@ $$`,
 
   `-- Without settings of its own, so that it becomes part of the expression that calls it.
 create or replace function realtime.may_carry(channel text, payload text) returns boolean
-language sql immutable as $$
+language sql stable as $$
   select channel collate "C" ~ '^[A-Za-z0-9_.:-]{1,63}$' and channel <> 'realtime' and not starts_with(channel, 'realtime:') and not starts_with(channel, 'table_updates_')
     and octet_length(payload) <= ${maxPayloadBytes} and payload::json is not null
 $$`,
@@ -53,12 +53,11 @@ declare
   new_id bigint;
   stored text;
 begin
-  if publish.key is null and realtime.may_carry(publish.channel, publish.payload) then
-    insert into realtime.messages (channel, payload) select publish.channel, publish.payload
-      where not exists (select from realtime.watched w where w.channel = publish.channel) returning id into new_id;
-    if new_id is not null then
-      return new_id;
-    end if;
+  insert into realtime.messages (channel, payload) select publish.channel, publish.payload
+    where publish.key is null and realtime.may_carry(publish.channel, publish.payload)
+      and not exists (select from realtime.watched w where w.channel = publish.channel) returning id into new_id;
+  if new_id is not null then
+    return new_id;
   end if;
   perform realtime.refuse(publish.channel, publish.payload);
   loop
@@ -86,23 +85,18 @@ $$`,
 -- part of a transaction.
 create sequence if not exists realtime.last_wake as bigint minvalue 0 start 0`,
 
-  `-- Fires at the end of the transaction: decided any earlier, a transaction that stays open after its
--- decision would commit without a wake. PostgreSQL refuses PREPARE TRANSACTION after a NOTIFY, so
--- "set realtime.wake = off" silences a session. Expressions only, for it runs in every transaction:
--- a query would cost more than the message.
+  `-- Fires at the end of the transaction, for each message: decided any earlier, a transaction that stays
+-- open after its decision would commit without a wake. PostgreSQL refuses PREPARE TRANSACTION after a
+-- NOTIFY, so "set realtime.wake = off" silences a session. One expression, for it runs that often: a
+-- variable or a query would cost more than the message.
 create or replace function realtime.wake_at_commit() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-declare
-  now_ms bigint := date_part('epoch', clock_timestamp()) * 1000;
-begin
-  -- What is written from here on asks again: SET CONSTRAINTS may have brought this before the commit.
-  perform set_config('realtime.woken', '', true);
-  -- "not between" also survives a clock that is set back.
-  if now_ms - coalesce(pg_sequence_last_value('realtime.last_wake'), 0) not between 0 and 19
-    and current_setting('realtime.wake', true) is distinct from 'off' then
-    perform setval('realtime.last_wake', now_ms);
-    perform pg_notify('realtime', '');
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$ begin
+  -- "between" also survives a clock that is set back.
+  if (date_part('epoch', clock_timestamp()) * 1000)::bigint - coalesce(pg_sequence_last_value('realtime.last_wake'), 0) between 0 and 19
+    or current_setting('realtime.wake', true) = 'off' then
+    return null;
   end if;
+  perform setval('realtime.last_wake', (date_part('epoch', clock_timestamp()) * 1000)::bigint), pg_notify('realtime', '');
   return null;
 end $$`,
 
@@ -122,10 +116,6 @@ declare
   wanted text := case set_wake.wake when 'hybrid' then 'wake_at_commit' when 'notify' then 'wake_always' end;
   found_ text;
 begin
-  -- Version 2 queued one for each message.
-  if exists (select from pg_trigger t where t.tgrelid = 'realtime.messages'::regclass and t.tgname = 'wake' and t.tgqual is null and t.tgdeferrable) then
-    drop trigger wake on realtime.messages;
-  end if;
   select p.proname into found_ from pg_trigger t join pg_proc p on p.oid = t.tgfoid
     where t.tgrelid = 'realtime.messages'::regclass and t.tgname = 'wake';
   if found_ is distinct from wanted then
@@ -135,17 +125,15 @@ begin
     if wanted = 'wake_at_commit' then
       create constraint trigger wake after insert on realtime.messages
         deferrable initially deferred for each row
-        -- One event of the trigger in a transaction, or savepoint: a queue of them costs as much as the messages.
-        when (coalesce(current_setting('realtime.woken', true), '') = '' and set_config('realtime.woken', '1', true) = '1')
         execute function realtime.wake_at_commit();
     elsif wanted = 'wake_always' then
       create trigger wake after insert on realtime.messages
         for each statement execute function realtime.wake_always();
     end if;
-    if wanted is not null then
-      -- Also for who applies the changes of another database.
-      alter table realtime.messages enable always trigger wake;
-    end if;
+  end if;
+  -- Also for who applies the changes of another database.
+  if exists (select from pg_trigger t where t.tgrelid = 'realtime.messages'::regclass and t.tgname = 'wake' and t.tgenabled <> 'A') then
+    alter table realtime.messages enable always trigger wake;
   end if;
   update realtime.settings s set wake = set_wake.wake where s.wake is distinct from set_wake.wake;
   -- Readers look at the setting when they are woken.

@@ -35,9 +35,30 @@ export const mark = `translate(nextval('realtime.notified')::bit(${markBytes})::
 /** Of every function that runs with the rights of the owner. */
 export const path = "set search_path = pg_catalog, pg_temp"
 
+const settings = [
+  ["timezone", "UTC"],
+  ["datestyle", "ISO, YMD"],
+  ["intervalstyle", "postgres"],
+  ["bytea_output", "hex"],
+  ["extra_float_digits", "1"],
+  ["lc_monetary", "C"],
+  ["quote_all_identifiers", "off"]
+] as const
+
 /** Every setting that reaches the text of a value: who writes must not change what is told. */
-export const exact = `${path} set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'postgres'
-  set bytea_output = 'hex' set extra_float_digits = 1 set lc_monetary = 'C' set quote_all_identifiers = off`
+export const exact = `${path} ${settings.map(([name, value]) => `set ${name} = '${value}'`).join(" ")}`
+
+/** The same as expressions, for a function that has nothing to do most of the time: what they are. */
+export const settingsNow = `array[${settings.map(([name]) => `current_setting('${name}')`).join(", ")}]`
+
+/** Sets them, to the values of an array or to the exact ones. */
+export const settingsTo = (values?: string): string =>
+  settings
+    .map(([name, value], index) => {
+      const to = values === undefined ? `'${value}'` : `${values}[${index + 1}]`
+      return `set_config('${name}', ${to}, true)`
+    })
+    .join(" || ")
 
 /** How deep in triggers a change of the watched table was told, for the rest of the transaction. */
 export const deepest = (id: string): string =>
