@@ -77,7 +77,7 @@ declare
   before_ text[];
   set_ text;
 begin
-  select * into row_ from @side@;
+  select * into row_ from @side@ limit 1;
   if not found then
     return null;
   end if;
