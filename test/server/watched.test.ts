@@ -5,6 +5,8 @@ import { Effect, Layer, Logger, Queue, Redacted, Schema, Stream } from "effect"
 import { randomBytes } from "node:crypto"
 import * as Channel from "../../src/Channel.ts"
 import { looking, tables } from "../../src/server/internal/link/watched.ts"
+import * as Door from "../../src/server/internal/door/door.ts"
+import { allowAll } from "../../src/server/ServerOptions.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
@@ -108,6 +110,20 @@ describe("a channel whose table is watched with another delivery", () => {
       )
     )
   }
+
+  it.live("is warned of when a server starts with it", () =>
+    warned([live("t1")], (warnings) =>
+      Effect.gen(function* () {
+        const channels = [live("t1"), durable("t1"), live("nobody"), Channel.allTableUpdates]
+        yield* Door.make({ channels: channels.slice(1), authorize: allowAll })
+        const told = yield* Queue.takeN(warnings, 2)
+        expect(told.toSorted()).toEqual([
+          expect.stringContaining("Changes of table t1 do not reach the durable channel"),
+          expect.stringContaining(`No table is watched for the live channel "table_updates_nobody"`)
+        ])
+      }).pipe(Effect.scoped)
+    )
+  )
 
   it.live("is warned of when its table is gone", () =>
     warned([durable("t1")], (warnings) =>

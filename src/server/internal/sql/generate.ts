@@ -128,7 +128,7 @@ const oneRow = `
       end if;`
 
 const oneUpdate = `
-      select * into was_ from realtime_old;
+      select * into was_ from realtime_old limit 1;
       told := case
         when pg_column_size(row_) > ${smallRow} or pg_column_size(was_) > ${smallRow} then null
         when not (@changed@) then '-'
