@@ -234,8 +234,8 @@ begin
       (select string_agg('not ' || realtime.still(i.indexrelid, 0), ' or ') from pg_index i where i.indrelid = rel and i.indisprimary),
       (select string_agg('not ' || realtime.still(rel, a.attnum), ' or ' order by a.attnum) from pg_attribute a
         where a.attrelid = rel and not a.attisdropped and (a.attname = any(f.keys) or lists and a.attname = any(f.names))),
-      -- A column that came later may be one that a trigger cannot read.
-      case when plain and version >= 180000 then format('pg_describe_object(1259, %s, %s) is not null', rel, last + 1) end),
+      -- A column that came later is in no list of names, or may be one that a trigger cannot read.
+      case when not lists and version >= 180000 then format('pg_describe_object(1259, %s, %s) is not null', rel, last + 1) end),
     'added', case when lists then 'false' when version >= 140000 then format('pg_describe_object(1259, %s, %s) is not null', rel, last + 1)
       else format('exists (select from pg_attribute where attrelid = %s and attnum = %s)', rel, last + 1) end,
     'emit_told', case w.delivery when 'durable' then format('insert into realtime.messages (channel, payload) values (%L, told);', w.channel)

@@ -279,14 +279,16 @@ begin
     raise exception 'nothing tells which row this is';
   end if;
   p := realtime.projection((f.w).rel, f.names, f.keys, 'r', (f.w).max_bytes);
-  side := format('select case when %s then (select row_to_json(x.*)::text from (select %s) x) end d, (select row_to_json(k.*)::text from (select %s) k) k', p.fits, p.fields, p.key);
+  -- A column of the key, which may stand beside these, has another name.
+  side := format('select case when %s then (select row_to_json(x.*)::text from (select %s) x) end "realtime d", (select row_to_json(k.*)::text from (select %s) k) "realtime k"', p.fits, p.fields, p.key);
   if coalesce(deeper, 0) <= depth then
     changes := case op
-      when 'UPDATE' then format($q$select case when n.k is null then 'DELETE' when o.k is null then 'INSERT' else 'UPDATE' end op,
-          case when n.k is null then o.d else n.d end d, case when %s and n.k = o.k then o.d end od, coalesce(n.k, o.k) k
-        from (%s from realtime_old r) o full join (%s from realtime_new r) n on n.k = o.k
-        where n.k is null or o.k is null or o.d is null or n.d is null or o.d <> n.d$q$, (f.w).old::text, side, side)
-      else format('select %L op, s.d, null::text od, s.k from (%s from %s r) s', op, side, case op when 'INSERT' then 'realtime_new' else 'realtime_old' end)
+      when 'UPDATE' then format($q$select case when n."realtime k" is null then 'DELETE' when o."realtime k" is null then 'INSERT' else 'UPDATE' end op,
+          case when n."realtime k" is null then o."realtime d" else n."realtime d" end d,
+          case when %s and n."realtime k" = o."realtime k" then o."realtime d" end od, coalesce(n."realtime k", o."realtime k") k
+        from (%s from realtime_old r) o full join (%s from realtime_new r) n on n."realtime k" = o."realtime k"
+        where n."realtime k" is null or o."realtime k" is null or o."realtime d" is null or n."realtime d" is null or o."realtime d" <> n."realtime d"$q$, (f.w).old::text, side, side)
+      else format('select %L op, s."realtime d" d, null::text od, s."realtime k" k from (%s from %s r) s', op, side, case op when 'INSERT' then 'realtime_new' else 'realtime_old' end)
     end;
   else
     p := realtime.projection((f.w).rel, f.names, f.keys, 't', (f.w).max_bytes);
@@ -294,14 +296,16 @@ begin
       p.fits, p.fields, (f.w).rel, realtime.same_key(f.keys, f.equals, 's'));
     side := side || (select string_agg(format(', r.%I', k), '') from unnest(f.keys) k);
     changes := case op
-      when 'UPDATE' then format($q$select case when n.k is null then 'DELETE' when o.k is null then 'INSERT' else 'UPDATE' end op, o.d, coalesce(n.k, o.k) k, %s
-        from (%s from realtime_old r) o full join (%s from realtime_new r) n on n.k = o.k$q$,
+      when 'UPDATE' then format($q$select case when n."realtime k" is null then 'DELETE' when o."realtime k" is null then 'INSERT' else 'UPDATE' end "realtime op",
+          o."realtime d", coalesce(n."realtime k", o."realtime k") "realtime k", %s
+        from (%s from realtime_old r) o full join (%s from realtime_new r) n on n."realtime k" = o."realtime k"$q$,
         (select string_agg(format('coalesce(n.%1$I, o.%1$I) %1$I', k), ', ') from unnest(f.keys) k), side, side)
-      else format('select %L op, s.* from (%s from %s r) s', op, side, case op when 'INSERT' then 'realtime_new' else 'realtime_old' end)
+      else format('select %L "realtime op", s.* from (%s from %s r) s', op, side, case op when 'INSERT' then 'realtime_new' else 'realtime_old' end)
     end;
     -- What is gone was told by who took it away, unless that was this statement.
-    changes := format($q$select case when c.there is null or s.op <> 'DELETE' then s.op else 'UPDATE' end op, case when c.there then c.d else s.d end d, null::text od, s.k
-      from (%s) s left join lateral (%s) c on true where c.there or s.op = 'DELETE'$q$, changes, now_);
+    changes := format($q$select case when c.there is null or s."realtime op" <> 'DELETE' then s."realtime op" else 'UPDATE' end op,
+        case when c.there then c.d else s."realtime d" end d, null::text od, s."realtime k" k
+      from (%s) s left join lateral (%s) c on true where c.there or s."realtime op" = 'DELETE'$q$, changes, now_);
   end if;
   changes := format('select realtime.change(c.op, c.d, c.od, c.k, %s) body from (%s) c', (f.w).max_bytes, changes);
   return case (f.w).delivery
