@@ -90,6 +90,8 @@ const eventBytes = 128
 interface Running {
   readonly result: Deferred.Deferred<Join, OutboxFault | ReplayError>
   waiting: number
+  /** The tick to whose end it reads; `undefined` until that is known. */
+  tick: number | undefined
   fiber: Fiber.Fiber<Join, OutboxFault | ReplayError> | undefined
 }
 
@@ -373,18 +375,25 @@ export const make = (
         const room = Math.max(1, part?.room ?? Infinity)
         const remembered = yield* recent(channel, from, bounds, room)
         if (remembered !== undefined) return remembered
-        const found = yield* locate(channel, from)
-        const { tail } = found
-        if (found.reason !== undefined) return at(tail, found.reason)
-        const { position, to } = found
-        const key = `${tail.tick} ${bounds.events} ${bounds.bytes} ${room} ${channel} ${from}`
+        const { tick } = yield* current
+        const key = `${bounds.events} ${bounds.bytes} ${room} ${channel} ${from}`
         const shared = running.get(key)
-        if (shared !== undefined) return yield* share(key, shared)
-        const one: Running = { result: Deferred.makeUnsafe(), waiting: 0, fiber: undefined }
+        // One that reads to an earlier end leaves out what was handed out before its followers came.
+        if (shared !== undefined && (shared.tick ?? tick) === tick) return yield* share(key, shared)
+        const one: Running = {
+          result: Deferred.makeUnsafe(),
+          waiting: 0,
+          tick: undefined,
+          fiber: undefined
+        }
         // In the scope of the reader: who shares it must not lose it with the one who asked first.
-        const target = { tail, to, tick: tail.tick }
-        yield* replay(target, channel, from, position, bounds, room).pipe(
-          replays.withPermit,
+        yield* Effect.flatMap(locate(channel, from), (found) => {
+          const { tail } = found
+          one.tick = tail.tick
+          if (found.reason !== undefined) return Effect.succeed(at(tail, found.reason))
+          const target = { tail, to: found.to, tick: tail.tick }
+          return replays.withPermit(replay(target, channel, from, found.position, bounds, room))
+        }).pipe(
           Effect.onExit((exit: Exit.Exit<Join, OutboxFault | ReplayError>) =>
             Effect.sync(() => {
               if (running.get(key) === one) running.delete(key)
