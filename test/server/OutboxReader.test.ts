@@ -159,8 +159,8 @@ describe("OutboxReader", () => {
       yield* old.query("begin")
       yield* old.query("select realtime.publish('room', '0'::text)")
       const floors = new Outbox.Floors()
-      const take = Effect.map(db.query(Outbox.takeStatement, ["0"]), ({ rows }) => {
-        const taken = Outbox.parseTake(rows[0])
+      const take = Effect.map(db.query(Outbox.takeStatement), ({ rows }) => {
+        const taken = Outbox.parseTaken(rows[0])
         floors.add(taken.next, taken.drawn)
         return taken.snapshot
       })

@@ -12,7 +12,8 @@ import {
   layerReader,
   layerReaderOnly,
   publish,
-  session
+  session,
+  takeOn
 } from "./support/durable.ts"
 import { long } from "./support/random.ts"
 import { Address, folder, installedOn, nodeAt } from "./support/recovery.ts"
@@ -103,9 +104,7 @@ describe("a quiet day", () => {
           yield* db.query(
             "do $$ begin for n in 1..20000 loop perform pg_current_xact_id(); commit; end loop; end $$"
           )
-          const { drawn, era, next, normal } = Outbox.parseTake(
-            (yield* db.query(Outbox.takeStatement, ["0"])).rows[0]
-          )
+          const { drawn, era, next, normal } = yield* takeOn(db)
           yield* db.query("select realtime.upkeep($1::pg_snapshot, $2::xid8, $3::bigint, 0, $4)", [
             Cursor.formatSnapshot(normal),
             String(next),
@@ -150,13 +149,14 @@ describe("a look", () => {
             return Plan["Shared Hit Blocks"]! + Plan["Shared Read Blocks"]!
           }
         )
-      let before = Outbox.parseTake((yield* db.query(Outbox.takeStatement, ["0"])).rows[0])
+      let before = yield* takeOn(db)
       /** Ten new messages, and a look that finds them. */
       const look = Effect.gen(function* () {
         for (let n = 0; n < 10; n++) yield* publish("room", n)
-        const args = Outbox.takeArguments(before.last)
-        const taking = yield* pages(Outbox.takeStatement, args)
-        const taken = Outbox.parseTake((yield* db.query(Outbox.takeStatement, args)).rows[0])
+        const taken = yield* takeOn(db, before)
+        const taking =
+          (yield* pages(Outbox.takeStatement, [])) +
+          (yield* pages(Outbox.lastStatement, Outbox.lastArguments(taken, before.last)))
         floors.add(taken.next, taken.drawn)
         const leg = { at: before, to: taken, id: 0n, last: taken.last }
         const limits = { messages: 1000, bytes: 1e6 }
@@ -181,7 +181,7 @@ describe("a look", () => {
       expect(beside.taking).toBeLessThanOrEqual(3 * alone.taking)
       expect(beside.paging).toBeLessThanOrEqual(3 * alone.paging)
       // And a state, and a node that begins, which know of nothing before.
-      const first = yield* pages(Outbox.takeStatement, ["0"])
+      const first = yield* pages(Outbox.lastStatement, Outbox.lastArguments(before, undefined))
       const state = yield* pages(Outbox.stateStatement("1 one"), [])
       expect([first, state].every((touched) => touched <= 3 * alone.taking)).toBe(true)
       yield* open.query("rollback")

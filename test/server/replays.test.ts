@@ -34,7 +34,7 @@ const blocked = (statement: string) =>
     Effect.orDie
   )
 
-/** Replays that wait: nothing else reads messages here. */
+/** Replays that wait, for a page or for the witness before it; and pages of the reader. */
 const waiting = blocked("%realtime.messages m%")
 
 /** Sessions that wait to lock everybody out. */
@@ -57,15 +57,12 @@ const positions = (count: number) =>
     return found
   })
 
-const lockOf = Effect.fnUntraced(function* (table: string) {
+const lock = Effect.gen(function* () {
   const db = yield* session
   yield* db.query("begin")
-  yield* db.query(`lock realtime.${table} in access exclusive mode`)
+  yield* db.query("lock realtime.messages in access exclusive mode")
   return db.query("rollback")
 })
-
-/** What every page is read with, and a position is not. */
-const lock = lockOf("horizon")
 
 /** A door without sockets over a reader; nobody is told about the source. */
 const layerDoor = (options: Partial<AnonymousOptions>, reader?: Options) =>
@@ -92,7 +89,7 @@ const answered = (visitor: Visitor, id: number) =>
 describe("a publish", () => {
   it.live("that the database does not take in time is taken back, and may come again", () =>
     Effect.gen(function* () {
-      const unlock = yield* lockOf("messages")
+      const unlock = yield* lock
       const visitor = yield* enter
       const publish = (id: number) =>
         visitor.send({ type: "publish", id, channel: "room", key: `k${id % 10}`, data: "x" })
@@ -165,9 +162,17 @@ describe("a replay", () => {
       yield* reader.position
       const { cursor } = yield* Queue.take(queue)
       for (const n of [1, 2]) yield* publish("room", n)
-      const unlock = yield* lock
-      yield* reader.position
-      // The first page waits for this lock, another lock for the first page, and the second page for that.
+      const unlockTake = yield* lock
+      yield* Effect.forkChild(reader.position)
+      // The end of the tick is found behind this lock, and the first page waits for the next one.
+      yield* Effect.repeat(Effect.delay(blocked("%realtime.messages o%"), "5 millis"), {
+        until: (found) => found === 1
+      })
+      const first = yield* Effect.forkChild(lock)
+      yield* Effect.repeat(Effect.delay(lockers, "5 millis"), { until: (found) => found === 1 })
+      yield* unlockTake
+      const unlock = yield* Fiber.join(first)
+      // Another lock waits for the first page, and the second page for that.
       yield* until(1)
       const second = yield* Effect.forkChild(lock)
       yield* Effect.repeat(Effect.delay(lockers, "5 millis"), { until: (found) => found === 1 })

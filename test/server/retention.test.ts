@@ -3,7 +3,6 @@ import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Queue, Redacted, Stream } from "effect"
 import * as Cursor from "../../src/Cursor.ts"
-import * as Outbox from "../../src/server/internal/outbox/outbox.ts"
 import { OutboxReader } from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { ownServer } from "../support/cluster.ts"
@@ -12,7 +11,8 @@ import {
   layerReader,
   layerReaderOnly,
   publish,
-  session
+  session,
+  takeOn
 } from "./support/durable.ts"
 import { long, random, seed } from "./support/random.ts"
 
@@ -21,9 +21,7 @@ const upkeepStatement = "select realtime.upkeep($1::pg_snapshot, $2::xid8, $3::b
 /** A turn of upkeep as a node takes it, without waiting for the next one. */
 const upkeep = (db: Effect.Success<typeof session>, every = 0) =>
   Effect.gen(function* () {
-    const { drawn, era, next, normal } = Outbox.parseTake(
-      (yield* db.query(Outbox.takeStatement, ["0"])).rows[0]
-    )
+    const { drawn, era, next, normal } = yield* takeOn(db)
     const args = [Cursor.formatSnapshot(normal), String(next), String(drawn), every, era]
     yield* db.query(upkeepStatement, args)
     while (((yield* db.query("select realtime.prune() n")).rows[0]!["n"] as number) > 0);

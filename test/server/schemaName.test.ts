@@ -18,7 +18,7 @@ const Room = Channel.make("room", Schema.String, { delivery: "durable" })
 
 /** Names of ours that are no schema: words of the transition tables, the mark, reserved channels. */
 const ours =
-  /effect-realtime|realtime_(?:old|new)|"realtime (?:data|key)"|'realtime:?'|'realtime:\w+'|tables? of realtime/g
+  /effect-realtime|realtime_(?:old|new)|"realtime \w+"|'realtime:?'|'realtime:\w+'|tables? of realtime/g
 
 const layerOthers = (schema: string) =>
   Realtime.layer().pipe(

@@ -1,6 +1,7 @@
 /** What the tests of the durable side share: a database with everything installed, writers, readers. */
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { Effect, Layer, Redacted, Stream } from "effect"
+import * as Outbox from "../../../src/server/internal/outbox/outbox.ts"
 import * as OutboxReader from "../../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../../src/server/PgInstaller.ts"
 import { layerInstalledDatabase, TestDatabase } from "../../support/database.ts"
@@ -27,6 +28,15 @@ export const layerReader = (options?: PgInstaller.Options, reader?: OutboxReader
 export const session = Effect.flatMap(TestDatabase, ({ url }) =>
   PgConnection.make({ url: Redacted.make(url) })
 )
+
+/** A position as a reader takes it; `before` is what it took last. */
+export const takeOn = (db: PgConnection.PgConnection, before?: Outbox.Take) =>
+  Effect.gen(function* () {
+    const taken = Outbox.parseTaken((yield* db.query(Outbox.takeStatement)).rows[0])
+    const args = Outbox.lastArguments(taken, before?.last)
+    const { rows } = yield* db.query(Outbox.lastStatement, args)
+    return Outbox.takeOf(taken, Outbox.parseWitness(rows[0]), before?.last)
+  })
 
 export const publish = (channel: string, payload: unknown) =>
   PgClient.PgClient.use(

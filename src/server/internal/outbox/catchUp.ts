@@ -17,6 +17,7 @@ import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import { isSqlError } from "effect/sql/SqlError"
 import * as Cursor from "../../../Cursor.ts"
+import { objects } from "../sql/objects.ts"
 import { type OutboxFault, ReplayError } from "./faults.ts"
 import {
   pageArguments,
@@ -37,7 +38,6 @@ import {
   positionOf
 } from "./position.ts"
 import { batchesOf, type DurableBatch, type Followers, type Tail } from "./tail.ts"
-import { objects } from "../sql/objects.ts"
 
 /** Why a cursor cannot be honoured. */
 export type ResetReason =
@@ -91,6 +91,8 @@ const eventBytes = 128
 interface Running {
   readonly result: Deferred.Deferred<Join, OutboxFault | ReplayError>
   waiting: number
+  /** The tick to whose end it reads; `undefined` until that is known. */
+  tick: number | undefined
   fiber: Fiber.Fiber<Join, OutboxFault | ReplayError> | undefined
 }
 
@@ -313,32 +315,15 @@ export const make = (
           })
       )
 
-    /** Where the cursor stands, and what lies behind it. */
     const replay = (
+      { to, tail, tick }: { readonly tail: Tail; readonly to: Place; readonly tick: number },
       channel: string,
       from: string,
-      bounds: Bounds,
-      room: number
-    ): Effect.Effect<Join, OutboxFault | ReplayError> =>
-      Effect.flatMap(locate(channel, from), (found) =>
-        found.reason === undefined
-          ? replays.withPermit(replayTo(found, channel, from, bounds, room))
-          : Effect.succeed(at(found.tail, found.reason))
-      )
-
-    const replayTo = (
-      {
-        position,
-        tail,
-        to
-      }: { readonly position: Position; readonly tail: Tail; readonly to: Place },
-      channel: string,
-      from: string,
+      position: Position,
       bounds: Bounds,
       room: number
     ): Effect.Effect<Join, OutboxFault | ReplayError> =>
       Effect.gen(function* () {
-        const { tick } = tail
         const replay: Array<DurableBatch> = []
         let size = nothing
         let next = position
@@ -391,14 +376,25 @@ export const make = (
         const room = Math.max(1, part?.room ?? Infinity)
         const remembered = yield* recent(channel, from, bounds, room)
         if (remembered !== undefined) return remembered
-        // Of this step: who asks later may stand at a later end.
         const { tick } = yield* current
-        const key = `${tick} ${bounds.events} ${bounds.bytes} ${room} ${channel} ${from}`
+        const key = `${bounds.events} ${bounds.bytes} ${room} ${channel} ${from}`
         const shared = running.get(key)
-        if (shared !== undefined) return yield* share(key, shared)
-        const one: Running = { result: Deferred.makeUnsafe(), waiting: 0, fiber: undefined }
+        // One that reads to an earlier end leaves out what was handed out before its followers came.
+        if (shared !== undefined && (shared.tick ?? tick) === tick) return yield* share(key, shared)
+        const one: Running = {
+          result: Deferred.makeUnsafe(),
+          waiting: 0,
+          tick: undefined,
+          fiber: undefined
+        }
         // In the scope of the reader: who shares it must not lose it with the one who asked first.
-        yield* replay(channel, from, bounds, room).pipe(
+        yield* Effect.flatMap(locate(channel, from), (found) => {
+          const { tail } = found
+          one.tick = tail.tick
+          if (found.reason !== undefined) return Effect.succeed(at(tail, found.reason))
+          const target = { tail, to: found.to, tick: tail.tick }
+          return replays.withPermit(replay(target, channel, from, found.position, bounds, room))
+        }).pipe(
           Effect.onExit((exit: Exit.Exit<Join, OutboxFault | ReplayError>) =>
             Effect.sync(() => {
               if (running.get(key) === one) running.delete(key)

@@ -32,7 +32,8 @@ export interface Page {
 }
 
 /** What a reader takes at the beginning of a tick. */
-export interface Take extends Place {
+export interface Taken {
+  readonly snapshot: Cursor.Snapshot
   /** Every transaction numbered `next` or above draws ids above `drawn`. */
   readonly next: bigint
   readonly drawn: bigint
@@ -42,52 +43,58 @@ export interface Take extends Place {
   readonly written: string
 }
 
+/** With the witness. */
+export interface Take extends Taken, Place {}
+
 /** A time as a witness has it. */
 const micros = (at: string): string => `round(extract(epoch from ${at}) * 1000000)::bigint`
 
 /**
- * The last message of the highest transaction above `bound` that the snapshot of the statement itself sees.
- * It steps down the index from `xmax` and jumps over each running number: in descending order alone it
- * would walk over every row of an open transaction.
+ * The last message of the highest transaction above `bound` that a snapshot sees. It steps down the index
+ * from `xmax` and jumps over each running number: in descending order alone it would walk over every row of
+ * an open transaction. What lies between those numbers was over when the snapshot was taken, so a later
+ * statement of the same era finds the same.
  */
-const lastMessage = (bound: string): string => `(
-  select m.txid, m.id, ${micros("m.created_at")} at from (
+const lastMessage = (snapshot: string, bound: string): string => `(
+  select o.txid, o.id, ${micros("o.created_at")} at from (
     select hi, greatest(lead(hi) over (order by hi desc), ${bound}) lo from (
-      select pg_snapshot_xmax(pg_current_snapshot()) union all select pg_snapshot_xip(pg_current_snapshot())) v(hi)) r
-  cross join lateral (select m.txid, m.id, m.created_at from realtime.messages m
-    where m.txid > r.lo and m.txid < r.hi order by m.txid desc, m.id desc limit 1) m
+      select pg_snapshot_xmax(${snapshot}) union all select pg_snapshot_xip(${snapshot})) v(hi)) r
+  cross join lateral (select o.txid, o.id, o.created_at from realtime.messages o
+    where o.txid > r.lo and o.txid < r.hi order by o.txid desc, o.id desc limit 1) o
   order by r.hi desc limit 1)`
 
 /**
- * The statement of its own that takes a snapshot; $1 is the highest transaction that the last one saw. Never
- * inside a `begin`, where age() is frozen at its first call. The last id drawn is read before the next
- * transaction's number, which is what makes the pair true; that number is computed without using one up.
- * No row comes back from a session that has a transaction number, nor from a standby, whose snapshots omit
- * the transactions in progress.
+ * The statement of its own that takes a snapshot. Never inside a `begin`, where age() is frozen at its
+ * first call. The last id drawn is read before the next transaction's number, which is what makes the
+ * pair true; that number is computed without using one up. No row comes back from a session that has
+ * a transaction number, nor from a standby, whose snapshots omit the transactions in progress. It is the
+ * heartbeat too, so it waits for no lock on the messages.
  */
 export const takeStatement = `with l as materialized (select last_value - (not is_called)::int drawn from realtime.messages_id_seq),
 n as materialized (
   select drawn, pg_snapshot_xmax(pg_current_snapshot()) x, age(pg_snapshot_xmax(pg_current_snapshot())::xid) a
   from l where pg_current_xact_id_if_assigned() is null and not pg_is_in_recovery())
-select pg_current_snapshot()::text s, drawn::text l, (x::text::numeric + a)::text n,
-  t.txid::text tx, t.id::text i, t.at::text at, ${era} era, pg_current_wal_insert_lsn()::text w
-from n left join ${lastMessage("$1::xid8")} t on true`
+select pg_current_snapshot()::text s, drawn::text l, (x::text::numeric + a)::text n, ${era} era,
+  pg_current_wal_insert_lsn()::text w from n`
 
-/** What was the last message when `before` was taken is so still, when there is none above it. */
-export const takeArguments = (before: Cursor.Witness | undefined): ReadonlyArray<unknown> => [
-  String(before?.tx ?? 0n)
-]
+/** $1 a snapshot that was taken, $2 the highest transaction that the one before it saw. */
+export const lastStatement = `select t.txid::text tx, t.id::text i, t.at::text at from ${lastMessage("$1::pg_snapshot", "$2::xid8")} t`
 
-/** The same as columns of a query that takes the snapshot of a state. */
+export const lastArguments = (
+  { snapshot }: Taken,
+  before: Cursor.Witness | undefined
+): ReadonlyArray<unknown> => [Cursor.formatSnapshot(snapshot), String(before?.tx ?? 0n)]
+
+/** A snapshot with its witness, as columns of a query that takes the snapshot of a state. */
 export const stateStatement = (columns: string): string =>
   `select pg_current_snapshot()::text s, t.txid::text tx, t.id::text i, t.at::text at, ${columns}
-from (select) one left join ${lastMessage("'0'::xid8")} t on true`
+from (select) one left join ${lastMessage("pg_current_snapshot()", "'0'::xid8")} t on true`
 
 type Row = { readonly [column: string]: unknown }
 
 /** `undefined`: there is no message at all, or none above the bound. */
-const parseWitness = (row: Row): Cursor.Witness | undefined =>
-  typeof row["tx"] === "string"
+export const parseWitness = (row: Row | undefined): Cursor.Witness | undefined =>
+  typeof row?.["tx"] === "string"
     ? {
         tx: BigInt(row["tx"]),
         id: BigInt(String(row["i"])),
@@ -95,23 +102,21 @@ const parseWitness = (row: Row): Cursor.Witness | undefined =>
       }
     : undefined
 
-export const parsePlace = (
-  row: Row | undefined,
-  before?: Cursor.Witness | undefined
-): Place | undefined => {
+/** Of a snapshot that sees no message. */
+const none: Cursor.Witness = { tx: 0n, id: 0n, at: 0n }
+
+export const parsePlace = (row: Row | undefined): Place | undefined => {
   const snapshot = Cursor.parseSnapshot(String(row?.["s"]))
-  if (row === undefined || snapshot === undefined) return undefined
-  const last = parseWitness(row) ?? before
-  return placeOf(snapshot, last ?? { tx: 0n, id: 0n, at: 0n })
+  return snapshot && placeOf(snapshot, parseWitness(row) ?? none)
 }
 
-export const parseTake = (row: Row | undefined, before?: Cursor.Witness | undefined): Take => {
-  const place = parsePlace(row, before)
-  if (row === undefined || place === undefined) {
+export const parseTaken = (row: Row | undefined): Taken => {
+  const snapshot = Cursor.parseSnapshot(String(row?.["s"]))
+  if (row === undefined || snapshot === undefined) {
     throw new Error("The session cannot take a position: it is on a standby, or in a transaction")
   }
   return {
-    ...place,
+    snapshot,
     next: BigInt(String(row["n"])),
     drawn: BigInt(String(row["l"])),
     era: row["era"] as string | null,
@@ -119,10 +124,17 @@ export const parseTake = (row: Row | undefined, before?: Cursor.Witness | undefi
   }
 }
 
+/** What was the last message when `before` was taken is so still, when there is none above it. */
+export const takeOf = (
+  taken: Taken,
+  last: Cursor.Witness | undefined,
+  before: Cursor.Witness | undefined
+): Take => ({ ...taken, ...placeOf(taken.snapshot, last ?? before ?? none) })
+
 /** Whether the message on which a position stands is there, and the same: one look at the primary key. */
 const isThere = (tx: string, id: string, at: string): string =>
-  `(${tx}::xid8 = '0' or exists (select from realtime.messages w
-    where w.id = ${id}::bigint and w.txid = ${tx}::xid8 and ${micros("w.created_at")} = ${at}::bigint))`
+  `(${tx}::xid8 = '0' or exists (select from realtime.messages m
+    where m.id = ${id}::bigint and m.txid = ${tx}::xid8 and ${micros("m.created_at")} = ${at}::bigint))`
 
 /** `k`: the identity of the database that answers, `there`: whether the witness is there. */
 export const witnessStatement = `select realtime.identity() k, ${isThere("$1", "$2", "$3")} there`

@@ -128,11 +128,17 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       }
     })
 
-    const take = Effect.fnUntraced(function* (link: PgLink.PgLink, before?: Cursor.Witness) {
-      const rows = yield* link.query(Outbox.takeStatement, Outbox.takeArguments(before), beat)
-      const taken = yield* attempt(() => Outbox.parseTake(rows[0], before))
+    const take = Effect.fnUntraced(function* (link: PgLink.PgLink, before?: Outbox.Take) {
+      const rows = yield* link.query(Outbox.takeStatement, [], beat)
+      const taken = yield* attempt(() => Outbox.parseTaken(rows[0]))
+      let last: Cursor.Witness | undefined
+      // Two equal snapshots see the same; most looks find nothing new.
+      if (before === undefined || !isSame(before.snapshot, taken.snapshot)) {
+        const args = Outbox.lastArguments(taken, before?.last)
+        last = Outbox.parseWitness((yield* link.query(Outbox.lastStatement, args, patience))[0])
+      }
       if (options.flushed) yield* Lost.flushed(link, taken.written, beat)
-      return taken
+      return Outbox.takeOf(taken, last, before?.last)
     })
 
     /** A first position, or one after which nothing from before holds. */
@@ -297,7 +303,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         // Who asks from here on is not served by this snapshot.
         const served = waiting
         waiting = []
-        const taken = yield* take(link, now.taken.last).pipe(
+        const taken = yield* take(link, now.taken).pipe(
           // Behind a pooler a session may outlive the server that it talked to.
           Effect.filterOrFail(
             (taken) => taken.era === now.era,
@@ -380,6 +386,9 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
     })
     return { current, refreshed, state }
   })
+
+const isSame = (a: Cursor.Snapshot, b: Cursor.Snapshot): boolean =>
+  Cursor.contains(a, b) && Cursor.contains(b, a)
 
 const newEra = "the database has restarted, recovered or was replaced"
 
