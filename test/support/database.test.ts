@@ -3,6 +3,7 @@ import { PgClient } from "@effect/sql-pg"
 import { expect, it, layer } from "@effect/vitest"
 import { Effect, Redacted } from "effect"
 import { SqlClient } from "effect/sql"
+import { openStatement } from "../../src/server/internal/sql/identity.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import {
   database,
@@ -75,8 +76,7 @@ it.live("a copy with everything installed is as an install leaves a database", (
     const [one, two] = [yield* installedDatabase, yield* installedDatabase]
     expect(yield* state(one.url)).toEqual(yield* state(fresh.url))
     // It is a database of its own, and has not been another one before.
-    const opened = "select identity, restored from realtime.open()"
-    const rows = yield* Effect.forEach([one, two, fresh], ({ url }) => execute(url, opened))
+    const rows = yield* Effect.forEach([one, two, fresh], ({ url }) => execute(url, openStatement))
     expect(rows.flat().map(({ restored }) => restored)).toEqual([false, false, false])
     expect(new Set(rows.flat().map(({ identity }) => identity)).size).toBe(3)
     const epochs = yield* Effect.forEach([one, two], ({ url }) =>

@@ -137,7 +137,7 @@ export const layerDatabase = layerOf(database)
 
 /**
  * Makes the template unless it is there: once for a server, by whoever needs it first. It is left as
- * before its first `realtime.open()`, which names the database that it is run in.
+ * before its first `realtime.open`, which names the database that it is run in.
  */
 const prepareTemplate = Effect.gen(function* () {
   const name = inject("template")
