@@ -42,7 +42,8 @@ const flags = {
 } as const
 
 const watchOf = (delivery: "live" | "durable", text: string): PgInstaller.Watch => {
-  const [target, channel] = text.split("=", 2) as [string, string | undefined]
+  const [target, channel, ...more] = text.split("=") as [string, ...Array<string>]
+  if (more.length > 0) throw new Refused(`A table is followed by one channel, not "${text}".`)
   const dot = target.indexOf(".")
   const schema = dot < 0 ? "public" : target.slice(0, dot)
   const name = target.slice(dot + 1)

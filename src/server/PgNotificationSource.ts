@@ -129,6 +129,7 @@ export const make = (
       heartbeatTimeout: Duration.fromInputUnsafe(options?.heartbeatTimeout ?? "2 seconds")
     }
     const watched = yield* Watched.make(sql, "live")
+    yield* Watched.looking(sql)
     const entries = new Map<string, Entry>()
     /** Names whose LISTEN may differ from what their listeners want. */
     const changed = yield* Queue.unbounded<string>()

@@ -17,6 +17,7 @@ const everything = `
 
 describe("a schema realtime of somebody else", () => {
   for (const [title, setup] of [
+    ["with a type only", "create type realtime.mood as enum ('fine')"],
     ["with tables", "create table realtime.settings (id int, name text)"],
     [
       "with a function only",
@@ -33,6 +34,8 @@ describe("a schema realtime of somebody else", () => {
         yield* sql`create schema realtime`
         yield* sql.unsafe(setup)
         const before = yield* sql.unsafe(everything)
+        const rights = sql`select nspacl::text from pg_namespace where nspname = 'realtime'`
+        const allowed = yield* rights
         for (const attempt of [PgInstaller.install({ wake: "poll" }), PgInstaller.uninstall]) {
           const error = yield* Effect.flip(attempt)
           expect(error._tag).toBe("ForeignSchema")
@@ -44,6 +47,7 @@ describe("a schema realtime of somebody else", () => {
           yield* db.query("rollback", [], false)
         }
         expect(yield* sql.unsafe(everything)).toEqual(before)
+        expect(yield* rights).toEqual(allowed)
       }).pipe(Effect.scoped, Effect.provide(layerDatabase))
     )
   }
@@ -54,6 +58,12 @@ describe("a schema realtime of somebody else", () => {
       yield* sql`create schema realtime`
       yield* PgInstaller.install()
       yield* PgInstaller.check
+      // It was there before, and stays.
+      yield* PgInstaller.uninstall
+      expect(yield* sql.unsafe(everything)).toEqual([])
+      expect(yield* sql`select nspname from pg_namespace where nspname = 'realtime'`).toHaveLength(
+        1
+      )
     }).pipe(Effect.provide(layerDatabase))
   )
 })
@@ -71,9 +81,14 @@ describe("an uninstall", () => {
       }
       yield* sql`create table realtime.notes (id int)`
       yield* sql`create function realtime.mine() returns int language sql as 'select 1'`
+      // Another function with one of our names, which was there at an upgrade.
+      yield* sql`create function realtime.publish(text, int) returns int language sql as 'select 1'`
+      yield* sql`update realtime.settings set digest = ''`
+      yield* PgInstaller.install()
       yield* PgInstaller.uninstall
       expect(yield* sql.unsafe(everything)).toEqual([
         { what: "function mine" },
+        { what: "function publish" },
         { what: "table notes" }
       ])
       expect(yield* sql`select tgname from pg_trigger where tgrelid = 'orders'::regclass`).toEqual(

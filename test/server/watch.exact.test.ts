@@ -44,7 +44,7 @@ const folded = (events: ReadonlyArray<unknown>) => {
 /** From then on whatever is not told the fast way fails its statement. */
 const fastOnly = Effect.gen(function* () {
   const sql = yield* PgClient.PgClient
-  yield* sql`create or replace function realtime.row_slow(id int, rel oid, op text, o record, n record) returns void
+  yield* sql`create or replace function realtime.row_slow(id int, rel oid, op text, o record, n record) returns boolean
     language plpgsql as $$ begin raise exception 'the slow way'; end $$`
   yield* sql`create or replace function realtime.rows_slow(id int, rel oid, op text) returns text
     language plpgsql as $$ begin raise exception 'the slow way'; end $$`

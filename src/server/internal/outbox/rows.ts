@@ -77,10 +77,10 @@ export const rows = <A, I>(
           list(names),
           list(values)
         ])
-        // As text: the driver would read the numbers of JSON as doubles.
+        // As text: the driver would read the numbers of JSON as doubles. As "x.*", which no column is called.
         const found = yield* client<{
           readonly j: string
-        }>`select row_to_json(q)::text j from (${query}) q`
+        }>`select row_to_json(q.*)::text j from (${query}) q`
         // What else this transaction asks is asked under the settings of its owner.
         yield* client.unsafe(restore, [
           list(before.map(({ n }) => n)),

@@ -55,7 +55,9 @@ begin
   elsif ended is not null and octet_length(told) between 3 and @cap@ and octet_length(ended) <= @cap@ then
     @emit_both@
   elsif told is distinct from '-' then
-    perform realtime.row_slow(@id@, tg_relid, tg_op, old, new);
+    if not realtime.row_slow(@id@, tg_relid, tg_op, old, new) and realtime.is_part(tg_relid, @rel@) then
+      perform realtime.emit_unknown(@id@, @channel@, @delivery@);
+    end if;
   end if;
   return null;
 end`
@@ -101,10 +103,12 @@ begin
   if told is null or octet_length(told) > @cap@ or octet_length(ended) > @cap@ then
     begin
       late := realtime.rows_slow(@id@, tg_relid, tg_op);
-      if late is not null then
-        execute late;
-      end if;
       told := '-';
+      if late <> '-' then
+        execute late;
+      elsif realtime.is_part(tg_relid, @rel@) then
+        told := '!';
+      end if;
     exception when others then
       told := '!';
     end;
@@ -218,13 +222,17 @@ begin
   select t.rel into rel from realtime.watched t where t.id = generate.id;
   f := realtime.facts(id, rel);
   w := f.w;
+  if f.keys = '{}' then
+    -- Its functions go the slow way, which tells a gap.
+    return;
+  end if;
   lists := w.columns is not null;
   -- A row that travels as it is.
   plain := not lists and not exists (select from pg_attribute a where a.attrelid = rel and a.attnum > 0 and not a.attisdropped and a.attgenerated = 'v');
   compared := array(select distinct c from unnest(f.names || f.keys) c);
   last := (select max(a.attnum) from pg_attribute a where a.attrelid = rel and a.attnum > 0);
   pieces := jsonb_build_object(
-    'id', id, 'cap', w.max_bytes, 'channel', quote_literal(w.channel), 'delivery', quote_literal(w.delivery),
+    'id', id, 'rel', rel, 'cap', w.max_bytes, 'channel', quote_literal(w.channel), 'delivery', quote_literal(w.delivery),
     'nested', format($q$(pg_trigger_depth() > 1 and set_config('realtime.depth_%1$s', greatest(pg_trigger_depth(), %2$s)::text, true) is null)$q$, id, replace(${literal(deepest("@"))}, '@', quote_literal(id))),
     'deeper', format('(%s > pg_trigger_depth())', replace(${literal(deepest("@"))}, '@', quote_literal(id))),
     'foreign', concat_ws(' or ',

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto"
 import { generate } from "./generate.ts"
 import { identity, openStatement } from "./identity.ts"
-import { marked, recognise, refuseOlder, remove } from "./ownership.ts"
+import { before, marked, noted, recognise, refuseOlder, remove } from "./ownership.ts"
 import { publish } from "./publish.ts"
 import { retention } from "./retention.ts"
 import { appRole, lockDown, nodeRole, nodesAgain } from "./roles.ts"
@@ -73,7 +73,9 @@ export const install = (settings: Settings, fresh: boolean): ReadonlyArray<strin
         alone,
         recognise,
         refuseOlder,
+        before,
         ...objects,
+        noted(objects),
         installed,
         openStatement,
         `select realtime.watch_again()`,

@@ -14,10 +14,12 @@ const comment = "effect-realtime"
 /** The SQLSTATE of a schema that is somebody else's. */
 export const foreign = "RT008"
 
+/** Whether anything stands in the schema, of whatever kind. */
+const inhabited = `exists (select from pg_depend d where d.refclassid = 'pg_namespace'::regclass and d.refobjid = to_regnamespace('realtime') and d.deptype = 'n')`
+
 const somebodyElses = `to_regnamespace('realtime') is not null
     and obj_description(to_regclass('realtime.settings'), 'pg_class') is distinct from ${literal(comment)}
-    and (exists (select from pg_class c where c.relnamespace = to_regnamespace('realtime'))
-      or exists (select from pg_proc p where p.pronamespace = to_regnamespace('realtime')))
+    and ${inhabited}
     and (select count(*) from pg_attribute a where (a.attrelid, a.attname) in (
       (to_regclass('realtime.settings'), 'digest'), (to_regclass('realtime.settings'), 'max_messages'), (to_regclass('realtime.messages'), 'txid'))) < 3`
 
@@ -45,8 +47,14 @@ begin
   end if;
 end $$`
 
+/** What stands in the schema before the objects are created, and whether the schema is another's gift. */
+export const before = `select set_config('realtime.was', coalesce((select string_agg(p.oid::text, ',') from pg_proc p where p.pronamespace = to_regnamespace('realtime')), ''), true),
+  set_config('realtime.given', (to_regnamespace('realtime') is not null and to_regclass('realtime.settings') is null)::text, true)`
+
 export const marked: ReadonlyArray<string> = [
   `comment on table realtime.settings is ${literal(comment)}`,
+
+  `alter table realtime.settings add column if not exists functions text[], add column if not exists given boolean not null default false`,
 
   `-- Version 2 did not look for a newer one: its SQL stops here, and rows of a dump pass.
 create or replace function realtime.refuse_older() returns trigger
@@ -75,12 +83,23 @@ const created = (kind: string, statements: ReadonlyArray<string>): string =>
   ].join(", ")
 
 /**
+ * Notes which functions these statements created: those that were not there before, those that were noted
+ * before, and of an install that noted none those of our names.
+ */
+export const noted = (statements: ReadonlyArray<string>): string => `update realtime.settings s set
+  given = s.given or current_setting('realtime.given') = 'true',
+  functions = array(select p.oid::regprocedure::text from pg_proc p where p.pronamespace = 'realtime'::regnamespace
+    and p.proname in (${created("or replace function", statements)})
+    and (p.oid::regprocedure::text = any(s.functions) or p.oid::text <> all(string_to_array(current_setting('realtime.was'), ',')) or s.functions is null))`
+
+/**
  * Takes away what these statements created, what was generated, and the schema where nothing is left in
  * it. What somebody else has built on a table of ours makes it fail, and nothing is changed.
  */
 export const remove = (statements: ReadonlyArray<string>): string => `do $$
 declare
   o record;
+  ours boolean;
 begin
   ${refuseForeign}
   if to_regclass('realtime.settings') is null then
@@ -88,7 +107,10 @@ begin
   end if;
   create temporary table effect_realtime_functions on commit drop as
     select p.oid from pg_proc p where p.pronamespace = to_regnamespace('realtime')
-      and (p.proname ~ '^w[0-9]+_(row|insert|update|delete)$' or p.proname in (${created("or replace function", statements)}));
+      and (p.proname ~ '^w[0-9]+_(row|insert|update|delete)$' and p.prorettype = 'trigger'::regtype
+        or exists (select from realtime.settings s where p.oid::regprocedure::text = any(s.functions)
+          or s.functions is null and p.proname in (${created("or replace function", statements)})));
+  select not s.given into ours from realtime.settings s;
   for o in select t.tgrelid::regclass rel, t.tgname from pg_trigger t where t.tgfoid in (select f.oid from effect_realtime_functions f) and t.tgparentid = 0 loop
     execute format('drop trigger %I on %s', o.tgname, o.rel);
   end loop;
@@ -104,9 +126,7 @@ begin
     execute format('drop sequence %s', o.rel);
   end loop;
   drop table effect_realtime_functions;
-  if not exists (select from pg_class c where c.relnamespace = to_regnamespace('realtime'))
-    and not exists (select from pg_proc p where p.pronamespace = to_regnamespace('realtime'))
-    and not exists (select from pg_type t where t.typnamespace = to_regnamespace('realtime')) then
+  if ours and not ${inhabited} then
     drop schema realtime;
   end if;
 end $$`

@@ -22,7 +22,7 @@ $$`,
 create or replace function realtime.may_carry(channel text, payload text) returns boolean
 language sql stable as $$
   select channel collate "C" ~ '^[A-Za-z0-9_.:-]{1,63}$' and channel <> 'realtime' and not starts_with(channel, 'realtime:') and not starts_with(channel, 'table_updates_')
-    and octet_length(payload) <= ${maxPayloadBytes} and payload::json is not null
+    and octet_length(payload) <= ${maxPayloadBytes} and not starts_with(payload, ' {"operation":"') and payload::json is not null
 $$`,
 
   `create or replace function realtime.refuse(channel text, payload text) returns void
@@ -41,6 +41,10 @@ begin
   if octet_length(refuse.payload) > ${maxPayloadBytes} then
     raise exception 'the payload for channel "%" is % bytes, at most ${maxPayloadBytes} fit', refuse.channel, octet_length(refuse.payload)
       using errcode = 'RT003', hint = 'Publish an id and let the reader fetch the rest.';
+  end if;
+  if starts_with(refuse.payload, ' {"operation":"') then
+    raise exception 'the payload for channel "%" begins as a gap does, with a blank', refuse.channel
+      using errcode = '22023', hint = 'Publish it without the blank, or call tell_gap.';
   end if;
   -- Told to who publishes, not to who reads.
   perform refuse.payload::json;

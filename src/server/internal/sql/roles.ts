@@ -3,6 +3,8 @@
  * app role may publish.
  */
 
+import { literal } from "./literal.ts"
+
 export const lockDown: ReadonlyArray<string> = [
   `revoke all on schema realtime from public`,
   `revoke all on all tables in schema realtime from public`,
@@ -11,7 +13,6 @@ export const lockDown: ReadonlyArray<string> = [
 ]
 
 const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`
-const literal = (text: string): string => `'${text.replaceAll("'", "''")}'`
 
 const create = (role: string): string =>
   `do $$ begin

@@ -42,12 +42,19 @@ const settings = Object.entries(rowSettings).filter(([name]) => name !== "xmlbin
 /** Every setting that reaches the text of a value: who writes must not change what is told. */
 export const exact = `${path} ${settings.map(([name, value]) => `set ${name} = '${value}'`).join(" ")}`
 
+/**
+ * What is hidden is not gone: reading a table again raises an error where a policy would hide a row.
+ */
+const everyRow = "set row_security = off"
+
+const around = [...settings, ["row_security", "off"]] as const
+
 /** The same as expressions, for a function that has nothing to do most of the time: what they are. */
-export const settingsNow = `array[${settings.map(([name]) => `current_setting('${name}')`).join(", ")}]`
+export const settingsNow = `array[${around.map(([name]) => `current_setting('${name}')`).join(", ")}]`
 
 /** Sets them, to the values of an array or to the exact ones. */
 export const settingsTo = (values?: string): string =>
-  settings
+  around
     .map(([name, value], index) => {
       const to = values === undefined ? `'${value}'` : `${values}[${index + 1}]`
       return `set_config('${name}', ${to}, true)`
@@ -175,7 +182,7 @@ begin
     join pg_opclass c on c.oid = k.class
     join pg_amop m on m.amopfamily = c.opcfamily and m.amoplefttype = c.opcintype and m.amoprighttype = c.opcintype and m.amopstrategy = 3
     join pg_operator o on o.oid = m.amopopr join pg_namespace n on n.oid = o.oprnamespace
-    where i.indrelid = w.rel and i.indisprimary;
+    where i.indrelid = w.rel and i.indisprimary and i.indimmediate;
 end $$`,
 
   `-- Compares the key of a row "t" with that of another one.
@@ -186,9 +193,10 @@ $$`,
 
   `-- One row whose trigger function could not tell it. Where a deeper trigger has changed the table since,
 -- the row is told as it is now: the last event of a row in a transaction has its state at commit. A row
--- that is gone by then was told as DELETE by the trigger that saw it go.
-create or replace function realtime.row_slow(id int, rel oid, op text, o record, n record) returns void
-language plpgsql as $$
+-- that is gone by then was told as DELETE by the trigger that saw it go. False where the table is not watched
+-- under this number, or was not when the transaction took its snapshot.
+create or replace function realtime.row_slow(id int, rel oid, op text, o record, n record) returns boolean
+language plpgsql ${path} ${everyRow} as $$
 #variable_conflict use_variable
 declare
   f record;
@@ -204,7 +212,7 @@ declare
 begin
   f := realtime.facts(id, rel);
   if (f.w).id is null then
-    return;
+    return false;
   end if;
   begin
     deeper := ${deepest("id")};
@@ -247,15 +255,16 @@ begin
   end;
   if bodies is null or array_position(bodies, null) is not null then
     perform realtime.emit_unknown(id, (f.w).channel, (f.w).delivery);
-    return;
+    return true;
   end if;
   for i in 1 .. cardinality(bodies) loop
     perform realtime.emit((f.w).channel, (f.w).delivery, bodies[i]);
   end loop;
+  return true;
 end $$`,
 
   `-- The same for a whole statement, as SQL over its transition tables, which only the trigger function
--- itself can read. NULL where there is nothing to tell.
+-- itself can read; '-' where the table is not watched under this number.
 create or replace function realtime.rows_slow(id int, rel oid, op text) returns text
 language plpgsql as $$
 #variable_conflict use_variable
@@ -270,7 +279,7 @@ declare
 begin
   f := realtime.facts(id, rel);
   if (f.w).id is null then
-    return null;
+    return '-';
   end if;
   if depth > 1 then
     perform set_config('realtime.depth_' || id, greatest(depth, deeper)::text, true);
@@ -322,6 +331,9 @@ begin
   select t.* into w from realtime.watched t where t.id = tg_argv[0]::int and realtime.is_part(tg_relid, t.rel);
   if w.id is not null then
     perform realtime.emit(w.channel, w.delivery, ${literal(gapTexts.truncate)});
+  elsif realtime.is_part(tg_relid, tg_argv[1]::oid) then
+    -- The transaction took its snapshot before the table was watched.
+    perform realtime.emit(tg_argv[2], tg_argv[3], ${literal(gapTexts.truncate)});
   end if;
   return null;
 end $$`,
@@ -340,12 +352,12 @@ language plpgsql security definer ${exact} as $$ begin
   return null;
 end $$`,
   `create or replace function realtime.rows_changed() returns trigger
-language plpgsql security definer ${exact} as $$
+language plpgsql security definer ${exact} ${everyRow} as $$
 declare
   w realtime.watched;
 begin
   begin
-    execute coalesce(realtime.rows_slow(tg_argv[0]::int, tg_relid, tg_op), 'select');
+    execute coalesce(nullif(realtime.rows_slow(tg_argv[0]::int, tg_relid, tg_op), '-'), 'select');
     return null;
   exception when others then
     select t.* into w from realtime.watched t where t.id = tg_argv[0]::int;

@@ -20,18 +20,26 @@ language sql stable ${path} as $$
   select t.tgname from pg_trigger t where t.tgrelid = watch_triggers.rel and t.tgname ~ format('^!?realtime_%s_', watch_triggers.id)
 $$`,
 
-  `-- Whether a watched table has all its triggers, enabled, and those of this version.
-create or replace function realtime.stands(id int) returns boolean
+  `-- What is wrong with the triggers of a watched table, its parts included: NULL, 'earlier' when all are
+-- there and some are those of version 2, or 'broken'. A part that was attached later has no trigger for its
+-- own TRUNCATE until its table is watched again.
+create or replace function realtime.fault_of(id int) returns text
 language sql stable ${path} as $$
-  select not exists (
-    select from (
-      select case when w.level = 'row' and coalesce(w.definition ->> 'insert', w.definition ->> 'update', w.definition ->> 'delete') is null then '{row}'::text[] else '{insert,update,delete}' end operations
-    ) o cross join lateral unnest(o.operations) operation
-    where not exists (select from pg_trigger t join pg_proc p on p.oid = t.tgfoid
-      where t.tgrelid = w.rel and t.tgname = format('!realtime_%s_%s', w.id, operation) and p.pronamespace = 'realtime'::regnamespace
-        and t.tgenabled = case when (w.definition ->> 'always')::boolean then 'A' else 'O' end
-        and p.proname = format('w%s_%s', w.id, case when w.level = 'row' then 'row' else operation end)))
-  from realtime.watched w where w.id = stands.id
+  select min(x.fault) from realtime.watched w
+    cross join lateral (select w.rel::oid rel union select p.relid from pg_partition_tree(w.rel) p) tree
+    cross join lateral unnest(
+      case when w.level = 'row' and coalesce(w.definition ->> 'insert', w.definition ->> 'update', w.definition ->> 'delete') is null then '{row}'::text[]
+        else '{insert,update,delete}' || case when w.level = 'row' then '{nested}'::text[] else '{}' end end
+      || case when tree.rel = w.rel then '{truncate}'::text[] else '{}' end) operation
+    left join lateral (select t.tgenabled enabled, p.proname from pg_trigger t join pg_proc p on p.oid = t.tgfoid
+      where t.tgrelid = tree.rel and p.pronamespace = 'realtime'::regnamespace
+        and t.tgname in (format('!realtime_%s_%s', w.id, operation), format('realtime_%s_%s', w.id, operation)) limit 1) t on true
+    cross join lateral (select case
+      when operation = 'nested' and t.proname is null then 'earlier'
+      when t.proname is null or t.enabled <> 'A' and (t.enabled <> 'O' or (w.definition ->> 'always')::boolean) then 'broken'
+      when t.proname in ('row_changed', 'rows_changed') then 'earlier'
+    end) x(fault)
+  where w.id = fault_of.id
 $$`,
 
   `-- Triggers of ours on a table that nobody watches under their number: a dump of it brought them here.
@@ -84,6 +92,8 @@ begin
     end if;
   end if;
   fault := realtime.channel_fault(topic);
+  -- Two tables may ask for one channel at the same time.
+  perform pg_advisory_xact_lock(hashtextextended('effect-realtime watch', 0));
   if fault is not null then
     raise exception 'the channel name "%" %', left(topic, 80), fault using errcode = 'RT001';
   end if;
@@ -131,7 +141,7 @@ begin
     'insert', when_insert, 'update', when_update, 'delete', when_delete, 'always', always);
   select w.id, w.definition, w.signature into found_ from realtime.watched w where w.rel = watch.rel and w.channel = topic for update;
   -- Trigger changes lock the table: an install that changes nothing must not.
-  if found_.definition = wanted and realtime.stands(found_.id) then
+  if found_.definition = wanted and realtime.fault_of(found_.id) is null then
     ident := found_.id;
     if found_.signature is distinct from realtime.signature(rel) then
       perform realtime.generate(ident);
@@ -171,8 +181,8 @@ begin
   -- its table is watched again.
   for leaf in select rel union select p.relid from pg_partition_tree(rel) p
     except select t.tgrelid from pg_trigger t where t.tgname = '!realtime_' || ident || '_truncate' loop
-    execute format('create trigger %I after truncate on %s for each statement execute function realtime.table_truncated(%L)',
-      '!realtime_' || ident || '_truncate', leaf, ident);
+    execute format('create trigger %I after truncate on %s for each statement execute function realtime.table_truncated(%L, %L, %L, %L)',
+      '!realtime_' || ident || '_truncate', leaf, ident, rel::oid, topic, delivery);
   end loop;
   if always then
     for leaf, operation in select t.tgrelid, t.tgname from pg_trigger t
@@ -230,9 +240,11 @@ language sql stable security definer ${path} as $$
       when c.oid is null then 'the table is gone'
       when to_regclass(nullif(w.name, '')) <> w.rel then 'another table has its name now: this channel tells the changes of ' || w.rel::text
       when not exists (select from pg_index i where i.indrelid = w.rel and i.indisprimary) then 'the table has no primary key, so its events cannot say which row they are about'
-      when exists (select from pg_trigger t where t.tgrelid = w.rel and t.tgname ~ format('^!?realtime_%s_', w.id) and t.tgenabled = 'D') then 'its triggers are disabled'
-      when not exists (select from realtime.watch_triggers(w.id, w.rel)) then 'its triggers are gone'
-      when not realtime.stands(w.id) then 'its triggers are those of an earlier version, which costs more'
+      when not exists (select from pg_index i where i.indrelid = w.rel and i.indisprimary and i.indimmediate) then 'its primary key is deferrable now, so its events cannot say which row they are about'
+      when realtime.fault_of(w.id) = 'broken' then 'some of its triggers are gone or disabled'
+      when exists (select from pg_inherits i where i.inhparent = w.rel) and c.relkind = 'r' then 'tables inherit from it, whose rows are missed'
+      when w.level = 'statement' and exists (select from pg_inherits i where i.inhrelid = w.rel) then 'it is a part of another table, whose statements pass by it'
+      when realtime.fault_of(w.id) = 'earlier' then 'its triggers are those of an earlier version, which costs more'
       when w.signature is distinct from realtime.signature(w.rel) then 'its triggers were not written anew since it was altered, which costs more'
     end) y(trouble)) x
     where x.trouble is not null
@@ -252,7 +264,7 @@ begin
     return;
   end if;
   for w in select x.id from realtime.watched x join pg_class c on c.oid = x.rel
-    where x.signature is distinct from realtime.signature(x.rel) and exists (select from pg_index i where i.indrelid = x.rel and i.indisprimary)
+    where x.signature is distinct from realtime.signature(x.rel) and exists (select from pg_index i where i.indrelid = x.rel and i.indisprimary and i.indimmediate)
       -- Another table took its name: that is a trouble, and not an alteration.
       and coalesce(to_regclass(nullif(x.name, '')) = x.rel, true) loop
     begin
@@ -289,7 +301,7 @@ begin
     ) end
     where x.relid <> x.rel;
   for w in select x.id from realtime.watched x where x.signature is distinct from realtime.signature(x.rel)
-    and exists (select from pg_index i where i.indrelid = x.rel and i.indisprimary) loop
+    and exists (select from pg_index i where i.indrelid = x.rel and i.indisprimary and i.indimmediate) loop
     perform realtime.generate(w.id);
   end loop;
 end $$`,
@@ -302,7 +314,7 @@ declare
   w record;
   d jsonb;
 begin
-  for w in select x.* from realtime.watched x join pg_class c on c.oid = x.rel where not realtime.stands(x.id) loop
+  for w in select x.* from realtime.watched x join pg_class c on c.oid = x.rel where realtime.fault_of(x.id) is not null loop
     d := w.definition;
     begin
       perform realtime.watch(w.rel, w.channel, case when w.columns is not null then array(
