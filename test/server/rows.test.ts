@@ -138,4 +138,14 @@ describe("Realtime.rows", () => {
       expect(rounded).toEqual({ avg: 5 / 3 })
     }).pipe(Effect.provide(layerReader()))
   )
+
+  it.live("may have columns of any name", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const Row = Schema.Struct({ q: Schema.String, x: Schema.Int, j: Schema.Null })
+      expect([...(yield* Realtime.rows(Row, sql`select 'text' as q, 1 as x, null as j`))]).toEqual([
+        { q: "text", x: 1, j: null }
+      ])
+    }).pipe(Effect.provide(layer))
+  )
 })

@@ -49,9 +49,9 @@ export interface Watch {
   readonly maxBytes?: number | undefined
   /**
    * `row` (default) is right for every table. `statement` is about four times cheaper where statements
-   * insert or delete many rows; it is refused for partitioned and inherited tables, and takes no `when`.
-   * It tells a statement at its end: a trigger of yours that changes the same rows again for each row is
-   * told first. At row level, changes of a row come in their order.
+   * change many rows, and dearer where they change one; it is refused for partitioned and inherited
+   * tables, and takes no `when`. It tells a statement at its end, after what triggers of yours changed in
+   * it. At both levels the last event of a row in a transaction has its state at commit.
    */
   readonly level?: "row" | "statement" | undefined
   /**
