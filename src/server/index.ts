@@ -24,6 +24,7 @@ export {
 export * as OutboxReader from "./OutboxReader.ts"
 export * as PgInstaller from "./PgInstaller.ts"
 export * as PgNotificationSource from "./PgNotificationSource.ts"
+export * as PgTls from "./PgTls.ts"
 export { QueryResults } from "./QueryResults.ts"
 export { maxNotifyBytes, Realtime } from "./Realtime.ts"
 export { RealtimeServer } from "./RealtimeServer.ts"
