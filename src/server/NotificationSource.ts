@@ -93,6 +93,11 @@ export class NotificationSource extends Context.Service<
     readonly state: SubscriptionRef.SubscriptionRef<SourceState>
     /** Logs when nothing of the table of this channel arrives here; absent where that cannot be known. */
     readonly checkTable?: (channel: string) => Effect.Effect<void>
+    /**
+     * Fails when it is known, before the source was up for the first time, that waiting does not help;
+     * never completes otherwise. The source goes on trying all the same. Absent where that cannot be.
+     */
+    readonly refused?: Effect.Effect<never, Error>
   }
 >()("effect-realtime/server/NotificationSource") {}
 

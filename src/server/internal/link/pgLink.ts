@@ -113,6 +113,22 @@ export const secured = (config: PgClientConfig): Result.Result<Secured, InvalidD
     return { connection: { ...config, ssl: false, stream }, differs }
   })
 
+const compared = new WeakSet<PgClientConfig>()
+
+/** Warns, once for a pool, where the driver does not do what the pool's URL says about TLS. */
+export const compare = (pool: PgClientConfig): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    if (compared.has(pool)) return Effect.void
+    compared.add(pool)
+    const own = secured(pool)
+    if (Result.isSuccess(own) && !own.success.differs) return Effect.void
+    return Effect.logWarning(
+      Result.isFailure(own)
+        ? `The pool may not do what its URL says. ${own.failure.message}`
+        : "The pool does not do what its URL says about TLS: @effect/sql-pg reads neither ssl=true nor sslrootcert, and verifies the certificate in every other mode. Give it the URL as PgTls.config(url)."
+    )
+  })
+
 /** Opens a session; it closes with the scope. */
 export const open = (options: LinkOptions): Effect.Effect<PgLink, SqlError, Scope.Scope> =>
   Effect.gen(function* () {
