@@ -397,9 +397,7 @@ export const make = (
  * @category layers
  * @since 0.1.0
  */
-export const layer = (
-  options?: Options
-): Layer.Layer<NotificationSource, StartError, PgClient> =>
+export const layer = (options?: Options): Layer.Layer<NotificationSource, StartError, PgClient> =>
   Layer.effect(NotificationSource, make(options))
 
 const confirm = (listener: PgListener): void => {

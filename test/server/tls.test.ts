@@ -1,7 +1,10 @@
 /** How our own connections speak to a PostgreSQL with TLS, and one without. */
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Layer, Logger, Queue, Redacted } from "effect"
+import { Effect, Layer, Logger, Redacted, Schema, SubscriptionRef } from "effect"
+import { createServer } from "node:http"
+import * as Channel from "../../src/Channel.ts"
+import { RealtimeServer } from "../../src/node/RealtimeServer.ts"
 import { sqlMessage } from "../../src/server/internal/link/sqlState.ts"
 import { NotificationSource } from "../../src/server/NotificationSource.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
@@ -10,7 +13,6 @@ import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import * as PgTls from "../../src/server/PgTls.ts"
 import { execute } from "../support/database.ts"
 import { hop } from "../support/hop.ts"
-import { listenTo } from "../support/listenTo.ts"
 import { missing, tlsServer } from "./support/tlsServer.ts"
 
 /** How a session that is opened by a URL speaks: the version of TLS, `plain`, or why there is none. */
@@ -31,6 +33,36 @@ const spoken = (url: string) =>
 
 const tls = "TLSv1.3"
 const unknown = expect.stringMatching(/unable to verify|self-signed/)
+
+const names = [
+  "@effect/sql-pg",
+  "effect-realtime",
+  "effect-realtime link",
+  "effect-realtime reader"
+]
+
+/** Which of our sessions are encrypted, by their names; asked over the socket of the server. */
+const encrypted = (url: string) =>
+  execute(
+    url,
+    `select application_name as name, bool_and(ssl) as ssl
+    from pg_stat_activity join pg_stat_ssl using (pid)
+    where application_name in ('${names.join("', '")}') and pid <> pg_backend_pid() group by 1 order by 1`
+  ).pipe(Effect.map((rows) => Object.fromEntries(rows.map(({ name, ssl }) => [name, ssl]))))
+
+/** The link and the reader beside a pool, and what is logged of it. */
+const started = (pool: Layer.Layer<PgClient.PgClient, unknown>) =>
+  Effect.gen(function* () {
+    const warnings: Array<string> = []
+    const logger = Logger.make(({ message }) => void warnings.push(String(message)))
+    const context = yield* Layer.build(
+      Layer.mergeAll(
+        PgNotificationSource.layer({ heartbeat: 20, heartbeatTimeout: 500 }),
+        OutboxReader.layer()
+      ).pipe(Layer.provide(pool), Layer.provideMerge(Logger.layer([logger])))
+    )
+    return { context, warnings }
+  })
 
 describe.skipIf(missing !== undefined)("PgTls", () => {
   it.live("speaks to a server with TLS as libpq does", () =>
@@ -88,5 +120,95 @@ describe.skipIf(missing !== undefined)("PgTls", () => {
         expect([mode, yield* spoken(url(`sslmode=${mode}`))]).toEqual([mode, said])
       }
     })
+  )
+
+  it.live(
+    "the link and the reader read the URL of a pool that came from elsewhere, and say so",
+    () =>
+      Effect.gen(function* () {
+        const { server, url } = yield* tlsServer()
+        const at = Redacted.make(url("ssl=true"))
+        yield* Effect.provide(
+          PgInstaller.install(),
+          PgClient.layer({ url: Redacted.make(server.url) })
+        )
+        const { context, warnings } = yield* started(PgClient.layer({ url: at }))
+        expect(yield* encrypted(server.url)).toEqual({
+          "@effect/sql-pg": false,
+          "effect-realtime link": true,
+          "effect-realtime reader": true
+        })
+        expect(warnings.filter((line) => line.includes("PgTls.config(url)"))).toHaveLength(1)
+        // Its heartbeats are heard through TLS.
+        const beat = execute(
+          server.url,
+          "select pid || ' ' || state_change as beat from pg_stat_activity where application_name = 'effect-realtime link'"
+        )
+        const beats = new Set<string>()
+        yield* Effect.repeat(
+          Effect.tap(beat, ([row]) => Effect.sync(() => beats.add(String(row?.["beat"])))),
+          { until: () => beats.size >= 30 }
+        )
+        expect(new Set([...beats].map((text) => text.split(" ")[0])).size).toBe(1)
+        const { state } = yield* Effect.provideContext(NotificationSource, context)
+        expect(yield* SubscriptionRef.get(state)).toBe("up")
+      }).pipe(Effect.scoped)
+  )
+
+  it.live(
+    "a pool that is given its URL as PgTls.config(url) does the same, and nothing is said",
+    () =>
+      Effect.gen(function* () {
+        const { authority, server, url } = yield* tlsServer()
+        yield* Effect.provide(
+          PgInstaller.install(),
+          PgClient.layer({ url: Redacted.make(server.url) })
+        )
+        for (const query of ["sslmode=prefer", `sslmode=verify-full&sslrootcert=${authority}`]) {
+          yield* Effect.gen(function* () {
+            const pool = PgClient.layer(yield* PgTls.config(url(query)))
+            const { warnings } = yield* started(pool)
+            expect(Object.values(yield* encrypted(server.url))).toEqual([true, true, true])
+            expect(warnings).toEqual([])
+          }).pipe(Effect.scoped)
+        }
+      }).pipe(Effect.scoped)
+  )
+
+  it.live("B4: the class speaks TLS on all its connections", () =>
+    Effect.gen(function* () {
+      const { server, url } = yield* tlsServer()
+      yield* Effect.provide(
+        PgInstaller.install(),
+        PgClient.layer({ url: Redacted.make(server.url) })
+      )
+      const channels = [
+        Channel.make("orders", Schema.Unknown, { delivery: "durable" }),
+        Channel.systemNotifications
+      ]
+      for (const query of ["ssl=true", "sslmode=prefer"]) {
+        const realtime = new RealtimeServer(createServer(), url(query), {
+          authorize: () => true,
+          channels
+        })
+        yield* Effect.promise(() => realtime.ready)
+        expect(Object.values(yield* encrypted(server.url))).toEqual([true, true, true])
+        yield* Effect.promise(() => realtime.close())
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a certificate that nobody vouches for is a refusal, with its cure", () =>
+    Effect.gen(function* () {
+      const { stranger, url } = yield* tlsServer()
+      const at = url(`sslmode=verify-full&sslrootcert=${stranger}`)
+      const error = yield* Layer.build(
+        PgNotificationSource.layer({ startPatience: 100 }).pipe(
+          Layer.provide(PgClient.layer(yield* PgTls.config(at)))
+        )
+      ).pipe(Effect.scoped, Effect.flip)
+      expect(error).toMatchObject({ _tag: "DatabaseRefused", session: "link" })
+      expect((error as Error).message).toContain("sslmode=verify-full&sslrootcert=<file>")
+    }).pipe(Effect.scoped)
   )
 })
