@@ -7,7 +7,6 @@
  * @since 0.1.0
  */
 import { PgClient } from "@effect/sql-pg"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -36,10 +35,7 @@ import * as PgNotificationSource from "../server/PgNotificationSource.ts"
 import { hubKey, Realtime } from "../server/Realtime.ts"
 import {
   allowAll,
-  type Authenticated,
   AuthRefused,
-  type Credentials,
-  type DoorOptions,
   type IdentityKey,
   type InvalidOption,
   type Request
@@ -47,6 +43,7 @@ import {
 import { checkArguments } from "./internal/arguments.ts"
 import { persistent } from "./internal/persistent.ts"
 import { waitingDoor } from "./internal/waitingDoor.ts"
+import type { Eventually, Options } from "./Options.ts"
 
 export {
   /**
@@ -56,53 +53,13 @@ export {
   RefusedToStart
 } from "./internal/arguments.ts"
 
-/** What a callback may give: the value, a Promise of it, or an Effect. */
-type Eventually<A, E = never> = A | Promise<A> | Effect.Effect<A, E>
-
-/**
- * @category models
- * @since 0.1.0
- */
-export interface Options<I = undefined> extends Omit<DoorOptions, "channels"> {
-  /** What clients may know of, default the three known kinds, read-only. */
-  readonly channels?: ReadonlyArray<Channel.Definition> | undefined
+export type {
   /**
-   * Tells who a client is, from its token, cookie or header; default: nobody is asked. Throw, reject or
-   * fail with `AuthRefused` to keep somebody out.
+   * @category models
+   * @since 0.1.0
    */
-  readonly authenticate?:
-    | ((credentials: Credentials) => Eventually<Authenticated<I>, AuthRefused>)
-    | undefined
-  /**
-   * Who may do what. Without it everybody may, with one warning; in production the server refuses to
-   * start without it. What it throws or rejects with is answered `server/internal`.
-   */
-  readonly authorize?: ((request: Request<I>) => Eventually<boolean>) | undefined
-  /**
-   * The text that makes two identities the same person, required unless they are strings; see
-   * `IdentityOptions` of the server.
-   */
-  readonly identityKey?: ((identity: I) => string) | undefined
-  /**
-   * Where the link, and the reader of the outbox, connect when the database URL leads to a transaction
-   * pooler.
-   */
-  readonly listenUrl?: string | undefined
-  /** The schema of the installed objects, default `realtime`; see `PgInstaller`. */
-  readonly schema?: string | undefined
-  /** Connections of the pool that publishes, default 4. The link is one more. */
-  readonly maxConnections?: number | undefined
-  /**
-   * `poll` reads the outbox without LISTEN: for a database behind a transaction pooler. Where all channels
-   * are durable, and there is no `listenUrl`, no link is opened then.
-   */
-  readonly wake?: "poll" | undefined
-  /**
-   * Time over which PostgreSQL must refuse before that is believed, default 10 s: until the server was up
-   * once, three connections in a row must have been told the same for so long. Then `ready` rejects.
-   */
-  readonly startPatience?: Duration.Input | undefined
-}
+  Options
+} from "./Options.ts"
 
 /** How long `close` waits for what is being published, in milliseconds. */
 const finishMillis = 1000

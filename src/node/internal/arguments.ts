@@ -12,12 +12,11 @@ import { Server as HttpServer } from "node:http"
 import { Server as NetServer } from "node:net"
 import { Server as TlsServer } from "node:tls"
 import { inspect } from "node:util"
-import { allowAll } from "../../server/ServerOptions.ts"
 import { checkOptions, resolveLimits } from "../../server/internal/door/limits.ts"
 import { readUrl } from "../../server/internal/link/databaseUrl.ts"
 import { schemaNameFault } from "../../server/internal/sql/schemaName.ts"
-import { InvalidOption } from "../../server/ServerOptions.ts"
-import type { Options } from "../RealtimeServer.ts"
+import { allowAll, InvalidOption } from "../../server/ServerOptions.ts"
+import type { Options } from "../Options.ts"
 
 /**
  * The server was told too little to start, or something that cannot be.

@@ -35,24 +35,16 @@ const directory = Effect.acquireRelease(
 const certify = (directory: string, address: string) =>
   Effect.promise(async () => {
     const at = (name: string) => Path.join(directory, name)
-    const openssl = (...args: ReadonlyArray<string>) => promisify(execFile)("openssl", [...args])
-    const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    const openssl = (args: string) =>
+      promisify(execFile)("openssl", args.split(" "), { cwd: directory })
+    const key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
     const authority = (name: string) =>
-      openssl(
-        ...["req", "-x509", ...key, "-days", "2", "-subj", `/CN=${name}`],
-        ...["-keyout", at(`${name}.key`), "-out", at(`${name}.pem`)]
-      )
-    await authority("authority")
-    await authority("stranger")
-    await openssl(
-      ...["req", ...key, "-subj", "/CN=database", "-keyout", at("server.key")],
-      ...["-out", at("server.csr")]
-    )
+      openssl(`req -x509 ${key} -days 2 -subj /CN=${name} -keyout ${name}.key -out ${name}.pem`)
+    await Promise.all([authority("authority"), authority("stranger")])
+    await openssl(`req ${key} -subj /CN=database -keyout server.key -out server.csr`)
     Fs.writeFileSync(at("names"), `subjectAltName=IP:${address}`)
     await openssl(
-      ...["x509", "-req", "-in", at("server.csr"), "-CA", at("authority.pem")],
-      ...["-CAkey", at("authority.key"), "-CAcreateserial", "-days", "2"],
-      ...["-extfile", at("names"), "-out", at("server.pem")]
+      "x509 -req -in server.csr -CA authority.pem -CAkey authority.key -CAcreateserial -days 2 -extfile names -out server.pem"
     )
     const user = unprivileged(undefined)
     Fs.chmodSync(at("server.key"), 0o600)
