@@ -67,7 +67,7 @@ const started = (pool: Layer.Layer<PgClient.PgClient, unknown>) =>
 describe.skipIf(missing !== undefined)("PgTls", () => {
   it.live("speaks to a server with TLS as libpq does", () =>
     Effect.gen(function* () {
-      const { address, authority, stranger, url } = yield* tlsServer()
+      const { address, authority, server, stranger, url } = yield* tlsServer()
       const roles = "create role only_tls login; create role only_plain login"
       for (const role of roles.split("; ")) yield* execute(url(""), role)
       const elsewhere = yield* hop({ host: address, port: 5432 })
@@ -98,7 +98,9 @@ describe.skipIf(missing !== undefined)("PgTls", () => {
         [url("sslmode=verify-full"), unknown],
         [url(`sslmode=verify-full&${from}`), tls],
         [`${path}?sslmode=verify-full&${from}`, expect.stringContaining("does not match")],
-        [url("sslrootcert=system"), unknown]
+        [url("sslrootcert=system"), unknown],
+        [`${server.url}?sslmode=require`, "plain"],
+        [`${server.url}?sslmode=prefer`, "plain"]
       ]
       for (const [at, said] of rows) {
         expect([at, yield* spoken(at)]).toEqual([at, said])
@@ -195,6 +197,24 @@ describe.skipIf(missing !== undefined)("PgTls", () => {
         expect(Object.values(yield* encrypted(server.url))).toEqual([true, true, true])
         yield* Effect.promise(() => realtime.close())
       }
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a wrong password is a refusal, with its cure and without the password", () =>
+    Effect.gen(function* () {
+      const { server, url } = yield* tlsServer()
+      yield* execute(server.url, "create role password login password 'right'")
+      const start = (password: string) =>
+        Layer.build(
+          PgNotificationSource.layer({ startPatience: 100 }).pipe(
+            Layer.provide(PgClient.layer({ url: Redacted.make(url("", `password:${password}`)) }))
+          )
+        ).pipe(Effect.scoped)
+      yield* start("right")
+      const error = yield* Effect.flip(start("hunter2"))
+      expect(error).toMatchObject({ _tag: "DatabaseRefused", code: "28P01" })
+      expect((error as Error).message).toContain("Check the user and the password")
+      expect((error as Error).message).not.toContain("hunter2")
     }).pipe(Effect.scoped)
   )
 
