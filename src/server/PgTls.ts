@@ -30,12 +30,13 @@ export {
 } from "./internal/link/databaseUrl.ts"
 
 /**
- * Where to connect, and how privately: three fields of the configuration of a `PgClient`.
+ * Where to connect, and how privately: fields of the configuration of a `PgClient`. `username` is the user
+ * of the operating system, where neither the URL nor the environment names one.
  *
  * @category models
  * @since 0.1.0
  */
-export type Config = Pick<PgClientConfig, "url" | "ssl" | "stream">
+export type Config = Pick<PgClientConfig, "url" | "ssl" | "stream" | "username">
 
 /**
  * The configuration for `PgClient.layer` that does what the URL says about TLS. The files that it names

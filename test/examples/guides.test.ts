@@ -7,7 +7,7 @@ import type { AddressInfo } from "node:net"
 import { createServer } from "node:http"
 import { fetchPayments, Payment, Payments } from "../../examples/columns.ts"
 import { bookkeeper } from "../../examples/invalid.ts"
-import { DurableOrders } from "../../examples/channels.ts"
+import { DurableReport } from "../../examples/channels.ts"
 import { Durable } from "../../examples/pooler.ts"
 import { layerMemory } from "../../src/server/NotificationSource.ts"
 import { layerReader } from "../server/support/durable.ts"
@@ -97,14 +97,11 @@ describe("connecting.md", () => {
       const environment = ConfigProvider.layer(
         ConfigProvider.fromUnknown({ DATABASE_URL: `${url}?sslmode=prefer` })
       )
-      const payload = { operation: "INSERT", data: { id: 1, customer: "Ada", status: "new" } }
+      const payload = { status: "completed", data: [] } as const
       const told = yield* Effect.gen(function* () {
         const { cursor: from } = yield* Realtime.snapshot(Effect.void)
-        yield* PgClient.PgClient.use(
-          (sql) =>
-            sql`select realtime.publish(${DurableOrders.name}, ${JSON.stringify(payload)}::text)`
-        )
-        return yield* Stream.runHead(Realtime.events(DurableOrders, { from }))
+        yield* Realtime.publish(DurableReport("1"), payload)
+        return yield* Stream.runHead(Realtime.events(DurableReport("1"), { from }))
       }).pipe(Effect.provide(Durable.pipe(Layer.provide(environment))))
       expect(told).toMatchObject({ value: { payload } })
     }).pipe(Effect.scoped)

@@ -1,6 +1,7 @@
 /** What the class is told at once, what it finds out, and what it does meanwhile. */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Layer, Ref, Schema } from "effect"
+import { PgClient } from "@effect/sql-pg"
+import { Effect, Exit, Layer, Redacted, Ref, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { createServer, type Server } from "node:http"
 import * as Http2 from "node:http2"
@@ -8,6 +9,7 @@ import * as Net from "node:net"
 import * as Channel from "../../src/Channel.ts"
 import { persistent } from "../../src/node/internal/persistent.ts"
 import { RealtimeServer } from "../../src/node/RealtimeServer.ts"
+import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { DatabaseRefused } from "../../src/server/PgNotificationSource.ts"
 import { database, execute, installedDatabase, serverUrl } from "../support/database.ts"
 import { connect, greet } from "../support/wire.ts"
@@ -89,6 +91,9 @@ describe("an argument that cannot be", () => {
     ["postgres://u:secret@h/d?host=h,i", /names several hosts/],
     ["postgres://h/d?target_session_attrs=primary", /target_session_attrs=primary/],
     ["postgres://u:secret#s@h/d", /is no URL|has a #/],
+    ["postgres://u:secret%zz@h/d", /has a % in it/],
+    ["postgres://u:secret@h/d?port=0", /says port=0/],
+    ["postgres://u:secret@h/d?connect_timeout=1s", /says connect_timeout=1s/],
     [5432, /is number, not a text/]
   ])("B4, B5: the URL %s is refused at once, without its password", (url, said) => {
     const error = thrown(http, url, open)
@@ -173,6 +178,14 @@ describe("PostgreSQL that refuses", () => {
         const wire = yield* greet(addressOf(http))
         wire.send({ type: "subscribe", id: 1, channel: "orders" })
         expect(yield* wire.next("error")).toMatchObject({ code: "source/down", retry: "later" })
+        expect(server.isReady()).toBe(false)
+        yield* Effect.provide(PgInstaller.install(), PgClient.layer({ url: Redacted.make(url) }))
+        yield* Effect.repeat(
+          Effect.map(execute(url, "select 1"), () => server.isReady()),
+          { until: (ready) => ready }
+        )
+        wire.send({ type: "subscribe", id: 2, channel: "orders" })
+        yield* wire.next("subscribed")
       })
   )
 

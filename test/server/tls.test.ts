@@ -3,6 +3,8 @@ import { PgClient, PgConnection } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Logger, Redacted, Schema, SubscriptionRef } from "effect"
 import { createServer } from "node:http"
+import { userInfo } from "node:os"
+import { vi } from "vitest"
 import * as Channel from "../../src/Channel.ts"
 import { RealtimeServer } from "../../src/node/RealtimeServer.ts"
 import { sqlMessage } from "../../src/server/internal/link/sqlState.ts"
@@ -197,6 +199,22 @@ describe.skipIf(missing !== undefined)("PgTls", () => {
         expect(Object.values(yield* encrypted(server.url))).toEqual([true, true, true])
         yield* Effect.promise(() => realtime.close())
       }
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a URL without a user is that of who runs this, as for libpq", () =>
+    Effect.gen(function* () {
+      const { server } = yield* tlsServer()
+      const { username } = userInfo()
+      // Who runs this may be called postgres.
+      yield* Effect.ignore(execute(server.url, `create role "${username}" login`))
+      vi.stubEnv("USER", undefined)
+      vi.stubEnv("USERNAME", undefined)
+      const config = yield* PgTls.config(server.url.replace("postgres@", ""))
+      vi.unstubAllEnvs()
+      const session = yield* PgConnection.make(config)
+      const { rows } = yield* session.query("select current_user::text as who")
+      expect(rows).toEqual([{ who: username }])
     }).pipe(Effect.scoped)
   )
 

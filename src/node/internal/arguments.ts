@@ -7,13 +7,14 @@
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import { Server as HttpServer } from "node:http"
 import { Server as NetServer } from "node:net"
 import { Server as TlsServer } from "node:tls"
 import { inspect } from "node:util"
 import { checkOptions, resolveLimits } from "../../server/internal/door/limits.ts"
-import { readUrl } from "../../server/internal/link/databaseUrl.ts"
+import { secured } from "../../server/internal/link/pgLink.ts"
 import { schemaNameFault } from "../../server/internal/sql/schemaName.ts"
 import { allowAll, InvalidOption } from "../../server/ServerOptions.ts"
 import type { Options } from "../Options.ts"
@@ -87,7 +88,7 @@ const checkUrl = (url: unknown, which: string): void => {
       detail: `The ${which} is ${kindOf(url)}, not a text. Write it like postgres://user:password@host:5432/database.`
     })
   }
-  const read = readUrl(url)
+  const read = secured({ url: Redacted.make(url) })
   if (Result.isSuccess(read)) return
   const { cure, reason } = read.failure
   throw new RefusedToStart({ reason: "BadDatabaseUrl", detail: `The ${which} ${reason}. ${cure}.` })

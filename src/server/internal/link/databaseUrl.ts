@@ -92,6 +92,18 @@ const followed = [
   "ssl_max_protocol_version"
 ] as const
 
+const isDecodable = (text: string): boolean => {
+  try {
+    decodeURIComponent(text)
+    return true
+  } catch {
+    return false
+  }
+}
+
+const isWhole = (text: string, least: number, most: number): boolean =>
+  /^\d+$/.test(text) && Number(text) >= least && Number(text) <= most
+
 const isPrivate = (name: string): boolean => /^(ssl|tls)/i.test(name)
 
 /** The first thing in a URL that cannot be followed, or `undefined`. */
@@ -99,14 +111,23 @@ const faultOf = (text: string): InvalidDatabaseUrl | undefined => {
   const [, authority = ""] = /^[a-z]+:\/\/([^/?#]*)/i.exec(text) ?? []
   if (authority.slice(authority.lastIndexOf("@") + 1).includes(",")) return severalHosts
   if (!URL.canParse(text)) return invalid("is no URL", form)
-  const { hash, protocol, searchParams } = new URL(text)
+  const { hash, hostname, password, pathname, protocol, searchParams, username } = new URL(text)
   if (protocol !== "postgres:" && protocol !== "postgresql:") {
     // `user:password@host` parses too: what stands before the colon is somebody's.
     const scheme = /^[a-z][a-z\d+.-]*:\/\//i.test(text) ? ` (${protocol}//)` : ""
     return invalid(`is not one of PostgreSQL${scheme}`, form)
   }
   if (hash !== "") return invalid("has a # in it, which ends it", "Write %23 instead")
+  if (![username, password, hostname, pathname].every(isDecodable)) {
+    return invalid("has a % in it that begins no character", "Write %25 instead")
+  }
   for (const [name, value] of searchParams) {
+    if (name === "port" && !isWhole(value, 1, 65_535)) {
+      return invalid(`says port=${value}`, "It is a number from 1 to 65535")
+    }
+    if (name === "connect_timeout" && !isWhole(value, 0, Infinity)) {
+      return invalid(`says connect_timeout=${value}`, "It is a number of seconds")
+    }
     const foreign = unfollowed[name]
     if (foreign !== undefined) {
       if (foreign.harmless.includes(value)) continue
@@ -159,6 +180,9 @@ const fileOf = (name: string, path: string, holds: string): string => {
   }
   return text
 }
+
+/** A session begins with a name, and there is none to fall back on. */
+export const namesNobody = invalid("names no user", form)
 
 /** What the URL says, its files read. Throws `InvalidDatabaseUrl`. */
 const tlsOf = (query: URLSearchParams): Tls | undefined => {

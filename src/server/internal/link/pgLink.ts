@@ -19,9 +19,10 @@ import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Net from "node:net"
+import * as Os from "node:os"
 import type { Duplex } from "node:stream"
 import { inSchema, usual } from "../sql/schemaName.ts"
-import { type InvalidDatabaseUrl, readUrl } from "./databaseUrl.ts"
+import { type InvalidDatabaseUrl, namesNobody, readUrl, type Tls } from "./databaseUrl.ts"
 import { Negotiated } from "./negotiated.ts"
 
 export interface LinkOptions {
@@ -93,25 +94,47 @@ export interface Secured {
   readonly differs: boolean
 }
 
+/** Whether the driver finds a user by itself. */
+const hasUser = ({ url, username }: PgClientConfig): boolean => {
+  const at = url === undefined ? undefined : new URL(Redacted.value(url))
+  const given = at !== undefined && (at.username !== "" || at.searchParams.has("user"))
+  const { USER, USERNAME } = process.env
+  return given || (username ?? USER ?? USERNAME) !== undefined
+}
+
+/** As libpq, which does not ask the environment: in a container that often names nobody. */
+const withUser = (config: PgClientConfig): Result.Result<PgClientConfig, InvalidDatabaseUrl> =>
+  hasUser(config)
+    ? Result.succeed(config)
+    : Result.try({
+        try: () => ({ ...config, username: Os.userInfo().username }),
+        catch: () => namesNobody
+      })
+
 /** Unless the app has said by itself how it speaks: then that holds. */
 export const secured = (config: PgClientConfig): Result.Result<Secured, InvalidDatabaseUrl> =>
-  Result.map(config.url === undefined ? Result.succeed(undefined) : readUrl(config.url), (tls) => {
-    if (tls === undefined || config.ssl !== undefined || config.stream !== undefined) {
-      return { connection: config, differs: false }
-    }
-    const to = address(config)
-    // As libpq: a unix socket leads nowhere else.
-    const mode = "path" in to ? "disable" : tls.mode
-    const differs = !tls.native
-    if (mode === "disable") return { connection: { ...config, ssl: false }, differs }
-    if (mode !== "allow" && mode !== "prefer") {
-      return { connection: { ...config, ssl: tls.options }, differs }
-    }
-    const host = "host" in to ? to.host : undefined
-    const stream = () =>
-      new Negotiated({ mode, connect: () => Net.connect(to), tls: { ...tls.options, host } })
-    return { connection: { ...config, ssl: false, stream }, differs }
-  })
+  Result.flatMap(
+    config.url === undefined ? Result.succeed(undefined) : readUrl(config.url),
+    (tls) => Result.map(withUser(config), (config) => speaking(config, tls))
+  )
+
+const speaking = (config: PgClientConfig, tls: Tls | undefined): Secured => {
+  if (tls === undefined || config.ssl !== undefined || config.stream !== undefined) {
+    return { connection: config, differs: false }
+  }
+  const to = address(config)
+  // As libpq: a unix socket leads nowhere else.
+  const mode = "path" in to ? "disable" : tls.mode
+  const differs = !tls.native
+  if (mode === "disable") return { connection: { ...config, ssl: false }, differs }
+  if (mode !== "allow" && mode !== "prefer") {
+    return { connection: { ...config, ssl: tls.options }, differs }
+  }
+  const host = "host" in to ? to.host : undefined
+  const stream = () =>
+    new Negotiated({ mode, connect: () => Net.connect(to), tls: { ...tls.options, host } })
+  return { connection: { ...config, ssl: false, stream }, differs }
+}
 
 const compared = new WeakSet<PgClientConfig>()
 
