@@ -61,6 +61,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/internal/link/": 1,
   "src/server/internal/reading/": 1,
   "src/server/NotificationSource.ts": 1,
+  "src/server/PgTls.ts": 1,
   "src/server/FrameSchema.ts": 1,
   "src/server/PgInstaller.ts": 1,
   "src/server/PgNotificationSource.ts": 2,

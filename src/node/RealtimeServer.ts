@@ -7,11 +7,15 @@
  * @since 0.1.0
  */
 import { PgClient } from "@effect/sql-pg"
-import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import * as Scope from "effect/Scope"
+import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { Server } from "node:http"
@@ -20,87 +24,69 @@ import type { Duplex } from "node:stream"
 import * as Channel from "../Channel.ts"
 import { attach } from "../server/internal/door/attach.ts"
 import * as Door from "../server/internal/door/door.ts"
-import { checkOptions, resolveLimits } from "../server/internal/door/limits.ts"
-import { address } from "../server/internal/link/pgLink.ts"
-import { NotificationSource } from "../server/NotificationSource.ts"
+import type { ChannelConflict } from "../server/internal/door/registry.ts"
+import { requireSources } from "../server/internal/door/sources.ts"
+import type { NoOutbox, NoSource } from "../server/internal/hub/errors.ts"
+import { address, secured } from "../server/internal/link/pgLink.ts"
+import { layerNone, NotificationSource } from "../server/NotificationSource.ts"
 import * as OutboxReader from "../server/OutboxReader.ts"
 import { SchemaName } from "../server/PgInstaller.ts"
 import * as PgNotificationSource from "../server/PgNotificationSource.ts"
-import { Realtime } from "../server/Realtime.ts"
+import { hubKey, Realtime } from "../server/Realtime.ts"
 import {
   allowAll,
-  type Authenticated,
   AuthRefused,
-  type Credentials,
-  type DoorOptions,
   type IdentityKey,
+  type InvalidOption,
   type Request
 } from "../server/ServerOptions.ts"
+import { checkArguments } from "./internal/arguments.ts"
+import { persistent } from "./internal/persistent.ts"
+import { waitingDoor } from "./internal/waitingDoor.ts"
+import type { Eventually, Options } from "./Options.ts"
 
-/** What a callback may give: the value, a Promise of it, or an Effect. */
-type Eventually<A, E = never> = A | Promise<A> | Effect.Effect<A, E>
+export {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  RefusedToStart
+} from "./internal/arguments.ts"
 
-/**
- * The server was told too little to start.
- *
- * @category errors
- * @since 0.1.0
- */
-export class RefusedToStart extends Data.TaggedError("RefusedToStart")<{
-  readonly reason: "NoAuthorize" | "NoDatabaseUrl" | "BadDatabaseUrl"
-}> {
-  override get message(): string {
-    return {
-      NoAuthorize: `NODE_ENV is "production" and there is no authorize: everybody could read every channel. Pass { authorize: ({ channel, action }) => boolean }, or { authorize: allowAll } for a server that is open on purpose.`,
-      NoDatabaseUrl: `The database URL is missing. Pass a connection string such as postgres://user:password@host:5432/database; is DATABASE_URL set?`,
-      BadDatabaseUrl: `The database URL, or listenUrl, is no URL. Write it like postgres://user:password@host:5432/database, with special characters percent-encoded.`
-    }[this.reason]
-  }
-}
-
-/**
- * @category models
- * @since 0.1.0
- */
-export interface Options<I = undefined> extends Omit<DoorOptions, "channels"> {
-  /** What clients may know of, default the three known kinds, read-only. */
-  readonly channels?: ReadonlyArray<Channel.Definition> | undefined
+export type {
   /**
-   * Tells who a client is, from its token, cookie or header; default: nobody is asked. Throw, reject or
-   * fail with `AuthRefused` to keep somebody out.
+   * @category models
+   * @since 0.1.0
    */
-  readonly authenticate?:
-    | ((credentials: Credentials) => Eventually<Authenticated<I>, AuthRefused>)
-    | undefined
-  /**
-   * Who may do what. Without it everybody may, with one warning; in production the server refuses to
-   * start without it. What it throws or rejects with is answered `server/internal`.
-   */
-  readonly authorize?: ((request: Request<I>) => Eventually<boolean>) | undefined
-  /**
-   * The text that makes two identities the same person, required unless they are strings; see
-   * `IdentityOptions` of the server.
-   */
-  readonly identityKey?: ((identity: I) => string) | undefined
-  /**
-   * Where the link, and the reader of the outbox, connect when the database URL leads to a transaction
-   * pooler.
-   */
-  readonly listenUrl?: string | undefined
-  /** The schema of the installed objects, default `realtime`; see `PgInstaller`. */
-  readonly schema?: string | undefined
-  /** Connections of the pool that publishes, default 4. The link is one more. */
-  readonly maxConnections?: number | undefined
-}
+  Options
+} from "./Options.ts"
 
 /** How long `close` waits for what is being published, in milliseconds. */
 const finishMillis = 1000
 
+/** How often a start is tried again that was refused for good. */
+const startEvery = "30 seconds"
+
+type StartError =
+  | PgNotificationSource.StartError
+  | ChannelConflict
+  | InvalidOption
+  | NoOutbox
+  | NoSource
+  | SqlError
+
+/** What somebody may mend while the process lives: the database, its roles, its certificate, the pooler. */
+const mayPass = ({ _tag }: StartError): boolean =>
+  _tag === "DatabaseRefused" || _tag === "ListenNotDelivered"
+
 /**
  * Attaches a WebSocket door to an HTTP server.
  *
- * Throws `RefusedToStart` at once when the database URL is missing, or when `NODE_ENV` is `production`
- * and there is no `authorize`; and `InvalidOption` when an option cannot be what it is.
+ * Throws at once what its arguments show: `RefusedToStart` when the first is no `http.Server`, when the
+ * database URL is missing or cannot be followed, or when `NODE_ENV` is `production` and there is no
+ * `authorize`; `InvalidOption` when an option is not known or cannot be what it is.
+ *
+ * Until it has started, and when it could not, upgrades on its path are answered 503.
  *
  * @category constructors
  * @since 0.1.0
@@ -108,13 +94,21 @@ const finishMillis = 1000
 export class RealtimeServer<I = undefined> implements AsyncDisposable {
   /**
    * Settles when the server hears PostgreSQL: it listens, and with durable channels it reads the
-   * outbox. It goes on trying for as long as the database is away; it rejects when the channels
-   * contradict each other, or when it was closed before.
+   * outbox. It goes on trying for as long as the database is away. It rejects, with the reason and the cure,
+   * when PostgreSQL refuses for `startPatience` (`DatabaseRefused`; `NotInstalled`, `OutdatedInstall` and
+   * `NotPrimary` of the outbox), when its notifications do not arrive (`ListenNotDelivered`), when the
+   * channels contradict each other, and when it was closed before. Refused, it is tried again every 30 s:
+   * `isReady` tells when it is well.
    */
   readonly ready: Promise<void>
   readonly #runtime: ManagedRuntime.ManagedRuntime<Realtime, unknown>
   readonly #identityKey: (identity: I) => string
   readonly #publishing = new Set<Promise<void>>()
+  readonly #stopWaiting: Effect.Effect<void>
+  /** Why it could not start so far. */
+  #failure: unknown
+  /** Ends what waits to be published when the start has failed. */
+  #unpublished = new AbortController()
   #door: Door.Door | undefined
   #closed = false
 
@@ -123,27 +117,28 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     databaseUrl: string | undefined,
     options: Options<I> & IdentityKey<NoInfer<I>> = {} as Options<I> & IdentityKey<I>
   ) {
-    if (databaseUrl === undefined || databaseUrl === "") {
-      throw new RefusedToStart({ reason: "NoDatabaseUrl" })
-    }
-    if (![databaseUrl, options.listenUrl ?? databaseUrl].every((url) => URL.canParse(url))) {
-      throw new RefusedToStart({ reason: "BadDatabaseUrl" })
-    }
-    if (options.authorize === undefined && process.env["NODE_ENV"] === "production") {
-      throw new RefusedToStart({ reason: "NoAuthorize" })
-    }
+    checkArguments(server, databaseUrl, options)
     const {
       authenticate,
       authorize,
-      channels,
+      channels = Channel.known(),
       identityKey,
       listenUrl,
       maxConnections,
       schema,
+      startPatience,
+      wake,
       ...door
     } = options
-    checkOptions({ ...options, authorize: authorize === undefined ? allowAll : authorize })
-    resolveLimits(door.limits)
+    const waiting = Scope.makeUnsafe()
+    const answer = () =>
+      this.#failure === undefined
+        ? "The server is starting."
+        : "The server could not start; its log says why."
+    Effect.runSync(
+      Scope.provide(attach(waitingDoor(door.path ?? "/realtime", answer), server), waiting)
+    )
+    this.#stopWaiting = Scope.close(waiting, Exit.void)
     this.#identityKey = identityKey ?? Door.keyOf
     /** The pool's sockets: a silent one is cut, because the driver would wait for it. */
     const sockets = new Set<Duplex>()
@@ -153,7 +148,10 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     const open = Effect.gen({ self: this }, function* () {
       // Last of all, before the pool says goodbye to a database that may not answer.
       yield* Effect.addFinalizer(() => cut)
-      const { state } = yield* NotificationSource
+      yield* requireSources(channels)
+      const reader = Option.getOrUndefined(yield* Effect.serviceOption(OutboxReader.OutboxReader))
+      const source = yield* NotificationSource
+      const { state } = source.absent === true && reader !== undefined ? reader : source
       // The link noticed that the path is dead; the pool's connections go the same way.
       yield* SubscriptionRef.changes(state).pipe(
         Stream.runForEach((state) => (state === "down" ? cut : Effect.void)),
@@ -164,7 +162,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
           "effect-realtime serves everybody who connects, because there is no authorize. It will refuse to start in production."
         )
       }
-      const served = { ...door, channels: channels ?? Channel.known() }
+      const served = { ...door, channels }
       const decide = (request: Request<I>) =>
         authorize === undefined
           ? allowAll(request)
@@ -181,52 +179,89 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
             }
       )
       yield* attach(this.#door, server)
+      // In one step with the above: there is always one who answers, and never two.
+      yield* this.#stopWaiting
+      if (this.#failure !== undefined)
+        yield* Effect.logInfo("effect-realtime has started after all")
+      this.#failure = undefined
     })
     const direct = listenUrl === undefined ? undefined : Redacted.make(listenUrl)
-    const source = PgNotificationSource.layer({ listenUrl: direct })
-    const connection = { url: Redacted.make(databaseUrl) }
+    const isDurable = ({ delivery }: Channel.Definition) => delivery === "durable"
+    const alone = wake === "poll" && listenUrl === undefined && channels.every(isDurable)
+    const source = alone
+      ? layerNone
+      : PgNotificationSource.layer({ listenUrl: direct, startPatience })
+    const { connection } = Result.getOrThrow(secured({ url: Redacted.make(databaseUrl!) }))
     const pool = PgClient.layer({
       ...connection,
       maxConnections: maxConnections ?? 4,
       applicationName: "effect-realtime",
       stream: () => {
-        const socket = connect(address(connection))
+        const socket = connection.stream?.() ?? connect(address(connection))
         sockets.add(socket)
         socket.once("close", () => sockets.delete(socket))
         return socket
       }
     })
     // One more connection, and the installed objects: only for who asks for them.
-    const outbox = (channels ?? []).some(({ delivery }) => delivery === "durable")
-      ? OutboxReader.layer({ readUrl: direct })
+    const outbox = channels.some(isDurable)
+      ? OutboxReader.layer({ readUrl: direct, startPatience, wake })
       : Layer.empty
-    this.#runtime = ManagedRuntime.make(
-      Layer.effectDiscard(open).pipe(
-        Layer.provideMerge(Realtime.layer()),
-        Layer.provide(Layer.merge(source, outbox)),
-        Layer.provide(pool),
-        Layer.provide(schema === undefined ? Layer.empty : Layer.succeed(SchemaName, schema))
-      )
+    const whole = Layer.effectDiscard(open).pipe(
+      Layer.provideMerge(Realtime.layer()),
+      Layer.provide(Layer.merge(source, outbox)),
+      Layer.provide(pool),
+      Layer.provide(schema === undefined ? Layer.empty : Layer.succeed(SchemaName, schema))
     )
-    this.ready = this.#runtime.runPromise(
+    const refused = Promise.withResolvers<never>()
+    this.#runtime = ManagedRuntime.make(
+      persistent<Realtime, StartError>(whole, {
+        every: startEvery,
+        mayPass,
+        onFailed: (error, next) =>
+          Effect.suspend(() => {
+            this.#failure = error
+            this.#unpublished.abort()
+            this.#unpublished = new AbortController()
+            refused.reject(error)
+            return Effect.logError(
+              `effect-realtime did not start, next try in ${Math.round(next / 1000)} s: ${error.message}`
+            )
+          })
+      })
+    )
+    const up = this.#runtime.runPromise(
       Realtime.use((realtime) =>
         realtime.source.pipe(
           Stream.filter((state) => state === "up"),
           Stream.runHead,
-          Effect.asVoid
+          Effect.asVoid,
+          Effect.raceFirst(realtime[hubKey].refused)
         )
       )
     )
+    this.ready = Promise.race([up, refused.promise])
     // Whoever does not await `ready` must neither lose the process to an unhandled rejection, nor
     // wonder why nobody gets in.
     this.ready.catch((error: unknown) => {
-      if (!this.#closed) Effect.runFork(Effect.logError("effect-realtime did not start", error))
+      // What is refused is told where it is found out.
+      if (this.#closed || this.#failure !== undefined || this.#door !== undefined) return
+      this.#failure = error
+      Effect.runFork(Effect.logError("effect-realtime did not start", error))
     })
   }
 
-  /** Sends a payload to every subscriber of the channel; see `Realtime.publish`. */
+  /**
+   * Sends a payload to every subscriber of the channel; see `Realtime.publish`. Waits for the server to
+   * start, and rejects when it could not.
+   */
   publish<A>(channel: Channel.Channel<A>, payload: NoInfer<A>): Promise<void> {
-    const publishing = this.#runtime.runPromise(Realtime.publish(channel, payload))
+    if (this.#failure !== undefined) return Promise.reject(this.#failure)
+    const publishing = this.#runtime
+      .runPromise(Realtime.publish(channel, payload), { signal: this.#unpublished.signal })
+      .catch((error: unknown) => {
+        throw this.#failure ?? error
+      })
     const settled: Promise<void> = publishing
       .catch(() => undefined)
       .then(() => void this.#publishing.delete(settled))
@@ -263,6 +298,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       Effect.promise(() => Promise.all(this.#publishing)).pipe(Effect.timeoutOption(finishMillis))
     )
     await this.#runtime.dispose()
+    await Effect.runPromise(this.#stopWaiting)
   }
 
   [Symbol.asyncDispose](): Promise<void> {

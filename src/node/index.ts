@@ -13,4 +13,5 @@ export {
   type Limits,
   type Request
 } from "../server/ServerOptions.ts"
+export { DatabaseRefused } from "../server/PgNotificationSource.ts"
 export { type Options, RealtimeServer, RefusedToStart } from "./RealtimeServer.ts"

@@ -93,6 +93,13 @@ export class NotificationSource extends Context.Service<
     readonly state: SubscriptionRef.SubscriptionRef<SourceState>
     /** Logs when nothing of the table of this channel arrives here; absent where that cannot be known. */
     readonly checkTable?: (channel: string) => Effect.Effect<void>
+    /** Set where there is none, as of `layerNone`: a live channel is refused at start then. */
+    readonly absent?: true
+    /**
+     * Fails when it is known, before the source was up for the first time, that waiting does not help;
+     * never completes otherwise. The source goes on trying all the same. Absent where that cannot be.
+     */
+    readonly refused?: Effect.Effect<never, Error>
   }
 >()("effect-realtime/server/NotificationSource") {}
 
@@ -207,6 +214,29 @@ export const layerMemory: Layer.Layer<NotificationSource | MemorySource> = Layer
         listening: Effect.sync(() => [...listeners.keys()])
       })
     )
+  })
+)
+
+/**
+ * No source at all: for a node whose channels are all durable, so that it needs no link, for example
+ * behind a transaction pooler. A server with a live channel fails at start with `NoSource`; whatever else
+ * needs a live one fails with `SourceError`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerNone: Layer.Layer<NotificationSource> = Layer.effect(
+  NotificationSource,
+  Effect.map(SubscriptionRef.make<SourceState>("up"), (state) => {
+    const refuse = (operation: "listen" | "notify") => (channel: string) =>
+      Effect.fail(
+        new SourceError({
+          operation,
+          channel,
+          cause: new Error("this node listens to nothing, because it was given layerNone")
+        })
+      )
+    return { listen: refuse("listen"), notify: refuse("notify"), state, absent: true as const }
   })
 )
 

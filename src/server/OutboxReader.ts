@@ -26,7 +26,9 @@ import { durableStream } from "./internal/outbox/durableStream.ts"
 import { type OutboxPublishError, publish } from "./internal/outbox/outboxPublish.ts"
 import { Pace } from "./internal/outbox/pace.ts"
 import * as Memory from "./internal/memory.ts"
+import type { InvalidDatabaseUrl } from "./internal/link/databaseUrl.ts"
 import * as PgLink from "./internal/link/pgLink.ts"
+import { type DatabaseRefused, startPatience } from "./internal/link/refusal.ts"
 import * as Reader from "./internal/outbox/reader.ts"
 import { Followers, type Item } from "./internal/outbox/tail.ts"
 import * as Upkeep from "./internal/outbox/upkeep.ts"
@@ -144,6 +146,12 @@ export interface Options {
   readonly heartbeatTimeout?: Duration.Input | undefined
   /** When to connect again, default `Backoff.link`: full jitter, 100 ms doubling to 10 s, for ever. */
   readonly backoff?: Backoff.Policy | undefined
+  /**
+   * Time over which PostgreSQL must refuse before that is believed, default 10 s: until it was up once, a
+   * wrong password, database or right, or TLS that is refused, fail the layer with `DatabaseRefused` when
+   * three connections in a row were told the same for so long.
+   */
+  readonly startPatience?: Duration.Input | undefined
   /** The most messages of a page, default 1,000; a page is what is read and handed out in one step. */
   readonly pageMessages?: number | undefined
   /** The size at which a page ends, default 1 MiB (1,048,576 bytes); the message that crosses it is included. */
@@ -228,26 +236,43 @@ export class OutboxReader extends Context.Service<
     readonly state: SubscriptionRef.SubscriptionRef<SourceState>
     /** Logs when nothing of the table of this channel arrives here; absent where that cannot be known. */
     readonly checkTable?: (channel: string) => Effect.Effect<void>
+    /**
+     * Fails when it is known, before the reader was up for the first time, that waiting does not help; never
+     * completes otherwise. The reader goes on trying all the same. Absent where that cannot be.
+     */
+    readonly refused?: Effect.Effect<never, DatabaseRefused | OutboxFault>
   }
 >()("effect-realtime/server/OutboxReader") {}
 
 /**
- * Opens the session in the background. Completes at once: while PostgreSQL is away the state is `down`
- * and everybody waits; while the objects are missing or the database is a standby, everybody is told.
+ * Why no session is opened: the URL cannot be followed, or PostgreSQL refuses.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type StartError = InvalidDatabaseUrl | DatabaseRefused
+
+/**
+ * Opens the session, and keeps it open in the background.
+ *
+ * Completes with the first session, or when PostgreSQL could not be reached at the first try. While it is
+ * away the state is `down` and everybody waits; while the objects are missing or the database is a standby,
+ * everybody is told. Fails with `InvalidDatabaseUrl` at once, and with `DatabaseRefused` when PostgreSQL
+ * refuses for `startPatience`.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const make = (
   options?: Options
-): Effect.Effect<OutboxReader["Service"], never, PgClient | Scope.Scope> =>
+): Effect.Effect<OutboxReader["Service"], StartError, PgClient | Scope.Scope> =>
   options?.schema === undefined
     ? opened(options)
     : Effect.provideService(opened(options), SchemaName, options.schema)
 
 const opened = (
   options: Options | undefined
-): Effect.Effect<OutboxReader["Service"], never, PgClient | Scope.Scope> =>
+): Effect.Effect<OutboxReader["Service"], StartError, PgClient | Scope.Scope> =>
   Effect.gen(function* () {
     const schema = yield* SchemaName
     const sql = yield* PgClient
@@ -263,8 +288,12 @@ const opened = (
     }
     const followers = new Followers()
     yield* Memory.sweeping(followers.budget)
-    const { current, refreshed, state } = yield* Reader.make({
-      connection: PgLink.connectionOf(sql.config, options?.readUrl),
+    const { connection } = yield* Effect.fromResult(
+      PgLink.secured(PgLink.connectionOf(sql.config, options?.readUrl))
+    )
+    yield* PgLink.compare(sql.config)
+    const { current, refreshed, refused, started, state } = yield* Reader.make({
+      connection,
       wake: options?.wake,
       beat,
       patience,
@@ -277,7 +306,8 @@ const opened = (
         idle: options?.idle === undefined ? undefined : millis(options.idle)
       }),
       upkeep: yield* Upkeep.make(sql, options?.upkeep !== false),
-      flushed: options?.flushed === true
+      flushed: options?.flushed === true,
+      startPatience: options?.startPatience ?? startPatience
     })
     const catchUp = yield* CatchUp.make(
       sql,
@@ -308,6 +338,7 @@ const opened = (
         return queue
       })
 
+    yield* started
     return OutboxReader.of({
       follow,
       join: catchUp.join,
@@ -324,7 +355,8 @@ const opened = (
         Effect.provideService(publish(sql, channel, json, key), SchemaName, schema),
       position: Effect.map(refreshed, (now) => now.end),
       state,
-      checkTable: watched.compare
+      checkTable: watched.compare,
+      refused
     })
   })
 
@@ -337,7 +369,7 @@ const millis = (input: Duration.Input): number => Duration.toMillis(Duration.fro
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options?: Options): Layer.Layer<OutboxReader, never, PgClient> =>
+export const layer = (options?: Options): Layer.Layer<OutboxReader, StartError, PgClient> =>
   options?.schema === undefined
     ? Layer.effect(OutboxReader, make(options))
     : Layer.merge(

@@ -23,13 +23,16 @@ import * as Queue from "effect/Queue"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
-import { isSqlError, type SqlError } from "effect/sql/SqlError"
+import type { SqlError } from "effect/sql/SqlError"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { randomUUID } from "node:crypto"
 import * as Backoff from "../Backoff.ts"
 import { channelNameFault } from "../Protocol.ts"
 import { InvalidChannelName } from "../RealtimeError.ts"
+import type { InvalidDatabaseUrl } from "./internal/link/databaseUrl.ts"
 import * as PgLink from "./internal/link/pgLink.ts"
+import { DatabaseRefused, Doubt, refusalOf, startPatience } from "./internal/link/refusal.ts"
+import { sqlMessage } from "./internal/link/sqlState.ts"
 import * as Watched from "./internal/link/watched.ts"
 import {
   give,
@@ -40,6 +43,14 @@ import {
   SourceError,
   type SourceState
 } from "./NotificationSource.ts"
+
+export {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  DatabaseRefused
+} from "./internal/link/refusal.ts"
 
 /**
  * @category models
@@ -66,6 +77,12 @@ export interface Options {
   readonly selfTest?: boolean | undefined
   /** When to connect again, default `Backoff.link`: full jitter, 100 ms doubling to 10 s, for ever. */
   readonly backoff?: Backoff.Policy | undefined
+  /**
+   * Time over which PostgreSQL must refuse before that is believed, default 10 s: until it was up once, a
+   * wrong password, database or right, or TLS that is refused, fail the layer with `DatabaseRefused` when
+   * three connections in a row were told the same for so long. Later everything is tried again for ever.
+   */
+  readonly startPatience?: Duration.Input | undefined
 }
 
 /**
@@ -82,7 +99,7 @@ export class ListenNotDelivered extends Schema.TaggedError<ListenNotDelivered>()
   }
 ) {
   override get message(): string {
-    return `A notification that was sent to the link did not arrive within ${this.waited} ms. A transaction pooler such as PgBouncer swallows LISTEN: give the direct address of PostgreSQL as listenUrl.`
+    return `A notification that was sent to the link did not arrive within ${this.waited} ms, on three links in a row. A transaction pooler such as PgBouncer swallows LISTEN: give the direct address of PostgreSQL as listenUrl. Where all channels are durable no link is needed: NotificationSource.layerNone, or wake: "poll" for the class.`
   }
 }
 
@@ -92,8 +109,14 @@ const notifyTimeout = "5 seconds"
 /** LISTENs that are on their way together: a round trip for each would take long after a reconnect. */
 const listensAtOnce = 64
 
-/** Time an echo of the self-test may take. */
+/** Time an echo of the self-test may take, from the answer of `pg_notify`. */
 const echoMillis = 2000
+
+/** Time `pg_notify` itself may take in the self-test: the pool may connect slowly, but not for ever. */
+const selfTestTimeout = "30 seconds"
+
+/** Links in a row whose echo must have been missed. */
+const leastMisses = 3
 
 interface PgListener extends Listener {
   /** Done when LISTEN was first confirmed for this listener. */
@@ -108,23 +131,36 @@ interface Entry {
 }
 
 /**
+ * Why no link is opened: the URL cannot be followed, PostgreSQL refuses, or it delivers nothing.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type StartError = InvalidDatabaseUrl | DatabaseRefused | ListenNotDelivered
+
+/**
  * Opens the link, and keeps it open in the background.
  *
  * Completes when the link was proven to deliver, or when PostgreSQL could not be reached at the first
- * try: then the state is `down`, and `listen` waits. Fails with `ListenNotDelivered` when PostgreSQL
- * is there and its notifications are not.
+ * try: then the state is `down`, and `listen` waits. Fails with `InvalidDatabaseUrl` at once, with
+ * `DatabaseRefused` when PostgreSQL refuses for `startPatience`, and with `ListenNotDelivered` when it is
+ * there and its notifications are not, on three links.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const make = (
   options?: Options
-): Effect.Effect<NotificationSource["Service"], ListenNotDelivered, PgClient | Scope.Scope> =>
+): Effect.Effect<NotificationSource["Service"], StartError, PgClient | Scope.Scope> =>
   Effect.gen(function* () {
     const sql = yield* PgClient
     const state = yield* SubscriptionRef.make<SourceState>("down")
+    const { connection } = yield* Effect.fromResult(
+      PgLink.secured(PgLink.connectionOf(sql.config, options?.listenUrl))
+    )
+    yield* PgLink.compare(sql.config)
     const linkOptions: PgLink.LinkOptions = {
-      connection: PgLink.connectionOf(sql.config, options?.listenUrl),
+      connection,
       heartbeat: Duration.fromInputUnsafe(options?.heartbeat ?? "5 seconds"),
       heartbeatTimeout: Duration.fromInputUnsafe(options?.heartbeatTimeout ?? "2 seconds")
     }
@@ -185,17 +221,21 @@ export const make = (
     /** Sends to a name that nobody else knows, through the pool, and waits for the echo. */
     const selfTest = (name: string, echo: Queue.Dequeue<PgNotification, SqlError>) =>
       sql`select pg_notify(${name}, '')`.pipe(
-        Effect.andThen(Queue.take(echo)),
-        Effect.timeoutOrElse({
-          duration: echoMillis,
-          orElse: () => Effect.fail(new ListenNotDelivered({ waited: echoMillis }))
-        })
+        Effect.timeout(selfTestTimeout),
+        Effect.andThen(
+          Queue.take(echo).pipe(
+            Effect.timeoutOrElse({
+              duration: echoMillis,
+              orElse: () => Effect.fail(new ListenNotDelivered({ waited: echoMillis }))
+            })
+          )
+        )
       )
 
     /** One link from connect to loss; `onUp` runs when every channel listens again. */
     const session = (
       onUp: Effect.Effect<void>
-    ): Effect.Effect<never, SqlError | ListenNotDelivered> =>
+    ): Effect.Effect<never, SqlError | ListenNotDelivered | Cause.TimeoutError> =>
       Effect.gen(function* () {
         const link = yield* PgLink.open(linkOptions)
         const listening = yield* Scope.fork(yield* Effect.scope)
@@ -205,7 +245,8 @@ export const make = (
           const name = `realtime_link_${randomUUID()}`
           const own = yield* Scope.provide(link.listen(name), listening)
           if (!tested && (options?.selfTest ?? true)) {
-            yield* selfTest(name, own)
+            // The pool may take its time, and the link may be lost meanwhile.
+            yield* Effect.raceFirst(selfTest(name, own), link.beat)
             tested = true
           }
           yield* watched.load
@@ -241,13 +282,32 @@ export const make = (
       }).pipe(Effect.scoped)
 
     let tested = false
-    const started = yield* Deferred.make<void, ListenNotDelivered>()
+    let wasUp = false
+    let misses = 0
+    let told = ""
+    const doubt = new Doubt(options?.startPatience ?? startPatience)
+    const started = yield* Deferred.make<void, StartError>()
+    const refused = yield* Deferred.make<never, StartError>()
+
+    /** Why it is no use to try again, as far as the start is concerned. */
+    const hopeless = (failure: unknown, now: number): StartError | undefined => {
+      misses = failure instanceof ListenNotDelivered ? misses + 1 : 0
+      const refusal = refusalOf(failure)
+      doubt.note(refusal?.code, now)
+      const believed = doubt.believed(now)
+      if (refusal !== undefined && believed !== undefined) {
+        return new DatabaseRefused({ session: "link", ...refusal, ...believed })
+      }
+      return failure instanceof ListenNotDelivered && misses >= leastMisses ? failure : undefined
+    }
+
     const backoff = yield* Backoff.make(options?.backoff ?? Backoff.link)
     yield* Effect.gen(function* () {
       while (true) {
         let upAt: number | undefined
         const onUp = Effect.gen(function* () {
           upAt = yield* Clock.currentTimeMillis
+          wasUp = true
           yield* SubscriptionRef.set(state, "up")
           yield* Deferred.succeed(started, undefined)
           yield* Effect.logDebug("The link listens")
@@ -255,16 +315,24 @@ export const make = (
         // Retried on any failure, never by its tag: a terminated backend reports an unknown error.
         const exit = yield* Effect.exit(session(onUp))
         const failure = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
-        yield* failure instanceof ListenNotDelivered
-          ? Deferred.fail(started, failure)
-          : Deferred.succeed(started, undefined)
+        const now = yield* Clock.currentTimeMillis
+        const verdict = wasUp ? undefined : hopeless(failure, now)
         for (const entry of entries.values()) entry.scope = undefined
         yield* SubscriptionRef.set(state, "down")
-        const now = yield* Clock.currentTimeMillis
-        const delay = yield* backoff.delay(upAt === undefined ? 0 : now - upAt)
-        yield* Effect.logWarning(
-          `The link to PostgreSQL is down, next try in ${Math.round(delay)} ms: ${reasonOf(failure)}`
-        )
+        if (verdict !== undefined) {
+          const late = !(yield* Deferred.fail(started, verdict))
+          const first = yield* Deferred.fail(refused, verdict)
+          // Whom the layer did not tell.
+          if (late && first) yield* Effect.logError(verdict.message)
+        } else if (!inDoubt(failure)) yield* Deferred.succeed(started, undefined)
+        const usual = yield* backoff.delay(upAt === undefined ? 0 : now - upAt)
+        const delay = wasUp ? usual : doubt.delay(usual, now)
+        const text = `The link to PostgreSQL is down, next try in ${Math.round(delay)} ms: ${sqlMessage(failure)}`
+        // What is said again and again until it is believed is said once.
+        yield* inDoubt(failure) && !wasUp && told === sqlMessage(failure)
+          ? Effect.logDebug(text)
+          : Effect.logWarning(text)
+        told = sqlMessage(failure)
         yield* Effect.sleep(delay)
       }
     }).pipe(Effect.annotateLogs("component", "effect-realtime link"), Effect.forkScoped)
@@ -315,7 +383,13 @@ export const make = (
     }
 
     yield* Deferred.await(started)
-    return NotificationSource.of({ listen, notify, state, checkTable: watched.compare })
+    return NotificationSource.of({
+      listen,
+      notify,
+      state,
+      checkTable: watched.compare,
+      refused: Deferred.await(refused)
+    })
   })
 
 /**
@@ -324,9 +398,7 @@ export const make = (
  * @category layers
  * @since 0.1.0
  */
-export const layer = (
-  options?: Options
-): Layer.Layer<NotificationSource, ListenNotDelivered, PgClient> =>
+export const layer = (options?: Options): Layer.Layer<NotificationSource, StartError, PgClient> =>
   Layer.effect(NotificationSource, make(options))
 
 const confirm = (listener: PgListener): void => {
@@ -334,9 +406,6 @@ const confirm = (listener: PgListener): void => {
   Deferred.doneUnsafe(listener.ready, Effect.void)
 }
 
-/** What PostgreSQL or the socket said; the driver keeps it two causes below. */
-const reasonOf = (failure: unknown): string => {
-  if (!isSqlError(failure)) return failure instanceof Error ? failure.message : String(failure)
-  const { cause } = failure.reason
-  return cause instanceof Error ? cause.message : failure.message
-}
+/** The start waits for more of the same. */
+const inDoubt = (failure: unknown): boolean =>
+  failure instanceof ListenNotDelivered || refusalOf(failure) !== undefined

@@ -23,7 +23,7 @@ import type { Gap, RealtimeEvent } from "../RealtimeEvent.ts"
 import { Batch } from "./internal/hub/batch.ts"
 import { consume, type ConsumerError } from "./internal/outbox/consumers.ts"
 import { batchesOf } from "./internal/hub/durableChannel.ts"
-import { NoOutbox } from "./internal/hub/errors.ts"
+import { NoOutbox, NoSource, NotDurable } from "./internal/hub/errors.ts"
 import * as Hub from "./internal/hub/hub.ts"
 import { rows } from "./internal/outbox/rows.ts"
 import { snapshot } from "./internal/outbox/snapshot.ts"
@@ -106,6 +106,7 @@ export type PublishError =
   | PayloadTooLarge
   | SourceError
   | NoOutbox
+  | NoSource
   | PublishRefused
 
 /**
@@ -163,6 +164,10 @@ interface Internals extends Hub.Hub {
   readonly sourceOf: (deliveries: ReadonlySet<Channel.Delivery>) => Stream.Stream<SourceState>
   /** Logs when nothing of the table of this channel arrives. */
   readonly checkTable: (channel: Channel.Any) => Effect.Effect<void>
+  /** What a channel with this definition needs and this node has not. */
+  readonly missing: (definition: Channel.Definition) => NoOutbox | NoSource | undefined
+  /** Fails when what this node reads from is refused for good at the start. */
+  readonly refused: Effect.Effect<never, Error>
 }
 
 /**
@@ -249,11 +254,15 @@ export class Realtime extends Context.Service<
    * Each batch is handled in a transaction that also moves the cursor: both happen, or neither, so what
    * `onEvents` writes to this database happens exactly once, also with several workers of one name.
    * A failure of `onEvents` rolls its batch back and ends the consumer; the next start goes on there.
+   * A live channel fails with `NotDurable`.
    */
   static readonly consume = <A, E, R>(
     channel: Channel.Channel<A>,
     options: ConsumeOptions<A, E, R>
-  ): Effect.Effect<never, E | ConsumerError, R | OutboxReader | PgClient> => {
+  ): Effect.Effect<never, E | ConsumerError | NotDurable, R | OutboxReader | PgClient> => {
+    if (channel.delivery !== "durable") {
+      return Effect.fail(new NotDurable({ channel: channel.name }))
+    }
     const view = aloneView(channel)
     const handle = (item: DurableBatch | DurableGap) =>
       Effect.flatMap(told(view, item), (batches) =>
@@ -326,6 +335,7 @@ export class Realtime extends Context.Service<
               ? Effect.fail(new NoOutbox({ channel: channel.name }))
               : outbox.publish(channel.name, json.success, options?.key)
           }
+          if (source.absent === true) return Effect.fail(new NoSource({ channel: channel.name }))
           if (bytes > maxNotifyBytes) {
             const limit = maxNotifyBytes
             return Effect.fail(new PayloadTooLarge({ channel: channel.name, bytes, limit }))
@@ -414,6 +424,18 @@ export class Realtime extends Context.Service<
         source: Stream.changes(both),
         [hubKey]: {
           ...hub,
+          missing: (definition) => {
+            const channel =
+              definition._tag === "Channel" ? definition.name : `${definition.prefix}*`
+            if (definition.delivery === "durable") {
+              return outbox === undefined ? new NoOutbox({ channel }) : undefined
+            }
+            return source.absent === true ? new NoSource({ channel }) : undefined
+          },
+          refused: Effect.raceFirst(
+            source.refused ?? Effect.never,
+            outbox?.refused ?? Effect.never
+          ),
           checkTable: ({ delivery, name }) =>
             (delivery === "live" ? source : outbox)?.checkTable?.(name) ?? Effect.void,
           sourceOf: (deliveries) =>

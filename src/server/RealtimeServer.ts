@@ -16,6 +16,8 @@ import * as Layer from "effect/Layer"
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import * as Door from "./internal/door/door.ts"
 import type { ChannelConflict } from "./internal/door/registry.ts"
+import { requireSources } from "./internal/door/sources.ts"
+import type { NoOutbox, NoSource } from "./internal/hub/errors.ts"
 import type { Realtime } from "./Realtime.ts"
 import { enter, refuse } from "./internal/door/upgrade.ts"
 import {
@@ -30,7 +32,7 @@ import {
 /** A door is a route of the app. */
 type DoorLayer<R> = Layer.Layer<
   RealtimeServer,
-  ChannelConflict | InvalidOption,
+  ChannelConflict | InvalidOption | NoOutbox | NoSource,
   HttpRouter.HttpRouter | Realtime | R
 >
 
@@ -73,7 +75,8 @@ export class RealtimeServer extends Context.Service<
   static readonly allowAll = allowAll
 
   /**
-   * Adds the door to the app's router.
+   * Adds the door to the app's router. Fails with `NoOutbox` when one of the channels is durable and
+   * `Realtime` has no `OutboxReader` beneath it.
    *
    * **Example** (Opening a door to one channel)
    *
@@ -89,7 +92,7 @@ export class RealtimeServer extends Context.Service<
     <I, R = never>(options: IdentityOptions<I, R> & IdentityKey<NoInfer<I>>): DoorLayer<R>
   } = <I, R>(options: Options<I, R>): DoorLayer<R> =>
     Layer.unwrap(
-      Effect.map(Door.make(options), (door) =>
+      Effect.map(Effect.andThen(requireSources(options.channels), Door.make(options)), (door) =>
         Layer.merge(
           Layer.succeed(RealtimeServer, {
             sessions: Effect.sync(door.size),

@@ -5,7 +5,7 @@
  */
 export * as FrameSchema from "./FrameSchema.ts"
 export { ConsumerConflict, ConsumerGap } from "./internal/outbox/consumers.ts"
-export { NoOutbox, TooManyChannels } from "./internal/hub/errors.ts"
+export { NoOutbox, NoSource, NotDurable, TooManyChannels } from "./internal/hub/errors.ts"
 export { ChannelConflict } from "./internal/door/registry.ts"
 export { RowMismatch } from "./internal/outbox/rows.ts"
 export { NestedSnapshot } from "./internal/outbox/snapshot.ts"
@@ -13,6 +13,7 @@ export { type AuthenticateJwt, type Claims, jwt } from "./jwt.ts"
 export {
   give,
   layerMemory,
+  layerNone,
   type Listener,
   lost,
   MemorySource,
@@ -24,6 +25,7 @@ export {
 export * as OutboxReader from "./OutboxReader.ts"
 export * as PgInstaller from "./PgInstaller.ts"
 export * as PgNotificationSource from "./PgNotificationSource.ts"
+export * as PgTls from "./PgTls.ts"
 export { QueryResults } from "./QueryResults.ts"
 export { maxNotifyBytes, Realtime } from "./Realtime.ts"
 export { RealtimeServer } from "./RealtimeServer.ts"

@@ -2,13 +2,16 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { PgInstaller, Realtime } from "effect-realtime/server"
-import { Effect, Fiber, Layer, Stream } from "effect"
+import { ConfigProvider, Effect, Fiber, Layer, Stream } from "effect"
 import type { AddressInfo } from "node:net"
 import { createServer } from "node:http"
 import { fetchPayments, Payment, Payments } from "../../examples/columns.ts"
 import { bookkeeper } from "../../examples/invalid.ts"
+import { DurableReport } from "../../examples/channels.ts"
+import { Durable } from "../../examples/pooler.ts"
 import { layerMemory } from "../../src/server/NotificationSource.ts"
 import { layerReader } from "../server/support/durable.ts"
+import { installedDatabase } from "../support/database.ts"
 
 const durable = Realtime.layer().pipe(Layer.provide(layerMemory), Layer.provideMerge(layerReader()))
 
@@ -84,5 +87,23 @@ describe("columns.md", () => {
       expect(JSON.stringify(unread)).not.toContain("secret")
       yield* Fiber.interrupt(fiber)
     }).pipe(Effect.provide(durable))
+  )
+})
+
+describe("connecting.md", () => {
+  it.live("connecting.ts, pooler.ts: durable channels without a link, by the URL", () =>
+    Effect.gen(function* () {
+      const { url } = yield* installedDatabase
+      const environment = ConfigProvider.layer(
+        ConfigProvider.fromUnknown({ DATABASE_URL: `${url}?sslmode=prefer` })
+      )
+      const payload = { status: "completed", data: [] } as const
+      const told = yield* Effect.gen(function* () {
+        const { cursor: from } = yield* Realtime.snapshot(Effect.void)
+        yield* Realtime.publish(DurableReport("1"), payload)
+        return yield* Stream.runHead(Realtime.events(DurableReport("1"), { from }))
+      }).pipe(Effect.provide(Durable.pipe(Layer.provide(environment))))
+      expect(told).toMatchObject({ value: { payload } })
+    }).pipe(Effect.scoped)
   )
 })

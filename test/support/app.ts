@@ -8,6 +8,7 @@ import * as HttpServer from "effect/http/HttpServer"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import { createServer } from "node:http"
 import type { ChannelConflict } from "../../src/server/internal/door/registry.ts"
+import type { NoOutbox, NoSource } from "../../src/server/internal/hub/errors.ts"
 import { layerMemory } from "../../src/server/NotificationSource.ts"
 import { type Options as RealtimeOptions, Realtime } from "../../src/server/Realtime.ts"
 import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
@@ -31,7 +32,7 @@ export const address = Layer.effect(
 export const layerAround = (
   door: Layer.Layer<
     RealtimeServer,
-    ChannelConflict | InvalidOption,
+    ChannelConflict | InvalidOption | NoOutbox | NoSource,
     HttpRouter.HttpRouter | Realtime
   >,
   realtime?: RealtimeOptions

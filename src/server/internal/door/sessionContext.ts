@@ -117,6 +117,10 @@ export const refusalOf = (error: unknown): Refusal => {
       // A database in another encoding than UTF-8 lacks characters of a live payload.
       return isDataFault((error as SourceError).cause) ? publishRefused.value : down
     case "ReplayError":
+    // The reader's log names the cure; for a client it is a source that is down.
+    case "NotInstalled":
+    case "OutdatedInstall":
+    case "NotPrimary":
       return down
     default:
       return refusal("server/internal", "The server failed. Try again later.")

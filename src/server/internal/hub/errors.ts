@@ -26,6 +26,34 @@ export class NoOutbox extends Schema.TaggedError<NoOutbox>()("NoOutbox", {
   channel: Schema.String
 }) {
   override get message(): string {
-    return `Channel "${this.channel}" is durable, but this node reads no outbox. Provide OutboxReader.layer() to Realtime.layer().`
+    return `Channel "${this.channel}" is durable, but this node reads no outbox. Provide OutboxReader.layer() to Realtime.layer(): beneath it, not merged beside it.`
+  }
+}
+
+/**
+ * A live channel is used on a node that listens to nothing.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NoSource extends Schema.TaggedError<NoSource>()("NoSource", {
+  channel: Schema.String
+}) {
+  override get message(): string {
+    return `Channel "${this.channel}" is live, but this node listens to nothing (layerNone, or wake: "poll" of the class). Define it with { delivery: "durable" }, or give the node a link: PgNotificationSource.layer(), or the class a listenUrl.`
+  }
+}
+
+/**
+ * What is asked for needs a durable channel, and this one is live: it keeps nothing to go on from.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NotDurable extends Schema.TaggedError<NotDurable>()("NotDurable", {
+  channel: Schema.String
+}) {
+  override get message(): string {
+    return `Channel "${this.channel}" is live and keeps no events, so nobody can consume it under a name. Define it with { delivery: "durable" }, or follow it with Realtime.events.`
   }
 }

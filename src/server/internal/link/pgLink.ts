@@ -15,11 +15,15 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Net from "node:net"
+import * as Os from "node:os"
 import type { Duplex } from "node:stream"
 import { inSchema, usual } from "../sql/schemaName.ts"
+import { type InvalidDatabaseUrl, namesNobody, readUrl, type Tls } from "./databaseUrl.ts"
+import { Negotiated } from "./negotiated.ts"
 
 export interface LinkOptions {
   readonly connection: PgClientConfig
@@ -68,7 +72,10 @@ export const address = (config: PgClientConfig): Net.NetConnectOpts => {
     : { host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 10_000 }
 }
 
-/** The app's own address, or another one: of the app's, nothing must shine through then, its sockets included. */
+/**
+ * The app's own address, or another one: of the app's, nothing must shine through then, its sockets
+ * included. Where the other URL says nothing of TLS, the app's `ssl` holds.
+ */
 export const connectionOf = (
   config: PgClientConfig,
   url: Redacted.Redacted | undefined
@@ -76,8 +83,74 @@ export const connectionOf = (
   if (url === undefined) return config
   const elsewhere = { host: undefined, port: undefined, path: undefined, stream: undefined }
   const somebody = { database: undefined, username: undefined, password: undefined }
-  return { ...config, ...elsewhere, ...somebody, url }
+  const said = Result.getOrElse(readUrl(url), () => undefined)
+  const secret = said === undefined ? {} : { ssl: undefined }
+  return { ...config, ...elsewhere, ...somebody, ...secret, url }
 }
+
+/** A connection that does what its URL says of TLS, and whether the driver alone would do something else. */
+export interface Secured {
+  readonly connection: PgClientConfig
+  readonly differs: boolean
+}
+
+/** Whether the driver finds a user by itself. */
+const hasUser = ({ url, username }: PgClientConfig): boolean => {
+  const at = url === undefined ? undefined : new URL(Redacted.value(url))
+  const given = at !== undefined && (at.username !== "" || at.searchParams.has("user"))
+  const { USER, USERNAME } = process.env
+  return given || (username ?? USER ?? USERNAME) !== undefined
+}
+
+/** As libpq, which does not ask the environment: in a container that often names nobody. */
+const withUser = (config: PgClientConfig): Result.Result<PgClientConfig, InvalidDatabaseUrl> =>
+  hasUser(config)
+    ? Result.succeed(config)
+    : Result.try({
+        try: () => ({ ...config, username: Os.userInfo().username }),
+        catch: () => namesNobody
+      })
+
+/** Unless the app has said by itself how it speaks: then that holds. */
+export const secured = (config: PgClientConfig): Result.Result<Secured, InvalidDatabaseUrl> =>
+  Result.flatMap(
+    config.url === undefined ? Result.succeed(undefined) : readUrl(config.url),
+    (tls) => Result.map(withUser(config), (config) => speaking(config, tls))
+  )
+
+const speaking = (config: PgClientConfig, tls: Tls | undefined): Secured => {
+  if (tls === undefined || config.ssl !== undefined || config.stream !== undefined) {
+    return { connection: config, differs: false }
+  }
+  const to = address(config)
+  // As libpq: a unix socket leads nowhere else.
+  const mode = "path" in to ? "disable" : tls.mode
+  const differs = !tls.native
+  if (mode === "disable") return { connection: { ...config, ssl: false }, differs }
+  if (mode !== "allow" && mode !== "prefer") {
+    return { connection: { ...config, ssl: tls.options }, differs }
+  }
+  const host = "host" in to ? to.host : undefined
+  const stream = () =>
+    new Negotiated({ mode, connect: () => Net.connect(to), tls: { ...tls.options, host } })
+  return { connection: { ...config, ssl: false, stream }, differs }
+}
+
+const compared = new WeakSet<PgClientConfig>()
+
+/** Warns, once for a pool, where the driver does not do what the pool's URL says about TLS. */
+export const compare = (pool: PgClientConfig): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    if (compared.has(pool)) return Effect.void
+    compared.add(pool)
+    const own = secured(pool)
+    if (Result.isSuccess(own) && !own.success.differs) return Effect.void
+    return Effect.logWarning(
+      Result.isFailure(own)
+        ? `The pool may not do what its URL says. ${own.failure.message}`
+        : "The pool does not do what its URL says about TLS: @effect/sql-pg reads neither ssl=true nor sslrootcert, and verifies the certificate in every other mode. Give it the URL as PgTls.config(url)."
+    )
+  })
 
 /** Opens a session; it closes with the scope. */
 export const open = (options: LinkOptions): Effect.Effect<PgLink, SqlError, Scope.Scope> =>
@@ -104,7 +177,8 @@ export const open = (options: LinkOptions): Effect.Effect<PgLink, SqlError, Scop
     const schema = options.schema ?? usual
 
     /** Bytes received so far; a stream of somebody else's may not count them. */
-    const heard = () => (socket instanceof Net.Socket ? socket.bytesRead : 0)
+    const heard = () =>
+      socket instanceof Net.Socket || socket instanceof Negotiated ? socket.bytesRead : 0
 
     /** Destroys the session once it said nothing for so long; never completes. */
     const watch = (within: Duration.Duration) =>

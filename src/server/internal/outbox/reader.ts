@@ -31,6 +31,7 @@ import { endOf, isEmpty, legs } from "./position.ts"
 import type { Pace, Wake } from "./pace.ts"
 import * as PgLink from "../link/pgLink.ts"
 import { schemaVersion } from "../sql/schema.ts"
+import { DatabaseRefused, Doubt, refusalOf } from "../link/refusal.ts"
 import { isMissing, sqlMessage } from "../link/sqlState.ts"
 import { batchesOf, type DurableGap, type Followers, Tail } from "./tail.ts"
 import * as Upkeep from "./upkeep.ts"
@@ -53,6 +54,8 @@ export interface ReaderOptions {
   readonly upkeep: Upkeep.Upkeep
   /** Whether a position is only stood on once all that it sees is flushed. */
   readonly flushed: boolean
+  /** How long the same refusal must last before the first session until it is believed. */
+  readonly startPatience: Duration.Input
 }
 
 export interface Reader {
@@ -61,6 +64,13 @@ export interface Reader {
   /** Where it stands after a position that is taken from now on. */
   readonly refreshed: Effect.Effect<Tail, OutboxFault>
   readonly state: SubscriptionRef.SubscriptionRef<SourceState>
+  /**
+   * Completes with the first session, also one that finds no outbox, or when none can be had for now. Fails
+   * when PostgreSQL lets nobody in.
+   */
+  readonly started: Effect.Effect<void, DatabaseRefused>
+  /** Fails when it is known that waiting does not help, before it was up for the first time. */
+  readonly refused: Effect.Effect<never, DatabaseRefused | OutboxFault>
 }
 
 /** Something other than a query failed in a session: it is retried like everything else. */
@@ -333,6 +343,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
           schema,
           prepare: true
         })
+        yield* Deferred.succeed(started, undefined)
         const listening = yield* Scope.fork(yield* Effect.scope)
         const running = yield* Effect.forkScoped(work(link, listening, onUp))
         // Registered last, so it runs first: an UNLISTEN or a cancelled query would wait for a dead
@@ -341,12 +352,42 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         return yield* Fiber.join(running)
       }).pipe(Effect.scoped)
 
+    const started = yield* Deferred.make<void, DatabaseRefused>()
+    const refused = yield* Deferred.make<never, DatabaseRefused | OutboxFault>()
+    const doubt = new Doubt(options.startPatience)
+    let wasUp = false
+    let told = ""
+
+    /** Notes how a session failed before the first one was up, and tells when that is believed. */
+    const judge = Effect.fnUntraced(function* (error: unknown, now: number) {
+      const refusal = refusalOf(error)
+      doubt.note(refusal?.code ?? (isFault(error) ? error._tag : undefined), now)
+      if (refusal === undefined) yield* Deferred.succeed(started, undefined)
+      const believed = doubt.believed(now)
+      if (believed === undefined) return
+      if (refusal === undefined) {
+        if (isFault(error)) yield* Deferred.fail(refused, error)
+        return
+      }
+      const verdict = new DatabaseRefused({
+        session: "reader of the outbox",
+        ...refusal,
+        ...believed
+      })
+      const late = !(yield* Deferred.fail(started, verdict))
+      const first = yield* Deferred.fail(refused, verdict)
+      // Whom the layer did not tell.
+      if (late && first) yield* Effect.logError(verdict.message)
+    })
+
     const backoff = yield* Backoff.make(options.backoff)
     yield* Effect.gen(function* () {
       while (true) {
         let upAt: number | undefined
         const onUp = Effect.gen(function* () {
           upAt = yield* Clock.currentTimeMillis
+          wasUp = true
+          told = ""
           if (Deferred.isDoneUnsafe(up)) up = Deferred.makeUnsafe()
           Deferred.doneUnsafe(up, Effect.succeed(tail!))
           yield* SubscriptionRef.set(state, "up")
@@ -364,10 +405,15 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         }
         yield* SubscriptionRef.set(state, "down")
         const now = yield* Clock.currentTimeMillis
-        const delay = yield* backoff.delay(upAt === undefined ? 0 : now - upAt)
-        yield* Effect.logWarning(
-          `The reader of the outbox is down, next try in ${Math.round(delay)} ms: ${fault?.message ?? sqlMessage(error)}`
-        )
+        if (!wasUp) yield* judge(error, now)
+        const usual = yield* backoff.delay(upAt === undefined ? 0 : now - upAt)
+        const delay = wasUp ? usual : doubt.delay(usual, now)
+        const why = fault?.message ?? explained(error)
+        const text = `The reader of the outbox is down, next try in ${Math.round(delay)} ms: ${why}`
+        // A cure is told once, for as long as it is the same.
+        const lasts = fault !== undefined || refusalOf(error) !== undefined
+        yield* lasts && told === why ? Effect.logDebug(text) : Effect.logWarning(text)
+        told = why
         yield* Effect.sleep(delay)
       }
     }).pipe(Effect.annotateLogs("component", "effect-realtime reader"), Effect.forkScoped)
@@ -384,11 +430,22 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       pace.nudge()
       return Effect.andThen(Deferred.await(one), current)
     })
-    return { current, refreshed, state }
+    return {
+      current,
+      refreshed,
+      state,
+      started: Deferred.await(started),
+      refused: Deferred.await(refused)
+    }
   })
 
 const isSame = (a: Cursor.Snapshot, b: Cursor.Snapshot): boolean =>
   Cursor.contains(a, b) && Cursor.contains(b, a)
+
+const explained = (error: unknown): string => {
+  const refusal = refusalOf(error)
+  return refusal === undefined ? sqlMessage(error) : `${refusal.reason}. ${refusal.cure}.`
+}
 
 const newEra = "the database has restarted, recovered or was replaced"
 

@@ -1,0 +1,163 @@
+/**
+ * What the class is given, looked at before anything connects: also for those who come without types.
+ *
+ * Whatever the text of an argument shows is thrown from the constructor. What only PostgreSQL knows is
+ * found out later, and told by `ready`.
+ */
+import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import { Server as HttpServer } from "node:http"
+import { Server as NetServer } from "node:net"
+import { Server as TlsServer } from "node:tls"
+import { inspect } from "node:util"
+import { checkOptions, resolveLimits } from "../../server/internal/door/limits.ts"
+import { secured } from "../../server/internal/link/pgLink.ts"
+import { schemaNameFault } from "../../server/internal/sql/schemaName.ts"
+import { allowAll, InvalidOption } from "../../server/ServerOptions.ts"
+import type { Options } from "../Options.ts"
+
+/**
+ * The server was told too little to start, or something that cannot be.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RefusedToStart extends Data.TaggedError("RefusedToStart")<{
+  readonly reason: "NoAuthorize" | "NoDatabaseUrl" | "BadDatabaseUrl" | "NoHttpServer"
+  /** What exactly, where the reason does not say it. */
+  readonly detail?: string | undefined
+}> {
+  override get message(): string {
+    return {
+      NoAuthorize: `NODE_ENV is "production" and there is no authorize: everybody could read every channel. Pass { authorize: ({ channel, action }) => boolean }, or { authorize: allowAll } for a server that is open on purpose.`,
+      NoDatabaseUrl: `The database URL is missing. Pass a connection string such as postgres://user:password@host:5432/database; is DATABASE_URL set?`,
+      BadDatabaseUrl: this.detail ?? "The database URL cannot be followed.",
+      NoHttpServer: `The first argument is ${this.detail ?? "something else"}, not an http.Server, which is what hears upgrade requests. Express, Koa, Connect: pass what app.listen(port) gives, or http.createServer(app). Fastify: pass app.server. NestJS: pass app.getHttpServer().`
+    }[this.reason]
+  }
+}
+
+/** Every option by its name: one that is misspelt would not be in force. */
+const names: Readonly<Record<keyof Options, true>> = {
+  authenticate: true,
+  authorize: true,
+  channels: true,
+  identityKey: true,
+  limits: true,
+  listenUrl: true,
+  maxConnections: true,
+  origins: true,
+  path: true,
+  schema: true,
+  slowConsumer: true,
+  startPatience: true,
+  trustProxy: true,
+  wake: true
+}
+
+const bad = (option: string, value: unknown, expected: string): InvalidOption => {
+  const text = typeof value === "string" ? JSON.stringify(value) : inspect(value, { depth: 0 })
+  return new InvalidOption({ option, value: text, expected })
+}
+
+const kindOf = (value: unknown): string =>
+  typeof value === "function"
+    ? "a function"
+    : typeof value === "object" && value !== null
+      ? `an object (${value.constructor?.name ?? "Object"})`
+      : value === null
+        ? "null"
+        : typeof value
+
+const checkServer = (server: unknown): void => {
+  // An http2 server that takes HTTP/1 is one too, and has no class of its own.
+  const isHttp =
+    server instanceof HttpServer ||
+    (server instanceof NetServer &&
+      ![NetServer.prototype, TlsServer.prototype].includes(Object.getPrototypeOf(server)))
+  if (!isHttp) throw new RefusedToStart({ reason: "NoHttpServer", detail: kindOf(server) })
+}
+
+const checkUrl = (url: unknown, which: string): void => {
+  if (typeof url !== "string") {
+    throw new RefusedToStart({
+      reason: "BadDatabaseUrl",
+      detail: `The ${which} is ${kindOf(url)}, not a text. Write it like postgres://user:password@host:5432/database.`
+    })
+  }
+  const read = secured({ url: Redacted.make(url) })
+  if (Result.isSuccess(read)) return
+  const { cure, reason } = read.failure
+  throw new RefusedToStart({ reason: "BadDatabaseUrl", detail: `The ${which} ${reason}. ${cure}.` })
+}
+
+const checkChannels = (channels: unknown): void => {
+  const list = "a list of definitions, such as [Channel.make(name, schema)]"
+  if (!Array.isArray(channels)) throw bad("channels", channels, list)
+  for (const [index, channel] of (channels as ReadonlyArray<unknown>).entries()) {
+    const isOne =
+      (typeof channel === "object" || typeof channel === "function") &&
+      channel !== null &&
+      "_tag" in channel &&
+      (channel._tag === "Channel" || channel._tag === "Family")
+    if (!isOne)
+      throw bad(`channels[${index}]`, channel, "a definition, such as Channel.make(name, schema)")
+    if ("fault" in channel && channel.fault instanceof Error) throw channel.fault
+  }
+}
+
+const checkOwn = (options: Options): void => {
+  const { channels, listenUrl, maxConnections, schema, startPatience, wake } = options
+  if (channels !== undefined) checkChannels(channels)
+  if (listenUrl !== undefined) checkUrl(listenUrl, "listenUrl")
+  if (
+    maxConnections !== undefined &&
+    !(Number.isSafeInteger(maxConnections) && maxConnections > 0)
+  ) {
+    throw bad("maxConnections", maxConnections, "a whole number of at least 1")
+  }
+  if (
+    schema !== undefined &&
+    (typeof schema !== "string" || schemaNameFault(schema) !== undefined)
+  ) {
+    throw bad("schema", schema, `1-31 of a-z 0-9 _, not beginning with a digit or "pg_"`)
+  }
+  if (wake !== undefined && wake !== "poll") throw bad("wake", wake, `"poll", or left out`)
+  if (startPatience === undefined) return
+  const patience = Option.getOrUndefined(Duration.fromInput(startPatience))
+  if (patience === undefined || Duration.toMillis(patience) === Infinity) {
+    throw bad("startPatience", startPatience, `a duration such as "10 seconds", and not for ever`)
+  }
+}
+
+/** Throws `RefusedToStart`, `InvalidOption` or `InvalidChannelName`. */
+export const checkArguments = (server: unknown, url: unknown, options: unknown): void => {
+  checkServer(server)
+  if (url === undefined || url === null || url === "") {
+    throw new RefusedToStart({ reason: "NoDatabaseUrl" })
+  }
+  checkUrl(url, "database URL")
+  if (typeof options !== "object" || options === null || Array.isArray(options)) {
+    throw bad("options", options, "options by their names, such as { authorize }")
+  }
+  for (const name of Object.keys(options)) {
+    if (!Object.hasOwn(names, name)) {
+      // What stands there may be a secret under another name.
+      throw new InvalidOption({
+        option: name,
+        value: "not known",
+        expected: `one of ${Object.keys(names).join(", ")}`
+      })
+    }
+  }
+  const given = options as Options
+  if (given.authorize === undefined && process.env["NODE_ENV"] === "production") {
+    throw new RefusedToStart({ reason: "NoAuthorize" })
+  }
+  checkOptions({ ...given, authorize: given.authorize === undefined ? allowAll : given.authorize })
+  resolveLimits(given.limits)
+  checkOwn(given)
+}

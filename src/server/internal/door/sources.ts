@@ -1,0 +1,22 @@
+/**
+ * A server whose channels cannot be heard is told so when it starts: its clients would wait for ever.
+ */
+import * as Effect from "effect/Effect"
+import type * as Channel from "../../../Channel.ts"
+import { hubKey, Realtime } from "../../Realtime.ts"
+import type { NoOutbox, NoSource } from "../hub/errors.ts"
+
+/** Fails for the first channel that needs what this node has not. */
+export const requireSources = (
+  channels: ReadonlyArray<Channel.Definition>
+): Effect.Effect<void, NoOutbox | NoSource, Realtime> =>
+  Effect.flatMap(Realtime, (realtime) =>
+    Effect.forEach(
+      channels,
+      (definition) => {
+        const missing = realtime[hubKey].missing(definition)
+        return missing === undefined ? Effect.void : Effect.fail(missing)
+      },
+      { discard: true }
+    )
+  )

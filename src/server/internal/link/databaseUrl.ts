@@ -1,0 +1,251 @@
+/**
+ * Reads a connection string as libpq does, as far as it says where a database is and how to speak to it
+ * in private.
+ *
+ * The driver takes what it does not know for nothing: `ssl=true` was plain text. What stands in a URL and
+ * cannot be followed is refused here, before anything connects, and never quoted where it may be a secret.
+ */
+import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import { readFileSync } from "node:fs"
+import { type ConnectionOptions, getCACertificates } from "node:tls"
+
+/**
+ * The text of a connection string shows that it cannot be followed. Nothing has connected.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidDatabaseUrl extends Schema.TaggedError<InvalidDatabaseUrl>()(
+  "InvalidDatabaseUrl",
+  {
+    /** What is wrong with it. */
+    reason: Schema.String,
+    /** What to write instead. */
+    cure: Schema.String
+  }
+) {
+  override get message(): string {
+    return `The database URL ${this.reason}. ${this.cure}.`
+  }
+}
+
+/**
+ * How a session is kept private: the values of `sslmode`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type SslMode = (typeof modes)[number]
+
+const modes = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] as const
+
+/** What a URL says about TLS. */
+export interface Tls {
+  readonly mode: SslMode
+  /** What `node:tls` is told when TLS is spoken. */
+  readonly options: ConnectionOptions
+  /** Whether `@effect/sql-pg` does the same when it is given this URL and nothing else. */
+  readonly native: boolean
+}
+
+const invalid = (reason: string, cure: string) => new InvalidDatabaseUrl({ reason, cure })
+
+const form =
+  "Write it like postgres://user:password@host:5432/database, with special characters percent-encoded"
+
+/** Each with what to do instead. A value that asks for nothing is let through. */
+const unfollowed: Readonly<
+  Record<string, { readonly harmless: ReadonlyArray<string>; readonly cure: string }>
+> = {
+  channel_binding: {
+    harmless: ["disable", "prefer"],
+    cure: "Take it out; sslmode=verify-full proves who the server is"
+  },
+  gssencmode: { harmless: ["disable", "prefer"], cure: "Take it out, and use sslmode" },
+  hostaddr: { harmless: [], cure: "Give the address as host" },
+  load_balance_hosts: { harmless: ["disable"], cure: "Take it out" },
+  require_auth: { harmless: [], cure: "Take it out" },
+  requirepeer: { harmless: [], cure: "Take it out" },
+  requiressl: { harmless: ["0"], cure: "Write sslmode=require" },
+  service: { harmless: [], cure: "Write host, port, user and database out" },
+  sslcrl: { harmless: [], cure: "Take it out" },
+  sslcrldir: { harmless: [], cure: "Take it out" },
+  sslcompression: { harmless: ["0"], cure: "Take it out" },
+  sslnegotiation: { harmless: ["postgres"], cure: "Take it out" },
+  sslsni: { harmless: ["1"], cure: "Take it out" },
+  target_session_attrs: {
+    harmless: ["any"],
+    cure: "Give one host that leads to the primary: the name of the cluster, or of a proxy"
+  }
+}
+
+const followed = [
+  "ssl",
+  "sslmode",
+  "sslrootcert",
+  "sslcert",
+  "sslkey",
+  "sslpassword",
+  "ssl_min_protocol_version",
+  "ssl_max_protocol_version"
+] as const
+
+const isDecodable = (text: string): boolean => {
+  try {
+    decodeURIComponent(text)
+    return true
+  } catch {
+    return false
+  }
+}
+
+const isWhole = (text: string, least: number, most: number): boolean =>
+  /^\d+$/.test(text) && Number(text) >= least && Number(text) <= most
+
+const isPrivate = (name: string): boolean => /^(ssl|tls)/i.test(name)
+
+/** The first thing in a URL that cannot be followed, or `undefined`. */
+const faultOf = (text: string): InvalidDatabaseUrl | undefined => {
+  const [, authority = ""] = /^[a-z]+:\/\/([^/?#]*)/i.exec(text) ?? []
+  if (authority.slice(authority.lastIndexOf("@") + 1).includes(",")) return severalHosts
+  if (!URL.canParse(text)) return invalid("is no URL", form)
+  const { hash, hostname, password, pathname, protocol, searchParams, username } = new URL(text)
+  if (protocol !== "postgres:" && protocol !== "postgresql:") {
+    // `user:password@host` parses too: what stands before the colon is somebody's.
+    const scheme = /^[a-z][a-z\d+.-]*:\/\//i.test(text) ? ` (${protocol}//)` : ""
+    return invalid(`is not one of PostgreSQL${scheme}`, form)
+  }
+  if (hash !== "") return invalid("has a # in it, which ends it", "Write %23 instead")
+  if (![username, password, hostname, pathname].every(isDecodable)) {
+    return invalid("has a % in it that begins no character", "Write %25 instead")
+  }
+  for (const [name, value] of searchParams) {
+    if (name === "port" && !isWhole(value, 1, 65_535)) {
+      return invalid(`says port=${value}`, "It is a number from 1 to 65535")
+    }
+    if (name === "connect_timeout" && !isWhole(value, 0, Infinity)) {
+      return invalid(`says connect_timeout=${value}`, "It is a number of seconds")
+    }
+    const foreign = unfollowed[name]
+    if (foreign !== undefined) {
+      if (foreign.harmless.includes(value)) continue
+      return invalid(`asks for ${name}=${value}, which is not supported`, foreign.cure)
+    }
+    if (isPrivate(name) && !(followed as ReadonlyArray<string>).includes(name)) {
+      return invalid(
+        `has a parameter ${name}, which is not known`,
+        `Known are ${followed.join(", ")}`
+      )
+    }
+    if (name === "host" && value.includes(",")) return severalHosts
+    if (name === "ssl" && value !== "true") {
+      return invalid(`says ssl=${value}`, "Write ssl=true, or sslmode=disable for none")
+    }
+    if (name === "sslmode" && !(modes as ReadonlyArray<string>).includes(value)) {
+      return invalid(`says sslmode=${value}`, `It is one of ${modes.join(", ")}`)
+    }
+    if (/^ssl_m(in|ax)_protocol_version$/.test(name) && !/^TLSv1(\.[123])?$/.test(value)) {
+      return invalid(`says ${name}=${value}`, "It is TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3")
+    }
+  }
+  const ssl = searchParams.get("ssl")
+  const mode = searchParams.get("sslmode")
+  if (ssl !== null && mode !== null && mode !== "require" && !mode.startsWith("verify")) {
+    return invalid(`says both ssl=true and sslmode=${mode}`, "Keep sslmode")
+  }
+  return undefined
+}
+
+const severalHosts = invalid(
+  "names several hosts",
+  "Give one that leads to the primary: the name of the cluster, or of a proxy"
+)
+
+/** The text of a file that a parameter names. */
+const fileOf = (name: string, path: string, holds: string): string => {
+  let text: string
+  try {
+    text = readFileSync(path, "utf8")
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    throw invalid(
+      `names the file ${path} as ${name}, which cannot be read (${code})`,
+      "Check the path, and that this process may read the file"
+    )
+  }
+  if (!text.includes("-----BEGIN ")) {
+    throw invalid(`names the file ${path} as ${name}, which is no PEM`, `Give ${holds} as PEM`)
+  }
+  return text
+}
+
+/** A session begins with a name, and there is none to fall back on. */
+export const namesNobody = invalid("names no user", form)
+
+/** What the URL says, its files read. Throws `InvalidDatabaseUrl`. */
+const tlsOf = (query: URLSearchParams): Tls | undefined => {
+  const given = (name: (typeof followed)[number]) => query.get(name) || undefined
+  const root = given("sslrootcert")
+  const said =
+    given("sslmode") ??
+    (given("ssl") === undefined ? (root === "system" ? "verify-full" : undefined) : "require")
+  if (said === undefined) {
+    const other = followed.find((name) => given(name) !== undefined)
+    if (other === undefined) return undefined
+    throw invalid(`has ${other}, and no sslmode`, "Add sslmode=verify-full, or take it out")
+  }
+  const mode = said as SslMode
+  if (mode === "disable") return { mode, options: {}, native: true }
+  if (root === "system" && mode !== "verify-full") {
+    throw invalid(`says sslrootcert=system and sslmode=${mode}`, "Write sslmode=verify-full")
+  }
+  const [cert, key] = [given("sslcert"), given("sslkey")]
+  if ((cert === undefined) !== (key === undefined)) {
+    throw invalid("has one of sslcert and sslkey", "Give both, or none")
+  }
+  const options: ConnectionOptions = {}
+  if (root !== undefined) {
+    options.ca =
+      root === "system"
+        ? getCACertificates("system")
+        : fileOf("sslrootcert", root, "the certificates of the authorities")
+  }
+  if (cert !== undefined && key !== undefined) {
+    options.cert = fileOf("sslcert", cert, "the certificate")
+    options.key = fileOf("sslkey", key, "the key")
+  }
+  const [passphrase, min, max] = [
+    given("sslpassword"),
+    given("ssl_min_protocol_version"),
+    given("ssl_max_protocol_version")
+  ]
+  if (passphrase !== undefined) options.passphrase = passphrase
+  if (min !== undefined) options.minVersion = min as "TLSv1.2"
+  if (max !== undefined) options.maxVersion = max as "TLSv1.2"
+  const native = mode === "verify-full" && Object.keys(options).length === 0
+  // As libpq: an authority that is given is asked, also where the mode does not ask for it.
+  if (!mode.startsWith("verify") && root === undefined) options.rejectUnauthorized = false
+  else if (mode !== "verify-full") options.checkServerIdentity = () => undefined
+  return { mode, options, native }
+}
+
+/**
+ * What a connection string says about TLS, with the files that it names; `undefined` when it says nothing.
+ * Fails where it cannot be followed.
+ */
+export const readUrl = (
+  url: Redacted.Redacted | string
+): Result.Result<Tls | undefined, InvalidDatabaseUrl> => {
+  const text = typeof url === "string" ? url : Redacted.value(url)
+  const fault = faultOf(text)
+  if (fault !== undefined) return Result.fail(fault)
+  return Result.try({
+    try: () => tlsOf(new URL(text).searchParams),
+    catch: (error) => {
+      if (error instanceof InvalidDatabaseUrl) return error
+      throw error
+    }
+  })
+}

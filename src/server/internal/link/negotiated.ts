@@ -1,0 +1,146 @@
+/**
+ * A socket to PostgreSQL that is encrypted where the server wants it, by the rules of libpq: `prefer` asks
+ * for TLS first, `allow` for plain text first, and each takes the other where the server refuses.
+ *
+ * The driver cannot do that: it verifies the certificate in these modes, and knows one way of each. It
+ * writes into this stream as into a plain socket; which way it went is decided before it hears a byte.
+ */
+import * as Net from "node:net"
+import { Duplex } from "node:stream"
+import * as Tls from "node:tls"
+
+type Way = "plain" | "tls"
+
+/** Asks whether TLS is spoken here. */
+const sslRequest = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47])
+
+const letter = { yes: 0x53, no: 0x4e, error: 0x45 }
+
+export interface NegotiatedOptions {
+  readonly mode: "allow" | "prefer"
+  readonly connect: () => Net.Socket
+  readonly tls: Tls.ConnectionOptions
+}
+
+export class Negotiated extends Duplex {
+  /** Bytes that came in, as of a `net.Socket`. */
+  bytesRead = 0
+  readonly #options: NegotiatedOptions
+  /** The ways that are left to try. */
+  #left: Array<Way>
+  /** The way that is tried, or taken. */
+  #socket: Net.Socket | undefined
+  /** Takes what is written. */
+  #open = false
+  /** What was written before the server answered: another way begins with it. */
+  #written: Array<Buffer> | undefined = []
+
+  constructor(options: NegotiatedOptions) {
+    super({ allowHalfOpen: false })
+    this.#options = options
+    this.#left = options.mode === "prefer" ? ["tls", "plain"] : ["plain", "tls"]
+    this.#next()
+  }
+
+  /** Tries the next way. */
+  #next(): void {
+    const way = this.#left.shift()!
+    this.#open = false
+    const socket = this.#options.connect()
+    this.#socket = socket
+    socket.once("connect", () => {
+      if (way === "plain") this.#use(socket)
+      else this.#ask(socket)
+    })
+    // The error of a way that was given up is nobody's, and must not end the process.
+    socket.on("error", (error) => {
+      if (this.#socket === socket) this.destroy(error)
+    })
+    socket.once("close", () => {
+      if (this.#socket === socket) this.destroy()
+    })
+  }
+
+  #instead(socket: Net.Socket): void {
+    this.#next()
+    socket.destroy()
+  }
+
+  #ask(socket: Net.Socket): void {
+    socket.write(sslRequest)
+    socket.once("data", (answer: Buffer) => {
+      if (this.#socket !== socket) return
+      if (answer.length === 1 && answer[0] === letter.yes) return this.#encrypt(socket)
+      if (answer.length === 1 && answer[0] === letter.no && this.#left.length > 0) {
+        // The same socket goes on in plain text.
+        this.#left = []
+        return this.#use(socket)
+      }
+      if (this.#left.length > 0) return this.#instead(socket)
+      this.destroy(new Error("The server refused plain text, and does not support TLS"))
+    })
+  }
+
+  #encrypt(raw: Net.Socket): void {
+    const { host } = this.#options.tls
+    const secure = Tls.connect({
+      ...(host === undefined || Net.isIP(host) !== 0 ? {} : { servername: host }),
+      ...this.#options.tls,
+      socket: raw
+    })
+    this.#socket = secure
+    let agreed = false
+    secure.once("secureConnect", () => {
+      agreed = true
+      this.#use(secure)
+    })
+    secure.on("error", (error) => {
+      if (this.#socket !== secure) return
+      if (!agreed && this.#left.length > 0) this.#instead(secure)
+      else this.destroy(error)
+    })
+    secure.once("close", () => {
+      if (this.#socket === secure) this.destroy()
+    })
+  }
+
+  /** A way that is open: what was written goes out, and the first answer decides. */
+  #use(socket: Net.Socket): void {
+    this.#open = true
+    for (const chunk of this.#written ?? []) socket.write(chunk)
+    socket.on("data", (chunk: Buffer) => {
+      if (this.#socket !== socket) return
+      if (this.#written !== undefined) {
+        if (chunk[0] === letter.error && this.#left.length > 0) return this.#instead(socket)
+        this.#written = undefined
+      }
+      this.bytesRead += chunk.length
+      if (!this.push(chunk)) socket.pause()
+    })
+    socket.once("end", () => {
+      if (this.#socket === socket) this.push(null)
+    })
+  }
+
+  override _read(): void {
+    if (this.#open) this.#socket?.resume()
+  }
+
+  override _write(chunk: Buffer, _: BufferEncoding, done: (error?: Error | null) => void): void {
+    this.#written?.push(chunk)
+    if (this.#open) this.#socket!.write(chunk, done)
+    else done()
+  }
+
+  override _final(done: (error?: Error | null) => void): void {
+    this.#socket?.end()
+    done()
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    const socket = this.#socket
+    this.#socket = undefined
+    socket?.destroy()
+    done(error)
+  }
+}

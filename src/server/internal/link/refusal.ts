@@ -1,0 +1,127 @@
+/**
+ * Tells a refusal of PostgreSQL that lasts from a failure that passes, and when it is believed.
+ *
+ * A database that starts, a proxy that is deployed or a password that is being changed refuse for a moment.
+ * So a refusal is believed only when several fresh connections, over some time, were given the same one.
+ */
+import * as Duration from "effect/Duration"
+import * as Schema from "effect/Schema"
+import { isSqlError } from "effect/sql/SqlError"
+import { sqlMessage, sqlState } from "./sqlState.ts"
+
+/**
+ * PostgreSQL let nobody in at the start, several times and over some time, for a reason that waiting does
+ * not cure: the user, the password, the database, a right, or TLS.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class DatabaseRefused extends Schema.TaggedError<DatabaseRefused>()("DatabaseRefused", {
+  /** Who was refused. */
+  session: Schema.Literals(["link", "reader of the outbox"]),
+  /** The SQLSTATE of PostgreSQL, or the code of Node for a certificate; `none` where there is neither. */
+  code: Schema.String,
+  /** What was said. */
+  reason: Schema.String,
+  cure: Schema.String,
+  /** Connections that were refused in a row. */
+  times: Schema.Int,
+  /** Over how long, in milliseconds. */
+  millis: Schema.Finite
+}) {
+  override get message(): string {
+    return `PostgreSQL refused the ${this.session} ${this.times} times in ${Math.round(this.millis / 100) / 10} s: ${this.reason} (${this.code}). ${this.cure}.`
+  }
+}
+
+/** The default time over which a refusal must last before it is believed. */
+export const startPatience: Duration.Input = "10 seconds"
+
+/** The connections that must have been refused. */
+const leastTimes = 3
+
+export interface Refusal {
+  readonly code: string
+  readonly reason: string
+  readonly cure: string
+}
+
+const cures: Readonly<Record<string, string>> = {
+  "28P01":
+    "Check the user and the password in the database URL, where special characters are percent-encoded",
+  "3D000": "Create the database, or correct its name in the database URL",
+  ERR_TLS_CERT_ALTNAME_INVALID:
+    "Use a host that the certificate names, or sslmode=verify-ca where its authority is enough",
+  CERT_HAS_EXPIRED: "Give the server a new certificate",
+  CERT_NOT_YET_VALID: "Check the clocks of both machines"
+}
+
+const tlsCodes =
+  /^(ERR_(SSL|TLS)_|CERT_|UNABLE_TO_(GET_ISSUER|VERIFY)|(DEPTH_ZERO_)?SELF_SIGNED|INVALID_CA$|HOSTNAME_MISMATCH$|EPROTO$)/
+
+const cureOf = (code: string, reason: string): string => {
+  const known = cures[code]
+  if (known !== undefined) return known
+  if (code === "42501") {
+    return /for database/.test(reason)
+      ? "Let the role connect: grant connect on database"
+      : "Give the role the rights of a node: PgInstaller.install({ roles: { node } }), or npx effect-realtime sql --node-role"
+  }
+  if (/no encryption|SSL off/.test(reason)) return "Add sslmode=require to the database URL"
+  if (tlsCodes.test(code)) {
+    return "Name the file of the authority that signed the server's certificate: sslmode=verify-full&sslrootcert=<file>"
+  }
+  if (reason.includes("does not support TLS")) {
+    return "Give the server a certificate (ssl = on), or take sslmode and ssl from the database URL"
+  }
+  return "Check the user in the database URL, that the role may log in, and what pg_hba.conf says about it"
+}
+
+/** What lasts, or `undefined` for a failure that may pass. */
+export const refusalOf = (failure: unknown): Refusal | undefined => {
+  if (!isSqlError(failure)) return undefined
+  const code = sqlState(failure)
+  const reason = sqlMessage(failure)
+  const lasting =
+    failure.reason._tag === "AuthenticationError" ||
+    reason.includes("does not support TLS") ||
+    (code !== undefined &&
+      (code.startsWith("28") || code === "3D000" || code === "42501" || tlsCodes.test(code)))
+  return lasting ? { code: code ?? "none", reason, cure: cureOf(code ?? "", reason) } : undefined
+}
+
+/** What was refused in a row, and since when. */
+export class Doubt {
+  readonly #patience: number
+  #code: string | undefined
+  #times = 0
+  #since = 0
+
+  constructor(patience: Duration.Input) {
+    this.#patience = Duration.toMillis(Duration.fromInputUnsafe(patience))
+  }
+
+  /** Notes a refusal by its code, or with `undefined` that it was something else. */
+  note(code: string | undefined, now: number): void {
+    if (code === undefined || code !== this.#code) {
+      this.#code = code
+      this.#times = 0
+      this.#since = now
+    }
+    this.#times++
+  }
+
+  /** How often and how long the same was said, once that is enough to believe it. */
+  believed(now: number): { readonly times: number; readonly millis: number } | undefined {
+    const millis = now - this.#since
+    return this.#code !== undefined && this.#times >= leastTimes && millis >= this.#patience
+      ? { times: this.#times, millis }
+      : undefined
+  }
+
+  /** How long to wait before the next try, in milliseconds: no longer than until it may be believed. */
+  delay(usual: number, now: number): number {
+    const left = this.#since + this.#patience - now
+    return this.#code !== undefined && left > 0 ? Math.min(usual, left) : usual
+  }
+}

@@ -1,0 +1,276 @@
+/** What the class is told at once, what it finds out, and what it does meanwhile. */
+import { describe, expect, it } from "@effect/vitest"
+import { PgClient } from "@effect/sql-pg"
+import { Effect, Exit, Layer, Redacted, Ref, Schema } from "effect"
+import { TestClock } from "effect/testing"
+import { createServer, type Server } from "node:http"
+import * as Http2 from "node:http2"
+import * as Net from "node:net"
+import * as Channel from "../../src/Channel.ts"
+import { persistent } from "../../src/node/internal/persistent.ts"
+import { RealtimeServer } from "../../src/node/RealtimeServer.ts"
+import * as PgInstaller from "../../src/server/PgInstaller.ts"
+import { DatabaseRefused } from "../../src/server/PgNotificationSource.ts"
+import { database, execute, installedDatabase, serverUrl } from "../support/database.ts"
+import { connect, greet } from "../support/wire.ts"
+
+const url = "postgres://u@127.0.0.1:1/x"
+const open = { authorize: () => true }
+const Durable = Channel.make("orders", Schema.Unknown, { delivery: "durable", publish: true })
+
+const httpServer = Effect.acquireRelease(
+  Effect.callback<Server>((resume) => {
+    const server = createServer((_, response) => response.end("theirs"))
+    server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+  }),
+  (server) =>
+    Effect.sync(() => {
+      server.close()
+      server.closeAllConnections()
+    })
+)
+
+const addressOf = (server: Server) =>
+  `ws://127.0.0.1:${(server.address() as Net.AddressInfo).port}/realtime`
+
+/** What JavaScript may pass. */
+const construct = (...args: ReadonlyArray<unknown>) =>
+  Reflect.construct(RealtimeServer, args) as RealtimeServer
+
+const started = (http: Server, url: string, options: object) =>
+  Effect.acquireRelease(
+    Effect.sync(() => construct(http, url, { ...open, startPatience: 300, ...options })),
+    (server) => Effect.promise(() => server.close())
+  )
+
+const thrown = (...args: ReadonlyArray<unknown>): Error & { readonly _tag?: string } => {
+  try {
+    void construct(...args).close()
+  } catch (error) {
+    return error as Error
+  }
+  throw new Error("nothing was thrown")
+}
+
+/** An Express app is a function with the methods of an emitter. */
+const express = Object.assign(() => undefined, { on: () => undefined, listen: () => undefined })
+
+describe("an argument that cannot be", () => {
+  const http = createServer()
+
+  it.each([
+    ["an Express app", express, "a function"],
+    ["a Fastify instance", { server: http }, "an object (Object)"],
+    ["a server of TCP", Net.createServer(), "an object (Server)"],
+    ["nothing", undefined, "undefined"]
+  ])("B3: %s is refused at once, with what to pass", (_, server, said) => {
+    const error = thrown(server, url, open)
+    expect(error).toMatchObject({ _tag: "RefusedToStart", reason: "NoHttpServer" })
+    expect(error.message).toContain(`${said}, not an http.Server`)
+    expect(error.message).toContain("http.createServer(app)")
+  })
+
+  it.live("B3: a server of HTTP/2 is one", () =>
+    Effect.promise(async () => {
+      await construct(Http2.createServer(), url, open).close()
+    })
+  )
+
+  it.each([
+    ["mysql://u:secret@h/d", /is not one of PostgreSQL \(mysql:\/\/\)/],
+    ["u:secret@h/d", /is not one of PostgreSQL\. Write/],
+    ["postgres://u:secret@h/d?sslmode=on", /says sslmode=on\. It is one of disable, allow/],
+    ["postgres://u:secret@h/d?ssl=false", /says ssl=false\. Write ssl=true, or sslmode=disable/],
+    ["postgres://u:secret@h/d?sslMode=require", /has a parameter sslMode, which is not known/],
+    ["postgres://u:secret@h/d?ssl=true&sslmode=disable", /says both/],
+    ["postgres://u:secret@h/d?sslmode=verify-ca&sslrootcert=/none", /\/none.*ENOENT/],
+    ["postgres://u:secret@h/d?sslmode=require&sslrootcert=/etc/hosts", /is no PEM/],
+    ["postgres://u:secret@h/d?sslrootcert=/etc/hosts", /no sslmode/],
+    ["postgres://u:secret@h/d?channel_binding=require", /channel_binding=require.*verify-full/],
+    ["postgres://u:secret@h:1,i:2/d", /names several hosts/],
+    ["postgres://u:secret@h/d?host=h,i", /names several hosts/],
+    ["postgres://h/d?target_session_attrs=primary", /target_session_attrs=primary/],
+    ["postgres://u:secret#s@h/d", /is no URL|has a #/],
+    ["postgres://u:secret%zz@h/d", /has a % in it/],
+    ["postgres://u:secret@h/d?port=0", /says port=0/],
+    ["postgres://u:secret@h/d?connect_timeout=1s", /says connect_timeout=1s/],
+    [5432, /is number, not a text/]
+  ])("B4, B5: the URL %s is refused at once, without its password", (url, said) => {
+    const error = thrown(http, url, open)
+    expect(error).toMatchObject({ _tag: "RefusedToStart", reason: "BadDatabaseUrl" })
+    expect(error.message).toMatch(said)
+    expect(error.message).not.toContain("secret")
+    const other = thrown(http, "postgres://u@h/d", { ...open, listenUrl: url })
+    expect(other.message).toMatch(/^The listenUrl /)
+  })
+
+  it.each([
+    ["authorise", () => true, "one of authenticate, authorize"],
+    ["channels", "orders", "a list of definitions"],
+    ["channels", ["orders"], "a definition"],
+    ["listenURL", url, "one of authenticate"],
+    ["maxConnections", "4", "a whole number"],
+    ["maxConnections", 0, "a whole number"],
+    ["path", 5, "a path"],
+    ["schema", "My Schema", "1-31 of a-z"],
+    ["startPatience", "soon", "a duration"],
+    ["wake", "notify", `"poll"`]
+  ])("the option %s: %j is refused at once", (name, value, expected) => {
+    const error = thrown(http, url, { ...open, [name]: value })
+    expect(error._tag).toBe("InvalidOption")
+    expect(error.message).toContain(`The option ${name}`)
+    expect(error.message).toContain(expected)
+  })
+
+  it("options that are none, and a channel whose name does not fit, are refused at once", () => {
+    expect(thrown(http, url, "path").message).toContain("options by their names")
+    const long = Channel.family("room_", Schema.String, Schema.String)("x".repeat(64))
+    expect(thrown(http, url, { ...open, channels: [long] })._tag).toBe("InvalidChannelName")
+    expect(http.listenerCount("upgrade")).toBe(0)
+  })
+})
+
+describe("PostgreSQL that refuses", () => {
+  const withDatabase = (name: string) => {
+    const url = new URL(serverUrl())
+    url.pathname = `/${name}`
+    return url.href
+  }
+
+  it.live(
+    "B5: is believed after three connections; upgrades are answered 503, and publish fails",
+    () =>
+      Effect.gen(function* () {
+        const http = yield* httpServer
+        const server = yield* started(http, withDatabase("no_such_database"), {})
+        const published = server.publish(Channel.systemNotifications, {
+          type: "info",
+          message: "m"
+        })
+        const lost = yield* Effect.flip(Effect.tryPromise(() => published))
+        const during = yield* Effect.flip(connect(addressOf(http)))
+        expect(during.status).toBe(503)
+        const error = yield* Effect.flip(Effect.tryPromise(() => server.ready))
+        expect(error.cause).toBeInstanceOf(DatabaseRefused)
+        const refused = error.cause as DatabaseRefused
+        expect(refused).toMatchObject({ code: "3D000", session: "link" })
+        expect(refused.times).toBeGreaterThanOrEqual(3)
+        expect(refused.millis).toBeGreaterThanOrEqual(300)
+        expect(refused.message).toContain("Create the database, or correct its name")
+        expect(lost.cause).toBe(refused)
+        const again = server.publish(Channel.systemNotifications, { type: "info", message: "m" })
+        expect((yield* Effect.flip(Effect.tryPromise(() => again))).cause).toBe(refused)
+        expect(server.isReady()).toBe(false)
+        yield* Effect.promise(() => server.close())
+        expect(http.listenerCount("upgrade")).toBe(0)
+      })
+  )
+
+  it.live(
+    "B14: an outbox that is not there is a source that is down; ready rejects, and it is well after",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* database
+        const http = yield* httpServer
+        const server = yield* started(http, url, { channels: [Durable] })
+        const error = yield* Effect.flip(Effect.tryPromise(() => server.ready))
+        expect(error.cause).toMatchObject({ _tag: "NotInstalled" })
+        const wire = yield* greet(addressOf(http))
+        wire.send({ type: "subscribe", id: 1, channel: "orders" })
+        expect(yield* wire.next("error")).toMatchObject({ code: "source/down", retry: "later" })
+        expect(server.isReady()).toBe(false)
+        yield* Effect.provide(PgInstaller.install(), PgClient.layer({ url: Redacted.make(url) }))
+        yield* Effect.repeat(
+          Effect.map(execute(url, "select 1"), () => server.isReady()),
+          { until: (ready) => ready }
+        )
+        wire.send({ type: "subscribe", id: 2, channel: "orders" })
+        yield* wire.next("subscribed")
+      })
+  )
+
+  it.live("B11: durable channels alone, wake: poll: nobody listens, and it works", () =>
+    Effect.gen(function* () {
+      const { url } = yield* installedDatabase
+      const http = yield* httpServer
+      const server = yield* started(http, url, { channels: [Durable], wake: "poll" })
+      yield* Effect.promise(() => server.ready)
+      const wire = yield* greet(addressOf(http))
+      wire.send({ type: "subscribe", id: 1, channel: "orders" })
+      yield* wire.next("subscribed")
+      yield* Effect.promise(() => server.publish(Durable, { n: 1 }))
+      expect((yield* wire.next("events")).events[0]!.data).toEqual({ n: 1 })
+      const sessions = yield* execute(
+        url,
+        "select application_name as name, query from pg_stat_activity where datname = current_database() and application_name like 'effect%'"
+      )
+      expect(sessions.map(({ name }) => name)).not.toContain("effect-realtime link")
+      expect(sessions.filter(({ query }) => String(query).includes("LISTEN"))).toEqual([])
+    })
+  )
+
+  it.live("a live channel with wake: poll still has its link", () =>
+    Effect.gen(function* () {
+      const { url } = yield* installedDatabase
+      const http = yield* httpServer
+      const channels = [Durable, Channel.systemNotifications]
+      const server = yield* started(http, url, { channels, wake: "poll" })
+      yield* Effect.promise(() => server.ready)
+      const [row] = yield* execute(
+        url,
+        "select count(*)::int as n from pg_stat_activity where datname = current_database() and application_name = 'effect-realtime link'"
+      )
+      expect(row).toEqual({ n: 1 })
+    })
+  )
+})
+
+describe("persistent", () => {
+  const trying = (outcomes: ReadonlyArray<Effect.Effect<void, string>>, took: number) =>
+    Effect.gen(function* () {
+      const tries = yield* Ref.make(0)
+      const failed: Array<string> = []
+      const layer = Layer.effectDiscard(
+        Effect.gen(function* () {
+          const n = yield* Ref.getAndUpdate(tries, (n) => n + 1)
+          yield* Effect.sleep(took)
+          yield* outcomes[n] ?? Effect.void
+        })
+      )
+      const fiber = yield* Effect.forkScoped(
+        Layer.build(
+          persistent(layer, {
+            every: "30 seconds",
+            mayPass: (error) => error === "passes",
+            onFailed: (error, next) => Effect.sync(() => void failed.push(`${error} ${next}`))
+          })
+        )
+      )
+      return { tries: Ref.get(tries), failed, fiber }
+    })
+
+  it.effect("begins a try every 30 s until one succeeds, however long each takes", () =>
+    Effect.gen(function* () {
+      const fails = Effect.fail("passes")
+      const { failed, fiber, tries } = yield* trying([fails, fails], 10_000)
+      yield* TestClock.adjust("29 seconds")
+      expect(yield* tries).toBe(1)
+      yield* TestClock.adjust("1 second")
+      expect(yield* tries).toBe(2)
+      yield* TestClock.adjust("39 seconds")
+      expect(fiber.pollUnsafe()).toBeUndefined()
+      yield* TestClock.adjust("1 second")
+      expect(fiber.pollUnsafe()).toMatchObject({ _tag: "Success" })
+      expect(failed).toEqual(["passes 20000", "passes 20000"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("ends with what does not pass", () =>
+    Effect.gen(function* () {
+      const { failed, fiber } = yield* trying([Effect.fail("never")], 0)
+      yield* TestClock.adjust(0)
+      expect(fiber.pollUnsafe()).toEqual(Exit.fail("never"))
+      expect(failed).toEqual([])
+    }).pipe(Effect.scoped)
+  )
+})

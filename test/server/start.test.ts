@@ -1,0 +1,292 @@
+/** What is known when layers are built fails there; what PostgreSQL refuses is believed in time. */
+import { PgClient } from "@effect/sql-pg"
+import { describe, expect, it } from "@effect/vitest"
+import {
+  Cause,
+  Effect,
+  Exit,
+  Fiber,
+  Layer,
+  Logger,
+  Redacted,
+  Schema,
+  Stream,
+  SubscriptionRef
+} from "effect"
+import { HttpRouter } from "effect/http"
+import * as Net from "node:net"
+import * as Channel from "../../src/Channel.ts"
+import { address } from "../../src/server/internal/link/pgLink.ts"
+import { Doubt } from "../../src/server/internal/link/refusal.ts"
+import { layerMemory, layerNone, NotificationSource } from "../../src/server/NotificationSource.ts"
+import * as OutboxReader from "../../src/server/OutboxReader.ts"
+import * as PgInstaller from "../../src/server/PgInstaller.ts"
+import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
+import { Realtime } from "../../src/server/Realtime.ts"
+import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
+import { layerMemoryOutbox } from "../support/memoryOutbox.ts"
+import { database, execute, installedDatabase, serverUrl } from "../support/database.ts"
+
+const Live = Channel.make("prices", Schema.Unknown)
+const Durable = Channel.make("orders", Schema.Unknown, { delivery: "durable" })
+const Rooms = Channel.family("room_", Schema.String, Schema.Unknown, { delivery: "durable" })
+
+const quick = { backoff: { initial: 10, cap: 50, resetAfter: 30_000 } }
+const pool = (url: string) => PgClient.layer({ url: Redacted.make(url) })
+const withDatabase = (name: string) =>
+  Object.assign(new URL(serverUrl()), { pathname: `/${name}` }).href
+const withUser = (url: string, user: string) => Object.assign(new URL(url), { username: user }).href
+
+/** What is logged from here on, by its level. */
+const logged = () => {
+  const lines: Array<string> = []
+  const logger = Logger.make(({ logLevel, message }) => void lines.push(`${logLevel} ${message}`))
+  return { lines, layer: Logger.layer([logger]) }
+}
+
+const waitFor = (state: SubscriptionRef.SubscriptionRef<"up" | "down">, wanted: "up" | "down") =>
+  SubscriptionRef.changes(state).pipe(
+    Stream.filter((now) => now === wanted),
+    Stream.runHead
+  )
+
+describe("a server that cannot hear its channels", () => {
+  const outbox = layerMemoryOutbox(() => 0)
+  const start = <E>(
+    channels: ReadonlyArray<Channel.Definition>,
+    realtime: Layer.Layer<Realtime, E>
+  ) =>
+    Layer.build(
+      RealtimeServer.layer({ channels, authorize: RealtimeServer.allowAll }).pipe(
+        Layer.provide([HttpRouter.layer, realtime])
+      )
+    ).pipe(Effect.scoped, Effect.exit)
+  const beneath = Realtime.layer().pipe(Layer.provide([layerMemory, outbox]))
+  const beside = Layer.merge(Realtime.layer().pipe(Layer.provide(layerMemory)), outbox)
+  const none = Realtime.layer().pipe(Layer.provide(layerMemory))
+
+  it.effect.each([
+    ["without OutboxReader", none, [Live, Durable], "NoOutbox", "orders"],
+    ["with OutboxReader merged beside Realtime", beside, [Durable], "NoOutbox", "orders"],
+    ["and a family", none, [Live, Rooms], "NoOutbox", "room_*"],
+    [
+      "that listens to nothing",
+      Realtime.layer().pipe(Layer.provide([layerNone, outbox])),
+      [Durable, Live],
+      "NoSource",
+      "prices"
+    ]
+  ] as const)(
+    "B1: %s is an error at start, which names the channel",
+    ([, realtime, channels, tag, name]) =>
+      Effect.gen(function* () {
+        const exit = yield* start(channels, realtime)
+        expect(exit).toMatchObject(Exit.fail({ _tag: tag, channel: name }))
+        expect(Exit.isFailure(exit) && Cause.pretty(exit.cause)).toContain(`"${name}"`)
+      })
+  )
+
+  it.effect("starts with what it needs, and where it needs nothing", () =>
+    Effect.gen(function* () {
+      expect(Exit.isSuccess(yield* start([Live, Durable, Rooms], beneath))).toBe(true)
+      expect(Exit.isSuccess(yield* start([Live], none))).toBe(true)
+    })
+  )
+
+  it.effect("B2: nobody consumes a live channel under a name", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(
+        Realtime.consume(Live, { name: "ledger", onEvents: () => Effect.void })
+      )
+      expect(error).toMatchObject({ _tag: "NotDurable", channel: "prices" })
+    }).pipe(Effect.provide([outbox, Layer.mock(PgClient.PgClient, {} as PgClient.PgClient)]))
+  )
+
+  it.effect("B11: durable channels need no link, and a live one says that there is none", () =>
+    Effect.gen(function* () {
+      const realtime = yield* Realtime
+      expect(yield* Stream.runHead(realtime.source)).toMatchObject({ value: "up" })
+      const told = yield* Effect.flip(realtime.publish(Live, 1))
+      expect(told._tag).toBe("NoSource")
+      const heard = yield* Effect.flip(Stream.runDrain(realtime.events(Live)))
+      expect(heard.message).toContain("layerNone")
+    }).pipe(Effect.provide(Realtime.layer().pipe(Layer.provide([layerNone, outbox]))))
+  )
+})
+
+describe("a refusal", () => {
+  it("is believed when it was the same three times, over the whole patience", () => {
+    const doubt = new Doubt("10 seconds")
+    const at = (code: string | undefined, now: number) => {
+      doubt.note(code, now)
+      return doubt.believed(now)
+    }
+    expect(at("28P01", 1000)).toBeUndefined()
+    expect(at("28P01", 11_000)).toBeUndefined()
+    expect(at("28P01", 11_001)).toEqual({ times: 3, millis: 10_001 })
+    expect(at("3D000", 11_002)).toBeUndefined()
+    expect(at("3D000", 12_000)).toBeUndefined()
+    expect(at("3D000", 21_001)).toBeUndefined()
+    expect(doubt.delay(5000, 21_001)).toBe(1)
+    expect(at(undefined, 30_000)).toBeUndefined()
+    expect(doubt.delay(5000, 30_000)).toBe(5000)
+    expect(at("3D000", 30_001)).toBeUndefined()
+    expect(doubt.delay(5000, 30_001)).toBe(5000)
+  })
+
+  it.live("B5: fails the layers with the reason and the cure, and says it once before", () =>
+    Effect.gen(function* () {
+      const { layer: logger, lines } = logged()
+      const options = { ...quick, startPatience: 200 }
+      const refused = <A>(layer: Layer.Layer<A, Error, PgClient.PgClient>) =>
+        Layer.build(
+          layer.pipe(Layer.provide([pool(withDatabase("no_such_database")), logger]))
+        ).pipe(Effect.scoped, Effect.flip)
+      const errors = {
+        link: yield* refused(PgNotificationSource.layer(options)),
+        "reader of the outbox": yield* refused(OutboxReader.layer(options))
+      }
+      for (const [session, error] of Object.entries(errors)) {
+        expect(error).toMatchObject({ _tag: "DatabaseRefused", code: "3D000", session })
+        expect(error.message).toMatch(/^PostgreSQL refused the .* times in 0\.[2-9] s: /)
+        expect(error.message).toContain("Create the database")
+      }
+      expect(lines.filter((line) => line.startsWith("Warn"))).toHaveLength(2)
+      expect(lines.filter((line) => line.startsWith("Error"))).toEqual([])
+    })
+  )
+
+  it.live("that passes is waited for", () =>
+    Effect.gen(function* () {
+      const { name } = yield* database
+      const later = `${name}_later`
+      const building = yield* Effect.forkScoped(
+        Layer.build(
+          PgNotificationSource.layer({ ...quick, startPatience: "1 hour" }).pipe(
+            Layer.provide(pool(withDatabase(later)))
+          )
+        )
+      )
+      // Refused more than three times.
+      yield* Effect.repeat(
+        execute(serverUrl(), `select 1`).pipe(
+          Effect.andThen(Effect.sync(() => building.pollUnsafe()))
+        ),
+        { times: 20 }
+      )
+      expect(building.pollUnsafe()).toBeUndefined()
+      yield* Effect.acquireRelease(execute(serverUrl(), `create database ${later}`), () =>
+        Effect.orDie(execute(serverUrl(), `drop database ${later} with (force)`))
+      )
+      yield* Fiber.join(building)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("after it was up once is tried again for ever", () =>
+    Effect.gen(function* () {
+      const { name, url } = yield* database
+      const role = `r_${name}`
+      yield* Effect.acquireRelease(execute(url, `create role ${role} login`), () =>
+        Effect.orDie(execute(url, `drop role ${role}`))
+      )
+      const { layer: logger, lines } = logged()
+      const context = yield* Layer.build(
+        PgNotificationSource.layer({ ...quick, startPatience: 0 }).pipe(
+          Layer.provide([pool(withUser(url, role)), logger])
+        )
+      )
+      const { refused, state } = yield* Effect.provideContext(NotificationSource, context)
+      const verdict = yield* Effect.forkChild(Effect.exit(refused!))
+      yield* execute(url, `alter role ${role} nologin`)
+      yield* execute(
+        url,
+        `select pg_terminate_backend(pid) from pg_stat_activity where usename = '${role}'`
+      )
+      yield* waitFor(state, "down")
+      const refusals = Effect.map(execute(url, "select 1"), () =>
+        lines.filter((line) => line.includes("not permitted to log in"))
+      )
+      yield* Effect.repeat(refusals, { until: ({ length }) => length >= 3 })
+      yield* execute(url, `alter role ${role} login`)
+      yield* waitFor(state, "up")
+      expect(verdict.pollUnsafe()).toBeUndefined()
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("B13: connections that take 2.5 s each are only late", () =>
+    Effect.gen(function* () {
+      const { url } = yield* database
+      const target = address({ url: Redacted.make(url) })
+      const slow = yield* Effect.acquireRelease(
+        Effect.callback<Net.Server>((resume) => {
+          const server = Net.createServer((near) => {
+            near.on("error", () => undefined)
+            setTimeout(() => {
+              const far = Net.connect(target)
+              far.on("error", () => near.destroy())
+              near.on("close", () => far.destroy())
+              near.pipe(far).pipe(near)
+            }, 2500)
+          })
+          server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+        }),
+        (server) => Effect.sync(() => server.close())
+      )
+      const through = new URL(url)
+      through.searchParams.set("host", "127.0.0.1")
+      through.searchParams.set("port", String((slow.address() as Net.AddressInfo).port))
+      const context = yield* Layer.build(
+        PgNotificationSource.layer(quick).pipe(Layer.provide(pool(through.href)))
+      )
+      const { state } = yield* Effect.provideContext(NotificationSource, context)
+      expect(yield* SubscriptionRef.get(state)).toBe("up")
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("B14: an outbox that cannot be read", () => {
+  const read = (url: string) =>
+    Effect.gen(function* () {
+      const { layer: logger, lines } = logged()
+      const context = yield* Layer.build(
+        OutboxReader.layer({ ...quick, startPatience: 200 }).pipe(
+          Layer.provide([pool(url), logger])
+        )
+      )
+      const reader = yield* Effect.provideContext(OutboxReader.OutboxReader, context)
+      const refused = yield* Effect.flip(reader.refused!)
+      expect(yield* SubscriptionRef.get(reader.state)).toBe("down")
+      return { ...reader, refused, warnings: () => lines.filter((line) => line.startsWith("Warn")) }
+    })
+
+  it.live("that is not installed: the cure is told once, and it is up when it is installed", () =>
+    Effect.gen(function* () {
+      const { url } = yield* database
+      const { refused, state, warnings } = yield* read(url)
+      expect(refused).toMatchObject({ _tag: "NotInstalled" })
+      expect(warnings()).toEqual([expect.stringContaining("PgInstaller")])
+      yield* Effect.provide(PgInstaller.install(), pool(url))
+      yield* waitFor(state, "up")
+    }).pipe(Effect.scoped)
+  )
+
+  it.live(
+    "that the role may not read: the cure names the right, and it is up when it is granted",
+    () =>
+      Effect.gen(function* () {
+        const { name, url } = yield* installedDatabase
+        const role = `r_${name}`
+        yield* Effect.acquireRelease(execute(url, `create role ${role} login`), () =>
+          Effect.orDie(
+            Effect.andThen(execute(url, `drop owned by ${role}`), execute(url, `drop role ${role}`))
+          )
+        )
+        const { refused, state, warnings } = yield* read(withUser(url, role))
+        expect(refused).toMatchObject({ _tag: "DatabaseRefused", code: "42501" })
+        expect(refused.message).toContain("PgInstaller.install({ roles: { node } })")
+        expect(warnings()).toEqual([expect.stringContaining("roles: { node }")])
+        yield* Effect.provide(PgInstaller.install({ roles: { node: role } }), pool(url))
+        yield* waitFor(state, "up")
+      }).pipe(Effect.scoped)
+  )
+})
