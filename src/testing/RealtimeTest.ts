@@ -209,6 +209,11 @@ export class RealtimeTest extends Context.Service<
        * answered `reset`, except by a server that remembers what it sent on an open channel, for 2 minutes.
        */
       readonly prune: Effect.Effect<void>
+      /**
+       * The position in the durable channels that contains everything committed so far: the cursor that
+       * `Realtime.snapshot` gives with a state that is read now.
+       */
+      readonly position: Effect.Effect<string>
       /** The live channels that the server listens to, also those that linger. */
       readonly listening: Effect.Effect<ReadonlyArray<string>>
     }
@@ -360,6 +365,7 @@ const system = <I, R>(
       Stream.unwrap(
         Effect.sync(() => {
           const { gone, realtime } = current()
+          if (Deferred.isDoneUnsafe(gone)) return Stream.empty
           return Stream.interruptWhen(stream(realtime), Deferred.await(gone)).pipe(
             // What waits in a hub that closes is interrupted by it.
             Stream.catchCause((cause) =>

@@ -9,6 +9,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { MemoryTable, type Written } from "../../server/internal/outbox/memoryTable.ts"
+import { formatPosition, whole } from "../../server/internal/outbox/position.ts"
 import {
   layerMemory,
   MemorySource,
@@ -45,6 +46,7 @@ export const make = (clock: Clock.Clock) =>
           timed(Effect.andThen(table.crash(options?.losing ?? 0), lose)),
         restore: timed(Effect.andThen(restore, table.restore)),
         prune: Effect.sync(() => table.forget(Infinity)),
+        position: Effect.sync(() => formatPosition(table.identity, whole(table.take()))),
         listening
       }
     }
