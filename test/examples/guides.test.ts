@@ -7,6 +7,7 @@ import type { AddressInfo } from "node:net"
 import { createServer } from "node:http"
 import { fetchPayments, Payment, Payments } from "../../examples/columns.ts"
 import { bookkeeper } from "../../examples/invalid.ts"
+import { deploy } from "../../examples/testing.ts"
 import { layerMemory } from "../../src/server/NotificationSource.ts"
 import { layerReader } from "../server/support/durable.ts"
 
@@ -84,5 +85,15 @@ describe("columns.md", () => {
       expect(JSON.stringify(unread)).not.toContain("secret")
       yield* Fiber.interrupt(fiber)
     }).pipe(Effect.provide(durable))
+  )
+})
+
+describe("testing.md", () => {
+  it.effect("testing.ts: a page misses nothing while no server runs", () =>
+    Effect.map(deploy, (events) => {
+      expect(
+        events.map((event) => (event._tag === "Event" ? event.payload.data.id : event.reason))
+      ).toEqual([1, 2, 3])
+    })
   )
 })

@@ -297,7 +297,7 @@ export const suite = <R, E>(
 
     test("gives one consumer its position first, then everything, however slow it is", (reader, hands) =>
       Effect.gen(function* () {
-        const count = 200
+        const count = 100
         const room = reader.batches("room")
         const items: Array<Item> = []
         const begun = yield* Queue.unbounded<void>()

@@ -44,14 +44,13 @@ suite(
       ])
     })
     const hands: Outside = {
-      commit: (messages) =>
-        sql.withTransaction(
-          Effect.forEach(
-            messages,
-            ([channel, text]) => sql`select realtime.publish(${channel}, ${text}::text)`,
-            { discard: true }
-          )
-        ),
+      // One statement is a transaction.
+      commit: (messages) => {
+        const channels = messages.map(([channel]) => channel)
+        const texts = messages.map(([, text]) => text)
+        return Effect.asVoid(sql`select realtime.publish(channel, text)
+          from unnest(${channels}::text[], ${texts}::text[]) m(channel, text)`)
+      },
       cut: Effect.asVoid(cut),
       heal: Effect.void,
       forget: Effect.gen(function* () {

@@ -398,6 +398,24 @@ describe("RealtimeTest with durable channels", () => {
       }).pipe(Effect.provide(system))
     )
 
+    it.effect(
+      "prune: who missed what is pruned is told a gap, also by a server that was away",
+      () =>
+        Effect.gen(function* () {
+          const test = yield* RealtimeTest
+          const told = yield* watch(yield* RealtimeClient)
+          yield* test.settle
+          yield* test.publish(Orders, { n: 1 })
+          yield* test.database.lose
+          yield* test.publish(Orders, { n: 2 })
+          yield* test.database.prune
+          yield* test.database.restore
+          yield* test.publish(Orders, { n: 3 })
+          yield* test.settle
+          expect(yield* told).toEqual([1, "source", 3])
+        }).pipe(Effect.provide(system))
+    )
+
     it.effect("forgets by itself what is older than the retention", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest

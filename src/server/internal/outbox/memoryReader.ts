@@ -20,12 +20,12 @@ import {
   OutboxReader,
   type Part
 } from "../../OutboxReader.ts"
-import * as Memory from "../memory.ts"
 import type { CatchUp, ResetReason } from "./catchUp.ts"
 import { durableStream } from "./durableStream.ts"
 import type { MemoryTable } from "./memoryTable.ts"
+import type { PageLimits } from "./outbox.ts"
 import { PublishRefused } from "./outboxPublish.ts"
-import { endOf, isEmpty, legs, positionOf } from "./position.ts"
+import { endOf, isEmpty, legs, type Place, type Position, positionOf } from "./position.ts"
 import { batchesOf, type DurableBatch, Followers, type Item, Tail } from "./tail.ts"
 
 /** Those options of `OutboxReader` that mean something without a session of PostgreSQL. */
@@ -54,6 +54,16 @@ const sizeOf = (batches: ReadonlyArray<DurableBatch>): Bounds => {
   }
 }
 
+const at = ({ end, tick }: Tail, reason: ResetReason | undefined, bytes = 0): Join => ({
+  state: reason === undefined ? "fresh" : "reset",
+  reason,
+  cursor: end,
+  tick,
+  replay: [],
+  more: false,
+  bytes
+})
+
 /** Reads until the scope closes. What is in the table when it begins is nobody's news. */
 export const make = (
   table: MemoryTable,
@@ -70,7 +80,6 @@ export const make = (
     }
     const retention = millis(options?.retention ?? "24 hours")
     const followers = new Followers()
-    yield* Memory.sweeping(followers.budget)
     const state = yield* SubscriptionRef.make<SourceState>("down")
     let tail: Tail | undefined
     let up = false
@@ -165,99 +174,106 @@ export const make = (
         : Effect.flatMap(waitUntilUp(state), () => current)
     )
 
-    const page: CatchUp["page"] = (tail, channel, from, to, most = limits) =>
-      Effect.map(current, () => {
-        let start = from
-        const remaining = legs(from, to)
-        const channels = new Set([channel])
-        for (const [index, leg] of remaining.entries()) {
-          if (isEmpty(leg)) {
-            start = endOf(leg)
-            continue
-          }
-          if (!table.stands(leg.last)) return { _tag: "Reset", reason: "witness" } as const
-          const page = table.page(leg, most, channels)
-          if (page === "retention") return { _tag: "Reset", reason: "retention" } as const
-          const done = index === remaining.length - 1 && page.position.next === undefined
-          if (page.messages.length > 0 || done) {
-            const batches = batchesOf(page, leg, start, tail.identity, 0)
-            return { _tag: "Page", batches, position: page.position, done } as const
-          }
-          start = page.position
+    /** What is asked of where it stands, in one step: nothing is handed out in between. */
+    const standing = <A>(ask: (tail: Tail) => A): Effect.Effect<A> =>
+      Effect.map(current, (one) => ask(tail ?? one))
+
+    const page = (
+      tail: Tail,
+      channel: string,
+      from: Position,
+      to: Place,
+      most: PageLimits = limits
+    ) => {
+      let start = from
+      const remaining = legs(from, to)
+      const channels = new Set([channel])
+      for (const [index, leg] of remaining.entries()) {
+        if (isEmpty(leg)) {
+          start = endOf(leg)
+          continue
         }
-        return { _tag: "Page", batches: [], position: start, done: true } as const
-      })
+        if (!table.stands(leg.last)) return { _tag: "Reset", reason: "witness" } as const
+        const page = table.page(leg, most, channels)
+        if (page === "retention") return { _tag: "Reset", reason: "retention" } as const
+        const done = index === remaining.length - 1 && page.position.next === undefined
+        if (page.messages.length > 0 || done) {
+          const batches = batchesOf(page, leg, start, tail.identity, 0)
+          return { _tag: "Page", batches, position: page.position, done } as const
+        }
+        start = page.position
+      }
+      return { _tag: "Page", batches: [], position: start, done: true } as const
+    }
 
-    const locate: CatchUp["locate"] = (_, from) =>
-      Effect.map(current, (tail) => {
-        const cursor = Cursor.parseDurable(from)
-        if (cursor === undefined) return { tail, reason: "malformed" } as const
-        if (cursor.identity !== tail.identity) return { tail, reason: "identity" } as const
-        if (!table.stands(cursor.witness)) return { tail, reason: "witness" } as const
-        const { last, normal } = tail.taken
-        if (!Cursor.dominates(normal, cursor.position)) return { tail, reason: "future" } as const
-        const to = { snapshot: normal, normal, last }
-        return { tail, position: positionOf(cursor), to, reason: undefined } as const
-      })
-
-    const at = ({ end, tick }: Tail, reason: ResetReason | undefined, bytes = 0): Join => ({
-      state: reason === undefined ? "fresh" : "reset",
-      reason,
-      cursor: end,
-      tick,
-      replay: [],
-      more: false,
-      bytes
-    })
+    const locate = (tail: Tail, from: string) => {
+      const cursor = Cursor.parseDurable(from)
+      if (cursor === undefined) return { tail, reason: "malformed" } as const
+      if (cursor.identity !== tail.identity) return { tail, reason: "identity" } as const
+      if (!table.stands(cursor.witness)) return { tail, reason: "witness" } as const
+      const { last, normal } = tail.taken
+      if (!Cursor.dominates(normal, cursor.position)) return { tail, reason: "future" } as const
+      const to = { snapshot: normal, normal, last }
+      return { tail, position: positionOf(cursor), to, reason: undefined } as const
+    }
 
     /** What is replayed from what this node remembers; `undefined` where it must be read. */
     const recent = (all: ReadonlyArray<DurableBatch> | undefined, bounds: Bounds, room: number) => {
       if (all === undefined) return undefined
-      let replay: ReadonlyArray<DurableBatch> = []
-      while (replay.length < all.length && frameBytes(sizeOf(replay)) < room) {
-        replay = all.slice(0, replay.length + 1)
-      }
+      let fits = 0
+      while (fits < all.length && frameBytes(sizeOf(all.slice(0, fits))) < room) fits++
+      const replay = all.slice(0, fits)
       const size = sizeOf(replay)
-      const more = replay.length < all.length
+      const more = fits < all.length
       return exceeds(size, bounds) ? undefined : { replay, more, bytes: size.bytes }
     }
 
-    const join = (
+    const joined = (
+      tail: Tail,
+      now: number,
       channel: string,
       from: string | undefined,
       bounds: Bounds = socketBounds,
       part?: Part
-    ) =>
-      Effect.gen(function* () {
-        const tail = yield* current
-        if (from === undefined) return at(tail, undefined)
-        if (part !== undefined && exceeds(part.missed, bounds)) return at(tail, "bounds")
-        const { tick } = tail
-        const room = Math.max(1, part?.room ?? Infinity)
-        const now = yield* Clock.currentTimeMillis
-        const recovered = { state: "recovered", reason: undefined, cursor: from, tick } as const
-        const remembered = recent(followers.recent(channel, from, now), bounds, room)
-        if (remembered !== undefined) return { ...recovered, ...remembered }
-        const found = yield* locate(channel, from)
-        if (found.reason !== undefined) return at(found.tail, found.reason)
-        let next = found.position
-        let replay: ReadonlyArray<DurableBatch> = []
-        let size = sizeOf(replay)
-        let more = true
-        for (let left = room; more && left > 0; left = room - frameBytes(size)) {
-          const one = yield* page(tail, channel, next, found.to, {
-            messages: Math.min(limits.messages, Math.ceil(left / eventBytes)),
-            bytes: Math.min(limits.bytes, left)
-          })
-          if (one._tag === "Reset") return at(yield* current, one.reason, size.bytes)
-          replay = [...replay, ...one.batches]
-          size = sizeOf(replay)
-          if (exceeds(size, bounds)) return at(yield* current, "bounds", size.bytes)
-          more = !one.done
-          next = one.position
-        }
-        return { ...recovered, replay, more, bytes: size.bytes }
-      })
+    ): Join => {
+      if (from === undefined) return at(tail, undefined)
+      if (part !== undefined && exceeds(part.missed, bounds)) return at(tail, "bounds")
+      const { tick } = tail
+      const room = Math.max(1, part?.room ?? Infinity)
+      const recovered = { state: "recovered", reason: undefined, cursor: from, tick } as const
+      const remembered = recent(followers.recent(channel, from, now), bounds, room)
+      if (remembered !== undefined) return { ...recovered, ...remembered }
+      const found = locate(tail, from)
+      if (found.reason !== undefined) return at(tail, found.reason)
+      const replay: Array<DurableBatch> = []
+      let next: Position = found.position
+      let size = sizeOf(replay)
+      let more = true
+      for (let left = room; more && left > 0; left = room - frameBytes(size)) {
+        const one = page(tail, channel, next, found.to, {
+          messages: Math.min(limits.messages, Math.ceil(left / eventBytes)),
+          bytes: Math.min(limits.bytes, left)
+        })
+        if (one._tag === "Reset") return at(tail, one.reason, size.bytes)
+        replay.push(...one.batches)
+        size = sizeOf(replay)
+        if (exceeds(size, bounds)) return at(tail, "bounds", size.bytes)
+        more = !one.done
+        next = one.position
+      }
+      return { ...recovered, replay, more, bytes: size.bytes }
+    }
+
+    const join: CatchUp["join"] = (channel, from, bounds, part) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) =>
+        standing((tail) => joined(tail, now, channel, from, bounds, part))
+      )
+
+    const catchUp: CatchUp = {
+      join,
+      locate: (_, from) => standing((tail) => locate(tail, from)),
+      page: (tail, channel, from, to, most) => standing(() => page(tail, channel, from, to, most))
+    }
 
     return OutboxReader.of({
       follow: (channel) =>
@@ -283,13 +299,13 @@ export const make = (
           backlog: options?.backlog ?? 64,
           followers,
           current,
-          catchUp: { page, join, locate }
+          catchUp
         }),
       publish: (channel, text, key) =>
         channel.startsWith(ofTables)
           ? Effect.fail(new PublishRefused({ channel, reason: "table" }))
           : table.commit([{ channel, text, key }]),
-      position: Effect.map(current, ({ end }) => end),
+      position: standing(({ end }) => end),
       state
     })
   })
