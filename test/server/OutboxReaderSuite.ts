@@ -510,20 +510,26 @@ export const suite = <R, E>(
           readonly queue: Queue.Dequeue<Item>
           readonly join: Join
         }> = []
+        const write = Effect.suspend(() => {
+          const messages = numbers(1 + int(3), truth.length).map((n) => ({
+            channel: pick(rooms),
+            n
+          }))
+          truth.push(...messages)
+          return hands.commit(messages.map(({ channel, n }) => [channel, String(n)]))
+        })
         for (let step = 0; step < 60; step++) {
           if (chance(0.5)) {
-            const messages = numbers(1 + int(3), truth.length).map((n) => ({
-              channel: pick(rooms),
-              n
-            }))
-            yield* hands.commit(messages.map(({ channel, n }) => [channel, String(n)]))
-            truth.push(...messages)
+            yield* write
           } else if (chance(0.4)) {
             known.push({ cursor: yield* reader.position, since: truth.length })
           } else if (joined.length < 12) {
             const channel = pick(rooms)
             const { cursor, since } = pick(known)
             const queue = yield* reader.follow(channel)
+            // Handed out and replayed too.
+            if (chance(0.5)) yield* write
+            if (chance(0.5)) yield* reader.position
             joined.push({ channel, since, queue, join: yield* reader.join(channel, cursor) })
           } else if (chance(0.1)) {
             yield* hands.cut
