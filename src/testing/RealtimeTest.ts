@@ -220,7 +220,8 @@ export class RealtimeTest extends Context.Service<
     readonly server: {
       /**
        * A deploy: the server drains, and when the last client has left, or was cut at the limit
-       * `drain`, a new one begins that knows nothing of the past. Attempts to connect fail meanwhile.
+       * `drain`, a new one begins that knows nothing of the past of live channels; durable ones go on
+       * where each client was. Attempts to connect fail meanwhile.
        * Takes no time when the network has no delay and few clients are there; else fork it.
        */
       readonly restart: Effect.Effect<void>
