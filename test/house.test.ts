@@ -67,6 +67,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/PgNotificationSource.ts": 2,
   "src/server/internal/outbox/": 2,
   "src/server/OutboxReader.ts": 2,
+  "src/server/MemoryOutbox.ts": 2,
   "src/server/internal/hub/": 3,
   "src/server/Realtime.ts": 3,
   "src/server/QueryResults.ts": 4,

@@ -10,6 +10,7 @@ export { ChannelConflict } from "./internal/door/registry.ts"
 export { RowMismatch } from "./internal/outbox/rows.ts"
 export { NestedSnapshot } from "./internal/outbox/snapshot.ts"
 export { type AuthenticateJwt, type Claims, jwt } from "./jwt.ts"
+export { type MemoryMessage, MemoryOutbox, type MemoryOutboxOptions } from "./MemoryOutbox.ts"
 export {
   give,
   layerMemory,

@@ -3,7 +3,9 @@
  * process, without a port, driven by `TestClock`.
  *
  * The server is the real hub and the real door, the clients are real clients; only the sockets between
- * them and the database below are in memory. Whatever takes time follows the Clock of the test, so ten
+ * them and the database below, with its outbox for durable channels, are in memory. What works on rows of
+ * the app, `Realtime.consume`, `snapshot` and `rows`, asks for a `PgClient` and is for a test with
+ * `EmbeddedPostgres`. Whatever takes time follows the Clock of the test, so ten
  * minutes of outage take a millisecond and come out the same each time.
  *
  * @since 0.1.0
@@ -20,15 +22,13 @@ import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { IncomingHttpHeaders } from "node:http"
-import type { Channel } from "../Channel.ts"
+import * as Channel from "../Channel.ts"
 import { RealtimeClient, type RealtimeClientOptions } from "../client/RealtimeClient.ts"
+import type { ServerFrame } from "../Frame.ts"
+import type { MemoryOutboxOptions } from "../server/MemoryOutbox.ts"
+import type { OutboxPublishError } from "../server/OutboxReader.ts"
 import type { ChannelConflict } from "../server/internal/door/registry.ts"
-import {
-  layerMemory,
-  MemorySource,
-  NotificationSource,
-  SourceError
-} from "../server/NotificationSource.ts"
+import type { SourceError } from "../server/NotificationSource.ts"
 import * as Realtime from "../server/Realtime.ts"
 import type {
   AnonymousOptions,
@@ -37,6 +37,7 @@ import type {
   InvalidOption,
   Options
 } from "../server/ServerOptions.ts"
+import * as Database from "./internal/database.ts"
 import * as Idle from "./internal/idle.ts"
 import * as LeapClock from "./internal/leapClock.ts"
 import { type Ground, Path, type Weather } from "./internal/network.ts"
@@ -59,6 +60,17 @@ export interface ClientOptions extends Omit<
 }
 
 /**
+ * A message on a durable channel, as a trigger or another program writes it: any JSON text.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TestMessage {
+  readonly channel: Channel.Any | string
+  readonly text: string
+}
+
+/**
  * What the system is made of besides the options of its door.
  *
  * @category options
@@ -67,6 +79,8 @@ export interface ClientOptions extends Omit<
 export interface SystemOptions {
   /** The hub: how much it remembers, how long it lingers. */
   readonly realtime?: Realtime.Options | undefined
+  /** The outbox of durable channels: how long it keeps messages, how much is replayed. */
+  readonly outbox?: MemoryOutboxOptions | undefined
   /** The client that the layer provides, and the defaults of those that `connect` makes. */
   readonly client?: ClientOptions | undefined
   /**
@@ -99,6 +113,12 @@ export interface Network {
   readonly delay: (duration: Duration.Input) => Effect.Effect<void>
   /** Whether attempts to connect fail. Sockets that are open stay. */
   readonly refuse: (yes: boolean) => Effect.Effect<void>
+  /**
+   * Loses the next message of the server in which there is a frame of this type, default `events`, once
+   * for each client. What was sent before arrives. Nothing after it does on that socket, either way, and
+   * nobody is told: a stream of bytes never has a hole. Attempts to connect pass.
+   */
+  readonly loseFrame: (type?: ServerFrame["type"]) => Effect.Effect<void>
 }
 
 /**
@@ -147,27 +167,61 @@ export type TestClient = RealtimeClient["Service"] & { readonly network: Network
 export class RealtimeTest extends Context.Service<
   RealtimeTest,
   Network & {
-    /** A commit in the database that publishes to a channel. */
+    /**
+     * A commit in the database that publishes to a channel, live or durable, whether or not a server runs.
+     * On a channel of a table it is a change of a row.
+     */
     readonly publish: <A>(
-      channel: Channel<A>,
-      payload: NoInfer<A>
+      channel: Channel.Channel<A>,
+      payload: NoInfer<A>,
+      options?: Realtime.PublishOptions
     ) => Effect.Effect<void, Realtime.PublishError>
-    /** A commit in the database that notifies: any text, whether or not it decodes. */
+    /** A commit in the database that notifies: any text, whether or not it decodes. For live channels. */
     readonly notify: (channel: string, text: string) => Effect.Effect<void, SourceError>
+    /**
+     * A transaction in the database that writes to durable channels: any JSON text, whether or not it
+     * decodes. All of it commits, or nothing.
+     */
+    readonly commit: (
+      ...messages: ReadonlyArray<TestMessage>
+    ) => Effect.Effect<void, OutboxPublishError>
     readonly database: {
-      /** The connection that listens is lost: whatever commits from now on, the server does not hear. */
+      /**
+       * The sessions of the server are lost: whatever commits from now on, it does not hear. On a live
+       * channel that is missing, on a durable one it waits.
+       */
       readonly lose: Effect.Effect<void>
       /** The database is gone altogether: as `lose`, and publishing fails. */
       readonly stop: Effect.Effect<void>
-      /** The server listens again, and everybody who missed something is told. */
+      /**
+       * The database crashes: as `stop`, and the last transactions on durable channels are gone, as many as
+       * `losing` says, default 0. As those are that commit with `synchronous_commit = off`, or that a
+       * standby did not have. Whoever was told of them is told a gap after `restore`.
+       */
+      readonly crash: (options?: { readonly losing?: number | undefined }) => Effect.Effect<void>
+      /**
+       * The server listens and reads again. Who missed something on a live channel is told a gap; on a
+       * durable one comes what was committed meanwhile.
+       */
       readonly restore: Effect.Effect<void>
-      /** The channels that the server listens to, also those that linger. */
+      /**
+       * Forgets what durable channels have kept so far, as when its retention is over. Older cursors are
+       * answered `reset`, except by a server that remembers what it sent on an open channel, for 2 minutes.
+       */
+      readonly prune: Effect.Effect<void>
+      /**
+       * The position in the durable channels that contains everything committed so far: the cursor that
+       * `Realtime.snapshot` gives with a state that is read now.
+       */
+      readonly position: Effect.Effect<string>
+      /** The live channels that the server listens to, also those that linger. */
       readonly listening: Effect.Effect<ReadonlyArray<string>>
     }
     readonly server: {
       /**
        * A deploy: the server drains, and when the last client has left, or was cut at the limit
-       * `drain`, a new one begins that knows nothing of the past. Attempts to connect fail meanwhile.
+       * `drain`, a new one begins that knows nothing of the past of live channels; durable ones go on
+       * where each client was. Attempts to connect fail meanwhile.
        * Takes no time when the network has no delay and few clients are there; else fork it.
        */
       readonly restart: Effect.Effect<void>
@@ -177,6 +231,13 @@ export class RealtimeTest extends Context.Service<
       readonly replace: Effect.Effect<void>
       /** A crash: the server is gone without a word, its sockets are reset, and a new one begins. */
       readonly kill: Effect.Effect<void>
+      /**
+       * The server is lost: as `kill`, but no new one begins. Attempts to connect fail until `start`, or
+       * until `restart`, `replace` or `kill` begin one.
+       */
+      readonly stop: Effect.Effect<void>
+      /** Begins a server after `stop`; does nothing while one runs. */
+      readonly start: Effect.Effect<void>
       /** Whether it takes newcomers and its events flow. */
       readonly ready: Effect.Effect<boolean>
     }
@@ -196,8 +257,9 @@ export class RealtimeTest extends Context.Service<
   }
 >()("effect-realtime/testing/RealtimeTest") {
   /**
-   * The system, its first client, and the hub of the server that runs. A Stream of `Realtime` belongs
-   * to the server on which it began and ends with it.
+   * The system, its first client, and the hub of the server that runs. Whatever is asked of `Realtime`
+   * is asked of the server that runs then: a Stream belongs to the server on which it began and ends with
+   * it, and the next one goes to the next server. While none runs, a Stream ends at once.
    *
    * @category layers
    */
@@ -252,10 +314,9 @@ const system = <I, R>(
   inside: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 ) =>
   Effect.gen(function* () {
-    const memory = yield* Layer.build(Layer.fresh(layerMemory))
-    const { listening, lose, restore } = Context.get(memory, MemorySource)
-    const { database, source } = withLosses(Context.get(memory, NotificationSource), lose, restore)
-    const server = yield* Server.make(source, options, options.realtime)
+    const { commit, faults, source, table } = yield* Database.make(clock)
+    const { outbox } = options
+    const server = yield* Server.make({ source, table, outbox }, options, options.realtime)
 
     const run = yield* FiberSet.makeRuntime<never, void>()
     const ground: Ground = {
@@ -295,7 +356,8 @@ const system = <I, R>(
 
     const first = yield* connect({ headers: options.client?.headers })
     const { current } = server
-    const hub = current().realtime
+
+    const hubOf = () => current().realtime[Realtime.hubKey]
 
     /** A Stream of the server that runs when it begins. */
     const ofServer = <A, E>(
@@ -304,6 +366,7 @@ const system = <I, R>(
       Stream.unwrap(
         Effect.sync(() => {
           const { gone, realtime } = current()
+          if (Deferred.isDoneUnsafe(gone)) return Stream.empty
           return Stream.interruptWhen(stream(realtime), Deferred.await(gone)).pipe(
             // What waits in a hub that closes is interrupted by it.
             Stream.catchCause((cause) =>
@@ -315,16 +378,35 @@ const system = <I, R>(
         })
       ).pipe(Stream.provideService(Clock.Clock, clock))
 
+    const forget = () => ground.links.forEach((l) => l.held && l.forgetServer())
+
     return Context.make(RealtimeTest, {
       ...networkOf((change) => paths.forEach(change), weather),
-      publish: hub.publish,
+      publish: (channel, payload, options) =>
+        Effect.suspend(() => {
+          if (channel.delivery === "live") return current().realtime.publish(channel, payload)
+          if (channel.fault !== undefined) return Effect.fail(channel.fault)
+          // Past the hub, which leaves the channels of tables to triggers.
+          return Effect.flatMap(Effect.fromResult(Channel.toJson(channel, payload)), (text) =>
+            commit([{ channel: channel.name, text, key: options?.key }])
+          )
+        }),
       notify: source.notify,
-      database: { ...database, listening },
+      commit: (...messages) =>
+        commit(
+          messages.map(({ channel, text }) => ({
+            channel: typeof channel === "string" ? channel : channel.name,
+            text
+          }))
+        ),
+      database: faults,
       server: {
         restart: inside(server.restart),
         replace: inside(server.replace),
-        kill: inside(server.kill(() => ground.links.forEach((l) => l.held && l.forgetServer()))),
-        ready: Effect.sync(() => current().door.ready())
+        kill: inside(server.kill(forget)),
+        stop: inside(server.stop(forget)),
+        start: inside(server.start),
+        ready: Effect.sync(() => server.running() && current().door.ready())
       },
       jump: (duration) =>
         Effect.sync(() => clock.leap(Duration.toMillis(Duration.fromInputUnsafe(duration)))),
@@ -337,58 +419,31 @@ const system = <I, R>(
     }).pipe(
       Context.add(RealtimeClient, first),
       Context.add(Realtime.Realtime, {
-        ...hub,
+        publish: (channel, payload, options) =>
+          Effect.suspend(() => current().realtime.publish(channel, payload, options)).pipe(
+            Effect.provideService(Clock.Clock, clock)
+          ),
         events: (channel, from) => ofServer((realtime) => realtime.events(channel, from)),
+        batches: (channel, from) => ofServer((realtime) => realtime.batches(channel, from)),
         subscribe: (channel) => ofServer((realtime) => realtime.subscribe(channel)),
-        source: ofServer((realtime) => realtime.source)
+        source: ofServer((realtime) => realtime.source),
+        [Realtime.hubKey]: {
+          open: (channel) => Effect.suspend(() => hubOf().open(channel)),
+          openLive: (channel) => Effect.suspend(() => hubOf().openLive(channel)),
+          checkTable: (channel) => Effect.suspend(() => hubOf().checkTable(channel)),
+          sourceOf: (deliveries) =>
+            ofServer((realtime) => realtime[Realtime.hubKey].sourceOf(deliveries))
+        }
       })
     )
   })
 
-/** The source in memory, over a database to which others write also while nobody hears it. */
-const withLosses = (
-  memory: NotificationSource["Service"],
-  lose: Effect.Effect<void>,
-  restore: Effect.Effect<void>
-) => {
-  let state: "heard" | "unheard" | "gone" = "heard"
-  const become = (next: typeof state, then: Effect.Effect<void>) =>
-    Effect.andThen(
-      Effect.sync(() => {
-        state = next
-      }),
-      then
-    )
-  return {
-    source: {
-      ...memory,
-      notify: (channel: string, text: string) =>
-        Effect.suspend(() =>
-          state === "heard"
-            ? memory.notify(channel, text)
-            : state === "unheard"
-              ? Effect.void
-              : Effect.fail(
-                  new SourceError({
-                    operation: "notify",
-                    channel,
-                    cause: new Error("The database in memory is stopped")
-                  })
-                )
-        )
-    },
-    database: {
-      lose: become("unheard", lose),
-      stop: become("gone", lose),
-      restore: become("heard", restore)
-    }
-  }
-}
-
 /** The faults of some paths; `weather` is what will hold for those to come. */
 const networkOf = (
   each: (
-    change: (path: { readonly weather: Weather } & Pick<Path, "cut" | "silence">) => void
+    change: (
+      path: Pick<Path, "cut" | "loseNext" | "silence"> & { readonly weather: Weather }
+    ) => void
   ) => void,
   weather: Weather
 ): Network => {
@@ -405,6 +460,8 @@ const networkOf = (
     ),
     resume: become({ silent: false }),
     delay: (duration) => become({ delay: Duration.toMillis(Duration.fromInputUnsafe(duration)) }),
-    refuse: (refusing) => become({ refusing })
+    refuse: (refusing) => become({ refusing }),
+    loseFrame: (type = "events") =>
+      Effect.sync(() => each((path) => path.loseNext((frame) => frame.type === type)))
   }
 }

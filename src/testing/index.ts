@@ -9,6 +9,12 @@ export {
   type Network,
   RealtimeTest,
   type SystemOptions,
-  type TestClient
+  type TestClient,
+  type TestMessage
 } from "./RealtimeTest.ts"
+export {
+  type MemoryMessage,
+  MemoryOutbox,
+  type MemoryOutboxOptions
+} from "../server/MemoryOutbox.ts"
 export { layerMemory, MemorySource } from "../server/NotificationSource.ts"

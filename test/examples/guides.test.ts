@@ -9,6 +9,7 @@ import { fetchPayments, Payment, Payments } from "../../examples/columns.ts"
 import { bookkeeper } from "../../examples/invalid.ts"
 import { DurableReport } from "../../examples/channels.ts"
 import { Durable } from "../../examples/pooler.ts"
+import { deploy } from "../../examples/testing.ts"
 import { layerMemory } from "../../src/server/NotificationSource.ts"
 import { layerReader } from "../server/support/durable.ts"
 import { installedDatabase } from "../support/database.ts"
@@ -105,5 +106,15 @@ describe("connecting.md", () => {
       }).pipe(Effect.provide(Durable.pipe(Layer.provide(environment))))
       expect(told).toMatchObject({ value: { payload } })
     }).pipe(Effect.scoped)
+  )
+})
+
+describe("testing.md", () => {
+  it.effect("testing.ts: a page misses nothing while no server runs", () =>
+    Effect.map(deploy, (events) => {
+      expect(
+        events.map((event) => (event._tag === "Event" ? event.payload.data.id : event.reason))
+      ).toEqual([1, 2, 3])
+    })
   )
 })

@@ -1,12 +1,12 @@
 /** Whether the source is up: what clients are told, and health checks, of the link and of the reader. */
 import { NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Effect, Layer, Schema, Stream, SubscriptionRef } from "effect"
+import { Context, Effect, Layer, Schema, Stream } from "effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import { createServer } from "node:http"
 import * as Channel from "../../src/Channel.ts"
+import { MemoryOutbox } from "../../src/server/MemoryOutbox.ts"
 import { layerMemory, MemorySource, type SourceState } from "../../src/server/NotificationSource.ts"
-import { OutboxReader } from "../../src/server/OutboxReader.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import { Realtime } from "../../src/server/Realtime.ts"
 import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
@@ -49,7 +49,7 @@ describe("the source of a server", () => {
   it.live("is up when everything is up that the channels it serves need", () =>
     Effect.gen(function* () {
       const memory = yield* MemorySource
-      const { state } = yield* OutboxReader
+      const outbox = yield* MemoryOutbox
       const live = yield* door([Live])
       const kept = yield* door([Kept])
       const both = yield* door([Live, Kept])
@@ -66,7 +66,7 @@ describe("the source of a server", () => {
       const ready = Effect.forEach(doors, ({ server }) => server.ready)
       expect(yield* ready).toEqual([true, true, true])
 
-      yield* SubscriptionRef.set(state, "down")
+      yield* outbox.lose
       expect((yield* kept.wire.next("status")).source).toBe("down")
       expect((yield* both.wire.next("status")).source).toBe("down")
       expect(yield* ready).toEqual([true, false, false])
@@ -74,7 +74,7 @@ describe("the source of a server", () => {
       yield* memory.lose
       expect((yield* live.wire.next("status")).source).toBe("down")
       expect(yield* ready).toEqual([false, false, false])
-      yield* SubscriptionRef.set(state, "up")
+      yield* outbox.restore
       expect((yield* kept.wire.next("status")).source).toBe("up")
       expect(yield* ready).toEqual([false, true, false])
       yield* memory.restore
@@ -93,19 +93,7 @@ describe("the source of a server", () => {
       Effect.scoped,
       Effect.provide(
         Realtime.layer().pipe(
-          Layer.provideMerge(
-            Layer.effect(
-              OutboxReader,
-              Effect.map(SubscriptionRef.make<SourceState>("up"), (state) => ({
-                follow: () => Effect.never,
-                join: () => Effect.never,
-                batches: () => Stream.never,
-                publish: () => Effect.never,
-                position: Effect.never,
-                state
-              }))
-            )
-          ),
+          Layer.provideMerge(MemoryOutbox.layer()),
           Layer.provideMerge(layerMemory)
         )
       )

@@ -10,10 +10,11 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
+import { MemoryOutbox } from "../../src/server/MemoryOutbox.ts"
+import { OutboxReader } from "../../src/server/OutboxReader.ts"
 import { Realtime } from "../../src/server/Realtime.ts"
 import { AuthRefused, type Authenticate } from "../../src/server/ServerOptions.ts"
 import { long, random, seed } from "../server/support/random.ts"
-import { layerMemoryOutbox } from "../support/memoryOutbox.ts"
 import { layerDoor, settle, TestDoor, visit, type Visitor } from "../support/sessions.ts"
 
 /** An event says where it belongs, and is large enough that a few fill a mailbox. */
@@ -56,6 +57,17 @@ interface Guest {
   /** Frames that were looked at. */
   noted: number
 }
+
+/** An outbox that takes its time to answer, as a database does; `patience` in milliseconds. */
+const layerSlowOutbox = (patience: () => number) =>
+  Layer.effect(
+    OutboxReader,
+    Effect.map(OutboxReader, (reader) => ({
+      ...reader,
+      join: (...asked) =>
+        Effect.suspend(() => Effect.sleep(patience())).pipe(Effect.andThen(reader.join(...asked)))
+    }))
+  ).pipe(Layer.provide(MemoryOutbox.layer()))
 
 const none = {
   received: 0,
@@ -317,7 +329,7 @@ const run = (seed: number, steps: number) =>
             mailboxBytes: 2000,
             blocked: "1 hour"
           }
-        }).pipe(Layer.provide(layerMemoryOutbox(() => int(50))))
+        }).pipe(Layer.provide(layerSlowOutbox(() => int(50))))
       )
     )
     return counts

@@ -12,6 +12,7 @@
 import * as Effect from "effect/Effect"
 import type { IncomingHttpHeaders } from "node:http"
 import type { WebSocketConstructor, WebSocketLike } from "../../client/Connection.ts"
+import { decodeServerMessage, type ServerFrame } from "../../Frame.ts"
 import { CloseCode } from "../../Protocol.ts"
 import type { Door } from "../../server/internal/door/door.ts"
 import type { Peer } from "../../server/internal/door/peer.ts"
@@ -205,6 +206,7 @@ export class Link {
       this.#inFlight += size
       for (const text of decodeTextFrames(frames)) {
         this.#note(text)
+        if (this.path.loses(text)) this.#lost = true
         this.#send(this.#toClient, () => {
           if (this.#socket.readyState === 1) dispatch(this.#socket.onmessage, { data: text })
         })
@@ -352,6 +354,8 @@ export class Path {
   readonly ground: Ground
   readonly weather: Weather
   readonly headers: IncomingHttpHeaders
+  /** What the next message of the server is that gets lost, with all that its socket carries after it. */
+  #losing: ((frame: ServerFrame) => boolean) | undefined
 
   constructor(ground: Ground, weather: Weather, headers: IncomingHttpHeaders) {
     this.ground = ground
@@ -368,6 +372,18 @@ export class Path {
         super(path)
       }
     }
+  }
+
+  loseNext(frame: (frame: ServerFrame) => boolean): void {
+    this.#losing = frame
+  }
+
+  /** Whether this message is the one. */
+  loses(message: string): boolean {
+    if (this.#losing === undefined) return false
+    if (!decodeServerMessage(message).some(this.#losing)) return false
+    this.#losing = undefined
+    return true
   }
 
   cut(): void {

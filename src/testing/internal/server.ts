@@ -1,5 +1,6 @@
 /**
- * The server of the system in memory: a hub and a door over a source, one generation after the other.
+ * The server of the system in memory: a hub, a reader of the outbox and a door over a database, one
+ * generation after the other.
  *
  * @since 0.1.0
  */
@@ -11,7 +12,10 @@ import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Door from "../../server/internal/door/door.ts"
 import type { ChannelConflict } from "../../server/internal/door/registry.ts"
+import * as MemoryReader from "../../server/internal/outbox/memoryReader.ts"
+import type { MemoryTable } from "../../server/internal/outbox/memoryTable.ts"
 import { NotificationSource } from "../../server/NotificationSource.ts"
+import { OutboxReader } from "../../server/OutboxReader.ts"
 import * as Realtime from "../../server/Realtime.ts"
 import type { InvalidOption, Options } from "../../server/ServerOptions.ts"
 import type { Entrance } from "./network.ts"
@@ -25,7 +29,9 @@ interface Generation {
 }
 
 export interface Server {
+  /** The latest one, which may be stopped. */
   readonly current: () => Generation
+  readonly running: () => boolean
   /** Sockets held open, also by one that drains. */
   readonly size: () => number
   readonly entrance: Entrance
@@ -33,8 +39,19 @@ export interface Server {
   readonly restart: Effect.Effect<void>
   /** Starts anew, and drains the old one meanwhile. */
   readonly replace: Effect.Effect<void>
-  /** Ends without a word, and starts anew. `forget` takes the sessions from their sockets. */
+  /** Ends without a word. `forget` takes the sessions from their sockets. */
+  readonly stop: (forget: () => void) => Effect.Effect<void>
+  /** Starts anew where it was stopped. */
+  readonly start: Effect.Effect<void>
+  /** Both, one after the other. */
   readonly kill: (forget: () => void) => Effect.Effect<void>
+}
+
+/** What every generation reads. */
+export interface Database {
+  readonly source: NotificationSource["Service"]
+  readonly table: MemoryTable
+  readonly outbox: MemoryReader.ReaderOptions | undefined
 }
 
 /** As a client on this machine. */
@@ -43,7 +60,7 @@ const address = "127.0.0.1"
 const defaultMaxSessions = 10_000
 
 export const make = <I, R>(
-  source: NotificationSource["Service"],
+  { outbox, source, table }: Database,
   options: Options<I, R>,
   hub: Realtime.Options | undefined
 ): Effect.Effect<Server, ChannelConflict | InvalidOption, R | Scope.Scope> =>
@@ -55,10 +72,15 @@ export const make = <I, R>(
     const maxSessions = options.limits?.sessions ?? defaultMaxSessions
     let draining = false
 
-    const start = Effect.gen(function* () {
+    const generation = Effect.gen(function* () {
       const scope = yield* Scope.fork(outer)
       return yield* Effect.gen(function* () {
-        const realtime = yield* Realtime.Realtime.make(hub)
+        const reader = yield* MemoryReader.make(table, outbox)
+        const realtime = yield* Effect.provideService(
+          Realtime.Realtime.make(hub),
+          OutboxReader,
+          reader
+        )
         const door = yield* Effect.provideService(Door.make(options), Realtime.Realtime, realtime)
         return { scope, realtime, door, gone: yield* Deferred.make<void>() }
       }).pipe(
@@ -66,7 +88,7 @@ export const make = <I, R>(
         Effect.provideContext(Context.add(services, Scope.Scope, scope))
       )
     })
-    let current: Generation = yield* start
+    let current: Generation = yield* generation
 
     /** The generations that did not end yet. */
     const alive = new Set([current])
@@ -81,13 +103,25 @@ export const make = <I, R>(
 
     const begin = Effect.gen(function* () {
       // What conflicts would have done so the first time.
-      current = yield* Effect.orDie(start)
+      current = yield* Effect.orDie(generation)
       alive.add(current)
       draining = false
     })
 
+    const leave = (forget: () => void) =>
+      Effect.suspend(() => {
+        draining = true
+        forget()
+        return alive.has(current) ? end(current) : Effect.void
+      })
+
+    /** What a server does that may be stopped: then there is nobody to drain. */
+    const drained = (old: Generation) =>
+      alive.has(old) ? Effect.andThen(old.door.drain, end(old)) : Effect.void
+
     return {
       current: () => current,
+      running: () => alive.has(current),
       entrance: (peer, headers) =>
         draining || current.door.size() >= maxSessions
           ? undefined
@@ -95,25 +129,18 @@ export const make = <I, R>(
       size: () => [...alive].reduce((sum, { door }) => sum + door.size(), 0),
       restart: turn.withPermit(
         Effect.suspend(() => {
-          const old = current
           draining = true
-          return old.door.drain.pipe(Effect.andThen(end(old)), Effect.andThen(begin))
+          return Effect.andThen(drained(current), begin)
         })
       ),
       replace: turn.withPermit(
         Effect.suspend(() => {
           const old = current
-          return begin.pipe(Effect.andThen(old.door.drain), Effect.andThen(end(old)))
+          return Effect.andThen(begin, drained(old))
         })
       ),
-      kill: (forget) =>
-        turn.withPermit(
-          Effect.suspend(() => {
-            const old = current
-            draining = true
-            forget()
-            return Effect.andThen(end(old), begin)
-          })
-        )
+      stop: (forget) => turn.withPermit(leave(forget)),
+      start: turn.withPermit(Effect.suspend(() => (alive.has(current) ? Effect.void : begin))),
+      kill: (forget) => turn.withPermit(Effect.andThen(leave(forget), begin))
     }
   })

@@ -1,0 +1,316 @@
+/**
+ * A node's reader of the outbox in memory: the contract of `OutboxReader` over a `MemoryTable`.
+ *
+ * Each transaction is a tick of its own and handed out in the step in which it commits. Positions,
+ * batches, memory and the Stream of one consumer are those of the real reader; what that asks PostgreSQL
+ * is asked of the table here, without waiting, so there is nothing to page in turns or to share.
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as Cursor from "../../../Cursor.ts"
+import { type SourceState, waitUntilUp } from "../../NotificationSource.ts"
+import {
+  type Bounds,
+  type Join,
+  type Options,
+  OutboxReader,
+  type Part
+} from "../../OutboxReader.ts"
+import type { CatchUp, ResetReason } from "./catchUp.ts"
+import { durableStream } from "./durableStream.ts"
+import type { MemoryTable } from "./memoryTable.ts"
+import type { PageLimits } from "./outbox.ts"
+import { PublishRefused } from "./outboxPublish.ts"
+import { endOf, isEmpty, legs, type Place, type Position, positionOf } from "./position.ts"
+import { batchesOf, type DurableBatch, Followers, type Item, Tail } from "./tail.ts"
+
+/** Those options of `OutboxReader` that mean something without a session of PostgreSQL. */
+export interface ReaderOptions extends Pick<
+  Options,
+  "backlog" | "pageBytes" | "pageMessages" | "positionEvery" | "replayBytes" | "replayEvents"
+> {
+  /** How long messages are kept at least, default 24 hours. */
+  readonly retention?: Duration.Input | undefined
+}
+
+/** Channels of which nobody publishes but the triggers of a table. */
+const ofTables = "table_updates_"
+
+/** About what an event has in a frame beside its payload, in bytes. */
+const eventBytes = 128
+
+const exceeds = (size: Bounds, bounds: Bounds): boolean =>
+  size.events > bounds.events || size.bytes > bounds.bytes
+
+const sizeOf = (batches: ReadonlyArray<DurableBatch>): Bounds => {
+  const events = batches.flatMap((batch) => batch.events)
+  return {
+    events: events.length,
+    bytes: events.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0)
+  }
+}
+
+const at = ({ end, tick }: Tail, reason: ResetReason | undefined, bytes = 0): Join => ({
+  state: reason === undefined ? "fresh" : "reset",
+  reason,
+  cursor: end,
+  tick,
+  replay: [],
+  more: false,
+  bytes
+})
+
+/** Reads until the scope closes. What is in the table when it begins is nobody's news. */
+export const make = (
+  table: MemoryTable,
+  options: ReaderOptions | undefined
+): Effect.Effect<OutboxReader["Service"], never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const limits = {
+      messages: options?.pageMessages ?? 1000,
+      bytes: options?.pageBytes ?? 1024 * 1024
+    }
+    const socketBounds = {
+      events: options?.replayEvents ?? 10_000,
+      bytes: options?.replayBytes ?? 8 * 1024 * 1024
+    }
+    const retention = millis(options?.retention ?? "24 hours")
+    const followers = new Followers()
+    const state = yield* SubscriptionRef.make<SourceState>("down")
+    let tail: Tail | undefined
+    let up = false
+
+    /** A first position, or one after which nothing from before holds. */
+    const begin = (reason: "source" | "retention"): Tail => {
+      const before = tail
+      const fresh = new Tail(table.identity, table.era, table.take(), (before?.tick ?? 0) + 1, [])
+      tail = fresh
+      if (before !== undefined) {
+        followers.tell({ _tag: "Gap", reason, cursor: fresh.end, tick: fresh.tick })
+      }
+      return fresh
+    }
+
+    /** Hands out what was committed since the last look. */
+    const look = (now: number): void => {
+      const current = tail
+      const taken = table.take()
+      if (!up || current === undefined || taken.next === current.taken.next) return
+      current.advance(taken, followers.channels)
+      const channels = new Set(current.channels)
+      for (const leg of legs(current.position, taken)) {
+        let next = { ...leg }
+        let more = true
+        while (more) {
+          const page = table.page(next, limits, channels)
+          if (page === "retention") return void begin("retention")
+          for (const batch of batchesOf(
+            page,
+            next,
+            current.position,
+            current.identity,
+            current.tick
+          )) {
+            followers.hand(batch, now)
+          }
+          current.position = page.position
+          more = page.position.next !== undefined
+          next = { ...leg, id: page.position.id }
+        }
+      }
+      current.finished = true
+    }
+
+    /** Goes on where it stood, if that is still a position of the table. */
+    const resume = Effect.gen(function* () {
+      const now = yield* Clock.currentTimeMillis
+      up = true
+      if (tail === undefined) begin("source")
+      else {
+        tail.rest()
+        // All that was lost is behind all that is there, so with its last message nothing told is gone.
+        if (table.stands(tail.taken.last)) tail.era = table.era
+        else begin("source")
+        look(now)
+      }
+      yield* SubscriptionRef.set(state, "up")
+    })
+
+    const down = Effect.suspend(() => {
+      up = false
+      return SubscriptionRef.set(state, "down")
+    })
+
+    yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        const reading = { look, down, up: resume }
+        table.readers.add(reading)
+        return reading
+      }),
+      (reading) => Effect.sync(() => table.readers.delete(reading))
+    )
+    if (table.state === "heard") yield* resume
+
+    const every = Math.min(millis(options?.positionEvery ?? "1 hour"), retention / 4)
+    yield* Effect.sleep(every).pipe(
+      Effect.andThen(Clock.currentTimeMillis),
+      Effect.map((now) => {
+        if (!up || tail === undefined) return
+        table.forget(now - retention)
+        followers.tell({ _tag: "Position", cursor: tail.end, tick: tail.tick })
+      }),
+      Effect.forever,
+      Effect.forkScoped
+    )
+
+    /** Where it stands once it is up. Synchronous when it is. */
+    const current: Effect.Effect<Tail> = Effect.suspend(() =>
+      up && tail !== undefined
+        ? Effect.succeed(tail)
+        : Effect.flatMap(waitUntilUp(state), () => current)
+    )
+
+    /** What is asked of where it stands, in one step: nothing is handed out in between. */
+    const standing = <A>(ask: (tail: Tail) => A): Effect.Effect<A> =>
+      Effect.map(current, (one) => ask(tail ?? one))
+
+    const page = (
+      tail: Tail,
+      channel: string,
+      from: Position,
+      to: Place,
+      most: PageLimits = limits
+    ) => {
+      let start = from
+      const remaining = legs(from, to)
+      const channels = new Set([channel])
+      for (const [index, leg] of remaining.entries()) {
+        if (isEmpty(leg)) {
+          start = endOf(leg)
+          continue
+        }
+        if (!table.stands(leg.last)) return { _tag: "Reset", reason: "witness" } as const
+        const page = table.page(leg, most, channels)
+        if (page === "retention") return { _tag: "Reset", reason: "retention" } as const
+        const done = index === remaining.length - 1 && page.position.next === undefined
+        if (page.messages.length > 0 || done) {
+          const batches = batchesOf(page, leg, start, tail.identity, 0)
+          return { _tag: "Page", batches, position: page.position, done } as const
+        }
+        start = page.position
+      }
+      return { _tag: "Page", batches: [], position: start, done: true } as const
+    }
+
+    const locate = (tail: Tail, from: string) => {
+      const cursor = Cursor.parseDurable(from)
+      if (cursor === undefined) return { tail, reason: "malformed" } as const
+      if (cursor.identity !== tail.identity) return { tail, reason: "identity" } as const
+      if (!table.stands(cursor.witness)) return { tail, reason: "witness" } as const
+      const { last, normal } = tail.taken
+      if (!Cursor.dominates(normal, cursor.position)) return { tail, reason: "future" } as const
+      const to = { snapshot: normal, normal, last }
+      return { tail, position: positionOf(cursor), to, reason: undefined } as const
+    }
+
+    /** What is replayed from what this node remembers; `undefined` where it must be read. */
+    const recent = (all: ReadonlyArray<DurableBatch> | undefined, bounds: Bounds, room: number) => {
+      if (all === undefined) return undefined
+      let fits = 0
+      while (fits < all.length && frameBytes(sizeOf(all.slice(0, fits))) < room) fits++
+      const replay = all.slice(0, fits)
+      const size = sizeOf(replay)
+      const more = fits < all.length
+      return exceeds(size, bounds) ? undefined : { replay, more, bytes: size.bytes }
+    }
+
+    const joined = (
+      tail: Tail,
+      now: number,
+      channel: string,
+      from: string | undefined,
+      bounds: Bounds = socketBounds,
+      part?: Part
+    ): Join => {
+      if (from === undefined) return at(tail, undefined)
+      if (part !== undefined && exceeds(part.missed, bounds)) return at(tail, "bounds")
+      const { tick } = tail
+      const room = Math.max(1, part?.room ?? Infinity)
+      const recovered = { state: "recovered", reason: undefined, cursor: from, tick } as const
+      const remembered = recent(followers.recent(channel, from, now), bounds, room)
+      if (remembered !== undefined) return { ...recovered, ...remembered }
+      const found = locate(tail, from)
+      if (found.reason !== undefined) return at(tail, found.reason)
+      const replay: Array<DurableBatch> = []
+      let next: Position = found.position
+      let size = sizeOf(replay)
+      let more = true
+      for (let left = room; more && left > 0; left = room - frameBytes(size)) {
+        const one = page(tail, channel, next, found.to, {
+          messages: Math.min(limits.messages, Math.ceil(left / eventBytes)),
+          bytes: Math.min(limits.bytes, left)
+        })
+        if (one._tag === "Reset") return at(tail, one.reason, size.bytes)
+        replay.push(...one.batches)
+        size = sizeOf(replay)
+        if (exceeds(size, bounds)) return at(tail, "bounds", size.bytes)
+        more = !one.done
+        next = one.position
+      }
+      return { ...recovered, replay, more, bytes: size.bytes }
+    }
+
+    const join: CatchUp["join"] = (channel, from, bounds, part) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) =>
+        standing((tail) => joined(tail, now, channel, from, bounds, part))
+      )
+
+    const catchUp: CatchUp = {
+      join,
+      locate: (_, from) => standing((tail) => locate(tail, from)),
+      page: (tail, channel, from, to, most) => standing(() => page(tail, channel, from, to, most))
+    }
+
+    return OutboxReader.of({
+      follow: (channel) =>
+        Effect.gen(function* () {
+          const queue = yield* Queue.unbounded<Item>()
+          const follower = { offer: (item: Item) => void Queue.offerUnsafe(queue, item) }
+          yield* Effect.acquireRelease(
+            Effect.sync(() => followers.add(channel, follower)),
+            () =>
+              Effect.suspend(() => {
+                followers.remove(channel, follower)
+                return Queue.shutdown(queue)
+              })
+          )
+          yield* current
+          return queue
+        }),
+      join,
+      batches: (channel, from) =>
+        durableStream({
+          channel,
+          from: from?.from,
+          backlog: options?.backlog ?? 64,
+          followers,
+          current,
+          catchUp
+        }),
+      publish: (channel, text, key) =>
+        channel.startsWith(ofTables)
+          ? Effect.fail(new PublishRefused({ channel, reason: "table" }))
+          : table.commit([{ channel, text, key }]),
+      position: standing(({ end }) => end),
+      state
+    })
+  })
+
+/** About how many bytes of frames it makes. */
+const frameBytes = ({ bytes, events }: Bounds): number => bytes + events * eventBytes
+
+const millis = (input: Duration.Input): number => Duration.toMillis(Duration.fromInputUnsafe(input))

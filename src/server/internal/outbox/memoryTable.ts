@@ -1,0 +1,242 @@
+/**
+ * The outbox as a table in memory: what PostgreSQL keeps for durable channels, for one process.
+ *
+ * In: transactions, whole or not at all. Out: the same answers that the statements of `outbox.ts` give,
+ * in positions of the same kind. Transactions commit one after the other, so no snapshot names one in
+ * progress; all else is as there: numbers that a crash gives out again, a witness that is looked up, a
+ * horizon whose last message is kept. It tells its readers at once; reading is `memoryReader.ts`.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import { randomBytes } from "node:crypto"
+import * as Cursor from "../../../Cursor.ts"
+import { channelNameFault } from "../../../Protocol.ts"
+import { PayloadTooLarge } from "../../../RealtimeError.ts"
+import { SourceError } from "../../NotificationSource.ts"
+import { maxPayloadBytes } from "../sql/schema.ts"
+import type { Message, Page, PageLimits, Take } from "./outbox.ts"
+import { type OutboxPublishError, PublishRefused } from "./outboxPublish.ts"
+import { endOf, type Leg, midway } from "./position.ts"
+
+/** One message that a transaction writes. */
+export interface Written {
+  readonly channel: string
+  /** JSON, as its writer spelled it. */
+  readonly text: string
+  readonly key?: string | undefined
+}
+
+/** A node that reads the table. */
+interface Reading {
+  /** Something was committed. */
+  readonly look: (now: number) => void
+  readonly down: Effect.Effect<void>
+  readonly up: Effect.Effect<void>
+}
+
+interface Row extends Omit<Message, "id" | "tx"> {
+  readonly id: bigint
+  readonly tx: bigint
+  readonly key: string | undefined
+}
+
+/** `heard`: nothing is wrong. `unheard`: nodes cannot read. `gone`: nobody can write either. */
+type TableState = "heard" | "unheard" | "gone"
+
+/** PostgreSQL writes a sequence ahead: after a crash so many ids are left out. */
+const drawnAhead = 32n
+
+const maxKeyBytes = 500
+
+const nothing: Cursor.Snapshot = { xmax: 1n, running: [] }
+
+const micros = (at: number): bigint => BigInt(Math.round(at * 1000))
+
+export class MemoryTable {
+  /** As in cursors: those of another table are not honoured. */
+  readonly identity = randomBytes(6).toString("base64url")
+  readonly readers = new Set<Reading>()
+  state: TableState = "heard"
+  /** One life of the server; a crash begins the next one. */
+  #era = 1
+  /** In the order of their ids, which is that of their transactions. */
+  #rows: Array<Row> = []
+  #drawn = 0n
+  /** What is pruned is seen by this, and its last message is kept. */
+  #horizon = nothing
+
+  get era(): string {
+    return String(this.#era)
+  }
+
+  /** A transaction. Fails as the database would, and then nothing of it is written. */
+  commit(messages: ReadonlyArray<Written>): Effect.Effect<void, OutboxPublishError> {
+    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      const tx = this.#last + 1n
+      const rows: Array<Row> = []
+      for (const message of messages) {
+        const { channel, key, text } = message
+        const fault = this.#fault(message)
+        if (fault !== undefined) return Effect.fail(fault)
+        const kept = key === undefined ? undefined : this.#keyed(channel, key, rows)
+        if (kept === undefined) rows.push({ id: ++this.#drawn, tx, channel, text, at: now, key })
+        else if (kept.text !== text) {
+          return Effect.fail(new PublishRefused({ channel, reason: "key" }))
+        }
+      }
+      this.#rows.push(...rows)
+      if (rows.length > 0 && this.state === "heard") {
+        for (const reader of this.readers) reader.look(now)
+      }
+      return Effect.void
+    })
+  }
+
+  #fault({ channel, key, text }: Written): OutboxPublishError | undefined {
+    const failed = (what: string) =>
+      new SourceError({ operation: "notify", channel, cause: new Error(what) })
+    if (this.state === "gone") return failed("the database in memory is stopped")
+    const reason = channelNameFault(channel)
+    if (reason !== undefined) return failed(`the channel name "${channel.slice(0, 80)}" ${reason}`)
+    const bytes = Buffer.byteLength(text)
+    if (bytes > maxPayloadBytes) {
+      return new PayloadTooLarge({ channel, bytes, limit: maxPayloadBytes })
+    }
+    const refused = (detail: string) => new PublishRefused({ channel, reason: "value", detail })
+    try {
+      JSON.parse(text)
+    } catch (error) {
+      return refused(`the payload is no JSON, ${String(error)}`)
+    }
+    if (key === undefined) return undefined
+    const keyBytes = Buffer.byteLength(key)
+    if (keyBytes < 1 || keyBytes > maxKeyBytes) return refused(`the key has ${keyBytes} bytes`)
+    if (key.includes("\0")) return refused("the key holds a NUL")
+    return key.isWellFormed() ? undefined : refused("the key is not well-formed")
+  }
+
+  #keyed(channel: string, key: string, fresh: ReadonlyArray<Row>): Row | undefined {
+    const same = (row: Row) => row.key === key && row.channel === channel
+    return fresh.find(same) ?? this.#rows.find(same)
+  }
+
+  /** The highest transaction with a message, 0 without any. */
+  get #last(): bigint {
+    return this.#rows.at(-1)?.tx ?? 0n
+  }
+
+  /** The position of now. */
+  take(): Take {
+    const last = this.#rows.at(-1)
+    const snapshot = { xmax: this.#last + 1n, running: [] }
+    return {
+      snapshot,
+      normal: snapshot,
+      last: {
+        tx: this.#last,
+        id: last?.id ?? 0n,
+        at: last === undefined ? 0n : micros(last.at)
+      },
+      next: this.#last + 1n,
+      drawn: this.#drawn,
+      era: this.era,
+      written: ""
+    }
+  }
+
+  /** Whether the message on which a position stands is there, and the same. */
+  stands({ at, id, tx }: Cursor.Witness): boolean {
+    if (tx === 0n) return true
+    const row = this.#rows[this.#from((row) => row.id >= id)]
+    return row?.id === id && row.tx === tx && micros(row.at) === at
+  }
+
+  /** The index of the first row of the higher ones. */
+  #from(higher: (row: Row) => boolean): number {
+    let low = 0
+    let high = this.#rows.length
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (higher(this.#rows[middle]!)) high = middle
+      else low = middle + 1
+    }
+    return low
+  }
+
+  /** One page of a leg, of the channels that are asked for; `retention`: something of it is gone. */
+  page(
+    leg: Leg,
+    { bytes, messages: most }: PageLimits,
+    channels: ReadonlySet<string>
+  ): Page | "retention" {
+    const { at, id, to } = leg
+    if (!Cursor.contains(at.normal, this.#horizon)) return "retention"
+    const lowest = at.normal.running[0] ?? at.normal.xmax
+    const messages: Array<Message> = []
+    let size = 0
+    let more = false
+    for (
+      let index = this.#from((row) => row.tx >= lowest && row.id > id);
+      index < this.#rows.length;
+      index++
+    ) {
+      const row = this.#rows[index]!
+      if (!channels.has(row.channel)) continue
+      if (Cursor.visible(at.normal, row.tx) || !Cursor.visible(to.normal, row.tx)) continue
+      more = messages.length >= most || size >= bytes
+      if (more) break
+      const { at: time, channel, text } = row
+      messages.push({ id: String(row.id), tx: String(row.tx), channel, text, at: Math.floor(time) })
+      size += Buffer.byteLength(text)
+    }
+    const last = messages.at(-1)
+    const position = more && last !== undefined ? midway(leg, BigInt(last.id)) : endOf(leg)
+    return { messages, position }
+  }
+
+  /** Forgets what was committed before a time, in milliseconds since 1970. */
+  forget(before: number): void {
+    const index = this.#rows.findIndex(({ at }) => at >= before)
+    const gone = index < 0 ? this.#rows.length : index
+    const last = this.#rows[gone - 1]
+    if (last === undefined) return
+    this.#horizon = { xmax: last.tx + 1n, running: [] }
+    // Who honoured cursors stand on is there, however long nothing is written.
+    this.#rows = this.#rows.slice(gone - 1)
+  }
+
+  /**
+   * The nodes lose their sessions; as `gone` nobody can write either.
+   */
+  lose(state: "unheard" | "gone"): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.state = state
+      return Effect.forEach(this.readers, ({ down }) => down, { discard: true })
+    })
+  }
+
+  /**
+   * The server ends in the middle: it is gone, and so are the last commits, as many transactions, which
+   * were told to be committed and were not flushed. What is pruned or stands on the horizon is on disk.
+   */
+  crash(losing: number): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.#era++
+      this.#drawn += drawnAhead
+      for (let left = losing; left > 0; left--) {
+        const tx = this.#last
+        if (tx < this.#horizon.xmax) break
+        this.#rows.splice(this.#from((row) => row.tx >= tx))
+      }
+      return this.lose("gone")
+    })
+  }
+
+  /** It answers again. */
+  get restore(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.state = "heard"
+      return Effect.forEach(this.readers, ({ up }) => up, { discard: true })
+    })
+  }
+}

@@ -1,0 +1,53 @@
+/**
+ * The database of the system in memory: a source of live channels and a table of durable ones, which
+ * are lost and come back together, and to which others write also while no server hears them.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { MemoryTable, type Written } from "../../server/internal/outbox/memoryTable.ts"
+import { formatPosition, whole } from "../../server/internal/outbox/position.ts"
+import {
+  layerMemory,
+  MemorySource,
+  NotificationSource,
+  SourceError
+} from "../../server/NotificationSource.ts"
+
+/** Everything happens by the clock of the system. */
+export const make = (clock: Clock.Clock) =>
+  Effect.gen(function* () {
+    const memory = yield* Layer.build(Layer.fresh(layerMemory))
+    const heard = Context.get(memory, NotificationSource)
+    const { listening, lose, restore } = Context.get(memory, MemorySource)
+    const table = new MemoryTable()
+    const timed = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+      Effect.provideService(effect, Clock.Clock, clock)
+
+    const notify = (channel: string, text: string) =>
+      Effect.suspend(() => {
+        if (table.state === "heard") return heard.notify(channel, text)
+        if (table.state === "unheard") return Effect.void
+        const cause = new Error("The database in memory is stopped")
+        return Effect.fail(new SourceError({ operation: "notify", channel, cause }))
+      })
+
+    return {
+      table,
+      source: { ...heard, notify },
+      commit: (messages: ReadonlyArray<Written>) => timed(table.commit(messages)),
+      faults: {
+        lose: timed(Effect.andThen(table.lose("unheard"), lose)),
+        stop: timed(Effect.andThen(table.lose("gone"), lose)),
+        crash: (options?: { readonly losing?: number | undefined }) =>
+          timed(Effect.andThen(table.crash(options?.losing ?? 0), lose)),
+        restore: timed(Effect.andThen(restore, table.restore)),
+        prune: Effect.sync(() => table.forget(Infinity)),
+        position: Effect.sync(() => formatPosition(table.identity, whole(table.take()))),
+        listening
+      }
+    }
+  })

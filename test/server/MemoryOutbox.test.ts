@@ -1,0 +1,122 @@
+/** The outbox in memory by itself: under `Realtime`, and what it does not do. Its contract is `outbox.contract.test.ts`. */
+import { describe, expect, expectTypeOf, it } from "@effect/vitest"
+import { Effect, Fiber, Layer, Queue, Schema, Stream, SubscriptionRef } from "effect"
+import { Channel, type RealtimeEvent } from "effect-realtime"
+import { layerMemory, MemoryOutbox, OutboxReader, Realtime } from "effect-realtime/server"
+import { TestClock } from "effect/testing"
+
+const Orders = Channel.make("orders", Schema.Struct({ n: Schema.Int }), { delivery: "durable" })
+
+const layer = Realtime.layer().pipe(
+  Layer.provideMerge(MemoryOutbox.layer()),
+  Layer.provideMerge(layerMemory)
+)
+
+const short = (event: RealtimeEvent.RealtimeEvent<{ readonly n: number }>) =>
+  event._tag === "Event" ? event.payload.n : event.reason
+
+/** The events of a Stream, as many as are asked for, in the background. */
+const first = (count: number, from?: string) =>
+  Realtime.events(Orders, { from }).pipe(
+    Stream.take(count),
+    Stream.map(short),
+    Stream.runCollect,
+    Effect.forkChild({ startImmediately: true })
+  )
+
+describe("MemoryOutbox", () => {
+  it.effect("a Stream goes on after the database was away", () =>
+    Effect.gen(function* () {
+      const outbox = yield* MemoryOutbox
+      const reader = yield* OutboxReader.OutboxReader
+      const from = yield* reader.position
+      yield* outbox.lose
+      expect(yield* SubscriptionRef.get(reader.state)).toBe("down")
+      yield* Realtime.publish(Orders, { n: 1 })
+      const waiting = yield* first(2, from)
+      const asked = yield* Effect.forkChild(reader.position, { startImmediately: true })
+      expect([waiting.pollUnsafe(), asked.pollUnsafe()]).toEqual([undefined, undefined])
+      yield* outbox.restore
+      yield* Realtime.publish(Orders, { n: 2 })
+      expect(yield* Fiber.join(waiting)).toEqual([1, 2])
+      expect(yield* Fiber.join(asked)).not.toBe(from)
+      expect(yield* SubscriptionRef.get(reader.state)).toBe("up")
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("stop and crash: publishing fails, and what was lost is told", () =>
+    Effect.gen(function* () {
+      const outbox = yield* MemoryOutbox
+      const reader = yield* OutboxReader.OutboxReader
+      const from = yield* reader.position
+      const told = yield* first(4, from)
+      yield* Realtime.publish(Orders, { n: 1 })
+      yield* outbox.stop
+      expect(yield* Effect.flip(Realtime.publish(Orders, { n: 2 }))).toMatchObject({
+        _tag: "SourceError",
+        operation: "notify"
+      })
+      yield* outbox.restore
+      yield* Realtime.publish(Orders, { n: 3 })
+      yield* Effect.yieldNow
+      yield* outbox.crash({ losing: 1 })
+      yield* outbox.restore
+      yield* Realtime.publish(Orders, { n: 4 })
+      expect(yield* Fiber.join(told)).toEqual([1, 3, "source", 4])
+      expect(yield* Fiber.join(yield* first(2, from))).toEqual([1, 4])
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("tells its followers a newer position now and then, and forgets by the clock", () =>
+    Effect.gen(function* () {
+      const outbox = yield* MemoryOutbox
+      const reader = yield* OutboxReader.OutboxReader
+      const from = yield* reader.position
+      const queue = yield* reader.follow("orders")
+      yield* outbox.commit({ channel: "orders", text: '{"n":1}' })
+      const [batch] = yield* Queue.takeAll(queue)
+      yield* TestClock.adjust("1 hour")
+      expect(yield* Queue.takeAll(queue)).toMatchObject([
+        { _tag: "Position", cursor: batch.cursor, tick: batch.tick }
+      ])
+      yield* TestClock.adjust("22 hours")
+      expect((yield* reader.join("orders", from)).state).toBe("recovered")
+      yield* TestClock.adjust("2 hours")
+      expect((yield* reader.join("orders", from)).reason).toBe("retention")
+      // Who stands at the last message has missed nothing.
+      expect((yield* reader.join("orders", batch.cursor)).state).toBe("recovered")
+    }).pipe(Effect.scoped, Effect.provide(MemoryOutbox.layer()))
+  )
+
+  it.effect("prunes by itself every quarter of a short retention", () =>
+    Effect.gen(function* () {
+      const reader = yield* OutboxReader.OutboxReader
+      const from = yield* reader.position
+      yield* reader.publish("orders", "1")
+      yield* TestClock.adjust("59 seconds")
+      expect((yield* reader.join("orders", from)).state).toBe("recovered")
+      yield* TestClock.adjust("16 seconds")
+      expect((yield* reader.join("orders", from)).reason).toBe("retention")
+    }).pipe(Effect.provide(MemoryOutbox.layer({ retention: "1 minute" })))
+  )
+
+  it.effect("is another database than the next one, whose cursors it does not take", () =>
+    Effect.gen(function* () {
+      const cursor = yield* OutboxReader.OutboxReader.use(({ position }) => position).pipe(
+        Effect.provide(Layer.fresh(MemoryOutbox.layer()))
+      )
+      const reader = yield* OutboxReader.OutboxReader
+      expect((yield* reader.join("orders", cursor)).reason).toBe("identity")
+    }).pipe(Effect.provide(MemoryOutbox.layer()))
+  )
+
+  it("asks for a PgClient where a database is written, and is none", () => {
+    const consumed = Realtime.consume(Orders, { name: "one", onEvents: () => Effect.void }).pipe(
+      Effect.provide(layer)
+    )
+    const state = Realtime.snapshot(Effect.void).pipe(Effect.provide(layer))
+    expectTypeOf<Effect.Services<typeof consumed>>().toHaveProperty("config")
+    expectTypeOf<Effect.Services<typeof state>>().not.toBeNever()
+    expectTypeOf<Effect.Services<typeof consumed>>().not.toBeNever()
+  })
+})

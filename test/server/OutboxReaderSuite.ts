@@ -1,0 +1,548 @@
+/**
+ * The contract of `OutboxReader`. Every keeper of it runs these sentences.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Fiber, type Layer, Queue, type Scope, Stream, SubscriptionRef } from "effect"
+import * as Cursor from "../../src/Cursor.ts"
+import { type Item, type Join, OutboxReader } from "../../src/server/OutboxReader.ts"
+import { payloads } from "./support/durable.ts"
+import { random, seed } from "./support/random.ts"
+
+/** What a test may do to the outbox from outside. */
+export interface Outside {
+  /** One transaction that publishes these texts, each on its channel. */
+  readonly commit: (
+    messages: ReadonlyArray<readonly [channel: string, text: string]>
+  ) => Effect.Effect<void, unknown>
+  /** The readers lose their sessions; they come back by themselves, or by `heal`. */
+  readonly cut: Effect.Effect<void>
+  readonly heal: Effect.Effect<void>
+  /** The retention of everything so far is over, and it is pruned. */
+  readonly forget: Effect.Effect<void>
+  /** The database loses the last message, as when it is put back, and the readers notice. */
+  readonly takeBack: Effect.Effect<void>
+  /** The reader of one more node. */
+  readonly other: Effect.Effect<OutboxReader["Service"], unknown, Scope.Scope>
+}
+
+const numbers = (count: number, from = 0) => Array.from({ length: count }, (_, n) => from + n)
+
+const textsOf = (item: Item) =>
+  item._tag === "Batch" ? item.events.map(({ text }) => Number(text)) : []
+
+const replayed = ({ replay }: Join) => replay.flatMap(textsOf)
+
+/** What a follower is handed until there are so many numbers, but for what it need not take. */
+const take = <E>(queue: Queue.Dequeue<Item, E>, count: number, after = 0) =>
+  Effect.gen(function* () {
+    const items: Array<Item> = []
+    while (items.flatMap(textsOf).length < count) {
+      const item = yield* Queue.take(queue)
+      if (item.tick > after && item._tag !== "Position") items.push(item)
+    }
+    return items
+  })
+
+const waitFor = (state: "up" | "down") =>
+  OutboxReader.use((reader) =>
+    SubscriptionRef.changes(reader.state).pipe(
+      Stream.filter((current) => current === state),
+      Stream.runHead
+    )
+  )
+
+/** Watches before it cuts: a reader that heals at once is down for a few milliseconds only. */
+const cutAndNotice = (hands: Outside) =>
+  Effect.gen(function* () {
+    const down = yield* Effect.forkChild(waitFor("down"), { startImmediately: true })
+    yield* hands.cut
+    yield* Fiber.join(down)
+  })
+
+export const suite = <R, E>(
+  name: string,
+  layer: Layer.Layer<R | OutboxReader, E>,
+  outside: Effect.Effect<Outside, E, R | OutboxReader | Scope.Scope>
+): void => {
+  const test = (
+    sentence: string,
+    body: (
+      reader: OutboxReader["Service"],
+      outside: Outside & {
+        /** A transaction on the channel "room"; completes when the reader stands behind it. */
+        readonly send: (...payloads: ReadonlyArray<number>) => Effect.Effect<unknown>
+      }
+    ) => Effect.Effect<void, unknown, OutboxReader | Scope.Scope>
+  ) =>
+    it.live(sentence, () =>
+      Effect.gen(function* () {
+        const hands = yield* outside
+        yield* waitFor("up")
+        const reader = yield* OutboxReader
+        const send = (...payloads: ReadonlyArray<number>) =>
+          hands
+            .commit(payloads.map((n) => ["room", String(n)]))
+            .pipe(Effect.andThen(reader.position), Effect.orDie)
+        yield* body(reader, { ...hands, send })
+      }).pipe(Effect.scoped, Effect.provide(layer))
+    )
+
+  describe(`OutboxReader: ${name}`, () => {
+    test("hands out what commits after follow completed, in order, each channel by itself", (reader, hands) =>
+      Effect.gen(function* () {
+        yield* hands.send(0)
+        const room = yield* reader.follow("room")
+        const again = yield* reader.follow("room")
+        const Room = yield* reader.follow("Room")
+        yield* hands.commit([
+          ["Room", "1"],
+          ["room", "2"],
+          ["elsewhere", "3"],
+          ["room", "4"]
+        ])
+        yield* hands.send(5)
+        const items = yield* take(room, 3)
+        expect(items.flatMap(textsOf)).toEqual([2, 4, 5])
+        expect((yield* take(again, 3)).flatMap(textsOf)).toEqual([2, 4, 5])
+        expect((yield* take(Room, 1)).flatMap(textsOf)).toEqual([1])
+        const [first, second, third] = items.flatMap((item) =>
+          item._tag === "Batch" ? item.events : []
+        )
+        expect(first!.tx).toBe(second!.tx)
+        expect(BigInt(third!.tx)).toBeGreaterThan(BigInt(first!.tx))
+        expect(BigInt(second!.id)).toBeGreaterThan(BigInt(first!.id))
+        expect(items.map(({ tick }) => tick)).toEqual(
+          items.map(({ tick }) => tick).toSorted((one, other) => one - other)
+        )
+      }))
+
+    test("gives positions of one form, which order as what they contain", (reader, hands) =>
+      Effect.gen(function* () {
+        const cursors = [yield* reader.position]
+        for (const n of numbers(3)) {
+          yield* hands.send(n)
+          cursors.push(yield* reader.position)
+        }
+        const positions = cursors.map((cursor) => {
+          expect(cursor).toMatch(/^2\.[\w-]{8}\.[\w-]+$/)
+          return Cursor.parseDurable(cursor)!
+        })
+        expect(new Set(positions.map(({ identity }) => identity)).size).toBe(1)
+        for (const [index, { position }] of positions.entries()) {
+          for (const [other, { position: base }] of positions.entries()) {
+            expect(Cursor.dominates(position.base, base)).toBe(other <= index)
+          }
+        }
+        // And nothing else changes one.
+        expect(yield* reader.position).toBe(cursors[3])
+      }))
+
+    test("says where an event is contained, for who loaded a state", (reader, hands) =>
+      Effect.gen(function* () {
+        const queue = yield* reader.follow("room")
+        yield* hands.send(0)
+        const between = Cursor.parseDurable(yield* reader.position)!
+        yield* hands.send(1)
+        const events = (yield* take(queue, 2)).flatMap((item) =>
+          item._tag === "Batch" ? item.events : []
+        )
+        expect(events.map((event) => Cursor.seenEvent(between, event))).toEqual([true, false])
+      }))
+
+    test("joins from now on, or with everything behind a cursor, and what follows is handed out", (reader, hands) =>
+      Effect.gen(function* () {
+        const start = yield* reader.position
+        yield* hands.send(0, 1)
+        const queue = yield* reader.follow("room")
+        const fresh = yield* reader.join("room", undefined)
+        const join = yield* reader.join("room", start)
+        expect(fresh).toMatchObject({ state: "fresh", reason: undefined, replay: [], more: false })
+        expect(join).toMatchObject({ state: "recovered", reason: undefined, cursor: start })
+        expect([replayed(join), join.more]).toEqual([[0, 1], false])
+        expect(join.replay.map(({ tick }) => tick)).toEqual(join.replay.map(() => 0))
+        yield* hands.send(2)
+        for (const { tick } of [fresh, join]) {
+          const [item] = yield* take(queue, 1, tick)
+          expect(textsOf(item!)).toEqual([2])
+          yield* hands.send(2)
+        }
+        expect(yield* reader.join("elsewhere", start)).toMatchObject({
+          state: "recovered",
+          replay: []
+        })
+      }))
+
+    test("chains batches, and each event has a position behind which the rest follows", (reader, hands) =>
+      Effect.gen(function* () {
+        const start = yield* reader.position
+        const queue = yield* reader.follow("room")
+        yield* hands.send(...numbers(4))
+        yield* hands.send(4)
+        const batches = (yield* reader.join("room", start)).replay
+        const handed = (yield* take(queue, 5)).filter((item) => item._tag === "Batch")
+        for (const list of [batches, handed]) {
+          const seen: Array<number> = []
+          for (const [index, { cursor, cursorAt, events, from }] of list.entries()) {
+            if (index > 0) expect(from).toBe(list[index - 1]!.cursor)
+            expect(cursorAt(events.length - 1)).toBe(cursor)
+            for (const [at, { text }] of events.entries()) {
+              seen.push(Number(text))
+              const join = yield* reader.join("room", cursorAt(at))
+              expect(replayed(join)).toEqual(numbers(5).slice(seen.length))
+            }
+          }
+          expect(seen).toEqual(numbers(5))
+        }
+      }))
+
+    test("keeps a batch within 256 events and 65,536 UTF-16 units, but for a single larger event", (reader, hands) =>
+      Effect.gen(function* () {
+        const start = yield* reader.position
+        const wide = JSON.stringify("é".repeat(40_000))
+        yield* hands.commit([
+          ...numbers(300).map((n) => ["room", String(n)] as const),
+          ["room", wide],
+          ["room", wide],
+          ["room", JSON.stringify("x".repeat(100_000))]
+        ])
+        yield* reader.position
+        const { replay } = yield* reader.join("room", start)
+        expect(replay.map(({ events }) => events.length)).toEqual([256, 45, 1, 1])
+        expect(yield* payloads(reader.batches("room", { from: start }), 303)).toHaveLength(303)
+      }))
+
+    test("replays in parts to who has little room, each event once, until there is no more", (reader, hands) =>
+      Effect.gen(function* () {
+        const start = yield* reader.position
+        yield* hands.send(...numbers(20))
+        const queue = yield* reader.follow("room")
+        const seen: Array<number> = []
+        let from = start
+        let rounds = 0
+        let join: Join | undefined
+        while (join === undefined || join.more) {
+          join = yield* reader.join("room", from, undefined, {
+            room: 300,
+            missed: { events: 20 - seen.length, bytes: 100 }
+          })
+          expect(join.state).toBe("recovered")
+          const some = replayed(join)
+          // About 128 bytes and its text each: the room is crossed by one event at most.
+          expect(some.length).toBeLessThanOrEqual(3)
+          seen.push(...some)
+          from = join.replay.at(-1)?.cursor ?? from
+          rounds++
+        }
+        expect(seen).toEqual(numbers(20))
+        expect(rounds).toBeGreaterThan(6)
+        yield* hands.send(20)
+        expect((yield* take(queue, 1, join.tick)).flatMap(textsOf)).toEqual([20])
+      }))
+
+    test("replays nothing of what is beyond the bounds, and gives a position from which to go on", (reader, hands) =>
+      Effect.gen(function* () {
+        const start = yield* reader.position
+        yield* hands.send(...numbers(5))
+        const bounded = (events: number, bytes: number) =>
+          reader.join("room", start, { events, bytes })
+        for (const join of [
+          yield* bounded(4, 1000),
+          yield* bounded(10, 4),
+          yield* reader.join("room", start, undefined, {
+            room: 100,
+            missed: { events: 1e9, bytes: 0 }
+          })
+        ]) {
+          expect(join).toMatchObject({ state: "reset", reason: "bounds", replay: [] })
+          expect(yield* reader.join("room", join.cursor)).toMatchObject({
+            state: "recovered",
+            replay: []
+          })
+        }
+        expect(replayed(yield* bounded(5, 5))).toEqual(numbers(5))
+      }))
+
+    test("answers a cursor that is malformed, foreign or without its witness, and goes on", (reader, hands) =>
+      Effect.gen(function* () {
+        yield* hands.send(0)
+        const cursor = Cursor.parseDurable(yield* reader.position)!
+        const { base } = cursor.position
+        const witness = { ...cursor.witness, id: cursor.witness.id + 1n }
+        const wrong = {
+          malformed: ["nonsense", "1:1", "2.AAAAAAAA.", `${Cursor.formatDurable(cursor)}A`],
+          identity: [Cursor.formatDurable({ ...cursor, identity: "AAAAAAAA" })],
+          witness: [
+            Cursor.formatDurable({ ...cursor, witness }),
+            Cursor.formatDurable({
+              ...cursor,
+              position: Cursor.whole({ ...base, xmax: base.xmax + 1000n })
+            })
+          ]
+        }
+        for (const [reason, cursors] of Object.entries(wrong)) {
+          for (const from of cursors) {
+            const join = yield* reader.join("room", from)
+            expect(join).toMatchObject({ state: "reset", reason, replay: [], more: false })
+            expect(join.cursor).toBe(yield* reader.position)
+            // A Stream is told the same as a gap, and goes on.
+            const items = yield* reader
+              .batches("room", { from })
+              .pipe(Stream.toQueue({ capacity: "unbounded" }))
+            expect(yield* Queue.take(items)).toMatchObject({ _tag: "Gap", reason: "source" })
+            yield* hands.send(1)
+            expect(textsOf(yield* Queue.take(items))).toEqual([1])
+          }
+        }
+      }))
+
+    test("gives one consumer its position first, then everything, however slow it is", (reader, hands) =>
+      Effect.gen(function* () {
+        const count = 100
+        const room = reader.batches("room")
+        const items: Array<Item> = []
+        const begun = yield* Queue.unbounded<void>()
+        const slow = yield* room.pipe(
+          Stream.runForEach((item) =>
+            Effect.gen(function* () {
+              items.push(item)
+              yield* Queue.offer(begun, undefined)
+              if (items.length < 20) yield* Effect.yieldNow
+            })
+          ),
+          Effect.forkChild
+        )
+        yield* Queue.take(begun)
+        for (const n of numbers(count)) yield* hands.commit([["room", String(n)]])
+        while (items.flatMap(textsOf).length < count) yield* Queue.take(begun)
+        yield* Fiber.interrupt(slow)
+        expect(items[0]!._tag).toBe("Position")
+        expect(items.slice(1).map(({ _tag }) => _tag)).toEqual(items.slice(1).map(() => "Batch"))
+        expect(items.flatMap(textsOf)).toEqual(numbers(count))
+        expect(yield* payloads(reader.batches("room", { from: items[0]!.cursor }), count)).toEqual(
+          numbers(count)
+        )
+      }))
+
+    test("publishes the same payload under a key once, and another one not at all", (reader) =>
+      Effect.gen(function* () {
+        const start = yield* reader.position
+        for (const text of ["1", "1"]) yield* reader.publish("room", text, "key")
+        yield* reader.publish("elsewhere", "2", "key")
+        yield* reader.publish("room", "3")
+        yield* reader.publish("room", "3")
+        expect(yield* Effect.flip(reader.publish("room", "4", "key"))).toMatchObject({
+          _tag: "PublishRefused",
+          reason: "key"
+        })
+        for (const key of ["", "x".repeat(501), "é".repeat(251), "a\0b", "\ud800"]) {
+          expect(yield* Effect.flip(reader.publish("room", "5", key))).toMatchObject({
+            _tag: "PublishRefused",
+            reason: "value"
+          })
+        }
+        yield* reader.publish("room", "6", "é".repeat(250))
+        yield* reader.position
+        expect(replayed(yield* reader.join("room", start))).toEqual([1, 3, 3, 6])
+      }))
+
+    test("refuses what is a table's, no JSON, too large or without a channel to be on", (reader) =>
+      Effect.gen(function* () {
+        const start = yield* reader.position
+        const refused = (channel: string, text: string) =>
+          Effect.flip(reader.publish(channel, text))
+        expect([
+          yield* refused("table_updates_orders", "1"),
+          yield* refused("room", "{"),
+          yield* refused("room", JSON.stringify("x".repeat(8 * 1024 * 1024 - 1))),
+          yield* refused("not a name", "1"),
+          yield* refused("realtime", "1")
+        ]).toMatchObject([
+          { _tag: "PublishRefused", reason: "table" },
+          { _tag: "PublishRefused", reason: "value" },
+          { _tag: "PayloadTooLarge", bytes: 8 * 1024 * 1024 + 1, limit: 8 * 1024 * 1024 },
+          { _tag: "SourceError", operation: "notify" },
+          { _tag: "SourceError", operation: "notify" }
+        ])
+        yield* reader.publish("room", "2")
+        yield* reader.position
+        expect(replayed(yield* reader.join("room", start))).toEqual([2])
+      }))
+
+    test("writes all of a transaction or nothing", (reader, hands) =>
+      Effect.gen(function* () {
+        const start = yield* reader.position
+        expect(
+          (yield* Effect.exit(
+            hands.commit([
+              ["room", "0"],
+              ["room", "no JSON"]
+            ])
+          ))._tag
+        ).toBe("Failure")
+        yield* hands.send(1)
+        yield* reader.position
+        expect(replayed(yield* reader.join("room", start))).toEqual([1])
+      }))
+
+    test("loses nothing and tells no gap when its session is lost, whoever waits meanwhile", (reader, hands) =>
+      Effect.gen(function* () {
+        const start = yield* reader.position
+        const queue = yield* reader.follow("room")
+        const stream = yield* payloads(reader.batches("room", { from: start }), 3).pipe(
+          Effect.forkChild({ startImmediately: true })
+        )
+        yield* hands.send(0)
+        const [first] = yield* take(queue, 1)
+        yield* cutAndNotice(hands)
+        yield* hands.commit([["room", "1"]])
+        const waiting = yield* Effect.forkChild(
+          Effect.all([reader.position, reader.join("room", first!.cursor), reader.follow("room")]),
+          { startImmediately: true }
+        )
+        yield* hands.heal
+        const items = yield* take(queue, 1)
+        expect(items).toMatchObject([{ _tag: "Batch", events: [{ text: "1" }] }])
+        const [position, join, late] = yield* Fiber.join(waiting)
+        expect(join.state).toBe("recovered")
+        expect(replayed(join).length + (items[0]!.tick > join.tick ? 1 : 0)).toBe(1)
+        expect(replayed(yield* reader.join("room", position))).toEqual([])
+        yield* hands.send(2)
+        expect((yield* take(late, 1)).flatMap(textsOf).at(-1)).toBe(2)
+        expect(yield* Fiber.join(stream)).toEqual([0, 1, 2])
+      }))
+
+    test("tells what was pruned, and honours a position at which nothing is missing", (reader, hands) =>
+      Effect.gen(function* () {
+        const begin = yield* reader.position
+        yield* hands.send(0)
+        const older = yield* reader.position
+        yield* hands.send(1)
+        const last = yield* reader.position
+        yield* hands.forget
+        // Nothing was pruned that whoever stands at the last message would need.
+        expect(yield* reader.join("room", last)).toMatchObject({ state: "recovered", replay: [] })
+        expect(yield* reader.join("room", begin)).toMatchObject({
+          state: "reset",
+          reason: "retention"
+        })
+        // The message on which it stands is gone too.
+        expect(yield* reader.join("room", older)).toMatchObject({
+          state: "reset",
+          reason: "witness"
+        })
+        const gap = yield* reader.batches("room", { from: begin }).pipe(Stream.runHead)
+        expect(gap).toMatchObject({ value: { _tag: "Gap", reason: "retention", cursor: last } })
+        yield* hands.send(2)
+        yield* reader.position
+        expect(replayed(yield* reader.join("room", last))).toEqual([2])
+      }))
+
+    test("remembers a while for its followers what is pruned", (reader, hands) =>
+      Effect.gen(function* () {
+        const queue = yield* reader.follow("room")
+        yield* hands.send(0)
+        const [{ cursor }] = (yield* take(queue, 1)) as [Item]
+        yield* hands.send(1)
+        yield* take(queue, 1)
+        yield* hands.send(2)
+        yield* take(queue, 1)
+        yield* hands.forget
+        expect(replayed(yield* reader.join("room", cursor))).toEqual([1, 2])
+      }))
+
+    test("tells a gap to whoever was told what the database lost", (reader, hands) =>
+      Effect.gen(function* () {
+        const queue = yield* reader.follow("room")
+        const quiet = yield* reader.follow("quiet")
+        const stream = yield* reader.batches("room").pipe(Stream.toQueue({ capacity: "unbounded" }))
+        expect((yield* Queue.take(stream))._tag).toBe("Position")
+        yield* hands.send(0)
+        yield* hands.send(1)
+        const items = yield* take(queue, 2)
+        const streamed = [yield* Queue.take(stream), yield* Queue.take(stream)]
+        expect(streamed.flatMap(textsOf)).toEqual([0, 1])
+        yield* hands.takeBack
+        const gaps = [yield* Queue.take(queue), yield* Queue.take(quiet), yield* Queue.take(stream)]
+        for (const gap of gaps) expect(gap).toMatchObject({ _tag: "Gap", reason: "source" })
+        expect(yield* reader.join("room", items.at(-1)!.cursor)).toMatchObject({
+          state: "reset",
+          reason: "witness"
+        })
+        // What it had not lost is a position still, and what comes now goes on from the gap.
+        expect((yield* reader.join("room", items[0]!.cursor)).state).toBe("recovered")
+        yield* hands.send(2)
+        for (const from of [queue, stream]) {
+          expect((yield* take(from, 1, gaps[0]!.tick)).flatMap(textsOf)).toEqual([2])
+        }
+        expect(replayed(yield* reader.join("room", gaps[0]!.cursor))).toEqual([2])
+      }))
+
+    test("honours the cursors of another node", (reader, hands) =>
+      Effect.gen(function* () {
+        const other = yield* hands.other
+        const queue = yield* other.follow("room")
+        yield* hands.send(...numbers(3))
+        yield* hands.send(3)
+        for (const item of yield* take(queue, 4)) {
+          if (item._tag !== "Batch") continue
+          const join = yield* reader.join("room", item.cursorAt(0))
+          expect(replayed(join)).toEqual(numbers(4).filter((n) => n > Number(item.events[0]!.text)))
+        }
+        yield* reader.publish("room", "4", "key")
+        yield* other.publish("room", "4", "key")
+        yield* other.position
+        expect(replayed(yield* other.join("room", yield* reader.position))).toEqual([])
+        expect((yield* take(queue, 1)).flatMap(textsOf)).toEqual([4])
+      }))
+
+    test(`gives everybody everything once, whenever they come (REALTIME_TEST_SEED=${seed})`, (reader, hands) =>
+      Effect.gen(function* () {
+        const { chance, int, pick } = random(seed)
+        const rooms = ["room", "hall"]
+        const truth: Array<{ readonly channel: string; readonly n: number }> = []
+        const of = (channel: string, since: number) =>
+          truth.slice(since).flatMap((one) => (one.channel === channel ? [one.n] : []))
+        /** Cursors, and how much of the truth they contain. */
+        const known = [{ cursor: yield* reader.position, since: 0 }]
+        const joined: Array<{
+          readonly channel: string
+          readonly since: number
+          readonly queue: Queue.Dequeue<Item>
+          readonly join: Join
+        }> = []
+        const write = Effect.suspend(() => {
+          const messages = numbers(1 + int(3), truth.length).map((n) => ({
+            channel: pick(rooms),
+            n
+          }))
+          truth.push(...messages)
+          return hands.commit(messages.map(({ channel, n }) => [channel, String(n)]))
+        })
+        for (let step = 0; step < 60; step++) {
+          if (chance(0.5)) {
+            yield* write
+          } else if (chance(0.4)) {
+            known.push({ cursor: yield* reader.position, since: truth.length })
+          } else if (joined.length < 12) {
+            const channel = pick(rooms)
+            const { cursor, since } = pick(known)
+            const queue = yield* reader.follow(channel)
+            // Handed out and replayed too.
+            if (chance(0.5)) yield* write
+            if (chance(0.5)) yield* reader.position
+            joined.push({ channel, since, queue, join: yield* reader.join(channel, cursor) })
+          } else if (chance(0.1)) {
+            yield* hands.cut
+            yield* hands.heal
+          }
+        }
+        for (const { channel, join, queue, since } of joined) {
+          const expected = of(channel, since)
+          const first = replayed(join)
+          const rest = yield* take(queue, expected.length - first.length, join.tick)
+          expect([...first, ...rest.flatMap(textsOf)], `seed ${seed}`).toEqual(expected)
+        }
+        expect(joined.length).toBeGreaterThan(0)
+      }))
+  })
+}
