@@ -430,6 +430,8 @@ const system = <I, R>(
         [Realtime.hubKey]: {
           open: (channel) => Effect.suspend(() => hubOf().open(channel)),
           openLive: (channel) => Effect.suspend(() => hubOf().openLive(channel)),
+          missing: (definition) => hubOf().missing(definition),
+          refused: Effect.suspend(() => hubOf().refused),
           checkTable: (channel) => Effect.suspend(() => hubOf().checkTable(channel)),
           sourceOf: (deliveries) =>
             ofServer((realtime) => realtime[Realtime.hubKey].sourceOf(deliveries))

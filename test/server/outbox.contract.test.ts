@@ -2,11 +2,10 @@
 import { PgClient } from "@effect/sql-pg"
 import { Context, Effect, Layer } from "effect"
 import * as Cursor from "../../src/Cursor.ts"
-import * as Outbox from "../../src/server/internal/outbox/outbox.ts"
 import { MemoryOutbox } from "../../src/server/MemoryOutbox.ts"
 import { OutboxReader } from "../../src/server/OutboxReader.ts"
 import { type Outside, suite } from "./OutboxReaderSuite.ts"
-import { layerReader, layerReaderOnly, session } from "./support/durable.ts"
+import { layerReader, layerReaderOnly, session, takeOn } from "./support/durable.ts"
 
 suite(
   "in memory",
@@ -33,9 +32,7 @@ suite(
       where datname = current_database() and application_name = 'effect-realtime reader'`)
     /** What a reader notes now and then. */
     const upkeep = Effect.gen(function* () {
-      const { drawn, era, next, normal } = Outbox.parseTake(
-        (yield* db.query(Outbox.takeStatement, ["0"])).rows[0]
-      )
+      const { drawn, era, next, normal } = yield* takeOn(db)
       yield* db.query("select realtime.upkeep($1::pg_snapshot, $2::xid8, $3::bigint, 0, $4)", [
         Cursor.formatSnapshot(normal),
         String(next),

@@ -19,12 +19,12 @@ import * as Channel from "../../src/Channel.ts"
 import { address } from "../../src/server/internal/link/pgLink.ts"
 import { Doubt } from "../../src/server/internal/link/refusal.ts"
 import { layerMemory, layerNone, NotificationSource } from "../../src/server/NotificationSource.ts"
+import { MemoryOutbox } from "../../src/server/MemoryOutbox.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import { Realtime } from "../../src/server/Realtime.ts"
 import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
-import { layerMemoryOutbox } from "../support/memoryOutbox.ts"
 import { database, execute, installedDatabase, serverUrl } from "../support/database.ts"
 
 const Live = Channel.make("prices", Schema.Unknown)
@@ -51,7 +51,7 @@ const waitFor = (state: SubscriptionRef.SubscriptionRef<"up" | "down">, wanted: 
   )
 
 describe("a server that cannot hear its channels", () => {
-  const outbox = layerMemoryOutbox(() => 0)
+  const outbox = MemoryOutbox.layer()
   const start = <E>(
     channels: ReadonlyArray<Channel.Definition>,
     realtime: Layer.Layer<Realtime, E>
