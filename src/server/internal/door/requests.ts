@@ -19,9 +19,10 @@ import { Follower } from "./follower.ts"
 import type { Mailbox } from "./mailbox.ts"
 import { publishOnce } from "./publishing.ts"
 import type { Match } from "./registry.ts"
-import { type Reading, Replays } from "./replays.ts"
+import { type Reading, Replays, Turn } from "./replays.ts"
 import { ending, Rights, type Wish } from "./rights.ts"
 import {
+  busy,
   overLimit,
   type Principal,
   type Refusal,
@@ -248,6 +249,8 @@ export class Requests {
     switch (frame.type) {
       case "unsubscribe":
         this.#wanted.delete(name)
+        // What is replayed is wanted no more: the answer need not wait for it.
+        this.#subscriptions.get(name)?.follower.leave()
         return this.#inOrder(name, id, this.#unsubscribe(id, name))
       case "subscribe": {
         const refused = this.#checkSubscribe(name)
@@ -337,22 +340,21 @@ export class Requests {
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen({ self: this }, function* () {
         const scope = yield* Scope.make()
+        const turn = new Turn()
         const begun = yield* Effect.exit(
           restore(
-            Effect.flatMap(this.#begin(wish.match, from, scope), ({ follower, join }) =>
+            Effect.flatMap(this.#begin(wish.match, from, scope, turn), ({ follower, join }) =>
               this.#rights.hold(wish, mark, () => {
                 if (this.#ended) return Effect.succeed(refusalOf(undefined))
                 this.#subscriptions.set(channel, { ...wish, id, scope, follower })
                 const { cursor, state } = join
                 this.answer(id, { type: "subscribed", id, channel, state, cursor })
-                return Effect.sync(() => {
-                  follower.go(join)
-                  return undefined
-                })
+                return Effect.as(follower.go(join), undefined)
               })
             )
           )
         )
+        this.#replays.leave(turn)
         // What begins is given back with the session, or by `unsubscribe`.
         if (this.#subscriptions.get(channel)?.scope === scope) return
         const refused = Exit.isFailure(begun) ? refusalOf(Cause.squash(begun.cause)) : begun.value
@@ -383,18 +385,26 @@ export class Requests {
   }
 
   /** Where the subscription starts, once the source listens. */
-  #begin(match: Match, from: string | undefined, scope: Scope.Closeable) {
+  #begin(match: Match, from: string | undefined, scope: Scope.Closeable, turn: Turn) {
+    // What takes too long while the source is up waits for others.
+    let waitsForOthers = false
     return Effect.gen({ self: this }, function* () {
-      const view = yield* this.#context.realtime[hubKey].open(match.channel)
+      const { opens, realtime } = this.#context
+      const hub = realtime[hubKey]
+      const wait = hub.isOpen(match.channel) ? 0 : opens.take()
+      if (wait > 0) return yield* Effect.fail(new Refused(busy("channelOpens", wait)))
+      const view = yield* hub.open(match.channel)
       const follower = new Follower(view, this.#owner.mailbox)
       yield* Scope.addFinalizer(
         scope,
         Effect.sync(() => follower.leave())
       )
-      const joining = follower.join(from)
-      const join = yield* from === undefined
-        ? joining
-        : this.#replays.inTurn(match, Effect.andThen(this.#inBudget, joining))
+      waitsForOthers = true
+      if (from !== undefined) {
+        yield* this.#replays.enter(match, turn)
+        yield* this.#inBudget
+      }
+      const join = yield* follower.join(from)
       if (join.state === "reset") this.#context.refused("reset")
       // As many bytes as one may get by subscribing so often: a short cursor must not cost so much more.
       this.#subscribes?.spend(Math.floor(join.bytes / replayBytes))
@@ -403,7 +413,10 @@ export class Requests {
       Scope.provide(scope),
       Effect.timeoutOrElse({
         duration: this.#context.limits.sourceWait,
-        orElse: () => Effect.fail(sourceDown)
+        orElse: () =>
+          Effect.fail(
+            waitsForOthers && this.#context.sourceIsUp() ? new Refused(busy("replays")) : sourceDown
+          )
       })
     )
   }
