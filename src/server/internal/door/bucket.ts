@@ -71,13 +71,18 @@ export class Shared {
     this.#bucket = new Bucket(rate ?? { perSecond: 1, burst: 1 }, now())
   }
 
+  /** 0 when a token is there, else the milliseconds until one is. */
+  get wait(): number {
+    return this.#rate === undefined ? 0 : this.#bucket.wait(this.#rate, this.#now())
+  }
+
   /**
    * Takes one token; returns the milliseconds until it is there. When that is more than the caller waits,
    * none is taken.
    */
   take(patience = 0): number {
     if (this.#rate === undefined) return 0
-    const wait = this.#bucket.wait(this.#rate, this.#now())
+    const { wait } = this
     if (wait <= patience) this.#bucket.spend(1)
     return wait
   }

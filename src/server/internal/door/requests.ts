@@ -253,7 +253,7 @@ export class Requests {
         this.#subscriptions.get(name)?.follower.leave()
         return this.#inOrder(name, id, this.#unsubscribe(id, name))
       case "subscribe": {
-        const refused = this.#checkSubscribe(name)
+        const refused = this.#checkSubscribe(name, match)
         if (refused !== undefined) return this.#refused(id, refused)
         this.#wanted.set(name, id)
         const wish: Wish = { channel: name, match, action: "subscribe" }
@@ -279,7 +279,7 @@ export class Requests {
     }
   }
 
-  #checkSubscribe(name: string): Refusal | undefined {
+  #checkSubscribe(name: string, match: Match): Refusal | undefined {
     const { subscribes, subscriptions } = this.#context.limits
     const now = this.#context.clock()
     this.#subscribes ??= new Bucket(subscribes, now)
@@ -289,8 +289,13 @@ export class Requests {
       const reason = `A session has at most ${subscriptions} subscriptions. Leave one first.`
       return overLimit("subscriptions", "subscribe/limit", reason)
     }
-    return this.#wanted.has(name)
-      ? refusal("subscribe/duplicate", "This session is subscribed to the channel already.")
+    if (this.#wanted.has(name)) {
+      return refusal("subscribe/duplicate", "This session is subscribed to the channel already.")
+    }
+    // Seen before anybody is asked: what is refused in a storm must cost next to nothing.
+    const { opens, realtime } = this.#context
+    return opens.wait > 0 && !realtime[hubKey].isOpen(match.channel)
+      ? busy("channelOpens", opens.wait)
       : undefined
   }
 
@@ -362,7 +367,9 @@ export class Requests {
         const known =
           refused === sourceDown ||
           refused?.code === "server/overloaded" ||
-          refused?.code === "rate/limited"
+          refused?.code === "rate/limited" ||
+          // The session has ended.
+          (Exit.isFailure(begun) && Cause.hasInterruptsOnly(begun.cause))
         if (Exit.isFailure(begun) && !known && !this.#stopped) {
           yield* Effect.logWarning(`a subscription to "${channel}" failed`, begun.cause)
         }
