@@ -15,6 +15,7 @@ import type { ClientFrame, FrameOf, ServerFrame } from "../../../Frame.ts"
 import { channelNameFault, errorRetry } from "../../../Protocol.ts"
 import { hubKey } from "../../Realtime.ts"
 import { Bucket } from "./bucket.ts"
+import { late, openingRefused, replayBytes, tooFast } from "./budget.ts"
 import { Follower } from "./follower.ts"
 import type { Mailbox } from "./mailbox.ts"
 import { publishOnce } from "./publishing.ts"
@@ -22,7 +23,6 @@ import type { Match } from "./registry.ts"
 import { type Reading, Replays, Turn } from "./replays.ts"
 import { ending, Rights, type Wish } from "./rights.ts"
 import {
-  busy,
   overLimit,
   type Principal,
   type Refusal,
@@ -47,12 +47,6 @@ export interface Owner {
   /** Runs on a fiber that ends with the session. */
   fork(effect: Effect.Effect<void>): void
 }
-
-/** A replay counts as one subscribe more for each so many bytes of payload. */
-const replayBytes = 64 * 1024
-
-const tooFast = (wait: number): Refusal =>
-  overLimit("subscribes", "rate/limited", "Subscribe slower.", wait)
 
 /**
  * How many subscriptions of a session are looked at anew at once: events flow meanwhile, so it must not
@@ -292,11 +286,7 @@ export class Requests {
     if (this.#wanted.has(name)) {
       return refusal("subscribe/duplicate", "This session is subscribed to the channel already.")
     }
-    // Seen before anybody is asked: what is refused in a storm must cost next to nothing.
-    const { opens, realtime } = this.#context
-    return opens.wait > 0 && !realtime[hubKey].isOpen(match.channel)
-      ? busy("channelOpens", opens.wait)
-      : undefined
+    return openingRefused(this.#context, match.channel, false)
   }
 
   /** `then` gets the mark of the decision. */
@@ -393,20 +383,17 @@ export class Requests {
 
   /** Where the subscription starts, once the source listens. */
   #begin(match: Match, from: string | undefined, scope: Scope.Closeable, turn: Turn) {
-    // What takes too long while the source is up waits for others.
-    let waitsForOthers = false
+    let opened = false
     return Effect.gen({ self: this }, function* () {
-      const { opens, realtime } = this.#context
-      const hub = realtime[hubKey]
-      const wait = hub.isOpen(match.channel) ? 0 : opens.take()
-      if (wait > 0) return yield* Effect.fail(new Refused(busy("channelOpens", wait)))
-      const view = yield* hub.open(match.channel)
+      const refused = openingRefused(this.#context, match.channel, true)
+      if (refused !== undefined) return yield* Effect.fail(new Refused(refused))
+      const view = yield* this.#context.realtime[hubKey].open(match.channel)
       const follower = new Follower(view, this.#owner.mailbox)
       yield* Scope.addFinalizer(
         scope,
         Effect.sync(() => follower.leave())
       )
-      waitsForOthers = true
+      opened = true
       if (from !== undefined) {
         yield* this.#replays.enter(match, turn)
         yield* this.#inBudget
@@ -420,10 +407,7 @@ export class Requests {
       Scope.provide(scope),
       Effect.timeoutOrElse({
         duration: this.#context.limits.sourceWait,
-        orElse: () =>
-          Effect.fail(
-            waitsForOthers && this.#context.sourceIsUp() ? new Refused(busy("replays")) : sourceDown
-          )
+        orElse: () => Effect.fail(late(this.#context, opened))
       })
     )
   }
