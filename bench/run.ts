@@ -18,6 +18,7 @@ import { measureLatency } from "./measure/latency.ts"
 import { measureOutbox } from "./measure/outbox.ts"
 import { measureReader } from "./measure/reader.ts"
 import { type Failure, failureOf, type Report } from "./measure/result.ts"
+import { measureReturn } from "./measure/return.ts"
 import { measureStalled } from "./measure/stalled.ts"
 import { measureWatch } from "./measure/watch.ts"
 import { measureWatchedWriters } from "./measure/watchedWriters.ts"
@@ -79,6 +80,11 @@ const measurements: ReadonlyArray<Measurement> = [
     name: "T2",
     title: "rows that 1 and 8 writers change, each commit flushed to disk",
     measure: (context) => measureWatchedWriters(context)
+  },
+  {
+    name: "Y",
+    title: "what others pay while 300 clients come back, and while 110 open channels",
+    measure: (context) => measureReturn(context)
   },
   ...decodings.map((decoding) => ({
     name: decoding.name,

@@ -21,6 +21,7 @@ const dialectOf: Readonly<Record<SubjectName, DialectName>> = {
   "effect-realtime": "realtime",
   "effect-realtime-route": "realtime",
   "effect-realtime-durable": "realtime",
+  "effect-realtime-both": "realtime",
   ws: "plain",
   floor: "plain",
   "ws+pg-listen": "plain",

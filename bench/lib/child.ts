@@ -25,6 +25,7 @@ export const start = <Methods>(
     | "notifier.ts"
     | "writers.ts"
     | "probe.ts"
+    | "returners.ts"
     | "receiver.ts"
     | "feeder/main.ts"
     | "listener/main.ts",

@@ -6,6 +6,7 @@ export type SubjectName =
   | "effect-realtime"
   | "effect-realtime-route"
   | "effect-realtime-durable"
+  | "effect-realtime-both"
   | "ws"
   | "floor"
   | "socket.io"
@@ -54,6 +55,13 @@ export interface Memory {
   readonly rss: number
 }
 
+export interface Loop {
+  /** The longest that the event loop stood still, in milliseconds. */
+  readonly longest: number
+  /** The most memory (RSS) that was seen, in bytes: looked at 50 times a second. */
+  readonly peak: number
+}
+
 export interface ServerApi {
   readonly open: (setup: Setup) => Promise<{ readonly port: number }>
   /** Makes the texts of messages `from` to `from + count`, and collects garbage. */
@@ -68,6 +76,8 @@ export interface ServerApi {
   /** What the window cost; the clock stops here. */
   readonly stop: (options: object) => Promise<Cpu>
   readonly memory: (options: object) => Memory
+  /** How the process did since it was asked last. */
+  readonly loop: (options: object) => Loop
   readonly close: (options: object) => Promise<void>
 }
 
@@ -162,6 +172,31 @@ export interface ReceiverApi {
     readonly channels: number
   }) => Promise<{ readonly millis: number }>
   readonly close: (options: object) => Promise<void>
+}
+
+export interface ReturnersApi {
+  /** So many clients say hello. */
+  readonly enter: (options: { readonly port: number; readonly clients: number }) => Promise<void>
+  /** Where somebody stands who subscribes now. */
+  readonly cursor: (options: { readonly channel: string }) => Promise<{ readonly cursor: string }>
+  /** All resume from a cursor; completes when each has exactly so many events, and all have left. */
+  readonly resume: (options: {
+    readonly channel: string
+    readonly cursor: string
+    readonly events: number
+  }) => Promise<Crowd>
+  /** Each opens so many new live channels a second; then all leave. */
+  readonly openChannels: (options: {
+    readonly perSecond: number
+    readonly millis: number
+  }) => Promise<Crowd>
+  readonly leave: (options: object) => void
+}
+
+export interface Crowd {
+  readonly millis: number
+  /** How often each was answered: codes of errors, and `subscribed`. */
+  readonly answers: Readonly<Record<string, number>>
 }
 
 export interface ProbeApi {

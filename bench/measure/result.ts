@@ -28,6 +28,8 @@ export type Measure =
   | "heap-per-socket"
   | "latency-p50"
   | "latency-p99"
+  | "longest-stand"
+  | "peak-memory"
   | "commits-per-second"
   | "cpu"
   | "heap-after"

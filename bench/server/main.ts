@@ -21,6 +21,33 @@ const collect = (): void => {
 
 const used = () => subject?.usage?.cpu() ?? process.cpuUsage()
 
+/** When the loop was last seen to go round, and the longest that it did not. */
+let turned = performance.now()
+let longest = 0
+let peak = 0
+let looked = 0
+
+const turn = (): void => {
+  const now = performance.now()
+  longest = Math.max(longest, now - turned)
+  turned = now
+  if (now - looked >= 20) {
+    looked = now
+    peak = Math.max(peak, process.memoryUsage.rss())
+  }
+}
+
+/** From the first question on, so that who does not ask pays for no timer. */
+let watching = false
+
+const watch = (): void => {
+  turned = performance.now()
+  longest = peak = 0
+  if (watching) return
+  watching = true
+  setInterval(turn, 1).unref()
+}
+
 serve<ServerApi>(
   {
     open: async (setup) => {
@@ -49,6 +76,12 @@ serve<ServerApi>(
       const { external, heapUsed, rss } = process.memoryUsage()
       if (subject?.usage !== undefined) return { heap: 0, rss: subject.usage.rss() }
       return { heap: heapUsed + external, rss }
+    },
+    loop: () => {
+      if (watching) turn()
+      const seen = { longest, peak }
+      watch()
+      return seen
     },
     close: async () => {
       await subject?.[Symbol.asyncDispose]()

@@ -21,7 +21,7 @@ import type * as Stream from "effect/Stream"
 import type * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Backoff from "../Backoff.ts"
 import * as CatchUp from "./internal/outbox/catchUp.ts"
-import type { OutboxFault, ReplayError } from "./internal/outbox/faults.ts"
+import type { OutboxFault } from "./internal/outbox/faults.ts"
 import { durableStream } from "./internal/outbox/durableStream.ts"
 import { type OutboxPublishError, publish } from "./internal/outbox/outboxPublish.ts"
 import { Pace } from "./internal/outbox/pace.ts"
@@ -30,12 +30,20 @@ import type { InvalidDatabaseUrl } from "./internal/link/databaseUrl.ts"
 import * as PgLink from "./internal/link/pgLink.ts"
 import { type DatabaseRefused, startPatience } from "./internal/link/refusal.ts"
 import * as Reader from "./internal/outbox/reader.ts"
+import type { Lease } from "./internal/outbox/shared.ts"
 import { Followers, type Item } from "./internal/outbox/tail.ts"
 import * as Upkeep from "./internal/outbox/upkeep.ts"
 import * as Watched from "./internal/link/watched.ts"
 import type { SourceState } from "./NotificationSource.ts"
 import { SchemaName } from "./internal/sql/schemaName.ts"
 
+export {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  ReplaysOverloaded
+} from "./internal/outbox/admission.ts"
 export {
   /**
    * @category models
@@ -174,6 +182,23 @@ export interface Options {
   /** The most payload that is replayed to a socket, default 8 MiB (8,388,608 bytes of UTF-8). */
   readonly replayBytes?: number | undefined
   /**
+   * How many replays this node reads at once, default 8. Those who ask for the same share one; the next
+   * ones wait, at most as long as `limits.sourceWait` of the server, then they are answered
+   * `server/overloaded`.
+   */
+  readonly replays?: number | undefined
+  /**
+   * How many replays wait for their turn on this node, default 1,000. One more is answered
+   * `server/overloaded` with `retryAfter`, and fails with `ReplaysOverloaded` in the process.
+   */
+  readonly replayQueue?: number | undefined
+  /**
+   * The payload that all replays of this node keep until it is sent, default 64 MiB (67,108,864 bytes of
+   * UTF-8). One that is read counts with `replayBytes` until it is known how many it has; what does not
+   * fit waits like one too many.
+   */
+  readonly replayMemory?: number | undefined
+  /**
    * Whether only what PostgreSQL has flushed to disk is handed out, default `false`. A commit with
    * `synchronous_commit = off` can be seen up to 0.6 s before it is flushed, and a crash within that time
    * takes back what was told. With `true` a crash on one machine takes nothing back that was told, and such
@@ -204,14 +229,17 @@ export class OutboxReader extends Context.Service<
      * than the join's belong to this subscriber, after the replay; earlier ones do not. Nothing is
      * replayed in part: with more than `bounds` to replay (default `replayEvents` and `replayBytes`) it is a reset.
      * Somebody who asks for a `part` gets what they have room for, and joins again from the end of it while
-     * there is `more`; what they know to have missed is held against the bounds.
+     * there is `more`; what they know to have missed is held against the bounds. With a `lease`
+     * what was read is kept, counted and shared until that ends, and there may be `more` as well: what
+     * others read a moment ago. Fails with `ReplaysOverloaded` where too many wait.
      */
     readonly join: (
       channel: string,
       from: string | undefined,
       bounds?: CatchUp.Bounds,
-      part?: CatchUp.Part
-    ) => Effect.Effect<CatchUp.Join, OutboxFault | ReplayError>
+      part?: CatchUp.Part,
+      lease?: Lease
+    ) => Effect.Effect<CatchUp.Join, CatchUp.JoinError>
     /**
      * The batches of a channel for one consumer, from a cursor or from now on: paged, without bound, and
      * never more than a few pages in memory, however slow the consumer. Goes on after any failure of the
@@ -286,6 +314,11 @@ const opened = (
       events: options?.replayEvents ?? 10_000,
       bytes: options?.replayBytes ?? 8 * 1024 * 1024
     }
+    const together = {
+      atOnce: options?.replays ?? 8,
+      queue: options?.replayQueue ?? 1000,
+      bytes: options?.replayMemory ?? 64 * 1024 * 1024
+    }
     const followers = new Followers()
     yield* Memory.sweeping(followers.budget)
     const { connection } = yield* Effect.fromResult(
@@ -313,6 +346,7 @@ const opened = (
       sql,
       limits,
       replayed,
+      together,
       patience,
       followers,
       current,

@@ -357,7 +357,7 @@ export class Realtime extends Context.Service<
             const start =
               state === "reset"
                 ? [new Batch(channel.name, tick, cursor, cursor, "retention")]
-                : replay
+                : (yield* Effect.forEach(replay, ({ open }) => open)).flat()
             return Stream.fromIterable(start).pipe(
               Stream.concat(
                 Stream.fromSubscription(batches).pipe(

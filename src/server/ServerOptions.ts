@@ -188,7 +188,22 @@ export interface Limits {
   readonly upgrades?: Rate | undefined
   /** Upgrades of one address, default 20/s and 40 at once. More are refused with 429. */
   readonly upgradesPerAddress?: Rate | undefined
-  /** Time a subscription waits for the source, default 10 s. Then it is answered `source/down`. */
+  /**
+   * Channels that the sessions of this node open together, default 200/s and 1,000 at once. A channel that
+   * somebody here has open, or had within `linger`, costs nothing. More are answered `server/overloaded`
+   * with `retryAfter`.
+   */
+  readonly channelOpens?: Rate | undefined
+  /**
+   * How often this node asks `authorize` for all its sessions together, default 1,000/s and 1,000 at once;
+   * `allowAll` does not count. More are answered `server/overloaded` with `retryAfter`. When rights are
+   * looked at anew they wait instead, within `authorize`.
+   */
+  readonly looks?: Rate | undefined
+  /**
+   * Time a subscription waits for the source, default 10 s. Then it is answered `source/down`; while the
+   * source is up and only others are before it, `server/overloaded` with `retryAfter`.
+   */
   readonly sourceWait?: Duration.Input | undefined
   /**
    * Time that `authenticate` and `authorize` have, default 5 s. Then: `server/internal`. When the rights

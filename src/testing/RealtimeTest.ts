@@ -430,6 +430,7 @@ const system = <I, R>(
         [Realtime.hubKey]: {
           open: (channel) => Effect.suspend(() => hubOf().open(channel)),
           openLive: (channel) => Effect.suspend(() => hubOf().openLive(channel)),
+          isOpen: (channel) => hubOf().isOpen(channel),
           missing: (definition) => hubOf().missing(definition),
           refused: Effect.suspend(() => hubOf().refused),
           checkTable: (channel) => Effect.suspend(() => hubOf().checkTable(channel)),

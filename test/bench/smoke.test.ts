@@ -18,6 +18,7 @@ import { measureOutbox } from "../../bench/measure/outbox.ts"
 import { measureReader } from "../../bench/measure/reader.ts"
 import { decodings, libraryNames } from "../../bench/measure/decode.ts"
 import { stalledWindow } from "../../bench/measure/stalled.ts"
+import { measureReturn } from "../../bench/measure/return.ts"
 import { measureWatch } from "../../bench/measure/watch.ts"
 import { measureWatchedWriters } from "../../bench/measure/watchedWriters.ts"
 import { workloads } from "../../bench/measure/workloads.ts"
@@ -226,6 +227,24 @@ describe("the durable side of the benchmark", () => {
       { baseline: "first heap", pairs: 1 }
     ])
   })
+})
+
+describe("a crowd that comes back", () => {
+  const databases = new Databases()
+  afterAll(() => databases[Symbol.asyncDispose]())
+
+  it("gets what is behind it, and beside it others are watched", async () => {
+    const options = { clients: 5, events: 300, sessions: 3, perSecond: 20, millis: 300 }
+    const { costs, results } = await measureReturn(contextOf(databases), options)
+    expect(costs.map(({ subject }) => subject)).toEqual(["quiet", "returning", "opening"])
+    expect(costs[2]!.columns["answers"]).toMatch(/^subscribed \d+$/)
+    expect(results.map(({ measure, subject }) => [subject, measure])).toEqual(
+      ["returning", "opening"].flatMap((subject) =>
+        ["latency-p99", "longest-stand", "peak-memory"].map((measure) => [subject, measure])
+      )
+    )
+    for (const { ratio } of results) expect(ratio).toBeGreaterThan(0)
+  }, 60_000)
 })
 
 const inMicros = /^-?\d+\.\d$/

@@ -11,7 +11,7 @@ import { createServer } from "node:http"
 import * as Channel from "../../../src/Channel.ts"
 import { attach } from "../../../src/server/internal/door/attach.ts"
 import * as Door from "../../../src/server/internal/door/door.ts"
-import { layerMemory } from "../../../src/server/NotificationSource.ts"
+import { layerMemory, type NotificationSource } from "../../../src/server/NotificationSource.ts"
 import * as OutboxReader from "../../../src/server/OutboxReader.ts"
 import * as PgNotificationSource from "../../../src/server/PgNotificationSource.ts"
 import { Realtime } from "../../../src/server/Realtime.ts"
@@ -70,19 +70,31 @@ export const openDirect: Open = async (setup) => {
   }
 }
 
+const Durable = Channel.family("bench_", Schema.String, Message, {
+  delivery: "durable" as const
+})
+const Live = Channel.family("live_", Schema.String, Message)
+
 /** Attached in the same way, with durable channels: it reads the outbox. */
-export const openDurable: Open = async ({ databaseUrl }) => {
+export const openDurable: Open = (setup) => openWith(setup, [Durable], layerMemory)
+
+/** And with live channels of the same database beside them. */
+export const openBoth: Open = (setup) =>
+  openWith(setup, [Durable, Live], PgNotificationSource.layer())
+
+const openWith = async (
+  { databaseUrl }: Setup,
+  channels: ReadonlyArray<Channel.Definition>,
+  live: Layer.Layer<NotificationSource, PgNotificationSource.StartError, PgClient.PgClient>
+) => {
   if (databaseUrl === undefined) throw new Error("durable channels need a database")
   const server = createServer()
-  const channels = [
-    Channel.family("bench_", Schema.String, Message, { delivery: "durable" as const })
-  ]
   const app = Layer.effectDiscard(
     Effect.flatMap(Door.make({ ...options, channels }), (door) => attach(door, server))
   ).pipe(
     Layer.provide(Realtime.layer()),
     Layer.provide(OutboxReader.layer()),
-    Layer.provide(layerMemory),
+    Layer.provide(live),
     Layer.provide(PgClient.layer({ url: Redacted.make(databaseUrl), maxConnections: 2 }))
   )
   const runtime = ManagedRuntime.make(app)

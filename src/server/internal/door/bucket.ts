@@ -57,3 +57,33 @@ export class Bucket {
     return this.#tokens + ((now - this.#at) * rate.perSecond) / 1000 >= rate.burst
   }
 }
+
+/** A bucket of all sessions of a door. Without a rate it has no bottom. */
+export class Shared {
+  readonly #rate: Rate | undefined
+  readonly #bucket: Bucket
+  readonly #now: () => number
+
+  /** `now`: milliseconds since 1970. */
+  constructor(rate: Rate | undefined, now: () => number) {
+    this.#rate = rate
+    this.#now = now
+    this.#bucket = new Bucket(rate ?? { perSecond: 1, burst: 1 }, now())
+  }
+
+  /** 0 when a token is there, else the milliseconds until one is. */
+  get wait(): number {
+    return this.#rate === undefined ? 0 : this.#bucket.wait(this.#rate, this.#now())
+  }
+
+  /**
+   * Takes one token; returns the milliseconds until it is there. When that is more than the caller waits,
+   * none is taken.
+   */
+  take(patience = 0): number {
+    if (this.#rate === undefined) return 0
+    const { wait } = this
+    if (wait <= patience) this.#bucket.spend(1)
+    return wait
+  }
+}

@@ -21,13 +21,19 @@ import type { Socket } from "node:net"
 import { type ServerOptions, WebSocket, WebSocketServer } from "ws"
 import { CloseCode, subprotocol } from "../../../Protocol.ts"
 import { hubKey, Realtime } from "../../Realtime.ts"
-import type { Credentials, InvalidOption, Options } from "../../ServerOptions.ts"
+import {
+  allowAll,
+  type Credentials,
+  type InvalidOption,
+  type Options
+} from "../../ServerOptions.ts"
 import { Admission, type UpgradeRefusal } from "./admission.ts"
 import { Identities } from "./identities.ts"
 import { checkOptions, resolveLimits } from "./limits.ts"
 import * as metrics from "../metrics.ts"
 import { type Peer, WebSocketPeer } from "./peer.ts"
 import { PublishKeys } from "./publishKeys.ts"
+import * as Bucket from "./bucket.ts"
 import * as Registry from "./registry.ts"
 import { Revocations } from "./revocations.ts"
 import { type Gate, Session } from "./session.ts"
@@ -165,6 +171,9 @@ export const make = <I, R>(
       slowConsumer: options.slowConsumer ?? "gap",
       publishKeys,
       ...(yield* identityOf(options, limits.tokenAge)),
+      opens: new Bucket.Shared(limits.channelOpens, now),
+      // Where everybody may everything nobody is asked.
+      looks: new Bucket.Shared(options.authorize === allowAll ? undefined : limits.looks, now),
       run,
       start: runFork,
       clock: now,

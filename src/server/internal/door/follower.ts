@@ -5,6 +5,9 @@
  * Who fell behind reads on in parts, each no larger than what the socket and its mailbox take. Between
  * two of them the channel is behind still, and how far is counted: it must not be too far.
  *
+ * Of a replay no more is handled in one step of the event loop than `Turns` allows, whoever it is for;
+ * between two steps everybody else is served.
+ *
  * First it holds what the channel hands out, then it asks where the subscriber starts, sends the
  * replay, and of what it held and of everything later only what has a later tick. So there is no hole
  * and no double, however long the answer took.
@@ -13,12 +16,19 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Backoff from "../../../Backoff.ts"
-import { Batch } from "../hub/batch.ts"
+import { Batch, type Step } from "../hub/batch.ts"
 import type { Mailbox } from "./mailbox.ts"
 import type { Join, Sink, View } from "../hub/view.ts"
+import { ReplaysOverloaded } from "../outbox/admission.ts"
+import { Lease } from "../outbox/shared.ts"
+import { turns } from "../turns.ts"
 
 /** A part that fails is asked for 5 times more, in about 2 s. */
 const patience = Schedule.upTo(Backoff.schedule(Backoff.link), { times: 5 })
+/** On a node that is busy, for as long as it takes: it is no fault of the socket. */
+const always = Backoff.schedule(Backoff.link)
+
+const isBusy = (error: unknown) => error instanceof ReplaysOverloaded
 
 const nothing = { events: 0, bytes: 0 }
 
@@ -34,6 +44,10 @@ export class Follower<E = never> implements Sink {
   /** What was not sent, as far as it is known, and has not been read again: 0 when nothing is missing. */
   #missed = nothing
   #left = false
+  /** Counts what began: what an earlier answer still brings is nobody's. */
+  #round = 0
+  /** What is kept for the replay that is under way. */
+  #lease: Lease | undefined
   /** Ends what is read for a subscriber that leaves: it has the session's turn. */
   #leaving: Deferred.Deferred<void> | undefined
 
@@ -48,7 +62,7 @@ export class Follower<E = never> implements Sink {
       this.hold()
       this.#view.subscribe(this)
       // Until it is sent.
-      return Effect.tap(this.#view.join(from), ({ replay }) =>
+      return Effect.tap(this.#view.join(from, undefined, this.#newLease()), ({ replay }) =>
         Effect.sync(() => this.#miss(replay))
       )
     })
@@ -70,21 +84,23 @@ export class Follower<E = never> implements Sink {
       const leaving = (this.#leaving = Deferred.makeUnsafe<void>())
       // As much as fits, looked up at each try.
       const part = Effect.suspend(() =>
-        this.#view.join(from, { room: this.#mailbox.room, missed: this.#missed })
+        this.#view.join(from, { room: this.#mailbox.room, missed: this.#missed }, this.#newLease())
       )
       return part.pipe(
+        Effect.retry({ while: isBusy, schedule: always }),
         Effect.retry(patience),
         Effect.catch(() => this.#view.join(undefined)),
-        Effect.map((join) => {
+        Effect.flatMap((join) => {
           if (join.state !== "recovered" && !this.#left) {
             this.#missed = nothing
             const { channel } = this.#view
             const { cursor, tick } = join
             this.#mailbox.offer(new Batch(channel.name, tick, cursor, cursor, "slow"))
           }
-          this.go(join)
+          return this.go(join)
         }),
-        Effect.raceFirst(Deferred.await(leaving))
+        Effect.raceFirst(Deferred.await(leaving)),
+        Effect.ensuring(Effect.sync(() => this.#lease?.end()))
       )
     })
   }
@@ -92,6 +108,7 @@ export class Follower<E = never> implements Sink {
   /** Nothing of the channel reaches the mailbox after this. */
   leave(): void {
     this.#left = true
+    this.#lease?.end()
     if (this.#leaving !== undefined) Deferred.doneUnsafe(this.#leaving, Effect.void)
     this.#view.unsubscribe(this)
     this.#release()
@@ -109,7 +126,8 @@ export class Follower<E = never> implements Sink {
       this.#held.push(batch)
       this.#heldBytes += size
     } else {
-      this.hold()
+      this.#miss(this.#release())
+      this.#held = []
       this.#miss([batch])
       this.#overflowed = true
     }
@@ -117,38 +135,79 @@ export class Follower<E = never> implements Sink {
 
   /** Holds what comes until the next `go`. */
   hold(): void {
+    this.#round++
     this.#miss(this.#release())
     this.#held = []
     this.#overflowed = false
   }
 
   /**
-   * Sends the replay and what was held. Where the socket takes no more, it goes on from there later; so
-   * it does for the rest of the replay, and for what was too much to hold.
+   * Sends the replay, a step at a time, and what was held. Where the socket takes no more, it goes on from
+   * there later; so it does for the rest of the replay, and for what was too much to hold.
    */
-  go(join: Join): void {
+  go(join: Join): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const round = this.#round
+      return Effect.ensuring(
+        Effect.suspend(() => this.#send(join, 0, round)),
+        Effect.sync(() => {
+          if (round === this.#round) this.#lease?.end()
+        })
+      )
+    })
+  }
+
+  #send(join: Join, index: number, round: number): Effect.Effect<void> {
     // The subscriber may have left while the answer was on its way: nothing may follow that.
-    if (this.#left) return
+    if (this.#left || round !== this.#round) return Effect.void
+    const step = join.replay[index]
+    if (step === undefined) {
+      this.#arrive(join)
+      return Effect.void
+    }
+    return Effect.flatMap(Effect.andThen(turns.take(step.size), step.open), (batches) =>
+      this.#left || round !== this.#round || !this.#take(step, batches)
+        ? Effect.void
+        : this.#send(join, index + 1, round)
+    )
+  }
+
+  /** Whether the socket took all of a step; else the channel is behind from where it did not. */
+  #take(step: Step, batches: ReadonlyArray<Batch>): boolean {
+    const { name } = this.#view.channel
+    for (const [index, batch] of batches.entries()) {
+      const fits = this.#mailbox.hasRoom(batch.frame.length)
+      // Where frames of this replay were dropped meanwhile, it is behind from those.
+      if (fits && this.#mailbox.offer(batch)) continue
+      this.#miss(batches.slice(0, index), -1)
+      this.#miss(this.#release())
+      if (!fits) this.#mailbox.fallBehind(name, batch.from)
+      return false
+    }
+    this.#miss([step], -1)
+    return true
+  }
+
+  /** The replay is sent. */
+  #arrive(join: Join): void {
     const held = this.#release()
     this.#after = join.tick
-    const { name } = this.#view.channel
-    for (const batch of join.replay) {
-      if (!this.#mailbox.hasRoom(batch.frame.length)) {
-        this.#miss(held)
-        return this.#mailbox.fallBehind(name, batch.from)
-      }
-      this.#mailbox.offer(batch)
-      this.#miss([batch], -1)
-    }
     if (join.more || this.#overflowed) {
       this.#miss(held)
+      const { name } = this.#view.channel
       return this.#mailbox.fallBehind(name, join.replay.at(-1)?.cursor ?? join.cursor)
     }
     this.#missed = nothing
     for (const batch of held) this.offer(batch)
   }
 
-  #miss(batches: ReadonlyArray<Batch>, sign: 1 | -1 = 1): void {
+  /** What was kept before is needed no more. */
+  #newLease(): Lease {
+    this.#lease?.end()
+    return (this.#lease = new Lease())
+  }
+
+  #miss(batches: ReadonlyArray<Pick<Step, "size">>, sign: 1 | -1 = 1): void {
     let { bytes, events } = this.#missed
     for (const { size } of batches) {
       events += sign * size.events

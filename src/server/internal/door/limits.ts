@@ -16,6 +16,8 @@ type RateLimit =
   | "publishes"
   | "upgrades"
   | "upgradesPerAddress"
+  | "channelOpens"
+  | "looks"
 
 /** The limits in force: durations in milliseconds. */
 export type ResolvedLimits = {
@@ -98,6 +100,8 @@ const withDefaults = (limits: Limits): ResolvedLimits => ({
     "upgradesPerAddress",
     limits.upgradesPerAddress ?? { perSecond: 20, burst: 40 }
   ),
+  channelOpens: rate("channelOpens", limits.channelOpens ?? { perSecond: 200, burst: 1000 }),
+  looks: rate("looks", limits.looks ?? { perSecond: 1000, burst: 1000 }),
   sourceWait: time("sourceWait", limits.sourceWait ?? "10 seconds"),
   authorize: time("authorize", limits.authorize ?? "5 seconds"),
   tokenAge: time("tokenAge", limits.tokenAge ?? "Infinity", { endless: true }),

@@ -4,7 +4,6 @@
  */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import * as Semaphore from "effect/Semaphore"
 import type { DurableError } from "../hub/durableChannel.ts"
 import type { Follower } from "./follower.ts"
 import type { Mailbox } from "./mailbox.ts"
@@ -16,15 +15,39 @@ export interface Reading {
   readonly follower: Follower<DurableError>
 }
 
+/** One replay's turn in its session, from before it is read until it is sent. */
+export class Turn {
+  held = false
+  wake: (() => void) | undefined
+}
+
 export class Replays {
-  #turns: Semaphore.Semaphore | undefined
+  /** The turn that is held, and those that wait. */
+  readonly #turns = new Set<Turn>()
   /** Channels that are behind read on. */
   #busy = false
 
-  /** A live channel remembers what it replays. */
-  inTurn<A, E>({ channel }: Match, replay: Effect.Effect<A, E>): Effect.Effect<A, E> {
-    if (channel.delivery === "live") return replay
-    return (this.#turns ??= Semaphore.makeUnsafe(1)).withPermit(replay)
+  /** Waits for the turn. A live channel remembers what it replays: it needs none. */
+  enter({ channel }: Match, turn: Turn): Effect.Effect<void> {
+    if (channel.delivery === "live") return Effect.void
+    return Effect.suspend(() => {
+      this.#turns.add(turn)
+      if (this.#turns.size === 1) turn.held = true
+      return turn.held
+        ? Effect.void
+        : Effect.callback<void>((resume) => {
+            turn.wake = () => resume(Effect.void)
+          })
+    })
+  }
+
+  /** Gives the turn back, or waits for it no longer. */
+  leave(turn: Turn): void {
+    if (!this.#turns.delete(turn) || !turn.held) return
+    for (const next of this.#turns) {
+      next.held = true
+      return next.wake?.()
+    }
   }
 
   /**
@@ -51,8 +74,10 @@ export class Replays {
         const { follower, match } = subscription
         // In the step in which it is behind no more: what comes now has its place after the replay.
         follower.hold()
-        yield* Effect.catchCause(this.inTurn(match, follower.catchUp(from)), (cause) =>
-          lost(channel, subscription, cause)
+        const turn = new Turn()
+        yield* Effect.andThen(this.enter(match, turn), follower.catchUp(from)).pipe(
+          Effect.ensuring(Effect.sync(() => this.leave(turn))),
+          Effect.catchCause((cause) => lost(channel, subscription, cause))
         )
       }
       // In the same step as the look: who is behind later must find nobody reading.

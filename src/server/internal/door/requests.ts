@@ -15,11 +15,12 @@ import type { ClientFrame, FrameOf, ServerFrame } from "../../../Frame.ts"
 import { channelNameFault, errorRetry } from "../../../Protocol.ts"
 import { hubKey } from "../../Realtime.ts"
 import { Bucket } from "./bucket.ts"
+import { late, openingRefused, replayBytes, tooFast } from "./budget.ts"
 import { Follower } from "./follower.ts"
 import type { Mailbox } from "./mailbox.ts"
 import { publishOnce } from "./publishing.ts"
 import type { Match } from "./registry.ts"
-import { type Reading, Replays } from "./replays.ts"
+import { type Reading, Replays, Turn } from "./replays.ts"
 import { ending, Rights, type Wish } from "./rights.ts"
 import {
   overLimit,
@@ -46,12 +47,6 @@ export interface Owner {
   /** Runs on a fiber that ends with the session. */
   fork(effect: Effect.Effect<void>): void
 }
-
-/** A replay counts as one subscribe more for each so many bytes of payload. */
-const replayBytes = 64 * 1024
-
-const tooFast = (wait: number): Refusal =>
-  overLimit("subscribes", "rate/limited", "Subscribe slower.", wait)
 
 /**
  * How many subscriptions of a session are looked at anew at once: events flow meanwhile, so it must not
@@ -248,9 +243,11 @@ export class Requests {
     switch (frame.type) {
       case "unsubscribe":
         this.#wanted.delete(name)
+        // What is replayed is wanted no more: the answer need not wait for it.
+        this.#subscriptions.get(name)?.follower.leave()
         return this.#inOrder(name, id, this.#unsubscribe(id, name))
       case "subscribe": {
-        const refused = this.#checkSubscribe(name)
+        const refused = this.#checkSubscribe(name, match)
         if (refused !== undefined) return this.#refused(id, refused)
         this.#wanted.set(name, id)
         const wish: Wish = { channel: name, match, action: "subscribe" }
@@ -276,7 +273,7 @@ export class Requests {
     }
   }
 
-  #checkSubscribe(name: string): Refusal | undefined {
+  #checkSubscribe(name: string, match: Match): Refusal | undefined {
     const { subscribes, subscriptions } = this.#context.limits
     const now = this.#context.clock()
     this.#subscribes ??= new Bucket(subscribes, now)
@@ -286,9 +283,10 @@ export class Requests {
       const reason = `A session has at most ${subscriptions} subscriptions. Leave one first.`
       return overLimit("subscriptions", "subscribe/limit", reason)
     }
-    return this.#wanted.has(name)
-      ? refusal("subscribe/duplicate", "This session is subscribed to the channel already.")
-      : undefined
+    if (this.#wanted.has(name)) {
+      return refusal("subscribe/duplicate", "This session is subscribed to the channel already.")
+    }
+    return openingRefused(this.#context, match.channel, false)
   }
 
   /** `then` gets the mark of the decision. */
@@ -337,22 +335,21 @@ export class Requests {
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen({ self: this }, function* () {
         const scope = yield* Scope.make()
+        const turn = new Turn()
         const begun = yield* Effect.exit(
           restore(
-            Effect.flatMap(this.#begin(wish.match, from, scope), ({ follower, join }) =>
+            Effect.flatMap(this.#begin(wish.match, from, scope, turn), ({ follower, join }) =>
               this.#rights.hold(wish, mark, () => {
                 if (this.#ended) return Effect.succeed(refusalOf(undefined))
                 this.#subscriptions.set(channel, { ...wish, id, scope, follower })
                 const { cursor, state } = join
                 this.answer(id, { type: "subscribed", id, channel, state, cursor })
-                return Effect.sync(() => {
-                  follower.go(join)
-                  return undefined
-                })
+                return Effect.as(follower.go(join), undefined)
               })
             )
           )
         )
+        this.#replays.leave(turn)
         // What begins is given back with the session, or by `unsubscribe`.
         if (this.#subscriptions.get(channel)?.scope === scope) return
         const refused = Exit.isFailure(begun) ? refusalOf(Cause.squash(begun.cause)) : begun.value
@@ -360,7 +357,9 @@ export class Requests {
         const known =
           refused === sourceDown ||
           refused?.code === "server/overloaded" ||
-          refused?.code === "rate/limited"
+          refused?.code === "rate/limited" ||
+          // The session has ended.
+          (Exit.isFailure(begun) && Cause.hasInterruptsOnly(begun.cause))
         if (Exit.isFailure(begun) && !known && !this.#stopped) {
           yield* Effect.logWarning(`a subscription to "${channel}" failed`, begun.cause)
         }
@@ -383,18 +382,23 @@ export class Requests {
   }
 
   /** Where the subscription starts, once the source listens. */
-  #begin(match: Match, from: string | undefined, scope: Scope.Closeable) {
+  #begin(match: Match, from: string | undefined, scope: Scope.Closeable, turn: Turn) {
+    let opened = false
     return Effect.gen({ self: this }, function* () {
+      const refused = openingRefused(this.#context, match.channel, true)
+      if (refused !== undefined) return yield* Effect.fail(new Refused(refused))
       const view = yield* this.#context.realtime[hubKey].open(match.channel)
       const follower = new Follower(view, this.#owner.mailbox)
       yield* Scope.addFinalizer(
         scope,
         Effect.sync(() => follower.leave())
       )
-      const joining = follower.join(from)
-      const join = yield* from === undefined
-        ? joining
-        : this.#replays.inTurn(match, Effect.andThen(this.#inBudget, joining))
+      opened = true
+      if (from !== undefined) {
+        yield* this.#replays.enter(match, turn)
+        yield* this.#inBudget
+      }
+      const join = yield* follower.join(from)
       if (join.state === "reset") this.#context.refused("reset")
       // As many bytes as one may get by subscribing so often: a short cursor must not cost so much more.
       this.#subscribes?.spend(Math.floor(join.bytes / replayBytes))
@@ -403,7 +407,7 @@ export class Requests {
       Scope.provide(scope),
       Effect.timeoutOrElse({
         duration: this.#context.limits.sourceWait,
-        orElse: () => Effect.fail(sourceDown)
+        orElse: () => Effect.fail(late(this.#context, opened))
       })
     )
   }

@@ -10,6 +10,7 @@ import { type ErrorCode, errorRetry } from "../../../Protocol.ts"
 import type { Request } from "../../ServerOptions.ts"
 import type { Match } from "./registry.ts"
 import {
+  busy,
   overLimit,
   type Principal,
   type Refusal,
@@ -91,7 +92,20 @@ export class Rights {
   }
 
   /** Why somebody may not; `undefined` when they may. Several wishes may share a deadline. */
-  decide({ action, channel, match }: Wish, deadline?: number): Effect.Effect<Refusal | undefined> {
+  decide(wish: Wish, deadline?: number): Effect.Effect<Refusal | undefined> {
+    const { clock, looks } = this.#context
+    return Effect.suspend(() => {
+      // Whom somebody let in before waits for the answer; who asks for more comes back.
+      const wait = looks.take(deadline === undefined ? 0 : deadline - clock())
+      if (wait > 0 && (deadline === undefined || clock() + wait > deadline)) {
+        return Effect.succeed(busy("looks", wait))
+      }
+      const asked = this.#ask(wish, deadline)
+      return wait > 0 ? Effect.delay(asked, wait) : asked
+    })
+  }
+
+  #ask({ action, channel, match }: Wish, deadline?: number): Effect.Effect<Refusal | undefined> {
     const { authorize, clock } = this.#context
     const { definition, param: params } = match
     return Effect.suspend(() => {

@@ -8,6 +8,7 @@ import type { ErrorCode } from "../../../Protocol.ts"
 import type { SourceError } from "../../NotificationSource.ts"
 import type { Realtime } from "../../Realtime.ts"
 import type { AuthRefused, Credentials, Request } from "../../ServerOptions.ts"
+import type { Shared } from "./bucket.ts"
 import type { ResolvedLimits } from "./limits.ts"
 import type { PublishRefused } from "../outbox/outboxPublish.ts"
 import type { PublishKeys } from "./publishKeys.ts"
@@ -25,7 +26,8 @@ export interface Refusal {
   readonly limit?: LimitName
 }
 
-export type LimitName = keyof ResolvedLimits
+/** Of a door, or of the outbox that it reads. */
+export type LimitName = keyof ResolvedLimits | "replays" | "replayQueue"
 
 export const refusal = (code: ErrorCode, message: string): Refusal => ({ code, message })
 
@@ -39,6 +41,18 @@ export const overLimit = (
   retryAfter === undefined
     ? { code, message, limit }
     : { code, message, limit, retryAfter: Math.max(1, retryAfter) }
+
+/** Those who are refused together come back over so many milliseconds, not at once. */
+const spreadMillis = 1000
+
+/** The node has more to do for all together than it may: nothing is wrong with the request. */
+export const busy = (limit: LimitName, wait = spreadMillis): Refusal =>
+  overLimit(
+    limit,
+    "server/overloaded",
+    "The server has too much to do. Try again later.",
+    Math.ceil(wait + Math.random() * spreadMillis)
+  )
 
 /** Who a session is. */
 export interface Principal {
@@ -59,6 +73,9 @@ export interface SessionContext {
     | ((credentials: Credentials) => Effect.Effect<Principal, AuthRefused>)
     | undefined
   readonly authorize: (request: Request<unknown>) => Effect.Effect<boolean>
+  /** What all sessions together may do: open channels, and ask `authorize`. */
+  readonly opens: Shared
+  readonly looks: Shared
   /** Publishes of the last minutes; the outcome is `undefined` when it was published. */
   readonly publishKeys: PublishKeys<Deferred.Deferred<Refusal | undefined>>
   /** Runs an effect with the door's services; its failures are logged, never thrown. */
@@ -111,6 +128,8 @@ export const refusalOf = (error: unknown): Refusal => {
       return refusal("publish/too-large", "The payload is larger than this channel carries.")
     case "PublishRefused":
       return publishRefused[(error as PublishRefused).reason]
+    case "ReplaysOverloaded":
+      return busy("replayQueue")
     case "TooManyChannels":
       return refusal("server/overloaded", "The server listens to as many channels as it may.")
     case "SourceError":

@@ -4,6 +4,7 @@
  * A batch carries its cursor, so what somebody has and where they stand cannot disagree. It is
  * encoded for the wire at most once, on the first socket that needs it.
  */
+import * as Effect from "effect/Effect"
 import { encode, encodeEvent, encodeEvents } from "../../../Frame.ts"
 import {
   type Event,
@@ -26,10 +27,22 @@ export interface BatchEvent {
   readonly tx: string | undefined
 }
 
+/** What of a replay is handled together: batches that may be yet to make. */
+export interface Step {
+  /** The position before it. */
+  readonly from: string
+  /** How much it carries: `bytes` of payload, close enough. */
+  readonly size: { readonly events: number; readonly bytes: number }
+  /** The same objects for everybody who comes to it. */
+  readonly open: Effect.Effect<ReadonlyArray<Batch>>
+  /** The position after it. */
+  readonly cursor: string
+}
+
 /** Nothing but a newer cursor, so that a quiet subscription does not age out. */
 export const position: unique symbol = Symbol("position")
 
-export class Batch {
+export class Batch implements Step {
   readonly channel: string
   /**
    * Grows from batch to batch of a channel. A subscriber that joined at a tick has everything up to
@@ -40,12 +53,13 @@ export class Batch {
   readonly from: string
   /** The position after the last event. */
   readonly cursor: string
-  readonly events: ReadonlyArray<BatchEvent>
+  events: ReadonlyArray<BatchEvent>
   /** Set when this is a gap; it has no events then. */
   readonly gap: GapReason | undefined
   /** Of a gap: the message that did not fit. */
   readonly invalid: InvalidMessage | undefined
   #frame: Buffer | undefined
+  #sealed: { readonly events: number; readonly bytes: number } | undefined
 
   constructor(
     channel: string,
@@ -64,10 +78,24 @@ export class Batch {
     this.invalid = missing?.invalid
   }
 
+  /** Of a replay, it is a step by itself. */
+  get open(): Effect.Effect<ReadonlyArray<Batch>> {
+    return Effect.succeed([this])
+  }
+
   /** How much it carries: `bytes` in UTF-16 units of JSON, close enough. */
   get size(): { readonly events: number; readonly bytes: number } {
+    if (this.#sealed !== undefined) return this.#sealed
     const bytes = this.events.reduce((sum, { json = "" }) => sum + json.length, 0)
     return { events: this.events.length, bytes }
+  }
+
+  /** Keeps the bytes and lets go of the events: for sockets alone. */
+  seal(): this {
+    this.#sealed = this.size
+    this.#frame = this.frame
+    this.events = []
+    return this
   }
 
   /** The bytes for every socket of the channel. */

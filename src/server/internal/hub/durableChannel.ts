@@ -5,15 +5,21 @@
  * schema, or tells a gap itself, a batch is cut: the gap stands in its place, its cursor behind it.
  */
 import * as Effect from "effect/Effect"
-import type { OutboxFault, OutboxReader, ReplayError } from "../../OutboxReader.ts"
+import type {
+  OutboxFault,
+  OutboxReader,
+  ReplayError,
+  ReplaysOverloaded
+} from "../../OutboxReader.ts"
 import type * as Outbox from "../../OutboxReader.ts"
-import { Batch, type BatchEvent, position } from "./batch.ts"
+import type { Lease } from "../outbox/shared.ts"
+import { Batch, type BatchEvent, position, type Step } from "./batch.ts"
 import { Missing } from "./missing.ts"
 import type { Told } from "./told.ts"
 import { type Join, type View, Views } from "./view.ts"
 
 /** Why somebody could not start: nothing was sent. */
-export type DurableError = OutboxFault | ReplayError
+export type DurableError = OutboxFault | ReplayError | ReplaysOverloaded
 
 export class DurableChannel extends Views<DurableError> {
   readonly #reader: OutboxReader["Service"]
@@ -39,13 +45,48 @@ export class DurableChannel extends Views<DurableError> {
   protected override join(
     view: View<DurableError>,
     from: string | undefined,
-    part: Outbox.Part | undefined
+    part: Outbox.Part | undefined,
+    lease: Lease | undefined
   ): Effect.Effect<Join, DurableError> {
-    return Effect.flatMap(this.#reader.join(this.name, from, undefined, part), (join) => {
+    return Effect.map(this.#reader.join(this.name, from, undefined, part, lease), (join) => ({
+      ...join,
+      replay: join.replay.map((batch) => new Replayed(view, batch, this.told))
+    }))
+  }
+}
+
+/**
+ * One batch of a replay as a view sees it: decoded, validated and encoded once, in the step in which
+ * somebody comes to it first.
+ */
+class Replayed implements Step {
+  readonly #batch: Outbox.DurableBatch
+  readonly open: Effect.Effect<ReadonlyArray<Batch>>
+
+  constructor(view: View<DurableError>, batch: Outbox.DurableBatch, told: Told) {
+    this.#batch = batch
+    this.open = Effect.suspend(() => {
+      const known = view.replayed.get(batch)?.deref()
+      if (known !== undefined) return Effect.succeed(known)
       const missing: Array<Missing> = []
-      const replay = join.replay.flatMap((item) => batchesOf(view, this.name, item, true, missing))
-      return Effect.as(this.told.tell(this.name, missing), { ...join, replay })
+      const made = batchesOf(view, batch.channel, batch, true, missing).map((one) => one.seal())
+      // What was read for a replay goes with it; what the node remembers anyway must not grow by this.
+      view.replayed.set(batch, batch.tick === 0 ? { deref: () => made } : new WeakRef(made))
+      return Effect.as(told.tell(batch.channel, missing), made)
     })
+  }
+
+  get from(): string {
+    return this.#batch.from
+  }
+
+  get cursor(): string {
+    return this.#batch.cursor
+  }
+
+  get size() {
+    const { events } = this.#batch
+    return { events: events.length, bytes: events.reduce((sum, { text }) => sum + text.length, 0) }
   }
 }
 

@@ -60,6 +60,8 @@ export interface Hub {
    * what is committed after that is delivered.
    */
   readonly open: (channel: Channel.Any) => Effect.Effect<View<DurableError>, OpenError, Scope.Scope>
+  /** Whether somebody uses the channel, waits for it, or did a moment ago. */
+  readonly isOpen: (channel: Channel.Any) => boolean
   /** For Streams, which wait for the source as long as it takes. */
   readonly openLive: (
     channel: Channel.Any
@@ -255,6 +257,9 @@ export const make = (
 
     return {
       openLive,
+      isOpen: ({ delivery, name }) =>
+        (delivery === "live" ? live : durable).users.has(name) ||
+        lingering.has(`${delivery} ${name}`),
       open: (channel) => (channel.delivery === "live" ? openLive(channel) : openDurable(channel))
     }
   })

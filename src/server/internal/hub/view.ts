@@ -13,10 +13,11 @@ import { type Codec, toJson } from "../../../ChannelBase.ts"
 import type * as Exact from "../../../Exact.ts"
 import type { InvalidPayload } from "../../../RealtimeError.ts"
 import { optionsOf, read } from "../reading/reading.ts"
-import type { Batch, BatchEvent } from "./batch.ts"
+import type { Batch, BatchEvent, Step } from "./batch.ts"
 import { Missing, toldBy } from "./missing.ts"
 import type { Told } from "./told.ts"
 import type { Part } from "../outbox/catchUp.ts"
+import type { Lease } from "../outbox/shared.ts"
 
 /** A socket's end of a subscription. */
 export interface Sink {
@@ -29,7 +30,7 @@ export interface Join {
   /** Events follow from here: the replay first, then what is live. */
   readonly cursor: string
   readonly tick: number
-  readonly replay: ReadonlyArray<Batch>
+  readonly replay: ReadonlyArray<Step>
   /** The replay is a part: join again from its end for what follows. */
   readonly more: boolean
   /** About how many bytes of payload were looked up for this answer. */
@@ -46,17 +47,23 @@ const unsendable = {
 /** How many batches a Stream may lag behind before it is told `gap slow`. */
 const streamBacklog = 256
 
+/** Batches that were made already, unless they are gone. */
+interface Made {
+  readonly deref: () => ReadonlyArray<Batch> | undefined
+}
+
 export class View<E = never> {
   readonly channel: Channel.Any
   /**
    * Where somebody starts who has everything up to `from`, or nothing yet. From a `part` what can be
-   * had at once anyway may come whole.
+   * had at once anyway may come whole. What was read for it is kept until the lease ends.
    */
-  readonly join: (from: string | undefined, part?: Part) => Effect.Effect<Join, E>
+  readonly join: (from: string | undefined, part?: Part, lease?: Lease) => Effect.Effect<Join, E>
   /** The channel's next view. It stays after the release: a loop that stands here goes on from it. */
   next: View<E> | undefined
   /** How many took it. */
   users = 0
+  #replayed: WeakMap<object, Made> | undefined
   /** The tick of the newest batch. */
   tick = 0
   /** This and the codec as `channel` has them, without a look at it: of many channels each is far away. */
@@ -74,6 +81,11 @@ export class View<E = never> {
     this.#codec = channel.codec as Codec<unknown>
     this.#options = optionsOf(channel.name, this.#codec)
     this.join = join
+  }
+
+  /** What was made of batches that are replayed. */
+  get replayed(): WeakMap<object, Made> {
+    return (this.#replayed ??= new WeakMap())
   }
 
   /** For Streams. Sliding: one that is too slow loses batches and sees it by their ticks. */
@@ -156,7 +168,9 @@ export abstract class Views<E = never> {
     let view = this.first
     while (view !== undefined && view.channel.codec !== channel.codec) view = view.next
     if (view === undefined) {
-      const added: View<E> = new View(channel, (from, part) => this.join(added, from, part))
+      const added: View<E> = new View(channel, (from, part, lease) =>
+        this.join(added, from, part, lease)
+      )
       added.next = this.first
       view = this.first = added
     }
@@ -175,6 +189,7 @@ export abstract class Views<E = never> {
   protected abstract join(
     view: View<E>,
     from: string | undefined,
-    part: Part | undefined
+    part: Part | undefined,
+    lease: Lease | undefined
   ): Effect.Effect<Join, E>
 }

@@ -8,16 +8,13 @@
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import { isSqlError } from "effect/sql/SqlError"
 import * as Cursor from "../../../Cursor.ts"
-import { objects } from "../sql/objects.ts"
+import { Admission, type Admitted, type ReplayLimits, type ReplaysOverloaded } from "./admission.ts"
 import { type OutboxFault, ReplayError } from "./faults.ts"
 import {
   pageArguments,
@@ -37,7 +34,10 @@ import {
   type Position,
   positionOf
 } from "./position.ts"
+import { type Lease, type Reading, Shared } from "./shared.ts"
 import { batchesOf, type DurableBatch, type Followers, type Tail } from "./tail.ts"
+import { objects } from "../sql/objects.ts"
+import * as Turns from "../turns.ts"
 
 /** Why a cursor cannot be honoured. */
 export type ResetReason =
@@ -81,20 +81,11 @@ export interface Join {
   readonly bytes: number
 }
 
-/** Replays on the pool at once, and pages. What a replay has read so far is held until it is whole. */
-const maxReplays = 8
-
 /** About what an event has in a frame beside its payload, in bytes. */
 const eventBytes = 128
 
-/** A replay under way, and how many wait for it. */
-interface Running {
-  readonly result: Deferred.Deferred<Join, OutboxFault | ReplayError>
-  waiting: number
-  /** The tick to whose end it reads; `undefined` until that is known. */
-  tick: number | undefined
-  fiber: Fiber.Fiber<Join, OutboxFault | ReplayError> | undefined
-}
+/** Why a replay is not to be had now. */
+export type JoinError = OutboxFault | ReplayError | ReplaysOverloaded
 
 /** One page of a replay, or that it cannot be had. */
 type ReplayPage =
@@ -118,14 +109,16 @@ export interface CatchUp {
   ) => Effect.Effect<ReplayPage, ReplayError>
   /**
    * Joins a subscriber whose cursor may be `undefined` for "from now on". The whole replay comes at
-   * once, or none of it; or a part of it, of what is known to be within the bounds.
+   * once, or none of it; or a part of it, of what is known to be within the bounds. With a lease it is
+   * kept, and counted, until that ends, and whoever asks for the same meanwhile is given the same.
    */
   readonly join: (
     channel: string,
     from: string | undefined,
     bounds?: Bounds,
-    part?: Part
-  ) => Effect.Effect<Join, OutboxFault | ReplayError>
+    part?: Part,
+    lease?: Lease
+  ) => Effect.Effect<Join, JoinError>
   /**
    * Where the tail stands when it contains the cursor, whose witness was looked up, or why it never will.
    * Synchronous after its last step: nothing is handed out between the answer and what the caller does at
@@ -179,6 +172,8 @@ export const make = (
   limits: PageLimits,
   /** What a socket is replayed at most. */
   socketBounds: Bounds,
+  /** All replays of the node. */
+  together: ReplayLimits,
   /** For one page. */
   patience: Duration.Duration,
   followers: Followers,
@@ -189,8 +184,8 @@ export const make = (
 ): Effect.Effect<CatchUp, never, Scope.Scope> =>
   Effect.gen(function* () {
     const scope = yield* Effect.scope
-    const pages = yield* Semaphore.make(maxReplays)
-    const replays = yield* Semaphore.make(maxReplays)
+    const pages = yield* Semaphore.make(together.atOnce)
+    const admission = new Admission(together)
     const client = yield* objects(sql)
 
     /** One statement on the pool, for a channel. */
@@ -225,6 +220,13 @@ export const make = (
         (rows) => parsePage(rows, leg)
       )
 
+    /** A page of a replay is handled in a step of its own. */
+    const stepOf = ({ page }: ParsedPage) => {
+      const messages = page === "retention" ? [] : page.messages
+      const bytes = messages.reduce((sum, { text }) => sum + text.length, 0)
+      return Turns.turns.take({ events: messages.length, bytes })
+    }
+
     /** The pool answers for what it is connected to. */
     const known = (channel: string, identity: string | null) =>
       identity === null
@@ -248,7 +250,10 @@ export const make = (
             start = endOf(leg)
             continue
           }
-          const { database, page, there } = yield* read(channel, leg, tail, most)
+          const { database, page, there } = yield* Effect.tap(
+            read(channel, leg, tail, most),
+            stepOf
+          )
           const identity = yield* known(channel, database)
           if (identity !== tail.identity) return { _tag: "Reset", reason: "identity" } as const
           if (!there) return { _tag: "Reset", reason: "witness" } as const
@@ -297,41 +302,66 @@ export const make = (
         return { tail, position: positionOf(cursor), to, reason: undefined } as const
       })
 
-    /** Replays under way: who asks for the same in the same tick shares it. */
-    const running = new Map<string, Running>()
-
-    /** Waits for a replay; the last one who gives up ends it. */
-    const share = (key: string, one: Running) =>
-      Effect.acquireUseRelease(
-        Effect.sync(() => {
-          one.waiting++
-        }),
-        () => Deferred.await(one.result),
-        () =>
-          Effect.sync(() => {
-            if (--one.waiting > 0 || running.get(key) !== one) return
-            running.delete(key)
-            one.fiber?.interruptUnsafe()
-          })
+    /** Whether everybody who stands there is answered without the database. */
+    const standsHere = ({ taken }: Tail, from: string): boolean => {
+      const cursor = Cursor.parseDurable(from)
+      if (cursor === undefined) return true
+      const { at, id, tx } = taken.last
+      const { witness } = cursor
+      return (
+        witness.tx === tx &&
+        witness.id === id &&
+        witness.at === at &&
+        Cursor.dominates(taken.normal, cursor.position)
       )
+    }
 
-    const replay = (
-      { to, tail, tick }: { readonly tail: Tail; readonly to: Place; readonly tick: number },
+    /** Where the cursor stands, and what lies behind it. */
+    const replay =
+      (channel: string, from: string, bounds: Bounds, room: number): Reading<Join, JoinError> =>
+      (keeps) =>
+        Effect.gen(function* () {
+          // Most who come back have missed nothing: they wait for nobody.
+          if (standsHere(yield* current, from)) {
+            const found = yield* locate(channel, from)
+            if (found.reason !== undefined) return at(found.tail, found.reason)
+            if (legs(found.position, found.to).every(isEmpty)) {
+              return yield* replayTo(found, channel, from, bounds, room)
+            }
+          }
+          let admitted: Admitted | undefined
+          yield* admission.enter(Math.min(bounds.bytes, room), (one) => {
+            admitted = one
+            keeps(one.leave)
+          })
+          const found = yield* locate(channel, from)
+          if (found.reason !== undefined) return at(found.tail, found.reason)
+          const join = yield* replayTo(found, channel, from, bounds, room)
+          admitted?.read(join.bytes)
+          return join
+        })
+
+    const replayTo = (
+      {
+        position,
+        tail,
+        to
+      }: { readonly position: Position; readonly tail: Tail; readonly to: Place },
       channel: string,
       from: string,
-      position: Position,
       bounds: Bounds,
       room: number
     ): Effect.Effect<Join, OutboxFault | ReplayError> =>
       Effect.gen(function* () {
+        const { tick } = tail
         const replay: Array<DurableBatch> = []
         let size = nothing
         let next = position
         let more = true
         for (let left = room; more && left > 0; left = room - frameBytes(size)) {
           const one = yield* page(tail, channel, next, to, {
-            messages: Math.min(limits.messages, Math.ceil(left / eventBytes)),
-            bytes: Math.min(limits.bytes, left)
+            messages: Math.min(limits.messages, Turns.most.events, Math.ceil(left / eventBytes)),
+            bytes: Math.min(limits.bytes, Turns.most.bytes, left)
           })
           if (one._tag === "Reset") return at(yield* current, one.reason, size.bytes)
           replay.push(...one.batches)
@@ -369,49 +399,25 @@ export const make = (
         } satisfies Join
       })
 
-    const join: CatchUp["join"] = (channel, from, bounds = socketBounds, part) =>
+    const shared = new Shared<Join, JoinError>(scope, ({ state }) => state === "recovered")
+
+    const join: CatchUp["join"] = (channel, from, bounds = socketBounds, part, lease) =>
       Effect.gen(function* () {
         if (from === undefined) return at(yield* current, undefined)
         if (part !== undefined && exceeds(part.missed, bounds)) return at(yield* current, "bounds")
         const room = Math.max(1, part?.room ?? Infinity)
         const remembered = yield* recent(channel, from, bounds, room)
         if (remembered !== undefined) return remembered
-        const { tick } = yield* current
-        const key = `${bounds.events} ${bounds.bytes} ${room} ${channel} ${from}`
-        const shared = running.get(key)
-        // One that reads to an earlier end leaves out what was handed out before its followers came.
-        if (shared !== undefined && (shared.tick ?? tick) === tick) return yield* share(key, shared)
-        const one: Running = {
-          result: Deferred.makeUnsafe(),
-          waiting: 0,
-          tick: undefined,
-          fiber: undefined
-        }
-        // In the scope of the reader: who shares it must not lose it with the one who asked first.
-        yield* Effect.flatMap(locate(channel, from), (found) => {
-          const { tail } = found
-          one.tick = tail.tick
-          if (found.reason !== undefined) return Effect.succeed(at(tail, found.reason))
-          const target = { tail, to: found.to, tick: tail.tick }
-          return replays.withPermit(replay(target, channel, from, found.position, bounds, room))
-        }).pipe(
-          Effect.onExit((exit: Exit.Exit<Join, OutboxFault | ReplayError>) =>
-            Effect.sync(() => {
-              if (running.get(key) === one) running.delete(key)
-              Deferred.doneUnsafe(one.result, exit)
-            })
-          ),
-          Effect.forkIn(scope),
-          Effect.tap((fiber) =>
-            Effect.sync(() => {
-              one.fiber = fiber
-              running.set(key, one)
-            })
-          ),
-          // What stands there for others to share is under way.
-          Effect.uninterruptible
-        )
-        return yield* share(key, one)
+        const { identity, tick } = yield* current
+        // Without a lease nobody comes again for what was handed out since.
+        const when = lease === undefined ? tick : ""
+        const key = `${identity} ${when} ${bounds.events} ${bounds.bytes} ${room} ${channel} ${from}`
+        const join = yield* shared.get(key, replay(channel, from, bounds, room), lease)
+        // Read for somebody who asked earlier: what was handed out since is not in it.
+        if (join.tick >= tick) return join
+        return join.state === "recovered"
+          ? { ...join, more: true }
+          : at(yield* current, join.reason)
       })
 
     return { page, join, locate }

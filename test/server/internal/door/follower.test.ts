@@ -93,7 +93,7 @@ const channel = ({ followers, mailbox }: Session, name: string, bytes = 100) => 
 }
 
 const begin = (follower: Follower, from?: string) =>
-  Effect.map(follower.join(from), (join) => follower.go(join))
+  Effect.flatMap(follower.join(from), (join) => follower.go(join))
 
 const numbers = ({ sent }: Session, name: string) =>
   sent.flatMap(({ channel, cursor, type }) =>
@@ -112,6 +112,12 @@ const heldIn = ({ mailbox }: Session, limit: number): number => {
   }
   return limit / 2 - least
 }
+
+/** Replays are sent in steps of the event loop: goes on when what is under way is sent. */
+const steps = Effect.repeat(
+  Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void))),
+  { times: 30 }
+)
 
 const upTo = (last: number) => Array.from({ length: last }, (_, index) => index + 1)
 
@@ -155,6 +161,7 @@ describe("a follower", () => {
       for (const { state } of all) state.gate = undefined
       yield* Deferred.succeed(gate, undefined)
       yield* Effect.forEach(beginning, Fiber.join)
+      yield* steps
       // What was too much was read again: nobody misses anything.
       for (const { publish } of all) publish(1)
       for (const n of upTo(20)) expect(numbers(node, `c${n}`)).toEqual(upTo(51))
@@ -226,6 +233,7 @@ describe("a follower", () => {
         // The socket takes a slice, and is full again.
         node.mailbox.drained()
         if (round < 20) publish(1)
+        yield* steps
       }
       expect(numbers(node, "a")).toEqual(upTo(120))
       // It was read in pieces as large as the mailbox, each once, and it is no slow consumer.
@@ -247,26 +255,32 @@ describe("a follower", () => {
         publish(50)
         const received = () => numbers(node, "a").length
         /** Everything that waits is written, and it has asked for a part, which does not come yet. */
-        const asked = (joins: number) => {
+        const asked = Effect.fnUntraced(function* (joins: number) {
           const gate = Deferred.makeUnsafe<void>()
           state.gate = gate
-          while (state.joins < joins) node.mailbox.drained()
-          return Deferred.succeed(gate, undefined)
-        }
-        const first = asked(2)
+          while (state.joins < joins) {
+            node.mailbox.drained()
+            yield* steps
+          }
+          return Effect.andThen(Deferred.succeed(gate, undefined), steps)
+        })
+        const first = yield* asked(2)
         expect([received(), state.missed]).toEqual([9, 41])
         publish(30)
         yield* first
-        const second = asked(3)
+        const second = yield* asked(3)
         expect(received()).toBeGreaterThan(9)
         expect(state.missed).toBe(80 - received())
         state.gate = undefined
         yield* second
-        while (node.mailbox.blocked) node.mailbox.drained()
+        while (node.mailbox.blocked) {
+          node.mailbox.drained()
+          yield* steps
+        }
         expect(numbers(node, "a")).toEqual(upTo(80))
         // Once it has everything it begins to count anew.
         publish(50)
-        asked(state.joins + 1)
+        yield* asked(state.joins + 1)
         expect(state.missed).toBe(130 - received())
       })
   )
@@ -291,6 +305,7 @@ describe("a follower", () => {
         expect([state.joins, numbers(node, "a")]).toEqual([1, []])
         node.state.full = false
         node.mailbox.drained()
+        yield* steps
         expect([state.joins, numbers(node, "a")]).toEqual([2, upTo(5)])
       })
   )

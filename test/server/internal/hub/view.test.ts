@@ -97,7 +97,8 @@ describe("the views of a channel", () => {
       for (let n = 1; n <= 600; n++) orders.push(n === 300 ? "?" : String(n))
       orders.deliver(0)
       const { replay, tick } = yield* Fiber.join(joining)
-      const heard = [...replay, ...offered.filter((batch) => batch.tick > tick)]
+      const replayed = (yield* Effect.forEach(replay, ({ open }) => open)).flat()
+      const heard = [...replayed, ...offered.filter((batch) => batch.tick > tick)]
       expect(heard.flatMap(({ events }) => events.map(({ payload }) => payload))).toEqual(
         Array.from({ length: 600 }, (_, index) => index + 1).filter((n) => n !== 300)
       )

@@ -1,0 +1,435 @@
+/**
+ * One client's cost is not everybody's: what is read once is decoded and encoded once, in steps of the
+ * event loop, and what each session may do adds up to limits of the node.
+ */
+import { PgClient } from "@effect/sql-pg"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Layer, Schema, SchemaGetter } from "effect"
+import { TestClock } from "effect/testing"
+import * as Channel from "../../src/Channel.ts"
+import { Admission, type Admitted } from "../../src/server/internal/outbox/admission.ts"
+import * as Door from "../../src/server/internal/door/door.ts"
+import { Turns } from "../../src/server/internal/turns.ts"
+import { layerMemory } from "../../src/server/NotificationSource.ts"
+import { type Options, OutboxReader } from "../../src/server/OutboxReader.ts"
+import { Realtime } from "../../src/server/Realtime.ts"
+import { allowAll, type AnonymousOptions, type Request } from "../../src/server/ServerOptions.ts"
+import {
+  layerDoor as layerLiveDoor,
+  refusals,
+  settle,
+  TestDoor,
+  visit,
+  type Visitor
+} from "../support/sessions.ts"
+import { layerReader, publish, session } from "./support/durable.ts"
+
+/** Texts, which say when they are decoded. */
+const counted = { decoded: () => undefined as void }
+
+const Counted = Schema.String.pipe(
+  Schema.decodeTo(Schema.String, {
+    decode: SchemaGetter.transform((text: string) => {
+      counted.decoded()
+      return text
+    }),
+    encode: SchemaGetter.transform((text: string) => text)
+  })
+)
+
+const Log = Channel.make("room", Counted, { delivery: "durable" })
+const Rooms = Channel.family("room_", Schema.String, Schema.String, { delivery: "durable" })
+
+const layerDoor = (options: Partial<AnonymousOptions> = {}, reader?: Options) =>
+  Layer.effect(
+    TestDoor,
+    Door.make({ channels: [Log, Rooms], authorize: allowAll, ...options })
+  ).pipe(
+    Layer.provide(Realtime.layer()),
+    Layer.provide(layerMemory),
+    Layer.provideMerge(layerReader({ wake: "poll" }, reader))
+  )
+
+const enter = Effect.tap(visit({ hello: false }), (visitor) =>
+  Effect.sync(() => visitor.send({ type: "hello", version: 1 }))
+)
+
+const publishMany = (count: number, text: string) =>
+  PgClient.PgClient.use((sql) =>
+    sql.unsafe(
+      `insert into realtime.messages (channel, payload) select 'room', to_json('${text}'::text || n)::text from generate_series(1, ${count}) n`
+    )
+  ).pipe(Effect.orDie)
+
+const until = (holds: () => boolean) =>
+  Effect.repeat(Effect.delay(Effect.sync(holds), "2 millis"), { until: (held) => held })
+
+const texts = (visitor: Visitor) =>
+  visitor.of("events").flatMap(({ events }) => events.map(({ data }) => data))
+
+/** The most that was decoded, and written, between two rounds of the event loop. */
+const countSteps = Effect.acquireRelease(
+  Effect.sync(() => {
+    const most = { decoded: 0, written: 0 }
+    const all = { decoded: 0 }
+    let now = { decoded: 0, written: 0 }
+    let going = true
+    const round = () => {
+      most.decoded = Math.max(most.decoded, now.decoded)
+      most.written = Math.max(most.written, now.written)
+      now = { decoded: 0, written: 0 }
+      if (going) setImmediate(round)
+    }
+    setImmediate(round)
+    counted.decoded = () => {
+      now.decoded++
+      all.decoded++
+    }
+    return {
+      most,
+      all,
+      watch: (visitor: Visitor) => {
+        const write = visitor.write.bind(visitor)
+        visitor.write = (bytes) => {
+          now.written += Buffer.from(bytes).toString("latin1").split('"at":"').length - 1
+          return write(bytes)
+        }
+      },
+      stop: () => {
+        going = false
+        counted.decoded = () => undefined
+      }
+    }
+  }),
+  ({ stop }) => Effect.sync(stop)
+)
+
+describe("a crowd that comes back", () => {
+  const resume = Effect.fnUntraced(function* (
+    clients: number,
+    cursors: ReadonlyArray<string>,
+    expected: (cursor: number) => ReadonlyArray<string>
+  ) {
+    const steps = yield* countSteps
+    const visitors = yield* Effect.forEach(Array.from({ length: clients }), () => enter)
+    visitors.forEach((visitor, n) => {
+      steps.watch(visitor)
+      const cursor = cursors[n % cursors.length]
+      visitor.send({ type: "subscribe", id: 1, channel: "room", cursor })
+    })
+    yield* until(() =>
+      visitors.every((one, n) => texts(one).length >= expected(n % cursors.length).length)
+    )
+    const states = new Set(visitors.map((one) => one.last("subscribed")?.state))
+    const heard = visitors.map((one) => ({ texts: texts(one), gaps: one.of("gap").length }))
+    return { ...steps, states, heard }
+  })
+
+  const numbered = (count: number, text = "n") =>
+    Array.from({ length: count }, (_, n) => `${text}${n + 1}`)
+
+  it.live("has every event decoded once, and no step of the loop handles more than 256", () =>
+    Effect.gen(function* () {
+      const from = yield* (yield* OutboxReader).position
+      yield* publishMany(2000, "n")
+      yield* (yield* OutboxReader).position
+      const all = numbered(2000)
+      const { all: handled, heard, most, states } = yield* resume(40, [from], () => all)
+      expect(states).toEqual(new Set(["recovered"]))
+      expect(heard).toEqual(Array.from({ length: 40 }, () => ({ texts: all, gaps: 0 })))
+      expect(handled.decoded).toBe(2000)
+      expect(most.decoded).toBeLessThanOrEqual(256)
+      expect(most.written).toBeLessThanOrEqual(256)
+    }).pipe(Effect.scoped, Effect.provide(layerDoor()))
+  )
+
+  it.live("is in steps also where each stands elsewhere", () =>
+    Effect.gen(function* () {
+      const reader = yield* OutboxReader
+      const cursors: Array<string> = []
+      for (let n = 0; n < 5; n++) {
+        cursors.push(yield* reader.position)
+        yield* publishMany(300, `${n}_`)
+      }
+      yield* reader.position
+      const all = cursors.flatMap((_, n) => numbered(300, `${n}_`))
+      const { heard, most } = yield* resume(15, cursors, (n) => all.slice(300 * n))
+      expect(heard).toEqual(
+        Array.from({ length: 15 }, (_, n) => ({ texts: all.slice(300 * (n % 5)), gaps: 0 }))
+      )
+      expect(most.decoded).toBeLessThanOrEqual(256)
+      expect(most.written).toBeLessThanOrEqual(256)
+    }).pipe(Effect.scoped, Effect.provide(layerDoor()))
+  )
+
+  it.live("has a step for each event that alone is larger", () =>
+    Effect.gen(function* () {
+      const from = yield* (yield* OutboxReader).position
+      const large = "x".repeat(100_000)
+      yield* publishMany(5, large)
+      yield* (yield* OutboxReader).position
+      const all = numbered(5, large)
+      const { all: handled, heard, most } = yield* resume(4, [from], () => all)
+      expect(heard).toEqual(Array.from({ length: 4 }, () => ({ texts: all, gaps: 0 })))
+      expect(handled.decoded).toBe(5)
+      expect(most).toEqual({ decoded: 1, written: 1 })
+    }).pipe(
+      Effect.scoped,
+      // Otherwise a replay of 64 KiB counts as a subscribe.
+      Effect.provide(layerDoor({ limits: { subscribes: { perSecond: 1e6, burst: 1e6 } } }))
+    )
+  )
+
+  it.live(
+    "shares what was read also when more was published meanwhile, without hole or double",
+    () =>
+      Effect.gen(function* () {
+        const reader = yield* OutboxReader
+        const from = yield* reader.position
+        yield* publishMany(1500, "n")
+        yield* reader.position
+        const steps = yield* countSteps
+        const visitors: Array<Visitor> = []
+        for (let n = 0; n < 12; n++) {
+          const visitor = yield* enter
+          visitors.push(visitor)
+          visitor.send({ type: "subscribe", id: 1, channel: "room", cursor: from })
+          yield* publish("room", `late${n}`)
+          yield* reader.position
+        }
+        const all = [...numbered(1500), ...Array.from({ length: 12 }, (_, n) => `late${n}`)]
+        yield* until(() => visitors.every((one) => texts(one).length >= all.length))
+        for (const visitor of visitors) expect(texts(visitor)).toEqual(all)
+        // And what came meanwhile is no replay.
+        expect(steps.most.decoded).toBeLessThanOrEqual(256 + 12)
+        expect(steps.all.decoded).toBeLessThan(2 * all.length)
+      }).pipe(Effect.scoped, Effect.provide(layerDoor()))
+  )
+
+  it.live("waits in a queue, and beyond it is server/overloaded, never source/down", () =>
+    Effect.gen(function* () {
+      const reader = yield* OutboxReader
+      const cursors: Array<string> = []
+      for (let n = 0; n < 4; n++) {
+        cursors.push(yield* reader.position)
+        yield* publish("room", `m${n}`)
+      }
+      yield* reader.position
+      const db = yield* session
+      yield* db.query("begin")
+      yield* db.query("lock realtime.horizon in access exclusive mode")
+      const before = yield* refusals("replayQueue")
+      const visitors = yield* Effect.forEach(cursors, () => enter)
+      visitors.forEach((one, n) =>
+        one.send({ type: "subscribe", id: 1, channel: "room", cursor: cursors[n] })
+      )
+      // One is read, two wait.
+      yield* until(() => visitors.some((one) => one.errors.length > 0))
+      const refused = visitors.flatMap((one) => one.of("error"))
+      expect(refused).toMatchObject([{ code: "server/overloaded", retry: "later" }])
+      expect(refused[0]!.retryAfter).toBeGreaterThanOrEqual(1000)
+      expect(yield* refusals("replayQueue")).toBe(before + 1)
+      // Those that wait in vain are told the same.
+      yield* until(() => visitors.every((one) => one.errors.length > 0))
+      expect(visitors.flatMap(({ errors }) => errors)).toEqual(
+        Array.from({ length: 4 }, () => "server/overloaded")
+      )
+      yield* db.query("rollback")
+      visitors[0]!.send({ type: "subscribe", id: 2, channel: "room", cursor: cursors[0] })
+      yield* until(() => texts(visitors[0]!).length === 4)
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(
+        layerDoor({ limits: { sourceWait: "700 millis" } }, { replays: 1, replayQueue: 2 })
+      )
+    )
+  )
+})
+
+describe("replays of a node", () => {
+  it.effect("keep no more in memory than they may, and are let in in their order", () =>
+    Effect.gen(function* () {
+      const admission = new Admission({ atOnce: 3, queue: 10, bytes: 100 })
+      const admitted: Array<Admitted> = []
+      const order: Array<number> = []
+      const come = (n: number, bytes: number) =>
+        Effect.forkChild(
+          admission.enter(bytes, (one) => {
+            admitted[n] = one
+            order.push(n)
+          }),
+          { startImmediately: true }
+        )
+      yield* come(0, 60)
+      yield* come(1, 60)
+      // It would fit, but is not its turn.
+      yield* come(2, 10)
+      // More than there is for all: it comes in alone.
+      yield* come(3, 1000)
+      expect(order).toEqual([0])
+      admitted[0]!.read(30)
+      expect(order).toEqual([0, 1, 2])
+      admitted[1]!.leave()
+      admitted[2]!.leave()
+      admitted[2]!.leave()
+      expect(order).toEqual([0, 1, 2])
+      admitted[0]!.leave()
+      expect(order).toEqual([0, 1, 2, 3])
+    })
+  )
+})
+
+describe("a step of the event loop", () => {
+  it.effect("takes what fits, in order, and what is larger by itself", () =>
+    Effect.gen(function* () {
+      const turns = new Turns({ events: 10, bytes: 100 })
+      const steps: Array<Array<number>> = [[]]
+      const sizes = [
+        { events: 6, bytes: 10 },
+        { events: 5, bytes: 10 },
+        { events: 1, bytes: 90 },
+        { events: 1, bytes: 500 },
+        { events: 1, bytes: 1 }
+      ]
+      const round = () => {
+        if (steps.push([]) < 10) setImmediate(round)
+      }
+      yield* Effect.forEach(
+        sizes,
+        (size, n) => Effect.tap(turns.take(size), () => Effect.sync(() => steps.at(-1)!.push(n))),
+        { concurrency: "unbounded", discard: true }
+      ).pipe(Effect.andThen(Effect.sync(() => undefined)), (all) => {
+        setImmediate(round)
+        return all
+      })
+      expect(steps.filter((step) => step.length > 0)).toEqual([[0], [1, 2], [3], [4]])
+    })
+  )
+})
+
+describe("channels that are opened", () => {
+  const Live = Channel.family("live_", Schema.String, Schema.String)
+  const limits = { channelOpens: { perSecond: 1, burst: 2 } }
+
+  it.effect("have a budget of the node: whoever asks, and only for those that nobody has", () =>
+    Effect.gen(function* () {
+      const [one, other] = [yield* visit(), yield* visit()]
+      one.send({ type: "subscribe", id: 1, channel: "live_a" })
+      other.send({ type: "subscribe", id: 1, channel: "live_b" })
+      yield* settle
+      const before = yield* refusals("channelOpens")
+      one.send({ type: "subscribe", id: 2, channel: "live_c" })
+      other.send({ type: "subscribe", id: 2, channel: "live_a" })
+      yield* settle
+      expect(one.answer(2)).toMatchObject({ code: "server/overloaded", retry: "later" })
+      const { retryAfter } = one.last("error")!
+      expect(retryAfter).toBeGreaterThanOrEqual(1000)
+      expect(retryAfter).toBeLessThanOrEqual(2000)
+      expect(other.answer(2)?.type).toBe("subscribed")
+      expect(yield* refusals("channelOpens")).toBe(before + 1)
+      // One that lingers is open still.
+      one.send({ type: "unsubscribe", id: 3, channel: "live_a" })
+      other.send({ type: "unsubscribe", id: 3, channel: "live_a" })
+      yield* settle
+      one.send({ type: "subscribe", id: 4, channel: "live_a" })
+      yield* settle
+      expect(one.answer(4)?.type).toBe("subscribed")
+      yield* TestClock.adjust(retryAfter!)
+      one.send({ type: "subscribe", id: 5, channel: "live_c" })
+      yield* settle
+      expect(one.answer(5)?.type).toBe("subscribed")
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(layerLiveDoor({ channels: [Live], authorize: allowAll, limits }))
+    )
+  )
+
+  it.live("have it for durable channels too", () =>
+    Effect.gen(function* () {
+      const visitor = yield* enter
+      for (const id of [1, 2, 3]) {
+        visitor.send({ type: "subscribe", id, channel: `room_${id}` })
+      }
+      yield* until(() => [1, 2, 3].every((id) => visitor.answer(id) !== undefined))
+      expect(visitor.answer(2)?.type).toBe("subscribed")
+      expect(visitor.answer(3)).toMatchObject({ code: "server/overloaded" })
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(layerDoor({ limits: { channelOpens: { perSecond: 0.01, burst: 2 } } }))
+    )
+  )
+})
+
+describe("looks at rights", () => {
+  const Live = Channel.family("live_", Schema.String, Schema.String, { publish: true })
+  const limits = { looks: { perSecond: 1, burst: 3 } }
+
+  it.effect("have a budget of the node, for subscribe and publish", () =>
+    Effect.gen(function* () {
+      const [one, other] = [yield* visit(), yield* visit()]
+      one.send({ type: "subscribe", id: 1, channel: "live_a" })
+      other.send({ type: "subscribe", id: 1, channel: "live_a" })
+      one.send({ type: "publish", id: 2, channel: "live_a", key: "k2", data: "x" })
+      yield* settle
+      other.send({ type: "subscribe", id: 2, channel: "live_b" })
+      one.send({ type: "publish", id: 3, channel: "live_a", key: "k3", data: "x" })
+      yield* settle
+      for (const answer of [other.answer(2), one.answer(3)]) {
+        expect(answer).toMatchObject({ code: "server/overloaded", retry: "later" })
+      }
+      yield* TestClock.adjust("2 seconds")
+      other.send({ type: "subscribe", id: 3, channel: "live_b" })
+      yield* settle
+      expect(other.answer(3)?.type).toBe("subscribed")
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(
+        layerLiveDoor({ channels: [Live], authorize: () => Effect.succeed(true), limits })
+      )
+    )
+  )
+
+  it.effect("do not count where everybody may everything", () =>
+    Effect.gen(function* () {
+      const visitor = yield* visit()
+      for (let id = 1; id <= 8; id++) {
+        visitor.send({ type: "subscribe", id, channel: `live_${id}` })
+      }
+      yield* settle
+      expect(visitor.errors).toEqual([])
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(layerLiveDoor({ channels: [Live], authorize: allowAll, limits }))
+    )
+  )
+
+  it.effect("wait when they are made anew, and nobody who may stay is thrown out", () =>
+    Effect.gen(function* () {
+      const asked: Array<string> = []
+      const door = layerLiveDoor({
+        channels: [Live],
+        authenticate: () => Effect.succeed({ identity: "anna" }),
+        authorize: ({ channel }: Request<string>) => Effect.sync(() => asked.push(channel) > 0),
+        limits
+      })
+      yield* Effect.gen(function* () {
+        const visitor = yield* visit({ token: "t" })
+        for (const id of [1, 2, 3]) {
+          visitor.send({ type: "subscribe", id, channel: `live_${id}` })
+        }
+        yield* settle
+        const look = yield* Effect.forkChild((yield* TestDoor).reauthorize("anna"), {
+          startImmediately: true
+        })
+        yield* settle
+        expect([asked.length, look.pollUnsafe()]).toEqual([3, undefined])
+        yield* TestClock.adjust("1 second")
+        expect(asked).toHaveLength(4)
+        yield* TestClock.adjust("2 seconds")
+        expect(asked).toHaveLength(6)
+        expect(look.pollUnsafe()).toBeDefined()
+        expect(visitor.of("ended")).toEqual([])
+      }).pipe(Effect.scoped, Effect.provide(door))
+    })
+  )
+})
