@@ -165,8 +165,10 @@ export interface FamilyOptions<Publish extends boolean> extends Options<Publish>
 /**
  * Defines every channel whose name is `prefix` and a parameter.
  *
- * `param` is a Schema whose encoded form is the text after the prefix. Throws `InvalidChannelName`
- * when the prefix can never be part of a name.
+ * `param` is a Schema whose encoded form is the text after the prefix. A parameter has one spelling, the
+ * one that encoding gives: with `Schema.FiniteFromString`, `room_1` is a name and `room_01` is none.
+ * A value whose text does not mean the same text again gives a channel with a fault. Throws
+ * `InvalidChannelName` when the prefix can never be part of a name.
  *
  * @category constructors
  * @since 0.1.0
@@ -191,11 +193,22 @@ export const family = <
   type Member = Channel<A, Publish, `${Prefix}${string}`>
   const member = (text: string, fault?: InvalidChannelName): Member =>
     construct(`${prefix}${text}` as const, codec, options, fault)
+  const decoder = once(() => Schema.decodeUnknownResult(param))
+  const encoder = once(() => Schema.encodeUnknownResult(param))
+  /** The parameter that a text means; nothing where the schema would write it in another way. */
+  const meant = (text: string): Result.Result<Param, unknown> =>
+    Result.flatMap(decoder()(text), (value) =>
+      Result.flatMap(encoder()(value), (spelt) =>
+        spelt === text ? Result.succeed(value) : Result.fail(spelt)
+      )
+    )
   const call = (value: Param): Member => {
-    const text = Schema.encodeUnknownResult(param)(value)
-    if (Result.isSuccess(text) && text.success !== "" && !excepted(`${prefix}${text.success}`)) {
-      return member(text.success)
-    }
+    const text = Result.filterOrFail(
+      encoder()(value),
+      (text) => text !== "" && !excepted(`${prefix}${text}`) && Result.isSuccess(meant(text)),
+      () => undefined
+    )
+    if (Result.isSuccess(text)) return member(text.success)
     // What was given may be anything, also what cannot be made text.
     const given = typeof value === "string" ? value : ""
     const reason = "has a parameter that does not match the family's schema"
@@ -205,7 +218,7 @@ export const family = <
     if (!name.startsWith(prefix) || name.length === prefix.length || excepted(name)) {
       return undefined
     }
-    const value = Schema.decodeUnknownResult(param)(name.slice(prefix.length))
+    const value = meant(name.slice(prefix.length))
     return Result.isSuccess(value)
       ? { channel: member(name.slice(prefix.length)), param: value.success }
       : undefined
