@@ -64,7 +64,7 @@ const listeners = {
 
 export interface Door {
   readonly path: string
-  /** Whether the request is for this door. A query string is ignored. */
+  /** Whether the request is for this door. A query string and a slash at the end are ignored. */
   readonly owns: (request: IncomingMessage) => boolean
   /** Why this upgrade request may not enter; `undefined` when it may. Counts against its limits. */
   readonly refusal: (request: IncomingMessage) => UpgradeRefusal | undefined
@@ -126,6 +126,7 @@ export const make = <I, R>(
     })
     const registry = yield* Registry.make(options.channels)
     const path = options.path ?? "/realtime"
+    const owned = withoutSlash(path)
     const clock = yield* Clock.Clock
     const now = () => clock.currentTimeMillisUnsafe()
     const admission = new Admission(options, limits, now())
@@ -297,7 +298,7 @@ export const make = <I, R>(
 
     return {
       path,
-      owns: (request) => (request.url ?? "").split(/[?#]/, 1)[0] === path,
+      owns: (request) => withoutSlash((request.url ?? "").split(/[?#]/, 1)[0]!) === owned,
       refusal: (request) => {
         const address = admission.addressOf(request)
         const refused = admission.refusal(request, address, sessions.size, draining, now())
@@ -331,6 +332,9 @@ export const make = <I, R>(
       drain
     }
   })
+
+/** A slash at the end makes no other path. */
+const withoutSlash = (path: string): string => (path.endsWith("/") ? path.slice(0, -1) : path)
 
 /** The close code that `ws` answered an error of the peer with, or 1006 for one of the network. */
 const closeCodeOf = (error: Error): number => {
