@@ -29,6 +29,7 @@ import * as metrics from "../metrics.ts"
 import { type Peer, WebSocketPeer } from "./peer.ts"
 import { PublishKeys } from "./publishKeys.ts"
 import * as Registry from "./registry.ts"
+import { Voice } from "./voice.ts"
 import { Revocations } from "./revocations.ts"
 import { type Gate, Session } from "./session.ts"
 import type { Principal, Refusal, SessionContext } from "./sessionContext.ts"
@@ -148,6 +149,7 @@ export const make = <I, R>(
         )
       )
 
+    const voice = new Voice(limits)
     const byReason = new Map<string, typeof metrics.refused>()
     /** The reasons are words of ours, so there are few of them. */
     const countRefused = (reason: string): void => {
@@ -157,6 +159,8 @@ export const make = <I, R>(
         byReason.set(reason, counter)
       }
       counter.updateUnsafe(1, services)
+      const line = voice.refused(reason, now())
+      if (line !== undefined) runFork(line)
     }
 
     const context: SessionContext = {
@@ -171,6 +175,8 @@ export const make = <I, R>(
       clock: now,
       sourceIsUp: () => sourceIsUp,
       refused: countRefused,
+      notice: (key, text) => voice.notice(key, text, now()),
+      failed: (what, cause) => voice.failed(what, cause, now()),
       revocations
     }
 
@@ -302,6 +308,12 @@ export const make = <I, R>(
       refusal: (request) => {
         const address = admission.addressOf(request)
         const refused = admission.refusal(request, address, sessions.size, draining, now())
+        if (refused?.status === 403) {
+          const line = voice.origin(String(request.headers.origin), now(), () =>
+            admission.originFault(request)
+          )
+          if (line !== undefined) runFork(line)
+        }
         if (refused !== undefined) countRefused(refused.limit ?? String(refused.status))
         return refused
       },
