@@ -7,8 +7,10 @@
  * @since 0.1.0
  */
 import { PgClient } from "@effect/sql-pg"
+import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Redacted from "effect/Redacted"
@@ -55,6 +57,20 @@ export class RefusedToStart extends Data.TaggedError("RefusedToStart")<{
       NoDatabaseUrl: `The database URL is missing. Pass a connection string such as postgres://user:password@host:5432/database; is DATABASE_URL set?`,
       BadDatabaseUrl: `The database URL, or listenUrl, is no URL. Write it like postgres://user:password@host:5432/database, with special characters percent-encoded.`
     }[this.reason]
+  }
+}
+
+/**
+ * The server was closed before it could do what it was asked: become ready, or publish.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ServerClosed extends Data.TaggedError("ServerClosed")<{
+  readonly before: "it was ready" | "it was published" | "rights were looked at"
+}> {
+  override get message(): string {
+    return `The server was closed before ${this.before}. Await that before you call close().`
   }
 }
 
@@ -109,7 +125,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   /**
    * Settles when the server hears PostgreSQL: it listens, and with durable channels it reads the
    * outbox. It goes on trying for as long as the database is away; it rejects when the channels
-   * contradict each other, or when it was closed before.
+   * contradict each other, or with `ServerClosed` when it was closed before.
    */
   readonly ready: Promise<void>
   readonly #runtime: ManagedRuntime.ManagedRuntime<Realtime, unknown>
@@ -208,14 +224,15 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
         Layer.provide(schema === undefined ? Layer.empty : Layer.succeed(SchemaName, schema))
       )
     )
-    this.ready = this.#runtime.runPromise(
+    this.ready = this.#unlessClosed(
       Realtime.use((realtime) =>
         realtime.source.pipe(
           Stream.filter((state) => state === "up"),
           Stream.runHead,
           Effect.asVoid
         )
-      )
+      ),
+      "it was ready"
     )
     // Whoever does not await `ready` must neither lose the process to an unhandled rejection, nor
     // wonder why nobody gets in.
@@ -224,9 +241,12 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     })
   }
 
-  /** Sends a payload to every subscriber of the channel; see `Realtime.publish`. */
+  /**
+   * Sends a payload to every subscriber of the channel; see `Realtime.publish`. Rejects with
+   * `ServerClosed` when the server was closed before it was sent.
+   */
   publish<A>(channel: Channel.Channel<A>, payload: NoInfer<A>): Promise<void> {
-    const publishing = this.#runtime.runPromise(Realtime.publish(channel, payload))
+    const publishing = this.#unlessClosed(Realtime.publish(channel, payload), "it was published")
     const settled: Promise<void> = publishing
       .catch(() => undefined)
       .then(() => void this.#publishing.delete(settled))
@@ -249,7 +269,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     const door = this.#door
     return door === undefined
       ? Promise.resolve()
-      : this.#runtime.runPromise(door.reauthorize(this.#identityKey(identity)))
+      : this.#unlessClosed(door.reauthorize(this.#identityKey(identity)), "rights were looked at")
   }
 
   /**
@@ -263,6 +283,19 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       Effect.promise(() => Promise.all(this.#publishing)).pipe(Effect.timeoutOption(finishMillis))
     )
     await this.#runtime.dispose()
+  }
+
+  /** What a close interrupts, or comes after one, says so, and not how. */
+  async #unlessClosed<A, E>(
+    effect: Effect.Effect<A, E, Realtime>,
+    before: ServerClosed["before"]
+  ): Promise<A> {
+    if (this.#closed) throw new ServerClosed({ before })
+    const exit = await this.#runtime.runPromiseExit(effect)
+    if (Exit.isSuccess(exit)) return exit.value
+    throw this.#closed && Cause.hasInterruptsOnly(exit.cause)
+      ? new ServerClosed({ before })
+      : Cause.squash(exit.cause)
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -13,4 +13,4 @@ export {
   type Limits,
   type Request
 } from "../server/ServerOptions.ts"
-export { type Options, RealtimeServer, RefusedToStart } from "./RealtimeServer.ts"
+export { type Options, RealtimeServer, RefusedToStart, ServerClosed } from "./RealtimeServer.ts"
