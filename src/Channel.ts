@@ -193,35 +193,24 @@ export const family = <
   type Member = Channel<A, Publish, `${Prefix}${string}`>
   const member = (text: string, fault?: InvalidChannelName): Member =>
     construct(`${prefix}${text}` as const, codec, options, fault)
-  const decoder = once(() => Schema.decodeUnknownResult(param))
-  const encoder = once(() => Schema.encodeUnknownResult(param))
-  /** The parameter that a text means; nothing where the schema would write it in another way. */
-  const meant = (text: string): Result.Result<Param, unknown> =>
-    Result.flatMap(decoder()(text), (value) =>
-      Result.flatMap(encoder()(value), (spelt) =>
-        spelt === text ? Result.succeed(value) : Result.fail(spelt)
-      )
-    )
+  /** The one text of a value; empty, which is none, where it does not match. */
+  const spell = (value: unknown) =>
+    Result.getOrElse(Schema.encodeUnknownResult(param)(value), () => "")
+  const match = (name: string) => {
+    const text = name.slice(prefix.length)
+    if (!name.startsWith(prefix) || text === "" || excepted(name)) return undefined
+    const value = Schema.decodeUnknownResult(param)(text)
+    return Result.isSuccess(value) && spell(value.success) === text
+      ? { channel: member(text), param: value.success }
+      : undefined
+  }
   const call = (value: Param): Member => {
-    const text = Result.filterOrFail(
-      encoder()(value),
-      (text) => text !== "" && !excepted(`${prefix}${text}`) && Result.isSuccess(meant(text)),
-      () => undefined
-    )
-    if (Result.isSuccess(text)) return member(text.success)
+    const found = match(prefix + spell(value))
+    if (found !== undefined) return found.channel
     // What was given may be anything, also what cannot be made text.
     const given = typeof value === "string" ? value : ""
     const reason = "has a parameter that does not match the family's schema"
     return member(given, new InvalidChannelName({ channel: `${prefix}${given}`, reason }))
-  }
-  const match = (name: string) => {
-    if (!name.startsWith(prefix) || name.length === prefix.length || excepted(name)) {
-      return undefined
-    }
-    const value = meant(name.slice(prefix.length))
-    return Result.isSuccess(value)
-      ? { channel: member(name.slice(prefix.length)), param: value.success }
-      : undefined
   }
   return Object.assign(call, {
     _tag: "Family" as const,

@@ -135,19 +135,18 @@ describe("Channel.family", () => {
     expect(Each("a").fault?.reason).toBe("has a parameter that does not match the family's schema")
   })
 
-  it.prop(
-    "finds every channel that it makes, by its name, as the same parameter",
-    [Schema.Finite],
-    ([number]) => {
-      // Whether the text may stand in a name (`1e+21` may not) is another question.
-      const { name } = Seat(number)
-      const found = Seat.match(name)
-      expect([found?.channel.name, found?.param]).toEqual([
-        name,
-        // There is no text for it.
-        Object.is(number, -0) ? 0 : number
-      ])
-    }
+  it.effect.prop(
+    "finds every channel that it makes, by its name, as the same parameter (seed 1)",
+    { number: Schema.Finite },
+    ({ number }) =>
+      Effect.sync(() => {
+        // Whether the text may stand in a name (`1e+21` may not) is another question.
+        const { name } = Seat(number)
+        const found = Seat.match(name)
+        // There is no text for minus zero.
+        expect([found?.channel.name, found?.param]).toEqual([name, number + 0])
+      }),
+    { arbitrary: { runs: 300, seed: 1 } }
   )
 
   it("finds the channel and the parameter of a name", () => {

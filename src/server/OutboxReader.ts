@@ -142,7 +142,7 @@ export interface Options {
    * the limit the session is cut and opened again.
    */
   readonly heartbeatTimeout?: Duration.Input | undefined
-  /** When to connect again, default `Backoff.link`: full jitter, 100 ms doubling to 10 s, for ever. */
+  /** When to connect again, default `Backoff.link`: at once after 30 s up, then full jitter, 100 ms doubling to 10 s, for ever. */
   readonly backoff?: Backoff.Policy | undefined
   /** The most messages of a page, default 1,000; a page is what is read and handed out in one step. */
   readonly pageMessages?: number | undefined

@@ -11,6 +11,7 @@ import { type AddressInfo, connect as tcp, type Socket } from "node:net"
 import { connect as tls } from "node:tls"
 import { createServer as createVite } from "vite"
 import { WebSocketServer } from "ws"
+import { otherWebSocket } from "../../examples/neighbours.ts"
 import * as Channel from "../../src/Channel.ts"
 import { attach } from "../../src/server/internal/door/attach.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
@@ -98,11 +99,7 @@ const wsOnAll: Other = (server) =>
 
 const wsWithoutServer: Other = (server) =>
   Effect.sync(() => {
-    const wss = greeting(new WebSocketServer({ noServer: true }))
-    server.on("upgrade", (request, socket, head) => {
-      if (request.url !== "/other") return
-      wss.handleUpgrade(request, socket, head, (ws) => wss.emit("connection", ws, request))
-    })
+    greeting(otherWebSocket(server))
   })
 
 /** Answers everything, a moment later, as a proxy does. */
