@@ -26,10 +26,19 @@ export interface Policy {
   readonly first?: Duration.Input | undefined
   /** A session that was healthy this long is forgiven its past. */
   readonly resetAfter: Duration.Input
+  /**
+   * The first retry after a session that was healthy this long comes at once, and the next one as if it
+   * were the first. Default: never. The client's socket has its own rule, see `client`.
+   */
+  readonly atOnceAfter?: Duration.Input | undefined
 }
 
 /**
  * The client's socket: first retry within 2 s, then 250 ms doubling to 30 s, forgiven after 10 s open. For ever.
+ *
+ * After 30 s open the first retry comes at once, where the server has fewer than 10 clients. Where it has
+ * more it tells each of them, in `welcome`, a random time to wait: up to 20 ms for each client, and at most
+ * 2 s, so that within 100 ms it gets the tries of about 20 clients and 5 % of the others, and no more.
  *
  * @category policies
  * @since 0.1.0
@@ -42,7 +51,8 @@ export const client: Policy = {
 }
 
 /**
- * The link to PostgreSQL: 100 ms doubling to 10 s, forgiven after 30 s of health. For ever.
+ * The link to PostgreSQL: 100 ms doubling to 10 s, forgiven after 30 s of health, and then tried at once
+ * first. For ever.
  *
  * @category policies
  * @since 0.1.0
@@ -50,7 +60,8 @@ export const client: Policy = {
 export const link: Policy = {
   initial: 100,
   cap: 10_000,
-  resetAfter: 30_000
+  resetAfter: 30_000,
+  atOnceAfter: 30_000
 }
 
 /**
@@ -92,7 +103,7 @@ export const schedule = (policy: Policy): Schedule.Schedule<number> =>
  * Counts failures by hand, for a caller that waits in its own way.
  *
  * `delay(healthyMillis)` gives the next delay in milliseconds, after a session that was healthy for
- * `healthyMillis` (0 when it never was).
+ * `healthyMillis` (0 when it never was): none after a loss that followed health for `atOnceAfter`.
  *
  * @category constructors
  * @since 0.1.0
@@ -106,6 +117,12 @@ export const make = (
       delay: (healthyMillis) =>
         Effect.suspend(() => {
           if (healthyMillis >= Duration.toMillis(policy.resetAfter)) failures = 0
+          if (
+            failures === 0 &&
+            healthyMillis >= Duration.toMillis(policy.atOnceAfter ?? Infinity)
+          ) {
+            return Effect.succeed(0)
+          }
           return jittered(policy, ++failures)
         })
     }

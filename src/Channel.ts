@@ -161,8 +161,10 @@ export interface FamilyOptions<Publish extends boolean> extends Options<Publish>
 /**
  * Defines every channel whose name is `prefix` and a parameter.
  *
- * `param` is a Schema whose encoded form is the text after the prefix. Throws `InvalidChannelName`
- * when the prefix can never be part of a name.
+ * `param` is a Schema whose encoded form is the text after the prefix. A parameter has one spelling, the
+ * one that encoding gives: with `Schema.FiniteFromString`, `room_1` is a name and `room_01` is none.
+ * A value whose text does not mean the same text again gives a channel with a fault. Throws
+ * `InvalidChannelName` when the prefix can never be part of a name.
  *
  * @category constructors
  * @since 0.1.0
@@ -187,24 +189,24 @@ export const family = <
   type Member = Channel<A, Publish, `${Prefix}${string}`>
   const member = (text: string, fault?: InvalidChannelName): Member =>
     construct(`${prefix}${text}` as const, codec, options, fault)
+  /** The one text of a value; empty, which is none, where it does not match. */
+  const spell = (value: unknown) =>
+    Result.getOrElse(Schema.encodeUnknownResult(param)(value), () => "")
+  const match = (name: string) => {
+    const text = name.slice(prefix.length)
+    if (!name.startsWith(prefix) || text === "" || excepted(name)) return undefined
+    const value = Schema.decodeUnknownResult(param)(text)
+    return Result.isSuccess(value) && spell(value.success) === text
+      ? { channel: member(text), param: value.success }
+      : undefined
+  }
   const call = (value: Param): Member => {
-    const text = Schema.encodeUnknownResult(param)(value)
-    if (Result.isSuccess(text) && text.success !== "" && !excepted(`${prefix}${text.success}`)) {
-      return member(text.success)
-    }
+    const found = match(prefix + spell(value))
+    if (found !== undefined) return found.channel
     // What was given may be anything, also what cannot be made text.
     const given = typeof value === "string" ? value : ""
     const reason = "has a parameter that does not match the family's schema"
     return member(given, new InvalidChannelName({ channel: `${prefix}${given}`, reason }))
-  }
-  const match = (name: string) => {
-    if (!name.startsWith(prefix) || name.length === prefix.length || excepted(name)) {
-      return undefined
-    }
-    const value = Schema.decodeUnknownResult(param)(name.slice(prefix.length))
-    return Result.isSuccess(value)
-      ? { channel: member(name.slice(prefix.length)), param: value.success }
-      : undefined
   }
   return Object.assign(call, {
     _tag: "Family" as const,

@@ -107,6 +107,19 @@ describe("Backoff", () => {
     }).pipe(always(0.5))
   )
 
+  const losses = [
+    // Forgiven, and tried at once once more; but not a peer that drops what it accepts.
+    { healthy: [3_600_000, 0, 0, 0], delays: [0, 50, 100, 200] },
+    { healthy: [30_000, 30_000, 29_999, 0], delays: [0, 0, 50, 100] },
+    { healthy: [29_999, 0, 0, 3_600_000, 0], delays: [50, 100, 200, 0, 50] }
+  ]
+  it.effect.each(losses)("of the link comes at once after $healthy ms of health: $delays", (each) =>
+    Effect.gen(function* () {
+      const { delay } = yield* Backoff.make(Backoff.link)
+      expect(yield* Effect.forEach(each.healthy, delay)).toEqual(each.delays)
+    }).pipe(always(0.5))
+  )
+
   it.effect("two users of one policy do not share their failures", () =>
     Effect.gen(function* () {
       const one = yield* Backoff.make(Backoff.link)

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Result, Schema } from "effect"
+import { Effect, Result, Schema, SchemaGetter } from "effect"
 import * as Channel from "../src/Channel.ts"
 import { InvalidChannelName, InvalidPayload } from "../src/RealtimeError.ts"
 
@@ -106,6 +106,48 @@ describe("Channel.family", () => {
   it("encodes the parameter into the name and decodes it out of it", () => {
     expect([Seat(7).name, Seat.match("seat_7")?.param]).toEqual(["seat_7", 7])
   })
+
+  // Each text decodes: to 1, to 10, to a day, to "lobby".
+  it.each([
+    { of: Schema.FiniteFromString, is: ["1", "-1", "0.5"], others: ["01", "1.0", "1e0", "+1"] },
+    { of: Schema.BigIntFromString, is: ["10", "-3"], others: ["010", "0xa", "0b1010"] },
+    {
+      of: Schema.DateFromString,
+      is: ["2026-11-28T00:00:00.000Z"],
+      others: ["2026-11-28", "2026-11-28T00:00:00Z"]
+    },
+    { of: Schema.Trim, is: ["lobby"], others: [" lobby", "lobby "] }
+  ])("has one spelling of a parameter: $is, and not $others", ({ is, of, others }) => {
+    const Each = Channel.family("each_", of as Schema.Codec<unknown, string>, Text)
+    const found = [...is, ...others].map((text) => Each.match(`each_${text}`)?.channel.name)
+    expect(found).toEqual([...is.map((text) => `each_${text}`), ...others.map(() => undefined)])
+  })
+
+  it("gives a channel with a fault where no server would find the name again", () => {
+    // Writes upper case and reads lower case.
+    const Shouted = Schema.String.pipe(
+      Schema.decodeTo(Schema.String, {
+        decode: SchemaGetter.transform((text: string) => text.toLowerCase()),
+        encode: SchemaGetter.transform((text: string) => `${text.toUpperCase()}!`)
+      })
+    )
+    const Each = Channel.family("each_", Shouted, Text)
+    expect(Each("a").fault?.reason).toBe("has a parameter that does not match the family's schema")
+  })
+
+  it.effect.prop(
+    "finds every channel that it makes, by its name, as the same parameter (seed 1)",
+    { number: Schema.Finite },
+    ({ number }) =>
+      Effect.sync(() => {
+        // Whether the text may stand in a name (`1e+21` may not) is another question.
+        const { name } = Seat(number)
+        const found = Seat.match(name)
+        // There is no text for minus zero.
+        expect([found?.channel.name, found?.param]).toEqual([name, number + 0])
+      }),
+    { arbitrary: { runs: 300, seed: 1 } }
+  )
 
   it("finds the channel and the parameter of a name", () => {
     const found = Room.match("room_lobby")

@@ -7,6 +7,8 @@
  * @since 0.1.0
  */
 import { PgClient } from "@effect/sql-pg"
+import * as Cause from "effect/Cause"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -53,6 +55,20 @@ export {
   RefusedToStart
 } from "./internal/arguments.ts"
 
+/**
+ * The server was closed before it could do what it was asked: become ready, or publish.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ServerClosed extends Data.TaggedError("ServerClosed")<{
+  readonly before: "it was ready" | "it was published" | "rights were looked at"
+}> {
+  override get message(): string {
+    return `The server was closed before ${this.before}. Await that before you call close().`
+  }
+}
+
 export type {
   /**
    * @category models
@@ -97,7 +113,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
    * outbox. It goes on trying for as long as the database is away. It rejects, with the reason and the cure,
    * when PostgreSQL refuses for `startPatience` (`DatabaseRefused`; `NotInstalled`, `OutdatedInstall` and
    * `NotPrimary` of the outbox), when its notifications do not arrive (`ListenNotDelivered`), when the
-   * channels contradict each other, and when it was closed before. Refused, it is tried again every 30 s:
+   * channels contradict each other, and with `ServerClosed` when it was closed before. Refused, it is tried again every 30 s:
    * `isReady` tells when it is well.
    */
   readonly ready: Promise<void>
@@ -230,7 +246,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
           })
       })
     )
-    const up = this.#runtime.runPromise(
+    const up = this.#unlessClosed(
       Realtime.use((realtime) =>
         realtime.source.pipe(
           Stream.filter((state) => state === "up"),
@@ -238,7 +254,8 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
           Effect.asVoid,
           Effect.raceFirst(realtime[hubKey].refused)
         )
-      )
+      ),
+      "it was ready"
     )
     this.ready = Promise.race([up, refused.promise])
     // Whoever does not await `ready` must neither lose the process to an unhandled rejection, nor
@@ -253,15 +270,16 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
 
   /**
    * Sends a payload to every subscriber of the channel; see `Realtime.publish`. Waits for the server to
-   * start, and rejects when it could not.
+   * start, and rejects when it could not, and with `ServerClosed` when the server was closed before it was
+   * sent.
    */
   publish<A>(channel: Channel.Channel<A>, payload: NoInfer<A>): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure)
-    const publishing = this.#runtime
-      .runPromise(Realtime.publish(channel, payload), { signal: this.#unpublished.signal })
-      .catch((error: unknown) => {
-        throw this.#failure ?? error
-      })
+    const publishing = this.#unlessClosed(Realtime.publish(channel, payload), "it was published", {
+      signal: this.#unpublished.signal
+    }).catch((error: unknown) => {
+      throw this.#failure ?? error
+    })
     const settled: Promise<void> = publishing
       .catch(() => undefined)
       .then(() => void this.#publishing.delete(settled))
@@ -284,7 +302,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     const door = this.#door
     return door === undefined
       ? Promise.resolve()
-      : this.#runtime.runPromise(door.reauthorize(this.#identityKey(identity)))
+      : this.#unlessClosed(door.reauthorize(this.#identityKey(identity)), "rights were looked at")
   }
 
   /**
@@ -299,6 +317,20 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     )
     await this.#runtime.dispose()
     await Effect.runPromise(this.#stopWaiting)
+  }
+
+  /** What a close interrupts, or comes after one, says so, and not how. */
+  async #unlessClosed<A, E>(
+    effect: Effect.Effect<A, E, Realtime>,
+    before: ServerClosed["before"],
+    options?: Effect.RunOptions
+  ): Promise<A> {
+    if (this.#closed) throw new ServerClosed({ before })
+    const exit = await this.#runtime.runPromiseExit(effect, options)
+    if (Exit.isSuccess(exit)) return exit.value
+    throw this.#closed && Cause.hasInterruptsOnly(exit.cause)
+      ? new ServerClosed({ before })
+      : Cause.squash(exit.cause)
   }
 
   [Symbol.asyncDispose](): Promise<void> {

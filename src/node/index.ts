@@ -14,4 +14,4 @@ export {
   type Request
 } from "../server/ServerOptions.ts"
 export { DatabaseRefused } from "../server/PgNotificationSource.ts"
-export { type Options, RealtimeServer, RefusedToStart } from "./RealtimeServer.ts"
+export { type Options, RealtimeServer, RefusedToStart, ServerClosed } from "./RealtimeServer.ts"

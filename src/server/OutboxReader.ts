@@ -152,7 +152,7 @@ export interface Options {
    * the limit the session is cut and opened again.
    */
   readonly heartbeatTimeout?: Duration.Input | undefined
-  /** When to connect again, default `Backoff.link`: full jitter, 100 ms doubling to 10 s, for ever. */
+  /** When to connect again, default `Backoff.link`: at once after 30 s up, then full jitter, 100 ms doubling to 10 s, for ever. */
   readonly backoff?: Backoff.Policy | undefined
   /**
    * Time over which PostgreSQL must refuse before that is believed, default 10 s: until it was up once, a

@@ -19,6 +19,7 @@ import type { ChannelConflict } from "./internal/door/registry.ts"
 import { requireSources } from "./internal/door/sources.ts"
 import type { NoOutbox, NoSource } from "./internal/hub/errors.ts"
 import type { Realtime } from "./Realtime.ts"
+import { neighboursOf } from "./internal/door/neighbours.ts"
 import { enter, refuse } from "./internal/door/upgrade.ts"
 import {
   allowAll,
@@ -111,7 +112,7 @@ const upgrade = (
   door: Door.Door,
   request: HttpServerRequest.HttpServerRequest
 ): Effect.Effect<HttpServerResponse.HttpServerResponse> =>
-  Effect.sync(() => {
+  Effect.map(Effect.context<never>(), (services) => {
     const incoming = NodeHttpServerRequest.toIncomingMessage(request) as IncomingMessage
     // Only Node knows: an `Upgrade` header without `Connection: Upgrade` is an ordinary request.
     if (!("upgrade" in incoming && incoming.upgrade === true)) {
@@ -121,7 +122,8 @@ const upgrade = (
       })
     }
     const { socket } = incoming
-    drainBefore(door, (socket as { readonly server?: Server }).server)
+    const { server } = socket as { readonly server?: Server }
+    drainBefore(door, server)
     // Effect writes nothing over a response that has ended; detached first, so that nothing of it
     // reaches the wire between the frames.
     const response = NodeHttpServerRequest.toServerResponse(request) as ServerResponse
@@ -136,7 +138,15 @@ const upgrade = (
     }
     // Effect keeps what came behind the request to itself. A client must not send anything before the
     // 101 (RFC 6455, 4.1); what one sends all the same is lost, and the session ends without a hello.
-    const status = enter(door, incoming, socket, Buffer.alloc(0))
+    let status = 400
+    const come = () => {
+      status = enter(door, incoming, socket, Buffer.alloc(0))
+    }
+    if (server === undefined) come()
+    else {
+      const tell = (line: string) => Effect.runForkWith(services)(Effect.logWarning(line))
+      neighboursOf(server, tell).keepOff(door.path, socket, come)
+    }
     // For the access log and the span; nothing is written.
     return HttpServerResponse.empty({ status })
   })

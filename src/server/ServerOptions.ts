@@ -229,7 +229,7 @@ export interface Limits {
 export interface DoorOptions {
   /** What clients may know of. A channel that is not here does not exist for them. */
   readonly channels: ReadonlyArray<Channel.Definition>
-  /** Where the WebSocket is, default `/realtime`. A query string is ignored. */
+  /** Where the WebSocket is, default `/realtime`. A query string and a slash at the end are ignored. */
   readonly path?: `/${string}` | undefined
   /**
    * Which pages may connect, default the same origin: `Origin` must have the host and port of `Host`.

@@ -1,11 +1,21 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import { createServer, request, type Server } from "node:http"
-import { type AddressInfo, connect as tcp } from "node:net"
+import {
+  type AddressInfo,
+  connect as tcp,
+  createServer as listen,
+  type Server as TcpServer
+} from "node:net"
 import { afterEach, vi } from "vitest"
 import { WebSocketServer } from "ws"
 import * as Channel from "../../src/Channel.ts"
-import { type Options, RealtimeServer, RefusedToStart } from "../../src/node/RealtimeServer.ts"
+import {
+  type Options,
+  RealtimeServer,
+  RefusedToStart,
+  ServerClosed
+} from "../../src/node/RealtimeServer.ts"
 import type { IdentityKey, Limits } from "../../src/server/ServerOptions.ts"
 import { database, execute } from "../support/database.ts"
 import { connect, greet } from "../support/wire.ts"
@@ -317,6 +327,63 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
       const published = server.publish(MyChannel, "the last word")
       yield* Effect.promise(() => server.close())
       yield* Effect.promise(() => published)
+    })
+  )
+
+  // Nobody answers there, and nobody is there.
+  it.live.each(["silent", "refused"])(
+    "that is closed before it is ready says so, with a database that is %s",
+    (how) =>
+      Effect.gen(function* () {
+        const http = yield* httpServer
+        const silent = yield* Effect.acquireRelease(
+          Effect.callback<TcpServer>((resume) => {
+            const made = listen((socket) => socket.on("error", () => {}))
+            made.listen(0, "127.0.0.1", () => resume(Effect.succeed(made)))
+          }),
+          (made) => Effect.sync(() => made.close())
+        )
+        const port = how === "silent" ? (silent.address() as AddressInfo).port : 1
+        const server = new RealtimeServer(http, `postgres://u@127.0.0.1:${port}/x`, open)
+        const ready = server.ready.then(String, String)
+        const sending = server
+          .publish(Channel.systemNotifications, { type: "info", message: "too early" })
+          .then(String, String)
+        yield* Effect.promise(() => server.close())
+        expect(yield* Effect.promise(() => ready)).toContain("closed before it was ready")
+        expect(yield* Effect.promise(() => sending)).toContain(
+          how === "silent" ? "closed before it was published" : "Error"
+        )
+      })
+  )
+
+  it.live("says at each use that it was closed", () =>
+    Effect.gen(function* () {
+      const { server } = yield* start<string>({
+        authenticate: () => ({ identity: "ann" }),
+        authorize: () => true
+      })
+      yield* Effect.promise(() => server.close())
+      const uses = [
+        server.publish(Channel.systemNotifications, { type: "info", message: "too late" }),
+        server.reauthorize("ann")
+      ]
+      const errors = yield* Effect.promise(() =>
+        Promise.all(
+          uses.map((use) =>
+            use.then(
+              () => undefined,
+              (error: unknown) => error
+            )
+          )
+        )
+      )
+      expect(errors).toEqual([
+        new ServerClosed({ before: "it was published" }),
+        new ServerClosed({ before: "rights were looked at" })
+      ])
+      // It was ready, and that stays true.
+      yield* Effect.promise(() => server.ready)
     })
   )
 

@@ -413,6 +413,40 @@ describe("OutboxReader", () => {
       }).pipe(Effect.scoped, Effect.provide(layerReader()))
   )
 
+  it.live("tries again at once after a loss that followed health, whatever its backoff is", () =>
+    Effect.gen(function* () {
+      const reader = yield* OutboxReader
+      const db = yield* session
+      yield* reader.position
+      const losses = yield* SubscriptionRef.changes(reader.state).pipe(
+        Stream.filter((state) => state === "down"),
+        Stream.take(3),
+        Stream.runCollect,
+        Effect.forkChild({ startImmediately: true })
+      )
+      for (let loss = 0; loss < 3; loss++) {
+        const healthy = performance.now() + 50
+        yield* Effect.repeat(reader.position, { until: () => performance.now() > healthy })
+        yield* db.query(
+          `select pg_terminate_backend(pid) from pg_stat_activity
+           where datname = current_database() and application_name = 'effect-realtime reader'`
+        )
+        yield* Effect.repeat(Effect.delay(SubscriptionRef.get(reader.state), 1), {
+          until: (state) => state === "down"
+        }).pipe(Effect.timeoutOption("200 millis"))
+        yield* reader.position
+      }
+      expect(yield* Fiber.join(losses)).toHaveLength(3)
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(
+        layerReader(undefined, {
+          backoff: { initial: "1 hour", cap: "1 hour", resetAfter: 20, atOnceAfter: 20 }
+        })
+      )
+    )
+  )
+
   it.live("says at once what is missing, and stands when it is there", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader

@@ -175,6 +175,31 @@ describe("PgNotificationSource", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("tries again at once after a loss that followed health, whatever its backoff is", () =>
+    Effect.gen(function* () {
+      const { url } = yield* database
+      const context = yield* Layer.build(
+        PgNotificationSource.layer({
+          heartbeat: "1 hour",
+          backoff: { initial: "1 hour", cap: "1 hour", resetAfter: 20, atOnceAfter: 20 }
+        }).pipe(Layer.provide(PgClient.layer({ url: Redacted.make(url) })))
+      )
+      yield* Effect.gen(function* () {
+        yield* waitFor("up")
+        for (let loss = 0; loss < 3; loss++) {
+          const healthy = performance.now() + 50
+          yield* Effect.repeat(execute(url, "select 1"), {
+            until: () => performance.now() > healthy
+          })
+          const down = yield* Effect.forkChild(waitFor("down"), { startImmediately: true })
+          yield* execute(url, terminateLinks)
+          yield* Fiber.join(down)
+          yield* waitFor("up")
+        }
+      }).pipe(Effect.provideContext(context))
+    }).pipe(Effect.scoped)
+  )
+
   it.live(
     "opens another session when the path goes silent in the very moment in which it listens",
     () =>

@@ -158,7 +158,7 @@ describe("hello", () => {
           const visitor = yield* visit({ token: "ann" })
           expect(visitor.errors).toEqual(["server/internal"])
           expect(JSON.stringify(visitor.frames)).not.toContain("hunter2")
-          expect(visitor.closeCode).toBe(4003)
+          expect([visitor.closeCode, visitor.closeReason]).toEqual([1011, "authenticate failed"])
         }),
         { authenticate: authenticate as unknown as Authenticate<Person> }
       )
@@ -598,7 +598,7 @@ describe("reauthorize", () => {
         yield* subscribe(visitor, 1, "orders")
         verdict = Effect.die(new Error("the database is away: hunter2"))
         yield* reauthorize("ann")
-        expect(visitor.of("ended")).toMatchObject([{ code: "server/overloaded", retry: "later" }])
+        expect(visitor.of("ended")).toMatchObject([{ code: "server/internal", retry: "later" }])
         expect(JSON.stringify(visitor.frames)).not.toContain("hunter2")
         verdict = Effect.succeed(true)
         yield* subscribe(visitor, 2, "orders")

@@ -4,14 +4,14 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Layer, Schema } from "effect"
+import { Effect, Layer, Logger, Schema } from "effect"
 import * as Channel from "../../src/Channel.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
 import { layerMemory } from "../../src/server/NotificationSource.ts"
 import { type Options, OutboxReader } from "../../src/server/OutboxReader.ts"
 import { Realtime } from "../../src/server/Realtime.ts"
 import { allowAll, type Limits } from "../../src/server/ServerOptions.ts"
-import { TestDoor, visit, type Visitor } from "../support/sessions.ts"
+import { refusals, TestDoor, visit, type Visitor } from "../support/sessions.ts"
 import { layerInstalled, layerReaderOnly } from "./support/durable.ts"
 import { layerSpied, type Page } from "./support/pool.ts"
 
@@ -226,21 +226,32 @@ describe("a slow reader of a durable channel", () => {
     }).pipe(Effect.scoped, Effect.provide(layerDoor(() => undefined, { fails })))
   })
 
-  it.live("is told gap slow when the pool goes on failing", () => {
+  it.live("is told gap source when the pool goes on failing, which is counted and logged", () => {
     const failing = { left: 0 }
+    const lines: Array<string> = []
     return Effect.gen(function* () {
+      const before = yield* refusals("replay")
       const visitor = yield* subscriber([name])
       visitor.reading = false
       yield* write([name], 1, 2000, 1500)
       failing.left = Infinity
       visitor.read()
       yield* eventually(() => visitor.of("gap").length > 0)
-      expect(visitor.of("gap")[0]?.reason).toBe("slow")
+      expect(visitor.of("gap").map(({ reason }) => reason)).toEqual(["source"])
+      expect(yield* refusals("replay")).toBe(before + 1)
+      expect(lines).toEqual([`a replay of "${name}" failed.`])
       yield* write([name], 2001, 1, 10)
       yield* eventually(() => received(visitor, name).at(-1) === 2001)
     }).pipe(
       Effect.scoped,
-      Effect.provide(layerDoor(() => undefined, { fails: () => failing.left > 0 }))
+      Effect.provide(layerDoor(() => undefined, { fails: () => failing.left > 0 })),
+      Effect.provide(
+        Logger.layer([
+          Logger.make(({ logLevel, message }) => {
+            if (logLevel === "Error") lines.push(String([message].flat()[0]))
+          })
+        ])
+      )
     )
   })
 })

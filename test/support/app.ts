@@ -6,7 +6,7 @@ import { Context, Effect, Layer } from "effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
-import { createServer } from "node:http"
+import { createServer, type Server } from "node:http"
 import type { ChannelConflict } from "../../src/server/internal/door/registry.ts"
 import type { NoOutbox, NoSource } from "../../src/server/internal/hub/errors.ts"
 import { layerMemory } from "../../src/server/NotificationSource.ts"
@@ -35,7 +35,8 @@ export const layerAround = (
     ChannelConflict | InvalidOption | NoOutbox | NoSource,
     HttpRouter.HttpRouter | Realtime
   >,
-  realtime?: RealtimeOptions
+  realtime?: RealtimeOptions,
+  server: () => Server = createServer
 ) =>
   Layer.merge(
     HttpRouter.serve(
@@ -44,10 +45,13 @@ export const layerAround = (
     ),
     address
   ).pipe(
-    Layer.provideMerge(NodeHttpServer.layer(() => createServer(), { port: 0, host: "127.0.0.1" })),
+    Layer.provideMerge(NodeHttpServer.layer(server, { port: 0, host: "127.0.0.1" })),
     Layer.provideMerge(Realtime.layer(realtime)),
     Layer.provideMerge(layerMemory)
   )
 
-export const layer = (options: AnonymousOptions, realtime?: RealtimeOptions) =>
-  layerAround(RealtimeServer.layer(options), realtime)
+export const layer = (
+  options: AnonymousOptions,
+  realtime?: RealtimeOptions,
+  server?: () => Server
+) => layerAround(RealtimeServer.layer(options), realtime, server)

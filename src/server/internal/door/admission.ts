@@ -12,6 +12,7 @@ import type { DoorOptions } from "../../ServerOptions.ts"
 import { isNear, networkOf, readAddress } from "./address.ts"
 import { Bucket } from "./bucket.ts"
 import { originOf, type ResolvedLimits } from "./limits.ts"
+import { quoted } from "./notices.ts"
 
 /** Why an upgrade is refused. */
 export interface UpgradeRefusal {
@@ -84,6 +85,22 @@ export class Admission {
       return { status: 400, reason: `Supported subprotocol: ${subprotocol}` }
     }
     return undefined
+  }
+
+  /** Why the origin of this request is refused, for who runs the server. */
+  originFault(request: IncomingMessage): string {
+    const { origin } = request.headers
+    const page = `A page of origin ${quoted(origin)} was refused with 403`
+    if (this.#origins instanceof Set) {
+      return `${page}: it is not in the option origins (${[...this.#origins].join(", ")}). Name it there if it is yours`
+    }
+    const forwarded = this.#proxies > 0 && request.headers["x-forwarded-host"] !== undefined
+    const host = `${forwarded ? "X-Forwarded-Host" : "Host"} of the request is ${quoted(this.#hostOf(request))}`
+    const cure =
+      this.#proxies > 0
+        ? "Let the outermost proxy of yours send X-Forwarded-Host"
+        : "If a proxy of yours rewrites Host, let it send X-Forwarded-Host and set trustProxy to the number of your proxies"
+    return `${page}: it is another one than this server's, because the ${host}. ${cure}; if the page is served from elsewhere, name its origin in the option origins`
   }
 
   /** Counts a session in. */

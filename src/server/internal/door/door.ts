@@ -35,6 +35,7 @@ import { type Peer, WebSocketPeer } from "./peer.ts"
 import { PublishKeys } from "./publishKeys.ts"
 import * as Bucket from "./bucket.ts"
 import * as Registry from "./registry.ts"
+import { Voice } from "./voice.ts"
 import { Revocations } from "./revocations.ts"
 import { type Gate, Session } from "./session.ts"
 import type { Principal, Refusal, SessionContext } from "./sessionContext.ts"
@@ -70,7 +71,7 @@ const listeners = {
 
 export interface Door {
   readonly path: string
-  /** Whether the request is for this door. A query string is ignored. */
+  /** Whether the request is for this door. A query string and a slash at the end are ignored. */
   readonly owns: (request: IncomingMessage) => boolean
   /** Why this upgrade request may not enter; `undefined` when it may. Counts against its limits. */
   readonly refusal: (request: IncomingMessage) => UpgradeRefusal | undefined
@@ -105,6 +106,16 @@ const returnSpreadMillis = 5
 /** Few clients still come back within this time, whatever the limit `drain`. */
 const minReturnMillis = 500
 
+/** So few clients that lose the node may all come back at once. */
+const fewClients = 10
+
+/** Of more, each adds this much to the time over which their first tries are spread, up to a most. */
+const spreadMillis = 20
+const maxSpreadMillis = 2000
+
+/** Early clients are told little, but they are few; a crowd is told the most. */
+const spreadOf = (clients: number): number => Math.min(maxSpreadMillis, clients * spreadMillis)
+
 /** What a drain leaves for closing handshakes, as a share of its window. */
 const handshakeShare = 0.2
 
@@ -132,8 +143,10 @@ export const make = <I, R>(
     })
     const registry = yield* Registry.make(options.channels)
     const path = options.path ?? "/realtime"
+    const owned = withoutSlash(path)
     const clock = yield* Clock.Clock
     const now = () => clock.currentTimeMillisUnsafe()
+    const random = yield* Random.Random
     const admission = new Admission(options, limits, now())
     const publishKeys = new PublishKeys<Deferred.Deferred<Refusal | undefined>>()
     const sessions = new Set<Session>()
@@ -153,6 +166,7 @@ export const make = <I, R>(
         )
       )
 
+    const voice = new Voice(limits)
     const byReason = new Map<string, typeof metrics.refused>()
     /** The reasons are words of ours, so there are few of them. */
     const countRefused = (reason: string): void => {
@@ -162,6 +176,8 @@ export const make = <I, R>(
         byReason.set(reason, counter)
       }
       counter.updateUnsafe(1, services)
+      const line = voice.refused(reason, now())
+      if (line !== undefined) runFork(line)
     }
 
     const context: SessionContext = {
@@ -178,7 +194,13 @@ export const make = <I, R>(
       start: runFork,
       clock: now,
       sourceIsUp: () => sourceIsUp,
+      comingBack: () =>
+        sessions.size < fewClients
+          ? {}
+          : { reconnectAfter: Math.floor(random.nextDoubleUnsafe() * spreadOf(sessions.size)) },
       refused: countRefused,
+      notice: (key, text) => voice.notice(key, text, now()),
+      failed: (what, cause) => voice.failed(what, cause, now()),
       revocations
     }
 
@@ -306,10 +328,16 @@ export const make = <I, R>(
 
     return {
       path,
-      owns: (request) => (request.url ?? "").split(/[?#]/, 1)[0] === path,
+      owns: (request) => withoutSlash((request.url ?? "").split(/[?#]/, 1)[0]!) === owned,
       refusal: (request) => {
         const address = admission.addressOf(request)
         const refused = admission.refusal(request, address, sessions.size, draining, now())
+        if (refused?.status === 403) {
+          const line = voice.origin(String(request.headers.origin), now(), () =>
+            admission.originFault(request)
+          )
+          if (line !== undefined) runFork(line)
+        }
         if (refused !== undefined) countRefused(refused.limit ?? String(refused.status))
         return refused
       },
@@ -340,6 +368,9 @@ export const make = <I, R>(
       drain
     }
   })
+
+/** A slash at the end makes no other path. */
+const withoutSlash = (path: string): string => (path.endsWith("/") ? path.slice(0, -1) : path)
 
 /** The close code that `ws` answered an error of the peer with, or 1006 for one of the network. */
 const closeCodeOf = (error: Error): number => {

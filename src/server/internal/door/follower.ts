@@ -12,6 +12,7 @@
  * replay, and of what it held and of everything later only what has a later tick. So there is no hole
  * and no double, however long the answer took.
  */
+import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
@@ -35,6 +36,7 @@ const nothing = { events: 0, bytes: 0 }
 export class Follower<E = never> implements Sink {
   readonly #view: View<E>
   readonly #mailbox: Mailbox
+  readonly #failed: (cause: Cause.Cause<E>) => Effect.Effect<void>
   /** Batches that wait for the answer; `undefined` while nothing is held. */
   #held: Array<Batch> | undefined
   #heldBytes = 0
@@ -51,9 +53,15 @@ export class Follower<E = never> implements Sink {
   /** Ends what is read for a subscriber that leaves: it has the session's turn. */
   #leaving: Deferred.Deferred<void> | undefined
 
-  constructor(view: View<E>, mailbox: Mailbox) {
+  /** `failed`: what was missed could not be read, not even after a while. */
+  constructor(
+    view: View<E>,
+    mailbox: Mailbox,
+    failed: (cause: Cause.Cause<E>) => Effect.Effect<void> = () => Effect.void
+  ) {
     this.#view = view
     this.#mailbox = mailbox
+    this.#failed = failed
   }
 
   /** Asks where a subscriber with this cursor starts, and holds what comes meanwhile. */
@@ -70,7 +78,8 @@ export class Follower<E = never> implements Sink {
 
   /**
    * Goes on from a cursor after frames were dropped. When that cannot be had any more, or not for a
-   * while, the subscriber is told a gap and goes on from the present.
+   * while, the subscriber is told a gap and goes on from the present: `slow`, or `source` where it is the
+   * reading that failed.
    */
   catchUp(from: string): Effect.Effect<void, E> {
     return Effect.suspend(() => {
@@ -89,13 +98,20 @@ export class Follower<E = never> implements Sink {
       return part.pipe(
         Effect.retry({ while: isBusy, schedule: always }),
         Effect.retry(patience),
-        Effect.catch(() => this.#view.join(undefined)),
-        Effect.flatMap((join) => {
+        Effect.map((join) => ({ join, reason: "slow" as const })),
+        Effect.catch((error) =>
+          // It is not the client who is slow then.
+          Effect.andThen(
+            this.#failed(Cause.fail(error)),
+            Effect.map(this.#view.join(undefined), (join) => ({ join, reason: "source" as const }))
+          )
+        ),
+        Effect.flatMap(({ join, reason }) => {
           if (join.state !== "recovered" && !this.#left) {
             this.#missed = nothing
             const { channel } = this.#view
             const { cursor, tick } = join
-            this.#mailbox.offer(new Batch(channel.name, tick, cursor, cursor, "slow"))
+            this.#mailbox.offer(new Batch(channel.name, tick, cursor, cursor, reason))
           }
           return this.go(join)
         }),

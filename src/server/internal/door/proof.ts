@@ -20,10 +20,14 @@ export const anonymous: Principal = { identity: undefined, key: "", expiresAt: I
 /** The identity was revoked while it was looked at. */
 export const revoked: unique symbol = Symbol("revoked")
 
-const undecided = "The server could not tell who you are. Try again later."
+const undecided = "The server could not tell in time who you are. Try again later."
+const failed = "The server failed to tell who you are. Try again later."
+
+/** Of WebSocket itself: an unexpected condition of the server. */
+const internalError = 1011
 
 export const prove = (
-  { authenticate, clock, limits, revocations }: SessionContext,
+  { authenticate, clock, failed: say, limits, revocations }: SessionContext,
   credentials: Credentials
 ): Effect.Effect<Principal | typeof revoked, Refusal> => {
   if (authenticate === undefined) {
@@ -44,11 +48,11 @@ export const prove = (
       if (error instanceof AuthRefused) return Effect.fail(refusal(error.code, error.message))
       // Whatever else it is, is nobody's business but the operator's.
       return Effect.andThen(
-        Effect.logError("authenticate failed", cause),
+        say("authenticate failed", cause),
         Effect.fail(
           Cause.isTimeoutError(error)
             ? overLimit("authorize", "server/internal", undecided)
-            : refusal("server/internal", undecided)
+            : refusal("server/internal", failed)
         )
       )
     })
@@ -56,9 +60,10 @@ export const prove = (
 }
 
 /** What follows a refused hello. */
-export const closeFor = ({ code }: Refusal): readonly [number, string] =>
-  code === "auth/expired"
-    ? [CloseCode.tokenExpired, "the token has expired"]
-    : code === "server/internal"
-      ? [CloseCode.flooding, "overloaded"]
-      : [CloseCode.forbidden, "not let in"]
+export const closeFor = ({ code, limit }: Refusal): readonly [number, string] => {
+  if (code === "auth/expired") return [CloseCode.tokenExpired, "the token has expired"]
+  if (code !== "server/internal") return [CloseCode.forbidden, "not let in"]
+  return limit === undefined
+    ? [internalError, "authenticate failed"]
+    : [CloseCode.flooding, "authenticate took too long"]
+}

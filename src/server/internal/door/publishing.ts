@@ -76,7 +76,7 @@ const payloadOf = (
 
 /** On a durable channel the key is stored with the message, and so holds across a crash of this node. */
 const send = (
-  { limits, realtime, sourceIsUp }: SessionContext,
+  { failed, limits, realtime, sourceIsUp }: SessionContext,
   channel: Channel.Channel<unknown>,
   payload: unknown,
   outcome: Deferred.Deferred<Refusal | undefined>,
@@ -102,7 +102,7 @@ const send = (
         // What the client did wrong, the client hears; what the source's loss brings, is known already.
         return refused.code.startsWith("publish/") || !sourceIsUp()
           ? told
-          : Effect.andThen(Effect.logWarning("a publish failed", cause), told)
+          : Effect.andThen(failed("a publish failed", cause), told)
       },
       onSuccess: () => Deferred.succeed(outcome, undefined)
     }),

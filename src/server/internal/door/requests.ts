@@ -170,7 +170,7 @@ export class Requests {
   #safely(id: number, work: Effect.Effect<void>): Effect.Effect<void> {
     return Effect.catchCause(work, (cause) =>
       Effect.andThen(
-        Effect.logError("a request failed", cause),
+        this.#context.failed("a request failed", cause),
         this.#refused(id, refusalOf(undefined))
       )
     )
@@ -361,7 +361,7 @@ export class Requests {
           // The session has ended.
           (Exit.isFailure(begun) && Cause.hasInterruptsOnly(begun.cause))
         if (Exit.isFailure(begun) && !known && !this.#stopped) {
-          yield* Effect.logWarning(`a subscription to "${channel}" failed`, begun.cause)
+          yield* this.#context.failed(`a subscription to "${channel}" failed`, begun.cause)
         }
         if (refused !== undefined) {
           this.#unwant(channel, id)
@@ -388,7 +388,10 @@ export class Requests {
       const refused = openingRefused(this.#context, match.channel, true)
       if (refused !== undefined) return yield* Effect.fail(new Refused(refused))
       const view = yield* this.#context.realtime[hubKey].open(match.channel)
-      const follower = new Follower(view, this.#owner.mailbox)
+      const follower = new Follower(view, this.#owner.mailbox, (cause) => {
+        this.#context.refused("replay")
+        return this.#context.failed(`a replay of "${match.channel.name}" failed`, cause)
+      })
       yield* Scope.addFinalizer(
         scope,
         Effect.sync(() => follower.leave())
@@ -426,7 +429,7 @@ export class Requests {
         // What can be had neither from a cursor nor from the present ends; the client comes back.
         (channel, subscription, cause) =>
           Effect.andThen(
-            Effect.logWarning(`a subscription to "${channel}" cannot go on`, cause),
+            this.#context.failed(`a subscription to "${channel}" cannot go on`, cause),
             this.#endSubscription(channel, subscription, sourceDown)
           )
       )
@@ -444,15 +447,15 @@ export class Requests {
   #endSubscription(
     channel: string,
     subscription: Subscription,
-    { code }: Refusal
+    refused: Refusal
   ): Effect.Effect<void> {
     return Effect.suspend(() => {
       // Not the one that somebody began in the meantime.
       if (this.#subscriptions.get(channel) !== subscription) return Effect.void
       this.#unwant(channel, subscription.id)
       const left = this.#leave(channel)
-      this.#context.refused(code)
-      this.#owner.send({ type: "ended", channel, ...ending(code) })
+      this.#context.refused(refused.code)
+      this.#owner.send({ type: "ended", channel, ...ending(refused) })
       return left
     })
   }

@@ -6,7 +6,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import { type ErrorCode, errorRetry } from "../../../Protocol.ts"
+import { errorRetry } from "../../../Protocol.ts"
 import type { Request } from "../../ServerOptions.ts"
 import type { Match } from "./registry.ts"
 import {
@@ -28,6 +28,7 @@ export interface Wish {
 }
 
 const undecided = "The server could not decide. Try again later."
+const failed = "The server failed to decide. Try again later."
 
 const endings = {
   "channel/forbidden": {
@@ -44,14 +45,20 @@ const endings = {
     code: "server/overloaded",
     message: undecided,
     retry: errorRetry["server/overloaded"]
+  },
+  "server/internal": {
+    code: "server/internal",
+    message: failed,
+    retry: errorRetry["server/internal"]
   }
 } as const
 
 /** How a subscription ends that was refused when rights were looked at anew, or that cannot go on. */
-export const ending = (code: ErrorCode) =>
+export const ending = ({ code, limit }: Refusal) =>
   code === "channel/forbidden" || code === "source/down"
     ? endings[code]
-    : endings["server/overloaded"]
+    : // Nobody decided in time, which is no failure of the rule.
+      endings[limit === undefined ? "server/internal" : "server/overloaded"]
 
 const forbidden = {
   subscribe: refusal("channel/forbidden", "Not allowed to subscribe here."),
@@ -116,13 +123,23 @@ export class Rights {
       return within(authorize(request), left)
     }).pipe(
       // Nothing but `true` opens.
-      Effect.map((allowed) => (allowed === true ? undefined : forbidden[action])),
+      Effect.flatMap((allowed) =>
+        allowed === true
+          ? Effect.undefined
+          : Effect.as(
+              this.#context.notice(
+                `authorize ${action}`,
+                `authorize refused to let a client ${action} on "${channel}"`
+              ),
+              forbidden[action]
+            )
+      ),
       Effect.catchCause((cause) =>
         Effect.as(
-          Effect.logError("authorize failed", cause),
+          this.#context.failed("authorize failed", cause),
           Cause.isTimeoutError(Cause.squash(cause))
             ? overLimit("authorize", "server/internal", undecided)
-            : refusal("server/internal", undecided)
+            : refusal("server/internal", failed)
         )
       )
     )

@@ -393,6 +393,7 @@ export class Session implements MailboxOwner, Owner, Patient {
       ping,
       slack,
       ...this.#expires(),
+      ...this.#context.comingBack(),
       limits: {
         subscriptions,
         frameBytes,

@@ -1,6 +1,7 @@
 /**
  * What all sessions of a door share, and the words in which a request is refused.
  */
+import type * as Cause from "effect/Cause"
 import type * as Deferred from "effect/Deferred"
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -22,8 +23,8 @@ export interface Refusal {
   readonly message: string
   /** Milliseconds until it may succeed. */
   readonly retryAfter?: number
-  /** The limit that was crossed. */
-  readonly limit?: LimitName
+  /** The limit that was crossed, or that what was missed could not be read. */
+  readonly limit?: LimitName | "replay"
 }
 
 /** Of a door, or of the outbox that it reads. */
@@ -85,8 +86,14 @@ export interface SessionContext {
   /** Milliseconds since 1970. */
   readonly clock: () => number
   readonly sourceIsUp: () => boolean
+  /** What a newcomer is told about coming back: nothing where there are few. */
+  readonly comingBack: () => { readonly reconnectAfter?: number }
   /** Counts a refusal: the limit that was crossed, or else the code that was answered. */
   readonly refused: (reason: string) => void
+  /** Says that a rule of the application refused; what has the same key is said seldom. */
+  readonly notice: (key: string, text: string) => Effect.Effect<void>
+  /** Says that something failed, and why; the same failure is said seldom. */
+  readonly failed: (what: string, cause: Cause.Cause<unknown>) => Effect.Effect<void>
   readonly revocations: Revocations
 }
 
@@ -98,6 +105,12 @@ export const sourceDown = overLimit(
 )
 
 const down = refusal("source/down", sourceDown.message)
+
+/** The source may be well; the database did not give what was missed. */
+const unread: Refusal = {
+  ...refusal("source/down", "What was missed could not be read. Try again later."),
+  limit: "replay"
+}
 
 /** Why the database never takes a publish. */
 const publishRefused = {
@@ -136,6 +149,7 @@ export const refusalOf = (error: unknown): Refusal => {
       // A database in another encoding than UTF-8 lacks characters of a live payload.
       return isDataFault((error as SourceError).cause) ? publishRefused.value : down
     case "ReplayError":
+      return unread
     // The reader's log names the cure; for a client it is a source that is down.
     case "NotInstalled":
     case "OutdatedInstall":

@@ -99,6 +99,45 @@ describe("a bug", () => {
   )
 })
 
+describe("a name of a family", () => {
+  const Seat = Channel.family("seat_", Schema.FiniteFromString, Schema.Unknown, { publish: true })
+
+  it.effect(
+    "has one spelling: another one is unknown, and nothing published there vanishes",
+    () => {
+      const asked: Array<unknown> = []
+      return withDoor(
+        Effect.gen(function* () {
+          const visitor = yield* visit()
+          yield* ask(visitor, { type: "subscribe", id: 0, channel: "seat_1" })
+          for (const [index, channel] of ["seat_01", "seat_1.0", "seat_1e0"].entries()) {
+            yield* ask(
+              visitor,
+              { type: "subscribe", id: 2 * index + 1, channel },
+              publish(2 * index + 2, "k", "lost", channel)
+            )
+          }
+          yield* ask(visitor, publish(9, "k", "heard", "seat_1"))
+          expect(visitor.errors).toEqual(Array.from({ length: 6 }, () => "channel/unknown"))
+          expect(visitor.answer(9)?.type).toBe("published")
+          expect(
+            visitor.of("events").flatMap(({ events }) => events.map(({ data }) => data))
+          ).toEqual(["heard"])
+          expect(asked).toEqual([1, 1])
+        }),
+        {
+          channels: [Seat],
+          authorize: ({ params }) =>
+            Effect.as(
+              Effect.sync(() => asked.push(params)),
+              true
+            )
+        }
+      )
+    }
+  )
+})
+
 describe("an id", () => {
   it.effect("may come again once it was answered", () =>
     withDoor(

@@ -1,0 +1,347 @@
+/**
+ * Nobody is refused in silence: whoever runs the server reads why, in few lines however often it happens,
+ * and the client hears what it is.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import { Cause, Effect, Logger, Schema, type Scope } from "effect"
+import { TestClock } from "effect/testing"
+import type { IncomingMessage } from "node:http"
+import * as Channel from "../../src/Channel.ts"
+import { Crossings, Notices } from "../../src/server/internal/door/notices.ts"
+import type { Realtime } from "../../src/server/Realtime.ts"
+import { allowAll, AuthRefused, type Options } from "../../src/server/ServerOptions.ts"
+import { layerDoor, settle, TestDoor, visit, type Visitor } from "../support/sessions.ts"
+
+const Orders = Channel.make("orders", Schema.Struct({ id: Schema.Int }))
+const Moves = Channel.make("moves", Schema.Struct({ id: Schema.Int }), { publish: true })
+
+interface Line {
+  readonly level: string
+  readonly text: string
+  readonly cause: string
+}
+
+/** Runs beside a door; `lines` is what its log says. */
+const withDoor = <A, E>(
+  body: (lines: ReadonlyArray<Line>) => Effect.Effect<A, E, TestDoor | Realtime | Scope.Scope>,
+  more: Partial<Options<string>> = {}
+) => {
+  const lines: Array<Line> = []
+  const options = { channels: [Orders, Moves], authorize: allowAll, ...more } as Options<string>
+  return Effect.suspend(() => body(lines)).pipe(
+    Effect.scoped,
+    Effect.provide(layerDoor(options)),
+    Effect.provide(
+      Logger.layer([
+        Logger.make(({ cause, logLevel, message }) => {
+          const parts = [message].flat()
+          const causes = [cause, ...parts.filter(Cause.isCause)].map((one) => Cause.pretty(one))
+          lines.push({ level: logLevel, text: String(parts[0]), cause: causes.join("") })
+        })
+      ])
+    )
+  )
+}
+
+const subscribe = (visitor: Visitor, id: number, channel = "orders") =>
+  Effect.suspend(() => {
+    visitor.send({ type: "subscribe", id, channel })
+    return settle
+  })
+
+const texts = (lines: ReadonlyArray<Line>) => lines.map(({ text }) => text)
+
+describe("authenticate", () => {
+  const throwing = (run: () => never) => ({ authenticate: () => Effect.sync(run) })
+  const faults = [
+    [
+      "throws",
+      {
+        authenticate: () => {
+          throw new Error("the directory is away")
+        }
+      }
+    ],
+    [
+      "dies",
+      throwing(() => {
+        throw new Error("the directory is away")
+      })
+    ],
+    ["fails", { authenticate: () => Effect.fail(new Error("the directory is away")) }]
+  ] as unknown as ReadonlyArray<readonly [string, Partial<Options<string>>]>
+  it.effect.each(faults)(
+    "that %s is logged with its cause once a minute, and is the server's failure to the client",
+    ([, more]) =>
+      withDoor(
+        (lines) =>
+          Effect.gen(function* () {
+            for (let n = 0; n < 5; n++) {
+              const visitor = yield* visit({ token: "ann" })
+              expect(visitor.last("error")).toMatchObject({
+                code: "server/internal",
+                message: "The server failed to tell who you are. Try again later.",
+                retry: "later"
+              })
+              expect([visitor.closeCode, visitor.closeReason]).toEqual([
+                1011,
+                "authenticate failed"
+              ])
+            }
+            expect(lines).toEqual([
+              {
+                level: "Error",
+                text: "authenticate failed.",
+                cause: expect.stringContaining("the directory is away")
+              }
+            ])
+            yield* TestClock.adjust("1 minute")
+            yield* visit({ token: "ann" })
+            expect(texts(lines)[1]).toBe("authenticate failed (4 more since this was last said).")
+          }),
+        more
+      )
+  )
+
+  it.effect("that refuses is said once a minute, by its reason", () =>
+    withDoor(
+      (lines) =>
+        Effect.gen(function* () {
+          for (let n = 0; n < 5; n++) yield* visit({ token: "ann" })
+          expect(texts(lines)).toEqual(["authenticate refused a client: its token is not valid."])
+        }),
+      { authenticate: () => Effect.fail(new AuthRefused({ code: "auth/invalid" })) } as never
+    )
+  )
+})
+
+describe("authorize", () => {
+  const away = new Error("the database is away")
+  const faults = [
+    [
+      "throws",
+      () => {
+        throw away
+      }
+    ],
+    ["dies", () => Effect.die(away)],
+    ["fails", () => Effect.fail(away)]
+  ] as unknown as ReadonlyArray<readonly [string, Options<string>["authorize"]]>
+  it.effect.each(faults)(
+    "that %s is logged with its cause once a minute, and is the server's failure to the client",
+    ([, authorize]) =>
+      withDoor(
+        (lines) =>
+          Effect.gen(function* () {
+            const visitor = yield* visit()
+            for (let id = 0; id < 5; id++) yield* subscribe(visitor, id)
+            expect(visitor.of("error")).toHaveLength(5)
+            expect(visitor.last("error")).toMatchObject({
+              code: "server/internal",
+              message: "The server failed to decide. Try again later."
+            })
+            expect(lines).toEqual([
+              {
+                level: "Error",
+                text: "authorize failed.",
+                cause: expect.stringContaining("the database is away")
+              }
+            ])
+          }),
+        { authorize } as never
+      )
+  )
+
+  it.effect("that refuses is said once a minute for each action, with a channel", () =>
+    withDoor(
+      (lines) =>
+        Effect.gen(function* () {
+          const visitor = yield* visit()
+          for (let id = 0; id < 4; id++) yield* subscribe(visitor, id)
+          for (let id = 4; id < 7; id++) {
+            visitor.send({ type: "publish", id, channel: "moves", key: `${id}`, data: { id } })
+            yield* settle
+          }
+          expect(lines).toMatchObject([
+            { level: "Info", text: `authorize refused to let a client subscribe on "orders".` },
+            { level: "Info", text: `authorize refused to let a client publish on "moves".` }
+          ])
+          yield* TestClock.adjust("1 minute")
+          const other = yield* visit()
+          yield* subscribe(other, 1)
+          expect(texts(lines)[2]).toBe(
+            `authorize refused to let a client subscribe on "orders" (3 more since this was last said).`
+          )
+        }),
+      { authorize: () => Effect.succeed(false) } as never
+    )
+  )
+})
+
+describe("a token whose life ends", () => {
+  it.effect.each([1, 3, 20])("is said in one line, for %s sessions at once", (count) =>
+    withDoor(
+      (lines) =>
+        Effect.gen(function* () {
+          const visitors = yield* Effect.replicateEffect(visit({ token: "ann" }), count)
+          yield* TestClock.adjust("61 seconds")
+          expect(visitors.map(({ closeCode }) => closeCode)).toEqual(visitors.map(() => 4100))
+          expect(texts(lines)).toEqual([
+            expect.stringMatching(/^A session was closed with 4100: its token ended/)
+          ])
+        }),
+      {
+        authenticate: ({ token = "" }) =>
+          Effect.succeed({ identity: token, expires: new Date(60_000) }),
+        limits: { ping: "1 hour" }
+      } as never
+    )
+  )
+})
+
+describe("a limit", () => {
+  const steady = [
+    [0, 1],
+    [9, 1],
+    [10, 1],
+    [60, 5]
+  ] as const
+  it.effect.each(steady)(
+    "that is crossed for %s s without a pause is said in so few lines",
+    ([seconds]) =>
+      withDoor(
+        (lines) =>
+          Effect.gen(function* () {
+            const visitor = yield* visit()
+            for (let second = 0; second <= seconds; second++) {
+              yield* subscribe(visitor, 1000 + second)
+              yield* subscribe(visitor, 2000 + second, "moves")
+              if (second < seconds) yield* TestClock.adjust("1 second")
+            }
+            const said = texts(lines).filter((text) => text.startsWith("The limit"))
+            expect(said).toHaveLength(seconds < 10 ? 0 : 1)
+            if (said.length > 0) {
+              expect(said[0]).toMatch(
+                /^The limit subscriptions \(1\) was crossed \d+ times in the last 10 s\. If honest clients need more, raise limits\.subscriptions\.$/
+              )
+            }
+          }),
+        { limits: { subscriptions: 1, ping: "1 hour" } }
+      )
+  )
+
+  it("that is crossed with pauses of more than 10 s is not said", () => {
+    const crossings = new Crossings()
+    const times = [0, 10_001, 20_002, 30_003, 40_003, 40_004]
+    expect(times.map((time) => crossings.crossed("x", time)?.times)).toEqual([
+      undefined,
+      undefined,
+      undefined,
+      undefined,
+      2,
+      3
+    ])
+  })
+})
+
+describe("a page of another origin", () => {
+  const from = (origin: string, more: Record<string, string> = {}) =>
+    ({
+      url: "/realtime",
+      headers: {
+        host: "127.0.0.1:3000",
+        origin,
+        "sec-websocket-version": "13",
+        ...more
+      },
+      socket: { remoteAddress: "127.0.0.1" }
+    }) as unknown as IncomingMessage
+
+  const cases = [
+    [
+      "behind a proxy that rewrites Host",
+      {},
+      {},
+      [
+        `"https://app.example.com"`,
+        `Host of the request is "127.0.0.1:3000"`,
+        "trustProxy",
+        "origins"
+      ]
+    ],
+    [
+      "behind a trusted proxy that tells another host",
+      { trustProxy: 1 },
+      { "x-forwarded-host": "internal.example.com" },
+      [
+        `"https://app.example.com"`,
+        `X-Forwarded-Host of the request is "internal.example.com"`,
+        "origins"
+      ]
+    ],
+    [
+      "that is not in the list",
+      { origins: ["https://www.example.com"] },
+      {},
+      [`"https://app.example.com"`, "origins (https://www.example.com)"]
+    ]
+  ] as const
+  it.effect.each(cases)(
+    "%s is refused with one warning, both values and the cure",
+    ([, more, headers, parts]) =>
+      withDoor(
+        (lines) =>
+          Effect.gen(function* () {
+            const door = yield* TestDoor
+            for (let n = 0; n < 5; n++) {
+              expect(door.refusal(from("https://app.example.com", headers))?.status).toBe(403)
+            }
+            expect(lines).toHaveLength(1)
+            expect(lines[0]!.level).toBe("Warn")
+            for (const part of parts) expect(lines[0]!.text).toContain(part)
+            door.refusal(from("https://other.example.com", headers))
+            expect(lines).toHaveLength(2)
+          }),
+        more as Partial<Options<string>>
+      )
+  )
+
+  it.effect(
+    "is named at most 20 times an hour, in one line of bounded length, whatever it sends",
+    () =>
+      withDoor((lines) =>
+        Effect.gen(function* () {
+          const door = yield* TestDoor
+          door.refusal(from(`https://x.example.com/\n${"y".repeat(8000)}`))
+          for (let n = 0; n < 300; n++) door.refusal(from(`https://${n}.example.com`))
+          expect(lines).toHaveLength(20)
+          expect(lines[0]!.text.length).toBeLessThan(1000)
+          expect(lines.every(({ text }) => !text.includes("\n"))).toBe(true)
+          yield* TestClock.adjust("1 hour")
+          door.refusal(from("https://again.example.com"))
+          expect(lines).toHaveLength(21)
+        })
+      )
+  )
+})
+
+describe("what is said", () => {
+  it("is said again when the clock was set back, and once when it stands", () => {
+    const notices = new Notices()
+    expect([0, 0, -60_000, -60_000, 0].map((time) => notices.due("x", 1e6 + time))).toEqual([
+      0,
+      undefined,
+      1,
+      undefined,
+      1
+    ])
+  })
+
+  it("about different things is bounded together", () => {
+    const notices = new Notices(60_000, 3)
+    const due = (time: number) => ["a", "b", "c", "d"].map((key) => notices.due(key, time))
+    expect(due(0)).toEqual([0, 0, 0, undefined])
+    expect(due(59_999)).toEqual([undefined, undefined, undefined, undefined])
+    expect(due(60_000)).toEqual([1, 1, 1, undefined])
+  })
+})
