@@ -270,33 +270,37 @@ describe("a position in normal form", () => {
   it.each([
     ["loses nothing that was flushed, and refuses nobody", false],
     ["loses the end of the WAL", true]
-  ] as const)("is honoured exactly where the database %s", (_, lossy) => {
-    const tally: Tally = {
-      cursors: 0,
-      midway: 0,
-      honoured: 0,
-      refused: 0,
-      needless: 0,
-      lost: 0,
-      twice: 0,
-      gone: 0
+  ] as const)(
+    "is honoured exactly where the database %s",
+    { timeout: long ? 600_000 : 30_000 },
+    (_, lossy) => {
+      const tally: Tally = {
+        cursors: 0,
+        midway: 0,
+        honoured: 0,
+        refused: 0,
+        needless: 0,
+        lost: 0,
+        twice: 0,
+        gone: 0
+      }
+      const histories = long ? 20_000 : 500
+      for (let n = 0; n < histories; n++) {
+        const before = tally.lost + tally.twice + tally.needless
+        history(random(seed + n), tally, lossy)
+        expect(
+          tally.lost + tally.twice + tally.needless - before,
+          `seed ${seed + n}: ${JSON.stringify(tally)}`
+        ).toBe(0)
+      }
+      console.log(JSON.stringify({ seed, histories, lossy, ...tally }))
+      // The test can fail: all of it happened.
+      expect(tally.midway).toBeGreaterThan(tally.cursors / 10)
+      expect(tally.honoured).toBeGreaterThan(tally.cursors / 3)
+      expect(tally.refused).toBeGreaterThan(0)
+      expect(tally.gone > 0).toBe(lossy)
     }
-    const histories = long ? 20_000 : 500
-    for (let n = 0; n < histories; n++) {
-      const before = tally.lost + tally.twice + tally.needless
-      history(random(seed + n), tally, lossy)
-      expect(
-        tally.lost + tally.twice + tally.needless - before,
-        `seed ${seed + n}: ${JSON.stringify(tally)}`
-      ).toBe(0)
-    }
-    console.log(JSON.stringify({ seed, histories, lossy, ...tally }))
-    // The test can fail: all of it happened.
-    expect(tally.midway).toBeGreaterThan(tally.cursors / 10)
-    expect(tally.honoured).toBeGreaterThan(tally.cursors / 3)
-    expect(tally.refused).toBeGreaterThan(0)
-    expect(tally.gone > 0).toBe(lossy)
-  })
+  )
 
   it("ends at a number that PostgreSQL has, also where it skips some", () => {
     const text = Cursor.formatSnapshot(
