@@ -130,63 +130,66 @@ describe("a quiet day", () => {
 })
 
 describe("a look", () => {
-  it.live("beside a million rows of an open transaction reads at most three times as much", () =>
-    Effect.gen(function* () {
-      const sql = yield* PgClient.PgClient
-      const db = yield* session
-      const open = yield* session
-      const rows = long ? 1_000_000 : 100_000
-      const floors = new Outbox.Floors()
-      /** What a statement touches, in pages of PostgreSQL. */
-      const pages = (statement: string, args: ReadonlyArray<unknown>) =>
-        Effect.map(
-          db.query(`explain (analyze, buffers, format json) ${statement}`, args),
-          ({ rows: [row] }) => {
-            const plan = row!["QUERY PLAN"] as string | ReadonlyArray<unknown>
-            const [{ Plan }] = (typeof plan === "string" ? JSON.parse(plan) : plan) as [
-              { readonly Plan: Readonly<Record<string, number>> }
-            ]
-            return Plan["Shared Hit Blocks"]! + Plan["Shared Read Blocks"]!
-          }
+  it.live(
+    "beside a million rows of an open transaction reads at most three times as much",
+    () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        const db = yield* session
+        const open = yield* session
+        const rows = long ? 1_000_000 : 100_000
+        const floors = new Outbox.Floors()
+        /** What a statement touches, in pages of PostgreSQL. */
+        const pages = (statement: string, args: ReadonlyArray<unknown>) =>
+          Effect.map(
+            db.query(`explain (analyze, buffers, format json) ${statement}`, args),
+            ({ rows: [row] }) => {
+              const plan = row!["QUERY PLAN"] as string | ReadonlyArray<unknown>
+              const [{ Plan }] = (typeof plan === "string" ? JSON.parse(plan) : plan) as [
+                { readonly Plan: Readonly<Record<string, number>> }
+              ]
+              return Plan["Shared Hit Blocks"]! + Plan["Shared Read Blocks"]!
+            }
+          )
+        let before = yield* takeOn(db)
+        /** Ten new messages, and a look that finds them. */
+        const look = Effect.gen(function* () {
+          for (let n = 0; n < 10; n++) yield* publish("room", n)
+          const taken = yield* takeOn(db, before)
+          const taking =
+            (yield* pages(Outbox.takeStatement, [])) +
+            (yield* pages(Outbox.lastStatement, Outbox.lastArguments(taken, before.last)))
+          floors.add(taken.next, taken.drawn)
+          const leg = { at: before, to: taken, id: 0n, last: taken.last }
+          const limits = { messages: 1000, bytes: 1e6 }
+          const floor = floors.of(before.snapshot)
+          const paging = yield* pages(
+            Outbox.pageStatement.all,
+            Outbox.pageArguments(leg, floor, limits, undefined)
+          )
+          before = taken
+          return { taking, paging }
+        })
+        for (let n = 0; n < 3; n++) yield* look
+        const alone = yield* look
+        yield* open.query("begin")
+        yield* open.query(
+          `insert into realtime.messages (channel, payload) select 'hall', '1' from generate_series(1, ${rows})`
         )
-      let before = yield* takeOn(db)
-      /** Ten new messages, and a look that finds them. */
-      const look = Effect.gen(function* () {
-        for (let n = 0; n < 10; n++) yield* publish("room", n)
-        const taken = yield* takeOn(db, before)
-        const taking =
-          (yield* pages(Outbox.takeStatement, [])) +
-          (yield* pages(Outbox.lastStatement, Outbox.lastArguments(taken, before.last)))
-        floors.add(taken.next, taken.drawn)
-        const leg = { at: before, to: taken, id: 0n, last: taken.last }
-        const limits = { messages: 1000, bytes: 1e6 }
-        const floor = floors.of(before.snapshot)
-        const paging = yield* pages(
-          Outbox.pageStatement.all,
-          Outbox.pageArguments(leg, floor, limits, undefined)
-        )
-        before = taken
-        return { taking, paging }
-      })
-      for (let n = 0; n < 3; n++) yield* look
-      const alone = yield* look
-      yield* open.query("begin")
-      yield* open.query(
-        `insert into realtime.messages (channel, payload) select 'hall', '1' from generate_series(1, ${rows})`
-      )
-      // The first one passes over what was drawn meanwhile.
-      yield* look
-      const beside = yield* look
-      console.log(JSON.stringify({ rows, alone, beside }))
-      expect(beside.taking).toBeLessThanOrEqual(3 * alone.taking)
-      expect(beside.paging).toBeLessThanOrEqual(3 * alone.paging)
-      // And a state, and a node that begins, which know of nothing before.
-      const first = yield* pages(Outbox.lastStatement, Outbox.lastArguments(before, undefined))
-      const state = yield* pages(Outbox.stateStatement("1 one"), [])
-      expect([first, state].every((touched) => touched <= 3 * alone.taking)).toBe(true)
-      yield* open.query("rollback")
-      yield* sql`select 1`
-    }).pipe(Effect.scoped, Effect.provide(layerInstalled({ wake: "poll" })))
+        // The first one passes over what was drawn meanwhile.
+        yield* look
+        const beside = yield* look
+        console.log(JSON.stringify({ rows, alone, beside }))
+        expect(beside.taking).toBeLessThanOrEqual(3 * alone.taking)
+        expect(beside.paging).toBeLessThanOrEqual(3 * alone.paging)
+        // And a state, and a node that begins, which know of nothing before.
+        const first = yield* pages(Outbox.lastStatement, Outbox.lastArguments(before, undefined))
+        const state = yield* pages(Outbox.stateStatement("1 one"), [])
+        expect([first, state].every((touched) => touched <= 3 * alone.taking)).toBe(true)
+        yield* open.query("rollback")
+        yield* sql`select 1`
+      }).pipe(Effect.scoped, Effect.provide(layerInstalled({ wake: "poll" }))),
+    long ? 300_000 : 30_000
   )
 })
 

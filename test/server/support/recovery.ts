@@ -398,6 +398,8 @@ export const round = (options: {
       { until: () => follower.told.slice(from).some((event) => ends.has(event.split(" ")[0]!)) }
     )
     const there = yield* truth(server.url)
+    // Also where a gap has let the follower off: what joins is brought to where the node stands.
+    yield* node.reader.position
     // All of it.
     if (follower.gaps === 0) {
       yield* Effect.repeat(Effect.sleep(2), { until: () => follower.told.includes(there.at(-1)!) })
