@@ -72,11 +72,6 @@ export type ServerFrame =
       readonly ping: number
       readonly slack: number
       readonly expires?: number
-      /**
-       * When to try again after a loss that nobody announced and that followed 30 s of health; it differs
-       * per client. Absent: at once, because there are few.
-       */
-      readonly reconnectAfter?: number
       readonly limits: {
         readonly subscriptions: number
         readonly frameBytes: number
@@ -240,7 +235,6 @@ const serverFields: Table<ServerFrame> = {
     ping: count,
     slack: count,
     expires: optionalCount,
-    reconnectAfter: optionalCount,
     limits: /* @__PURE__ */ record({
       subscriptions: count,
       frameBytes: count,

@@ -64,8 +64,7 @@ export interface ConnectionOptions {
   readonly webSocket?: WebSocketConstructor | undefined
   /**
    * When to try again, default `Backoff.client`: full jitter, first retry within 2 s, then 250 ms
-   * doubling to 30 s, forgiven after 10 s open, for ever. After 30 s open the first retry comes at
-   * once; where the server has many clients, when it told each of them to, within 2 s.
+   * doubling to 30 s, forgiven after 10 s open, for ever.
    */
   readonly backoff?: Backoff.Policy | undefined
   /**

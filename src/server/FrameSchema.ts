@@ -70,7 +70,6 @@ export const ServerFrame = Schema.Union([
     ping: Count,
     slack: Count,
     expires: Schema.optionalKey(Count),
-    reconnectAfter: Schema.optionalKey(Count),
     limits: Schema.Struct({ subscriptions: Count, frameBytes: Count, publishPerSecond: Count })
   }),
   Schema.Struct({

@@ -291,51 +291,6 @@ describe("connection", () => {
       })
     )
 
-    // The time open, what the server told, and the waits at most: after 30 s the first is the server's.
-    const returns = [
-      [3_600_000, undefined, [0, 250, 500, 1000]],
-      [30_000, 0, [0, 250, 500, 1000]],
-      [60_000, 400, [400, 250, 500, 1000]],
-      [29_999, undefined, [2000, 250, 500, 1000]],
-      [5000, 400, [2000, 250, 500, 1000]]
-    ] as const
-    it.effect.each(returns)(
-      "comes back after %s ms open on a server that said %s, within %s ms",
-      ([open, said, waits]) =>
-        Effect.gen(function* () {
-          const { connection, hold, server } = yield* make()
-          hold()
-          yield* TestClock.adjust(0)
-          server.last.open().say({
-            ...FakeSocket.welcome,
-            ping: 1e9,
-            ...(said === undefined ? {} : { reconnectAfter: said })
-          })
-          yield* TestClock.adjust(open)
-          for (const [index, most] of waits.entries()) {
-            const before = server.sockets.length
-            server.last.drop(1006)
-            yield* TestClock.adjust(0)
-            const state = connection.state.getSnapshot()
-            const time = yield* Clock.currentTimeMillis
-            const delay = state.status === "waiting" ? state.until - time : 0
-            assert.strictEqual(
-              delay,
-              index === 0 && open >= 30_000 ? most : Math.ceil(0.999 * most)
-            )
-            yield* TestClock.adjust(delay)
-            assert.strictEqual(server.sockets.length, before + 1)
-            const after = connection.state.getSnapshot()
-            assert.deepInclude(after, { status: "connecting", attempt: index + 2 })
-          }
-        }).pipe(
-          Effect.provideService(Random.Random, {
-            nextDoubleUnsafe: () => 0.999,
-            nextIntUnsafe: () => 0
-          })
-        )
-    )
-
     it.effect("19: spreads 1,000 clients that lost one server at once", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })

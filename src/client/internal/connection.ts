@@ -90,9 +90,6 @@ const slice = 5000
 /** This many closes with 4100-4199 in a row mean that fresh tokens do not help. */
 const maxRefusals = 3
 
-/** A session that was open for so many milliseconds comes back at once, or when the server said. */
-const atOnceAfter = 30_000
-
 /** The close code of a link that was lost without one. */
 const lost = 1006
 
@@ -155,8 +152,6 @@ export const make = (
     let probing = false
     let renewAt = Infinity
     let reconnectAfter: number | undefined
-    /** The same, for a loss that nobody announces, after health. */
-    let returnAfter = 0
     /** What the server said before it closed. */
     let complaint = ""
 
@@ -276,7 +271,6 @@ export const make = (
         if (frame.type === "error") complaint = `${frame.code}: ${frame.message}`
         if (frame.type !== "welcome") return
         openedAt = now()
-        returnAfter = frame.reconnectAfter ?? 0
         silence = frame.ping + frame.slack
         heard()
         tokenLives(frame.expires)
@@ -347,10 +341,7 @@ export const make = (
       socket = undefined
       unanswered.clear()
       if (openedAt === Infinity) return
-      const healthy = now() - openedAt
-      if (healthy >= resetAfter) failures = refusals = 0
-      // Who heard nothing for long need not hurry.
-      if (healthy >= atOnceAfter && now() < deadAt) reconnectAfter ??= returnAfter
+      if (now() - openedAt >= resetAfter) failures = refusals = 0
       openedAt = Infinity
       for (const wing of above()) wing.down()
     }

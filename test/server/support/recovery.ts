@@ -11,7 +11,6 @@ import { Context, Effect, Fiber, Layer, Redacted, type Scope, Stream } from "eff
 import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Path from "node:path"
-import { afterAll } from "vitest"
 import * as Cursor from "../../../src/Cursor.ts"
 import { consume } from "../../../src/server/internal/outbox/consumers.ts"
 import * as OutboxReader from "../../../src/server/OutboxReader.ts"
@@ -72,11 +71,12 @@ export const copyFolder = (from: string, to: string) =>
 
 let template: string | undefined
 
-afterAll(() => {
+// The files of a worker share it.
+process.once("exit", () => {
   if (template !== undefined) Fs.rmSync(Path.dirname(template), { recursive: true, force: true })
 })
 
-/** A server with everything installed. The folder is made once for a test file: after that it is copied. */
+/** A server with everything installed. The folder is made once: after that it is copied. */
 export const installedOn = (data: string, settings?: Readonly<Record<string, string>>) =>
   Effect.gen(function* () {
     if (template === undefined) {

@@ -106,16 +106,6 @@ const returnSpreadMillis = 5
 /** Few clients still come back within this time, whatever the limit `drain`. */
 const minReturnMillis = 500
 
-/** So few clients that lose the node may all come back at once. */
-const fewClients = 10
-
-/** Of more, each adds this much to the time over which their first tries are spread, up to a most. */
-const spreadMillis = 20
-const maxSpreadMillis = 2000
-
-/** Early clients are told little, but they are few; a crowd is told the most. */
-const spreadOf = (clients: number): number => Math.min(maxSpreadMillis, clients * spreadMillis)
-
 /** What a drain leaves for closing handshakes, as a share of its window. */
 const handshakeShare = 0.2
 
@@ -146,7 +136,6 @@ export const make = <I, R>(
     const owned = withoutSlash(path)
     const clock = yield* Clock.Clock
     const now = () => clock.currentTimeMillisUnsafe()
-    const random = yield* Random.Random
     const admission = new Admission(options, limits, now())
     const publishKeys = new PublishKeys<Deferred.Deferred<Refusal | undefined>>()
     const sessions = new Set<Session>()
@@ -194,10 +183,6 @@ export const make = <I, R>(
       start: runFork,
       clock: now,
       sourceIsUp: () => sourceIsUp,
-      comingBack: () =>
-        sessions.size < fewClients
-          ? {}
-          : { reconnectAfter: Math.floor(random.nextDoubleUnsafe() * spreadOf(sessions.size)) },
       refused: countRefused,
       notice: (key, text) => voice.notice(key, text, now()),
       failed: (what, cause) => voice.failed(what, cause, now()),

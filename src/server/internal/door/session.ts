@@ -393,7 +393,6 @@ export class Session implements MailboxOwner, Owner, Patient {
       ping,
       slack,
       ...this.#expires(),
-      ...this.#context.comingBack(),
       limits: {
         subscriptions,
         frameBytes,

@@ -86,8 +86,6 @@ export interface SessionContext {
   /** Milliseconds since 1970. */
   readonly clock: () => number
   readonly sourceIsUp: () => boolean
-  /** What a newcomer is told about coming back: nothing where there are few. */
-  readonly comingBack: () => { readonly reconnectAfter?: number }
   /** Counts a refusal: the limit that was crossed, or else the code that was answered. */
   readonly refused: (reason: string) => void
   /** Says that a rule of the application refused; what has the same key is said seldom. */

@@ -31,13 +31,13 @@ language sql stable ${path} as $$
       case when w.level = 'row' and coalesce(w.definition ->> 'insert', w.definition ->> 'update', w.definition ->> 'delete') is null then '{row}'::text[]
         else '{insert,update,delete}' || case when w.level = 'row' then '{nested}'::text[] else '{}' end end
       || case when tree.rel = w.rel then '{truncate}'::text[] else '{}' end) operation
-    left join lateral (select t.tgenabled enabled, p.proname from pg_trigger t join pg_proc p on p.oid = t.tgfoid
+    left join lateral (select t.tgname, t.tgenabled enabled, p.proname from pg_trigger t join pg_proc p on p.oid = t.tgfoid
       where t.tgrelid = tree.rel and p.pronamespace = 'realtime'::regnamespace
-        and t.tgname in (format('!realtime_%s_%s', w.id, operation), format('realtime_%s_%s', w.id, operation)) limit 1) t on true
+        and t.tgname in (format('!realtime_%s_%s', w.id, operation), ltrim(format('!realtime_%s_%s', w.id, operation), '!')) order by t.tgname limit 1) t on true
     cross join lateral (select case
       when operation = 'nested' and t.proname is null then 'earlier'
       when t.proname is null or t.enabled <> 'A' and (t.enabled <> 'O' or (w.definition ->> 'always')::boolean) then 'broken'
-      when t.proname in ('row_changed', 'rows_changed') then 'earlier'
+      when t.tgname not like '!%' or t.proname in ('row_changed', 'rows_changed') then 'earlier'
     end) x(fault)
   where w.id = fault_of.id
 $$`,
