@@ -22,7 +22,8 @@ suite(
 
 suite(
   "PostgreSQL",
-  layerReader(),
+  // What it notes and prunes is up to the test.
+  layerReader(undefined, { upkeep: false }),
   Effect.gen(function* () {
     const sql = yield* PgClient.PgClient
     const context = yield* Effect.context<PgClient.PgClient>()

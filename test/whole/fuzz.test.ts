@@ -24,6 +24,8 @@ const raised = {
   subscribes: plenty,
   publishes: plenty,
   authentications: plenty,
+  channelOpens: plenty,
+  looks: plenty,
   upgrades: plenty,
   unanswered: 1_000_000
 }

@@ -17,6 +17,12 @@ const signatureOf = (cause: Cause.Cause<unknown>): string => {
   return (error instanceof Error ? `${error.name}: ${error.message}` : typeof error).slice(0, 80)
 }
 
+/** The database did not answer in time, which is nobody's fault here. */
+const passes = (cause: Cause.Cause<unknown>): boolean => {
+  const error = Cause.squash(cause) as { readonly _tag?: unknown } | null | undefined
+  return error?._tag === "SourceError" || error?._tag === "ReplayError"
+}
+
 export class Voice {
   readonly #limits: ResolvedLimits
   readonly #rules = new Notices()
@@ -63,6 +69,7 @@ export class Voice {
   /** Something failed that should not. */
   failed(what: string, cause: Cause.Cause<unknown>, now: number): Effect.Effect<void> {
     const more = this.#failures.due(`${what} ${signatureOf(cause)}`, now)
-    return more === undefined ? Effect.void : Effect.logError(sentence(what, more), cause)
+    if (more === undefined) return Effect.void
+    return (passes(cause) ? Effect.logWarning : Effect.logError)(sentence(what, more), cause)
   }
 }
