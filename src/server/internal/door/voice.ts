@@ -20,7 +20,7 @@ const signatureOf = (cause: Cause.Cause<unknown>): string => {
 /** The database did not answer in time, which is nobody's fault here. */
 const passes = (cause: Cause.Cause<unknown>): boolean => {
   const error = Cause.squash(cause) as { readonly _tag?: unknown } | null | undefined
-  return error?._tag === "SourceError" || error?._tag === "ReplayError"
+  return error?._tag === "SourceError"
 }
 
 export class Voice {
