@@ -229,6 +229,8 @@ describe("OutboxReader", () => {
         const future = Cursor.whole({ ...base, xmax: base.xmax + 1000n })
         const start = Cursor.formatDurable(cursor)
         for (let n = 0; n < 5; n++) yield* publish("room", n)
+        // A replay ends where the reader stands: it has reached all of them.
+        yield* reader.position
         const reasons = yield* Effect.forEach(
           [
             "nonsense",
