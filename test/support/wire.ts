@@ -115,6 +115,9 @@ export const greet = (url: string, options?: Options) =>
   Effect.gen(function* () {
     const wire = yield* connect(url, options)
     wire.send({ type: "hello", version: 1 })
-    yield* wire.next("welcome")
+    const closed = Effect.flatMap(wire.closed, (code) =>
+      Effect.die(new Error(`closed with ${code} before it was welcome`))
+    )
+    yield* Effect.raceFirst(wire.next("welcome"), closed)
     return wire
   })

@@ -61,16 +61,25 @@ interface Seen {
 
 const count = <Key>(map: Map<Key, number>, key: Key) => map.set(key, (map.get(key) ?? 0) + 1)
 
+/** Subscribes, and again when the node has too many replays of the others to read. */
+const stored = (wire: Wire, cursor: string | undefined): Effect.Effect<string> =>
+  Effect.gen(function* () {
+    wire.send({ type: "subscribe", id: 1_000_000, channel: "stored", cursor })
+    const answer = yield* wire.next("subscribed", "error")
+    if (answer.type === "subscribed") return answer.state
+    expect(answer).toMatchObject({ id: 1_000_000, code: "server/overloaded" })
+    yield* Effect.sleep(answer.retryAfter!)
+    return yield* stored(wire, cursor)
+  })
+
 /** Sends messages over one socket until it closes, or so many are sent; gives how many. */
 const session = (url: string, most: number, dice: Random, seen: Seen, real: Map<string, string>) =>
   Effect.gen(function* () {
     const wire = yield* greet(url)
     // A cursor that is right is honoured, whatever the others were.
     const cursor = real.get("stored")
-    wire.send({ type: "subscribe", id: 1_000_000, channel: "stored", cursor })
-    expect((yield* wire.next("subscribed")).state).toBe(
-      cursor === undefined ? "fresh" : "recovered"
-    )
+    const state = yield* Effect.raceFirst(stored(wire, cursor), wire.closed)
+    expect(state).toBe(cursor === undefined ? "fresh" : "recovered")
     let sent = 0
     let judged = 0
     for (let fence = 0; sent < most && wire.socket.readyState === wire.socket.OPEN; fence++) {
