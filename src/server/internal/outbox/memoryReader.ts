@@ -134,7 +134,7 @@ export const make = (
         tail.rest()
         // All that was lost is behind all that is there, so with its last message nothing told is gone.
         if (table.stands(tail.taken.last)) tail.era = table.era
-        else begin("source")
+        else begin(table.hides(tail.taken.normal) ? "retention" : "source")
         look(now)
       }
       yield* SubscriptionRef.set(state, "up")
@@ -193,9 +193,9 @@ export const make = (
           start = endOf(leg)
           continue
         }
-        if (!table.stands(leg.last)) return { _tag: "Reset", reason: "witness" } as const
         const page = table.page(leg, most, channels)
         if (page === "retention") return { _tag: "Reset", reason: "retention" } as const
+        if (!table.stands(leg.last)) return { _tag: "Reset", reason: "witness" } as const
         const done = index === remaining.length - 1 && page.position.next === undefined
         if (page.messages.length > 0 || done) {
           const batches = batchesOf(page, leg, start, tail.identity, 0)
@@ -210,7 +210,10 @@ export const make = (
       const cursor = Cursor.parseDurable(from)
       if (cursor === undefined) return { tail, reason: "malformed" } as const
       if (cursor.identity !== tail.identity) return { tail, reason: "identity" } as const
-      if (!table.stands(cursor.witness)) return { tail, reason: "witness" } as const
+      if (!table.stands(cursor.witness)) {
+        const reason = table.hides(cursor.position.base) ? "retention" : "witness"
+        return { tail, reason } as const
+      }
       const { last, normal } = tail.taken
       if (!Cursor.dominates(normal, cursor.position)) return { tail, reason: "future" } as const
       const to = { snapshot: normal, normal, last }
