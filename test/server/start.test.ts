@@ -14,7 +14,6 @@ import {
   SubscriptionRef
 } from "effect"
 import { HttpRouter } from "effect/http"
-import { TestClock } from "effect/testing"
 import * as Net from "node:net"
 import * as Channel from "../../src/Channel.ts"
 import { address } from "../../src/server/internal/link/pgLink.ts"
@@ -28,6 +27,7 @@ import { Realtime } from "../../src/server/Realtime.ts"
 import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
 import { database, execute, installedDatabase, serverUrl } from "../support/database.ts"
 import { deafHop } from "../support/deafHop.ts"
+import { hurried } from "../support/until.ts"
 
 const Live = Channel.make("prices", Schema.Unknown)
 const Durable = Channel.make("orders", Schema.Unknown, { delivery: "durable" })
@@ -247,7 +247,7 @@ describe("a refusal", () => {
 })
 
 describe("B13: a link that does not deliver", () => {
-  /** Starts on a link whose first sessions are deaf; the clock goes on by itself until it ended. */
+  /** Starts on a link whose first sessions are deaf. */
   const startDeaf = (deaf: number) =>
     Effect.gen(function* () {
       const { url } = yield* database
@@ -262,11 +262,7 @@ describe("B13: a link that does not deliver", () => {
         heartbeat: "1 hour",
         heartbeatTimeout: "1 hour"
       }).pipe(Effect.provide(pool(url)), Effect.exit, Effect.forkScoped)
-      yield* Effect.repeat(
-        Effect.andThen(TestClock.adjust("100 millis"), TestClock.withLive(Effect.sleep(5))),
-        { until: () => starting.pollUnsafe() !== undefined }
-      )
-      return { exit: yield* Fiber.join(starting), hop }
+      return { exit: yield* hurried(starting), hop }
     })
 
   it.effect("on two sessions is ready with the third", () =>
