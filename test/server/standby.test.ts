@@ -7,14 +7,18 @@ import type * as Net from "node:net"
 import * as Path from "node:path"
 import * as Channel from "../../src/Channel.ts"
 import { RealtimeServer } from "../../src/node/RealtimeServer.ts"
+import { NotificationSource, waitUntilUp } from "../../src/server/NotificationSource.ts"
 import { NotPrimary, OutboxReader } from "../../src/server/OutboxReader.ts"
 import * as Reader from "../../src/server/OutboxReader.ts"
+import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import { execute } from "../support/database.ts"
+import { listenTo } from "../support/listenTo.ts"
 import { until } from "../support/until.ts"
 import { greet } from "../support/wire.ts"
 import { copyFolder, folder, followIn, installedOn, serverOn } from "./support/recovery.ts"
 
-const Orders = Channel.make("orders", Schema.Unknown, { delivery: "durable" })
+const Live = Channel.make("orders", Schema.Unknown)
+const Durable = Channel.make("orders", Schema.Unknown, { delivery: "durable" })
 
 /** A hot standby of a primary with everything installed. */
 const standby = Effect.gen(function* () {
@@ -42,44 +46,68 @@ const httpServer = Effect.acquireRelease(
 )
 
 describe("B14: a standby", () => {
-  it.live("is told once by the reader, with the cure, and read once it is promoted", () =>
+  const options = { backoff: { initial: 10, cap: 50, resetAfter: 30_000 }, startPatience: 200 }
+
+  /** What is built on a standby, and what is logged from then on as a warning or worse. */
+  const on = <A, E>(url: string, layer: Layer.Layer<A, E, PgClient.PgClient>) =>
     Effect.gen(function* () {
-      const { promote, url } = yield* standby
       const lines: Array<string> = []
-      const logger = Logger.make(
-        ({ logLevel, message }) => void lines.push(`${logLevel} ${String(message)}`)
-      )
-      const context = yield* Layer.build(
-        Reader.layer({
-          backoff: { initial: 10, cap: 50, resetAfter: 30_000 },
-          startPatience: 200
-        }).pipe(
-          Layer.provide([PgClient.layer({ url: Redacted.make(url) }), Logger.layer([logger])])
-        )
-      )
-      const reader = yield* Effect.provideContext(OutboxReader, context)
-      const refused = yield* Effect.flip(reader.refused!)
-      expect(refused).toBeInstanceOf(NotPrimary)
-      expect(yield* SubscriptionRef.get(reader.state)).toBe("down")
-      expect(lines.filter((line) => /^(Warn|Error)/.test(line))).toEqual([
-        expect.stringContaining(refused.message)
-      ])
-      yield* promote
-      const queue = yield* reader
-        .follow("orders")
-        .pipe(Effect.retry({ while: (fault) => fault instanceof NotPrimary }))
-      yield* execute(url, `select realtime.publish('orders', '{"n":1}'::text)`)
-      expect(yield* Queue.take(queue)).toMatchObject({ events: [{ text: '{"n":1}' }] })
-      expect(lines.filter((line) => line.startsWith("Warn"))).toHaveLength(1)
-    }).pipe(Effect.scoped)
+      const logger = Logger.make(({ logLevel, message }) => {
+        if (/^(Warn|Error)/.test(logLevel)) lines.push(String(message))
+      })
+      const pool = PgClient.layer({ url: Redacted.make(url) })
+      const context = yield* Layer.build(layer.pipe(Layer.provide([pool, Logger.layer([logger])])))
+      return { context, lines }
+    })
+
+  it.live(
+    "is told once by the reader, with the cure, and read once it is promoted",
+    () =>
+      Effect.gen(function* () {
+        const { promote, url } = yield* standby
+        const { context, lines } = yield* on(url, Reader.layer(options))
+        const reader = yield* Effect.provideContext(OutboxReader, context)
+        const refused = yield* Effect.flip(reader.refused!)
+        expect(refused).toBeInstanceOf(NotPrimary)
+        expect(yield* SubscriptionRef.get(reader.state)).toBe("down")
+        expect(lines).toEqual([expect.stringContaining(refused.message)])
+        yield* promote
+        yield* waitUntilUp(reader.state)
+        const queue = yield* reader.follow("orders")
+        yield* execute(url, `select realtime.publish('orders', '{"n":1}'::text)`)
+        expect(yield* Queue.take(queue)).toMatchObject({ events: [{ text: '{"n":1}' }] })
+        expect(lines).toHaveLength(1)
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.live(
+    "is told once by the link, with the cure, and listened to once it is promoted",
+    () =>
+      Effect.gen(function* () {
+        const { promote, url } = yield* standby
+        const { context, lines } = yield* on(url, PgNotificationSource.layer(options))
+        const source = yield* Effect.provideContext(NotificationSource, context)
+        const refused = yield* Effect.flip(source.refused!)
+        expect(refused).toBeInstanceOf(NotPrimary)
+        expect(yield* SubscriptionRef.get(source.state)).toBe("down")
+        expect(lines).toEqual([expect.stringContaining(refused.message)])
+        yield* promote
+        const queue = yield* listenTo(source, "orders")
+        yield* execute(url, "select pg_notify('orders', 'now')")
+        expect(yield* Queue.take(queue)).toBe("now")
+        expect(lines).toHaveLength(1)
+      }).pipe(Effect.scoped),
+    60_000
   )
 
   it.live.each([
-    ["that only reads", { wake: "poll" }],
-    ["that listens too", {}]
+    ["that only reads", Durable, { wake: "poll" }],
+    ["that listens too", Durable, {}],
+    ["that only listens", Live, {}]
   ] as const)(
     "is a source that is down for a server %s: ready rejects, and it is well after the promotion",
-    ([, options]) =>
+    ([, channel, options]) =>
       Effect.gen(function* () {
         const { promote, url } = yield* standby
         const http = yield* httpServer
@@ -88,7 +116,7 @@ describe("B14: a standby", () => {
             () =>
               new RealtimeServer(http, url, {
                 authorize: () => true,
-                channels: [Orders],
+                channels: [channel],
                 startPatience: 300,
                 ...options
               })
@@ -107,7 +135,7 @@ describe("B14: a standby", () => {
         yield* until(() => server.isReady())
         wire.send({ type: "subscribe", id: 2, channel: "orders" })
         yield* wire.next("subscribed")
-        yield* execute(url, `select realtime.publish('orders', '{"n":1}'::text)`)
+        yield* Effect.promise(() => server.publish(channel, { n: 1 }))
         expect((yield* wire.next("events")).events[0]!.data).toEqual({ n: 1 })
       }).pipe(Effect.scoped),
     60_000
