@@ -30,6 +30,7 @@ import { snapshot } from "./internal/outbox/snapshot.ts"
 import type { Missing } from "./internal/hub/missing.ts"
 import { toldOf } from "./internal/hub/told.ts"
 import { View } from "./internal/hub/view.ts"
+import { checked, count, type InvalidOption, millis } from "./internal/options.ts"
 import { NotificationSource, type SourceError, type SourceState } from "./NotificationSource.ts"
 import {
   type DurableBatch,
@@ -308,21 +309,11 @@ export class Realtime extends Context.Service<
    */
   static readonly make = (
     options?: Options
-  ): Effect.Effect<Realtime["Service"], never, NotificationSource | Scope.Scope> =>
+  ): Effect.Effect<Realtime["Service"], InvalidOption, NotificationSource | Scope.Scope> =>
     Effect.gen(function* () {
       const source = yield* NotificationSource
       const outbox = Option.getOrUndefined(yield* Effect.serviceOption(OutboxReader))
-      const hub = yield* Hub.make(source, outbox, {
-        linger: Duration.fromInputUnsafe(options?.linger ?? "2 minutes"),
-        maxChannels: options?.maxChannels ?? 10_000,
-        announceSource: options?.announceSource ?? true,
-        batchWindow: Duration.toMillis(Duration.fromInputUnsafe(options?.batchWindow ?? 0)),
-        memory: {
-          events: options?.memoryEvents ?? 256,
-          maxAge: Duration.toMillis(Duration.fromInputUnsafe(options?.memoryAge ?? "2 minutes")),
-          bytes: options?.memoryBytes ?? 64 * 1024 * 1024
-        }
-      })
+      const hub = yield* Hub.make(source, outbox, yield* checked(() => resolved(options ?? {})))
 
       const publish = <A>(channel: Channel.Channel<A>, payload: A, options?: PublishOptions) =>
         Effect.suspend((): Effect.Effect<void, PublishError> => {
@@ -447,12 +438,31 @@ export class Realtime extends Context.Service<
     })
 
   /**
-   * Needs a `NotificationSource`: `PgNotificationSource.layer`, or `NotificationSource.layerMemory`.
+   * Needs a `NotificationSource`: `PgNotificationSource.layer`, or `NotificationSource.layerMemory`. Fails
+   * with `InvalidOption` where an option is none.
    *
    * @category layers
    */
-  static readonly layer = (options?: Options): Layer.Layer<Realtime, never, NotificationSource> =>
+  static readonly layer = (
+    options?: Options
+  ): Layer.Layer<Realtime, InvalidOption, NotificationSource> =>
     Layer.effect(Realtime, Realtime.make(options))
+}
+
+/** The options with their defaults. Throws `InvalidOption`. */
+const resolved = (options: Options): Hub.HubOptions => {
+  const any = { least: 0, endless: true }
+  return {
+    linger: Duration.millis(millis("linger", options.linger ?? "2 minutes", any)),
+    maxChannels: count("maxChannels", options.maxChannels ?? 10_000),
+    announceSource: options.announceSource ?? true,
+    batchWindow: millis("batchWindow", options.batchWindow ?? 0, { least: 0 }),
+    memory: {
+      events: count("memoryEvents", options.memoryEvents ?? 256, { least: 0 }),
+      maxAge: millis("memoryAge", options.memoryAge ?? "2 minutes", any),
+      bytes: count("memoryBytes", options.memoryBytes ?? 64 * 1024 * 1024, { least: 0 })
+    }
+  }
 }
 
 /** Decodes for one consumer; nobody subscribes to it. */

@@ -7,12 +7,19 @@ import { Effect, Exit, Scope } from "effect"
 import { randomBytes } from "node:crypto"
 import type { TestProject } from "vitest/node"
 import { executablePath } from "./chromium.ts"
+import { executablePath as pgbouncer } from "./pgbouncer.ts"
 import { dropTemplate, servers } from "./database.ts"
 import { makeCheaper } from "./cheaper.ts"
 
 if (executablePath === undefined) {
   console.warn(
     "SKIP browser tests: no Chromium found (apt-get install -y chromium, or set CHROMIUM_PATH)"
+  )
+}
+
+if (pgbouncer === undefined) {
+  console.warn(
+    "SKIP PgBouncer tests: no PgBouncer found (apt-get install -y pgbouncer, or set PGBOUNCER_PATH)"
   )
 }
 

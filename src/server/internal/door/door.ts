@@ -29,6 +29,7 @@ import {
 } from "../../ServerOptions.ts"
 import { Admission, type UpgradeRefusal } from "./admission.ts"
 import { Identities } from "./identities.ts"
+import { checked } from "../options.ts"
 import { checkOptions, resolveLimits } from "./limits.ts"
 import * as metrics from "../metrics.ts"
 import { type Peer, WebSocketPeer } from "./peer.ts"
@@ -123,13 +124,9 @@ export const make = <I, R>(
 ): Effect.Effect<Door, InvalidOption | Registry.ChannelConflict, Realtime | R | Scope.Scope> =>
   Effect.gen(function* () {
     const realtime = yield* Realtime
-    const limits = yield* Effect.try({
-      try: () => {
-        checkOptions(options)
-        return resolveLimits(options.limits)
-      },
-      // Nothing else is thrown there.
-      catch: (error) => error as InvalidOption
+    const limits = yield* checked(() => {
+      checkOptions(options)
+      return resolveLimits(options.limits)
     })
     const registry = yield* Registry.make(options.channels)
     const path = options.path ?? "/realtime"

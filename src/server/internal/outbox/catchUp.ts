@@ -17,6 +17,7 @@ import * as Cursor from "../../../Cursor.ts"
 import { Admission, type Admitted, type ReplayLimits, type ReplaysOverloaded } from "./admission.ts"
 import { type OutboxFault, ReplayError } from "./faults.ts"
 import {
+  goneBy,
   pageArguments,
   type PageLimits,
   pageStatement,
@@ -256,8 +257,9 @@ export const make = (
           )
           const identity = yield* known(channel, database)
           if (identity !== tail.identity) return { _tag: "Reset", reason: "identity" } as const
-          if (!there) return { _tag: "Reset", reason: "witness" } as const
+          // First: what is read to may be pruned too.
           if (page === "retention") return { _tag: "Reset", reason: "retention" } as const
+          if (!there) return { _tag: "Reset", reason: "witness" } as const
           const done = last && page.position.next === undefined
           if (page.messages.length > 0 || done) {
             const batches = batchesOf(page, leg, start, tail.identity, 0)
@@ -277,17 +279,16 @@ export const make = (
         // Most who come stand where this node does.
         const { at, id, tx } = tail.taken.last
         if (witness.tx !== tx || witness.id !== id || witness.at !== at) {
-          const { k, there } = yield* ask(
+          const row = yield* ask(
             channel,
             witnessStatement,
             witnessArguments(witness),
             (rows) => rows[0]!
           )
-          const identity = yield* known(channel, k as string | null)
+          const identity = yield* known(channel, row["k"] as string | null)
           tail = yield* current
-          if (cursor.identity === identity && there !== true) {
-            return { tail, reason: "witness" } as const
-          }
+          const reason = goneBy(row, cursor.position.base)
+          if (cursor.identity === identity && reason !== undefined) return { tail, reason } as const
         }
         // Normal forms, as all that leave a process: beside the snapshot as it was taken, a cursor from
         // after a crash that this node has yet to notice may look like one from before.
