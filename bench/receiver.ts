@@ -6,7 +6,7 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Layer, ManagedRuntime, Queue, Redacted, Scope } from "effect"
-import { lost, type Notification, NotificationSource } from "../src/server/NotificationSource.ts"
+import { lost, type Heard, NotificationSource } from "../src/server/NotificationSource.ts"
 import * as PgNotificationSource from "../src/server/PgNotificationSource.ts"
 import { inTurn } from "./lib/inTurn.ts"
 import { serve } from "./lib/ipc.ts"
@@ -45,20 +45,24 @@ const openOurs = async (databaseUrl: string): Promise<Listener> => {
   const runtime = ManagedRuntime.make(PgNotificationSource.layer().pipe(Layer.provide(pool)))
   const { listen } = await runtime.runPromise(NotificationSource)
   const scope = Effect.runSync(Scope.make())
-  const queue = Effect.runSync(Queue.unbounded<Notification>())
+  const queue = Effect.runSync(Queue.unbounded<Heard>())
   let most = 0
   const counting = Queue.takeAll(queue).pipe(
     Effect.tap((some) =>
       Effect.sync(() => {
         tally.take(some.length)
-        if (some.some(({ payload }) => payload === lost)) tally.fail(new Error("some may be lost"))
+        if (some.includes(lost)) tally.fail(new Error("some may be lost"))
         most = Math.max(most, some.length)
       })
     ),
     Effect.forever({ disableYield: true })
   )
   runtime.runFork(counting)
-  const listenTo = (name: string) => Scope.provide(listen(name, queue), scope)
+  const listenTo = (name: string) =>
+    Scope.provide(
+      listen(name, (heard) => Queue.offerUnsafe(queue, heard)),
+      scope
+    )
   await runtime.runPromise(listenTo(channel))
   return {
     most: () => most,

@@ -51,14 +51,16 @@ export interface Family<
   Param,
   in out A,
   out Publish extends boolean = boolean,
-  out Prefix extends string = string
+  out Prefix extends string = string,
+  out Kind extends Delivery = Delivery
 > extends AnyFamily {
-  (param: Param): Channel<A, Publish, `${Prefix}${string}`>
+  (param: Param): Channel<A, Publish, `${Prefix}${string}`, Kind>
   readonly prefix: Prefix
   readonly publish: Publish
+  readonly delivery: Kind
   readonly match: (name: string) =>
     | {
-        readonly channel: Channel<A, Publish, `${Prefix}${string}`>
+        readonly channel: Channel<A, Publish, `${Prefix}${string}`, Kind>
         readonly param: Param
       }
     | undefined
@@ -134,11 +136,17 @@ const codecOf = <A, I>(schema: Schema.Codec<A, I>): Codec<A> => {
  * @category constructors
  * @since 0.1.0
  */
-export const make = <const Name extends string, A, I, const Publish extends boolean = false>(
+export const make = <
+  const Name extends string,
+  A,
+  I,
+  const Publish extends boolean = false,
+  const Kind extends Delivery = "live"
+>(
   name: Name,
   payload: Schema.Codec<A, I>,
-  options?: Options<Publish>
-): Channel<A, Publish, Name> => {
+  options?: Options<Publish, Kind>
+): Channel<A, Publish, Name, Kind> => {
   const channel = construct(name, codecOf(payload), options)
   if (channel.fault !== undefined) throw channel.fault
   return channel
@@ -150,7 +158,10 @@ export const make = <const Name extends string, A, I, const Publish extends bool
  * @category models
  * @since 0.1.0
  */
-export interface FamilyOptions<Publish extends boolean> extends Options<Publish> {
+export interface FamilyOptions<
+  Publish extends boolean,
+  Kind extends Delivery = Delivery
+> extends Options<Publish, Kind> {
   /**
    * What a parameter may not begin with, default nothing: such names are another family's. Two families
    * that could match one name are an error when a server starts.
@@ -174,19 +185,20 @@ export const family = <
   Param,
   A,
   I,
-  const Publish extends boolean = false
+  const Publish extends boolean = false,
+  const Kind extends Delivery = "live"
 >(
   prefix: Prefix,
   param: Schema.Codec<Param, string>,
   payload: Schema.Codec<A, I>,
-  options?: FamilyOptions<Publish>
-): Family<Param, A, Publish, Prefix> => {
+  options?: FamilyOptions<Publish, Kind>
+): Family<Param, A, Publish, Prefix, Kind> => {
   const reason = channelNameFault(`${prefix}x`)
   if (reason !== undefined) throw new InvalidChannelName({ channel: prefix, reason })
   const codec = codecOf(payload)
   const except = (options?.except ?? []).map((start) => `${prefix}${start}`)
   const excepted = (name: string) => except.some((start) => name.startsWith(start))
-  type Member = Channel<A, Publish, `${Prefix}${string}`>
+  type Member = Channel<A, Publish, `${Prefix}${string}`, Kind>
   const member = (text: string, fault?: InvalidChannelName): Member =>
     construct(`${prefix}${text}` as const, codec, options, fault)
   /** The one text of a value; empty, which is none, where it does not match. */
@@ -213,7 +225,7 @@ export const family = <
     prefix,
     except,
     publish: (options?.publish ?? false) as Publish,
-    delivery: options?.delivery ?? ("live" as const),
+    delivery: options?.delivery ?? ("live" as Kind),
     match
   })
 }
@@ -247,9 +259,9 @@ export const QueryResult = <A, I>(data: Schema.Codec<A, I>) =>
  * @category known channels
  * @since 0.1.0
  */
-export const queryResults = <A, I>(
+export const queryResults = <A, I, const Kind extends Delivery = "live">(
   data: Schema.Codec<A, I>,
-  options?: Pick<FamilyOptions<false>, "delivery" | "except">
+  options?: Pick<FamilyOptions<false, Kind>, "delivery" | "except">
 ) => family("query_results_", Suffix, QueryResult(data), options)
 
 const Operation = /* @__PURE__ */ Schema.Literals(["INSERT", "UPDATE", "DELETE"])
@@ -304,13 +316,15 @@ export const tableUpdates = <
   const Table extends string,
   A,
   I,
-  const Name extends string = `table_updates_${Table}`
+  const Name extends string = `table_updates_${Table}`,
+  const Kind extends Delivery = "live"
 >(
   table: Table,
   row: Schema.Codec<A, I>,
-  options?: { readonly channel?: Name | undefined; readonly delivery?: Delivery | undefined }
-): Channel<Schema.Schema.Type<ReturnType<typeof TableUpdate<A, I>>>, false, Name> => {
-  const channel = make((options?.channel ?? `table_updates_${table}`) as Name, TableUpdate(row), {
+  options?: { readonly channel?: Name | undefined; readonly delivery?: Kind | undefined }
+): Channel<Schema.Schema.Type<ReturnType<typeof TableUpdate<A, I>>>, false, Name, Kind> => {
+  const name = (options?.channel ?? `table_updates_${table}`) as Name
+  const channel = make(name, TableUpdate(row), {
     delivery: options?.delivery
   })
   // One object for the definition, as ever.

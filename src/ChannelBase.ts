@@ -26,11 +26,11 @@ export type Delivery = "live" | "durable"
  * @category models
  * @since 0.1.0
  */
-export interface Options<Publish extends boolean> {
+export interface Options<Publish extends boolean, Kind extends Delivery = Delivery> {
   /** Whether clients may publish here (still subject to `authorize`), default `false`. */
   readonly publish?: Publish | undefined
   /** How events travel, default `live`. */
-  readonly delivery?: Delivery | undefined
+  readonly delivery?: Kind | undefined
 }
 
 /**
@@ -63,9 +63,11 @@ export interface Any {
 export interface Channel<
   in out A,
   out Publish extends boolean = boolean,
-  out Name extends string = string
+  out Name extends string = string,
+  out Kind extends Delivery = Delivery
 > extends Any {
   readonly name: Name
+  readonly delivery: Kind
   readonly publish: Publish
   readonly decode: (json: unknown) => Result.Result<A, InvalidPayload>
   readonly encode: (payload: A) => Result.Result<unknown, InvalidPayload>
@@ -92,17 +94,22 @@ export interface Codec<A> {
  * @category internals
  * @since 0.1.0
  */
-export const construct = <A, Publish extends boolean, Name extends string>(
+export const construct = <
+  A,
+  Publish extends boolean,
+  Name extends string,
+  Kind extends Delivery = "live"
+>(
   name: Name,
   codec: Codec<A>,
-  options: Options<Publish> | undefined,
+  options: Options<Publish, Kind> | undefined,
   fault?: InvalidChannelName
-): Channel<A, Publish, Name> => {
+): Channel<A, Publish, Name, Kind> => {
   const reason = channelNameFault(name)
   return {
     _tag: "Channel",
     name,
-    delivery: options?.delivery ?? "live",
+    delivery: options?.delivery ?? ("live" as Kind),
     publish: (options?.publish ?? false) as Publish,
     fault:
       fault ??
@@ -120,7 +127,7 @@ export const construct = <A, Publish extends boolean, Name extends string>(
  * @category constructors
  * @since 0.1.0
  */
-export const untyped = (name: string): Channel<unknown, true> =>
+export const untyped = (name: string): Channel<unknown, true, string, "live"> =>
   construct(name, anyJson, { publish: true })
 
 const anyJson: Codec<unknown> = {

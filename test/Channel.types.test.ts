@@ -29,11 +29,26 @@ const subscribe: RealtimeClient["Service"]["subscribe"] = () => Stream.never
 
 describe("a definition", () => {
   it("knows its name, its payload and whether clients may publish", () => {
-    expectTypeOf(Moves).toEqualTypeOf<Channel.Channel<Move, true, "moves">>()
-    expectTypeOf(Ticks).toEqualTypeOf<Channel.Channel<number, false, "ticks">>()
-    expectTypeOf(Notes).toEqualTypeOf<Channel.Family<number, Move, true, "note_">>()
-    expectTypeOf(Notes(7)).toEqualTypeOf<Channel.Channel<Move, true, `note_${string}`>>()
-    expectTypeOf(Channel.untyped("any")).toEqualTypeOf<Channel.Channel<unknown, true>>()
+    expectTypeOf(Moves).toEqualTypeOf<Channel.Channel<Move, true, "moves", "live">>()
+    expectTypeOf(Ticks).toEqualTypeOf<Channel.Channel<number, false, "ticks", "live">>()
+    expectTypeOf(Notes).toEqualTypeOf<Channel.Family<number, Move, true, "note_", "live">>()
+    expectTypeOf(Notes(7)).toEqualTypeOf<Channel.Channel<Move, true, `note_${string}`, "live">>()
+    expectTypeOf(Channel.untyped("any")).toEqualTypeOf<
+      Channel.Channel<unknown, true, string, "live">
+    >()
+  })
+
+  it("knows how its events travel", () => {
+    const durable = { delivery: "durable" } as const
+    expectTypeOf(Channel.make("a", Move, durable).delivery).toEqualTypeOf<"durable">()
+    expectTypeOf(
+      Channel.family("a_", Schema.String, Move, durable)("b").delivery
+    ).toEqualTypeOf<"durable">()
+    expectTypeOf(Channel.queryResults(Move, durable)("1").delivery).toEqualTypeOf<"durable">()
+    expectTypeOf(Channel.tableUpdates("orders", Move, durable).delivery).toEqualTypeOf<"durable">()
+    expectTypeOf(Channel.tableUpdates("orders", Move).delivery).toEqualTypeOf<"live">()
+    const either = Channel.make("a", Move, { delivery: "live" as Channel.Delivery })
+    expectTypeOf(either.delivery).toEqualTypeOf<Channel.Delivery>()
   })
 
   it("gives its payload type", () => {
@@ -107,7 +122,10 @@ describe("a family", () => {
 
   it("gives the parameter of a name back with its type", () => {
     expectTypeOf(Notes.match("note_7")).toEqualTypeOf<
-      | { readonly channel: Channel.Channel<Move, true, `note_${string}`>; readonly param: number }
+      | {
+          readonly channel: Channel.Channel<Move, true, `note_${string}`, "live">
+          readonly param: number
+        }
       | undefined
     >()
   })
@@ -192,7 +210,8 @@ describe("the three known kinds", () => {
       Channel.Channel<
         { readonly type: "info" | "warning" | "error"; readonly message: string },
         false,
-        "system_notifications"
+        "system_notifications",
+        "live"
       >
     >()
   })

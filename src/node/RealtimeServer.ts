@@ -30,7 +30,8 @@ import type { ChannelConflict } from "../server/internal/door/registry.ts"
 import { requireSources } from "../server/internal/door/sources.ts"
 import type { NoOutbox, NoSource } from "../server/internal/hub/errors.ts"
 import { address, secured } from "../server/internal/link/pgLink.ts"
-import { layerNone, NotificationSource } from "../server/NotificationSource.ts"
+import { keeps } from "../server/internal/hub/durable.ts"
+import { NotificationSource } from "../server/NotificationSource.ts"
 import * as OutboxReader from "../server/OutboxReader.ts"
 import { SchemaName } from "../server/PgInstaller.ts"
 import * as PgNotificationSource from "../server/PgNotificationSource.ts"
@@ -166,10 +167,9 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       yield* Effect.addFinalizer(() => cut)
       yield* requireSources(channels)
       const reader = Option.getOrUndefined(yield* Effect.serviceOption(OutboxReader.OutboxReader))
-      const source = yield* NotificationSource
-      const { state } = source.absent === true && reader !== undefined ? reader : source
+      const link = Option.getOrUndefined(yield* Effect.serviceOption(NotificationSource))
       // The link noticed that the path is dead; the pool's connections go the same way.
-      yield* SubscriptionRef.changes(state).pipe(
+      yield* SubscriptionRef.changes((link ?? reader)!.state).pipe(
         Stream.runForEach((state) => (state === "down" ? cut : Effect.void)),
         Effect.forkScoped
       )
@@ -202,10 +202,9 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       this.#failure = undefined
     })
     const direct = listenUrl === undefined ? undefined : Redacted.make(listenUrl)
-    const isDurable = ({ delivery }: Channel.Definition) => delivery === "durable"
-    const alone = wake === "poll" && listenUrl === undefined && channels.every(isDurable)
+    const alone = wake === "poll" && listenUrl === undefined && channels.every(keeps)
     const source = alone
-      ? layerNone
+      ? Layer.empty
       : PgNotificationSource.layer({ listenUrl: direct, startPatience })
     const { connection } = Result.getOrThrow(secured({ url: Redacted.make(databaseUrl!) }))
     const pool = PgClient.layer({
@@ -220,11 +219,11 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       }
     })
     // One more connection, and the installed objects: only for who asks for them.
-    const outbox = channels.some(isDurable)
+    const outbox = channels.some(keeps)
       ? OutboxReader.layer({ readUrl: direct, startPatience, wake })
       : Layer.empty
     const whole = Layer.effectDiscard(open).pipe(
-      Layer.provideMerge(Realtime.layer()),
+      Layer.provideMerge(Layer.effect(Realtime, Realtime.make())),
       Layer.provide(Layer.merge(source, outbox)),
       Layer.provide(pool),
       Layer.provide(schema === undefined ? Layer.empty : Layer.succeed(SchemaName, schema))

@@ -1,8 +1,8 @@
 /**
  * Where raw notifications come from: the contract, and a keeper of it in memory.
  *
- * In: names of channels. Out: raw text in the listener's queue, in which a lost connection stands as
- * the value `lost` at the place where text may be missing. A source heals by itself and for ever; its
+ * In: names of channels. Out: raw text to each listener, in which a lost connection stands as the value
+ * `lost` at the place where text may be missing. A source heals by itself and for ever; its
  * listeners survive every reconnect. It decodes nothing and knows no subscribers: that is `Realtime`.
  * PostgreSQL is `PgNotificationSource`.
  *
@@ -11,7 +11,6 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -44,8 +43,8 @@ export class SourceError extends Schema.TaggedError<SourceError>()("SourceError"
 export type SourceState = "up" | "down"
 
 /**
- * Stands in a listener's queue where notifications may be missing. It comes after LISTEN works again,
- * so whatever is committed after it arrives.
+ * What a listener hears where notifications may be missing. It comes after LISTEN works again, so whatever
+ * is committed after it arrives.
  *
  * @category models
  * @since 0.1.0
@@ -53,15 +52,21 @@ export type SourceState = "up" | "down"
 export const lost: unique symbol = Symbol.for("effect-realtime/NotificationSource/lost")
 
 /**
- * What a listener is told: the text of one notification as it was sent, or that some may be missing.
+ * What a listener hears: the text of one notification as it was sent, or that some may be missing.
  *
  * @category models
  * @since 0.1.0
  */
-export interface Notification {
-  readonly channel: string
-  readonly payload: string | typeof lost
-}
+export type Heard = string | typeof lost
+
+/**
+ * Takes what arrives on a channel, in order, in the step in which it arrives. It returns soon and never
+ * throws: the source and every other listener wait for it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Listener = (heard: Heard) => void
 
 /**
  * @category services
@@ -71,19 +76,13 @@ export class NotificationSource extends Context.Service<
   NotificationSource,
   {
     /**
-     * Listens until the scope closes, and puts what arrives into `into`, which may serve any number of
-     * channels. Completes once the source confirmed that it listens: what is committed after that
-     * arrives. Waits for as long as the source is down. The source itself listens once per channel,
-     * however many listen here.
-     *
-     * The source does not wait for `into`. An unbounded queue keeps everything that is not taken. A
-     * bounded one needs room for 2 at least: when it is full it misses what comes, and is told `lost`
-     * before the next notification of that channel that it takes; while nothing more comes, it is not
-     * told. A sliding one forgets without a word.
+     * Listens until the scope closes, and gives `listener` what arrives. Completes once the source
+     * confirmed that it listens: what is committed after that arrives. Waits for as long as the source is
+     * down. The source itself listens once per channel, however many listen here.
      */
     readonly listen: (
       channel: string,
-      into: Queue.Enqueue<Notification>
+      listener: Listener
     ) => Effect.Effect<void, SourceError, Scope.Scope>
     /**
      * Sends text to every listener of the channel, on every node. Inside the caller's SQL transaction
@@ -93,8 +92,6 @@ export class NotificationSource extends Context.Service<
     readonly state: SubscriptionRef.SubscriptionRef<SourceState>
     /** Logs when nothing of the table of this channel arrives here; absent where that cannot be known. */
     readonly checkTable?: (channel: string) => Effect.Effect<void>
-    /** Set where there is none, as of `layerNone`: a live channel is refused at start then. */
-    readonly absent?: true
     /**
      * Fails when it is known, before the source was up for the first time, that waiting does not help;
      * never completes otherwise. The source goes on trying all the same. Absent where that cannot be.
@@ -122,35 +119,6 @@ export class MemorySource extends Context.Service<
 >()("effect-realtime/server/MemorySource") {}
 
 /**
- * One call of `listen`, as a source keeps it.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Listener {
-  readonly into: Queue.Enqueue<Notification>
-  /** Its queue was full, and it was not told yet. */
-  missed: boolean
-}
-
-/**
- * Gives a listener what arrived. What a full queue does not take is missing there, and told before the
- * next one that it takes. For whoever makes a source.
- *
- * @category combinators
- * @since 0.1.0
- */
-export const give = (listener: Listener, notification: Notification): void => {
-  const { into } = listener
-  if (listener.missed) {
-    if (!Queue.offerUnsafe(into, { channel: notification.channel, payload: lost })) return
-    listener.missed = false
-    if (notification.payload === lost) return
-  }
-  listener.missed = !Queue.offerUnsafe(into, notification)
-}
-
-/**
  * A source in this process: no database, the same contract. For tests, and for apps whose nodes need
  * not hear each other.
  *
@@ -160,16 +128,17 @@ export const give = (listener: Listener, notification: Notification): void => {
 export const layerMemory: Layer.Layer<NotificationSource | MemorySource> = Layer.effectContext(
   Effect.gen(function* () {
     const state = yield* SubscriptionRef.make<SourceState>("up")
-    const listeners = new Map<string, Set<Listener>>()
+    /** Each call of `listen` by itself, also where two give the same function. */
+    const listeners = new Map<string, Set<{ readonly hear: Listener }>>()
     let up = true
 
-    const listen = (channel: string, into: Queue.Enqueue<Notification>) =>
+    const listen = (channel: string, hear: Listener) =>
       Effect.andThen(
-        // Registered only once up: who was not listening at a loss has lost nothing.
+        // Registered only once up: a listener that was not there at a loss has lost nothing.
         waitUntilUp(state),
         Effect.acquireRelease(
           Effect.sync(() => {
-            const listener: Listener = { into, missed: false }
+            const listener = { hear }
             const set = listeners.get(channel) ?? new Set()
             listeners.set(channel, set.add(listener))
             return listener
@@ -182,8 +151,8 @@ export const layerMemory: Layer.Layer<NotificationSource | MemorySource> = Layer
         )
       )
 
-    const tell = (notification: Notification) => {
-      for (const listener of listeners.get(notification.channel) ?? []) give(listener, notification)
+    const tell = (channel: string, heard: Heard) => {
+      for (const { hear } of listeners.get(channel) ?? []) hear(heard)
     }
 
     const notify = (channel: string, payload: string) =>
@@ -192,7 +161,7 @@ export const layerMemory: Layer.Layer<NotificationSource | MemorySource> = Layer
           const cause = new Error("The source in memory is down")
           return Effect.fail(new SourceError({ operation: "notify", channel, cause }))
         }
-        tell({ channel, payload })
+        tell(channel, payload)
         return Effect.void
       })
 
@@ -203,7 +172,7 @@ export const layerMemory: Layer.Layer<NotificationSource | MemorySource> = Layer
 
     const restore = Effect.suspend(() => {
       up = true
-      for (const channel of listeners.keys()) tell({ channel, payload: lost })
+      for (const channel of listeners.keys()) tell(channel, lost)
       return SubscriptionRef.set(state, "up")
     })
 
@@ -214,29 +183,6 @@ export const layerMemory: Layer.Layer<NotificationSource | MemorySource> = Layer
         listening: Effect.sync(() => [...listeners.keys()])
       })
     )
-  })
-)
-
-/**
- * No source at all: for a node whose channels are all durable, so that it needs no link, for example
- * behind a transaction pooler. A server with a live channel fails at start with `NoSource`; whatever else
- * needs a live one fails with `SourceError`.
- *
- * @category layers
- * @since 0.1.0
- */
-export const layerNone: Layer.Layer<NotificationSource> = Layer.effect(
-  NotificationSource,
-  Effect.map(SubscriptionRef.make<SourceState>("up"), (state) => {
-    const refuse = (operation: "listen" | "notify") => (channel: string) =>
-      Effect.fail(
-        new SourceError({
-          operation,
-          channel,
-          cause: new Error("this node listens to nothing, because it was given layerNone")
-        })
-      )
-    return { listen: refuse("listen"), notify: refuse("notify"), state, absent: true as const }
   })
 )
 

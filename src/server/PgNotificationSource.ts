@@ -37,10 +37,8 @@ import { NotPrimary } from "./internal/outbox/faults.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
 import * as Watched from "./internal/link/watched.ts"
 import {
-  give,
   type Listener,
   lost,
-  type Notification,
   NotificationSource,
   SourceError,
   type SourceState
@@ -101,7 +99,7 @@ export class ListenNotDelivered extends Schema.TaggedError<ListenNotDelivered>()
   }
 ) {
   override get message(): string {
-    return `A notification that was sent to the link did not arrive within ${this.waited} ms, on three links in a row. A transaction pooler such as PgBouncer swallows LISTEN: give the direct address of PostgreSQL as listenUrl. Where all channels are durable no link is needed: NotificationSource.layerNone, or wake: "poll" for the class.`
+    return `A notification that was sent to the link did not arrive within ${this.waited} ms, on three links in a row. A transaction pooler such as PgBouncer swallows LISTEN: give the direct address of PostgreSQL as listenUrl. Where all channels are durable no link is needed: Realtime.layerDurable, or wake: "poll" for the class.`
   }
 }
 
@@ -120,7 +118,8 @@ const selfTestTimeout = "30 seconds"
 /** Links in a row whose echo must have been missed. */
 const leastMisses = 3
 
-interface PgListener extends Listener {
+interface PgListener {
+  readonly hear: Listener
   /** Done when LISTEN was first confirmed for this listener. */
   readonly ready: Deferred.Deferred<void>
   live: boolean
@@ -186,23 +185,23 @@ export const make = (
     /** Names whose LISTEN may differ from what their listeners want. */
     const changed = yield* Queue.unbounded<string>()
 
-    /** Moves a channel's notifications from the session to its listeners until the session ends. */
-    const pump = Effect.fnUntraced(function* (
-      entry: Entry,
+    /** Gives the listeners of a channel what arrives for it until the session ends. */
+    const hear = Effect.fnUntraced(function* (
+      { listeners }: Entry,
       from: Queue.Dequeue<PgNotification, SqlError>
     ) {
       while (true) {
         const notifications = yield* Queue.takeAll(from)
-        for (const listener of entry.listeners) {
-          for (const notification of notifications) give(listener, notification)
+        for (const { hear } of listeners) {
+          for (const { payload } of notifications) hear(payload)
         }
       }
     })
 
-    /** Everybody who listened before the loss may have missed something; newcomers have not. */
-    const announce = (channel: string, { listeners }: Entry): void => {
+    /** A listener from before the loss may have missed something; a newcomer has not. */
+    const announce = ({ listeners }: Entry): void => {
       for (const listener of listeners) {
-        if (listener.live) give(listener, { channel, payload: lost })
+        if (listener.live) listener.hear(lost)
         confirm(listener)
       }
     }
@@ -224,8 +223,8 @@ export const make = (
       if (entry.scope === undefined) {
         entry.scope = yield* Scope.fork(listening)
         const from = yield* Scope.provide(link.listen(name), entry.scope)
-        announce(name, entry)
-        yield* pump(entry, from).pipe(
+        announce(entry)
+        yield* hear(entry, from).pipe(
           Effect.catch((error) => Deferred.fail(dead, error)),
           Effect.forkIn(entry.scope)
         )
@@ -358,7 +357,7 @@ export const make = (
       }
     }).pipe(Effect.annotateLogs("component", "effect-realtime link"), Effect.forkScoped)
 
-    const listen = (name: string, into: Queue.Enqueue<Notification>) =>
+    const listen = (name: string, hear: Listener) =>
       Effect.acquireRelease(
         Effect.gen(function* () {
           const reason = channelNameFault(name)
@@ -367,12 +366,7 @@ export const make = (
             const cause = new InvalidChannelName({ channel: name, reason })
             return yield* new SourceError({ operation: "listen", channel: name, cause })
           }
-          const listener: PgListener = {
-            into,
-            ready: yield* Deferred.make<void>(),
-            live: false,
-            missed: false
-          }
+          const listener: PgListener = { hear, ready: yield* Deferred.make<void>(), live: false }
           const entry = entries.get(name) ?? { listeners: new Set(), scope: undefined }
           entries.set(name, entry)
           entry.listeners.add(listener)

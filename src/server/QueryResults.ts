@@ -118,7 +118,7 @@ export class QueryResults extends Context.Service<
         query: Effect.Effect<A, E, R>,
         options?: RunOptions<E>
       ) => {
-        const tell = (result: Result<A>) => realtime.publish<Result<A>>(channel, result)
+        const tell = (result: Result<A>) => realtime.publish(channel, result)
         const told = (exit: Exit.Exit<A, E>): Effect.Effect<void> => {
           if (Exit.isSuccess(exit)) {
             return insist(tell({ status: "completed", data: exit.value })).pipe(

@@ -12,41 +12,25 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as PubSub from "effect/PubSub"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Channel from "../Channel.ts"
-import { type InvalidChannelName, type InvalidPayload, PayloadTooLarge } from "../RealtimeError.ts"
+import type { InvalidChannelName, InvalidPayload } from "../RealtimeError.ts"
 import type { Gap, RealtimeEvent } from "../RealtimeEvent.ts"
-import { Batch } from "./internal/hub/batch.ts"
+import type { Batch } from "./internal/hub/batch.ts"
 import { consume, type ConsumerError } from "./internal/outbox/consumers.ts"
-import { batchesOf } from "./internal/hub/durableChannel.ts"
-import { NoOutbox, NoSource, NotDurable } from "./internal/hub/errors.ts"
+import type { OpenError, SendError } from "./internal/hub/delivery.ts"
+import { forOne, keeps } from "./internal/hub/durable.ts"
+import { NotDurable } from "./internal/hub/errors.ts"
 import * as Hub from "./internal/hub/hub.ts"
 import { rows } from "./internal/outbox/rows.ts"
 import { snapshot } from "./internal/outbox/snapshot.ts"
-import type { Missing } from "./internal/hub/missing.ts"
-import { toldOf } from "./internal/hub/told.ts"
-import { View } from "./internal/hub/view.ts"
 import { checked, count, type InvalidOption, millis } from "./internal/options.ts"
-import { NotificationSource, type SourceError, type SourceState } from "./NotificationSource.ts"
-import {
-  type DurableBatch,
-  type DurableGap,
-  type Item,
-  OutboxReader,
-  type PublishRefused
-} from "./OutboxReader.ts"
+import { NotificationSource, type SourceState } from "./NotificationSource.ts"
+import { type DurableBatch, type DurableGap, OutboxReader } from "./OutboxReader.ts"
 
-/**
- * The most bytes of UTF-8 that a NOTIFY payload takes.
- *
- * @category constants
- * @since 0.1.0
- */
-export const maxNotifyBytes = 7999
+export { maxNotifyBytes } from "./internal/hub/live.ts"
 
 /**
  * @category models
@@ -101,20 +85,35 @@ export interface PublishOptions {
  * @category errors
  * @since 0.1.0
  */
-export type PublishError =
-  | InvalidChannelName
-  | InvalidPayload
-  | PayloadTooLarge
-  | SourceError
-  | NoOutbox
-  | NoSource
-  | PublishRefused
+export type PublishError = InvalidChannelName | InvalidPayload | SendError
 
 /**
  * @category errors
  * @since 0.1.0
  */
-export type SubscribeError = Hub.OpenError
+export type SubscribeError = OpenError
+
+/**
+ * What a program needs beside `Realtime` to use channels of a delivery: a durable channel asks for the
+ * outbox. Where the delivery is not known to the compiler nothing is asked for, and a node without an
+ * outbox fails with `NoOutbox`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Needs<Kind extends Channel.Delivery> = [Kind] extends ["durable"] ? OutboxReader : never
+
+/**
+ * What the channels of a definition need.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type NeedsOf<D extends Channel.Definition> = D extends {
+  readonly delivery: infer Kind extends Channel.Delivery
+}
+  ? Needs<Kind>
+  : never
 
 /**
  * @category models
@@ -160,17 +159,6 @@ export interface ConsumeOptions<in A, out E, out R> {
  */
 export const hubKey: unique symbol = Symbol.for("effect-realtime/server/Realtime/hub")
 
-interface Internals extends Hub.Hub {
-  /** The same as `source`, of what channels with these deliveries need. */
-  readonly sourceOf: (deliveries: ReadonlySet<Channel.Delivery>) => Stream.Stream<SourceState>
-  /** Logs when nothing of the table of this channel arrives. */
-  readonly checkTable: (channel: Channel.Any) => Effect.Effect<void>
-  /** What a channel with this definition needs and this node has not. */
-  readonly missing: (definition: Channel.Definition) => NoOutbox | NoSource | undefined
-  /** Fails when what this node reads from is refused for good at the start. */
-  readonly refused: Effect.Effect<never, Error>
-}
-
 /**
  * @category services
  * @since 0.1.0
@@ -185,68 +173,71 @@ export class Realtime extends Context.Service<
      * commit, and a rollback tells nobody. Identical payloads that one transaction sends to one
      * channel arrive once: PostgreSQL folds them.
      */
-    readonly publish: <A>(
-      channel: Channel.Channel<A>,
+    readonly publish: <A, Kind extends Channel.Delivery = Channel.Delivery>(
+      channel: Channel.Channel<A, boolean, string, Kind>,
       payload: NoInfer<A>,
       options?: PublishOptions
-    ) => Effect.Effect<void, PublishError>
+    ) => Effect.Effect<void, PublishError, Needs<Kind>>
     /**
      * The payloads of a channel from now on. Fails with `Gap` where events may be missing: re-read the
      * state, then subscribe again.
      */
-    readonly subscribe: <A>(channel: Channel.Channel<A>) => Stream.Stream<A, Gap | SubscribeError>
+    readonly subscribe: <A, Kind extends Channel.Delivery = Channel.Delivery>(
+      channel: Channel.Channel<A, boolean, string, Kind>
+    ) => Stream.Stream<A, Gap | SubscribeError, Needs<Kind>>
     /**
      * The events of a channel, with gaps as values in their place. With `from`, resumes after that
      * cursor, or begins with a gap when it cannot be honoured. A consumer more than 256 batches
      * behind loses the oldest and is told `gap slow`. Who keeps a cursor for later takes `batches`.
      */
-    readonly events: <A>(
-      channel: Channel.Channel<A>,
+    readonly events: <A, Kind extends Channel.Delivery = Channel.Delivery>(
+      channel: Channel.Channel<A, boolean, string, Kind>,
       options?: EventsOptions
-    ) => Stream.Stream<RealtimeEvent<A>, SubscribeError>
+    ) => Stream.Stream<RealtimeEvent<A>, SubscribeError, Needs<Kind>>
     /**
      * The same in the batches they came in, each with the position after it: for consumers that keep
      * their cursor with their work. On a durable channel a batch without events is a position: where
      * the Stream begins when it has no `from`, and a newer one every hour (or quarter of the
      * retention). Keep it too, or the cursor of a quiet channel ages out.
      */
-    readonly batches: <A>(
-      channel: Channel.Channel<A>,
+    readonly batches: <A, Kind extends Channel.Delivery = Channel.Delivery>(
+      channel: Channel.Channel<A, boolean, string, Kind>,
       options?: EventsOptions
-    ) => Stream.Stream<EventBatch<A>, SubscribeError>
+    ) => Stream.Stream<EventBatch<A>, SubscribeError, Needs<Kind>>
     /**
      * Whether events arrive; the current state first. Up when everything that this node reads is up:
      * the link, and the reader of the outbox where there is one.
      */
     readonly source: Stream.Stream<SourceState>
-    readonly [hubKey]: Internals
+    readonly [hubKey]: Hub.Hub
   }
 >()("effect-realtime/server/Realtime") {
   /** See `publish` of the service. */
-  static readonly publish = <A>(
-    channel: Channel.Channel<A>,
+  static readonly publish = <A, Kind extends Channel.Delivery = Channel.Delivery>(
+    channel: Channel.Channel<A, boolean, string, Kind>,
     payload: NoInfer<A>,
     options?: PublishOptions
-  ) => Realtime.use((realtime) => realtime.publish(channel, payload, options))
+  ): Effect.Effect<void, PublishError, Realtime | Needs<Kind>> =>
+    Realtime.use((realtime) => realtime.publish(channel, payload, options))
 
   /** See `subscribe` of the service. */
-  static readonly subscribe = <A>(
-    channel: Channel.Channel<A>
-  ): Stream.Stream<A, Gap | SubscribeError, Realtime> =>
+  static readonly subscribe = <A, Kind extends Channel.Delivery = Channel.Delivery>(
+    channel: Channel.Channel<A, boolean, string, Kind>
+  ): Stream.Stream<A, Gap | SubscribeError, Realtime | Needs<Kind>> =>
     Stream.unwrap(Realtime.useSync((realtime) => realtime.subscribe(channel)))
 
   /** See `events` of the service. */
-  static readonly events = <A>(
-    channel: Channel.Channel<A>,
+  static readonly events = <A, Kind extends Channel.Delivery = Channel.Delivery>(
+    channel: Channel.Channel<A, boolean, string, Kind>,
     options?: EventsOptions
-  ): Stream.Stream<RealtimeEvent<A>, SubscribeError, Realtime> =>
+  ): Stream.Stream<RealtimeEvent<A>, SubscribeError, Realtime | Needs<Kind>> =>
     Stream.unwrap(Realtime.useSync((realtime) => realtime.events(channel, options)))
 
   /** See `batches` of the service. */
-  static readonly batches = <A>(
-    channel: Channel.Channel<A>,
+  static readonly batches = <A, Kind extends Channel.Delivery = Channel.Delivery>(
+    channel: Channel.Channel<A, boolean, string, Kind>,
     options?: EventsOptions
-  ): Stream.Stream<EventBatch<A>, SubscribeError, Realtime> =>
+  ): Stream.Stream<EventBatch<A>, SubscribeError, Realtime | Needs<Kind>> =>
     Stream.unwrap(Realtime.useSync((realtime) => realtime.batches(channel, options)))
 
   /**
@@ -255,19 +246,19 @@ export class Realtime extends Context.Service<
    * Each batch is handled in a transaction that also moves the cursor: both happen, or neither, so what
    * `onEvents` writes to this database happens exactly once, also with several workers of one name.
    * A failure of `onEvents` rolls its batch back and ends the consumer; the next start goes on there.
-   * A live channel fails with `NotDurable`.
+   * A live channel does not compile, and fails with `NotDurable` where the compiler did not look.
    */
   static readonly consume = <A, E, R>(
-    channel: Channel.Channel<A>,
+    channel: Channel.Channel<A, boolean, string, "durable">,
     options: ConsumeOptions<A, E, R>
   ): Effect.Effect<never, E | ConsumerError | NotDurable, R | OutboxReader | PgClient> => {
-    if (channel.delivery !== "durable") {
-      return Effect.fail(new NotDurable({ channel: channel.name }))
-    }
-    const view = aloneView(channel)
+    if (!keeps(channel))
+      return Effect.fail(new NotDurable({ channel: (channel as Channel.Any).name }))
     const handle = (item: DurableBatch | DurableGap) =>
-      Effect.flatMap(told(view, item), (batches) =>
-        options.onEvents(batches.flatMap((batch) => batch.toEvents()) as Array<RealtimeEvent<A>>)
+      Effect.flatMap(OutboxReader, (outbox) =>
+        Effect.flatMap(forOne(channel, outbox)(item), (batches) =>
+          options.onEvents(batches.flatMap((batch) => eventsOf<A>(batch)))
+        )
       )
     return consume({
       name: options.name,
@@ -305,13 +296,16 @@ export class Realtime extends Context.Service<
   static readonly rows = rows
 
   /**
+   * Without an `OutboxReader` in its context its durable channels fail with `NoOutbox`, without a
+   * `NotificationSource` its live ones with `NoSource`.
+   *
    * @category constructors
    */
   static readonly make = (
     options?: Options
-  ): Effect.Effect<Realtime["Service"], InvalidOption, NotificationSource | Scope.Scope> =>
+  ): Effect.Effect<Realtime["Service"], InvalidOption, Scope.Scope> =>
     Effect.gen(function* () {
-      const source = yield* NotificationSource
+      const source = Option.getOrUndefined(yield* Effect.serviceOption(NotificationSource))
       const outbox = Option.getOrUndefined(yield* Effect.serviceOption(OutboxReader))
       const hub = yield* Hub.make(source, outbox, yield* checked(() => resolved(options ?? {})))
 
@@ -320,69 +314,11 @@ export class Realtime extends Context.Service<
           if (channel.fault !== undefined) return Effect.fail(channel.fault)
           const json = Channel.toJson(channel, payload)
           if (Result.isFailure(json)) return Effect.fail(json.failure)
-          const bytes = Buffer.byteLength(json.success)
-          if (channel.delivery === "durable") {
-            return outbox === undefined
-              ? Effect.fail(new NoOutbox({ channel: channel.name }))
-              : outbox.publish(channel.name, json.success, options?.key)
-          }
-          if (source.absent === true) return Effect.fail(new NoSource({ channel: channel.name }))
-          if (bytes > maxNotifyBytes) {
-            const limit = maxNotifyBytes
-            return Effect.fail(new PayloadTooLarge({ channel: channel.name, bytes, limit }))
-          }
-          return source.notify(channel.name, json.success)
-        })
-
-      const live = (
-        channel: Channel.Any,
-        from: string | undefined
-      ): Stream.Stream<Batch, SubscribeError> =>
-        Stream.unwrap(
-          Effect.gen(function* () {
-            const view = yield* hub.openLive(channel)
-            // Subscribed before the position is taken, so nothing falls between; what is in both is
-            // skipped by its tick.
-            const batches = yield* PubSub.subscribe(view.batches)
-            const { cursor, replay, state, tick } = yield* view.join(from)
-            const start =
-              state === "reset"
-                ? [new Batch(channel.name, tick, cursor, cursor, "retention")]
-                : (yield* Effect.forEach(replay, ({ open }) => open)).flat()
-            return Stream.fromIterable(start).pipe(
-              Stream.concat(
-                Stream.fromSubscription(batches).pipe(
-                  Stream.filter((batch) => batch.tick > tick),
-                  Stream.mapArray(withGaps(tick))
-                )
-              )
-            )
-          })
-        )
-
-      const durable = (
-        channel: Channel.Any,
-        from: string | undefined
-      ): Stream.Stream<Batch, SubscribeError> =>
-        Stream.suspend((): Stream.Stream<Batch, SubscribeError> => {
-          const { fault, name } = channel
-          if (fault !== undefined) return Stream.fail(fault)
-          if (outbox === undefined) return Stream.fail(new NoOutbox({ channel: name }))
-          // Of one consumer alone: it is paged at this consumer's pace, and shares no view.
-          const view = aloneView(channel)
-          return outbox.batches(name, { from }).pipe(
-            Stream.mapEffect((item) =>
-              Effect.provideService(told(view, item), OutboxReader, outbox)
-            ),
-            Stream.flattenIterable
-          )
+          return hub.deliveryOf(channel).publish(channel.name, json.success, options?.key)
         })
 
       const raw = (channel: Channel.Any, options: EventsOptions | undefined) =>
-        channel.delivery === "live" ? live(channel, options?.from) : durable(channel, options?.from)
-
-      // Batches of a channel are decoded with its codec, so their payloads are of type A.
-      const eventsOf = <A>(batch: Batch) => batch.toEvents() as ReadonlyArray<RealtimeEvent<A>>
+        hub.deliveryOf(channel).batches(channel, options?.from)
 
       const batches = <A>(channel: Channel.Channel<A>, options?: EventsOptions) =>
         Stream.map(raw(channel, options), (batch): EventBatch<A> => ({
@@ -400,45 +336,19 @@ export class Realtime extends Context.Service<
           )
         )
 
-      const link = SubscriptionRef.changes(source.state)
-      const reader = outbox && SubscriptionRef.changes(outbox.state)
-      const both =
-        reader === undefined
-          ? link
-          : Stream.zipLatestWith(link, reader, (one, other) => (one === "up" ? other : one))
-
       return Realtime.of({
         publish,
         subscribe,
         events,
         batches,
-        source: Stream.changes(both),
-        [hubKey]: {
-          ...hub,
-          missing: (definition) => {
-            const channel =
-              definition._tag === "Channel" ? definition.name : `${definition.prefix}*`
-            if (definition.delivery === "durable") {
-              return outbox === undefined ? new NoOutbox({ channel }) : undefined
-            }
-            return source.absent === true ? new NoSource({ channel }) : undefined
-          },
-          refused: Effect.raceFirst(
-            source.refused ?? Effect.never,
-            outbox?.refused ?? Effect.never
-          ),
-          checkTable: ({ delivery, name }) =>
-            (delivery === "live" ? source : outbox)?.checkTable?.(name) ?? Effect.void,
-          sourceOf: (deliveries) =>
-            Stream.changes(
-              deliveries.size !== 1 ? both : deliveries.has("live") ? link : (reader ?? link)
-            )
-        }
+        source: hub.source(),
+        [hubKey]: hub
       })
     })
 
   /**
-   * Needs a `NotificationSource`: `PgNotificationSource.layer`, or `NotificationSource.layerMemory`. Fails
+   * Live channels, and durable ones where an `OutboxReader.layer` is beneath it too. Needs a
+   * `NotificationSource`: `PgNotificationSource.layer`, or `NotificationSource.layerMemory`. Fails
    * with `InvalidOption` where an option is none.
    *
    * @category layers
@@ -446,6 +356,17 @@ export class Realtime extends Context.Service<
   static readonly layer = (
     options?: Options
   ): Layer.Layer<Realtime, InvalidOption, NotificationSource> =>
+    Layer.effect(Realtime, Realtime.make(options))
+
+  /**
+   * Durable channels alone, without a link to the database: behind a transaction pooler, for example.
+   * Needs an `OutboxReader`. A server with a live channel fails at start with `NoSource`.
+   *
+   * @category layers
+   */
+  static readonly layerDurable = (
+    options?: Options
+  ): Layer.Layer<Realtime, InvalidOption, OutboxReader> =>
     Layer.effect(Realtime, Realtime.make(options))
 }
 
@@ -465,29 +386,5 @@ const resolved = (options: Options): Hub.HubOptions => {
   }
 }
 
-/** Decodes for one consumer; nobody subscribes to it. */
-const aloneView = (channel: Channel.Any): View =>
-  new View<never>(channel, () => Effect.die(new Error("a view of one consumer is not joined")))
-
-/** An item of the outbox as one consumer sees it; what did not fit is counted and logged. */
-const told = (view: View, item: Item): Effect.Effect<ReadonlyArray<Batch>, never, OutboxReader> =>
-  Effect.flatMap(OutboxReader, (outbox) => {
-    const missing: Array<Missing> = []
-    const batches = batchesOf(view, view.name, item, false, missing)
-    return Effect.as(toldOf(outbox).tell(view.name, missing), batches)
-  })
-
-/** Puts a gap where the ticks jump: the consumer was too slow, and batches slid away. */
-const withGaps = (start: number) => {
-  let tick = start
-  return (batches: readonly [Batch, ...Array<Batch>]): readonly [Batch, ...Array<Batch>] => {
-    const [first, ...rest] = batches.flatMap((batch) => {
-      const missed = batch.tick !== tick + 1
-      tick = batch.tick
-      return missed
-        ? [new Batch(batch.channel, batch.tick, batch.from, batch.from, "slow"), batch]
-        : [batch]
-    })
-    return [first!, ...rest]
-  }
-}
+/** Batches of a channel are decoded with its codec, so their payloads are of type A. */
+const eventsOf = <A>(batch: Batch) => batch.toEvents() as ReadonlyArray<RealtimeEvent<A>>

@@ -13,12 +13,13 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
+import type * as Channel from "../Channel.ts"
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import * as Door from "./internal/door/door.ts"
 import type { ChannelConflict } from "./internal/door/registry.ts"
 import { requireSources } from "./internal/door/sources.ts"
 import type { NoOutbox, NoSource } from "./internal/hub/errors.ts"
-import type { Realtime } from "./Realtime.ts"
+import type { NeedsOf, Realtime } from "./Realtime.ts"
 import { neighboursOf } from "./internal/door/neighbours.ts"
 import { enter, refuse } from "./internal/door/upgrade.ts"
 import {
@@ -29,6 +30,8 @@ import {
   type InvalidOption,
   type Options
 } from "./ServerOptions.ts"
+
+type Definitions = ReadonlyArray<Channel.Definition>
 
 /** A door is a route of the app. */
 type DoorLayer<R> = Layer.Layer<
@@ -76,8 +79,9 @@ export class RealtimeServer extends Context.Service<
   static readonly allowAll = allowAll
 
   /**
-   * Adds the door to the app's router. Fails with `NoOutbox` when one of the channels is durable and
-   * `Realtime` has no `OutboxReader` beneath it.
+   * Adds the door to the app's router. A durable channel asks for an `OutboxReader`, where the compiler
+   * knows the definitions. Fails with `NoOutbox` when one is durable and `Realtime` has no `OutboxReader`
+   * beneath it, and with `NoSource` when one is live and it has no `NotificationSource`.
    *
    * **Example** (Opening a door to one channel)
    *
@@ -88,9 +92,13 @@ export class RealtimeServer extends Context.Service<
    * @category layers
    */
   static readonly layer: {
-    <R = never>(options: AnonymousOptions<R>): DoorLayer<R>
+    <R = never, const Channels extends Definitions = Definitions>(
+      options: AnonymousOptions<R, Channels>
+    ): DoorLayer<R | NeedsOf<Channels[number]>>
     // Last, because the compiler explains what the last one misses.
-    <I, R = never>(options: IdentityOptions<I, R> & IdentityKey<NoInfer<I>>): DoorLayer<R>
+    <I, R = never, const Channels extends Definitions = Definitions>(
+      options: IdentityOptions<I, R, Channels> & IdentityKey<NoInfer<I>>
+    ): DoorLayer<R | NeedsOf<Channels[number]>>
   } = <I, R>(options: Options<I, R>): DoorLayer<R> =>
     Layer.unwrap(
       Effect.map(Effect.andThen(requireSources(options.channels), Door.make(options)), (door) =>

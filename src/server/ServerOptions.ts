@@ -215,9 +215,11 @@ export interface Limits {
  * @category models
  * @since 0.1.0
  */
-export interface DoorOptions {
+export interface DoorOptions<
+  out Channels extends ReadonlyArray<Channel.Definition> = ReadonlyArray<Channel.Definition>
+> {
   /** What clients may know of. A channel that is not here does not exist for them. */
-  readonly channels: ReadonlyArray<Channel.Definition>
+  readonly channels: Channels
   /** Where the WebSocket is, default `/realtime`. A query string and a slash at the end are ignored. */
   readonly path?: `/${string}` | undefined
   /**
@@ -246,7 +248,10 @@ export interface DoorOptions {
  * @category models
  * @since 0.1.0
  */
-export interface AnonymousOptions<R = never> extends DoorOptions {
+export interface AnonymousOptions<
+  R = never,
+  out Channels extends ReadonlyArray<Channel.Definition> = ReadonlyArray<Channel.Definition>
+> extends DoorOptions<Channels> {
   readonly authenticate?: undefined
   readonly identityKey?: undefined
   /** Who may do what: a function, or `allowAll` for a server that is open to everybody. */
@@ -259,7 +264,11 @@ export interface AnonymousOptions<R = never> extends DoorOptions {
  * @category models
  * @since 0.1.0
  */
-export interface IdentityOptions<I, R = never> extends DoorOptions {
+export interface IdentityOptions<
+  I,
+  R = never,
+  out Channels extends ReadonlyArray<Channel.Definition> = ReadonlyArray<Channel.Definition>
+> extends DoorOptions<Channels> {
   /** Tells who a client is, from its token, cookie or header. */
   readonly authenticate: Authenticate<I, R>
   /** Who may do what: a function, or `allowAll` for a server that is open to everybody. */

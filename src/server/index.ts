@@ -12,13 +12,11 @@ export { NestedSnapshot } from "./internal/outbox/snapshot.ts"
 export { type AuthenticateJwt, type Claims, jwt } from "./jwt.ts"
 export { type MemoryMessage, MemoryOutbox, type MemoryOutboxOptions } from "./MemoryOutbox.ts"
 export {
-  give,
+  type Heard,
   layerMemory,
-  layerNone,
   type Listener,
   lost,
   MemorySource,
-  type Notification,
   NotificationSource,
   SourceError,
   type SourceState

@@ -26,7 +26,8 @@ import * as Channel from "../Channel.ts"
 import { RealtimeClient, type RealtimeClientOptions } from "../client/RealtimeClient.ts"
 import type { ServerFrame } from "../Frame.ts"
 import type { MemoryOutboxOptions } from "../server/MemoryOutbox.ts"
-import type { OutboxPublishError } from "../server/OutboxReader.ts"
+import { type OutboxPublishError, OutboxReader } from "../server/OutboxReader.ts"
+import { keeps } from "../server/internal/hub/durable.ts"
 import { checked, count } from "../server/internal/options.ts"
 import type { ChannelConflict } from "../server/internal/door/registry.ts"
 import type { SourceError } from "../server/NotificationSource.ts"
@@ -268,21 +269,21 @@ export class RealtimeTest extends Context.Service<
     <R = never>(
       options: AnonymousOptions<R> & SystemOptions
     ): Layer.Layer<
-      RealtimeTest | RealtimeClient | Realtime.Realtime,
+      RealtimeTest | RealtimeClient | Realtime.Realtime | OutboxReader,
       ChannelConflict | InvalidOption,
       R
     >
     <I, R = never>(
       options: IdentityOptions<I, R> & IdentityKey<NoInfer<I>> & SystemOptions
     ): Layer.Layer<
-      RealtimeTest | RealtimeClient | Realtime.Realtime,
+      RealtimeTest | RealtimeClient | Realtime.Realtime | OutboxReader,
       ChannelConflict | InvalidOption,
       R
     >
   } = <I, R>(
     options: Options<I, R> & SystemOptions
   ): Layer.Layer<
-    RealtimeTest | RealtimeClient | Realtime.Realtime,
+    RealtimeTest | RealtimeClient | Realtime.Realtime | OutboxReader,
     ChannelConflict | InvalidOption,
     R
   > => Layer.effectContext(make(options))
@@ -361,12 +362,10 @@ const system = <I, R>(
     const first = yield* connect({ headers: options.client?.headers })
     const { current } = server
 
-    const hubOf = () => current().realtime[Realtime.hubKey]
-
     /** A Stream of the server that runs when it begins. */
-    const ofServer = <A, E>(
-      stream: (realtime: Realtime.Realtime["Service"]) => Stream.Stream<A, E>
-    ): Stream.Stream<A, E> =>
+    const ofServer = <A, E, R>(
+      stream: (realtime: Realtime.Realtime["Service"]) => Stream.Stream<A, E, R>
+    ): Stream.Stream<A, E, R> =>
       Stream.unwrap(
         Effect.sync(() => {
           const { gone, realtime } = current()
@@ -388,7 +387,7 @@ const system = <I, R>(
       ...networkOf((change) => paths.forEach(change), weather),
       publish: (channel, payload, options) =>
         Effect.suspend(() => {
-          if (channel.delivery === "live") return current().realtime.publish(channel, payload)
+          if (!keeps(channel)) return current().realtime.publish(channel, payload)
           if (channel.fault !== undefined) return Effect.fail(channel.fault)
           // Past the hub, which leaves the channels of tables to triggers.
           return Effect.flatMap(Effect.fromResult(Channel.toJson(channel, payload)), (text) =>
@@ -431,15 +430,28 @@ const system = <I, R>(
         batches: (channel, from) => ofServer((realtime) => realtime.batches(channel, from)),
         subscribe: (channel) => ofServer((realtime) => realtime.subscribe(channel)),
         source: ofServer((realtime) => realtime.source),
-        [Realtime.hubKey]: {
-          open: (channel) => Effect.suspend(() => hubOf().open(channel)),
-          openLive: (channel) => Effect.suspend(() => hubOf().openLive(channel)),
-          isOpen: (channel) => hubOf().isOpen(channel),
-          missing: (definition) => hubOf().missing(definition),
-          refused: Effect.suspend(() => hubOf().refused),
-          checkTable: (channel) => Effect.suspend(() => hubOf().checkTable(channel)),
-          sourceOf: (deliveries) =>
-            ofServer((realtime) => realtime[Realtime.hubKey].sourceOf(deliveries))
+        get [Realtime.hubKey]() {
+          return current().realtime[Realtime.hubKey]
+        }
+      }),
+      Context.add(OutboxReader, {
+        get follow() {
+          return current().reader.follow
+        },
+        get join() {
+          return current().reader.join
+        },
+        get batches() {
+          return current().reader.batches
+        },
+        get publish() {
+          return current().reader.publish
+        },
+        get position() {
+          return current().reader.position
+        },
+        get state() {
+          return current().reader.state
         }
       })
     )

@@ -7,7 +7,6 @@ import { createServer } from "node:http"
 import type * as Net from "node:net"
 import * as Channel from "../../src/Channel.ts"
 import { RealtimeServer } from "../../src/node/RealtimeServer.ts"
-import { layerNone } from "../../src/server/NotificationSource.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
@@ -104,8 +103,8 @@ describe.skipIf(executablePath === undefined)("B11: PgBouncer in transaction mod
         expect(told.toSorted((one, other) => Number(one) - Number(other))).toEqual(numbers)
       }).pipe(
         Effect.provide(
-          Realtime.layer().pipe(
-            Layer.provideMerge([layerNone, OutboxReader.layer({ wake: "poll" })]),
+          Realtime.layerDurable().pipe(
+            Layer.provideMerge(OutboxReader.layer({ wake: "poll" })),
             Layer.provideMerge(pool(through))
           )
         )

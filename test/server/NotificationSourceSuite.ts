@@ -3,7 +3,7 @@
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, type Layer, Queue, Scope, Stream, SubscriptionRef } from "effect"
-import { lost, type Notification, NotificationSource } from "../../src/server/NotificationSource.ts"
+import { type Heard, lost, NotificationSource } from "../../src/server/NotificationSource.ts"
 import { listenTo } from "../support/listenTo.ts"
 
 /** What a test may do to the source from outside. */
@@ -32,8 +32,7 @@ const cutAndNotice = (hands: Outside) =>
   })
 
 /** Takes items until `count` are there. */
-const take = (queue: Queue.Dequeue<Notification["payload"]>, count: number) =>
-  Queue.takeN(queue, count)
+const take = (queue: Queue.Dequeue<Heard>, count: number) => Queue.takeN(queue, count)
 
 export const suite = <E>(
   name: string,
@@ -78,32 +77,6 @@ export const suite = <E>(
         const second = yield* listenTo(source, "orders")
         yield* send("orders", "x")
         expect([yield* take(first, 1), yield* take(second, 1)]).toEqual([["x"], ["x"]])
-      }))
-
-    test("tells who was full that something is missing, and loses nothing for the others", (hands) =>
-      Effect.gen(function* () {
-        const source = yield* NotificationSource
-        const full = yield* Queue.bounded<Notification>(2)
-        yield* source.listen("orders", full)
-        const other = yield* listenTo(source, "orders")
-        const arrive = Effect.fnUntraced(function* (...payloads: ReadonlyArray<string>) {
-          for (const payload of payloads) yield* hands.send("orders", payload)
-          expect(yield* take(other, payloads.length)).toEqual(payloads)
-        })
-        const told = Effect.map(Queue.takeAll(full), (all) => all.map(({ payload }) => payload))
-        yield* arrive("1", "2", "3", "4")
-        expect(yield* told).toEqual(["1", "2"])
-        yield* arrive("5", "6")
-        expect(yield* told).toEqual([lost, "5"])
-        yield* arrive("7")
-        yield* cutAndNotice(hands)
-        yield* hands.heal
-        expect(yield* take(other, 1)).toEqual([lost])
-        yield* arrive("8")
-        // The queue was full at the loss; it is told once for all that it missed.
-        expect(yield* told).toEqual([lost, "7"])
-        yield* arrive("9")
-        expect(yield* told).toEqual([lost, "9"])
       }))
 
     test("goes on for the others when one listener leaves", ({ send }) =>

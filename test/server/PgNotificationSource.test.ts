@@ -5,7 +5,7 @@ import * as Net from "node:net"
 import { address } from "../../src/server/internal/link/pgLink.ts"
 import {
   lost,
-  type Notification,
+  type Heard,
   NotificationSource,
   type SourceState
 } from "../../src/server/NotificationSource.ts"
@@ -271,8 +271,7 @@ describe("PgNotificationSource", () => {
           Stream.runForEach((state) => Effect.sync(() => states.push(state))),
           Effect.forkScoped({ startImmediately: true })
         )
-        const waiting = yield* Queue.unbounded<Notification>()
-        yield* source.listen("orders", waiting)
+        const waiting = yield* listenTo(source, "orders")
         // While nothing arrives, a heartbeat is all there is to hear: some are on their way.
         for (let turn = 0; turn < 12; turn++) {
           if (turn % 2 === 0) block(blocked)
@@ -288,12 +287,12 @@ describe("PgNotificationSource", () => {
         )
         let arrived = 0
         let most = 0
-        let wrong: Notification | undefined
+        let wrong: Heard | undefined
         for (let next = 20_000; arrived < total && wrong === undefined;) {
           const some = yield* Queue.takeAll(waiting)
           most = Math.max(most, some.length)
           const before = arrived
-          wrong = some.find(({ payload }, n) => parseInt(String(payload)) !== before + n + 1)
+          wrong = some.find((heard, n) => parseInt(String(heard)) !== before + n + 1)
           arrived += some.length
           if (arrived < next) continue
           block(blocked)

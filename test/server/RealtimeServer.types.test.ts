@@ -3,7 +3,7 @@
  * publishes where clients may not. `tsc` checks the lines; the test only says so.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Effect, Layer, Redacted, Schema } from "effect"
+import { Context, Effect, Layer, Redacted, Schema, Stream } from "effect"
 import type * as HttpRouter from "effect/http/HttpRouter"
 import { generateKeyPairSync } from "node:crypto"
 import type { Server } from "node:http"
@@ -12,7 +12,8 @@ import * as Channel from "../../src/Channel.ts"
 import { RealtimeClient } from "../../src/client/RealtimeClient.ts"
 import { RealtimeServer as NodeServer } from "../../src/node/RealtimeServer.ts"
 import { type AuthenticateJwt, jwt } from "../../src/server/jwt.ts"
-import type { Realtime } from "../../src/server/Realtime.ts"
+import type { OutboxReader } from "../../src/server/OutboxReader.ts"
+import { Realtime } from "../../src/server/Realtime.ts"
 import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
 import {
   allowAll,
@@ -328,5 +329,56 @@ describe("jwt", () => {
       jwt({ keys: "https://id.example", audience: "app" })
       jwt({ keys: "https://id.example", issuer: "any", audience: "any" })
     }).toBeTypeOf("function")
+  })
+})
+
+/** The type of what an effect needs; there is no value of it. */
+const needs = <R>(effect: Effect.Effect<unknown, unknown, R>): R => effect as never
+/** The same of a door. */
+const doorNeeds = <R>(door: Layer.Layer<RealtimeServer, unknown, R>): R => door as never
+
+describe("a durable channel", () => {
+  const Log = Channel.make("log", Schema.Int, { delivery: "durable" })
+  const Notes = Channel.family("note_", Schema.String, Schema.Int, { delivery: "durable" })
+
+  it("asks for the outbox wherever it is used, and a live one does not", () => {
+    expectTypeOf(needs(Realtime.publish(Log, 1))).toEqualTypeOf<Realtime | OutboxReader>()
+    expectTypeOf(needs(Realtime.publish(Moves, { id: 1 }))).toEqualTypeOf<Realtime>()
+    const events = Stream.runDrain(Realtime.events(Notes("a")))
+    expectTypeOf(needs(events)).toEqualTypeOf<Realtime | OutboxReader>()
+    expectTypeOf(needs(Stream.runDrain(Realtime.subscribe(Log)))).toEqualTypeOf<
+      Realtime | OutboxReader
+    >()
+    expectTypeOf(needs(Stream.runDrain(Realtime.batches(Orders)))).toEqualTypeOf<Realtime>()
+  })
+
+  it("asks for the outbox at the server that serves it, also beside others", () => {
+    const authorize = allowAll
+    type Usual = HttpRouter.HttpRouter | Realtime
+    expectTypeOf(
+      doorNeeds(RealtimeServer.layer({ channels: [Orders, Notes], authorize }))
+    ).toEqualTypeOf<Usual | OutboxReader>()
+    expectTypeOf(
+      doorNeeds(RealtimeServer.layer({ channels: [Log], authenticate, authorize, identityKey }))
+    ).toEqualTypeOf<Usual | OutboxReader>()
+    expectTypeOf(
+      doorNeeds(RealtimeServer.layer({ channels: [Orders], authorize }))
+    ).toEqualTypeOf<Usual>()
+    // Nothing is known of these: they are checked at start.
+    const unknown: ReadonlyArray<Channel.Definition> = [Log, Orders]
+    expectTypeOf(
+      doorNeeds(RealtimeServer.layer({ channels: unknown, authorize }))
+    ).toEqualTypeOf<Usual>()
+  })
+
+  it("is the only one that a name consumes", () => {
+    expectTypeOf(() => {
+      Realtime.consume(Log, { name: "ledger", onEvents: () => Effect.void })
+      // @ts-expect-error a live channel keeps nothing to go on from
+      Realtime.consume(Orders, { name: "ledger", onEvents: () => Effect.void })
+      const any = Log as Channel.Channel<number>
+      // @ts-expect-error nobody knows whether this one does
+      Realtime.consume(any, { name: "ledger", onEvents: () => Effect.void })
+    }).toBeFunction()
   })
 })

@@ -90,9 +90,9 @@ const countSteps = Effect.acquireRelease(
       all,
       watch: (visitor: Visitor) => {
         const write = visitor.write.bind(visitor)
-        visitor.write = (bytes) => {
-          now.written += Buffer.from(bytes).toString("latin1").split('"at":"').length - 1
-          return write(bytes)
+        visitor.write = (message) => {
+          now.written += message.text.split('"at":"').length - 1
+          return write(message)
         }
       },
       stop: () => {

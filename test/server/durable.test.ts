@@ -7,6 +7,7 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import { createServer } from "node:http"
 import * as Channel from "../../src/Channel.ts"
 import type { RealtimeEvent } from "../../src/RealtimeEvent.ts"
+import { MemoryOutbox } from "../../src/server/MemoryOutbox.ts"
 import { layerMemory } from "../../src/server/NotificationSource.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
@@ -157,7 +158,10 @@ describe("a durable channel", () => {
       const consumed = yield* Realtime.events(Log).pipe(Stream.runDrain, Effect.flip)
       expect([published._tag, consumed._tag]).toEqual(["NoOutbox", "NoOutbox"])
       expect(consumed.message).toContain("OutboxReader.layer()")
-    }).pipe(Effect.provide(Realtime.layer().pipe(Layer.provide(layerMemory))))
+    }).pipe(
+      // Beside, where it does not help.
+      Effect.provide([Realtime.layer().pipe(Layer.provide(layerMemory)), MemoryOutbox.layer()])
+    )
   )
 
   it.live("comes in batches, each with the position after it", () =>

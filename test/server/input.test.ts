@@ -3,13 +3,13 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Layer, type Queue, Redacted, Schema, type Scope } from "effect"
+import { Effect, Layer, Redacted, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
 import { errorRetry } from "../../src/Protocol.ts"
 import {
+  type Listener,
   MemorySource,
-  type Notification,
   NotificationSource,
   SourceError
 } from "../../src/server/NotificationSource.ts"
@@ -228,9 +228,9 @@ describe("a channel name", () => {
       NotificationSource,
       Effect.map(NotificationSource, (source) => ({
         ...source,
-        listen: (channel: string, into: Queue.Enqueue<Notification>) => {
+        listen: (channel: string, listener: Listener) => {
           heard.push(channel)
-          return source.listen(channel, into)
+          return source.listen(channel, listener)
         },
         notify: (channel: string, payload: string) => {
           heard.push(channel)

@@ -42,7 +42,11 @@ const warned = <A, E, R>(
     )
   }).pipe(Effect.provide(layerInstalled()))
 
-type Table = ReturnType<typeof live>
+type Table = ReturnType<typeof live> | ReturnType<typeof durable>
+
+/** As the server does for a client that subscribes and leaves. */
+const openedBy = (realtime: Realtime["Service"]) => (channel: Table) =>
+  Effect.scoped(realtime[hubKey].deliveryOf(channel).open(channel))
 
 const open = (channel: Table) => Effect.forkChild(Stream.runDrain(Realtime.events(channel)))
 
@@ -61,14 +65,14 @@ describe("a channel whose table is watched with another delivery", () => {
   it.live("live: is warned of once, with the cure; one that agrees is not", () =>
     warned([durable("t1"), live("t2"), durable("t3")], (warnings) =>
       Effect.gen(function* () {
-        const hub = (yield* Realtime)[hubKey]
-        yield* Effect.scoped(hub.open(live("t1")))
+        const opened = openedBy(yield* Realtime)
+        yield* opened(live("t1"))
         const warning = yield* Queue.take(warnings)
         expect(warning).toContain(`Changes of table t1 do not reach the live channel`)
         expect(warning).toContain(`"table_updates_t1"`)
         expect(warning).toContain("is watched with delivery durable")
         expect(warning).toContain(`Define the channel with { delivery: "durable" }`)
-        for (const table of ["t1", "t2"]) yield* Effect.scoped(hub.open(live(table)))
+        for (const table of ["t1", "t2"]) yield* opened(live(table))
         yield* open(live("t3"))
         expect(yield* Queue.take(warnings)).toContain(`live channel "table_updates_t3"`)
       })
@@ -78,13 +82,13 @@ describe("a channel whose table is watched with another delivery", () => {
   it.live("durable: the same, by a subscriber and by a consumer of its own", () =>
     warned([live("t1"), durable("t2"), live("t3")], (warnings) =>
       Effect.gen(function* () {
-        const hub = (yield* Realtime)[hubKey]
-        yield* Effect.scoped(hub.open(durable("t1")))
+        const opened = openedBy(yield* Realtime)
+        yield* opened(durable("t1"))
         const warning = yield* Queue.take(warnings)
         expect(warning).toContain(`Changes of table t1 do not reach the durable channel`)
         expect(warning).toContain("is watched with delivery live")
         expect(warning).toContain(`Define the channel with { delivery: "live" }`)
-        for (const table of ["t1", "t2"]) yield* Effect.scoped(hub.open(durable(table)))
+        for (const table of ["t1", "t2"]) yield* opened(durable(table))
         yield* open(durable("t3"))
         expect(yield* Queue.take(warnings)).toContain(`durable channel "table_updates_t3"`)
       })
@@ -95,11 +99,12 @@ describe("a channel whose table is watched with another delivery", () => {
     it.live(`${delivery}: is warned of once where its table is not watched at all`, () =>
       warned([live("t1")], (warnings) =>
         Effect.gen(function* () {
-          const hub = (yield* Realtime)[hubKey]
+          const realtime = yield* Realtime
           const of = delivery === "live" ? live : durable
-          for (let k = 0; k < 2; k++) yield* Effect.scoped(hub.open(of("nobody")))
+          for (let k = 0; k < 2; k++) yield* openedBy(realtime)(of("nobody"))
           // As a server does for each of its channels when it starts.
-          yield* hub.checkTable(of("somebody"))
+          const somebody = of("somebody")
+          yield* realtime[hubKey].deliveryOf(somebody).checkTable(somebody.name)
           const told = yield* Queue.takeN(warnings, 2)
           expect(told.toSorted()).toEqual([
             expect.stringContaining(`${delivery} channel "table_updates_nobody"`),

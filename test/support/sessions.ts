@@ -12,7 +12,8 @@ import type { Peer } from "../../src/server/internal/door/peer.ts"
 import { layerMemory, NotificationSource } from "../../src/server/NotificationSource.ts"
 import { type Options as RealtimeOptions, Realtime } from "../../src/server/Realtime.ts"
 import type { Options } from "../../src/server/ServerOptions.ts"
-import { decodeTextFrames } from "../../src/testing/internal/textFrames.ts"
+import type { Outgoing } from "../../src/server/internal/hub/outgoing.ts"
+import { bytesOf } from "./messages.ts"
 
 /** The door of a test. */
 export class TestDoor extends Context.Service<TestDoor, Door.Door>()("test/TestDoor") {}
@@ -77,16 +78,29 @@ export class Visitor implements Peer {
     return this.#written
   }
 
-  write(bytes: Uint8Array): boolean {
+  write(message: Outgoing): boolean {
     if (this.closeCode !== undefined || this.terminated) return true
-    this.#written += bytes.byteLength
-    const frames = decodeTextFrames(bytes).map((text) => decodeServerFrame(text)!)
-    if (this.reading) this.frames.push(...frames)
+    this.#written += bytesOf(message)
+    const frame = decodeServerFrame(message.text)!
+    if (this.reading) this.frames.push(frame)
     else {
-      this.#waiting.push(...frames)
+      this.#waiting.push(frame)
       this.#full = true
     }
     return this.reading
+  }
+
+  writeAll(messages: ReadonlyArray<Outgoing>): boolean {
+    for (const message of messages) this.write(message)
+    return this.reading
+  }
+
+  sizeOf(message: Outgoing): number {
+    return bytesOf(message)
+  }
+
+  keep(message: Outgoing): number {
+    return bytesOf(message)
   }
 
   onDrain(drained: () => void): () => void {

@@ -1,11 +1,11 @@
 /**
- * A source that the bench feeds itself: each message goes into the listener's queue as
- * `PgNotificationSource` puts it there when it arrives, and nothing else. The baselines are called
+ * A source that the bench feeds itself: each listener hears a message as from `PgNotificationSource` when it
+ * arrives, and nothing else. The baselines are called
  * directly too.
  */
-import { Effect, Layer, Queue, SubscriptionRef } from "effect"
+import { Effect, Layer, SubscriptionRef } from "effect"
 import {
-  type Notification,
+  type Listener,
   NotificationSource,
   SourceError,
   type SourceState
@@ -17,17 +17,16 @@ export interface Feed {
 }
 
 export const make = (): Feed => {
-  const listeners = new Map<string, Queue.Enqueue<Notification>>()
+  const listeners = new Map<string, Listener>()
   const publish: Feed["publish"] = (channel, payload) => {
-    const into = listeners.get(channel)
-    if (into !== undefined) Queue.offerUnsafe(into, { channel, payload })
+    listeners.get(channel)?.(payload)
   }
   const layer = Layer.effect(
     NotificationSource,
     Effect.map(SubscriptionRef.make<SourceState>("up"), (state) => ({
-      listen: (channel: string, into: Queue.Enqueue<Notification>) =>
+      listen: (channel: string, listener: Listener) =>
         Effect.acquireRelease(
-          Effect.sync(() => void listeners.set(channel, into)),
+          Effect.sync(() => void listeners.set(channel, listener)),
           () => Effect.sync(() => listeners.delete(channel))
         ),
       notify: (channel: string) =>

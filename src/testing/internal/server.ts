@@ -23,6 +23,7 @@ import type { Entrance } from "./network.ts"
 interface Generation {
   readonly scope: Scope.Closeable
   readonly realtime: Realtime.Realtime["Service"]
+  readonly reader: OutboxReader["Service"]
   readonly door: Door.Door
   /** Done when this server is gone. */
   readonly gone: Deferred.Deferred<void>
@@ -82,7 +83,7 @@ export const make = <I, R>(
           reader
         )
         const door = yield* Effect.provideService(Door.make(options), Realtime.Realtime, realtime)
-        return { scope, realtime, door, gone: yield* Deferred.make<void>() }
+        return { scope, realtime, reader, door, gone: yield* Deferred.make<void>() }
       }).pipe(
         Effect.provideService(NotificationSource, source),
         Effect.provideContext(Context.add(services, Scope.Scope, scope))

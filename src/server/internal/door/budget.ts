@@ -1,8 +1,7 @@
 /**
  * What subscribing costs, one session and the node, and the words for who asks for too much of it.
  */
-import type * as Channel from "../../../Channel.ts"
-import { hubKey } from "../../Realtime.ts"
+import type { Match } from "./registry.ts"
 import {
   busy,
   overLimit,
@@ -23,11 +22,11 @@ export const tooFast = (wait: number): Refusal =>
  * what is refused in a storm must cost next to nothing.
  */
 export const openingRefused = (
-  { opens, realtime }: SessionContext,
-  channel: Channel.Any,
+  { opens }: SessionContext,
+  { channel, delivery }: Match,
   take: boolean
 ): Refusal | undefined => {
-  if (realtime[hubKey].isOpen(channel)) return undefined
+  if (delivery.isOpen(channel.name)) return undefined
   const wait = take ? opens.take() : opens.wait
   return wait > 0 ? busy("channelOpens", wait) : undefined
 }

@@ -128,7 +128,7 @@ export const make = <I, R>(
       checkOptions(options)
       return resolveLimits(options.limits)
     })
-    const registry = yield* Registry.make(options.channels)
+    const registry = yield* Registry.make(options.channels, realtime[hubKey])
     const path = options.path ?? "/realtime"
     const owned = withoutSlash(path)
     const clock = yield* Clock.Clock
@@ -250,11 +250,11 @@ export const make = <I, R>(
       Effect.forkScoped
     )
 
+    const { deliveryOf, source } = realtime[hubKey]
     for (const definition of options.channels) {
-      if (definition._tag === "Channel") yield* realtime[hubKey].checkTable(definition)
+      if (definition._tag === "Channel") yield* deliveryOf(definition).checkTable(definition.name)
     }
-    const deliveries = new Set(options.channels.map(({ delivery }) => delivery))
-    yield* realtime[hubKey].sourceOf(deliveries).pipe(
+    yield* source(new Set(options.channels.map(deliveryOf))).pipe(
       Stream.runForEach((state) =>
         Effect.sync(() => {
           const changed = sourceIsUp !== (state === "up")

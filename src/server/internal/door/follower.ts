@@ -137,8 +137,8 @@ export class Follower<E = never> implements Sink {
       return
     }
     if (this.#overflowed) return this.#miss([batch])
-    const size = batch.lastingFrame.length
-    if (this.#mailbox.hold(size)) {
+    const size = this.#mailbox.hold(batch)
+    if (size > 0) {
       this.#held.push(batch)
       this.#heldBytes += size
     } else {
@@ -192,7 +192,7 @@ export class Follower<E = never> implements Sink {
   #take(step: Step, batches: ReadonlyArray<Batch>): boolean {
     const { name } = this.#view.channel
     for (const [index, batch] of batches.entries()) {
-      const fits = this.#mailbox.hasRoom(batch.frame.length)
+      const fits = this.#mailbox.hasRoom(batch)
       // Where frames of this replay were dropped meanwhile, it is behind from those.
       if (fits && this.#mailbox.offer(batch)) continue
       this.#miss(batches.slice(0, index), -1)

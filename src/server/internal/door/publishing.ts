@@ -47,7 +47,7 @@ export const publishOnce = (
       // Not on the session's fiber: a client that is cut off in the middle comes back, asks again with
       // the same key, and must find an outcome.
       context.run(
-        send(context, channel, payload.success, outcome, `${digestOf(identity)} ${key}`, () =>
+        send(context, match, payload.success, outcome, `${digestOf(identity)} ${key}`, () =>
           publishKeys.forget(identity, name, key)
         )
       )
@@ -74,19 +74,18 @@ const payloadOf = (
   )
 }
 
-/** On a durable channel the key is stored with the message, and so holds across a crash of this node. */
 const send = (
   { failed, limits, realtime, sourceIsUp }: SessionContext,
-  channel: Channel.Channel<unknown>,
+  { channel, delivery }: Match,
   payload: unknown,
   outcome: Deferred.Deferred<Refusal | undefined>,
   key: string,
   forget: () => void
 ): Effect.Effect<void> =>
   Effect.suspend(() => {
-    const publishing = realtime.publish(channel, payload, { key })
+    const publishing = realtime.publish(channel as Channel.Channel<unknown>, payload, { key })
     // A statement that hangs is taken back: nobody waits for it any more, and thousands may follow it.
-    return channel.delivery === "durable"
+    return delivery.resumes
       ? Effect.timeoutOrElse(publishing, {
           duration: limits.sourceWait,
           orElse: () => Effect.fail(sourceDown)

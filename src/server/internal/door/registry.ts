@@ -5,6 +5,8 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Channel from "../../../Channel.ts"
+import type { Delivery } from "../hub/delivery.ts"
+import type { Hub } from "../hub/hub.ts"
 
 /**
  * Two definitions would serve the same name.
@@ -24,6 +26,7 @@ export class ChannelConflict extends Schema.TaggedError<ChannelConflict>()("Chan
 export interface Match {
   readonly channel: Channel.Any
   readonly definition: Channel.Definition
+  readonly delivery: Delivery
   /** The decoded parameter of a family; `undefined` for a single channel. */
   readonly param: unknown
 }
@@ -43,32 +46,34 @@ const meet = (one: Channel.AnyFamily, other: Channel.AnyFamily): boolean => {
 
 /** An exact channel beats a family; two of a kind that meet are an error at start, never a surprise. */
 export const make = (
-  definitions: ReadonlyArray<Channel.Definition>
+  definitions: ReadonlyArray<Channel.Definition>,
+  { deliveryOf }: Pick<Hub, "deliveryOf">
 ): Effect.Effect<Registry, ChannelConflict> =>
   Effect.gen(function* () {
     const exact = new Map<string, Match>()
-    const families: Array<Channel.AnyFamily> = []
+    const families: Array<readonly [Channel.AnyFamily, Delivery]> = []
     for (const definition of definitions) {
+      const delivery = deliveryOf(definition)
       if (definition._tag === "Channel") {
         const { name } = definition
         if (exact.has(name)) return yield* new ChannelConflict({ first: name, second: name })
-        exact.set(name, { channel: definition, definition, param: undefined })
+        exact.set(name, { channel: definition, definition, delivery, param: undefined })
         continue
       }
       const { prefix } = definition
-      const other = families.find((family) => meet(family, definition))
+      const other = families.find(([family]) => meet(family, definition))
       if (other !== undefined) {
-        return yield* new ChannelConflict({ first: other.prefix, second: prefix })
+        return yield* new ChannelConflict({ first: other[0].prefix, second: prefix })
       }
-      families.push(definition)
+      families.push([definition, delivery])
     }
     return {
       match: (name) => {
         const single = exact.get(name)
         if (single !== undefined) return single
-        for (const definition of families) {
+        for (const [definition, delivery] of families) {
           const member = definition.match(name)
-          if (member !== undefined) return { ...member, definition }
+          if (member !== undefined) return { ...member, definition, delivery }
         }
         return undefined
       }

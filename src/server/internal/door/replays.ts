@@ -4,7 +4,7 @@
  */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import type { DurableError } from "../hub/durableChannel.ts"
+import type { JoinError } from "../hub/delivery.ts"
 import type { Follower } from "./follower.ts"
 import type { Mailbox } from "./mailbox.ts"
 import type { Match } from "./registry.ts"
@@ -12,7 +12,7 @@ import type { Match } from "./registry.ts"
 /** A subscription that may fall behind. */
 export interface Reading {
   readonly match: Match
-  readonly follower: Follower<DurableError>
+  readonly follower: Follower<JoinError>
 }
 
 /** One replay's turn in its session, from before it is read until it is sent. */
@@ -27,9 +27,9 @@ export class Replays {
   /** Channels that are behind read on. */
   #busy = false
 
-  /** Waits for the turn. A live channel remembers what it replays: it needs none. */
-  enter({ channel }: Match, turn: Turn): Effect.Effect<void> {
-    if (channel.delivery === "live") return Effect.void
+  /** Waits for the turn. What the node remembers by itself needs none. */
+  enter({ delivery }: Match, turn: Turn): Effect.Effect<void> {
+    if (!delivery.resumes) return Effect.void
     return Effect.suspend(() => {
       this.#turns.add(turn)
       if (this.#turns.size === 1) turn.held = true
@@ -57,11 +57,7 @@ export class Replays {
   readOn<S extends Reading>(
     mailbox: Mailbox,
     of: (channel: string) => S | undefined,
-    lost: (
-      channel: string,
-      subscription: S,
-      cause: Cause.Cause<DurableError>
-    ) => Effect.Effect<void>
+    lost: (channel: string, subscription: S, cause: Cause.Cause<JoinError>) => Effect.Effect<void>
   ): Effect.Effect<void> {
     return Effect.gen({ self: this }, function* () {
       if (this.#busy) return

@@ -13,7 +13,6 @@ import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { ClientFrame, FrameOf, ServerFrame } from "../../../Frame.ts"
 import { channelNameFault, errorRetry } from "../../../Protocol.ts"
-import { hubKey } from "../../Realtime.ts"
 import { Bucket } from "./bucket.ts"
 import { late, openingRefused, replayBytes, tooFast } from "./budget.ts"
 import { Follower } from "./follower.ts"
@@ -286,7 +285,7 @@ export class Requests {
     if (this.#wanted.has(name)) {
       return refusal("subscribe/duplicate", "This session is subscribed to the channel already.")
     }
-    return openingRefused(this.#context, match.channel, false)
+    return openingRefused(this.#context, match, false)
   }
 
   /** `then` gets the mark of the decision. */
@@ -385,9 +384,9 @@ export class Requests {
   #begin(match: Match, from: string | undefined, scope: Scope.Closeable, turn: Turn) {
     let opened = false
     return Effect.gen({ self: this }, function* () {
-      const refused = openingRefused(this.#context, match.channel, true)
+      const refused = openingRefused(this.#context, match, true)
       if (refused !== undefined) return yield* Effect.fail(new Refused(refused))
-      const view = yield* this.#context.realtime[hubKey].open(match.channel)
+      const view = yield* match.delivery.open(match.channel)
       const follower = new Follower(view, this.#owner.mailbox, (cause) => {
         this.#context.refused("replay")
         return this.#context.failed(`a replay of "${match.channel.name}" failed`, cause)
@@ -417,7 +416,7 @@ export class Requests {
 
   /** Whether a channel goes on from a cursor by itself after its frames were dropped. */
   resumes(channel: string): boolean {
-    return this.#subscriptions.get(channel)?.match.channel.delivery === "durable"
+    return this.#subscriptions.get(channel)?.match.delivery.resumes === true
   }
 
   /** The socket takes bytes, and channels are behind. */

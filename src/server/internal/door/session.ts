@@ -20,7 +20,7 @@ import {
 import { CloseCode, errorRetry, version } from "../../../Protocol.ts"
 import type { Credentials } from "../../ServerOptions.ts"
 import { Bucket } from "./bucket.ts"
-import { textFrame } from "../hub/frames.ts"
+import { Line } from "../hub/outgoing.ts"
 import { Mailbox, type MailboxOwner } from "./mailbox.ts"
 import * as metrics from "../metrics.ts"
 import { type Patient, wait } from "./patience.ts"
@@ -40,7 +40,8 @@ import { weightOf } from "./weight.ts"
 /** Time between a close frame, sent or received, and cutting a socket that is not closed by then. */
 const closeGraceMillis = 2000
 
-const pingFrame = textFrame(encode({ type: "ping" }))
+/** One for all sockets: its bytes are made once. */
+const pingFrame = new Line(encode({ type: "ping" }))
 
 /** The door as its sessions see it. */
 export interface Gate {
@@ -121,7 +122,7 @@ export class Session implements MailboxOwner, Owner, Patient {
 
   /** Sends a frame of the session itself; never dropped. */
   send(frame: ServerFrame): void {
-    this.mailbox.control(textFrame(encode(frame)))
+    this.mailbox.control(new Line(encode(frame)))
     // Events are dropped at the same bound, but a client that asks on without reading must go.
     if (this.mailbox.answers > this.#context.limits.mailboxBytes) {
       this.close(CloseCode.slowConsumer, "slow consumer", "mailboxBytes")

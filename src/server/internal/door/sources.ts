@@ -14,7 +14,8 @@ export const requireSources = (
     Effect.forEach(
       channels,
       (definition) => {
-        const missing = realtime[hubKey].missing(definition)
+        const name = definition._tag === "Channel" ? definition.name : `${definition.prefix}*`
+        const missing = realtime[hubKey].deliveryOf(definition).missing(name)
         return missing === undefined ? Effect.void : Effect.fail(missing)
       },
       { discard: true }

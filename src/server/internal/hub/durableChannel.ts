@@ -5,23 +5,16 @@
  * schema, or tells a gap itself, a batch is cut: the gap stands in its place, its cursor behind it.
  */
 import * as Effect from "effect/Effect"
-import type {
-  OutboxFault,
-  OutboxReader,
-  ReplayError,
-  ReplaysOverloaded
-} from "../../OutboxReader.ts"
+import type { OutboxReader } from "../../OutboxReader.ts"
 import type * as Outbox from "../../OutboxReader.ts"
 import type { Lease } from "../outbox/shared.ts"
 import { Batch, type BatchEvent, position, type Step } from "./batch.ts"
+import type { JoinError } from "./delivery.ts"
 import { Missing } from "./missing.ts"
 import type { Told } from "./told.ts"
 import { type Join, type View, Views } from "./view.ts"
 
-/** Why somebody could not start: nothing was sent. */
-export type DurableError = OutboxFault | ReplayError | ReplaysOverloaded
-
-export class DurableChannel extends Views<DurableError> {
+export class DurableChannel extends Views<JoinError> {
   readonly #reader: OutboxReader["Service"]
 
   constructor(name: string, reader: OutboxReader["Service"], told: Told) {
@@ -43,11 +36,11 @@ export class DurableChannel extends Views<DurableError> {
   }
 
   protected override join(
-    view: View<DurableError>,
+    view: View<JoinError>,
     from: string | undefined,
     part: Outbox.Part | undefined,
     lease: Lease | undefined
-  ): Effect.Effect<Join, DurableError> {
+  ): Effect.Effect<Join, JoinError> {
     return Effect.map(this.#reader.join(this.name, from, undefined, part, lease), (join) => ({
       ...join,
       replay: join.replay.map((batch) => new Replayed(view, batch, this.told))
@@ -63,7 +56,7 @@ class Replayed implements Step {
   readonly #batch: Outbox.DurableBatch
   readonly open: Effect.Effect<ReadonlyArray<Batch>>
 
-  constructor(view: View<DurableError>, batch: Outbox.DurableBatch, told: Told) {
+  constructor(view: View<JoinError>, batch: Outbox.DurableBatch, told: Told) {
     this.#batch = batch
     this.open = Effect.suspend(() => {
       const known = view.replayed.get(batch)?.deref()

@@ -40,7 +40,7 @@ export class NoSource extends Schema.TaggedError<NoSource>()("NoSource", {
   channel: Schema.String
 }) {
   override get message(): string {
-    return `Channel "${this.channel}" is live, but this node listens to nothing (layerNone, or wake: "poll" of the class). Define it with { delivery: "durable" }, or give the node a link: PgNotificationSource.layer(), or the class a listenUrl.`
+    return `Channel "${this.channel}" is live, but this node listens to nothing (Realtime.layerDurable, or wake: "poll" of the class). Define it with { delivery: "durable" }, or give the node a link: PgNotificationSource.layer(), or the class a listenUrl.`
   }
 }
 

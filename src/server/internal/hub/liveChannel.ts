@@ -8,7 +8,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { randomBytes } from "node:crypto"
 import * as Cursor from "../../../Cursor.ts"
-import { lost, type Notification } from "../../NotificationSource.ts"
+import { type Heard, lost } from "../../NotificationSource.ts"
 import { Batch, type BatchEvent } from "./batch.ts"
 import type { Budget } from "../memory.ts"
 import { type Entry, Ring } from "./ring.ts"
@@ -27,7 +27,8 @@ const newEpoch = (): string => randomBytes(6).toString("base64url")
 export class LiveChannel extends Views {
   readonly #ring: Ring
   /** What arrived and is not delivered yet. */
-  #arrived: Array<Notification["payload"]> | undefined
+  #arrived: Array<Heard> | undefined
+  #closed = false
   #epoch = newEpoch()
   #seq = 0
   /** Not everybody has everything up to `#cursor` yet. */
@@ -40,13 +41,16 @@ export class LiveChannel extends Views {
     this.#ring = new Ring(budget)
   }
 
-  /** Gives back what it remembers. */
+  /** Gives back what it remembers; what waits, or comes later, is for nobody. */
   close(): void {
+    this.#closed = true
+    this.#arrived = undefined
     this.#ring.clear()
   }
 
   /** Notes what arrived; `true` when nothing waited for `deliver` before. */
-  push(payload: Notification["payload"]): boolean {
+  push(payload: Heard): boolean {
+    if (this.#closed) return false
     if (this.#arrived === undefined) this.#arrived = [payload]
     else this.#arrived.push(payload)
     return this.#arrived.length === 1

@@ -1,7 +1,10 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import * as Channel from "../../../../src/Channel.ts"
+import * as Live from "../../../../src/server/internal/hub/live.ts"
 import * as Registry from "../../../../src/server/internal/door/registry.ts"
+
+const hub = { deliveryOf: () => Live.none }
 
 const exact = Channel.make("room_lobby", Schema.String)
 const Room = Channel.family("room_", Schema.String, Schema.Unknown)
@@ -10,7 +13,7 @@ const Numbered = Channel.family("n:", Schema.FiniteFromString, Schema.Unknown)
 describe("Registry", () => {
   it.effect("finds a channel by its name, and a family's member with its parameter", () =>
     Effect.gen(function* () {
-      const registry = yield* Registry.make([exact, Room, Numbered])
+      const registry = yield* Registry.make([exact, Room, Numbered], hub)
       expect(registry.match("room_lobby")).toMatchObject({ channel: exact, param: undefined })
       expect(registry.match("room_x")).toMatchObject({ definition: Room, param: "x" })
       expect(registry.match("n:7")).toMatchObject({ definition: Numbered, param: 7 })
@@ -19,7 +22,7 @@ describe("Registry", () => {
 
   it.effect("does not find what no definition names", () =>
     Effect.gen(function* () {
-      const registry = yield* Registry.make([exact, Room, Numbered])
+      const registry = yield* Registry.make([exact, Room, Numbered], hub)
       const names = ["", "room", "room_", "n:seven", "lobby", "__proto__", "constructor"]
       expect(names.map((name) => registry.match(name))).toEqual(names.map(() => undefined))
     })
@@ -29,7 +32,7 @@ describe("Registry", () => {
     Effect.gen(function* () {
       const outer = Channel.family("room_", Schema.String, Schema.Unknown, { except: ["big_"] })
       const inner = Channel.family("room_big_", Schema.String, Schema.Unknown)
-      const registry = yield* Registry.make([outer, inner])
+      const registry = yield* Registry.make([outer, inner], hub)
       expect(registry.match("room_small")).toMatchObject({ definition: outer, param: "small" })
       expect(registry.match("room_big_one")).toMatchObject({ definition: inner, param: "one" })
       expect(outer("big_one").fault).toBeDefined()
@@ -42,7 +45,7 @@ describe("Registry", () => {
     [[Room, Channel.family("room_", Schema.String, Schema.Unknown)], "room_", "room_"]
   ] as const)("refuses definitions that match the same names: %#", ([definitions, first, second]) =>
     Effect.gen(function* () {
-      const error = yield* Effect.flip(Registry.make(definitions))
+      const error = yield* Effect.flip(Registry.make(definitions, hub))
       expect(error).toMatchObject({ first, second })
     })
   )

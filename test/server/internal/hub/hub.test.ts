@@ -34,7 +34,7 @@ it.effect("a hub whose channels do not linger keeps nothing of those that were l
     const open = (first: number) =>
       Effect.forEach(
         Array.from({ length: count }, (_, index) => Channel.untyped(`orders_${first + index}`)),
-        (channel) => Effect.scoped(hub.open(channel)),
+        (channel) => Effect.scoped(hub.deliveryOf(channel).open(channel)),
         { discard: true }
       )
     yield* open(0)

@@ -1,14 +1,11 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Clock, Effect, Queue, Schema } from "effect"
+import { Clock, Effect, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../../../src/Channel.ts"
 import { LiveChannel } from "../../../../src/server/internal/hub/liveChannel.ts"
 import * as Pump from "../../../../src/server/internal/hub/pump.ts"
 import { Told } from "../../../../src/server/internal/hub/told.ts"
 import { Budget } from "../../../../src/server/internal/memory.ts"
-import { lost, type Notification } from "../../../../src/server/NotificationSource.ts"
-
-const Orders = Channel.make("orders", Schema.Int)
 
 /**
  * A pump over a channel whose deliveries take so long, and others that take no time; `delivered` is what
@@ -35,25 +32,21 @@ const pumping = (options: { readonly millis?: number; readonly window?: number }
       return channel
     }
     const channel = opened("orders", options.millis)
-    const arrived = yield* Queue.unbounded<Notification>()
-    yield* Pump.run({
-      arrived,
-      channels: new Map([channel, opened("bids"), opened("asks")].map((one) => [one.name, one])),
-      window: options.window ?? 0,
-      afterLoss: () => "1000"
-    }).pipe(
+    const pump = new Pump.Pump(options.window ?? 0)
+    yield* pump.run.pipe(
       Effect.provideService(Clock.Clock, clock),
       Effect.forkScoped({ startImmediately: true })
     )
-    const arrive = (...payloads: ReadonlyArray<Notification["payload"]>) =>
+    const arrive = (...payloads: ReadonlyArray<string>) =>
       Effect.gen(function* () {
-        yield* Queue.offerAll(
-          arrived,
-          payloads.map((payload) => ({ channel: "orders", payload }))
-        )
+        for (const payload of payloads) pump.push(channel, payload)
         yield* TestClock.adjust(0)
       })
-    return { arrive, arrived, channel, delivered }
+    /** On two channels that take no time. */
+    const arriveBeside = (payload: string) => {
+      for (const name of ["bids", "asks"]) pump.push(opened(name), payload)
+    }
+    return { arrive, arriveBeside, pump, channel, delivered }
   })
 
 describe("Pump", () => {
@@ -96,9 +89,8 @@ describe("Pump", () => {
 
   it.effect("rests for the slowest channel's sake, however many quick ones are beside it", () =>
     Effect.gen(function* () {
-      const { arrive, arrived, delivered } = yield* pumping({ millis: 10 })
-      const others = ["bids", "asks"].map((channel) => ({ channel, payload: "1" }))
-      yield* Queue.offerAll(arrived, others)
+      const { arrive, arriveBeside, delivered } = yield* pumping({ millis: 10 })
+      arriveBeside("1")
       yield* arrive("1")
       yield* arrive("2")
       yield* TestClock.adjust(4)
@@ -106,7 +98,7 @@ describe("Pump", () => {
       yield* TestClock.adjust(1)
       expect(delivered).toEqual([[1], [1], [1], [2]])
       const quick = yield* pumping({ millis: 0.09 })
-      yield* Queue.offerAll(quick.arrived, others)
+      quick.arriveBeside("1")
       yield* quick.arrive("1")
       yield* quick.arrive("2")
       // No channel alone took long.
@@ -140,37 +132,31 @@ describe("Pump", () => {
 
   it.effect("cuts a rest short where more than 4,096 wait, and no other", () =>
     Effect.gen(function* () {
-      const { arrive, arrived, delivered } = yield* pumping({ window: 1000 })
+      const { arrive, delivered, pump } = yield* pumping({ window: 1000 })
       const many = (count: number) => Array.from({ length: count }, (_, index) => `${index}`)
       yield* arrive("1")
       yield* arrive(...many(4096))
       yield* TestClock.adjust(999)
-      expect([delivered.length, yield* Queue.size(arrived)]).toEqual([1, 4096])
+      expect([delivered.length, pump.waiting]).toEqual([1, 4096])
       yield* TestClock.adjust(1)
       yield* arrive(...many(4097))
       yield* TestClock.adjust(5)
-      expect(yield* Queue.size(arrived)).toBe(0)
+      expect(pump.waiting).toBe(0)
       // Each in its own order, in frames of 256.
       expect(delivered.flat()).toEqual([1, ...many(4096), ...many(4097)].map(Number))
     })
   )
 
-  it.effect("tells what is said after a loss behind the gap, where it can be resumed from", () =>
+  it.effect("drops what waits, and what comes, for a channel that was closed, and goes on", () =>
     Effect.gen(function* () {
-      const { arrive, channel, delivered } = yield* pumping({})
-      yield* arrive("1", lost, "2")
-      expect(delivered).toEqual([[1], ["source"], [1000, 2]])
-      const { cursor } = yield* channel.view(Orders).join(undefined)
-      expect(cursor).toMatch(/:2$/)
-    })
-  )
-
-  it.effect("drops what comes for a channel that was closed, and goes on", () =>
-    Effect.gen(function* () {
-      const { arrive, arrived, delivered } = yield* pumping({})
-      yield* Queue.offer(arrived, { channel: "gone", payload: "1" })
+      const { arrive, channel, delivered, pump } = yield* pumping({})
+      pump.push(channel, "1")
+      channel.close()
       yield* arrive("2")
-      expect(delivered).toEqual([[2]])
+      expect(delivered).toEqual([])
+      const other = yield* pumping({})
+      yield* other.arrive("3")
+      expect(other.delivered).toEqual([[3]])
     })
   )
 })

@@ -1,0 +1,94 @@
+/**
+ * Durable delivery: events ride on the outbox, a table, and are resumable for as long as it keeps them.
+ */
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type * as Channel from "../../../Channel.ts"
+import type { Item, OutboxReader } from "../../OutboxReader.ts"
+import type { Batch } from "./batch.ts"
+import type { Delivery, OpenError } from "./delivery.ts"
+import { batchesOf, DurableChannel } from "./durableChannel.ts"
+import { NoOutbox } from "./errors.ts"
+import type { Missing } from "./missing.ts"
+import type { OpenChannels } from "./openChannels.ts"
+import { toldOf } from "./told.ts"
+import { View } from "./view.ts"
+
+export const make = (
+  outbox: OutboxReader["Service"],
+  openChannels: OpenChannels
+): Effect.Effect<Delivery, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const pump = Effect.fnUntraced(function* (channel: DurableChannel, queue: Queue.Dequeue<Item>) {
+      while (true) {
+        const items = yield* Queue.takeAll(queue)
+        yield* channel.told.tell(channel.name, channel.receive(items))
+      }
+    })
+
+    const kind = yield* openChannels.kind("durable", (name) =>
+      Effect.gen(function* () {
+        const queue = yield* outbox.follow(name)
+        const channel = new DurableChannel(name, outbox, toldOf(outbox))
+        yield* Effect.forkScoped(pump(channel, queue))
+        return channel
+      })
+    )
+
+    const batches: Delivery["batches"] = (channel, from) =>
+      Stream.suspend((): Stream.Stream<Batch, OpenError> => {
+        if (channel.fault !== undefined) return Stream.fail(channel.fault)
+        // Of one consumer alone: it is paged at this consumer's pace, and shares no view.
+        const batches = forOne(channel, outbox)
+        return outbox
+          .batches(channel.name, { from })
+          .pipe(Stream.mapEffect(batches), Stream.flattenIterable)
+      })
+
+    return {
+      name: "durable",
+      missing: () => undefined,
+      state: outbox.state,
+      refused: outbox.refused ?? Effect.never,
+      checkTable: (channel) => outbox.checkTable?.(channel) ?? Effect.void,
+      open: kind.view,
+      isOpen: kind.isOpen,
+      batches,
+      publish: outbox.publish,
+      resumes: true
+    }
+  })
+
+/** On a node that reads no outbox. */
+export const none: Delivery = {
+  name: "durable",
+  missing: (channel) => new NoOutbox({ channel }),
+  state: undefined,
+  refused: Effect.never,
+  checkTable: () => Effect.void,
+  open: ({ fault, name }) => Effect.fail(fault ?? new NoOutbox({ channel: name })),
+  isOpen: () => false,
+  batches: ({ fault, name }) => Stream.fail(fault ?? new NoOutbox({ channel: name })),
+  publish: (channel) => Effect.fail(new NoOutbox({ channel })),
+  resumes: true
+}
+
+/** Whether a channel may be consumed under a name. */
+export const keeps = ({ delivery }: Channel.Definition): boolean => delivery === "durable"
+
+/** The items of the outbox as one consumer sees them; what does not fit is counted and logged. */
+export const forOne = (
+  channel: Channel.Any,
+  outbox: OutboxReader["Service"]
+): ((item: Item) => Effect.Effect<ReadonlyArray<Batch>>) => {
+  const view = new View<never>(channel, () =>
+    Effect.die(new Error("a view of one consumer is not joined"))
+  )
+  return (item) => {
+    const missing: Array<Missing> = []
+    const batches = batchesOf(view, view.name, item, false, missing)
+    return Effect.as(toldOf(outbox).tell(view.name, missing), batches)
+  }
+}

@@ -1,0 +1,172 @@
+/**
+ * Live delivery: events ride on NOTIFY, at most once, and a node remembers the last ones of each channel.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as PubSub from "effect/PubSub"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import type * as Channel from "../../../Channel.ts"
+import { PayloadTooLarge } from "../../../RealtimeError.ts"
+import { lost, type NotificationSource, waitUntilUp } from "../../NotificationSource.ts"
+import * as Memory from "../memory.ts"
+import { Batch } from "./batch.ts"
+import type { Delivery } from "./delivery.ts"
+import { NoSource } from "./errors.ts"
+import { LiveChannel } from "./liveChannel.ts"
+import type { OpenChannels } from "./openChannels.ts"
+import * as Pump from "./pump.ts"
+import { toldOf } from "./told.ts"
+
+/** The most bytes of UTF-8 that a NOTIFY payload takes. */
+export const maxNotifyBytes = 7999
+
+export interface LiveOptions {
+  readonly memory: Memory.Limits
+  /** The shortest time between two deliveries, in milliseconds. */
+  readonly batchWindow: number
+  /** Whether the loss and the return of the source are told on `system_notifications`. */
+  readonly announceSource: boolean
+}
+
+/** What this node says on `system_notifications` about its own source. */
+const notice = (type: "info" | "warning", message: string) => JSON.stringify({ type, message })
+const lossNotice = notice(
+  "warning",
+  "The connection to the database is lost. Events may be late; what is missed will be told."
+)
+const returnNotice = notice("info", "The connection to the database is back.")
+const notices = "system_notifications"
+
+export const make = (
+  source: NotificationSource["Service"],
+  openChannels: OpenChannels,
+  { announceSource, batchWindow, memory }: LiveOptions
+): Effect.Effect<Delivery, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const budget = new Memory.Budget(memory)
+    yield* Memory.sweeping(budget)
+    const told = toldOf(source)
+    const opened = new Map<string, LiveChannel>()
+    const pump = new Pump.Pump(batchWindow)
+    yield* Effect.forkScoped(pump.run)
+
+    if (announceSource) {
+      yield* SubscriptionRef.changes(source.state).pipe(
+        // Every try to come back sets the state again: a loss is told once.
+        Stream.changes,
+        Stream.runForEach((state) =>
+          Effect.flatMap(Clock.currentTimeMillis, (now) => {
+            const channel = opened.get(notices)
+            if (state === "up" || channel === undefined) return Effect.void
+            channel.push(lossNotice)
+            return told.tell(notices, channel.deliver(now))
+          })
+        ),
+        Effect.forkScoped({ startImmediately: true })
+      )
+    }
+
+    const kind = yield* openChannels.kind("live", (name) =>
+      Effect.gen(function* () {
+        const channel = yield* Effect.acquireRelease(
+          Effect.sync(() => {
+            const channel = new LiveChannel(name, budget, told)
+            opened.set(name, channel)
+            return channel
+          }),
+          (channel) =>
+            Effect.sync(() => {
+              channel.close()
+              if (opened.get(name) === channel) opened.delete(name)
+            })
+        )
+        const announced = announceSource && name === notices
+        yield* source.listen(name, (heard) => {
+          pump.push(channel, heard)
+          // After the loss itself, so that it outlives the new epoch.
+          if (announced && heard === lost) pump.push(channel, returnNotice)
+        })
+        return channel
+      })
+    )
+
+    const open = (channel: Channel.Any) =>
+      Effect.gen(function* () {
+        const view = yield* kind.view(channel)
+        // A channel that lingers is open while the source is down, but it confirms nothing then.
+        yield* waitUntilUp(source.state)
+        return view
+      })
+
+    const batches: Delivery["batches"] = (channel, from) =>
+      Stream.unwrap(
+        Effect.gen(function* () {
+          const view = yield* open(channel)
+          // Subscribed before the position is taken, so nothing falls between; what is in both is
+          // skipped by its tick.
+          const batches = yield* PubSub.subscribe(view.batches)
+          const { cursor, replay, state, tick } = yield* view.join(from)
+          const start =
+            state === "reset"
+              ? [new Batch(channel.name, tick, cursor, cursor, "retention")]
+              : (yield* Effect.forEach(replay, ({ open }) => open)).flat()
+          return Stream.fromIterable(start).pipe(
+            Stream.concat(
+              Stream.fromSubscription(batches).pipe(
+                Stream.filter((batch) => batch.tick > tick),
+                Stream.mapArray(withGaps(tick))
+              )
+            )
+          )
+        })
+      )
+
+    return {
+      name: "live",
+      missing: () => undefined,
+      state: source.state,
+      refused: source.refused ?? Effect.never,
+      checkTable: (channel) => source.checkTable?.(channel) ?? Effect.void,
+      open,
+      isOpen: kind.isOpen,
+      batches,
+      publish: (channel, json) => {
+        const bytes = Buffer.byteLength(json)
+        return bytes > maxNotifyBytes
+          ? Effect.fail(new PayloadTooLarge({ channel, bytes, limit: maxNotifyBytes }))
+          : source.notify(channel, json)
+      },
+      resumes: false
+    }
+  })
+
+/** On a node that listens to nothing. */
+export const none: Delivery = {
+  name: "live",
+  missing: (channel) => new NoSource({ channel }),
+  state: undefined,
+  refused: Effect.never,
+  checkTable: () => Effect.void,
+  open: ({ fault, name }) => Effect.fail(fault ?? new NoSource({ channel: name })),
+  isOpen: () => false,
+  batches: ({ fault, name }) => Stream.fail(fault ?? new NoSource({ channel: name })),
+  publish: (channel) => Effect.fail(new NoSource({ channel })),
+  resumes: false
+}
+
+/** Puts a gap where the ticks jump: the consumer was too slow, and batches slid away. */
+const withGaps = (start: number) => {
+  let tick = start
+  return (batches: readonly [Batch, ...Array<Batch>]): readonly [Batch, ...Array<Batch>] => {
+    const [first, ...rest] = batches.flatMap((batch) => {
+      const missed = batch.tick !== tick + 1
+      tick = batch.tick
+      return missed
+        ? [new Batch(batch.channel, batch.tick, batch.from, batch.from, "slow"), batch]
+        : [batch]
+    })
+    return [first!, ...rest]
+  }
+}

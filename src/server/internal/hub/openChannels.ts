@@ -1,0 +1,130 @@
+/**
+ * Every open channel of a node, reference-counted, whatever its delivery.
+ *
+ * The first subscriber of a name opens it; the channel and its memory outlive the last one by `linger`, so
+ * that a subscriber who comes back in time resumes without loss. Server-side Streams and sockets meet here
+ * and are equal.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as RcMap from "effect/RcMap"
+import * as Scope from "effect/Scope"
+import type * as Channel from "../../../Channel.ts"
+import type { InvalidChannelName } from "../../../RealtimeError.ts"
+import { TooManyChannels } from "./errors.ts"
+import type { View, Views } from "./view.ts"
+
+export interface OpenOptions {
+  /** How long a channel stays open after its last subscriber left. */
+  readonly linger: Duration.Duration
+  /** The most channels open at once. */
+  readonly maxChannels: number
+}
+
+/** A subscriber's use of a channel, from before it is open. */
+interface Use<E> {
+  member: Views<E> | undefined
+  view: View<E> | undefined
+}
+
+/** The open channels of one delivery. */
+export interface Kind<E, F> {
+  /**
+   * The view of a channel, given back with the scope. A subscriber that waits for it uses it already: a
+   * channel that lingered must not be closed meanwhile.
+   */
+  readonly view: (
+    channel: Channel.Any
+  ) => Effect.Effect<View<E>, InvalidChannelName | TooManyChannels | F, Scope.Scope>
+  /** Whether a subscriber uses the channel, waits for it, or did a moment ago. */
+  readonly isOpen: (name: string) => boolean
+}
+
+export class OpenChannels {
+  readonly #options: OpenOptions
+  #open = 0
+  /** How to close the channels that only linger, the longest first. */
+  readonly #lingering = new Map<string, Effect.Effect<void>>()
+
+  constructor(options: OpenOptions) {
+    this.#options = options
+  }
+
+  /** A delivery's channels; `lookup` opens one until its scope closes. */
+  kind<E, F>(
+    delivery: Channel.Delivery,
+    lookup: (name: string) => Effect.Effect<Views<E>, F, Scope.Scope>
+  ): Effect.Effect<Kind<E, F>, never, Scope.Scope> {
+    const keyOf = (name: string) => `${delivery} ${name}`
+    return Effect.map(
+      RcMap.make({
+        idleTimeToLive: this.#options.linger,
+        lookup: (name: string) => Effect.andThen(this.#countIn(keyOf(name)), lookup(name))
+      }),
+      (channels): Kind<E, F> => {
+        /** How many use each. */
+        const users = new Map<string, number>()
+
+        /** Ends a use. Apart from where it begins, so that what it keeps until then is little. */
+        const ending = (name: string, use: Use<E>): Effect.Effect<void> =>
+          Effect.sync(() => {
+            if (use.view !== undefined) use.member?.release(use.view)
+            const left = users.get(name)! - 1
+            if (left > 0) {
+              users.set(name, left)
+              return
+            }
+            users.delete(name)
+            // What does not linger is closed by now.
+            if (use.view !== undefined && !Duration.isZero(this.#options.linger)) {
+              this.#lingering.set(keyOf(name), RcMap.invalidate(channels, name))
+            }
+          })
+
+        const view = (channel: Channel.Any) =>
+          Effect.gen({ self: this }, function* () {
+            const { fault, name } = channel
+            if (fault !== undefined) return yield* fault
+            const scope = yield* Effect.scope
+            const use: Use<E> = { member: undefined, view: undefined }
+            yield* Effect.uninterruptible(
+              Effect.suspend(() => {
+                users.set(name, (users.get(name) ?? 0) + 1)
+                this.#lingering.delete(keyOf(name))
+                return Scope.addFinalizer(scope, ending(name, use))
+              })
+            )
+            // A failed lookup would be remembered for as long as a good one.
+            const member = yield* Effect.tapError(RcMap.get(channels, name), () =>
+              RcMap.invalidate(channels, name)
+            )
+            use.member = member
+            return (use.view = member.view(channel))
+          })
+
+        return { view, isOpen: (name) => users.has(name) || this.#lingering.has(keyOf(name)) }
+      }
+    )
+  }
+
+  /** Counts one more open channel, until the scope closes. One that only lingers makes room. */
+  #countIn(key: string): Effect.Effect<void, TooManyChannels, Scope.Scope> {
+    return Effect.gen({ self: this }, function* () {
+      const { maxChannels } = this.#options
+      const [oldest] = this.#lingering
+      if (this.#open >= maxChannels && oldest !== undefined) {
+        this.#lingering.delete(oldest[0])
+        yield* oldest[1]
+      }
+      if (this.#open >= maxChannels) return yield* new TooManyChannels({ limit: maxChannels })
+      this.#open++
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          this.#open--
+          this.#lingering.delete(key)
+        })
+      )
+      return undefined
+    })
+  }
+}
