@@ -15,6 +15,7 @@ import {
 } from "effect"
 import { HttpRouter } from "effect/http"
 import * as Net from "node:net"
+import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
 import { address } from "../../src/server/internal/link/pgLink.ts"
 import { Doubt } from "../../src/server/internal/link/refusal.ts"
@@ -27,7 +28,6 @@ import { Realtime } from "../../src/server/Realtime.ts"
 import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
 import { database, execute, installedDatabase, serverUrl } from "../support/database.ts"
 import { deafHop } from "../support/deafHop.ts"
-import { hurried } from "../support/until.ts"
 
 const Live = Channel.make("prices", Schema.Unknown)
 const Durable = Channel.make("orders", Schema.Unknown, { delivery: "durable" })
@@ -263,7 +263,12 @@ describe("B13: a link that does not deliver", () => {
         heartbeat: "1 hour",
         heartbeatTimeout: "1 hour"
       }).pipe(Effect.provide(pool(url)), Effect.exit, Effect.forkScoped)
-      return { exit: yield* hurried(starting), hop }
+      // Four times as fast as it is: the echo that comes has half a second.
+      yield* TestClock.adjust("20 millis").pipe(
+        Effect.andThen(TestClock.withLive(Effect.sleep(5))),
+        Effect.repeat({ until: () => starting.pollUnsafe() !== undefined })
+      )
+      return { exit: yield* Fiber.join(starting), hop }
     })
 
   it.effect("on two sessions is ready with the third", () =>
