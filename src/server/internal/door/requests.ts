@@ -12,7 +12,7 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { ClientFrame, FrameOf, ServerFrame } from "../../../Frame.ts"
-import { channelNameFault, errorRetry } from "../../../Protocol.ts"
+import { channelNameFault, errorCodes } from "../../../Protocol.ts"
 import { hubKey } from "../../Realtime.ts"
 import { Bucket } from "./bucket.ts"
 import { late, openingRefused, replayBytes, tooFast } from "./budget.ts"
@@ -128,7 +128,7 @@ export class Requests {
       id,
       code,
       message,
-      retry: errorRetry[code],
+      retry: errorCodes[code].retry,
       ...(retryAfter === undefined ? {} : { retryAfter })
     })
   }
@@ -238,7 +238,7 @@ export class Requests {
     }
     const match = this.#context.registry.match(name)
     if (match === undefined) {
-      return this.#refused(id, refusal("channel/unknown", "There is no such channel."))
+      return this.#refused(id, refusal("channel/unknown"))
     }
     switch (frame.type) {
       case "unsubscribe":
@@ -284,7 +284,7 @@ export class Requests {
       return overLimit("subscriptions", "subscribe/limit", reason)
     }
     if (this.#wanted.has(name)) {
-      return refusal("subscribe/duplicate", "This session is subscribed to the channel already.")
+      return refusal("subscribe/duplicate")
     }
     return openingRefused(this.#context, match.channel, false)
   }
