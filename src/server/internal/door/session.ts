@@ -332,7 +332,8 @@ export class Session implements MailboxOwner, Owner, Patient {
   #handle(decoded: Early["frame"], size: number): void {
     if (Result.isFailure(decoded)) {
       const { code, id, reason } = decoded.failure
-      const message = `The frame was refused: ${reason}.`
+      const message =
+        code === "frame/unknown" ? errorCodes[code].sentence : `The frame is not valid: ${reason}.`
       // An id that another request waits for must be answered by that one only.
       return this.#sendError(
         id === undefined || this.#requests.waitsFor(id) ? undefined : id,
