@@ -28,7 +28,7 @@ export const prove = (
   credentials: Credentials
 ): Effect.Effect<Principal | typeof revoked, Refusal> => {
   if (authenticate === undefined) {
-    return Effect.fail(refusal("auth/invalid", "This server does not take tokens."))
+    return Effect.fail(refusal("auth/invalid", "The server does not take tokens."))
   }
   return Effect.suspend(() => {
     const mark = revocations.mark()

@@ -259,7 +259,8 @@ export class Requests {
         this.#publishes ??= new Bucket(publishes, now)
         const wait = this.#publishes.take(publishes, now)
         if (wait > 0) {
-          return this.#refused(id, overLimit("publishes", "rate/limited", "Publish slower.", wait))
+          const reason = "The client publishes too often: slow down."
+          return this.#refused(id, overLimit("publishes", "rate/limited", reason, wait))
         }
         return match.channel.publish
           ? this.#authorized(id, { channel: name, match, action: "publish" }, (mark, wish) =>
@@ -280,7 +281,7 @@ export class Requests {
     const wait = this.#subscribes.take(subscribes, now)
     if (wait > 0) return tooFast(wait)
     if (this.#wanted.size >= subscriptions) {
-      const reason = `A session has at most ${subscriptions} subscriptions. Leave one first.`
+      const reason = `A session has at most ${subscriptions} subscriptions: leave one first.`
       return overLimit("subscriptions", "subscribe/limit", reason)
     }
     if (this.#wanted.has(name)) {

@@ -422,7 +422,7 @@ export class Session implements MailboxOwner, Owner, Patient {
     this.#authentications ??= new Bucket(limits.authentications, now)
     const wait = this.#authentications.take(limits.authentications, now)
     if (wait > 0) {
-      const reason = "Authenticate less often."
+      const reason = "The client authenticates too often: slow down."
       return this.#requests.refuse(id, overLimit("authentications", "rate/limited", reason, wait))
     }
     const accept = (principal: Principal | typeof revoked): void => {
