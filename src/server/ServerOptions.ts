@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { IncomingHttpHeaders } from "node:http"
 import type * as Channel from "../Channel.ts"
+import { errorCodes } from "../Protocol.ts"
 import type { Rate } from "./internal/door/bucket.ts"
 
 export {
@@ -55,11 +56,7 @@ export class AuthRefused extends Schema.TaggedError<AuthRefused>()("AuthRefused"
   code: Schema.Literals(["auth/required", "auth/invalid", "auth/expired"])
 }) {
   override get message(): string {
-    return {
-      "auth/required": "A token is required here.",
-      "auth/invalid": "The token is not valid.",
-      "auth/expired": "The token has expired. Get a fresh one."
-    }[this.code]
+    return errorCodes[this.code].sentence
   }
 }
 

@@ -10,6 +10,7 @@ import { executablePath } from "./chromium.ts"
 import { executablePath as pgbouncer } from "./pgbouncer.ts"
 import { dropTemplate, servers } from "./database.ts"
 import { makeCheaper } from "./cheaper.ts"
+import { python } from "./python.ts"
 
 if (executablePath === undefined) {
   console.warn(
@@ -20,6 +21,12 @@ if (executablePath === undefined) {
 if (pgbouncer === undefined) {
   console.warn(
     "SKIP PgBouncer tests: no PgBouncer found (apt-get install -y pgbouncer, or set PGBOUNCER_PATH)"
+  )
+}
+
+if (python === undefined) {
+  console.warn(
+    "SKIP test of the Python client: no Python with websockets found (apt-get install -y python3-websockets, or set PYTHON_PATH)"
   )
 }
 

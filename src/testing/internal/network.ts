@@ -13,7 +13,7 @@ import * as Effect from "effect/Effect"
 import type { IncomingHttpHeaders } from "node:http"
 import type { WebSocketConstructor, WebSocketLike } from "../../client/Connection.ts"
 import { decodeServerMessage, type ServerFrame } from "../../Frame.ts"
-import { CloseCode } from "../../Protocol.ts"
+import { closeCodes } from "../../Protocol.ts"
 import type { Door } from "../../server/internal/door/door.ts"
 import type { Peer } from "../../server/internal/door/peer.ts"
 import type { Outgoing } from "../../server/internal/hub/outgoing.ts"
@@ -272,7 +272,7 @@ export class Link {
   fromClient(text: string): void {
     this.#send(this.#toServer, () => {
       if (Buffer.byteLength(text) > this.path.ground.maxMessageBytes) {
-        this.#peer.close(CloseCode.messageTooLarge, "")
+        this.#peer.close(closeCodes.messageTooLarge.code, "")
       } else this.#ears?.receive(text)
     })
   }

@@ -15,7 +15,7 @@ import {
 export const replayBytes = 64 * 1024
 
 export const tooFast = (wait: number): Refusal =>
-  overLimit("subscribes", "rate/limited", "Subscribe slower.", wait)
+  overLimit("subscribes", "rate/limited", "The client subscribes too often: slow down.", wait)
 
 /**
  * Why the node may not open this channel now; `take`: it does, if it may. Seen before anybody is asked:

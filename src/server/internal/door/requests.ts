@@ -12,7 +12,7 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { ClientFrame, FrameOf, ServerFrame } from "../../../Frame.ts"
-import { channelNameFault, errorRetry } from "../../../Protocol.ts"
+import { channelNameFault, errorCodes } from "../../../Protocol.ts"
 import { Bucket } from "./bucket.ts"
 import { late, openingRefused, replayBytes, tooFast } from "./budget.ts"
 import { Follower } from "./follower.ts"
@@ -127,7 +127,7 @@ export class Requests {
       id,
       code,
       message,
-      retry: errorRetry[code],
+      retry: errorCodes[code].retry,
       ...(retryAfter === undefined ? {} : { retryAfter })
     })
   }
@@ -237,7 +237,7 @@ export class Requests {
     }
     const match = this.#context.registry.match(name)
     if (match === undefined) {
-      return this.#refused(id, refusal("channel/unknown", "There is no such channel."))
+      return this.#refused(id, refusal("channel/unknown"))
     }
     switch (frame.type) {
       case "unsubscribe":
@@ -258,7 +258,8 @@ export class Requests {
         this.#publishes ??= new Bucket(publishes, now)
         const wait = this.#publishes.take(publishes, now)
         if (wait > 0) {
-          return this.#refused(id, overLimit("publishes", "rate/limited", "Publish slower.", wait))
+          const reason = "The client publishes too often: slow down."
+          return this.#refused(id, overLimit("publishes", "rate/limited", reason, wait))
         }
         return match.channel.publish
           ? this.#authorized(id, { channel: name, match, action: "publish" }, (mark, wish) =>
@@ -279,11 +280,11 @@ export class Requests {
     const wait = this.#subscribes.take(subscribes, now)
     if (wait > 0) return tooFast(wait)
     if (this.#wanted.size >= subscriptions) {
-      const reason = `A session has at most ${subscriptions} subscriptions. Leave one first.`
+      const reason = `A session has at most ${subscriptions} subscriptions: leave one first.`
       return overLimit("subscriptions", "subscribe/limit", reason)
     }
     if (this.#wanted.has(name)) {
-      return refusal("subscribe/duplicate", "This session is subscribed to the channel already.")
+      return refusal("subscribe/duplicate")
     }
     return openingRefused(this.#context, match, false)
   }

@@ -17,7 +17,7 @@ import {
   type FrameOf,
   type ServerFrame
 } from "../../../Frame.ts"
-import { CloseCode, errorRetry, version } from "../../../Protocol.ts"
+import { closeCodes, type CloseName, closeReason, errorCodes, version } from "../../../Protocol.ts"
 import type { Credentials } from "../../ServerOptions.ts"
 import { Bucket } from "./bucket.ts"
 import { Line } from "../hub/outgoing.ts"
@@ -125,7 +125,7 @@ export class Session implements MailboxOwner, Owner, Patient {
     this.mailbox.control(new Line(encode(frame)))
     // Events are dropped at the same bound, but a client that asks on without reading must go.
     if (this.mailbox.answers > this.#context.limits.mailboxBytes) {
-      this.close(CloseCode.slowConsumer, "slow consumer", "mailboxBytes")
+      this.close("slowConsumer", "mailboxBytes")
     }
   }
 
@@ -139,10 +139,15 @@ export class Session implements MailboxOwner, Owner, Patient {
     if (this.#phase === "open") this.send({ type: "status", source })
   }
 
-  close(code: number, reason: string, limit?: LimitName): void {
+  /** Says why, once: the sentence of the code, with what is special about this close. */
+  close(name: CloseName, limit?: LimitName, detail?: string): void {
+    this.#close(closeCodes[name].code, closeReason(name, detail), limit)
+  }
+
+  #close(code: number, reason: string, limit?: LimitName): void {
     if (this.#closingAt !== undefined) return
     this.#closingAt = this.#context.clock()
-    if (code !== CloseCode.draining) {
+    if (code !== closeCodes.draining.code) {
       this.#context.refused(limit ?? String(code))
       // What was asked before and is not begun is not done: nobody would hear of it.
       this.#asked?.stop()
@@ -152,7 +157,7 @@ export class Session implements MailboxOwner, Owner, Patient {
     if (this.#paused) this.peer.resume()
     // A full pipe never takes the close frame: do not make its owner wait for it. A slow one may
     // still take it, within the grace.
-    if (this.mailbox.blocked && code !== CloseCode.slowConsumer) this.peer.terminate()
+    if (this.mailbox.blocked && code !== closeCodes.slowConsumer.code) this.peer.terminate()
   }
 
   terminate(): void {
@@ -179,7 +184,7 @@ export class Session implements MailboxOwner, Owner, Patient {
   }
 
   stuck(): void {
-    this.close(CloseCode.slowConsumer, "slow consumer", "blocked")
+    this.close("slowConsumer", "blocked")
     this.peer.terminate()
   }
 
@@ -192,7 +197,7 @@ export class Session implements MailboxOwner, Owner, Patient {
   dropped(): void {
     this.fork(Metric.update(metrics.backlogsDropped, 1))
     if (this.#context.slowConsumer === "gap") return this.#context.refused("mailboxBytes")
-    return this.close(CloseCode.slowConsumer, "slow consumer", "mailboxBytes")
+    return this.close("slowConsumer", "mailboxBytes")
   }
 
   resumes(channel: string): boolean {
@@ -221,7 +226,7 @@ export class Session implements MailboxOwner, Owner, Patient {
       return
     }
     if (this.#phase === "new") {
-      if (now - this.#openedAt >= hello) this.close(CloseCode.noHello, "no hello in time", "hello")
+      if (now - this.#openedAt >= hello) this.close("noHello", "hello")
       return
     }
     if (this.#phase === "greeting") return
@@ -237,7 +242,7 @@ export class Session implements MailboxOwner, Owner, Patient {
     // Never without a ping before: a process that slept has not listened either.
     const asked = this.#pingedAt > this.#receivedAt && now - this.#pingedAt >= slack
     if (asked && now - this.#receivedAt >= ping + slack) {
-      return this.close(CloseCode.nothingHeard, "nothing heard", "slack")
+      return this.close("nothingHeard", "slack")
     }
     const quiet = now - Math.max(this.#receivedAt, this.#pingedAt) >= ping
     if (quiet || now - this.#sentAt >= ping) {
@@ -267,7 +272,7 @@ export class Session implements MailboxOwner, Owner, Patient {
 
   /** What came is no WebSocket, or too large: the close frame that says so is on its way. */
   broken(code: number): void {
-    this.close(code, "", code === CloseCode.messageTooLarge ? "frameBytes" : undefined)
+    this.#close(code, "", code === closeCodes.messageTooLarge.code ? "frameBytes" : undefined)
   }
 
   /** The socket is closed: gives everything back. */
@@ -284,7 +289,7 @@ export class Session implements MailboxOwner, Owner, Patient {
     this.#receivedAt = now
     if (this.#closingAt !== undefined) return false
     if (this.#frames.take(this.#context.limits.frames, now) > 0) {
-      this.close(CloseCode.flooding, "too many messages", "frames")
+      this.close("flooding", "frames", "too many messages")
       return false
     }
     return !this.hasExpired(now)
@@ -296,7 +301,7 @@ export class Session implements MailboxOwner, Owner, Patient {
    */
   hasExpired(now = this.#context.clock()): boolean {
     if (now < this.#principal.expiresAt) return false
-    this.close(CloseCode.tokenExpired, "the token has expired")
+    this.close("tokenExpired")
     return true
   }
 
@@ -304,12 +309,12 @@ export class Session implements MailboxOwner, Owner, Patient {
     if (this.#phase === "new") return this.#greet(frame)
     // Told apart here, not when the token was looked at: the client hears of it at once.
     if (Result.isSuccess(frame) && frame.success.type === "hello") {
-      return this.close(CloseCode.protocolViolation, "hello twice")
+      return this.close("protocolViolation", undefined, "hello twice")
     }
     if (this.#early === undefined) {
       this.#handle(frame, size)
     } else if (this.#early.push({ frame, size }) > this.#context.limits.unanswered) {
-      return this.close(CloseCode.flooding, "too many unanswered requests", "unanswered")
+      return this.close("flooding", "unanswered", "too many unanswered requests")
     } else this.#earlySize += size
     return this.answered()
   }
@@ -328,7 +333,8 @@ export class Session implements MailboxOwner, Owner, Patient {
   #handle(decoded: Early["frame"], size: number): void {
     if (Result.isFailure(decoded)) {
       const { code, id, reason } = decoded.failure
-      const message = `The frame was refused: ${reason}.`
+      const message =
+        code === "frame/unknown" ? errorCodes[code].sentence : `The frame is not valid: ${reason}.`
       // An id that another request waits for must be answered by that one only.
       return this.#sendError(
         id === undefined || this.#requests.waitsFor(id) ? undefined : id,
@@ -346,7 +352,7 @@ export class Session implements MailboxOwner, Owner, Patient {
       )
     }
     if (this.#requests.unanswered > this.#context.limits.unanswered) {
-      return this.close(CloseCode.flooding, "too many unanswered requests", "unanswered")
+      return this.close("flooding", "unanswered", "too many unanswered requests")
     }
     if (frame.type === "authenticate") this.#authenticate(frame)
     else this.#requests.push(frame satisfies ChannelFrame)
@@ -356,11 +362,11 @@ export class Session implements MailboxOwner, Owner, Patient {
 
   #greet(decoded: Early["frame"]): void {
     if (Result.isFailure(decoded) || decoded.success.type !== "hello") {
-      return this.close(CloseCode.protocolViolation, "the first frame is not hello")
+      return this.close("protocolViolation", undefined, "the first frame is not hello")
     }
     const { token, version: spoken } = decoded.success
     if (spoken !== version) {
-      return this.close(CloseCode.versionNotSupported, `this server speaks version ${version}`)
+      return this.close("versionNotSupported", undefined, `version ${version}`)
     }
     this.#phase = "greeting"
     if (this.#context.authenticate === undefined) return this.#welcome(anonymous)
@@ -369,10 +375,11 @@ export class Session implements MailboxOwner, Owner, Patient {
       Effect.match(this.#prove(token), {
         onFailure: (refused) => {
           this.#sendError(undefined, refused)
-          this.close(...closeFor(refused))
+          const [name, detail] = closeFor(refused)
+          this.close(name, undefined, detail)
         },
         onSuccess: (principal) => {
-          if (principal === revoked) this.close(CloseCode.revoked, "revoked")
+          if (principal === revoked) this.close("revoked")
           else this.#welcome(principal)
         }
       })
@@ -383,7 +390,7 @@ export class Session implements MailboxOwner, Owner, Patient {
     if (this.#ended || this.#closingAt !== undefined) return
     this.#principal = principal
     if (!this.#gate.admit(this)) {
-      return this.close(CloseCode.tooManySessions, "too many sessions", "sessionsPerIdentity")
+      return this.close("tooManySessions", "sessionsPerIdentity")
     }
     this.#phase = "open"
     const { frameBytes, ping, publishes, slack, subscriptions } = this.#context.limits
@@ -416,13 +423,13 @@ export class Session implements MailboxOwner, Owner, Patient {
     this.#authentications ??= new Bucket(limits.authentications, now)
     const wait = this.#authentications.take(limits.authentications, now)
     if (wait > 0) {
-      const reason = "Authenticate less often."
+      const reason = "The client authenticates too often: slow down."
       return this.#requests.refuse(id, overLimit("authentications", "rate/limited", reason, wait))
     }
     const accept = (principal: Principal | typeof revoked): void => {
-      if (principal === revoked) return this.close(CloseCode.revoked, "revoked")
+      if (principal === revoked) return this.close("revoked")
       if (principal.key !== this.#principal.key) {
-        return this.close(CloseCode.forbidden, "another identity")
+        return this.close("forbidden", undefined, "another identity")
       }
       this.#principal = principal
       this.#requests.answer(id, { type: "authenticated", id, ...this.#expires() })
@@ -457,7 +464,7 @@ export class Session implements MailboxOwner, Owner, Patient {
       ...(id === undefined ? {} : { id }),
       code,
       message,
-      retry: errorRetry[code]
+      retry: errorCodes[code].retry
     })
   }
 

@@ -11,6 +11,7 @@ import * as Result from "effect/Result"
 import type * as Channel from "../../../Channel.ts"
 import { type Codec, toJson } from "../../../ChannelBase.ts"
 import type * as Exact from "../../../Exact.ts"
+import type { JoinState } from "../../../Protocol.ts"
 import type { InvalidPayload } from "../../../RealtimeError.ts"
 import { optionsOf, read } from "../reading/reading.ts"
 import type { Batch, BatchEvent, Step } from "./batch.ts"
@@ -26,7 +27,7 @@ export interface Sink {
 
 /** Where a subscriber starts: after the replay, whatever has a later tick is theirs. */
 export interface Join {
-  readonly state: "fresh" | "recovered" | "reset"
+  readonly state: JoinState
   /** Events follow from here: the replay first, then what is live. */
   readonly cursor: string
   readonly tick: number

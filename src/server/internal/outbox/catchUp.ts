@@ -14,6 +14,7 @@ import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import { isSqlError } from "effect/sql/SqlError"
 import * as Cursor from "../../../Cursor.ts"
+import type { JoinState } from "../../../Protocol.ts"
 import { Admission, type Admitted, type ReplayLimits, type ReplaysOverloaded } from "./admission.ts"
 import { type OutboxFault, ReplayError } from "./faults.ts"
 import {
@@ -70,7 +71,7 @@ export interface Part {
 }
 
 export interface Join {
-  readonly state: "fresh" | "recovered" | "reset"
+  readonly state: JoinState
   readonly reason: ResetReason | undefined
   /** Events follow from here: the replay first, then what is handed out with a later tick than `tick`. */
   readonly cursor: string
