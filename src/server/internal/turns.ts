@@ -1,6 +1,7 @@
 /**
  * Work that is done for a few must not hold up everybody: in one step of the event loop a process
- * handles so much of replays, and the rest in the next ones, in the order in which it was asked for.
+ * handles so much of replays, and opens so many channels, and the rest in the next ones, in the order in
+ * which it was asked for.
  *
  * Between two steps the loop serves its sockets and timers. No timer and no clock: the next step comes as
  * soon as everybody else had theirs.
@@ -86,3 +87,19 @@ export class Turns {
 
 /** Of the process: all its nodes and doors share one event loop. */
 export const turns = new Turns()
+
+const few: Size = { events: 8, bytes: 0 }
+
+/**
+ * Channels that are opened, of the process too: so many a step are asked for, so many begin to open, and
+ * so many are confirmed. Each by itself, so that who is nearly there need not wait for those who come.
+ */
+export const asking = new Turns(few)
+export const opening = new Turns(few)
+export const confirming = new Turns(few)
+
+/** What sessions give back that have ended: subscriptions, and requests under way. */
+export const ending = new Turns({ events: 32, bytes: 0 })
+
+/** One of them. */
+export const one: Size = { events: 1, bytes: 0 }

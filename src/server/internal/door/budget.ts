@@ -1,8 +1,10 @@
 /**
  * What subscribing costs, one session and the node, and the words for who asks for too much of it.
  */
+import * as Effect from "effect/Effect"
 import type * as Channel from "../../../Channel.ts"
 import { hubKey } from "../../Realtime.ts"
+import { asking, one } from "../turns.ts"
 import {
   busy,
   overLimit,
@@ -31,6 +33,20 @@ export const openingRefused = (
   const wait = take ? opens.take() : opens.wait
   return wait > 0 ? busy("channelOpens", wait) : undefined
 }
+
+/** Begins a subscription, in its turn where it opens a channel, unless there is no room for it by then. */
+export const openInTurn = (
+  context: SessionContext,
+  channel: Channel.Any,
+  begin: Effect.Effect<void>,
+  refuse: (refused: Refusal) => Effect.Effect<void>
+): Effect.Effect<void> =>
+  context.realtime[hubKey].isOpen(channel)
+    ? begin
+    : Effect.flatMap(asking.take(one), () => {
+        const refused = openingRefused(context, channel, false)
+        return refused === undefined ? begin : refuse(refused)
+      })
 
 /** Why a subscription does not begin in time: while the source is up, others are before it. */
 export const late = ({ sourceIsUp }: SessionContext, opened: boolean) =>

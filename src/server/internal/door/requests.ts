@@ -15,13 +15,14 @@ import type { ClientFrame, FrameOf, ServerFrame } from "../../../Frame.ts"
 import { channelNameFault, errorRetry } from "../../../Protocol.ts"
 import { hubKey } from "../../Realtime.ts"
 import { Bucket } from "./bucket.ts"
-import { late, openingRefused, replayBytes, tooFast } from "./budget.ts"
+import { late, openingRefused, openInTurn, replayBytes, tooFast } from "./budget.ts"
 import { Follower } from "./follower.ts"
 import type { Mailbox } from "./mailbox.ts"
 import { publishOnce } from "./publishing.ts"
 import type { Match } from "./registry.ts"
 import { type Reading, Replays, Turn } from "./replays.ts"
 import { ending, Rights, type Wish } from "./rights.ts"
+import * as turns from "../turns.ts"
 import {
   overLimit,
   type Principal,
@@ -133,12 +134,22 @@ export class Requests {
     })
   }
 
-  /** Handles a request after those before it. */
+  /** Handles a request after those before it. What is refused at once costs no fiber. */
   push(frame: ChannelFrame): void {
-    this.enqueue(
-      frame.id,
-      Effect.suspend(() => this.#handle(frame))
-    )
+    const { id } = frame
+    if (this.#working || this.#stopped || this.#owner.hasExpired()) {
+      return this.enqueue(
+        id,
+        Effect.suspend(() => this.#handle(frame))
+      )
+    }
+    try {
+      const decided = this.#decide(frame)
+      if (Effect.isEffect(decided)) this.enqueue(id, decided)
+      else this.refuse(id, decided)
+    } catch (defect) {
+      this.enqueue(id, Effect.die(defect))
+    }
   }
 
   /** Works on a request after those before it. */
@@ -217,7 +228,7 @@ export class Requests {
     })
   }
 
-  /** Gives everything back. */
+  /** Gives everything back: nothing is written after its first step, the rest in the steps of the loop. */
   get end(): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.#ended = true
@@ -226,20 +237,26 @@ export class Requests {
       const held = [...this.#subscriptions.values()]
       for (const { follower } of held) follower.leave()
       this.#subscriptions.clear()
-      return Effect.forEach(held, ({ scope }) => Scope.close(scope, Exit.void), { discard: true })
+      return Effect.forEach(
+        held,
+        ({ scope }) => Effect.andThen(turns.ending.take(turns.one), Scope.close(scope, Exit.void)),
+        { discard: true }
+      )
     })
   }
 
   #handle(frame: ChannelFrame): Effect.Effect<void> {
+    const decided = this.#decide(frame)
+    return Effect.isEffect(decided) ? decided : this.#refused(frame.id, decided)
+  }
+
+  /** Why a request is refused, or what there is to do for it. */
+  #decide(frame: ChannelFrame): Refusal | Effect.Effect<void> {
     const { channel: name, id } = frame
     const fault = channelNameFault(name)
-    if (fault !== undefined) {
-      return this.#refused(id, refusal("channel/invalid-name", `The channel name ${fault}.`))
-    }
+    if (fault !== undefined) return refusal("channel/invalid-name", `The channel name ${fault}.`)
     const match = this.#context.registry.match(name)
-    if (match === undefined) {
-      return this.#refused(id, refusal("channel/unknown", "There is no such channel."))
-    }
+    if (match === undefined) return refusal("channel/unknown", "There is no such channel.")
     switch (frame.type) {
       case "unsubscribe":
         this.#wanted.delete(name)
@@ -248,27 +265,26 @@ export class Requests {
         return this.#inOrder(name, id, this.#unsubscribe(id, name))
       case "subscribe": {
         const refused = this.#checkSubscribe(name, match)
-        if (refused !== undefined) return this.#refused(id, refused)
+        if (refused !== undefined) return refused
         this.#wanted.set(name, id)
         const wish: Wish = { channel: name, match, action: "subscribe" }
-        return this.#authorized(id, wish, (mark) => this.#subscribe(frame, wish, mark))
+        const begin = this.#authorized(id, wish, (mark) => this.#subscribe(frame, wish, mark))
+        return openInTurn(this.#context, match.channel, begin, (refused) => {
+          this.#unwant(name, id)
+          return this.#refused(id, refused)
+        })
       }
       case "publish": {
         const { publishes } = this.#context.limits
         const now = this.#context.clock()
         this.#publishes ??= new Bucket(publishes, now)
         const wait = this.#publishes.take(publishes, now)
-        if (wait > 0) {
-          return this.#refused(id, overLimit("publishes", "rate/limited", "Publish slower.", wait))
-        }
+        if (wait > 0) return overLimit("publishes", "rate/limited", "Publish slower.", wait)
         return match.channel.publish
           ? this.#authorized(id, { channel: name, match, action: "publish" }, (mark, wish) =>
               this.#publish(frame, wish, mark)
             )
-          : this.#refused(
-              id,
-              refusal("publish/forbidden", "Clients do not publish to this channel.")
-            )
+          : refusal("publish/forbidden", "Clients do not publish to this channel.")
       }
     }
   }

@@ -35,6 +35,7 @@ import {
   refusal,
   type SessionContext
 } from "./sessionContext.ts"
+import * as turns from "../turns.ts"
 import { weightOf } from "./weight.ts"
 
 /** Time between a close frame, sent or received, and cutting a socket that is not closed by then. */
@@ -274,8 +275,15 @@ export class Session implements MailboxOwner, Owner, Patient {
     this.#gate.leave(this)
     this.#ended = true
     this.#fiber?.interruptUnsafe()
-    for (const fiber of this.#fibers ?? []) fiber.interruptUnsafe()
     if (this.#asked !== undefined) this.#context.run(this.#asked.end)
+    if (this.#fibers === undefined) return
+    this.#context.run(
+      Effect.forEach(
+        this.#fibers,
+        (fiber) => Effect.map(turns.ending.take(turns.one), () => fiber.interruptUnsafe()),
+        { discard: true }
+      )
+    )
   }
 
   #hears(): boolean {

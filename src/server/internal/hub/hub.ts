@@ -28,6 +28,7 @@ import { DurableChannel, type DurableError } from "./durableChannel.ts"
 import { LiveChannel } from "./liveChannel.ts"
 import * as Memory from "../memory.ts"
 import * as Pump from "./pump.ts"
+import { one, opening } from "../turns.ts"
 import { toldOf } from "./told.ts"
 import type { View, Views } from "./view.ts"
 
@@ -200,6 +201,9 @@ export const make = (
       })
     )
 
+    const inUse = (kind: Pick<Kind<never, never>, "name" | "users">, name: string): boolean =>
+      kind.users.has(name) || lingering.has(`${kind.name} ${name}`)
+
     /** Ends a use. Apart from where it begins, so that what it keeps until then is little. */
     const ending = <E, F>(kind: Kind<E, F>, name: string, use: Use<E>): Effect.Effect<void> =>
       Effect.sync(() => {
@@ -223,6 +227,7 @@ export const make = (
     const view = <E, F>(kind: Kind<E, F>, channel: Channel.Any) =>
       Effect.gen(function* () {
         const { name } = channel
+        const first = !inUse(kind, name)
         const scope = yield* Effect.scope
         const use: Use<E> = { member: undefined, view: undefined }
         yield* Effect.uninterruptible(
@@ -232,6 +237,7 @@ export const make = (
             return Scope.addFinalizer(scope, ending(kind, name, use))
           })
         )
+        if (first) yield* opening.take(one)
         // A failed lookup would be remembered for as long as a good one.
         const member = yield* Effect.tapError(RcMap.get(kind.channels, name), () =>
           RcMap.invalidate(kind.channels, name)
@@ -257,9 +263,7 @@ export const make = (
 
     return {
       openLive,
-      isOpen: ({ delivery, name }) =>
-        (delivery === "live" ? live : durable).users.has(name) ||
-        lingering.has(`${delivery} ${name}`),
+      isOpen: ({ delivery, name }) => inUse(delivery === "live" ? live : durable, name),
       open: (channel) => (channel.delivery === "live" ? openLive(channel) : openDurable(channel))
     }
   })

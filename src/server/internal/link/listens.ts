@@ -15,9 +15,10 @@ import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
+import { confirming, one } from "../turns.ts"
 
-/** The most that go in one statement: whoever waits for them is answered in one step of the loop. */
-const most = 32
+/** The most that go in one statement. */
+const most = 64
 
 /** As the driver writes them, with a name that can stand in the text of a block. */
 const listening = /^(?:UN)?LISTEN "[A-Za-z0-9_.:-]+"$/
@@ -34,6 +35,7 @@ export const join = (
 ): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function* () {
     const { query } = pinned
+    const scope = yield* Effect.scope
     const asked = yield* Queue.unbounded<Asked>()
     let ended = false
     /** Blocks are refused: the language may be taken from a user. */
@@ -55,8 +57,12 @@ export const join = (
             oneByOne = true
             return each(batch)
           }
-          for (const { done } of batch) Deferred.doneUnsafe(done, exit)
-          return Effect.void
+          // Whoever waits for them goes on at once, and they may be many; the next ones need not wait.
+          return Effect.forEach(
+            batch,
+            ({ done }) => Effect.andThen(confirming.take(one), Deferred.done(done, exit)),
+            { discard: true }
+          ).pipe(Effect.forkIn(scope), Effect.asVoid)
         }
       )
 

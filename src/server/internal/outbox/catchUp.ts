@@ -422,8 +422,7 @@ export const make = (
         const first = yield* ask(lease === undefined ? tick : "")
         // Nothing followed when it was read for somebody who asked earlier: it leads nowhere, and who comes
         // again for the rest would be given the same.
-        const stale =
-          first.tick < tick && first.state === "recovered" && first.replay.length === 0
+        const stale = first.tick < tick && first.state === "recovered" && first.replay.length === 0
         const join = stale ? yield* ask(tick) : first
         // Read for somebody who asked earlier: what was handed out since is not in it.
         if (join.tick >= tick) return join
