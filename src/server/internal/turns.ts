@@ -88,18 +88,20 @@ export class Turns {
 /** Of the process: all its nodes and doors share one event loop. */
 export const turns = new Turns()
 
-const few: Size = { events: 8, bytes: 0 }
+/** Subscriptions that are asked for, of the process too: one that opens a channel is as much as four. */
+export const asking = new Turns({ events: 16, bytes: 0 })
+
+const few: Size = { events: 4, bytes: 0 }
 
 /**
- * Channels that are opened, of the process too: so many a step are asked for, so many begin to open, and
- * so many are confirmed. Each by itself, so that who is nearly there need not wait for those who come.
+ * Channels: so many a step begin to open, and so many are confirmed. Each by itself, so that who is nearly
+ * there need not wait for those who come.
  */
-export const asking = new Turns(few)
 export const opening = new Turns(few)
 export const confirming = new Turns(few)
 
 /** What sessions give back that have ended: subscriptions, and requests under way. */
 export const ending = new Turns({ events: 32, bytes: 0 })
 
-/** One of them. */
+/** One of what is counted like that. */
 export const one: Size = { events: 1, bytes: 0 }

@@ -34,19 +34,20 @@ export const openingRefused = (
   return wait > 0 ? busy("channelOpens", wait) : undefined
 }
 
-/** Begins a subscription, in its turn where it opens a channel, unless there is no room for it by then. */
-export const openInTurn = (
+/** What a subscription counts that opens a channel. */
+const four = { events: 4, bytes: 0 }
+
+/** Begins a subscription in its turn, unless there is no room for its channel by then. */
+export const beginInTurn = (
   context: SessionContext,
   channel: Channel.Any,
   begin: Effect.Effect<void>,
   refuse: (refused: Refusal) => Effect.Effect<void>
 ): Effect.Effect<void> =>
-  context.realtime[hubKey].isOpen(channel)
-    ? begin
-    : Effect.flatMap(asking.take(one), () => {
-        const refused = openingRefused(context, channel, false)
-        return refused === undefined ? begin : refuse(refused)
-      })
+  Effect.flatMap(asking.take(context.realtime[hubKey].isOpen(channel) ? one : four), () => {
+    const refused = openingRefused(context, channel, false)
+    return refused === undefined ? begin : refuse(refused)
+  })
 
 /** Why a subscription does not begin in time: while the source is up, others are before it. */
 export const late = ({ sourceIsUp }: SessionContext, opened: boolean) =>

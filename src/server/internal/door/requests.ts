@@ -15,7 +15,7 @@ import type { ClientFrame, FrameOf, ServerFrame } from "../../../Frame.ts"
 import { channelNameFault, errorRetry } from "../../../Protocol.ts"
 import { hubKey } from "../../Realtime.ts"
 import { Bucket } from "./bucket.ts"
-import { late, openingRefused, openInTurn, replayBytes, tooFast } from "./budget.ts"
+import { late, openingRefused, beginInTurn, replayBytes, tooFast } from "./budget.ts"
 import { Follower } from "./follower.ts"
 import type { Mailbox } from "./mailbox.ts"
 import { publishOnce } from "./publishing.ts"
@@ -269,7 +269,7 @@ export class Requests {
         this.#wanted.set(name, id)
         const wish: Wish = { channel: name, match, action: "subscribe" }
         const begin = this.#authorized(id, wish, (mark) => this.#subscribe(frame, wish, mark))
-        return openInTurn(this.#context, match.channel, begin, (refused) => {
+        return beginInTurn(this.#context, match.channel, begin, (refused) => {
           this.#unwant(name, id)
           return this.#refused(id, refused)
         })

@@ -41,6 +41,10 @@ export const join = (
     /** Blocks are refused: the language may be taken from a user. */
     let oneByOne = false
 
+    const answer = (batch: ReadonlyArray<Asked>, exit: Exit.Exit<Result, SqlError>) => {
+      for (const { done } of batch) Deferred.doneUnsafe(done, exit)
+    }
+
     const each = (batch: ReadonlyArray<Asked>) =>
       Effect.forEach(
         batch,
@@ -62,14 +66,22 @@ export const join = (
             batch,
             ({ done }) => Effect.andThen(confirming.take(one), Deferred.done(done, exit)),
             { discard: true }
-          ).pipe(Effect.forkIn(scope), Effect.asVoid)
+          ).pipe(
+            // What is given back with the session waits for its UNLISTEN.
+            Effect.ensuring(Effect.sync(() => answer(batch, exit))),
+            Effect.forkIn(scope, { startImmediately: true }),
+            Effect.asVoid
+          )
         }
       )
 
     yield* Effect.gen(function* () {
       while (true) {
         const batch = yield* Queue.takeBetween(asked, 1, most)
-        yield* oneByOne || batch.length === 1 ? each(batch) : together(batch)
+        yield* Effect.onInterrupt(
+          oneByOne || batch.length === 1 ? each(batch) : together(batch),
+          () => Effect.sync(() => answer(batch, Exit.interrupt()))
+        )
       }
     }).pipe(
       Effect.ensuring(
@@ -79,7 +91,7 @@ export const join = (
           return Effect.flatMap(Queue.clear(asked), each)
         })
       ),
-      Effect.forkScoped
+      Effect.forkScoped({ startImmediately: true })
     )
 
     Object.assign(pinned, {
