@@ -36,6 +36,11 @@ export class Turns {
     this.#most = limit
   }
 
+  /** Nobody waits. */
+  get idle(): boolean {
+    return this.#waiting.size === 0
+  }
+
   /** Completes in the step that handles so much: do it before anything else is awaited. */
   take(size: Size): Effect.Effect<void> {
     return Effect.suspend(() => {
