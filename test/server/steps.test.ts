@@ -4,14 +4,15 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Schema, SchemaGetter, Stream } from "effect"
+import { Effect, Layer, Schema, SchemaGetter, Stream } from "effect"
 import * as Channel from "../../src/Channel.ts"
 import { Lease } from "../../src/server/internal/outbox/shared.ts"
 import { NotificationSource } from "../../src/server/NotificationSource.ts"
 import { OutboxReader } from "../../src/server/OutboxReader.ts"
 import { allowAll } from "../../src/server/ServerOptions.ts"
 import { layerDoor, visit } from "../support/sessions.ts"
-import { layerReader, publish } from "./support/durable.ts"
+import { layerInstalled, layerReader, layerReaderOnly, publish } from "./support/durable.ts"
+import { layerSpied } from "./support/pool.ts"
 
 /** The most that was noted between two rounds of the event loop, and all of it. */
 const steps = Effect.acquireRelease(
@@ -134,30 +135,40 @@ describe("a crowd that comes back to a live channel", () => {
 })
 
 describe("a consumer that is behind", () => {
-  it.live("takes pages that one step handles", () =>
-    Effect.gen(function* () {
+  it.live("reads pages that one step of the loop handles", () => {
+    const pages: Array<number> = []
+    const spied = layerSpied(({ text }) => pages.push(text))
+    return Effect.gen(function* () {
       const reader = yield* OutboxReader
       const from = yield* reader.position
       yield* PgClient.PgClient.use(
         (sql) => sql`insert into realtime.messages (channel, payload)
-          select 'room', to_json(n)::text from generate_series(1, 2000) n`
+          select 'room', to_json(1000 + n)::text from generate_series(1, 2000) n`
       )
       yield* reader.position
-      const sizes: Array<number> = []
       const got = yield* reader.batches("room", { from }).pipe(
-        Stream.flatMap((item) => Stream.fromIterable(item._tag === "Batch" ? [item] : [])),
-        Stream.tap(({ events }) => Effect.sync(() => sizes.push(events.length))),
         Stream.mapAccum(
           () => 0,
-          (sum, { events }) => [sum + events.length, [sum + events.length]] as const
+          (sum, item) => {
+            const now = sum + (item._tag === "Batch" ? item.events.length : 0)
+            return [now, [now]] as const
+          }
         ),
         Stream.takeUntil((sum) => sum >= 2000),
         Stream.runLast
       )
       expect(got).toMatchObject({ value: 2000 })
-      expect(Math.max(...sizes)).toBe(256)
-    }).pipe(Effect.scoped, Effect.provide(layerReader({ wake: "poll" })))
-  )
+      // Each event has four characters.
+      expect(Math.max(...pages)).toBe(4 * 256)
+    }).pipe(
+      Effect.provide(
+        layerReaderOnly().pipe(
+          Layer.provide(spied),
+          Layer.provideMerge(layerInstalled({ wake: "poll" }))
+        )
+      )
+    )
+  })
 })
 
 describe("who comes again for the rest", () => {

@@ -12,7 +12,7 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { ClientFrame, FrameOf, ServerFrame } from "../../../Frame.ts"
-import { channelNameFault, errorRetry } from "../../../Protocol.ts"
+import { channelNameFault } from "../../../Protocol.ts"
 import { hubKey } from "../../Realtime.ts"
 import { Bucket } from "./bucket.ts"
 import { late, openingRefused, beginInTurn, replayBytes, tooFast } from "./budget.ts"
@@ -24,6 +24,7 @@ import { type Reading, Replays, Turn } from "./replays.ts"
 import { ending, Rights, type Wish } from "./rights.ts"
 import * as turns from "../turns.ts"
 import {
+  errorFrame,
   overLimit,
   type Principal,
   type Refusal,
@@ -121,28 +122,17 @@ export class Requests {
     this.#owner.answered()
   }
 
-  refuse(id: number, { code, limit, message, retryAfter }: Refusal): void {
+  refuse(id: number, refused: Refusal): void {
     if (this.#stopped) return
-    this.#context.refused(limit ?? code)
-    this.answer(id, {
-      type: "error",
-      id,
-      code,
-      message,
-      retry: errorRetry[code],
-      ...(retryAfter === undefined ? {} : { retryAfter })
-    })
+    this.#context.refused(refused.limit ?? refused.code)
+    this.answer(id, errorFrame(refused, id))
   }
 
   /** Handles a request after those before it. What is refused at once costs no fiber. */
   push(frame: ChannelFrame): void {
     const { id } = frame
-    if (this.#working || this.#stopped || this.#owner.hasExpired()) {
-      return this.enqueue(
-        id,
-        Effect.suspend(() => this.#handle(frame))
-      )
-    }
+    const handled = Effect.suspend(() => this.#handle(frame))
+    if (this.#working || this.#stopped || this.#owner.hasExpired()) return this.enqueue(id, handled)
     try {
       const decided = this.#decide(frame)
       if (Effect.isEffect(decided)) this.enqueue(id, decided)

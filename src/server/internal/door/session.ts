@@ -17,7 +17,7 @@ import {
   type FrameOf,
   type ServerFrame
 } from "../../../Frame.ts"
-import { CloseCode, errorRetry, version } from "../../../Protocol.ts"
+import { CloseCode, version } from "../../../Protocol.ts"
 import type { Credentials } from "../../ServerOptions.ts"
 import { Bucket } from "./bucket.ts"
 import { textFrame } from "../hub/frames.ts"
@@ -28,6 +28,7 @@ import type { Peer } from "./peer.ts"
 import { anonymous, closeFor, prove, revoked } from "./proof.ts"
 import { type ChannelFrame, type Owner, Requests } from "./requests.ts"
 import {
+  errorFrame,
   type LimitName,
   overLimit,
   type Principal,
@@ -457,15 +458,9 @@ export class Session implements MailboxOwner, Owner, Patient {
 
   // --- out ---------------------------------------------------------------------------------------
 
-  #sendError(id: number | undefined, { code, limit, message }: Refusal): void {
-    this.#context.refused(limit ?? code)
-    this.send({
-      type: "error",
-      ...(id === undefined ? {} : { id }),
-      code,
-      message,
-      retry: errorRetry[code]
-    })
+  #sendError(id: number | undefined, refused: Refusal): void {
+    this.#context.refused(refused.limit ?? refused.code)
+    this.send(errorFrame(refused, id))
   }
 
   /** Runs on a fiber that ends with the session. */

@@ -5,7 +5,8 @@ import type * as Cause from "effect/Cause"
 import type * as Deferred from "effect/Deferred"
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import type { ErrorCode } from "../../../Protocol.ts"
+import type { FrameOf, ServerFrame } from "../../../Frame.ts"
+import { type ErrorCode, errorRetry } from "../../../Protocol.ts"
 import type { SourceError } from "../../NotificationSource.ts"
 import type { Realtime } from "../../Realtime.ts"
 import type { AuthRefused, Credentials, Request } from "../../ServerOptions.ts"
@@ -116,6 +117,19 @@ const publishRefused = {
   key: refusal("publish/invalid", "The key was used with other data."),
   value: refusal("publish/invalid", "The database cannot store this payload or key.")
 }
+
+/** What a client is told of a refusal. */
+export const errorFrame = (
+  { code, message, retryAfter }: Refusal,
+  id: number | undefined
+): FrameOf<ServerFrame, "error"> => ({
+  type: "error",
+  ...(id === undefined ? {} : { id }),
+  code,
+  message,
+  retry: errorRetry[code],
+  ...(retryAfter === undefined ? {} : { retryAfter })
+})
 
 /** A refusal as an error on the way. */
 export class Refused {
