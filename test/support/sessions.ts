@@ -8,6 +8,7 @@ import type { IncomingHttpHeaders } from "node:http"
 import { decodeServerFrame, type FrameOf, type ServerFrame } from "../../src/Frame.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
 import * as metrics from "../../src/server/internal/metrics.ts"
+import * as Turns from "../../src/server/internal/turns.ts"
 import type { Peer } from "../../src/server/internal/door/peer.ts"
 import { layerMemory, NotificationSource } from "../../src/server/NotificationSource.ts"
 import { type Options as RealtimeOptions, Realtime } from "../../src/server/Realtime.ts"
@@ -35,8 +36,14 @@ export const layerDoor = <I>(
 
 type Ears = ReturnType<Door.Door["accept"]>
 
-/** Runs whatever can run now. */
-export const settle: Effect.Effect<void> = Effect.repeat(TestClock.adjust(0), { times: 4 })
+const all = [Turns.turns, Turns.asking, Turns.opening, Turns.confirming, Turns.ending]
+
+const round = Effect.repeat(TestClock.adjust(0), { times: 4 })
+
+/** Runs whatever can run now, in as many steps of the loop as it takes. */
+export const settle: Effect.Effect<void> = Effect.asVoid(
+  Effect.repeat(round, { until: () => all.every(({ idle }) => idle) })
+)
 
 /** How often something was refused for a reason, ever. */
 export const refusals = (reason: string): Effect.Effect<number> =>

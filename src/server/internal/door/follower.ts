@@ -33,6 +33,12 @@ const isBusy = (error: unknown) => error instanceof ReplaysOverloaded
 
 const nothing = { events: 0, bytes: 0 }
 
+/**
+ * What the answer to one who comes back counts in its step of the loop, in events: where a crowd waited for
+ * the same replay, all of them are answered when it is there.
+ */
+const answer = { events: 16, bytes: 0 }
+
 export class Follower<E = never> implements Sink {
   readonly #view: View<E>
   readonly #mailbox: Mailbox
@@ -70,9 +76,10 @@ export class Follower<E = never> implements Sink {
       this.hold()
       this.#view.subscribe(this)
       // Until it is sent.
-      return Effect.tap(this.#view.join(from, undefined, this.#newLease()), ({ replay }) =>
+      const joined = Effect.tap(this.#view.join(from, undefined, this.#newLease()), ({ replay }) =>
         Effect.sync(() => this.#miss(replay))
       )
+      return from === undefined ? joined : Effect.tap(joined, turns.take(answer))
     })
   }
 

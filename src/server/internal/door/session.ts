@@ -28,6 +28,7 @@ import type { Peer } from "./peer.ts"
 import { anonymous, closeFor, prove, revoked } from "./proof.ts"
 import { type ChannelFrame, type Owner, Requests } from "./requests.ts"
 import {
+  errorFrame,
   type LimitName,
   overLimit,
   type Principal,
@@ -35,6 +36,7 @@ import {
   refusal,
   type SessionContext
 } from "./sessionContext.ts"
+import * as turns from "../turns.ts"
 import { weightOf } from "./weight.ts"
 
 /** Time between a close frame, sent or received, and cutting a socket that is not closed by then. */
@@ -280,8 +282,15 @@ export class Session implements MailboxOwner, Owner, Patient {
     this.#gate.leave(this)
     this.#ended = true
     this.#fiber?.interruptUnsafe()
-    for (const fiber of this.#fibers ?? []) fiber.interruptUnsafe()
     if (this.#asked !== undefined) this.#context.run(this.#asked.end)
+    if (this.#fibers === undefined) return
+    this.#context.run(
+      Effect.forEach(
+        this.#fibers,
+        (fiber) => Effect.map(turns.ending.take(turns.one), () => fiber.interruptUnsafe()),
+        { discard: true }
+      )
+    )
   }
 
   #hears(): boolean {
@@ -457,15 +466,9 @@ export class Session implements MailboxOwner, Owner, Patient {
 
   // --- out ---------------------------------------------------------------------------------------
 
-  #sendError(id: number | undefined, { code, limit, message }: Refusal): void {
-    this.#context.refused(limit ?? code)
-    this.send({
-      type: "error",
-      ...(id === undefined ? {} : { id }),
-      code,
-      message,
-      retry: errorCodes[code].retry
-    })
+  #sendError(id: number | undefined, refused: Refusal): void {
+    this.#context.refused(refused.limit ?? refused.code)
+    this.send(errorFrame(refused, id))
   }
 
   /** Runs on a fiber that ends with the session. */

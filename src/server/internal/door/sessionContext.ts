@@ -5,6 +5,7 @@ import type * as Cause from "effect/Cause"
 import type * as Deferred from "effect/Deferred"
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
+import type { FrameOf, ServerFrame } from "../../../Frame.ts"
 import { type ErrorCode, errorCodes } from "../../../Protocol.ts"
 import type { SourceError } from "../../NotificationSource.ts"
 import type { Realtime } from "../../Realtime.ts"
@@ -116,6 +117,19 @@ const publishRefused = {
   key: refusal("publish/invalid", "The key was used with other data."),
   value: refusal("publish/invalid", "The database cannot store this payload or key.")
 }
+
+/** What a client is told of a refusal. */
+export const errorFrame = (
+  { code, message, retryAfter }: Refusal,
+  id: number | undefined
+): FrameOf<ServerFrame, "error"> => ({
+  type: "error",
+  ...(id === undefined ? {} : { id }),
+  code,
+  message,
+  retry: errorCodes[code].retry,
+  ...(retryAfter === undefined ? {} : { retryAfter })
+})
 
 /** A refusal as an error on the way. */
 export class Refused {

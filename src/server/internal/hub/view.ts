@@ -48,11 +48,6 @@ const unsendable = {
 /** How many batches a Stream may lag behind before it is told `gap slow`. */
 const streamBacklog = 256
 
-/** Batches that were made already, unless they are gone. */
-interface Made {
-  readonly deref: () => ReadonlyArray<Batch> | undefined
-}
-
 export class View<E = never> {
   readonly channel: Channel.Any
   /**
@@ -64,7 +59,7 @@ export class View<E = never> {
   next: View<E> | undefined
   /** How many took it. */
   users = 0
-  #replayed: WeakMap<object, Made> | undefined
+  #replayed: WeakMap<object, Step> | undefined
   /** The tick of the newest batch. */
   tick = 0
   /** This and the codec as `channel` has them, without a look at it: of many channels each is far away. */
@@ -84,8 +79,8 @@ export class View<E = never> {
     this.join = join
   }
 
-  /** What was made of batches that are replayed. */
-  get replayed(): WeakMap<object, Made> {
+  /** The steps of batches that are replayed. */
+  get replayed(): WeakMap<object, Step> {
     return (this.#replayed ??= new WeakMap())
   }
 

@@ -242,7 +242,13 @@ export const make = (
           )
         : Effect.succeed(identity)
 
-    const page: CatchUp["page"] = (tail, channel, from, to, most = limits) =>
+    /** No page is more than one step of the loop handles. */
+    const step = {
+      messages: Math.min(limits.messages, Turns.most.events),
+      bytes: Math.min(limits.bytes, Turns.most.bytes)
+    }
+
+    const page: CatchUp["page"] = (tail, channel, from, to, most = step) =>
       Effect.gen(function* () {
         let start = from
         const remaining = legs(from, to)
@@ -362,8 +368,8 @@ export const make = (
         let more = true
         for (let left = room; more && left > 0; left = room - frameBytes(size)) {
           const one = yield* page(tail, channel, next, to, {
-            messages: Math.min(limits.messages, Turns.most.events, Math.ceil(left / eventBytes)),
-            bytes: Math.min(limits.bytes, Turns.most.bytes, left)
+            messages: Math.min(step.messages, Math.ceil(left / eventBytes)),
+            bytes: Math.min(step.bytes, left)
           })
           if (one._tag === "Reset") return at(yield* current, one.reason, size.bytes)
           replay.push(...one.batches)
@@ -411,10 +417,15 @@ export const make = (
         const remembered = yield* recent(channel, from, bounds, room)
         if (remembered !== undefined) return remembered
         const { identity, tick } = yield* current
+        const what = `${identity} ${bounds.events} ${bounds.bytes} ${room} ${channel} ${from}`
+        const read = replay(channel, from, bounds, room)
+        const ask = (when: number | "") => shared.get(`${when} ${what}`, read, lease)
         // Without a lease nobody comes again for what was handed out since.
-        const when = lease === undefined ? tick : ""
-        const key = `${identity} ${when} ${bounds.events} ${bounds.bytes} ${room} ${channel} ${from}`
-        const join = yield* shared.get(key, replay(channel, from, bounds, room), lease)
+        const first = yield* ask(lease === undefined ? tick : "")
+        // Nothing followed when it was read for somebody who asked earlier: it leads nowhere, and who comes
+        // again for the rest would be given the same.
+        const stale = first.tick < tick && first.state === "recovered" && first.replay.length === 0
+        const join = stale ? yield* ask(tick) : first
         // Read for somebody who asked earlier: what was handed out since is not in it.
         if (join.tick >= tick) return join
         return join.state === "recovered"
