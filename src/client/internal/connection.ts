@@ -1,11 +1,14 @@
 /**
  * One reconnecting socket on the platform's own WebSocket. It knows frames, not channels.
  *
- * In: whether somebody above needs it. Out: a visible state, and for each session `open`, its
+ * In: whether something above needs it. Out: a visible state, and for each session `open`, its
  * frames in order, `down`. It says hello, answers pings, notices a dead link by absolute times and
- * comes back as the close code says. One function, `decide`, decides; it runs whenever something may
- * have changed. What arrives is handed up at once, without a timer in between, because browsers hold
- * back the timers of a hidden page.
+ * comes back as the close code says.
+ *
+ * It is a machine over the states of `states.ts`. `enter` is the only way from one to the next: it
+ * releases the timer, the token callback and the socket of the state that is left. `due` does what the
+ * present state has to do by its times, and runs whenever something may have changed. What arrives is
+ * handed up at once, without a timer in between, because browsers hold back the timers of a hidden page.
  *
  * @since 0.1.0
  */
@@ -22,7 +25,9 @@ import * as Protocol from "../../Protocol.ts"
 import { ConnectionStopped, Refused } from "../ClientError.ts"
 import type { ConnectionOptions, ConnectionState } from "../Connection.ts"
 import * as Cell from "./cell.ts"
-import { onPageSignal, resolveUrl, type WebSocketLike } from "./platform.ts"
+import { onPageSignal, resolveUrl } from "./platform.ts"
+import * as Retries from "./retries.ts"
+import type { Dialing, FetchingToken, Open, State } from "./states.ts"
 import { millis, type Time } from "./time.ts"
 
 type Welcome = FrameOf<ServerFrame, "welcome">
@@ -72,10 +77,8 @@ export interface Connection {
   readonly stopped: () => ConnectionStopped | undefined
   /** How long what is not needed any more is kept, in milliseconds. */
   readonly linger: number
-  /** How long to wait after so many failures in a row, in milliseconds. */
-  readonly jitter: (failures: number) => number
-  /** What went well for this long is forgiven its failures, in milliseconds. */
-  readonly resetAfter: number
+  /** A count of failures for something that is tried again by the client's backoff. */
+  readonly retries: () => Retries.Retries
 }
 
 /** From the constructor to `open`, from `open` to `welcome`, and for the token: each, in milliseconds. */
@@ -107,140 +110,146 @@ const textOf: (frame: Written<ClientFrame>) => string = JSON.stringify
 
 export const make = (
   options: ConnectionOptions,
-  { after, fork, now, runSync, shown }: Time,
+  clock: Time,
   above: () => ReadonlyArray<Above>
 ): Effect.Effect<Connection, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const policy = options.backoff ?? Backoff.client
-    const resetAfter = millis(policy.resetAfter, 0)
-    // Never within one turn of the event loop: who comes back at once must find it.
+    const { after, fork, now } = clock
+    // Never within one turn of the event loop: a listener that comes back at once must find it.
     const linger = Math.max(1, millis(options.linger, 1000))
-    const state = Cell.make<ConnectionState>(idle)
+    const retries = Retries.make(options.backoff ?? Backoff.client, clock)
+    const visible = Cell.make<ConnectionState>(idle)
     const source = Cell.make<"up" | "down">("up")
-    const unanswered = new Map<number, (frame: ServerFrame) => void>()
 
-    /** Nobody needs it, and it is kept until then. */
-    let idleAt = Infinity
-    let lastId = 0
-    let stopSignals: (() => void) | undefined
-    let stopped: ConnectionStopped | undefined
+    let state: State = { tag: "Idle", shown: idle, reason: wanted, until: 0 }
 
-    // The attempts.
-    let reason = wanted
-    let failures = 0
+    // What outlives a state.
+    const attempts = retries()
     /** Closes with 4100-4199 in a row. */
     let refusals = 0
-    /** No attempt is made before. */
-    let notBefore = 0
-
-    // The token.
     let token: string | undefined
-    /** From then on a fresh one is asked for before the next attempt. */
+    /** From then on a fresh token is asked for before the next attempt. */
     let tokenUntil = 0
-    let fetching = false
-    /** Renewals in a row that failed. */
-    let renewals = 0
+    /** Nothing needs the connection, and it is kept until then. */
+    let idleAt = Infinity
 
-    // The socket, and what holds for it.
-    let socket: WebSocketLike | undefined
-    /** When the server said welcome. */
-    let openedAt = Infinity
-    /** Nothing heard until then means dead. Each frame moves it by `silence`. */
-    let deadAt = 0
-    let silence = 0
-    /** The page has signalled, and nothing was heard since. */
-    let probing = false
-    let renewAt = Infinity
-    let reconnectAfter: number | undefined
-    /** What the server said before it closed. */
-    let complaint = ""
-
-    let nudged = false
-    let cancel = () => {}
+    let stopSignals: (() => void) | undefined
+    let cancelTimer = () => {}
+    let looking = false
     /** Looks at the end of this turn, and again when the time for it has come. */
-    const nudge = () => {
-      if (nudged) return
-      nudged = true
+    const look = () => {
+      if (looking) return
+      looking = true
       queueMicrotask(() => {
-        nudged = false
-        cancel()
-        const next = decide()
-        if (next < Infinity) cancel = after(Math.min(slice, next - now()), nudge)
+        looking = false
+        cancelTimer()
+        const mine = state
+        const next = due(mine)
+        if (state === mine && next < Infinity) {
+          cancelTimer = after(Math.min(slice, next - now()), look)
+        }
       })
     }
 
-    /** Does what is due now, and says when something will be. */
-    const decide = (): number => {
-      const time = now()
-      const needed = above().some((wing) => wing.needed())
-      idleAt = needed ? Infinity : Math.min(idleAt, time + linger)
-      if (socket !== undefined) {
-        if (time >= idleAt) {
-          letGo()
-          reason = wanted
-          nudge()
-        } else if (time >= deadAt) {
-          // The peer will not answer `close`, and until then the system would keep the connection.
-          socket.terminate?.()
-          ended(lost, "nothing heard")
-        } else if (time >= renewAt) {
-          renewAt = Infinity
-          fetchToken((fresh) => {
-            if (fresh === undefined) return renewLater()
-            request({ type: "authenticate", token: fresh }, (answer) => {
-              if (answer.type !== "error") {
-                return tokenLives((answer as FrameOf<ServerFrame, "authenticated">).expires)
-              }
-              tokenUntil = 0
-              renewLater(answer.retryAfter)
-            })
-          })
-        }
-        return Math.min(idleAt, deadAt, renewAt)
+    /** The one way from state to state: nothing that the left one owns goes on. */
+    const enter = (next: State) => {
+      const left = state
+      state = next
+      cancelTimer()
+      if ("asking" in left && left.asking) left.interrupt()
+      if ("socket" in left && next.tag !== "Open") {
+        const { socket } = left
+        // It may never fire `close`: let go of it, ask it to close, and do not wait.
+        socket.onopen = socket.onmessage = socket.onclose = null
+        socket.close(closed)
       }
-      if (!needed || stopped !== undefined) {
+      if (next.tag === "Idle" || next.tag === "Stopped") {
         stopSignals?.()
         stopSignals = undefined
-        if (stopped === undefined) state.set(idle)
-        return Infinity
-      }
-      stopSignals ??= (options.signals ?? onPageSignal)(check)
-      const current = state.getSnapshot()
-      if (time < notBefore) {
-        if (current.status !== "waiting") {
-          state.set({ status: "waiting", reason, attempt: failures, until: shown(notBefore) })
-        }
-        return notBefore
-      }
-      if (current.status !== "connecting" || current.attempt === failures) {
-        state.set({ status: "connecting", reason, attempt: failures + 1 })
-      }
-      if (fetching) return Infinity
-      if (options.token !== undefined && time >= tokenUntil) {
-        fetchToken((fresh) => {
-          if (fresh === undefined) ended(lost, "the token callback failed")
-        })
-        return Infinity
-      }
-      connect()
-      return deadAt
+      } else stopSignals ??= (options.signals ?? onPageSignal)(check)
+      if (left.tag === "Open") for (const wing of above()) wing.down()
+      // A wait may be over at once, and is not shown then.
+      if (next.tag !== "Waiting") visible.set(next.shown)
+      look()
     }
 
-    const connect = () => {
-      deadAt = now() + patience
-      renewAt = Infinity
-      probing = false
-      reconnectAfter = undefined
-      complaint = ""
+    const needed = () => above().some((wing) => wing.needed())
+
+    /** Does what is due in a state, and says when something will be. */
+    const due = (mine: State): number => {
+      const time = now()
+      idleAt = needed() ? Infinity : Math.min(idleAt, time + linger)
+      switch (mine.tag) {
+        case "Idle":
+          if (idleAt === Infinity) wait(mine.reason, mine.until)
+          return Infinity
+        case "Waiting":
+          if (idleAt < Infinity) rest(mine.reason, mine.until)
+          else if (time >= mine.until) attempt(mine.reason)
+          else visible.set(mine.shown)
+          return mine.until
+        case "Stopped":
+          return Infinity
+      }
+      if (time >= idleAt) rest(wanted, 0)
+      else if (mine.tag !== "FetchingToken") {
+        if (time >= mine.deadAt) {
+          // The peer will not answer `close`, and until then the system would keep the connection.
+          mine.socket.terminate?.()
+          ended(lost, "nothing heard")
+        } else if (mine.tag === "Open") {
+          if (time >= mine.renewAt) renew(mine)
+          return Math.min(idleAt, mine.deadAt, mine.renewAt)
+        }
+        return Math.min(idleAt, mine.deadAt)
+      }
+      return idleAt
+    }
+
+    const rest = (reason: string, until: number) =>
+      enter({ tag: "Idle", shown: idle, reason, until })
+
+    const wait = (reason: string, until: number) => {
+      const attempt = attempts.failures()
+      const shown = { status: "waiting", reason, attempt, until: clock.shown(until) } as const
+      enter({ tag: "Waiting", shown, reason, until })
+    }
+
+    const attempt = (reason: string) => {
+      const shown = { status: "connecting", reason, attempt: attempts.failures() + 1 } as const
+      if (options.token === undefined || now() < tokenUntil) return dial(shown)
+      const mine: FetchingToken = {
+        tag: "FetchingToken",
+        shown,
+        probing: false,
+        asking: true,
+        interrupt: () => {}
+      }
+      enter(mine)
+      fetchToken(mine, (fresh) => {
+        if (fresh === undefined) ended(lost, "the token callback failed")
+        else if (needed()) dial(shown)
+        else rest(wanted, 0)
+      })
+    }
+
+    const dial = (shown: Dialing["shown"]) => {
       try {
         const url = resolveUrl(typeof options.url === "function" ? options.url() : options.url)
-        const opened = new (options.webSocket ?? WebSocket)(url, [Protocol.subprotocol])
-        socket = opened
+        const socket = new (options.webSocket ?? WebSocket)(url, [Protocol.subprotocol])
+        const mine: Dialing = {
+          tag: "Dialing",
+          shown,
+          probing: false,
+          socket,
+          deadAt: now() + patience,
+          complaint: ""
+        }
         // What matters comes as `onclose`. The class of `ws` throws an error that nobody listens to.
-        opened.onerror = () => {}
-        opened.onopen = () => {
-          deadAt = now() + patience
-          opened.send(
+        socket.onerror = () => {}
+        socket.onopen = () => {
+          mine.deadAt = now() + patience
+          socket.send(
             textOf({
               type: "hello",
               version: Protocol.version,
@@ -248,72 +257,106 @@ export const make = (
             })
           )
         }
-        opened.onmessage = ({ data }: { readonly data: unknown }) => {
-          if (openedAt < Infinity) heard()
+        socket.onmessage = ({ data }: { readonly data: unknown }) => {
+          if (state.tag === "Open") heard(state)
           if (typeof data !== "string") return
-          for (const frame of decodeServerMessage(data)) if (socket === opened) receive(frame)
+          for (const frame of decodeServerMessage(data)) {
+            if ("socket" in state && state.socket === socket) receive(state, frame)
+          }
         }
-        opened.onclose = ({ code, reason }: { readonly code: number; readonly reason: string }) =>
-          ended(code, reason || complaint || `closed with ${code}`)
+        socket.onclose = ({ code, reason }: { readonly code: number; readonly reason: string }) =>
+          ended(code, reason || mine.complaint || `closed with ${code}`)
+        enter(mine)
       } catch (error) {
         // An address that does not parse, or that this page may not open: trying again cannot help.
         ended(unusable, `${options.url}: ${error}`)
       }
     }
 
-    const heard = () => {
-      probing = false
-      deadAt = now() + silence
+    const heard = (mine: Open) => {
+      mine.probing = false
+      mine.deadAt = now() + mine.silence
     }
 
-    const receive = (frame: ServerFrame) => {
-      if (openedAt === Infinity) {
-        if (frame.type === "error") complaint = `${frame.code}: ${frame.message}`
-        if (frame.type !== "welcome") return
-        openedAt = now()
-        silence = frame.ping + frame.slack
-        heard()
-        tokenLives(frame.expires)
-        source.set("up")
-        state.set({ status: "open", reason: "welcome", session: frame.session })
-        for (const wing of above()) wing.open(frame)
+    const receive = (mine: Dialing | Open, frame: ServerFrame) => {
+      if (mine.tag === "Dialing") {
+        if (frame.type === "error") mine.complaint = `${frame.code}: ${frame.message}`
+        if (frame.type === "welcome") welcomed(mine, frame)
       } else if (frame.type === "ping") send(textOf({ type: "pong" }))
-      else if (frame.type === "bye") reconnectAfter = frame.reconnectAfter
+      else if (frame.type === "bye") mine.reconnectAfter = frame.reconnectAfter
       else if (frame.type === "status") source.set(frame.source)
       else if ("id" in frame) {
-        const answered = unanswered.get(frame.id!)
-        unanswered.delete(frame.id!)
+        const answered = mine.unanswered.get(frame.id!)
+        mine.unanswered.delete(frame.id!)
         answered?.(frame)
       } else if ("channel" in frame) {
         for (const wing of above()) wing.receive?.(frame)
       }
     }
 
-    const request: Connection["request"] = (frame, onAnswer) => {
-      unanswered.set(++lastId, onAnswer)
-      send(textOf({ type: frame.type, id: lastId, ...(frame as object) } as ClientFrame))
+    const welcomed = ({ socket }: Dialing, welcome: Welcome) => {
+      const { expires, ping, session, slack } = welcome
+      const mine: Open = {
+        tag: "Open",
+        shown: { status: "open", reason: "welcome", session },
+        probing: false,
+        asking: false,
+        interrupt: () => {},
+        socket,
+        silence: ping + slack,
+        deadAt: now() + ping + slack,
+        renewAt: Infinity,
+        renewals: retries(),
+        reconnectAfter: undefined,
+        lastId: 0,
+        unanswered: new Map()
+      }
+      attempts.succeeded()
+      tokenLives(mine, expires)
+      enter(mine)
+      source.set("up")
+      for (const wing of above()) if (state === mine) wing.open(welcome)
     }
 
-    const tokenLives = (expires = Infinity) => {
-      renewals = 0
-      if (options.token !== undefined) {
-        tokenUntil = now() + expires
-        renewAt = now() + expires * 0.8
-      }
-      nudge()
+    const request: Connection["request"] = (frame, onAnswer) => {
+      if (state.tag !== "Open") return
+      state.unanswered.set(++state.lastId, onAnswer)
+      send(textOf({ type: frame.type, id: state.lastId, ...(frame as object) } as ClientFrame))
+    }
+
+    const tokenLives = (mine: Open, expires = Infinity) => {
+      mine.renewals.forgive()
+      if (options.token === undefined) return
+      tokenUntil = now() + expires
+      mine.renewAt = now() + expires * 0.8
+      look()
     }
 
     /** The old one lives on, and this socket with it, for as long as the server lets them. */
-    const renewLater = (retryAfter = jitter(++renewals)) => {
-      renewAt = now() + retryAfter
-      nudge()
+    const renewLater = (mine: Open, retryAfter?: number) => {
+      mine.renewAt = now() + mine.renewals.failed(retryAfter)
+      look()
     }
 
-    /** Asks for a fresh token, which is `undefined` when that fails, unless it is asked for already. */
-    const fetchToken = (then: (fresh: string | undefined) => void) => {
-      if (fetching) return
-      fetching = true
-      fork(
+    const renew = (mine: Open) => {
+      mine.renewAt = Infinity
+      if (mine.asking) return
+      fetchToken(mine, (fresh) => {
+        if (fresh === undefined) return renewLater(mine)
+        request({ type: "authenticate", token: fresh }, (answer) => {
+          if (answer.type !== "error") {
+            return tokenLives(mine, (answer as FrameOf<ServerFrame, "authenticated">).expires)
+          }
+          tokenUntil = 0
+          renewLater(mine, answer.retryAfter)
+        })
+      })
+    }
+
+    /** Asks for a fresh token, which is `undefined` when that fails. Nothing follows once `mine` is left. */
+    const fetchToken = (mine: FetchingToken | Open, then: (fresh: string | undefined) => void) => {
+      mine.asking = true
+      mine.interrupt = fork(
         Effect.suspend(() => {
           const given = options.token!()
           return Effect.isEffect(given) ? given : Effect.promise(async () => given)
@@ -321,112 +364,93 @@ export const make = (
           Effect.timeout(patience),
           Effect.catchCause(() => Effect.undefined),
           Effect.map((fresh) => {
+            if (state !== mine) return
+            mine.asking = false
             if (fresh !== undefined) {
               token = fresh
               tokenUntil = Infinity
             }
-            fetching = false
             then(fresh)
-            nudge()
           })
         )
       )
     }
 
-    /** A socket may never fire `close`: let go of it, ask it to close, and do not wait. */
-    const letGo = () => {
-      if (socket === undefined) return
-      socket.onopen = socket.onmessage = socket.onclose = null
-      socket.close(closed)
-      socket = undefined
-      unanswered.clear()
-      if (openedAt === Infinity) return
-      if (now() - openedAt >= resetAfter) failures = refusals = 0
-      openedAt = Infinity
-      for (const wing of above()) wing.down()
-    }
-
     /** The attempt or the session is over. */
-    const ended = (code: number, why: string) => {
-      letGo()
-      reason = why
-      const next = Protocol.closePolicy(code)
-      if (next === "refresh") {
+    const ended = (code: number, reason: string) => {
+      const policy = Protocol.closePolicy(code)
+      if (policy !== "refresh") refusals = 0
+      else {
+        // What was forgiven its failures is forgiven its refusals.
+        refusals = attempts.failures() === 0 ? 1 : refusals + 1
         tokenUntil = 0
-        // A fresh token is worth one try at once.
-        if (++refusals === 1) reconnectAfter ??= 0
-      } else refusals = 0
-      if (next === "stop" || refusals >= (options.token === undefined ? 1 : maxRefusals)) {
-        stop(code)
-      } else {
-        failures++
-        // Somebody is looking at the page: no jitter.
-        notBefore = now() + Math.ceil(reconnectAfter ?? (probing ? 0 : jitter(failures)))
       }
-      reconnectAfter = undefined
-      probing = false
-      nudge()
+      if (policy === "stop" || refusals >= (options.token === undefined ? 1 : maxRefusals)) {
+        return stop(code, reason)
+      }
+      const told = state.tag === "Open" ? state.reconnectAfter : undefined
+      // A fresh token is worth one try at once; and after a signal somebody is looking at the page.
+      const atOnce = refusals === 1 || ("probing" in state && state.probing)
+      wait(reason, now() + Math.ceil(attempts.failed(told ?? (atOnce ? 0 : undefined))))
     }
 
-    const jitter = (failures: number) => runSync(Backoff.jittered(policy, failures))
-
-    const stop = (code: number) => {
+    const stop = (code: number, reason: string) => {
       const error = new ConnectionStopped({ code, reason })
-      stopped = error
-      state.set({ status: "stopped", reason, code })
+      enter({
+        tag: "Stopped",
+        shown: { status: "stopped", reason, code },
+        error,
+        final: code === closed
+      })
       for (const wing of above()) wing.end(error)
     }
 
     const check = () => {
-      notBefore = 0
-      if (!probing) {
-        probing = true
+      if ("until" in state) state.until = 0
+      else if ("probing" in state && !state.probing) {
+        state.probing = true
         // Also an attempt: it may have begun on a network that is gone.
-        deadAt = Math.min(deadAt, now() + probePatience)
+        if ("deadAt" in state) state.deadAt = Math.min(state.deadAt, now() + probePatience)
         // The reserved name can have no subscription; any answer shows that the link lives.
         send(textOf({ type: "unsubscribe", id: 0, channel: "realtime" }))
       }
-      nudge()
+      look()
     }
 
     const send = (text: string) => {
-      if (openedAt < Infinity) socket!.send(text)
+      if (state.tag === "Open") state.socket.send(text)
     }
 
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
-        letGo()
-        reason = "closed"
-        if (stopped === undefined) stop(closed)
-        nudge()
+        if (state.tag === "Stopped") state = { ...state, final: true }
+        else stop(closed, "closed")
       })
     )
 
     return {
-      state,
+      state: visible,
       source,
-      look: nudge,
+      look,
       request,
       refused: (channel, { code, message, retry }) => {
         if (retry === "refresh" && options.token !== undefined) {
-          renewAt = 0
-          nudge()
+          if (state.tag === "Open") state.renewAt = 0
+          look()
         } else if (retry !== "later") return new Refused({ code, channel, message, retry })
         return undefined
       },
       reconnect: () => {
-        if (stopped?.code === closed) return
-        if (stopped !== undefined) {
-          stopped = undefined
-          failures = refusals = tokenUntil = 0
-          reason = "reconnect"
-          state.set(idle)
+        if (state.tag === "Stopped") {
+          if (state.final) return
+          attempts.forgive()
+          refusals = tokenUntil = 0
+          rest("reconnect", 0)
         }
         check()
       },
-      stopped: () => stopped,
+      stopped: () => (state.tag === "Stopped" ? state.error : undefined),
       linger,
-      jitter,
-      resetAfter
+      retries
     }
   })
