@@ -25,9 +25,9 @@ import * as Protocol from "../../Protocol.ts"
 import { ConnectionStopped, Refused } from "../ClientError.ts"
 import type { ConnectionOptions, ConnectionState } from "../Connection.ts"
 import * as Cell from "./cell.ts"
-import { onPageSignal, resolveUrl } from "./platform.ts"
+import { onPageSignal, resolveUrl, type WebSocketLike } from "./platform.ts"
 import * as Retries from "./retries.ts"
-import type { Dialing, FetchingToken, Open, State } from "./states.ts"
+import type { Ask, State, Written } from "./states.ts"
 import { millis, type Time } from "./time.ts"
 
 type Welcome = FrameOf<ServerFrame, "welcome">
@@ -46,16 +46,6 @@ export interface Above {
   readonly end: (error: ConnectionStopped) => void
 }
 
-/** A frame to be written: JSON leaves out what is `undefined`. */
-type Written<Frame> = {
-  readonly [Key in keyof Frame]: Frame[Key] | (undefined extends Frame[Key] ? undefined : never)
-}
-
-/** A request whose id is still to be given. */
-type Request<Frame = ClientFrame> = Frame extends { readonly id: number }
-  ? Written<Omit<Frame, "id">>
-  : never
-
 /** The part of `error` and `ended` that says why, and what to do about it. */
 export type Refusal = Omit<FrameOf<ServerFrame, "error">, "type" | "id">
 
@@ -65,7 +55,7 @@ export interface Connection {
   /** Looks soon at what is needed and what is due. */
   readonly look: () => void
   /** Asks while open, otherwise nothing happens. No answer comes any more after `down`. */
-  readonly request: (frame: Request, onAnswer: (frame: ServerFrame) => void) => void
+  readonly request: Ask
   /**
    * The error of a refusal that asking again would not help. Renews the identity on this socket
    * with a fresh token where that would.
@@ -105,9 +95,6 @@ const closed = 1000
 const wanted = "needed"
 export const idle: ConnectionState = { status: "idle", reason: "not needed" }
 
-/** The text of a frame whose fields stand in the order of the protocol's document. */
-const textOf: (frame: Written<ClientFrame>) => string = JSON.stringify
-
 export const make = (
   options: ConnectionOptions,
   clock: Time,
@@ -121,10 +108,8 @@ export const make = (
     const visible = Cell.make<ConnectionState>(idle)
     const source = Cell.make<"up" | "down">("up")
 
-    let state: State = { tag: "Idle", shown: idle, reason: wanted, until: 0 }
-
     // What outlives a state.
-    const attempts = retries()
+    let attempts = retries()
     /** Closes with 4100-4199 in a row. */
     let refusals = 0
     let token: string | undefined
@@ -132,6 +117,7 @@ export const make = (
     let tokenUntil = 0
     /** Nothing needs the connection, and it is kept until then. */
     let idleAt = Infinity
+    let isClosed = false
 
     let stopSignals: (() => void) | undefined
     let cancelTimer = () => {}
@@ -143,220 +129,250 @@ export const make = (
       queueMicrotask(() => {
         looking = false
         cancelTimer()
+        const time = now()
+        idleAt = needed() ? Infinity : Math.min(idleAt, time + linger)
         const mine = state
-        const next = due(mine)
-        if (state === mine && next < Infinity) {
-          cancelTimer = after(Math.min(slice, next - now()), look)
-        }
+        const unusedAt = mine.leave === undefined ? Infinity : idleAt
+        if (time >= unusedAt) return rest()
+        const next = Math.min(unusedAt, mine.due?.(time) ?? Infinity)
+        if (state === mine && next < Infinity)
+          cancelTimer = after(Math.min(slice, next - time), look)
       })
-    }
-
-    /** The one way from state to state: nothing that the left one owns goes on. */
-    const enter = (next: State) => {
-      const left = state
-      state = next
-      cancelTimer()
-      if ("asking" in left && left.asking) left.interrupt()
-      if ("socket" in left && next.tag !== "Open") {
-        const { socket } = left
-        // It may never fire `close`: let go of it, ask it to close, and do not wait.
-        socket.onopen = socket.onmessage = socket.onclose = null
-        socket.close(closed)
-      }
-      if (next.tag === "Idle" || next.tag === "Stopped") {
-        stopSignals?.()
-        stopSignals = undefined
-      } else stopSignals ??= (options.signals ?? onPageSignal)(check)
-      if (left.tag === "Open") for (const wing of above()) wing.down()
-      // A wait may be over at once, and is not shown then.
-      if (next.tag !== "Waiting") visible.set(next.shown)
-      look()
     }
 
     const needed = () => above().some((wing) => wing.needed())
 
-    /** Does what is due in a state, and says when something will be. */
-    const due = (mine: State): number => {
-      const time = now()
-      idleAt = needed() ? Infinity : Math.min(idleAt, time + linger)
-      switch (mine.tag) {
-        case "Idle":
-          if (idleAt === Infinity) wait(mine.reason, mine.until)
-          return Infinity
-        case "Waiting":
-          if (idleAt < Infinity) rest(mine.reason, mine.until)
-          else if (time >= mine.until) attempt(mine.reason)
-          else visible.set(mine.shown)
-          return mine.until
-        case "Stopped":
-          return Infinity
-      }
-      if (time >= idleAt) rest(wanted, 0)
-      else if (mine.tag !== "FetchingToken") {
-        if (time >= mine.deadAt) {
-          // The peer will not answer `close`, and until then the system would keep the connection.
-          mine.socket.terminate?.()
-          ended(lost, "nothing heard")
-        } else if (mine.tag === "Open") {
-          if (time >= mine.renewAt) renew(mine)
-          return Math.min(idleAt, mine.deadAt, mine.renewAt)
-        }
-        return Math.min(idleAt, mine.deadAt)
-      }
-      return idleAt
+    /** The one way from state to state: nothing that the left one owns goes on. */
+    const enter = (next: State, shown?: ConnectionState) => {
+      const left = state
+      state = next
+      cancelTimer()
+      left.leave?.()
+      stopSignals?.()
+      stopSignals = next.check && (options.signals ?? onPageSignal)(check)
+      if (shown !== undefined) visible.set(shown)
+      look()
     }
 
-    const rest = (reason: string, until: number) =>
-      enter({ tag: "Idle", shown: idle, reason, until })
+    /** No attempt is made before `until`; `reason` is why the last one ended. */
+    const idling = (reason: string, until: number): State => ({
+      tag: "Idle",
+      due: () => {
+        if (idleAt === Infinity) wait(reason, until)
+        return Infinity
+      }
+    })
+
+    const rest = (reason = wanted, until = 0) => enter(idling(reason, until), idle)
 
     const wait = (reason: string, until: number) => {
       const attempt = attempts.failures()
       const shown = { status: "waiting", reason, attempt, until: clock.shown(until) } as const
-      enter({ tag: "Waiting", shown, reason, until })
-    }
-
-    const attempt = (reason: string) => {
-      const shown = { status: "connecting", reason, attempt: attempts.failures() + 1 } as const
-      if (options.token === undefined || now() < tokenUntil) return dial(shown)
-      const mine: FetchingToken = {
-        tag: "FetchingToken",
-        shown,
-        probing: false,
-        asking: true,
-        interrupt: () => {}
-      }
-      enter(mine)
-      fetchToken(mine, (fresh) => {
-        if (fresh === undefined) ended(lost, "the token callback failed")
-        else if (needed()) dial(shown)
-        else rest(wanted, 0)
+      enter({
+        tag: "Waiting",
+        due: (time) => {
+          if (idleAt < Infinity) rest(reason, until)
+          else if (time < until) visible.set(shown)
+          else {
+            const shown = { status: "connecting", reason, attempt: attempt + 1 } as const
+            if (options.token === undefined || time < tokenUntil) dial(shown)
+            else fetch(shown)
+          }
+          return until
+        },
+        check: () => {
+          until = 0
+        }
       })
     }
 
-    const dial = (shown: Dialing["shown"]) => {
+    const fetch = (shown: ConnectionState) => {
+      let delay: number | undefined
+      let interrupt = () => {}
+      enter(
+        {
+          tag: "FetchingToken",
+          check: () => {
+            delay = 0
+          },
+          leave: () => interrupt()
+        },
+        shown
+      )
+      interrupt = fetchToken((fresh) => {
+        if (fresh === undefined) ended(lost, "the token callback failed", delay)
+        else if (needed()) dial(shown)
+        else rest()
+      })
+    }
+
+    /** `Dialing`, and `Open` after it over the same socket. */
+    const dial = (shown: ConnectionState) => {
+      let socket: WebSocketLike
       try {
         const url = resolveUrl(typeof options.url === "function" ? options.url() : options.url)
-        const socket = new (options.webSocket ?? WebSocket)(url, [Protocol.subprotocol])
-        const mine: Dialing = {
-          tag: "Dialing",
-          shown,
-          probing: false,
-          socket,
-          deadAt: now() + patience,
-          complaint: ""
-        }
-        // What matters comes as `onclose`. The class of `ws` throws an error that nobody listens to.
-        socket.onerror = () => {}
-        socket.onopen = () => {
-          mine.deadAt = now() + patience
-          socket.send(
-            textOf({
-              type: "hello",
-              version: Protocol.version,
-              token: (options.token && token) || undefined
-            })
-          )
-        }
-        socket.onmessage = ({ data }: { readonly data: unknown }) => {
-          if (state.tag === "Open") heard(state)
-          if (typeof data !== "string") return
-          for (const frame of decodeServerMessage(data)) {
-            if ("socket" in state && state.socket === socket) receive(state, frame)
-          }
-        }
-        socket.onclose = ({ code, reason }: { readonly code: number; readonly reason: string }) =>
-          ended(code, reason || mine.complaint || `closed with ${code}`)
-        enter(mine)
+        socket = new (options.webSocket ?? WebSocket)(url, [Protocol.subprotocol])
       } catch (error) {
         // An address that does not parse, or that this page may not open: trying again cannot help.
-        ended(unusable, `${options.url}: ${error}`)
+        return ended(unusable, `${options.url}: ${error}`)
       }
-    }
+      /** Nothing heard until then means dead. */
+      let deadAt = now() + patience
+      /** Once it is open, each message moves `deadAt` by this. */
+      let silence = 0
+      /** The page has signalled, and nothing was heard since. */
+      let probing = false
+      /** What the server said before it closed. */
+      let complaint = ""
+      /** The server's own delay before the next attempt, in milliseconds. */
+      let reconnectAfter: number | undefined
 
-    const heard = (mine: Open) => {
-      mine.probing = false
-      mine.deadAt = now() + mine.silence
-    }
+      const send = (frame: Written<ClientFrame>) => socket.send(JSON.stringify(frame))
+      const over = (code: number, why: string) =>
+        ended(code, why, reconnectAfter ?? (probing ? 0 : undefined))
 
-    const receive = (mine: Dialing | Open, frame: ServerFrame) => {
-      if (mine.tag === "Dialing") {
-        if (frame.type === "error") mine.complaint = `${frame.code}: ${frame.message}`
-        if (frame.type === "welcome") welcomed(mine, frame)
-      } else if (frame.type === "ping") send(textOf({ type: "pong" }))
-      else if (frame.type === "bye") mine.reconnectAfter = frame.reconnectAfter
-      else if (frame.type === "status") source.set(frame.source)
-      else if ("id" in frame) {
-        const answered = mine.unanswered.get(frame.id!)
-        mine.unanswered.delete(frame.id!)
-        answered?.(frame)
-      } else if ("channel" in frame) {
-        for (const wing of above()) wing.receive?.(frame)
-      }
-    }
-
-    const welcomed = ({ socket }: Dialing, welcome: Welcome) => {
-      const { expires, ping, session, slack } = welcome
-      const mine: Open = {
-        tag: "Open",
-        shown: { status: "open", reason: "welcome", session },
-        probing: false,
-        asking: false,
-        interrupt: () => {},
-        socket,
-        silence: ping + slack,
-        deadAt: now() + ping + slack,
-        renewAt: Infinity,
-        renewals: retries(),
-        reconnectAfter: undefined,
-        lastId: 0,
-        unanswered: new Map()
-      }
-      attempts.succeeded()
-      tokenLives(mine, expires)
-      enter(mine)
-      source.set("up")
-      for (const wing of above()) if (state === mine) wing.open(welcome)
-    }
-
-    const request: Connection["request"] = (frame, onAnswer) => {
-      if (state.tag !== "Open") return
-      state.unanswered.set(++state.lastId, onAnswer)
-      send(textOf({ type: frame.type, id: state.lastId, ...(frame as object) } as ClientFrame))
-    }
-
-    const tokenLives = (mine: Open, expires = Infinity) => {
-      mine.renewals.forgive()
-      if (options.token === undefined) return
-      tokenUntil = now() + expires
-      mine.renewAt = now() + expires * 0.8
-      look()
-    }
-
-    /** The old one lives on, and this socket with it, for as long as the server lets them. */
-    const renewLater = (mine: Open, retryAfter?: number) => {
-      mine.renewAt = now() + mine.renewals.failed(retryAfter)
-      look()
-    }
-
-    const renew = (mine: Open) => {
-      mine.renewAt = Infinity
-      if (mine.asking) return
-      fetchToken(mine, (fresh) => {
-        if (fresh === undefined) return renewLater(mine)
-        request({ type: "authenticate", token: fresh }, (answer) => {
-          if (answer.type !== "error") {
-            return tokenLives(mine, (answer as FrameOf<ServerFrame, "authenticated">).expires)
+      const link = {
+        due: (time: number) => {
+          if (time >= deadAt) {
+            // The peer will not answer `close`, and until then the system would keep the connection.
+            socket.terminate?.()
+            over(lost, "nothing heard")
           }
-          tokenUntil = 0
-          renewLater(mine, answer.retryAfter)
+          return deadAt
+        },
+        check: () => {
+          if (probing) return
+          probing = true
+          // Also an attempt: it may have begun on a network that is gone.
+          deadAt = Math.min(deadAt, now() + probePatience)
+          // The reserved name can have no subscription; any answer shows that the link lives.
+          if (silence > 0) send({ type: "unsubscribe", id: 0, channel: "realtime" })
+        },
+        leave: () => {
+          if (state.ask) return
+          // It may never fire `close`: let go of it, ask it to close, and do not wait.
+          socket.onopen = socket.onmessage = socket.onclose = null
+          socket.close(closed)
+        }
+      }
+
+      const open = (welcome: Welcome) => {
+        let lastId = 0
+        const unanswered = new Map<number, (frame: ServerFrame) => void>()
+        const ask: Ask = (frame, onAnswer) => {
+          unanswered.set(++lastId, onAnswer)
+          send({ type: frame.type, id: lastId, ...(frame as object) } as ClientFrame)
+        }
+
+        let renewAt = Infinity
+        let renewals = retries()
+        let asking = false
+        let interrupt = () => {}
+        const renewIn = (delay: number) => {
+          renewAt = now() + delay
+          look()
+        }
+        const tokenLives = (expires = Infinity) => {
+          if (options.token === undefined) return
+          renewals = retries()
+          tokenUntil = now() + expires
+          renewIn(expires * 0.8)
+        }
+        /** The old one lives on, and this socket with it, for as long as the server lets them. */
+        const renewLater = (retryAfter?: number) => renewIn(renewals.failed(retryAfter))
+        const renew = () => {
+          renewAt = Infinity
+          if (asking) return
+          asking = true
+          interrupt = fetchToken((fresh) => {
+            asking = false
+            if (fresh === undefined) return renewLater()
+            ask({ type: "authenticate", token: fresh }, (answer) => {
+              if (answer.type !== "error") {
+                return tokenLives((answer as FrameOf<ServerFrame, "authenticated">).expires)
+              }
+              tokenUntil = 0
+              renewLater(answer.retryAfter)
+            })
+          })
+        }
+
+        const mine: State = {
+          ...link,
+          tag: "Open",
+          ask,
+          renew: () => renewIn(0),
+          due: (time) => {
+            const next = link.due(time)
+            if (state === mine && time >= renewAt) renew()
+            return Math.min(next, renewAt)
+          },
+          receive: (frame) => {
+            if (frame.type === "ping") send({ type: "pong" })
+            else if (frame.type === "bye") reconnectAfter = frame.reconnectAfter
+            else if (frame.type === "status") source.set(frame.source)
+            else if ("id" in frame) {
+              const answered = unanswered.get(frame.id!)
+              unanswered.delete(frame.id!)
+              answered?.(frame)
+            } else if ("channel" in frame) {
+              for (const wing of above()) wing.receive?.(frame)
+            }
+          },
+          leave: () => {
+            interrupt()
+            link.leave()
+            for (const wing of above()) wing.down()
+          }
+        }
+        silence = welcome.ping + welcome.slack
+        heard()
+        attempts.succeeded()
+        tokenLives(welcome.expires)
+        source.set("up")
+        enter(mine, { status: "open", reason: "welcome", session: welcome.session })
+        for (const wing of above()) if (state === mine) wing.open(welcome)
+      }
+
+      const heard = () => {
+        probing = false
+        deadAt = now() + silence
+      }
+
+      // What matters comes as `onclose`. The class of `ws` throws an error that nobody listens to.
+      socket.onerror = () => {}
+      socket.onopen = () => {
+        deadAt = now() + patience
+        send({
+          type: "hello",
+          version: Protocol.version,
+          token: (options.token && token) || undefined
         })
-      })
+      }
+      socket.onmessage = ({ data }: { readonly data: unknown }) => {
+        if (silence > 0) heard()
+        if (typeof data !== "string") return
+        for (const frame of decodeServerMessage(data)) state.receive?.(frame)
+      }
+      socket.onclose = ({ code, reason }: { readonly code: number; readonly reason: string }) =>
+        over(code, reason || complaint || `closed with ${code}`)
+
+      enter(
+        {
+          ...link,
+          tag: "Dialing",
+          receive: (frame) => {
+            if (frame.type === "error") complaint = `${frame.code}: ${frame.message}`
+            if (frame.type === "welcome") open(frame)
+          }
+        },
+        shown
+      )
     }
 
-    /** Asks for a fresh token, which is `undefined` when that fails. Nothing follows once `mine` is left. */
-    const fetchToken = (mine: FetchingToken | Open, then: (fresh: string | undefined) => void) => {
-      mine.asking = true
-      mine.interrupt = fork(
+    /** Asks for a fresh token, which is `undefined` when that fails. The result interrupts it. */
+    const fetchToken = (then: (fresh: string | undefined) => void) =>
+      fork(
         Effect.suspend(() => {
           const given = options.token!()
           return Effect.isEffect(given) ? given : Effect.promise(async () => given)
@@ -364,8 +380,6 @@ export const make = (
           Effect.timeout(patience),
           Effect.catchCause(() => Effect.undefined),
           Effect.map((fresh) => {
-            if (state !== mine) return
-            mine.asking = false
             if (fresh !== undefined) {
               token = fresh
               tokenUntil = Infinity
@@ -374,57 +388,38 @@ export const make = (
           })
         )
       )
-    }
 
-    /** The attempt or the session is over. */
-    const ended = (code: number, reason: string) => {
+    /** The attempt or the session is over. The next attempt comes after `delay`, by default after the backoff. */
+    const ended = (code: number, why: string, delay?: number) => {
       const policy = Protocol.closePolicy(code)
-      if (policy !== "refresh") refusals = 0
-      else {
-        // What was forgiven its failures is forgiven its refusals.
-        refusals = attempts.failures() === 0 ? 1 : refusals + 1
+      if (policy === "refresh") {
         tokenUntil = 0
-      }
+        // What was forgiven its failures is forgiven its refusals. A fresh token is worth one try at once.
+        if (attempts.failures() === 0) refusals = 0
+        if (++refusals === 1) delay ??= 0
+      } else refusals = 0
       if (policy === "stop" || refusals >= (options.token === undefined ? 1 : maxRefusals)) {
-        return stop(code, reason)
-      }
-      const told = state.tag === "Open" ? state.reconnectAfter : undefined
-      // A fresh token is worth one try at once; and after a signal somebody is looking at the page.
-      const atOnce = refusals === 1 || ("probing" in state && state.probing)
-      wait(reason, now() + Math.ceil(attempts.failed(told ?? (atOnce ? 0 : undefined))))
+        stop(code, why)
+      } else wait(why, now() + Math.ceil(attempts.failed(delay)))
     }
 
     const stop = (code: number, reason: string) => {
       const error = new ConnectionStopped({ code, reason })
-      enter({
-        tag: "Stopped",
-        shown: { status: "stopped", reason, code },
-        error,
-        final: code === closed
-      })
+      enter({ tag: "Stopped", error }, { status: "stopped", reason, code })
       for (const wing of above()) wing.end(error)
     }
 
     const check = () => {
-      if ("until" in state) state.until = 0
-      else if ("probing" in state && !state.probing) {
-        state.probing = true
-        // Also an attempt: it may have begun on a network that is gone.
-        if ("deadAt" in state) state.deadAt = Math.min(state.deadAt, now() + probePatience)
-        // The reserved name can have no subscription; any answer shows that the link lives.
-        send(textOf({ type: "unsubscribe", id: 0, channel: "realtime" }))
-      }
+      state.check?.()
       look()
     }
 
-    const send = (text: string) => {
-      if (state.tag === "Open") state.socket.send(text)
-    }
+    let state: State = idling(wanted, 0)
 
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
-        if (state.tag === "Stopped") state = { ...state, final: true }
-        else stop(closed, "closed")
+        isClosed = true
+        if (state.error === undefined) stop(closed, "closed")
       })
     )
 
@@ -432,24 +427,22 @@ export const make = (
       state: visible,
       source,
       look,
-      request,
+      request: (frame, onAnswer) => state.ask?.(frame, onAnswer),
       refused: (channel, { code, message, retry }) => {
-        if (retry === "refresh" && options.token !== undefined) {
-          if (state.tag === "Open") state.renewAt = 0
-          look()
-        } else if (retry !== "later") return new Refused({ code, channel, message, retry })
+        if (retry === "refresh" && options.token !== undefined) state.renew?.()
+        else if (retry !== "later") return new Refused({ code, channel, message, retry })
         return undefined
       },
       reconnect: () => {
-        if (state.tag === "Stopped") {
-          if (state.final) return
-          attempts.forgive()
+        if (isClosed) return
+        if (state.error !== undefined) {
+          attempts = retries()
           refusals = tokenUntil = 0
           rest("reconnect", 0)
         }
         check()
       },
-      stopped: () => (state.tag === "Stopped" ? state.error : undefined),
+      stopped: () => state.error,
       linger,
       retries
     }

@@ -15,7 +15,6 @@ export interface Retries {
   readonly succeeded: () => void
   /** One more failure; gives the delay, in milliseconds: `delay` where the server named one. */
   readonly failed: (delay?: number) => number
-  readonly forgive: () => void
 }
 
 export const make =
@@ -36,9 +35,6 @@ export const make =
         count = failures() + 1
         succeededAt = Infinity
         return delay ?? runSync(Backoff.jittered(policy, count))
-      },
-      forgive: () => {
-        count = 0
       }
     }
   }

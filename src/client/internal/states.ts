@@ -1,91 +1,49 @@
 /**
- * The states of a connection, each with what belongs to it and to no other.
+ * The states of a connection.
  *
  * ```
- * Idle ⇄ Waiting → FetchingToken → Dialing → Open
- *           ↑______________|__________|________|      failed, closed, dead
+ * Idle <-> Waiting -> FetchingToken -> Dialing -> Open
+ *             ^_____________|_____________|________|     failed, closed, nothing heard
  * ```
  *
- * Every state may become `Stopped`. All but `Stopped` become `Idle` when the connection is not needed.
- * `Waiting` becomes `Dialing` at once where there is no token to fetch. What each transition releases
- * and when it happens is left to `connection`.
+ * Every state may become `Stopped`. A state on the way to a socket becomes `Idle` when nothing needs the
+ * connection any more. `Waiting` becomes `Dialing` at once where no token must be fetched.
+ *
+ * Each state is made by one function of `connection`, whose variables are its data: no other state can
+ * reach them. What a state owns (a socket, a token callback that has not answered) `leave` releases.
  *
  * @since 0.1.0
  */
-import type { ServerFrame } from "../../Frame.ts"
+import type { ClientFrame, ServerFrame } from "../../Frame.ts"
 import type { ConnectionStopped } from "../ClientError.ts"
-import type { ConnectionState } from "../Connection.ts"
-import type { WebSocketLike } from "./platform.ts"
-import type { Retries } from "./retries.ts"
 
-/** What the user sees of a state. */
-interface Shown<Status extends ConnectionState["status"]> {
-  readonly shown: Extract<ConnectionState, { readonly status: Status }>
+/** A frame to be written: JSON leaves out what is `undefined`. */
+export type Written<Frame> = {
+  readonly [Key in keyof Frame]: Frame[Key] | (undefined extends Frame[Key] ? undefined : never)
 }
 
-/** No attempt is made before a time. */
-interface Resting {
-  /** Why the last attempt ended. */
-  readonly reason: string
-  until: number
-}
+/** A request whose id is still to be given. */
+type Request<Frame = ClientFrame> = Frame extends { readonly id: number }
+  ? Written<Omit<Frame, "id">>
+  : never
 
-/** A socket is on its way or there. */
-interface Trying {
-  /** The page has signalled, and nothing was heard since. */
-  probing: boolean
-}
+/** Asks the server, and is told its answer. */
+export type Ask = (frame: Request, onAnswer: (frame: ServerFrame) => void) => void
 
-/** A token can be asked for. */
-interface Asking {
-  /** The token callback has not answered. */
-  asking: boolean
-  /** Interrupts the token callback. */
-  interrupt: () => void
+export interface State {
+  readonly tag: "Idle" | "Waiting" | "FetchingToken" | "Dialing" | "Open" | "Stopped"
+  /** Does what is due at a time, and says when something will be; `Infinity`: never. */
+  readonly due?: (time: number) => number
+  /** The page has signalled. `Idle` and `Stopped` do not hear it. */
+  readonly check?: () => void
+  /** Releases what the state owns. Called once, by the machine, when the next state has been entered. */
+  readonly leave?: () => void
+  /** `Dialing` and `Open`: takes a frame of their socket. */
+  readonly receive?: (frame: ServerFrame) => void
+  /** `Open` */
+  readonly ask?: Ask
+  /** `Open`: renews the identity with a fresh token. */
+  readonly renew?: () => void
+  /** `Stopped` */
+  readonly error?: ConnectionStopped
 }
-
-interface Linked {
-  readonly socket: WebSocketLike
-  /** Nothing heard until then means dead. */
-  deadAt: number
-}
-
-export interface Idle extends Shown<"idle">, Resting {
-  readonly tag: "Idle"
-}
-
-export interface Waiting extends Shown<"waiting">, Resting {
-  readonly tag: "Waiting"
-}
-
-export interface FetchingToken extends Shown<"connecting">, Trying, Asking {
-  readonly tag: "FetchingToken"
-}
-
-export interface Dialing extends Shown<"connecting">, Trying, Linked {
-  readonly tag: "Dialing"
-  /** What the server said before it closed. */
-  complaint: string
-}
-
-export interface Open extends Shown<"open">, Trying, Asking, Linked {
-  readonly tag: "Open"
-  /** Each frame moves `deadAt` by this, in milliseconds. */
-  readonly silence: number
-  /** When the token is renewed. */
-  renewAt: number
-  readonly renewals: Retries
-  /** The server's own delay before the next attempt, in milliseconds. */
-  reconnectAfter: number | undefined
-  lastId: number
-  readonly unanswered: Map<number, (frame: ServerFrame) => void>
-}
-
-export interface Stopped extends Shown<"stopped"> {
-  readonly tag: "Stopped"
-  readonly error: ConnectionStopped
-  /** The client is closed: `reconnect` does not leave this state either. */
-  readonly final: boolean
-}
-
-export type State = Idle | Waiting | FetchingToken | Dialing | Open | Stopped
