@@ -26,8 +26,7 @@ import { ConnectionStopped, Refused } from "../ClientError.ts"
 import type { ConnectionOptions, ConnectionState } from "../Connection.ts"
 import * as Cell from "./cell.ts"
 import { onPageSignal, resolveUrl, type WebSocketLike } from "./platform.ts"
-import * as Retries from "./retries.ts"
-import type { Ask, State, Written } from "./states.ts"
+import type { Ask, State, Times, Written } from "./states.ts"
 import { millis, type Time } from "./time.ts"
 
 type Welcome = FrameOf<ServerFrame, "welcome">
@@ -67,8 +66,10 @@ export interface Connection {
   readonly stopped: () => ConnectionStopped | undefined
   /** How long what is not needed any more is kept, in milliseconds. */
   readonly linger: number
-  /** A count of failures for something that is tried again by the client's backoff. */
-  readonly retries: () => Retries.Retries
+  /** How long to wait after so many failures in a row, in milliseconds. */
+  readonly jitter: (failures: number) => number
+  /** What went well for this long is forgiven its failures, in milliseconds. */
+  readonly resetAfter: number
 }
 
 /** From the constructor to `open`, from `open` to `welcome`, and for the token: each, in milliseconds. */
@@ -101,15 +102,25 @@ export const make = (
   above: () => ReadonlyArray<Above>
 ): Effect.Effect<Connection, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const { after, fork, now } = clock
+    const { after, fork, now, runSync } = clock
+    const policy = options.backoff ?? Backoff.client
+    const resetAfter = millis(policy.resetAfter, 0)
+    const jitter = (failures: number) => runSync(Backoff.jittered(policy, failures))
     // Never within one turn of the event loop: a listener that comes back at once must find it.
     const linger = Math.max(1, millis(options.linger, 1000))
-    const retries = Retries.make(options.backoff ?? Backoff.client, clock)
     const visible = Cell.make<ConnectionState>(idle)
     const source = Cell.make<"up" | "down">("up")
 
+    let state: State = { times: () => [] }
+
     // What outlives a state.
-    let attempts = retries()
+    /** Why the last attempt ended. */
+    let reason = wanted
+    /** No attempt is made before. */
+    let notBefore = 0
+    let failures = 0
+    /** When the last session began. */
+    let openedAt = Infinity
     /** Closes with 4100-4199 in a row. */
     let refusals = 0
     let token: string | undefined
@@ -117,11 +128,14 @@ export const make = (
     let tokenUntil = 0
     /** Nothing needs the connection, and it is kept until then. */
     let idleAt = Infinity
-    let isClosed = false
 
-    let stopSignals: (() => void) | undefined
+    // What a state may own, beside its socket: `enter` ends it.
     let cancelTimer = () => {}
+    let cancelFetch = () => {}
+    let stopSignals: (() => void) | undefined
+
     let looking = false
+    let isClosed = false
     /** Looks at the end of this turn, and again when the time for it has come. */
     const look = () => {
       if (looking) return
@@ -131,12 +145,15 @@ export const make = (
         cancelTimer()
         const time = now()
         idleAt = needed() ? Infinity : Math.min(idleAt, time + linger)
-        const mine = state
-        const unusedAt = mine.leave === undefined ? Infinity : idleAt
-        if (time >= unusedAt) return rest()
-        const next = Math.min(unusedAt, mine.due?.(time) ?? Infinity)
-        if (state === mine && next < Infinity)
-          cancelTimer = after(Math.min(slice, next - time), look)
+        let next = Infinity
+        for (const [at, act] of state.times()) {
+          if (time >= at) {
+            act()
+            return look()
+          }
+          next = Math.min(next, at)
+        }
+        if (next < Infinity) cancelTimer = after(Math.min(slice, next - time), look)
       })
     }
 
@@ -147,147 +164,145 @@ export const make = (
       const left = state
       state = next
       cancelTimer()
-      left.leave?.()
+      cancelFetch()
+      left.down?.()
       stopSignals?.()
       stopSignals = next.check && (options.signals ?? onPageSignal)(check)
-      if (shown !== undefined) visible.set(shown)
+      if (shown) visible.set(shown)
       look()
     }
 
-    /** No attempt is made before `until`; `reason` is why the last one ended. */
-    const idling = (reason: string, until: number): State => ({
-      tag: "Idle",
-      due: () => {
-        if (idleAt === Infinity) wait(reason, until)
-        return Infinity
-      }
-    })
+    const Idle = () => enter({ times: () => [[idleAt < Infinity ? Infinity : 0, Waiting]] }, idle)
 
-    const rest = (reason = wanted, until = 0) => enter(idling(reason, until), idle)
-
-    const wait = (reason: string, until: number) => {
-      const attempt = attempts.failures()
-      const shown = { status: "waiting", reason, attempt, until: clock.shown(until) } as const
-      enter({
-        tag: "Waiting",
-        due: (time) => {
-          if (idleAt < Infinity) rest(reason, until)
-          else if (time < until) visible.set(shown)
-          else {
-            const shown = { status: "connecting", reason, attempt: attempt + 1 } as const
-            if (options.token === undefined || time < tokenUntil) dial(shown)
-            else fetch(shown)
-          }
-          return until
-        },
-        check: () => {
-          until = 0
-        }
-      })
-    }
-
-    const fetch = (shown: ConnectionState) => {
-      let delay: number | undefined
-      let interrupt = () => {}
+    const Waiting = () => {
+      forgive()
+      const until = clock.shown(notBefore)
+      const shown = { status: "waiting", reason, attempt: failures, until } as const
       enter(
         {
-          tag: "FetchingToken",
+          times: () => [
+            [idleAt < Infinity ? 0 : Infinity, Idle],
+            [notBefore, attempt]
+          ],
+          check: () => {
+            notBefore = 0
+          }
+        },
+        // A wait that is over at once is none.
+        now() < notBefore ? shown : undefined
+      )
+    }
+
+    const attempt = () => {
+      const shown = { status: "connecting", reason, attempt: failures + 1 } as const
+      if (options.token === undefined || now() < tokenUntil) Dialing(shown)
+      else FetchingToken(shown)
+    }
+
+    const FetchingToken = (shown: ConnectionState) => {
+      let delay: number | undefined
+      enter(
+        {
+          times: () => [[idleAt, Idle]],
           check: () => {
             delay = 0
-          },
-          leave: () => interrupt()
+          }
         },
         shown
       )
-      interrupt = fetchToken((fresh) => {
+      fetchToken((fresh) => {
         if (fresh === undefined) ended(lost, "the token callback failed", delay)
-        else if (needed()) dial(shown)
-        else rest()
+        else if (needed()) Dialing(shown)
+        else Idle()
       })
     }
 
-    /** `Dialing`, and `Open` after it over the same socket. */
-    const dial = (shown: ConnectionState) => {
+    /** Also `Open`, which follows over the same socket. */
+    const Dialing = (shown: ConnectionState) => {
       let socket: WebSocketLike
       try {
         const url = resolveUrl(typeof options.url === "function" ? options.url() : options.url)
         socket = new (options.webSocket ?? WebSocket)(url, [Protocol.subprotocol])
       } catch (error) {
         // An address that does not parse, or that this page may not open: trying again cannot help.
-        return ended(unusable, `${options.url}: ${error}`)
+        return Stopped(unusable, `${options.url}: ${error}`)
       }
       /** Nothing heard until then means dead. */
       let deadAt = now() + patience
-      /** Once it is open, each message moves `deadAt` by this. */
-      let silence = 0
       /** The page has signalled, and nothing was heard since. */
       let probing = false
       /** What the server said before it closed. */
       let complaint = ""
       /** The server's own delay before the next attempt, in milliseconds. */
       let reconnectAfter: number | undefined
-
-      const send = (frame: Written<ClientFrame>) => socket.send(JSON.stringify(frame))
-      const over = (code: number, why: string) =>
-        ended(code, why, reconnectAfter ?? (probing ? 0 : undefined))
-
-      const link = {
-        due: (time: number) => {
-          if (time >= deadAt) {
-            // The peer will not answer `close`, and until then the system would keep the connection.
-            socket.terminate?.()
-            over(lost, "nothing heard")
-          }
-          return deadAt
-        },
-        check: () => {
-          if (probing) return
-          probing = true
-          // Also an attempt: it may have begun on a network that is gone.
-          deadAt = Math.min(deadAt, now() + probePatience)
-          // The reserved name can have no subscription; any answer shows that the link lives.
-          if (silence > 0) send({ type: "unsubscribe", id: 0, channel: "realtime" })
-        },
-        leave: () => {
-          if (state.ask) return
-          // It may never fire `close`: let go of it, ask it to close, and do not wait.
-          socket.onopen = socket.onmessage = socket.onclose = null
-          socket.close(closed)
-        }
+      let heard = () => {}
+      let receive = (frame: ServerFrame) => {
+        if (frame.type === "error") complaint = `${frame.code}: ${frame.message}`
+        if (frame.type === "welcome") Open(frame)
       }
 
-      const open = (welcome: Welcome) => {
+      const send = (frame: Written<ClientFrame>) => socket.send(JSON.stringify(frame))
+      const over = ({ code, reason }: { readonly code: number; readonly reason: string }) =>
+        ended(
+          code,
+          reason || complaint || `closed with ${code}`,
+          reconnectAfter ?? (probing ? 0 : undefined)
+        )
+      const dead = () => {
+        // The peer will not answer `close`, and until then the system would keep the connection.
+        socket.terminate?.()
+        over({ code: lost, reason: "nothing heard" })
+      }
+      const times = (): Times => [
+        [idleAt, Idle],
+        [deadAt, dead]
+      ]
+      const check = () => {
+        if (probing) return
+        probing = true
+        // Also an attempt: it may have begun on a network that is gone.
+        deadAt = Math.min(deadAt, now() + probePatience)
+        // The reserved name can have no subscription; any answer shows that the link lives.
+        if (state.request) send({ type: "unsubscribe", id: 0, channel: "realtime" })
+      }
+      const down = () => {
+        if (state.request) return
+        // It may never fire `close`: let go of it, ask it to close, and do not wait.
+        socket.onopen = socket.onmessage = socket.onclose = null
+        socket.close(closed)
+      }
+
+      const Open = (welcome: Welcome) => {
         let lastId = 0
         const unanswered = new Map<number, (frame: ServerFrame) => void>()
-        const ask: Ask = (frame, onAnswer) => {
+        const request: Ask = (frame, onAnswer) => {
           unanswered.set(++lastId, onAnswer)
           send({ type: frame.type, id: lastId, ...(frame as object) } as ClientFrame)
         }
 
         let renewAt = Infinity
-        let renewals = retries()
+        let renewals = 0
         let asking = false
-        let interrupt = () => {}
         const renewIn = (delay: number) => {
           renewAt = now() + delay
           look()
         }
         const tokenLives = (expires = Infinity) => {
           if (options.token === undefined) return
-          renewals = retries()
+          renewals = 0
           tokenUntil = now() + expires
           renewIn(expires * 0.8)
         }
         /** The old one lives on, and this socket with it, for as long as the server lets them. */
-        const renewLater = (retryAfter?: number) => renewIn(renewals.failed(retryAfter))
+        const renewLater = (retryAfter = jitter(++renewals)) => renewIn(retryAfter)
         const renew = () => {
           renewAt = Infinity
           if (asking) return
           asking = true
-          interrupt = fetchToken((fresh) => {
+          fetchToken((fresh) => {
             asking = false
             if (fresh === undefined) return renewLater()
-            ask({ type: "authenticate", token: fresh }, (answer) => {
+            request({ type: "authenticate", token: fresh }, (answer) => {
               if (answer.type !== "error") {
                 return tokenLives((answer as FrameOf<ServerFrame, "authenticated">).expires)
               }
@@ -297,50 +312,44 @@ export const make = (
           })
         }
 
+        receive = (frame) => {
+          if (frame.type === "ping") send({ type: "pong" })
+          else if (frame.type === "bye") reconnectAfter = frame.reconnectAfter
+          else if (frame.type === "status") source.set(frame.source)
+          else if ("id" in frame) {
+            const answered = unanswered.get(frame.id!)
+            unanswered.delete(frame.id!)
+            answered?.(frame)
+          } else if ("channel" in frame) {
+            for (const wing of above()) wing.receive?.(frame)
+          }
+        }
+        heard = () => {
+          probing = false
+          deadAt = now() + welcome.ping + welcome.slack
+        }
+        heard()
+        openedAt = now()
+        reason = wanted
+        tokenLives(welcome.expires)
+        source.set("up")
         const mine: State = {
-          ...link,
-          tag: "Open",
-          ask,
+          check,
+          request,
           renew: () => renewIn(0),
-          due: (time) => {
-            const next = link.due(time)
-            if (state === mine && time >= renewAt) renew()
-            return Math.min(next, renewAt)
-          },
-          receive: (frame) => {
-            if (frame.type === "ping") send({ type: "pong" })
-            else if (frame.type === "bye") reconnectAfter = frame.reconnectAfter
-            else if (frame.type === "status") source.set(frame.source)
-            else if ("id" in frame) {
-              const answered = unanswered.get(frame.id!)
-              unanswered.delete(frame.id!)
-              answered?.(frame)
-            } else if ("channel" in frame) {
-              for (const wing of above()) wing.receive?.(frame)
-            }
-          },
-          leave: () => {
-            interrupt()
-            link.leave()
+          times: () => [...times(), [renewAt, renew]],
+          down: () => {
+            down()
             for (const wing of above()) wing.down()
           }
         }
-        silence = welcome.ping + welcome.slack
-        heard()
-        attempts.succeeded()
-        tokenLives(welcome.expires)
-        source.set("up")
         enter(mine, { status: "open", reason: "welcome", session: welcome.session })
         for (const wing of above()) if (state === mine) wing.open(welcome)
       }
 
-      const heard = () => {
-        probing = false
-        deadAt = now() + silence
-      }
-
       // What matters comes as `onclose`. The class of `ws` throws an error that nobody listens to.
       socket.onerror = () => {}
+      socket.onclose = over
       socket.onopen = () => {
         deadAt = now() + patience
         send({
@@ -350,29 +359,16 @@ export const make = (
         })
       }
       socket.onmessage = ({ data }: { readonly data: unknown }) => {
-        if (silence > 0) heard()
+        heard()
         if (typeof data !== "string") return
-        for (const frame of decodeServerMessage(data)) state.receive?.(frame)
+        for (const frame of decodeServerMessage(data)) if (socket.onmessage) receive(frame)
       }
-      socket.onclose = ({ code, reason }: { readonly code: number; readonly reason: string }) =>
-        over(code, reason || complaint || `closed with ${code}`)
-
-      enter(
-        {
-          ...link,
-          tag: "Dialing",
-          receive: (frame) => {
-            if (frame.type === "error") complaint = `${frame.code}: ${frame.message}`
-            if (frame.type === "welcome") open(frame)
-          }
-        },
-        shown
-      )
+      enter({ times, check, down }, shown)
     }
 
-    /** Asks for a fresh token, which is `undefined` when that fails. The result interrupts it. */
-    const fetchToken = (then: (fresh: string | undefined) => void) =>
-      fork(
+    /** Asks for a fresh token, which is `undefined` when that fails. Nothing follows in another state. */
+    const fetchToken = (then: (fresh: string | undefined) => void) => {
+      cancelFetch = fork(
         Effect.suspend(() => {
           const given = options.token!()
           return Effect.isEffect(given) ? given : Effect.promise(async () => given)
@@ -388,24 +384,36 @@ export const make = (
           })
         )
       )
-
-    /** The attempt or the session is over. The next attempt comes after `delay`, by default after the backoff. */
-    const ended = (code: number, why: string, delay?: number) => {
-      const policy = Protocol.closePolicy(code)
-      if (policy === "refresh") {
-        tokenUntil = 0
-        // What was forgiven its failures is forgiven its refusals. A fresh token is worth one try at once.
-        if (attempts.failures() === 0) refusals = 0
-        if (++refusals === 1) delay ??= 0
-      } else refusals = 0
-      if (policy === "stop" || refusals >= (options.token === undefined ? 1 : maxRefusals)) {
-        stop(code, why)
-      } else wait(why, now() + Math.ceil(attempts.failed(delay)))
     }
 
-    const stop = (code: number, reason: string) => {
+    /** A healthy session is forgiven what was before it. */
+    const forgive = () => {
+      if (now() - openedAt >= resetAfter) failures = refusals = 0
+    }
+
+    /** The attempt or the session is over. The next one comes after `delay`, by default as the backoff says. */
+    const ended = (code: number, why: string, delay?: number) => {
+      forgive()
+      openedAt = Infinity
+      const next = Protocol.closePolicy(code)
+      if (next === "refresh") {
+        tokenUntil = 0
+        // A fresh token is worth one try at once.
+        if (++refusals === 1) delay ??= 0
+      } else refusals = 0
+      if (next === "stop" || refusals >= (options.token === undefined ? 1 : maxRefusals)) {
+        Stopped(code, why)
+      } else {
+        reason = why
+        failures++
+        notBefore = now() + Math.ceil(delay ?? jitter(failures))
+        Waiting()
+      }
+    }
+
+    const Stopped = (code: number, reason: string) => {
       const error = new ConnectionStopped({ code, reason })
-      enter({ tag: "Stopped", error }, { status: "stopped", reason, code })
+      enter({ times: () => [], stopped: error }, { status: "stopped", reason, code })
       for (const wing of above()) wing.end(error)
     }
 
@@ -414,12 +422,11 @@ export const make = (
       look()
     }
 
-    let state: State = idling(wanted, 0)
-
+    Idle()
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         isClosed = true
-        if (state.error === undefined) stop(closed, "closed")
+        if (state.stopped === undefined) Stopped(closed, "closed")
       })
     )
 
@@ -427,7 +434,7 @@ export const make = (
       state: visible,
       source,
       look,
-      request: (frame, onAnswer) => state.ask?.(frame, onAnswer),
+      request: (frame, onAnswer) => state.request?.(frame, onAnswer),
       refused: (channel, { code, message, retry }) => {
         if (retry === "refresh" && options.token !== undefined) state.renew?.()
         else if (retry !== "later") return new Refused({ code, channel, message, retry })
@@ -435,15 +442,16 @@ export const make = (
       },
       reconnect: () => {
         if (isClosed) return
-        if (state.error !== undefined) {
-          attempts = retries()
-          refusals = tokenUntil = 0
-          rest("reconnect", 0)
+        if (state.stopped !== undefined) {
+          failures = refusals = tokenUntil = notBefore = 0
+          reason = "reconnect"
+          Idle()
         }
         check()
       },
-      stopped: () => state.error,
+      stopped: () => state.stopped,
       linger,
-      retries
+      jitter,
+      resetAfter
     }
   })

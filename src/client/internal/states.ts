@@ -30,20 +30,19 @@ type Request<Frame = ClientFrame> = Frame extends { readonly id: number }
 /** Asks the server, and is told its answer. */
 export type Ask = (frame: Request, onAnswer: (frame: ServerFrame) => void) => void
 
+/** What is to be done, and when; `Infinity`: never. What comes first is done first. */
+export type Times = ReadonlyArray<readonly [at: number, act: () => void]>
+
 export interface State {
-  readonly tag: "Idle" | "Waiting" | "FetchingToken" | "Dialing" | "Open" | "Stopped"
-  /** Does what is due at a time, and says when something will be; `Infinity`: never. */
-  readonly due?: (time: number) => number
+  readonly times: () => Times
   /** The page has signalled. `Idle` and `Stopped` do not hear it. */
   readonly check?: () => void
-  /** Releases what the state owns. Called once, by the machine, when the next state has been entered. */
-  readonly leave?: () => void
-  /** `Dialing` and `Open`: takes a frame of their socket. */
-  readonly receive?: (frame: ServerFrame) => void
+  /** `Dialing` and `Open`: lets go of the socket. Called once, when the next state has been entered. */
+  readonly down?: () => void
   /** `Open` */
-  readonly ask?: Ask
+  readonly request?: Ask
   /** `Open`: renews the identity with a fresh token. */
   readonly renew?: () => void
   /** `Stopped` */
-  readonly error?: ConnectionStopped
+  readonly stopped?: ConnectionStopped
 }

@@ -69,7 +69,7 @@ export interface Subscriptions extends Above {
   readonly listen: <A>(channel: Channel<A>, listener: Listener<A>, from?: string) => () => void
 }
 
-export const make = (connection: Connection, { after }: Time): Subscriptions => {
+export const make = (connection: Connection, { after, now }: Time): Subscriptions => {
   const shares = new Map<string, Share>()
   /** All members of all shares. */
   let listeners = 0
@@ -86,8 +86,10 @@ export const make = (connection: Connection, { after }: Time): Subscriptions => 
     let asked: string | undefined
     /** The position of the last frame received. */
     let cursor: string | undefined
+    /** When the subscription became active. */
+    let since = Infinity
     /** Refusals in a row that said later. */
-    const retries = connection.retries()
+    let failures = 0
     /** Nothing is asked until the server may have another answer; calling it ends that. */
     let resting: (() => void) | undefined
     /** Nobody listens any more, but somebody may come back; calling it ends that. */
@@ -136,8 +138,10 @@ export const make = (connection: Connection, { after }: Time): Subscriptions => 
     const refused = (refusal: Refusal) => {
       const error = connection.refused(name, refusal)
       if (error !== undefined) return end(error)
+      if (now() - since >= connection.resetAfter) failures = 0
+      since = Infinity
       resting?.()
-      resting = after(retries.failed(refusal.retryAfter), () => {
+      resting = after(refusal.retryAfter ?? connection.jitter(++failures), () => {
         resting = undefined
         drive()
       })
@@ -157,7 +161,7 @@ export const make = (connection: Connection, { after }: Time): Subscriptions => 
 
     const subscribed = (answer: FrameOf<ServerFrame, "subscribed">) => {
       on = true
-      retries.succeeded()
+      since = now()
       cursor = answer.cursor
       each((member) =>
         place(member, answer.state === "recovered" ? asked : undefined, answer.cursor)
