@@ -96,6 +96,9 @@ const closed = 1000
 const wanted = "needed"
 export const idle: ConnectionState = { status: "idle", reason: "not needed" }
 
+/** Between two states. */
+const nowhere: State = { times: () => [] }
+
 export const make = (
   options: ConnectionOptions,
   clock: Time,
@@ -111,7 +114,7 @@ export const make = (
     const visible = Cell.make<ConnectionState>(idle)
     const source = Cell.make<"up" | "down">("up")
 
-    let state: State = { times: () => [] }
+    let state = nowhere
 
     // What outlives a state.
     /** Why the last attempt ended. */
@@ -119,8 +122,6 @@ export const make = (
     /** No attempt is made before. */
     let notBefore = 0
     let failures = 0
-    /** When the last session began. */
-    let openedAt = Infinity
     /** Closes with 4100-4199 in a row. */
     let refusals = 0
     let token: string | undefined
@@ -175,7 +176,6 @@ export const make = (
     const Idle = () => enter({ times: () => [[idleAt < Infinity ? Infinity : 0, Waiting]] }, idle)
 
     const Waiting = () => {
-      forgive()
       const until = clock.shown(notBefore)
       const shown = { status: "waiting", reason, attempt: failures, until } as const
       enter(
@@ -200,10 +200,15 @@ export const make = (
     }
 
     const FetchingToken = (shown: ConnectionState) => {
+      const lateAt = now() + patience
       let delay: number | undefined
+      const failed = () => ended(lost, "the token callback failed", delay)
       enter(
         {
-          times: () => [[idleAt, Idle]],
+          times: () => [
+            [idleAt, Idle],
+            [lateAt, failed]
+          ],
           check: () => {
             delay = 0
           }
@@ -211,7 +216,7 @@ export const make = (
         shown
       )
       fetchToken((fresh) => {
-        if (fresh === undefined) ended(lost, "the token callback failed", delay)
+        if (fresh === undefined) failed()
         else if (needed()) Dialing(shown)
         else Idle()
       })
@@ -225,7 +230,7 @@ export const make = (
         socket = new (options.webSocket ?? WebSocket)(url, [Protocol.subprotocol])
       } catch (error) {
         // An address that does not parse, or that this page may not open: trying again cannot help.
-        return Stopped(unusable, `${options.url}: ${error}`)
+        return ended(unusable, `${options.url}: ${error}`)
       }
       /** Nothing heard until then means dead. */
       let deadAt = now() + patience
@@ -296,19 +301,22 @@ export const make = (
         /** The old one lives on, and this socket with it, for as long as the server lets them. */
         const renewLater = (retryAfter = jitter(++renewals)) => renewIn(retryAfter)
         const renew = () => {
-          renewAt = Infinity
-          if (asking) return
+          if (asking) return renewed(undefined)
           asking = true
-          fetchToken((fresh) => {
-            asking = false
-            if (fresh === undefined) return renewLater()
-            request({ type: "authenticate", token: fresh }, (answer) => {
-              if (answer.type !== "error") {
-                return tokenLives((answer as FrameOf<ServerFrame, "authenticated">).expires)
-              }
-              tokenUntil = 0
-              renewLater(answer.retryAfter)
-            })
+          renewIn(patience)
+          fetchToken(renewed)
+        }
+        const renewed = (fresh: string | undefined) => {
+          cancelFetch()
+          asking = false
+          if (fresh === undefined) return renewLater()
+          renewAt = Infinity
+          request({ type: "authenticate", token: fresh }, (answer) => {
+            if (answer.type !== "error") {
+              return tokenLives((answer as FrameOf<ServerFrame, "authenticated">).expires)
+            }
+            tokenUntil = 0
+            renewLater(answer.retryAfter)
           })
         }
 
@@ -329,17 +337,21 @@ export const make = (
           deadAt = now() + welcome.ping + welcome.slack
         }
         heard()
-        openedAt = now()
+        const openedAt = now()
         reason = wanted
         tokenLives(welcome.expires)
         source.set("up")
         const mine: State = {
           check,
           request,
-          renew: () => renewIn(0),
+          renew: () => {
+            if (!asking) renewIn(0)
+          },
           times: () => [...times(), [renewAt, renew]],
           down: () => {
             down()
+            // A healthy session is forgiven what was before it.
+            if (now() - openedAt >= resetAfter) failures = refusals = 0
             for (const wing of above()) wing.down()
           }
         }
@@ -373,7 +385,6 @@ export const make = (
           const given = options.token!()
           return Effect.isEffect(given) ? given : Effect.promise(async () => given)
         }).pipe(
-          Effect.timeout(patience),
           Effect.catchCause(() => Effect.undefined),
           Effect.map((fresh) => {
             if (fresh !== undefined) {
@@ -386,15 +397,10 @@ export const make = (
       )
     }
 
-    /** A healthy session is forgiven what was before it. */
-    const forgive = () => {
-      if (now() - openedAt >= resetAfter) failures = refusals = 0
-    }
-
     /** The attempt or the session is over. The next one comes after `delay`, by default as the backoff says. */
     const ended = (code: number, why: string, delay?: number) => {
-      forgive()
-      openedAt = Infinity
+      enter(nowhere)
+      reason = why
       const next = Protocol.closePolicy(code)
       if (next === "refresh") {
         tokenUntil = 0
@@ -402,19 +408,18 @@ export const make = (
         if (++refusals === 1) delay ??= 0
       } else refusals = 0
       if (next === "stop" || refusals >= (options.token === undefined ? 1 : maxRefusals)) {
-        Stopped(code, why)
+        Stopped(code)
       } else {
-        reason = why
         failures++
         notBefore = now() + Math.ceil(delay ?? jitter(failures))
         Waiting()
       }
     }
 
-    const Stopped = (code: number, reason: string) => {
-      const error = new ConnectionStopped({ code, reason })
-      enter({ times: () => [], stopped: error }, { status: "stopped", reason, code })
-      for (const wing of above()) wing.end(error)
+    const Stopped = (code: number) => {
+      const stopped = new ConnectionStopped({ code, reason })
+      enter({ ...nowhere, stopped }, { status: "stopped", reason, code })
+      for (const wing of above()) wing.end(stopped)
     }
 
     const check = () => {
@@ -426,7 +431,10 @@ export const make = (
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         isClosed = true
-        if (state.stopped === undefined) Stopped(closed, "closed")
+        if (state.stopped === undefined) {
+          reason = "closed"
+          Stopped(closed)
+        }
       })
     )
 
