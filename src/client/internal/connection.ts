@@ -164,7 +164,6 @@ export const make = (
     const enter = (next: State, shown?: ConnectionState) => {
       const left = state
       state = next
-      cancelTimer()
       cancelFetch()
       left.down?.()
       stopSignals?.()
