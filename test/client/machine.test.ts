@@ -241,4 +241,55 @@ describe("the states of a connection", () => {
       "waiting with 0 token callbacks"
     ])
   })
+
+  it.effect.each([
+    { status: "connecting", token: "at once" },
+    { status: "connecting", token: "never" },
+    { status: "connecting", token: "none" },
+    { status: "open", token: "at once" },
+    { status: "waiting", token: "at once" }
+  ] as const)(
+    "are over when a listener closes the client as soon as it is $status (token: $token)",
+    ({ status, token }) =>
+      Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        const made = yield* make(() => {}).pipe(Scope.provide(scope))
+        const { connection, happen, owned, server } = made
+        const closing: Array<string> = []
+        connection.state.subscribe(() => {
+          const now = connection.state.getSnapshot().status
+          if (now !== status || closing.length > 0) return
+          closing.push(now)
+          Effect.runFork(Scope.close(scope, Exit.void))
+        })
+        yield* happen({ token })
+        yield* happen({ does: "hold" })
+        if (closing.length === 0) yield* happen({ welcome: "expiring" })
+        if (closing.length === 0) yield* happen({ drop: 1006 })
+        assert.deepStrictEqual(closing, [status])
+        yield* happen({ adjust: 40_000 })
+        assert.strictEqual(connection.state.getSnapshot().status, "stopped")
+        assert.deepStrictEqual(owned, { timers: 0, fetches: 0, signals: 0 })
+        assert.strictEqual(attached(server), 0)
+      })
+  )
+
+  it.effect("are over when a listener closes the client as soon as the source is up", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const made = yield* make(() => {}).pipe(Scope.provide(scope))
+      const { connection, happen, owned, server } = made
+      yield* happen({ does: "hold" })
+      yield* happen({ welcome: "welcome" })
+      yield* happen({ say: "status" })
+      yield* happen({ drop: 4000 })
+      connection.source.subscribe(() => Effect.runFork(Scope.close(scope, Exit.void)))
+      yield* happen({ adjust: 5000 })
+      yield* happen({ welcome: "welcome" })
+      assert.strictEqual(connection.source.getSnapshot(), "up")
+      assert.strictEqual(connection.state.getSnapshot().status, "stopped")
+      assert.deepStrictEqual(owned, { timers: 0, fetches: 0, signals: 0 })
+      assert.strictEqual(attached(server), 0)
+    })
+  )
 })

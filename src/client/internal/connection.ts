@@ -5,10 +5,10 @@
  * frames in order, `down`. It says hello, answers pings, notices a dead link by absolute times and
  * comes back as the close code says.
  *
- * It is a machine over the states of `states.ts`. `enter` is the only way from one to the next: it
- * releases the timer, the token callback and the socket of the state that is left. `due` does what the
- * present state has to do by its times, and runs whenever something may have changed. What arrives is
- * handed up at once, without a timer in between, because browsers hold back the timers of a hidden page.
+ * It is a machine over the states of `states.ts`: each has a function with its name, whose variables are
+ * its data. `enter` is the one way from state to state and ends what the left one owns. `look` does what
+ * the present state has to do by its times, whenever something may have changed. What arrives is handed
+ * up at once, without a timer in between, because browsers hold back the timers of a hidden page.
  *
  * @since 0.1.0
  */
@@ -130,7 +130,7 @@ export const make = (
     /** Nothing needs the connection, and it is kept until then. */
     let idleAt = Infinity
 
-    // What a state may own, beside its socket: `enter` ends it.
+    // What a state may own beside its socket. `enter` ends it, and the look that it causes the timer.
     let cancelTimer = () => {}
     let cancelFetch = () => {}
     let stopSignals: (() => void) | undefined
@@ -221,7 +221,7 @@ export const make = (
       })
     }
 
-    /** Also `Open`, which follows over the same socket. */
+    /** Also `Open`, which follows over the same socket. Both share the liveness of that link. */
     const Dialing = (shown: ConnectionState) => {
       let socket: WebSocketLike
       try {
@@ -277,6 +277,9 @@ export const make = (
       }
 
       const Open = (welcome: Welcome) => {
+        source.set("up")
+        // A listener may have closed the client.
+        if (!socket.onmessage) return
         let lastId = 0
         const unanswered = new Map<number, (frame: ServerFrame) => void>()
         const request: Ask = (frame, onAnswer) => {
@@ -339,7 +342,6 @@ export const make = (
         const openedAt = now()
         reason = wanted
         tokenLives(welcome.expires)
-        source.set("up")
         const mine: State = {
           check,
           request,
@@ -377,7 +379,7 @@ export const make = (
       enter({ times, check, down }, shown)
     }
 
-    /** Asks for a fresh token, which is `undefined` when that fails. Nothing follows in another state. */
+    /** Asks for a fresh token, which is `undefined` when that fails. No answer comes in another state. */
     const fetchToken = (then: (fresh: string | undefined) => void) => {
       cancelFetch = fork(
         Effect.suspend(() => {
