@@ -67,8 +67,8 @@ const withColumns = `
 
 describe("the browser's share", () => {
   it.each([
-    { name: "the client", code: client, external: [effect], budget: 6850 },
-    { name: "the client and React hooks", code: both, external: [effect, react], budget: 8410 },
+    { name: "the client", code: client, external: [effect], budget: 6870 },
+    { name: "the client and React hooks", code: both, external: [effect, react], budget: 8420 },
     { name: "the same with effect", code: both, external: [react], budget: 25_870 },
     { name: "the same with a channel", code: withSchema, external: [react], budget: 38_590 },
     { name: "the same with a bigint column", code: withColumns, external: [react], budget: 39_920 }

@@ -96,7 +96,7 @@ const closed = 1000
 const wanted = "needed"
 export const idle: ConnectionState = { status: "idle", reason: "not needed" }
 
-/** Between two states. */
+/** Between two states: the left one is over, and the next one not known yet. */
 const nowhere: State = { times: () => [] }
 
 export const make = (
@@ -130,7 +130,7 @@ export const make = (
     /** Nothing needs the connection, and it is kept until then. */
     let idleAt = Infinity
 
-    // What a state may own beside its socket. `enter` ends it, and the look that it causes the timer.
+    // What a state may own beside its socket. `enter` ends it; the timer ends with the look that follows.
     let cancelTimer = () => {}
     let cancelFetch = () => {}
     let stopSignals: (() => void) | undefined
@@ -166,8 +166,12 @@ export const make = (
       state = next
       cancelFetch()
       left.down?.()
-      stopSignals?.()
-      stopSignals = next.check && (options.signals ?? onPageSignal)(check)
+      // Between two states the page's signals are still heard.
+      if (next.check) stopSignals ??= (options.signals ?? onPageSignal)(check)
+      else if (next !== nowhere) {
+        stopSignals?.()
+        stopSignals = undefined
+      }
       if (shown) visible.set(shown)
       look()
     }
