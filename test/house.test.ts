@@ -55,6 +55,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/client/PublishQueue.ts": 1,
   "src/client/RealtimeClient.ts": 2,
   "src/client/ChannelStore.ts": 3,
+  "src/client/Collector.ts": 4,
 
   "src/server/internal/": 1,
   "src/server/internal/sql/": 1,
