@@ -94,6 +94,20 @@ describe("an argument that cannot be", () => {
     ["postgres://u:secret%zz@h/d", /has a % in it/],
     ["postgres://u:secret@h/d?port=0", /says port=0/],
     ["postgres://u:secret@h/d?connect_timeout=1s", /says connect_timeout=1s/],
+    ["postgres:u:secret@db.example.com/app", /has no \/\/ behind its scheme.*postgres:\/\/user/],
+    ["postgresql:/u:secret@db.example.com/app", /has no \/\/ behind its scheme/],
+    [" postgres:/db.example.com", /has no \/\/ behind its scheme/],
+    ["postgres://u:12/secret@h/d", /has an @ behind its host.*%2F/],
+    ["postgres://u:12?secret@h/d", /has an @ behind its host.*%3F/],
+    ["postgres://u:secret%00@h/d", /has a %00 in it/],
+    [
+      "postgres://u@h/d?sslmode=disable&sslmode=require&ssl_max_protocol_version=TLSv1.1",
+      /TLSv1.2, at most TLSv1.1/
+    ],
+    [
+      "postgres://h/d?ssl=true&ssl_min_protocol_version=TLSv1.3&ssl_max_protocol_version=TLSv1.2",
+      /allows no version of TLS: at least TLSv1.3, at most TLSv1.2/
+    ],
     [5432, /is number, not a text/]
   ])("B4, B5: the URL %s is refused at once, without its password", (url, said) => {
     const error = thrown(http, url, open)

@@ -22,7 +22,7 @@ import * as Net from "node:net"
 import * as Os from "node:os"
 import type { Duplex } from "node:stream"
 import { inSchema, usual } from "../sql/schemaName.ts"
-import { type InvalidDatabaseUrl, namesNobody, readUrl, type Tls } from "./databaseUrl.ts"
+import { type InvalidDatabaseUrl, lastOf, namesNobody, readUrl, type Tls } from "./databaseUrl.ts"
 import { Negotiated } from "./negotiated.ts"
 
 export interface LinkOptions {
@@ -62,11 +62,12 @@ export const address = (config: PgClientConfig): Net.NetConnectOpts => {
   if (config.path !== undefined) return { path: config.path }
   const url = config.url === undefined ? undefined : new URL(Redacted.value(config.url))
   const query = url?.searchParams
+  const said = (name: string) => (query === undefined ? undefined : lastOf(query, name))
   const host =
     config.host ??
-    query?.get("host") ??
+    said("host") ??
     decodeURIComponent(url?.hostname.replace(/^\[|\]$/g, "") || "localhost")
-  const port = config.port ?? Number(query?.get("port") ?? (url?.port || 5432))
+  const port = config.port ?? Number(said("port") ?? (url?.port || 5432))
   return host.startsWith("/")
     ? { path: `${host}/.s.PGSQL.${port}` }
     : { host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 10_000 }
