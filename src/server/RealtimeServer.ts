@@ -7,6 +7,7 @@
  * @since 0.1.0
  */
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -112,7 +113,7 @@ const upgrade = (
   door: Door.Door,
   request: HttpServerRequest.HttpServerRequest
 ): Effect.Effect<HttpServerResponse.HttpServerResponse> =>
-  Effect.map(Effect.context<never>(), (services) => {
+  Effect.map(Effect.all([Effect.context<never>(), Clock.Clock]), ([services, clock]) => {
     const incoming = NodeHttpServerRequest.toIncomingMessage(request) as IncomingMessage
     // Only Node knows: an `Upgrade` header without `Connection: Upgrade` is an ordinary request.
     if (!("upgrade" in incoming && incoming.upgrade === true)) {
@@ -139,13 +140,14 @@ const upgrade = (
     // Effect keeps what came behind the request to itself. A client must not send anything before the
     // 101 (RFC 6455, 4.1); what one sends all the same is lost, and the session ends without a hello.
     let status = 400
-    const come = () => {
-      status = enter(door, incoming, socket, Buffer.alloc(0))
+    const come = (ours: typeof socket) => {
+      status = enter(door, incoming, ours, Buffer.alloc(0))
     }
-    if (server === undefined) come()
+    if (server === undefined) come(socket)
     else {
       const tell = (line: string) => Effect.runForkWith(services)(Effect.logWarning(line))
-      neighboursOf(server, tell).keepOff(door.path, socket, come)
+      const now = () => clock.currentTimeMillisUnsafe()
+      neighboursOf(server, tell, now).keepOff(door.path, socket, come)
     }
     // For the access log and the span; nothing is written.
     return HttpServerResponse.empty({ status })
