@@ -152,6 +152,7 @@ export const refusalOf = (error: unknown): Refusal => {
     case "NotInstalled":
     case "OutdatedInstall":
     case "NotPrimary":
+    case "OtherOutbox":
       return down
     default:
       return refusal("server/internal", "The server failed. Try again later.")

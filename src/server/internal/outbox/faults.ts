@@ -15,12 +15,24 @@ export class NotPrimary extends Schema.TaggedError<NotPrimary>()("NotPrimary", {
 }
 
 /**
+ * The reader stands in another outbox than the one that the pool publishes to: nothing would arrive.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class OtherOutbox extends Schema.TaggedError<OtherOutbox>()("OtherOutbox", {}) {
+  override get message(): string {
+    return "The reader stands in another database than the pool: what is published would never be read. Give readUrl (listenUrl of the class of ./node) the direct address of the database that the pool leads to."
+  }
+}
+
+/**
  * Why durable channels cannot be read, as far as waiting does not help.
  *
  * @category errors
  * @since 0.1.0
  */
-export type OutboxFault = NotInstalled | OutdatedInstall | NotPrimary
+export type OutboxFault = NotInstalled | OutdatedInstall | NotPrimary | OtherOutbox
 
 /**
  * The pool did not answer a replay as it must.
