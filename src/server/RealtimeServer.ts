@@ -15,6 +15,7 @@ import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
+import { claim } from "./internal/door/claims.ts"
 import * as Door from "./internal/door/door.ts"
 import type { ChannelConflict } from "./internal/door/registry.ts"
 import { requireSources } from "./internal/door/sources.ts"
@@ -77,7 +78,8 @@ export class RealtimeServer extends Context.Service<
   static readonly allowAll = allowAll
 
   /**
-   * Adds the door to the app's router. Fails with `NoOutbox` when one of the channels is durable and
+   * Adds the door to the app's router. Fails with `InvalidOption` when an option cannot be, or the router
+   * has a door on this path already, and with `NoOutbox` when one of the channels is durable and
    * `Realtime` has no `OutboxReader` beneath it.
    *
    * **Example** (Opening a door to one channel)
@@ -94,8 +96,20 @@ export class RealtimeServer extends Context.Service<
     <I, R = never>(options: IdentityOptions<I, R> & IdentityKey<NoInfer<I>>): DoorLayer<R>
   } = <I, R>(options: Options<I, R>): DoorLayer<R> =>
     Layer.unwrap(
-      Effect.map(Effect.andThen(requireSources(options.channels), Door.make(options)), (door) =>
-        Layer.merge(
+      Effect.gen(function* () {
+        const path = options.path ?? "/realtime"
+        const router = yield* HttpRouter.HttpRouter
+        yield* Effect.acquireRelease(
+          // Nothing else is thrown there.
+          Effect.try({
+            try: () => claim(router, path),
+            catch: (error) => error as InvalidOption
+          }),
+          (leave) => Effect.sync(leave)
+        )
+        yield* requireSources(options.channels)
+        const door = yield* Door.make(options)
+        return Layer.merge(
           Layer.succeed(RealtimeServer, {
             sessions: Effect.sync(door.size),
             ready: Effect.sync(door.ready),
@@ -103,9 +117,9 @@ export class RealtimeServer extends Context.Service<
             reauthorize: door.reauthorize,
             drain: door.drain
           }),
-          HttpRouter.add("GET", options.path ?? "/realtime", (request) => upgrade(door, request))
+          HttpRouter.add("GET", path, (request) => upgrade(door, request))
         )
-      )
+      })
     )
 }
 

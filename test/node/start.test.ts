@@ -136,6 +136,24 @@ describe("an argument that cannot be", () => {
     expect(error.message).toContain(expected)
   })
 
+  it("two servers on one path of an HTTP server: the second is refused, until the first is closed", async () => {
+    const first = construct(http, url, open)
+    const other = construct(http, url, { ...open, path: "/other/" })
+    for (const path of [undefined, "/realtime", "/realtime/", "/other"]) {
+      const error = thrown(http, url, { ...open, path })
+      expect(error).toMatchObject({ _tag: "InvalidOption", option: "path" })
+      expect(error.message).toContain("no other door of this HTTP server has: close the other one")
+    }
+    const elsewhere = construct(createServer(), url, open)
+    const closing = first.close()
+    const next = construct(http, url, { ...open, path: "/realtime/" })
+    await closing
+    await first.close()
+    expect(thrown(http, url, open)._tag).toBe("InvalidOption")
+    await Promise.all([next.close(), other.close(), elsewhere.close()])
+    expect(http.listenerCount("upgrade")).toBe(0)
+  })
+
   it("options that are none, and a channel whose name does not fit, are refused at once", () => {
     expect(thrown(http, url, "path").message).toContain("options by their names")
     const long = Channel.family("room_", Schema.String, Schema.String)("x".repeat(64))

@@ -121,6 +121,27 @@ describe("a server that cannot hear its channels", () => {
   )
 })
 
+describe("two doors of one router", () => {
+  const door = (path: `/${string}`) =>
+    RealtimeServer.layer({ channels: [Live], authorize: RealtimeServer.allowAll, path })
+  const built = (...paths: ReadonlyArray<`/${string}`>) =>
+    Effect.forEach(paths, (path) => Layer.build(door(path))).pipe(
+      Effect.scoped,
+      Effect.provide(HttpRouter.layer),
+      Effect.provide(Realtime.layer().pipe(Layer.provide(layerMemory)))
+    )
+
+  it.effect("have two paths, and the second one on the same is refused", () =>
+    Effect.gen(function* () {
+      yield* built("/one", "/two")
+      for (const other of ["/one", "/one/"] as const) {
+        const error = yield* Effect.flip(built("/one", other))
+        expect(error).toMatchObject({ _tag: "InvalidOption", option: "path" })
+      }
+    })
+  )
+})
+
 describe("a refusal", () => {
   it("is believed when it was the same three times, over the whole patience", () => {
     const doubt = new Doubt("10 seconds")

@@ -35,6 +35,7 @@ import { type Peer, WebSocketPeer } from "./peer.ts"
 import { PublishKeys } from "./publishKeys.ts"
 import * as Bucket from "./bucket.ts"
 import * as Registry from "./registry.ts"
+import { withoutSlash } from "./claims.ts"
 import { Voice } from "./voice.ts"
 import { Revocations } from "./revocations.ts"
 import { type Gate, Session } from "./session.ts"
@@ -353,9 +354,6 @@ export const make = <I, R>(
       drain
     }
   })
-
-/** A slash at the end makes no other path. */
-const withoutSlash = (path: string): string => (path.endsWith("/") ? path.slice(0, -1) : path)
 
 /** The close code that `ws` answered an error of the peer with, or 1006 for one of the network. */
 const closeCodeOf = (error: Error): number => {
