@@ -159,14 +159,16 @@ export const make = <I, R>(
     const voice = new Voice(limits)
     const byReason = new Map<string, typeof metrics.refused>()
     /** The reasons are words of ours, so there are few of them. */
-    const countRefused = (reason: string): void => {
+    const countRefused = (reason: string, most?: number): void => {
       let counter = byReason.get(reason)
       if (counter === undefined) {
         counter = Metric.withAttributes(metrics.refused, { reason })
         byReason.set(reason, counter)
       }
       counter.updateUnsafe(1, services)
-      const line = voice.refused(reason, now())
+      // While the source is down it is waited for in vain, whatever the limit; who lost it says so.
+      if (reason === "sourceWait" && !sourceIsUp) return
+      const line = voice.refused(reason, now(), most)
       if (line !== undefined) runFork(line)
     }
 
@@ -380,6 +382,15 @@ export const keyOf = (identity: unknown): string => {
   throw new TypeError("An identity is not a string: the option identityKey must give its text.")
 }
 
+/** What is thrown is logged as a failure of `authenticate`, whose token may be good. */
+const endOf = (expires: Date | undefined | null): number => {
+  if (expires === undefined || expires === null) return Infinity
+  if (expires instanceof Date && !Number.isNaN(expires.getTime())) return expires.getTime()
+  throw new TypeError(
+    `authenticate gave expires as ${expires instanceof Date ? "an invalid Date" : `a ${typeof expires}`}: it must be a valid Date, or left out where the proof does not end.`
+  )
+}
+
 /** `authenticate` and `authorize` with their services, and without their types. */
 const identityOf = <I, R>(
   options: Options<I, R>,
@@ -404,10 +415,7 @@ const identityOf = <I, R>(
           Effect.map(({ expires, identity }): Principal => ({
             identity,
             key: identityKey(identity),
-            expiresAt: Math.min(
-              expires?.getTime() ?? Infinity,
-              clock.currentTimeMillisUnsafe() + tokenAge
-            )
+            expiresAt: Math.min(endOf(expires), clock.currentTimeMillisUnsafe() + tokenAge)
           }))
         ),
       // The identity of a request is always one that `authenticate` gave.

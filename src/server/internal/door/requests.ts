@@ -120,9 +120,9 @@ export class Requests {
     this.#owner.answered()
   }
 
-  refuse(id: number, { code, limit, message, retryAfter }: Refusal): void {
+  refuse(id: number, { code, limit, message, most, retryAfter }: Refusal): void {
     if (this.#stopped) return
-    this.#context.refused(limit ?? code)
+    this.#context.refused(limit ?? code, most)
     this.answer(id, {
       type: "error",
       id,

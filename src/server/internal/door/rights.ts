@@ -46,10 +46,11 @@ const endings = {
     message: undecided,
     retry: errorRetry["server/overloaded"]
   },
+  /** No subscription ends with `server/internal`: nobody decided about it, and it may come back. */
   "server/internal": {
-    code: "server/internal",
+    code: "server/overloaded",
     message: failed,
-    retry: errorRetry["server/internal"]
+    retry: errorRetry["server/overloaded"]
   }
 } as const
 
