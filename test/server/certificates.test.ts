@@ -72,6 +72,17 @@ describe.skipIf(missing !== undefined)("what a URL presents and trusts", () => {
     }
   })
 
+  it("refuses what an application gives as ssl beside it, too", () => {
+    const ssl = { cert: text("one.pem"), key: text("two.key") }
+    const { message } = Result.getOrThrow(Result.flip(secured({ username: "u", ssl })))
+    expect(message).toMatch(
+      /an option ssl that cannot be used \(ERR_OSSL_X509_KEY_VALUES_MISMATCH\)/
+    )
+    for (const fine of [true, false, {}, { cert: text("one.pem"), key: text("one.key") }]) {
+      expect(Result.isSuccess(secured({ username: "u", ssl: fine }))).toBe(true)
+    }
+  })
+
   it("takes what fits", () => {
     const tls = (query: string) => {
       const url = Redacted.make(`postgres://u@h/d?sslmode=require&${query}`)

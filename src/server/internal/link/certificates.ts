@@ -91,6 +91,18 @@ export const fileFault = (files: Files): Fault | undefined =>
   (files.ca === undefined ? undefined : authorityFault(files.ca)) ??
   (files.cert === undefined ? undefined : ownFault(files))
 
+/** Of what an application gives as `ssl` itself, beside the URL. */
+export const optionFault = (options: ConnectionOptions): Fault | undefined => {
+  if (options.secureContext !== undefined) return undefined
+  const code = thrownBy(() => createSecureContext(options))
+  return code === undefined
+    ? undefined
+    : {
+        reason: `comes with an option ssl that cannot be used (${code})`,
+        cure: "Give it a certificate with its key, as PEM, and the passphrase where the key has one"
+      }
+}
+
 /** Where one end is not given it is that of Node: OpenSSL would find out at the first handshake. */
 export const versionFault = ({ maxVersion, minVersion }: ConnectionOptions): Fault | undefined => {
   const [least, most] = [minVersion ?? DEFAULT_MIN_VERSION, maxVersion ?? DEFAULT_MAX_VERSION]

@@ -51,6 +51,9 @@ export interface Tls {
   readonly native: boolean
 }
 
+/** What a fault of a certificate or a key is to who gave the URL. */
+export const invalidBy = ({ cure, reason }: Fault) => invalid(reason, cure)
+
 const invalid = (reason: string, cure: string) => new InvalidDatabaseUrl({ reason, cure })
 
 const form =
@@ -205,7 +208,7 @@ export const namesNobody = invalid("names no user", form)
 const tlsOf = (query: URLSearchParams): Tls | undefined => {
   const given = (name: (typeof followed)[number]) => lastOf(query, name) || undefined
   const refuse = (fault: Fault | undefined) => {
-    if (fault !== undefined) throw invalid(fault.reason, fault.cure)
+    if (fault !== undefined) throw invalidBy(fault)
   }
   const root = given("sslrootcert")
   const said =
