@@ -35,7 +35,9 @@ export interface Policy {
 
 /**
  * The client's socket: first retry within 2 s, then 250 ms doubling to 30 s, forgiven after 10 s open. For ever.
- * Where the server says when, in `bye`, that counts instead.
+ *
+ * The first retry is spread also after long health: all clients of a server lose it at the same moment. A
+ * server that closes tells each of them, in `bye`, when to come back instead.
  *
  * @category policies
  * @since 0.1.0

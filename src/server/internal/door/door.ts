@@ -36,6 +36,7 @@ import { type Peer, WebSocketPeer } from "./peer.ts"
 import { PublishKeys } from "./publishKeys.ts"
 import * as Bucket from "./bucket.ts"
 import * as Registry from "./registry.ts"
+import { withoutSlash } from "./claims.ts"
 import { Voice } from "./voice.ts"
 import { Revocations } from "./revocations.ts"
 import { type Gate, Session } from "./session.ts"
@@ -155,14 +156,16 @@ export const make = <I, R>(
     const voice = new Voice(limits)
     const byReason = new Map<string, typeof metrics.refused>()
     /** The reasons are words of ours, so there are few of them. */
-    const countRefused = (reason: string): void => {
+    const countRefused = (reason: string, most?: number): void => {
       let counter = byReason.get(reason)
       if (counter === undefined) {
         counter = Metric.withAttributes(metrics.refused, { reason })
         byReason.set(reason, counter)
       }
       counter.updateUnsafe(1, services)
-      const line = voice.refused(reason, now())
+      // While the source is down it is waited for in vain, whatever the limit; who lost it says so.
+      if (reason === "sourceWait" && !sourceIsUp) return
+      const line = voice.refused(reason, now(), most)
       if (line !== undefined) runFork(line)
     }
 
@@ -351,9 +354,6 @@ export const make = <I, R>(
     }
   })
 
-/** A slash at the end makes no other path. */
-const withoutSlash = (path: string): string => (path.endsWith("/") ? path.slice(0, -1) : path)
-
 /** The close code that `ws` answered an error of the peer with, or 1006 for one of the network. */
 const closeCodeOf = (error: Error): number => {
   const code = "code" in error ? String(error.code) : ""
@@ -377,6 +377,15 @@ const headersOf = ({ headers }: IncomingMessage): IncomingHttpHeaders =>
 export const keyOf = (identity: unknown): string => {
   if (typeof identity === "string") return identity
   throw new TypeError("An identity is not a string: the option identityKey must give its text.")
+}
+
+/** What is thrown is logged as a failure of `authenticate`, whose token may be good. */
+const endOf = (expires: Date | undefined | null): number => {
+  if (expires === undefined || expires === null) return Infinity
+  if (expires instanceof Date && !Number.isNaN(expires.getTime())) return expires.getTime()
+  throw new TypeError(
+    `authenticate gave expires as ${expires instanceof Date ? "an invalid Date" : `a ${typeof expires}`}: it must be a valid Date, or left out where the proof does not end.`
+  )
 }
 
 /** `authenticate` and `authorize` with their services, and without their types. */
@@ -403,10 +412,7 @@ const identityOf = <I, R>(
           Effect.map(({ expires, identity }): Principal => ({
             identity,
             key: identityKey(identity),
-            expiresAt: Math.min(
-              expires?.getTime() ?? Infinity,
-              clock.currentTimeMillisUnsafe() + tokenAge
-            )
+            expiresAt: Math.min(endOf(expires), clock.currentTimeMillisUnsafe() + tokenAge)
           }))
         ),
       // The identity of a request is always one that `authenticate` gave.

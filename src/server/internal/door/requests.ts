@@ -123,7 +123,7 @@ export class Requests {
 
   refuse(id: number, refused: Refusal): void {
     if (this.#stopped) return
-    this.#context.refused(refused.limit ?? refused.code)
+    this.#context.refused(refused.limit ?? refused.code, refused.most)
     this.answer(id, errorFrame(refused, id))
   }
 
