@@ -89,8 +89,7 @@ export class Mailbox {
 
   control(message: Outgoing): void {
     if (!this.#blocked) return this.#send(message)
-    const size = this.#peer.keep(message)
-    return this.#wait({ message, size, channel: undefined, from: "", cursor: "" })
+    return this.#wait(this.#waitingOf(message, undefined, "", ""))
   }
 
   /** `false` when the channel goes on from before the batch later, instead. */
@@ -103,16 +102,16 @@ export class Mailbox {
       return true
     }
     const { channel, cursor, from, gap } = batch
-    const size = this.#peer.keep(batch)
+    const waiting = this.#waitingOf(batch, channel, from, cursor)
     const resumes = this.#owner.resumes(channel)
     // Not read again by who goes on from behind it: it must be told.
     if (resumes && gap !== undefined && gap !== "invalid") {
       this.control(batch)
       return true
     }
-    const fits = size <= this.room
+    const fits = waiting.size <= this.room
     if (!fits && resumes) this.#fall(channel, from)
-    else this.#wait({ message: batch, size, channel, from, cursor })
+    else this.#wait(waiting)
     if (fits) return true
     if (!resumes) this.#dropEvents()
     this.#owner.dropped()
@@ -129,7 +128,7 @@ export class Mailbox {
    * much: more than there is room, or than half of the bound, because no drop frees it.
    */
   hold(message: Outgoing): number {
-    const bytes = this.#peer.keep(message)
+    const bytes = this.#peer.sizeOf(this.#peer.keep(message))
     if (bytes > Math.min(this.room, this.#limit / 2 - this.#held)) return 0
     this.#held += bytes
     return bytes
@@ -202,6 +201,16 @@ export class Mailbox {
     this.#owner.blocked()
   }
 
+  #waitingOf(
+    message: Outgoing,
+    channel: string | undefined,
+    from: string,
+    cursor: string
+  ): Waiting {
+    const kept = this.#peer.keep(message)
+    return { message: kept, size: this.#peer.sizeOf(kept), channel, from, cursor }
+  }
+
   #wait(item: Waiting): void {
     this.#waiting.push(item)
     this.#count(item, 1)
@@ -241,8 +250,8 @@ export class Mailbox {
       } else if (!told.has(channel)) {
         told.add(channel)
         const cursor = newest.get(channel)!
-        const message = new Line(encode({ type: "gap", channel, reason: "slow", cursor }))
-        kept.push({ message, size: this.#peer.keep(message), channel, from, cursor })
+        const gap = new Line(encode({ type: "gap", channel, reason: "slow", cursor }))
+        kept.push(this.#waitingOf(gap, channel, from, cursor))
       }
     }
     this.#keep(kept)
