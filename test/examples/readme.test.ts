@@ -20,15 +20,15 @@ import {
 import { spawn } from "node:child_process"
 import { createServer, type AddressInfo } from "node:net"
 import { resolve } from "node:path"
-import { ship } from "../../examples/transaction.ts"
-import { follow } from "../../examples/gaps.ts"
+import { ship } from "../../examples/streams/transaction.ts"
+import { follow } from "../../examples/streams/gaps.ts"
 import { DurableReport, Notices, OrderUpdates } from "../../examples/channels.ts"
-import { Durable } from "../../examples/durable.ts"
-import { ledger } from "../../examples/ledger.ts"
-import { start } from "../../examples/report.ts"
-import { readThenFollow } from "../../examples/snapshot.ts"
-import { chat } from "../../examples/plain.ts"
-import { receipts } from "../../examples/worker.ts"
+import { Durable } from "../../examples/durable/layers.ts"
+import { ledger } from "../../examples/durable/ledger.ts"
+import { start } from "../../examples/durable/report.ts"
+import { readThenFollow } from "../../examples/durable/snapshot.ts"
+import { chat } from "../../examples/node/client.ts"
+import { receipts } from "../../examples/streams/worker.ts"
 import { database, execute, layerDatabase, TestDatabase } from "../support/database.ts"
 import { greet } from "../support/wire.ts"
 import { listenTo } from "../support/listenTo.ts"
@@ -113,7 +113,7 @@ describe("the README's examples", () => {
     Effect.gen(function* () {
       const { url } = yield* database
       const port = yield* freePort
-      const server = yield* run("node.ts", { DATABASE_URL: url, PORT: String(port) })
+      const server = yield* run("node/server.ts", { DATABASE_URL: url, PORT: String(port) })
       const wire = yield* greetSoon(`ws://127.0.0.1:${port}/realtime`)
       wire.send({ type: "subscribe", id: 1, channel: "my-channel" })
       yield* wire.next("subscribed")
