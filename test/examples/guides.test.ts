@@ -162,7 +162,9 @@ describe("examples/schema", () => {
       yield* sql`insert into orders values (1, 'Ada', 'new')`
       yield* sql`alter table orders add column note text`
       yield* sql`insert into orders values (2, 'Bob', 'new', 'by noon')`
-      const rows = <A>(channel: Channel.Channel<{ readonly data: A }, false, string, "durable">) =>
+      const rows = <A extends { readonly data: unknown }>(
+        channel: Channel.Channel<A, false, string, "durable">
+      ) =>
         Realtime.events(channel, { from }).pipe(
           Stream.take(2),
           Stream.runCollect,
