@@ -196,10 +196,10 @@ describe("examples/install", () => {
       // Roles are the whole server's: those of another test, or of somebody, stay.
       const roles = sql<{ name: string }>`select rolname as name from pg_roles
         where rolname in ('realtime_node', 'realtime_app')`
-      const before = (yield* roles).map(({ name }) => name)
+      const before = new Set((yield* roles).map(({ name }) => name))
       yield* Effect.addFinalizer(() =>
         Effect.forEach(["realtime_node", "realtime_app"], (role) =>
-          before.includes(role)
+          before.has(role)
             ? Effect.void
             : Effect.andThen(sql.unsafe(`drop owned by ${role}`), sql.unsafe(`drop role ${role}`))
         ).pipe(Effect.orDie)
