@@ -115,10 +115,13 @@ const topics = Fs.readdirSync(Path.join(root, "examples"), { withFileTypes: true
   .filter((entry) => entry.isDirectory())
   .map(({ name }) => name)
 
-/** The guides stand beside the examples that they show. */
-const guides = topics
-  .map((name) => `examples/${name}/README.md`)
-  .filter((path) => read(path) !== undefined)
+/** The guides stand beside the examples that they show, the protocol beside its code. */
+const guides = ["src/PROTOCOL.md", ...topics.map((name) => `examples/${name}/README.md`)].filter(
+  (path) => read(path) !== undefined
+)
+
+/** Their code is JSON, and Python. */
+const otherwise = new Set(["src/PROTOCOL.md", "examples/python/README.md"])
 
 describe("the guides", () => {
   it("are there for all that a user asks about", () => {
@@ -150,13 +153,10 @@ describe("the guides", () => {
     expect(read("README.md")).toContain(`](${path})`)
   })
 
-  it.each(guides.filter((path) => path !== "examples/python/README.md"))(
-    "%s shows code of its own folder, or of its neighbours",
-    (path) => {
-      const shown = blocksOf(read(path)!).filter(({ language }) => checked.has(language))
-      expect(shown.length, `${path} shows no code at all`).toBeGreaterThan(0)
-    }
-  )
+  it.each(guides.filter((path) => !otherwise.has(path)))("%s shows code", (path) => {
+    const shown = blocksOf(read(path)!).filter(({ language }) => checked.has(language))
+    expect(shown.length, `${path} shows no code at all`).toBeGreaterThan(0)
+  })
 
   it("name every limit of a client", () => {
     const text = read("examples/operations/README.md")!

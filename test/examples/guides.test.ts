@@ -1,4 +1,4 @@
-/** The code of the guides, run as it stands. */
+/** The code of the guides about the database and about tests, run as it stands. */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import type { Channel } from "effect-realtime"
