@@ -12,7 +12,16 @@ import * as Data from "effect/Data"
 import * as Result from "effect/Result"
 import * as Exact from "./Exact.ts"
 import * as JsonNames from "./JsonNames.ts"
-import { maxDepth, refusedNames, type Retry } from "./Protocol.ts"
+import {
+  joinStates,
+  type JoinState,
+  maxDepth,
+  refusedNames,
+  retries,
+  type Retry,
+  sourceStates,
+  type SourceState
+} from "./Protocol.ts"
 import type { GapReason } from "./RealtimeEvent.ts"
 
 /**
@@ -82,7 +91,7 @@ export type ServerFrame =
       readonly type: "subscribed"
       readonly id: number
       readonly channel: string
-      readonly state: "fresh" | "recovered" | "reset"
+      readonly state: JoinState
       readonly cursor: string
     }
   | { readonly type: "unsubscribed"; readonly id: number; readonly channel: string }
@@ -117,7 +126,7 @@ export type ServerFrame =
       readonly retry: Retry
       readonly retryAfter?: number
     }
-  | { readonly type: "status"; readonly source: "up" | "down" }
+  | { readonly type: "status"; readonly source: SourceState }
   | { readonly type: "ping" }
   | { readonly type: "bye"; readonly reconnectAfter: number }
 
@@ -148,9 +157,9 @@ const count: Read<number> = (value) =>
   Number.isSafeInteger(value) && (value as number) >= 0 ? (value as number) : wrong
 
 const word =
-  <Word extends string>(...words: ReadonlyArray<Word>): Read<Word> =>
+  <Word extends string>(words: ReadonlyArray<Word>): Read<Word> =>
   (value) =>
-    words.find((word) => word === value) ?? wrong
+    words.includes(value as Word) ? (value as Word) : wrong
 
 const optional =
   <A>(read: Read<A>): Read<A | undefined> =>
@@ -187,8 +196,8 @@ const wireEvent: Read<WireEvent> = (value) => {
 
 /** All of them or nothing: a batch that lacked one event would be a silent loss. */
 const wireEvents: Read<ReadonlyArray<WireEvent>> = (value) => {
-  const events = Array.isArray(value) ? value.map((item) => wireEvent(item)) : [wrong]
-  return events.includes(wrong) ? wrong : (events as ReadonlyArray<WireEvent>)
+  const events = Array.isArray(value) && value.map((item) => wireEvent(item))
+  return !events || events.includes(wrong) ? wrong : (events as ReadonlyArray<WireEvent>)
 }
 
 type Table<Frame extends { readonly type: string }> = {
@@ -226,7 +235,7 @@ const clientFields: Table<ClientFrame> = {
 
 const optionalCount = /* @__PURE__ */ optional(count)
 
-const retry = /* @__PURE__ */ word<Retry>("never", "later", "refresh")
+const retry = /* @__PURE__ */ word(retries)
 
 const serverFields: Table<ServerFrame> = {
   welcome: {
@@ -244,7 +253,7 @@ const serverFields: Table<ServerFrame> = {
   subscribed: {
     id: count,
     channel: string,
-    state: /* @__PURE__ */ word("fresh", "recovered", "reset"),
+    state: /* @__PURE__ */ word(joinStates),
     cursor: string
   },
   unsubscribed: { id: count, channel: string },
@@ -260,7 +269,7 @@ const serverFields: Table<ServerFrame> = {
   },
   ended: { channel: string, code: string, message: string, retry },
   error: { id: optionalCount, code: string, message: string, retry, retryAfter: optionalCount },
-  status: { source: /* @__PURE__ */ word("up", "down") },
+  status: { source: /* @__PURE__ */ word(sourceStates) },
   ping: {},
   bye: { reconnectAfter: count }
 }
@@ -372,15 +381,13 @@ const treeFault = (value: unknown, depth: number, limit: number): string | undef
 const masked = "\ud800\ud800"
 const backslashes = /\\\\|\\u005c/gi
 
-const knows = (table: object, type: unknown): boolean =>
-  typeof type === "string" && Object.hasOwn(table, type)
-
 const read = <Frame extends { readonly type: string }>(
   table: Table<Frame>,
   value: unknown
 ): Frame | undefined => {
   const type = fieldsOf(value)["type"] as Frame["type"]
-  const fields = knows(table, type) ? record<object>(table[type])(value) : wrong
+  const known = typeof type === "string" && Object.hasOwn(table, type)
+  const fields = known ? record<object>(table[type])(value) : wrong
   return fields === wrong ? undefined : ({ type, ...fields } as Frame)
 }
 
@@ -411,7 +418,7 @@ export const decodeClientFrame = (
   if (fault !== undefined) return malformed(id, fault)
   const { type } = value
   if (typeof type !== "string") return malformed(id, "no type")
-  if (!knows(clientFields, type)) {
+  if (!Object.hasOwn(clientFields, type)) {
     return Result.fail(
       new FrameFault({ code: "frame/unknown", id, reason: "a frame type that is not known" })
     )

@@ -1,6 +1,7 @@
 /**
- * The rules of the wire, version 1: its names, its limits, its error codes and its close codes with
- * the policy each carries. What travels is in `Frame`.
+ * The rules of the wire, version 1: its names, its limits, its words, and its error codes and close
+ * codes with the policy and the sentence of each. What travels is in `Frame`; `PROTOCOL.md` tells it all
+ * to the author of a client in another language.
  *
  * @since 0.1.0
  */
@@ -42,66 +43,218 @@ export const channelNameFault = (name: string): string | undefined =>
           : undefined
 
 /**
- * What a client should do about an error: nothing, try later, or get a fresh token first.
+ * What a client does about an error: nothing, try later, or get a fresh token first.
+ *
+ * @category words
+ * @since 0.1.0
+ */
+export const retries = ["never", "later", "refresh"] as const
+
+/**
+ * One of `retries`.
+ *
+ * @category words
+ * @since 0.1.0
+ */
+export type Retry = (typeof retries)[number]
+
+/**
+ * How a subscription begins: at the present, at the cursor that the client gave, or at the present
+ * because the server could not honour that cursor.
+ *
+ * @category words
+ * @since 0.1.0
+ */
+export const joinStates = ["fresh", "recovered", "reset"] as const
+
+/**
+ * One of `joinStates`.
+ *
+ * @category words
+ * @since 0.1.0
+ */
+export type JoinState = (typeof joinStates)[number]
+
+/**
+ * Whether events flow from the database to the server.
+ *
+ * @category words
+ * @since 0.1.0
+ */
+export const sourceStates = ["up", "down"] as const
+
+/**
+ * One of `sourceStates`.
+ *
+ * @category words
+ * @since 0.1.0
+ */
+export type SourceState = (typeof sourceStates)[number]
+
+/**
+ * Every error code of the wire: what a client does about it, and one sentence that is safe to show. The
+ * server sends this sentence, or one that says more in its place.
  *
  * @category errors
  * @since 0.1.0
  */
-export type Retry = "never" | "later" | "refresh"
+export const errorCodes = {
+  "auth/required": { retry: "never", sentence: "The server requires a token." },
+  "auth/invalid": { retry: "never", sentence: "The token is not valid." },
+  "auth/expired": { retry: "refresh", sentence: "The token has expired: get a fresh one." },
+  "channel/unknown": { retry: "never", sentence: "The server has no channel of this name." },
+  "channel/invalid-name": { retry: "never", sentence: "The channel name is not valid." },
+  "channel/forbidden": {
+    retry: "never",
+    sentence: "The client may not subscribe to this channel."
+  },
+  "subscribe/duplicate": {
+    retry: "never",
+    sentence: "The session is subscribed to this channel already."
+  },
+  "subscribe/limit": {
+    retry: "later",
+    sentence: "The session has as many subscriptions as it may have: leave one first."
+  },
+  "rate/limited": { retry: "later", sentence: "The client asks too often: slow down." },
+  "server/overloaded": {
+    retry: "later",
+    sentence: "The server has too much to do: try again later."
+  },
+  "server/internal": { retry: "later", sentence: "The server failed: try again later." },
+  "source/down": {
+    retry: "later",
+    sentence: "The source of this channel is down: try again later."
+  },
+  "publish/forbidden": {
+    retry: "never",
+    sentence: "The client may not publish to this channel."
+  },
+  "publish/invalid": {
+    retry: "never",
+    sentence: "The payload does not match the schema of this channel."
+  },
+  "publish/too-large": {
+    retry: "never",
+    sentence: "The payload is larger than this channel carries."
+  },
+  "frame/malformed": { retry: "never", sentence: "The frame is not valid." },
+  "frame/unknown": { retry: "never", sentence: "The server does not know this type of frame." }
+} as const satisfies Readonly<Record<string, { readonly retry: Retry; readonly sentence: string }>>
 
 /**
- * Every error code of the wire with what a client should do about it.
+ * One of the names in `errorCodes`, e.g. `channel/forbidden`.
  *
  * @category errors
  * @since 0.1.0
  */
-export const errorRetry = {
-  "auth/required": "never",
-  "auth/invalid": "never",
-  "auth/expired": "refresh",
-  "channel/unknown": "never",
-  "channel/invalid-name": "never",
-  "channel/forbidden": "never",
-  "subscribe/duplicate": "never",
-  "subscribe/limit": "later",
-  "rate/limited": "later",
-  "server/overloaded": "later",
-  "server/internal": "later",
-  "source/down": "later",
-  "publish/forbidden": "never",
-  "publish/invalid": "never",
-  "publish/too-large": "never",
-  "frame/malformed": "never",
-  "frame/unknown": "never"
-} as const satisfies Record<string, Retry>
+export type ErrorCode = keyof typeof errorCodes
 
 /**
- * @category errors
- * @since 0.1.0
- */
-export type ErrorCode = keyof typeof errorRetry
-
-/**
- * Every close code of the wire.
+ * What a client does after a close: reconnects with backoff, gets a fresh token and reconnects, or
+ * stops and tells its user.
  *
  * @category close codes
  * @since 0.1.0
  */
-export const CloseCode = {
-  draining: 4000,
-  slowConsumer: 4001,
-  nothingHeard: 4002,
-  flooding: 4003,
-  tooManySessions: 4004,
-  noHello: 4005,
-  tokenExpired: 4100,
-  revoked: 4101,
-  protocolViolation: 4200,
-  versionNotSupported: 4201,
-  forbidden: 4202,
-  removed: 4205,
-  messageTooLarge: 1009
-} as const
+export const closePolicies = ["reconnect", "refresh", "stop"] as const
+
+/**
+ * One of `closePolicies`.
+ *
+ * @category close codes
+ * @since 0.1.0
+ */
+export type ClosePolicy = (typeof closePolicies)[number]
+
+/**
+ * Every close code that a server sends, by its name: what a client does after it, and one sentence.
+ *
+ * The sentence travels as the reason of the close frame (`closeReason`). So a browser ships none of
+ * them, and shows the sentence of a code that is newer than itself. Where WebSocket gives the code
+ * (1002, 1007, 1008, 1009) the close frame has no reason.
+ *
+ * @category close codes
+ * @since 0.1.0
+ */
+export const closeCodes = {
+  draining: { code: 4000, policy: "reconnect", sentence: "The server is closing." },
+  slowConsumer: { code: 4001, policy: "reconnect", sentence: "The client reads too slowly." },
+  nothingHeard: {
+    code: 4002,
+    policy: "reconnect",
+    sentence: "The server heard nothing from the client."
+  },
+  flooding: {
+    code: 4003,
+    policy: "reconnect",
+    sentence: "The client sends too much, or the server has too much to do."
+  },
+  tooManySessions: {
+    code: 4004,
+    policy: "reconnect",
+    sentence: "The identity has too many sessions."
+  },
+  noHello: { code: 4005, policy: "reconnect", sentence: "The client did not say hello in time." },
+  tokenExpired: { code: 4100, policy: "refresh", sentence: "The token has expired." },
+  revoked: {
+    code: 4101,
+    policy: "refresh",
+    sentence: "The server revoked the sessions of this identity."
+  },
+  protocolViolation: { code: 4200, policy: "stop", sentence: "The client broke the protocol." },
+  versionNotSupported: {
+    code: 4201,
+    policy: "stop",
+    sentence: "The server speaks another version of the protocol."
+  },
+  forbidden: { code: 4202, policy: "stop", sentence: "The server does not let the client in." },
+  removed: { code: 4205, policy: "stop", sentence: "The operator removed the session." },
+  invalidMessage: {
+    code: 1002,
+    policy: "reconnect",
+    sentence: "The client sent what is not WebSocket."
+  },
+  invalidText: {
+    code: 1007,
+    policy: "reconnect",
+    sentence: "The client sent text that is not UTF-8."
+  },
+  tooManyPieces: {
+    code: 1008,
+    policy: "reconnect",
+    sentence: "The client sent a message in too many pieces."
+  },
+  messageTooLarge: {
+    code: 1009,
+    policy: "stop",
+    sentence: "The client sent a message that is larger than limits.frameBytes."
+  },
+  serverFailed: { code: 1011, policy: "reconnect", sentence: "The server failed." }
+} as const satisfies Readonly<
+  Record<string, { readonly code: number; readonly policy: ClosePolicy; readonly sentence: string }>
+>
+
+/**
+ * One of the names in `closeCodes`, e.g. `slowConsumer`.
+ *
+ * @category close codes
+ * @since 0.1.0
+ */
+export type CloseName = keyof typeof closeCodes
+
+/**
+ * The reason of a close frame: the sentence of its code, with what is special about this close, and
+ * without the full stop, because clients show it inside of sentences. At most 123 bytes, as WebSocket
+ * asks.
+ *
+ * @category close codes
+ * @since 0.1.0
+ */
+export const closeReason = (name: CloseName, detail?: string): string => {
+  const reason = closeCodes[name].sentence.slice(0, -1)
+  return detail === undefined ? reason : `${reason}: ${detail}`
+}
 
 /**
  * What a client does after a close code. The range is the policy, so that new codes need no new clients.
@@ -109,7 +262,7 @@ export const CloseCode = {
  * @category close codes
  * @since 0.1.0
  */
-export const closePolicy = (code: number): "reconnect" | "refresh" | "stop" => {
+export const closePolicy = (code: number): ClosePolicy => {
   const range = Math.floor(code / 100)
   // 1009 is the one code of the WebSocket protocol that says that trying again would not help.
   return range === 42 || code === 1009 ? "stop" : range === 41 ? "refresh" : "reconnect"

@@ -29,7 +29,7 @@ export interface Event<out A> {
 }
 
 /**
- * Why events may be missing before this point.
+ * Every reason for which events may be missing before this point.
  *
  * - `source`: the connection that listens was lost and is back; whatever commits from now on is delivered.
  * - `slow`: this subscriber did not keep up and its backlog was dropped.
@@ -42,7 +42,15 @@ export interface Event<out A> {
  * @category models
  * @since 0.1.0
  */
-export type GapReason = "source" | "slow" | "retention" | "invalid" | "truncate" | "rights"
+export const gapReasons = ["source", "slow", "retention", "invalid", "truncate", "rights"] as const
+
+/**
+ * One of `gapReasons`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type GapReason = (typeof gapReasons)[number]
 
 /**
  * A message that did not match its channel's schema, without anything that it said: fit to be logged,

@@ -1,184 +1,14 @@
 /**
- * The wire, byte by byte. A change that turns one of these tests red is a change of the protocol.
+ * What the hand-written codecs do with the golden frames of both directions, and with what is none.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Result } from "effect"
 import * as Frame from "../src/Frame.ts"
+import { golden } from "./support/golden.ts"
 
-interface Golden<F> {
-  readonly name: string
-  readonly frame: F
-  readonly text: string
-}
+const { client, server } = golden
 
-const client: ReadonlyArray<Golden<Frame.ClientFrame>> = [
-  {
-    name: "hello",
-    frame: { type: "hello", version: 1 },
-    text: `{"type":"hello","version":1}`
-  },
-  {
-    name: "hello with a token and the client's name",
-    frame: { type: "hello", version: 1, token: "t", client: { name: "n", version: "v" } },
-    text: `{"type":"hello","version":1,"token":"t","client":{"name":"n","version":"v"}}`
-  },
-  {
-    name: "subscribe",
-    frame: { type: "subscribe", id: 1, channel: "a" },
-    text: `{"type":"subscribe","id":1,"channel":"a"}`
-  },
-  {
-    name: "subscribe with a cursor",
-    frame: { type: "subscribe", id: 1, channel: "table_updates_orders", cursor: "e:7" },
-    text: `{"type":"subscribe","id":1,"channel":"table_updates_orders","cursor":"e:7"}`
-  },
-  {
-    name: "unsubscribe",
-    frame: { type: "unsubscribe", id: 2, channel: "a" },
-    text: `{"type":"unsubscribe","id":2,"channel":"a"}`
-  },
-  {
-    name: "publish",
-    frame: { type: "publish", id: 3, channel: "a", key: `k"1`, data: { b: 1, a: [null, "\n"] } },
-    text: `{"type":"publish","id":3,"channel":"a","key":"k\\"1","data":{"b":1,"a":[null,"\\n"]}}`
-  },
-  {
-    name: "publish of null",
-    frame: { type: "publish", id: 3, channel: "a", key: "k", data: null },
-    text: `{"type":"publish","id":3,"channel":"a","key":"k","data":null}`
-  },
-  {
-    name: "authenticate",
-    frame: { type: "authenticate", id: 4, token: "t" },
-    text: `{"type":"authenticate","id":4,"token":"t"}`
-  },
-  { name: "pong", frame: { type: "pong" }, text: `{"type":"pong"}` }
-]
-
-const limits = { subscriptions: 100, frameBytes: 65536, publishPerSecond: 20 }
 const at = "2026-11-22T10:00:00.000Z"
-
-const server: ReadonlyArray<Golden<Frame.ServerFrame>> = [
-  {
-    name: "welcome",
-    frame: { type: "welcome", version: 1, session: "s", ping: 25000, slack: 10000, limits },
-    text: `{"type":"welcome","version":1,"session":"s","ping":25000,"slack":10000,"limits":{"subscriptions":100,"frameBytes":65536,"publishPerSecond":20}}`
-  },
-  {
-    name: "welcome of a token that expires",
-    frame: {
-      type: "welcome",
-      version: 1,
-      session: "s",
-      ping: 25000,
-      slack: 10000,
-      expires: 60000,
-      limits
-    },
-    text: `{"type":"welcome","version":1,"session":"s","ping":25000,"slack":10000,"expires":60000,"limits":{"subscriptions":100,"frameBytes":65536,"publishPerSecond":20}}`
-  },
-  {
-    name: "subscribed, fresh",
-    frame: { type: "subscribed", id: 1, channel: "a", state: "fresh", cursor: "e:0" },
-    text: `{"type":"subscribed","id":1,"channel":"a","state":"fresh","cursor":"e:0"}`
-  },
-  {
-    name: "subscribed, recovered",
-    frame: { type: "subscribed", id: 1, channel: "a", state: "recovered", cursor: "e:7" },
-    text: `{"type":"subscribed","id":1,"channel":"a","state":"recovered","cursor":"e:7"}`
-  },
-  {
-    name: "subscribed, reset",
-    frame: { type: "subscribed", id: 1, channel: "a", state: "reset", cursor: "f:0" },
-    text: `{"type":"subscribed","id":1,"channel":"a","state":"reset","cursor":"f:0"}`
-  },
-  {
-    name: "unsubscribed",
-    frame: { type: "unsubscribed", id: 2, channel: "a" },
-    text: `{"type":"unsubscribed","id":2,"channel":"a"}`
-  },
-  {
-    name: "published",
-    frame: { type: "published", id: 3 },
-    text: `{"type":"published","id":3}`
-  },
-  {
-    name: "authenticated",
-    frame: { type: "authenticated", id: 4 },
-    text: `{"type":"authenticated","id":4}`
-  },
-  {
-    name: "authenticated with a token that expires",
-    frame: { type: "authenticated", id: 4, expires: 0 },
-    text: `{"type":"authenticated","id":4,"expires":0}`
-  },
-  {
-    name: "events, live",
-    frame: {
-      type: "events",
-      channel: "a",
-      cursor: "e:2",
-      events: [
-        { id: "e:1", at, data: { text: "é\n" } },
-        { id: "e:2", at, data: null }
-      ]
-    },
-    text: `{"type":"events","channel":"a","cursor":"e:2","events":[{"id":"e:1","at":"${at}","data":{"text":"é\\n"}},{"id":"e:2","at":"${at}","data":null}]}`
-  },
-  {
-    name: "events, durable",
-    frame: {
-      type: "events",
-      channel: "a",
-      cursor: "1.12345678.AAAA",
-      events: [{ id: "7", at, data: [1], tx: "700" }]
-    },
-    text: `{"type":"events","channel":"a","cursor":"1.12345678.AAAA","events":[{"id":"7","at":"${at}","data":[1],"tx":"700"}]}`
-  },
-  {
-    name: "cursor",
-    frame: { type: "cursor", channel: "a", cursor: "e:7" },
-    text: `{"type":"cursor","channel":"a","cursor":"e:7"}`
-  },
-  ...(["source", "slow", "retention", "invalid"] as const).map((reason) => ({
-    name: `gap, ${reason}`,
-    frame: { type: "gap", channel: "a", reason, cursor: "e:7" } as const,
-    text: `{"type":"gap","channel":"a","reason":"${reason}","cursor":"e:7"}`
-  })),
-  ...(["never", "later", "refresh"] as const).map((retry) => ({
-    name: `ended, retry ${retry}`,
-    frame: { type: "ended", channel: "a", code: "source/down", message: "m", retry } as const,
-    text: `{"type":"ended","channel":"a","code":"source/down","message":"m","retry":"${retry}"}`
-  })),
-  {
-    name: "error without an id",
-    frame: { type: "error", code: "frame/malformed", message: "m", retry: "never" },
-    text: `{"type":"error","code":"frame/malformed","message":"m","retry":"never"}`
-  },
-  {
-    name: "error with an id and a delay",
-    frame: {
-      type: "error",
-      id: 0,
-      code: "rate/limited",
-      message: "m",
-      retry: "later",
-      retryAfter: 50
-    },
-    text: `{"type":"error","id":0,"code":"rate/limited","message":"m","retry":"later","retryAfter":50}`
-  },
-  ...(["up", "down"] as const).map((source) => ({
-    name: `status, ${source}`,
-    frame: { type: "status", source } as const,
-    text: `{"type":"status","source":"${source}"}`
-  })),
-  { name: "ping", frame: { type: "ping" }, text: `{"type":"ping"}` },
-  {
-    name: "bye",
-    frame: { type: "bye", reconnectAfter: 1500 },
-    text: `{"type":"bye","reconnectAfter":1500}`
-  }
-]
 
 const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
@@ -225,11 +55,6 @@ const withData = (data: string, options?: { readonly maxDepth: number }) =>
   )
 
 describe("the frames of a client", () => {
-  it.each(client)("$name: gives exactly this text, and this text gives it", ({ frame, text }) => {
-    expect(Frame.encode(frame)).toBe(text)
-    expect(receive(text)).toStrictEqual(frame)
-  })
-
   it.each(client)("$name: the order of the fields does not matter", ({ frame, text }) => {
     expect(Frame.encode(reverse(frame) as unknown as Frame.ClientFrame)).toBe(text)
     expect(receive(JSON.stringify(reverse(frame)))).toStrictEqual(frame)
@@ -292,11 +117,6 @@ describe("the frames of a client", () => {
 })
 
 describe("the frames of a server", () => {
-  it.each(server)("$name: gives exactly this text, and this text gives it", ({ frame, text }) => {
-    expect(Frame.encode(frame)).toBe(text)
-    expect(Frame.decodeServerFrame(text)).toStrictEqual(frame)
-  })
-
   it.each(server)("$name: the order of the fields does not matter", ({ frame, text }) => {
     expect(Frame.encode(reverse(frame) as unknown as Frame.ServerFrame)).toBe(text)
     expect(Frame.decodeServerFrame(JSON.stringify(reverse(frame)))).toStrictEqual(frame)

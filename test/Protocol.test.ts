@@ -1,6 +1,9 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Protocol from "../src/Protocol.ts"
 
+/** What a person may read: from a capital letter to the only full stop at an end. */
+const oneSentence = /^[A-Z](?:[^.\n]|\.(?=\w)){15,90}\.$/
+
 describe("Protocol", () => {
   it("is version 1", () => {
     expect([Protocol.version, Protocol.subprotocol, Protocol.maxDepth]).toEqual([
@@ -44,7 +47,11 @@ describe("Protocol", () => {
   })
 
   it("names the close codes", () => {
-    expect(Protocol.CloseCode).toEqual({
+    expect(
+      Object.fromEntries(
+        Object.entries(Protocol.closeCodes).map(([name, { code }]) => [name, code])
+      )
+    ).toEqual({
       draining: 4000,
       slowConsumer: 4001,
       nothingHeard: 4002,
@@ -57,12 +64,35 @@ describe("Protocol", () => {
       versionNotSupported: 4201,
       forbidden: 4202,
       removed: 4205,
-      messageTooLarge: 1009
+      invalidMessage: 1002,
+      invalidText: 1007,
+      tooManyPieces: 1008,
+      messageTooLarge: 1009,
+      serverFailed: 1011
     })
   })
 
+  it.each(Object.entries(Protocol.closeCodes))(
+    "the close code $0 has the policy of its range, and a sentence that a close frame carries",
+    (name, { code, policy, sentence }) => {
+      expect(policy).toBe(Protocol.closePolicy(code))
+      expect(sentence).toMatch(oneSentence)
+      const reason = Protocol.closeReason(
+        name as Protocol.CloseName,
+        "too many unanswered requests"
+      )
+      expect(`${reason}.`).toBe(sentence.replace(/\.$/, ": too many unanswered requests."))
+      expect(reason.length).toBeLessThanOrEqual(123)
+      expect(`${Protocol.closeReason(name as Protocol.CloseName)}.`).toBe(sentence)
+    }
+  )
+
   it("says of every error code what a client should do", () => {
-    expect(Protocol.errorRetry).toEqual({
+    expect(
+      Object.fromEntries(
+        Object.entries(Protocol.errorCodes).map(([code, { retry }]) => [code, retry])
+      )
+    ).toEqual({
       "auth/required": "never",
       "auth/invalid": "never",
       "auth/expired": "refresh",
@@ -82,6 +112,13 @@ describe("Protocol", () => {
       "frame/unknown": "never"
     })
   })
+
+  it.each(Object.entries(Protocol.errorCodes))(
+    "the error code $0 has one sentence",
+    (_, { sentence }) => {
+      expect(sentence).toMatch(oneSentence)
+    }
+  )
 
   it.each([
     { name: "a", fault: undefined },

@@ -56,8 +56,10 @@ export interface Memory {
 }
 
 export interface Loop {
-  /** The longest that the event loop stood still, in milliseconds. */
+  /** The longest that the event loop stood still, in milliseconds; also while others had the CPU. */
   readonly longest: number
+  /** The most that its thread worked while it stood still, in milliseconds of the CPU. */
+  readonly hardest: number
   /** The most memory (RSS) that was seen, in bytes: looked at 50 times a second. */
   readonly peak: number
 }

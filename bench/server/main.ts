@@ -21,9 +21,12 @@ const collect = (): void => {
 
 const used = () => subject?.usage?.cpu() ?? process.cpuUsage()
 
-/** When the loop was last seen to go round, and the longest that it did not. */
+/** When the loop was last seen to go round, and what this thread had used of the CPU by then. */
 let turned = performance.now()
+let worked = process.threadCpuUsage()
+/** The longest that it did not, and the most that the thread worked meanwhile. */
 let longest = 0
+let hardest = 0
 let peak = 0
 let looked = 0
 
@@ -31,6 +34,9 @@ const turn = (): void => {
   const now = performance.now()
   longest = Math.max(longest, now - turned)
   turned = now
+  const { system, user } = process.threadCpuUsage(worked)
+  hardest = Math.max(hardest, (system + user) / 1000)
+  worked = process.threadCpuUsage()
   if (now - looked >= 20) {
     looked = now
     peak = Math.max(peak, process.memoryUsage.rss())
@@ -42,7 +48,8 @@ let watching = false
 
 const watch = (): void => {
   turned = performance.now()
-  longest = peak = 0
+  worked = process.threadCpuUsage()
+  longest = hardest = peak = 0
   if (watching) return
   watching = true
   setInterval(turn, 1).unref()
@@ -79,7 +86,7 @@ serve<ServerApi>(
     },
     loop: () => {
       if (watching) turn()
-      const seen = { longest, peak }
+      const seen = { longest, hardest, peak }
       watch()
       return seen
     },

@@ -25,7 +25,8 @@ export class Refused extends Data.TaggedError("Refused")<{
  * The connection ended for good, so nothing will be sent or received any more.
  *
  * `code` is the close code: 4200-4299 and 1009 come from the server, 4100-4199 mean that no fresh
- * token could help, 1000 that this side closed the client.
+ * token could help, 1000 that this side closed the client. `reason` is the sentence that the server sent
+ * with it (`Protocol.closeCodes` has them all), or the client's own words.
  *
  * @category errors
  * @since 0.1.0

@@ -112,8 +112,8 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   /**
    * Settles when the server hears PostgreSQL: it listens, and with durable channels it reads the
    * outbox. It goes on trying for as long as the database is away. It rejects, with the reason and the cure,
-   * when PostgreSQL refuses for `startPatience` (`DatabaseRefused`; `NotInstalled`, `OutdatedInstall` and
-   * `NotPrimary` of the outbox), when its notifications do not arrive (`ListenNotDelivered`), when the
+   * when PostgreSQL refuses for `startPatience` (`DatabaseRefused`; `NotInstalled` and `OutdatedInstall` of
+   * the outbox; `NotPrimary` of a standby), when its notifications do not arrive (`ListenNotDelivered`), when the
    * channels contradict each other, and with `ServerClosed` when it was closed before. Refused, it is tried again every 30 s:
    * `isReady` tells when it is well.
    */

@@ -7,13 +7,14 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
+import { joinStates, retries, sourceStates } from "../Protocol.ts"
 
 /** An integer from 0 to 2^53-1: an id, or a duration in milliseconds. */
 const Count = Schema.Int.check(
   Schema.isGreaterThanOrEqualTo(0),
   Schema.isLessThanOrEqualTo(Number.MAX_SAFE_INTEGER)
 )
-const Retry = Schema.Literals(["never", "later", "refresh"])
+const Retry = Schema.Literals(retries)
 /** 1-64 characters that every database stores and tells apart. */
 const Key = Schema.String.check(
   Schema.isMinLength(1),
@@ -76,7 +77,7 @@ export const ServerFrame = Schema.Union([
     type: Schema.Literal("subscribed"),
     id: Count,
     channel: Schema.String,
-    state: Schema.Literals(["fresh", "recovered", "reset"]),
+    state: Schema.Literals(joinStates),
     cursor: Schema.String
   }),
   Schema.Struct({ type: Schema.Literal("unsubscribed"), id: Count, channel: Schema.String }),
@@ -125,7 +126,7 @@ export const ServerFrame = Schema.Union([
     retry: Retry,
     retryAfter: Schema.optionalKey(Count)
   }),
-  Schema.Struct({ type: Schema.Literal("status"), source: Schema.Literals(["up", "down"]) }),
+  Schema.Struct({ type: Schema.Literal("status"), source: Schema.Literals(sourceStates) }),
   Schema.Struct({ type: Schema.Literal("ping") }),
   Schema.Struct({ type: Schema.Literal("bye"), reconnectAfter: Count })
 ])

@@ -12,6 +12,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import type { InvalidOption } from "./internal/options.ts"
 import * as Reader from "./internal/outbox/memoryReader.ts"
 import { MemoryTable, type Written } from "./internal/outbox/memoryTable.ts"
 import { OutboxReader, type OutboxPublishError } from "./OutboxReader.ts"
@@ -89,13 +90,13 @@ export class MemoryOutbox extends Context.Service<
   /**
    * The outbox and a reader of it. Beside `layerMemory`, the source of live channels, it is all that
    * `Realtime.layer()` needs. Empty at first; messages older than the retention go every hour, or every
-   * quarter of the retention where that is less.
+   * quarter of the retention where that is less. Fails with `InvalidOption` where an option is none.
    *
    * @category layers
    */
   static readonly layer = (
     options?: MemoryOutboxOptions
-  ): Layer.Layer<OutboxReader | MemoryOutbox> =>
+  ): Layer.Layer<OutboxReader | MemoryOutbox, InvalidOption> =>
     Layer.effectContext(
       Effect.gen(function* () {
         const table = new MemoryTable()
@@ -108,7 +109,8 @@ export class MemoryOutbox extends Context.Service<
             crash: (how) => table.crash(how?.losing ?? 0),
             restore: table.restore,
             prune: Effect.sync(() => table.forget(Infinity)),
-            reader
+            // Of options that were found right.
+            reader: Effect.orDie(reader)
           })
         )
       })

@@ -15,6 +15,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import type * as Protocol from "../Protocol.ts"
 
 /**
  * The source could not do what was asked.
@@ -40,7 +41,7 @@ export class SourceError extends Schema.TaggedError<SourceError>()("SourceError"
  * @category models
  * @since 0.1.0
  */
-export type SourceState = "up" | "down"
+export type SourceState = Protocol.SourceState
 
 /**
  * What a listener hears where notifications may be missing. It comes after LISTEN works again, so whatever

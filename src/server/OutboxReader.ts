@@ -32,7 +32,9 @@ import { type DatabaseRefused, startPatience } from "./internal/link/refusal.ts"
 import * as Reader from "./internal/outbox/reader.ts"
 import type { Lease } from "./internal/outbox/shared.ts"
 import { Followers, type Item } from "./internal/outbox/tail.ts"
+import * as Settings from "./internal/outbox/settings.ts"
 import * as Upkeep from "./internal/outbox/upkeep.ts"
+import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
 import * as Watched from "./internal/link/watched.ts"
 import type { SourceState } from "./NotificationSource.ts"
 import { SchemaName } from "./internal/sql/schemaName.ts"
@@ -273,19 +275,19 @@ export class OutboxReader extends Context.Service<
 >()("effect-realtime/server/OutboxReader") {}
 
 /**
- * Why no session is opened: the URL cannot be followed, or PostgreSQL refuses.
+ * Why no session is opened: an option is none, the URL cannot be followed, or PostgreSQL refuses.
  *
  * @category errors
  * @since 0.1.0
  */
-export type StartError = InvalidDatabaseUrl | DatabaseRefused
+export type StartError = InvalidDatabaseUrl | InvalidOption | DatabaseRefused
 
 /**
  * Opens the session, and keeps it open in the background.
  *
  * Completes with the first session, or when PostgreSQL could not be reached at the first try. While it is
  * away the state is `down` and everybody waits; while the objects are missing or the database is a standby,
- * everybody is told. Fails with `InvalidDatabaseUrl` at once, and with `DatabaseRefused` when PostgreSQL
+ * everybody is told. Fails with `InvalidOption` and `InvalidDatabaseUrl` at once, and with `DatabaseRefused` when PostgreSQL
  * refuses for `startPatience`.
  *
  * @category constructors
@@ -304,21 +306,18 @@ const opened = (
   Effect.gen(function* () {
     const schema = yield* SchemaName
     const sql = yield* PgClient
-    const beat = Duration.fromInputUnsafe(options?.heartbeatTimeout ?? "2 seconds")
-    const patience = Duration.times(beat, 10)
-    const limits = {
-      messages: options?.pageMessages ?? 1000,
-      bytes: options?.pageBytes ?? 1024 * 1024
-    }
-    const replayed = {
-      events: options?.replayEvents ?? 10_000,
-      bytes: options?.replayBytes ?? 8 * 1024 * 1024
-    }
-    const together = {
-      atOnce: options?.replays ?? 8,
-      queue: options?.replayQueue ?? 1000,
-      bytes: options?.replayMemory ?? 64 * 1024 * 1024
-    }
+    const {
+      backlog,
+      backoff,
+      beat,
+      bounds,
+      limits,
+      patience,
+      positionEvery,
+      times,
+      together,
+      until
+    } = yield* checked(() => resolved(options ?? {}))
     const followers = new Followers()
     yield* Memory.sweeping(followers.budget)
     const { connection } = yield* Effect.fromResult(
@@ -330,22 +329,19 @@ const opened = (
       wake: options?.wake,
       beat,
       patience,
-      backoff: options?.backoff ?? Backoff.link,
+      backoff,
       limits,
-      positionEvery: millis(options?.positionEvery ?? "1 hour"),
+      positionEvery,
       followers,
-      pace: yield* Pace.make({
-        busy: millis(options?.busy ?? 5),
-        idle: options?.idle === undefined ? undefined : millis(options.idle)
-      }),
+      pace: yield* Pace.make(times),
       upkeep: yield* Upkeep.make(sql, options?.upkeep !== false),
       flushed: options?.flushed === true,
-      startPatience: options?.startPatience ?? startPatience
+      startPatience: until
     })
     const catchUp = yield* CatchUp.make(
       sql,
       limits,
-      replayed,
+      bounds,
       together,
       patience,
       followers,
@@ -380,7 +376,7 @@ const opened = (
         durableStream({
           channel,
           from: from?.from,
-          backlog: options?.backlog ?? 64,
+          backlog,
           followers,
           current: Effect.tap(current, () => watched.compare(channel)),
           catchUp
@@ -394,7 +390,26 @@ const opened = (
     })
   })
 
-const millis = (input: Duration.Input): number => Duration.toMillis(Duration.fromInputUnsafe(input))
+/** The options with their defaults. Throws `InvalidOption`. */
+const resolved = (options: Options) => {
+  const beat = Duration.millis(millis("heartbeatTimeout", options.heartbeatTimeout ?? "2 seconds"))
+  return {
+    ...Settings.shared(options),
+    together: Settings.together(options),
+    beat,
+    /** For a page. */
+    patience: Duration.times(beat, 10),
+    backoff: backoff(options.backoff ?? Backoff.link),
+    times: {
+      busy: millis("busy", options.busy ?? 5),
+      idle: options.idle === undefined ? undefined : millis("idle", options.idle)
+    },
+    until: millis("startPatience", options.startPatience ?? startPatience, {
+      least: 0,
+      endless: true
+    })
+  }
+}
 
 /**
  * Needs the app's `PgClient`: its address for the session, its pool for replays and upkeep. What is

@@ -7,7 +7,7 @@
  *
  * @since 0.1.0
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
@@ -25,6 +25,7 @@ import {
   watchStatement
 } from "./internal/sql/watchStatement.ts"
 import { isMissing, sqlMessage, sqlState } from "./internal/link/sqlState.ts"
+import { checked, count, type InvalidOption, millis } from "./internal/options.ts"
 
 export {
   /**
@@ -177,22 +178,32 @@ export class InvalidSchemaName extends Schema.TaggedError<InvalidSchemaName>()(
  * @category errors
  * @since 0.1.0
  */
-export type InstallError = SqlError | ForeignSchema | InvalidSchemaName | WatchRefused
+export type InstallError =
+  | SqlError
+  | ForeignSchema
+  | InvalidOption
+  | InvalidSchemaName
+  | WatchRefused
 
 const settingsOf = (options: Options | undefined): Sql.Settings => ({
   wake: options?.wake,
-  retention:
-    options?.retention === undefined
-      ? undefined
-      : Duration.toMillis(Duration.fromInputUnsafe(options.retention)),
-  maxMessages: options?.maxMessages,
+  retention: options?.retention === undefined ? undefined : millis("retention", options.retention),
+  maxMessages:
+    options?.maxMessages === undefined || options.maxMessages === null
+      ? options?.maxMessages
+      : count("maxMessages", options.maxMessages, { unlimited: false }),
   nodeRole: options?.roles?.node,
   appRole: options?.roles?.app
 })
 
+/** What a table may not have is found out by the database; this would not be SQL. */
+const checkWatch = ({ maxBytes }: Watch): void => {
+  if (maxBytes !== undefined) count("maxBytes", maxBytes, { least: 0, unlimited: false })
+}
+
 const patience = (options: Pick<Options, "lockTimeout"> | undefined): string => {
-  const timeout = Duration.fromInputUnsafe(options?.lockTimeout ?? "5 seconds")
-  return `set local lock_timeout = '${Math.round(Duration.toMillis(timeout))}ms'`
+  // Zero would be for ever.
+  return `set local lock_timeout = '${millis("lockTimeout", options?.lockTimeout ?? "5 seconds")}ms'`
 }
 
 const script = (statements: ReadonlyArray<string>): ReadonlyArray<string> => [
@@ -203,7 +214,7 @@ const script = (statements: ReadonlyArray<string>): ReadonlyArray<string> => [
   ""
 ]
 
-const checked = (schema: string | undefined): string => {
+const schemaOf = (schema: string | undefined): string => {
   const name = schema ?? usual
   const fault = schemaNameFault(name)
   if (fault !== undefined) throw new InvalidSchemaName({ schema: name, fault })
@@ -212,13 +223,14 @@ const checked = (schema: string | undefined): string => {
 
 /**
  * Everything that `install` would do to a new database, as SQL that may run again. Throws
- * `InvalidSchemaName`.
+ * `InvalidSchemaName` and `InvalidOption`.
  *
  * @category SQL
  * @since 0.1.0
  */
 export const sql = (options?: Options): string => {
-  const schema = checked(options?.schema)
+  const schema = schemaOf(options?.schema)
+  options?.watch?.forEach(checkWatch)
   return [
     `-- The objects of effect-realtime, version ${schemaVersion}. May run again, also to upgrade.`,
     ...script([
@@ -236,7 +248,7 @@ export const sql = (options?: Options): string => {
  * @since 0.1.0
  */
 export const sqlUninstall = (options?: Pick<Options, "schema">): string => {
-  const schema = checked(options?.schema)
+  const schema = schemaOf(options?.schema)
   return script([patience(undefined), ...Sql.uninstall.map((text) => inSchema(schema, text))]).join(
     "\n\n"
   )
@@ -244,12 +256,15 @@ export const sqlUninstall = (options?: Pick<Options, "schema">): string => {
 
 const deadlockDetected = "40P01"
 
+type TransactionError = SqlError | ForeignSchema | InvalidOption | InvalidSchemaName
+
 /** The statements of one transaction, for the schema that is asked for. */
 const inTransaction = (
   statements: (client: SqlClient, schema: string) => Effect.Effect<ReadonlyArray<string>, SqlError>,
   options: Pick<Options, "lockTimeout" | "schema"> | undefined
-): Effect.Effect<void, SqlError | ForeignSchema | InvalidSchemaName, SqlClient> =>
+): Effect.Effect<void, TransactionError, SqlClient> =>
   Effect.gen(function* () {
+    const patient = yield* checked(() => patience(options))
     const client = (yield* SqlClient).withoutTransforms()
     const schema = options?.schema ?? (yield* SchemaName)
     const fault = schemaNameFault(schema)
@@ -257,7 +272,7 @@ const inTransaction = (
     yield* client
       .withTransaction(
         Effect.gen(function* () {
-          yield* client.unsafe(patience(options))
+          yield* client.unsafe(patient)
           for (const text of yield* statements(client, schema)) yield* client.unsafe(text)
         })
       )
@@ -278,6 +293,17 @@ const inTransaction = (
  * @since 0.1.0
  */
 export const install = (options?: Options): Effect.Effect<void, InstallError, SqlClient> =>
+  checked(() => {
+    for (const one of options?.watch ?? []) checkWatch(one)
+    return settingsOf(options)
+  }).pipe(
+    Effect.flatMap((settings) => installed(settings, options)),
+    Effect.andThen(
+      Effect.forEach(options?.watch ?? [], (one) => watch(one, options), { discard: true })
+    )
+  )
+
+const installed = (settings: Sql.Settings, options: Options | undefined) =>
   inTransaction(
     (client, schema) =>
       Effect.gen(function* () {
@@ -296,13 +322,9 @@ export const install = (options?: Options): Effect.Effect<void, InstallError, Sq
         // A newer one stays: nodes of two versions live side by side while a deploy rolls.
         const isCurrent =
           installed?.digest === Sql.digest || Number(installed?.version ?? 0) > schemaVersion
-        return Sql.install(settingsOf(options), isCurrent).map((text) => inSchema(schema, text))
+        return Sql.install(settings, isCurrent).map((text) => inSchema(schema, text))
       }),
     options
-  ).pipe(
-    Effect.andThen(
-      Effect.forEach(options?.watch ?? [], (one) => watch(one, options), { discard: true })
-    )
   )
 
 /**
@@ -313,11 +335,7 @@ export const install = (options?: Options): Effect.Effect<void, InstallError, Sq
  * @category installing
  * @since 0.1.0
  */
-export const uninstall: Effect.Effect<
-  void,
-  SqlError | ForeignSchema | InvalidSchemaName,
-  SqlClient
-> = inTransaction(
+export const uninstall: Effect.Effect<void, TransactionError, SqlClient> = inTransaction(
   (_, schema) => Effect.succeed(Sql.uninstall.map((text) => inSchema(schema, text))),
   undefined
 )
@@ -359,7 +377,7 @@ const isForbidden = (error: SqlError): boolean => sqlState(error) === "42501"
 
 const refused =
   (target: Target) =>
-  (error: SqlError | ForeignSchema | InvalidSchemaName): InstallError => {
+  (error: TransactionError): InstallError => {
     const state = sqlState(error)
     // Our own refusals, and a table or a column of a condition that does not exist.
     return state?.startsWith("RT") || state === "42P01" || state === "42703"
@@ -377,7 +395,10 @@ export const watch = (
   options: Watch,
   where?: Pick<Options, "lockTimeout" | "schema">
 ): Effect.Effect<void, InstallError, SqlClient> =>
-  inTransaction((_, schema) => Effect.succeed([watchStatement(options, schema)]), where).pipe(
+  checked(() => checkWatch(options)).pipe(
+    Effect.andThen(
+      inTransaction((_, schema) => Effect.succeed([watchStatement(options, schema)]), where)
+    ),
     Effect.mapError(refused(targetOf(options)))
   )
 

@@ -32,7 +32,9 @@ import { InvalidChannelName } from "../RealtimeError.ts"
 import type { InvalidDatabaseUrl } from "./internal/link/databaseUrl.ts"
 import * as PgLink from "./internal/link/pgLink.ts"
 import { DatabaseRefused, Doubt, refusalOf, startPatience } from "./internal/link/refusal.ts"
-import { sqlMessage } from "./internal/link/sqlState.ts"
+import { sqlMessage, sqlState } from "./internal/link/sqlState.ts"
+import { NotPrimary } from "./internal/outbox/faults.ts"
+import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
 import * as Watched from "./internal/link/watched.ts"
 import {
   type Listener,
@@ -130,20 +132,35 @@ interface Entry {
 }
 
 /**
- * Why no link is opened: the URL cannot be followed, PostgreSQL refuses, or it delivers nothing.
+ * Why no link is opened: an option is none, the URL cannot be followed, PostgreSQL refuses, or it delivers
+ * nothing.
  *
  * @category errors
  * @since 0.1.0
  */
-export type StartError = InvalidDatabaseUrl | DatabaseRefused | ListenNotDelivered
+export type StartError = InvalidDatabaseUrl | InvalidOption | DatabaseRefused | ListenNotDelivered
+
+/** The options with their defaults. Throws `InvalidOption`. */
+const resolved = (options: Options) => ({
+  heartbeat: Duration.millis(millis("heartbeat", options.heartbeat ?? "5 seconds")),
+  heartbeatTimeout: Duration.millis(
+    millis("heartbeatTimeout", options.heartbeatTimeout ?? "2 seconds")
+  ),
+  policy: backoff(options.backoff ?? Backoff.link),
+  patience: millis("startPatience", options.startPatience ?? startPatience, {
+    least: 0,
+    endless: true
+  })
+})
 
 /**
  * Opens the link, and keeps it open in the background.
  *
  * Completes when the link was proven to deliver, or when PostgreSQL could not be reached at the first
- * try: then the state is `down`, and `listen` waits. Fails with `InvalidDatabaseUrl` at once, with
+ * try: then the state is `down`, and `listen` waits. Fails with `InvalidOption` and `InvalidDatabaseUrl` at once, with
  * `DatabaseRefused` when PostgreSQL refuses for `startPatience`, and with `ListenNotDelivered` when it is
- * there and its notifications are not, on three links.
+ * there and its notifications are not, on three links. A standby is waited for: `refused` of the service
+ * fails with `NotPrimary` then.
  *
  * @category constructors
  * @since 0.1.0
@@ -153,16 +170,15 @@ export const make = (
 ): Effect.Effect<NotificationSource["Service"], StartError, PgClient | Scope.Scope> =>
   Effect.gen(function* () {
     const sql = yield* PgClient
+    const { heartbeat, heartbeatTimeout, patience, policy } = yield* checked(() =>
+      resolved(options ?? {})
+    )
     const state = yield* SubscriptionRef.make<SourceState>("down")
     const { connection } = yield* Effect.fromResult(
       PgLink.secured(PgLink.connectionOf(sql.config, options?.listenUrl))
     )
     yield* PgLink.compare(sql.config)
-    const linkOptions: PgLink.LinkOptions = {
-      connection,
-      heartbeat: Duration.fromInputUnsafe(options?.heartbeat ?? "5 seconds"),
-      heartbeatTimeout: Duration.fromInputUnsafe(options?.heartbeatTimeout ?? "2 seconds")
-    }
+    const linkOptions: PgLink.LinkOptions = { connection, heartbeat, heartbeatTimeout }
     const watched = yield* Watched.make(sql, "live")
     yield* Watched.looking(sql)
     const entries = new Map<string, Entry>()
@@ -284,23 +300,24 @@ export const make = (
     let wasUp = false
     let misses = 0
     let told = ""
-    const doubt = new Doubt(options?.startPatience ?? startPatience)
+    const doubt = new Doubt(patience)
     const started = yield* Deferred.make<void, StartError>()
-    const refused = yield* Deferred.make<never, StartError>()
+    const refused = yield* Deferred.make<never, StartError | NotPrimary>()
 
     /** Why it is no use to try again, as far as the start is concerned. */
-    const hopeless = (failure: unknown, now: number): StartError | undefined => {
+    const hopeless = (failure: unknown, now: number): StartError | NotPrimary | undefined => {
       misses = failure instanceof ListenNotDelivered ? misses + 1 : 0
       const refusal = refusalOf(failure)
-      doubt.note(refusal?.code, now)
+      doubt.note(refusal?.code ?? (isStandby(failure) ? standby : undefined), now)
       const believed = doubt.believed(now)
+      if (believed !== undefined && isStandby(failure)) return new NotPrimary()
       if (refusal !== undefined && believed !== undefined) {
         return new DatabaseRefused({ session: "link", ...refusal, ...believed })
       }
       return failure instanceof ListenNotDelivered && misses >= leastMisses ? failure : undefined
     }
 
-    const backoff = yield* Backoff.make(options?.backoff ?? Backoff.link)
+    const retries = yield* Backoff.make(policy)
     yield* Effect.gen(function* () {
       while (true) {
         let upAt: number | undefined
@@ -318,20 +335,24 @@ export const make = (
         const verdict = wasUp ? undefined : hopeless(failure, now)
         for (const entry of entries.values()) entry.scope = undefined
         yield* SubscriptionRef.set(state, "down")
-        if (verdict !== undefined) {
+        if (verdict instanceof NotPrimary) {
+          // It may be promoted: nobody's layer ends.
+          yield* Deferred.succeed(started, undefined)
+          yield* Deferred.fail(refused, verdict)
+        } else if (verdict !== undefined) {
           const late = !(yield* Deferred.fail(started, verdict))
           const first = yield* Deferred.fail(refused, verdict)
           // Whom the layer did not tell.
           if (late && first) yield* Effect.logError(verdict.message)
         } else if (!inDoubt(failure)) yield* Deferred.succeed(started, undefined)
-        const usual = yield* backoff.delay(upAt === undefined ? 0 : now - upAt)
+        const usual = yield* retries.delay(upAt === undefined ? 0 : now - upAt)
         const delay = wasUp ? usual : doubt.delay(usual, now)
-        const text = `The link to PostgreSQL is down, next try in ${Math.round(delay)} ms: ${sqlMessage(failure)}`
-        // What is said again and again until it is believed is said once.
-        yield* inDoubt(failure) && !wasUp && told === sqlMessage(failure)
-          ? Effect.logDebug(text)
-          : Effect.logWarning(text)
-        told = sqlMessage(failure)
+        const why = isStandby(failure) ? new NotPrimary().message : sqlMessage(failure)
+        const text = `The link to PostgreSQL is down, next try in ${Math.round(delay)} ms: ${why}`
+        // What is said again and again until it is believed is said once, and so is a cure.
+        const lasts = isStandby(failure) || (inDoubt(failure) && !wasUp)
+        yield* lasts && told === why ? Effect.logDebug(text) : Effect.logWarning(text)
+        told = why
         yield* Effect.sleep(delay)
       }
     }).pipe(Effect.annotateLogs("component", "effect-realtime link"), Effect.forkScoped)
@@ -399,6 +420,11 @@ const confirm = (listener: PgListener): void => {
   listener.live = true
   Deferred.doneUnsafe(listener.ready, Effect.void)
 }
+
+/** PostgreSQL's answer to LISTEN and NOTIFY on a standby. */
+const standby = "25006"
+
+const isStandby = (failure: unknown): boolean => sqlState(failure) === standby
 
 /** The start waits for more of the same. */
 const inDoubt = (failure: unknown): boolean =>

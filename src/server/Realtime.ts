@@ -26,6 +26,7 @@ import { NotDurable } from "./internal/hub/errors.ts"
 import * as Hub from "./internal/hub/hub.ts"
 import { rows } from "./internal/outbox/rows.ts"
 import { snapshot } from "./internal/outbox/snapshot.ts"
+import { checked, count, type InvalidOption, millis } from "./internal/options.ts"
 import { NotificationSource, type SourceState } from "./NotificationSource.ts"
 import { type DurableBatch, type DurableGap, OutboxReader } from "./OutboxReader.ts"
 
@@ -302,21 +303,11 @@ export class Realtime extends Context.Service<
    */
   static readonly make = (
     options?: Options
-  ): Effect.Effect<Realtime["Service"], never, Scope.Scope> =>
+  ): Effect.Effect<Realtime["Service"], InvalidOption, Scope.Scope> =>
     Effect.gen(function* () {
       const source = Option.getOrUndefined(yield* Effect.serviceOption(NotificationSource))
       const outbox = Option.getOrUndefined(yield* Effect.serviceOption(OutboxReader))
-      const hub = yield* Hub.make(source, outbox, {
-        linger: Duration.fromInputUnsafe(options?.linger ?? "2 minutes"),
-        maxChannels: options?.maxChannels ?? 10_000,
-        announceSource: options?.announceSource ?? true,
-        batchWindow: Duration.toMillis(Duration.fromInputUnsafe(options?.batchWindow ?? 0)),
-        memory: {
-          events: options?.memoryEvents ?? 256,
-          maxAge: Duration.toMillis(Duration.fromInputUnsafe(options?.memoryAge ?? "2 minutes")),
-          bytes: options?.memoryBytes ?? 64 * 1024 * 1024
-        }
-      })
+      const hub = yield* Hub.make(source, outbox, yield* checked(() => resolved(options ?? {})))
 
       const publish = <A>(channel: Channel.Channel<A>, payload: A, options?: PublishOptions) =>
         Effect.suspend((): Effect.Effect<void, PublishError> => {
@@ -357,11 +348,14 @@ export class Realtime extends Context.Service<
 
   /**
    * Live channels, and durable ones where an `OutboxReader.layer` is beneath it too. Needs a
-   * `NotificationSource`: `PgNotificationSource.layer`, or `NotificationSource.layerMemory`.
+   * `NotificationSource`: `PgNotificationSource.layer`, or `NotificationSource.layerMemory`. Fails
+   * with `InvalidOption` where an option is none.
    *
    * @category layers
    */
-  static readonly layer = (options?: Options): Layer.Layer<Realtime, never, NotificationSource> =>
+  static readonly layer = (
+    options?: Options
+  ): Layer.Layer<Realtime, InvalidOption, NotificationSource> =>
     Layer.effect(Realtime, Realtime.make(options))
 
   /**
@@ -370,8 +364,26 @@ export class Realtime extends Context.Service<
    *
    * @category layers
    */
-  static readonly layerDurable = (options?: Options): Layer.Layer<Realtime, never, OutboxReader> =>
+  static readonly layerDurable = (
+    options?: Options
+  ): Layer.Layer<Realtime, InvalidOption, OutboxReader> =>
     Layer.effect(Realtime, Realtime.make(options))
+}
+
+/** The options with their defaults. Throws `InvalidOption`. */
+const resolved = (options: Options): Hub.HubOptions => {
+  const any = { least: 0, endless: true }
+  return {
+    linger: Duration.millis(millis("linger", options.linger ?? "2 minutes", any)),
+    maxChannels: count("maxChannels", options.maxChannels ?? 10_000),
+    announceSource: options.announceSource ?? true,
+    batchWindow: millis("batchWindow", options.batchWindow ?? 0, { least: 0 }),
+    memory: {
+      events: count("memoryEvents", options.memoryEvents ?? 256, { least: 0 }),
+      maxAge: millis("memoryAge", options.memoryAge ?? "2 minutes", any),
+      bytes: count("memoryBytes", options.memoryBytes ?? 64 * 1024 * 1024, { least: 0 })
+    }
+  }
 }
 
 /** Batches of a channel are decoded with its codec, so their payloads are of type A. */

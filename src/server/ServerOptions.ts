@@ -8,7 +8,16 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { IncomingHttpHeaders } from "node:http"
 import type * as Channel from "../Channel.ts"
+import { errorCodes } from "../Protocol.ts"
 import type { Rate } from "./internal/door/bucket.ts"
+
+export {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  InvalidOption
+} from "./internal/options.ts"
 
 /**
  * What a client brings to prove who it is.
@@ -47,30 +56,7 @@ export class AuthRefused extends Schema.TaggedError<AuthRefused>()("AuthRefused"
   code: Schema.Literals(["auth/required", "auth/invalid", "auth/expired"])
 }) {
   override get message(): string {
-    return {
-      "auth/required": "A token is required here.",
-      "auth/invalid": "The token is not valid.",
-      "auth/expired": "The token has expired. Get a fresh one."
-    }[this.code]
-  }
-}
-
-/**
- * An option of the server cannot be what it is. Said at start, never at the first client.
- *
- * @category errors
- * @since 0.1.0
- */
-export class InvalidOption extends Schema.TaggedError<InvalidOption>()("InvalidOption", {
-  /** The option, e.g. `limits.sessions`. */
-  option: Schema.String,
-  /** What it is, as text; never a secret. */
-  value: Schema.String,
-  /** What it must be. */
-  expected: Schema.String
-}) {
-  override get message(): string {
-    return `The option ${this.option} is ${this.value}. It must be ${this.expected}.`
+    return errorCodes[this.code].sentence
   }
 }
 

@@ -8,9 +8,8 @@
  * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { JWTExpired } from "jose/errors"
@@ -20,12 +19,12 @@ import type { KeyObject } from "node:crypto"
 import {
   type Algorithm,
   checkAlgorithms,
-  invalid,
   keysOf,
   KeysUnavailable,
   type PublicAlgorithm,
   type SecretAlgorithm
 } from "./internal/door/jwtKeys.ts"
+import { millis } from "./internal/options.ts"
 import { type Authenticate, AuthRefused, type Credentials } from "./ServerOptions.ts"
 
 /**
@@ -156,8 +155,8 @@ export const jwt: {
   options: Common & Keys & { readonly identity?: Identity<I | string, R> | undefined }
 ): AuthenticateJwt<I | string, R> => {
   const usable = keysOf(options.keys)
-  const tolerance = seconds("clockTolerance", options.clockTolerance ?? "5 seconds")
-  const maxAge = options.maxAge === undefined ? undefined : seconds("maxAge", options.maxAge)
+  const tolerance = seconds("clockTolerance", options.clockTolerance ?? "5 seconds", 0)
+  const maxAge = options.maxAge === undefined ? undefined : seconds("maxAge", options.maxAge, 1)
   const { audience, issuer } = options
   const algorithms = [...checkAlgorithms(usable, options.algorithms)]
   const verify = {
@@ -196,14 +195,8 @@ export const jwt: {
   // Which signature holds is decided by `identity`, which the implementation cannot say.
 }) as never
 
-const seconds = (name: string, input: Duration.Input): number => {
-  const value = Option.match(Duration.fromInput(input), {
-    onNone: () => Number.NaN,
-    onSome: Duration.toSeconds
-  })
-  if (value >= 0 && value !== Infinity) return value
-  throw invalid(name, String(input), `a duration such as "5 seconds"`)
-}
+const seconds = (name: string, input: Duration.Input, least: number): number =>
+  millis(`jwt.${name}`, input, { least }) / 1000
 
 /** A token without a subject is for nobody. */
 const subject = ({ sub }: Claims): Effect.Effect<string, AuthRefused> =>

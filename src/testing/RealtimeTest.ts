@@ -28,6 +28,7 @@ import type { ServerFrame } from "../Frame.ts"
 import type { MemoryOutboxOptions } from "../server/MemoryOutbox.ts"
 import { type OutboxPublishError, OutboxReader } from "../server/OutboxReader.ts"
 import { keeps } from "../server/internal/hub/durable.ts"
+import { checked, count } from "../server/internal/options.ts"
 import type { ChannelConflict } from "../server/internal/door/registry.ts"
 import type { SourceError } from "../server/NotificationSource.ts"
 import * as Realtime from "../server/Realtime.ts"
@@ -315,6 +316,9 @@ const system = <I, R>(
   inside: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 ) =>
   Effect.gen(function* () {
+    const socketBytes = yield* checked(() =>
+      count("socketBytes", options.socketBytes ?? defaultMessageBytes)
+    )
     const { commit, faults, source, table } = yield* Database.make(clock)
     const { outbox } = options
     const server = yield* Server.make({ source, table, outbox }, options, options.realtime)
@@ -326,7 +330,7 @@ const system = <I, R>(
         void run(Effect.catchDefect(effect, (defect) => Effect.logError("network", defect))),
       entrance: server.entrance,
       maxMessageBytes: options.limits?.frameBytes ?? defaultMessageBytes,
-      socketBytes: options.socketBytes ?? defaultMessageBytes,
+      socketBytes,
       links: new Set()
     }
     /** What newcomers find. */

@@ -21,7 +21,7 @@ import { readmeWith } from "../../bench/report/record.ts"
 import type { Run } from "../../bench/report/run.ts"
 import { tablesOf } from "../../bench/report/table.ts"
 import { Publisher } from "../../bench/server/publisher.ts"
-import { textFrame } from "../../src/server/internal/hub/frames.ts"
+import { textFrame } from "../support/messages.ts"
 
 describe("a comparison", () => {
   const trials = [

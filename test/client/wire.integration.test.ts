@@ -3,10 +3,12 @@ import { Context, Effect, Fiber, Layer, Stream } from "effect"
 import * as Schema from "effect/Schema"
 import { Channel } from "effect-realtime"
 import { RealtimeClient } from "effect-realtime/client"
-import { RealtimeServer } from "effect-realtime/node"
+import { type Options, RealtimeServer } from "effect-realtime/node"
+import { AuthRefused } from "effect-realtime/server"
 import { createServer } from "node:http"
 import { type AddressInfo, createServer as createTcpServer } from "node:net"
 import { WebSocket } from "ws"
+import { closeReason } from "../../src/Protocol.ts"
 import * as Database from "../support/database.ts"
 import { hop } from "../support/hop.ts"
 import { greet } from "../support/wire.ts"
@@ -16,12 +18,12 @@ const Moves = Channel.make("moves", Schema.Struct({ x: Schema.Finite }), { publi
 const ReadOnly = Channel.make("read_only", Schema.String)
 
 /** A real server on a real database, by its address. */
-const door = Effect.gen(function* () {
+const doorWith = Effect.fnUntraced(function* (options?: Pick<Options<string>, "authenticate">) {
   const { url } = yield* Database.database
   const http = createServer()
   yield* Effect.acquireRelease(
     Effect.promise(async () => {
-      const server = new RealtimeServer(http, url, { channels: [Moves, ReadOnly] })
+      const server = new RealtimeServer(http, url, { channels: [Moves, ReadOnly], ...options })
       await server.ready
       await new Promise<void>((resolve) => http.listen(0, "127.0.0.1", resolve))
       return server
@@ -34,6 +36,8 @@ const door = Effect.gen(function* () {
   )
   return `ws://127.0.0.1:${(http.address() as AddressInfo).port}/realtime`
 })
+
+const door = doorWith()
 
 const client = (url: string) =>
   Effect.flatMap(Layer.build(RealtimeClient.layer({ url })), (context) =>
@@ -86,6 +90,24 @@ describe("the client over a real socket", () => {
       assert.deepInclude(forbidden, { _tag: "Refused", code: "publish/forbidden" })
       const large = yield* Effect.flip(own.publish(Channel.untyped("moves"), "x".repeat(8000)))
       assert.strictEqual(large._tag, "Refused")
+    })
+  )
+
+  it.live("is told by the server why it may not come in, in the sentence of the close code", () =>
+    Effect.gen(function* () {
+      const url = yield* doorWith({
+        authenticate: () => {
+          throw new AuthRefused({ code: "auth/invalid" })
+        }
+      })
+      const own = yield* client(url)
+      const stopped = yield* Effect.flip(Stream.runDrain(own.events(Moves)))
+      const reason = closeReason("forbidden", "auth/invalid")
+      assert.deepInclude(stopped, { _tag: "ConnectionStopped", code: 4202, reason })
+      assert.strictEqual(
+        stopped.message,
+        "The connection stopped (4202: The server does not let the client in: auth/invalid). Call reconnect when the cause is gone."
+      )
     })
   )
 

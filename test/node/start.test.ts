@@ -6,12 +6,14 @@ import { TestClock } from "effect/testing"
 import { createServer, type Server } from "node:http"
 import * as Http2 from "node:http2"
 import * as Net from "node:net"
+import { vi } from "vitest"
 import * as Channel from "../../src/Channel.ts"
 import { persistent } from "../../src/node/internal/persistent.ts"
 import { RealtimeServer } from "../../src/node/RealtimeServer.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { DatabaseRefused } from "../../src/server/PgNotificationSource.ts"
 import { database, execute, installedDatabase, serverUrl } from "../support/database.ts"
+import { until } from "../support/until.ts"
 import { connect, greet } from "../support/wire.ts"
 
 const url = "postgres://u@127.0.0.1:1/x"
@@ -163,6 +165,73 @@ describe("PostgreSQL that refuses", () => {
         expect(server.isReady()).toBe(false)
         yield* Effect.promise(() => server.close())
         expect(http.listenerCount("upgrade")).toBe(0)
+      })
+  )
+
+  /** The clock goes on by itself, and may be put forward. */
+  const puttableForward = Effect.acquireRelease(
+    Effect.sync(() => {
+      const toFake = ["setTimeout", "clearTimeout", "Date"] as const
+      vi.useFakeTimers({ toFake: [...toFake], shouldAdvanceTime: true })
+    }),
+    () => Effect.sync(() => vi.useRealTimers())
+  )
+
+  const missing = `t_missing_${process.pid}`
+  const withUser = (url: string, username: string) =>
+    Object.assign(new URL(url), { username, password: "secret" }).href
+
+  it.live.each([
+    {
+      what: "the database",
+      address: () => withDatabase(missing),
+      code: /^3D000$/,
+      cure: "Create the database, or correct its name in the database URL",
+      make: `create database ${missing}`,
+      drop: `drop database ${missing} with (force)`
+    },
+    {
+      what: "the user",
+      address: () => withUser(serverUrl(), missing),
+      // By how the server lets in, it says that there is no role, or that the password is wrong.
+      code: /^28(000|P01)$/,
+      cure: "Check the user",
+      make: `create role ${missing} login password 'secret'`,
+      drop: `drop role ${missing}`
+    }
+  ])(
+    "B5: 30 s after a start that failed it is tried again, and well once $what is there",
+    ({ address, code, cure, drop, make }) =>
+      Effect.gen(function* () {
+        yield* puttableForward
+        const http = yield* httpServer
+        const server = yield* started(http, address(), {})
+        const { cause } = yield* Effect.flip(Effect.tryPromise(() => server.ready))
+        expect(cause).toMatchObject({ _tag: "DatabaseRefused", code: expect.stringMatching(code) })
+        expect((cause as Error).message).toContain(cure)
+        const refused = Effect.map(Effect.flip(connect(addressOf(http))), ({ status }) => status)
+        expect(yield* refused).toBe(503)
+        yield* Effect.acquireRelease(execute(serverUrl(), make), () =>
+          Effect.orDie(
+            Effect.andThen(
+              Effect.promise(() => server.close()),
+              execute(serverUrl(), drop)
+            )
+          )
+        )
+        vi.advanceTimersByTime(25_000)
+        expect(yield* refused).toBe(503)
+        expect(server.isReady()).toBe(false)
+        vi.advanceTimersByTime(5000)
+        yield* until(() => server.isReady())
+        const wire = yield* greet(addressOf(http))
+        wire.send({ type: "subscribe", id: 1, channel: "system_notifications" })
+        yield* wire.next("subscribed")
+        const payload = { type: "info", message: "well" } as const
+        yield* Effect.promise(() => server.publish(Channel.systemNotifications, payload))
+        expect((yield* wire.next("events")).events[0]!.data).toEqual(payload)
+        // What is over stays as it was told.
+        expect((yield* Effect.flip(Effect.tryPromise(() => server.ready))).cause).toBe(cause)
       })
   )
 

@@ -16,7 +16,8 @@ import {
   decodeServerFrame,
   type ServerFrame
 } from "../../src/Frame.ts"
-import { maxDepth } from "../../src/Protocol.ts"
+import { joinStates, maxDepth, retries, sourceStates } from "../../src/Protocol.ts"
+import { gapReasons } from "../../src/RealtimeEvent.ts"
 import * as JsonNames from "../../src/JsonNames.ts"
 import * as FrameSchema from "../../src/server/FrameSchema.ts"
 
@@ -88,10 +89,7 @@ const types = [...typesIn(client), ...typesIn(server)]
 const fields = ["token", "cursor", "expires", "retryAfter", "id", "tx", "data", "client", "extra"]
 
 /** All words that stand for themselves somewhere in a frame, and one that does nowhere. */
-const words =
-  "fresh recovered reset source slow retention invalid never later refresh up down sideways".split(
-    " "
-  )
+const words = [...joinStates, ...gapReasons, ...retries, ...sourceStates, "sideways"]
 
 /** One frame of each type, with every field it may have. */
 const wholeClientFrames: ReadonlyArray<ClientFrame> = [

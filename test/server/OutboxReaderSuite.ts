@@ -17,6 +17,8 @@ export interface Outside {
   /** The readers lose their sessions; they come back by themselves, or by `heal`. */
   readonly cut: Effect.Effect<void>
   readonly heal: Effect.Effect<void>
+  /** Readers that lose their sessions get no others until `heal`. */
+  readonly hold: Effect.Effect<void>
   /** The retention of everything so far is over, and it is pruned. */
   readonly forget: Effect.Effect<void>
   /** The database loses the last message, as when it is put back, and the readers notice. */
@@ -425,16 +427,53 @@ export const suite = <R, E>(
           state: "reset",
           reason: "retention"
         })
-        // The message on which it stands is gone too.
+        // The message on which it stands is gone too, and for the same reason.
         expect(yield* reader.join("room", older)).toMatchObject({
           state: "reset",
-          reason: "witness"
+          reason: "retention"
         })
-        const gap = yield* reader.batches("room", { from: begin }).pipe(Stream.runHead)
-        expect(gap).toMatchObject({ value: { _tag: "Gap", reason: "retention", cursor: last } })
+        for (const from of [begin, older]) {
+          const gap = yield* reader.batches("room", { from }).pipe(Stream.runHead)
+          expect(gap).toMatchObject({ value: { _tag: "Gap", reason: "retention", cursor: last } })
+        }
         yield* hands.send(2)
         yield* reader.position
         expect(replayed(yield* reader.join("room", last))).toEqual([2])
+      }))
+
+    test("tells a reader that was away why what it stood on is gone: it was pruned", (reader, hands) =>
+      Effect.gen(function* () {
+        const queue = yield* reader.follow("room")
+        const stream = yield* reader.batches("room").pipe(Stream.toQueue({ capacity: "unbounded" }))
+        expect((yield* Queue.take(stream))._tag).toBe("Position")
+        yield* hands.send(0)
+        yield* take(queue, 1)
+        expect(textsOf(yield* Queue.take(stream))).toEqual([0])
+        yield* hands.hold
+        yield* cutAndNotice(hands)
+        yield* hands.commit([["room", "1"]])
+        yield* hands.commit([["room", "2"]])
+        yield* hands.forget
+        yield* hands.heal
+        for (const told of [yield* Queue.take(queue), yield* Queue.take(stream)]) {
+          expect(told).toMatchObject({ _tag: "Gap", reason: "retention" })
+        }
+        yield* hands.send(3)
+        expect((yield* take(queue, 1)).flatMap(textsOf)).toEqual([3])
+      }))
+
+    test("tells who reads page by page why the end of its replay is gone: it was pruned", (reader, hands) =>
+      Effect.gen(function* () {
+        const begin = yield* reader.position
+        for (const n of numbers(1001)) yield* hands.commit([["room", String(n)]])
+        yield* reader.position
+        const pull = yield* Stream.toPull(reader.batches("room", { from: begin }))
+        // Of more than a page: its end is fixed, and read to later.
+        expect((yield* pull).flatMap(textsOf)).not.toContain(1000)
+        yield* hands.commit([["room", "1001"]])
+        yield* reader.position
+        yield* hands.forget
+        expect(yield* pull).toMatchObject([{ _tag: "Gap", reason: "retention" }])
       }))
 
     test("remembers a while for its followers what is pruned", (reader, hands) =>

@@ -4,12 +4,12 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Layer, Schema, SchemaGetter } from "effect"
+import { Deferred, Effect, Layer, Schema, SchemaGetter } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
 import { Admission, type Admitted } from "../../src/server/internal/outbox/admission.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
-import { Turns } from "../../src/server/internal/turns.ts"
+import { Turns, turns } from "../../src/server/internal/turns.ts"
 import { layerMemory } from "../../src/server/NotificationSource.ts"
 import { type Options, OutboxReader } from "../../src/server/OutboxReader.ts"
 import { Realtime } from "../../src/server/Realtime.ts"
@@ -90,9 +90,9 @@ const countSteps = Effect.acquireRelease(
       all,
       watch: (visitor: Visitor) => {
         const write = visitor.write.bind(visitor)
-        visitor.write = (bytes) => {
-          now.written += Buffer.from(bytes).toString("latin1").split('"at":"').length - 1
-          return write(bytes)
+        visitor.write = (message) => {
+          now.written += message.text.split('"at":"').length - 1
+          return write(message)
         }
       },
       stop: () => {
@@ -103,6 +103,20 @@ const countSteps = Effect.acquireRelease(
   }),
   ({ stop }) => Effect.sync(stop)
 )
+
+/** Lets so many steps of replays go, and the others wait until it is opened. */
+const gated = (free: number) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const gate = Deferred.makeUnsafe<void>()
+      const take = turns.take.bind(turns)
+      let left = free
+      turns.take = (size) =>
+        left-- > 0 ? take(size) : Effect.andThen(Deferred.await(gate), take(size))
+      return Deferred.succeed(gate, undefined)
+    }),
+    () => Effect.sync(() => Reflect.deleteProperty(turns, "take"))
+  )
 
 describe("a crowd that comes back", () => {
   const resume = Effect.fnUntraced(function* (
@@ -190,6 +204,7 @@ describe("a crowd that comes back", () => {
         yield* reader.position
         const steps = yield* countSteps
         const visitors: Array<Visitor> = []
+        const open = yield* gated(6)
         for (let n = 0; n < 12; n++) {
           const visitor = yield* enter
           visitors.push(visitor)
@@ -197,6 +212,7 @@ describe("a crowd that comes back", () => {
           yield* publish("room", `late${n}`)
           yield* reader.position
         }
+        yield* open
         const all = [...numbered(1500), ...Array.from({ length: 12 }, (_, n) => `late${n}`)]
         yield* until(() => visitors.every((one) => texts(one).length >= all.length))
         for (const visitor of visitors) expect(texts(visitor)).toEqual(all)
@@ -282,7 +298,7 @@ describe("replays of a node", () => {
 describe("a step of the event loop", () => {
   it.effect("takes what fits, in order, and what is larger by itself", () =>
     Effect.gen(function* () {
-      const turns = new Turns({ events: 10, bytes: 100 })
+      const few = new Turns({ events: 10, bytes: 100 })
       const steps: Array<Array<number>> = [[]]
       const sizes = [
         { events: 6, bytes: 10 },
@@ -296,7 +312,7 @@ describe("a step of the event loop", () => {
       }
       yield* Effect.forEach(
         sizes,
-        (size, n) => Effect.tap(turns.take(size), () => Effect.sync(() => steps.at(-1)!.push(n))),
+        (size, n) => Effect.tap(few.take(size), () => Effect.sync(() => steps.at(-1)!.push(n))),
         { concurrency: "unbounded", discard: true }
       ).pipe(Effect.andThen(Effect.sync(() => undefined)), (all) => {
         setImmediate(round)

@@ -158,7 +158,10 @@ describe("hello", () => {
           const visitor = yield* visit({ token: "ann" })
           expect(visitor.errors).toEqual(["server/internal"])
           expect(JSON.stringify(visitor.frames)).not.toContain("hunter2")
-          expect([visitor.closeCode, visitor.closeReason]).toEqual([1011, "authenticate failed"])
+          expect([visitor.closeCode, visitor.closeReason]).toEqual([
+            1011,
+            "The server failed: authenticate failed"
+          ])
         }),
         { authenticate: authenticate as unknown as Authenticate<Person> }
       )

@@ -6,7 +6,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Redacted, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
-import { errorRetry } from "../../src/Protocol.ts"
+import { closeCodes, errorCodes } from "../../src/Protocol.ts"
 import {
   type Listener,
   MemorySource,
@@ -371,7 +371,10 @@ describe("what a client is told", () => {
           for (const token of [undefined, secret, "late", "bug"]) {
             const stranger = yield* visit(token === undefined ? {} : { token })
             told.push(...stranger.frames)
-            expect(stranger.closeReason).toMatch(/^[a-z ]{5,30}$/)
+            const known = Object.values(closeCodes).find(({ code }) => code === stranger.closeCode)
+            const sentence = known!.sentence.slice(0, -1)
+            expect(stranger.closeReason.startsWith(sentence)).toBe(true)
+            expect(stranger.closeReason.slice(sentence.length)).toMatch(/^(: [a-z /]{5,30})?$/)
           }
           const visitor = yield* visit({ token: "ann" })
           const subscribe = (channel: string, id: number) => ({ type: "subscribe", id, channel })
@@ -426,7 +429,7 @@ describe("what a client is told", () => {
             )
           )
           // Every code of the protocol but the one that needs 10,000 channels, which follows.
-          expect(Object.keys(errorRetry).filter((code) => !codes.has(code))).toEqual([
+          expect(Object.keys(errorCodes).filter((code) => !codes.has(code))).toEqual([
             "server/overloaded"
           ])
         }).pipe(Effect.scoped, Effect.provide(layerDoor(options, undefined, failing)))
@@ -449,7 +452,7 @@ describe("what a client is told", () => {
           expect(JSON.stringify(frame)).not.toMatch(inside)
           if (frame.type !== "error") continue
           const { code, message, retry } = frame as unknown as Record<string, string>
-          expect(retry).toBe(errorRetry[code as keyof typeof errorRetry])
+          expect(retry).toBe(errorCodes[code as keyof typeof errorCodes].retry)
           expect(message).toMatch(/^[A-Z][^\n]{10,120}\.$/)
         }
       })

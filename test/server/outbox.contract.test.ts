@@ -13,6 +13,7 @@ suite(
   Effect.map(MemoryOutbox, ({ commit, crash, lose, prune, reader, restore }) => ({
     commit: (messages) => commit(...messages.map(([channel, text]) => ({ channel, text }))),
     cut: lose,
+    hold: Effect.void,
     heal: restore,
     forget: prune,
     takeBack: Effect.andThen(crash({ losing: 1 }), restore),
@@ -50,7 +51,12 @@ suite(
           from unnest(${channels}::text[], ${texts}::text[]) m(channel, text)`)
       },
       cut: Effect.asVoid(cut),
-      heal: Effect.void,
+      hold: Effect.orDie(sql`alter function realtime.open(int) rename to held`),
+      heal: Effect.orDie(sql`do $$ begin
+        if to_regprocedure('realtime.held(int)') is not null then
+          alter function realtime.held(int) rename to open;
+        end if;
+      end $$`),
       forget: Effect.gen(function* () {
         yield* upkeep
         yield* sql`update realtime.marks set at = at - interval '2 days'`

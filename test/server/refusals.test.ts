@@ -80,12 +80,12 @@ describe("authenticate", () => {
               const visitor = yield* visit({ token: "ann" })
               expect(visitor.last("error")).toMatchObject({
                 code: "server/internal",
-                message: "The server failed to tell who you are. Try again later.",
+                message: "The server failed to tell who the client is: try again later.",
                 retry: "later"
               })
               expect([visitor.closeCode, visitor.closeReason]).toEqual([
                 1011,
-                "authenticate failed"
+                "The server failed: authenticate failed"
               ])
             }
             expect(lines).toEqual([
@@ -138,7 +138,7 @@ describe("authorize", () => {
             expect(visitor.of("error")).toHaveLength(5)
             expect(visitor.last("error")).toMatchObject({
               code: "server/internal",
-              message: "The server failed to decide. Try again later."
+              message: "The server failed to decide: try again later."
             })
             expect(lines).toEqual([
               {

@@ -15,6 +15,7 @@ import {
 } from "effect"
 import { HttpRouter } from "effect/http"
 import * as Net from "node:net"
+import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
 import { address } from "../../src/server/internal/link/pgLink.ts"
 import { Doubt } from "../../src/server/internal/link/refusal.ts"
@@ -26,6 +27,7 @@ import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import { Realtime } from "../../src/server/Realtime.ts"
 import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
 import { database, execute, installedDatabase, serverUrl } from "../support/database.ts"
+import { deafHop } from "../support/deafHop.ts"
 
 const Live = Channel.make("prices", Schema.Unknown)
 const Durable = Channel.make("orders", Schema.Unknown, { delivery: "durable" })
@@ -241,6 +243,49 @@ describe("a refusal", () => {
       )
       const { state } = yield* Effect.provideContext(NotificationSource, context)
       expect(yield* SubscriptionRef.get(state)).toBe("up")
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("B13: a link that does not deliver", () => {
+  /** Starts on a link whose first sessions are deaf. */
+  const startDeaf = (deaf: number) =>
+    Effect.gen(function* () {
+      const { url } = yield* database
+      const hop = yield* deafHop(address({ url: Redacted.make(url) }), deaf)
+      const through = new URL(url)
+      through.searchParams.set("host", "127.0.0.1")
+      through.searchParams.set("port", String(hop.port))
+      const starting = yield* PgNotificationSource.make({
+        ...quick,
+        listenUrl: Redacted.make(through.href),
+        // No look at the link but the self-test's.
+        heartbeat: "1 hour",
+        heartbeatTimeout: "1 hour"
+      }).pipe(Effect.provide(pool(url)), Effect.exit, Effect.forkScoped)
+      // Four times as fast as it is: the echo that comes has half a second.
+      yield* TestClock.adjust("20 millis").pipe(
+        Effect.andThen(TestClock.withLive(Effect.sleep(5))),
+        Effect.repeat({ until: () => starting.pollUnsafe() !== undefined })
+      )
+      return { exit: yield* Fiber.join(starting), hop }
+    })
+
+  it.effect("on two sessions is ready with the third", () =>
+    Effect.gen(function* () {
+      const { exit, hop } = yield* startDeaf(2)
+      expect([hop.sessions(), hop.swallowed()]).toEqual([3, 2])
+      const source = yield* exit
+      expect(yield* SubscriptionRef.get(source.state)).toBe("up")
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("on three sessions is believed, and the error names the cure", () =>
+    Effect.gen(function* () {
+      const { exit, hop } = yield* startDeaf(Infinity)
+      expect([hop.sessions(), hop.swallowed()]).toEqual([3, 3])
+      expect(exit).toMatchObject(Exit.fail({ _tag: "ListenNotDelivered", waited: 2000 }))
+      expect(Exit.isFailure(exit) && Cause.pretty(exit.cause)).toContain("listenUrl")
     }).pipe(Effect.scoped)
   )
 })

@@ -7,12 +7,26 @@ import { Effect, Exit, Scope } from "effect"
 import { randomBytes } from "node:crypto"
 import type { TestProject } from "vitest/node"
 import { executablePath } from "./chromium.ts"
+import { executablePath as pgbouncer } from "./pgbouncer.ts"
 import { dropTemplate, servers } from "./database.ts"
 import { makeCheaper } from "./cheaper.ts"
+import { python } from "./python.ts"
 
 if (executablePath === undefined) {
   console.warn(
     "SKIP browser tests: no Chromium found (apt-get install -y chromium, or set CHROMIUM_PATH)"
+  )
+}
+
+if (pgbouncer === undefined) {
+  console.warn(
+    "SKIP PgBouncer tests: no PgBouncer found (apt-get install -y pgbouncer, or set PGBOUNCER_PATH)"
+  )
+}
+
+if (python === undefined) {
+  console.warn(
+    "SKIP test of the Python client: no Python with websockets found (apt-get install -y python3-websockets, or set PYTHON_PATH)"
   )
 }
 

@@ -8,11 +8,13 @@ import type { IncomingHttpHeaders } from "node:http"
 import { decodeServerFrame, type FrameOf, type ServerFrame } from "../../src/Frame.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
 import * as metrics from "../../src/server/internal/metrics.ts"
+import * as Turns from "../../src/server/internal/turns.ts"
 import type { Peer } from "../../src/server/internal/door/peer.ts"
 import { layerMemory, NotificationSource } from "../../src/server/NotificationSource.ts"
 import { type Options as RealtimeOptions, Realtime } from "../../src/server/Realtime.ts"
 import type { Options } from "../../src/server/ServerOptions.ts"
-import { decodeTextFrames } from "../../src/testing/internal/textFrames.ts"
+import type { Outgoing } from "../../src/server/internal/hub/outgoing.ts"
+import { bytesOf } from "./messages.ts"
 
 /** The door of a test. */
 export class TestDoor extends Context.Service<TestDoor, Door.Door>()("test/TestDoor") {}
@@ -34,8 +36,14 @@ export const layerDoor = <I>(
 
 type Ears = ReturnType<Door.Door["accept"]>
 
-/** Runs whatever can run now. */
-export const settle: Effect.Effect<void> = Effect.repeat(TestClock.adjust(0), { times: 4 })
+const all = [Turns.turns, Turns.asking, Turns.opening, Turns.confirming, Turns.ending]
+
+const round = Effect.repeat(TestClock.adjust(0), { times: 4 })
+
+/** Runs whatever can run now, in as many steps of the loop as it takes. */
+export const settle: Effect.Effect<void> = Effect.asVoid(
+  Effect.repeat(round, { until: () => all.every(({ idle }) => idle) })
+)
 
 /** How often something was refused for a reason, ever. */
 export const refusals = (reason: string): Effect.Effect<number> =>
@@ -77,16 +85,29 @@ export class Visitor implements Peer {
     return this.#written
   }
 
-  write(bytes: Uint8Array): boolean {
+  write(message: Outgoing): boolean {
     if (this.closeCode !== undefined || this.terminated) return true
-    this.#written += bytes.byteLength
-    const frames = decodeTextFrames(bytes).map((text) => decodeServerFrame(text)!)
-    if (this.reading) this.frames.push(...frames)
+    this.#written += bytesOf(message)
+    const frame = decodeServerFrame(message.text)!
+    if (this.reading) this.frames.push(frame)
     else {
-      this.#waiting.push(...frames)
+      this.#waiting.push(frame)
       this.#full = true
     }
     return this.reading
+  }
+
+  writeAll(messages: ReadonlyArray<Outgoing>): boolean {
+    for (const message of messages) this.write(message)
+    return this.reading
+  }
+
+  sizeOf(message: Outgoing): number {
+    return bytesOf(message)
+  }
+
+  keep(message: Outgoing): number {
+    return bytesOf(message)
   }
 
   onDrain(drained: () => void): () => void {

@@ -412,7 +412,7 @@ describe("RealtimeTest with durable channels", () => {
           yield* test.database.restore
           yield* test.publish(Orders, { n: 3 })
           yield* test.settle
-          expect(yield* told).toEqual([1, "source", 3])
+          expect(yield* told).toEqual([1, "retention", 3])
         }).pipe(Effect.provide(system))
     )
 

@@ -357,7 +357,7 @@ describe("RealtimeTest", () => {
           yield* test.publish(Orders, { n: 3 })
           yield* test.settle
           expect(yield* told).toEqual([1, "retention", 3])
-          expect(yield* states).toContain("waiting: the server is closing")
+          expect(yield* states).toContain("waiting: The server is closing")
         }).pipe(Effect.provide(system))
     )
 

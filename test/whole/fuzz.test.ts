@@ -9,7 +9,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, type Scope } from "effect"
 import { connect as tcp } from "node:net"
 import { decodeServerFrame, type ServerFrame } from "../../src/Frame.ts"
-import { errorRetry } from "../../src/Protocol.ts"
+import { errorCodes } from "../../src/Protocol.ts"
 import { long, random, type Random, seed } from "../server/support/random.ts"
 import { execute, installedDatabase } from "../support/database.ts"
 import { greet, type Wire } from "../support/wire.ts"
@@ -35,7 +35,7 @@ const closeCodes = new Set([
   4000, 4001, 4002, 4003, 4004, 4005, 4100, 4101, 4200, 4201, 4202, 1002, 1005, 1007, 1008, 1009
 ])
 
-const codes: ReadonlySet<string> = new Set(Object.keys(errorRetry))
+const codes: ReadonlySet<string> = new Set(Object.keys(errorCodes))
 
 /** What came back must be something that the protocol knows. */
 const judgeFrame = (frame: ServerFrame): void => {

@@ -36,6 +36,16 @@ const options: IdentityOptions<string> = {
   limits: { sessions: 50_000, upgrades: { perSecond: 100_000, burst: 100_000 } }
 }
 
+/** 10,000 sockets come at once, each with a channel of its own. */
+const crowded: IdentityOptions<string> = {
+  ...options,
+  limits: {
+    ...options.limits,
+    channelOpens: { perSecond: 100_000, burst: 100_000 },
+    looks: { perSecond: 100_000, burst: 100_000 }
+  }
+}
+
 /** With a database, its notifications are what is published. */
 const source = ({ databaseUrl }: Setup) =>
   databaseUrl === undefined
@@ -56,7 +66,7 @@ export const openDirect: Open = async (setup) => {
   const server = createServer()
   const { layer, publish } = source(setup)
   const app = Layer.effectDiscard(
-    Effect.flatMap(Door.make(options), (door) => attach(door, server))
+    Effect.flatMap(Door.make(crowded), (door) => attach(door, server))
   ).pipe(Layer.provide(Realtime.layer()), Layer.provide(layer))
   const runtime = ManagedRuntime.make(app)
   await runtime.runPromise(Effect.void)
@@ -112,7 +122,7 @@ const openWith = async (
 /** As a route of an Effect HTTP app. */
 export const openRoute: Open = async (setup) => {
   const { layer, publish } = source(setup)
-  const app = HttpRouter.serve(RealtimeServer.layer(options), {
+  const app = HttpRouter.serve(RealtimeServer.layer(crowded), {
     disableListenLog: true,
     disableLogger: true
   }).pipe(

@@ -7,7 +7,7 @@
 import { createServer, type IncomingMessage } from "node:http"
 import type { Socket } from "node:net"
 import { type WebSocket, WebSocketServer } from "ws"
-import { textFrame } from "../../../src/server/internal/hub/frames.ts"
+import { webSocket } from "../../../src/server/internal/door/webSocket.ts"
 import { listen, type Open, shut } from "../subject.ts"
 
 /** The sockets of each channel; the channel is the path of the request. */
@@ -50,7 +50,7 @@ export const openFloor: Open = async () => {
   return {
     port: await listen(server),
     publish: (channel, text) => {
-      const frame = textFrame(text)
+      const frame = webSocket.encode(text)
       for (const socket of sockets.of(channel)) socket.write(frame)
     },
     [Symbol.asyncDispose]: async () => {

@@ -5,16 +5,14 @@
  * found out later, and told by `ready`.
  */
 import * as Data from "effect/Data"
-import * as Duration from "effect/Duration"
-import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import { Server as HttpServer } from "node:http"
 import { Server as NetServer } from "node:net"
 import { Server as TlsServer } from "node:tls"
-import { inspect } from "node:util"
 import { checkOptions, resolveLimits } from "../../server/internal/door/limits.ts"
 import { secured } from "../../server/internal/link/pgLink.ts"
+import { count, invalid, millis } from "../../server/internal/options.ts"
 import { schemaNameFault } from "../../server/internal/sql/schemaName.ts"
 import { allowAll, InvalidOption } from "../../server/ServerOptions.ts"
 import type { Options } from "../Options.ts"
@@ -58,11 +56,6 @@ const names: Readonly<Record<keyof Options, true>> = {
   wake: true
 }
 
-const bad = (option: string, value: unknown, expected: string): InvalidOption => {
-  const text = typeof value === "string" ? JSON.stringify(value) : inspect(value, { depth: 0 })
-  return new InvalidOption({ option, value: text, expected })
-}
-
 const kindOf = (value: unknown): string =>
   typeof value === "function"
     ? "a function"
@@ -96,7 +89,7 @@ const checkUrl = (url: unknown, which: string): void => {
 
 const checkChannels = (channels: unknown): void => {
   const list = "a list of definitions, such as [Channel.make(name, schema)]"
-  if (!Array.isArray(channels)) throw bad("channels", channels, list)
+  if (!Array.isArray(channels)) throw invalid("channels", channels, list)
   for (const [index, channel] of (channels as ReadonlyArray<unknown>).entries()) {
     const isOne =
       (typeof channel === "object" || typeof channel === "function") &&
@@ -104,7 +97,11 @@ const checkChannels = (channels: unknown): void => {
       "_tag" in channel &&
       (channel._tag === "Channel" || channel._tag === "Family")
     if (!isOne)
-      throw bad(`channels[${index}]`, channel, "a definition, such as Channel.make(name, schema)")
+      throw invalid(
+        `channels[${index}]`,
+        channel,
+        "a definition, such as Channel.make(name, schema)"
+      )
     if ("fault" in channel && channel.fault instanceof Error) throw channel.fault
   }
 }
@@ -113,24 +110,17 @@ const checkOwn = (options: Options): void => {
   const { channels, listenUrl, maxConnections, schema, startPatience, wake } = options
   if (channels !== undefined) checkChannels(channels)
   if (listenUrl !== undefined) checkUrl(listenUrl, "listenUrl")
-  if (
-    maxConnections !== undefined &&
-    !(Number.isSafeInteger(maxConnections) && maxConnections > 0)
-  ) {
-    throw bad("maxConnections", maxConnections, "a whole number of at least 1")
+  if (maxConnections !== undefined) {
+    count("maxConnections", maxConnections, { unlimited: false })
   }
+  if (startPatience !== undefined) millis("startPatience", startPatience, { least: 0 })
   if (
     schema !== undefined &&
     (typeof schema !== "string" || schemaNameFault(schema) !== undefined)
   ) {
-    throw bad("schema", schema, `1-31 of a-z 0-9 _, not beginning with a digit or "pg_"`)
+    throw invalid("schema", schema, `1-31 of a-z 0-9 _, not beginning with a digit or "pg_"`)
   }
-  if (wake !== undefined && wake !== "poll") throw bad("wake", wake, `"poll", or left out`)
-  if (startPatience === undefined) return
-  const patience = Option.getOrUndefined(Duration.fromInput(startPatience))
-  if (patience === undefined || Duration.toMillis(patience) === Infinity) {
-    throw bad("startPatience", startPatience, `a duration such as "10 seconds", and not for ever`)
-  }
+  if (wake !== undefined && wake !== "poll") throw invalid("wake", wake, `"poll", or left out`)
 }
 
 /** Throws `RefusedToStart`, `InvalidOption` or `InvalidChannelName`. */
@@ -141,7 +131,7 @@ export const checkArguments = (server: unknown, url: unknown, options: unknown):
   }
   checkUrl(url, "database URL")
   if (typeof options !== "object" || options === null || Array.isArray(options)) {
-    throw bad("options", options, "options by their names, such as { authorize }")
+    throw invalid("options", options, "options by their names, such as { authorize }")
   }
   for (const name of Object.keys(options)) {
     if (!Object.hasOwn(names, name)) {

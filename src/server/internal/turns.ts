@@ -1,6 +1,7 @@
 /**
  * Work that is done for a few must not hold up everybody: in one step of the event loop a process
- * handles so much of replays, and the rest in the next ones, in the order in which it was asked for.
+ * handles so much of replays, and opens so many channels, and the rest in the next ones, in the order in
+ * which it was asked for.
  *
  * Between two steps the loop serves its sockets and timers. No timer and no clock: the next step comes as
  * soon as everybody else had theirs.
@@ -33,6 +34,11 @@ export class Turns {
 
   constructor(limit: Size = most) {
     this.#most = limit
+  }
+
+  /** Nobody waits. */
+  get idle(): boolean {
+    return this.#waiting.size === 0
   }
 
   /** Completes in the step that handles so much: do it before anything else is awaited. */
@@ -86,3 +92,21 @@ export class Turns {
 
 /** Of the process: all its nodes and doors share one event loop. */
 export const turns = new Turns()
+
+/** Subscriptions that are asked for, of the process too: one that opens a channel is as much as four. */
+export const asking = new Turns({ events: 16, bytes: 0 })
+
+const few: Size = { events: 4, bytes: 0 }
+
+/**
+ * Channels: so many a step begin to open, and so many are confirmed. Each by itself, so that who is nearly
+ * there need not wait for those who come.
+ */
+export const opening = new Turns(few)
+export const confirming = new Turns(few)
+
+/** What sessions give back that have ended: subscriptions, and requests under way. */
+export const ending = new Turns({ events: 32, bytes: 0 })
+
+/** One of what is counted like that. */
+export const one: Size = { events: 1, bytes: 0 }

@@ -13,10 +13,10 @@ import * as Effect from "effect/Effect"
 import type { IncomingHttpHeaders } from "node:http"
 import type { WebSocketConstructor, WebSocketLike } from "../../client/Connection.ts"
 import { decodeServerMessage, type ServerFrame } from "../../Frame.ts"
-import { CloseCode } from "../../Protocol.ts"
+import { closeCodes } from "../../Protocol.ts"
 import type { Door } from "../../server/internal/door/door.ts"
 import type { Peer } from "../../server/internal/door/peer.ts"
-import { decodeTextFrames } from "./textFrames.ts"
+import type { Outgoing } from "../../server/internal/hub/outgoing.ts"
 
 /** A session's end of a link. */
 type Ears = ReturnType<Door["accept"]>
@@ -155,6 +155,9 @@ const dispatch = (handler: ((event: never) => void) | null, event: object = {}):
   ;(handler as ((event: object) => void) | null)?.(event)
 }
 
+/** In bytes; there is no frame around a message here. */
+const sizeOf = ({ text }: Outgoing): number => Buffer.byteLength(text)
+
 export class Link {
   readonly path: Path
   readonly #socket: MemorySocket
@@ -199,22 +202,25 @@ export class Link {
 
   readonly #peer: Peer = {
     written: () => this.#written,
-    write: (frames) => {
+    sizeOf,
+    keep: sizeOf,
+    write: (message) => {
       if (!this.#serverOpen) return true
-      const size = frames.byteLength
+      const { text } = message
+      const size = sizeOf(message)
       this.#written += size
       this.#inFlight += size
-      for (const text of decodeTextFrames(frames)) {
-        this.#note(text)
-        if (this.path.loses(text)) this.#lost = true
-        this.#send(this.#toClient, () => {
-          if (this.#socket.readyState === 1) dispatch(this.#socket.onmessage, { data: text })
-        })
-      }
+      this.#note(text)
+      if (this.path.loses(text)) this.#lost = true
       this.#send(this.#toClient, () => {
+        if (this.#socket.readyState === 1) dispatch(this.#socket.onmessage, { data: text })
         this.#inFlight -= size
         this.#drained()
       })
+      return !this.#full
+    },
+    writeAll: (messages) => {
+      for (const message of messages) this.#peer.write(message)
       return !this.#full
     },
     onDrain: (drained) => {
@@ -266,7 +272,7 @@ export class Link {
   fromClient(text: string): void {
     this.#send(this.#toServer, () => {
       if (Buffer.byteLength(text) > this.path.ground.maxMessageBytes) {
-        this.#peer.close(CloseCode.messageTooLarge, "")
+        this.#peer.close(closeCodes.messageTooLarge.code, "")
       } else this.#ears?.receive(text)
     })
   }

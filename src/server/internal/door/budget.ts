@@ -1,6 +1,8 @@
 /**
  * What subscribing costs, one session and the node, and the words for who asks for too much of it.
  */
+import * as Effect from "effect/Effect"
+import { asking, one } from "../turns.ts"
 import type { Match } from "./registry.ts"
 import {
   busy,
@@ -15,7 +17,7 @@ import {
 export const replayBytes = 64 * 1024
 
 export const tooFast = (wait: number): Refusal =>
-  overLimit("subscribes", "rate/limited", "Subscribe slower.", wait)
+  overLimit("subscribes", "rate/limited", "The client subscribes too often: slow down.", wait)
 
 /**
  * Why the node may not open this channel now; `take`: it does, if it may. Seen before anybody is asked:
@@ -30,6 +32,21 @@ export const openingRefused = (
   const wait = take ? opens.take() : opens.wait
   return wait > 0 ? busy("channelOpens", wait) : undefined
 }
+
+/** What a subscription counts that opens a channel. */
+const four = { events: 4, bytes: 0 }
+
+/** Begins a subscription in its turn, unless there is no room for its channel by then. */
+export const beginInTurn = (
+  context: SessionContext,
+  match: Match,
+  begin: Effect.Effect<void>,
+  refuse: (refused: Refusal) => Effect.Effect<void>
+): Effect.Effect<void> =>
+  Effect.flatMap(asking.take(match.delivery.isOpen(match.channel.name) ? one : four), () => {
+    const refused = openingRefused(context, match, false)
+    return refused === undefined ? begin : refuse(refused)
+  })
 
 /** Why a subscription does not begin in time: while the source is up, others are before it. */
 export const late = ({ sourceIsUp }: SessionContext, opened: boolean) =>

@@ -19,7 +19,7 @@ import { randomBytes } from "node:crypto"
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http"
 import type { Socket } from "node:net"
 import { type ServerOptions, WebSocket, WebSocketServer } from "ws"
-import { CloseCode, subprotocol } from "../../../Protocol.ts"
+import { closeCodes, subprotocol } from "../../../Protocol.ts"
 import { hubKey, Realtime } from "../../Realtime.ts"
 import {
   allowAll,
@@ -29,6 +29,7 @@ import {
 } from "../../ServerOptions.ts"
 import { Admission, type UpgradeRefusal } from "./admission.ts"
 import { Identities } from "./identities.ts"
+import { checked } from "../options.ts"
 import { checkOptions, resolveLimits } from "./limits.ts"
 import * as metrics from "../metrics.ts"
 import { type Peer, WebSocketPeer } from "./peer.ts"
@@ -123,13 +124,9 @@ export const make = <I, R>(
 ): Effect.Effect<Door, InvalidOption | Registry.ChannelConflict, Realtime | R | Scope.Scope> =>
   Effect.gen(function* () {
     const realtime = yield* Realtime
-    const limits = yield* Effect.try({
-      try: () => {
-        checkOptions(options)
-        return resolveLimits(options.limits)
-      },
-      // Nothing else is thrown there.
-      catch: (error) => error as InvalidOption
+    const limits = yield* checked(() => {
+      checkOptions(options)
+      return resolveLimits(options.limits)
     })
     const registry = yield* Registry.make(options.channels, realtime[hubKey])
     const path = options.path ?? "/realtime"
@@ -284,7 +281,7 @@ export const make = <I, R>(
         }
         const reconnectAfter = Math.floor((yield* Random.next) * returning)
         session.sayBye(reconnectAfter)
-        session.close(CloseCode.draining, "the server is closing")
+        session.close("draining")
         pause += every
       }
     })
@@ -340,7 +337,7 @@ export const make = <I, R>(
       revoke: (key) => {
         revocations.add(key, now())
         for (const session of identities.of(key)) {
-          session.close(CloseCode.revoked, "revoked")
+          session.close("revoked")
         }
       },
       reauthorize: (key) =>
@@ -361,11 +358,11 @@ const withoutSlash = (path: string): string => (path.endsWith("/") ? path.slice(
 const closeCodeOf = (error: Error): number => {
   const code = "code" in error ? String(error.code) : ""
   if (/^WS_ERR_UNSUPPORTED_(MESSAGE|DATA_PAYLOAD)_LENGTH$/.test(code)) {
-    return CloseCode.messageTooLarge
+    return closeCodes.messageTooLarge.code
   }
-  if (code === "WS_ERR_INVALID_UTF8") return 1007
-  if (code === "WS_ERR_TOO_MANY_BUFFERED_PARTS") return 1008
-  return code.startsWith("WS_ERR_") ? 1002 : 1006
+  if (code === "WS_ERR_INVALID_UTF8") return closeCodes.invalidText.code
+  if (code === "WS_ERR_TOO_MANY_BUFFERED_PARTS") return closeCodes.tooManyPieces.code
+  return code.startsWith("WS_ERR_") ? closeCodes.invalidMessage.code : 1006
 }
 
 /** Without what belongs to the handshake itself: they are kept as long as the session. */

@@ -33,6 +33,12 @@ const isBusy = (error: unknown) => error instanceof ReplaysOverloaded
 
 const nothing = { events: 0, bytes: 0 }
 
+/**
+ * What the answer to one who comes back counts in its step of the loop, in events: where a crowd waited for
+ * the same replay, all of them are answered when it is there.
+ */
+const answer = { events: 16, bytes: 0 }
+
 export class Follower<E = never> implements Sink {
   readonly #view: View<E>
   readonly #mailbox: Mailbox
@@ -70,9 +76,10 @@ export class Follower<E = never> implements Sink {
       this.hold()
       this.#view.subscribe(this)
       // Until it is sent.
-      return Effect.tap(this.#view.join(from, undefined, this.#newLease()), ({ replay }) =>
+      const joined = Effect.tap(this.#view.join(from, undefined, this.#newLease()), ({ replay }) =>
         Effect.sync(() => this.#miss(replay))
       )
+      return from === undefined ? joined : Effect.tap(joined, turns.take(answer))
     })
   }
 
@@ -137,8 +144,8 @@ export class Follower<E = never> implements Sink {
       return
     }
     if (this.#overflowed) return this.#miss([batch])
-    const size = batch.lastingFrame.length
-    if (this.#mailbox.hold(size)) {
+    const size = this.#mailbox.hold(batch)
+    if (size > 0) {
       this.#held.push(batch)
       this.#heldBytes += size
     } else {
@@ -192,7 +199,7 @@ export class Follower<E = never> implements Sink {
   #take(step: Step, batches: ReadonlyArray<Batch>): boolean {
     const { name } = this.#view.channel
     for (const [index, batch] of batches.entries()) {
-      const fits = this.#mailbox.hasRoom(batch.frame.length)
+      const fits = this.#mailbox.hasRoom(batch)
       // Where frames of this replay were dropped meanwhile, it is behind from those.
       if (fits && this.#mailbox.offer(batch)) continue
       this.#miss(batches.slice(0, index), -1)

@@ -74,7 +74,7 @@ const anyPublic = [...rsa, ...Object.values(elliptic), ...edwards]
 const secret: ReadonlyArray<SecretAlgorithm> = ["HS256", "HS384", "HS512"]
 const hashBytes: Readonly<Record<string, number>> = { HS256: 32, HS384: 48, HS512: 64 }
 
-export const invalid = (option: string, value: string, expected: string): InvalidOption =>
+const invalid = (option: string, value: string, expected: string): InvalidOption =>
   new InvalidOption({ option: `jwt.${option}`, value, expected })
 
 /** Throws `InvalidOption` when the keys are none. */

@@ -3,10 +3,9 @@
  * that is misspelt is not in force, an origin that no browser ever sends lets nobody in. That is said
  * at start, and also to those who come without types.
  */
-import * as Duration from "effect/Duration"
-import * as Option from "effect/Option"
-import { inspect } from "node:util"
+import type * as Duration from "effect/Duration"
 import { type DoorOptions, InvalidOption, type Limits } from "../../ServerOptions.ts"
+import * as Options from "../options.ts"
 import type { Rate } from "./bucket.ts"
 
 type RateLimit =
@@ -24,36 +23,22 @@ export type ResolvedLimits = {
   readonly [Key in keyof Limits]-?: Key extends RateLimit ? Rate : number
 }
 
-const bad = (option: string, value: unknown, expected: string): InvalidOption =>
-  new InvalidOption({ option, value: textOf(value), expected })
-
-const textOf = (value: unknown): string =>
-  typeof value === "string" ? JSON.stringify(value) : inspect(value, { depth: 0 })
-
 /** Only the type is told: what stands where a function belongs may be a secret. */
 const checkFunction = (option: string, value: unknown, expected: string): void => {
   if (typeof value === "function") return
   throw new InvalidOption({ option, value: `of type ${typeof value}`, expected })
 }
 
-/** A whole number of something; `Infinity` where no client is told of it. */
-const count = (name: string, value: number, least: number, unlimited = true): number => {
-  if ((unlimited && value === Infinity) || (Number.isSafeInteger(value) && value >= least)) {
-    return value
-  }
-  throw bad(
-    `limits.${name}`,
-    value,
-    `a whole number of at least ${least}${unlimited ? ", or Infinity" : ""}`
-  )
-}
+/** `Infinity` where no client is told of it. */
+const count = (name: string, value: number, least: number, unlimited = true): number =>
+  Options.count(`limits.${name}`, value, { least, unlimited })
 
 const rate = (name: string, value: Rate): Rate => {
-  const { burst, perSecond } = value
+  const { burst, perSecond } = Object(value) as Rate
   if (perSecond > 0 && burst >= 1 && Number.isFinite(perSecond) && Number.isFinite(burst)) {
     return value
   }
-  throw bad(
+  throw Options.invalid(
     `limits.${name}`,
     value,
     "{ perSecond, burst } with perSecond above 0 and burst at least 1"
@@ -61,20 +46,8 @@ const rate = (name: string, value: Rate): Rate => {
 }
 
 /** Milliseconds. */
-const time = (
-  name: string,
-  value: Duration.Input,
-  { endless = false, least = 1 }: { readonly endless?: boolean; readonly least?: number } = {}
-): number => {
-  const duration = Option.getOrUndefined(Duration.fromInput(value))
-  const millis = duration === undefined ? Number.NaN : Math.round(Duration.toMillis(duration))
-  if (millis >= least && (endless || millis !== Infinity)) return millis
-  throw bad(
-    `limits.${name}`,
-    value,
-    `a duration of at least ${least} ms${endless ? "" : ", and not for ever"}, such as "10 seconds"`
-  )
-}
+const time = (name: string, value: Duration.Input, range?: Options.TimeRange): number =>
+  Options.millis(`limits.${name}`, value, range)
 
 const withDefaults = (limits: Limits): ResolvedLimits => ({
   frameBytes: count("frameBytes", limits.frameBytes ?? 64 * 1024, 1, false),
@@ -111,12 +84,16 @@ const withDefaults = (limits: Limits): ResolvedLimits => ({
 /** The limits with their defaults. Throws `InvalidOption`. */
 export const resolveLimits = (limits: Limits = {}): ResolvedLimits => {
   if (typeof limits !== "object" || limits === null) {
-    throw bad("limits", limits, `limits by their names, such as { hello: "10 seconds" }`)
+    throw Options.invalid(
+      "limits",
+      limits,
+      `limits by their names, such as { hello: "10 seconds" }`
+    )
   }
   const resolved = withDefaults(limits)
   for (const [name, value] of Object.entries(limits)) {
     if (Object.hasOwn(resolved, name)) continue
-    throw bad(`limits.${name}`, value, `one of ${Object.keys(resolved).join(", ")}`)
+    throw Options.invalid(`limits.${name}`, value, `one of ${Object.keys(resolved).join(", ")}`)
   }
   return resolved
 }
@@ -142,22 +119,32 @@ export const checkOptions = ({
   if (authenticate !== undefined) checkFunction("authenticate", authenticate, "a function")
   if (identityKey !== undefined) checkFunction("identityKey", identityKey, "a function")
   if (slowConsumer !== "gap" && slowConsumer !== "disconnect") {
-    throw bad("slowConsumer", slowConsumer, `"gap" or "disconnect"`)
+    throw Options.invalid("slowConsumer", slowConsumer, `"gap" or "disconnect"`)
   }
   if (!/^\/[^?#\s]*$/.test(path)) {
-    throw bad("path", path, `a path without a query, such as "/realtime"`)
+    throw Options.invalid("path", path, `a path without a query, such as "/realtime"`)
   }
   if (!Number.isSafeInteger(trustProxy) || trustProxy < 0) {
-    throw bad("trustProxy", trustProxy, "the number of your proxies in front, 0 or more")
+    throw Options.invalid(
+      "trustProxy",
+      trustProxy,
+      "the number of your proxies in front, 0 or more"
+    )
   }
   if (origins === undefined || origins === "any") return
-  if (!Array.isArray(origins)) throw bad("origins", origins, `a list of origins, or "any"`)
+  if (!Array.isArray(origins))
+    throw Options.invalid("origins", origins, `a list of origins, or "any"`)
   for (const origin of origins as ReadonlyArray<string>) {
     const meant = originOf(origin)
     if (meant === undefined) {
-      throw bad("origins", origin, `an origin such as "https://app.example.com", or "any" for all`)
+      throw Options.invalid(
+        "origins",
+        origin,
+        `an origin such as "https://app.example.com", or "any" for all`
+      )
     }
-    if (meant !== origin) throw bad("origins", origin, `written as browsers send it: "${meant}"`)
+    if (meant !== origin)
+      throw Options.invalid("origins", origin, `written as browsers send it: "${meant}"`)
   }
 }
 

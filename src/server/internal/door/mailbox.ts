@@ -11,7 +11,7 @@
  */
 import { encode } from "../../../Frame.ts"
 import type { Batch } from "../hub/batch.ts"
-import { lasting, textFrame } from "../hub/frames.ts"
+import { Line, type Outgoing } from "../hub/outgoing.ts"
 import type { Peer } from "./peer.ts"
 
 /**
@@ -20,9 +20,14 @@ import type { Peer } from "./peer.ts"
  */
 const sliceBytes = 64 * 1024
 
+/** What the mailbox needs of a peer. */
+type Out = Pick<Peer, "write" | "writeAll" | "sizeOf" | "keep">
+
 /** A control frame stands alone; a frame of events names its channel and its cursor. */
 interface Waiting {
-  readonly frame: Buffer
+  readonly message: Outgoing
+  /** In bytes on the wire. */
+  readonly size: number
   readonly channel: string | undefined
   /** The position before the frame, and after it. */
   readonly from: string
@@ -31,7 +36,7 @@ interface Waiting {
 
 /** The session as its mailbox sees it. */
 export interface MailboxOwner {
-  readonly peer: Pick<Peer, "write">
+  readonly peer: Out
   /** The socket took its fill: call `drained` when it wants more. */
   blocked(): void
   /** Events were dropped. */
@@ -44,7 +49,7 @@ export interface MailboxOwner {
 
 export class Mailbox {
   readonly #limit: number
-  readonly #peer: Pick<Peer, "write">
+  readonly #peer: Out
   readonly #owner: MailboxOwner
   /** Channels that go on from a cursor once their turn comes; until then nothing of them waits. */
   #behind: Map<string, string> | undefined
@@ -82,10 +87,10 @@ export class Mailbox {
     return this.#events + this.#answers
   }
 
-  control(frame: Buffer): void {
-    if (this.#blocked) {
-      this.#wait({ frame: lasting(frame), channel: undefined, from: "", cursor: "" })
-    } else this.#send(frame)
+  control(message: Outgoing): void {
+    if (!this.#blocked) return this.#send(message)
+    const size = this.#peer.keep(message)
+    return this.#wait({ message, size, channel: undefined, from: "", cursor: "" })
   }
 
   /** `false` when the channel goes on from before the batch later, instead. */
@@ -94,38 +99,40 @@ export class Mailbox {
     if (this.#behind?.has(batch.channel) === true) return false
     // What most sockets do with most batches.
     if (!this.#blocked) {
-      if (!this.#peer.write(batch.frame)) this.#full()
+      if (!this.#peer.write(batch)) this.#full()
       return true
     }
-    const { channel, cursor, from, gap, lastingFrame: frame } = batch
+    const { channel, cursor, from, gap } = batch
+    const size = this.#peer.keep(batch)
     const resumes = this.#owner.resumes(channel)
     // Not read again by who goes on from behind it: it must be told.
     if (resumes && gap !== undefined && gap !== "invalid") {
-      this.control(frame)
+      this.control(batch)
       return true
     }
-    const fits = this.hasRoom(frame.length)
+    const fits = size <= this.room
     if (!fits && resumes) this.#fall(channel, from)
-    else this.#wait({ frame, channel, from, cursor })
+    else this.#wait({ message: batch, size, channel, from, cursor })
     if (fits) return true
     if (!resumes) this.#dropEvents()
     this.#owner.dropped()
     return !resumes
   }
 
-  /** Whether so many bytes more are written at once or may wait. */
-  hasRoom(bytes: number): boolean {
-    return !this.#blocked || bytes <= this.room
+  /** Whether a message more is written at once or may wait. */
+  hasRoom(message: Outgoing): boolean {
+    return !this.#blocked || this.#peer.sizeOf(message) <= this.room
   }
 
   /**
-   * Counts what is held elsewhere for this socket; `false`, and not counted, when it is too much: more
-   * than there is room, or than half of the bound, because no drop frees it.
+   * Counts what is held elsewhere for this socket, and gives its bytes; 0, and not counted, when it is too
+   * much: more than there is room, or than half of the bound, because no drop frees it.
    */
-  hold(bytes: number): boolean {
-    if (bytes > Math.min(this.room, this.#limit / 2 - this.#held)) return false
+  hold(message: Outgoing): number {
+    const bytes = this.#peer.keep(message)
+    if (bytes > Math.min(this.room, this.#limit / 2 - this.#held)) return 0
     this.#held += bytes
-    return true
+    return bytes
   }
 
   /** So many bytes are held no more. */
@@ -162,28 +169,23 @@ export class Mailbox {
   /** The socket wants bytes again: writes what waits, in order, until it is full again or nothing waits. */
   drained(): void {
     while (this.#waiting.length > 0) {
-      if (!this.#peer.write(this.#nextSlice())) return this.#owner.blocked()
+      if (!this.#peer.writeAll(this.#nextSlice())) return this.#owner.blocked()
     }
     this.#blocked = false
     if (this.#behind !== undefined) this.#owner.behind()
   }
 
-  #nextSlice(): Buffer {
-    let bytes = this.#waiting[0]!.frame.length
+  #nextSlice(): ReadonlyArray<Outgoing> {
+    let bytes = this.#waiting[0]!.size
     let count = 1
     for (; count < this.#waiting.length; count++) {
-      const more = this.#waiting[count]!.frame.length
+      const more = this.#waiting[count]!.size
       if (bytes + more > sliceBytes) break
       bytes += more
     }
     const items = this.#waiting.splice(0, count)
     for (const item of items) this.#count(item, -1)
-    return count === 1
-      ? items[0]!.frame
-      : Buffer.concat(
-          items.map(({ frame }) => frame),
-          bytes
-        )
+    return items.map(({ message }) => message)
   }
 
   #fall(channel: string, from: string): void {
@@ -191,8 +193,8 @@ export class Mailbox {
     this.#behind.set(channel, from)
   }
 
-  #send(frame: Buffer): void {
-    if (!this.#peer.write(frame)) this.#full()
+  #send(message: Outgoing): void {
+    if (!this.#peer.write(message)) this.#full()
   }
 
   #full(): void {
@@ -205,9 +207,9 @@ export class Mailbox {
     this.#count(item, 1)
   }
 
-  #count({ channel, frame }: Waiting, sign: 1 | -1): void {
-    if (channel === undefined) this.#answers += sign * frame.length
-    else this.#events += sign * frame.length
+  #count({ channel, size }: Waiting, sign: 1 | -1): void {
+    if (channel === undefined) this.#answers += sign * size
+    else this.#events += sign * size
   }
 
   /**
@@ -229,7 +231,7 @@ export class Mailbox {
       if (channel === undefined) kept.push(item)
       else if (this.#owner.resumes(channel)) {
         if (fallen.has(channel)) continue
-        stays += item.frame.length
+        stays += item.size
         if (stays <= this.#limit / 2) kept.push(item)
         else {
           fallen.add(channel)
@@ -239,8 +241,8 @@ export class Mailbox {
       } else if (!told.has(channel)) {
         told.add(channel)
         const cursor = newest.get(channel)!
-        const frame = lasting(textFrame(encode({ type: "gap", channel, reason: "slow", cursor })))
-        kept.push({ frame, channel, from, cursor })
+        const message = new Line(encode({ type: "gap", channel, reason: "slow", cursor }))
+        kept.push({ message, size: this.#peer.keep(message), channel, from, cursor })
       }
     }
     this.#keep(kept)

@@ -2,6 +2,7 @@
  * What a person reads in the log about what is refused: bounded, because a client may ask without end.
  * Every refusal is counted elsewhere; here is said that there are some, why, and the cure.
  */
+import { closeCodes } from "../../../Protocol.ts"
 
 /** Time between two lines about the same. */
 const everyMillis = 60_000
@@ -72,7 +73,7 @@ const rules = new Map([
   ["auth/invalid", "authenticate refused a client: its token is not valid"],
   ["auth/expired", "authenticate refused a client: its token had ended"],
   [
-    "4100",
+    String(closeCodes.tokenExpired.code),
     "A session was closed with 4100: its token ended, and the client sent no fresh one. One with a token callback does so by itself"
   ],
   ["channel/unknown", "A client asked for a channel that no definition of this server matches"]

@@ -3,13 +3,21 @@
  */
 import { Socket } from "node:net"
 import type { WebSocket } from "ws"
+import type { Outgoing } from "../hub/outgoing.ts"
+import { webSocket } from "./webSocket.ts"
 
 export interface Peer {
   /**
-   * Takes whole frames of bytes; `false` means: no more until it drained. Once a close frame went out
-   * or came in, what is written is forgotten: the other end would ignore it.
+   * Takes a message; `false` means: no more until it drained. Once a close frame went out or came in, what
+   * is written is forgotten: the other end would ignore it.
    */
-  write(frames: Uint8Array): boolean
+  write(message: Outgoing): boolean
+  /** The same for several at once, in order. */
+  writeAll(messages: ReadonlyArray<Outgoing>): boolean
+  /** The bytes that a message takes on the wire. */
+  sizeOf(message: Outgoing): number
+  /** The same of a message that waits: from now on it holds no memory beside its own. */
+  keep(message: Outgoing): number
   /** Bytes written so far: it grows with everything that is written, whoever writes it. */
   written(): number
   /** Calls back once when the socket takes bytes again, at once when it does; returns the way back. */
@@ -37,8 +45,22 @@ export class WebSocketPeer implements Peer {
     this.#socket = socket
   }
 
-  write(frames: Uint8Array): boolean {
-    return this.#ws.readyState !== 1 || this.#socket.write(frames)
+  write(message: Outgoing): boolean {
+    return this.#ws.readyState !== 1 || this.#socket.write(message.bytes(webSocket))
+  }
+
+  writeAll(messages: ReadonlyArray<Outgoing>): boolean {
+    if (messages.length === 1) return this.write(messages[0]!)
+    if (this.#ws.readyState !== 1) return true
+    return this.#socket.write(Buffer.concat(messages.map((message) => message.bytes(webSocket))))
+  }
+
+  sizeOf(message: Outgoing): number {
+    return message.bytes(webSocket).length
+  }
+
+  keep(message: Outgoing): number {
+    return message.lasting(webSocket).length
   }
 
   written(): number {

@@ -3,7 +3,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import { CloseCode } from "../../../Protocol.ts"
+import type { CloseName } from "../../../Protocol.ts"
 import { AuthRefused, type Credentials } from "../../ServerOptions.ts"
 import {
   overLimit,
@@ -20,18 +20,15 @@ export const anonymous: Principal = { identity: undefined, key: "", expiresAt: I
 /** The identity was revoked while it was looked at. */
 export const revoked: unique symbol = Symbol("revoked")
 
-const undecided = "The server could not tell in time who you are. Try again later."
-const failed = "The server failed to tell who you are. Try again later."
-
-/** Of WebSocket itself: an unexpected condition of the server. */
-const internalError = 1011
+const undecided = "The server could not tell in time who the client is: try again later."
+const failed = "The server failed to tell who the client is: try again later."
 
 export const prove = (
   { authenticate, clock, failed: say, limits, revocations }: SessionContext,
   credentials: Credentials
 ): Effect.Effect<Principal | typeof revoked, Refusal> => {
   if (authenticate === undefined) {
-    return Effect.fail(refusal("auth/invalid", "This server does not take tokens."))
+    return Effect.fail(refusal("auth/invalid", "The server does not take tokens."))
   }
   return Effect.suspend(() => {
     const mark = revocations.mark()
@@ -59,11 +56,11 @@ export const prove = (
   )
 }
 
-/** What follows a refused hello. */
-export const closeFor = ({ code, limit }: Refusal): readonly [number, string] => {
-  if (code === "auth/expired") return [CloseCode.tokenExpired, "the token has expired"]
-  if (code !== "server/internal") return [CloseCode.forbidden, "not let in"]
+/** The close that follows a rejected hello, and what is special about it. */
+export const closeFor = ({ code, limit }: Refusal): readonly [CloseName, string?] => {
+  if (code === "auth/expired") return ["tokenExpired"]
+  if (code !== "server/internal") return ["forbidden", code]
   return limit === undefined
-    ? [internalError, "authenticate failed"]
-    : [CloseCode.flooding, "authenticate took too long"]
+    ? ["serverFailed", "authenticate failed"]
+    : ["flooding", "authenticate took too long"]
 }

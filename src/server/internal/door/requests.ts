@@ -12,16 +12,18 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { ClientFrame, FrameOf, ServerFrame } from "../../../Frame.ts"
-import { channelNameFault, errorRetry } from "../../../Protocol.ts"
+import { channelNameFault } from "../../../Protocol.ts"
 import { Bucket } from "./bucket.ts"
-import { late, openingRefused, replayBytes, tooFast } from "./budget.ts"
+import { late, openingRefused, beginInTurn, replayBytes, tooFast } from "./budget.ts"
 import { Follower } from "./follower.ts"
 import type { Mailbox } from "./mailbox.ts"
 import { publishOnce } from "./publishing.ts"
 import type { Match } from "./registry.ts"
 import { type Reading, Replays, Turn } from "./replays.ts"
 import { ending, Rights, type Wish } from "./rights.ts"
+import * as turns from "../turns.ts"
 import {
+  errorFrame,
   overLimit,
   type Principal,
   type Refusal,
@@ -119,25 +121,24 @@ export class Requests {
     this.#owner.answered()
   }
 
-  refuse(id: number, { code, limit, message, retryAfter }: Refusal): void {
+  refuse(id: number, refused: Refusal): void {
     if (this.#stopped) return
-    this.#context.refused(limit ?? code)
-    this.answer(id, {
-      type: "error",
-      id,
-      code,
-      message,
-      retry: errorRetry[code],
-      ...(retryAfter === undefined ? {} : { retryAfter })
-    })
+    this.#context.refused(refused.limit ?? refused.code)
+    this.answer(id, errorFrame(refused, id))
   }
 
-  /** Handles a request after those before it. */
+  /** Handles a request after those before it. What is refused at once costs no fiber. */
   push(frame: ChannelFrame): void {
-    this.enqueue(
-      frame.id,
-      Effect.suspend(() => this.#handle(frame))
-    )
+    const { id } = frame
+    const handled = Effect.suspend(() => this.#handle(frame))
+    if (this.#working || this.#stopped || this.#owner.hasExpired()) return this.enqueue(id, handled)
+    try {
+      const decided = this.#decide(frame)
+      if (Effect.isEffect(decided)) this.enqueue(id, decided)
+      else this.refuse(id, decided)
+    } catch (defect) {
+      this.enqueue(id, Effect.die(defect))
+    }
   }
 
   /** Works on a request after those before it. */
@@ -216,7 +217,7 @@ export class Requests {
     })
   }
 
-  /** Gives everything back. */
+  /** Gives everything back: nothing is written after its first step, the rest in the steps of the loop. */
   get end(): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.#ended = true
@@ -225,20 +226,26 @@ export class Requests {
       const held = [...this.#subscriptions.values()]
       for (const { follower } of held) follower.leave()
       this.#subscriptions.clear()
-      return Effect.forEach(held, ({ scope }) => Scope.close(scope, Exit.void), { discard: true })
+      return Effect.forEach(
+        held,
+        ({ scope }) => Effect.andThen(turns.ending.take(turns.one), Scope.close(scope, Exit.void)),
+        { discard: true }
+      )
     })
   }
 
   #handle(frame: ChannelFrame): Effect.Effect<void> {
+    const decided = this.#decide(frame)
+    return Effect.isEffect(decided) ? decided : this.#refused(frame.id, decided)
+  }
+
+  /** Why a request is refused, or what there is to do for it. */
+  #decide(frame: ChannelFrame): Refusal | Effect.Effect<void> {
     const { channel: name, id } = frame
     const fault = channelNameFault(name)
-    if (fault !== undefined) {
-      return this.#refused(id, refusal("channel/invalid-name", `The channel name ${fault}.`))
-    }
+    if (fault !== undefined) return refusal("channel/invalid-name", `The channel name ${fault}.`)
     const match = this.#context.registry.match(name)
-    if (match === undefined) {
-      return this.#refused(id, refusal("channel/unknown", "There is no such channel."))
-    }
+    if (match === undefined) return refusal("channel/unknown")
     switch (frame.type) {
       case "unsubscribe":
         this.#wanted.delete(name)
@@ -247,10 +254,14 @@ export class Requests {
         return this.#inOrder(name, id, this.#unsubscribe(id, name))
       case "subscribe": {
         const refused = this.#checkSubscribe(name, match)
-        if (refused !== undefined) return this.#refused(id, refused)
+        if (refused !== undefined) return refused
         this.#wanted.set(name, id)
         const wish: Wish = { channel: name, match, action: "subscribe" }
-        return this.#authorized(id, wish, (mark) => this.#subscribe(frame, wish, mark))
+        const begin = this.#authorized(id, wish, (mark) => this.#subscribe(frame, wish, mark))
+        return beginInTurn(this.#context, match, begin, (refused) => {
+          this.#unwant(name, id)
+          return this.#refused(id, refused)
+        })
       }
       case "publish": {
         const { publishes } = this.#context.limits
@@ -258,16 +269,14 @@ export class Requests {
         this.#publishes ??= new Bucket(publishes, now)
         const wait = this.#publishes.take(publishes, now)
         if (wait > 0) {
-          return this.#refused(id, overLimit("publishes", "rate/limited", "Publish slower.", wait))
+          const reason = "The client publishes too often: slow down."
+          return overLimit("publishes", "rate/limited", reason, wait)
         }
         return match.channel.publish
           ? this.#authorized(id, { channel: name, match, action: "publish" }, (mark, wish) =>
               this.#publish(frame, wish, mark)
             )
-          : this.#refused(
-              id,
-              refusal("publish/forbidden", "Clients do not publish to this channel.")
-            )
+          : refusal("publish/forbidden", "Clients do not publish to this channel.")
       }
     }
   }
@@ -279,11 +288,11 @@ export class Requests {
     const wait = this.#subscribes.take(subscribes, now)
     if (wait > 0) return tooFast(wait)
     if (this.#wanted.size >= subscriptions) {
-      const reason = `A session has at most ${subscriptions} subscriptions. Leave one first.`
+      const reason = `A session has at most ${subscriptions} subscriptions: leave one first.`
       return overLimit("subscriptions", "subscribe/limit", reason)
     }
     if (this.#wanted.has(name)) {
-      return refusal("subscribe/duplicate", "This session is subscribed to the channel already.")
+      return refusal("subscribe/duplicate")
     }
     return openingRefused(this.#context, match, false)
   }

@@ -6,7 +6,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import { errorRetry } from "../../../Protocol.ts"
+import { errorCodes } from "../../../Protocol.ts"
 import type { Request } from "../../ServerOptions.ts"
 import type { Match } from "./registry.ts"
 import {
@@ -27,29 +27,29 @@ export interface Wish {
   readonly action: "subscribe" | "publish"
 }
 
-const undecided = "The server could not decide. Try again later."
-const failed = "The server failed to decide. Try again later."
+const undecided = "The server could not decide in time: try again later."
+const failed = "The server failed to decide: try again later."
 
 const endings = {
   "channel/forbidden": {
     code: "channel/forbidden",
-    message: "Not allowed to subscribe here any more.",
-    retry: errorRetry["channel/forbidden"]
+    message: "The client may not subscribe to this channel any more.",
+    retry: errorCodes["channel/forbidden"].retry
   },
   "source/down": {
     code: "source/down",
     message: sourceDown.message,
-    retry: errorRetry["source/down"]
+    retry: errorCodes["source/down"].retry
   },
   "server/overloaded": {
     code: "server/overloaded",
     message: undecided,
-    retry: errorRetry["server/overloaded"]
+    retry: errorCodes["server/overloaded"].retry
   },
   "server/internal": {
     code: "server/internal",
     message: failed,
-    retry: errorRetry["server/internal"]
+    retry: errorCodes["server/internal"].retry
   }
 } as const
 
@@ -61,8 +61,8 @@ export const ending = ({ code, limit }: Refusal) =>
       endings[limit === undefined ? "server/internal" : "server/overloaded"]
 
 const forbidden = {
-  subscribe: refusal("channel/forbidden", "Not allowed to subscribe here."),
-  publish: refusal("publish/forbidden", "Not allowed to publish here.")
+  subscribe: refusal("channel/forbidden"),
+  publish: refusal("publish/forbidden")
 }
 
 /** Whose rights they are. */

@@ -17,10 +17,10 @@ import {
   type FrameOf,
   type ServerFrame
 } from "../../../Frame.ts"
-import { CloseCode, errorRetry, version } from "../../../Protocol.ts"
+import { closeCodes, type CloseName, closeReason, errorCodes, version } from "../../../Protocol.ts"
 import type { Credentials } from "../../ServerOptions.ts"
 import { Bucket } from "./bucket.ts"
-import { textFrame } from "../hub/frames.ts"
+import { Line } from "../hub/outgoing.ts"
 import { Mailbox, type MailboxOwner } from "./mailbox.ts"
 import * as metrics from "../metrics.ts"
 import { type Patient, wait } from "./patience.ts"
@@ -28,6 +28,7 @@ import type { Peer } from "./peer.ts"
 import { anonymous, closeFor, prove, revoked } from "./proof.ts"
 import { type ChannelFrame, type Owner, Requests } from "./requests.ts"
 import {
+  errorFrame,
   type LimitName,
   overLimit,
   type Principal,
@@ -35,12 +36,14 @@ import {
   refusal,
   type SessionContext
 } from "./sessionContext.ts"
+import * as turns from "../turns.ts"
 import { weightOf } from "./weight.ts"
 
 /** Time between a close frame, sent or received, and cutting a socket that is not closed by then. */
 const closeGraceMillis = 2000
 
-const pingFrame = textFrame(encode({ type: "ping" }))
+/** One for all sockets: its bytes are made once. */
+const pingFrame = new Line(encode({ type: "ping" }))
 
 /** The door as its sessions see it. */
 export interface Gate {
@@ -121,10 +124,10 @@ export class Session implements MailboxOwner, Owner, Patient {
 
   /** Sends a frame of the session itself; never dropped. */
   send(frame: ServerFrame): void {
-    this.mailbox.control(textFrame(encode(frame)))
+    this.mailbox.control(new Line(encode(frame)))
     // Events are dropped at the same bound, but a client that asks on without reading must go.
     if (this.mailbox.answers > this.#context.limits.mailboxBytes) {
-      this.close(CloseCode.slowConsumer, "slow consumer", "mailboxBytes")
+      this.close("slowConsumer", "mailboxBytes")
     }
   }
 
@@ -138,10 +141,15 @@ export class Session implements MailboxOwner, Owner, Patient {
     if (this.#phase === "open") this.send({ type: "status", source })
   }
 
-  close(code: number, reason: string, limit?: LimitName): void {
+  /** Says why, once: the sentence of the code, with what is special about this close. */
+  close(name: CloseName, limit?: LimitName, detail?: string): void {
+    this.#close(closeCodes[name].code, closeReason(name, detail), limit)
+  }
+
+  #close(code: number, reason: string, limit?: LimitName): void {
     if (this.#closingAt !== undefined) return
     this.#closingAt = this.#context.clock()
-    if (code !== CloseCode.draining) {
+    if (code !== closeCodes.draining.code) {
       this.#context.refused(limit ?? String(code))
       // What was asked before and is not begun is not done: nobody would hear of it.
       this.#asked?.stop()
@@ -151,7 +159,7 @@ export class Session implements MailboxOwner, Owner, Patient {
     if (this.#paused) this.peer.resume()
     // A full pipe never takes the close frame: do not make its owner wait for it. A slow one may
     // still take it, within the grace.
-    if (this.mailbox.blocked && code !== CloseCode.slowConsumer) this.peer.terminate()
+    if (this.mailbox.blocked && code !== closeCodes.slowConsumer.code) this.peer.terminate()
   }
 
   terminate(): void {
@@ -178,7 +186,7 @@ export class Session implements MailboxOwner, Owner, Patient {
   }
 
   stuck(): void {
-    this.close(CloseCode.slowConsumer, "slow consumer", "blocked")
+    this.close("slowConsumer", "blocked")
     this.peer.terminate()
   }
 
@@ -191,7 +199,7 @@ export class Session implements MailboxOwner, Owner, Patient {
   dropped(): void {
     this.fork(Metric.update(metrics.backlogsDropped, 1))
     if (this.#context.slowConsumer === "gap") return this.#context.refused("mailboxBytes")
-    return this.close(CloseCode.slowConsumer, "slow consumer", "mailboxBytes")
+    return this.close("slowConsumer", "mailboxBytes")
   }
 
   resumes(channel: string): boolean {
@@ -220,7 +228,7 @@ export class Session implements MailboxOwner, Owner, Patient {
       return
     }
     if (this.#phase === "new") {
-      if (now - this.#openedAt >= hello) this.close(CloseCode.noHello, "no hello in time", "hello")
+      if (now - this.#openedAt >= hello) this.close("noHello", "hello")
       return
     }
     if (this.#phase === "greeting") return
@@ -236,7 +244,7 @@ export class Session implements MailboxOwner, Owner, Patient {
     // Never without a ping before: a process that slept has not listened either.
     const asked = this.#pingedAt > this.#receivedAt && now - this.#pingedAt >= slack
     if (asked && now - this.#receivedAt >= ping + slack) {
-      return this.close(CloseCode.nothingHeard, "nothing heard", "slack")
+      return this.close("nothingHeard", "slack")
     }
     const quiet = now - Math.max(this.#receivedAt, this.#pingedAt) >= ping
     if (quiet || now - this.#sentAt >= ping) {
@@ -266,7 +274,7 @@ export class Session implements MailboxOwner, Owner, Patient {
 
   /** What came is no WebSocket, or too large: the close frame that says so is on its way. */
   broken(code: number): void {
-    this.close(code, "", code === CloseCode.messageTooLarge ? "frameBytes" : undefined)
+    this.#close(code, "", code === closeCodes.messageTooLarge.code ? "frameBytes" : undefined)
   }
 
   /** The socket is closed: gives everything back. */
@@ -274,8 +282,15 @@ export class Session implements MailboxOwner, Owner, Patient {
     this.#gate.leave(this)
     this.#ended = true
     this.#fiber?.interruptUnsafe()
-    for (const fiber of this.#fibers ?? []) fiber.interruptUnsafe()
     if (this.#asked !== undefined) this.#context.run(this.#asked.end)
+    if (this.#fibers === undefined) return
+    this.#context.run(
+      Effect.forEach(
+        this.#fibers,
+        (fiber) => Effect.map(turns.ending.take(turns.one), () => fiber.interruptUnsafe()),
+        { discard: true }
+      )
+    )
   }
 
   #hears(): boolean {
@@ -283,7 +298,7 @@ export class Session implements MailboxOwner, Owner, Patient {
     this.#receivedAt = now
     if (this.#closingAt !== undefined) return false
     if (this.#frames.take(this.#context.limits.frames, now) > 0) {
-      this.close(CloseCode.flooding, "too many messages", "frames")
+      this.close("flooding", "frames", "too many messages")
       return false
     }
     return !this.hasExpired(now)
@@ -295,7 +310,7 @@ export class Session implements MailboxOwner, Owner, Patient {
    */
   hasExpired(now = this.#context.clock()): boolean {
     if (now < this.#principal.expiresAt) return false
-    this.close(CloseCode.tokenExpired, "the token has expired")
+    this.close("tokenExpired")
     return true
   }
 
@@ -303,12 +318,12 @@ export class Session implements MailboxOwner, Owner, Patient {
     if (this.#phase === "new") return this.#greet(frame)
     // Told apart here, not when the token was looked at: the client hears of it at once.
     if (Result.isSuccess(frame) && frame.success.type === "hello") {
-      return this.close(CloseCode.protocolViolation, "hello twice")
+      return this.close("protocolViolation", undefined, "hello twice")
     }
     if (this.#early === undefined) {
       this.#handle(frame, size)
     } else if (this.#early.push({ frame, size }) > this.#context.limits.unanswered) {
-      return this.close(CloseCode.flooding, "too many unanswered requests", "unanswered")
+      return this.close("flooding", "unanswered", "too many unanswered requests")
     } else this.#earlySize += size
     return this.answered()
   }
@@ -327,7 +342,8 @@ export class Session implements MailboxOwner, Owner, Patient {
   #handle(decoded: Early["frame"], size: number): void {
     if (Result.isFailure(decoded)) {
       const { code, id, reason } = decoded.failure
-      const message = `The frame was refused: ${reason}.`
+      const message =
+        code === "frame/unknown" ? errorCodes[code].sentence : `The frame is not valid: ${reason}.`
       // An id that another request waits for must be answered by that one only.
       return this.#sendError(
         id === undefined || this.#requests.waitsFor(id) ? undefined : id,
@@ -345,7 +361,7 @@ export class Session implements MailboxOwner, Owner, Patient {
       )
     }
     if (this.#requests.unanswered > this.#context.limits.unanswered) {
-      return this.close(CloseCode.flooding, "too many unanswered requests", "unanswered")
+      return this.close("flooding", "unanswered", "too many unanswered requests")
     }
     if (frame.type === "authenticate") this.#authenticate(frame)
     else this.#requests.push(frame satisfies ChannelFrame)
@@ -355,11 +371,11 @@ export class Session implements MailboxOwner, Owner, Patient {
 
   #greet(decoded: Early["frame"]): void {
     if (Result.isFailure(decoded) || decoded.success.type !== "hello") {
-      return this.close(CloseCode.protocolViolation, "the first frame is not hello")
+      return this.close("protocolViolation", undefined, "the first frame is not hello")
     }
     const { token, version: spoken } = decoded.success
     if (spoken !== version) {
-      return this.close(CloseCode.versionNotSupported, `this server speaks version ${version}`)
+      return this.close("versionNotSupported", undefined, `version ${version}`)
     }
     this.#phase = "greeting"
     if (this.#context.authenticate === undefined) return this.#welcome(anonymous)
@@ -368,10 +384,11 @@ export class Session implements MailboxOwner, Owner, Patient {
       Effect.match(this.#prove(token), {
         onFailure: (refused) => {
           this.#sendError(undefined, refused)
-          this.close(...closeFor(refused))
+          const [name, detail] = closeFor(refused)
+          this.close(name, undefined, detail)
         },
         onSuccess: (principal) => {
-          if (principal === revoked) this.close(CloseCode.revoked, "revoked")
+          if (principal === revoked) this.close("revoked")
           else this.#welcome(principal)
         }
       })
@@ -382,7 +399,7 @@ export class Session implements MailboxOwner, Owner, Patient {
     if (this.#ended || this.#closingAt !== undefined) return
     this.#principal = principal
     if (!this.#gate.admit(this)) {
-      return this.close(CloseCode.tooManySessions, "too many sessions", "sessionsPerIdentity")
+      return this.close("tooManySessions", "sessionsPerIdentity")
     }
     this.#phase = "open"
     const { frameBytes, ping, publishes, slack, subscriptions } = this.#context.limits
@@ -415,13 +432,13 @@ export class Session implements MailboxOwner, Owner, Patient {
     this.#authentications ??= new Bucket(limits.authentications, now)
     const wait = this.#authentications.take(limits.authentications, now)
     if (wait > 0) {
-      const reason = "Authenticate less often."
+      const reason = "The client authenticates too often: slow down."
       return this.#requests.refuse(id, overLimit("authentications", "rate/limited", reason, wait))
     }
     const accept = (principal: Principal | typeof revoked): void => {
-      if (principal === revoked) return this.close(CloseCode.revoked, "revoked")
+      if (principal === revoked) return this.close("revoked")
       if (principal.key !== this.#principal.key) {
-        return this.close(CloseCode.forbidden, "another identity")
+        return this.close("forbidden", undefined, "another identity")
       }
       this.#principal = principal
       this.#requests.answer(id, { type: "authenticated", id, ...this.#expires() })
@@ -449,15 +466,9 @@ export class Session implements MailboxOwner, Owner, Patient {
 
   // --- out ---------------------------------------------------------------------------------------
 
-  #sendError(id: number | undefined, { code, limit, message }: Refusal): void {
-    this.#context.refused(limit ?? code)
-    this.send({
-      type: "error",
-      ...(id === undefined ? {} : { id }),
-      code,
-      message,
-      retry: errorRetry[code]
-    })
+  #sendError(id: number | undefined, refused: Refusal): void {
+    this.#context.refused(refused.limit ?? refused.code)
+    this.send(errorFrame(refused, id))
   }
 
   /** Runs on a fiber that ends with the session. */

@@ -5,7 +5,8 @@ import type * as Cause from "effect/Cause"
 import type * as Deferred from "effect/Deferred"
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import type { ErrorCode } from "../../../Protocol.ts"
+import type { FrameOf, ServerFrame } from "../../../Frame.ts"
+import { type ErrorCode, errorCodes } from "../../../Protocol.ts"
 import type { SourceError } from "../../NotificationSource.ts"
 import type { Realtime } from "../../Realtime.ts"
 import type { AuthRefused, Credentials, Request } from "../../ServerOptions.ts"
@@ -17,7 +18,7 @@ import type { Registry } from "./registry.ts"
 import type { Revocations } from "./revocations.ts"
 import { isDataFault } from "../link/sqlState.ts"
 
-/** A request that was refused: the code, and a sentence that is safe to show to anybody. */
+/** A request that was rejected: the code, and a sentence that is safe to show to anybody. */
 export interface Refusal {
   readonly code: ErrorCode
   readonly message: string
@@ -30,7 +31,11 @@ export interface Refusal {
 /** Of a door, or of the outbox that it reads. */
 export type LimitName = keyof ResolvedLimits | "replays" | "replayQueue"
 
-export const refusal = (code: ErrorCode, message: string): Refusal => ({ code, message })
+/** With the sentence of the code, unless there is one that says more. */
+export const refusal = (code: ErrorCode, message: string = errorCodes[code].sentence): Refusal => ({
+  code,
+  message
+})
 
 /** A limit was crossed; with a rate, so many milliseconds until it is not. */
 export const overLimit = (
@@ -51,7 +56,7 @@ export const busy = (limit: LimitName, wait = spreadMillis): Refusal =>
   overLimit(
     limit,
     "server/overloaded",
-    "The server has too much to do. Try again later.",
+    errorCodes["server/overloaded"].sentence,
     Math.ceil(wait + Math.random() * spreadMillis)
   )
 
@@ -96,17 +101,13 @@ export interface SessionContext {
 }
 
 /** What takes longer than the source may. */
-export const sourceDown = overLimit(
-  "sourceWait",
-  "source/down",
-  "The source of this channel is down. Try again later."
-)
+export const sourceDown = overLimit("sourceWait", "source/down", errorCodes["source/down"].sentence)
 
-const down = refusal("source/down", sourceDown.message)
+const down = refusal("source/down")
 
 /** The source may be well; the database did not give what was missed. */
 const unread: Refusal = {
-  ...refusal("source/down", "What was missed could not be read. Try again later."),
+  ...refusal("source/down", "The server could not read what the client missed: try again later."),
   limit: "replay"
 }
 
@@ -116,6 +117,19 @@ const publishRefused = {
   key: refusal("publish/invalid", "The key was used with other data."),
   value: refusal("publish/invalid", "The database cannot store this payload or key.")
 }
+
+/** What a client is told of a refusal. */
+export const errorFrame = (
+  { code, message, retryAfter }: Refusal,
+  id: number | undefined
+): FrameOf<ServerFrame, "error"> => ({
+  type: "error",
+  ...(id === undefined ? {} : { id }),
+  code,
+  message,
+  retry: errorCodes[code].retry,
+  ...(retryAfter === undefined ? {} : { retryAfter })
+})
 
 /** A refusal as an error on the way. */
 export class Refused {
@@ -134,9 +148,9 @@ export const refusalOf = (error: unknown): Refusal => {
   const tag = typeof error === "object" && error !== null && "_tag" in error ? error._tag : ""
   switch (tag) {
     case "InvalidPayload":
-      return refusal("publish/invalid", "The payload does not match the channel's schema.")
+      return refusal("publish/invalid")
     case "PayloadTooLarge":
-      return refusal("publish/too-large", "The payload is larger than this channel carries.")
+      return refusal("publish/too-large")
     case "PublishRefused":
       return publishRefused[(error as PublishRefused).reason]
     case "ReplaysOverloaded":
@@ -154,6 +168,6 @@ export const refusalOf = (error: unknown): Refusal => {
     case "NotPrimary":
       return down
     default:
-      return refusal("server/internal", "The server failed. Try again later.")
+      return refusal("server/internal")
   }
 }

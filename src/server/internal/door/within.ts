@@ -13,6 +13,7 @@ export const within = <A, E, R>(
 ): Effect.Effect<A, E | Cause.TimeoutError, R> =>
   Effect.acquireUseRelease(
     Effect.forkDetach(effect, { startImmediately: true }),
-    (fiber) => Effect.timeout(Fiber.join(fiber), millis),
+    // Most answer at once: no timer for those.
+    (fiber) => fiber.pollUnsafe() ?? Effect.timeout(Fiber.join(fiber), millis),
     (fiber) => Effect.sync(() => fiber.interruptUnsafe())
   )

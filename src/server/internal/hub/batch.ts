@@ -13,8 +13,8 @@ import {
   type InvalidMessage,
   type RealtimeEvent
 } from "../../../RealtimeEvent.ts"
-import { lasting, textFrame } from "./frames.ts"
 import { Missing } from "./missing.ts"
+import { Outgoing } from "./outgoing.ts"
 
 export interface BatchEvent {
   readonly id: string
@@ -42,7 +42,7 @@ export interface Step {
 /** Nothing but a newer cursor, so that a quiet subscription does not age out. */
 export const position: unique symbol = Symbol("position")
 
-export class Batch implements Step {
+export class Batch extends Outgoing implements Step {
   readonly channel: string
   /**
    * Grows from batch to batch of a channel. A subscriber that joined at a tick has everything up to
@@ -58,7 +58,6 @@ export class Batch implements Step {
   readonly gap: GapReason | undefined
   /** Of a gap: the message that did not fit. */
   readonly invalid: InvalidMessage | undefined
-  #frame: Buffer | undefined
   #sealed: { readonly events: number; readonly bytes: number } | undefined
 
   constructor(
@@ -68,6 +67,7 @@ export class Batch implements Step {
     cursor: string,
     content: ReadonlyArray<BatchEvent> | GapReason | Missing | typeof position
   ) {
+    super()
     this.channel = channel
     this.tick = tick
     this.from = from
@@ -90,25 +90,15 @@ export class Batch implements Step {
     return { events: this.events.length, bytes }
   }
 
-  /** Keeps the bytes and lets go of the events: for sockets alone. */
+  /** Keeps the text and lets go of the events: for sockets alone. */
   seal(): this {
     this.#sealed = this.size
-    this.#frame = this.frame
+    this.settle()
     this.events = []
     return this
   }
 
-  /** The bytes for every socket of the channel. */
-  get frame(): Buffer {
-    return (this.#frame ??= textFrame(this.#text()))
-  }
-
-  /** The same to be kept: one copy for everybody who keeps it. */
-  get lastingFrame(): Buffer {
-    return (this.#frame = lasting(this.frame))
-  }
-
-  #text(): string {
+  protected override write(): string {
     const { channel, cursor, events, gap } = this
     if (gap !== undefined) return encode({ type: "gap", channel, reason: gap, cursor })
     if (events.length === 0) return encode({ type: "cursor", channel, cursor })

@@ -43,8 +43,17 @@ export class DurableChannel extends Views<JoinError> {
   ): Effect.Effect<Join, JoinError> {
     return Effect.map(this.#reader.join(this.name, from, undefined, part, lease), (join) => ({
       ...join,
-      replay: join.replay.map((batch) => new Replayed(view, batch, this.told))
+      replay: join.replay.map((batch) => this.#step(view, batch))
     }))
+  }
+
+  /** The same for everybody who comes to it. */
+  #step(view: View<JoinError>, batch: Outbox.DurableBatch): Step {
+    const known = view.replayed.get(batch)
+    if (known !== undefined) return known
+    const step = new Replayed(view, batch, this.told)
+    view.replayed.set(batch, step)
+    return step
   }
 }
 
@@ -53,33 +62,28 @@ export class DurableChannel extends Views<JoinError> {
  * somebody comes to it first.
  */
 class Replayed implements Step {
-  readonly #batch: Outbox.DurableBatch
+  readonly from: string
+  readonly cursor: string
+  readonly size: { readonly events: number; readonly bytes: number }
   readonly open: Effect.Effect<ReadonlyArray<Batch>>
 
   constructor(view: View<JoinError>, batch: Outbox.DurableBatch, told: Told) {
-    this.#batch = batch
+    const { channel, cursor, events, from, tick } = batch
+    this.from = from
+    this.cursor = cursor
+    const bytes = events.reduce((sum, { text }) => sum + text.length, 0)
+    this.size = { events: events.length, bytes }
+    // What was made of it, unless that is gone.
+    let made: { readonly deref: () => ReadonlyArray<Batch> | undefined } | undefined
     this.open = Effect.suspend(() => {
-      const known = view.replayed.get(batch)?.deref()
+      const known = made?.deref()
       if (known !== undefined) return Effect.succeed(known)
       const missing: Array<Missing> = []
-      const made = batchesOf(view, batch.channel, batch, true, missing).map((one) => one.seal())
+      const batches = batchesOf(view, channel, batch, true, missing).map((one) => one.seal())
       // What was read for a replay goes with it; what the node remembers anyway must not grow by this.
-      view.replayed.set(batch, batch.tick === 0 ? { deref: () => made } : new WeakRef(made))
-      return Effect.as(told.tell(batch.channel, missing), made)
+      made = tick === 0 ? { deref: () => batches } : new WeakRef(batches)
+      return Effect.as(told.tell(channel, missing), batches)
     })
-  }
-
-  get from(): string {
-    return this.#batch.from
-  }
-
-  get cursor(): string {
-    return this.#batch.cursor
-  }
-
-  get size() {
-    const { events } = this.#batch
-    return { events: events.length, bytes: events.reduce((sum, { text }) => sum + text.length, 0) }
   }
 }
 

@@ -13,6 +13,7 @@ import { Batch, type BatchEvent } from "./batch.ts"
 import type { Budget } from "../memory.ts"
 import { type Entry, Ring } from "./ring.ts"
 import { Missing } from "./missing.ts"
+import { turns } from "../turns.ts"
 import type { Told } from "./told.ts"
 import { type Join, type View, Views } from "./view.ts"
 
@@ -22,7 +23,21 @@ const maxBatchText = 64 * 1024
 const maxBatchEvents = 256
 
 /** 8 characters: an epoch need only differ from the few that a client may still hold. */
-const newEpoch = (): string => randomBytes(6).toString("base64url")
+const epochBytes = 6
+
+/** Drawn for many at a time: one by one it is most of what an open channel costs. */
+let drawn = Buffer.alloc(0)
+
+const newEpoch = (): string => {
+  if (drawn.length === 0) drawn = randomBytes(epochBytes * 64)
+  const epoch = drawn.toString("base64url", 0, epochBytes)
+  drawn = drawn.subarray(epochBytes)
+  return epoch
+}
+
+/** In UTF-16 units of payload. */
+const bytesOf = (entries: ReadonlyArray<Entry>): number =>
+  entries.reduce((sum, { text }) => sum + text.length, 0)
 
 export class LiveChannel extends Views {
   readonly #ring: Ring
@@ -35,6 +50,17 @@ export class LiveChannel extends Views {
   #handing = false
   /** The position of the newest notification. */
   #cursor = Cursor.formatLive(this.#epoch, 0)
+
+  /** The last replay: a crowd that comes back after a loss stood at the same place. */
+  #joined:
+    | {
+        readonly view: View
+        readonly from: string
+        /** Where the channel stood. */
+        readonly cursor: string
+        readonly join: WeakRef<Join>
+      }
+    | undefined
 
   constructor(name: string, budget: Budget, told: Told) {
     super(name, told)
@@ -97,7 +123,10 @@ export class LiveChannel extends Views {
     }
   }
 
-  /** What follows `from` for a view, or that it cannot be had any more. */
+  /**
+   * What follows `from` for a view, or that it cannot be had any more. What is replayed is decoded in a
+   * step of the loop in which there is room for it.
+   */
   protected override join(view: View, from: string | undefined): Effect.Effect<Join> {
     const at = Effect.flatMap(Clock.currentTimeMillis, (now) => {
       const missing: Array<Missing> = []
@@ -106,22 +135,46 @@ export class LiveChannel extends Views {
         ? Effect.succeed(join)
         : Effect.as(this.told.tell(this.name, missing), join)
     })
+    const inTurn = Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      if (from === undefined || this.#madeFor(view, from) !== undefined) return at
+      const entries = this.#after(from, now) ?? []
+      return entries.length === 0
+        ? at
+        : Effect.andThen(turns.take({ events: entries.length, bytes: bytesOf(entries) }), at)
+    })
     // A Stream's consumer runs inside the hand-out, and the rest of it would come to a joiner twice.
-    return Effect.suspend(() => (this.#handing ? Effect.andThen(Effect.yieldNow, at) : at))
+    return Effect.suspend(() => (this.#handing ? Effect.andThen(Effect.yieldNow, inTurn) : inTurn))
+  }
+
+  #after(from: string, now: number): ReadonlyArray<Entry> | undefined {
+    const parsed = Cursor.parseLive(from)
+    return parsed?.epoch === this.#epoch ? this.#ring.after(parsed.seq, this.#seq, now) : undefined
+  }
+
+  /** What was made for the last one who came from there, when nothing came since. */
+  #madeFor(view: View, from: string): Join | undefined {
+    const last = this.#joined
+    return last?.view === view && last.from === from && last.cursor === this.#cursor
+      ? last.join.deref()
+      : undefined
   }
 
   #joinAt(view: View, from: string | undefined, now: number, missing: Array<Missing>): Join {
     const { tick } = view
     const nothing = { cursor: this.#cursor, tick, replay: [], more: false, bytes: 0 }
     if (from === undefined) return { state: "fresh", ...nothing }
-    const parsed = Cursor.parseLive(from)
-    const entries =
-      parsed?.epoch === this.#epoch ? this.#ring.after(parsed.seq, this.#seq, now) : undefined
+    const entries = this.#after(from, now)
     if (entries === undefined) return { state: "reset", ...nothing }
+    const made = this.#madeFor(view, from)
+    if (made !== undefined) return made
     const replay: Array<Batch> = []
     this.#batches(view, from, entries, true, missing, (batch) => replay.push(batch))
-    const bytes = entries.reduce((sum, { text }) => sum + text.length, 0)
-    return { ...nothing, state: "recovered", cursor: from, replay, bytes }
+    const bytes = bytesOf(entries)
+    const join: Join = { ...nothing, state: "recovered", cursor: from, replay, bytes }
+    if (entries.length > 0) {
+      this.#joined = { view, from, cursor: this.#cursor, join: new WeakRef(join) }
+    }
+    return join
   }
 
   /**

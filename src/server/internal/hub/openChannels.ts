@@ -12,6 +12,7 @@ import * as Scope from "effect/Scope"
 import type * as Channel from "../../../Channel.ts"
 import type { InvalidChannelName } from "../../../RealtimeError.ts"
 import { TooManyChannels } from "./errors.ts"
+import { one, opening } from "../turns.ts"
 import type { View, Views } from "./view.ts"
 
 export interface OpenOptions {
@@ -81,10 +82,13 @@ export class OpenChannels {
             }
           })
 
+        const isOpen = (name: string) => users.has(name) || this.#lingering.has(keyOf(name))
+
         const view = (channel: Channel.Any) =>
           Effect.gen({ self: this }, function* () {
             const { fault, name } = channel
             if (fault !== undefined) return yield* fault
+            const first = !isOpen(name)
             const scope = yield* Effect.scope
             const use: Use<E> = { member: undefined, view: undefined }
             yield* Effect.uninterruptible(
@@ -94,6 +98,7 @@ export class OpenChannels {
                 return Scope.addFinalizer(scope, ending(name, use))
               })
             )
+            if (first) yield* opening.take(one)
             // A failed lookup would be remembered for as long as a good one.
             const member = yield* Effect.tapError(RcMap.get(channels, name), () =>
               RcMap.invalidate(channels, name)
@@ -102,7 +107,7 @@ export class OpenChannels {
             return (use.view = member.view(channel))
           })
 
-        return { view, isOpen: (name) => users.has(name) || this.#lingering.has(keyOf(name)) }
+        return { view, isOpen }
       }
     )
   }

@@ -11,6 +11,7 @@ import * as Result from "effect/Result"
 import type * as Channel from "../../../Channel.ts"
 import { type Codec, toJson } from "../../../ChannelBase.ts"
 import type * as Exact from "../../../Exact.ts"
+import type { JoinState } from "../../../Protocol.ts"
 import type { InvalidPayload } from "../../../RealtimeError.ts"
 import { optionsOf, read } from "../reading/reading.ts"
 import type { Batch, BatchEvent, Step } from "./batch.ts"
@@ -26,7 +27,7 @@ export interface Sink {
 
 /** Where a subscriber starts: after the replay, whatever has a later tick is theirs. */
 export interface Join {
-  readonly state: "fresh" | "recovered" | "reset"
+  readonly state: JoinState
   /** Events follow from here: the replay first, then what is live. */
   readonly cursor: string
   readonly tick: number
@@ -47,11 +48,6 @@ const unsendable = {
 /** How many batches a Stream may lag behind before it is told `gap slow`. */
 const streamBacklog = 256
 
-/** Batches that were made already, unless they are gone. */
-interface Made {
-  readonly deref: () => ReadonlyArray<Batch> | undefined
-}
-
 export class View<E = never> {
   readonly channel: Channel.Any
   /**
@@ -63,7 +59,7 @@ export class View<E = never> {
   next: View<E> | undefined
   /** How many took it. */
   users = 0
-  #replayed: WeakMap<object, Made> | undefined
+  #replayed: WeakMap<object, Step> | undefined
   /** The tick of the newest batch. */
   tick = 0
   /** This and the codec as `channel` has them, without a look at it: of many channels each is far away. */
@@ -83,8 +79,8 @@ export class View<E = never> {
     this.join = join
   }
 
-  /** What was made of batches that are replayed. */
-  get replayed(): WeakMap<object, Made> {
+  /** The steps of batches that are replayed. */
+  get replayed(): WeakMap<object, Step> {
     return (this.#replayed ??= new WeakMap())
   }
 

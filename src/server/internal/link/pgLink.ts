@@ -23,6 +23,7 @@ import * as Os from "node:os"
 import type { Duplex } from "node:stream"
 import { inSchema, usual } from "../sql/schemaName.ts"
 import { type InvalidDatabaseUrl, namesNobody, readUrl, type Tls } from "./databaseUrl.ts"
+import * as Listens from "./listens.ts"
 import { Negotiated } from "./negotiated.ts"
 
 export interface LinkOptions {
@@ -195,6 +196,11 @@ export const open = (options: LinkOptions): Effect.Effect<PgLink, SqlError, Scop
         return yield* Effect.never
       })
 
+    const { query: send } = pinned
+    yield* Listens.join(pinned, (sql) =>
+      Effect.raceFirst(send(sql), watch(options.heartbeatTimeout))
+    )
+
     const query: PgLink["query"] = (text, params, within) =>
       pinned.query(inSchema(schema, text), params).pipe(
         Effect.raceFirst(watch(within)),
@@ -205,7 +211,5 @@ export const open = (options: LinkOptions): Effect.Effect<PgLink, SqlError, Scop
       Effect.andThen(Effect.sleep(options.heartbeat)),
       Effect.forever({ disableYield: true })
     )
-    const listen: PgLink["listen"] = (channel) =>
-      pinned.listen(channel).pipe(Effect.raceFirst(watch(options.heartbeatTimeout)))
-    return { processId: session.processId, listen, query, beat, destroy }
+    return { processId: session.processId, listen: pinned.listen, query, beat, destroy }
   })

@@ -14,9 +14,11 @@ import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import { isSqlError } from "effect/sql/SqlError"
 import * as Cursor from "../../../Cursor.ts"
+import type { JoinState } from "../../../Protocol.ts"
 import { Admission, type Admitted, type ReplayLimits, type ReplaysOverloaded } from "./admission.ts"
 import { type OutboxFault, ReplayError } from "./faults.ts"
 import {
+  goneBy,
   pageArguments,
   type PageLimits,
   pageStatement,
@@ -69,7 +71,7 @@ export interface Part {
 }
 
 export interface Join {
-  readonly state: "fresh" | "recovered" | "reset"
+  readonly state: JoinState
   readonly reason: ResetReason | undefined
   /** Events follow from here: the replay first, then what is handed out with a later tick than `tick`. */
   readonly cursor: string
@@ -240,7 +242,13 @@ export const make = (
           )
         : Effect.succeed(identity)
 
-    const page: CatchUp["page"] = (tail, channel, from, to, most = limits) =>
+    /** No page is more than one step of the loop handles. */
+    const step = {
+      messages: Math.min(limits.messages, Turns.most.events),
+      bytes: Math.min(limits.bytes, Turns.most.bytes)
+    }
+
+    const page: CatchUp["page"] = (tail, channel, from, to, most = step) =>
       Effect.gen(function* () {
         let start = from
         const remaining = legs(from, to)
@@ -256,8 +264,9 @@ export const make = (
           )
           const identity = yield* known(channel, database)
           if (identity !== tail.identity) return { _tag: "Reset", reason: "identity" } as const
-          if (!there) return { _tag: "Reset", reason: "witness" } as const
+          // First: what is read to may be pruned too.
           if (page === "retention") return { _tag: "Reset", reason: "retention" } as const
+          if (!there) return { _tag: "Reset", reason: "witness" } as const
           const done = last && page.position.next === undefined
           if (page.messages.length > 0 || done) {
             const batches = batchesOf(page, leg, start, tail.identity, 0)
@@ -277,17 +286,16 @@ export const make = (
         // Most who come stand where this node does.
         const { at, id, tx } = tail.taken.last
         if (witness.tx !== tx || witness.id !== id || witness.at !== at) {
-          const { k, there } = yield* ask(
+          const row = yield* ask(
             channel,
             witnessStatement,
             witnessArguments(witness),
             (rows) => rows[0]!
           )
-          const identity = yield* known(channel, k as string | null)
+          const identity = yield* known(channel, row["k"] as string | null)
           tail = yield* current
-          if (cursor.identity === identity && there !== true) {
-            return { tail, reason: "witness" } as const
-          }
+          const reason = goneBy(row, cursor.position.base)
+          if (cursor.identity === identity && reason !== undefined) return { tail, reason } as const
         }
         // Normal forms, as all that leave a process: beside the snapshot as it was taken, a cursor from
         // after a crash that this node has yet to notice may look like one from before.
@@ -360,8 +368,8 @@ export const make = (
         let more = true
         for (let left = room; more && left > 0; left = room - frameBytes(size)) {
           const one = yield* page(tail, channel, next, to, {
-            messages: Math.min(limits.messages, Turns.most.events, Math.ceil(left / eventBytes)),
-            bytes: Math.min(limits.bytes, Turns.most.bytes, left)
+            messages: Math.min(step.messages, Math.ceil(left / eventBytes)),
+            bytes: Math.min(step.bytes, left)
           })
           if (one._tag === "Reset") return at(yield* current, one.reason, size.bytes)
           replay.push(...one.batches)
@@ -409,10 +417,15 @@ export const make = (
         const remembered = yield* recent(channel, from, bounds, room)
         if (remembered !== undefined) return remembered
         const { identity, tick } = yield* current
+        const what = `${identity} ${bounds.events} ${bounds.bytes} ${room} ${channel} ${from}`
+        const read = replay(channel, from, bounds, room)
+        const ask = (when: number | "") => shared.get(`${when} ${what}`, read, lease)
         // Without a lease nobody comes again for what was handed out since.
-        const when = lease === undefined ? tick : ""
-        const key = `${identity} ${when} ${bounds.events} ${bounds.bytes} ${room} ${channel} ${from}`
-        const join = yield* shared.get(key, replay(channel, from, bounds, room), lease)
+        const first = yield* ask(lease === undefined ? tick : "")
+        // Nothing followed when it was read for somebody who asked earlier: it leads nowhere, and who comes
+        // again for the rest would be given the same.
+        const stale = first.tick < tick && first.state === "recovered" && first.replay.length === 0
+        const join = stale ? yield* ask(tick) : first
         // Read for somebody who asked earlier: what was handed out since is not in it.
         if (join.tick >= tick) return join
         return join.state === "recovered"

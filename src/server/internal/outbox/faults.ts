@@ -3,14 +3,14 @@ import * as Schema from "effect/Schema"
 import type { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
 
 /**
- * The database answers, but not as the primary: positions can be taken there only.
+ * The database answers, but not as the primary: only there are notifications, and positions to be taken.
  *
  * @category errors
  * @since 0.1.0
  */
 export class NotPrimary extends Schema.TaggedError<NotPrimary>()("NotPrimary", {}) {
   override get message(): string {
-    return "The database is a standby. Positions can be taken on the primary only: connect the reader and the pool there."
+    return "The database is a standby. Notifications and positions are those of the primary only: connect the link, the reader and the pool there."
   }
 }
 

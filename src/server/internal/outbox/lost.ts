@@ -9,21 +9,21 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
-import type * as Cursor from "../../../Cursor.ts"
 import type { PgLink } from "../link/pgLink.ts"
-import { witnessArguments, witnessStatement } from "./outbox.ts"
-import type { DurableBatch } from "./tail.ts"
+import { goneBy, witnessArguments, witnessStatement } from "./outbox.ts"
+import type { Place } from "./position.ts"
+import type { DurableBatch, DurableGap } from "./tail.ts"
 
-/** Whether the witness of a position is there. */
-export const stands = (
+/** Why nothing is known at a position, because its witness is gone; `undefined` when that is there. */
+export const gapAt = (
   link: PgLink,
-  witness: Cursor.Witness,
+  { last, normal }: Place,
   within: Duration.Duration
-): Effect.Effect<boolean, SqlError> =>
-  Effect.map(
-    link.query(witnessStatement, witnessArguments(witness), within),
-    (rows) => rows[0]?.["there"] === true
-  )
+): Effect.Effect<DurableGap["reason"] | undefined, SqlError> =>
+  Effect.map(link.query(witnessStatement, witnessArguments(last), within), (rows) => {
+    const gone = goneBy(rows[0], normal)
+    return gone === "witness" ? "source" : gone
+  })
 
 /** Events that are looked up in one statement. */
 const most = 10_000

@@ -6,11 +6,12 @@
  * is asked of the table here, without waiting, so there is nothing to page in turns or to share.
  */
 import * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import { checked, type InvalidOption, millis } from "../options.ts"
 import * as Cursor from "../../../Cursor.ts"
 import { type SourceState, waitUntilUp } from "../../NotificationSource.ts"
 import {
@@ -26,6 +27,7 @@ import type { MemoryTable } from "./memoryTable.ts"
 import type { PageLimits } from "./outbox.ts"
 import { PublishRefused } from "./outboxPublish.ts"
 import { endOf, isEmpty, legs, type Place, type Position, positionOf } from "./position.ts"
+import * as Settings from "./settings.ts"
 import { batchesOf, type DurableBatch, Followers, type Item, Tail } from "./tail.ts"
 
 /** Those options of `OutboxReader` that mean something without a session of PostgreSQL. */
@@ -68,17 +70,18 @@ const at = ({ end, tick }: Tail, reason: ResetReason | undefined, bytes = 0): Jo
 export const make = (
   table: MemoryTable,
   options: ReaderOptions | undefined
-): Effect.Effect<OutboxReader["Service"], never, Scope.Scope> =>
+): Effect.Effect<OutboxReader["Service"], InvalidOption, Scope.Scope> =>
   Effect.gen(function* () {
-    const limits = {
-      messages: options?.pageMessages ?? 1000,
-      bytes: options?.pageBytes ?? 1024 * 1024
-    }
-    const socketBounds = {
-      events: options?.replayEvents ?? 10_000,
-      bytes: options?.replayBytes ?? 8 * 1024 * 1024
-    }
-    const retention = millis(options?.retention ?? "24 hours")
+    const {
+      backlog,
+      bounds: socketBounds,
+      limits,
+      positionEvery,
+      retention
+    } = yield* checked(() => ({
+      ...Settings.shared(options ?? {}),
+      retention: millis("retention", options?.retention ?? "24 hours")
+    }))
     const followers = new Followers()
     const state = yield* SubscriptionRef.make<SourceState>("down")
     let tail: Tail | undefined
@@ -134,7 +137,7 @@ export const make = (
         tail.rest()
         // All that was lost is behind all that is there, so with its last message nothing told is gone.
         if (table.stands(tail.taken.last)) tail.era = table.era
-        else begin("source")
+        else begin(table.hides(tail.taken.normal) ? "retention" : "source")
         look(now)
       }
       yield* SubscriptionRef.set(state, "up")
@@ -155,7 +158,7 @@ export const make = (
     )
     if (table.state === "heard") yield* resume
 
-    const every = Math.min(millis(options?.positionEvery ?? "1 hour"), retention / 4)
+    const every = Math.min(positionEvery, retention / 4)
     yield* Effect.sleep(every).pipe(
       Effect.andThen(Clock.currentTimeMillis),
       Effect.map((now) => {
@@ -193,9 +196,9 @@ export const make = (
           start = endOf(leg)
           continue
         }
-        if (!table.stands(leg.last)) return { _tag: "Reset", reason: "witness" } as const
         const page = table.page(leg, most, channels)
         if (page === "retention") return { _tag: "Reset", reason: "retention" } as const
+        if (!table.stands(leg.last)) return { _tag: "Reset", reason: "witness" } as const
         const done = index === remaining.length - 1 && page.position.next === undefined
         if (page.messages.length > 0 || done) {
           const batches = batchesOf(page, leg, start, tail.identity, 0)
@@ -210,7 +213,10 @@ export const make = (
       const cursor = Cursor.parseDurable(from)
       if (cursor === undefined) return { tail, reason: "malformed" } as const
       if (cursor.identity !== tail.identity) return { tail, reason: "identity" } as const
-      if (!table.stands(cursor.witness)) return { tail, reason: "witness" } as const
+      if (!table.stands(cursor.witness)) {
+        const reason = table.hides(cursor.position.base) ? "retention" : "witness"
+        return { tail, reason } as const
+      }
       const { last, normal } = tail.taken
       if (!Cursor.dominates(normal, cursor.position)) return { tail, reason: "future" } as const
       const to = { snapshot: normal, normal, last }
@@ -296,7 +302,7 @@ export const make = (
         durableStream({
           channel,
           from: from?.from,
-          backlog: options?.backlog ?? 64,
+          backlog,
           followers,
           current,
           catchUp
@@ -312,5 +318,3 @@ export const make = (
 
 /** About how many bytes of frames it makes. */
 const frameBytes = ({ bytes, events }: Bounds): number => bytes + events * eventBytes
-
-const millis = (input: Duration.Input): number => Duration.toMillis(Duration.fromInputUnsafe(input))

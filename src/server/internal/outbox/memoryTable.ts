@@ -151,6 +151,11 @@ export class MemoryTable {
     return row?.id === id && row.tx === tx && micros(row.at) === at
   }
 
+  /** Whether something was pruned that was not seen at a position. */
+  hides(at: Cursor.Snapshot): boolean {
+    return !Cursor.contains(at, this.#horizon)
+  }
+
   /** The index of the first row of the higher ones. */
   #from(higher: (row: Row) => boolean): number {
     let low = 0
@@ -170,7 +175,7 @@ export class MemoryTable {
     channels: ReadonlySet<string>
   ): Page | "retention" {
     const { at, id, to } = leg
-    if (!Cursor.contains(at.normal, this.#horizon)) return "retention"
+    if (this.hides(at.normal)) return "retention"
     const lowest = at.normal.running[0] ?? at.normal.xmax
     const messages: Array<Message> = []
     let size = 0

@@ -136,14 +136,28 @@ const isThere = (tx: string, id: string, at: string): string =>
   `(${tx}::xid8 = '0' or exists (select from realtime.messages m
     where m.id = ${id}::bigint and m.txid = ${tx}::xid8 and ${micros("m.created_at")} = ${at}::bigint))`
 
-/** `k`: the identity of the database that answers, `there`: whether the witness is there. */
-export const witnessStatement = `select realtime.identity() k, ${isThere("$1", "$2", "$3")} there`
+/** `k`: the identity of the database that answers, `there`: whether the witness is there, `h`: the horizon. */
+export const witnessStatement = `select realtime.identity() k, ${isThere("$1", "$2", "$3")} there, (select h.snapshot::text from realtime.horizon h limit 1) h`
 
 export const witnessArguments = ({ at, id, tx }: Cursor.Witness): ReadonlyArray<unknown> => [
   String(tx),
   String(id),
   String(at)
 ]
+
+/**
+ * Why a position in normal form is none any more, by what the witness's statement gave: `witness` when that
+ * was lost, `retention` when it is gone because it was pruned, which it is only for who missed something
+ * that was pruned. `undefined`: it is there.
+ */
+export const goneBy = (
+  row: Row | undefined,
+  at: Cursor.Snapshot
+): "retention" | "witness" | undefined => {
+  if (row?.["there"] === true) return undefined
+  const horizon = Cursor.parseSnapshot(String(row?.["h"]))
+  return horizon === undefined || Cursor.contains(at, horizon) ? "witness" : "retention"
+}
 
 /** The oldest position that is kept: that of the horizon. */
 export const oldestStatement = `select h.snapshot::text s, t.txid::text tx, t.id::text i, t.at::text at, realtime.identity() k

@@ -4,8 +4,8 @@
  * It takes a position, hands out what lies between, pauses, and begins again. What it knows is in a
  * `Tail`, which outlives the session: the next one first finishes the tick in progress to the same
  * end, because subscribers have attached there, and only then takes a new one. Before that it looks up
- * the witness of that end, for the session may have been lost to a crash, a failover or a restore: without
- * it nothing is known, and everybody is told a gap.
+ * the witness of that end, for the session may have been lost to a crash, a failover or a restore, or for so
+ * long that it was pruned: without it nothing is known, and everybody is told a gap.
  */
 import type { PgClientConfig } from "@effect/sql-pg/PgClient"
 import * as Clock from "effect/Clock"
@@ -178,6 +178,12 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       }
     })
 
+    /** Why it cannot go on where it stands. */
+    const gapAt = (link: PgLink.PgLink, { identity, taken }: Tail, present: string) =>
+      identity === present
+        ? Lost.gapAt(link, taken, patience)
+        : Effect.succeed<DurableGap["reason"]>("source")
+
     /**
      * Goes on where the last session stood, if that is still a position of this database. In a new era some
      * of what was handed out may be gone all the same: committed after the witness, and not flushed.
@@ -188,12 +194,8 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       settings: { readonly identity: string; readonly era: string }
     ) {
       now.rest()
-      if (
-        now.identity !== settings.identity ||
-        !(yield* Lost.stands(link, now.taken.last, patience))
-      ) {
-        return yield* begin(link, settings, "source")
-      }
+      const gap = yield* gapAt(link, now, settings.identity)
+      if (gap !== undefined) return yield* begin(link, settings, gap)
       if (now.era === settings.era) return
       const count = yield* finish(link, now, settings.era)
       if (count === "retention") return yield* begin(link, settings, "retention")
@@ -300,11 +302,9 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         if (time - lookedAt >= Upkeep.every(settings.retention)) {
           lookedAt = time
           settings = yield* opened(link)
-          if (
-            settings.identity !== now.identity ||
-            !(yield* Lost.stands(link, now.taken.last, patience))
-          ) {
-            yield* begin(link, settings, "source")
+          const gap = yield* gapAt(link, now, settings.identity)
+          if (gap !== undefined) {
+            yield* begin(link, settings, gap)
             continue
           }
           yield* listen

@@ -11,7 +11,8 @@ import type { Part } from "../../../../src/server/internal/outbox/catchUp.ts"
 import { Follower } from "../../../../src/server/internal/door/follower.ts"
 import { Mailbox, type MailboxOwner } from "../../../../src/server/internal/door/mailbox.ts"
 import { type Join, View } from "../../../../src/server/internal/hub/view.ts"
-import { decodeTextFrames } from "../../../../src/testing/internal/textFrames.ts"
+import type { Outgoing } from "../../../../src/server/internal/hub/outgoing.ts"
+import { Sized, sizes } from "../../../support/messages.ts"
 
 /** A session's mailbox over a socket that takes nothing while `full`. */
 const session = (limit: number) => {
@@ -19,15 +20,12 @@ const session = (limit: number) => {
     []
   const state = { full: false, dropped: 0 }
   const followers = new Map<string, Follower>()
+  const writeAll = (messages: ReadonlyArray<Outgoing>) => {
+    sent.push(...messages.map(({ text }) => JSON.parse(text) as (typeof sent)[number]))
+    return !state.full
+  }
   const owner: MailboxOwner = {
-    peer: {
-      write: (bytes) => {
-        sent.push(
-          ...decodeTextFrames(bytes).map((text) => JSON.parse(text) as (typeof sent)[number])
-        )
-        return !state.full
-      }
-    },
+    peer: { ...sizes, write: (message) => writeAll([message]), writeAll },
     blocked: () => undefined,
     dropped: () => state.dropped++,
     resumes: () => true,
@@ -105,7 +103,7 @@ const heldIn = ({ mailbox }: Session, limit: number): number => {
   let [least, most] = [0, limit / 2]
   while (least < most) {
     const middle = Math.ceil((least + most) / 2)
-    const fits = mailbox.hold(middle)
+    const fits = mailbox.hold(new Sized(middle)) > 0
     if (fits) mailbox.release(middle)
     if (fits) least = middle
     else most = middle - 1

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Batch } from "../../../../src/server/internal/hub/batch.ts"
-import { textFrame } from "../../../../src/server/internal/hub/frames.ts"
 import { Mailbox, type MailboxOwner } from "../../../../src/server/internal/door/mailbox.ts"
+import type { Outgoing } from "../../../../src/server/internal/hub/outgoing.ts"
+import { bytesOf, line, Sized, sizes } from "../../../support/messages.ts"
 
 /** A socket that takes `room` frames and is full then. */
 const socket = (room: number, limit = 1000, durable: ReadonlyArray<string> = []) => {
@@ -9,14 +10,13 @@ const socket = (room: number, limit = 1000, durable: ReadonlyArray<string> = [])
   const writes: Array<number> = []
   const behind: Array<readonly [string, string]> = []
   const seen = { blocked: 0, dropped: 0, room }
+  const writeAll = (messages: ReadonlyArray<Outgoing>) => {
+    written.push(...messages.map(({ text }) => text))
+    writes.push(messages.reduce((sum, message) => sum + bytesOf(message), 0))
+    return --seen.room > 0
+  }
   const owner: MailboxOwner = {
-    peer: {
-      write: (frame) => {
-        written.push(...texts(Buffer.from(frame)))
-        writes.push(frame.byteLength)
-        return --seen.room > 0
-      }
-    },
+    peer: { ...sizes, write: (message) => writeAll([message]), writeAll },
     blocked: () => seen.blocked++,
     dropped: () => seen.dropped++,
     resumes: (channel) => durable.includes(channel),
@@ -27,23 +27,6 @@ const socket = (room: number, limit = 1000, durable: ReadonlyArray<string> = [])
   }
   const mailbox = new Mailbox(owner, limit)
   return { mailbox, written, writes, seen, behind }
-}
-
-/** The texts of frames that stand one after the other. */
-const texts = (bytes: Buffer): Array<string> => {
-  const found: Array<string> = []
-  for (let at = 0; at < bytes.length;) {
-    const short = bytes[at + 1]!
-    const [size, start] =
-      short === 127
-        ? [Number(bytes.readBigUInt64BE(at + 2)), at + 10]
-        : short === 126
-          ? [bytes.readUInt16BE(at + 2), at + 4]
-          : [short, at + 2]
-    found.push(bytes.toString("utf8", start, start + size))
-    at = start + size
-  }
-  return found
 }
 
 const batch = (channel: string, number: number, size = 10) =>
@@ -66,7 +49,7 @@ describe("Mailbox", () => {
   it("writes at once while the socket takes bytes", () => {
     const { mailbox, seen, written } = socket(10)
     mailbox.offer(batch("a", 1))
-    mailbox.control(textFrame("{}"))
+    mailbox.control(line("{}"))
     expect(written).toHaveLength(2)
     expect([mailbox.blocked, mailbox.bytes, seen.blocked]).toEqual([false, 0, 0])
   })
@@ -74,7 +57,7 @@ describe("Mailbox", () => {
   it("keeps order across a full socket, control frames among events", () => {
     const { mailbox, seen, written } = socket(1)
     for (const number of [1, 2, 3]) mailbox.offer(batch("a", number))
-    mailbox.control(textFrame(`{"type":"ping"}`))
+    mailbox.control(line(`{"type":"ping"}`))
     mailbox.offer(batch("a", 4))
     expect(written).toHaveLength(1)
     expect(seen.blocked).toBe(1)
@@ -94,7 +77,7 @@ describe("Mailbox", () => {
     const { mailbox, seen, written } = socket(1, 500)
     mailbox.offer(batch("a", 1))
     mailbox.offer(batch("a", 2))
-    mailbox.control(textFrame(`{"type":"ping"}`))
+    mailbox.control(line(`{"type":"ping"}`))
     mailbox.offer(batch("b", 1))
     mailbox.offer(batch("a", 3, 400))
     mailbox.offer(batch("b", 2))
@@ -201,24 +184,25 @@ describe("Mailbox", () => {
 
   it("counts what is held elsewhere, and lets nobody hold more than half of its bound", () => {
     const { mailbox, seen } = socket(1, 1000)
-    expect(mailbox.hold(300)).toBe(true)
-    expect(mailbox.hold(201)).toBe(false)
-    expect(mailbox.hold(200)).toBe(true)
+    const hold = (bytes: number) => mailbox.hold(new Sized(bytes)) > 0
+    expect(hold(300)).toBe(true)
+    expect(hold(201)).toBe(false)
+    expect(hold(200)).toBe(true)
     mailbox.release(200)
     mailbox.offer(batch("a", 1))
     mailbox.offer(batch("a", 2, 450))
-    expect([mailbox.hold(200), seen.dropped]).toEqual([false, 0])
+    expect([hold(200), seen.dropped]).toEqual([false, 0])
     mailbox.offer(batch("a", 3, 200))
     expect(seen.dropped).toBe(1)
     mailbox.release(300)
-    expect(mailbox.hold(500)).toBe(true)
+    expect(hold(500)).toBe(true)
   })
 
   it("keeps events beside any answers", () => {
     const { mailbox, seen, written } = socket(1, 1000)
     mailbox.offer(batch("a", 1))
-    const answers = 30 * textFrame(`{"type":"ping"}`).length
-    for (let n = 0; n < 30; n++) mailbox.control(textFrame(`{"type":"ping"}`))
+    const answers = 30 * bytesOf(line(`{"type":"ping"}`))
+    for (let n = 0; n < 30; n++) mailbox.control(line(`{"type":"ping"}`))
     mailbox.offer(batch("a", 2, 600))
     expect([mailbox.answers, seen.dropped]).toEqual([answers, 0])
     // What is dropped makes no room of answers, and what is left takes none of them along.
@@ -234,13 +218,13 @@ describe("Mailbox", () => {
     [
       "answers",
       (mailbox: Mailbox) => {
-        while (mailbox.answers < 150_000) mailbox.control(textFrame(`{"type":"ping"}`))
+        while (mailbox.answers < 150_000) mailbox.control(line(`{"type":"ping"}`))
       }
     ],
     [
       "batches that are held",
       (mailbox: Mailbox) => {
-        while (mailbox.hold(100));
+        while (mailbox.hold(new Sized(100)) > 0);
       }
     ],
     [
@@ -252,7 +236,7 @@ describe("Mailbox", () => {
     [
       "both of these",
       (mailbox: Mailbox) => {
-        while (mailbox.hold(100));
+        while (mailbox.hold(new Sized(100)) > 0);
         for (let number = 1; mailbox.room > 200; number++) mailbox.offer(batch("d", number))
       }
     ]
@@ -267,7 +251,7 @@ describe("Mailbox", () => {
       const before = seen.dropped
       const event = batch("a", number, 50)
       mailbox.offer(event)
-      offered += event.frame.length
+      offered += bytesOf(event)
       if (seen.dropped === before) continue
       dropped.push(offered)
       offered = 0
@@ -292,7 +276,7 @@ describe("Mailbox", () => {
     const { behind, mailbox, seen, written } = socket(1, 400, ["d"])
     mailbox.offer(batch("a", 1))
     mailbox.offer(batch("d", 1, 100))
-    mailbox.control(textFrame(`{"type":"ping"}`))
+    mailbox.control(line(`{"type":"ping"}`))
     mailbox.forget("d")
     mailbox.offer(batch("d", 8))
     mailbox.offer(batch("a", 2, 300))
@@ -357,7 +341,7 @@ describe("Mailbox", () => {
       seen.room = writes.length === 3 ? 2 : 1
       mailbox.drained()
     }
-    expect(writes).toEqual(frames.map(({ frame }) => frame.length))
+    expect(writes).toEqual(frames.map(bytesOf))
   })
 
   it("drops what still waits when it overflows between two slices, and never what was written", () => {

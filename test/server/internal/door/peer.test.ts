@@ -8,6 +8,7 @@ import { join } from "node:path"
 import { connect as connectSecurely } from "node:tls"
 import { type WebSocket, WebSocketServer } from "ws"
 import { WebSocketPeer } from "../../../../src/server/internal/door/peer.ts"
+import { Sized } from "../../../support/messages.ts"
 
 /** TLS by a shared key, which needs no certificate. */
 const psk = { ciphers: "PSK", maxVersion: "TLSv1.2" } as const
@@ -78,7 +79,7 @@ it.live.each(["plain TCP", "TLS"] as const)(
   (way) =>
     Effect.gen(function* () {
       const { client, gone, peer } = yield* silentClient(ways[way])
-      const chunk = Buffer.alloc(1024 * 1024)
+      const chunk = new Sized(1024 * 1024)
       // More than the kernel takes.
       while (peer.write(chunk));
       const ended = new Promise((resolve) => {

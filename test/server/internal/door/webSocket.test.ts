@@ -1,6 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { createRequire } from "node:module"
-import { lasting, textFrame } from "../../../../src/server/internal/hub/frames.ts"
+import { webSocket } from "../../../../src/server/internal/door/webSocket.ts"
 
 /** Exported by ws, but not typed: how it frames a message itself. */
 const { Sender } = createRequire(import.meta.url)("ws") as {
@@ -9,7 +9,7 @@ const { Sender } = createRequire(import.meta.url)("ws") as {
   }
 }
 
-describe("textFrame", () => {
+describe("the WebSocket codec", () => {
   it.each([0, 1, 125, 126, 127, 65_535, 65_536, 200_000])(
     "writes a text of %i bytes exactly as ws does",
     (size) => {
@@ -22,18 +22,10 @@ describe("textFrame", () => {
           mask: false,
           readOnly: true
         })
-        expect(textFrame(text).equals(Buffer.concat(theirs))).toBe(true)
+        const ours = webSocket.encode(text)
+        expect(ours.equals(Buffer.concat(theirs))).toBe(true)
+        expect(webSocket.textOf(ours)).toBe(text)
       }
     }
   )
-})
-
-describe("lasting", () => {
-  it.each([0, 300, 5000])("gives %i bytes memory of their own, once", (size) => {
-    const frame = textFrame("x".repeat(size))
-    const kept = lasting(frame)
-    expect(kept.equals(frame)).toBe(true)
-    expect(kept.buffer.byteLength).toBe(kept.length)
-    expect(lasting(kept)).toBe(kept)
-  })
 })

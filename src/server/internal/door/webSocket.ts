@@ -1,11 +1,12 @@
 /**
- * Bytes of the WebSocket, RFC 6455: a text message of a server as one unmasked, final frame.
+ * Messages as bytes of the WebSocket, RFC 6455: a text message of a server as one unmasked, final frame.
  *
  * Framed here once and written to the socket of every subscriber as it is; `ws` would frame it again
- * for each of them. Never mutate the result: all sockets share it. A small one shares its memory with
- * others: what is kept for longer than a write must be `lasting`.
+ * for each of them.
  */
-export const textFrame = (text: string): Buffer => {
+import type { Codec } from "../hub/outgoing.ts"
+
+const encode = (text: string): Buffer => {
   const size = Buffer.byteLength(text)
   const head = size < 126 ? 2 : size < 65_536 ? 4 : 10
   const frame = Buffer.allocUnsafe(head + size)
@@ -24,10 +25,10 @@ export const textFrame = (text: string): Buffer => {
   return frame
 }
 
-/** The frame in memory of its own, so that what is kept holds nothing else. */
-export const lasting = (frame: Buffer): Buffer => {
-  if (frame.buffer.byteLength === frame.length) return frame
-  const copy = Buffer.allocUnsafeSlow(frame.length)
-  frame.copy(copy)
-  return copy
+/** Where the text begins, by the byte that tells the length. */
+const headOf = (length: number): number => (length < 126 ? 2 : length === 126 ? 4 : 10)
+
+export const webSocket: Codec = {
+  encode,
+  textOf: (frame) => frame.toString("utf8", headOf(frame[1]!))
 }

@@ -1,0 +1,69 @@
+"""Follows one channel and prints what happens, one line each:
+
+    python3 -u client.py ws://127.0.0.1:3000/realtime table_updates_orders
+
+The protocol is in src/PROTOCOL.md. Needs websockets 10.4 or newer."""
+import asyncio, json, os, random, sys
+import websockets
+
+OPTIONS = {"subprotocols": ["effect-realtime.v1"], "ping_interval": None, "close_timeout": 1, "max_size": None}
+LOST = 1006
+cursor, failures, refused, reconnect_after = None, 0, 0, None
+
+
+def token():
+    return os.environ.get("REALTIME_TOKEN")  # asked before each socket: get a fresh one here
+
+
+async def session(url, channel):
+    """One socket. Returns its close code; 0 when the server rejects the subscription for good."""
+    global cursor, failures, refused, reconnect_after
+    async with websockets.connect(url, **OPTIONS) as socket:
+        send = lambda **frame: socket.send(json.dumps({k: v for k, v in frame.items() if v is not None}))
+        patience = 10
+        await send(type="hello", version=1, token=token())
+        while True:
+            message = await asyncio.wait_for(socket.recv(), patience)
+            for frame in map(json.loads, message.split("\n")):
+                kind = frame["type"]
+                if kind == "welcome":
+                    failures, refused, patience = 0, 0, (frame["ping"] + frame["slack"]) / 1000
+                    await send(type="subscribe", id=1, channel=channel, cursor=cursor)
+                elif kind == "ping":
+                    await send(type="pong")
+                elif kind == "subscribed":
+                    print("subscribed", frame["state"])  # reset: read the state again
+                elif kind == "gap":
+                    print("gap", frame["reason"])  # read the state again
+                elif kind == "events":
+                    for event in frame["events"]:
+                        print("event", json.dumps(event["data"]))
+                elif kind == "bye":
+                    reconnect_after = frame["reconnectAfter"] / 1000
+                elif kind in ("error", "ended"):
+                    print(kind, frame["code"], frame["message"])
+                    if kind == "ended" or "id" in frame:  # without an id a close follows
+                        reconnect_after = frame.get("retryAfter", 1000) / 1000
+                        return 0 if frame["retry"] == "never" else LOST
+                cursor = frame.get("cursor", cursor)  # what came before it is handled
+
+
+async def follow(url, channel):
+    global failures, refused, reconnect_after
+    while True:
+        try:
+            code = await session(url, channel)
+        except websockets.ConnectionClosed as closed:
+            code = closed.rcvd.code if closed.rcvd else LOST
+        except (OSError, asyncio.TimeoutError, websockets.WebSocketException):
+            code = LOST  # no socket, or nothing heard for too long
+        failures, refused = failures + 1, refused + 1 if code // 100 == 41 else 0
+        if code == 0 or code // 100 == 42 or code == 1009 or refused == 3:
+            return print("stopped", code)
+        jitter = random.uniform(0, 2 ** min(failures, 5))
+        wait, reconnect_after = jitter if reconnect_after is None else reconnect_after, None
+        print("waiting", code)
+        await asyncio.sleep(wait)
+
+
+asyncio.run(follow(*sys.argv[1:]))

@@ -1,0 +1,107 @@
+/**
+ * LISTENs and UNLISTENs of one session, many in one statement.
+ *
+ * A session has one statement under way, and each has a round trip and a turn of the event loop: one by
+ * one, a thousand channels that are opened at once would take a thousand turns, and heartbeats would wait
+ * behind them. What is asked for while a statement is under way goes out together in the next one.
+ *
+ * The driver sends each by itself, through the `query` of the pinned session; that is where they are
+ * joined. Where a driver sends them in another way, nothing is joined, and all else is the same.
+ */
+import type { PgConnection, Result } from "@effect/sql-pg/PgConnection"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+import type { SqlError } from "effect/sql/SqlError"
+import { confirming, one } from "../turns.ts"
+
+/** The most that go in one statement. */
+const most = 64
+
+/** As the driver writes them, with a name that can stand in the text of a block. */
+const listening = /^(?:UN)?LISTEN "[A-Za-z0-9_.:-]+"$/
+
+interface Asked {
+  readonly sql: string
+  readonly done: Deferred.Deferred<Result, SqlError>
+}
+
+/** `send` runs one statement on the session. Joins what goes through `query` until the scope closes. */
+export const join = (
+  pinned: PgConnection,
+  send: (sql: string) => Effect.Effect<Result, SqlError>
+): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { query } = pinned
+    const scope = yield* Effect.scope
+    const asked = yield* Queue.unbounded<Asked>()
+    let ended = false
+    /** Blocks are refused: the language may be taken from a user. */
+    let oneByOne = false
+
+    const answer = (batch: ReadonlyArray<Asked>, exit: Exit.Exit<Result, SqlError>) => {
+      for (const { done } of batch) Deferred.doneUnsafe(done, exit)
+    }
+
+    const each = (batch: ReadonlyArray<Asked>) =>
+      Effect.forEach(
+        batch,
+        ({ done, sql }) =>
+          Effect.flatMap(Effect.exit(send(sql)), (exit) => Deferred.done(done, exit)),
+        { discard: true }
+      )
+
+    const together = (batch: ReadonlyArray<Asked>) =>
+      Effect.flatMap(
+        Effect.exit(send(`do $$begin ${batch.map(({ sql }) => sql).join("; ")}; end$$`)),
+        (exit) => {
+          if (Exit.isFailure(exit)) {
+            oneByOne = true
+            return each(batch)
+          }
+          // Whoever waits for them goes on at once, and they may be many; the next ones need not wait.
+          return Effect.forEach(
+            batch,
+            ({ done }) => Effect.andThen(confirming.take(one), Deferred.done(done, exit)),
+            { discard: true }
+          ).pipe(
+            // What is given back with the session waits for its UNLISTEN.
+            Effect.ensuring(Effect.sync(() => answer(batch, exit))),
+            Effect.forkIn(scope, { startImmediately: true }),
+            Effect.asVoid
+          )
+        }
+      )
+
+    yield* Effect.gen(function* () {
+      while (true) {
+        const batch = yield* Queue.takeBetween(asked, 1, most)
+        yield* Effect.onInterrupt(
+          oneByOne || batch.length === 1 ? each(batch) : together(batch),
+          () => Effect.sync(() => answer(batch, Exit.interrupt()))
+        )
+      }
+    }).pipe(
+      Effect.ensuring(
+        Effect.suspend(() => {
+          ended = true
+          // Nobody else answers those that wait still.
+          return Effect.flatMap(Queue.clear(asked), each)
+        })
+      ),
+      Effect.forkScoped({ startImmediately: true })
+    )
+
+    Object.assign(pinned, {
+      query: ((sql, params, prepare) =>
+        ended || (params !== undefined && params.length > 0) || !listening.test(sql)
+          ? query(sql, params, prepare)
+          : Effect.suspend(() => {
+              const done = Deferred.makeUnsafe<Result, SqlError>()
+              Queue.offerUnsafe(asked, { sql, done })
+              return Deferred.await(done)
+            })) satisfies PgConnection["query"]
+    })
+  })

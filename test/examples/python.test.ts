@@ -1,0 +1,173 @@
+/** `examples/python/client.py` against real servers, through a relay that sees frames and cuts sockets. */
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Schema } from "effect"
+import { spawn } from "node:child_process"
+import { once } from "node:events"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
+import { resolve } from "node:path"
+import { WebSocket, WebSocketServer } from "ws"
+import { Channel } from "effect-realtime"
+import { RealtimeServer } from "effect-realtime/node"
+import { closeCodes, subprotocol } from "../../src/Protocol.ts"
+import { execute, installedDatabase } from "../support/database.ts"
+import { python } from "../support/python.ts"
+import { until } from "../support/until.ts"
+
+const script = resolve(import.meta.dirname, "../../examples/python/client.py")
+
+const Orders = Channel.make("orders", Schema.Struct({ id: Schema.Int }), { delivery: "durable" })
+
+/** A node with `orders` for whoever has a token, which pings after a second. */
+const node = (url: string) =>
+  Effect.gen(function* () {
+    const http = createServer()
+    const server = yield* Effect.acquireRelease(
+      Effect.sync(
+        () =>
+          new RealtimeServer(http, url, {
+            channels: [Orders],
+            authenticate: ({ token = "" }) => ({ identity: token }),
+            authorize: ({ channel }) => channel === "orders",
+            limits: { ping: "1 second" }
+          })
+      ),
+      (server) =>
+        Effect.promise(async () => {
+          await server.close()
+          http.close()
+        })
+    )
+    yield* Effect.promise(() => server.ready)
+    yield* Effect.promise(() => once(http.listen(0, "127.0.0.1"), "listening"))
+    return { server, address: addressOf(http.address() as AddressInfo) }
+  })
+
+const addressOf = ({ port }: AddressInfo) => `ws://127.0.0.1:${port}/realtime`
+
+/** Stands between a client and a node. */
+const relay = (first: string) =>
+  Effect.acquireRelease(
+    Effect.promise(async () => {
+      const door = new WebSocketServer({ port: 0, host: "127.0.0.1" })
+      await once(door, "listening")
+      const between = {
+        address: addressOf(door.address() as AddressInfo),
+        target: first,
+        /** The types of the frames that the client sent. */
+        sent: [] as Array<string>,
+        clients: door.clients,
+        close: () => {
+          for (const client of door.clients) client.terminate()
+          door.close()
+        }
+      }
+      door.on("connection", (client) => {
+        const early: Array<string> = []
+        const server = new WebSocket(between.target, [subprotocol])
+        client.on("message", (data: Buffer) => {
+          const text = data.toString("utf8")
+          between.sent.push((JSON.parse(text) as { readonly type: string }).type)
+          if (server.readyState === WebSocket.OPEN) server.send(text)
+          else early.push(text)
+        })
+        client.on("close", () => server.terminate())
+        server.on("open", () => early.forEach((text) => server.send(text)))
+        server.on("message", (data: Buffer) => client.send(data.toString("utf8")))
+        server.on("close", (code, reason) => client.close(code === 1006 ? 1011 : code, reason))
+        server.on("error", () => undefined)
+      })
+      return between
+    }),
+    ({ close }) => Effect.sync(close)
+  )
+
+/** The client in a process of its own, and the lines that it has printed. */
+const client = (...args: ReadonlyArray<string>) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const child = spawn(python!, ["-u", script, ...args], {
+        env: { ...process.env, REALTIME_TOKEN: "ada", no_proxy: "*" },
+        stdio: ["ignore", "pipe", "pipe"]
+      })
+      let output = ""
+      child.stdout.on("data", (data: Buffer) => (output += data.toString("utf8")))
+      child.stderr.on("data", (data: Buffer) => (output += data.toString("utf8")))
+      const lines = () => output.split("\n").filter((line) => line !== "")
+      /** Waits until the last line is this one. */
+      const says = (line: string) =>
+        until(() => lines().at(-1) === line).pipe(
+          Effect.timeoutOrElse({
+            duration: "20 seconds",
+            orElse: () => Effect.fail(new Error(`"${line}" was not printed, but:\n${output}`))
+          })
+        )
+      return { child, lines, says, exited: once(child, "exit") }
+    }),
+    ({ child }) => Effect.sync(() => child.kill("SIGKILL"))
+  )
+
+describe.skipIf(python === undefined)("client.py", () => {
+  it.live(
+    "resumes after a cut, a deploy and a revoke, hears each event once, and stops at 4202",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* installedDatabase
+        const one = yield* node(url)
+        const two = yield* node(url)
+        const between = yield* relay(one.address)
+        const { exited, lines, says } = yield* client(between.address, "orders")
+        const publish = (id: number) =>
+          execute(url, `select realtime.publish('orders', '{"id":${id}}'::text)`)
+
+        yield* says("subscribed fresh")
+        yield* publish(1)
+        yield* says(`event {"id": 1}`)
+        yield* until(() => between.sent.includes("pong"))
+
+        for (const socket of between.clients) socket.terminate()
+        yield* publish(2)
+        yield* says(`event {"id": 2}`)
+
+        between.target = two.address
+        yield* Effect.promise(() => one.server.close())
+        yield* publish(3)
+        yield* says(`event {"id": 3}`)
+
+        two.server.revoke("ada")
+        yield* publish(4)
+        yield* says(`event {"id": 4}`)
+
+        for (const socket of between.clients) socket.close(closeCodes.forbidden.code)
+        yield* says("stopped 4202")
+        expect(yield* Effect.promise(() => exited)).toEqual([0, null])
+        expect(lines()).toEqual([
+          "subscribed fresh",
+          `event {"id": 1}`,
+          "waiting 1006",
+          "subscribed recovered",
+          `event {"id": 2}`,
+          "waiting 4000",
+          "subscribed recovered",
+          `event {"id": 3}`,
+          "waiting 4101",
+          "subscribed recovered",
+          `event {"id": 4}`,
+          "stopped 4202"
+        ])
+      })
+  )
+
+  it.live("stops with the server's sentence when it may not subscribe", () =>
+    Effect.gen(function* () {
+      const { url } = yield* installedDatabase
+      const { address } = yield* node(url)
+      const { exited, lines } = yield* client(address, "secrets")
+      expect(yield* Effect.promise(() => exited)).toEqual([0, null])
+      expect(lines()).toEqual([
+        "error channel/unknown The server has no channel of this name.",
+        "stopped 0"
+      ])
+    })
+  )
+})
