@@ -11,7 +11,7 @@ const checks = HttpRouter.use((router) =>
       HttpServerResponse.text(yes ? "ready" : "not now", { status: yes ? 200 : 503 })
     )
     yield* router.add("GET", "/ready", ready)
-    yield* router.add("GET", "/live", HttpServerResponse.text("live")) // asks nobody
+    yield* router.add("GET", "/live", HttpServerResponse.text("live")) // asks nothing
   })
 )
 

@@ -1,4 +1,4 @@
-/** Who comes in, by the sessions that the app keeps in a table: the id is a token, or stands in a cookie. */
+/** Signing in by the sessions that the app keeps in a table: their id is the token, or stands in a cookie. */
 // #region identity
 import { PgClient } from "@effect/sql-pg"
 import { Effect } from "effect"
@@ -6,7 +6,7 @@ import { Cookies } from "effect/http"
 import { AuthRefused, type Credentials, RealtimeServer } from "effect-realtime/server"
 import { OrderUpdates, Report } from "../channels.ts"
 
-/** Yours: who a session belongs to, and until when. */
+/** Yours: the user of a session, and its end. */
 interface Session {
   readonly userId: string
   readonly queries: ReadonlyArray<string>

@@ -12,5 +12,5 @@ export const ship = (orderId: number) =>
         yield* Realtime.publish(Notices, { type: "info", message: `Order ${orderId} shipped` })
       })
     )
-  ) // told at commit; a rollback tells nobody
+  ) // sent at commit; a rollback sends nothing
 // #endregion
