@@ -82,7 +82,7 @@ const freePort = Effect.callback<number>((resume) => {
 
 /** Connects as soon as the example listens. */
 const greetSoon = (url: string) =>
-  Effect.retry(greet(url), Schedule.spaced(20)).pipe(Effect.timeout("10 seconds"))
+  Effect.retry(greet(url), Schedule.spaced(20)).pipe(Effect.timeout("25 seconds"))
 
 const update = `{"operation":"INSERT","data":{"id":7,"customer":"Ada","status":"new"}}`
 
