@@ -7,6 +7,8 @@
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Channel from "../Channel.ts"
+import type * as OutboxReader from "../server/OutboxReader.ts"
+import type * as Realtime from "../server/Realtime.ts"
 import type {
   Authenticated,
   AuthRefused,
@@ -27,7 +29,11 @@ export type Eventually<A, E = never> = A | Promise<A> | Effect.Effect<A, E>
  * @category models
  * @since 0.1.0
  */
-export interface Options<I = undefined> extends Omit<DoorOptions, "channels"> {
+export interface Options<I = undefined>
+  extends
+    Omit<DoorOptions, "channels">,
+    Pick<Realtime.Options, "maxChannels">,
+    Pick<OutboxReader.Options, "replays" | "replayQueue" | "replayMemory"> {
   /** What clients may know of, default the three known kinds, read-only. */
   readonly channels?: ReadonlyArray<Channel.Definition> | undefined
   /**

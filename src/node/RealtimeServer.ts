@@ -144,7 +144,11 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       channels = Channel.known(),
       identityKey,
       listenUrl,
+      maxChannels,
       maxConnections,
+      replayMemory,
+      replayQueue,
+      replays,
       schema,
       startPatience,
       wake,
@@ -223,10 +227,17 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     })
     // One more connection, and the installed objects: only for who asks for them.
     const outbox = channels.some(keeps)
-      ? OutboxReader.layer({ readUrl: direct, startPatience, wake })
+      ? OutboxReader.layer({
+          readUrl: direct,
+          startPatience,
+          wake,
+          replays,
+          replayQueue,
+          replayMemory
+        })
       : Layer.empty
     const whole = Layer.effectDiscard(open).pipe(
-      Layer.provideMerge(Layer.effect(Realtime, Realtime.make())),
+      Layer.provideMerge(Layer.effect(Realtime, Realtime.make({ maxChannels }))),
       Layer.provide(Layer.merge(source, outbox)),
       Layer.provide(pool),
       Layer.provide(schema === undefined ? Layer.empty : Layer.succeed(SchemaName, schema))

@@ -148,6 +148,10 @@ const limits: Table<Limits> = {
 }
 
 const attached: Table<ClassOptions> = {
+  maxChannels: hubOptions.maxChannels,
+  replays: outbox.replays,
+  replayQueue: outbox.replayQueue,
+  replayMemory: outbox.replayMemory,
   maxConnections: count(),
   startPatience: time("0"),
   trustProxy: door.trustProxy

@@ -336,7 +336,7 @@ describe("a limit", () => {
           })
           expect(texts(lines)).toEqual([
             expect.stringMatching(
-              /^The limit maxChannels \(1 channels\) was crossed \d+ times .* raise maxChannels of Realtime\.layer/
+              /^The limit maxChannels \(1 channels\) was crossed \d+ times .* raise maxChannels \(of Realtime\.layer/
             )
           ])
         }),
@@ -352,7 +352,7 @@ describe("a limit", () => {
           yield* asking(12, () => "history", "a cursor")
           expect(texts(lines)).toEqual([
             expect.stringMatching(
-              /^The limit replayQueue \(7 replays\) was crossed .* raise replayQueue of OutboxReader\.layer/
+              /^The limit replayQueue \(7 replays\) was crossed .* raise replayQueue \(of OutboxReader\.layer/
             )
           ])
         }),

@@ -13,6 +13,7 @@ import { Server as TlsServer } from "node:tls"
 import { checkOptions, resolveLimits } from "../../server/internal/door/limits.ts"
 import { secured } from "../../server/internal/link/pgLink.ts"
 import { count, invalid, millis } from "../../server/internal/options.ts"
+import { together } from "../../server/internal/outbox/settings.ts"
 import { schemaNameFault } from "../../server/internal/sql/schemaName.ts"
 import { allowAll, InvalidOption } from "../../server/ServerOptions.ts"
 import type { Options } from "../Options.ts"
@@ -46,9 +47,13 @@ const names: Readonly<Record<keyof Options, true>> = {
   identityKey: true,
   limits: true,
   listenUrl: true,
+  maxChannels: true,
   maxConnections: true,
   origins: true,
   path: true,
+  replayMemory: true,
+  replayQueue: true,
+  replays: true,
   schema: true,
   slowConsumer: true,
   startPatience: true,
@@ -113,6 +118,8 @@ const checkOwn = (options: Options): void => {
   if (maxConnections !== undefined) {
     count("maxConnections", maxConnections, { unlimited: false })
   }
+  if (options.maxChannels !== undefined) count("maxChannels", options.maxChannels)
+  together(options)
   if (startPatience !== undefined) millis("startPatience", startPatience, { least: 0 })
   if (
     schema !== undefined &&

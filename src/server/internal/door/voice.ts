@@ -46,10 +46,16 @@ const beneath: Readonly<
 > = {
   maxChannels: {
     unit: "channels",
-    cure: "raise maxChannels of Realtime.layer, or put the parameter of a family into the payload"
+    cure: "raise maxChannels (of Realtime.layer, or of the class of ./node), or put the parameter of a family into the payload"
   },
-  replays: { unit: "replays", cure: "raise replays of OutboxReader.layer, or add a node" },
-  replayQueue: { unit: "replays", cure: "raise replayQueue of OutboxReader.layer, or add a node" }
+  replays: {
+    unit: "replays",
+    cure: "raise replays (of OutboxReader.layer, or of the class of ./node), or add a node"
+  },
+  replayQueue: {
+    unit: "replays",
+    cure: "raise replayQueue (of OutboxReader.layer, or of the class of ./node), or add a node"
+  }
 }
 
 /** A limit with its value, where that is known, and what raises it. */
