@@ -21,6 +21,7 @@ import { publishOnce } from "./publishing.ts"
 import type { Match } from "./registry.ts"
 import { type Reading, Replays, Turn } from "./replays.ts"
 import { ending, Rights, type Wish } from "./rights.ts"
+import type { Unanswered } from "./unanswered.ts"
 import * as turns from "../turns.ts"
 import {
   errorFrame,
@@ -40,6 +41,7 @@ export type ChannelFrame = FrameOf<ClientFrame, "subscribe" | "unsubscribe" | "p
 export interface Owner {
   readonly mailbox: Mailbox
   readonly principal: Principal
+  readonly unanswered: Pick<Unanswered<unknown>, "end">
   send(frame: ServerFrame): void
   /** Whether nothing may be asked as who it is any more; then it closes. */
   hasExpired(): boolean
@@ -67,9 +69,6 @@ export class Requests {
   readonly #rights: Rights
   #subscribes: Bucket | undefined
   #publishes: Bucket | undefined
-  /** Ids of requests that are not answered yet, with about how many bytes they cost. */
-  readonly #unanswered = new Map<number, number>()
-  #size = 0
   /** What the client asked for last: the request that holds, or will hold, each subscription. */
   readonly #wanted = new Map<string, number>()
   readonly #subscriptions = new Map<string, Subscription>()
@@ -90,33 +89,9 @@ export class Requests {
     this.#rights = new Rights(context, owner)
   }
 
-  get unanswered(): number {
-    return this.#unanswered.size
-  }
-
-  /** About how many bytes the requests cost that are not answered yet. */
-  get size(): number {
-    return this.#size
-  }
-
-  waitsFor(id: number): boolean {
-    return this.#unanswered.has(id)
-  }
-
-  /** Notes a request; `false` when its id belongs to one that is not answered yet. */
-  begin(id: number, size: number): boolean {
-    if (this.#unanswered.has(id)) return false
-    this.#unanswered.set(id, size)
-    this.#size += size
-    return true
-  }
-
   /** Answers a request, for good or for bad; one that was answered already is left alone. */
   answer(id: number, frame: ServerFrame): void {
-    const size = this.#unanswered.get(id)
-    if (size === undefined) return
-    this.#unanswered.delete(id)
-    this.#size -= size
+    if (!this.#owner.unanswered.end(id)) return
     this.#owner.send(frame)
     this.#owner.answered()
   }

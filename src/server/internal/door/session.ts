@@ -20,6 +20,7 @@ import {
 import { closeCodes, type CloseName, closeReason, errorCodes, version } from "../../../Protocol.ts"
 import type { Credentials } from "../../ServerOptions.ts"
 import { Bucket } from "./bucket.ts"
+import * as Heartbeat from "./heartbeat.ts"
 import { Line } from "../hub/outgoing.ts"
 import { Mailbox, type MailboxOwner } from "./mailbox.ts"
 import * as metrics from "../metrics.ts"
@@ -37,10 +38,8 @@ import {
   type SessionContext
 } from "./sessionContext.ts"
 import * as turns from "../turns.ts"
+import { Unanswered } from "./unanswered.ts"
 import { weightOf } from "./weight.ts"
-
-/** Time between a close frame, sent or received, and cutting a socket that is not closed by then. */
-const closeGraceMillis = 2000
 
 /** One for all sockets: its bytes are made once. */
 const pingFrame = new Line(encode({ type: "ping" }))
@@ -67,20 +66,12 @@ export class Session implements MailboxOwner, Owner, Patient {
   #fiber: Fiber.Fiber<void> | undefined
   /** Work under way. */
   #fibers: Set<Fiber.Fiber<void>> | undefined
-  /** Frames that came while the client's token was looked at, and about how many bytes they cost. */
-  #early: Array<Early> | undefined
-  #earlySize = 0
+  readonly unanswered: Unanswered<Decoded>
   #paused = false
   #phase: "new" | "greeting" | "open" = "new"
   #principal = anonymous
   #ended = false
-  #openedAt: number
-  #receivedAt: number
-  /** When something was last seen to be written, and how many bytes that were. */
-  #sentAt: number
-  #written = 0
-  #pingedAt = 0
-  #closingAt: number | undefined
+  #times: Heartbeat.Times
   /** Wakes the session's fiber when the socket is full. */
   #wake: (() => void) | undefined
 
@@ -99,7 +90,8 @@ export class Session implements MailboxOwner, Owner, Patient {
     this.#context = context
     this.#gate = gate
     this.patience = limits.blocked
-    this.#openedAt = this.#receivedAt = this.#sentAt = now
+    this.#times = Heartbeat.begin(now)
+    this.unanswered = new Unanswered(limits)
     this.#frames = new Bucket(limits.frames, now)
     this.mailbox = new Mailbox(this, limits.mailboxBytes)
   }
@@ -147,8 +139,8 @@ export class Session implements MailboxOwner, Owner, Patient {
   }
 
   #close(code: number, reason: string, limit?: LimitName): void {
-    if (this.#closingAt !== undefined) return
-    this.#closingAt = this.#context.clock()
+    if (this.#isClosing) return
+    this.#times.closing = this.#context.clock()
     if (code !== closeCodes.draining.code) {
       this.#context.refused(limit ?? String(code))
       // What was asked before and is not begun is not done: nobody would hear of it.
@@ -214,43 +206,34 @@ export class Session implements MailboxOwner, Owner, Patient {
 
   /** Called about once per second: greets, pings and removes by absolute times, without own timers. */
   tick(now: number): void {
-    const { hello, ping, slack } = this.#context.limits
-    // A clock that was set back holds up nothing for longer than usual.
-    this.#openedAt = Math.min(this.#openedAt, now)
-    this.#receivedAt = Math.min(this.#receivedAt, now)
-    this.#sentAt = Math.min(this.#sentAt, now)
-    this.#pingedAt = Math.min(this.#pingedAt, now)
-    // A peer that began it has to take the answer in the same time.
-    if (this.#closingAt === undefined && this.peer.closing()) this.#closingAt = now
-    if (this.#closingAt !== undefined) {
-      this.#closingAt = Math.min(this.#closingAt, now)
-      if (now - this.#closingAt >= closeGraceMillis) this.peer.terminate()
-      return
+    const seen = {
+      phase: this.#phase,
+      closing: this.peer.closing(),
+      paused: this.#paused,
+      // Looked up here, so that a write costs nothing but the write.
+      written: this.peer.written(),
+      expiresAt: this.#principal.expiresAt
     }
-    if (this.#phase === "new") {
-      if (now - this.#openedAt >= hello) this.close("noHello", "hello")
-      return
+    const { action, times } = Heartbeat.beat(this.#times, seen, this.#context.limits, now)
+    this.#times = times
+    switch (action) {
+      case "nothing":
+        return
+      case "ping":
+        return this.mailbox.control(pingFrame)
+      case "cut":
+        return this.peer.terminate()
+      case "noHello":
+        return this.close("noHello", "hello")
+      case "tokenExpired":
+        return this.close("tokenExpired")
+      case "nothingHeard":
+        return this.close("nothingHeard", "slack")
     }
-    if (this.#phase === "greeting") return
-    // Looked up here, so that a write costs nothing but the write.
-    const written = this.peer.written()
-    if (written !== this.#written) {
-      this.#written = written
-      this.#sentAt = now
-    }
-    if (this.hasExpired(now)) return
-    // Who is held back cannot be heard.
-    if (this.#paused) this.#receivedAt = now
-    // Never without a ping before: a process that slept has not listened either.
-    const asked = this.#pingedAt > this.#receivedAt && now - this.#pingedAt >= slack
-    if (asked && now - this.#receivedAt >= ping + slack) {
-      return this.close("nothingHeard", "slack")
-    }
-    const quiet = now - Math.max(this.#receivedAt, this.#pingedAt) >= ping
-    if (quiet || now - this.#sentAt >= ping) {
-      this.#pingedAt = now
-      this.mailbox.control(pingFrame)
-    }
+  }
+
+  get #isClosing(): boolean {
+    return this.#times.closing !== undefined
   }
 
   // --- what the socket says ----------------------------------------------------------------------
@@ -295,8 +278,8 @@ export class Session implements MailboxOwner, Owner, Patient {
 
   #hears(): boolean {
     const now = this.#context.clock()
-    this.#receivedAt = now
-    if (this.#closingAt !== undefined) return false
+    this.#times.received = now
+    if (this.#isClosing) return false
     if (this.#frames.take(this.#context.limits.frames, now) > 0) {
       this.close("flooding", "frames", "too many messages")
       return false
@@ -314,39 +297,39 @@ export class Session implements MailboxOwner, Owner, Patient {
     return true
   }
 
-  #take(frame: Early["frame"], size: number): void {
+  #take(frame: Decoded, size: number): void {
     if (this.#phase === "new") return this.#greet(frame)
     // Told apart here, not when the token was looked at: the client hears of it at once.
     if (Result.isSuccess(frame) && frame.success.type === "hello") {
       return this.close("protocolViolation", undefined, "hello twice")
     }
-    if (this.#early === undefined) {
-      this.#handle(frame, size)
-    } else if (this.#early.push({ frame, size }) > this.#context.limits.unanswered) {
-      return this.close("flooding", "unanswered", "too many unanswered requests")
-    } else this.#earlySize += size
+    if (!this.unanswered.isEarly) this.#handle(frame, size)
+    else if (!this.unanswered.keepEarly(frame, size)) return this.#tooMany()
     return this.answered()
   }
 
   /** Reads on only while what waits for its answer is little. */
   answered(): void {
-    const { unansweredBytes } = this.#context.limits
-    const full = this.#earlySize + (this.#asked?.size ?? 0) > unansweredBytes
-    if (full === this.#paused || this.#closingAt !== undefined) return
+    const full = this.unanswered.isFull
+    if (full === this.#paused || this.#isClosing) return
     this.#paused = full
     if (!full) return this.peer.resume()
     this.#context.refused("unansweredBytes")
     this.peer.pause()
   }
 
-  #handle(decoded: Early["frame"], size: number): void {
+  #tooMany(): void {
+    this.close("flooding", "unanswered", "too many unanswered requests")
+  }
+
+  #handle(decoded: Decoded, size: number): void {
     if (Result.isFailure(decoded)) {
       const { code, id, reason } = decoded.failure
       const message =
         code === "frame/unknown" ? errorCodes[code].sentence : `The frame is not valid: ${reason}.`
       // An id that another request waits for must be answered by that one only.
       return this.#sendError(
-        id === undefined || this.#requests.waitsFor(id) ? undefined : id,
+        id === undefined || this.unanswered.has(id) ? undefined : id,
         reason.startsWith("nested")
           ? overLimit("frameDepth", code, message)
           : refusal(code, message)
@@ -354,14 +337,13 @@ export class Session implements MailboxOwner, Owner, Patient {
     }
     const frame = decoded.success
     if (frame.type === "pong" || frame.type === "hello") return
-    if (!this.#requests.begin(frame.id, size)) {
+    const begun = this.unanswered.begin(frame.id, size)
+    if (begun === "tooMany") return this.#tooMany()
+    if (begun === "idTaken") {
       return this.#sendError(
         undefined,
         refusal("frame/malformed", "The id belongs to a request that is not answered yet.")
       )
-    }
-    if (this.#requests.unanswered > this.#context.limits.unanswered) {
-      return this.close("flooding", "unanswered", "too many unanswered requests")
     }
     if (frame.type === "authenticate") this.#authenticate(frame)
     else this.#requests.push(frame satisfies ChannelFrame)
@@ -369,7 +351,7 @@ export class Session implements MailboxOwner, Owner, Patient {
 
   // --- who it is ---------------------------------------------------------------------------------
 
-  #greet(decoded: Early["frame"]): void {
+  #greet(decoded: Decoded): void {
     if (Result.isFailure(decoded) || decoded.success.type !== "hello") {
       return this.close("protocolViolation", undefined, "the first frame is not hello")
     }
@@ -379,7 +361,7 @@ export class Session implements MailboxOwner, Owner, Patient {
     }
     this.#phase = "greeting"
     if (this.#context.authenticate === undefined) return this.#welcome(anonymous)
-    this.#early = []
+    this.unanswered.holdEarly()
     return this.fork(
       Effect.match(this.#prove(token), {
         onFailure: (refused) => {
@@ -396,7 +378,7 @@ export class Session implements MailboxOwner, Owner, Patient {
   }
 
   #welcome(principal: Principal): void {
-    if (this.#ended || this.#closingAt !== undefined) return
+    if (this.#ended || this.#isClosing) return
     this.#principal = principal
     if (!this.#gate.admit(this)) {
       return this.close("tooManySessions", "sessionsPerIdentity")
@@ -418,10 +400,7 @@ export class Session implements MailboxOwner, Owner, Patient {
       }
     })
     if (!this.#context.sourceIsUp()) this.send({ type: "status", source: "down" })
-    const early = this.#early ?? []
-    this.#early = undefined
-    this.#earlySize = 0
-    for (const { frame, size } of early) this.#handle(frame, size)
+    for (const { frame, size } of this.unanswered.takeEarly()) this.#handle(frame, size)
     this.answered()
   }
 
@@ -493,8 +472,4 @@ interface Refused {
   readonly reason: string
 }
 
-interface Early {
-  readonly frame: Result.Result<ClientFrame, Refused>
-  /** About what it costs, in bytes. */
-  readonly size: number
-}
+type Decoded = Result.Result<ClientFrame, Refused>
