@@ -1,44 +1,26 @@
 /**
- * One WebSocket and everything it holds: who it is, its requests, its mailbox, its clock.
+ * One socket from its first message to its end: hello, tokens, the clock, and which frame goes where.
  *
  * The session's one fiber is `patience`: it sleeps until the socket takes no more bytes. Nothing is
  * made before it is needed, because most sessions need little. What the socket says is handled at once
- * and synchronously as far as it goes. Knows frames; what they ask for is `Requests`', the handshake
- * and the other sessions are the door's.
+ * and synchronously as far as it goes. Calls go one way: the socket and the door call the session, it
+ * calls `Requests` and the `Port`, and neither calls it back.
  */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import * as Metric from "effect/Metric"
 import * as Result from "effect/Result"
-import {
-  type ClientFrame,
-  decodeClientFrame,
-  encode,
-  type FrameOf,
-  type ServerFrame
-} from "../../../Frame.ts"
-import { closeCodes, type CloseName, closeReason, errorCodes, version } from "../../../Protocol.ts"
+import { type ClientFrame, decodeClientFrame, encode, type FrameOf } from "../../../Frame.ts"
+import { closeCodes, type CloseName, errorCodes, version } from "../../../Protocol.ts"
 import type { Credentials } from "../../ServerOptions.ts"
 import { Bucket } from "./bucket.ts"
 import * as Heartbeat from "./heartbeat.ts"
 import { Line } from "../hub/outgoing.ts"
-import { Mailbox, type MailboxOwner } from "./mailbox.ts"
-import * as metrics from "../metrics.ts"
 import { type Patient, wait } from "./patience.ts"
 import type { Peer } from "./peer.ts"
+import { Port } from "./port.ts"
 import { anonymous, closeFor, prove, revoked } from "./proof.ts"
-import { type ChannelFrame, type Owner, Requests } from "./requests.ts"
-import {
-  errorFrame,
-  type LimitName,
-  overLimit,
-  type Principal,
-  type Refusal,
-  refusal,
-  type SessionContext
-} from "./sessionContext.ts"
-import * as turns from "../turns.ts"
-import { Unanswered } from "./unanswered.ts"
+import { type ChannelFrame, Requests } from "./requests.ts"
+import { overLimit, type Principal, refusal, type SessionContext } from "./sessionContext.ts"
 import { weightOf } from "./weight.ts"
 
 /** One for all sockets: its bytes are made once. */
@@ -52,28 +34,16 @@ export interface Gate {
   readonly leave: (session: Session) => void
 }
 
-export class Session implements MailboxOwner, Owner, Patient {
+export class Session implements Patient {
   readonly id: string
-  readonly peer: Peer
-  readonly mailbox: Mailbox
-  readonly patience: number
-  readonly #context: SessionContext
+  readonly port: Port<Decoded>
   readonly #gate: Gate
   readonly #credentials: Omit<Credentials, "token">
   #asked: Requests | undefined
   readonly #frames: Bucket
   #authentications: Bucket | undefined
   #fiber: Fiber.Fiber<void> | undefined
-  /** Work under way. */
-  #fibers: Set<Fiber.Fiber<void>> | undefined
-  readonly unanswered: Unanswered<Decoded>
-  #paused = false
-  #phase: "new" | "greeting" | "open" = "new"
-  #principal = anonymous
-  #ended = false
-  #times: Heartbeat.Times
-  /** Wakes the session's fiber when the socket is full. */
-  #wake: (() => void) | undefined
+  #phase: Heartbeat.Seen["phase"] = "new"
 
   constructor(
     id: string,
@@ -82,18 +52,12 @@ export class Session implements MailboxOwner, Owner, Patient {
     context: SessionContext,
     gate: Gate
   ) {
-    const { limits } = context
     const now = context.clock()
     this.id = id
-    this.peer = peer
+    this.port = new Port(peer, context, now)
     this.#credentials = credentials
-    this.#context = context
     this.#gate = gate
-    this.patience = limits.blocked
-    this.#times = Heartbeat.begin(now)
-    this.unanswered = new Unanswered(limits)
-    this.#frames = new Bucket(limits.frames, now)
-    this.mailbox = new Mailbox(this, limits.mailboxBytes)
+    this.#frames = new Bucket(context.limits.frames, now)
   }
 
   /** Begins the session's fiber. */
@@ -101,61 +65,38 @@ export class Session implements MailboxOwner, Owner, Patient {
     this.#fiber = this.#context.start(wait(this))
   }
 
+  get #context(): SessionContext {
+    return this.port.context
+  }
+
+  // --- what the door asks --------------------------------------------------------------------------
+
   get address(): string {
     return this.#credentials.address
   }
 
-  get principal(): Principal {
-    return this.#principal
-  }
-
   /** Who the session is, as text; empty without a name. */
   get key(): string {
-    return this.#principal.key
-  }
-
-  /** Sends a frame of the session itself; never dropped. */
-  send(frame: ServerFrame): void {
-    this.mailbox.control(new Line(encode(frame)))
-    // Events are dropped at the same bound, but a client that asks on without reading must go.
-    if (this.mailbox.answers > this.#context.limits.mailboxBytes) {
-      this.close("slowConsumer", "mailboxBytes")
-    }
+    return this.port.principal.key
   }
 
   /** Tells a client that is past its hello when to come back. */
   sayBye(reconnectAfter: number): void {
-    if (this.#phase === "open") this.send({ type: "bye", reconnectAfter })
+    if (this.#phase === "open") this.port.send({ type: "bye", reconnectAfter })
   }
 
   /** Tells a client that is past its hello how the source is. */
   sendStatus(source: "up" | "down"): void {
-    if (this.#phase === "open") this.send({ type: "status", source })
+    if (this.#phase === "open") this.port.send({ type: "status", source })
   }
 
-  /** Says why, once: the sentence of the code, with what is special about this close. */
-  close(name: CloseName, limit?: LimitName, detail?: string): void {
-    this.#close(closeCodes[name].code, closeReason(name, detail), limit)
-  }
-
-  #close(code: number, reason: string, limit?: LimitName): void {
-    if (this.#isClosing) return
-    this.#times.closing = this.#context.clock()
-    if (code !== closeCodes.draining.code) {
-      this.#context.refused(limit ?? String(code))
-      // What was asked before and is not begun is not done: nobody would hear of it.
-      this.#asked?.stop()
-    }
-    this.peer.close(code, reason)
-    // The answer to a close frame must be read.
-    if (this.#paused) this.peer.resume()
-    // A full pipe never takes the close frame: do not make its owner wait for it. A slow one may
-    // still take it, within the grace.
-    if (this.mailbox.blocked && code !== closeCodes.slowConsumer.code) this.peer.terminate()
+  /** Says why, once. */
+  close(name: CloseName): void {
+    this.port.close(name)
   }
 
   terminate(): void {
-    this.peer.terminate()
+    this.port.peer.terminate()
   }
 
   /** Asks `authorize` about every subscription again; those it refuses now are ended. */
@@ -163,77 +104,38 @@ export class Session implements MailboxOwner, Owner, Patient {
     return this.#asked?.reauthorize ?? Effect.void
   }
 
-  // --- the session's fiber -----------------------------------------------------------------------
-
-  isBlocked(): boolean {
-    return this.mailbox.blocked
-  }
-
-  onBlocked(wake: (() => void) | undefined): void {
-    this.#wake = wake
-  }
-
-  drained(): void {
-    this.mailbox.drained()
-  }
-
-  stuck(): void {
-    this.close("slowConsumer", "blocked")
-    this.peer.terminate()
-  }
-
-  // --- what the mailbox says -----------------------------------------------------------------------
-
-  blocked(): void {
-    this.#wake?.()
-  }
-
-  dropped(): void {
-    this.fork(Metric.update(metrics.backlogsDropped, 1))
-    if (this.#context.slowConsumer === "gap") return this.#context.refused("mailboxBytes")
-    return this.close("slowConsumer", "mailboxBytes")
-  }
-
-  resumes(channel: string): boolean {
-    return this.#asked?.resumes(channel) === true
-  }
-
-  behind(): void {
-    this.#asked?.catchUp()
-  }
-
-  // --- time ----------------------------------------------------------------------------------------
-
-  /** Called about once per second: greets, pings and removes by absolute times, without own timers. */
+  /** Called about once per second: pings, closes and cuts by absolute times. */
   tick(now: number): void {
+    const { paused, peer, principal, times } = this.port
     const seen = {
       phase: this.#phase,
-      closing: this.peer.closing(),
-      paused: this.#paused,
+      closing: peer.closing(),
+      paused,
       // Looked up here, so that a write costs nothing but the write.
-      written: this.peer.written(),
-      expiresAt: this.#principal.expiresAt
+      written: peer.written(),
+      expiresAt: principal.expiresAt
     }
-    const { action, times } = Heartbeat.beat(this.#times, seen, this.#context.limits, now)
-    this.#times = times
-    switch (action) {
+    const beat = Heartbeat.beat(times, seen, this.#context.limits, now)
+    this.port.times = beat.times
+    switch (beat.action) {
       case "nothing":
         return
       case "ping":
-        return this.mailbox.control(pingFrame)
+        return this.port.mailbox.control(pingFrame)
       case "cut":
-        return this.peer.terminate()
+        return peer.terminate()
       case "noHello":
-        return this.close("noHello", "hello")
+        return this.port.close("noHello", "hello")
       case "tokenExpired":
-        return this.close("tokenExpired")
+        return this.port.close("tokenExpired")
       case "nothingHeard":
-        return this.close("nothingHeard", "slack")
+        return this.port.close("nothingHeard", "slack")
     }
   }
 
-  get #isClosing(): boolean {
-    return this.#times.closing !== undefined
+  /** The socket takes bytes, and channels are behind. */
+  readOn(): void {
+    this.#asked?.readOn()
   }
 
   // --- what the socket says ----------------------------------------------------------------------
@@ -257,69 +159,48 @@ export class Session implements MailboxOwner, Owner, Patient {
 
   /** What came is no WebSocket, or too large: the close frame that says so is on its way. */
   broken(code: number): void {
-    this.#close(code, "", code === closeCodes.messageTooLarge.code ? "frameBytes" : undefined)
+    this.port.closeWith(
+      code,
+      "",
+      code === closeCodes.messageTooLarge.code ? "frameBytes" : undefined
+    )
   }
 
   /** The socket is closed: gives everything back. */
   closed(): void {
     this.#gate.leave(this)
-    this.#ended = true
+    this.port.end()
     this.#fiber?.interruptUnsafe()
     if (this.#asked !== undefined) this.#context.run(this.#asked.end)
-    if (this.#fibers === undefined) return
-    this.#context.run(
-      Effect.forEach(
-        this.#fibers,
-        (fiber) => Effect.map(turns.ending.take(turns.one), () => fiber.interruptUnsafe()),
-        { discard: true }
-      )
-    )
+    this.port.interrupt()
   }
 
   #hears(): boolean {
     const now = this.#context.clock()
-    this.#times.received = now
-    if (this.#isClosing) return false
+    this.port.times.received = now
+    if (this.port.isClosing) return false
     if (this.#frames.take(this.#context.limits.frames, now) > 0) {
-      this.close("flooding", "frames", "too many messages")
+      this.port.close("flooding", "frames", "too many messages")
       return false
     }
-    return !this.hasExpired(now)
-  }
-
-  /**
-   * Looked at by the clock, at each message and where a request begins: nothing is asked as somebody
-   * whose proof has ended.
-   */
-  hasExpired(now = this.#context.clock()): boolean {
-    if (now < this.#principal.expiresAt) return false
-    this.close("tokenExpired")
-    return true
+    if (!this.port.hasExpired(now)) return true
+    this.port.close("tokenExpired")
+    return false
   }
 
   #take(frame: Decoded, size: number): void {
     if (this.#phase === "new") return this.#greet(frame)
     // Told apart here, not when the token was looked at: the client hears of it at once.
     if (Result.isSuccess(frame) && frame.success.type === "hello") {
-      return this.close("protocolViolation", undefined, "hello twice")
+      return this.port.close("protocolViolation", undefined, "hello twice")
     }
-    if (!this.unanswered.isEarly) this.#handle(frame, size)
-    else if (!this.unanswered.keepEarly(frame, size)) return this.#tooMany()
-    return this.answered()
-  }
-
-  /** Reads on only while what waits for its answer is little. */
-  answered(): void {
-    const full = this.unanswered.isFull
-    if (full === this.#paused || this.#isClosing) return
-    this.#paused = full
-    if (!full) return this.peer.resume()
-    this.#context.refused("unansweredBytes")
-    this.peer.pause()
+    if (!this.port.unanswered.isEarly) this.#handle(frame, size)
+    else if (!this.port.unanswered.keepEarly(frame, size)) return this.#tooMany()
+    return this.port.readOrPause()
   }
 
   #tooMany(): void {
-    this.close("flooding", "unanswered", "too many unanswered requests")
+    this.port.close("flooding", "unanswered", "too many unanswered requests")
   }
 
   #handle(decoded: Decoded, size: number): void {
@@ -328,8 +209,8 @@ export class Session implements MailboxOwner, Owner, Patient {
       const message =
         code === "frame/unknown" ? errorCodes[code].sentence : `The frame is not valid: ${reason}.`
       // An id that another request waits for must be answered by that one only.
-      return this.#sendError(
-        id === undefined || this.unanswered.has(id) ? undefined : id,
+      return this.port.sendError(
+        id === undefined || this.port.unanswered.has(id) ? undefined : id,
         reason.startsWith("nested")
           ? overLimit("frameDepth", code, message)
           : refusal(code, message)
@@ -337,10 +218,10 @@ export class Session implements MailboxOwner, Owner, Patient {
     }
     const frame = decoded.success
     if (frame.type === "pong" || frame.type === "hello") return
-    const begun = this.unanswered.begin(frame.id, size)
+    const begun = this.port.unanswered.begin(frame.id, size)
     if (begun === "tooMany") return this.#tooMany()
     if (begun === "idTaken") {
-      return this.#sendError(
+      return this.port.sendError(
         undefined,
         refusal("frame/malformed", "The id belongs to a request that is not answered yet.")
       )
@@ -353,24 +234,24 @@ export class Session implements MailboxOwner, Owner, Patient {
 
   #greet(decoded: Decoded): void {
     if (Result.isFailure(decoded) || decoded.success.type !== "hello") {
-      return this.close("protocolViolation", undefined, "the first frame is not hello")
+      return this.port.close("protocolViolation", undefined, "the first frame is not hello")
     }
     const { token, version: spoken } = decoded.success
     if (spoken !== version) {
-      return this.close("versionNotSupported", undefined, `version ${version}`)
+      return this.port.close("versionNotSupported", undefined, `version ${version}`)
     }
     this.#phase = "greeting"
     if (this.#context.authenticate === undefined) return this.#welcome(anonymous)
-    this.unanswered.holdEarly()
-    return this.fork(
+    this.port.unanswered.holdEarly()
+    return this.port.fork(
       Effect.match(this.#prove(token), {
         onFailure: (refused) => {
-          this.#sendError(undefined, refused)
+          this.port.sendError(undefined, refused)
           const [name, detail] = closeFor(refused)
-          this.close(name, undefined, detail)
+          this.port.close(name, undefined, detail)
         },
         onSuccess: (principal) => {
-          if (principal === revoked) this.close("revoked")
+          if (principal === revoked) this.port.close("revoked")
           else this.#welcome(principal)
         }
       })
@@ -378,14 +259,14 @@ export class Session implements MailboxOwner, Owner, Patient {
   }
 
   #welcome(principal: Principal): void {
-    if (this.#ended || this.#isClosing) return
-    this.#principal = principal
+    if (this.port.ended || this.port.isClosing) return
+    this.port.principal = principal
     if (!this.#gate.admit(this)) {
-      return this.close("tooManySessions", "sessionsPerIdentity")
+      return this.port.close("tooManySessions", "sessionsPerIdentity")
     }
     this.#phase = "open"
     const { frameBytes, ping, publishes, slack, subscriptions } = this.#context.limits
-    this.send({
+    this.port.send({
       type: "welcome",
       version,
       session: this.id,
@@ -399,9 +280,9 @@ export class Session implements MailboxOwner, Owner, Patient {
         publishPerSecond: Math.max(1, Math.floor(publishes.perSecond))
       }
     })
-    if (!this.#context.sourceIsUp()) this.send({ type: "status", source: "down" })
-    for (const { frame, size } of this.unanswered.takeEarly()) this.#handle(frame, size)
-    this.answered()
+    if (!this.#context.sourceIsUp()) this.port.send({ type: "status", source: "down" })
+    for (const { frame, size } of this.port.unanswered.takeEarly()) this.#handle(frame, size)
+    this.port.readOrPause()
   }
 
   /** A fresh token on the same socket. What is asked after it is decided with it. */
@@ -412,21 +293,21 @@ export class Session implements MailboxOwner, Owner, Patient {
     const wait = this.#authentications.take(limits.authentications, now)
     if (wait > 0) {
       const reason = "The client authenticates too often: slow down."
-      return this.#requests.refuse(id, overLimit("authentications", "rate/limited", reason, wait))
+      return this.port.refuse(id, overLimit("authentications", "rate/limited", reason, wait))
     }
     const accept = (principal: Principal | typeof revoked): void => {
-      if (principal === revoked) return this.close("revoked")
-      if (principal.key !== this.#principal.key) {
-        return this.close("forbidden", undefined, "another identity")
+      if (principal === revoked) return this.port.close("revoked")
+      if (principal.key !== this.port.principal.key) {
+        return this.port.close("forbidden", undefined, "another identity")
       }
-      this.#principal = principal
-      this.#requests.answer(id, { type: "authenticated", id, ...this.#expires() })
-      return this.fork(this.#requests.reauthorize)
+      this.port.principal = principal
+      this.port.answer(id, { type: "authenticated", id, ...this.#expires() })
+      return this.port.fork(this.#requests.reauthorize)
     }
     return this.#requests.enqueue(
       id,
       Effect.match(this.#prove(token), {
-        onFailure: (refused) => this.#requests.refuse(id, refused),
+        onFailure: (refused) => this.port.refuse(id, refused),
         onSuccess: accept
       })
     )
@@ -437,31 +318,14 @@ export class Session implements MailboxOwner, Owner, Patient {
   }
 
   #expires(): { readonly expires?: number } {
-    const { expiresAt } = this.#principal
+    const { expiresAt } = this.port.principal
     return expiresAt === Infinity
       ? {}
       : { expires: Math.max(0, Math.ceil(expiresAt - this.#context.clock())) }
   }
 
-  // --- out ---------------------------------------------------------------------------------------
-
-  #sendError(id: number | undefined, refused: Refusal): void {
-    this.#context.refused(refused.limit ?? refused.code)
-    this.send(errorFrame(refused, id))
-  }
-
-  /** Runs on a fiber that ends with the session. */
-  fork(effect: Effect.Effect<void>): void {
-    if (this.#ended) return
-    const fiber = this.#context.run(effect)
-    if (fiber.pollUnsafe() !== undefined) return
-    const fibers = (this.#fibers ??= new Set())
-    fibers.add(fiber)
-    fiber.addObserver(() => fibers.delete(fiber))
-  }
-
   get #requests(): Requests {
-    return (this.#asked ??= new Requests(this, this.#context))
+    return (this.#asked ??= new Requests(this.port))
   }
 }
 

@@ -67,6 +67,10 @@ export class LiveChannel extends Views {
     this.#ring = new Ring(budget)
   }
 
+  protected override get resumes(): boolean {
+    return false
+  }
+
   /** Gives back what it remembers; what waits, or comes later, is for nobody. */
   close(): void {
     this.#closed = true
@@ -119,7 +123,7 @@ export class LiveChannel extends Views {
     this.#ring.clear()
     const cursor = (this.#cursor = Cursor.formatLive(this.#epoch, 0))
     for (let view = this.first; view !== undefined; view = view.next) {
-      view.hand(new Batch(this.name, view.tick + 1, cursor, cursor, "source"))
+      view.hand(new Batch(view, view.tick + 1, cursor, cursor, "source"))
     }
   }
 
@@ -189,7 +193,6 @@ export class LiveChannel extends Views {
     missing: Array<Missing>,
     take: (batch: Batch) => void
   ): void {
-    const { name } = this
     const last = entries.length - 1
     let events: Array<BatchEvent> | undefined
     let size = 0
@@ -207,14 +210,14 @@ export class LiveChannel extends Views {
       const full = size >= maxBatchText || events?.length === maxBatchEvents
       if (events !== undefined && (full || gap !== undefined || index === last)) {
         const cursor = events[events.length - 1]!.id
-        take(new Batch(name, ++tick, from, cursor, events))
+        take(new Batch(view, ++tick, from, cursor, events))
         from = cursor
         events = undefined
         size = 0
       }
       if (gap !== undefined) {
         missing.push(gap)
-        take(new Batch(name, ++tick, from, id, gap))
+        take(new Batch(view, ++tick, from, id, gap))
         from = id
       }
     }

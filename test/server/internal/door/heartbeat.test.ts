@@ -135,7 +135,7 @@ describe("a heartbeat", () => {
         for (const { heard, pause, paused, wrote } of steps) {
           now += pause
           if (heard) {
-            times = { ...times, received: now }
+            times.received = now
             unanswered = false
           }
           if (wrote) written++

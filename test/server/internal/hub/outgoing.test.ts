@@ -38,12 +38,11 @@ const peerOf = (codec: Codec, room: number) => {
     sizeOf: (message) => message.bytes(codec).length,
     keep: (message) => message.lasting(codec).length
   }
-  const owner = { peer, blocked() {}, dropped() {}, behind() {}, resumes: () => false }
-  return { mailbox: new Mailbox(owner, 10_000), written }
+  return { mailbox: new Mailbox(peer, 10_000), written }
 }
 
 const batch = () =>
-  new Batch("orders", 1, "e:0", "e:1", [
+  new Batch({ name: "orders", resumes: false }, 1, "e:0", "e:1", [
     { id: "e:1", at: 0, payload: { n: 1 }, json: `{"n":1}`, tx: undefined }
   ])
 
