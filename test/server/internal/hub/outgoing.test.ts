@@ -2,8 +2,8 @@
  * A message becomes what a transport carries once, whoever asks; the hub and the mailbox never look.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Mailbox } from "../../../../src/server/internal/door/mailbox.ts"
-import type { Peer } from "../../../../src/server/internal/door/peer.ts"
+import { Mailbox } from "../../../../src/server/internal/session/mailbox.ts"
+import type { Peer } from "../../../../src/server/internal/session/peer.ts"
 import { webSocket } from "../../../../src/server/internal/door/webSocket.ts"
 import { Batch } from "../../../../src/server/internal/hub/batch.ts"
 import { type Codec, Line } from "../../../../src/server/internal/hub/outgoing.ts"

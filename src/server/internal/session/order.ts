@@ -4,7 +4,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { Port } from "./port.ts"
-import { refusalOf } from "./sessionContext.ts"
+import { refusalOf } from "../limits/refusals.ts"
 
 export class Order {
   readonly #port: Port

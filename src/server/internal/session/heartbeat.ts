@@ -4,7 +4,7 @@
  * The door calls it about once per second for each session, by absolute times, so that no session has
  * timers of its own. It acts on nothing: the session pings, closes or cuts, and keeps the times.
  */
-import type { ResolvedLimits } from "./limits.ts"
+import type { ResolvedLimits } from "../limits/limits.ts"
 
 /** Time between a close frame, sent or received, and cutting a socket that is not closed by then. */
 const closeGraceMillis = 2000

@@ -12,13 +12,8 @@ import { InvalidPayload } from "../../../RealtimeError.ts"
 import { decode } from "../reading/reading.ts"
 import { digestOf } from "./publishKeys.ts"
 import type { Match } from "./registry.ts"
-import {
-  type Refusal,
-  refusal,
-  refusalOf,
-  type SessionContext,
-  sourceDown
-} from "./sessionContext.ts"
+import { type Refusal, refusal, refusalOf, sourceDown } from "../limits/refusals.ts"
+import type { SessionContext } from "./sessionContext.ts"
 
 const conflict = refusal("publish/invalid", "The key was used with other data.")
 

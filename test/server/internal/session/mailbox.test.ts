@@ -1,6 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Batch } from "../../../../src/server/internal/hub/batch.ts"
-import { Mailbox } from "../../../../src/server/internal/door/mailbox.ts"
+import { Mailbox } from "../../../../src/server/internal/session/mailbox.ts"
 import type { Outgoing } from "../../../../src/server/internal/hub/outgoing.ts"
 import { bytesOf, line, Sized, sizes } from "../../../support/messages.ts"
 

@@ -16,14 +16,10 @@ import { Line } from "../hub/outgoing.ts"
 import { Mailbox } from "./mailbox.ts"
 import * as metrics from "../metrics.ts"
 import type { Peer } from "./peer.ts"
-import { anonymous } from "./proof.ts"
-import {
-  errorFrame,
-  type LimitName,
-  type Principal,
-  type Refusal,
-  type SessionContext
-} from "./sessionContext.ts"
+import { anonymous } from "../auth/proof.ts"
+import type { Principal } from "../auth/application.ts"
+import { errorFrame, type LimitName, type Refusal } from "../limits/refusals.ts"
+import type { SessionContext } from "./sessionContext.ts"
 import * as turns from "../turns.ts"
 import { Unanswered } from "./unanswered.ts"
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
-import { Unanswered } from "../../../../src/server/internal/door/unanswered.ts"
+import { Unanswered } from "../../../../src/server/internal/session/unanswered.ts"
 
 const limits = { unanswered: 3, unansweredBytes: 100 }
 

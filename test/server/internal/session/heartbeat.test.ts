@@ -6,7 +6,7 @@ import {
   begin,
   type Seen,
   type Times
-} from "../../../../src/server/internal/door/heartbeat.ts"
+} from "../../../../src/server/internal/session/heartbeat.ts"
 
 const limits = { hello: 10_000, ping: 25_000, slack: 10_000 }
 const start = 1_000_000

@@ -9,7 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { ClientFrame, FrameOf } from "../../../Frame.ts"
-import { Bucket } from "./bucket.ts"
+import { Bucket } from "../limits/bucket.ts"
 import { late, openingRefused, replayBytes, tooFast } from "./budget.ts"
 import { Follower } from "./follower.ts"
 import type { Port } from "./port.ts"
@@ -24,7 +24,7 @@ import {
   refusalOf,
   Refused,
   sourceDown
-} from "./sessionContext.ts"
+} from "../limits/refusals.ts"
 
 /**
  * How many subscriptions of a session are looked at anew at once: events flow meanwhile, so it must not

@@ -2,7 +2,7 @@
  * What a session's client waits for: requests without an answer, and frames that came while its token
  * was checked. Counted here in number and bytes, and nowhere else.
  */
-import type { ResolvedLimits } from "./limits.ts"
+import type { ResolvedLimits } from "../limits/limits.ts"
 
 /** A frame that came early, and about how many bytes it costs. */
 export interface Early<Frame> {
