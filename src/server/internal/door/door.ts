@@ -170,7 +170,6 @@ export const make = <I, R>(
     }
 
     const context: SessionContext = {
-      realtime,
       registry,
       limits,
       slowConsumer: options.slowConsumer ?? "gap",

@@ -18,6 +18,7 @@ import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Backoff from "../../../Backoff.ts"
 import { Batch, type Step } from "../hub/batch.ts"
+import type { Outcome } from "./mailbox.ts"
 import type { Port } from "./port.ts"
 import type { Join, Sink, View } from "../hub/view.ts"
 import { ReplaysOverloaded } from "../outbox/admission.ts"
@@ -114,7 +115,7 @@ export class Follower<E = never> implements Sink {
           if (join.state !== "recovered" && !this.#left) {
             this.#missed = nothing
             const { cursor, tick } = join
-            this.#offer(new Batch(this.#view, tick, cursor, cursor, reason))
+            this.#keeps(this.#mailbox.offer(new Batch(this.#view, tick, cursor, cursor, reason)))
           }
           return this.go(join)
         }),
@@ -136,7 +137,9 @@ export class Follower<E = never> implements Sink {
 
   offer(batch: Batch): void {
     if (this.#held === undefined) {
-      if (batch.tick > this.#after && !this.#offer(batch)) this.#miss([batch])
+      if (batch.tick <= this.#after) return
+      const outcome = this.#mailbox.offer(batch)
+      if (outcome !== "written" && !this.#keeps(outcome)) this.#miss([batch])
       return
     }
     if (this.#overflowed) return this.#miss([batch])
@@ -153,8 +156,7 @@ export class Follower<E = never> implements Sink {
   }
 
   /** `false` when the channel goes on from before the batch later, instead. */
-  #offer(batch: Batch): boolean {
-    const outcome = this.#mailbox.offer(batch)
+  #keeps(outcome: Outcome): boolean {
     if (outcome === "written" || outcome === "waits") return true
     if (outcome === "behind") return false
     this.#port.dropped()
@@ -207,7 +209,7 @@ export class Follower<E = never> implements Sink {
     for (const [index, batch] of batches.entries()) {
       const fits = this.#mailbox.hasRoom(batch)
       // Where frames of this replay were dropped meanwhile, it is behind from those.
-      if (fits && this.#offer(batch)) continue
+      if (fits && this.#keeps(this.#mailbox.offer(batch))) continue
       this.#miss(batches.slice(0, index), -1)
       this.#miss(this.#release())
       if (!fits) this.#mailbox.fallBehind(name, batch.from)

@@ -94,7 +94,10 @@ export class Mailbox {
   }
 
   control(message: Outgoing): void {
-    if (!this.#blocked) return this.#send(message)
+    if (!this.#blocked) {
+      if (!this.#peer.write(message)) this.#full()
+      return
+    }
     const size = this.#peer.keep(message)
     return this.#wait({ message, size, channel: undefined, resumes: false, from: "", cursor: "" })
   }
@@ -198,10 +201,6 @@ export class Mailbox {
     const items = this.#waiting.splice(0, count)
     for (const item of items) this.#count(item, -1)
     return items.map(({ message }) => message)
-  }
-
-  #send(message: Outgoing): void {
-    if (!this.#peer.write(message)) this.#full()
   }
 
   #full(): void {

@@ -4,7 +4,6 @@
 import type * as Deferred from "effect/Deferred"
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import type { Realtime } from "../../Realtime.ts"
 import type { Application } from "../auth/application.ts"
 import type { Shared } from "../limits/bucket.ts"
 import type { ResolvedLimits } from "../limits/limits.ts"
@@ -15,7 +14,6 @@ import type { Registry } from "./registry.ts"
 
 export interface SessionContext extends Prover, Pick<Application, "authorize"> {
   readonly limits: ResolvedLimits
-  readonly realtime: Realtime["Service"]
   readonly registry: Registry
   readonly slowConsumer: "gap" | "disconnect"
   /** What all sessions together may do: open channels, and ask `authorize`. */
