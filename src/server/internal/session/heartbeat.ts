@@ -11,10 +11,9 @@ const closeGraceMillis = 2000
 
 /** In milliseconds since 1970; 0 for never. */
 export interface Times {
-  opened: number
   /** The client sent a message. */
   received: number
-  /** The socket was last seen to have written something. */
+  /** The socket was last seen to have written something; until then, when it opened. */
   sent: number
   pinged: number
   /** Bytes that the socket had written then. */
@@ -24,7 +23,6 @@ export interface Times {
 }
 
 export const begin = (now: number): Times => ({
-  opened: now,
   received: now,
   sent: now,
   pinged: 0,
@@ -57,7 +55,6 @@ export const beat = (
   now: number
 ): { readonly action: Action; readonly times: Times } => {
   // A clock that was set back holds up nothing for longer than usual.
-  const opened = Math.min(times.opened, now)
   let received = Math.min(times.received, now)
   let sent = Math.min(times.sent, now)
   let pinged = Math.min(times.pinged, now)
@@ -68,7 +65,7 @@ export const beat = (
 
   const decide = (): Action => {
     if (closing !== undefined) return now - closing >= closeGraceMillis ? "cut" : "nothing"
-    if (seen.phase === "new") return now - opened >= hello ? "noHello" : "nothing"
+    if (seen.phase === "new") return now - sent >= hello ? "noHello" : "nothing"
     if (seen.phase === "greeting") return "nothing"
     if (seen.written !== written) {
       written = seen.written
@@ -88,11 +85,10 @@ export const beat = (
 
   const action = decide()
   const same =
-    opened === times.opened &&
     received === times.received &&
     sent === times.sent &&
     pinged === times.pinged &&
     written === times.written &&
     closing === times.closing
-  return { action, times: same ? times : { opened, received, sent, pinged, written, closing } }
+  return { action, times: same ? times : { received, sent, pinged, written, closing } }
 }

@@ -21,6 +21,9 @@ import type { Peer } from "./peer.ts"
  */
 const sliceBytes = 64 * 1024
 
+/** Where nothing waits, in all mailboxes: never changed. */
+const none: Array<Waiting> = []
+
 /** What the mailbox needs of a peer. */
 type Out = Pick<Peer, "write" | "writeAll" | "sizeOf" | "keep">
 
@@ -49,7 +52,7 @@ export class Mailbox {
   readonly #peer: Out
   /** Channels that go on from a cursor once their turn comes; until then nothing of them waits. */
   #behind: Map<string, string> | undefined
-  #waiting: Array<Waiting> = []
+  #waiting: Array<Waiting> = none
   /** Bytes of events and of control frames that wait. */
   #events = 0
   #answers = 0
@@ -186,6 +189,7 @@ export class Mailbox {
         return false
       }
     }
+    this.#waiting = none
     this.#blocked = false
     return this.isBehind
   }
@@ -209,7 +213,8 @@ export class Mailbox {
   }
 
   #wait(item: Waiting): void {
-    this.#waiting.push(item)
+    if (this.#waiting === none) this.#waiting = [item]
+    else this.#waiting.push(item)
     this.#count(item, 1)
   }
 

@@ -6,10 +6,15 @@ import * as Effect from "effect/Effect"
 import type { Port } from "./port.ts"
 import { refusalOf } from "../limits/refusals.ts"
 
+interface Waiting {
+  readonly id: number
+  readonly work: Effect.Effect<void>
+}
+
 export class Order {
   readonly #port: Port
-  #inbox: Array<{ readonly id: number; readonly work: Effect.Effect<void> }> = []
-  #working = false
+  /** Requests that wait; `undefined` while none is worked on. */
+  #inbox: Array<Waiting> | undefined
   /** Work of each channel that must stay in order; present only while some of it waits. */
   readonly #chains = new Map<string, Array<Effect.Effect<void>>>()
 
@@ -19,25 +24,27 @@ export class Order {
 
   /** Whether a request is worked on, so that the next one waits. */
   get isBusy(): boolean {
-    return this.#working
+    return this.#inbox !== undefined
   }
 
   /** Works on a request after those before it. */
   enqueue(id: number, work: Effect.Effect<void>): void {
     if (this.#port.stopped) return
-    this.#inbox.push({ id, work })
-    if (this.#working) return
-    this.#working = true
+    if (this.#inbox !== undefined) {
+      this.#inbox.push({ id, work })
+      return
+    }
+    const inbox = (this.#inbox = [{ id, work }])
     this.#port.fork(
       Effect.gen({ self: this }, function* () {
-        let next: { readonly id: number; readonly work: Effect.Effect<void> } | undefined
-        while (!this.#port.stopped && (next = this.#inbox.shift()) !== undefined) {
+        let next: Waiting | undefined
+        while (!this.#port.stopped && (next = inbox.shift()) !== undefined) {
           // It may have waited long for those before it.
           if (this.#port.hasExpired()) this.#port.close("tokenExpired")
           else yield* this.#safely(next.id, next.work)
         }
         // In the same step as the look: what comes later must find nobody at work.
-        this.#working = false
+        this.#inbox = undefined
       })
     )
   }
@@ -66,7 +73,7 @@ export class Order {
 
   /** Forgets what waits. */
   clear(): void {
-    this.#inbox = []
+    this.#inbox = undefined
     this.#chains.clear()
   }
 

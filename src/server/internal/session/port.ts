@@ -27,22 +27,25 @@ export class Port<Frame = unknown> {
   readonly context: SessionContext
   readonly peer: Peer
   readonly mailbox: Mailbox
-  readonly unanswered: Unanswered<Frame>
   principal: Principal = anonymous
   times: Heartbeat.Times
+  #unanswered: Unanswered<Frame> | undefined
   /** The socket is not read. */
   #paused = false
   /** Work under way. */
   #fibers: Set<Fiber.Fiber<void>> | undefined
-  #stopped = false
-  #ended = false
+  #life: "on" | "stopped" | "ended" = "on"
 
   constructor(peer: Peer, context: SessionContext, now: number) {
     this.context = context
     this.peer = peer
     this.mailbox = new Mailbox(peer, context.limits.mailboxBytes)
-    this.unanswered = new Unanswered(context.limits)
     this.times = Heartbeat.begin(now)
+  }
+
+  /** What the client waits for. Most clients wait for nothing most of the time. */
+  get unanswered(): Unanswered<Frame> {
+    return (this.#unanswered ??= new Unanswered(this.context.limits))
   }
 
   // --- out ---------------------------------------------------------------------------------------
@@ -69,7 +72,7 @@ export class Port<Frame = unknown> {
   }
 
   refuse(id: number, refused: Refusal): void {
-    if (this.#stopped) return
+    if (this.stopped) return
     this.context.refused(refused.limit ?? refused.code)
     this.answer(id, errorFrame(refused, id))
   }
@@ -78,7 +81,7 @@ export class Port<Frame = unknown> {
 
   /** Reads on only while what waits for its answer is little. */
   readOrPause(): void {
-    const full = this.unanswered.isFull
+    const full = this.#unanswered?.isFull === true
     if (full === this.#paused || this.isClosing) return
     this.#paused = full
     if (!full) return this.peer.resume()
@@ -119,12 +122,12 @@ export class Port<Frame = unknown> {
 
   /** Whether nothing new may begin, because nobody would hear of it. A session that drains goes on. */
   get stopped(): boolean {
-    return this.#stopped
+    return this.#life !== "on"
   }
 
   /** The socket is closed. */
   get ended(): boolean {
-    return this.#ended
+    return this.#life === "ended"
   }
 
   /** Says why, once: the sentence of the code, with what is special about this close. */
@@ -137,7 +140,7 @@ export class Port<Frame = unknown> {
     this.times.closing = this.context.clock()
     if (code !== closeCodes.draining.code) {
       this.context.refused(limit ?? String(code))
-      this.#stopped = true
+      this.#life = "stopped"
     }
     this.peer.close(code, reason)
     // The answer to a close frame must be read.
@@ -149,14 +152,14 @@ export class Port<Frame = unknown> {
 
   /** The socket is closed: nothing begins any more. */
   end(): void {
-    this.#ended = this.#stopped = true
+    this.#life = "ended"
   }
 
   // --- fibers ------------------------------------------------------------------------------------
 
   /** Runs on a fiber that ends with the session. */
   fork(effect: Effect.Effect<void>): void {
-    if (this.#ended) return
+    if (this.ended) return
     const fiber = this.context.run(effect)
     if (fiber.pollUnsafe() !== undefined) return
     const fibers = (this.#fibers ??= new Set())
