@@ -28,7 +28,7 @@ export interface Policy {
   readonly resetAfter: Duration.Input
   /**
    * The first retry after a session that was healthy this long comes at once, and the next one as if it
-   * were the first. Default: never. The client's socket has its own rule, see `client`.
+   * were the first. Default: never. The client's socket does not use it.
    */
   readonly atOnceAfter?: Duration.Input | undefined
 }
@@ -36,9 +36,8 @@ export interface Policy {
 /**
  * The client's socket: first retry within 2 s, then 250 ms doubling to 30 s, forgiven after 10 s open. For ever.
  *
- * After 30 s open the first retry comes at once, where the server has fewer than 10 clients. Where it has
- * more it tells each of them, in `welcome`, a random time to wait: up to 20 ms for each client, and at most
- * 2 s, so that within 100 ms it gets the tries of about 20 clients and 5 % of the others, and no more.
+ * The first retry is spread also after long health: all clients of a server lose it at the same moment. A
+ * server that closes tells each of them, in `bye`, when to come back instead.
  *
  * @category policies
  * @since 0.1.0

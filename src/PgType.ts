@@ -5,7 +5,7 @@
  * A number that a double holds exactly travels as a number, another one as a string with the same
  * digits, so one column has both. These read whatever form a value has, and encode to the same form, so
  * that equal values have one text. What they read is bounded by what PostgreSQL can store. Each is named
- * after its type; the guide `src/guides/columns.md` has the table of all types.
+ * after its type; the guide `examples/columns/README.md` has the table of all types.
  *
  * **Example** (A row)
  *

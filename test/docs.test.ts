@@ -2,14 +2,15 @@
  * What the documents show is code that is type-checked: every `ts` and `tsx` block follows a comment
  * that names a region of an example, and is that region, word for word.
  *
- *     <!-- examples/worker.ts#stream -->
+ *     <!-- examples/streams/worker.ts#worker -->
  *     (the block)
  *
- * In the example the region stands between `// #region stream` and `// #endregion`.
+ * In the example the region stands between `// #region worker` and `// #endregion`.
  */
 import { describe, expect, it } from "@effect/vitest"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import { resolveLimits } from "../src/server/internal/limits/limits.ts"
 
 const root = Path.resolve(import.meta.dirname, "..")
 const read = (path: string): string | undefined =>
@@ -101,16 +102,48 @@ describe("the documents", () => {
     expect(shown.length, "README.md shows no code at all").toBeGreaterThan(0)
   })
 
+  it("README.md is read in a minute: at most 250 lines", () => {
+    expect(read("README.md")!.trimEnd().split("\n").length).toBeLessThanOrEqual(250)
+  })
+
   it("CONTRIBUTING.md, where there is one, shows only code that is checked", () => {
     expect(faults("CONTRIBUTING.md", read("CONTRIBUTING.md") ?? "", read)).toEqual([])
   })
 })
 
+const topics = Fs.readdirSync(Path.join(root, "examples"), { withFileTypes: true })
+  .filter((entry) => entry.isDirectory())
+  .map(({ name }) => name)
+
+/** The guides stand beside the examples that they show, the protocol beside its code. */
+const guides = ["src/PROTOCOL.md", ...topics.map((name) => `examples/${name}/README.md`)].filter(
+  (path) => read(path) !== undefined
+)
+
+/** Their code is JSON, and Python. */
+const otherwise = new Set(["src/PROTOCOL.md", "examples/python/README.md"])
+
 describe("the guides", () => {
-  const guides = [
-    "src/PROTOCOL.md",
-    ...Fs.readdirSync(Path.join(root, "src/guides")).map((name) => `src/guides/${name}`)
-  ]
+  it("are there for all that a user asks about", () => {
+    expect(topics).toEqual(
+      expect.arrayContaining([
+        "columns",
+        "database",
+        "durable",
+        "install",
+        "node",
+        "operations",
+        "python",
+        "react",
+        "recovery",
+        "schema",
+        "security",
+        "streams",
+        "tables",
+        "testing"
+      ])
+    )
+  })
 
   it.each(guides)("%s shows only code that is checked", (path) => {
     expect(faults(path, read(path)!, read)).toEqual([])
@@ -118,6 +151,98 @@ describe("the guides", () => {
 
   it.each(guides)("%s is found from the README", (path) => {
     expect(read("README.md")).toContain(`](${path})`)
+  })
+
+  it.each(guides.filter((path) => !otherwise.has(path)))("%s shows code", (path) => {
+    const shown = blocksOf(read(path)!).filter(({ language }) => checked.has(language))
+    expect(shown.length, `${path} shows no code at all`).toBeGreaterThan(0)
+  })
+
+  it("name every limit of a client", () => {
+    const text = read("examples/operations/README.md")!
+    expect(Object.keys(resolveLimits()).filter((name) => !text.includes(`\`${name}\``))).toEqual([])
+  })
+
+  it("are named by their places in the sources and in the changelog", () => {
+    const sources = Fs.readdirSync(Path.join(root, "src"), { recursive: true, encoding: "utf8" })
+      .filter((path) => path.endsWith(".ts"))
+      .map((path) => `src/${path}`)
+    const gone = [...sources, "CHANGELOG.md", "CONTRIBUTING.md"].flatMap((document) =>
+      [...read(document)!.matchAll(/\b(?:examples|guides)\/[\w./-]*\.md/g)]
+        .filter(([path]) => read(path) === undefined)
+        .map(([path]) => `${document}: ${path}`)
+    )
+    expect(gone).toEqual([])
+  })
+})
+
+/** The anchor of a heading, as GitHub makes it. */
+const anchorOf = (heading: string): string =>
+  heading
+    .toLowerCase()
+    .replaceAll(/[^\p{L}\p{N}\s_-]/gu, "")
+    .trim()
+    .replaceAll(" ", "-")
+
+const withoutCode = (text: string): string =>
+  text.replaceAll(/^\s*(`{3,}).*\n[\s\S]*?^\s*\1\s*$/gm, "").replaceAll(/`[^`\n]*`/g, "")
+
+const anchorsOf = (text: string): ReadonlyArray<string> =>
+  [...text.replaceAll(/^\s*(`{3,}).*\n[\s\S]*?^\s*\1\s*$/gm, "").matchAll(/^#+ (.+)$/gm)].map(
+    ([, heading]) => anchorOf(heading!)
+  )
+
+/** The links of a document that lead nowhere. Those into the web are not followed. */
+const deadLinks = (document: string, source: (path: string) => string | undefined) =>
+  [...withoutCode(source(document) ?? "").matchAll(/\]\(([^)\s]+)\)/g)]
+    .map(([, target]) => target!)
+    .filter((target) => !/^[a-z]+:/.test(target))
+    .filter((target) => {
+      const [path, anchor] = target.split("#") as [string, string?]
+      const file = path === "" ? document : Path.posix.join(Path.posix.dirname(document), path)
+      const text = source(file)
+      return text === undefined || (anchor !== undefined && !anchorsOf(text).includes(anchor))
+    })
+
+describe("the links", () => {
+  const documents = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md", ...guides]
+
+  it.each(documents)("of %s lead to files and headings that are there", (path) => {
+    expect(deadLinks(path, read)).toEqual([])
+  })
+
+  it("that lead nowhere are found", () => {
+    const files: Readonly<Record<string, string>> = {
+      "a/A.md":
+        "[x](../b.md) [x](../b.md#what-is-it) [x](c.md) [x](../b.md#no) [x](#no) `[x](d.md)`",
+      "b.md": "## What is `it`?"
+    }
+    expect(deadLinks("a/A.md", (path) => files[path])).toEqual(["c.md", "../b.md#no", "#no"])
+  })
+})
+
+describe("the package", () => {
+  const { exports, files } = JSON.parse(read("package.json")!) as {
+    readonly exports: Readonly<
+      Record<string, string | { readonly "@effect-realtime/source": string }>
+    >
+    readonly files: ReadonlyArray<string>
+  }
+
+  it("carries the guides", () => {
+    expect(files).toContain("examples/*/README.md")
+  })
+
+  it("has a reference of each of its modules", () => {
+    const { entryPoints } = JSON.parse(read(".ci/docs/typedoc.json")!) as {
+      readonly entryPoints: ReadonlyArray<string>
+    }
+    const modules = Object.values(exports).flatMap((target) =>
+      typeof target === "string" ? [] : [target["@effect-realtime/source"]]
+    )
+    expect(entryPoints.map((path) => Path.posix.join(".ci/docs", path)).toSorted()).toEqual(
+      modules.map((path) => Path.posix.normalize(path)).toSorted()
+    )
   })
 })
 

@@ -57,6 +57,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/client/internal/": 2,
   "src/client/RealtimeClient.ts": 3,
   "src/client/ChannelStore.ts": 4,
+  "src/client/Collector.ts": 5,
 
   "src/server/internal/": 1,
   "src/server/internal/sql/": 1,

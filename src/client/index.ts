@@ -5,6 +5,7 @@
  */
 export * from "./ChannelStore.ts"
 export * from "./ClientError.ts"
+export * from "./Collector.ts"
 export * from "./Connection.ts"
 export type { Readable } from "./internal/cell.ts"
 export type { PublishError } from "./internal/publisher.ts"

@@ -26,6 +26,7 @@ import type { Duplex } from "node:stream"
 import * as Channel from "../Channel.ts"
 import { attach } from "../server/internal/door/attach.ts"
 import { keyOf } from "../server/internal/auth/application.ts"
+import { claim } from "../server/internal/door/claims.ts"
 import * as Door from "../server/internal/door/door.ts"
 import type { ChannelConflict } from "../server/internal/session/registry.ts"
 import { requireSources } from "../server/internal/door/sources.ts"
@@ -102,7 +103,8 @@ const mayPass = ({ _tag }: StartError): boolean =>
  *
  * Throws at once what its arguments show: `RefusedToStart` when the first is no `http.Server`, when the
  * database URL is missing or cannot be followed, or when `NODE_ENV` is `production` and there is no
- * `authorize`; `InvalidOption` when an option is not known or cannot be what it is.
+ * `authorize`; `InvalidOption` when an option is not known or cannot be what it is, and when another one
+ * on this HTTP server has its path and was not closed.
  *
  * Until it has started, and when it could not, upgrades on its path are answered 503.
  *
@@ -113,8 +115,8 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   /**
    * Settles when the server hears PostgreSQL: it listens, and with durable channels it reads the
    * outbox. It goes on trying for as long as the database is away. It rejects, with the reason and the cure,
-   * when PostgreSQL refuses for `startPatience` (`DatabaseRefused`; `NotInstalled` and `OutdatedInstall` of
-   * the outbox; `NotPrimary` of a standby), when its notifications do not arrive (`ListenNotDelivered`), when the
+   * when PostgreSQL refuses for `startPatience` (`DatabaseRefused`; `NotInstalled`, `OutdatedInstall`,
+   * `NotPrimary` and `OtherOutbox` of the outbox), when its notifications do not arrive (`ListenNotDelivered`), when the
    * channels contradict each other, and with `ServerClosed` when it was closed before. Refused, it is tried again every 30 s:
    * `isReady` tells when it is well.
    */
@@ -123,6 +125,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   readonly #identityKey: (identity: I) => string
   readonly #publishing = new Set<Promise<void>>()
   readonly #stopWaiting: Effect.Effect<void>
+  readonly #leavePath: () => void
   /** Why it could not start so far. */
   #failure: unknown
   /** Ends what waits to be published when the start has failed. */
@@ -148,14 +151,14 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       wake,
       ...door
     } = options
+    const path = door.path ?? "/realtime"
+    this.#leavePath = claim(server, path)
     const waiting = Scope.makeUnsafe()
     const answer = () =>
       this.#failure === undefined
         ? "The server is starting."
         : "The server could not start; its log says why."
-    Effect.runSync(
-      Scope.provide(attach(waitingDoor(door.path ?? "/realtime", answer), server), waiting)
-    )
+    Effect.runSync(Scope.provide(attach(waitingDoor(path, answer), server), waiting))
     this.#stopWaiting = Scope.close(waiting, Exit.void)
     this.#identityKey = identityKey ?? keyOf
     /** The pool's sockets: a silent one is cut, because the driver would wait for it. */
@@ -312,6 +315,8 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
    */
   async close(): Promise<void> {
     this.#closed = true
+    // While this door drains another one may begin, and is asked when it is gone.
+    this.#leavePath()
     await Effect.runPromise(
       Effect.promise(() => Promise.all(this.#publishing)).pipe(Effect.timeoutOption(finishMillis))
     )

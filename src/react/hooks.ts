@@ -10,13 +10,18 @@
 import { useEffect, useMemo, useSyncExternalStore } from "react"
 import type { Channel } from "../Channel.ts"
 import type { ChannelStore, Handler } from "../client/ChannelStore.ts"
+import {
+  type Collected,
+  Collector,
+  type CollectorOptions,
+  type LatestOptions
+} from "../client/Collector.ts"
 import type { ConnectionState } from "../client/Connection.ts"
 import type { Readable } from "../client/internal/cell.ts"
 import { idle } from "../client/internal/connection.ts"
 import { report } from "../client/internal/platform.ts"
 import type { Source } from "../client/RealtimeClient.ts"
 import type { Gap } from "../RealtimeEvent.ts"
-import { type Collected, type Load, makeCollector } from "./internal/collector.ts"
 import { useLatestRef, useStore } from "./internal/store.ts"
 
 /** What a readable has now, and what it is said to have while rendering on a server. */
@@ -161,37 +166,12 @@ const useMade = <Made>(
 }
 
 /**
- * Options of `useLatest` and, with more, of `useChannel`.
+ * Options of `useChannel`: those of a `Collector`. The latest render's count; `initial` counts once.
  *
  * @category options
  * @since 0.1.0
  */
-export interface LatestOptions {
-  /** Events may be missing before this point; the value is `stale` until it was re-read. */
-  readonly onGap?: ((gap: Gap) => void) | undefined
-  /** The channel was refused, the connection stopped, or `reduce` threw. Default: `reportError`. */
-  readonly onError?: ((error: unknown) => void) | undefined
-}
-
-/**
- * @category options
- * @since 0.1.0
- */
-export interface ChannelOptions<S, in A> extends LatestOptions {
-  /** The value before the first event. */
-  readonly initial: S
-  /** The next value. Called once per event, outside of rendering. */
-  readonly reduce: (value: S, payload: A) => S
-  /**
-   * Reads the state. Called when the channel is active, so that nothing can fall between reading and
-   * listening, and again after each gap; events that come meanwhile are reduced onto its result.
-   * Exact with a `Snapshot`. When it fails the value is `stale`, `error` and `onError` say why, and it
-   * is called again at the next position without events that the server tells (a reconnect, or time
-   * that passed) and at the next gap; call `reload` to have it sooner. Default: none, call `reload`
-   * yourself.
-   */
-  readonly load?: Load<S> | undefined
-}
+export type ChannelOptions<S, A> = CollectorOptions<S, A>
 
 /**
  * Collects the events of a channel into a value.
@@ -216,7 +196,9 @@ export const useChannel: {
   <A, S>(channel: Channel<A>, options: ChannelOptions<S, A>): Collected<S>
   <S>(channel: string, options: ChannelOptions<S, unknown>): Collected<S>
 } = <A, S>(channel: Channel<A> | string, options: ChannelOptions<S, A>) =>
-  useCollector(channel, options, false)
+  useCollector(channel, options, (store, latest) =>
+    Collector.make(store, channel as Channel<A>, latest)
+  )
 
 /**
  * The payload of the latest event of a channel, `undefined` before the first.
@@ -228,20 +210,16 @@ export const useLatest: {
   <A>(channel: Channel<A>, options?: LatestOptions): Collected<A | undefined>
   (channel: string, options?: LatestOptions): Collected<unknown>
 } = <A>(channel: Channel<A> | string, options?: LatestOptions) =>
-  useCollector<A, A | undefined>(
-    channel,
-    { ...options, initial: undefined, reduce: (_, payload) => payload },
-    true
+  useCollector(channel, options, (store, latest) =>
+    Collector.latest(store, channel as Channel<A>, latest)
   )
 
-const useCollector = <A, S>(
-  channel: Channel<A> | string,
-  options: ChannelOptions<S, A>,
-  heals: boolean
+const useCollector = <Options, S>(
+  channel: { readonly name: string } | string,
+  options: Options,
+  make: (store: ChannelStore, latest: () => Options) => Collector<S>
 ): Collected<S> => {
   const latest = useLatestRef(options)
-  const collector = useMade(channel, (store) =>
-    makeCollector(store, channel, options.initial, latest, heals)
-  )
+  const collector = useMade(channel, (store) => make(store, () => latest.current))
   return useReadable(collector, collector.getSnapshot())
 }

@@ -3,6 +3,6 @@
  *
  * @since 0.1.0
  */
-export type { Collected, Load } from "./internal/collector.ts"
+export type { Collected, LatestOptions, Load } from "../client/Collector.ts"
 export * from "./hooks.ts"
 export { RealtimeProvider, type RealtimeProviderProps } from "./RealtimeProvider.ts"

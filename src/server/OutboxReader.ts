@@ -37,6 +37,9 @@ import * as Upkeep from "./internal/outbox/upkeep.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
 import * as Watched from "./internal/link/watched.ts"
 import type { SourceState } from "./NotificationSource.ts"
+import { isMissing } from "./internal/link/sqlState.ts"
+import { openStatement } from "./internal/sql/identity.ts"
+import { objects } from "./internal/sql/objects.ts"
 import { SchemaName } from "./internal/sql/schemaName.ts"
 
 export {
@@ -74,6 +77,11 @@ export {
    * @since 0.1.0
    */
   NotPrimary,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  OtherOutbox,
   /**
    * @category errors
    * @since 0.1.0
@@ -286,8 +294,8 @@ export type StartError = InvalidDatabaseUrl | InvalidOption | DatabaseRefused
  * Opens the session, and keeps it open in the background.
  *
  * Completes with the first session, or when PostgreSQL could not be reached at the first try. While it is
- * away the state is `down` and everybody waits; while the objects are missing or the database is a standby,
- * everybody is told. Fails with `InvalidOption` and `InvalidDatabaseUrl` at once, and with `DatabaseRefused` when PostgreSQL
+ * away the state is `down` and everybody waits; while the objects are missing, the database is a standby, or
+ * `readUrl` leads to another database than the pool, everybody is told. Fails with `InvalidOption` and `InvalidDatabaseUrl` at once, and with `DatabaseRefused` when PostgreSQL
  * refuses for `startPatience`.
  *
  * @category constructors
@@ -324,8 +332,10 @@ const opened = (
       PgLink.secured(PgLink.connectionOf(sql.config, options?.readUrl))
     )
     yield* PgLink.compare(sql.config)
+    const pool = yield* objects(sql)
     const { current, refreshed, refused, started, state } = yield* Reader.make({
       connection,
+      poolIdentity: options?.readUrl === undefined ? undefined : identityOf(pool),
       wake: options?.wake,
       beat,
       patience,
@@ -410,6 +420,17 @@ const resolved = (options: Options) => {
     })
   }
 }
+
+/** Of the outbox that a pool leads to; it is asked as every node asks first. */
+const identityOf = (pool: Pick<PgClient, "unsafe">): Effect.Effect<string | undefined> =>
+  pool.unsafe<{ readonly identity: string | null }>(openStatement).pipe(
+    Effect.timeout("2 seconds"),
+    Effect.map(([row]) => row?.identity ?? undefined),
+    // An outbox is there, and the pool sees none.
+    Effect.catchIf(isMissing, () => Effect.succeed("")),
+    // What cannot be asked now, or not by this role, is not known.
+    Effect.catch(() => Effect.succeed(undefined))
+  )
 
 /**
  * Needs the app's `PgClient`: its address for the session, its pool for replays and upkeep. What is

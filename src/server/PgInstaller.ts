@@ -51,20 +51,26 @@ export {
   type Watch
 } from "./internal/sql/watchStatement.ts"
 
-const cure =
-  "Run PgInstaller.install (or its layer) as the owner, or apply what `npx effect-realtime sql` prints."
+const placeOf = (schema = usual): string => (schema === usual ? "" : ` in the schema "${schema}"`)
+
+const cureOf = (schema = usual): string =>
+  schema === usual
+    ? "Run PgInstaller.install (or its layer) as the owner, or apply what `npx effect-realtime sql` prints."
+    : `Run PgInstaller.install({ schema: "${schema}" }) (or its layer) as the owner, or apply what \`npx effect-realtime sql --schema ${schema}\` prints; or correct the option schema, where they stand in another one.`
 
 /**
- * The database has no schema `realtime`, or not all of it.
+ * The database has no schema `realtime` (or the one that was named), or not all of it.
  *
  * @category errors
  * @since 0.1.0
  */
 export class NotInstalled extends Schema.TaggedError<NotInstalled>()("NotInstalled", {
-  cause: Schema.optionalKey(Schema.Defect())
+  cause: Schema.optionalKey(Schema.Defect()),
+  /** Where they were looked for, default `realtime`. */
+  schema: Schema.optionalKey(Schema.String)
 }) {
   override get message(): string {
-    return `The database does not have the objects of effect-realtime. ${cure}`
+    return `The database does not have the objects of effect-realtime${placeOf(this.schema)}. ${cureOf(this.schema)}`
   }
 }
 
@@ -76,10 +82,12 @@ export class NotInstalled extends Schema.TaggedError<NotInstalled>()("NotInstall
  */
 export class OutdatedInstall extends Schema.TaggedError<OutdatedInstall>()("OutdatedInstall", {
   installed: Schema.Int,
-  needed: Schema.Int
+  needed: Schema.Int,
+  /** Where they stand, default `realtime`. */
+  schema: Schema.optionalKey(Schema.String)
 }) {
   override get message(): string {
-    return `The database has version ${this.installed} of the objects of effect-realtime, this library needs ${this.needed}. ${cure} Messages and cursors are kept.`
+    return `The database has version ${this.installed} of the objects of effect-realtime${placeOf(this.schema)}, this library needs ${this.needed}. ${cureOf(this.schema)} Messages and cursors are kept.`
   }
 }
 
@@ -356,10 +364,10 @@ export const check: Effect.Effect<void, NotInstalled | OutdatedInstall | SqlErro
       .unsafe<{ readonly version: number }>(
         inSchema(schema, `select version from realtime.settings`)
       )
-      .pipe(Effect.catchIf(isMissing, (cause) => Effect.fail(new NotInstalled({ cause }))))
+      .pipe(Effect.catchIf(isMissing, (cause) => Effect.fail(new NotInstalled({ cause, schema }))))
     const installed = rows[0]?.version ?? 0
     if (installed < schemaVersion) {
-      return yield* new OutdatedInstall({ installed, needed: schemaVersion })
+      return yield* new OutdatedInstall({ installed, needed: schemaVersion, schema })
     }
     const troubles = yield* client
       .unsafe<{ readonly rel: string; readonly channel: string; readonly trouble: string }>(

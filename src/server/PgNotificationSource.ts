@@ -31,8 +31,14 @@ import { channelNameFault } from "../Protocol.ts"
 import { InvalidChannelName } from "../RealtimeError.ts"
 import type { InvalidDatabaseUrl } from "./internal/link/databaseUrl.ts"
 import * as PgLink from "./internal/link/pgLink.ts"
-import { DatabaseRefused, Doubt, refusalOf, startPatience } from "./internal/link/refusal.ts"
-import { sqlMessage, sqlState } from "./internal/link/sqlState.ts"
+import {
+  DatabaseRefused,
+  Doubt,
+  explained,
+  refusalOf,
+  startPatience
+} from "./internal/link/refusal.ts"
+import { sqlState } from "./internal/link/sqlState.ts"
 import { NotPrimary } from "./internal/outbox/faults.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
 import * as Watched from "./internal/link/watched.ts"
@@ -86,7 +92,8 @@ export interface Options {
 }
 
 /**
- * PostgreSQL took a LISTEN and then delivered nothing: the link leads through a transaction pooler.
+ * PostgreSQL took a LISTEN and then delivered nothing: the link leads through a transaction pooler, or to
+ * another database than the pool.
  *
  * @category errors
  * @since 0.1.0
@@ -99,7 +106,7 @@ export class ListenNotDelivered extends Schema.TaggedError<ListenNotDelivered>()
   }
 ) {
   override get message(): string {
-    return `A notification that was sent to the link did not arrive within ${this.waited} ms, on three links in a row. A transaction pooler such as PgBouncer swallows LISTEN: give the direct address of PostgreSQL as listenUrl. Where all channels are durable no link is needed: Realtime.layerDurable, or wake: "poll" for the class.`
+    return `A notification that was sent to the link did not arrive within ${this.waited} ms, on three links in a row. A transaction pooler such as PgBouncer swallows LISTEN, and a listenUrl that leads to another database hears nothing of the pool's: give the direct address of the database that the pool leads to as listenUrl. Where all channels are durable no link is needed: Realtime.layerDurable, or wake: "poll" for the class.`
   }
 }
 
@@ -237,6 +244,7 @@ export const make = (
     const selfTest = (name: string, echo: Queue.Dequeue<PgNotification, SqlError>) =>
       sql`select pg_notify(${name}, '')`.pipe(
         Effect.timeout(selfTestTimeout),
+        Effect.tapError(() => Effect.sync(() => void (pool.failed = true))),
         Effect.andThen(
           Queue.take(echo).pipe(
             Effect.timeoutOrElse({
@@ -297,6 +305,8 @@ export const make = (
       }).pipe(Effect.scoped)
 
     let tested = false
+    /** Set by a session in whose self-test the pool failed, and not the link. */
+    const pool = { failed: false }
     let wasUp = false
     let misses = 0
     let told = ""
@@ -312,7 +322,11 @@ export const make = (
       const believed = doubt.believed(now)
       if (believed !== undefined && isStandby(failure)) return new NotPrimary()
       if (refusal !== undefined && believed !== undefined) {
-        return new DatabaseRefused({ session: "link", ...refusal, ...believed })
+        return new DatabaseRefused({
+          session: pool.failed ? "pool" : "link",
+          ...refusal,
+          ...believed
+        })
       }
       return failure instanceof ListenNotDelivered && misses >= leastMisses ? failure : undefined
     }
@@ -321,9 +335,11 @@ export const make = (
     yield* Effect.gen(function* () {
       while (true) {
         let upAt: number | undefined
+        pool.failed = false
         const onUp = Effect.gen(function* () {
           upAt = yield* Clock.currentTimeMillis
           wasUp = true
+          told = ""
           yield* SubscriptionRef.set(state, "up")
           yield* Deferred.succeed(started, undefined)
           yield* Effect.logDebug("The link listens")
@@ -347,11 +363,12 @@ export const make = (
         } else if (!inDoubt(failure)) yield* Deferred.succeed(started, undefined)
         const usual = yield* retries.delay(upAt === undefined ? 0 : now - upAt)
         const delay = wasUp ? usual : doubt.delay(usual, now)
-        const why = isStandby(failure) ? new NotPrimary().message : sqlMessage(failure)
-        const text = `The link to PostgreSQL is down, next try in ${Math.round(delay)} ms: ${why}`
-        // What is said again and again until it is believed is said once, and so is a cure.
-        const lasts = isStandby(failure) || (inDoubt(failure) && !wasUp)
-        yield* lasts && told === why ? Effect.logDebug(text) : Effect.logWarning(text)
+        const why = isStandby(failure) ? new NotPrimary().message : explained(failure)
+        const by = pool.failed ? ", because the pool could not notify it" : ""
+        const text = `The link to PostgreSQL is down${by}, next try in ${Math.round(delay)} ms: ${why}`
+        // A cure is told once, for as long as it is the same.
+        const known = isStandby(failure) || inDoubt(failure)
+        yield* known && told === why ? Effect.logDebug(text) : Effect.logWarning(text)
         told = why
         yield* Effect.sleep(delay)
       }

@@ -7,6 +7,7 @@
  * @since 0.1.0
  */
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -15,6 +16,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import type * as Channel from "../Channel.ts"
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
+import { claim } from "./internal/door/claims.ts"
 import * as Door from "./internal/door/door.ts"
 import type { ChannelConflict } from "./internal/session/registry.ts"
 import { requireSources } from "./internal/door/sources.ts"
@@ -80,7 +82,8 @@ export class RealtimeServer extends Context.Service<
 
   /**
    * Adds the door to the app's router. A durable channel asks for an `OutboxReader`, where the compiler
-   * knows the definitions. Fails with `NoOutbox` when one is durable and `Realtime` has no `OutboxReader`
+   * knows the definitions. Fails with `InvalidOption` when an option cannot be, or the router has a door on
+   * this path already, with `NoOutbox` when a channel is durable and `Realtime` has no `OutboxReader`
    * beneath it, and with `NoSource` when one is live and it has no `NotificationSource`.
    *
    * **Example** (Opening a door to one channel)
@@ -101,8 +104,20 @@ export class RealtimeServer extends Context.Service<
     ): DoorLayer<R | NeedsOf<Channels[number]>>
   } = <I, R>(options: Options<I, R>): DoorLayer<R> =>
     Layer.unwrap(
-      Effect.map(Effect.andThen(requireSources(options.channels), Door.make(options)), (door) =>
-        Layer.merge(
+      Effect.gen(function* () {
+        const path = options.path ?? "/realtime"
+        const router = yield* HttpRouter.HttpRouter
+        yield* Effect.acquireRelease(
+          // Nothing else is thrown there.
+          Effect.try({
+            try: () => claim(router, path),
+            catch: (error) => error as InvalidOption
+          }),
+          (leave) => Effect.sync(leave)
+        )
+        yield* requireSources(options.channels)
+        const door = yield* Door.make(options)
+        return Layer.merge(
           Layer.succeed(RealtimeServer, {
             sessions: Effect.sync(door.size),
             ready: Effect.sync(door.ready),
@@ -110,9 +125,9 @@ export class RealtimeServer extends Context.Service<
             reauthorize: door.reauthorize,
             drain: door.drain
           }),
-          HttpRouter.add("GET", options.path ?? "/realtime", (request) => upgrade(door, request))
+          HttpRouter.add("GET", path, (request) => upgrade(door, request))
         )
-      )
+      })
     )
 }
 
@@ -120,7 +135,7 @@ const upgrade = (
   door: Door.Door,
   request: HttpServerRequest.HttpServerRequest
 ): Effect.Effect<HttpServerResponse.HttpServerResponse> =>
-  Effect.map(Effect.context<never>(), (services) => {
+  Effect.map(Effect.all([Effect.context<never>(), Clock.Clock]), ([services, clock]) => {
     const incoming = NodeHttpServerRequest.toIncomingMessage(request) as IncomingMessage
     // Only Node knows: an `Upgrade` header without `Connection: Upgrade` is an ordinary request.
     if (!("upgrade" in incoming && incoming.upgrade === true)) {
@@ -147,13 +162,14 @@ const upgrade = (
     // Effect keeps what came behind the request to itself. A client must not send anything before the
     // 101 (RFC 6455, 4.1); what one sends all the same is lost, and the session ends without a hello.
     let status = 400
-    const come = () => {
-      status = enter(door, incoming, socket, Buffer.alloc(0))
+    const come = (ours: typeof socket) => {
+      status = enter(door, incoming, ours, Buffer.alloc(0))
     }
-    if (server === undefined) come()
+    if (server === undefined) come(socket)
     else {
       const tell = (line: string) => Effect.runForkWith(services)(Effect.logWarning(line))
-      neighboursOf(server, tell).keepOff(door.path, socket, come)
+      const now = () => clock.currentTimeMillisUnsafe()
+      neighboursOf(server, tell, now).keepOff(door.path, socket, come)
     }
     // For the access log and the span; nothing is written.
     return HttpServerResponse.empty({ status })

@@ -42,7 +42,10 @@ export interface Credentials {
  */
 export interface Authenticated<I> {
   readonly identity: I
-  /** When the proof ends. The client is asked for a fresh token before, and closed with 4100 then. */
+  /**
+   * When the proof ends. The client is asked for a fresh token before, and closed with 4100 then. An invalid
+   * `Date` is a failure of `authenticate`.
+   */
   readonly expires?: Date | undefined
 }
 

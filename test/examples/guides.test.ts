@@ -1,18 +1,23 @@
-/** The code of the guides, run as it stands. */
+/** The code of the guides about the database and about tests, run as it stands. */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
+import type { Channel } from "effect-realtime"
 import { PgInstaller, Realtime } from "effect-realtime/server"
 import { ConfigProvider, Effect, Fiber, Layer, Stream } from "effect"
 import type { AddressInfo } from "node:net"
 import { createServer } from "node:http"
-import { fetchPayments, Payment, Payments } from "../../examples/columns.ts"
-import { bookkeeper } from "../../examples/invalid.ts"
-import { DurableReport } from "../../examples/channels.ts"
-import { Durable } from "../../examples/pooler.ts"
-import { deploy } from "../../examples/testing.ts"
+import { fetchPayments, Payment, Payments } from "../../examples/columns/columns.ts"
+import { bookkeeper } from "../../examples/columns/invalid.ts"
+import { DurableOrders, DurableReport } from "../../examples/channels.ts"
+import { Durable } from "../../examples/database/pooler.ts"
+import { Installed, migrate } from "../../examples/install/roles.ts"
+import { copy } from "../../examples/recovery/copy.ts"
+import { Orders, OrdersWithNotes } from "../../examples/schema/versions.ts"
+import { Users, Watches } from "../../examples/tables/watch.ts"
+import { deploy } from "../../examples/testing/faults.ts"
 import { layerMemory } from "../../src/server/NotificationSource.ts"
 import { layerReader } from "../server/support/durable.ts"
-import { installedDatabase } from "../support/database.ts"
+import { installedDatabase, layerDatabase } from "../support/database.ts"
 
 const durable = Realtime.layer().pipe(Layer.provide(layerMemory), Layer.provideMerge(layerReader()))
 
@@ -45,7 +50,7 @@ const pay = (id: string) =>
     )
   )
 
-describe("columns.md", () => {
+describe("examples/columns", () => {
   it.live("columns.ts: a page that loads the state has what an event says", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
@@ -91,7 +96,7 @@ describe("columns.md", () => {
   )
 })
 
-describe("connecting.md", () => {
+describe("examples/database", () => {
   it.live("connecting.ts, pooler.ts: durable channels without a link, by the URL", () =>
     Effect.gen(function* () {
       const { url } = yield* installedDatabase
@@ -109,12 +114,133 @@ describe("connecting.md", () => {
   )
 })
 
-describe("testing.md", () => {
+describe("examples/testing", () => {
   it.effect("testing.ts: a page misses nothing while no server runs", () =>
     Effect.map(deploy, (events) => {
       expect(
         events.map((event) => (event._tag === "Event" ? event.payload.data.id : event.reason))
       ).toEqual([1, 2, 3])
     })
+  )
+})
+
+const ordersTable = PgClient.PgClient.use(
+  (sql) => sql`create table orders (id int primary key, customer text, status text)`
+)
+
+describe("examples/tables", () => {
+  it.live("watch.ts: of users only what is named leaves, and nothing of who is hidden", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      yield* ordersTable
+      yield* sql`create table users (id int primary key, name text, password text, hidden boolean default false)`
+      yield* Effect.provide(Effect.void, Watches)
+      const { cursor: from } = yield* Realtime.snapshot(Effect.void)
+      yield* sql`insert into users values (1, 'Ada', 'secret', false), (2, 'Eve', 'secret', true)`
+      yield* sql`update users set password = 'another' where id = 1`
+      yield* sql`update users set name = 'Ada L.' where id = 1`
+      const events = yield* Realtime.events(Users, { from }).pipe(Stream.take(2), Stream.runCollect)
+      expect(events).toMatchObject([
+        { payload: { operation: "INSERT", data: { id: 1, name: "Ada" } } },
+        { payload: { operation: "UPDATE", data: { name: "Ada L." }, old: { name: "Ada" } } }
+      ])
+      const kept = yield* sql<{
+        payload: string
+      }>`select payload::text as payload from realtime.messages`
+      expect(kept.map(({ payload }) => payload).join()).not.toMatch(/secret|another|Eve/)
+    }).pipe(Effect.provide(durable))
+  )
+})
+
+describe("examples/schema", () => {
+  it.live("versions.ts: both versions read rows from before and after the new column", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      yield* ordersTable
+      yield* PgInstaller.watch({ channel: Orders })
+      const { cursor: from } = yield* Realtime.snapshot(Effect.void)
+      yield* sql`insert into orders values (1, 'Ada', 'new')`
+      yield* sql`alter table orders add column note text`
+      yield* sql`insert into orders values (2, 'Bob', 'new', 'by noon')`
+      const rows = <A extends { readonly data: unknown }>(
+        channel: Channel.Channel<A, false, string, "durable">
+      ) =>
+        Realtime.events(channel, { from }).pipe(
+          Stream.take(2),
+          Stream.runCollect,
+          Effect.map((events) =>
+            events.map((event) => (event._tag === "Event" ? event.payload.data : event))
+          )
+        )
+      const [ada, bob] = [
+        { id: 1, customer: "Ada", status: "new" },
+        { id: 2, customer: "Bob", status: "new" }
+      ]
+      expect(yield* rows(Orders)).toEqual([ada, bob])
+      expect(yield* rows(OrdersWithNotes)).toEqual([
+        { ...ada, note: null },
+        { ...bob, note: "by noon" }
+      ])
+    }).pipe(Effect.provide(durable))
+  )
+})
+
+describe("examples/install", () => {
+  it.live("roles.ts: what the owner installs, the app finds", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      yield* ordersTable
+      expect(yield* Effect.flip(Effect.provide(Effect.void, Installed))).toMatchObject({
+        _tag: "NotInstalled"
+      })
+      // Roles are the whole server's: those of another test, or of somebody, stay.
+      const roles = sql<{ name: string }>`select rolname as name from pg_roles
+        where rolname in ('realtime_node', 'realtime_app')`
+      const before = new Set((yield* roles).map(({ name }) => name))
+      yield* Effect.addFinalizer(() =>
+        Effect.forEach(["realtime_node", "realtime_app"], (role) =>
+          before.has(role)
+            ? Effect.void
+            : Effect.andThen(sql.unsafe(`drop owned by ${role}`), sql.unsafe(`drop role ${role}`))
+        ).pipe(Effect.orDie)
+      )
+      yield* migrate
+      yield* migrate
+      yield* Effect.provide(Effect.void, Installed)
+      expect(yield* roles).toHaveLength(2)
+    }).pipe(Effect.scoped, Effect.provide(layerDatabase))
+  )
+})
+
+describe("examples/recovery", () => {
+  it.live("copy.ts: is whole again after a gap, and follows", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      yield* ordersTable
+      yield* sql`create table copies (id int primary key, customer text, status text)`
+      yield* PgInstaller.watch({ channel: DurableOrders })
+      yield* sql`insert into orders values (1, 'Ada', 'new'), (2, 'Bob', 'new')`
+      const fiber = yield* Effect.forkChild(copy)
+      const until = (wanted: string) =>
+        sql<{
+          rows: string | null
+        }>`select string_agg(id || status, ',' order by id) as rows from copies`.pipe(
+          Effect.repeat({ until: ([found]) => found?.rows === wanted })
+        )
+      yield* until("1new,2new")
+      // What passes by the triggers, and what one calls then.
+      yield* sql.withTransaction(
+        Effect.andThen(
+          sql`set local session_replication_role = replica`,
+          sql`insert into orders values (3, 'Cleo', 'new')`
+        )
+      )
+      yield* sql`select realtime.tell_gap('table_updates_orders')`
+      yield* until("1new,2new,3new")
+      yield* sql`update orders set status = 'sent' where id = 1`
+      yield* sql`delete from orders where id = 2`
+      yield* until("1sent,3new")
+      yield* Fiber.interrupt(fiber)
+    }).pipe(Effect.provide(durable))
   )
 })

@@ -1,6 +1,7 @@
 /**
- * The README's examples, run as they stand: the server and the client as processes of their own, the
- * rest in this process. Its components are in `test/react/readme.test.tsx`.
+ * The examples of the README and of the guides about Streams, durable channels and plain Node, run as they
+ * stand: servers and the client as processes of their own, the rest in this process. Components are in
+ * `test/react/readme.test.tsx`, the other guides in `guides.test.ts` and `doors.test.ts`.
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
@@ -20,15 +21,15 @@ import {
 import { spawn } from "node:child_process"
 import { createServer, type AddressInfo } from "node:net"
 import { resolve } from "node:path"
-import { ship } from "../../examples/transaction.ts"
-import { follow } from "../../examples/gaps.ts"
+import { ship } from "../../examples/streams/transaction.ts"
+import { follow } from "../../examples/streams/gaps.ts"
 import { DurableReport, Notices, OrderUpdates } from "../../examples/channels.ts"
-import { Durable } from "../../examples/durable.ts"
-import { ledger } from "../../examples/ledger.ts"
-import { start } from "../../examples/report.ts"
-import { readThenFollow } from "../../examples/snapshot.ts"
-import { chat } from "../../examples/plain.ts"
-import { receipts } from "../../examples/worker.ts"
+import { Durable } from "../../examples/durable/layers.ts"
+import { ledger } from "../../examples/durable/ledger.ts"
+import { start } from "../../examples/durable/report.ts"
+import { readThenFollow } from "../../examples/durable/snapshot.ts"
+import { chat } from "../../examples/node/client.ts"
+import { receipts } from "../../examples/streams/worker.ts"
 import { database, execute, layerDatabase, TestDatabase } from "../support/database.ts"
 import { greet } from "../support/wire.ts"
 import { listenTo } from "../support/listenTo.ts"
@@ -81,11 +82,11 @@ const freePort = Effect.callback<number>((resume) => {
 
 /** Connects as soon as the example listens. */
 const greetSoon = (url: string) =>
-  Effect.retry(greet(url), Schedule.spaced(20)).pipe(Effect.timeout("10 seconds"))
+  Effect.retry(greet(url), Schedule.spaced(20)).pipe(Effect.timeout("25 seconds"))
 
 const update = `{"operation":"INSERT","data":{"id":7,"customer":"Ada","status":"new"}}`
 
-describe("the README's examples", () => {
+describe("the examples", () => {
   it.live("server.ts and client.ts: what the database says reaches the client", () =>
     Effect.gen(function* () {
       const { url } = yield* database
@@ -109,11 +110,11 @@ describe("the README's examples", () => {
     })
   )
 
-  it.live("node.ts: my-channel for everybody, and it ends on SIGTERM", () =>
+  it.live("node/server.ts: my-channel for everybody, and it ends on SIGTERM", () =>
     Effect.gen(function* () {
       const { url } = yield* database
       const port = yield* freePort
-      const server = yield* run("node.ts", { DATABASE_URL: url, PORT: String(port) })
+      const server = yield* run("node/server.ts", { DATABASE_URL: url, PORT: String(port) })
       const wire = yield* greetSoon(`ws://127.0.0.1:${port}/realtime`)
       wire.send({ type: "subscribe", id: 1, channel: "my-channel" })
       yield* wire.next("subscribed")
@@ -125,7 +126,7 @@ describe("the README's examples", () => {
     })
   )
 
-  it.live("plain.ts: a client without Effect publishes and hears itself", () =>
+  it.live("node/client.ts: a client without Effect publishes and hears itself", () =>
     Effect.gen(function* () {
       const { url } = yield* database
       const port = yield* freePort
@@ -229,23 +230,25 @@ describe("the README's examples", () => {
 
   const order = PgClient.PgClient.use((sql) => sql`insert into orders values (1, 'Ada', 'new')`)
 
-  it.live("durable.ts and ledger.ts: each event is one row, in the transaction of the cursor", () =>
-    durably(
-      Effect.gen(function* () {
-        const sql = yield* PgClient.PgClient
-        yield* sql`create table ledger (id text primary key)`
-        const fiber = yield* Effect.forkChild(ledger)
-        const consumers = sql`select from realtime.consumers where name = 'ledger'`
-        const rows = sql`select from ledger`
-        const until = <A>(query: Effect.Effect<ReadonlyArray<A>, unknown>) =>
-          query.pipe(Effect.repeat({ until: (found) => found.length === 1 }))
-        yield* until(consumers)
-        yield* order
-        yield* until(rows)
-        expect(yield* sql`select id from ledger`).toHaveLength(1)
-        yield* Fiber.interrupt(fiber)
-      })
-    )
+  it.live(
+    "durable/layers.ts and ledger.ts: each event is one row, in the transaction of the cursor",
+    () =>
+      durably(
+        Effect.gen(function* () {
+          const sql = yield* PgClient.PgClient
+          yield* sql`create table ledger (id text primary key)`
+          const fiber = yield* Effect.forkChild(ledger)
+          const consumers = sql`select from realtime.consumers where name = 'ledger'`
+          const rows = sql`select from ledger`
+          const until = <A>(query: Effect.Effect<ReadonlyArray<A>, unknown>) =>
+            query.pipe(Effect.repeat({ until: (found) => found.length === 1 }))
+          yield* until(consumers)
+          yield* order
+          yield* until(rows)
+          expect(yield* sql`select id from ledger`).toHaveLength(1)
+          yield* Fiber.interrupt(fiber)
+        })
+      )
   )
 
   it.live("snapshot.ts: what is there, and then what comes", () =>

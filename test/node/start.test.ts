@@ -96,6 +96,20 @@ describe("an argument that cannot be", () => {
     ["postgres://u:secret%zz@h/d", /has a % in it/],
     ["postgres://u:secret@h/d?port=0", /says port=0/],
     ["postgres://u:secret@h/d?connect_timeout=1s", /says connect_timeout=1s/],
+    ["postgres:u:secret@db.example.com/app", /has no \/\/ behind its scheme.*postgres:\/\/user/],
+    ["postgresql:/u:secret@db.example.com/app", /has no \/\/ behind its scheme/],
+    [" postgres:/db.example.com", /has no \/\/ behind its scheme/],
+    ["postgres://u:12/secret@h/d", /has an @ behind its host.*%2F/],
+    ["postgres://u:12?secret@h/d", /has an @ behind its host.*%3F/],
+    ["postgres://u:secret%00@h/d", /has a %00 in it/],
+    [
+      "postgres://u@h/d?sslmode=disable&sslmode=require&ssl_max_protocol_version=TLSv1.1",
+      /TLSv1.2, at most TLSv1.1/
+    ],
+    [
+      "postgres://h/d?ssl=true&ssl_min_protocol_version=TLSv1.3&ssl_max_protocol_version=TLSv1.2",
+      /allows no version of TLS: at least TLSv1.3, at most TLSv1.2/
+    ],
     [5432, /is number, not a text/]
   ])("B4, B5: the URL %s is refused at once, without its password", (url, said) => {
     const error = thrown(http, url, open)
@@ -122,6 +136,24 @@ describe("an argument that cannot be", () => {
     expect(error._tag).toBe("InvalidOption")
     expect(error.message).toContain(`The option ${name}`)
     expect(error.message).toContain(expected)
+  })
+
+  it("two servers on one path of an HTTP server: the second is refused, until the first is closed", async () => {
+    const first = construct(http, url, open)
+    const other = construct(http, url, { ...open, path: "/other/" })
+    for (const path of [undefined, "/realtime", "/realtime/", "/other"]) {
+      const error = thrown(http, url, { ...open, path })
+      expect(error).toMatchObject({ _tag: "InvalidOption", option: "path" })
+      expect(error.message).toContain("no other door of this HTTP server has: close the other one")
+    }
+    const elsewhere = construct(createServer(), url, open)
+    const closing = first.close()
+    const next = construct(http, url, { ...open, path: "/realtime/" })
+    await closing
+    await first.close()
+    expect(thrown(http, url, open)._tag).toBe("InvalidOption")
+    await Promise.all([next.close(), other.close(), elsewhere.close()])
+    expect(http.listenerCount("upgrade")).toBe(0)
   })
 
   it("options that are none, and a channel whose name does not fit, are refused at once", () => {

@@ -1,9 +1,9 @@
 /** The README's components, as they stand. */
 import { fireEvent, screen } from "@testing-library/react"
 import { afterEach, expect, it, vi } from "vitest"
-import { Price } from "../../examples/App.tsx"
+import { Price } from "../../examples/react/App.tsx"
 import { Notice } from "../../examples/Notices.tsx"
-import { OrderList } from "../../examples/OrderList.tsx"
+import { OrderList } from "../../examples/react/OrderList.tsx"
 import { events } from "../client/support/FakeSocket.ts"
 import { page, settle } from "./support/page.tsx"
 

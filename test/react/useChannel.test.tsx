@@ -1,5 +1,6 @@
 import { act } from "@testing-library/react"
 import { Backoff, Channel, Cursor, type RealtimeEvent } from "effect-realtime"
+import { Collector } from "effect-realtime/client"
 import {
   type ChannelOptions,
   type Collected,
@@ -474,9 +475,8 @@ describe("useChannel", () => {
 
   it("goes on from its position when it comes back, or says that it is stale", async () => {
     const { server, store, subscribed, say } = page({ linger: 5 })
-    const { makeCollector } = await import("../../src/react/internal/collector.ts")
     const reduce = (sum: number, n: number) => sum + n
-    const collector = makeCollector(store, Numbers, 0, { current: { reduce } }, false)
+    const collector = Collector.make(store, Numbers, { initial: 0, reduce })
     const stop = collector.subscribe(() => {})
     await subscribed(1)
     await say(events("numbers", 1, 1))
@@ -499,7 +499,6 @@ describe("useChannel", () => {
 
   it("counts each event once when it is stopped in the middle of a batch and comes back", async () => {
     const { server, store, subscribed, say } = page({ linger: 5 })
-    const { makeCollector } = await import("../../src/react/internal/collector.ts")
     const reduced: Array<number> = []
     let stop = () => {}
     const reduce = (sum: number, n: number) => {
@@ -507,7 +506,7 @@ describe("useChannel", () => {
       if (n === 2) stop()
       return sum + n
     }
-    const collector = makeCollector(store, Numbers, 0, { current: { reduce } }, false)
+    const collector = Collector.make(store, Numbers, { initial: 0, reduce })
     stop = collector.subscribe(() => {})
     await subscribed(1)
     await say(events("numbers", 1, 1, 2, 3))
@@ -524,7 +523,6 @@ describe("useChannel", () => {
 
   it("misses and repeats nothing when it comes back within the batch", async () => {
     const { store, subscribed, say, types } = page({ linger: 5 })
-    const { makeCollector } = await import("../../src/react/internal/collector.ts")
     let stop = () => {}
     const reduce = (sum: number, n: number) => {
       if (n === 2) {
@@ -535,7 +533,7 @@ describe("useChannel", () => {
       }
       return sum + n
     }
-    const collector = makeCollector(store, Numbers, 0, { current: { reduce } }, false)
+    const collector = Collector.make(store, Numbers, { initial: 0, reduce })
     stop = collector.subscribe(() => {})
     await subscribed(1)
     await say(events("numbers", 1, 1, 2, 3))

@@ -5,13 +5,14 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Exit, Layer, Logger, Schema, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import { createServer, type Server } from "node:http"
+import { createServer, type IncomingMessage, type Server } from "node:http"
 import { createServer as createTlsServer } from "node:https"
 import { type AddressInfo, connect as tcp, type Socket } from "node:net"
+import { Readable } from "node:stream"
 import { connect as tls } from "node:tls"
 import { createServer as createVite } from "vite"
-import { WebSocketServer } from "ws"
-import { otherWebSocket } from "../../examples/neighbours.ts"
+import { type WebSocket, WebSocketServer } from "ws"
+import { otherWebSocket } from "../../examples/node/neighbours.ts"
 import * as Channel from "../../src/Channel.ts"
 import { attach } from "../../src/server/internal/door/attach.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
@@ -31,6 +32,12 @@ const options: AnonymousOptions = {
 /** TLS by a shared key, which needs no certificate. */
 const psk = { ciphers: "PSK", maxVersion: "TLSv1.2" } as const
 const sharedKey = Buffer.alloc(32, 7)
+const tlsMade = () => createTlsServer({ ...psk, pskCallback: () => sharedKey }) as Server
+const keyed = {
+  ...psk,
+  pskCallback: () => ({ psk: sharedKey, identity: "a test" }),
+  checkServerIdentity: () => undefined
+}
 
 /** What a person reads in the log. */
 const logInto = (lines: Array<string>) =>
@@ -102,18 +109,6 @@ const wsWithoutServer: Other = (server) =>
     greeting(otherWebSocket(server))
   })
 
-/** Answers everything, a moment later, as a proxy does. */
-const proxy: Other = (server) =>
-  Effect.sync(() => {
-    server.on("upgrade", (_, socket) => {
-      setImmediate(() => {
-        const upstream = tcp((server.address() as AddressInfo).port, "127.0.0.1")
-        upstream.on("error", () => {})
-        upstream.pipe(socket)
-      })
-    })
-  })
-
 const orders = ["ours", "theirs"] as const
 
 /** The theirs of each test closes with 4999. */
@@ -147,23 +142,125 @@ describe("another listener that answers sockets of ours", () => {
     )
   }
 
-  it.live("such as a proxy that takes every path, is named when it pipes into one", () =>
-    beside({ first: "ours", other: proxy }, ({ lines, ws }) =>
-      Effect.gen(function* () {
-        yield* connect(`${ws}/realtime`)
-        yield* Effect.repeat(
-          Effect.delay(
-            Effect.sync(() => lines.length),
-            "5 millis"
-          ),
-          {
-            until: (length) => length > 0
-          }
+  const late = [
+    [
+      "says",
+      (socket: Socket) => socket.write("HTTP/1.1 401 Unauthorized\r\n\r\n"),
+      `it says "HTTP/1.1 401 Unauthorized"`
+    ],
+    ["says bytes", (socket: Socket) => socket.write(Buffer.from("nobody")), `it says "nobody"`],
+    ["ends", (socket: Socket) => socket.end(), "it ends it"],
+    [
+      "says and ends",
+      (socket: Socket) => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"),
+      `it says "HTTP/1.1 400`
+    ],
+    ["cuts", (socket: Socket) => socket.destroy(), "it ends it"],
+    ["cuts with an error", (socket: Socket) => socket.destroy(new Error("nobody")), "it ends it"],
+    ["soon cuts", (socket: Socket) => socket.destroySoon(), ""],
+    ["pipes into", (socket: Socket) => Readable.from(["theirs"]).pipe(socket), "it pipes into it"],
+    [
+      "takes with ws",
+      (socket: Socket, request: IncomingMessage) =>
+        new WebSocketServer({ noServer: true }).handleUpgrade(
+          request,
+          socket,
+          Buffer.alloc(0),
+          () => {}
+        ),
+      "it ends it"
+    ]
+  ] as const
+  for (const [what, act, did] of late) {
+    it.live.each([false, true])(
+      `and ${what} one a moment later, is named once, and does no harm; with TLS: %s`,
+      (secure) => {
+        const theirs: Array<() => unknown> = []
+        const other: Other = (server) =>
+          Effect.sync(() => {
+            server.on("upgrade", (request, socket) => {
+              theirs.push(() => act(socket as Socket, request))
+            })
+          })
+        return beside(
+          { first: "ours", other },
+          ({ lines, port }) =>
+            Effect.gen(function* () {
+              const url = `${secure ? "wss" : "ws"}://127.0.0.1:${port}/realtime`
+              const tls = secure ? keyed : {}
+              const wires = [yield* greet(url, { tls }), yield* greet(url, { tls })]
+              for (const answer of theirs) answer()
+              for (const [n, wire] of wires.entries()) {
+                wire.send({ type: "subscribe", id: n, channel: "orders" })
+                yield* wire.next("subscribed")
+                wire.socket.close(4999)
+                expect(yield* wire.closed).toBe(4999)
+              }
+              expect(lines).toEqual(did === "" ? [] : [expect.stringContaining(`(${did}`)])
+              for (const line of lines) expect(line).toContain("noServer")
+            }),
+          secure ? tlsMade : undefined
         )
-        expect(lines).toEqual([expect.stringContaining("(it pipes into it)")])
-      })
+      }
     )
+  }
+
+  /** Only listens, and keeps what came. */
+  const keeping =
+    (sockets: Array<Socket>): Other =>
+    (server) =>
+      Effect.sync(() => {
+        server.on("upgrade", (_, socket) => sockets.push(socket as Socket))
+      })
+
+  it.effect.each(["when the server closes", "more than 10 s later"])(
+    "is not somebody who cuts what is open %s",
+    (when) => {
+      const open: Array<Socket> = []
+      return beside({ first: "ours", other: keeping(open) }, ({ lines, server, ws }) =>
+        Effect.gen(function* () {
+          const wire = yield* greet(`${ws}/realtime`)
+          if (when.includes("later")) yield* TestClock.adjust("11 seconds")
+          else server.close()
+          for (const socket of open) socket.destroy()
+          expect(yield* wire.closed).toBe(1006)
+          expect(lines).toEqual([])
+        })
+      )
+    }
   )
+
+  it.live.each([false, true])("holds up no client that goes away; with TLS: %s", (secure) => {
+    const open: Array<Socket> = []
+    return beside(
+      { first: "ours", other: keeping(open) },
+      ({ lines, port, server }) =>
+        Effect.gen(function* () {
+          const url = `${secure ? "wss" : "ws"}://127.0.0.1:${port}/realtime`
+          const tls = secure ? keyed : {}
+          const beneath = (socket: WebSocket) =>
+            (socket as unknown as { readonly _socket: Socket })._socket
+          const ways = [
+            (socket: WebSocket) => socket.close(),
+            (socket: WebSocket) => socket.terminate(),
+            (socket: WebSocket) => beneath(socket).end(),
+            // Only TCP knows a reset.
+            ...(secure ? [] : [(socket: WebSocket) => beneath(socket).resetAndDestroy()])
+          ]
+          for (const leave of ways) leave((yield* greet(url, { tls })).socket)
+          yield* Effect.forEach(open, (socket) =>
+            Effect.callback<void>((resume) => {
+              if (socket.destroyed) resume(Effect.void)
+              else socket.once("close", () => resume(Effect.void))
+            })
+          )
+          expect(open).toHaveLength(ways.length)
+          yield* Effect.callback<void>((resume) => void server.close(() => resume(Effect.void)))
+          expect(lines).toEqual([])
+        }),
+      secure ? tlsMade : undefined
+    )
+  })
 
   it.live("and came before it all the same, has spoilt it, and is named", () =>
     beside(
@@ -266,16 +363,7 @@ describe("an upgrade that nobody takes", () => {
             )
           }
           const socket: Socket = secure
-            ? tls(
-                {
-                  ...psk,
-                  port,
-                  host: "127.0.0.1",
-                  pskCallback: () => ({ psk: sharedKey, identity: "a test" }),
-                  checkServerIdentity: () => undefined
-                },
-                open
-              )
+            ? tls({ ...keyed, port, host: "127.0.0.1" }, open)
             : tcp({ port, host: "127.0.0.1", allowHalfOpen: true }, open)
           socket.on("data", (data: Buffer) => {
             received += data.toString("latin1")
@@ -336,10 +424,7 @@ describe("an upgrade that nobody takes", () => {
           else socket.on("data", () => {})
         })
       })
-    const made = () =>
-      (secure
-        ? createTlsServer({ ...psk, pskCallback: () => sharedKey })
-        : createServer()) as Server
+    const made = secure ? tlsMade : () => createServer()
     return beside(
       { first: "theirs", other: quiet },
       ({ port, server }) =>

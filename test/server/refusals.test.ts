@@ -3,16 +3,28 @@
  * and the client hears what it is.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Effect, Logger, Schema, type Scope } from "effect"
+import { Cause, Effect, Layer, Logger, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import type { IncomingMessage } from "node:http"
 import * as Channel from "../../src/Channel.ts"
+import { resolveLimits } from "../../src/server/internal/limits/limits.ts"
 import { Crossings, Notices } from "../../src/server/internal/limits/notices.ts"
-import type { Realtime } from "../../src/server/Realtime.ts"
-import { allowAll, AuthRefused, type Options } from "../../src/server/ServerOptions.ts"
-import { layerDoor, settle, TestDoor, visit, type Visitor } from "../support/sessions.ts"
+import { Voice } from "../../src/server/internal/limits/voice.ts"
+import { MemoryOutbox } from "../../src/server/MemoryOutbox.ts"
+import { MemorySource } from "../../src/server/NotificationSource.ts"
+import * as OutboxReader from "../../src/server/OutboxReader.ts"
+import { NotInstalled, OutdatedInstall } from "../../src/server/PgInstaller.ts"
+import type { Options as RealtimeOptions, Realtime } from "../../src/server/Realtime.ts"
+import {
+  allowAll,
+  AuthRefused,
+  type InvalidOption,
+  type Options
+} from "../../src/server/ServerOptions.ts"
+import { layerDoor, refusals, settle, TestDoor, visit, type Visitor } from "../support/sessions.ts"
 
 const Orders = Channel.make("orders", Schema.Struct({ id: Schema.Int }))
+const History = Channel.make("history", Schema.Unknown, { delivery: "durable" })
 const Moves = Channel.make("moves", Schema.Struct({ id: Schema.Int }), { publish: true })
 
 interface Line {
@@ -23,14 +35,19 @@ interface Line {
 
 /** Runs beside a door; `lines` is what its log says. */
 const withDoor = <A, E>(
-  body: (lines: ReadonlyArray<Line>) => Effect.Effect<A, E, TestDoor | Realtime | Scope.Scope>,
-  more: Partial<Options<string>> = {}
+  body: (
+    lines: ReadonlyArray<Line>
+  ) => Effect.Effect<A, E, TestDoor | Realtime | MemorySource | Scope.Scope>,
+  more: Partial<Options<string>> = {},
+  realtime?: RealtimeOptions,
+  outbox: Layer.Layer<OutboxReader.OutboxReader, InvalidOption> = MemoryOutbox.layer()
 ) => {
   const lines: Array<Line> = []
   const options = { channels: [Orders, Moves], authorize: allowAll, ...more } as Options<string>
   return Effect.suspend(() => body(lines)).pipe(
     Effect.scoped,
-    Effect.provide(layerDoor(options)),
+    Effect.provide(layerDoor(options, realtime)),
+    Effect.provide(outbox),
     Effect.provide(
       Logger.layer([
         Logger.make(({ cause, logLevel, message }) => {
@@ -48,6 +65,13 @@ const subscribe = (visitor: Visitor, id: number, channel = "orders") =>
     visitor.send({ type: "subscribe", id, channel })
     return settle
   })
+
+/** An outbox in memory whose reader does some of it in another way. */
+const changed = (more: Partial<OutboxReader.OutboxReader["Service"]>) =>
+  Layer.effect(
+    OutboxReader.OutboxReader,
+    Effect.map(OutboxReader.OutboxReader, (reader) => ({ ...reader, ...more }))
+  ).pipe(Layer.provide(MemoryOutbox.layer()))
 
 const texts = (lines: ReadonlyArray<Line>) => lines.map(({ text }) => text)
 
@@ -100,6 +124,29 @@ describe("authenticate", () => {
             expect(texts(lines)[1]).toBe("authenticate failed (4 more since this was last said).")
           }),
         more
+      )
+  )
+
+  const never = [
+    ["an invalid Date", new Date("soon"), /expires as an invalid Date/],
+    ["a number", 1_800_000_000, /expires as a number/]
+  ] as const
+  it.effect.each(never)(
+    "whose expires is %s has failed, and its token has not ended",
+    ([, expires, said]) =>
+      withDoor(
+        (lines) =>
+          Effect.gen(function* () {
+            const visitor = yield* visit({ token: "ann" })
+            expect(visitor.errors).toEqual(["server/internal"])
+            expect([visitor.closeCode, visitor.closeReason]).toEqual([
+              1011,
+              "The server failed: authenticate failed"
+            ])
+            expect(lines).toMatchObject([{ level: "Error", text: "authenticate failed." }])
+            expect(lines[0]!.cause).toMatch(said)
+          }),
+        { authenticate: () => Effect.succeed({ identity: "ann", expires }) } as never
       )
   )
 
@@ -222,12 +269,97 @@ describe("a limit", () => {
             expect(said).toHaveLength(seconds < 10 ? 0 : 1)
             if (said.length > 0) {
               expect(said[0]).toMatch(
-                /^The limit subscriptions \(1\) was crossed \d+ times in the last 10 s\. If honest clients need more, raise limits\.subscriptions\.$/
+                /^The limit subscriptions \(1 subscriptions\) was crossed \d+ times in the last 10 s\. If honest clients need more, raise limits\.subscriptions\.$/
               )
             }
           }),
         { limits: { subscriptions: 1, ping: "1 hour" } }
       )
+  )
+
+  /** A client that asks each second, for so long. */
+  const asking = (seconds: number, channel: (second: number) => string, cursor?: string) =>
+    Effect.gen(function* () {
+      const visitor = yield* visit()
+      for (let second = 0; second < seconds; second++) {
+        visitor.send({ type: "subscribe", id: second, channel: channel(second), cursor })
+        yield* TestClock.adjust("1 second")
+      }
+      return visitor
+    })
+  const limits = { ping: "1 hour", sourceWait: "500 millis", subscriptions: 1 } as const
+
+  it("is said with its unit, whatever it is", () => {
+    const resolved = resolveLimits()
+    for (const [name, value] of Object.entries(resolved)) {
+      const said: Array<string> = []
+      const logger = Logger.make(({ message }) => void said.push(String(message)))
+      const voice = new Voice(resolved)
+      expect(voice.refused(name, 0)).toBeUndefined()
+      Effect.runSync(Effect.provide(voice.refused(name, 10_000)!, Logger.layer([logger])))
+      expect(said).toHaveLength(1)
+      expect(said[0]).toMatch(
+        typeof value === "number"
+          ? new RegExp(`^The limit ${name} \\(${value} [a-z]+\\) was`)
+          : new RegExp(
+              `^The limit ${name} \\(${value.perSecond} [a-z ]+ per second, ${value.burst} at once\\) was`
+            )
+      )
+    }
+  })
+
+  it.effect("is not the cure for a source that is down: sourceWait is counted, and not said", () =>
+    withDoor(
+      (lines) =>
+        Effect.gen(function* () {
+          const before = yield* refusals("sourceWait")
+          yield* (yield* MemorySource).lose
+          const visitor = yield* asking(30, () => "orders")
+          expect(new Set(visitor.errors)).toEqual(new Set(["source/down"]))
+          expect(yield* refusals("sourceWait")).toBeGreaterThan(before + 10)
+          expect(texts(lines)).toEqual([])
+        }),
+      { limits }
+    )
+  )
+
+  it.effect("of the node's channels is said with what raises it, and when to come back", () =>
+    withDoor(
+      (lines) =>
+        Effect.gen(function* () {
+          const first = yield* visit()
+          yield* subscribe(first, 1)
+          const visitor = yield* asking(12, () => "moves")
+          expect(visitor.last("error")).toMatchObject({
+            code: "server/overloaded",
+            retryAfter: expect.toSatisfy((millis: number) => millis >= 1000 && millis <= 2000)
+          })
+          expect(texts(lines)).toEqual([
+            expect.stringMatching(
+              /^The limit maxChannels \(1 channels\) was crossed \d+ times .* raise maxChannels of Realtime\.layer/
+            )
+          ])
+        }),
+      { limits },
+      { maxChannels: 1 }
+    )
+  )
+
+  it.effect("of the node's replays is said with what raises it", () =>
+    withDoor(
+      (lines) =>
+        Effect.gen(function* () {
+          yield* asking(12, () => "history", "a cursor")
+          expect(texts(lines)).toEqual([
+            expect.stringMatching(
+              /^The limit replayQueue \(7 replays\) was crossed .* raise replayQueue of OutboxReader\.layer/
+            )
+          ])
+        }),
+      { limits, channels: [History] },
+      undefined,
+      changed({ join: () => Effect.fail(new OutboxReader.ReplaysOverloaded({ limit: 7 })) })
+    )
   )
 
   it("that is crossed with pauses of more than 10 s is not said", () => {
@@ -242,6 +374,34 @@ describe("a limit", () => {
       3
     ])
   })
+})
+
+describe("an outbox that cannot be read", () => {
+  const faults = [
+    new NotInstalled({}),
+    new OutdatedInstall({ installed: 1, needed: 3 }),
+    new OutboxReader.NotPrimary(),
+    new OutboxReader.OtherOutbox()
+  ]
+  it.effect.each(faults.map((fault) => [fault._tag, fault] as const))(
+    "(%s) is told by its reader, not once more for each subscription",
+    ([, fault]) =>
+      withDoor(
+        (lines) =>
+          Effect.gen(function* () {
+            const visitor = yield* visit()
+            for (let id = 0; id < 3; id++) {
+              yield* subscribe(visitor, id, "history")
+              yield* TestClock.adjust("1 minute")
+            }
+            expect(visitor.errors).toEqual(["source/down", "source/down", "source/down"])
+            expect(lines).toEqual([])
+          }),
+        { channels: [History], limits: { ping: "1 hour" } },
+        undefined,
+        changed({ follow: () => Effect.fail(fault) })
+      )
+  )
 })
 
 describe("a page of another origin", () => {

@@ -3,12 +3,15 @@ import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import {
   Cause,
+  Context,
   Effect,
   Exit,
   Fiber,
   Layer,
   Logger,
+  type LogLevel,
   Redacted,
+  References,
   Schema,
   Stream,
   SubscriptionRef
@@ -16,6 +19,7 @@ import {
 import { HttpRouter } from "effect/http"
 import * as Net from "node:net"
 import { TestClock } from "effect/testing"
+import * as Path from "node:path"
 import * as Channel from "../../src/Channel.ts"
 import { address } from "../../src/server/internal/link/pgLink.ts"
 import { Doubt } from "../../src/server/internal/link/refusal.ts"
@@ -28,6 +32,7 @@ import { Realtime } from "../../src/server/Realtime.ts"
 import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
 import { database, execute, installedDatabase, serverUrl } from "../support/database.ts"
 import { deafHop } from "../support/deafHop.ts"
+import { folder, followIn, installedOn, serverOn } from "./support/recovery.ts"
 
 const Live = Channel.make("prices", Schema.Unknown)
 const Durable = Channel.make("orders", Schema.Unknown, { delivery: "durable" })
@@ -40,11 +45,14 @@ const withDatabase = (name: string) =>
 const withUser = (url: string, user: string) => Object.assign(new URL(url), { username: user }).href
 
 /** What is logged from here on, by its level. */
-const logged = () => {
+const logged = (least: LogLevel.LogLevel = "Info") => {
   const lines: Array<string> = []
   const logger = Logger.make(({ logLevel, message }) => void lines.push(`${logLevel} ${message}`))
-  return { lines, layer: Logger.layer([logger]) }
+  const level = Layer.succeed(References.MinimumLogLevel, least)
+  return { lines, layer: Layer.merge(Logger.layer([logger]), level) }
 }
+
+const warnings = (lines: ReadonlyArray<string>) => lines.filter((line) => line.startsWith("Warn"))
 
 const waitFor = (state: SubscriptionRef.SubscriptionRef<"up" | "down">, wanted: "up" | "down") =>
   SubscriptionRef.changes(state).pipe(
@@ -117,6 +125,27 @@ describe("a server that cannot hear its channels", () => {
   )
 })
 
+describe("two doors of one router", () => {
+  const door = (path: `/${string}`) =>
+    RealtimeServer.layer({ channels: [Live], authorize: RealtimeServer.allowAll, path })
+  const built = (...paths: ReadonlyArray<`/${string}`>) =>
+    Effect.forEach(paths, (path) => Layer.build(door(path))).pipe(
+      Effect.scoped,
+      Effect.provide(HttpRouter.layer),
+      Effect.provide(Realtime.layer().pipe(Layer.provide(layerMemory)))
+    )
+
+  it.effect("have two paths, and the second one on the same is refused", () =>
+    Effect.gen(function* () {
+      yield* built("/one", "/two")
+      for (const other of ["/one", "/one/"] as const) {
+        const error = yield* Effect.flip(built("/one", other))
+        expect(error).toMatchObject({ _tag: "InvalidOption", option: "path" })
+      }
+    })
+  )
+})
+
 describe("a refusal", () => {
   it("is believed when it was the same three times, over the whole patience", () => {
     const doubt = new Doubt("10 seconds")
@@ -185,14 +214,14 @@ describe("a refusal", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("after it was up once is tried again for ever", () =>
+  it.live("after it was up once is tried again for ever, and its cure is told once", () =>
     Effect.gen(function* () {
       const { name, url } = yield* database
       const role = `r_${name}`
       yield* Effect.acquireRelease(execute(url, `create role ${role} login`), () =>
         Effect.orDie(execute(url, `drop role ${role}`))
       )
-      const { layer: logger, lines } = logged()
+      const { layer: logger, lines } = logged("Debug")
       const context = yield* Layer.build(
         PgNotificationSource.layer({ ...quick, startPatience: 0 }).pipe(
           Layer.provide([pool(withUser(url, role)), logger])
@@ -210,9 +239,77 @@ describe("a refusal", () => {
         lines.filter((line) => line.includes("not permitted to log in"))
       )
       yield* Effect.repeat(refusals, { until: ({ length }) => length >= 3 })
+      const told = warnings(lines).filter((line) => line.includes("not permitted to log in"))
+      expect(told).toEqual([expect.stringContaining("that the role may log in")])
       yield* execute(url, `alter role ${role} login`)
       yield* waitFor(state, "up")
       expect(verdict.pollUnsafe()).toBeUndefined()
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("of the pool, whose link is well, is named as the pool's", () =>
+    Effect.gen(function* () {
+      const { name, url } = yield* database
+      const role = `r_${name}`
+      yield* Effect.acquireRelease(execute(url, `create role ${role} nologin`), () =>
+        Effect.orDie(execute(url, `drop role ${role}`))
+      )
+      const pools = [
+        [withDatabase(`${name}_none`), "3D000", "Create the database"],
+        [withUser(url, role), "28000", "that the role may log in"]
+      ] as const
+      for (const [at, code, cure] of pools) {
+        const { layer: logger, lines } = logged()
+        const listenUrl = Redacted.make(url)
+        const error = yield* Layer.build(
+          PgNotificationSource.layer({ ...quick, startPatience: 100, listenUrl }).pipe(
+            Layer.provide([pool(at), logger])
+          )
+        ).pipe(Effect.scoped, Effect.flip)
+        expect(error).toMatchObject({ _tag: "DatabaseRefused", code, session: "pool" })
+        expect((error as Error).message).toMatch(/^PostgreSQL refused the pool /)
+        expect((error as Error).message).toContain(cure)
+        expect(warnings(lines)).toEqual([expect.stringContaining("the pool could not notify it")])
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("of a standby to listen or to notify is believed, and its cure told once", () =>
+    Effect.gen(function* () {
+      const data = Path.join(yield* folder, "standby")
+      const before = yield* installedOn(data)
+      yield* before.stop("fast")
+      yield* followIn(data, before)
+      const standby = yield* serverOn(data)
+      const { url } = yield* database
+      for (const listen of [undefined, url]) {
+        const { layer: logger, lines } = logged()
+        const listenUrl = listen === undefined ? undefined : Redacted.make(listen)
+        const context = yield* Layer.build(
+          PgNotificationSource.layer({ ...quick, startPatience: 100, listenUrl }).pipe(
+            Layer.provide([pool(standby.url), logger])
+          )
+        )
+        const error = yield* Effect.flip(Context.get(context, NotificationSource).refused!)
+        expect((error as { readonly _tag?: string })._tag).toBe("NotPrimary")
+        const [told, ...more] = warnings(lines)
+        expect(more).toEqual([])
+        expect(told).toContain("the address of the primary")
+        expect(told?.includes("the pool could not notify it")).toBe(listen !== undefined)
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a link to another database than the pool's is not taken for a pooler alone", () =>
+    Effect.gen(function* () {
+      const [one, other] = [yield* database, yield* database]
+      const error = yield* Layer.build(
+        PgNotificationSource.layer({ ...quick, listenUrl: Redacted.make(other.url) }).pipe(
+          Layer.provide(pool(one.url))
+        )
+      ).pipe(Effect.scoped, Effect.flip)
+      expect(error._tag).toBe("ListenNotDelivered")
+      expect((error as Error).message).toContain("that leads to another database")
     }).pipe(Effect.scoped)
   )
 
@@ -291,18 +388,18 @@ describe("B13: a link that does not deliver", () => {
 })
 
 describe("B14: an outbox that cannot be read", () => {
-  const read = (url: string) =>
+  const read = (url: string, options?: OutboxReader.Options) =>
     Effect.gen(function* () {
       const { layer: logger, lines } = logged()
       const context = yield* Layer.build(
-        OutboxReader.layer({ ...quick, startPatience: 200 }).pipe(
+        OutboxReader.layer({ ...quick, startPatience: 200, ...options }).pipe(
           Layer.provide([pool(url), logger])
         )
       )
       const reader = yield* Effect.provideContext(OutboxReader.OutboxReader, context)
       const refused = yield* Effect.flip(reader.refused!)
       expect(yield* SubscriptionRef.get(reader.state)).toBe("down")
-      return { ...reader, refused, warnings: () => lines.filter((line) => line.startsWith("Warn")) }
+      return { ...reader, refused, warnings: () => warnings(lines) }
     })
 
   it.live("that is not installed: the cure is told once, and it is up when it is installed", () =>
@@ -313,6 +410,80 @@ describe("B14: an outbox that cannot be read", () => {
       expect(warnings()).toEqual([expect.stringContaining("PgInstaller")])
       yield* Effect.provide(PgInstaller.install(), pool(url))
       yield* waitFor(state, "up")
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("that is not installed in the schema that was named: the cure names it", () =>
+    Effect.gen(function* () {
+      const { url } = yield* installedDatabase
+      const { refused, warnings } = yield* read(url, { schema: "other" })
+      expect(refused).toMatchObject({ _tag: "NotInstalled", schema: "other" })
+      for (const text of [refused.message, warnings()[0]]) {
+        expect(text).toContain('in the schema "other"')
+        expect(text).toContain('PgInstaller.install({ schema: "other" })')
+        expect(text).toContain("npx effect-realtime sql --schema other")
+      }
+      const check = Effect.provideService(PgInstaller.check, PgInstaller.SchemaName, "other")
+      const missed = yield* Effect.flip(Effect.provide(check, pool(url)))
+      expect((missed as Error).message).toBe(refused.message)
+      expect(
+        new PgInstaller.OutdatedInstall({ installed: 2, needed: 3, schema: "other" }).message
+      ).toContain("--schema other")
+      expect(new PgInstaller.NotInstalled({}).message).not.toContain("schema")
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("that is another one than the pool's: told with the cure, at the start", () =>
+    Effect.gen(function* () {
+      const [one, other, none] = [
+        yield* installedDatabase,
+        yield* installedDatabase,
+        yield* database
+      ]
+      for (const { url } of [one, none]) {
+        const { refused, warnings } = yield* read(url, { readUrl: Redacted.make(other.url) })
+        expect(refused).toMatchObject({ _tag: "OtherOutbox" })
+        expect(warnings()).toEqual([expect.stringContaining("Give readUrl")])
+      }
+      const same = yield* Layer.build(
+        OutboxReader.layer({ ...quick, readUrl: Redacted.make(one.url) }).pipe(
+          Layer.provide(pool(one.url))
+        )
+      )
+      const { state } = yield* Effect.provideContext(OutboxReader.OutboxReader, same)
+      yield* waitFor(state, "up")
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("that turns out later to be another one than the pool's is down then", () =>
+    Effect.gen(function* () {
+      const [one, other] = [yield* installedDatabase, yield* installedDatabase]
+      const role = `r_${one.name}`
+      yield* Effect.acquireRelease(execute(one.url, `create role ${role} login`), () =>
+        Effect.orDie(
+          Effect.andThen(
+            execute(one.url, `drop owned by ${role}`),
+            execute(one.url, `drop role ${role}`)
+          )
+        )
+      )
+      const { layer: logger, lines } = logged()
+      const context = yield* Layer.build(
+        OutboxReader.layer({ ...quick, readUrl: Redacted.make(other.url) }).pipe(
+          Layer.provide([pool(withUser(one.url, role)), logger])
+        )
+      )
+      const { state } = yield* Effect.provideContext(OutboxReader.OutboxReader, context)
+      yield* waitFor(state, "up")
+      yield* Effect.provide(PgInstaller.install({ roles: { node: role } }), pool(one.url))
+      yield* execute(
+        other.url,
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'effect-realtime reader'"
+      )
+      const told = Effect.map(execute(one.url, "select 1"), () =>
+        lines.some((line) => line.includes("another database than the pool"))
+      )
+      yield* Effect.repeat(told, { until: (told) => told })
     }).pipe(Effect.scoped)
   )
 

@@ -17,6 +17,9 @@ export interface DeafHop {
 /** NotificationResponse, the type of a message of the server. */
 const notification = "A".charCodeAt(0)
 
+/** The code of a CancelRequest, which begins no session. */
+const cancelRequest = 80_877_102
+
 /** Gives on what is whole, but for notifications. */
 const without = (told: () => void, give: (data: Buffer) => void) => {
   let held = Buffer.alloc(0)
@@ -44,7 +47,12 @@ export const deafHop = (
       let swallowed = 0
       const server = Net.createServer((near) => {
         const far = Net.connect(target)
-        const isDeaf = sessions++ < deaf
+        let isDeaf = false
+        near.once("data", (data) => {
+          // A query that is given up is cancelled by a connection of its own.
+          if (data.length >= 8 && data.readInt32BE(4) === cancelRequest) return
+          isDeaf = sessions++ < deaf
+        })
         const end = () => {
           near.destroy()
           far.destroy()
@@ -56,7 +64,8 @@ export const deafHop = (
         }
         near.pipe(far)
         const give = (data: Buffer) => void near.write(data)
-        far.on("data", isDeaf ? without(() => swallowed++, give) : give)
+        const swallow = without(() => swallowed++, give)
+        far.on("data", (data) => (isDeaf ? swallow(data) : give(data)))
       })
       const close = () => {
         server.close()

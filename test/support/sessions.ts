@@ -106,8 +106,8 @@ export class Visitor implements Peer {
     return bytesOf(message)
   }
 
-  keep(message: Outgoing): number {
-    return bytesOf(message)
+  keep(message: Outgoing): Outgoing {
+    return message
   }
 
   onDrain(drained: () => void): () => void {

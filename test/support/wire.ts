@@ -2,6 +2,7 @@
  * A bare client of the wire for tests: sends what it is told, keeps what arrives, waits for conditions.
  */
 import { Effect, type Scope } from "effect"
+import type { ConnectionOptions } from "node:tls"
 import { WebSocket } from "ws"
 import { decodeServerFrame, type FrameOf, type ServerFrame } from "../../src/Frame.ts"
 
@@ -23,6 +24,7 @@ export interface Wire {
 export interface Options {
   readonly protocols?: ReadonlyArray<string>
   readonly headers?: Readonly<Record<string, string>>
+  readonly tls?: ConnectionOptions
 }
 
 /** What a server that refuses the upgrade answers. */
@@ -38,11 +40,11 @@ export class Refused extends Error {
 
 export const connect = (
   url: string,
-  { headers = {}, protocols = ["effect-realtime.v1"] }: Options = {}
+  { headers = {}, protocols = ["effect-realtime.v1"], tls = {} }: Options = {}
 ): Effect.Effect<Wire, Refused, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.callback<Wire, Refused>((resume) => {
-      const socket = new WebSocket(url, [...protocols], { headers: { ...headers } })
+      const socket = new WebSocket(url, [...protocols], { ...tls, headers: { ...headers } })
       const messages: Array<string> = []
       const frames: Array<ServerFrame> = []
       const taken = new Set<ServerFrame>()

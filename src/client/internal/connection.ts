@@ -1,11 +1,14 @@
 /**
  * One reconnecting socket on the platform's own WebSocket. It knows frames, not channels.
  *
- * In: whether somebody above needs it. Out: a visible state, and for each session `open`, its
+ * In: whether something above needs it. Out: a visible state, and for each session `open`, its
  * frames in order, `down`. It says hello, answers pings, notices a dead link by absolute times and
- * comes back as the close code says. One function, `decide`, decides; it runs whenever something may
- * have changed. What arrives is handed up at once, without a timer in between, because browsers hold
- * back the timers of a hidden page.
+ * comes back as the close code says.
+ *
+ * It is a machine over the states of `states.ts`: each has a function with its name, whose variables are
+ * its data. `enter` is the one way from state to state and ends what the left one owns. `look` does what
+ * the present state has to do by its times, whenever something may have changed. What arrives is handed
+ * up at once, without a timer in between, because browsers hold back the timers of a hidden page.
  *
  * @since 0.1.0
  */
@@ -23,6 +26,7 @@ import { ConnectionStopped, Refused } from "../ClientError.ts"
 import type { ConnectionOptions, ConnectionState } from "../Connection.ts"
 import * as Cell from "./cell.ts"
 import { onPageSignal, resolveUrl, type WebSocketLike } from "./platform.ts"
+import type { Ask, State, Times, Written } from "./states.ts"
 import { millis, type Time } from "./time.ts"
 
 type Welcome = FrameOf<ServerFrame, "welcome">
@@ -41,16 +45,6 @@ export interface Above {
   readonly end: (error: ConnectionStopped) => void
 }
 
-/** A frame to be written: JSON leaves out what is `undefined`. */
-type Written<Frame> = {
-  readonly [Key in keyof Frame]: Frame[Key] | (undefined extends Frame[Key] ? undefined : never)
-}
-
-/** A request whose id is still to be given. */
-type Request<Frame = ClientFrame> = Frame extends { readonly id: number }
-  ? Written<Omit<Frame, "id">>
-  : never
-
 /** The part of `error` and `ended` that says why, and what to do about it. */
 export type Refusal = Omit<FrameOf<ServerFrame, "error">, "type" | "id">
 
@@ -60,7 +54,7 @@ export interface Connection {
   /** Looks soon at what is needed and what is due. */
   readonly look: () => void
   /** Asks while open, otherwise nothing happens. No answer comes any more after `down`. */
-  readonly request: (frame: Request, onAnswer: (frame: ServerFrame) => void) => void
+  readonly request: Ask
   /**
    * The error of a refusal that asking again would not help. Renews the identity on this socket
    * with a fresh token where that would.
@@ -102,329 +96,373 @@ const closed = 1000
 const wanted = "needed"
 export const idle: ConnectionState = { status: "idle", reason: "not needed" }
 
-/** The text of a frame whose fields stand in the order of the protocol's document. */
-const textOf: (frame: Written<ClientFrame>) => string = JSON.stringify
+/** Between two states: the left one is over, and the next one not known yet. */
+const nowhere: State = { times: () => [] }
 
 export const make = (
   options: ConnectionOptions,
-  { after, fork, now, runSync, shown }: Time,
+  clock: Time,
   above: () => ReadonlyArray<Above>
 ): Effect.Effect<Connection, never, Scope.Scope> =>
   Effect.gen(function* () {
+    const { after, fork, now, runSync } = clock
     const policy = options.backoff ?? Backoff.client
     const resetAfter = millis(policy.resetAfter, 0)
-    // Never within one turn of the event loop: who comes back at once must find it.
+    const jitter = (failures: number) => runSync(Backoff.jittered(policy, failures))
+    // Never within one turn of the event loop: a listener that comes back at once must find it.
     const linger = Math.max(1, millis(options.linger, 1000))
-    const state = Cell.make<ConnectionState>(idle)
+    const visible = Cell.make<ConnectionState>(idle)
     const source = Cell.make<"up" | "down">("up")
-    const unanswered = new Map<number, (frame: ServerFrame) => void>()
 
-    /** Nobody needs it, and it is kept until then. */
-    let idleAt = Infinity
-    let lastId = 0
-    let stopSignals: (() => void) | undefined
-    let stopped: ConnectionStopped | undefined
+    let state = nowhere
 
-    // The attempts.
+    // What outlives a state.
+    /** Why the last attempt ended. */
     let reason = wanted
+    /** No attempt is made before. */
+    let notBefore = 0
     let failures = 0
     /** Closes with 4100-4199 in a row. */
     let refusals = 0
-    /** No attempt is made before. */
-    let notBefore = 0
-
-    // The token.
     let token: string | undefined
-    /** From then on a fresh one is asked for before the next attempt. */
+    /** From then on a fresh token is asked for before the next attempt. */
     let tokenUntil = 0
-    let fetching = false
-    /** Renewals in a row that failed. */
-    let renewals = 0
+    /** Nothing needs the connection, and it is kept until then. */
+    let idleAt = Infinity
 
-    // The socket, and what holds for it.
-    let socket: WebSocketLike | undefined
-    /** When the server said welcome. */
-    let openedAt = Infinity
-    /** Nothing heard until then means dead. Each frame moves it by `silence`. */
-    let deadAt = 0
-    let silence = 0
-    /** The page has signalled, and nothing was heard since. */
-    let probing = false
-    let renewAt = Infinity
-    let reconnectAfter: number | undefined
-    /** What the server said before it closed. */
-    let complaint = ""
+    // What a state may own beside its socket. `enter` ends it; the timer ends with the look that follows.
+    let cancelTimer = () => {}
+    let cancelFetch = () => {}
+    let stopSignals: (() => void) | undefined
 
-    let nudged = false
-    let cancel = () => {}
+    let looking = false
+    let isClosed = false
     /** Looks at the end of this turn, and again when the time for it has come. */
-    const nudge = () => {
-      if (nudged) return
-      nudged = true
+    const look = () => {
+      if (looking) return
+      looking = true
       queueMicrotask(() => {
-        nudged = false
-        cancel()
-        const next = decide()
-        if (next < Infinity) cancel = after(Math.min(slice, next - now()), nudge)
+        looking = false
+        cancelTimer()
+        const time = now()
+        idleAt = needed() ? Infinity : Math.min(idleAt, time + linger)
+        let next = Infinity
+        for (const [at, act] of state.times()) {
+          if (time >= at) {
+            act()
+            return look()
+          }
+          next = Math.min(next, at)
+        }
+        if (next < Infinity) cancelTimer = after(Math.min(slice, next - time), look)
       })
     }
 
-    /** Does what is due now, and says when something will be. */
-    const decide = (): number => {
-      const time = now()
-      const needed = above().some((wing) => wing.needed())
-      idleAt = needed ? Infinity : Math.min(idleAt, time + linger)
-      if (socket !== undefined) {
-        if (time >= idleAt) {
-          letGo()
-          reason = wanted
-          nudge()
-        } else if (time >= deadAt) {
-          // The peer will not answer `close`, and until then the system would keep the connection.
-          socket.terminate?.()
-          ended(lost, "nothing heard")
-        } else if (time >= renewAt) {
-          renewAt = Infinity
-          fetchToken((fresh) => {
-            if (fresh === undefined) return renewLater()
-            request({ type: "authenticate", token: fresh }, (answer) => {
-              if (answer.type !== "error") {
-                return tokenLives((answer as FrameOf<ServerFrame, "authenticated">).expires)
-              }
-              tokenUntil = 0
-              renewLater(answer.retryAfter)
-            })
-          })
-        }
-        return Math.min(idleAt, deadAt, renewAt)
-      }
-      if (!needed || stopped !== undefined) {
+    const needed = () => above().some((wing) => wing.needed())
+
+    /** The one way from state to state: nothing that the left one owns goes on. */
+    const enter = (next: State, shown?: ConnectionState) => {
+      const left = state
+      state = next
+      cancelFetch()
+      left.down?.()
+      // Between two states the page's signals are still heard.
+      if (next.check) stopSignals ??= (options.signals ?? onPageSignal)(check)
+      else if (next !== nowhere) {
         stopSignals?.()
         stopSignals = undefined
-        if (stopped === undefined) state.set(idle)
-        return Infinity
       }
-      stopSignals ??= (options.signals ?? onPageSignal)(check)
-      const current = state.getSnapshot()
-      if (time < notBefore) {
-        if (current.status !== "waiting") {
-          state.set({ status: "waiting", reason, attempt: failures, until: shown(notBefore) })
-        }
-        return notBefore
-      }
-      if (current.status !== "connecting" || current.attempt === failures) {
-        state.set({ status: "connecting", reason, attempt: failures + 1 })
-      }
-      if (fetching) return Infinity
-      if (options.token !== undefined && time >= tokenUntil) {
-        fetchToken((fresh) => {
-          if (fresh === undefined) ended(lost, "the token callback failed")
-        })
-        return Infinity
-      }
-      connect()
-      return deadAt
+      if (shown) visible.set(shown)
+      look()
     }
 
-    const connect = () => {
-      deadAt = now() + patience
-      renewAt = Infinity
-      probing = false
-      reconnectAfter = undefined
-      complaint = ""
+    const Idle = () => enter({ times: () => [[idleAt < Infinity ? Infinity : 0, Waiting]] }, idle)
+
+    const Waiting = () => {
+      const until = clock.shown(notBefore)
+      const shown = { status: "waiting", reason, attempt: failures, until } as const
+      enter(
+        {
+          times: () => [
+            [idleAt < Infinity ? 0 : Infinity, Idle],
+            [notBefore, attempt]
+          ],
+          check: () => {
+            notBefore = 0
+          }
+        },
+        // A wait that is over at once is none.
+        now() < notBefore ? shown : undefined
+      )
+    }
+
+    const attempt = () => {
+      const shown = { status: "connecting", reason, attempt: failures + 1 } as const
+      if (options.token === undefined || now() < tokenUntil) Dialing(shown)
+      else FetchingToken(shown)
+    }
+
+    const FetchingToken = (shown: ConnectionState) => {
+      const lateAt = now() + patience
+      let delay: number | undefined
+      const failed = () => ended(lost, "the token callback failed", delay)
+      enter(
+        {
+          times: () => [
+            [idleAt, Idle],
+            [lateAt, failed]
+          ],
+          check: () => {
+            delay = 0
+          }
+        },
+        shown
+      )
+      fetchToken((fresh) => {
+        if (fresh === undefined) failed()
+        else if (needed()) Dialing(shown)
+        else Idle()
+      })
+    }
+
+    /** Also `Open`, which follows over the same socket. Both share the liveness of that link. */
+    const Dialing = (shown: ConnectionState) => {
+      let socket: WebSocketLike
       try {
         const url = resolveUrl(typeof options.url === "function" ? options.url() : options.url)
-        const opened = new (options.webSocket ?? WebSocket)(url, [Protocol.subprotocol])
-        socket = opened
-        // What matters comes as `onclose`. The class of `ws` throws an error that nobody listens to.
-        opened.onerror = () => {}
-        opened.onopen = () => {
-          deadAt = now() + patience
-          opened.send(
-            textOf({
-              type: "hello",
-              version: Protocol.version,
-              token: (options.token && token) || undefined
-            })
-          )
-        }
-        opened.onmessage = ({ data }: { readonly data: unknown }) => {
-          if (openedAt < Infinity) heard()
-          if (typeof data !== "string") return
-          for (const frame of decodeServerMessage(data)) if (socket === opened) receive(frame)
-        }
-        opened.onclose = ({ code, reason }: { readonly code: number; readonly reason: string }) =>
-          ended(code, reason || complaint || `closed with ${code}`)
+        socket = new (options.webSocket ?? WebSocket)(url, [Protocol.subprotocol])
       } catch (error) {
         // An address that does not parse, or that this page may not open: trying again cannot help.
-        ended(unusable, `${options.url}: ${error}`)
+        return ended(unusable, `${options.url}: ${error}`)
       }
-    }
-
-    const heard = () => {
-      probing = false
-      deadAt = now() + silence
-    }
-
-    const receive = (frame: ServerFrame) => {
-      if (openedAt === Infinity) {
+      /** Nothing heard until then means dead. */
+      let deadAt = now() + patience
+      /** The page has signalled, and nothing was heard since. */
+      let probing = false
+      /** What the server said before it closed. */
+      let complaint = ""
+      /** The server's own delay before the next attempt, in milliseconds. */
+      let reconnectAfter: number | undefined
+      let heard = () => {}
+      let receive = (frame: ServerFrame) => {
         if (frame.type === "error") complaint = `${frame.code}: ${frame.message}`
-        if (frame.type !== "welcome") return
-        openedAt = now()
-        silence = frame.ping + frame.slack
-        heard()
-        tokenLives(frame.expires)
+        if (frame.type === "welcome") Open(frame)
+      }
+
+      const send = (frame: Written<ClientFrame>) => socket.send(JSON.stringify(frame))
+      const over = ({ code, reason }: { readonly code: number; readonly reason: string }) =>
+        ended(
+          code,
+          reason || complaint || `closed with ${code}`,
+          reconnectAfter ?? (probing ? 0 : undefined)
+        )
+      const dead = () => {
+        // The peer will not answer `close`, and until then the system would keep the connection.
+        socket.terminate?.()
+        over({ code: lost, reason: "nothing heard" })
+      }
+      const times = (): Times => [
+        [idleAt, Idle],
+        [deadAt, dead]
+      ]
+      const check = () => {
+        if (probing) return
+        probing = true
+        // Also an attempt: it may have begun on a network that is gone.
+        deadAt = Math.min(deadAt, now() + probePatience)
+        // The reserved name can have no subscription; any answer shows that the link lives.
+        if (state.request) send({ type: "unsubscribe", id: 0, channel: "realtime" })
+      }
+      const down = () => {
+        if (state.request) return
+        // It may never fire `close`: let go of it, ask it to close, and do not wait.
+        socket.onopen = socket.onmessage = socket.onclose = null
+        socket.close(closed)
+      }
+
+      const Open = (welcome: Welcome) => {
         source.set("up")
-        state.set({ status: "open", reason: "welcome", session: frame.session })
-        for (const wing of above()) wing.open(frame)
-      } else if (frame.type === "ping") send(textOf({ type: "pong" }))
-      else if (frame.type === "bye") reconnectAfter = frame.reconnectAfter
-      else if (frame.type === "status") source.set(frame.source)
-      else if ("id" in frame) {
-        const answered = unanswered.get(frame.id!)
-        unanswered.delete(frame.id!)
-        answered?.(frame)
-      } else if ("channel" in frame) {
-        for (const wing of above()) wing.receive?.(frame)
+        // A listener may have closed the client.
+        if (!socket.onmessage) return
+        let lastId = 0
+        const unanswered = new Map<number, (frame: ServerFrame) => void>()
+        const request: Ask = (frame, onAnswer) => {
+          unanswered.set(++lastId, onAnswer)
+          send({ type: frame.type, id: lastId, ...(frame as object) } as ClientFrame)
+        }
+
+        let renewAt = Infinity
+        let renewals = 0
+        let asking = false
+        const renewIn = (delay: number) => {
+          renewAt = now() + delay
+          look()
+        }
+        const tokenLives = (expires = Infinity) => {
+          if (options.token === undefined) return
+          renewals = 0
+          tokenUntil = now() + expires
+          renewIn(expires * 0.8)
+        }
+        /** The old one lives on, and this socket with it, for as long as the server lets them. */
+        const renewLater = (retryAfter = jitter(++renewals)) => renewIn(retryAfter)
+        const renew = () => {
+          if (asking) return renewed(undefined)
+          asking = true
+          renewIn(patience)
+          fetchToken(renewed)
+        }
+        const renewed = (fresh: string | undefined) => {
+          cancelFetch()
+          asking = false
+          if (fresh === undefined) return renewLater()
+          renewAt = Infinity
+          request({ type: "authenticate", token: fresh }, (answer) => {
+            if (answer.type !== "error") {
+              return tokenLives((answer as FrameOf<ServerFrame, "authenticated">).expires)
+            }
+            tokenUntil = 0
+            renewLater(answer.retryAfter)
+          })
+        }
+
+        receive = (frame) => {
+          if (frame.type === "ping") send({ type: "pong" })
+          else if (frame.type === "bye") reconnectAfter = frame.reconnectAfter
+          else if (frame.type === "status") source.set(frame.source)
+          else if ("id" in frame) {
+            const answered = unanswered.get(frame.id!)
+            unanswered.delete(frame.id!)
+            answered?.(frame)
+          } else if ("channel" in frame) {
+            for (const wing of above()) wing.receive?.(frame)
+          }
+        }
+        heard = () => {
+          probing = false
+          deadAt = now() + welcome.ping + welcome.slack
+        }
+        heard()
+        const openedAt = now()
+        reason = wanted
+        tokenLives(welcome.expires)
+        const mine: State = {
+          check,
+          request,
+          renew: () => {
+            if (!asking) renewIn(0)
+          },
+          times: () => [...times(), [renewAt, renew]],
+          down: () => {
+            down()
+            // A healthy session is forgiven what was before it.
+            if (now() - openedAt >= resetAfter) failures = refusals = 0
+            for (const wing of above()) wing.down()
+          }
+        }
+        enter(mine, { status: "open", reason: "welcome", session: welcome.session })
+        for (const wing of above()) if (state === mine) wing.open(welcome)
       }
-    }
 
-    const request: Connection["request"] = (frame, onAnswer) => {
-      unanswered.set(++lastId, onAnswer)
-      send(textOf({ type: frame.type, id: lastId, ...(frame as object) } as ClientFrame))
-    }
-
-    const tokenLives = (expires = Infinity) => {
-      renewals = 0
-      if (options.token !== undefined) {
-        tokenUntil = now() + expires
-        renewAt = now() + expires * 0.8
+      // What matters comes as `onclose`. The class of `ws` throws an error that nobody listens to.
+      socket.onerror = () => {}
+      socket.onclose = over
+      socket.onopen = () => {
+        deadAt = now() + patience
+        send({
+          type: "hello",
+          version: Protocol.version,
+          token: (options.token && token) || undefined
+        })
       }
-      nudge()
+      socket.onmessage = ({ data }: { readonly data: unknown }) => {
+        heard()
+        if (typeof data !== "string") return
+        for (const frame of decodeServerMessage(data)) if (socket.onmessage) receive(frame)
+      }
+      enter({ times, check, down }, shown)
     }
 
-    /** The old one lives on, and this socket with it, for as long as the server lets them. */
-    const renewLater = (retryAfter = jitter(++renewals)) => {
-      renewAt = now() + retryAfter
-      nudge()
-    }
-
-    /** Asks for a fresh token, which is `undefined` when that fails, unless it is asked for already. */
+    /** Asks for a fresh token, which is `undefined` when that fails. No answer comes in another state. */
     const fetchToken = (then: (fresh: string | undefined) => void) => {
-      if (fetching) return
-      fetching = true
-      fork(
+      cancelFetch = fork(
         Effect.suspend(() => {
           const given = options.token!()
           return Effect.isEffect(given) ? given : Effect.promise(async () => given)
         }).pipe(
-          Effect.timeout(patience),
           Effect.catchCause(() => Effect.undefined),
           Effect.map((fresh) => {
             if (fresh !== undefined) {
               token = fresh
               tokenUntil = Infinity
             }
-            fetching = false
             then(fresh)
-            nudge()
           })
         )
       )
     }
 
-    /** A socket may never fire `close`: let go of it, ask it to close, and do not wait. */
-    const letGo = () => {
-      if (socket === undefined) return
-      socket.onopen = socket.onmessage = socket.onclose = null
-      socket.close(closed)
-      socket = undefined
-      unanswered.clear()
-      if (openedAt === Infinity) return
-      if (now() - openedAt >= resetAfter) failures = refusals = 0
-      openedAt = Infinity
-      for (const wing of above()) wing.down()
-    }
-
-    /** The attempt or the session is over. */
-    const ended = (code: number, why: string) => {
-      letGo()
+    /** The attempt or the session is over. The next one comes after `delay`, by default as the backoff says. */
+    const ended = (code: number, why: string, delay?: number) => {
+      enter(nowhere)
       reason = why
       const next = Protocol.closePolicy(code)
       if (next === "refresh") {
         tokenUntil = 0
         // A fresh token is worth one try at once.
-        if (++refusals === 1) reconnectAfter ??= 0
+        if (++refusals === 1) delay ??= 0
       } else refusals = 0
       if (next === "stop" || refusals >= (options.token === undefined ? 1 : maxRefusals)) {
-        stop(code)
+        Stopped(code)
       } else {
         failures++
-        // Somebody is looking at the page: no jitter.
-        notBefore = now() + Math.ceil(reconnectAfter ?? (probing ? 0 : jitter(failures)))
+        notBefore = now() + Math.ceil(delay ?? jitter(failures))
+        Waiting()
       }
-      reconnectAfter = undefined
-      probing = false
-      nudge()
     }
 
-    const jitter = (failures: number) => runSync(Backoff.jittered(policy, failures))
-
-    const stop = (code: number) => {
-      const error = new ConnectionStopped({ code, reason })
-      stopped = error
-      state.set({ status: "stopped", reason, code })
-      for (const wing of above()) wing.end(error)
+    const Stopped = (code: number) => {
+      const stopped = new ConnectionStopped({ code, reason })
+      enter({ ...nowhere, stopped }, { status: "stopped", reason, code })
+      for (const wing of above()) wing.end(stopped)
     }
 
     const check = () => {
-      notBefore = 0
-      if (!probing) {
-        probing = true
-        // Also an attempt: it may have begun on a network that is gone.
-        deadAt = Math.min(deadAt, now() + probePatience)
-        // The reserved name can have no subscription; any answer shows that the link lives.
-        send(textOf({ type: "unsubscribe", id: 0, channel: "realtime" }))
-      }
-      nudge()
+      state.check?.()
+      look()
     }
 
-    const send = (text: string) => {
-      if (openedAt < Infinity) socket!.send(text)
-    }
-
+    Idle()
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
-        letGo()
-        reason = "closed"
-        if (stopped === undefined) stop(closed)
-        nudge()
+        isClosed = true
+        if (state.stopped === undefined) {
+          reason = "closed"
+          Stopped(closed)
+        }
       })
     )
 
     return {
-      state,
+      state: visible,
       source,
-      look: nudge,
-      request,
+      look,
+      request: (frame, onAnswer) => state.request?.(frame, onAnswer),
       refused: (channel, { code, message, retry }) => {
-        if (retry === "refresh" && options.token !== undefined) {
-          renewAt = 0
-          nudge()
-        } else if (retry !== "later") return new Refused({ code, channel, message, retry })
+        if (retry === "refresh" && options.token !== undefined) state.renew?.()
+        else if (retry !== "later") return new Refused({ code, channel, message, retry })
         return undefined
       },
       reconnect: () => {
-        if (stopped?.code === closed) return
-        if (stopped !== undefined) {
-          stopped = undefined
-          failures = refusals = tokenUntil = 0
+        if (isClosed) return
+        if (state.stopped !== undefined) {
+          failures = refusals = tokenUntil = notBefore = 0
           reason = "reconnect"
-          state.set(idle)
+          Idle()
         }
         check()
       },
-      stopped: () => stopped,
+      stopped: () => state.stopped,
       linger,
       jitter,
       resetAfter

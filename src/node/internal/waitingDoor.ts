@@ -3,12 +3,11 @@
  * answered 503. Without it they would be the application's, which knows nothing of them.
  */
 import * as Effect from "effect/Effect"
+import { withoutSlash } from "../../server/internal/door/claims.ts"
 import type { Door } from "../../server/internal/door/door.ts"
 
 /** How soon a refused client may come back. */
 const retryAfterSeconds = 5
-
-const withoutSlash = (path: string): string => (path.length > 1 ? path.replace(/\/$/, "") : path)
 
 /** `reason` is read at each upgrade. */
 export const waitingDoor = (path: string, reason: () => string): Door => ({

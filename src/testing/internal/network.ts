@@ -16,7 +16,7 @@ import { decodeServerMessage, type ServerFrame } from "../../Frame.ts"
 import { closeCodes } from "../../Protocol.ts"
 import type { Door } from "../../server/internal/door/door.ts"
 import type { Peer } from "../../server/internal/session/peer.ts"
-import type { Outgoing } from "../../server/internal/hub/outgoing.ts"
+import { Line, type Outgoing } from "../../server/internal/hub/outgoing.ts"
 
 /** A session's end of a link. */
 type Ears = ReturnType<Door["accept"]>
@@ -203,7 +203,7 @@ export class Link {
   readonly #peer: Peer = {
     written: () => this.#written,
     sizeOf,
-    keep: sizeOf,
+    keep: (message) => new Line(message.text),
     write: (message) => {
       if (!this.#serverOpen) return true
       const { text } = message

@@ -28,6 +28,15 @@ export const keyOf = (identity: unknown): string => {
   throw new TypeError("An identity is not a string: the option identityKey must give its text.")
 }
 
+/** What is thrown is logged as a failure of `authenticate`, whose token may be good. */
+const endOf = (expires: Date | undefined | null): number => {
+  if (expires === undefined || expires === null) return Infinity
+  if (expires instanceof Date && !Number.isNaN(expires.getTime())) return expires.getTime()
+  throw new TypeError(
+    `authenticate gave expires as ${expires instanceof Date ? "an invalid Date" : `a ${typeof expires}`}: it must be a valid Date, or left out where the proof does not end.`
+  )
+}
+
 /** The application as the options of a door give it. */
 export const applicationOf = <I, R>(
   options: Options<I, R>,
@@ -52,10 +61,7 @@ export const applicationOf = <I, R>(
           Effect.map(({ expires, identity }): Principal => ({
             identity,
             key: identityKey(identity),
-            expiresAt: Math.min(
-              expires?.getTime() ?? Infinity,
-              clock.currentTimeMillisUnsafe() + tokenAge
-            )
+            expiresAt: Math.min(endOf(expires), clock.currentTimeMillisUnsafe() + tokenAge)
           }))
         ),
       // The identity of a request is always one that `authenticate` gave.

@@ -12,11 +12,8 @@ import type { Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import * as metrics from "../metrics.ts"
 import type { Door } from "./door.ts"
-import { neighboursOf } from "./neighbours.ts"
+import { answerMillis, neighboursOf } from "./neighbours.ts"
 import { enter, refuse, wantsWebSocket } from "./upgrade.ts"
-
-/** Time other listeners have to answer an upgrade request that is no door's. */
-const answerMillis = 10_000
 
 /** What waits for an answer is looked at this often. */
 const lookMillis = 1000
@@ -31,9 +28,9 @@ const attached = new WeakMap<Server, Entry>()
 
 type Run = (effect: Effect.Effect<void>) => unknown
 
-const listen = (server: Server, run: Run): Entry => {
+const listen = (server: Server, run: Run, now: () => number): Entry => {
   const doors = new Set<Door>()
-  const neighbours = neighboursOf(server, (line) => run(Effect.logWarning(line)))
+  const neighbours = neighboursOf(server, (line) => run(Effect.logWarning(line)), now)
   const others = othersOf(run)
   const listener: Entry["listener"] = (request, duplex, head) => {
     const socket = duplex as Socket
@@ -41,7 +38,7 @@ const listen = (server: Server, run: Run): Entry => {
     socket.on("error", () => undefined)
     for (const door of doors) {
       if (door.owns(request)) {
-        neighbours.keepOff(door.path, socket, () => enter(door, request, socket, head))
+        neighbours.keepOff(door.path, socket, (ours) => enter(door, request, ours, head))
         return
       }
     }
@@ -110,8 +107,11 @@ const untaken = Metric.withAttributes(metrics.refused, { reason: "upgrade-untake
 export const attach = (door: Door, server: Server): Effect.Effect<void, never, Scope.Scope> =>
   Effect.asVoid(
     Effect.acquireRelease(
-      Effect.map(Effect.context<never>(), (services) => {
-        const entry = attached.get(server) ?? listen(server, Effect.runForkWith(services))
+      Effect.gen(function* () {
+        const run = Effect.runForkWith(yield* Effect.context<never>())
+        const clock = yield* Clock.Clock
+        const now = () => clock.currentTimeMillisUnsafe()
+        const entry = attached.get(server) ?? listen(server, run, now)
         entry.doors.add(door)
         return entry
       }),

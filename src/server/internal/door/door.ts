@@ -38,6 +38,7 @@ import { WebSocketPeer } from "./webSocketPeer.ts"
 import { PublishKeys } from "../session/publishKeys.ts"
 import * as Bucket from "../limits/bucket.ts"
 import * as Registry from "../session/registry.ts"
+import { withoutSlash } from "./claims.ts"
 import { Voice } from "../limits/voice.ts"
 import { Revocations } from "../auth/revocations.ts"
 import { type Gate, Session } from "../session/session.ts"
@@ -158,14 +159,16 @@ export const make = <I, R>(
     const voice = new Voice(limits)
     const byReason = new Map<string, typeof metrics.refused>()
     /** The reasons are words of ours, so there are few of them. */
-    const countRefused = (reason: string): void => {
+    const countRefused = (reason: string, most?: number): void => {
       let counter = byReason.get(reason)
       if (counter === undefined) {
         counter = Metric.withAttributes(metrics.refused, { reason })
         byReason.set(reason, counter)
       }
       counter.updateUnsafe(1, services)
-      const line = voice.refused(reason, now())
+      // While the source is down it is waited for in vain, whatever the limit; who lost it says so.
+      if (reason === "sourceWait" && !sourceIsUp) return
+      const line = voice.refused(reason, now(), most)
       if (line !== undefined) runFork(line)
     }
 
@@ -352,9 +355,6 @@ export const make = <I, R>(
       drain
     }
   })
-
-/** A slash at the end makes no other path. */
-const withoutSlash = (path: string): string => (path.endsWith("/") ? path.slice(0, -1) : path)
 
 /** The close code that `ws` answered an error of the peer with, or 1006 for one of the network. */
 const closeCodeOf = (error: Error): number => {

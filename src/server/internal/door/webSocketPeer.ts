@@ -34,8 +34,8 @@ export class WebSocketPeer implements Peer {
     return message.bytes(webSocket).length
   }
 
-  keep(message: Outgoing): number {
-    return message.lasting(webSocket).length
+  keep(message: Outgoing): Outgoing {
+    return message.lasting(webSocket)
   }
 
   written(): number {

@@ -20,6 +20,7 @@ export abstract class Outgoing {
   #codec: Codec | undefined
   #bytes: Buffer | undefined
   #others: Map<Codec, Buffer> | undefined
+  #kept: Map<Codec, Outgoing> | undefined
 
   /** Makes the text, once. */
   protected abstract write(): string
@@ -44,14 +45,23 @@ export abstract class Outgoing {
     return bytes
   }
 
-  /** The same to be kept: one copy, in memory of its own, for every socket that keeps it. */
-  lasting(codec: Codec): Buffer {
-    const bytes = this.bytes(codec)
-    if (bytes.buffer.byteLength === bytes.length) return bytes
-    const copy = Buffer.allocUnsafeSlow(bytes.length)
-    bytes.copy(copy)
-    this.#note(codec, copy)
-    return copy
+  /**
+   * The same to be kept: one copy for every socket that keeps it. It holds its bytes in memory of their own,
+   * and nothing of what it was made of.
+   */
+  lasting(codec: Codec): Outgoing {
+    let kept = this.#kept?.get(codec)
+    if (kept === undefined) {
+      kept = new Kept(codec, this.bytes(codec))
+      ;(this.#kept ??= new Map()).set(codec, kept)
+      this.#note(codec, kept.bytes(codec))
+    }
+    return kept
+  }
+
+  /** Has this form from now on. */
+  protected adopt(codec: Codec, bytes: Buffer): void {
+    this.#note(codec, bytes)
   }
 
   #note(codec: Codec, bytes: Buffer): void {
@@ -62,6 +72,24 @@ export abstract class Outgoing {
     this.#codec = codec
     this.#bytes = bytes
     this.#text = undefined
+  }
+}
+
+class Kept extends Outgoing {
+  constructor(codec: Codec, bytes: Buffer) {
+    super()
+    const shared = bytes.buffer.byteLength !== bytes.length
+    const own = shared ? Buffer.allocUnsafeSlow(bytes.length) : bytes
+    if (shared) bytes.copy(own)
+    this.adopt(codec, own)
+  }
+
+  override lasting(): Outgoing {
+    return this
+  }
+
+  protected override write(): string {
+    throw new Error("what is kept has its bytes")
   }
 }
 

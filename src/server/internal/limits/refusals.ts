@@ -4,6 +4,8 @@
 import type { FrameOf, ServerFrame } from "../../../Frame.ts"
 import { type ErrorCode, errorCodes } from "../../../Protocol.ts"
 import type { SourceError } from "../../NotificationSource.ts"
+import type { TooManyChannels } from "../hub/errors.ts"
+import type { ReplaysOverloaded } from "../outbox/admission.ts"
 import type { ResolvedLimits } from "./limits.ts"
 import type { PublishRefused } from "../outbox/outboxPublish.ts"
 import { isDataFault } from "../link/sqlState.ts"
@@ -16,10 +18,12 @@ export interface Refusal {
   readonly retryAfter?: number
   /** The limit that was crossed, or that what was missed could not be read. */
   readonly limit?: LimitName | "replay"
+  /** What that limit is, where only who refused knows it. */
+  readonly most?: number
 }
 
-/** Of a door, or of the outbox that it reads. */
-export type LimitName = keyof ResolvedLimits | "replays" | "replayQueue"
+/** Of a door, of the channels of its node, or of the outbox that it reads. */
+export type LimitName = keyof ResolvedLimits | "maxChannels" | "replays" | "replayQueue"
 
 /** With the sentence of the code, unless there is one that says more. */
 export const refusal = (code: ErrorCode, message: string = errorCodes[code].sentence): Refusal => ({
@@ -91,12 +95,20 @@ export class Refused {
   }
 }
 
+const tagOf = (error: unknown): unknown =>
+  typeof error === "object" && error !== null && "_tag" in error ? error._tag : ""
+
+/** Why no outbox can be read, which lasts: the reader names the cure in the log, once. */
+export const isToldByReader = (error: unknown): boolean =>
+  ["NotInstalled", "OutdatedInstall", "NotPrimary", "OtherOutbox"].includes(String(tagOf(error)))
+
 /** What a client may know of an error of the hub. */
 export const refusalOf = (error: unknown): Refusal => {
   if (error === sourceDown) return sourceDown
   if (error instanceof Refused) return error.refusal
-  const tag = typeof error === "object" && error !== null && "_tag" in error ? error._tag : ""
-  switch (tag) {
+  // For a client it is a source that is down.
+  if (isToldByReader(error)) return down
+  switch (tagOf(error)) {
     case "InvalidPayload":
       return refusal("publish/invalid")
     case "PayloadTooLarge":
@@ -104,19 +116,18 @@ export const refusalOf = (error: unknown): Refusal => {
     case "PublishRefused":
       return publishRefused[(error as PublishRefused).reason]
     case "ReplaysOverloaded":
-      return busy("replayQueue")
+      return { ...busy("replayQueue"), most: (error as ReplaysOverloaded).limit }
     case "TooManyChannels":
-      return refusal("server/overloaded", "The server listens to as many channels as it may.")
+      return {
+        ...busy("maxChannels"),
+        message: "The server listens to as many channels as it may. Try again later.",
+        most: (error as TooManyChannels).limit
+      }
     case "SourceError":
       // A database in another encoding than UTF-8 lacks characters of a live payload.
       return isDataFault((error as SourceError).cause) ? publishRefused.value : down
     case "ReplayError":
       return unread
-    // The reader's log names the cure; for a client it is a source that is down.
-    case "NotInstalled":
-    case "OutdatedInstall":
-    case "NotPrimary":
-      return down
     default:
       return refusal("server/internal")
   }

@@ -3,13 +3,74 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import { inspect } from "node:util"
 import type { ResolvedLimits } from "./limits.ts"
 import { Crossings, Notices, ruleOf, sentence } from "./notices.ts"
+import { isToldByReader, type LimitName } from "./refusals.ts"
 
 /** An origin is named once in this time, and so many are. */
 const originMillis = 3_600_000
 const mostOrigins = 20
+
+/** In what a limit of a door is measured; of a rate, what there are so many of. */
+const units: Readonly<Record<keyof ResolvedLimits, string>> = {
+  frameBytes: "bytes",
+  frameDepth: "levels",
+  frames: "messages",
+  unanswered: "requests",
+  unansweredBytes: "bytes",
+  authentications: "tokens",
+  subscribes: "requests",
+  publishes: "requests",
+  hello: "ms",
+  ping: "ms",
+  slack: "ms",
+  mailboxBytes: "bytes",
+  blocked: "ms",
+  subscriptions: "subscriptions",
+  sessions: "sessions",
+  sessionsPerIdentity: "sessions",
+  sessionsPerAddress: "sessions",
+  upgrades: "upgrades",
+  upgradesPerAddress: "upgrades",
+  channelOpens: "channels",
+  looks: "calls of authorize",
+  sourceWait: "ms",
+  authorize: "ms",
+  tokenAge: "ms",
+  drain: "ms"
+}
+
+/** Of what stands beneath a door: its unit, and what raises it. */
+const beneath: Readonly<
+  Record<Exclude<LimitName, keyof ResolvedLimits>, { readonly unit: string; readonly cure: string }>
+> = {
+  maxChannels: {
+    unit: "channels",
+    cure: "raise maxChannels of Realtime.layer, or put the parameter of a family into the payload"
+  },
+  replays: { unit: "replays", cure: "raise replays of OutboxReader.layer, or add a node" },
+  replayQueue: { unit: "replays", cure: "raise replayQueue of OutboxReader.layer, or add a node" }
+}
+
+/** A limit with its value, where that is known, and what raises it. */
+const described = (
+  limits: ResolvedLimits,
+  reason: string,
+  most: number | undefined
+): { readonly name: string; readonly cure: string } | undefined => {
+  if (Object.hasOwn(beneath, reason)) {
+    const { cure, unit } = beneath[reason as keyof typeof beneath]
+    return { name: most === undefined ? reason : `${reason} (${most} ${unit})`, cure }
+  }
+  if (!Object.hasOwn(limits, reason)) return undefined
+  const limit = reason as keyof ResolvedLimits
+  const value = limits[limit]
+  const amount =
+    typeof value === "number"
+      ? `${value} ${units[limit]}`
+      : `${value.perSecond} ${units[limit]} per second, ${value.burst} at once`
+  return { name: `${reason} (${amount})`, cure: `raise limits.${reason}` }
+}
 
 /** What tells one failure from another, without what differs each time. */
 const signatureOf = (cause: Cause.Cause<unknown>): string => {
@@ -34,22 +95,22 @@ export class Voice {
     this.#limits = limits
   }
 
-  /** Something was refused and counted: what there is to say of it. */
-  refused(reason: string, now: number): Effect.Effect<void> | undefined {
+  /** Something was refused and counted: what there is to say of it. `most`: a limit's value. */
+  refused(reason: string, now: number, most?: number): Effect.Effect<void> | undefined {
     const rule = ruleOf(reason)
     if (rule !== undefined) {
       const more = this.#rules.due(reason, now)
       return more === undefined ? undefined : Effect.logInfo(sentence(rule, more))
     }
-    if (!Object.hasOwn(this.#limits, reason)) return undefined
+    const limit = described(this.#limits, reason, most)
+    if (limit === undefined) return undefined
     const streak = this.#crossings.crossed(reason, now)
     if (streak === undefined || this.#rules.due(`limit ${reason}`, now) === undefined) {
       return undefined
     }
-    const value = inspect(this.#limits[reason as keyof ResolvedLimits])
     const seconds = Math.round((now - streak.since) / 1000)
     return Effect.logWarning(
-      `The limit ${reason} (${value}) was crossed ${streak.times} times in the last ${seconds} s. If honest clients need more, raise limits.${reason}.`
+      `The limit ${limit.name} was crossed ${streak.times} times in the last ${seconds} s. If honest clients need more, ${limit.cure}.`
     )
   }
 
@@ -66,8 +127,9 @@ export class Voice {
     return more === undefined ? Effect.void : Effect.logInfo(sentence(text, more))
   }
 
-  /** Something failed that should not. */
+  /** Something failed that should not. Why the outbox cannot be read, its reader says once. */
   failed(what: string, cause: Cause.Cause<unknown>, now: number): Effect.Effect<void> {
+    if (isToldByReader(Cause.squash(cause))) return Effect.void
     const more = this.#failures.due(`${what} ${signatureOf(cause)}`, now)
     if (more === undefined) return Effect.void
     return (passes(cause) ? Effect.logWarning : Effect.logError)(sentence(what, more), cause)

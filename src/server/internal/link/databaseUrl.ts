@@ -10,6 +10,7 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { readFileSync } from "node:fs"
 import { type ConnectionOptions, getCACertificates } from "node:tls"
+import { type Fault, fileFault, versionFault } from "./certificates.ts"
 
 /**
  * The text of a connection string shows that it cannot be followed. Nothing has connected.
@@ -49,6 +50,9 @@ export interface Tls {
   /** Whether `@effect/sql-pg` does the same when it is given this URL and nothing else. */
   readonly native: boolean
 }
+
+/** What a fault of a certificate or a key is to who gave the URL. */
+export const invalidBy = ({ cure, reason }: Fault) => invalid(reason, cure)
 
 const invalid = (reason: string, cure: string) => new InvalidDatabaseUrl({ reason, cure })
 
@@ -92,6 +96,10 @@ const followed = [
   "ssl_max_protocol_version"
 ] as const
 
+/** The value of a parameter that is given more than once is the last one, for libpq and for the driver. */
+export const lastOf = (query: URLSearchParams, name: string): string | undefined =>
+  query.getAll(name).at(-1)
+
 const isDecodable = (text: string): boolean => {
   try {
     decodeURIComponent(text)
@@ -107,9 +115,15 @@ const isWhole = (text: string, least: number, most: number): boolean =>
 const isPrivate = (name: string): boolean => /^(ssl|tls)/i.test(name)
 
 /** The first thing in a URL that cannot be followed, or `undefined`. */
-const faultOf = (text: string): InvalidDatabaseUrl | undefined => {
-  const [, authority = ""] = /^[a-z]+:\/\/([^/?#]*)/i.exec(text) ?? []
-  if (authority.slice(authority.lastIndexOf("@") + 1).includes(",")) return severalHosts
+const faultOf = (given: string): InvalidDatabaseUrl | undefined => {
+  // As `URL` does.
+  const text = given.trim()
+  const authority = /^[a-z]+:\/\/([^/?#]*)/i.exec(text)?.[1]
+  if (authority === undefined && /^postgres(ql)?:/i.test(text)) {
+    // What stands behind the colon would be a path, and the host this machine.
+    return invalid("has no // behind its scheme", form)
+  }
+  if (authority?.slice(authority.lastIndexOf("@") + 1).includes(",")) return severalHosts
   if (!URL.canParse(text)) return invalid("is no URL", form)
   const { hash, hostname, password, pathname, protocol, searchParams, username } = new URL(text)
   if (protocol !== "postgres:" && protocol !== "postgresql:") {
@@ -120,6 +134,12 @@ const faultOf = (text: string): InvalidDatabaseUrl | undefined => {
   if (hash !== "") return invalid("has a # in it, which ends it", "Write %23 instead")
   if (![username, password, hostname, pathname].every(isDecodable)) {
     return invalid("has a % in it that begins no character", "Write %25 instead")
+  }
+  if (/%00/.test(text)) return invalid("has a %00 in it", "PostgreSQL knows no such character")
+  const names = [...searchParams.keys()]
+  if (username === "" && password === "" && [pathname, ...names].some((at) => at.includes("@"))) {
+    // The beginning of a password would be a port, and its end the name of a database.
+    return invalid("has an @ behind its host", "Write / as %2F and ? as %3F in a password")
   }
   for (const [name, value] of searchParams) {
     if (name === "port" && !isWhole(value, 1, 65_535)) {
@@ -150,9 +170,9 @@ const faultOf = (text: string): InvalidDatabaseUrl | undefined => {
       return invalid(`says ${name}=${value}`, "It is TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3")
     }
   }
-  const ssl = searchParams.get("ssl")
-  const mode = searchParams.get("sslmode")
-  if (ssl !== null && mode !== null && mode !== "require" && !mode.startsWith("verify")) {
+  const ssl = lastOf(searchParams, "ssl")
+  const mode = lastOf(searchParams, "sslmode")
+  if (ssl !== undefined && mode !== undefined && mode !== "require" && !mode.startsWith("verify")) {
     return invalid(`says both ssl=true and sslmode=${mode}`, "Keep sslmode")
   }
   return undefined
@@ -186,7 +206,10 @@ export const namesNobody = invalid("names no user", form)
 
 /** What the URL says, its files read. Throws `InvalidDatabaseUrl`. */
 const tlsOf = (query: URLSearchParams): Tls | undefined => {
-  const given = (name: (typeof followed)[number]) => query.get(name) || undefined
+  const given = (name: (typeof followed)[number]) => lastOf(query, name) || undefined
+  const refuse = (fault: Fault | undefined) => {
+    if (fault !== undefined) throw invalidBy(fault)
+  }
   const root = given("sslrootcert")
   const said =
     given("sslmode") ??
@@ -205,25 +228,26 @@ const tlsOf = (query: URLSearchParams): Tls | undefined => {
   if ((cert === undefined) !== (key === undefined)) {
     throw invalid("has one of sslcert and sslkey", "Give both, or none")
   }
-  const options: ConnectionOptions = {}
-  if (root !== undefined) {
-    options.ca =
-      root === "system"
-        ? getCACertificates("system")
-        : fileOf("sslrootcert", root, "the certificates of the authorities")
+  const passphrase = given("sslpassword")
+  const files = {
+    ...(root === undefined || root === "system"
+      ? {}
+      : { ca: fileOf("sslrootcert", root, "the certificates of the authorities") }),
+    ...(cert === undefined || key === undefined
+      ? {}
+      : {
+          cert: fileOf("sslcert", cert, "the certificate"),
+          key: fileOf("sslkey", key, "the key")
+        }),
+    ...(passphrase === undefined ? {} : { passphrase })
   }
-  if (cert !== undefined && key !== undefined) {
-    options.cert = fileOf("sslcert", cert, "the certificate")
-    options.key = fileOf("sslkey", key, "the key")
-  }
-  const [passphrase, min, max] = [
-    given("sslpassword"),
-    given("ssl_min_protocol_version"),
-    given("ssl_max_protocol_version")
-  ]
-  if (passphrase !== undefined) options.passphrase = passphrase
+  refuse(fileFault(files))
+  const options: ConnectionOptions = { ...files }
+  if (root === "system") options.ca = getCACertificates("system")
+  const [min, max] = [given("ssl_min_protocol_version"), given("ssl_max_protocol_version")]
   if (min !== undefined) options.minVersion = min as "TLSv1.2"
   if (max !== undefined) options.maxVersion = max as "TLSv1.2"
+  refuse(versionFault(options))
   const native = mode === "verify-full" && Object.keys(options).length === 0
   // As libpq: an authority that is given is asked, also where the mode does not ask for it.
   if (!mode.startsWith("verify") && root === undefined) options.rejectUnauthorized = false

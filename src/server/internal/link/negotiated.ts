@@ -46,7 +46,13 @@ export class Negotiated extends Duplex {
   #next(): void {
     const way = this.#left.shift()!
     this.#open = false
-    const socket = this.#options.connect()
+    let socket: Net.Socket
+    try {
+      socket = this.#options.connect()
+    } catch (error) {
+      this.destroy(error as Error)
+      return
+    }
     this.#socket = socket
     socket.once("connect", () => {
       if (way === "plain") this.#use(socket)
@@ -83,11 +89,18 @@ export class Negotiated extends Duplex {
 
   #encrypt(raw: Net.Socket): void {
     const { host } = this.#options.tls
-    const secure = Tls.connect({
-      ...(host === undefined || Net.isIP(host) !== 0 ? {} : { servername: host }),
-      ...this.#options.tls,
-      socket: raw
-    })
+    let secure: Tls.TLSSocket
+    try {
+      secure = Tls.connect({
+        ...(host === undefined || Net.isIP(host) !== 0 ? {} : { servername: host }),
+        ...this.#options.tls,
+        socket: raw
+      })
+    } catch (error) {
+      // What is wrong with a key is no matter of the other way: as libpq, it ends the session.
+      this.destroy(error as Error)
+      return
+    }
     this.#socket = secure
     let agreed = false
     secure.once("secureConnect", () => {

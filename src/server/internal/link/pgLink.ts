@@ -22,7 +22,15 @@ import * as Net from "node:net"
 import * as Os from "node:os"
 import type { Duplex } from "node:stream"
 import { inSchema, usual } from "../sql/schemaName.ts"
-import { type InvalidDatabaseUrl, namesNobody, readUrl, type Tls } from "./databaseUrl.ts"
+import { optionFault } from "./certificates.ts"
+import {
+  type InvalidDatabaseUrl,
+  invalidBy,
+  lastOf,
+  namesNobody,
+  readUrl,
+  type Tls
+} from "./databaseUrl.ts"
 import * as Listens from "./listens.ts"
 import { Negotiated } from "./negotiated.ts"
 
@@ -63,11 +71,12 @@ export const address = (config: PgClientConfig): Net.NetConnectOpts => {
   if (config.path !== undefined) return { path: config.path }
   const url = config.url === undefined ? undefined : new URL(Redacted.value(config.url))
   const query = url?.searchParams
+  const said = (name: string) => (query === undefined ? undefined : lastOf(query, name))
   const host =
     config.host ??
-    query?.get("host") ??
+    said("host") ??
     decodeURIComponent(url?.hostname.replace(/^\[|\]$/g, "") || "localhost")
-  const port = config.port ?? Number(query?.get("port") ?? (url?.port || 5432))
+  const port = config.port ?? Number(said("port") ?? (url?.port || 5432))
   return host.startsWith("/")
     ? { path: `${host}/.s.PGSQL.${port}` }
     : { host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 10_000 }
@@ -113,11 +122,15 @@ const withUser = (config: PgClientConfig): Result.Result<PgClientConfig, Invalid
       })
 
 /** Unless the app has said by itself how it speaks: then that holds. */
-export const secured = (config: PgClientConfig): Result.Result<Secured, InvalidDatabaseUrl> =>
-  Result.flatMap(
+export const secured = (config: PgClientConfig): Result.Result<Secured, InvalidDatabaseUrl> => {
+  // The driver finds out when the server has agreed to TLS, and ends the process then.
+  const fault = typeof config.ssl === "object" ? optionFault(config.ssl) : undefined
+  if (fault !== undefined) return Result.fail(invalidBy(fault))
+  return Result.flatMap(
     config.url === undefined ? Result.succeed(undefined) : readUrl(config.url),
     (tls) => Result.map(withUser(config), (config) => speaking(config, tls))
   )
+}
 
 const speaking = (config: PgClientConfig, tls: Tls | undefined): Secured => {
   if (tls === undefined || config.ssl !== undefined || config.stream !== undefined) {

@@ -7,6 +7,7 @@
 import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import { isSqlError } from "effect/sql/SqlError"
+import { usual } from "../sql/schemaName.ts"
 import { sqlMessage, sqlState } from "./sqlState.ts"
 
 /**
@@ -18,7 +19,7 @@ import { sqlMessage, sqlState } from "./sqlState.ts"
  */
 export class DatabaseRefused extends Schema.TaggedError<DatabaseRefused>()("DatabaseRefused", {
   /** Who was refused. */
-  session: Schema.Literals(["link", "reader of the outbox"]),
+  session: Schema.Literals(["link", "pool", "reader of the outbox"]),
   /** The SQLSTATE of PostgreSQL, or the code of Node for a certificate; `none` where there is neither. */
   code: Schema.String,
   /** What was said. */
@@ -59,13 +60,15 @@ const cures: Readonly<Record<string, string>> = {
 const tlsCodes =
   /^(ERR_(SSL|TLS)_|CERT_|UNABLE_TO_(GET_ISSUER|VERIFY)|(DEPTH_ZERO_)?SELF_SIGNED|INVALID_CA$|HOSTNAME_MISMATCH$|EPROTO$)/
 
-const cureOf = (code: string, reason: string): string => {
+const cureOf = (code: string, reason: string, schema: string): string => {
   const known = cures[code]
   if (known !== undefined) return known
   if (code === "42501") {
+    const [of, flag] =
+      schema === usual ? ["", ""] : [`schema: ${JSON.stringify(schema)}, `, `--schema ${schema} `]
     return /for database/.test(reason)
       ? "Let the role connect: grant connect on database"
-      : "Give the role the rights of a node: PgInstaller.install({ roles: { node } }), or npx effect-realtime sql --node-role"
+      : `Give the role the rights of a node: PgInstaller.install({ ${of}roles: { node } }), or npx effect-realtime sql ${flag}--node-role`
   }
   if (/no encryption|SSL off/.test(reason)) return "Add sslmode=require to the database URL"
   if (tlsCodes.test(code)) {
@@ -77,8 +80,8 @@ const cureOf = (code: string, reason: string): string => {
   return "Check the user in the database URL, that the role may log in, and what pg_hba.conf says about it"
 }
 
-/** What lasts, or `undefined` for a failure that may pass. */
-export const refusalOf = (failure: unknown): Refusal | undefined => {
+/** What lasts, or `undefined` for a failure that may pass; `schema` is what rights are missing in. */
+export const refusalOf = (failure: unknown, schema = usual): Refusal | undefined => {
   if (!isSqlError(failure)) return undefined
   const code = sqlState(failure)
   const reason = sqlMessage(failure)
@@ -87,7 +90,15 @@ export const refusalOf = (failure: unknown): Refusal | undefined => {
     reason.includes("does not support TLS") ||
     (code !== undefined &&
       (code.startsWith("28") || code === "3D000" || code === "42501" || tlsCodes.test(code)))
-  return lasting ? { code: code ?? "none", reason, cure: cureOf(code ?? "", reason) } : undefined
+  return lasting
+    ? { code: code ?? "none", reason, cure: cureOf(code ?? "", reason, schema) }
+    : undefined
+}
+
+/** What was said, with the cure where there is one. */
+export const explained = (failure: unknown, schema?: string): string => {
+  const refusal = refusalOf(failure, schema)
+  return refusal === undefined ? sqlMessage(failure) : `${refusal.reason}. ${refusal.cure}.`
 }
 
 /** What was refused in a row, and since when. */

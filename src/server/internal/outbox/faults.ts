@@ -10,7 +10,19 @@ import type { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
  */
 export class NotPrimary extends Schema.TaggedError<NotPrimary>()("NotPrimary", {}) {
   override get message(): string {
-    return "The database is a standby. Notifications and positions are those of the primary only: connect the link, the reader and the pool there."
+    return "The database is a standby. Notifications and positions are those of the primary only: give the link, the reader and the pool the address of the primary, or a name that leads to it."
+  }
+}
+
+/**
+ * The reader stands in another outbox than the one that the pool publishes to: nothing would arrive.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class OtherOutbox extends Schema.TaggedError<OtherOutbox>()("OtherOutbox", {}) {
+  override get message(): string {
+    return "The reader stands in another database than the pool: what is published would never be read. Give readUrl (listenUrl of the class of ./node) the direct address of the database that the pool leads to."
   }
 }
 
@@ -20,7 +32,7 @@ export class NotPrimary extends Schema.TaggedError<NotPrimary>()("NotPrimary", {
  * @category errors
  * @since 0.1.0
  */
-export type OutboxFault = NotInstalled | OutdatedInstall | NotPrimary
+export type OutboxFault = NotInstalled | OutdatedInstall | NotPrimary | OtherOutbox
 
 /**
  * The pool did not answer a replay as it must.

@@ -15,6 +15,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
@@ -24,14 +25,14 @@ import type { SourceState } from "../../NotificationSource.ts"
 import { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
 import * as Cursor from "../../../Cursor.ts"
 import { openStatement } from "../sql/identity.ts"
-import { NotPrimary, type OutboxFault } from "./faults.ts"
+import { NotPrimary, OtherOutbox, type OutboxFault } from "./faults.ts"
 import * as Lost from "./lost.ts"
 import * as Outbox from "./outbox.ts"
 import { endOf, isEmpty, legs } from "./position.ts"
 import type { Pace, Wake } from "./pace.ts"
 import * as PgLink from "../link/pgLink.ts"
 import { schemaVersion } from "../sql/schema.ts"
-import { DatabaseRefused, Doubt, refusalOf } from "../link/refusal.ts"
+import { DatabaseRefused, Doubt, explained, refusalOf } from "../link/refusal.ts"
 import { isMissing, sqlMessage } from "../link/sqlState.ts"
 import { batchesOf, type DurableGap, type Followers, Tail } from "./tail.ts"
 import * as Upkeep from "./upkeep.ts"
@@ -54,6 +55,11 @@ export interface ReaderOptions {
   readonly upkeep: Upkeep.Upkeep
   /** Whether a position is only stood on once all that it sees is flushed. */
   readonly flushed: boolean
+  /**
+   * The identity of the outbox that the pool leads to, `undefined` when it cannot be had now. Absent where
+   * it is the same by its address.
+   */
+  readonly poolIdentity: Effect.Effect<string | undefined> | undefined
   /** How long the same refusal must last before the first session until it is believed. */
   readonly startPatience: Duration.Input
 }
@@ -103,10 +109,12 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         Effect.catchIf(isMissing, (cause) =>
           // An earlier version has another function, none has none.
           link.query("select version from realtime.settings", [], patience).pipe(
-            Effect.mapError((error) => (isMissing(error) ? new NotInstalled({ cause }) : error)),
+            Effect.mapError((error) =>
+              isMissing(error) ? new NotInstalled({ cause, schema }) : error
+            ),
             Effect.filterOrFail(
               ([row]) => Number(row?.["version"]) < schemaVersion,
-              () => new NotInstalled({ cause })
+              () => new NotInstalled({ cause, schema })
             )
           )
         )
@@ -114,7 +122,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       const row = rows[0]
       const installed = Number(row?.["version"] ?? 0)
       if (installed < schemaVersion) {
-        return yield* new OutdatedInstall({ installed, needed: schemaVersion })
+        return yield* new OutdatedInstall({ installed, needed: schemaVersion, schema })
       }
       const identity = row?.["identity"]
       if (row?.["era"] === null) return yield* new NotPrimary()
@@ -136,6 +144,13 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         wake: options.wake ?? (row?.["wake"] as Wake),
         retention: Number(row?.["retention_ms"])
       }
+    })
+
+    /** Whether the pool publishes to this outbox, as far as it answers. */
+    const comparedWith = Effect.fnUntraced(function* (identity: string) {
+      const other = yield* options.poolIdentity ?? Effect.succeed(identity)
+      if (other !== undefined && other !== identity) return yield* new OtherOutbox()
+      return other !== undefined
     })
 
     const take = Effect.fnUntraced(function* (link: PgLink.PgLink, before?: Outbox.Take) {
@@ -252,9 +267,18 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
     const work = Effect.fnUntraced(function* (
       link: PgLink.PgLink,
       listening: Scope.Scope,
+      other: Deferred.Deferred<never, OtherOutbox>,
       onUp: Effect.Effect<void>
     ) {
       let settings = yield* opened(link)
+      // After a loss the pool may be lost too, and nobody waits for it.
+      if (wasUp || !(yield* comparedWith(settings.identity))) {
+        yield* comparedWith(settings.identity).pipe(
+          Effect.repeat({ until: (known) => known, schedule: Schedule.spaced(poolEvery) }),
+          Effect.catch((error) => Deferred.fail(other, error)),
+          Effect.forkIn(listening)
+        )
+      }
       let lookedAt = yield* Clock.currentTimeMillis
       let listens = false
       const listen = Effect.gen(function* () {
@@ -345,11 +369,12 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         })
         yield* Deferred.succeed(started, undefined)
         const listening = yield* Scope.fork(yield* Effect.scope)
-        const running = yield* Effect.forkScoped(work(link, listening, onUp))
+        const other = yield* Deferred.make<never, OtherOutbox>()
+        const running = yield* Effect.forkScoped(work(link, listening, other, onUp))
         // Registered last, so it runs first: an UNLISTEN or a cancelled query would wait for a dead
         // server, but not on a destroyed socket.
         yield* Effect.addFinalizer(() => Effect.sync(link.destroy))
-        return yield* Fiber.join(running)
+        return yield* Effect.raceFirst(Fiber.join(running), Deferred.await(other))
       }).pipe(Effect.scoped)
 
     const started = yield* Deferred.make<void, DatabaseRefused>()
@@ -360,7 +385,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
 
     /** Notes how a session failed before the first one was up, and tells when that is believed. */
     const judge = Effect.fnUntraced(function* (error: unknown, now: number) {
-      const refusal = refusalOf(error)
+      const refusal = refusalOf(error, schema)
       doubt.note(refusal?.code ?? (isFault(error) ? error._tag : undefined), now)
       if (refusal === undefined) yield* Deferred.succeed(started, undefined)
       const believed = doubt.believed(now)
@@ -408,7 +433,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         if (!wasUp) yield* judge(error, now)
         const usual = yield* backoff.delay(upAt === undefined ? 0 : now - upAt)
         const delay = wasUp ? usual : doubt.delay(usual, now)
-        const why = fault?.message ?? explained(error)
+        const why = fault?.message ?? explained(error, schema)
         const text = `The reader of the outbox is down, next try in ${Math.round(delay)} ms: ${why}`
         // A cure is told once, for as long as it is the same.
         const lasts = fault !== undefined || refusalOf(error) !== undefined
@@ -442,15 +467,16 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
 const isSame = (a: Cursor.Snapshot, b: Cursor.Snapshot): boolean =>
   Cursor.contains(a, b) && Cursor.contains(b, a)
 
-const explained = (error: unknown): string => {
-  const refusal = refusalOf(error)
-  return refusal === undefined ? sqlMessage(error) : `${refusal.reason}. ${refusal.cure}.`
-}
-
 const newEra = "the database has restarted, recovered or was replaced"
+
+/** How often the pool is asked where it leads, until it answers. */
+const poolEvery = "10 seconds"
 
 /** With more channels than this followed, all messages are read: most are wanted then. */
 const manyChannels = 64
 
 const isFault = (error: unknown): error is OutboxFault =>
-  error instanceof NotInstalled || error instanceof OutdatedInstall || error instanceof NotPrimary
+  error instanceof NotInstalled ||
+  error instanceof OutdatedInstall ||
+  error instanceof NotPrimary ||
+  error instanceof OtherOutbox

@@ -20,6 +20,7 @@ import { isMissing } from "../link/sqlState.ts"
 import { parsePlace, stateStatement } from "./outbox.ts"
 import { formatPosition, whole } from "./position.ts"
 import { objects } from "../sql/objects.ts"
+import { SchemaName } from "../sql/schemaName.ts"
 
 /**
  * A snapshot was asked for inside a transaction.
@@ -92,7 +93,9 @@ export const snapshot = <A, E, R>(
 const installed = <A, R>(
   query: Effect.Effect<A, SqlError, R>
 ): Effect.Effect<A, NotInstalled | SqlError, R> =>
-  Effect.catchIf(query, isMissing, (cause) => Effect.fail(new NotInstalled({ cause })))
+  Effect.catchIf(query, isMissing, (cause) =>
+    Effect.flatMap(SchemaName, (schema) => Effect.fail(new NotInstalled({ cause, schema })))
+  )
 
 const position = stateStatement(`pg_is_in_recovery() standby,
   pg_current_xact_id_if_assigned() is not null writes, realtime.identity() identity`)

@@ -101,8 +101,7 @@ export class Mailbox {
       if (!this.#peer.write(message)) this.#full()
       return
     }
-    const size = this.#peer.keep(message)
-    return this.#wait({ message, size, channel: undefined, resumes: false, from: "", cursor: "" })
+    return this.#wait(this.#waitingOf(message, undefined, false, "", ""))
   }
 
   offer(batch: Batch): Outcome {
@@ -114,18 +113,18 @@ export class Mailbox {
       return "written"
     }
     const { channel, cursor, from, gap, resumes } = batch
-    const size = this.#peer.keep(batch)
+    const waiting = this.#waitingOf(batch, channel, resumes, from, cursor)
     // A client that goes on from behind it does not read it again: it must be told.
     if (resumes && gap !== undefined && gap !== "invalid") {
       this.control(batch)
       return "waits"
     }
-    const fits = size <= this.room
+    const fits = waiting.size <= this.room
     if (!fits && resumes) {
       this.fallBehind(channel, from)
       return "fell"
     }
-    this.#wait({ message: batch, size, channel, resumes, from, cursor })
+    this.#wait(waiting)
     if (fits) return "waits"
     this.#dropEvents()
     return "dropped"
@@ -141,7 +140,7 @@ export class Mailbox {
    * much: more than there is room, or than half of the bound, because no drop frees it.
    */
   hold(message: Outgoing): number {
-    const bytes = this.#peer.keep(message)
+    const bytes = this.#peer.sizeOf(this.#peer.keep(message))
     if (bytes > Math.min(this.room, this.#limit / 2 - this.#held)) return 0
     this.#held += bytes
     return bytes
@@ -212,6 +211,17 @@ export class Mailbox {
     this.#onFull?.()
   }
 
+  #waitingOf(
+    message: Outgoing,
+    channel: string | undefined,
+    resumes: boolean,
+    from: string,
+    cursor: string
+  ): Waiting {
+    const kept = this.#peer.keep(message)
+    return { message: kept, size: this.#peer.sizeOf(kept), channel, resumes, from, cursor }
+  }
+
   #wait(item: Waiting): void {
     if (this.#waiting === none) this.#waiting = [item]
     else this.#waiting.push(item)
@@ -252,8 +262,8 @@ export class Mailbox {
       } else if (!told.has(channel)) {
         told.add(channel)
         const cursor = newest.get(channel)!
-        const message = new Line(encode({ type: "gap", channel, reason: "slow", cursor }))
-        kept.push({ message, size: this.#peer.keep(message), channel, resumes, from, cursor })
+        const gap = new Line(encode({ type: "gap", channel, reason: "slow", cursor }))
+        kept.push(this.#waitingOf(gap, channel, resumes, from, cursor))
       }
     }
     this.#keep(kept)

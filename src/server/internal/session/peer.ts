@@ -13,8 +13,8 @@ export interface Peer {
   writeAll(messages: ReadonlyArray<Outgoing>): boolean
   /** The bytes that a message takes on the wire. */
   sizeOf(message: Outgoing): number
-  /** The same of a message that waits: from now on it holds no memory beside its own. */
-  keep(message: Outgoing): number
+  /** The message to be kept until it is written: its bytes alone, in memory of their own. */
+  keep(message: Outgoing): Outgoing
   /** Bytes written so far: it grows with everything that is written, whoever writes it. */
   written(): number
   /** Calls back once when the socket takes bytes again, at once when it does; returns the way back. */

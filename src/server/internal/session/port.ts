@@ -60,7 +60,7 @@ export class Port<Frame = unknown> {
   }
 
   sendError(id: number | undefined, refused: Refusal): void {
-    this.context.refused(refused.limit ?? refused.code)
+    this.context.refused(refused.limit ?? refused.code, refused.most)
     this.send(errorFrame(refused, id))
   }
 
@@ -73,7 +73,7 @@ export class Port<Frame = unknown> {
 
   refuse(id: number, refused: Refusal): void {
     if (this.stopped) return
-    this.context.refused(refused.limit ?? refused.code)
+    this.context.refused(refused.limit ?? refused.code, refused.most)
     this.answer(id, errorFrame(refused, id))
   }
 

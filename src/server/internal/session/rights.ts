@@ -39,10 +39,11 @@ const endings = {
     message: undecided,
     retry: errorCodes["server/overloaded"].retry
   },
+  /** No subscription ends with `server/internal`: nobody decided about it, and it may come back. */
   "server/internal": {
-    code: "server/internal",
+    code: "server/overloaded",
     message: failed,
-    retry: errorCodes["server/internal"].retry
+    retry: errorCodes["server/overloaded"].retry
   }
 } as const
 

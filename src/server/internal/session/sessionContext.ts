@@ -26,8 +26,8 @@ export interface SessionContext extends Prover, Pick<Application, "authorize"> {
   /** The same for an effect that does not fail, so that it costs no more than itself. */
   readonly start: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   readonly sourceIsUp: () => boolean
-  /** Counts a refusal: the limit that was crossed, or else the code that was answered. */
-  readonly refused: (reason: string) => void
+  /** Counts a refusal: the limit that was crossed, with what it is, or else the code that was answered. */
+  readonly refused: (reason: string, most?: number) => void
   /** Says that a rule of the application refused; what has the same key is said seldom. */
   readonly notice: (key: string, text: string) => Effect.Effect<void>
 }

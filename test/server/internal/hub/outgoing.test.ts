@@ -36,7 +36,7 @@ const peerOf = (codec: Codec, room: number) => {
     write,
     writeAll: (messages) => messages.map(write).every(Boolean),
     sizeOf: (message) => message.bytes(codec).length,
-    keep: (message) => message.lasting(codec).length
+    keep: (message) => message.lasting(codec)
   }
   return { mailbox: new Mailbox(peer, 10_000), written }
 }
@@ -88,9 +88,18 @@ describe("a message on its way", () => {
     const message = new Line("x".repeat(size))
     const bytes = Buffer.from(message.bytes(webSocket))
     const kept = message.lasting(webSocket)
-    expect(kept.equals(bytes)).toBe(true)
-    expect(kept.buffer.byteLength).toBe(kept.length)
+    const own = kept.bytes(webSocket)
+    expect(own.equals(bytes)).toBe(true)
+    expect(own.buffer.byteLength).toBe(own.length)
     expect(message.lasting(webSocket)).toBe(kept)
-    expect(message.bytes(webSocket)).toBe(kept)
+    expect(kept.lasting(webSocket)).toBe(kept)
+    expect(message.bytes(webSocket)).toBe(own)
+    expect(kept.text).toBe(message.text)
+  })
+
+  it("keeps nothing of the events that a batch was made of", () => {
+    const kept = batch().lasting(webSocket)
+    expect(kept).not.toBeInstanceOf(Batch)
+    expect(kept.text).toBe(batch().text)
   })
 })

@@ -1,0 +1,20 @@
+// #region health
+import { Effect, Layer } from "effect"
+import { HttpRouter, HttpServerResponse } from "effect/http"
+import { PrometheusMetrics } from "effect/observability"
+import { RealtimeServer } from "effect-realtime/server"
+
+const checks = HttpRouter.use((router) =>
+  Effect.gen(function* () {
+    const server = yield* RealtimeServer
+    const ready = Effect.map(server.ready, (yes) =>
+      HttpServerResponse.text(yes ? "ready" : "not now", { status: yes ? 200 : 503 })
+    )
+    yield* router.add("GET", "/ready", ready)
+    yield* router.add("GET", "/live", HttpServerResponse.text("live")) // asks nothing
+  })
+)
+
+/** The routes `/ready`, `/live` and `/metrics`; serve `Health.pipe(Layer.provideMerge(door))`. */
+export const Health = Layer.merge(checks, PrometheusMetrics.layerHttp())
+// #endregion

@@ -1,0 +1,23 @@
+// #region list
+import type { RealtimeEvent } from "effect-realtime"
+import { useChannel } from "effect-realtime/react"
+import { DurableOrders, type Order } from "../channels.ts"
+
+type Orders = ReadonlyArray<typeof Order.Type>
+
+/** Your own API, which answers what Realtime.snapshot gave. */
+const fetchOrders = (): Promise<RealtimeEvent.Snapshot<Orders>> =>
+  fetch("/api/orders").then((response) => response.json())
+
+export function OrderList() {
+  const { stale, value } = useChannel(DurableOrders, {
+    initial: [] as Orders,
+    load: fetchOrders,
+    reduce: (orders, { data, operation }) => [
+      ...orders.filter(({ id }) => id !== data.id),
+      ...(operation === "DELETE" ? [] : [data])
+    ]
+  })
+  return <p>{stale ? "reading again" : `${value.length} orders`}</p>
+}
+// #endregion

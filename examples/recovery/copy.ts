@@ -1,0 +1,31 @@
+// #region copy
+import { PgClient } from "@effect/sql-pg"
+import { Effect } from "effect"
+import { Realtime } from "effect-realtime/server"
+import { DurableOrders, type Order } from "../channels.ts"
+
+/** A copy of the table, for a search index or another service: whole again after every gap. */
+export const copy = Realtime.consume(DurableOrders, {
+  name: "copy",
+  start: "oldest",
+  onEvents: Effect.forEach((event) =>
+    event._tag === "Gap" ? readAgain : save(event.payload.operation, event.payload.data)
+  )
+})
+
+const readAgain = PgClient.PgClient.use((sql) =>
+  Effect.andThen(
+    sql`delete from copies`,
+    sql`insert into copies select id, customer, status from orders`
+  )
+)
+
+/** Writes the whole row: events that the copy has read already change nothing in the end. */
+const save = (operation: "INSERT" | "UPDATE" | "DELETE", row: typeof Order.Type) =>
+  PgClient.PgClient.use((sql) =>
+    operation === "DELETE"
+      ? sql`delete from copies where id = ${row.id}`
+      : sql`insert into copies ${sql.insert(row)}
+          on conflict (id) do update set customer = excluded.customer, status = excluded.status`
+  )
+// #endregion

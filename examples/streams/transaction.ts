@@ -1,0 +1,16 @@
+// #region transaction
+import { PgClient } from "@effect/sql-pg"
+import { Effect } from "effect"
+import { Realtime } from "effect-realtime/server"
+import { Notices } from "../channels.ts"
+
+export const ship = (orderId: number) =>
+  PgClient.PgClient.use((sql) =>
+    sql.withTransaction(
+      Effect.gen(function* () {
+        yield* sql`update orders set status = 'shipped' where id = ${orderId}`
+        yield* Realtime.publish(Notices, { type: "info", message: `Order ${orderId} shipped` })
+      })
+    )
+  ) // sent at commit; a rollback sends nothing
+// #endregion

@@ -1,0 +1,36 @@
+/**
+ * A Svelte store over `Collector`: the events of a channel as `$orders.value`. Copy it into your app.
+ *
+ * It listens while it has subscribers, so that a component that reads `$orders` stops it when it is
+ * destroyed. Where SvelteKit renders on the server, give `enabled: browser` of `$app/environment`.
+ */
+import type { Channel } from "effect-realtime"
+import {
+  type ChannelStore,
+  type Collected,
+  Collector,
+  type CollectorOptions
+} from "effect-realtime/client"
+import { type Readable, readable } from "svelte/store"
+
+export interface ChannelStoreOptions<S, A> extends CollectorOptions<S, A> {
+  /** Whether to listen, default `true`. */
+  readonly enabled?: boolean
+}
+
+export const channelStore = <A, S>(
+  store: ChannelStore,
+  channel: Channel.Channel<A>,
+  options: ChannelStoreOptions<S, A>
+): Readable<Collected<S>> & Pick<Collected<S>, "reload"> => {
+  const { getSnapshot, subscribe } = Collector.make(store, channel, options)
+  return {
+    ...readable(getSnapshot(), (set) => {
+      if (options.enabled === false) return undefined
+      const stop = subscribe(() => set(getSnapshot()))
+      set(getSnapshot())
+      return stop
+    }),
+    reload: (load) => getSnapshot().reload(load)
+  }
+}

@@ -1,0 +1,20 @@
+// #region watch
+import { Schema } from "effect"
+import { Channel } from "effect-realtime"
+import { PgInstaller } from "effect-realtime/server"
+import { DurableOrders } from "../channels.ts"
+
+export const Users = Channel.tableUpdates(
+  "users",
+  Schema.Struct({ id: Schema.Int, name: Schema.String }),
+  { delivery: "durable" }
+)
+
+export const Watches = PgInstaller.layer({
+  watch: [
+    { channel: DurableOrders },
+    // Only these columns leave the database; an UPDATE of another one tells nothing.
+    { channel: Users, columns: ["id", "name"], old: true, when: { insert: "not new.hidden" } }
+  ]
+})
+// #endregion

@@ -1,0 +1,115 @@
+/**
+ * Looks at what a session would present and trust, before anything connects. `node:tls` finds out only
+ * when the server has answered, and throws then, in a callback of the socket, where nobody catches it.
+ */
+import { X509Certificate } from "node:crypto"
+import {
+  type ConnectionOptions,
+  createSecureContext,
+  DEFAULT_MAX_VERSION,
+  DEFAULT_MIN_VERSION
+} from "node:tls"
+
+/** What is wrong with a file or a range, and what to do instead. */
+export interface Fault {
+  readonly reason: string
+  readonly cure: string
+}
+
+/** What certificates and keys are taken from, and with what password. */
+export interface Files {
+  readonly ca?: string | undefined
+  readonly cert?: string | undefined
+  readonly key?: string | undefined
+  readonly passphrase?: string | undefined
+}
+
+/** As `node:tls` finds them, which skips whatever else is there in silence. */
+const certificates =
+  /-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----[^]*?-----END (?:X509 |TRUSTED )?CERTIFICATE-----/g
+
+const codeOf = (error: unknown): string =>
+  (error as { readonly code?: string }).code ?? String(error)
+
+const thrownBy = (act: () => unknown): string | undefined => {
+  try {
+    act()
+    return undefined
+  } catch (error) {
+    return codeOf(error)
+  }
+}
+
+/** Of the authorities: a file of which nothing is taken would trust nobody, and not say why. */
+const authorityFault = (text: string): Fault | undefined => {
+  const cure = "Give the certificates of the authorities as PEM"
+  const found = text.match(certificates) ?? []
+  if (found.length === 0) return { reason: "names a sslrootcert that holds no certificate", cure }
+  for (const [index, one] of found.entries()) {
+    const code = thrownBy(() => new X509Certificate(one))
+    if (code === undefined) continue
+    return {
+      reason: `names a sslrootcert whose certificate ${index + 1} cannot be read (${code})`,
+      cure
+    }
+  }
+  return undefined
+}
+
+/** Of what the client presents. */
+const ownFault = ({ cert, key, passphrase }: Files): Fault | undefined => {
+  const certFault = thrownBy(() => createSecureContext({ cert }))
+  if (certFault !== undefined) {
+    return {
+      reason: `names a sslcert that cannot be read (${certFault})`,
+      cure: "Give the client's certificate as PEM"
+    }
+  }
+  const keyFault = thrownBy(() => createSecureContext({ cert, key, passphrase }))
+  if (keyFault === undefined) return undefined
+  if (keyFault === "ERR_OSSL_X509_KEY_VALUES_MISMATCH") {
+    return {
+      reason: "names a sslkey that is not the key of its sslcert",
+      cure: "Give the two that were made together"
+    }
+  }
+  if (!/ENCRYPTED/.test(key ?? "")) {
+    return {
+      reason: `names a sslkey that cannot be read (${keyFault})`,
+      cure: "Give the client's key as PEM"
+    }
+  }
+  return passphrase === undefined
+    ? { reason: "names a sslkey that is encrypted", cure: "Give its password as sslpassword" }
+    : {
+        reason: `has a sslpassword that does not open its sslkey (${keyFault})`,
+        cure: "Give the password of the key, with special characters percent-encoded"
+      }
+}
+
+export const fileFault = (files: Files): Fault | undefined =>
+  (files.ca === undefined ? undefined : authorityFault(files.ca)) ??
+  (files.cert === undefined ? undefined : ownFault(files))
+
+/** Of what an application gives as `ssl` itself, beside the URL. */
+export const optionFault = (options: ConnectionOptions): Fault | undefined => {
+  if (options.secureContext !== undefined) return undefined
+  const code = thrownBy(() => createSecureContext(options))
+  return code === undefined
+    ? undefined
+    : {
+        reason: `comes with an option ssl that cannot be used (${code})`,
+        cure: "Give it a certificate with its key, as PEM, and the passphrase where the key has one"
+      }
+}
+
+/** Where one end is not given it is that of Node: OpenSSL would find out at the first handshake. */
+export const versionFault = ({ maxVersion, minVersion }: ConnectionOptions): Fault | undefined => {
+  const [least, most] = [minVersion ?? DEFAULT_MIN_VERSION, maxVersion ?? DEFAULT_MAX_VERSION]
+  return least <= most
+    ? undefined
+    : {
+        reason: `allows no version of TLS: at least ${least}, at most ${most}`,
+        cure: "Correct ssl_min_protocol_version and ssl_max_protocol_version, or take both out"
+      }
+}

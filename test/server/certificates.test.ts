@@ -1,0 +1,153 @@
+/** What a URL presents and trusts is looked at when its text is read, not when a server has answered. */
+import { PgConnection } from "@effect/sql-pg"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Redacted, Result } from "effect"
+import { execFileSync } from "node:child_process"
+import * as Fs from "node:fs"
+import * as Net from "node:net"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { afterAll, beforeAll } from "vitest"
+import { address, secured } from "../../src/server/internal/link/pgLink.ts"
+import { Negotiated } from "../../src/server/internal/link/negotiated.ts"
+import { sqlMessage } from "../../src/server/internal/link/sqlState.ts"
+import * as PgTls from "../../src/server/PgTls.ts"
+import { missing } from "./support/tlsServer.ts"
+
+let folder: string
+const at = (name: string) => Path.join(folder, name)
+const text = (name: string) => Fs.readFileSync(at(name), "utf8")
+const openssl = (args: string) =>
+  execFileSync("openssl", args.split(" "), { cwd: folder, stdio: "pipe" })
+
+beforeAll(() => {
+  if (missing !== undefined) return
+  folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "realtime-certificates-"))
+  for (const name of ["one", "two"]) {
+    openssl(
+      `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=${name} -keyout ${name}.key -out ${name}.pem`
+    )
+  }
+  openssl("ec -in one.key -aes256 -passout pass:right -out locked.key")
+  const broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+  Fs.writeFileSync(at("broken.pem"), broken)
+  Fs.writeFileSync(at("bundle.pem"), text("one.pem") + text("two.pem"))
+  Fs.writeFileSync(at("half.pem"), text("one.pem") + broken)
+})
+afterAll(() => {
+  if (folder !== undefined) Fs.rmSync(folder, { recursive: true })
+})
+
+/** A listener that agrees to TLS and goes no further. */
+const agreeing = Effect.acquireRelease(
+  Effect.callback<Net.Server>((resume) => {
+    const server = Net.createServer((socket) => {
+      socket.on("error", () => undefined)
+      socket.once("data", () => socket.write("S"))
+    })
+    server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+  }),
+  (server) => Effect.sync(() => server.close())
+)
+const portOf = (server: Net.Server) => (server.address() as Net.AddressInfo).port
+
+describe.skipIf(missing !== undefined)("what a URL presents and trusts", () => {
+  it.each([
+    ["sslcert=one.pem&sslkey=two.key", /a sslkey that is not the key of its sslcert/],
+    ["sslcert=one.pem&sslkey=locked.key", /is encrypted\. Give its password as sslpassword/],
+    ["sslcert=one.pem&sslkey=locked.key&sslpassword=hunter2", /a sslpassword that does not open/],
+    ["sslcert=one.pem&sslkey=one.pem", /a sslkey that cannot be read \(ERR_OSSL/],
+    ["sslcert=one.key&sslkey=one.pem", /a sslcert that cannot be read \(ERR_OSSL/],
+    ["sslcert=broken.pem&sslkey=one.key", /a sslcert that cannot be read \(ERR_OSSL/],
+    ["sslrootcert=one.key", /a sslrootcert that holds no certificate/],
+    ["sslrootcert=broken.pem", /whose certificate 1 cannot be read/],
+    ["sslrootcert=half.pem", /whose certificate 2 cannot be read/]
+  ])("refuses %s at once, in every mode", (query, said) => {
+    const files = query.replace(/=(\w+\.)/g, (_, name) => `=${at(name)}`)
+    for (const mode of ["allow", "prefer", "require", "verify-full"]) {
+      const read = secured({ url: Redacted.make(`postgres://u@h/d?sslmode=${mode}&${files}`) })
+      const { message } = Result.getOrThrow(Result.flip(read))
+      expect(message).toMatch(said)
+      expect(message).not.toContain("hunter2")
+    }
+  })
+
+  it("refuses what an application gives as ssl beside it, too", () => {
+    const ssl = { cert: text("one.pem"), key: text("two.key") }
+    const { message } = Result.getOrThrow(Result.flip(secured({ username: "u", ssl })))
+    expect(message).toMatch(
+      /an option ssl that cannot be used \(ERR_OSSL_X509_KEY_VALUES_MISMATCH\)/
+    )
+    for (const fine of [true, false, {}, { cert: text("one.pem"), key: text("one.key") }]) {
+      expect(Result.isSuccess(secured({ username: "u", ssl: fine }))).toBe(true)
+    }
+  })
+
+  it("takes what fits", () => {
+    const tls = (query: string) => {
+      const url = Redacted.make(`postgres://u@h/d?sslmode=require&${query}`)
+      return Result.getOrThrow(secured({ url })).connection.ssl
+    }
+    expect(tls(`sslcert=${at("one.pem")}&sslkey=${at("one.key")}`)).toMatchObject({
+      cert: text("one.pem"),
+      key: text("one.key")
+    })
+    expect(
+      tls(`sslcert=${at("one.pem")}&sslkey=${at("locked.key")}&sslpassword=right`)
+    ).toMatchObject({ passphrase: "right" })
+    expect(tls(`sslrootcert=${at("bundle.pem")}`)).toMatchObject({ ca: text("bundle.pem") })
+    expect(tls("ssl_min_protocol_version=TLSv1.2&ssl_max_protocol_version=TLSv1.2")).toMatchObject({
+      minVersion: "TLSv1.2",
+      maxVersion: "TLSv1.2"
+    })
+  })
+
+  it.live("a server that agrees to TLS is not asked with a key that does not fit", () =>
+    Effect.gen(function* () {
+      const port = portOf(yield* agreeing)
+      const files = `sslcert=${at("one.pem")}&sslkey=${at("locked.key")}`
+      for (const mode of ["allow", "prefer", "require"]) {
+        const url = `postgres://u@127.0.0.1:${port}/d?sslmode=${mode}&${files}`
+        const error = yield* Effect.flip(
+          Effect.scoped(Effect.flatMap(PgTls.config(url), PgConnection.make))
+        )
+        expect(error._tag).toBe("InvalidDatabaseUrl")
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("what throws where a socket hears ends the session, and not the process", () =>
+    Effect.gen(function* () {
+      const port = portOf(yield* agreeing)
+      const stream = () =>
+        new Negotiated({
+          mode: "prefer",
+          connect: () => Net.connect(port, "127.0.0.1"),
+          tls: { cert: text("one.pem"), key: text("two.key") }
+        })
+      const error = yield* Effect.flip(
+        Effect.scoped(PgConnection.make({ username: "u", stream, ssl: false }))
+      )
+      expect(sqlMessage(error)).toContain("key values mismatch")
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a parameter that is given twice", () => {
+  const read = (query: string) =>
+    Result.getOrThrow(secured({ url: Redacted.make(`postgres://u@h:1/d?${query}`) })).connection
+
+  it("counts as it stands last", () => {
+    expect(read("sslmode=disable&sslmode=verify-full").ssl).toEqual({})
+    expect(read("sslmode=verify-full&sslmode=disable").ssl).toBe(false)
+    expect(read("sslmode=disable&sslmode=require").ssl).toMatchObject({ rejectUnauthorized: false })
+    expect(read("sslmode=disable&ssl=true&sslmode=verify-full").ssl).toEqual({})
+    expect(address(read("host=a&host=b&port=2&port=3"))).toMatchObject({ host: "b", port: 3 })
+    expect(address(read("host=a&host=/run"))).toEqual({ path: "/run/.s.PGSQL.1" })
+  })
+
+  it("is refused where one of them cannot be followed", () => {
+    const url = Redacted.make("postgres://u@h/d?sslmode=full&sslmode=verify-full")
+    expect(Result.isFailure(secured({ url }))).toBe(true)
+  })
+})
