@@ -10,7 +10,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { resolveLimits } from "../src/server/internal/door/limits.ts"
+import { resolveLimits } from "../src/server/internal/limits/limits.ts"
 
 const root = Path.resolve(import.meta.dirname, "..")
 const read = (path: string): string | undefined =>

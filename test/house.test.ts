@@ -49,13 +49,15 @@ type Package = "effect module" | "effect barrel" | "driver" | "react" | "node" |
  * because nobody imports them.
  */
 const floors: Readonly<Record<string, number>> = {
-  "src/client/internal/": 1,
+  "src/client/internal/platform.ts": 0,
+  "src/client/internal/time.ts": 0,
   "src/client/ClientError.ts": 1,
   "src/client/Connection.ts": 1,
   "src/client/PublishQueue.ts": 1,
-  "src/client/RealtimeClient.ts": 2,
-  "src/client/ChannelStore.ts": 3,
-  "src/client/Collector.ts": 4,
+  "src/client/internal/": 2,
+  "src/client/RealtimeClient.ts": 3,
+  "src/client/ChannelStore.ts": 4,
+  "src/client/Collector.ts": 5,
 
   "src/server/internal/": 1,
   "src/server/internal/sql/": 1,
@@ -67,15 +69,21 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/PgInstaller.ts": 1,
   "src/server/PgNotificationSource.ts": 2,
   "src/server/internal/outbox/": 2,
-  "src/server/OutboxReader.ts": 2,
-  "src/server/MemoryOutbox.ts": 2,
-  "src/server/internal/hub/": 3,
-  "src/server/Realtime.ts": 3,
-  "src/server/QueryResults.ts": 4,
-  "src/server/internal/door/": 4,
-  "src/server/ServerOptions.ts": 4,
-  "src/server/jwt.ts": 4,
-  "src/server/RealtimeServer.ts": 5
+  "src/server/OutboxReader.ts": 3,
+  // These two are made of the reader's face, and stand on it.
+  "src/server/internal/outbox/consumers.ts": 4,
+  "src/server/internal/outbox/memoryReader.ts": 4,
+  "src/server/MemoryOutbox.ts": 4,
+  "src/server/internal/hub/": 4,
+  "src/server/Realtime.ts": 5,
+  "src/server/ServerOptions.ts": 5,
+  "src/server/QueryResults.ts": 6,
+  "src/server/internal/limits/": 6,
+  "src/server/internal/auth/": 7,
+  "src/server/jwt.ts": 8,
+  "src/server/internal/session/": 8,
+  "src/server/internal/door/": 9,
+  "src/server/RealtimeServer.ts": 10
 }
 
 const floorOf = (path: string): number | undefined =>
@@ -288,6 +296,37 @@ describe("the floors", () => {
             (target) =>
               `${path} (F${floorOf(path)}) imports ${target} (F${floorOf(target)}): hand it a Stream or a function from above instead`
           )
+      )
+    ).toEqual([])
+  })
+
+  it("have no internal that imports its own face: what it needs of a public file stands below it", () => {
+    expect(
+      onFloors.flatMap(({ imports, path, wing }) =>
+        isPublic(path)
+          ? []
+          : imports
+              .filter(
+                (target) =>
+                  wingOf(target) === wing && isPublic(target) && floorOf(target)! >= floorOf(path)!
+              )
+              .map((target) => `${path} imports ${target}: move what it needs down`)
+      )
+    ).toEqual([])
+  })
+
+  it("have a session that goes one way: it knows no door, and what it calls does not call it", () => {
+    const session = onFloors.filter(({ path }) => path.startsWith("src/server/internal/session/"))
+    expect(session.length).toBeGreaterThan(10)
+    expect(
+      session.flatMap(({ imports, path }) =>
+        imports
+          .filter(
+            (target) =>
+              target.startsWith("src/server/internal/door/") ||
+              target === "src/server/internal/session/session.ts"
+          )
+          .map((target) => `${path} imports ${target}: use the port`)
       )
     ).toEqual([])
   })

@@ -52,7 +52,7 @@ const shownBy: Readonly<Record<string, ReadonlyArray<readonly [file: string, tit
   ],
   "a page is too slow": [
     [
-      "test/server/internal/door/mailbox.test.ts",
+      "test/server/internal/session/mailbox.test.ts",
       "drops waiting events at its bound and tells a gap"
     ],
     ["test/server/durable.test.ts", "a socket that was too slow catches up by itself"],

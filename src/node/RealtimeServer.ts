@@ -25,9 +25,10 @@ import { connect } from "node:net"
 import type { Duplex } from "node:stream"
 import * as Channel from "../Channel.ts"
 import { attach } from "../server/internal/door/attach.ts"
+import { keyOf } from "../server/internal/auth/application.ts"
 import { claim } from "../server/internal/door/claims.ts"
 import * as Door from "../server/internal/door/door.ts"
-import type { ChannelConflict } from "../server/internal/door/registry.ts"
+import type { ChannelConflict } from "../server/internal/session/registry.ts"
 import { requireSources } from "../server/internal/door/sources.ts"
 import type { NoOutbox, NoSource } from "../server/internal/hub/errors.ts"
 import { address, secured } from "../server/internal/link/pgLink.ts"
@@ -163,7 +164,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
         : "The server could not start; its log says why."
     Effect.runSync(Scope.provide(attach(waitingDoor(path, answer), server), waiting))
     this.#stopWaiting = Scope.close(waiting, Exit.void)
-    this.#identityKey = identityKey ?? Door.keyOf
+    this.#identityKey = identityKey ?? keyOf
     /** The pool's sockets: a silent one is cut, because the driver would wait for it. */
     const sockets = new Set<Duplex>()
     const cut = Effect.sync(() => {

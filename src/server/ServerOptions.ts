@@ -9,7 +9,7 @@ import * as Schema from "effect/Schema"
 import type { IncomingHttpHeaders } from "node:http"
 import type * as Channel from "../Channel.ts"
 import { errorCodes } from "../Protocol.ts"
-import type { Rate } from "./internal/door/bucket.ts"
+import type { Rate } from "./internal/options.ts"
 
 export {
   /**

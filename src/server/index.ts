@@ -6,7 +6,7 @@
 export * as FrameSchema from "./FrameSchema.ts"
 export { ConsumerConflict, ConsumerGap } from "./internal/outbox/consumers.ts"
 export { NoOutbox, NoSource, NotDurable, TooManyChannels } from "./internal/hub/errors.ts"
-export { ChannelConflict } from "./internal/door/registry.ts"
+export { ChannelConflict } from "./internal/session/registry.ts"
 export { RowMismatch } from "./internal/outbox/rows.ts"
 export { NestedSnapshot } from "./internal/outbox/snapshot.ts"
 export { type AuthenticateJwt, type Claims, jwt } from "./jwt.ts"

@@ -23,7 +23,7 @@ import {
   KeysUnavailable,
   type PublicAlgorithm,
   type SecretAlgorithm
-} from "./internal/door/jwtKeys.ts"
+} from "./internal/auth/jwtKeys.ts"
 import { millis } from "./internal/options.ts"
 import { type Authenticate, AuthRefused, type Credentials } from "./ServerOptions.ts"
 

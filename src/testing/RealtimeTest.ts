@@ -29,7 +29,7 @@ import type { MemoryOutboxOptions } from "../server/MemoryOutbox.ts"
 import { type OutboxPublishError, OutboxReader } from "../server/OutboxReader.ts"
 import { keeps } from "../server/internal/hub/durable.ts"
 import { checked, count } from "../server/internal/options.ts"
-import type { ChannelConflict } from "../server/internal/door/registry.ts"
+import type { ChannelConflict } from "../server/internal/session/registry.ts"
 import type { SourceError } from "../server/NotificationSource.ts"
 import * as Realtime from "../server/Realtime.ts"
 import type {

@@ -1,5 +1,5 @@
 import { webSocket } from "../../src/server/internal/door/webSocket.ts"
-import type { Peer } from "../../src/server/internal/door/peer.ts"
+import type { Peer } from "../../src/server/internal/session/peer.ts"
 import { Line, Outgoing } from "../../src/server/internal/hub/outgoing.ts"
 
 /** A message of so many bytes on any wire; its text does not matter. */

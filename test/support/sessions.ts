@@ -9,7 +9,7 @@ import { decodeServerFrame, type FrameOf, type ServerFrame } from "../../src/Fra
 import * as Door from "../../src/server/internal/door/door.ts"
 import * as metrics from "../../src/server/internal/metrics.ts"
 import * as Turns from "../../src/server/internal/turns.ts"
-import type { Peer } from "../../src/server/internal/door/peer.ts"
+import type { Peer } from "../../src/server/internal/session/peer.ts"
 import { layerMemory, NotificationSource } from "../../src/server/NotificationSource.ts"
 import { type Options as RealtimeOptions, Realtime } from "../../src/server/Realtime.ts"
 import type { Options } from "../../src/server/ServerOptions.ts"

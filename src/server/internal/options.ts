@@ -119,3 +119,11 @@ export const backoff = (policy: Backoff.Policy): Backoff.Policy => {
   }
   return policy
 }
+
+/** So many per second on average, so many at once. */
+export interface Rate {
+  /** Tokens that come back per second. */
+  readonly perSecond: number
+  /** The most that are there at once. */
+  readonly burst: number
+}

@@ -15,7 +15,7 @@ import type { WebSocketConstructor, WebSocketLike } from "../../client/Connectio
 import { decodeServerMessage, type ServerFrame } from "../../Frame.ts"
 import { closeCodes } from "../../Protocol.ts"
 import type { Door } from "../../server/internal/door/door.ts"
-import type { Peer } from "../../server/internal/door/peer.ts"
+import type { Peer } from "../../server/internal/session/peer.ts"
 import { Line, type Outgoing } from "../../server/internal/hub/outgoing.ts"
 
 /** A session's end of a link. */

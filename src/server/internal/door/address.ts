@@ -70,7 +70,3 @@ export const networkOf = (address: string): string =>
         .map((group) => group.toString(16))
         .join(":")}::/64`
     : address
-
-/** Whether the host of a URL is this machine. */
-export const isLoopbackHost = (host: string): boolean =>
-  host === "localhost" || host === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(host)

@@ -10,9 +10,9 @@ import type { IncomingMessage } from "node:http"
 import { subprotocol } from "../../../Protocol.ts"
 import type { DoorOptions } from "../../ServerOptions.ts"
 import { isNear, networkOf, readAddress } from "./address.ts"
-import { Bucket } from "./bucket.ts"
-import { originOf, type ResolvedLimits } from "./limits.ts"
-import { quoted } from "./notices.ts"
+import { Bucket } from "../limits/bucket.ts"
+import { originOf, type ResolvedLimits } from "../limits/limits.ts"
+import { quoted } from "../limits/notices.ts"
 
 /** Why an upgrade is refused. */
 export interface UpgradeRefusal {

@@ -28,19 +28,22 @@ import {
   type Options
 } from "../../ServerOptions.ts"
 import { Admission, type UpgradeRefusal } from "./admission.ts"
-import { Identities } from "./identities.ts"
+import { applicationOf } from "../auth/application.ts"
+import { Identities } from "../auth/identities.ts"
 import { checked } from "../options.ts"
-import { checkOptions, resolveLimits } from "./limits.ts"
+import { checkOptions, resolveLimits } from "../limits/limits.ts"
 import * as metrics from "../metrics.ts"
-import { type Peer, WebSocketPeer } from "./peer.ts"
-import { PublishKeys } from "./publishKeys.ts"
-import * as Bucket from "./bucket.ts"
-import * as Registry from "./registry.ts"
+import type { Peer } from "../session/peer.ts"
+import { WebSocketPeer } from "./webSocketPeer.ts"
+import { PublishKeys } from "../session/publishKeys.ts"
+import * as Bucket from "../limits/bucket.ts"
+import * as Registry from "../session/registry.ts"
 import { withoutSlash } from "./claims.ts"
-import { Voice } from "./voice.ts"
-import { Revocations } from "./revocations.ts"
-import { type Gate, Session } from "./session.ts"
-import type { Principal, Refusal, SessionContext } from "./sessionContext.ts"
+import { Voice } from "../limits/voice.ts"
+import { Revocations } from "../auth/revocations.ts"
+import { type Gate, Session } from "../session/session.ts"
+import type { Refusal } from "../limits/refusals.ts"
+import type { SessionContext } from "../session/sessionContext.ts"
 
 /** What a session hears of its socket. */
 type Ears = Pick<Session, "receive" | "receiveBinary" | "receiveControl" | "broken" | "closed">
@@ -170,12 +173,11 @@ export const make = <I, R>(
     }
 
     const context: SessionContext = {
-      realtime,
       registry,
       limits,
       slowConsumer: options.slowConsumer ?? "gap",
       publishKeys,
-      ...(yield* identityOf(options, limits.tokenAge)),
+      ...(yield* applicationOf(options, limits.tokenAge)),
       opens: new Bucket.Shared(limits.channelOpens, now),
       // Where everybody may everything nobody is asked.
       looks: new Bucket.Shared(options.authorize === allowAll ? undefined : limits.looks, now),
@@ -372,51 +374,3 @@ const headersOf = ({ headers }: IncomingMessage): IncomingHttpHeaders =>
       ([name]) => name !== "connection" && name !== "upgrade" && !name.startsWith("sec-websocket-")
     )
   )
-
-/** Where there is no `identityKey`. The types see to it that this is a string. */
-export const keyOf = (identity: unknown): string => {
-  if (typeof identity === "string") return identity
-  throw new TypeError("An identity is not a string: the option identityKey must give its text.")
-}
-
-/** What is thrown is logged as a failure of `authenticate`, whose token may be good. */
-const endOf = (expires: Date | undefined | null): number => {
-  if (expires === undefined || expires === null) return Infinity
-  if (expires instanceof Date && !Number.isNaN(expires.getTime())) return expires.getTime()
-  throw new TypeError(
-    `authenticate gave expires as ${expires instanceof Date ? "an invalid Date" : `a ${typeof expires}`}: it must be a valid Date, or left out where the proof does not end.`
-  )
-}
-
-/** `authenticate` and `authorize` with their services, and without their types. */
-const identityOf = <I, R>(
-  options: Options<I, R>,
-  tokenAge: number
-): Effect.Effect<Pick<SessionContext, "authenticate" | "authorize">, never, R> =>
-  Effect.gen(function* () {
-    const context = yield* Effect.context<R>()
-    const clock = yield* Clock.Clock
-    if (options.authenticate === undefined) {
-      const { authorize } = options
-      return {
-        authenticate: undefined,
-        authorize: (request) =>
-          Effect.provideContext(authorize({ ...request, identity: undefined }), context)
-      }
-    }
-    const { authenticate, authorize, identityKey = keyOf } = options
-    return {
-      authenticate: (credentials) =>
-        authenticate(credentials).pipe(
-          Effect.provideContext(context),
-          Effect.map(({ expires, identity }): Principal => ({
-            identity,
-            key: identityKey(identity),
-            expiresAt: Math.min(endOf(expires), clock.currentTimeMillisUnsafe() + tokenAge)
-          }))
-        ),
-      // The identity of a request is always one that `authenticate` gave.
-      authorize: (request) =>
-        Effect.provideContext(authorize({ ...request, identity: request.identity as I }), context)
-    }
-  })

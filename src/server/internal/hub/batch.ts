@@ -44,6 +44,8 @@ export const position: unique symbol = Symbol("position")
 
 export class Batch extends Outgoing implements Step {
   readonly channel: string
+  /** Whether its subscribers can go on from a cursor when it is dropped: else they are told a gap. */
+  readonly resumes: boolean
   /**
    * Grows from batch to batch of a channel. A subscriber that joined at a tick has everything up to
    * it. On a live channel it counts the batches one by one, so a jump tells that some were dropped.
@@ -60,15 +62,17 @@ export class Batch extends Outgoing implements Step {
   readonly invalid: InvalidMessage | undefined
   #sealed: { readonly events: number; readonly bytes: number } | undefined
 
+  /** `of`: the view that it is for. */
   constructor(
-    channel: string,
+    of: { readonly name: string; readonly resumes: boolean },
     tick: number,
     from: string,
     cursor: string,
     content: ReadonlyArray<BatchEvent> | GapReason | Missing | typeof position
   ) {
     super()
-    this.channel = channel
+    this.channel = of.name
+    this.resumes = of.resumes
     this.tick = tick
     this.from = from
     this.cursor = cursor

@@ -83,12 +83,14 @@ export const forOne = (
   channel: Channel.Any,
   outbox: OutboxReader["Service"]
 ): ((item: Item) => Effect.Effect<ReadonlyArray<Batch>>) => {
-  const view = new View<never>(channel, () =>
-    Effect.die(new Error("a view of one consumer is not joined"))
+  const view = new View<never>(
+    channel,
+    () => Effect.die(new Error("a view of one consumer is not joined")),
+    true
   )
   return (item) => {
     const missing: Array<Missing> = []
-    const batches = batchesOf(view, view.name, item, false, missing)
+    const batches = batchesOf(view, item, false, missing)
     return Effect.as(toldOf(outbox).tell(view.name, missing), batches)
   }
 }

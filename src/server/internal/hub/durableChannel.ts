@@ -22,12 +22,16 @@ export class DurableChannel extends Views<JoinError> {
     this.#reader = reader
   }
 
+  protected override get resumes(): boolean {
+    return true
+  }
+
   /** Takes what was handed out together. Returns the messages that are gaps. */
   receive(items: ReadonlyArray<Outbox.Item>): ReadonlyArray<Missing> {
     const missing: Array<Missing> = []
     for (const item of items) {
       for (let view = this.first; view !== undefined; view = view.next) {
-        for (const batch of batchesOf(view, this.name, item, view.subscribed, missing)) {
+        for (const batch of batchesOf(view, item, view.subscribed, missing)) {
           view.hand(batch)
         }
       }
@@ -79,7 +83,7 @@ class Replayed implements Step {
       const known = made?.deref()
       if (known !== undefined) return Effect.succeed(known)
       const missing: Array<Missing> = []
-      const batches = batchesOf(view, channel, batch, true, missing).map((one) => one.seal())
+      const batches = batchesOf(view, batch, true, missing).map((one) => one.seal())
       // What was read for a replay goes with it; what the node remembers anyway must not grow by this.
       made = tick === 0 ? { deref: () => batches } : new WeakRef(batches)
       return Effect.as(told.tell(channel, missing), batches)
@@ -90,19 +94,18 @@ class Replayed implements Step {
 /** One item of the outbox as a view sees it. Notes in `missing` what is a gap. */
 export const batchesOf = <E>(
   view: View<E>,
-  name: string,
   item: Outbox.Item,
   wire: boolean,
   missing: Array<Missing>
 ): ReadonlyArray<Batch> => {
   const { cursor, tick } = item
-  if (item._tag === "Position") return [new Batch(name, tick, cursor, cursor, position)]
-  if (item._tag === "Gap") return [new Batch(name, tick, cursor, cursor, item.reason)]
+  if (item._tag === "Position") return [new Batch(view, tick, cursor, cursor, position)]
+  if (item._tag === "Gap") return [new Batch(view, tick, cursor, cursor, item.reason)]
   const batches: Array<Batch> = []
   let { from } = item
   let events: Array<BatchEvent> = []
   const add = (to: string, content: ReadonlyArray<BatchEvent> | Missing) => {
-    batches.push(new Batch(name, tick, from, to, content))
+    batches.push(new Batch(view, tick, from, to, content))
     from = to
   }
   for (const [index, { at, id, text, tx }] of item.events.entries()) {

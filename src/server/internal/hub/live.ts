@@ -110,7 +110,7 @@ export const make = (
           const { cursor, replay, state, tick } = yield* view.join(from)
           const start =
             state === "reset"
-              ? [new Batch(channel.name, tick, cursor, cursor, "retention")]
+              ? [new Batch(view, tick, cursor, cursor, "retention")]
               : (yield* Effect.forEach(replay, ({ open }) => open)).flat()
           return Stream.fromIterable(start).pipe(
             Stream.concat(
@@ -164,7 +164,16 @@ const withGaps = (start: number) => {
       const missed = batch.tick !== tick + 1
       tick = batch.tick
       return missed
-        ? [new Batch(batch.channel, batch.tick, batch.from, batch.from, "slow"), batch]
+        ? [
+            new Batch(
+              { name: batch.channel, resumes: false },
+              batch.tick,
+              batch.from,
+              batch.from,
+              "slow"
+            ),
+            batch
+          ]
         : [batch]
     })
     return [first!, ...rest]

@@ -67,6 +67,10 @@ export class LiveChannel extends Views {
     this.#ring = new Ring(budget)
   }
 
+  protected override get resumes(): boolean {
+    return false
+  }
+
   /** Gives back what it remembers; what waits, or comes later, is for nobody. */
   close(): void {
     this.#closed = true
@@ -108,8 +112,7 @@ export class LiveChannel extends Views {
     })
     this.#cursor = Cursor.formatLive(this.#epoch, this.#seq)
     for (let view = this.first; view !== undefined; view = view.next) {
-      const seen = view
-      this.#batches(seen, from, entries, seen.subscribed, missing, (batch) => seen.hand(batch))
+      this.#batches(view, from, entries, view.subscribed, missing, view)
     }
   }
 
@@ -119,7 +122,7 @@ export class LiveChannel extends Views {
     this.#ring.clear()
     const cursor = (this.#cursor = Cursor.formatLive(this.#epoch, 0))
     for (let view = this.first; view !== undefined; view = view.next) {
-      view.hand(new Batch(this.name, view.tick + 1, cursor, cursor, "source"))
+      view.hand(new Batch(view, view.tick + 1, cursor, cursor, "source"))
     }
   }
 
@@ -168,7 +171,7 @@ export class LiveChannel extends Views {
     const made = this.#madeFor(view, from)
     if (made !== undefined) return made
     const replay: Array<Batch> = []
-    this.#batches(view, from, entries, true, missing, (batch) => replay.push(batch))
+    this.#batches(view, from, entries, true, missing, { hand: (batch) => replay.push(batch) })
     const bytes = bytesOf(entries)
     const join: Join = { ...nothing, state: "recovered", cursor: from, replay, bytes }
     if (entries.length > 0) {
@@ -179,7 +182,7 @@ export class LiveChannel extends Views {
 
   /**
    * The entries after `from` as a view sees them: events in batches of some size, and in their places the
-   * gaps, which `missing` notes.
+   * gaps, which `missing` notes; handed to `taker` one by one.
    */
   #batches(
     view: View,
@@ -187,9 +190,8 @@ export class LiveChannel extends Views {
     entries: ReadonlyArray<Entry>,
     wire: boolean,
     missing: Array<Missing>,
-    take: (batch: Batch) => void
+    taker: { readonly hand: (batch: Batch) => unknown }
   ): void {
-    const { name } = this
     const last = entries.length - 1
     let events: Array<BatchEvent> | undefined
     let size = 0
@@ -207,14 +209,14 @@ export class LiveChannel extends Views {
       const full = size >= maxBatchText || events?.length === maxBatchEvents
       if (events !== undefined && (full || gap !== undefined || index === last)) {
         const cursor = events[events.length - 1]!.id
-        take(new Batch(name, ++tick, from, cursor, events))
+        taker.hand(new Batch(view, ++tick, from, cursor, events))
         from = cursor
         events = undefined
         size = 0
       }
       if (gap !== undefined) {
         missing.push(gap)
-        take(new Batch(name, ++tick, from, id, gap))
+        taker.hand(new Batch(view, ++tick, from, id, gap))
         from = id
       }
     }

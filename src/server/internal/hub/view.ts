@@ -64,6 +64,8 @@ export class View<E = never> {
   tick = 0
   /** This and the codec as `channel` has them, without a look at it: of many channels each is far away. */
   readonly name: string
+  /** As the channel's delivery says. */
+  readonly resumes: boolean
   readonly #codec: Codec<unknown>
   readonly #options: Exact.Options | undefined
   /** Most channels of a busy node have one socket: a set of its own would cost more than the rest. */
@@ -71,8 +73,9 @@ export class View<E = never> {
   #sinks: Set<Sink> | undefined
   #batches: PubSub.PubSub<Batch> | undefined
 
-  constructor(channel: Channel.Any, join: View<E>["join"]) {
+  constructor(channel: Channel.Any, join: View<E>["join"], resumes: boolean) {
     this.channel = channel
+    this.resumes = resumes
     this.name = channel.name
     this.#codec = channel.codec as Codec<unknown>
     this.#options = optionsOf(channel.name, this.#codec)
@@ -164,8 +167,10 @@ export abstract class Views<E = never> {
     let view = this.first
     while (view !== undefined && view.channel.codec !== channel.codec) view = view.next
     if (view === undefined) {
-      const added: View<E> = new View(channel, (from, part, lease) =>
-        this.join(added, from, part, lease)
+      const added: View<E> = new View(
+        channel,
+        (from, part, lease) => this.join(added, from, part, lease),
+        this.resumes
       )
       added.next = this.first
       view = this.first = added
@@ -181,6 +186,9 @@ export abstract class Views<E = never> {
       if (other.next === view) other.next = view.next
     }
   }
+
+  /** Whether a cursor of the channel outlives what is remembered here. */
+  protected abstract get resumes(): boolean
 
   protected abstract join(
     view: View<E>,

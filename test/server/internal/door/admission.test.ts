@@ -5,7 +5,7 @@ import { describe, expect, it } from "@effect/vitest"
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http"
 import { isNear, networkOf, readAddress } from "../../../../src/server/internal/door/address.ts"
 import { Admission } from "../../../../src/server/internal/door/admission.ts"
-import { resolveLimits } from "../../../../src/server/internal/door/limits.ts"
+import { resolveLimits } from "../../../../src/server/internal/limits/limits.ts"
 import type { DoorOptions } from "../../../../src/server/ServerOptions.ts"
 
 const client = "203.0.113.7"

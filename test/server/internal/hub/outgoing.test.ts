@@ -2,8 +2,8 @@
  * A message becomes what a transport carries once, whoever asks; the hub and the mailbox never look.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Mailbox } from "../../../../src/server/internal/door/mailbox.ts"
-import type { Peer } from "../../../../src/server/internal/door/peer.ts"
+import { Mailbox } from "../../../../src/server/internal/session/mailbox.ts"
+import type { Peer } from "../../../../src/server/internal/session/peer.ts"
 import { webSocket } from "../../../../src/server/internal/door/webSocket.ts"
 import { Batch } from "../../../../src/server/internal/hub/batch.ts"
 import { type Codec, Line } from "../../../../src/server/internal/hub/outgoing.ts"
@@ -38,12 +38,11 @@ const peerOf = (codec: Codec, room: number) => {
     sizeOf: (message) => message.bytes(codec).length,
     keep: (message) => message.lasting(codec)
   }
-  const owner = { peer, blocked() {}, dropped() {}, behind() {}, resumes: () => false }
-  return { mailbox: new Mailbox(owner, 10_000), written }
+  return { mailbox: new Mailbox(peer, 10_000), written }
 }
 
 const batch = () =>
-  new Batch("orders", 1, "e:0", "e:1", [
+  new Batch({ name: "orders", resumes: false }, 1, "e:0", "e:1", [
     { id: "e:1", at: 0, payload: { n: 1 }, json: `{"n":1}`, tx: undefined }
   ])
 

@@ -12,7 +12,7 @@ const Words = Channel.make("orders", Schema.String)
 
 /** A view, and three sinks that note the ticks that they are offered. */
 const viewed = () => {
-  const view = new View<never>(Orders, () => Effect.die("nobody joins"))
+  const view = new View<never>(Orders, () => Effect.die("nobody joins"), false)
   const ticks = new Map<object, Array<number>>()
   const sinkOf = () => {
     const seen: Array<number> = []
@@ -25,7 +25,7 @@ const viewed = () => {
   return {
     view,
     sinks,
-    hand: () => view.hand(new Batch("orders", ++tick, "e:0", "e:1", [])),
+    hand: () => view.hand(new Batch(view, ++tick, "e:0", "e:1", [])),
     seen: () => sinks.map((sink) => ticks.get(sink))
   }
 }

@@ -4,14 +4,8 @@
 import * as Effect from "effect/Effect"
 import { asking, one } from "../turns.ts"
 import type { Match } from "./registry.ts"
-import {
-  busy,
-  overLimit,
-  type Refusal,
-  Refused,
-  type SessionContext,
-  sourceDown
-} from "./sessionContext.ts"
+import { busy, overLimit, type Refusal, Refused, sourceDown } from "../limits/refusals.ts"
+import type { SessionContext } from "./sessionContext.ts"
 
 /** A replay counts as one subscribe more for each so many bytes of payload. */
 export const replayBytes = 64 * 1024

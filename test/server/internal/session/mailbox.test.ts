@@ -1,11 +1,11 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Batch } from "../../../../src/server/internal/hub/batch.ts"
-import { Mailbox, type MailboxOwner } from "../../../../src/server/internal/door/mailbox.ts"
+import { Mailbox } from "../../../../src/server/internal/session/mailbox.ts"
 import type { Outgoing } from "../../../../src/server/internal/hub/outgoing.ts"
 import { bytesOf, line, Sized, sizes } from "../../../support/messages.ts"
 
 /** A socket that takes `room` frames and is full then. */
-const socket = (room: number, limit = 1000, durable: ReadonlyArray<string> = []) => {
+const socket = (room: number, limit = 1000) => {
   const written: Array<string> = []
   const writes: Array<number> = []
   const behind: Array<readonly [string, string]> = []
@@ -15,22 +15,40 @@ const socket = (room: number, limit = 1000, durable: ReadonlyArray<string> = [])
     writes.push(messages.reduce((sum, message) => sum + bytesOf(message), 0))
     return --seen.room > 0
   }
-  const owner: MailboxOwner = {
-    peer: { ...sizes, write: (message) => writeAll([message]), writeAll },
-    blocked: () => seen.blocked++,
-    dropped: () => seen.dropped++,
-    resumes: (channel) => durable.includes(channel),
-    behind: () => {
+  /** A mailbox whose user takes what is behind as soon as it can go on. */
+  class UsedMailbox extends Mailbox {
+    override offer(batch: Batch) {
+      const outcome = super.offer(batch)
+      if (outcome === "fell" || outcome === "dropped") seen.dropped++
+      return outcome
+    }
+    override fallBehind(channel: string, from: string) {
+      super.fallBehind(channel, from)
+      if (this.isBehind) this.#goOn()
+    }
+    override drained() {
+      const isBehind = super.drained()
+      if (isBehind) this.#goOn()
+      return isBehind
+    }
+    #goOn() {
       let next
-      while ((next = mailbox.nextBehind()) !== undefined) behind.push(next)
+      while ((next = this.nextBehind()) !== undefined) behind.push(next)
     }
   }
-  const mailbox = new Mailbox(owner, limit)
+  const mailbox = new UsedMailbox(
+    { ...sizes, write: (message) => writeAll([message]), writeAll },
+    limit
+  )
+  mailbox.onFull(() => seen.blocked++)
   return { mailbox, written, writes, seen, behind }
 }
 
+/** The channel "d" goes on from a cursor, all others are told a gap. */
+const of = (name: string) => ({ name, resumes: name === "d" })
+
 const batch = (channel: string, number: number, size = 10) =>
-  new Batch(channel, number, `e:${number - 1}`, `e:${number}`, [
+  new Batch(of(channel), number, `e:${number - 1}`, `e:${number}`, [
     {
       id: `e:${number}`,
       at: 0,
@@ -46,6 +64,34 @@ const typeAndCursor = (text: string) => {
 }
 
 describe("Mailbox", () => {
+  it("answers what became of a batch", () => {
+    const { mailbox } = socket(2, 400)
+    const outcomes = [
+      batch("a", 1),
+      batch("a", 2),
+      batch("a", 3),
+      batch("d", 1, 300),
+      batch("d", 2),
+      batch("a", 4, 300),
+      batch("a", 5)
+    ].map((one) => mailbox.offer(one))
+    expect(outcomes).toEqual(["written", "written", "waits", "fell", "behind", "dropped", "waits"])
+    expect(mailbox.isBehind).toBe(false)
+  })
+
+  it("answers whether channels are behind when the socket drained", () => {
+    const { behind, mailbox, seen } = socket(1, 400)
+    mailbox.offer(batch("a", 1))
+    mailbox.offer(batch("a", 2))
+    seen.room = 10
+    expect(mailbox.drained()).toBe(false)
+    seen.room = 1
+    mailbox.offer(batch("a", 3))
+    mailbox.offer(batch("d", 1, 400))
+    seen.room = 10
+    expect([mailbox.drained(), behind]).toEqual([true, [["d", "e:0"]]])
+  })
+
   it("writes at once while the socket takes bytes", () => {
     const { mailbox, seen, written } = socket(10)
     mailbox.offer(batch("a", 1))
@@ -93,7 +139,7 @@ describe("Mailbox", () => {
   })
 
   it("tells no gap of a channel that resumes, but where its last frame that stays ends", () => {
-    const { behind, mailbox, seen, written } = socket(1, 400, ["d"])
+    const { behind, mailbox, seen, written } = socket(1, 400)
     mailbox.offer(batch("d", 1))
     mailbox.offer(batch("d", 2))
     mailbox.offer(batch("d", 3))
@@ -114,7 +160,7 @@ describe("Mailbox", () => {
   })
 
   it("keeps everything that waits when a channel that resumes does not fit any more", () => {
-    const { behind, mailbox, seen, written } = socket(1, 400, ["d"])
+    const { behind, mailbox, seen, written } = socket(1, 400)
     mailbox.offer(batch("a", 1))
     mailbox.offer(batch("a", 2))
     mailbox.offer(batch("d", 1))
@@ -137,7 +183,7 @@ describe("Mailbox", () => {
   ])(
     "what waits of a channel that fell behind before the backlog is dropped %s",
     (_, size, kept, from) => {
-      const { behind, mailbox, seen, written } = socket(1, 400, ["d"])
+      const { behind, mailbox, seen, written } = socket(1, 400)
       mailbox.offer(batch("a", 1))
       mailbox.offer(batch("d", 1, size))
       mailbox.offer(batch("d", 2, 300))
@@ -154,7 +200,7 @@ describe("Mailbox", () => {
   )
 
   it("hands a channel that resumes back only when nothing waits any more", () => {
-    const { behind, mailbox, seen } = socket(1, 100_000, ["d"])
+    const { behind, mailbox, seen } = socket(1, 100_000)
     mailbox.offer(batch("a", 1))
     mailbox.offer(batch("a", 2, 60_000))
     mailbox.offer(batch("a", 3, 30_000))
@@ -169,9 +215,9 @@ describe("Mailbox", () => {
   })
 
   it("never drops a gap that a channel that resumes would not find again", () => {
-    const { mailbox, seen, written } = socket(1, 400, ["d"])
+    const { mailbox, seen, written } = socket(1, 400)
     mailbox.offer(batch("d", 1))
-    mailbox.offer(new Batch("d", 2, "f:2", "f:2", "source"))
+    mailbox.offer(new Batch(of("d"), 2, "f:2", "f:2", "source"))
     mailbox.offer(batch("a", 1, 300))
     mailbox.offer(batch("a", 2, 300))
     seen.room = 10
@@ -242,7 +288,7 @@ describe("Mailbox", () => {
     ]
   ])("drops once for many events, however full it is of %s", (_, fill) => {
     const limit = 100_000
-    const { mailbox, seen } = socket(1, limit, ["d"])
+    const { mailbox, seen } = socket(1, limit)
     mailbox.offer(batch("a", 0))
     fill(mailbox)
     const dropped: Array<number> = []
@@ -262,7 +308,7 @@ describe("Mailbox", () => {
   })
 
   it("forgets what a channel was to go on from when it is left", () => {
-    const { behind, mailbox, seen, written } = socket(1, 400, ["d"])
+    const { behind, mailbox, seen, written } = socket(1, 400)
     mailbox.offer(batch("d", 1))
     mailbox.offer(batch("d", 2, 500))
     mailbox.forget("d")
@@ -273,7 +319,7 @@ describe("Mailbox", () => {
   })
 
   it("drops what waits of a channel that is left: whoever begins it again has nothing to do with it", () => {
-    const { behind, mailbox, seen, written } = socket(1, 400, ["d"])
+    const { behind, mailbox, seen, written } = socket(1, 400)
     mailbox.offer(batch("a", 1))
     mailbox.offer(batch("d", 1, 100))
     mailbox.control(line(`{"type":"ping"}`))

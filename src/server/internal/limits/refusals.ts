@@ -1,23 +1,13 @@
 /**
- * What all sessions of a door share, and the words in which a request is refused.
+ * The words in which a request is refused, and what a client may know of an error.
  */
-import type * as Cause from "effect/Cause"
-import type * as Deferred from "effect/Deferred"
-import type * as Effect from "effect/Effect"
-import type * as Fiber from "effect/Fiber"
 import type { FrameOf, ServerFrame } from "../../../Frame.ts"
 import { type ErrorCode, errorCodes } from "../../../Protocol.ts"
 import type { SourceError } from "../../NotificationSource.ts"
-import type { Realtime } from "../../Realtime.ts"
-import type { AuthRefused, Credentials, Request } from "../../ServerOptions.ts"
-import type { Shared } from "./bucket.ts"
 import type { TooManyChannels } from "../hub/errors.ts"
 import type { ReplaysOverloaded } from "../outbox/admission.ts"
 import type { ResolvedLimits } from "./limits.ts"
 import type { PublishRefused } from "../outbox/outboxPublish.ts"
-import type { PublishKeys } from "./publishKeys.ts"
-import type { Registry } from "./registry.ts"
-import type { Revocations } from "./revocations.ts"
 import { isDataFault } from "../link/sqlState.ts"
 
 /** A request that was rejected: the code, and a sentence that is safe to show to anybody. */
@@ -63,46 +53,6 @@ export const busy = (limit: LimitName, wait = spreadMillis): Refusal =>
     errorCodes["server/overloaded"].sentence,
     Math.ceil(wait + Math.random() * spreadMillis)
   )
-
-/** Who a session is. */
-export interface Principal {
-  readonly identity: unknown
-  /** The same text for the same person, on every session. */
-  readonly key: string
-  /** When the proof ends, in milliseconds since 1970; Infinity when it does not. */
-  readonly expiresAt: number
-}
-
-export interface SessionContext {
-  readonly realtime: Realtime["Service"]
-  readonly registry: Registry
-  readonly limits: ResolvedLimits
-  readonly slowConsumer: "gap" | "disconnect"
-  /** `undefined` on a door that everybody enters without a name. */
-  readonly authenticate:
-    | ((credentials: Credentials) => Effect.Effect<Principal, AuthRefused>)
-    | undefined
-  readonly authorize: (request: Request<unknown>) => Effect.Effect<boolean>
-  /** What all sessions together may do: open channels, and ask `authorize`. */
-  readonly opens: Shared
-  readonly looks: Shared
-  /** Publishes of the last minutes; the outcome is `undefined` when it was published. */
-  readonly publishKeys: PublishKeys<Deferred.Deferred<Refusal | undefined>>
-  /** Runs an effect with the door's services; its failures are logged, never thrown. */
-  readonly run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  /** The same for an effect that does not fail, so that it costs no more than itself. */
-  readonly start: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  /** Milliseconds since 1970. */
-  readonly clock: () => number
-  readonly sourceIsUp: () => boolean
-  /** Counts a refusal: the limit that was crossed, with what it is, or else the code that was answered. */
-  readonly refused: (reason: string, most?: number) => void
-  /** Says that a rule of the application refused; what has the same key is said seldom. */
-  readonly notice: (key: string, text: string) => Effect.Effect<void>
-  /** Says that something failed, and why; the same failure is said seldom. */
-  readonly failed: (what: string, cause: Cause.Cause<unknown>) => Effect.Effect<void>
-  readonly revocations: Revocations
-}
 
 /** What takes longer than the source may. */
 export const sourceDown = overLimit("sourceWait", "source/down", errorCodes["source/down"].sentence)

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { digestOf, PublishKeys } from "../../../../src/server/internal/door/publishKeys.ts"
+import { digestOf, PublishKeys } from "../../../../src/server/internal/session/publishKeys.ts"
 
 const minute = 60_000
 const [one, two] = [digestOf("1"), digestOf("2")]

@@ -9,7 +9,10 @@ import type { JSONWebKeySet, JWK } from "jose"
 import type { JWTVerifyGetKey } from "jose/jwt/verify"
 import { createPublicKey, createSecretKey, KeyObject } from "node:crypto"
 import { InvalidOption } from "../../ServerOptions.ts"
-import { isLoopbackHost } from "./address.ts"
+
+/** Whether the host of a URL is this machine. */
+const isLoopbackHost = (host: string): boolean =>
+  host === "localhost" || host === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(host)
 
 /** Algorithms with one secret that both sides know. */
 export type SecretAlgorithm = "HS256" | "HS384" | "HS512"

@@ -8,8 +8,8 @@ import { TestClock } from "effect/testing"
 import * as Channel from "../../../../src/Channel.ts"
 import { Batch } from "../../../../src/server/internal/hub/batch.ts"
 import type { Part } from "../../../../src/server/internal/outbox/catchUp.ts"
-import { Follower } from "../../../../src/server/internal/door/follower.ts"
-import { Mailbox, type MailboxOwner } from "../../../../src/server/internal/door/mailbox.ts"
+import { Follower } from "../../../../src/server/internal/session/follower.ts"
+import { Mailbox } from "../../../../src/server/internal/session/mailbox.ts"
 import { type Join, View } from "../../../../src/server/internal/hub/view.ts"
 import type { Outgoing } from "../../../../src/server/internal/hub/outgoing.ts"
 import { Sized, sizes } from "../../../support/messages.ts"
@@ -24,28 +24,36 @@ const session = (limit: number) => {
     sent.push(...messages.map(({ text }) => JSON.parse(text) as (typeof sent)[number]))
     return !state.full
   }
-  const owner: MailboxOwner = {
-    peer: { ...sizes, write: (message) => writeAll([message]), writeAll },
-    blocked: () => undefined,
-    dropped: () => state.dropped++,
-    resumes: () => true,
-    behind: () => {
-      let next
-      while ((next = mailbox.nextBehind()) !== undefined) {
-        const follower = followers.get(next[0])!
-        follower.hold()
-        Effect.runFork(follower.catchUp(next[1]))
-      }
+  const peer = {
+    ...sizes,
+    write: (message: Outgoing) => writeAll([message]),
+    writeAll
+  }
+  const mailbox = new Mailbox(peer, limit)
+  const port = {
+    mailbox,
+    dropped: () => void state.dropped++,
+    unread: () => Effect.void
+  }
+  /** Goes on with all channels that are behind. */
+  const readOn = () => {
+    let next
+    while ((next = mailbox.nextBehind()) !== undefined) {
+      const follower = followers.get(next[0])!
+      follower.hold()
+      Effect.runFork(Effect.andThen(follower.catchUp(next[1]), Effect.sync(readOn)))
     }
   }
-  const mailbox = new Mailbox(owner, limit)
-  return { mailbox, sent, state, followers }
+  const drained = () => {
+    if (mailbox.drained()) readOn()
+  }
+  return { mailbox, port, sent, state, followers, readOn, drained }
 }
 
 type Session = ReturnType<typeof session>
 
 /** A channel of numbered events, one per tick; who joins waits for the gate. */
-const channel = ({ followers, mailbox }: Session, name: string, bytes = 100) => {
+const channel = ({ followers, port, readOn }: Session, name: string, bytes = 100) => {
   const events: Array<Batch> = []
   const state = {
     joins: 0,
@@ -71,18 +79,19 @@ const channel = ({ followers, mailbox }: Session, name: string, bytes = 100) => 
         bytes: 0
       } satisfies Join
     })
-  const view = new View<never>(Channel.untyped(name), join)
-  const follower = new Follower(view, mailbox)
+  const view = new View<never>(Channel.untyped(name), join, true)
+  const follower = new Follower(view, port)
   followers.set(name, follower)
   return {
     state,
     follower,
+    begin: (from?: string) => Effect.andThen(begin(follower, from), Effect.sync(readOn)),
     publish: (count: number) => {
       for (let n = 0; n < count; n++) {
         const tick = events.length + 1
         const json = JSON.stringify("x".repeat(bytes))
         const event = { id: `e:${tick}`, at: 0, payload: undefined, json, tx: undefined }
-        const batch = new Batch(name, tick, `e:${tick - 1}`, `e:${tick}`, [event])
+        const batch = new Batch(view, tick, `e:${tick - 1}`, `e:${tick}`, [event])
         events.push(batch)
         view.hand(batch)
       }
@@ -123,10 +132,10 @@ describe("a follower", () => {
   it.effect("has no hole and no double, however long the answer took", () =>
     Effect.gen(function* () {
       const node = session(1e6)
-      const { follower, publish, state } = channel(node, "a")
+      const { begin, publish, state } = channel(node, "a")
       publish(3)
       state.gate = yield* Deferred.make<void>()
-      const beginning = yield* Effect.forkChild(begin(follower, "e:0"), { startImmediately: true })
+      const beginning = yield* Effect.forkChild(begin("e:0"), { startImmediately: true })
       publish(3)
       expect(numbers(node, "a")).toEqual([])
       yield* Deferred.succeed(state.gate, undefined)
@@ -142,9 +151,9 @@ describe("a follower", () => {
       const node = session(100_000)
       const gate = yield* Deferred.make<void>()
       const all = upTo(20).map((n) => channel(node, `c${n}`, 1000))
-      const beginning = yield* Effect.forEach(all, ({ follower, state }) => {
+      const beginning = yield* Effect.forEach(all, ({ begin, state }) => {
         state.gate = gate
-        return Effect.forkChild(begin(follower, "e:0"), { startImmediately: true })
+        return Effect.forkChild(begin("e:0"), { startImmediately: true })
       })
       // 20 channels want to hold 50 events of 1 KB each: 1 MB, of which 50 KB may be held: half of the bound.
       let most = 0
@@ -172,9 +181,9 @@ describe("a follower", () => {
   it.effect("gives back what it held when the subscriber leaves", () =>
     Effect.gen(function* () {
       const node = session(1e6)
-      const { follower, publish, state } = channel(node, "a")
+      const { begin, follower, publish, state } = channel(node, "a")
       state.gate = yield* Deferred.make<void>()
-      yield* Effect.forkChild(begin(follower), { startImmediately: true })
+      yield* Effect.forkChild(begin(), { startImmediately: true })
       publish(20)
       expect(heldIn(node, 1e6)).toBeGreaterThan(2000)
       follower.leave()
@@ -185,8 +194,8 @@ describe("a follower", () => {
   it.effect("sends nothing once the subscriber has left, though the answer was on its way", () =>
     Effect.gen(function* () {
       const node = session(10_000)
-      const { follower, publish, state } = channel(node, "a")
-      yield* begin(follower)
+      const { begin, follower, publish, state } = channel(node, "a")
+      yield* begin()
       publish(3)
       state.gate = yield* Deferred.make<void>()
       const late = yield* Effect.forkChild(follower.catchUp("e:1"), { startImmediately: true })
@@ -200,15 +209,18 @@ describe("a follower", () => {
 
   it.effect("asks no more for a part that fails once the subscriber has left", () =>
     Effect.gen(function* () {
-      const { mailbox } = session(10_000)
+      const { port } = session(10_000)
       let joins = 0
-      const view = new View<string>(Channel.untyped("a"), () =>
-        Effect.suspend(() => {
-          joins++
-          return Effect.fail("the pool is out of order")
-        })
+      const view = new View<string>(
+        Channel.untyped("a"),
+        () =>
+          Effect.suspend(() => {
+            joins++
+            return Effect.fail("the pool is out of order")
+          }),
+        true
       )
-      const follower = new Follower(view, mailbox)
+      const follower = new Follower(view, port)
       const reading = yield* Effect.forkChild(follower.catchUp("e:0"), { startImmediately: true })
       expect([joins, reading.pollUnsafe()]).toEqual([1, undefined])
       follower.leave()
@@ -222,14 +234,14 @@ describe("a follower", () => {
   it.effect("sends a replay of any size through a full socket, without a gap", () =>
     Effect.gen(function* () {
       const node = session(10_000)
-      const { follower, publish, state } = channel(node, "a", 1000)
+      const { begin, publish, state } = channel(node, "a", 1000)
       publish(100)
       node.state.full = true
-      yield* begin(follower, "e:0")
+      yield* begin("e:0")
       expect(node.mailbox.bytes).toBeLessThanOrEqual(10_000)
       for (let round = 0; node.mailbox.blocked; round++) {
         // The socket takes a slice, and is full again.
-        node.mailbox.drained()
+        node.drained()
         if (round < 20) publish(1)
         yield* steps
       }
@@ -247,8 +259,8 @@ describe("a follower", () => {
     () =>
       Effect.gen(function* () {
         const node = session(10_000)
-        const { follower, publish, state } = channel(node, "a", 1000)
-        yield* begin(follower)
+        const { begin, publish, state } = channel(node, "a", 1000)
+        yield* begin()
         node.state.full = true
         publish(50)
         const received = () => numbers(node, "a").length
@@ -257,7 +269,7 @@ describe("a follower", () => {
           const gate = Deferred.makeUnsafe<void>()
           state.gate = gate
           while (state.joins < joins) {
-            node.mailbox.drained()
+            node.drained()
             yield* steps
           }
           return Effect.andThen(Deferred.succeed(gate, undefined), steps)
@@ -272,7 +284,7 @@ describe("a follower", () => {
         state.gate = undefined
         yield* second
         while (node.mailbox.blocked) {
-          node.mailbox.drained()
+          node.drained()
           yield* steps
         }
         expect(numbers(node, "a")).toEqual(upTo(80))
@@ -288,13 +300,13 @@ describe("a follower", () => {
     () =>
       Effect.gen(function* () {
         const node = session(10_000)
-        const { follower, publish, state } = channel(node, "a", 1000)
+        const { begin, publish, state } = channel(node, "a", 1000)
         const other = channel(node, "b", 9000)
-        yield* begin(other.follower)
+        yield* other.begin()
         node.state.full = true
         other.publish(2)
         state.gate = yield* Deferred.make<void>()
-        const beginning = yield* Effect.forkChild(begin(follower, "e:0"), {
+        const beginning = yield* Effect.forkChild(begin("e:0"), {
           startImmediately: true
         })
         publish(5)
@@ -302,7 +314,7 @@ describe("a follower", () => {
         yield* Fiber.join(beginning)
         expect([state.joins, numbers(node, "a")]).toEqual([1, []])
         node.state.full = false
-        node.mailbox.drained()
+        node.drained()
         yield* steps
         expect([state.joins, numbers(node, "a")]).toEqual([2, upTo(5)])
       })

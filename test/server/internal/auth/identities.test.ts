@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Identities } from "../../../../src/server/internal/door/identities.ts"
+import { Identities } from "../../../../src/server/internal/auth/identities.ts"
 
 describe("Identities", () => {
   const [a, b, c] = [{ name: "a" }, { name: "b" }, { name: "c" }]

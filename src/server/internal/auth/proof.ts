@@ -5,17 +5,24 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { CloseName } from "../../../Protocol.ts"
 import { AuthRefused, type Credentials } from "../../ServerOptions.ts"
-import {
-  overLimit,
-  type Principal,
-  type Refusal,
-  refusal,
-  type SessionContext
-} from "./sessionContext.ts"
+import type { Application, Principal } from "./application.ts"
+import type { ResolvedLimits } from "../limits/limits.ts"
+import { overLimit, type Refusal, refusal } from "../limits/refusals.ts"
+import type { Revocations } from "./revocations.ts"
 import { within } from "./within.ts"
 
 /** Everybody, on a door without `authenticate`. */
 export const anonymous: Principal = { identity: undefined, key: "", expiresAt: Infinity }
+
+/** What looking at a client takes. */
+export interface Prover extends Pick<Application, "authenticate"> {
+  readonly limits: Pick<ResolvedLimits, "authorize">
+  /** Milliseconds since 1970. */
+  readonly clock: () => number
+  /** Says that something failed, and why; the same failure is said seldom. */
+  readonly failed: (what: string, cause: Cause.Cause<unknown>) => Effect.Effect<void>
+  readonly revocations: Revocations
+}
 
 /** The identity was revoked while it was looked at. */
 export const revoked: unique symbol = Symbol("revoked")
@@ -24,7 +31,7 @@ const undecided = "The server could not tell in time who the client is: try agai
 const failed = "The server failed to tell who the client is: try again later."
 
 export const prove = (
-  { authenticate, clock, failed: say, limits, revocations }: SessionContext,
+  { authenticate, clock, failed: say, limits, revocations }: Prover,
   credentials: Credentials
 ): Effect.Effect<Principal | typeof revoked, Refusal> => {
   if (authenticate === undefined) {

@@ -7,7 +7,8 @@
  * durable one goes on from its last frame that stays, one after the other, once the socket drained.
  * Control frames are never dropped, and counted apart: what no drop can free must not cause one at each
  * event. For the same reason no more than half of the bound outlasts a drop, but for the gaps.
- * Knows neither time nor fibers: the session awaits the drain and decides how long to be patient.
+ * Knows neither time nor fibers, and calls nobody: each method answers what became of it, and its
+ * caller acts.
  */
 import { encode } from "../../../Frame.ts"
 import type { Batch } from "../hub/batch.ts"
@@ -20,6 +21,9 @@ import type { Peer } from "./peer.ts"
  */
 const sliceBytes = 64 * 1024
 
+/** Where nothing waits, in all mailboxes: never changed. */
+const none: Array<Waiting> = []
+
 /** What the mailbox needs of a peer. */
 type Out = Pick<Peer, "write" | "writeAll" | "sizeOf" | "keep">
 
@@ -29,47 +33,52 @@ interface Waiting {
   /** In bytes on the wire. */
   readonly size: number
   readonly channel: string | undefined
+  /** Whether the channel goes on from a cursor. */
+  readonly resumes: boolean
   /** The position before the frame, and after it. */
   readonly from: string
   readonly cursor: string
 }
 
-/** The session as its mailbox sees it. */
-export interface MailboxOwner {
-  readonly peer: Out
-  /** The socket took its fill: call `drained` when it wants more. */
-  blocked(): void
-  /** Events were dropped. */
-  dropped(): void
-  /** Whether a channel can go on from a cursor: then it is told no gap, but falls behind. */
-  resumes(channel: string): boolean
-  /** The socket takes bytes again, and channels are behind: take them by `nextBehind`. */
-  behind(): void
-}
+/**
+ * What became of a batch: the socket has it; it waits, or a gap in its place that needed no drop; its
+ * channel was behind already, and reads it again; it fell behind just now; or events were dropped, and
+ * their channels are told.
+ */
+export type Outcome = "written" | "waits" | "behind" | "fell" | "dropped"
 
 export class Mailbox {
   readonly #limit: number
   readonly #peer: Out
-  readonly #owner: MailboxOwner
   /** Channels that go on from a cursor once their turn comes; until then nothing of them waits. */
   #behind: Map<string, string> | undefined
-  #waiting: Array<Waiting> = []
+  #waiting: Array<Waiting> = none
   /** Bytes of events and of control frames that wait. */
   #events = 0
   #answers = 0
   /** Bytes that followers hold. */
   #held = 0
   #blocked = false
+  #onFull: (() => void) | undefined
 
   /** `limit`: bytes of events that may wait or be held. */
-  constructor(owner: MailboxOwner, limit: number) {
-    this.#owner = owner
-    this.#peer = owner.peer
+  constructor(peer: Out, limit: number) {
+    this.#peer = peer
     this.#limit = limit
   }
 
   get blocked(): boolean {
     return this.#blocked
+  }
+
+  /** Whether channels are behind and the socket takes bytes: they go on by `nextBehind`. */
+  get isBehind(): boolean {
+    return !this.#blocked && this.#behind !== undefined
+  }
+
+  /** Wakes one waiter when the socket takes its fill; `undefined` when it waits no more. */
+  onFull(wake: (() => void) | undefined): void {
+    this.#onFull = wake
   }
 
   /** How many bytes of events more may wait. */
@@ -88,34 +97,37 @@ export class Mailbox {
   }
 
   control(message: Outgoing): void {
-    if (!this.#blocked) return this.#send(message)
-    return this.#wait(this.#waitingOf(message, undefined, "", ""))
+    if (!this.#blocked) {
+      if (!this.#peer.write(message)) this.#full()
+      return
+    }
+    return this.#wait(this.#waitingOf(message, undefined, false, "", ""))
   }
 
-  /** `false` when the channel goes on from before the batch later, instead. */
-  offer(batch: Batch): boolean {
+  offer(batch: Batch): Outcome {
     // What follows a lost frame is read again with it.
-    if (this.#behind?.has(batch.channel) === true) return false
+    if (this.#behind?.has(batch.channel) === true) return "behind"
     // What most sockets do with most batches.
     if (!this.#blocked) {
       if (!this.#peer.write(batch)) this.#full()
-      return true
+      return "written"
     }
-    const { channel, cursor, from, gap } = batch
-    const waiting = this.#waitingOf(batch, channel, from, cursor)
-    const resumes = this.#owner.resumes(channel)
-    // Not read again by who goes on from behind it: it must be told.
+    const { channel, cursor, from, gap, resumes } = batch
+    const waiting = this.#waitingOf(batch, channel, resumes, from, cursor)
+    // A client that goes on from behind it does not read it again: it must be told.
     if (resumes && gap !== undefined && gap !== "invalid") {
       this.control(batch)
-      return true
+      return "waits"
     }
     const fits = waiting.size <= this.room
-    if (!fits && resumes) this.#fall(channel, from)
-    else this.#wait(waiting)
-    if (fits) return true
-    if (!resumes) this.#dropEvents()
-    this.#owner.dropped()
-    return !resumes
+    if (!fits && resumes) {
+      this.fallBehind(channel, from)
+      return "fell"
+    }
+    this.#wait(waiting)
+    if (fits) return "waits"
+    this.#dropEvents()
+    return "dropped"
   }
 
   /** Whether a message more is written at once or may wait. */
@@ -141,8 +153,8 @@ export class Mailbox {
 
   /** Drops what comes of a channel until its turn comes, on a drained socket; it goes on from `from`. */
   fallBehind(channel: string, from: string): void {
-    this.#fall(channel, from)
-    if (!this.#blocked) this.#owner.behind()
+    this.#behind ??= new Map()
+    this.#behind.set(channel, from)
   }
 
   /**
@@ -165,13 +177,20 @@ export class Mailbox {
     }
   }
 
-  /** The socket wants bytes again: writes what waits, in order, until it is full again or nothing waits. */
-  drained(): void {
+  /**
+   * The socket wants bytes again: writes what waits, in order, until it is full again or nothing waits.
+   * Answers whether channels are behind that can go on now.
+   */
+  drained(): boolean {
     while (this.#waiting.length > 0) {
-      if (!this.#peer.writeAll(this.#nextSlice())) return this.#owner.blocked()
+      if (!this.#peer.writeAll(this.#nextSlice())) {
+        this.#full()
+        return false
+      }
     }
+    this.#waiting = none
     this.#blocked = false
-    if (this.#behind !== undefined) this.#owner.behind()
+    return this.isBehind
   }
 
   #nextSlice(): ReadonlyArray<Outgoing> {
@@ -187,32 +206,25 @@ export class Mailbox {
     return items.map(({ message }) => message)
   }
 
-  #fall(channel: string, from: string): void {
-    this.#behind ??= new Map()
-    this.#behind.set(channel, from)
-  }
-
-  #send(message: Outgoing): void {
-    if (!this.#peer.write(message)) this.#full()
-  }
-
   #full(): void {
     this.#blocked = true
-    this.#owner.blocked()
+    this.#onFull?.()
   }
 
   #waitingOf(
     message: Outgoing,
     channel: string | undefined,
+    resumes: boolean,
     from: string,
     cursor: string
   ): Waiting {
     const kept = this.#peer.keep(message)
-    return { message: kept, size: this.#peer.sizeOf(kept), channel, from, cursor }
+    return { message: kept, size: this.#peer.sizeOf(kept), channel, resumes, from, cursor }
   }
 
   #wait(item: Waiting): void {
-    this.#waiting.push(item)
+    if (this.#waiting === none) this.#waiting = [item]
+    else this.#waiting.push(item)
     this.#count(item, 1)
   }
 
@@ -236,22 +248,22 @@ export class Mailbox {
     const fallen = new Set<string>()
     let stays = this.#held
     for (const item of this.#waiting) {
-      const { channel, from } = item
+      const { channel, from, resumes } = item
       if (channel === undefined) kept.push(item)
-      else if (this.#owner.resumes(channel)) {
+      else if (resumes) {
         if (fallen.has(channel)) continue
         stays += item.size
         if (stays <= this.#limit / 2) kept.push(item)
         else {
           fallen.add(channel)
           // It may have been behind already, but from a later position.
-          this.#fall(channel, from)
+          this.fallBehind(channel, from)
         }
       } else if (!told.has(channel)) {
         told.add(channel)
         const cursor = newest.get(channel)!
         const gap = new Line(encode({ type: "gap", channel, reason: "slow", cursor }))
-        kept.push(this.#waitingOf(gap, channel, from, cursor))
+        kept.push(this.#waitingOf(gap, channel, resumes, from, cursor))
       }
     }
     this.#keep(kept)

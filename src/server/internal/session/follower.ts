@@ -18,7 +18,8 @@ import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Backoff from "../../../Backoff.ts"
 import { Batch, type Step } from "../hub/batch.ts"
-import type { Mailbox } from "./mailbox.ts"
+import type { Outcome } from "./mailbox.ts"
+import type { Port } from "./port.ts"
 import type { Join, Sink, View } from "../hub/view.ts"
 import { ReplaysOverloaded } from "../outbox/admission.ts"
 import { Lease } from "../outbox/shared.ts"
@@ -39,10 +40,12 @@ const nothing = { events: 0, bytes: 0 }
  */
 const answer = { events: 16, bytes: 0 }
 
+type Needs = Pick<Port, "mailbox" | "dropped" | "unread">
+
 export class Follower<E = never> implements Sink {
   readonly #view: View<E>
-  readonly #mailbox: Mailbox
-  readonly #failed: (cause: Cause.Cause<E>) => Effect.Effect<void>
+  readonly #mailbox: Port["mailbox"]
+  readonly #port: Needs
   /** Batches that wait for the answer; `undefined` while nothing is held. */
   #held: Array<Batch> | undefined
   #heldBytes = 0
@@ -59,15 +62,10 @@ export class Follower<E = never> implements Sink {
   /** Ends what is read for a subscriber that leaves: it has the session's turn. */
   #leaving: Deferred.Deferred<void> | undefined
 
-  /** `failed`: what was missed could not be read, not even after a while. */
-  constructor(
-    view: View<E>,
-    mailbox: Mailbox,
-    failed: (cause: Cause.Cause<E>) => Effect.Effect<void> = () => Effect.void
-  ) {
+  constructor(view: View<E>, port: Needs) {
     this.#view = view
-    this.#mailbox = mailbox
-    this.#failed = failed
+    this.#mailbox = port.mailbox
+    this.#port = port
   }
 
   /** Asks where a subscriber with this cursor starts, and holds what comes meanwhile. */
@@ -93,7 +91,7 @@ export class Follower<E = never> implements Sink {
       if (this.#left) return Effect.void
       if (this.#mailbox.blocked) {
         this.#miss(this.#release())
-        this.#mailbox.fallBehind(this.#view.channel.name, from)
+        this.#mailbox.fallBehind(this.#view.name, from)
         return Effect.void
       }
       this.hold()
@@ -109,16 +107,15 @@ export class Follower<E = never> implements Sink {
         Effect.catch((error) =>
           // It is not the client who is slow then.
           Effect.andThen(
-            this.#failed(Cause.fail(error)),
+            this.#port.unread(this.#view.name, Cause.fail(error)),
             Effect.map(this.#view.join(undefined), (join) => ({ join, reason: "source" as const }))
           )
         ),
         Effect.flatMap(({ join, reason }) => {
           if (join.state !== "recovered" && !this.#left) {
             this.#missed = nothing
-            const { channel } = this.#view
             const { cursor, tick } = join
-            this.#mailbox.offer(new Batch(channel.name, tick, cursor, cursor, reason))
+            this.#keeps(this.#mailbox.offer(new Batch(this.#view, tick, cursor, cursor, reason)))
           }
           return this.go(join)
         }),
@@ -135,12 +132,14 @@ export class Follower<E = never> implements Sink {
     if (this.#leaving !== undefined) Deferred.doneUnsafe(this.#leaving, Effect.void)
     this.#view.unsubscribe(this)
     this.#release()
-    this.#mailbox.forget(this.#view.channel.name)
+    this.#mailbox.forget(this.#view.name)
   }
 
   offer(batch: Batch): void {
     if (this.#held === undefined) {
-      if (batch.tick > this.#after && !this.#mailbox.offer(batch)) this.#miss([batch])
+      if (batch.tick <= this.#after) return
+      const outcome = this.#mailbox.offer(batch)
+      if (outcome !== "written" && !this.#keeps(outcome)) this.#miss([batch])
       return
     }
     if (this.#overflowed) return this.#miss([batch])
@@ -156,6 +155,14 @@ export class Follower<E = never> implements Sink {
     }
   }
 
+  /** `false` when the channel goes on from before the batch later, instead. */
+  #keeps(outcome: Outcome): boolean {
+    if (outcome === "written" || outcome === "waits") return true
+    if (outcome === "behind") return false
+    this.#port.dropped()
+    return outcome === "dropped"
+  }
+
   /** Holds what comes until the next `go`. */
   hold(): void {
     this.#round++
@@ -166,7 +173,8 @@ export class Follower<E = never> implements Sink {
 
   /**
    * Sends the replay, a step at a time, and what was held. Where the socket takes no more, it goes on from
-   * there later; so it does for the rest of the replay, and for what was too much to hold.
+   * there later; so it does for the rest of the replay, and for what was too much to hold: the caller
+   * looks whether the mailbox is behind.
    */
   go(join: Join): Effect.Effect<void> {
     return Effect.suspend(() => {
@@ -197,11 +205,11 @@ export class Follower<E = never> implements Sink {
 
   /** Whether the socket took all of a step; else the channel is behind from where it did not. */
   #take(step: Step, batches: ReadonlyArray<Batch>): boolean {
-    const { name } = this.#view.channel
+    const { name } = this.#view
     for (const [index, batch] of batches.entries()) {
       const fits = this.#mailbox.hasRoom(batch)
       // Where frames of this replay were dropped meanwhile, it is behind from those.
-      if (fits && this.#mailbox.offer(batch)) continue
+      if (fits && this.#keeps(this.#mailbox.offer(batch))) continue
       this.#miss(batches.slice(0, index), -1)
       this.#miss(this.#release())
       if (!fits) this.#mailbox.fallBehind(name, batch.from)
@@ -217,7 +225,7 @@ export class Follower<E = never> implements Sink {
     this.#after = join.tick
     if (join.more || this.#overflowed) {
       this.#miss(held)
-      const { name } = this.#view.channel
+      const { name } = this.#view
       return this.#mailbox.fallBehind(name, join.replay.at(-1)?.cursor ?? join.cursor)
     }
     this.#missed = nothing

@@ -5,7 +5,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { ResolvedLimits } from "./limits.ts"
 import { Crossings, Notices, ruleOf, sentence } from "./notices.ts"
-import { isToldByReader, type LimitName } from "./sessionContext.ts"
+import { isToldByReader, type LimitName } from "./refusals.ts"
 
 /** An origin is named once in this time, and so many are. */
 const originMillis = 3_600_000

@@ -2,7 +2,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import * as Channel from "../../../../src/Channel.ts"
 import * as Live from "../../../../src/server/internal/hub/live.ts"
-import * as Registry from "../../../../src/server/internal/door/registry.ts"
+import * as Registry from "../../../../src/server/internal/session/registry.ts"
 
 const hub = { deliveryOf: () => Live.none }
 

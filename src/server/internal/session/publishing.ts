@@ -12,13 +12,8 @@ import { InvalidPayload } from "../../../RealtimeError.ts"
 import { decode } from "../reading/reading.ts"
 import { digestOf } from "./publishKeys.ts"
 import type { Match } from "./registry.ts"
-import {
-  type Refusal,
-  refusal,
-  refusalOf,
-  type SessionContext,
-  sourceDown
-} from "./sessionContext.ts"
+import { type Refusal, refusal, refusalOf, sourceDown } from "../limits/refusals.ts"
+import type { SessionContext } from "./sessionContext.ts"
 
 const conflict = refusal("publish/invalid", "The key was used with other data.")
 
@@ -47,7 +42,7 @@ export const publishOnce = (
       // Not on the session's fiber: a client that is cut off in the middle comes back, asks again with
       // the same key, and must find an outcome.
       context.run(
-        send(context, match, payload.success, outcome, `${digestOf(identity)} ${key}`, () =>
+        send(context, match, json.success, outcome, `${digestOf(identity)} ${key}`, () =>
           publishKeys.forget(identity, name, key)
         )
       )
@@ -75,15 +70,15 @@ const payloadOf = (
 }
 
 const send = (
-  { failed, limits, realtime, sourceIsUp }: SessionContext,
+  { failed, limits, sourceIsUp }: SessionContext,
   { channel, delivery }: Match,
-  payload: unknown,
+  json: string,
   outcome: Deferred.Deferred<Refusal | undefined>,
   key: string,
   forget: () => void
 ): Effect.Effect<void> =>
   Effect.suspend(() => {
-    const publishing = realtime.publish(channel as Channel.Channel<unknown>, payload, { key })
+    const publishing = delivery.publish(channel.name, json, key)
     // A statement that hangs is taken back: nobody waits for it any more, and thousands may follow it.
     return delivery.resumes
       ? Effect.timeoutOrElse(publishing, {

@@ -2,12 +2,7 @@
  * A token bucket: so many per second on average, so many at once. Two numbers per bucket and no timer,
  * because every session has several.
  */
-export interface Rate {
-  /** Tokens that come back per second. */
-  readonly perSecond: number
-  /** The most that are there at once. */
-  readonly burst: number
-}
+import type { Rate } from "../options.ts"
 
 /** What many small additions lose must not cost a whole token. */
 const almostOne = 1 - 1e-9

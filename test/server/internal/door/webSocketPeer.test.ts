@@ -7,7 +7,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { connect as connectSecurely } from "node:tls"
 import { type WebSocket, WebSocketServer } from "ws"
-import { WebSocketPeer } from "../../../../src/server/internal/door/peer.ts"
+import { WebSocketPeer } from "../../../../src/server/internal/door/webSocketPeer.ts"
 import { Sized } from "../../../support/messages.ts"
 
 /** TLS by a shared key, which needs no certificate. */

@@ -6,7 +6,7 @@
 import type * as Duration from "effect/Duration"
 import { type DoorOptions, InvalidOption, type Limits } from "../../ServerOptions.ts"
 import * as Options from "../options.ts"
-import type { Rate } from "./bucket.ts"
+import type { Rate } from "../options.ts"
 
 type RateLimit =
   | "frames"

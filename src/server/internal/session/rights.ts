@@ -8,17 +8,10 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import { errorCodes } from "../../../Protocol.ts"
 import type { Request } from "../../ServerOptions.ts"
+import type { Port } from "./port.ts"
 import type { Match } from "./registry.ts"
-import {
-  busy,
-  overLimit,
-  type Principal,
-  type Refusal,
-  refusal,
-  type SessionContext,
-  sourceDown
-} from "./sessionContext.ts"
-import { within } from "./within.ts"
+import { busy, overLimit, type Refusal, refusal, sourceDown } from "../limits/refusals.ts"
+import { within } from "../auth/within.ts"
 
 /** What is asked for. */
 export interface Wish {
@@ -66,21 +59,13 @@ const forbidden = {
   publish: refusal("publish/forbidden")
 }
 
-/** Whose rights they are. */
-interface RightsOwner {
-  readonly principal: Principal
-  hasExpired(): boolean
-}
-
 export class Rights {
-  readonly #context: SessionContext
-  readonly #owner: RightsOwner
+  readonly #port: Port
   /** Counts how often all rights were looked at anew. */
   #mark = 0
 
-  constructor(context: SessionContext, owner: RightsOwner) {
-    this.#context = context
-    this.#owner = owner
+  constructor(port: Port) {
+    this.#port = port
   }
 
   /** Where an answer belongs: it holds until the next `renew`. */
@@ -95,13 +80,13 @@ export class Rights {
 
   /** Until when somebody who asks now is answered, in milliseconds since 1970. */
   get deadline(): number {
-    const { clock, limits } = this.#context
+    const { clock, limits } = this.#port.context
     return clock() + limits.authorize
   }
 
   /** Why somebody may not; `undefined` when they may. Several wishes may share a deadline. */
   decide(wish: Wish, deadline?: number): Effect.Effect<Refusal | undefined> {
-    const { clock, looks } = this.#context
+    const { clock, looks } = this.#port.context
     return Effect.suspend(() => {
       // Whom somebody let in before waits for the answer; who asks for more comes back.
       const wait = looks.take(deadline === undefined ? 0 : deadline - clock())
@@ -114,12 +99,12 @@ export class Rights {
   }
 
   #ask({ action, channel, match }: Wish, deadline?: number): Effect.Effect<Refusal | undefined> {
-    const { authorize, clock } = this.#context
+    const { authorize, clock } = this.#port.context
     const { definition, param: params } = match
     return Effect.suspend(() => {
       const left = (deadline ?? this.deadline) - clock()
       if (left <= 0) return Effect.fail(new Cause.TimeoutError())
-      const { identity } = this.#owner.principal
+      const { identity } = this.#port.principal
       const request: Request<unknown> = { identity, channel, definition, params, action }
       return within(authorize(request), left)
     }).pipe(
@@ -128,7 +113,7 @@ export class Rights {
         allowed === true
           ? Effect.undefined
           : Effect.as(
-              this.#context.notice(
+              this.#port.context.notice(
                 `authorize ${action}`,
                 `authorize refused to let a client ${action} on "${channel}"`
               ),
@@ -137,7 +122,7 @@ export class Rights {
       ),
       Effect.catchCause((cause) =>
         Effect.as(
-          this.#context.failed("authorize failed", cause),
+          this.#port.context.failed("authorize failed", cause),
           Cause.isTimeoutError(Cause.squash(cause))
             ? overLimit("authorize", "server/internal", undecided)
             : refusal("server/internal", failed)
@@ -156,7 +141,8 @@ export class Rights {
     begin: () => Effect.Effect<Refusal | undefined, E>
   ): Effect.Effect<Refusal | undefined, E> {
     return Effect.suspend(() => {
-      if (this.#owner.hasExpired()) {
+      if (this.#port.hasExpired()) {
+        this.#port.close("tokenExpired")
         return Effect.succeed(refusal("server/internal", undecided))
       }
       const current = this.#mark

@@ -1,0 +1,51 @@
+/**
+ * What the fiber of a session does: it sleeps until the socket takes no more bytes, waits for it to
+ * drain, and sleeps again. A socket that takes nothing for the limit `blocked` is given up.
+ *
+ * One effect that is parked in one callback: most sessions never need more, and a node has many.
+ */
+import * as Effect from "effect/Effect"
+import type { Port } from "./port.ts"
+
+export interface Patient {
+  readonly port: Port
+  /** The socket takes bytes, and channels are behind. */
+  readOn(): void
+}
+
+/** Never completes. */
+export const wait = (session: Patient): Effect.Effect<never> =>
+  Effect.callback<never>((resume) => {
+    const wake = () => resume(Effect.andThen(drain(session), wait(session)))
+    const { mailbox } = session.port
+    if (mailbox.blocked) return wake()
+    mailbox.onFull(wake)
+  })
+
+const drain = (session: Patient): Effect.Effect<void> => {
+  const { context, mailbox, peer } = session.port
+  return Effect.callback<void>((resume) => {
+    mailbox.onFull(undefined)
+    const back = peer.onDrain(() => {
+      if (mailbox.drained()) session.readOn()
+      resume(Effect.void)
+    })
+    return Effect.sync(back)
+  }).pipe(
+    Effect.timeoutOrElse({
+      duration: context.limits.blocked,
+      orElse: () => Effect.sync(() => giveUp(session))
+    }),
+    Effect.catchDefect((defect) =>
+      Effect.andThen(
+        Effect.logError("session", defect),
+        Effect.sync(() => giveUp(session))
+      )
+    )
+  )
+}
+
+const giveUp = ({ port }: Patient): void => {
+  port.close("slowConsumer", "blocked")
+  port.peer.terminate()
+}

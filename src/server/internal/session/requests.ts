@@ -1,0 +1,159 @@
+/**
+ * What a session asks for: subscribe, unsubscribe, publish. Each is answered exactly once.
+ *
+ * Requests are checked in the order they came, `authenticate` and `authorize` included. What must then
+ * wait (for the source, for the database) waits in order per channel, and no channel waits for
+ * another. Rights that were looked at anew while a request waited are asked for once more.
+ */
+import * as Effect from "effect/Effect"
+import type { ClientFrame, FrameOf } from "../../../Frame.ts"
+import { channelNameFault } from "../../../Protocol.ts"
+import { Bucket } from "../limits/bucket.ts"
+import { beginInTurn } from "./budget.ts"
+import { Order } from "./order.ts"
+import type { Port } from "./port.ts"
+import { publishOnce } from "./publishing.ts"
+import { Rights, type Wish } from "./rights.ts"
+import { overLimit, type Refusal, refusal, refusalOf } from "../limits/refusals.ts"
+import { Subscriptions } from "./subscriptions.ts"
+
+export type ChannelFrame = FrameOf<ClientFrame, "subscribe" | "unsubscribe" | "publish">
+
+export class Requests {
+  readonly #port: Port
+  readonly #rights: Rights
+  readonly #order: Order
+  readonly #subscriptions: Subscriptions
+  #publishes: Bucket | undefined
+
+  constructor(port: Port) {
+    this.#port = port
+    this.#rights = new Rights(port)
+    this.#order = new Order(port)
+    this.#subscriptions = new Subscriptions(port, this.#rights)
+  }
+
+  /** Handles a request after those before it. What is refused at once costs no fiber. */
+  push(frame: ChannelFrame): void {
+    const { id } = frame
+    if (this.#port.stopped) return
+    if (this.#order.isBusy) {
+      return this.#order.enqueue(
+        id,
+        Effect.suspend(() => this.#handle(frame))
+      )
+    }
+    if (this.#port.hasExpired()) return this.#port.close("tokenExpired")
+    try {
+      const decided = this.#decide(frame)
+      if (Effect.isEffect(decided)) this.#order.enqueue(id, decided)
+      else this.#port.refuse(id, decided)
+    } catch (defect) {
+      this.#order.enqueue(id, Effect.die(defect))
+    }
+  }
+
+  /** Works on a request after those before it. */
+  enqueue(id: number, work: Effect.Effect<void>): void {
+    this.#order.enqueue(id, work)
+  }
+
+  /**
+   * Asks `authorize` about every subscription again; those it refuses now are ended. One it cannot
+   * decide about ends too, but may come back.
+   */
+  get reauthorize(): Effect.Effect<void> {
+    return this.#subscriptions.reauthorize
+  }
+
+  /** The socket takes bytes, and channels are behind. */
+  readOn(): void {
+    this.#subscriptions.readOn()
+  }
+
+  /** Gives everything back: nothing is written after its first step, the rest in the steps of the loop. */
+  get end(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.#order.clear()
+      return this.#subscriptions.end
+    })
+  }
+
+  #handle(frame: ChannelFrame): Effect.Effect<void> {
+    const decided = this.#decide(frame)
+    return Effect.isEffect(decided) ? decided : this.#refused(frame.id, decided)
+  }
+
+  /** Why a request is refused, or what there is to do for it. */
+  #decide(frame: ChannelFrame): Refusal | Effect.Effect<void> {
+    const { channel: name, id } = frame
+    const { context } = this.#port
+    const fault = channelNameFault(name)
+    if (fault !== undefined) return refusal("channel/invalid-name", `The channel name ${fault}.`)
+    const match = context.registry.match(name)
+    if (match === undefined) return refusal("channel/unknown")
+    switch (frame.type) {
+      case "unsubscribe":
+        return this.#order.chain(name, id, this.#subscriptions.unsubscribe(id, name))
+      case "subscribe": {
+        const refused = this.#subscriptions.want(name, match, id)
+        if (refused !== undefined) return refused
+        const wish: Wish = { channel: name, match, action: "subscribe" }
+        const begin = this.#authorized(id, wish, (mark) =>
+          this.#subscriptions.subscribe(frame, wish, mark)
+        )
+        return beginInTurn(context, match, begin, (refused) => {
+          this.#subscriptions.unwant(name, id)
+          return this.#refused(id, refused)
+        })
+      }
+      case "publish": {
+        const { publishes } = context.limits
+        const now = context.clock()
+        this.#publishes ??= new Bucket(publishes, now)
+        const wait = this.#publishes.take(publishes, now)
+        if (wait > 0) {
+          const reason = "The client publishes too often: slow down."
+          return overLimit("publishes", "rate/limited", reason, wait)
+        }
+        return match.channel.publish
+          ? this.#authorized(id, { channel: name, match, action: "publish" }, (mark, wish) =>
+              this.#publish(frame, wish, mark)
+            )
+          : refusal("publish/forbidden", "Clients do not publish to this channel.")
+      }
+    }
+  }
+
+  /** `then` gets the mark of the decision. */
+  #authorized(
+    id: number,
+    wish: Wish,
+    then: (mark: number, wish: Wish) => Effect.Effect<void>
+  ): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const { mark } = this.#rights
+      return Effect.flatMap(this.#rights.decide(wish), (refused) => {
+        if (refused === undefined) return this.#order.chain(wish.channel, id, then(mark, wish))
+        if (wish.action === "subscribe") this.#subscriptions.unwant(wish.channel, id)
+        return this.#refused(id, refused)
+      })
+    })
+  }
+
+  #publish(frame: FrameOf<ClientFrame, "publish">, wish: Wish, mark: number): Effect.Effect<void> {
+    const { id } = frame
+    const publish = () =>
+      this.#port.stopped
+        ? Effect.succeed(refusalOf(undefined))
+        : publishOnce(this.#port.context, this.#port.principal.key, frame, wish.match)
+    return Effect.map(this.#rights.hold(wish, mark, publish), (refused) => {
+      if (refused === undefined) this.#port.answer(id, { type: "published", id })
+      else this.#port.refuse(id, refused)
+    })
+  }
+
+  #refused(id: number, refused: Refusal): Effect.Effect<void> {
+    return Effect.sync(() => this.#port.refuse(id, refused))
+  }
+}

@@ -1,0 +1,341 @@
+/**
+ * One socket from its first message to its end: hello, tokens, the clock, and which frame goes where.
+ *
+ * The session's one fiber is `patience`: it sleeps until the socket takes no more bytes. Nothing is
+ * made before it is needed, because most sessions need little. What the socket says is handled at once
+ * and synchronously as far as it goes. Calls go one way: the socket and the door call the session, it
+ * calls `Requests` and the `Port`, and neither calls it back.
+ */
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Result from "effect/Result"
+import { type ClientFrame, decodeClientFrame, encode, type FrameOf } from "../../../Frame.ts"
+import { closeCodes, type CloseName, errorCodes, version } from "../../../Protocol.ts"
+import type { Credentials } from "../../ServerOptions.ts"
+import { Bucket } from "../limits/bucket.ts"
+import * as Heartbeat from "./heartbeat.ts"
+import { Line } from "../hub/outgoing.ts"
+import { type Patient, wait } from "./patience.ts"
+import type { Peer } from "./peer.ts"
+import { Port } from "./port.ts"
+import { anonymous, closeFor, prove, revoked } from "../auth/proof.ts"
+import { type ChannelFrame, Requests } from "./requests.ts"
+import type { Principal } from "../auth/application.ts"
+import { overLimit, refusal } from "../limits/refusals.ts"
+import type { SessionContext } from "./sessionContext.ts"
+import { weightOf } from "./weight.ts"
+
+/** One for all sockets: its bytes are made once. */
+const pingFrame = new Line(encode({ type: "ping" }))
+
+/** The door as its sessions see it. */
+export interface Gate {
+  /** Counts the session in for its identity; `false` when there are too many. */
+  readonly admit: (session: Session) => boolean
+  /** The socket is closed. */
+  readonly leave: (session: Session) => void
+}
+
+export class Session implements Patient {
+  readonly id: string
+  readonly port: Port<Decoded>
+  readonly #gate: Gate
+  readonly #credentials: Omit<Credentials, "token">
+  #asked: Requests | undefined
+  readonly #frames: Bucket
+  #authentications: Bucket | undefined
+  #fiber: Fiber.Fiber<void> | undefined
+  #phase: Heartbeat.Seen["phase"] = "new"
+
+  constructor(
+    id: string,
+    peer: Peer,
+    credentials: Omit<Credentials, "token">,
+    context: SessionContext,
+    gate: Gate
+  ) {
+    const now = context.clock()
+    this.id = id
+    this.port = new Port(peer, context, now)
+    this.#credentials = credentials
+    this.#gate = gate
+    this.#frames = new Bucket(context.limits.frames, now)
+  }
+
+  /** Begins the session's fiber. */
+  start(): void {
+    this.#fiber = this.#context.start(wait(this))
+  }
+
+  get #context(): SessionContext {
+    return this.port.context
+  }
+
+  // --- what the door asks --------------------------------------------------------------------------
+
+  get address(): string {
+    return this.#credentials.address
+  }
+
+  /** Who the session is, as text; empty without a name. */
+  get key(): string {
+    return this.port.principal.key
+  }
+
+  /** Tells a client that is past its hello when to come back. */
+  sayBye(reconnectAfter: number): void {
+    if (this.#phase === "open") this.port.send({ type: "bye", reconnectAfter })
+  }
+
+  /** Tells a client that is past its hello how the source is. */
+  sendStatus(source: "up" | "down"): void {
+    if (this.#phase === "open") this.port.send({ type: "status", source })
+  }
+
+  /** Says why, once. */
+  close(name: CloseName): void {
+    this.port.close(name)
+  }
+
+  terminate(): void {
+    this.port.peer.terminate()
+  }
+
+  /** Asks `authorize` about every subscription again; those it refuses now are ended. */
+  get reauthorize(): Effect.Effect<void> {
+    return this.#asked?.reauthorize ?? Effect.void
+  }
+
+  /** Called about once per second: pings, closes and cuts by absolute times. */
+  tick(now: number): void {
+    const { paused, peer, principal, times } = this.port
+    const seen = {
+      phase: this.#phase,
+      closing: peer.closing(),
+      paused,
+      // Looked up here, so that a write costs nothing but the write.
+      written: peer.written(),
+      expiresAt: principal.expiresAt
+    }
+    const beat = Heartbeat.beat(times, seen, this.#context.limits, now)
+    this.port.times = beat.times
+    switch (beat.action) {
+      case "nothing":
+        return
+      case "ping":
+        return this.port.mailbox.control(pingFrame)
+      case "cut":
+        return peer.terminate()
+      case "noHello":
+        return this.port.close("noHello", "hello")
+      case "tokenExpired":
+        return this.port.close("tokenExpired")
+      case "nothingHeard":
+        return this.port.close("nothingHeard", "slack")
+    }
+  }
+
+  /** The socket takes bytes, and channels are behind. */
+  readOn(): void {
+    this.#asked?.readOn()
+  }
+
+  // --- what the socket says ----------------------------------------------------------------------
+
+  receive(text: string): void {
+    if (!this.#hears()) return
+    const { frameDepth } = this.#context.limits
+    this.#take(decodeClientFrame(text, { maxDepth: frameDepth }), weightOf(text))
+  }
+
+  receiveBinary(): void {
+    if (!this.#hears()) return
+    const fault = { code: "frame/malformed", id: undefined, reason: "a frame is a text message" }
+    this.#take(Result.fail(fault as Refused), 0)
+  }
+
+  /** A ping or a pong of the WebSocket itself costs as much as a frame. */
+  receiveControl(): void {
+    this.#hears()
+  }
+
+  /** What came is no WebSocket, or too large: the close frame that says so is on its way. */
+  broken(code: number): void {
+    this.port.closeWith(
+      code,
+      "",
+      code === closeCodes.messageTooLarge.code ? "frameBytes" : undefined
+    )
+  }
+
+  /** The socket is closed: gives everything back. */
+  closed(): void {
+    this.#gate.leave(this)
+    this.port.end()
+    this.#fiber?.interruptUnsafe()
+    if (this.#asked !== undefined) this.#context.run(this.#asked.end)
+    this.port.interrupt()
+  }
+
+  #hears(): boolean {
+    const now = this.#context.clock()
+    this.port.times.received = now
+    if (this.port.isClosing) return false
+    if (this.#frames.take(this.#context.limits.frames, now) > 0) {
+      this.port.close("flooding", "frames", "too many messages")
+      return false
+    }
+    if (!this.port.hasExpired(now)) return true
+    this.port.close("tokenExpired")
+    return false
+  }
+
+  #take(frame: Decoded, size: number): void {
+    if (this.#phase === "new") return this.#greet(frame)
+    // Told apart here, not when the token was looked at: the client hears of it at once.
+    if (Result.isSuccess(frame) && frame.success.type === "hello") {
+      return this.port.close("protocolViolation", undefined, "hello twice")
+    }
+    if (!this.port.unanswered.isEarly) this.#handle(frame, size)
+    else if (!this.port.unanswered.keepEarly(frame, size)) return this.#tooMany()
+    return this.port.readOrPause()
+  }
+
+  #tooMany(): void {
+    this.port.close("flooding", "unanswered", "too many unanswered requests")
+  }
+
+  #handle(decoded: Decoded, size: number): void {
+    if (Result.isFailure(decoded)) {
+      const { code, id, reason } = decoded.failure
+      const message =
+        code === "frame/unknown" ? errorCodes[code].sentence : `The frame is not valid: ${reason}.`
+      // An id that another request waits for must be answered by that one only.
+      return this.port.sendError(
+        id === undefined || this.port.unanswered.has(id) ? undefined : id,
+        reason.startsWith("nested")
+          ? overLimit("frameDepth", code, message)
+          : refusal(code, message)
+      )
+    }
+    const frame = decoded.success
+    if (frame.type === "pong" || frame.type === "hello") return
+    const begun = this.port.unanswered.begin(frame.id, size)
+    if (begun === "tooMany") return this.#tooMany()
+    if (begun === "idTaken") {
+      return this.port.sendError(
+        undefined,
+        refusal("frame/malformed", "The id belongs to a request that is not answered yet.")
+      )
+    }
+    if (frame.type === "authenticate") this.#authenticate(frame)
+    else this.#requests.push(frame satisfies ChannelFrame)
+  }
+
+  // --- who it is ---------------------------------------------------------------------------------
+
+  #greet(decoded: Decoded): void {
+    if (Result.isFailure(decoded) || decoded.success.type !== "hello") {
+      return this.port.close("protocolViolation", undefined, "the first frame is not hello")
+    }
+    const { token, version: spoken } = decoded.success
+    if (spoken !== version) {
+      return this.port.close("versionNotSupported", undefined, `version ${version}`)
+    }
+    this.#phase = "greeting"
+    if (this.#context.authenticate === undefined) return this.#welcome(anonymous)
+    this.port.unanswered.holdEarly()
+    return this.port.fork(
+      Effect.match(this.#prove(token), {
+        onFailure: (refused) => {
+          this.port.sendError(undefined, refused)
+          const [name, detail] = closeFor(refused)
+          this.port.close(name, undefined, detail)
+        },
+        onSuccess: (principal) => {
+          if (principal === revoked) this.port.close("revoked")
+          else this.#welcome(principal)
+        }
+      })
+    )
+  }
+
+  #welcome(principal: Principal): void {
+    if (this.port.ended || this.port.isClosing) return
+    this.port.principal = principal
+    if (!this.#gate.admit(this)) {
+      return this.port.close("tooManySessions", "sessionsPerIdentity")
+    }
+    this.#phase = "open"
+    const { frameBytes, ping, publishes, slack, subscriptions } = this.#context.limits
+    this.port.send({
+      type: "welcome",
+      version,
+      session: this.id,
+      ping,
+      slack,
+      ...this.#expires(),
+      limits: {
+        subscriptions,
+        frameBytes,
+        // A whole number on the wire; a slower rate than 1 is learnt from `retryAfter`.
+        publishPerSecond: Math.max(1, Math.floor(publishes.perSecond))
+      }
+    })
+    if (!this.#context.sourceIsUp()) this.port.send({ type: "status", source: "down" })
+    for (const { frame, size } of this.port.unanswered.takeEarly()) this.#handle(frame, size)
+    this.port.readOrPause()
+  }
+
+  /** A fresh token on the same socket. What is asked after it is decided with it. */
+  #authenticate({ id, token }: FrameOf<ClientFrame, "authenticate">): void {
+    const { limits } = this.#context
+    const now = this.#context.clock()
+    this.#authentications ??= new Bucket(limits.authentications, now)
+    const wait = this.#authentications.take(limits.authentications, now)
+    if (wait > 0) {
+      const reason = "The client authenticates too often: slow down."
+      return this.port.refuse(id, overLimit("authentications", "rate/limited", reason, wait))
+    }
+    const accept = (principal: Principal | typeof revoked): void => {
+      if (principal === revoked) return this.port.close("revoked")
+      if (principal.key !== this.port.principal.key) {
+        return this.port.close("forbidden", undefined, "another identity")
+      }
+      this.port.principal = principal
+      this.port.answer(id, { type: "authenticated", id, ...this.#expires() })
+      return this.port.fork(this.#requests.reauthorize)
+    }
+    return this.#requests.enqueue(
+      id,
+      Effect.match(this.#prove(token), {
+        onFailure: (refused) => this.port.refuse(id, refused),
+        onSuccess: accept
+      })
+    )
+  }
+
+  #prove(token: string | undefined) {
+    return prove(this.#context, { ...this.#credentials, token })
+  }
+
+  #expires(): { readonly expires?: number } {
+    const { expiresAt } = this.port.principal
+    return expiresAt === Infinity
+      ? {}
+      : { expires: Math.max(0, Math.ceil(expiresAt - this.#context.clock())) }
+  }
+
+  get #requests(): Requests {
+    return (this.#asked ??= new Requests(this.port))
+  }
+}
+
+/** A frame that cannot be used: `FrameFault`, or a message that is no text. */
+interface Refused {
+  readonly code: "frame/malformed" | "frame/unknown"
+  readonly id: number | undefined
+  readonly reason: string
+}
+
+type Decoded = Result.Result<ClientFrame, Refused>

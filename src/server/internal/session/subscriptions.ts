@@ -1,0 +1,266 @@
+/**
+ * The subscriptions of a session: how each begins, goes on after its frames were dropped, is looked at
+ * anew, and ends.
+ */
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import type { ClientFrame, FrameOf } from "../../../Frame.ts"
+import { Bucket } from "../limits/bucket.ts"
+import { late, openingRefused, replayBytes, tooFast } from "./budget.ts"
+import { Follower } from "./follower.ts"
+import type { Port } from "./port.ts"
+import type { Match } from "./registry.ts"
+import { type Reading, Replays, Turn } from "./replays.ts"
+import { ending, type Rights, type Wish } from "./rights.ts"
+import * as turns from "../turns.ts"
+import {
+  overLimit,
+  type Refusal,
+  refusal,
+  refusalOf,
+  Refused,
+  sourceDown
+} from "../limits/refusals.ts"
+
+/**
+ * How many subscriptions of a session are looked at anew at once: events flow meanwhile, so it must not
+ * take long; but one fresh token must not ask the application's database a hundred things at once.
+ */
+const looksAtOnce = 16
+
+interface Subscription extends Wish, Reading {
+  /** The request that began it. */
+  readonly id: number
+  readonly scope: Scope.Closeable
+}
+
+export class Subscriptions {
+  readonly #port: Port
+  readonly #rights: Rights
+  #subscribes: Bucket | undefined
+  /** What the client asked for last: the request that holds, or will hold, each subscription. */
+  readonly #wanted = new Map<string, number>()
+  readonly #held = new Map<string, Subscription>()
+  /** One look at all rights at a time, and the one that comes next. */
+  #looks: Semaphore.Semaphore | undefined
+  #nextLook: Deferred.Deferred<void> | undefined
+  readonly #replays = new Replays()
+
+  constructor(port: Port, rights: Rights) {
+    this.#port = port
+    this.#rights = rights
+  }
+
+  /** Notes that the client wants a channel; or why it may not. */
+  want(name: string, match: Match, id: number): Refusal | undefined {
+    const { context } = this.#port
+    const { subscribes, subscriptions } = context.limits
+    const now = context.clock()
+    this.#subscribes ??= new Bucket(subscribes, now)
+    const wait = this.#subscribes.take(subscribes, now)
+    if (wait > 0) return tooFast(wait)
+    if (this.#wanted.size >= subscriptions) {
+      const reason = `A session has at most ${subscriptions} subscriptions: leave one first.`
+      return overLimit("subscriptions", "subscribe/limit", reason)
+    }
+    if (this.#wanted.has(name)) return refusal("subscribe/duplicate")
+    const refused = openingRefused(context, match, false)
+    if (refused === undefined) this.#wanted.set(name, id)
+    return refused
+  }
+
+  /** The request got nothing. A later one for the channel stays. */
+  unwant(channel: string, id: number): void {
+    if (this.#wanted.get(channel) === id) this.#wanted.delete(channel)
+  }
+
+  subscribe(
+    { channel, cursor: from, id }: FrameOf<ClientFrame, "subscribe">,
+    wish: Wish,
+    mark: number
+  ): Effect.Effect<void> {
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.gen({ self: this }, function* () {
+        const scope = yield* Scope.make()
+        const turn = new Turn()
+        const begun = yield* Effect.exit(
+          restore(
+            Effect.flatMap(this.#begin(wish.match, from, scope, turn), ({ follower, join }) =>
+              this.#rights.hold(wish, mark, () => {
+                if (this.#port.ended) return Effect.succeed(refusalOf(undefined))
+                this.#held.set(channel, { ...wish, id, scope, follower })
+                const { cursor, state } = join
+                this.#port.answer(id, { type: "subscribed", id, channel, state, cursor })
+                return Effect.as(follower.go(join), undefined)
+              })
+            )
+          )
+        )
+        this.#replays.leave(turn)
+        if (this.#port.mailbox.isBehind) this.readOn()
+        // What begins is given back with the session, or by `unsubscribe`.
+        if (this.#held.get(channel)?.scope === scope) return
+        const refused = Exit.isFailure(begun) ? refusalOf(Cause.squash(begun.cause)) : begun.value
+        // What is full, and what the source's loss brings, is known already.
+        const known =
+          refused === sourceDown ||
+          refused?.code === "server/overloaded" ||
+          refused?.code === "rate/limited" ||
+          // The session has ended.
+          (Exit.isFailure(begun) && Cause.hasInterruptsOnly(begun.cause))
+        if (Exit.isFailure(begun) && !known && !this.#port.stopped) {
+          yield* this.#port.context.failed(`a subscription to "${channel}" failed`, begun.cause)
+        }
+        if (refused !== undefined) {
+          this.unwant(channel, id)
+          this.#port.refuse(id, refused)
+        }
+        yield* Scope.close(scope, Exit.void)
+      })
+    )
+  }
+
+  /** Many cursors at once must not cost what none of them could cost after the other. */
+  get #inBudget(): Effect.Effect<void, Refused> {
+    return Effect.suspend(() => {
+      const { clock, limits } = this.#port.context
+      const wait = this.#subscribes?.debt(limits.subscribes, clock()) ?? 0
+      return wait === 0 ? Effect.void : Effect.fail(new Refused(tooFast(wait)))
+    })
+  }
+
+  /** Where the subscription starts, once the source listens. */
+  #begin(match: Match, from: string | undefined, scope: Scope.Closeable, turn: Turn) {
+    const { context } = this.#port
+    let opened = false
+    return Effect.gen({ self: this }, function* () {
+      const refused = openingRefused(context, match, true)
+      if (refused !== undefined) return yield* Effect.fail(new Refused(refused))
+      const view = yield* match.delivery.open(match.channel)
+      const follower = new Follower(view, this.#port)
+      yield* Scope.addFinalizer(
+        scope,
+        Effect.sync(() => follower.leave())
+      )
+      opened = true
+      if (from !== undefined) {
+        yield* this.#replays.enter(match, turn)
+        yield* this.#inBudget
+      }
+      const join = yield* follower.join(from)
+      if (join.state === "reset") context.refused("reset")
+      // As many bytes as one may get by subscribing so often: a short cursor must not cost so much more.
+      this.#subscribes?.spend(Math.floor(join.bytes / replayBytes))
+      return { follower, join }
+    }).pipe(
+      Scope.provide(scope),
+      Effect.timeoutOrElse({
+        duration: context.limits.sourceWait,
+        orElse: () => Effect.fail(late(context, opened))
+      })
+    )
+  }
+
+  /** The socket takes bytes, and channels are behind. */
+  readOn(): void {
+    this.#port.fork(
+      this.#replays.readOn(
+        this.#port.mailbox,
+        (channel) => this.#held.get(channel),
+        // What can be had neither from a cursor nor from the present ends; the client comes back.
+        (channel, subscription, cause) =>
+          Effect.andThen(
+            this.#port.context.failed(`a subscription to "${channel}" cannot go on`, cause),
+            this.#endOne(channel, subscription, sourceDown)
+          )
+      )
+    )
+  }
+
+  /** At once the channel is wanted no more; the effect leaves it, and answers. */
+  unsubscribe(id: number, channel: string): Effect.Effect<void> {
+    this.#wanted.delete(channel)
+    // What is replayed is wanted no more: the answer need not wait for it.
+    this.#held.get(channel)?.follower.leave()
+    return Effect.suspend(() => {
+      const left = this.#leave(channel)
+      this.#port.answer(id, { type: "unsubscribed", id, channel })
+      return left
+    })
+  }
+
+  /** Asks `authorize` about every subscription again, and ends those that it does not allow. */
+  get reauthorize(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (this.#port.ended) return Effect.void
+      // Those on their way are asked about again before they begin.
+      this.#rights.renew()
+      // A look that has not begun yet is everybody's; one that has may have missed what just changed.
+      if (this.#nextLook !== undefined) return Deferred.await(this.#nextLook)
+      const look = Deferred.makeUnsafe<void>()
+      this.#nextLook = look
+      this.#looks ??= Semaphore.makeUnsafe(1)
+      this.#port.fork(
+        this.#looks
+          .withPermit(this.#lookAgain)
+          .pipe(Effect.ensuring(Effect.sync(() => Deferred.doneUnsafe(look, Effect.void))))
+      )
+      return Deferred.await(look)
+    })
+  }
+
+  /** All subscriptions together have the time that one has. */
+  get #lookAgain(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.#nextLook = undefined
+      const { deadline } = this.#rights
+      return Effect.forEach(
+        [...this.#held],
+        ([channel, subscription]) =>
+          Effect.flatMap(this.#rights.decide(subscription, deadline), (refused) =>
+            refused === undefined ? Effect.void : this.#endOne(channel, subscription, refused)
+          ),
+        { concurrency: looksAtOnce, discard: true }
+      )
+    })
+  }
+
+  /** Nothing is written after its first step; the rest is given back in the steps of the loop. */
+  get end(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const held = [...this.#held.values()]
+      for (const { follower } of held) follower.leave()
+      this.#held.clear()
+      return Effect.forEach(
+        held,
+        ({ scope }) => Effect.andThen(turns.ending.take(turns.one), Scope.close(scope, Exit.void)),
+        { discard: true }
+      )
+    })
+  }
+
+  #endOne(channel: string, subscription: Subscription, refused: Refusal): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      // Not the one that somebody began in the meantime.
+      if (this.#held.get(channel) !== subscription) return Effect.void
+      this.unwant(channel, subscription.id)
+      const left = this.#leave(channel)
+      this.#port.context.refused(refused.code)
+      this.#port.send({ type: "ended", channel, ...ending(refused) })
+      return left
+    })
+  }
+
+  /** Nothing of the channel is written after this; the rest is given back by the effect. */
+  #leave(channel: string): Effect.Effect<void> {
+    const subscription = this.#held.get(channel)
+    if (subscription === undefined) return Effect.void
+    this.#held.delete(channel)
+    subscription.follower.leave()
+    return Scope.close(subscription.scope, Exit.void)
+  }
+}
