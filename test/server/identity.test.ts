@@ -605,7 +605,7 @@ describe("reauthorize", () => {
           // One of the codes that may end a subscription.
           {
             code: "server/overloaded",
-            message: "The server failed to decide. Try again later.",
+            message: "The server failed to decide: try again later.",
             retry: "later"
           }
         ])
