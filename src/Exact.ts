@@ -127,10 +127,11 @@ export const isFraction = (token: string): boolean => {
  */
 export const isNumber = (text: string): boolean => number.test(text)
 
-/** Whether an integer of digits alone is within 2^53 - 1, either sign. */
+/** Whether an integer is within 2^53 - 1, either sign. */
 const isSafe = (token: string): boolean => Number.isSafeInteger(Number(token))
 
-const onlyDigits = /^-?[0-9]+$/
+/** Also with zeros behind the point: a column of some scale writes them, and the value is the same. */
+const isWhole = /^-?[0-9]+(?:\.0+)?$/
 
 /**
  * Whether a number stays a number when a text is read so; else it becomes a string.
@@ -139,7 +140,7 @@ const onlyDigits = /^-?[0-9]+$/
  * @since 0.1.0
  */
 export const staysNumber = (token: string, options?: Options): boolean =>
-  isExact(token) && (options?.row !== true || !onlyDigits.test(token) || isSafe(token))
+  isExact(token) && (options?.row !== true || !isWhole.test(token) || isSafe(token))
 
 /**
  * The digits of a number without the zeros at the end of its fraction, so that one value has one text.

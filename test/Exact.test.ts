@@ -166,6 +166,12 @@ describe("Exact", () => {
       "1152921504606847000",
       "-1152921504606847000"
     ])
+    // Also where the column has a scale: the value is the same.
+    expect(Exact.parse("[9007199254740992.0,-31017191483137280.00,2.50]", { row: true })).toEqual([
+      "9007199254740992",
+      "-31017191483137280",
+      2.5
+    ])
     // A double of that size has an exponent there.
     expect(Exact.parse("[1e+300,1.5e+16,0.30000000000000004]", { row: true })).toEqual([
       1e300, 1.5e16, 0.30000000000000004
