@@ -42,6 +42,7 @@ import { sqlState } from "./internal/link/sqlState.ts"
 import { NotPrimary } from "./internal/outbox/faults.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
 import * as Watched from "./internal/link/watched.ts"
+import { confirming, one } from "./internal/turns.ts"
 import {
   type Listener,
   lost,
@@ -399,6 +400,8 @@ export const make = (
           })
       ).pipe(
         Effect.flatMap(({ ready }) => Deferred.await(ready)),
+        // Many are ready at once, and each goes on with much; a link that comes back waits for none of them.
+        Effect.andThen(confirming.take(one)),
         Effect.andThen(watched.compare(name))
       )
 

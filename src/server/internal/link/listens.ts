@@ -15,7 +15,6 @@ import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
-import { confirming, one } from "../turns.ts"
 
 /** The most that go in one statement. */
 const most = 64
@@ -35,7 +34,6 @@ export const join = (
 ): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function* () {
     const { query } = pinned
-    const scope = yield* Effect.scope
     const asked = yield* Queue.unbounded<Asked>()
     let ended = false
     /** Blocks are refused: the language may be taken from a user. */
@@ -61,17 +59,8 @@ export const join = (
             oneByOne = true
             return each(batch)
           }
-          // Whoever waits for them goes on at once, and they may be many; the next ones need not wait.
-          return Effect.forEach(
-            batch,
-            ({ done }) => Effect.andThen(confirming.take(one), Deferred.done(done, exit)),
-            { discard: true }
-          ).pipe(
-            // What is given back with the session waits for its UNLISTEN.
-            Effect.ensuring(Effect.sync(() => answer(batch, exit))),
-            Effect.forkIn(scope, { startImmediately: true }),
-            Effect.asVoid
-          )
+          answer(batch, exit)
+          return Effect.void
         }
       )
 
