@@ -324,7 +324,7 @@ begin
     raise exception 'table % was altered while its triggers were written', rel
       using errcode = 'RT005', hint = 'Try again.';
   end if;
-  update realtime.watched t set signature = written, name = rel::regclass::text where t.id = generate.id;
+  update realtime.watched t set signature = written, name = rel::regclass::text, names = case when lists then f.names end where t.id = generate.id;
 end $generate$`,
 
   `-- Compares some columns of two rows byte by byte.
