@@ -205,6 +205,8 @@ declare
   f record;
   w realtime.watched;
   rel oid;
+  -- What they are written for.
+  written text;
   version int := current_setting('server_version_num')::int;
   lists boolean;
   plain boolean;
@@ -220,11 +222,12 @@ begin
   -- A node that finds the table altered, and an install.
   perform pg_advisory_xact_lock(hashtextextended('effect-realtime generate', id));
   select t.rel into rel from realtime.watched t where t.id = generate.id;
+  written := realtime.signature(rel);
   f := realtime.facts(id, rel);
   w := f.w;
   if f.keys = '{}' then
-    -- Its functions go the slow way, which tells a gap.
-    return;
+    raise exception 'table % has no primary key, or was altered after this transaction began', rel
+      using errcode = 'RT005', hint = 'Watch a table that has one, and try again in a transaction of its own.';
   end if;
   lists := w.columns is not null;
   -- A row that travels as it is.
@@ -240,8 +243,9 @@ begin
         when (select c.relkind from pg_class c where c.oid = rel) = 'p' then format('not realtime.is_part(tg_relid, %s)', rel)
         else format('tg_relid <> %s', rel) end,
       (select string_agg('not ' || realtime.still(i.indexrelid, 0), ' or ') from pg_index i where i.indrelid = rel and i.indisprimary),
+      -- Without a list a column that lost its name is not found, unless one that a trigger cannot read took it.
       (select string_agg('not ' || realtime.still(rel, a.attnum), ' or ' order by a.attnum) from pg_attribute a
-        where a.attrelid = rel and not a.attisdropped and (a.attname = any(f.keys) or lists and a.attname = any(f.names))),
+        where a.attrelid = rel and not a.attisdropped and (a.attname = any(f.keys) or lists and a.attname = any(f.names) or not lists and a.attgenerated = 'v')),
       -- A column that came later is in no list of names, or may be one that a trigger cannot read.
       case when not lists and version >= 180000 then format('pg_describe_object(1259, %s, %s) is not null', rel, last + 1) end),
     'added', case when lists then 'false' when version >= 140000 then format('pg_describe_object(1259, %s, %s) is not null', rel, last + 1)
@@ -315,7 +319,12 @@ begin
       execute format('alter function %s owner to %I', op, owner_);
     end loop;
   end if;
-  update realtime.watched t set signature = realtime.signature(rel), name = rel::regclass::text where t.id = generate.id;
+  -- Nothing keeps the table from being altered meanwhile, and what was written may be half of before.
+  if realtime.signature(rel) is distinct from written then
+    raise exception 'table % was altered while its triggers were written', rel
+      using errcode = 'RT005', hint = 'Try again.';
+  end if;
+  update realtime.watched t set signature = written, name = rel::regclass::text, names = case when lists then f.names end where t.id = generate.id;
 end $generate$`,
 
   `-- Compares some columns of two rows byte by byte.

@@ -160,9 +160,28 @@ create or replace function realtime.projection(
   ) c
 $$`,
 
+  `-- Whether a table was altered since the transaction took its snapshot. The rows of the catalog are then
+-- those of before, and give a column the name that another one has now, while the functions that describe
+-- an object tell of today. Before version 14 they raise an error where there is none.
+create or replace function realtime.outdated(rel oid) returns boolean
+language plpgsql stable ${path} as $$ begin
+  begin
+    if exists (select from pg_attribute a where a.attrelid = rel and a.attnum > 0
+        and (pg_identify_object_as_address(1259, rel, a.attnum)).object_names[3] is distinct from a.attname::text)
+      or not exists (select from pg_index i where i.indrelid = rel and i.indisprimary and pg_describe_object(1259, i.indexrelid, 0) is not null) then
+      return true;
+    end if;
+  exception when internal_error then
+    return true;
+  end;
+  return pg_describe_object(1259, rel, (select max(a.attnum) + 1 from pg_attribute a where a.attrelid = rel)) is not null;
+exception when internal_error then
+  return false;
+end $$`,
+
   `-- What is true of a watched table now: the columns that travel and those of the key by their names. A
 -- trigger sees nothing in a column that is generated and not stored ('v'), and what an index includes is
--- no part of the key. No row where "rel" is neither the table nor a part of it: a trigger that a dump left
+-- no part of the key. No key where they cannot be known. No row where "rel" is neither the table nor a part of it: a trigger that a dump left
 -- on another table.
 create or replace function realtime.facts(in id int, in rel oid, out w realtime.watched, out names text[], out keys text[], out equals text[])
 language plpgsql stable ${path} as $$
@@ -183,6 +202,9 @@ begin
     join pg_amop m on m.amopfamily = c.opcfamily and m.amoplefttype = c.opcintype and m.amoprighttype = c.opcintype and m.amopstrategy = 3
     join pg_operator o on o.oid = m.amopopr join pg_namespace n on n.oid = o.oprnamespace
     where i.indrelid = w.rel and i.indisprimary and i.indimmediate;
+  if current_setting('transaction_isolation') in ('repeatable read', 'serializable') and realtime.outdated(w.rel) then
+    keys := '{}';
+  end if;
 end $$`,
 
   `-- Compares the key of a row "t" with that of another one.

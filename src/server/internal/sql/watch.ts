@@ -302,7 +302,12 @@ begin
     where x.relid <> x.rel;
   for w in select x.id from realtime.watched x where x.signature is distinct from realtime.signature(x.rel)
     and exists (select from pg_index i where i.indrelid = x.rel and i.indisprimary and i.indimmediate) loop
-    perform realtime.generate(w.id);
+    begin
+      perform realtime.generate(w.id);
+    exception when others then
+      -- Told as a trouble by the next look, which tries again.
+      null;
+    end;
   end loop;
 end $$`,
 
