@@ -409,7 +409,10 @@ export const suite = <R, E>(
         expect(replayed(join).length + (items[0]!.tick > join.tick ? 1 : 0)).toBe(1)
         expect(replayed(yield* reader.join("room", position))).toEqual([])
         yield* hands.send(2)
-        expect((yield* take(late, 1)).flatMap(textsOf).at(-1)).toBe(2)
+        // What was committed while it waited may be handed to it before, or with the last one.
+        const handed = (yield* take(late, 1)).flatMap(textsOf)
+        if (handed.at(-1) === 1) handed.push(...(yield* take(late, 1)).flatMap(textsOf))
+        expect([[2], [1, 2]]).toContainEqual(handed)
         expect(yield* Fiber.join(stream)).toEqual([0, 1, 2])
       }))
 
