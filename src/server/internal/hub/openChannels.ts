@@ -26,6 +26,8 @@ export interface OpenOptions {
 interface Use<E> {
   member: Views<E> | undefined
   view: View<E> | undefined
+  /** The channel is there, or on its way, also when nobody waits for it any more. */
+  holds: boolean
 }
 
 /** The open channels of one delivery. */
@@ -77,7 +79,7 @@ export class OpenChannels {
             }
             users.delete(name)
             // What does not linger is closed by now.
-            if (use.view !== undefined && !Duration.isZero(this.#options.linger)) {
+            if (use.holds && !Duration.isZero(this.#options.linger)) {
               this.#lingering.set(keyOf(name), RcMap.invalidate(channels, name))
             }
           })
@@ -90,7 +92,7 @@ export class OpenChannels {
             if (fault !== undefined) return yield* fault
             const first = !isOpen(name)
             const scope = yield* Effect.scope
-            const use: Use<E> = { member: undefined, view: undefined }
+            const use: Use<E> = { member: undefined, view: undefined, holds: false }
             yield* Effect.uninterruptible(
               Effect.suspend(() => {
                 users.set(name, (users.get(name) ?? 0) + 1)
@@ -99,10 +101,12 @@ export class OpenChannels {
               })
             )
             if (first) yield* opening.take(one)
+            use.holds = true
             // A failed lookup would be remembered for as long as a good one.
-            const member = yield* Effect.tapError(RcMap.get(channels, name), () =>
-              RcMap.invalidate(channels, name)
-            )
+            const member = yield* Effect.tapError(RcMap.get(channels, name), () => {
+              use.holds = false
+              return RcMap.invalidate(channels, name)
+            })
             use.member = member
             return (use.view = member.view(channel))
           })

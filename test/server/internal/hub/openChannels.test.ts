@@ -1,0 +1,44 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Duration, Effect, Fiber } from "effect"
+import { TestClock } from "effect/testing"
+import * as Channel from "../../../../src/Channel.ts"
+import { LiveChannel } from "../../../../src/server/internal/hub/liveChannel.ts"
+import { OpenChannels } from "../../../../src/server/internal/hub/openChannels.ts"
+import { Told } from "../../../../src/server/internal/hub/told.ts"
+import { Budget } from "../../../../src/server/internal/memory.ts"
+
+describe("OpenChannels", () => {
+  /** Room for one channel, that lingers for good; `slow` never comes. */
+  const room = Effect.gen(function* () {
+    const budget = new Budget({ events: 256, maxAge: 120_000, bytes: 1_000_000 })
+    const open = new OpenChannels({ linger: Duration.infinity, maxChannels: 1 })
+    return yield* open.kind("live", (name) =>
+      name === "slow" ? Effect.never : Effect.sync(() => new LiveChannel(name, budget, new Told()))
+    )
+  })
+
+  it.effect(
+    "a channel that still opens when its last subscriber leaves makes room for others",
+    () =>
+      Effect.gen(function* () {
+        const { isOpen, view } = yield* room
+        const waiting = yield* Effect.forkChild(Effect.scoped(view(Channel.untyped("slow"))))
+        yield* TestClock.adjust(100)
+        yield* Fiber.interrupt(waiting)
+        expect(isOpen("slow")).toBe(true)
+        const quick = yield* Effect.scoped(view(Channel.untyped("quick")))
+        expect(quick.name).toBe("quick")
+        expect([isOpen("slow"), isOpen("quick")]).toEqual([false, true])
+      }).pipe(Effect.scoped)
+  )
+
+  it.effect("a channel that is used makes no room, and one that was not opened holds none", () =>
+    Effect.gen(function* () {
+      const { isOpen, view } = yield* room
+      yield* view(Channel.untyped("quick"))
+      const error = yield* Effect.flip(Effect.scoped(view(Channel.untyped("other"))))
+      expect(error).toMatchObject({ _tag: "TooManyChannels", limit: 1 })
+      expect([isOpen("quick"), isOpen("other")]).toEqual([true, false])
+    }).pipe(Effect.scoped)
+  )
+})
