@@ -364,13 +364,14 @@ const system = <I, R>(
 
     /** A Stream of the server that runs when it begins. */
     const ofServer = <A, E, R>(
-      stream: (realtime: Realtime.Realtime["Service"]) => Stream.Stream<A, E, R>
+      stream: (generation: Server.Generation) => Stream.Stream<A, E, R>
     ): Stream.Stream<A, E, R> =>
       Stream.unwrap(
         Effect.sync(() => {
-          const { gone, realtime } = current()
+          const generation = current()
+          const { gone } = generation
           if (Deferred.isDoneUnsafe(gone)) return Stream.empty
-          return Stream.interruptWhen(stream(realtime), Deferred.await(gone)).pipe(
+          return Stream.interruptWhen(stream(generation), Deferred.await(gone)).pipe(
             // What waits in a hub that closes is interrupted by it.
             Stream.catchCause((cause) =>
               Deferred.isDoneUnsafe(gone) && Cause.hasInterruptsOnly(cause)
@@ -380,6 +381,12 @@ const system = <I, R>(
           )
         })
       ).pipe(Stream.provideService(Clock.Clock, clock))
+
+    /** What the server that runs does when it is asked, by the clock of the system. */
+    const byServer = <A, E, R>(
+      effect: (generation: Server.Generation) => Effect.Effect<A, E, R>
+    ): Effect.Effect<A, E, R> =>
+      Effect.suspend(() => effect(current())).pipe(Effect.provideService(Clock.Clock, clock))
 
     const forget = () => ground.links.forEach((l) => l.held && l.forgetServer())
 
@@ -423,33 +430,21 @@ const system = <I, R>(
       Context.add(RealtimeClient, first),
       Context.add(Realtime.Realtime, {
         publish: (channel, payload, options) =>
-          Effect.suspend(() => current().realtime.publish(channel, payload, options)).pipe(
-            Effect.provideService(Clock.Clock, clock)
-          ),
-        events: (channel, from) => ofServer((realtime) => realtime.events(channel, from)),
-        batches: (channel, from) => ofServer((realtime) => realtime.batches(channel, from)),
-        subscribe: (channel) => ofServer((realtime) => realtime.subscribe(channel)),
-        source: ofServer((realtime) => realtime.source),
+          byServer(({ realtime }) => realtime.publish(channel, payload, options)),
+        events: (channel, from) => ofServer(({ realtime }) => realtime.events(channel, from)),
+        batches: (channel, from) => ofServer(({ realtime }) => realtime.batches(channel, from)),
+        subscribe: (channel) => ofServer(({ realtime }) => realtime.subscribe(channel)),
+        source: ofServer(({ realtime }) => realtime.source),
         get [Realtime.hubKey]() {
           return current().realtime[Realtime.hubKey]
         }
       }),
       Context.add(OutboxReader, {
-        get follow() {
-          return current().reader.follow
-        },
-        get join() {
-          return current().reader.join
-        },
-        get batches() {
-          return current().reader.batches
-        },
-        get publish() {
-          return current().reader.publish
-        },
-        get position() {
-          return current().reader.position
-        },
+        follow: (channel) => byServer(({ reader }) => reader.follow(channel)),
+        join: (...args) => byServer(({ reader }) => reader.join(...args)),
+        batches: (channel, from) => ofServer(({ reader }) => reader.batches(channel, from)),
+        publish: (...args) => byServer(({ reader }) => reader.publish(...args)),
+        position: byServer(({ reader }) => reader.position),
         get state() {
           return current().reader.state
         }

@@ -6,7 +6,7 @@
  */
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { afterAll, describe, expect, it, layer } from "@effect/vitest"
-import { Effect, Fiber, Logger, Queue, Redacted, Schedule } from "effect"
+import { Effect, Fiber, Logger, Queue, Redacted } from "effect"
 import { execFileSync, spawn, spawnSync } from "node:child_process"
 import { once } from "node:events"
 import * as Fs from "node:fs"
@@ -20,6 +20,7 @@ import {
 } from "../../src/testing/EmbeddedPostgres.ts"
 import { address } from "../../src/server/internal/link/pgLink.ts"
 import { execute } from "../support/database.ts"
+import { until } from "../support/until.ts"
 
 const root = process.getuid?.() === 0
 
@@ -43,11 +44,8 @@ const lockOf = (dataDirectory: string) =>
 
 const processOf = (dataDirectory: string) => Number(lockOf(dataDirectory)[0])
 
-const until = (condition: () => boolean) =>
-  Effect.suspend(() => (condition() ? Effect.void : Effect.fail("not yet"))).pipe(
-    Effect.retry(Schedule.spaced("5 millis")),
-    Effect.timeout("10 seconds")
-  )
+/** It happens soon, or not at all. */
+const soon = (condition: () => boolean) => Effect.timeout(until(condition), "10 seconds")
 
 /** A Node process of its own that runs `body` after it made a server, `pg`. */
 const node = (body: string, options: EmbeddedPostgresOptions = {}, env = {}) =>
@@ -199,7 +197,7 @@ describe("a data directory", () => {
           const pg = yield* kept
           const pid = processOf(dataDirectory)
           process.kill(pid, "SIGKILL")
-          yield* until(() => !isRunning(pid))
+          yield* soon(() => !isRunning(pid))
           expect(yield* Effect.isFailure(execute(pg.url, "select 1"))).toBe(true)
           return pid
         })
@@ -221,7 +219,7 @@ describe("a data directory", () => {
       // A checkpointer that stands still is the last thing that a server waits for.
       process.kill(pid, "SIGSTOP")
       process.kill(processOf(dataDirectory), "SIGINT")
-      yield* until(() => lockOf(dataDirectory).includes("stopping"))
+      yield* soon(() => lockOf(dataDirectory).includes("stopping"))
       const second = yield* Effect.forkChild(kept, { startImmediately: true })
       // Long enough for the second to meet the lock; if it is not, this test proves less.
       yield* Effect.sleep("200 millis")
@@ -291,7 +289,7 @@ describe.concurrent("the end of a server", () => {
       expect(yield* Fiber.join(word)).toBe("interrupted")
       expect(yield* execute(pg.url, "select 1 as one")).toEqual([{ one: 1 }])
       child.kill("SIGKILL")
-      yield* until(() => !Fs.existsSync(pg.socketDirectory))
+      yield* soon(() => !Fs.existsSync(pg.socketDirectory))
       expect(isRunning(pid)).toBe(false)
     }).pipe(Effect.scoped)
   )
@@ -305,7 +303,7 @@ describe.concurrent("the end of a server", () => {
       yield* Effect.promise(() => seen)
       expect(Fs.readdirSync(temporary)).toHaveLength(1)
       child.kill("SIGKILL")
-      yield* until(() => Fs.readdirSync(temporary).length === 0)
+      yield* soon(() => Fs.readdirSync(temporary).length === 0)
     }).pipe(Effect.scoped)
   )
 
@@ -315,7 +313,7 @@ describe.concurrent("the end of a server", () => {
       const ended = once(child, "exit")
       const directory = yield* firstWord(child)
       expect(yield* Effect.promise(() => ended)).toEqual([0, null])
-      yield* until(() => !Fs.existsSync(directory))
+      yield* soon(() => !Fs.existsSync(directory))
     }).pipe(Effect.scoped)
   )
 })

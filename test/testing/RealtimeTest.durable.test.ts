@@ -3,7 +3,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Ref, Schema, Stream } from "effect"
 import { Channel, type RealtimeEvent } from "effect-realtime"
 import { RealtimeClient } from "effect-realtime/client"
-import { Realtime, RealtimeServer } from "effect-realtime/server"
+import { OutboxReader, Realtime, RealtimeServer } from "effect-realtime/server"
 import { RealtimeTest } from "effect-realtime/testing"
 import { TestClock } from "effect/testing"
 
@@ -41,6 +41,28 @@ const watch = (
 ) => Effect.map(collect(Stream.map(client.events(channel), short)), ({ told }) => told)
 
 describe("RealtimeTest with durable channels", () => {
+  it.effect("has an outbox of its own for consumers, by its clock and until its server ends", () =>
+    Effect.gen(function* () {
+      const test = yield* RealtimeTest
+      const reader = yield* OutboxReader.OutboxReader
+      const items = yield* collect(reader.batches("orders"))
+      yield* test.settle
+      yield* test.jump("1 hour")
+      yield* test.publish(Orders, { n: 1 })
+      yield* reader.publish("orders", '{"n":2}')
+      yield* test.publish(Orders, { n: 3 })
+      yield* test.settle
+      const handed = (yield* items.told).flatMap((item) =>
+        item._tag === "Batch" ? item.events : []
+      )
+      expect(handed.map(({ text }) => text)).toEqual(['{"n":1}', '{"n":2}', '{"n":3}'])
+      expect(handed.map(({ at }) => at)).toEqual([3_600_000, 3_600_000, 3_600_000])
+      yield* test.server.stop
+      // Ends as a Stream of Realtime does.
+      yield* Fiber.join(items.fiber)
+    }).pipe(Effect.provide(system))
+  )
+
   it.effect("hands what is published to clients, Streams and batches, in order", () =>
     Effect.gen(function* () {
       const test = yield* RealtimeTest

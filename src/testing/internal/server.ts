@@ -20,7 +20,7 @@ import * as Realtime from "../../server/Realtime.ts"
 import type { InvalidOption, Options } from "../../server/ServerOptions.ts"
 import type { Entrance } from "./network.ts"
 
-interface Generation {
+export interface Generation {
   readonly scope: Scope.Closeable
   readonly realtime: Realtime.Realtime["Service"]
   readonly reader: OutboxReader["Service"]
