@@ -14,7 +14,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Queue from "effect/Queue"
+import type * as Queue from "effect/Queue"
 import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
@@ -28,7 +28,7 @@ import { Pace } from "./internal/outbox/pace.ts"
 import * as Memory from "./internal/memory.ts"
 import type { InvalidDatabaseUrl } from "./internal/link/databaseUrl.ts"
 import * as PgLink from "./internal/link/pgLink.ts"
-import { type DatabaseRefused, startPatience } from "./internal/link/refusal.ts"
+import { type DatabaseRefused, patienceOf } from "./internal/link/refusal.ts"
 import * as Reader from "./internal/outbox/reader.ts"
 import type { Lease } from "./internal/outbox/shared.ts"
 import { Followers, type Item } from "./internal/outbox/tail.ts"
@@ -363,16 +363,7 @@ const opened = (
 
     const follow: OutboxReader["Service"]["follow"] = (channel) =>
       Effect.gen(function* () {
-        const queue = yield* Queue.unbounded<Item>()
-        const follower = { offer: (item: Item) => void Queue.offerUnsafe(queue, item) }
-        yield* Effect.acquireRelease(
-          Effect.sync(() => followers.add(channel, follower)),
-          () =>
-            Effect.suspend(() => {
-              followers.remove(channel, follower)
-              return Queue.shutdown(queue)
-            })
-        )
+        const queue = yield* followers.follow(channel)
         yield* current
         yield* watched.compare(channel)
         return queue
@@ -414,10 +405,7 @@ const resolved = (options: Options) => {
       busy: millis("busy", options.busy ?? 5),
       idle: options.idle === undefined ? undefined : millis("idle", options.idle)
     },
-    until: millis("startPatience", options.startPatience ?? startPatience, {
-      least: 0,
-      endless: true
-    })
+    until: patienceOf(options.startPatience)
   }
 }
 

@@ -16,6 +16,7 @@ import { isSqlError } from "effect/sql/SqlError"
 import * as Cursor from "../../../Cursor.ts"
 import type { JoinState } from "../../../Protocol.ts"
 import { Admission, type Admitted, type ReplayLimits, type ReplaysOverloaded } from "./admission.ts"
+import { add, type Bounds, eventBytes, exceeds, fitting, frameBytes, nothing } from "./bounds.ts"
 import { type OutboxFault, ReplayError } from "./faults.ts"
 import {
   goneBy,
@@ -56,11 +57,7 @@ export type ResetReason =
   /** More follows it than the caller takes. */
   | "bounds"
 
-export interface Bounds {
-  readonly events: number
-  /** Payload in bytes of UTF-8. */
-  readonly bytes: number
-}
+export type { Bounds } from "./bounds.ts"
 
 /** For somebody who comes again until nothing is left. */
 export interface Part {
@@ -82,9 +79,6 @@ export interface Join {
   /** Payload that was looked up for this answer, in bytes of UTF-8. */
   readonly bytes: number
 }
-
-/** About what an event has in a frame beside its payload, in bytes. */
-const eventBytes = 128
 
 /** Why a replay is not to be had now. */
 export type JoinError = OutboxFault | ReplayError | ReplaysOverloaded
@@ -142,7 +136,11 @@ type Located =
       readonly reason: undefined
     }
 
-const at = (tail: Tail, reason: ResetReason | undefined, bytes = 0): Join => ({
+const isSameWitness = (one: Cursor.Witness, other: Cursor.Witness): boolean =>
+  one.tx === other.tx && one.id === other.id && one.at === other.at
+
+/** What somebody is told who starts at the present. */
+export const at = (tail: Tail, reason: ResetReason | undefined, bytes = 0): Join => ({
   state: reason === undefined ? "fresh" : "reset",
   reason,
   cursor: tail.end,
@@ -151,23 +149,6 @@ const at = (tail: Tail, reason: ResetReason | undefined, bytes = 0): Join => ({
   more: false,
   bytes
 })
-
-const add = (size: Bounds, batches: ReadonlyArray<DurableBatch>): Bounds => {
-  let { bytes, events } = size
-  for (const batch of batches) {
-    events += batch.events.length
-    for (const { text } of batch.events) bytes += Buffer.byteLength(text)
-  }
-  return { events, bytes }
-}
-
-const nothing: Bounds = { events: 0, bytes: 0 }
-
-const exceeds = (size: Bounds, bounds: Bounds): boolean =>
-  size.events > bounds.events || size.bytes > bounds.bytes
-
-/** About how many bytes of frames it makes. */
-const frameBytes = ({ bytes, events }: Bounds): number => bytes + events * eventBytes
 
 export const make = (
   sql: PgClient,
@@ -284,8 +265,7 @@ export const make = (
         if (cursor === undefined) return { tail, reason: "malformed" } as const
         const { witness } = cursor
         // Most who come stand where this node does.
-        const { at, id, tx } = tail.taken.last
-        if (witness.tx !== tx || witness.id !== id || witness.at !== at) {
+        if (!isSameWitness(witness, tail.taken.last)) {
           const row = yield* ask(
             channel,
             witnessStatement,
@@ -314,13 +294,8 @@ export const make = (
     const standsHere = ({ taken }: Tail, from: string): boolean => {
       const cursor = Cursor.parseDurable(from)
       if (cursor === undefined) return true
-      const { at, id, tx } = taken.last
-      const { witness } = cursor
       return (
-        witness.tx === tx &&
-        witness.id === id &&
-        witness.at === at &&
-        Cursor.dominates(taken.normal, cursor.position)
+        isSameWitness(cursor.witness, taken.last) && Cursor.dominates(taken.normal, cursor.position)
       )
     }
 
@@ -392,19 +367,9 @@ export const make = (
         const { finished, tick } = yield* current
         const all = finished ? followers.recent(channel, from, now) : undefined
         if (all === undefined) return undefined
-        let size = nothing
-        let fits = 0
-        while (fits < all.length && frameBytes(size) < room) size = add(size, [all[fits++]!])
-        if (exceeds(size, bounds)) return undefined
-        return {
-          state: "recovered",
-          reason: undefined,
-          cursor: from,
-          tick,
-          replay: all.slice(0, fits),
-          more: fits < all.length,
-          bytes: size.bytes
-        } satisfies Join
+        const fits = fitting(all, bounds, room)
+        if (fits === undefined) return undefined
+        return { state: "recovered", reason: undefined, cursor: from, tick, ...fits } satisfies Join
       })
 
     const shared = new Shared<Join, JoinError>(scope, ({ state }) => state === "recovered")

@@ -8,27 +8,21 @@
 import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { checked, type InvalidOption, millis } from "../options.ts"
 import * as Cursor from "../../../Cursor.ts"
 import { type SourceState, waitUntilUp } from "../../NotificationSource.ts"
-import {
-  type Bounds,
-  type Join,
-  type Options,
-  OutboxReader,
-  type Part
-} from "../../OutboxReader.ts"
-import type { CatchUp, ResetReason } from "./catchUp.ts"
+import { type Join, type Options, OutboxReader, type Part } from "../../OutboxReader.ts"
+import { add, type Bounds, eventBytes, exceeds, fitting, frameBytes, nothing } from "./bounds.ts"
+import { at, type CatchUp } from "./catchUp.ts"
 import { durableStream } from "./durableStream.ts"
 import type { MemoryTable } from "./memoryTable.ts"
 import type { PageLimits } from "./outbox.ts"
 import { PublishRefused } from "./outboxPublish.ts"
 import { endOf, isEmpty, legs, type Place, type Position, positionOf } from "./position.ts"
 import * as Settings from "./settings.ts"
-import { batchesOf, type DurableBatch, Followers, type Item, Tail } from "./tail.ts"
+import { batchesOf, type DurableBatch, Followers, Tail } from "./tail.ts"
 
 /** Those options of `OutboxReader` that mean something without a session of PostgreSQL. */
 export interface ReaderOptions extends Pick<
@@ -41,30 +35,6 @@ export interface ReaderOptions extends Pick<
 
 /** Channels of which nobody publishes but the triggers of a table. */
 const ofTables = "table_updates_"
-
-/** About what an event has in a frame beside its payload, in bytes. */
-const eventBytes = 128
-
-const exceeds = (size: Bounds, bounds: Bounds): boolean =>
-  size.events > bounds.events || size.bytes > bounds.bytes
-
-const sizeOf = (batches: ReadonlyArray<DurableBatch>): Bounds => {
-  const events = batches.flatMap((batch) => batch.events)
-  return {
-    events: events.length,
-    bytes: events.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0)
-  }
-}
-
-const at = ({ end, tick }: Tail, reason: ResetReason | undefined, bytes = 0): Join => ({
-  state: reason === undefined ? "fresh" : "reset",
-  reason,
-  cursor: end,
-  tick,
-  replay: [],
-  more: false,
-  bytes
-})
 
 /** Reads until the scope closes. What is in the table when it begins is nobody's news. */
 export const make = (
@@ -223,17 +193,6 @@ export const make = (
       return { tail, position: positionOf(cursor), to, reason: undefined } as const
     }
 
-    /** What is replayed from what this node remembers; `undefined` where it must be read. */
-    const recent = (all: ReadonlyArray<DurableBatch> | undefined, bounds: Bounds, room: number) => {
-      if (all === undefined) return undefined
-      let fits = 0
-      while (fits < all.length && frameBytes(sizeOf(all.slice(0, fits))) < room) fits++
-      const replay = all.slice(0, fits)
-      const size = sizeOf(replay)
-      const more = fits < all.length
-      return exceeds(size, bounds) ? undefined : { replay, more, bytes: size.bytes }
-    }
-
     const joined = (
       tail: Tail,
       now: number,
@@ -247,13 +206,14 @@ export const make = (
       const { tick } = tail
       const room = Math.max(1, part?.room ?? Infinity)
       const recovered = { state: "recovered", reason: undefined, cursor: from, tick } as const
-      const remembered = recent(followers.recent(channel, from, now), bounds, room)
+      const recent = followers.recent(channel, from, now)
+      const remembered = recent && fitting(recent, bounds, room)
       if (remembered !== undefined) return { ...recovered, ...remembered }
       const found = locate(tail, from)
       if (found.reason !== undefined) return at(tail, found.reason)
       const replay: Array<DurableBatch> = []
       let next: Position = found.position
-      let size = sizeOf(replay)
+      let size = nothing
       let more = true
       for (let left = room; more && left > 0; left = room - frameBytes(size)) {
         const one = page(tail, channel, next, found.to, {
@@ -262,7 +222,7 @@ export const make = (
         })
         if (one._tag === "Reset") return at(tail, one.reason, size.bytes)
         replay.push(...one.batches)
-        size = sizeOf(replay)
+        size = add(size, one.batches)
         if (exceeds(size, bounds)) return at(tail, "bounds", size.bytes)
         more = !one.done
         next = one.position
@@ -284,16 +244,7 @@ export const make = (
     return OutboxReader.of({
       follow: (channel) =>
         Effect.gen(function* () {
-          const queue = yield* Queue.unbounded<Item>()
-          const follower = { offer: (item: Item) => void Queue.offerUnsafe(queue, item) }
-          yield* Effect.acquireRelease(
-            Effect.sync(() => followers.add(channel, follower)),
-            () =>
-              Effect.suspend(() => {
-                followers.remove(channel, follower)
-                return Queue.shutdown(queue)
-              })
-          )
+          const queue = yield* followers.follow(channel)
           yield* current
           return queue
         }),
@@ -315,6 +266,3 @@ export const make = (
       state
     })
   })
-
-/** About how many bytes of frames it makes. */
-const frameBytes = ({ bytes, events }: Bounds): number => bytes + events * eventBytes

@@ -5,7 +5,7 @@
 import type * as Duration from "effect/Duration"
 import { count, millis } from "../options.ts"
 import type { ReplayLimits } from "./admission.ts"
-import type { Bounds } from "./catchUp.ts"
+import type { Bounds } from "./bounds.ts"
 import type { PageLimits } from "./outbox.ts"
 
 /** What PostgreSQL takes for a number of rows, with the one beyond the page. */

@@ -6,6 +6,9 @@
  * to the end of the tick in progress is behind them, and what they are handed with a later tick's
  * number follows without a hole or a double.
  */
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
 import { Budget } from "../memory.ts"
 import { Floors, type Message, type Page, type Take } from "./outbox.ts"
 import { atRest, formatPosition, type Leg, midway, type Position, whole } from "./position.ts"
@@ -196,6 +199,23 @@ export class Followers {
 
   get channels(): ReadonlyArray<string> {
     return [...this.#byChannel.keys()]
+  }
+
+  /** Everything that is handed out on a channel from now on, until the scope closes; unbounded. */
+  follow(channel: string): Effect.Effect<Queue.Dequeue<Item>, never, Scope.Scope> {
+    return Effect.gen({ self: this }, function* () {
+      const queue = yield* Queue.unbounded<Item>()
+      const follower = { offer: (item: Item) => void Queue.offerUnsafe(queue, item) }
+      yield* Effect.acquireRelease(
+        Effect.sync(() => this.add(channel, follower)),
+        () =>
+          Effect.suspend(() => {
+            this.remove(channel, follower)
+            return Queue.shutdown(queue)
+          })
+      )
+      return queue
+    })
   }
 
   add(channel: string, follower: Follower): void {
