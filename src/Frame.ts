@@ -353,10 +353,18 @@ export class FrameFault
 const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
+/**
+ * Why a frame is malformed that nests too deep.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const tooDeep = (levels: number): string => `nested deeper than ${levels} levels`
+
 /** Names the first thing in a parsed value that the wire does not allow. */
 const treeFault = (value: unknown, depth: number, limit: number): string | undefined => {
   if (typeof value !== "object" || value === null) return undefined
-  if (depth > limit) return `nested deeper than ${limit} levels`
+  if (depth > limit) return tooDeep(limit)
   if (Array.isArray(value)) {
     for (const item of value) {
       const fault = treeFault(item, depth + 1, limit)

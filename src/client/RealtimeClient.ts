@@ -21,6 +21,7 @@ import * as Connection from "./internal/connection.ts"
 import * as Mailbox from "./internal/mailbox.ts"
 import * as Publisher from "./internal/publisher.ts"
 import * as Subscriptions from "./internal/subscriptions.ts"
+import type { SourceState } from "../Protocol.ts"
 import * as Time from "./internal/time.ts"
 import { PublishQueue, type PublishQueueOptions } from "./PublishQueue.ts"
 
@@ -30,7 +31,7 @@ import { PublishQueue, type PublishQueueOptions } from "./PublishQueue.ts"
  * @category models
  * @since 0.1.0
  */
-export type Source = "up" | "down"
+export type Source = SourceState
 
 /**
  * Options of `RealtimeClient.layer`.

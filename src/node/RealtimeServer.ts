@@ -26,7 +26,7 @@ import type { Duplex } from "node:stream"
 import * as Channel from "../Channel.ts"
 import { attach } from "../server/internal/door/attach.ts"
 import { keyOf } from "../server/internal/auth/application.ts"
-import { claim } from "../server/internal/door/claims.ts"
+import { claim, pathOf } from "../server/internal/door/claims.ts"
 import * as Door from "../server/internal/door/door.ts"
 import type { ChannelConflict } from "../server/internal/session/registry.ts"
 import { requireSources } from "../server/internal/door/sources.ts"
@@ -155,7 +155,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       wake,
       ...door
     } = options
-    const path = door.path ?? "/realtime"
+    const path = pathOf(door)
     this.#leavePath = claim(server, path)
     const waiting = Scope.makeUnsafe()
     const answer = () =>

@@ -35,8 +35,8 @@ import {
   DatabaseRefused,
   Doubt,
   explained,
-  refusalOf,
-  startPatience
+  patienceOf,
+  refusalOf
 } from "./internal/link/refusal.ts"
 import { sqlState } from "./internal/link/sqlState.ts"
 import { NotPrimary } from "./internal/outbox/faults.ts"
@@ -155,10 +155,7 @@ const resolved = (options: Options) => ({
     millis("heartbeatTimeout", options.heartbeatTimeout ?? "2 seconds")
   ),
   policy: backoff(options.backoff ?? Backoff.link),
-  patience: millis("startPatience", options.startPatience ?? startPatience, {
-    least: 0,
-    endless: true
-  })
+  patience: patienceOf(options.startPatience)
 })
 
 /**

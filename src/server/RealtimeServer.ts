@@ -16,8 +16,10 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import type * as Channel from "../Channel.ts"
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
-import { claim } from "./internal/door/claims.ts"
+import { claim, pathOf } from "./internal/door/claims.ts"
 import * as Door from "./internal/door/door.ts"
+import { checkOptions } from "./internal/limits/limits.ts"
+import { checked } from "./internal/options.ts"
 import type { ChannelConflict } from "./internal/session/registry.ts"
 import { requireSources } from "./internal/door/sources.ts"
 import type { NoOutbox, NoSource } from "./internal/hub/errors.ts"
@@ -105,13 +107,11 @@ export class RealtimeServer extends Context.Service<
   } = <I, R>(options: Options<I, R>): DoorLayer<R> =>
     Layer.unwrap(
       Effect.gen(function* () {
-        const path = options.path ?? "/realtime"
         const router = yield* HttpRouter.HttpRouter
         yield* Effect.acquireRelease(
-          // Nothing else is thrown there.
-          Effect.try({
-            try: () => claim(router, path),
-            catch: (error) => error as InvalidOption
+          checked(() => {
+            checkOptions(options)
+            return claim(router, pathOf(options))
           }),
           (leave) => Effect.sync(leave)
         )
@@ -125,7 +125,7 @@ export class RealtimeServer extends Context.Service<
             reauthorize: door.reauthorize,
             drain: door.drain
           }),
-          HttpRouter.add("GET", path, (request) => upgrade(door, request))
+          HttpRouter.add("GET", pathOf(options), (request) => upgrade(door, request))
         )
       })
     )

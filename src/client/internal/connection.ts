@@ -50,7 +50,7 @@ export type Refusal = Omit<FrameOf<ServerFrame, "error">, "type" | "id">
 
 export interface Connection {
   readonly state: Cell.Readable<ConnectionState>
-  readonly source: Cell.Readable<"up" | "down">
+  readonly source: Cell.Readable<Protocol.SourceState>
   /** Looks soon at what is needed and what is due. */
   readonly look: () => void
   /** Asks while open, otherwise nothing happens. No answer comes any more after `down`. */
@@ -112,7 +112,7 @@ export const make = (
     // Never within one turn of the event loop: a listener that comes back at once must find it.
     const linger = Math.max(1, millis(options.linger, 1000))
     const visible = Cell.make<ConnectionState>(idle)
-    const source = Cell.make<"up" | "down">("up")
+    const source = Cell.make<Protocol.SourceState>("up")
 
     let state = nowhere
 

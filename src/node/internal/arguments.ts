@@ -12,7 +12,8 @@ import { Server as NetServer } from "node:net"
 import { Server as TlsServer } from "node:tls"
 import { checkOptions, resolveLimits } from "../../server/internal/limits/limits.ts"
 import { secured } from "../../server/internal/link/pgLink.ts"
-import { count, invalid, millis } from "../../server/internal/options.ts"
+import { patienceOf } from "../../server/internal/link/refusal.ts"
+import { count, invalid } from "../../server/internal/options.ts"
 import { together } from "../../server/internal/outbox/settings.ts"
 import { schemaNameFault } from "../../server/internal/sql/schemaName.ts"
 import { allowAll, InvalidOption } from "../../server/ServerOptions.ts"
@@ -120,7 +121,7 @@ const checkOwn = (options: Options): void => {
   }
   if (options.maxChannels !== undefined) count("maxChannels", options.maxChannels)
   together(options)
-  if (startPatience !== undefined) millis("startPatience", startPatience, { least: 0 })
+  patienceOf(startPatience)
   if (
     schema !== undefined &&
     (typeof schema !== "string" || schemaNameFault(schema) !== undefined)

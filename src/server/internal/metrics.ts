@@ -1,9 +1,9 @@
 /** Every metric of the server wing: its name, its unit, and what it tells. */
 import * as Metric from "effect/Metric"
 
-/** Notifications that did not match their channel's schema and were dropped. */
+/** Messages that did not match their channel's schema and were told as gaps. */
 export const notificationsInvalid = Metric.counter("effect_realtime_notifications_invalid_total", {
-  description: "Notifications dropped because they did not match their channel's schema",
+  description: "Messages told as gaps because they did not match their channel's schema",
   incremental: true
 })
 

@@ -96,7 +96,8 @@ export const turns = new Turns()
 /** Subscriptions that are asked for, of the process too: one that opens a channel is as much as four. */
 export const asking = new Turns({ events: 16, bytes: 0 })
 
-const few: Size = { events: 4, bytes: 0 }
+/** So many of them a step; what opens a channel counts as much among those that ask. */
+export const few: Size = { events: 4, bytes: 0 }
 
 /**
  * Channels: so many a step begin to open, and so many are confirmed. Each by itself, so that who is nearly

@@ -1,13 +1,16 @@
 /**
  * Which doors stand on a server already: of two on one path the second would never be asked, in silence.
  */
-import { InvalidOption } from "../../ServerOptions.ts"
+import { type DoorOptions, InvalidOption } from "../../ServerOptions.ts"
 
 const claimed = new WeakMap<object, Set<string>>()
 
 /** A slash at the end makes no other path. */
 export const withoutSlash = (path: string): string =>
   path.endsWith("/") ? path.slice(0, -1) : path
+
+/** Where the WebSocket of a door is. */
+export const pathOf = ({ path }: Pick<DoorOptions, "path">): `/${string}` => path ?? "/realtime"
 
 /**
  * Takes a path of a server, or of a router, for a door. Throws `InvalidOption` when another one has it.

@@ -38,7 +38,7 @@ import { WebSocketPeer } from "./webSocketPeer.ts"
 import { PublishKeys } from "../session/publishKeys.ts"
 import * as Bucket from "../limits/bucket.ts"
 import * as Registry from "../session/registry.ts"
-import { withoutSlash } from "./claims.ts"
+import { pathOf, withoutSlash } from "./claims.ts"
 import { Voice } from "../limits/voice.ts"
 import { Revocations } from "../auth/revocations.ts"
 import { type Gate, Session } from "../session/session.ts"
@@ -133,7 +133,7 @@ export const make = <I, R>(
       return resolveLimits(options.limits)
     })
     const registry = yield* Registry.make(options.channels, realtime[hubKey])
-    const path = options.path ?? "/realtime"
+    const path = pathOf(options)
     const owned = withoutSlash(path)
     const clock = yield* Clock.Clock
     const now = () => clock.currentTimeMillisUnsafe()

@@ -9,7 +9,7 @@
 import type { Socket } from "node:net"
 
 /** What others may not do: what they say, or nothing where they end or cut it. */
-export type Found = (said: unknown) => void
+type Found = (said: unknown) => void
 
 const kept = ["writable", "write", "end", "destroy"] as const
 const isKept = new Set<PropertyKey>(kept)

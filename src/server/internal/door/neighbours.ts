@@ -10,7 +10,7 @@ import type { Socket } from "node:net"
 import { keep } from "./keptSocket.ts"
 
 /** What tells somebody who runs the server. */
-export type Tell = (line: string) => void
+type Tell = (line: string) => void
 
 /** Time in which other listeners answer an upgrade request, in milliseconds. */
 export const answerMillis = 10_000

@@ -2,9 +2,9 @@
  * How the events of a channel travel: everything that is different from one delivery to another, and a
  * node has one of each. The door, the hub's face and the tests ask here; nobody else compares names.
  */
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type * as Stream from "effect/Stream"
+import * as Stream from "effect/Stream"
 import type * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as Channel from "../../../Channel.ts"
 import type { InvalidChannelName, PayloadTooLarge } from "../../../RealtimeError.ts"
@@ -35,8 +35,6 @@ export type OpenError =
 export type SendError = PayloadTooLarge | SourceError | NoOutbox | NoSource | PublishRefused
 
 export interface Delivery {
-  /** As a channel's definition names it. */
-  readonly name: Channel.Delivery
   /** Why this node has no channel of this delivery; `undefined` when it has. */
   readonly missing: (channel: string) => NoOutbox | NoSource | undefined
   /** Whether events arrive; `undefined` where nothing can. */
@@ -70,3 +68,19 @@ export interface Delivery {
    */
   readonly resumes: boolean
 }
+
+/** Of a node that has nothing for it: every use fails with the cure. */
+export const absent = (
+  missing: (channel: string) => NoOutbox | NoSource,
+  resumes: boolean
+): Delivery => ({
+  missing,
+  state: undefined,
+  refused: Effect.never,
+  checkTable: () => Effect.void,
+  open: ({ fault, name }) => Effect.fail(fault ?? missing(name)),
+  isOpen: () => false,
+  batches: ({ fault, name }) => Stream.fail(fault ?? missing(name)),
+  publish: (channel) => Effect.fail(missing(channel)),
+  resumes
+})

@@ -8,7 +8,7 @@ import * as Stream from "effect/Stream"
 import type * as Channel from "../../../Channel.ts"
 import type { Item, OutboxReader } from "../../OutboxReader.ts"
 import type { Batch } from "./batch.ts"
-import type { Delivery, OpenError } from "./delivery.ts"
+import { absent, type Delivery, type OpenError } from "./delivery.ts"
 import { batchesOf, DurableChannel } from "./durableChannel.ts"
 import { NoOutbox } from "./errors.ts"
 import type { Missing } from "./missing.ts"
@@ -48,7 +48,6 @@ export const make = (
       })
 
     return {
-      name: "durable",
       missing: () => undefined,
       state: outbox.state,
       refused: outbox.refused ?? Effect.never,
@@ -62,18 +61,7 @@ export const make = (
   })
 
 /** On a node that reads no outbox. */
-export const none: Delivery = {
-  name: "durable",
-  missing: (channel) => new NoOutbox({ channel }),
-  state: undefined,
-  refused: Effect.never,
-  checkTable: () => Effect.void,
-  open: ({ fault, name }) => Effect.fail(fault ?? new NoOutbox({ channel: name })),
-  isOpen: () => false,
-  batches: ({ fault, name }) => Stream.fail(fault ?? new NoOutbox({ channel: name })),
-  publish: (channel) => Effect.fail(new NoOutbox({ channel })),
-  resumes: true
-}
+export const none = absent((channel) => new NoOutbox({ channel }), true)
 
 /** Whether a channel may be consumed under a name. */
 export const keeps = ({ delivery }: Channel.Definition): boolean => delivery === "durable"

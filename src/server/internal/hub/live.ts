@@ -12,7 +12,7 @@ import { PayloadTooLarge } from "../../../RealtimeError.ts"
 import { lost, type NotificationSource, waitUntilUp } from "../../NotificationSource.ts"
 import * as Memory from "../memory.ts"
 import { Batch } from "./batch.ts"
-import type { Delivery } from "./delivery.ts"
+import { absent, type Delivery } from "./delivery.ts"
 import { NoSource } from "./errors.ts"
 import { LiveChannel } from "./liveChannel.ts"
 import type { OpenChannels } from "./openChannels.ts"
@@ -124,7 +124,6 @@ export const make = (
       )
 
     return {
-      name: "live",
       missing: () => undefined,
       state: source.state,
       refused: source.refused ?? Effect.never,
@@ -143,18 +142,7 @@ export const make = (
   })
 
 /** On a node that listens to nothing. */
-export const none: Delivery = {
-  name: "live",
-  missing: (channel) => new NoSource({ channel }),
-  state: undefined,
-  refused: Effect.never,
-  checkTable: () => Effect.void,
-  open: ({ fault, name }) => Effect.fail(fault ?? new NoSource({ channel: name })),
-  isOpen: () => false,
-  batches: ({ fault, name }) => Stream.fail(fault ?? new NoSource({ channel: name })),
-  publish: (channel) => Effect.fail(new NoSource({ channel })),
-  resumes: false
-}
+export const none = absent((channel) => new NoSource({ channel }), false)
 
 /** Puts a gap where the ticks jump: the consumer was too slow, and batches slid away. */
 const withGaps = (start: number) => {

@@ -95,7 +95,8 @@ export class Refused {
   }
 }
 
-const tagOf = (error: unknown): unknown =>
+/** What a typed error is; empty for everything else. */
+export const tagOf = (error: unknown): unknown =>
   typeof error === "object" && error !== null && "_tag" in error ? error._tag : ""
 
 /** Why no outbox can be read, which lasts: the reader names the cure in the log, once. */

@@ -5,7 +5,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { ResolvedLimits } from "./limits.ts"
 import { Crossings, Notices, ruleOf, sentence } from "./notices.ts"
-import { isToldByReader, type LimitName } from "./refusals.ts"
+import { isToldByReader, type LimitName, tagOf } from "./refusals.ts"
 
 /** An origin is named once in this time, and so many are. */
 const originMillis = 3_600_000
@@ -85,10 +85,8 @@ const signatureOf = (cause: Cause.Cause<unknown>): string => {
 }
 
 /** The database did not answer in time, which is nobody's fault here. */
-const passes = (cause: Cause.Cause<unknown>): boolean => {
-  const error = Cause.squash(cause) as { readonly _tag?: unknown } | null | undefined
-  return error?._tag === "SourceError"
-}
+const passes = (cause: Cause.Cause<unknown>): boolean =>
+  tagOf(Cause.squash(cause)) === "SourceError"
 
 export class Voice {
   readonly #limits: ResolvedLimits

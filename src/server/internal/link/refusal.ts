@@ -7,6 +7,7 @@
 import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import { isSqlError } from "effect/sql/SqlError"
+import { millis } from "../options.ts"
 import { usual } from "../sql/schemaName.ts"
 import { sqlMessage, sqlState } from "./sqlState.ts"
 
@@ -36,7 +37,11 @@ export class DatabaseRefused extends Schema.TaggedError<DatabaseRefused>()("Data
 }
 
 /** The default time over which a refusal must last before it is believed. */
-export const startPatience: Duration.Input = "10 seconds"
+const startPatience: Duration.Input = "10 seconds"
+
+/** The option `startPatience` in milliseconds, with its default. Throws `InvalidOption`. */
+export const patienceOf = (given: Duration.Input | undefined): number =>
+  millis("startPatience", given ?? startPatience, { least: 0, endless: true })
 
 /** The connections that must have been refused. */
 const leastTimes = 3

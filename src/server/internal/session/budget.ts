@@ -2,7 +2,7 @@
  * What subscribing costs, one session and the node, and the words for who asks for too much of it.
  */
 import * as Effect from "effect/Effect"
-import { asking, one } from "../turns.ts"
+import { asking, few, one } from "../turns.ts"
 import type { Match } from "./registry.ts"
 import { busy, overLimit, type Refusal, Refused, sourceDown } from "../limits/refusals.ts"
 import type { SessionContext } from "./sessionContext.ts"
@@ -27,9 +27,6 @@ export const openingRefused = (
   return wait > 0 ? busy("channelOpens", wait) : undefined
 }
 
-/** What a subscription counts that opens a channel. */
-const four = { events: 4, bytes: 0 }
-
 /** Begins a subscription in its turn, unless there is no room for its channel by then. */
 export const beginInTurn = (
   context: SessionContext,
@@ -37,7 +34,7 @@ export const beginInTurn = (
   begin: Effect.Effect<void>,
   refuse: (refused: Refusal) => Effect.Effect<void>
 ): Effect.Effect<void> =>
-  Effect.flatMap(asking.take(match.delivery.isOpen(match.channel.name) ? one : four), () => {
+  Effect.flatMap(asking.take(match.delivery.isOpen(match.channel.name) ? one : few), () => {
     const refused = openingRefused(context, match, false)
     return refused === undefined ? begin : refuse(refused)
   })

@@ -113,12 +113,12 @@ export class Mailbox {
       return "written"
     }
     const { channel, cursor, from, gap, resumes } = batch
-    const waiting = this.#waitingOf(batch, channel, resumes, from, cursor)
     // A client that goes on from behind it does not read it again: it must be told.
     if (resumes && gap !== undefined && gap !== "invalid") {
       this.control(batch)
       return "waits"
     }
+    const waiting = this.#waitingOf(batch, channel, resumes, from, cursor)
     const fits = waiting.size <= this.room
     if (!fits && resumes) {
       this.fallBehind(channel, from)

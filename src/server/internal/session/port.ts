@@ -72,9 +72,9 @@ export class Port<Frame = unknown> {
   }
 
   refuse(id: number, refused: Refusal): void {
-    if (this.stopped) return
-    this.context.refused(refused.limit ?? refused.code, refused.most)
-    this.answer(id, errorFrame(refused, id))
+    if (this.stopped || !this.unanswered.end(id)) return
+    this.sendError(id, refused)
+    this.readOrPause()
   }
 
   // --- the reading of the socket -------------------------------------------------------------------

@@ -23,36 +23,20 @@ export interface Wish {
 const undecided = "The server could not decide in time: try again later."
 const failed = "The server failed to decide: try again later."
 
-const endings = {
-  "channel/forbidden": {
-    code: "channel/forbidden",
-    message: "The client may not subscribe to this channel any more.",
-    retry: errorCodes["channel/forbidden"].retry
-  },
-  "source/down": {
-    code: "source/down",
-    message: sourceDown.message,
-    retry: errorCodes["source/down"].retry
-  },
-  "server/overloaded": {
-    code: "server/overloaded",
-    message: undecided,
-    retry: errorCodes["server/overloaded"].retry
-  },
-  /** No subscription ends with `server/internal`: nobody decided about it, and it may come back. */
-  "server/internal": {
-    code: "server/overloaded",
-    message: failed,
-    retry: errorCodes["server/overloaded"].retry
-  }
-} as const
+/** A code with which a subscription may end: never `server/internal`, for it may come back. */
+const endingOf = (
+  code: "channel/forbidden" | "source/down" | "server/overloaded",
+  message: string
+) => ({ code, message, retry: errorCodes[code].retry })
 
 /** How a subscription ends that was refused when rights were looked at anew, or that cannot go on. */
 export const ending = ({ code, limit }: Refusal) =>
-  code === "channel/forbidden" || code === "source/down"
-    ? endings[code]
-    : // Nobody decided in time, which is no failure of the rule.
-      endings[limit === undefined ? "server/internal" : "server/overloaded"]
+  code === "channel/forbidden"
+    ? endingOf(code, "The client may not subscribe to this channel any more.")
+    : code === "source/down"
+      ? endingOf(code, sourceDown.message)
+      : // Nobody decided in time, which is no failure of the rule.
+        endingOf("server/overloaded", limit === undefined ? failed : undecided)
 
 const forbidden = {
   subscribe: refusal("channel/forbidden"),

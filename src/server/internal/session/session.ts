@@ -9,8 +9,21 @@
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Result from "effect/Result"
-import { type ClientFrame, decodeClientFrame, encode, type FrameOf } from "../../../Frame.ts"
-import { closeCodes, type CloseName, errorCodes, version } from "../../../Protocol.ts"
+import {
+  type ClientFrame,
+  decodeClientFrame,
+  encode,
+  FrameFault,
+  type FrameOf,
+  tooDeep
+} from "../../../Frame.ts"
+import {
+  closeCodes,
+  type CloseName,
+  errorCodes,
+  type SourceState,
+  version
+} from "../../../Protocol.ts"
 import type { Credentials } from "../../ServerOptions.ts"
 import { Bucket } from "../limits/bucket.ts"
 import * as Heartbeat from "./heartbeat.ts"
@@ -88,7 +101,7 @@ export class Session implements Patient {
   }
 
   /** Tells a client that is past its hello how the source is. */
-  sendStatus(source: "up" | "down"): void {
+  sendStatus(source: SourceState): void {
     if (this.#phase === "open") this.port.send({ type: "status", source })
   }
 
@@ -150,8 +163,8 @@ export class Session implements Patient {
 
   receiveBinary(): void {
     if (!this.#hears()) return
-    const fault = { code: "frame/malformed", id: undefined, reason: "a frame is a text message" }
-    this.#take(Result.fail(fault as Refused), 0)
+    const reason = "a frame is a text message"
+    this.#take(Result.fail(new FrameFault({ code: "frame/malformed", id: undefined, reason })), 0)
   }
 
   /** A ping or a pong of the WebSocket itself costs as much as a frame. */
@@ -213,7 +226,7 @@ export class Session implements Patient {
       // An id that another request waits for must be answered by that one only.
       return this.port.sendError(
         id === undefined || this.port.unanswered.has(id) ? undefined : id,
-        reason.startsWith("nested")
+        reason === tooDeep(this.#context.limits.frameDepth)
           ? overLimit("frameDepth", code, message)
           : refusal(code, message)
       )
@@ -331,11 +344,4 @@ export class Session implements Patient {
   }
 }
 
-/** A frame that cannot be used: `FrameFault`, or a message that is no text. */
-interface Refused {
-  readonly code: "frame/malformed" | "frame/unknown"
-  readonly id: number | undefined
-  readonly reason: string
-}
-
-type Decoded = Result.Result<ClientFrame, Refused>
+type Decoded = Result.Result<ClientFrame, FrameFault>
