@@ -1,6 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
-import { createServer, request, type Server } from "node:http"
+import { request } from "node:http"
 import {
   type AddressInfo,
   connect as tcp,
@@ -19,6 +19,7 @@ import {
 import type { IdentityKey, Limits } from "../../src/server/ServerOptions.ts"
 import { database, execute } from "../support/database.ts"
 import { connect, greet } from "../support/wire.ts"
+import { addressOf, httpServer } from "../support/httpServer.ts"
 
 afterEach(() => {
   vi.unstubAllEnvs()
@@ -28,20 +29,6 @@ const MyChannel = Channel.make("my-channel", Schema.Unknown, { publish: true })
 const open = { authorize: () => true }
 
 /** A `node:http` server of somebody else, on a free port. */
-const httpServer = Effect.acquireRelease(
-  Effect.callback<Server>((resume) => {
-    const server = createServer((_, response) => response.end("theirs"))
-    server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
-  }),
-  (server) =>
-    Effect.sync(() => {
-      server.close()
-      server.closeAllConnections()
-    })
-)
-
-const addressOf = (server: Server) => `127.0.0.1:${(server.address() as AddressInfo).port}`
-
 const start = <I = undefined>(options?: Options<I> & IdentityKey<NoInfer<I>>) =>
   Effect.gen(function* () {
     const { url } = yield* database

@@ -3,7 +3,6 @@ import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Redacted, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { createServer } from "node:http"
 import type * as Net from "node:net"
 import * as Channel from "../../src/Channel.ts"
 import { RealtimeServer } from "../../src/node/RealtimeServer.ts"
@@ -15,6 +14,7 @@ import { database, execute } from "../support/database.ts"
 import { executablePath, pgbouncer } from "../support/pgbouncer.ts"
 import { hurried } from "../support/until.ts"
 import { greet } from "../support/wire.ts"
+import { httpServer } from "../support/httpServer.ts"
 
 const Orders = Channel.make("orders", Schema.Struct({ n: Schema.Finite }), {
   delivery: "durable",
@@ -32,18 +32,6 @@ const pooled = Effect.gen(function* () {
   yield* Effect.provide(PgInstaller.install({ wake: "poll" }), pool(url))
   return { url, through: yield* pgbouncer(url, connections) }
 })
-
-const httpServer = Effect.acquireRelease(
-  Effect.callback<ReturnType<typeof createServer>>((resume) => {
-    const server = createServer()
-    server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
-  }),
-  (server) =>
-    Effect.sync(() => {
-      server.close()
-      server.closeAllConnections()
-    })
-)
 
 const numbers = Array.from({ length: 40 }, (_, n) => n)
 
@@ -120,7 +108,7 @@ describe.skipIf(executablePath === undefined)("B11: PgBouncer in transaction mod
         Effect.provide(pool(through)),
         Effect.flip,
         Effect.forkScoped,
-        Effect.flatMap(hurried),
+        Effect.flatMap((fiber) => hurried(fiber)),
         Effect.provide(TestClock.layer())
       )
       expect(error._tag).toBe("ListenNotDelivered")

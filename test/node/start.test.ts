@@ -15,25 +15,13 @@ import { DatabaseRefused } from "../../src/server/PgNotificationSource.ts"
 import { database, execute, installedDatabase, serverUrl } from "../support/database.ts"
 import { until } from "../support/until.ts"
 import { connect, greet } from "../support/wire.ts"
+import { addressOf, httpServer } from "../support/httpServer.ts"
 
 const url = "postgres://u@127.0.0.1:1/x"
 const open = { authorize: () => true }
 const Durable = Channel.make("orders", Schema.Unknown, { delivery: "durable", publish: true })
 
-const httpServer = Effect.acquireRelease(
-  Effect.callback<Server>((resume) => {
-    const server = createServer((_, response) => response.end("theirs"))
-    server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
-  }),
-  (server) =>
-    Effect.sync(() => {
-      server.close()
-      server.closeAllConnections()
-    })
-)
-
-const addressOf = (server: Server) =>
-  `ws://127.0.0.1:${(server.address() as Net.AddressInfo).port}/realtime`
+const doorOf = (server: Server) => `ws://${addressOf(server)}/realtime`
 
 /** What JavaScript may pass. */
 const construct = (...args: ReadonlyArray<unknown>) =>
@@ -182,7 +170,7 @@ describe("PostgreSQL that refuses", () => {
           message: "m"
         })
         const lost = yield* Effect.flip(Effect.tryPromise(() => published))
-        const during = yield* Effect.flip(connect(addressOf(http)))
+        const during = yield* Effect.flip(connect(doorOf(http)))
         expect(during.status).toBe(503)
         const error = yield* Effect.flip(Effect.tryPromise(() => server.ready))
         expect(error.cause).toBeInstanceOf(DatabaseRefused)
@@ -241,7 +229,7 @@ describe("PostgreSQL that refuses", () => {
         const { cause } = yield* Effect.flip(Effect.tryPromise(() => server.ready))
         expect(cause).toMatchObject({ _tag: "DatabaseRefused", code: expect.stringMatching(code) })
         expect((cause as Error).message).toContain(cure)
-        const refused = Effect.map(Effect.flip(connect(addressOf(http))), ({ status }) => status)
+        const refused = Effect.map(Effect.flip(connect(doorOf(http))), ({ status }) => status)
         expect(yield* refused).toBe(503)
         yield* Effect.acquireRelease(execute(serverUrl(), make), () =>
           Effect.orDie(
@@ -256,7 +244,7 @@ describe("PostgreSQL that refuses", () => {
         expect(server.isReady()).toBe(false)
         vi.advanceTimersByTime(5000)
         yield* until(() => server.isReady())
-        const wire = yield* greet(addressOf(http))
+        const wire = yield* greet(doorOf(http))
         wire.send({ type: "subscribe", id: 1, channel: "system_notifications" })
         yield* wire.next("subscribed")
         const payload = { type: "info", message: "well" } as const
@@ -276,7 +264,7 @@ describe("PostgreSQL that refuses", () => {
         const server = yield* started(http, url, { channels: [Durable] })
         const error = yield* Effect.flip(Effect.tryPromise(() => server.ready))
         expect(error.cause).toMatchObject({ _tag: "NotInstalled" })
-        const wire = yield* greet(addressOf(http))
+        const wire = yield* greet(doorOf(http))
         wire.send({ type: "subscribe", id: 1, channel: "orders" })
         expect(yield* wire.next("error")).toMatchObject({ code: "source/down", retry: "later" })
         expect(server.isReady()).toBe(false)
@@ -296,7 +284,7 @@ describe("PostgreSQL that refuses", () => {
       const http = yield* httpServer
       const server = yield* started(http, url, { channels: [Durable], wake: "poll" })
       yield* Effect.promise(() => server.ready)
-      const wire = yield* greet(addressOf(http))
+      const wire = yield* greet(doorOf(http))
       wire.send({ type: "subscribe", id: 1, channel: "orders" })
       yield* wire.next("subscribed")
       yield* Effect.promise(() => server.publish(Durable, { n: 1 }))

@@ -2,9 +2,10 @@
  * The contract of `NotificationSource`. Every keeper of it runs these sentences.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, type Layer, Queue, Scope, Stream, SubscriptionRef } from "effect"
+import { Effect, Exit, Fiber, type Layer, Queue, Scope } from "effect"
 import { type Heard, lost, NotificationSource } from "../../src/server/NotificationSource.ts"
 import { listenTo } from "../support/listenTo.ts"
+import { waitFor } from "../support/until.ts"
 
 /** What a test may do to the source from outside. */
 export interface Outside {
@@ -15,18 +16,13 @@ export interface Outside {
   readonly heal: Effect.Effect<void>
 }
 
-const waitFor = (state: "up" | "down") =>
-  NotificationSource.use((source) =>
-    SubscriptionRef.changes(source.state).pipe(
-      Stream.filter((current) => current === state),
-      Stream.runHead
-    )
-  )
-
 /** Watches before it cuts: a source that heals at once is down for a few milliseconds only. */
 const cutAndNotice = (hands: Outside) =>
   Effect.gen(function* () {
-    const down = yield* Effect.forkChild(waitFor("down"), { startImmediately: true })
+    const down = yield* Effect.forkChild(
+      NotificationSource.use((source) => waitFor(source, "down")),
+      { startImmediately: true }
+    )
     yield* hands.cut
     yield* Fiber.join(down)
   })
@@ -46,7 +42,7 @@ export const suite = <E>(
     it.live(sentence, () =>
       Effect.gen(function* () {
         const hands = yield* outside
-        yield* waitFor("up")
+        yield* NotificationSource.use((source) => waitFor(source, "up"))
         yield* body(hands)
       }).pipe(Effect.scoped, Effect.provide(layer))
     )

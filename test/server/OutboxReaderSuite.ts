@@ -2,11 +2,12 @@
  * The contract of `OutboxReader`. Every keeper of it runs these sentences.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Fiber, type Layer, Queue, type Scope, Stream, SubscriptionRef } from "effect"
+import { Effect, Fiber, Latch, type Layer, Queue, type Scope, Stream } from "effect"
 import * as Cursor from "../../src/Cursor.ts"
 import { type Item, type Join, OutboxReader } from "../../src/server/OutboxReader.ts"
 import { payloads } from "./support/durable.ts"
 import { random, seed } from "./support/random.ts"
+import { waitFor } from "../support/until.ts"
 
 /** What a test may do to the outbox from outside. */
 export interface Outside {
@@ -45,18 +46,13 @@ const take = <E>(queue: Queue.Dequeue<Item, E>, count: number, after = 0) =>
     return items
   })
 
-const waitFor = (state: "up" | "down") =>
-  OutboxReader.use((reader) =>
-    SubscriptionRef.changes(reader.state).pipe(
-      Stream.filter((current) => current === state),
-      Stream.runHead
-    )
-  )
-
 /** Watches before it cuts: a reader that heals at once is down for a few milliseconds only. */
 const cutAndNotice = (hands: Outside) =>
   Effect.gen(function* () {
-    const down = yield* Effect.forkChild(waitFor("down"), { startImmediately: true })
+    const down = yield* Effect.forkChild(
+      OutboxReader.use((reader) => waitFor(reader, "down")),
+      { startImmediately: true }
+    )
     yield* hands.cut
     yield* Fiber.join(down)
   })
@@ -79,7 +75,7 @@ export const suite = <R, E>(
     it.live(sentence, () =>
       Effect.gen(function* () {
         const hands = yield* outside
-        yield* waitFor("up")
+        yield* OutboxReader.use((reader) => waitFor(reader, "up"))
         const reader = yield* OutboxReader
         const send = (...payloads: ReadonlyArray<number>) =>
           hands
@@ -303,18 +299,23 @@ export const suite = <R, E>(
         const room = reader.batches("room")
         const items: Array<Item> = []
         const begun = yield* Queue.unbounded<void>()
+        const all = yield* Latch.make()
         const slow = yield* room.pipe(
           Stream.runForEach((item) =>
             Effect.gen(function* () {
               items.push(item)
               yield* Queue.offer(begun, undefined)
-              if (items.length < 20) yield* Effect.yieldNow
+              yield* all.await
             })
           ),
           Effect.forkChild
         )
         yield* Queue.take(begun)
+        // More than waits for one consumer, and the reader has handed out all of it.
         for (const n of numbers(count)) yield* hands.commit([["room", String(n)]])
+        yield* reader.position
+        expect(items).toHaveLength(1)
+        yield* all.open
         while (items.flatMap(textsOf).length < count) yield* Queue.take(begun)
         yield* Fiber.interrupt(slow)
         expect(items[0]!._tag).toBe("Position")

@@ -14,6 +14,7 @@ import { ownServer } from "../support/cluster.ts"
 import { database, execute, layerDatabase, TestDatabase } from "../support/database.ts"
 import { suite } from "./NotificationSourceSuite.ts"
 import { listenTo } from "../support/listenTo.ts"
+import { waitFor } from "../support/until.ts"
 
 const quick: PgNotificationSource.Options = {
   backoff: { initial: 10, cap: 100, resetAfter: 30_000 }
@@ -34,14 +35,6 @@ const layerPoolOfOne = PgNotificationSource.layer(quick).pipe(
 const terminateLinks = `select pg_terminate_backend(pid) from pg_stat_activity
   where datname = current_database() and application_name = 'effect-realtime link'`
 const terminateLink = PgClient.PgClient.use((sql) => sql.unsafe(terminateLinks)).pipe(Effect.orDie)
-
-const waitFor = (state: "up" | "down") =>
-  NotificationSource.use((source) =>
-    SubscriptionRef.changes(source.state).pipe(
-      Stream.filter((current) => current === state),
-      Stream.runHead
-    )
-  )
 
 {
   let sql: PgClient.PgClient
@@ -148,7 +141,10 @@ describe("PgNotificationSource", () => {
       yield* Effect.gen(function* () {
         const source = yield* NotificationSource
         const queue = yield* listenTo(source, "orders")
-        const down = yield* Effect.forkChild(waitFor("down"), { startImmediately: true })
+        const down = yield* Effect.forkChild(
+          NotificationSource.use((source) => waitFor(source, "down")),
+          { startImmediately: true }
+        )
         yield* postgres.restart
         yield* Fiber.join(down)
         expect(yield* Queue.take(queue)).toBe(lost)
@@ -167,10 +163,13 @@ describe("PgNotificationSource", () => {
         )
       )
       yield* Effect.gen(function* () {
-        const down = yield* Effect.forkChild(waitFor("down"), { startImmediately: true })
+        const down = yield* Effect.forkChild(
+          NotificationSource.use((source) => waitFor(source, "down")),
+          { startImmediately: true }
+        )
         yield* execute(url, terminateLinks)
         yield* Fiber.join(down)
-        yield* waitFor("up")
+        yield* NotificationSource.use((source) => waitFor(source, "up"))
       }).pipe(Effect.provideContext(context))
     }).pipe(Effect.scoped)
   )
@@ -185,16 +184,19 @@ describe("PgNotificationSource", () => {
         }).pipe(Layer.provide(PgClient.layer({ url: Redacted.make(url) })))
       )
       yield* Effect.gen(function* () {
-        yield* waitFor("up")
+        yield* NotificationSource.use((source) => waitFor(source, "up"))
         for (let loss = 0; loss < 3; loss++) {
           const healthy = performance.now() + 50
           yield* Effect.repeat(execute(url, "select 1"), {
             until: () => performance.now() > healthy
           })
-          const down = yield* Effect.forkChild(waitFor("down"), { startImmediately: true })
+          const down = yield* Effect.forkChild(
+            NotificationSource.use((source) => waitFor(source, "down")),
+            { startImmediately: true }
+          )
           yield* execute(url, terminateLinks)
           yield* Fiber.join(down)
-          yield* waitFor("up")
+          yield* NotificationSource.use((source) => waitFor(source, "up"))
         }
       }).pipe(Effect.provideContext(context))
     }).pipe(Effect.scoped)
@@ -214,7 +216,10 @@ describe("PgNotificationSource", () => {
         yield* Effect.gen(function* () {
           const source = yield* NotificationSource
           const queue = yield* listenTo(source, "orders")
-          const down = yield* Effect.forkChild(waitFor("down"), { startImmediately: true })
+          const down = yield* Effect.forkChild(
+            NotificationSource.use((source) => waitFor(source, "down")),
+            { startImmediately: true }
+          )
           gate.silenceAt("LISTEN")
           yield* execute(url, terminateLinks)
           yield* Fiber.join(down)
@@ -352,7 +357,7 @@ describe("PgNotificationSource", () => {
           const source = yield* NotificationSource
           const queue = yield* listenTo(source, "orders")
           gate.silence()
-          yield* waitFor("down")
+          yield* NotificationSource.use((source) => waitFor(source, "down"))
           gate.pass(true)
           expect(yield* Queue.take(queue)).toBe(lost)
           yield* execute(url, "select pg_notify('orders', 'after')")

@@ -23,6 +23,7 @@ import {
   type Visitor
 } from "../support/sessions.ts"
 import { layerReader, publish, session } from "./support/durable.ts"
+import { until } from "../support/until.ts"
 
 /** Texts, which say when they are decoded. */
 const counted = { decoded: () => undefined as void }
@@ -60,9 +61,6 @@ const publishMany = (count: number, text: string) =>
       `insert into realtime.messages (channel, payload) select 'room', to_json('${text}'::text || n)::text from generate_series(1, ${count}) n`
     )
   ).pipe(Effect.orDie)
-
-const until = (holds: () => boolean) =>
-  Effect.repeat(Effect.delay(Effect.sync(holds), "2 millis"), { until: (held) => held })
 
 const texts = (visitor: Visitor) =>
   visitor.of("events").flatMap(({ events }) => events.map(({ data }) => data))

@@ -11,6 +11,7 @@ import { TestDatabase } from "../support/database.ts"
 import { layerReader, publish } from "./support/durable.ts"
 import { long, type Random, random, seed } from "./support/random.ts"
 import { channel, schema, type Tally, watched, writer } from "./support/writers.ts"
+import { until } from "../support/until.ts"
 
 interface Row {
   readonly id: number
@@ -296,8 +297,6 @@ describe("a named consumer", () => {
             Effect.sync(() => void seen.push(...events.map(({ text }) => text))),
           ...options
         })
-      const until = (condition: () => boolean) =>
-        Effect.repeat(Effect.sleep(5), { until: condition })
       /** Runs the consumer until its cursor has moved beyond what it saw. */
       const runUntil = (options: Partial<ConsumerOptions<never, never>>, last: string) =>
         Effect.gen(function* () {

@@ -805,6 +805,7 @@ describe("options that cannot be", () => {
     ["trustProxy", { trustProxy: -1 }],
     ["trustProxy", { trustProxy: true as unknown as number }],
     ["path", { path: "/realtime?token=1" }],
+    ["path", { path: 5 as unknown as "/" }],
     ["origins", { origins: ["https://app.example/"] }],
     ["origins", { origins: ["HTTPS://app.example"] }],
     ["origins", { origins: ["app.example"] }],

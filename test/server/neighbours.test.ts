@@ -173,7 +173,7 @@ describe("another listener that answers sockets of ours", () => {
   ] as const
   for (const [what, act, did] of late) {
     it.live.each([false, true])(
-      `and ${what} one a moment later, is named once, and does no harm; with TLS: %s`,
+      `and ${what} one a moment later, ${did === "" ? "is not heard" : "is named once"}, and does no harm; with TLS: %s`,
       (secure) => {
         const theirs: Array<() => unknown> = []
         const other: Other = (server) =>
@@ -461,6 +461,7 @@ describe("an upgrade that nobody takes", () => {
       expect(server.listenerCount("upgrade")).toBe(2)
       yield* TestClock.adjust("11 seconds")
       yield* peer.gone
+      expect(peer.received()).toMatch(/^HTTP\/1\.1 404 /)
       yield* Effect.callback<void>((resume) => {
         server.close(() => resume(Effect.void))
       })

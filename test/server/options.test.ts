@@ -153,7 +153,7 @@ const attached: Table<ClassOptions> = {
   replayQueue: outbox.replayQueue,
   replayMemory: outbox.replayMemory,
   maxConnections: count(),
-  startPatience: time("0"),
+  startPatience: time("0∞"),
   trustProxy: door.trustProxy
 }
 

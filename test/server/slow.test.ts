@@ -14,6 +14,7 @@ import { allowAll, type Limits } from "../../src/server/ServerOptions.ts"
 import { refusals, TestDoor, visit, type Visitor } from "../support/sessions.ts"
 import { layerInstalled, layerReaderOnly } from "./support/durable.ts"
 import { layerSpied, type Page } from "./support/pool.ts"
+import { until } from "../support/until.ts"
 
 const Log = Channel.family("log_", Schema.String, Schema.String, { delivery: "durable" })
 
@@ -30,9 +31,6 @@ const layerDoor = (
     Layer.provideMerge(layerInstalled({ wake: "poll" }))
   )
 
-const eventually = (condition: () => boolean) =>
-  Effect.repeat(Effect.delay(Effect.sync(condition), "2 millis"), { until: (met) => met })
-
 /** Somebody who reads and is subscribed to channels, from now on or from a cursor. */
 const subscriber = (names: ReadonlyArray<string>, cursor?: string) =>
   Effect.gen(function* () {
@@ -41,7 +39,7 @@ const subscriber = (names: ReadonlyArray<string>, cursor?: string) =>
     for (const [id, channel] of names.entries()) {
       visitor.send({ type: "subscribe", id, channel, ...(cursor === undefined ? {} : { cursor }) })
     }
-    yield* eventually(() => visitor.of("subscribed").length === names.length)
+    yield* until(() => visitor.of("subscribed").length === names.length)
     return visitor
   })
 
@@ -205,7 +203,7 @@ describe("a slow reader of a durable channel", () => {
       // What was offered before it fell behind, and nothing of what is beyond the bound.
       expect(before.length).toBeLessThan(1000)
       yield* write([name], 3001, 3, 10)
-      yield* eventually(() => received(visitor, name).length === before.length + 3)
+      yield* until(() => received(visitor, name).length === before.length + 3)
       expect(received(visitor, name).slice(-3)).toEqual([3001, 3002, 3003])
     }).pipe(Effect.scoped, Effect.provide(layerDoor(() => undefined, bounds)))
   )
@@ -219,7 +217,7 @@ describe("a slow reader of a durable channel", () => {
       yield* write([name], 1, 2000, 1500)
       failing.left = 3
       visitor.read()
-      yield* eventually(() => sum(visitor) === 2000)
+      yield* until(() => sum(visitor) === 2000)
       expect(failing.met).toBe(3)
       expect(received(visitor, name)).toEqual(upTo(2000))
       expect(visitor.of("gap")).toEqual([])
@@ -236,12 +234,12 @@ describe("a slow reader of a durable channel", () => {
       yield* write([name], 1, 2000, 1500)
       failing.left = Infinity
       visitor.read()
-      yield* eventually(() => visitor.of("gap").length > 0)
+      yield* until(() => visitor.of("gap").length > 0)
       expect(visitor.of("gap").map(({ reason }) => reason)).toEqual(["source"])
       expect(yield* refusals("replay")).toBe(before + 1)
       expect(lines).toEqual([`a replay of "${name}" failed.`])
       yield* write([name], 2001, 1, 10)
-      yield* eventually(() => received(visitor, name).at(-1) === 2001)
+      yield* until(() => received(visitor, name).at(-1) === 2001)
     }).pipe(
       Effect.scoped,
       Effect.provide(layerDoor(() => undefined, { fails: () => failing.left > 0 })),

@@ -2,7 +2,6 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Logger, Queue, Redacted, Schema, SubscriptionRef } from "effect"
-import { createServer } from "node:http"
 import type * as Net from "node:net"
 import * as Path from "node:path"
 import * as Channel from "../../src/Channel.ts"
@@ -16,6 +15,7 @@ import { listenTo } from "../support/listenTo.ts"
 import { until } from "../support/until.ts"
 import { greet } from "../support/wire.ts"
 import { copyFolder, folder, followIn, installedOn, serverOn } from "./support/recovery.ts"
+import { httpServer } from "../support/httpServer.ts"
 
 const Live = Channel.make("orders", Schema.Unknown)
 const Durable = Channel.make("orders", Schema.Unknown, { delivery: "durable" })
@@ -32,18 +32,6 @@ const standby = Effect.gen(function* () {
   const { url } = yield* serverOn(data)
   return { url, promote: execute(url, "select pg_promote(true)") }
 })
-
-const httpServer = Effect.acquireRelease(
-  Effect.callback<ReturnType<typeof createServer>>((resume) => {
-    const server = createServer()
-    server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
-  }),
-  (server) =>
-    Effect.sync(() => {
-      server.close()
-      server.closeAllConnections()
-    })
-)
 
 describe("B14: a standby", () => {
   const options = { backoff: { initial: 10, cap: 50, resetAfter: 30_000 }, startPatience: 200 }

@@ -18,7 +18,6 @@ import {
 } from "effect"
 import { HttpRouter } from "effect/http"
 import * as Net from "node:net"
-import { TestClock } from "effect/testing"
 import * as Path from "node:path"
 import * as Channel from "../../src/Channel.ts"
 import { address } from "../../src/server/internal/link/pgLink.ts"
@@ -33,6 +32,7 @@ import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
 import { database, execute, installedDatabase, serverUrl } from "../support/database.ts"
 import { deafHop } from "../support/deafHop.ts"
 import { folder, followIn, installedOn, serverOn } from "./support/recovery.ts"
+import { hurried, waitFor } from "../support/until.ts"
 
 const Live = Channel.make("prices", Schema.Unknown)
 const Durable = Channel.make("orders", Schema.Unknown, { delivery: "durable" })
@@ -53,12 +53,6 @@ const logged = (least: LogLevel.LogLevel = "Info") => {
 }
 
 const warnings = (lines: ReadonlyArray<string>) => lines.filter((line) => line.startsWith("Warn"))
-
-const waitFor = (state: SubscriptionRef.SubscriptionRef<"up" | "down">, wanted: "up" | "down") =>
-  SubscriptionRef.changes(state).pipe(
-    Stream.filter((now) => now === wanted),
-    Stream.runHead
-  )
 
 describe("a server that cannot hear its channels", () => {
   const outbox = MemoryOutbox.layer()
@@ -142,6 +136,14 @@ describe("two doors of one router", () => {
         const error = yield* Effect.flip(built("/one", other))
         expect(error).toMatchObject({ _tag: "InvalidOption", option: "path" })
       }
+    })
+  )
+
+  it.effect("has a path that is one, which JavaScript is told too", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(built(5 as unknown as "/"))
+      expect(error).toMatchObject({ _tag: "InvalidOption", option: "path" })
+      expect((error as Error).message).toContain('such as "/realtime"')
     })
   )
 })
@@ -234,7 +236,7 @@ describe("a refusal", () => {
         url,
         `select pg_terminate_backend(pid) from pg_stat_activity where usename = '${role}'`
       )
-      yield* waitFor(state, "down")
+      yield* waitFor({ state }, "down")
       const refusals = Effect.map(execute(url, "select 1"), () =>
         lines.filter((line) => line.includes("not permitted to log in"))
       )
@@ -242,7 +244,7 @@ describe("a refusal", () => {
       const told = warnings(lines).filter((line) => line.includes("not permitted to log in"))
       expect(told).toEqual([expect.stringContaining("that the role may log in")])
       yield* execute(url, `alter role ${role} login`)
-      yield* waitFor(state, "up")
+      yield* waitFor({ state }, "up")
       expect(verdict.pollUnsafe()).toBeUndefined()
     }).pipe(Effect.scoped)
   )
@@ -361,11 +363,7 @@ describe("B13: a link that does not deliver", () => {
         heartbeatTimeout: "1 hour"
       }).pipe(Effect.provide(pool(url)), Effect.exit, Effect.forkScoped)
       // Four times as fast as it is: the echo that comes has half a second.
-      yield* TestClock.adjust("20 millis").pipe(
-        Effect.andThen(TestClock.withLive(Effect.sleep(5))),
-        Effect.repeat({ until: () => starting.pollUnsafe() !== undefined })
-      )
-      return { exit: yield* Fiber.join(starting), hop }
+      return { exit: yield* hurried(starting, "20 millis"), hop }
     })
 
   it.effect("on two sessions is ready with the third", () =>
@@ -409,7 +407,7 @@ describe("B14: an outbox that cannot be read", () => {
       expect(refused).toMatchObject({ _tag: "NotInstalled" })
       expect(warnings()).toEqual([expect.stringContaining("PgInstaller")])
       yield* Effect.provide(PgInstaller.install(), pool(url))
-      yield* waitFor(state, "up")
+      yield* waitFor({ state }, "up")
     }).pipe(Effect.scoped)
   )
 
@@ -451,7 +449,7 @@ describe("B14: an outbox that cannot be read", () => {
         )
       )
       const { state } = yield* Effect.provideContext(OutboxReader.OutboxReader, same)
-      yield* waitFor(state, "up")
+      yield* waitFor({ state }, "up")
     }).pipe(Effect.scoped)
   )
 
@@ -474,7 +472,7 @@ describe("B14: an outbox that cannot be read", () => {
         )
       )
       const { state } = yield* Effect.provideContext(OutboxReader.OutboxReader, context)
-      yield* waitFor(state, "up")
+      yield* waitFor({ state }, "up")
       yield* Effect.provide(PgInstaller.install({ roles: { node: role } }), pool(one.url))
       yield* execute(
         other.url,
@@ -503,7 +501,7 @@ describe("B14: an outbox that cannot be read", () => {
         expect(refused.message).toContain("PgInstaller.install({ roles: { node } })")
         expect(warnings()).toEqual([expect.stringContaining("roles: { node }")])
         yield* Effect.provide(PgInstaller.install({ roles: { node: role } }), pool(url))
-        yield* waitFor(state, "up")
+        yield* waitFor({ state }, "up")
       }).pipe(Effect.scoped)
   )
 })

@@ -13,6 +13,7 @@ import { allowAll } from "../../src/server/ServerOptions.ts"
 import { layerDoor, visit } from "../support/sessions.ts"
 import { layerInstalled, layerReader, layerReaderOnly, publish } from "./support/durable.ts"
 import { layerSpied } from "./support/pool.ts"
+import { until } from "../support/until.ts"
 
 /** The most that was noted between two rounds of the event loop, and all of it. */
 const steps = Effect.acquireRelease(
@@ -44,9 +45,6 @@ const rounds = Effect.repeat(
   }),
   { times: 2 }
 )
-
-const until = (holds: () => boolean) =>
-  Effect.repeat(Effect.delay(Effect.sync(holds), "2 millis"), { until: (held) => held })
 
 const enter = Effect.tap(visit({ hello: false }), (visitor) =>
   Effect.sync(() => visitor.send({ type: "hello", version: 1 }))

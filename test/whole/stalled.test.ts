@@ -8,6 +8,7 @@ import { connect, type Socket } from "node:net"
 import type { DoorOptions } from "../../src/server/ServerOptions.ts"
 import { greet } from "../support/wire.ts"
 import { node, type Node } from "./support/node.ts"
+import { until } from "../support/until.ts"
 
 const MiB = 1024 * 1024
 /** Text of one event: with its wrapping just under what NOTIFY carries. */
@@ -38,17 +39,6 @@ const text = (frame: object): Buffer => {
   const payload = Buffer.from(JSON.stringify(frame))
   return Buffer.concat([Buffer.from([0x81, 0x80 | payload.length, 0, 0, 0, 0]), payload])
 }
-
-/** Waits for a condition of the outside world. */
-const until = (condition: () => boolean): Effect.Effect<void> =>
-  Effect.callback((resume) => {
-    const timer = setInterval(() => {
-      if (!condition()) return
-      clearInterval(timer)
-      resume(Effect.void)
-    }, 5)
-    return Effect.sync(() => clearInterval(timer))
-  })
 
 const start = (options: Omit<DoorOptions, "channels">) =>
   node({
