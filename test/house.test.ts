@@ -64,11 +64,13 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/internal/link/": 1,
   "src/server/internal/reading/": 1,
   "src/server/NotificationSource.ts": 1,
+  "src/server/MemorySource.ts": 1,
   "src/server/PgTls.ts": 1,
   "src/server/FrameSchema.ts": 1,
   "src/server/PgInstaller.ts": 1,
   "src/server/PgNotificationSource.ts": 2,
   "src/server/internal/outbox/": 2,
+  "src/server/ServerError.ts": 2,
   "src/server/OutboxReader.ts": 3,
   // These two are made of the reader's face, and stand on it.
   "src/server/internal/outbox/consumers.ts": 4,
@@ -80,7 +82,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/QueryResults.ts": 6,
   "src/server/internal/limits/": 6,
   "src/server/internal/auth/": 7,
-  "src/server/jwt.ts": 8,
+  "src/server/Jwt.ts": 8,
   "src/server/internal/session/": 8,
   "src/server/internal/door/": 9,
   "src/server/RealtimeServer.ts": 10

@@ -11,7 +11,7 @@ const shipped = (id: number) =>
 
 /** What a page is told of three changes, of which it misses the second. */
 export const deploy = Effect.gen(function* () {
-  const test = yield* RealtimeTest
+  const test = yield* RealtimeTest.RealtimeTest
   const client = yield* RealtimeClient
   const told = yield* client
     .events(DurableOrders)

@@ -26,6 +26,8 @@ import type {
 export type Eventually<A, E = never> = A | Promise<A> | Effect.Effect<A, E>
 
 /**
+ * What the class takes beside the HTTP server and the database URL.
+ *
  * @category models
  * @since 0.1.0
  */

@@ -10,6 +10,7 @@
  * @since 0.1.0
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
+import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -61,6 +62,11 @@ export {
    */
   type Join,
   /**
+   * @category errors
+   * @since 0.1.0
+   */
+  type JoinError,
+  /**
    * @category models
    * @since 0.1.0
    */
@@ -72,16 +78,6 @@ export {
   type ResetReason
 } from "./internal/outbox/catchUp.ts"
 export {
-  /**
-   * @category errors
-   * @since 0.1.0
-   */
-  NotPrimary,
-  /**
-   * @category errors
-   * @since 0.1.0
-   */
-  OtherOutbox,
   /**
    * @category errors
    * @since 0.1.0
@@ -105,6 +101,13 @@ export {
    */
   PublishRefused
 } from "./internal/outbox/outboxPublish.ts"
+export {
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Lease
+} from "./internal/outbox/shared.ts"
 export {
   /**
    * @category models
@@ -434,3 +437,20 @@ export const layer = (options?: Options): Layer.Layer<OutboxReader, StartError, 
         Layer.effect(OutboxReader, make(options)),
         Layer.succeed(SchemaName, options.schema)
       )
+
+/**
+ * `layer`, with options that the environment gives.
+ *
+ * **Example** (A direct address beside that of a pooler)
+ *
+ * ```ts
+ * OutboxReader.layerConfig({ readUrl: Config.Redacted("DATABASE_DIRECT_URL") })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  config: Config.Wrap<Options>
+): Layer.Layer<OutboxReader, StartError | Config.ConfigError, PgClient> =>
+  Layer.unwrap(Effect.map(Config.unwrap(config), layer))

@@ -12,6 +12,7 @@ import type { Notification as PgNotification } from "@effect/sql-pg/PgConnection
 import { PgClient } from "@effect/sql-pg/PgClient"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Config from "effect/Config"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -21,7 +22,6 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type * as Redacted from "effect/Redacted"
-import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import * as SubscriptionRef from "effect/SubscriptionRef"
@@ -35,11 +35,13 @@ import {
   DatabaseRefused,
   Doubt,
   explained,
+  ListenNotDelivered,
+  NotPrimary,
   patienceOf,
+  type Refused,
   refusalOf
 } from "./internal/link/refusal.ts"
 import { sqlState } from "./internal/link/sqlState.ts"
-import { NotPrimary } from "./internal/outbox/faults.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
 import * as Watched from "./internal/link/watched.ts"
 import { confirming, one } from "./internal/turns.ts"
@@ -56,7 +58,7 @@ export {
    * @category errors
    * @since 0.1.0
    */
-  DatabaseRefused
+  ListenNotDelivered
 } from "./internal/link/refusal.ts"
 
 /**
@@ -90,25 +92,6 @@ export interface Options {
    * three connections in a row were told the same for so long. Later everything is tried again for ever.
    */
   readonly startPatience?: Duration.Input | undefined
-}
-
-/**
- * PostgreSQL took a LISTEN and then delivered nothing: the link leads through a transaction pooler, or to
- * another database than the pool.
- *
- * @category errors
- * @since 0.1.0
- */
-export class ListenNotDelivered extends Schema.TaggedError<ListenNotDelivered>()(
-  "ListenNotDelivered",
-  {
-    /** How long the echo was waited for, in milliseconds. */
-    waited: Schema.Finite
-  }
-) {
-  override get message(): string {
-    return `A notification that was sent to the link did not arrive within ${this.waited} ms, on three links in a row. A transaction pooler such as PgBouncer swallows LISTEN, and a listenUrl that leads to another database hears nothing of the pool's: give the direct address of the database that the pool leads to as listenUrl. Where all channels are durable no link is needed: Realtime.layerDurable, or wake: "poll" for the class.`
-  }
 }
 
 /** Time a NOTIFY outside of a transaction may take: the path to the database may be silent. */
@@ -310,10 +293,10 @@ export const make = (
     let told = ""
     const doubt = new Doubt(patience)
     const started = yield* Deferred.make<void, StartError>()
-    const refused = yield* Deferred.make<never, StartError | NotPrimary>()
+    const refused = yield* Deferred.make<never, Refused>()
 
     /** Why it is no use to try again, as far as the start is concerned. */
-    const hopeless = (failure: unknown, now: number): StartError | NotPrimary | undefined => {
+    const hopeless = (failure: unknown, now: number): Refused | undefined => {
       misses = failure instanceof ListenNotDelivered ? misses + 1 : 0
       const refusal = refusalOf(failure)
       doubt.note(refusal?.code ?? (isStandby(failure) ? standby : undefined), now)
@@ -432,6 +415,23 @@ export const make = (
  */
 export const layer = (options?: Options): Layer.Layer<NotificationSource, StartError, PgClient> =>
   Layer.effect(NotificationSource, make(options))
+
+/**
+ * `layer`, with options that the environment gives.
+ *
+ * **Example** (A direct address beside that of a pooler)
+ *
+ * ```ts
+ * PgNotificationSource.layerConfig({ listenUrl: Config.Redacted("DATABASE_DIRECT_URL") })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  config: Config.Wrap<Options>
+): Layer.Layer<NotificationSource, StartError | Config.ConfigError, PgClient> =>
+  Layer.effect(NotificationSource, Effect.flatMap(Config.unwrap(config), make))
 
 const confirm = (listener: PgListener): void => {
   listener.live = true

@@ -11,12 +11,12 @@ import type * as Channel from "../Channel.ts"
 import { errorCodes } from "../Protocol.ts"
 import type { Rate } from "./internal/options.ts"
 
-export {
+export type {
   /**
-   * @category errors
+   * @category models
    * @since 0.1.0
    */
-  InvalidOption
+  Rate
 } from "./internal/options.ts"
 
 /**

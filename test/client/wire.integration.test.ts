@@ -3,8 +3,7 @@ import { Context, Effect, Fiber, Layer, Stream } from "effect"
 import * as Schema from "effect/Schema"
 import { Channel } from "effect-realtime"
 import { RealtimeClient } from "effect-realtime/client"
-import { type Options, RealtimeServer } from "effect-realtime/node"
-import { AuthRefused } from "effect-realtime/server"
+import { AuthRefused, RealtimeServer } from "effect-realtime/node"
 import { createServer } from "node:http"
 import { type AddressInfo, createServer as createTcpServer } from "node:net"
 import { WebSocket } from "ws"
@@ -18,7 +17,9 @@ const Moves = Channel.make("moves", Schema.Struct({ x: Schema.Finite }), { publi
 const ReadOnly = Channel.make("read_only", Schema.String)
 
 /** A real server on a real database, by its address. */
-const doorWith = Effect.fnUntraced(function* (options?: Pick<Options<string>, "authenticate">) {
+const doorWith = Effect.fnUntraced(function* (
+  options?: Pick<RealtimeServer.Options<string>, "authenticate">
+) {
   const { url } = yield* Database.database
   const http = createServer()
   yield* Effect.acquireRelease(

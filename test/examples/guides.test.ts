@@ -15,11 +15,14 @@ import { copy } from "../../examples/recovery/copy.ts"
 import { Orders, OrdersWithNotes } from "../../examples/schema/versions.ts"
 import { Users, Watches } from "../../examples/tables/watch.ts"
 import { deploy } from "../../examples/testing/faults.ts"
-import { layerMemory } from "../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
 import { layerReader } from "../server/support/durable.ts"
 import { installedDatabase, layerDatabase } from "../support/database.ts"
 
-const durable = Realtime.layer().pipe(Layer.provide(layerMemory), Layer.provideMerge(layerReader()))
+const durable = Realtime.layer().pipe(
+  Layer.provide(MemorySource.layer),
+  Layer.provideMerge(layerReader())
+)
 
 /** An HTTP API with one answer. */
 const serving = (answer: () => string) =>

@@ -218,7 +218,9 @@ describe("the examples", () => {
   )
 
   /** What `durable.ts` gives, on a database with the table orders. */
-  const durably = <A, E>(body: Effect.Effect<A, E, Layer.Success<typeof Durable> | QueryResults>) =>
+  const durably = <A, E>(
+    body: Effect.Effect<A, E, Layer.Success<typeof Durable> | QueryResults.QueryResults>
+  ) =>
     Effect.gen(function* () {
       const { url } = yield* database
       yield* execute(url, "create table orders (id int primary key, customer text, status text)")

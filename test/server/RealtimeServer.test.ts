@@ -1,9 +1,10 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Layer, Schema, Scope } from "effect"
 import * as Channel from "../../src/Channel.ts"
-import { MemorySource, NotificationSource } from "../../src/server/NotificationSource.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
-import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
+import { NotificationSource } from "../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
+import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
 import { allowAll, type AnonymousOptions } from "../../src/server/ServerOptions.ts"
 import { Address, layer, layerAround } from "../support/app.ts"
 import { connect, greet, type Refused } from "../support/wire.ts"
@@ -80,7 +81,7 @@ describe("RealtimeServer", () => {
       yield* wire.next("welcome")
       wire.send({ type: "subscribe", id: 1, channel: "orders" })
       yield* wire.next("subscribed")
-      const server = yield* RealtimeServer
+      const server = yield* RealtimeServer.RealtimeServer
       allowed = false
       yield* server.reauthorize("ann")
       expect((yield* wire.next("ended")).code).toBe("channel/forbidden")
@@ -152,7 +153,7 @@ describe("RealtimeServer", () => {
         const wire = yield* greeted
         wire.send({ type: "subscribe", id: 1, channel: "orders" })
         const { cursor } = yield* wire.next("subscribed")
-        const memory = yield* MemorySource
+        const memory = yield* MemorySource.MemorySource
         yield* memory.lose
         expect((yield* wire.next("status")).source).toBe("down")
         yield* memory.restore
@@ -169,7 +170,7 @@ describe("RealtimeServer", () => {
   it.live("tells a newcomer that the source is down, and answers source/down in time", () =>
     open(
       Effect.gen(function* () {
-        yield* (yield* MemorySource).lose
+        yield* (yield* MemorySource.MemorySource).lose
         const wire = yield* greeted
         expect((yield* wire.next("status")).source).toBe("down")
         wire.send({ type: "subscribe", id: 1, channel: "orders" })
@@ -227,7 +228,7 @@ describe("RealtimeServer", () => {
           const wire = yield* greeted
           wire.send({ type: "subscribe", id: 1, channel: "orders" })
           const { cursor } = yield* wire.next("subscribed")
-          const memory = yield* MemorySource
+          const memory = yield* MemorySource.MemorySource
           yield* memory.lose
           yield* memory.restore
           yield* wire.next("gap")
@@ -452,7 +453,7 @@ describe("RealtimeServer", () => {
       open(
         Effect.gen(function* () {
           const wire = yield* greeted
-          const server = yield* RealtimeServer
+          const server = yield* RealtimeServer.RealtimeServer
           yield* server.drain
           expect((yield* wire.next("bye")).reconnectAfter).toBeLessThanOrEqual(1000)
           expect(yield* wire.closed).toBe(4000)

@@ -10,9 +10,9 @@ import * as Channel from "../../src/Channel.ts"
 import { Admission, type Admitted } from "../../src/server/internal/outbox/admission.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
 import { Turns, turns } from "../../src/server/internal/turns.ts"
-import { layerMemory } from "../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
 import { type Options, OutboxReader } from "../../src/server/OutboxReader.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
 import { allowAll, type AnonymousOptions, type Request } from "../../src/server/ServerOptions.ts"
 import {
   layerDoor as layerLiveDoor,
@@ -47,7 +47,7 @@ const layerDoor = (options: Partial<AnonymousOptions> = {}, reader?: Options) =>
     Door.make({ channels: [Log, Rooms], authorize: allowAll, ...options })
   ).pipe(
     Layer.provide(Realtime.layer()),
-    Layer.provide(layerMemory),
+    Layer.provide(MemorySource.layer),
     Layer.provideMerge(layerReader({ wake: "poll" }, reader))
   )
 

@@ -6,7 +6,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Clock, Effect, Fiber, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
-import { MemorySource } from "../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
 import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
 import { allowAll, type AnonymousOptions } from "../../src/server/ServerOptions.ts"
 import { layer } from "../support/app.ts"
@@ -73,11 +73,11 @@ describe("19: a drain", () => {
         for (const visitor of visitors) {
           const close = visitor.close.bind(visitor)
           visitor.close = (code, reason) => {
-            ready.push(door.ready())
+            ready.push(door.isReady())
             close(code, reason)
           }
         }
-        expect(door.ready()).toBe(true)
+        expect(door.isReady()).toBe(true)
         yield* drained
         expect(ready).toEqual(visitors.map(() => false))
       })
@@ -161,17 +161,17 @@ describe("19: a drain", () => {
 describe("readiness", () => {
   it.live("is for health checks: not while the source is down, and not while it drains", () =>
     Effect.gen(function* () {
-      const { drain, ready } = yield* RealtimeServer
-      const source = yield* MemorySource
+      const { drain, isReady } = yield* RealtimeServer
+      const source = yield* MemorySource.MemorySource
       const becomes = (wanted: boolean) =>
-        Effect.repeat(Effect.andThen(Effect.sleep(1), ready), { until: (is) => is === wanted })
+        Effect.repeat(Effect.andThen(Effect.sleep(1), isReady), { until: (is) => is === wanted })
       yield* becomes(true)
       yield* source.lose
       yield* becomes(false)
       yield* source.restore
       yield* becomes(true)
       yield* drain
-      expect(yield* ready).toBe(false)
+      expect(yield* isReady).toBe(false)
     }).pipe(Effect.provide(layer(options)))
   )
 })

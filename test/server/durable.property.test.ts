@@ -12,11 +12,11 @@ import { createServer } from "node:http"
 import * as Channel from "../../src/Channel.ts"
 import * as Cursor from "../../src/Cursor.ts"
 import type { ServerFrame } from "../../src/Frame.ts"
-import { layerMemory } from "../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
+import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
-import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
 import { allowAll } from "../../src/server/ServerOptions.ts"
 import { Address, address } from "../support/app.ts"
 import { TestDatabase } from "../support/database.ts"
@@ -93,7 +93,7 @@ const makeNode = (options: OutboxReader.Options) =>
         ),
         Layer.provide(Realtime.layer()),
         Layer.provideMerge(OutboxReader.layer({ ...quick, heartbeatTimeout: 100, ...options })),
-        Layer.provide(layerMemory)
+        Layer.provide(MemorySource.layer)
       )
     )
   ).pipe(

@@ -8,8 +8,9 @@ import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
 import type { Rate } from "../../src/server/internal/options.ts"
 import { checkOptions, resolveLimits } from "../../src/server/internal/limits/limits.ts"
-import { MemorySource, type NotificationSource } from "../../src/server/NotificationSource.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
+import { type NotificationSource } from "../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
 import {
   allowAll,
   type AnonymousOptions,
@@ -28,7 +29,12 @@ const Room = Channel.family("room_", Schema.String, Schema.Unknown, { publish: t
 const channels = [Orders, Text, Room]
 const plenty = { perSecond: 1_000_000, burst: 1_000_000 }
 
-type Needs = TestDoor | Realtime | MemorySource | NotificationSource | Scope.Scope
+type Needs =
+  | TestDoor
+  | Realtime.Realtime
+  | MemorySource.MemorySource
+  | NotificationSource
+  | Scope.Scope
 
 const withDoor = <A, E, I = undefined>(
   body: Effect.Effect<A, E, Needs>,
@@ -469,7 +475,7 @@ describe("time", () => {
     refusing(
       "sourceWait",
       Effect.gen(function* () {
-        yield* (yield* MemorySource).lose
+        yield* (yield* MemorySource.MemorySource).lose
         const visitor = yield* visit()
         subscribe(visitor, 1, "orders")
         yield* TestClock.adjust(9999)

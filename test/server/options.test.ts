@@ -15,21 +15,17 @@ import * as Backoff from "../../src/Backoff.ts"
 import * as Channel from "../../src/Channel.ts"
 import { RealtimeServer as Attached } from "../../src/node/RealtimeServer.ts"
 import type { Options as ClassOptions } from "../../src/node/Options.ts"
-import { type Common, jwt } from "../../src/server/jwt.ts"
-import { MemoryOutbox, type MemoryOutboxOptions } from "../../src/server/MemoryOutbox.ts"
-import { layerMemory } from "../../src/server/NotificationSource.ts"
+import * as Jwt from "../../src/server/Jwt.ts"
+import * as MemoryOutbox from "../../src/server/MemoryOutbox.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
+import { InvalidOption } from "../../src/server/ServerError.ts"
+import * as RealtimeTest from "../../src/testing/RealtimeTest.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import * as Realtime from "../../src/server/Realtime.ts"
-import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
-import {
-  allowAll,
-  type DoorOptions,
-  InvalidOption,
-  type Limits
-} from "../../src/server/ServerOptions.ts"
-import { RealtimeTest, type SystemOptions } from "../../src/testing/RealtimeTest.ts"
+import { allowAll, type DoorOptions, type Limits } from "../../src/server/ServerOptions.ts"
 
 /** Options that are a number or a time. */
 type Measured<O> = {
@@ -88,7 +84,7 @@ const outbox: Table<OutboxReader.Options> = {
   replayMemory: count()
 }
 
-const memory: Table<MemoryOutboxOptions> = {
+const memory: Table<MemoryOutbox.Options> = {
   backlog: outbox.backlog,
   pageBytes: outbox.pageBytes,
   pageMessages: outbox.pageMessages,
@@ -115,7 +111,7 @@ const installed: Table<PgInstaller.Options> = {
 
 const watched: Table<PgInstaller.Watch> = { maxBytes: count("0") }
 
-const common: Table<Common> = { clockTolerance: time("0"), maxAge: time() }
+const common: Table<Jwt.Common> = { clockTolerance: time("0"), maxAge: time() }
 
 const door: Table<DoorOptions> = { trustProxy: count("0") }
 
@@ -157,7 +153,7 @@ const attached: Table<ClassOptions> = {
   trustProxy: door.trustProxy
 }
 
-const testOptions: Table<SystemOptions> = { socketBytes: count("∞") }
+const testOptions: Table<RealtimeTest.SystemOptions> = { socketBytes: count("∞") }
 
 /** What nothing can be, whatever the option. */
 const never = [-1, Number.NaN, -Infinity, true, {}, [], "", "soon", () => 1]
@@ -227,12 +223,12 @@ const link = (option: object) =>
 const reader = (option: object) => failure(OutboxReader.layer(option).pipe(Layer.provide(nowhere)))
 
 const hub = (option: object) =>
-  failure(Realtime.Realtime.layer(option).pipe(Layer.provide(layerMemory)))
+  failure(Realtime.layer(option).pipe(Layer.provide(MemorySource.layer)))
 
 const server = (option: object) =>
   failure(
     RealtimeServer.layer({ ...doors, ...option }).pipe(
-      Layer.provide([HttpRouter.layer, Realtime.Realtime.layer().pipe(Layer.provide(layerMemory))])
+      Layer.provide([HttpRouter.layer, Realtime.layer().pipe(Layer.provide(MemorySource.layer))])
     )
   )
 
@@ -250,7 +246,7 @@ const sql = (option: object) => thrown(() => PgInstaller.sql(option))
 const watch = (option: object) => ({ channel: "table_updates_orders", ...option })
 
 const tokens = (option: object) =>
-  thrown(() => jwt({ keys: Redacted.make("x".repeat(32)), ...option }))
+  thrown(() => Jwt.authenticate({ keys: Redacted.make("x".repeat(32)), ...option }))
 
 const starts: ReadonlyArray<
   readonly [what: string, prefix: string, options: Readonly<Record<string, Range>>, start: Start]

@@ -10,17 +10,14 @@ import * as Channel from "../../src/Channel.ts"
 import { resolveLimits } from "../../src/server/internal/limits/limits.ts"
 import { Crossings, Notices } from "../../src/server/internal/limits/notices.ts"
 import { Voice } from "../../src/server/internal/limits/voice.ts"
-import { MemoryOutbox } from "../../src/server/MemoryOutbox.ts"
-import { MemorySource } from "../../src/server/NotificationSource.ts"
+import * as MemoryOutbox from "../../src/server/MemoryOutbox.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as ServerError from "../../src/server/ServerError.ts"
+import type { InvalidOption } from "../../src/server/ServerError.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import { NotInstalled, OutdatedInstall } from "../../src/server/PgInstaller.ts"
 import type { Options as RealtimeOptions, Realtime } from "../../src/server/Realtime.ts"
-import {
-  allowAll,
-  AuthRefused,
-  type InvalidOption,
-  type Options
-} from "../../src/server/ServerOptions.ts"
+import { allowAll, AuthRefused, type Options } from "../../src/server/ServerOptions.ts"
 import { layerDoor, refusals, settle, TestDoor, visit, type Visitor } from "../support/sessions.ts"
 
 const Orders = Channel.make("orders", Schema.Struct({ id: Schema.Int }))
@@ -37,7 +34,7 @@ interface Line {
 const withDoor = <A, E>(
   body: (
     lines: ReadonlyArray<Line>
-  ) => Effect.Effect<A, E, TestDoor | Realtime | MemorySource | Scope.Scope>,
+  ) => Effect.Effect<A, E, TestDoor | Realtime | MemorySource.MemorySource | Scope.Scope>,
   more: Partial<Options<string>> = {},
   realtime?: RealtimeOptions,
   outbox: Layer.Layer<OutboxReader.OutboxReader, InvalidOption> = MemoryOutbox.layer()
@@ -313,7 +310,7 @@ describe("a limit", () => {
       (lines) =>
         Effect.gen(function* () {
           const before = yield* refusals("sourceWait")
-          yield* (yield* MemorySource).lose
+          yield* (yield* MemorySource.MemorySource).lose
           const visitor = yield* asking(30, () => "orders")
           expect(new Set(visitor.errors)).toEqual(new Set(["source/down"]))
           expect(yield* refusals("sourceWait")).toBeGreaterThan(before + 10)
@@ -380,8 +377,8 @@ describe("an outbox that cannot be read", () => {
   const faults = [
     new NotInstalled({}),
     new OutdatedInstall({ installed: 1, needed: 3 }),
-    new OutboxReader.NotPrimary(),
-    new OutboxReader.OtherOutbox()
+    new ServerError.NotPrimary(),
+    new ServerError.OtherOutbox()
   ]
   it.effect.each(faults.map((fault) => [fault._tag, fault] as const))(
     "(%s) is told by its reader, not once more for each subscription",

@@ -7,9 +7,9 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Queue, Schema } from "effect"
 import * as Channel from "../../src/Channel.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
-import { layerMemory } from "../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
 import { type Options, OutboxReader } from "../../src/server/OutboxReader.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
 import { allowAll, type AnonymousOptions } from "../../src/server/ServerOptions.ts"
 import { refusals, TestDoor, visit, type Visitor } from "../support/sessions.ts"
 import {
@@ -68,7 +68,7 @@ const lock = Effect.gen(function* () {
 const layerDoor = (options: Partial<AnonymousOptions>, reader?: Options) =>
   Layer.effect(TestDoor, Door.make({ channels: [Log], authorize: allowAll, ...options })).pipe(
     Layer.provide(Realtime.layer()),
-    Layer.provide(layerMemory),
+    Layer.provide(MemorySource.layer),
     Layer.provideMerge(layerReader({ wake: "poll" }, reader))
   )
 

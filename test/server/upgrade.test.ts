@@ -10,8 +10,8 @@ import * as Channel from "../../src/Channel.ts"
 import { attach } from "../../src/server/internal/door/attach.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
 import * as metrics from "../../src/server/internal/metrics.ts"
-import { layerMemory } from "../../src/server/NotificationSource.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
 import { allowAll, type AnonymousOptions } from "../../src/server/ServerOptions.ts"
 import * as App from "../support/app.ts"
 import { refusals } from "../support/sessions.ts"
@@ -34,7 +34,7 @@ interface Beside {
 
 /** A door attached to a plain server of somebody else. */
 const attached = <A, E>(
-  body: (beside: Beside) => Effect.Effect<A, E, Realtime | Scope.Scope>,
+  body: (beside: Beside) => Effect.Effect<A, E, Realtime.Realtime | Scope.Scope>,
   more: Partial<AnonymousOptions> = {},
   http: ServerOptions = {}
 ) =>
@@ -61,7 +61,10 @@ const attached = <A, E>(
       connections,
       port: (server.address() as AddressInfo).port
     })
-  }).pipe(Effect.scoped, Effect.provide(Realtime.layer().pipe(Layer.provideMerge(layerMemory))))
+  }).pipe(
+    Effect.scoped,
+    Effect.provide(Realtime.layer().pipe(Layer.provideMerge(MemorySource.layer)))
+  )
 
 interface Raw {
   readonly socket: Socket

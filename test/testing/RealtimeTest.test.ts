@@ -3,7 +3,7 @@ import { describe, expect, it, layer } from "@effect/vitest"
 import { Effect, Fiber, Ref, Schema, Stream } from "effect"
 import { Channel, type RealtimeEvent } from "effect-realtime"
 import { RealtimeClient } from "effect-realtime/client"
-import { AuthRefused, Realtime, RealtimeServer } from "effect-realtime/server"
+import { RealtimeServer, Realtime } from "effect-realtime/server"
 import { RealtimeTest } from "effect-realtime/testing"
 import { TestClock } from "effect/testing"
 
@@ -48,7 +48,7 @@ const statusOf = (client: RealtimeClient["Service"]) => client.sync.connection.g
 describe("RealtimeTest", () => {
   it.effect("joins a server and its clients, without a port and without time passing", () =>
     Effect.gen(function* () {
-      const test = yield* RealtimeTest
+      const test = yield* RealtimeTest.RealtimeTest
       const client = yield* RealtimeClient
       const other = yield* test.connect()
       const told = yield* watch(client)
@@ -69,7 +69,7 @@ describe("RealtimeTest", () => {
 
   it.effect("publishes for a client, and server-side Streams hear it", () =>
     Effect.gen(function* () {
-      const test = yield* RealtimeTest
+      const test = yield* RealtimeTest.RealtimeTest
       const client = yield* RealtimeClient
       const heard = yield* Realtime.subscribe(Room("a")).pipe(
         Stream.runHead,
@@ -83,7 +83,7 @@ describe("RealtimeTest", () => {
 
   it.effect("asks authenticate and authorize, with headers and the token of the client", () =>
     Effect.gen(function* () {
-      const test = yield* RealtimeTest
+      const test = yield* RealtimeTest.RealtimeTest
       const stranger = yield* test.connect({ token: () => "wrong" })
       const exit = yield* Effect.exit(Stream.runDrain(stranger.events(Orders)))
       expect(exit).toMatchObject({ _tag: "Failure" })
@@ -103,7 +103,7 @@ describe("RealtimeTest", () => {
           authenticate: ({ headers, token }) =>
             token === "right" && headers.cookie === "a=b"
               ? Effect.succeed({ identity: "me" })
-              : Effect.fail(new AuthRefused({ code: "auth/invalid" })),
+              : Effect.fail(new RealtimeServer.AuthRefused({ code: "auth/invalid" })),
           authorize: ({ identity }) => Effect.succeed(identity === "me"),
           client: { token: () => "right", headers: { cookie: "a=b" } }
         })
@@ -114,7 +114,7 @@ describe("RealtimeTest", () => {
   it.effect("leaves nothing behind when its scope closes, whatever state it is in", () =>
     Effect.gen(function* () {
       const client = yield* Effect.gen(function* () {
-        const test = yield* RealtimeTest
+        const test = yield* RealtimeTest.RealtimeTest
         yield* watch(yield* RealtimeClient)
         yield* test.settle
         yield* test.silence
@@ -128,14 +128,14 @@ describe("RealtimeTest", () => {
   describe("database", () => {
     it.effect("lose: commits go on unheard, and restore tells it", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
+        const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient
         const told = yield* watch(client)
         yield* test.settle
         yield* test.database.lose
         yield* test.settle
         expect(client.sync.source.getSnapshot()).toBe("down")
-        expect(yield* test.server.ready).toBe(false)
+        expect(yield* test.server.isReady).toBe(false)
         yield* test.publish(Orders, { n: 1 })
         yield* test.database.restore
         yield* test.publish(Orders, { n: 2 })
@@ -147,7 +147,7 @@ describe("RealtimeTest", () => {
 
     it.effect("stop: publishing fails until it is restored", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
+        const test = yield* RealtimeTest.RealtimeTest
         yield* test.database.stop
         const error = yield* Effect.flip(test.publish(Orders, { n: 1 }))
         expect(error._tag).toBe("SourceError")
@@ -160,7 +160,7 @@ describe("RealtimeTest", () => {
   describe("network", () => {
     it.effect("cut: both ends notice at once, the client sees 1006 and resumes", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
+        const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient
         const told = yield* watch(client)
         const states = yield* follow(client)
@@ -181,7 +181,7 @@ describe("RealtimeTest", () => {
 
     it.effect("silence: nothing passes and nobody is told; both ends notice by themselves", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
+        const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient
         const told = yield* watch(client)
         yield* test.settle
@@ -202,7 +202,7 @@ describe("RealtimeTest", () => {
 
     it.effect("resume: a socket of which something was swallowed stays dead, others live", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
+        const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient
         const told = yield* watch(client)
         const idle = yield* test.connect()
@@ -225,7 +225,7 @@ describe("RealtimeTest", () => {
 
     it.effect("delay: each message takes so long, each way, in order", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
+        const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient
         const told = yield* watch(client)
         yield* test.settle
@@ -251,7 +251,7 @@ describe("RealtimeTest", () => {
 
     it.effect("refuse: attempts fail and open sockets stay", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
+        const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient
         const told = yield* watch(client)
         yield* test.settle
@@ -272,7 +272,7 @@ describe("RealtimeTest", () => {
 
     it.effect("of one client: the others do not notice", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
+        const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient
         const phone = yield* test.connect()
         const told = yield* watch(client)
@@ -294,7 +294,7 @@ describe("RealtimeTest", () => {
       "holds so many bytes for a client that does not read, then the server must wait",
       () =>
         Effect.gen(function* () {
-          const test = yield* RealtimeTest
+          const test = yield* RealtimeTest.RealtimeTest
           const client = yield* RealtimeClient
           const told = yield* watch(client)
           yield* test.settle
@@ -322,7 +322,7 @@ describe("RealtimeTest", () => {
 
     it.effect("closes with 1009 for a message over frameBytes, as a real socket does", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
+        const test = yield* RealtimeTest.RealtimeTest
         const client = yield* test.connect({ token: () => "x".repeat(1000) })
         yield* client.subscribe(Orders).pipe(Stream.runDrain, Effect.forkScoped)
         yield* test.settle
@@ -339,7 +339,7 @@ describe("RealtimeTest", () => {
       "restart: says bye, closes with 4000, and the new one knows nothing of the past",
       () =>
         Effect.gen(function* () {
-          const test = yield* RealtimeTest
+          const test = yield* RealtimeTest.RealtimeTest
           const client = yield* RealtimeClient
           const told = yield* watch(client)
           const states = yield* follow(client)
@@ -363,7 +363,7 @@ describe("RealtimeTest", () => {
 
     it.effect("restart: refuses attempts while it drains, and cuts who does not leave", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
+        const test = yield* RealtimeTest.RealtimeTest
         const silent = yield* test.connect()
         yield* watch(silent)
         yield* test.settle
@@ -386,7 +386,7 @@ describe("RealtimeTest", () => {
 
     it.effect("replace: the new one takes newcomers while the old one drains", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
+        const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient
         const told = yield* watch(client)
         const silent = yield* test.connect()
@@ -412,7 +412,7 @@ describe("RealtimeTest", () => {
 
     it.effect("kill: no bye, the sockets are reset, and what was missed is told", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
+        const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient
         const told = yield* watch(client)
         const states = yield* follow(client)
@@ -431,7 +431,7 @@ describe("RealtimeTest", () => {
   describe("jump", () => {
     it.effect("what was due happens late and at once; the test's own clock stays", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
+        const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient
         const told = yield* watch(client)
         yield* test.settle
@@ -453,7 +453,7 @@ describe("RealtimeTest", () => {
 layer(RealtimeTest.layer({ channels: [Orders], authorize: RealtimeServer.allowAll }))((it) => {
   it.effect("survives the loss of the database", () =>
     Effect.gen(function* () {
-      const test = yield* RealtimeTest
+      const test = yield* RealtimeTest.RealtimeTest
       const client = yield* RealtimeClient
       const two = yield* client
         .events(Orders)

@@ -11,11 +11,12 @@ import { createServer } from "node:http"
 import * as Channel from "../../../src/Channel.ts"
 import { attach } from "../../../src/server/internal/door/attach.ts"
 import * as Door from "../../../src/server/internal/door/door.ts"
-import { layerMemory, type NotificationSource } from "../../../src/server/NotificationSource.ts"
+import { type NotificationSource } from "../../../src/server/NotificationSource.ts"
 import * as OutboxReader from "../../../src/server/OutboxReader.ts"
 import * as PgNotificationSource from "../../../src/server/PgNotificationSource.ts"
-import { Realtime } from "../../../src/server/Realtime.ts"
-import { RealtimeServer } from "../../../src/server/RealtimeServer.ts"
+import * as MemorySource from "../../../src/server/MemorySource.ts"
+import * as Realtime from "../../../src/server/Realtime.ts"
+import * as RealtimeServer from "../../../src/server/RealtimeServer.ts"
 import type { IdentityOptions } from "../../../src/server/ServerOptions.ts"
 import type { Setup } from "../../lib/types.ts"
 import { listen, type Open, shut } from "../subject.ts"
@@ -86,7 +87,7 @@ const Durable = Channel.family("bench_", Schema.String, Message, {
 const Live = Channel.family("live_", Schema.String, Message)
 
 /** Attached in the same way, with durable channels: it reads the outbox. */
-export const openDurable: Open = (setup) => openWith(setup, [Durable], layerMemory)
+export const openDurable: Open = (setup) => openWith(setup, [Durable], MemorySource.layer)
 
 /** And with live channels of the same database beside them. */
 export const openBoth: Open = (setup) =>

@@ -17,7 +17,8 @@ import type { MemoryTable } from "../../server/internal/outbox/memoryTable.ts"
 import { NotificationSource } from "../../server/NotificationSource.ts"
 import { OutboxReader } from "../../server/OutboxReader.ts"
 import * as Realtime from "../../server/Realtime.ts"
-import type { InvalidOption, Options } from "../../server/ServerOptions.ts"
+import type { Options } from "../../server/ServerOptions.ts"
+import type { InvalidOption } from "../../server/internal/options.ts"
 import type { Entrance } from "./network.ts"
 
 export interface Generation {
@@ -77,11 +78,7 @@ export const make = <I, R>(
       const scope = yield* Scope.fork(outer)
       return yield* Effect.gen(function* () {
         const reader = yield* MemoryReader.make(table, outbox)
-        const realtime = yield* Effect.provideService(
-          Realtime.Realtime.make(hub),
-          OutboxReader,
-          reader
-        )
+        const realtime = yield* Effect.provideService(Realtime.make(hub), OutboxReader, reader)
         const door = yield* Effect.provideService(Door.make(options), Realtime.Realtime, realtime)
         return { scope, realtime, reader, door, gone: yield* Deferred.make<void>() }
       }).pipe(

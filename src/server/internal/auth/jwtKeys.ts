@@ -8,7 +8,7 @@ import { createRemoteJWKSet, customFetch } from "jose/jwks/remote"
 import type { JSONWebKeySet, JWK } from "jose"
 import type { JWTVerifyGetKey } from "jose/jwt/verify"
 import { createPublicKey, createSecretKey, KeyObject } from "node:crypto"
-import { InvalidOption } from "../../ServerOptions.ts"
+import { InvalidOption } from "../options.ts"
 
 /** Whether the host of a URL is this machine. */
 const isLoopbackHost = (host: string): boolean =>

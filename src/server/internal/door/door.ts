@@ -10,6 +10,7 @@ import * as Clock from "effect/Clock"
 import type * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
 import * as Metric from "effect/Metric"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
@@ -20,17 +21,14 @@ import type { IncomingHttpHeaders, IncomingMessage } from "node:http"
 import type { Socket } from "node:net"
 import { type ServerOptions, WebSocket, WebSocketServer } from "ws"
 import { closeCodes, subprotocol } from "../../../Protocol.ts"
-import { hubKey, Realtime } from "../../Realtime.ts"
-import {
-  allowAll,
-  type Credentials,
-  type InvalidOption,
-  type Options
-} from "../../ServerOptions.ts"
+import type { ReadyError } from "../hub/delivery.ts"
+import { hubOf } from "../hub/ofRealtime.ts"
+import { Realtime } from "../../Realtime.ts"
+import { allowAll, type Credentials, type Options } from "../../ServerOptions.ts"
 import { Admission, type UpgradeRefusal } from "./admission.ts"
 import { applicationOf } from "../auth/application.ts"
 import { Identities } from "../auth/identities.ts"
-import { checked } from "../options.ts"
+import { checked, type InvalidOption } from "../options.ts"
 import { checkOptions, resolveLimits } from "../limits/limits.ts"
 import * as metrics from "../metrics.ts"
 import type { Peer } from "../session/peer.ts"
@@ -87,7 +85,9 @@ export interface Door {
   /** Sessions open now. */
   readonly size: () => number
   /** Whether newcomers are welcome and the events of every channel here flow. */
-  readonly ready: () => boolean
+  readonly isReady: () => boolean
+  /** Waits until `isReady`; fails when the database refuses for good before it was up once. */
+  readonly ready: Effect.Effect<void, ReadyError>
   /** Closes every session of an identity with 4101; `key` is what `identityKey` gives for it. */
   readonly revoke: (key: string) => void
   /** Asks `authorize` about every subscription of an identity again. */
@@ -132,7 +132,7 @@ export const make = <I, R>(
       checkOptions(options)
       return resolveLimits(options.limits)
     })
-    const registry = yield* Registry.make(options.channels, realtime[hubKey])
+    const registry = yield* Registry.make(options.channels, hubOf(realtime))
     const path = pathOf(options)
     const owned = withoutSlash(path)
     const clock = yield* Clock.Clock
@@ -147,6 +147,8 @@ export const make = <I, R>(
     const revocations = new Revocations(limits.authorize + 2 * tickMillis)
     let sourceIsUp = true
     let draining = false
+    /** Open while `isReady`. */
+    const flowing = Latch.makeUnsafe(false)
 
     const run = (effect: Effect.Effect<void>): Fiber.Fiber<void> =>
       runFork(
@@ -255,7 +257,7 @@ export const make = <I, R>(
       Effect.forkScoped
     )
 
-    const { deliveryOf, source } = realtime[hubKey]
+    const { deliveryOf, refused, source } = hubOf(realtime)
     for (const definition of options.channels) {
       if (definition._tag === "Channel") yield* deliveryOf(definition).checkTable(definition.name)
     }
@@ -264,6 +266,8 @@ export const make = <I, R>(
         Effect.sync(() => {
           const changed = sourceIsUp !== (state === "up")
           sourceIsUp = state === "up"
+          if (!sourceIsUp || draining) flowing.closeUnsafe()
+          else flowing.openUnsafe()
           if (changed) for (const session of sessions) session.sendStatus(state)
         })
       ),
@@ -293,6 +297,7 @@ export const make = <I, R>(
 
     const drainOnce = Effect.suspend(() => {
       draining = true
+      flowing.closeUnsafe()
       const empty = Effect.gen(function* () {
         while (sessions.size > 0) yield* Queue.take(left)
       })
@@ -338,7 +343,8 @@ export const make = <I, R>(
       },
       accept,
       size: () => sessions.size,
-      ready: () => sourceIsUp && !draining,
+      isReady: () => sourceIsUp && !draining,
+      ready: Effect.raceFirst(flowing.await, refused),
       revoke: (key) => {
         revocations.add(key, now())
         for (const session of identities.of(key)) {

@@ -4,9 +4,9 @@
  * at start, and also to those who come without types.
  */
 import type * as Duration from "effect/Duration"
-import { type DoorOptions, InvalidOption, type Limits } from "../../ServerOptions.ts"
+import type { DoorOptions, Limits } from "../../ServerOptions.ts"
 import * as Options from "../options.ts"
-import type { Rate } from "../options.ts"
+import { InvalidOption, type Rate } from "../options.ts"
 
 type RateLimit =
   | "frames"

@@ -1,18 +1,7 @@
 /** Errors of the durable side that more than one of its modules raises. */
 import * as Schema from "effect/Schema"
+import type { NotPrimary } from "../link/refusal.ts"
 import type { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
-
-/**
- * The database answers, but not as the primary: only there are notifications, and positions to be taken.
- *
- * @category errors
- * @since 0.1.0
- */
-export class NotPrimary extends Schema.TaggedError<NotPrimary>()("NotPrimary", {}) {
-  override get message(): string {
-    return "The database is a standby. Notifications and positions are those of the primary only: give the link, the reader and the pool the address of the primary, or a name that leads to it."
-  }
-}
 
 /**
  * The reader stands in another outbox than the one that the pool publishes to: nothing would arrive.

@@ -5,11 +5,8 @@ import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Layer, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../../../src/Channel.ts"
-import {
-  MemorySource,
-  NotificationSource,
-  SourceError
-} from "../../../../src/server/NotificationSource.ts"
+import { NotificationSource, SourceError } from "../../../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../../../src/server/MemorySource.ts"
 import type { Realtime } from "../../../../src/server/Realtime.ts"
 import { allowAll, type AnonymousOptions } from "../../../../src/server/ServerOptions.ts"
 import { layerDoor, settle, type TestDoor, visit, type Visitor } from "../../../support/sessions.ts"
@@ -29,7 +26,7 @@ const TrapFamily = Channel.family(
   Schema.Unknown
 )
 
-type Needs = TestDoor | Realtime | MemorySource | NotificationSource | Scope.Scope
+type Needs = TestDoor | Realtime | MemorySource.MemorySource | NotificationSource | Scope.Scope
 
 const options: AnonymousOptions = {
   channels: [Orders, Moves, Room, Trap, TrapFamily],
@@ -346,7 +343,7 @@ describe("any requests at all", () => {
     return withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit()
-        const source = yield* MemorySource
+        const source = yield* MemorySource.MemorySource
         for (let id = 1; id <= 150; id++) {
           const type = pick(["subscribe", "subscribe", "unsubscribe", "publish", "authenticate"])
           const data = pick([{ id: 1 }, { id: 2 }, "x"])

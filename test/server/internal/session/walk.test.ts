@@ -10,7 +10,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Schema } from "effect"
 import * as Channel from "../../../../src/Channel.ts"
 import { NotificationSource } from "../../../../src/server/NotificationSource.ts"
-import { Realtime } from "../../../../src/server/Realtime.ts"
+import * as Realtime from "../../../../src/server/Realtime.ts"
 import type { AnonymousOptions } from "../../../../src/server/ServerOptions.ts"
 import { layerDoor, settle, visit } from "../../../support/sessions.ts"
 
@@ -78,7 +78,7 @@ const walked = <A, E>(
     way: ReturnType<typeof walk>,
     moves: Channel.Channel<number>,
     visitor: Effect.Success<ReturnType<typeof visit>>
-  ) => Effect.Effect<A, E, Realtime>,
+  ) => Effect.Effect<A, E, Realtime.Realtime>,
   more?: Partial<AnonymousOptions>
 ) => {
   const way = walk()
