@@ -93,6 +93,31 @@ const floorOf = (path: string): number | undefined =>
 
 const wingsWithFloors: ReadonlySet<Wing> = new Set(["client", "server"])
 
+/**
+ * What a barrel exports beside one module per noun: the few names that its users write bare.
+ */
+const bare: Readonly<Record<string, ReadonlyArray<string>>> = {
+  "src/index.ts": [],
+  "src/node/index.ts": [
+    "AuthRefused",
+    "DatabaseRefused",
+    "InvalidOption",
+    "RealtimeServer",
+    "RefusedToStart",
+    "ServerClosed"
+  ],
+  "src/react/index.ts": [
+    "Collected",
+    "LatestOptions",
+    "Load",
+    "RealtimeProvider",
+    "RealtimeProviderProps",
+    'export * from "./hooks.ts"'
+  ],
+  "src/server/index.ts": [],
+  "src/testing/index.ts": []
+}
+
 /** Modules that are a subpath of the package by themselves: nobody pays for them who does not ask. */
 const modules: Readonly<Record<string, string>> = { "./pg-type": "PgType" }
 
@@ -202,6 +227,21 @@ const cycleIn = (edges: ReadonlyMap<string, ReadonlyArray<string>>) => {
   }
   return undefined
 }
+
+/** What a barrel exports that is no module under the name of its file. */
+const bareExports = (text: string): ReadonlyArray<string> =>
+  withoutComments(text)
+    .split(/^(?=export\s)/m)
+    .map((one) => one.trim())
+    .filter((one) => one !== "")
+    .flatMap((one) => {
+      const noun = /^export \* as (\w+) from "\.\/(\w+)\.ts"$/.exec(one)
+      if (noun !== null && noun[1] === noun[2]) return []
+      const names = /^export (?:type )?\{([^}]*)\} from "[^"]+"$/.exec(one)
+      return names === null
+        ? [one]
+        : names[1]!.split(",").flatMap((name) => name.trim().replace(/^type |^\w+ as /g, "") || [])
+    })
 
 const declaration =
   /^export (?:declare |abstract |async )*(?:const|let|var|class|interface|type|function\*?|enum|namespace) (\w+)/gm
@@ -399,6 +439,15 @@ describe("the package", () => {
     ).toEqual([])
   })
 
+  it("exports one module per noun, and few names beside", () => {
+    expect(
+      Object.keys(bare).map((path) => [
+        path,
+        [...bareExports(files.find((file) => file.path === path)?.text ?? "gone")].toSorted()
+      ])
+    ).toEqual(Object.entries(bare))
+  })
+
   it("exports every barrel there is", () => {
     expect(entries.map(({ target }) => target["@effect-realtime/source"]).toSorted()).toEqual(
       files
@@ -456,6 +505,30 @@ const text = "from somewhere"
     ])
     expect(cycleIn(edges)).toBeUndefined()
     expect(cycleIn(new Map([...edges, ["d", ["b"]]]))).toEqual(["b", "c", "d", "b"])
+  })
+
+  it("see what a barrel exports beside its modules", () => {
+    expect(
+      bareExports(`/** A barrel. */
+export * as A from "./A.ts"
+export * as B from "./internal/b.ts"
+export * as C from "./D.ts"
+export { make as e } from "./E.ts"
+export type {
+  /** with a comment */
+  F,
+  G
+} from "./F.ts"
+export * from "./H.ts"
+`)
+    ).toEqual([
+      'export * as B from "./internal/b.ts"',
+      'export * as C from "./D.ts"',
+      "e",
+      "F",
+      "G",
+      'export * from "./H.ts"'
+    ])
   })
 
   it("tell a module from a barrel", () => {

@@ -28,6 +28,24 @@ import { millis } from "./internal/options.ts"
 import { AuthRefused, type Credentials } from "./ServerOptions.ts"
 import type * as Server from "./ServerOptions.ts"
 
+export type {
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Algorithm,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  PublicAlgorithm,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  SecretAlgorithm
+} from "./internal/auth/jwtKeys.ts"
+
 /**
  * What a token says; its signature, times, issuer and audience are checked already.
  *

@@ -31,6 +31,7 @@ export type PublicAlgorithm =
   | "EdDSA"
   | "Ed25519"
 
+/** What a token may be signed with. */
 export type Algorithm = PublicAlgorithm | SecretAlgorithm
 
 /** Keys as an application has them. */
