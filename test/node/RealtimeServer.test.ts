@@ -11,7 +11,7 @@ import { afterEach, vi } from "vitest"
 import { WebSocketServer } from "ws"
 import * as Channel from "../../src/Channel.ts"
 import { RealtimeServer, RefusedToStart, ServerClosed } from "../../src/node/RealtimeServer.ts"
-import type { IdentityKey, Limits } from "../../src/server/ServerOptions.ts"
+import { allowAll, type IdentityKey, type Limits } from "../../src/server/ServerOptions.ts"
 import { database, execute } from "../support/database.ts"
 import { connect, greet } from "../support/wire.ts"
 import { addressOf, httpServer } from "../support/httpServer.ts"
@@ -368,6 +368,44 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
       yield* Effect.promise(() => server.ready)
     })
   )
+
+  it.live("drains: closes its sessions, takes no new ones, and publishes on", () =>
+    Effect.gen(function* () {
+      const { http, server, ws } = yield* start({ ...open, channels: [MyChannel] })
+      expect([server.sessions(), server.isReady()]).toEqual([0, true])
+      const wires = [yield* greet(ws), yield* greet(ws)]
+      expect(server.sessions()).toBe(2)
+      yield* Effect.promise(() => server.drain())
+      for (const wire of wires) {
+        expect(yield* wire.closed).toBe(4000)
+        expect(wire.frames.at(-1)!.type).toBe("bye")
+      }
+      expect([server.sessions(), server.isReady()]).toEqual([0, false])
+      expect(yield* Effect.flip(connect(ws))).toMatchObject({ status: 503 })
+      yield* Effect.promise(() => server.publish(MyChannel, "for other nodes"))
+      yield* Effect.promise(() => server.drain())
+      yield* Effect.promise(() => server.close())
+      expect(http.listening).toBe(true)
+    })
+  )
+
+  it.live("that drains before it has started takes no session when it has", () =>
+    Effect.gen(function* () {
+      const { url } = yield* database
+      const http = yield* httpServer
+      const server = new RealtimeServer(http, url, open)
+      yield* Effect.addFinalizer(() => Effect.promise(() => server.close()))
+      yield* Effect.promise(() => server.drain())
+      yield* Effect.promise(() => server.ready)
+      expect(server.isReady()).toBe(false)
+      const refused = yield* Effect.flip(connect(`ws://${addressOf(http)}/realtime`))
+      expect(refused).toMatchObject({ status: 503 })
+    })
+  )
+
+  it("opens everything by the word that the server has too", () => {
+    expect(RealtimeServer.allowAll).toBe(allowAll)
+  })
 
   it.live("is an async disposable", () =>
     Effect.gen(function* () {

@@ -3,11 +3,15 @@
  * them one after the other, and takes no longer than its window.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Clock, Effect, Fiber, Schema, type Scope } from "effect"
+import { Clock, Context, Effect, Fiber, Layer, Schema, type Scope } from "effect"
+import { HttpRouter } from "effect/http"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
-import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
+import { NotificationSource } from "../../src/server/NotificationSource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
+import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
+import * as ServerError from "../../src/server/ServerError.ts"
 import { allowAll, type AnonymousOptions } from "../../src/server/ServerOptions.ts"
 import { layer } from "../support/app.ts"
 import { layerDoor, settle, TestDoor, visit } from "../support/sessions.ts"
@@ -161,7 +165,7 @@ describe("19: a drain", () => {
 describe("readiness", () => {
   it.live("is for health checks: not while the source is down, and not while it drains", () =>
     Effect.gen(function* () {
-      const { drain, isReady } = yield* RealtimeServer
+      const { drain, isReady } = yield* RealtimeServer.RealtimeServer
       const source = yield* MemorySource.MemorySource
       const becomes = (wanted: boolean) =>
         Effect.repeat(Effect.andThen(Effect.sleep(1), isReady), { until: (is) => is === wanted })
@@ -174,4 +178,52 @@ describe("readiness", () => {
       expect(yield* isReady).toBe(false)
     }).pipe(Effect.provide(layer(options)))
   )
+
+  it.live("is waited for by ready: while the source is down, and for ever once it drains", () =>
+    Effect.gen(function* () {
+      const { drain, isReady, ready } = yield* RealtimeServer.RealtimeServer
+      const source = yield* MemorySource.MemorySource
+      yield* ready
+      expect(yield* isReady).toBe(true)
+      yield* source.lose
+      yield* Effect.repeat(Effect.andThen(Effect.sleep(1), isReady), { until: (is) => !is })
+      const waiting = yield* Effect.forkChild(ready, { startImmediately: true })
+      yield* Effect.yieldNow
+      expect(waiting.pollUnsafe()).toBeUndefined()
+      yield* source.restore
+      yield* Fiber.join(waiting)
+      expect(yield* isReady).toBe(true)
+      yield* drain
+      const late = yield* Effect.forkChild(ready, { startImmediately: true })
+      yield* source.lose
+      yield* source.restore
+      yield* Effect.repeat(Effect.yieldNow, { times: 100 })
+      expect(late.pollUnsafe()).toBeUndefined()
+    }).pipe(Effect.provide(layer(options)))
+  )
+
+  it.effect("fails with the reason where the source is refused before it was up once", () => {
+    const refusing = Layer.effect(
+      NotificationSource,
+      Effect.gen(function* () {
+        const memory = yield* Layer.build(Layer.fresh(MemorySource.layer))
+        yield* Context.get(memory, MemorySource.MemorySource).lose
+        return {
+          ...Context.get(memory, NotificationSource),
+          refused: Effect.fail(new ServerError.NotPrimary())
+        }
+      })
+    )
+    return Effect.gen(function* () {
+      const { isReady, ready } = yield* RealtimeServer.RealtimeServer
+      expect(yield* Effect.flip(ready)).toEqual(new ServerError.NotPrimary())
+      expect(yield* isReady).toBe(false)
+    }).pipe(
+      Effect.provide(
+        RealtimeServer.layer(options).pipe(
+          Layer.provide([HttpRouter.layer, Realtime.layer().pipe(Layer.provide(refusing))])
+        )
+      )
+    )
+  })
 })
