@@ -202,28 +202,35 @@ describe("readiness", () => {
     }).pipe(Effect.provide(layer(options)))
   )
 
-  it.effect("fails with the reason where the source is refused before it was up once", () => {
-    const refusing = Layer.effect(
-      NotificationSource,
-      Effect.gen(function* () {
-        const memory = yield* Layer.build(Layer.fresh(MemorySource.layer))
-        yield* Context.get(memory, MemorySource.MemorySource).lose
-        return {
-          ...Context.get(memory, NotificationSource),
-          refused: Effect.fail(new ServerError.NotPrimary())
-        }
-      })
-    )
-    return Effect.gen(function* () {
-      const { isReady, ready } = yield* RealtimeServer.RealtimeServer
-      expect(yield* Effect.flip(ready)).toEqual(new ServerError.NotPrimary())
-      expect(yield* isReady).toBe(false)
-    }).pipe(
-      Effect.provide(
-        RealtimeServer.layer(options).pipe(
-          Layer.provide([HttpRouter.layer, Realtime.layer().pipe(Layer.provide(refusing))])
+  it.live(
+    "is what ready fails for while the source is refused, and not when it comes up after all",
+    () => {
+      const refusing = Layer.effectContext(
+        Effect.gen(function* () {
+          const memory = yield* Layer.build(Layer.fresh(MemorySource.layer))
+          const control = Context.get(memory, MemorySource.MemorySource)
+          yield* control.lose
+          return Context.make(NotificationSource, {
+            ...Context.get(memory, NotificationSource),
+            refused: Effect.fail(new ServerError.NotPrimary())
+          }).pipe(Context.add(MemorySource.MemorySource, control))
+        })
+      )
+      return Effect.gen(function* () {
+        const { isReady, ready } = yield* RealtimeServer.RealtimeServer
+        expect(yield* Effect.flip(ready)).toEqual(new ServerError.NotPrimary())
+        expect(yield* isReady).toBe(false)
+        yield* (yield* MemorySource.MemorySource).restore
+        yield* Effect.repeat(Effect.yieldNow, { until: () => Effect.runSync(isReady) })
+        yield* ready
+      }).pipe(
+        Effect.provide(
+          RealtimeServer.layer(options).pipe(
+            Layer.provide([HttpRouter.layer, Realtime.layer()]),
+            Layer.provideMerge(refusing)
+          )
         )
       )
-    )
-  })
+    }
+  )
 })

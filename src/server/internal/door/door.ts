@@ -147,6 +147,7 @@ export const make = <I, R>(
     const revocations = new Revocations(limits.authorize + 2 * tickMillis)
     let sourceIsUp = true
     let draining = false
+    const isReady = () => sourceIsUp && !draining
     /** Open while `isReady`. */
     const flowing = Latch.makeUnsafe(false)
 
@@ -266,8 +267,8 @@ export const make = <I, R>(
         Effect.sync(() => {
           const changed = sourceIsUp !== (state === "up")
           sourceIsUp = state === "up"
-          if (!sourceIsUp || draining) flowing.closeUnsafe()
-          else flowing.openUnsafe()
+          if (isReady()) flowing.openUnsafe()
+          else flowing.closeUnsafe()
           if (changed) for (const session of sessions) session.sendStatus(state)
         })
       ),
@@ -343,7 +344,8 @@ export const make = <I, R>(
       },
       accept,
       size: () => sessions.size,
-      isReady: () => sourceIsUp && !draining,
+      isReady,
+      // In this order: what was refused at the start and came up after all is ready.
       ready: Effect.raceFirst(flowing.await, refused),
       revoke: (key) => {
         revocations.add(key, now())
