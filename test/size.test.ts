@@ -48,8 +48,7 @@ const react = /^react($|\/|-dom)/
 const effect = /^effect($|\/)/
 /** All of the client but the collector, which the hooks bring. */
 const client = `
-  export { AckTimeout, ChannelStore, ConnectionStopped, Expired } from "effect-realtime/client"
-  export { PublishQueue, QueueFull, RealtimeClient, Refused } from "effect-realtime/client"
+  export { ClientError, PlainClient, PublishQueue, RealtimeClient } from "effect-realtime/client"
 `
 const both = `export * from "effect-realtime/client"; export * from "effect-realtime/react"`
 const withSchema = `

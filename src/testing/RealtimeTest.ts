@@ -23,7 +23,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { IncomingHttpHeaders } from "node:http"
 import * as Channel from "../Channel.ts"
-import { RealtimeClient, type RealtimeClientOptions } from "../client/RealtimeClient.ts"
+import * as RealtimeClient from "../client/RealtimeClient.ts"
 import type { ServerFrame } from "../Frame.ts"
 import type * as MemoryOutbox from "../server/MemoryOutbox.ts"
 import { type OutboxPublishError, OutboxReader } from "../server/OutboxReader.ts"
@@ -52,12 +52,12 @@ import * as Server from "./internal/server.ts"
  * @since 0.1.0
  */
 export interface ClientOptions extends Omit<
-  RealtimeClientOptions,
+  RealtimeClient.Options,
   "url" | "webSocket" | "queue" | "signals"
 > {
   readonly headers?: IncomingHttpHeaders | undefined
-  readonly queue?: RealtimeClientOptions["queue"]
-  readonly signals?: RealtimeClientOptions["signals"]
+  readonly queue?: RealtimeClient.Options["queue"]
+  readonly signals?: RealtimeClient.Options["signals"]
 }
 
 /**
@@ -128,7 +128,7 @@ export interface Network {
  * @category models
  * @since 0.1.0
  */
-export type Client = RealtimeClient["Service"] & { readonly network: Network }
+export type Client = RealtimeClient.RealtimeClient["Service"] & { readonly network: Network }
 
 /**
  * The system in memory. Its own faults of the network concern every client.
@@ -147,7 +147,7 @@ export type Client = RealtimeClient["Service"] & { readonly network: Network }
  *   it.effect("survives the loss of the database", () =>
  *     Effect.gen(function* () {
  *       const test = yield* RealtimeTest.RealtimeTest
- *       const client = yield* RealtimeClient
+ *       const client = yield* RealtimeClient.RealtimeClient
  *       const two = yield* client
  *         .events(Orders)
  *         .pipe(Stream.take(2), Stream.runCollect, Effect.forkChild)
@@ -270,21 +270,21 @@ export const layer: {
   <R = never>(
     options: AnonymousOptions<R> & SystemOptions
   ): Layer.Layer<
-    RealtimeTest | RealtimeClient | Realtime.Realtime | OutboxReader,
+    RealtimeTest | RealtimeClient.RealtimeClient | Realtime.Realtime | OutboxReader,
     ChannelConflict | InvalidOption,
     R
   >
   <I, R = never>(
     options: IdentityOptions<I, R> & IdentityKey<NoInfer<I>> & SystemOptions
   ): Layer.Layer<
-    RealtimeTest | RealtimeClient | Realtime.Realtime | OutboxReader,
+    RealtimeTest | RealtimeClient.RealtimeClient | Realtime.Realtime | OutboxReader,
     ChannelConflict | InvalidOption,
     R
   >
 } = <I, R>(
   options: Options<I, R> & SystemOptions
 ): Layer.Layer<
-  RealtimeTest | RealtimeClient | Realtime.Realtime | OutboxReader,
+  RealtimeTest | RealtimeClient.RealtimeClient | Realtime.Realtime | OutboxReader,
   ChannelConflict | InvalidOption,
   R
 > => Layer.effectContext(make(options))
@@ -354,7 +354,7 @@ const system = <I, R>(
           RealtimeClient.layer({ url: "ws://memory/realtime", ...shared, ...own, webSocket })
         )
         return {
-          ...Context.get(client, RealtimeClient),
+          ...Context.get(client, RealtimeClient.RealtimeClient),
           network: networkOf((change) => change(path), path.weather)
         }
       }).pipe(inside)
@@ -427,7 +427,7 @@ const system = <I, R>(
         [...ground.links].flatMap(({ subscriptions }) => Array.from(subscriptions)).toSorted()
       )
     }).pipe(
-      Context.add(RealtimeClient, first),
+      Context.add(RealtimeClient.RealtimeClient, first),
       Context.add(Realtime.Realtime, {
         publish: (channel, payload, options) =>
           byServer(({ realtime }) => realtime.publish(channel, payload, options)),

@@ -42,15 +42,15 @@ const door = doorWith()
 
 const client = (url: string) =>
   Effect.flatMap(Layer.build(RealtimeClient.layer({ url })), (context) =>
-    Effect.provide(RealtimeClient, context)
+    Effect.provide(RealtimeClient.RealtimeClient, context)
   )
 
 /** The first three payloads. */
-const hear = (client: RealtimeClient["Service"]) =>
+const hear = (client: RealtimeClient.RealtimeClient["Service"]) =>
   client.subscribe(Moves).pipe(Stream.take(3), Stream.runCollect, Effect.forkChild)
 
 /** Until the client's subscription is active. */
-const open = (client: RealtimeClient["Service"]) =>
+const open = (client: RealtimeClient.RealtimeClient["Service"]) =>
   Effect.callback<void>((resume) => {
     const stop = client.sync.listen(Moves, {
       onEvents: () => {},
@@ -125,7 +125,7 @@ describe("the client over a real socket", () => {
         url: `ws://127.0.0.1:${port}/realtime`,
         webSocket: WebSocket
       })
-      const own = Context.get(yield* Layer.build(layer), RealtimeClient)
+      const own = Context.get(yield* Layer.build(layer), RealtimeClient.RealtimeClient)
       own.sync.listen(Moves, { onEvents: () => {}, onEnd: () => {} })
       const failed = yield* own.connection.pipe(
         Stream.filter((state) => state.status === "waiting"),
@@ -158,7 +158,7 @@ describe("the client over a real socket", () => {
           return () => {}
         }
       })
-      const own = Context.get(yield* Layer.build(layer), RealtimeClient)
+      const own = Context.get(yield* Layer.build(layer), RealtimeClient.RealtimeClient)
       yield* open(own)
       own.sync.listen(Moves, { onEvents: () => {}, onEnd: () => {} })
       const [first] = sockets

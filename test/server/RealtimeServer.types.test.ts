@@ -9,7 +9,7 @@ import { generateKeyPairSync } from "node:crypto"
 import type { Server } from "node:http"
 import { expectTypeOf } from "vitest"
 import * as Channel from "../../src/Channel.ts"
-import { RealtimeClient } from "../../src/client/RealtimeClient.ts"
+import * as RealtimeClient from "../../src/client/RealtimeClient.ts"
 import { RealtimeServer as NodeServer } from "../../src/node/RealtimeServer.ts"
 import * as Jwt from "../../src/server/Jwt.ts"
 import * as Realtime from "../../src/server/Realtime.ts"
@@ -238,7 +238,7 @@ describe("revoke and reauthorize of ./node", () => {
 describe("a client", () => {
   it("publishes only to channels that say so", () => {
     expect(() =>
-      RealtimeClient.use((client) => {
+      RealtimeClient.RealtimeClient.use((client) => {
         // @ts-expect-error clients only read this one
         client.publish(Orders, { id: 1 })
         // @ts-expect-error the payload has no text

@@ -5,7 +5,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Schema, type Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
-import { RealtimeClient } from "../../src/client/RealtimeClient.ts"
+import * as RealtimeClient from "../../src/client/RealtimeClient.ts"
 import { type NotificationSource } from "../../src/server/NotificationSource.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
 import * as Realtime from "../../src/server/Realtime.ts"
@@ -820,7 +820,7 @@ describe("with a client", () => {
 
   const withClient = <A, E>(
     token: Effect.Effect<string>,
-    body: Effect.Effect<A, E, RealtimeTest.RealtimeTest | RealtimeClient | Scope.Scope>
+    body: Effect.Effect<A, E, RealtimeTest.RealtimeTest | RealtimeClient.RealtimeClient | Scope.Scope>
   ): Effect.Effect<A, unknown> =>
     Effect.provide(
       Effect.scoped(body),
@@ -835,7 +835,7 @@ describe("with a client", () => {
 
   /** The orders a client sees, and every state its connection was in. */
   const watch = Effect.gen(function* () {
-    const client = yield* RealtimeClient
+    const client = yield* RealtimeClient.RealtimeClient
     const seen: Array<number | string> = []
     const states: Array<string> = []
     yield* client.events(Orders).pipe(

@@ -1,7 +1,7 @@
 /** The outbox of PostgreSQL and the one in memory keep the same contract. */
 import { PgClient } from "@effect/sql-pg"
 import { Context, Effect, Layer } from "effect"
-import * as Cursor from "../../src/Cursor.ts"
+import * as Cursor from "../../src/internal/cursor.ts"
 import * as MemoryOutbox from "../../src/server/MemoryOutbox.ts"
 import { OutboxReader } from "../../src/server/OutboxReader.ts"
 import { type Outside, suite } from "./OutboxReaderSuite.ts"

@@ -36,7 +36,7 @@ const collect = <A, E, R>(stream: Stream.Stream<A, E, R>) =>
 
 /** What a client is told of a channel. */
 const watch = (
-  client: RealtimeClient["Service"],
+  client: RealtimeClient.RealtimeClient["Service"],
   channel: Channel.Channel<{ readonly n: number }> = Orders
 ) => Effect.map(collect(Stream.map(client.events(channel), short)), ({ told }) => told)
 
@@ -66,7 +66,7 @@ describe("RealtimeTest with durable channels", () => {
   it.effect("hands what is published to clients, Streams and batches, in order", () =>
     Effect.gen(function* () {
       const test = yield* RealtimeTest.RealtimeTest
-      const client = yield* RealtimeClient
+      const client = yield* RealtimeClient.RealtimeClient
       const told = yield* watch(client)
       const events = yield* collect(Stream.map(Realtime.events(Orders), short))
       const payloads = yield* collect(Realtime.subscribe(Orders))
@@ -96,7 +96,7 @@ describe("RealtimeTest with durable channels", () => {
   it.effect("tells what does not decode or is a gap of the database in its place", () =>
     Effect.gen(function* () {
       const test = yield* RealtimeTest.RealtimeTest
-      const told = yield* watch(yield* RealtimeClient)
+      const told = yield* watch(yield* RealtimeClient.RealtimeClient)
       yield* test.settle
       yield* test.commit(
         { channel: Orders, text: '{"n":1}' },
@@ -117,7 +117,7 @@ describe("RealtimeTest with durable channels", () => {
   it.effect("changes rows of a table, which nobody else may publish", () =>
     Effect.gen(function* () {
       const test = yield* RealtimeTest.RealtimeTest
-      const client = yield* RealtimeClient
+      const client = yield* RealtimeClient.RealtimeClient
       const { told } = yield* collect(client.events(Parts))
       yield* test.settle
       const change = { operation: "INSERT", data: { n: 1 } } as const
@@ -137,7 +137,7 @@ describe("RealtimeTest with durable channels", () => {
       (how) =>
         Effect.gen(function* () {
           const test = yield* RealtimeTest.RealtimeTest
-          const client = yield* RealtimeClient
+          const client = yield* RealtimeClient.RealtimeClient
           const told = yield* watch(client)
           const before = yield* collect(Realtime.batches(Orders))
           yield* test.settle
@@ -218,7 +218,7 @@ describe("RealtimeTest with durable channels", () => {
     it.effect("stop: live channels are told what they missed, and start may be asked twice", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
-        const told = yield* watch(yield* RealtimeClient, Live)
+        const told = yield* watch(yield* RealtimeClient.RealtimeClient, Live)
         yield* test.settle
         yield* test.server.stop
         yield* test.server.stop
@@ -240,7 +240,7 @@ describe("RealtimeTest with durable channels", () => {
       () =>
         Effect.gen(function* () {
           const test = yield* RealtimeTest.RealtimeTest
-          const client = yield* RealtimeClient
+          const client = yield* RealtimeClient.RealtimeClient
           const told = yield* watch(client)
           yield* test.settle
           yield* test.loseFrame("published")
@@ -265,7 +265,7 @@ describe("RealtimeTest with durable channels", () => {
     it.effect("lose: what commits waits for restore, and is told no gap", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
-        const client = yield* RealtimeClient
+        const client = yield* RealtimeClient.RealtimeClient
         const told = yield* watch(client)
         const lives = yield* watch(client, Live)
         const stream = yield* collect(Stream.map(Realtime.events(Orders), short))
@@ -292,7 +292,7 @@ describe("RealtimeTest with durable channels", () => {
     it.effect("stop: publishing fails with a typed error until it is restored", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
-        const told = yield* watch(yield* RealtimeClient)
+        const told = yield* watch(yield* RealtimeClient.RealtimeClient)
         yield* test.settle
         yield* test.database.stop
         for (const failed of [
@@ -312,7 +312,7 @@ describe("RealtimeTest with durable channels", () => {
     it.effect("crash: nothing is lost that was flushed, and nobody is told a gap", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
-        const told = yield* watch(yield* RealtimeClient)
+        const told = yield* watch(yield* RealtimeClient.RealtimeClient)
         yield* test.settle
         yield* test.publish(Orders, { n: 1 })
         yield* test.settle
@@ -330,7 +330,7 @@ describe("RealtimeTest with durable channels", () => {
     it.effect("crash: who was told what is lost is told a gap, also who comes back later", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
-        const told = yield* watch(yield* RealtimeClient)
+        const told = yield* watch(yield* RealtimeClient.RealtimeClient)
         const away = yield* test.connect()
         const later = yield* watch(away)
         const batches = yield* collect(Realtime.batches(Orders))
@@ -368,7 +368,7 @@ describe("RealtimeTest with durable channels", () => {
     it.effect("crash: what nobody was told is lost without a word", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
-        const told = yield* watch(yield* RealtimeClient)
+        const told = yield* watch(yield* RealtimeClient.RealtimeClient)
         yield* test.settle
         yield* test.publish(Orders, { n: 1 })
         yield* test.database.lose
@@ -425,7 +425,7 @@ describe("RealtimeTest with durable channels", () => {
       () =>
         Effect.gen(function* () {
           const test = yield* RealtimeTest.RealtimeTest
-          const told = yield* watch(yield* RealtimeClient)
+          const told = yield* watch(yield* RealtimeClient.RealtimeClient)
           yield* test.settle
           yield* test.publish(Orders, { n: 1 })
           yield* test.database.lose
@@ -441,7 +441,7 @@ describe("RealtimeTest with durable channels", () => {
     it.effect("forgets by itself what is older than the retention", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
-        const told = yield* watch(yield* RealtimeClient)
+        const told = yield* watch(yield* RealtimeClient.RealtimeClient)
         const start = yield* test.database.position
         yield* test.settle
         yield* test.publish(Orders, { n: 1 })
@@ -489,7 +489,7 @@ describe("RealtimeTest with durable channels", () => {
     it.effect("loseFrame: what is lost comes once the client has noticed by itself", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
-        const client = yield* RealtimeClient
+        const client = yield* RealtimeClient.RealtimeClient
         const other = yield* test.connect()
         const told = yield* watch(client)
         const others = yield* watch(other)
@@ -515,7 +515,7 @@ describe("RealtimeTest with durable channels", () => {
     it.effect("loseFrame: of a type, and what was sent before arrives", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
-        const client = yield* RealtimeClient
+        const client = yield* RealtimeClient.RealtimeClient
         const told = yield* watch(client)
         yield* test.settle
         yield* test.loseFrame("gap")

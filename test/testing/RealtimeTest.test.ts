@@ -20,7 +20,7 @@ const short = (event: RealtimeEvent.RealtimeEvent<{ readonly n: number }>) =>
   event._tag === "Event" ? event.payload.n : event.reason
 
 /** Collects in the background what a client is told of orders. */
-const watch = (client: RealtimeClient["Service"]) =>
+const watch = (client: RealtimeClient.RealtimeClient["Service"]) =>
   Effect.gen(function* () {
     const told = yield* Ref.make<ReadonlyArray<number | string>>([])
     yield* client.events(Orders).pipe(
@@ -31,7 +31,7 @@ const watch = (client: RealtimeClient["Service"]) =>
   })
 
 /** The states of a client's connection, in short. */
-const follow = (client: RealtimeClient["Service"]) =>
+const follow = (client: RealtimeClient.RealtimeClient["Service"]) =>
   Effect.gen(function* () {
     const seen = yield* Ref.make<ReadonlyArray<string>>([])
     yield* client.connection.pipe(
@@ -43,13 +43,14 @@ const follow = (client: RealtimeClient["Service"]) =>
     return Ref.get(seen)
   })
 
-const statusOf = (client: RealtimeClient["Service"]) => client.sync.connection.getSnapshot().status
+const statusOf = (client: RealtimeClient.RealtimeClient["Service"]) =>
+  client.sync.connection.getSnapshot().status
 
 describe("RealtimeTest", () => {
   it.effect("joins a server and its clients, without a port and without time passing", () =>
     Effect.gen(function* () {
       const test = yield* RealtimeTest.RealtimeTest
-      const client = yield* RealtimeClient
+      const client = yield* RealtimeClient.RealtimeClient
       const other = yield* test.connect()
       const told = yield* watch(client)
       const others = yield* watch(other)
@@ -70,7 +71,7 @@ describe("RealtimeTest", () => {
   it.effect("publishes for a client, and server-side Streams hear it", () =>
     Effect.gen(function* () {
       const test = yield* RealtimeTest.RealtimeTest
-      const client = yield* RealtimeClient
+      const client = yield* RealtimeClient.RealtimeClient
       const heard = yield* Realtime.subscribe(Room("a")).pipe(
         Stream.runHead,
         Effect.forkChild({ startImmediately: true })
@@ -91,7 +92,7 @@ describe("RealtimeTest", () => {
         status: "stopped",
         code: 4202
       })
-      const told = yield* watch(yield* RealtimeClient)
+      const told = yield* watch(yield* RealtimeClient.RealtimeClient)
       yield* test.settle
       yield* test.publish(Orders, { n: 1 })
       yield* test.settle
@@ -115,11 +116,11 @@ describe("RealtimeTest", () => {
     Effect.gen(function* () {
       const client = yield* Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
-        yield* watch(yield* RealtimeClient)
+        yield* watch(yield* RealtimeClient.RealtimeClient)
         yield* test.settle
         yield* test.silence
         yield* test.publish(Orders, { n: 1 })
-        return yield* RealtimeClient
+        return yield* RealtimeClient.RealtimeClient
       }).pipe(Effect.scoped, Effect.provide(system))
       expect(statusOf(client)).toBe("stopped")
     })
@@ -129,7 +130,7 @@ describe("RealtimeTest", () => {
     it.effect("lose: commits go on unheard, and restore tells it", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
-        const client = yield* RealtimeClient
+        const client = yield* RealtimeClient.RealtimeClient
         const told = yield* watch(client)
         yield* test.settle
         yield* test.database.lose
@@ -161,7 +162,7 @@ describe("RealtimeTest", () => {
     it.effect("cut: both ends notice at once, the client sees 1006 and resumes", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
-        const client = yield* RealtimeClient
+        const client = yield* RealtimeClient.RealtimeClient
         const told = yield* watch(client)
         const states = yield* follow(client)
         yield* test.settle
@@ -182,7 +183,7 @@ describe("RealtimeTest", () => {
     it.effect("silence: nothing passes and nobody is told; both ends notice by themselves", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
-        const client = yield* RealtimeClient
+        const client = yield* RealtimeClient.RealtimeClient
         const told = yield* watch(client)
         yield* test.settle
         yield* test.silence
@@ -203,7 +204,7 @@ describe("RealtimeTest", () => {
     it.effect("resume: a socket of which something was swallowed stays dead, others live", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
-        const client = yield* RealtimeClient
+        const client = yield* RealtimeClient.RealtimeClient
         const told = yield* watch(client)
         const idle = yield* test.connect()
         yield* idle.subscribe(Room("a")).pipe(Stream.runDrain, Effect.forkScoped)
@@ -226,7 +227,7 @@ describe("RealtimeTest", () => {
     it.effect("delay: each message takes so long, each way, in order", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
-        const client = yield* RealtimeClient
+        const client = yield* RealtimeClient.RealtimeClient
         const told = yield* watch(client)
         yield* test.settle
         yield* test.delay("100 millis")
@@ -252,7 +253,7 @@ describe("RealtimeTest", () => {
     it.effect("refuse: attempts fail and open sockets stay", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
-        const client = yield* RealtimeClient
+        const client = yield* RealtimeClient.RealtimeClient
         const told = yield* watch(client)
         yield* test.settle
         yield* test.refuse(true)
@@ -273,7 +274,7 @@ describe("RealtimeTest", () => {
     it.effect("of one client: the others do not notice", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
-        const client = yield* RealtimeClient
+        const client = yield* RealtimeClient.RealtimeClient
         const phone = yield* test.connect()
         const told = yield* watch(client)
         const phoneTold = yield* watch(phone)
@@ -295,7 +296,7 @@ describe("RealtimeTest", () => {
       () =>
         Effect.gen(function* () {
           const test = yield* RealtimeTest.RealtimeTest
-          const client = yield* RealtimeClient
+          const client = yield* RealtimeClient.RealtimeClient
           const told = yield* watch(client)
           yield* test.settle
           yield* test.delay("1 second")
@@ -340,7 +341,7 @@ describe("RealtimeTest", () => {
       () =>
         Effect.gen(function* () {
           const test = yield* RealtimeTest.RealtimeTest
-          const client = yield* RealtimeClient
+          const client = yield* RealtimeClient.RealtimeClient
           const told = yield* watch(client)
           const states = yield* follow(client)
           const inside = yield* Realtime.events(Orders).pipe(
@@ -371,7 +372,7 @@ describe("RealtimeTest", () => {
         const restarted = yield* test.server.restart.pipe(
           Effect.forkChild({ startImmediately: true })
         )
-        const late = yield* RealtimeClient
+        const late = yield* RealtimeClient.RealtimeClient
         yield* watch(late)
         yield* TestClock.adjust("1 second")
         expect(yield* test.sockets).toBe(1)
@@ -387,7 +388,7 @@ describe("RealtimeTest", () => {
     it.effect("replace: the new one takes newcomers while the old one drains", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
-        const client = yield* RealtimeClient
+        const client = yield* RealtimeClient.RealtimeClient
         const told = yield* watch(client)
         const silent = yield* test.connect()
         yield* watch(silent)
@@ -413,7 +414,7 @@ describe("RealtimeTest", () => {
     it.effect("kill: no bye, the sockets are reset, and what was missed is told", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
-        const client = yield* RealtimeClient
+        const client = yield* RealtimeClient.RealtimeClient
         const told = yield* watch(client)
         const states = yield* follow(client)
         yield* test.settle
@@ -432,7 +433,7 @@ describe("RealtimeTest", () => {
     it.effect("what was due happens late and at once; the test's own clock stays", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
-        const client = yield* RealtimeClient
+        const client = yield* RealtimeClient.RealtimeClient
         const told = yield* watch(client)
         yield* test.settle
         yield* test.jump("10 minutes")
@@ -454,7 +455,7 @@ layer(RealtimeTest.layer({ channels: [Orders], authorize: RealtimeServer.allowAl
   it.effect("survives the loss of the database", () =>
     Effect.gen(function* () {
       const test = yield* RealtimeTest.RealtimeTest
-      const client = yield* RealtimeClient
+      const client = yield* RealtimeClient.RealtimeClient
       const two = yield* client
         .events(Orders)
         .pipe(Stream.take(2), Stream.runCollect, Effect.forkChild)

@@ -97,7 +97,7 @@ describe("chaos", () => {
               backoff: { initial: 20, cap: 200, resetAfter: 1000 }
             })
           )
-          const client = yield* Effect.provideContext(RealtimeClient, context)
+          const client = yield* Effect.provideContext(RealtimeClient.RealtimeClient, context)
           yield* watch(name, (channel) => client.events(channel))
         }
         const beside = yield* Layer.build(

@@ -29,7 +29,7 @@ const systemOf = (random: () => number) => {
     authorize: RealtimeServer.allowAll,
     limits: { drain: "3 seconds", ...(tight ? { mailboxBytes: 1000, blocked: "10 seconds" } : {}) },
     realtime: { memoryEvents },
-    client: { streamBuffer: random() < 0.5 ? 8 : 16_384, linger: random() < 0.5 ? 0 : 1000 },
+    client: { maxStreamBuffer: random() < 0.5 ? 8 : 16_384, linger: random() < 0.5 ? 0 : 1000 },
     ...(tight ? { socketBytes: 500 } : {})
   })
   return { layer, memoryEvents }

@@ -7,21 +7,9 @@
  * @since 0.1.0
  */
 import type * as Stream from "effect/Stream"
+import type { Readable } from "../Readable.ts"
 import * as Mailbox from "./mailbox.ts"
 import { attempt, report } from "./platform.ts"
-
-/**
- * The shape that React's `useSyncExternalStore` reads.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Readable<out A> {
-  /** The value now; the same object until it changes. */
-  readonly getSnapshot: () => A
-  /** Calls back after each change; gives back the way to stop. */
-  readonly subscribe: (onChange: () => void) => () => void
-}
 
 export interface Cell<in out A> extends Readable<A> {
   readonly set: (value: A) => void

@@ -9,7 +9,7 @@
  *
  * How the statements are spelled matters to the planner: see the comments before changing anything.
  */
-import * as Cursor from "../../../Cursor.ts"
+import * as Cursor from "../../../internal/cursor.ts"
 import { era } from "../sql/identity.ts"
 import { endOf, type Leg, midway, type Place, placeOf, type Position } from "./position.ts"
 

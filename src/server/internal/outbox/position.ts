@@ -10,7 +10,7 @@
  * message lies between a snapshot and its normal form, so the rest of the difference is the same messages
  * in the same order. The witness is that of B, which was not below A's.
  */
-import * as Cursor from "../../../Cursor.ts"
+import * as Cursor from "../../../internal/cursor.ts"
 
 /**
  * One snapshot, as it was taken and in normal form. Both see the same messages. As it was taken it ends

@@ -14,9 +14,9 @@ import {
   decodeClientFrame,
   encode,
   FrameFault,
-  type FrameOf,
-  tooDeep
+  type FrameOf
 } from "../../../Frame.ts"
+import { tooDeep } from "../../../internal/frameText.ts"
 import {
   closeCodes,
   type CloseName,

@@ -1,7 +1,7 @@
 import * as Schema from "effect/Schema"
 import { Effect } from "effect"
 import { Channel } from "effect-realtime"
-import { ChannelStore, type RealtimeClientOptions } from "effect-realtime/client"
+import { createRealtimeClient, PlainClient, type RealtimeClient } from "effect-realtime/client"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import * as FakeSocket from "./support/FakeSocket.ts"
 import * as Client from "./support/client.ts"
@@ -10,12 +10,12 @@ import { until } from "./support/until.ts"
 const Orders = Channel.make("orders", Schema.Struct({ n: Schema.Finite }), { publish: true })
 const Notes = Channel.make("notes", Schema.String)
 
-const stores: Array<ChannelStore> = []
+const stores: Array<PlainClient.PlainClient> = []
 afterEach(() => Promise.all(stores.splice(0).map((store) => store.close())))
 
-const make = (options?: Partial<RealtimeClientOptions>) => {
+const make = (options?: Partial<RealtimeClient.Options>) => {
   const server = FakeSocket.make({ auto: true })
-  const store = ChannelStore.make({
+  const store = createRealtimeClient({
     url: "ws://host/realtime",
     webSocket: server.webSocket,
     linger: 5,
@@ -27,7 +27,7 @@ const make = (options?: Partial<RealtimeClientOptions>) => {
   return { server, store, subscribed }
 }
 
-describe("ChannelStore", () => {
+describe("PlainClient", () => {
   it("calls a handler for each event, within the turn in which it came", async () => {
     const { server, store, subscribed } = make()
     const seen: Array<unknown> = []
@@ -221,8 +221,8 @@ describe("ChannelStore", () => {
   })
 
   it("makes nothing until it is used", () => {
-    const options = vi.fn<() => RealtimeClientOptions>(() => ({ url: "ws://host/realtime" }))
-    ChannelStore.make(options)
+    const options = vi.fn<() => RealtimeClient.Options>(() => ({ url: "ws://host/realtime" }))
+    createRealtimeClient(options)
     expect(options).not.toHaveBeenCalled()
   })
 
@@ -255,7 +255,7 @@ describe("ChannelStore", () => {
     Effect.gen(function* () {
       const server = FakeSocket.make({ auto: true })
       const client = yield* Client.make(server)
-      const store = ChannelStore.fromClient(client)
+      const store = PlainClient.fromClient(client)
       yield* Effect.promise(() => store.publish(Orders, { n: 1 }))
       yield* Effect.promise(() => store.close())
       yield* client.publish(Orders, { n: 2 })
