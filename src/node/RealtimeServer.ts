@@ -147,9 +147,9 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       listenUrl,
       maxChannels,
       maxConnections,
-      replayMemory,
-      replayQueue,
-      replays,
+      maxReplayMemory,
+      maxReplayQueue,
+      maxReplays,
       schema,
       startPatience,
       wake,
@@ -232,9 +232,9 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
           readUrl: direct,
           startPatience,
           wake,
-          replays,
-          replayQueue,
-          replayMemory
+          maxReplays: maxReplays,
+          maxReplayQueue: maxReplayQueue,
+          maxReplayMemory
         })
       : Layer.empty
     const whole = Layer.effectDiscard(open).pipe(
@@ -322,7 +322,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   /**
    * Says bye to every client, closes their sockets, the link and the pool, and leaves the HTTP server
    * running. What is being published is finished first, if it takes no longer than 1 s. Takes at most
-   * the limit `drain` (10 s) and a little, with few clients about 50 ms for each.
+   * the limit `drainTimeout` (10 s) and a little, with few clients about 50 ms for each.
    */
   async close(): Promise<void> {
     this.#closed = true
