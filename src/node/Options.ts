@@ -35,7 +35,7 @@ export interface Options<I = undefined>
   extends
     Omit<DoorOptions, "channels">,
     Pick<Realtime.Options, "maxChannels">,
-    Pick<OutboxReader.Options, "replays" | "replayQueue" | "replayMemory"> {
+    Pick<OutboxReader.Options, "maxReplays" | "maxReplayQueue" | "maxReplayMemory"> {
   /** What clients may know of, default the three known kinds, read-only. */
   readonly channels?: ReadonlyArray<Channel.Definition> | undefined
   /**

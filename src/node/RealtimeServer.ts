@@ -165,9 +165,9 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       listenUrl,
       maxChannels,
       maxConnections,
-      replayMemory,
-      replayQueue,
-      replays,
+      maxReplayMemory,
+      maxReplayQueue,
+      maxReplays,
       schema,
       startPatience,
       wake,
@@ -250,9 +250,9 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
           readUrl: direct,
           startPatience,
           wake,
-          replays,
-          replayQueue,
-          replayMemory
+          maxReplays: maxReplays,
+          maxReplayQueue: maxReplayQueue,
+          maxReplayMemory
         })
       : Layer.empty
     const whole = Layer.effectDiscard(open).pipe(
@@ -350,7 +350,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
 
   /**
    * Refuses newcomers with 503, tells every client `bye`, closes all sessions, and cuts those that do not
-   * leave within the limit `drain` (10 s). The link and the pool stay, so `publish` still works: `close` gives
+   * leave within the limit `drainTimeout` (10 s). The link and the pool stay, so `publish` still works: `close` gives
    * them back. There is no way back: `isReady` is false from now on.
    */
   async drain(): Promise<void> {

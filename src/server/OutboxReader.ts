@@ -157,9 +157,9 @@ export interface Options {
    * Time between two looks while nothing happens, default 1 s (250 ms when polling). Each is also the
    * heartbeat of the session.
    */
-  readonly idle?: Duration.Input | undefined
+  readonly idleInterval?: Duration.Input | undefined
   /** Time between two looks while something happens, default 5 ms. */
-  readonly busy?: Duration.Input | undefined
+  readonly busyInterval?: Duration.Input | undefined
   /**
    * Time PostgreSQL has to answer a heartbeat, default 2 s; ten times that for a page of messages. At
    * the limit the session is cut and opened again.
@@ -174,43 +174,43 @@ export interface Options {
    */
   readonly startPatience?: Duration.Input | undefined
   /** The most messages of a page, default 1,000; a page is what is read and handed out in one step. */
-  readonly pageMessages?: number | undefined
+  readonly maxPageMessages?: number | undefined
   /** The size at which a page ends, default 1 MiB (1,048,576 bytes); the message that crosses it is included. */
-  readonly pageBytes?: number | undefined
+  readonly maxPageBytes?: number | undefined
   /**
    * Batches (of at most 64 KiB or one event) that a slow consumer of `batches` may leave lying, default
    * 64. Beyond it they are dropped, and it catches up from its cursor when it gets there.
    */
-  readonly backlog?: number | undefined
+  readonly maxBacklog?: number | undefined
   /**
    * How often every follower is told a newer position, so that the cursor of a quiet channel does not
    * age out; default 1 hour, and a quarter of the retention where that is less. Sockets are told too.
    */
-  readonly positionEvery?: Duration.Input | undefined
+  readonly positionInterval?: Duration.Input | undefined
   /**
    * The most events that are replayed to a socket, default 10,000. With more behind it, it is told `reset`;
    * one that was too slow is told `gap slow`.
    */
-  readonly replayEvents?: number | undefined
+  readonly maxReplayEvents?: number | undefined
   /** The most payload that is replayed to a socket, default 8 MiB (8,388,608 bytes of UTF-8). */
-  readonly replayBytes?: number | undefined
+  readonly maxReplayBytes?: number | undefined
   /**
    * How many replays this node reads at once, default 8. Those who ask for the same share one; the next
-   * ones wait, at most as long as `limits.sourceWait` of the server, then they are answered
+   * ones wait, at most as long as `limits.sourceTimeout` of the server, then they are answered
    * `server/overloaded`.
    */
-  readonly replays?: number | undefined
+  readonly maxReplays?: number | undefined
   /**
    * How many replays wait for their turn on this node, default 1,000. One more is answered
    * `server/overloaded` with `retryAfter`, and fails with `ReplaysOverloaded` in the process.
    */
-  readonly replayQueue?: number | undefined
+  readonly maxReplayQueue?: number | undefined
   /**
    * The payload that all replays of this node keep until it is sent, default 64 MiB (67,108,864 bytes of
-   * UTF-8). One that is read counts with `replayBytes` until it is known how many it has; what does not
+   * UTF-8). One that is read counts with `maxReplayBytes` until it is known how many it has; what does not
    * fit waits like one too many.
    */
-  readonly replayMemory?: number | undefined
+  readonly maxReplayMemory?: number | undefined
   /**
    * Whether only what PostgreSQL has flushed to disk is handed out, default `false`. A commit with
    * `synchronous_commit = off` can be seen up to 0.6 s before it is flushed, and a crash within that time
@@ -240,7 +240,7 @@ export class OutboxReader extends Context.Service<
     /**
      * Where a subscriber starts. Call `follow` before: of what it hands out, the batches of ticks later
      * than the join's belong to this subscriber, after the replay; earlier ones do not. Nothing is
-     * replayed in part: with more than `bounds` to replay (default `replayEvents` and `replayBytes`) it is a reset.
+     * replayed in part: with more than `bounds` to replay (default `maxReplayEvents` and `maxReplayBytes`) it is a reset.
      * Somebody who asks for a `part` gets what they have room for, and joins again from the end of it while
      * there is `more`; what they know to have missed is held against the bounds. With a `lease`
      * what was read is kept, counted and shared until that ends, and there may be `more` as well: what
@@ -324,7 +324,7 @@ const opened = (
       bounds,
       limits,
       patience,
-      positionEvery,
+      positionInterval,
       times,
       together,
       until
@@ -344,7 +344,7 @@ const opened = (
       patience,
       backoff,
       limits,
-      positionEvery,
+      positionInterval,
       followers,
       pace: yield* Pace.make(times),
       upkeep: yield* Upkeep.make(sql, options?.upkeep !== false),
@@ -405,8 +405,11 @@ const resolved = (options: Options) => {
     patience: Duration.times(beat, 10),
     backoff: backoff(options.backoff ?? Backoff.link),
     times: {
-      busy: millis("busy", options.busy ?? 5),
-      idle: options.idle === undefined ? undefined : millis("idle", options.idle)
+      busy: millis("busyInterval", options.busyInterval ?? 5),
+      idle:
+        options.idleInterval === undefined
+          ? undefined
+          : millis("idleInterval", options.idleInterval)
     },
     until: patienceOf(options.startPatience)
   }

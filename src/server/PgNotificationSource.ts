@@ -73,7 +73,7 @@ export interface Options {
    */
   readonly listenUrl?: Redacted.Redacted | undefined
   /** Time between two heartbeats on the link, default 5 s. */
-  readonly heartbeat?: Duration.Input | undefined
+  readonly heartbeatInterval?: Duration.Input | undefined
   /**
    * Time PostgreSQL has to answer a heartbeat, default 2 s. At the limit the link is cut and opened
    * again.
@@ -133,7 +133,7 @@ export type StartError = InvalidDatabaseUrl | InvalidOption | DatabaseRefused | 
 
 /** The options with their defaults. Throws `InvalidOption`. */
 const resolved = (options: Options) => ({
-  heartbeat: Duration.millis(millis("heartbeat", options.heartbeat ?? "5 seconds")),
+  heartbeat: Duration.millis(millis("heartbeatInterval", options.heartbeatInterval ?? "5 seconds")),
   heartbeatTimeout: Duration.millis(
     millis("heartbeatTimeout", options.heartbeatTimeout ?? "2 seconds")
   ),

@@ -144,15 +144,15 @@ export interface Options {
   /** The most channels open at once on this node, default 10,000. More fail with `TooManyChannels`. */
   readonly maxChannels?: number | undefined
   /** Events that a live channel remembers, default 256. Older positions are answered `reset`. */
-  readonly memoryEvents?: number | undefined
+  readonly maxMemoryEvents?: number | undefined
   /** How long a live channel remembers an event, default 2 minutes. */
-  readonly memoryAge?: Duration.Input | undefined
+  readonly maxMemoryAge?: Duration.Input | undefined
   /**
    * What all live channels of the node remember together, default 64 MiB (67,108,864 bytes): about what
    * it takes of the heap, each event 128 bytes and its text (one byte for each UTF-16 unit). At the limit
    * the channels that hold most forget first.
    */
-  readonly memoryBytes?: number | undefined
+  readonly maxMemoryBytes?: number | undefined
   /**
    * The shortest time between two deliveries of what is live, default 0: each turn of the event loop
    * delivers what arrived in it, and a node whose deliveries take long rests up to 20 ms between two.
@@ -480,9 +480,9 @@ const resolved = (options: Options): Hub.HubOptions => {
     announceSource: options.announceSource ?? true,
     batchWindow: millis("batchWindow", options.batchWindow ?? 0, { least: 0 }),
     memory: {
-      events: count("memoryEvents", options.memoryEvents ?? 256, { least: 0 }),
-      maxAge: millis("memoryAge", options.memoryAge ?? "2 minutes", any),
-      bytes: count("memoryBytes", options.memoryBytes ?? 64 * 1024 * 1024, { least: 0 })
+      events: count("maxMemoryEvents", options.maxMemoryEvents ?? 256, { least: 0 }),
+      maxAge: millis("maxMemoryAge", options.maxMemoryAge ?? "2 minutes", any),
+      bytes: count("maxMemoryBytes", options.maxMemoryBytes ?? 64 * 1024 * 1024, { least: 0 })
     }
   }
 }

@@ -172,7 +172,7 @@ export class RealtimeServer extends Context.Service<
     readonly reauthorize: (key: string) => Effect.Effect<void>
     /**
      * Refuses newcomers with 503, tells everybody `bye`, closes all sessions, and cuts those that do
-     * not leave within the limit `drain`. Runs by itself when the HTTP server closes.
+     * not leave within the limit `drainTimeout`. Runs by itself when the HTTP server closes.
      */
     readonly drain: Effect.Effect<void>
   }

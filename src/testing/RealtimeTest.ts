@@ -221,7 +221,7 @@ export class RealtimeTest extends Context.Service<
     readonly server: {
       /**
        * A deploy: the server drains, and when the last client has left, or was cut at the limit
-       * `drain`, a new one begins that knows nothing of the past of live channels; durable ones go on
+       * `drainTimeout`, a new one begins that knows nothing of the past of live channels; durable ones go on
        * where each client was. Attempts to connect fail meanwhile.
        * Takes no time when the network has no delay and few clients are there; else fork it.
        */
@@ -329,7 +329,7 @@ const system = <I, R>(
       run: (effect) =>
         void run(Effect.catchDefect(effect, (defect) => Effect.logError("network", defect))),
       entrance: server.entrance,
-      maxMessageBytes: options.limits?.frameBytes ?? defaultMessageBytes,
+      maxMessageBytes: options.limits?.maxFrameBytes ?? defaultMessageBytes,
       socketBytes,
       links: new Set()
     }

@@ -166,9 +166,9 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
       const http = yield* httpServer
       const start = (options: RealtimeServer.Options) => () =>
         new RealtimeServer(http, "postgres://127.0.0.1:1/x", options)
-      expect(start({ limits: { sessions: Number.NaN } })).toThrow(/limits\.sessions is NaN/)
+      expect(start({ limits: { maxSessions: Number.NaN } })).toThrow(/limits\.maxSessions is NaN/)
       expect(start({ origins: ["https://app.example/"] })).toThrow(/"https:\/\/app\.example"/)
-      expect(start({ limits: { sessionPerAddress: 1 } as Limits })).toThrow(/sessionsPerAddress/)
+      expect(start({ limits: { sessionPerAddress: 1 } as Limits })).toThrow(/maxSessionsPerAddress/)
       const authorize = "hunter2" as unknown as () => boolean
       expect(start({ authorize })).toThrow("The option authorize is of type string.")
     })

@@ -103,7 +103,10 @@ describe.skipIf(executablePath === undefined)("B11: PgBouncer in transaction mod
   it.live("a link through it is found deaf at the start", () =>
     Effect.gen(function* () {
       const { through } = yield* pooled
-      const start = PgNotificationSource.make({ heartbeat: "1 hour", heartbeatTimeout: "1 hour" })
+      const start = PgNotificationSource.make({
+        heartbeatInterval: "1 hour",
+        heartbeatTimeout: "1 hour"
+      })
       const error = yield* start.pipe(
         Effect.provide(pool(through)),
         Effect.flip,

@@ -105,7 +105,7 @@ describe("RealtimeServer", () => {
           yield* wire.next("unsubscribed")
         }
       }),
-      { limits: { subscribes: { perSecond: 10_000, burst: 10_000 } } }
+      { limits: { subscribeRate: { perSecond: 10_000, burst: 10_000 } } }
     )
   )
 
@@ -180,7 +180,7 @@ describe("RealtimeServer", () => {
           retry: "later"
         })
       }),
-      { limits: { sourceWait: "50 millis" } }
+      { limits: { sourceTimeout: "50 millis" } }
     )
   )
 
@@ -289,7 +289,7 @@ describe("RealtimeServer", () => {
           wire.send({ type: "subscribe", id: 2, channel: "moves" })
           expect(yield* wire.next("error")).toMatchObject({ id: 2, code: "subscribe/limit" })
         }),
-        { limits: { subscriptions: 1 } }
+        { limits: { maxSubscriptions: 1 } }
       )
     )
 
@@ -344,7 +344,7 @@ describe("RealtimeServer", () => {
           expect(error).toMatchObject({ id: 1, code: "server/internal", retry: "later" })
           expect(JSON.stringify(error)).not.toContain("secret")
         }),
-        { authorize: () => verdict, limits: { authorize: "20 millis" } }
+        { authorize: () => verdict, limits: { authorizeTimeout: "20 millis" } }
       )
     )
 
@@ -398,7 +398,7 @@ describe("RealtimeServer", () => {
           const wire = yield* connect(yield* here)
           expect(yield* wire.closed).toBe(4005)
         }),
-        { limits: { hello: "10 millis" } }
+        { limits: { helloTimeout: "10 millis" } }
       )
     )
 
@@ -409,7 +409,7 @@ describe("RealtimeServer", () => {
           yield* wire.next("ping")
           expect(yield* wire.closed).toBe(4002)
         }),
-        { limits: { ping: "500 millis", slack: "500 millis" } }
+        { limits: { pingInterval: "500 millis", pingTimeout: "500 millis" } }
       )
     )
 
@@ -423,18 +423,18 @@ describe("RealtimeServer", () => {
           }
           expect(wire.socket.readyState).toBe(wire.socket.OPEN)
         }),
-        { limits: { ping: "900 millis", slack: "500 millis" } }
+        { limits: { pingInterval: "900 millis", pingTimeout: "500 millis" } }
       )
     )
 
-    it.live("1009 a message over frameBytes", () =>
+    it.live("1009 a message over maxFrameBytes", () =>
       open(
         Effect.gen(function* () {
           const wire = yield* greeted
           wire.send("x".repeat(2000))
           expect(yield* wire.closed).toBe(1009)
         }),
-        { limits: { frameBytes: 1000 } }
+        { limits: { maxFrameBytes: 1000 } }
       )
     )
 
@@ -445,7 +445,7 @@ describe("RealtimeServer", () => {
           for (let id = 0; id < 4; id++) wire.send({ type: "subscribe", id, channel: `room_${id}` })
           expect(yield* wire.closed).toBe(4003)
         }),
-        { authorize: () => Effect.never, limits: { unanswered: 3 } }
+        { authorize: () => Effect.never, limits: { maxUnanswered: 3 } }
       )
     )
 
@@ -511,7 +511,7 @@ describe("RealtimeServer", () => {
           yield* greeted
           expect((yield* Effect.flip(connect(yield* here))).status).toBe(503)
         }),
-        { limits: { sessions: 1 } }
+        { limits: { maxSessions: 1 } }
       )
     )
 

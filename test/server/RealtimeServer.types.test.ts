@@ -171,11 +171,11 @@ describe("RealtimeServer.layer", () => {
 
   it("names the limits it knows, and no others", () => {
     expect(() => {
-      RealtimeServer.layer({ channels, authorize: allowAll, limits: { hello: "1 second" } })
+      RealtimeServer.layer({ channels, authorize: allowAll, limits: { helloTimeout: "1 second" } })
       // @ts-expect-error there is no such limit
       RealtimeServer.layer({ channels, authorize: allowAll, limits: { helo: "1 second" } })
       // @ts-expect-error a rate has a burst
-      RealtimeServer.layer({ channels, authorize: allowAll, limits: { frames: { perSecond: 1 } } })
+      RealtimeServer.layer({ channels, authorize: allowAll, limits: { upgradeRate: { burst: 1 } } })
     }).toBeTypeOf("function")
   })
 })

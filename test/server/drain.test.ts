@@ -110,7 +110,7 @@ describe("19: a drain", () => {
         expect(Math.max(...delays)).toBeLessThanOrEqual(1000)
         expect(most(delays, 100)).toBeLessThanOrEqual(150)
       }),
-      { drain: "1 second" }
+      { drainTimeout: "1 second" }
     )
   )
 
@@ -144,7 +144,7 @@ describe("19: a drain", () => {
         expect(yield* drained).toBe(1000)
         expect(visitors.map(({ terminated }) => terminated)).toEqual(visitors.map(() => true))
       }),
-      { drain: "1 second" }
+      { drainTimeout: "1 second" }
     )
   )
 

@@ -170,8 +170,13 @@ describe("durable channels, with 16 concurrent writers", () => {
         const connect = PgConnection.make({ url: Redacted.make(url), applicationName: "test" })
 
         const nodes = [
-          yield* makeNode({ busy: 3, idle: 50, pageMessages: pages[0] }),
-          yield* makeNode({ busy: 30, idle: 300, pageMessages: pages[1], backlog: 2 })
+          yield* makeNode({ busyInterval: 3, idleInterval: 50, maxPageMessages: pages[0] }),
+          yield* makeNode({
+            busyInterval: 30,
+            idleInterval: 300,
+            maxPageMessages: pages[1],
+            maxBacklog: 2
+          })
         ]
         const start = yield* nodes[0]!.reader.position
 

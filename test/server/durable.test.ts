@@ -35,8 +35,8 @@ const door = Layer.merge(
       channels: [Orders, Log],
       authorize: allowAll,
       limits: {
-        publishes: { perSecond: 10_000, burst: 10_000 },
-        mailboxBytes: 64 * 1024
+        publishRate: { perSecond: 10_000, burst: 10_000 },
+        maxMailboxBytes: 64 * 1024
       }
     }),
     { disableListenLog: true, disableLogger: true }

@@ -820,7 +820,11 @@ describe("with a client", () => {
 
   const withClient = <A, E>(
     token: Effect.Effect<string>,
-    body: Effect.Effect<A, E, RealtimeTest.RealtimeTest | RealtimeClient.RealtimeClient | Scope.Scope>
+    body: Effect.Effect<
+      A,
+      E,
+      RealtimeTest.RealtimeTest | RealtimeClient.RealtimeClient | Scope.Scope
+    >
   ): Effect.Effect<A, unknown> =>
     Effect.provide(
       Effect.scoped(body),

@@ -349,9 +349,9 @@ describe("what a client is told", () => {
           ? Effect.die(bug)
           : Effect.succeed(true),
     limits: {
-      subscriptions: 3,
-      subscribes: { perSecond: 0.001, burst: 12 },
-      authentications: { perSecond: 0.001, burst: 3 }
+      maxSubscriptions: 3,
+      subscribeRate: { perSecond: 0.001, burst: 12 },
+      authenticateRate: { perSecond: 0.001, burst: 3 }
     }
   }
 

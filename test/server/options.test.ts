@@ -63,43 +63,43 @@ const policy: Table<Backoff.Policy> = {
 }
 
 const linkOptions: Table<PgNotificationSource.Options> = {
-  heartbeat: time(),
+  heartbeatInterval: time(),
   heartbeatTimeout: time(),
   startPatience: time("0∞")
 }
 
 const outbox: Table<OutboxReader.Options> = {
-  idle: time(),
-  busy: time(),
+  idleInterval: time(),
+  busyInterval: time(),
   heartbeatTimeout: time(),
   startPatience: time("0∞"),
-  pageMessages: count(),
-  pageBytes: count(),
-  backlog: count("∞"),
-  positionEvery: time("∞"),
-  replayEvents: count("0∞"),
-  replayBytes: count("0∞"),
-  replays: count("∞"),
-  replayQueue: count("0∞"),
-  replayMemory: count()
+  maxPageMessages: count(),
+  maxPageBytes: count(),
+  maxBacklog: count("∞"),
+  positionInterval: time("∞"),
+  maxReplayEvents: count("0∞"),
+  maxReplayBytes: count("0∞"),
+  maxReplays: count("∞"),
+  maxReplayQueue: count("0∞"),
+  maxReplayMemory: count()
 }
 
 const memory: Table<MemoryOutbox.Options> = {
-  backlog: outbox.backlog,
-  pageBytes: outbox.pageBytes,
-  pageMessages: outbox.pageMessages,
-  positionEvery: outbox.positionEvery,
-  replayBytes: outbox.replayBytes,
-  replayEvents: outbox.replayEvents,
+  maxBacklog: outbox.maxBacklog,
+  maxPageBytes: outbox.maxPageBytes,
+  maxPageMessages: outbox.maxPageMessages,
+  positionInterval: outbox.positionInterval,
+  maxReplayBytes: outbox.maxReplayBytes,
+  maxReplayEvents: outbox.maxReplayEvents,
   retention: time()
 }
 
 const hubOptions: Table<Realtime.Options> = {
   linger: time("0∞"),
   maxChannels: count("∞"),
-  memoryEvents: count("0∞"),
-  memoryAge: time("0∞"),
-  memoryBytes: count("0∞"),
+  maxMemoryEvents: count("0∞"),
+  maxMemoryAge: time("0∞"),
+  maxMemoryBytes: count("0∞"),
   batchWindow: time("0")
 }
 
@@ -116,38 +116,38 @@ const common: Table<Jwt.Common> = { clockTolerance: time("0"), maxAge: time() }
 const door: Table<DoorOptions> = { trustProxy: count("0") }
 
 const limits: Table<Limits> = {
-  frameBytes: count(),
-  frameDepth: count(),
-  frames: rate,
-  unanswered: count("∞"),
-  unansweredBytes: count("∞"),
-  authentications: rate,
-  subscribes: rate,
-  publishes: rate,
-  hello: time(),
-  ping: time(),
-  slack: time(),
-  mailboxBytes: count(),
-  blocked: time(),
-  subscriptions: count(),
-  sessions: count("0∞"),
-  sessionsPerIdentity: count("∞"),
-  sessionsPerAddress: count("∞"),
-  upgrades: rate,
-  upgradesPerAddress: rate,
-  channelOpens: rate,
-  looks: rate,
-  sourceWait: time(),
-  authorize: time(),
-  tokenAge: time("∞"),
-  drain: time("0")
+  maxFrameBytes: count(),
+  maxFrameDepth: count(),
+  frameRate: rate,
+  maxUnanswered: count("∞"),
+  maxUnansweredBytes: count("∞"),
+  authenticateRate: rate,
+  subscribeRate: rate,
+  publishRate: rate,
+  helloTimeout: time(),
+  pingInterval: time(),
+  pingTimeout: time(),
+  maxMailboxBytes: count(),
+  blockedTimeout: time(),
+  maxSubscriptions: count(),
+  maxSessions: count("0∞"),
+  maxSessionsPerIdentity: count("∞"),
+  maxSessionsPerAddress: count("∞"),
+  upgradeRate: rate,
+  upgradeRatePerAddress: rate,
+  channelOpenRate: rate,
+  authorizeRate: rate,
+  sourceTimeout: time(),
+  authorizeTimeout: time(),
+  maxTokenAge: time("∞"),
+  drainTimeout: time("0")
 }
 
 const attached: Table<ClassOptions> = {
   maxChannels: hubOptions.maxChannels,
-  replays: outbox.replays,
-  replayQueue: outbox.replayQueue,
-  replayMemory: outbox.replayMemory,
+  maxReplays: outbox.maxReplays,
+  maxReplayQueue: outbox.maxReplayQueue,
+  maxReplayMemory: outbox.maxReplayMemory,
   maxConnections: count(),
   startPatience: time("0∞"),
   trustProxy: door.trustProxy

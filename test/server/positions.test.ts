@@ -49,9 +49,9 @@ const gone = (cursor: string) =>
 describe("a newer position", () => {
   it.live.each([
     ["every hour", undefined, "24 hours", 60 * minute],
-    ["as often as positionEvery says", "1 minute", "24 hours", minute],
+    ["as often as positionInterval says", "1 minute", "24 hours", minute],
     ["four times within the retention", undefined, "40 minutes", 10 * minute]
-  ] as const)("is told %s", ([, positionEvery, retention, every]) =>
+  ] as const)("is told %s", ([, positionInterval, retention, every]) =>
     Effect.gen(function* () {
       const { clock, jump } = yield* sleepy
       yield* Effect.gen(function* () {
@@ -68,7 +68,7 @@ describe("a newer position", () => {
         }
       }).pipe(
         Effect.scoped,
-        Effect.provide(layerReader({ retention }, { positionEvery, upkeep: false })),
+        Effect.provide(layerReader({ retention }, { positionInterval, upkeep: false })),
         Effect.provideService(Clock.Clock, clock)
       )
     })

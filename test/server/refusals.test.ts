@@ -237,7 +237,7 @@ describe("a token whose life ends", () => {
       {
         authenticate: ({ token = "" }) =>
           Effect.succeed({ identity: token, expires: new Date(60_000) }),
-        limits: { ping: "1 hour" }
+        limits: { pingInterval: "1 hour" }
       } as never
     )
   )
@@ -266,11 +266,11 @@ describe("a limit", () => {
             expect(said).toHaveLength(seconds < 10 ? 0 : 1)
             if (said.length > 0) {
               expect(said[0]).toMatch(
-                /^The limit subscriptions \(1 subscriptions\) was crossed \d+ times in the last 10 s\. If honest clients need more, raise limits\.subscriptions\.$/
+                /^The limit maxSubscriptions \(1 subscriptions\) was crossed \d+ times in the last 10 s\. If honest clients need more, raise limits\.maxSubscriptions\.$/
               )
             }
           }),
-        { limits: { subscriptions: 1, ping: "1 hour" } }
+        { limits: { maxSubscriptions: 1, pingInterval: "1 hour" } }
       )
   )
 
@@ -284,7 +284,11 @@ describe("a limit", () => {
       }
       return visitor
     })
-  const limits = { ping: "1 hour", sourceWait: "500 millis", subscriptions: 1 } as const
+  const limits = {
+    pingInterval: "1 hour",
+    sourceTimeout: "500 millis",
+    maxSubscriptions: 1
+  } as const
 
   it("is said with its unit, whatever it is", () => {
     const resolved = resolveLimits()
@@ -305,19 +309,21 @@ describe("a limit", () => {
     }
   })
 
-  it.effect("is not the cure for a source that is down: sourceWait is counted, and not said", () =>
-    withDoor(
-      (lines) =>
-        Effect.gen(function* () {
-          const before = yield* refusals("sourceWait")
-          yield* (yield* MemorySource.MemorySource).lose
-          const visitor = yield* asking(30, () => "orders")
-          expect(new Set(visitor.errors)).toEqual(new Set(["source/down"]))
-          expect(yield* refusals("sourceWait")).toBeGreaterThan(before + 10)
-          expect(texts(lines)).toEqual([])
-        }),
-      { limits }
-    )
+  it.effect(
+    "is not the cure for a source that is down: sourceTimeout is counted, and not said",
+    () =>
+      withDoor(
+        (lines) =>
+          Effect.gen(function* () {
+            const before = yield* refusals("sourceTimeout")
+            yield* (yield* MemorySource.MemorySource).lose
+            const visitor = yield* asking(30, () => "orders")
+            expect(new Set(visitor.errors)).toEqual(new Set(["source/down"]))
+            expect(yield* refusals("sourceTimeout")).toBeGreaterThan(before + 10)
+            expect(texts(lines)).toEqual([])
+          }),
+        { limits }
+      )
   )
 
   it.effect("of the node's channels is said with what raises it, and when to come back", () =>
@@ -349,7 +355,7 @@ describe("a limit", () => {
           yield* asking(12, () => "history", "a cursor")
           expect(texts(lines)).toEqual([
             expect.stringMatching(
-              /^The limit replayQueue \(7 replays\) was crossed .* raise replayQueue \(of OutboxReader\.layer/
+              /^The limit maxReplayQueue \(7 replays\) was crossed .* raise maxReplayQueue \(of OutboxReader\.layer/
             )
           ])
         }),
@@ -394,7 +400,7 @@ describe("an outbox that cannot be read", () => {
             expect(visitor.errors).toEqual(["source/down", "source/down", "source/down"])
             expect(lines).toEqual([])
           }),
-        { channels: [History], limits: { ping: "1 hour" } },
+        { channels: [History], limits: { pingInterval: "1 hour" } },
         undefined,
         changed({ follow: () => Effect.fail(fault) })
       )

@@ -109,7 +109,7 @@ describe("a publish", () => {
       expect(
         yield* PgClient.PgClient.use((sql) => sql`select payload from realtime.messages`)
       ).toHaveLength(1)
-    }).pipe(Effect.scoped, Effect.provide(layerDoor({ limits: { sourceWait: "300 millis" } })))
+    }).pipe(Effect.scoped, Effect.provide(layerDoor({ limits: { sourceTimeout: "300 millis" } })))
   )
 })
 
@@ -199,7 +199,12 @@ describe("a replay", () => {
       Effect.provide(
         layerReader(
           { wake: "poll" },
-          { pageMessages: 1, busy: "5 minutes", idle: "5 minutes", upkeep: false }
+          {
+            maxPageMessages: 1,
+            busyInterval: "5 minutes",
+            idleInterval: "5 minutes",
+            upkeep: false
+          }
         )
       )
     )
@@ -234,7 +239,7 @@ describe("a replay", () => {
         expect(most).toBeLessThanOrEqual(8)
       }).pipe(
         Effect.provide(
-          layerReaderOnly({ pageMessages: 1 }).pipe(
+          layerReaderOnly({ maxPageMessages: 1 }).pipe(
             Layer.provide(spied),
             Layer.provideMerge(layerInstalled({ wake: "poll" }))
           )
@@ -244,9 +249,9 @@ describe("a replay", () => {
   )
 
   const bounds = [
-    ["replayEvents", 3, ["a", "b", "c"], "d"],
+    ["maxReplayEvents", 3, ["a", "b", "c"], "d"],
     // As JSON texts: 5 bytes each, and the last one is one byte too many.
-    ["replayBytes", 10, ["aaa", "bbb"], "1"]
+    ["maxReplayBytes", 10, ["aaa", "bbb"], "1"]
   ] as const
   it.live.each(bounds)("is given up for a reset beyond %s", ([option, limit, payloads, more]) =>
     Effect.gen(function* () {

@@ -24,7 +24,7 @@ const layerOthers = (schema: string) =>
   Realtime.layer().pipe(
     Layer.provideMerge([
       PgNotificationSource.layer(),
-      OutboxReader.layer({ ...quick, schema, idle: "1 minute" })
+      OutboxReader.layer({ ...quick, schema, idleInterval: "1 minute" })
     ])
   )
 

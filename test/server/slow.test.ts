@@ -174,7 +174,7 @@ describe("a slow reader of many durable channels", () => {
         Effect.scoped,
         Effect.provide(
           layerDoor(({ channel }) => channels.add(channel), {
-            limits: { subscribes: { perSecond: 0.01, burst: 20 } }
+            limits: { subscribeRate: { perSecond: 0.01, burst: 20 } }
           })
         )
       )
@@ -186,8 +186,8 @@ describe("a slow reader of a durable channel", () => {
   const name = "log_1"
 
   it.live.each([
-    ["events", { replayEvents: 1000 }],
-    ["bytes", { replayBytes: 1_500_000 }]
+    ["events", { maxReplayEvents: 1000 }],
+    ["bytes", { maxReplayBytes: 1_500_000 }]
   ] as const)("that is more %s behind than are replayed is told gap slow", ([, bounds]) =>
     Effect.gen(function* () {
       const visitor = yield* subscriber([name])

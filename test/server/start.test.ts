@@ -360,7 +360,7 @@ describe("B13: a link that does not deliver", () => {
         ...quick,
         listenUrl: Redacted.make(through.href),
         // No look at the link but the self-test's.
-        heartbeat: "1 hour",
+        heartbeatInterval: "1 hour",
         heartbeatTimeout: "1 hour"
       }).pipe(Effect.provide(pool(url)), Effect.exit, Effect.forkScoped)
       // Four times as fast as it is: the echo that comes has half a second.

@@ -169,7 +169,13 @@ describe("a peer that does not leave", () => {
             yield* none(connections)
             yield* none(Effect.sync(door.size))
           }),
-        { limits: { hello: "100 millis", ping: "200 millis", slack: "200 millis" } }
+        {
+          limits: {
+            helloTimeout: "100 millis",
+            pingInterval: "200 millis",
+            pingTimeout: "200 millis"
+          }
+        }
       )
   )
 
@@ -224,7 +230,7 @@ describe("a peer that is never done", () => {
 
   it.live("with one frame is no sign of life: it is closed with 4002", () =>
     Effect.gen(function* () {
-      const before = yield* refusals("slack")
+      const before = yield* refusals("pingTimeout")
       yield* attached(
         ({ connections, port }) =>
           Effect.gen(function* () {
@@ -233,9 +239,9 @@ describe("a peer that is never done", () => {
             yield* keepWriting(peer, Buffer.from("x"), 20)
             yield* none(connections)
           }),
-        { limits: { ping: "200 millis", slack: "200 millis" } }
+        { limits: { pingInterval: "200 millis", pingTimeout: "200 millis" } }
       )
-      expect(yield* refusals("slack")).toBe(before + 1)
+      expect(yield* refusals("pingTimeout")).toBe(before + 1)
     })
   )
 
@@ -251,7 +257,7 @@ describe("a peer that is never done", () => {
           yield* Effect.raceFirst(keepWriting(peer, pings, 0), size(door, 0))
           yield* none(connections)
         }),
-      { limits: { frames: { perSecond: 1e6, burst: 1e6 } } }
+      { limits: { frameRate: { perSecond: 1e6, burst: 1e6 } } }
     )
   )
 })
@@ -370,7 +376,7 @@ describe("a reset", () => {
         ),
       { concurrency: 20, discard: true }
     )
-  const many = { upgrades: { perSecond: 1e5, burst: 1e5 } }
+  const many = { upgradeRate: { perSecond: 1e5, burst: 1e5 } }
 
   it.live("at any moment of a handshake hurts nobody, beside a plain server", () =>
     attached(

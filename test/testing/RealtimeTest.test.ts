@@ -316,12 +316,12 @@ describe("RealtimeTest", () => {
           expect(all.length).toBeLessThan(41)
         }).pipe(
           Effect.provide(
-            RealtimeTest.layer({ ...options, socketBytes: 500, limits: { mailboxBytes: 1000 } })
+            RealtimeTest.layer({ ...options, socketBytes: 500, limits: { maxMailboxBytes: 1000 } })
           )
         )
     )
 
-    it.effect("closes with 1009 for a message over frameBytes, as a real socket does", () =>
+    it.effect("closes with 1009 for a message over maxFrameBytes, as a real socket does", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const client = yield* test.connect({ token: () => "x".repeat(1000) })
@@ -331,7 +331,7 @@ describe("RealtimeTest", () => {
           status: "stopped",
           code: 1009
         })
-      }).pipe(Effect.provide(RealtimeTest.layer({ ...options, limits: { frameBytes: 500 } })))
+      }).pipe(Effect.provide(RealtimeTest.layer({ ...options, limits: { maxFrameBytes: 500 } })))
     )
   })
 

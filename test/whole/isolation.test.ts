@@ -323,11 +323,11 @@ const run = (seed: number, steps: number) =>
             ),
           identityKey: ({ name }) => name,
           limits: {
-            subscribes: { perSecond: 1000, burst: 1000 },
-            frames: { perSecond: 10_000, burst: 10_000 },
-            authentications: { perSecond: 1000, burst: 1000 },
-            mailboxBytes: 2000,
-            blocked: "1 hour"
+            subscribeRate: { perSecond: 1000, burst: 1000 },
+            frameRate: { perSecond: 10_000, burst: 10_000 },
+            authenticateRate: { perSecond: 1000, burst: 1000 },
+            maxMailboxBytes: 2000,
+            blockedTimeout: "1 hour"
           }
         }).pipe(Layer.provide(layerSlowOutbox(() => int(50))))
       )

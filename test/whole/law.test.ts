@@ -27,8 +27,11 @@ const systemOf = (random: () => number) => {
   const layer = RealtimeTest.layer({
     channels,
     authorize: RealtimeServer.allowAll,
-    limits: { drain: "3 seconds", ...(tight ? { mailboxBytes: 1000, blocked: "10 seconds" } : {}) },
-    realtime: { memoryEvents },
+    limits: {
+      drainTimeout: "3 seconds",
+      ...(tight ? { maxMailboxBytes: 1000, blockedTimeout: "10 seconds" } : {})
+    },
+    realtime: { maxMemoryEvents: memoryEvents },
     client: { maxStreamBuffer: random() < 0.5 ? 8 : 16_384, linger: random() < 0.5 ? 0 : 1000 },
     ...(tight ? { socketBytes: 500 } : {})
   })

@@ -34,7 +34,7 @@ const options: IdentityOptions<string> = {
   authenticate: ({ token }) => Effect.succeed({ identity: token ?? "nobody" }),
   authorize: ({ identity, action }) =>
     Effect.succeed(identity !== "nobody" && action !== "publish"),
-  limits: { sessions: 50_000, upgrades: { perSecond: 100_000, burst: 100_000 } }
+  limits: { maxSessions: 50_000, upgradeRate: { perSecond: 100_000, burst: 100_000 } }
 }
 
 /** 10,000 sockets come at once, each with a channel of its own. */
@@ -42,8 +42,8 @@ const crowded: IdentityOptions<string> = {
   ...options,
   limits: {
     ...options.limits,
-    channelOpens: { perSecond: 100_000, burst: 100_000 },
-    looks: { perSecond: 100_000, burst: 100_000 }
+    channelOpenRate: { perSecond: 100_000, burst: 100_000 },
+    authorizeRate: { perSecond: 100_000, burst: 100_000 }
   }
 }
 

@@ -71,7 +71,7 @@ export const make = <I, R>(
     // One for all generations, so that the latest does not close before what was made after the first.
     const outer = yield* Effect.flatMap(Effect.scope, (scope) => Scope.fork(scope))
     const turn = yield* Semaphore.make(1)
-    const maxSessions = options.limits?.sessions ?? defaultMaxSessions
+    const maxSessions = options.limits?.maxSessions ?? defaultMaxSessions
     let draining = false
 
     const generation = Effect.gen(function* () {

@@ -141,9 +141,9 @@ export const nodeAt = (
     Layer.build(
       Layer.fresh(
         OutboxReader.layer({
-          busy: 2,
-          idle: 20,
-          pageMessages: 5,
+          busyInterval: 2,
+          idleInterval: 20,
+          maxPageMessages: 5,
           backoff: { initial: 5, cap: 20, resetAfter: 30_000 },
           ...options
         })

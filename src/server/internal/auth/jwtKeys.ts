@@ -61,7 +61,7 @@ export interface Usable {
   readonly secretBytes?: number
 }
 
-/** How long a fetch of a key set may take: well within the limit `authorize`. */
+/** How long a fetch of a key set may take: well within the limit `authorizeTimeout`. */
 const fetchMillis = 3000
 /** After a fetch that failed, the next is not before: everybody who knocks would ask for one. */
 const restMillis = 1000

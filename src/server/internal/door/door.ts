@@ -108,7 +108,7 @@ const closeEveryMillis = 50
 /** Each client of a drained node adds this much to the time in which they come back. */
 const returnSpreadMillis = 5
 
-/** Few clients still come back within this time, whatever the limit `drain`. */
+/** Few clients still come back within this time, whatever the limit `drainTimeout`. */
 const minReturnMillis = 500
 
 /** What a drain leaves for closing handshakes, as a share of its window. */
@@ -144,7 +144,7 @@ export const make = <I, R>(
     const left = yield* Queue.sliding<void>(1)
     const services = yield* Effect.context<never>()
     const runFork = Effect.runForkWith(services)
-    const revocations = new Revocations(limits.authorize + 2 * tickMillis)
+    const revocations = new Revocations(limits.authorizeTimeout + 2 * tickMillis)
     let sourceIsUp = true
     let draining = false
     const isReady = () => sourceIsUp && !draining
@@ -170,7 +170,7 @@ export const make = <I, R>(
       }
       counter.updateUnsafe(1, services)
       // While the source is down it is waited for in vain, whatever the limit; who lost it says so.
-      if (reason === "sourceWait" && !sourceIsUp) return
+      if (reason === "sourceTimeout" && !sourceIsUp) return
       const line = voice.refused(reason, now(), most)
       if (line !== undefined) runFork(line)
     }
@@ -180,10 +180,13 @@ export const make = <I, R>(
       limits,
       slowConsumer: options.slowConsumer ?? "gap",
       publishKeys,
-      ...(yield* applicationOf(options, limits.tokenAge)),
-      opens: new Bucket.Shared(limits.channelOpens, now),
+      ...(yield* applicationOf(options, limits.maxTokenAge)),
+      opens: new Bucket.Shared(limits.channelOpenRate, now),
       // Where everybody may everything nobody is asked.
-      looks: new Bucket.Shared(options.authorize === allowAll ? undefined : limits.looks, now),
+      looks: new Bucket.Shared(
+        options.authorize === allowAll ? undefined : limits.authorizeRate,
+        now
+      ),
       run,
       start: runFork,
       clock: now,
@@ -197,7 +200,7 @@ export const make = <I, R>(
     // Without a name there is nobody to count.
     const admit = (session: Session): boolean =>
       options.authenticate === undefined ||
-      identities.add(session.key, session, limits.sessionsPerIdentity)
+      identities.add(session.key, session, limits.maxSessionsPerIdentity)
 
     const leave = (session: Session): void => {
       admission.leave(session.address)
@@ -223,9 +226,9 @@ export const make = <I, R>(
       WebSocket: SessionSocket,
       clientTracking: false,
       perMessageDeflate: false,
-      maxPayload: limits.frameBytes,
-      maxFragments: Math.max(1024, Math.ceil(limits.frameBytes / leastPiece)),
-      maxBufferedChunks: Math.max(1024, Math.ceil(limits.frameBytes / leastPiece)),
+      maxPayload: limits.maxFrameBytes,
+      maxFragments: Math.max(1024, Math.ceil(limits.maxFrameBytes / leastPiece)),
+      maxBufferedChunks: Math.max(1024, Math.ceil(limits.maxFrameBytes / leastPiece)),
       closeTimeout: closeTimeoutMillis,
       handleProtocols: (offered) => (offered.has(subprotocol) ? subprotocol : false)
     }
@@ -277,10 +280,10 @@ export const make = <I, R>(
 
     const sayBye = Effect.gen(function* () {
       const returning = Math.min(
-        limits.drain,
+        limits.drainTimeout,
         Math.max(minReturnMillis, sessions.size * returnSpreadMillis)
       )
-      const closing = limits.drain * (1 - handshakeShare)
+      const closing = limits.drainTimeout * (1 - handshakeShare)
       const every = Math.min(closeEveryMillis, closing / Math.max(1, sessions.size))
       let pause = 0
       for (const session of sessions) {
@@ -304,11 +307,11 @@ export const make = <I, R>(
       })
       return Effect.andThen(sayBye, empty).pipe(
         Effect.timeoutOrElse({
-          duration: limits.drain,
+          duration: limits.drainTimeout,
           orElse: () =>
             Effect.sync(() => {
               for (const session of sessions) {
-                countRefused("drain")
+                countRefused("drainTimeout")
                 session.terminate()
               }
             })

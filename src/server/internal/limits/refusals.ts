@@ -23,7 +23,7 @@ export interface Refusal {
 }
 
 /** Of a door, of the channels of its node, or of the outbox that it reads. */
-export type LimitName = keyof ResolvedLimits | "maxChannels" | "replays" | "replayQueue"
+export type LimitName = keyof ResolvedLimits | "maxChannels" | "maxReplays" | "maxReplayQueue"
 
 /** With the sentence of the code, unless there is one that says more. */
 export const refusal = (code: ErrorCode, message: string = errorCodes[code].sentence): Refusal => ({
@@ -55,7 +55,11 @@ export const busy = (limit: LimitName, wait = spreadMillis): Refusal =>
   )
 
 /** What takes longer than the source may. */
-export const sourceDown = overLimit("sourceWait", "source/down", errorCodes["source/down"].sentence)
+export const sourceDown = overLimit(
+  "sourceTimeout",
+  "source/down",
+  errorCodes["source/down"].sentence
+)
 
 const down = refusal("source/down")
 
@@ -117,7 +121,7 @@ export const refusalOf = (error: unknown): Refusal => {
     case "PublishRefused":
       return publishRefused[(error as PublishRefused).reason]
     case "ReplaysOverloaded":
-      return { ...busy("replayQueue"), most: (error as ReplaysOverloaded).limit }
+      return { ...busy("maxReplayQueue"), most: (error as ReplaysOverloaded).limit }
     case "TooManyChannels":
       return {
         ...busy("maxChannels"),

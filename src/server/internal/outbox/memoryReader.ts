@@ -28,7 +28,12 @@ import { batchesOf, type DurableBatch, Followers, Tail } from "./tail.ts"
 /** Those options of `OutboxReader` that mean something without a session of PostgreSQL. */
 export interface ReaderOptions extends Pick<
   Options,
-  "backlog" | "pageBytes" | "pageMessages" | "positionEvery" | "replayBytes" | "replayEvents"
+  | "maxBacklog"
+  | "maxPageBytes"
+  | "maxPageMessages"
+  | "positionInterval"
+  | "maxReplayBytes"
+  | "maxReplayEvents"
 > {
   /** How long messages are kept at least, default 24 hours. */
   readonly retention?: Duration.Input | undefined
@@ -47,7 +52,7 @@ export const make = (
       backlog,
       bounds: socketBounds,
       limits,
-      positionEvery,
+      positionInterval,
       retention
     } = yield* checked(() => ({
       ...Settings.shared(options ?? {}),
@@ -129,7 +134,7 @@ export const make = (
     )
     if (table.state === "heard") yield* resume
 
-    const every = Math.min(positionEvery, retention / 4)
+    const every = Math.min(positionInterval, retention / 4)
     yield* Effect.sleep(every).pipe(
       Effect.andThen(Clock.currentTimeMillis),
       Effect.map((now) => {

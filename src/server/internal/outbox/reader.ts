@@ -49,7 +49,7 @@ export interface ReaderOptions {
   readonly backoff: Backoff.Policy
   readonly limits: Outbox.PageLimits
   /** The most milliseconds between two positions for every follower, which a quiet channel needs. */
-  readonly positionEvery: number
+  readonly positionInterval: number
   readonly followers: Followers
   readonly pace: Pace
   readonly upkeep: Upkeep.Upkeep
@@ -319,7 +319,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         yield* pace.pause(settings.wake, count > 0)
         const time = yield* Clock.currentTimeMillis
         // Well before what was told last is older than what is kept.
-        if (time - toldAt >= Math.min(options.positionEvery, settings.retention / 4)) {
+        if (time - toldAt >= Math.min(options.positionInterval, settings.retention / 4)) {
           toldAt = time
           followers.tell({ _tag: "Position", cursor: now.end, tick: now.tick })
         }

@@ -108,13 +108,13 @@ export class Requests {
         })
       }
       case "publish": {
-        const { publishes } = context.limits
+        const { publishRate } = context.limits
         const now = context.clock()
-        this.#publishes ??= new Bucket(publishes, now)
-        const wait = this.#publishes.take(publishes, now)
+        this.#publishes ??= new Bucket(publishRate, now)
+        const wait = this.#publishes.take(publishRate, now)
         if (wait > 0) {
           const reason = "The client publishes too often: slow down."
-          return overLimit("publishes", "rate/limited", reason, wait)
+          return overLimit("publishRate", "rate/limited", reason, wait)
         }
         return match.channel.publish
           ? this.#authorized(id, { channel: name, match, action: "publish" }, (mark, wish) =>

@@ -58,14 +58,14 @@ export class Subscriptions {
   /** Notes that the client wants a channel; or why it may not. */
   want(name: string, match: Match, id: number): Refusal | undefined {
     const { context } = this.#port
-    const { subscribes, subscriptions } = context.limits
+    const { subscribeRate, maxSubscriptions } = context.limits
     const now = context.clock()
-    this.#subscribes ??= new Bucket(subscribes, now)
-    const wait = this.#subscribes.take(subscribes, now)
+    this.#subscribes ??= new Bucket(subscribeRate, now)
+    const wait = this.#subscribes.take(subscribeRate, now)
     if (wait > 0) return tooFast(wait)
-    if (this.#wanted.size >= subscriptions) {
-      const reason = `A session has at most ${subscriptions} subscriptions: leave one first.`
-      return overLimit("subscriptions", "subscribe/limit", reason)
+    if (this.#wanted.size >= maxSubscriptions) {
+      const reason = `A session has at most ${maxSubscriptions} subscriptions: leave one first.`
+      return overLimit("maxSubscriptions", "subscribe/limit", reason)
     }
     if (this.#wanted.has(name)) return refusal("subscribe/duplicate")
     const refused = openingRefused(context, match, false)
@@ -128,7 +128,7 @@ export class Subscriptions {
   get #inBudget(): Effect.Effect<void, Refused> {
     return Effect.suspend(() => {
       const { clock, limits } = this.#port.context
-      const wait = this.#subscribes?.debt(limits.subscribes, clock()) ?? 0
+      const wait = this.#subscribes?.debt(limits.subscribeRate, clock()) ?? 0
       return wait === 0 ? Effect.void : Effect.fail(new Refused(tooFast(wait)))
     })
   }
@@ -159,7 +159,7 @@ export class Subscriptions {
     }).pipe(
       Scope.provide(scope),
       Effect.timeoutOrElse({
-        duration: context.limits.sourceWait,
+        duration: context.limits.sourceTimeout,
         orElse: () => Effect.fail(late(context, opened))
       })
     )

@@ -8,7 +8,7 @@ import {
   type Times
 } from "../../../../src/server/internal/session/heartbeat.ts"
 
-const limits = { hello: 10_000, ping: 25_000, slack: 10_000 }
+const limits = { helloTimeout: 10_000, pingInterval: 25_000, pingTimeout: 10_000 }
 const start = 1_000_000
 const open: Seen = {
   phase: "open",
@@ -151,7 +151,7 @@ describe("a heartbeat", () => {
           }
           if (given.action === "ping") unanswered = true
           // Whatever the clock did, a client is pinged when it was neither heard nor told in time.
-          else expect(now - sent).toBeLessThan(limits.ping)
+          else expect(now - sent).toBeLessThan(limits.pingInterval)
         }
       }),
     { arbitrary: { runs: 500, seed: 13 } }

@@ -79,11 +79,11 @@ describe("a session begins", () => {
       }),
       {
         limits: {
-          ping: "1.5 seconds",
-          slack: 500.4,
-          subscriptions: 7,
-          frameBytes: 999,
-          publishes: { perSecond: 0.1, burst: 1 }
+          pingInterval: "1.5 seconds",
+          pingTimeout: 500.4,
+          maxSubscriptions: 7,
+          maxFrameBytes: 999,
+          publishRate: { perSecond: 0.1, burst: 1 }
         }
       }
     )
@@ -165,7 +165,7 @@ describe("a session that is closing", () => {
         visitor.ears.broken(1002)
         expect(visitor.paused).toBe(false)
       }),
-      { authorize: () => Effect.never, limits: { unansweredBytes: 10 } }
+      { authorize: () => Effect.never, limits: { maxUnansweredBytes: 10 } }
     )
   )
 })

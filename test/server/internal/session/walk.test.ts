@@ -227,7 +227,7 @@ describe("a live event", () => {
           ])
           expect(way.twice).toEqual([])
         }),
-      { slowConsumer: "disconnect", limits: { mailboxBytes: 1000 } }
+      { slowConsumer: "disconnect", limits: { maxMailboxBytes: 1000 } }
     )
   )
 })
