@@ -2,7 +2,7 @@
  * The bounded backlog of one socket.
  *
  * While the socket takes bytes, frames are written to it at once and nothing is kept. When it does
- * not, they wait here, in order. Events are counted in bytes, together with what the session's followers
+ * not, they wait here, in order. Events are counted in bytes, together with what the session's subscribers
  * hold. At the bound they are dropped: a live channel that lost some is told `gap slow` in their place, a
  * durable one goes on from its last frame that stays, one after the other, once the socket drained.
  * Control frames are never dropped, and counted apart: what no drop can free must not cause one at each
@@ -56,7 +56,7 @@ export class Mailbox {
   /** Bytes of events and of control frames that wait. */
   #events = 0
   #answers = 0
-  /** Bytes that followers hold. */
+  /** Bytes that subscribers hold. */
   #held = 0
   #blocked = false
   #onFull: (() => void) | undefined

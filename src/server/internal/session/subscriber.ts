@@ -42,7 +42,7 @@ const answer = { events: 16, bytes: 0 }
 
 type Needs = Pick<Port, "mailbox" | "dropped" | "unread">
 
-export class Follower<E = never> implements Sink {
+export class Subscriber<E = never> implements Sink {
   readonly #view: View<E>
   readonly #mailbox: Port["mailbox"]
   readonly #port: Needs
