@@ -9,18 +9,11 @@ import type * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as Channel from "../../../Channel.ts"
 import type { InvalidChannelName, PayloadTooLarge } from "../../../RealtimeError.ts"
 import type { SourceError, SourceState } from "../../NotificationSource.ts"
-import type {
-  OutboxFault,
-  PublishRefused,
-  ReplayError,
-  ReplaysOverloaded
-} from "../../OutboxReader.ts"
+import type { PublishRefused } from "../../OutboxReader.ts"
+import type { JoinError } from "../outbox/catchUp.ts"
 import type { Batch } from "./batch.ts"
 import type { NoOutbox, NoSource, TooManyChannels } from "./errors.ts"
 import type { View } from "./view.ts"
-
-/** Why a subscriber of a channel could not start: nothing was sent. */
-export type JoinError = OutboxFault | ReplayError | ReplaysOverloaded
 
 /** Why a channel was not opened. */
 export type OpenError =

@@ -9,10 +9,10 @@ import type { OutboxReader } from "../../OutboxReader.ts"
 import type * as Outbox from "../../OutboxReader.ts"
 import type { Lease } from "../outbox/shared.ts"
 import { Batch, type BatchEvent, position, type Step } from "./batch.ts"
-import type { JoinError } from "./delivery.ts"
+import type { JoinError } from "../outbox/catchUp.ts"
 import { Missing } from "./missing.ts"
 import type { Told } from "./told.ts"
-import { type Join, type View, Views } from "./view.ts"
+import { type View, type ViewJoin, Views } from "./view.ts"
 
 export class DurableChannel extends Views<JoinError> {
   readonly #reader: OutboxReader["Service"]
@@ -44,7 +44,7 @@ export class DurableChannel extends Views<JoinError> {
     from: string | undefined,
     part: Outbox.Part | undefined,
     lease: Lease | undefined
-  ): Effect.Effect<Join, JoinError> {
+  ): Effect.Effect<ViewJoin, JoinError> {
     return Effect.map(this.#reader.join(this.name, from, undefined, part, lease), (join) => ({
       ...join,
       replay: join.replay.map((batch) => this.#step(view, batch))

@@ -15,7 +15,7 @@ import { type Entry, Ring } from "./ring.ts"
 import { Missing } from "./missing.ts"
 import { turns } from "../turns.ts"
 import type { Told } from "./told.ts"
-import { type Join, type View, Views } from "./view.ts"
+import { type View, type ViewJoin, Views } from "./view.ts"
 
 /** A frame of one channel stays below this many UTF-16 units of payload, so that no frame is huge. */
 const maxBatchText = 64 * 1024
@@ -58,7 +58,7 @@ export class LiveChannel extends Views {
         readonly from: string
         /** Where the channel stood. */
         readonly cursor: string
-        readonly join: WeakRef<Join>
+        readonly join: WeakRef<ViewJoin>
       }
     | undefined
 
@@ -130,7 +130,7 @@ export class LiveChannel extends Views {
    * What follows `from` for a view, or that it cannot be had any more. What is replayed is decoded in a
    * step of the loop in which there is room for it.
    */
-  protected override join(view: View, from: string | undefined): Effect.Effect<Join> {
+  protected override join(view: View, from: string | undefined): Effect.Effect<ViewJoin> {
     const at = Effect.flatMap(Clock.currentTimeMillis, (now) => {
       const missing: Array<Missing> = []
       const join = this.#joinAt(view, from, now, missing)
@@ -155,14 +155,14 @@ export class LiveChannel extends Views {
   }
 
   /** What was made for the last one who came from there, when nothing came since. */
-  #madeFor(view: View, from: string): Join | undefined {
+  #madeFor(view: View, from: string): ViewJoin | undefined {
     const last = this.#joined
     return last?.view === view && last.from === from && last.cursor === this.#cursor
       ? last.join.deref()
       : undefined
   }
 
-  #joinAt(view: View, from: string | undefined, now: number, missing: Array<Missing>): Join {
+  #joinAt(view: View, from: string | undefined, now: number, missing: Array<Missing>): ViewJoin {
     const { tick } = view
     const nothing = { cursor: this.#cursor, tick, replay: [], more: false, bytes: 0 }
     if (from === undefined) return { state: "fresh", ...nothing }
@@ -173,7 +173,7 @@ export class LiveChannel extends Views {
     const replay: Array<Batch> = []
     this.#batches(view, from, entries, true, missing, { hand: (batch) => replay.push(batch) })
     const bytes = bytesOf(entries)
-    const join: Join = { ...nothing, state: "recovered", cursor: from, replay, bytes }
+    const join: ViewJoin = { ...nothing, state: "recovered", cursor: from, replay, bytes }
     if (entries.length > 0) {
       this.#joined = { view, from, cursor: this.#cursor, join: new WeakRef(join) }
     }

@@ -4,7 +4,7 @@
  */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import type { JoinError } from "../hub/delivery.ts"
+import type { JoinError } from "../outbox/catchUp.ts"
 import type { Subscriber } from "./subscriber.ts"
 import type { Mailbox } from "./mailbox.ts"
 import type { Match } from "./registry.ts"

@@ -20,7 +20,7 @@ import * as Backoff from "../../../Backoff.ts"
 import { Batch, type Step } from "../hub/batch.ts"
 import type { Outcome } from "./mailbox.ts"
 import type { Port } from "./port.ts"
-import type { Join, Sink, View } from "../hub/view.ts"
+import type { Sink, View, ViewJoin } from "../hub/view.ts"
 import { ReplaysOverloaded } from "../outbox/admission.ts"
 import { Lease } from "../outbox/shared.ts"
 import { turns } from "../turns.ts"
@@ -69,7 +69,7 @@ export class Subscriber<E = never> implements Sink {
   }
 
   /** Asks where a subscriber with this cursor starts, and holds what comes meanwhile. */
-  join(from: string | undefined): Effect.Effect<Join, E> {
+  join(from: string | undefined): Effect.Effect<ViewJoin, E> {
     return Effect.suspend(() => {
       this.hold()
       this.#view.subscribe(this)
@@ -176,7 +176,7 @@ export class Subscriber<E = never> implements Sink {
    * there later; so it does for the rest of the replay, and for what was too much to hold: the caller
    * looks whether the mailbox is behind.
    */
-  go(join: Join): Effect.Effect<void> {
+  go(join: ViewJoin): Effect.Effect<void> {
     return Effect.suspend(() => {
       const round = this.#round
       return Effect.ensuring(
@@ -188,7 +188,7 @@ export class Subscriber<E = never> implements Sink {
     })
   }
 
-  #send(join: Join, index: number, round: number): Effect.Effect<void> {
+  #send(join: ViewJoin, index: number, round: number): Effect.Effect<void> {
     // The subscriber may have left while the answer was on its way: nothing may follow that.
     if (this.#left || round !== this.#round) return Effect.void
     const step = join.replay[index]
@@ -220,7 +220,7 @@ export class Subscriber<E = never> implements Sink {
   }
 
   /** The replay is sent. */
-  #arrive(join: Join): void {
+  #arrive(join: ViewJoin): void {
     const held = this.#release()
     this.#after = join.tick
     if (join.more || this.#overflowed) {

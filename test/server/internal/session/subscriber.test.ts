@@ -10,7 +10,7 @@ import { Batch } from "../../../../src/server/internal/hub/batch.ts"
 import type { Part } from "../../../../src/server/internal/outbox/catchUp.ts"
 import { Subscriber } from "../../../../src/server/internal/session/subscriber.ts"
 import { Mailbox } from "../../../../src/server/internal/session/mailbox.ts"
-import { type Join, View } from "../../../../src/server/internal/hub/view.ts"
+import { View, type ViewJoin } from "../../../../src/server/internal/hub/view.ts"
 import type { Outgoing } from "../../../../src/server/internal/hub/outgoing.ts"
 import { Sized, sizes } from "../../../support/messages.ts"
 
@@ -61,7 +61,7 @@ const channel = ({ subscribers, port, readOn }: Session, name: string, bytes = 1
     missed: 0,
     gate: undefined as Deferred.Deferred<void> | undefined
   }
-  const join = (from: string | undefined, part: Part | undefined): Effect.Effect<Join> =>
+  const join = (from: string | undefined, part: Part | undefined): Effect.Effect<ViewJoin> =>
     Effect.gen(function* () {
       state.joins++
       state.missed = part?.missed.events ?? 0
@@ -77,7 +77,7 @@ const channel = ({ subscribers, port, readOn }: Session, name: string, bytes = 1
         replay: events.slice(start, start + fits),
         more: start + fits < tick,
         bytes: 0
-      } satisfies Join
+      } satisfies ViewJoin
     })
   const view = new View<never>(Channel.untyped(name), join, true)
   const subscriber = new Subscriber(view, port)
