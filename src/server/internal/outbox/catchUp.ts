@@ -38,7 +38,7 @@ import {
   positionOf
 } from "./position.ts"
 import { type Lease, type Reading, Shared } from "./shared.ts"
-import { batchesOf, type DurableBatch, type Followers, type Tail } from "./tail.ts"
+import { batchesOfPage, type DurableBatch, type Followers, type Tail } from "./tail.ts"
 import { objects } from "../sql/objects.ts"
 import * as Turns from "../turns.ts"
 
@@ -250,7 +250,7 @@ export const make = (
           if (!there) return { _tag: "Reset", reason: "witness" } as const
           const done = last && page.position.next === undefined
           if (page.messages.length > 0 || done) {
-            const batches = batchesOf(page, leg, start, tail.identity, 0)
+            const batches = batchesOfPage(page, leg, start, tail.identity, 0)
             return { _tag: "Page", batches, position: page.position, done } as const
           }
           start = page.position

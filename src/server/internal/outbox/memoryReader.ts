@@ -22,7 +22,7 @@ import type { PageLimits } from "./outbox.ts"
 import { PublishRefused } from "./outboxPublish.ts"
 import { endOf, isEmpty, legs, type Place, type Position, positionOf } from "./position.ts"
 import * as Settings from "./settings.ts"
-import { batchesOf, type DurableBatch, Followers, Tail } from "./tail.ts"
+import { batchesOfPage, type DurableBatch, Followers, Tail } from "./tail.ts"
 
 /** Those options of `OutboxReader` that mean something without a session of PostgreSQL. */
 export interface ReaderOptions extends Pick<
@@ -81,7 +81,7 @@ export const make = (
         while (more) {
           const page = table.page(next, limits, channels)
           if (page === "retention") return void begin("retention")
-          for (const batch of batchesOf(
+          for (const batch of batchesOfPage(
             page,
             next,
             current.position,
@@ -171,7 +171,7 @@ export const make = (
         if (!table.stands(leg.last)) return { _tag: "Reset", reason: "witness" } as const
         const done = index === remaining.length - 1 && page.position.next === undefined
         if (page.messages.length > 0 || done) {
-          const batches = batchesOf(page, leg, start, tail.identity, 0)
+          const batches = batchesOfPage(page, leg, start, tail.identity, 0)
           return { _tag: "Page", batches, position: page.position, done } as const
         }
         start = page.position

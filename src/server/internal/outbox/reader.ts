@@ -34,7 +34,7 @@ import * as PgLink from "../link/pgLink.ts"
 import { schemaVersion } from "../sql/schema.ts"
 import { DatabaseRefused, Doubt, explained, refusalOf } from "../link/refusal.ts"
 import { isMissing, sqlMessage } from "../link/sqlState.ts"
-import { batchesOf, type DurableGap, type Followers, Tail } from "./tail.ts"
+import { batchesOfPage, type DurableGap, type Followers, Tail } from "./tail.ts"
 import * as Upkeep from "./upkeep.ts"
 import { SchemaName, wakeChannel } from "../sql/schemaName.ts"
 
@@ -249,7 +249,13 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
           if (read.database !== era) return yield* new Broken({ cause: new Error(newEra) })
           if (read.page === "retention") return "retention" as const
           // In one step: who has a batch and where the reader stands never disagree.
-          for (const batch of batchesOf(read.page, next, now.position, now.identity, now.tick)) {
+          for (const batch of batchesOfPage(
+            read.page,
+            next,
+            now.position,
+            now.identity,
+            now.tick
+          )) {
             followers.hand(batch, time)
           }
           now.position = read.page.position

@@ -73,7 +73,7 @@ const maxBatchEvents = 256
  * The messages of one page of a leg as batches of their channels, each with a cursor of its own, so that
  * who has a batch has the position, also in the middle of a page. `start` is the position before the page.
  */
-export const batchesOf = (
+export const batchesOfPage = (
   page: Page,
   leg: Leg,
   start: Position,
