@@ -378,7 +378,7 @@ const resolved = (options: Options): Hub.HubOptions => {
     maxChannels: count("maxChannels", options.maxChannels ?? 10_000),
     announceSource: options.announceSource ?? true,
     batchWindow: millis("batchWindow", options.batchWindow ?? 0, { least: 0 }),
-    memory: {
+    ring: {
       events: count("memoryEvents", options.memoryEvents ?? 256, { least: 0 }),
       maxAge: millis("memoryAge", options.memoryAge ?? "2 minutes", any),
       bytes: count("memoryBytes", options.memoryBytes ?? 64 * 1024 * 1024, { least: 0 })

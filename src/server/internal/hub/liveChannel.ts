@@ -10,8 +10,8 @@ import { randomBytes } from "node:crypto"
 import * as Cursor from "../../../Cursor.ts"
 import { type Heard, lost } from "../../NotificationSource.ts"
 import { Batch, type BatchEvent } from "./batch.ts"
-import type { Budget } from "../memory.ts"
-import { type Entry, Ring } from "./ring.ts"
+import type { Budget } from "../ring.ts"
+import { type LiveEntry, LiveRing } from "./liveRing.ts"
 import { Missing } from "./missing.ts"
 import { turns } from "../turns.ts"
 import type { Told } from "./told.ts"
@@ -36,11 +36,11 @@ const newEpoch = (): string => {
 }
 
 /** In UTF-16 units of payload. */
-const bytesOf = (entries: ReadonlyArray<Entry>): number =>
+const bytesOf = (entries: ReadonlyArray<LiveEntry>): number =>
   entries.reduce((sum, { text }) => sum + text.length, 0)
 
 export class LiveChannel extends Views {
-  readonly #ring: Ring
+  readonly #ring: LiveRing
   /** What arrived and is not delivered yet. */
   #arrived: Array<Heard> | undefined
   #closed = false
@@ -64,7 +64,7 @@ export class LiveChannel extends Views {
 
   constructor(name: string, budget: Budget, told: Told) {
     super(name, told)
-    this.#ring = new Ring(budget)
+    this.#ring = new LiveRing(budget)
   }
 
   protected override get resumes(): boolean {
@@ -149,7 +149,7 @@ export class LiveChannel extends Views {
     return Effect.suspend(() => (this.#handing ? Effect.andThen(Effect.yieldNow, inTurn) : inTurn))
   }
 
-  #after(from: string, now: number): ReadonlyArray<Entry> | undefined {
+  #after(from: string, now: number): ReadonlyArray<LiveEntry> | undefined {
     const parsed = Cursor.parseLive(from)
     return parsed?.epoch === this.#epoch ? this.#ring.after(parsed.seq, this.#seq, now) : undefined
   }
@@ -187,7 +187,7 @@ export class LiveChannel extends Views {
   #batches(
     view: View,
     from: string,
-    entries: ReadonlyArray<Entry>,
+    entries: ReadonlyArray<LiveEntry>,
     wire: boolean,
     missing: Array<Missing>,
     taker: { readonly hand: (batch: Batch) => unknown }

@@ -361,11 +361,11 @@ export const make = (
      * What this node handed out a moment ago, without the database. Only between two ticks: what is
      * handed out of a tick in progress would come again, or be left out.
      */
-    const recent = (channel: string, from: string, bounds: Bounds, room: number) =>
+    const fromRing = (channel: string, from: string, bounds: Bounds, room: number) =>
       Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis
         const { finished, tick } = yield* current
-        const all = finished ? followers.recent(channel, from, now) : undefined
+        const all = finished ? followers.ringAfter(channel, from, now) : undefined
         if (all === undefined) return undefined
         const fits = fitting(all, bounds, room)
         if (fits === undefined) return undefined
@@ -379,7 +379,7 @@ export const make = (
         if (from === undefined) return at(yield* current, undefined)
         if (part !== undefined && exceeds(part.missed, bounds)) return at(yield* current, "bounds")
         const room = Math.max(1, part?.room ?? Infinity)
-        const remembered = yield* recent(channel, from, bounds, room)
+        const remembered = yield* fromRing(channel, from, bounds, room)
         if (remembered !== undefined) return remembered
         const { identity, tick } = yield* current
         const what = `${identity} ${bounds.events} ${bounds.bytes} ${room} ${channel} ${from}`

@@ -206,8 +206,8 @@ export const make = (
       const { tick } = tail
       const room = Math.max(1, part?.room ?? Infinity)
       const recovered = { state: "recovered", reason: undefined, cursor: from, tick } as const
-      const recent = followers.recent(channel, from, now)
-      const remembered = recent && fitting(recent, bounds, room)
+      const handed = followers.ringAfter(channel, from, now)
+      const remembered = handed && fitting(handed, bounds, room)
       if (remembered !== undefined) return { ...recovered, ...remembered }
       const found = locate(tail, from)
       if (found.reason !== undefined) return at(tail, found.reason)

@@ -5,7 +5,7 @@ import { Batch } from "../../../../src/server/internal/hub/batch.ts"
 import { LiveChannel } from "../../../../src/server/internal/hub/liveChannel.ts"
 import { Told } from "../../../../src/server/internal/hub/told.ts"
 import { View, type ViewJoin } from "../../../../src/server/internal/hub/view.ts"
-import { Budget } from "../../../../src/server/internal/memory.ts"
+import { Budget } from "../../../../src/server/internal/ring.ts"
 
 const Orders = Channel.make("orders", Schema.Int)
 const Words = Channel.make("orders", Schema.String)
