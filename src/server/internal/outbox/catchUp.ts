@@ -16,7 +16,7 @@ import { isSqlError } from "effect/sql/SqlError"
 import * as Cursor from "../../../Cursor.ts"
 import type { JoinState } from "../../../Protocol.ts"
 import { Admission, type Admitted, type ReplayLimits, type ReplaysOverloaded } from "./admission.ts"
-import { add, type Bounds, eventBytes, exceeds, fitting, frameBytes, nothing } from "./bounds.ts"
+import { add, type Bounds, frameEventBytes, exceeds, fitting, frameBytes, nothing } from "./bounds.ts"
 import { type OutboxFault, ReplayError } from "./faults.ts"
 import {
   goneBy,
@@ -343,7 +343,7 @@ export const make = (
         let more = true
         for (let left = room; more && left > 0; left = room - frameBytes(size)) {
           const one = yield* page(tail, channel, next, to, {
-            messages: Math.min(step.messages, Math.ceil(left / eventBytes)),
+            messages: Math.min(step.messages, Math.ceil(left / frameEventBytes)),
             bytes: Math.min(step.bytes, left)
           })
           if (one._tag === "Reset") return at(yield* current, one.reason, size.bytes)

@@ -14,7 +14,7 @@ import { checked, type InvalidOption, millis } from "../options.ts"
 import * as Cursor from "../../../Cursor.ts"
 import { type SourceState, waitUntilUp } from "../../NotificationSource.ts"
 import { type Join, type Options, OutboxReader, type Part } from "../../OutboxReader.ts"
-import { add, type Bounds, eventBytes, exceeds, fitting, frameBytes, nothing } from "./bounds.ts"
+import { add, type Bounds, frameEventBytes, exceeds, fitting, frameBytes, nothing } from "./bounds.ts"
 import { at, type CatchUp } from "./catchUp.ts"
 import { durableStream } from "./durableStream.ts"
 import type { MemoryTable } from "./memoryTable.ts"
@@ -217,7 +217,7 @@ export const make = (
       let more = true
       for (let left = room; more && left > 0; left = room - frameBytes(size)) {
         const one = page(tail, channel, next, found.to, {
-          messages: Math.min(limits.messages, Math.ceil(left / eventBytes)),
+          messages: Math.min(limits.messages, Math.ceil(left / frameEventBytes)),
           bytes: Math.min(limits.bytes, left)
         })
         if (one._tag === "Reset") return at(tail, one.reason, size.bytes)
