@@ -134,7 +134,7 @@ interface PgListener {
 }
 
 /** Listeners of one channel, and the LISTEN of the current session when it holds one. */
-interface Entry {
+interface ListenedChannel {
   readonly listeners: Set<PgListener>
   scope: Scope.Closeable | undefined
 }
@@ -186,13 +186,13 @@ export const make = (
     const linkOptions: PgLink.LinkOptions = { connection, heartbeat, heartbeatTimeout }
     const watched = yield* Watched.make(sql, "live")
     yield* Watched.looking(sql)
-    const entries = new Map<string, Entry>()
+    const channels = new Map<string, ListenedChannel>()
     /** Names whose LISTEN may differ from what their listeners want. */
     const changed = yield* Queue.unbounded<string>()
 
     /** Gives the listeners of a channel what arrives for it until the session ends. */
     const hear = Effect.fnUntraced(function* (
-      { listeners }: Entry,
+      { listeners }: ListenedChannel,
       from: Queue.Dequeue<PgNotification, SqlError>
     ) {
       while (true) {
@@ -204,7 +204,7 @@ export const make = (
     })
 
     /** A listener from before the loss may have missed something; a newcomer has not. */
-    const announce = ({ listeners }: Entry): void => {
+    const announce = ({ listeners }: ListenedChannel): void => {
       for (const listener of listeners) {
         if (listener.live) listener.hear(lost)
         confirm(listener)
@@ -218,24 +218,24 @@ export const make = (
       dead: Deferred.Deferred<never, SqlError>,
       name: string
     ) {
-      const entry = entries.get(name)
-      if (entry === undefined) return
-      if (entry.listeners.size === 0) {
-        entries.delete(name)
-        if (entry.scope !== undefined) yield* Scope.close(entry.scope, Exit.void)
+      const listened = channels.get(name)
+      if (listened === undefined) return
+      if (listened.listeners.size === 0) {
+        channels.delete(name)
+        if (listened.scope !== undefined) yield* Scope.close(listened.scope, Exit.void)
         return
       }
-      if (entry.scope === undefined) {
-        entry.scope = yield* Scope.fork(listening)
-        const from = yield* Scope.provide(link.listen(name), entry.scope)
-        announce(entry)
-        yield* hear(entry, from).pipe(
+      if (listened.scope === undefined) {
+        listened.scope = yield* Scope.fork(listening)
+        const from = yield* Scope.provide(link.listen(name), listened.scope)
+        announce(listened)
+        yield* hear(listened, from).pipe(
           Effect.catch((error) => Deferred.fail(dead, error)),
-          Effect.forkIn(entry.scope)
+          Effect.forkIn(listened.scope)
         )
         return
       }
-      for (const listener of entry.listeners) confirm(listener)
+      for (const listener of listened.listeners) confirm(listener)
     })
 
     /** Sends to a name that nobody else knows, through the pool, and waits for the echo. */
@@ -275,7 +275,7 @@ export const make = (
         })
         const work = Effect.gen(function* () {
           yield* Queue.clear(changed)
-          yield* reconcileAll(entries.keys())
+          yield* reconcileAll(channels.keys())
           yield* onUp
           while (true) yield* reconcileAll(new Set(yield* Queue.takeAll(changed)))
         })
@@ -347,7 +347,7 @@ export const make = (
         const failure = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
         const now = yield* Clock.currentTimeMillis
         const verdict = wasUp ? undefined : hopeless(failure, now)
-        for (const entry of entries.values()) entry.scope = undefined
+        for (const listened of channels.values()) listened.scope = undefined
         yield* SubscriptionRef.set(state, "down")
         if (verdict instanceof NotPrimary) {
           // It may be promoted: nobody's layer ends.
@@ -382,16 +382,16 @@ export const make = (
             return yield* new SourceError({ operation: "listen", channel: name, cause })
           }
           const listener: PgListener = { hear, ready: yield* Deferred.make<void>(), live: false }
-          const entry = entries.get(name) ?? { listeners: new Set(), scope: undefined }
-          entries.set(name, entry)
-          entry.listeners.add(listener)
+          const listened = channels.get(name) ?? { listeners: new Set(), scope: undefined }
+          channels.set(name, listened)
+          listened.listeners.add(listener)
           Queue.offerUnsafe(changed, name)
           return listener
         }),
         (listener) =>
           Effect.sync(() => {
-            const entry = entries.get(name)
-            if (entry?.listeners.delete(listener) === true && entry.listeners.size === 0) {
+            const listened = channels.get(name)
+            if (listened?.listeners.delete(listener) === true && listened.listeners.size === 0) {
               Queue.offerUnsafe(changed, name)
             }
           })

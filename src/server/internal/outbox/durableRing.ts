@@ -1,6 +1,6 @@
 /**
- * The ring of a durable channel: its last batches, found by their cursors, so that who was away for a moment is
- * not read from the database again.
+ * The ring of a durable channel: its last batches, found by their cursors, so that a subscriber that was
+ * away for a moment is not read from the database again.
  *
  * A subscriber stands behind a batch: its cursor is that batch's, to the letter. Whoever stands
  * elsewhere, or is away for longer than this remembers, is replayed from the table. The horizon is not

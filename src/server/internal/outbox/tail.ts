@@ -219,27 +219,27 @@ export class Followers {
   }
 
   add(channel: string, follower: Follower): void {
-    const entry = this.#byChannel.get(channel)
-    if (entry !== undefined) entry.set.add(follower)
+    const followed = this.#byChannel.get(channel)
+    if (followed !== undefined) followed.set.add(follower)
     else {
       this.#byChannel.set(channel, { set: new Set([follower]), ring: new DurableRing(this.budget) })
     }
   }
 
   remove(channel: string, follower: Follower): void {
-    const entry = this.#byChannel.get(channel)
-    if (entry?.set.delete(follower) !== true || entry.set.size > 0) return
+    const followed = this.#byChannel.get(channel)
+    if (followed?.set.delete(follower) !== true || followed.set.size > 0) return
     // What comes while nobody follows is not read: the ring would have a hole.
-    entry.ring.clear()
+    followed.ring.clear()
     this.#byChannel.delete(channel)
   }
 
   /** `now`: milliseconds since 1970. */
   hand(batch: DurableBatch, now: number): void {
-    const entry = this.#byChannel.get(batch.channel)
-    if (entry === undefined) return
-    entry.ring.push(batch, now)
-    for (const follower of entry.set) follower.offer(batch)
+    const followed = this.#byChannel.get(batch.channel)
+    if (followed === undefined) return
+    followed.ring.push(batch, now)
+    for (const follower of followed.set) follower.offer(batch)
   }
 
   tell(item: DurableGap | DurablePosition, channels?: ReadonlySet<string>): void {
