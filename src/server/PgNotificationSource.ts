@@ -36,8 +36,8 @@ import {
   Doubt,
   explained,
   patienceOf,
-  refusalOf
-} from "./internal/link/refusal.ts"
+  databaseRefusalOf
+} from "./internal/link/databaseRefusal.ts"
 import { sqlState } from "./internal/link/sqlState.ts"
 import { NotPrimary } from "./internal/outbox/faults.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
@@ -57,7 +57,7 @@ export {
    * @since 0.1.0
    */
   DatabaseRefused
-} from "./internal/link/refusal.ts"
+} from "./internal/link/databaseRefusal.ts"
 
 /**
  * @category models
@@ -315,7 +315,7 @@ export const make = (
     /** Why it is no use to try again, as far as the start is concerned. */
     const hopeless = (failure: unknown, now: number): StartError | NotPrimary | undefined => {
       misses = failure instanceof ListenNotDelivered ? misses + 1 : 0
-      const refusal = refusalOf(failure)
+      const refusal = databaseRefusalOf(failure)
       doubt.note(refusal?.code ?? (isStandby(failure) ? standby : undefined), now)
       const believed = doubt.believed(now)
       if (believed !== undefined && isStandby(failure)) return new NotPrimary()
@@ -445,4 +445,4 @@ const isStandby = (failure: unknown): boolean => sqlState(failure) === standby
 
 /** The start waits for more of the same. */
 const inDoubt = (failure: unknown): boolean =>
-  failure instanceof ListenNotDelivered || refusalOf(failure) !== undefined
+  failure instanceof ListenNotDelivered || databaseRefusalOf(failure) !== undefined

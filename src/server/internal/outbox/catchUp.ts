@@ -16,7 +16,15 @@ import { isSqlError } from "effect/sql/SqlError"
 import * as Cursor from "../../../Cursor.ts"
 import type { JoinState } from "../../../Protocol.ts"
 import { Admission, type Admitted, type ReplayLimits, type ReplaysOverloaded } from "./admission.ts"
-import { add, type Bounds, frameEventBytes, exceeds, fitting, frameBytes, nothing } from "./bounds.ts"
+import {
+  add,
+  type Bounds,
+  frameEventBytes,
+  exceeds,
+  fitting,
+  frameBytes,
+  nothing
+} from "./bounds.ts"
 import { type OutboxFault, ReplayError } from "./faults.ts"
 import {
   goneBy,

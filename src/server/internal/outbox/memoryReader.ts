@@ -14,7 +14,15 @@ import { checked, type InvalidOption, millis } from "../options.ts"
 import * as Cursor from "../../../Cursor.ts"
 import { type SourceState, waitUntilUp } from "../../NotificationSource.ts"
 import { type Join, type Options, OutboxReader, type Part } from "../../OutboxReader.ts"
-import { add, type Bounds, frameEventBytes, exceeds, fitting, frameBytes, nothing } from "./bounds.ts"
+import {
+  add,
+  type Bounds,
+  frameEventBytes,
+  exceeds,
+  fitting,
+  frameBytes,
+  nothing
+} from "./bounds.ts"
 import { at, type CatchUp } from "./catchUp.ts"
 import { durableStream } from "./durableStream.ts"
 import type { MemoryTable } from "./memoryTable.ts"

@@ -32,7 +32,7 @@ import { endOf, isEmpty, legs } from "./position.ts"
 import type { Pace, Wake } from "./pace.ts"
 import * as PgLink from "../link/pgLink.ts"
 import { schemaVersion } from "../sql/schema.ts"
-import { DatabaseRefused, Doubt, explained, refusalOf } from "../link/refusal.ts"
+import { DatabaseRefused, Doubt, explained, databaseRefusalOf } from "../link/databaseRefusal.ts"
 import { isMissing, sqlMessage } from "../link/sqlState.ts"
 import { batchesOfPage, type DurableGap, type Followers, Tail } from "./tail.ts"
 import * as Upkeep from "./upkeep.ts"
@@ -391,7 +391,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
 
     /** Notes how a session failed before the first one was up, and tells when that is believed. */
     const judge = Effect.fnUntraced(function* (error: unknown, now: number) {
-      const refusal = refusalOf(error, schema)
+      const refusal = databaseRefusalOf(error, schema)
       doubt.note(refusal?.code ?? (isFault(error) ? error._tag : undefined), now)
       if (refusal === undefined) yield* Deferred.succeed(started, undefined)
       const believed = doubt.believed(now)
@@ -442,7 +442,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         const why = fault?.message ?? explained(error, schema)
         const text = `The reader of the outbox is down, next try in ${Math.round(delay)} ms: ${why}`
         // A cure is told once, for as long as it is the same.
-        const lasts = fault !== undefined || refusalOf(error) !== undefined
+        const lasts = fault !== undefined || databaseRefusalOf(error) !== undefined
         yield* lasts && told === why ? Effect.logDebug(text) : Effect.logWarning(text)
         told = why
         yield* Effect.sleep(delay)
