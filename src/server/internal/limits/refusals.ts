@@ -86,8 +86,8 @@ export const errorFrame = (
 })
 
 /** A refusal as an error on the way. */
-export class Refused {
-  readonly _tag = "Refused"
+export class RequestRefused {
+  readonly _tag = "RequestRefused"
   readonly refusal: Refusal
 
   constructor(refusal: Refusal) {
@@ -106,7 +106,7 @@ export const isToldByReader = (error: unknown): boolean =>
 /** What a client may know of an error of the hub. */
 export const refusalOf = (error: unknown): Refusal => {
   if (error === sourceDown) return sourceDown
-  if (error instanceof Refused) return error.refusal
+  if (error instanceof RequestRefused) return error.refusal
   // For a client it is a source that is down.
   if (isToldByReader(error)) return down
   switch (tagOf(error)) {

@@ -22,7 +22,7 @@ import {
   type Refusal,
   refusal,
   refusalOf,
-  Refused,
+  RequestRefused,
   sourceDown
 } from "../limits/refusals.ts"
 
@@ -125,11 +125,11 @@ export class Subscriptions {
   }
 
   /** Many cursors at once must not cost what none of them could cost after the other. */
-  get #inBudget(): Effect.Effect<void, Refused> {
+  get #inBudget(): Effect.Effect<void, RequestRefused> {
     return Effect.suspend(() => {
       const { clock, limits } = this.#port.context
       const wait = this.#subscribes?.debt(limits.subscribes, clock()) ?? 0
-      return wait === 0 ? Effect.void : Effect.fail(new Refused(tooFast(wait)))
+      return wait === 0 ? Effect.void : Effect.fail(new RequestRefused(tooFast(wait)))
     })
   }
 
@@ -139,7 +139,7 @@ export class Subscriptions {
     let opened = false
     return Effect.gen({ self: this }, function* () {
       const refused = openingRefused(context, match, true)
-      if (refused !== undefined) return yield* Effect.fail(new Refused(refused))
+      if (refused !== undefined) return yield* Effect.fail(new RequestRefused(refused))
       const view = yield* match.delivery.open(match.channel)
       const subscriber = new Subscriber(view, this.#port)
       yield* Scope.addFinalizer(
