@@ -48,7 +48,7 @@ export {
    * @since 0.1.0
    */
   ReplaysOverloaded
-} from "./internal/outbox/admission.ts"
+} from "./internal/outbox/replayAdmission.ts"
 export {
   /**
    * @category models

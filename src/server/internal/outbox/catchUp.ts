@@ -15,7 +15,12 @@ import * as Semaphore from "effect/Semaphore"
 import { isSqlError } from "effect/sql/SqlError"
 import * as Cursor from "../../../Cursor.ts"
 import type { JoinState } from "../../../Protocol.ts"
-import { Admission, type Admitted, type ReplayLimits, type ReplaysOverloaded } from "./admission.ts"
+import {
+  ReplayAdmission,
+  type AdmittedReplay,
+  type ReplayLimits,
+  type ReplaysOverloaded
+} from "./replayAdmission.ts"
 import {
   add,
   type Bounds,
@@ -176,7 +181,7 @@ export const make = (
   Effect.gen(function* () {
     const scope = yield* Effect.scope
     const pages = yield* Semaphore.make(together.atOnce)
-    const admission = new Admission(together)
+    const admission = new ReplayAdmission(together)
     const client = yield* objects(sql)
 
     /** One statement on the pool, for a channel. */
@@ -320,7 +325,7 @@ export const make = (
               return yield* replayTo(found, channel, from, bounds, room)
             }
           }
-          let admitted: Admitted | undefined
+          let admitted: AdmittedReplay | undefined
           yield* admission.enter(Math.min(bounds.bytes, room), (one) => {
             admitted = one
             keeps(one.leave)

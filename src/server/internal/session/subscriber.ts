@@ -21,7 +21,7 @@ import { Batch, type Step } from "../hub/batch.ts"
 import type { Outcome } from "./mailbox.ts"
 import type { Port } from "./port.ts"
 import type { Sink, View, ViewJoin } from "../hub/view.ts"
-import { ReplaysOverloaded } from "../outbox/admission.ts"
+import { ReplaysOverloaded } from "../outbox/replayAdmission.ts"
 import { Lease } from "../outbox/shared.ts"
 import { turns } from "../turns.ts"
 
