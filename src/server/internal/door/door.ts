@@ -178,9 +178,12 @@ export const make = <I, R>(
       slowConsumer: options.slowConsumer ?? "gap",
       publishKeys,
       ...(yield* applicationOf(options, limits.tokenAge)),
-      opens: new Bucket.Shared(limits.channelOpens, now),
+      opens: new Bucket.SharedBucket(limits.channelOpens, now),
       // Where everybody may everything nobody is asked.
-      looks: new Bucket.Shared(options.authorize === allowAll ? undefined : limits.looks, now),
+      looks: new Bucket.SharedBucket(
+        options.authorize === allowAll ? undefined : limits.looks,
+        now
+      ),
       run,
       start: runFork,
       clock: now,

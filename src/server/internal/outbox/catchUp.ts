@@ -50,7 +50,7 @@ import {
   type Position,
   positionOf
 } from "./position.ts"
-import { type Lease, type Reading, Shared } from "./shared.ts"
+import { type Lease, type Reading, SharedReads } from "./shared.ts"
 import { batchesOfPage, type DurableBatch, type Followers, type Tail } from "./tail.ts"
 import { objects } from "../sql/objects.ts"
 import * as Turns from "../turns.ts"
@@ -385,7 +385,7 @@ export const make = (
         return { state: "recovered", reason: undefined, cursor: from, tick, ...fits } satisfies Join
       })
 
-    const shared = new Shared<Join, JoinError>(scope, ({ state }) => state === "recovered")
+    const shared = new SharedReads<Join, JoinError>(scope, ({ state }) => state === "recovered")
 
     const join: CatchUp["join"] = (channel, from, bounds = socketBounds, part, lease) =>
       Effect.gen(function* () {

@@ -33,7 +33,7 @@ import * as Settings from "./settings.ts"
 import { batchesOfPage, type DurableBatch, Followers, Tail } from "./tail.ts"
 
 /** Those options of `OutboxReader` that mean something without a session of PostgreSQL. */
-export interface ReaderOptions extends Pick<
+export interface MemoryReaderOptions extends Pick<
   Options,
   "backlog" | "pageBytes" | "pageMessages" | "positionEvery" | "replayBytes" | "replayEvents"
 > {
@@ -47,7 +47,7 @@ const ofTables = "table_updates_"
 /** Reads until the scope closes. What is in the table when it begins is nobody's news. */
 export const make = (
   table: MemoryTable,
-  options: ReaderOptions | undefined
+  options: MemoryReaderOptions | undefined
 ): Effect.Effect<OutboxReader["Service"], InvalidOption, Scope.Scope> =>
   Effect.gen(function* () {
     const {

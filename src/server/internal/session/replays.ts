@@ -10,7 +10,7 @@ import type { Mailbox } from "./mailbox.ts"
 import type { Match } from "./registry.ts"
 
 /** A subscription that may fall behind. */
-export interface Reading {
+export interface Replayable {
   readonly match: Match
   readonly subscriber: Subscriber<JoinError>
 }
@@ -54,7 +54,7 @@ export class Replays {
    * Channels are behind, because frames of them were dropped or had no room: one after the other reads
    * on, a part at a time, until the socket is full again or none is behind. `lost`: one cannot go on.
    */
-  readOn<S extends Reading>(
+  readOn<S extends Replayable>(
     mailbox: Mailbox,
     of: (channel: string) => S | undefined,
     lost: (channel: string, subscription: S, cause: Cause.Cause<JoinError>) => Effect.Effect<void>

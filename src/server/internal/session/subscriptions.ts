@@ -14,7 +14,7 @@ import { late, openingRefused, replayBytes, tooFast } from "./budget.ts"
 import { Subscriber } from "./subscriber.ts"
 import type { Port } from "./port.ts"
 import type { Match } from "./registry.ts"
-import { type Reading, Replays, Turn } from "./replays.ts"
+import { type Replayable, Replays, Turn } from "./replays.ts"
 import { ending, type Rights, type Wish } from "./rights.ts"
 import * as turns from "../turns.ts"
 import {
@@ -32,7 +32,7 @@ import {
  */
 const looksAtOnce = 16
 
-interface Subscription extends Wish, Reading {
+interface Subscription extends Wish, Replayable {
   /** The request that began it. */
   readonly id: number
   readonly scope: Scope.Closeable
