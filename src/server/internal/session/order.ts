@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import type { Port } from "./port.ts"
 import { refusalOf } from "../limits/refusals.ts"
 
-interface Waiting {
+interface WaitingRequest {
   readonly id: number
   readonly work: Effect.Effect<void>
 }
@@ -14,7 +14,7 @@ interface Waiting {
 export class Order {
   readonly #port: Port
   /** Requests that wait; `undefined` while none is worked on. */
-  #requests: Array<Waiting> | undefined
+  #requests: Array<WaitingRequest> | undefined
   /** Work of each channel that must stay in order; present only while some of it waits. */
   readonly #chains = new Map<string, Array<Effect.Effect<void>>>()
 
@@ -37,7 +37,7 @@ export class Order {
     const waiting = (this.#requests = [{ id, work }])
     this.#port.fork(
       Effect.gen({ self: this }, function* () {
-        let next: Waiting | undefined
+        let next: WaitingRequest | undefined
         while (!this.#port.stopped && (next = waiting.shift()) !== undefined) {
           // It may have waited long for those before it.
           if (this.#port.hasExpired()) this.#port.close("tokenExpired")
