@@ -40,12 +40,12 @@ const nothing = { events: 0, bytes: 0 }
  */
 const answer = { events: 16, bytes: 0 }
 
-type Needs = Pick<Port, "mailbox" | "dropped" | "unread">
+type SubscriberPort = Pick<Port, "mailbox" | "dropped" | "unread">
 
 export class Subscriber<E = never> implements Sink {
   readonly #view: View<E>
   readonly #mailbox: Port["mailbox"]
-  readonly #port: Needs
+  readonly #port: SubscriberPort
   /** Batches that wait for the answer; `undefined` while nothing is held. */
   #held: Array<Batch> | undefined
   #heldBytes = 0
@@ -62,7 +62,7 @@ export class Subscriber<E = never> implements Sink {
   /** Ends what is read for a subscriber that leaves: it has the session's turn. */
   #leaving: Deferred.Deferred<void> | undefined
 
-  constructor(view: View<E>, port: Needs) {
+  constructor(view: View<E>, port: SubscriberPort) {
     this.#view = view
     this.#mailbox = port.mailbox
     this.#port = port
