@@ -47,7 +47,7 @@ import {
   type Leg,
   legs,
   type Place,
-  type Position,
+  type NodePosition,
   positionOf
 } from "./position.ts"
 import { type Lease, type Reading, SharedReads } from "./shared.ts"
@@ -103,7 +103,7 @@ type ReplayPage =
       readonly _tag: "Page"
       readonly batches: ReadonlyArray<DurableBatch>
       /** The position after the page. */
-      readonly position: Position
+      readonly position: NodePosition
       readonly done: boolean
     }
 
@@ -112,7 +112,7 @@ export interface CatchUp {
   readonly page: (
     tail: Tail,
     channel: string,
-    from: Position,
+    from: NodePosition,
     to: Place,
     limits?: PageLimits
   ) => Effect.Effect<ReplayPage, ReplayError>
@@ -143,7 +143,7 @@ type Located =
   | { readonly tail: Tail; readonly reason: ResetReason }
   | {
       readonly tail: Tail
-      readonly position: Position
+      readonly position: NodePosition
       /** What to read to: the end of the tick, in the form that holds while the replay lasts. */
       readonly to: Place
       readonly reason: undefined
@@ -342,7 +342,7 @@ export const make = (
         position,
         tail,
         to
-      }: { readonly position: Position; readonly tail: Tail; readonly to: Place },
+      }: { readonly position: NodePosition; readonly tail: Tail; readonly to: Place },
       channel: string,
       from: string,
       bounds: Bounds,

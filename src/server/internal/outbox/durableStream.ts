@@ -12,7 +12,7 @@ import * as Stream from "effect/Stream"
 import * as Backoff from "../../../Backoff.ts"
 import type { CatchUp } from "./catchUp.ts"
 import { type OutboxFault, ReplayError } from "./faults.ts"
-import type { Place, Position } from "./position.ts"
+import type { Place, NodePosition } from "./position.ts"
 import type { Followers, Item, Tail } from "./tail.ts"
 
 /** What was handed out and not yet taken, without a hole. */
@@ -52,7 +52,7 @@ interface Replay {
   readonly tail: Tail
   readonly to: Place
   readonly tick: number
-  readonly position: Position
+  readonly position: NodePosition
 }
 
 type Items = readonly [Item, ...Array<Item>]

@@ -28,7 +28,7 @@ import { durableStream } from "./durableStream.ts"
 import type { MemoryTable } from "./memoryTable.ts"
 import type { PageLimits } from "./outbox.ts"
 import { PublishRefused } from "./outboxPublish.ts"
-import { endOf, isEmpty, legs, type Place, type Position, positionOf } from "./position.ts"
+import { endOf, isEmpty, legs, type Place, type NodePosition, positionOf } from "./position.ts"
 import * as Settings from "./settings.ts"
 import { batchesOfPage, type DurableBatch, Followers, Tail } from "./tail.ts"
 
@@ -162,7 +162,7 @@ export const make = (
     const page = (
       tail: Tail,
       channel: string,
-      from: Position,
+      from: NodePosition,
       to: Place,
       most: PageLimits = limits
     ) => {
@@ -220,7 +220,7 @@ export const make = (
       const found = locate(tail, from)
       if (found.reason !== undefined) return at(tail, found.reason)
       const replay: Array<DurableBatch> = []
-      let next: Position = found.position
+      let next: NodePosition = found.position
       let size = nothing
       let more = true
       for (let left = room; more && left > 0; left = room - frameBytes(size)) {

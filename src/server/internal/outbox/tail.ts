@@ -11,7 +11,7 @@ import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import { Budget } from "../ring.ts"
 import { Floors, type Message, type Page, type Take } from "./outbox.ts"
-import { atRest, formatPosition, type Leg, midway, type Position, whole } from "./position.ts"
+import { atRest, formatPosition, type Leg, midway, type NodePosition, whole } from "./position.ts"
 import { DurableRing, durableRingLimits } from "./durableRing.ts"
 
 /** One message of a durable channel. */
@@ -76,14 +76,14 @@ const maxBatchEvents = 256
 export const batchesOfPage = (
   page: Page,
   leg: Leg,
-  start: Position,
+  start: NodePosition,
   identity: string,
   tick: number
 ): ReadonlyArray<DurableBatch> => {
   const { messages, position } = page
   const last = messages[messages.length - 1]
   if (last === undefined) return []
-  const text = (position: Position) => formatPosition(identity, position)
+  const text = (position: NodePosition) => formatPosition(identity, position)
   const from = text(start)
   const end = text(position)
   const byChannel = new Map<string, Array<Message>>()
@@ -129,7 +129,7 @@ export class Tail {
   era: string
   readonly floors = new Floors()
   /** Handed out up to here. */
-  position: Position
+  position: NodePosition
   /** The end of the tick in progress. */
   taken: Take
   tick: number
