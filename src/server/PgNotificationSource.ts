@@ -11,7 +11,6 @@
 import type { Notification as PgNotification } from "@effect/sql-pg/PgConnection"
 import { PgClient } from "@effect/sql-pg/PgClient"
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -33,14 +32,15 @@ import type { InvalidDatabaseUrl } from "./internal/link/databaseUrl.ts"
 import * as PgLink from "./internal/link/pgLink.ts"
 import {
   DatabaseRefused,
+  databaseRefusalOf,
   Doubt,
   explained,
-  patienceOf,
-  databaseRefusalOf
+  patienceOf
 } from "./internal/link/databaseRefusal.ts"
 import { sqlState } from "./internal/link/sqlState.ts"
 import { NotPrimary } from "./internal/outbox/faults.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
+import * as Reconnecting from "./internal/reconnecting.ts"
 import * as Watched from "./internal/link/watched.ts"
 import { confirming, one } from "./internal/turns.ts"
 import {
@@ -329,23 +329,25 @@ export const make = (
       return failure instanceof ListenNotDelivered && misses >= leastMisses ? failure : undefined
     }
 
-    const retries = yield* Backoff.make(policy)
-    yield* Effect.gen(function* () {
-      while (true) {
-        let upAt: number | undefined
+    const attempt = (onUp: Effect.Effect<void>) =>
+      Effect.suspend(() => {
         pool.failed = false
-        const onUp = Effect.gen(function* () {
-          upAt = yield* Clock.currentTimeMillis
-          wasUp = true
-          told = ""
-          yield* SubscriptionRef.set(state, "up")
-          yield* Deferred.succeed(started, undefined)
-          yield* Effect.logDebug("The link listens")
-        })
-        // Retried on any failure, never by its tag: a terminated backend reports an unknown error.
-        const exit = yield* Effect.exit(session(onUp))
-        const failure = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
-        const now = yield* Clock.currentTimeMillis
+        return session(
+          Effect.gen(function* () {
+            yield* onUp
+            wasUp = true
+            told = ""
+            yield* SubscriptionRef.set(state, "up")
+            yield* Deferred.succeed(started, undefined)
+            yield* Effect.logDebug("The link listens")
+          })
+        )
+      })
+
+    // Retried on any failure, never by its tag: a terminated backend reports an unknown error.
+    const onFailure = (cause: Cause.Cause<unknown>, now: number) =>
+      Effect.gen(function* () {
+        const failure = Cause.squash(cause)
         const verdict = wasUp ? undefined : hopeless(failure, now)
         for (const listened of channels.values()) listened.scope = undefined
         yield* SubscriptionRef.set(state, "down")
@@ -359,18 +361,24 @@ export const make = (
           // Whom the layer did not tell.
           if (late && first) yield* Effect.logError(verdict.message)
         } else if (!inDoubt(failure)) yield* Deferred.succeed(started, undefined)
-        const usual = yield* retries.delay(upAt === undefined ? 0 : now - upAt)
-        const delay = wasUp ? usual : doubt.delay(usual, now)
         const why = isStandby(failure) ? new NotPrimary().message : explained(failure)
         const by = pool.failed ? ", because the pool could not notify it" : ""
-        const text = `The link to PostgreSQL is down${by}, next try in ${Math.round(delay)} ms: ${why}`
         // A cure is told once, for as long as it is the same.
-        const known = isStandby(failure) || inDoubt(failure)
-        yield* known && told === why ? Effect.logDebug(text) : Effect.logWarning(text)
+        const known = (isStandby(failure) || inDoubt(failure)) && told === why
         told = why
-        yield* Effect.sleep(delay)
-      }
-    }).pipe(Effect.annotateLogs("component", "effect-realtime link"), Effect.forkScoped)
+        return {
+          delay: (usual: number) => (wasUp ? usual : doubt.delay(usual, now)),
+          text: (delay: number) =>
+            `The link to PostgreSQL is down${by}, next try in ${delay} ms: ${why}`,
+          known
+        }
+      })
+
+    const reconnecting = yield* Reconnecting.make(policy, { fromStart: false })
+    yield* reconnecting(attempt, onFailure).pipe(
+      Effect.annotateLogs("component", "effect-realtime link"),
+      Effect.forkScoped
+    )
 
     const listen = (name: string, hear: Listener) =>
       Effect.acquireRelease(

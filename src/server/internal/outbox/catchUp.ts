@@ -46,8 +46,8 @@ import {
   isEmpty,
   type Leg,
   legs,
-  type Place,
   type NodePosition,
+  type Place,
   positionOf
 } from "./position.ts"
 import { type Lease, type Reading, SharedReads } from "./shared.ts"

@@ -1,6 +1,6 @@
 /** Errors of the durable side that more than one of its modules raises. */
 import * as Schema from "effect/Schema"
-import type { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
+import { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
 
 /**
  * The database answers, but not as the primary: only there are notifications, and positions to be taken.
@@ -33,6 +33,12 @@ export class OtherOutbox extends Schema.TaggedError<OtherOutbox>()("OtherOutbox"
  * @since 0.1.0
  */
 export type OutboxFault = NotInstalled | OutdatedInstall | NotPrimary | OtherOutbox
+
+export const isFault = (error: unknown): error is OutboxFault =>
+  error instanceof NotInstalled ||
+  error instanceof OutdatedInstall ||
+  error instanceof NotPrimary ||
+  error instanceof OtherOutbox
 
 /**
  * The pool did not answer a replay as it must.

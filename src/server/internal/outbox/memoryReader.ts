@@ -28,7 +28,7 @@ import { durableStream } from "./durableStream.ts"
 import type { MemoryTable } from "./memoryTable.ts"
 import type { PageLimits } from "./outbox.ts"
 import { PublishRefused } from "./outboxPublish.ts"
-import { endOf, isEmpty, legs, type Place, type NodePosition, positionOf } from "./position.ts"
+import { endOf, isEmpty, legs, type NodePosition, type Place, positionOf } from "./position.ts"
 import * as Settings from "./settings.ts"
 import { batchesOfPage, type DurableBatch, Followers, Tail } from "./tail.ts"
 

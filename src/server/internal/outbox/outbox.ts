@@ -11,7 +11,7 @@
  */
 import * as Cursor from "../../../Cursor.ts"
 import { era } from "../sql/identity.ts"
-import { endOf, type Leg, midway, type Place, placeOf, type NodePosition } from "./position.ts"
+import { endOf, type Leg, midway, type NodePosition, type Place, placeOf } from "./position.ts"
 
 /** One message as it is stored. */
 export interface Message {
