@@ -53,13 +53,13 @@ export const connect = (
       const wake = () => {
         for (const check of waiting) check()
       }
-      const until = <A>(find: () => A | undefined): Effect.Effect<A> =>
-        Effect.callback<A>((found) => {
+      const found = <A>(find: () => A | undefined): Effect.Effect<A> =>
+        Effect.callback<A>((resume) => {
           const check = () => {
             const value = find()
             if (value === undefined) return
             waiting.delete(check)
-            found(Effect.succeed(value))
+            resume(Effect.succeed(value))
           }
           waiting.add(check)
           check()
@@ -97,14 +97,14 @@ export const connect = (
                 typeof frame === "string" || Buffer.isBuffer(frame) ? frame : JSON.stringify(frame)
               ),
             next: <Type extends ServerFrame["type"]>(...types: ReadonlyArray<Type>) =>
-              until(() => {
+              found(() => {
                 const frame = frames.find(
                   (one) => types.includes(one.type as Type) && !taken.has(one)
                 )
                 if (frame !== undefined) taken.add(frame)
                 return frame as FrameOf<ServerFrame, Type> | undefined
               }),
-            closed: until(() => closeCode)
+            closed: found(() => closeCode)
           })
         )
       )
