@@ -13,14 +13,10 @@ import { Batch, type BatchEvent } from "./batch.ts"
 import type { Budget } from "../ring.ts"
 import { type LiveEntry, LiveRing } from "./liveRing.ts"
 import { Missing } from "./missing.ts"
+import { maxBatchEvents, maxBatchText } from "../outbox/tail.ts"
 import { turns } from "../turns.ts"
 import type { Told } from "./told.ts"
 import { type View, type ViewJoin, Views } from "./view.ts"
-
-/** A frame of one channel stays below this many UTF-16 units of payload, so that no frame is huge. */
-const maxBatchText = 64 * 1024
-/** And below this many events. */
-const maxBatchEvents = 256
 
 /** 8 characters: an epoch need only differ from the few that a client may still hold. */
 const epochBytes = 6

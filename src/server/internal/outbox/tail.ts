@@ -65,9 +65,9 @@ export interface Follower {
 }
 
 /** A batch is one frame: it stays below this many UTF-16 units of payload, except for a single event. */
-const maxBatchText = 64 * 1024
+export const maxBatchText = 64 * 1024
 /** And below this many events. */
-const maxBatchEvents = 256
+export const maxBatchEvents = 256
 
 /**
  * The messages of one page of a leg as batches of their channels, each with a cursor of its own, so that

@@ -16,14 +16,14 @@ import { placesToRound } from "./rounding.ts"
 import { type Path, pathText, type Unfit, unfitOf, valueAt } from "./unfit.ts"
 
 /** PostgreSQL's own text of rows. */
-export const rows: Exact.Options = { row: true }
+export const rowText: Exact.Options = { row: true }
 
 /**
  * How the texts of a channel are read. What a trigger of ours wrote is known by the name
  * `table_updates_*`, or by the definition: `Channel.tableUpdates` with a name of its own.
  */
 export const optionsOf = (name: string, codec: Codec<unknown>): Exact.Options | undefined =>
-  codec.row === true || name.startsWith("table_updates_") ? rows : undefined
+  codec.row === true || name.startsWith("table_updates_") ? rowText : undefined
 
 /** Where a value comes from: JSON text, and the place of the value in it. */
 export interface JsonOrigin {

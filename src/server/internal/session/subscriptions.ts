@@ -15,7 +15,7 @@ import { Subscriber } from "./subscriber.ts"
 import type { Port } from "./port.ts"
 import type { Match } from "./registry.ts"
 import { type Replayable, Replays, Turn } from "./replays.ts"
-import { ending, type Rights, type Wish } from "./rights.ts"
+import { endedBy, type Rights, type Wish } from "./rights.ts"
 import * as turns from "../turns.ts"
 import {
   overLimit,
@@ -250,7 +250,7 @@ export class Subscriptions {
       this.unwant(channel, subscription.id)
       const left = this.#leave(channel)
       this.#port.context.refused(refused.code)
-      this.#port.send({ type: "ended", channel, ...ending(refused) })
+      this.#port.send({ type: "ended", channel, ...endedBy(refused) })
       return left
     })
   }
