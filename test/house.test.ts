@@ -411,6 +411,56 @@ describe("every file", () => {
   })
 })
 
+describe("the words", () => {
+  /** What two files of one wing's inside export under one name: for each, the same idea. */
+  const sharedNames = new Set(["make", "layer", "none", "publish"])
+  const inside = files.filter(({ path }) => !isPublic(path))
+
+  /** Each name that two files of a wing's inside declare, with the files. */
+  const twice = (pattern: RegExp, paths = inside) => {
+    const places = new Map<string, Set<string>>()
+    for (const { path, text, wing } of paths) {
+      for (const [, name] of text.matchAll(pattern)) {
+        const word = `${wing}: ${name}`
+        places.set(word, (places.get(word) ?? new Set()).add(path))
+      }
+    }
+    return [...places]
+      .filter(([word, { size }]) => size > 1 && !sharedNames.has(word.split(" ")[1]!))
+      .map(([word, found]) => `${word} in ${[...found].join(", ")}: name one by what it is`)
+  }
+
+  it("name one thing each: no two files of a wing's inside declare a type of one name", () => {
+    expect(
+      twice(/^(?:export )?(?:declare |abstract )*(?:class|interface|type|enum) (\w+)/gm)
+    ).toEqual([])
+  })
+
+  it("name one thing each: no two files of a wing's inside export a value of one name", () => {
+    expect(twice(/^export (?:async )?(?:const|let|class|function\*?) (\w+)/gm)).toEqual([])
+  })
+
+  it("of CONTRIBUTING.md are declared by one file of src at most", () => {
+    const [, section = ""] = read("CONTRIBUTING.md").split("## Words of the inside")
+    const words = [...section.split("\n## ")[0]!.matchAll(/^\| ([a-z]+) \|/gm)].map(
+      ([, word]) => word!.charAt(0).toUpperCase() + word!.slice(1)
+    )
+    expect(words).toContain("Mailbox")
+    expect(
+      words.flatMap((word) => {
+        const places = files
+          .filter(({ text }) =>
+            new RegExp(`^(?:export )?(?:abstract )?(?:class|interface|type) ${word}\\b`, "m").test(
+              text
+            )
+          )
+          .map(({ path }) => path)
+        return places.length > 1 ? [`${word} is declared in ${places.join(", ")}`] : []
+      })
+    ).toEqual([])
+  })
+})
+
 describe("the package", () => {
   interface Target {
     readonly "@effect-realtime/source": string

@@ -19,7 +19,7 @@ import { Gap, type RealtimeEvent } from "../RealtimeEvent.ts"
 import type { Options as ConnectionOptions, State as ConnectionState } from "./Connection.ts"
 import * as Cell from "./internal/cell.ts"
 import * as Connection from "./internal/connection.ts"
-import * as Mailbox from "./internal/mailbox.ts"
+import * as Inbox from "./internal/inbox.ts"
 import * as Publisher from "./internal/publisher.ts"
 import * as Subscriptions from "./internal/subscriptions.ts"
 import type { SourceState } from "../Protocol.ts"
@@ -156,18 +156,18 @@ export const make = (
       channel: Channel<A>,
       options?: EventsOptions
     ) =>
-      Mailbox.stream<RealtimeEvent<A>, Subscriptions.SubscribeError>((mailbox) =>
+      Inbox.stream<RealtimeEvent<A>, Subscriptions.SubscribeError>((inbox) =>
         subscriptions.listen(
           channel,
           {
             onEvents: (batch) => {
-              if (mailbox.size() + batch.length <= capacity) return mailbox.push(batch)
-              mailbox.clear()
+              if (inbox.size() + batch.length <= capacity) return inbox.push(batch)
+              inbox.clear()
               // The last one of a batch always carries a position.
               const cursor = batch.at(-1)!.cursor!
-              mailbox.push([new Gap({ channel: channel.name, reason: "slow", cursor })])
+              inbox.push([new Gap({ channel: channel.name, reason: "slow", cursor })])
             },
-            onEnd: mailbox.fail
+            onEnd: inbox.fail
           },
           options?.from
         )

@@ -24,7 +24,7 @@ import { OutboxReader, type OutboxPublishError } from "./OutboxReader.ts"
  * @category options
  * @since 0.1.0
  */
-export interface Options extends Reader.ReaderOptions {}
+export interface Options extends Reader.MemoryReaderOptions {}
 
 /**
  * One message of a transaction.

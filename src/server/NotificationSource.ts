@@ -14,15 +14,15 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as Protocol from "../Protocol.ts"
-import type { Refused } from "./internal/link/refusal.ts"
+import type { SourceRefused } from "./internal/link/databaseRefusal.ts"
 
 export type {
   /**
    * @category errors
    * @since 0.1.0
    */
-  Refused
-} from "./internal/link/refusal.ts"
+  SourceRefused
+} from "./internal/link/databaseRefusal.ts"
 
 /**
  * The source could not do what was asked.
@@ -104,6 +104,6 @@ export class NotificationSource extends Context.Service<
      * Fails when it is known, before the source was up for the first time, that waiting does not help;
      * never completes otherwise. The source goes on trying all the same. Absent where that cannot be.
      */
-    readonly refused?: Effect.Effect<never, Refused>
+    readonly refused?: Effect.Effect<never, SourceRefused>
   }
 >()("effect-realtime/server/NotificationSource") {}

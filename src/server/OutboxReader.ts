@@ -26,10 +26,10 @@ import type { OutboxFault } from "./internal/outbox/faults.ts"
 import { durableStream } from "./internal/outbox/durableStream.ts"
 import { type OutboxPublishError, publish } from "./internal/outbox/outboxPublish.ts"
 import { Pace } from "./internal/outbox/pace.ts"
-import * as Memory from "./internal/memory.ts"
+import { sweeping } from "./internal/ring.ts"
 import type { InvalidDatabaseUrl } from "./internal/link/databaseUrl.ts"
 import * as PgLink from "./internal/link/pgLink.ts"
-import { type DatabaseRefused, patienceOf } from "./internal/link/refusal.ts"
+import { type DatabaseRefused, patienceOf } from "./internal/link/databaseRefusal.ts"
 import * as Reader from "./internal/outbox/reader.ts"
 import type { Lease } from "./internal/outbox/shared.ts"
 import { Followers, type Item } from "./internal/outbox/tail.ts"
@@ -49,7 +49,7 @@ export {
    * @since 0.1.0
    */
   ReplaysOverloaded
-} from "./internal/outbox/admission.ts"
+} from "./internal/outbox/replayAdmission.ts"
 export {
   /**
    * @category models
@@ -330,7 +330,7 @@ const opened = (
       until
     } = yield* checked(() => resolved(options ?? {}))
     const followers = new Followers()
-    yield* Memory.sweeping(followers.budget)
+    yield* sweeping(followers.budget)
     const { connection } = yield* Effect.fromResult(
       PgLink.secured(PgLink.connectionOf(sql.config, options?.readUrl))
     )

@@ -11,7 +11,6 @@
 import type { Notification as PgNotification } from "@effect/sql-pg/PgConnection"
 import { PgClient } from "@effect/sql-pg/PgClient"
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -33,16 +32,17 @@ import type { InvalidDatabaseUrl } from "./internal/link/databaseUrl.ts"
 import * as PgLink from "./internal/link/pgLink.ts"
 import {
   DatabaseRefused,
+  databaseRefusalOf,
   Doubt,
   explained,
   ListenNotDelivered,
   NotPrimary,
   patienceOf,
-  type Refused,
-  refusalOf
-} from "./internal/link/refusal.ts"
+  type SourceRefused
+} from "./internal/link/databaseRefusal.ts"
 import { sqlState } from "./internal/link/sqlState.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
+import * as Reconnecting from "./internal/reconnecting.ts"
 import * as Watched from "./internal/link/watched.ts"
 import { confirming, one } from "./internal/turns.ts"
 import {
@@ -59,7 +59,7 @@ export {
    * @since 0.1.0
    */
   ListenNotDelivered
-} from "./internal/link/refusal.ts"
+} from "./internal/link/databaseRefusal.ts"
 
 /**
  * @category models
@@ -117,7 +117,7 @@ interface PgListener {
 }
 
 /** Listeners of one channel, and the LISTEN of the current session when it holds one. */
-interface Entry {
+interface ListenedChannel {
   readonly listeners: Set<PgListener>
   scope: Scope.Closeable | undefined
 }
@@ -169,13 +169,13 @@ export const make = (
     const linkOptions: PgLink.LinkOptions = { connection, heartbeat, heartbeatTimeout }
     const watched = yield* Watched.make(sql, "live")
     yield* Watched.looking(sql)
-    const entries = new Map<string, Entry>()
+    const channels = new Map<string, ListenedChannel>()
     /** Names whose LISTEN may differ from what their listeners want. */
     const changed = yield* Queue.unbounded<string>()
 
     /** Gives the listeners of a channel what arrives for it until the session ends. */
     const hear = Effect.fnUntraced(function* (
-      { listeners }: Entry,
+      { listeners }: ListenedChannel,
       from: Queue.Dequeue<PgNotification, SqlError>
     ) {
       while (true) {
@@ -187,7 +187,7 @@ export const make = (
     })
 
     /** A listener from before the loss may have missed something; a newcomer has not. */
-    const announce = ({ listeners }: Entry): void => {
+    const announce = ({ listeners }: ListenedChannel): void => {
       for (const listener of listeners) {
         if (listener.live) listener.hear(lost)
         confirm(listener)
@@ -201,24 +201,24 @@ export const make = (
       dead: Deferred.Deferred<never, SqlError>,
       name: string
     ) {
-      const entry = entries.get(name)
-      if (entry === undefined) return
-      if (entry.listeners.size === 0) {
-        entries.delete(name)
-        if (entry.scope !== undefined) yield* Scope.close(entry.scope, Exit.void)
+      const listened = channels.get(name)
+      if (listened === undefined) return
+      if (listened.listeners.size === 0) {
+        channels.delete(name)
+        if (listened.scope !== undefined) yield* Scope.close(listened.scope, Exit.void)
         return
       }
-      if (entry.scope === undefined) {
-        entry.scope = yield* Scope.fork(listening)
-        const from = yield* Scope.provide(link.listen(name), entry.scope)
-        announce(entry)
-        yield* hear(entry, from).pipe(
+      if (listened.scope === undefined) {
+        listened.scope = yield* Scope.fork(listening)
+        const from = yield* Scope.provide(link.listen(name), listened.scope)
+        announce(listened)
+        yield* hear(listened, from).pipe(
           Effect.catch((error) => Deferred.fail(dead, error)),
-          Effect.forkIn(entry.scope)
+          Effect.forkIn(listened.scope)
         )
         return
       }
-      for (const listener of entry.listeners) confirm(listener)
+      for (const listener of listened.listeners) confirm(listener)
     })
 
     /** Sends to a name that nobody else knows, through the pool, and waits for the echo. */
@@ -258,7 +258,7 @@ export const make = (
         })
         const work = Effect.gen(function* () {
           yield* Queue.clear(changed)
-          yield* reconcileAll(entries.keys())
+          yield* reconcileAll(channels.keys())
           yield* onUp
           while (true) yield* reconcileAll(new Set(yield* Queue.takeAll(changed)))
         })
@@ -293,12 +293,12 @@ export const make = (
     let told = ""
     const doubt = new Doubt(patience)
     const started = yield* Deferred.make<void, StartError>()
-    const refused = yield* Deferred.make<never, Refused>()
+    const refused = yield* Deferred.make<never, SourceRefused>()
 
     /** Why it is no use to try again, as far as the start is concerned. */
-    const hopeless = (failure: unknown, now: number): Refused | undefined => {
+    const hopeless = (failure: unknown, now: number): SourceRefused | undefined => {
       misses = failure instanceof ListenNotDelivered ? misses + 1 : 0
-      const refusal = refusalOf(failure)
+      const refusal = databaseRefusalOf(failure)
       doubt.note(refusal?.code ?? (isStandby(failure) ? standby : undefined), now)
       const believed = doubt.believed(now)
       if (believed !== undefined && isStandby(failure)) return new NotPrimary()
@@ -312,25 +312,27 @@ export const make = (
       return failure instanceof ListenNotDelivered && misses >= leastMisses ? failure : undefined
     }
 
-    const retries = yield* Backoff.make(policy)
-    yield* Effect.gen(function* () {
-      while (true) {
-        let upAt: number | undefined
+    const attempt = (onUp: Effect.Effect<void>) =>
+      Effect.suspend(() => {
         pool.failed = false
-        const onUp = Effect.gen(function* () {
-          upAt = yield* Clock.currentTimeMillis
-          wasUp = true
-          told = ""
-          yield* SubscriptionRef.set(state, "up")
-          yield* Deferred.succeed(started, undefined)
-          yield* Effect.logDebug("The link listens")
-        })
-        // Retried on any failure, never by its tag: a terminated backend reports an unknown error.
-        const exit = yield* Effect.exit(session(onUp))
-        const failure = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
-        const now = yield* Clock.currentTimeMillis
+        return session(
+          Effect.gen(function* () {
+            yield* onUp
+            wasUp = true
+            told = ""
+            yield* SubscriptionRef.set(state, "up")
+            yield* Deferred.succeed(started, undefined)
+            yield* Effect.logDebug("The link listens")
+          })
+        )
+      })
+
+    // Retried on any failure, never by its tag: a terminated backend reports an unknown error.
+    const onFailure = (cause: Cause.Cause<unknown>, now: number) =>
+      Effect.gen(function* () {
+        const failure = Cause.squash(cause)
         const verdict = wasUp ? undefined : hopeless(failure, now)
-        for (const entry of entries.values()) entry.scope = undefined
+        for (const listened of channels.values()) listened.scope = undefined
         yield* SubscriptionRef.set(state, "down")
         if (verdict instanceof NotPrimary) {
           // It may be promoted: nobody's layer ends.
@@ -342,18 +344,24 @@ export const make = (
           // Whom the layer did not tell.
           if (late && first) yield* Effect.logError(verdict.message)
         } else if (!inDoubt(failure)) yield* Deferred.succeed(started, undefined)
-        const usual = yield* retries.delay(upAt === undefined ? 0 : now - upAt)
-        const delay = wasUp ? usual : doubt.delay(usual, now)
         const why = isStandby(failure) ? new NotPrimary().message : explained(failure)
         const by = pool.failed ? ", because the pool could not notify it" : ""
-        const text = `The link to PostgreSQL is down${by}, next try in ${Math.round(delay)} ms: ${why}`
         // A cure is told once, for as long as it is the same.
-        const known = isStandby(failure) || inDoubt(failure)
-        yield* known && told === why ? Effect.logDebug(text) : Effect.logWarning(text)
+        const known = (isStandby(failure) || inDoubt(failure)) && told === why
         told = why
-        yield* Effect.sleep(delay)
-      }
-    }).pipe(Effect.annotateLogs("component", "effect-realtime link"), Effect.forkScoped)
+        return {
+          delay: (usual: number) => (wasUp ? usual : doubt.delay(usual, now)),
+          text: (delay: number) =>
+            `The link to PostgreSQL is down${by}, next try in ${delay} ms: ${why}`,
+          known
+        }
+      })
+
+    const reconnecting = yield* Reconnecting.make(policy, { fromStart: false })
+    yield* reconnecting(attempt, onFailure).pipe(
+      Effect.annotateLogs("component", "effect-realtime link"),
+      Effect.forkScoped
+    )
 
     const listen = (name: string, hear: Listener) =>
       Effect.acquireRelease(
@@ -365,16 +373,16 @@ export const make = (
             return yield* new SourceError({ operation: "listen", channel: name, cause })
           }
           const listener: PgListener = { hear, ready: yield* Deferred.make<void>(), live: false }
-          const entry = entries.get(name) ?? { listeners: new Set(), scope: undefined }
-          entries.set(name, entry)
-          entry.listeners.add(listener)
+          const listened = channels.get(name) ?? { listeners: new Set(), scope: undefined }
+          channels.set(name, listened)
+          listened.listeners.add(listener)
           Queue.offerUnsafe(changed, name)
           return listener
         }),
         (listener) =>
           Effect.sync(() => {
-            const entry = entries.get(name)
-            if (entry?.listeners.delete(listener) === true && entry.listeners.size === 0) {
+            const listened = channels.get(name)
+            if (listened?.listeners.delete(listener) === true && listened.listeners.size === 0) {
               Queue.offerUnsafe(changed, name)
             }
           })
@@ -445,4 +453,4 @@ const isStandby = (failure: unknown): boolean => sqlState(failure) === standby
 
 /** The start waits for more of the same. */
 const inDoubt = (failure: unknown): boolean =>
-  failure instanceof ListenNotDelivered || refusalOf(failure) !== undefined
+  failure instanceof ListenNotDelivered || databaseRefusalOf(failure) !== undefined

@@ -479,7 +479,7 @@ const resolved = (options: Options): Hub.HubOptions => {
     maxChannels: count("maxChannels", options.maxChannels ?? 10_000),
     announceSource: options.announceSource ?? true,
     batchWindow: millis("batchWindow", options.batchWindow ?? 0, { least: 0 }),
-    memory: {
+    ring: {
       events: count("maxMemoryEvents", options.maxMemoryEvents ?? 256, { least: 0 }),
       maxAge: millis("maxMemoryAge", options.maxMemoryAge ?? "2 minutes", any),
       bytes: count("maxMemoryBytes", options.maxMemoryBytes ?? 64 * 1024 * 1024, { least: 0 })

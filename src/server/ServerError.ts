@@ -21,7 +21,7 @@ export {
    * @since 0.1.0
    */
   NotPrimary
-} from "./internal/link/refusal.ts"
+} from "./internal/link/databaseRefusal.ts"
 export {
   /**
    * @category errors

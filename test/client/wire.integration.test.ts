@@ -11,7 +11,7 @@ import { closeReason } from "../../src/Protocol.ts"
 import * as Database from "../support/database.ts"
 import { hop } from "../support/hop.ts"
 import { greet } from "../support/wire.ts"
-import { until } from "./support/until.ts"
+import { until } from "../support/until.ts"
 
 const Moves = Channel.make("moves", Schema.Struct({ x: Schema.Finite }), { publish: true })
 const ReadOnly = Channel.make("read_only", Schema.String)
@@ -172,7 +172,7 @@ describe("the client over a real socket", () => {
         Stream.runDrain
       )
       heal()
-      yield* Effect.promise(() => until(() => first!.readyState === WebSocket.CLOSED))
+      yield* until(() => first!.readyState === WebSocket.CLOSED)
     })
   )
 })

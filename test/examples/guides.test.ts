@@ -82,13 +82,13 @@ describe("examples/columns", () => {
       yield* sql`create table booked (id text primary key)`
       yield* sql`create table unread (cursor text, reason text, invalid json)`
       const fiber = yield* Effect.forkChild(bookkeeper)
-      const until = <A>(query: Effect.Effect<ReadonlyArray<A>, unknown>, count: number) =>
+      const untilRows = <A>(query: Effect.Effect<ReadonlyArray<A>, unknown>, count: number) =>
         query.pipe(Effect.repeat({ until: (found) => found.length === count }))
-      yield* until(sql`select from realtime.consumers where name = 'bookkeeper'`, 1)
+      yield* untilRows(sql`select from realtime.consumers where name = 'bookkeeper'`, 1)
       yield* pay("1")
       yield* sql`insert into realtime.messages (channel, payload) values (${Payments.name}, '{"operation":"INSERT","data":{"id":"secret"}}')`
       yield* pay("2")
-      yield* until(sql`select from booked`, 2)
+      yield* untilRows(sql`select from booked`, 2)
       const unread = yield* sql`select reason, invalid from unread`
       expect(unread).toMatchObject([
         { reason: "invalid", invalid: { path: `["data"]["id"]`, id: expect.any(String) } }
@@ -224,13 +224,13 @@ describe("examples/recovery", () => {
       yield* PgInstaller.watch({ channel: DurableOrders })
       yield* sql`insert into orders values (1, 'Ada', 'new'), (2, 'Bob', 'new')`
       const fiber = yield* Effect.forkChild(copy)
-      const until = (wanted: string) =>
+      const untilCopied = (wanted: string) =>
         sql<{
           rows: string | null
         }>`select string_agg(id || status, ',' order by id) as rows from copies`.pipe(
           Effect.repeat({ until: ([found]) => found?.rows === wanted })
         )
-      yield* until("1new,2new")
+      yield* untilCopied("1new,2new")
       // What passes by the triggers, and what one calls then.
       yield* sql.withTransaction(
         Effect.andThen(
@@ -239,10 +239,10 @@ describe("examples/recovery", () => {
         )
       )
       yield* sql`select realtime.tell_gap('table_updates_orders')`
-      yield* until("1new,2new,3new")
+      yield* untilCopied("1new,2new,3new")
       yield* sql`update orders set status = 'sent' where id = 1`
       yield* sql`delete from orders where id = 2`
-      yield* until("1sent,3new")
+      yield* untilCopied("1sent,3new")
       yield* Fiber.interrupt(fiber)
     }).pipe(Effect.provide(durable))
   )

@@ -7,7 +7,7 @@ import * as Realtime from "../../src/server/Realtime.ts"
 import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
 import { allowAll, type AnonymousOptions } from "../../src/server/ServerOptions.ts"
 import { Address, layer, layerAround } from "../support/app.ts"
-import { connect, greet, type Refused } from "../support/wire.ts"
+import { connect, greet, type UpgradeRefused } from "../support/wire.ts"
 
 const Order = Schema.Struct({ id: Schema.Int })
 const Orders = Channel.make("orders", Order)
@@ -477,7 +477,7 @@ describe("RealtimeServer", () => {
             ])
           )
           const result = yield* Effect.result(connect(ws, { ...attempt, headers }))
-          return result._tag === "Failure" ? (result.failure as Refused).status : 101
+          return result._tag === "Failure" ? (result.failure as UpgradeRefused).status : 101
         }),
         more
       )

@@ -7,7 +7,10 @@ import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Layer, Schema, SchemaGetter } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
-import { Admission, type Admitted } from "../../src/server/internal/outbox/admission.ts"
+import {
+  ReplayAdmission,
+  type AdmittedReplay
+} from "../../src/server/internal/outbox/replayAdmission.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
 import { Turns, turns } from "../../src/server/internal/turns.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
@@ -263,8 +266,8 @@ describe("a crowd that comes back", () => {
 describe("replays of a node", () => {
   it.effect("keep no more in memory than they may, and are let in in their order", () =>
     Effect.gen(function* () {
-      const admission = new Admission({ atOnce: 3, queue: 10, bytes: 100 })
-      const admitted: Array<Admitted> = []
+      const admission = new ReplayAdmission({ atOnce: 3, queue: 10, bytes: 100 })
+      const admitted: Array<AdmittedReplay> = []
       const order: Array<number> = []
       const come = (n: number, bytes: number) =>
         Effect.forkChild(

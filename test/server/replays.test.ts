@@ -40,7 +40,7 @@ const waiting = blocked("%realtime.messages m%")
 /** Sessions that wait to lock everybody out. */
 const lockers = blocked("lock %")
 
-const until = (count: number) =>
+const untilWaiting = (count: number) =>
   Effect.repeat(Effect.delay(waiting, "5 millis"), { until: (found) => found === count })
 
 /** So many positions, each with one message more behind it. */
@@ -122,11 +122,11 @@ describe("a replay", () => {
       const hostile = yield* Effect.forEach(from.slice(0, 30), (cursor) =>
         Effect.forkChild(reader.join("room", cursor))
       )
-      yield* until(8)
+      yield* untilWaiting(8)
       yield* Fiber.interruptAll(hostile)
-      yield* until(0)
+      yield* untilWaiting(0)
       const join = yield* Effect.forkChild(reader.join("room", from[30]))
-      yield* until(1)
+      yield* untilWaiting(1)
       yield* unlock
       expect(yield* Fiber.join(join)).toMatchObject({ state: "recovered" })
     }).pipe(Effect.scoped, Effect.provide(layerReader({ wake: "poll" })))
@@ -140,7 +140,7 @@ describe("a replay", () => {
       const [first, ...others] = yield* Effect.forEach([1, 2, 3, 4, 5], () =>
         Effect.forkChild(reader.join("room", from))
       )
-      yield* until(1)
+      yield* untilWaiting(1)
       yield* Fiber.interrupt(first!)
       expect(yield* waiting).toBe(1)
       yield* unlock
@@ -173,7 +173,7 @@ describe("a replay", () => {
       yield* unlockTake
       const unlock = yield* Fiber.join(first)
       // Another lock waits for the first page, and the second page for that.
-      yield* until(1)
+      yield* untilWaiting(1)
       const second = yield* Effect.forkChild(lock)
       yield* Effect.repeat(Effect.delay(lockers, "5 millis"), { until: (found) => found === 1 })
       yield* unlock

@@ -8,7 +8,7 @@
  */
 import type * as Stream from "effect/Stream"
 import type { Readable } from "../Readable.ts"
-import * as Mailbox from "./mailbox.ts"
+import * as Inbox from "./inbox.ts"
 import { attempt, report } from "./platform.ts"
 
 export interface Cell<in out A> extends Readable<A> {
@@ -40,10 +40,10 @@ const backlog = 64
 
 /** The value now, then each change. */
 export const changes = <A>(cell: Readable<A>): Stream.Stream<A> =>
-  Mailbox.stream<A>((mailbox) => {
-    mailbox.push([cell.getSnapshot()])
+  Inbox.stream<A>((inbox) => {
+    inbox.push([cell.getSnapshot()])
     return cell.subscribe(() => {
-      if (mailbox.size() >= backlog) mailbox.clear()
-      mailbox.push([cell.getSnapshot()])
+      if (inbox.size() >= backlog) inbox.clear()
+      inbox.push([cell.getSnapshot()])
     })
   })

@@ -47,7 +47,7 @@ export interface Above {
 }
 
 /** The part of `error` and `ended` that says why, and what to do about it. */
-export type Refusal = Omit<FrameOf<ServerFrame, "error">, "type" | "id">
+export type RefusalFields = Omit<FrameOf<ServerFrame, "error">, "type" | "id">
 
 export interface Connection {
   readonly state: Readable<Shown>
@@ -60,7 +60,7 @@ export interface Connection {
    * The error of a refusal that asking again would not help. Renews the identity on this socket
    * with a fresh token where that would.
    */
-  readonly refused: (channel: string, refusal: Refusal) => Refused | undefined
+  readonly refused: (channel: string, refusal: RefusalFields) => Refused | undefined
   /** Looks at the link now, cuts a wait short, and leaves `stopped`. */
   readonly reconnect: () => void
   /** The error of whoever uses it, once it has stopped. */

@@ -53,7 +53,7 @@ export interface Server {
 export interface Database {
   readonly source: NotificationSource["Service"]
   readonly table: MemoryTable
-  readonly outbox: MemoryReader.ReaderOptions | undefined
+  readonly outbox: MemoryReader.MemoryReaderOptions | undefined
 }
 
 /** As a client on this machine. */

@@ -181,9 +181,9 @@ export const make = <I, R>(
       slowConsumer: options.slowConsumer ?? "gap",
       publishKeys,
       ...(yield* applicationOf(options, limits.maxTokenAge)),
-      opens: new Bucket.Shared(limits.channelOpenRate, now),
+      opens: new Bucket.SharedBucket(limits.channelOpenRate, now),
       // Where everybody may everything nobody is asked.
-      looks: new Bucket.Shared(
+      looks: new Bucket.SharedBucket(
         options.authorize === allowAll ? undefined : limits.authorizeRate,
         now
       ),

@@ -11,7 +11,7 @@ import type { InvalidChannelName, PayloadTooLarge } from "../../../RealtimeError
 import type { SourceError, SourceState } from "../../NotificationSource.ts"
 import type { PublishRefused } from "../../OutboxReader.ts"
 import type { JoinError } from "../outbox/catchUp.ts"
-import type { DatabaseRefused, Refused } from "../link/refusal.ts"
+import type { DatabaseRefused, SourceRefused } from "../link/databaseRefusal.ts"
 import type { OutboxFault } from "../outbox/faults.ts"
 import type { Batch } from "./batch.ts"
 import type { NoOutbox, NoSource, TooManyChannels } from "./errors.ts"
@@ -30,7 +30,7 @@ export type OpenError =
 export type SendError = PayloadTooLarge | SourceError | NoOutbox | NoSource | PublishRefused
 
 /** Why a node does not hear its database, when it is known that waiting does not help. */
-export type ReadyError = Refused | DatabaseRefused | OutboxFault
+export type ReadyError = SourceRefused | DatabaseRefused | OutboxFault
 
 export interface Delivery {
   /** Why this node has no channel of this delivery; `undefined` when it has. */

@@ -5,7 +5,7 @@ import type { FrameOf, ServerFrame } from "../../../Frame.ts"
 import { type ErrorCode, errorCodes } from "../../../Protocol.ts"
 import type { SourceError } from "../../NotificationSource.ts"
 import type { TooManyChannels } from "../hub/errors.ts"
-import type { ReplaysOverloaded } from "../outbox/admission.ts"
+import type { ReplaysOverloaded } from "../outbox/replayAdmission.ts"
 import type { ResolvedLimits } from "./limits.ts"
 import type { PublishRefused } from "../outbox/outboxPublish.ts"
 import { isDataFault } from "../link/sqlState.ts"
@@ -90,8 +90,8 @@ export const errorFrame = (
 })
 
 /** A refusal as an error on the way. */
-export class Refused {
-  readonly _tag = "Refused"
+export class RequestRefused {
+  readonly _tag = "RequestRefused"
   readonly refusal: Refusal
 
   constructor(refusal: Refusal) {
@@ -110,7 +110,7 @@ export const isToldByReader = (error: unknown): boolean =>
 /** What a client may know of an error of the hub. */
 export const refusalOf = (error: unknown): Refusal => {
   if (error === sourceDown) return sourceDown
-  if (error instanceof Refused) return error.refusal
+  if (error instanceof RequestRefused) return error.refusal
   // For a client it is a source that is down.
   if (isToldByReader(error)) return down
   switch (tagOf(error)) {

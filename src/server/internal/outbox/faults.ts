@@ -1,7 +1,7 @@
 /** Errors of the durable side that more than one of its modules raises. */
 import * as Schema from "effect/Schema"
-import type { NotPrimary } from "../link/refusal.ts"
-import type { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
+import { NotPrimary } from "../link/databaseRefusal.ts"
+import { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
 
 /**
  * The reader stands in another outbox than the one that the pool publishes to: nothing would arrive.
@@ -22,6 +22,12 @@ export class OtherOutbox extends Schema.TaggedError<OtherOutbox>()("OtherOutbox"
  * @since 0.1.0
  */
 export type OutboxFault = NotInstalled | OutdatedInstall | NotPrimary | OtherOutbox
+
+export const isFault = (error: unknown): error is OutboxFault =>
+  error instanceof NotInstalled ||
+  error instanceof OutdatedInstall ||
+  error instanceof NotPrimary ||
+  error instanceof OtherOutbox
 
 /**
  * The pool did not answer a replay as it must.

@@ -15,18 +15,26 @@ import * as Cursor from "../../../internal/cursor.ts"
 import type { SourceState } from "../../NotificationSource.ts"
 import { waitUntilUp } from "../waitUntilUp.ts"
 import { type Join, type Options, OutboxReader, type Part } from "../../OutboxReader.ts"
-import { add, type Bounds, eventBytes, exceeds, fitting, frameBytes, nothing } from "./bounds.ts"
+import {
+  add,
+  type Bounds,
+  frameEventBytes,
+  exceeds,
+  fitting,
+  frameBytes,
+  nothing
+} from "./bounds.ts"
 import { at, type CatchUp } from "./catchUp.ts"
 import { durableStream } from "./durableStream.ts"
 import type { MemoryTable } from "./memoryTable.ts"
 import type { PageLimits } from "./outbox.ts"
 import { PublishRefused } from "./outboxPublish.ts"
-import { endOf, isEmpty, legs, type Place, type Position, positionOf } from "./position.ts"
+import { endOf, isEmpty, legs, type NodePosition, type Place, positionOf } from "./position.ts"
 import * as Settings from "./settings.ts"
-import { batchesOf, type DurableBatch, Followers, Tail } from "./tail.ts"
+import { batchesOfPage, type DurableBatch, Followers, Tail } from "./tail.ts"
 
 /** Those options of `OutboxReader` that mean something without a session of PostgreSQL. */
-export interface ReaderOptions extends Pick<
+export interface MemoryReaderOptions extends Pick<
   Options,
   | "maxBacklog"
   | "maxPageBytes"
@@ -45,7 +53,7 @@ const ofTables = "table_updates_"
 /** Reads until the scope closes. What is in the table when it begins is nobody's news. */
 export const make = (
   table: MemoryTable,
-  options: ReaderOptions | undefined
+  options: MemoryReaderOptions | undefined
 ): Effect.Effect<OutboxReader["Service"], InvalidOption, Scope.Scope> =>
   Effect.gen(function* () {
     const {
@@ -87,7 +95,7 @@ export const make = (
         while (more) {
           const page = table.page(next, limits, channels)
           if (page === "retention") return void begin("retention")
-          for (const batch of batchesOf(
+          for (const batch of batchesOfPage(
             page,
             next,
             current.position,
@@ -160,7 +168,7 @@ export const make = (
     const page = (
       tail: Tail,
       channel: string,
-      from: Position,
+      from: NodePosition,
       to: Place,
       most: PageLimits = limits
     ) => {
@@ -177,7 +185,7 @@ export const make = (
         if (!table.stands(leg.last)) return { _tag: "Reset", reason: "witness" } as const
         const done = index === remaining.length - 1 && page.position.next === undefined
         if (page.messages.length > 0 || done) {
-          const batches = batchesOf(page, leg, start, tail.identity, 0)
+          const batches = batchesOfPage(page, leg, start, tail.identity, 0)
           return { _tag: "Page", batches, position: page.position, done } as const
         }
         start = page.position
@@ -212,18 +220,18 @@ export const make = (
       const { tick } = tail
       const room = Math.max(1, part?.room ?? Infinity)
       const recovered = { state: "recovered", reason: undefined, cursor: from, tick } as const
-      const recent = followers.recent(channel, from, now)
-      const remembered = recent && fitting(recent, bounds, room)
+      const handed = followers.ringAfter(channel, from, now)
+      const remembered = handed && fitting(handed, bounds, room)
       if (remembered !== undefined) return { ...recovered, ...remembered }
       const found = locate(tail, from)
       if (found.reason !== undefined) return at(tail, found.reason)
       const replay: Array<DurableBatch> = []
-      let next: Position = found.position
+      let next: NodePosition = found.position
       let size = nothing
       let more = true
       for (let left = room; more && left > 0; left = room - frameBytes(size)) {
         const one = page(tail, channel, next, found.to, {
-          messages: Math.min(limits.messages, Math.ceil(left / eventBytes)),
+          messages: Math.min(limits.messages, Math.ceil(left / frameEventBytes)),
           bytes: Math.min(limits.bytes, left)
         })
         if (one._tag === "Reset") return at(tail, one.reason, size.bytes)

@@ -91,7 +91,7 @@ export const rows = <A, I>(
     )
     const decoded: Array<A> = []
     for (const { j } of texts) {
-      const read = Reading.read(codec, "rows", j, Reading.rows)
+      const read = Reading.read(codec, "rows", j, Reading.rowText)
       if (Result.isFailure(read)) return yield* new RowMismatch(read.failure)
       decoded.push(read.success)
     }

@@ -4,7 +4,7 @@
  */
 import type * as Duration from "effect/Duration"
 import { count, millis } from "../options.ts"
-import type { ReplayLimits } from "./admission.ts"
+import type { ReplayLimits } from "./replayAdmission.ts"
 import type { Bounds } from "./bounds.ts"
 import type { PageLimits } from "./outbox.ts"
 

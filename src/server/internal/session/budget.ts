@@ -4,7 +4,7 @@
 import * as Effect from "effect/Effect"
 import { asking, few, one } from "../turns.ts"
 import type { Match } from "./registry.ts"
-import { busy, overLimit, type Refusal, Refused, sourceDown } from "../limits/refusals.ts"
+import { busy, overLimit, type Refusal, RequestRefused, sourceDown } from "../limits/refusals.ts"
 import type { SessionContext } from "./sessionContext.ts"
 
 /** A replay counts as one subscribe more for each so many bytes of payload. */
@@ -41,4 +41,4 @@ export const beginInTurn = (
 
 /** Why a subscription does not begin in time: while the source is up, others are before it. */
 export const late = ({ sourceIsUp }: SessionContext, opened: boolean) =>
-  opened && sourceIsUp() ? new Refused(busy("maxReplays")) : sourceDown
+  opened && sourceIsUp() ? new RequestRefused(busy("maxReplays")) : sourceDown

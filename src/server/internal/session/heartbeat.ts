@@ -31,7 +31,7 @@ export const begin = (now: number): Times => ({
 })
 
 /** How the session is now. */
-export interface Seen {
+export interface SessionNow {
   /** Before hello, while the token is checked, or after the welcome. */
   readonly phase: "new" | "greeting" | "open"
   /** The socket is closing, whoever began it. */
@@ -50,7 +50,7 @@ export type Action = "nothing" | "ping" | "cut" | "noHello" | "tokenExpired" | "
 /** What to do at `now`, and the times from then on: the same object when none has changed. */
 export const beat = (
   times: Times,
-  seen: Seen,
+  seen: SessionNow,
   {
     helloTimeout,
     pingInterval,

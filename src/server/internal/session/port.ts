@@ -2,7 +2,7 @@
  * A session as all that works for it sees it: who the client is, its mailbox, what it waits for, its
  * fibers, and its end.
  *
- * Requests, rights, followers and replays stand above it and call it; it calls none of them, and nothing
+ * Requests, rights, subscribers and replays stand above it and call it; it calls none of them, and nothing
  * calls the session but its socket and the door.
  */
 import type * as Cause from "effect/Cause"

@@ -30,7 +30,7 @@ const endingOf = (
 ) => ({ code, message, retry: errorCodes[code].retry })
 
 /** How a subscription ends that was refused when rights were looked at anew, or that cannot go on. */
-export const ending = ({ code, limit }: Refusal) =>
+export const endedBy = ({ code, limit }: Refusal) =>
   code === "channel/forbidden"
     ? endingOf(code, "The client may not subscribe to this channel any more.")
     : code === "source/down"

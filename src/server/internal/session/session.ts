@@ -32,7 +32,7 @@ import { type Patient, wait } from "./patience.ts"
 import type { Peer } from "./peer.ts"
 import { Port } from "./port.ts"
 import { anonymous, closeFor, prove, revoked } from "../auth/proof.ts"
-import { type ChannelFrame, Requests } from "./requests.ts"
+import { type ChannelRequest, Requests } from "./requests.ts"
 import type { Principal } from "../auth/application.ts"
 import { overLimit, refusal } from "../limits/refusals.ts"
 import type { SessionContext } from "./sessionContext.ts"
@@ -58,7 +58,7 @@ export class Session implements Patient {
   readonly #frames: Bucket
   #authentications: Bucket | undefined
   #fiber: Fiber.Fiber<void> | undefined
-  #phase: Heartbeat.Seen["phase"] = "new"
+  #phase: Heartbeat.SessionNow["phase"] = "new"
 
   constructor(
     id: string,
@@ -242,7 +242,7 @@ export class Session implements Patient {
       )
     }
     if (frame.type === "authenticate") this.#authenticate(frame)
-    else this.#requests.push(frame satisfies ChannelFrame)
+    else this.#requests.push(frame satisfies ChannelRequest)
   }
 
   // --- who it is ---------------------------------------------------------------------------------

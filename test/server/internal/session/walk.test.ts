@@ -200,7 +200,7 @@ describe("a live event", () => {
         expect(way.to("writes events")).toEqual([
           ...toTheView,
           "view View.hand",
-          "follower Follower.offer",
+          "subscriber Subscriber.offer",
           "mailbox Mailbox.offer"
         ])
         expect(way.twice).toEqual([])
@@ -208,7 +208,7 @@ describe("a live event", () => {
     )
   )
 
-  it.effect("that a full socket drops is answered to the follower, which tells the port", () =>
+  it.effect("that a full socket drops is answered to the subscriber, which tells the port", () =>
     walked(
       (way, moves, visitor) =>
         Effect.gen(function* () {
@@ -220,7 +220,7 @@ describe("a live event", () => {
           yield* settle
           expect(way.spans).toContain("closes")
           expect(way.to("closes")!.slice(-4)).toEqual([
-            "follower Follower.#keeps",
+            "subscriber Subscriber.#keeps",
             "port Port.dropped",
             "port Port.close",
             "port Port.closeWith"

@@ -73,7 +73,7 @@ export class ListenNotDelivered extends Schema.TaggedError<ListenNotDelivered>()
  * @category errors
  * @since 0.1.0
  */
-export type Refused = DatabaseRefused | ListenNotDelivered | NotPrimary
+export type SourceRefused = DatabaseRefused | ListenNotDelivered | NotPrimary
 
 /** The default time over which a refusal must last before it is believed. */
 const startPatience: Duration.Input = "10 seconds"
@@ -85,7 +85,7 @@ export const patienceOf = (given: Duration.Input | undefined): number =>
 /** The connections that must have been refused. */
 const leastTimes = 3
 
-export interface Refusal {
+export interface DatabaseRefusal {
   readonly code: string
   readonly reason: string
   readonly cure: string
@@ -125,7 +125,10 @@ const cureOf = (code: string, reason: string, schema: string): string => {
 }
 
 /** What lasts, or `undefined` for a failure that may pass; `schema` is what rights are missing in. */
-export const refusalOf = (failure: unknown, schema = usual): Refusal | undefined => {
+export const databaseRefusalOf = (
+  failure: unknown,
+  schema = usual
+): DatabaseRefusal | undefined => {
   if (!isSqlError(failure)) return undefined
   const code = sqlState(failure)
   const reason = sqlMessage(failure)
@@ -141,7 +144,7 @@ export const refusalOf = (failure: unknown, schema = usual): Refusal | undefined
 
 /** What was said, with the cure where there is one. */
 export const explained = (failure: unknown, schema?: string): string => {
-  const refusal = refusalOf(failure, schema)
+  const refusal = databaseRefusalOf(failure, schema)
   return refusal === undefined ? sqlMessage(failure) : `${refusal.reason}. ${refusal.cure}.`
 }
 
