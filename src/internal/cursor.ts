@@ -172,7 +172,7 @@ export const midway = (base: Snapshot, next: Snapshot, id: bigint): Position => 
  * The most transactions in progress that a snapshot may name (5,000). PostgreSQL has as many at most
  * as it has connections and prepared transactions.
  */
-export const maxRunning = 5000
+const maxRunning = 5000
 
 const pgSnapshot = /^(\d{1,19}):(\d{1,19}):((?:\d{1,19}(?:,\d{1,19})*)?)$/
 
