@@ -28,9 +28,5 @@ export { maxBytes } from "./internal/cursor.ts"
  * @category combinators
  * @since 0.1.0
  */
-export const includes = (
-  cursor: string
-): ((event: Pick<Event<unknown>, "id" | "tx">) => boolean) => {
-  const read = readDurable(cursor)
-  return (event) => read !== undefined && seenEvent(read, event)
-}
+export const includes = (cursor: string): ((event: Pick<Event<unknown>, "id" | "tx">) => boolean) =>
+  seenEvent(readDurable(cursor))

@@ -162,11 +162,13 @@ const from = (client: () => RealtimeClient["Service"], close: () => Promise<void
 export const make = (options: Options | (() => Options)): PlainClient => {
   const scope = Scope.makeUnsafe()
   let client: RealtimeClient["Service"] | undefined
-  const build = () => {
-    const made = layer(typeof options === "function" ? options() : options)
-    return Context.get(Effect.runSync(Layer.buildWithScope(made, scope)), RealtimeClient)
-  }
-  const get = () => (client ??= build())
+  const get = () =>
+    (client ??= Context.get(
+      Effect.runSync(
+        Layer.buildWithScope(layer(typeof options === "function" ? options() : options), scope)
+      ),
+      RealtimeClient
+    ))
   return from(get, () => {
     // One that was never used is made too, so that using it later says that it is closed.
     get()

@@ -154,13 +154,15 @@ export const seen = (position: Position, tx: bigint, id: bigint): boolean =>
 const numbers = /^\d{1,19} \d{1,19}$/
 
 /**
- * Whether an event is already part of what was read at `cursor`, so that who loaded a state at that
- * cursor drops the event. `false` for an event without a transaction: a live one.
+ * Tells which events are already part of what was read at a cursor, so that a reader of the state drops
+ * them. `false` for an event without a transaction, a live one, and of no cursor.
  */
-export const seenEvent = (
-  { position }: Pick<DurableCursor, "position">,
-  { id, tx }: { readonly id: string; readonly tx?: string | undefined }
-): boolean => numbers.test(`${tx} ${id}`) && seen(position, BigInt(tx as string), BigInt(id))
+export const seenEvent =
+  (cursor: Pick<DurableCursor, "position"> | undefined) =>
+  ({ id, tx }: { readonly id: string; readonly tx?: string | undefined }): boolean =>
+    cursor !== undefined &&
+    numbers.test(`${tx} ${id}`) &&
+    seen(cursor.position, BigInt(tx as string), BigInt(id))
 
 export const whole = (snapshot: Snapshot): Position => ({ base: snapshot, next: undefined, id: 0n })
 
@@ -170,7 +172,7 @@ export const midway = (base: Snapshot, next: Snapshot, id: bigint): Position => 
  * The most transactions in progress that a snapshot may name (5,000). PostgreSQL has as many at most
  * as it has connections and prepared transactions.
  */
-export const maxRunning = 5000
+const maxRunning = 5000
 
 const pgSnapshot = /^(\d{1,19}):(\d{1,19}):((?:\d{1,19}(?:,\d{1,19})*)?)$/
 

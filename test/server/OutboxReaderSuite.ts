@@ -144,7 +144,7 @@ export const suite = <R, E>(
         const events = (yield* take(queue, 2)).flatMap((item) =>
           item._tag === "Batch" ? item.events : []
         )
-        expect(events.map((event) => Cursor.seenEvent(between, event))).toEqual([true, false])
+        expect(events.map((event) => Cursor.seenEvent(between)(event))).toEqual([true, false])
       }))
 
     test("joins from now on, or with everything behind a cursor, and what follows is handed out", (reader, hands) =>

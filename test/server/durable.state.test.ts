@@ -135,7 +135,7 @@ describe("a snapshot", () => {
         expect(at(() => true)).toBe(yield* tables)
         const wrong = joins.filter(({ cursor, rows }) => {
           const position = Cursor.parseDurable(cursor)!
-          return spelled(rows) !== at((event) => Cursor.seenEvent(position, event))
+          return spelled(rows) !== at((event) => Cursor.seenEvent(position)(event))
         })
         console.log(
           JSON.stringify({ seed, joins: joins.length, changes: history.length, ...tally })
