@@ -88,20 +88,6 @@ export {
    */
   RowMismatch,
   /**
-   * The rows of a query in the form that they have in events, read by the row's Schema: the numbers,
-   * times and texts of a row are the same in a state as in the event that told it, whatever the
-   * settings of the session. For `snapshot`, or by itself.
-   *
-   * `JSON.stringify` writes the rows as they travel in events: whoever reads that text decodes it with
-   * the same Schema. The query runs in UTC, so `date_trunc('day', now())` in it is a day of UTC. A row
-   * that does not match fails with `RowMismatch`, which names the column and what fits.
-   *
-   * **Example** (A state with its position)
-   *
-   * ```ts
-   * Realtime.snapshot(Realtime.rows(Order, sql`select * from orders where status = ${"new"}`))
-   * ```
-   *
    * @category reading state
    * @since 0.1.0
    */
@@ -114,12 +100,6 @@ export {
    */
   NestedSnapshot,
   /**
-   * Runs a query and gives its result with the cursor of the same snapshot of the database: follow the
-   * durable channel `from` that cursor, or give both to `useChannel({ load })`.
-   *
-   * The query runs in a transaction of its own, REPEATABLE READ and READ ONLY, on the primary; inside
-   * another transaction it fails with `NestedSnapshot`.
-   *
    * @category reading state
    * @since 0.1.0
    */
@@ -181,6 +161,8 @@ export interface PublishOptions {
 }
 
 /**
+ * Why a payload was not published.
+ *
  * @category errors
  * @since 0.1.0
  */

@@ -65,6 +65,7 @@ export interface ConsumerOptions<E, R> {
   readonly onGap?: ((gap: DurableGap) => Effect.Effect<void, E, R>) | undefined
 }
 
+/** Why a consumer ended, beside its own work. */
 export type ConsumerError = ConsumerConflict | ConsumerGap | OutboxFault | SqlError
 
 /** Somebody of the same name was faster. */
