@@ -133,7 +133,7 @@ const specifiers = (text: string): ReadonlyArray<string> => {
 
 const wingOf = (path: string): Wing => {
   const [, folder] = path.split("/")
-  if (folder === undefined || folder.includes(".")) return "shared"
+  if (folder === undefined || folder.includes(".") || folder === "internal") return "shared"
   if (Object.hasOwn(wings, folder)) return folder as Wing
   throw new Error(`${path}: src/${folder} is no wing. Add it to the tables of test/house.test.ts.`)
 }

@@ -9,10 +9,10 @@
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
-import { Budget } from "../memory.ts"
+import { Budget, type Limits } from "../memory.ts"
 import { Floors, type Message, type Page, type Take } from "./outbox.ts"
 import { atRest, formatPosition, type Leg, midway, type Position, whole } from "./position.ts"
-import { limits, Recent } from "./recent.ts"
+import { Recent } from "./recent.ts"
 
 /** One message of a durable channel. */
 export interface DurableEvent {
@@ -195,7 +195,11 @@ export class Followers {
     { readonly set: Set<Follower>; readonly recent: Recent<DurableBatch> }
   >()
   /** Of what is remembered. */
-  readonly budget = new Budget(limits)
+  readonly budget: Budget
+
+  constructor(limits: Limits) {
+    this.budget = new Budget(limits)
+  }
 
   get channels(): ReadonlyArray<string> {
     return [...this.#byChannel.keys()]

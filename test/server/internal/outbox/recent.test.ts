@@ -1,6 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Budget, eventBytes } from "../../../../src/server/internal/memory.ts"
-import { limits, Recent } from "../../../../src/server/internal/outbox/recent.ts"
+import { Recent } from "../../../../src/server/internal/outbox/recent.ts"
+import * as Settings from "../../../../src/server/internal/outbox/settings.ts"
 import type { DurableBatch } from "../../../../src/server/internal/outbox/tail.ts"
 
 const batch = (number: number, events = 1, text = "x"): DurableBatch => ({
@@ -19,7 +20,7 @@ const batch = (number: number, events = 1, text = "x"): DurableBatch => ({
 })
 
 const remembering = (...batches: ReadonlyArray<DurableBatch>) => {
-  const budget = new Budget(limits)
+  const budget = new Budget(Settings.recent({}))
   const recent = new Recent<DurableBatch>(budget)
   for (const one of batches) recent.push(one, 0)
   return { budget, recent }
