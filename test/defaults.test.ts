@@ -282,3 +282,32 @@ describe("the tables of examples/operations/README.md", () => {
     ).toBe(true)
   })
 })
+
+describe("the limits that are no options, in examples/operations/README.md", () => {
+  const guide = read("examples/operations/README.md").split("## Limits that are no options")[1]!
+  it.each([
+    ["a publish on a live channel", "src/server/PgNotificationSource.ts", "notifyTimeout", "5 s"],
+    ["a Stream of", "src/server/internal/hub/view.ts", "streamBacklog", "256 batches"],
+    [
+      "payload of a live channel",
+      "src/server/internal/hub/live.ts",
+      "maxNotifyBytes",
+      "7,999 bytes"
+    ],
+    ["payload of a durable", "src/server/internal/sql/schema.ts", "maxPayloadBytes", "8 MiB"],
+    ["addresses", "src/server/internal/door/admission.ts", "maxBuckets", "10,000"],
+    ["unfinished queries", "src/server/QueryResults.ts", "lastWords", "2 s"],
+    ["a token callback", "src/client/internal/connection.ts", "patience", "10 s"],
+    ["closes of a client", "src/client/internal/connection.ts", "maxRefusals", "3"]
+  ])("say what the code says of %s", (row, file, name, words) => {
+    const [, source = ""] = new RegExp(`const ${name}\\b.* = ([^\\n]+)`).exec(read(file)) ?? []
+    const factors = source.replaceAll(/["_]/g, "").split(" * ")
+    const number = factors.map((factor) => Number.parseInt(factor, 10)).reduce((a, b) => a * b)
+    const unit = words.replace(/^[\d,]+ ?/, "")
+    const millis = source.includes("second") ? number * 1000 : number
+    const said =
+      unit === "s" ? timesOf(millis) : unit === "MiB" ? sizesOf(number) : [grouped(number)]
+    expect(begins(words, said), `${file}: ${name} is ${source}`).toBe(true)
+    expect(guide).toMatch(new RegExp(`\\| ${row}[^|]* \\| ${words}`))
+  })
+})
