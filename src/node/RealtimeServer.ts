@@ -6,6 +6,7 @@
  *
  * @since 0.1.0
  */
+import { nodeServer as Defaults } from "../internal/defaults.ts"
 import { PgClient } from "@effect/sql-pg"
 import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
@@ -165,6 +166,9 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       listenUrl,
       maxChannels,
       maxConnections,
+      maxRecentAge,
+      maxRecentBytes,
+      maxRecentEvents,
       maxReplayMemory,
       maxReplayQueue,
       maxReplays,
@@ -235,7 +239,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     const { connection } = Result.getOrThrow(secured({ url: Redacted.make(databaseUrl!) }))
     const pool = PgClient.layer({
       ...connection,
-      maxConnections: maxConnections ?? 4,
+      maxConnections: maxConnections ?? Defaults.maxConnections,
       applicationName: "effect-realtime",
       stream: () => {
         const socket = connection.stream?.() ?? connect(address(connection))
@@ -250,8 +254,11 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
           readUrl: direct,
           startPatience,
           wake,
-          maxReplays: maxReplays,
-          maxReplayQueue: maxReplayQueue,
+          maxRecentEvents,
+          maxRecentAge,
+          maxRecentBytes,
+          maxReplays,
+          maxReplayQueue,
           maxReplayMemory
         })
       : Layer.empty

@@ -21,6 +21,7 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Backoff from "../Backoff.ts"
+import { outboxReader as Defaults } from "../internal/defaults.ts"
 import * as CatchUp from "./internal/outbox/catchUp.ts"
 import type { OutboxFault } from "./internal/outbox/faults.ts"
 import { durableStream } from "./internal/outbox/durableStream.ts"
@@ -188,6 +189,23 @@ export interface Options {
    */
   readonly positionInterval?: Duration.Input | undefined
   /**
+   * Events of a channel that this reader remembers of what it handed out, default 256, so that a session
+   * that was away for a moment is not read from the table again. An older cursor is read from the table.
+   */
+  readonly maxRecentEvents?: number | undefined
+  /**
+   * How long this reader remembers what it handed out, default 2 minutes. An older cursor is read from the
+   * table. When PostgreSQL crashed, this reader looks whether what it remembers is still there, and tells a
+   * gap where not; what it has forgotten it cannot look for.
+   */
+  readonly maxRecentAge?: Duration.Input | undefined
+  /**
+   * What this reader remembers of all its channels together, default 64 MiB (67,108,864 bytes): about what
+   * it takes of the heap, each event 128 bytes and each batch 256 and their texts (one byte for each UTF-16
+   * unit). At the limit the channels that hold most forget first.
+   */
+  readonly maxRecentBytes?: number | undefined
+  /**
    * The most events that are replayed to a socket, default 10,000. With more behind it, it is told `reset`;
    * one that was too slow is told `gap slow`.
    */
@@ -325,11 +343,13 @@ const opened = (
       limits,
       patience,
       positionInterval,
+      recent,
       times,
       together,
       until
     } = yield* checked(() => resolved(options ?? {}))
-    const followers = new Followers()
+    const upkeep = options?.upkeep ?? Defaults.upkeep
+    const followers = new Followers(recent)
     yield* sweeping(followers.budget)
     const { connection } = yield* Effect.fromResult(
       PgLink.secured(PgLink.connectionOf(sql.config, options?.readUrl))
@@ -347,8 +367,8 @@ const opened = (
       positionInterval,
       followers,
       pace: yield* Pace.make(times),
-      upkeep: yield* Upkeep.make(sql, options?.upkeep !== false),
-      flushed: options?.flushed === true,
+      upkeep: yield* Upkeep.make(sql, upkeep),
+      flushed: (options?.flushed ?? Defaults.flushed) === true,
       startPatience: until
     })
     const catchUp = yield* CatchUp.make(
@@ -362,7 +382,7 @@ const opened = (
       refreshed
     )
     const watched = yield* Watched.make(sql, "durable")
-    if (options?.upkeep !== false) yield* Watched.looking(sql)
+    if (upkeep) yield* Watched.looking(sql)
 
     const follow: OutboxReader["Service"]["follow"] = (channel) =>
       Effect.gen(function* () {
@@ -396,7 +416,9 @@ const opened = (
 
 /** The options with their defaults. Throws `InvalidOption`. */
 const resolved = (options: Options) => {
-  const beat = Duration.millis(millis("heartbeatTimeout", options.heartbeatTimeout ?? "2 seconds"))
+  const beat = Duration.millis(
+    millis("heartbeatTimeout", options.heartbeatTimeout ?? Defaults.heartbeatTimeout)
+  )
   return {
     ...Settings.shared(options),
     together: Settings.together(options),
@@ -405,7 +427,7 @@ const resolved = (options: Options) => {
     patience: Duration.times(beat, 10),
     backoff: backoff(options.backoff ?? Backoff.link),
     times: {
-      busy: millis("busyInterval", options.busyInterval ?? 5),
+      busy: millis("busyInterval", options.busyInterval ?? Defaults.busyInterval),
       idle:
         options.idleInterval === undefined
           ? undefined

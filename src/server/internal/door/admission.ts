@@ -6,6 +6,7 @@
  * apart: loopback and private peers are proxies or neighbours, unless `trustProxy` says that the
  * forwarded address is the client's.
  */
+import { server as Defaults } from "../../../internal/defaults.ts"
 import type { IncomingMessage } from "node:http"
 import { subprotocol } from "../../../Protocol.ts"
 import type { DoorOptions } from "../../ServerOptions.ts"
@@ -42,7 +43,7 @@ export class Admission {
   constructor({ origins, trustProxy }: DoorOptions, limits: ResolvedLimits, now: number) {
     this.#limits = limits
     this.#origins = typeof origins === "object" ? new Set(origins) : origins
-    this.#proxies = trustProxy ?? 0
+    this.#proxies = trustProxy ?? Defaults.trustProxy
     this.#all = new Bucket(limits.upgradeRate, now)
   }
 

@@ -138,7 +138,7 @@ export const make = <I, R>(
     const clock = yield* Clock.Clock
     const now = () => clock.currentTimeMillisUnsafe()
     const admission = new Admission(options, limits, now())
-    const publishKeys = new PublishKeys<Deferred.Deferred<Refusal | undefined>>()
+    const publishKeys = new PublishKeys<Deferred.Deferred<Refusal | undefined>>(limits)
     const sessions = new Set<Session>()
     const identities = new Identities<Session>()
     const left = yield* Queue.sliding<void>(1)

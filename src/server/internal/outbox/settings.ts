@@ -3,6 +3,8 @@
  * one in memory.
  */
 import type * as Duration from "effect/Duration"
+import { outboxReader as Defaults } from "../../../internal/defaults.ts"
+import type { RingLimits } from "../ring.ts"
 import { count, millis } from "../options.ts"
 import type { ReplayLimits } from "./replayAdmission.ts"
 import type { Bounds } from "./bounds.ts"
@@ -12,13 +14,19 @@ import type { PageLimits } from "./outbox.ts"
 const mostRows = 2_147_483_646
 
 /** Of the options of `OutboxReader.layer`. */
-interface Given {
+interface Given extends GivenRecent {
   readonly maxPageMessages?: number | undefined
   readonly maxPageBytes?: number | undefined
   readonly maxReplayEvents?: number | undefined
   readonly maxReplayBytes?: number | undefined
   readonly maxBacklog?: number | undefined
   readonly positionInterval?: Duration.Input | undefined
+}
+
+interface GivenRecent {
+  readonly maxRecentEvents?: number | undefined
+  readonly maxRecentAge?: Duration.Input | undefined
+  readonly maxRecentBytes?: number | undefined
 }
 
 interface GivenTogether {
@@ -38,28 +46,53 @@ export const shared = (
   readonly backlog: number
   /** Milliseconds between two positions for every follower. */
   readonly positionInterval: number
+  /** What is remembered of what was handed out. */
+  readonly recent: RingLimits
 } => ({
   limits: {
-    messages: count("maxPageMessages", options.maxPageMessages ?? 1000, {
+    messages: count("maxPageMessages", options.maxPageMessages ?? Defaults.maxPageMessages, {
       most: mostRows,
       unlimited: false
     }),
-    bytes: count("maxPageBytes", options.maxPageBytes ?? 1024 * 1024, { unlimited: false })
+    bytes: count("maxPageBytes", options.maxPageBytes ?? Defaults.maxPageBytes, {
+      unlimited: false
+    })
   },
   bounds: {
-    events: count("maxReplayEvents", options.maxReplayEvents ?? 10_000, { least: 0 }),
-    bytes: count("maxReplayBytes", options.maxReplayBytes ?? 8 * 1024 * 1024, { least: 0 })
+    events: count("maxReplayEvents", options.maxReplayEvents ?? Defaults.maxReplayEvents, {
+      least: 0
+    }),
+    bytes: count("maxReplayBytes", options.maxReplayBytes ?? Defaults.maxReplayBytes, { least: 0 })
   },
-  backlog: count("maxBacklog", options.maxBacklog ?? 64),
-  positionInterval: millis("positionInterval", options.positionInterval ?? "1 hour", {
+  backlog: count("maxBacklog", options.maxBacklog ?? Defaults.maxBacklog),
+  positionInterval: millis(
+    "positionInterval",
+    options.positionInterval ?? Defaults.positionInterval,
+    {
+      endless: true
+    }
+  ),
+  recent: recent(options)
+})
+
+/** What is remembered of each channel, for how long, and of all together. Throws `InvalidOption`. */
+export const recent = (options: GivenRecent): RingLimits => ({
+  events: count("maxRecentEvents", options.maxRecentEvents ?? Defaults.maxRecentEvents, {
+    least: 0
+  }),
+  maxAge: millis("maxRecentAge", options.maxRecentAge ?? Defaults.maxRecentAge, {
+    least: 0,
     endless: true
-  })
+  }),
+  bytes: count("maxRecentBytes", options.maxRecentBytes ?? Defaults.maxRecentBytes, { least: 0 })
 })
 
 /** All replays of a node together. Throws `InvalidOption`. */
 export const together = (options: GivenTogether): ReplayLimits => ({
-  atOnce: count("maxReplays", options.maxReplays ?? 8),
-  queue: count("maxReplayQueue", options.maxReplayQueue ?? 1000, { least: 0 }),
+  atOnce: count("maxReplays", options.maxReplays ?? Defaults.maxReplays),
+  queue: count("maxReplayQueue", options.maxReplayQueue ?? Defaults.maxReplayQueue, { least: 0 }),
   // What is kept is subtracted from it again, which endless memory would not survive.
-  bytes: count("maxReplayMemory", options.maxReplayMemory ?? 64 * 1024 * 1024, { unlimited: false })
+  bytes: count("maxReplayMemory", options.maxReplayMemory ?? Defaults.maxReplayMemory, {
+    unlimited: false
+  })
 })

@@ -39,7 +39,8 @@ export const publishOnce = (
     if (outcome === "conflict") return Effect.succeed(conflict)
     if (outcome === undefined) {
       outcome = Deferred.makeUnsafe<Refusal | undefined>()
-      publishKeys.remember(identity, name, key, digest, clock(), outcome)
+      const crossed = publishKeys.remember(identity, name, key, digest, clock(), outcome)
+      if (crossed !== undefined) context.refused(crossed)
       // Not on the session's fiber: a client that is cut off in the middle comes back, asks again with
       // the same key, and must find an outcome.
       context.run(

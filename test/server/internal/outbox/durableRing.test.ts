@@ -1,9 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Budget, eventBytes } from "../../../../src/server/internal/ring.ts"
-import {
-  durableRingLimits,
-  DurableRing
-} from "../../../../src/server/internal/outbox/durableRing.ts"
+import { DurableRing } from "../../../../src/server/internal/outbox/durableRing.ts"
+import * as Settings from "../../../../src/server/internal/outbox/settings.ts"
 import type { DurableBatch } from "../../../../src/server/internal/outbox/tail.ts"
 
 const batch = (number: number, events = 1, text = "x"): DurableBatch => ({
@@ -22,7 +20,7 @@ const batch = (number: number, events = 1, text = "x"): DurableBatch => ({
 })
 
 const remembering = (...batches: ReadonlyArray<DurableBatch>) => {
-  const budget = new Budget(durableRingLimits)
+  const budget = new Budget(Settings.recent({}))
   const ring = new DurableRing<DurableBatch>(budget)
   for (const one of batches) ring.push(one, 0)
   return { budget, ring }

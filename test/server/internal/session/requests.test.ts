@@ -9,7 +9,14 @@ import { NotificationSource, SourceError } from "../../../../src/server/Notifica
 import * as MemorySource from "../../../../src/server/MemorySource.ts"
 import type { Realtime } from "../../../../src/server/Realtime.ts"
 import { allowAll, type AnonymousOptions } from "../../../../src/server/ServerOptions.ts"
-import { layerDoor, settle, type TestDoor, visit, type Visitor } from "../../../support/sessions.ts"
+import {
+  layerDoor,
+  refusals,
+  settle,
+  type TestDoor,
+  visit,
+  type Visitor
+} from "../../../support/sessions.ts"
 import { random } from "../../support/random.ts"
 
 const Orders = Channel.make("orders", Schema.Struct({ id: Schema.Int }))
@@ -259,6 +266,46 @@ describe("publish with a key", () => {
         expect(later.answer(1)?.type).toBe("published")
         expect(seen()).toEqual([{ id: 1 }])
       })
+    )
+  )
+
+  const few = [
+    ["maxPublishKeys", { maxPublishKeys: 2 }],
+    ["maxPublishKeysPerIdentity", { maxPublishKeysPerIdentity: 2 }]
+  ] as const
+  it.effect.each(few)("beyond %s forgets the oldest key, and counts that", ([limit, limits]) =>
+    withDoor(
+      Effect.gen(function* () {
+        const before = yield* refusals(limit)
+        const seen = yield* watch
+        const visitor = yield* visit()
+        yield* ask(visitor, publish(1, "k", { id: 1 }), publish(2, "l", { id: 2 }))
+        expect(yield* refusals(limit)).toBe(before)
+        yield* ask(visitor, publish(3, "m", { id: 3 }), publish(4, "l", { id: 2 }))
+        expect(yield* refusals(limit)).toBe(before + 1)
+        expect(seen()).toEqual([{ id: 1 }, { id: 2 }, { id: 3 }])
+        yield* ask(visitor, publish(5, "k", { id: 1 }))
+        expect(seen()).toEqual([{ id: 1 }, { id: 2 }, { id: 3 }, { id: 1 }])
+        expect(visitor.of("published")).toHaveLength(5)
+      }),
+      { limits }
+    )
+  )
+
+  it.effect("older than maxPublishKeyAge is published again", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const seen = yield* watch
+        const visitor = yield* visit()
+        yield* ask(visitor, publish(1, "k", { id: 1 }))
+        yield* TestClock.adjust("3 seconds")
+        yield* ask(visitor, publish(2, "k", { id: 1 }))
+        expect(seen()).toEqual([{ id: 1 }])
+        yield* TestClock.adjust("1 second")
+        yield* ask(visitor, publish(3, "k", { id: 1 }))
+        expect(seen()).toEqual([{ id: 1 }, { id: 1 }])
+      }),
+      { limits: { maxPublishKeyAge: "3 seconds" } }
     )
   )
 
