@@ -1,5 +1,5 @@
 /**
- * The README's table "What happens when ...": each row is shown by a test, which this names.
+ * Names the tests behind each row of the README's table "What happens when ...".
  */
 import { describe, expect, it } from "@effect/vitest"
 import * as Fs from "node:fs"
@@ -8,7 +8,7 @@ import * as Path from "node:path"
 const root = Path.resolve(import.meta.dirname, "..")
 const read = (path: string): string => Fs.readFileSync(Path.join(root, path), "utf8")
 
-/** Row by row: files, each with the beginning of a test's title. */
+/** For each row the test files, each with the beginning of a test's title. */
 const shownBy: Readonly<Record<string, ReadonlyArray<readonly [file: string, title: string]>>> = {
   "a transaction rolls back": [
     [
@@ -34,20 +34,20 @@ const shownBy: Readonly<Record<string, ReadonlyArray<readonly [file: string, tit
     ["test/testing/RealtimeTest.test.ts", "silence: nothing passes and nobody is told"]
   ],
   "the tab sleeps": [
-    ["test/browser/heal.test.ts", "17: that was hidden and slept past the heartbeat reconnects"],
-    ["test/client/connection.test.ts", "is cut short when the page is shown or comes online"],
-    ["test/client/connection.test.ts", "asks an open link for a sign of life after a signal"]
+    ["test/browser/heal.test.ts", "reconnects as soon as it is shown"],
+    ["test/client/connection.test.ts", "ends when the page is shown or comes online"],
+    ["test/client/connection.test.ts", "probes an open socket after a signal"]
   ],
   "the laptop closes": [
-    ["test/client/connection.test.ts", "ends by absolute time after a sleep in which no timer ran"],
-    ["test/client/connection.test.ts", "notices a sleep by itself within 5 s"]
+    ["test/client/connection.test.ts", "ends by absolute time after a sleep without timers"],
+    ["test/client/connection.test.ts", "detects a sleep within 5 s"]
   ],
   "the server is deployed": [
-    ["test/client/connection.test.ts", "honours the delay that the server gave before it drained"],
+    ["test/client/connection.test.ts", "lasts for the reconnectAfter of the server's bye"],
     ["test/server/RealtimeServer.test.ts", "4000 everybody with a bye when it drains"]
   ],
   "the server is killed": [
-    ["test/client/connection.test.ts", "keeps full jitter between 0 and a doubling ceiling"],
+    ["test/client/connection.test.ts", "has full jitter between 0 and a doubling ceiling"],
     ["test/testing/RealtimeTest.test.ts", "kill: no bye"]
   ],
   "a page is too slow": [
@@ -59,12 +59,12 @@ const shownBy: Readonly<Record<string, ReadonlyArray<readonly [file: string, tit
     ["test/server/Realtime.test.ts", "tells a consumer that is too slow what it missed"]
   ],
   "the server sends a page away (refused, removed)": [
-    ["test/client/connection.test.ts", "tells what the server said before it refused"],
-    ["test/client/ChannelStore.test.ts", "starts again after a stop, with everybody who still"],
-    ["test/react/useWebSocket.test.tsx", "stops when the server says so, and goes on where it was"]
+    ["test/client/connection.test.ts", "has the server's error as reason after a refusal"],
+    ["test/client/ChannelStore.test.ts", "subscribes again after a stop, for each listener"],
+    ["test/react/useWebSocket.test.tsx", "stops when the server rejects it, and resumes"]
   ],
   "the publish queue is full": [
-    ["test/client/publish.test.ts", "fails with QueueFull beyond the queue's bounds"]
+    ["test/client/publish.test.ts", "fails with QueueFull when the queue is full"]
   ],
   "a message waits too long": [
     ["test/client/publish.test.ts", "fails with Expired after 60 s offline"]
@@ -82,7 +82,7 @@ const rowsUnder = (heading: string): ReadonlyArray<string> => {
 }
 
 describe("what happens when ...", () => {
-  it("is told for exactly the cases that are shown", () => {
+  it("has exactly the rows that tests show", () => {
     expect(rowsUnder("What happens when ...")).toEqual(Object.keys(shownBy))
   })
 

@@ -46,7 +46,7 @@ const bundle = async (code: string, external: ReadonlyArray<RegExp>) => {
 
 const react = /^react($|\/|-dom)/
 const effect = /^effect($|\/)/
-/** All of the client but the collector, which the hooks bring. */
+/** The whole client without the collector, which is part of the hooks. */
 const client = `
   export { AckTimeout, ChannelStore, ConnectionStopped, Expired } from "effect-realtime/client"
   export { PublishQueue, QueueFull, RealtimeClient, Refused } from "effect-realtime/client"
@@ -65,7 +65,7 @@ const withColumns = `
   export const Ids = Channel.make("ids", Schema.Struct({ id: PgType.int8 }))
 `
 
-describe("the browser's share", () => {
+describe("the browser bundle", () => {
   it.each([
     { name: "the client", code: client, external: [effect], budget: 6870 },
     { name: "the client and React hooks", code: both, external: [effect, react], budget: 8420 },
@@ -78,14 +78,14 @@ describe("the browser's share", () => {
     expect(size.gzip).toBeLessThanOrEqual(budget)
   })
 
-  it("holds no Schema, no Config and no socket where channels are strings", async () => {
+  it("contains no Schema, no Config and no socket of Effect when channels are strings", async () => {
     const { modules } = await bundle(both, [react])
     expect(
       modules.filter((id) => /effect\/.*\/((Schema|Config)\w*\.\w+|socket\/.+)$/.test(id))
     ).toEqual([])
   })
 
-  it("fails when it reaches a Node module", async () => {
+  it("fails when it imports a Node module", async () => {
     await expect(bundle(`import "node:fs"`, [])).rejects.toThrow("imports node:fs in a browser")
   })
 })
