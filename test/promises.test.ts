@@ -35,7 +35,7 @@ const shownBy: Readonly<Record<string, ReadonlyArray<readonly [file: string, tit
   ],
   "the tab sleeps": [
     ["test/browser/heal.test.ts", "reconnects as soon as it is shown"],
-    ["test/client/connection.test.ts", "ends when the page is shown or comes online"],
+    ["test/client/connection.test.ts", "ends when the page is shown or goes online"],
     ["test/client/connection.test.ts", "probes an open socket after a signal"]
   ],
   "the laptop closes": [

@@ -319,7 +319,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("ends when the page is shown or comes online", () =>
+    it.effect("ends when the page is shown or goes online", () =>
       Effect.gen(function* () {
         const { server, signal, status } = yield* opened()
         server.last.say({ type: "bye", reconnectAfter: 60_000 }).drop(4000)
