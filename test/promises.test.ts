@@ -58,7 +58,7 @@ const shownBy: Readonly<Record<string, ReadonlyArray<readonly [file: string, tit
     ["test/server/durable.test.ts", "a socket that was too slow catches up by itself"],
     ["test/server/Realtime.test.ts", "tells a consumer that is too slow what it missed"]
   ],
-  "the server sends a page away (refused, removed)": [
+  "the server stops a page (rejected or removed)": [
     ["test/client/connection.test.ts", "has the server's error as reason after a refusal"],
     ["test/client/ChannelStore.test.ts", "subscribes again after a stop, for each listener"],
     ["test/react/useWebSocket.test.tsx", "stops when the server rejects it, and resumes"]
