@@ -91,7 +91,7 @@ const floorOf = (path: string): number | undefined =>
 
 const wingsWithFloors: ReadonlySet<Wing> = new Set(["client", "server"])
 
-/** Modules with a subpath of their own, so an app loads them only when it imports them. */
+/** Modules that are a subpath of the package by themselves: nobody pays for them who does not ask. */
 const modules: Readonly<Record<string, string>> = { "./pg-type": "PgType" }
 
 const maxLines = 500
@@ -397,7 +397,7 @@ describe("the package", () => {
     ).toEqual([])
   })
 
-  it("exports every barrel of src", () => {
+  it("exports every barrel there is", () => {
     expect(entries.map(({ target }) => target["@effect-realtime/source"]).toSorted()).toEqual(
       files
         .filter(({ path }) => isBarrel(path))
@@ -456,7 +456,7 @@ const text = "from somewhere"
     expect(cycleIn(new Map([...edges, ["d", ["b"]]]))).toEqual(["b", "c", "d", "b"])
   })
 
-  it("distinguish a module from a barrel", () => {
+  it("tell a module from a barrel", () => {
     expect(
       ["effect/Effect", "effect/sql/SqlError", "effect", "effect/sql", "lodash"].map(packageOf)
     ).toEqual(["effect module", "effect module", "effect barrel", "effect barrel", undefined])

@@ -14,7 +14,7 @@ import {
 import { type Readable, readable } from "svelte/store"
 
 export interface ChannelStoreOptions<S, A> extends CollectorOptions<S, A> {
-  /** Whether to subscribe, default `true`. */
+  /** Whether to listen, default `true`. */
   readonly enabled?: boolean
 }
 

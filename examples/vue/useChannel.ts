@@ -39,7 +39,7 @@ export const useChannel = <A, S>(
   store: ChannelStore | undefined = inject(storeKey)
 ): ChannelRefs<S> => {
   if (store === undefined) throw new Error("useChannel: no store was provided under storeKey")
-  // A family makes a new channel with each call, so compare channels by name.
+  // A family makes a new channel with each call: only another name is another channel.
   const current = computed<Channel.Channel<A>>((old) => {
     const next = toValue(channel)
     return old?.name === next.name ? old : next

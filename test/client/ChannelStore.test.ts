@@ -28,7 +28,7 @@ const make = (options?: Partial<RealtimeClientOptions>) => {
 }
 
 describe("ChannelStore", () => {
-  it("calls a handler for each event, in the turn in which the frame arrived", async () => {
+  it("calls a handler for each event, within the turn in which it came", async () => {
     const { server, store, subscribed } = make()
     const seen: Array<unknown> = []
     store.listen(Orders, ({ n }, { id }) => seen.push([n, id]))
@@ -220,7 +220,7 @@ describe("ChannelStore", () => {
     expect(server.sockets.length).toBe(1)
   })
 
-  it("makes no client until its first use", () => {
+  it("makes nothing until it is used", () => {
     const options = vi.fn<() => RealtimeClientOptions>(() => ({ url: "ws://host/realtime" }))
     ChannelStore.make(options)
     expect(options).not.toHaveBeenCalled()

@@ -17,7 +17,7 @@ import { until } from "./support/until.ts"
 const Moves = Channel.make("moves", Schema.Struct({ x: Schema.Finite }), { publish: true })
 const ReadOnly = Channel.make("read_only", Schema.String)
 
-/** The URL of a real server on a real database. */
+/** A real server on a real database, by its address. */
 const doorWith = Effect.fnUntraced(function* (options?: Pick<Options<string>, "authenticate">) {
   const { url } = yield* Database.database
   const http = createServer()
@@ -48,7 +48,7 @@ const client = (url: string) =>
 const hear = (client: RealtimeClient["Service"]) =>
   client.subscribe(Moves).pipe(Stream.take(3), Stream.runCollect, Effect.forkChild)
 
-/** Waits until the client's subscription is active. */
+/** Until the client's subscription is active. */
 const open = (client: RealtimeClient["Service"]) =>
   Effect.callback<void>((resume) => {
     const stop = client.sync.listen(Moves, {

@@ -228,7 +228,7 @@ describe("examples/recovery", () => {
           Effect.repeat({ until: ([found]) => found?.rows === wanted })
         )
       yield* until("1new,2new")
-      // A change without triggers, and the call of tell_gap after it.
+      // What passes by the triggers, and what one calls then.
       yield* sql.withTransaction(
         Effect.andThen(
           sql`set local session_replication_role = replica`,

@@ -147,8 +147,8 @@ describe("sockets that stop reading", () => {
   )
 
   const closed = [
-    ["a full backlog, with slowConsumer: disconnect", { slowConsumer: "disconnect" }],
-    ["limits.blocked without a read", { limits: { blocked: "500 millis" } }]
+    ["a full backlog, where slowConsumer says disconnect", { slowConsumer: "disconnect" }],
+    ["taking nothing for so long, else", { limits: { blocked: "500 millis" } }]
   ] as const
   it.live.each(closed)("are closed with 4001 and destroyed after %s", ([, options]) =>
     Effect.gen(function* () {
