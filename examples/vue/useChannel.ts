@@ -25,7 +25,7 @@ import {
 /** `app.provide(storeKey, ChannelStore.make({ url: "/realtime" }))` */
 export const storeKey: InjectionKey<ChannelStore> = Symbol("effect-realtime")
 
-/** The result of `useChannel`: each part of `Collected` as a ref. */
+/** What `useChannel` gives: each part of `Collected` as a ref. */
 export interface ChannelRefs<S> {
   readonly value: ComputedRef<S>
   readonly stale: ComputedRef<boolean>
