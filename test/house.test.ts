@@ -1,8 +1,8 @@
 /**
- * The rules of the house: which file may know which, and what every file owes its reader.
+ * The rules of the house: which file may import which, and what every file documents.
  *
- * Files stand on floors and imports go down only, so that any file can be read with nothing above it
- * in mind. The rules hold for types too. A failure names the file and says what to do.
+ * Each file stands on a floor and imports go down only, so you can read a file without the files above
+ * it. The rules apply to types too. A failure names the file and the cure.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { execFileSync } from "node:child_process"
@@ -15,7 +15,7 @@ const read = (path: string) => Fs.readFileSync(Path.join(root, path), "utf8")
 // -----------------------------------------------------------------------------------------------
 // the tables
 
-/** What each wing may import: wings, and packages by name. */
+/** The wings and packages that each wing may import. */
 const wings = {
   shared: { wings: ["shared"], packages: ["effect module"] },
   client: { wings: ["client", "shared"], packages: ["effect module"] },
@@ -45,8 +45,8 @@ type Package = "effect module" | "effect barrel" | "driver" | "react" | "node" |
 
 /**
  * The floor of each file within its wing: an import goes to the same floor or to a lower one. A name
- * that ends with a slash is a folder, and its files stand together. Barrels (`index.ts`) stand on none,
- * because nobody imports them.
+ * that ends with a slash is a folder: its files share a floor. Barrels (`index.ts`) have no floor,
+ * because no file of src imports them.
  */
 const floors: Readonly<Record<string, number>> = {
   "src/client/Readable.ts": 0,
@@ -73,7 +73,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/internal/outbox/": 2,
   "src/server/ServerError.ts": 2,
   "src/server/OutboxReader.ts": 3,
-  // These two are made of the reader's face, and stand on it.
+  // These two are built on the public reader.
   "src/server/internal/outbox/consumers.ts": 4,
   "src/server/internal/outbox/memoryReader.ts": 4,
   "src/server/MemoryOutbox.ts": 4,
@@ -124,7 +124,7 @@ const modules: Readonly<Record<string, string>> = { "./pg-type": "PgType" }
 
 const maxLines = 500
 
-/** What may stand beside the dot-files at the top of the repository. */
+/** The files and folders at the top of the repository, beside the dot-files. */
 const topLevel = new Set([
   "CHANGELOG.md",
   "CONTRIBUTING.md",
@@ -209,7 +209,7 @@ const packageOf = (name: string): Package | undefined => {
 const isPublic = (path: string) => !path.includes("/internal/")
 const isBarrel = (path: string) => isPublic(path) && /\/index\.tsx?$/.test(path)
 
-/** The first cycle that a walk along the edges meets, or none. */
+/** The first cycle along the edges, or `undefined`. */
 const cycleIn = (edges: ReadonlyMap<string, ReadonlyArray<string>>) => {
   const done = new Set<string>()
   const walk = (path: string, above: ReadonlyArray<string>): ReadonlyArray<string> | undefined => {
@@ -247,7 +247,7 @@ const bareExports = (text: string): ReadonlyArray<string> =>
 const declaration =
   /^export (?:declare |abstract |async )*(?:const|let|var|class|interface|type|function\*?|enum|namespace) (\w+)/gm
 
-/** The exported declarations of a file, each with the doc comment right above it. */
+/** The exported declarations of a file, each with the doc comment above it. */
 const exported = (text: string) =>
   [...text.matchAll(declaration)].map((match) => {
     const above = text.slice(0, match.index).trimEnd()
@@ -260,7 +260,7 @@ const exported = (text: string) =>
 // -----------------------------------------------------------------------------------------------
 
 describe("the wings", () => {
-  it("import only wings they may see", () => {
+  it("import only the wings of their list", () => {
     expect(
       files.flatMap(({ imports, path, wing }) =>
         imports
@@ -274,7 +274,7 @@ describe("the wings", () => {
     ).toEqual([])
   })
 
-  it("import only packages they may use, and single modules of Effect", () => {
+  it("import only the packages of their list, and single modules of Effect", () => {
     expect(
       files.flatMap(({ packages, path, wing }) =>
         packages
@@ -289,7 +289,7 @@ describe("the wings", () => {
     ).toEqual([])
   })
 
-  it("import no barrel: those are for users", () => {
+  it("import no barrel, because barrels are for users", () => {
     expect(
       files.flatMap(({ imports, path }) =>
         imports
@@ -299,7 +299,7 @@ describe("the wings", () => {
     ).toEqual([])
   })
 
-  it("import files that exist, with their ending", () => {
+  it("import files that exist, with their extension", () => {
     expect(
       files.flatMap(({ imports, path }) =>
         imports
@@ -313,7 +313,7 @@ describe("the wings", () => {
 describe("the floors", () => {
   const onFloors = files.filter(({ path, wing }) => wingsWithFloors.has(wing) && !isBarrel(path))
 
-  it("hold every file of the client and the server", () => {
+  it("have a number for every file of the client and the server", () => {
     const paths = onFloors.map(({ path }) => path)
     expect([
       ...paths
@@ -330,7 +330,7 @@ describe("the floors", () => {
     ]).toEqual([])
   })
 
-  it("are left downwards only", () => {
+  it("have imports to the same floor or a lower one only", () => {
     expect(
       onFloors.flatMap(({ imports, path, wing }) =>
         imports
@@ -343,7 +343,7 @@ describe("the floors", () => {
     ).toEqual([])
   })
 
-  it("have no internal that imports its own face: what it needs of a public file stands below it", () => {
+  it("have no internal file that imports a public file of its own floor or above", () => {
     expect(
       onFloors.flatMap(({ imports, path, wing }) =>
         isPublic(path)
@@ -358,7 +358,7 @@ describe("the floors", () => {
     ).toEqual([])
   })
 
-  it("have a session that goes one way: it knows no door, and what it calls does not call it", () => {
+  it("have a session that imports no door and that no file of its folder imports", () => {
     const session = onFloors.filter(({ path }) => path.startsWith("src/server/internal/session/"))
     expect(session.length).toBeGreaterThan(10)
     expect(
@@ -374,13 +374,13 @@ describe("the floors", () => {
     ).toEqual([])
   })
 
-  it("have no cycle", () => {
+  it("have no import cycle", () => {
     expect(cycleIn(new Map(files.map(({ imports, path }) => [path, imports])))).toBeUndefined()
   })
 })
 
 describe("every file", () => {
-  it(`has at most ${maxLines} lines: a longer one has two jobs`, () => {
+  it(`has at most ${maxLines} lines`, () => {
     expect(
       files
         .map(({ path, text }) => ({ path, lines: text.trimEnd().split("\n").length }))
@@ -388,7 +388,7 @@ describe("every file", () => {
     ).toEqual([])
   })
 
-  it("says of every public export since when it exists and where it belongs", () => {
+  it("has @since and @category on every public export", () => {
     expect(
       files
         .filter(({ path }) => isPublic(path) && !isBarrel(path))
@@ -400,7 +400,7 @@ describe("every file", () => {
     ).toEqual([])
   })
 
-  it("that is a barrel says since when it exists", () => {
+  it("has @since when it is a barrel", () => {
     expect(
       files
         .filter(
@@ -472,7 +472,7 @@ describe("the package", () => {
     typeof target === "string" ? [] : [{ name, target }]
   )
 
-  it("exports barrels that exist, and single modules, each built from its source", () => {
+  it("exports barrels and single modules, each with source, types and build", () => {
     expect(entries.map(({ target }) => target)).toEqual(
       entries.map(({ name }) => {
         const path = name === "." ? "index" : (modules[name] ?? `${name.slice(2)}/index`)
@@ -511,7 +511,7 @@ describe("the package", () => {
 })
 
 describe("the repository", () => {
-  it("has nothing at its top that is not on the list", () => {
+  it("has only the files and folders of the list at its top", () => {
     const listed = execFileSync(
       "git",
       ["ls-files", "-z", "--others", "--cached", "--exclude-standard"],
@@ -524,7 +524,7 @@ describe("the repository", () => {
 })
 
 describe("these rules", () => {
-  it("see every way to import", () => {
+  it("find every kind of import", () => {
     expect(
       specifiers(`
         /* import "comment" */
@@ -548,7 +548,7 @@ const text = "from somewhere"
     ).toBe(files.filter(({ text }) => /^(import|export) .*from "|^} from "/m.test(text)).length)
   })
 
-  it("see a cycle, also a long one", () => {
+  it("find a cycle of two files and a longer one", () => {
     const edges = new Map([
       ["a", ["b", "c"]],
       ["b", ["c"]],
@@ -588,7 +588,7 @@ export * from "./H.ts"
     ).toEqual(["effect module", "effect module", "effect barrel", "effect barrel", undefined])
   })
 
-  it("see an export without its tags", () => {
+  it("find an export without its tags", () => {
     expect(
       exported(`/**
  * @category a

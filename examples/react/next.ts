@@ -1,9 +1,9 @@
-/** Next.js and the door in one process, on one port. */
+/** Next.js and the door in one process on one port. */
 // #region next
 import { RealtimeServer } from "effect-realtime/node"
 import { createServer, type RequestListener, type Server } from "node:http"
 
-/** `import next from "next"`, which is such a function. */
+/** The type of `import next from "next"`. */
 type Next = (options: { readonly dev: boolean; readonly httpServer: Server }) => {
   readonly prepare: () => Promise<void>
   readonly getRequestHandler: () => RequestListener

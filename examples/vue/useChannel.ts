@@ -1,8 +1,8 @@
 /**
  * A Vue composable over `Collector`: the events of a channel as refs. Copy it into your app.
  *
- * It listens once the component is mounted, never while a page is rendered on a server, and stops with
- * the component. A channel given as a ref or getter may change: the value then starts anew.
+ * It subscribes when the component is mounted, never during server-side rendering, and unsubscribes with
+ * the component. You may pass the channel as a ref or getter. Another channel starts from `initial`.
  */
 import type { Channel } from "effect-realtime"
 import { Collector, type PlainClient } from "effect-realtime/client"
