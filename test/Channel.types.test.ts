@@ -22,7 +22,7 @@ const Notes = Channel.family("note_", Schema.FiniteFromString, Move, { publish: 
 const Report = Channel.queryResults(Schema.Array(Move))
 const Orders = Channel.tableUpdates("orders", Move)
 
-/** The client's, with nothing behind it. */
+/** The client's functions, without a client behind them. */
 const publish: RealtimeClient.RealtimeClient["Service"]["publish"] = () => Effect.void
 const events: RealtimeClient.RealtimeClient["Service"]["events"] = () => Stream.never
 const subscribe: RealtimeClient.RealtimeClient["Service"]["subscribe"] = () => Stream.never

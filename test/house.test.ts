@@ -119,7 +119,7 @@ const bare: Readonly<Record<string, ReadonlyArray<string>>> = {
   "src/testing/index.ts": []
 }
 
-/** Modules that are a subpath of the package by themselves: nobody pays for them who does not ask. */
+/** Modules with a subpath of their own, so an app loads them only when it imports them. */
 const modules: Readonly<Record<string, string>> = { "./pg-type": "PgType" }
 
 const maxLines = 500
@@ -499,7 +499,7 @@ describe("the package", () => {
     ).toEqual(Object.entries(bare))
   })
 
-  it("exports every barrel there is", () => {
+  it("exports every barrel of src", () => {
     expect(entries.map(({ target }) => target["@effect-realtime/source"]).toSorted()).toEqual(
       files
         .filter(({ path }) => isBarrel(path))
@@ -582,7 +582,7 @@ export * from "./H.ts"
     ])
   })
 
-  it("tell a module from a barrel", () => {
+  it("distinguish a module from a barrel", () => {
     expect(
       ["effect/Effect", "effect/sql/SqlError", "effect", "effect/sql", "lodash"].map(packageOf)
     ).toEqual(["effect module", "effect module", "effect barrel", "effect barrel", undefined])

@@ -34,20 +34,20 @@ const shownBy: Readonly<Record<string, ReadonlyArray<readonly [file: string, tit
     ["test/testing/RealtimeTest.test.ts", "silence: nothing passes and nobody is told"]
   ],
   "the tab sleeps": [
-    ["test/browser/heal.test.ts", "17: that was hidden and slept past the heartbeat reconnects"],
-    ["test/client/connection.test.ts", "is cut short when the page is shown or comes online"],
-    ["test/client/connection.test.ts", "asks an open link for a sign of life after a signal"]
+    ["test/browser/heal.test.ts", "reconnects as soon as it is shown"],
+    ["test/client/connection.test.ts", "ends when the page is shown or goes online"],
+    ["test/client/connection.test.ts", "probes an open socket after a signal"]
   ],
   "the laptop closes": [
-    ["test/client/connection.test.ts", "ends by absolute time after a sleep in which no timer ran"],
-    ["test/client/connection.test.ts", "notices a sleep by itself within 5 s"]
+    ["test/client/connection.test.ts", "ends by absolute time after a sleep without timers"],
+    ["test/client/connection.test.ts", "detects a sleep within 5 s"]
   ],
   "the server is deployed": [
-    ["test/client/connection.test.ts", "honours the delay that the server gave before it drained"],
+    ["test/client/connection.test.ts", "lasts for the reconnectAfter of the server's bye"],
     ["test/server/RealtimeServer.test.ts", "4000 everybody with a bye when it drains"]
   ],
   "the server is killed": [
-    ["test/client/connection.test.ts", "keeps full jitter between 0 and a doubling ceiling"],
+    ["test/client/connection.test.ts", "has full jitter between 0 and a doubling ceiling"],
     ["test/testing/RealtimeTest.test.ts", "kill: no bye"]
   ],
   "a page is too slow": [
@@ -58,13 +58,13 @@ const shownBy: Readonly<Record<string, ReadonlyArray<readonly [file: string, tit
     ["test/server/durable.test.ts", "a socket that was too slow catches up by itself"],
     ["test/server/Realtime.test.ts", "tells a consumer that is too slow what it missed"]
   ],
-  "the server sends a page away (refused, removed)": [
-    ["test/client/connection.test.ts", "tells what the server said before it refused"],
-    ["test/client/PlainClient.test.ts", "starts again after a stop, with everybody who still"],
-    ["test/react/useWebSocket.test.tsx", "stops when the server says so, and goes on where it was"]
+  "the server stops a page (rejected or removed)": [
+    ["test/client/connection.test.ts", "has the server's error as reason after a refusal"],
+    ["test/client/PlainClient.test.ts", "subscribes again after a stop, for each listener"],
+    ["test/react/useWebSocket.test.tsx", "stops when the server rejects it, and resumes"]
   ],
   "the publish queue is full": [
-    ["test/client/publish.test.ts", "fails with QueueFull beyond the queue's bounds"]
+    ["test/client/publish.test.ts", "fails with QueueFull when the queue is full"]
   ],
   "a message waits too long": [
     ["test/client/publish.test.ts", "fails with Expired after 60 s offline"]

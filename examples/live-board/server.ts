@@ -29,7 +29,7 @@ import * as Website from "./website.ts"
 const Door = RealtimeServer.layer({
   channels: [OrderUpdates, Notices, reportResult, otherResults, Channel.allTableUpdates],
   authorize: RealtimeServer.allowAll,
-  // Ctrl-C ends within 3 s, also when a sleeping phone does not answer.
+  // Ctrl-C ends the server within 3 s, even if a sleeping phone does not answer.
   limits: { drainTimeout: "1 second" }
 })
 

@@ -10,8 +10,8 @@ type Next = (options: { readonly dev: boolean; readonly httpServer: Server }) =>
 }
 
 export const serve = async (next: Next, url: string, options: RealtimeServer.Options) => {
-  // Next.js answers the sockets of this server only, which never listens. Given all sockets of
-  // the other one, it closes ours where a page such as app/[slug] matches the path.
+  // Next.js handles the sockets of this server, which never listens. It would close the sockets of
+  // the door if a page such as app/[slug] matched the path.
   const forNext = createServer()
   const dev = process.env["NODE_ENV"] !== "production"
   const app = next({ dev, httpServer: forNext })

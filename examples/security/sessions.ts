@@ -23,7 +23,7 @@ const authenticate = ({ headers, token }: RealtimeServer.Credentials) =>
   Effect.gen(function* () {
     const id = token ?? Cookies.parseHeader(headers.cookie ?? "")["session"]
     if (id === undefined) return yield* new RealtimeServer.AuthRefused({ code: "auth/required" })
-    const [session] = yield* Effect.orDie(find(id)) // the client is answered server/internal
+    const [session] = yield* Effect.orDie(find(id)) // the client receives server/internal
     if (session === undefined)
       return yield* new RealtimeServer.AuthRefused({ code: "auth/invalid" })
     return { identity: session, expires: session.expires }

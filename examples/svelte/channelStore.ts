@@ -9,7 +9,7 @@ import { Collector, type PlainClient } from "effect-realtime/client"
 import { type Readable, readable } from "svelte/store"
 
 export interface ChannelStoreOptions<S, A> extends Collector.Options<S, A> {
-  /** Whether to listen, default `true`. */
+  /** Whether to subscribe, default `true`. */
   readonly enabled?: boolean
 }
 

@@ -28,7 +28,7 @@ const make = (options?: Partial<RealtimeClient.Options>) => {
 }
 
 describe("PlainClient", () => {
-  it("calls a handler for each event, within the turn in which it came", async () => {
+  it("calls a handler for each event, in the turn in which the frame arrived", async () => {
     const { server, store, subscribed } = make()
     const seen: Array<unknown> = []
     store.listen(Orders, ({ n }, { id }) => seen.push([n, id]))
@@ -220,7 +220,7 @@ describe("PlainClient", () => {
     expect(server.sockets.length).toBe(1)
   })
 
-  it("makes nothing until it is used", () => {
+  it("makes no client until its first use", () => {
     const options = vi.fn<() => RealtimeClient.Options>(() => ({ url: "ws://host/realtime" }))
     createRealtimeClient(options)
     expect(options).not.toHaveBeenCalled()

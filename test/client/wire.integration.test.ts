@@ -16,7 +16,7 @@ import { until } from "../support/until.ts"
 const Moves = Channel.make("moves", Schema.Struct({ x: Schema.Finite }), { publish: true })
 const ReadOnly = Channel.make("read_only", Schema.String)
 
-/** A real server on a real database, by its address. */
+/** The URL of a real server on a real database. */
 const doorWith = Effect.fnUntraced(function* (
   options?: Pick<RealtimeServer.Options<string>, "authenticate">
 ) {
@@ -49,7 +49,7 @@ const client = (url: string) =>
 const hear = (client: RealtimeClient.RealtimeClient["Service"]) =>
   client.subscribe(Moves).pipe(Stream.take(3), Stream.runCollect, Effect.forkChild)
 
-/** Until the client's subscription is active. */
+/** Waits until the client's subscription is active. */
 const open = (client: RealtimeClient.RealtimeClient["Service"]) =>
   Effect.callback<void>((resume) => {
     const stop = client.sync.listen(Moves, {

@@ -231,7 +231,7 @@ describe("examples/recovery", () => {
           Effect.repeat({ until: ([found]) => found?.rows === wanted })
         )
       yield* untilCopied("1new,2new")
-      // What passes by the triggers, and what one calls then.
+      // A change without triggers, and the call of tell_gap after it.
       yield* sql.withTransaction(
         Effect.andThen(
           sql`set local session_replication_role = replica`,

@@ -217,7 +217,7 @@ describe("the examples", () => {
     }).pipe(Effect.scoped, Effect.provide(layer))
   )
 
-  /** What `durable.ts` gives, on a database with the table orders. */
+  /** The layers of `layers.ts`, on a database with the table orders. */
   const durably = <A, E>(
     body: Effect.Effect<A, E, Layer.Success<typeof Durable> | QueryResults.QueryResults>
   ) =>

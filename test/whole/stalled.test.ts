@@ -149,8 +149,8 @@ describe("sockets that stop reading", () => {
   )
 
   const closed = [
-    ["a full backlog, where slowConsumer says disconnect", { slowConsumer: "disconnect" }],
-    ["taking nothing for so long, else", { limits: { blockedTimeout: "500 millis" } }]
+    ["a full backlog, with slowConsumer: disconnect", { slowConsumer: "disconnect" }],
+    ["500 ms without a read", { limits: { blockedTimeout: "500 millis" } }]
   ] as const
   it.live.each(closed)("are closed with 4001 and destroyed after %s", ([, options]) =>
     Effect.gen(function* () {

@@ -14,7 +14,7 @@ afterEach(async () => {
   await Promise.all(stores.splice(0).map((store) => store.close()))
 })
 
-/** A server, a store of it, and a way to render under StrictMode with both. */
+/** A server, a store of it, and a function that renders under StrictMode with both. */
 export const page = (options?: Partial<RealtimeClient.Options>) => {
   const server = FakeSocket.make({ auto: true })
   const store = createRealtimeClient({
