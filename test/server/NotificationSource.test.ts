@@ -6,7 +6,7 @@ import {
 } from "../../src/server/NotificationSource.ts"
 import { suite } from "./NotificationSourceSuite.ts"
 
-/** The control is kept beside the contract, so that the suite sees the contract only. */
+/** The control stays beside the source, so that the suite sees the contract only. */
 let control: MemorySource["Service"]
 
 const layer = Layer.effectContext(

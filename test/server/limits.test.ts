@@ -1,6 +1,6 @@
 /**
- * Every limit of a session, crossed by exactly one, and not crossed by one less. Those of the upgrade
- * are in `internal/admission.test.ts` and, with a kernel, at the end.
+ * Every limit of a session, crossed by exactly one, and not crossed by one less. The limits of the
+ * upgrade are in `internal/door/admission.test.ts` and, with real sockets, at the end.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Fiber, Layer, Schema, type Scope } from "effect"
@@ -34,13 +34,13 @@ const withDoor = <A, E, I = undefined>(
   body: Effect.Effect<A, E, Needs>,
   more?: Partial<Options<I>>
 ) =>
-  // Visitors leave before the door closes: it would wait for them by a clock that stands still.
+  // Visitors leave before the server closes: it would wait for them by a clock that stands still.
   Effect.provide(
     Effect.scoped(body),
     layerDoor({ channels, authorize: allowAll, ...more } as Options<I>)
   )
 
-/** Runs the test, which must refuse exactly once for this reason. */
+/** Runs the test, which must be rejected exactly once for this reason. */
 const refusing = <A, E, I = undefined>(
   reason: string,
   body: Effect.Effect<A, E, Needs>,
@@ -66,8 +66,8 @@ const nested = (levels: number) =>
 const subscribe = (visitor: Visitor, id: number, channel: string) =>
   visitor.send({ type: "subscribe", id, channel })
 
-describe("a message", () => {
-  it.effect("may nest 64 levels, and not 65", () =>
+describe("The messages of a client", () => {
+  it.effect("a message may nest 64 levels, and is rejected with 65", () =>
     refusing(
       "frameDepth",
       Effect.gen(function* () {
@@ -82,7 +82,7 @@ describe("a message", () => {
     )
   )
 
-  it.effect("comes 400 times at once and 200 times a second, and closes 4003 beyond", () =>
+  it.effect("400 messages at once and 200 per second pass, and one more closes with 4003", () =>
     refusing(
       "frames",
       Effect.gen(function* () {
@@ -101,7 +101,7 @@ describe("a message", () => {
     )
   )
 
-  it.effect("may be a ping of the WebSocket itself, which counts as much", () =>
+  it.effect("a WebSocket ping counts as a message", () =>
     refusing(
       "frames",
       Effect.gen(function* () {
@@ -115,10 +115,10 @@ describe("a message", () => {
   )
 })
 
-describe("requests that wait for their answer", () => {
+describe("Unanswered requests", () => {
   const never = { authorize: () => Effect.never }
 
-  it.effect("may be 100, and close 4003 beyond", () =>
+  it.effect("a session may have 100 unanswered requests, and 101 close it with 4003", () =>
     refusing(
       "unanswered",
       Effect.gen(function* () {
@@ -134,7 +134,7 @@ describe("requests that wait for their answer", () => {
     )
   )
 
-  it.effect("are as many while the token is looked at", () =>
+  it.effect("a session may send 100 requests while its token is checked", () =>
     refusing(
       "unanswered",
       Effect.gen(function* () {
@@ -149,7 +149,7 @@ describe("requests that wait for their answer", () => {
     )
   )
 
-  it.effect("hold 256 KiB; beyond it the socket is not read until some are answered", () =>
+  it.effect("a socket with over 256 KiB of unanswered requests is paused until few are left", () =>
     Effect.gen(function* () {
       const gate = yield* Deferred.make<boolean>()
       yield* withDoor(
@@ -173,7 +173,7 @@ describe("requests that wait for their answer", () => {
     })
   )
 
-  it.effect("count for what they cost as values, which is more than their text", () =>
+  it.effect("unanswered requests count the memory of their values, not their text", () =>
     refusing(
       "unansweredBytes",
       Effect.gen(function* () {
@@ -186,7 +186,7 @@ describe("requests that wait for their answer", () => {
           key: "k",
           data: data(count)
         })
-        // 59 bytes each, with its comma; and 56 for the frame and the list.
+        // 59 bytes each with its comma; 56 for the frame and 56 for the list.
         const all = (256 * 1024 - JSON.stringify(frame(1, 0)).length - 2 * 56 + 1) / 59
         visitor.send(frame(1, Math.floor(all)))
         expect(visitor.paused).toBe(false)
@@ -198,7 +198,7 @@ describe("requests that wait for their answer", () => {
     )
   )
 
-  it.effect("hold back nobody who is read too seldom to be heard", () =>
+  it.effect("a session is not closed as silent while the server has paused its socket", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit()
@@ -217,13 +217,13 @@ describe("requests that wait for their answer", () => {
   )
 })
 
-describe("rates", () => {
+describe("The rates of a session", () => {
   const rates = [
     ["authenticate", "authentications", 5, 1000],
     ["subscribe", "subscribes", 100, 20],
     ["publish", "publishes", 50, 50]
   ] as const
-  it.effect.each(rates)("%s: %s, %i at once, then every %i ms", ([type, limit, burst, every]) =>
+  it.effect.each(rates)("%s: %s allows %i at once, one per %i ms", ([type, limit, burst, every]) =>
     refusing(
       limit,
       Effect.gen(function* () {
@@ -255,8 +255,11 @@ describe("rates", () => {
   )
 })
 
-describe("a replay", () => {
-  /** A channel that remembers 256 events of so many bytes, and a subscriber to it all, over and over. */
+describe("The cost of a replay", () => {
+  /**
+   * A channel that remembers 256 events of so many bytes, and a client that resumes all of it
+   * `times` times.
+   */
   const resume = (bytes: number, times: number) =>
     Effect.gen(function* () {
       const visitor = yield* visit()
@@ -279,7 +282,7 @@ describe("a replay", () => {
       return visitor
     })
 
-  it.effect("counts as one subscribe more for each 64 KiB", () =>
+  it.effect("a replay counts as one more subscribe for each 64 KiB", () =>
     refusing(
       "subscribes",
       Effect.gen(function* () {
@@ -298,7 +301,7 @@ describe("a replay", () => {
     )
   )
 
-  it.effect("of less counts as nothing", () =>
+  it.effect("a replay under 64 KiB counts as no further subscribe", () =>
     withDoor(
       Effect.gen(function* () {
         expect((yield* resume(250, 99)).errors).toEqual([])
@@ -307,11 +310,11 @@ describe("a replay", () => {
   )
 })
 
-describe("the memory of live channels", () => {
+describe("The memory of live channels", () => {
   const small = { memoryBytes: 1024 * 1024, linger: "1 second" } as const
   const large = "x".repeat(7000)
 
-  /** The position of somebody who left before the first event. */
+  /** The position of a client that left before the first event. */
   const leaves = Effect.gen(function* () {
     const visitor = yield* visit()
     subscribe(visitor, 1, "text")
@@ -322,7 +325,7 @@ describe("the memory of live channels", () => {
     return visitor.last("subscribed")!.cursor
   })
 
-  /** They come back after a second one. */
+  /** The client resumes after a second event. */
   const comesBack = (cursor: string) =>
     Effect.gen(function* () {
       yield* Realtime.publish(Text, `2 ${large}`)
@@ -335,7 +338,7 @@ describe("the memory of live channels", () => {
       expect(data).toEqual([`1 ${large}`, `2 ${large}`])
     })
 
-  /** The channel stays open all the time. */
+  /** A subscriber keeps the channel open all the time. */
   const withWitness = <A, E>(body: Effect.Effect<A, E, Needs>) =>
     Effect.gen(function* () {
       subscribe(yield* visit(), 1, "text")
@@ -343,7 +346,7 @@ describe("the memory of live channels", () => {
       yield* body
     }).pipe(Effect.scoped, Effect.provide(layerDoor({ channels, authorize: allowAll }, small)))
 
-  it.effect("is not taken from a small channel by somebody who fills many", () =>
+  it.effect("a client that fills many channels does not displace a small channel's memory", () =>
     withWitness(
       Effect.gen(function* () {
         const cursor = yield* leaves
@@ -359,7 +362,7 @@ describe("the memory of live channels", () => {
     )
   )
 
-  it.effect("is given back by channels that close", () =>
+  it.effect("a channel that closes frees its memory for others", () =>
     withWitness(
       Effect.gen(function* () {
         for (let n = 0; n < 3; n++) {
@@ -377,8 +380,8 @@ describe("the memory of live channels", () => {
   )
 })
 
-describe("time", () => {
-  it.effect("to say hello: 10 s, then 4005", () =>
+describe("The time limits of a session", () => {
+  it.effect("a session without hello for 10 s is closed with 4005", () =>
     refusing(
       "hello",
       Effect.gen(function* () {
@@ -395,7 +398,7 @@ describe("time", () => {
     )
   )
 
-  it.effect("to be silent: a ping after 25 s, 4002 after 10 more", () =>
+  it.effect("a silent session gets a ping after 25 s, and 4002 after 10 s more", () =>
     refusing(
       "slack",
       Effect.gen(function* () {
@@ -415,7 +418,7 @@ describe("time", () => {
     )
   )
 
-  it.effect("no longer when the clock is set back by an hour", () =>
+  it.effect("the time limits of a session hold although the clock goes back by an hour", () =>
     Effect.gen(function* () {
       const { clock, jump } = yield* sleepy
       yield* withDoor(
@@ -438,7 +441,7 @@ describe("time", () => {
           talking.send({ type: "pong" })
           yield* TestClock.adjust("11 seconds")
           expect(silent.closeCode).toBe(4002)
-          // Who is heard must hear something too.
+          // The server must send a ping to a client although it is heard.
           const before = talking.of("ping").length
           jump(-3_600_000)
           for (let second = 0; second < 26; second++) {
@@ -451,7 +454,7 @@ describe("time", () => {
     })
   )
 
-  it.effect("to answer a close frame: 2 s, then it is cut", () =>
+  it.effect("a socket that does not answer a close frame is cut after 2 s", () =>
     withDoor(
       Effect.gen(function* () {
         const rude = yield* visit({ hello: false, polite: false })
@@ -465,7 +468,7 @@ describe("time", () => {
     )
   )
 
-  it.effect("to wait for the source: 10 s, then source/down", () =>
+  it.effect("a subscribe that waits 10 s for the source is rejected with source/down", () =>
     refusing(
       "sourceWait",
       Effect.gen(function* () {
@@ -480,7 +483,7 @@ describe("time", () => {
     )
   )
 
-  it.effect("to leave a node that closes: as long as the limit says, then it is cut", () =>
+  it.effect("a draining node cuts a session that stays longer than the limit", () =>
     refusing(
       "drain",
       Effect.gen(function* () {
@@ -499,11 +502,11 @@ describe("time", () => {
   )
 
   const hanging = [
-    ["that waits for ever", Effect.never],
-    ["that cannot be interrupted either", Effect.uninterruptible(Effect.never)]
+    ["that never completes", Effect.never],
+    ["that never completes and cannot be interrupted", Effect.uninterruptible(Effect.never)]
   ] as const
   it.effect.each(hanging)(
-    "for authorize: 5 s, then server/internal, also for one %s",
+    "a subscribe is rejected with server/internal after 5 s with an authorize %s",
     ([, never]) =>
       refusing(
         "authorize",
@@ -521,7 +524,7 @@ describe("time", () => {
   )
 
   it.effect.each(hanging)(
-    "for authenticate: 5 s, then server/internal and 4003, so that it comes back, also for one %s",
+    "a session is rejected with server/internal and closed with 4003 after 5 s with an authenticate %s",
     ([, never]) =>
       refusing(
         "authorize",
@@ -538,7 +541,7 @@ describe("time", () => {
       )
   )
 
-  it.effect("that a proof is believed: as long as it says, and no longer than tokenAge", () =>
+  it.effect("a session is closed with 4100 after tokenAge, although its token is valid", () =>
     refusing(
       "4100",
       Effect.gen(function* () {
@@ -558,8 +561,8 @@ describe("time", () => {
   )
 })
 
-describe("subscriptions", () => {
-  it.effect("may be 100, and are subscribe/limit beyond", () =>
+describe("The limit of subscriptions", () => {
+  it.effect("a session may have 100 subscriptions, and 101 are rejected", () =>
     refusing(
       "subscriptions",
       Effect.gen(function* () {
@@ -580,8 +583,8 @@ describe("subscriptions", () => {
   )
 })
 
-describe("sessions of one identity", () => {
-  it.effect("may be 20, and close 4004 after hello beyond", () =>
+describe("The limit of sessions of one identity", () => {
+  it.effect("an identity may have 20 sessions, and the next is closed with 4004", () =>
     refusing(
       "sessionsPerIdentity",
       Effect.gen(function* () {
@@ -604,7 +607,7 @@ describe("sessions of one identity", () => {
     )
   )
 
-  it.effect("are counted for an identity that is written as nothing, too", () =>
+  it.effect("the sessions of an identity with an empty key are limited too", () =>
     refusing(
       "sessionsPerIdentity",
       Effect.gen(function* () {
@@ -620,15 +623,15 @@ describe("sessions of one identity", () => {
   )
 })
 
-describe("a socket that does not keep up", () => {
-  /** The bytes of a frame of one event with so much text: measured, not known. */
+describe("A slow consumer", () => {
+  /** A session with a blocked socket. */
   const blocked = Effect.gen(function* () {
     const visitor = yield* visit()
     subscribe(visitor, 1, "text")
     yield* settle
     visitor.reading = false
     const say = (text: string) => Effect.andThen(Realtime.publish(Text, text), settle)
-    // The first one blocks; it lies in the socket, not in the mailbox.
+    // The first event blocks: it lies in the socket and not in the mailbox.
     yield* say("x")
     return { visitor, say }
   })
@@ -642,7 +645,7 @@ describe("a socket that does not keep up", () => {
       })
     )
 
-  it.effect("keeps 1 MiB of backlog, and loses it beyond: gap slow", () =>
+  it.effect("a slow session keeps 1 MiB of backlog, and gets a gap over it", () =>
     refusing(
       "mailboxBytes",
       Effect.gen(function* () {
@@ -665,7 +668,7 @@ describe("a socket that does not keep up", () => {
     )
   )
 
-  it.effect("gets everything when the backlog did not overflow", () =>
+  it.effect("a slow session with a backlog under the limit receives every event", () =>
     withDoor(
       Effect.gen(function* () {
         const { say, visitor } = yield* blocked
@@ -678,7 +681,7 @@ describe("a socket that does not keep up", () => {
     )
   )
 
-  it.effect("is closed with 4001 instead, where it is told so", () =>
+  it.effect("a slow session is closed with 4001 when slowConsumer is disconnect", () =>
     refusing(
       "mailboxBytes",
       Effect.gen(function* () {
@@ -693,7 +696,7 @@ describe("a socket that does not keep up", () => {
     )
   )
 
-  it.effect("is closed with 4001 and cut after 30 s without taking anything", () =>
+  it.effect("a session that accepts no bytes for 30 s is closed with 4001 and cut", () =>
     refusing(
       "blocked",
       Effect.gen(function* () {
@@ -710,7 +713,7 @@ describe("a socket that does not keep up", () => {
     )
   )
 
-  it.effect("is not, when it took something in between", () =>
+  it.effect("a session that accepts bytes within 30 s stays open", () =>
     withDoor(
       Effect.gen(function* () {
         const { say, visitor } = yield* blocked
@@ -726,7 +729,7 @@ describe("a socket that does not keep up", () => {
     )
   )
 
-  it.effect("is not, when its link is so slow that it takes 64 KiB in 29 s", () =>
+  it.effect("a session that accepts 64 KiB in 29 s stays open and misses no event", () =>
     withDoor(
       Effect.gen(function* () {
         const { say, visitor } = yield* blocked
@@ -747,7 +750,7 @@ describe("a socket that does not keep up", () => {
   )
 
   it.effect(
-    "is closed with 4001 when it asks on and its answers alone are more than the bound",
+    "a blocked session is closed with 4001 when its unread answers alone exceed mailboxBytes",
     () =>
       refusing(
         "mailboxBytes",
@@ -756,7 +759,7 @@ describe("a socket that does not keep up", () => {
           let asked = 0
           while (visitor.closeCode === undefined && asked < 1000) visitor.send(`${asked++}`)
           expect(visitor.closeCode).toBe(4001)
-          // Each answer is about 120 bytes.
+          // Each answer has about 120 bytes.
           expect(asked).toBeGreaterThan(5)
           expect(asked).toBeLessThan(15)
         }),
@@ -764,7 +767,7 @@ describe("a socket that does not keep up", () => {
       )
   )
 
-  it.effect("loses no event to the answers that wait beside it", () =>
+  it.effect("a session misses no event for the unread answers that wait beside it", () =>
     withDoor(
       Effect.gen(function* () {
         const { say, visitor } = yield* blocked
@@ -781,7 +784,7 @@ describe("a socket that does not keep up", () => {
   )
 })
 
-describe("options that cannot be", () => {
+describe("Invalid options of the server", () => {
   const secret = "hunter2"
   const wrong: ReadonlyArray<readonly [string, Partial<AnonymousOptions>]> = [
     ["limits.sessions", { limits: { sessions: Number.NaN } }],
@@ -813,7 +816,7 @@ describe("options that cannot be", () => {
     ["origins", { origins: ["null"] }],
     ["origins", { origins: "https://app.example" as unknown as ReadonlyArray<string> }]
   ]
-  it.effect.each(wrong)("%s are said at start", ([option, more]) =>
+  it.effect.each(wrong)("an invalid option is rejected at start: %s", ([option, more]) =>
     Effect.gen(function* () {
       const built = Layer.build(layerDoor({ channels, authorize: allowAll, ...more }))
       const error = yield* Effect.flip(Effect.scoped(built))
@@ -823,7 +826,7 @@ describe("options that cannot be", () => {
     })
   )
 
-  it("that are misspelt are told the words there are", () => {
+  it("the error of a misspelt option or value lists the valid ones", () => {
     const limits = { sessionPerAddress: 5 } as Limits
     expect(() => resolveLimits(limits)).toThrow(
       /^The option limits\.sessionPerAddress is 5\. It must be one of .*, sessionsPerAddress, /
@@ -833,7 +836,7 @@ describe("options that cannot be", () => {
     )
   })
 
-  it.effect("and those that can are taken", () =>
+  it.effect("valid origins and limits are accepted", () =>
     withDoor(Effect.asVoid(visit()), {
       origins: ["https://app.example", "http://localhost:3000", "capacitor://localhost"],
       limits: { sessions: Infinity, sessionsPerAddress: Infinity, drain: 0, tokenAge: "Infinity" }
@@ -841,8 +844,8 @@ describe("options that cannot be", () => {
   )
 })
 
-describe("over real sockets", () => {
-  /** Runs the test, which must refuse so often for this reason. */
+describe("Limits over real sockets", () => {
+  /** Runs the test, which must be rejected `times` times for this reason. */
   const open = <A, E>(
     reason: string,
     times: number,
@@ -865,7 +868,7 @@ describe("over real sockets", () => {
       return [refused.status, refused.headers["retry-after"]]
     })
 
-  it.live("a message may have 65,536 bytes, and closes 1009 with one more", () =>
+  it.live("a message may have 65,536 bytes, and one more byte closes with 1009", () =>
     open(
       "frameBytes",
       1,
@@ -883,7 +886,7 @@ describe("over real sockets", () => {
     )
   )
 
-  it.live("a node takes as many sessions as it may, then 503, and again when one left", () =>
+  it.live("a node at its limit of sessions rejects with 503 until one leaves", () =>
     open(
       "sessions",
       1,
@@ -899,7 +902,7 @@ describe("over real sockets", () => {
     )
   )
 
-  it.live("an address has as many sessions as it may, then 429, and others are not affected", () =>
+  it.live("an address at its limit of sessions is rejected with 429, other addresses not", () =>
     open(
       "sessionsPerAddress",
       1,
@@ -917,7 +920,7 @@ describe("over real sockets", () => {
     )
   )
 
-  it.live("an address upgrades as often as it may, then 429 with the time to wait", () =>
+  it.live("an address over its rate of upgrades is rejected with 429 and Retry-After", () =>
     open(
       "upgradesPerAddress",
       1,
@@ -931,7 +934,7 @@ describe("over real sockets", () => {
     )
   )
 
-  it.live("a node upgrades as often as it may, then 503 with the time to wait", () =>
+  it.live("a node over its rate of upgrades rejects with 503 and Retry-After", () =>
     open(
       "upgrades",
       1,
@@ -944,7 +947,7 @@ describe("over real sockets", () => {
     )
   )
 
-  it.live("limits by address leave this machine alone, without trustProxy", () =>
+  it.live("limits by address do not apply to local clients without trustProxy", () =>
     open(
       "sessionsPerAddress",
       0,
@@ -956,7 +959,7 @@ describe("over real sockets", () => {
     )
   )
 
-  it.effect("channels that nobody uses any more make room for those that somebody wants", () =>
+  it.effect("a channel without subscribers is closed to make room for another channel", () =>
     Effect.gen(function* () {
       const hog = yield* visit()
       for (let n = 0; n < 10; n++) {

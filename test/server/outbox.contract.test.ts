@@ -1,4 +1,4 @@
-/** The outbox of PostgreSQL and the one in memory keep the same contract. */
+/** The outbox of PostgreSQL and the outbox in memory fulfil the same contract. */
 import { PgClient } from "@effect/sql-pg"
 import { Context, Effect, Layer } from "effect"
 import * as Cursor from "../../src/Cursor.ts"
@@ -23,7 +23,7 @@ suite(
 
 suite(
   "PostgreSQL",
-  // What it notes and prunes is up to the test.
+  // The test itself writes marks and prunes.
   layerReader(undefined, { upkeep: false }),
   Effect.gen(function* () {
     const sql = yield* PgClient.PgClient
@@ -32,7 +32,7 @@ suite(
     // Readers of other tests have databases of their own.
     const cut = Effect.orDie(sql`select pg_terminate_backend(pid) from pg_stat_activity
       where datname = current_database() and application_name = 'effect-realtime reader'`)
-    /** What a reader notes now and then. */
+    /** The upkeep that a reader does now and then. */
     const upkeep = Effect.gen(function* () {
       const { drawn, era, next, normal } = yield* takeOn(db)
       yield* db.query("select realtime.upkeep($1::pg_snapshot, $2::xid8, $3::bigint, 0, $4)", [
@@ -43,7 +43,7 @@ suite(
       ])
     })
     const hands: Outside = {
-      // One statement is a transaction.
+      // One statement is one transaction.
       commit: (messages) => {
         const channels = messages.map(([channel]) => channel)
         const texts = messages.map(([, text]) => text)

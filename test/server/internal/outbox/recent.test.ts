@@ -28,7 +28,7 @@ const remembering = (...batches: ReadonlyArray<DurableBatch>) => {
 const ticks = (batches: ReadonlyArray<DurableBatch> | undefined) => batches?.map(({ tick }) => tick)
 
 describe("Recent", () => {
-  it("gives what follows the batch at which somebody stands", () => {
+  it("Recent returns the batches after the batch at which a reader stands", () => {
     const { recent } = remembering(batch(1), batch(2), batch(3))
     expect([1, 2, 3].map((number) => ticks(recent.after(`after ${number}`, 0)))).toEqual([
       [2, 3],
@@ -37,19 +37,19 @@ describe("Recent", () => {
     ])
   })
 
-  it("does not know any other position, also not the one before its first batch", () => {
+  it("Recent returns nothing for a position that is no batch it remembers", () => {
     const { recent } = remembering(batch(1))
     expect(recent.after("after 0", 0)).toBeUndefined()
     expect(recent.after("after 0, or later", 0)).toBeUndefined()
   })
 
-  it("remembers 256 events", () => {
+  it("Recent remembers 256 events", () => {
     const { recent } = remembering(batch(1, 100), batch(2, 100), batch(3, 56), batch(4))
     expect(recent.after("after 1", 0)).toBeUndefined()
     expect(ticks(recent.after("after 2", 0))).toEqual([3, 4])
   })
 
-  it("remembers for 2 minutes", () => {
+  it("Recent remembers batches for 2 minutes", () => {
     const { recent } = remembering(batch(1))
     recent.push(batch(2), 1000)
     expect(ticks(recent.after("after 1", 120_000))).toEqual([2])
@@ -57,7 +57,7 @@ describe("Recent", () => {
     expect(ticks(recent.after("after 2", 120_001))).toEqual([])
   })
 
-  it("counts texts, cursors and something for each event and batch, and gives it back", () => {
+  it("Recent counts texts, cursors and an overhead per event and batch, and returns them when it clears", () => {
     const { budget, recent } = remembering(batch(1, 2, "12345"))
     const first = budget.used
     expect(first).toBeGreaterThan(10 + 2 * eventBytes + "after 0, or later".length)
@@ -70,7 +70,7 @@ describe("Recent", () => {
     expect(recent.after("after 2", 120_001)).toBeUndefined()
   })
 
-  it("keeps what it has while another channel fills what all may hold", () => {
+  it("Recent keeps a quiet channel's batches while a busy channel fills the 64 MiB they share", () => {
     const { budget, recent: quiet } = remembering(batch(1))
     const busy = new Recent<DurableBatch>(budget)
     const text = "x".repeat(1024 * 1024)
