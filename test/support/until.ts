@@ -2,7 +2,7 @@ import { type Duration, Effect, Fiber, Stream, SubscriptionRef } from "effect"
 import { TestClock } from "effect/testing"
 import type { SourceState } from "../../src/server/NotificationSource.ts"
 
-/** Waits until a condition of what happens outside of Effect holds. */
+/** Waits until a condition outside of Effect holds. */
 export const until = (condition: () => boolean): Effect.Effect<void> =>
   Effect.asVoid(Effect.repeat(Effect.sleep(10), { until: () => condition() }))
 
@@ -18,8 +18,8 @@ export const waitFor = (
   )
 
 /**
- * Puts the clock of a test forward, `step` at a time, and lets sockets answer for 5 ms in between, until a
- * fiber has ended.
+ * Advances the clock of a test by `step` at a time, and lets sockets answer for 5 ms in between,
+ * until a fiber has ended.
  */
 export const hurried = <A, E>(
   fiber: Fiber.Fiber<A, E>,
