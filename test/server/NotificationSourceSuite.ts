@@ -1,4 +1,6 @@
-/** The contract of `NotificationSource`: every implementation runs these tests. */
+/**
+ * The contract of `NotificationSource`: every implementation runs these tests.
+ */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, type Layer, Queue, Scope } from "effect"
 import { type Heard, lost, NotificationSource } from "../../src/server/NotificationSource.ts"

@@ -1,4 +1,6 @@
-/** The contract of `OutboxReader`: every implementation runs these tests. */
+/**
+ * The contract of `OutboxReader`: every implementation runs these tests.
+ */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Latch, type Layer, Queue, type Scope, Stream } from "effect"
 import * as Cursor from "../../src/Cursor.ts"

@@ -44,11 +44,11 @@ const identityKey = ({ name }: Person) => name
 describe("RealtimeServer.layer", () => {
   it("RealtimeServer.layer requires authorize or allowAll", () => {
     expect(() => {
-      // @ts-expect-error nobody said who may do what
+      // @ts-expect-error authorize is missing
       RealtimeServer.layer({ channels })
-      // @ts-expect-error who somebody is does not say what they may do
+      // @ts-expect-error authenticate does not replace authorize
       RealtimeServer.layer({ channels, authenticate, identityKey })
-      // @ts-expect-error a word of an earlier idea
+      // @ts-expect-error true is no authorize
       RealtimeServer.layer({ channels, authorize: true })
       RealtimeServer.layer({ channels, authorize: allowAll })
       RealtimeServer.layer({ channels, authorize: RealtimeServer.allowAll })
@@ -82,7 +82,7 @@ describe("RealtimeServer.layer", () => {
         authorize: ({ identity }) => Effect.succeed(identity.role === "admin"),
         identityKey
       })
-      // @ts-expect-error without authenticate there is nobody to name
+      // @ts-expect-error without authenticate the identity is undefined
       RealtimeServer.layer({
         channels,
         authorize: ({ identity }: Request<Person>) => Effect.succeed(identity.name === "ann")
@@ -99,7 +99,7 @@ describe("RealtimeServer.layer", () => {
 
   it("identityKey is required for an identity that is no string", () => {
     expect(() => {
-      // @ts-expect-error two texts of one person are two people
+      // @ts-expect-error an identity that is no string needs a key
       RealtimeServer.layer({ channels, authenticate, authorize: allowAll })
       RealtimeServer.layer({
         channels,
@@ -118,7 +118,7 @@ describe("RealtimeServer.layer", () => {
         authorize: ({ identity }) => Effect.succeed(identity.name === "ann"),
         identityKey: ({ name }) => name
       })
-      // @ts-expect-error somebody may come without a text
+      // @ts-expect-error the identity may be undefined, so it needs a key
       RealtimeServer.layer({
         channels,
         authenticate: ({ token }) => Effect.succeed({ identity: token }),
@@ -145,11 +145,11 @@ describe("RealtimeServer.layer", () => {
       RealtimeServer.layer({ channels, authorize: () => true })
       // @ts-expect-error nor is a Promise
       RealtimeServer.layer({ channels, authorize: async () => true })
-      // @ts-expect-error only true and false are verdicts
+      // @ts-expect-error authorize returns a boolean
       RealtimeServer.layer({ channels, authorize: () => Effect.succeed("yes") })
-      // @ts-expect-error what to do about a failure must be decided here
+      // @ts-expect-error an authorize cannot fail
       RealtimeServer.layer({ channels, authorize: () => Effect.fail("no") })
-      // @ts-expect-error a refusal says why, as one of three codes
+      // @ts-expect-error authenticate fails with AuthRefused only
       RealtimeServer.layer({ channels, authenticate: () => Effect.fail("no"), authorize: allowAll })
       // @ts-expect-error there is no such code
       return new AuthRefused({ code: "channel/forbidden" })
@@ -202,14 +202,14 @@ describe("The class RealtimeServer of ./node", () => {
         authorize: ({ identity }) => identity.role === "admin",
         identityKey
       }),
-      // @ts-expect-error two texts of one person are two people
+      // @ts-expect-error an identity that is no string needs a key
       new NodeServer(server, "", {
         authenticate: () => ({ identity: { name: "ann" } }),
         authorize: ({ identity }) => identity.name === "ann"
       }),
-      // @ts-expect-error without authenticate there is nobody to name
+      // @ts-expect-error without authenticate the identity is undefined
       new NodeServer(server, "", { authorize: ({ identity }) => identity.name === "ann" }),
-      // @ts-expect-error text is no verdict
+      // @ts-expect-error a string is no boolean
       new NodeServer(server, "", { authorize: () => "yes" })
     ]).toBeTypeOf("function")
   })
@@ -239,9 +239,9 @@ describe("The client's types", () => {
   it("a client publishes only to channels that allow clients to publish", () => {
     expect(() =>
       RealtimeClient.use((client) => {
-        // @ts-expect-error clients only read this one
+        // @ts-expect-error clients may not publish to this channel
         client.publish(Orders, { id: 1 })
-        // @ts-expect-error the payload has no text
+        // @ts-expect-error the id is no number
         client.publish(Moves, { id: "1" })
         return client.publish(Moves, { id: 1 })
       })
@@ -281,7 +281,7 @@ describe("jwt types", () => {
         authorize: ({ identity }) => Effect.succeed(identity.role === "admin"),
         identityKey: ({ sub }) => sub
       })
-      // @ts-expect-error another role would be another person
+      // @ts-expect-error an identity with a role needs a key
       RealtimeServer.layer({
         channels,
         authenticate: jwt({ keys: secret, identity: Claims }),
@@ -298,15 +298,15 @@ describe("jwt types", () => {
 
   it("jwt rejects an identity of unknown type, which would need no key", () => {
     expect(() => {
-      // @ts-expect-error any claim may be anything
+      // @ts-expect-error the type of a claim is unknown
       jwt({ keys: secret, identity: (claims) => claims["role"] })
-      // @ts-expect-error nor does an Effect make it known
+      // @ts-expect-error an Effect of a claim is unknown too
       jwt({ keys: secret, identity: (claims) => Effect.succeed(claims["role"]) })
-      // @ts-expect-error nor a Schema that takes everything
+      // @ts-expect-error Schema.Unknown is unknown too
       jwt({ keys: secret, identity: Schema.Unknown })
       RealtimeServer.layer({
         channels,
-        // @ts-expect-error nor does it help to be in the door
+        // @ts-expect-error the options of the server do not make it known
         authenticate: jwt({ keys: secret, identity: ({ role }) => role }),
         authorize: allowAll
       })
@@ -323,9 +323,9 @@ describe("jwt types", () => {
       jwt({ keys: secret, algorithms: ["RS256"] })
       // @ts-expect-error a key set has no secrets
       jwt({ keys: "https://id.example", issuer: "i", audience: "a", algorithms: ["HS256"] })
-      // @ts-expect-error everybody's tokens
+      // @ts-expect-error the audience is missing
       jwt({ keys: "https://id.example", issuer: "https://id.example" })
-      // @ts-expect-error from anybody
+      // @ts-expect-error the issuer is missing
       jwt({ keys: "https://id.example", audience: "app" })
       jwt({ keys: "https://id.example", issuer: "any", audience: "any" })
     }).toBeTypeOf("function")
@@ -374,10 +374,10 @@ describe("The types of a durable channel", () => {
   it("only a durable channel can be consumed", () => {
     expectTypeOf(() => {
       Realtime.consume(Log, { name: "ledger", onEvents: () => Effect.void })
-      // @ts-expect-error a live channel keeps nothing to go on from
+      // @ts-expect-error a live channel keeps no events to resume from
       Realtime.consume(Orders, { name: "ledger", onEvents: () => Effect.void })
       const any = Log as Channel.Channel<number>
-      // @ts-expect-error nobody knows whether this one does
+      // @ts-expect-error this channel may be live
       Realtime.consume(any, { name: "ledger", onEvents: () => Effect.void })
     }).toBeFunction()
   })

@@ -68,7 +68,9 @@ const brief = (event: RealtimeEvent<unknown>) =>
 const follow = (from: string, count: number) =>
   Realtime.events(Orders, { from }).pipe(Stream.take(count), Stream.runCollect)
 
-/** All warnings logged while `body` runs, by the server too, and by how much the metric rose. */
+/**
+ * All warnings logged while `body` runs, by the server too, and by how much the metric rose.
+ */
 const noticed = <A, E, R, ROut, E2, RIn>(
   layer: Layer.Layer<ROut, E2, RIn>,
   body: Effect.Effect<A, E, R>

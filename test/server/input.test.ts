@@ -1,4 +1,6 @@
-/** Input and output of the server: only checked values enter, and nothing internal leaves. */
+/**
+ * Input and output of the server: only checked values enter, and nothing internal leaves.
+ */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Redacted, Schema, type Scope } from "effect"

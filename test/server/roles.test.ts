@@ -102,7 +102,7 @@ const upkeep = (snapshot: string, next: string, drawn: string) =>
   `select realtime.upkeep(${snapshot}, ${next}, ${drawn}, 0, era) from ${era} e(era)`
 
 const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
-  "connecting and notifying, for which PostgreSQL knows no right": [
+  "every role may connect and notify, because PostgreSQL has no right for it": [
     ["select 1", "yes", "yes", "yes"],
     ["listen orders", "yes", "yes", "yes"],
     ["listen realtime", "yes", "yes", "yes"],
@@ -110,7 +110,7 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     ["select pg_notify('orders', '1')", "yes", "yes", "yes"],
     ["select pg_notify('realtime', '')", "yes", "yes", "yes"]
   ],
-  "reading the outbox": [
+  "only the node role may read the outbox": [
     ["select * from realtime.messages", "yes", "no", "no"],
     ["select payload from realtime.messages where channel = 'room'", "yes", "no", "no"],
     ["select snapshot::text from realtime.horizon", "yes", "no", "no"],
@@ -126,7 +126,7 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     // A node warns of a channel that is not watched the way it is opened.
     ["select channel from realtime.watched", "yes", "no", "no"]
   ],
-  publishing: [
+  "the node role and the app role may publish, except on channels of tables": [
     [`select realtime.publish('room', '1'::text)`, "yes", "yes", "no"],
     [`select realtime.publish('room', '1'::jsonb)`, "yes", "yes", "no"],
     [`select realtime.publish('room', '1'::text, 'key')`, "yes", "yes", "no"],
@@ -152,7 +152,7 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
       "no"
     ]
   ],
-  "writing the outbox itself": [
+  "no role may write the tables of the outbox": [
     [`insert into realtime.messages (channel, payload) values ('room', '1')`, "no", "no", "no"],
     [`update realtime.messages set payload = '2'`, "no", "no", "no"],
     [`delete from realtime.messages`, "no", "no", "no"],
@@ -174,7 +174,7 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     [`select setval('realtime.messages_id_seq', 1)`, "no", "no", "no"],
     [`select setval('realtime.last_wake', 1)`, "no", "no", "no"]
   ],
-  "keeping the cursors of consumers": [
+  "only the node role may keep the cursors of consumers": [
     [`select * from realtime.consumers`, "yes", "no", "no"],
     [
       `insert into realtime.consumers (name, channel, cursor) values ('c', 'room', 'x')`,
@@ -186,7 +186,7 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     [`delete from realtime.consumers`, "yes", "no", "no"],
     [`truncate realtime.consumers`, "no", "no", "no"]
   ],
-  "retention and settings": [
+  "only the node role may prune, and no role may change settings": [
     [`select * from realtime.look()`, "yes", "no", "no"],
     [`select * from realtime.troubles()`, "yes", "no", "no"],
     [`select realtime.tell_gap('room')`, "no", "no", "no"],
@@ -208,7 +208,7 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     [`select realtime.unwatch('orders')`, "no", "no", "no"],
     [`select realtime.wake_at_commit()`, "no", "no", "no"]
   ],
-  "changing objects": [
+  "no role may change the installed objects": [
     [`create table realtime.mine (n int)`, "no", "no", "no"],
     [`create function realtime.mine() returns int language sql as 'select 1'`, "no", "no", "no"],
     [
@@ -231,7 +231,7 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     [`drop schema realtime cascade`, "no", "no", "no"],
     [`alter schema realtime owner to current_user`, "no", "no", "no"]
   ],
-  "the tables of the app": [
+  "no role may use tables of the app without a grant by their owner": [
     [`select * from accounts`, "no", "no", "no"],
     [`insert into accounts values (1)`, "no", "no", "no"],
     [`drop table accounts`, "no", "no", "no"],
@@ -242,7 +242,7 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     [`delete from orders`, "no", "yes", "no"],
     [`alter table orders disable trigger all`, "no", "no", "no"]
   ],
-  "the server": [
+  "no role may change or read the database server": [
     [`create role mine`, "no", "no", "no"],
     [`set session authorization postgres`, "no", "no", "no"],
     [`copy (select 1) to program 'true'`, "no", "no", "no"],

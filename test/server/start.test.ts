@@ -103,7 +103,7 @@ describe("A server without a source for its channels", () => {
   it.effect("consuming a live channel fails with NotDurable", () =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(
-        // @ts-expect-error A live channel does not compile; JavaScript is told when it runs.
+        // @ts-expect-error A live channel does not compile; in JavaScript it fails when it runs.
         Realtime.consume(Live, { name: "ledger", onEvents: () => Effect.void })
       )
       expect(error).toMatchObject({ _tag: "NotDurable", channel: "prices" })

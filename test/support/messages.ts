@@ -2,7 +2,7 @@ import { webSocket } from "../../src/server/internal/door/webSocket.ts"
 import type { Peer } from "../../src/server/internal/session/peer.ts"
 import { Line, Outgoing } from "../../src/server/internal/hub/outgoing.ts"
 
-/** A message of `size` bytes on any wire; its text does not matter. */
+/** A message of this many bytes on any wire; its text does not matter. */
 export class Sized extends Outgoing {
   readonly size: number
 

@@ -1,4 +1,6 @@
-/** A bare client of the wire for tests: sends frames, keeps what arrives, waits for conditions. */
+/**
+ * A bare client of the wire for tests: sends frames, keeps what arrives, waits for conditions.
+ */
 import { Effect, type Scope } from "effect"
 import type { ConnectionOptions } from "node:tls"
 import { WebSocket } from "ws"

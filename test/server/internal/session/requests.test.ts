@@ -1,4 +1,6 @@
-/** Requests of a session: the server answers every request exactly once, whatever happens. */
+/**
+ * Requests of a session: the server answers every request exactly once, whatever happens.
+ */
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Layer, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"

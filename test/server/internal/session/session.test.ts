@@ -1,4 +1,6 @@
-/** A session by itself: its phases, its end, and that it does nothing after its end. */
+/**
+ * A session by itself: its phases, its end, and that it does nothing after its end.
+ */
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
