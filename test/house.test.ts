@@ -8,6 +8,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import { faultsOf, proseOf } from "./support/prose.ts"
 
 const root = Path.resolve(import.meta.dirname, "..")
 const read = (path: string) => Fs.readFileSync(Path.join(root, path), "utf8")
@@ -95,6 +96,9 @@ const wingsWithFloors: ReadonlySet<Wing> = new Set(["client", "server"])
 const modules: Readonly<Record<string, string>> = { "./pg-type": "PgType" }
 
 const maxLines = 500
+
+/** Folders whose comments and titles name the actor: `test/support/prose.ts` has the words. */
+const plainProse = ["test/node", "test/server", "test/support", "test/testing", "bench"]
 
 /** What may stand beside the dot-files at the top of the repository. */
 const topLevel = new Set([
@@ -408,6 +412,19 @@ describe("the package", () => {
   })
 })
 
+describe("the prose", () => {
+  const sources = plainProse.flatMap((folder) =>
+    Fs.readdirSync(Path.join(root, folder), { recursive: true, encoding: "utf8" })
+      .filter((path) => /\.tsx?$/.test(path) && !path.includes("node_modules"))
+      .map((path) => `${folder}/${path.replaceAll("\\", "/")}`)
+  )
+
+  it("of every comment and test title names the actor, in the folders of the table", () => {
+    expect(sources.flatMap((path) => faultsOf(path, read(path)))).toEqual([])
+    expect(sources.length).toBeGreaterThan(100)
+  })
+})
+
 describe("the repository", () => {
   it("has nothing at its top that is not on the list", () => {
     const listed = execFileSync(
@@ -460,6 +477,29 @@ const text = "from somewhere"
     expect(
       ["effect/Effect", "effect/sql/SqlError", "effect", "effect/sql", "lodash"].map(packageOf)
     ).toEqual(["effect module", "effect module", "effect barrel", "effect barrel", undefined])
+  })
+
+  it("see a word of the prose that hides its actor, in comments and in titles", () => {
+    const hidden = ["some", "every"].map((which) => `${which}body`)
+    const text = `
+it("${hidden[0]} leaves", () => {
+  // ${hidden[1]} stays
+  it.live.each([1])("B12: a client %s leaves", () => "${hidden[0]}")
+})
+/** A client whose \`url\` is told. */
+`
+    expect(proseOf(text).map(({ kind, line }) => [kind, line])).toEqual([
+      ["comment", 3],
+      ["comment", 6],
+      ["title", 2],
+      ["title", 4]
+    ])
+    expect(faultsOf("a.ts", text)).toEqual([
+      `a.ts:3: the comment says "${hidden[1]}": name the actor instead`,
+      `a.ts:6: the comment says "is told": name the actor instead`,
+      `a.ts:2: the title says "${hidden[0]}": name the actor instead`,
+      `a.ts:4: the title says "B12:": name the actor instead`
+    ])
   })
 
   it("see an export without its tags", () => {
