@@ -4,7 +4,7 @@
  */
 
 /** These hide the actor: name the client, session, channel, reader, node, subscriber or publisher. */
-export const forbidden: ReadonlyArray<RegExp> = [
+const forbidden: ReadonlyArray<RegExp> = [
   /\b(?:some|no|every|any)(?:body|one)(?:'s)?\b/i,
   /\bwho(?:m|ever|mever)?\b/i,
   /\b(?:comes|came)\b/i,
@@ -13,7 +13,7 @@ export const forbidden: ReadonlyArray<RegExp> = [
 ]
 
 /** A label of a case, which means something to its author only. */
-export const label = /^(?:[A-Z]?\d+(?:, )?)+: /
+const label = /^(?:[A-Z]?\d+(?:, )?)+: /
 
 interface Prose {
   readonly line: number
