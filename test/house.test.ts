@@ -480,13 +480,15 @@ const text = "from somewhere"
   })
 
   it("see a word of the prose that hides its actor, in comments and in titles", () => {
+    // In parts, so that this file obeys the rule too.
     const hidden = ["some", "every"].map((which) => `${which}body`)
+    const [told, label] = [["is", "told"].join(" "), ["B", 12].join("")]
     const text = `
 it("${hidden[0]} leaves", () => {
   // ${hidden[1]} stays
-  it.live.each([1])("B12: a client %s leaves", () => "${hidden[0]}")
+  it.live.each([1])("${label}: a client %s leaves", () => "${hidden[0]}")
 })
-/** A client whose \`url\` is told. */
+/** A client whose \`url\` ${told}. */
 `
     expect(proseOf(text).map(({ kind, line }) => [kind, line])).toEqual([
       ["comment", 3],
@@ -496,9 +498,9 @@ it("${hidden[0]} leaves", () => {
     ])
     expect(faultsOf("a.ts", text)).toEqual([
       `a.ts:3: the comment says "${hidden[1]}": name the actor instead`,
-      `a.ts:6: the comment says "is told": name the actor instead`,
+      `a.ts:6: the comment says "${told}": name the actor instead`,
       `a.ts:2: the title says "${hidden[0]}": name the actor instead`,
-      `a.ts:4: the title says "B12:": name the actor instead`
+      `a.ts:4: the title says "${label}:": name the actor instead`
     ])
   })
 

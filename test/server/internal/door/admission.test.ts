@@ -209,7 +209,7 @@ describe("The address of a client", () => {
     [1, ",", client],
     [1, "<script>", client]
   ] as const
-  it.each(addresses)("with %i proxies, %s gives the client %s", (trustProxy, said, address) => {
+  it.each(addresses)("behind %i proxies, %s is the client %s", (trustProxy, said, address) => {
     const { admission } = open({ trustProxy })
     const headers = said === undefined ? {} : { "x-forwarded-for": said }
     expect(admission.addressOf(request(headers))).toBe(address)

@@ -35,7 +35,7 @@ describe("OpenChannels", () => {
       }).pipe(Effect.scoped)
   )
 
-  it.effect("a channel in use is never closed for another, whose subscriber is rejected", () =>
+  it.effect("a channel in use is never closed for another: the subscriber is rejected", () =>
     Effect.gen(function* () {
       const { isOpen, view } = yield* room
       yield* view(Channel.untyped("quick"))

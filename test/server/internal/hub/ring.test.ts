@@ -24,7 +24,7 @@ describe("Ring", () => {
     ])
   })
 
-  it("a ring returns nothing for a position whose followers it has partly dropped", () => {
+  it("a ring that dropped a notification after a position returns nothing for that position", () => {
     const { ring } = filled(5)
     expect(ring.after(1, 5, 0)).toBeUndefined()
     expect(seqs(ring.after(2, 5, 0))).toEqual([3, 4, 5])
