@@ -8,6 +8,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import { faultsOf, proseOf } from "./support/prose.ts"
 
 const root = Path.resolve(import.meta.dirname, "..")
 const read = (path: string) => Fs.readFileSync(Path.join(root, path), "utf8")
@@ -123,6 +124,9 @@ const bare: Readonly<Record<string, ReadonlyArray<string>>> = {
 const modules: Readonly<Record<string, string>> = { "./pg-type": "PgType" }
 
 const maxLines = 500
+
+/** Folders whose comments and titles name the actor: `test/support/prose.ts` has the words. */
+const plainProse = ["test/node", "test/server", "test/support", "test/testing", "bench"]
 
 /** The files and folders at the top of the repository, beside the dot-files. */
 const topLevel = new Set([
@@ -510,6 +514,19 @@ describe("the package", () => {
   })
 })
 
+describe("the prose", () => {
+  const sources = plainProse.flatMap((folder) =>
+    Fs.readdirSync(Path.join(root, folder), { recursive: true, encoding: "utf8" })
+      .filter((path) => /\.tsx?$/.test(path) && !path.includes("node_modules"))
+      .map((path) => `${folder}/${path.replaceAll("\\", "/")}`)
+  )
+
+  it("of every comment and test title names the actor, in the folders of the table", () => {
+    expect(sources.flatMap((path) => faultsOf(path, read(path)))).toEqual([])
+    expect(sources.length).toBeGreaterThan(100)
+  })
+})
+
 describe("the repository", () => {
   it("has only the files and folders of the list at its top", () => {
     const listed = execFileSync(
@@ -588,7 +605,32 @@ export * from "./H.ts"
     ).toEqual(["effect module", "effect module", "effect barrel", "effect barrel", undefined])
   })
 
-  it("find an export without its tags", () => {
+  it("see a word of the prose that hides its actor, in comments and in titles", () => {
+    // In parts, so that this file obeys the rule too.
+    const hidden = ["some", "every"].map((which) => `${which}body`)
+    const [told, label] = [["is", "told"].join(" "), ["B", 12].join("")]
+    const text = `
+it("${hidden[0]} leaves", () => {
+  // ${hidden[1]} stays
+  it.live.each([1])("${label}: a client %s leaves", () => "${hidden[0]}")
+})
+/** A client whose \`url\` ${told}. */
+`
+    expect(proseOf(text).map(({ kind, line }) => [kind, line])).toEqual([
+      ["comment", 3],
+      ["comment", 6],
+      ["title", 2],
+      ["title", 4]
+    ])
+    expect(faultsOf("a.ts", text)).toEqual([
+      `a.ts:3: the comment says "${hidden[1]}": name the actor instead`,
+      `a.ts:6: the comment says "${told}": name the actor instead`,
+      `a.ts:2: the title says "${hidden[0]}": name the actor instead`,
+      `a.ts:4: the title says "${label}:": name the actor instead`
+    ])
+  })
+
+  it("see an export without its tags", () => {
     expect(
       exported(`/**
  * @category a
