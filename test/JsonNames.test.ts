@@ -49,9 +49,9 @@ const names = ["a", "k\\", "k\n", "k", "1", "ü", 'q"', "__proto__", "\\\\n", "\
 
 describe(`names of JSON (seed ${seed})`, () => {
   it("parse as they are spelled, whatever names the process parsed before", () => {
-    expect(JsonNames.parse(String.raw`{"a":1,"k\\":2}`)).toEqual({ a: 1, "k\\": 2 })
-    expect(JsonNames.parse(String.raw`{"a":1,"k\n":2}`)).toEqual({ a: 1, "k\n": 2 })
-    expect(JsonNames.parse(String.raw`[{"a":1,"k\u000a":{"\"":"\\"}}]`)).toEqual([
+    expect(JsonNames.parseJson(String.raw`{"a":1,"k\\":2}`)).toEqual({ a: 1, "k\\": 2 })
+    expect(JsonNames.parseJson(String.raw`{"a":1,"k\n":2}`)).toEqual({ a: 1, "k\n": 2 })
+    expect(JsonNames.parseJson(String.raw`[{"a":1,"k\u000a":{"\"":"\\"}}]`)).toEqual([
       { a: 1, "k\n": { '"': "\\" } }
     ])
   })
@@ -73,16 +73,16 @@ describe(`names of JSON (seed ${seed})`, () => {
     }
     for (let run = 0; run < 5000; run++) {
       const text = json(4)
-      expect([text, shown(JsonNames.parse(text))]).toEqual([text, shown(slowly(text))])
+      expect([text, shown(JsonNames.parseJson(text))]).toEqual([text, shown(slowly(text))])
     }
   })
 
   it("stay invalid in invalid JSON, and 50,000 of them parse in linear time", () => {
     const wrong = [`{"a\\x":1}`, `{"a\\":1}`, `{"\\n" 1}`, `"\\`, `{"a\n\\n":1}`, `{\\"a":1}`]
-    for (const text of wrong) expect(() => JsonNames.parse(text)).toThrow(SyntaxError)
+    for (const text of wrong) expect(() => JsonNames.parseJson(text)).toThrow(SyntaxError)
     const many = 50_000
-    expect(JsonNames.parse(`[${`"a",`.repeat(many)}"\\n"]`)).toHaveLength(many + 1)
+    expect(JsonNames.parseJson(`[${`"a",`.repeat(many)}"\\n"]`)).toHaveLength(many + 1)
     const deep = `${`{"k\\n":`.repeat(many)}0${"}".repeat(many)}`
-    expect(Object.keys(JsonNames.parse(deep) as object)).toEqual(["k\n"])
+    expect(Object.keys(JsonNames.parseJson(deep) as object)).toEqual(["k\n"])
   })
 })

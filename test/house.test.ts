@@ -100,6 +100,7 @@ const wingsWithFloors: ReadonlySet<Wing> = new Set(["client", "server"])
  */
 const bare: Readonly<Record<string, ReadonlyArray<string>>> = {
   "src/index.ts": [],
+  "src/client/index.ts": ["createRealtimeClient"],
   "src/node/index.ts": [
     "AuthRefused",
     "DatabaseRefused",

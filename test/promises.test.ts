@@ -11,21 +11,39 @@ const read = (path: string): string => Fs.readFileSync(Path.join(root, path), "u
 /** Row by row: files, each with the beginning of a test's title. */
 const shownBy: Readonly<Record<string, ReadonlyArray<readonly [file: string, title: string]>>> = {
   "a transaction rolls back": [
-    ["test/server/Realtime.test.ts", "a live publish in a transaction that rolls back is never delivered"],
+    [
+      "test/server/Realtime.test.ts",
+      "a live publish in a transaction that rolls back is never delivered"
+    ],
     ["test/server/durable.test.ts", "a durable publish belongs to the caller's transaction"]
   ],
   "the database restarts": [
-    ["test/server/PgNotificationSource.test.ts", "the source reconnects after a database restart, and sends the loss"],
-    ["test/server/RealtimeServer.test.ts", "a lost source sends status and gap, and later events are delivered"]
+    [
+      "test/server/PgNotificationSource.test.ts",
+      "the source reconnects after a database restart, and sends the loss"
+    ],
+    [
+      "test/server/RealtimeServer.test.ts",
+      "a lost source sends status and gap, and later events are delivered"
+    ]
   ],
   "the link is cut": [
-    ["test/server/NotificationSourceSuite.ts", "every listener receives one loss once the source is back, then later notifications"]
+    [
+      "test/server/NotificationSourceSuite.ts",
+      "every listener receives one loss once the source is back, then later notifications"
+    ]
   ],
   "the link goes silent": [
-    ["test/server/PgNotificationSource.test.ts", "the source notices a silent network, and closes in 2 s without waiting for it"]
+    [
+      "test/server/PgNotificationSource.test.ts",
+      "the source notices a silent network, and closes in 2 s without waiting for it"
+    ]
   ],
   "the page's network goes silent": [
-    ["test/testing/RealtimeTest.test.ts", "network.silence passes no bytes, and both ends notice in under 38 s"]
+    [
+      "test/testing/RealtimeTest.test.ts",
+      "network.silence passes no bytes, and both ends notice in under 38 s"
+    ]
   ],
   "the tab sleeps": [
     ["test/browser/heal.test.ts", "reconnects as soon as it is shown"],
@@ -38,16 +56,28 @@ const shownBy: Readonly<Record<string, ReadonlyArray<readonly [file: string, tit
   ],
   "the server is deployed": [
     ["test/client/connection.test.ts", "lasts for the reconnectAfter of the server's bye"],
-    ["test/server/RealtimeServer.test.ts", "a drain sends bye, closes with 4000, and rejects new clients with 503"]
+    [
+      "test/server/RealtimeServer.test.ts",
+      "a drain sends bye, closes with 4000, and rejects new clients with 503"
+    ]
   ],
   "the server is killed": [
     ["test/client/connection.test.ts", "has full jitter between 0 and a doubling ceiling"],
-    ["test/testing/RealtimeTest.test.ts", "server.kill resets sockets without bye, and live channels get a gap"]
+    [
+      "test/testing/RealtimeTest.test.ts",
+      "server.kill resets sockets without bye, and live channels get a gap"
+    ]
   ],
   "a page is too slow": [
-    ["test/server/internal/session/mailbox.test.ts", "a mailbox at its limit drops waiting events and sends a gap per channel at its newest cursor"],
+    [
+      "test/server/internal/session/mailbox.test.ts",
+      "a mailbox at its limit drops waiting events and sends a gap per channel at its newest cursor"
+    ],
     ["test/server/durable.test.ts", "a socket that was too slow catches up without a gap"],
-    ["test/server/Realtime.test.ts", "a slow consumer receives a gap for what it missed, and others miss nothing"]
+    [
+      "test/server/Realtime.test.ts",
+      "a slow consumer receives a gap for what it missed, and others miss nothing"
+    ]
   ],
   "the server stops a page (rejected or removed)": [
     ["test/client/connection.test.ts", "has the server's error as reason after a refusal"],

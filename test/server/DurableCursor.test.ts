@@ -16,7 +16,7 @@ const anySnapshot = (r: Random, start: bigint, span: number) => {
 }
 
 /** A later snapshot: some transactions have ended, and none runs again. */
-const later = (r: Random, before: Cursor.Snapshot, span: number) => {
+const later = (r: Random, before: Cursor.PgSnapshot, span: number) => {
   const xmax = before.xmax + BigInt(r.int(span))
   const running = before.running.filter(() => r.chance(0.5))
   for (let x = before.xmax; x < xmax; x++) if (r.chance(0.3)) running.push(x)

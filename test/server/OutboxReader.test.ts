@@ -165,8 +165,8 @@ describe("OutboxReader", () => {
         floors.add(taken.next, taken.drawn)
         return taken.snapshot
       })
-      const read = (at: Cursor.Snapshot, to: Cursor.Snapshot, floor = floors.of(at)) => {
-        const seen = (snapshot: Cursor.Snapshot) => ({ snapshot, normal: snapshot })
+      const read = (at: Cursor.PgSnapshot, to: Cursor.PgSnapshot, floor = floors.of(at)) => {
+        const seen = (snapshot: Cursor.PgSnapshot) => ({ snapshot, normal: snapshot })
         const leg = { at: seen(at), to: seen(to), id: 0n, last: { tx: 0n, id: 0n, at: 0n } }
         const args = Outbox.pageArguments(leg, floor, { messages: 1000, bytes: 1e6 }, undefined)
         return Effect.map(db.query(Outbox.pageStatement.all, args), ({ rows }) =>

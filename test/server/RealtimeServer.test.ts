@@ -427,7 +427,7 @@ describe("RealtimeServer", () => {
       )
     )
 
-    it.live("1009 a message over maxFrameBytes", () =>
+    it.live("a message over maxFrameBytes closes the session with 1009", () =>
       open(
         Effect.gen(function* () {
           const wire = yield* greeted

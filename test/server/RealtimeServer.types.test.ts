@@ -44,9 +44,9 @@ const identityKey = ({ name }: Person) => name
 describe("RealtimeServer.layer", () => {
   it("RealtimeServer.layer requires authorize or allowAll", () => {
     expect(() => {
-      // @ts-expect-error nobody said who may do what
+      // @ts-expect-error authorize is required
       RealtimeServer.layer({ channels })
-      // @ts-expect-error who somebody is does not say what they may do
+      // @ts-expect-error authenticate does not replace authorize
       RealtimeServer.layer({ channels, authenticate, identityKey })
       // @ts-expect-error a word of an earlier idea
       RealtimeServer.layer({ channels, authorize: true })
@@ -82,7 +82,7 @@ describe("RealtimeServer.layer", () => {
         authorize: ({ identity }) => Effect.succeed(identity.role === "admin"),
         identityKey
       })
-      // @ts-expect-error without authenticate there is nobody to name
+      // @ts-expect-error without authenticate no identity has a key
       RealtimeServer.layer({
         channels,
         authorize: ({ identity }: Request<Person>) => Effect.succeed(identity.name === "ann")
@@ -118,7 +118,7 @@ describe("RealtimeServer.layer", () => {
         authorize: ({ identity }) => Effect.succeed(identity.name === "ann"),
         identityKey: ({ name }) => name
       })
-      // @ts-expect-error somebody may come without a text
+      // @ts-expect-error the identity may be undefined
       RealtimeServer.layer({
         channels,
         authenticate: ({ token }) => Effect.succeed({ identity: token }),
@@ -207,7 +207,7 @@ describe("The class RealtimeServer of ./node", () => {
         authenticate: () => ({ identity: { name: "ann" } }),
         authorize: ({ identity }) => identity.name === "ann"
       }),
-      // @ts-expect-error without authenticate there is nobody to name
+      // @ts-expect-error without authenticate no identity has a key
       new NodeServer(server, "", { authorize: ({ identity }) => identity.name === "ann" }),
       // @ts-expect-error text is no verdict
       new NodeServer(server, "", { authorize: () => "yes" })
@@ -334,9 +334,9 @@ describe("jwt types", () => {
         audience: "a",
         algorithms: ["HS256"]
       })
-      // @ts-expect-error everybody's tokens
+      // @ts-expect-error the audience is required
       Jwt.authenticate({ keys: "https://id.example", issuer: "https://id.example" })
-      // @ts-expect-error from anybody
+      // @ts-expect-error the issuer is required
       Jwt.authenticate({ keys: "https://id.example", audience: "app" })
       Jwt.authenticate({ keys: "https://id.example", issuer: "any", audience: "any" })
     }).toBeTypeOf("function")
@@ -391,7 +391,7 @@ describe("The types of a durable channel", () => {
       // @ts-expect-error a live channel keeps nothing to go on from
       Realtime.consume(Orders, { name: "ledger", onEvents: () => Effect.void })
       const any = Log as Channel.Channel<number>
-      // @ts-expect-error nobody knows whether this one does
+      // @ts-expect-error the delivery of this channel is unknown
       Realtime.consume(any, { name: "ledger", onEvents: () => Effect.void })
     }).toBeFunction()
   })

@@ -202,35 +202,32 @@ describe("Readiness of the server", () => {
     }).pipe(Effect.provide(layer(options)))
   )
 
-  it.live(
-    "is what ready fails for while the source is refused, and not when it comes up after all",
-    () => {
-      const refusing = Layer.effectContext(
-        Effect.gen(function* () {
-          const memory = yield* Layer.build(Layer.fresh(MemorySource.layer))
-          const control = Context.get(memory, MemorySource.MemorySource)
-          yield* control.lose
-          return Context.make(NotificationSource, {
-            ...Context.get(memory, NotificationSource),
-            refused: Effect.fail(new ServerError.NotPrimary())
-          }).pipe(Context.add(MemorySource.MemorySource, control))
-        })
-      )
-      return Effect.gen(function* () {
-        const { isReady, ready } = yield* RealtimeServer.RealtimeServer
-        expect(yield* Effect.flip(ready)).toEqual(new ServerError.NotPrimary())
-        expect(yield* isReady).toBe(false)
-        yield* (yield* MemorySource.MemorySource).restore
-        yield* Effect.repeat(Effect.yieldNow, { until: () => Effect.runSync(isReady) })
-        yield* ready
-      }).pipe(
-        Effect.provide(
-          RealtimeServer.layer(options).pipe(
-            Layer.provide([HttpRouter.layer, Realtime.layer()]),
-            Layer.provideMerge(refusing)
-          )
+  it.live("ready fails while the source is refused, and completes when it is up after all", () => {
+    const refusing = Layer.effectContext(
+      Effect.gen(function* () {
+        const memory = yield* Layer.build(Layer.fresh(MemorySource.layer))
+        const control = Context.get(memory, MemorySource.MemorySource)
+        yield* control.lose
+        return Context.make(NotificationSource, {
+          ...Context.get(memory, NotificationSource),
+          refused: Effect.fail(new ServerError.NotPrimary())
+        }).pipe(Context.add(MemorySource.MemorySource, control))
+      })
+    )
+    return Effect.gen(function* () {
+      const { isReady, ready } = yield* RealtimeServer.RealtimeServer
+      expect(yield* Effect.flip(ready)).toEqual(new ServerError.NotPrimary())
+      expect(yield* isReady).toBe(false)
+      yield* (yield* MemorySource.MemorySource).restore
+      yield* Effect.repeat(Effect.yieldNow, { until: () => Effect.runSync(isReady) })
+      yield* ready
+    }).pipe(
+      Effect.provide(
+        RealtimeServer.layer(options).pipe(
+          Layer.provide([HttpRouter.layer, Realtime.layer()]),
+          Layer.provideMerge(refusing)
         )
       )
-    }
-  )
+    )
+  })
 })

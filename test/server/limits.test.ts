@@ -547,7 +547,7 @@ describe("The time limits of a session", () => {
       )
   )
 
-  it.effect("that a proof is believed: as long as it says, and no longer than maxTokenAge", () =>
+  it.effect("a session is closed with 4100 after maxTokenAge, although its token is valid", () =>
     refusing(
       "4100",
       Effect.gen(function* () {

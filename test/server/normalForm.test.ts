@@ -39,10 +39,10 @@ class Database {
   pruned = new Set<Message>()
   drawn = 0n
   clock = 1_700_000_000_000_000n
-  horizon: Cursor.Snapshot = { xmax: 1n, running: [] }
+  horizon: Cursor.PgSnapshot = { xmax: 1n, running: [] }
   /** The index of the mark that is the horizon. */
   horizonMark = 0
-  marks: Array<Cursor.Snapshot> = []
+  marks: Array<Cursor.PgSnapshot> = []
   /** The ends of transactions since the last flush, which a crash can undo. */
   unflushed: Array<{ readonly tx: bigint; readonly of: Transaction; readonly committed: boolean }> =
     []
@@ -85,7 +85,7 @@ class Database {
     if (this.r.chance(this.lossy ? 0.4 : 1)) this.unflushed = []
   }
 
-  snapshot(): Cursor.Snapshot {
+  snapshot(): Cursor.PgSnapshot {
     let xmax = this.completed + 1n
     if ((xmax & 0xffff_ffffn) === 0n) xmax += 3n
     const running = [...this.open.keys()].filter((x) => x < xmax)
@@ -96,7 +96,7 @@ class Database {
   }
 
   /** The last message of the highest transaction that a snapshot sees. */
-  last(snapshot: Cursor.Snapshot): Cursor.Witness {
+  last(snapshot: Cursor.PgSnapshot): Cursor.Witness {
     let found: Cursor.Witness = { tx: 0n, id: 0n, at: 0n }
     for (const { at, id, tx } of this.table) {
       if (!Cursor.visible(snapshot, tx)) continue
@@ -105,7 +105,7 @@ class Database {
     return found
   }
 
-  normal(snapshot: Cursor.Snapshot): Cursor.Snapshot {
+  normal(snapshot: Cursor.PgSnapshot): Cursor.PgSnapshot {
     return Cursor.normal(snapshot, this.last(snapshot).tx)
   }
 
@@ -168,10 +168,10 @@ class Database {
   }
 
   private take(
-    a: Cursor.Snapshot,
-    b: Cursor.Snapshot,
+    a: Cursor.PgSnapshot,
+    b: Cursor.PgSnapshot,
     id: bigint,
-    wholeOf: Cursor.Snapshot | undefined,
+    wholeOf: Cursor.PgSnapshot | undefined,
     begun?: Held
   ): Held {
     const witness = this.last(b)

@@ -78,10 +78,10 @@ suite("PostgreSQL", layerReader(undefined, { upkeep: false }), inPostgres)
 
 /** Bounds of what a reader remembers, each too small for two events or the time between them. */
 const small = [
-  { maxRecentEvents: 1 },
-  { maxRecentAge: 1 },
+  { maxMemoryEvents: 1 },
+  { maxMemoryAge: 1 },
   // A batch takes more, whatever is in it.
-  { maxRecentBytes: 256 }
+  { maxMemoryBytes: 256 }
 ] as const
 
 describe("a reader that remembers less", () => {

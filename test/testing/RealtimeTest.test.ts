@@ -321,7 +321,7 @@ describe("RealtimeTest", () => {
         )
     )
 
-    it.effect("closes with 1009 for a message over maxFrameBytes, as a real socket does", () =>
+    it.effect("a message over maxFrameBytes closes the socket with 1009", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const client = yield* test.connect({ token: () => "x".repeat(1000) })

@@ -128,7 +128,7 @@ const steps = Effect.repeat(
 
 const upTo = (last: number) => Array.from({ length: last }, (_, index) => index + 1)
 
-describe("a subscriber", () => {
+describe("A subscriber", () => {
   it.effect("a subscriber receives each event once, however long its join takes", () =>
     Effect.gen(function* () {
       const node = session(1e6)
@@ -146,7 +146,7 @@ describe("a subscriber", () => {
     })
   )
 
-  it.effect("holds no more than the session may, whatever its other subscribers hold", () =>
+  it.effect("the subscribers of a session together hold at most half of its mailbox limit", () =>
     Effect.gen(function* () {
       const node = session(100_000)
       const gate = yield* Deferred.make<void>()

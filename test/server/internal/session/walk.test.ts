@@ -208,7 +208,7 @@ describe("A live event", () => {
     )
   )
 
-  it.effect("that a full socket drops is answered to the subscriber, which tells the port", () =>
+  it.effect("a batch dropped by a full socket goes to the subscriber, then to the port", () =>
     walked(
       (way, moves, visitor) =>
         Effect.gen(function* () {
