@@ -139,7 +139,7 @@ const toTheRequest = [
   "session Session.#take",
   "session Session.#handle",
   "requests Requests.push",
-  "order Order.enqueue"
+  "requestOrder Order.enqueue"
 ]
 
 describe("A client's publish", () => {
