@@ -162,7 +162,11 @@ describe("A client's publish", () => {
           "publishing",
           "publishing payloadOf"
         ])
-        expect(way.to("sends it to the source")).toEqual([...toTheRequest, "requestOrder", "publishing"])
+        expect(way.to("sends it to the source")).toEqual([
+          ...toTheRequest,
+          "requestOrder",
+          "publishing"
+        ])
         expect(way.to("writes published")).toEqual([
           ...toTheRequest,
           "requestOrder",
