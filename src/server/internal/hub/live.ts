@@ -19,7 +19,7 @@ import { NoSource } from "./errors.ts"
 import { LiveChannel } from "./liveChannel.ts"
 import type { OpenChannels } from "./openChannels.ts"
 import * as Pump from "./pump.ts"
-import { toldOf } from "./told.ts"
+import { toldOf } from "./gapCounter.ts"
 
 /** The largest payload of a NOTIFY, in bytes of UTF-8. */
 export const maxNotifyBytes = 7999

@@ -2,9 +2,9 @@
  * What a subscription costs its session and the node, and the refusals of requests over the limit.
  */
 import * as Effect from "effect/Effect"
-import { asking, few, one } from "../turns.ts"
+import { asking, few, one } from "../eventLoopTurns.ts"
 import type { Match } from "./registry.ts"
-import { busy, overLimit, type Refusal, RequestRefused, sourceDown } from "../limits/refusals.ts"
+import { busy, overLimit, type Refusal, RequestRefused, sourceDown } from "../limits/refusalText.ts"
 import type { SessionContext } from "./sessionContext.ts"
 
 /** A replay counts as one more subscribe request for each so many bytes of payload. */

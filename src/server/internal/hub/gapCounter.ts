@@ -7,7 +7,7 @@
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as metrics from "../metrics.ts"
-import type { Missing } from "./missing.ts"
+import type { Missing } from "./invalidMessage.ts"
 
 /** How many logged messages a node remembers, over all channels. */
 const maxKnown = 4096
