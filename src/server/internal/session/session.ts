@@ -1,7 +1,7 @@
 /**
  * One socket from its first message to its end: hello, tokens, heartbeat, and the routing of frames.
  *
- * The session's one fiber is `patience`, which sleeps until the socket is full. Objects are made when
+ * The session's one fiber is `blockedSocket`, which sleeps until the socket is full. Objects are made when
  * first needed, because most sessions need few. Frames are handled synchronously as far as possible.
  * Calls go one way: the socket and the door call the session, and the session calls `Requests` and the
  * `Port`. Neither calls it back.
