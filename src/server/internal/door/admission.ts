@@ -15,7 +15,6 @@ import { Bucket } from "../limits/tokenBucket.ts"
 import { originOf, type ResolvedLimits } from "../limits/limits.ts"
 import { quoted } from "../limits/boundedLog.ts"
 
-/** The refusal of an upgrade. */
 export interface UpgradeRefusal {
   readonly status: 400 | 403 | 404 | 429 | 503
   readonly reason: string

@@ -1,6 +1,4 @@
-/**
- * Errors that more than one module of the server raises.
- */
+/** Errors that more than one module of the server raises. */
 import * as Schema from "effect/Schema"
 
 /**
@@ -25,6 +23,7 @@ export class TooManyChannels extends Schema.TaggedError<TooManyChannels>()("TooM
  * @since 0.1.0
  */
 export class NoOutbox extends Schema.TaggedError<NoOutbox>()("NoOutbox", {
+  /** The channel's name, or the prefix of its family and `*`. */
   channel: Schema.String
 }) {
   override get message(): string {
@@ -39,6 +38,7 @@ export class NoOutbox extends Schema.TaggedError<NoOutbox>()("NoOutbox", {
  * @since 0.1.0
  */
 export class NoSource extends Schema.TaggedError<NoSource>()("NoSource", {
+  /** The channel's name, or the prefix of its family and `*`. */
   channel: Schema.String
 }) {
   override get message(): string {
@@ -54,6 +54,7 @@ export class NoSource extends Schema.TaggedError<NoSource>()("NoSource", {
  * @since 0.1.0
  */
 export class NotDurable extends Schema.TaggedError<NotDurable>()("NotDurable", {
+  /** The channel's name. */
   channel: Schema.String
 }) {
   override get message(): string {

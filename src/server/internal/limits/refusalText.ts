@@ -76,7 +76,6 @@ const publishRefused = {
   value: refusal("publish/invalid", "The database cannot store this payload or key.")
 }
 
-/** The `error` frame for a refusal. */
 export const errorFrame = (
   { code, message, retryAfter }: Refusal,
   id: number | undefined
@@ -128,7 +127,7 @@ export const refusalOf = (error: unknown): Refusal => {
     case "TooManyChannels":
       return {
         ...busy("maxChannels"),
-        message: "The server listens to as many channels as it may. Try again later.",
+        message: "The server has opened as many channels as it may. Try again later.",
         most: (error as TooManyChannels).limit
       }
     case "SourceError":

@@ -14,7 +14,9 @@ import type { Hub } from "../hub/hub.ts"
  * @since 0.1.0
  */
 export class ChannelConflict extends Schema.TaggedError<ChannelConflict>()("ChannelConflict", {
+  /** The name of one channel, or the prefix of one family. */
   first: Schema.String,
+  /** The same of the other definition. */
   second: Schema.String
 }) {
   override get message(): string {

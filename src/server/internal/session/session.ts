@@ -75,7 +75,6 @@ export class Session implements Patient {
     this.#frames = new Bucket(context.limits.frameRate, now)
   }
 
-  /** Starts the session's fiber. */
   start(): void {
     this.#fiber = this.#context.start(wait(this))
   }
