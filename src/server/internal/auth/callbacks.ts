@@ -29,8 +29,8 @@ const keyOf = (identity: unknown): string => {
 }
 
 /**
- * The expiry in milliseconds. Throws for an invalid one, which is logged as a failure of `authenticate`
- * because the token may be good.
+ * Milliseconds of the expiry. Throws for an invalid one: `authenticate` failed, and the token may be
+ * good.
  */
 const endOf = (expires: Date | undefined | null): number => {
   if (expires === undefined || expires === null) return Infinity

@@ -17,7 +17,7 @@ const isLoopbackHost = (host: string): boolean =>
 /** Algorithms with one secret that issuer and server share. */
 export type SecretAlgorithm = "HS256" | "HS384" | "HS512"
 
-/** Algorithms with a key pair, of which this server needs only the public key. */
+/** Algorithms with a key pair: this server needs only the public key. */
 export type PublicAlgorithm =
   | "RS256"
   | "RS384"
@@ -44,7 +44,7 @@ export type Material =
   | string
   | URL
 
-/** The key set could not be fetched: the fault of the server, not of the client. */
+/** The key set could not be fetched: a fault of the server, not of the client. */
 export class KeysUnavailable extends Error {
   constructor(cause: unknown) {
     super("The key set could not be fetched", { cause })
@@ -61,12 +61,9 @@ export interface Usable {
   readonly secretBytes?: number
 }
 
-/** Milliseconds that a fetch of a key set may take: well within the limit `authorizeTimeout`. */
+/** Milliseconds for a fetch of a key set: well within the limit `authorizeTimeout`. */
 const fetchMillis = 3000
-/**
- * Milliseconds between two fetches after one failed. Otherwise every client that connects would cause
- * one.
- */
+/** Milliseconds between two fetches after one failed: otherwise each client would cause one. */
 const restMillis = 1000
 
 const rsaPss = ["PS256", "PS384", "PS512"] as const
@@ -107,10 +104,7 @@ export const keysOf = (keys: Material): Usable => {
     : publicKey(() => createPublicKey({ key: { ...keys }, format: "jwk" }))
 }
 
-/**
- * The algorithms to accept. Throws `InvalidOption` for algorithms that the keys do not support, and for
- * a secret that is too short.
- */
+/** The accepted algorithms. Throws `InvalidOption` for one that the keys lack, and for a short secret. */
 export const checkAlgorithms = (
   { possible, secretBytes, usual }: Usable,
   wanted: ReadonlyArray<Algorithm> | undefined
@@ -184,9 +178,9 @@ const algorithmsOf = ({
 
 const remote = (address: string | URL): Usable => {
   const url = URL.canParse(String(address)) ? new URL(address) : undefined
-  // An attacker that can change the response can forge tokens.
+  // An attacker that changes the response can forge tokens.
   if (url?.protocol !== "https:" && !(url?.protocol === "http:" && isLoopbackHost(url.hostname))) {
-    // The text may be a misplaced secret, so the error does not repeat it.
+    // Not repeated: the text may be a misplaced secret.
     throw invalid("keys", "text", "the https address of a key set; a secret is a Redacted")
   }
   let restUntil = 0

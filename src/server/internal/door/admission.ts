@@ -26,9 +26,7 @@ export interface UpgradeRefusal {
 /** The most buckets of addresses. Beyond it, buckets that are full again are removed. */
 const maxBuckets = 10_000
 
-/**
- * Milliseconds between two searches for them, because a flood of addresses must not cost a search each.
- */
+/** Milliseconds between two searches for full buckets, so that a flood of addresses costs few. */
 const sweepEveryMillis = 1000
 
 export class Admission {

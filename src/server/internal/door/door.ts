@@ -92,10 +92,7 @@ export interface Door {
   readonly revoke: (key: string) => void
   /** Asks `authorize` again about every subscription of an identity. */
   readonly reauthorize: (key: string) => Effect.Effect<void>
-  /**
-   * Rejects new sessions, sends `bye`, closes all sessions, and cuts those that are open after
-   * `drainTimeout`.
-   */
+  /** Rejects new sessions, sends `bye`, closes all sessions, and cuts them after `drainTimeout`. */
   readonly drain: Effect.Effect<void>
 }
 
@@ -370,9 +367,7 @@ export const make = <I, R>(
     }
   })
 
-/**
- * The close code with which `ws` answered an error of the peer, or 1006 for an error of the network.
- */
+/** The close code that `ws` sent for an error of the peer, or 1006 for an error of the network. */
 const closeCodeOf = (error: Error): number => {
   const code = "code" in error ? String(error.code) : ""
   if (/^WS_ERR_UNSUPPORTED_(MESSAGE|DATA_PAYLOAD)_LENGTH$/.test(code)) {

@@ -9,10 +9,7 @@
  */
 import type { Socket } from "node:net"
 
-/**
- * Receives what another listener tried to write, or `undefined` if it tried to end or destroy the
- * socket.
- */
+/** Receives what another listener tried to write, or `undefined` if it tried to end or destroy. */
 type Found = (said: unknown) => void
 
 const kept = ["writable", "write", "end", "destroy"] as const

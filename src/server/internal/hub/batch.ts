@@ -40,18 +40,12 @@ export interface Step {
   readonly cursor: string
 }
 
-/**
- * A batch with a newer cursor and no events, so that the cursor of a quiet subscription does not age
- * out.
- */
+/** A batch with a newer cursor and no events, so that a quiet subscription's cursor does not age out. */
 export const position: unique symbol = Symbol("position")
 
 export class Batch extends Outgoing implements Step {
   readonly channel: string
-  /**
-   * Whether a subscriber can resume from a cursor after its mailbox dropped this. If not, it receives a
-   * gap.
-   */
+  /** Whether a subscriber can resume after its mailbox dropped this. If not, it receives a gap. */
   readonly resumes: boolean
   /**
    * Grows from batch to batch of a channel. A subscriber that joined at a tick has everything up to it.

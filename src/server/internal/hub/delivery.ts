@@ -37,10 +37,7 @@ export interface Delivery {
   readonly missing: (channel: string) => NoOutbox | NoSource | undefined
   /** Whether events arrive. `undefined` on a node that has no channels of this delivery. */
   readonly state: SubscriptionRef.SubscriptionRef<SourceState> | undefined
-  /**
-   * Fails when the database refuses the source or the outbox for good at the start. Never completes
-   * otherwise.
-   */
+  /** Fails when the database refuses the source for good at the start. Never completes otherwise. */
   readonly refused: Effect.Effect<never, ReadyError>
   /** Logs a warning when no change of the channel's table can arrive. */
   readonly checkTable: (channel: string) => Effect.Effect<void>
@@ -71,10 +68,7 @@ export interface Delivery {
   readonly resumes: boolean
 }
 
-/**
- * The delivery of a node that has no channels of it. Every use fails with the error that names the
- * cure.
- */
+/** The delivery of a node that has no channels of it. Every use fails with the cure. */
 export const absent = (
   missing: (channel: string) => NoOutbox | NoSource,
   resumes: boolean

@@ -67,10 +67,7 @@ export const none = absent((channel) => new NoOutbox({ channel }), true)
 /** Whether a named consumer can read a channel. */
 export const keeps = ({ delivery }: Channel.Definition): boolean => delivery === "durable"
 
-/**
- * Decodes the items of the outbox for one consumer. Counts and logs messages that do not match the
- * schema.
- */
+/** Decodes items of the outbox for one consumer. Counts and logs messages that do not match the schema. */
 export const forOne = (
   channel: Channel.Any,
   outbox: OutboxReader["Service"]

@@ -90,10 +90,7 @@ class Replayed implements Step {
   }
 }
 
-/**
- * The batches of one item of the outbox as a view decodes it. Adds the messages that are gaps to
- * `missing`.
- */
+/** The batches of one item of the outbox as a view decodes it. Adds its gaps to `missing`. */
 export const batchesOfItem = <E>(
   view: View<E>,
   item: Outbox.Item,

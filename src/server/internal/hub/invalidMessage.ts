@@ -1,5 +1,5 @@
 /**
- * A message from the database that cannot become an event. The channel sends a gap in its place.
+ * A message that cannot become an event. The channel sends a gap in its place.
  */
 import type { InvalidMessage } from "../../../RealtimeEvent.ts"
 import { gapOf, type gapTexts } from "../gapText.ts"
@@ -10,10 +10,7 @@ export class Missing {
   /** The id that the event would have had. */
   readonly id: string
   readonly tx: string | undefined
-  /**
-   * What does not match the schema. `undefined` when the database itself reports a gap for a reason of
-   * its own.
-   */
+  /** What does not match the schema; `undefined` for a gap that the database reports by itself. */
   readonly unfit: Unfit | undefined
 
   constructor(reason: Missing["reason"], id: string, tx: string | undefined, unfit?: Unfit) {
@@ -35,7 +32,7 @@ const untold: Unfit = {
   cure: "the trigger met a change that it could not read: re-read the table"
 }
 
-/** The gap that a text stands for; `undefined` when it is none of the database's own texts for gaps. */
+/** The gap for a text; `undefined` if it is none of the database's own texts for gaps. */
 export const toldBy = (text: string, id: string, tx: string | undefined): Missing | undefined => {
   const reason = gapOf(text)
   if (reason === undefined) return undefined

@@ -97,8 +97,7 @@ export const make = (
     const open = (channel: Channel.Any) =>
       Effect.gen(function* () {
         const view = yield* kind.view(channel)
-        // A channel that lingers stays open while the source is down. The subscriber waits until it is
-        // up.
+        // A channel that lingers is open while the source is down, but confirms nothing then.
         yield* waitUntilUp(source.state)
         return view
       })
@@ -107,8 +106,8 @@ export const make = (
       Stream.unwrap(
         Effect.gen(function* () {
           const view = yield* open(channel)
-          // Subscribes before it takes the position, so that no batch falls between. The tick skips
-          // batches that are in both.
+          // Subscribed before the position is taken, so no batch falls between. The tick skips those in
+          // both.
           const batches = yield* PubSub.subscribe(view.batches)
           const { cursor, replay, state, tick } = yield* view.join(from)
           const start =

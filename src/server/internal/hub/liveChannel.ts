@@ -21,7 +21,7 @@ import { type View, type ViewJoin, Views } from "./view.ts"
 /** 8 characters. An epoch must differ only from the few that a client may still hold. */
 const epochBytes = 6
 
-/** Random bytes for 64 epochs. Drawn one by one they are most of the cost of opening a channel. */
+/** Random bytes for 64 epochs. One by one they are most of the cost of opening a channel. */
 let drawn = Buffer.alloc(0)
 
 const newEpoch = (): string => {
@@ -47,9 +47,7 @@ export class LiveChannel extends Views {
   /** The position of the newest notification. */
   #cursor = Cursor.formatLive(this.#epoch, 0)
 
-  /**
-   * The last replay. Clients that reconnect together after a loss mostly resume from the same cursor.
-   */
+  /** The last replay. Clients that reconnect together mostly resume from the same cursor. */
   #joined:
     | {
         readonly view: View
@@ -84,10 +82,7 @@ export class LiveChannel extends Views {
     return this.#arrived.length === 1
   }
 
-  /**
-   * Hands the notifications that wait to the views. `now`: milliseconds since 1970. Returns the
-   * messages that are gaps.
-   */
+  /** Hands waiting notifications to the views, at `now` milliseconds. Returns the messages that are gaps. */
   deliver(now: number): ReadonlyArray<Missing> {
     let rest = this.#arrived ?? []
     this.#arrived = undefined
@@ -127,9 +122,7 @@ export class LiveChannel extends Views {
     }
   }
 
-  /**
-   * The replay from `from` for a view, or `reset`. It is decoded when the event loop has room for it.
-   */
+  /** The replay from `from` for a view, or `reset`. Decoded when the event loop has room for it. */
   protected override join(view: View, from: string | undefined): Effect.Effect<ViewJoin> {
     const at = Effect.flatMap(Clock.currentTimeMillis, (now) => {
       const missing: Array<Missing> = []

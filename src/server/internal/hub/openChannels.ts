@@ -22,13 +22,11 @@ export interface OpenOptions {
   readonly maxChannels: number
 }
 
-/** A subscriber's use of a channel. It begins before the channel is open. */
+/** A subscriber's use of a channel, from before it is open. */
 interface Use<E> {
   member: Views<E> | undefined
   view: View<E> | undefined
-  /**
-   * Whether the channel is open or opening. It stays true when the subscriber that opened it has left.
-   */
+  /** Whether the channel is open or opening, also after the subscriber that opened it has left. */
   holds: boolean
 }
 
@@ -118,10 +116,7 @@ export class OpenChannels {
     )
   }
 
-  /**
-   * Counts one more open channel until the scope closes. At the limit it closes the channel that
-   * lingers longest.
-   */
+  /** Counts an open channel until the scope closes. At the limit it closes the one that lingers longest. */
   #countIn(key: string): Effect.Effect<void, TooManyChannels, Scope.Scope> {
     return Effect.gen({ self: this }, function* () {
       const { maxChannels } = this.#options

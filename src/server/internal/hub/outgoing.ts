@@ -33,7 +33,7 @@ export abstract class Outgoing {
     return (this.#text ??= this.write())
   }
 
-  /** Makes the text now, unless a codec has its bytes. The data behind the text may then be freed. */
+  /** Makes the text now, unless a codec has its bytes, so that its data may be freed. */
   protected settle(): void {
     if (this.#codec === undefined) this.#text ??= this.write()
   }

@@ -13,9 +13,7 @@ import * as Effect from "effect/Effect"
 import type { Heard } from "../../NotificationSource.ts"
 import type { LiveChannel } from "./liveChannel.ts"
 
-/**
- * The shortest delivery of a channel that causes a rest, in nanoseconds. A shorter one has few sockets.
- */
+/** The shortest delivery that causes a rest, in nanoseconds. A shorter one has few sockets. */
 const leastDelivery = 100_000n
 /** The longest rest, in milliseconds. A burst adds at most this to the latency of other channels. */
 const mostRest = 20
@@ -26,9 +24,9 @@ const mostWaiting = 4096
 const lookEvery = 5
 
 export class Pump {
-  /** The shortest time between two deliveries while few notifications wait, in milliseconds. */
+  /** Milliseconds between two deliveries while few notifications wait. */
   readonly #window: number
-  /** Channels with notifications to deliver, in order of their first one. */
+  /** Channels with waiting notifications, in order of arrival. */
   #touched: Array<LiveChannel> = []
   #waiting = 0
   /** Resumes the fiber; `undefined` while it delivers or rests. */
@@ -66,7 +64,7 @@ export class Pump {
         let longest = 0n
         for (const channel of touched) {
           const missing = channel.deliver(now)
-          // Counts the slowest channel only, because batches join notifications of one channel. Many
+          // Only the slowest channel counts: batches join the notifications of one channel, so many
           // channels with one socket each gain nothing by a rest.
           const after = clock.monotonicTimeNanosUnsafe()
           if (after - before > longest) longest = after - before

@@ -51,9 +51,8 @@ const streamBacklog = 256
 export class View<E = never> {
   readonly channel: Channel.Any
   /**
-   * Where a subscriber starts that has everything up to `from`, or nothing without it. A join for a
-   * `part` may still return the whole replay if the node remembers it. What the join read is kept until
-   * the lease ends.
+   * Where a subscriber starts that has everything up to `from`, or nothing without it. A `part` may be
+   * the whole replay if the node remembers it. What the join read is kept until the lease ends.
    */
   readonly join: (
     from: string | undefined,
@@ -67,15 +66,13 @@ export class View<E = never> {
   #replayed: WeakMap<object, Step> | undefined
   /** The tick of the newest batch. */
   tick = 0
-  /** Copied from `channel`, as the codec is: with many channels, reading it there misses the cache. */
+  /** Copied from `channel`, as the codec is: with many channels its memory is far away. */
   readonly name: string
   /** Whether the channel's delivery resumes. */
   readonly resumes: boolean
   readonly #codec: Codec<unknown>
   readonly #options: Exact.Options | undefined
-  /**
-   * Most channels of a busy node have one socket. A set for each would cost more memory than the rest.
-   */
+  /** Most channels have one socket. A set for each would cost more memory than the rest. */
   #sink: Sink | undefined
   #sinks: Set<Sink> | undefined
   #batches: PubSub.PubSub<Batch> | undefined
@@ -125,10 +122,9 @@ export class View<E = never> {
   }
 
   /**
-   * Decodes one notification or one stored message, written at `at` milliseconds since 1970. Returns
-   * what is missing when the text reports a gap or does not match the channel's schema. For the `wire`
-   * it encodes the payload again: the text may hold line feeds, and properties that the schema does not
-   * know.
+   * Decodes a notification or a stored message, written at `at` milliseconds since 1970. Returns what
+   * is missing if the text reports a gap or does not match the schema. For the `wire` it encodes the
+   * payload again: the text may hold line feeds, and properties that the schema does not know.
    */
   decode(
     id: string,

@@ -55,10 +55,7 @@ interface Streak {
 export class Crossings {
   readonly #streaks = new Map<string, Streak>()
 
-  /**
-   * Counts that a limit was exceeded. Returns the streak if it is 10 s long, with no pause longer than
-   * 10 s.
-   */
+  /** Counts an excess. Returns the streak if it is 10 s long, without a pause of 10 s. */
   crossed(limit: string, now: number): Readonly<Streak> | undefined {
     let streak = this.#streaks.get(limit)
     if (streak === undefined || Math.abs(now - streak.last) > longMillis) {

@@ -7,9 +7,7 @@ import type { ResolvedLimits } from "./limits.ts"
 import { Crossings, Notices, ruleOf, sentence } from "./boundedLog.ts"
 import { isToldByReader, type LimitName, tagOf } from "./refusalText.ts"
 
-/**
- * Milliseconds between two lines about one origin, and the most origins with a line within that time.
- */
+/** Milliseconds between two lines about one origin, and how many origins have lines within them. */
 const originMillis = 3_600_000
 const mostOrigins = 20
 
@@ -83,7 +81,7 @@ const described = (
   return { name: `${reason} (${amount})`, cure: `raise limits.${reason}` }
 }
 
-/** The key of a failure: the start of its message, without details that differ each time. */
+/** The key of a failure: the start of its message. */
 const signatureOf = (cause: Cause.Cause<unknown>): string => {
   const error = Cause.squash(cause)
   return (error instanceof Error ? `${error.name}: ${error.message}` : typeof error).slice(0, 80)
@@ -123,23 +121,20 @@ export class Voice {
     )
   }
 
-  /** The log line for a rejected origin, if one is due. */
+  /** The log line for a rejected origin. */
   origin(origin: string, now: number, fault: () => string): Effect.Effect<void> | undefined {
     return this.#origins.due(origin.slice(0, 200), now) === undefined
       ? undefined
       : Effect.logWarning(`${fault()}.`)
   }
 
-  /** Logs that a rule of the application rejected a request, if a line is due. */
+  /** Logs a rejection by a rule of the application. */
   notice(key: string, text: string, now: number): Effect.Effect<void> {
     const more = this.#rules.due(key, now)
     return more === undefined ? Effect.void : Effect.logInfo(sentence(text, more))
   }
 
-  /**
-   * Logs an unexpected failure, if a line is due. The reader logs by itself why the outbox cannot be
-   * read.
-   */
+  /** Logs a failure, if a line is due. The reader itself logs why the outbox cannot be read. */
   failed(what: string, cause: Cause.Cause<unknown>, now: number): Effect.Effect<void> {
     if (isToldByReader(Cause.squash(cause))) return Effect.void
     const more = this.#failures.due(`${what} ${signatureOf(cause)}`, now)

@@ -102,10 +102,7 @@ export class RequestRefused {
 export const tagOf = (error: unknown): unknown =>
   typeof error === "object" && error !== null && "_tag" in error ? error._tag : ""
 
-/**
- * Whether an error says that the outbox cannot be read until the operator acts. The reader logs the
- * cure, once.
- */
+/** Whether the outbox cannot be read until the operator acts. The reader logs the cure, once. */
 export const isToldByReader = (error: unknown): boolean =>
   ["NotInstalled", "OutdatedInstall", "NotPrimary", "OtherOutbox"].includes(String(tagOf(error)))
 

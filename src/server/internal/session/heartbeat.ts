@@ -6,9 +6,7 @@
  */
 import type { ResolvedLimits } from "../limits/limits.ts"
 
-/**
- * Milliseconds from a close frame, sent or received, until the server cuts a socket that is still open.
- */
+/** Milliseconds from a close frame, sent or received, until the server cuts an open socket. */
 const closeGraceMillis = 2000
 
 /** Times in milliseconds since 1970; 0 for never. */

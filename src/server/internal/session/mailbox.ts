@@ -1,17 +1,16 @@
 /**
  * The bounded backlog of one socket.
  *
- * While the socket takes bytes, frames are written to it at once and none is kept. When it is full,
- * frames wait here in order. The limit counts bytes of events, together with what the session's
- * subscribers hold. At the limit events are dropped: a live channel that lost some receives `gap slow`
- * in their place; durable channels resume from the last frame that stays, one after the other, once the
- * socket drained.
+ * While the socket takes bytes, frames are written to it at once. When it is full, they wait here in
+ * order. The limit counts bytes of events, with what the session's subscribers hold. At the limit
+ * events are dropped: a live channel receives `gap slow` in their place; durable channels resume from
+ * the last frame that stays, one after the other, once the socket drained.
  *
- * Control frames are never dropped and are counted apart: otherwise they could cause a drop at each
+ * Control frames are never dropped and are counted apart: they would otherwise cause a drop at each
  * event. For the same reason at most half of the limit, gaps apart, stays after a drop.
  *
- * It uses neither time nor fibers, and calls no other module than the peer: each method returns an
- * outcome, and its caller acts.
+ * It uses neither time nor fibers, and calls only the peer: a method returns an outcome, and its caller
+ * acts.
  */
 import { encode } from "../../../Frame.ts"
 import type { Batch } from "../hub/batch.ts"
@@ -19,8 +18,8 @@ import { Line, type Outgoing } from "../hub/outgoing.ts"
 import type { Peer } from "./peer.ts"
 
 /**
- * Bytes of the backlog written at a time, unless one frame alone is larger. A socket drains when it has
- * taken everything that was written, so small slices show that a slow link takes some.
+ * Bytes of the backlog written at a time, unless one frame is larger. A socket drains when it has taken
+ * all that was written, so small slices show that a slow link takes some.
  */
 const sliceBytes = 64 * 1024
 
@@ -30,9 +29,7 @@ const none: Array<WaitingFrame> = []
 /** The part of a peer that the mailbox uses. */
 type Out = Pick<Peer, "write" | "writeAll" | "sizeOf" | "keep">
 
-/**
- * A frame that waits. A frame of events names its channel and its cursor; a control frame has neither.
- */
+/** A frame that waits. A frame of events has a channel and a cursor; a control frame has neither. */
 interface WaitingFrame {
   readonly message: Outgoing
   /** In bytes on the wire. */
@@ -145,9 +142,8 @@ export class Mailbox {
   }
 
   /**
-   * Counts a message that a subscriber holds for this socket, and returns its bytes. Returns 0, and
-   * does not count it, if there is no room, or if more than half of the limit would be held, which no
-   * drop frees.
+   * Counts a message that a subscriber holds, and returns its bytes. Returns 0, and does not count it,
+   * if there is no room, or if more than half of the limit would be held, which no drop frees.
    */
   hold(message: Outgoing): number {
     const bytes = this.#peer.sizeOf(this.#peer.keep(message))
@@ -168,9 +164,9 @@ export class Mailbox {
   }
 
   /**
-   * Takes the channel that has been behind for longest, with the position up to which the client has
-   * everything. Returns `undefined` if none is behind or the socket is full. Later batches of the
-   * channel are written again.
+   * Takes the channel that is behind for longest, with the position up to which the client has
+   * everything; `undefined` if none is behind or the socket is full. Later batches of the channel are
+   * written again.
    */
   nextBehind(): readonly [channel: string, from: string] | undefined {
     if (this.#blocked || this.#behind === undefined) return undefined
@@ -189,8 +185,8 @@ export class Mailbox {
   }
 
   /**
-   * Called when the socket drained: writes waiting frames in order until it is full or none waits.
-   * Returns whether channels are behind that can go on now.
+   * Writes waiting frames in order, after a drain, until the socket is full or none waits. Returns
+   * whether channels are behind that can go on now.
    */
   drained(): boolean {
     while (this.#waiting.length > 0) {
@@ -246,8 +242,8 @@ export class Mailbox {
 
   /**
    * Drops waiting events. A live channel gets one gap, at its newest cursor, in place of its first
-   * frame. Durable channels keep the frames that fit into half of the limit, together with what is
-   * held, so that the next frame does not overflow again.
+   * frame. Durable channels keep what fits into half of the limit, with what is held, so that the next
+   * frame does not overflow again.
    */
   #dropEvents(): void {
     const newest = new Map<string, string>()

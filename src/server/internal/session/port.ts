@@ -120,9 +120,7 @@ export class Port<Frame = unknown> {
     return this.times.closing !== undefined
   }
 
-  /**
-   * Whether no request may begin, because its answer could not arrive. A session that drains goes on.
-   */
+  /** Whether no request may begin, because its answer could not arrive; false while it drains. */
   get stopped(): boolean {
     return this.#life !== "on"
   }

@@ -30,10 +30,7 @@ export class PublishKeys<Outcome> {
     return this.#size
   }
 
-  /**
-   * The outcome of an earlier publish, `conflict` if the key was used with other data, or `undefined`
-   * for a new key.
-   */
+  /** The outcome of an earlier publish, `conflict` for a key with other data, `undefined` for a new key. */
   find(
     identity: string,
     channel: string,
@@ -46,9 +43,7 @@ export class PublishKeys<Outcome> {
     return known.digest === digest ? known.outcome : "conflict"
   }
 
-  /**
-   * Remembers a publish. At a limit it forgets the oldest key of this identity, and returns the limit.
-   */
+  /** Remembers a publish. At a limit it forgets the identity's oldest key and returns the limit. */
   remember(
     identity: string,
     channel: string,

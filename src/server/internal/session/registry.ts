@@ -45,10 +45,7 @@ const meet = (one: Channel.AnyFamily, other: Channel.AnyFamily): boolean => {
   )
 }
 
-/**
- * Makes the registry. An exact channel beats a family. Fails if two families, or two channels, match
- * one name.
- */
+/** An exact channel beats a family. Fails if two families, or two channels, match one name. */
 export const make = (
   definitions: ReadonlyArray<Channel.Definition>,
   { deliveryOf }: Pick<Hub, "deliveryOf">

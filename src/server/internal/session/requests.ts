@@ -60,7 +60,7 @@ export class Requests {
 
   /**
    * Asks `authorize` about every subscription again, and ends those that it rejects. If `authorize`
-   * fails, the subscription ends too, and the client may retry.
+   * fails, they end too, and the client may retry.
    */
   get reauthorize(): Effect.Effect<void> {
     return this.#subscriptions.reauthorize
@@ -71,10 +71,7 @@ export class Requests {
     this.#subscriptions.readOn()
   }
 
-  /**
-   * Ends all requests and subscriptions. No frame is written after the first step; the rest is released
-   * in later steps of the loop.
-   */
+  /** Ends all requests. No frame is written after the first step; later steps release the rest. */
   get end(): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.#order.clear()

@@ -29,9 +29,7 @@ const endingOf = (
   message: string
 ) => ({ code, message, retry: errorCodes[code].retry })
 
-/**
- * The code and the sentence for a subscription that `authorize` rejected later, or that cannot go on.
- */
+/** Code and sentence for a subscription that `authorize` rejected later, or that cannot go on. */
 export const endedBy = ({ code, limit }: Refusal) =>
   code === "channel/forbidden"
     ? endingOf(code, "The client may not subscribe to this channel any more.")
@@ -70,15 +68,11 @@ export class Rights {
     return clock() + limits.authorizeTimeout
   }
 
-  /**
-   * Asks `authorize`. Returns the refusal; `undefined` if it allowed the wish. Several wishes may share
-   * a deadline.
-   */
+  /** Asks `authorize`. Returns the refusal; `undefined` if allowed. Wishes may share a deadline. */
   decide(wish: Wish, deadline?: number): Effect.Effect<Refusal | undefined> {
     const { clock, looks } = this.#port.context
     return Effect.suspend(() => {
-      // At the limit `authorizeRate` a check of a subscription that holds waits, and a new request is
-      // rejected.
+      // At the limit `authorizeRate` a subscription that holds waits, and a new request is rejected.
       const wait = looks.take(deadline === undefined ? 0 : deadline - clock())
       if (wait > 0 && (deadline === undefined || clock() + wait > deadline)) {
         return Effect.succeed(busy("authorizeRate", wait))

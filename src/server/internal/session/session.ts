@@ -1,10 +1,10 @@
 /**
  * One socket from its first message to its end: hello, tokens, heartbeat, and the routing of frames.
  *
- * The session's one fiber is `blockedSocket`, which sleeps until the socket is full. Objects are made when
- * first needed, because most sessions need few. Frames are handled synchronously as far as possible.
- * Calls go one way: the socket and the door call the session, and the session calls `Requests` and the
- * `Port`. Neither calls it back.
+ * The session's one fiber is `blockedSocket`, which sleeps until the socket is full. Objects are made
+ * when needed, because most sessions need few. Frames are handled synchronously as far as possible.
+ * Calls go one way: the socket and the door call the session, it calls `Requests` and the `Port`, and
+ * neither calls it back.
  */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -222,7 +222,7 @@ export class Session implements Patient {
       const { code, id, reason } = decoded.failure
       const message =
         code === "frame/unknown" ? errorCodes[code].sentence : `The frame is not valid: ${reason}.`
-      // An id that another request uses must be answered by that request only.
+      // Only that request answers with an id that it uses.
       return this.port.sendError(
         id === undefined || this.port.unanswered.has(id) ? undefined : id,
         reason === tooDeep(this.#context.limits.maxFrameDepth)

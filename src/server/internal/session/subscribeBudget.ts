@@ -14,8 +14,8 @@ export const tooFast = (wait: number): Refusal =>
   overLimit("subscribeRate", "rate/limited", "The client subscribes too often: slow down.", wait)
 
 /**
- * The refusal of a channel that the node may not open now. `take`: counts the opening if it may. Called
- * before `authorize`, because in a storm a rejected request must cost little.
+ * The refusal of a channel that the node may not open now. `take`: counts the opening. Asked before
+ * `authorize`, because in a storm a rejected request must cost little.
  */
 export const openingRefused = (
   { opens }: SessionContext,
@@ -39,9 +39,6 @@ export const beginInTurn = (
     return refused === undefined ? begin : refuse(refused)
   })
 
-/**
- * The refusal of a subscription that did not begin in time. While the source is up, it waited for other
- * replays.
- */
+/** The refusal of a late subscription. While the source is up, it waited for other replays. */
 export const late = ({ sourceIsUp }: SessionContext, opened: boolean) =>
   opened && sourceIsUp() ? new RequestRefused(busy("maxReplays")) : sourceDown

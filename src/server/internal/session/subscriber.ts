@@ -203,10 +203,7 @@ export class Subscriber<E = never> implements Sink {
     )
   }
 
-  /**
-   * Sends one step. Returns whether the mailbox took all of it; if not, the channel is behind from
-   * there.
-   */
+  /** Sends one step. Returns whether the mailbox took all of it; else the channel is behind. */
   #take(step: Step, batches: ReadonlyArray<Batch>): boolean {
     const { name } = this.#view
     for (const [index, batch] of batches.entries()) {

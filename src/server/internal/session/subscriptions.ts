@@ -27,9 +27,8 @@ import {
 } from "../limits/refusalText.ts"
 
 /**
- * How many subscriptions of a session `authorize` decides about at once after a new token. Events flow
- * meanwhile, so it must not take long; but one token must not cause a hundred queries of the
- * application at once.
+ * How many subscriptions of a session `authorize` decides about at once after a new token: enough to be
+ * fast, because events flow meanwhile, and few enough for the application's database.
  */
 const looksAtOnce = 16
 
@@ -125,10 +124,7 @@ export class Subscriptions {
     )
   }
 
-  /**
-   * Charges replays against `subscribeRate`, so that cursors in parallel cost no more than one after
-   * the other.
-   */
+  /** Charges replays to `subscribeRate`: cursors in parallel cost as much as one after the other. */
   get #inBudget(): Effect.Effect<void, RequestRefused> {
     return Effect.suspend(() => {
       const { clock, limits } = this.#port.context
@@ -175,8 +171,7 @@ export class Subscriptions {
       this.#replays.readOn(
         this.#port.mailbox,
         (channel) => this.#held.get(channel),
-        // If neither the replay nor the present can be read, the subscription ends and the client
-        // retries.
+        // If neither replay nor present can be read, the subscription ends and the client retries.
         (channel, subscription, cause) =>
           Effect.andThen(
             this.#port.context.failed(`a subscription to "${channel}" cannot go on`, cause),
@@ -204,8 +199,7 @@ export class Subscriptions {
       if (this.#port.ended) return Effect.void
       // Subscriptions on their way are decided about again before they begin.
       this.#rights.renew()
-      // A check that has not begun serves all callers. One that has begun may have missed the last
-      // change.
+      // A check that has not begun serves all callers; one that has may have missed the last change.
       if (this.#nextLook !== undefined) return Deferred.await(this.#nextLook)
       const look = Deferred.makeUnsafe<void>()
       this.#nextLook = look
@@ -235,10 +229,7 @@ export class Subscriptions {
     })
   }
 
-  /**
-   * Ends all subscriptions. No event is written after the first step; the scopes close in later steps
-   * of the loop.
-   */
+  /** Ends all subscriptions. No event is written after the first step; later steps close the scopes. */
   get end(): Effect.Effect<void> {
     return Effect.suspend(() => {
       const held = [...this.#held.values()]
