@@ -127,7 +127,18 @@ const modules: Readonly<Record<string, string>> = { "./pg-type": "PgType" }
 const maxLines = 500
 
 /** Folders whose comments and titles name the actor: `test/support/prose.ts` has the words. */
-const plainProse = ["test/node", "test/server", "test/support", "test/testing", "bench"]
+const plainProse = [
+  "bench",
+  "src/server/internal/auth",
+  "src/server/internal/door",
+  "src/server/internal/hub",
+  "src/server/internal/limits",
+  "src/server/internal/session",
+  "test/node",
+  "test/server",
+  "test/support",
+  "test/testing"
+]
 
 /** The files and folders at the top of the repository, beside the dot-files. */
 const topLevel = new Set([

@@ -1,5 +1,5 @@
 /**
- * Publishes for a client: checks the payload, and sends it once however often it is asked for.
+ * Publishes for a client: checks the payload, and sends it once however often the client retries.
  */
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -18,7 +18,7 @@ import type { SessionContext } from "./sessionContext.ts"
 
 const conflict = refusal("publish/invalid", "The key was used with other data.")
 
-/** Why it was not published; `undefined` when it was. Completes within the limit `sourceTimeout`. */
+/** The refusal of a publish; `undefined` if it was sent. Completes within the limit `sourceTimeout`. */
 export const publishOnce = (
   context: SessionContext,
   identity: string,
@@ -27,7 +27,7 @@ export const publishOnce = (
 ): Effect.Effect<Refusal | undefined> =>
   Effect.suspend(() => {
     const { channel: name, key } = frame
-    // The registry gives the channel without its payload type; `decode` establishes it.
+    // The registry has no payload type for the channel. `decode` establishes it.
     const channel = match.channel as Channel.Channel<unknown>
     const payload = payloadOf(channel, frame)
     if (Result.isFailure(payload)) return Effect.succeed(refusalOf(payload.failure))
@@ -41,8 +41,8 @@ export const publishOnce = (
       outcome = Deferred.makeUnsafe<Refusal | undefined>()
       const crossed = publishKeys.remember(identity, name, key, digest, clock(), outcome)
       if (crossed !== undefined) context.refused(crossed)
-      // Not on the session's fiber: a client that is cut off in the middle comes back, asks again with
-      // the same key, and must find an outcome.
+      // Not on the session's fiber: a client that loses its socket meanwhile retries with the same key,
+      // and must find an outcome.
       context.run(
         send(context, match, json.success, outcome, `${digestOf(identity)} ${key}`, () =>
           publishKeys.forget(identity, name, key)
@@ -55,7 +55,7 @@ export const publishOnce = (
     })
   })
 
-/** As the database's payloads are read: a number may be rounded where the schema takes a double only. */
+/** Decodes like payloads of the database: a number is rounded only where the schema takes a double. */
 const payloadOf = (
   channel: Channel.Channel<unknown>,
   frame: FrameOf<ClientFrame, "publish">
@@ -81,7 +81,7 @@ const send = (
 ): Effect.Effect<void> =>
   Effect.suspend(() => {
     const publishing = delivery.publish(channel.name, json, key)
-    // A statement that hangs is taken back: nobody waits for it any more, and thousands may follow it.
+    // Interrupts a statement that hangs: no client waits for it any more, and thousands may follow it.
     return delivery.resumes
       ? Effect.timeoutOrElse(publishing, {
           duration: limits.sourceTimeout,
@@ -91,11 +91,11 @@ const send = (
   }).pipe(
     Effect.matchCauseEffect({
       onFailure: (cause) => {
-        // A retry is tried again.
+        // A retry sends it again.
         forget()
         const refused = refusalOf(Cause.squash(cause))
         const told = Deferred.succeed(outcome, refused)
-        // What the client did wrong, the client hears; what the source's loss brings, is known already.
+        // The client receives its own faults, and the loss of the source is logged already.
         return refused.code.startsWith("publish/") || !sourceIsUp()
           ? told
           : Effect.andThen(failed("a publish failed", cause), told)

@@ -1,9 +1,9 @@
 /**
- * What a session asks for: subscribe, unsubscribe, publish. Each is answered exactly once.
+ * The requests of a session: subscribe, unsubscribe, publish. Each is answered exactly once.
  *
- * Requests are checked in the order they came, `authenticate` and `authorize` included. What must then
- * wait (for the source, for the database) waits in order per channel, and no channel waits for
- * another. Rights that were looked at anew while a request waited are asked for once more.
+ * Requests are checked in the order of their arrival, including `authenticate` and `authorize`. After
+ * that a request waits (for the source, for the database) in order per channel, and no channel waits
+ * for another. If rights changed while a request waited, `authorize` decides again.
  */
 import * as Effect from "effect/Effect"
 import type { ClientFrame, FrameOf } from "../../../Frame.ts"
@@ -33,7 +33,7 @@ export class Requests {
     this.#subscriptions = new Subscriptions(port, this.#rights)
   }
 
-  /** Handles a request after those before it. What is refused at once costs no fiber. */
+  /** Handles a request after those before it. A request that is rejected at once needs no fiber. */
   push(frame: ChannelRequest): void {
     const { id } = frame
     if (this.#port.stopped) return
@@ -53,25 +53,25 @@ export class Requests {
     }
   }
 
-  /** Works on a request after those before it. */
+  /** Does the work of a request after those before it. */
   enqueue(id: number, work: Effect.Effect<void>): void {
     this.#order.enqueue(id, work)
   }
 
   /**
-   * Asks `authorize` about every subscription again; those it refuses now are ended. One it cannot
-   * decide about ends too, but may come back.
+   * Asks `authorize` about every subscription again, and ends those that it rejects. If `authorize`
+   * fails, they end too, and the client may retry.
    */
   get reauthorize(): Effect.Effect<void> {
     return this.#subscriptions.reauthorize
   }
 
-  /** The socket takes bytes, and channels are behind. */
+  /** Lets channels that are behind catch up: the socket takes bytes again. */
   readOn(): void {
     this.#subscriptions.readOn()
   }
 
-  /** Gives everything back: nothing is written after its first step, the rest in the steps of the loop. */
+  /** Ends all requests. No frame is written after the first step; later steps release the rest. */
   get end(): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.#order.clear()
@@ -84,7 +84,7 @@ export class Requests {
     return Effect.isEffect(decided) ? decided : this.#refused(frame.id, decided)
   }
 
-  /** Why a request is refused, or what there is to do for it. */
+  /** The refusal of a request, or its work. */
   #decide(frame: ChannelRequest): Refusal | Effect.Effect<void> {
     const { channel: name, id } = frame
     const { context } = this.#port
@@ -125,7 +125,7 @@ export class Requests {
     }
   }
 
-  /** `then` gets the mark of the decision. */
+  /** Asks `authorize`, then runs `then` with the mark of the decision. */
   #authorized(
     id: number,
     wish: Wish,
