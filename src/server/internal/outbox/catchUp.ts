@@ -30,7 +30,7 @@ import {
   fitting,
   frameBytes,
   nothing
-} from "./bounds.ts"
+} from "./replayBounds.ts"
 import { type OutboxFault, ReplayError } from "./faults.ts"
 import {
   goneBy,
@@ -51,10 +51,10 @@ import {
   type Place,
   positionOf
 } from "./position.ts"
-import { type Lease, type Reading, SharedReads } from "./shared.ts"
+import { type Lease, type Reading, SharedReads } from "./sharedReads.ts"
 import { batchesOfPage, type DurableBatch, type Followers, type Tail } from "./tail.ts"
 import { objects } from "../sql/objects.ts"
-import * as Turns from "../turns.ts"
+import * as Turns from "../eventLoopTurns.ts"
 
 /** Why a session cannot resume from a cursor. */
 export type ResetReason =
@@ -71,7 +71,7 @@ export type ResetReason =
   /** More messages follow than the caller accepts. */
   | "bounds"
 
-export type { Bounds } from "./bounds.ts"
+export type { Bounds } from "./replayBounds.ts"
 
 /** For a caller that joins again until nothing is left. */
 export interface Part {

@@ -14,7 +14,7 @@ import type { Codec } from "../../../ChannelBase.ts"
 import * as Exact from "../../../internal/exact.ts"
 import { refusedNames } from "../../../Protocol.ts"
 import { placesToRound } from "./rounding.ts"
-import { type Path, pathText, type Unfit, unfitOf, valueAt } from "./unfit.ts"
+import { type Path, pathText, type Unfit, unfitOf, valueAt } from "./mismatch.ts"
 
 /** Options for the text of rows as PostgreSQL writes it. */
 export const rowText: Exact.Options = { row: true }

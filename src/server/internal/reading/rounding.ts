@@ -6,7 +6,7 @@
  * the Schema fits. A string that the Schema reads exactly is not rounded.
  */
 import type * as SchemaIssue from "effect/SchemaIssue"
-import type { Path } from "./unfit.ts"
+import type { Path } from "./mismatch.ts"
 
 /**
  * Returns `undefined` when rounding does not help. `rounds` says whether the value at a path may be
