@@ -127,7 +127,17 @@ const modules: Readonly<Record<string, string>> = { "./pg-type": "PgType" }
 const maxLines = 500
 
 /** Folders whose comments and titles name the actor: `test/support/prose.ts` has the words. */
-const plainProse = ["test/node", "test/server", "test/support", "test/testing", "bench"]
+const plainProse = [
+  "bench",
+  "src/server/internal/link",
+  "src/server/internal/outbox",
+  "src/server/internal/reading",
+  "src/server/internal/sql",
+  "test/node",
+  "test/server",
+  "test/support",
+  "test/testing"
+]
 
 /** The files and folders at the top of the repository, beside the dot-files. */
 const topLevel = new Set([

@@ -40,10 +40,7 @@ const thrownBy = (act: () => unknown): string | undefined => {
   }
 }
 
-/**
- * Validates the authorities: with a file that has no certificate, `node:tls` would trust no server and not
- * say why.
- */
+/** Validates the authorities. From a file without one, `node:tls` would trust no server without a reason. */
 const authorityFault = (text: string): Fault | undefined => {
   const cure = "Give the certificates of the authorities as PEM"
   const found = text.match(certificates) ?? []
@@ -101,14 +98,12 @@ export const optionFault = (options: ConnectionOptions): Fault | undefined => {
   return code === undefined
     ? undefined
     : {
-        reason: `comes with an option ssl that cannot be used (${code})`,
+        reason: `has an option ssl that cannot be used (${code})`,
         cure: "Give it a certificate with its key, as PEM, and the passphrase where the key has one"
       }
 }
 
-/**
- * A missing end of the range has Node's default. OpenSSL would find the fault only at the first handshake.
- */
+/** A missing end of the range has Node's default. OpenSSL would fail only at the first handshake. */
 export const versionFault = ({ maxVersion, minVersion }: ConnectionOptions): Fault | undefined => {
   const [least, most] = [minVersion ?? DEFAULT_MIN_VERSION, maxVersion ?? DEFAULT_MAX_VERSION]
   return least <= most

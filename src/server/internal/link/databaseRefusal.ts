@@ -27,6 +27,7 @@ export class DatabaseRefused extends Schema.TaggedError<DatabaseRefused>()("Data
   code: Schema.String,
   /** The message of PostgreSQL or of the socket. */
   reason: Schema.String,
+  /** How to fix it. */
   cure: Schema.String,
   /** How many connections in a row were refused. */
   times: Schema.Int,
@@ -123,9 +124,7 @@ const cureOf = (code: string, reason: string, schema: string): string => {
   return "Check the user in the database URL, that the role may log in, and what pg_hba.conf says about it"
 }
 
-/**
- * The refusal when it lasts, or `undefined` for a failure that may pass; `schema` names the schema of ours.
- */
+/** The refusal when it lasts, or `undefined` for a failure that may pass; `schema` is that of the objects. */
 export const databaseRefusalOf = (
   failure: unknown,
   schema = usual

@@ -208,7 +208,7 @@ const fileOf = (name: string, path: string, holds: string): string => {
 }
 
 /** A session needs a user, and there is no default. */
-export const namesNobody = invalid("names no user", form)
+export const namesNoUser = invalid("names no user", form)
 
 /** The TLS settings of a URL, with its files read. Throws `InvalidDatabaseUrl`. */
 const tlsOf = (query: URLSearchParams): Tls | undefined => {

@@ -27,7 +27,7 @@ import {
   type InvalidDatabaseUrl,
   invalidBy,
   lastOf,
-  namesNobody,
+  namesNoUser,
   readUrl,
   type Tls
 } from "./databaseUrl.ts"
@@ -118,7 +118,7 @@ const withUser = (config: PgClientConfig): Result.Result<PgClientConfig, Invalid
     ? Result.succeed(config)
     : Result.try({
         try: () => ({ ...config, username: Os.userInfo().username }),
-        catch: () => namesNobody
+        catch: () => namesNoUser
       })
 
 /** Secures a connection by its URL, unless the application gives `ssl`, which holds then. */

@@ -81,11 +81,13 @@ export interface Part {
   readonly missed: Bounds
 }
 
+/** Where a cursor starts in the outbox. */
 export interface Join {
   readonly state: JoinState
   readonly reason: ResetReason | undefined
   /** Events follow from here: first the replay, then batches of a later tick than `tick`. */
   readonly cursor: string
+  /** The tick of this node's reader at whose end the replay ends. */
   readonly tick: number
   readonly replay: ReadonlyArray<DurableBatch>
   /** The replay is incomplete: join again from its end for the rest. */
@@ -401,8 +403,7 @@ export const make = (
         const ask = (when: number | "") => shared.get(`${when} ${what}`, read, lease)
         // Without a lease the caller does not join again for later messages.
         const first = yield* ask(lease === undefined ? tick : "")
-        // An empty replay that was read for an earlier request: the caller's next join would get the same
-        // again.
+        // An empty replay of an earlier request: the caller's next join would get the same again.
         const stale = first.tick < tick && first.state === "recovered" && first.replay.length === 0
         const join = stale ? yield* ask(tick) : first
         // Read for an earlier request: it lacks what the reader handed out since.

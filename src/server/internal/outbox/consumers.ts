@@ -29,7 +29,9 @@ import * as Reconnecting from "../reconnecting.ts"
  */
 export class ConsumerConflict extends Schema.TaggedError<ConsumerConflict>()("ConsumerConflict", {
   name: Schema.String,
+  /** The channel that this consumer was to read. */
   channel: Schema.String,
+  /** The channel that the consumer of this name reads. */
   other: Schema.String
 }) {
   override get message(): string {
@@ -46,6 +48,7 @@ export class ConsumerConflict extends Schema.TaggedError<ConsumerConflict>()("Co
 export class ConsumerGap extends Schema.TaggedError<ConsumerGap>()("ConsumerGap", {
   name: Schema.String,
   channel: Schema.String,
+  /** As in `DurableGap`. */
   reason: Schema.Literals(["source", "retention"])
 }) {
   override get message(): string {
@@ -56,6 +59,7 @@ export class ConsumerGap extends Schema.TaggedError<ConsumerGap>()("ConsumerGap"
 export interface ConsumerOptions<E, R> {
   /** The name, 1-200 bytes. */
   readonly name: string
+  /** The name of a durable channel. */
   readonly channel: string
   /** Where a consumer without a cursor starts: `now` (default), the `oldest` event kept, or a cursor. */
   readonly start?: "now" | "oldest" | { readonly cursor: string } | undefined
@@ -71,9 +75,7 @@ export type ConsumerError = ConsumerConflict | ConsumerGap | OutboxFault | SqlEr
 /** Another worker of the same name was faster. */
 class Superseded extends Data.TaggedError("Superseded")<{}> {}
 
-/**
- * The session or the server is gone, or PostgreSQL asks for a retry: the consumer resumes from its cursor.
- */
+/** The connection was lost, or PostgreSQL asks for a retry: the consumer resumes from its cursor. */
 const passes = (error: unknown): boolean =>
   isSqlError(error) && (error.isRetryable || /^(08|57P|40)/.test(sqlState(error) ?? ""))
 
@@ -173,7 +175,7 @@ export const consume = <E, R>(
           return Effect.failCause(cause as Cause.Cause<E | ConsumerError>)
         }
         return Effect.succeed({
-          text: (delay) => `The consumer "${name}" goes on in ${delay} ms: ${sqlMessage(passing)}`
+          text: (delay) => `The consumer "${name}" retries in ${delay} ms: ${sqlMessage(passing)}`
         })
       }
     )

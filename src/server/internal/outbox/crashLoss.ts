@@ -4,8 +4,7 @@
  * The witness of a position proves that everything up to it in the order of commits is there. With
  * `synchronous_commit = off` (one session is enough), or on a standby that was behind, the database may
  * lose a transaction that committed after the witness, although a node saw it and its number is lower.
- * Clients have received its events. A node that remembers them detects the loss here; one that does not
- * cannot.
+ * Clients have received its events. Only a node that remembers those events detects the loss here.
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

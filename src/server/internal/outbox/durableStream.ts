@@ -88,8 +88,7 @@ export const durableStream = (options: {
 
       /** Locates the cursor relative to the reader's position. */
       const attach = Effect.gen(function* () {
-        // Before the position is taken: what the reader hands out meanwhile is held, or is part of the
-        // replay.
+        // Set before the position is taken: items of the time between are held, or in the replay.
         held.overflowed = false
         if (cursor === undefined) {
           const { end, tick } = yield* current
@@ -164,7 +163,7 @@ export const durableStream = (options: {
             ? Effect.fail(error)
             : Effect.succeed({
                 text: (delay) =>
-                  `Reading channel "${channel}" goes on in ${delay} ms: ${error.message}`
+                  `Reading channel "${channel}" is retried in ${delay} ms: ${error.message}`
               })
         }
       )

@@ -37,6 +37,7 @@ export const isFault = (error: unknown): error is OutboxFault =>
  */
 export class ReplayError extends Schema.TaggedError<ReplayError>()("ReplayError", {
   channel: Schema.String,
+  /** The error of PostgreSQL or of the connection. */
   cause: Schema.Defect()
 }) {
   override get message(): string {

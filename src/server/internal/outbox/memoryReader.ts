@@ -54,7 +54,7 @@ export interface MemoryReaderOptions extends Pick<
 /** The prefix of channels to which only the triggers of a table publish. */
 const ofTables = "table_updates_"
 
-/** Reads until the scope closes. Messages that are in the table before are not handed out. */
+/** Reads until the scope closes. Messages that are already in the table are not handed out. */
 export const make = (
   table: MemoryTable,
   options: MemoryReaderOptions | undefined

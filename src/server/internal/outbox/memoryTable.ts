@@ -40,9 +40,7 @@ interface StoredRow extends Omit<Message, "id" | "tx"> {
   readonly key: string | undefined
 }
 
-/**
- * `heard`: all works. `unheard`: nodes cannot read. `gone`: nodes cannot read and publishers cannot write.
- */
+/** `heard`: all works. `unheard`: nodes cannot read. `gone`: publishers cannot write either. */
 type TableState = "heard" | "unheard" | "gone"
 
 /** PostgreSQL writes a sequence ahead: a crash skips this many ids. */

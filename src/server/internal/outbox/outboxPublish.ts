@@ -25,6 +25,7 @@ import { objects } from "../sql/objects.ts"
 export class PublishRefused extends Schema.TaggedError<PublishRefused>()("PublishRefused", {
   channel: Schema.String,
   reason: Schema.Literals(["table", "key", "value"]),
+  /** The message of the database, for the reason `value`. */
   detail: Schema.optionalKey(Schema.String)
 }) {
   override get message(): string {
@@ -37,6 +38,7 @@ export class PublishRefused extends Schema.TaggedError<PublishRefused>()("Publis
   }
 }
 
+/** Why the outbox did not store a message. */
 export type OutboxPublishError = PublishRefused | PayloadTooLarge | SourceError
 
 /** Publishes JSON text. Completes with the statement, so within a transaction before its commit. */

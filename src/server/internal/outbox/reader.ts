@@ -393,9 +393,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
     let wasUp = false
     let told = ""
 
-    /**
-     * Records a failure from before the first session was up, and fails the start once the failure lasts.
-     */
+    /** Records a failure from before the first session was up; fails the start once it lasts. */
     const judge = Effect.fnUntraced(function* (error: unknown, now: number) {
       const refusal = databaseRefusalOf(error, schema)
       doubt.note(refusal?.code ?? (isFault(error) ? error._tag : undefined), now)
@@ -413,7 +411,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       })
       const late = !(yield* Deferred.fail(started, verdict))
       const first = yield* Deferred.fail(refused, verdict)
-      // The layer has not failed with it.
+      // The layer did not fail with this error.
       if (late && first) yield* Effect.logError(verdict.message)
     })
 

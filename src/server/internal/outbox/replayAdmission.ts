@@ -19,7 +19,7 @@ export class ReplaysOverloaded extends Schema.TaggedError<ReplaysOverloaded>()(
   }
 ) {
   override get message(): string {
-    return `${this.limit} replays wait on this node, which is its limit. Ask again later, add a node, or raise maxReplayQueue of OutboxReader.layer.`
+    return `${this.limit} replays wait on this node, which is its limit. Retry later, add a node, or raise maxReplayQueue of OutboxReader.layer.`
   }
 }
 

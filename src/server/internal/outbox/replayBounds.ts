@@ -1,6 +1,7 @@
 /** The size of a replay: what its batches carry, compared with the limits of a socket or its session. */
 import type { DurableBatch } from "./tail.ts"
 
+/** How much a replay holds, or may hold. */
 export interface Bounds {
   readonly events: number
   /** Payload in bytes of UTF-8. */

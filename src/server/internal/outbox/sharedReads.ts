@@ -9,7 +9,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 
-/** A caller's hold on what was read for it: call `end` when it needs the result no more. */
+/** A caller's hold on what was read for it: call `end` when it no longer needs the result. */
 export class Lease {
   #ended = false
   #giveBack: (() => void) | undefined

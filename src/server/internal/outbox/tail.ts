@@ -16,15 +16,13 @@ import { DurableRing } from "./durableRing.ts"
 
 /** One message of a durable channel. */
 export interface DurableEvent {
+  /** The id of the message, as text: 64 bits. */
   readonly id: string
   /** The transaction that wrote it. */
   readonly tx: string
   /** When it was written, in milliseconds since 1970. */
   readonly at: number
-  /**
-   * The payload: JSON as its writer spelled it. It may contain line feeds: never put it into a frame as it
-   * is.
-   */
+  /** The payload: JSON as its writer spelled it. It may contain line feeds, which a frame must not. */
   readonly text: string
 }
 
@@ -34,6 +32,7 @@ export interface DurableBatch {
   readonly channel: string
   /** The position before the first of these events. */
   readonly from: string
+  /** The position after the last of these events. */
   readonly cursor: string
   /** The tick of this node's reader to which the batch belongs; 0 in a replay. */
   readonly tick: number
@@ -50,7 +49,9 @@ export interface DurableGap {
    * were handed out. `retention`: the next events were pruned.
    */
   readonly reason: "source" | "retention"
+  /** The position from which events follow. */
   readonly cursor: string
+  /** The tick of this node's reader to which the gap belongs. */
   readonly tick: number
 }
 
@@ -61,18 +62,17 @@ export interface DurablePosition {
   readonly tick: number
 }
 
+/** What the reader hands to a follower. */
 export type Item = DurableBatch | DurableGap | DurablePosition
 
+/** Receives the items of one channel. */
 export interface Follower {
   readonly offer: (item: Item) => void
 }
 
-/**
- * The payload of a batch in UTF-16 units: a frame holds one batch, which exceeds this only for a single
- * event.
- */
+/** The most payload of a batch in UTF-16 units, which only a single event exceeds. A frame holds one batch. */
 export const maxBatchText = 64 * 1024
-/** The most events of a batch. */
+/** The most events in a batch. */
 export const maxBatchEvents = 256
 
 /**

@@ -65,7 +65,7 @@ export const make = (sql: PgClient, enabled: boolean): Effect.Effect<Upkeep, nev
     yield* turn.pipe(
       Effect.catch((error) =>
         Effect.logWarning(
-          `Pruning realtime.messages failed, it will be tried again: ${sqlMessage(error)}`
+          `Pruning realtime.messages failed and will be retried: ${sqlMessage(error)}`
         )
       ),
       Effect.forever({ disableYield: true }),

@@ -8,10 +8,7 @@
 import type * as SchemaIssue from "effect/SchemaIssue"
 import type { Path } from "./mismatch.ts"
 
-/**
- * Returns `undefined` when rounding does not help. `rounds` says whether the value at a path may be
- * rounded.
- */
+/** `undefined` when rounding does not help. `rounds` says whether the value at a path may be rounded. */
 export const placesToRound = (
   issue: SchemaIssue.Issue,
   rounds: (path: Path) => boolean,
