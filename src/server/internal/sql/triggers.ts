@@ -59,10 +59,7 @@ export const settingsTo = (values?: string): string =>
     })
     .join(" || ")
 
-/**
- * The deepest trigger in which a change of the watched table made an event, for the rest of the
- * transaction.
- */
+/** The depth of the deepest trigger that changed the watched table, for the rest of the transaction. */
 export const deepest = (id: string): string =>
   `nullif(current_setting('realtime.depth_' || ${id}, true), '')::int`
 

@@ -100,7 +100,7 @@ begin
   if not exists (select from pg_index i where i.indrelid = rel and i.indisprimary) then
     raise exception 'table % has no primary key: its events could not say which row they are about', rel using errcode = 'RT005';
   end if;
-  -- Otherwise two rows of a statement may have the same key, and the DELETE of one would remove the other.
+  -- With one, two rows may have the same key within a statement, and the DELETE of one would remove the other.
   if exists (select from pg_index i where i.indrelid = rel and i.indisprimary and not i.indimmediate) then
     raise exception 'table % has a deferrable primary key: its events could not say which row they are about', rel using errcode = 'RT005';
   end if;
@@ -122,8 +122,7 @@ begin
     if coalesce(when_insert, when_update, when_delete) is not null then
       raise exception 'a condition needs a trigger at row level' using errcode = 'RT005';
     end if;
-    -- Statement-level triggers fire for the named table only: a row inserted directly into a part is
-    -- missed.
+    -- Statement-level triggers fire for the named table only: a row written directly to a part is missed.
     if relation.relkind = 'p' or exists (select from pg_inherits i where i.inhrelid = rel) then
       raise exception 'table % is partitioned or inherited: watch it at row level', rel using errcode = 'RT005';
     end if;
