@@ -3,8 +3,8 @@
  *
  * Full jitter: each delay is a random time between zero and a ceiling. The ceiling doubles with every
  * failure up to a cap, so that clients that lost one server do not return together. It falls back to its
- * start only after a session stayed healthy for a while, so that a peer that accepts and drops at once
- * is not hammered.
+ * start only after a session stayed healthy for a while, so that a peer that accepts and drops at once is
+ * not hammered.
  *
  * @since 0.1.0
  */
@@ -36,11 +36,11 @@ export interface Policy {
 }
 
 /**
- * The policy of the client's socket: the first retry within 2 s, then 250 ms doubling to 30 s, reset
- * after 10 s open. It never ends.
+ * The policy of the client's socket: first retry within 2 s, then 250 ms doubling to 30 s, forgiven after
+ * 10 s open. It never ends.
  *
- * The first retry is spread also after a long healthy session, because all clients of a server lose it
- * at the same moment. A server that closes sends each client in `bye` when to reconnect instead.
+ * The first retry is spread also after a long healthy session, because all clients of a server lose it at
+ * the same moment. A server that closes sends each client in `bye` when to reconnect instead.
  *
  * @category policies
  * @since 0.1.0
@@ -53,7 +53,7 @@ export const client: Policy = {
 }
 
 /**
- * The policy of the link to PostgreSQL: 100 ms doubling to 10 s, reset after 30 s of health, and then
+ * The policy of the link to PostgreSQL: 100 ms doubling to 10 s, forgiven after 30 s of health, and then
  * the first retry without delay. It never ends.
  *
  * @category policies

@@ -3,8 +3,8 @@
  *
  * It types the server's Stream, the client's Stream and the hook. It carries the codec that checks every
  * payload on its way in and out. A family is a prefix with a typed parameter: `Report("42")` is the
- * channel `query_results_42`. A definition does not say which clients may use it: that is `authorize`,
- * on the server.
+ * channel `query_results_42`. A definition does not say which clients may use it: that is `authorize`, on
+ * the server.
  *
  * @since 0.1.0
  */
@@ -173,9 +173,9 @@ export interface FamilyOptions<
  * Defines every channel whose name is `prefix` and a parameter.
  *
  * `param` is a Schema whose encoded form is the text after the prefix. A parameter has one spelling, the
- * one that encoding gives: with `Schema.FiniteFromString`, `room_1` is a name of the family and
- * `room_01` is not. A value whose text does not decode and encode to the same text gives a channel whose
- * every use fails. Throws `InvalidChannelName` when no name can begin with the prefix.
+ * one that encoding gives: with `Schema.FiniteFromString`, `room_1` is a name of the family and `room_01`
+ * is not. A value whose text does not decode and encode to the same text gives a channel whose every use
+ * fails. Throws `InvalidChannelName` when no name can begin with the prefix.
  *
  * @category constructors
  * @since 0.1.0
@@ -306,8 +306,8 @@ export const TruncatedUpdate = /* @__PURE__ */ Schema.Struct({
 })
 
 /**
- * `table_updates_${table}`: one event per changed row. Pass `channel` for a table whose name does not
- * fit into a channel name, or that is not in the schema `public`.
+ * `table_updates_${table}`: one event per changed row. Pass `channel` for a table whose name does not fit
+ * into a channel name, or that is not in the schema `public`.
  *
  * @category known channels
  * @since 0.1.0
@@ -363,8 +363,8 @@ export const allTableUpdates = /* @__PURE__ */ family(
 )
 
 /**
- * The three known kinds for every query and every table: live, rows and results untyped. A server
- * without `channels` serves these.
+ * The three known kinds for every query and every table: live, rows and results untyped. A server without
+ * `channels` serves these.
  *
  * @category known channels
  * @since 0.1.0

@@ -47,9 +47,7 @@ export interface Any {
   readonly delivery: Delivery
   /** Whether clients may publish here. */
   readonly publish: boolean
-  /**
-   * Set when the name, or the parameter it was made from, does not fit. Every use then fails with it.
-   */
+  /** Set when the name, or the parameter it was made from, does not fit. Every use then fails with it. */
   readonly fault: InvalidChannelName | undefined
   /**
    * The same object for all channels of one definition: subscribers that share it share the decoded

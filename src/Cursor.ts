@@ -14,9 +14,9 @@ import type { Event } from "./RealtimeEvent.ts"
 export { maxBytes } from "./internal/cursor.ts"
 
 /**
- * Which events a state that was read at `cursor` already contains. The returned function gives `true`
- * for an event to drop. It gives `false` for every event of a live channel, and for all events when
- * `cursor` is not the cursor of a durable channel. Never throws. Reads the cursor once.
+ * Which events a state that was read at `cursor` already contains. The returned function gives `true` for
+ * an event to drop. It gives `false` for every event of a live channel, and for all events when `cursor`
+ * is not the cursor of a durable channel. Never throws. Reads the cursor once.
  *
  * **Example** (Joining a state and the events behind it)
  *

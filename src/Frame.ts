@@ -339,8 +339,8 @@ const treeFault = (value: unknown, depth: number, limit: number): string | undef
 
 /**
  * V8 13.6 misreads names with an escape once it has read a name with a backslash in the same place. This
- * lasts for the life of the process and affects all JSON that it reads. So a client's frame must not
- * have such a name: this text replaces the backslash, and the check finds it.
+ * lasts for the life of the process and affects all JSON that it reads. So a client's frame must not have
+ * such a name: this text replaces the backslash, and the check finds it.
  */
 const masked = "\ud800\ud800"
 const backslashes = /\\\\|\\u005c/gi

@@ -1,6 +1,6 @@
 /**
- * Schemas for the columns of PostgreSQL, for rows as `row_to_json` writes them: in events, in states,
- * and in payloads that SQL publishes.
+ * Schemas for the columns of PostgreSQL, for rows as `row_to_json` writes them: in events, in states, and
+ * in payloads that SQL publishes.
  *
  * A number that a double holds exactly travels as a number, any other as a string with the same digits,
  * so one column has both. These Schemas read both forms, and encode to the same form, so that equal
@@ -286,8 +286,8 @@ export const timestamptzDate: Schema.Codec<Date, number | string> = /* @__PURE__
 })()
 
 /**
- * `timestamp` as its text, as in `2026-11-28T18:23:57.123456`. It has no zone, so there is no Schema
- * that makes a `Date` of it.
+ * `timestamp` as its text, as in `2026-11-28T18:23:57.123456`. It has no zone, so there is no Schema that
+ * makes a `Date` of it.
  *
  * @category time
  * @since 0.1.0
@@ -365,9 +365,8 @@ export const bytea: Schema.Codec<
   }))()
 
 /**
- * `json` and `jsonb` as any JSON. A number in it that a double cannot hold exactly is a string, and
- * looks like any other string. To know it as a number, use a Schema of your own with `PgType.numeric` in
- * it.
+ * `json` and `jsonb` as any JSON. A number in it that a double cannot hold exactly is a string, and looks
+ * like any other string. To know it as a number, use a Schema of your own with `PgType.numeric` in it.
  *
  * @category others
  * @since 0.1.0

@@ -1,7 +1,7 @@
 /**
- * The rules of the wire, version 1: its names, limits and words, and its error codes and close codes
- * with the policy and the sentence of each. The frames are in `Frame`. `PROTOCOL.md` is for authors of
- * clients in other languages.
+ * The rules of the wire, version 1: its names, limits and words, and its error codes and close codes with
+ * the policy and the sentence of each. The frames are in `Frame`. `PROTOCOL.md` is for authors of clients
+ * in other languages.
  *
  * @since 0.1.0
  */

@@ -1,9 +1,9 @@
 /**
  * The errors that both sides of the wire can meet: names, payloads and frames that do not fit.
  *
- * They are plain tagged errors without Schema, so that a browser bundle stays small. Each has data, and
- * a message that says what happened, the limit with its unit, and the cure. Errors of one side are in
- * its modules: `NotificationSource`, `PublishQueue`, `RealtimeClient`.
+ * They are plain tagged errors without Schema, so that a browser bundle stays small. Each has data, and a
+ * message that says what happened, the limit with its unit, and the cure. Errors of one side are in its
+ * modules: `NotificationSource`, `PublishQueue`, `RealtimeClient`.
  *
  * @since 0.1.0
  */

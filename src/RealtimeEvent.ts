@@ -64,8 +64,8 @@ export interface InvalidMessage {
   /** The id that the event would have. On a durable channel it is the id of the row in the outbox. */
   readonly id: string
   /**
-   * The place of the fault, as in `["data"]["total"]`; empty for the whole payload. Names that the
-   * schema does not contain, such as those of a record or inside of jsonb, are `[*]`.
+   * The place of the fault, as in `["data"]["total"]`; empty for the whole payload. Names that the schema
+   * does not contain, such as those of a record or inside of jsonb, are `[*]`.
    */
   readonly path: string
   /** What the schema expects there, as in `number`. */
@@ -86,8 +86,8 @@ export class Gap extends Data.TaggedError("Gap")<{
   readonly reason: GapReason | (string & {})
   /**
    * The position after the gap. What follows it is complete, and a subscriber that resumes here does not
-   * receive the gap again. When a client's own Schema rejects an event inside a batch, it is the
-   * position before that batch.
+   * receive the gap again. When a client's own Schema rejects an event inside a batch, it is the position
+   * before that batch.
    */
   readonly cursor: string
   /** For `invalid`, on the server: the message, and what was wrong with it. */

@@ -10,11 +10,11 @@
  * what PostgreSQL calls a snapshot, the set of finished transactions. The client also needs its algebra,
  * to drop the events that a loaded state already contains.
  *
- * A snapshot also counts transactions that wrote no message, and after a crash PostgreSQL may reuse
- * their numbers. So a cursor holds the normal form of a snapshot. It ends at the highest transaction T
- * that wrote a message and that the snapshot sees. No message lies above, so the same messages are seen,
- * and while T exists PostgreSQL does not reuse a number up to T. The cursor also has the last message of
- * T as its witness, which the server looks up for each cursor that it receives.
+ * A snapshot also counts transactions that wrote no message, and after a crash PostgreSQL may reuse their
+ * numbers. So a cursor holds the normal form of a snapshot. It ends at the highest transaction T that
+ * wrote a message and that the snapshot sees. No message lies above, so the same messages are seen, and
+ * while T exists PostgreSQL does not reuse a number up to T. The cursor also has the last message of T as
+ * its witness, which the server looks up for each cursor that it receives.
  *
  * @since 0.1.0
  */

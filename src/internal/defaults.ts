@@ -2,8 +2,8 @@
  * The defaults of all options, a group for each noun, under the names of its options.
  *
  * Times are milliseconds, sizes are bytes, rates are per second. A comment names the unit of every other
- * number. The policies of `backoff` are in `Backoff.ts`. `test/defaults.test.ts` compares docs and
- * guides with both files.
+ * number. The policies of `backoff` are in `Backoff.ts`. `test/defaults.test.ts` compares docs and guides
+ * with both files.
  */
 
 // -----------------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
  *
  * In: JSON text that another program wrote, such as `row_to_json`. Out: what `JSON.parse` gives, except
  * that a number that a double cannot hold exactly is a string with the same digits. JSON that JavaScript
- * wrote is exact already and stays the same, so reading twice changes nothing. Schemas decode the
- * strings elsewhere.
+ * wrote is exact already and stays the same, so reading twice changes nothing. Schemas decode the strings
+ * elsewhere.
  *
  * A text without sixteen digits in a row and without an exponent of three digits is returned after one
  * search, because shorter numbers are always exact. Every step takes time in proportion to the text.
@@ -22,8 +22,8 @@ import * as JsonNames from "./jsonNames.ts"
 export interface Options {
   /**
    * The text is a row that PostgreSQL wrote, default `false`. Then every integer without an exponent
-   * beyond 2^53 - 1 is a string, so that large values of a bigint column have one form: a few of them
-   * are exact by chance. PostgreSQL writes a double of that size with an exponent.
+   * beyond 2^53 - 1 is a string, so that large values of a bigint column have one form: a few of them are
+   * exact by chance. PostgreSQL writes a double of that size with an exponent.
    */
   readonly row?: boolean | undefined
 }
@@ -33,9 +33,7 @@ const quote = 34
 
 const isDigitOrDot = (code: number): boolean => (code >= 48 && code <= 57) || code === dot
 
-/**
- * A character of a number: a digit or one of `.-+eE`. Beyond the end the code is NaN, which is not one.
- */
+/** A character of a number: a digit or one of `.-+eE`. Beyond the end the code is NaN, which is not one. */
 const isOfNumber = (code: number): boolean =>
   isDigitOrDot(code) || code === 45 || code === 43 || code === 101 || code === 69
 
@@ -58,9 +56,7 @@ const nextRow = (text: string, from: number): number => {
   return Infinity
 }
 
-/**
- * An exponent of three digits or more, where a number can end. A UUID may contain the same characters.
- */
+/** An exponent of three digits or more, where a number can end. A UUID may contain the same characters. */
 const exponent = /[0-9][eE][-+]?[0-9]{3,}(?![^\s,\]}])/g
 
 const nextExponent = (text: string, from: number): number => {
@@ -188,8 +184,7 @@ const marked = (text: string, options: Options | undefined, mark: string): strin
 }
 
 /**
- * Reads JSON as `JSON.parse` does, and keeps the digits of every number. Throws what `JSON.parse`
- * throws.
+ * Reads JSON as `JSON.parse` does, and keeps the digits of every number. Throws what `JSON.parse` throws.
  *
  * **Example** (Reading a row by yourself)
  *
