@@ -195,7 +195,7 @@ export const newId = (owner: string): string =>
 /**
  * Whether an id was made for this owner. Use it in `authorize`.
  *
- * **Example** (Letting everybody read their own results)
+ * **Example** (Letting each user read their own results)
  *
  * ```ts
  * authorize: ({ definition, identity, params }) =>

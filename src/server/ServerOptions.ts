@@ -168,9 +168,9 @@ export interface Limits {
   /**
    * Events that wait for one slow socket, default 1 MiB (1,048,576 bytes), together with the events held
    * back until a replay is ready, which are at most half of it. At the limit the server drops waiting
-   * events: live channels receive `gap slow`, durable ones go on from what the database kept; see
-   * `slowConsumer`. Answers are never dropped and count apart: a socket with more waiting answers than
-   * this is closed with 4001, so both together are at most twice the limit.
+   * events: live channels receive `gap slow`, and durable ones are read again from the last event that
+   * stayed; see `slowConsumer`. Answers are never dropped and count apart: a socket with more waiting
+   * answers than this is closed with 4001, so both together are at most twice the limit.
    */
   readonly maxMailboxBytes?: number | undefined
   /**
