@@ -31,10 +31,13 @@ export type { Any, Channel, Delivery, Options } from "./ChannelBase.ts"
  */
 export interface AnyFamily {
   readonly _tag: "Family"
+  /** What every name begins with. */
   readonly prefix: string
   /** Prefixes of names that belong to other families. */
   readonly except: ReadonlyArray<string>
+  /** Whether clients may publish here. */
   readonly publish: boolean
+  /** How events travel. */
   readonly delivery: Delivery
   /** The channel and the parameter of a name, or `undefined` when the name is not in this family. */
   readonly match: (name: string) => { readonly channel: Any; readonly param: unknown } | undefined

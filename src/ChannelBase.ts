@@ -44,6 +44,7 @@ export interface Any {
   readonly _tag: "Channel"
   /** The name on the wire and in NOTIFY, 1-63 bytes. */
   readonly name: string
+  /** How events travel. */
   readonly delivery: Delivery
   /** Whether clients may publish here. */
   readonly publish: boolean

@@ -70,7 +70,8 @@ export {
  * @since 0.1.0
  */
 export class ServerClosed extends Data.TaggedError("ServerClosed")<{
-  readonly before: "it was ready" | "it was published" | "rights were looked at"
+  /** What the server had not done yet. */
+  readonly before: "it was ready" | "it was published" | "rights were checked"
 }> {
   override get message(): string {
     return `The server was closed before ${this.before}. Await that before you call close().`
@@ -361,7 +362,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     const door = this.#door
     return door === undefined
       ? Promise.resolve()
-      : this.#unlessClosed(door.reauthorize(key), "rights were looked at")
+      : this.#unlessClosed(door.reauthorize(key), "rights were checked")
   }
 
   /**

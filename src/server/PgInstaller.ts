@@ -58,7 +58,7 @@ const placeOf = (schema = usual): string => (schema === usual ? "" : ` in the sc
 const cureOf = (schema = usual): string =>
   schema === usual
     ? "Run PgInstaller.install (or its layer) as the owner, or apply what `npx effect-realtime sql` prints."
-    : `Run PgInstaller.install({ schema: "${schema}" }) (or its layer) as the owner, or apply what \`npx effect-realtime sql --schema ${schema}\` prints; or correct the option schema, where they stand in another one.`
+    : `Run PgInstaller.install({ schema: "${schema}" }) (or its layer) as the owner, or apply what \`npx effect-realtime sql --schema ${schema}\` prints; or correct the option schema, if they are in another one.`
 
 /**
  * The database lacks the schema `realtime` (or the one that was named), or some of its objects.

@@ -51,7 +51,7 @@ export interface RunOptions<in E> {
 }
 
 const failed = "The query failed."
-const interrupted = "The query was interrupted, because the server went away."
+const interrupted = "The query was interrupted, because the server shut down."
 
 /** How long a server that shuts down tries to publish the end of its unfinished queries. */
 const lastWords = "2 seconds"

@@ -46,7 +46,9 @@ const cures = {
  * @since 0.1.0
  */
 export class EmbeddedPostgresError extends Data.TaggedError("EmbeddedPostgresError")<{
+  /** Which step failed. It selects the cure in the message. */
   readonly reason: keyof typeof cures
+  /** What happened. */
   readonly detail: string
 }> {
   override get message(): string {
@@ -265,7 +267,7 @@ const supervise = Effect.fnUntraced(function* (
       child === ending
         ? Effect.void
         : Effect.logError(
-            `PostgreSQL has ended (${how || "shut down by another program"}). It does not come back by itself: call start, or end this program and start it again.`
+            `PostgreSQL has ended (${how || "shut down by another program"}). It does not restart by itself: call start, or end this program and start it again.`
           )
     )
 

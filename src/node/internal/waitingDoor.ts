@@ -16,7 +16,7 @@ export const waitingDoor = (path: string, reason: () => string): Door => ({
   refusal: () => ({ status: 503, reason: reason(), retryAfterSeconds }),
   open: (_, socket) => socket.destroy(),
   accept: () => {
-    throw new Error("Nobody enters before the server has started.")
+    throw new Error("No client can connect before the server has started.")
   },
   size: () => 0,
   isReady: () => false,

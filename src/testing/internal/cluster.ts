@@ -187,7 +187,7 @@ export const explainUnusable = (data: string, user: User, detail: string): strin
         ]
       : /\b(EACCES|EPERM|EROFS)\b|Permission denied|Read-only file system/.test(detail)
         ? [`this user may not write ${data}`, "Give it the right to"]
-        : [`${data} cannot be used: ${detail}`, "Mend or remove it"]
+        : [`${data} cannot be used: ${detail}`, "Repair or remove it"]
   return (
     `The data will not be kept: ${why}. The server runs on a temporary directory instead. ` +
     `${cure}, or choose another dataDirectory.`
