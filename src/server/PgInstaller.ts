@@ -1,9 +1,9 @@
 /**
  * Installs the objects of durable channels into a database, upgrades them, and removes them.
  *
- * All objects are in the schema `realtime`. `install` may run at every start, on all nodes: it locks the
- * others out, and does nothing when nothing changed. Applications with their own migrations print the
- * same SQL with `sql` (`npx effect-realtime sql`). `OutboxReader` reads what is published.
+ * All objects are in the schema `realtime`. `install` may run at every start of every node: one node runs
+ * it at a time, and it does nothing when nothing changed. Applications with their own migrations print
+ * the same SQL with `sql` (`npx effect-realtime sql`). `OutboxReader` reads what is published.
  *
  * @since 0.1.0
  */
@@ -403,7 +403,7 @@ const refused =
   (target: Target) =>
   (error: TransactionError): InstallError => {
     const state = sqlState(error)
-    // The install's own refusals, and a table or a column of a condition that does not exist.
+    // An error that the installed functions raise, or a missing table or column of a condition.
     return state?.startsWith("RT") || state === "42P01" || state === "42703"
       ? new WatchRefused({ table: `${target.schema}.${target.name}`, reason: sqlMessage(error) })
       : error

@@ -54,8 +54,8 @@ export interface Authenticated<I> {
 }
 
 /**
- * The server rejects a client. After `auth/expired` the client may reconnect with a fresh token; after
- * the other codes it stops.
+ * The error with which `authenticate` rejects a client. After `auth/expired` the client may reconnect
+ * with a fresh token; after the other codes it stops.
  *
  * @category errors
  * @since 0.1.0

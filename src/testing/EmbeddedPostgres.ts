@@ -191,7 +191,7 @@ export const make = Effect.fnUntraced(function* (
 export const layer = (options?: Options): Layer.Layer<EmbeddedPostgres, EmbeddedPostgresError> =>
   Layer.effect(EmbeddedPostgres, make(options))
 
-/** Quotes a text for a URL inside a word of a shell. */
+/** Encodes a text as part of a URL that a shell does not split. */
 const word = (text: string): string =>
   encodeURIComponent(text).replaceAll(/[!'()*~]/g, (char) => `%${char.charCodeAt(0).toString(16)}`)
 

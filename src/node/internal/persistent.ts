@@ -1,8 +1,8 @@
 /**
  * Builds a layer, and retries until it succeeds.
  *
- * The layers fail with an error where waiting does not help them. A server inside the process of an
- * application cannot end that process. It retries, and starts when an operator has repaired the database.
+ * The layers fail with an error when waiting cannot help. A server in an application's process must not
+ * end it, so it retries and starts once an operator has repaired the database.
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
