@@ -103,7 +103,7 @@ const rowsUnder = (heading: string): ReadonlyArray<string> => {
 }
 
 describe("what happens when ...", () => {
-  it("is told for exactly the cases that are shown", () => {
+  it("the README lists exactly the cases that tests show", () => {
     expect(rowsUnder("What happens when ...")).toEqual(Object.keys(shownBy))
   })
 

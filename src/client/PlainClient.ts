@@ -29,6 +29,8 @@ import { layer, type Options, RealtimeClient, type SubscribeError } from "./Real
 export type Handler<in A> = (payload: A, event: Event<A>) => void
 
 /**
+ * Options of `listen`.
+ *
  * @category options
  * @since 0.1.0
  */
@@ -48,6 +50,8 @@ export interface ListenOptions {
 }
 
 /**
+ * A client without Effect: callbacks and promises over one connection. Make one with `createRealtimeClient`.
+ *
  * @category models
  * @since 0.1.0
  */

@@ -84,6 +84,8 @@ export interface Sync {
 }
 
 /**
+ * The client of one server: subscribes to channels and publishes to them over one WebSocket.
+ *
  * @category services
  * @since 0.1.0
  */

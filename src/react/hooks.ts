@@ -87,6 +87,8 @@ export interface ReadOnly {
 export type Send<in A> = (payload: A) => Promise<void>
 
 /**
+ * What `useWebSocket` returns: a function that publishes to the channel, and the state of the connection.
+ *
  * @category models
  * @since 0.1.0
  */

@@ -24,6 +24,8 @@ export interface WebSocketLike {
 }
 
 /**
+ * The class of a WebSocket: that of a browser, of Node, or of `ws`.
+ *
  * @category models
  * @since 0.1.0
  */

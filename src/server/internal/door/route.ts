@@ -20,7 +20,7 @@ export const upgrade = (
 ): Effect.Effect<HttpServerResponse.HttpServerResponse> =>
   Effect.map(Effect.all([Effect.context<never>(), Clock.Clock]), ([services, clock]) => {
     const incoming = NodeHttpServerRequest.toIncomingMessage(request) as IncomingMessage
-    // Asks Node: an `Upgrade` header without `Connection: Upgrade` is an ordinary request.
+    // Only Node knows: a request with `Upgrade` but without `Connection: Upgrade` is an ordinary one.
     if (!("upgrade" in incoming && incoming.upgrade === true)) {
       return HttpServerResponse.text("This is a WebSocket.", {
         status: 426,
@@ -30,8 +30,8 @@ export const upgrade = (
     const { socket } = incoming
     const { server } = socket as { readonly server?: Server }
     drainBefore(door, server)
-    // Effect writes nothing to a response that has ended. It is detached first, so that none of its
-    // bytes reach the socket between the frames.
+    // Effect writes nothing over a response that has ended. It is detached first, so that none of it
+    // reaches the socket between the frames.
     const response = NodeHttpServerRequest.toServerResponse(request) as ServerResponse
     if (!response.writableEnded) {
       response.detachSocket(socket)
@@ -42,8 +42,8 @@ export const upgrade = (
       refuse(socket, { status: 404, reason: "There is no WebSocket here." })
       return HttpServerResponse.empty({ status: 404 })
     }
-    // Effect does not pass on bytes that follow the request. A client must not send any before the 101
-    // (RFC 6455, 4.1). If it does, they are lost, and the session ends without a hello.
+    // Effect does not pass on bytes after the request. A client must send nothing before the 101 (RFC
+    // 6455, 4.1). Frames that it sends too early are lost, and the session ends without a hello.
     let status = 400
     const come = (ours: typeof socket) => {
       status = enter(door, incoming, ours, Buffer.alloc(0))
@@ -54,15 +54,15 @@ export const upgrade = (
       const now = () => clock.currentTimeMillisUnsafe()
       neighboursOf(server, tell, now).keepOff(door.path, socket, come)
     }
-    // Only for the access log and the span: it is not written.
+    // Only for the access log and the span: the response is not written.
     return HttpServerResponse.empty({ status })
   })
 
 const closing = new WeakMap<Server, Set<Door>>()
 
 /**
- * Makes the server's `close` drain the door first. An HTTP server waits up to 20 s for its open sockets
- * before the layers inside it close.
+ * An HTTP server that closes waits for its open sockets, up to 20 s, before the layers inside it close.
+ * So its `close` first drains the door, and then waits.
  */
 const drainBefore = (door: Door, server: Server | undefined): void => {
   if (server === undefined) return
