@@ -3,7 +3,7 @@
  * 503. Otherwise they would go to the application, which does not handle them.
  */
 import * as Effect from "effect/Effect"
-import { withoutSlash } from "../../server/internal/door/claims.ts"
+import { withoutSlash } from "../../server/internal/door/claimedPaths.ts"
 import type { Door } from "../../server/internal/door/door.ts"
 
 /** The `Retry-After` of the 503. */

@@ -13,7 +13,7 @@ import { InvalidPayload } from "../../../RealtimeError.ts"
 import { decode } from "../reading/reading.ts"
 import { digestOf } from "./publishKeys.ts"
 import type { Match } from "./registry.ts"
-import { type Refusal, refusal, refusalOf, sourceDown } from "../limits/refusals.ts"
+import { type Refusal, refusal, refusalOf, sourceDown } from "../limits/refusalText.ts"
 import type { SessionContext } from "./sessionContext.ts"
 
 const conflict = refusal("publish/invalid", "The key was used with other data.")
