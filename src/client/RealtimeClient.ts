@@ -14,7 +14,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Channel } from "../Channel.ts"
-import { Gap, type RealtimeEvent } from "../RealtimeEvent.ts"
+import { type Event, Gap, type RealtimeEvent } from "../RealtimeEvent.ts"
 import type { ConnectionOptions, ConnectionState } from "./Connection.ts"
 import * as Cell from "./internal/cell.ts"
 import * as Connection from "./internal/connection.ts"
@@ -80,6 +80,8 @@ export interface Sync {
     listener: Subscriptions.Listener<A>,
     from?: string
   ) => () => void
+  /** The last event that was delivered on a channel for as long as it has been open without a break. */
+  readonly last: <A>(channel: Channel<A>) => Event<A> | undefined
   readonly connection: Cell.Readable<ConnectionState>
   readonly source: Cell.Readable<Source>
   readonly reconnect: () => void
@@ -196,6 +198,7 @@ const make = (
       reconnect: Effect.sync(connection.reconnect),
       sync: {
         listen: subscriptions.listen,
+        last: subscriptions.last,
         connection: connection.state,
         source: connection.source,
         reconnect: connection.reconnect
