@@ -4,7 +4,7 @@
  */
 import { Cursor } from "effect-realtime"
 import type { ClientFrame, ServerFrame } from "../../../src/Frame.ts"
-import * as FakeSocket from "./FakeSocket.ts"
+import type * as FakeSocket from "./FakeSocket.ts"
 
 interface Message {
   readonly id: bigint
@@ -156,7 +156,7 @@ export const make = (server: FakeSocket.FakeServer) => {
       const { cursor } = frame
       const read = cursor === undefined ? undefined : Cursor.parseDurable(cursor)
       // Until the end of the tick in progress contains the cursor.
-      while (read !== undefined && !Cursor.dominates(end, read.position)) outbox.tick()
+      if (read !== undefined) while (!Cursor.dominates(end, read.position)) outbox.tick()
       joinedDuring = !isAt(end)
       const answer = { type: "subscribed", id, channel } as const
       const present = format(Cursor.whole(end))

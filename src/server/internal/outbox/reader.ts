@@ -249,9 +249,12 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
           if (read.database !== era) return yield* new Broken({ cause: new Error(newEra) })
           if (read.page === "retention") return "retention" as const
           // In one step: who has a batch and where the reader stands never disagree.
-          for (const batch of batchesOf(read.page, next, now.position, now.identity, now.tick)) {
-            followers.hand(batch, time)
-          }
+          followers.page(
+            now,
+            batchesOf(read.page, next, now.position, now.identity, now.tick),
+            read.more,
+            time
+          )
           now.position = read.page.position
           count += read.page.messages.length
           id = read.id
@@ -260,6 +263,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         now.position = endOf(leg)
       }
       now.finished = true
+      followers.finish(now)
       return count
     })
 

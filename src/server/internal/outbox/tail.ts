@@ -137,6 +137,8 @@ export class Tail {
   finished = true
   /** The channels that are read in the tick in progress, also when another session finishes it. */
   channels: ReadonlyArray<string> = []
+  /** Those of them whose last batch ends in the middle of that tick. */
+  readonly midway = new Set<string>()
   #end: string | undefined
 
   /** `pairs` are what other readers took earlier, in their order, as the database remembers it. */
@@ -248,6 +250,24 @@ export class Followers {
       if (item._tag === "Gap") recent.clear()
       for (const follower of set) follower.offer(item)
     }
+  }
+
+  /** Hands out a page of the tick in progress, which more pages may follow. */
+  page({ midway }: Tail, batches: ReadonlyArray<DurableBatch>, more: boolean, now: number): void {
+    for (const batch of batches) {
+      this.hand(batch, now)
+      if (more) midway.add(batch.channel)
+      else midway.delete(batch.channel)
+    }
+  }
+
+  /**
+   * The tick in progress was handed out: a channel that had nothing in its last page is told where it
+   * ended. Nobody can tell what a position in the middle of a tick has of a state that was read meanwhile.
+   */
+  finish({ end, midway, tick }: Tail): void {
+    if (midway.size > 0) this.tell({ _tag: "Position", cursor: end, tick }, midway)
+    midway.clear()
   }
 
   /** What this node handed out and remembers. */
