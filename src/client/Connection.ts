@@ -23,7 +23,7 @@ export type { WebSocketConstructor, WebSocketLike } from "./internal/platform.ts
  * @category models
  * @since 0.1.0
  */
-export type ConnectionState =
+export type State =
   | { readonly status: "idle"; readonly reason: string }
   | { readonly status: "connecting"; readonly reason: string; readonly attempt: number }
   | { readonly status: "open"; readonly reason: string; readonly session: string }
@@ -41,7 +41,7 @@ export type ConnectionState =
  * @category options
  * @since 0.1.0
  */
-export interface ConnectionOptions {
+export interface Options {
   /**
    * Where the server is. `http` and `https` become `ws` and `wss`; a relative address such as
    * `/realtime` is resolved against the page. A function is asked before each attempt.

@@ -7,6 +7,7 @@
  *
  * @since 0.1.0
  */
+import * as Config from "effect/Config"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -264,7 +265,13 @@ export const sqlUninstall = (options?: Pick<Options, "schema">): string => {
 
 const deadlockDetected = "40P01"
 
-type TransactionError = SqlError | ForeignSchema | InvalidOption | InvalidSchemaName
+/**
+ * Why nothing was installed, removed or watched no more.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type TransactionError = SqlError | ForeignSchema | InvalidOption | InvalidSchemaName
 
 /** The statements of one transaction, for the schema that is asked for. */
 const inTransaction = (
@@ -435,6 +442,23 @@ export const unwatch = (
  */
 export const layer = (options?: Options): Layer.Layer<never, InstallError, SqlClient> =>
   Layer.effectDiscard(install(options))
+
+/**
+ * `layer`, with options that the environment gives.
+ *
+ * **Example** (A retention that the operator sets)
+ *
+ * ```ts
+ * PgInstaller.layerConfig({ retention: Config.Duration("REALTIME_RETENTION") })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  config: Config.Wrap<Options>
+): Layer.Layer<never, InstallError | Config.ConfigError, SqlClient> =>
+  Layer.effectDiscard(Effect.flatMap(Config.unwrap(config), install))
 
 /**
  * `check` when the layer is built: for nodes whose role may not install.

@@ -2,14 +2,14 @@
 import { describe, expect, expectTypeOf, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Queue, Schema, Stream, SubscriptionRef } from "effect"
 import { Channel, type RealtimeEvent } from "effect-realtime"
-import { layerMemory, MemoryOutbox, OutboxReader, Realtime } from "effect-realtime/server"
+import { OutboxReader, MemorySource, MemoryOutbox, Realtime } from "effect-realtime/server"
 import { TestClock } from "effect/testing"
 
 const Orders = Channel.make("orders", Schema.Struct({ n: Schema.Int }), { delivery: "durable" })
 
 const layer = Realtime.layer().pipe(
   Layer.provideMerge(MemoryOutbox.layer()),
-  Layer.provideMerge(layerMemory)
+  Layer.provideMerge(MemorySource.layer)
 )
 
 const short = (event: RealtimeEvent.RealtimeEvent<{ readonly n: number }>) =>
@@ -27,7 +27,7 @@ const first = (count: number, from?: string) =>
 describe("MemoryOutbox", () => {
   it.effect("a Stream goes on after the database was away", () =>
     Effect.gen(function* () {
-      const outbox = yield* MemoryOutbox
+      const outbox = yield* MemoryOutbox.MemoryOutbox
       const reader = yield* OutboxReader.OutboxReader
       const from = yield* reader.position
       yield* outbox.lose
@@ -46,7 +46,7 @@ describe("MemoryOutbox", () => {
 
   it.effect("stop and crash: publishing fails, and what was lost is told", () =>
     Effect.gen(function* () {
-      const outbox = yield* MemoryOutbox
+      const outbox = yield* MemoryOutbox.MemoryOutbox
       const reader = yield* OutboxReader.OutboxReader
       const from = yield* reader.position
       const told = yield* first(4, from)
@@ -69,7 +69,7 @@ describe("MemoryOutbox", () => {
 
   it.effect("tells its followers a newer position now and then, and forgets by the clock", () =>
     Effect.gen(function* () {
-      const outbox = yield* MemoryOutbox
+      const outbox = yield* MemoryOutbox.MemoryOutbox
       const reader = yield* OutboxReader.OutboxReader
       const from = yield* reader.position
       const queue = yield* reader.follow("orders")
@@ -90,7 +90,7 @@ describe("MemoryOutbox", () => {
 
   it.effect("tells a channel that has nothing in the last page where the tick ended", () =>
     Effect.gen(function* () {
-      const outbox = yield* MemoryOutbox
+      const outbox = yield* MemoryOutbox.MemoryOutbox
       const reader = yield* OutboxReader.OutboxReader
       const [orders, others] = [yield* reader.follow("orders"), yield* reader.follow("others")]
       yield* outbox.commit(
@@ -106,7 +106,7 @@ describe("MemoryOutbox", () => {
       // In the last page of a tick nothing is in its middle.
       yield* outbox.commit({ channel: "orders", text: "4" }, { channel: "others", text: "5" })
       expect((yield* Queue.takeAll(orders)).map(({ _tag }) => _tag)).toEqual(["Batch"])
-    }).pipe(Effect.scoped, Effect.provide(MemoryOutbox.layer({ pageMessages: 2 })))
+    }).pipe(Effect.scoped, Effect.provide(MemoryOutbox.layer({ maxPageMessages: 2 })))
   )
 
   it.effect("prunes by itself every quarter of a short retention", () =>

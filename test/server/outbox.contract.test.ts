@@ -1,8 +1,8 @@
 /** The outbox of PostgreSQL and the one in memory keep the same contract. */
 import { PgClient } from "@effect/sql-pg"
 import { Context, Effect, Layer } from "effect"
-import * as Cursor from "../../src/Cursor.ts"
-import { MemoryOutbox } from "../../src/server/MemoryOutbox.ts"
+import * as Cursor from "../../src/internal/cursor.ts"
+import * as MemoryOutbox from "../../src/server/MemoryOutbox.ts"
 import { OutboxReader } from "../../src/server/OutboxReader.ts"
 import { type Outside, suite } from "./OutboxReaderSuite.ts"
 import { layerReader, layerReaderOnly, session, takeOn } from "./support/durable.ts"
@@ -10,7 +10,7 @@ import { layerReader, layerReaderOnly, session, takeOn } from "./support/durable
 suite(
   "in memory",
   MemoryOutbox.layer(),
-  Effect.map(MemoryOutbox, ({ commit, crash, lose, prune, reader, restore }) => ({
+  Effect.map(MemoryOutbox.MemoryOutbox, ({ commit, crash, lose, prune, reader, restore }) => ({
     commit: (messages) => commit(...messages.map(([channel, text]) => ({ channel, text }))),
     cut: lose,
     hold: Effect.void,

@@ -23,7 +23,8 @@ import {
 } from "../../Frame.ts"
 import * as Protocol from "../../Protocol.ts"
 import { ConnectionStopped, Refused } from "../ClientError.ts"
-import type { ConnectionOptions, ConnectionState } from "../Connection.ts"
+import type { Options, State as Shown } from "../Connection.ts"
+import type { Readable } from "../Readable.ts"
 import * as Cell from "./cell.ts"
 import { onPageSignal, resolveUrl, type WebSocketLike } from "./platform.ts"
 import type { Ask, State, Times, Written } from "./states.ts"
@@ -46,11 +47,11 @@ export interface Above {
 }
 
 /** The part of `error` and `ended` that says why, and what to do about it. */
-export type Refusal = Omit<FrameOf<ServerFrame, "error">, "type" | "id">
+export type RefusalFields = Omit<FrameOf<ServerFrame, "error">, "type" | "id">
 
 export interface Connection {
-  readonly state: Cell.Readable<ConnectionState>
-  readonly source: Cell.Readable<Protocol.SourceState>
+  readonly state: Readable<Shown>
+  readonly source: Readable<Protocol.SourceState>
   /** Looks soon at what is needed and what is due. */
   readonly look: () => void
   /** Asks while open, otherwise nothing happens. No answer comes any more after `down`. */
@@ -59,7 +60,7 @@ export interface Connection {
    * The error of a refusal that asking again would not help. Renews the identity on this socket
    * with a fresh token where that would.
    */
-  readonly refused: (channel: string, refusal: Refusal) => Refused | undefined
+  readonly refused: (channel: string, refusal: RefusalFields) => Refused | undefined
   /** Looks at the link now, cuts a wait short, and leaves `stopped`. */
   readonly reconnect: () => void
   /** The error of whoever uses it, once it has stopped. */
@@ -94,13 +95,13 @@ const unusable = 4202
 const closed = 1000
 
 const wanted = "needed"
-export const idle: ConnectionState = { status: "idle", reason: "not needed" }
+export const idle: Shown = { status: "idle", reason: "not needed" }
 
 /** Between two states: the left one is over, and the next one not known yet. */
 const nowhere: State = { times: () => [] }
 
 export const make = (
-  options: ConnectionOptions,
+  options: Options,
   clock: Time,
   above: () => ReadonlyArray<Above>
 ): Effect.Effect<Connection, never, Scope.Scope> =>
@@ -111,7 +112,7 @@ export const make = (
     const jitter = (failures: number) => runSync(Backoff.jittered(policy, failures))
     // Never within one turn of the event loop: a listener that comes back at once must find it.
     const linger = Math.max(1, millis(options.linger, 1000))
-    const visible = Cell.make<ConnectionState>(idle)
+    const visible = Cell.make<Shown>(idle)
     const source = Cell.make<Protocol.SourceState>("up")
 
     let state = nowhere
@@ -161,7 +162,7 @@ export const make = (
     const needed = () => above().some((wing) => wing.needed())
 
     /** The one way from state to state: nothing that the left one owns goes on. */
-    const enter = (next: State, shown?: ConnectionState) => {
+    const enter = (next: State, shown?: Shown) => {
       const left = state
       state = next
       cancelFetch()
@@ -202,7 +203,7 @@ export const make = (
       else FetchingToken(shown)
     }
 
-    const FetchingToken = (shown: ConnectionState) => {
+    const FetchingToken = (shown: Shown) => {
       const lateAt = now() + patience
       let delay: number | undefined
       const failed = () => ended(lost, "the token callback failed", delay)
@@ -226,7 +227,7 @@ export const make = (
     }
 
     /** Also `Open`, which follows over the same socket. Both share the liveness of that link. */
-    const Dialing = (shown: ConnectionState) => {
+    const Dialing = (shown: Shown) => {
       let socket: WebSocketLike
       try {
         const url = resolveUrl(typeof options.url === "function" ? options.url() : options.url)

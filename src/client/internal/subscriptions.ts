@@ -14,12 +14,12 @@
  */
 import * as Result from "effect/Result"
 import type { Any, Channel } from "../../Channel.ts"
-import { dominates, readDurable, seenEvent } from "../../Cursor.ts"
 import type { FrameOf, ServerFrame, WireEvent } from "../../Frame.ts"
+import { covers, readDurable, seenEvent } from "../../internal/cursor.ts"
 import type { InvalidChannelName } from "../../RealtimeError.ts"
 import { type Event, Gap, type RealtimeEvent } from "../../RealtimeEvent.ts"
 import { type ConnectionStopped, Refused } from "../ClientError.ts"
-import type { Above, ChannelFrame, Connection, Refusal } from "./connection.ts"
+import type { Above, ChannelFrame, Connection, RefusalFields } from "./connection.ts"
 import type { Time } from "./time.ts"
 
 /**
@@ -90,19 +90,6 @@ const maxRequests = 60
 
 /** A member that would hold more events has them replayed instead: it is the server's own bound of a replay. */
 const maxHeld = 10_000
-
-/**
- * Whether everything that is behind the position `b` is behind `a`. `undefined` where that cannot be
- * known: positions of live channels, or of two databases. In the middle of a page it may be `false`
- * although it is so.
- */
-const covers = (a: string, b: string): boolean | undefined => {
-  if (a === b) return true
-  const [one, other] = [readDurable(a), readDurable(b)]
-  return one && one.identity === other?.identity
-    ? dominates(one.position.base, other.position)
-    : undefined
-}
 
 export interface Subscriptions extends Above {
   readonly listen: <A>(channel: Channel<A>, listener: Listener<A>, from?: string) => () => void
@@ -232,7 +219,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     }
 
     /** The server will not, or not now. */
-    const refused = (answer: Refusal) => {
+    const refused = (answer: RefusalFields) => {
       over()
       const error = connection.refused(name, answer)
       if (error !== undefined) return end(error)
@@ -329,8 +316,8 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       const at = frame.cursor
       cursor = at
       const events = frame.type === "events" ? frame.events : []
-      const seen = head === undefined ? undefined : readDurable(head)
-      last = events.findLast((event) => !seen || !seenEvent(seen, event)) ?? last
+      const isOld = seenEvent(readDurable(head ?? ""))
+      last = events.findLast((event) => !isOld(event)) ?? last
       if (head !== undefined && covers(at, head) !== false) head = undefined
 
       const gaps = frame.type === "gap" ? [gap(frame.reason, at)] : []
@@ -348,9 +335,9 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
         if (from === null) batch = broughtTo(member)
         else if (held === undefined) return place(member)
         else {
-          const seen = readDurable(from!)!
+          const isBehind = seenEvent(readDurable(from!))
           const isNew = (index: number) =>
-            events.length > 0 ? !seenEvent(seen, events[index]!) : !covers(from!, at)
+            events.length > 0 ? !isBehind(events[index]!) : !covers(from!, at)
           for (const [index, event] of broughtTo(member).entries()) {
             if (isNew(index)) held.push(event)
           }

@@ -17,7 +17,7 @@ const idleMillis = 1000
 /** Without NOTIFY every look may be the one that finds something. */
 const pollMillis = 250
 
-interface Times {
+interface Intervals {
   /** Milliseconds between two looks while something happens. */
   readonly busy: number
   /** And while nothing does; `undefined` for 1 s, and 250 ms when polling. */
@@ -25,20 +25,20 @@ interface Times {
 }
 
 export class Pace {
-  readonly #times: Times
+  readonly #times: Intervals
   readonly #nudges: Queue.Queue<void>
   /** Empty looks left before sleeping. */
   #active = 0
   /** The current step of polling. */
   #step: number
 
-  private constructor(times: Times, nudges: Queue.Queue<void>) {
+  private constructor(times: Intervals, nudges: Queue.Queue<void>) {
     this.#times = times
     this.#nudges = nudges
     this.#step = times.busy
   }
 
-  static make(times: Times): Effect.Effect<Pace> {
+  static make(times: Intervals): Effect.Effect<Pace> {
     return Effect.map(Queue.sliding<void>(1), (nudges) => new Pace(times, nudges))
   }
 

@@ -4,7 +4,7 @@
  */
 import type * as Duration from "effect/Duration"
 import { count, millis } from "../options.ts"
-import type { ReplayLimits } from "./admission.ts"
+import type { ReplayLimits } from "./replayAdmission.ts"
 import type { Bounds } from "./bounds.ts"
 import type { PageLimits } from "./outbox.ts"
 
@@ -13,18 +13,18 @@ const mostRows = 2_147_483_646
 
 /** Of the options of `OutboxReader.layer`. */
 interface Given {
-  readonly pageMessages?: number | undefined
-  readonly pageBytes?: number | undefined
-  readonly replayEvents?: number | undefined
-  readonly replayBytes?: number | undefined
-  readonly backlog?: number | undefined
-  readonly positionEvery?: Duration.Input | undefined
+  readonly maxPageMessages?: number | undefined
+  readonly maxPageBytes?: number | undefined
+  readonly maxReplayEvents?: number | undefined
+  readonly maxReplayBytes?: number | undefined
+  readonly maxBacklog?: number | undefined
+  readonly positionInterval?: Duration.Input | undefined
 }
 
 interface GivenTogether {
-  readonly replays?: number | undefined
-  readonly replayQueue?: number | undefined
-  readonly replayMemory?: number | undefined
+  readonly maxReplays?: number | undefined
+  readonly maxReplayQueue?: number | undefined
+  readonly maxReplayMemory?: number | undefined
 }
 
 /** What both readers take. Throws `InvalidOption`. */
@@ -37,27 +37,29 @@ export const shared = (
   /** Batches that a slow consumer may leave lying. */
   readonly backlog: number
   /** Milliseconds between two positions for every follower. */
-  readonly positionEvery: number
+  readonly positionInterval: number
 } => ({
   limits: {
-    messages: count("pageMessages", options.pageMessages ?? 1000, {
+    messages: count("maxPageMessages", options.maxPageMessages ?? 1000, {
       most: mostRows,
       unlimited: false
     }),
-    bytes: count("pageBytes", options.pageBytes ?? 1024 * 1024, { unlimited: false })
+    bytes: count("maxPageBytes", options.maxPageBytes ?? 1024 * 1024, { unlimited: false })
   },
   bounds: {
-    events: count("replayEvents", options.replayEvents ?? 10_000, { least: 0 }),
-    bytes: count("replayBytes", options.replayBytes ?? 8 * 1024 * 1024, { least: 0 })
+    events: count("maxReplayEvents", options.maxReplayEvents ?? 10_000, { least: 0 }),
+    bytes: count("maxReplayBytes", options.maxReplayBytes ?? 8 * 1024 * 1024, { least: 0 })
   },
-  backlog: count("backlog", options.backlog ?? 64),
-  positionEvery: millis("positionEvery", options.positionEvery ?? "1 hour", { endless: true })
+  backlog: count("maxBacklog", options.maxBacklog ?? 64),
+  positionInterval: millis("positionInterval", options.positionInterval ?? "1 hour", {
+    endless: true
+  })
 })
 
 /** All replays of a node together. Throws `InvalidOption`. */
 export const together = (options: GivenTogether): ReplayLimits => ({
-  atOnce: count("replays", options.replays ?? 8),
-  queue: count("replayQueue", options.replayQueue ?? 1000, { least: 0 }),
+  atOnce: count("maxReplays", options.maxReplays ?? 8),
+  queue: count("maxReplayQueue", options.maxReplayQueue ?? 1000, { least: 0 }),
   // What is kept is subtracted from it again, which endless memory would not survive.
-  bytes: count("replayMemory", options.replayMemory ?? 64 * 1024 * 1024, { unlimited: false })
+  bytes: count("maxReplayMemory", options.maxReplayMemory ?? 64 * 1024 * 1024, { unlimited: false })
 })

@@ -7,7 +7,8 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Channel from "../../../Channel.ts"
 import type { Codec } from "../../../ChannelBase.ts"
-import { type ClientFrame, exactTextOf, type FrameOf } from "../../../Frame.ts"
+import type { ClientFrame, FrameOf } from "../../../Frame.ts"
+import { exactTextOf } from "../../../internal/frameText.ts"
 import { InvalidPayload } from "../../../RealtimeError.ts"
 import { decode } from "../reading/reading.ts"
 import { digestOf } from "./publishKeys.ts"
@@ -17,7 +18,7 @@ import type { SessionContext } from "./sessionContext.ts"
 
 const conflict = refusal("publish/invalid", "The key was used with other data.")
 
-/** Why it was not published; `undefined` when it was. Completes within the limit `sourceWait`. */
+/** Why it was not published; `undefined` when it was. Completes within the limit `sourceTimeout`. */
 export const publishOnce = (
   context: SessionContext,
   identity: string,
@@ -48,7 +49,7 @@ export const publishOnce = (
       )
     }
     return Effect.timeoutOrElse(Deferred.await(outcome), {
-      duration: limits.sourceWait,
+      duration: limits.sourceTimeout,
       orElse: () => Effect.succeed(sourceDown)
     })
   })
@@ -82,7 +83,7 @@ const send = (
     // A statement that hangs is taken back: nobody waits for it any more, and thousands may follow it.
     return delivery.resumes
       ? Effect.timeoutOrElse(publishing, {
-          duration: limits.sourceWait,
+          duration: limits.sourceTimeout,
           orElse: () => Effect.fail(sourceDown)
         })
       : publishing

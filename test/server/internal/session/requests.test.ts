@@ -5,11 +5,8 @@ import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Layer, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../../../src/Channel.ts"
-import {
-  MemorySource,
-  NotificationSource,
-  SourceError
-} from "../../../../src/server/NotificationSource.ts"
+import { NotificationSource, SourceError } from "../../../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../../../src/server/MemorySource.ts"
 import type { Realtime } from "../../../../src/server/Realtime.ts"
 import { allowAll, type AnonymousOptions } from "../../../../src/server/ServerOptions.ts"
 import { layerDoor, settle, type TestDoor, visit, type Visitor } from "../../../support/sessions.ts"
@@ -29,7 +26,7 @@ const TrapFamily = Channel.family(
   Schema.Unknown
 )
 
-type Needs = TestDoor | Realtime | MemorySource | NotificationSource | Scope.Scope
+type Needs = TestDoor | Realtime | MemorySource.MemorySource | NotificationSource | Scope.Scope
 
 const options: AnonymousOptions = {
   channels: [Orders, Moves, Room, Trap, TrapFamily],
@@ -178,9 +175,9 @@ describe("an id", () => {
 
 describe("the order of the checks", () => {
   const limits = {
-    subscriptions: 1,
-    subscribes: { perSecond: 0.001, burst: 3 },
-    publishes: { perSecond: 0.001, burst: 2 }
+    maxSubscriptions: 1,
+    subscribeRate: { perSecond: 0.001, burst: 3 },
+    publishRate: { perSecond: 0.001, burst: 2 }
   }
   it.effect("of subscribe: name, channel, rate, limit, duplicate, authorized", () =>
     withDoor(
@@ -319,22 +316,24 @@ describe("publish with a key", () => {
     })
   )
 
-  it.effect("that takes longer than sourceWait is answered source/down, and not sent twice", () =>
-    Effect.gen(function* () {
-      const gate = yield* Deferred.make<void, SourceError>()
-      const { layer, state } = slowSource(gate)
-      yield* Effect.gen(function* () {
-        const visitor = yield* visit()
-        yield* ask(visitor, publish(1, "k", { id: 1 }))
-        yield* TestClock.adjust("10 seconds")
-        expect(visitor.answer(1)).toMatchObject({ code: "source/down", retry: "later" })
-        yield* ask(visitor, publish(2, "k", { id: 1 }))
-        yield* Deferred.succeed(gate, undefined)
-        yield* settle
-        expect(visitor.answer(2)?.type).toBe("published")
-        expect(state.notified).toBe(1)
-      }).pipe(Effect.scoped, Effect.provide(layerDoor(options, undefined, layer)))
-    })
+  it.effect(
+    "that takes longer than sourceTimeout is answered source/down, and not sent twice",
+    () =>
+      Effect.gen(function* () {
+        const gate = yield* Deferred.make<void, SourceError>()
+        const { layer, state } = slowSource(gate)
+        yield* Effect.gen(function* () {
+          const visitor = yield* visit()
+          yield* ask(visitor, publish(1, "k", { id: 1 }))
+          yield* TestClock.adjust("10 seconds")
+          expect(visitor.answer(1)).toMatchObject({ code: "source/down", retry: "later" })
+          yield* ask(visitor, publish(2, "k", { id: 1 }))
+          yield* Deferred.succeed(gate, undefined)
+          yield* settle
+          expect(visitor.answer(2)?.type).toBe("published")
+          expect(state.notified).toBe(1)
+        }).pipe(Effect.scoped, Effect.provide(layerDoor(options, undefined, layer)))
+      })
   )
 })
 
@@ -346,7 +345,7 @@ describe("any requests at all", () => {
     return withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit()
-        const source = yield* MemorySource
+        const source = yield* MemorySource.MemorySource
         for (let id = 1; id <= 150; id++) {
           const type = pick(["subscribe", "subscribe", "unsubscribe", "publish", "authenticate"])
           const data = pick([{ id: 1 }, { id: 2 }, "x"])
@@ -385,7 +384,7 @@ describe("any requests at all", () => {
               ? Effect.die(new Error("x"))
               : Effect.delay(Effect.succeed(chance(0.8)), int(50))
           ),
-        limits: { unanswered: 1000 }
+        limits: { maxUnanswered: 1000 }
       }
     )
   })
