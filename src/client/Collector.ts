@@ -8,12 +8,13 @@
  * @since 0.1.0
  */
 import type { Channel } from "../Channel.ts"
+import { asChannel } from "../ChannelBase.ts"
 import type { Gap, Snapshot } from "../RealtimeEvent.ts"
 import { ConnectionStopped } from "./ClientError.ts"
 import * as Cell from "./internal/cell.ts"
 import { type Collecting, type Shown, type Status, valueOf } from "./internal/collect.ts"
 import { attempt, inNextFrame, report } from "./internal/platform.ts"
-import { asChannel, type PlainClient } from "./PlainClient.ts"
+import type { PlainClient } from "./PlainClient.ts"
 import type { Readable } from "./Readable.ts"
 
 export type { Status } from "./internal/collect.ts"

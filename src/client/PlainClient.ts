@@ -12,7 +12,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import type { Channel } from "../Channel.ts"
-import { untyped } from "../ChannelBase.ts"
+import { asChannel } from "../ChannelBase.ts"
 import type { SourceState } from "../Protocol.ts"
 import type { Event, Gap, RealtimeEvent } from "../RealtimeEvent.ts"
 import type { State as ConnectionState } from "./Connection.ts"
@@ -95,10 +95,6 @@ export interface PlainClient {
    */
   readonly close: () => Promise<void>
 }
-
-/** A channel given by its name carries any JSON. */
-export const asChannel = <A>(channel: Channel<A> | string) =>
-  (typeof channel === "string" ? untyped(channel) : channel) as Channel<A, true>
 
 const from = (
   client: () => RealtimeClient["Service"],
