@@ -119,6 +119,7 @@ export const make = (server: FakeSocket.FakeServer) => {
       if (lost !== cursor) forgotten.add(lost)
       return lost
     },
+    remember: (cursor: string) => forgotten.delete(cursor),
     isForgotten: (cursor: string) => forgotten.has(cursor),
     snapshot: () => format(Cursor.whole(snapshot())),
     /** A page of the tick in progress, or a new tick. */
