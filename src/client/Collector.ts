@@ -139,7 +139,7 @@ const collect = <S, A>(
   const run = async (load: Load<S>) => load()
   const reload: Collected<S>["reload"] = (load = options().load) => {
     const read = load === undefined ? Promise.reject(new Error(noLoad)) : run(load)
-    collecting().read((done, failed) => void read.then(done, failed))
+    if (load !== undefined) collecting().read((done, failed) => void read.then(done, failed))
     const over = read.then(() => {})
     over.catch(() => {})
     return over
