@@ -2,7 +2,7 @@
 import { RealtimeProvider, useConnection, useLatest } from "effect-realtime/react"
 
 export function Price() {
-  const { status, value } = useLatest("prices") // a plain string: the payload is unknown
+  const { status, value } = useLatest("prices") // for a string the payload is unknown
   const connection = useConnection() // status: idle, connecting, open, waiting or stopped
   return (
     <p aria-busy={status === "stale"}>

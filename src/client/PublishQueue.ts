@@ -8,6 +8,7 @@
  *
  * @since 0.1.0
  */
+import * as Defaults from "../internal/defaults.ts"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
@@ -142,9 +143,9 @@ export const make = (
   options?: Options
 ): Effect.Effect<PublishQueue["Service"], never, Scope.Scope> =>
   Effect.map(Time.make, ({ after, now }) => {
-    const maxMessages = options?.maxMessages ?? 1000
-    const maxBytes = options?.maxBytes ?? 1_048_576
-    const millis = Time.millis(options?.maxAge, 60_000)
+    const maxMessages = options?.maxMessages ?? Defaults.queueMaxMessages
+    const maxBytes = options?.maxBytes ?? Defaults.queueMaxBytes
+    const millis = Time.millis(options?.maxAge ?? Defaults.queueMaxAge)
 
     interface Item extends Queued {
       readonly expiresAt: number

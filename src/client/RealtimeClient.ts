@@ -8,6 +8,7 @@
  *
  * @since 0.1.0
  */
+import * as Defaults from "../internal/defaults.ts"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -202,11 +203,11 @@ export const make = (
   Effect.gen(function* () {
     const queue = yield* PublishQueue
     const time = yield* Time.make
-    const capacity = options.maxStreamBuffer ?? 16_384
+    const capacity = options.maxStreamBuffer ?? Defaults.maxStreamBuffer
 
     const connection = yield* Connection.make(options, time, () => [subscriptions, publisher])
     const subscriptions = Subscriptions.make(connection, time)
-    const ackMillis = Time.millis(options.ackTimeout, 10_000)
+    const ackMillis = Time.millis(options.ackTimeout ?? Defaults.ackTimeout)
     const publisher = Publisher.make(connection, time, queue, ackMillis)
 
     const events: RealtimeClient["Service"]["events"] = <A>(

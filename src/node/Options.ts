@@ -35,7 +35,15 @@ export interface Options<I = undefined>
   extends
     Omit<DoorOptions, "channels">,
     Pick<Realtime.Options, "maxChannels">,
-    Pick<OutboxReader.Options, "maxReplays" | "maxReplayQueue" | "maxReplayMemory"> {
+    Pick<
+      OutboxReader.Options,
+      | "maxMemoryEvents"
+      | "maxMemoryAge"
+      | "maxMemoryBytes"
+      | "maxReplays"
+      | "maxReplayQueue"
+      | "maxReplayMemory"
+    > {
   /** What clients may know of, default the three known kinds, read-only. */
   readonly channels?: ReadonlyArray<Channel.Definition> | undefined
   /**

@@ -6,6 +6,7 @@
  *
  * @since 0.1.0
  */
+import { nodeServer as Defaults } from "../internal/defaults.ts"
 import { PgClient } from "@effect/sql-pg"
 import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
@@ -25,10 +26,10 @@ import { connect } from "node:net"
 import type { Duplex } from "node:stream"
 import * as Channel from "../Channel.ts"
 import { attach } from "../server/internal/door/attach.ts"
-import { claim, pathOf } from "../server/internal/door/claims.ts"
+import { claim, pathOf } from "../server/internal/door/claimedPaths.ts"
 import * as Door from "../server/internal/door/door.ts"
 import type { ChannelConflict } from "../server/internal/session/registry.ts"
-import { requireSources } from "../server/internal/door/sources.ts"
+import { requireSources } from "../server/internal/door/requireSources.ts"
 import type { NoOutbox, NoSource } from "../server/internal/hub/errors.ts"
 import { address, secured } from "../server/internal/link/pgLink.ts"
 import { keeps } from "../server/internal/hub/durable.ts"
@@ -165,6 +166,9 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       listenUrl,
       maxChannels,
       maxConnections,
+      maxMemoryAge,
+      maxMemoryBytes,
+      maxMemoryEvents,
       maxReplayMemory,
       maxReplayQueue,
       maxReplays,
@@ -235,7 +239,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     const { connection } = Result.getOrThrow(secured({ url: Redacted.make(databaseUrl!) }))
     const pool = PgClient.layer({
       ...connection,
-      maxConnections: maxConnections ?? 4,
+      maxConnections: maxConnections ?? Defaults.maxConnections,
       applicationName: "effect-realtime",
       stream: () => {
         const socket = connection.stream?.() ?? connect(address(connection))
@@ -250,13 +254,21 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
           readUrl: direct,
           startPatience,
           wake,
-          maxReplays: maxReplays,
-          maxReplayQueue: maxReplayQueue,
+          maxMemoryEvents,
+          maxMemoryAge,
+          maxMemoryBytes,
+          maxReplays,
+          maxReplayQueue,
           maxReplayMemory
         })
       : Layer.empty
     const whole = Layer.effectDiscard(open).pipe(
-      Layer.provideMerge(Layer.effect(Realtime.Realtime, Realtime.make({ maxChannels }))),
+      Layer.provideMerge(
+        Layer.effect(
+          Realtime.Realtime,
+          Realtime.make({ maxChannels, maxMemoryEvents, maxMemoryAge, maxMemoryBytes })
+        )
+      ),
       Layer.provide(Layer.merge(source, outbox)),
       Layer.provide(pool),
       Layer.provide(schema === undefined ? Layer.empty : Layer.succeed(SchemaName, schema))

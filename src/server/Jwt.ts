@@ -7,6 +7,7 @@
  *
  * @since 0.1.0
  */
+import { jwt as Defaults } from "../internal/defaults.ts"
 import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -190,7 +191,7 @@ export const authenticate: {
   options: Common & Keys & { readonly identity?: Identity<I | string, R> | undefined }
 ): Authenticate<I | string, R> => {
   const usable = keysOf(options.keys)
-  const tolerance = seconds("clockTolerance", options.clockTolerance ?? "5 seconds", 0)
+  const tolerance = seconds("clockTolerance", options.clockTolerance ?? Defaults.clockTolerance, 0)
   const maxAge = options.maxAge === undefined ? undefined : seconds("maxAge", options.maxAge, 1)
   const { audience, issuer } = options
   const algorithms = [...checkAlgorithms(usable, options.algorithms)]

@@ -21,19 +21,20 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Backoff from "../Backoff.ts"
+import { outboxReader as Defaults } from "../internal/defaults.ts"
 import * as CatchUp from "./internal/outbox/catchUp.ts"
 import type { OutboxFault } from "./internal/outbox/faults.ts"
 import { durableStream } from "./internal/outbox/durableStream.ts"
 import { type OutboxPublishError, publish } from "./internal/outbox/outboxPublish.ts"
-import { Pace } from "./internal/outbox/pace.ts"
+import { Pace } from "./internal/outbox/lookSchedule.ts"
 import { sweeping } from "./internal/ring.ts"
 import type { InvalidDatabaseUrl } from "./internal/link/databaseUrl.ts"
 import * as PgLink from "./internal/link/pgLink.ts"
 import { type DatabaseRefused, patienceOf } from "./internal/link/databaseRefusal.ts"
 import * as Reader from "./internal/outbox/reader.ts"
-import type { Lease } from "./internal/outbox/shared.ts"
+import type { Lease } from "./internal/outbox/sharedReads.ts"
 import { Followers, type Item } from "./internal/outbox/tail.ts"
-import * as Settings from "./internal/outbox/settings.ts"
+import * as Settings from "./internal/outbox/readerOptions.ts"
 import * as Upkeep from "./internal/outbox/upkeep.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
 import * as Watched from "./internal/link/watched.ts"
@@ -107,7 +108,7 @@ export {
    * @since 0.1.0
    */
   Lease
-} from "./internal/outbox/shared.ts"
+} from "./internal/outbox/sharedReads.ts"
 export {
   /**
    * @category models
@@ -187,6 +188,23 @@ export interface Options {
    * age out; default 1 hour, and a quarter of the retention where that is less. Sockets are told too.
    */
   readonly positionInterval?: Duration.Input | undefined
+  /**
+   * Events of a channel that this reader remembers of what it handed out, default 256, so that a session
+   * that was away for a moment is not read from the table again. An older cursor is read from the table.
+   */
+  readonly maxMemoryEvents?: number | undefined
+  /**
+   * How long this reader remembers what it handed out, default 2 minutes. An older cursor is read from the
+   * table. When PostgreSQL crashed, this reader looks whether what it remembers is still there, and tells a
+   * gap where not; what it has forgotten it cannot look for.
+   */
+  readonly maxMemoryAge?: Duration.Input | undefined
+  /**
+   * What this reader remembers of all its channels together, default 64 MiB (67,108,864 bytes): about what
+   * it takes of the heap, each event 128 bytes and each batch 256 and their texts (one byte for each UTF-16
+   * unit). At the limit the channels that hold most forget first.
+   */
+  readonly maxMemoryBytes?: number | undefined
   /**
    * The most events that are replayed to a socket, default 10,000. With more behind it, it is told `reset`;
    * one that was too slow is told `gap slow`.
@@ -325,11 +343,13 @@ const opened = (
       limits,
       patience,
       positionInterval,
+      recent,
       times,
       together,
       until
     } = yield* checked(() => resolved(options ?? {}))
-    const followers = new Followers()
+    const upkeep = options?.upkeep ?? Defaults.upkeep
+    const followers = new Followers(recent)
     yield* sweeping(followers.budget)
     const { connection } = yield* Effect.fromResult(
       PgLink.secured(PgLink.connectionOf(sql.config, options?.readUrl))
@@ -347,8 +367,8 @@ const opened = (
       positionInterval,
       followers,
       pace: yield* Pace.make(times),
-      upkeep: yield* Upkeep.make(sql, options?.upkeep !== false),
-      flushed: options?.flushed === true,
+      upkeep: yield* Upkeep.make(sql, upkeep),
+      flushed: (options?.flushed ?? Defaults.flushed) === true,
       startPatience: until
     })
     const catchUp = yield* CatchUp.make(
@@ -362,7 +382,7 @@ const opened = (
       refreshed
     )
     const watched = yield* Watched.make(sql, "durable")
-    if (options?.upkeep !== false) yield* Watched.looking(sql)
+    if (upkeep) yield* Watched.looking(sql)
 
     const follow: OutboxReader["Service"]["follow"] = (channel) =>
       Effect.gen(function* () {
@@ -396,7 +416,9 @@ const opened = (
 
 /** The options with their defaults. Throws `InvalidOption`. */
 const resolved = (options: Options) => {
-  const beat = Duration.millis(millis("heartbeatTimeout", options.heartbeatTimeout ?? "2 seconds"))
+  const beat = Duration.millis(
+    millis("heartbeatTimeout", options.heartbeatTimeout ?? Defaults.heartbeatTimeout)
+  )
   return {
     ...Settings.shared(options),
     together: Settings.together(options),
@@ -405,7 +427,7 @@ const resolved = (options: Options) => {
     patience: Duration.times(beat, 10),
     backoff: backoff(options.backoff ?? Backoff.link),
     times: {
-      busy: millis("busyInterval", options.busyInterval ?? 5),
+      busy: millis("busyInterval", options.busyInterval ?? Defaults.busyInterval),
       idle:
         options.idleInterval === undefined
           ? undefined

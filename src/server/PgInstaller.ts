@@ -8,6 +8,7 @@
  * @since 0.1.0
  */
 import * as Config from "effect/Config"
+import { pgInstaller as Defaults } from "../internal/defaults.ts"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -212,7 +213,7 @@ const checkWatch = ({ maxBytes }: Watch): void => {
 
 const patience = (options: Pick<Options, "lockTimeout"> | undefined): string => {
   // Zero would be for ever.
-  return `set local lock_timeout = '${millis("lockTimeout", options?.lockTimeout ?? "5 seconds")}ms'`
+  return `set local lock_timeout = '${millis("lockTimeout", options?.lockTimeout ?? Defaults.lockTimeout)}ms'`
 }
 
 const script = (statements: ReadonlyArray<string>): ReadonlyArray<string> => [

@@ -26,6 +26,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { randomUUID } from "node:crypto"
 import * as Backoff from "../Backoff.ts"
+import { pgNotificationSource as Defaults } from "../internal/defaults.ts"
 import { channelNameFault } from "../Protocol.ts"
 import { InvalidChannelName } from "../RealtimeError.ts"
 import type { InvalidDatabaseUrl } from "./internal/link/databaseUrl.ts"
@@ -44,7 +45,7 @@ import { sqlState } from "./internal/link/sqlState.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
 import * as Reconnecting from "./internal/reconnecting.ts"
 import * as Watched from "./internal/link/watched.ts"
-import { confirming, one } from "./internal/turns.ts"
+import { confirming, one } from "./internal/eventLoopTurns.ts"
 import {
   type Listener,
   lost,
@@ -133,9 +134,11 @@ export type StartError = InvalidDatabaseUrl | InvalidOption | DatabaseRefused | 
 
 /** The options with their defaults. Throws `InvalidOption`. */
 const resolved = (options: Options) => ({
-  heartbeat: Duration.millis(millis("heartbeatInterval", options.heartbeatInterval ?? "5 seconds")),
+  heartbeat: Duration.millis(
+    millis("heartbeatInterval", options.heartbeatInterval ?? Defaults.heartbeatInterval)
+  ),
   heartbeatTimeout: Duration.millis(
-    millis("heartbeatTimeout", options.heartbeatTimeout ?? "2 seconds")
+    millis("heartbeatTimeout", options.heartbeatTimeout ?? Defaults.heartbeatTimeout)
   ),
   policy: backoff(options.backoff ?? Backoff.link),
   patience: patienceOf(options.startPatience)
@@ -248,7 +251,7 @@ export const make = (
         const listenOnce = Effect.gen(function* () {
           const name = `realtime_link_${randomUUID()}`
           const own = yield* Scope.provide(link.listen(name), listening)
-          if (!tested && (options?.selfTest ?? true)) {
+          if (!tested && (options?.selfTest ?? Defaults.selfTest)) {
             // The pool may take its time, and the link may be lost meanwhile.
             yield* Effect.raceFirst(selfTest(name, own), link.beat)
             tested = true

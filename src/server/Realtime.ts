@@ -17,6 +17,7 @@ import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Channel from "../Channel.ts"
+import { realtime as Defaults } from "../internal/defaults.ts"
 import type { InvalidChannelName, InvalidPayload } from "../RealtimeError.ts"
 import type { Gap, RealtimeEvent } from "../RealtimeEvent.ts"
 import type { Batch } from "./internal/hub/batch.ts"
@@ -457,14 +458,18 @@ export const layerDurable = (
 const resolved = (options: Options): Hub.HubOptions => {
   const any = { least: 0, endless: true }
   return {
-    linger: Duration.millis(millis("linger", options.linger ?? "2 minutes", any)),
-    maxChannels: count("maxChannels", options.maxChannels ?? 10_000),
-    announceSource: options.announceSource ?? true,
-    batchWindow: millis("batchWindow", options.batchWindow ?? 0, { least: 0 }),
+    linger: Duration.millis(millis("linger", options.linger ?? Defaults.linger, any)),
+    maxChannels: count("maxChannels", options.maxChannels ?? Defaults.maxChannels),
+    announceSource: options.announceSource ?? Defaults.announceSource,
+    batchWindow: millis("batchWindow", options.batchWindow ?? Defaults.batchWindow, { least: 0 }),
     ring: {
-      events: count("maxMemoryEvents", options.maxMemoryEvents ?? 256, { least: 0 }),
-      maxAge: millis("maxMemoryAge", options.maxMemoryAge ?? "2 minutes", any),
-      bytes: count("maxMemoryBytes", options.maxMemoryBytes ?? 64 * 1024 * 1024, { least: 0 })
+      events: count("maxMemoryEvents", options.maxMemoryEvents ?? Defaults.maxMemoryEvents, {
+        least: 0
+      }),
+      maxAge: millis("maxMemoryAge", options.maxMemoryAge ?? Defaults.maxMemoryAge, any),
+      bytes: count("maxMemoryBytes", options.maxMemoryBytes ?? Defaults.maxMemoryBytes, {
+        least: 0
+      })
     }
   }
 }

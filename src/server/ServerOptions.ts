@@ -122,7 +122,7 @@ export const allowAll: Authorize<unknown> = () => Effect.succeed(true)
 export interface Limits {
   /** Largest message of a client, default 64 KiB (65,536 bytes). A larger one closes with 1009. */
   readonly maxFrameBytes?: number | undefined
-  /** How deep a frame may nest, default 64 levels. A deeper one is `frame/malformed`. */
+  /** How deep a frame may nest, default 64 levels; more than 1,000 counts as 1,000. A deeper one is `frame/malformed`. */
   readonly maxFrameDepth?: number | undefined
   /** Messages of a session, default 200/s and 400 at once. More close with 4003. */
   readonly frameRate?: Rate | undefined
@@ -189,6 +189,23 @@ export interface Limits {
    * looked at anew they wait instead, within `authorizeTimeout`.
    */
   readonly authorizeRate?: Rate | undefined
+  /**
+   * Keys of publishes that this node remembers for all its clients, default 500,000, about 100 MB of the
+   * heap. At the limit the identity that publishes loses its oldest key, never its only one: a client that
+   * sends that publish again, because its answer was lost, publishes it twice. On a durable channel it does
+   * not: there the database remembers the keys.
+   */
+  readonly maxPublishKeys?: number | undefined
+  /**
+   * Keys of publishes that this node remembers for one identity, default 10,000; all clients without one
+   * count as one. At the limit the oldest key is forgotten, as with `maxPublishKeys`.
+   */
+  readonly maxPublishKeysPerIdentity?: number | undefined
+  /**
+   * How long this node remembers the key of a publish, default 10 minutes. A client that sends a publish
+   * again later publishes it twice, so this must be longer than `maxAge` of its `PublishQueue`.
+   */
+  readonly maxPublishKeyAge?: Duration.Input | undefined
   /**
    * Time a subscription waits for the source, default 10 s. Then it is answered `source/down`; while the
    * source is up and only others are before it, `server/overloaded` with `retryAfter`.

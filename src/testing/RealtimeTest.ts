@@ -10,6 +10,7 @@
  *
  * @since 0.1.0
  */
+import { limits, realtimeTest as Defaults } from "../internal/defaults.ts"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -289,8 +290,6 @@ export const layer: {
   R
 > => Layer.effectContext(make(options))
 
-const defaultMessageBytes = 64 * 1024
-
 /** Turns of the event loop in which the fibers of a test may answer what the system did. */
 const turnsToSettle = 8
 /** Fewer, because it is waited for at each step of the clock. */
@@ -317,7 +316,7 @@ const system = <I, R>(
 ) =>
   Effect.gen(function* () {
     const socketBytes = yield* checked(() =>
-      count("socketBytes", options.socketBytes ?? defaultMessageBytes)
+      count("socketBytes", options.socketBytes ?? Defaults.socketBytes)
     )
     const { commit, faults, source, table } = yield* Database.make(clock)
     const { outbox } = options
@@ -329,7 +328,7 @@ const system = <I, R>(
       run: (effect) =>
         void run(Effect.catchDefect(effect, (defect) => Effect.logError("network", defect))),
       entrance: server.entrance,
-      maxMessageBytes: options.limits?.maxFrameBytes ?? defaultMessageBytes,
+      maxMessageBytes: options.limits?.maxFrameBytes ?? limits.maxFrameBytes,
       socketBytes,
       links: new Set()
     }

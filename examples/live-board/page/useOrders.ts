@@ -5,8 +5,8 @@ import { fetchOrders } from "./api.ts"
 import { apply, empty, read } from "./board.ts"
 
 /**
- * The orders, live. The list says at which position it was read, and the events go on from there, so
- * none is missed and none counts twice. After a gap, or when it failed, it is read again.
+ * The orders, live. The list's cursor tells where the events go on, so each event counts once. After a
+ * gap, or when the read failed, the page reads the list again.
  */
 export const useOrders = () => {
   const missed = useRef<Parameters<typeof read>[1]>(undefined)

@@ -12,6 +12,7 @@
  *
  * @since 0.1.0
  */
+import { clientLinger } from "../../internal/defaults.ts"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Backoff from "../../Backoff.ts"
@@ -108,10 +109,10 @@ export const make = (
   Effect.gen(function* () {
     const { after, fork, now, runSync } = clock
     const policy = options.backoff ?? Backoff.client
-    const resetAfter = millis(policy.resetAfter, 0)
+    const resetAfter = millis(policy.resetAfter)
     const jitter = (failures: number) => runSync(Backoff.jittered(policy, failures))
     // Never within one turn of the event loop: a listener that comes back at once must find it.
-    const linger = Math.max(1, millis(options.linger, 1000))
+    const linger = Math.max(1, millis(options.linger ?? clientLinger))
     const visible = Cell.make<Shown>(idle)
     const source = Cell.make<Protocol.SourceState>("up")
 

@@ -14,7 +14,7 @@ import { checkOptions, resolveLimits } from "../../server/internal/limits/limits
 import { secured } from "../../server/internal/link/pgLink.ts"
 import { patienceOf } from "../../server/internal/link/databaseRefusal.ts"
 import { count, invalid, InvalidOption } from "../../server/internal/options.ts"
-import { together } from "../../server/internal/outbox/settings.ts"
+import { recent, together } from "../../server/internal/outbox/readerOptions.ts"
 import { schemaNameFault } from "../../server/internal/sql/schemaName.ts"
 import { allowAll } from "../../server/ServerOptions.ts"
 import type { Options } from "../Options.ts"
@@ -52,6 +52,9 @@ const names: Readonly<Record<keyof Options, true>> = {
   maxConnections: true,
   origins: true,
   path: true,
+  maxMemoryAge: true,
+  maxMemoryBytes: true,
+  maxMemoryEvents: true,
   maxReplayMemory: true,
   maxReplayQueue: true,
   maxReplays: true,
@@ -120,6 +123,7 @@ const checkOwn = (options: Options): void => {
     count("maxConnections", maxConnections, { unlimited: false })
   }
   if (options.maxChannels !== undefined) count("maxChannels", options.maxChannels)
+  recent(options)
   together(options)
   patienceOf(startPatience)
   if (

@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import { limits as Defaults } from "../../internal/defaults.ts"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -59,8 +60,6 @@ export interface Database {
 /** As a client on this machine. */
 const address = "127.0.0.1"
 
-const defaultMaxSessions = 10_000
-
 export const make = <I, R>(
   { outbox, source, table }: Database,
   options: Options<I, R>,
@@ -71,7 +70,7 @@ export const make = <I, R>(
     // One for all generations, so that the latest does not close before what was made after the first.
     const outer = yield* Effect.flatMap(Effect.scope, (scope) => Scope.fork(scope))
     const turn = yield* Semaphore.make(1)
-    const maxSessions = options.limits?.maxSessions ?? defaultMaxSessions
+    const maxSessions = options.limits?.maxSessions ?? Defaults.maxSessions
     let draining = false
 
     const generation = Effect.gen(function* () {

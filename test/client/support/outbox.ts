@@ -34,7 +34,7 @@ export const make = (server: FakeSocket.FakeServer) => {
   let on = false
   /** Handed out up to here, and the end of the tick in progress. */
   let at: Cursor.Position = empty
-  let end = empty.base as Cursor.Snapshot
+  let end = empty.base as Cursor.PgSnapshot
   /** Who subscribed during a tick has been told all of it already. */
   let joinedDuring = false
 
@@ -42,7 +42,7 @@ export const make = (server: FakeSocket.FakeServer) => {
     messages.filter(
       ({ id, tx }) => !running.has(tx) && !aborted.has(tx) && Cursor.seen(position, tx, id)
     )
-  const top = (snapshot: Cursor.Snapshot) =>
+  const top = (snapshot: Cursor.PgSnapshot) =>
     seen(Cursor.whole(snapshot)).reduce((top, { tx }) => (tx > top ? tx : top), 0n)
   const format = (position: Cursor.Position, at = 1n) => {
     const tx = top(position.next ?? position.base)
@@ -50,11 +50,11 @@ export const make = (server: FakeSocket.FakeServer) => {
     return Cursor.formatDurable({ identity, position, witness })
   }
   /** The present in normal form. */
-  const snapshot = (): Cursor.Snapshot => {
+  const snapshot = (): Cursor.PgSnapshot => {
     const raw = { xmax: nextTx, running: [...running].toSorted((a, b) => Number(a - b)) }
     return Cursor.normal(raw, top(raw))
   }
-  const between = (from: Cursor.Position, to: Cursor.Snapshot) => {
+  const between = (from: Cursor.Position, to: Cursor.PgSnapshot) => {
     const before = new Set(seen(from))
     return seen(Cursor.whole(to))
       .filter((message) => !before.has(message))
@@ -72,7 +72,7 @@ export const make = (server: FakeSocket.FakeServer) => {
     }))
   })
   /** The next page of a difference, and the position after it. First what is left of one begun earlier. */
-  const pageOf = (from: Cursor.Position, to: Cursor.Snapshot, only?: string) => {
+  const pageOf = (from: Cursor.Position, to: Cursor.PgSnapshot, only?: string) => {
     const leg = from.next ?? to
     const rest = between(from, leg).filter(
       (message) => only === undefined || message.channel === only
@@ -82,7 +82,7 @@ export const make = (server: FakeSocket.FakeServer) => {
       rest.length > pageSize ? Cursor.midway(from.base, leg, page.at(-1)!.id) : Cursor.whole(leg)
     return { page, position }
   }
-  const isAt = (to: Cursor.Snapshot) => at.next === undefined && Cursor.contains(at.base, to)
+  const isAt = (to: Cursor.PgSnapshot) => at.next === undefined && Cursor.contains(at.base, to)
 
   const outbox = {
     requests,

@@ -6,13 +6,14 @@
  * apart: loopback and private peers are proxies or neighbours, unless `trustProxy` says that the
  * forwarded address is the client's.
  */
+import { server as Defaults } from "../../../internal/defaults.ts"
 import type { IncomingMessage } from "node:http"
 import { subprotocol } from "../../../Protocol.ts"
 import type { DoorOptions } from "../../ServerOptions.ts"
 import { isNear, networkOf, readAddress } from "./address.ts"
-import { Bucket } from "../limits/bucket.ts"
+import { Bucket } from "../limits/tokenBucket.ts"
 import { originOf, type ResolvedLimits } from "../limits/limits.ts"
-import { quoted } from "../limits/notices.ts"
+import { quoted } from "../limits/boundedLog.ts"
 
 /** Why an upgrade is refused. */
 export interface UpgradeRefusal {
@@ -42,7 +43,7 @@ export class Admission {
   constructor({ origins, trustProxy }: DoorOptions, limits: ResolvedLimits, now: number) {
     this.#limits = limits
     this.#origins = typeof origins === "object" ? new Set(origins) : origins
-    this.#proxies = trustProxy ?? 0
+    this.#proxies = trustProxy ?? Defaults.trustProxy
     this.#all = new Bucket(limits.upgradeRate, now)
   }
 

@@ -26,7 +26,7 @@ import { hubOf } from "../hub/ofRealtime.ts"
 import { Realtime } from "../../Realtime.ts"
 import { allowAll, type Credentials, type Options } from "../../ServerOptions.ts"
 import { Admission, type UpgradeRefusal } from "./admission.ts"
-import { applicationOf } from "../auth/application.ts"
+import { applicationOf } from "../auth/callbacks.ts"
 import { Identities } from "../auth/identities.ts"
 import { checked, type InvalidOption } from "../options.ts"
 import { checkOptions, resolveLimits } from "../limits/limits.ts"
@@ -34,13 +34,13 @@ import * as metrics from "../metrics.ts"
 import type { Peer } from "../session/peer.ts"
 import { WebSocketPeer } from "./webSocketPeer.ts"
 import { PublishKeys } from "../session/publishKeys.ts"
-import * as Bucket from "../limits/bucket.ts"
+import * as Bucket from "../limits/tokenBucket.ts"
 import * as Registry from "../session/registry.ts"
-import { pathOf, withoutSlash } from "./claims.ts"
-import { Voice } from "../limits/voice.ts"
+import { pathOf, withoutSlash } from "./claimedPaths.ts"
+import { Voice } from "../limits/refusalLog.ts"
 import { Revocations } from "../auth/revocations.ts"
 import { type Gate, Session } from "../session/session.ts"
-import type { Refusal } from "../limits/refusals.ts"
+import type { Refusal } from "../limits/refusalText.ts"
 import type { SessionContext } from "../session/sessionContext.ts"
 
 /** What a session hears of its socket. */
@@ -138,7 +138,7 @@ export const make = <I, R>(
     const clock = yield* Clock.Clock
     const now = () => clock.currentTimeMillisUnsafe()
     const admission = new Admission(options, limits, now())
-    const publishKeys = new PublishKeys<Deferred.Deferred<Refusal | undefined>>()
+    const publishKeys = new PublishKeys<Deferred.Deferred<Refusal | undefined>>(limits)
     const sessions = new Set<Session>()
     const identities = new Identities<Session>()
     const left = yield* Queue.sliding<void>(1)

@@ -4,6 +4,7 @@
  * at start, and also to those who come without types.
  */
 import type * as Duration from "effect/Duration"
+import { limits as Defaults, server as serverDefaults } from "../../../internal/defaults.ts"
 import type { DoorOptions, Limits } from "../../ServerOptions.ts"
 import * as Options from "../options.ts"
 import { InvalidOption, type Rate } from "../options.ts"
@@ -50,38 +51,69 @@ const time = (name: string, value: Duration.Input, range?: Options.TimeRange): n
   Options.millis(`limits.${name}`, value, range)
 
 const withDefaults = (limits: Limits): ResolvedLimits => ({
-  maxFrameBytes: count("maxFrameBytes", limits.maxFrameBytes ?? 64 * 1024, 1, false),
+  maxFrameBytes: count("maxFrameBytes", limits.maxFrameBytes ?? Defaults.maxFrameBytes, 1, false),
   // The check itself walks as deep as it allows, and so does every schema behind it.
-  maxFrameDepth: Math.min(1000, count("maxFrameDepth", limits.maxFrameDepth ?? 64, 1, false)),
-  frameRate: rate("frameRate", limits.frameRate ?? { perSecond: 200, burst: 400 }),
-  maxUnanswered: count("maxUnanswered", limits.maxUnanswered ?? 100, 1),
-  maxUnansweredBytes: count("maxUnansweredBytes", limits.maxUnansweredBytes ?? 256 * 1024, 1),
-  authenticateRate: rate("authenticateRate", limits.authenticateRate ?? { perSecond: 1, burst: 5 }),
-  subscribeRate: rate("subscribeRate", limits.subscribeRate ?? { perSecond: 50, burst: 100 }),
-  publishRate: rate("publishRate", limits.publishRate ?? { perSecond: 20, burst: 50 }),
-  helloTimeout: time("helloTimeout", limits.helloTimeout ?? "10 seconds"),
-  pingInterval: time("pingInterval", limits.pingInterval ?? "25 seconds"),
-  pingTimeout: time("pingTimeout", limits.pingTimeout ?? "10 seconds"),
-  maxMailboxBytes: count("maxMailboxBytes", limits.maxMailboxBytes ?? 1024 * 1024, 1, false),
-  blockedTimeout: time("blockedTimeout", limits.blockedTimeout ?? "30 seconds"),
-  maxSubscriptions: count("maxSubscriptions", limits.maxSubscriptions ?? 100, 1, false),
-  maxSessions: count("maxSessions", limits.maxSessions ?? 10_000, 0),
-  maxSessionsPerIdentity: count("maxSessionsPerIdentity", limits.maxSessionsPerIdentity ?? 20, 1),
-  maxSessionsPerAddress: count("maxSessionsPerAddress", limits.maxSessionsPerAddress ?? 100, 1),
-  upgradeRate: rate("upgradeRate", limits.upgradeRate ?? { perSecond: 500, burst: 500 }),
+  maxFrameDepth: Math.min(
+    1000,
+    count("maxFrameDepth", limits.maxFrameDepth ?? Defaults.maxFrameDepth, 1, false)
+  ),
+  frameRate: rate("frameRate", limits.frameRate ?? Defaults.frameRate),
+  maxUnanswered: count("maxUnanswered", limits.maxUnanswered ?? Defaults.maxUnanswered, 1),
+  maxUnansweredBytes: count(
+    "maxUnansweredBytes",
+    limits.maxUnansweredBytes ?? Defaults.maxUnansweredBytes,
+    1
+  ),
+  authenticateRate: rate("authenticateRate", limits.authenticateRate ?? Defaults.authenticateRate),
+  subscribeRate: rate("subscribeRate", limits.subscribeRate ?? Defaults.subscribeRate),
+  publishRate: rate("publishRate", limits.publishRate ?? Defaults.publishRate),
+  helloTimeout: time("helloTimeout", limits.helloTimeout ?? Defaults.helloTimeout),
+  pingInterval: time("pingInterval", limits.pingInterval ?? Defaults.pingInterval),
+  pingTimeout: time("pingTimeout", limits.pingTimeout ?? Defaults.pingTimeout),
+  maxMailboxBytes: count(
+    "maxMailboxBytes",
+    limits.maxMailboxBytes ?? Defaults.maxMailboxBytes,
+    1,
+    false
+  ),
+  blockedTimeout: time("blockedTimeout", limits.blockedTimeout ?? Defaults.blockedTimeout),
+  maxSubscriptions: count(
+    "maxSubscriptions",
+    limits.maxSubscriptions ?? Defaults.maxSubscriptions,
+    1,
+    false
+  ),
+  maxSessions: count("maxSessions", limits.maxSessions ?? Defaults.maxSessions, 0),
+  maxSessionsPerIdentity: count(
+    "maxSessionsPerIdentity",
+    limits.maxSessionsPerIdentity ?? Defaults.maxSessionsPerIdentity,
+    1
+  ),
+  maxSessionsPerAddress: count(
+    "maxSessionsPerAddress",
+    limits.maxSessionsPerAddress ?? Defaults.maxSessionsPerAddress,
+    1
+  ),
+  upgradeRate: rate("upgradeRate", limits.upgradeRate ?? Defaults.upgradeRate),
   upgradeRatePerAddress: rate(
     "upgradeRatePerAddress",
-    limits.upgradeRatePerAddress ?? { perSecond: 20, burst: 40 }
+    limits.upgradeRatePerAddress ?? Defaults.upgradeRatePerAddress
   ),
-  channelOpenRate: rate(
-    "channelOpenRate",
-    limits.channelOpenRate ?? { perSecond: 200, burst: 1000 }
+  channelOpenRate: rate("channelOpenRate", limits.channelOpenRate ?? Defaults.channelOpenRate),
+  authorizeRate: rate("authorizeRate", limits.authorizeRate ?? Defaults.authorizeRate),
+  maxPublishKeys: count("maxPublishKeys", limits.maxPublishKeys ?? Defaults.maxPublishKeys, 1),
+  maxPublishKeysPerIdentity: count(
+    "maxPublishKeysPerIdentity",
+    limits.maxPublishKeysPerIdentity ?? Defaults.maxPublishKeysPerIdentity,
+    1
   ),
-  authorizeRate: rate("authorizeRate", limits.authorizeRate ?? { perSecond: 1000, burst: 1000 }),
-  sourceTimeout: time("sourceTimeout", limits.sourceTimeout ?? "10 seconds"),
-  authorizeTimeout: time("authorizeTimeout", limits.authorizeTimeout ?? "5 seconds"),
-  maxTokenAge: time("maxTokenAge", limits.maxTokenAge ?? "Infinity", { endless: true }),
-  drainTimeout: time("drainTimeout", limits.drainTimeout ?? "10 seconds", { least: 0 })
+  maxPublishKeyAge: time("maxPublishKeyAge", limits.maxPublishKeyAge ?? Defaults.maxPublishKeyAge, {
+    endless: true
+  }),
+  sourceTimeout: time("sourceTimeout", limits.sourceTimeout ?? Defaults.sourceTimeout),
+  authorizeTimeout: time("authorizeTimeout", limits.authorizeTimeout ?? Defaults.authorizeTimeout),
+  maxTokenAge: time("maxTokenAge", limits.maxTokenAge ?? Defaults.maxTokenAge, { endless: true }),
+  drainTimeout: time("drainTimeout", limits.drainTimeout ?? Defaults.drainTimeout, { least: 0 })
 })
 
 /** The limits with their defaults. Throws `InvalidOption`. */
@@ -116,7 +148,7 @@ export const checkOptions = ({
   origins,
   path = "/realtime",
   slowConsumer = "gap",
-  trustProxy = 0
+  trustProxy = serverDefaults.trustProxy
 }: Checked): void => {
   checkFunction("authorize", authorize, "a function, or allowAll to let everybody in")
   if (authenticate !== undefined) checkFunction("authenticate", authenticate, "a function")

@@ -4,6 +4,7 @@
  * A database that starts, a proxy that is deployed or a password that is being changed refuse for a moment.
  * So a refusal is believed only when several fresh connections, over some time, were given the same one.
  */
+import { pgNotificationSource as Defaults } from "../../../internal/defaults.ts"
 import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import { isSqlError } from "effect/sql/SqlError"
@@ -75,12 +76,9 @@ export class ListenNotDelivered extends Schema.TaggedError<ListenNotDelivered>()
  */
 export type SourceRefused = DatabaseRefused | ListenNotDelivered | NotPrimary
 
-/** The default time over which a refusal must last before it is believed. */
-const startPatience: Duration.Input = "10 seconds"
-
 /** The option `startPatience` in milliseconds, with its default. Throws `InvalidOption`. */
 export const patienceOf = (given: Duration.Input | undefined): number =>
-  millis("startPatience", given ?? startPatience, { least: 0, endless: true })
+  millis("startPatience", given ?? Defaults.startPatience, { least: 0, endless: true })
 
 /** The connections that must have been refused. */
 const leastTimes = 3

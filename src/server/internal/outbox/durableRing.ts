@@ -6,14 +6,7 @@
  * elsewhere, or is away for longer than this remembers, is replayed from the table. The horizon is not
  * asked: what followed the cursor is all here, whatever the table has pruned meanwhile.
  */
-import { type Budget, eventBytes, Ring, type RingLimits } from "../ring.ts"
-
-/** What is remembered of one channel, for how long, and of all channels of a node together. */
-export const durableRingLimits: RingLimits = {
-  events: 256,
-  maxAge: 120_000,
-  bytes: 64 * 1024 * 1024
-}
+import { type Budget, eventBytes, Ring } from "../ring.ts"
 
 /** What a batch takes beside its events and cursors, measured at 250 bytes on Node 24. */
 const batchBytes = 256

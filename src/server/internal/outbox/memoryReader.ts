@@ -5,6 +5,7 @@
  * batches, memory and the Stream of one consumer are those of the real reader; what that asks PostgreSQL
  * is asked of the table here, without waiting, so there is nothing to page in turns or to share.
  */
+import { pgInstaller as Defaults } from "../../../internal/defaults.ts"
 import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -23,14 +24,14 @@ import {
   fitting,
   frameBytes,
   nothing
-} from "./bounds.ts"
+} from "./replayBounds.ts"
 import { at, type CatchUp } from "./catchUp.ts"
 import { durableStream } from "./durableStream.ts"
 import type { MemoryTable } from "./memoryTable.ts"
 import type { PageLimits } from "./outbox.ts"
 import { PublishRefused } from "./outboxPublish.ts"
 import { endOf, isEmpty, legs, type NodePosition, type Place, positionOf } from "./position.ts"
-import * as Settings from "./settings.ts"
+import * as Settings from "./readerOptions.ts"
 import { batchesOfPage, type DurableBatch, Followers, Tail } from "./tail.ts"
 
 /** Those options of `OutboxReader` that mean something without a session of PostgreSQL. */
@@ -39,9 +40,12 @@ export interface MemoryReaderOptions extends Pick<
   | "maxBacklog"
   | "maxPageBytes"
   | "maxPageMessages"
-  | "positionInterval"
+  | "maxMemoryAge"
+  | "maxMemoryBytes"
+  | "maxMemoryEvents"
   | "maxReplayBytes"
   | "maxReplayEvents"
+  | "positionInterval"
 > {
   /** How long messages are kept at least, default 24 hours. */
   readonly retention?: Duration.Input | undefined
@@ -61,12 +65,13 @@ export const make = (
       bounds: socketBounds,
       limits,
       positionInterval,
+      recent,
       retention
     } = yield* checked(() => ({
       ...Settings.shared(options ?? {}),
-      retention: millis("retention", options?.retention ?? "24 hours")
+      retention: millis("retention", options?.retention ?? Defaults.retention)
     }))
-    const followers = new Followers()
+    const followers = new Followers(recent)
     const state = yield* SubscriptionRef.make<SourceState>("down")
     let tail: Tail | undefined
     let up = false

@@ -27,10 +27,10 @@ import { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
 import * as Cursor from "../../../internal/cursor.ts"
 import { openStatement } from "../sql/identity.ts"
 import { isFault, OtherOutbox, type OutboxFault } from "./faults.ts"
-import * as Lost from "./lost.ts"
+import * as Lost from "./crashLoss.ts"
 import * as Outbox from "./outbox.ts"
 import { endOf, isEmpty, legs } from "./position.ts"
-import type { Pace, Wake } from "./pace.ts"
+import type { Pace, Wake } from "./lookSchedule.ts"
 import * as PgLink from "../link/pgLink.ts"
 import * as Reconnecting from "../reconnecting.ts"
 import { schemaVersion } from "../sql/schema.ts"
@@ -485,7 +485,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
     }
   })
 
-const isSame = (a: Cursor.Snapshot, b: Cursor.Snapshot): boolean =>
+const isSame = (a: Cursor.PgSnapshot, b: Cursor.PgSnapshot): boolean =>
   Cursor.contains(a, b) && Cursor.contains(b, a)
 
 const newEra = "the database has restarted, recovered or was replaced"

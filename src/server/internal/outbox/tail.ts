@@ -9,10 +9,10 @@
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
-import { Budget } from "../ring.ts"
+import { Budget, type RingLimits } from "../ring.ts"
 import { Floors, type Message, type Page, type Take } from "./outbox.ts"
 import { atRest, formatPosition, type Leg, midway, type NodePosition, whole } from "./position.ts"
-import { DurableRing, durableRingLimits } from "./durableRing.ts"
+import { DurableRing } from "./durableRing.ts"
 
 /** One message of a durable channel. */
 export interface DurableEvent {
@@ -197,7 +197,11 @@ export class Followers {
     { readonly set: Set<Follower>; readonly ring: DurableRing<DurableBatch> }
   >()
   /** Of what is remembered. */
-  readonly budget = new Budget(durableRingLimits)
+  readonly budget: Budget
+
+  constructor(limits: RingLimits) {
+    this.budget = new Budget(limits)
+  }
 
   get channels(): ReadonlyArray<string> {
     return [...this.#byChannel.keys()]

@@ -13,7 +13,7 @@ import { InvalidPayload } from "../../../RealtimeError.ts"
 import { decode } from "../reading/reading.ts"
 import { digestOf } from "./publishKeys.ts"
 import type { Match } from "./registry.ts"
-import { type Refusal, refusal, refusalOf, sourceDown } from "../limits/refusals.ts"
+import { type Refusal, refusal, refusalOf, sourceDown } from "../limits/refusalText.ts"
 import type { SessionContext } from "./sessionContext.ts"
 
 const conflict = refusal("publish/invalid", "The key was used with other data.")
@@ -39,7 +39,8 @@ export const publishOnce = (
     if (outcome === "conflict") return Effect.succeed(conflict)
     if (outcome === undefined) {
       outcome = Deferred.makeUnsafe<Refusal | undefined>()
-      publishKeys.remember(identity, name, key, digest, clock(), outcome)
+      const crossed = publishKeys.remember(identity, name, key, digest, clock(), outcome)
+      if (crossed !== undefined) context.refused(crossed)
       // Not on the session's fiber: a client that is cut off in the middle comes back, asks again with
       // the same key, and must find an outcome.
       context.run(
