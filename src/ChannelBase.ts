@@ -163,3 +163,12 @@ export const toJson = <A>(
     }
     return Result.fail(new InvalidPayload({ channel: channel.name, direction: "encode", issue }))
   })
+
+/**
+ * A channel, also where it was given by its name: an untyped one then.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const asChannel = <A>(channel: Channel<A> | string): Channel<A, true> =>
+  (typeof channel === "string" ? untyped(channel) : channel) as Channel<A, true>

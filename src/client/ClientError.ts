@@ -7,7 +7,7 @@ import * as Data from "effect/Data"
 import type { Retry } from "../Protocol.ts"
 
 /**
- * The server said no to a subscription or a publish, and asking again would not help.
+ * The server said no to a subscription or a publish: for good, or, with `retryAfter`, for now.
  *
  * @category errors
  * @since 0.1.0
@@ -19,6 +19,8 @@ export class Refused extends Data.TaggedError("Refused")<{
   /** The server's sentence. */
   readonly message: string
   readonly retry: Retry
+  /** The client asks again by itself, this many milliseconds after the refusal. */
+  readonly retryAfter?: number | undefined
 }> {}
 
 /**

@@ -12,13 +12,20 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import type { Channel } from "../Channel.ts"
-import { untyped } from "../ChannelBase.ts"
+import { asChannel } from "../ChannelBase.ts"
 import type { SourceState } from "../Protocol.ts"
 import type { Event, Gap, RealtimeEvent } from "../RealtimeEvent.ts"
 import type { State as ConnectionState } from "./Connection.ts"
+import type { Refused } from "./ClientError.ts"
 import { attempt, report } from "./internal/platform.ts"
 import type { Readable } from "./Readable.ts"
-import { layer, type Options, RealtimeClient, type SubscribeError } from "./RealtimeClient.ts"
+import {
+  layer,
+  type Options,
+  RealtimeClient,
+  type SubscribeError,
+  type Sync
+} from "./RealtimeClient.ts"
 
 /**
  * Called once per event, synchronously, in order.
@@ -38,13 +45,19 @@ export interface ListenOptions {
   /** Events may be missing before this point: re-read the state. */
   readonly onGap?: ((gap: Gap) => void) | undefined
   /**
-   * Nothing follows (`SubscribeError`; after `ConnectionStopped`, until `reconnect`), or a handler
+   * Nothing follows (`SubscribeError`; after `ConnectionStopped`, until `reconnect`); the server refused
+   * the channel for now (`Refused` with `retryAfter`: the client goes on by itself); or a handler
    * threw (what it threw; delivery goes on). Default: `reportError`, which shows it like an uncaught
    * error.
    */
   readonly onError?: ((error: SubscribeError | unknown) => void) | undefined
   /** The subscription is active, or moved without events: all that is committed from here on comes. */
   readonly onCursor?: ((cursor: string) => void) | undefined
+  /**
+   * The subscription is not active now: the link is away, or the server refused the channel for now, with
+   * the error. Once per change; the next event or `onCursor` tells that it is active again.
+   */
+  readonly onInactive?: ((error: Refused | undefined) => void) | undefined
   /** The position to go on from, see `RealtimeClient.EventsOptions`. */
   readonly from?: string | undefined
 }
@@ -61,6 +74,11 @@ export interface PlainClient {
     <A>(channel: Channel<A>, handler: Handler<A>, options?: ListenOptions): () => void
     (channel: string, handler: Handler<unknown>, options?: ListenOptions): () => void
   }
+  /** The last event that was delivered on a channel which is open in this client. Opens nothing. */
+  readonly last: {
+    <A>(channel: Channel<A>): Event<A> | undefined
+    (channel: string): Event<unknown> | undefined
+  }
   /** Resolves when the server said that it happened; rejects with a `PublishError`. */
   readonly publish: {
     <A>(channel: Channel<A, true>, payload: NoInfer<A>): Promise<void>
@@ -73,6 +91,8 @@ export interface PlainClient {
    * then goes on from where it was.
    */
   readonly reconnect: () => void
+  /** What `Collector` stands on. Calling it makes the client's runtime, and opens nothing. */
+  readonly sync: () => Sync
   /**
    * Ends everything for good: no reconnect, no handler call and no timer is left. The socket is asked to
    * close and not waited for; see the option `webSocket` for a Node process over a dead link.
@@ -80,10 +100,11 @@ export interface PlainClient {
   readonly close: () => Promise<void>
 }
 
-const asChannel = <A>(channel: Channel<A> | string) =>
-  (typeof channel === "string" ? untyped(channel) : channel) as Channel<A, true>
-
-const from = (client: () => RealtimeClient["Service"], close: () => Promise<void>): PlainClient => {
+const from = (
+  client: () => RealtimeClient["Service"],
+  made: () => RealtimeClient["Service"] | undefined,
+  close: () => Promise<void>
+): PlainClient => {
   let closed = false
   const sync = () => client().sync
   const readable = <A>(of: () => Readable<A>): Readable<A> => ({
@@ -94,7 +115,7 @@ const from = (client: () => RealtimeClient["Service"], close: () => Promise<void
     listen: <A>(
       channel: Channel<A> | string,
       handler: Handler<A>,
-      { from, onCursor, onError = report, onGap }: ListenOptions = {}
+      { from, onCursor, onError = report, onGap, onInactive }: ListenOptions = {}
     ) => {
       let active = true
       /** What is to be told before anything else: that `listen` returns, and then what waited for it. */
@@ -127,6 +148,10 @@ const from = (client: () => RealtimeClient["Service"], close: () => Promise<void
             for (const event of batch) guard(onEvent, event)
           }),
           onCursor: onCursor && told(onCursor),
+          onInactive: told((error) => {
+            onInactive?.(error)
+            if (error !== undefined) onError(error)
+          }),
           onEnd: told(onError)
         },
         from
@@ -137,11 +162,13 @@ const from = (client: () => RealtimeClient["Service"], close: () => Promise<void
         leave()
       }
     },
+    last: <A>(channel: Channel<A> | string) => made()?.sync.last<A>(asChannel(channel)),
     publish: <A>(channel: Channel<A, true> | string, payload: A) =>
       Effect.runPromise(client().publish<A>(asChannel(channel), payload as NoInfer<A>)),
     connection: readable(() => sync().connection),
     source: readable(() => sync().source),
     reconnect: () => sync().reconnect(),
+    sync,
     close: () => {
       closed = true
       return close()
@@ -173,11 +200,15 @@ export const make = (options: Options | (() => Options)): PlainClient => {
       ),
       RealtimeClient
     ))
-  return from(get, () => {
-    // One that was never used is made too, so that using it later says that it is closed.
-    get()
-    return Effect.runPromise(Scope.close(scope, Exit.void))
-  })
+  return from(
+    get,
+    () => client,
+    () => {
+      // One that was never used is made too, so that using it later says that it is closed.
+      get()
+      return Effect.runPromise(Scope.close(scope, Exit.void))
+    }
+  )
 }
 
 /**
@@ -188,6 +219,7 @@ export const make = (options: Options | (() => Options)): PlainClient => {
  */
 export const fromClient = (client: RealtimeClient["Service"]): PlainClient =>
   from(
+    () => client,
     () => client,
     async () => {}
   )

@@ -16,9 +16,10 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Channel } from "../Channel.ts"
-import { Gap, type RealtimeEvent } from "../RealtimeEvent.ts"
+import { type Event, Gap, type RealtimeEvent, type Snapshot } from "../RealtimeEvent.ts"
 import type { Options as ConnectionOptions, State as ConnectionState } from "./Connection.ts"
 import * as Cell from "./internal/cell.ts"
+import * as Collect from "./internal/collect.ts"
 import * as Connection from "./internal/connection.ts"
 import * as Inbox from "./internal/inbox.ts"
 import * as Publisher from "./internal/publisher.ts"
@@ -29,6 +30,7 @@ import { layer as queueLayer, type Options as QueueOptions, PublishQueue } from 
 import type { Readable } from "./Readable.ts"
 
 export type { PublishError } from "./internal/publisher.ts"
+export type { Status } from "./internal/collect.ts"
 export type { Listener, SubscribeError } from "./internal/subscriptions.ts"
 
 /**
@@ -57,12 +59,48 @@ export interface Options extends ConnectionOptions {
  */
 export interface EventsOptions {
   /**
-   * The position to go on from: the `cursor` of the last event seen. What came since is replayed,
-   * or, where that is not possible, a `Gap` with reason `retention` comes first. The position counts
-   * for whoever opens a channel: while the channel is already open in this client, any other position
-   * than the present one is answered with that `Gap`.
+   * The position to go on from: the `cursor` of the last event seen, or of a state. What came since is
+   * replayed, or, where that is not possible, a `Gap` with reason `retention` comes first. On a durable
+   * channel that is so wherever other listeners of this client stand: each hears what is not behind its
+   * own position, once. On a live channel the position counts for the one that opens the channel: while
+   * it is open, any other position than the present one is answered with that `Gap`. A listener without
+   * a position hears what the ones hear with which it opens the channel.
    */
   readonly from?: string | undefined
+}
+
+/**
+ * Options of `RealtimeClient.state`.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface StateOptions<S, in A, out E = never, out R = never> {
+  /** The value before the first event; with a `Snapshot` it goes on from the snapshot's cursor. */
+  readonly initial: S | Snapshot<S>
+  /** The next value. Called once per event, as it arrives; what it throws makes the state `stale`. */
+  readonly reduce: (value: S, payload: A) => S
+  /**
+   * Reads the state, when the channel is active and after each gap. A failure is tried again after the
+   * client's `backoff`, at most 9 times in a minute. Exact with a `Snapshot`, however old it is; without
+   * one, an event that came while it was read may be reduced onto it once more. Default: none.
+   */
+  readonly load?: Effect.Effect<S | Snapshot<S>, E, R> | undefined
+}
+
+/**
+ * A value made of the events of a channel, and how far it can be believed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Collected<out S> {
+  readonly value: S
+  readonly status: Collect.Status
+  /** Why it is not `live`: a `Refused`, what `load` failed with, what `reduce` threw, or a `Gap`. */
+  readonly error: unknown
+  /** Reads the state again now, as `load` says; what comes of it is in the Stream. */
+  readonly reload: Effect.Effect<void>
 }
 
 /**
@@ -78,6 +116,9 @@ export interface Sync {
     listener: Subscriptions.Listener<A>,
     from?: string
   ) => () => void
+  /** The last event that was delivered on a channel for as long as it has been open without a break. */
+  readonly last: <A>(channel: Channel<A>) => Event<A> | undefined
+  readonly collect: Collect.Collect
   readonly connection: Readable<ConnectionState>
   readonly source: Readable<SourceState>
   readonly reconnect: () => void
@@ -112,6 +153,22 @@ export class RealtimeClient extends Context.Service<
       channel: Channel<A>,
       options?: EventsOptions
     ) => Stream.Stream<RealtimeEvent<A>, Subscriptions.SubscribeError>
+    /**
+     * A state and the events behind it as one value: now, then after each batch of events and each
+     * change of its status; a slow consumer gets the newest. Exact, also where the channel is open in
+     * this client already and busy: the stream goes on from the cursor of the state. It outlives
+     * reconnects. Fails when the server refuses the channel for good or the connection stopped.
+     *
+     * **Example** (The orders, always current)
+     *
+     * ```ts
+     * client.state(OrderUpdates, { initial: [], load: readOrders, reduce: applyUpdate })
+     * ```
+     */
+    readonly state: <A, S, E = never, R = never>(
+      channel: Channel<A>,
+      options: StateOptions<S, A, E, R>
+    ) => Stream.Stream<Collected<S>, Subscriptions.SubscribeError, R>
     /**
      * Publishes and waits until the server says that it happened.
      *
@@ -176,8 +233,34 @@ export const make = (
         )
       )
 
+    const collect = Collect.make(subscriptions, time, connection.jitter)
+    const state: RealtimeClient["Service"]["state"] = (channel, { initial, load, reduce }) =>
+      Stream.unwrap(
+        Effect.map(Effect.context(), (context) =>
+          Inbox.stream((inbox) => {
+            const read = load && Collect.readOf(Effect.provideContext(load, context), time)
+            const collecting = collect({
+              channel,
+              initial,
+              reduce,
+              load: () => read,
+              onChange: () => {
+                inbox.clear()
+                inbox.push([{ ...collecting.shown(), reload }])
+              },
+              onEnd: inbox.fail
+            })
+            const reload = Effect.sync(() => collecting.read())
+            inbox.push([{ ...collecting.shown(), reload }])
+            collecting.start()
+            return collecting.stop
+          })
+        )
+      )
+
     return RealtimeClient.of({
       events,
+      state,
       subscribe: (channel) =>
         Stream.mapEffect(events(channel), (event) =>
           event._tag === "Gap" ? Effect.fail(event) : Effect.succeed(event.payload)
@@ -188,6 +271,8 @@ export const make = (
       reconnect: Effect.sync(connection.reconnect),
       sync: {
         listen: subscriptions.listen,
+        last: subscriptions.last,
+        collect,
         connection: connection.state,
         source: connection.source,
         reconnect: connection.reconnect

@@ -308,6 +308,18 @@ export const readDurable = (
     : undefined
 }
 
+/**
+ * Whether everything that is behind cursor `b` is behind `a`. `undefined` where that cannot be known: they
+ * are of live channels, or of two databases. In the middle of a page it may be `false` although it is so.
+ */
+export const covers = (a: string, b: string): boolean | undefined => {
+  if (a === b) return true
+  const [one, other] = [readDurable(a), readDurable(b)]
+  return one && one.identity === other?.identity
+    ? dominates(one.position.base, other.position)
+    : undefined
+}
+
 /** Whether a snapshot is in normal form: it ends after a transaction that it sees, or sees nothing. */
 const isNormal = ({ running, xmax }: PgSnapshot): boolean =>
   (xmax === 1n || isTransaction(xmax - 1n)) &&

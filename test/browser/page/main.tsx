@@ -44,7 +44,7 @@ window.WebSocket = class extends WebSocket {
 const none: ReadonlyArray<number> = []
 
 const List = () => {
-  const { stale, value } = useChannel(Numbers, {
+  const { status: freshness, value } = useChannel(Numbers, {
     initial: none,
     reduce: (all, { n }) => [...all, n]
   })
@@ -54,7 +54,7 @@ const List = () => {
     board.effects++
   }, [])
   return (
-    <output data-connection={status} data-stale={stale} data-last={value.at(-1)}>
+    <output data-connection={status} data-stale={freshness === "stale"} data-last={value.at(-1)}>
       {value.join(" ")}
     </output>
   )

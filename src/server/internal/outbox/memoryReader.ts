@@ -100,21 +100,19 @@ export const make = (
         while (more) {
           const page = table.page(next, limits, channels)
           if (page === "retention") return void begin("retention")
-          for (const batch of batchesOfPage(
-            page,
-            next,
-            current.position,
-            current.identity,
-            current.tick
-          )) {
-            followers.hand(batch, now)
-          }
-          current.position = page.position
           more = page.position.next !== undefined
+          followers.page(
+            current,
+            batchesOfPage(page, next, current.position, current.identity, current.tick),
+            more,
+            now
+          )
+          current.position = page.position
           next = { ...leg, id: page.position.id }
         }
       }
       current.finished = true
+      followers.finish(current)
     }
 
     /** Continues at the last position, if the table still has it. */

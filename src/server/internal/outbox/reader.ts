@@ -253,15 +253,12 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
           if (read.database !== era) return yield* new Broken({ cause: new Error(newEra) })
           if (read.page === "retention") return "retention" as const
           // In one step, so that the followers' batches and the reader's position always agree.
-          for (const batch of batchesOfPage(
-            read.page,
-            next,
-            now.position,
-            now.identity,
-            now.tick
-          )) {
-            followers.hand(batch, time)
-          }
+          followers.page(
+            now,
+            batchesOfPage(read.page, next, now.position, now.identity, now.tick),
+            read.more,
+            time
+          )
           now.position = read.page.position
           count += read.page.messages.length
           id = read.id
@@ -270,6 +267,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         now.position = endOf(leg)
       }
       now.finished = true
+      followers.finish(now)
       return count
     })
 

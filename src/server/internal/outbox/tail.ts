@@ -144,6 +144,8 @@ export class Tail {
   finished = true
   /** The channels read in the tick in progress, also when another session finishes it. */
   channels: ReadonlyArray<string> = []
+  /** Those of them whose last batch ends in the middle of that tick. */
+  readonly midway = new Set<string>()
   #end: string | undefined
 
   /** `pairs` are those of earlier readers, in their order, as the database keeps them. */
@@ -259,6 +261,24 @@ export class Followers {
       if (item._tag === "Gap") ring.clear()
       for (const follower of set) follower.offer(item)
     }
+  }
+
+  /** Hands out a page of the tick in progress, which more pages may follow. */
+  page({ midway }: Tail, batches: ReadonlyArray<DurableBatch>, more: boolean, now: number): void {
+    for (const batch of batches) {
+      this.hand(batch, now)
+      if (more) midway.add(batch.channel)
+      else midway.delete(batch.channel)
+    }
+  }
+
+  /**
+   * The tick in progress was handed out. A channel without events in its last page receives the position of
+   * the tick's end, because a position in the middle of a tick cannot be compared with a state.
+   */
+  finish({ end, midway, tick }: Tail): void {
+    if (midway.size > 0) this.tell({ _tag: "Position", cursor: end, tick }, midway)
+    midway.clear()
   }
 
   /** All batches in the rings. */
