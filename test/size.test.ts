@@ -48,7 +48,7 @@ const react = /^react($|\/|-dom)/
 const effect = /^effect($|\/)/
 /** All of the client but the collector, which the hooks bring. */
 const client = `
-  export { AckTimeout, ChannelStore, ConnectionStopped, Expired } from "effect-realtime/client"
+  export { ChannelStore, ConnectionStopped, Expired, InvalidKey, TokenFailed } from "effect-realtime/client"
   export { PublishQueue, QueueFull, RealtimeClient, Refused } from "effect-realtime/client"
 `
 const both = `export * from "effect-realtime/client"; export * from "effect-realtime/react"`

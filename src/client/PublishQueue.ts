@@ -15,7 +15,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import type { PayloadTooLarge } from "../RealtimeError.ts"
-import type { AckTimeout, ConnectionStopped, Refused } from "./ClientError.ts"
+import type { ConnectionStopped, Refused } from "./ClientError.ts"
 import * as Time from "./internal/time.ts"
 
 /**
@@ -36,7 +36,7 @@ export class QueueFull extends Data.TaggedError("QueueFull")<{
 }
 
 /**
- * A message was not acknowledged within the time it may wait.
+ * A message was not answered within the time it may wait, however often it was sent.
  *
  * @category errors
  * @since 0.1.0
@@ -45,7 +45,7 @@ export class Expired extends Data.TaggedError("Expired")<{
   readonly channel: string
   /** The longest that a message waits, in milliseconds. */
   readonly millis: number
-  /** Whether it was sent at least once: then it may have happened. */
+  /** Whether it was sent at least once: then it may have happened. Otherwise it never happens. */
   readonly sent: boolean
 }> {
   override get message(): string {
@@ -75,7 +75,7 @@ export interface Message {
  * @category errors
  * @since 0.1.0
  */
-export type Failure = Expired | AckTimeout | ConnectionStopped | PayloadTooLarge | Refused
+export type Failure = Expired | ConnectionStopped | PayloadTooLarge | Refused
 
 /**
  * A message in the queue.
@@ -90,6 +90,22 @@ export interface Queued extends Message {
   readonly settle: (exit: Exit.Exit<void, Failure>) => void
   /** Leaves it in its place, to be given out again. */
   readonly retry: () => void
+  /** Ends it with `Expired`. */
+  readonly expire: () => void
+  /** How long it may still wait, in milliseconds. */
+  readonly left: () => number
+}
+
+/**
+ * What is in the queue, on its way included.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Size {
+  readonly messages: number
+  /** Of JSON in UTF-8. */
+  readonly bytes: number
 }
 
 /**
@@ -103,9 +119,15 @@ export interface PublishQueueOptions {
   readonly maxMessages?: number | undefined
   /** JSON at once, in bytes of UTF-8, default 1 MiB (1,048,576). What exceeds it fails with `QueueFull`. */
   readonly maxBytes?: number | undefined
-  /** How long one message may wait for its answer, default 60 s. Then it fails with `Expired`. */
+  /**
+   * How long one message may wait for its answer, over all connections, default 60 s. Then it fails with
+   * `Expired`. At most 10 minutes, because a server remembers the keys of live channels for that long.
+   */
   readonly maxAge?: Duration.Input | undefined
 }
+
+/** How long a server remembers the keys of live channels at least, in milliseconds. */
+const maxMaxAge = 600_000
 
 /**
  * The queue of one client. All of it is synchronous; only `outcome` waits.
@@ -127,18 +149,17 @@ export class PublishQueue extends Context.Service<
     /** Sets the one listener that is called after a message left the queue, for whatever reason. */
     readonly onSettled: (listener: () => void) => void
     /** What is queued now, on its way included. */
-    readonly size: () => { readonly messages: number; readonly bytes: number }
+    readonly size: () => Size
   }
 >()("effect-realtime/client/PublishQueue") {
   static readonly make = (options?: PublishQueueOptions) =>
     Effect.map(Time.make, ({ after, now }) => {
       const maxMessages = options?.maxMessages ?? 1000
       const maxBytes = options?.maxBytes ?? 1_048_576
-      const millis = Time.millis(options?.maxAge, 60_000)
+      const millis = Math.min(Time.millis(options?.maxAge, 60_000), maxMaxAge)
 
       interface Item extends Queued {
         readonly expiresAt: number
-        readonly expire: () => void
         /** Given out and not yet settled. */
         taken: boolean
         /** Given out at least once. */
@@ -191,7 +212,8 @@ export class PublishQueue extends Context.Service<
           },
           retry: () => {
             item.taken = false
-          }
+          },
+          left: () => item.expiresAt - now()
         }
         return item
       }

@@ -23,7 +23,7 @@ import * as Publisher from "./internal/publisher.ts"
 import * as Subscriptions from "./internal/subscriptions.ts"
 import type { SourceState } from "../Protocol.ts"
 import * as Time from "./internal/time.ts"
-import { PublishQueue, type PublishQueueOptions } from "./PublishQueue.ts"
+import { PublishQueue, type PublishQueueOptions, type Size } from "./PublishQueue.ts"
 
 /**
  * Whether the server hears its database: `up` until the server says otherwise.
@@ -40,7 +40,10 @@ export type Source = SourceState
  * @since 0.1.0
  */
 export interface RealtimeClientOptions extends ConnectionOptions {
-  /** How long a publish waits for its answer on an open connection, default 10 s. Then `AckTimeout`. */
+  /**
+   * How long a publish waits for its answer on a connection that lives, default 10 s. Then the connection
+   * is given up, and the publish is sent again over the next one under the same key.
+   */
   readonly ackTimeout?: Duration.Input | undefined
   /**
    * Backlog of one Stream, default 16,384 events. When its consumer is further behind, the backlog
@@ -82,6 +85,8 @@ export interface Sync {
   ) => () => void
   readonly connection: Cell.Readable<ConnectionState>
   readonly source: Cell.Readable<Source>
+  /** What waits in the publish queue. */
+  readonly queue: Cell.Readable<Size>
   readonly reconnect: () => void
 }
 
@@ -116,12 +121,14 @@ export class RealtimeClient extends Context.Service<
      * Publishes and waits until the server says that it happened.
      *
      * While there is no connection the message waits in the queue. It is sent again under the same
-     * key when the answer was lost, so it has one effect. Messages leave in order; one that the
+     * key when the answer was lost, so it has one effect. It fails with `Expired` when it has waited for
+     * 60 s (the option `queue.maxAge`), and the server does nothing of it afterwards. Messages leave in order; one that the
      * server asked to send later may be overtaken by those already on their way.
      */
     readonly publish: <A>(
       channel: Channel<A, true>,
-      payload: NoInfer<A>
+      payload: NoInfer<A>,
+      options?: Publisher.PublishOptions
     ) => Effect.Effect<void, Publisher.PublishError>
     /** The state of the socket now, then each change. */
     readonly connection: Stream.Stream<ConnectionState>
@@ -158,7 +165,12 @@ const make = (
     const time = yield* Time.make
     const capacity = options.streamBuffer ?? 16_384
 
-    const connection = yield* Connection.make(options, time, () => [subscriptions, publisher])
+    const connection = yield* Connection.make(
+      options,
+      time,
+      () => [subscriptions, publisher],
+      (error) => void time.fork(Effect.logError(error.message))
+    )
     const subscriptions = Subscriptions.make(connection, time)
     const ackMillis = Time.millis(options.ackTimeout, 10_000)
     const publisher = Publisher.make(connection, time, queue, ackMillis)
@@ -198,6 +210,7 @@ const make = (
         listen: subscriptions.listen,
         connection: connection.state,
         source: connection.source,
+        queue: publisher.waiting,
         reconnect: connection.reconnect
       }
     })

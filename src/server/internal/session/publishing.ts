@@ -1,5 +1,6 @@
 /**
- * Publishes for a client: checks the payload, and sends it once however often it is asked for.
+ * Publishes for a client: checks the payload, and sends it once however often it is asked for, and not
+ * when the client has given it up.
  */
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -12,17 +13,23 @@ import { InvalidPayload } from "../../../RealtimeError.ts"
 import { decode } from "../reading/reading.ts"
 import { digestOf } from "./publishKeys.ts"
 import type { Match } from "./registry.ts"
-import { type Refusal, refusal, refusalOf, sourceDown } from "../limits/refusals.ts"
+import { Refused, type Refusal, refusal, refusalOf, sourceDown } from "../limits/refusals.ts"
 import type { SessionContext } from "./sessionContext.ts"
+
+const expired = refusal("publish/expired")
 
 const conflict = refusal("publish/invalid", "The key was used with other data.")
 
-/** Why it was not published; `undefined` when it was. Completes within the limit `sourceWait`. */
+/**
+ * Why it was not published; `undefined` when it was. Completes within the limit `sourceWait`. From `due`
+ * on, a time of the session's clock, nothing of it begins.
+ */
 export const publishOnce = (
   context: SessionContext,
   identity: string,
   frame: FrameOf<ClientFrame, "publish">,
-  match: Match
+  match: Match,
+  due: number
 ): Effect.Effect<Refusal | undefined> =>
   Effect.suspend(() => {
     const { channel: name, key } = frame
@@ -34,15 +41,17 @@ export const publishOnce = (
     if (Result.isFailure(json)) return Effect.succeed(refusalOf(json.failure))
     const { clock, limits, publishKeys } = context
     const digest = digestOf(json.success)
-    let outcome = publishKeys.find(identity, name, key, digest, clock())
+    const now = clock()
+    let outcome = publishKeys.find(identity, name, key, digest, now)
     if (outcome === "conflict") return Effect.succeed(conflict)
     if (outcome === undefined) {
+      if (now >= due) return Effect.succeed(expired)
       outcome = Deferred.makeUnsafe<Refusal | undefined>()
-      publishKeys.remember(identity, name, key, digest, clock(), outcome)
+      publishKeys.remember(identity, name, key, digest, now, outcome)
       // Not on the session's fiber: a client that is cut off in the middle comes back, asks again with
       // the same key, and must find an outcome.
       context.run(
-        send(context, match, json.success, outcome, `${digestOf(identity)} ${key}`, () =>
+        send(context, match, json.success, outcome, `${digestOf(identity)} ${key}`, due - now, () =>
           publishKeys.forget(identity, name, key)
         )
       )
@@ -75,15 +84,17 @@ const send = (
   json: string,
   outcome: Deferred.Deferred<Refusal | undefined>,
   key: string,
+  left: number,
   forget: () => void
 ): Effect.Effect<void> =>
   Effect.suspend(() => {
     const publishing = delivery.publish(channel.name, json, key)
     // A statement that hangs is taken back: nobody waits for it any more, and thousands may follow it.
-    return delivery.resumes
+    const patience = delivery.resumes ? limits.sourceWait : Infinity
+    return Math.min(left, patience) < Infinity
       ? Effect.timeoutOrElse(publishing, {
-          duration: limits.sourceWait,
-          orElse: () => Effect.fail(sourceDown)
+          duration: Math.min(left, patience),
+          orElse: () => Effect.fail(left < patience ? new Refused(expired) : sourceDown)
         })
       : publishing
   }).pipe(
