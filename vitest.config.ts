@@ -7,7 +7,7 @@ const conditions = ["@effect-realtime/source"]
 const alone = [
   "test/server/internal/door/admission.test.ts",
   "test/server/internal/hub/hub.test.ts",
-  "test/server/internal/memory.test.ts",
+  "test/server/internal/ring.test.ts",
   "test/testing/EmbeddedPostgres.test.ts"
 ]
 

@@ -4,7 +4,7 @@ import { RealtimeClient } from "effect-realtime/client"
 import { OrderUpdates } from "./channels.ts"
 
 export const follow = (url: string) =>
-  RealtimeClient.use((client) =>
+  RealtimeClient.RealtimeClient.use((client) =>
     Stream.runForEach(client.subscribe(OrderUpdates), ({ data, operation }) =>
       Effect.log(`${operation} order ${data.id}: ${data.status}`)
     )

@@ -10,8 +10,9 @@
  */
 import * as Data from "effect/Data"
 import * as Result from "effect/Result"
-import * as Exact from "./Exact.ts"
-import * as JsonNames from "./JsonNames.ts"
+import * as Exact from "./internal/exact.ts"
+import { keepText, tooDeep } from "./internal/frameText.ts"
+import * as JsonNames from "./internal/jsonNames.ts"
 import {
   joinStates,
   type JoinState,
@@ -300,42 +301,6 @@ export const encode = (frame: ClientFrame | ServerFrame): string => {
   return JSON.stringify(ordered)
 }
 
-/**
- * The text of a `publish` frame around a payload that is JSON text already.
- *
- * @category encoding
- * @since 0.1.0
- */
-export const encodePublish = (id: number, channel: string, key: string, json: string): string =>
-  `{"type":"publish","id":${id},"channel":"${channel}","key":${JSON.stringify(key)},"data":${json}}`
-
-/**
- * The text of one event around a payload that is JSON text already.
- *
- * @category encoding
- * @since 0.1.0
- */
-export const encodeEvent = (id: string, at: string, json: string, tx?: string): string =>
-  tx === undefined
-    ? `{"id":"${id}","at":"${at}","data":${json}}`
-    : `{"id":"${id}","at":"${at}","data":${json},"tx":"${tx}"}`
-
-/**
- * The text of an `events` frame around events that are text already.
- *
- * @category encoding
- * @since 0.1.0
- */
-export const encodeEvents = (
-  channel: string,
-  cursor: string,
-  events: ReadonlyArray<string>
-): string =>
-  `{"type":"events","channel":"${channel}","cursor":"${cursor}","events":[${
-    // Joining copies the text, also of a single one.
-    events.length === 1 ? events[0] : events.join(",")
-  }]}`
-
 // -----------------------------------------------------------------------------------------------
 // decoding
 
@@ -359,14 +324,6 @@ export class FrameFault
 
 const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
-
-/**
- * Why a frame is malformed that nests too deep.
- *
- * @category errors
- * @since 0.1.0
- */
-export const tooDeep = (levels: number): string => `nested deeper than ${levels} levels`
 
 /** Names the first thing in a parsed value that the wire does not allow. */
 const treeFault = (value: unknown, depth: number, limit: number): string | undefined => {
@@ -440,7 +397,7 @@ export const decodeClientFrame = (
   }
   const frame = read(clientFields, value)
   if (frame === undefined) return malformed(id, `not a valid ${type} frame`)
-  if (exact !== text) texts.set(frame, text)
+  if (exact !== text) keepText(frame, text)
   return Result.succeed(frame)
 }
 
@@ -451,18 +408,6 @@ const parseFrame = (text: string, limit: number): unknown => {
   const value = JsonNames.parse(hidden)
   return treeFault(value, 1, limit) === undefined ? JsonNames.parse(text) : value
 }
-
-/** The texts of frames in which a number became a string. */
-const texts = /* @__PURE__ */ new WeakMap<ClientFrame, string>()
-
-/**
- * The text that a client sent, of a frame with a number that became a string: who may round it looks
- * there for which strings were numbers. Of others `undefined`.
- *
- * @category internals
- * @since 0.1.0
- */
-export const exactTextOf = (frame: ClientFrame): string | undefined => texts.get(frame)
 
 const malformed = (id: number | undefined, reason: string) =>
   Result.fail(new FrameFault({ code: "frame/malformed", id, reason }))

@@ -21,7 +21,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaTransformation from "effect/SchemaTransformation"
-import * as Exact from "./Exact.ts"
+import * as Exact from "./internal/exact.ts"
 
 /** The most digits of a numeric before its point, and after it. */
 const maxWhole = 131_072

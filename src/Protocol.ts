@@ -232,7 +232,7 @@ export const closeCodes = {
   messageTooLarge: {
     code: 1009,
     policy: "stop",
-    sentence: "The client sent a message that is larger than limits.frameBytes."
+    sentence: "The client sent a message that is larger than limits.frameBytes of its welcome."
   },
   serverFailed: { code: 1011, policy: "reconnect", sentence: "The server failed." }
 } as const satisfies Readonly<

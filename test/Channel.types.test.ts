@@ -5,7 +5,7 @@
 import { describe, expectTypeOf, it } from "@effect/vitest"
 import { Effect, type Result, Schema, Stream } from "effect"
 import * as Channel from "../src/Channel.ts"
-import type { RealtimeClient } from "../src/client/RealtimeClient.ts"
+import type * as RealtimeClient from "../src/client/RealtimeClient.ts"
 import type { InvalidPayload } from "../src/RealtimeError.ts"
 import type { RealtimeEvent } from "../src/RealtimeEvent.ts"
 
@@ -23,9 +23,9 @@ const Report = Channel.queryResults(Schema.Array(Move))
 const Orders = Channel.tableUpdates("orders", Move)
 
 /** The client's, with nothing behind it. */
-const publish: RealtimeClient["Service"]["publish"] = () => Effect.void
-const events: RealtimeClient["Service"]["events"] = () => Stream.never
-const subscribe: RealtimeClient["Service"]["subscribe"] = () => Stream.never
+const publish: RealtimeClient.RealtimeClient["Service"]["publish"] = () => Effect.void
+const events: RealtimeClient.RealtimeClient["Service"]["events"] = () => Stream.never
+const subscribe: RealtimeClient.RealtimeClient["Service"]["subscribe"] = () => Stream.never
 
 describe("a definition", () => {
   it("knows its name, its payload and whether clients may publish", () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
-import * as Cursor from "../src/Cursor.ts"
+import * as Cursor from "../src/internal/cursor.ts"
 
 describe("a live cursor", () => {
   it("is an epoch and a sequence number", () => {

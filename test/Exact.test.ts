@@ -3,7 +3,7 @@
  * bigints, and a scanner of JSON that goes character by character.
  */
 import { describe, expect, it } from "@effect/vitest"
-import * as Exact from "../src/Exact.ts"
+import * as Exact from "../src/internal/exact.ts"
 import { long, type Random, random, seed } from "./server/support/random.ts"
 
 const runs = long ? 400_000 : 5000

@@ -4,6 +4,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Result } from "effect"
 import * as Frame from "../src/Frame.ts"
+import * as FrameText from "../src/internal/frameText.ts"
 import { golden } from "./support/golden.ts"
 
 const { client, server } = golden
@@ -101,7 +102,7 @@ describe("the frames of a client", () => {
         ? [
             {
               text,
-              direct: Frame.encodePublish(
+              direct: FrameText.encodePublish(
                 frame.id,
                 frame.channel,
                 frame.key,
@@ -132,11 +133,11 @@ describe("the frames of a server", () => {
         ? [
             {
               text,
-              direct: Frame.encodeEvents(
+              direct: FrameText.encodeEvents(
                 frame.channel,
                 frame.cursor,
                 frame.events.map(({ at, data, id, tx }) =>
-                  Frame.encodeEvent(id, at, JSON.stringify(data), tx)
+                  FrameText.encodeEvent(id, at, JSON.stringify(data), tx)
                 )
               )
             }

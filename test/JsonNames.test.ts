@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import * as JsonNames from "../src/JsonNames.ts"
+import * as JsonNames from "../src/internal/jsonNames.ts"
 import { random, seed } from "./server/support/random.ts"
 
 /** JSON by recursive descent: names are never given to the engine. */

@@ -49,6 +49,7 @@ type Package = "effect module" | "effect barrel" | "driver" | "react" | "node" |
  * because nobody imports them.
  */
 const floors: Readonly<Record<string, number>> = {
+  "src/client/Readable.ts": 0,
   "src/client/internal/platform.ts": 0,
   "src/client/internal/time.ts": 0,
   "src/client/ClientError.ts": 1,
@@ -56,7 +57,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/client/PublishQueue.ts": 1,
   "src/client/internal/": 2,
   "src/client/RealtimeClient.ts": 3,
-  "src/client/ChannelStore.ts": 4,
+  "src/client/PlainClient.ts": 4,
   "src/client/Collector.ts": 5,
 
   "src/server/internal/": 1,
@@ -64,11 +65,13 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/internal/link/": 1,
   "src/server/internal/reading/": 1,
   "src/server/NotificationSource.ts": 1,
+  "src/server/MemorySource.ts": 1,
   "src/server/PgTls.ts": 1,
   "src/server/FrameSchema.ts": 1,
   "src/server/PgInstaller.ts": 1,
   "src/server/PgNotificationSource.ts": 2,
   "src/server/internal/outbox/": 2,
+  "src/server/ServerError.ts": 2,
   "src/server/OutboxReader.ts": 3,
   // These two are made of the reader's face, and stand on it.
   "src/server/internal/outbox/consumers.ts": 4,
@@ -80,7 +83,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/QueryResults.ts": 6,
   "src/server/internal/limits/": 6,
   "src/server/internal/auth/": 7,
-  "src/server/jwt.ts": 8,
+  "src/server/Jwt.ts": 8,
   "src/server/internal/session/": 8,
   "src/server/internal/door/": 9,
   "src/server/RealtimeServer.ts": 10
@@ -90,6 +93,31 @@ const floorOf = (path: string): number | undefined =>
   floors[path] ?? floors[`${Path.posix.dirname(path)}/`]
 
 const wingsWithFloors: ReadonlySet<Wing> = new Set(["client", "server"])
+
+/**
+ * What a barrel exports beside one module per noun: the few names that its users write bare.
+ */
+const bare: Readonly<Record<string, ReadonlyArray<string>>> = {
+  "src/index.ts": [],
+  "src/node/index.ts": [
+    "AuthRefused",
+    "DatabaseRefused",
+    "InvalidOption",
+    "RealtimeServer",
+    "RefusedToStart",
+    "ServerClosed"
+  ],
+  "src/react/index.ts": [
+    "Collected",
+    "LatestOptions",
+    "Load",
+    "RealtimeProvider",
+    "RealtimeProviderProps",
+    'export * from "./hooks.ts"'
+  ],
+  "src/server/index.ts": [],
+  "src/testing/index.ts": []
+}
 
 /** Modules that are a subpath of the package by themselves: nobody pays for them who does not ask. */
 const modules: Readonly<Record<string, string>> = { "./pg-type": "PgType" }
@@ -133,7 +161,7 @@ const specifiers = (text: string): ReadonlyArray<string> => {
 
 const wingOf = (path: string): Wing => {
   const [, folder] = path.split("/")
-  if (folder === undefined || folder.includes(".")) return "shared"
+  if (folder === undefined || folder.includes(".") || folder === "internal") return "shared"
   if (Object.hasOwn(wings, folder)) return folder as Wing
   throw new Error(`${path}: src/${folder} is no wing. Add it to the tables of test/house.test.ts.`)
 }
@@ -200,6 +228,21 @@ const cycleIn = (edges: ReadonlyMap<string, ReadonlyArray<string>>) => {
   }
   return undefined
 }
+
+/** What a barrel exports that is no module under the name of its file. */
+const bareExports = (text: string): ReadonlyArray<string> =>
+  withoutComments(text)
+    .split(/^(?=export\s)/m)
+    .map((one) => one.trim())
+    .filter((one) => one !== "")
+    .flatMap((one) => {
+      const noun = /^export \* as (\w+) from "\.\/(\w+)\.ts"$/.exec(one)
+      if (noun !== null && noun[1] === noun[2]) return []
+      const names = /^export (?:type )?\{([^}]*)\} from "[^"]+"$/.exec(one)
+      return names === null
+        ? [one]
+        : names[1]!.split(",").flatMap((name) => name.trim().replace(/^type |^\w+ as /g, "") || [])
+    })
 
 const declaration =
   /^export (?:declare |abstract |async )*(?:const|let|var|class|interface|type|function\*?|enum|namespace) (\w+)/gm
@@ -368,6 +411,56 @@ describe("every file", () => {
   })
 })
 
+describe("the words", () => {
+  /** What two files of one wing's inside export under one name: for each, the same idea. */
+  const sharedNames = new Set(["make", "layer", "none", "publish"])
+  const inside = files.filter(({ path }) => !isPublic(path))
+
+  /** Each name that two files of a wing's inside declare, with the files. */
+  const twice = (pattern: RegExp, paths = inside) => {
+    const places = new Map<string, Set<string>>()
+    for (const { path, text, wing } of paths) {
+      for (const [, name] of text.matchAll(pattern)) {
+        const word = `${wing}: ${name}`
+        places.set(word, (places.get(word) ?? new Set()).add(path))
+      }
+    }
+    return [...places]
+      .filter(([word, { size }]) => size > 1 && !sharedNames.has(word.split(" ")[1]!))
+      .map(([word, found]) => `${word} in ${[...found].join(", ")}: name one by what it is`)
+  }
+
+  it("name one thing each: no two files of a wing's inside declare a type of one name", () => {
+    expect(
+      twice(/^(?:export )?(?:declare |abstract )*(?:class|interface|type|enum) (\w+)/gm)
+    ).toEqual([])
+  })
+
+  it("name one thing each: no two files of a wing's inside export a value of one name", () => {
+    expect(twice(/^export (?:async )?(?:const|let|class|function\*?) (\w+)/gm)).toEqual([])
+  })
+
+  it("of CONTRIBUTING.md are declared by one file of src at most", () => {
+    const [, section = ""] = read("CONTRIBUTING.md").split("## Words of the inside")
+    const words = [...section.split("\n## ")[0]!.matchAll(/^\| ([a-z]+) \|/gm)].map(
+      ([, word]) => word!.charAt(0).toUpperCase() + word!.slice(1)
+    )
+    expect(words).toContain("Mailbox")
+    expect(
+      words.flatMap((word) => {
+        const places = files
+          .filter(({ text }) =>
+            new RegExp(`^(?:export )?(?:abstract )?(?:class|interface|type) ${word}\\b`, "m").test(
+              text
+            )
+          )
+          .map(({ path }) => path)
+        return places.length > 1 ? [`${word} is declared in ${places.join(", ")}`] : []
+      })
+    ).toEqual([])
+  })
+})
+
 describe("the package", () => {
   interface Target {
     readonly "@effect-realtime/source": string
@@ -395,6 +488,15 @@ describe("the package", () => {
         .map(({ target }) => target["@effect-realtime/source"])
         .filter((path) => !Fs.existsSync(Path.join(root, path)))
     ).toEqual([])
+  })
+
+  it("exports one module per noun, and few names beside", () => {
+    expect(
+      Object.keys(bare).map((path) => [
+        path,
+        [...bareExports(files.find((file) => file.path === path)?.text ?? "gone")].toSorted()
+      ])
+    ).toEqual(Object.entries(bare))
   })
 
   it("exports every barrel there is", () => {
@@ -454,6 +556,30 @@ const text = "from somewhere"
     ])
     expect(cycleIn(edges)).toBeUndefined()
     expect(cycleIn(new Map([...edges, ["d", ["b"]]]))).toEqual(["b", "c", "d", "b"])
+  })
+
+  it("see what a barrel exports beside its modules", () => {
+    expect(
+      bareExports(`/** A barrel. */
+export * as A from "./A.ts"
+export * as B from "./internal/b.ts"
+export * as C from "./D.ts"
+export { make as e } from "./E.ts"
+export type {
+  /** with a comment */
+  F,
+  G
+} from "./F.ts"
+export * from "./H.ts"
+`)
+    ).toEqual([
+      'export * as B from "./internal/b.ts"',
+      'export * as C from "./D.ts"',
+      "e",
+      "F",
+      "G",
+      'export * from "./H.ts"'
+    ])
   })
 
   it("tell a module from a barrel", () => {

@@ -60,7 +60,7 @@ const shownBy: Readonly<Record<string, ReadonlyArray<readonly [file: string, tit
   ],
   "the server sends a page away (refused, removed)": [
     ["test/client/connection.test.ts", "tells what the server said before it refused"],
-    ["test/client/ChannelStore.test.ts", "starts again after a stop, with everybody who still"],
+    ["test/client/PlainClient.test.ts", "starts again after a stop, with everybody who still"],
     ["test/react/useWebSocket.test.tsx", "stops when the server says so, and goes on where it was"]
   ],
   "the publish queue is full": [

@@ -2,7 +2,8 @@
  * What each client library hears from its own server: how it is let in, and how that server writes
  * events of one channel that it has at the same time.
  */
-import { encode, encodeEvent, encodeEvents, type ClientFrame } from "../../src/Frame.ts"
+import { encode, type ClientFrame } from "../../src/Frame.ts"
+import { encodeEvent, encodeEvents } from "../../src/internal/frameText.ts"
 import { channelName } from "../lib/messages.ts"
 import type { LibraryName } from "../lib/types.ts"
 

@@ -6,7 +6,7 @@
  */
 import * as Schema from "effect/Schema"
 import * as Channel from "../../src/Channel.ts"
-import { ChannelStore, type Handler } from "../../src/client/index.ts"
+import { createRealtimeClient, type PlainClient } from "../../src/client/index.ts"
 import { channelName } from "../lib/messages.ts"
 import type { LibraryName } from "../lib/types.ts"
 
@@ -31,16 +31,22 @@ const Message = Schema.Struct({
 })
 
 const realtime =
-  (listen: (store: ChannelStore, handler: Handler<unknown>, ...rest: Options) => void): Library =>
+  (
+    listen: (
+      store: PlainClient.PlainClient,
+      handler: PlainClient.Handler<unknown>,
+      ...rest: Options
+    ) => void
+  ): Library =>
   async (port, { onEvent, onTrouble }) => {
-    const store = ChannelStore.make({ url: `ws://127.0.0.1:${port}/realtime` })
+    const store = createRealtimeClient({ url: `ws://127.0.0.1:${port}/realtime` })
     const ready = Promise.withResolvers<string>()
     const options = { onCursor: ready.resolve, onError: onTrouble, onGap: onTrouble }
     listen(store, onEvent, options)
     await ready.promise
   }
 
-type Options = [Exclude<Parameters<ChannelStore["listen"]>[2], undefined>]
+type Options = [Exclude<Parameters<PlainClient.PlainClient["listen"]>[2], undefined>]
 
 interface SocketIo {
   readonly on: (event: string, listener: (payload: unknown) => void) => void

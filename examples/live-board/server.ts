@@ -30,7 +30,7 @@ const Door = RealtimeServer.layer({
   channels: [OrderUpdates, Notices, reportResult, otherResults, Channel.allTableUpdates],
   authorize: RealtimeServer.allowAll,
   // Ctrl-C ends within 3 s, also when a sleeping phone does not answer.
-  limits: { drain: "1 second" }
+  limits: { drainTimeout: "1 second" }
 })
 
 class PortTaken extends Data.TaggedError("PortTaken")<{ readonly port: number }> {

@@ -6,8 +6,8 @@ import { RealtimeServer } from "effect-realtime/server"
 
 const checks = HttpRouter.use((router) =>
   Effect.gen(function* () {
-    const server = yield* RealtimeServer
-    const ready = Effect.map(server.ready, (yes) =>
+    const server = yield* RealtimeServer.RealtimeServer
+    const ready = Effect.map(server.isReady, (yes) =>
       HttpServerResponse.text(yes ? "ready" : "not now", { status: yes ? 200 : 503 })
     )
     yield* router.add("GET", "/ready", ready)

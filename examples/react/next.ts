@@ -1,6 +1,6 @@
 /** Next.js and the door in one process, on one port. */
 // #region next
-import { RealtimeServer, type Options } from "effect-realtime/node"
+import { RealtimeServer } from "effect-realtime/node"
 import { createServer, type RequestListener, type Server } from "node:http"
 
 /** `import next from "next"`, which is such a function. */
@@ -9,7 +9,7 @@ type Next = (options: { readonly dev: boolean; readonly httpServer: Server }) =>
   readonly getRequestHandler: () => RequestListener
 }
 
-export const serve = async (next: Next, url: string, options: Options) => {
+export const serve = async (next: Next, url: string, options: RealtimeServer.Options) => {
   // Next.js answers the sockets of this server only, which never listens. Given all sockets of
   // the other one, it closes ours where a page such as app/[slug] matches the path.
   const forNext = createServer()

@@ -3,7 +3,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { Effect } from "effect"
 import { Cookies } from "effect/http"
-import { AuthRefused, type Credentials, RealtimeServer } from "effect-realtime/server"
+import { RealtimeServer } from "effect-realtime/server"
 import { OrderUpdates, Report } from "../channels.ts"
 
 /** Yours: the user of a session, and its end. */
@@ -19,12 +19,13 @@ const find = (id: string) =>
       where id = ${id} and expires > now()`
   )
 
-const authenticate = ({ headers, token }: Credentials) =>
+const authenticate = ({ headers, token }: RealtimeServer.Credentials) =>
   Effect.gen(function* () {
     const id = token ?? Cookies.parseHeader(headers.cookie ?? "")["session"]
-    if (id === undefined) return yield* new AuthRefused({ code: "auth/required" })
+    if (id === undefined) return yield* new RealtimeServer.AuthRefused({ code: "auth/required" })
     const [session] = yield* Effect.orDie(find(id)) // the client is answered server/internal
-    if (session === undefined) return yield* new AuthRefused({ code: "auth/invalid" })
+    if (session === undefined)
+      return yield* new RealtimeServer.AuthRefused({ code: "auth/invalid" })
     return { identity: session, expires: session.expires }
   })
 

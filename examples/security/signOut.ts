@@ -14,7 +14,7 @@ export const signOut = (userId: string) => Realtime.publish(SignOuts, userId)
 export const Revocations = Realtime.events(SignOuts).pipe(
   Stream.runForEach((event) =>
     event._tag === "Event"
-      ? RealtimeServer.use((server) => server.revoke(event.payload))
+      ? RealtimeServer.RealtimeServer.use((server) => server.revoke(event.payload))
       : Effect.logWarning("A sign-out may have been missed: tokens end by themselves.")
   ),
   Effect.forkScoped,

@@ -1,6 +1,6 @@
 // #region door
 import { Effect, Layer } from "effect"
-import { jwt, QueryResults, RealtimeServer } from "effect-realtime/server"
+import { Jwt, QueryResults, RealtimeServer } from "effect-realtime/server"
 import { OrderUpdates, Report } from "../channels.ts"
 import { secret } from "./issue.ts"
 
@@ -9,7 +9,7 @@ export const Door = Layer.unwrap(
     RealtimeServer.layer({
       channels: [OrderUpdates, Report],
       // The identity is the claim `sub`. A page without a token may bring the cookie.
-      authenticate: jwt({
+      authenticate: Jwt.authenticate({
         keys,
         issuer: "https://app.example.com",
         audience: "realtime",

@@ -5,25 +5,20 @@
  * destroyed. Where SvelteKit renders on the server, give `enabled: browser` of `$app/environment`.
  */
 import type { Channel } from "effect-realtime"
-import {
-  type ChannelStore,
-  type Collected,
-  Collector,
-  type CollectorOptions
-} from "effect-realtime/client"
+import { Collector, type PlainClient } from "effect-realtime/client"
 import { type Readable, readable } from "svelte/store"
 
-export interface ChannelStoreOptions<S, A> extends CollectorOptions<S, A> {
+export interface ChannelStoreOptions<S, A> extends Collector.Options<S, A> {
   /** Whether to listen, default `true`. */
   readonly enabled?: boolean
 }
 
 export const channelStore = <A, S>(
-  store: ChannelStore,
+  client: PlainClient.PlainClient,
   channel: Channel.Channel<A>,
   options: ChannelStoreOptions<S, A>
-): Readable<Collected<S>> & Pick<Collected<S>, "reload"> => {
-  const { getSnapshot, subscribe } = Collector.make(store, channel, options)
+): Readable<Collector.Collected<S>> & Pick<Collector.Collected<S>, "reload"> => {
+  const { getSnapshot, subscribe } = Collector.make(client, channel, options)
   return {
     ...readable(getSnapshot(), (set) => {
       if (options.enabled === false) return undefined

@@ -11,8 +11,8 @@ const shipped = (id: number) =>
 
 /** What a page is told of three changes, of which it misses the second. */
 export const deploy = Effect.gen(function* () {
-  const test = yield* RealtimeTest
-  const client = yield* RealtimeClient
+  const test = yield* RealtimeTest.RealtimeTest
+  const client = yield* RealtimeClient.RealtimeClient
   const told = yield* client
     .events(DurableOrders)
     .pipe(Stream.take(3), Stream.runCollect, Effect.forkChild)

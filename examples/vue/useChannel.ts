@@ -5,12 +5,7 @@
  * the component. A channel given as a ref or getter may change: the value then starts anew.
  */
 import type { Channel } from "effect-realtime"
-import {
-  type ChannelStore,
-  type Collected,
-  Collector,
-  type CollectorOptions
-} from "effect-realtime/client"
+import { Collector, type PlainClient } from "effect-realtime/client"
 import {
   computed,
   type ComputedRef,
@@ -22,29 +17,29 @@ import {
   watchEffect
 } from "vue"
 
-/** `app.provide(storeKey, ChannelStore.make({ url: "/realtime" }))` */
-export const storeKey: InjectionKey<ChannelStore> = Symbol("effect-realtime")
+/** `app.provide(clientKey, createRealtimeClient({ url: "/realtime" }))` */
+export const clientKey: InjectionKey<PlainClient.PlainClient> = Symbol("effect-realtime")
 
-/** What `useChannel` gives: each part of `Collected` as a ref. */
+/** What `useChannel` gives: each part of `Collector.Collected` as a ref. */
 export interface ChannelRefs<S> {
   readonly value: ComputedRef<S>
   readonly stale: ComputedRef<boolean>
   readonly error: ComputedRef<unknown>
-  readonly reload: Collected<S>["reload"]
+  readonly reload: Collector.Collected<S>["reload"]
 }
 
 export const useChannel = <A, S>(
   channel: MaybeRefOrGetter<Channel.Channel<A>>,
-  options: CollectorOptions<S, A> | (() => CollectorOptions<S, A>),
-  store: ChannelStore | undefined = inject(storeKey)
+  options: Collector.Options<S, A> | (() => Collector.Options<S, A>),
+  client: PlainClient.PlainClient | undefined = inject(clientKey)
 ): ChannelRefs<S> => {
-  if (store === undefined) throw new Error("useChannel: no store was provided under storeKey")
+  if (client === undefined) throw new Error("useChannel: no client was provided under clientKey")
   // A family makes a new channel with each call: only another name is another channel.
   const current = computed<Channel.Channel<A>>((old) => {
     const next = toValue(channel)
     return old?.name === next.name ? old : next
   })
-  const collector = computed(() => Collector.make(store, current.value, options))
+  const collector = computed(() => Collector.make(client, current.value, options))
   const collected = shallowRef(collector.value.getSnapshot())
   watchEffect(
     (onCleanup) => {

@@ -25,7 +25,7 @@ Prints the SQL that installs or upgrades the objects. It may run again.
   --uninstall                  print the SQL that removes everything instead
 `
 
-class Refused extends Error {}
+class UsageError extends Error {}
 
 const flags = {
   schema: { type: "string" },
@@ -43,7 +43,7 @@ const flags = {
 
 const watchOf = (delivery: "live" | "durable", text: string): PgInstaller.Watch => {
   const [target, channel, ...more] = text.split("=") as [string, ...Array<string>]
-  if (more.length > 0) throw new Refused(`A table is followed by one channel, not "${text}".`)
+  if (more.length > 0) throw new UsageError(`A table is followed by one channel, not "${text}".`)
   const dot = target.indexOf(".")
   const schema = dot < 0 ? "public" : target.slice(0, dot)
   const name = target.slice(dot + 1)
@@ -64,7 +64,7 @@ const watchesOf = (flags: ReadonlyArray<Flag>): ReadonlyArray<PgInstaller.Watch>
     else if (name === "columns") {
       const watch = watches.pop()
       if (watch === undefined || watch.columns !== undefined) {
-        throw new Refused("--columns follows the --watch or --watch-durable it is for, once.")
+        throw new UsageError("--columns follows the --watch or --watch-durable it is for, once.")
       }
       watches.push({ ...watch, columns: value.split(",").map((column) => column.trim()) })
     }
@@ -81,24 +81,24 @@ const output = (args: ReadonlyArray<string>): string => {
   })
   if (values.help === true || positionals.length === 0) return usage
   if (positionals.length > 1 || positionals[0] !== "sql") {
-    throw new Refused(`There is no command "${positionals.join(" ")}".`)
+    throw new UsageError(`There is no command "${positionals.join(" ")}".`)
   }
   const { schema } = values
   if (values.uninstall === true) return PgInstaller.sqlUninstall({ schema })
   const { wake } = values
   if (wake !== undefined && wake !== "hybrid" && wake !== "notify" && wake !== "poll") {
-    throw new Refused(`--wake is hybrid, notify or poll, not "${wake}".`)
+    throw new UsageError(`--wake is hybrid, notify or poll, not "${wake}".`)
   }
   const retention =
     values.retention === undefined
       ? undefined
       : Duration.fromInput(values.retention as Duration.Input)
   if (retention !== undefined && Option.isNone(retention)) {
-    throw new Refused(`--retention is a duration such as "36 hours", not "${values.retention}".`)
+    throw new UsageError(`--retention is a duration such as "36 hours", not "${values.retention}".`)
   }
   const most = values["max-messages"]
   if (most !== undefined && !/^[1-9]\d{0,14}$/.test(most)) {
-    throw new Refused(`--max-messages is a number from 1 on, not "${most}".`)
+    throw new UsageError(`--max-messages is a number from 1 on, not "${most}".`)
   }
   return PgInstaller.sql({
     schema,

@@ -8,12 +8,13 @@
  * @since 0.1.0
  */
 import type { Channel } from "../Channel.ts"
-import { type Position, readDurable, seenEvent } from "../Cursor.ts"
+import * as Cursor from "../Cursor.ts"
 import type { Event, Gap, Snapshot } from "../RealtimeEvent.ts"
-import type { ChannelStore } from "./ChannelStore.ts"
 import { ConnectionStopped } from "./ClientError.ts"
 import * as Cell from "./internal/cell.ts"
 import { inNextFrame, report } from "./internal/platform.ts"
+import type { PlainClient } from "./PlainClient.ts"
+import type { Readable } from "./Readable.ts"
 
 /**
  * A value made of events.
@@ -64,7 +65,7 @@ export interface LatestOptions {
  * @category options
  * @since 0.1.0
  */
-export interface CollectorOptions<S, in A> extends LatestOptions {
+export interface Options<S, in A> extends LatestOptions {
   /** The value before the first event. Read once. */
   readonly initial: S
   /** The next value. Called once per event, as it arrives. */
@@ -88,15 +89,15 @@ export interface CollectorOptions<S, in A> extends LatestOptions {
  * @category models
  * @since 0.1.0
  */
-export type Collector<S> = Cell.Readable<Collected<S>>
+export type Collector<S> = Readable<Collected<S>>
 
 const isSnapshot = <S>(loaded: S | Snapshot<S>): loaded is Snapshot<S> =>
   (loaded as Snapshot<S> | null | undefined)?._tag === "Snapshot"
 
 const collect = <S, A>(
-  store: Pick<ChannelStore, "listen">,
+  client: Pick<PlainClient, "listen">,
   channel: Channel<A> | string,
-  given: CollectorOptions<S, A> | (() => CollectorOptions<S, A>),
+  given: Options<S, A> | (() => Options<S, A>),
   /** Whether any event makes the value current again. */
   heals?: boolean
 ): Collector<S> => {
@@ -107,8 +108,8 @@ const collect = <S, A>(
   /** What the option `load` failed with last: no error any more once a read succeeds. */
   let failed: unknown
   let cursor: string | undefined
-  /** Where the loaded state stands: it has events that may come later. */
-  let loaded: { readonly position: Position } | undefined
+  /** Whether the loaded state has an event: it has some that may come later. */
+  let isLoaded: ReturnType<typeof Cursor.includes> | undefined
   let gaps = 0
   /** The option `load` is called at the next position. */
   let due = true
@@ -117,7 +118,7 @@ const collect = <S, A>(
   let dirty = false
 
   const reduce = (event: Event<A>) => {
-    if (loaded === undefined || !seenEvent(loaded, event)) {
+    if (!isLoaded?.(event)) {
       value = options().reduce(value, event.payload)
     }
   }
@@ -132,7 +133,7 @@ const collect = <S, A>(
         const read = isSnapshot<S>(state) ? state : { value: state, cursor: "" }
         // A later reload has taken over.
         if (loading !== events) return
-        loaded = readDurable(read.cursor)
+        isLoaded = Cursor.includes(read.cursor)
         value = read.value
         events.forEach(reduce)
         stale = gaps !== gapsBefore
@@ -175,7 +176,7 @@ const collect = <S, A>(
   }
 
   const start = () =>
-    store.listen<A>(
+    client.listen<A>(
       channel as Channel<A>,
       (_, event) => {
         cursor = event.cursor ?? cursor
@@ -229,7 +230,7 @@ const collect = <S, A>(
 }
 
 /**
- * Makes collectors.
+ * Collects the events of a channel into a value. After a gap it is `stale` until it was re-read.
  *
  * Options given as a function are asked whenever they are used, so that an adapter can give those of
  * the latest render; `initial` counts once.
@@ -237,55 +238,56 @@ const collect = <S, A>(
  * **Example** (An adapter to any framework with a function that shows)
  *
  * ```ts
- * const orders = Collector.make(store, OrderUpdates, { initial: [], reduce: applyUpdate })
+ * const orders = Collector.make(client, OrderUpdates, { initial: [], reduce: applyUpdate })
  * const stop = orders.subscribe(() => show(orders.getSnapshot().value))
  * ```
  *
  * @category constructors
  * @since 0.1.0
  */
-export const Collector: {
-  /** Collects the events of a channel into a value. After a gap it is `stale` until it was re-read. */
-  readonly make: {
-    <A, S>(
-      store: Pick<ChannelStore, "listen">,
-      channel: Channel<A>,
-      options: CollectorOptions<S, A> | (() => CollectorOptions<S, A>)
-    ): Collector<S>
-    <S>(
-      store: Pick<ChannelStore, "listen">,
-      channel: string,
-      options: CollectorOptions<S, unknown> | (() => CollectorOptions<S, unknown>)
-    ): Collector<S>
-  }
-  /** The payload of the latest event, `undefined` before the first. After a gap it is `stale` until the next. */
-  readonly latest: {
-    <A>(
-      store: Pick<ChannelStore, "listen">,
-      channel: Channel<A>,
-      options?: LatestOptions | (() => LatestOptions | undefined)
-    ): Collector<A | undefined>
-    (
-      store: Pick<ChannelStore, "listen">,
-      channel: string,
-      options?: LatestOptions | (() => LatestOptions | undefined)
-    ): Collector<unknown>
-  }
-} = {
-  make: collect,
-  latest: <A>(
-    store: Pick<ChannelStore, "listen">,
-    channel: Channel<A> | string,
-    given?: LatestOptions | (() => LatestOptions | undefined)
-  ) =>
-    collect<A | undefined, A>(
-      store,
-      channel,
-      () => ({
-        ...(typeof given === "function" ? given() : given),
-        initial: undefined,
-        reduce: (_, payload) => payload
-      }),
-      true
-    )
-}
+export const make: {
+  <A, S>(
+    client: Pick<PlainClient, "listen">,
+    channel: Channel<A>,
+    options: Options<S, A> | (() => Options<S, A>)
+  ): Collector<S>
+  <S>(
+    client: Pick<PlainClient, "listen">,
+    channel: string,
+    options: Options<S, unknown> | (() => Options<S, unknown>)
+  ): Collector<S>
+} = collect
+
+/**
+ * The payload of the latest event, `undefined` before the first. After a gap it is `stale` until the
+ * next. Options given as a function are asked whenever they are used.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const latest: {
+  <A>(
+    client: Pick<PlainClient, "listen">,
+    channel: Channel<A>,
+    options?: LatestOptions | (() => LatestOptions | undefined)
+  ): Collector<A | undefined>
+  (
+    client: Pick<PlainClient, "listen">,
+    channel: string,
+    options?: LatestOptions | (() => LatestOptions | undefined)
+  ): Collector<unknown>
+} = <A>(
+  client: Pick<PlainClient, "listen">,
+  channel: Channel<A> | string,
+  given?: LatestOptions | (() => LatestOptions | undefined)
+) =>
+  collect<A | undefined, A>(
+    client,
+    channel,
+    () => ({
+      ...(typeof given === "function" ? given() : given),
+      initial: undefined,
+      reduce: (_, payload) => payload
+    }),
+    true
+  )

@@ -27,7 +27,7 @@ export type { WebSocketConstructor, WebSocketLike } from "./internal/platform.ts
  * @category models
  * @since 0.1.0
  */
-export type ConnectionState = { readonly reason: Reason; readonly message: string } & (
+export type State = { readonly reason: Reason; readonly message: string } & (
   | { readonly status: "idle" }
   | { readonly status: "connecting"; readonly attempt: number }
   | { readonly status: "open"; readonly session: string }
@@ -41,7 +41,7 @@ export type ConnectionState = { readonly reason: Reason; readonly message: strin
  * @category options
  * @since 0.1.0
  */
-export interface ConnectionOptions {
+export interface Options {
   /**
    * Where the server is. `http` and `https` become `ws` and `wss`; a relative address such as
    * `/realtime` is resolved against the page. A function is asked before each attempt.

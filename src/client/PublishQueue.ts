@@ -8,12 +8,14 @@
  *
  * @since 0.1.0
  */
+import * as Defaults from "../internal/defaults.ts"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
 import type { PayloadTooLarge } from "../RealtimeError.ts"
 import type { ConnectionStopped, Refused } from "./ClientError.ts"
 import * as Time from "./internal/time.ts"
@@ -114,7 +116,7 @@ export interface Size {
  * @category options
  * @since 0.1.0
  */
-export interface PublishQueueOptions {
+export interface Options {
   /** Messages at once, default 1,000. One more fails with `QueueFull`. */
   readonly maxMessages?: number | undefined
   /** JSON at once, in bytes of UTF-8, default 1 MiB (1,048,576). What exceeds it fails with `QueueFull`. */
@@ -151,109 +153,122 @@ export class PublishQueue extends Context.Service<
     /** What is queued now, on its way included. */
     readonly size: () => Size
   }
->()("effect-realtime/client/PublishQueue") {
-  static readonly make = (options?: PublishQueueOptions) =>
-    Effect.map(Time.make, ({ after, now }) => {
-      const maxMessages = options?.maxMessages ?? 1000
-      const maxBytes = options?.maxBytes ?? 1_048_576
-      const millis = Math.min(Time.millis(options?.maxAge, 60_000), maxMaxAge)
+>()("effect-realtime/client/PublishQueue") {}
 
-      interface Item extends Queued {
-        readonly expiresAt: number
-        /** Given out and not yet settled. */
-        taken: boolean
-        /** Given out at least once. */
-        sent: boolean
+/**
+ * Makes a queue in memory, whose timers end with the scope.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  options?: Options
+): Effect.Effect<PublishQueue["Service"], never, Scope.Scope> =>
+  Effect.map(Time.make, ({ after, now }) => {
+    const maxMessages = options?.maxMessages ?? Defaults.queueMaxMessages
+    const maxBytes = options?.maxBytes ?? Defaults.queueMaxBytes
+    const millis = Math.min(Time.millis(options?.maxAge ?? Defaults.queueMaxAge), maxMaxAge)
+
+    interface Item extends Queued {
+      readonly expiresAt: number
+      /** Given out and not yet settled. */
+      taken: boolean
+      /** Given out at least once. */
+      sent: boolean
+    }
+    // In order of arrival. Every message may wait equally long, so the first is the first to expire.
+    const items = new Set<Item>()
+    let bytes = 0
+    let settled: (() => void) | undefined
+
+    /** By absolute times, so that nothing old is sent after a long sleep. */
+    const expire = () => {
+      for (const item of items) {
+        if (item.expiresAt > now()) return
+        item.expire()
       }
-      // In order of arrival. Every message may wait equally long, so the first is the first to expire.
-      const items = new Set<Item>()
-      let bytes = 0
-      let settled: (() => void) | undefined
+    }
 
-      /** By absolute times, so that nothing old is sent after a long sleep. */
-      const expire = () => {
-        for (const item of items) {
-          if (item.expiresAt > now()) return
-          item.expire()
-        }
-      }
-
-      const queued = (message: Message): Item => {
-        let exit: Exit.Exit<void, Failure> | undefined
-        let done: (() => void) | undefined
-        // A timer has waited that long, whatever the clock says then.
-        const cancel = after(millis, () => item.expire())
-        const item: Item = {
-          ...message,
-          expiresAt: now() + millis,
-          taken: false,
-          sent: false,
-          expire: () => {
-            const { channel, sent } = item
-            item.settle(Exit.fail(new Expired({ channel, millis, sent })))
-          },
-          outcome: Effect.callback<void, Failure>((resume) => {
-            done = () => {
-              if (exit !== undefined) resume(exit)
-            }
-            // It may be settled already.
-            done()
-            return Effect.sync(() => {
-              if (!item.sent) item.settle(Exit.void)
-            })
-          }),
-          settle: (outcome) => {
-            if (!items.delete(item)) return
-            bytes -= message.bytes
-            cancel()
-            exit = outcome
-            done?.()
-            settled?.()
-          },
-          retry: () => {
-            item.taken = false
-          },
-          left: () => item.expiresAt - now()
-        }
-        return item
-      }
-
-      return PublishQueue.of({
-        add: (message) => {
-          expire()
-          const { channel } = message
-          const full = (unit: "messages" | "bytes", limit: number) =>
-            Exit.fail(new QueueFull({ channel, unit, limit }))
-          if (items.size >= maxMessages) return full("messages", maxMessages)
-          if (bytes + message.bytes > maxBytes) return full("bytes", maxBytes)
-          const item = queued(message)
-          items.add(item)
-          bytes += message.bytes
-          return Exit.succeed(item)
+    const queued = (message: Message): Item => {
+      let exit: Exit.Exit<void, Failure> | undefined
+      let done: (() => void) | undefined
+      // A timer has waited that long, whatever the clock says then.
+      const cancel = after(millis, () => item.expire())
+      const item: Item = {
+        ...message,
+        expiresAt: now() + millis,
+        taken: false,
+        sent: false,
+        expire: () => {
+          const { channel, sent } = item
+          item.settle(Exit.fail(new Expired({ channel, millis, sent })))
         },
-        next: () => {
-          expire()
-          for (const item of items) {
-            if (item.taken) continue
-            item.taken = item.sent = true
-            return item
+        outcome: Effect.callback<void, Failure>((resume) => {
+          done = () => {
+            if (exit !== undefined) resume(exit)
           }
-          return undefined
+          // It may be settled already.
+          done()
+          return Effect.sync(() => {
+            if (!item.sent) item.settle(Exit.void)
+          })
+        }),
+        settle: (outcome) => {
+          if (!items.delete(item)) return
+          bytes -= message.bytes
+          cancel()
+          exit = outcome
+          done?.()
+          settled?.()
         },
-        rewind: () => {
-          for (const item of items) item.taken = false
+        retry: () => {
+          item.taken = false
         },
-        failAll: (error) => {
-          for (const item of items) item.settle(Exit.fail(error))
-        },
-        onSettled: (listener) => {
-          settled = listener
-        },
-        size: () => ({ messages: items.size, bytes })
-      })
-    })
+        left: () => item.expiresAt - now()
+      }
+      return item
+    }
 
-  /** A queue in memory. */
-  static readonly layer = (options?: PublishQueueOptions): Layer.Layer<PublishQueue> =>
-    Layer.effect(PublishQueue, PublishQueue.make(options))
-}
+    return PublishQueue.of({
+      add: (message) => {
+        expire()
+        const { channel } = message
+        const full = (unit: "messages" | "bytes", limit: number) =>
+          Exit.fail(new QueueFull({ channel, unit, limit }))
+        if (items.size >= maxMessages) return full("messages", maxMessages)
+        if (bytes + message.bytes > maxBytes) return full("bytes", maxBytes)
+        const item = queued(message)
+        items.add(item)
+        bytes += message.bytes
+        return Exit.succeed(item)
+      },
+      next: () => {
+        expire()
+        for (const item of items) {
+          if (item.taken) continue
+          item.taken = item.sent = true
+          return item
+        }
+        return undefined
+      },
+      rewind: () => {
+        for (const item of items) item.taken = false
+      },
+      failAll: (error) => {
+        for (const item of items) item.settle(Exit.fail(error))
+      },
+      onSettled: (listener) => {
+        settled = listener
+      },
+      size: () => ({ messages: items.size, bytes })
+    })
+  })
+
+/**
+ * Provides a queue in memory.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options?: Options): Layer.Layer<PublishQueue> =>
+  Layer.effect(PublishQueue, make(options))

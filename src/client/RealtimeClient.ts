@@ -3,10 +3,12 @@
  *
  * One socket, opened when somebody needs it, serves every subscription and every publish. It comes
  * back by itself, subscribes again from the last position, and tells a `Gap` wherever something may
- * be missing. Runs in browsers and in Node 22 and newer. Code without Effect uses `ChannelStore`.
+ * be missing. Runs in browsers and in Node 22 and newer. Code without Effect uses
+ * `createRealtimeClient`.
  *
  * @since 0.1.0
  */
+import * as Defaults from "../internal/defaults.ts"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -15,23 +17,24 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Channel } from "../Channel.ts"
 import { Gap, type RealtimeEvent } from "../RealtimeEvent.ts"
-import type { ConnectionOptions, ConnectionState } from "./Connection.ts"
+import type { Options as ConnectionOptions, State as ConnectionState } from "./Connection.ts"
 import * as Cell from "./internal/cell.ts"
 import * as Connection from "./internal/connection.ts"
-import * as Mailbox from "./internal/mailbox.ts"
+import * as Inbox from "./internal/inbox.ts"
 import * as Publisher from "./internal/publisher.ts"
 import * as Subscriptions from "./internal/subscriptions.ts"
 import type { SourceState } from "../Protocol.ts"
 import * as Time from "./internal/time.ts"
-import { PublishQueue, type PublishQueueOptions, type Size } from "./PublishQueue.ts"
+import {
+  layer as queueLayer,
+  type Options as QueueOptions,
+  PublishQueue,
+  type Size
+} from "./PublishQueue.ts"
+import type { Readable } from "./Readable.ts"
 
-/**
- * Whether the server hears its database: `up` until the server says otherwise.
- *
- * @category models
- * @since 0.1.0
- */
-export type Source = SourceState
+export type { PublishError, PublishOptions } from "./internal/publisher.ts"
+export type { Listener, SubscribeError } from "./internal/subscriptions.ts"
 
 /**
  * Options of `RealtimeClient.layer`.
@@ -39,7 +42,7 @@ export type Source = SourceState
  * @category options
  * @since 0.1.0
  */
-export interface RealtimeClientOptions extends ConnectionOptions {
+export interface Options extends ConnectionOptions {
   /**
    * How long a publish waits for its answer on a connection that lives, default 10 s. Then the connection
    * is given up, and the publish is sent again over the next one under the same key.
@@ -49,9 +52,9 @@ export interface RealtimeClientOptions extends ConnectionOptions {
    * Backlog of one Stream, default 16,384 events. When its consumer is further behind, the backlog
    * is dropped, the Stream gets a `Gap` with reason `slow`, and goes on.
    */
-  readonly streamBuffer?: number | undefined
-  /** Bounds of the publish queue; see `PublishQueueOptions`. */
-  readonly queue?: PublishQueueOptions | undefined
+  readonly maxStreamBuffer?: number | undefined
+  /** Bounds of the publish queue; see `PublishQueue.Options`. */
+  readonly queue?: QueueOptions | undefined
 }
 
 /**
@@ -71,7 +74,7 @@ export interface EventsOptions {
 }
 
 /**
- * The client for code that is not an Effect: what `ChannelStore` stands on.
+ * The client for code that is not an Effect: what `PlainClient` stands on.
  *
  * @category models
  * @since 0.1.0
@@ -83,10 +86,10 @@ export interface Sync {
     listener: Subscriptions.Listener<A>,
     from?: string
   ) => () => void
-  readonly connection: Cell.Readable<ConnectionState>
-  readonly source: Cell.Readable<Source>
+  readonly connection: Readable<ConnectionState>
+  readonly source: Readable<SourceState>
   /** What waits in the publish queue. */
-  readonly queue: Cell.Readable<Size>
+  readonly queue: Readable<Size>
   readonly reconnect: () => void
 }
 
@@ -133,7 +136,7 @@ export class RealtimeClient extends Context.Service<
     /** The state of the socket now, then each change. */
     readonly connection: Stream.Stream<ConnectionState>
     /** Whether the server hears its database now, then each change. */
-    readonly source: Stream.Stream<Source>
+    readonly source: Stream.Stream<SourceState>
     /**
      * Looks at the link now, cuts a wait short, and starts again after `stopped`. Streams have failed
      * by then: run them again.
@@ -141,29 +144,21 @@ export class RealtimeClient extends Context.Service<
     readonly reconnect: Effect.Effect<void>
     readonly sync: Sync
   }
->()("effect-realtime/client/RealtimeClient") {
-  /** The client alone; the queue comes from outside. */
-  static readonly make = (
-    options: RealtimeClientOptions
-  ): Effect.Effect<RealtimeClient["Service"], never, PublishQueue | Scope.Scope> => make(options)
+>()("effect-realtime/client/RealtimeClient") {}
 
-  /** The client over a `PublishQueue` of your own. */
-  static readonly layerNoDeps = (
-    options: RealtimeClientOptions
-  ): Layer.Layer<RealtimeClient, never, PublishQueue> => Layer.effect(RealtimeClient, make(options))
-
-  /** The client with its queue in memory. */
-  static readonly layer = (options: RealtimeClientOptions): Layer.Layer<RealtimeClient> =>
-    Layer.provide(RealtimeClient.layerNoDeps(options), PublishQueue.layer(options.queue))
-}
-
-const make = (
-  options: RealtimeClientOptions
+/**
+ * Makes the client alone; the queue comes from outside. The connection ends with the scope.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  options: Options
 ): Effect.Effect<RealtimeClient["Service"], never, PublishQueue | Scope.Scope> =>
   Effect.gen(function* () {
     const queue = yield* PublishQueue
     const time = yield* Time.make
-    const capacity = options.streamBuffer ?? 16_384
+    const capacity = options.maxStreamBuffer ?? Defaults.maxStreamBuffer
 
     const connection = yield* Connection.make(
       options,
@@ -172,25 +167,25 @@ const make = (
       (error) => void time.fork(Effect.logError(error.message))
     )
     const subscriptions = Subscriptions.make(connection, time)
-    const ackMillis = Time.millis(options.ackTimeout, 10_000)
+    const ackMillis = Time.millis(options.ackTimeout ?? Defaults.ackTimeout)
     const publisher = Publisher.make(connection, time, queue, ackMillis)
 
     const events: RealtimeClient["Service"]["events"] = <A>(
       channel: Channel<A>,
       options?: EventsOptions
     ) =>
-      Mailbox.stream<RealtimeEvent<A>, Subscriptions.SubscribeError>((mailbox) =>
+      Inbox.stream<RealtimeEvent<A>, Subscriptions.SubscribeError>((inbox) =>
         subscriptions.listen(
           channel,
           {
             onEvents: (batch) => {
-              if (mailbox.size() + batch.length <= capacity) return mailbox.push(batch)
-              mailbox.clear()
+              if (inbox.size() + batch.length <= capacity) return inbox.push(batch)
+              inbox.clear()
               // The last one of a batch always carries a position.
               const cursor = batch.at(-1)!.cursor!
-              mailbox.push([new Gap({ channel: channel.name, reason: "slow", cursor })])
+              inbox.push([new Gap({ channel: channel.name, reason: "slow", cursor })])
             },
-            onEnd: mailbox.fail
+            onEnd: inbox.fail
           },
           options?.from
         )
@@ -215,3 +210,21 @@ const make = (
       }
     })
   })
+
+/**
+ * Provides the client over a `PublishQueue` of your own.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerNoDeps = (options: Options): Layer.Layer<RealtimeClient, never, PublishQueue> =>
+  Layer.effect(RealtimeClient, make(options))
+
+/**
+ * Provides the client with its queue in memory.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: Options): Layer.Layer<RealtimeClient> =>
+  Layer.provide(layerNoDeps(options), queueLayer(options.queue))

@@ -3,12 +3,11 @@
  *
  * @since 0.1.0
  */
-export * from "./ChannelStore.ts"
-export * from "./ClientError.ts"
-export * from "./Collector.ts"
-export * from "./Connection.ts"
-export type { Readable } from "./internal/cell.ts"
-export type { PublishError, PublishOptions } from "./internal/publisher.ts"
-export type { Listener, SubscribeError } from "./internal/subscriptions.ts"
-export * from "./PublishQueue.ts"
-export * from "./RealtimeClient.ts"
+export * as ClientError from "./ClientError.ts"
+export * as Collector from "./Collector.ts"
+export * as Connection from "./Connection.ts"
+export * as PlainClient from "./PlainClient.ts"
+export { make as createRealtimeClient } from "./PlainClient.ts"
+export * as PublishQueue from "./PublishQueue.ts"
+export * as Readable from "./Readable.ts"
+export * as RealtimeClient from "./RealtimeClient.ts"

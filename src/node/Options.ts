@@ -26,6 +26,8 @@ import type {
 export type Eventually<A, E = never> = A | Promise<A> | Effect.Effect<A, E>
 
 /**
+ * What the class takes beside the HTTP server and the database URL.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -33,7 +35,15 @@ export interface Options<I = undefined>
   extends
     Omit<DoorOptions, "channels">,
     Pick<Realtime.Options, "maxChannels">,
-    Pick<OutboxReader.Options, "replays" | "replayQueue" | "replayMemory"> {
+    Pick<
+      OutboxReader.Options,
+      | "maxRecentEvents"
+      | "maxRecentAge"
+      | "maxRecentBytes"
+      | "maxReplays"
+      | "maxReplayQueue"
+      | "maxReplayMemory"
+    > {
   /** What clients may know of, default the three known kinds, read-only. */
   readonly channels?: ReadonlyArray<Channel.Definition> | undefined
   /**

@@ -6,6 +6,7 @@
  *
  * @since 0.1.0
  */
+import { nodeServer as Defaults } from "../internal/defaults.ts"
 import { PgClient } from "@effect/sql-pg"
 import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
@@ -25,7 +26,6 @@ import { connect } from "node:net"
 import type { Duplex } from "node:stream"
 import * as Channel from "../Channel.ts"
 import { attach } from "../server/internal/door/attach.ts"
-import { keyOf } from "../server/internal/auth/application.ts"
 import { claim, pathOf } from "../server/internal/door/claims.ts"
 import * as Door from "../server/internal/door/door.ts"
 import type { ChannelConflict } from "../server/internal/session/registry.ts"
@@ -37,12 +37,17 @@ import { NotificationSource } from "../server/NotificationSource.ts"
 import * as OutboxReader from "../server/OutboxReader.ts"
 import { SchemaName } from "../server/PgInstaller.ts"
 import * as PgNotificationSource from "../server/PgNotificationSource.ts"
-import { hubKey, Realtime } from "../server/Realtime.ts"
+import { hubOf } from "../server/internal/hub/ofRealtime.ts"
+import * as Realtime from "../server/Realtime.ts"
+import type { InvalidOption } from "../server/internal/options.ts"
 import {
   allowAll,
+  type Authenticated,
   AuthRefused,
+  type Credentials,
   type IdentityKey,
-  type InvalidOption,
+  type Limits,
+  type Rate,
   type Request
 } from "../server/ServerOptions.ts"
 import { checkArguments } from "./internal/arguments.ts"
@@ -72,14 +77,6 @@ export class ServerClosed extends Data.TaggedError("ServerClosed")<{
   }
 }
 
-export type {
-  /**
-   * @category models
-   * @since 0.1.0
-   */
-  Options
-} from "./Options.ts"
-
 /** How long `close` waits for what is being published, in milliseconds. */
 const finishMillis = 1000
 
@@ -99,6 +96,25 @@ const mayPass = ({ _tag }: StartError): boolean =>
   _tag === "DatabaseRefused" || _tag === "ListenNotDelivered"
 
 /**
+ * The types of the class: of its options, and of what its callbacks are given and give.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export declare namespace RealtimeServer {
+  export type {
+    Authenticated,
+    Credentials,
+    Eventually,
+    IdentityKey,
+    Limits,
+    Options,
+    Rate,
+    Request
+  }
+}
+
+/**
  * Attaches a WebSocket door to an HTTP server.
  *
  * Throws at once what its arguments show: `RefusedToStart` when the first is no `http.Server`, when the
@@ -112,8 +128,11 @@ const mayPass = ({ _tag }: StartError): boolean =>
  * @since 0.1.0
  */
 export class RealtimeServer<I = undefined> implements AsyncDisposable {
+  /** An `authorize` that lets everybody in: for a server that is open on purpose. */
+  static readonly allowAll = allowAll
+
   /**
-   * Settles when the server hears PostgreSQL: it listens, and with durable channels it reads the
+   * Settles when the server takes clients and hears PostgreSQL: it listens, and with durable channels it reads the
    * outbox. It goes on trying for as long as the database is away. It rejects, with the reason and the cure,
    * when PostgreSQL refuses for `startPatience` (`DatabaseRefused`; `NotInstalled`, `OutdatedInstall`,
    * `NotPrimary` and `OtherOutbox` of the outbox), when its notifications do not arrive (`ListenNotDelivered`), when the
@@ -121,8 +140,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
    * `isReady` tells when it is well.
    */
   readonly ready: Promise<void>
-  readonly #runtime: ManagedRuntime.ManagedRuntime<Realtime, unknown>
-  readonly #identityKey: (identity: I) => string
+  readonly #runtime: ManagedRuntime.ManagedRuntime<Realtime.Realtime, unknown>
   readonly #publishing = new Set<Promise<void>>()
   readonly #stopWaiting: Effect.Effect<void>
   readonly #leavePath: () => void
@@ -132,6 +150,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   #unpublished = new AbortController()
   #door: Door.Door | undefined
   #closed = false
+  #draining = false
 
   constructor(
     server: Server,
@@ -147,9 +166,12 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       listenUrl,
       maxChannels,
       maxConnections,
-      replayMemory,
-      replayQueue,
-      replays,
+      maxRecentAge,
+      maxRecentBytes,
+      maxRecentEvents,
+      maxReplayMemory,
+      maxReplayQueue,
+      maxReplays,
       schema,
       startPatience,
       wake,
@@ -164,7 +186,6 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
         : "The server could not start; its log says why."
     Effect.runSync(Scope.provide(attach(waitingDoor(path, answer), server), waiting))
     this.#stopWaiting = Scope.close(waiting, Exit.void)
-    this.#identityKey = identityKey ?? keyOf
     /** The pool's sockets: a silent one is cut, because the driver would wait for it. */
     const sockets = new Set<Duplex>()
     const cut = Effect.sync(() => {
@@ -202,6 +223,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
               identityKey
             }
       )
+      if (this.#draining) yield* this.#door.drain
       yield* attach(this.#door, server)
       // In one step with the above: there is always one who answers, and never two.
       yield* this.#stopWaiting
@@ -217,7 +239,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     const { connection } = Result.getOrThrow(secured({ url: Redacted.make(databaseUrl!) }))
     const pool = PgClient.layer({
       ...connection,
-      maxConnections: maxConnections ?? 4,
+      maxConnections: maxConnections ?? Defaults.maxConnections,
       applicationName: "effect-realtime",
       stream: () => {
         const socket = connection.stream?.() ?? connect(address(connection))
@@ -232,20 +254,23 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
           readUrl: direct,
           startPatience,
           wake,
-          replays,
-          replayQueue,
-          replayMemory
+          maxRecentEvents,
+          maxRecentAge,
+          maxRecentBytes,
+          maxReplays,
+          maxReplayQueue,
+          maxReplayMemory
         })
       : Layer.empty
     const whole = Layer.effectDiscard(open).pipe(
-      Layer.provideMerge(Layer.effect(Realtime, Realtime.make({ maxChannels }))),
+      Layer.provideMerge(Layer.effect(Realtime.Realtime, Realtime.make({ maxChannels }))),
       Layer.provide(Layer.merge(source, outbox)),
       Layer.provide(pool),
       Layer.provide(schema === undefined ? Layer.empty : Layer.succeed(SchemaName, schema))
     )
     const refused = Promise.withResolvers<never>()
     this.#runtime = ManagedRuntime.make(
-      persistent<Realtime, StartError>(whole, {
+      persistent<Realtime.Realtime, StartError>(whole, {
         every: startEvery,
         mayPass,
         onFailed: (error, next) =>
@@ -261,12 +286,12 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       })
     )
     const up = this.#unlessClosed(
-      Realtime.use((realtime) =>
+      Realtime.Realtime.use((realtime) =>
         realtime.source.pipe(
           Stream.filter((state) => state === "up"),
           Stream.runHead,
           Effect.asVoid,
-          Effect.raceFirst(realtime[hubKey].refused)
+          Effect.raceFirst(hubOf(realtime).refused)
         )
       ),
       "it was ready"
@@ -303,25 +328,46 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
 
   /** Whether this node takes newcomers and its events flow. For health checks. */
   isReady(): boolean {
-    return this.#door?.ready() ?? false
+    return this.#door?.isReady() ?? false
   }
 
-  /** Closes every session of an identity on this node with 4101. */
-  revoke(identity: I): void {
-    this.#door?.revoke(this.#identityKey(identity))
-  }
-
-  /** Asks `authorize` again about every subscription of an identity on this node. */
-  reauthorize(identity: I): Promise<void> {
-    const door = this.#door
-    return door === undefined
-      ? Promise.resolve()
-      : this.#unlessClosed(door.reauthorize(this.#identityKey(identity)), "rights were looked at")
+  /** WebSocket sessions open now. */
+  sessions(): number {
+    return this.#door?.size() ?? 0
   }
 
   /**
-   * Says bye to every client, closes their sockets, the link and the pool, and leaves the HTTP server
-   * running. What is being published is finished first, if it takes no longer than 1 s. Takes at most
+   * Closes every session of an identity on this node with 4101. `key` is what `identityKey` gives for it:
+   * the identity itself when that is a string. It may come back with a fresh token if `authenticate` lets it.
+   */
+  revoke(key: string): void {
+    this.#door?.revoke(key)
+  }
+
+  /**
+   * Asks `authorize` again about every subscription of an identity on this node; those it refuses now end
+   * with `channel/forbidden`. `key`: as for `revoke`.
+   */
+  reauthorize(key: string): Promise<void> {
+    const door = this.#door
+    return door === undefined
+      ? Promise.resolve()
+      : this.#unlessClosed(door.reauthorize(key), "rights were looked at")
+  }
+
+  /**
+   * Refuses newcomers with 503, tells every client `bye`, closes all sessions, and cuts those that do not
+   * leave within the limit `drainTimeout` (10 s). The link and the pool stay, so `publish` still works: `close` gives
+   * them back. There is no way back: `isReady` is false from now on.
+   */
+  async drain(): Promise<void> {
+    this.#draining = true
+    if (this.#closed || this.#door === undefined) return
+    await Effect.runPromise(this.#door.drain)
+  }
+
+  /**
+   * Drains, closes the link and the pool, and leaves the HTTP server running. What is being published is finished first, if it takes no longer than 1 s. Takes at most
    * the limit `drain` (10 s) and a little, with few clients about 50 ms for each.
    */
   async close(): Promise<void> {
@@ -337,7 +383,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
 
   /** What a close interrupts, or comes after one, says so, and not how. */
   async #unlessClosed<A, E>(
-    effect: Effect.Effect<A, E, Realtime>,
+    effect: Effect.Effect<A, E, Realtime.Realtime>,
     before: ServerClosed["before"],
     options?: Effect.RunOptions
   ): Promise<A> {

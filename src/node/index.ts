@@ -3,15 +3,6 @@
  *
  * @since 0.1.0
  */
-export {
-  allowAll,
-  type Authenticated,
-  AuthRefused,
-  type Credentials,
-  type IdentityKey,
-  InvalidOption,
-  type Limits,
-  type Request
-} from "../server/ServerOptions.ts"
-export { DatabaseRefused } from "../server/PgNotificationSource.ts"
-export { type Options, RealtimeServer, RefusedToStart, ServerClosed } from "./RealtimeServer.ts"
+export { DatabaseRefused, InvalidOption } from "../server/ServerError.ts"
+export { AuthRefused } from "../server/ServerOptions.ts"
+export { RealtimeServer, RefusedToStart, ServerClosed } from "./RealtimeServer.ts"

@@ -9,12 +9,12 @@
  * @since 0.1.0
  */
 import { createElement, type ReactNode, useMemo } from "react"
-import { ChannelStore } from "../client/ChannelStore.ts"
-import type { RealtimeClientOptions } from "../client/RealtimeClient.ts"
-import { StoreContext, useLatestRef } from "./internal/store.ts"
+import * as PlainClient from "../client/PlainClient.ts"
+import type { Options } from "../client/RealtimeClient.ts"
+import { ClientContext, useLatestRef } from "./internal/client.ts"
 
 /**
- * Props of `RealtimeProvider`: a store that you own, or the options of one that the provider makes.
+ * Props of `RealtimeProvider`: a client that you own, or the options of one that the provider makes.
  *
  * Of the options, a new `url` text makes a new client; `token` and a `url` function may be new with
  * each render, the latest is used, and `token` may come and go; the others count when the client is
@@ -24,8 +24,8 @@ import { StoreContext, useLatestRef } from "./internal/store.ts"
  * @since 0.1.0
  */
 export type RealtimeProviderProps = { readonly children?: ReactNode } & (
-  | { readonly client: ChannelStore }
-  | ({ readonly client?: undefined } & RealtimeClientOptions)
+  | { readonly client: PlainClient.PlainClient }
+  | ({ readonly client?: undefined } & Options)
 )
 
 /**
@@ -43,12 +43,12 @@ export type RealtimeProviderProps = { readonly children?: ReactNode } & (
  * @since 0.1.0
  */
 export const RealtimeProvider = (props: RealtimeProviderProps): ReactNode => {
-  const latest = useLatestRef(props as RealtimeClientOptions)
-  const { children, client, url } = props as Partial<RealtimeClientOptions> & typeof props
+  const latest = useLatestRef(props as Options)
+  const { children, client, url } = props as Partial<Options> & typeof props
   const address = typeof url === "string" ? url : undefined
   const made = useMemo(
     () =>
-      ChannelStore.make(() => ({
+      PlainClient.make(() => ({
         ...latest.current,
         url: address ?? (() => (latest.current.url as () => string)()),
         get token() {
@@ -57,5 +57,5 @@ export const RealtimeProvider = (props: RealtimeProviderProps): ReactNode => {
       })),
     [latest, address]
   )
-  return createElement(StoreContext.Provider, { value: client ?? made }, children)
+  return createElement(ClientContext.Provider, { value: client ?? made }, children)
 }

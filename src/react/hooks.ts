@@ -9,20 +9,15 @@
  */
 import { useEffect, useMemo, useSyncExternalStore } from "react"
 import type { Channel } from "../Channel.ts"
-import type { ChannelStore, Handler } from "../client/ChannelStore.ts"
-import {
-  type Collected,
-  Collector,
-  type CollectorOptions,
-  type LatestOptions
-} from "../client/Collector.ts"
-import type { ConnectionState } from "../client/Connection.ts"
-import type { Readable } from "../client/internal/cell.ts"
+import * as Collector from "../client/Collector.ts"
+import type * as Connection from "../client/Connection.ts"
 import { idle } from "../client/internal/connection.ts"
 import { report } from "../client/internal/platform.ts"
-import type { Source } from "../client/RealtimeClient.ts"
+import type { Handler, PlainClient } from "../client/PlainClient.ts"
+import type { Readable } from "../client/Readable.ts"
+import type { SourceState } from "../Protocol.ts"
 import type { Gap } from "../RealtimeEvent.ts"
-import { useLatestRef, useStore } from "./internal/store.ts"
+import { useLatestRef, useClient } from "./internal/client.ts"
 
 /** What a readable has now, and what it is said to have while rendering on a server. */
 const useReadable = <A>({ getSnapshot, subscribe }: Readable<A>, onServer: A): A =>
@@ -34,7 +29,7 @@ const useReadable = <A>({ getSnapshot, subscribe }: Readable<A>, onServer: A): A
  * @category hooks
  * @since 0.1.0
  */
-export const useConnection = (): ConnectionState => useReadable(useStore().connection, idle)
+export const useConnection = (): Connection.State => useReadable(useClient().connection, idle)
 
 /**
  * Looks at the link now, cuts a wait short, and starts again after `stopped`: whatever is mounted
@@ -43,7 +38,7 @@ export const useConnection = (): ConnectionState => useReadable(useStore().conne
  * @category hooks
  * @since 0.1.0
  */
-export const useReconnect = (): (() => void) => useStore().reconnect
+export const useReconnect = (): (() => void) => useClient().reconnect
 
 /**
  * Whether the server hears its database.
@@ -51,7 +46,7 @@ export const useReconnect = (): (() => void) => useStore().reconnect
  * @category hooks
  * @since 0.1.0
  */
-export const useSource = (): Source => useReadable(useStore().source, "up")
+export const useSource = (): SourceState => useReadable(useClient().source, "up")
 
 /**
  * Options of `useWebSocket`.
@@ -97,7 +92,7 @@ export type Send<in A> = (payload: A) => Promise<void>
  */
 export interface WebSocketHandle<out SendNotification> {
   readonly sendNotification: SendNotification
-  readonly connection: ConnectionState
+  readonly connection: Connection.State
 }
 
 /**
@@ -130,9 +125,9 @@ export const useWebSocket: {
   const connection = useConnection()
   const latest = useLatestRef({ ...options, handler })
   const enabled = options?.enabled !== false
-  const { listen, send } = useMade(channel, (store) => ({
+  const { listen, send } = useMade(channel, (client) => ({
     listen: () =>
-      store.listen<A>(
+      client.listen<A>(
         channel as Channel<A>,
         (payload, event) => latest.current.handler(payload, event),
         {
@@ -141,7 +136,7 @@ export const useWebSocket: {
         }
       ),
     send: (payload: NoInfer<A>) => {
-      const sent = store.publish<A>(channel as Channel<A, true>, payload)
+      const sent = client.publish<A>(channel as Channel<A, true>, payload)
       // Marks the rejection as handled; whoever awaits `sent` still gets it.
       sent.catch((error) => latest.current.onError?.(error)).catch(report)
       return sent
@@ -157,12 +152,12 @@ export const useWebSocket: {
  */
 const useMade = <Made>(
   channel: { readonly name: string } | string,
-  make: (store: ChannelStore) => Made
+  make: (client: PlainClient) => Made
 ): Made => {
-  const store = useStore()
+  const client = useClient()
   const name = typeof channel === "string" ? channel : channel.name
   // oxlint-disable-next-line react-hooks/exhaustive-deps -- only another name is another channel
-  return useMemo(() => make(store), [store, name])
+  return useMemo(() => make(client), [client, name])
 }
 
 /**
@@ -171,7 +166,7 @@ const useMade = <Made>(
  * @category options
  * @since 0.1.0
  */
-export type ChannelOptions<S, A> = CollectorOptions<S, A>
+export type ChannelOptions<S, A> = Collector.Options<S, A>
 
 /**
  * Collects the events of a channel into a value.
@@ -193,11 +188,11 @@ export type ChannelOptions<S, A> = CollectorOptions<S, A>
  * @since 0.1.0
  */
 export const useChannel: {
-  <A, S>(channel: Channel<A>, options: ChannelOptions<S, A>): Collected<S>
-  <S>(channel: string, options: ChannelOptions<S, unknown>): Collected<S>
+  <A, S>(channel: Channel<A>, options: ChannelOptions<S, A>): Collector.Collected<S>
+  <S>(channel: string, options: ChannelOptions<S, unknown>): Collector.Collected<S>
 } = <A, S>(channel: Channel<A> | string, options: ChannelOptions<S, A>) =>
-  useCollector(channel, options, (store, latest) =>
-    Collector.make(store, channel as Channel<A>, latest)
+  useCollector(channel, options, (client, latest) =>
+    Collector.make(client, channel as Channel<A>, latest)
   )
 
 /**
@@ -207,19 +202,19 @@ export const useChannel: {
  * @since 0.1.0
  */
 export const useLatest: {
-  <A>(channel: Channel<A>, options?: LatestOptions): Collected<A | undefined>
-  (channel: string, options?: LatestOptions): Collected<unknown>
-} = <A>(channel: Channel<A> | string, options?: LatestOptions) =>
-  useCollector(channel, options, (store, latest) =>
-    Collector.latest(store, channel as Channel<A>, latest)
+  <A>(channel: Channel<A>, options?: Collector.LatestOptions): Collector.Collected<A | undefined>
+  (channel: string, options?: Collector.LatestOptions): Collector.Collected<unknown>
+} = <A>(channel: Channel<A> | string, options?: Collector.LatestOptions) =>
+  useCollector(channel, options, (client, latest) =>
+    Collector.latest(client, channel as Channel<A>, latest)
   )
 
 const useCollector = <Options, S>(
   channel: { readonly name: string } | string,
   options: Options,
-  make: (store: ChannelStore, latest: () => Options) => Collector<S>
-): Collected<S> => {
+  make: (client: PlainClient, latest: () => Options) => Collector.Collector<S>
+): Collector.Collected<S> => {
   const latest = useLatestRef(options)
-  const collector = useMade(channel, (store) => make(store, () => latest.current))
+  const collector = useMade(channel, (client) => make(client, () => latest.current))
   return useReadable(collector, collector.getSnapshot())
 }

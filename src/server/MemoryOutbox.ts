@@ -24,7 +24,7 @@ import { OutboxReader, type OutboxPublishError } from "./OutboxReader.ts"
  * @category options
  * @since 0.1.0
  */
-export interface MemoryOutboxOptions extends Reader.ReaderOptions {}
+export interface Options extends Reader.MemoryReaderOptions {}
 
 /**
  * One message of a transaction.
@@ -32,7 +32,7 @@ export interface MemoryOutboxOptions extends Reader.ReaderOptions {}
  * @category models
  * @since 0.1.0
  */
-export interface MemoryMessage extends Written {}
+export interface Message extends Written {}
 
 /**
  * What a test may do to the outbox in memory.
@@ -41,14 +41,14 @@ export interface MemoryMessage extends Written {}
  *
  * ```ts
  * const program = Effect.gen(function* () {
- *   const outbox = yield* MemoryOutbox
+ *   const outbox = yield* MemoryOutbox.MemoryOutbox
  *   yield* outbox.lose
  *   yield* Realtime.publish(Orders, { n: 1 })
  *   yield* outbox.restore
  * }).pipe(
  *   Effect.provide(Realtime.layer().pipe(
  *     Layer.provideMerge(MemoryOutbox.layer()),
- *     Layer.provideMerge(layerMemory)
+ *     Layer.provideMerge(MemorySource.layer)
  *   ))
  * )
  * ```
@@ -64,7 +64,7 @@ export class MemoryOutbox extends Context.Service<
      * any durable channel, also one of a table. It commits before this completes, all of it or nothing.
      */
     readonly commit: (
-      ...messages: ReadonlyArray<MemoryMessage>
+      ...messages: ReadonlyArray<Message>
     ) => Effect.Effect<void, OutboxPublishError>
     /** The readers lose their sessions: their state is `down`, and what commits from now on waits. */
     readonly lose: Effect.Effect<void>
@@ -86,33 +86,32 @@ export class MemoryOutbox extends Context.Service<
     /** One more reader of the same outbox, as another node has, until the scope closes. */
     readonly reader: Effect.Effect<OutboxReader["Service"], never, Scope.Scope>
   }
->()("effect-realtime/server/MemoryOutbox") {
-  /**
-   * The outbox and a reader of it. Beside `layerMemory`, the source of live channels, it is all that
-   * `Realtime.layer()` needs. Empty at first; messages older than the retention go every hour, or every
-   * quarter of the retention where that is less. Fails with `InvalidOption` where an option is none.
-   *
-   * @category layers
-   */
-  static readonly layer = (
-    options?: MemoryOutboxOptions
-  ): Layer.Layer<OutboxReader | MemoryOutbox, InvalidOption> =>
-    Layer.effectContext(
-      Effect.gen(function* () {
-        const table = new MemoryTable()
-        const reader = Reader.make(table, options)
-        return Context.make(OutboxReader, yield* reader).pipe(
-          Context.add(MemoryOutbox, {
-            commit: (...messages) => table.commit(messages),
-            lose: table.lose("unheard"),
-            stop: table.lose("gone"),
-            crash: (how) => table.crash(how?.losing ?? 0),
-            restore: table.restore,
-            prune: Effect.sync(() => table.forget(Infinity)),
-            // Of options that were found right.
-            reader: Effect.orDie(reader)
-          })
-        )
-      })
-    )
-}
+>()("effect-realtime/server/MemoryOutbox") {}
+
+/**
+ * The outbox and a reader of it. Beside `MemorySource.layer`, the source of live channels, it is all that
+ * `Realtime.layer()` needs. Empty at first; messages older than the retention go every hour, or every
+ * quarter of the retention where that is less. Fails with `InvalidOption` where an option is none.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options?: Options): Layer.Layer<OutboxReader | MemoryOutbox, InvalidOption> =>
+  Layer.effectContext(
+    Effect.gen(function* () {
+      const table = new MemoryTable()
+      const reader = Reader.make(table, options)
+      return Context.make(OutboxReader, yield* reader).pipe(
+        Context.add(MemoryOutbox, {
+          commit: (...messages) => table.commit(messages),
+          lose: table.lose("unheard"),
+          stop: table.lose("gone"),
+          crash: (how) => table.crash(how?.losing ?? 0),
+          restore: table.restore,
+          prune: Effect.sync(() => table.forget(Infinity)),
+          // Of options that were found right.
+          reader: Effect.orDie(reader)
+        })
+      )
+    })
+  )

@@ -1,21 +1,28 @@
 /**
- * Where raw notifications come from: the contract, and a keeper of it in memory.
+ * Where raw notifications come from: the contract.
  *
  * In: names of channels. Out: raw text to each listener, in which a lost connection stands as the value
  * `lost` at the place where text may be missing. A source heals by itself and for ever; its
  * listeners survive every reconnect. It decodes nothing and knows no subscribers: that is `Realtime`.
- * PostgreSQL is `PgNotificationSource`.
+ * PostgreSQL is `PgNotificationSource`, a source in this process `MemorySource`.
  *
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
-import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
-import * as SubscriptionRef from "effect/SubscriptionRef"
+import type * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as Protocol from "../Protocol.ts"
+import type { SourceRefused } from "./internal/link/databaseRefusal.ts"
+
+export type {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  SourceRefused
+} from "./internal/link/databaseRefusal.ts"
 
 /**
  * The source could not do what was asked.
@@ -97,107 +104,6 @@ export class NotificationSource extends Context.Service<
      * Fails when it is known, before the source was up for the first time, that waiting does not help;
      * never completes otherwise. The source goes on trying all the same. Absent where that cannot be.
      */
-    readonly refused?: Effect.Effect<never, Error>
+    readonly refused?: Effect.Effect<never, SourceRefused>
   }
 >()("effect-realtime/server/NotificationSource") {}
-
-/**
- * What a test may do to the source in memory.
- *
- * @category services
- * @since 0.1.0
- */
-export class MemorySource extends Context.Service<
-  MemorySource,
-  {
-    /** Loses the connection: state `down`, and notifications go nowhere until `restore`. */
-    readonly lose: Effect.Effect<void>
-    /** Brings it back: every listener gets `lost`, then state `up`. */
-    readonly restore: Effect.Effect<void>
-    /** The channels that are listened to now. */
-    readonly listening: Effect.Effect<ReadonlyArray<string>>
-  }
->()("effect-realtime/server/MemorySource") {}
-
-/**
- * A source in this process: no database, the same contract. For tests, and for apps whose nodes need
- * not hear each other.
- *
- * @category layers
- * @since 0.1.0
- */
-export const layerMemory: Layer.Layer<NotificationSource | MemorySource> = Layer.effectContext(
-  Effect.gen(function* () {
-    const state = yield* SubscriptionRef.make<SourceState>("up")
-    /** Each call of `listen` by itself, also where two give the same function. */
-    const listeners = new Map<string, Set<{ readonly hear: Listener }>>()
-    let up = true
-
-    const listen = (channel: string, hear: Listener) =>
-      Effect.andThen(
-        // Registered only once up: a listener that was not there at a loss has lost nothing.
-        waitUntilUp(state),
-        Effect.acquireRelease(
-          Effect.sync(() => {
-            const listener = { hear }
-            const set = listeners.get(channel) ?? new Set()
-            listeners.set(channel, set.add(listener))
-            return listener
-          }),
-          (listener) =>
-            Effect.sync(() => {
-              const set = listeners.get(channel)
-              if (set?.delete(listener) === true && set.size === 0) listeners.delete(channel)
-            })
-        )
-      )
-
-    const tell = (channel: string, heard: Heard) => {
-      for (const { hear } of listeners.get(channel) ?? []) hear(heard)
-    }
-
-    const notify = (channel: string, payload: string) =>
-      Effect.suspend(() => {
-        if (!up) {
-          const cause = new Error("The source in memory is down")
-          return Effect.fail(new SourceError({ operation: "notify", channel, cause }))
-        }
-        tell(channel, payload)
-        return Effect.void
-      })
-
-    const lose = Effect.suspend(() => {
-      up = false
-      return SubscriptionRef.set(state, "down")
-    })
-
-    const restore = Effect.suspend(() => {
-      up = true
-      for (const channel of listeners.keys()) tell(channel, lost)
-      return SubscriptionRef.set(state, "up")
-    })
-
-    return Context.make(NotificationSource, { listen, notify, state }).pipe(
-      Context.add(MemorySource, {
-        lose,
-        restore,
-        listening: Effect.sync(() => [...listeners.keys()])
-      })
-    )
-  })
-)
-
-/**
- * Completes at once when the source is up, else when it comes back.
- *
- * @category combinators
- * @since 0.1.0
- */
-export const waitUntilUp = (
-  state: SubscriptionRef.SubscriptionRef<SourceState>
-): Effect.Effect<void> =>
-  SubscriptionRef.changes(state).pipe(
-    Stream.filter((current) => current === "up"),
-    Stream.runHead,
-    Effect.asVoid
-  )

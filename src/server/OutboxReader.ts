@@ -10,6 +10,7 @@
  * @since 0.1.0
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
+import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -20,15 +21,16 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Backoff from "../Backoff.ts"
+import { outboxReader as Defaults } from "../internal/defaults.ts"
 import * as CatchUp from "./internal/outbox/catchUp.ts"
 import type { OutboxFault } from "./internal/outbox/faults.ts"
 import { durableStream } from "./internal/outbox/durableStream.ts"
 import { type OutboxPublishError, publish } from "./internal/outbox/outboxPublish.ts"
 import { Pace } from "./internal/outbox/pace.ts"
-import * as Memory from "./internal/memory.ts"
+import { sweeping } from "./internal/ring.ts"
 import type { InvalidDatabaseUrl } from "./internal/link/databaseUrl.ts"
 import * as PgLink from "./internal/link/pgLink.ts"
-import { type DatabaseRefused, patienceOf } from "./internal/link/refusal.ts"
+import { type DatabaseRefused, patienceOf } from "./internal/link/databaseRefusal.ts"
 import * as Reader from "./internal/outbox/reader.ts"
 import type { Lease } from "./internal/outbox/shared.ts"
 import { Followers, type Item } from "./internal/outbox/tail.ts"
@@ -48,7 +50,7 @@ export {
    * @since 0.1.0
    */
   ReplaysOverloaded
-} from "./internal/outbox/admission.ts"
+} from "./internal/outbox/replayAdmission.ts"
 export {
   /**
    * @category models
@@ -61,6 +63,11 @@ export {
    */
   type Join,
   /**
+   * @category errors
+   * @since 0.1.0
+   */
+  type JoinError,
+  /**
    * @category models
    * @since 0.1.0
    */
@@ -72,16 +79,6 @@ export {
   type ResetReason
 } from "./internal/outbox/catchUp.ts"
 export {
-  /**
-   * @category errors
-   * @since 0.1.0
-   */
-  NotPrimary,
-  /**
-   * @category errors
-   * @since 0.1.0
-   */
-  OtherOutbox,
   /**
    * @category errors
    * @since 0.1.0
@@ -105,6 +102,13 @@ export {
    */
   PublishRefused
 } from "./internal/outbox/outboxPublish.ts"
+export {
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Lease
+} from "./internal/outbox/shared.ts"
 export {
   /**
    * @category models
@@ -154,9 +158,9 @@ export interface Options {
    * Time between two looks while nothing happens, default 1 s (250 ms when polling). Each is also the
    * heartbeat of the session.
    */
-  readonly idle?: Duration.Input | undefined
+  readonly idleInterval?: Duration.Input | undefined
   /** Time between two looks while something happens, default 5 ms. */
-  readonly busy?: Duration.Input | undefined
+  readonly busyInterval?: Duration.Input | undefined
   /**
    * Time PostgreSQL has to answer a heartbeat, default 2 s; ten times that for a page of messages. At
    * the limit the session is cut and opened again.
@@ -171,43 +175,60 @@ export interface Options {
    */
   readonly startPatience?: Duration.Input | undefined
   /** The most messages of a page, default 1,000; a page is what is read and handed out in one step. */
-  readonly pageMessages?: number | undefined
+  readonly maxPageMessages?: number | undefined
   /** The size at which a page ends, default 1 MiB (1,048,576 bytes); the message that crosses it is included. */
-  readonly pageBytes?: number | undefined
+  readonly maxPageBytes?: number | undefined
   /**
    * Batches (of at most 64 KiB or one event) that a slow consumer of `batches` may leave lying, default
    * 64. Beyond it they are dropped, and it catches up from its cursor when it gets there.
    */
-  readonly backlog?: number | undefined
+  readonly maxBacklog?: number | undefined
   /**
    * How often every follower is told a newer position, so that the cursor of a quiet channel does not
    * age out; default 1 hour, and a quarter of the retention where that is less. Sockets are told too.
    */
-  readonly positionEvery?: Duration.Input | undefined
+  readonly positionInterval?: Duration.Input | undefined
+  /**
+   * Events of a channel that this reader remembers of what it handed out, default 256, so that a session
+   * that was away for a moment is not read from the table again. An older cursor is read from the table.
+   */
+  readonly maxRecentEvents?: number | undefined
+  /**
+   * How long this reader remembers what it handed out, default 2 minutes. An older cursor is read from the
+   * table. When PostgreSQL crashed, this reader looks whether what it remembers is still there, and tells a
+   * gap where not; what it has forgotten it cannot look for.
+   */
+  readonly maxRecentAge?: Duration.Input | undefined
+  /**
+   * What this reader remembers of all its channels together, default 64 MiB (67,108,864 bytes): about what
+   * it takes of the heap, each event 128 bytes and each batch 256 and their texts (one byte for each UTF-16
+   * unit). At the limit the channels that hold most forget first.
+   */
+  readonly maxRecentBytes?: number | undefined
   /**
    * The most events that are replayed to a socket, default 10,000. With more behind it, it is told `reset`;
    * one that was too slow is told `gap slow`.
    */
-  readonly replayEvents?: number | undefined
+  readonly maxReplayEvents?: number | undefined
   /** The most payload that is replayed to a socket, default 8 MiB (8,388,608 bytes of UTF-8). */
-  readonly replayBytes?: number | undefined
+  readonly maxReplayBytes?: number | undefined
   /**
    * How many replays this node reads at once, default 8. Those who ask for the same share one; the next
-   * ones wait, at most as long as `limits.sourceWait` of the server, then they are answered
+   * ones wait, at most as long as `limits.sourceTimeout` of the server, then they are answered
    * `server/overloaded`.
    */
-  readonly replays?: number | undefined
+  readonly maxReplays?: number | undefined
   /**
    * How many replays wait for their turn on this node, default 1,000. One more is answered
    * `server/overloaded` with `retryAfter`, and fails with `ReplaysOverloaded` in the process.
    */
-  readonly replayQueue?: number | undefined
+  readonly maxReplayQueue?: number | undefined
   /**
    * The payload that all replays of this node keep until it is sent, default 64 MiB (67,108,864 bytes of
-   * UTF-8). One that is read counts with `replayBytes` until it is known how many it has; what does not
+   * UTF-8). One that is read counts with `maxReplayBytes` until it is known how many it has; what does not
    * fit waits like one too many.
    */
-  readonly replayMemory?: number | undefined
+  readonly maxReplayMemory?: number | undefined
   /**
    * Whether only what PostgreSQL has flushed to disk is handed out, default `false`. A commit with
    * `synchronous_commit = off` can be seen up to 0.6 s before it is flushed, and a crash within that time
@@ -237,7 +258,7 @@ export class OutboxReader extends Context.Service<
     /**
      * Where a subscriber starts. Call `follow` before: of what it hands out, the batches of ticks later
      * than the join's belong to this subscriber, after the replay; earlier ones do not. Nothing is
-     * replayed in part: with more than `bounds` to replay (default `replayEvents` and `replayBytes`) it is a reset.
+     * replayed in part: with more than `bounds` to replay (default `maxReplayEvents` and `maxReplayBytes`) it is a reset.
      * Somebody who asks for a `part` gets what they have room for, and joins again from the end of it while
      * there is `more`; what they know to have missed is held against the bounds. With a `lease`
      * what was read is kept, counted and shared until that ends, and there may be `more` as well: what
@@ -321,13 +342,15 @@ const opened = (
       bounds,
       limits,
       patience,
-      positionEvery,
+      positionInterval,
+      recent,
       times,
       together,
       until
     } = yield* checked(() => resolved(options ?? {}))
-    const followers = new Followers()
-    yield* Memory.sweeping(followers.budget)
+    const upkeep = options?.upkeep ?? Defaults.upkeep
+    const followers = new Followers(recent)
+    yield* sweeping(followers.budget)
     const { connection } = yield* Effect.fromResult(
       PgLink.secured(PgLink.connectionOf(sql.config, options?.readUrl))
     )
@@ -341,11 +364,11 @@ const opened = (
       patience,
       backoff,
       limits,
-      positionEvery,
+      positionInterval,
       followers,
       pace: yield* Pace.make(times),
-      upkeep: yield* Upkeep.make(sql, options?.upkeep !== false),
-      flushed: options?.flushed === true,
+      upkeep: yield* Upkeep.make(sql, upkeep),
+      flushed: (options?.flushed ?? Defaults.flushed) === true,
       startPatience: until
     })
     const catchUp = yield* CatchUp.make(
@@ -359,7 +382,7 @@ const opened = (
       refreshed
     )
     const watched = yield* Watched.make(sql, "durable")
-    if (options?.upkeep !== false) yield* Watched.looking(sql)
+    if (upkeep) yield* Watched.looking(sql)
 
     const follow: OutboxReader["Service"]["follow"] = (channel) =>
       Effect.gen(function* () {
@@ -393,7 +416,9 @@ const opened = (
 
 /** The options with their defaults. Throws `InvalidOption`. */
 const resolved = (options: Options) => {
-  const beat = Duration.millis(millis("heartbeatTimeout", options.heartbeatTimeout ?? "2 seconds"))
+  const beat = Duration.millis(
+    millis("heartbeatTimeout", options.heartbeatTimeout ?? Defaults.heartbeatTimeout)
+  )
   return {
     ...Settings.shared(options),
     together: Settings.together(options),
@@ -402,8 +427,11 @@ const resolved = (options: Options) => {
     patience: Duration.times(beat, 10),
     backoff: backoff(options.backoff ?? Backoff.link),
     times: {
-      busy: millis("busy", options.busy ?? 5),
-      idle: options.idle === undefined ? undefined : millis("idle", options.idle)
+      busy: millis("busyInterval", options.busyInterval ?? Defaults.busyInterval),
+      idle:
+        options.idleInterval === undefined
+          ? undefined
+          : millis("idleInterval", options.idleInterval)
     },
     until: patienceOf(options.startPatience)
   }
@@ -434,3 +462,20 @@ export const layer = (options?: Options): Layer.Layer<OutboxReader, StartError, 
         Layer.effect(OutboxReader, make(options)),
         Layer.succeed(SchemaName, options.schema)
       )
+
+/**
+ * `layer`, with options that the environment gives.
+ *
+ * **Example** (A direct address beside that of a pooler)
+ *
+ * ```ts
+ * OutboxReader.layerConfig({ readUrl: Config.Redacted("DATABASE_DIRECT_URL") })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  config: Config.Wrap<Options>
+): Layer.Layer<OutboxReader, StartError | Config.ConfigError, PgClient> =>
+  Layer.unwrap(Effect.map(Config.unwrap(config), layer))

@@ -7,6 +7,8 @@
  *
  * @since 0.1.0
  */
+import * as Config from "effect/Config"
+import { pgInstaller as Defaults } from "../internal/defaults.ts"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -211,7 +213,7 @@ const checkWatch = ({ maxBytes }: Watch): void => {
 
 const patience = (options: Pick<Options, "lockTimeout"> | undefined): string => {
   // Zero would be for ever.
-  return `set local lock_timeout = '${millis("lockTimeout", options?.lockTimeout ?? "5 seconds")}ms'`
+  return `set local lock_timeout = '${millis("lockTimeout", options?.lockTimeout ?? Defaults.lockTimeout)}ms'`
 }
 
 const script = (statements: ReadonlyArray<string>): ReadonlyArray<string> => [
@@ -264,7 +266,13 @@ export const sqlUninstall = (options?: Pick<Options, "schema">): string => {
 
 const deadlockDetected = "40P01"
 
-type TransactionError = SqlError | ForeignSchema | InvalidOption | InvalidSchemaName
+/**
+ * Why nothing was installed, removed or watched no more.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type TransactionError = SqlError | ForeignSchema | InvalidOption | InvalidSchemaName
 
 /** The statements of one transaction, for the schema that is asked for. */
 const inTransaction = (
@@ -435,6 +443,23 @@ export const unwatch = (
  */
 export const layer = (options?: Options): Layer.Layer<never, InstallError, SqlClient> =>
   Layer.effectDiscard(install(options))
+
+/**
+ * `layer`, with options that the environment gives.
+ *
+ * **Example** (A retention that the operator sets)
+ *
+ * ```ts
+ * PgInstaller.layerConfig({ retention: Config.Duration("REALTIME_RETENTION") })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  config: Config.Wrap<Options>
+): Layer.Layer<never, InstallError | Config.ConfigError, SqlClient> =>
+  Layer.effectDiscard(Effect.flatMap(Config.unwrap(config), install))
 
 /**
  * `check` when the layer is built: for nodes whose role may not install.

@@ -11,7 +11,7 @@
 import type { Notification as PgNotification } from "@effect/sql-pg/PgConnection"
 import { PgClient } from "@effect/sql-pg/PgClient"
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
+import * as Config from "effect/Config"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -21,26 +21,29 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type * as Redacted from "effect/Redacted"
-import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { randomUUID } from "node:crypto"
 import * as Backoff from "../Backoff.ts"
+import { pgNotificationSource as Defaults } from "../internal/defaults.ts"
 import { channelNameFault } from "../Protocol.ts"
 import { InvalidChannelName } from "../RealtimeError.ts"
 import type { InvalidDatabaseUrl } from "./internal/link/databaseUrl.ts"
 import * as PgLink from "./internal/link/pgLink.ts"
 import {
   DatabaseRefused,
+  databaseRefusalOf,
   Doubt,
   explained,
+  ListenNotDelivered,
+  NotPrimary,
   patienceOf,
-  refusalOf
-} from "./internal/link/refusal.ts"
+  type SourceRefused
+} from "./internal/link/databaseRefusal.ts"
 import { sqlState } from "./internal/link/sqlState.ts"
-import { NotPrimary } from "./internal/outbox/faults.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
+import * as Reconnecting from "./internal/reconnecting.ts"
 import * as Watched from "./internal/link/watched.ts"
 import { confirming, one } from "./internal/turns.ts"
 import {
@@ -56,8 +59,8 @@ export {
    * @category errors
    * @since 0.1.0
    */
-  DatabaseRefused
-} from "./internal/link/refusal.ts"
+  ListenNotDelivered
+} from "./internal/link/databaseRefusal.ts"
 
 /**
  * @category models
@@ -71,7 +74,7 @@ export interface Options {
    */
   readonly listenUrl?: Redacted.Redacted | undefined
   /** Time between two heartbeats on the link, default 5 s. */
-  readonly heartbeat?: Duration.Input | undefined
+  readonly heartbeatInterval?: Duration.Input | undefined
   /**
    * Time PostgreSQL has to answer a heartbeat, default 2 s. At the limit the link is cut and opened
    * again.
@@ -90,25 +93,6 @@ export interface Options {
    * three connections in a row were told the same for so long. Later everything is tried again for ever.
    */
   readonly startPatience?: Duration.Input | undefined
-}
-
-/**
- * PostgreSQL took a LISTEN and then delivered nothing: the link leads through a transaction pooler, or to
- * another database than the pool.
- *
- * @category errors
- * @since 0.1.0
- */
-export class ListenNotDelivered extends Schema.TaggedError<ListenNotDelivered>()(
-  "ListenNotDelivered",
-  {
-    /** How long the echo was waited for, in milliseconds. */
-    waited: Schema.Finite
-  }
-) {
-  override get message(): string {
-    return `A notification that was sent to the link did not arrive within ${this.waited} ms, on three links in a row. A transaction pooler such as PgBouncer swallows LISTEN, and a listenUrl that leads to another database hears nothing of the pool's: give the direct address of the database that the pool leads to as listenUrl. Where all channels are durable no link is needed: Realtime.layerDurable, or wake: "poll" for the class.`
-  }
 }
 
 /** Time a NOTIFY outside of a transaction may take: the path to the database may be silent. */
@@ -134,7 +118,7 @@ interface PgListener {
 }
 
 /** Listeners of one channel, and the LISTEN of the current session when it holds one. */
-interface Entry {
+interface ListenedChannel {
   readonly listeners: Set<PgListener>
   scope: Scope.Closeable | undefined
 }
@@ -150,9 +134,11 @@ export type StartError = InvalidDatabaseUrl | InvalidOption | DatabaseRefused | 
 
 /** The options with their defaults. Throws `InvalidOption`. */
 const resolved = (options: Options) => ({
-  heartbeat: Duration.millis(millis("heartbeat", options.heartbeat ?? "5 seconds")),
+  heartbeat: Duration.millis(
+    millis("heartbeatInterval", options.heartbeatInterval ?? Defaults.heartbeatInterval)
+  ),
   heartbeatTimeout: Duration.millis(
-    millis("heartbeatTimeout", options.heartbeatTimeout ?? "2 seconds")
+    millis("heartbeatTimeout", options.heartbeatTimeout ?? Defaults.heartbeatTimeout)
   ),
   policy: backoff(options.backoff ?? Backoff.link),
   patience: patienceOf(options.startPatience)
@@ -186,13 +172,13 @@ export const make = (
     const linkOptions: PgLink.LinkOptions = { connection, heartbeat, heartbeatTimeout }
     const watched = yield* Watched.make(sql, "live")
     yield* Watched.looking(sql)
-    const entries = new Map<string, Entry>()
+    const channels = new Map<string, ListenedChannel>()
     /** Names whose LISTEN may differ from what their listeners want. */
     const changed = yield* Queue.unbounded<string>()
 
     /** Gives the listeners of a channel what arrives for it until the session ends. */
     const hear = Effect.fnUntraced(function* (
-      { listeners }: Entry,
+      { listeners }: ListenedChannel,
       from: Queue.Dequeue<PgNotification, SqlError>
     ) {
       while (true) {
@@ -204,7 +190,7 @@ export const make = (
     })
 
     /** A listener from before the loss may have missed something; a newcomer has not. */
-    const announce = ({ listeners }: Entry): void => {
+    const announce = ({ listeners }: ListenedChannel): void => {
       for (const listener of listeners) {
         if (listener.live) listener.hear(lost)
         confirm(listener)
@@ -218,24 +204,24 @@ export const make = (
       dead: Deferred.Deferred<never, SqlError>,
       name: string
     ) {
-      const entry = entries.get(name)
-      if (entry === undefined) return
-      if (entry.listeners.size === 0) {
-        entries.delete(name)
-        if (entry.scope !== undefined) yield* Scope.close(entry.scope, Exit.void)
+      const listened = channels.get(name)
+      if (listened === undefined) return
+      if (listened.listeners.size === 0) {
+        channels.delete(name)
+        if (listened.scope !== undefined) yield* Scope.close(listened.scope, Exit.void)
         return
       }
-      if (entry.scope === undefined) {
-        entry.scope = yield* Scope.fork(listening)
-        const from = yield* Scope.provide(link.listen(name), entry.scope)
-        announce(entry)
-        yield* hear(entry, from).pipe(
+      if (listened.scope === undefined) {
+        listened.scope = yield* Scope.fork(listening)
+        const from = yield* Scope.provide(link.listen(name), listened.scope)
+        announce(listened)
+        yield* hear(listened, from).pipe(
           Effect.catch((error) => Deferred.fail(dead, error)),
-          Effect.forkIn(entry.scope)
+          Effect.forkIn(listened.scope)
         )
         return
       }
-      for (const listener of entry.listeners) confirm(listener)
+      for (const listener of listened.listeners) confirm(listener)
     })
 
     /** Sends to a name that nobody else knows, through the pool, and waits for the echo. */
@@ -265,7 +251,7 @@ export const make = (
         const listenOnce = Effect.gen(function* () {
           const name = `realtime_link_${randomUUID()}`
           const own = yield* Scope.provide(link.listen(name), listening)
-          if (!tested && (options?.selfTest ?? true)) {
+          if (!tested && (options?.selfTest ?? Defaults.selfTest)) {
             // The pool may take its time, and the link may be lost meanwhile.
             yield* Effect.raceFirst(selfTest(name, own), link.beat)
             tested = true
@@ -275,7 +261,7 @@ export const make = (
         })
         const work = Effect.gen(function* () {
           yield* Queue.clear(changed)
-          yield* reconcileAll(entries.keys())
+          yield* reconcileAll(channels.keys())
           yield* onUp
           while (true) yield* reconcileAll(new Set(yield* Queue.takeAll(changed)))
         })
@@ -310,12 +296,12 @@ export const make = (
     let told = ""
     const doubt = new Doubt(patience)
     const started = yield* Deferred.make<void, StartError>()
-    const refused = yield* Deferred.make<never, StartError | NotPrimary>()
+    const refused = yield* Deferred.make<never, SourceRefused>()
 
     /** Why it is no use to try again, as far as the start is concerned. */
-    const hopeless = (failure: unknown, now: number): StartError | NotPrimary | undefined => {
+    const hopeless = (failure: unknown, now: number): SourceRefused | undefined => {
       misses = failure instanceof ListenNotDelivered ? misses + 1 : 0
-      const refusal = refusalOf(failure)
+      const refusal = databaseRefusalOf(failure)
       doubt.note(refusal?.code ?? (isStandby(failure) ? standby : undefined), now)
       const believed = doubt.believed(now)
       if (believed !== undefined && isStandby(failure)) return new NotPrimary()
@@ -329,25 +315,27 @@ export const make = (
       return failure instanceof ListenNotDelivered && misses >= leastMisses ? failure : undefined
     }
 
-    const retries = yield* Backoff.make(policy)
-    yield* Effect.gen(function* () {
-      while (true) {
-        let upAt: number | undefined
+    const attempt = (onUp: Effect.Effect<void>) =>
+      Effect.suspend(() => {
         pool.failed = false
-        const onUp = Effect.gen(function* () {
-          upAt = yield* Clock.currentTimeMillis
-          wasUp = true
-          told = ""
-          yield* SubscriptionRef.set(state, "up")
-          yield* Deferred.succeed(started, undefined)
-          yield* Effect.logDebug("The link listens")
-        })
-        // Retried on any failure, never by its tag: a terminated backend reports an unknown error.
-        const exit = yield* Effect.exit(session(onUp))
-        const failure = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
-        const now = yield* Clock.currentTimeMillis
+        return session(
+          Effect.gen(function* () {
+            yield* onUp
+            wasUp = true
+            told = ""
+            yield* SubscriptionRef.set(state, "up")
+            yield* Deferred.succeed(started, undefined)
+            yield* Effect.logDebug("The link listens")
+          })
+        )
+      })
+
+    // Retried on any failure, never by its tag: a terminated backend reports an unknown error.
+    const onFailure = (cause: Cause.Cause<unknown>, now: number) =>
+      Effect.gen(function* () {
+        const failure = Cause.squash(cause)
         const verdict = wasUp ? undefined : hopeless(failure, now)
-        for (const entry of entries.values()) entry.scope = undefined
+        for (const listened of channels.values()) listened.scope = undefined
         yield* SubscriptionRef.set(state, "down")
         if (verdict instanceof NotPrimary) {
           // It may be promoted: nobody's layer ends.
@@ -359,18 +347,24 @@ export const make = (
           // Whom the layer did not tell.
           if (late && first) yield* Effect.logError(verdict.message)
         } else if (!inDoubt(failure)) yield* Deferred.succeed(started, undefined)
-        const usual = yield* retries.delay(upAt === undefined ? 0 : now - upAt)
-        const delay = wasUp ? usual : doubt.delay(usual, now)
         const why = isStandby(failure) ? new NotPrimary().message : explained(failure)
         const by = pool.failed ? ", because the pool could not notify it" : ""
-        const text = `The link to PostgreSQL is down${by}, next try in ${Math.round(delay)} ms: ${why}`
         // A cure is told once, for as long as it is the same.
-        const known = isStandby(failure) || inDoubt(failure)
-        yield* known && told === why ? Effect.logDebug(text) : Effect.logWarning(text)
+        const known = (isStandby(failure) || inDoubt(failure)) && told === why
         told = why
-        yield* Effect.sleep(delay)
-      }
-    }).pipe(Effect.annotateLogs("component", "effect-realtime link"), Effect.forkScoped)
+        return {
+          delay: (usual: number) => (wasUp ? usual : doubt.delay(usual, now)),
+          text: (delay: number) =>
+            `The link to PostgreSQL is down${by}, next try in ${delay} ms: ${why}`,
+          known
+        }
+      })
+
+    const reconnecting = yield* Reconnecting.make(policy, { fromStart: false })
+    yield* reconnecting(attempt, onFailure).pipe(
+      Effect.annotateLogs("component", "effect-realtime link"),
+      Effect.forkScoped
+    )
 
     const listen = (name: string, hear: Listener) =>
       Effect.acquireRelease(
@@ -382,16 +376,16 @@ export const make = (
             return yield* new SourceError({ operation: "listen", channel: name, cause })
           }
           const listener: PgListener = { hear, ready: yield* Deferred.make<void>(), live: false }
-          const entry = entries.get(name) ?? { listeners: new Set(), scope: undefined }
-          entries.set(name, entry)
-          entry.listeners.add(listener)
+          const listened = channels.get(name) ?? { listeners: new Set(), scope: undefined }
+          channels.set(name, listened)
+          listened.listeners.add(listener)
           Queue.offerUnsafe(changed, name)
           return listener
         }),
         (listener) =>
           Effect.sync(() => {
-            const entry = entries.get(name)
-            if (entry?.listeners.delete(listener) === true && entry.listeners.size === 0) {
+            const listened = channels.get(name)
+            if (listened?.listeners.delete(listener) === true && listened.listeners.size === 0) {
               Queue.offerUnsafe(changed, name)
             }
           })
@@ -433,6 +427,23 @@ export const make = (
 export const layer = (options?: Options): Layer.Layer<NotificationSource, StartError, PgClient> =>
   Layer.effect(NotificationSource, make(options))
 
+/**
+ * `layer`, with options that the environment gives.
+ *
+ * **Example** (A direct address beside that of a pooler)
+ *
+ * ```ts
+ * PgNotificationSource.layerConfig({ listenUrl: Config.Redacted("DATABASE_DIRECT_URL") })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  config: Config.Wrap<Options>
+): Layer.Layer<NotificationSource, StartError | Config.ConfigError, PgClient> =>
+  Layer.effect(NotificationSource, Effect.flatMap(Config.unwrap(config), make))
+
 const confirm = (listener: PgListener): void => {
   listener.live = true
   Deferred.doneUnsafe(listener.ready, Effect.void)
@@ -445,4 +456,4 @@ const isStandby = (failure: unknown): boolean => sqlState(failure) === standby
 
 /** The start waits for more of the same. */
 const inDoubt = (failure: unknown): boolean =>
-  failure instanceof ListenNotDelivered || refusalOf(failure) !== undefined
+  failure instanceof ListenNotDelivered || databaseRefusalOf(failure) !== undefined

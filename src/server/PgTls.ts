@@ -16,17 +16,12 @@ import * as Result from "effect/Result"
 import type { InvalidDatabaseUrl } from "./internal/link/databaseUrl.ts"
 import { secured } from "./internal/link/pgLink.ts"
 
-export {
-  /**
-   * @category errors
-   * @since 0.1.0
-   */
-  InvalidDatabaseUrl,
+export type {
   /**
    * @category models
    * @since 0.1.0
    */
-  type SslMode
+  SslMode
 } from "./internal/link/databaseUrl.ts"
 
 /**

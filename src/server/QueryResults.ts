@@ -63,10 +63,6 @@ const withoutTransactions = <R>(context: Context.Context<R>): Context.Context<R>
 const mark = (owner: string): string =>
   createHash("sha256").update(owner).digest("base64url").slice(0, 16)
 
-const newId = (owner: string): string => `${mark(owner)}-${randomBytes(16).toString("base64url")}`
-
-const isOwner = (owner: string, queryId: string): boolean => queryId.startsWith(`${mark(owner)}-`)
-
 /**
  * @category services
  * @since 0.1.0
@@ -93,104 +89,114 @@ export class QueryResults extends Context.Service<
     /** Queries that have not ended. */
     readonly running: Effect.Effect<number>
   }
->()("effect-realtime/server/QueryResults") {
-  /**
-   * Queries live as long as this layer. Needs `Realtime`.
-   *
-   * @category layers
-   */
-  static readonly layer: Layer.Layer<QueryResults, never, Realtime> = Layer.effect(
-    QueryResults,
-    Effect.gen(function* () {
-      const realtime = yield* Realtime
-      const fibers = yield* FiberSet.make<void>()
+>()("effect-realtime/server/QueryResults") {}
 
-      /** For as long as the server lives: a result that cannot be told yet is not lost. */
-      const insist = (publish: Effect.Effect<void, PublishError>) =>
-        Effect.retry(publish, {
-          schedule: Backoff.schedule(Backoff.link),
-          // A result that does not fit its channel will not fit later either.
-          while: (error) => error._tag === "SourceError"
-        })
+/**
+ * Queries live as long as this layer. Needs `Realtime`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<QueryResults, never, Realtime> = Layer.effect(
+  QueryResults,
+  Effect.gen(function* () {
+    const realtime = yield* Realtime
+    const fibers = yield* FiberSet.make<void>()
 
-      const run = <A, E, R>(
-        channel: Channel.Channel<Result<A>>,
-        query: Effect.Effect<A, E, R>,
-        options?: RunOptions<E>
-      ) => {
-        const tell = (result: Result<A>) => realtime.publish(channel, result)
-        const told = (exit: Exit.Exit<A, E>): Effect.Effect<void> => {
-          if (Exit.isSuccess(exit)) {
-            return insist(tell({ status: "completed", data: exit.value })).pipe(
-              Effect.catch((error) =>
-                Effect.andThen(
-                  Effect.logError(`The result for "${channel.name}" cannot be told`, error),
-                  Effect.ignore(insist(tell({ status: "error", error: failed })))
-                )
+    /** For as long as the server lives: a result that cannot be told yet is not lost. */
+    const insist = (publish: Effect.Effect<void, PublishError>) =>
+      Effect.retry(publish, {
+        schedule: Backoff.schedule(Backoff.link),
+        // A result that does not fit its channel will not fit later either.
+        while: (error) => error._tag === "SourceError"
+      })
+
+    const run = <A, E, R>(
+      channel: Channel.Channel<Result<A>>,
+      query: Effect.Effect<A, E, R>,
+      options?: RunOptions<E>
+    ) => {
+      const tell = (result: Result<A>) => realtime.publish(channel, result)
+      const told = (exit: Exit.Exit<A, E>): Effect.Effect<void> => {
+        if (Exit.isSuccess(exit)) {
+          return insist(tell({ status: "completed", data: exit.value })).pipe(
+            Effect.catch((error) =>
+              Effect.andThen(
+                Effect.logError(`The result for "${channel.name}" cannot be told`, error),
+                Effect.ignore(insist(tell({ status: "error", error: failed })))
               )
             )
-          }
-          const error = Option.getOrUndefined(Cause.findErrorOption(exit.cause))
-          const described =
-            error === undefined || options?.describe === undefined
-              ? failed
-              : options.describe(error)
-          return Effect.andThen(
-            Effect.logWarning(`The query for "${channel.name}" failed`, exit.cause),
-            Effect.ignore(insist(tell({ status: "error", error: described })))
           )
         }
-        /** Interrupted while it insists, a result is told once more, as the last word. */
-        const lastWord = (exit: Exit.Exit<A, E>): Effect.Effect<void> =>
-          Effect.ignore(
-            Effect.timeout(
-              tell(
-                Exit.isSuccess(exit)
-                  ? { status: "completed", data: exit.value }
-                  : { status: "error", error: interrupted }
-              ),
-              lastWords
-            )
-          )
-        const work = Effect.uninterruptibleMask((restore) =>
-          Effect.flatMap(Effect.exit(restore(query)), (exit) =>
-            Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
-              ? lastWord(exit)
-              : Effect.onInterrupt(restore(told(exit)), () => lastWord(exit))
-          )
-        )
-        return Effect.asVoid(
-          FiberSet.run(fibers, Effect.updateContext(work, withoutTransactions<R>))
+        const error = Option.getOrUndefined(Cause.findErrorOption(exit.cause))
+        const described =
+          error === undefined || options?.describe === undefined ? failed : options.describe(error)
+        return Effect.andThen(
+          Effect.logWarning(`The query for "${channel.name}" failed`, exit.cause),
+          Effect.ignore(insist(tell({ status: "error", error: described })))
         )
       }
+      /** Interrupted while it insists, a result is told once more, as the last word. */
+      const lastWord = (exit: Exit.Exit<A, E>): Effect.Effect<void> =>
+        Effect.ignore(
+          Effect.timeout(
+            tell(
+              Exit.isSuccess(exit)
+                ? { status: "completed", data: exit.value }
+                : { status: "error", error: interrupted }
+            ),
+            lastWords
+          )
+        )
+      const work = Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(Effect.exit(restore(query)), (exit) =>
+          Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+            ? lastWord(exit)
+            : Effect.onInterrupt(restore(told(exit)), () => lastWord(exit))
+        )
+      )
+      return Effect.asVoid(FiberSet.run(fibers, Effect.updateContext(work, withoutTransactions<R>)))
+    }
 
-      return QueryResults.of({ run, running: FiberSet.size(fibers) })
-    })
-  )
+    return QueryResults.of({ run, running: FiberSet.size(fibers) })
+  })
+)
 
-  /** See `run` of the service. */
-  static readonly run = <A, E, R>(
-    channel: Channel.Channel<Result<A>>,
-    query: Effect.Effect<NoInfer<A>, E, R>,
-    options?: RunOptions<E>
-  ): Effect.Effect<void, never, R | QueryResults> =>
-    QueryResults.use((service) => service.run<A, E, R>(channel, query, options))
+/**
+ * See `run` of the service.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const run = <A, E, R>(
+  channel: Channel.Channel<Result<A>>,
+  query: Effect.Effect<NoInfer<A>, E, R>,
+  options?: RunOptions<E>
+): Effect.Effect<void, never, R | QueryResults> =>
+  QueryResults.use((service) => service.run<A, E, R>(channel, query, options))
 
-  /**
-   * A new id that belongs to an owner: 39 characters, not to be guessed. `owner` is the text that stands
-   * for an identity, such as a user's id.
-   */
-  static readonly newId = newId
+/**
+ * A new id that belongs to an owner: 39 characters, not to be guessed. `owner` is the text that stands
+ * for an identity, such as a user's id.
+ *
+ * @category ids
+ * @since 0.1.0
+ */
+export const newId = (owner: string): string =>
+  `${mark(owner)}-${randomBytes(16).toString("base64url")}`
 
-  /**
-   * Whether an id was made for this owner: for `authorize`.
-   *
-   * **Example** (Letting everybody read their own results)
-   *
-   * ```ts
-   * authorize: ({ definition, identity, params }) =>
-   *   Effect.succeed(definition !== Report || QueryResults.isOwner(identity.id, String(params)))
-   * ```
-   */
-  static readonly isOwner = isOwner
-}
+/**
+ * Whether an id was made for this owner: for `authorize`.
+ *
+ * **Example** (Letting everybody read their own results)
+ *
+ * ```ts
+ * authorize: ({ definition, identity, params }) =>
+ *   Effect.succeed(definition !== Report || QueryResults.isOwner(identity.id, String(params)))
+ * ```
+ *
+ * @category ids
+ * @since 0.1.0
+ */
+export const isOwner = (owner: string, queryId: string): boolean =>
+  queryId.startsWith(`${mark(owner)}-`)

@@ -7,6 +7,7 @@
  * @since 0.1.0
  */
 import type { PgClient } from "@effect/sql-pg/PgClient"
+import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -16,21 +17,100 @@ import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Channel from "../Channel.ts"
+import { realtime as Defaults } from "../internal/defaults.ts"
 import type { InvalidChannelName, InvalidPayload } from "../RealtimeError.ts"
 import type { Gap, RealtimeEvent } from "../RealtimeEvent.ts"
 import type { Batch } from "./internal/hub/batch.ts"
-import { consume, type ConsumerError } from "./internal/outbox/consumers.ts"
+import * as Consumers from "./internal/outbox/consumers.ts"
 import type { OpenError, SendError } from "./internal/hub/delivery.ts"
 import { forOne, keeps } from "./internal/hub/durable.ts"
 import { NotDurable } from "./internal/hub/errors.ts"
 import * as Hub from "./internal/hub/hub.ts"
-import { rows } from "./internal/outbox/rows.ts"
-import { snapshot } from "./internal/outbox/snapshot.ts"
 import { checked, count, type InvalidOption, millis } from "./internal/options.ts"
 import { NotificationSource, type SourceState } from "./NotificationSource.ts"
 import { type DurableBatch, type DurableGap, OutboxReader } from "./OutboxReader.ts"
 
+export {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  type OpenError as SubscribeError,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  type SendError
+} from "./internal/hub/delivery.ts"
+export {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  NoOutbox,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  NoSource,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  NotDurable,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  TooManyChannels
+} from "./internal/hub/errors.ts"
 export { maxNotifyBytes } from "./internal/hub/live.ts"
+export {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  ConsumerConflict,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  type ConsumerError,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  ConsumerGap
+} from "./internal/outbox/consumers.ts"
+export {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  RowMismatch,
+  /**
+   * @category reading state
+   * @since 0.1.0
+   */
+  rows
+} from "./internal/outbox/rows.ts"
+export {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  NestedSnapshot,
+  /**
+   * @category reading state
+   * @since 0.1.0
+   */
+  snapshot,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  type SnapshotError
+} from "./internal/outbox/snapshot.ts"
 
 /**
  * @category models
@@ -45,15 +125,15 @@ export interface Options {
   /** The most channels open at once on this node, default 10,000. More fail with `TooManyChannels`. */
   readonly maxChannels?: number | undefined
   /** Events that a live channel remembers, default 256. Older positions are answered `reset`. */
-  readonly memoryEvents?: number | undefined
+  readonly maxMemoryEvents?: number | undefined
   /** How long a live channel remembers an event, default 2 minutes. */
-  readonly memoryAge?: Duration.Input | undefined
+  readonly maxMemoryAge?: Duration.Input | undefined
   /**
    * What all live channels of the node remember together, default 64 MiB (67,108,864 bytes): about what
    * it takes of the heap, each event 128 bytes and its text (one byte for each UTF-16 unit). At the limit
    * the channels that hold most forget first.
    */
-  readonly memoryBytes?: number | undefined
+  readonly maxMemoryBytes?: number | undefined
   /**
    * The shortest time between two deliveries of what is live, default 0: each turn of the event loop
    * delivers what arrived in it, and a node whose deliveries take long rests up to 20 ms between two.
@@ -82,16 +162,12 @@ export interface PublishOptions {
 }
 
 /**
+ * Why a payload was not published.
+ *
  * @category errors
  * @since 0.1.0
  */
 export type PublishError = InvalidChannelName | InvalidPayload | SendError
-
-/**
- * @category errors
- * @since 0.1.0
- */
-export type SubscribeError = OpenError
 
 /**
  * What a program needs beside `Realtime` to use channels of a delivery: a durable channel asks for the
@@ -152,14 +228,6 @@ export interface ConsumeOptions<in A, out E, out R> {
 }
 
 /**
- * The door from `RealtimeServer` to the hub; not for applications.
- *
- * @category internals
- * @since 0.1.0
- */
-export const hubKey: unique symbol = Symbol.for("effect-realtime/server/Realtime/hub")
-
-/**
  * @category services
  * @since 0.1.0
  */
@@ -184,7 +252,7 @@ export class Realtime extends Context.Service<
      */
     readonly subscribe: <A, Kind extends Channel.Delivery = Channel.Delivery>(
       channel: Channel.Channel<A, boolean, string, Kind>
-    ) => Stream.Stream<A, Gap | SubscribeError, Needs<Kind>>
+    ) => Stream.Stream<A, Gap | OpenError, Needs<Kind>>
     /**
      * The events of a channel, with gaps as values in their place. With `from`, resumes after that
      * cursor, or begins with a gap when it cannot be honoured. A consumer more than 256 batches
@@ -193,7 +261,7 @@ export class Realtime extends Context.Service<
     readonly events: <A, Kind extends Channel.Delivery = Channel.Delivery>(
       channel: Channel.Channel<A, boolean, string, Kind>,
       options?: EventsOptions
-    ) => Stream.Stream<RealtimeEvent<A>, SubscribeError, Needs<Kind>>
+    ) => Stream.Stream<RealtimeEvent<A>, OpenError, Needs<Kind>>
     /**
      * The same in the batches they came in, each with the position after it: for consumers that keep
      * their cursor with their work. On a durable channel a batch without events is a position: where
@@ -203,185 +271,205 @@ export class Realtime extends Context.Service<
     readonly batches: <A, Kind extends Channel.Delivery = Channel.Delivery>(
       channel: Channel.Channel<A, boolean, string, Kind>,
       options?: EventsOptions
-    ) => Stream.Stream<EventBatch<A>, SubscribeError, Needs<Kind>>
+    ) => Stream.Stream<EventBatch<A>, OpenError, Needs<Kind>>
     /**
      * Whether events arrive; the current state first. Up when everything that this node reads is up:
      * the link, and the reader of the outbox where there is one.
      */
     readonly source: Stream.Stream<SourceState>
-    readonly [hubKey]: Hub.Hub
+    /** What `RealtimeServer` needs of it; a copy of the service keeps it. */
+    readonly "~effect-realtime/server/Realtime": unknown
   }
->()("effect-realtime/server/Realtime") {
-  /** See `publish` of the service. */
-  static readonly publish = <A, Kind extends Channel.Delivery = Channel.Delivery>(
-    channel: Channel.Channel<A, boolean, string, Kind>,
-    payload: NoInfer<A>,
-    options?: PublishOptions
-  ): Effect.Effect<void, PublishError, Realtime | Needs<Kind>> =>
-    Realtime.use((realtime) => realtime.publish(channel, payload, options))
+>()("effect-realtime/server/Realtime") {}
 
-  /** See `subscribe` of the service. */
-  static readonly subscribe = <A, Kind extends Channel.Delivery = Channel.Delivery>(
-    channel: Channel.Channel<A, boolean, string, Kind>
-  ): Stream.Stream<A, Gap | SubscribeError, Realtime | Needs<Kind>> =>
-    Stream.unwrap(Realtime.useSync((realtime) => realtime.subscribe(channel)))
+/**
+ * See `publish` of the service.
+ *
+ * @category publishing
+ * @since 0.1.0
+ */
+export const publish = <A, Kind extends Channel.Delivery = Channel.Delivery>(
+  channel: Channel.Channel<A, boolean, string, Kind>,
+  payload: NoInfer<A>,
+  options?: PublishOptions
+): Effect.Effect<void, PublishError, Realtime | Needs<Kind>> =>
+  Realtime.use((realtime) => realtime.publish(channel, payload, options))
 
-  /** See `events` of the service. */
-  static readonly events = <A, Kind extends Channel.Delivery = Channel.Delivery>(
-    channel: Channel.Channel<A, boolean, string, Kind>,
-    options?: EventsOptions
-  ): Stream.Stream<RealtimeEvent<A>, SubscribeError, Realtime | Needs<Kind>> =>
-    Stream.unwrap(Realtime.useSync((realtime) => realtime.events(channel, options)))
+/**
+ * See `subscribe` of the service.
+ *
+ * @category subscribing
+ * @since 0.1.0
+ */
+export const subscribe = <A, Kind extends Channel.Delivery = Channel.Delivery>(
+  channel: Channel.Channel<A, boolean, string, Kind>
+): Stream.Stream<A, Gap | OpenError, Realtime | Needs<Kind>> =>
+  Stream.unwrap(Realtime.useSync((realtime) => realtime.subscribe(channel)))
 
-  /** See `batches` of the service. */
-  static readonly batches = <A, Kind extends Channel.Delivery = Channel.Delivery>(
-    channel: Channel.Channel<A, boolean, string, Kind>,
-    options?: EventsOptions
-  ): Stream.Stream<EventBatch<A>, SubscribeError, Realtime | Needs<Kind>> =>
-    Stream.unwrap(Realtime.useSync((realtime) => realtime.batches(channel, options)))
+/**
+ * See `events` of the service.
+ *
+ * @category subscribing
+ * @since 0.1.0
+ */
+export const events = <A, Kind extends Channel.Delivery = Channel.Delivery>(
+  channel: Channel.Channel<A, boolean, string, Kind>,
+  options?: EventsOptions
+): Stream.Stream<RealtimeEvent<A>, OpenError, Realtime | Needs<Kind>> =>
+  Stream.unwrap(Realtime.useSync((realtime) => realtime.events(channel, options)))
 
-  /**
-   * Consumes a durable channel for ever, under a name that keeps its cursor in the database.
-   *
-   * Each batch is handled in a transaction that also moves the cursor: both happen, or neither, so what
-   * `onEvents` writes to this database happens exactly once, also with several workers of one name.
-   * A failure of `onEvents` rolls its batch back and ends the consumer; the next start goes on there.
-   * A live channel does not compile, and fails with `NotDurable` where the compiler did not look.
-   */
-  static readonly consume = <A, E, R>(
-    channel: Channel.Channel<A, boolean, string, "durable">,
-    options: ConsumeOptions<A, E, R>
-  ): Effect.Effect<never, E | ConsumerError | NotDurable, R | OutboxReader | PgClient> => {
-    if (!keeps(channel))
-      return Effect.fail(new NotDurable({ channel: (channel as Channel.Any).name }))
-    const handle = (item: DurableBatch | DurableGap) =>
-      Effect.flatMap(OutboxReader, (outbox) =>
-        Effect.flatMap(forOne(channel, outbox)(item), (batches) =>
-          options.onEvents(batches.flatMap((batch) => eventsOf<A>(batch)))
+/**
+ * See `batches` of the service.
+ *
+ * @category subscribing
+ * @since 0.1.0
+ */
+export const batches = <A, Kind extends Channel.Delivery = Channel.Delivery>(
+  channel: Channel.Channel<A, boolean, string, Kind>,
+  options?: EventsOptions
+): Stream.Stream<EventBatch<A>, OpenError, Realtime | Needs<Kind>> =>
+  Stream.unwrap(Realtime.useSync((realtime) => realtime.batches(channel, options)))
+
+/**
+ * Consumes a durable channel for ever, under a name that keeps its cursor in the database.
+ *
+ * Each batch is handled in a transaction that also moves the cursor: both happen, or neither, so what
+ * `onEvents` writes to this database happens exactly once, also with several workers of one name.
+ * A failure of `onEvents` rolls its batch back and ends the consumer; the next start goes on there.
+ * A live channel does not compile, and fails with `NotDurable` where the compiler did not look.
+ *
+ * @category subscribing
+ * @since 0.1.0
+ */
+export const consume = <A, E, R>(
+  channel: Channel.Channel<A, boolean, string, "durable">,
+  options: ConsumeOptions<A, E, R>
+): Effect.Effect<never, E | Consumers.ConsumerError | NotDurable, R | OutboxReader | PgClient> => {
+  if (!keeps(channel))
+    return Effect.fail(new NotDurable({ channel: (channel as Channel.Any).name }))
+  const handle = (item: DurableBatch | DurableGap) =>
+    Effect.flatMap(OutboxReader, (outbox) =>
+      Effect.flatMap(forOne(channel, outbox)(item), (batches) =>
+        options.onEvents(batches.flatMap((batch) => eventsOf<A>(batch)))
+      )
+    )
+  return Consumers.consume({
+    name: options.name,
+    channel: channel.name,
+    start: options.start,
+    onBatch: handle,
+    onGap: handle
+  })
+}
+
+/**
+ * Without an `OutboxReader` in its context its durable channels fail with `NoOutbox`, without a
+ * `NotificationSource` its live ones with `NoSource`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  options?: Options
+): Effect.Effect<Realtime["Service"], InvalidOption, Scope.Scope> =>
+  Effect.gen(function* () {
+    const source = Option.getOrUndefined(yield* Effect.serviceOption(NotificationSource))
+    const outbox = Option.getOrUndefined(yield* Effect.serviceOption(OutboxReader))
+    const hub = yield* Hub.make(source, outbox, yield* checked(() => resolved(options ?? {})))
+
+    const publish = <A>(channel: Channel.Channel<A>, payload: A, options?: PublishOptions) =>
+      Effect.suspend((): Effect.Effect<void, PublishError> => {
+        if (channel.fault !== undefined) return Effect.fail(channel.fault)
+        const json = Channel.toJson(channel, payload)
+        if (Result.isFailure(json)) return Effect.fail(json.failure)
+        return hub.deliveryOf(channel).publish(channel.name, json.success, options?.key)
+      })
+
+    const raw = (channel: Channel.Any, options: EventsOptions | undefined) =>
+      hub.deliveryOf(channel).batches(channel, options?.from)
+
+    const batches = <A>(channel: Channel.Channel<A>, options?: EventsOptions) =>
+      Stream.map(raw(channel, options), (batch): EventBatch<A> => ({
+        cursor: batch.cursor,
+        events: eventsOf<A>(batch)
+      }))
+
+    const events = <A>(channel: Channel.Channel<A>, options?: EventsOptions) =>
+      Stream.flatMap(raw(channel, options), (batch) => Stream.fromIterable(eventsOf<A>(batch)))
+
+    const subscribe = <A>(channel: Channel.Channel<A>) =>
+      events(channel).pipe(
+        Stream.mapEffect((event) =>
+          event._tag === "Gap" ? Effect.fail(event) : Effect.succeed(event.payload)
         )
       )
-    return consume({
-      name: options.name,
-      channel: channel.name,
-      start: options.start,
-      onBatch: handle,
-      onGap: handle
+
+    return Realtime.of({
+      publish,
+      subscribe,
+      events,
+      batches,
+      source: hub.source(),
+      "~effect-realtime/server/Realtime": hub
     })
-  }
+  })
 
-  /**
-   * Runs a query and gives its result with the cursor of the same snapshot of the database: follow the
-   * durable channel `from` that cursor, or give both to `useChannel({ load })`.
-   *
-   * The query runs in a transaction of its own, REPEATABLE READ and READ ONLY, on the primary; inside
-   * another transaction it fails with `NestedSnapshot`.
-   */
-  static readonly snapshot = snapshot
+/**
+ * Live channels, and durable ones where an `OutboxReader.layer` is beneath it too. Needs a
+ * `NotificationSource`: `PgNotificationSource.layer`, or `MemorySource.layer`. Fails
+ * with `InvalidOption` where an option is none.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (
+  options?: Options
+): Layer.Layer<Realtime, InvalidOption, NotificationSource> => Layer.effect(Realtime, make(options))
 
-  /**
-   * The rows of a query in the form that they have in events, read by the row's Schema: the numbers,
-   * times and texts of a row are the same in a state as in the event that told it, whatever the
-   * settings of the session. For `snapshot`, or by itself.
-   *
-   * `JSON.stringify` writes the rows as they travel in events: whoever reads that text decodes it with
-   * the same Schema. The query runs in UTC, so `date_trunc('day', now())` in it is a day of UTC. A row
-   * that does not match fails with `RowMismatch`, which names the column and what fits.
-   *
-   * **Example** (A state with its position)
-   *
-   * ```ts
-   * Realtime.snapshot(Realtime.rows(Order, sql`select * from orders where status = ${"new"}`))
-   * ```
-   */
-  static readonly rows = rows
+/**
+ * `layer`, with options that the environment gives.
+ *
+ * **Example** (A limit that the operator sets)
+ *
+ * ```ts
+ * Realtime.layerConfig({ maxChannels: Config.Int("MAX_CHANNELS") })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  config: Config.Wrap<Options>
+): Layer.Layer<Realtime, InvalidOption | Config.ConfigError, NotificationSource> =>
+  Layer.effect(Realtime, Effect.flatMap(Config.unwrap(config), make))
 
-  /**
-   * Without an `OutboxReader` in its context its durable channels fail with `NoOutbox`, without a
-   * `NotificationSource` its live ones with `NoSource`.
-   *
-   * @category constructors
-   */
-  static readonly make = (
-    options?: Options
-  ): Effect.Effect<Realtime["Service"], InvalidOption, Scope.Scope> =>
-    Effect.gen(function* () {
-      const source = Option.getOrUndefined(yield* Effect.serviceOption(NotificationSource))
-      const outbox = Option.getOrUndefined(yield* Effect.serviceOption(OutboxReader))
-      const hub = yield* Hub.make(source, outbox, yield* checked(() => resolved(options ?? {})))
-
-      const publish = <A>(channel: Channel.Channel<A>, payload: A, options?: PublishOptions) =>
-        Effect.suspend((): Effect.Effect<void, PublishError> => {
-          if (channel.fault !== undefined) return Effect.fail(channel.fault)
-          const json = Channel.toJson(channel, payload)
-          if (Result.isFailure(json)) return Effect.fail(json.failure)
-          return hub.deliveryOf(channel).publish(channel.name, json.success, options?.key)
-        })
-
-      const raw = (channel: Channel.Any, options: EventsOptions | undefined) =>
-        hub.deliveryOf(channel).batches(channel, options?.from)
-
-      const batches = <A>(channel: Channel.Channel<A>, options?: EventsOptions) =>
-        Stream.map(raw(channel, options), (batch): EventBatch<A> => ({
-          cursor: batch.cursor,
-          events: eventsOf<A>(batch)
-        }))
-
-      const events = <A>(channel: Channel.Channel<A>, options?: EventsOptions) =>
-        Stream.flatMap(raw(channel, options), (batch) => Stream.fromIterable(eventsOf<A>(batch)))
-
-      const subscribe = <A>(channel: Channel.Channel<A>) =>
-        events(channel).pipe(
-          Stream.mapEffect((event) =>
-            event._tag === "Gap" ? Effect.fail(event) : Effect.succeed(event.payload)
-          )
-        )
-
-      return Realtime.of({
-        publish,
-        subscribe,
-        events,
-        batches,
-        source: hub.source(),
-        [hubKey]: hub
-      })
-    })
-
-  /**
-   * Live channels, and durable ones where an `OutboxReader.layer` is beneath it too. Needs a
-   * `NotificationSource`: `PgNotificationSource.layer`, or `NotificationSource.layerMemory`. Fails
-   * with `InvalidOption` where an option is none.
-   *
-   * @category layers
-   */
-  static readonly layer = (
-    options?: Options
-  ): Layer.Layer<Realtime, InvalidOption, NotificationSource> =>
-    Layer.effect(Realtime, Realtime.make(options))
-
-  /**
-   * Durable channels alone, without a link to the database: behind a transaction pooler, for example.
-   * Needs an `OutboxReader`. A server with a live channel fails at start with `NoSource`.
-   *
-   * @category layers
-   */
-  static readonly layerDurable = (
-    options?: Options
-  ): Layer.Layer<Realtime, InvalidOption, OutboxReader> =>
-    Layer.effect(Realtime, Realtime.make(options))
-}
+/**
+ * Durable channels alone, without a link to the database: behind a transaction pooler, for example.
+ * Needs an `OutboxReader`. A server with a live channel fails at start with `NoSource`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerDurable = (
+  options?: Options
+): Layer.Layer<Realtime, InvalidOption, OutboxReader> => Layer.effect(Realtime, make(options))
 
 /** The options with their defaults. Throws `InvalidOption`. */
 const resolved = (options: Options): Hub.HubOptions => {
   const any = { least: 0, endless: true }
   return {
-    linger: Duration.millis(millis("linger", options.linger ?? "2 minutes", any)),
-    maxChannels: count("maxChannels", options.maxChannels ?? 10_000),
-    announceSource: options.announceSource ?? true,
-    batchWindow: millis("batchWindow", options.batchWindow ?? 0, { least: 0 }),
-    memory: {
-      events: count("memoryEvents", options.memoryEvents ?? 256, { least: 0 }),
-      maxAge: millis("memoryAge", options.memoryAge ?? "2 minutes", any),
-      bytes: count("memoryBytes", options.memoryBytes ?? 64 * 1024 * 1024, { least: 0 })
+    linger: Duration.millis(millis("linger", options.linger ?? Defaults.linger, any)),
+    maxChannels: count("maxChannels", options.maxChannels ?? Defaults.maxChannels),
+    announceSource: options.announceSource ?? Defaults.announceSource,
+    batchWindow: millis("batchWindow", options.batchWindow ?? Defaults.batchWindow, { least: 0 }),
+    ring: {
+      events: count("maxMemoryEvents", options.maxMemoryEvents ?? Defaults.maxMemoryEvents, {
+        least: 0
+      }),
+      maxAge: millis("maxMemoryAge", options.maxMemoryAge ?? Defaults.maxMemoryAge, any),
+      bytes: count("maxMemoryBytes", options.maxMemoryBytes ?? Defaults.maxMemoryBytes, {
+        least: 0
+      })
     }
   }
 }

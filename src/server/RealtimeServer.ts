@@ -19,26 +19,118 @@ import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import { claim, pathOf } from "./internal/door/claims.ts"
 import * as Door from "./internal/door/door.ts"
 import { checkOptions } from "./internal/limits/limits.ts"
-import { checked } from "./internal/options.ts"
+import { checked, type InvalidOption } from "./internal/options.ts"
 import type { ChannelConflict } from "./internal/session/registry.ts"
 import { requireSources } from "./internal/door/sources.ts"
+import type { ReadyError } from "./internal/hub/delivery.ts"
 import type { NoOutbox, NoSource } from "./internal/hub/errors.ts"
 import type { NeedsOf, Realtime } from "./Realtime.ts"
 import { neighboursOf } from "./internal/door/neighbours.ts"
 import { enter, refuse } from "./internal/door/upgrade.ts"
-import {
+import type { AnonymousOptions, IdentityKey, IdentityOptions, Options } from "./ServerOptions.ts"
+
+export type {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  ReadyError
+} from "./internal/hub/delivery.ts"
+export {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  ChannelConflict
+} from "./internal/session/registry.ts"
+export {
+  /**
+   * @category authorization
+   * @since 0.1.0
+   */
   allowAll,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
   type AnonymousOptions,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type Authenticate,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type Authenticated,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  AuthRefused,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type Authorize,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type Credentials,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type DoorOptions,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
   type IdentityKey,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
   type IdentityOptions,
-  type InvalidOption,
-  type Options
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type Limits,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type Options,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type Rate,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type Request
 } from "./ServerOptions.ts"
 
-type Definitions = ReadonlyArray<Channel.Definition>
+/**
+ * What clients may know of.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Definitions = ReadonlyArray<Channel.Definition>
 
-/** A door is a route of the app. */
-type DoorLayer<R> = Layer.Layer<
+/**
+ * A door is a route of the app.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type DoorLayer<R> = Layer.Layer<
   RealtimeServer,
   ChannelConflict | InvalidOption | NoOutbox | NoSource,
   HttpRouter.HttpRouter | Realtime | R
@@ -56,11 +148,17 @@ export class RealtimeServer extends Context.Service<
     /** WebSocket sessions open now. */
     readonly sessions: Effect.Effect<number>
     /**
+     * Waits until this node takes clients and its events flow: `isReady`. For as long as the database is
+     * away, and for ever once it drains. Fails with the reason and the cure when PostgreSQL refuses before
+     * it was up once, as far as that is known; the node goes on trying all the same.
+     */
+    readonly ready: Effect.Effect<void, ReadyError>
+    /**
      * Whether this node takes newcomers and its events flow: not while it drains, and not while the
      * source is down: the link if a live channel is served here, the reader of the outbox if a
      * durable one is. For health checks.
      */
-    readonly ready: Effect.Effect<boolean>
+    readonly isReady: Effect.Effect<boolean>
     /**
      * Closes every session of an identity on this node with 4101. `key` is what `identityKey` gives for
      * it: the identity itself when that is a string. It may come back with a fresh token if
@@ -74,62 +172,61 @@ export class RealtimeServer extends Context.Service<
     readonly reauthorize: (key: string) => Effect.Effect<void>
     /**
      * Refuses newcomers with 503, tells everybody `bye`, closes all sessions, and cuts those that do
-     * not leave within the limit `drain`. Runs by itself when the HTTP server closes.
+     * not leave within the limit `drainTimeout`. Runs by itself when the HTTP server closes.
      */
     readonly drain: Effect.Effect<void>
   }
->()("effect-realtime/server/RealtimeServer") {
-  /** Lets everybody in: see `Options.authorize`. */
-  static readonly allowAll = allowAll
+>()("effect-realtime/server/RealtimeServer") {}
 
-  /**
-   * Adds the door to the app's router. A durable channel asks for an `OutboxReader`, where the compiler
-   * knows the definitions. Fails with `InvalidOption` when an option cannot be, or the router has a door on
-   * this path already, with `NoOutbox` when a channel is durable and `Realtime` has no `OutboxReader`
-   * beneath it, and with `NoSource` when one is live and it has no `NotificationSource`.
-   *
-   * **Example** (Opening a door to one channel)
-   *
-   * ```ts
-   * const Door = RealtimeServer.layer({ channels: [Orders], authorize: RealtimeServer.allowAll })
-   * ```
-   *
-   * @category layers
-   */
-  static readonly layer: {
-    <R = never, const Channels extends Definitions = Definitions>(
-      options: AnonymousOptions<R, Channels>
-    ): DoorLayer<R | NeedsOf<Channels[number]>>
-    // Last, because the compiler explains what the last one misses.
-    <I, R = never, const Channels extends Definitions = Definitions>(
-      options: IdentityOptions<I, R, Channels> & IdentityKey<NoInfer<I>>
-    ): DoorLayer<R | NeedsOf<Channels[number]>>
-  } = <I, R>(options: Options<I, R>): DoorLayer<R> =>
-    Layer.unwrap(
-      Effect.gen(function* () {
-        const router = yield* HttpRouter.HttpRouter
-        yield* Effect.acquireRelease(
-          checked(() => {
-            checkOptions(options)
-            return claim(router, pathOf(options))
-          }),
-          (leave) => Effect.sync(leave)
-        )
-        yield* requireSources(options.channels)
-        const door = yield* Door.make(options)
-        return Layer.merge(
-          Layer.succeed(RealtimeServer, {
-            sessions: Effect.sync(door.size),
-            ready: Effect.sync(door.ready),
-            revoke: (key) => Effect.sync(() => door.revoke(key)),
-            reauthorize: door.reauthorize,
-            drain: door.drain
-          }),
-          HttpRouter.add("GET", pathOf(options), (request) => upgrade(door, request))
-        )
-      })
-    )
-}
+/**
+ * Adds the door to the app's router. A durable channel asks for an `OutboxReader`, where the compiler
+ * knows the definitions. Fails with `InvalidOption` when an option cannot be, or the router has a door on
+ * this path already, with `NoOutbox` when a channel is durable and `Realtime` has no `OutboxReader`
+ * beneath it, and with `NoSource` when one is live and it has no `NotificationSource`.
+ *
+ * **Example** (Opening a door to one channel)
+ *
+ * ```ts
+ * const Door = RealtimeServer.layer({ channels: [Orders], authorize: RealtimeServer.allowAll })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: {
+  <R = never, const Channels extends Definitions = Definitions>(
+    options: AnonymousOptions<R, Channels>
+  ): DoorLayer<R | NeedsOf<Channels[number]>>
+  // Last, because the compiler explains what the last one misses.
+  <I, R = never, const Channels extends Definitions = Definitions>(
+    options: IdentityOptions<I, R, Channels> & IdentityKey<NoInfer<I>>
+  ): DoorLayer<R | NeedsOf<Channels[number]>>
+} = <I, R>(options: Options<I, R>): DoorLayer<R> =>
+  Layer.unwrap(
+    Effect.gen(function* () {
+      const router = yield* HttpRouter.HttpRouter
+      yield* Effect.acquireRelease(
+        checked(() => {
+          checkOptions(options)
+          return claim(router, pathOf(options))
+        }),
+        (leave) => Effect.sync(leave)
+      )
+      yield* requireSources(options.channels)
+      const door = yield* Door.make(options)
+      return Layer.merge(
+        Layer.succeed(RealtimeServer, {
+          sessions: Effect.sync(door.size),
+          ready: door.ready,
+          isReady: Effect.sync(door.isReady),
+          revoke: (key) => Effect.sync(() => door.revoke(key)),
+          reauthorize: door.reauthorize,
+          drain: door.drain
+        }),
+        HttpRouter.add("GET", pathOf(options), (request) => upgrade(door, request))
+      )
+    })
+  )
 
 const upgrade = (
   door: Door.Door,

@@ -11,12 +11,12 @@ import type * as Channel from "../Channel.ts"
 import { errorCodes } from "../Protocol.ts"
 import type { Rate } from "./internal/options.ts"
 
-export {
+export type {
   /**
-   * @category errors
+   * @category models
    * @since 0.1.0
    */
-  InvalidOption
+  Rate
 } from "./internal/options.ts"
 
 /**
@@ -121,34 +121,34 @@ export const allowAll: Authorize<unknown> = () => Effect.succeed(true)
  */
 export interface Limits {
   /** Largest message of a client, default 64 KiB (65,536 bytes). A larger one closes with 1009. */
-  readonly frameBytes?: number | undefined
-  /** How deep a frame may nest, default 64 levels. A deeper one is `frame/malformed`. */
-  readonly frameDepth?: number | undefined
+  readonly maxFrameBytes?: number | undefined
+  /** How deep a frame may nest, default 64 levels; more than 1,000 counts as 1,000. A deeper one is `frame/malformed`. */
+  readonly maxFrameDepth?: number | undefined
   /** Messages of a session, default 200/s and 400 at once. More close with 4003. */
-  readonly frames?: Rate | undefined
+  readonly frameRate?: Rate | undefined
   /** Requests of a session that wait for their answer, default 100. One more closes with 4003. */
-  readonly unanswered?: number | undefined
+  readonly maxUnanswered?: number | undefined
   /**
    * Requests of a session that wait for their answer, default 256 KiB (262,144 bytes) of text, and 56
    * bytes more for each object and list in them. Beyond it the socket is not read until some are
    * answered.
    */
-  readonly unansweredBytes?: number | undefined
+  readonly maxUnansweredBytes?: number | undefined
   /** `authenticate` of a session, default 1/s and 5 at once. More are `rate/limited`. */
-  readonly authentications?: Rate | undefined
+  readonly authenticateRate?: Rate | undefined
   /**
    * `subscribe` of a session, default 50/s and 100 at once. More are `rate/limited`. A replay counts as
    * one more for each 64 KiB of payload, so that a short cursor does not cost more than it may.
    */
-  readonly subscribes?: Rate | undefined
+  readonly subscribeRate?: Rate | undefined
   /** `publish` of a session, default 20/s and 50 at once. More are `rate/limited`. */
-  readonly publishes?: Rate | undefined
+  readonly publishRate?: Rate | undefined
   /** Time a client has to say hello, default 10 s. Then it is closed with 4005. */
-  readonly hello?: Duration.Input | undefined
+  readonly helloTimeout?: Duration.Input | undefined
   /** Silence, in either direction, after which the server sends a ping, default 25 s. */
-  readonly ping?: Duration.Input | undefined
-  /** Time beyond `ping` that a client may stay silent, default 10 s. Then it is closed with 4002. */
-  readonly slack?: Duration.Input | undefined
+  readonly pingInterval?: Duration.Input | undefined
+  /** Time beyond `pingInterval` that a client may stay silent, default 10 s. Then it is closed with 4002. */
+  readonly pingTimeout?: Duration.Input | undefined
   /**
    * Events that wait for one socket that does not keep up, default 1 MiB (1,048,576 bytes), together
    * with what is held until a replay is there, which is at most half of it. At the limit waiting events
@@ -156,57 +156,74 @@ export interface Limits {
    * `slowConsumer`. Answers are never dropped and count apart: a socket that has more than as many bytes
    * of them waiting is closed with 4001, so both together are at most twice the limit.
    */
-  readonly mailboxBytes?: number | undefined
+  readonly maxMailboxBytes?: number | undefined
   /**
    * Time a socket has to take the next 64 KiB (or one larger frame) of its backlog, default 30 s. Then it
    * is closed with 4001.
    */
-  readonly blocked?: Duration.Input | undefined
+  readonly blockedTimeout?: Duration.Input | undefined
   /** Subscriptions of a session, default 100. One more is answered `subscribe/limit`. */
-  readonly subscriptions?: number | undefined
+  readonly maxSubscriptions?: number | undefined
   /** Sessions of this node, default 10,000. One more is refused with 503. */
-  readonly sessions?: number | undefined
+  readonly maxSessions?: number | undefined
   /** Sessions of one identity, default 20. One more is closed with 4004 after its hello. */
-  readonly sessionsPerIdentity?: number | undefined
+  readonly maxSessionsPerIdentity?: number | undefined
   /**
    * Sessions of one address, default 100. One more is refused with 429. An IPv6 address counts by its
    * first 64 bits, which is what one customer has. See `trustProxy`.
    */
-  readonly sessionsPerAddress?: number | undefined
+  readonly maxSessionsPerAddress?: number | undefined
   /** Upgrades of this node, default 500/s and 500 at once. More are refused with 503. */
-  readonly upgrades?: Rate | undefined
+  readonly upgradeRate?: Rate | undefined
   /** Upgrades of one address, default 20/s and 40 at once. More are refused with 429. */
-  readonly upgradesPerAddress?: Rate | undefined
+  readonly upgradeRatePerAddress?: Rate | undefined
   /**
    * Channels that the sessions of this node open together, default 200/s and 1,000 at once. A channel that
    * somebody here has open, or had within `linger`, costs nothing. More are answered `server/overloaded`
    * with `retryAfter`.
    */
-  readonly channelOpens?: Rate | undefined
+  readonly channelOpenRate?: Rate | undefined
   /**
    * How often this node asks `authorize` for all its sessions together, default 1,000/s and 1,000 at once;
    * `allowAll` does not count. More are answered `server/overloaded` with `retryAfter`. When rights are
-   * looked at anew they wait instead, within `authorize`.
+   * looked at anew they wait instead, within `authorizeTimeout`.
    */
-  readonly looks?: Rate | undefined
+  readonly authorizeRate?: Rate | undefined
+  /**
+   * Keys of publishes that this node remembers for all its clients, default 500,000, about 100 MB of the
+   * heap. At the limit the identity that publishes loses its oldest key, never its only one: a client that
+   * sends that publish again, because its answer was lost, publishes it twice. On a durable channel it does
+   * not: there the database remembers the keys.
+   */
+  readonly maxPublishKeys?: number | undefined
+  /**
+   * Keys of publishes that this node remembers for one identity, default 10,000; all clients without one
+   * count as one. At the limit the oldest key is forgotten, as with `maxPublishKeys`.
+   */
+  readonly maxPublishKeysPerIdentity?: number | undefined
+  /**
+   * How long this node remembers the key of a publish, default 10 minutes. A client that sends a publish
+   * again later publishes it twice, so this must be longer than `maxAge` of its `PublishQueue`.
+   */
+  readonly maxPublishKeyAge?: Duration.Input | undefined
   /**
    * Time a subscription waits for the source, default 10 s. Then it is answered `source/down`; while the
    * source is up and only others are before it, `server/overloaded` with `retryAfter`.
    */
-  readonly sourceWait?: Duration.Input | undefined
+  readonly sourceTimeout?: Duration.Input | undefined
   /**
    * Time that `authenticate` and `authorize` have, default 5 s. Then: `server/internal`. When the rights
    * of a session are looked at anew, all its subscriptions have it together, 16 at once; those that
    * nobody decided about by then end with `server/overloaded`, and come back.
    */
-  readonly authorize?: Duration.Input | undefined
+  readonly authorizeTimeout?: Duration.Input | undefined
   /** The longest a proof of identity is believed, default as long as it says. Then: 4100. */
-  readonly tokenAge?: Duration.Input | undefined
+  readonly maxTokenAge?: Duration.Input | undefined
   /**
    * Time sockets have to leave when the server closes, default 10 s. Closes are spread over it, a
    * session each 50 ms where they are few; who is still there at its end is cut.
    */
-  readonly drain?: Duration.Input | undefined
+  readonly drainTimeout?: Duration.Input | undefined
 }
 
 /**

@@ -61,7 +61,7 @@ const failed = (reason: EmbeddedPostgresError["reason"]) => (detail: string) =>
  * @category models
  * @since 0.1.0
  */
-export interface EmbeddedPostgresOptions {
+export interface Options {
   /**
    * Where the data lives between runs, flushed to disk at each commit. Without it the data lives in a
    * temporary directory, is never flushed, and is removed at the end.
@@ -123,7 +123,7 @@ export const EmbeddedPostgres: Context.Service<EmbeddedPostgres, EmbeddedPostgre
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function* (
-  options: EmbeddedPostgresOptions = {}
+  options: Options = {}
 ): Effect.fn.Return<EmbeddedPostgres, EmbeddedPostgresError, Scope.Scope> {
   if (process.platform === "win32") {
     return yield* Effect.fail(
@@ -178,9 +178,7 @@ export const make = Effect.fnUntraced(function* (
  * @category layers
  * @since 0.1.0
  */
-export const layer = (
-  options?: EmbeddedPostgresOptions
-): Layer.Layer<EmbeddedPostgres, EmbeddedPostgresError> =>
+export const layer = (options?: Options): Layer.Layer<EmbeddedPostgres, EmbeddedPostgresError> =>
   Layer.effect(EmbeddedPostgres, make(options))
 
 /** As part of a URL, and of a word in a shell. */

@@ -10,6 +10,7 @@
  *
  * @since 0.1.0
  */
+import { limits, realtimeTest as Defaults } from "../internal/defaults.ts"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -23,12 +24,12 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { IncomingHttpHeaders } from "node:http"
 import * as Channel from "../Channel.ts"
-import { RealtimeClient, type RealtimeClientOptions } from "../client/RealtimeClient.ts"
+import * as RealtimeClient from "../client/RealtimeClient.ts"
 import type { ServerFrame } from "../Frame.ts"
-import type { MemoryOutboxOptions } from "../server/MemoryOutbox.ts"
+import type * as MemoryOutbox from "../server/MemoryOutbox.ts"
 import { type OutboxPublishError, OutboxReader } from "../server/OutboxReader.ts"
 import { keeps } from "../server/internal/hub/durable.ts"
-import { checked, count } from "../server/internal/options.ts"
+import { checked, count, type InvalidOption } from "../server/internal/options.ts"
 import type { ChannelConflict } from "../server/internal/session/registry.ts"
 import type { SourceError } from "../server/NotificationSource.ts"
 import * as Realtime from "../server/Realtime.ts"
@@ -36,7 +37,6 @@ import type {
   AnonymousOptions,
   IdentityKey,
   IdentityOptions,
-  InvalidOption,
   Options
 } from "../server/ServerOptions.ts"
 import * as Database from "./internal/database.ts"
@@ -53,12 +53,12 @@ import * as Server from "./internal/server.ts"
  * @since 0.1.0
  */
 export interface ClientOptions extends Omit<
-  RealtimeClientOptions,
+  RealtimeClient.Options,
   "url" | "webSocket" | "queue" | "signals"
 > {
   readonly headers?: IncomingHttpHeaders | undefined
-  readonly queue?: RealtimeClientOptions["queue"]
-  readonly signals?: RealtimeClientOptions["signals"]
+  readonly queue?: RealtimeClient.Options["queue"]
+  readonly signals?: RealtimeClient.Options["signals"]
 }
 
 /**
@@ -67,7 +67,7 @@ export interface ClientOptions extends Omit<
  * @category models
  * @since 0.1.0
  */
-export interface TestMessage {
+export interface Message {
   readonly channel: Channel.Any | string
   readonly text: string
 }
@@ -82,7 +82,7 @@ export interface SystemOptions {
   /** The hub: how much it remembers, how long it lingers. */
   readonly realtime?: Realtime.Options | undefined
   /** The outbox of durable channels: how long it keeps messages, how much is replayed. */
-  readonly outbox?: MemoryOutboxOptions | undefined
+  readonly outbox?: MemoryOutbox.Options | undefined
   /** The client that the layer provides, and the defaults of those that `connect` makes. */
   readonly client?: ClientOptions | undefined
   /**
@@ -129,7 +129,7 @@ export interface Network {
  * @category models
  * @since 0.1.0
  */
-export type TestClient = RealtimeClient["Service"] & { readonly network: Network }
+export type Client = RealtimeClient.RealtimeClient["Service"] & { readonly network: Network }
 
 /**
  * The system in memory. Its own faults of the network concern every client.
@@ -147,8 +147,8 @@ export type TestClient = RealtimeClient["Service"] & { readonly network: Network
  * layer(RealtimeTest.layer({ channels: [Orders], authorize: RealtimeServer.allowAll }))((it) => {
  *   it.effect("survives the loss of the database", () =>
  *     Effect.gen(function* () {
- *       const test = yield* RealtimeTest
- *       const client = yield* RealtimeClient
+ *       const test = yield* RealtimeTest.RealtimeTest
+ *       const client = yield* RealtimeClient.RealtimeClient
  *       const two = yield* client
  *         .events(Orders)
  *         .pipe(Stream.take(2), Stream.runCollect, Effect.forkChild)
@@ -185,7 +185,7 @@ export class RealtimeTest extends Context.Service<
      * decodes. All of it commits, or nothing.
      */
     readonly commit: (
-      ...messages: ReadonlyArray<TestMessage>
+      ...messages: ReadonlyArray<Message>
     ) => Effect.Effect<void, OutboxPublishError>
     readonly database: {
       /**
@@ -222,7 +222,7 @@ export class RealtimeTest extends Context.Service<
     readonly server: {
       /**
        * A deploy: the server drains, and when the last client has left, or was cut at the limit
-       * `drain`, a new one begins that knows nothing of the past of live channels; durable ones go on
+       * `drainTimeout`, a new one begins that knows nothing of the past of live channels; durable ones go on
        * where each client was. Attempts to connect fail meanwhile.
        * Takes no time when the network has no delay and few clients are there; else fork it.
        */
@@ -241,7 +241,7 @@ export class RealtimeTest extends Context.Service<
       /** Begins a server after `stop`; does nothing while one runs. */
       readonly start: Effect.Effect<void>
       /** Whether it takes newcomers and its events flow. */
-      readonly ready: Effect.Effect<boolean>
+      readonly isReady: Effect.Effect<boolean>
     }
     /**
      * The clocks of server and clients leap, as those of machines that slept: whatever was due
@@ -251,45 +251,44 @@ export class RealtimeTest extends Context.Service<
     /** Completes when nothing more can happen unless time passes: no message is on its way. */
     readonly settle: Effect.Effect<void>
     /** One more client, until the scope closes. */
-    readonly connect: (options?: ClientOptions) => Effect.Effect<TestClient, never, Scope.Scope>
+    readonly connect: (options?: ClientOptions) => Effect.Effect<Client, never, Scope.Scope>
     /** How many sockets the server holds open. */
     readonly sockets: Effect.Effect<number>
     /** What the server's sockets are subscribed to: a channel per subscription, sorted. */
     readonly subscriptions: Effect.Effect<ReadonlyArray<string>>
   }
->()("effect-realtime/testing/RealtimeTest") {
-  /**
-   * The system, its first client, and the hub of the server that runs. Whatever is asked of `Realtime`
-   * is asked of the server that runs then: a Stream belongs to the server on which it began and ends with
-   * it, and the next one goes to the next server. While none runs, a Stream ends at once.
-   *
-   * @category layers
-   */
-  static readonly layer: {
-    <R = never>(
-      options: AnonymousOptions<R> & SystemOptions
-    ): Layer.Layer<
-      RealtimeTest | RealtimeClient | Realtime.Realtime | OutboxReader,
-      ChannelConflict | InvalidOption,
-      R
-    >
-    <I, R = never>(
-      options: IdentityOptions<I, R> & IdentityKey<NoInfer<I>> & SystemOptions
-    ): Layer.Layer<
-      RealtimeTest | RealtimeClient | Realtime.Realtime | OutboxReader,
-      ChannelConflict | InvalidOption,
-      R
-    >
-  } = <I, R>(
-    options: Options<I, R> & SystemOptions
+>()("effect-realtime/testing/RealtimeTest") {}
+
+/**
+ * The system, its first client, and the hub of the server that runs. Whatever is asked of `Realtime`
+ * is asked of the server that runs then: a Stream belongs to the server on which it began and ends with
+ * it, and the next one goes to the next server. While none runs, a Stream ends at once.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: {
+  <R = never>(
+    options: AnonymousOptions<R> & SystemOptions
   ): Layer.Layer<
-    RealtimeTest | RealtimeClient | Realtime.Realtime | OutboxReader,
+    RealtimeTest | RealtimeClient.RealtimeClient | Realtime.Realtime | OutboxReader,
     ChannelConflict | InvalidOption,
     R
-  > => Layer.effectContext(make(options))
-}
-
-const defaultMessageBytes = 64 * 1024
+  >
+  <I, R = never>(
+    options: IdentityOptions<I, R> & IdentityKey<NoInfer<I>> & SystemOptions
+  ): Layer.Layer<
+    RealtimeTest | RealtimeClient.RealtimeClient | Realtime.Realtime | OutboxReader,
+    ChannelConflict | InvalidOption,
+    R
+  >
+} = <I, R>(
+  options: Options<I, R> & SystemOptions
+): Layer.Layer<
+  RealtimeTest | RealtimeClient.RealtimeClient | Realtime.Realtime | OutboxReader,
+  ChannelConflict | InvalidOption,
+  R
+> => Layer.effectContext(make(options))
 
 /** Turns of the event loop in which the fibers of a test may answer what the system did. */
 const turnsToSettle = 8
@@ -317,7 +316,7 @@ const system = <I, R>(
 ) =>
   Effect.gen(function* () {
     const socketBytes = yield* checked(() =>
-      count("socketBytes", options.socketBytes ?? defaultMessageBytes)
+      count("socketBytes", options.socketBytes ?? Defaults.socketBytes)
     )
     const { commit, faults, source, table } = yield* Database.make(clock)
     const { outbox } = options
@@ -329,7 +328,7 @@ const system = <I, R>(
       run: (effect) =>
         void run(Effect.catchDefect(effect, (defect) => Effect.logError("network", defect))),
       entrance: server.entrance,
-      maxMessageBytes: options.limits?.frameBytes ?? defaultMessageBytes,
+      maxMessageBytes: options.limits?.maxFrameBytes ?? limits.maxFrameBytes,
       socketBytes,
       links: new Set()
     }
@@ -354,7 +353,7 @@ const system = <I, R>(
           RealtimeClient.layer({ url: "ws://memory/realtime", ...shared, ...own, webSocket })
         )
         return {
-          ...Context.get(client, RealtimeClient),
+          ...Context.get(client, RealtimeClient.RealtimeClient),
           network: networkOf((change) => change(path), path.weather)
         }
       }).pipe(inside)
@@ -416,7 +415,7 @@ const system = <I, R>(
         kill: inside(server.kill(forget)),
         stop: inside(server.stop(forget)),
         start: inside(server.start),
-        ready: Effect.sync(() => server.running() && current().door.ready())
+        isReady: Effect.sync(() => server.running() && current().door.isReady())
       },
       jump: (duration) =>
         Effect.sync(() => clock.leap(Duration.toMillis(Duration.fromInputUnsafe(duration)))),
@@ -427,7 +426,7 @@ const system = <I, R>(
         [...ground.links].flatMap(({ subscriptions }) => Array.from(subscriptions)).toSorted()
       )
     }).pipe(
-      Context.add(RealtimeClient, first),
+      Context.add(RealtimeClient.RealtimeClient, first),
       Context.add(Realtime.Realtime, {
         publish: (channel, payload, options) =>
           byServer(({ realtime }) => realtime.publish(channel, payload, options)),
@@ -435,8 +434,8 @@ const system = <I, R>(
         batches: (channel, from) => ofServer(({ realtime }) => realtime.batches(channel, from)),
         subscribe: (channel) => ofServer(({ realtime }) => realtime.subscribe(channel)),
         source: ofServer(({ realtime }) => realtime.source),
-        get [Realtime.hubKey]() {
-          return current().realtime[Realtime.hubKey]
+        get "~effect-realtime/server/Realtime"() {
+          return current().realtime["~effect-realtime/server/Realtime"]
         }
       }),
       Context.add(OutboxReader, {

@@ -166,8 +166,8 @@ describe.skipIf(executablePath === undefined)("a page in Chromium", () => {
     () =>
       Effect.gen(function* () {
         const { path, publish, sessions, url } = yield* site({
-          ping: "1 second",
-          slack: "1 second"
+          pingInterval: "1 second",
+          pingTimeout: "1 second"
         })
         const { active, mount, page, shown, shows, sockets } = yield* open(url)
         yield* mount

@@ -1,12 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, Exit, Fiber } from "effect"
 import { TestClock } from "effect/testing"
-import { Expired, PublishQueue, QueueFull, type PublishQueueOptions } from "effect-realtime/client"
+import { PublishQueue } from "effect-realtime/client"
 import { sleepy } from "./support/clock.ts"
 
 const message = (key: string, bytes = 10) => ({ channel: "room", key, json: `"${key}"`, bytes })
 
-const make = (options?: PublishQueueOptions) =>
+const make = (options?: PublishQueue.Options) =>
   Effect.map(PublishQueue.make(options), (queue) => ({
     queue,
     add: (key: string, bytes?: number) => {
@@ -60,7 +60,7 @@ describe("PublishQueue", () => {
     Effect.gen(function* () {
       const { add, queue } = yield* make()
       const [first] = Array.from({ length: 1000 }, (_, index) => add(`${index}`))
-      const full = new QueueFull({ channel: "room", unit: "messages", limit: 1000 })
+      const full = new PublishQueue.QueueFull({ channel: "room", unit: "messages", limit: 1000 })
       assert.deepStrictEqual(queue.add(message("x")), Exit.fail(full))
       assert.include(full.message, "at most 1000 messages")
       first!.settle(Exit.void)
@@ -73,7 +73,7 @@ describe("PublishQueue", () => {
       const { add, drain, queue } = yield* make()
       add("a", 1_048_570)
       drain()
-      const full = new QueueFull({ channel: "room", unit: "bytes", limit: 1_048_576 })
+      const full = new PublishQueue.QueueFull({ channel: "room", unit: "bytes", limit: 1_048_576 })
       assert.deepStrictEqual(queue.add(message("b", 7)), Exit.fail(full))
       add("b", 6)
       assert.deepStrictEqual(queue.size(), { messages: 2, bytes: 1_048_576 })
@@ -93,13 +93,13 @@ describe("PublishQueue", () => {
       const expired = { channel: "room", millis: 60_000 }
       assert.deepStrictEqual(
         yield* Fiber.join(first),
-        Exit.fail(new Expired({ ...expired, sent: true }))
+        Exit.fail(new PublishQueue.Expired({ ...expired, sent: true }))
       )
       assert.strictEqual(queue.size().messages, 1)
       yield* TestClock.adjust("30 seconds")
       assert.deepStrictEqual(
         yield* Fiber.join(second),
-        Exit.fail(new Expired({ ...expired, sent: false }))
+        Exit.fail(new PublishQueue.Expired({ ...expired, sent: false }))
       )
     })
   )

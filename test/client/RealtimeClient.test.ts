@@ -115,7 +115,7 @@ describe("RealtimeClient", () => {
     it.effect("drops the backlog of a slow consumer, tells it, and disturbs nobody else", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
-        const client = yield* Client.make(server, { streamBuffer: 3 })
+        const client = yield* Client.make(server, { maxStreamBuffer: 3 })
         const gate = yield* Queue.unbounded<void>()
         const slow: Array<unknown> = []
         yield* client.events(Orders).pipe(

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, Exit, Random, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import type { ConnectionOptions } from "effect-realtime/client"
+import type { Options as ConnectionOptions } from "../../src/client/Connection.ts"
 import * as Connection from "../../src/client/internal/connection.ts"
 import * as Time from "../../src/client/internal/time.ts"
 import type { ServerFrame } from "../../src/Frame.ts"

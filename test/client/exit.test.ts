@@ -4,7 +4,7 @@ import { promisify } from "node:util"
 import { expect, it } from "vitest"
 
 const program = `
-  import { ChannelStore } from "effect-realtime/client"
+  import { createRealtimeClient } from "effect-realtime/client"
   import { once } from "node:events"
   import { WebSocketServer } from "ws"
   const server = new WebSocketServer({ port: 0, host: "127.0.0.1" })
@@ -21,7 +21,7 @@ const program = `
       socket.send(JSON.stringify(answers[type]))
     })
   )
-  const store = ChannelStore.make({ url: "http://127.0.0.1:" + server.address().port + "/realtime" })
+  const store = createRealtimeClient({ url: "http://127.0.0.1:" + server.address().port + "/realtime" })
   store.listen("a", () => {})
   await store.publish("a", 1)
   await store.close()

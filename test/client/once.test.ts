@@ -58,7 +58,7 @@ const run = Effect.fnUntraced(function* (
   channel: typeof Live | typeof Durable,
   steps: ReadonlyArray<typeof Step.Type>
 ) {
-  const test = yield* RealtimeTest
+  const test = yield* RealtimeTest.RealtimeTest
   const { says } = yield* platform
   let signal = () => {}
   const writer = yield* test.connect({

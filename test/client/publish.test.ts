@@ -358,7 +358,7 @@ describe("RealtimeClient.publish", () => {
       queue.add({ channel: "room", key: "kept", json: `{"n":7}`, bytes: 7 })
       yield* Layer.build(
         RealtimeClient.layerNoDeps({ url: "ws://host/", webSocket: server.webSocket }).pipe(
-          Layer.provide(Layer.succeed(PublishQueue, queue))
+          Layer.provide(Layer.succeed(PublishQueue.PublishQueue, queue))
         )
       )
       yield* TestClock.adjust(1)

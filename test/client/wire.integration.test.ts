@@ -3,21 +3,22 @@ import { Context, Effect, Fiber, Layer, Stream } from "effect"
 import * as Schema from "effect/Schema"
 import { Channel } from "effect-realtime"
 import { RealtimeClient } from "effect-realtime/client"
-import { type Options, RealtimeServer } from "effect-realtime/node"
-import { AuthRefused } from "effect-realtime/server"
+import { AuthRefused, RealtimeServer } from "effect-realtime/node"
 import { createServer } from "node:http"
 import { type AddressInfo, createServer as createTcpServer } from "node:net"
 import { WebSocket } from "ws"
 import * as Database from "../support/database.ts"
 import { hop } from "../support/hop.ts"
 import { greet } from "../support/wire.ts"
-import { until } from "./support/until.ts"
+import { until } from "../support/until.ts"
 
 const Moves = Channel.make("moves", Schema.Struct({ x: Schema.Finite }), { publish: true })
 const ReadOnly = Channel.make("read_only", Schema.String)
 
 /** A real server on a real database, by its address. */
-const doorWith = Effect.fnUntraced(function* (options?: Pick<Options<string>, "authenticate">) {
+const doorWith = Effect.fnUntraced(function* (
+  options?: Pick<RealtimeServer.Options<string>, "authenticate">
+) {
   const { url } = yield* Database.database
   const http = createServer()
   yield* Effect.acquireRelease(
@@ -40,15 +41,15 @@ const door = doorWith()
 
 const client = (url: string) =>
   Effect.flatMap(Layer.build(RealtimeClient.layer({ url })), (context) =>
-    Effect.provide(RealtimeClient, context)
+    Effect.provide(RealtimeClient.RealtimeClient, context)
   )
 
 /** The first three payloads. */
-const hear = (client: RealtimeClient["Service"]) =>
+const hear = (client: RealtimeClient.RealtimeClient["Service"]) =>
   client.subscribe(Moves).pipe(Stream.take(3), Stream.runCollect, Effect.forkChild)
 
 /** Until the client's subscription is active. */
-const open = (client: RealtimeClient["Service"]) =>
+const open = (client: RealtimeClient.RealtimeClient["Service"]) =>
   Effect.callback<void>((resume) => {
     const stop = client.sync.listen(Moves, {
       onEvents: () => {},
@@ -122,7 +123,7 @@ describe("the client over a real socket", () => {
         url: `ws://127.0.0.1:${port}/realtime`,
         webSocket: WebSocket
       })
-      const own = Context.get(yield* Layer.build(layer), RealtimeClient)
+      const own = Context.get(yield* Layer.build(layer), RealtimeClient.RealtimeClient)
       own.sync.listen(Moves, { onEvents: () => {}, onEnd: () => {} })
       const failed = yield* own.connection.pipe(
         Stream.filter((state) => state.status === "waiting"),
@@ -155,7 +156,7 @@ describe("the client over a real socket", () => {
           return () => {}
         }
       })
-      const own = Context.get(yield* Layer.build(layer), RealtimeClient)
+      const own = Context.get(yield* Layer.build(layer), RealtimeClient.RealtimeClient)
       yield* open(own)
       own.sync.listen(Moves, { onEvents: () => {}, onEnd: () => {} })
       const [first] = sockets
@@ -169,7 +170,7 @@ describe("the client over a real socket", () => {
         Stream.runDrain
       )
       heal()
-      yield* Effect.promise(() => until(() => first!.readyState === WebSocket.CLOSED))
+      yield* until(() => first!.readyState === WebSocket.CLOSED)
     })
   )
 })

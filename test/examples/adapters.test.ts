@@ -3,12 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import * as Schema from "effect/Schema"
 import { Channel } from "effect-realtime"
-import {
-  ChannelStore,
-  type Collected,
-  type Handler,
-  type ListenOptions
-} from "effect-realtime/client"
+import { type Collector, createRealtimeClient, type PlainClient } from "effect-realtime/client"
 import { RealtimeServer } from "effect-realtime/node"
 import { readFileSync } from "node:fs"
 import { createServer } from "node:http"
@@ -18,7 +13,7 @@ import { createRenderer, createSSRApp, defineComponent, h, nextTick, shallowRef 
 import { renderToString } from "vue/server-renderer"
 import { get } from "svelte/store"
 import { channelStore } from "../../examples/svelte/channelStore.ts"
-import { storeKey, useChannel } from "../../examples/vue/useChannel.ts"
+import { clientKey, useChannel } from "../../examples/vue/useChannel.ts"
 import * as Database from "../support/database.ts"
 import { until } from "../support/until.ts"
 
@@ -45,14 +40,17 @@ const page = Effect.gen(function* () {
   const { port } = http.address() as AddressInfo
   const made = yield* Effect.acquireRelease(
     Effect.sync(() =>
-      ChannelStore.make({ url: `ws://127.0.0.1:${port}/realtime`, linger: "20 millis" })
+      createRealtimeClient({ url: `ws://127.0.0.1:${port}/realtime`, linger: "20 millis" })
     ),
     (store) => Effect.promise(() => store.close())
   )
   let listeners = 0
-  const store: ChannelStore = {
+  const store: PlainClient.PlainClient = {
     ...made,
-    listen: <A>(channel: Channel.Channel<A> | string, ...rest: [Handler<A>, ListenOptions?]) => {
+    listen: <A>(
+      channel: Channel.Channel<A> | string,
+      ...rest: [PlainClient.Handler<A>, PlainClient.ListenOptions?]
+    ) => {
       listeners++
       return made.listen(channel as Channel.Channel<A>, ...rest)
     }
@@ -118,7 +116,7 @@ describe("examples/vue", () => {
             (given) => (refs = given)
           )
         )
-        app.provide(storeKey, store)
+        app.provide(clientKey, store)
         app.mount({ text: "" })
         const value = () => refs?.value.value
         assert.strictEqual(value(), 0)
@@ -152,7 +150,7 @@ describe("examples/vue", () => {
           () => {}
         )
       )
-      app.provide(storeKey, store)
+      app.provide(clientKey, store)
       assert.strictEqual(yield* Effect.promise(() => renderToString(app)), "<p>0</p>")
       assert.strictEqual(listeners(), 0)
     })
@@ -164,7 +162,7 @@ describe("examples/svelte", () => {
     Effect.gen(function* () {
       const { listening, publish, status, store } = yield* page
       const totals = channelStore(store, Room("a"), sum)
-      let shown: Collected<number> | undefined
+      let shown: Collector.Collected<number> | undefined
       const stop = totals.subscribe((collected) => (shown = collected))
       assert.strictEqual(shown?.value, 0)
       yield* listening("a")

@@ -4,8 +4,10 @@ import { NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
 import { ConfigProvider, Effect, Layer } from "effect"
 import { HttpRouter } from "effect/http"
-import { type Options, RealtimeServer as PlainServer } from "effect-realtime/node"
+import { RealtimeServer as PlainServer } from "effect-realtime/node"
 import { QueryResults, RealtimeServer } from "effect-realtime/server"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
 import { createServer, type Server } from "node:http"
 import type { AddressInfo } from "node:net"
 import { createServer as createVite } from "vite"
@@ -17,8 +19,6 @@ import { issue } from "../../examples/security/issue.ts"
 import { Door as Sessions } from "../../examples/security/sessions.ts"
 import { Revocations, signOut } from "../../examples/security/signOut.ts"
 import { Door as Tokens } from "../../examples/security/tokens.ts"
-import { layerMemory, MemorySource } from "../../src/server/NotificationSource.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
 import { Address, address } from "../support/app.ts"
 import { database, layerDatabase } from "../support/database.ts"
 import { connect, greet, type Wire } from "../support/wire.ts"
@@ -47,7 +47,7 @@ const quiet = { disableListenLog: true, disableLogger: true }
 /** What an app stands on, with the source in memory. */
 const beneath = NodeHttpServer.layer(createServer, { port: 0, host: "127.0.0.1" }).pipe(
   Layer.provideMerge(Realtime.layer()),
-  Layer.provideMerge(layerMemory)
+  Layer.provideMerge(MemorySource.layer)
 )
 
 const listening = (server: Server) =>
@@ -175,7 +175,7 @@ describe("examples/operations", () => {
       // The door counts its sessions each second.
       const metrics = Effect.promise(() => fetch(`${http}/metrics`).then((answer) => answer.text()))
       yield* Effect.repeat(metrics, { until: (text) => /^effect_realtime_sessions 1$/m.test(text) })
-      const source = yield* MemorySource
+      const source = yield* MemorySource.MemorySource
       yield* source.lose
       expect((yield* get("/ready")).status).toBe(503)
       expect((yield* get("/live")).status).toBe(200)
@@ -196,7 +196,7 @@ describe("examples/operations", () => {
 })
 
 describe("examples/react", () => {
-  const options: Options = { channels: [Notices], authorize: () => true }
+  const options: PlainServer.Options = { channels: [Notices], authorize: () => true }
   const closing = (server: Server) =>
     Effect.promise(
       () =>

@@ -15,11 +15,14 @@ import { copy } from "../../examples/recovery/copy.ts"
 import { Orders, OrdersWithNotes } from "../../examples/schema/versions.ts"
 import { Users, Watches } from "../../examples/tables/watch.ts"
 import { deploy } from "../../examples/testing/faults.ts"
-import { layerMemory } from "../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
 import { layerReader } from "../server/support/durable.ts"
 import { installedDatabase, layerDatabase } from "../support/database.ts"
 
-const durable = Realtime.layer().pipe(Layer.provide(layerMemory), Layer.provideMerge(layerReader()))
+const durable = Realtime.layer().pipe(
+  Layer.provide(MemorySource.layer),
+  Layer.provideMerge(layerReader())
+)
 
 /** An HTTP API with one answer. */
 const serving = (answer: () => string) =>
@@ -79,13 +82,13 @@ describe("examples/columns", () => {
       yield* sql`create table booked (id text primary key)`
       yield* sql`create table unread (cursor text, reason text, invalid json)`
       const fiber = yield* Effect.forkChild(bookkeeper)
-      const until = <A>(query: Effect.Effect<ReadonlyArray<A>, unknown>, count: number) =>
+      const untilRows = <A>(query: Effect.Effect<ReadonlyArray<A>, unknown>, count: number) =>
         query.pipe(Effect.repeat({ until: (found) => found.length === count }))
-      yield* until(sql`select from realtime.consumers where name = 'bookkeeper'`, 1)
+      yield* untilRows(sql`select from realtime.consumers where name = 'bookkeeper'`, 1)
       yield* pay("1")
       yield* sql`insert into realtime.messages (channel, payload) values (${Payments.name}, '{"operation":"INSERT","data":{"id":"secret"}}')`
       yield* pay("2")
-      yield* until(sql`select from booked`, 2)
+      yield* untilRows(sql`select from booked`, 2)
       const unread = yield* sql`select reason, invalid from unread`
       expect(unread).toMatchObject([
         { reason: "invalid", invalid: { path: `["data"]["id"]`, id: expect.any(String) } }
@@ -221,13 +224,13 @@ describe("examples/recovery", () => {
       yield* PgInstaller.watch({ channel: DurableOrders })
       yield* sql`insert into orders values (1, 'Ada', 'new'), (2, 'Bob', 'new')`
       const fiber = yield* Effect.forkChild(copy)
-      const until = (wanted: string) =>
+      const untilCopied = (wanted: string) =>
         sql<{
           rows: string | null
         }>`select string_agg(id || status, ',' order by id) as rows from copies`.pipe(
           Effect.repeat({ until: ([found]) => found?.rows === wanted })
         )
-      yield* until("1new,2new")
+      yield* untilCopied("1new,2new")
       // What passes by the triggers, and what one calls then.
       yield* sql.withTransaction(
         Effect.andThen(
@@ -236,10 +239,10 @@ describe("examples/recovery", () => {
         )
       )
       yield* sql`select realtime.tell_gap('table_updates_orders')`
-      yield* until("1new,2new,3new")
+      yield* untilCopied("1new,2new,3new")
       yield* sql`update orders set status = 'sent' where id = 1`
       yield* sql`delete from orders where id = 2`
-      yield* until("1sent,3new")
+      yield* untilCopied("1sent,3new")
       yield* Fiber.interrupt(fiber)
     }).pipe(Effect.provide(durable))
   )

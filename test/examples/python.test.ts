@@ -29,7 +29,7 @@ const node = (url: string) =>
             channels: [Orders],
             authenticate: ({ token = "" }) => ({ identity: token }),
             authorize: ({ channel }) => channel === "orders",
-            limits: { ping: "1 second" }
+            limits: { pingInterval: "1 second" }
           })
       ),
       (server) =>

@@ -218,7 +218,9 @@ describe("the examples", () => {
   )
 
   /** What `durable.ts` gives, on a database with the table orders. */
-  const durably = <A, E>(body: Effect.Effect<A, E, Layer.Success<typeof Durable> | QueryResults>) =>
+  const durably = <A, E>(
+    body: Effect.Effect<A, E, Layer.Success<typeof Durable> | QueryResults.QueryResults>
+  ) =>
     Effect.gen(function* () {
       const { url } = yield* database
       yield* execute(url, "create table orders (id int primary key, customer text, status text)")
@@ -240,11 +242,11 @@ describe("the examples", () => {
           const fiber = yield* Effect.forkChild(ledger)
           const consumers = sql`select from realtime.consumers where name = 'ledger'`
           const rows = sql`select from ledger`
-          const until = <A>(query: Effect.Effect<ReadonlyArray<A>, unknown>) =>
+          const untilRow = <A>(query: Effect.Effect<ReadonlyArray<A>, unknown>) =>
             query.pipe(Effect.repeat({ until: (found) => found.length === 1 }))
-          yield* until(consumers)
+          yield* untilRow(consumers)
           yield* order
-          yield* until(rows)
+          yield* untilRow(rows)
           expect(yield* sql`select id from ledger`).toHaveLength(1)
           yield* Fiber.interrupt(fiber)
         })

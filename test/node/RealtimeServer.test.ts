@@ -10,13 +10,8 @@ import {
 import { afterEach, vi } from "vitest"
 import { WebSocketServer } from "ws"
 import * as Channel from "../../src/Channel.ts"
-import {
-  type Options,
-  RealtimeServer,
-  RefusedToStart,
-  ServerClosed
-} from "../../src/node/RealtimeServer.ts"
-import type { IdentityKey, Limits } from "../../src/server/ServerOptions.ts"
+import { RealtimeServer, RefusedToStart, ServerClosed } from "../../src/node/RealtimeServer.ts"
+import { allowAll, type IdentityKey, type Limits } from "../../src/server/ServerOptions.ts"
 import { database, execute } from "../support/database.ts"
 import { connect, greet } from "../support/wire.ts"
 import { addressOf, httpServer } from "../support/httpServer.ts"
@@ -29,7 +24,7 @@ const MyChannel = Channel.make("my-channel", Schema.Unknown, { publish: true })
 const open = { authorize: () => true }
 
 /** A `node:http` server of somebody else, on a free port. */
-const start = <I = undefined>(options?: Options<I> & IdentityKey<NoInfer<I>>) =>
+const start = <I = undefined>(options?: RealtimeServer.Options<I> & IdentityKey<NoInfer<I>>) =>
   Effect.gen(function* () {
     const { url } = yield* database
     const http = yield* httpServer
@@ -159,9 +154,9 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
       wire.send({ type: "subscribe", id: 1, channel: "my-channel" })
       yield* wire.next("subscribed")
       allowed = false
-      yield* Effect.promise(() => server.reauthorize({ role: "none", id: "ann" }))
+      yield* Effect.promise(() => server.reauthorize("ann"))
       expect((yield* wire.next("ended")).code).toBe("channel/forbidden")
-      server.revoke({ role: "admin", id: "ann" })
+      server.revoke("ann")
       expect(yield* wire.closed).toBe(4101)
     })
   )
@@ -169,11 +164,11 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
   it.live("says at once that an option cannot be", () =>
     Effect.gen(function* () {
       const http = yield* httpServer
-      const start = (options: Options) => () =>
+      const start = (options: RealtimeServer.Options) => () =>
         new RealtimeServer(http, "postgres://127.0.0.1:1/x", options)
-      expect(start({ limits: { sessions: Number.NaN } })).toThrow(/limits\.sessions is NaN/)
+      expect(start({ limits: { maxSessions: Number.NaN } })).toThrow(/limits\.maxSessions is NaN/)
       expect(start({ origins: ["https://app.example/"] })).toThrow(/"https:\/\/app\.example"/)
-      expect(start({ limits: { sessionPerAddress: 1 } as Limits })).toThrow(/sessionsPerAddress/)
+      expect(start({ limits: { sessionPerAddress: 1 } as Limits })).toThrow(/maxSessionsPerAddress/)
       const authorize = "hunter2" as unknown as () => boolean
       expect(start({ authorize })).toThrow("The option authorize is of type string.")
     })
@@ -373,6 +368,44 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
       yield* Effect.promise(() => server.ready)
     })
   )
+
+  it.live("drains: closes its sessions, takes no new ones, and publishes on", () =>
+    Effect.gen(function* () {
+      const { http, server, ws } = yield* start({ ...open, channels: [MyChannel] })
+      expect([server.sessions(), server.isReady()]).toEqual([0, true])
+      const wires = [yield* greet(ws), yield* greet(ws)]
+      expect(server.sessions()).toBe(2)
+      yield* Effect.promise(() => server.drain())
+      for (const wire of wires) {
+        expect(yield* wire.closed).toBe(4000)
+        expect(wire.frames.at(-1)!.type).toBe("bye")
+      }
+      expect([server.sessions(), server.isReady()]).toEqual([0, false])
+      expect(yield* Effect.flip(connect(ws))).toMatchObject({ status: 503 })
+      yield* Effect.promise(() => server.publish(MyChannel, "for other nodes"))
+      yield* Effect.promise(() => server.drain())
+      yield* Effect.promise(() => server.close())
+      expect(http.listening).toBe(true)
+    })
+  )
+
+  it.live("that drains before it has started takes no session when it has", () =>
+    Effect.gen(function* () {
+      const { url } = yield* database
+      const http = yield* httpServer
+      const server = new RealtimeServer(http, url, open)
+      yield* Effect.addFinalizer(() => Effect.promise(() => server.close()))
+      yield* Effect.promise(() => server.drain())
+      yield* Effect.promise(() => server.ready)
+      expect(server.isReady()).toBe(false)
+      const refused = yield* Effect.flip(connect(`ws://${addressOf(http)}/realtime`))
+      expect(refused).toMatchObject({ status: 503 })
+    })
+  )
+
+  it("opens everything by the word that the server has too", () => {
+    expect(RealtimeServer.allowAll).toBe(allowAll)
+  })
 
   it.live("is an async disposable", () =>
     Effect.gen(function* () {

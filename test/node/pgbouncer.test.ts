@@ -9,7 +9,7 @@ import { RealtimeServer } from "../../src/node/RealtimeServer.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
 import { database, execute } from "../support/database.ts"
 import { executablePath, pgbouncer } from "../support/pgbouncer.ts"
 import { hurried } from "../support/until.ts"
@@ -103,7 +103,10 @@ describe.skipIf(executablePath === undefined)("B11: PgBouncer in transaction mod
   it.live("a link through it is found deaf at the start", () =>
     Effect.gen(function* () {
       const { through } = yield* pooled
-      const start = PgNotificationSource.make({ heartbeat: "1 hour", heartbeatTimeout: "1 hour" })
+      const start = PgNotificationSource.make({
+        heartbeatInterval: "1 hour",
+        heartbeatTimeout: "1 hour"
+      })
       const error = yield* start.pipe(
         Effect.provide(pool(through)),
         Effect.flip,

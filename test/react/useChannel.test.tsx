@@ -1,5 +1,5 @@
 import { act } from "@testing-library/react"
-import { Backoff, Channel, Cursor, type RealtimeEvent } from "effect-realtime"
+import { Backoff, Channel, type RealtimeEvent } from "effect-realtime"
 import { Collector } from "effect-realtime/client"
 import {
   type ChannelOptions,
@@ -18,6 +18,7 @@ import {
   useState
 } from "react"
 import { afterEach, describe, expect, it, vi } from "vitest"
+import * as Cursor from "../../src/internal/cursor.ts"
 import * as FakeSocket from "../client/support/FakeSocket.ts"
 import { page, settle } from "./support/page.tsx"
 

@@ -1,7 +1,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
-import * as Cursor from "../../src/Cursor.ts"
+import * as Cursor from "../../src/internal/cursor.ts"
 import { layerDatabase } from "../support/database.ts"
 import { long, type Random, random, seed } from "./support/random.ts"
 
@@ -147,7 +147,7 @@ describe("durable cursors", () => {
     const a = Cursor.parseSnapshot("10:14:10,12")!
     const b = Cursor.parseSnapshot("12:20:12,17")!
     const cursor = { identity: "aB3-_x9Z", position: Cursor.midway(a, b, 100n) }
-    const seen = (tx: string | undefined, id: string) => Cursor.seenEvent(cursor, { id, tx })
+    const seen = (tx: string | undefined, id: string) => Cursor.seenEvent(cursor)({ id, tx })
     expect(seen("11", "999")).toBe(true)
     expect(seen("12", "1")).toBe(false)
     expect(seen("10", "100")).toBe(true)

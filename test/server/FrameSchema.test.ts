@@ -18,7 +18,7 @@ import {
 } from "../../src/Frame.ts"
 import { joinStates, maxDepth, retries, sourceStates } from "../../src/Protocol.ts"
 import { gapReasons } from "../../src/RealtimeEvent.ts"
-import * as JsonNames from "../../src/JsonNames.ts"
+import * as JsonNames from "../../src/internal/jsonNames.ts"
 import * as FrameSchema from "../../src/server/FrameSchema.ts"
 
 const runs = 3000

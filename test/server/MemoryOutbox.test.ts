@@ -2,14 +2,14 @@
 import { describe, expect, expectTypeOf, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Queue, Schema, Stream, SubscriptionRef } from "effect"
 import { Channel, type RealtimeEvent } from "effect-realtime"
-import { layerMemory, MemoryOutbox, OutboxReader, Realtime } from "effect-realtime/server"
+import { OutboxReader, MemorySource, MemoryOutbox, Realtime } from "effect-realtime/server"
 import { TestClock } from "effect/testing"
 
 const Orders = Channel.make("orders", Schema.Struct({ n: Schema.Int }), { delivery: "durable" })
 
 const layer = Realtime.layer().pipe(
   Layer.provideMerge(MemoryOutbox.layer()),
-  Layer.provideMerge(layerMemory)
+  Layer.provideMerge(MemorySource.layer)
 )
 
 const short = (event: RealtimeEvent.RealtimeEvent<{ readonly n: number }>) =>
@@ -27,7 +27,7 @@ const first = (count: number, from?: string) =>
 describe("MemoryOutbox", () => {
   it.effect("a Stream goes on after the database was away", () =>
     Effect.gen(function* () {
-      const outbox = yield* MemoryOutbox
+      const outbox = yield* MemoryOutbox.MemoryOutbox
       const reader = yield* OutboxReader.OutboxReader
       const from = yield* reader.position
       yield* outbox.lose
@@ -46,7 +46,7 @@ describe("MemoryOutbox", () => {
 
   it.effect("stop and crash: publishing fails, and what was lost is told", () =>
     Effect.gen(function* () {
-      const outbox = yield* MemoryOutbox
+      const outbox = yield* MemoryOutbox.MemoryOutbox
       const reader = yield* OutboxReader.OutboxReader
       const from = yield* reader.position
       const told = yield* first(4, from)
@@ -69,7 +69,7 @@ describe("MemoryOutbox", () => {
 
   it.effect("tells its followers a newer position now and then, and forgets by the clock", () =>
     Effect.gen(function* () {
-      const outbox = yield* MemoryOutbox
+      const outbox = yield* MemoryOutbox.MemoryOutbox
       const reader = yield* OutboxReader.OutboxReader
       const from = yield* reader.position
       const queue = yield* reader.follow("orders")

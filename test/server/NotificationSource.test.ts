@@ -1,20 +1,17 @@
 import { Effect, Layer } from "effect"
-import {
-  layerMemory,
-  MemorySource,
-  NotificationSource
-} from "../../src/server/NotificationSource.ts"
+import { NotificationSource } from "../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
 import { suite } from "./NotificationSourceSuite.ts"
 
 /** The control is kept beside the contract, so that the suite sees the contract only. */
-let control: MemorySource["Service"]
+let control: MemorySource.MemorySource["Service"]
 
 const layer = Layer.effectContext(
   Effect.gen(function* () {
-    control = yield* MemorySource
+    control = yield* MemorySource.MemorySource
     return yield* Effect.context<NotificationSource>()
   })
-).pipe(Layer.provide(layerMemory))
+).pipe(Layer.provide(MemorySource.layer))
 
 suite(
   "in memory",

@@ -1,7 +1,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Clock, Effect, Fiber, Layer, Queue, Stream, SubscriptionRef } from "effect"
-import * as Cursor from "../../src/Cursor.ts"
+import * as Cursor from "../../src/internal/cursor.ts"
 import * as Outbox from "../../src/server/internal/outbox/outbox.ts"
 import { formatPosition, whole } from "../../src/server/internal/outbox/position.ts"
 import { type Join, OutboxReader } from "../../src/server/OutboxReader.ts"
@@ -298,7 +298,9 @@ describe("OutboxReader", () => {
         expect(joins.length).toBeGreaterThan(1)
       }).pipe(
         Effect.scoped,
-        Effect.provide(layerReader({ wake: "poll" }, { busy: "5 minutes", idle: "5 minutes" })),
+        Effect.provide(
+          layerReader({ wake: "poll" }, { busyInterval: "5 minutes", idleInterval: "5 minutes" })
+        ),
         Effect.provideService(Clock.Clock, clock)
       )
     })
@@ -318,7 +320,9 @@ describe("OutboxReader", () => {
       expect(join).toMatchObject({ state: "recovered", cursor: ahead, replay: [] })
     }).pipe(
       Effect.scoped,
-      Effect.provide(layerReader({ wake: "poll" }, { idle: "5 minutes", busy: "5 minutes" }))
+      Effect.provide(
+        layerReader({ wake: "poll" }, { idleInterval: "5 minutes", busyInterval: "5 minutes" })
+      )
     )
   )
 
@@ -380,7 +384,9 @@ describe("OutboxReader", () => {
       expect(joins[0]!.replay.flatMap(({ events }) => events)).toHaveLength(10)
     }).pipe(
       Effect.scoped,
-      Effect.provide(layerReader({ wake: "poll" }, { busy: "5 minutes", idle: "5 minutes" }))
+      Effect.provide(
+        layerReader({ wake: "poll" }, { busyInterval: "5 minutes", idleInterval: "5 minutes" })
+      )
     )
   )
 

@@ -3,7 +3,7 @@
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Latch, type Layer, Queue, type Scope, Stream } from "effect"
-import * as Cursor from "../../src/Cursor.ts"
+import * as Cursor from "../../src/internal/cursor.ts"
 import { type Item, type Join, OutboxReader } from "../../src/server/OutboxReader.ts"
 import { payloads } from "./support/durable.ts"
 import { random, seed } from "./support/random.ts"
@@ -144,7 +144,7 @@ export const suite = <R, E>(
         const events = (yield* take(queue, 2)).flatMap((item) =>
           item._tag === "Batch" ? item.events : []
         )
-        expect(events.map((event) => Cursor.seenEvent(between, event))).toEqual([true, false])
+        expect(events.map((event) => Cursor.seenEvent(between)(event))).toEqual([true, false])
       }))
 
     test("joins from now on, or with everything behind a cursor, and what follows is handed out", (reader, hands) =>

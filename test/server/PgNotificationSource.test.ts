@@ -158,7 +158,7 @@ describe("PgNotificationSource", () => {
     Effect.gen(function* () {
       const { url } = yield* database
       const context = yield* Layer.build(
-        PgNotificationSource.layer({ ...quick, heartbeat: "1 hour" }).pipe(
+        PgNotificationSource.layer({ ...quick, heartbeatInterval: "1 hour" }).pipe(
           Layer.provide(PgClient.layer({ url: Redacted.make(url) }))
         )
       )
@@ -179,7 +179,7 @@ describe("PgNotificationSource", () => {
       const { url } = yield* database
       const context = yield* Layer.build(
         PgNotificationSource.layer({
-          heartbeat: "1 hour",
+          heartbeatInterval: "1 hour",
           backoff: { initial: "1 hour", cap: "1 hour", resetAfter: 20, atOnceAfter: 20 }
         }).pipe(Layer.provide(PgClient.layer({ url: Redacted.make(url) })))
       )
@@ -238,7 +238,7 @@ describe("PgNotificationSource", () => {
       const context = yield* Layer.build(
         PgNotificationSource.layer({
           ...quick,
-          heartbeat: "20 millis",
+          heartbeatInterval: "20 millis",
           heartbeatTimeout: "150 millis"
         }).pipe(Layer.provide(PgClient.layer({ url: Redacted.make(gate.url) })))
       )
@@ -265,9 +265,11 @@ describe("PgNotificationSource", () => {
       const { url } = yield* database
       const [timeout, blocked] = [200, 250]
       const context = yield* Layer.build(
-        PgNotificationSource.layer({ ...quick, heartbeat: 20, heartbeatTimeout: timeout }).pipe(
-          Layer.provide(PgClient.layer({ url: Redacted.make(url) }))
-        )
+        PgNotificationSource.layer({
+          ...quick,
+          heartbeatInterval: 20,
+          heartbeatTimeout: timeout
+        }).pipe(Layer.provide(PgClient.layer({ url: Redacted.make(url) })))
       )
       yield* Effect.gen(function* () {
         const source = yield* NotificationSource
@@ -349,7 +351,7 @@ describe("PgNotificationSource", () => {
         const context = yield* Layer.build(
           PgNotificationSource.layer({
             ...quick,
-            heartbeat: "200 millis",
+            heartbeatInterval: "200 millis",
             heartbeatTimeout: "100 millis"
           }).pipe(Layer.provide(PgClient.layer({ url: Redacted.make(gate.url) })))
         )

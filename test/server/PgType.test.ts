@@ -5,7 +5,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { BigDecimal, Effect, Result, Schema } from "effect"
-import * as Exact from "../../src/Exact.ts"
+import * as Exact from "../../src/internal/exact.ts"
 import * as PgType from "../../src/PgType.ts"
 import { layerDatabase } from "../support/database.ts"
 import { random, seed } from "./support/random.ts"

@@ -3,14 +3,11 @@ import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Layer, Queue, Schema, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
-import {
-  layerMemory,
-  MemorySource,
-  NotificationSource
-} from "../../src/server/NotificationSource.ts"
+import { NotificationSource } from "../../src/server/NotificationSource.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
-import { QueryResults } from "../../src/server/QueryResults.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as QueryResults from "../../src/server/QueryResults.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
 import { layerInstalledDatabase } from "../support/database.ts"
 import { listenTo } from "../support/listenTo.ts"
 
@@ -20,19 +17,19 @@ const DurableReport = Channel.queryResults(Rows, { delivery: "durable" })
 
 const layer = QueryResults.layer.pipe(
   Layer.provideMerge(Realtime.layer()),
-  Layer.provideMerge(layerMemory)
+  Layer.provideMerge(MemorySource.layer)
 )
 
 const layerDurable = QueryResults.layer.pipe(
   Layer.provideMerge(Realtime.layer()),
   Layer.provideMerge(OutboxReader.layer()),
-  Layer.provide(layerMemory),
+  Layer.provide(MemorySource.layer),
   Layer.provideMerge(layerInstalledDatabase)
 )
 
 /** Waits until no query runs. */
 const ended = Effect.repeat(
-  QueryResults.use((service) => service.running),
+  QueryResults.QueryResults.use((service) => service.running),
   { until: (running) => running === 0 }
 )
 
@@ -52,10 +49,10 @@ describe("QueryResults", () => {
     Effect.gen(function* () {
       const results = yield* listen
       yield* QueryResults.run(Report("1"), Effect.as(Effect.sleep("1 minute"), [{ n: 1 }]))
-      expect(yield* QueryResults.use((service) => service.running)).toBe(1)
+      expect(yield* QueryResults.QueryResults.use((service) => service.running)).toBe(1)
       yield* TestClock.adjust("1 minute")
       expect(yield* Queue.take(results)).toEqual({ status: "completed", data: [{ n: 1 }] })
-      expect(yield* QueryResults.use((service) => service.running)).toBe(0)
+      expect(yield* QueryResults.QueryResults.use((service) => service.running)).toBe(0)
     }).pipe(Effect.provide(layer))
   )
 
@@ -91,7 +88,7 @@ describe("QueryResults", () => {
 
   it.effect("insists until the source takes the result", () =>
     Effect.gen(function* () {
-      const memory = yield* MemorySource
+      const memory = yield* MemorySource.MemorySource
       const results = yield* listen
       yield* memory.lose
       yield* QueryResults.run(Report("1"), Effect.succeed([{ n: 1 }]))

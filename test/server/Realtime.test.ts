@@ -4,20 +4,17 @@ import { Effect, Exit, Fiber, Layer, Queue, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
 import type { RealtimeEvent } from "../../src/RealtimeEvent.ts"
-import {
-  layerMemory,
-  MemorySource,
-  NotificationSource
-} from "../../src/server/NotificationSource.ts"
+import { NotificationSource } from "../../src/server/NotificationSource.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
 import { layerDatabase } from "../support/database.ts"
 
 const Order = Schema.Struct({ id: Schema.Int, at: Schema.optionalKey(Schema.Date) })
 const Orders = Channel.make("orders", Order)
 const Loose = Channel.make("orders", Schema.Unknown)
 
-const layer = Realtime.layer().pipe(Layer.provideMerge(layerMemory))
+const layer = Realtime.layer().pipe(Layer.provideMerge(MemorySource.layer))
 
 /** Runs a stream into a queue; returns once it is subscribed. */
 const collect = <A, E, R>(stream: Stream.Stream<A, E, R>) =>
@@ -105,7 +102,7 @@ describe("Realtime", () => {
     Effect.gen(function* () {
       const events = yield* collect(Realtime.events(Orders))
       const payloads = yield* collect(Realtime.subscribe(Orders))
-      const memory = yield* MemorySource
+      const memory = yield* MemorySource.MemorySource
       yield* memory.lose
       yield* memory.restore
       yield* Realtime.publish(Orders, { id: 1 })
@@ -117,7 +114,7 @@ describe("Realtime", () => {
 
   it.effect("waits for a source that is down, and is subscribed when it is back", () =>
     Effect.gen(function* () {
-      const memory = yield* MemorySource
+      const memory = yield* MemorySource.MemorySource
       yield* memory.lose
       const { queue } = yield* collect(Realtime.events(Orders))
       yield* TestClock.adjust("1 hour")
@@ -130,7 +127,7 @@ describe("Realtime", () => {
 
   it.effect("listens for 2 minutes after the last subscriber left, then no more", () =>
     Effect.gen(function* () {
-      const memory = yield* MemorySource
+      const memory = yield* MemorySource.MemorySource
       const { fiber } = yield* collect(Realtime.events(Orders))
       yield* Fiber.interrupt(fiber)
       yield* TestClock.adjust("119 seconds")
@@ -160,7 +157,7 @@ describe("Realtime", () => {
         expect((yield* Queue.takeAll(queue)).map(brief)).toEqual([{ id: 4 }])
       }).pipe(
         Effect.provide(
-          Realtime.layer({ batchWindow: "10 minutes" }).pipe(Layer.provideMerge(layerMemory))
+          Realtime.layer({ batchWindow: "10 minutes" }).pipe(Layer.provideMerge(MemorySource.layer))
         )
       )
   )
@@ -191,7 +188,7 @@ describe("Realtime", () => {
 
   it.effect("never closes a channel for another while somebody waits for it", () =>
     Effect.gen(function* () {
-      const memory = yield* MemorySource
+      const memory = yield* MemorySource.MemorySource
       const to = (name: string) =>
         collect(Realtime.events(Channel.make(name, Schema.Unknown)).pipe(Stream.map(brief)))
       const gone = yield* to("a")
@@ -215,7 +212,9 @@ describe("Realtime", () => {
         [1, 2]
       ])
     }).pipe(
-      Effect.provide(Realtime.layer({ maxChannels: 2 }).pipe(Layer.provideMerge(layerMemory)))
+      Effect.provide(
+        Realtime.layer({ maxChannels: 2 }).pipe(Layer.provideMerge(MemorySource.layer))
+      )
     )
   )
 
@@ -231,7 +230,9 @@ describe("Realtime", () => {
       yield* Realtime.publish(other, "x")
       expect(brief(yield* Queue.take(queue))).toBe("x")
     }).pipe(
-      Effect.provide(Realtime.layer({ maxChannels: 1 }).pipe(Layer.provideMerge(layerMemory)))
+      Effect.provide(
+        Realtime.layer({ maxChannels: 1 }).pipe(Layer.provideMerge(MemorySource.layer))
+      )
     )
   )
 
@@ -269,8 +270,8 @@ describe("Realtime", () => {
     "tells the state of its source as a Stream: the present one first, then each change",
     () =>
       Effect.gen(function* () {
-        const memory = yield* MemorySource
-        const realtime = yield* Realtime
+        const memory = yield* MemorySource.MemorySource
+        const realtime = yield* Realtime.Realtime
         const seen: Array<string> = []
         yield* realtime.source.pipe(
           Stream.runForEach((state) => Effect.sync(() => seen.push(state))),
@@ -289,7 +290,7 @@ describe("Realtime", () => {
   it.effect("says on system_notifications when its source is lost and when it is back", () =>
     Effect.gen(function* () {
       const { queue } = yield* collect(Realtime.events(Channel.systemNotifications))
-      const memory = yield* MemorySource
+      const memory = yield* MemorySource.MemorySource
       yield* memory.lose
       yield* memory.restore
       const told = (yield* Queue.takeN(queue, 3)).map((event) =>

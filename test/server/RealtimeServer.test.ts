@@ -1,12 +1,13 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Layer, Schema, Scope } from "effect"
 import * as Channel from "../../src/Channel.ts"
-import { MemorySource, NotificationSource } from "../../src/server/NotificationSource.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
-import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
+import { NotificationSource } from "../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
+import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
 import { allowAll, type AnonymousOptions } from "../../src/server/ServerOptions.ts"
 import { Address, layer, layerAround } from "../support/app.ts"
-import { connect, greet, type Refused } from "../support/wire.ts"
+import { connect, greet, type UpgradeRefused } from "../support/wire.ts"
 
 const Order = Schema.Struct({ id: Schema.Int })
 const Orders = Channel.make("orders", Order)
@@ -80,7 +81,7 @@ describe("RealtimeServer", () => {
       yield* wire.next("welcome")
       wire.send({ type: "subscribe", id: 1, channel: "orders" })
       yield* wire.next("subscribed")
-      const server = yield* RealtimeServer
+      const server = yield* RealtimeServer.RealtimeServer
       allowed = false
       yield* server.reauthorize("ann")
       expect((yield* wire.next("ended")).code).toBe("channel/forbidden")
@@ -104,7 +105,7 @@ describe("RealtimeServer", () => {
           yield* wire.next("unsubscribed")
         }
       }),
-      { limits: { subscribes: { perSecond: 10_000, burst: 10_000 } } }
+      { limits: { subscribeRate: { perSecond: 10_000, burst: 10_000 } } }
     )
   )
 
@@ -152,7 +153,7 @@ describe("RealtimeServer", () => {
         const wire = yield* greeted
         wire.send({ type: "subscribe", id: 1, channel: "orders" })
         const { cursor } = yield* wire.next("subscribed")
-        const memory = yield* MemorySource
+        const memory = yield* MemorySource.MemorySource
         yield* memory.lose
         expect((yield* wire.next("status")).source).toBe("down")
         yield* memory.restore
@@ -169,7 +170,7 @@ describe("RealtimeServer", () => {
   it.live("tells a newcomer that the source is down, and answers source/down in time", () =>
     open(
       Effect.gen(function* () {
-        yield* (yield* MemorySource).lose
+        yield* (yield* MemorySource.MemorySource).lose
         const wire = yield* greeted
         expect((yield* wire.next("status")).source).toBe("down")
         wire.send({ type: "subscribe", id: 1, channel: "orders" })
@@ -179,7 +180,7 @@ describe("RealtimeServer", () => {
           retry: "later"
         })
       }),
-      { limits: { sourceWait: "50 millis" } }
+      { limits: { sourceTimeout: "50 millis" } }
     )
   )
 
@@ -227,7 +228,7 @@ describe("RealtimeServer", () => {
           const wire = yield* greeted
           wire.send({ type: "subscribe", id: 1, channel: "orders" })
           const { cursor } = yield* wire.next("subscribed")
-          const memory = yield* MemorySource
+          const memory = yield* MemorySource.MemorySource
           yield* memory.lose
           yield* memory.restore
           yield* wire.next("gap")
@@ -288,7 +289,7 @@ describe("RealtimeServer", () => {
           wire.send({ type: "subscribe", id: 2, channel: "moves" })
           expect(yield* wire.next("error")).toMatchObject({ id: 2, code: "subscribe/limit" })
         }),
-        { limits: { subscriptions: 1 } }
+        { limits: { maxSubscriptions: 1 } }
       )
     )
 
@@ -343,7 +344,7 @@ describe("RealtimeServer", () => {
           expect(error).toMatchObject({ id: 1, code: "server/internal", retry: "later" })
           expect(JSON.stringify(error)).not.toContain("secret")
         }),
-        { authorize: () => verdict, limits: { authorize: "20 millis" } }
+        { authorize: () => verdict, limits: { authorizeTimeout: "20 millis" } }
       )
     )
 
@@ -397,7 +398,7 @@ describe("RealtimeServer", () => {
           const wire = yield* connect(yield* here)
           expect(yield* wire.closed).toBe(4005)
         }),
-        { limits: { hello: "10 millis" } }
+        { limits: { helloTimeout: "10 millis" } }
       )
     )
 
@@ -408,7 +409,7 @@ describe("RealtimeServer", () => {
           yield* wire.next("ping")
           expect(yield* wire.closed).toBe(4002)
         }),
-        { limits: { ping: "500 millis", slack: "500 millis" } }
+        { limits: { pingInterval: "500 millis", pingTimeout: "500 millis" } }
       )
     )
 
@@ -422,18 +423,18 @@ describe("RealtimeServer", () => {
           }
           expect(wire.socket.readyState).toBe(wire.socket.OPEN)
         }),
-        { limits: { ping: "900 millis", slack: "500 millis" } }
+        { limits: { pingInterval: "900 millis", pingTimeout: "500 millis" } }
       )
     )
 
-    it.live("1009 a message over frameBytes", () =>
+    it.live("1009 a message over maxFrameBytes", () =>
       open(
         Effect.gen(function* () {
           const wire = yield* greeted
           wire.send("x".repeat(2000))
           expect(yield* wire.closed).toBe(1009)
         }),
-        { limits: { frameBytes: 1000 } }
+        { limits: { maxFrameBytes: 1000 } }
       )
     )
 
@@ -444,7 +445,7 @@ describe("RealtimeServer", () => {
           for (let id = 0; id < 4; id++) wire.send({ type: "subscribe", id, channel: `room_${id}` })
           expect(yield* wire.closed).toBe(4003)
         }),
-        { authorize: () => Effect.never, limits: { unanswered: 3 } }
+        { authorize: () => Effect.never, limits: { maxUnanswered: 3 } }
       )
     )
 
@@ -452,7 +453,7 @@ describe("RealtimeServer", () => {
       open(
         Effect.gen(function* () {
           const wire = yield* greeted
-          const server = yield* RealtimeServer
+          const server = yield* RealtimeServer.RealtimeServer
           yield* server.drain
           expect((yield* wire.next("bye")).reconnectAfter).toBeLessThanOrEqual(1000)
           expect(yield* wire.closed).toBe(4000)
@@ -476,7 +477,7 @@ describe("RealtimeServer", () => {
             ])
           )
           const result = yield* Effect.result(connect(ws, { ...attempt, headers }))
-          return result._tag === "Failure" ? (result.failure as Refused).status : 101
+          return result._tag === "Failure" ? (result.failure as UpgradeRefused).status : 101
         }),
         more
       )
@@ -510,7 +511,7 @@ describe("RealtimeServer", () => {
           yield* greeted
           expect((yield* Effect.flip(connect(yield* here))).status).toBe(503)
         }),
-        { limits: { sessions: 1 } }
+        { limits: { maxSessions: 1 } }
       )
     )
 

@@ -9,12 +9,12 @@ import { generateKeyPairSync } from "node:crypto"
 import type { Server } from "node:http"
 import { expectTypeOf } from "vitest"
 import * as Channel from "../../src/Channel.ts"
-import { RealtimeClient } from "../../src/client/RealtimeClient.ts"
+import * as RealtimeClient from "../../src/client/RealtimeClient.ts"
 import { RealtimeServer as NodeServer } from "../../src/node/RealtimeServer.ts"
-import { type AuthenticateJwt, jwt } from "../../src/server/jwt.ts"
+import * as Jwt from "../../src/server/Jwt.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
+import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
 import type { OutboxReader } from "../../src/server/OutboxReader.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
-import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
 import {
   allowAll,
   type Authenticate,
@@ -129,7 +129,7 @@ describe("RealtimeServer.layer", () => {
 
   it("revokes by that key, and by nothing else", () => {
     expect((ann: Person) =>
-      RealtimeServer.use((server) => {
+      RealtimeServer.RealtimeServer.use((server) => {
         // @ts-expect-error the service does not know the key of a person
         server.revoke(ann)
         // @ts-expect-error nor does this
@@ -164,18 +164,18 @@ describe("RealtimeServer.layer", () => {
       identityKey
     })
     expectTypeOf<Layer.Services<typeof door>>().toEqualTypeOf<
-      HttpRouter.HttpRouter | Realtime | Users
+      HttpRouter.HttpRouter | Realtime.Realtime | Users
     >()
     expect(Layer.isLayer(door)).toBe(true)
   })
 
   it("names the limits it knows, and no others", () => {
     expect(() => {
-      RealtimeServer.layer({ channels, authorize: allowAll, limits: { hello: "1 second" } })
+      RealtimeServer.layer({ channels, authorize: allowAll, limits: { helloTimeout: "1 second" } })
       // @ts-expect-error there is no such limit
       RealtimeServer.layer({ channels, authorize: allowAll, limits: { helo: "1 second" } })
       // @ts-expect-error a rate has a burst
-      RealtimeServer.layer({ channels, authorize: allowAll, limits: { frames: { perSecond: 1 } } })
+      RealtimeServer.layer({ channels, authorize: allowAll, limits: { upgradeRate: { burst: 1 } } })
     }).toBeTypeOf("function")
   })
 })
@@ -216,16 +216,16 @@ describe("the class of ./node", () => {
 })
 
 describe("revoke and reauthorize of ./node", () => {
-  it("take an identity as authenticate gives it", () => {
+  it("take the text that identityKey gives", () => {
     expect((server: Server) => {
       const people = new NodeServer(server, "", {
         authenticate: () => ({ identity: { name: "ann" } }),
         authorize: () => true,
         identityKey
       })
-      people.revoke({ name: "ann" })
-      // @ts-expect-error a name is no person
       people.revoke("ann")
+      // @ts-expect-error a person is no text
+      people.revoke({ name: "ann" })
       // @ts-expect-error nor is this
       void people.reauthorize({ id: 1 })
       const names = new NodeServer(server, "", { authenticate: () => ({ identity: "ann" }) })
@@ -238,7 +238,7 @@ describe("revoke and reauthorize of ./node", () => {
 describe("a client", () => {
   it("publishes only to channels that say so", () => {
     expect(() =>
-      RealtimeClient.use((client) => {
+      RealtimeClient.RealtimeClient.use((client) => {
         // @ts-expect-error clients only read this one
         client.publish(Orders, { id: 1 })
         // @ts-expect-error the payload has no text
@@ -255,16 +255,19 @@ describe("jwt", () => {
 
   it("knows the identity from the Schema or the function, and text otherwise", () => {
     const Claims = Schema.Struct({ sub: Schema.String, role: Schema.Literals(["admin", "user"]) })
-    expectTypeOf(jwt({ keys: secret })).toEqualTypeOf<AuthenticateJwt<string>>()
-    expectTypeOf(jwt({ keys: secret, identity: Claims })).toEqualTypeOf<
-      AuthenticateJwt<typeof Claims.Type>
-    >()
-    expectTypeOf(jwt({ keys: publicKey, identity: ({ sub }) => ({ id: sub }) })).toEqualTypeOf<
-      AuthenticateJwt<{ id: string | undefined }>
+    expectTypeOf(Jwt.authenticate({ keys: secret })).toEqualTypeOf<Jwt.Authenticate<string>>()
+    expectTypeOf(Jwt.authenticate({ keys: secret, identity: Claims })).toEqualTypeOf<
+      Jwt.Authenticate<typeof Claims.Type>
     >()
     expectTypeOf(
-      jwt({ keys: secret, identity: ({ sub = "" }) => Users.useSync(({ may }) => may(sub)) })
-    ).toEqualTypeOf<AuthenticateJwt<boolean, Users>>()
+      Jwt.authenticate({ keys: publicKey, identity: ({ sub }) => ({ id: sub }) })
+    ).toEqualTypeOf<Jwt.Authenticate<{ id: string | undefined }>>()
+    expectTypeOf(
+      Jwt.authenticate({
+        keys: secret,
+        identity: ({ sub = "" }) => Users.useSync(({ may }) => may(sub))
+      })
+    ).toEqualTypeOf<Jwt.Authenticate<boolean, Users>>()
   })
 
   it("flows into authorize", () => {
@@ -272,24 +275,27 @@ describe("jwt", () => {
     expect(() => {
       RealtimeServer.layer({
         channels,
-        authenticate: jwt({ keys: secret }),
+        authenticate: Jwt.authenticate({ keys: secret }),
         authorize: ({ identity }) => Effect.succeed(identity.startsWith("ann"))
       })
       RealtimeServer.layer({
         channels,
-        authenticate: jwt({ keys: secret, identity: Claims }),
+        authenticate: Jwt.authenticate({ keys: secret, identity: Claims }),
         authorize: ({ identity }) => Effect.succeed(identity.role === "admin"),
         identityKey: ({ sub }) => sub
       })
       // @ts-expect-error another role would be another person
       RealtimeServer.layer({
         channels,
-        authenticate: jwt({ keys: secret, identity: Claims }),
+        authenticate: Jwt.authenticate({ keys: secret, identity: Claims }),
         authorize: ({ identity }) => Effect.succeed(identity.role === "admin")
       })
       RealtimeServer.layer({
         channels,
-        authenticate: jwt({ keys: secret, identity: ({ sub }) => ({ id: sub ?? "" }) }),
+        authenticate: Jwt.authenticate({
+          keys: secret,
+          identity: ({ sub }) => ({ id: sub ?? "" })
+        }),
         authorize: ({ identity }) => Effect.succeed(identity.id === "ann"),
         identityKey: ({ id }) => id
       })
@@ -299,35 +305,40 @@ describe("jwt", () => {
   it("refuses an identity of which nothing is known: no key would be asked for", () => {
     expect(() => {
       // @ts-expect-error any claim may be anything
-      jwt({ keys: secret, identity: (claims) => claims["role"] })
+      Jwt.authenticate({ keys: secret, identity: (claims) => claims["role"] })
       // @ts-expect-error nor does an Effect make it known
-      jwt({ keys: secret, identity: (claims) => Effect.succeed(claims["role"]) })
+      Jwt.authenticate({ keys: secret, identity: (claims) => Effect.succeed(claims["role"]) })
       // @ts-expect-error nor a Schema that takes everything
-      jwt({ keys: secret, identity: Schema.Unknown })
+      Jwt.authenticate({ keys: secret, identity: Schema.Unknown })
       RealtimeServer.layer({
         channels,
         // @ts-expect-error nor does it help to be in the door
-        authenticate: jwt({ keys: secret, identity: ({ role }) => role }),
+        authenticate: Jwt.authenticate({ keys: secret, identity: ({ role }) => role }),
         authorize: allowAll
       })
-      jwt({ keys: secret, identity: (claims) => ({ role: claims["role"] }) })
-      jwt({ keys: secret, identity: (claims) => String(claims["uid"]) })
+      Jwt.authenticate({ keys: secret, identity: (claims) => ({ role: claims["role"] }) })
+      Jwt.authenticate({ keys: secret, identity: (claims) => String(claims["uid"]) })
     }).toBeTypeOf("function")
   })
 
   it("cannot be told none, nor a secret as a public key, nor a provider without an audience", () => {
     expect(() => {
       // @ts-expect-error unsigned is no algorithm
-      jwt({ keys: secret, algorithms: ["none"] })
+      Jwt.authenticate({ keys: secret, algorithms: ["none"] })
       // @ts-expect-error a secret has no RS256
-      jwt({ keys: secret, algorithms: ["RS256"] })
+      Jwt.authenticate({ keys: secret, algorithms: ["RS256"] })
       // @ts-expect-error a key set has no secrets
-      jwt({ keys: "https://id.example", issuer: "i", audience: "a", algorithms: ["HS256"] })
+      Jwt.authenticate({
+        keys: "https://id.example",
+        issuer: "i",
+        audience: "a",
+        algorithms: ["HS256"]
+      })
       // @ts-expect-error everybody's tokens
-      jwt({ keys: "https://id.example", issuer: "https://id.example" })
+      Jwt.authenticate({ keys: "https://id.example", issuer: "https://id.example" })
       // @ts-expect-error from anybody
-      jwt({ keys: "https://id.example", audience: "app" })
-      jwt({ keys: "https://id.example", issuer: "any", audience: "any" })
+      Jwt.authenticate({ keys: "https://id.example", audience: "app" })
+      Jwt.authenticate({ keys: "https://id.example", issuer: "any", audience: "any" })
     }).toBeTypeOf("function")
   })
 })
@@ -335,26 +346,29 @@ describe("jwt", () => {
 /** The type of what an effect needs; there is no value of it. */
 const needs = <R>(effect: Effect.Effect<unknown, unknown, R>): R => effect as never
 /** The same of a door. */
-const doorNeeds = <R>(door: Layer.Layer<RealtimeServer, unknown, R>): R => door as never
+const doorNeeds = <R>(door: Layer.Layer<RealtimeServer.RealtimeServer, unknown, R>): R =>
+  door as never
 
 describe("a durable channel", () => {
   const Log = Channel.make("log", Schema.Int, { delivery: "durable" })
   const Notes = Channel.family("note_", Schema.String, Schema.Int, { delivery: "durable" })
 
   it("asks for the outbox wherever it is used, and a live one does not", () => {
-    expectTypeOf(needs(Realtime.publish(Log, 1))).toEqualTypeOf<Realtime | OutboxReader>()
-    expectTypeOf(needs(Realtime.publish(Moves, { id: 1 }))).toEqualTypeOf<Realtime>()
+    expectTypeOf(needs(Realtime.publish(Log, 1))).toEqualTypeOf<Realtime.Realtime | OutboxReader>()
+    expectTypeOf(needs(Realtime.publish(Moves, { id: 1 }))).toEqualTypeOf<Realtime.Realtime>()
     const events = Stream.runDrain(Realtime.events(Notes("a")))
-    expectTypeOf(needs(events)).toEqualTypeOf<Realtime | OutboxReader>()
+    expectTypeOf(needs(events)).toEqualTypeOf<Realtime.Realtime | OutboxReader>()
     expectTypeOf(needs(Stream.runDrain(Realtime.subscribe(Log)))).toEqualTypeOf<
-      Realtime | OutboxReader
+      Realtime.Realtime | OutboxReader
     >()
-    expectTypeOf(needs(Stream.runDrain(Realtime.batches(Orders)))).toEqualTypeOf<Realtime>()
+    expectTypeOf(
+      needs(Stream.runDrain(Realtime.batches(Orders)))
+    ).toEqualTypeOf<Realtime.Realtime>()
   })
 
   it("asks for the outbox at the server that serves it, also beside others", () => {
     const authorize = allowAll
-    type Usual = HttpRouter.HttpRouter | Realtime
+    type Usual = HttpRouter.HttpRouter | Realtime.Realtime
     expectTypeOf(
       doorNeeds(RealtimeServer.layer({ channels: [Orders, Notes], authorize }))
     ).toEqualTypeOf<Usual | OutboxReader>()

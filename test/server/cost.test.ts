@@ -7,12 +7,15 @@ import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Layer, Schema, SchemaGetter } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
-import { Admission, type Admitted } from "../../src/server/internal/outbox/admission.ts"
+import {
+  ReplayAdmission,
+  type AdmittedReplay
+} from "../../src/server/internal/outbox/replayAdmission.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
 import { Turns, turns } from "../../src/server/internal/turns.ts"
-import { layerMemory } from "../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
 import { type Options, OutboxReader } from "../../src/server/OutboxReader.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
 import { allowAll, type AnonymousOptions, type Request } from "../../src/server/ServerOptions.ts"
 import {
   layerDoor as layerLiveDoor,
@@ -47,7 +50,7 @@ const layerDoor = (options: Partial<AnonymousOptions> = {}, reader?: Options) =>
     Door.make({ channels: [Log, Rooms], authorize: allowAll, ...options })
   ).pipe(
     Layer.provide(Realtime.layer()),
-    Layer.provide(layerMemory),
+    Layer.provide(MemorySource.layer),
     Layer.provideMerge(layerReader({ wake: "poll" }, reader))
   )
 
@@ -188,7 +191,7 @@ describe("a crowd that comes back", () => {
     }).pipe(
       Effect.scoped,
       // Otherwise a replay of 64 KiB counts as a subscribe.
-      Effect.provide(layerDoor({ limits: { subscribes: { perSecond: 1e6, burst: 1e6 } } }))
+      Effect.provide(layerDoor({ limits: { subscribeRate: { perSecond: 1e6, burst: 1e6 } } }))
     )
   )
 
@@ -232,7 +235,7 @@ describe("a crowd that comes back", () => {
       const db = yield* session
       yield* db.query("begin")
       yield* db.query("lock realtime.horizon in access exclusive mode")
-      const before = yield* refusals("replayQueue")
+      const before = yield* refusals("maxReplayQueue")
       const visitors = yield* Effect.forEach(cursors, () => enter)
       visitors.forEach((one, n) =>
         one.send({ type: "subscribe", id: 1, channel: "room", cursor: cursors[n] })
@@ -242,7 +245,7 @@ describe("a crowd that comes back", () => {
       const refused = visitors.flatMap((one) => one.of("error"))
       expect(refused).toMatchObject([{ code: "server/overloaded", retry: "later" }])
       expect(refused[0]!.retryAfter).toBeGreaterThanOrEqual(1000)
-      expect(yield* refusals("replayQueue")).toBe(before + 1)
+      expect(yield* refusals("maxReplayQueue")).toBe(before + 1)
       // Those that wait in vain are told the same.
       yield* until(() => visitors.every((one) => one.errors.length > 0))
       expect(visitors.flatMap(({ errors }) => errors)).toEqual(
@@ -254,7 +257,7 @@ describe("a crowd that comes back", () => {
     }).pipe(
       Effect.scoped,
       Effect.provide(
-        layerDoor({ limits: { sourceWait: "700 millis" } }, { replays: 1, replayQueue: 2 })
+        layerDoor({ limits: { sourceTimeout: "700 millis" } }, { maxReplays: 1, maxReplayQueue: 2 })
       )
     )
   )
@@ -263,8 +266,8 @@ describe("a crowd that comes back", () => {
 describe("replays of a node", () => {
   it.effect("keep no more in memory than they may, and are let in in their order", () =>
     Effect.gen(function* () {
-      const admission = new Admission({ atOnce: 3, queue: 10, bytes: 100 })
-      const admitted: Array<Admitted> = []
+      const admission = new ReplayAdmission({ atOnce: 3, queue: 10, bytes: 100 })
+      const admitted: Array<AdmittedReplay> = []
       const order: Array<number> = []
       const come = (n: number, bytes: number) =>
         Effect.forkChild(
@@ -323,7 +326,7 @@ describe("a step of the event loop", () => {
 
 describe("channels that are opened", () => {
   const Live = Channel.family("live_", Schema.String, Schema.String)
-  const limits = { channelOpens: { perSecond: 1, burst: 2 } }
+  const limits = { channelOpenRate: { perSecond: 1, burst: 2 } }
 
   it.effect("have a budget of the node: whoever asks, and only for those that nobody has", () =>
     Effect.gen(function* () {
@@ -331,7 +334,7 @@ describe("channels that are opened", () => {
       one.send({ type: "subscribe", id: 1, channel: "live_a" })
       other.send({ type: "subscribe", id: 1, channel: "live_b" })
       yield* settle
-      const before = yield* refusals("channelOpens")
+      const before = yield* refusals("channelOpenRate")
       one.send({ type: "subscribe", id: 2, channel: "live_c" })
       other.send({ type: "subscribe", id: 2, channel: "live_a" })
       yield* settle
@@ -340,7 +343,7 @@ describe("channels that are opened", () => {
       expect(retryAfter).toBeGreaterThanOrEqual(1000)
       expect(retryAfter).toBeLessThanOrEqual(2000)
       expect(other.answer(2)?.type).toBe("subscribed")
-      expect(yield* refusals("channelOpens")).toBe(before + 1)
+      expect(yield* refusals("channelOpenRate")).toBe(before + 1)
       // One that lingers is open still.
       one.send({ type: "unsubscribe", id: 3, channel: "live_a" })
       other.send({ type: "unsubscribe", id: 3, channel: "live_a" })
@@ -369,14 +372,14 @@ describe("channels that are opened", () => {
       expect(visitor.answer(3)).toMatchObject({ code: "server/overloaded" })
     }).pipe(
       Effect.scoped,
-      Effect.provide(layerDoor({ limits: { channelOpens: { perSecond: 0.01, burst: 2 } } }))
+      Effect.provide(layerDoor({ limits: { channelOpenRate: { perSecond: 0.01, burst: 2 } } }))
     )
   )
 })
 
 describe("looks at rights", () => {
   const Live = Channel.family("live_", Schema.String, Schema.String, { publish: true })
-  const limits = { looks: { perSecond: 1, burst: 3 } }
+  const limits = { authorizeRate: { perSecond: 1, burst: 3 } }
 
   it.effect("have a budget of the node, for subscribe and publish", () =>
     Effect.gen(function* () {

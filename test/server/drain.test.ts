@@ -3,11 +3,15 @@
  * them one after the other, and takes no longer than its window.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Clock, Effect, Fiber, Schema, type Scope } from "effect"
+import { Clock, Context, Effect, Fiber, Layer, Schema, type Scope } from "effect"
+import { HttpRouter } from "effect/http"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
-import { MemorySource } from "../../src/server/NotificationSource.ts"
-import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import { NotificationSource } from "../../src/server/NotificationSource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
+import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
+import * as ServerError from "../../src/server/ServerError.ts"
 import { allowAll, type AnonymousOptions } from "../../src/server/ServerOptions.ts"
 import { layer } from "../support/app.ts"
 import { layerDoor, settle, TestDoor, visit } from "../support/sessions.ts"
@@ -73,11 +77,11 @@ describe("19: a drain", () => {
         for (const visitor of visitors) {
           const close = visitor.close.bind(visitor)
           visitor.close = (code, reason) => {
-            ready.push(door.ready())
+            ready.push(door.isReady())
             close(code, reason)
           }
         }
-        expect(door.ready()).toBe(true)
+        expect(door.isReady()).toBe(true)
         yield* drained
         expect(ready).toEqual(visitors.map(() => false))
       })
@@ -106,7 +110,7 @@ describe("19: a drain", () => {
         expect(Math.max(...delays)).toBeLessThanOrEqual(1000)
         expect(most(delays, 100)).toBeLessThanOrEqual(150)
       }),
-      { drain: "1 second" }
+      { drainTimeout: "1 second" }
     )
   )
 
@@ -140,7 +144,7 @@ describe("19: a drain", () => {
         expect(yield* drained).toBe(1000)
         expect(visitors.map(({ terminated }) => terminated)).toEqual(visitors.map(() => true))
       }),
-      { drain: "1 second" }
+      { drainTimeout: "1 second" }
     )
   )
 
@@ -161,17 +165,72 @@ describe("19: a drain", () => {
 describe("readiness", () => {
   it.live("is for health checks: not while the source is down, and not while it drains", () =>
     Effect.gen(function* () {
-      const { drain, ready } = yield* RealtimeServer
-      const source = yield* MemorySource
+      const { drain, isReady } = yield* RealtimeServer.RealtimeServer
+      const source = yield* MemorySource.MemorySource
       const becomes = (wanted: boolean) =>
-        Effect.repeat(Effect.andThen(Effect.sleep(1), ready), { until: (is) => is === wanted })
+        Effect.repeat(Effect.andThen(Effect.sleep(1), isReady), { until: (is) => is === wanted })
       yield* becomes(true)
       yield* source.lose
       yield* becomes(false)
       yield* source.restore
       yield* becomes(true)
       yield* drain
-      expect(yield* ready).toBe(false)
+      expect(yield* isReady).toBe(false)
     }).pipe(Effect.provide(layer(options)))
+  )
+
+  it.live("is waited for by ready: while the source is down, and for ever once it drains", () =>
+    Effect.gen(function* () {
+      const { drain, isReady, ready } = yield* RealtimeServer.RealtimeServer
+      const source = yield* MemorySource.MemorySource
+      yield* ready
+      expect(yield* isReady).toBe(true)
+      yield* source.lose
+      yield* Effect.repeat(Effect.andThen(Effect.sleep(1), isReady), { until: (is) => !is })
+      const waiting = yield* Effect.forkChild(ready, { startImmediately: true })
+      yield* Effect.yieldNow
+      expect(waiting.pollUnsafe()).toBeUndefined()
+      yield* source.restore
+      yield* Fiber.join(waiting)
+      expect(yield* isReady).toBe(true)
+      yield* drain
+      const late = yield* Effect.forkChild(ready, { startImmediately: true })
+      yield* source.lose
+      yield* source.restore
+      yield* Effect.repeat(Effect.yieldNow, { times: 100 })
+      expect(late.pollUnsafe()).toBeUndefined()
+    }).pipe(Effect.provide(layer(options)))
+  )
+
+  it.live(
+    "is what ready fails for while the source is refused, and not when it comes up after all",
+    () => {
+      const refusing = Layer.effectContext(
+        Effect.gen(function* () {
+          const memory = yield* Layer.build(Layer.fresh(MemorySource.layer))
+          const control = Context.get(memory, MemorySource.MemorySource)
+          yield* control.lose
+          return Context.make(NotificationSource, {
+            ...Context.get(memory, NotificationSource),
+            refused: Effect.fail(new ServerError.NotPrimary())
+          }).pipe(Context.add(MemorySource.MemorySource, control))
+        })
+      )
+      return Effect.gen(function* () {
+        const { isReady, ready } = yield* RealtimeServer.RealtimeServer
+        expect(yield* Effect.flip(ready)).toEqual(new ServerError.NotPrimary())
+        expect(yield* isReady).toBe(false)
+        yield* (yield* MemorySource.MemorySource).restore
+        yield* Effect.repeat(Effect.yieldNow, { until: () => Effect.runSync(isReady) })
+        yield* ready
+      }).pipe(
+        Effect.provide(
+          RealtimeServer.layer(options).pipe(
+            Layer.provide([HttpRouter.layer, Realtime.layer()]),
+            Layer.provideMerge(refusing)
+          )
+        )
+      )
+    }
   )
 })

@@ -10,13 +10,13 @@ import { Context, Effect, Fiber, Layer, Queue, Redacted, Ref, Schema, Stream } f
 import * as HttpRouter from "effect/http/HttpRouter"
 import { createServer } from "node:http"
 import * as Channel from "../../src/Channel.ts"
-import * as Cursor from "../../src/Cursor.ts"
+import * as Cursor from "../../src/internal/cursor.ts"
 import type { ServerFrame } from "../../src/Frame.ts"
-import { layerMemory } from "../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
+import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
-import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
 import { allowAll } from "../../src/server/ServerOptions.ts"
 import { Address, address } from "../support/app.ts"
 import { TestDatabase } from "../support/database.ts"
@@ -93,7 +93,7 @@ const makeNode = (options: OutboxReader.Options) =>
         ),
         Layer.provide(Realtime.layer()),
         Layer.provideMerge(OutboxReader.layer({ ...quick, heartbeatTimeout: 100, ...options })),
-        Layer.provide(layerMemory)
+        Layer.provide(MemorySource.layer)
       )
     )
   ).pipe(
@@ -170,8 +170,13 @@ describe("durable channels, with 16 concurrent writers", () => {
         const connect = PgConnection.make({ url: Redacted.make(url), applicationName: "test" })
 
         const nodes = [
-          yield* makeNode({ busy: 3, idle: 50, pageMessages: pages[0] }),
-          yield* makeNode({ busy: 30, idle: 300, pageMessages: pages[1], backlog: 2 })
+          yield* makeNode({ busyInterval: 3, idleInterval: 50, maxPageMessages: pages[0] }),
+          yield* makeNode({
+            busyInterval: 30,
+            idleInterval: 300,
+            maxPageMessages: pages[1],
+            maxBacklog: 2
+          })
         ]
         const start = yield* nodes[0]!.reader.position
 

@@ -2,7 +2,7 @@
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Queue, Redacted, Ref, Stream } from "effect"
-import * as Cursor from "../../src/Cursor.ts"
+import * as Cursor from "../../src/internal/cursor.ts"
 import { consume, type ConsumerOptions } from "../../src/server/internal/outbox/consumers.ts"
 import { snapshot } from "../../src/server/internal/outbox/snapshot.ts"
 import { type DurableEvent, type Item, OutboxReader } from "../../src/server/OutboxReader.ts"
@@ -135,7 +135,7 @@ describe("a snapshot", () => {
         expect(at(() => true)).toBe(yield* tables)
         const wrong = joins.filter(({ cursor, rows }) => {
           const position = Cursor.parseDurable(cursor)!
-          return spelled(rows) !== at((event) => Cursor.seenEvent(position, event))
+          return spelled(rows) !== at((event) => Cursor.seenEvent(position)(event))
         })
         console.log(
           JSON.stringify({ seed, joins: joins.length, changes: history.length, ...tally })

@@ -7,12 +7,12 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import { createServer } from "node:http"
 import * as Channel from "../../src/Channel.ts"
 import type { RealtimeEvent } from "../../src/RealtimeEvent.ts"
-import { MemoryOutbox } from "../../src/server/MemoryOutbox.ts"
-import { layerMemory } from "../../src/server/NotificationSource.ts"
+import * as MemoryOutbox from "../../src/server/MemoryOutbox.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
+import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
-import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
 import { allowAll } from "../../src/server/ServerOptions.ts"
 import { Address, address } from "../support/app.ts"
 import { layerInstalledDatabase } from "../support/database.ts"
@@ -25,7 +25,7 @@ const Log = Channel.make("log", Schema.Unknown, { delivery: "durable", publish: 
 /** Everything durable needs, over a fresh database; live channels ride in memory. */
 const durable = Realtime.layer().pipe(
   Layer.provideMerge(OutboxReader.layer()),
-  Layer.provide(layerMemory),
+  Layer.provide(MemorySource.layer),
   Layer.provideMerge(layerInstalledDatabase)
 )
 
@@ -35,8 +35,8 @@ const door = Layer.merge(
       channels: [Orders, Log],
       authorize: allowAll,
       limits: {
-        publishes: { perSecond: 10_000, burst: 10_000 },
-        mailboxBytes: 64 * 1024
+        publishRate: { perSecond: 10_000, burst: 10_000 },
+        maxMailboxBytes: 64 * 1024
       }
     }),
     { disableListenLog: true, disableLogger: true }
@@ -160,7 +160,10 @@ describe("a durable channel", () => {
       expect(consumed.message).toContain("OutboxReader.layer()")
     }).pipe(
       // Beside, where it does not help.
-      Effect.provide([Realtime.layer().pipe(Layer.provide(layerMemory)), MemoryOutbox.layer()])
+      Effect.provide([
+        Realtime.layer().pipe(Layer.provide(MemorySource.layer)),
+        MemoryOutbox.layer()
+      ])
     )
   )
 

@@ -12,9 +12,10 @@ import * as Channel from "../../src/Channel.ts"
 import type { RealtimeEvent } from "../../src/RealtimeEvent.ts"
 import { gapTexts } from "../../src/server/internal/gapText.ts"
 import * as metrics from "../../src/server/internal/metrics.ts"
-import { layerMemory, NotificationSource } from "../../src/server/NotificationSource.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
-import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
+import { NotificationSource } from "../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
+import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
 import { allowAll } from "../../src/server/ServerOptions.ts"
 import { Address, address } from "../support/app.ts"
 import { greet, type Wire } from "../support/wire.ts"
@@ -27,7 +28,7 @@ const Numbers = Channel.make("numbers", Schema.Int)
 
 const durable = Realtime.layer().pipe(
   Layer.provideMerge(layerReader()),
-  Layer.provideMerge(layerMemory)
+  Layer.provideMerge(MemorySource.layer)
 )
 
 const door = Layer.merge(

@@ -5,16 +5,17 @@ import { describe, expect, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Schema, type Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
-import { RealtimeClient } from "../../src/client/RealtimeClient.ts"
-import { MemorySource, type NotificationSource } from "../../src/server/NotificationSource.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
+import * as RealtimeClient from "../../src/client/RealtimeClient.ts"
+import { type NotificationSource } from "../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
+import * as RealtimeTest from "../../src/testing/RealtimeTest.ts"
 import {
   allowAll,
   type Authenticate,
   AuthRefused,
   type IdentityOptions
 } from "../../src/server/ServerOptions.ts"
-import { RealtimeTest } from "../../src/testing/RealtimeTest.ts"
 import { layerDoor, settle, TestDoor, visit, type Visitor } from "../support/sessions.ts"
 
 const Orders = Channel.make("orders", Schema.Struct({ id: Schema.Int }))
@@ -47,7 +48,12 @@ const options: IdentityOptions<Person> = {
   identityKey: ({ name }) => name
 }
 
-type Needs = TestDoor | Realtime | MemorySource | NotificationSource | Scope.Scope
+type Needs =
+  | TestDoor
+  | Realtime.Realtime
+  | MemorySource.MemorySource
+  | NotificationSource
+  | Scope.Scope
 
 const withDoor = <A, E>(
   body: Effect.Effect<A, E, Needs>,
@@ -285,7 +291,7 @@ describe("a fresh token", () => {
   it.effect("is due also for what was allowed before the old one ended, and begins after", () =>
     withDoor(
       Effect.gen(function* () {
-        const source = yield* MemorySource
+        const source = yield* MemorySource.MemorySource
         const visitor = yield* visit({ token: "ann user 5500" })
         yield* TestClock.adjust(5400)
         yield* source.lose
@@ -573,7 +579,7 @@ describe("reauthorize", () => {
     return withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit({ token: "ann" })
-        const source = yield* MemorySource
+        const source = yield* MemorySource.MemorySource
         yield* source.lose
         yield* subscribe(visitor, 1, "orders")
         yield* ask(visitor, { type: "unsubscribe", id: 2, channel: "room_a" })
@@ -814,7 +820,11 @@ describe("with a client", () => {
 
   const withClient = <A, E>(
     token: Effect.Effect<string>,
-    body: Effect.Effect<A, E, RealtimeTest | RealtimeClient | Scope.Scope>
+    body: Effect.Effect<
+      A,
+      E,
+      RealtimeTest.RealtimeTest | RealtimeClient.RealtimeClient | Scope.Scope
+    >
   ): Effect.Effect<A, unknown> =>
     Effect.provide(
       Effect.scoped(body),
@@ -829,7 +839,7 @@ describe("with a client", () => {
 
   /** The orders a client sees, and every state its connection was in. */
   const watch = Effect.gen(function* () {
-    const client = yield* RealtimeClient
+    const client = yield* RealtimeClient.RealtimeClient
     const seen: Array<number | string> = []
     const states: Array<string> = []
     yield* client.events(Orders).pipe(
@@ -842,7 +852,7 @@ describe("with a client", () => {
       Stream.runForEach(({ status }) => Effect.sync(() => states.push(status))),
       Effect.forkScoped
     )
-    yield* (yield* RealtimeTest).settle
+    yield* (yield* RealtimeTest.RealtimeTest).settle
     return { seen, states }
   })
 
@@ -855,7 +865,7 @@ describe("with a client", () => {
     return withClient(
       token,
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
+        const test = yield* RealtimeTest.RealtimeTest
         const { seen, states } = yield* watch
         yield* TestClock.adjust("79 seconds")
         yield* test.settle
@@ -881,7 +891,7 @@ describe("with a client", () => {
       // The second time the endpoint fails, so that the first token ends.
       Effect.suspend(() => (lives === 0 ? Effect.die("away") : tokenFor(lives))),
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
+        const test = yield* RealtimeTest.RealtimeTest
         const { seen, states } = yield* watch
         lives = 0
         yield* TestClock.adjust("99 seconds")
@@ -910,7 +920,7 @@ describe("with a client", () => {
           return tokenFor(60)
         }),
         Effect.gen(function* () {
-          const test = yield* RealtimeTest
+          const test = yield* RealtimeTest.RealtimeTest
           const { seen, states } = yield* watch
           yield* test.publish(Orders, { id: 1 })
           yield* test.settle
@@ -938,7 +948,7 @@ describe("with a client", () => {
       }),
       Effect.gen(function* () {
         const { states } = yield* watch
-        yield* (yield* RealtimeTest).settle
+        yield* (yield* RealtimeTest.RealtimeTest).settle
         yield* TestClock.adjust(1)
         expect(states.at(-1)).toBe("open")
       })

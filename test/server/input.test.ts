@@ -9,12 +9,12 @@ import * as Channel from "../../src/Channel.ts"
 import { closeCodes, errorCodes } from "../../src/Protocol.ts"
 import {
   type Listener,
-  MemorySource,
   NotificationSource,
   SourceError
 } from "../../src/server/NotificationSource.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
 import {
   allowAll,
   AuthRefused,
@@ -33,7 +33,12 @@ const Moves = Channel.make(
 const Room = Channel.family("room_", Schema.String, Schema.Unknown, { publish: true })
 const channels = [Orders, Moves, Room]
 
-type Needs = TestDoor | Realtime | MemorySource | NotificationSource | Scope.Scope
+type Needs =
+  | TestDoor
+  | Realtime.Realtime
+  | MemorySource.MemorySource
+  | NotificationSource
+  | Scope.Scope
 
 const withDoor = <A, E, I = undefined>(
   body: Effect.Effect<A, E, Needs>,
@@ -344,9 +349,9 @@ describe("what a client is told", () => {
           ? Effect.die(bug)
           : Effect.succeed(true),
     limits: {
-      subscriptions: 3,
-      subscribes: { perSecond: 0.001, burst: 12 },
-      authentications: { perSecond: 0.001, burst: 3 }
+      maxSubscriptions: 3,
+      subscribeRate: { perSecond: 0.001, burst: 12 },
+      authenticateRate: { perSecond: 0.001, burst: 3 }
     }
   }
 
@@ -413,7 +418,7 @@ describe("what a client is told", () => {
             publish("broken", secret, "g", 27)
           )
           // What the source's loss brings, and what is too often.
-          yield* (yield* MemorySource).lose
+          yield* (yield* MemorySource.MemorySource).lose
           yield* ask(
             visitor,
             { type: "unsubscribe", id: 30, channel: "room_1" },

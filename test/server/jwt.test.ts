@@ -5,7 +5,7 @@ import { exportJWK, type JWK, type JWTPayload, SignJWT } from "jose"
 import { createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypto"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
-import { type Common, jwt, type Keys } from "../../src/server/jwt.ts"
+import * as Jwt from "../../src/server/Jwt.ts"
 import { AuthRefused, type Authenticate, type Credentials } from "../../src/server/ServerOptions.ts"
 
 const secret = Buffer.from("0123456789abcdef0123456789abcdef")
@@ -44,9 +44,9 @@ const ask = <I>(
     onSuccess: ({ expires, identity }) => ({ identity, expires: expires?.getTime() })
   })
 
-const optionFault = (options: Common & Keys): string => {
+const optionFault = (options: Jwt.Common & Jwt.Keys): string => {
   try {
-    jwt(options)
+    Jwt.authenticate(options)
     return "none"
   } catch (error) {
     return (error as Error).message
@@ -56,7 +56,7 @@ const optionFault = (options: Common & Keys): string => {
 describe("jwt with a secret", () => {
   it.effect("tells who somebody is and until when, give or take the clocks", () =>
     Effect.gen(function* () {
-      const authenticate = jwt({ keys })
+      const authenticate = Jwt.authenticate({ keys })
       const token = yield* sign({})
       expect(yield* ask(authenticate, token)).toEqual({ identity: "ann", expires: 3_605_000 })
     })
@@ -64,21 +64,21 @@ describe("jwt with a secret", () => {
 
   it.effect("takes a secret of text", () =>
     Effect.gen(function* () {
-      const authenticate = jwt({ keys: Redacted.make(secret.toString()) })
+      const authenticate = Jwt.authenticate({ keys: Redacted.make(secret.toString()) })
       expect(yield* ask(authenticate, yield* sign({}))).toMatchObject({ identity: "ann" })
     })
   )
 
   it.effect("without a token: auth/required", () =>
     Effect.gen(function* () {
-      expect(yield* ask(jwt({ keys }), undefined)).toBe("auth/required")
-      expect(yield* ask(jwt({ keys }), "")).toBe("auth/required")
+      expect(yield* ask(Jwt.authenticate({ keys }), undefined)).toBe("auth/required")
+      expect(yield* ask(Jwt.authenticate({ keys }), "")).toBe("auth/required")
     })
   )
 
   it.effect("an expired token: auth/expired, once the clocks cannot be the reason", () =>
     Effect.gen(function* () {
-      const authenticate = jwt({ keys, clockTolerance: "10 seconds" })
+      const authenticate = Jwt.authenticate({ keys, clockTolerance: "10 seconds" })
       const token = yield* sign({ exp: 100 })
       yield* TestClock.setTime(109_000)
       expect(yield* ask(authenticate, token)).toEqual({ identity: "ann", expires: 110_000 })
@@ -89,7 +89,7 @@ describe("jwt with a secret", () => {
 
   it.effect("a token older than maxAge: auth/expired, whatever it says itself", () =>
     Effect.gen(function* () {
-      const authenticate = jwt({ keys, clockTolerance: 0, maxAge: "1 minute" })
+      const authenticate = Jwt.authenticate({ keys, clockTolerance: 0, maxAge: "1 minute" })
       const token = yield* sign({ iat: 10 })
       yield* TestClock.setTime(69_000)
       expect(yield* ask(authenticate, token)).toEqual({ identity: "ann", expires: 70_000 })
@@ -120,13 +120,19 @@ describe("jwt with a secret", () => {
   ]
   it.effect.each(bad)("a token %s: auth/invalid", ([, make]) =>
     Effect.gen(function* () {
-      expect(yield* ask(jwt({ keys }), yield* make(yield* sign({})))).toBe("auth/invalid")
+      expect(yield* ask(Jwt.authenticate({ keys }), yield* make(yield* sign({})))).toBe(
+        "auth/invalid"
+      )
     })
   )
 
   it.effect("checks issuer and audience where it is told them", () =>
     Effect.gen(function* () {
-      const authenticate = jwt({ keys, issuer: "https://id", audience: ["web", "app"] })
+      const authenticate = Jwt.authenticate({
+        keys,
+        issuer: "https://id",
+        audience: ["web", "app"]
+      })
       const take = (claims: JWTPayload) =>
         Effect.flatMap(sign(claims), (token) => ask(authenticate, token))
       expect(yield* take({ iss: "https://id", aud: "app" })).toMatchObject({ identity: "ann" })
@@ -144,7 +150,7 @@ describe("jwt with a secret", () => {
     Effect.gen(function* () {
       const ann = yield* sign({})
       const bob = yield* sign({ sub: "bob" })
-      const authenticate = jwt({ keys, cookie: "session" })
+      const authenticate = Jwt.authenticate({ keys, cookie: "session" })
       expect(yield* ask(authenticate, undefined, `a=1; session=${ann}; b=2`)).toMatchObject({
         identity: "ann"
       })
@@ -153,7 +159,9 @@ describe("jwt with a secret", () => {
       })
       expect(yield* ask(authenticate, bob, `session=${ann}`)).toMatchObject({ identity: "bob" })
       expect(yield* ask(authenticate, undefined, `xsession=${ann}; session`)).toBe("auth/required")
-      expect(yield* ask(jwt({ keys }), undefined, `session=${ann}`)).toBe("auth/required")
+      expect(yield* ask(Jwt.authenticate({ keys }), undefined, `session=${ann}`)).toBe(
+        "auth/required"
+      )
     })
   )
 })
@@ -166,7 +174,7 @@ describe("jwt with an identity", () => {
 
   it.effect("of a Schema takes what the Schema takes, and drops the rest", () =>
     Effect.gen(function* () {
-      const authenticate = jwt({ keys, identity: Person })
+      const authenticate = Jwt.authenticate({ keys, identity: Person })
       expect(yield* ask(authenticate, yield* sign({ role: "admin", jti: "1" }))).toMatchObject({
         identity: { sub: "ann", role: "admin" }
       })
@@ -182,7 +190,9 @@ describe("jwt with an identity", () => {
           encode: SchemaGetter.transform((sub: string) => ({ sub }))
         })
       )
-      expect(yield* ask(jwt({ keys, identity: Upper }), yield* sign({}))).toMatchObject({
+      expect(
+        yield* ask(Jwt.authenticate({ keys, identity: Upper }), yield* sign({}))
+      ).toMatchObject({
         identity: "ANN"
       })
     })
@@ -191,11 +201,11 @@ describe("jwt with an identity", () => {
   it.effect("of a function may be a value, an Effect, or a refusal", () =>
     Effect.gen(function* () {
       const token = yield* sign({ uid: 7 })
-      const value = jwt({ keys, identity: ({ uid }) => ({ id: Number(uid) }) })
+      const value = Jwt.authenticate({ keys, identity: ({ uid }) => ({ id: Number(uid) }) })
       expect(yield* ask(value, token)).toMatchObject({ identity: { id: 7 } })
-      const effect = jwt({ keys, identity: ({ uid }) => Effect.succeed(Number(uid)) })
+      const effect = Jwt.authenticate({ keys, identity: ({ uid }) => Effect.succeed(Number(uid)) })
       expect(yield* ask(effect, token)).toMatchObject({ identity: 7 })
-      const refusal = jwt({
+      const refusal = Jwt.authenticate({
         keys,
         identity: () => Effect.fail(new AuthRefused({ code: "auth/invalid" }))
       })
@@ -217,7 +227,7 @@ describe("jwt with a public key", () => {
       const pem = createPublicKey(pub.export({ type: "spki", format: "pem" }))
       const jwk = yield* Effect.promise(() => exportJWK(pub))
       for (const keys of [pub, pem, jwk]) {
-        expect(yield* ask(jwt({ keys }), token)).toMatchObject({ identity: "ann" })
+        expect(yield* ask(Jwt.authenticate({ keys }), token)).toMatchObject({ identity: "ann" })
       }
     })
   )
@@ -225,7 +235,9 @@ describe("jwt with a public key", () => {
   it.effect("takes only the public half of a private key", () =>
     Effect.gen(function* () {
       const token = yield* sign({}, { alg: "ES256", key: ec.privateKey })
-      expect(yield* ask(jwt({ keys: ec.privateKey }), token)).toMatchObject({ identity: "ann" })
+      expect(yield* ask(Jwt.authenticate({ keys: ec.privateKey }), token)).toMatchObject({
+        identity: "ann"
+      })
     })
   )
 
@@ -234,9 +246,9 @@ describe("jwt with a public key", () => {
       const pem = rsa.publicKey.export({ type: "spki", format: "pem" }).toString()
       const forged = yield* sign({}, { key: Buffer.from(pem) })
       const other = yield* sign({}, { alg: "ES256", key: ec.privateKey })
-      expect(yield* ask(jwt({ keys: rsa.publicKey }), forged)).toBe("auth/invalid")
-      expect(yield* ask(jwt({ keys: rsa.publicKey }), other)).toBe("auth/invalid")
-      const narrow = jwt({ keys: rsa.publicKey, algorithms: ["PS256"] })
+      expect(yield* ask(Jwt.authenticate({ keys: rsa.publicKey }), forged)).toBe("auth/invalid")
+      expect(yield* ask(Jwt.authenticate({ keys: rsa.publicKey }), other)).toBe("auth/invalid")
+      const narrow = Jwt.authenticate({ keys: rsa.publicKey, algorithms: ["PS256"] })
       const wide = yield* sign({}, { alg: "RS256", key: rsa.privateKey })
       expect(yield* ask(narrow, wide)).toBe("auth/invalid")
     })
@@ -281,7 +293,7 @@ describe("jwt with a key set", () => {
       const set = {
         keys: [yield* jwkOf(rsa.publicKey, "old"), yield* jwkOf(ec.publicKey, "new")]
       }
-      const authenticate = jwt({ keys: set, ...any })
+      const authenticate = Jwt.authenticate({ keys: set, ...any })
       const ask_ = (alg: string, key: Signer, kid: string) =>
         Effect.flatMap(sign({}, { alg, key, kid }), (token) => ask(authenticate, token))
       expect(yield* ask_("RS256", rsa.privateKey, "old")).toMatchObject({ identity: "ann" })
@@ -295,7 +307,7 @@ describe("jwt with a key set", () => {
     Effect.gen(function* () {
       const { publish, state, url } = yield* provider
       publish(yield* jwkOf(rsa.publicKey, "a"))
-      const authenticate = jwt({ keys: url, ...any })
+      const authenticate = Jwt.authenticate({ keys: url, ...any })
       const exp = yield* soon
       const good = yield* sign({ exp }, { alg: "RS256", key: rsa.privateKey, kid: "a" })
       const unknown = yield* sign({ exp }, { alg: "RS256", key: rsa.privateKey, kid: "b" })
@@ -314,7 +326,7 @@ describe("jwt with a key set", () => {
     () =>
       Effect.gen(function* () {
         const { publish, state, url } = yield* provider
-        const authenticate = jwt({ keys: url, ...any })
+        const authenticate = Jwt.authenticate({ keys: url, ...any })
         const exp = yield* soon
         const token = yield* sign({ exp }, { alg: "RS256", key: rsa.privateKey, kid: "a" })
         for (const status of [500, 302, 404]) {
@@ -344,7 +356,7 @@ describe("jwt with a key set", () => {
         { alg: "RS256", key: rsa.privateKey, kid: "a" }
       )
       const before = performance.now()
-      const exit = yield* Effect.exit(jwt({ keys: url, ...any })(credentials(token)))
+      const exit = yield* Effect.exit(Jwt.authenticate({ keys: url, ...any })(credentials(token)))
       expect(Exit.isFailure(exit) && Cause.hasDies(exit.cause)).toBe(true)
       expect(performance.now() - before).toBeLessThan(4500)
     }).pipe(Effect.scoped)
@@ -353,7 +365,7 @@ describe("jwt with a key set", () => {
   it.live("is never asked about what is no token of an allowed algorithm", () =>
     Effect.gen(function* () {
       const { state, url } = yield* provider
-      const authenticate = jwt({ keys: url, ...any })
+      const authenticate = Jwt.authenticate({ keys: url, ...any })
       expect(yield* ask(authenticate, "a.b.c")).toBe("auth/invalid")
       expect(yield* ask(authenticate, yield* sign({}))).toBe("auth/invalid")
       expect(yield* ask(authenticate, unsigned(yield* sign({})))).toBe("auth/invalid")
@@ -364,7 +376,7 @@ describe("jwt with a key set", () => {
 
 describe("jwt refuses to be made", () => {
   const any = { issuer: "any", audience: "any" } as const
-  const wrong: ReadonlyArray<readonly [string, Common & Keys, RegExp]> = [
+  const wrong: ReadonlyArray<readonly [string, Jwt.Common & Jwt.Keys, RegExp]> = [
     ["with a short secret", { keys: Redacted.make("short") }, /5 bytes.*32 bytes/],
     [
       "with a secret too short for its hash",

@@ -8,8 +8,9 @@ import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
 import type { Rate } from "../../src/server/internal/options.ts"
 import { checkOptions, resolveLimits } from "../../src/server/internal/limits/limits.ts"
-import { MemorySource, type NotificationSource } from "../../src/server/NotificationSource.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
+import { type NotificationSource } from "../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
 import {
   allowAll,
   type AnonymousOptions,
@@ -28,7 +29,12 @@ const Room = Channel.family("room_", Schema.String, Schema.Unknown, { publish: t
 const channels = [Orders, Text, Room]
 const plenty = { perSecond: 1_000_000, burst: 1_000_000 }
 
-type Needs = TestDoor | Realtime | MemorySource | NotificationSource | Scope.Scope
+type Needs =
+  | TestDoor
+  | Realtime.Realtime
+  | MemorySource.MemorySource
+  | NotificationSource
+  | Scope.Scope
 
 const withDoor = <A, E, I = undefined>(
   body: Effect.Effect<A, E, Needs>,
@@ -69,7 +75,7 @@ const subscribe = (visitor: Visitor, id: number, channel: string) =>
 describe("a message", () => {
   it.effect("may nest 64 levels, and not 65", () =>
     refusing(
-      "frameDepth",
+      "maxFrameDepth",
       Effect.gen(function* () {
         const visitor = yield* visit()
         visitor.send(nested(64))
@@ -84,7 +90,7 @@ describe("a message", () => {
 
   it.effect("comes 400 times at once and 200 times a second, and closes 4003 beyond", () =>
     refusing(
-      "frames",
+      "frameRate",
       Effect.gen(function* () {
         const visitor = yield* visit()
         const pongs = (count: number) => {
@@ -103,7 +109,7 @@ describe("a message", () => {
 
   it.effect("may be a ping of the WebSocket itself, which counts as much", () =>
     refusing(
-      "frames",
+      "frameRate",
       Effect.gen(function* () {
         const visitor = yield* visit()
         for (let n = 0; n < 399; n++) visitor.ears.receiveControl()
@@ -120,7 +126,7 @@ describe("requests that wait for their answer", () => {
 
   it.effect("may be 100, and close 4003 beyond", () =>
     refusing(
-      "unanswered",
+      "maxUnanswered",
       Effect.gen(function* () {
         const visitor = yield* visit()
         for (let id = 1; id <= 100; id++) subscribe(visitor, id, `room_${id}`)
@@ -136,7 +142,7 @@ describe("requests that wait for their answer", () => {
 
   it.effect("are as many while the token is looked at", () =>
     refusing(
-      "unanswered",
+      "maxUnanswered",
       Effect.gen(function* () {
         const visitor = yield* visit({ token: "t" })
         for (let id = 1; id <= 100; id++) subscribe(visitor, id, `room_${id}`)
@@ -175,7 +181,7 @@ describe("requests that wait for their answer", () => {
 
   it.effect("count for what they cost as values, which is more than their text", () =>
     refusing(
-      "unansweredBytes",
+      "maxUnansweredBytes",
       Effect.gen(function* () {
         const visitor = yield* visit()
         const data = (count: number) => Array.from({ length: count }, () => ({}))
@@ -211,7 +217,7 @@ describe("requests that wait for their answer", () => {
       }),
       {
         authorize: () => Effect.never,
-        limits: { unansweredBytes: 60, authorize: "2 minutes" }
+        limits: { maxUnansweredBytes: 60, authorizeTimeout: "2 minutes" }
       }
     )
   )
@@ -219,9 +225,9 @@ describe("requests that wait for their answer", () => {
 
 describe("rates", () => {
   const rates = [
-    ["authenticate", "authentications", 5, 1000],
-    ["subscribe", "subscribes", 100, 20],
-    ["publish", "publishes", 50, 50]
+    ["authenticate", "authenticateRate", 5, 1000],
+    ["subscribe", "subscribeRate", 100, 20],
+    ["publish", "publishRate", 50, 50]
   ] as const
   it.effect.each(rates)("%s: %s, %i at once, then every %i ms", ([type, limit, burst, every]) =>
     refusing(
@@ -249,7 +255,7 @@ describe("rates", () => {
         expect(visitor.errors).toEqual(["rate/limited"])
         expect(visitor.closeCode).toBeUndefined()
       }),
-      { subscriptions: 1000, unanswered: 1000 },
+      { maxSubscriptions: 1000, maxUnanswered: 1000 },
       { authenticate: () => Effect.succeed({ identity: "ann" }), authorize: allowAll }
     )
   )
@@ -281,7 +287,7 @@ describe("a replay", () => {
 
   it.effect("counts as one subscribe more for each 64 KiB", () =>
     refusing(
-      "subscribes",
+      "subscribeRate",
       Effect.gen(function* () {
         // 31 times 64 KiB.
         const visitor = yield* resume(7990, 4)
@@ -308,7 +314,7 @@ describe("a replay", () => {
 })
 
 describe("the memory of live channels", () => {
-  const small = { memoryBytes: 1024 * 1024, linger: "1 second" } as const
+  const small = { maxMemoryBytes: 1024 * 1024, linger: "1 second" } as const
   const large = "x".repeat(7000)
 
   /** The position of somebody who left before the first event. */
@@ -380,7 +386,7 @@ describe("the memory of live channels", () => {
 describe("time", () => {
   it.effect("to say hello: 10 s, then 4005", () =>
     refusing(
-      "hello",
+      "helloTimeout",
       Effect.gen(function* () {
         const visitor = yield* visit({ hello: false })
         const late = yield* visit({ hello: false })
@@ -397,7 +403,7 @@ describe("time", () => {
 
   it.effect("to be silent: a ping after 25 s, 4002 after 10 more", () =>
     refusing(
-      "slack",
+      "pingTimeout",
       Effect.gen(function* () {
         const silent = yield* visit()
         const alive = yield* visit()
@@ -467,9 +473,9 @@ describe("time", () => {
 
   it.effect("to wait for the source: 10 s, then source/down", () =>
     refusing(
-      "sourceWait",
+      "sourceTimeout",
       Effect.gen(function* () {
-        yield* (yield* MemorySource).lose
+        yield* (yield* MemorySource.MemorySource).lose
         const visitor = yield* visit()
         subscribe(visitor, 1, "orders")
         yield* TestClock.adjust(9999)
@@ -482,7 +488,7 @@ describe("time", () => {
 
   it.effect("to leave a node that closes: as long as the limit says, then it is cut", () =>
     refusing(
-      "drain",
+      "drainTimeout",
       Effect.gen(function* () {
         const rude = yield* visit({ polite: false })
         const polite = yield* visit()
@@ -494,7 +500,7 @@ describe("time", () => {
         expect([polite.terminated, rude.terminated]).toEqual([false, true])
         yield* Fiber.join(draining)
       }),
-      { drain: 900 }
+      { drainTimeout: 900 }
     )
   )
 
@@ -506,7 +512,7 @@ describe("time", () => {
     "for authorize: 5 s, then server/internal, also for one %s",
     ([, never]) =>
       refusing(
-        "authorize",
+        "authorizeTimeout",
         Effect.gen(function* () {
           const visitor = yield* visit()
           subscribe(visitor, 1, "orders")
@@ -524,7 +530,7 @@ describe("time", () => {
     "for authenticate: 5 s, then server/internal and 4003, so that it comes back, also for one %s",
     ([, never]) =>
       refusing(
-        "authorize",
+        "authorizeTimeout",
         Effect.gen(function* () {
           const visitor = yield* visit({ token: "t" })
           yield* TestClock.adjust(4999)
@@ -538,7 +544,7 @@ describe("time", () => {
       )
   )
 
-  it.effect("that a proof is believed: as long as it says, and no longer than tokenAge", () =>
+  it.effect("that a proof is believed: as long as it says, and no longer than maxTokenAge", () =>
     refusing(
       "4100",
       Effect.gen(function* () {
@@ -549,7 +555,7 @@ describe("time", () => {
         yield* TestClock.adjust("1 second")
         expect(visitor.closeCode).toBe(4100)
       }),
-      { tokenAge: "20 seconds" },
+      { maxTokenAge: "20 seconds" },
       {
         authenticate: () => Effect.succeed({ identity: "ann", expires: new Date(3_600_000) }),
         authorize: allowAll
@@ -561,7 +567,7 @@ describe("time", () => {
 describe("subscriptions", () => {
   it.effect("may be 100, and are subscribe/limit beyond", () =>
     refusing(
-      "subscriptions",
+      "maxSubscriptions",
       Effect.gen(function* () {
         const visitor = yield* visit()
         for (let id = 1; id <= 100; id++) subscribe(visitor, id, `room_${id}`)
@@ -575,7 +581,7 @@ describe("subscriptions", () => {
         yield* settle
         expect(visitor.answer(103)?.type).toBe("subscribed")
       }),
-      { subscribes: plenty }
+      { subscribeRate: plenty }
     )
   )
 })
@@ -583,7 +589,7 @@ describe("subscriptions", () => {
 describe("sessions of one identity", () => {
   it.effect("may be 20, and close 4004 after hello beyond", () =>
     refusing(
-      "sessionsPerIdentity",
+      "maxSessionsPerIdentity",
       Effect.gen(function* () {
         const first = yield* visit({ token: "ann" })
         for (let n = 0; n < 19; n++) {
@@ -606,12 +612,12 @@ describe("sessions of one identity", () => {
 
   it.effect("are counted for an identity that is written as nothing, too", () =>
     refusing(
-      "sessionsPerIdentity",
+      "maxSessionsPerIdentity",
       Effect.gen(function* () {
         expect((yield* visit({ token: "" })).closeCode).toBeUndefined()
         expect((yield* visit({ token: "" })).closeCode).toBe(4004)
       }),
-      { sessionsPerIdentity: 1 },
+      { maxSessionsPerIdentity: 1 },
       {
         authenticate: ({ token }) => Effect.succeed({ identity: token ?? "" }),
         authorize: allowAll
@@ -644,16 +650,16 @@ describe("a socket that does not keep up", () => {
 
   it.effect("keeps 1 MiB of backlog, and loses it beyond: gap slow", () =>
     refusing(
-      "mailboxBytes",
+      "maxMailboxBytes",
       Effect.gen(function* () {
         const { say, visitor } = yield* blocked
         const text = "x".repeat(7990)
         const each = frameBytes(text, visitor.last("subscribed")!.cursor) + 4
         const fits = Math.floor((1024 * 1024) / each)
         for (let n = 0; n < fits; n++) yield* say(text)
-        const before = yield* refusals("mailboxBytes")
+        const before = yield* refusals("maxMailboxBytes")
         yield* say(text)
-        expect(yield* refusals("mailboxBytes")).toBe(before + 1)
+        expect(yield* refusals("maxMailboxBytes")).toBe(before + 1)
         yield* say("later")
         visitor.read()
         yield* settle
@@ -680,7 +686,7 @@ describe("a socket that does not keep up", () => {
 
   it.effect("is closed with 4001 instead, where it is told so", () =>
     refusing(
-      "mailboxBytes",
+      "maxMailboxBytes",
       Effect.gen(function* () {
         const { say, visitor } = yield* blocked
         yield* say("x".repeat(500))
@@ -688,14 +694,14 @@ describe("a socket that does not keep up", () => {
         yield* say("x".repeat(500))
         expect(visitor.closeCode).toBe(4001)
       }),
-      { mailboxBytes: 1000 },
+      { maxMailboxBytes: 1000 },
       { slowConsumer: "disconnect" }
     )
   )
 
   it.effect("is closed with 4001 and cut after 30 s without taking anything", () =>
     refusing(
-      "blocked",
+      "blockedTimeout",
       Effect.gen(function* () {
         const { visitor } = yield* blocked
         const pong = () => visitor.send({ type: "pong" })
@@ -750,7 +756,7 @@ describe("a socket that does not keep up", () => {
     "is closed with 4001 when it asks on and its answers alone are more than the bound",
     () =>
       refusing(
-        "mailboxBytes",
+        "maxMailboxBytes",
         Effect.gen(function* () {
           const { visitor } = yield* blocked
           let asked = 0
@@ -760,7 +766,7 @@ describe("a socket that does not keep up", () => {
           expect(asked).toBeGreaterThan(5)
           expect(asked).toBeLessThan(15)
         }),
-        { mailboxBytes: 1000, frames: plenty }
+        { maxMailboxBytes: 1000, frameRate: plenty }
       )
   )
 
@@ -776,7 +782,7 @@ describe("a socket that does not keep up", () => {
         expect(visitor.of("gap")).toEqual([])
         expect(visitor.of("events")).toHaveLength(2)
       }),
-      { limits: { mailboxBytes: 1000 } }
+      { limits: { maxMailboxBytes: 1000 } }
     )
   )
 })
@@ -784,15 +790,15 @@ describe("a socket that does not keep up", () => {
 describe("options that cannot be", () => {
   const secret = "hunter2"
   const wrong: ReadonlyArray<readonly [string, Partial<AnonymousOptions>]> = [
-    ["limits.sessions", { limits: { sessions: Number.NaN } }],
-    ["limits.frameBytes", { limits: { frameBytes: 0 } }],
-    ["limits.subscriptions", { limits: { subscriptions: Infinity } }],
-    ["limits.frames", { limits: { frames: { perSecond: 0, burst: 10 } } }],
-    ["limits.publishes", { limits: { publishes: { perSecond: 1, burst: 0.5 } } }],
-    ["limits.ping", { limits: { ping: "Infinity" } }],
-    ["limits.hello", { limits: { hello: Number.NaN } }],
-    ["limits.hello", { limits: { hello: {} as unknown as number } }],
-    ["limits.frames", { limits: { frames: 5 as unknown as Rate } }],
+    ["limits.maxSessions", { limits: { maxSessions: Number.NaN } }],
+    ["limits.maxFrameBytes", { limits: { maxFrameBytes: 0 } }],
+    ["limits.maxSubscriptions", { limits: { maxSubscriptions: Infinity } }],
+    ["limits.frameRate", { limits: { frameRate: { perSecond: 0, burst: 10 } } }],
+    ["limits.publishRate", { limits: { publishRate: { perSecond: 1, burst: 0.5 } } }],
+    ["limits.pingInterval", { limits: { pingInterval: "Infinity" } }],
+    ["limits.helloTimeout", { limits: { helloTimeout: Number.NaN } }],
+    ["limits.helloTimeout", { limits: { helloTimeout: {} as unknown as number } }],
+    ["limits.frameRate", { limits: { frameRate: 5 as unknown as Rate } }],
     ["limits.sessionPerAddress", { limits: { sessionPerAddress: 5 } as Limits }],
     ["limits", { limits: 5 as Limits }],
     ["limits", { limits: null as unknown as Limits }],
@@ -826,7 +832,7 @@ describe("options that cannot be", () => {
   it("that are misspelt are told the words there are", () => {
     const limits = { sessionPerAddress: 5 } as Limits
     expect(() => resolveLimits(limits)).toThrow(
-      /^The option limits\.sessionPerAddress is 5\. It must be one of .*, sessionsPerAddress, /
+      /^The option limits\.sessionPerAddress is 5\. It must be one of .*, maxSessionsPerAddress, /
     )
     expect(() => checkOptions({ authorize: allowAll, slowConsumer: "drop" as "gap" })).toThrow(
       'The option slowConsumer is "drop". It must be "gap" or "disconnect".'
@@ -836,7 +842,12 @@ describe("options that cannot be", () => {
   it.effect("and those that can are taken", () =>
     withDoor(Effect.asVoid(visit()), {
       origins: ["https://app.example", "http://localhost:3000", "capacitor://localhost"],
-      limits: { sessions: Infinity, sessionsPerAddress: Infinity, drain: 0, tokenAge: "Infinity" }
+      limits: {
+        maxSessions: Infinity,
+        maxSessionsPerAddress: Infinity,
+        drainTimeout: 0,
+        maxTokenAge: "Infinity"
+      }
     })
   )
 })
@@ -867,7 +878,7 @@ describe("over real sockets", () => {
 
   it.live("a message may have 65,536 bytes, and closes 1009 with one more", () =>
     open(
-      "frameBytes",
+      "maxFrameBytes",
       1,
       Effect.gen(function* () {
         const wire = yield* greet(yield* here)
@@ -885,7 +896,7 @@ describe("over real sockets", () => {
 
   it.live("a node takes as many sessions as it may, then 503, and again when one left", () =>
     open(
-      "sessions",
+      "maxSessions",
       1,
       Effect.gen(function* () {
         yield* greet(yield* here)
@@ -895,13 +906,13 @@ describe("over real sockets", () => {
         yield* second.closed
         yield* greet(yield* here)
       }),
-      { limits: { sessions: 2 } }
+      { limits: { maxSessions: 2 } }
     )
   )
 
   it.live("an address has as many sessions as it may, then 429, and others are not affected", () =>
     open(
-      "sessionsPerAddress",
+      "maxSessionsPerAddress",
       1,
       Effect.gen(function* () {
         const url = yield* here
@@ -913,13 +924,13 @@ describe("over real sockets", () => {
         yield* first.closed
         yield* greet(url, from("2001:db8::3"))
       }),
-      { trustProxy: 1, limits: { sessionsPerAddress: 2 } }
+      { trustProxy: 1, limits: { maxSessionsPerAddress: 2 } }
     )
   )
 
   it.live("an address upgrades as often as it may, then 429 with the time to wait", () =>
     open(
-      "upgradesPerAddress",
+      "upgradeRatePerAddress",
       1,
       Effect.gen(function* () {
         const url = yield* here
@@ -927,32 +938,32 @@ describe("over real sockets", () => {
         expect(yield* statusOf("203.0.113.1")).toEqual([429, "10"])
         yield* connect(url, from("203.0.113.2"))
       }),
-      { trustProxy: 1, limits: { upgradesPerAddress: { perSecond: 0.1, burst: 3 } } }
+      { trustProxy: 1, limits: { upgradeRatePerAddress: { perSecond: 0.1, burst: 3 } } }
     )
   )
 
   it.live("a node upgrades as often as it may, then 503 with the time to wait", () =>
     open(
-      "upgrades",
+      "upgradeRate",
       1,
       Effect.gen(function* () {
         const url = yield* here
         for (let n = 0; n < 3; n++) yield* connect(url)
         expect(yield* statusOf("203.0.113.1")).toEqual([503, "10"])
       }),
-      { limits: { upgrades: { perSecond: 0.1, burst: 3 } } }
+      { limits: { upgradeRate: { perSecond: 0.1, burst: 3 } } }
     )
   )
 
   it.live("limits by address leave this machine alone, without trustProxy", () =>
     open(
-      "sessionsPerAddress",
+      "maxSessionsPerAddress",
       0,
       Effect.gen(function* () {
         const url = yield* here
         for (let n = 0; n < 5; n++) yield* connect(url, from("203.0.113.1"))
       }),
-      { limits: { sessionsPerAddress: 1, upgradesPerAddress: { perSecond: 0.1, burst: 1 } } }
+      { limits: { maxSessionsPerAddress: 1, upgradeRatePerAddress: { perSecond: 0.1, burst: 1 } } }
     )
   )
 

@@ -16,8 +16,8 @@ import { otherWebSocket } from "../../examples/node/neighbours.ts"
 import * as Channel from "../../src/Channel.ts"
 import { attach } from "../../src/server/internal/door/attach.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
-import { layerMemory } from "../../src/server/NotificationSource.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
 import { allowAll, type AnonymousOptions } from "../../src/server/ServerOptions.ts"
 import * as App from "../support/app.ts"
 import { refusals } from "../support/sessions.ts"
@@ -57,7 +57,7 @@ type Other = (server: Server) => Effect.Effect<unknown, never, Scope.Scope>
 /** A door on a server, and another listener that came before it or after it. */
 const beside = <A, E>(
   { first, other }: { readonly first: "ours" | "theirs"; readonly other: Other },
-  body: (beside: Beside) => Effect.Effect<A, E, Realtime | Scope.Scope>,
+  body: (beside: Beside) => Effect.Effect<A, E, Realtime.Realtime | Scope.Scope>,
   made: () => Server = () => createServer((_, response) => response.end("theirs")),
   more: Partial<AnonymousOptions> = {}
 ) => {
@@ -80,7 +80,7 @@ const beside = <A, E>(
     return yield* body({ server, port, ws: `ws://127.0.0.1:${port}`, lines })
   }).pipe(
     Effect.scoped,
-    Effect.provide(Realtime.layer().pipe(Layer.provideMerge(layerMemory))),
+    Effect.provide(Realtime.layer().pipe(Layer.provideMerge(MemorySource.layer))),
     Effect.provide(logInto(lines))
   )
 }
@@ -451,7 +451,7 @@ describe("an upgrade that nobody takes", () => {
       })
       const doors = yield* Scope.make()
       yield* Effect.flatMap(Door.make(options), (door) => attach(door, server)).pipe(
-        Effect.provide(Realtime.layer().pipe(Layer.provideMerge(layerMemory))),
+        Effect.provide(Realtime.layer().pipe(Layer.provideMerge(MemorySource.layer))),
         Scope.provide(doors)
       )
       const all = yield* Effect.forkChild(arrived(server, 1), { startImmediately: true })

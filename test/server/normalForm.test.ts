@@ -4,7 +4,7 @@
  * a horizon that moves, pruning. No PostgreSQL: the law itself.
  */
 import { describe, expect, it } from "@effect/vitest"
-import * as Cursor from "../../src/Cursor.ts"
+import * as Cursor from "../../src/internal/cursor.ts"
 import { long, type Random, random, seed } from "./support/random.ts"
 
 interface Message {

@@ -15,21 +15,17 @@ import * as Backoff from "../../src/Backoff.ts"
 import * as Channel from "../../src/Channel.ts"
 import { RealtimeServer as Attached } from "../../src/node/RealtimeServer.ts"
 import type { Options as ClassOptions } from "../../src/node/Options.ts"
-import { type Common, jwt } from "../../src/server/jwt.ts"
-import { MemoryOutbox, type MemoryOutboxOptions } from "../../src/server/MemoryOutbox.ts"
-import { layerMemory } from "../../src/server/NotificationSource.ts"
+import * as Jwt from "../../src/server/Jwt.ts"
+import * as MemoryOutbox from "../../src/server/MemoryOutbox.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
+import { InvalidOption } from "../../src/server/ServerError.ts"
+import * as RealtimeTest from "../../src/testing/RealtimeTest.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import * as Realtime from "../../src/server/Realtime.ts"
-import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
-import {
-  allowAll,
-  type DoorOptions,
-  InvalidOption,
-  type Limits
-} from "../../src/server/ServerOptions.ts"
-import { RealtimeTest, type SystemOptions } from "../../src/testing/RealtimeTest.ts"
+import { allowAll, type DoorOptions, type Limits } from "../../src/server/ServerOptions.ts"
 
 /** Options that are a number or a time. */
 type Measured<O> = {
@@ -67,43 +63,49 @@ const policy: Table<Backoff.Policy> = {
 }
 
 const linkOptions: Table<PgNotificationSource.Options> = {
-  heartbeat: time(),
+  heartbeatInterval: time(),
   heartbeatTimeout: time(),
   startPatience: time("0∞")
 }
 
 const outbox: Table<OutboxReader.Options> = {
-  idle: time(),
-  busy: time(),
+  idleInterval: time(),
+  busyInterval: time(),
   heartbeatTimeout: time(),
   startPatience: time("0∞"),
-  pageMessages: count(),
-  pageBytes: count(),
-  backlog: count("∞"),
-  positionEvery: time("∞"),
-  replayEvents: count("0∞"),
-  replayBytes: count("0∞"),
-  replays: count("∞"),
-  replayQueue: count("0∞"),
-  replayMemory: count()
+  maxPageMessages: count(),
+  maxPageBytes: count(),
+  maxBacklog: count("∞"),
+  positionInterval: time("∞"),
+  maxRecentEvents: count("0∞"),
+  maxRecentAge: time("0∞"),
+  maxRecentBytes: count("0∞"),
+  maxReplayEvents: count("0∞"),
+  maxReplayBytes: count("0∞"),
+  maxReplays: count("∞"),
+  maxReplayQueue: count("0∞"),
+  maxReplayMemory: count()
 }
 
-const memory: Table<MemoryOutboxOptions> = {
-  backlog: outbox.backlog,
-  pageBytes: outbox.pageBytes,
-  pageMessages: outbox.pageMessages,
-  positionEvery: outbox.positionEvery,
-  replayBytes: outbox.replayBytes,
-  replayEvents: outbox.replayEvents,
+const memory: Table<MemoryOutbox.Options> = {
+  maxBacklog: outbox.maxBacklog,
+  maxPageBytes: outbox.maxPageBytes,
+  maxPageMessages: outbox.maxPageMessages,
+  positionInterval: outbox.positionInterval,
+  maxRecentAge: outbox.maxRecentAge,
+  maxRecentBytes: outbox.maxRecentBytes,
+  maxRecentEvents: outbox.maxRecentEvents,
+  maxReplayBytes: outbox.maxReplayBytes,
+  maxReplayEvents: outbox.maxReplayEvents,
   retention: time()
 }
 
 const hubOptions: Table<Realtime.Options> = {
   linger: time("0∞"),
   maxChannels: count("∞"),
-  memoryEvents: count("0∞"),
-  memoryAge: time("0∞"),
-  memoryBytes: count("0∞"),
+  maxMemoryEvents: count("0∞"),
+  maxMemoryAge: time("0∞"),
+  maxMemoryBytes: count("0∞"),
   batchWindow: time("0")
 }
 
@@ -115,49 +117,55 @@ const installed: Table<PgInstaller.Options> = {
 
 const watched: Table<PgInstaller.Watch> = { maxBytes: count("0") }
 
-const common: Table<Common> = { clockTolerance: time("0"), maxAge: time() }
+const common: Table<Jwt.Common> = { clockTolerance: time("0"), maxAge: time() }
 
 const door: Table<DoorOptions> = { trustProxy: count("0") }
 
 const limits: Table<Limits> = {
-  frameBytes: count(),
-  frameDepth: count(),
-  frames: rate,
-  unanswered: count("∞"),
-  unansweredBytes: count("∞"),
-  authentications: rate,
-  subscribes: rate,
-  publishes: rate,
-  hello: time(),
-  ping: time(),
-  slack: time(),
-  mailboxBytes: count(),
-  blocked: time(),
-  subscriptions: count(),
-  sessions: count("0∞"),
-  sessionsPerIdentity: count("∞"),
-  sessionsPerAddress: count("∞"),
-  upgrades: rate,
-  upgradesPerAddress: rate,
-  channelOpens: rate,
-  looks: rate,
-  sourceWait: time(),
-  authorize: time(),
-  tokenAge: time("∞"),
-  drain: time("0")
+  maxFrameBytes: count(),
+  maxFrameDepth: count(),
+  frameRate: rate,
+  maxUnanswered: count("∞"),
+  maxUnansweredBytes: count("∞"),
+  authenticateRate: rate,
+  subscribeRate: rate,
+  publishRate: rate,
+  helloTimeout: time(),
+  pingInterval: time(),
+  pingTimeout: time(),
+  maxMailboxBytes: count(),
+  blockedTimeout: time(),
+  maxSubscriptions: count(),
+  maxSessions: count("0∞"),
+  maxSessionsPerIdentity: count("∞"),
+  maxSessionsPerAddress: count("∞"),
+  upgradeRate: rate,
+  upgradeRatePerAddress: rate,
+  channelOpenRate: rate,
+  authorizeRate: rate,
+  maxPublishKeys: count("∞"),
+  maxPublishKeysPerIdentity: count("∞"),
+  maxPublishKeyAge: time("∞"),
+  sourceTimeout: time(),
+  authorizeTimeout: time(),
+  maxTokenAge: time("∞"),
+  drainTimeout: time("0")
 }
 
 const attached: Table<ClassOptions> = {
   maxChannels: hubOptions.maxChannels,
-  replays: outbox.replays,
-  replayQueue: outbox.replayQueue,
-  replayMemory: outbox.replayMemory,
+  maxRecentAge: outbox.maxRecentAge,
+  maxRecentBytes: outbox.maxRecentBytes,
+  maxRecentEvents: outbox.maxRecentEvents,
+  maxReplays: outbox.maxReplays,
+  maxReplayQueue: outbox.maxReplayQueue,
+  maxReplayMemory: outbox.maxReplayMemory,
   maxConnections: count(),
   startPatience: time("0∞"),
   trustProxy: door.trustProxy
 }
 
-const testOptions: Table<SystemOptions> = { socketBytes: count("∞") }
+const testOptions: Table<RealtimeTest.SystemOptions> = { socketBytes: count("∞") }
 
 /** What nothing can be, whatever the option. */
 const never = [-1, Number.NaN, -Infinity, true, {}, [], "", "soon", () => 1]
@@ -227,12 +235,12 @@ const link = (option: object) =>
 const reader = (option: object) => failure(OutboxReader.layer(option).pipe(Layer.provide(nowhere)))
 
 const hub = (option: object) =>
-  failure(Realtime.Realtime.layer(option).pipe(Layer.provide(layerMemory)))
+  failure(Realtime.layer(option).pipe(Layer.provide(MemorySource.layer)))
 
 const server = (option: object) =>
   failure(
     RealtimeServer.layer({ ...doors, ...option }).pipe(
-      Layer.provide([HttpRouter.layer, Realtime.Realtime.layer().pipe(Layer.provide(layerMemory))])
+      Layer.provide([HttpRouter.layer, Realtime.layer().pipe(Layer.provide(MemorySource.layer))])
     )
   )
 
@@ -250,7 +258,7 @@ const sql = (option: object) => thrown(() => PgInstaller.sql(option))
 const watch = (option: object) => ({ channel: "table_updates_orders", ...option })
 
 const tokens = (option: object) =>
-  thrown(() => jwt({ keys: Redacted.make("x".repeat(32)), ...option }))
+  thrown(() => Jwt.authenticate({ keys: Redacted.make("x".repeat(32)), ...option }))
 
 const starts: ReadonlyArray<
   readonly [what: string, prefix: string, options: Readonly<Record<string, Range>>, start: Start]

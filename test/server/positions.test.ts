@@ -6,10 +6,10 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import * as Schema from "effect/Schema"
 import { createServer } from "node:http"
 import * as Channel from "../../src/Channel.ts"
-import { layerMemory } from "../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
+import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
 import { OutboxReader } from "../../src/server/OutboxReader.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
-import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
 import { allowAll } from "../../src/server/ServerOptions.ts"
 import { Address, address } from "../support/app.ts"
 import { greet } from "../support/wire.ts"
@@ -21,7 +21,7 @@ const Log = Channel.make("log", Schema.Unknown, { delivery: "durable" })
 const minute = 60_000
 
 const realtime = Realtime.layer().pipe(
-  Layer.provide(layerMemory),
+  Layer.provide(MemorySource.layer),
   Layer.provideMerge(layerReader({ retention: "2 seconds" }))
 )
 
@@ -49,9 +49,9 @@ const gone = (cursor: string) =>
 describe("a newer position", () => {
   it.live.each([
     ["every hour", undefined, "24 hours", 60 * minute],
-    ["as often as positionEvery says", "1 minute", "24 hours", minute],
+    ["as often as positionInterval says", "1 minute", "24 hours", minute],
     ["four times within the retention", undefined, "40 minutes", 10 * minute]
-  ] as const)("is told %s", ([, positionEvery, retention, every]) =>
+  ] as const)("is told %s", ([, positionInterval, retention, every]) =>
     Effect.gen(function* () {
       const { clock, jump } = yield* sleepy
       yield* Effect.gen(function* () {
@@ -68,7 +68,7 @@ describe("a newer position", () => {
         }
       }).pipe(
         Effect.scoped,
-        Effect.provide(layerReader({ retention }, { positionEvery, upkeep: false })),
+        Effect.provide(layerReader({ retention }, { positionInterval, upkeep: false })),
         Effect.provideService(Clock.Clock, clock)
       )
     })

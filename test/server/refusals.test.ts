@@ -10,17 +10,14 @@ import * as Channel from "../../src/Channel.ts"
 import { resolveLimits } from "../../src/server/internal/limits/limits.ts"
 import { Crossings, Notices } from "../../src/server/internal/limits/notices.ts"
 import { Voice } from "../../src/server/internal/limits/voice.ts"
-import { MemoryOutbox } from "../../src/server/MemoryOutbox.ts"
-import { MemorySource } from "../../src/server/NotificationSource.ts"
+import * as MemoryOutbox from "../../src/server/MemoryOutbox.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as ServerError from "../../src/server/ServerError.ts"
+import type { InvalidOption } from "../../src/server/ServerError.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import { NotInstalled, OutdatedInstall } from "../../src/server/PgInstaller.ts"
 import type { Options as RealtimeOptions, Realtime } from "../../src/server/Realtime.ts"
-import {
-  allowAll,
-  AuthRefused,
-  type InvalidOption,
-  type Options
-} from "../../src/server/ServerOptions.ts"
+import { allowAll, AuthRefused, type Options } from "../../src/server/ServerOptions.ts"
 import { layerDoor, refusals, settle, TestDoor, visit, type Visitor } from "../support/sessions.ts"
 
 const Orders = Channel.make("orders", Schema.Struct({ id: Schema.Int }))
@@ -37,7 +34,7 @@ interface Line {
 const withDoor = <A, E>(
   body: (
     lines: ReadonlyArray<Line>
-  ) => Effect.Effect<A, E, TestDoor | Realtime | MemorySource | Scope.Scope>,
+  ) => Effect.Effect<A, E, TestDoor | Realtime | MemorySource.MemorySource | Scope.Scope>,
   more: Partial<Options<string>> = {},
   realtime?: RealtimeOptions,
   outbox: Layer.Layer<OutboxReader.OutboxReader, InvalidOption> = MemoryOutbox.layer()
@@ -240,7 +237,7 @@ describe("a token whose life ends", () => {
       {
         authenticate: ({ token = "" }) =>
           Effect.succeed({ identity: token, expires: new Date(60_000) }),
-        limits: { ping: "1 hour" }
+        limits: { pingInterval: "1 hour" }
       } as never
     )
   )
@@ -269,11 +266,11 @@ describe("a limit", () => {
             expect(said).toHaveLength(seconds < 10 ? 0 : 1)
             if (said.length > 0) {
               expect(said[0]).toMatch(
-                /^The limit subscriptions \(1 subscriptions\) was crossed \d+ times in the last 10 s\. If honest clients need more, raise limits\.subscriptions\.$/
+                /^The limit maxSubscriptions \(1 subscriptions\) was crossed \d+ times in the last 10 s\. If honest clients need more, raise limits\.maxSubscriptions\.$/
               )
             }
           }),
-        { limits: { subscriptions: 1, ping: "1 hour" } }
+        { limits: { maxSubscriptions: 1, pingInterval: "1 hour" } }
       )
   )
 
@@ -287,7 +284,11 @@ describe("a limit", () => {
       }
       return visitor
     })
-  const limits = { ping: "1 hour", sourceWait: "500 millis", subscriptions: 1 } as const
+  const limits = {
+    pingInterval: "1 hour",
+    sourceTimeout: "500 millis",
+    maxSubscriptions: 1
+  } as const
 
   it("is said with its unit, whatever it is", () => {
     const resolved = resolveLimits()
@@ -308,19 +309,21 @@ describe("a limit", () => {
     }
   })
 
-  it.effect("is not the cure for a source that is down: sourceWait is counted, and not said", () =>
-    withDoor(
-      (lines) =>
-        Effect.gen(function* () {
-          const before = yield* refusals("sourceWait")
-          yield* (yield* MemorySource).lose
-          const visitor = yield* asking(30, () => "orders")
-          expect(new Set(visitor.errors)).toEqual(new Set(["source/down"]))
-          expect(yield* refusals("sourceWait")).toBeGreaterThan(before + 10)
-          expect(texts(lines)).toEqual([])
-        }),
-      { limits }
-    )
+  it.effect(
+    "is not the cure for a source that is down: sourceTimeout is counted, and not said",
+    () =>
+      withDoor(
+        (lines) =>
+          Effect.gen(function* () {
+            const before = yield* refusals("sourceTimeout")
+            yield* (yield* MemorySource.MemorySource).lose
+            const visitor = yield* asking(30, () => "orders")
+            expect(new Set(visitor.errors)).toEqual(new Set(["source/down"]))
+            expect(yield* refusals("sourceTimeout")).toBeGreaterThan(before + 10)
+            expect(texts(lines)).toEqual([])
+          }),
+        { limits }
+      )
   )
 
   it.effect("of the node's channels is said with what raises it, and when to come back", () =>
@@ -352,7 +355,7 @@ describe("a limit", () => {
           yield* asking(12, () => "history", "a cursor")
           expect(texts(lines)).toEqual([
             expect.stringMatching(
-              /^The limit replayQueue \(7 replays\) was crossed .* raise replayQueue \(of OutboxReader\.layer/
+              /^The limit maxReplayQueue \(7 replays\) was crossed .* raise maxReplayQueue \(of OutboxReader\.layer/
             )
           ])
         }),
@@ -380,8 +383,8 @@ describe("an outbox that cannot be read", () => {
   const faults = [
     new NotInstalled({}),
     new OutdatedInstall({ installed: 1, needed: 3 }),
-    new OutboxReader.NotPrimary(),
-    new OutboxReader.OtherOutbox()
+    new ServerError.NotPrimary(),
+    new ServerError.OtherOutbox()
   ]
   it.effect.each(faults.map((fault) => [fault._tag, fault] as const))(
     "(%s) is told by its reader, not once more for each subscription",
@@ -397,7 +400,7 @@ describe("an outbox that cannot be read", () => {
             expect(visitor.errors).toEqual(["source/down", "source/down", "source/down"])
             expect(lines).toEqual([])
           }),
-        { channels: [History], limits: { ping: "1 hour" } },
+        { channels: [History], limits: { pingInterval: "1 hour" } },
         undefined,
         changed({ follow: () => Effect.fail(fault) })
       )

@@ -7,9 +7,9 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Queue, Schema } from "effect"
 import * as Channel from "../../src/Channel.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
-import { layerMemory } from "../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
 import { type Options, OutboxReader } from "../../src/server/OutboxReader.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
 import { allowAll, type AnonymousOptions } from "../../src/server/ServerOptions.ts"
 import { refusals, TestDoor, visit, type Visitor } from "../support/sessions.ts"
 import {
@@ -40,7 +40,7 @@ const waiting = blocked("%realtime.messages m%")
 /** Sessions that wait to lock everybody out. */
 const lockers = blocked("lock %")
 
-const until = (count: number) =>
+const untilWaiting = (count: number) =>
   Effect.repeat(Effect.delay(waiting, "5 millis"), { until: (found) => found === count })
 
 /** So many positions, each with one message more behind it. */
@@ -68,7 +68,7 @@ const lock = Effect.gen(function* () {
 const layerDoor = (options: Partial<AnonymousOptions>, reader?: Options) =>
   Layer.effect(TestDoor, Door.make({ channels: [Log], authorize: allowAll, ...options })).pipe(
     Layer.provide(Realtime.layer()),
-    Layer.provide(layerMemory),
+    Layer.provide(MemorySource.layer),
     Layer.provideMerge(layerReader({ wake: "poll" }, reader))
   )
 
@@ -109,7 +109,7 @@ describe("a publish", () => {
       expect(
         yield* PgClient.PgClient.use((sql) => sql`select payload from realtime.messages`)
       ).toHaveLength(1)
-    }).pipe(Effect.scoped, Effect.provide(layerDoor({ limits: { sourceWait: "300 millis" } })))
+    }).pipe(Effect.scoped, Effect.provide(layerDoor({ limits: { sourceTimeout: "300 millis" } })))
   )
 })
 
@@ -122,11 +122,11 @@ describe("a replay", () => {
       const hostile = yield* Effect.forEach(from.slice(0, 30), (cursor) =>
         Effect.forkChild(reader.join("room", cursor))
       )
-      yield* until(8)
+      yield* untilWaiting(8)
       yield* Fiber.interruptAll(hostile)
-      yield* until(0)
+      yield* untilWaiting(0)
       const join = yield* Effect.forkChild(reader.join("room", from[30]))
-      yield* until(1)
+      yield* untilWaiting(1)
       yield* unlock
       expect(yield* Fiber.join(join)).toMatchObject({ state: "recovered" })
     }).pipe(Effect.scoped, Effect.provide(layerReader({ wake: "poll" })))
@@ -140,7 +140,7 @@ describe("a replay", () => {
       const [first, ...others] = yield* Effect.forEach([1, 2, 3, 4, 5], () =>
         Effect.forkChild(reader.join("room", from))
       )
-      yield* until(1)
+      yield* untilWaiting(1)
       yield* Fiber.interrupt(first!)
       expect(yield* waiting).toBe(1)
       yield* unlock
@@ -173,7 +173,7 @@ describe("a replay", () => {
       yield* unlockTake
       const unlock = yield* Fiber.join(first)
       // Another lock waits for the first page, and the second page for that.
-      yield* until(1)
+      yield* untilWaiting(1)
       const second = yield* Effect.forkChild(lock)
       yield* Effect.repeat(Effect.delay(lockers, "5 millis"), { until: (found) => found === 1 })
       yield* unlock
@@ -199,7 +199,12 @@ describe("a replay", () => {
       Effect.provide(
         layerReader(
           { wake: "poll" },
-          { pageMessages: 1, busy: "5 minutes", idle: "5 minutes", upkeep: false }
+          {
+            maxPageMessages: 1,
+            busyInterval: "5 minutes",
+            idleInterval: "5 minutes",
+            upkeep: false
+          }
         )
       )
     )
@@ -234,7 +239,7 @@ describe("a replay", () => {
         expect(most).toBeLessThanOrEqual(8)
       }).pipe(
         Effect.provide(
-          layerReaderOnly({ pageMessages: 1 }).pipe(
+          layerReaderOnly({ maxPageMessages: 1 }).pipe(
             Layer.provide(spied),
             Layer.provideMerge(layerInstalled({ wake: "poll" }))
           )
@@ -244,9 +249,9 @@ describe("a replay", () => {
   )
 
   const bounds = [
-    ["replayEvents", 3, ["a", "b", "c"], "d"],
+    ["maxReplayEvents", 3, ["a", "b", "c"], "d"],
     // As JSON texts: 5 bytes each, and the last one is one byte too many.
-    ["replayBytes", 10, ["aaa", "bbb"], "1"]
+    ["maxReplayBytes", 10, ["aaa", "bbb"], "1"]
   ] as const
   it.live.each(bounds)("is given up for a reset beyond %s", ([option, limit, payloads, more]) =>
     Effect.gen(function* () {

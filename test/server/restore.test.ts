@@ -20,7 +20,7 @@ const publish = (url: string, payload: unknown) =>
 const nodeOn = (url: string, options?: PgInstaller.Options) =>
   Effect.map(
     Layer.build(
-      Layer.fresh(OutboxReader.layer({ ...quick, idle: 20 })).pipe(
+      Layer.fresh(OutboxReader.layer({ ...quick, idleInterval: 20 })).pipe(
         Layer.provideMerge(
           options === undefined ? Layer.empty : Layer.fresh(PgInstaller.layer(options))
         ),
@@ -50,7 +50,7 @@ describe("a data folder that is put back", () => {
         const place = yield* folder
         const postgres = yield* installedOn(Path.join(place, "data"))
         const address = new Address(postgres.socketDirectory)
-        const node = yield* nodeAt(address, { idle: 20 })
+        const node = yield* nodeAt(address, { idleInterval: 20 })
         /** Each in a transaction of its own, on a session of its own. */
         const commit = (name: string, count: number) =>
           Effect.gen(function* () {

@@ -2,7 +2,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Queue, Redacted, Stream } from "effect"
-import * as Cursor from "../../src/Cursor.ts"
+import * as Cursor from "../../src/internal/cursor.ts"
 import { OutboxReader } from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { ownServer } from "../support/cluster.ts"
@@ -132,7 +132,7 @@ describe("retention", () => {
         expect(left!.kept).toBeLessThan(left!.all)
       }).pipe(
         Effect.scoped,
-        Effect.provide(layerReader(undefined, { pageMessages: 7, pageBytes: 100 }))
+        Effect.provide(layerReader(undefined, { maxPageMessages: 7, maxPageBytes: 100 }))
       ),
     60_000
   )
@@ -254,7 +254,10 @@ describe("retention", () => {
     }).pipe(
       Effect.scoped,
       Effect.provide(
-        layerReader({ wake: "poll" }, { idle: "5 minutes", busy: "5 minutes", upkeep: false })
+        layerReader(
+          { wake: "poll" },
+          { idleInterval: "5 minutes", busyInterval: "5 minutes", upkeep: false }
+        )
       )
     )
   )

@@ -4,9 +4,9 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Redacted, Result, Schema, Stream } from "effect"
 import * as Channel from "../../src/Channel.ts"
 import * as PgType from "../../src/PgType.ts"
-import * as NotificationSource from "../../src/server/NotificationSource.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
 import { TestDatabase } from "../support/database.ts"
 import { layerReader } from "./support/durable.ts"
 
@@ -51,7 +51,7 @@ const layerHostile = Layer.unwrap(
 )
 
 const layer = Realtime.layer().pipe(
-  Layer.provide(NotificationSource.layerMemory),
+  Layer.provide(MemorySource.layer),
   Layer.provideMerge(layerReader())
 )
 

@@ -7,7 +7,7 @@ import { inSchema } from "../../src/server/internal/sql/schemaName.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
 import { layerDatabase } from "../support/database.ts"
 import { quick } from "./support/durable.ts"
 
@@ -24,7 +24,7 @@ const layerOthers = (schema: string) =>
   Realtime.layer().pipe(
     Layer.provideMerge([
       PgNotificationSource.layer(),
-      OutboxReader.layer({ ...quick, schema, idle: "1 minute" })
+      OutboxReader.layer({ ...quick, schema, idleInterval: "1 minute" })
     ])
   )
 

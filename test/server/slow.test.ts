@@ -7,9 +7,9 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Logger, Schema } from "effect"
 import * as Channel from "../../src/Channel.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
-import { layerMemory } from "../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
 import { type Options, OutboxReader } from "../../src/server/OutboxReader.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
 import { allowAll, type Limits } from "../../src/server/ServerOptions.ts"
 import { refusals, TestDoor, visit, type Visitor } from "../support/sessions.ts"
 import { layerInstalled, layerReaderOnly } from "./support/durable.ts"
@@ -25,7 +25,7 @@ const layerDoor = (
 ) =>
   Layer.effect(TestDoor, Door.make({ channels: [Log], authorize: allowAll, limits })).pipe(
     Layer.provide(Realtime.layer()),
-    Layer.provide(layerMemory),
+    Layer.provide(MemorySource.layer),
     Layer.provideMerge(layerReaderOnly({ upkeep: false, ...reader })),
     Layer.provide(layerSpied(read, fails)),
     Layer.provideMerge(layerInstalled({ wake: "poll" }))
@@ -174,7 +174,7 @@ describe("a slow reader of many durable channels", () => {
         Effect.scoped,
         Effect.provide(
           layerDoor(({ channel }) => channels.add(channel), {
-            limits: { subscribes: { perSecond: 0.01, burst: 20 } }
+            limits: { subscribeRate: { perSecond: 0.01, burst: 20 } }
           })
         )
       )
@@ -186,8 +186,8 @@ describe("a slow reader of a durable channel", () => {
   const name = "log_1"
 
   it.live.each([
-    ["events", { replayEvents: 1000 }],
-    ["bytes", { replayBytes: 1_500_000 }]
+    ["events", { maxReplayEvents: 1000 }],
+    ["bytes", { maxReplayBytes: 1_500_000 }]
   ] as const)("that is more %s behind than are replayed is told gap slow", ([, bounds]) =>
     Effect.gen(function* () {
       const visitor = yield* subscriber([name])

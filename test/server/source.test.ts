@@ -5,11 +5,12 @@ import { Context, Effect, Layer, Schema, Stream } from "effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import { createServer } from "node:http"
 import * as Channel from "../../src/Channel.ts"
-import { MemoryOutbox } from "../../src/server/MemoryOutbox.ts"
-import { layerMemory, MemorySource, type SourceState } from "../../src/server/NotificationSource.ts"
+import * as MemoryOutbox from "../../src/server/MemoryOutbox.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
+import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
+import { type SourceState } from "../../src/server/NotificationSource.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
-import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
 import { allowAll } from "../../src/server/ServerOptions.ts"
 import { Address, address } from "../support/app.ts"
 import { execute, TestDatabase } from "../support/database.ts"
@@ -36,7 +37,7 @@ const door = (channels: ReadonlyArray<Channel.Definition>) =>
   ).pipe(
     Effect.flatMap((context) =>
       Effect.gen(function* () {
-        const server = Context.get(context, RealtimeServer)
+        const server = Context.get(context, RealtimeServer.RealtimeServer)
         const wire = yield* greet(Context.get(context, Address).ws)
         const told = () =>
           wire.frames.flatMap((frame) => (frame.type === "status" ? [frame.source] : []))
@@ -48,14 +49,14 @@ const door = (channels: ReadonlyArray<Channel.Definition>) =>
 describe("the source of a server", () => {
   it.live("is up when everything is up that the channels it serves need", () =>
     Effect.gen(function* () {
-      const memory = yield* MemorySource
-      const outbox = yield* MemoryOutbox
+      const memory = yield* MemorySource.MemorySource
+      const outbox = yield* MemoryOutbox.MemoryOutbox
       const live = yield* door([Live])
       const kept = yield* door([Kept])
       const both = yield* door([Live, Kept])
       const doors = [live, kept, both]
       const heard: Array<SourceState> = []
-      yield* Realtime.useSync((realtime) => realtime.source).pipe(
+      yield* Realtime.Realtime.useSync((realtime) => realtime.source).pipe(
         Stream.unwrap,
         Stream.runForEach((one) => Effect.sync(() => heard.push(one))),
         Effect.forkScoped({ startImmediately: true })
@@ -63,7 +64,7 @@ describe("the source of a server", () => {
       const hear = (count: number) =>
         Effect.repeat(Effect.yieldNow, { until: () => heard.length === count })
       yield* hear(1)
-      const ready = Effect.forEach(doors, ({ server }) => server.ready)
+      const ready = Effect.forEach(doors, ({ server }) => server.isReady)
       expect(yield* ready).toEqual([true, true, true])
 
       yield* outbox.lose
@@ -94,7 +95,7 @@ describe("the source of a server", () => {
       Effect.provide(
         Realtime.layer().pipe(
           Layer.provideMerge(MemoryOutbox.layer()),
-          Layer.provideMerge(layerMemory)
+          Layer.provideMerge(MemorySource.layer)
         )
       )
     )
@@ -106,7 +107,7 @@ describe("the source of a server", () => {
   ] as const)("goes down with %s, and comes back with it", ([, name, expected]) =>
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
-      const { source } = yield* Realtime
+      const { source } = yield* Realtime.Realtime
       yield* source.pipe(
         Stream.filter((state) => state === "up"),
         Stream.runHead

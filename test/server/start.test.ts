@@ -21,14 +21,15 @@ import * as Net from "node:net"
 import * as Path from "node:path"
 import * as Channel from "../../src/Channel.ts"
 import { address } from "../../src/server/internal/link/pgLink.ts"
-import { Doubt } from "../../src/server/internal/link/refusal.ts"
-import { layerMemory, NotificationSource } from "../../src/server/NotificationSource.ts"
-import { MemoryOutbox } from "../../src/server/MemoryOutbox.ts"
+import { Doubt } from "../../src/server/internal/link/databaseRefusal.ts"
+import { NotificationSource } from "../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as MemoryOutbox from "../../src/server/MemoryOutbox.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
+import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
-import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
 import { database, execute, installedDatabase, serverUrl } from "../support/database.ts"
 import { deafHop } from "../support/deafHop.ts"
 import { folder, followIn, installedOn, serverOn } from "./support/recovery.ts"
@@ -58,16 +59,16 @@ describe("a server that cannot hear its channels", () => {
   const outbox = MemoryOutbox.layer()
   const start = <E>(
     channels: ReadonlyArray<Channel.Definition>,
-    realtime: Layer.Layer<Realtime, E>
+    realtime: Layer.Layer<Realtime.Realtime, E>
   ) =>
     Layer.build(
       RealtimeServer.layer({ channels, authorize: RealtimeServer.allowAll }).pipe(
         Layer.provide([HttpRouter.layer, realtime])
       )
     ).pipe(Effect.scoped, Effect.exit)
-  const beneath = Realtime.layer().pipe(Layer.provide([layerMemory, outbox]))
-  const beside = Layer.merge(Realtime.layer().pipe(Layer.provide(layerMemory)), outbox)
-  const none = Realtime.layer().pipe(Layer.provide(layerMemory))
+  const beneath = Realtime.layer().pipe(Layer.provide([MemorySource.layer, outbox]))
+  const beside = Layer.merge(Realtime.layer().pipe(Layer.provide(MemorySource.layer)), outbox)
+  const none = Realtime.layer().pipe(Layer.provide(MemorySource.layer))
 
   it.effect.each([
     ["without OutboxReader", none, [Live, Durable], "NoOutbox", "orders"],
@@ -109,7 +110,7 @@ describe("a server that cannot hear its channels", () => {
 
   it.effect("B11: durable channels need no link, and a live one says that there is none", () =>
     Effect.gen(function* () {
-      const realtime = yield* Realtime
+      const realtime = yield* Realtime.Realtime
       expect(yield* Stream.runHead(realtime.source)).toMatchObject({ value: "up" })
       const told = yield* Effect.flip(realtime.publish(Live, 1))
       expect(told._tag).toBe("NoSource")
@@ -126,7 +127,7 @@ describe("two doors of one router", () => {
     Effect.forEach(paths, (path) => Layer.build(door(path))).pipe(
       Effect.scoped,
       Effect.provide(HttpRouter.layer),
-      Effect.provide(Realtime.layer().pipe(Layer.provide(layerMemory)))
+      Effect.provide(Realtime.layer().pipe(Layer.provide(MemorySource.layer)))
     )
 
   it.effect("have two paths, and the second one on the same is refused", () =>
@@ -359,7 +360,7 @@ describe("B13: a link that does not deliver", () => {
         ...quick,
         listenUrl: Redacted.make(through.href),
         // No look at the link but the self-test's.
-        heartbeat: "1 hour",
+        heartbeatInterval: "1 hour",
         heartbeatTimeout: "1 hour"
       }).pipe(Effect.provide(pool(url)), Effect.exit, Effect.forkScoped)
       // Four times as fast as it is: the echo that comes has half a second.

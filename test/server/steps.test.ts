@@ -65,7 +65,7 @@ describe("channels that are opened at once", () => {
             asked.note()
             return true
           }),
-        limits: { sessionsPerIdentity: 100 }
+        limits: { maxSessionsPerIdentity: 100 }
       })
       yield* Effect.gen(function* () {
         const visitors = yield* Effect.forEach(Array.from({ length: 60 }), () => enter)

@@ -59,7 +59,7 @@ const started = (pool: Layer.Layer<PgClient.PgClient, unknown>) =>
     const logger = Logger.make(({ message }) => void warnings.push(String(message)))
     const context = yield* Layer.build(
       Layer.mergeAll(
-        PgNotificationSource.layer({ heartbeat: 20, heartbeatTimeout: 500 }),
+        PgNotificationSource.layer({ heartbeatInterval: 20, heartbeatTimeout: 500 }),
         OutboxReader.layer()
       ).pipe(Layer.provide(pool), Layer.provideMerge(Logger.layer([logger])))
     )

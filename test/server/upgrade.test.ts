@@ -10,8 +10,8 @@ import * as Channel from "../../src/Channel.ts"
 import { attach } from "../../src/server/internal/door/attach.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
 import * as metrics from "../../src/server/internal/metrics.ts"
-import { layerMemory } from "../../src/server/NotificationSource.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
 import { allowAll, type AnonymousOptions } from "../../src/server/ServerOptions.ts"
 import * as App from "../support/app.ts"
 import { refusals } from "../support/sessions.ts"
@@ -34,7 +34,7 @@ interface Beside {
 
 /** A door attached to a plain server of somebody else. */
 const attached = <A, E>(
-  body: (beside: Beside) => Effect.Effect<A, E, Realtime | Scope.Scope>,
+  body: (beside: Beside) => Effect.Effect<A, E, Realtime.Realtime | Scope.Scope>,
   more: Partial<AnonymousOptions> = {},
   http: ServerOptions = {}
 ) =>
@@ -61,7 +61,10 @@ const attached = <A, E>(
       connections,
       port: (server.address() as AddressInfo).port
     })
-  }).pipe(Effect.scoped, Effect.provide(Realtime.layer().pipe(Layer.provideMerge(layerMemory))))
+  }).pipe(
+    Effect.scoped,
+    Effect.provide(Realtime.layer().pipe(Layer.provideMerge(MemorySource.layer)))
+  )
 
 interface Raw {
   readonly socket: Socket
@@ -166,7 +169,13 @@ describe("a peer that does not leave", () => {
             yield* none(connections)
             yield* none(Effect.sync(door.size))
           }),
-        { limits: { hello: "100 millis", ping: "200 millis", slack: "200 millis" } }
+        {
+          limits: {
+            helloTimeout: "100 millis",
+            pingInterval: "200 millis",
+            pingTimeout: "200 millis"
+          }
+        }
       )
   )
 
@@ -221,7 +230,7 @@ describe("a peer that is never done", () => {
 
   it.live("with one frame is no sign of life: it is closed with 4002", () =>
     Effect.gen(function* () {
-      const before = yield* refusals("slack")
+      const before = yield* refusals("pingTimeout")
       yield* attached(
         ({ connections, port }) =>
           Effect.gen(function* () {
@@ -230,9 +239,9 @@ describe("a peer that is never done", () => {
             yield* keepWriting(peer, Buffer.from("x"), 20)
             yield* none(connections)
           }),
-        { limits: { ping: "200 millis", slack: "200 millis" } }
+        { limits: { pingInterval: "200 millis", pingTimeout: "200 millis" } }
       )
-      expect(yield* refusals("slack")).toBe(before + 1)
+      expect(yield* refusals("pingTimeout")).toBe(before + 1)
     })
   )
 
@@ -248,7 +257,7 @@ describe("a peer that is never done", () => {
           yield* Effect.raceFirst(keepWriting(peer, pings, 0), size(door, 0))
           yield* none(connections)
         }),
-      { limits: { frames: { perSecond: 1e6, burst: 1e6 } } }
+      { limits: { frameRate: { perSecond: 1e6, burst: 1e6 } } }
     )
   )
 })
@@ -367,7 +376,7 @@ describe("a reset", () => {
         ),
       { concurrency: 20, discard: true }
     )
-  const many = { upgrades: { perSecond: 1e5, burst: 1e5 } }
+  const many = { upgradeRate: { perSecond: 1e5, burst: 1e5 } }
 
   it.live("at any moment of a handshake hurts nobody, beside a plain server", () =>
     attached(

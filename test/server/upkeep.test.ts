@@ -15,7 +15,7 @@ describe("upkeep", () => {
       const url = Redacted.make(postgres.url)
       const warnings = yield* Queue.unbounded<string>()
       const usage = Effect.map(Metric.value(metrics.notificationQueue), ({ value }) => value)
-      const until = (condition: (usage: number) => boolean) =>
+      const untilUsage = (condition: (usage: number) => boolean) =>
         Effect.repeat(Effect.delay(usage, "5 millis"), { until: condition })
       yield* Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
@@ -26,13 +26,13 @@ describe("upkeep", () => {
         const fill = (pages: number) =>
           sql`select pg_notify('elsewhere', n || repeat('x', 7900)) from generate_series(1, ${pages}::int) n`
         yield* fill(20)
-        yield* until((usage) => usage > 0.25)
+        yield* untilUsage((usage) => usage > 0.25)
         expect(yield* Queue.size(warnings)).toBe(0)
         yield* fill(20)
-        expect(yield* until((usage) => usage > 0.5)).toBeLessThan(0.75)
+        expect(yield* untilUsage((usage) => usage > 0.5)).toBeLessThan(0.75)
         expect(yield* Queue.take(warnings)).toMatch(/queue of notifications is 6\d % full/)
         yield* stuck.query("commit")
-        yield* until((usage) => usage < 0.1)
+        yield* untilUsage((usage) => usage < 0.1)
       }).pipe(
         Effect.provide(
           layerReaderOnly().pipe(

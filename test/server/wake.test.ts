@@ -8,7 +8,7 @@ import { type Item, OutboxReader } from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { layerInstalled, layerReader, publish, session } from "./support/durable.ts"
 
-const asleep = { busy: "5 minutes", idle: "5 minutes" } as const
+const asleep = { busyInterval: "5 minutes", idleInterval: "5 minutes" } as const
 
 const texts = (item: Item) =>
   item._tag === "Batch" ? item.events.map(({ text }) => text) : [item._tag]
@@ -80,7 +80,7 @@ describe("a reader", () => {
       yield* db.query("set realtime.wake = off")
       yield* db.query("select realtime.publish('room', '1'::text)")
       expect(texts(yield* Queue.take(queue))).toEqual(["1"])
-    }).pipe(Effect.scoped, Effect.provide(layerReader({ wake: "hybrid" }, { idle: 200 })))
+    }).pipe(Effect.scoped, Effect.provide(layerReader({ wake: "hybrid" }, { idleInterval: 200 })))
   )
 })
 

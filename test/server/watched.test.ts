@@ -10,7 +10,8 @@ import { allowAll } from "../../src/server/ServerOptions.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
-import { hubKey, Realtime } from "../../src/server/Realtime.ts"
+import { hubOf } from "../../src/server/internal/hub/ofRealtime.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
 import { execute, layerDatabase, TestDatabase } from "../support/database.ts"
 import { layerInstalled } from "./support/durable.ts"
 
@@ -25,7 +26,7 @@ const layerRealtime = Realtime.layer({ linger: 0 }).pipe(
 /** Runs with a hub that starts where tables are watched, and with the warnings that are logged. */
 const warned = <A, E, R>(
   channels: ReadonlyArray<Table>,
-  body: (warnings: Queue.Dequeue<string>) => Effect.Effect<A, E, R | Realtime>
+  body: (warnings: Queue.Dequeue<string>) => Effect.Effect<A, E, R | Realtime.Realtime>
 ) =>
   Effect.gen(function* () {
     const warnings = yield* Queue.unbounded<string>()
@@ -45,8 +46,8 @@ const warned = <A, E, R>(
 type Table = ReturnType<typeof live> | ReturnType<typeof durable>
 
 /** As the server does for a client that subscribes and leaves. */
-const openedBy = (realtime: Realtime["Service"]) => (channel: Table) =>
-  Effect.scoped(realtime[hubKey].deliveryOf(channel).open(channel))
+const openedBy = (realtime: Realtime.Realtime["Service"]) => (channel: Table) =>
+  Effect.scoped(hubOf(realtime).deliveryOf(channel).open(channel))
 
 const open = (channel: Table) => Effect.forkChild(Stream.runDrain(Realtime.events(channel)))
 
@@ -65,7 +66,7 @@ describe("a channel whose table is watched with another delivery", () => {
   it.live("live: is warned of once, with the cure; one that agrees is not", () =>
     warned([durable("t1"), live("t2"), durable("t3")], (warnings) =>
       Effect.gen(function* () {
-        const opened = openedBy(yield* Realtime)
+        const opened = openedBy(yield* Realtime.Realtime)
         yield* opened(live("t1"))
         const warning = yield* Queue.take(warnings)
         expect(warning).toContain(`Changes of table t1 do not reach the live channel`)
@@ -82,7 +83,7 @@ describe("a channel whose table is watched with another delivery", () => {
   it.live("durable: the same, by a subscriber and by a consumer of its own", () =>
     warned([live("t1"), durable("t2"), live("t3")], (warnings) =>
       Effect.gen(function* () {
-        const opened = openedBy(yield* Realtime)
+        const opened = openedBy(yield* Realtime.Realtime)
         yield* opened(durable("t1"))
         const warning = yield* Queue.take(warnings)
         expect(warning).toContain(`Changes of table t1 do not reach the durable channel`)
@@ -99,12 +100,12 @@ describe("a channel whose table is watched with another delivery", () => {
     it.live(`${delivery}: is warned of once where its table is not watched at all`, () =>
       warned([live("t1")], (warnings) =>
         Effect.gen(function* () {
-          const realtime = yield* Realtime
+          const realtime = yield* Realtime.Realtime
           const of = delivery === "live" ? live : durable
           for (let k = 0; k < 2; k++) yield* openedBy(realtime)(of("nobody"))
           // As a server does for each of its channels when it starts.
           const somebody = of("somebody")
-          yield* realtime[hubKey].deliveryOf(somebody).checkTable(somebody.name)
+          yield* hubOf(realtime).deliveryOf(somebody).checkTable(somebody.name)
           const told = yield* Queue.takeN(warnings, 2)
           expect(told.toSorted()).toEqual([
             expect.stringContaining(`${delivery} channel "table_updates_nobody"`),

@@ -9,10 +9,11 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import { createServer, type Server } from "node:http"
 import type { ChannelConflict } from "../../src/server/internal/session/registry.ts"
 import type { NoOutbox, NoSource } from "../../src/server/internal/hub/errors.ts"
-import { layerMemory } from "../../src/server/NotificationSource.ts"
-import { type Options as RealtimeOptions, Realtime } from "../../src/server/Realtime.ts"
-import { RealtimeServer } from "../../src/server/RealtimeServer.ts"
-import type { AnonymousOptions, InvalidOption } from "../../src/server/ServerOptions.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
+import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
+import type { InvalidOption } from "../../src/server/ServerError.ts"
+import type { AnonymousOptions } from "../../src/server/ServerOptions.ts"
 
 /** Where a test's door is. */
 export class Address extends Context.Service<
@@ -31,11 +32,11 @@ export const address = Layer.effect(
 /** The whole app around a door; what it is made of stays reachable for the test. */
 export const layerAround = (
   door: Layer.Layer<
-    RealtimeServer,
+    RealtimeServer.RealtimeServer,
     ChannelConflict | InvalidOption | NoOutbox | NoSource,
-    HttpRouter.HttpRouter | Realtime
+    HttpRouter.HttpRouter | Realtime.Realtime
   >,
-  realtime?: RealtimeOptions,
+  realtime?: Realtime.Options,
   server: () => Server = createServer
 ) =>
   Layer.merge(
@@ -47,11 +48,11 @@ export const layerAround = (
   ).pipe(
     Layer.provideMerge(NodeHttpServer.layer(server, { port: 0, host: "127.0.0.1" })),
     Layer.provideMerge(Realtime.layer(realtime)),
-    Layer.provideMerge(layerMemory)
+    Layer.provideMerge(MemorySource.layer)
   )
 
 export const layer = (
   options: AnonymousOptions,
-  realtime?: RealtimeOptions,
+  realtime?: Realtime.Options,
   server?: () => Server
 ) => layerAround(RealtimeServer.layer(options), realtime, server)

@@ -42,7 +42,7 @@ export const makeCluster: Effect.Effect<string, string, Scope.Scope> = Effect.ge
   return data
 })
 
-type Settings = NonNullable<EmbeddedPostgres.EmbeddedPostgresOptions["settings"]>
+type Settings = NonNullable<EmbeddedPostgres.Options["settings"]>
 
 /** Copies a data directory with its owner, to a place beside it. */
 const copyOf = (cluster: string) =>

@@ -10,8 +10,9 @@ import * as Door from "../../src/server/internal/door/door.ts"
 import * as metrics from "../../src/server/internal/metrics.ts"
 import * as Turns from "../../src/server/internal/turns.ts"
 import type { Peer } from "../../src/server/internal/session/peer.ts"
-import { layerMemory, NotificationSource } from "../../src/server/NotificationSource.ts"
-import { type Options as RealtimeOptions, Realtime } from "../../src/server/Realtime.ts"
+import { NotificationSource } from "../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../src/server/MemorySource.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
 import type { Options } from "../../src/server/ServerOptions.ts"
 import type { Outgoing } from "../../src/server/internal/hub/outgoing.ts"
 import { bytesOf } from "./messages.ts"
@@ -22,7 +23,7 @@ export class TestDoor extends Context.Service<TestDoor, Door.Door>()("test/TestD
 /** A door over the source in memory, or over one that is made of it. */
 export const layerDoor = <I>(
   options: Options<I>,
-  realtime?: RealtimeOptions,
+  realtime?: Realtime.Options,
   source: Layer.Layer<NotificationSource, never, NotificationSource> = Layer.effect(
     NotificationSource,
     NotificationSource
@@ -31,7 +32,7 @@ export const layerDoor = <I>(
   Layer.effect(TestDoor, Door.make(options)).pipe(
     Layer.provideMerge(Realtime.layer(realtime)),
     Layer.provide(source),
-    Layer.provideMerge(layerMemory)
+    Layer.provideMerge(MemorySource.layer)
   )
 
 type Ears = ReturnType<Door.Door["accept"]>

@@ -2,9 +2,20 @@ import { type Duration, Effect, Fiber, Stream, SubscriptionRef } from "effect"
 import { TestClock } from "effect/testing"
 import type { SourceState } from "../../src/server/NotificationSource.ts"
 
-/** Waits until a condition of what happens outside of Effect holds. */
-export const until = (condition: () => boolean): Effect.Effect<void> =>
-  Effect.asVoid(Effect.repeat(Effect.sleep(10), { until: () => condition() }))
+/** Waits until a condition of what happens outside of Effect holds; looks every so many milliseconds. */
+export const until = (condition: () => boolean, every = 10): Effect.Effect<void> =>
+  Effect.asVoid(Effect.repeat(Effect.sleep(every), { until: () => condition() }))
+
+/** The same for a test without Effect; fails after 2 s. */
+export const untilAsync = (condition: () => boolean): Promise<void> =>
+  Effect.runPromise(
+    until(condition, 1).pipe(
+      Effect.timeoutOrElse({
+        duration: "2 seconds",
+        orElse: () => Effect.die(new Error(`not within 2 s: ${String(condition)}`))
+      })
+    )
+  )
 
 /** Waits until a source, or a reader, is in a state. */
 export const waitFor = (

@@ -28,10 +28,10 @@ export interface Options {
 }
 
 /** What a server that refuses the upgrade answers. */
-export class Refused extends Error {
+export class UpgradeRefused extends Error {
   readonly status: number
   readonly headers: Readonly<Record<string, string | ReadonlyArray<string> | undefined>>
-  constructor(status: number, headers: Refused["headers"]) {
+  constructor(status: number, headers: UpgradeRefused["headers"]) {
     super(`The upgrade was refused with ${status}`)
     this.status = status
     this.headers = headers
@@ -41,9 +41,9 @@ export class Refused extends Error {
 export const connect = (
   url: string,
   { headers = {}, protocols = ["effect-realtime.v1"], tls = {} }: Options = {}
-): Effect.Effect<Wire, Refused, Scope.Scope> =>
+): Effect.Effect<Wire, UpgradeRefused, Scope.Scope> =>
   Effect.acquireRelease(
-    Effect.callback<Wire, Refused>((resume) => {
+    Effect.callback<Wire, UpgradeRefused>((resume) => {
       const socket = new WebSocket(url, [...protocols], { ...tls, headers: { ...headers } })
       const messages: Array<string> = []
       const frames: Array<ServerFrame> = []
@@ -53,13 +53,13 @@ export const connect = (
       const wake = () => {
         for (const check of waiting) check()
       }
-      const until = <A>(find: () => A | undefined): Effect.Effect<A> =>
-        Effect.callback<A>((found) => {
+      const found = <A>(find: () => A | undefined): Effect.Effect<A> =>
+        Effect.callback<A>((resume) => {
           const check = () => {
             const value = find()
             if (value === undefined) return
             waiting.delete(check)
-            found(Effect.succeed(value))
+            resume(Effect.succeed(value))
           }
           waiting.add(check)
           check()
@@ -81,11 +81,11 @@ export const connect = (
       })
       socket.on("unexpected-response", (_, response) => {
         response.resume()
-        resume(Effect.fail(new Refused(response.statusCode ?? 0, response.headers)))
+        resume(Effect.fail(new UpgradeRefused(response.statusCode ?? 0, response.headers)))
         socket.terminate()
       })
       // Before it is open: nobody listens there. After: "close" follows.
-      socket.on("error", () => resume(Effect.fail(new Refused(0, {}))))
+      socket.on("error", () => resume(Effect.fail(new UpgradeRefused(0, {}))))
       socket.on("open", () =>
         resume(
           Effect.succeed({
@@ -97,14 +97,14 @@ export const connect = (
                 typeof frame === "string" || Buffer.isBuffer(frame) ? frame : JSON.stringify(frame)
               ),
             next: <Type extends ServerFrame["type"]>(...types: ReadonlyArray<Type>) =>
-              until(() => {
+              found(() => {
                 const frame = frames.find(
                   (one) => types.includes(one.type as Type) && !taken.has(one)
                 )
                 if (frame !== undefined) taken.add(frame)
                 return frame as FrameOf<ServerFrame, Type> | undefined
               }),
-            closed: until(() => closeCode)
+            closed: found(() => closeCode)
           })
         )
       )

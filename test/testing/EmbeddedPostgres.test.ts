@@ -14,7 +14,7 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import {
   EmbeddedPostgres,
-  type EmbeddedPostgresOptions,
+  type Options,
   layer as layerServer,
   make
 } from "../../src/testing/EmbeddedPostgres.ts"
@@ -48,7 +48,7 @@ const processOf = (dataDirectory: string) => Number(lockOf(dataDirectory)[0])
 const soon = (condition: () => boolean) => Effect.timeout(until(condition), "10 seconds")
 
 /** A Node process of its own that runs `body` after it made a server, `pg`. */
-const node = (body: string, options: EmbeddedPostgresOptions = {}, env = {}) =>
+const node = (body: string, options: Options = {}, env = {}) =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const module = Path.resolve(import.meta.dirname, "../../src/testing/EmbeddedPostgres.ts")

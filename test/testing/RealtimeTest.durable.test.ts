@@ -36,14 +36,14 @@ const collect = <A, E, R>(stream: Stream.Stream<A, E, R>) =>
 
 /** What a client is told of a channel. */
 const watch = (
-  client: RealtimeClient["Service"],
+  client: RealtimeClient.RealtimeClient["Service"],
   channel: Channel.Channel<{ readonly n: number }> = Orders
 ) => Effect.map(collect(Stream.map(client.events(channel), short)), ({ told }) => told)
 
 describe("RealtimeTest with durable channels", () => {
   it.effect("has an outbox of its own for consumers, by its clock and until its server ends", () =>
     Effect.gen(function* () {
-      const test = yield* RealtimeTest
+      const test = yield* RealtimeTest.RealtimeTest
       const reader = yield* OutboxReader.OutboxReader
       const items = yield* collect(reader.batches("orders"))
       yield* test.settle
@@ -65,8 +65,8 @@ describe("RealtimeTest with durable channels", () => {
 
   it.effect("hands what is published to clients, Streams and batches, in order", () =>
     Effect.gen(function* () {
-      const test = yield* RealtimeTest
-      const client = yield* RealtimeClient
+      const test = yield* RealtimeTest.RealtimeTest
+      const client = yield* RealtimeClient.RealtimeClient
       const told = yield* watch(client)
       const events = yield* collect(Stream.map(Realtime.events(Orders), short))
       const payloads = yield* collect(Realtime.subscribe(Orders))
@@ -95,8 +95,8 @@ describe("RealtimeTest with durable channels", () => {
 
   it.effect("tells what does not decode or is a gap of the database in its place", () =>
     Effect.gen(function* () {
-      const test = yield* RealtimeTest
-      const told = yield* watch(yield* RealtimeClient)
+      const test = yield* RealtimeTest.RealtimeTest
+      const told = yield* watch(yield* RealtimeClient.RealtimeClient)
       yield* test.settle
       yield* test.commit(
         { channel: Orders, text: '{"n":1}' },
@@ -116,8 +116,8 @@ describe("RealtimeTest with durable channels", () => {
 
   it.effect("changes rows of a table, which nobody else may publish", () =>
     Effect.gen(function* () {
-      const test = yield* RealtimeTest
-      const client = yield* RealtimeClient
+      const test = yield* RealtimeTest.RealtimeTest
+      const client = yield* RealtimeClient.RealtimeClient
       const { told } = yield* collect(client.events(Parts))
       yield* test.settle
       const change = { operation: "INSERT", data: { n: 1 } } as const
@@ -136,8 +136,8 @@ describe("RealtimeTest with durable channels", () => {
       "%s: clients miss nothing, and everything works as before",
       (how) =>
         Effect.gen(function* () {
-          const test = yield* RealtimeTest
-          const client = yield* RealtimeClient
+          const test = yield* RealtimeTest.RealtimeTest
+          const client = yield* RealtimeClient.RealtimeClient
           const told = yield* watch(client)
           const before = yield* collect(Realtime.batches(Orders))
           yield* test.settle
@@ -145,14 +145,14 @@ describe("RealtimeTest with durable channels", () => {
           yield* test.settle
           yield* test.server[how]
           if (how === "stop") {
-            expect(yield* test.server.ready).toBe(false)
+            expect(yield* test.server.isReady).toBe(false)
             yield* test.publish(Orders, { n: 2 })
             yield* TestClock.adjust("1 minute")
             expect(yield* test.sockets).toBe(0)
             expect(yield* Stream.runCollect(Realtime.batches(Orders))).toEqual([])
             yield* test.server.start
           } else yield* test.publish(Orders, { n: 2 })
-          expect(yield* test.server.ready).toBe(true)
+          expect(yield* test.server.isReady).toBe(true)
           // What was asked of the server that is gone ends with it.
           yield* Fiber.join(before.fiber)
           const [, last] = yield* before.told
@@ -176,7 +176,7 @@ describe("RealtimeTest with durable channels", () => {
           expect(yield* test.database.listening).toEqual(["live"])
           expect(
             yield* Stream.runHead(
-              Realtime.use(({ source }) => Effect.succeed(source)).pipe(Stream.unwrap)
+              Realtime.Realtime.use(({ source }) => Effect.succeed(source)).pipe(Stream.unwrap)
             )
           ).toMatchObject({ value: "up" })
           yield* Realtime.publish(Orders, { n: 3 })
@@ -199,7 +199,7 @@ describe("RealtimeTest with durable channels", () => {
 
           yield* test.database.lose
           yield* test.settle
-          expect(yield* test.server.ready).toBe(false)
+          expect(yield* test.server.isReady).toBe(false)
           yield* test.publish(Orders, { n: 8 })
           yield* test.database.restore
           yield* test.cut
@@ -217,8 +217,8 @@ describe("RealtimeTest with durable channels", () => {
 
     it.effect("stop: live channels are told what they missed, and start may be asked twice", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
-        const told = yield* watch(yield* RealtimeClient, Live)
+        const test = yield* RealtimeTest.RealtimeTest
+        const told = yield* watch(yield* RealtimeClient.RealtimeClient, Live)
         yield* test.settle
         yield* test.server.stop
         yield* test.server.stop
@@ -231,7 +231,7 @@ describe("RealtimeTest with durable channels", () => {
         expect(yield* told).toEqual(["retention", 2])
         yield* test.server.stop
         yield* test.server.restart
-        expect(yield* test.server.ready).toBe(true)
+        expect(yield* test.server.isReady).toBe(true)
       }).pipe(Effect.provide(system))
     )
 
@@ -239,8 +239,8 @@ describe("RealtimeTest with durable channels", () => {
       "publishes once what a client publishes again, whose answer was lost with the node",
       () =>
         Effect.gen(function* () {
-          const test = yield* RealtimeTest
-          const client = yield* RealtimeClient
+          const test = yield* RealtimeTest.RealtimeTest
+          const client = yield* RealtimeClient.RealtimeClient
           const told = yield* watch(client)
           yield* test.settle
           yield* test.loseFrame("published")
@@ -264,8 +264,8 @@ describe("RealtimeTest with durable channels", () => {
   describe("database", () => {
     it.effect("lose: what commits waits for restore, and is told no gap", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
-        const client = yield* RealtimeClient
+        const test = yield* RealtimeTest.RealtimeTest
+        const client = yield* RealtimeClient.RealtimeClient
         const told = yield* watch(client)
         const lives = yield* watch(client, Live)
         const stream = yield* collect(Stream.map(Realtime.events(Orders), short))
@@ -291,8 +291,8 @@ describe("RealtimeTest with durable channels", () => {
 
     it.effect("stop: publishing fails with a typed error until it is restored", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
-        const told = yield* watch(yield* RealtimeClient)
+        const test = yield* RealtimeTest.RealtimeTest
+        const told = yield* watch(yield* RealtimeClient.RealtimeClient)
         yield* test.settle
         yield* test.database.stop
         for (const failed of [
@@ -311,8 +311,8 @@ describe("RealtimeTest with durable channels", () => {
 
     it.effect("crash: nothing is lost that was flushed, and nobody is told a gap", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
-        const told = yield* watch(yield* RealtimeClient)
+        const test = yield* RealtimeTest.RealtimeTest
+        const told = yield* watch(yield* RealtimeClient.RealtimeClient)
         yield* test.settle
         yield* test.publish(Orders, { n: 1 })
         yield* test.settle
@@ -329,8 +329,8 @@ describe("RealtimeTest with durable channels", () => {
 
     it.effect("crash: who was told what is lost is told a gap, also who comes back later", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
-        const told = yield* watch(yield* RealtimeClient)
+        const test = yield* RealtimeTest.RealtimeTest
+        const told = yield* watch(yield* RealtimeClient.RealtimeClient)
         const away = yield* test.connect()
         const later = yield* watch(away)
         const batches = yield* collect(Realtime.batches(Orders))
@@ -367,8 +367,8 @@ describe("RealtimeTest with durable channels", () => {
 
     it.effect("crash: what nobody was told is lost without a word", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
-        const told = yield* watch(yield* RealtimeClient)
+        const test = yield* RealtimeTest.RealtimeTest
+        const told = yield* watch(yield* RealtimeClient.RealtimeClient)
         yield* test.settle
         yield* test.publish(Orders, { n: 1 })
         yield* test.database.lose
@@ -389,7 +389,7 @@ describe("RealtimeTest with durable channels", () => {
 
     it.effect("prune: an older cursor is told retention, by a server that does not remember", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
+        const test = yield* RealtimeTest.RealtimeTest
         const phone = yield* test.connect()
         const told = yield* watch(phone)
         yield* test.settle
@@ -424,8 +424,8 @@ describe("RealtimeTest with durable channels", () => {
       "prune: who missed what is pruned is told a gap, also by a server that was away",
       () =>
         Effect.gen(function* () {
-          const test = yield* RealtimeTest
-          const told = yield* watch(yield* RealtimeClient)
+          const test = yield* RealtimeTest.RealtimeTest
+          const told = yield* watch(yield* RealtimeClient.RealtimeClient)
           yield* test.settle
           yield* test.publish(Orders, { n: 1 })
           yield* test.database.lose
@@ -440,8 +440,8 @@ describe("RealtimeTest with durable channels", () => {
 
     it.effect("forgets by itself what is older than the retention", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
-        const told = yield* watch(yield* RealtimeClient)
+        const test = yield* RealtimeTest.RealtimeTest
+        const told = yield* watch(yield* RealtimeClient.RealtimeClient)
         const start = yield* test.database.position
         yield* test.settle
         yield* test.publish(Orders, { n: 1 })
@@ -469,7 +469,7 @@ describe("RealtimeTest with durable channels", () => {
   describe("network", () => {
     it.effect("cut: a client goes on exactly where it was, however long it was away", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
+        const test = yield* RealtimeTest.RealtimeTest
         const phone = yield* test.connect()
         const told = yield* watch(phone)
         yield* test.settle
@@ -488,8 +488,8 @@ describe("RealtimeTest with durable channels", () => {
 
     it.effect("loseFrame: what is lost comes once the client has noticed by itself", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
-        const client = yield* RealtimeClient
+        const test = yield* RealtimeTest.RealtimeTest
+        const client = yield* RealtimeClient.RealtimeClient
         const other = yield* test.connect()
         const told = yield* watch(client)
         const others = yield* watch(other)
@@ -514,8 +514,8 @@ describe("RealtimeTest with durable channels", () => {
 
     it.effect("loseFrame: of a type, and what was sent before arrives", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
-        const client = yield* RealtimeClient
+        const test = yield* RealtimeTest.RealtimeTest
+        const client = yield* RealtimeClient.RealtimeClient
         const told = yield* watch(client)
         yield* test.settle
         yield* test.loseFrame("gap")

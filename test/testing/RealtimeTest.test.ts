@@ -3,7 +3,7 @@ import { describe, expect, it, layer } from "@effect/vitest"
 import { Effect, Fiber, Ref, Schema, Stream } from "effect"
 import { Channel, type RealtimeEvent } from "effect-realtime"
 import { RealtimeClient } from "effect-realtime/client"
-import { AuthRefused, Realtime, RealtimeServer } from "effect-realtime/server"
+import { RealtimeServer, Realtime } from "effect-realtime/server"
 import { RealtimeTest } from "effect-realtime/testing"
 import { TestClock } from "effect/testing"
 
@@ -20,7 +20,7 @@ const short = (event: RealtimeEvent.RealtimeEvent<{ readonly n: number }>) =>
   event._tag === "Event" ? event.payload.n : event.reason
 
 /** Collects in the background what a client is told of orders. */
-const watch = (client: RealtimeClient["Service"]) =>
+const watch = (client: RealtimeClient.RealtimeClient["Service"]) =>
   Effect.gen(function* () {
     const told = yield* Ref.make<ReadonlyArray<number | string>>([])
     yield* client.events(Orders).pipe(
@@ -31,7 +31,7 @@ const watch = (client: RealtimeClient["Service"]) =>
   })
 
 /** The states of a client's connection, in short. */
-const follow = (client: RealtimeClient["Service"]) =>
+const follow = (client: RealtimeClient.RealtimeClient["Service"]) =>
   Effect.gen(function* () {
     const seen = yield* Ref.make<ReadonlyArray<string>>([])
     yield* client.connection.pipe(
@@ -43,13 +43,14 @@ const follow = (client: RealtimeClient["Service"]) =>
     return Ref.get(seen)
   })
 
-const statusOf = (client: RealtimeClient["Service"]) => client.sync.connection.getSnapshot().status
+const statusOf = (client: RealtimeClient.RealtimeClient["Service"]) =>
+  client.sync.connection.getSnapshot().status
 
 describe("RealtimeTest", () => {
   it.effect("joins a server and its clients, without a port and without time passing", () =>
     Effect.gen(function* () {
-      const test = yield* RealtimeTest
-      const client = yield* RealtimeClient
+      const test = yield* RealtimeTest.RealtimeTest
+      const client = yield* RealtimeClient.RealtimeClient
       const other = yield* test.connect()
       const told = yield* watch(client)
       const others = yield* watch(other)
@@ -69,8 +70,8 @@ describe("RealtimeTest", () => {
 
   it.effect("publishes for a client, and server-side Streams hear it", () =>
     Effect.gen(function* () {
-      const test = yield* RealtimeTest
-      const client = yield* RealtimeClient
+      const test = yield* RealtimeTest.RealtimeTest
+      const client = yield* RealtimeClient.RealtimeClient
       const heard = yield* Realtime.subscribe(Room("a")).pipe(
         Stream.runHead,
         Effect.forkChild({ startImmediately: true })
@@ -83,7 +84,7 @@ describe("RealtimeTest", () => {
 
   it.effect("asks authenticate and authorize, with headers and the token of the client", () =>
     Effect.gen(function* () {
-      const test = yield* RealtimeTest
+      const test = yield* RealtimeTest.RealtimeTest
       const stranger = yield* test.connect({ token: () => "wrong" })
       const exit = yield* Effect.exit(Stream.runDrain(stranger.events(Orders)))
       expect(exit).toMatchObject({ _tag: "Failure" })
@@ -91,7 +92,7 @@ describe("RealtimeTest", () => {
         status: "stopped",
         code: 4202
       })
-      const told = yield* watch(yield* RealtimeClient)
+      const told = yield* watch(yield* RealtimeClient.RealtimeClient)
       yield* test.settle
       yield* test.publish(Orders, { n: 1 })
       yield* test.settle
@@ -103,7 +104,7 @@ describe("RealtimeTest", () => {
           authenticate: ({ headers, token }) =>
             token === "right" && headers.cookie === "a=b"
               ? Effect.succeed({ identity: "me" })
-              : Effect.fail(new AuthRefused({ code: "auth/invalid" })),
+              : Effect.fail(new RealtimeServer.AuthRefused({ code: "auth/invalid" })),
           authorize: ({ identity }) => Effect.succeed(identity === "me"),
           client: { token: () => "right", headers: { cookie: "a=b" } }
         })
@@ -114,12 +115,12 @@ describe("RealtimeTest", () => {
   it.effect("leaves nothing behind when its scope closes, whatever state it is in", () =>
     Effect.gen(function* () {
       const client = yield* Effect.gen(function* () {
-        const test = yield* RealtimeTest
-        yield* watch(yield* RealtimeClient)
+        const test = yield* RealtimeTest.RealtimeTest
+        yield* watch(yield* RealtimeClient.RealtimeClient)
         yield* test.settle
         yield* test.silence
         yield* test.publish(Orders, { n: 1 })
-        return yield* RealtimeClient
+        return yield* RealtimeClient.RealtimeClient
       }).pipe(Effect.scoped, Effect.provide(system))
       expect(statusOf(client)).toBe("stopped")
     })
@@ -128,14 +129,14 @@ describe("RealtimeTest", () => {
   describe("database", () => {
     it.effect("lose: commits go on unheard, and restore tells it", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
-        const client = yield* RealtimeClient
+        const test = yield* RealtimeTest.RealtimeTest
+        const client = yield* RealtimeClient.RealtimeClient
         const told = yield* watch(client)
         yield* test.settle
         yield* test.database.lose
         yield* test.settle
         expect(client.sync.source.getSnapshot()).toBe("down")
-        expect(yield* test.server.ready).toBe(false)
+        expect(yield* test.server.isReady).toBe(false)
         yield* test.publish(Orders, { n: 1 })
         yield* test.database.restore
         yield* test.publish(Orders, { n: 2 })
@@ -147,7 +148,7 @@ describe("RealtimeTest", () => {
 
     it.effect("stop: publishing fails until it is restored", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
+        const test = yield* RealtimeTest.RealtimeTest
         yield* test.database.stop
         const error = yield* Effect.flip(test.publish(Orders, { n: 1 }))
         expect(error._tag).toBe("SourceError")
@@ -160,8 +161,8 @@ describe("RealtimeTest", () => {
   describe("network", () => {
     it.effect("cut: both ends notice at once, the client sees 1006 and resumes", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
-        const client = yield* RealtimeClient
+        const test = yield* RealtimeTest.RealtimeTest
+        const client = yield* RealtimeClient.RealtimeClient
         const told = yield* watch(client)
         const states = yield* follow(client)
         yield* test.settle
@@ -181,8 +182,8 @@ describe("RealtimeTest", () => {
 
     it.effect("silence: nothing passes and nobody is told; both ends notice by themselves", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
-        const client = yield* RealtimeClient
+        const test = yield* RealtimeTest.RealtimeTest
+        const client = yield* RealtimeClient.RealtimeClient
         const told = yield* watch(client)
         yield* test.settle
         yield* test.silence
@@ -202,8 +203,8 @@ describe("RealtimeTest", () => {
 
     it.effect("resume: a socket of which something was swallowed stays dead, others live", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
-        const client = yield* RealtimeClient
+        const test = yield* RealtimeTest.RealtimeTest
+        const client = yield* RealtimeClient.RealtimeClient
         const told = yield* watch(client)
         const idle = yield* test.connect()
         yield* idle.subscribe(Room("a")).pipe(Stream.runDrain, Effect.forkScoped)
@@ -225,8 +226,8 @@ describe("RealtimeTest", () => {
 
     it.effect("delay: each message takes so long, each way, in order", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
-        const client = yield* RealtimeClient
+        const test = yield* RealtimeTest.RealtimeTest
+        const client = yield* RealtimeClient.RealtimeClient
         const told = yield* watch(client)
         yield* test.settle
         yield* test.delay("100 millis")
@@ -251,8 +252,8 @@ describe("RealtimeTest", () => {
 
     it.effect("refuse: attempts fail and open sockets stay", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
-        const client = yield* RealtimeClient
+        const test = yield* RealtimeTest.RealtimeTest
+        const client = yield* RealtimeClient.RealtimeClient
         const told = yield* watch(client)
         yield* test.settle
         yield* test.refuse(true)
@@ -272,8 +273,8 @@ describe("RealtimeTest", () => {
 
     it.effect("of one client: the others do not notice", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
-        const client = yield* RealtimeClient
+        const test = yield* RealtimeTest.RealtimeTest
+        const client = yield* RealtimeClient.RealtimeClient
         const phone = yield* test.connect()
         const told = yield* watch(client)
         const phoneTold = yield* watch(phone)
@@ -294,8 +295,8 @@ describe("RealtimeTest", () => {
       "holds so many bytes for a client that does not read, then the server must wait",
       () =>
         Effect.gen(function* () {
-          const test = yield* RealtimeTest
-          const client = yield* RealtimeClient
+          const test = yield* RealtimeTest.RealtimeTest
+          const client = yield* RealtimeClient.RealtimeClient
           const told = yield* watch(client)
           yield* test.settle
           yield* test.delay("1 second")
@@ -315,14 +316,14 @@ describe("RealtimeTest", () => {
           expect(all.length).toBeLessThan(41)
         }).pipe(
           Effect.provide(
-            RealtimeTest.layer({ ...options, socketBytes: 500, limits: { mailboxBytes: 1000 } })
+            RealtimeTest.layer({ ...options, socketBytes: 500, limits: { maxMailboxBytes: 1000 } })
           )
         )
     )
 
-    it.effect("closes with 1009 for a message over frameBytes, as a real socket does", () =>
+    it.effect("closes with 1009 for a message over maxFrameBytes, as a real socket does", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
+        const test = yield* RealtimeTest.RealtimeTest
         const client = yield* test.connect({ token: () => "x".repeat(1000) })
         yield* client.subscribe(Orders).pipe(Stream.runDrain, Effect.forkScoped)
         yield* test.settle
@@ -330,7 +331,7 @@ describe("RealtimeTest", () => {
           status: "stopped",
           code: 1009
         })
-      }).pipe(Effect.provide(RealtimeTest.layer({ ...options, limits: { frameBytes: 500 } })))
+      }).pipe(Effect.provide(RealtimeTest.layer({ ...options, limits: { maxFrameBytes: 500 } })))
     )
   })
 
@@ -339,8 +340,8 @@ describe("RealtimeTest", () => {
       "restart: says bye, closes with 4000, and the new one knows nothing of the past",
       () =>
         Effect.gen(function* () {
-          const test = yield* RealtimeTest
-          const client = yield* RealtimeClient
+          const test = yield* RealtimeTest.RealtimeTest
+          const client = yield* RealtimeClient.RealtimeClient
           const told = yield* watch(client)
           const states = yield* follow(client)
           const inside = yield* Realtime.events(Orders).pipe(
@@ -363,7 +364,7 @@ describe("RealtimeTest", () => {
 
     it.effect("restart: refuses attempts while it drains, and cuts who does not leave", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
+        const test = yield* RealtimeTest.RealtimeTest
         const silent = yield* test.connect()
         yield* watch(silent)
         yield* test.settle
@@ -371,7 +372,7 @@ describe("RealtimeTest", () => {
         const restarted = yield* test.server.restart.pipe(
           Effect.forkChild({ startImmediately: true })
         )
-        const late = yield* RealtimeClient
+        const late = yield* RealtimeClient.RealtimeClient
         yield* watch(late)
         yield* TestClock.adjust("1 second")
         expect(yield* test.sockets).toBe(1)
@@ -386,8 +387,8 @@ describe("RealtimeTest", () => {
 
     it.effect("replace: the new one takes newcomers while the old one drains", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
-        const client = yield* RealtimeClient
+        const test = yield* RealtimeTest.RealtimeTest
+        const client = yield* RealtimeClient.RealtimeClient
         const told = yield* watch(client)
         const silent = yield* test.connect()
         yield* watch(silent)
@@ -412,8 +413,8 @@ describe("RealtimeTest", () => {
 
     it.effect("kill: no bye, the sockets are reset, and what was missed is told", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
-        const client = yield* RealtimeClient
+        const test = yield* RealtimeTest.RealtimeTest
+        const client = yield* RealtimeClient.RealtimeClient
         const told = yield* watch(client)
         const states = yield* follow(client)
         yield* test.settle
@@ -431,8 +432,8 @@ describe("RealtimeTest", () => {
   describe("jump", () => {
     it.effect("what was due happens late and at once; the test's own clock stays", () =>
       Effect.gen(function* () {
-        const test = yield* RealtimeTest
-        const client = yield* RealtimeClient
+        const test = yield* RealtimeTest.RealtimeTest
+        const client = yield* RealtimeClient.RealtimeClient
         const told = yield* watch(client)
         yield* test.settle
         yield* test.jump("10 minutes")
@@ -453,8 +454,8 @@ describe("RealtimeTest", () => {
 layer(RealtimeTest.layer({ channels: [Orders], authorize: RealtimeServer.allowAll }))((it) => {
   it.effect("survives the loss of the database", () =>
     Effect.gen(function* () {
-      const test = yield* RealtimeTest
-      const client = yield* RealtimeClient
+      const test = yield* RealtimeTest.RealtimeTest
+      const client = yield* RealtimeClient.RealtimeClient
       const two = yield* client
         .events(Orders)
         .pipe(Stream.take(2), Stream.runCollect, Effect.forkChild)

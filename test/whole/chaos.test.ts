@@ -68,7 +68,11 @@ describe("chaos", () => {
             channels,
             authorize: () => true,
             listenUrl: through.href,
-            limits: { ping: "1 second", slack: "1 second", drain: "500 millis" }
+            limits: {
+              pingInterval: "1 second",
+              pingTimeout: "1 second",
+              drainTimeout: "500 millis"
+            }
           })
         let server = start()
         yield* Effect.addFinalizer(() => Effect.promise(() => server.close()))
@@ -97,7 +101,7 @@ describe("chaos", () => {
               backoff: { initial: 20, cap: 200, resetAfter: 1000 }
             })
           )
-          const client = yield* Effect.provideContext(RealtimeClient, context)
+          const client = yield* Effect.provideContext(RealtimeClient.RealtimeClient, context)
           yield* watch(name, (channel) => client.events(channel))
         }
         const beside = yield* Layer.build(
@@ -105,7 +109,7 @@ describe("chaos", () => {
             Layer.provide([
               PgNotificationSource.layer({
                 listenUrl: Redacted.make(through.href),
-                heartbeat: "200 millis",
+                heartbeatInterval: "200 millis",
                 heartbeatTimeout: "200 millis",
                 backoff: { initial: 10, cap: 200, resetAfter: 30_000 }
               }),

@@ -34,7 +34,7 @@ const clientAt = (port: number) =>
         backoff: { initial: 20, cap: 200, resetAfter: 1000 }
       })
     ),
-    (context) => Context.get(context, RealtimeClient)
+    (context) => Context.get(context, RealtimeClient.RealtimeClient)
   )
 
 describe("a durable channel, end to end", () => {

@@ -20,14 +20,14 @@ const MiB = 1024 * 1024
 const plenty = { perSecond: 1e6, burst: 1e6 }
 /** So high that what is sent is decoded, not turned away at the rate limit. */
 const raised = {
-  frames: plenty,
-  subscribes: plenty,
-  publishes: plenty,
-  authentications: plenty,
-  channelOpens: plenty,
-  looks: plenty,
-  upgrades: plenty,
-  unanswered: 1_000_000
+  frameRate: plenty,
+  subscribeRate: plenty,
+  publishRate: plenty,
+  authenticateRate: plenty,
+  channelOpenRate: plenty,
+  authorizeRate: plenty,
+  upgradeRate: plenty,
+  maxUnanswered: 1_000_000
 }
 
 /** What a WebSocket may be closed with: the protocol's codes, and those of RFC 6455 that `ws` sends. */

@@ -10,9 +10,9 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
-import { MemoryOutbox } from "../../src/server/MemoryOutbox.ts"
+import * as MemoryOutbox from "../../src/server/MemoryOutbox.ts"
+import * as Realtime from "../../src/server/Realtime.ts"
 import { OutboxReader } from "../../src/server/OutboxReader.ts"
-import { Realtime } from "../../src/server/Realtime.ts"
 import { AuthRefused, type Authenticate } from "../../src/server/ServerOptions.ts"
 import { long, random, seed } from "../server/support/random.ts"
 import { layerDoor, settle, TestDoor, visit, type Visitor } from "../support/sessions.ts"
@@ -323,11 +323,11 @@ const run = (seed: number, steps: number) =>
             ),
           identityKey: ({ name }) => name,
           limits: {
-            subscribes: { perSecond: 1000, burst: 1000 },
-            frames: { perSecond: 10_000, burst: 10_000 },
-            authentications: { perSecond: 1000, burst: 1000 },
-            mailboxBytes: 2000,
-            blocked: "1 hour"
+            subscribeRate: { perSecond: 1000, burst: 1000 },
+            frameRate: { perSecond: 10_000, burst: 10_000 },
+            authenticateRate: { perSecond: 1000, burst: 1000 },
+            maxMailboxBytes: 2000,
+            blockedTimeout: "1 hour"
           }
         }).pipe(Layer.provide(layerSlowOutbox(() => int(50))))
       )

@@ -10,7 +10,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Exit, type Fiber, Random, Schema, Scope, Stream } from "effect"
 import { Channel, type RealtimeEvent } from "effect-realtime"
 import { Realtime, RealtimeServer } from "effect-realtime/server"
-import { RealtimeTest, type TestClient } from "effect-realtime/testing"
+import { RealtimeTest } from "effect-realtime/testing"
 import { TestClock } from "effect/testing"
 import { judge, Ledger, long, newSeed, type Numbered, randomOf, Witness } from "./support/law.ts"
 
@@ -27,9 +27,12 @@ const systemOf = (random: () => number) => {
   const layer = RealtimeTest.layer({
     channels,
     authorize: RealtimeServer.allowAll,
-    limits: { drain: "3 seconds", ...(tight ? { mailboxBytes: 1000, blocked: "10 seconds" } : {}) },
-    realtime: { memoryEvents },
-    client: { streamBuffer: random() < 0.5 ? 8 : 16_384, linger: random() < 0.5 ? 0 : 1000 },
+    limits: {
+      drainTimeout: "3 seconds",
+      ...(tight ? { maxMailboxBytes: 1000, blockedTimeout: "10 seconds" } : {})
+    },
+    realtime: { maxMemoryEvents: memoryEvents },
+    client: { maxStreamBuffer: random() < 0.5 ? 8 : 16_384, linger: random() < 0.5 ? 0 : 1000 },
     ...(tight ? { socketBytes: 500 } : {})
   })
   return { layer, memoryEvents }
@@ -38,7 +41,7 @@ const systemOf = (random: () => number) => {
 interface Consumer {
   readonly witness: Witness
   /** `undefined` for a Stream of the server. */
-  readonly place: { readonly client: TestClient; readonly channel: string } | undefined
+  readonly place: { readonly client: RealtimeTest.Client; readonly channel: string } | undefined
   readonly stop: Effect.Effect<void>
   /** Listens again from where it stood. */
   readonly start: Effect.Effect<void>
@@ -59,8 +62,8 @@ const run = (seed: number): Effect.Effect<Outcome> => {
   const { layer, memoryEvents } = systemOf(random)
 
   return Effect.gen(function* () {
-    const test = yield* RealtimeTest
-    const realtime = yield* Realtime
+    const test = yield* RealtimeTest.RealtimeTest
+    const realtime = yield* Realtime.Realtime
     const ledger = new Ledger()
     const consumers: Array<Consumer> = []
     const clients = yield* Effect.all(Array.from({ length: 1 + below(3) }, () => test.connect()))
@@ -197,7 +200,7 @@ const run = (seed: number): Effect.Effect<Outcome> => {
         [...users].every(({ sync }) => sync.connection.getSnapshot().status === "open") &&
         (yield* test.sockets) === users.size &&
         (yield* test.subscriptions).length === wanted.size &&
-        (yield* test.server.ready)
+        (yield* test.server.isReady)
       )
     })
 

@@ -42,7 +42,9 @@ const text = (frame: object): Buffer => {
 
 const start = (options: Omit<DoorOptions, "channels">) =>
   node({
-    doors: { "/realtime": { ...options, limits: { ping: "10 minutes", ...options.limits } } }
+    doors: {
+      "/realtime": { ...options, limits: { pingInterval: "10 minutes", ...options.limits } }
+    }
   })
 
 /** Events that are offered before everybody has to have read them: who reads loses nothing. */
@@ -99,7 +101,7 @@ describe("sockets that stop reading", () => {
     "2 of 200 cost the node their mailboxes and nobody else anything; told gap slow, they go on",
     () =>
       Effect.gen(function* () {
-        const server = yield* start({ limits: { blocked: "10 minutes" } })
+        const server = yield* start({ limits: { blockedTimeout: "10 minutes" } })
         const readers = yield* Effect.forEach(Array.from({ length: 197 }), () =>
           reader(server.port)
         )
@@ -148,7 +150,7 @@ describe("sockets that stop reading", () => {
 
   const closed = [
     ["a full backlog, where slowConsumer says disconnect", { slowConsumer: "disconnect" }],
-    ["taking nothing for so long, else", { limits: { blocked: "500 millis" } }]
+    ["taking nothing for so long, else", { limits: { blockedTimeout: "500 millis" } }]
   ] as const
   it.live.each(closed)("are closed with 4001 and cut at %s", ([, options]) =>
     Effect.gen(function* () {

@@ -18,7 +18,7 @@ const system = RealtimeTest.layer({ channels: [Orders], authorize: RealtimeServe
 /** So many clients are there and subscribed; counts the attempts of each 100 ms during a storm. */
 const crowd = (clients: number) =>
   Effect.gen(function* () {
-    const test = yield* RealtimeTest
+    const test = yield* RealtimeTest.RealtimeTest
     const clock = yield* TestClock.testClockWith(Effect.succeed)
     let buckets = new Map<number, number>()
     for (let client = 0; client < clients; client++) {
@@ -49,7 +49,7 @@ describe("19: a reconnect storm", () => {
     "of 10,000 clients has no 100 ms with more than 8 % of them after a kill -9, nor 3 % after a drain",
     () =>
       Effect.gen(function* () {
-        const { server } = yield* RealtimeTest
+        const { server } = yield* RealtimeTest.RealtimeTest
         const storm = yield* crowd(10_000)
         const killed = yield* storm(server.kill)
         expect(killed.attempts).toBe(10_000)

@@ -30,8 +30,8 @@ const doorOf = (url: string, listenUrl = url) =>
       authorize: () => true,
       listenUrl,
       limits: {
-        subscribes: { perSecond: 10_000, burst: 10_000 },
-        frames: { perSecond: 1e6, burst: 1e6 }
+        subscribeRate: { perSecond: 10_000, burst: 10_000 },
+        frameRate: { perSecond: 1e6, burst: 1e6 }
       }
     })
     yield* Effect.addFinalizer(() =>

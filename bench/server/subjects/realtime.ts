@@ -11,11 +11,12 @@ import { createServer } from "node:http"
 import * as Channel from "../../../src/Channel.ts"
 import { attach } from "../../../src/server/internal/door/attach.ts"
 import * as Door from "../../../src/server/internal/door/door.ts"
-import { layerMemory, type NotificationSource } from "../../../src/server/NotificationSource.ts"
+import { type NotificationSource } from "../../../src/server/NotificationSource.ts"
 import * as OutboxReader from "../../../src/server/OutboxReader.ts"
 import * as PgNotificationSource from "../../../src/server/PgNotificationSource.ts"
-import { Realtime } from "../../../src/server/Realtime.ts"
-import { RealtimeServer } from "../../../src/server/RealtimeServer.ts"
+import * as MemorySource from "../../../src/server/MemorySource.ts"
+import * as Realtime from "../../../src/server/Realtime.ts"
+import * as RealtimeServer from "../../../src/server/RealtimeServer.ts"
 import type { IdentityOptions } from "../../../src/server/ServerOptions.ts"
 import type { Setup } from "../../lib/types.ts"
 import { listen, type Open, shut } from "../subject.ts"
@@ -33,7 +34,7 @@ const options: IdentityOptions<string> = {
   authenticate: ({ token }) => Effect.succeed({ identity: token ?? "nobody" }),
   authorize: ({ identity, action }) =>
     Effect.succeed(identity !== "nobody" && action !== "publish"),
-  limits: { sessions: 50_000, upgrades: { perSecond: 100_000, burst: 100_000 } }
+  limits: { maxSessions: 50_000, upgradeRate: { perSecond: 100_000, burst: 100_000 } }
 }
 
 /** 10,000 sockets come at once, each with a channel of its own. */
@@ -41,8 +42,8 @@ const crowded: IdentityOptions<string> = {
   ...options,
   limits: {
     ...options.limits,
-    channelOpens: { perSecond: 100_000, burst: 100_000 },
-    looks: { perSecond: 100_000, burst: 100_000 }
+    channelOpenRate: { perSecond: 100_000, burst: 100_000 },
+    authorizeRate: { perSecond: 100_000, burst: 100_000 }
   }
 }
 
@@ -86,7 +87,7 @@ const Durable = Channel.family("bench_", Schema.String, Message, {
 const Live = Channel.family("live_", Schema.String, Message)
 
 /** Attached in the same way, with durable channels: it reads the outbox. */
-export const openDurable: Open = (setup) => openWith(setup, [Durable], layerMemory)
+export const openDurable: Open = (setup) => openWith(setup, [Durable], MemorySource.layer)
 
 /** And with live channels of the same database beside them. */
 export const openBoth: Open = (setup) =>

@@ -3,7 +3,7 @@
  * it is: `connection` is this page's socket, `source` is the server's ear at the database. A spark
  * runs along it with every event.
  */
-import type { ConnectionState } from "effect-realtime/client"
+import type { Connection } from "effect-realtime/client"
 import { useConnection, useReconnect, useSource, useWebSocket } from "effect-realtime/react"
 import { useState } from "react"
 import { Notices, OrderUpdates } from "../channels.ts"
@@ -12,21 +12,21 @@ import { useNow } from "./useNow.ts"
 type Source = ReturnType<typeof useSource>
 type Health = "good" | "waiting" | "bad" | "unknown"
 
-const socket = (connection: ConnectionState): readonly [Health, string] =>
+const socket = (connection: Connection.State): readonly [Health, string] =>
   connection.status === "open"
     ? ["good", "connected"]
     : connection.status === "stopped"
       ? ["bad", "stopped"]
       : ["waiting", connection.status === "waiting" ? "waiting" : "connecting"]
 
-const ear = (connection: ConnectionState, source: Source): readonly [Health, string] =>
+const ear = (connection: Connection.State, source: Source): readonly [Health, string] =>
   connection.status !== "open"
     ? ["unknown", "unknown"]
     : source === "up"
       ? ["good", "listening"]
       : ["bad", "database down"]
 
-const sentence = (connection: ConnectionState, source: Source): string => {
+const sentence = (connection: Connection.State, source: Source): string => {
   switch (connection.status) {
     case "open":
       return source === "up" ? "Live" : "The server has lost the database and tries to get it back"

@@ -7,21 +7,9 @@
  * @since 0.1.0
  */
 import type * as Stream from "effect/Stream"
-import * as Mailbox from "./mailbox.ts"
+import type { Readable } from "../Readable.ts"
+import * as Inbox from "./inbox.ts"
 import { attempt, report } from "./platform.ts"
-
-/**
- * The shape that React's `useSyncExternalStore` reads.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Readable<out A> {
-  /** The value now; the same object until it changes. */
-  readonly getSnapshot: () => A
-  /** Calls back after each change; gives back the way to stop. */
-  readonly subscribe: (onChange: () => void) => () => void
-}
 
 export interface Cell<in out A> extends Readable<A> {
   readonly set: (value: A) => void
@@ -52,10 +40,10 @@ const backlog = 64
 
 /** The value now, then each change. */
 export const changes = <A>(cell: Readable<A>): Stream.Stream<A> =>
-  Mailbox.stream<A>((mailbox) => {
-    mailbox.push([cell.getSnapshot()])
+  Inbox.stream<A>((inbox) => {
+    inbox.push([cell.getSnapshot()])
     return cell.subscribe(() => {
-      if (mailbox.size() >= backlog) mailbox.clear()
-      mailbox.push([cell.getSnapshot()])
+      if (inbox.size() >= backlog) inbox.clear()
+      inbox.push([cell.getSnapshot()])
     })
   })

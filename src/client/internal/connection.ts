@@ -16,6 +16,7 @@
  *
  * @since 0.1.0
  */
+import { clientLinger } from "../../internal/defaults.ts"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Backoff from "../../Backoff.ts"
@@ -27,7 +28,8 @@ import {
 } from "../../Frame.ts"
 import * as Protocol from "../../Protocol.ts"
 import { type ConnectionStopped, Refused, type TokenFailed } from "../ClientError.ts"
-import type { ConnectionOptions, ConnectionState } from "../Connection.ts"
+import type { Options, State as Shown } from "../Connection.ts"
+import type { Readable } from "../Readable.ts"
 import * as Cell from "./cell.ts"
 import * as Platform from "./platform.ts"
 import * as Reasons from "./reasons.ts"
@@ -53,11 +55,11 @@ export interface Above {
 }
 
 /** The part of `error` and `ended` that says why, and what to do about it. */
-export type Refusal = Omit<FrameOf<ServerFrame, "error">, "type" | "id">
+export type RefusalFields = Omit<FrameOf<ServerFrame, "error">, "type" | "id">
 
 export interface Connection {
-  readonly state: Cell.Readable<ConnectionState>
-  readonly source: Cell.Readable<Protocol.SourceState>
+  readonly state: Readable<Shown>
+  readonly source: Readable<Protocol.SourceState>
   /** Looks soon at what is needed and what is due. */
   readonly look: () => void
   /** Asks while open, otherwise nothing happens. No answer comes any more after `down`. */
@@ -66,7 +68,7 @@ export interface Connection {
    * The error of a refusal that asking again would not help. Renews the identity on this socket
    * with a fresh token where that would.
    */
-  readonly refused: (channel: string, refusal: Refusal) => Refused | undefined
+  readonly refused: (channel: string, refusal: RefusalFields) => Refused | undefined
   /** Gives up a link that lives and does not do what it is for. */
   readonly giveUp: (message: string) => void
   /** Looks at the link now, cuts a wait short, and leaves `stopped`. */
@@ -105,7 +107,7 @@ const unusable = 4202
 /** The close code of a client that was closed. */
 const closed = 1000
 
-export const idle: ConnectionState = { status: "idle", ...Reasons.unused }
+export const idle: Shown = { status: "idle", ...Reasons.unused }
 
 /** The cause of a token that did not come in time. */
 const late = `no token within ${patience} ms`
@@ -114,7 +116,7 @@ const late = `no token within ${patience} ms`
 const nowhere: State = { times: () => [] }
 
 export const make = (
-  options: ConnectionOptions,
+  options: Options,
   clock: Time,
   above: () => ReadonlyArray<Above>,
   /** Instead of the option `onError`. */
@@ -123,11 +125,11 @@ export const make = (
   Effect.gen(function* () {
     const { after, now, runSync } = clock
     const policy = options.backoff ?? Backoff.client
-    const resetAfter = millis(policy.resetAfter, 0)
+    const resetAfter = millis(policy.resetAfter)
     const jitter = (failures: number) => runSync(Backoff.jittered(policy, failures))
     // Never within one turn of the event loop: a listener that comes back at once must find it.
-    const linger = Math.max(1, millis(options.linger, 1000))
-    const visible = Cell.make<ConnectionState>(idle)
+    const linger = Math.max(1, millis(options.linger ?? clientLinger))
+    const visible = Cell.make<Shown>(idle)
     const source = Cell.make<Protocol.SourceState>("up")
 
     const tell = (error: ConnectionStopped | TokenFailed) =>
@@ -180,7 +182,7 @@ export const make = (
     const needed = () => above().some((wing) => wing.needed())
 
     /** The one way from state to state: nothing that the left one owns goes on. */
-    const enter = (next: State, shown?: ConnectionState) => {
+    const enter = (next: State, shown?: Shown) => {
       const left = state
       state = next
       cancelFetch()
@@ -226,7 +228,7 @@ export const make = (
       else FetchingToken(shown)
     }
 
-    const FetchingToken = (shown: ConnectionState) => {
+    const FetchingToken = (shown: Shown) => {
       const lateAt = now() + patience
       let delay: number | undefined
       const failed = (cause: unknown) => ended(Reasons.lost, noToken(cause), delay)
@@ -249,7 +251,7 @@ export const make = (
     }
 
     /** Also `Open`, which follows over the same socket. Both share the liveness of that link. */
-    const Dialing = (shown: ConnectionState) => {
+    const Dialing = (shown: Shown) => {
       let socket: Platform.WebSocketLike
       try {
         const url = Platform.resolveUrl(

@@ -21,6 +21,7 @@ import {
 import { InvalidKey } from "../ClientError.ts"
 import type { Failure, Message, PublishQueue, Queued, QueueFull, Size } from "../PublishQueue.ts"
 import * as Cell from "./cell.ts"
+import type { Readable } from "../Readable.ts"
 import type { Above, Connection } from "./connection.ts"
 import type { Time } from "./time.ts"
 
@@ -71,7 +72,7 @@ export interface Publisher extends Above {
     payload: A,
     options?: PublishOptions
   ) => Effect.Effect<void, PublishError>
-  readonly waiting: Cell.Readable<Size>
+  readonly waiting: Readable<Size>
 }
 
 export const make = (

@@ -14,7 +14,7 @@ import type { FrameOf, ServerFrame } from "../../Frame.ts"
 import type { InvalidChannelName } from "../../RealtimeError.ts"
 import { Gap, type RealtimeEvent } from "../../RealtimeEvent.ts"
 import type { ConnectionStopped, Refused } from "../ClientError.ts"
-import type { Above, ChannelFrame, Connection, Refusal } from "./connection.ts"
+import type { Above, ChannelFrame, Connection, RefusalFields } from "./connection.ts"
 import type { Time } from "./time.ts"
 
 /**
@@ -135,7 +135,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     }
 
     /** The server will not, or not now. */
-    const refused = (refusal: Refusal) => {
+    const refused = (refusal: RefusalFields) => {
       const error = connection.refused(name, refusal)
       if (error !== undefined) return end(error)
       if (now() - since >= connection.resetAfter) failures = 0

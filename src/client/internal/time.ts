@@ -47,6 +47,5 @@ export const make: Effect.Effect<Time, never, Scope.Scope> = Effect.gen(function
   }
 })
 
-/** An option of time in milliseconds. */
-export const millis = (input: Duration.Input | undefined, byDefault: number): number =>
-  Duration.toMillis(input ?? byDefault)
+/** A time in milliseconds. */
+export const millis: (input: Duration.Input) => number = Duration.toMillis

@@ -10,7 +10,7 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import { TokenFailed } from "../ClientError.ts"
-import type { ConnectionOptions } from "../Connection.ts"
+import type { Options } from "../Connection.ts"
 import type { Time } from "./time.ts"
 
 export interface Token {
@@ -27,7 +27,7 @@ export interface Token {
 }
 
 export const make = (
-  options: Pick<ConnectionOptions, "token">,
+  options: Pick<Options, "token">,
   { fork, now }: Time,
   tell: (error: TokenFailed) => void
 ): Token => {

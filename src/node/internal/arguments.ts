@@ -12,11 +12,11 @@ import { Server as NetServer } from "node:net"
 import { Server as TlsServer } from "node:tls"
 import { checkOptions, resolveLimits } from "../../server/internal/limits/limits.ts"
 import { secured } from "../../server/internal/link/pgLink.ts"
-import { patienceOf } from "../../server/internal/link/refusal.ts"
-import { count, invalid } from "../../server/internal/options.ts"
-import { together } from "../../server/internal/outbox/settings.ts"
+import { patienceOf } from "../../server/internal/link/databaseRefusal.ts"
+import { count, invalid, InvalidOption } from "../../server/internal/options.ts"
+import { recent, together } from "../../server/internal/outbox/settings.ts"
 import { schemaNameFault } from "../../server/internal/sql/schemaName.ts"
-import { allowAll, InvalidOption } from "../../server/ServerOptions.ts"
+import { allowAll } from "../../server/ServerOptions.ts"
 import type { Options } from "../Options.ts"
 
 /**
@@ -32,7 +32,7 @@ export class RefusedToStart extends Data.TaggedError("RefusedToStart")<{
 }> {
   override get message(): string {
     return {
-      NoAuthorize: `NODE_ENV is "production" and there is no authorize: everybody could read every channel. Pass { authorize: ({ channel, action }) => boolean }, or { authorize: allowAll } for a server that is open on purpose.`,
+      NoAuthorize: `NODE_ENV is "production" and there is no authorize: everybody could read every channel. Pass { authorize: ({ channel, action }) => boolean }, or { authorize: RealtimeServer.allowAll } for a server that is open on purpose.`,
       NoDatabaseUrl: `The database URL is missing. Pass a connection string such as postgres://user:password@host:5432/database; is DATABASE_URL set?`,
       BadDatabaseUrl: this.detail ?? "The database URL cannot be followed.",
       NoHttpServer: `The first argument is ${this.detail ?? "something else"}, not an http.Server, which is what hears upgrade requests. Express, Koa, Connect: pass what app.listen(port) gives, or http.createServer(app). Fastify: pass app.server. NestJS: pass app.getHttpServer().`
@@ -52,9 +52,12 @@ const names: Readonly<Record<keyof Options, true>> = {
   maxConnections: true,
   origins: true,
   path: true,
-  replayMemory: true,
-  replayQueue: true,
-  replays: true,
+  maxRecentAge: true,
+  maxRecentBytes: true,
+  maxRecentEvents: true,
+  maxReplayMemory: true,
+  maxReplayQueue: true,
+  maxReplays: true,
   schema: true,
   slowConsumer: true,
   startPatience: true,
@@ -120,6 +123,7 @@ const checkOwn = (options: Options): void => {
     count("maxConnections", maxConnections, { unlimited: false })
   }
   if (options.maxChannels !== undefined) count("maxChannels", options.maxChannels)
+  recent(options)
   together(options)
   patienceOf(startPatience)
   if (

@@ -19,7 +19,8 @@ export const waitingDoor = (path: string, reason: () => string): Door => ({
     throw new Error("Nobody enters before the server has started.")
   },
   size: () => 0,
-  ready: () => false,
+  isReady: () => false,
+  ready: Effect.never,
   revoke: () => undefined,
   reauthorize: () => Effect.void,
   drain: Effect.void

@@ -29,7 +29,7 @@ export const backlogsDropped = Metric.counter("effect_realtime_backlogs_dropped_
 
 /**
  * Upgrades, sessions and requests that were refused or ended. The attribute `reason` is the name of
- * the limit that was crossed, as in the options (`subscribes`, `sessionsPerAddress`, ...), or else
+ * the limit that was crossed, as in the options (`subscribeRate`, `maxSessionsPerAddress`, ...), or else
  * what was answered: an error code (`auth/invalid`), a close code (`4101`), an HTTP status (`403`), or
  * `reset` for a cursor that could not be honoured, `replay` for one whose messages could not be read,
  * `upgrade-untaken` for an upgrade request of no door that no other listener answered within 10 s.

@@ -18,7 +18,7 @@ import type * as Backoff from "../../Backoff.ts"
  * @since 0.1.0
  */
 export class InvalidOption extends Schema.TaggedError<InvalidOption>()("InvalidOption", {
-  /** The option, e.g. `limits.sessions`. */
+  /** The option, e.g. `limits.maxSessions`. */
   option: Schema.String,
   /** What it is, as text; never a secret. */
   value: Schema.String,

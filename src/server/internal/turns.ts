@@ -18,7 +18,7 @@ export interface Size {
 export const most: Size = { events: 256, bytes: 64 * 1024 }
 
 /** Somebody whose step has not come. */
-interface Waiting {
+interface WaitingStep {
   readonly size: Size
   readonly go: () => void
 }
@@ -30,7 +30,7 @@ export class Turns {
   #bytes = 0
   /** The next step is on its way. */
   #stepping = false
-  readonly #waiting = new Set<Waiting>()
+  readonly #waiting = new Set<WaitingStep>()
 
   constructor(limit: Size = most) {
     this.#most = limit
@@ -49,7 +49,7 @@ export class Turns {
         return Effect.void
       }
       return Effect.callback<void>((resume) => {
-        const one: Waiting = { size, go: () => resume(Effect.void) }
+        const one: WaitingStep = { size, go: () => resume(Effect.void) }
         this.#waiting.add(one)
         this.#later()
         return Effect.sync(() => this.#waiting.delete(one))

@@ -10,19 +10,15 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { MemoryTable, type Written } from "../../server/internal/outbox/memoryTable.ts"
 import { formatPosition, whole } from "../../server/internal/outbox/position.ts"
-import {
-  layerMemory,
-  MemorySource,
-  NotificationSource,
-  SourceError
-} from "../../server/NotificationSource.ts"
+import * as MemorySource from "../../server/MemorySource.ts"
+import { NotificationSource, SourceError } from "../../server/NotificationSource.ts"
 
 /** Everything happens by the clock of the system. */
 export const make = (clock: Clock.Clock) =>
   Effect.gen(function* () {
-    const memory = yield* Layer.build(Layer.fresh(layerMemory))
+    const memory = yield* Layer.build(Layer.fresh(MemorySource.layer))
     const heard = Context.get(memory, NotificationSource)
-    const { listening, lose, restore } = Context.get(memory, MemorySource)
+    const { listening, lose, restore } = Context.get(memory, MemorySource.MemorySource)
     const table = new MemoryTable()
     const timed = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
       Effect.provideService(effect, Clock.Clock, clock)

@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import { limits as Defaults } from "../../internal/defaults.ts"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -17,7 +18,8 @@ import type { MemoryTable } from "../../server/internal/outbox/memoryTable.ts"
 import { NotificationSource } from "../../server/NotificationSource.ts"
 import { OutboxReader } from "../../server/OutboxReader.ts"
 import * as Realtime from "../../server/Realtime.ts"
-import type { InvalidOption, Options } from "../../server/ServerOptions.ts"
+import type { Options } from "../../server/ServerOptions.ts"
+import type { InvalidOption } from "../../server/internal/options.ts"
 import type { Entrance } from "./network.ts"
 
 export interface Generation {
@@ -52,13 +54,11 @@ export interface Server {
 export interface Database {
   readonly source: NotificationSource["Service"]
   readonly table: MemoryTable
-  readonly outbox: MemoryReader.ReaderOptions | undefined
+  readonly outbox: MemoryReader.MemoryReaderOptions | undefined
 }
 
 /** As a client on this machine. */
 const address = "127.0.0.1"
-
-const defaultMaxSessions = 10_000
 
 export const make = <I, R>(
   { outbox, source, table }: Database,
@@ -70,18 +70,14 @@ export const make = <I, R>(
     // One for all generations, so that the latest does not close before what was made after the first.
     const outer = yield* Effect.flatMap(Effect.scope, (scope) => Scope.fork(scope))
     const turn = yield* Semaphore.make(1)
-    const maxSessions = options.limits?.sessions ?? defaultMaxSessions
+    const maxSessions = options.limits?.maxSessions ?? Defaults.maxSessions
     let draining = false
 
     const generation = Effect.gen(function* () {
       const scope = yield* Scope.fork(outer)
       return yield* Effect.gen(function* () {
         const reader = yield* MemoryReader.make(table, outbox)
-        const realtime = yield* Effect.provideService(
-          Realtime.Realtime.make(hub),
-          OutboxReader,
-          reader
-        )
+        const realtime = yield* Effect.provideService(Realtime.make(hub), OutboxReader, reader)
         const door = yield* Effect.provideService(Door.make(options), Realtime.Realtime, realtime)
         return { scope, realtime, reader, door, gone: yield* Deferred.make<void>() }
       }).pipe(

@@ -10,8 +10,8 @@ import { extname, join } from "node:path"
 import { build, type Rolldown } from "vite"
 import * as Door from "../../../src/server/internal/door/door.ts"
 import { attach } from "../../../src/server/internal/door/attach.ts"
-import { layerMemory } from "../../../src/server/NotificationSource.ts"
-import { Realtime } from "../../../src/server/Realtime.ts"
+import * as MemorySource from "../../../src/server/MemorySource.ts"
+import * as Realtime from "../../../src/server/Realtime.ts"
 import { allowAll, type DoorOptions } from "../../../src/server/ServerOptions.ts"
 import { hop } from "../../support/hop.ts"
 import { Numbers } from "../page/numbers.ts"
@@ -59,8 +59,8 @@ export const site = (limits?: DoorOptions["limits"]) =>
           http.closeAllConnections()
         })
     )
-    const hub = yield* Layer.build(Realtime.layer().pipe(Layer.provide(layerMemory)))
-    const realtime = Context.get(hub, Realtime)
+    const hub = yield* Layer.build(Realtime.layer().pipe(Layer.provide(MemorySource.layer)))
+    const realtime = Context.get(hub, Realtime.Realtime)
     const door = yield* Door.make({ channels: [Numbers], authorize: allowAll, limits }).pipe(
       Effect.provideContext(hub)
     )

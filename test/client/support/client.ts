@@ -1,11 +1,11 @@
 import { Effect, Layer } from "effect"
-import { RealtimeClient, type RealtimeClientOptions } from "effect-realtime/client"
+import { RealtimeClient } from "effect-realtime/client"
 import type * as FakeSocket from "./FakeSocket.ts"
 
-export type Client = RealtimeClient["Service"]
+export type Client = RealtimeClient.RealtimeClient["Service"]
 
 /** A client of a fake server, for the scope of the test. */
-export const make = (server: FakeSocket.FakeServer, options?: Partial<RealtimeClientOptions>) =>
+export const make = (server: FakeSocket.FakeServer, options?: Partial<RealtimeClient.Options>) =>
   Effect.flatMap(
     Layer.build(
       RealtimeClient.layer({
@@ -15,5 +15,5 @@ export const make = (server: FakeSocket.FakeServer, options?: Partial<RealtimeCl
         ...options
       })
     ),
-    (context) => Effect.provide(RealtimeClient, context)
+    (context) => Effect.provide(RealtimeClient.RealtimeClient, context)
   )

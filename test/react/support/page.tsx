@@ -1,5 +1,5 @@
 import { act, cleanup, render } from "@testing-library/react"
-import { ChannelStore, type RealtimeClientOptions } from "effect-realtime/client"
+import { createRealtimeClient, type PlainClient, type RealtimeClient } from "effect-realtime/client"
 import { RealtimeProvider } from "effect-realtime/react"
 import { type ReactNode, StrictMode } from "react"
 import { afterEach } from "vitest"
@@ -8,16 +8,16 @@ import * as FakeSocket from "../../client/support/FakeSocket.ts"
 
 Object.assign(globalThis, { IS_REACT_ACT_ENVIRONMENT: true })
 
-const stores: Array<ChannelStore> = []
+const stores: Array<PlainClient.PlainClient> = []
 afterEach(async () => {
   cleanup()
   await Promise.all(stores.splice(0).map((store) => store.close()))
 })
 
 /** A server, a store of it, and a way to render under StrictMode with both. */
-export const page = (options?: Partial<RealtimeClientOptions>) => {
+export const page = (options?: Partial<RealtimeClient.Options>) => {
   const server = FakeSocket.make({ auto: true })
-  const store = ChannelStore.make({
+  const store = createRealtimeClient({
     url: "ws://host/realtime",
     webSocket: server.webSocket,
     linger: 20,

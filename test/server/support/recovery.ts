@@ -11,7 +11,7 @@ import { Context, Effect, Fiber, Layer, Redacted, type Scope, Stream } from "eff
 import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Path from "node:path"
-import * as Cursor from "../../../src/Cursor.ts"
+import * as Cursor from "../../../src/internal/cursor.ts"
 import { consume } from "../../../src/server/internal/outbox/consumers.ts"
 import * as OutboxReader from "../../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../../src/server/PgInstaller.ts"
@@ -141,9 +141,9 @@ export const nodeAt = (
     Layer.build(
       Layer.fresh(
         OutboxReader.layer({
-          busy: 2,
-          idle: 20,
-          pageMessages: 5,
+          busyInterval: 2,
+          idleInterval: 20,
+          maxPageMessages: 5,
           backoff: { initial: 5, cap: 20, resetAfter: 30_000 },
           ...options
         })

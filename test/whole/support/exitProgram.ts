@@ -1,6 +1,6 @@
 /** Uses server and client once, closes both, and then has nothing left to do. */
 import { RealtimeServer } from "effect-realtime/node"
-import { ChannelStore } from "effect-realtime/client"
+import { createRealtimeClient } from "effect-realtime/client"
 import { Channel } from "effect-realtime"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
@@ -12,7 +12,7 @@ await new Promise<void>((listening) => {
 const server = new RealtimeServer(http, process.env["DATABASE_URL"], { authorize: () => true })
 await server.ready
 const { port } = http.address() as AddressInfo
-const store = ChannelStore.make({ url: `ws://127.0.0.1:${port}/realtime` })
+const store = createRealtimeClient({ url: `ws://127.0.0.1:${port}/realtime` })
 await new Promise<void>((heard) => {
   store.listen(Channel.systemNotifications, () => heard(), {
     onCursor: () =>

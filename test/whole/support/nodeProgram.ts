@@ -11,8 +11,8 @@ import * as Channel from "../../../src/Channel.ts"
 import { RealtimeServer } from "../../../src/node/RealtimeServer.ts"
 import { attach } from "../../../src/server/internal/door/attach.ts"
 import * as Door from "../../../src/server/internal/door/door.ts"
-import { layerMemory } from "../../../src/server/NotificationSource.ts"
-import { Realtime } from "../../../src/server/Realtime.ts"
+import * as MemorySource from "../../../src/server/MemorySource.ts"
+import * as Realtime from "../../../src/server/Realtime.ts"
 import { allowAll, type DoorOptions } from "../../../src/server/ServerOptions.ts"
 
 /** What a test asks of a node. */
@@ -80,7 +80,7 @@ const overPostgres = async (server: Server, databaseUrl: string, { doors, durabl
 
 const inMemory = async (server: Server, { doors }: Setup): Promise<Partial<Handlers>> => {
   const made = Effect.gen(function* () {
-    const realtime = yield* Realtime
+    const realtime = yield* Realtime.Realtime
     const all = yield* Effect.forEach(Object.entries(doors), ([path, options]) =>
       Effect.gen(function* () {
         const door = yield* Door.make({
@@ -113,7 +113,10 @@ const inMemory = async (server: Server, { doors }: Setup): Promise<Partial<Handl
             Effect.sync(() => resolve(handlers)),
             Effect.never
           )
-      }).pipe(Effect.scoped, Effect.provide(Realtime.layer().pipe(Layer.provideMerge(layerMemory))))
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(Realtime.layer().pipe(Layer.provideMerge(MemorySource.layer)))
+      )
     )
   })
 }

@@ -23,7 +23,7 @@ export interface Application {
 }
 
 /** Where there is no `identityKey`. The types see to it that this is a string. */
-export const keyOf = (identity: unknown): string => {
+const keyOf = (identity: unknown): string => {
   if (typeof identity === "string") return identity
   throw new TypeError("An identity is not a string: the option identityKey must give its text.")
 }

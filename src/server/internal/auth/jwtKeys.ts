@@ -8,7 +8,7 @@ import { createRemoteJWKSet, customFetch } from "jose/jwks/remote"
 import type { JSONWebKeySet, JWK } from "jose"
 import type { JWTVerifyGetKey } from "jose/jwt/verify"
 import { createPublicKey, createSecretKey, KeyObject } from "node:crypto"
-import { InvalidOption } from "../../ServerOptions.ts"
+import { InvalidOption } from "../options.ts"
 
 /** Whether the host of a URL is this machine. */
 const isLoopbackHost = (host: string): boolean =>
@@ -31,6 +31,7 @@ export type PublicAlgorithm =
   | "EdDSA"
   | "Ed25519"
 
+/** What a token may be signed with. */
 export type Algorithm = PublicAlgorithm | SecretAlgorithm
 
 /** Keys as an application has them. */
@@ -60,7 +61,7 @@ export interface Usable {
   readonly secretBytes?: number
 }
 
-/** How long a fetch of a key set may take: well within the limit `authorize`. */
+/** How long a fetch of a key set may take: well within the limit `authorizeTimeout`. */
 const fetchMillis = 3000
 /** After a fetch that failed, the next is not before: everybody who knocks would ask for one. */
 const restMillis = 1000

@@ -16,7 +16,7 @@ export const anonymous: Principal = { identity: undefined, key: "", expiresAt: I
 
 /** What looking at a client takes. */
 export interface Prover extends Pick<Application, "authenticate"> {
-  readonly limits: Pick<ResolvedLimits, "authorize">
+  readonly limits: Pick<ResolvedLimits, "authorizeTimeout">
   /** Milliseconds since 1970. */
   readonly clock: () => number
   /** Says that something failed, and why; the same failure is said seldom. */
@@ -39,7 +39,7 @@ export const prove = (
   }
   return Effect.suspend(() => {
     const mark = revocations.mark()
-    return within(authenticate(credentials), limits.authorize).pipe(
+    return within(authenticate(credentials), limits.authorizeTimeout).pipe(
       Effect.map((principal) => (revocations.since(principal.key, mark) ? revoked : principal)),
       Effect.filterOrFail(
         (principal) => principal === revoked || principal.expiresAt > clock(),
@@ -55,7 +55,7 @@ export const prove = (
         say("authenticate failed", cause),
         Effect.fail(
           Cause.isTimeoutError(error)
-            ? overLimit("authorize", "server/internal", undecided)
+            ? overLimit("authorizeTimeout", "server/internal", undecided)
             : refusal("server/internal", failed)
         )
       )

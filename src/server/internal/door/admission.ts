@@ -6,6 +6,7 @@
  * apart: loopback and private peers are proxies or neighbours, unless `trustProxy` says that the
  * forwarded address is the client's.
  */
+import { server as Defaults } from "../../../internal/defaults.ts"
 import type { IncomingMessage } from "node:http"
 import { subprotocol } from "../../../Protocol.ts"
 import type { DoorOptions } from "../../ServerOptions.ts"
@@ -42,8 +43,8 @@ export class Admission {
   constructor({ origins, trustProxy }: DoorOptions, limits: ResolvedLimits, now: number) {
     this.#limits = limits
     this.#origins = typeof origins === "object" ? new Set(origins) : origins
-    this.#proxies = trustProxy ?? 0
-    this.#all = new Bucket(limits.upgrades, now)
+    this.#proxies = trustProxy ?? Defaults.trustProxy
+    this.#all = new Bucket(limits.upgradeRate, now)
   }
 
   /** The client's address, as far as it can be believed. */
@@ -65,15 +66,15 @@ export class Admission {
     if (draining) {
       return { status: 503, reason: "The server is closing.", retryAfterSeconds: 1 }
     }
-    if (sessions >= this.#limits.sessions) {
-      return busy(503, "The server is full.", 1000, "sessions")
+    if (sessions >= this.#limits.maxSessions) {
+      return busy(503, "The server is full.", 1000, "maxSessions")
     }
-    const wait = this.#all.wait(this.#limits.upgrades, now)
-    if (wait > 0) return busy(503, "Too many connections at once.", wait, "upgrades")
+    const wait = this.#all.wait(this.#limits.upgradeRate, now)
+    if (wait > 0) return busy(503, "Too many connections at once.", wait, "upgradeRate")
     const tooMany = this.#addressRefusal(address, now)
     if (tooMany !== undefined) return tooMany
     // Only now: who is over a limit of their own must not use up everybody's.
-    this.#all.take(this.#limits.upgrades, now)
+    this.#all.take(this.#limits.upgradeRate, now)
     if (!this.#allowsOrigin(headers.origin, this.#hostOf(request))) {
       return { status: 403, reason: "This origin may not connect." }
     }
@@ -121,21 +122,21 @@ export class Admission {
 
   #addressRefusal(address: string, now: number): UpgradeRefusal | undefined {
     if (!this.#counts(address)) return undefined
-    const { sessionsPerAddress, upgradesPerAddress } = this.#limits
+    const { maxSessionsPerAddress, upgradeRatePerAddress } = this.#limits
     const network = networkOf(address)
     let bucket = this.#upgrades.get(network)
     if (bucket === undefined) {
       if (this.#upgrades.size >= maxBuckets) this.#sweep(now)
-      bucket = new Bucket(upgradesPerAddress, now)
+      bucket = new Bucket(upgradeRatePerAddress, now)
       this.#upgrades.set(network, bucket)
     }
-    const wait = bucket.take(upgradesPerAddress, now)
+    const wait = bucket.take(upgradeRatePerAddress, now)
     if (wait > 0) {
       const reason = "Too many connections from this address at once."
-      return busy(429, reason, wait, "upgradesPerAddress")
+      return busy(429, reason, wait, "upgradeRatePerAddress")
     }
-    return (this.#sessions.get(network) ?? 0) >= sessionsPerAddress
-      ? busy(429, "Too many connections from this address.", 1000, "sessionsPerAddress")
+    return (this.#sessions.get(network) ?? 0) >= maxSessionsPerAddress
+      ? busy(429, "Too many connections from this address.", 1000, "maxSessionsPerAddress")
       : undefined
   }
 
@@ -147,7 +148,7 @@ export class Admission {
     if (now - this.#sweptAt >= sweepEveryMillis) {
       this.#sweptAt = now
       for (const [network, bucket] of this.#upgrades) {
-        if (bucket.isFull(this.#limits.upgradesPerAddress, now)) this.#upgrades.delete(network)
+        if (bucket.isFull(this.#limits.upgradeRatePerAddress, now)) this.#upgrades.delete(network)
       }
     }
     // All of them busy at once: the oldest goes, so that a flood of addresses costs no memory.

@@ -18,21 +18,21 @@ import { enter, refuse, wantsWebSocket } from "./upgrade.ts"
 /** What waits for an answer is looked at this often. */
 const lookMillis = 1000
 
-interface Entry {
+interface Attachment {
   readonly doors: Set<Door>
   readonly listener: (request: IncomingMessage, socket: Duplex, head: Buffer) => void
 }
 
 /** One listener per server, however many doors it has: the first that answers ends the request. */
-const attached = new WeakMap<Server, Entry>()
+const attached = new WeakMap<Server, Attachment>()
 
 type Run = (effect: Effect.Effect<void>) => unknown
 
-const listen = (server: Server, run: Run, now: () => number): Entry => {
+const listen = (server: Server, run: Run, now: () => number): Attachment => {
   const doors = new Set<Door>()
   const neighbours = neighboursOf(server, (line) => run(Effect.logWarning(line)), now)
   const others = othersOf(run)
-  const listener: Entry["listener"] = (request, duplex, head) => {
+  const listener: Attachment["listener"] = (request, duplex, head) => {
     const socket = duplex as Socket
     // For every path: nobody else may answer, and a reset without a listener ends the process.
     socket.on("error", () => undefined)
@@ -54,11 +54,11 @@ const listen = (server: Server, run: Run, now: () => number): Entry => {
     response.once("finish", () => socket.end())
     server.emit("request", request, response)
   }
-  const entry = { doors, listener }
-  attached.set(server, entry)
+  const attachment = { doors, listener }
+  attached.set(server, attachment)
   // The first of all: what another one has written cannot be taken back.
   server.prependListener("upgrade", listener)
-  return entry
+  return attachment
 }
 
 /** Waits for somebody else's answer, and closes what nobody has taken by then. */
@@ -111,9 +111,9 @@ export const attach = (door: Door, server: Server): Effect.Effect<void, never, S
         const run = Effect.runForkWith(yield* Effect.context<never>())
         const clock = yield* Clock.Clock
         const now = () => clock.currentTimeMillisUnsafe()
-        const entry = attached.get(server) ?? listen(server, run, now)
-        entry.doors.add(door)
-        return entry
+        const attachment = attached.get(server) ?? listen(server, run, now)
+        attachment.doors.add(door)
+        return attachment
       }),
       ({ doors, listener }) =>
         // While the door drains it still answers: it refuses upgrades with 503.

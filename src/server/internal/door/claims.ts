@@ -1,7 +1,8 @@
 /**
  * Which doors stand on a server already: of two on one path the second would never be asked, in silence.
  */
-import { type DoorOptions, InvalidOption } from "../../ServerOptions.ts"
+import type { DoorOptions } from "../../ServerOptions.ts"
+import { InvalidOption } from "../options.ts"
 
 const claimed = new WeakMap<object, Set<string>>()
 

@@ -10,6 +10,7 @@ import * as Clock from "effect/Clock"
 import type * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
 import * as Metric from "effect/Metric"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
@@ -20,17 +21,14 @@ import type { IncomingHttpHeaders, IncomingMessage } from "node:http"
 import type { Socket } from "node:net"
 import { type ServerOptions, WebSocket, WebSocketServer } from "ws"
 import { closeCodes, subprotocol } from "../../../Protocol.ts"
-import { hubKey, Realtime } from "../../Realtime.ts"
-import {
-  allowAll,
-  type Credentials,
-  type InvalidOption,
-  type Options
-} from "../../ServerOptions.ts"
+import type { ReadyError } from "../hub/delivery.ts"
+import { hubOf } from "../hub/ofRealtime.ts"
+import { Realtime } from "../../Realtime.ts"
+import { allowAll, type Credentials, type Options } from "../../ServerOptions.ts"
 import { Admission, type UpgradeRefusal } from "./admission.ts"
 import { applicationOf } from "../auth/application.ts"
 import { Identities } from "../auth/identities.ts"
-import { checked } from "../options.ts"
+import { checked, type InvalidOption } from "../options.ts"
 import { checkOptions, resolveLimits } from "../limits/limits.ts"
 import * as metrics from "../metrics.ts"
 import type { Peer } from "../session/peer.ts"
@@ -87,7 +85,9 @@ export interface Door {
   /** Sessions open now. */
   readonly size: () => number
   /** Whether newcomers are welcome and the events of every channel here flow. */
-  readonly ready: () => boolean
+  readonly isReady: () => boolean
+  /** Waits until `isReady`; fails when the database refuses for good before it was up once. */
+  readonly ready: Effect.Effect<void, ReadyError>
   /** Closes every session of an identity with 4101; `key` is what `identityKey` gives for it. */
   readonly revoke: (key: string) => void
   /** Asks `authorize` about every subscription of an identity again. */
@@ -108,7 +108,7 @@ const closeEveryMillis = 50
 /** Each client of a drained node adds this much to the time in which they come back. */
 const returnSpreadMillis = 5
 
-/** Few clients still come back within this time, whatever the limit `drain`. */
+/** Few clients still come back within this time, whatever the limit `drainTimeout`. */
 const minReturnMillis = 500
 
 /** What a drain leaves for closing handshakes, as a share of its window. */
@@ -132,21 +132,24 @@ export const make = <I, R>(
       checkOptions(options)
       return resolveLimits(options.limits)
     })
-    const registry = yield* Registry.make(options.channels, realtime[hubKey])
+    const registry = yield* Registry.make(options.channels, hubOf(realtime))
     const path = pathOf(options)
     const owned = withoutSlash(path)
     const clock = yield* Clock.Clock
     const now = () => clock.currentTimeMillisUnsafe()
     const admission = new Admission(options, limits, now())
-    const publishKeys = new PublishKeys<Deferred.Deferred<Refusal | undefined>>()
+    const publishKeys = new PublishKeys<Deferred.Deferred<Refusal | undefined>>(limits)
     const sessions = new Set<Session>()
     const identities = new Identities<Session>()
     const left = yield* Queue.sliding<void>(1)
     const services = yield* Effect.context<never>()
     const runFork = Effect.runForkWith(services)
-    const revocations = new Revocations(limits.authorize + 2 * tickMillis)
+    const revocations = new Revocations(limits.authorizeTimeout + 2 * tickMillis)
     let sourceIsUp = true
     let draining = false
+    const isReady = () => sourceIsUp && !draining
+    /** Open while `isReady`. */
+    const flowing = Latch.makeUnsafe(false)
 
     const run = (effect: Effect.Effect<void>): Fiber.Fiber<void> =>
       runFork(
@@ -167,7 +170,7 @@ export const make = <I, R>(
       }
       counter.updateUnsafe(1, services)
       // While the source is down it is waited for in vain, whatever the limit; who lost it says so.
-      if (reason === "sourceWait" && !sourceIsUp) return
+      if (reason === "sourceTimeout" && !sourceIsUp) return
       const line = voice.refused(reason, now(), most)
       if (line !== undefined) runFork(line)
     }
@@ -177,10 +180,13 @@ export const make = <I, R>(
       limits,
       slowConsumer: options.slowConsumer ?? "gap",
       publishKeys,
-      ...(yield* applicationOf(options, limits.tokenAge)),
-      opens: new Bucket.Shared(limits.channelOpens, now),
+      ...(yield* applicationOf(options, limits.maxTokenAge)),
+      opens: new Bucket.SharedBucket(limits.channelOpenRate, now),
       // Where everybody may everything nobody is asked.
-      looks: new Bucket.Shared(options.authorize === allowAll ? undefined : limits.looks, now),
+      looks: new Bucket.SharedBucket(
+        options.authorize === allowAll ? undefined : limits.authorizeRate,
+        now
+      ),
       run,
       start: runFork,
       clock: now,
@@ -194,7 +200,7 @@ export const make = <I, R>(
     // Without a name there is nobody to count.
     const admit = (session: Session): boolean =>
       options.authenticate === undefined ||
-      identities.add(session.key, session, limits.sessionsPerIdentity)
+      identities.add(session.key, session, limits.maxSessionsPerIdentity)
 
     const leave = (session: Session): void => {
       admission.leave(session.address)
@@ -220,9 +226,9 @@ export const make = <I, R>(
       WebSocket: SessionSocket,
       clientTracking: false,
       perMessageDeflate: false,
-      maxPayload: limits.frameBytes,
-      maxFragments: Math.max(1024, Math.ceil(limits.frameBytes / leastPiece)),
-      maxBufferedChunks: Math.max(1024, Math.ceil(limits.frameBytes / leastPiece)),
+      maxPayload: limits.maxFrameBytes,
+      maxFragments: Math.max(1024, Math.ceil(limits.maxFrameBytes / leastPiece)),
+      maxBufferedChunks: Math.max(1024, Math.ceil(limits.maxFrameBytes / leastPiece)),
       closeTimeout: closeTimeoutMillis,
       handleProtocols: (offered) => (offered.has(subprotocol) ? subprotocol : false)
     }
@@ -255,7 +261,7 @@ export const make = <I, R>(
       Effect.forkScoped
     )
 
-    const { deliveryOf, source } = realtime[hubKey]
+    const { deliveryOf, refused, source } = hubOf(realtime)
     for (const definition of options.channels) {
       if (definition._tag === "Channel") yield* deliveryOf(definition).checkTable(definition.name)
     }
@@ -264,6 +270,8 @@ export const make = <I, R>(
         Effect.sync(() => {
           const changed = sourceIsUp !== (state === "up")
           sourceIsUp = state === "up"
+          if (isReady()) flowing.openUnsafe()
+          else flowing.closeUnsafe()
           if (changed) for (const session of sessions) session.sendStatus(state)
         })
       ),
@@ -272,10 +280,10 @@ export const make = <I, R>(
 
     const sayBye = Effect.gen(function* () {
       const returning = Math.min(
-        limits.drain,
+        limits.drainTimeout,
         Math.max(minReturnMillis, sessions.size * returnSpreadMillis)
       )
-      const closing = limits.drain * (1 - handshakeShare)
+      const closing = limits.drainTimeout * (1 - handshakeShare)
       const every = Math.min(closeEveryMillis, closing / Math.max(1, sessions.size))
       let pause = 0
       for (const session of sessions) {
@@ -293,16 +301,17 @@ export const make = <I, R>(
 
     const drainOnce = Effect.suspend(() => {
       draining = true
+      flowing.closeUnsafe()
       const empty = Effect.gen(function* () {
         while (sessions.size > 0) yield* Queue.take(left)
       })
       return Effect.andThen(sayBye, empty).pipe(
         Effect.timeoutOrElse({
-          duration: limits.drain,
+          duration: limits.drainTimeout,
           orElse: () =>
             Effect.sync(() => {
               for (const session of sessions) {
-                countRefused("drain")
+                countRefused("drainTimeout")
                 session.terminate()
               }
             })
@@ -338,7 +347,9 @@ export const make = <I, R>(
       },
       accept,
       size: () => sessions.size,
-      ready: () => sourceIsUp && !draining,
+      isReady,
+      // In this order: what was refused at the start and came up after all is ready.
+      ready: Effect.raceFirst(flowing.await, refused),
       revoke: (key) => {
         revocations.add(key, now())
         for (const session of identities.of(key)) {

@@ -3,7 +3,8 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Channel from "../../../Channel.ts"
-import { hubKey, Realtime } from "../../Realtime.ts"
+import { hubOf } from "../hub/ofRealtime.ts"
+import { Realtime } from "../../Realtime.ts"
 import type { NoOutbox, NoSource } from "../hub/errors.ts"
 
 /** Fails for the first channel that needs what this node has not. */
@@ -15,7 +16,7 @@ export const requireSources = (
       channels,
       (definition) => {
         const name = definition._tag === "Channel" ? definition.name : `${definition.prefix}*`
-        const missing = realtime[hubKey].deliveryOf(definition).missing(name)
+        const missing = hubOf(realtime).deliveryOf(definition).missing(name)
         return missing === undefined ? Effect.void : Effect.fail(missing)
       },
       { discard: true }

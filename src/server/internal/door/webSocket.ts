@@ -4,7 +4,7 @@
  * Framed here once and written to the socket of every subscriber as it is; `ws` would frame it again
  * for each of them.
  */
-import type { Codec } from "../hub/outgoing.ts"
+import type { FrameCodec } from "../hub/outgoing.ts"
 
 const encode = (text: string): Buffer => {
   const size = Buffer.byteLength(text)
@@ -28,7 +28,7 @@ const encode = (text: string): Buffer => {
 /** Where the text begins, by the byte that tells the length. */
 const headOf = (length: number): number => (length < 126 ? 2 : length === 126 ? 4 : 10)
 
-export const webSocket: Codec = {
+export const webSocket: FrameCodec = {
   encode,
   textOf: (frame) => frame.toString("utf8", headOf(frame[1]!))
 }

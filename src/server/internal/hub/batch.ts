@@ -5,7 +5,8 @@
  * encoded for the wire at most once, on the first socket that needs it.
  */
 import * as Effect from "effect/Effect"
-import { encode, encodeEvent, encodeEvents } from "../../../Frame.ts"
+import { encode } from "../../../Frame.ts"
+import { encodeEvent, encodeEvents } from "../../../internal/frameText.ts"
 import {
   type Event,
   Gap,

@@ -9,18 +9,13 @@ import type * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as Channel from "../../../Channel.ts"
 import type { InvalidChannelName, PayloadTooLarge } from "../../../RealtimeError.ts"
 import type { SourceError, SourceState } from "../../NotificationSource.ts"
-import type {
-  OutboxFault,
-  PublishRefused,
-  ReplayError,
-  ReplaysOverloaded
-} from "../../OutboxReader.ts"
+import type { PublishRefused } from "../../OutboxReader.ts"
+import type { JoinError } from "../outbox/catchUp.ts"
+import type { DatabaseRefused, SourceRefused } from "../link/databaseRefusal.ts"
+import type { OutboxFault } from "../outbox/faults.ts"
 import type { Batch } from "./batch.ts"
 import type { NoOutbox, NoSource, TooManyChannels } from "./errors.ts"
 import type { View } from "./view.ts"
-
-/** Why a subscriber of a channel could not start: nothing was sent. */
-export type JoinError = OutboxFault | ReplayError | ReplaysOverloaded
 
 /** Why a channel was not opened. */
 export type OpenError =
@@ -34,13 +29,16 @@ export type OpenError =
 /** Why a payload was not sent. */
 export type SendError = PayloadTooLarge | SourceError | NoOutbox | NoSource | PublishRefused
 
+/** Why a node does not hear its database, when it is known that waiting does not help. */
+export type ReadyError = SourceRefused | DatabaseRefused | OutboxFault
+
 export interface Delivery {
   /** Why this node has no channel of this delivery; `undefined` when it has. */
   readonly missing: (channel: string) => NoOutbox | NoSource | undefined
   /** Whether events arrive; `undefined` where nothing can. */
   readonly state: SubscriptionRef.SubscriptionRef<SourceState> | undefined
   /** Fails when what is read from is refused for good at the start; never completes otherwise. */
-  readonly refused: Effect.Effect<never, Error>
+  readonly refused: Effect.Effect<never, ReadyError>
   /** Logs when nothing of the table of this channel arrives. */
   readonly checkTable: (channel: string) => Effect.Effect<void>
   /**

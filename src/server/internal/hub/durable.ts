@@ -9,7 +9,7 @@ import type * as Channel from "../../../Channel.ts"
 import type { Item, OutboxReader } from "../../OutboxReader.ts"
 import type { Batch } from "./batch.ts"
 import { absent, type Delivery, type OpenError } from "./delivery.ts"
-import { batchesOf, DurableChannel } from "./durableChannel.ts"
+import { batchesOfItem, DurableChannel } from "./durableChannel.ts"
 import { NoOutbox } from "./errors.ts"
 import type { Missing } from "./missing.ts"
 import type { OpenChannels } from "./openChannels.ts"
@@ -78,7 +78,7 @@ export const forOne = (
   )
   return (item) => {
     const missing: Array<Missing> = []
-    const batches = batchesOf(view, item, false, missing)
+    const batches = batchesOfItem(view, item, false, missing)
     return Effect.as(toldOf(outbox).tell(view.name, missing), batches)
   }
 }

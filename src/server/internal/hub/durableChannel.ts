@@ -9,10 +9,10 @@ import type { OutboxReader } from "../../OutboxReader.ts"
 import type * as Outbox from "../../OutboxReader.ts"
 import type { Lease } from "../outbox/shared.ts"
 import { Batch, type BatchEvent, position, type Step } from "./batch.ts"
-import type { JoinError } from "./delivery.ts"
+import type { JoinError } from "../outbox/catchUp.ts"
 import { Missing } from "./missing.ts"
 import type { Told } from "./told.ts"
-import { type Join, type View, Views } from "./view.ts"
+import { type View, type ViewJoin, Views } from "./view.ts"
 
 export class DurableChannel extends Views<JoinError> {
   readonly #reader: OutboxReader["Service"]
@@ -31,7 +31,7 @@ export class DurableChannel extends Views<JoinError> {
     const missing: Array<Missing> = []
     for (const item of items) {
       for (let view = this.first; view !== undefined; view = view.next) {
-        for (const batch of batchesOf(view, item, view.subscribed, missing)) {
+        for (const batch of batchesOfItem(view, item, view.subscribed, missing)) {
           view.hand(batch)
         }
       }
@@ -44,7 +44,7 @@ export class DurableChannel extends Views<JoinError> {
     from: string | undefined,
     part: Outbox.Part | undefined,
     lease: Lease | undefined
-  ): Effect.Effect<Join, JoinError> {
+  ): Effect.Effect<ViewJoin, JoinError> {
     return Effect.map(this.#reader.join(this.name, from, undefined, part, lease), (join) => ({
       ...join,
       replay: join.replay.map((batch) => this.#step(view, batch))
@@ -83,7 +83,7 @@ class Replayed implements Step {
       const known = made?.deref()
       if (known !== undefined) return Effect.succeed(known)
       const missing: Array<Missing> = []
-      const batches = batchesOf(view, batch, true, missing).map((one) => one.seal())
+      const batches = batchesOfItem(view, batch, true, missing).map((one) => one.seal())
       // What was read for a replay goes with it; what the node remembers anyway must not grow by this.
       made = tick === 0 ? { deref: () => batches } : new WeakRef(batches)
       return Effect.as(told.tell(channel, missing), batches)
@@ -92,7 +92,7 @@ class Replayed implements Step {
 }
 
 /** One item of the outbox as a view sees it. Notes in `missing` what is a gap. */
-export const batchesOf = <E>(
+export const batchesOfItem = <E>(
   view: View<E>,
   item: Outbox.Item,
   wire: boolean,

@@ -10,7 +10,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as Channel from "../../../Channel.ts"
 import type { NotificationSource, SourceState } from "../../NotificationSource.ts"
 import type { OutboxReader } from "../../OutboxReader.ts"
-import type { Delivery } from "./delivery.ts"
+import type { Delivery, ReadyError } from "./delivery.ts"
 import * as Durable from "./durable.ts"
 import * as Live from "./live.ts"
 import { OpenChannels, type OpenOptions } from "./openChannels.ts"
@@ -26,7 +26,7 @@ export interface Hub {
    */
   readonly source: (deliveries?: ReadonlySet<Delivery>) => Stream.Stream<SourceState>
   /** Fails when what this node reads from is refused for good at the start. */
-  readonly refused: Effect.Effect<never, Error>
+  readonly refused: Effect.Effect<never, ReadyError>
 }
 
 export const make = (

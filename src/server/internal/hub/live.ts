@@ -9,8 +9,9 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as Channel from "../../../Channel.ts"
 import { PayloadTooLarge } from "../../../RealtimeError.ts"
-import { lost, type NotificationSource, waitUntilUp } from "../../NotificationSource.ts"
-import * as Memory from "../memory.ts"
+import { lost, type NotificationSource } from "../../NotificationSource.ts"
+import { waitUntilUp } from "../waitUntilUp.ts"
+import { Budget, type RingLimits, sweeping } from "../ring.ts"
 import { Batch } from "./batch.ts"
 import { absent, type Delivery } from "./delivery.ts"
 import { NoSource } from "./errors.ts"
@@ -23,7 +24,7 @@ import { toldOf } from "./told.ts"
 export const maxNotifyBytes = 7999
 
 export interface LiveOptions {
-  readonly memory: Memory.Limits
+  readonly ring: RingLimits
   /** The shortest time between two deliveries, in milliseconds. */
   readonly batchWindow: number
   /** Whether the loss and the return of the source are told on `system_notifications`. */
@@ -42,11 +43,11 @@ const notices = "system_notifications"
 export const make = (
   source: NotificationSource["Service"],
   openChannels: OpenChannels,
-  { announceSource, batchWindow, memory }: LiveOptions
+  { announceSource, batchWindow, ring }: LiveOptions
 ): Effect.Effect<Delivery, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const budget = new Memory.Budget(memory)
-    yield* Memory.sweeping(budget)
+    const budget = new Budget(ring)
+    yield* sweeping(budget)
     const told = toldOf(source)
     const opened = new Map<string, LiveChannel>()
     const pump = new Pump.Pump(batchWindow)

@@ -7,20 +7,16 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { randomBytes } from "node:crypto"
-import * as Cursor from "../../../Cursor.ts"
+import * as Cursor from "../../../internal/cursor.ts"
 import { type Heard, lost } from "../../NotificationSource.ts"
 import { Batch, type BatchEvent } from "./batch.ts"
-import type { Budget } from "../memory.ts"
-import { type Entry, Ring } from "./ring.ts"
+import type { Budget } from "../ring.ts"
+import { type LiveEntry, LiveRing } from "./liveRing.ts"
 import { Missing } from "./missing.ts"
+import { maxBatchEvents, maxBatchText } from "../outbox/tail.ts"
 import { turns } from "../turns.ts"
 import type { Told } from "./told.ts"
-import { type Join, type View, Views } from "./view.ts"
-
-/** A frame of one channel stays below this many UTF-16 units of payload, so that no frame is huge. */
-const maxBatchText = 64 * 1024
-/** And below this many events. */
-const maxBatchEvents = 256
+import { type View, type ViewJoin, Views } from "./view.ts"
 
 /** 8 characters: an epoch need only differ from the few that a client may still hold. */
 const epochBytes = 6
@@ -36,11 +32,11 @@ const newEpoch = (): string => {
 }
 
 /** In UTF-16 units of payload. */
-const bytesOf = (entries: ReadonlyArray<Entry>): number =>
+const bytesOf = (entries: ReadonlyArray<LiveEntry>): number =>
   entries.reduce((sum, { text }) => sum + text.length, 0)
 
 export class LiveChannel extends Views {
-  readonly #ring: Ring
+  readonly #ring: LiveRing
   /** What arrived and is not delivered yet. */
   #arrived: Array<Heard> | undefined
   #closed = false
@@ -58,13 +54,13 @@ export class LiveChannel extends Views {
         readonly from: string
         /** Where the channel stood. */
         readonly cursor: string
-        readonly join: WeakRef<Join>
+        readonly join: WeakRef<ViewJoin>
       }
     | undefined
 
   constructor(name: string, budget: Budget, told: Told) {
     super(name, told)
-    this.#ring = new Ring(budget)
+    this.#ring = new LiveRing(budget)
   }
 
   protected override get resumes(): boolean {
@@ -130,7 +126,7 @@ export class LiveChannel extends Views {
    * What follows `from` for a view, or that it cannot be had any more. What is replayed is decoded in a
    * step of the loop in which there is room for it.
    */
-  protected override join(view: View, from: string | undefined): Effect.Effect<Join> {
+  protected override join(view: View, from: string | undefined): Effect.Effect<ViewJoin> {
     const at = Effect.flatMap(Clock.currentTimeMillis, (now) => {
       const missing: Array<Missing> = []
       const join = this.#joinAt(view, from, now, missing)
@@ -149,20 +145,20 @@ export class LiveChannel extends Views {
     return Effect.suspend(() => (this.#handing ? Effect.andThen(Effect.yieldNow, inTurn) : inTurn))
   }
 
-  #after(from: string, now: number): ReadonlyArray<Entry> | undefined {
+  #after(from: string, now: number): ReadonlyArray<LiveEntry> | undefined {
     const parsed = Cursor.parseLive(from)
     return parsed?.epoch === this.#epoch ? this.#ring.after(parsed.seq, this.#seq, now) : undefined
   }
 
   /** What was made for the last one who came from there, when nothing came since. */
-  #madeFor(view: View, from: string): Join | undefined {
+  #madeFor(view: View, from: string): ViewJoin | undefined {
     const last = this.#joined
     return last?.view === view && last.from === from && last.cursor === this.#cursor
       ? last.join.deref()
       : undefined
   }
 
-  #joinAt(view: View, from: string | undefined, now: number, missing: Array<Missing>): Join {
+  #joinAt(view: View, from: string | undefined, now: number, missing: Array<Missing>): ViewJoin {
     const { tick } = view
     const nothing = { cursor: this.#cursor, tick, replay: [], more: false, bytes: 0 }
     if (from === undefined) return { state: "fresh", ...nothing }
@@ -173,7 +169,7 @@ export class LiveChannel extends Views {
     const replay: Array<Batch> = []
     this.#batches(view, from, entries, true, missing, { hand: (batch) => replay.push(batch) })
     const bytes = bytesOf(entries)
-    const join: Join = { ...nothing, state: "recovered", cursor: from, replay, bytes }
+    const join: ViewJoin = { ...nothing, state: "recovered", cursor: from, replay, bytes }
     if (entries.length > 0) {
       this.#joined = { view, from, cursor: this.#cursor, join: new WeakRef(join) }
     }
@@ -187,7 +183,7 @@ export class LiveChannel extends Views {
   #batches(
     view: View,
     from: string,
-    entries: ReadonlyArray<Entry>,
+    entries: ReadonlyArray<LiveEntry>,
     wire: boolean,
     missing: Array<Missing>,
     taker: { readonly hand: (batch: Batch) => unknown }

@@ -1,7 +1,7 @@
 /**
  * Every open channel of a node, reference-counted, whatever its delivery.
  *
- * The first subscriber of a name opens it; the channel and its memory outlive the last one by `linger`, so
+ * The first subscriber of a name opens it; the channel and its ring outlive the last one by `linger`, so
  * that a subscriber who comes back in time resumes without loss. Server-side Streams and sockets meet here
  * and are equal.
  */

@@ -6,7 +6,7 @@
  */
 
 /** How one kind of transport writes a message. */
-export interface Codec {
+export interface FrameCodec {
   /** Never changed afterwards: all sockets share it. A small one may share its memory with others. */
   readonly encode: (text: string) => Buffer
   /** The text that it was made of. */
@@ -17,10 +17,10 @@ export abstract class Outgoing {
   /** Until some transport has its form. */
   #text: string | undefined
   /** Nearly every node has one codec. */
-  #codec: Codec | undefined
+  #codec: FrameCodec | undefined
   #bytes: Buffer | undefined
-  #others: Map<Codec, Buffer> | undefined
-  #kept: Map<Codec, Outgoing> | undefined
+  #others: Map<FrameCodec, Buffer> | undefined
+  #kept: Map<FrameCodec, Outgoing> | undefined
 
   /** Makes the text, once. */
   protected abstract write(): string
@@ -36,7 +36,7 @@ export abstract class Outgoing {
   }
 
   /** The bytes for every socket with this codec. */
-  bytes(codec: Codec): Buffer {
+  bytes(codec: FrameCodec): Buffer {
     if (this.#codec === codec) return this.#bytes!
     const known = this.#others?.get(codec)
     if (known !== undefined) return known
@@ -49,7 +49,7 @@ export abstract class Outgoing {
    * The same to be kept: one copy for every socket that keeps it. It holds its bytes in memory of their own,
    * and nothing of what it was made of.
    */
-  lasting(codec: Codec): Outgoing {
+  lasting(codec: FrameCodec): Outgoing {
     let kept = this.#kept?.get(codec)
     if (kept === undefined) {
       kept = new Kept(codec, this.bytes(codec))
@@ -60,11 +60,11 @@ export abstract class Outgoing {
   }
 
   /** Has this form from now on. */
-  protected adopt(codec: Codec, bytes: Buffer): void {
+  protected adopt(codec: FrameCodec, bytes: Buffer): void {
     this.#note(codec, bytes)
   }
 
-  #note(codec: Codec, bytes: Buffer): void {
+  #note(codec: FrameCodec, bytes: Buffer): void {
     if (this.#codec !== undefined && this.#codec !== codec) {
       ;(this.#others ??= new Map()).set(codec, bytes)
       return
@@ -76,7 +76,7 @@ export abstract class Outgoing {
 }
 
 class Kept extends Outgoing {
-  constructor(codec: Codec, bytes: Buffer) {
+  constructor(codec: FrameCodec, bytes: Buffer) {
     super()
     const shared = bytes.buffer.byteLength !== bytes.length
     const own = shared ? Buffer.allocUnsafeSlow(bytes.length) : bytes

@@ -10,7 +10,7 @@ import * as PubSub from "effect/PubSub"
 import * as Result from "effect/Result"
 import type * as Channel from "../../../Channel.ts"
 import { type Codec, toJson } from "../../../ChannelBase.ts"
-import type * as Exact from "../../../Exact.ts"
+import type * as Exact from "../../../internal/exact.ts"
 import type { JoinState } from "../../../Protocol.ts"
 import type { InvalidPayload } from "../../../RealtimeError.ts"
 import { optionsOf, read } from "../reading/reading.ts"
@@ -25,8 +25,8 @@ export interface Sink {
   readonly offer: (batch: Batch) => void
 }
 
-/** Where a subscriber starts: after the replay, whatever has a later tick is theirs. */
-export interface Join {
+/** Where a subscriber of a view starts: after the replay, whatever has a later tick is theirs. */
+export interface ViewJoin {
   readonly state: JoinState
   /** Events follow from here: the replay first, then what is live. */
   readonly cursor: string
@@ -54,7 +54,11 @@ export class View<E = never> {
    * Where somebody starts who has everything up to `from`, or nothing yet. From a `part` what can be
    * had at once anyway may come whole. What was read for it is kept until the lease ends.
    */
-  readonly join: (from: string | undefined, part?: Part, lease?: Lease) => Effect.Effect<Join, E>
+  readonly join: (
+    from: string | undefined,
+    part?: Part,
+    lease?: Lease
+  ) => Effect.Effect<ViewJoin, E>
   /** The channel's next view. It stays after the release: a loop that stands here goes on from it. */
   next: View<E> | undefined
   /** How many took it. */
@@ -195,5 +199,5 @@ export abstract class Views<E = never> {
     from: string | undefined,
     part: Part | undefined,
     lease: Lease | undefined
-  ): Effect.Effect<Join, E>
+  ): Effect.Effect<ViewJoin, E>
 }

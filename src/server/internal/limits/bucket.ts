@@ -54,7 +54,7 @@ export class Bucket {
 }
 
 /** A bucket of all sessions of a door. Without a rate it has no bottom. */
-export class Shared {
+export class SharedBucket {
   readonly #rate: Rate | undefined
   readonly #bucket: Bucket
   readonly #now: () => number

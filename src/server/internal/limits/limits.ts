@@ -4,19 +4,20 @@
  * at start, and also to those who come without types.
  */
 import type * as Duration from "effect/Duration"
-import { type DoorOptions, InvalidOption, type Limits } from "../../ServerOptions.ts"
+import { limits as Defaults, server as serverDefaults } from "../../../internal/defaults.ts"
+import type { DoorOptions, Limits } from "../../ServerOptions.ts"
 import * as Options from "../options.ts"
-import type { Rate } from "../options.ts"
+import { InvalidOption, type Rate } from "../options.ts"
 
 type RateLimit =
-  | "frames"
-  | "authentications"
-  | "subscribes"
-  | "publishes"
-  | "upgrades"
-  | "upgradesPerAddress"
-  | "channelOpens"
-  | "looks"
+  | "frameRate"
+  | "authenticateRate"
+  | "subscribeRate"
+  | "publishRate"
+  | "upgradeRate"
+  | "upgradeRatePerAddress"
+  | "channelOpenRate"
+  | "authorizeRate"
 
 /** The limits in force: durations in milliseconds. */
 export type ResolvedLimits = {
@@ -50,35 +51,69 @@ const time = (name: string, value: Duration.Input, range?: Options.TimeRange): n
   Options.millis(`limits.${name}`, value, range)
 
 const withDefaults = (limits: Limits): ResolvedLimits => ({
-  frameBytes: count("frameBytes", limits.frameBytes ?? 64 * 1024, 1, false),
+  maxFrameBytes: count("maxFrameBytes", limits.maxFrameBytes ?? Defaults.maxFrameBytes, 1, false),
   // The check itself walks as deep as it allows, and so does every schema behind it.
-  frameDepth: Math.min(1000, count("frameDepth", limits.frameDepth ?? 64, 1, false)),
-  frames: rate("frames", limits.frames ?? { perSecond: 200, burst: 400 }),
-  unanswered: count("unanswered", limits.unanswered ?? 100, 1),
-  unansweredBytes: count("unansweredBytes", limits.unansweredBytes ?? 256 * 1024, 1),
-  authentications: rate("authentications", limits.authentications ?? { perSecond: 1, burst: 5 }),
-  subscribes: rate("subscribes", limits.subscribes ?? { perSecond: 50, burst: 100 }),
-  publishes: rate("publishes", limits.publishes ?? { perSecond: 20, burst: 50 }),
-  hello: time("hello", limits.hello ?? "10 seconds"),
-  ping: time("ping", limits.ping ?? "25 seconds"),
-  slack: time("slack", limits.slack ?? "10 seconds"),
-  mailboxBytes: count("mailboxBytes", limits.mailboxBytes ?? 1024 * 1024, 1, false),
-  blocked: time("blocked", limits.blocked ?? "30 seconds"),
-  subscriptions: count("subscriptions", limits.subscriptions ?? 100, 1, false),
-  sessions: count("sessions", limits.sessions ?? 10_000, 0),
-  sessionsPerIdentity: count("sessionsPerIdentity", limits.sessionsPerIdentity ?? 20, 1),
-  sessionsPerAddress: count("sessionsPerAddress", limits.sessionsPerAddress ?? 100, 1),
-  upgrades: rate("upgrades", limits.upgrades ?? { perSecond: 500, burst: 500 }),
-  upgradesPerAddress: rate(
-    "upgradesPerAddress",
-    limits.upgradesPerAddress ?? { perSecond: 20, burst: 40 }
+  maxFrameDepth: Math.min(
+    1000,
+    count("maxFrameDepth", limits.maxFrameDepth ?? Defaults.maxFrameDepth, 1, false)
   ),
-  channelOpens: rate("channelOpens", limits.channelOpens ?? { perSecond: 200, burst: 1000 }),
-  looks: rate("looks", limits.looks ?? { perSecond: 1000, burst: 1000 }),
-  sourceWait: time("sourceWait", limits.sourceWait ?? "10 seconds"),
-  authorize: time("authorize", limits.authorize ?? "5 seconds"),
-  tokenAge: time("tokenAge", limits.tokenAge ?? "Infinity", { endless: true }),
-  drain: time("drain", limits.drain ?? "10 seconds", { least: 0 })
+  frameRate: rate("frameRate", limits.frameRate ?? Defaults.frameRate),
+  maxUnanswered: count("maxUnanswered", limits.maxUnanswered ?? Defaults.maxUnanswered, 1),
+  maxUnansweredBytes: count(
+    "maxUnansweredBytes",
+    limits.maxUnansweredBytes ?? Defaults.maxUnansweredBytes,
+    1
+  ),
+  authenticateRate: rate("authenticateRate", limits.authenticateRate ?? Defaults.authenticateRate),
+  subscribeRate: rate("subscribeRate", limits.subscribeRate ?? Defaults.subscribeRate),
+  publishRate: rate("publishRate", limits.publishRate ?? Defaults.publishRate),
+  helloTimeout: time("helloTimeout", limits.helloTimeout ?? Defaults.helloTimeout),
+  pingInterval: time("pingInterval", limits.pingInterval ?? Defaults.pingInterval),
+  pingTimeout: time("pingTimeout", limits.pingTimeout ?? Defaults.pingTimeout),
+  maxMailboxBytes: count(
+    "maxMailboxBytes",
+    limits.maxMailboxBytes ?? Defaults.maxMailboxBytes,
+    1,
+    false
+  ),
+  blockedTimeout: time("blockedTimeout", limits.blockedTimeout ?? Defaults.blockedTimeout),
+  maxSubscriptions: count(
+    "maxSubscriptions",
+    limits.maxSubscriptions ?? Defaults.maxSubscriptions,
+    1,
+    false
+  ),
+  maxSessions: count("maxSessions", limits.maxSessions ?? Defaults.maxSessions, 0),
+  maxSessionsPerIdentity: count(
+    "maxSessionsPerIdentity",
+    limits.maxSessionsPerIdentity ?? Defaults.maxSessionsPerIdentity,
+    1
+  ),
+  maxSessionsPerAddress: count(
+    "maxSessionsPerAddress",
+    limits.maxSessionsPerAddress ?? Defaults.maxSessionsPerAddress,
+    1
+  ),
+  upgradeRate: rate("upgradeRate", limits.upgradeRate ?? Defaults.upgradeRate),
+  upgradeRatePerAddress: rate(
+    "upgradeRatePerAddress",
+    limits.upgradeRatePerAddress ?? Defaults.upgradeRatePerAddress
+  ),
+  channelOpenRate: rate("channelOpenRate", limits.channelOpenRate ?? Defaults.channelOpenRate),
+  authorizeRate: rate("authorizeRate", limits.authorizeRate ?? Defaults.authorizeRate),
+  maxPublishKeys: count("maxPublishKeys", limits.maxPublishKeys ?? Defaults.maxPublishKeys, 1),
+  maxPublishKeysPerIdentity: count(
+    "maxPublishKeysPerIdentity",
+    limits.maxPublishKeysPerIdentity ?? Defaults.maxPublishKeysPerIdentity,
+    1
+  ),
+  maxPublishKeyAge: time("maxPublishKeyAge", limits.maxPublishKeyAge ?? Defaults.maxPublishKeyAge, {
+    endless: true
+  }),
+  sourceTimeout: time("sourceTimeout", limits.sourceTimeout ?? Defaults.sourceTimeout),
+  authorizeTimeout: time("authorizeTimeout", limits.authorizeTimeout ?? Defaults.authorizeTimeout),
+  maxTokenAge: time("maxTokenAge", limits.maxTokenAge ?? Defaults.maxTokenAge, { endless: true }),
+  drainTimeout: time("drainTimeout", limits.drainTimeout ?? Defaults.drainTimeout, { least: 0 })
 })
 
 /** The limits with their defaults. Throws `InvalidOption`. */
@@ -87,7 +122,7 @@ export const resolveLimits = (limits: Limits = {}): ResolvedLimits => {
     throw Options.invalid(
       "limits",
       limits,
-      `limits by their names, such as { hello: "10 seconds" }`
+      `limits by their names, such as { helloTimeout: "10 seconds" }`
     )
   }
   const resolved = withDefaults(limits)
@@ -113,7 +148,7 @@ export const checkOptions = ({
   origins,
   path = "/realtime",
   slowConsumer = "gap",
-  trustProxy = 0
+  trustProxy = serverDefaults.trustProxy
 }: Checked): void => {
   checkFunction("authorize", authorize, "a function, or allowAll to let everybody in")
   if (authenticate !== undefined) checkFunction("authenticate", authenticate, "a function")

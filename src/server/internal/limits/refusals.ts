@@ -5,7 +5,7 @@ import type { FrameOf, ServerFrame } from "../../../Frame.ts"
 import { type ErrorCode, errorCodes } from "../../../Protocol.ts"
 import type { SourceError } from "../../NotificationSource.ts"
 import type { TooManyChannels } from "../hub/errors.ts"
-import type { ReplaysOverloaded } from "../outbox/admission.ts"
+import type { ReplaysOverloaded } from "../outbox/replayAdmission.ts"
 import type { ResolvedLimits } from "./limits.ts"
 import type { PublishRefused } from "../outbox/outboxPublish.ts"
 import { isDataFault } from "../link/sqlState.ts"
@@ -23,7 +23,7 @@ export interface Refusal {
 }
 
 /** Of a door, of the channels of its node, or of the outbox that it reads. */
-export type LimitName = keyof ResolvedLimits | "maxChannels" | "replays" | "replayQueue"
+export type LimitName = keyof ResolvedLimits | "maxChannels" | "maxReplays" | "maxReplayQueue"
 
 /** With the sentence of the code, unless there is one that says more. */
 export const refusal = (code: ErrorCode, message: string = errorCodes[code].sentence): Refusal => ({
@@ -55,7 +55,11 @@ export const busy = (limit: LimitName, wait = spreadMillis): Refusal =>
   )
 
 /** What takes longer than the source may. */
-export const sourceDown = overLimit("sourceWait", "source/down", errorCodes["source/down"].sentence)
+export const sourceDown = overLimit(
+  "sourceTimeout",
+  "source/down",
+  errorCodes["source/down"].sentence
+)
 
 const down = refusal("source/down")
 
@@ -86,8 +90,8 @@ export const errorFrame = (
 })
 
 /** A refusal as an error on the way. */
-export class Refused {
-  readonly _tag = "Refused"
+export class RequestRefused {
+  readonly _tag = "RequestRefused"
   readonly refusal: Refusal
 
   constructor(refusal: Refusal) {
@@ -106,7 +110,7 @@ export const isToldByReader = (error: unknown): boolean =>
 /** What a client may know of an error of the hub. */
 export const refusalOf = (error: unknown): Refusal => {
   if (error === sourceDown) return sourceDown
-  if (error instanceof Refused) return error.refusal
+  if (error instanceof RequestRefused) return error.refusal
   // For a client it is a source that is down.
   if (isToldByReader(error)) return down
   switch (tagOf(error)) {
@@ -117,7 +121,7 @@ export const refusalOf = (error: unknown): Refusal => {
     case "PublishRefused":
       return publishRefused[(error as PublishRefused).reason]
     case "ReplaysOverloaded":
-      return { ...busy("replayQueue"), most: (error as ReplaysOverloaded).limit }
+      return { ...busy("maxReplayQueue"), most: (error as ReplaysOverloaded).limit }
     case "TooManyChannels":
       return {
         ...busy("maxChannels"),

@@ -13,31 +13,34 @@ const mostOrigins = 20
 
 /** In what a limit of a door is measured; of a rate, what there are so many of. */
 const units: Readonly<Record<keyof ResolvedLimits, string>> = {
-  frameBytes: "bytes",
-  frameDepth: "levels",
-  frames: "messages",
-  unanswered: "requests",
-  unansweredBytes: "bytes",
-  authentications: "tokens",
-  subscribes: "requests",
-  publishes: "requests",
-  hello: "ms",
-  ping: "ms",
-  slack: "ms",
-  mailboxBytes: "bytes",
-  blocked: "ms",
-  subscriptions: "subscriptions",
-  sessions: "sessions",
-  sessionsPerIdentity: "sessions",
-  sessionsPerAddress: "sessions",
-  upgrades: "upgrades",
-  upgradesPerAddress: "upgrades",
-  channelOpens: "channels",
-  looks: "calls of authorize",
-  sourceWait: "ms",
-  authorize: "ms",
-  tokenAge: "ms",
-  drain: "ms"
+  maxFrameBytes: "bytes",
+  maxFrameDepth: "levels",
+  frameRate: "messages",
+  maxUnanswered: "requests",
+  maxUnansweredBytes: "bytes",
+  authenticateRate: "tokens",
+  subscribeRate: "requests",
+  publishRate: "requests",
+  helloTimeout: "ms",
+  pingInterval: "ms",
+  pingTimeout: "ms",
+  maxMailboxBytes: "bytes",
+  blockedTimeout: "ms",
+  maxSubscriptions: "subscriptions",
+  maxSessions: "sessions",
+  maxSessionsPerIdentity: "sessions",
+  maxSessionsPerAddress: "sessions",
+  upgradeRate: "upgrades",
+  upgradeRatePerAddress: "upgrades",
+  channelOpenRate: "channels",
+  authorizeRate: "calls of authorize",
+  maxPublishKeys: "keys",
+  maxPublishKeysPerIdentity: "keys",
+  maxPublishKeyAge: "ms",
+  sourceTimeout: "ms",
+  authorizeTimeout: "ms",
+  maxTokenAge: "ms",
+  drainTimeout: "ms"
 }
 
 /** Of what stands beneath a door: its unit, and what raises it. */
@@ -48,13 +51,13 @@ const beneath: Readonly<
     unit: "channels",
     cure: "raise maxChannels (of Realtime.layer, or of the class of ./node), or put the parameter of a family into the payload"
   },
-  replays: {
+  maxReplays: {
     unit: "replays",
-    cure: "raise replays (of OutboxReader.layer, or of the class of ./node), or add a node"
+    cure: "raise maxReplays (of OutboxReader.layer, or of the class of ./node), or add a node"
   },
-  replayQueue: {
+  maxReplayQueue: {
     unit: "replays",
-    cure: "raise replayQueue (of OutboxReader.layer, or of the class of ./node), or add a node"
+    cure: "raise maxReplayQueue (of OutboxReader.layer, or of the class of ./node), or add a node"
   }
 }
 

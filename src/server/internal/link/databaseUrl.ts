@@ -38,9 +38,16 @@ export class InvalidDatabaseUrl extends Schema.TaggedError<InvalidDatabaseUrl>()
  * @category models
  * @since 0.1.0
  */
-export type SslMode = (typeof modes)[number]
+export type SslMode = "disable" | "allow" | "prefer" | "require" | "verify-ca" | "verify-full"
 
-const modes = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] as const
+const modes: ReadonlyArray<SslMode> = [
+  "disable",
+  "allow",
+  "prefer",
+  "require",
+  "verify-ca",
+  "verify-full"
+]
 
 /** What a URL says about TLS. */
 export interface Tls {

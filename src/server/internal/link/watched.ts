@@ -14,7 +14,7 @@ import type { Delivery } from "../../../ChannelBase.ts"
 import { objects } from "../sql/objects.ts"
 import { SchemaName } from "../sql/schemaName.ts"
 
-interface Table {
+interface WatchedTable {
   readonly channel: string
   readonly table: string
   readonly delivery: Delivery
@@ -28,11 +28,13 @@ where n.nspname = 'realtime' and c.relname = 'watched'
 const watched = `select channel, rel::text as table, delivery from realtime.watched`
 
 /** The watched tables; `undefined` where nothing is installed or may be read. */
-export const tables = (sql: SqlClient): Effect.Effect<ReadonlyArray<Table> | undefined, SqlError> =>
+export const tables = (
+  sql: SqlClient
+): Effect.Effect<ReadonlyArray<WatchedTable> | undefined, SqlError> =>
   Effect.gen(function* () {
     const client = yield* objects(sql)
     if ((yield* client.unsafe(readable)).length === 0) return undefined
-    return yield* client.unsafe<Table>(watched)
+    return yield* client.unsafe<WatchedTable>(watched)
   })
 
 export interface Watched {
@@ -100,7 +102,7 @@ export const looking = (sql: SqlClient): Effect.Effect<void, never, Scope.Scope>
     const found = yield* client.unsafe<Trouble>("select rel, channel, trouble from realtime.look()")
     for (const { channel, rel, trouble } of found) {
       yield* Effect.logWarning(
-        `Table ${rel} is watched for channel "${channel}", but ${trouble}. Its subscribers were told a gap. Watch it again, or call realtime.unwatch.`
+        `WatchedTable ${rel} is watched for channel "${channel}", but ${trouble}. Its subscribers were told a gap. Watch it again, or call realtime.unwatch.`
       )
     }
   }).pipe(

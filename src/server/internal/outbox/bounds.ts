@@ -10,7 +10,7 @@ export interface Bounds {
 }
 
 /** About what an event has in a frame beside its payload, in bytes. */
-export const eventBytes = 128
+export const frameEventBytes = 128
 
 export const nothing: Bounds = { events: 0, bytes: 0 }
 
@@ -28,7 +28,7 @@ export const exceeds = (size: Bounds, bounds: Bounds): boolean =>
   size.events > bounds.events || size.bytes > bounds.bytes
 
 /** About how many bytes of frames it makes. */
-export const frameBytes = ({ bytes, events }: Bounds): number => bytes + events * eventBytes
+export const frameBytes = ({ bytes, events }: Bounds): number => bytes + events * frameEventBytes
 
 /**
  * As much of what a node remembers as there is room for, and the batch that crosses it; `undefined` where

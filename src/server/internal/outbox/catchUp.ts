@@ -13,10 +13,23 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import { isSqlError } from "effect/sql/SqlError"
-import * as Cursor from "../../../Cursor.ts"
+import * as Cursor from "../../../internal/cursor.ts"
 import type { JoinState } from "../../../Protocol.ts"
-import { Admission, type Admitted, type ReplayLimits, type ReplaysOverloaded } from "./admission.ts"
-import { add, type Bounds, eventBytes, exceeds, fitting, frameBytes, nothing } from "./bounds.ts"
+import {
+  ReplayAdmission,
+  type AdmittedReplay,
+  type ReplayLimits,
+  type ReplaysOverloaded
+} from "./replayAdmission.ts"
+import {
+  add,
+  type Bounds,
+  frameEventBytes,
+  exceeds,
+  fitting,
+  frameBytes,
+  nothing
+} from "./bounds.ts"
 import { type OutboxFault, ReplayError } from "./faults.ts"
 import {
   goneBy,
@@ -33,12 +46,12 @@ import {
   isEmpty,
   type Leg,
   legs,
+  type NodePosition,
   type Place,
-  type Position,
   positionOf
 } from "./position.ts"
-import { type Lease, type Reading, Shared } from "./shared.ts"
-import { batchesOf, type DurableBatch, type Followers, type Tail } from "./tail.ts"
+import { type Lease, type Reading, SharedReads } from "./shared.ts"
+import { batchesOfPage, type DurableBatch, type Followers, type Tail } from "./tail.ts"
 import { objects } from "../sql/objects.ts"
 import * as Turns from "../turns.ts"
 
@@ -90,7 +103,7 @@ type ReplayPage =
       readonly _tag: "Page"
       readonly batches: ReadonlyArray<DurableBatch>
       /** The position after the page. */
-      readonly position: Position
+      readonly position: NodePosition
       readonly done: boolean
     }
 
@@ -99,7 +112,7 @@ export interface CatchUp {
   readonly page: (
     tail: Tail,
     channel: string,
-    from: Position,
+    from: NodePosition,
     to: Place,
     limits?: PageLimits
   ) => Effect.Effect<ReplayPage, ReplayError>
@@ -130,7 +143,7 @@ type Located =
   | { readonly tail: Tail; readonly reason: ResetReason }
   | {
       readonly tail: Tail
-      readonly position: Position
+      readonly position: NodePosition
       /** What to read to: the end of the tick, in the form that holds while the replay lasts. */
       readonly to: Place
       readonly reason: undefined
@@ -168,7 +181,7 @@ export const make = (
   Effect.gen(function* () {
     const scope = yield* Effect.scope
     const pages = yield* Semaphore.make(together.atOnce)
-    const admission = new Admission(together)
+    const admission = new ReplayAdmission(together)
     const client = yield* objects(sql)
 
     /** One statement on the pool, for a channel. */
@@ -250,7 +263,7 @@ export const make = (
           if (!there) return { _tag: "Reset", reason: "witness" } as const
           const done = last && page.position.next === undefined
           if (page.messages.length > 0 || done) {
-            const batches = batchesOf(page, leg, start, tail.identity, 0)
+            const batches = batchesOfPage(page, leg, start, tail.identity, 0)
             return { _tag: "Page", batches, position: page.position, done } as const
           }
           start = page.position
@@ -312,7 +325,7 @@ export const make = (
               return yield* replayTo(found, channel, from, bounds, room)
             }
           }
-          let admitted: Admitted | undefined
+          let admitted: AdmittedReplay | undefined
           yield* admission.enter(Math.min(bounds.bytes, room), (one) => {
             admitted = one
             keeps(one.leave)
@@ -329,7 +342,7 @@ export const make = (
         position,
         tail,
         to
-      }: { readonly position: Position; readonly tail: Tail; readonly to: Place },
+      }: { readonly position: NodePosition; readonly tail: Tail; readonly to: Place },
       channel: string,
       from: string,
       bounds: Bounds,
@@ -343,7 +356,7 @@ export const make = (
         let more = true
         for (let left = room; more && left > 0; left = room - frameBytes(size)) {
           const one = yield* page(tail, channel, next, to, {
-            messages: Math.min(step.messages, Math.ceil(left / eventBytes)),
+            messages: Math.min(step.messages, Math.ceil(left / frameEventBytes)),
             bytes: Math.min(step.bytes, left)
           })
           if (one._tag === "Reset") return at(yield* current, one.reason, size.bytes)
@@ -361,25 +374,25 @@ export const make = (
      * What this node handed out a moment ago, without the database. Only between two ticks: what is
      * handed out of a tick in progress would come again, or be left out.
      */
-    const recent = (channel: string, from: string, bounds: Bounds, room: number) =>
+    const fromRing = (channel: string, from: string, bounds: Bounds, room: number) =>
       Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis
         const { finished, tick } = yield* current
-        const all = finished ? followers.recent(channel, from, now) : undefined
+        const all = finished ? followers.ringAfter(channel, from, now) : undefined
         if (all === undefined) return undefined
         const fits = fitting(all, bounds, room)
         if (fits === undefined) return undefined
         return { state: "recovered", reason: undefined, cursor: from, tick, ...fits } satisfies Join
       })
 
-    const shared = new Shared<Join, JoinError>(scope, ({ state }) => state === "recovered")
+    const shared = new SharedReads<Join, JoinError>(scope, ({ state }) => state === "recovered")
 
     const join: CatchUp["join"] = (channel, from, bounds = socketBounds, part, lease) =>
       Effect.gen(function* () {
         if (from === undefined) return at(yield* current, undefined)
         if (part !== undefined && exceeds(part.missed, bounds)) return at(yield* current, "bounds")
         const room = Math.max(1, part?.room ?? Infinity)
-        const remembered = yield* recent(channel, from, bounds, room)
+        const remembered = yield* fromRing(channel, from, bounds, room)
         if (remembered !== undefined) return remembered
         const { identity, tick } = yield* current
         const what = `${identity} ${bounds.events} ${bounds.bytes} ${room} ${channel} ${from}`

@@ -7,10 +7,8 @@
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
@@ -21,6 +19,7 @@ import { sqlMessage, sqlState } from "../link/sqlState.ts"
 import { oldestStatement, parsePlace } from "./outbox.ts"
 import { formatPosition, whole } from "./position.ts"
 import { objects } from "../sql/objects.ts"
+import * as Reconnecting from "../reconnecting.ts"
 
 /**
  * The name belongs to a consumer of another channel.
@@ -66,6 +65,7 @@ export interface ConsumerOptions<E, R> {
   readonly onGap?: ((gap: DurableGap) => Effect.Effect<void, E, R>) | undefined
 }
 
+/** Why a consumer ended, beside its own work. */
 export type ConsumerError = ConsumerConflict | ConsumerGap | OutboxFault | SqlError
 
 /** Somebody of the same name was faster. */
@@ -151,30 +151,30 @@ export const consume = <E, R>(
       )
     })
 
-    const backoff = yield* Backoff.make(Backoff.link)
-    let failedAt = 0
-    while (true) {
-      const exit = yield* Effect.exit(round)
-      if (Exit.isSuccess(exit)) continue
-      const { cause } = exit
-      // A transaction whose session is gone fails, and then dies because it cannot roll back.
-      const errors = cause.reasons.map((reason) =>
+    // A transaction whose session is gone fails, and then dies because it cannot roll back.
+    const errorsOf = ({ reasons }: Cause.Cause<unknown>) =>
+      reasons.map((reason) =>
         reason._tag === "Fail" ? reason.error : reason._tag === "Die" ? reason.defect : undefined
       )
-      if (errors.some((error) => error instanceof Superseded)) {
-        yield* Effect.sleep(10)
-        continue
+    const rounds = round.pipe(
+      Effect.catchCause((cause) =>
+        errorsOf(cause).some((error) => error instanceof Superseded)
+          ? Effect.sleep(10)
+          : Effect.failCause(cause)
+      ),
+      Effect.forever
+    )
+    const reconnecting = yield* Reconnecting.make(Backoff.link, { fromStart: true })
+    return yield* reconnecting(
+      () => rounds,
+      (cause) => {
+        const passing = errorsOf(cause).find(passes)
+        if (passing === undefined || Cause.hasInterrupts(cause)) {
+          return Effect.failCause(cause as Cause.Cause<E | ConsumerError>)
+        }
+        return Effect.succeed({
+          text: (delay) => `The consumer "${name}" goes on in ${delay} ms: ${sqlMessage(passing)}`
+        })
       }
-      const passing = errors.find(passes)
-      if (passing === undefined || Cause.hasInterrupts(cause)) {
-        return yield* Effect.failCause(cause as Cause.Cause<E | ConsumerError>)
-      }
-      const now = yield* Clock.currentTimeMillis
-      const delay = yield* backoff.delay(now - failedAt)
-      failedAt = now + delay
-      yield* Effect.logWarning(
-        `The consumer "${name}" goes on in ${Math.round(delay)} ms: ${sqlMessage(passing)}`
-      )
-      yield* Effect.sleep(delay)
-    }
+    )
   })

@@ -5,15 +5,17 @@
  * consumer leaves lying is bounded: beyond the bound it is dropped, and the consumer catches up from
  * its cursor again when it comes to that point.
  */
-import * as Clock from "effect/Clock"
+import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import * as Backoff from "../../../Backoff.ts"
 import type { CatchUp } from "./catchUp.ts"
 import { type OutboxFault, ReplayError } from "./faults.ts"
-import type { Place, Position } from "./position.ts"
+import type { NodePosition, Place } from "./position.ts"
 import type { Followers, Item, Tail } from "./tail.ts"
+import * as Reconnecting from "../reconnecting.ts"
 
 /** What was handed out and not yet taken, without a hole. */
 class Backlog {
@@ -52,7 +54,7 @@ interface Replay {
   readonly tail: Tail
   readonly to: Place
   readonly tick: number
-  readonly position: Position
+  readonly position: NodePosition
 }
 
 type Items = readonly [Item, ...Array<Item>]
@@ -76,14 +78,13 @@ export const durableStream = (options: {
         Effect.sync(() => followers.add(channel, held)),
         () => Effect.sync(() => followers.remove(channel, held))
       )
-      const backoff = yield* Backoff.make(Backoff.link)
+      const reconnecting = yield* Reconnecting.make(Backoff.link, { fromStart: true })
       /** After this nothing is missing; `undefined` only before the first item. */
       let cursor = options.from
       /** Of what the reader hands out, later ticks than this follow. */
       let attached = 0
       let replay: Replay | undefined
       let began = false
-      let failedAt = 0
 
       /** Finds out what lies between the cursor and where the reader stands. */
       const attach = Effect.gen(function* () {
@@ -145,27 +146,27 @@ export const durableStream = (options: {
         return later
       }
 
-      const pull: Effect.Effect<Items, OutboxFault> = Effect.gen(function* () {
+      const some = Effect.gen(function* () {
         while (true) {
-          const items = yield* next().pipe(
-            Effect.catch((error) =>
-              Effect.gen(function* () {
-                // At the start it is told; later a failover may look like it, and passes.
-                if (!began && !(error instanceof ReplayError)) return yield* error
-                const now = yield* Clock.currentTimeMillis
-                const delay = yield* backoff.delay(now - failedAt)
-                failedAt = now + delay
-                yield* Effect.logWarning(
-                  `Reading channel "${channel}" goes on in ${Math.round(delay)} ms: ${error.message}`
-                )
-                yield* Effect.sleep(delay)
-                return []
-              })
-            )
-          )
+          const items = yield* next()
           if (isSome(items)) return items
         }
       })
+      const pull: Effect.Effect<Items, OutboxFault> = reconnecting(
+        () => some,
+        (cause) => {
+          const failed = Cause.findError(cause)
+          if (Result.isFailure(failed)) return Effect.failCause(failed.failure)
+          const error = failed.success
+          // At the start it is told; later a failover may look like it, and passes.
+          return !began && !(error instanceof ReplayError)
+            ? Effect.fail(error)
+            : Effect.succeed({
+                text: (delay) =>
+                  `Reading channel "${channel}" goes on in ${delay} ms: ${error.message}`
+              })
+        }
+      )
       return Stream.fromPull(Effect.succeed(pull))
     })
   )

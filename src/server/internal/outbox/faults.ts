@@ -1,18 +1,7 @@
 /** Errors of the durable side that more than one of its modules raises. */
 import * as Schema from "effect/Schema"
-import type { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
-
-/**
- * The database answers, but not as the primary: only there are notifications, and positions to be taken.
- *
- * @category errors
- * @since 0.1.0
- */
-export class NotPrimary extends Schema.TaggedError<NotPrimary>()("NotPrimary", {}) {
-  override get message(): string {
-    return "The database is a standby. Notifications and positions are those of the primary only: give the link, the reader and the pool the address of the primary, or a name that leads to it."
-  }
-}
+import { NotPrimary } from "../link/databaseRefusal.ts"
+import { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
 
 /**
  * The reader stands in another outbox than the one that the pool publishes to: nothing would arrive.
@@ -33,6 +22,12 @@ export class OtherOutbox extends Schema.TaggedError<OtherOutbox>()("OtherOutbox"
  * @since 0.1.0
  */
 export type OutboxFault = NotInstalled | OutdatedInstall | NotPrimary | OtherOutbox
+
+export const isFault = (error: unknown): error is OutboxFault =>
+  error instanceof NotInstalled ||
+  error instanceof OutdatedInstall ||
+  error instanceof NotPrimary ||
+  error instanceof OtherOutbox
 
 /**
  * The pool did not answer a replay as it must.

@@ -5,29 +5,47 @@
  * batches, memory and the Stream of one consumer are those of the real reader; what that asks PostgreSQL
  * is asked of the table here, without waiting, so there is nothing to page in turns or to share.
  */
+import { pgInstaller as Defaults } from "../../../internal/defaults.ts"
 import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { checked, type InvalidOption, millis } from "../options.ts"
-import * as Cursor from "../../../Cursor.ts"
-import { type SourceState, waitUntilUp } from "../../NotificationSource.ts"
+import * as Cursor from "../../../internal/cursor.ts"
+import type { SourceState } from "../../NotificationSource.ts"
+import { waitUntilUp } from "../waitUntilUp.ts"
 import { type Join, type Options, OutboxReader, type Part } from "../../OutboxReader.ts"
-import { add, type Bounds, eventBytes, exceeds, fitting, frameBytes, nothing } from "./bounds.ts"
+import {
+  add,
+  type Bounds,
+  frameEventBytes,
+  exceeds,
+  fitting,
+  frameBytes,
+  nothing
+} from "./bounds.ts"
 import { at, type CatchUp } from "./catchUp.ts"
 import { durableStream } from "./durableStream.ts"
 import type { MemoryTable } from "./memoryTable.ts"
 import type { PageLimits } from "./outbox.ts"
 import { PublishRefused } from "./outboxPublish.ts"
-import { endOf, isEmpty, legs, type Place, type Position, positionOf } from "./position.ts"
+import { endOf, isEmpty, legs, type NodePosition, type Place, positionOf } from "./position.ts"
 import * as Settings from "./settings.ts"
-import { batchesOf, type DurableBatch, Followers, Tail } from "./tail.ts"
+import { batchesOfPage, type DurableBatch, Followers, Tail } from "./tail.ts"
 
 /** Those options of `OutboxReader` that mean something without a session of PostgreSQL. */
-export interface ReaderOptions extends Pick<
+export interface MemoryReaderOptions extends Pick<
   Options,
-  "backlog" | "pageBytes" | "pageMessages" | "positionEvery" | "replayBytes" | "replayEvents"
+  | "maxBacklog"
+  | "maxPageBytes"
+  | "maxPageMessages"
+  | "maxRecentAge"
+  | "maxRecentBytes"
+  | "maxRecentEvents"
+  | "maxReplayBytes"
+  | "maxReplayEvents"
+  | "positionInterval"
 > {
   /** How long messages are kept at least, default 24 hours. */
   readonly retention?: Duration.Input | undefined
@@ -39,20 +57,21 @@ const ofTables = "table_updates_"
 /** Reads until the scope closes. What is in the table when it begins is nobody's news. */
 export const make = (
   table: MemoryTable,
-  options: ReaderOptions | undefined
+  options: MemoryReaderOptions | undefined
 ): Effect.Effect<OutboxReader["Service"], InvalidOption, Scope.Scope> =>
   Effect.gen(function* () {
     const {
       backlog,
       bounds: socketBounds,
       limits,
-      positionEvery,
+      positionInterval,
+      recent,
       retention
     } = yield* checked(() => ({
       ...Settings.shared(options ?? {}),
-      retention: millis("retention", options?.retention ?? "24 hours")
+      retention: millis("retention", options?.retention ?? Defaults.retention)
     }))
-    const followers = new Followers()
+    const followers = new Followers(recent)
     const state = yield* SubscriptionRef.make<SourceState>("down")
     let tail: Tail | undefined
     let up = false
@@ -81,7 +100,7 @@ export const make = (
         while (more) {
           const page = table.page(next, limits, channels)
           if (page === "retention") return void begin("retention")
-          for (const batch of batchesOf(
+          for (const batch of batchesOfPage(
             page,
             next,
             current.position,
@@ -128,7 +147,7 @@ export const make = (
     )
     if (table.state === "heard") yield* resume
 
-    const every = Math.min(positionEvery, retention / 4)
+    const every = Math.min(positionInterval, retention / 4)
     yield* Effect.sleep(every).pipe(
       Effect.andThen(Clock.currentTimeMillis),
       Effect.map((now) => {
@@ -154,7 +173,7 @@ export const make = (
     const page = (
       tail: Tail,
       channel: string,
-      from: Position,
+      from: NodePosition,
       to: Place,
       most: PageLimits = limits
     ) => {
@@ -171,7 +190,7 @@ export const make = (
         if (!table.stands(leg.last)) return { _tag: "Reset", reason: "witness" } as const
         const done = index === remaining.length - 1 && page.position.next === undefined
         if (page.messages.length > 0 || done) {
-          const batches = batchesOf(page, leg, start, tail.identity, 0)
+          const batches = batchesOfPage(page, leg, start, tail.identity, 0)
           return { _tag: "Page", batches, position: page.position, done } as const
         }
         start = page.position
@@ -206,18 +225,18 @@ export const make = (
       const { tick } = tail
       const room = Math.max(1, part?.room ?? Infinity)
       const recovered = { state: "recovered", reason: undefined, cursor: from, tick } as const
-      const recent = followers.recent(channel, from, now)
-      const remembered = recent && fitting(recent, bounds, room)
+      const handed = followers.ringAfter(channel, from, now)
+      const remembered = handed && fitting(handed, bounds, room)
       if (remembered !== undefined) return { ...recovered, ...remembered }
       const found = locate(tail, from)
       if (found.reason !== undefined) return at(tail, found.reason)
       const replay: Array<DurableBatch> = []
-      let next: Position = found.position
+      let next: NodePosition = found.position
       let size = nothing
       let more = true
       for (let left = room; more && left > 0; left = room - frameBytes(size)) {
         const one = page(tail, channel, next, found.to, {
-          messages: Math.min(limits.messages, Math.ceil(left / eventBytes)),
+          messages: Math.min(limits.messages, Math.ceil(left / frameEventBytes)),
           bytes: Math.min(limits.bytes, left)
         })
         if (one._tag === "Reset") return at(tail, one.reason, size.bytes)

@@ -9,7 +9,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { randomBytes } from "node:crypto"
-import * as Cursor from "../../../Cursor.ts"
+import * as Cursor from "../../../internal/cursor.ts"
 import { channelNameFault } from "../../../Protocol.ts"
 import { PayloadTooLarge } from "../../../RealtimeError.ts"
 import { SourceError } from "../../NotificationSource.ts"
@@ -27,14 +27,14 @@ export interface Written {
 }
 
 /** A node that reads the table. */
-interface Reading {
+interface ReadingNode {
   /** Something was committed. */
   readonly look: (now: number) => void
   readonly down: Effect.Effect<void>
   readonly up: Effect.Effect<void>
 }
 
-interface Row extends Omit<Message, "id" | "tx"> {
+interface StoredRow extends Omit<Message, "id" | "tx"> {
   readonly id: bigint
   readonly tx: bigint
   readonly key: string | undefined
@@ -55,12 +55,12 @@ const micros = (at: number): bigint => BigInt(Math.round(at * 1000))
 export class MemoryTable {
   /** As in cursors: those of another table are not honoured. */
   readonly identity = randomBytes(6).toString("base64url")
-  readonly readers = new Set<Reading>()
+  readonly readers = new Set<ReadingNode>()
   state: TableState = "heard"
   /** One life of the server; a crash begins the next one. */
   #era = 1
   /** In the order of their ids, which is that of their transactions. */
-  #rows: Array<Row> = []
+  #rows: Array<StoredRow> = []
   #drawn = 0n
   /** What is pruned is seen by this, and its last message is kept. */
   #horizon = nothing
@@ -73,7 +73,7 @@ export class MemoryTable {
   commit(messages: ReadonlyArray<Written>): Effect.Effect<void, OutboxPublishError> {
     return Effect.flatMap(Clock.currentTimeMillis, (now) => {
       const tx = this.#last + 1n
-      const rows: Array<Row> = []
+      const rows: Array<StoredRow> = []
       for (const message of messages) {
         const { channel, key, text } = message
         const fault = this.#fault(message)
@@ -115,8 +115,8 @@ export class MemoryTable {
     return key.isWellFormed() ? undefined : refused("the key is not well-formed")
   }
 
-  #keyed(channel: string, key: string, fresh: ReadonlyArray<Row>): Row | undefined {
-    const same = (row: Row) => row.key === key && row.channel === channel
+  #keyed(channel: string, key: string, fresh: ReadonlyArray<StoredRow>): StoredRow | undefined {
+    const same = (row: StoredRow) => row.key === key && row.channel === channel
     return fresh.find(same) ?? this.#rows.find(same)
   }
 
@@ -157,7 +157,7 @@ export class MemoryTable {
   }
 
   /** The index of the first row of the higher ones. */
-  #from(higher: (row: Row) => boolean): number {
+  #from(higher: (row: StoredRow) => boolean): number {
     let low = 0
     let high = this.#rows.length
     while (low < high) {

@@ -9,9 +9,9 @@
  *
  * How the statements are spelled matters to the planner: see the comments before changing anything.
  */
-import * as Cursor from "../../../Cursor.ts"
+import * as Cursor from "../../../internal/cursor.ts"
 import { era } from "../sql/identity.ts"
-import { endOf, type Leg, midway, type Place, placeOf, type Position } from "./position.ts"
+import { endOf, type Leg, midway, type NodePosition, type Place, placeOf } from "./position.ts"
 
 /** One message as it is stored. */
 export interface Message {
@@ -28,7 +28,7 @@ export interface Message {
 export interface Page {
   readonly messages: ReadonlyArray<Message>
   /** The position after the last message. */
-  readonly position: Position
+  readonly position: NodePosition
 }
 
 /** What a reader takes at the beginning of a tick. */

@@ -7,17 +7,14 @@
  */
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
+import { outboxReader, pollInterval } from "../../../internal/defaults.ts"
 
 export type Wake = "hybrid" | "notify" | "poll"
 
 /** Longer than the 20 ms for which the database holds a second NOTIFY back. */
 const activeMillis = 40
 
-const idleMillis = 1000
-/** Without NOTIFY every look may be the one that finds something. */
-const pollMillis = 250
-
-interface Times {
+interface Intervals {
   /** Milliseconds between two looks while something happens. */
   readonly busy: number
   /** And while nothing does; `undefined` for 1 s, and 250 ms when polling. */
@@ -25,20 +22,20 @@ interface Times {
 }
 
 export class Pace {
-  readonly #times: Times
+  readonly #times: Intervals
   readonly #nudges: Queue.Queue<void>
   /** Empty looks left before sleeping. */
   #active = 0
   /** The current step of polling. */
   #step: number
 
-  private constructor(times: Times, nudges: Queue.Queue<void>) {
+  private constructor(times: Intervals, nudges: Queue.Queue<void>) {
     this.#times = times
     this.#nudges = nudges
     this.#step = times.busy
   }
 
-  static make(times: Times): Effect.Effect<Pace> {
+  static make(times: Intervals): Effect.Effect<Pace> {
     return Effect.map(Queue.sliding<void>(1), (nudges) => new Pace(times, nudges))
   }
 
@@ -52,11 +49,11 @@ export class Pace {
     const { busy, idle } = this.#times
     let delay: number
     if (wake === "poll") {
-      this.#step = found ? busy : Math.min(idle ?? pollMillis, this.#step * 1.5)
+      this.#step = found ? busy : Math.min(idle ?? pollInterval, this.#step * 1.5)
       delay = this.#step
     } else {
       if (found) this.#active = this.#looks(wake)
-      delay = this.#active > 0 ? busy : (idle ?? idleMillis)
+      delay = this.#active > 0 ? busy : (idle ?? outboxReader.idleInterval)
       if (this.#active > 0) this.#active--
     }
     return Effect.raceFirst(

@@ -10,7 +10,7 @@
  * message lies between a snapshot and its normal form, so the rest of the difference is the same messages
  * in the same order. The witness is that of B, which was not below A's.
  */
-import * as Cursor from "../../../Cursor.ts"
+import * as Cursor from "../../../internal/cursor.ts"
 
 /**
  * One snapshot, as it was taken and in normal form. Both see the same messages. As it was taken it ends
@@ -23,7 +23,7 @@ export interface Seen {
 }
 
 /** A position as this node stands at it. */
-export interface Position {
+export interface NodePosition {
   readonly base: Seen
   /** In the middle of a difference: what `next` sees up to `id` was handed out too. */
   readonly next: Seen | undefined
@@ -46,7 +46,7 @@ export interface Leg {
   readonly last: Cursor.Witness
 }
 
-export const whole = ({ last, normal, snapshot }: Place): Position => ({
+export const whole = ({ last, normal, snapshot }: Place): NodePosition => ({
   base: { normal, snapshot },
   next: undefined,
   id: 0n,
@@ -63,14 +63,14 @@ export const placeOf = (snapshot: Cursor.Snapshot, last: Cursor.Witness): Place 
 const rested = ({ normal }: Seen): Seen => ({ snapshot: normal, normal })
 
 /** The position of which only the normal form is left: its era may be over. */
-export const atRest = ({ base, id, last, next }: Position): Position => ({
+export const atRest = ({ base, id, last, next }: NodePosition): NodePosition => ({
   base: rested(base),
   next: next && rested(next),
   id,
   last
 })
 
-export const formatPosition = (identity: string, { base, id, last, next }: Position): string =>
+export const formatPosition = (identity: string, { base, id, last, next }: NodePosition): string =>
   Cursor.formatDurable({
     identity,
     position: { base: base.normal, next: next?.normal, id },
@@ -78,7 +78,7 @@ export const formatPosition = (identity: string, { base, id, last, next }: Posit
   })
 
 /** Where a cursor from outside stands, if its witness is there. */
-export const positionOf = ({ position, witness }: Cursor.DurableCursor): Position => {
+export const positionOf = ({ position, witness }: Cursor.DurableCursor): NodePosition => {
   const { base, id, next } = position
   return {
     base: { snapshot: base, normal: base },
@@ -89,7 +89,7 @@ export const positionOf = ({ position, witness }: Cursor.DurableCursor): Positio
 }
 
 /** In the middle of a leg, after the message `id` of it. */
-export const midway = ({ at, last, to }: Leg, id: bigint): Position => ({
+export const midway = ({ at, last, to }: Leg, id: bigint): NodePosition => ({
   base: at,
   next: to,
   id,
@@ -97,13 +97,18 @@ export const midway = ({ at, last, to }: Leg, id: bigint): Position => ({
 })
 
 /** After all of a leg. */
-export const endOf = ({ last, to }: Leg): Position => ({ base: to, next: undefined, id: 0n, last })
+export const endOf = ({ last, to }: Leg): NodePosition => ({
+  base: to,
+  next: undefined,
+  id: 0n,
+  last
+})
 
 /** Nothing lies between equal snapshots, and no message between equal normal forms. */
 export const isEmpty = ({ at, to }: Leg): boolean => Cursor.contains(at.normal, to.normal)
 
 /** What is to be read to come from a position to a snapshot that contains it, in this order. */
-export const legs = (from: Position, { last, normal, snapshot }: Place): ReadonlyArray<Leg> => {
+export const legs = (from: NodePosition, { last, normal, snapshot }: Place): ReadonlyArray<Leg> => {
   const to = { normal, snapshot }
   return from.next === undefined
     ? [{ at: from.base, to, id: 0n, last }]

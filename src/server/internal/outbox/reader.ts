@@ -8,6 +8,7 @@
  * long that it was pruned: without it nothing is known, and everybody is told a gap.
  */
 import type { PgClientConfig } from "@effect/sql-pg/PgClient"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
@@ -20,21 +21,28 @@ import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import * as Backoff from "../../../Backoff.ts"
+import type * as Backoff from "../../../Backoff.ts"
 import type { SourceState } from "../../NotificationSource.ts"
 import { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
-import * as Cursor from "../../../Cursor.ts"
+import * as Cursor from "../../../internal/cursor.ts"
 import { openStatement } from "../sql/identity.ts"
-import { NotPrimary, OtherOutbox, type OutboxFault } from "./faults.ts"
+import { isFault, OtherOutbox, type OutboxFault } from "./faults.ts"
 import * as Lost from "./lost.ts"
 import * as Outbox from "./outbox.ts"
 import { endOf, isEmpty, legs } from "./position.ts"
 import type { Pace, Wake } from "./pace.ts"
 import * as PgLink from "../link/pgLink.ts"
+import * as Reconnecting from "../reconnecting.ts"
 import { schemaVersion } from "../sql/schema.ts"
-import { DatabaseRefused, Doubt, explained, refusalOf } from "../link/refusal.ts"
+import {
+  DatabaseRefused,
+  Doubt,
+  explained,
+  databaseRefusalOf,
+  NotPrimary
+} from "../link/databaseRefusal.ts"
 import { isMissing, sqlMessage } from "../link/sqlState.ts"
-import { batchesOf, type DurableGap, type Followers, Tail } from "./tail.ts"
+import { batchesOfPage, type DurableGap, type Followers, Tail } from "./tail.ts"
 import * as Upkeep from "./upkeep.ts"
 import { SchemaName, wakeChannel } from "../sql/schemaName.ts"
 
@@ -49,7 +57,7 @@ export interface ReaderOptions {
   readonly backoff: Backoff.Policy
   readonly limits: Outbox.PageLimits
   /** The most milliseconds between two positions for every follower, which a quiet channel needs. */
-  readonly positionEvery: number
+  readonly positionInterval: number
   readonly followers: Followers
   readonly pace: Pace
   readonly upkeep: Upkeep.Upkeep
@@ -249,7 +257,13 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
           if (read.database !== era) return yield* new Broken({ cause: new Error(newEra) })
           if (read.page === "retention") return "retention" as const
           // In one step: who has a batch and where the reader stands never disagree.
-          for (const batch of batchesOf(read.page, next, now.position, now.identity, now.tick)) {
+          for (const batch of batchesOfPage(
+            read.page,
+            next,
+            now.position,
+            now.identity,
+            now.tick
+          )) {
             followers.hand(batch, time)
           }
           now.position = read.page.position
@@ -319,7 +333,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         yield* pace.pause(settings.wake, count > 0)
         const time = yield* Clock.currentTimeMillis
         // Well before what was told last is older than what is kept.
-        if (time - toldAt >= Math.min(options.positionEvery, settings.retention / 4)) {
+        if (time - toldAt >= Math.min(options.positionInterval, settings.retention / 4)) {
           toldAt = time
           followers.tell({ _tag: "Position", cursor: now.end, tick: now.tick })
         }
@@ -385,7 +399,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
 
     /** Notes how a session failed before the first one was up, and tells when that is believed. */
     const judge = Effect.fnUntraced(function* (error: unknown, now: number) {
-      const refusal = refusalOf(error, schema)
+      const refusal = databaseRefusalOf(error, schema)
       doubt.note(refusal?.code ?? (isFault(error) ? error._tag : undefined), now)
       if (refusal === undefined) yield* Deferred.succeed(started, undefined)
       const believed = doubt.believed(now)
@@ -405,12 +419,10 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       if (late && first) yield* Effect.logError(verdict.message)
     })
 
-    const backoff = yield* Backoff.make(options.backoff)
-    yield* Effect.gen(function* () {
-      while (true) {
-        let upAt: number | undefined
-        const onUp = Effect.gen(function* () {
-          upAt = yield* Clock.currentTimeMillis
+    const following = (onUp: Effect.Effect<void>) =>
+      session(
+        Effect.gen(function* () {
+          yield* onUp
           wasUp = true
           told = ""
           if (Deferred.isDoneUnsafe(up)) up = Deferred.makeUnsafe()
@@ -418,9 +430,14 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
           yield* SubscriptionRef.set(state, "up")
           yield* Effect.logDebug("The reader of the outbox stands")
         })
-        // Retried on any failure, never by its tag: a terminated backend reports an unknown error.
-        const failed = yield* Effect.result(session(onUp))
-        const error = Result.isFailure(failed) ? failed.failure : undefined
+      )
+
+    // Retried on any failure, never by its tag: a terminated backend reports an unknown error.
+    const onFailure = <E>(cause: Cause.Cause<E>, now: number) =>
+      Effect.gen(function* () {
+        const failed = Cause.findError(cause)
+        if (Result.isFailure(failed)) return yield* Effect.failCause(failed.failure)
+        const error = failed.success
         const fault = isFault(error) ? error : undefined
         if (Deferred.isDoneUnsafe(up)) up = Deferred.makeUnsafe()
         if (fault !== undefined) {
@@ -429,19 +446,25 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
           waiting = []
         }
         yield* SubscriptionRef.set(state, "down")
-        const now = yield* Clock.currentTimeMillis
         if (!wasUp) yield* judge(error, now)
-        const usual = yield* backoff.delay(upAt === undefined ? 0 : now - upAt)
-        const delay = wasUp ? usual : doubt.delay(usual, now)
         const why = fault?.message ?? explained(error, schema)
-        const text = `The reader of the outbox is down, next try in ${Math.round(delay)} ms: ${why}`
         // A cure is told once, for as long as it is the same.
-        const lasts = fault !== undefined || refusalOf(error) !== undefined
-        yield* lasts && told === why ? Effect.logDebug(text) : Effect.logWarning(text)
+        const lasts = fault !== undefined || databaseRefusalOf(error) !== undefined
+        const known = lasts && told === why
         told = why
-        yield* Effect.sleep(delay)
-      }
-    }).pipe(Effect.annotateLogs("component", "effect-realtime reader"), Effect.forkScoped)
+        return {
+          delay: (usual: number) => (wasUp ? usual : doubt.delay(usual, now)),
+          text: (delay: number) =>
+            `The reader of the outbox is down, next try in ${delay} ms: ${why}`,
+          known
+        }
+      })
+
+    const reconnecting = yield* Reconnecting.make(options.backoff, { fromStart: false })
+    yield* reconnecting(following, onFailure).pipe(
+      Effect.annotateLogs("component", "effect-realtime reader"),
+      Effect.forkScoped
+    )
 
     const current: Effect.Effect<Tail, OutboxFault> = Effect.suspend(() =>
       Effect.flatMap(Deferred.await(up), () =>
@@ -474,9 +497,3 @@ const poolEvery = "10 seconds"
 
 /** With more channels than this followed, all messages are read: most are wanted then. */
 const manyChannels = 64
-
-const isFault = (error: unknown): error is OutboxFault =>
-  error instanceof NotInstalled ||
-  error instanceof OutdatedInstall ||
-  error instanceof NotPrimary ||
-  error instanceof OtherOutbox

@@ -58,8 +58,22 @@ const codecOf = <A, I>(row: Schema.Codec<A, I>): Codec<A> => {
 }
 
 /**
- * The rows of a query, each as the events of its table have it. `JSON.stringify` writes them in the form
- * that travels, so whoever reads that decodes it with the same Schema as an event.
+ * The rows of a query in the form that they have in events, read by the row's Schema: the numbers,
+ * times and texts of a row are the same in a state as in the event that told it, whatever the
+ * settings of the session. For `snapshot`, or by itself.
+ *
+ * `JSON.stringify` writes the rows as they travel in events: whoever reads that text decodes it with
+ * the same Schema. The query runs in UTC, so `date_trunc('day', now())` in it is a day of UTC. A row
+ * that does not match fails with `RowMismatch`, which names the column and what fits.
+ *
+ * **Example** (A state with its position)
+ *
+ * ```ts
+ * Realtime.snapshot(Realtime.rows(Order, sql`select * from orders where status = ${"new"}`))
+ * ```
+ *
+ * @category reading state
+ * @since 0.1.0
  */
 export const rows = <A, I>(
   row: Schema.Codec<A, I>,
@@ -91,7 +105,7 @@ export const rows = <A, I>(
     )
     const decoded: Array<A> = []
     for (const { j } of texts) {
-      const read = Reading.read(codec, "rows", j, Reading.rows)
+      const read = Reading.read(codec, "rows", j, Reading.rowText)
       if (Result.isFailure(read)) return yield* new RowMismatch(read.failure)
       decoded.push(read.success)
     }

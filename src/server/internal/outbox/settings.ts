@@ -3,8 +3,10 @@
  * one in memory.
  */
 import type * as Duration from "effect/Duration"
+import { outboxReader as Defaults } from "../../../internal/defaults.ts"
+import type { RingLimits } from "../ring.ts"
 import { count, millis } from "../options.ts"
-import type { ReplayLimits } from "./admission.ts"
+import type { ReplayLimits } from "./replayAdmission.ts"
 import type { Bounds } from "./bounds.ts"
 import type { PageLimits } from "./outbox.ts"
 
@@ -12,19 +14,25 @@ import type { PageLimits } from "./outbox.ts"
 const mostRows = 2_147_483_646
 
 /** Of the options of `OutboxReader.layer`. */
-interface Given {
-  readonly pageMessages?: number | undefined
-  readonly pageBytes?: number | undefined
-  readonly replayEvents?: number | undefined
-  readonly replayBytes?: number | undefined
-  readonly backlog?: number | undefined
-  readonly positionEvery?: Duration.Input | undefined
+interface Given extends GivenRecent {
+  readonly maxPageMessages?: number | undefined
+  readonly maxPageBytes?: number | undefined
+  readonly maxReplayEvents?: number | undefined
+  readonly maxReplayBytes?: number | undefined
+  readonly maxBacklog?: number | undefined
+  readonly positionInterval?: Duration.Input | undefined
+}
+
+interface GivenRecent {
+  readonly maxRecentEvents?: number | undefined
+  readonly maxRecentAge?: Duration.Input | undefined
+  readonly maxRecentBytes?: number | undefined
 }
 
 interface GivenTogether {
-  readonly replays?: number | undefined
-  readonly replayQueue?: number | undefined
-  readonly replayMemory?: number | undefined
+  readonly maxReplays?: number | undefined
+  readonly maxReplayQueue?: number | undefined
+  readonly maxReplayMemory?: number | undefined
 }
 
 /** What both readers take. Throws `InvalidOption`. */
@@ -37,27 +45,54 @@ export const shared = (
   /** Batches that a slow consumer may leave lying. */
   readonly backlog: number
   /** Milliseconds between two positions for every follower. */
-  readonly positionEvery: number
+  readonly positionInterval: number
+  /** What is remembered of what was handed out. */
+  readonly recent: RingLimits
 } => ({
   limits: {
-    messages: count("pageMessages", options.pageMessages ?? 1000, {
+    messages: count("maxPageMessages", options.maxPageMessages ?? Defaults.maxPageMessages, {
       most: mostRows,
       unlimited: false
     }),
-    bytes: count("pageBytes", options.pageBytes ?? 1024 * 1024, { unlimited: false })
+    bytes: count("maxPageBytes", options.maxPageBytes ?? Defaults.maxPageBytes, {
+      unlimited: false
+    })
   },
   bounds: {
-    events: count("replayEvents", options.replayEvents ?? 10_000, { least: 0 }),
-    bytes: count("replayBytes", options.replayBytes ?? 8 * 1024 * 1024, { least: 0 })
+    events: count("maxReplayEvents", options.maxReplayEvents ?? Defaults.maxReplayEvents, {
+      least: 0
+    }),
+    bytes: count("maxReplayBytes", options.maxReplayBytes ?? Defaults.maxReplayBytes, { least: 0 })
   },
-  backlog: count("backlog", options.backlog ?? 64),
-  positionEvery: millis("positionEvery", options.positionEvery ?? "1 hour", { endless: true })
+  backlog: count("maxBacklog", options.maxBacklog ?? Defaults.maxBacklog),
+  positionInterval: millis(
+    "positionInterval",
+    options.positionInterval ?? Defaults.positionInterval,
+    {
+      endless: true
+    }
+  ),
+  recent: recent(options)
+})
+
+/** What is remembered of each channel, for how long, and of all together. Throws `InvalidOption`. */
+export const recent = (options: GivenRecent): RingLimits => ({
+  events: count("maxRecentEvents", options.maxRecentEvents ?? Defaults.maxRecentEvents, {
+    least: 0
+  }),
+  maxAge: millis("maxRecentAge", options.maxRecentAge ?? Defaults.maxRecentAge, {
+    least: 0,
+    endless: true
+  }),
+  bytes: count("maxRecentBytes", options.maxRecentBytes ?? Defaults.maxRecentBytes, { least: 0 })
 })
 
 /** All replays of a node together. Throws `InvalidOption`. */
 export const together = (options: GivenTogether): ReplayLimits => ({
-  atOnce: count("replays", options.replays ?? 8),
-  queue: count("replayQueue", options.replayQueue ?? 1000, { least: 0 }),
+  atOnce: count("maxReplays", options.maxReplays ?? Defaults.maxReplays),
+  queue: count("maxReplayQueue", options.maxReplayQueue ?? Defaults.maxReplayQueue, { least: 0 }),
   // What is kept is subtracted from it again, which endless memory would not survive.
-  bytes: count("replayMemory", options.replayMemory ?? 64 * 1024 * 1024, { unlimited: false })
+  bytes: count("maxReplayMemory", options.maxReplayMemory ?? Defaults.maxReplayMemory, {
+    unlimited: false
+  })
 })

@@ -41,7 +41,7 @@ interface Running<A, E> {
 /** How to read something: `free` is told what gives back what it keeps once it is there. */
 export type Reading<A, E> = (keeps: (free: () => void) => void) => Effect.Effect<A, E>
 
-export class Shared<A, E> {
+export class SharedReads<A, E> {
   readonly #scope: Scope.Scope
   readonly #running = new Map<string, Running<A, E>>()
   /** Whether a result may be given to who asks later. */

@@ -15,7 +15,7 @@ import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import type { Snapshot } from "../../../RealtimeEvent.ts"
 import { NotInstalled } from "../../PgInstaller.ts"
 import { openStatement } from "../sql/identity.ts"
-import { NotPrimary } from "./faults.ts"
+import { NotPrimary } from "../link/databaseRefusal.ts"
 import { isMissing } from "../link/sqlState.ts"
 import { parsePlace, stateStatement } from "./outbox.ts"
 import { formatPosition, whole } from "./position.ts"
@@ -34,11 +34,18 @@ export class NestedSnapshot extends Schema.TaggedError<NestedSnapshot>()("Nested
   }
 }
 
+/** Why a state was not read, beside the query itself. */
 export type SnapshotError = NestedSnapshot | NotInstalled | NotPrimary | SqlError
 
 /**
- * Runs a query in a transaction of its own (repeatable read, read only) and gives its result with the
- * cursor of the same snapshot.
+ * Runs a query and gives its result with the cursor of the same snapshot of the database: follow the
+ * durable channel `from` that cursor, or give both to `useChannel({ load })`.
+ *
+ * The query runs in a transaction of its own, REPEATABLE READ and READ ONLY, on the primary; inside
+ * another transaction it fails with `NestedSnapshot`.
+ *
+ * @category reading state
+ * @since 0.1.0
  */
 export const snapshot = <A, E, R>(
   query: Effect.Effect<A, E, R>

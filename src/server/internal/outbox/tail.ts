@@ -9,10 +9,10 @@
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
-import { Budget } from "../memory.ts"
+import { Budget, type RingLimits } from "../ring.ts"
 import { Floors, type Message, type Page, type Take } from "./outbox.ts"
-import { atRest, formatPosition, type Leg, midway, type Position, whole } from "./position.ts"
-import { limits, Recent } from "./recent.ts"
+import { atRest, formatPosition, type Leg, midway, type NodePosition, whole } from "./position.ts"
+import { DurableRing } from "./durableRing.ts"
 
 /** One message of a durable channel. */
 export interface DurableEvent {
@@ -65,25 +65,25 @@ export interface Follower {
 }
 
 /** A batch is one frame: it stays below this many UTF-16 units of payload, except for a single event. */
-const maxBatchText = 64 * 1024
+export const maxBatchText = 64 * 1024
 /** And below this many events. */
-const maxBatchEvents = 256
+export const maxBatchEvents = 256
 
 /**
  * The messages of one page of a leg as batches of their channels, each with a cursor of its own, so that
  * who has a batch has the position, also in the middle of a page. `start` is the position before the page.
  */
-export const batchesOf = (
+export const batchesOfPage = (
   page: Page,
   leg: Leg,
-  start: Position,
+  start: NodePosition,
   identity: string,
   tick: number
 ): ReadonlyArray<DurableBatch> => {
   const { messages, position } = page
   const last = messages[messages.length - 1]
   if (last === undefined) return []
-  const text = (position: Position) => formatPosition(identity, position)
+  const text = (position: NodePosition) => formatPosition(identity, position)
   const from = text(start)
   const end = text(position)
   const byChannel = new Map<string, Array<Message>>()
@@ -129,7 +129,7 @@ export class Tail {
   era: string
   readonly floors = new Floors()
   /** Handed out up to here. */
-  position: Position
+  position: NodePosition
   /** The end of the tick in progress. */
   taken: Take
   tick: number
@@ -192,10 +192,14 @@ export class Tail {
 export class Followers {
   readonly #byChannel = new Map<
     string,
-    { readonly set: Set<Follower>; readonly recent: Recent<DurableBatch> }
+    { readonly set: Set<Follower>; readonly ring: DurableRing<DurableBatch> }
   >()
   /** Of what is remembered. */
-  readonly budget = new Budget(limits)
+  readonly budget: Budget
+
+  constructor(limits: RingLimits) {
+    this.budget = new Budget(limits)
+  }
 
   get channels(): ReadonlyArray<string> {
     return [...this.#byChannel.keys()]
@@ -219,44 +223,44 @@ export class Followers {
   }
 
   add(channel: string, follower: Follower): void {
-    const entry = this.#byChannel.get(channel)
-    if (entry !== undefined) entry.set.add(follower)
+    const followed = this.#byChannel.get(channel)
+    if (followed !== undefined) followed.set.add(follower)
     else {
-      this.#byChannel.set(channel, { set: new Set([follower]), recent: new Recent(this.budget) })
+      this.#byChannel.set(channel, { set: new Set([follower]), ring: new DurableRing(this.budget) })
     }
   }
 
   remove(channel: string, follower: Follower): void {
-    const entry = this.#byChannel.get(channel)
-    if (entry?.set.delete(follower) !== true || entry.set.size > 0) return
-    // What comes while nobody follows is not read: the memory would have a hole.
-    entry.recent.clear()
+    const followed = this.#byChannel.get(channel)
+    if (followed?.set.delete(follower) !== true || followed.set.size > 0) return
+    // What comes while nobody follows is not read: the ring would have a hole.
+    followed.ring.clear()
     this.#byChannel.delete(channel)
   }
 
   /** `now`: milliseconds since 1970. */
   hand(batch: DurableBatch, now: number): void {
-    const entry = this.#byChannel.get(batch.channel)
-    if (entry === undefined) return
-    entry.recent.push(batch, now)
-    for (const follower of entry.set) follower.offer(batch)
+    const followed = this.#byChannel.get(batch.channel)
+    if (followed === undefined) return
+    followed.ring.push(batch, now)
+    for (const follower of followed.set) follower.offer(batch)
   }
 
   tell(item: DurableGap | DurablePosition, channels?: ReadonlySet<string>): void {
-    for (const [channel, { recent, set }] of this.#byChannel) {
+    for (const [channel, { ring, set }] of this.#byChannel) {
       if (channels?.has(channel) === false) continue
-      if (item._tag === "Gap") recent.clear()
+      if (item._tag === "Gap") ring.clear()
       for (const follower of set) follower.offer(item)
     }
   }
 
   /** What this node handed out and remembers. */
   get remembered(): ReadonlyArray<DurableBatch> {
-    return [...this.#byChannel.values()].flatMap(({ recent }) => recent.all)
+    return [...this.#byChannel.values()].flatMap(({ ring }) => ring.all)
   }
 
   /** What was handed out behind a cursor; `undefined` when that is not remembered. */
-  recent(channel: string, cursor: string, now: number): ReadonlyArray<DurableBatch> | undefined {
-    return this.#byChannel.get(channel)?.recent.after(cursor, now)
+  ringAfter(channel: string, cursor: string, now: number): ReadonlyArray<DurableBatch> | undefined {
+    return this.#byChannel.get(channel)?.ring.after(cursor, now)
   }
 }

@@ -10,23 +10,23 @@ import type * as Schema from "effect/Schema"
 import type * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
 import type { Codec } from "../../../ChannelBase.ts"
-import * as Exact from "../../../Exact.ts"
+import * as Exact from "../../../internal/exact.ts"
 import { refusedNames } from "../../../Protocol.ts"
 import { placesToRound } from "./rounding.ts"
 import { type Path, pathText, type Unfit, unfitOf, valueAt } from "./unfit.ts"
 
 /** PostgreSQL's own text of rows. */
-export const rows: Exact.Options = { row: true }
+export const rowText: Exact.Options = { row: true }
 
 /**
  * How the texts of a channel are read. What a trigger of ours wrote is known by the name
  * `table_updates_*`, or by the definition: `Channel.tableUpdates` with a name of its own.
  */
 export const optionsOf = (name: string, codec: Codec<unknown>): Exact.Options | undefined =>
-  codec.row === true || name.startsWith("table_updates_") ? rows : undefined
+  codec.row === true || name.startsWith("table_updates_") ? rowText : undefined
 
 /** Where a value comes from: JSON text, and the place of the value in it. */
-export interface Source {
+export interface JsonOrigin {
   readonly text: string
   readonly path: Path
   readonly options: Exact.Options | undefined
@@ -67,7 +67,7 @@ export const decode = <A>(
   codec: Codec<A>,
   name: string,
   value: unknown,
-  source: Source
+  source: JsonOrigin
 ): Result.Result<A, Unfit> => {
   const payload = codec.decode(value, name)
   return Result.isSuccess(payload)
@@ -80,7 +80,7 @@ const closer = <A>(
   codec: Codec<A>,
   name: string,
   value: unknown,
-  { options, path: place, text }: Source
+  { options, path: place, text }: JsonOrigin
 ): Result.Result<A, Unfit> => {
   const schema = codec.schema?.()
   if (schema === undefined) return unfit("", "another payload")
@@ -132,23 +132,23 @@ const mayHoldRefusedName = (text: string): boolean =>
   text.includes("proto") || text.includes("constructor") || text.includes("\\u")
 
 /** A value within another one. */
-interface Place {
+interface NestedValue {
   readonly value: unknown
   readonly key: PropertyKey | undefined
-  readonly up: Place | undefined
+  readonly up: NestedValue | undefined
 }
 
 /** A refused name in parsed JSON, however deep: neither recursive nor slow. */
 const refusedName = (
   value: unknown
 ): { readonly name: string; readonly path: Path } | undefined => {
-  const open: Array<Place> = [{ value, key: undefined, up: undefined }]
+  const open: Array<NestedValue> = [{ value, key: undefined, up: undefined }]
   for (let place = open.pop(); place !== undefined; place = open.pop()) {
     const { value } = place
     if (typeof value !== "object" || value === null) continue
     const isArray = Array.isArray(value)
     for (const [key, inner] of Object.entries(value)) {
-      const next: Place = { value: inner, key: isArray ? Number(key) : key, up: place }
+      const next: NestedValue = { value: inner, key: isArray ? Number(key) : key, up: place }
       if (!isArray && refusedNames.has(key)) return { name: key, path: pathOf(next) }
       if (typeof inner === "object") open.push(next)
     }
@@ -156,7 +156,7 @@ const refusedName = (
   return undefined
 }
 
-const pathOf = (place: Place): Path => {
+const pathOf = (place: NestedValue): Path => {
   const path: Array<PropertyKey> = []
   for (let at = place; at.up !== undefined; at = at.up) path.push(at.key!)
   return path.toReversed()

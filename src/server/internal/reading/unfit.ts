@@ -7,7 +7,7 @@
  */
 import * as SchemaAST from "effect/SchemaAST"
 import * as SchemaIssue from "effect/SchemaIssue"
-import * as Exact from "../../../Exact.ts"
+import * as Exact from "../../../internal/exact.ts"
 
 export interface Unfit {
   readonly path: string

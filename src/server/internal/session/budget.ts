@@ -4,14 +4,14 @@
 import * as Effect from "effect/Effect"
 import { asking, few, one } from "../turns.ts"
 import type { Match } from "./registry.ts"
-import { busy, overLimit, type Refusal, Refused, sourceDown } from "../limits/refusals.ts"
+import { busy, overLimit, type Refusal, RequestRefused, sourceDown } from "../limits/refusals.ts"
 import type { SessionContext } from "./sessionContext.ts"
 
 /** A replay counts as one subscribe more for each so many bytes of payload. */
 export const replayBytes = 64 * 1024
 
 export const tooFast = (wait: number): Refusal =>
-  overLimit("subscribes", "rate/limited", "The client subscribes too often: slow down.", wait)
+  overLimit("subscribeRate", "rate/limited", "The client subscribes too often: slow down.", wait)
 
 /**
  * Why the node may not open this channel now; `take`: it does, if it may. Seen before anybody is asked:
@@ -24,7 +24,7 @@ export const openingRefused = (
 ): Refusal | undefined => {
   if (delivery.isOpen(channel.name)) return undefined
   const wait = take ? opens.take() : opens.wait
-  return wait > 0 ? busy("channelOpens", wait) : undefined
+  return wait > 0 ? busy("channelOpenRate", wait) : undefined
 }
 
 /** Begins a subscription in its turn, unless there is no room for its channel by then. */
@@ -41,4 +41,4 @@ export const beginInTurn = (
 
 /** Why a subscription does not begin in time: while the source is up, others are before it. */
 export const late = ({ sourceIsUp }: SessionContext, opened: boolean) =>
-  opened && sourceIsUp() ? new Refused(busy("replays")) : sourceDown
+  opened && sourceIsUp() ? new RequestRefused(busy("maxReplays")) : sourceDown

@@ -31,7 +31,7 @@ export const begin = (now: number): Times => ({
 })
 
 /** How the session is now. */
-export interface Seen {
+export interface SessionNow {
   /** Before hello, while the token is checked, or after the welcome. */
   readonly phase: "new" | "greeting" | "open"
   /** The socket is closing, whoever began it. */
@@ -50,8 +50,12 @@ export type Action = "nothing" | "ping" | "cut" | "noHello" | "tokenExpired" | "
 /** What to do at `now`, and the times from then on: the same object when none has changed. */
 export const beat = (
   times: Times,
-  seen: Seen,
-  { hello, ping, slack }: Pick<ResolvedLimits, "hello" | "ping" | "slack">,
+  seen: SessionNow,
+  {
+    helloTimeout,
+    pingInterval,
+    pingTimeout
+  }: Pick<ResolvedLimits, "helloTimeout" | "pingInterval" | "pingTimeout">,
   now: number
 ): { readonly action: Action; readonly times: Times } => {
   // A clock that was set back holds up nothing for longer than usual.
@@ -65,7 +69,7 @@ export const beat = (
 
   const decide = (): Action => {
     if (closing !== undefined) return now - closing >= closeGraceMillis ? "cut" : "nothing"
-    if (seen.phase === "new") return now - sent >= hello ? "noHello" : "nothing"
+    if (seen.phase === "new") return now - sent >= helloTimeout ? "noHello" : "nothing"
     if (seen.phase === "greeting") return "nothing"
     if (seen.written !== written) {
       written = seen.written
@@ -75,10 +79,10 @@ export const beat = (
     // A client that is held back cannot be heard.
     if (seen.paused) received = now
     // Never without a ping before: a process that slept has not listened either.
-    const asked = pinged > received && now - pinged >= slack
-    if (asked && now - received >= ping + slack) return "nothingHeard"
-    const quiet = now - Math.max(received, pinged) >= ping
-    if (!quiet && now - sent < ping) return "nothing"
+    const asked = pinged > received && now - pinged >= pingTimeout
+    if (asked && now - received >= pingInterval + pingTimeout) return "nothingHeard"
+    const quiet = now - Math.max(received, pinged) >= pingInterval
+    if (!quiet && now - sent < pingInterval) return "nothing"
     pinged = now
     return "ping"
   }

@@ -2,7 +2,7 @@
  * The bounded backlog of one socket.
  *
  * While the socket takes bytes, frames are written to it at once and nothing is kept. When it does
- * not, they wait here, in order. Events are counted in bytes, together with what the session's followers
+ * not, they wait here, in order. Events are counted in bytes, together with what the session's subscribers
  * hold. At the bound they are dropped: a live channel that lost some is told `gap slow` in their place, a
  * durable one goes on from its last frame that stays, one after the other, once the socket drained.
  * Control frames are never dropped, and counted apart: what no drop can free must not cause one at each
@@ -22,13 +22,13 @@ import type { Peer } from "./peer.ts"
 const sliceBytes = 64 * 1024
 
 /** Where nothing waits, in all mailboxes: never changed. */
-const none: Array<Waiting> = []
+const none: Array<WaitingFrame> = []
 
 /** What the mailbox needs of a peer. */
 type Out = Pick<Peer, "write" | "writeAll" | "sizeOf" | "keep">
 
 /** A control frame stands alone; a frame of events names its channel and its cursor. */
-interface Waiting {
+interface WaitingFrame {
   readonly message: Outgoing
   /** In bytes on the wire. */
   readonly size: number
@@ -52,11 +52,11 @@ export class Mailbox {
   readonly #peer: Out
   /** Channels that go on from a cursor once their turn comes; until then nothing of them waits. */
   #behind: Map<string, string> | undefined
-  #waiting: Array<Waiting> = none
+  #waiting: Array<WaitingFrame> = none
   /** Bytes of events and of control frames that wait. */
   #events = 0
   #answers = 0
-  /** Bytes that followers hold. */
+  /** Bytes that subscribers hold. */
   #held = 0
   #blocked = false
   #onFull: (() => void) | undefined
@@ -217,18 +217,18 @@ export class Mailbox {
     resumes: boolean,
     from: string,
     cursor: string
-  ): Waiting {
+  ): WaitingFrame {
     const kept = this.#peer.keep(message)
     return { message: kept, size: this.#peer.sizeOf(kept), channel, resumes, from, cursor }
   }
 
-  #wait(item: Waiting): void {
+  #wait(item: WaitingFrame): void {
     if (this.#waiting === none) this.#waiting = [item]
     else this.#waiting.push(item)
     this.#count(item, 1)
   }
 
-  #count({ channel, size }: Waiting, sign: 1 | -1): void {
+  #count({ channel, size }: WaitingFrame, sign: 1 | -1): void {
     if (channel === undefined) this.#answers += sign * size
     else this.#events += sign * size
   }
@@ -243,7 +243,7 @@ export class Mailbox {
     for (const { channel, cursor } of this.#waiting) {
       if (channel !== undefined) newest.set(channel, cursor)
     }
-    const kept: Array<Waiting> = []
+    const kept: Array<WaitingFrame> = []
     const told = new Set<string>()
     const fallen = new Set<string>()
     let stays = this.#held
@@ -269,7 +269,7 @@ export class Mailbox {
     this.#keep(kept)
   }
 
-  #keep(waiting: Array<Waiting>): void {
+  #keep(waiting: Array<WaitingFrame>): void {
     this.#waiting = waiting
     this.#events = this.#answers = 0
     for (const item of waiting) this.#count(item, 1)

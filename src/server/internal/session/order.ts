@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import type { Port } from "./port.ts"
 import { refusalOf } from "../limits/refusals.ts"
 
-interface Waiting {
+interface WaitingRequest {
   readonly id: number
   readonly work: Effect.Effect<void>
 }
@@ -14,7 +14,7 @@ interface Waiting {
 export class Order {
   readonly #port: Port
   /** Requests that wait; `undefined` while none is worked on. */
-  #inbox: Array<Waiting> | undefined
+  #requests: Array<WaitingRequest> | undefined
   /** Work of each channel that must stay in order; present only while some of it waits. */
   readonly #chains = new Map<string, Array<Effect.Effect<void>>>()
 
@@ -24,27 +24,27 @@ export class Order {
 
   /** Whether a request is worked on, so that the next one waits. */
   get isBusy(): boolean {
-    return this.#inbox !== undefined
+    return this.#requests !== undefined
   }
 
   /** Works on a request after those before it. */
   enqueue(id: number, work: Effect.Effect<void>): void {
     if (this.#port.stopped) return
-    if (this.#inbox !== undefined) {
-      this.#inbox.push({ id, work })
+    if (this.#requests !== undefined) {
+      this.#requests.push({ id, work })
       return
     }
-    const inbox = (this.#inbox = [{ id, work }])
+    const waiting = (this.#requests = [{ id, work }])
     this.#port.fork(
       Effect.gen({ self: this }, function* () {
-        let next: Waiting | undefined
-        while (!this.#port.stopped && (next = inbox.shift()) !== undefined) {
+        let next: WaitingRequest | undefined
+        while (!this.#port.stopped && (next = waiting.shift()) !== undefined) {
           // It may have waited long for those before it.
           if (this.#port.hasExpired()) this.#port.close("tokenExpired")
           else yield* this.#safely(next.id, next.work)
         }
         // In the same step as the look: what comes later must find nobody at work.
-        this.#inbox = undefined
+        this.#requests = undefined
       })
     )
   }
@@ -73,7 +73,7 @@ export class Order {
 
   /** Forgets what waits. */
   clear(): void {
-    this.#inbox = undefined
+    this.#requests = undefined
     this.#chains.clear()
   }
 

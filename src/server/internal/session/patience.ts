@@ -1,6 +1,6 @@
 /**
  * What the fiber of a session does: it sleeps until the socket takes no more bytes, waits for it to
- * drain, and sleeps again. A socket that takes nothing for the limit `blocked` is given up.
+ * drain, and sleeps again. A socket that takes nothing for the limit `blockedTimeout` is given up.
  *
  * One effect that is parked in one callback: most sessions never need more, and a node has many.
  */
@@ -33,7 +33,7 @@ const drain = (session: Patient): Effect.Effect<void> => {
     return Effect.sync(back)
   }).pipe(
     Effect.timeoutOrElse({
-      duration: context.limits.blocked,
+      duration: context.limits.blockedTimeout,
       orElse: () => Effect.sync(() => giveUp(session))
     }),
     Effect.catchDefect((defect) =>
@@ -46,6 +46,6 @@ const drain = (session: Patient): Effect.Effect<void> => {
 }
 
 const giveUp = ({ port }: Patient): void => {
-  port.close("slowConsumer", "blocked")
+  port.close("slowConsumer", "blockedTimeout")
   port.peer.terminate()
 }

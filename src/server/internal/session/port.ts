@@ -2,7 +2,7 @@
  * A session as all that works for it sees it: who the client is, its mailbox, what it waits for, its
  * fibers, and its end.
  *
- * Requests, rights, followers and replays stand above it and call it; it calls none of them, and nothing
+ * Requests, rights, subscribers and replays stand above it and call it; it calls none of them, and nothing
  * calls the session but its socket and the door.
  */
 import type * as Cause from "effect/Cause"
@@ -39,7 +39,7 @@ export class Port<Frame = unknown> {
   constructor(peer: Peer, context: SessionContext, now: number) {
     this.context = context
     this.peer = peer
-    this.mailbox = new Mailbox(peer, context.limits.mailboxBytes)
+    this.mailbox = new Mailbox(peer, context.limits.maxMailboxBytes)
     this.times = Heartbeat.begin(now)
   }
 
@@ -54,8 +54,8 @@ export class Port<Frame = unknown> {
   send(frame: ServerFrame): void {
     this.mailbox.control(new Line(encode(frame)))
     // Events are dropped at the same bound, but a client that asks on without reading must go.
-    if (this.mailbox.answers > this.context.limits.mailboxBytes) {
-      this.close("slowConsumer", "mailboxBytes")
+    if (this.mailbox.answers > this.context.limits.maxMailboxBytes) {
+      this.close("slowConsumer", "maxMailboxBytes")
     }
   }
 
@@ -85,7 +85,7 @@ export class Port<Frame = unknown> {
     if (full === this.#paused || this.isClosing) return
     this.#paused = full
     if (!full) return this.peer.resume()
-    this.context.refused("unansweredBytes")
+    this.context.refused("maxUnansweredBytes")
     this.peer.pause()
   }
 
@@ -98,8 +98,8 @@ export class Port<Frame = unknown> {
   /** Events were dropped, or a channel fell behind, because the socket is too slow. */
   dropped(): void {
     this.fork(Metric.update(metrics.backlogsDropped, 1))
-    if (this.context.slowConsumer === "gap") return this.context.refused("mailboxBytes")
-    return this.close("slowConsumer", "mailboxBytes")
+    if (this.context.slowConsumer === "gap") return this.context.refused("maxMailboxBytes")
+    return this.close("slowConsumer", "maxMailboxBytes")
   }
 
   /** What was missed of a channel could not be read, not even after a while. */

@@ -1,18 +1,14 @@
 /**
- * What makes a retried publish safe while the node lives: the keys of the last 10 minutes.
+ * What makes a retried publish safe while the node lives: the keys of the last minutes.
  *
  * The same key with the same data shares the answer of the first, also while that is still on its way
  * to the database; with other data it is refused. A publish that failed is forgotten, so that a retry
  * is tried again.
  */
 import { createHash } from "node:crypto"
+import type { ResolvedLimits } from "../limits/limits.ts"
 
-/** How long a key is remembered. */
-const rememberMillis = 10 * 60 * 1000
-/** Keys per identity; beyond it the oldest is forgotten. */
-const maxKeys = 10_000
-/** Keys of all identities, about 100 MB; beyond it whoever adds one loses their oldest. */
-const maxAllKeys = 500_000
+type Limit = "maxPublishKeys" | "maxPublishKeysPerIdentity"
 
 export interface Remembered<Outcome> {
   readonly digest: string
@@ -22,11 +18,11 @@ export interface Remembered<Outcome> {
 
 export class PublishKeys<Outcome> {
   readonly #identities = new Map<string, Map<string, Remembered<Outcome>>>()
-  readonly #maxAll: number
+  readonly #limits: Pick<ResolvedLimits, Limit | "maxPublishKeyAge">
   #size = 0
 
-  constructor(maxAll = maxAllKeys) {
-    this.#maxAll = maxAll
+  constructor(limits: Pick<ResolvedLimits, Limit | "maxPublishKeyAge">) {
+    this.#limits = limits
   }
 
   /** Keys of all identities. */
@@ -46,10 +42,11 @@ export class PublishKeys<Outcome> {
     now: number
   ): Outcome | "conflict" | undefined {
     const known = this.#identities.get(identity)?.get(`${channel} ${key}`)
-    if (known === undefined || now - known.at > rememberMillis) return undefined
+    if (known === undefined || now - known.at > this.#limits.maxPublishKeyAge) return undefined
     return known.digest === digest ? known.outcome : "conflict"
   }
 
+  /** Gives the limit that was crossed, if one was: then the oldest key of this identity is forgotten. */
   remember(
     identity: string,
     channel: string,
@@ -57,7 +54,8 @@ export class PublishKeys<Outcome> {
     digest: string,
     now: number,
     outcome: Outcome
-  ): void {
+  ): Limit | undefined {
+    const { maxPublishKeys, maxPublishKeysPerIdentity } = this.#limits
     const keys = this.#identities.get(identity) ?? new Map<string, Remembered<Outcome>>()
     this.#identities.set(identity, keys)
     const name = `${channel} ${key}`
@@ -65,10 +63,16 @@ export class PublishKeys<Outcome> {
     this.#delete(keys, name)
     keys.set(name, { digest, at: now, outcome })
     this.#size++
-    // A busy identity pays for itself.
-    if (keys.size > 1 && (keys.size > maxKeys || this.#size > this.#maxAll)) {
-      this.#delete(keys, keys.keys().next().value!)
-    }
+    const crossed =
+      keys.size > maxPublishKeysPerIdentity
+        ? "maxPublishKeysPerIdentity"
+        : this.#size > maxPublishKeys
+          ? "maxPublishKeys"
+          : undefined
+    // A busy identity pays for itself. One with a single key has none to give.
+    if (crossed === undefined || keys.size === 1) return undefined
+    this.#delete(keys, keys.keys().next().value!)
+    return crossed
   }
 
   forget(identity: string, channel: string, key: string): void {
@@ -80,7 +84,7 @@ export class PublishKeys<Outcome> {
   sweep(now: number): void {
     for (const [identity, keys] of this.#identities) {
       for (const [name, { at }] of keys) {
-        if (now - at <= rememberMillis) break
+        if (now - at <= this.#limits.maxPublishKeyAge) break
         this.#delete(keys, name)
       }
       if (keys.size === 0) this.#identities.delete(identity)

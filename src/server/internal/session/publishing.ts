@@ -8,12 +8,13 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Channel from "../../../Channel.ts"
 import type { Codec } from "../../../ChannelBase.ts"
-import { type ClientFrame, exactTextOf, type FrameOf } from "../../../Frame.ts"
+import type { ClientFrame, FrameOf } from "../../../Frame.ts"
+import { exactTextOf } from "../../../internal/frameText.ts"
 import { InvalidPayload } from "../../../RealtimeError.ts"
 import { decode } from "../reading/reading.ts"
 import { digestOf } from "./publishKeys.ts"
 import type { Match } from "./registry.ts"
-import { Refused, type Refusal, refusal, refusalOf, sourceDown } from "../limits/refusals.ts"
+import { RequestRefused, type Refusal, refusal, refusalOf, sourceDown } from "../limits/refusals.ts"
 import type { SessionContext } from "./sessionContext.ts"
 
 const expired = refusal("publish/expired")
@@ -21,8 +22,8 @@ const expired = refusal("publish/expired")
 const conflict = refusal("publish/invalid", "The key was used with other data.")
 
 /**
- * Why it was not published; `undefined` when it was. Completes within the limit `sourceWait`. From `due`
- * on, a time of the session's clock, nothing of it begins.
+ * Why it was not published; `undefined` when it was. Completes within the limit `sourceTimeout`. From
+ * `due` on, a time of the session's clock, nothing of it begins.
  */
 export const publishOnce = (
   context: SessionContext,
@@ -47,7 +48,8 @@ export const publishOnce = (
     if (outcome === undefined) {
       if (now >= due) return Effect.succeed(expired)
       outcome = Deferred.makeUnsafe<Refusal | undefined>()
-      publishKeys.remember(identity, name, key, digest, now, outcome)
+      const crossed = publishKeys.remember(identity, name, key, digest, now, outcome)
+      if (crossed !== undefined) context.refused(crossed)
       // Not on the session's fiber: a client that is cut off in the middle comes back, asks again with
       // the same key, and must find an outcome.
       context.run(
@@ -57,7 +59,7 @@ export const publishOnce = (
       )
     }
     return Effect.timeoutOrElse(Deferred.await(outcome), {
-      duration: limits.sourceWait,
+      duration: limits.sourceTimeout,
       orElse: () => Effect.succeed(sourceDown)
     })
   })
@@ -90,11 +92,11 @@ const send = (
   Effect.suspend(() => {
     const publishing = delivery.publish(channel.name, json, key)
     // A statement that hangs is taken back: nobody waits for it any more, and thousands may follow it.
-    const patience = delivery.resumes ? limits.sourceWait : Infinity
+    const patience = delivery.resumes ? limits.sourceTimeout : Infinity
     return Math.min(left, patience) < Infinity
       ? Effect.timeoutOrElse(publishing, {
           duration: Math.min(left, patience),
-          orElse: () => Effect.fail(left < patience ? new Refused(expired) : sourceDown)
+          orElse: () => Effect.fail(left < patience ? new RequestRefused(expired) : sourceDown)
         })
       : publishing
   }).pipe(

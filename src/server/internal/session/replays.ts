@@ -4,15 +4,15 @@
  */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import type { JoinError } from "../hub/delivery.ts"
-import type { Follower } from "./follower.ts"
+import type { JoinError } from "../outbox/catchUp.ts"
+import type { Subscriber } from "./subscriber.ts"
 import type { Mailbox } from "./mailbox.ts"
 import type { Match } from "./registry.ts"
 
 /** A subscription that may fall behind. */
-export interface Reading {
+export interface Replayable {
   readonly match: Match
-  readonly follower: Follower<JoinError>
+  readonly subscriber: Subscriber<JoinError>
 }
 
 /** One replay's turn in its session, from before it is read until it is sent. */
@@ -54,7 +54,7 @@ export class Replays {
    * Channels are behind, because frames of them were dropped or had no room: one after the other reads
    * on, a part at a time, until the socket is full again or none is behind. `lost`: one cannot go on.
    */
-  readOn<S extends Reading>(
+  readOn<S extends Replayable>(
     mailbox: Mailbox,
     of: (channel: string) => S | undefined,
     lost: (channel: string, subscription: S, cause: Cause.Cause<JoinError>) => Effect.Effect<void>
@@ -67,11 +67,11 @@ export class Replays {
         const [channel, from] = next
         const subscription = of(channel)
         if (subscription === undefined) continue
-        const { follower, match } = subscription
+        const { subscriber, match } = subscription
         // In the step in which it is behind no more: what comes now has its place after the replay.
-        follower.hold()
+        subscriber.hold()
         const turn = new Turn()
-        yield* Effect.andThen(this.enter(match, turn), follower.catchUp(from)).pipe(
+        yield* Effect.andThen(this.enter(match, turn), subscriber.catchUp(from)).pipe(
           Effect.ensuring(Effect.sync(() => this.leave(turn))),
           Effect.catchCause((cause) => lost(channel, subscription, cause))
         )

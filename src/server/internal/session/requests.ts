@@ -17,7 +17,7 @@ import { Rights, type Wish } from "./rights.ts"
 import { overLimit, type Refusal, refusal, refusalOf } from "../limits/refusals.ts"
 import { Subscriptions } from "./subscriptions.ts"
 
-export type ChannelFrame = FrameOf<ClientFrame, "subscribe" | "unsubscribe" | "publish">
+export type ChannelRequest = FrameOf<ClientFrame, "subscribe" | "unsubscribe" | "publish">
 
 export class Requests {
   readonly #port: Port
@@ -34,7 +34,7 @@ export class Requests {
   }
 
   /** Handles a request that came `at`, after those before it. What is refused at once costs no fiber. */
-  push(frame: ChannelFrame, at: number): void {
+  push(frame: ChannelRequest, at: number): void {
     const { id } = frame
     if (this.#port.stopped) return
     if (this.#order.isBusy) {
@@ -79,13 +79,13 @@ export class Requests {
     })
   }
 
-  #handle(frame: ChannelFrame, at: number): Effect.Effect<void> {
+  #handle(frame: ChannelRequest, at: number): Effect.Effect<void> {
     const decided = this.#decide(frame, at)
     return Effect.isEffect(decided) ? decided : this.#refused(frame.id, decided)
   }
 
   /** Why a request is refused, or what there is to do for it. */
-  #decide(frame: ChannelFrame, at: number): Refusal | Effect.Effect<void> {
+  #decide(frame: ChannelRequest, at: number): Refusal | Effect.Effect<void> {
     const { channel: name, id } = frame
     const { context } = this.#port
     const fault = channelNameFault(name)
@@ -108,13 +108,13 @@ export class Requests {
         })
       }
       case "publish": {
-        const { publishes } = context.limits
+        const { publishRate } = context.limits
         const now = context.clock()
-        this.#publishes ??= new Bucket(publishes, now)
-        const wait = this.#publishes.take(publishes, now)
+        this.#publishes ??= new Bucket(publishRate, now)
+        const wait = this.#publishes.take(publishRate, now)
         if (wait > 0) {
           const reason = "The client publishes too often: slow down."
-          return overLimit("publishes", "rate/limited", reason, wait)
+          return overLimit("publishRate", "rate/limited", reason, wait)
         }
         return match.channel.publish
           ? this.#authorized(id, { channel: name, match, action: "publish" }, (mark, wish) =>

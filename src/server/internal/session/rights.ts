@@ -30,7 +30,7 @@ const endingOf = (
 ) => ({ code, message, retry: errorCodes[code].retry })
 
 /** How a subscription ends that was refused when rights were looked at anew, or that cannot go on. */
-export const ending = ({ code, limit }: Refusal) =>
+export const endedBy = ({ code, limit }: Refusal) =>
   code === "channel/forbidden"
     ? endingOf(code, "The client may not subscribe to this channel any more.")
     : code === "source/down"
@@ -65,7 +65,7 @@ export class Rights {
   /** Until when somebody who asks now is answered, in milliseconds since 1970. */
   get deadline(): number {
     const { clock, limits } = this.#port.context
-    return clock() + limits.authorize
+    return clock() + limits.authorizeTimeout
   }
 
   /** Why somebody may not; `undefined` when they may. Several wishes may share a deadline. */
@@ -75,7 +75,7 @@ export class Rights {
       // Whom somebody let in before waits for the answer; who asks for more comes back.
       const wait = looks.take(deadline === undefined ? 0 : deadline - clock())
       if (wait > 0 && (deadline === undefined || clock() + wait > deadline)) {
-        return Effect.succeed(busy("looks", wait))
+        return Effect.succeed(busy("authorizeRate", wait))
       }
       const asked = this.#ask(wish, deadline)
       return wait > 0 ? Effect.delay(asked, wait) : asked
@@ -108,7 +108,7 @@ export class Rights {
         Effect.as(
           this.#port.context.failed("authorize failed", cause),
           Cause.isTimeoutError(Cause.squash(cause))
-            ? overLimit("authorize", "server/internal", undecided)
+            ? overLimit("authorizeTimeout", "server/internal", undecided)
             : refusal("server/internal", failed)
         )
       )

@@ -14,9 +14,9 @@ import {
   decodeClientFrame,
   encode,
   FrameFault,
-  type FrameOf,
-  tooDeep
+  type FrameOf
 } from "../../../Frame.ts"
+import { tooDeep } from "../../../internal/frameText.ts"
 import {
   closeCodes,
   type CloseName,
@@ -32,7 +32,7 @@ import { type Patient, wait } from "./patience.ts"
 import type { Peer } from "./peer.ts"
 import { Port } from "./port.ts"
 import { anonymous, closeFor, prove, revoked } from "../auth/proof.ts"
-import { type ChannelFrame, Requests } from "./requests.ts"
+import { type ChannelRequest, Requests } from "./requests.ts"
 import type { Principal } from "../auth/application.ts"
 import { overLimit, refusal } from "../limits/refusals.ts"
 import type { SessionContext } from "./sessionContext.ts"
@@ -58,7 +58,7 @@ export class Session implements Patient {
   readonly #frames: Bucket
   #authentications: Bucket | undefined
   #fiber: Fiber.Fiber<void> | undefined
-  #phase: Heartbeat.Seen["phase"] = "new"
+  #phase: Heartbeat.SessionNow["phase"] = "new"
 
   constructor(
     id: string,
@@ -72,7 +72,7 @@ export class Session implements Patient {
     this.port = new Port(peer, context, now)
     this.#credentials = credentials
     this.#gate = gate
-    this.#frames = new Bucket(context.limits.frames, now)
+    this.#frames = new Bucket(context.limits.frameRate, now)
   }
 
   /** Begins the session's fiber. */
@@ -140,11 +140,11 @@ export class Session implements Patient {
       case "cut":
         return peer.terminate()
       case "noHello":
-        return this.port.close("noHello", "hello")
+        return this.port.close("noHello", "helloTimeout")
       case "tokenExpired":
         return this.port.close("tokenExpired")
       case "nothingHeard":
-        return this.port.close("nothingHeard", "slack")
+        return this.port.close("nothingHeard", "pingTimeout")
     }
   }
 
@@ -157,8 +157,8 @@ export class Session implements Patient {
 
   receive(text: string): void {
     if (!this.#hears()) return
-    const { frameDepth } = this.#context.limits
-    this.#take(decodeClientFrame(text, { maxDepth: frameDepth }), weightOf(text))
+    const { maxFrameDepth } = this.#context.limits
+    this.#take(decodeClientFrame(text, { maxDepth: maxFrameDepth }), weightOf(text))
   }
 
   receiveBinary(): void {
@@ -177,7 +177,7 @@ export class Session implements Patient {
     this.port.closeWith(
       code,
       "",
-      code === closeCodes.messageTooLarge.code ? "frameBytes" : undefined
+      code === closeCodes.messageTooLarge.code ? "maxFrameBytes" : undefined
     )
   }
 
@@ -194,8 +194,8 @@ export class Session implements Patient {
     const now = this.#context.clock()
     this.port.times.received = now
     if (this.port.isClosing) return false
-    if (this.#frames.take(this.#context.limits.frames, now) > 0) {
-      this.port.close("flooding", "frames", "too many messages")
+    if (this.#frames.take(this.#context.limits.frameRate, now) > 0) {
+      this.port.close("flooding", "frameRate", "too many messages")
       return false
     }
     if (!this.port.hasExpired(now)) return true
@@ -216,7 +216,7 @@ export class Session implements Patient {
   }
 
   #tooMany(): void {
-    this.port.close("flooding", "unanswered", "too many unanswered requests")
+    this.port.close("flooding", "maxUnanswered", "too many unanswered requests")
   }
 
   #handle({ at, frame: decoded }: Received, size: number): void {
@@ -227,8 +227,8 @@ export class Session implements Patient {
       // An id that another request waits for must be answered by that one only.
       return this.port.sendError(
         id === undefined || this.port.unanswered.has(id) ? undefined : id,
-        reason === tooDeep(this.#context.limits.frameDepth)
-          ? overLimit("frameDepth", code, message)
+        reason === tooDeep(this.#context.limits.maxFrameDepth)
+          ? overLimit("maxFrameDepth", code, message)
           : refusal(code, message)
       )
     }
@@ -244,7 +244,7 @@ export class Session implements Patient {
       )
     }
     if (frame.type === "authenticate") this.#authenticate(frame)
-    else this.#requests.push(frame satisfies ChannelFrame, at)
+    else this.#requests.push(frame satisfies ChannelRequest, at)
   }
 
   // --- who it is ---------------------------------------------------------------------------------
@@ -279,22 +279,23 @@ export class Session implements Patient {
     if (this.port.ended || this.port.isClosing) return
     this.port.principal = principal
     if (!this.#gate.admit(this)) {
-      return this.port.close("tooManySessions", "sessionsPerIdentity")
+      return this.port.close("tooManySessions", "maxSessionsPerIdentity")
     }
     this.#phase = "open"
-    const { frameBytes, ping, publishes, slack, subscriptions } = this.#context.limits
+    const { maxFrameBytes, maxSubscriptions, pingInterval, pingTimeout, publishRate } =
+      this.#context.limits
     this.port.send({
       type: "welcome",
       version,
       session: this.id,
-      ping,
-      slack,
+      ping: pingInterval,
+      slack: pingTimeout,
       ...this.#expires(),
       limits: {
-        subscriptions,
-        frameBytes,
+        subscriptions: maxSubscriptions,
+        frameBytes: maxFrameBytes,
         // A whole number on the wire; a slower rate than 1 is learnt from `retryAfter`.
-        publishPerSecond: Math.max(1, Math.floor(publishes.perSecond))
+        publishPerSecond: Math.max(1, Math.floor(publishRate.perSecond))
       }
     })
     if (!this.#context.sourceIsUp()) this.port.send({ type: "status", source: "down" })
@@ -306,11 +307,11 @@ export class Session implements Patient {
   #authenticate({ id, token }: FrameOf<ClientFrame, "authenticate">): void {
     const { limits } = this.#context
     const now = this.#context.clock()
-    this.#authentications ??= new Bucket(limits.authentications, now)
-    const wait = this.#authentications.take(limits.authentications, now)
+    this.#authentications ??= new Bucket(limits.authenticateRate, now)
+    const wait = this.#authentications.take(limits.authenticateRate, now)
     if (wait > 0) {
       const reason = "The client authenticates too often: slow down."
-      return this.port.refuse(id, overLimit("authentications", "rate/limited", reason, wait))
+      return this.port.refuse(id, overLimit("authenticateRate", "rate/limited", reason, wait))
     }
     const accept = (principal: Principal | typeof revoked): void => {
       if (principal === revoked) return this.port.close("revoked")

@@ -5,7 +5,7 @@ import type * as Deferred from "effect/Deferred"
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { Application } from "../auth/application.ts"
-import type { Shared } from "../limits/bucket.ts"
+import type { SharedBucket } from "../limits/bucket.ts"
 import type { ResolvedLimits } from "../limits/limits.ts"
 import type { Prover } from "../auth/proof.ts"
 import type { PublishKeys } from "./publishKeys.ts"
@@ -17,8 +17,8 @@ export interface SessionContext extends Prover, Pick<Application, "authorize"> {
   readonly registry: Registry
   readonly slowConsumer: "gap" | "disconnect"
   /** What all sessions together may do: open channels, and ask `authorize`. */
-  readonly opens: Shared
-  readonly looks: Shared
+  readonly opens: SharedBucket
+  readonly looks: SharedBucket
   /** Publishes of the last minutes; the outcome is `undefined` when it was published. */
   readonly publishKeys: PublishKeys<Deferred.Deferred<Refusal | undefined>>
   /** Runs an effect with the door's services; its failures are logged, never thrown. */

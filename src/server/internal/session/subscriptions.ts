@@ -11,18 +11,18 @@ import * as Semaphore from "effect/Semaphore"
 import type { ClientFrame, FrameOf } from "../../../Frame.ts"
 import { Bucket } from "../limits/bucket.ts"
 import { late, openingRefused, replayBytes, tooFast } from "./budget.ts"
-import { Follower } from "./follower.ts"
+import { Subscriber } from "./subscriber.ts"
 import type { Port } from "./port.ts"
 import type { Match } from "./registry.ts"
-import { type Reading, Replays, Turn } from "./replays.ts"
-import { ending, type Rights, type Wish } from "./rights.ts"
+import { type Replayable, Replays, Turn } from "./replays.ts"
+import { endedBy, type Rights, type Wish } from "./rights.ts"
 import * as turns from "../turns.ts"
 import {
   overLimit,
   type Refusal,
   refusal,
   refusalOf,
-  Refused,
+  RequestRefused,
   sourceDown
 } from "../limits/refusals.ts"
 
@@ -32,7 +32,7 @@ import {
  */
 const looksAtOnce = 16
 
-interface Subscription extends Wish, Reading {
+interface Subscription extends Wish, Replayable {
   /** The request that began it. */
   readonly id: number
   readonly scope: Scope.Closeable
@@ -58,14 +58,14 @@ export class Subscriptions {
   /** Notes that the client wants a channel; or why it may not. */
   want(name: string, match: Match, id: number): Refusal | undefined {
     const { context } = this.#port
-    const { subscribes, subscriptions } = context.limits
+    const { subscribeRate, maxSubscriptions } = context.limits
     const now = context.clock()
-    this.#subscribes ??= new Bucket(subscribes, now)
-    const wait = this.#subscribes.take(subscribes, now)
+    this.#subscribes ??= new Bucket(subscribeRate, now)
+    const wait = this.#subscribes.take(subscribeRate, now)
     if (wait > 0) return tooFast(wait)
-    if (this.#wanted.size >= subscriptions) {
-      const reason = `A session has at most ${subscriptions} subscriptions: leave one first.`
-      return overLimit("subscriptions", "subscribe/limit", reason)
+    if (this.#wanted.size >= maxSubscriptions) {
+      const reason = `A session has at most ${maxSubscriptions} subscriptions: leave one first.`
+      return overLimit("maxSubscriptions", "subscribe/limit", reason)
     }
     if (this.#wanted.has(name)) return refusal("subscribe/duplicate")
     const refused = openingRefused(context, match, false)
@@ -89,13 +89,13 @@ export class Subscriptions {
         const turn = new Turn()
         const begun = yield* Effect.exit(
           restore(
-            Effect.flatMap(this.#begin(wish.match, from, scope, turn), ({ follower, join }) =>
+            Effect.flatMap(this.#begin(wish.match, from, scope, turn), ({ subscriber, join }) =>
               this.#rights.hold(wish, mark, () => {
                 if (this.#port.ended) return Effect.succeed(refusalOf(undefined))
-                this.#held.set(channel, { ...wish, id, scope, follower })
+                this.#held.set(channel, { ...wish, id, scope, subscriber })
                 const { cursor, state } = join
                 this.#port.answer(id, { type: "subscribed", id, channel, state, cursor })
-                return Effect.as(follower.go(join), undefined)
+                return Effect.as(subscriber.go(join), undefined)
               })
             )
           )
@@ -125,11 +125,11 @@ export class Subscriptions {
   }
 
   /** Many cursors at once must not cost what none of them could cost after the other. */
-  get #inBudget(): Effect.Effect<void, Refused> {
+  get #inBudget(): Effect.Effect<void, RequestRefused> {
     return Effect.suspend(() => {
       const { clock, limits } = this.#port.context
-      const wait = this.#subscribes?.debt(limits.subscribes, clock()) ?? 0
-      return wait === 0 ? Effect.void : Effect.fail(new Refused(tooFast(wait)))
+      const wait = this.#subscribes?.debt(limits.subscribeRate, clock()) ?? 0
+      return wait === 0 ? Effect.void : Effect.fail(new RequestRefused(tooFast(wait)))
     })
   }
 
@@ -139,27 +139,27 @@ export class Subscriptions {
     let opened = false
     return Effect.gen({ self: this }, function* () {
       const refused = openingRefused(context, match, true)
-      if (refused !== undefined) return yield* Effect.fail(new Refused(refused))
+      if (refused !== undefined) return yield* Effect.fail(new RequestRefused(refused))
       const view = yield* match.delivery.open(match.channel)
-      const follower = new Follower(view, this.#port)
+      const subscriber = new Subscriber(view, this.#port)
       yield* Scope.addFinalizer(
         scope,
-        Effect.sync(() => follower.leave())
+        Effect.sync(() => subscriber.leave())
       )
       opened = true
       if (from !== undefined) {
         yield* this.#replays.enter(match, turn)
         yield* this.#inBudget
       }
-      const join = yield* follower.join(from)
+      const join = yield* subscriber.join(from)
       if (join.state === "reset") context.refused("reset")
       // As many bytes as one may get by subscribing so often: a short cursor must not cost so much more.
       this.#subscribes?.spend(Math.floor(join.bytes / replayBytes))
-      return { follower, join }
+      return { subscriber, join }
     }).pipe(
       Scope.provide(scope),
       Effect.timeoutOrElse({
-        duration: context.limits.sourceWait,
+        duration: context.limits.sourceTimeout,
         orElse: () => Effect.fail(late(context, opened))
       })
     )
@@ -185,7 +185,7 @@ export class Subscriptions {
   unsubscribe(id: number, channel: string): Effect.Effect<void> {
     this.#wanted.delete(channel)
     // What is replayed is wanted no more: the answer need not wait for it.
-    this.#held.get(channel)?.follower.leave()
+    this.#held.get(channel)?.subscriber.leave()
     return Effect.suspend(() => {
       const left = this.#leave(channel)
       this.#port.answer(id, { type: "unsubscribed", id, channel })
@@ -233,7 +233,7 @@ export class Subscriptions {
   get end(): Effect.Effect<void> {
     return Effect.suspend(() => {
       const held = [...this.#held.values()]
-      for (const { follower } of held) follower.leave()
+      for (const { subscriber } of held) subscriber.leave()
       this.#held.clear()
       return Effect.forEach(
         held,
@@ -250,7 +250,7 @@ export class Subscriptions {
       this.unwant(channel, subscription.id)
       const left = this.#leave(channel)
       this.#port.context.refused(refused.code)
-      this.#port.send({ type: "ended", channel, ...ending(refused) })
+      this.#port.send({ type: "ended", channel, ...endedBy(refused) })
       return left
     })
   }
@@ -260,7 +260,7 @@ export class Subscriptions {
     const subscription = this.#held.get(channel)
     if (subscription === undefined) return Effect.void
     this.#held.delete(channel)
-    subscription.follower.leave()
+    subscription.subscriber.leave()
     return Scope.close(subscription.scope, Exit.void)
   }
 }

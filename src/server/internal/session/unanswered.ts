@@ -14,19 +14,19 @@ export interface Early<Frame> {
 export type Begun = "begun" | "idTaken" | "tooMany"
 
 export class Unanswered<Frame> {
-  readonly #limits: Pick<ResolvedLimits, "unanswered" | "unansweredBytes">
+  readonly #limits: Pick<ResolvedLimits, "maxUnanswered" | "maxUnansweredBytes">
   /** Ids of requests that are not answered yet, with about how many bytes they cost. */
   #requests: Map<number, number> | undefined
   #early: Array<Early<Frame>> | undefined
   #bytes = 0
 
-  constructor(limits: Pick<ResolvedLimits, "unanswered" | "unansweredBytes">) {
+  constructor(limits: Pick<ResolvedLimits, "maxUnanswered" | "maxUnansweredBytes">) {
     this.#limits = limits
   }
 
   /** Whether the session has to read nothing more until some of it is answered. */
   get isFull(): boolean {
-    return this.#bytes > this.#limits.unansweredBytes
+    return this.#bytes > this.#limits.maxUnansweredBytes
   }
 
   /** Whether the client waits for an answer with this id. */
@@ -40,7 +40,7 @@ export class Unanswered<Frame> {
     if (requests.has(id)) return "idTaken"
     requests.set(id, size)
     this.#bytes += size
-    return requests.size > this.#limits.unanswered ? "tooMany" : "begun"
+    return requests.size > this.#limits.maxUnanswered ? "tooMany" : "begun"
   }
 
   /** The request has its answer; `false` when it had one before, or was never counted. */
@@ -65,7 +65,7 @@ export class Unanswered<Frame> {
   /** Keeps a frame that came early; `false` when there are too many. */
   keepEarly(frame: Frame, size: number): boolean {
     this.#bytes += size
-    return this.#early!.push({ frame, size }) <= this.#limits.unanswered
+    return this.#early!.push({ frame, size }) <= this.#limits.maxUnanswered
   }
 
   /** Frames are early no more: gives those that were, in order. */

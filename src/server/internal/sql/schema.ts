@@ -4,6 +4,7 @@
  * Every statement may run again on an install of any earlier version: that is how an upgrade works.
  * The order of columns in `messages` matters, see there.
  */
+import { pgInstaller as Defaults } from "../../../internal/defaults.ts"
 
 /**
  * The version of everything below; raise it with every change of an object. An install of an older
@@ -34,7 +35,7 @@ create table if not exists realtime.settings (
   version int not null default 0,
   digest text not null default '',
   wake text not null default 'hybrid' check (wake in ('hybrid', 'notify', 'poll')),
-  retention interval not null default '24 hours' check (retention > '0'),
+  retention interval not null default '${Defaults.retention / 3_600_000} hours' check (retention > '0'),
   max_messages bigint check (max_messages > 0),
   identity text
 )`,

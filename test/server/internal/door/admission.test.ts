@@ -32,11 +32,11 @@ const evil = { origin: "https://evil.example", "sec-websocket-protocol": "other"
 
 describe("an upgrade is refused", () => {
   it("with 503 when the node is full, closing, or too many come at once", () => {
-    const { knock, state } = open({ limits: { sessions: 2 } })
+    const { knock, state } = open({ limits: { maxSessions: 2 } })
     state.sessions = 1
     expect(knock()).toBeUndefined()
     state.sessions = 2
-    expect(knock()).toMatchObject({ status: 503, retryAfterSeconds: 1, limit: "sessions" })
+    expect(knock()).toMatchObject({ status: 503, retryAfterSeconds: 1, limit: "maxSessions" })
     state.sessions = 0
     state.draining = true
     expect(knock()).toMatchObject({ status: 503, retryAfterSeconds: 1 })
@@ -47,7 +47,7 @@ describe("an upgrade is refused", () => {
     const many = (count: number) =>
       Array.from({ length: count }, (_, n) => knock({}, `203.0.${n >> 8}.${n & 255}`))
     expect(many(500).every((refused) => refused === undefined)).toBe(true)
-    expect(knock()).toMatchObject({ status: 503, retryAfterSeconds: 1, limit: "upgrades" })
+    expect(knock()).toMatchObject({ status: 503, retryAfterSeconds: 1, limit: "upgradeRate" })
     state.now = 1000
     expect(many(500).every((refused) => refused === undefined)).toBe(true)
     expect(knock()).toMatchObject({ status: 503 })
@@ -59,7 +59,7 @@ describe("an upgrade is refused", () => {
     expect(knock()).toMatchObject({
       status: 429,
       retryAfterSeconds: 1,
-      limit: "upgradesPerAddress"
+      limit: "upgradeRatePerAddress"
     })
     expect(knock({}, "203.0.113.8")).toBeUndefined()
     state.now = 1000
@@ -72,19 +72,19 @@ describe("an upgrade is refused", () => {
     for (let n = 0; n < 99; n++) admission.enter(client)
     expect(knock()).toBeUndefined()
     admission.enter(client)
-    expect(knock()).toMatchObject({ status: 429, limit: "sessionsPerAddress" })
+    expect(knock()).toMatchObject({ status: 429, limit: "maxSessionsPerAddress" })
     admission.leave(client)
     expect(knock()).toBeUndefined()
   })
 
   it("by the address first, so that one address cannot use up what is everybody's", () => {
-    const { knock } = open({ limits: { upgrades: { perSecond: 50, burst: 50 } } })
+    const { knock } = open({ limits: { upgradeRate: { perSecond: 50, burst: 50 } } })
     for (let n = 0; n < 1000; n++) knock()
     expect(knock({}, "203.0.113.8")).toBeUndefined()
   })
 
   it("in the order 503, 429, 403, 400", () => {
-    const limits = { sessions: 1, upgradesPerAddress: { perSecond: 1, burst: 1 } }
+    const limits = { maxSessions: 1, upgradeRatePerAddress: { perSecond: 1, burst: 1 } }
     const { knock, state } = open({ limits })
     state.sessions = 1
     expect(knock(evil)?.status).toBe(503)
@@ -230,7 +230,7 @@ describe("the address of a client", () => {
   )
 
   it("that tells nobody apart is not limited, unless a trusted proxy says it", () => {
-    const limits = { upgradesPerAddress: { perSecond: 1, burst: 1 }, sessionsPerAddress: 1 }
+    const limits = { upgradeRatePerAddress: { perSecond: 1, burst: 1 }, maxSessionsPerAddress: 1 }
     const bare = open({ limits })
     bare.admission.enter("10.0.0.1")
     for (let n = 0; n < 5; n++) expect(bare.knock({}, "10.0.0.1")).toBeUndefined()
@@ -245,7 +245,7 @@ describe("the address of a client", () => {
     expect(networkOf("2001:db8::9")).toBe("2001:db8:0:0::/64")
     expect(networkOf("::1.2.3.4")).toBe("0:0:0:0::/64")
     expect(networkOf("203.0.113.7")).toBe(client)
-    const limits = { upgradesPerAddress: { perSecond: 1, burst: 1 } }
+    const limits = { upgradeRatePerAddress: { perSecond: 1, burst: 1 } }
     const { knock } = open({ limits })
     expect(knock({}, "2001:db8:1:2::1")).toBeUndefined()
     expect(knock({}, "2001:db8:1:2:ffff::2")?.status).toBe(429)
@@ -261,7 +261,7 @@ describe("the address of a client", () => {
 describe("a flood of addresses", () => {
   it("costs bounded memory and forgets nobody who was refused a moment ago", () => {
     const plenty = { perSecond: 1e9, burst: 1e9 }
-    const limits = { upgrades: plenty, upgradesPerAddress: { perSecond: 1, burst: 1 } }
+    const limits = { upgradeRate: plenty, upgradeRatePerAddress: { perSecond: 1, burst: 1 } }
     const { knock, state } = open({ limits })
     const before = process.memoryUsage().heapUsed
     for (let n = 0; n < 100_000; n++) {

@@ -26,7 +26,7 @@ it.effect("a hub whose channels do not linger keeps nothing of those that were l
     const hub = yield* Hub.make(source, undefined, {
       linger: Duration.zero,
       maxChannels: 10,
-      memory: { events: 256, maxAge: 120_000, bytes: 1_000_000 },
+      ring: { events: 256, maxAge: 120_000, bytes: 1_000_000 },
       batchWindow: 0,
       announceSource: false
     })

@@ -27,7 +27,7 @@ describe("live delivery", () => {
       }
       const open = new OpenChannels({ linger: Duration.zero, maxChannels: 10 })
       const live = yield* Live.make(source, open, {
-        memory: { events: 256, maxAge: 120_000, bytes: 1_000_000 },
+        ring: { events: 256, maxAge: 120_000, bytes: 1_000_000 },
         batchWindow: 0,
         announceSource: true
       })

@@ -5,7 +5,7 @@ import * as Channel from "../../../../src/Channel.ts"
 import { LiveChannel } from "../../../../src/server/internal/hub/liveChannel.ts"
 import { OpenChannels } from "../../../../src/server/internal/hub/openChannels.ts"
 import { Told } from "../../../../src/server/internal/hub/told.ts"
-import { Budget } from "../../../../src/server/internal/memory.ts"
+import { Budget } from "../../../../src/server/internal/ring.ts"
 
 describe("OpenChannels", () => {
   /** Room for one channel, that lingers for good; `slow` never comes. */

@@ -6,12 +6,12 @@ import { Mailbox } from "../../../../src/server/internal/session/mailbox.ts"
 import type { Peer } from "../../../../src/server/internal/session/peer.ts"
 import { webSocket } from "../../../../src/server/internal/door/webSocket.ts"
 import { Batch } from "../../../../src/server/internal/hub/batch.ts"
-import { type Codec, Line } from "../../../../src/server/internal/hub/outgoing.ts"
+import { type FrameCodec, Line } from "../../../../src/server/internal/hub/outgoing.ts"
 
 /** As Server-Sent Events: a line of data for each frame, and an empty one. */
 const sse = () => {
   const seen = { encoded: 0 }
-  const codec: Codec = {
+  const codec: FrameCodec = {
     encode: (text) => {
       seen.encoded++
       return Buffer.from(`data: ${text.replaceAll("\n", "\ndata: ")}\n\n`)
@@ -26,7 +26,7 @@ const sse = () => {
 }
 
 /** A peer that takes so many messages, and is full then. */
-const peerOf = (codec: Codec, room: number) => {
+const peerOf = (codec: FrameCodec, room: number) => {
   const written: Array<string> = []
   const write: Peer["write"] = (message) => {
     written.push(message.bytes(codec).toString("utf8"))

@@ -5,7 +5,7 @@ import * as Channel from "../../../../src/Channel.ts"
 import { LiveChannel } from "../../../../src/server/internal/hub/liveChannel.ts"
 import * as Pump from "../../../../src/server/internal/hub/pump.ts"
 import { Told } from "../../../../src/server/internal/hub/told.ts"
-import { Budget } from "../../../../src/server/internal/memory.ts"
+import { Budget } from "../../../../src/server/internal/ring.ts"
 
 /**
  * A pump over a channel whose deliveries take so long, and others that take no time; `delivered` is what

@@ -4,8 +4,8 @@ import * as Channel from "../../../../src/Channel.ts"
 import { Batch } from "../../../../src/server/internal/hub/batch.ts"
 import { LiveChannel } from "../../../../src/server/internal/hub/liveChannel.ts"
 import { Told } from "../../../../src/server/internal/hub/told.ts"
-import { type Join, View } from "../../../../src/server/internal/hub/view.ts"
-import { Budget } from "../../../../src/server/internal/memory.ts"
+import { View, type ViewJoin } from "../../../../src/server/internal/hub/view.ts"
+import { Budget } from "../../../../src/server/internal/ring.ts"
 
 const Orders = Channel.make("orders", Schema.Int)
 const Words = Channel.make("orders", Schema.String)
@@ -84,7 +84,7 @@ describe("the views of a channel", () => {
       const orders = channel(1000)
       const view = orders.view(Orders)
       const { cursor: from } = yield* view.join(undefined)
-      const joined = Deferred.makeUnsafe<Join>()
+      const joined = Deferred.makeUnsafe<ViewJoin>()
       const offered: Array<Batch> = []
       view.subscribe({
         offer: (batch) => {

@@ -4,20 +4,20 @@ import {
   type Action,
   beat,
   begin,
-  type Seen,
+  type SessionNow,
   type Times
 } from "../../../../src/server/internal/session/heartbeat.ts"
 
-const limits = { hello: 10_000, ping: 25_000, slack: 10_000 }
+const limits = { helloTimeout: 10_000, pingInterval: 25_000, pingTimeout: 10_000 }
 const start = 1_000_000
-const open: Seen = {
+const open: SessionNow = {
   phase: "open",
   closing: false,
   paused: false,
   written: 0,
   expiresAt: Infinity
 }
-const fresh: Seen = { ...open, phase: "new" }
+const fresh: SessionNow = { ...open, phase: "new" }
 
 /** Times of a session that opened at `start`, changed to others: those are milliseconds after it. */
 const after = (changes: { readonly [Name in keyof Times]?: number } = {}): Times => {
@@ -26,7 +26,7 @@ const after = (changes: { readonly [Name in keyof Times]?: number } = {}): Times
 }
 
 describe("a heartbeat", () => {
-  const table: ReadonlyArray<readonly [string, Times, Seen, number, Action]> = [
+  const table: ReadonlyArray<readonly [string, Times, SessionNow, number, Action]> = [
     ["waits for hello", after(), fresh, 9999, "nothing"],
     ["closes a session without hello in time", after(), fresh, 10_000, "noHello"],
     [
@@ -151,7 +151,7 @@ describe("a heartbeat", () => {
           }
           if (given.action === "ping") unanswered = true
           // Whatever the clock did, a client is pinged when it was neither heard nor told in time.
-          else expect(now - sent).toBeLessThan(limits.ping)
+          else expect(now - sent).toBeLessThan(limits.pingInterval)
         }
       }),
     { arbitrary: { runs: 500, seed: 13 } }

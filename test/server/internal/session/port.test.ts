@@ -8,7 +8,7 @@ import { Visitor } from "../../../support/sessions.ts"
 const port = () => {
   const refused: Array<string> = []
   const context = {
-    limits: resolveLimits({ unansweredBytes: 10 }),
+    limits: resolveLimits({ maxUnansweredBytes: 10 }),
     clock: () => 1000,
     refused: (reason: string) => void refused.push(reason)
   } as Partial<SessionContext> as SessionContext
@@ -27,7 +27,7 @@ describe("a port", () => {
   it("closes once, and counts why", () => {
     const { peer, port: own, refused } = port()
     own.close("tokenExpired")
-    own.close("slowConsumer", "blocked")
+    own.close("slowConsumer", "blockedTimeout")
     expect([peer.closeCode, refused]).toEqual([4100, ["4100"]])
     expect([own.isClosing, own.stopped, own.ended]).toEqual([true, true, false])
   })

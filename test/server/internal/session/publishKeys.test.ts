@@ -1,4 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
+import { resolveLimits } from "../../../../src/server/internal/limits/limits.ts"
 import { digestOf, PublishKeys } from "../../../../src/server/internal/session/publishKeys.ts"
 
 const minute = 60_000
@@ -6,7 +7,7 @@ const [one, two] = [digestOf("1"), digestOf("2")]
 
 describe("PublishKeys", () => {
   it("gives the outcome of the first to everybody with the same key and data", () => {
-    const keys = new PublishKeys<string>()
+    const keys = new PublishKeys<string>(resolveLimits())
     expect(keys.find("ann", "moves", "k", one, 0)).toBeUndefined()
     keys.remember("ann", "moves", "k", one, 0, "done")
     expect(keys.find("ann", "moves", "k", one, 1)).toBe("done")
@@ -14,7 +15,7 @@ describe("PublishKeys", () => {
   })
 
   it("knows a key by identity and channel", () => {
-    const keys = new PublishKeys<string>()
+    const keys = new PublishKeys<string>(resolveLimits())
     keys.remember("ann", "moves", "k", one, 0, "done")
     expect(keys.find("bob", "moves", "k", two, 0)).toBeUndefined()
     expect(keys.find("ann", "other", "k", two, 0)).toBeUndefined()
@@ -22,7 +23,7 @@ describe("PublishKeys", () => {
   })
 
   it("remembers for 10 minutes", () => {
-    const keys = new PublishKeys<string>()
+    const keys = new PublishKeys<string>(resolveLimits())
     keys.remember("ann", "moves", "k", one, 0, "done")
     expect(keys.find("ann", "moves", "k", two, 10 * minute)).toBe("conflict")
     expect(keys.find("ann", "moves", "k", two, 10 * minute + 1)).toBeUndefined()
@@ -33,7 +34,7 @@ describe("PublishKeys", () => {
   })
 
   it("forgets what failed", () => {
-    const keys = new PublishKeys<string>()
+    const keys = new PublishKeys<string>(resolveLimits())
     keys.remember("ann", "moves", "k", one, 0, "on its way")
     keys.forget("ann", "moves", "k")
     keys.forget("ann", "moves", "other")
@@ -43,29 +44,32 @@ describe("PublishKeys", () => {
   })
 
   it("keeps 10,000 keys of an identity: one more forgets the oldest", () => {
-    const keys = new PublishKeys<string>()
+    const keys = new PublishKeys<string>(resolveLimits())
     for (let n = 0; n < 10_000; n++) keys.remember("ann", "moves", `${n}`, one, n, "done")
     expect(keys.find("ann", "moves", "0", one, 0)).toBe("done")
-    keys.remember("ann", "moves", "more", one, 10_000, "done")
+    const crossed = keys.remember("ann", "moves", "more", one, 10_000, "done")
+    expect(crossed).toBe("maxPublishKeysPerIdentity")
     expect(keys.find("ann", "moves", "0", one, 0)).toBeUndefined()
     expect(keys.find("ann", "moves", "1", one, 0)).toBe("done")
     expect(keys.size).toBe(10_000)
   })
 
   it("bounds what all identities keep: who adds one loses their oldest", () => {
-    const keys = new PublishKeys<string>(10)
+    const keys = new PublishKeys<string>(resolveLimits({ maxPublishKeys: 10 }))
     for (let n = 0; n < 5; n++) keys.remember("ann", "moves", `${n}`, one, n, "done")
     for (let n = 0; n < 50; n++) keys.remember("bob", "moves", `${n}`, one, n, "done")
     expect(keys.size).toBe(10)
     expect(keys.find("ann", "moves", "0", one, 50)).toBe("done")
     expect(keys.find("bob", "moves", "44", one, 50)).toBeUndefined()
     expect(keys.find("bob", "moves", "45", one, 50)).toBe("done")
-    keys.remember("eve", "moves", "k", one, 50, "done")
+    expect(keys.remember("bob", "moves", "more", one, 50, "done")).toBe("maxPublishKeys")
+    // The only key of an identity stays.
+    expect(keys.remember("eve", "moves", "k", one, 50, "done")).toBeUndefined()
     expect(keys.find("eve", "moves", "k", one, 50)).toBe("done")
   })
 
   it("takes a key that comes again for young", () => {
-    const keys = new PublishKeys<string>()
+    const keys = new PublishKeys<string>(resolveLimits())
     keys.remember("ann", "moves", "k", one, 0, "done")
     keys.remember("ann", "moves", "l", one, 1, "done")
     keys.remember("ann", "moves", "k", two, 11 * minute, "done")

@@ -5,14 +5,18 @@ import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Layer, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../../../src/Channel.ts"
-import {
-  MemorySource,
-  NotificationSource,
-  SourceError
-} from "../../../../src/server/NotificationSource.ts"
+import { NotificationSource, SourceError } from "../../../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../../../src/server/MemorySource.ts"
 import type { Realtime } from "../../../../src/server/Realtime.ts"
 import { allowAll, type AnonymousOptions } from "../../../../src/server/ServerOptions.ts"
-import { layerDoor, settle, type TestDoor, visit, type Visitor } from "../../../support/sessions.ts"
+import {
+  layerDoor,
+  refusals,
+  settle,
+  type TestDoor,
+  visit,
+  type Visitor
+} from "../../../support/sessions.ts"
 import { random } from "../../support/random.ts"
 
 const Orders = Channel.make("orders", Schema.Struct({ id: Schema.Int }))
@@ -29,7 +33,7 @@ const TrapFamily = Channel.family(
   Schema.Unknown
 )
 
-type Needs = TestDoor | Realtime | MemorySource | NotificationSource | Scope.Scope
+type Needs = TestDoor | Realtime | MemorySource.MemorySource | NotificationSource | Scope.Scope
 
 const options: AnonymousOptions = {
   channels: [Orders, Moves, Room, Trap, TrapFamily],
@@ -178,9 +182,9 @@ describe("an id", () => {
 
 describe("the order of the checks", () => {
   const limits = {
-    subscriptions: 1,
-    subscribes: { perSecond: 0.001, burst: 3 },
-    publishes: { perSecond: 0.001, burst: 2 }
+    maxSubscriptions: 1,
+    subscribeRate: { perSecond: 0.001, burst: 3 },
+    publishRate: { perSecond: 0.001, burst: 2 }
   }
   it.effect("of subscribe: name, channel, rate, limit, duplicate, authorized", () =>
     withDoor(
@@ -265,6 +269,46 @@ describe("publish with a key", () => {
     )
   )
 
+  const few = [
+    ["maxPublishKeys", { maxPublishKeys: 2 }],
+    ["maxPublishKeysPerIdentity", { maxPublishKeysPerIdentity: 2 }]
+  ] as const
+  it.effect.each(few)("beyond %s forgets the oldest key, and counts that", ([limit, limits]) =>
+    withDoor(
+      Effect.gen(function* () {
+        const before = yield* refusals(limit)
+        const seen = yield* watch
+        const visitor = yield* visit()
+        yield* ask(visitor, publish(1, "k", { id: 1 }), publish(2, "l", { id: 2 }))
+        expect(yield* refusals(limit)).toBe(before)
+        yield* ask(visitor, publish(3, "m", { id: 3 }), publish(4, "l", { id: 2 }))
+        expect(yield* refusals(limit)).toBe(before + 1)
+        expect(seen()).toEqual([{ id: 1 }, { id: 2 }, { id: 3 }])
+        yield* ask(visitor, publish(5, "k", { id: 1 }))
+        expect(seen()).toEqual([{ id: 1 }, { id: 2 }, { id: 3 }, { id: 1 }])
+        expect(visitor.of("published")).toHaveLength(5)
+      }),
+      { limits }
+    )
+  )
+
+  it.effect("older than maxPublishKeyAge is published again", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const seen = yield* watch
+        const visitor = yield* visit()
+        yield* ask(visitor, publish(1, "k", { id: 1 }))
+        yield* TestClock.adjust("3 seconds")
+        yield* ask(visitor, publish(2, "k", { id: 1 }))
+        expect(seen()).toEqual([{ id: 1 }])
+        yield* TestClock.adjust("1 second")
+        yield* ask(visitor, publish(3, "k", { id: 1 }))
+        expect(seen()).toEqual([{ id: 1 }, { id: 1 }])
+      }),
+      { limits: { maxPublishKeyAge: "3 seconds" } }
+    )
+  )
+
   /** A source whose NOTIFY waits until it is let go, and counts. */
   const slowSource = (gate: Deferred.Deferred<void, SourceError>) => {
     const state = { notified: 0 }
@@ -319,22 +363,24 @@ describe("publish with a key", () => {
     })
   )
 
-  it.effect("that takes longer than sourceWait is answered source/down, and not sent twice", () =>
-    Effect.gen(function* () {
-      const gate = yield* Deferred.make<void, SourceError>()
-      const { layer, state } = slowSource(gate)
-      yield* Effect.gen(function* () {
-        const visitor = yield* visit()
-        yield* ask(visitor, publish(1, "k", { id: 1 }))
-        yield* TestClock.adjust("10 seconds")
-        expect(visitor.answer(1)).toMatchObject({ code: "source/down", retry: "later" })
-        yield* ask(visitor, publish(2, "k", { id: 1 }))
-        yield* Deferred.succeed(gate, undefined)
-        yield* settle
-        expect(visitor.answer(2)?.type).toBe("published")
-        expect(state.notified).toBe(1)
-      }).pipe(Effect.scoped, Effect.provide(layerDoor(options, undefined, layer)))
-    })
+  it.effect(
+    "that takes longer than sourceTimeout is answered source/down, and not sent twice",
+    () =>
+      Effect.gen(function* () {
+        const gate = yield* Deferred.make<void, SourceError>()
+        const { layer, state } = slowSource(gate)
+        yield* Effect.gen(function* () {
+          const visitor = yield* visit()
+          yield* ask(visitor, publish(1, "k", { id: 1 }))
+          yield* TestClock.adjust("10 seconds")
+          expect(visitor.answer(1)).toMatchObject({ code: "source/down", retry: "later" })
+          yield* ask(visitor, publish(2, "k", { id: 1 }))
+          yield* Deferred.succeed(gate, undefined)
+          yield* settle
+          expect(visitor.answer(2)?.type).toBe("published")
+          expect(state.notified).toBe(1)
+        }).pipe(Effect.scoped, Effect.provide(layerDoor(options, undefined, layer)))
+      })
   )
 })
 
@@ -346,7 +392,7 @@ describe("any requests at all", () => {
     return withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit()
-        const source = yield* MemorySource
+        const source = yield* MemorySource.MemorySource
         for (let id = 1; id <= 150; id++) {
           const type = pick(["subscribe", "subscribe", "unsubscribe", "publish", "authenticate"])
           const data = pick([{ id: 1 }, { id: 2 }, "x"])
@@ -385,7 +431,7 @@ describe("any requests at all", () => {
               ? Effect.die(new Error("x"))
               : Effect.delay(Effect.succeed(chance(0.8)), int(50))
           ),
-        limits: { unanswered: 1000 }
+        limits: { maxUnanswered: 1000 }
       }
     )
   })

@@ -5,15 +5,21 @@ import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../../../src/Channel.ts"
-import { MemorySource, type NotificationSource } from "../../../../src/server/NotificationSource.ts"
-import { Realtime } from "../../../../src/server/Realtime.ts"
+import { type NotificationSource } from "../../../../src/server/NotificationSource.ts"
+import * as MemorySource from "../../../../src/server/MemorySource.ts"
+import * as Realtime from "../../../../src/server/Realtime.ts"
 import { allowAll, type AnonymousOptions } from "../../../../src/server/ServerOptions.ts"
 import { layerDoor, settle, TestDoor, visit } from "../../../support/sessions.ts"
 
 const Orders = Channel.make("orders", Schema.Struct({ id: Schema.Int }))
 const Moves = Channel.make("moves", Schema.Struct({ id: Schema.Int }), { publish: true })
 
-type Needs = TestDoor | Realtime | MemorySource | NotificationSource | Scope.Scope
+type Needs =
+  | TestDoor
+  | Realtime.Realtime
+  | MemorySource.MemorySource
+  | NotificationSource
+  | Scope.Scope
 
 const withDoor = <A, E>(body: Effect.Effect<A, E, Needs>, more?: Partial<AnonymousOptions>) =>
   Effect.provide(
@@ -73,11 +79,11 @@ describe("a session begins", () => {
       }),
       {
         limits: {
-          ping: "1.5 seconds",
-          slack: 500.4,
-          subscriptions: 7,
-          frameBytes: 999,
-          publishes: { perSecond: 0.1, burst: 1 }
+          pingInterval: "1.5 seconds",
+          pingTimeout: 500.4,
+          maxSubscriptions: 7,
+          maxFrameBytes: 999,
+          publishRate: { perSecond: 0.1, burst: 1 }
         }
       }
     )
@@ -86,7 +92,7 @@ describe("a session begins", () => {
   it.effect("with the state of the source, when that is down", () =>
     withDoor(
       Effect.gen(function* () {
-        const source = yield* MemorySource
+        const source = yield* MemorySource.MemorySource
         yield* source.lose
         const visitor = yield* visit()
         const silent = yield* visit({ hello: false })
@@ -159,7 +165,7 @@ describe("a session that is closing", () => {
         visitor.ears.broken(1002)
         expect(visitor.paused).toBe(false)
       }),
-      { authorize: () => Effect.never, limits: { unansweredBytes: 10 } }
+      { authorize: () => Effect.never, limits: { maxUnansweredBytes: 10 } }
     )
   )
 })
@@ -171,7 +177,7 @@ describe("a session that left", () => {
       yield* withDoor(
         Effect.gen(function* () {
           const door = yield* TestDoor
-          const source = yield* MemorySource
+          const source = yield* MemorySource.MemorySource
           const visitor = yield* visit()
           visitor.send({ type: "subscribe", id: 1, channel: "orders" })
           yield* settle
@@ -195,7 +201,7 @@ describe("a session that left", () => {
   it.effect("while the source was down leaves nothing behind either", () =>
     withDoor(
       Effect.gen(function* () {
-        const source = yield* MemorySource
+        const source = yield* MemorySource.MemorySource
         yield* source.lose
         const visitor = yield* visit()
         visitor.send({ type: "subscribe", id: 1, channel: "orders" })

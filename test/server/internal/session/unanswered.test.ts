@@ -2,7 +2,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import { Unanswered } from "../../../../src/server/internal/session/unanswered.ts"
 
-const limits = { unanswered: 3, unansweredBytes: 100 }
+const limits = { maxUnanswered: 3, maxUnansweredBytes: 100 }
 
 describe("what is unanswered", () => {
   it("has each id once, until it is answered", () => {
@@ -60,7 +60,7 @@ describe("what is unanswered", () => {
     { asked: Asked },
     ({ asked }) =>
       Effect.sync(() => {
-        const unanswered = new Unanswered<string>({ unanswered: 100, unansweredBytes: 100 })
+        const unanswered = new Unanswered<string>({ maxUnanswered: 100, maxUnansweredBytes: 100 })
         const open = new Map<number, number>()
         for (const { answer, id, size } of asked) {
           if (answer) expect(unanswered.end(id)).toBe(open.delete(id))

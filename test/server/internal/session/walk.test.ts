@@ -10,7 +10,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Schema } from "effect"
 import * as Channel from "../../../../src/Channel.ts"
 import { NotificationSource } from "../../../../src/server/NotificationSource.ts"
-import { Realtime } from "../../../../src/server/Realtime.ts"
+import * as Realtime from "../../../../src/server/Realtime.ts"
 import type { AnonymousOptions } from "../../../../src/server/ServerOptions.ts"
 import { layerDoor, settle, visit } from "../../../support/sessions.ts"
 
@@ -78,7 +78,7 @@ const walked = <A, E>(
     way: ReturnType<typeof walk>,
     moves: Channel.Channel<number>,
     visitor: Effect.Success<ReturnType<typeof visit>>
-  ) => Effect.Effect<A, E, Realtime>,
+  ) => Effect.Effect<A, E, Realtime.Realtime>,
   more?: Partial<AnonymousOptions>
 ) => {
   const way = walk()
@@ -200,7 +200,7 @@ describe("a live event", () => {
         expect(way.to("writes events")).toEqual([
           ...toTheView,
           "view View.hand",
-          "follower Follower.offer",
+          "subscriber Subscriber.offer",
           "mailbox Mailbox.offer"
         ])
         expect(way.twice).toEqual([])
@@ -208,7 +208,7 @@ describe("a live event", () => {
     )
   )
 
-  it.effect("that a full socket drops is answered to the follower, which tells the port", () =>
+  it.effect("that a full socket drops is answered to the subscriber, which tells the port", () =>
     walked(
       (way, moves, visitor) =>
         Effect.gen(function* () {
@@ -220,14 +220,14 @@ describe("a live event", () => {
           yield* settle
           expect(way.spans).toContain("closes")
           expect(way.to("closes")!.slice(-4)).toEqual([
-            "follower Follower.#keeps",
+            "subscriber Subscriber.#keeps",
             "port Port.dropped",
             "port Port.close",
             "port Port.closeWith"
           ])
           expect(way.twice).toEqual([])
         }),
-      { slowConsumer: "disconnect", limits: { mailboxBytes: 1000 } }
+      { slowConsumer: "disconnect", limits: { maxMailboxBytes: 1000 } }
     )
   )
 })

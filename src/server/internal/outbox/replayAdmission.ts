@@ -20,7 +20,7 @@ export class ReplaysOverloaded extends Schema.TaggedError<ReplaysOverloaded>()(
   }
 ) {
   override get message(): string {
-    return `${this.limit} replays wait on this node, which is its limit. Ask again later, add a node, or raise replayQueue of OutboxReader.layer.`
+    return `${this.limit} replays wait on this node, which is its limit. Ask again later, add a node, or raise maxReplayQueue of OutboxReader.layer.`
   }
 }
 
@@ -34,24 +34,24 @@ export interface ReplayLimits {
 }
 
 /** One replay that is let in. */
-export interface Admitted {
+export interface AdmittedReplay {
   /** It is read: from here it keeps so many bytes, and another one may be read. */
   readonly read: (bytes: number) => void
   /** It keeps nothing any more. */
   readonly leave: () => void
 }
 
-interface Waiting {
+interface WaitingReplay {
   readonly bytes: number
-  readonly go: (admitted: Admitted) => void
+  readonly go: (admitted: AdmittedReplay) => void
 }
 
-export class Admission {
+export class ReplayAdmission {
   readonly #limits: ReplayLimits
   #reading = 0
   /** What replays keep, or may come to keep. */
   #bytes = 0
-  readonly #waiting = new Set<Waiting>()
+  readonly #waiting = new Set<WaitingReplay>()
 
   constructor(limits: ReplayLimits) {
     this.#limits = limits
@@ -61,7 +61,10 @@ export class Admission {
    * Lets in a replay of at most so many bytes, in the order in which they come. `take` is told within the
    * step in which it is let in, so that whoever is interrupted there can give it back.
    */
-  enter(most: number, take: (admitted: Admitted) => void): Effect.Effect<void, ReplaysOverloaded> {
+  enter(
+    most: number,
+    take: (admitted: AdmittedReplay) => void
+  ): Effect.Effect<void, ReplaysOverloaded> {
     return Effect.suspend(() => {
       // One that may keep more than there is for all is let in alone.
       const bytes = Math.min(most, this.#limits.bytes)
@@ -72,7 +75,7 @@ export class Admission {
       const { queue } = this.#limits
       if (this.#waiting.size >= queue) return Effect.fail(new ReplaysOverloaded({ limit: queue }))
       return Effect.callback<void>((resume) => {
-        const one: Waiting = {
+        const one: WaitingReplay = {
           bytes,
           go: (admitted) => {
             take(admitted)
@@ -92,7 +95,7 @@ export class Admission {
     return this.#reading < this.#limits.atOnce && this.#bytes + bytes <= this.#limits.bytes
   }
 
-  #admit(reserved: number): Admitted {
+  #admit(reserved: number): AdmittedReplay {
     let [bytes, reading] = [reserved, true]
     this.#reading++
     this.#bytes += bytes

@@ -1,10 +1,10 @@
 /**
- * The short memory of a live channel: its last notifications, found by their sequence.
+ * The ring of a live channel: its last notifications, found by their sequence.
  */
-import { type Budget, eventBytes, Memory } from "../memory.ts"
+import { type Budget, eventBytes, Ring } from "../ring.ts"
 
 /** One notification with its place in the channel. */
-export interface Entry {
+export interface LiveEntry {
   readonly seq: number
   /** When the node received it, in milliseconds since 1970. */
   readonly at: number
@@ -13,10 +13,10 @@ export interface Entry {
 
 const weights = {
   eventsOf: () => 1,
-  bytesOf: ({ text }: Entry) => text.length + eventBytes
+  bytesOf: ({ text }: LiveEntry) => text.length + eventBytes
 }
 
-export class Ring extends Memory<Entry> {
+export class LiveRing extends Ring<LiveEntry> {
   constructor(budget: Budget) {
     super(budget, weights)
   }
@@ -25,7 +25,7 @@ export class Ring extends Memory<Entry> {
    * Everything after `seq`, oldest first, or `undefined` when some of it is forgotten.
    * `last` is the sequence of the newest notification of the channel.
    */
-  after(seq: number, last: number, now: number): ReadonlyArray<Entry> | undefined {
+  after(seq: number, last: number, now: number): ReadonlyArray<LiveEntry> | undefined {
     this.expire(now)
     if (seq === last) return []
     const { entries } = this

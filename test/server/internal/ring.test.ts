@@ -3,7 +3,7 @@ import { Effect } from "effect"
 import { TestClock } from "effect/testing"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
-import { Budget, type Limits, Memory, sweeping } from "../../../src/server/internal/memory.ts"
+import { Budget, Ring, type RingLimits, sweeping } from "../../../src/server/internal/ring.ts"
 
 interface Entry {
   readonly at: number
@@ -12,14 +12,14 @@ interface Entry {
 
 const weights = { eventsOf: () => 1, bytesOf: ({ bytes }: Entry) => bytes }
 
-const budgetOf = (limits: Partial<Limits>) =>
+const budgetOf = (limits: Partial<RingLimits>) =>
   new Budget({ events: 1000, maxAge: 1000, bytes: 1600, ...limits })
 
-/** A memory with so many entries of 10 bytes. */
+/** A ring with so many entries of 10 bytes. */
 const filled = (budget: Budget, count: number, at = 0) => {
-  const memory = new Memory<Entry>(budget, weights)
-  for (let n = 0; n < count; n++) memory.push({ at, bytes: 10 })
-  return memory
+  const ring = new Ring<Entry>(budget, weights)
+  for (let n = 0; n < count; n++) ring.push({ at, bytes: 10 })
+  return ring
 }
 
 describe("the budget of all memories", () => {
@@ -74,20 +74,20 @@ describe("the budget of all memories", () => {
   it("takes nothing that is larger than itself, and nothing at all when it is 0", () => {
     const budget = budgetOf({})
     const other = filled(budget, 1)
-    const memory = filled(budget, 1)
-    memory.push({ at: 0, bytes: 2000 })
-    expect([memory.bytes, other.bytes, budget.used]).toEqual([0, 10, 10])
+    const ring = filled(budget, 1)
+    ring.push({ at: 0, bytes: 2000 })
+    expect([ring.bytes, other.bytes, budget.used]).toEqual([0, 10, 10])
     expect(filled(budgetOf({ bytes: 0 }), 3).bytes).toBe(0)
   })
 
   it("is given back with what is cleared, and knows only those that hold something", () => {
     const budget = budgetOf({})
-    const memory = filled(budget, 3)
+    const ring = filled(budget, 3)
     filled(budget, 0)
-    expect([...budget.holders]).toEqual([memory])
-    memory.clear()
+    expect([...budget.holders]).toEqual([ring])
+    ring.clear()
     expect([budget.used, budget.holders.size]).toEqual([0, 0])
-    memory.push({ at: 0, bytes: 10 })
+    ring.push({ at: 0, bytes: 10 })
     expect([budget.used, budget.holders.size]).toEqual([10, 1])
   })
 
@@ -107,10 +107,10 @@ describe("the budget of all memories", () => {
   )
 })
 
-describe("a memory", () => {
+describe("a ring", () => {
   it("lets go of a text in the moment in which it forgets it", async () => {
     const budget = budgetOf({ maxAge: 10 })
-    const memory = new Memory<{ readonly at: number }>(budget, {
+    const ring = new Ring<{ readonly at: number }>(budget, {
       eventsOf: () => 1,
       bytesOf: () => 10
     })
@@ -119,10 +119,10 @@ describe("a memory", () => {
     for (let n = 0; n < 40; n++) {
       const entry = { at: n < 30 ? 0 : 100 }
       registry.register(entry, n)
-      memory.push(entry)
+      ring.push(entry)
     }
-    memory.expire(100)
-    expect(memory.bytes).toBe(100)
+    ring.expire(100)
+    expect(ring.bytes).toBe(100)
     setFlagsFromString("--expose-gc")
     const collect = runInNewContext("gc") as () => void
     await expect
@@ -131,6 +131,6 @@ describe("a memory", () => {
         return freed
       })
       .toBe(30)
-    expect(memory.entries).toHaveLength(10)
+    expect(ring.entries).toHaveLength(10)
   })
 })

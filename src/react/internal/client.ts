@@ -2,15 +2,15 @@
  * How a hook finds its client, and how it calls what the latest render gave.
  */
 import { createContext, useContext, useInsertionEffect, useRef } from "react"
-import { ChannelStore } from "../../client/ChannelStore.ts"
+import { make, type PlainClient } from "../../client/PlainClient.ts"
 
-export const StoreContext = /* @__PURE__ */ createContext<ChannelStore | undefined>(undefined)
+export const ClientContext = /* @__PURE__ */ createContext<PlainClient | undefined>(undefined)
 
-let shared: ChannelStore | undefined
+let shared: PlainClient | undefined
 
 /** The client of the nearest provider, or the one of the page. */
-export const useStore = (): ChannelStore =>
-  useContext(StoreContext) ?? (shared ??= ChannelStore.make({ url: "/realtime" }))
+export const useClient = (): PlainClient =>
+  useContext(ClientContext) ?? (shared ??= make({ url: "/realtime" }))
 
 /** Holds what the last committed render gave, for callbacks that must not change. */
 export const useLatestRef = <A>(value: A): { current: A } => {

@@ -4,6 +4,7 @@
  * A database that starts, a proxy that is deployed or a password that is being changed refuse for a moment.
  * So a refusal is believed only when several fresh connections, over some time, were given the same one.
  */
+import { pgNotificationSource as Defaults } from "../../../internal/defaults.ts"
 import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import { isSqlError } from "effect/sql/SqlError"
@@ -36,17 +37,53 @@ export class DatabaseRefused extends Schema.TaggedError<DatabaseRefused>()("Data
   }
 }
 
-/** The default time over which a refusal must last before it is believed. */
-const startPatience: Duration.Input = "10 seconds"
+/**
+ * The database answers, but not as the primary: only there are notifications, and positions to be taken.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NotPrimary extends Schema.TaggedError<NotPrimary>()("NotPrimary", {}) {
+  override get message(): string {
+    return "The database is a standby. Notifications and positions are those of the primary only: give the link, the reader and the pool the address of the primary, or a name that leads to it."
+  }
+}
+
+/**
+ * PostgreSQL took a LISTEN and then delivered nothing: the link leads through a transaction pooler, or to
+ * another database than the pool.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ListenNotDelivered extends Schema.TaggedError<ListenNotDelivered>()(
+  "ListenNotDelivered",
+  {
+    /** How long the echo was waited for, in milliseconds. */
+    waited: Schema.Finite
+  }
+) {
+  override get message(): string {
+    return `A notification that was sent to the link did not arrive within ${this.waited} ms, on three links in a row. A transaction pooler such as PgBouncer swallows LISTEN, and a listenUrl that leads to another database hears nothing of the pool's: give the direct address of the database that the pool leads to as listenUrl. Where all channels are durable no link is needed: Realtime.layerDurable, or wake: "poll" for the class.`
+  }
+}
+
+/**
+ * What is known of a database that has never been up, when waiting does not help.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type SourceRefused = DatabaseRefused | ListenNotDelivered | NotPrimary
 
 /** The option `startPatience` in milliseconds, with its default. Throws `InvalidOption`. */
 export const patienceOf = (given: Duration.Input | undefined): number =>
-  millis("startPatience", given ?? startPatience, { least: 0, endless: true })
+  millis("startPatience", given ?? Defaults.startPatience, { least: 0, endless: true })
 
 /** The connections that must have been refused. */
 const leastTimes = 3
 
-export interface Refusal {
+export interface DatabaseRefusal {
   readonly code: string
   readonly reason: string
   readonly cure: string
@@ -86,7 +123,10 @@ const cureOf = (code: string, reason: string, schema: string): string => {
 }
 
 /** What lasts, or `undefined` for a failure that may pass; `schema` is what rights are missing in. */
-export const refusalOf = (failure: unknown, schema = usual): Refusal | undefined => {
+export const databaseRefusalOf = (
+  failure: unknown,
+  schema = usual
+): DatabaseRefusal | undefined => {
   if (!isSqlError(failure)) return undefined
   const code = sqlState(failure)
   const reason = sqlMessage(failure)
@@ -102,7 +142,7 @@ export const refusalOf = (failure: unknown, schema = usual): Refusal | undefined
 
 /** What was said, with the cure where there is one. */
 export const explained = (failure: unknown, schema?: string): string => {
-  const refusal = refusalOf(failure, schema)
+  const refusal = databaseRefusalOf(failure, schema)
   return refusal === undefined ? sqlMessage(failure) : `${refusal.reason}. ${refusal.cure}.`
 }
 

@@ -1,8 +1,8 @@
 /**
  * The client for code without Effect: handlers, promises and snapshots.
  *
- * It owns the runtime of one client and makes it on first use, so a store costs nothing until
- * somebody listens; on a server that renders pages it never does. React's hooks stand on it.
+ * It owns the runtime of one `RealtimeClient` and makes it on first use, so it costs nothing before the
+ * first handler; on a server that renders pages there is none. React's hooks stand on it.
  *
  * @since 0.1.0
  */
@@ -13,12 +13,12 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import type { Channel } from "../Channel.ts"
 import { untyped } from "../ChannelBase.ts"
+import type { SourceState } from "../Protocol.ts"
 import type { Event, Gap, RealtimeEvent } from "../RealtimeEvent.ts"
-import type * as Cell from "./internal/cell.ts"
-import type { ConnectionState } from "./Connection.ts"
+import type { State as ConnectionState } from "./Connection.ts"
 import { attempt, report } from "./internal/platform.ts"
-import type { SubscribeError } from "./internal/subscriptions.ts"
-import { RealtimeClient, type RealtimeClientOptions, type Source } from "./RealtimeClient.ts"
+import type { Readable } from "./Readable.ts"
+import { layer, type Options, RealtimeClient, type SubscribeError } from "./RealtimeClient.ts"
 
 /**
  * Called once per event, synchronously, in order.
@@ -43,7 +43,7 @@ export interface ListenOptions {
   readonly onError?: ((error: SubscribeError | unknown) => void) | undefined
   /** The subscription is active, or moved without events: all that is committed from here on comes. */
   readonly onCursor?: ((cursor: string) => void) | undefined
-  /** The position to go on from, see `EventsOptions.from`. */
+  /** The position to go on from, see `RealtimeClient.EventsOptions`. */
   readonly from?: string | undefined
 }
 
@@ -51,7 +51,7 @@ export interface ListenOptions {
  * @category models
  * @since 0.1.0
  */
-export interface ChannelStore {
+export interface PlainClient {
   /** Calls `handler` for each event from now on, until the result is called. */
   readonly listen: {
     <A>(channel: Channel<A>, handler: Handler<A>, options?: ListenOptions): () => void
@@ -62,8 +62,8 @@ export interface ChannelStore {
     <A>(channel: Channel<A, true>, payload: NoInfer<A>): Promise<void>
     (channel: string, payload: unknown): Promise<void>
   }
-  readonly connection: Cell.Readable<ConnectionState>
-  readonly source: Cell.Readable<Source>
+  readonly connection: Readable<ConnectionState>
+  readonly source: Readable<SourceState>
   /**
    * Looks at the link now, cuts a wait short, and starts again after `stopped`: whoever still listens
    * then goes on from where it was.
@@ -79,13 +79,10 @@ export interface ChannelStore {
 const asChannel = <A>(channel: Channel<A> | string) =>
   (typeof channel === "string" ? untyped(channel) : channel) as Channel<A, true>
 
-const from = (
-  client: () => RealtimeClient["Service"],
-  close: () => Promise<void>
-): ChannelStore => {
+const from = (client: () => RealtimeClient["Service"], close: () => Promise<void>): PlainClient => {
   let closed = false
   const sync = () => client().sync
-  const readable = <A>(of: () => Cell.Readable<A>): Cell.Readable<A> => ({
+  const readable = <A>(of: () => Readable<A>): Readable<A> => ({
     getSnapshot: () => of().getSnapshot(),
     subscribe: (onChange) => of().subscribe(onChange)
   })
@@ -149,38 +146,44 @@ const from = (
 }
 
 /**
- * Makes stores.
+ * Makes a client for code without Effect. Its runtime begins on first use; options given as a function
+ * are asked then. `createRealtimeClient` of `effect-realtime/client` is this function.
  *
  * **Example** (Listening without Effect)
  *
  * ```ts
- * const store = ChannelStore.make({ url: "/realtime" })
- * const stop = store.listen(Channel.systemNotifications, (notice) => show(notice.message))
+ * const client = createRealtimeClient({ url: "/realtime" })
+ * const stop = client.listen(Channel.systemNotifications, (notice) => show(notice.message))
  * ```
  *
  * @category constructors
  * @since 0.1.0
  */
-export const ChannelStore = {
-  /** A store with a client of its own. Options given as a function are asked when the client is made. */
-  make: (options: RealtimeClientOptions | (() => RealtimeClientOptions)): ChannelStore => {
-    const scope = Scope.makeUnsafe()
-    let client: RealtimeClient["Service"] | undefined
-    const build = () => {
-      const layer = RealtimeClient.layer(typeof options === "function" ? options() : options)
-      return Context.get(Effect.runSync(Layer.buildWithScope(layer, scope)), RealtimeClient)
-    }
-    const get = () => (client ??= build())
-    return from(get, () => {
-      // A store that was never used is made too, so that using it later says that it is closed.
-      get()
-      return Effect.runPromise(Scope.close(scope, Exit.void))
-    })
-  },
-  /** A store over a client that an Effect application owns; `close` leaves that client alone. */
-  fromClient: (client: RealtimeClient["Service"]): ChannelStore =>
-    from(
-      () => client,
-      async () => {}
-    )
+export const make = (options: Options | (() => Options)): PlainClient => {
+  const scope = Scope.makeUnsafe()
+  let client: RealtimeClient["Service"] | undefined
+  const get = () =>
+    (client ??= Context.get(
+      Effect.runSync(
+        Layer.buildWithScope(layer(typeof options === "function" ? options() : options), scope)
+      ),
+      RealtimeClient
+    ))
+  return from(get, () => {
+    // One that was never used is made too, so that using it later says that it is closed.
+    get()
+    return Effect.runPromise(Scope.close(scope, Exit.void))
+  })
 }
+
+/**
+ * A plain client over one that an Effect application owns; `close` leaves that one alone.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromClient = (client: RealtimeClient["Service"]): PlainClient =>
+  from(
+    () => client,
+    async () => {}
+  )

@@ -7,6 +7,7 @@
  *
  * @since 0.1.0
  */
+import { jwt as Defaults } from "../internal/defaults.ts"
 import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -25,7 +26,26 @@ import {
   type SecretAlgorithm
 } from "./internal/auth/jwtKeys.ts"
 import { millis } from "./internal/options.ts"
-import { type Authenticate, AuthRefused, type Credentials } from "./ServerOptions.ts"
+import { AuthRefused, type Credentials } from "./ServerOptions.ts"
+import type * as Server from "./ServerOptions.ts"
+
+export type {
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Algorithm,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  PublicAlgorithm,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  SecretAlgorithm
+} from "./internal/auth/jwtKeys.ts"
 
 /**
  * What a token says; its signature, times, issuer and audience are checked already.
@@ -37,8 +57,11 @@ export type Claims = JWTPayload
 
 /**
  * What the claim `iss` or `aud` must be: the text, or one of the texts.
+ *
+ * @category models
+ * @since 0.1.0
  */
-type Expected = string | ReadonlyArray<string>
+export type Expected = string | ReadonlyArray<string>
 
 /**
  * The keys that tokens are signed with, and what belongs to them.
@@ -81,6 +104,8 @@ export type Keys =
     }
 
 /**
+ * What holds for every kind of key.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -97,8 +122,11 @@ export interface Common {
  * The claims that say who somebody is: a Schema, or a function, of a type that is known. Unless that is
  * text, the server asks for `identityKey`, which must be the same for every token of one person: `sub`,
  * never `jti` or a role. Claims that do not match the Schema are `auth/invalid`.
+ *
+ * @category models
+ * @since 0.1.0
  */
-type Identity<I, R = never> =
+export type Identity<I, R = never> =
   | Schema.ConstraintDecoder<I, R>
   | ((claims: Claims) => I | Effect.Effect<I, AuthRefused, R>)
 
@@ -108,8 +136,16 @@ type Identity<I, R = never> =
  */
 export type Options<I, R = never> = Common & Keys & { readonly identity: Identity<I, R> }
 
-/** Of what is not known the server could not tell whether it is text, so it would ask for no key. */
-type Known<I> = unknown extends I ? { readonly identity: (claims: Claims) => never } : unknown
+/**
+ * An identity of a known type: of another one the server could not tell whether it is text, so it would
+ * ask for no key.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Known<I> = unknown extends I
+  ? { readonly identity: (claims: Claims) => never }
+  : unknown
 
 /**
  * An `authenticate` that takes JSON Web Tokens. More than a function, because TypeScript does not look
@@ -118,7 +154,7 @@ type Known<I> = unknown extends I ? { readonly identity: (claims: Claims) => nev
  * @category models
  * @since 0.1.0
  */
-export type AuthenticateJwt<I, R = never> = Authenticate<I, R> & {
+export type Authenticate<I, R = never> = Server.Authenticate<I, R> & {
   /** What it takes. */
   readonly algorithms: ReadonlyArray<string>
 }
@@ -138,7 +174,7 @@ const endOfTime = 8.64e15
  * **Example** (Taking the tokens of an identity provider)
  *
  * ```ts
- * const authenticate = jwt({
+ * const authenticate = Jwt.authenticate({
  *   keys: "https://id.example.com/.well-known/jwks.json",
  *   issuer: "https://id.example.com/",
  *   audience: "my-app"
@@ -148,14 +184,14 @@ const endOfTime = 8.64e15
  * @category constructors
  * @since 0.1.0
  */
-export const jwt: {
-  (options: Common & Keys & { readonly identity?: undefined }): AuthenticateJwt<string>
-  <I, R = never>(options: Options<I, R> & Known<NoInfer<I>>): AuthenticateJwt<I, R>
+export const authenticate: {
+  (options: Common & Keys & { readonly identity?: undefined }): Authenticate<string>
+  <I, R = never>(options: Options<I, R> & Known<NoInfer<I>>): Authenticate<I, R>
 } = (<I, R>(
   options: Common & Keys & { readonly identity?: Identity<I | string, R> | undefined }
-): AuthenticateJwt<I | string, R> => {
+): Authenticate<I | string, R> => {
   const usable = keysOf(options.keys)
-  const tolerance = seconds("clockTolerance", options.clockTolerance ?? "5 seconds", 0)
+  const tolerance = seconds("clockTolerance", options.clockTolerance ?? Defaults.clockTolerance, 0)
   const maxAge = options.maxAge === undefined ? undefined : seconds("maxAge", options.maxAge, 1)
   const { audience, issuer } = options
   const algorithms = [...checkAlgorithms(usable, options.algorithms)]
@@ -169,7 +205,7 @@ export const jwt: {
   }
   const identify = identifyWith(options.identity ?? subject)
 
-  const authenticate: Authenticate<I | string, R> = (credentials) =>
+  const check: Server.Authenticate<I | string, R> = (credentials) =>
     Effect.gen(function* () {
       const token = tokenOf(credentials, options.cookie)
       if (token === undefined) return yield* new AuthRefused({ code: "auth/required" })
@@ -191,7 +227,7 @@ export const jwt: {
       const identity = yield* identify(payload)
       return { identity, expires: new Date(Math.min(ends * 1000, endOfTime)) }
     })
-  return Object.assign(authenticate, { algorithms })
+  return Object.assign(check, { algorithms })
   // Which signature holds is decided by `identity`, which the implementation cannot say.
 }) as never
 

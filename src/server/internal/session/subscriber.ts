@@ -20,8 +20,8 @@ import * as Backoff from "../../../Backoff.ts"
 import { Batch, type Step } from "../hub/batch.ts"
 import type { Outcome } from "./mailbox.ts"
 import type { Port } from "./port.ts"
-import type { Join, Sink, View } from "../hub/view.ts"
-import { ReplaysOverloaded } from "../outbox/admission.ts"
+import type { Sink, View, ViewJoin } from "../hub/view.ts"
+import { ReplaysOverloaded } from "../outbox/replayAdmission.ts"
 import { Lease } from "../outbox/shared.ts"
 import { turns } from "../turns.ts"
 
@@ -40,12 +40,12 @@ const nothing = { events: 0, bytes: 0 }
  */
 const answer = { events: 16, bytes: 0 }
 
-type Needs = Pick<Port, "mailbox" | "dropped" | "unread">
+type SubscriberPort = Pick<Port, "mailbox" | "dropped" | "unread">
 
-export class Follower<E = never> implements Sink {
+export class Subscriber<E = never> implements Sink {
   readonly #view: View<E>
   readonly #mailbox: Port["mailbox"]
-  readonly #port: Needs
+  readonly #port: SubscriberPort
   /** Batches that wait for the answer; `undefined` while nothing is held. */
   #held: Array<Batch> | undefined
   #heldBytes = 0
@@ -62,14 +62,14 @@ export class Follower<E = never> implements Sink {
   /** Ends what is read for a subscriber that leaves: it has the session's turn. */
   #leaving: Deferred.Deferred<void> | undefined
 
-  constructor(view: View<E>, port: Needs) {
+  constructor(view: View<E>, port: SubscriberPort) {
     this.#view = view
     this.#mailbox = port.mailbox
     this.#port = port
   }
 
   /** Asks where a subscriber with this cursor starts, and holds what comes meanwhile. */
-  join(from: string | undefined): Effect.Effect<Join, E> {
+  join(from: string | undefined): Effect.Effect<ViewJoin, E> {
     return Effect.suspend(() => {
       this.hold()
       this.#view.subscribe(this)
@@ -176,7 +176,7 @@ export class Follower<E = never> implements Sink {
    * there later; so it does for the rest of the replay, and for what was too much to hold: the caller
    * looks whether the mailbox is behind.
    */
-  go(join: Join): Effect.Effect<void> {
+  go(join: ViewJoin): Effect.Effect<void> {
     return Effect.suspend(() => {
       const round = this.#round
       return Effect.ensuring(
@@ -188,7 +188,7 @@ export class Follower<E = never> implements Sink {
     })
   }
 
-  #send(join: Join, index: number, round: number): Effect.Effect<void> {
+  #send(join: ViewJoin, index: number, round: number): Effect.Effect<void> {
     // The subscriber may have left while the answer was on its way: nothing may follow that.
     if (this.#left || round !== this.#round) return Effect.void
     const step = join.replay[index]
@@ -220,7 +220,7 @@ export class Follower<E = never> implements Sink {
   }
 
   /** The replay is sent. */
-  #arrive(join: Join): void {
+  #arrive(join: ViewJoin): void {
     const held = this.#release()
     this.#after = join.tick
     if (join.more || this.#overflowed) {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Budget, eventBytes } from "../../../../src/server/internal/memory.ts"
-import { limits, Recent } from "../../../../src/server/internal/outbox/recent.ts"
+import { Budget, eventBytes } from "../../../../src/server/internal/ring.ts"
+import { DurableRing } from "../../../../src/server/internal/outbox/durableRing.ts"
+import * as Settings from "../../../../src/server/internal/outbox/settings.ts"
 import type { DurableBatch } from "../../../../src/server/internal/outbox/tail.ts"
 
 const batch = (number: number, events = 1, text = "x"): DurableBatch => ({
@@ -19,18 +20,18 @@ const batch = (number: number, events = 1, text = "x"): DurableBatch => ({
 })
 
 const remembering = (...batches: ReadonlyArray<DurableBatch>) => {
-  const budget = new Budget(limits)
-  const recent = new Recent<DurableBatch>(budget)
-  for (const one of batches) recent.push(one, 0)
-  return { budget, recent }
+  const budget = new Budget(Settings.recent({}))
+  const ring = new DurableRing<DurableBatch>(budget)
+  for (const one of batches) ring.push(one, 0)
+  return { budget, ring }
 }
 
 const ticks = (batches: ReadonlyArray<DurableBatch> | undefined) => batches?.map(({ tick }) => tick)
 
-describe("Recent", () => {
+describe("DurableRing", () => {
   it("gives what follows the batch at which somebody stands", () => {
-    const { recent } = remembering(batch(1), batch(2), batch(3))
-    expect([1, 2, 3].map((number) => ticks(recent.after(`after ${number}`, 0)))).toEqual([
+    const { ring } = remembering(batch(1), batch(2), batch(3))
+    expect([1, 2, 3].map((number) => ticks(ring.after(`after ${number}`, 0)))).toEqual([
       [2, 3],
       [3],
       []
@@ -38,41 +39,41 @@ describe("Recent", () => {
   })
 
   it("does not know any other position, also not the one before its first batch", () => {
-    const { recent } = remembering(batch(1))
-    expect(recent.after("after 0", 0)).toBeUndefined()
-    expect(recent.after("after 0, or later", 0)).toBeUndefined()
+    const { ring } = remembering(batch(1))
+    expect(ring.after("after 0", 0)).toBeUndefined()
+    expect(ring.after("after 0, or later", 0)).toBeUndefined()
   })
 
   it("remembers 256 events", () => {
-    const { recent } = remembering(batch(1, 100), batch(2, 100), batch(3, 56), batch(4))
-    expect(recent.after("after 1", 0)).toBeUndefined()
-    expect(ticks(recent.after("after 2", 0))).toEqual([3, 4])
+    const { ring } = remembering(batch(1, 100), batch(2, 100), batch(3, 56), batch(4))
+    expect(ring.after("after 1", 0)).toBeUndefined()
+    expect(ticks(ring.after("after 2", 0))).toEqual([3, 4])
   })
 
   it("remembers for 2 minutes", () => {
-    const { recent } = remembering(batch(1))
-    recent.push(batch(2), 1000)
-    expect(ticks(recent.after("after 1", 120_000))).toEqual([2])
-    expect(recent.after("after 1", 120_001)).toBeUndefined()
-    expect(ticks(recent.after("after 2", 120_001))).toEqual([])
+    const { ring } = remembering(batch(1))
+    ring.push(batch(2), 1000)
+    expect(ticks(ring.after("after 1", 120_000))).toEqual([2])
+    expect(ring.after("after 1", 120_001)).toBeUndefined()
+    expect(ticks(ring.after("after 2", 120_001))).toEqual([])
   })
 
   it("counts texts, cursors and something for each event and batch, and gives it back", () => {
-    const { budget, recent } = remembering(batch(1, 2, "12345"))
+    const { budget, ring } = remembering(batch(1, 2, "12345"))
     const first = budget.used
     expect(first).toBeGreaterThan(10 + 2 * eventBytes + "after 0, or later".length)
     budget.sweep(120_001)
     expect(budget.used).toBe(0)
-    recent.push(batch(2, 3, "12345"), 120_001)
+    ring.push(batch(2, 3, "12345"), 120_001)
     expect(budget.used).toBe(first + 5 + eventBytes)
-    recent.clear()
+    ring.clear()
     expect(budget.used).toBe(0)
-    expect(recent.after("after 2", 120_001)).toBeUndefined()
+    expect(ring.after("after 2", 120_001)).toBeUndefined()
   })
 
   it("keeps what it has while another channel fills what all may hold", () => {
-    const { budget, recent: quiet } = remembering(batch(1))
-    const busy = new Recent<DurableBatch>(budget)
+    const { budget, ring: quiet } = remembering(batch(1))
+    const busy = new DurableRing<DurableBatch>(budget)
     const text = "x".repeat(1024 * 1024)
     for (let number = 1; number <= 100; number++) busy.push(batch(number, 1, text), 0)
     expect(budget.used).toBeLessThanOrEqual(64 * 1024 * 1024)

@@ -1,21 +1,21 @@
 import * as Schema from "effect/Schema"
 import { Effect } from "effect"
 import { Channel } from "effect-realtime"
-import { ChannelStore, type RealtimeClientOptions } from "effect-realtime/client"
+import { createRealtimeClient, PlainClient, type RealtimeClient } from "effect-realtime/client"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import * as FakeSocket from "./support/FakeSocket.ts"
 import * as Client from "./support/client.ts"
-import { until } from "./support/until.ts"
+import { untilAsync } from "../support/until.ts"
 
 const Orders = Channel.make("orders", Schema.Struct({ n: Schema.Finite }), { publish: true })
 const Notes = Channel.make("notes", Schema.String)
 
-const stores: Array<ChannelStore> = []
+const stores: Array<PlainClient.PlainClient> = []
 afterEach(() => Promise.all(stores.splice(0).map((store) => store.close())))
 
-const make = (options?: Partial<RealtimeClientOptions>) => {
+const make = (options?: Partial<RealtimeClient.Options>) => {
   const server = FakeSocket.make({ auto: true })
-  const store = ChannelStore.make({
+  const store = createRealtimeClient({
     url: "ws://host/realtime",
     webSocket: server.webSocket,
     linger: 5,
@@ -23,11 +23,11 @@ const make = (options?: Partial<RealtimeClientOptions>) => {
   })
   stores.push(store)
   const subscribed = (count: number) =>
-    until(() => server.sent.filter(({ type }) => type === "subscribe").length === count)
+    untilAsync(() => server.sent.filter(({ type }) => type === "subscribe").length === count)
   return { server, store, subscribed }
 }
 
-describe("ChannelStore", () => {
+describe("PlainClient", () => {
   it("calls a handler for each event, within the turn in which it came", async () => {
     const { server, store, subscribed } = make()
     const seen: Array<unknown> = []
@@ -51,7 +51,7 @@ describe("ChannelStore", () => {
     await subscribed(1)
     server.last.say(FakeSocket.events("orders", 1, { n: 1 }, { n: 2 }, { n: 3 }))
     expect(seen).toEqual([1, 2])
-    await until(() => store.connection.getSnapshot().status === "idle")
+    await untilAsync(() => store.connection.getSnapshot().status === "idle")
     expect(server.last.closedWith).toBe(1000)
   })
 
@@ -110,13 +110,13 @@ describe("ChannelStore", () => {
     }
     store.listen("not a name", () => {}, options)
     expect(told).toEqual([])
-    await until(() => told.length > 0)
+    await untilAsync(() => told.length > 0)
     store.listen(Orders, () => {}, options)
     await subscribed(1)
     server.last.say({ type: "gap", channel: "orders", reason: "source", cursor: "f:0" })
     store.listen(Orders, () => {}, { ...options, from: "e:0" })
     expect(told).toEqual(["InvalidChannelName", "e:0", "source"])
-    await until(() => told.length > 4)
+    await untilAsync(() => told.length > 4)
     expect(told.slice(3)).toEqual(["retention", "f:0"])
   })
 
@@ -149,7 +149,7 @@ describe("ChannelStore", () => {
       FakeSocket.events("orders", 2, { n: 2 }),
       { type: "cursor", channel: "orders", cursor: "e:3" }
     )
-    await until(() => told.length === 3)
+    await untilAsync(() => told.length === 3)
     expect(told).toEqual(["e:1", 2, "e:3"])
     // Nothing is held back any more.
     server.last.say(FakeSocket.events("orders", 4, { n: 4 }))
@@ -191,10 +191,10 @@ describe("ChannelStore", () => {
     server.last.say(FakeSocket.events("orders", 1, { n: 1 }))
     told.length = 0
     server.last.drop(4202, "not you")
-    await until(() => told.length === 2)
+    await untilAsync(() => told.length === 2)
     leave()
     listen("comes")
-    await until(() => told.length === 3)
+    await untilAsync(() => told.length === 3)
     expect(told.splice(0)).toEqual([
       "stays ConnectionStopped",
       "leaves ConnectionStopped",
@@ -213,16 +213,16 @@ describe("ChannelStore", () => {
     const leave = store.listen(Orders, () => {}, { onError: () => {} })
     await subscribed(1)
     server.last.drop(4202)
-    await until(() => store.connection.getSnapshot().status === "stopped")
+    await untilAsync(() => store.connection.getSnapshot().status === "stopped")
     leave()
     store.reconnect()
-    await until(() => store.connection.getSnapshot().status === "idle")
+    await untilAsync(() => store.connection.getSnapshot().status === "idle")
     expect(server.sockets.length).toBe(1)
   })
 
   it("makes nothing until it is used", () => {
-    const options = vi.fn<() => RealtimeClientOptions>(() => ({ url: "ws://host/realtime" }))
-    ChannelStore.make(options)
+    const options = vi.fn<() => RealtimeClient.Options>(() => ({ url: "ws://host/realtime" }))
+    createRealtimeClient(options)
     expect(options).not.toHaveBeenCalled()
   })
 
@@ -255,7 +255,7 @@ describe("ChannelStore", () => {
     Effect.gen(function* () {
       const server = FakeSocket.make({ auto: true })
       const client = yield* Client.make(server)
-      const store = ChannelStore.fromClient(client)
+      const store = PlainClient.fromClient(client)
       yield* Effect.promise(() => store.publish(Orders, { n: 1 }))
       yield* Effect.promise(() => store.close())
       yield* client.publish(Orders, { n: 2 })

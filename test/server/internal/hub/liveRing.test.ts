@@ -1,19 +1,19 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Budget, eventBytes } from "../../../../src/server/internal/memory.ts"
-import { Ring } from "../../../../src/server/internal/hub/ring.ts"
+import { Budget, eventBytes } from "../../../../src/server/internal/ring.ts"
+import { LiveRing } from "../../../../src/server/internal/hub/liveRing.ts"
 
 const limits = { events: 3, maxAge: 1000, bytes: 1000 }
 /** What one notification of one letter counts. */
 const one = 1 + eventBytes
 const filled = (count: number, budget = new Budget(limits)) => {
-  const ring = new Ring(budget)
+  const ring = new LiveRing(budget)
   for (let seq = 1; seq <= count; seq++) ring.push({ seq, at: 0, text: "x" })
   return { ring, budget }
 }
 const seqs = (entries: ReadonlyArray<{ readonly seq: number }> | undefined) =>
   entries?.map(({ seq }) => seq)
 
-describe("Ring", () => {
+describe("LiveRing", () => {
   it("gives what follows a position, oldest first", () => {
     const { ring } = filled(3)
     expect([0, 1, 2, 3].map((seq) => seqs(ring.after(seq, 3, 0)))).toEqual([

@@ -11,7 +11,7 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 
-export interface Mailbox<in A, in E = never> {
+export interface Inbox<in A, in E = never> {
   readonly push: (batch: ReadonlyArray<A>) => void
   /** What was pushed before is still read, then the reader fails. */
   readonly fail: (error: E) => void
@@ -24,7 +24,7 @@ export interface Mailbox<in A, in E = never> {
  * deregisters when it ends.
  */
 export const stream = <A, E = never>(
-  register: (mailbox: Mailbox<A, E>) => () => void
+  register: (inbox: Inbox<A, E>) => () => void
 ): Stream.Stream<A, E> =>
   Stream.unwrap(
     Effect.gen(function* () {

@@ -8,9 +8,9 @@ import { TestClock } from "effect/testing"
 import * as Channel from "../../../../src/Channel.ts"
 import { Batch } from "../../../../src/server/internal/hub/batch.ts"
 import type { Part } from "../../../../src/server/internal/outbox/catchUp.ts"
-import { Follower } from "../../../../src/server/internal/session/follower.ts"
+import { Subscriber } from "../../../../src/server/internal/session/subscriber.ts"
 import { Mailbox } from "../../../../src/server/internal/session/mailbox.ts"
-import { type Join, View } from "../../../../src/server/internal/hub/view.ts"
+import { View, type ViewJoin } from "../../../../src/server/internal/hub/view.ts"
 import type { Outgoing } from "../../../../src/server/internal/hub/outgoing.ts"
 import { Sized, sizes } from "../../../support/messages.ts"
 
@@ -19,7 +19,7 @@ const session = (limit: number) => {
   const sent: Array<{ readonly type: string; readonly channel: string; readonly cursor: string }> =
     []
   const state = { full: false, dropped: 0 }
-  const followers = new Map<string, Follower>()
+  const subscribers = new Map<string, Subscriber>()
   const writeAll = (messages: ReadonlyArray<Outgoing>) => {
     sent.push(...messages.map(({ text }) => JSON.parse(text) as (typeof sent)[number]))
     return !state.full
@@ -39,21 +39,21 @@ const session = (limit: number) => {
   const readOn = () => {
     let next
     while ((next = mailbox.nextBehind()) !== undefined) {
-      const follower = followers.get(next[0])!
-      follower.hold()
-      Effect.runFork(Effect.andThen(follower.catchUp(next[1]), Effect.sync(readOn)))
+      const subscriber = subscribers.get(next[0])!
+      subscriber.hold()
+      Effect.runFork(Effect.andThen(subscriber.catchUp(next[1]), Effect.sync(readOn)))
     }
   }
   const drained = () => {
     if (mailbox.drained()) readOn()
   }
-  return { mailbox, port, sent, state, followers, readOn, drained }
+  return { mailbox, port, sent, state, subscribers, readOn, drained }
 }
 
 type Session = ReturnType<typeof session>
 
 /** A channel of numbered events, one per tick; who joins waits for the gate. */
-const channel = ({ followers, port, readOn }: Session, name: string, bytes = 100) => {
+const channel = ({ subscribers, port, readOn }: Session, name: string, bytes = 100) => {
   const events: Array<Batch> = []
   const state = {
     joins: 0,
@@ -61,7 +61,7 @@ const channel = ({ followers, port, readOn }: Session, name: string, bytes = 100
     missed: 0,
     gate: undefined as Deferred.Deferred<void> | undefined
   }
-  const join = (from: string | undefined, part: Part | undefined): Effect.Effect<Join> =>
+  const join = (from: string | undefined, part: Part | undefined): Effect.Effect<ViewJoin> =>
     Effect.gen(function* () {
       state.joins++
       state.missed = part?.missed.events ?? 0
@@ -77,15 +77,15 @@ const channel = ({ followers, port, readOn }: Session, name: string, bytes = 100
         replay: events.slice(start, start + fits),
         more: start + fits < tick,
         bytes: 0
-      } satisfies Join
+      } satisfies ViewJoin
     })
   const view = new View<never>(Channel.untyped(name), join, true)
-  const follower = new Follower(view, port)
-  followers.set(name, follower)
+  const subscriber = new Subscriber(view, port)
+  subscribers.set(name, subscriber)
   return {
     state,
-    follower,
-    begin: (from?: string) => Effect.andThen(begin(follower, from), Effect.sync(readOn)),
+    subscriber,
+    begin: (from?: string) => Effect.andThen(begin(subscriber, from), Effect.sync(readOn)),
     publish: (count: number) => {
       for (let n = 0; n < count; n++) {
         const tick = events.length + 1
@@ -99,8 +99,8 @@ const channel = ({ followers, port, readOn }: Session, name: string, bytes = 100
   }
 }
 
-const begin = (follower: Follower, from?: string) =>
-  Effect.flatMap(follower.join(from), (join) => follower.go(join))
+const begin = (subscriber: Subscriber, from?: string) =>
+  Effect.flatMap(subscriber.join(from), (join) => subscriber.go(join))
 
 const numbers = ({ sent }: Session, name: string) =>
   sent.flatMap(({ channel, cursor, type }) =>
@@ -128,7 +128,7 @@ const steps = Effect.repeat(
 
 const upTo = (last: number) => Array.from({ length: last }, (_, index) => index + 1)
 
-describe("a follower", () => {
+describe("a subscriber", () => {
   it.effect("has no hole and no double, however long the answer took", () =>
     Effect.gen(function* () {
       const node = session(1e6)
@@ -146,7 +146,7 @@ describe("a follower", () => {
     })
   )
 
-  it.effect("holds no more than the session may, whatever its other followers hold", () =>
+  it.effect("holds no more than the session may, whatever its other subscribers hold", () =>
     Effect.gen(function* () {
       const node = session(100_000)
       const gate = yield* Deferred.make<void>()
@@ -181,12 +181,12 @@ describe("a follower", () => {
   it.effect("gives back what it held when the subscriber leaves", () =>
     Effect.gen(function* () {
       const node = session(1e6)
-      const { begin, follower, publish, state } = channel(node, "a")
+      const { begin, subscriber, publish, state } = channel(node, "a")
       state.gate = yield* Deferred.make<void>()
       yield* Effect.forkChild(begin(), { startImmediately: true })
       publish(20)
       expect(heldIn(node, 1e6)).toBeGreaterThan(2000)
-      follower.leave()
+      subscriber.leave()
       expect(heldIn(node, 1e6)).toBe(0)
     })
   )
@@ -194,15 +194,15 @@ describe("a follower", () => {
   it.effect("sends nothing once the subscriber has left, though the answer was on its way", () =>
     Effect.gen(function* () {
       const node = session(10_000)
-      const { begin, follower, publish, state } = channel(node, "a")
+      const { begin, subscriber, publish, state } = channel(node, "a")
       yield* begin()
       publish(3)
       state.gate = yield* Deferred.make<void>()
-      const late = yield* Effect.forkChild(follower.catchUp("e:1"), { startImmediately: true })
-      follower.leave()
+      const late = yield* Effect.forkChild(subscriber.catchUp("e:1"), { startImmediately: true })
+      subscriber.leave()
       yield* Deferred.succeed(state.gate, undefined)
       yield* Fiber.join(late)
-      yield* follower.catchUp("e:0")
+      yield* subscriber.catchUp("e:0")
       expect(numbers(node, "a")).toEqual(upTo(3))
     })
   )
@@ -220,10 +220,10 @@ describe("a follower", () => {
           }),
         true
       )
-      const follower = new Follower(view, port)
-      const reading = yield* Effect.forkChild(follower.catchUp("e:0"), { startImmediately: true })
+      const subscriber = new Subscriber(view, port)
+      const reading = yield* Effect.forkChild(subscriber.catchUp("e:0"), { startImmediately: true })
       expect([joins, reading.pollUnsafe()]).toEqual([1, undefined])
-      follower.leave()
+      subscriber.leave()
       // In no time: others want the session's turn.
       yield* Fiber.join(reading)
       yield* TestClock.adjust("1 minute")

@@ -1,7 +1,7 @@
 /**
- * The short memories of a node: of each channel the last entries, bounded by count, age and bytes.
+ * The rings of a node: of each channel the last entries, bounded by count, age and bytes.
  *
- * The bytes are counted over all memories of one `Budget`. At its limit those that hold most forget
+ * The bytes are counted over all rings of one `Budget`. At its limit those that hold most forget
  * first, whoever pushes: a channel that fills the budget pays for itself, and the others keep theirs.
  * What is too old is forgotten by the clock, at most 5 s late, and never given.
  */
@@ -9,7 +9,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 
-export interface Limits {
+export interface RingLimits {
   /** Events per channel. */
   readonly events: number
   /** Age in milliseconds. */
@@ -30,21 +30,21 @@ const sweepEvery = 5000
 /** At the limit this share of it is freed at once, because to find who holds most takes a look at all. */
 const freedShare = 1 / 16
 
-/** A memory as its budget sees it. */
+/** A ring as its budget sees it. */
 interface Holder {
   readonly bytes: number
   expire(now: number): void
   shrinkTo(bytes: number): void
 }
 
-/** What all memories of a node hold together. */
+/** What all rings of a node hold together. */
 export class Budget {
-  readonly limits: Limits
+  readonly limits: RingLimits
   /** Those that hold something. */
   readonly holders = new Set<Holder>()
   used = 0
 
-  constructor(limits: Limits) {
+  constructor(limits: RingLimits) {
     this.limits = limits
   }
 
@@ -88,7 +88,7 @@ interface Weights<in Entry> {
 }
 
 /** The last entries of one channel, each with the time of its receipt in milliseconds since 1970. */
-export class Memory<Entry extends { readonly at: number }> implements Holder {
+export class Ring<Entry extends { readonly at: number }> implements Holder {
   readonly #budget: Budget
   readonly #weights: Weights<Entry>
   #entries: Array<Entry | undefined> = []
