@@ -125,8 +125,8 @@ export class RealtimeClient extends Context.Service<
      *
      * While there is no connection the message waits in the queue. It is sent again under the same
      * key when the answer was lost, so it has one effect. It fails with `Expired` when it has waited for
-     * 60 s (the option `queue.maxAge`), and the server does nothing of it afterwards. Messages leave in order; one that the
-     * server asked to send later may be overtaken by those already on their way.
+     * 60 s (the option `queue.maxAge`), and the server does nothing of it afterwards. Messages leave in
+     * order; one that the server asked to send later may be overtaken by those already on their way.
      */
     readonly publish: <A>(
       channel: Channel<A, true>,
@@ -149,23 +149,22 @@ export class RealtimeClient extends Context.Service<
 /**
  * Makes the client alone; the queue comes from outside. The connection ends with the scope.
  *
+ * `byDefault` is called where the options have no `onError`. Default: nothing.
+ *
  * @category constructors
  * @since 0.1.0
  */
 export const make = (
-  options: Options
+  options: Options,
+  byDefault?: NonNullable<Options["onError"]>
 ): Effect.Effect<RealtimeClient["Service"], never, PublishQueue | Scope.Scope> =>
   Effect.gen(function* () {
     const queue = yield* PublishQueue
     const time = yield* Time.make
     const capacity = options.maxStreamBuffer ?? Defaults.maxStreamBuffer
 
-    const connection = yield* Connection.make(
-      options,
-      time,
-      () => [subscriptions, publisher],
-      (error) => void time.fork(Effect.logError(error.message))
-    )
+    const wings = () => [subscriptions, publisher]
+    const connection = yield* Connection.make(options, time, wings, byDefault)
     const subscriptions = Subscriptions.make(connection, time)
     const ackMillis = Time.millis(options.ackTimeout ?? Defaults.ackTimeout)
     const publisher = Publisher.make(connection, time, queue, ackMillis)
@@ -218,7 +217,12 @@ export const make = (
  * @since 0.1.0
  */
 export const layerNoDeps = (options: Options): Layer.Layer<RealtimeClient, never, PublishQueue> =>
-  Layer.effect(RealtimeClient, make(options))
+  Layer.effect(
+    RealtimeClient,
+    Effect.flatMap(Effect.context<Scope.Scope>(), (context) =>
+      make(options, (error) => Effect.runForkWith(context)(Effect.logError(error.message)))
+    )
+  )
 
 /**
  * Provides the client with its queue in memory.

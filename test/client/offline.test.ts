@@ -11,6 +11,8 @@ import { platform } from "./support/network.ts"
 
 const Room = Channel.make("room", Schema.Struct({ n: Schema.Finite }), { publish: true })
 
+const always: (frame: ClientFrame) => boolean = () => true
+
 type Options = NonNullable<Parameters<typeof Client.make>[1]>
 
 /**
@@ -20,7 +22,7 @@ type Options = NonNullable<Parameters<typeof Client.make>[1]>
 const make = Effect.fnUntraced(function* (options?: Options) {
   const { says } = yield* platform
   const server = FakeSocket.make()
-  const network = { up: true, answering: (_: ClientFrame): boolean => true }
+  const network = { up: true, answering: always }
   const effects = new Map<string, unknown>()
   let signal = () => {}
   const webSocket = class extends server.webSocket {

@@ -119,8 +119,7 @@ export const make = (
   options: Options,
   clock: Time,
   above: () => ReadonlyArray<Above>,
-  /** Instead of the option `onError`. */
-  log = (_: ConnectionStopped | TokenFailed) => {}
+  byDefault: NonNullable<Options["onError"]> = () => {}
 ): Effect.Effect<Connection, never, Scope.Scope> =>
   Effect.gen(function* () {
     const { after, now, runSync } = clock
@@ -133,7 +132,7 @@ export const make = (
     const source = Cell.make<Protocol.SourceState>("up")
 
     const tell = (error: ConnectionStopped | TokenFailed) =>
-      Platform.attempt(() => (options.onError ?? log)(error), Platform.report)
+      Platform.attempt(() => (options.onError ?? byDefault)(error), Platform.report)
     const token = Token.make(options, clock, tell)
 
     let state = nowhere

@@ -66,8 +66,12 @@ export const inNextFrame = (run: () => void): void => {
   const frame = globalThis.requestAnimationFrame?.(once)
 }
 
-/** An error that nobody asked for: shown where uncaught errors are shown, and stops nothing. */
+/**
+ * An error that nobody asked for: shown where uncaught errors are shown, and stops nothing. Not of a
+ * connection that stopped (`ConnectionStopped`), however many listen: its client tells that once.
+ */
 export const report = (error: unknown): void => {
+  if ((error as { readonly _tag?: unknown } | null)?._tag === "ConnectionStopped") return
   if (globalThis.reportError) globalThis.reportError(error)
   else {
     queueMicrotask(() => {
