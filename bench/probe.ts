@@ -1,6 +1,6 @@
 /**
- * How long a commit takes to reach a socket: publishes now and then, and holds the arrival at a socket
- * of its own against the moment when the database said that it had committed.
+ * The time from a commit to a socket: publishes now and then, and compares the arrival at its own
+ * socket with the moment when the database answered the commit.
  */
 import { WebSocket } from "ws"
 import { serve } from "./lib/ipc.ts"
@@ -61,7 +61,7 @@ const enter = (port: number, channels: ReadonlyArray<string>): Promise<WebSocket
     })
   })
 
-/** Completes when so many are there. */
+/** Completes when this many have arrived. */
 const arrived = (count: number, present: () => number): Promise<void> =>
   new Promise((resolve, reject) => {
     const timer = setTimeout(
@@ -95,14 +95,14 @@ serve<ProbeApi>({
       await publisher!.query(`select realtime.publish('${channelName(0)}', '${text}'::text)`)
       committed.push(micros())
       next++
-      // In step with nothing: neither with a timer of the reader nor with the 20 ms of a wake.
+      // Out of step with everything: with the timers of the reader and with the 20 ms of a wake.
       const pause = 7 + ((next * 7919) % 13)
       // oxlint-disable-next-line no-await-in-loop -- that is the point
       await new Promise((resolve) => setTimeout(resolve, pause))
     }
     await arrived(next, () => arrivals.size)
     if (hold) await elsewhere!.query("commit")
-    // The answer to the commit and the event travel at the same time: which is first is no matter.
+    // The answer to the commit and the event travel at the same time, in any order.
     return {
       latencies: committed.map((at, index) => Math.max(0, arrivals.get(first + index)! - at))
     }

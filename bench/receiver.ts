@@ -1,8 +1,10 @@
 /**
- * The measured process of workload B: listens to one channel, and says what so many notifications cost.
+ * The measured process of workload B: listens to one channel, and reports the cost of its
+ * notifications.
  *
  * `pg` is the driver's own listener with a counter behind it; ours is `PgNotificationSource` with a
- * counter behind its queue: the link that heals, is watched, and listens to any number of channels.
+ * counter behind its queue: a link that reconnects, is watched, and listens to any number of
+ * channels.
  */
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Layer, ManagedRuntime, Queue, Redacted, Scope } from "effect"
@@ -15,7 +17,7 @@ import type { Receipt, ReceiverApi } from "./lib/types.ts"
 import { pg } from "./server/peers.ts"
 
 interface Listener extends AsyncDisposable {
-  /** The most that waited at once; `undefined` where they have no queue. */
+  /** The most notifications that waited at once; `undefined` where the listener has no queue. */
   readonly most: () => number | undefined
   readonly listenToo: (channels: number) => Promise<void>
 }

@@ -1,8 +1,8 @@
 /**
- * Clients that cost the server much at once: a crowd that comes back with the same events behind it, and
- * sessions that open new channels as fast as they may.
+ * Clients that cost the server much at once: a crowd that resumes with the same events to replay,
+ * and sessions that open new channels as fast as they may.
  *
- * They do what a client should: who is refused comes back after the time that it was told.
+ * They do what a client should: a rejected client retries after its retryAfter.
  */
 import { WebSocket } from "ws"
 import { serve } from "./lib/ipc.ts"
@@ -18,7 +18,7 @@ interface Frame {
   readonly retryAfter?: number
 }
 
-/** Each is somebody else: one identity has few sessions. */
+/** Each client has an identity of its own: one identity may have few sessions. */
 const enter = (port: number, name: string): Promise<WebSocket> =>
   new Promise((resolve, reject) => {
     const ws = new WebSocket(`ws://127.0.0.1:${port}/realtime`, ["effect-realtime.v1"])
@@ -45,7 +45,7 @@ const eventsOf = (frame: Buffer): number => {
 
 const isEvents = (data: Buffer): boolean => data.subarray(0, eventsStart.length).equals(eventsStart)
 
-/** One that resumes; completes when it has exactly so many events. */
+/** A client that resumes; completes when it has exactly this many events. */
 const resume = (
   ws: WebSocket,
   request: { readonly channel: string; readonly cursor: string },
@@ -86,7 +86,7 @@ const resume = (
     subscribe()
   })
 
-/** Opens new channels at a rate, and leaves the oldest beyond 50 that it has. */
+/** Opens new channels at a rate, and leaves the oldest beyond 50. */
 const openMany = (
   ws: WebSocket,
   name: string,
@@ -112,7 +112,7 @@ const openMany = (
     const next = () => {
       const elapsed = performance.now() - begun
       if (elapsed >= millis) return resolve()
-      // As many wait as a session may have waiting, and no more.
+      // As many subscribes wait as a session may have unanswered, and no more.
       if (names.size < 50) {
         const channel = `live_${name}_${++id}`
         names.set(id, channel)

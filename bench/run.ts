@@ -1,5 +1,5 @@
 /**
- * `npm run bench`: measures effect-realtime beside what one would use instead, in one run.
+ * `npm run bench`: measures effect-realtime beside its alternatives, in one run.
  */
 import * as Fs from "node:fs"
 import * as Path from "node:path"
@@ -116,7 +116,7 @@ const main = async (): Promise<Run> => {
   }
   const profile = options.profile === undefined ? undefined : Path.resolve(options.profile)
   if (profile !== undefined) Fs.mkdirSync(profile, { recursive: true })
-  // Not when all is measured: it would be lost.
+  // Not when all workloads run: it would be lost.
   if (options.json !== undefined) {
     Fs.mkdirSync(Path.dirname(options.json), { recursive: true })
     Fs.writeFileSync(options.json, "")
@@ -172,5 +172,5 @@ const main = async (): Promise<Run> => {
 }
 
 const { failures } = await main()
-// Set, not called: what is printed must still get out of the pipe.
+// Set, not called: the output must still leave the pipe.
 if (failures.length > 0) process.exitCode = 1

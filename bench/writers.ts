@@ -1,5 +1,5 @@
 /**
- * The app's side of the database: sessions that run one and the same transaction over and over, each as
+ * The app's side of the database: sessions that run the same transaction over and over, each as
  * soon as its last one has committed.
  */
 import { serve } from "./lib/ipc.ts"

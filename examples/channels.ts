@@ -16,14 +16,14 @@ export const Report = Channel.queryResults(Schema.Array(Order))
 export const Notices = Channel.make("system_notifications", Channel.SystemNotification, {
   publish: true
 })
-/** yours: any Schema, any name of 1-63 bytes */
+/** your own: any Schema, any name of 1-63 bytes */
 export const Room = Channel.family("room_", Schema.String, Schema.Struct({ text: Schema.String }), {
   publish: true
 })
 // #endregion
 
 // #region durable
-/** The same table, kept for a day: resumes exactly, from any cursor. */
+/** The same table on a durable channel: the node keeps its events for a day. */
 export const DurableOrders = Channel.tableUpdates("orders", Order, { delivery: "durable" })
 export const DurableReport = Channel.queryResults(Schema.Array(Order), { delivery: "durable" })
 // #endregion

@@ -404,9 +404,9 @@ export const decodeClientFrame = (
 /** Looks for names with a backslash before it parses any. */
 const parseFrame = (text: string, limit: number): unknown => {
   const hidden = text.includes("\\") ? text.replace(backslashes, masked) : text
-  if (hidden === text) return JsonNames.parse(text)
-  const value = JsonNames.parse(hidden)
-  return treeFault(value, 1, limit) === undefined ? JsonNames.parse(text) : value
+  if (hidden === text) return JsonNames.parseJson(text)
+  const value = JsonNames.parseJson(hidden)
+  return treeFault(value, 1, limit) === undefined ? JsonNames.parseJson(text) : value
 }
 
 const malformed = (id: number | undefined, reason: string) =>

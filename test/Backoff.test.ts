@@ -3,7 +3,7 @@ import { Effect, Fiber, Random, Ref } from "effect"
 import { TestClock } from "effect/testing"
 import * as Backoff from "../src/Backoff.ts"
 
-/** A random source that always says the same, from 0 to just below 1. */
+/** A random source that always returns the same number, from 0 to just below 1. */
 const always = (value: number) =>
   Effect.provideService(Random.Random, {
     nextDoubleUnsafe: () => value,
@@ -35,17 +35,17 @@ const policies = [
 ]
 
 describe("Backoff", () => {
-  it.each(policies)("the ceilings of the $name double up to a cap", ({ expected, policy }) => {
+  it.each(policies)("the ceilings of the $name double up to the cap", ({ expected, policy }) => {
     expect(ceilings(policy, expected.length)).toEqual(expected)
   })
 
-  it.each(policies)("the ceiling of the $name stays finite for ever", ({ expected, policy }) => {
+  it.each(policies)("the ceiling of the $name never exceeds the cap", ({ expected, policy }) => {
     expect([1000, 1e6, Number.MAX_SAFE_INTEGER].map((n) => Backoff.ceiling(policy, n))).toEqual(
       Array.from({ length: 3 }, () => expected.at(-1))
     )
   })
 
-  it("the cap holds for the first retry too, and durations may be written as such", () => {
+  it("the cap limits the first delay too, and a policy takes durations as text", () => {
     const policy = {
       initial: "1 second",
       cap: "3 seconds",
@@ -69,7 +69,7 @@ describe("Backoff", () => {
     })
   )
 
-  it.effect("a thousand clients that lost one server spread over its first two seconds", () =>
+  it.effect("1,000 clients that lose one server spread their first retry over 2 s", () =>
     Effect.gen(function* () {
       const first = yield* Effect.replicateEffect(delays(Backoff.client, 1), 1000).pipe(
         Random.withSeed("spread")
@@ -85,7 +85,7 @@ describe("Backoff", () => {
     })
   )
 
-  it.effect("is random in the same way for the same seed only", () =>
+  it.effect("returns the same delays for the same seed, and others for another seed", () =>
     Effect.gen(function* () {
       const twenty = delays(Backoff.client, 20)
       const one = yield* twenty.pipe(Random.withSeed("a"))
@@ -94,7 +94,7 @@ describe("Backoff", () => {
     })
   )
 
-  it.effect("starts again only after a session that was healthy for long enough", () =>
+  it.effect("starts again at the first delay after 10 s of health, not before", () =>
     Effect.gen(function* () {
       const { delay } = yield* Backoff.make(Backoff.client)
       const seen: Array<number> = []
@@ -108,19 +108,19 @@ describe("Backoff", () => {
   )
 
   const losses = [
-    // Forgiven, and tried at once once more; but not a peer that drops what it accepts.
+    // After 30 s of health the next attempt is immediate. After less health the backoff goes on.
     { healthy: [3_600_000, 0, 0, 0], delays: [0, 50, 100, 200] },
     { healthy: [30_000, 30_000, 29_999, 0], delays: [0, 0, 50, 100] },
     { healthy: [29_999, 0, 0, 3_600_000, 0], delays: [50, 100, 200, 0, 50] }
   ]
-  it.effect.each(losses)("of the link comes at once after $healthy ms of health: $delays", (each) =>
+  it.effect.each(losses)("waits $delays ms on the link after $healthy ms of health", (each) =>
     Effect.gen(function* () {
       const { delay } = yield* Backoff.make(Backoff.link)
       expect(yield* Effect.forEach(each.healthy, delay)).toEqual(each.delays)
     }).pipe(always(0.5))
   )
 
-  it.effect("two users of one policy do not share their failures", () =>
+  it.effect("counts the failures of each user of a policy separately", () =>
     Effect.gen(function* () {
       const one = yield* Backoff.make(Backoff.link)
       const other = yield* Backoff.make(Backoff.link)
@@ -129,14 +129,14 @@ describe("Backoff", () => {
     }).pipe(always(0.5))
   )
 
-  it.effect("never ends", () =>
+  it.effect("returns a delay after 5,000 failures", () =>
     Effect.gen(function* () {
       const many = yield* delays(Backoff.link, 5000)
       expect(many.slice(7)).toEqual(Array.from({ length: 4993 }, () => 5000))
     }).pipe(always(0.5))
   )
 
-  it.effect("waits as a Schedule as long as it says", () =>
+  it.effect("waits as a Schedule for the same delays", () =>
     Effect.gen(function* () {
       const tries = yield* Ref.make(0)
       const fiber = yield* Ref.update(tries, (n) => n + 1).pipe(
@@ -145,14 +145,14 @@ describe("Backoff", () => {
         Effect.forkChild
       )
       const seen: Array<number> = []
-      // 50, 100, 200 ms: the halves of the ceilings.
+      // 50, 100 and 200 ms are half of each ceiling.
       for (const millis of [0, 49, 1, 99, 1, 199, 1]) {
         yield* TestClock.adjust(millis)
         seen.push(yield* Ref.get(tries))
       }
       expect(seen).toEqual([1, 1, 2, 2, 3, 3, 4])
       yield* TestClock.adjust("1 hour")
-      // 400, 800, 1600, 3200 ms, then one each 5 s.
+      // 400, 800, 1600 and 3200 ms, then one attempt every 5 s.
       expect(yield* Ref.get(tries)).toBe(8 + Math.floor((3_600_000 - 6000) / 5000))
       yield* Fiber.interrupt(fiber)
     }).pipe(always(0.5))

@@ -83,7 +83,7 @@ describe("Channel.make", () => {
     })
   })
 
-  it("lets clients publish where it is told to", () => {
+  it("lets clients publish with publish: true", () => {
     expect(Channel.make("moves", Text, { publish: true }).publish).toBe(true)
   })
 })
@@ -93,7 +93,7 @@ describe("Channel.family", () => {
   const Room = Channel.family("room_", RoomId, Text, { publish: true })
   const Seat = Channel.family("seat_", Schema.FiniteFromString, Text)
 
-  it("makes the channel of a parameter", () => {
+  it("makes a channel from a parameter", () => {
     const { fault, name, publish } = Room("lobby")
     expect({ fault, name, publish }).toEqual({
       fault: undefined,
@@ -103,11 +103,11 @@ describe("Channel.family", () => {
     expect(Channel.queryResults(Text)("42").name).toBe("query_results_42")
   })
 
-  it("encodes the parameter into the name and decodes it out of it", () => {
+  it("encodes the parameter into the name and decodes it from the name", () => {
     expect([Seat(7).name, Seat.match("seat_7")?.param]).toEqual(["seat_7", 7])
   })
 
-  // Each text decodes: to 1, to 10, to a day, to "lobby".
+  // The schema decodes each text: to 1, to 10, to a day, to "lobby".
   it.each([
     { of: Schema.FiniteFromString, is: ["1", "-1", "0.5"], others: ["01", "1.0", "1e0", "+1"] },
     { of: Schema.BigIntFromString, is: ["10", "-3"], others: ["010", "0xa", "0b1010"] },
@@ -123,8 +123,8 @@ describe("Channel.family", () => {
     expect(found).toEqual([...is.map((text) => `each_${text}`), ...others.map(() => undefined)])
   })
 
-  it("gives a channel with a fault where no server would find the name again", () => {
-    // Writes upper case and reads lower case.
+  it("returns a channel with a fault when its schema does not decode the name it wrote", () => {
+    // The schema writes upper case and reads lower case.
     const Shouted = Schema.String.pipe(
       Schema.decodeTo(Schema.String, {
         decode: SchemaGetter.transform((text: string) => text.toLowerCase()),
@@ -136,20 +136,20 @@ describe("Channel.family", () => {
   })
 
   it.effect.prop(
-    "finds every channel that it makes, by its name, as the same parameter (seed 1)",
+    "finds each channel it made by its name, with the same parameter (seed 1)",
     { number: Schema.Finite },
     ({ number }) =>
       Effect.sync(() => {
-        // Whether the text may stand in a name (`1e+21` may not) is another question.
+        // Some texts, such as `1e+21`, are not valid in a name. This test ignores that.
         const { name } = Seat(number)
         const found = Seat.match(name)
-        // There is no text for minus zero.
+        // The schema writes minus zero as "0".
         expect([found?.channel.name, found?.param]).toEqual([name, number + 0])
       }),
     { arbitrary: { runs: 300, seed: 1 } }
   )
 
-  it("finds the channel and the parameter of a name", () => {
+  it("returns the channel and the parameter of a name", () => {
     const found = Room.match("room_lobby")
     expect({ name: found?.channel.name, param: found?.param }).toEqual({
       name: "room_lobby",
@@ -164,11 +164,11 @@ describe("Channel.family", () => {
     }
   )
 
-  it("does not match its bare prefix, even where the schema takes empty text", () => {
+  it("does not match its bare prefix, even when the schema accepts empty text", () => {
     expect(Channel.family("any_", Schema.String, Text).match("any_")).toBeUndefined()
   })
 
-  it("gives a channel with a fault for a parameter that does not match its schema", () => {
+  it("returns a channel with a fault for a parameter that does not match its schema", () => {
     const { fault, name } = Room("LOBBY")
     expect({ fault, name }).toEqual({
       name: "room_LOBBY",
@@ -179,7 +179,7 @@ describe("Channel.family", () => {
     })
   })
 
-  it("gives a channel with a fault for an empty parameter", () => {
+  it("returns a channel with a fault for an empty parameter", () => {
     const Any = Channel.family("any_", Schema.String, Text)
     expect(Any("").fault).toEqual(
       new InvalidChannelName({
@@ -189,7 +189,7 @@ describe("Channel.family", () => {
     )
   })
 
-  it("gives a channel with a fault for a parameter that makes the name too long", () => {
+  it("returns a channel with a fault for a parameter that makes the name longer than 63 bytes", () => {
     const Any = Channel.family("any_", Schema.String, Text)
     expect([Any("x".repeat(59)).fault, Any("x".repeat(60)).fault]).toEqual([
       undefined,
@@ -200,7 +200,7 @@ describe("Channel.family", () => {
     ])
   })
 
-  it("refuses a prefix that can never be part of a name", () => {
+  it("rejects a prefix that is not valid in a name", () => {
     expect(
       ["a b", "x".repeat(63)].map((prefix) =>
         thrownBy(() => Channel.family(prefix, Schema.String, Text))
@@ -214,7 +214,7 @@ describe("Channel.family", () => {
     ])
   })
 
-  it("gives all its channels one codec, so that they decode alike", () => {
+  it("shares one codec among all its channels", () => {
     expect(Room("lobby").codec).toBe(Room("attic").codec)
     expect(Room.match("room_lobby")?.channel.codec).toBe(Room("attic").codec)
     expect(Room("lobby").codec).not.toBe(Channel.family("room_", RoomId, Text)("lobby").codec)
@@ -243,7 +243,7 @@ describe("the codec of a channel", () => {
     ).toEqual(Result.succeed({ inner: { text: "a" } }))
   })
 
-  it("says channel, direction and place of what does not match", () => {
+  it("reports the channel, the direction and the path of a mismatch", () => {
     expect([
       Rows.decode({ at: 5, size: "12" }),
       Rows.encode({ ...row, at: new Date(NaN) })
@@ -265,7 +265,7 @@ describe("the codec of a channel", () => {
     ])
   })
 
-  it("words the error for the direction", () => {
+  it("names the direction in the error message", () => {
     const fault = { channel: "rows", issue: "no" }
     expect(
       (["decode", "encode"] as const).map(
@@ -277,7 +277,7 @@ describe("the codec of a channel", () => {
     ])
   })
 
-  it("does not look at the schema before the first payload", () => {
+  it("compiles the schema at the first payload", () => {
     let looked = 0
     const lazy = new Proxy(Text, {
       get: (target, key, receiver) => {
@@ -325,7 +325,7 @@ describe("Channel.toJson", () => {
     ])
   })
 
-  it("writes no raw line feed, which separates frames", () => {
+  it("writes no raw line feed, because a line feed separates frames", () => {
     expect(Channel.toJson(loose, { "a\n": "b\n" })).toEqual(Result.succeed(`{"a\\n":"b\\n"}`))
   })
 
@@ -333,7 +333,7 @@ describe("Channel.toJson", () => {
     expect(Channel.toJson(Channel.make("n", Schema.Finite), -0)).toEqual(Result.succeed("0"))
   })
 
-  // JSON.stringify writes -0 as 0, so -0 is no part of this property.
+  // JSON.stringify writes -0 as 0, so this property leaves -0 out.
   const notMinusZero = Schema.makeFilter((n: number) => !Object.is(n, -0))
   const Finite = Schema.Finite.check(notMinusZero)
   const Everything = Schema.Struct({
@@ -353,7 +353,7 @@ describe("Channel.toJson", () => {
   const seed = 1
 
   it.effect.prop(
-    `reads back every payload that the schema allows (seed ${seed})`,
+    `decodes each payload it encoded to an equal payload (seed ${seed})`,
     { payload: Everything },
     ({ payload }) =>
       Effect.sync(() => {
@@ -367,7 +367,7 @@ describe("Channel.toJson", () => {
 })
 
 describe("Channel.untyped", () => {
-  it("takes any JSON under a name that is checked at use", () => {
+  it("takes any JSON, and checks the name at first use", () => {
     expect([Channel.untyped("a").decode({ any: 1 }), Channel.untyped("a b").fault]).toEqual([
       Result.succeed({ any: 1 }),
       new InvalidChannelName({ channel: "a b", reason: "contains a character that is not allowed" })
@@ -380,7 +380,7 @@ describe("Channel.untyped", () => {
 })
 
 describe("the three known kinds", () => {
-  it("query_results_<id> says that a query completed, with data, or failed, with an error", () => {
+  it("query_results_<id> carries the data of a completed query or the error of a failed one", () => {
     const Report = Channel.queryResults(Text)
     expect(Report("42").name).toBe("query_results_42")
     expect(
@@ -395,7 +395,7 @@ describe("the three known kinds", () => {
     ).toEqual([true, true, true, false, false, false])
   })
 
-  it("table_updates_<table> says what happened to which row", () => {
+  it("table_updates_<table> carries the operation and the row", () => {
     const Texts = Channel.tableUpdates("texts", Text)
     const data = { text: "a" }
     expect(Texts.name).toBe("table_updates_texts")
@@ -413,7 +413,7 @@ describe("the three known kinds", () => {
     ).toEqual([true, true, true, false, false, false, false, false])
   })
 
-  it("a table whose name does not fit is given its channel", () => {
+  it("tableUpdates rejects a table name that is no channel name, unless you pass a channel", () => {
     const table = "a table of another schema"
     expect(thrownBy(() => Channel.tableUpdates(table, Text))).toBeInstanceOf(InvalidChannelName)
     expect(Channel.tableUpdates(table, Text, { channel: "other" }).name).toBe("other")
@@ -432,7 +432,7 @@ describe("the three known kinds", () => {
     ).toEqual([true, true, true, false, false])
   })
 
-  it("known() serves all three, read-only", () => {
+  it("known() returns all three kinds, read-only", () => {
     const known = Channel.known()
     expect(
       known.map((definition) =>

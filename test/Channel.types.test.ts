@@ -1,6 +1,6 @@
 /**
- * Which calls compile and which do not. `tsc` does the checking: a line under `@ts-expect-error` that
- * compiles is an error of its own. What must not compile stands in functions that nobody calls.
+ * Which calls compile and which do not. `tsc` reports a line under `@ts-expect-error` that compiles.
+ * Calls that must not compile stand in functions that no test calls.
  */
 import { describe, expectTypeOf, it } from "@effect/vitest"
 import { Effect, type Result, Schema, Stream } from "effect"
@@ -22,13 +22,13 @@ const Notes = Channel.family("note_", Schema.FiniteFromString, Move, { publish: 
 const Report = Channel.queryResults(Schema.Array(Move))
 const Orders = Channel.tableUpdates("orders", Move)
 
-/** The client's, with nothing behind it. */
+/** The client's functions, without a client behind them. */
 const publish: RealtimeClient.RealtimeClient["Service"]["publish"] = () => Effect.void
 const events: RealtimeClient.RealtimeClient["Service"]["events"] = () => Stream.never
 const subscribe: RealtimeClient.RealtimeClient["Service"]["subscribe"] = () => Stream.never
 
 describe("a definition", () => {
-  it("knows its name, its payload and whether clients may publish", () => {
+  it("types its name, its payload and whether clients may publish", () => {
     expectTypeOf(Moves).toEqualTypeOf<Channel.Channel<Move, true, "moves", "live">>()
     expectTypeOf(Ticks).toEqualTypeOf<Channel.Channel<number, false, "ticks", "live">>()
     expectTypeOf(Notes).toEqualTypeOf<Channel.Family<number, Move, true, "note_", "live">>()
@@ -38,7 +38,7 @@ describe("a definition", () => {
     >()
   })
 
-  it("knows how its events travel", () => {
+  it("types its delivery", () => {
     const durable = { delivery: "durable" } as const
     expectTypeOf(Channel.make("a", Move, durable).delivery).toEqualTypeOf<"durable">()
     expectTypeOf(
@@ -51,7 +51,7 @@ describe("a definition", () => {
     expectTypeOf(either.delivery).toEqualTypeOf<Channel.Delivery>()
   })
 
-  it("gives its payload type", () => {
+  it("exposes its payload type", () => {
     expectTypeOf<Channel.Payload<typeof Moves>>().toEqualTypeOf<Move>()
     expectTypeOf<Channel.Payload<typeof Ticks>>().toEqualTypeOf<number>()
     expectTypeOf<Channel.Payload<ReturnType<typeof Notes>>>().toEqualTypeOf<Move>()
@@ -59,26 +59,26 @@ describe("a definition", () => {
     expectTypeOf<Channel.Payload<string>>().toEqualTypeOf<never>()
   })
 
-  it("fits into a list with others", () => {
+  it("is assignable to a list of channels", () => {
     expectTypeOf([Moves, Ticks, Notes, Report, Orders]).toExtend<
       ReadonlyArray<Channel.Definition>
     >()
   })
 
-  it("does not take a payload that is no Schema, or options that do not exist", () => {
+  it("accepts only a Schema as payload, and only known options", () => {
     expectTypeOf(() => {
       // @ts-expect-error: a payload is a Schema
       Channel.make("a", { x: "number" })
-      // @ts-expect-error: there is no such delivery
+      // @ts-expect-error: the delivery does not exist
       Channel.make("a", Move, { delivery: "durably" })
-      // @ts-expect-error: an option is spelled wrongly
+      // @ts-expect-error: the option does not exist
       Channel.make("a", Move, { published: true })
       // @ts-expect-error: the parameter of a family must encode to text
       Channel.family("a_", Schema.Finite, Move)
     }).toBeFunction()
   })
 
-  it("cannot be changed", () => {
+  it("is read-only", () => {
     expectTypeOf(() => {
       // @ts-expect-error: read-only
       Moves.publish = false
@@ -87,7 +87,7 @@ describe("a definition", () => {
 })
 
 describe("the codec of a channel", () => {
-  it("is typed in both directions", () => {
+  it("types decode and encode", () => {
     expectTypeOf(Moves.decode).toEqualTypeOf<
       (json: unknown) => Result.Result<Move, InvalidPayload>
     >()
@@ -96,7 +96,7 @@ describe("the codec of a channel", () => {
     >()
   })
 
-  it("does not take another payload", () => {
+  it("accepts only its own payload", () => {
     expectTypeOf(() => {
       // @ts-expect-error: x is a number
       Moves.encode({ x: "1", at: new Date(0) })
@@ -109,7 +109,7 @@ describe("the codec of a channel", () => {
 })
 
 describe("a family", () => {
-  it("does not take a parameter of another type, or none", () => {
+  it("requires a parameter of its type", () => {
     expectTypeOf(() => {
       // @ts-expect-error: the parameter is a number
       Notes("7")
@@ -120,7 +120,7 @@ describe("a family", () => {
     }).toBeFunction()
   })
 
-  it("gives the parameter of a name back with its type", () => {
+  it("returns the parameter of a name with its type", () => {
     expectTypeOf(Notes.match("note_7")).toEqualTypeOf<
       | {
           readonly channel: Channel.Channel<Move, true, `note_${string}`, "live">
@@ -130,7 +130,7 @@ describe("a family", () => {
     >()
   })
 
-  it("is not a channel itself", () => {
+  it("is not a channel until it is called", () => {
     expectTypeOf(() => {
       // @ts-expect-error: a family is called first
       subscribe(Notes)
@@ -139,7 +139,7 @@ describe("a family", () => {
 })
 
 describe("a client", () => {
-  it("publishes the payload of a channel that lets it", () => {
+  it("publishes the payload of a channel that allows clients to publish", () => {
     expectTypeOf(publish(Moves, move)).toExtend<Effect.Effect<void, unknown>>()
     expectTypeOf(publish(Notes(7), move)).toExtend<Effect.Effect<void, unknown>>()
     expectTypeOf(publish(Channel.untyped("any"), { any: "thing" })).toExtend<
@@ -147,33 +147,33 @@ describe("a client", () => {
     >()
   })
 
-  it("does not publish another payload", () => {
+  it("publishes only the payload of the channel", () => {
     expectTypeOf(() => {
       // @ts-expect-error: x is a number
       publish(Moves, { x: "1", at: new Date(0) })
-      // @ts-expect-error: there is no y
+      // @ts-expect-error: y does not exist
       publish(Moves, { ...move, y: 1 })
       // @ts-expect-error: a payload is needed
       publish(Moves)
     }).toBeFunction()
   })
 
-  it("does not publish to a channel that is read-only", () => {
+  it("does not publish to a read-only channel", () => {
     expectTypeOf(() => {
-      // @ts-expect-error: clients only read it
+      // @ts-expect-error: the channel is read-only for clients
       publish(Ticks, 1)
-      // @ts-expect-error: clients only read it
+      // @ts-expect-error: the channel is read-only for clients
       publish(Orders, { operation: "INSERT", data: move })
-      // @ts-expect-error: clients only read it
+      // @ts-expect-error: the channel is read-only for clients
       publish(Report("42"), { status: "completed", data: [move] })
-      // @ts-expect-error: clients only read it
+      // @ts-expect-error: the channel is read-only for clients
       publish(Channel.systemNotifications, { type: "info", message: "a" })
-      // @ts-expect-error: whether clients may publish is not known
+      // @ts-expect-error: the type does not say whether clients may publish
       publish(Moves as Channel.Channel<Move>, move)
     }).toBeFunction()
   })
 
-  it("receives what the channel carries", () => {
+  it("receives the payload of the channel", () => {
     expectTypeOf(subscribe(Moves)).toExtend<Stream.Stream<Move, unknown>>()
     expectTypeOf<Stream.Success<ReturnType<typeof subscribe<Move>>>>().toEqualTypeOf<Move>()
     const received = events(Notes(7))
@@ -216,13 +216,13 @@ describe("the three known kinds", () => {
     >()
   })
 
-  it("does not take a status, an operation or a type that does not exist", () => {
+  it("accepts only the statuses, operations and types of the protocol", () => {
     expectTypeOf(() => {
-      // @ts-expect-error: there is no status "running"
+      // @ts-expect-error: the status "running" does not exist
       Report("42").encode({ status: "running" })
-      // @ts-expect-error: there is no operation "TRUNCATE"
+      // @ts-expect-error: the operation "TRUNCATE" does not exist
       Orders.encode({ operation: "TRUNCATE", data: move })
-      // @ts-expect-error: there is no type "debug"
+      // @ts-expect-error: the type "debug" does not exist
       Channel.systemNotifications.encode({ type: "debug", message: "a" })
       // @ts-expect-error: a message is needed
       Channel.systemNotifications.encode({ type: "info" })

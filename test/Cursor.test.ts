@@ -3,7 +3,7 @@ import { Effect, Schema } from "effect"
 import * as Cursor from "../src/internal/cursor.ts"
 
 describe("a live cursor", () => {
-  it("is an epoch and a sequence number", () => {
+  it("consists of an epoch and a sequence number", () => {
     expect(Cursor.formatLive("Ab_-9", 7)).toBe("Ab_-9:7")
     expect(Cursor.parseLive("Ab_-9:7")).toEqual({ epoch: "Ab_-9", seq: 7 })
   })
@@ -11,14 +11,14 @@ describe("a live cursor", () => {
   const seed = 1
   const maxSeq = Schema.isLessThanOrEqualTo(Number.MAX_SAFE_INTEGER)
   it.effect.prop(
-    `is read back as it was written (seed ${seed})`,
+    `decodes to the epoch and number it was encoded from (seed ${seed})`,
     {
       epoch: Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_-]{1,32}$/)),
       seq: Schema.Natural.check(maxSeq)
     },
     ({ epoch, seq }) =>
       Effect.sync(() =>
-        // `+ 0` because a generated number may be -0.
+        // A generated number may be -0, so `+ 0`.
         expect(Cursor.parseLive(Cursor.formatLive(epoch, seq))).toEqual({ epoch, seq: seq + 0 })
       ),
     { arbitrary: { runs: 500, seed } }
@@ -62,11 +62,11 @@ describe("a live cursor", () => {
     expect(Cursor.parseLive(text)).toBeUndefined()
   })
 
-  it("is not a text of any length: it is measured before it is read", () => {
+  it("is measured before it is parsed, so 10 MB of text return at once", () => {
     expect(Cursor.parseLive(`${"e".repeat(10_000_000)}:1`)).toBeUndefined()
   })
 
-  it("fits into what is looked at", () => {
+  it("has at most 8,192 bytes", () => {
     expect(Cursor.maxBytes).toBe(8192)
   })
 })

@@ -1,6 +1,6 @@
 /**
- * Numbers against an oracle that knows nothing of how `Exact` works: decimal values as fractions of
- * bigints, and a scanner of JSON that goes character by character.
+ * Compares `Exact` with an independent oracle: decimal values as fractions of bigints, and a JSON
+ * scanner that reads character by character.
  */
 import { describe, expect, it } from "@effect/vitest"
 import * as Exact from "../src/internal/exact.ts"
@@ -8,7 +8,7 @@ import { long, type Random, random, seed } from "./server/support/random.ts"
 
 const runs = long ? 400_000 : 5000
 
-/** A decimal number as integer times a power of ten, without zeros at the end: one form per value. */
+/** A decimal number as an integer times a power of ten, without trailing zeros: one form per value. */
 const valueOf = (token: string): string => {
   const [, sign, whole, fraction = "", exponent = "0"] =
     /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([-+]?\d+))?$/.exec(token)!
@@ -26,7 +26,7 @@ const isHeld = (token: string): boolean => {
 
 const digits = (r: Random, count: number) => Array.from({ length: count }, () => r.int(10)).join("")
 
-/** Numbers of every size, many of them at the edges of what a double holds. */
+/** Numbers of every size, many of them at the limits of a double. */
 const token = (r: Random): string => {
   const edges = [2 ** 53, 2 ** 53 - 1, 2 ** 60, 1e21, 5e-324, Number.MAX_VALUE, 0.1, 1 / 3]
   switch (r.int(6)) {
@@ -53,7 +53,7 @@ const token = (r: Random): string => {
 const strings = [`""`, `"a"`, `"9007199254740993"`, `"\\"12345678901234567890"`, `"\\\\"`, `"é😀"`]
 const names = [`"id"`, `"9007199254740993"`, `"1e400"`, `"a\\"b"`, `"total"`]
 
-/** JSON with white space everywhere, and the same as it must come out. */
+/** JSON with white space between all tokens, and the expected result. */
 const nested = (r: Random, depth: number): readonly [text: string, expected: string] => {
   const space = ["", " ", "\n", "\t\r "][r.int(4)]!
   const kind = depth === 0 ? r.int(3) : r.int(5)
@@ -87,7 +87,7 @@ const fails = (text: string) => {
 }
 
 describe(`exact numbers (seed ${seed})`, () => {
-  it("stay numbers exactly when the shortest text of their double is the same value", () => {
+  it("stay numbers when the shortest text of their double has the same value, else become strings", () => {
     const r = random(seed)
     let held = 0
     for (let run = 0; run < runs; run++) {
@@ -104,7 +104,7 @@ describe(`exact numbers (seed ${seed})`, () => {
     expect(held / runs).toBeLessThan(0.9)
   })
 
-  it("become strings wherever they stand, and nothing else changes; twice is once", () => {
+  it("become strings at any depth, and a second rewrite changes nothing", () => {
     const r = random(seed + 1)
     for (let run = 0; run < runs / 4; run++) {
       const [text, expected] = nested(r, 4)
@@ -113,7 +113,7 @@ describe(`exact numbers (seed ${seed})`, () => {
     }
   })
 
-  it("leave what is no JSON as it is none", () => {
+  it("stay invalid in invalid JSON, and valid in valid JSON", () => {
     const r = random(seed + 2)
     const noise = `{}[]",:\\ .-+eE0123456789tfn`
     for (let run = 0; run < runs; run++) {
@@ -124,7 +124,7 @@ describe(`exact numbers (seed ${seed})`, () => {
     }
   })
 
-  it("leave alone whatever JavaScript writes", () => {
+  it("stay unchanged in text that JSON.stringify wrote", () => {
     const r = random(seed + 3)
     const bits = new DataView(new ArrayBuffer(8))
     for (let run = 0; run < runs; run++) {
@@ -158,7 +158,7 @@ describe("Exact", () => {
     expect(Exact.rewrite(text)).toBe(expected)
   })
 
-  it("keeps one form per column in what PostgreSQL wrote of a row", () => {
+  it("writes each integer of a row beyond 2^53 - 1 as a string", () => {
     const ids = "[9007199254740991,9007199254740992,1152921504606847000,-1152921504606847000]"
     expect(Exact.parse(ids, { row: true })).toEqual([
       9007199254740991,
@@ -166,25 +166,25 @@ describe("Exact", () => {
       "1152921504606847000",
       "-1152921504606847000"
     ])
-    // Also where the column has a scale: the value is the same.
+    // A column with a scale too: the value is the same.
     expect(Exact.parse("[9007199254740992.0,-31017191483137280.00,2.50]", { row: true })).toEqual([
       "9007199254740992",
       "-31017191483137280",
       2.5
     ])
-    // A double of that size has an exponent there.
+    // PostgreSQL writes a double of that size with an exponent.
     expect(Exact.parse("[1e+300,1.5e+16,0.30000000000000004]", { row: true })).toEqual([
       1e300, 1.5e16, 0.30000000000000004
     ])
   })
 
-  it("tells the strings that it made from those that were written", () => {
+  it("marks the strings it made from numbers, not the strings of the text", () => {
     const text = `{"a":12345678901234567890,"b":"12345678901234567890"}`
     const { mark, value } = Exact.parseMarked(text)
     expect(value).toEqual({ a: `${mark}12345678901234567890`, b: "12345678901234567890" })
   })
 
-  it("takes time in proportion to the text", () => {
+  it("takes linear time for 1 MiB of text", () => {
     const size = 1024 * 1024
     const texts = [
       "1".repeat(size),
@@ -196,7 +196,7 @@ describe("Exact", () => {
       `1${"0".repeat(size)}1`,
       `[${`"1234567890123456 ",`.repeat(size / 20)}0]`
     ]
-    // A step that is not linear takes hours for one of them, and the test's time is over.
+    // A quadratic step would run into the test's timeout.
     for (const text of texts) expect(Exact.rewrite(text).length).toBeGreaterThanOrEqual(size - 64)
   })
 })

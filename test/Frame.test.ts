@@ -1,5 +1,5 @@
 /**
- * What the hand-written codecs do with the golden frames of both directions, and with what is none.
+ * The hand-written codecs: the golden frames of both directions, and invalid frames.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Result } from "effect"
@@ -17,7 +17,7 @@ const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
 const reverse = (value: object): Record<string, unknown> =>
   Object.fromEntries(Object.entries(value).toReversed())
 
-/** Fields that the protocol does not know, in the frame and in the objects that it defines. */
+/** Adds unknown fields to the frame and to the objects that the protocol defines. */
 const extend = (value: Readonly<Record<string, unknown>>): unknown => ({
   before: { any: 1 },
   ...value,
@@ -29,14 +29,14 @@ const extend = (value: Readonly<Record<string, unknown>>): unknown => ({
   after: [null]
 })
 
-/** What a client sends, as the server understands it: the frame, or "code id: reason". */
+/** Decodes a client's text as the server does: the frame, or "code id: reason". */
 const receive = (text: string): Frame.ClientFrame | string =>
   Result.match(Frame.decodeClientFrame(text), {
     onSuccess: (frame) => frame,
     onFailure: ({ code, id, reason }) => `${code} ${id}: ${reason}`
   })
 
-/** Arrays within each other, `depth` in all. */
+/** Nested arrays, `depth` in all. */
 const nested = (depth: number) => "[".repeat(depth) + "]".repeat(depth)
 
 const nestedObjects = (depth: number) => `${`{"a":`.repeat(depth)}0${"}".repeat(depth)}`
@@ -56,19 +56,19 @@ const withData = (data: string, options?: { readonly maxDepth: number }) =>
   )
 
 describe("the frames of a client", () => {
-  it.each(client)("$name: the order of the fields does not matter", ({ frame, text }) => {
+  it.each(client)("$name decodes with its fields in any order", ({ frame, text }) => {
     expect(Frame.encode(reverse(frame) as unknown as Frame.ClientFrame)).toBe(text)
     expect(receive(JSON.stringify(reverse(frame)))).toStrictEqual(frame)
   })
 
-  it.each(client)("$name: unknown fields are dropped", ({ frame }) => {
+  it.each(client)("$name decodes without its unknown fields", ({ frame }) => {
     expect(receive(JSON.stringify(extend({ ...frame })))).toStrictEqual(frame)
   })
 
-  it("keep the digits of a number that a double does not hold", () => {
+  it("keep the digits of a number that is not an exact double", () => {
     const text = `{"type":"publish","id":1,"channel":"a","key":"k","data":[9007199254740993,1.5,"9007199254740993"]}`
     expect(receive(text)).toMatchObject({ data: ["9007199254740993", 1.5, "9007199254740993"] })
-    // Not as the id: an answer would name another one.
+    // An id is rejected instead, because the answer would carry another id.
     expect(receive(`{"type":"unsubscribe","id":9007199254740993,"channel":"a"}`)).toBe(
       "frame/malformed undefined: not a valid unsubscribe frame"
     )
@@ -78,25 +78,25 @@ describe("the frames of a client", () => {
     { title: "an escaped backslash", name: String.raw`k\\` },
     { title: "its code", name: String.raw`k\u005c` },
     { title: "its code in capitals, deep inside", name: String.raw`k":[{"\u005C` }
-  ])("with a name that holds $title are refused, and spoil nothing for others", ({ name }) => {
+  ])("with $title in a name are rejected, and later frames decode as before", ({ name }) => {
     const publish = (data: string) =>
       receive(`{"type":"publish","id":6,"channel":"a","key":"k","data":${data}}`)
     const close = name.includes("[") ? "}]" : ""
     expect(publish(`{"a":1,"${name}":2${close}}`)).toBe(
       "frame/malformed 6: a key with a backslash is not allowed"
     )
-    // V8 would read this name as k and a backslash, had it seen that before.
+    // V8 would read this name as k and a backslash if it had cached that name.
     expect(publish(String.raw`{"a":1,"k\n":2}`)).toMatchObject({ data: { "k\n": 2 } })
   })
 
-  it("may hold backslashes in their values, and other escapes in their names", () => {
+  it("may contain backslashes in values, and other escapes in names", () => {
     const data = { "a\nb": "c\\d", ü: "\\" }
     expect(
       receive(JSON.stringify({ type: "publish", id: 1, channel: "a", key: "k", data }))
     ).toMatchObject({ data })
   })
 
-  it("a payload that is text already gives the same bytes", () => {
+  it("a payload that is already text encodes to the same bytes", () => {
     const published = client.flatMap(({ frame, text }) =>
       frame.type === "publish" && frame.within === undefined
         ? [
@@ -118,16 +118,16 @@ describe("the frames of a client", () => {
 })
 
 describe("the frames of a server", () => {
-  it.each(server)("$name: the order of the fields does not matter", ({ frame, text }) => {
+  it.each(server)("$name decodes with its fields in any order", ({ frame, text }) => {
     expect(Frame.encode(reverse(frame) as unknown as Frame.ServerFrame)).toBe(text)
     expect(Frame.decodeServerFrame(JSON.stringify(reverse(frame)))).toStrictEqual(frame)
   })
 
-  it.each(server)("$name: unknown fields are dropped", ({ frame }) => {
+  it.each(server)("$name decodes without its unknown fields", ({ frame }) => {
     expect(Frame.decodeServerFrame(JSON.stringify(extend({ ...frame })))).toStrictEqual(frame)
   })
 
-  it("events that are text already give the same bytes", () => {
+  it("events that are already text encode to the same bytes", () => {
     const batches = server.flatMap(({ frame, text }) =>
       frame.type === "events"
         ? [
@@ -148,19 +148,19 @@ describe("the frames of a server", () => {
     expect(batches).toHaveLength(2)
   })
 
-  it("several travel in one message, separated by line feeds", () => {
+  it("several frames fit into one message, separated by line feeds", () => {
     const message = server.map(({ text }) => text).join("\n")
     expect(Frame.decodeServerMessage(message)).toStrictEqual(server.map(({ frame }) => frame))
   })
 
-  it("a frame that does not fit does not disturb the others of its message", () => {
+  it("an invalid frame does not affect the other frames of its message", () => {
     const message = ["", `{"type":"ping"}`, "{", `{"type":"later"}`, `{"type":"ping"}`, ""].join(
       "\n"
     )
     expect(Frame.decodeServerMessage(message)).toStrictEqual([{ type: "ping" }, { type: "ping" }])
   })
 
-  it("no frame contains a raw line feed, whatever its texts", () => {
+  it("no frame contains a raw line feed, even when its texts do", () => {
     const text = "a\nb\r\nc\u2028"
     const frame = {
       type: "ended",
@@ -174,7 +174,7 @@ describe("the frames of a server", () => {
   })
 })
 
-describe("what a server refuses", () => {
+describe("what a server rejects", () => {
   it.each([
     { title: "an empty message", text: "", fault: "frame/malformed undefined: not JSON" },
     { title: "no JSON", text: "hello", fault: "frame/malformed undefined: not JSON" },
@@ -256,24 +256,24 @@ describe("what a server refuses", () => {
     expect(receive(text)).toBe(fault)
   })
 
-  it("says code and reason in one line", () => {
+  it("reports code and reason in one line", () => {
     expect(new Frame.FrameFault({ code: "frame/unknown", id: 1, reason: "why" }).message).toBe(
       "frame/unknown: why"
     )
   })
 
-  it("takes a hello of another version, which is answered with a close code of its own", () => {
+  it("decodes a hello of another version, so that the server can close with 4201", () => {
     expect(receive(`{"type":"hello","version":2}`)).toEqual({ type: "hello", version: 2 })
   })
 })
 
 describe("an id", () => {
-  it.each(["0", "1", "9007199254740991", "1.0", "1e3"])("%s is one", (id) => {
+  it.each(["0", "1", "9007199254740991", "1.0", "1e3"])("%s is valid", (id) => {
     expect(withId(id)).toEqual({ type: "unsubscribe", id: Number(id), channel: "a" })
   })
 
   it.each(["-1", "1.5", "9007199254740992", "1e999", `"1"`, "null", "true", "[1]", "{}"])(
-    "%s is none",
+    "%s is not valid",
     (id) => {
       expect(withId(id)).toBe("frame/malformed undefined: not a valid unsubscribe frame")
     }
@@ -299,7 +299,7 @@ describe("a key that could reach a prototype", () => {
       wrap: (pair: string) => `{${pair},"type":"unsubscribe","id":5,"channel":"a"}`
     },
     {
-      place: "in a field that nobody knows",
+      place: "in an unknown field",
       wrap: (pair: string) => `{"type":"pong","id":5,"extra":{${pair}}}`
     },
     {
@@ -329,12 +329,12 @@ describe("a key that could reach a prototype", () => {
     }))
   )
 
-  it.each(cases)("$place, written $written, is refused with the id", ({ key, text }) => {
+  it.each(cases)("is rejected $place, written $written, with the frame's id", ({ key, text }) => {
     expect(receive(text)).toBe(`frame/malformed 5: the key ${key} is not allowed`)
     expect(Object.hasOwn(Object.prototype, "x")).toBe(false)
   })
 
-  it("is fine as a value, and when it only looks similar", () => {
+  it("is accepted as a value, and a similar key is accepted too", () => {
     const data = { proto: "__proto__", Constructor: ["constructor"], prototypes: "prototype" }
     expect(
       receive(JSON.stringify({ type: "publish", id: 5, channel: "a", key: "constructor", data }))
@@ -345,7 +345,7 @@ describe("a key that could reach a prototype", () => {
 describe("the depth of a frame", () => {
   const tooDeep = "frame/malformed: nested deeper than 64 levels (6)"
 
-  it("may be 64, the frame itself being the first", () => {
+  it("may be 64 levels, counting the frame itself", () => {
     expect([nested(63), nested(64)].map((data) => withData(data))).toEqual(["publish", tooDeep])
   })
 
@@ -356,20 +356,20 @@ describe("the depth of a frame", () => {
     ])
   })
 
-  it("counts in a field that nobody knows", () => {
+  it("counts the levels of an unknown field too", () => {
     expect(receive(`{"type":"pong","id":6,"extra":${nested(64)}}`)).toBe(
       "frame/malformed 6: nested deeper than 64 levels"
     )
   })
 
-  it("may be limited otherwise", () => {
+  it("has the limit that you pass as maxDepth", () => {
     expect(withData("[[]]", { maxDepth: 2 })).toBe(
       "frame/malformed: nested deeper than 2 levels (6)"
     )
     expect(withData("[]", { maxDepth: 2 })).toBe("publish")
   })
 
-  it("does not matter to the stack: 20,000 arrays within each other are refused like 65", () => {
+  it("does not overflow the stack with 20,000 nested arrays", () => {
     expect(withData(nested(20_000))).toBe(tooDeep)
   })
 })
@@ -426,12 +426,12 @@ describe("what a client ignores", () => {
     ])
   })
 
-  it("not a gap for a reason that it does not know", () => {
+  it("does not include a gap with an unknown reason", () => {
     const text = `{"type":"gap","channel":"a","reason":"mood","cursor":"e:0"}`
     expect(Frame.decodeServerFrame(text)).toEqual(JSON.parse(text))
   })
 
-  it("not a payload that nests deeply or has odd keys: that is the channel's matter", () => {
+  it("does not include a deeply nested payload or one with __proto__, which the channel checks", () => {
     const data = `{"a":${nested(20_000)},"__proto__":1}`
     const [frame] = Frame.decodeServerMessage(events(`{"id":"e:2","at":"${at}","data":${data}}`))
     expect(frame).toMatchObject({ type: "events", cursor: "e:1" })

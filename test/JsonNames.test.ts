@@ -2,7 +2,7 @@ import { describe, expect, it } from "@effect/vitest"
 import * as JsonNames from "../src/internal/jsonNames.ts"
 import { random, seed } from "./server/support/random.ts"
 
-/** JSON by recursive descent: names are never given to the engine. */
+/** Parses JSON by recursive descent, without the engine's own parser for names. */
 const slowly = (text: string): unknown => {
   let at = 0
   const space = () => {
@@ -42,21 +42,21 @@ const slowly = (text: string): unknown => {
   return value()
 }
 
-/** How the text of a value begins when names matter: order included. */
+/** The text of a value with its names in order. */
 const shown = (value: unknown): string => JSON.stringify(value)
 
 const names = ["a", "k\\", "k\n", "k", "1", "ü", 'q"', "__proto__", "\\\\n", "\ud800", ""]
 
 describe(`names of JSON (seed ${seed})`, () => {
-  it("are what they say, whatever names the process has seen before", () => {
-    expect(JsonNames.parse(String.raw`{"a":1,"k\\":2}`)).toEqual({ a: 1, "k\\": 2 })
-    expect(JsonNames.parse(String.raw`{"a":1,"k\n":2}`)).toEqual({ a: 1, "k\n": 2 })
-    expect(JsonNames.parse(String.raw`[{"a":1,"k\u000a":{"\"":"\\"}}]`)).toEqual([
+  it("parse as they are spelled, whatever names the process parsed before", () => {
+    expect(JsonNames.parseJson(String.raw`{"a":1,"k\\":2}`)).toEqual({ a: 1, "k\\": 2 })
+    expect(JsonNames.parseJson(String.raw`{"a":1,"k\n":2}`)).toEqual({ a: 1, "k\n": 2 })
+    expect(JsonNames.parseJson(String.raw`[{"a":1,"k\u000a":{"\"":"\\"}}]`)).toEqual([
       { a: 1, "k\n": { '"': "\\" } }
     ])
   })
 
-  it("are those of a reader that goes character by character", () => {
+  it("equal the names of a parser that reads character by character", () => {
     const r = random(seed)
     const spelled = (name: string) => {
       const plain = JSON.stringify(name)
@@ -73,16 +73,16 @@ describe(`names of JSON (seed ${seed})`, () => {
     }
     for (let run = 0; run < 5000; run++) {
       const text = json(4)
-      expect([text, shown(JsonNames.parse(text))]).toEqual([text, shown(slowly(text))])
+      expect([text, shown(JsonNames.parseJson(text))]).toEqual([text, shown(slowly(text))])
     }
   })
 
-  it("leave what is wrong wrong, and take time in proportion to the text", () => {
+  it("stay invalid in invalid JSON, and 50,000 of them parse in linear time", () => {
     const wrong = [`{"a\\x":1}`, `{"a\\":1}`, `{"\\n" 1}`, `"\\`, `{"a\n\\n":1}`, `{\\"a":1}`]
-    for (const text of wrong) expect(() => JsonNames.parse(text)).toThrow(SyntaxError)
+    for (const text of wrong) expect(() => JsonNames.parseJson(text)).toThrow(SyntaxError)
     const many = 50_000
-    expect(JsonNames.parse(`[${`"a",`.repeat(many)}"\\n"]`)).toHaveLength(many + 1)
+    expect(JsonNames.parseJson(`[${`"a",`.repeat(many)}"\\n"]`)).toHaveLength(many + 1)
     const deep = `${`{"k\\n":`.repeat(many)}0${"}".repeat(many)}`
-    expect(Object.keys(JsonNames.parse(deep) as object)).toEqual(["k\n"])
+    expect(Object.keys(JsonNames.parseJson(deep) as object)).toEqual(["k\n"])
   })
 })

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Protocol from "../src/Protocol.ts"
 
-/** What a person may read: from a capital letter to the only full stop at an end. */
+/** A sentence: a capital letter first, and its only full stop last. */
 const oneSentence = /^[A-Z](?:[^.\n]|\.(?=\w)){15,90}\.$/
 
 describe("Protocol", () => {
@@ -46,7 +46,7 @@ describe("Protocol", () => {
     expect(Protocol.closePolicy(code)).toBe(policy)
   })
 
-  it("names the close codes", () => {
+  it("names each close code", () => {
     expect(
       Object.fromEntries(
         Object.entries(Protocol.closeCodes).map(([name, { code }]) => [name, code])
@@ -87,7 +87,7 @@ describe("Protocol", () => {
     }
   )
 
-  it("says of every error code what a client should do", () => {
+  it("lists each error code with its retry policy", () => {
     expect(
       Object.fromEntries(
         Object.entries(Protocol.errorCodes).map(([code, { retry }]) => [code, retry])

@@ -14,7 +14,7 @@ const event: Event<number> = {
 const gap = new Gap({ channel: "ticks", reason: "source", cursor: "f:0" })
 
 describe("RealtimeEvent", () => {
-  it("match runs the function of an event, or that of a gap", () => {
+  it("match calls onEvent for an event and onGap for a gap", () => {
     const describeIt = match({
       onEvent: ({ payload }: Event<number>) => ["event", payload] as const,
       onGap: ({ reason }) => ["gap", reason] as const
@@ -26,7 +26,7 @@ describe("RealtimeEvent", () => {
     ])
   })
 
-  it.effect("a gap is the error of a stream that has no other way to tell it", () =>
+  it.effect("a gap is an error that catchTag catches", () =>
     Effect.gen(function* () {
       const told = yield* Effect.fail(gap).pipe(
         Effect.catchTag("Gap", ({ channel, cursor, reason }) =>
@@ -38,7 +38,7 @@ describe("RealtimeEvent", () => {
   )
 
   it.each(["source", "slow", "retention", "invalid"] as const)(
-    "a gap (%s) says what happened and what to do",
+    "the message of a gap (%s) names the channel, the reason and the cure",
     (reason) => {
       expect(new Gap({ channel: "ticks", reason, cursor: "f:0" }).message).toBe(
         `Events of channel "ticks" may be missing (${reason}). Re-read the state, then go on from here.`

@@ -67,7 +67,7 @@ const nouns: Readonly<Record<string, Noun>> = {
     group: { retention: Defaults.pgInstaller.retention },
     guide: layer("MemoryOutbox")
   },
-  jwt: { file: "src/server/jwt.ts", group: Defaults.jwt, guide: "jwt({ " },
+  Jwt: { file: "src/server/Jwt.ts", group: Defaults.jwt, guide: "jwt({ " },
   RealtimeTest: {
     file: "src/testing/RealtimeTest.ts",
     group: Defaults.realtimeTest,
@@ -80,7 +80,7 @@ const nouns: Readonly<Record<string, Noun>> = {
   },
   RealtimeClient: {
     file: "src/client/RealtimeClient.ts",
-    group: { ackTimeout: Defaults.ackTimeout, streamBuffer: Defaults.maxStreamBuffer },
+    group: { ackTimeout: Defaults.ackTimeout, maxStreamBuffer: Defaults.maxStreamBuffer },
     guide: layer("RealtimeClient")
   },
   PublishQueue: {

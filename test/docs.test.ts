@@ -1,6 +1,6 @@
 /**
- * What the documents show is code that is type-checked: every `ts` and `tsx` block follows a comment
- * that names a region of an example, and is that region, word for word.
+ * Code in the documents is type-checked: every `ts` and `tsx` block follows a comment that names a
+ * region of an example, and equals that region.
  *
  *     <!-- examples/streams/worker.ts#worker -->
  *     (the block)
@@ -17,7 +17,7 @@ const read = (path: string): string | undefined =>
   Fs.existsSync(Path.join(root, path)) ? Fs.readFileSync(Path.join(root, path), "utf8") : undefined
 
 interface Block {
-  /** Where the fence opens, from 1. */
+  /** The line where the fence opens, from 1. */
   readonly line: number
   readonly language: string
   readonly code: string
@@ -43,7 +43,7 @@ const blocksOf = (text: string): ReadonlyArray<Block> => {
   return blocks
 }
 
-/** Without the indentation that all lines share, and without empty lines around. */
+/** Removes the indentation that all lines share, and the empty lines around the code. */
 const dedent = (code: string): string => {
   const lines = code.split("\n").map((line) => line.trimEnd())
   const indents = lines.filter((line) => line !== "").map((line) => line.search(/\S/))
@@ -67,7 +67,7 @@ const reference = /^<!-- (examples\/\S+\.tsx?)#(\S+) -->$/
 const checked = new Set(["ts", "tsx"])
 const alike = new Set(["typescript", "mts", "cts", "js", "jsx", "mjs", "cjs", "javascript"])
 
-/** What is wrong with a block, or `undefined`. `source` gives the text of an example. */
+/** The fault of a block, or `undefined`. `source` returns the text of an example. */
 const faultOf = (
   { above, code, language }: Block,
   source: (path: string) => string | undefined
@@ -102,11 +102,11 @@ describe("the documents", () => {
     expect(shown.length, "README.md shows no code at all").toBeGreaterThan(0)
   })
 
-  it("README.md is read in a minute: at most 250 lines", () => {
+  it("README.md has at most 250 lines", () => {
     expect(read("README.md")!.trimEnd().split("\n").length).toBeLessThanOrEqual(250)
   })
 
-  it("CONTRIBUTING.md, where there is one, shows only code that is checked", () => {
+  it("CONTRIBUTING.md shows only code that is checked", () => {
     expect(faults("CONTRIBUTING.md", read("CONTRIBUTING.md") ?? "", read)).toEqual([])
   })
 })
@@ -115,7 +115,7 @@ const topics = Fs.readdirSync(Path.join(root, "examples"), { withFileTypes: true
   .filter((entry) => entry.isDirectory())
   .map(({ name }) => name)
 
-/** The guides stand beside the examples that they show, the protocol beside its code. */
+/** The guides stand beside their examples, the protocol beside its code. */
 const guides = ["src/PROTOCOL.md", ...topics.map((name) => `examples/${name}/README.md`)].filter(
   (path) => read(path) !== undefined
 )
@@ -124,7 +124,7 @@ const guides = ["src/PROTOCOL.md", ...topics.map((name) => `examples/${name}/REA
 const otherwise = new Set(["src/PROTOCOL.md", "examples/python/README.md"])
 
 describe("the guides", () => {
-  it("are there for all that a user asks about", () => {
+  it("cover every topic of the list", () => {
     expect(topics).toEqual(
       expect.arrayContaining([
         "columns",
@@ -149,7 +149,7 @@ describe("the guides", () => {
     expect(faults(path, read(path)!, read)).toEqual([])
   })
 
-  it.each(guides)("%s is found from the README", (path) => {
+  it.each(guides)("the README links to %s", (path) => {
     expect(read("README.md")).toContain(`](${path})`)
   })
 
@@ -158,12 +158,12 @@ describe("the guides", () => {
     expect(shown.length, `${path} shows no code at all`).toBeGreaterThan(0)
   })
 
-  it("name every limit of a client", () => {
+  it("name every limit option of the server", () => {
     const text = read("examples/operations/README.md")!
     expect(Object.keys(resolveLimits()).filter((name) => !text.includes(`\`${name}\``))).toEqual([])
   })
 
-  it("are named by their places in the sources and in the changelog", () => {
+  it("exist at every path that the sources and the changelog name", () => {
     const sources = Fs.readdirSync(Path.join(root, "src"), { recursive: true, encoding: "utf8" })
       .filter((path) => path.endsWith(".ts"))
       .map((path) => `src/${path}`)
@@ -176,7 +176,7 @@ describe("the guides", () => {
   })
 })
 
-/** The anchor of a heading, as GitHub makes it. */
+/** The anchor that GitHub makes from a heading. */
 const anchorOf = (heading: string): string =>
   heading
     .toLowerCase()
@@ -192,7 +192,7 @@ const anchorsOf = (text: string): ReadonlyArray<string> =>
     ([, heading]) => anchorOf(heading!)
   )
 
-/** The links of a document that lead nowhere. Those into the web are not followed. */
+/** The broken links of a document. Links into the web are not checked. */
 const deadLinks = (document: string, source: (path: string) => string | undefined) =>
   [...withoutCode(source(document) ?? "").matchAll(/\]\(([^)\s]+)\)/g)]
     .map(([, target]) => target!)
@@ -207,11 +207,11 @@ const deadLinks = (document: string, source: (path: string) => string | undefine
 describe("the links", () => {
   const documents = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md", ...guides]
 
-  it.each(documents)("of %s lead to files and headings that are there", (path) => {
+  it.each(documents)("of %s lead to files and headings that exist", (path) => {
     expect(deadLinks(path, read)).toEqual([])
   })
 
-  it("that lead nowhere are found", () => {
+  it("are reported when they are broken", () => {
     const files: Readonly<Record<string, string>> = {
       "a/A.md":
         "[x](../b.md) [x](../b.md#what-is-it) [x](c.md) [x](../b.md#no) [x](#no) `[x](d.md)`",
@@ -229,11 +229,11 @@ describe("the package", () => {
     readonly files: ReadonlyArray<string>
   }
 
-  it("carries the guides", () => {
+  it("contains the guides", () => {
     expect(files).toContain("examples/*/README.md")
   })
 
-  it("has a reference of each of its modules", () => {
+  it("has a reference page for each of its modules", () => {
     const { entryPoints } = JSON.parse(read(".ci/docs/typedoc.json")!) as {
       readonly entryPoints: ReadonlyArray<string>
     }
@@ -266,7 +266,7 @@ export const main = () => {
   const source = (path: string) => (path === "examples/a.ts" ? example : undefined)
   const check = (text: string) => faults("A.md", text, source)
 
-  it("takes a block that is its region, indented or not, and blocks of other languages", () => {
+  it("accepts a block that equals its region, at any indentation, and blocks of other languages", () => {
     expect(
       check(`# A
 <!-- examples/a.ts#short -->
@@ -293,7 +293,7 @@ plain \`\`\` text
     ).toEqual([])
   })
 
-  it("finds a block that says something else", () => {
+  it("reports a block that differs from its region", () => {
     expect(
       check(`<!-- examples/a.ts#short -->
 \`\`\`ts
@@ -333,7 +333,7 @@ const x = b
     expect(found[0]).toContain(`A.md:2: the block ${fault}`)
   })
 
-  it("finds a block that calls itself something else to be left alone", () => {
+  it("reports a block with another name for ts, which no test would check", () => {
     expect(check("```js\nx()\n```\n~~~typescript\ny()\n~~~")).toEqual([
       "A.md:1: the block is js: write it as ts or tsx, so that it is checked",
       "A.md:4: the block is typescript: write it as ts or tsx, so that it is checked"

@@ -1,7 +1,7 @@
 /**
- * The wire, byte by byte: `golden.json` holds each frame of both directions and its text. The codecs of
- * `Frame` and the Schemas of `FrameSchema` read and write exactly these. A change that turns one of
- * these tests red is a change of the protocol.
+ * The wire, byte by byte: `golden.json` has each frame of both directions and its text. The codecs of
+ * `Frame` and the Schemas of `FrameSchema` read and write exactly these texts. A change that breaks one
+ * of these tests changes the protocol.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Result, Schema } from "effect"
@@ -41,17 +41,17 @@ describe.each(sides)("the golden frames of a $side", ({ decode, fields, frames, 
     encode: Schema.encodeUnknownSync<Schema.Encoder<unknown>>(schema)
   }
 
-  it.each(frames)("$name: Frame writes exactly this text, and reads it", ({ frame, text }) => {
+  it.each(frames)("$name: Frame encodes to this text and decodes it", ({ frame, text }) => {
     expect(encode(frame)).toBe(text)
     expect(decode(text)).toStrictEqual(frame)
   })
 
-  it.each(frames)("$name: FrameSchema writes exactly this text, and reads it", (one) => {
+  it.each(frames)("$name: FrameSchema encodes to this text and decodes it", (one) => {
     expect(JSON.stringify(bySchema.encode(one.frame))).toBe(one.text)
     expect(bySchema.decode(JSON.parse(one.text))).toStrictEqual(one.frame)
   })
 
-  it("have every type, with and without each field that may be left out", () => {
+  it("cover every type, with and without each optional field", () => {
     const known = fields.flatMap(({ optional, type }) => [
       type,
       ...optional.flatMap((field) => [`${type} with ${field}`, `${type} without ${field}`])
@@ -66,7 +66,7 @@ describe.each(sides)("the golden frames of a $side", ({ decode, fields, frames, 
   })
 })
 
-it("have every word that the protocol knows", () => {
+it("cover every code, reason and state of the protocol", () => {
   const valuesOf = (name: string) =>
     new Set(
       golden.server.flatMap(({ frame }) => {

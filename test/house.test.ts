@@ -1,13 +1,14 @@
 /**
- * The rules of the house: which file may know which, and what every file owes its reader.
+ * The rules of the house: which file may import which, and what every file documents.
  *
- * Files stand on floors and imports go down only, so that any file can be read with nothing above it
- * in mind. The rules hold for types too. A failure names the file and says what to do.
+ * Each file stands on a floor and imports go down only, so you can read a file without the files above
+ * it. The rules apply to types too. A failure names the file and the cure.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import { faultsOf, proseOf } from "./support/prose.ts"
 
 const root = Path.resolve(import.meta.dirname, "..")
 const read = (path: string) => Fs.readFileSync(Path.join(root, path), "utf8")
@@ -15,7 +16,7 @@ const read = (path: string) => Fs.readFileSync(Path.join(root, path), "utf8")
 // -----------------------------------------------------------------------------------------------
 // the tables
 
-/** What each wing may import: wings, and packages by name. */
+/** The wings and packages that each wing may import. */
 const wings = {
   shared: { wings: ["shared"], packages: ["effect module"] },
   client: { wings: ["client", "shared"], packages: ["effect module"] },
@@ -45,8 +46,8 @@ type Package = "effect module" | "effect barrel" | "driver" | "react" | "node" |
 
 /**
  * The floor of each file within its wing: an import goes to the same floor or to a lower one. A name
- * that ends with a slash is a folder, and its files stand together. Barrels (`index.ts`) stand on none,
- * because nobody imports them.
+ * that ends with a slash is a folder: its files share a floor. Barrels (`index.ts`) have no floor,
+ * because no file of src imports them.
  */
 const floors: Readonly<Record<string, number>> = {
   "src/client/Readable.ts": 0,
@@ -73,7 +74,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/internal/outbox/": 2,
   "src/server/ServerError.ts": 2,
   "src/server/OutboxReader.ts": 3,
-  // These two are made of the reader's face, and stand on it.
+  // These two are built on the public reader.
   "src/server/internal/outbox/consumers.ts": 4,
   "src/server/internal/outbox/memoryReader.ts": 4,
   "src/server/MemoryOutbox.ts": 4,
@@ -99,6 +100,7 @@ const wingsWithFloors: ReadonlySet<Wing> = new Set(["client", "server"])
  */
 const bare: Readonly<Record<string, ReadonlyArray<string>>> = {
   "src/index.ts": [],
+  "src/client/index.ts": ["createRealtimeClient"],
   "src/node/index.ts": [
     "AuthRefused",
     "DatabaseRefused",
@@ -120,12 +122,15 @@ const bare: Readonly<Record<string, ReadonlyArray<string>>> = {
   "src/testing/index.ts": []
 }
 
-/** Modules that are a subpath of the package by themselves: nobody pays for them who does not ask. */
+/** Modules with a subpath of their own, so an app loads them only when it imports them. */
 const modules: Readonly<Record<string, string>> = { "./pg-type": "PgType" }
 
 const maxLines = 500
 
-/** What may stand beside the dot-files at the top of the repository. */
+/** Folders whose comments and titles name the actor: `test/support/prose.ts` has the words. */
+const plainProse = ["test/node", "test/server", "test/support", "test/testing", "bench"]
+
+/** The files and folders at the top of the repository, beside the dot-files. */
 const topLevel = new Set([
   "CHANGELOG.md",
   "CONTRIBUTING.md",
@@ -210,7 +215,7 @@ const packageOf = (name: string): Package | undefined => {
 const isPublic = (path: string) => !path.includes("/internal/")
 const isBarrel = (path: string) => isPublic(path) && /\/index\.tsx?$/.test(path)
 
-/** The first cycle that a walk along the edges meets, or none. */
+/** The first cycle along the edges, or `undefined`. */
 const cycleIn = (edges: ReadonlyMap<string, ReadonlyArray<string>>) => {
   const done = new Set<string>()
   const walk = (path: string, above: ReadonlyArray<string>): ReadonlyArray<string> | undefined => {
@@ -248,7 +253,7 @@ const bareExports = (text: string): ReadonlyArray<string> =>
 const declaration =
   /^export (?:declare |abstract |async )*(?:const|let|var|class|interface|type|function\*?|enum|namespace) (\w+)/gm
 
-/** The exported declarations of a file, each with the doc comment right above it. */
+/** The exported declarations of a file, each with the doc comment above it. */
 const exported = (text: string) =>
   [...text.matchAll(declaration)].map((match) => {
     const above = text.slice(0, match.index).trimEnd()
@@ -261,7 +266,7 @@ const exported = (text: string) =>
 // -----------------------------------------------------------------------------------------------
 
 describe("the wings", () => {
-  it("import only wings they may see", () => {
+  it("import only the wings of their list", () => {
     expect(
       files.flatMap(({ imports, path, wing }) =>
         imports
@@ -275,7 +280,7 @@ describe("the wings", () => {
     ).toEqual([])
   })
 
-  it("import only packages they may use, and single modules of Effect", () => {
+  it("import only the packages of their list, and single modules of Effect", () => {
     expect(
       files.flatMap(({ packages, path, wing }) =>
         packages
@@ -290,7 +295,7 @@ describe("the wings", () => {
     ).toEqual([])
   })
 
-  it("import no barrel: those are for users", () => {
+  it("import no barrel, because barrels are for users", () => {
     expect(
       files.flatMap(({ imports, path }) =>
         imports
@@ -300,7 +305,7 @@ describe("the wings", () => {
     ).toEqual([])
   })
 
-  it("import files that exist, with their ending", () => {
+  it("import files that exist, with their extension", () => {
     expect(
       files.flatMap(({ imports, path }) =>
         imports
@@ -314,7 +319,7 @@ describe("the wings", () => {
 describe("the floors", () => {
   const onFloors = files.filter(({ path, wing }) => wingsWithFloors.has(wing) && !isBarrel(path))
 
-  it("hold every file of the client and the server", () => {
+  it("have a number for every file of the client and the server", () => {
     const paths = onFloors.map(({ path }) => path)
     expect([
       ...paths
@@ -331,7 +336,7 @@ describe("the floors", () => {
     ]).toEqual([])
   })
 
-  it("are left downwards only", () => {
+  it("have imports to the same floor or a lower one only", () => {
     expect(
       onFloors.flatMap(({ imports, path, wing }) =>
         imports
@@ -344,7 +349,7 @@ describe("the floors", () => {
     ).toEqual([])
   })
 
-  it("have no internal that imports its own face: what it needs of a public file stands below it", () => {
+  it("have no internal file that imports a public file of its own floor or above", () => {
     expect(
       onFloors.flatMap(({ imports, path, wing }) =>
         isPublic(path)
@@ -359,7 +364,7 @@ describe("the floors", () => {
     ).toEqual([])
   })
 
-  it("have a session that goes one way: it knows no door, and what it calls does not call it", () => {
+  it("have a session that imports no door and that no file of its folder imports", () => {
     const session = onFloors.filter(({ path }) => path.startsWith("src/server/internal/session/"))
     expect(session.length).toBeGreaterThan(10)
     expect(
@@ -375,13 +380,13 @@ describe("the floors", () => {
     ).toEqual([])
   })
 
-  it("have no cycle", () => {
+  it("have no import cycle", () => {
     expect(cycleIn(new Map(files.map(({ imports, path }) => [path, imports])))).toBeUndefined()
   })
 })
 
 describe("every file", () => {
-  it(`has at most ${maxLines} lines: a longer one has two jobs`, () => {
+  it(`has at most ${maxLines} lines`, () => {
     expect(
       files
         .map(({ path, text }) => ({ path, lines: text.trimEnd().split("\n").length }))
@@ -389,7 +394,7 @@ describe("every file", () => {
     ).toEqual([])
   })
 
-  it("says of every public export since when it exists and where it belongs", () => {
+  it("has @since and @category on every public export", () => {
     expect(
       files
         .filter(({ path }) => isPublic(path) && !isBarrel(path))
@@ -401,7 +406,7 @@ describe("every file", () => {
     ).toEqual([])
   })
 
-  it("that is a barrel says since when it exists", () => {
+  it("has @since when it is a barrel", () => {
     expect(
       files
         .filter(
@@ -473,7 +478,7 @@ describe("the package", () => {
     typeof target === "string" ? [] : [{ name, target }]
   )
 
-  it("exports barrels that exist, and single modules, each built from its source", () => {
+  it("exports barrels and single modules, each with source, types and build", () => {
     expect(entries.map(({ target }) => target)).toEqual(
       entries.map(({ name }) => {
         const path = name === "." ? "index" : (modules[name] ?? `${name.slice(2)}/index`)
@@ -500,7 +505,7 @@ describe("the package", () => {
     ).toEqual(Object.entries(bare))
   })
 
-  it("exports every barrel there is", () => {
+  it("exports every barrel of src", () => {
     expect(entries.map(({ target }) => target["@effect-realtime/source"]).toSorted()).toEqual(
       files
         .filter(({ path }) => isBarrel(path))
@@ -511,8 +516,21 @@ describe("the package", () => {
   })
 })
 
+describe("the prose", () => {
+  const sources = plainProse.flatMap((folder) =>
+    Fs.readdirSync(Path.join(root, folder), { recursive: true, encoding: "utf8" })
+      .filter((path) => /\.tsx?$/.test(path) && !path.includes("node_modules"))
+      .map((path) => `${folder}/${path.replaceAll("\\", "/")}`)
+  )
+
+  it("of every comment and test title names the actor, in the folders of the table", () => {
+    expect(sources.flatMap((path) => faultsOf(path, read(path)))).toEqual([])
+    expect(sources.length).toBeGreaterThan(100)
+  })
+})
+
 describe("the repository", () => {
-  it("has nothing at its top that is not on the list", () => {
+  it("has only the files and folders of the list at its top", () => {
     const listed = execFileSync(
       "git",
       ["ls-files", "-z", "--others", "--cached", "--exclude-standard"],
@@ -525,7 +543,7 @@ describe("the repository", () => {
 })
 
 describe("these rules", () => {
-  it("see every way to import", () => {
+  it("find every kind of import", () => {
     expect(
       specifiers(`
         /* import "comment" */
@@ -549,7 +567,7 @@ const text = "from somewhere"
     ).toBe(files.filter(({ text }) => /^(import|export) .*from "|^} from "/m.test(text)).length)
   })
 
-  it("see a cycle, also a long one", () => {
+  it("find a cycle of two files and a longer one", () => {
     const edges = new Map([
       ["a", ["b", "c"]],
       ["b", ["c"]],
@@ -583,10 +601,35 @@ export * from "./H.ts"
     ])
   })
 
-  it("tell a module from a barrel", () => {
+  it("distinguish a module from a barrel", () => {
     expect(
       ["effect/Effect", "effect/sql/SqlError", "effect", "effect/sql", "lodash"].map(packageOf)
     ).toEqual(["effect module", "effect module", "effect barrel", "effect barrel", undefined])
+  })
+
+  it("see a word of the prose that hides its actor, in comments and in titles", () => {
+    // In parts, so that this file obeys the rule too.
+    const hidden = ["some", "every"].map((which) => `${which}body`)
+    const [told, label] = [["is", "told"].join(" "), ["B", 12].join("")]
+    const text = `
+it("${hidden[0]} leaves", () => {
+  // ${hidden[1]} stays
+  it.live.each([1])("${label}: a client %s leaves", () => "${hidden[0]}")
+})
+/** A client whose \`url\` ${told}. */
+`
+    expect(proseOf(text).map(({ kind, line }) => [kind, line])).toEqual([
+      ["comment", 3],
+      ["comment", 6],
+      ["title", 2],
+      ["title", 4]
+    ])
+    expect(faultsOf("a.ts", text)).toEqual([
+      `a.ts:3: the comment says "${hidden[1]}": name the actor instead`,
+      `a.ts:6: the comment says "${told}": name the actor instead`,
+      `a.ts:2: the title says "${hidden[0]}": name the actor instead`,
+      `a.ts:4: the title says "${label}:": name the actor instead`
+    ])
   })
 
   it("see an export without its tags", () => {

@@ -13,58 +13,79 @@ const shownBy: Readonly<Record<string, ReadonlyArray<readonly [file: string, tit
   "a transaction rolls back": [
     [
       "test/server/Realtime.test.ts",
-      "belongs to the caller's transaction: a rollback tells nobody"
+      "a live publish in a transaction that rolls back is never delivered"
     ],
-    ["test/server/durable.test.ts", "belongs to the caller's transaction"]
+    ["test/server/durable.test.ts", "a durable publish belongs to the caller's transaction"]
   ],
   "the database restarts": [
-    ["test/server/PgNotificationSource.test.ts", "survives a restart of the database"],
-    ["test/server/RealtimeServer.test.ts", "tells a lost source as status and gap"]
+    [
+      "test/server/PgNotificationSource.test.ts",
+      "the source reconnects after a database restart, and sends the loss"
+    ],
+    [
+      "test/server/RealtimeServer.test.ts",
+      "a lost source sends status and gap, and later events are delivered"
+    ]
   ],
   "the link is cut": [
-    ["test/server/NotificationSourceSuite.ts", "tells every listener of a loss once it is back"]
+    [
+      "test/server/NotificationSourceSuite.ts",
+      "every listener receives one loss once the source is back, then later notifications"
+    ]
   ],
   "the link goes silent": [
     [
       "test/server/PgNotificationSource.test.ts",
-      "notices a silent path within heartbeat and timeout"
+      "the source notices a silent network, and closes in 2 s without waiting for it"
     ]
   ],
   "the page's network goes silent": [
-    ["test/testing/RealtimeTest.test.ts", "silence: nothing passes and nobody is told"]
+    [
+      "test/testing/RealtimeTest.test.ts",
+      "network.silence passes no bytes, and both ends notice in under 38 s"
+    ]
   ],
   "the tab sleeps": [
-    ["test/browser/heal.test.ts", "17: that was hidden and slept past the heartbeat reconnects"],
-    ["test/client/connection.test.ts", "is cut short when the page is shown or comes online"],
-    ["test/client/connection.test.ts", "asks an open link for a sign of life after a signal"]
+    ["test/browser/heal.test.ts", "reconnects as soon as it is shown"],
+    ["test/client/connection.test.ts", "ends when the page is shown or goes online"],
+    ["test/client/connection.test.ts", "probes an open socket after a signal"]
   ],
   "the laptop closes": [
-    ["test/client/connection.test.ts", "ends by absolute time after a sleep in which no timer ran"],
-    ["test/client/connection.test.ts", "notices a sleep by itself within 5 s"]
+    ["test/client/connection.test.ts", "ends by absolute time after a sleep without timers"],
+    ["test/client/connection.test.ts", "detects a sleep within 5 s"]
   ],
   "the server is deployed": [
-    ["test/client/connection.test.ts", "honours the delay that the server gave before it drained"],
-    ["test/server/RealtimeServer.test.ts", "4000 everybody with a bye when it drains"]
+    ["test/client/connection.test.ts", "lasts for the reconnectAfter of the server's bye"],
+    [
+      "test/server/RealtimeServer.test.ts",
+      "a drain sends bye, closes with 4000, and rejects new clients with 503"
+    ]
   ],
   "the server is killed": [
-    ["test/client/connection.test.ts", "keeps full jitter between 0 and a doubling ceiling"],
-    ["test/testing/RealtimeTest.test.ts", "kill: no bye"]
+    ["test/client/connection.test.ts", "has full jitter between 0 and a doubling ceiling"],
+    [
+      "test/testing/RealtimeTest.test.ts",
+      "server.kill resets sockets without bye, and live channels get a gap"
+    ]
   ],
   "a page is too slow": [
     [
       "test/server/internal/session/mailbox.test.ts",
-      "drops waiting events at its bound and tells a gap"
+      "a mailbox at its limit drops waiting events and sends a gap per channel at its newest cursor"
     ],
-    ["test/server/durable.test.ts", "a socket that was too slow catches up by itself"],
-    ["test/server/Realtime.test.ts", "tells a consumer that is too slow what it missed"]
+    ["test/server/durable.test.ts", "a socket that was too slow catches up without a gap"],
+    [
+      "test/server/Realtime.test.ts",
+      "a slow consumer receives a gap for what it missed, and others miss nothing"
+    ]
   ],
-  "the server sends a page away (refused, removed)": [
-    ["test/client/connection.test.ts", "tells what the server said before it refused"],
-    ["test/client/PlainClient.test.ts", "starts again after a stop, with everybody who still"],
-    ["test/react/useWebSocket.test.tsx", "stops when the server says so, and goes on where it was"]
+  "the server stops a page (rejected or removed)": [
+    ["test/client/connection.test.ts", "has the server's error as reason after a refusal"],
+    ["test/client/PlainClient.test.ts", "subscribes again after a stop, for each listener"],
+    ["test/react/useWebSocket.test.tsx", "stops when the server rejects it, and resumes"]
   ],
   "the publish queue is full": [
-    ["test/client/publish.test.ts", "fails with QueueFull beyond the queue's bounds"]
+    ["test/client/publish.test.ts", "fails with QueueFull when the queue is full"]
   ],
   "a message waits too long": [
     ["test/client/publish.test.ts", "fails with Expired after 60 s offline"]

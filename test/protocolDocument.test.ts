@@ -1,6 +1,6 @@
 /**
- * `src/PROTOCOL.md` says what the code does: its tables are those of `Protocol`, `RealtimeEvent` and
- * `FrameSchema`, and a real server over a real socket answers its transcript, word for word.
+ * Compares `src/PROTOCOL.md` with the code: its tables equal `Protocol`, `RealtimeEvent` and
+ * `FrameSchema`, and a real server over a real socket answers its transcript word for word.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
@@ -34,7 +34,7 @@ const table = (heading: string, title: string): ReadonlyArray<ReadonlyArray<stri
 const quoted = (name: string) => `\`${name}\``
 
 describe("the tables of PROTOCOL.md", () => {
-  it("have every error code with its policy and its sentence", () => {
+  it("list every error code with its policy and its sentence", () => {
     expect(table("Errors", "code")).toEqual(
       Object.entries(errorCodes).map(([code, { retry, sentence }]) => [
         quoted(code),
@@ -44,7 +44,7 @@ describe("the tables of PROTOCOL.md", () => {
     )
   })
 
-  it("have every close code with its name, its policy and its sentence", () => {
+  it("list every close code with its name, its policy and its sentence", () => {
     expect(table("Close codes", "code")).toEqual(
       Object.entries(closeCodes).map(([name, { code, policy, sentence }]) => [
         String(code),
@@ -86,7 +86,7 @@ const Orders = Channel.make("orders", Schema.Struct({ id: Schema.Int, status: Sc
   delivery: "durable"
 })
 
-/** A server for the transcript, and how it begins to close. */
+/** A server for the transcript, and the function that starts its close. */
 const server = Effect.gen(function* () {
   const { url } = yield* installedDatabase
   const http = createServer()
@@ -120,10 +120,10 @@ const server = Effect.gen(function* () {
   }
 })
 
-/** A client that only keeps what comes. */
+/** A client that only records what it receives. */
 class Line {
   readonly #socket: WebSocket
-  /** What came and was not taken yet. */
+  /** What it received and the transcript has not named yet. */
   readonly frames: Array<unknown> = []
   closed: string | undefined
   #wake = () => {}
@@ -157,7 +157,7 @@ class Line {
     this.#socket.terminate()
   }
 
-  /** Waits until it holds, or fails with what came instead. */
+  /** Waits until the condition holds, or fails with what the client received instead. */
   until(holds: () => boolean, what: string): Effect.Effect<void, Error> {
     return Effect.callback<void>((resume) => {
       this.#wake = () => {
@@ -179,7 +179,7 @@ class Line {
 }
 
 describe("the transcript of PROTOCOL.md", () => {
-  it.live("is what a server says", () =>
+  it.live("equals what a server sends", () =>
     Effect.gen(function* () {
       const { address, close, query } = yield* server
       const text = document.split("```transcript\n")[1]!.split("```")[0]!
@@ -196,7 +196,7 @@ describe("the transcript of PROTOCOL.md", () => {
       expect(steps[0]).toEqual({ actor: "C", lines: ["connects"] })
       let line = yield* connected
 
-      /** Takes the frames that the lines say, in whatever order they came. */
+      /** Takes the frames of the lines, in any order. */
       const take = (lines: ReadonlyArray<string>) =>
         Effect.gen(function* () {
           yield* line.until(() => line.frames.length >= lines.length, lines.join(" and "))
@@ -224,14 +224,14 @@ describe("the transcript of PROTOCOL.md", () => {
           yield* line.until(() => line.closed !== undefined, said)
           expect(line.closed).toBe(said)
         } else line.close(Number(/^closes (\d+)$/.exec(said)![1]))
-        // Whatever came without a line in the transcript would be left here.
+        // A frame without a line in the transcript is left here.
         if (actor === "S") expect(line.frames).toEqual([])
       }
       expect(steps.filter(({ actor }) => actor === "S").length).toBeGreaterThan(20)
     })
   )
 
-  it("is read strictly: a value, a field or an order that differs does not match", () => {
+  it("does not match when a value, a field or the order differs", () => {
     const said = { type: "gap", cursor: "<c>", list: [{ id: "<c>" }] }
     const bound = Transcript.match(
       said,

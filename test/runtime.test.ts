@@ -1,5 +1,5 @@
 /**
- * The repository brings its own Node, and a lockfile that `npm ci` takes on every platform.
+ * The repository installs its own Node, and has a lockfile that `npm ci` accepts on every platform.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { spawnSync } from "node:child_process"
@@ -22,11 +22,11 @@ describe("the runtime", () => {
     expect(process.version, cure).toBe(pinned)
   })
 
-  it("is the same in child processes, by path and by name", () => {
+  it("is the same Node in child processes, by path and by name", () => {
     expect([versionOf(process.execPath), versionOf("node")], cure).toEqual([pinned, pinned])
   })
 
-  it("is the same in worker threads", async () => {
+  it("is the same Node in worker threads", async () => {
     const version = await new Promise((resolve, reject) => {
       new Worker("require('worker_threads').parentPort.postMessage(process.version)", {
         eval: true
@@ -44,13 +44,13 @@ interface Locked {
 
 type Packages = Readonly<Record<string, Locked>>
 
-/** npm looks for a dependency in the package that wants it, then in every folder above. */
+/** npm looks for a dependency in the package that requires it, then in every folder above. */
 const isLocked = (packages: Packages, path: string, name: string): boolean =>
   Object.hasOwn(packages, `${path === "" ? "" : `${path}/`}node_modules/${name}`) ||
   (path !== "" &&
     isLocked(packages, path.slice(0, Math.max(0, path.lastIndexOf("/node_modules/"))), name))
 
-/** The optional dependencies without an entry of their own, as "package -> dependency". */
+/** The optional dependencies without an entry, as "package -> dependency". */
 const missing = (packages: Packages): ReadonlyArray<string> =>
   Object.entries(packages).flatMap(([path, { optionalDependencies = {} }]) =>
     Object.keys(optionalDependencies)
@@ -59,14 +59,14 @@ const missing = (packages: Packages): ReadonlyArray<string> =>
   )
 
 describe("package-lock.json", () => {
-  it("lacks no optional package, so that `npm ci` works on every platform", () => {
+  it("has every optional package, so `npm ci` works on every platform", () => {
     expect(
       missing(readJson("package-lock.json").packages),
       "The registry did not have these packages, `npm install` left them out without a word, and `npm ci` refuses such a lockfile. Pin the tool that wants them to the newest version whose packages all exist, then run `npm install` and this test again."
     ).toEqual([])
   })
 
-  it("is checked by a rule that sees what is missing", () => {
+  it("is checked by a rule that finds a missing entry", () => {
     const tool = { optionalDependencies: { "tool-linux": "1", "tool-darwin": "1" } }
     expect(
       missing({

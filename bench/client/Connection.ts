@@ -1,5 +1,5 @@
 /**
- * One raw socket: shakes hands, gets in, and then checks every byte against its channel's feed.
+ * One raw socket: shakes hands, subscribes, and then checks every byte against its channel's feed.
  */
 import type { Socket } from "node:net"
 import type { Dialect } from "./dialects.ts"
@@ -8,9 +8,9 @@ import { clientFrame, opcodes, readFrame } from "./framing.ts"
 
 export interface Hooks {
   readonly onReady: () => void
-  /** The socket is of no use any more. */
+  /** The socket can be used no more. */
   readonly onFailure: (error: Error) => void
-  /** The socket has more of its feed. */
+  /** The socket received more of its feed. */
   readonly onProgress: (connection: Connection) => void
 }
 
@@ -24,7 +24,7 @@ const headEnd = "\r\n\r\n"
 
 export class Connection {
   readonly feed: Feed
-  /** Bytes of the feed that arrived here. */
+  /** Bytes of the feed that this socket received. */
   offset = 0
   readonly #number: number
   readonly #channels: ReadonlyArray<number>
@@ -32,7 +32,7 @@ export class Connection {
   readonly #hooks: Hooks
   #socket: Socket | undefined
   #phase: "handshake" | "greeting" | "feed" = "handshake"
-  /** The beginning of a frame, or of the handshake's answer. */
+  /** The beginning of a frame, or of the answer to the handshake. */
   #held: Buffer = Buffer.alloc(0)
   /** The beginning of a unit of the dialect. */
   #pieces: Buffer = Buffer.alloc(0)
@@ -93,7 +93,7 @@ export class Connection {
     const size = this.feed.match(chunk, 0, chunk.length, this.offset)
     this.#advance(size)
     if (size === chunk.length) return
-    // Small talk, news, or a wrong byte: look at the frame as a whole.
+    // A frame without messages, new messages, or a wrong byte: check the frame as a whole.
     const head = this.feed.unfinished(this.offset)
     this.#advance(-head.length)
     this.#take(Buffer.concat([head, chunk.subarray(size)]))
@@ -165,7 +165,7 @@ export class Connection {
     if (this.#dialect.acknowledge !== undefined) this.#socket?.write(this.#dialect.acknowledge)
   }
 
-  /** What no socket of the feed had before. */
+  /** Checks a frame that no socket of the feed had before. */
   #news(whole: Buffer, text: string): void {
     const after = this.#dialect.gap?.(text)
     if (after === undefined) {

@@ -13,7 +13,7 @@ import { silenceMillis } from "../lib/silence.ts"
 /** Handshakes under way at once: more would measure the backlog of the listening socket. */
 const handshakesAtOnce = 64
 
-/** For so long after the last message nothing more may come. */
+/** In this time after the last message no further message may arrive. */
 const afterwardsMillis = 20
 
 export interface CrowdOptions {
@@ -47,7 +47,7 @@ export class Crowd {
   constructor(options: CrowdOptions) {
     this.#options = options
     this.#dialect = dialects[options.dialect]
-    // Not everybody looks at it.
+    // Not every caller reads it.
     this.#broken.promise.catch(() => undefined)
   }
 
@@ -58,7 +58,7 @@ export class Crowd {
 
   async open(): Promise<void> {
     const { count, first } = this.#options
-    // The lanes share one iterator: each takes the next number when its last socket is in.
+    // The lanes share one iterator: each takes the next number when its last socket is subscribed.
     const numbers = Array.from({ length: count }, (_, index) => first + index).values()
     const lane = () => inTurn(numbers, (number) => this.#connect(number))
     await Promise.all(Array.from({ length: handshakesAtOnce }, lane))
@@ -99,7 +99,7 @@ export class Crowd {
     if (unread !== undefined) throw new Error(`${unread} bytes came behind the last message`)
   }
 
-  /** Messages that the sockets have on average. */
+  /** The average number of messages of the sockets. */
   get progress(): number {
     return this.#all.reduce((sum, feed) => sum + feed.progress, 0) / this.#all.length
   }

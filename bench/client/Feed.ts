@@ -1,9 +1,10 @@
 /**
- * What the sockets of one channel get.
+ * The bytes that the sockets of one channel receive.
  *
- * Where all of them get the same bytes, the first socket to get some has them checked against what was
- * published, and they are kept; every other socket is compared with them, at the speed of `memcmp`.
- * So a thousand sockets are checked to the byte while the machine is busy with the server.
+ * Where all sockets receive the same bytes, the first socket to receive some has them checked
+ * against the published messages, and they are kept; the bytes of every other socket are compared
+ * with them, at the speed of `memcmp`. So a thousand sockets are checked to the byte while the
+ * machine is busy with the server.
  */
 import type { Dialect, Place } from "./dialects.ts"
 
@@ -15,10 +16,10 @@ export class Feed implements Place {
   frames = 0
   /** Bytes of checked frames. */
   length = 0
-  /** Bytes that arrived, all readers together. */
+  /** Bytes received by all readers together. */
   delivered = 0
   readers = 0
-  /** Messages that were told to be missing. */
+  /** Messages that the server reported missing. */
   missed = 0
   readonly #dialect: Dialect
   readonly #textOf: (number: number) => string
@@ -37,7 +38,7 @@ export class Feed implements Place {
   /** See `Place`. */
   readonly expected = (index: number): string => this.#textOf(this.messages + index)
 
-  /** Checks a frame that nobody had before, and remembers it. */
+  /** Checks a frame that no socket had before, and keeps it. */
   append(frame: Buffer, text: string): void {
     const count = this.#dialect.read(text, this)
     if (this.#dialect.shared) {
@@ -51,7 +52,7 @@ export class Feed implements Place {
     this.frames++
   }
 
-  /** Goes on behind messages that will not come. */
+  /** Goes on behind messages that will not arrive. */
   skip(to: number): void {
     if (this.#dialect.shared) throw new Error(`a gap on channel ${this.channel} before ${to}`)
     if (to < this.messages) throw new Error(`a gap goes back from ${this.messages} to ${to}`)
@@ -73,7 +74,7 @@ export class Feed implements Place {
     return this.#bytes.subarray(this.#starts[this.#frameAt(offset)]!, offset)
   }
 
-  /** How many messages end at or before `offset`. */
+  /** The number of messages that end at or before `offset`. */
   messagesAt(offset: number): number {
     if (offset >= this.length) return this.messages
     return this.#before[this.#frameAt(offset)] ?? 0
@@ -84,7 +85,7 @@ export class Feed implements Place {
     return this.messages === messages && this.delivered === this.length * this.readers
   }
 
-  /** How many messages the readers have on average. */
+  /** The average number of messages of the readers. */
   get progress(): number {
     return this.length === 0
       ? 0

@@ -1,6 +1,6 @@
 /**
- * Sockets that stop reading for a while, and then must either have every message or have been told
- * which ones they have not: nothing may be lost in silence.
+ * Sockets that stop reading for a while, and then must either have every message or know exactly
+ * which ones they miss: no message may be lost in silence.
  */
 import { messageText } from "../lib/messages.ts"
 import type { Audience, Recovery } from "../lib/types.ts"
@@ -16,7 +16,7 @@ export class Stalled {
   #failure: Error | undefined
   #check: () => void = () => undefined
 
-  /** Opens sockets that stop reading as soon as they are in. */
+  /** Opens sockets that stop reading as soon as they are subscribed. */
   async open(options: {
     readonly port: number
     readonly audience: Audience
@@ -26,7 +26,7 @@ export class Stalled {
     readonly messages: number
   }): Promise<void> {
     const { audience, count, messages, port } = options
-    // What each of them gets differs.
+    // Each socket receives different frames.
     const dialect = { ...options.dialect, shared: false }
     const open = async (index: number) => {
       const feed = new Feed(0, dialect, (number) => messageText(0, number, audience.bytes))

@@ -1,43 +1,43 @@
 /**
- * How clients speak to each subject: what they say to get in, what is small talk, and what a frame
- * with messages must look like, to the byte.
+ * The dialect of each subject: what a client sends to subscribe, which frames carry no messages,
+ * and what a frame with messages must be, to the byte.
  */
 import { channelName } from "../lib/messages.ts"
 import * as Mqtt from "../lib/mqtt.ts"
 import type { DialectName } from "../lib/types.ts"
 import { clientFrame, opcodes } from "./framing.ts"
 
-/** Where a feed stands, as far as it matters to the frame that comes next. */
+/** The position of a feed, as far as the next frame depends on it. */
 export interface Place {
   readonly channel: number
-  /** Messages that came before. */
+  /** Messages before the next frame. */
   readonly messages: number
-  /** What the ids of the channel begin with, once one was seen. */
+  /** The prefix of the channel's ids, once one was seen. */
   epoch: string | undefined
   /** The text of the next message, of the one after it, and so on. */
   readonly expected: (index: number) => string
 }
 
 export interface Dialect {
-  /** The request target of a socket whose channel is this one. */
+  /** The request target of a socket of this channel. */
   readonly path: (channel: number) => string
   readonly subprotocol: string | undefined
-  /** What a socket says right after the handshake. */
+  /** What a client sends right after the handshake. */
   readonly greeting: (socket: number, channels: ReadonlyArray<number>) => ReadonlyArray<Buffer>
   /** How many frames answer the greeting; each is checked. */
   readonly answers: (text: string, channels: ReadonlyArray<number>) => "ready" | "more"
   /** Whether a socket is ready as soon as the handshake is done. */
   readonly readyAtOnce: (channels: ReadonlyArray<number>) => boolean
-  /** What to say to a frame that carries no messages; `undefined` when it does carry some. */
+  /** The answer to a frame without messages; `undefined` for a frame with messages. */
   readonly smallTalk: (text: string) => Buffer | "silence" | undefined
   /**
-   * How many messages the frame carries. Throws when its text is not exactly what the channel's next
-   * messages make of it.
+   * The number of messages in the frame. Throws when its text is not exactly that of the channel's
+   * next messages.
    */
   readonly read: (text: string, place: Place) => number
-  /** Where the messages go on after a frame that tells of missing ones, and of nothing else. */
+  /** The position after a frame that only reports missing messages. */
   readonly gap?: (text: string) => number | undefined
-  /** What to answer to a frame with messages. */
+  /** The answer to a frame with messages. */
   readonly acknowledge: Buffer | undefined
   /** Whether every socket of a channel gets the same frames. */
   readonly shared: boolean
@@ -104,7 +104,7 @@ const realtime: Dialect = {
     let count = 0
     for (const line of text.split("\n")) {
       const { events = [] } = JSON.parse(line) as RealtimeFrame
-      // The n-th message of a channel has the number n, in whatever epoch the server is.
+      // The n-th message of a channel has the number n, in every epoch of the server.
       place.epoch ??= events[0]?.id.split(":")[0]
       const idOf = (index: number) => `${place.epoch}:${place.messages + index + 1}`
       const parts = events.map(({ at }, index) => {

@@ -1,15 +1,15 @@
 /**
- * Opens a socket and lets it in.
+ * Opens a socket and subscribes it.
  */
 import * as Net from "node:net"
 import { Connection, type Hooks } from "./Connection.ts"
 import type { Dialect } from "./dialects.ts"
 import type { Feed } from "./Feed.ts"
 
-/** One buffer for all sockets: nothing is allocated for what is only compared. */
+/** One buffer for all sockets: bytes that are only compared allocate nothing. */
 const shared = Buffer.allocUnsafe(256 * 1024)
 
-/** An address has 28,000 ports to come from. */
+/** An address has 28,000 ports for outgoing connections. */
 const socketsPerAddress = 10_000
 
 export interface Newcomer {
@@ -37,7 +37,7 @@ export const join = async (newcomer: Newcomer): Promise<Connection> => {
     port,
     host: "127.0.0.1",
     // Each server and each 10,000 sockets have an address of their own; elsewhere than on Linux only
-    // 127.0.0.1 is there by itself.
+    // 127.0.0.1 exists by itself.
     ...(process.platform === "linux"
       ? { localAddress: `127.0.${port % 250}.${2 + Math.floor(number / socketsPerAddress)}` }
       : {}),

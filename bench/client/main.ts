@@ -18,7 +18,7 @@ const open = (): Crowd => {
   return crowd
 }
 
-/** How often a server that publishes as fast as it can hears how far its clients are. */
+/** How often the clients report their progress to a server that publishes as fast as it can. */
 const reportEveryMillis = 10
 
 serve<ClientApi>({

@@ -1,5 +1,6 @@
 /**
- * The other end of a client library: says what its own server would say, at a pace. It is not measured.
+ * The other end of a client library: sends what the library's own server would send, at a pace. It
+ * is not measured.
  */
 import { once } from "node:events"
 import type { AddressInfo } from "node:net"
@@ -18,7 +19,7 @@ const admit = (newcomer: WebSocket): void => {
   socket = newcomer
   if (wire.greeting !== undefined) newcomer.send(wire.greeting)
   newcomer.on("message", (data) => {
-    // A library may say several things at once.
+    // A library may send several messages at once.
     for (const line of String(data).split("\n")) {
       const answer = wire.answer(line)
       if (answer !== undefined) newcomer.send(answer)
@@ -34,12 +35,12 @@ const open = async (library: LibraryName): Promise<number> => {
   return (server.address() as AddressInfo).port
 }
 
-/** What waits for the library at most, in bytes: nothing is gained by filling memory. */
+/** The most bytes that wait for the library: more would only fill memory. */
 const backlog = 4 * 1024 * 1024
 
-/** Until a time has come and the library has kept up. */
+/** Waits until a time is reached and the library has kept up. */
 const ready = async (due: number): Promise<void> => {
-  // A timer has whole milliseconds, and is late anyway: what is due by then goes out at once.
+  // A timer has whole milliseconds, and is late anyway: events due by then are sent at once.
   if (due - performance.now() <= 1 && socket!.bufferedAmount <= backlog) return
   await new Promise((resolve) => setTimeout(resolve, 1))
   return ready(due)

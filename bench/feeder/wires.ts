@@ -1,6 +1,6 @@
 /**
- * What each client library hears from its own server: how it is let in, and how that server writes
- * events of one channel that it has at the same time.
+ * What each client library receives from its own server: the answers to its handshake, and how that
+ * server writes events of one channel that it has at the same time.
  */
 import { encode, type ClientFrame } from "../../src/Frame.ts"
 import { encodeEvent, encodeEvents } from "../../src/internal/frameText.ts"
@@ -8,9 +8,9 @@ import { channelName } from "../lib/messages.ts"
 import type { LibraryName } from "../lib/types.ts"
 
 export interface Wire {
-  /** What is said first to who has connected. */
+  /** The first message to a client that has connected. */
   readonly greeting: string | undefined
-  /** The answer to what a library says, `undefined` where none is due. */
+  /** The answer to a message of the library, `undefined` where none is due. */
   readonly answer: (text: string) => string | undefined
   /** The messages in which these events travel, the first of them being event `from`. */
   readonly write: (events: ReadonlyArray<string>, from: number) => ReadonlyArray<string>
@@ -18,7 +18,10 @@ export interface Wire {
 
 const channel = channelName(0)
 
-/** Longer than a run: nobody is pinged, and nobody misses it. In milliseconds, a timer takes the double. */
+/**
+ * Longer than a run: the server sends no ping, and the client expects none. In milliseconds, a
+ * timer accepts the double.
+ */
 const never = 1_000_000_000
 
 const at = "2026-01-01T00:00:00.000Z"
@@ -49,7 +52,7 @@ const socketIo: Wire = {
   write: (events) => events.map((text) => `42["message",${text}]`)
 }
 
-/** What its server joins at most by default. */
+/** The most events that its server joins by default. */
 const repliesPerMessage = 16
 
 const centrifuge: Wire = {

@@ -48,7 +48,7 @@ export class Line implements AsyncDisposable {
     }
   }
 
-  /** Feeds, waits until the handler has had every event, and tells what that cost the library. */
+  /** Feeds, waits until the handler has every event, and returns what that cost the library. */
   async window({ events, perSecond, together }: Feeding): Promise<LineSample> {
     const { bytes, library, profile } = this.#options
     const path =

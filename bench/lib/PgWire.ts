@@ -1,8 +1,9 @@
 /**
  * As little of PostgreSQL's protocol as a writer needs, so that PostgreSQL is what is measured: one
- * socket, one statement at a time, and of the answers only that the server is ready for the next one.
+ * socket, one statement at a time, and of the answers only that the server is ready for the next
+ * one.
  *
- * It knows the servers that this benchmark starts: a unix socket, and nobody asks for a password.
+ * It knows the servers that this benchmark starts: a unix socket, without a password.
  */
 import * as Net from "node:net"
 
@@ -26,7 +27,7 @@ const message = (type: string, ...parts: ReadonlyArray<Buffer>): Buffer => {
   return Buffer.concat([Buffer.from(type), int32(body.length + 4), body])
 }
 
-/** One run of a prepared statement, in a transaction of its own. */
+/** Runs a prepared statement once, in a transaction of its own. */
 const execution = (name: string, values: ReadonlyArray<string>): Buffer => {
   const parameters = values.flatMap((value) => {
     const bytes = Buffer.from(value)
@@ -70,7 +71,7 @@ export class PgWire {
     return wire
   }
 
-  /** Of the server's process that serves this session. */
+  /** The process id of the server's process for this session. */
   get pid(): number {
     return this.#pid
   }
@@ -81,8 +82,8 @@ export class PgWire {
   }
 
   /**
-   * Prepares a statement without parameters, and gives what runs it once more: `done` is called when it
-   * is committed.
+   * Prepares a statement without parameters, and returns a function that runs it once more: `done`
+   * is called when it is committed.
    */
   async prepare(sql: string): Promise<(done: (error: Error | undefined) => void) => void> {
     const run = execution(await this.#parse(sql), [])
@@ -92,7 +93,10 @@ export class PgWire {
     }
   }
 
-  /** Prepares a statement, and gives what runs it with these parameters: it completes at the commit. */
+  /**
+   * Prepares a statement, and returns a function that runs it with parameters: it completes at the
+   * commit.
+   */
   async statement(sql: string): Promise<(...values: ReadonlyArray<string>) => Promise<void>> {
     const name = await this.#parse(sql)
     return (...values) => this.#send(execution(name, values))

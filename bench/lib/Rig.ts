@@ -35,7 +35,7 @@ const dialectOf: Readonly<Record<SubjectName, DialectName>> = {
 /** More sockets than this are spread over two client processes. */
 const socketsPerProcess = 5000
 
-/** What a window of a subject gave. */
+/** The results of a window of a subject. */
 export interface Sample extends Cpu {
   /** Messages that reached a socket, all sockets together. */
   readonly deliveries: number
@@ -51,7 +51,7 @@ export interface Window {
   readonly pace: Pace
   /** Messages at most, all channels together. */
   readonly messages: number
-  /** How long a pace without a rate goes on. */
+  /** How long a pace without a rate lasts. */
   readonly millis: number
 }
 
@@ -74,7 +74,7 @@ export class Rig implements AsyncDisposable {
   /** Rejects when a client fails. */
   #broken: Promise<never> = new Promise(() => undefined)
 
-  /** Starts the processes; nobody is connected yet. */
+  /** Starts the processes, without connecting clients. */
   constructor(options: RigOptions) {
     const processes = Math.ceil(options.audience.sockets / socketsPerProcess)
     this.#options = options
@@ -82,7 +82,7 @@ export class Rig implements AsyncDisposable {
     this.#clients = Array.from({ length: processes }, () => start<ClientApi>("client/main.ts"))
   }
 
-  /** Opens the server; answers its port. */
+  /** Opens the server; returns its port. */
   async open(): Promise<number> {
     const { audience, databaseUrl, subject } = this.#options
     if (databaseUrl !== undefined) {
@@ -110,11 +110,11 @@ export class Rig implements AsyncDisposable {
       })
     )
     this.#broken = Promise.race(this.#clients.map((client) => client.call("watch", {})))
-    // Seen by the next window, or by nobody.
+    // The next window sees it, or none.
     this.#broken.catch(() => undefined)
   }
 
-  /** Publishes, waits until every byte has arrived, and tells what that cost the server. */
+  /** Publishes, waits until every byte has arrived, and returns what that cost the server. */
   async window({ messages, millis, pace }: Window): Promise<Sample> {
     const { audience, profile, subject } = this.#options
     const path =
@@ -132,7 +132,7 @@ export class Rig implements AsyncDisposable {
     return { ...cpu, ...arrival, deliveries, seconds, latencies: await this.#latencies(times) }
   }
 
-  /** Connects every socket, and tells what one of them cost the server, in microseconds. */
+  /** Connects every socket, and returns what one of them cost the server, in microseconds. */
   async joinAtCost(port: number): Promise<number> {
     await this.#server.call("start", {})
     await this.join(port)
@@ -153,7 +153,7 @@ export class Rig implements AsyncDisposable {
     return this.#clients[0]!.call("recover", { messages: this.#sent })
   }
 
-  /** The same processes for something else: closes everything, opens and connects again. */
+  /** Reuses the processes: closes all sockets and the server, opens and connects again. */
   async reopen(options: RigOptions): Promise<void> {
     await this.#close()
     this.#options = options
@@ -174,7 +174,7 @@ export class Rig implements AsyncDisposable {
     this.#sent = 0
   }
 
-  /** Answers when each message was sent, where it was a NOTIFY. */
+  /** Returns when each message was sent, where it was a NOTIFY. */
   async #publish(count: number, millis: number, pace: Pace): Promise<ReadonlyArray<number>> {
     if (this.#notifier === undefined) {
       const { messages } = await this.#server.call("publish", { pace, millis })
@@ -229,7 +229,7 @@ export class Rig implements AsyncDisposable {
   }
 }
 
-/** A rig with everybody connected. */
+/** A rig with all clients connected. */
 export const connected = async (options: RigOptions): Promise<Rig> => {
   const rig = new Rig(options)
   try {

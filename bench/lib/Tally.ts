@@ -15,7 +15,10 @@ export class Tally {
     this.#failure ??= error
   }
 
-  /** Completes when so many more are here, looked at each millisecond: nobody works while they wait. */
+  /**
+   * Completes when `wanted` more have arrived, checked each millisecond: both processes are idle
+   * while they wait.
+   */
   async arrive(wanted: number): Promise<void> {
     const begin = this.#count
     let seen = begin

@@ -1,6 +1,6 @@
 /**
- * What a process of PostgreSQL used of the CPU. The kernel counts it in nanoseconds, exactly whenever the
- * process waits: the clock of `/proc/<pid>/stat` ticks every 10 ms.
+ * The CPU time of a process of PostgreSQL. The kernel counts it in nanoseconds, exactly whenever
+ * the process waits: the clock of `/proc/<pid>/stat` ticks every 10 ms.
  */
 import * as Fs from "node:fs"
 

@@ -1,6 +1,6 @@
 /**
- * Starts the processes of a measurement: the server, the clients and the notifier, each apart, so that
- * what one costs is never another's.
+ * Starts the processes of a measurement: the server, the clients and the notifier, each apart, so
+ * that each has its own costs.
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import * as Path from "node:path"

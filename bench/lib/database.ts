@@ -6,8 +6,8 @@ import { Effect, Exit, Redacted, Scope } from "effect"
 import * as EmbeddedPostgres from "../../src/testing/EmbeddedPostgres.ts"
 
 /**
- * Whether a commit waits for the disk, as it does in production; on a server that is `still` it does
- * not, and nothing runs but what it is told to.
+ * Whether a commit waits for the disk, as it does in production; on a server that is `still` it
+ * does not, and no background work runs.
  */
 export type Kind = "fleeting" | "flushed" | "still"
 
@@ -30,7 +30,7 @@ export class Databases implements AsyncDisposable {
   readonly #servers = new Map<Kind, Promise<EmbeddedPostgres.EmbeddedPostgres>>()
   #made = 0
 
-  /** The URL of a new database: NOTIFYs do not leave theirs. */
+  /** The URL of a new database: NOTIFYs stay within their database. */
   async fresh(kind: Kind): Promise<string> {
     const known = this.#servers.get(kind)
     const server =

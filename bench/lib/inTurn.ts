@@ -1,5 +1,5 @@
 /**
- * One after the other: what is measured does not share the machine with what is measured next.
+ * Runs one after the other: one measurement does not share the machine with the next.
  */
 export const inTurn = async <A, B>(
   items: Iterable<A>,

@@ -1,6 +1,6 @@
 /**
- * Installs what we compare with. It is no dependency of the package or of its tests, so it is fetched
- * when it is needed, by the lockfile beside this folder.
+ * Installs the packages that are compared with. They are no dependencies of the package or of its
+ * tests, so they are fetched when they are needed, by the lockfile beside this folder.
  */
 import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
@@ -19,11 +19,11 @@ const needsPeers: ReadonlySet<string> = new Set<SubjectName | LibraryName>([
 const writtenAt = (file: string): number =>
   Fs.statSync(Path.join(bench, file), { throwIfNoEntry: false })?.mtimeMs ?? 0
 
-/** Whether what `npm ci` writes last is there, and no older than what it installs by. */
+/** Whether the last file that `npm ci` writes is there, and is no older than its lockfile. */
 const installed = (): boolean =>
   writtenAt("node_modules/.package-lock.json") > writtenAt("package-lock.json")
 
-/** Programs that are compared with when somebody installed them. */
+/** Programs that are compared with when they are installed. */
 const programs: ReadonlySet<string> = new Set<SubjectName>(["nats-server", "mosquitto"])
 
 const isOnPath = (program: string): boolean =>
@@ -31,17 +31,17 @@ const isOnPath = (program: string): boolean =>
     .split(Path.delimiter)
     .some((folder) => Fs.existsSync(Path.join(folder, program)))
 
-/** Whether what the subject needs is there. */
+/** Whether the programs and packages of the subject are there. */
 export const has = (subject: SubjectName | LibraryName): boolean =>
   programs.has(subject) ? isOnPath(subject) : !needsPeers.has(subject) || installed()
 
-/** Whom the run has to do without. */
+/** The subjects that the run must leave out. */
 export const absent = (): ReadonlyArray<string> => [
   ...[...needsPeers].filter(() => !installed()),
   ...[...programs].filter((program) => !isOnPath(program))
 ]
 
-/** Answers why it could not be done; `undefined` when everything is there. */
+/** Returns why it failed; `undefined` when all packages are there. */
 export const install = (timeoutMillis: number): string | undefined => {
   if (installed()) return undefined
   const { error, status, stderr } = spawnSync(

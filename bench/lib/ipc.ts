@@ -43,13 +43,13 @@ export const serve = <Methods extends Api<Methods>>(
     })()
     return undefined
   })
-  // A driver that is gone, however it went, takes its children with it.
+  // When the driver ends, in whatever way, its children end too.
   process.on("disconnect", () => process.exit())
 }
 
-/** In the child: tells the driver a number. */
+/** In the child: sends the driver a number. */
 export const tell = (value: number): void => {
-  // A driver that is just going needs no note.
+  // A driver that is ending needs no note.
   const ignore = () => undefined
   process.send?.({ kind: "note", value } satisfies Message, undefined, undefined, ignore)
 }
@@ -60,11 +60,11 @@ export interface Remote<Methods> {
     input: Input<Methods[Name]>
   ) => Promise<Output<Methods[Name]>>
   readonly tell: (value: number) => void
-  /** What the child tells; one listener at a time. */
+  /** Gets the notes of the child; one listener at a time. */
   onNote: ((value: number) => void) | undefined
 }
 
-/** In the driver: the child's API. Calls reject when the child answers so, or dies. */
+/** In the driver: the child's API. Calls reject when the child rejects them, or dies. */
 export const remote = <Methods>(child: ChildProcess, name: string): Remote<Methods> => {
   const pending = new Map<number, PromiseWithResolvers<unknown>>()
   let next = 0

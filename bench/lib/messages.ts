@@ -1,6 +1,6 @@
 /**
- * What is sent: every process makes the same text from the same numbers, so nothing but numbers has
- * to travel between them and every byte that arrives can be checked.
+ * The messages: every process makes the same text from the same numbers, so that only numbers
+ * travel between them and every byte that arrives can be checked.
  */
 
 /** Channels of a workload are named by number. */
@@ -15,13 +15,13 @@ const filler = "the quick brown fox jumps over the lazy dog. ".repeat(200)
 export const messageText = (channel: number, number: number, bytes: number): string => {
   const start = `{"id":${number},"status":"channel ${channel}","note":"`
   const text = `${start}${filler.slice(0, bytes - start.length - 2)}"}`
-  // As it comes from a socket, in one piece: a concatenation would be copied when it is first used.
+  // In one piece, like a text from a socket: a concatenation would be copied when it is first used.
   return Buffer.from(text, "latin1").toString("latin1")
 }
 
 /**
- * Which channel the message of a global number goes to: channels take turns, but not in the order of
- * their subscribers, so that a run over memory in order flatters nobody.
+ * The channel of the message with a global number: channels take turns, but not in the order of
+ * their subscribers, so that reading memory in order favours no subject.
  */
 export const channelOf = (message: number, channels: number): number =>
   channels === 1 ? 0 : (message * 7919) % channels

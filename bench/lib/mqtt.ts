@@ -32,7 +32,7 @@ export const subscribe = (topic: string): Buffer =>
 export const isConnack = (bytes: string): boolean => bytes === "\x20\x02\x00\x00"
 export const isSuback = (bytes: string): boolean => bytes === "\x90\x03\x00\x01\x00"
 
-/** Where the packet that begins at `at` ends; `undefined` while it is not complete. */
+/** The end of the packet that begins at `at`; `undefined` while it is not complete. */
 export const packetEnd = (bytes: Buffer, at: number): number | undefined => {
   let size = 0
   for (let index = 0; index < 4; index++) {

@@ -1,5 +1,5 @@
 /**
- * What the command is told.
+ * The options of the command.
  */
 import { parseArgs } from "node:util"
 
@@ -13,7 +13,7 @@ export interface Options {
   readonly record: boolean
 }
 
-/** What is written down by itself: the side of PostgreSQL, which no other subject has part in. */
+/** Workloads with a table of their own: those of PostgreSQL, which involve no other subject. */
 export const apart: ReadonlyArray<string> = ["T", "T1", "T2"]
 
 export const usage = `npm run bench -- [options]
@@ -27,7 +27,7 @@ export const usage = `npm run bench -- [options]
   --record           writes the tables and the chart of bench/README.md, of a full run, or those of
                      T,T1,T2 alone`
 
-/** The command again, as far as it bears on what is measured. */
+/** The command again, as far as it affects the results. */
 export const commandOf = ({ pairs, quick, workloads }: Options): string => {
   const options = [
     ...(quick ? ["--quick"] : []),

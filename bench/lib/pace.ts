@@ -1,9 +1,9 @@
 /**
  * Sends things at a rate.
  *
- * Slow paces give each message a turn of the event loop to itself, also after a late timer: where
- * there is nothing to coalesce, nothing is coalesced. Fast ones run on a timer of 1 ms, so that a few
- * come together, as they do from a busy database.
+ * Slow paces give each message a turn of the event loop to itself, also after a late timer, so that
+ * the server has nothing to coalesce. Fast ones run on a timer of 1 ms, so that a few messages
+ * share a turn, as those of a busy database do.
  */
 export const atRate = (
   count: number,

@@ -1,2 +1,2 @@
-/** In milliseconds: nothing new for so long means that nothing will come. */
+/** Milliseconds without a new message, after which no message is expected any more. */
 export const silenceMillis = 10_000

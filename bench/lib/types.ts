@@ -1,5 +1,5 @@
 /**
- * What the driver asks of its children.
+ * The calls of the driver to its children.
  */
 
 export type SubjectName =
@@ -16,7 +16,7 @@ export type SubjectName =
   | "nats-server"
   | "mosquitto"
 
-/** How a client speaks to a subject. */
+/** How a client talks to a subject. */
 export type DialectName = "plain" | "realtime" | "socket.io" | "rpc" | "nats" | "mqtt"
 
 /** The shape of the audience, the same for every subject of a workload. */
@@ -39,7 +39,7 @@ export type Pace =
 export interface Setup {
   readonly subject: SubjectName
   readonly audience: Audience
-  /** Where NOTIFYs come from; without it the server publishes by itself. */
+  /** The source of NOTIFYs; without it the server publishes by itself. */
   readonly databaseUrl?: string
 }
 
@@ -50,17 +50,19 @@ export interface Cpu {
 }
 
 export interface Memory {
-  /** Bytes of the JavaScript heap and of what it holds outside; 0 for what is no Node process. */
+  /** Bytes of the JavaScript heap and of external memory; 0 for what is no Node process. */
   readonly heap: number
   readonly rss: number
 }
 
 export interface Loop {
-  /** The longest that the event loop stood still, in milliseconds; also while others had the CPU. */
+  /**
+   * The longest block of the event loop, in milliseconds; also while other processes had the CPU.
+   */
   readonly longest: number
-  /** The most that its thread worked while it stood still, in milliseconds of the CPU. */
+  /** The most CPU time that its thread used in a block, in milliseconds. */
   readonly hardest: number
-  /** The most memory (RSS) that was seen, in bytes: looked at 50 times a second. */
+  /** The most memory (RSS) of 50 samples a second, in bytes. */
   readonly peak: number
 }
 
@@ -70,15 +72,15 @@ export interface ServerApi {
   readonly prepare: (window: { readonly from: number; readonly count: number }) => void
   /** The clock of the window starts here. */
   readonly start: (options: { readonly profile?: string }) => Promise<void>
-  /** Publishes what was prepared, for at most so long; answers how many messages it was. */
+  /** Publishes the prepared messages for at most this time; returns their number. */
   readonly publish: (options: {
     readonly pace: Pace
     readonly millis: number
   }) => Promise<{ readonly messages: number }>
-  /** What the window cost; the clock stops here. */
+  /** The cost of the window; the clock stops here. */
   readonly stop: (options: object) => Promise<Cpu>
   readonly memory: (options: object) => Memory
-  /** How the process did since it was asked last. */
+  /** The state of the process since the last call. */
   readonly loop: (options: object) => Loop
   readonly close: (options: object) => Promise<void>
 }
@@ -91,26 +93,30 @@ export interface ClientApi {
     /** Numbers of this process's sockets: from `first`, `count` of them. */
     readonly first: number
     readonly count: number
-    /** Whether the process tells how far its sockets are. */
+    /** Whether the process reports the progress of its sockets. */
     readonly flow: boolean
     /** Whether the time of every arrival is kept. */
     readonly timed: boolean
   }) => Promise<void>
   /**
-   * Completes when every socket has got exactly the messages up to this many of each of its channels,
-   * byte for byte. Rejects on the first wrong byte, on a lost socket, and when nothing comes any more.
+   * Completes when every socket has received exactly the messages up to this many of each of its
+   * channels, byte for byte. Rejects on the first wrong byte, on a lost socket, and when no message
+   * arrives any more.
    */
   readonly arrive: (options: { readonly messages: number }) => Promise<Arrival>
   /** Opens more sockets, which read nothing from now on. `messages` were published before. */
   readonly stall: (options: { readonly count: number; readonly messages: number }) => Promise<void>
   /**
-   * Lets them read, and completes when each of them either has every message up to this many or was
-   * told exactly which ones it has not; then closes them.
+   * Lets them read, and completes when each of them either has every message up to this many or
+   * knows exactly which ones it misses; then closes them.
    */
   readonly recover: (options: { readonly messages: number }) => Promise<Recovery>
   /** Arrival times of messages, one per message and socket, since they were asked for last. */
   readonly times: (options: object) => Times
-  /** After an arrival: completes 20 ms later, and rejects when more came, be it a part of a frame. */
+  /**
+   * After an arrival: completes 20 ms later, and rejects when more bytes arrived, be it a part of a
+   * frame.
+   */
   readonly settle: (options: object) => Promise<void>
   /** Never completes; rejects on the first wrong byte or lost socket. */
   readonly watch: (options: object) => Promise<never>
@@ -125,27 +131,27 @@ export interface Arrival {
 }
 
 export interface Recovery {
-  /** Messages that the sockets were told to have missed, all of them together. */
+  /** Messages that the server reported missing, of all sockets together. */
   readonly missed: number
 }
 
 export interface Times {
-  /** The first message that `micros` speaks of. */
+  /** The first message of `micros`. */
   readonly first: number
   /** Microseconds of the monotonic clock; all sockets of message `first`, then of the next. */
   readonly micros: ReadonlyArray<ReadonlyArray<number>>
 }
 
 export interface WritersApi {
-  /** Opens so many sessions, each with this transaction. */
+  /** Opens this many sessions, each with this transaction. */
   readonly open: (options: {
     readonly databaseUrl: string
     readonly writers: number
     readonly statement: string
   }) => Promise<void>
   /**
-   * Lets all of them commit for so long, each as fast as it can or at a rate; answers how many commits
-   * that were in this time, and in all: those that were under way at the end are none of the first.
+   * Lets all of them commit for this time, each as fast as it can or at a rate; returns the number
+   * of commits in this time, and of all: those under way at the end count only among all.
    */
   readonly run: (options: {
     readonly millis: number
@@ -154,11 +160,11 @@ export interface WritersApi {
   readonly close: (options: object) => void
 }
 
-/** What so many notifications cost whoever listens. */
+/** The cost of these notifications to the listener. */
 export interface Receipt extends Cpu {
   /** Bytes of heap more than before, at the end. */
   readonly heap: number
-  /** The most notifications that waited at once, where they have a queue. */
+  /** The most notifications that waited at once, where the listener has a queue. */
   readonly most?: number
 }
 
@@ -167,9 +173,12 @@ export interface ReceiverApi {
     readonly databaseUrl: string
     readonly subject: string
   }) => Promise<void>
-  /** Completes when so many more have arrived; rejects when one is lost, and when nothing comes. */
+  /**
+   * Completes when this many more have arrived; rejects when one is lost, and when none arrives any
+   * more.
+   */
   readonly receive: (options: { readonly count: number }) => Promise<Receipt>
-  /** Listens to so many channels more, on the same session. */
+  /** Listens to this many more channels, on the same session. */
   readonly listenToo: (options: {
     readonly channels: number
   }) => Promise<{ readonly millis: number }>
@@ -177,17 +186,19 @@ export interface ReceiverApi {
 }
 
 export interface ReturnersApi {
-  /** So many clients say hello. */
+  /** This many clients connect and send hello. */
   readonly enter: (options: { readonly port: number; readonly clients: number }) => Promise<void>
-  /** Where somebody stands who subscribes now. */
+  /** The cursor of a client that subscribes now. */
   readonly cursor: (options: { readonly channel: string }) => Promise<{ readonly cursor: string }>
-  /** All resume from a cursor; completes when each has exactly so many events, and all have left. */
+  /**
+   * All resume from a cursor; completes when each has exactly this many events, and all have left.
+   */
   readonly resume: (options: {
     readonly channel: string
     readonly cursor: string
     readonly events: number
   }) => Promise<Crowd>
-  /** Each opens so many new live channels a second; then all leave. */
+  /** Each opens this many new live channels a second; then all leave. */
   readonly openChannels: (options: {
     readonly perSecond: number
     readonly millis: number
@@ -197,7 +208,7 @@ export interface ReturnersApi {
 
 export interface Crowd {
   readonly millis: number
-  /** How often each was answered: codes of errors, and `subscribed`. */
+  /** The number of each answer: codes of errors, and `subscribed`. */
   readonly answers: Readonly<Record<string, number>>
 }
 
@@ -209,16 +220,16 @@ export interface ProbeApi {
     readonly channels: ReadonlyArray<string>
   }) => Promise<void>
   /**
-   * Publishes for so long, in irregular steps of 7 to 19 ms; with `hold` while a transaction that has
-   * written is open elsewhere. Rejects when a message does not arrive.
+   * Publishes for this time, in irregular steps of 7 to 19 ms; with `hold` while another
+   * transaction that has written is open. Rejects when a message does not arrive.
    */
   readonly run: (options: { readonly millis: number; readonly hold: boolean }) => Promise<{
     /** Microseconds from the answer to the commit until the arrival. */
     readonly latencies: ReadonlyArray<number>
   }>
   /**
-   * Completes when so many events of other channels than 0 have arrived since the opening. Rejects when
-   * more come, and when nothing comes any more.
+   * Completes when this many events of other channels than 0 have arrived since the opening.
+   * Rejects when more arrive, and when none arrives any more.
    */
   readonly arrive: (options: { readonly events: number }) => Promise<void>
   readonly close: (options: object) => void
@@ -226,7 +237,7 @@ export interface ProbeApi {
 
 export interface NotifierApi {
   readonly connect: (options: { readonly databaseUrl: string }) => Promise<void>
-  /** Sends messages `from` to `from + count` of channel 0; answers when each was sent. */
+  /** Sends messages `from` to `from + count` of channel 0; returns when each was sent. */
   readonly notify: (options: {
     readonly from: number
     readonly count: number
@@ -270,10 +281,10 @@ export interface ListenerApi {
   /** The clock of the window starts here. */
   readonly start: (options: { readonly profile?: string }) => Promise<void>
   /**
-   * Completes when the handler has had exactly the events up to this one, in order, every field of
-   * them. Rejects on the first that differs, on a gap, and when nothing comes any more.
+   * Completes when the handler has received exactly the events up to this one, in order, with every
+   * field. Rejects on the first that differs, on a gap, and when no event arrives any more.
    */
   readonly arrive: (options: { readonly events: number }) => Promise<void>
-  /** What the window cost; the clock stops here. */
+  /** The cost of the window; the clock stops here. */
   readonly stop: (options: object) => Promise<Cpu>
 }

@@ -1,5 +1,5 @@
 /**
- * Compares what a handler gets with what was fed: every event, in order, every field of it.
+ * Compares the events of a handler with the fed ones: every event, in order, with every field.
  */
 import { messageText } from "../lib/messages.ts"
 import { silenceMillis } from "../lib/silence.ts"
@@ -13,7 +13,10 @@ interface Message {
 export class Check {
   readonly #bytes: number
   #taken = 0
-  /** What stands in the events up to this one: a number with another digit leaves less for the note. */
+  /**
+   * The expected fields hold for events below this number: an id with another digit shortens the
+   * note.
+   */
   #until = 0
   #expected: Message = { id: 0, status: "", note: "" }
   #wanted = 0
@@ -43,7 +46,7 @@ export class Check {
     this.#wait?.reject(this.#failure)
   }
 
-  /** Completes when exactly so many events are here, counted from the beginning. */
+  /** Completes when exactly this many events have arrived, counted from the beginning. */
   async arrive(events: number): Promise<void> {
     this.#wanted = events
     this.#wait = Promise.withResolvers()

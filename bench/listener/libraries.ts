@@ -1,8 +1,8 @@
 /**
  * Client libraries as their users run them: one connection, one channel, one handler.
  *
- * Those of `bench/package.json` are there only after `npm run bench` installed them, so they are found
- * at run time, and only what is used of them is described here.
+ * Those of `bench/package.json` are there only after `npm run bench` installed them, so they are
+ * found at run time, and only the used parts of them are described here.
  */
 import * as Schema from "effect/Schema"
 import * as Channel from "../../src/Channel.ts"
@@ -12,7 +12,7 @@ import type { LibraryName } from "../lib/types.ts"
 
 export interface Ears {
   readonly onEvent: (payload: unknown) => void
-  /** Events may be missing, or none will come any more. */
+  /** Events may be missing, or none will arrive any more. */
   readonly onTrouble: (error: unknown) => void
 }
 
@@ -89,7 +89,7 @@ const centrifuge: Library = async (port, { onEvent, onTrouble }) => {
 }
 
 export const libraries: Readonly<Record<LibraryName, Library>> = {
-  // Payloads as they come, which is all that the others give.
+  // Undecoded payloads, which is all that the others give.
   "effect-realtime": realtime((store, ...rest) => store.listen(channel, ...rest)),
   "effect-realtime-schema": realtime((store, ...rest) =>
     store.listen(Channel.make(channel, Message), ...rest)

@@ -1,5 +1,5 @@
 /**
- * The measured process of K: one client library, and a handler that looks at every field of every
+ * The measured process of K: one client library, and a handler that reads every field of every
  * payload.
  */
 import { serve } from "../lib/ipc.ts"

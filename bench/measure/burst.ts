@@ -1,6 +1,6 @@
 /**
- * What it costs to hear a flood: the notifications of one large transaction, beside `pg`'s own listener;
- * and how long it takes to listen to many channels, as after a reconnect.
+ * The cost of receiving a flood: the notifications of one large transaction, beside `pg`'s own
+ * listener; and how long listening to many channels takes, as after a reconnect.
  */
 import { start } from "../lib/child.ts"
 import { inTurn } from "../lib/inTurn.ts"
@@ -13,7 +13,7 @@ import { type Contestant, takeTurns } from "./rounds.ts"
 export interface BurstOptions {
   /** Notifications of the transaction. */
   readonly notifications: number
-  /** Channels that are listened to at the end. */
+  /** The channels listened to at the end. */
   readonly channels: number
 }
 

@@ -1,5 +1,5 @@
 /**
- * What all measurements of a run share.
+ * The common inputs of all measurements of a run.
  */
 import type { Kind } from "../lib/database.ts"
 import type { LibraryName, SubjectName } from "../lib/types.ts"
@@ -8,7 +8,7 @@ export interface Context {
   readonly quick: boolean
   /** How often a subject and its baseline are compared. */
   readonly pairs: number
-  /** What the command was told of it, for who has other defaults. */
+  /** The value of the option, for measurements with other defaults. */
   readonly asked: number | undefined
   readonly roundsPerProcess: number
   /** How long a window is. */
@@ -17,8 +17,8 @@ export interface Context {
   readonly profile: (workload: string) => string | undefined
   /** Whether what the subject needs is installed. */
   readonly has: (subject: SubjectName | LibraryName) => boolean
-  /** The URL of a database that nobody has used yet, default `fleeting`. */
+  /** The URL of a new database, default `fleeting`. */
   readonly database: (kind?: Kind) => Promise<string>
-  /** Tells whoever waits what is going on. */
+  /** Prints the progress. */
   readonly say: (text: string) => void
 }

@@ -1,5 +1,5 @@
 /**
- * What an event costs a client: from the bytes of its socket to its handler, in Node.
+ * The cost of an event to a client: from the bytes of its socket to its handler, in Node.
  */
 import { Line, type LineSample } from "../lib/Line.ts"
 import type { LibraryName } from "../lib/types.ts"
@@ -8,7 +8,7 @@ import { runner } from "./fanOut.ts"
 import { type Goals, medianOf, type Report, resultsOf } from "./result.ts"
 import { type Contestant, takeTurns } from "./rounds.ts"
 
-/** How events come: what a server has at the same time, it may join. */
+/** How events arrive: a server may join those that it has at the same time. */
 export interface Decoding {
   readonly name: string
   readonly title: string
@@ -33,7 +33,7 @@ export const decodings: ReadonlyArray<Decoding> = [
     title: "one client, 10,000 events/s, one at a time",
     perSecond: 10_000,
     together: 1,
-    // What it costs to read a message of a WebSocket, and no library of these reads it itself.
+    // The cost of reading a WebSocket message, which none of these libraries does itself.
     goals: {}
   }
 ]

@@ -1,8 +1,9 @@
 /**
- * What durable channels cost the transactions that publish, and how soon their events are there.
+ * The cost of durable channels to the transactions that publish, and the delay of their events.
  *
- * Writers commit as fast as PostgreSQL lets them, with every commit flushed to disk. The baseline writes
- * to the outbox too, but nobody is woken and nobody reads; beside it stands the app without an outbox.
+ * Writers commit as fast as PostgreSQL lets them, with every commit flushed to disk. The baseline
+ * writes to the outbox too, but without a wake and without a reader; beside it stands the app
+ * without an outbox.
  */
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Redacted } from "effect"
@@ -20,9 +21,9 @@ type Wake = "poll" | "hybrid" | "notify"
 
 interface Subject {
   readonly label: string
-  /** How readers are woken; without it nothing is published. */
+  /** The wake of the readers; without it nothing is published. */
   readonly wake: Wake | undefined
-  /** Whether a node reads, and if so whether its sockets want what the writers publish. */
+  /** Whether a node reads, and if so whether its sockets subscribe to the writers' channel. */
   readonly node: "none" | "probed" | "everything"
 }
 
@@ -39,7 +40,7 @@ const subjects: ReadonlyArray<Subject> = [
   { label: again, wake: "poll", node: "none" }
 ]
 
-/** By how many writers there are. */
+/** By the number of writers. */
 const goals: Readonly<Record<number, Goals>> = {
   32: { poll: { [bare]: 0.9 }, hybrid: { [bare]: 0.7 } }
 }
@@ -53,14 +54,16 @@ interface Window {
   readonly latencies: ReadonlyArray<number>
   /** And beside a transaction that stays open. */
   readonly beside: ReadonlyArray<number>
-  /** What the node used of one core. */
+  /** The node's share of one core. */
   readonly cpu: number
 }
 
-/** By how many writers there were. */
+/** By the number of writers. */
 type Sample = ReadonlyMap<number, Window>
 
-/** What the app does, with and without us: 200 bytes of its own, and 200 bytes of an event. */
+/**
+ * The transaction of the app, with and without us: 200 bytes of its own, and 200 bytes of an event.
+ */
 const statementOf = (wake: Wake | undefined): string => {
   const note = messageText(1, 1, 200)
   const insert = `insert into orders (note) values ('${note}')`
@@ -69,7 +72,7 @@ const statementOf = (wake: Wake | undefined): string => {
     : `with written as (${insert}) select realtime.publish('${channelName(1)}', '${note}'::text)`
 }
 
-/** Installs what is needed, and makes the app's table. */
+/** Installs the objects, and creates the app's table. */
 export const prepare = (databaseUrl: string, wake: Wake): Promise<void> =>
   Effect.gen(function* () {
     const sql = yield* PgClient.PgClient

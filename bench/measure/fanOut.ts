@@ -1,5 +1,5 @@
 /**
- * Measures what one delivery costs the server.
+ * Measures the cost of one delivery to the server.
  */
 import { connected, type Rig, type Sample, type Window } from "../lib/Rig.ts"
 import type { SubjectName } from "../lib/types.ts"
@@ -34,7 +34,7 @@ const contestant = (
   }
 })
 
-/** Goes on until the code is at full speed. */
+/** Runs until the code is at full speed. */
 export const warm = async (rig: Rig, window: Window, deliveries = 50_000): Promise<void> => {
   const sample = await rig.window(window)
   if (sample.deliveries < deliveries) await warm(rig, window, deliveries - sample.deliveries)
@@ -59,7 +59,7 @@ export const measureFanOut = async (workload: Workload, context: Context): Promi
       { ...rounds, onTrial: (label) => context.say(`${workload.name} ${label}`) }
     )
   const available = (subjects: ReadonlyArray<SubjectName>) => subjects.filter(context.has)
-  // The floor tells why, not whether.
+  // The floor explains a result, and decides none.
   const subjects = workload.subjects.filter((name) => !(context.quick && name === "floor"))
   const main = await trialsOf(available(subjects), [again(baseline)])
   const wanted = context.quick ? [] : available(workload.more)

@@ -1,5 +1,5 @@
 /**
- * How costs grow: a curve that bends is seen before it is felt.
+ * How costs grow: a curve that bends shows here first.
  */
 import { inTurn } from "../lib/inTurn.ts"
 import { connected, type Window } from "../lib/Rig.ts"
@@ -24,7 +24,7 @@ export interface GrowthOptions {
   /** Numbers of channels, which `crowd` sockets share. */
   readonly channels: ReadonlyArray<number>
   readonly crowd: number
-  /** Who subscribes to 100 channels each. */
+  /** Sockets that subscribe to 100 channels each. */
   readonly subscribers: ReadonlyArray<{
     readonly at: string
     readonly sockets: number

@@ -1,5 +1,5 @@
 /**
- * What a socket costs that does nothing: memory of the server with 10,000 of them.
+ * The cost of an idle socket: memory of the server with 10,000 of them.
  */
 import { Rig } from "../lib/Rig.ts"
 import type { Audience, Memory, SubjectName } from "../lib/types.ts"
@@ -16,7 +16,7 @@ const goals: Readonly<Record<string, number>> = {
 /** Handshakes leave garbage and timers behind. */
 const settleMillis = 1500
 
-/** Per socket: bytes, and microseconds of the server to let it in. */
+/** Per socket: bytes, and microseconds of the server to accept it. */
 export interface IdleSample extends Memory {
   readonly handshake: number
 }
@@ -52,7 +52,7 @@ export const measureIdle = async (
 ): Promise<Report> => {
   const contestant = (subject: SubjectName, label: string = subject): Contestant<IdleSample> => ({
     label,
-    // A trial has its own processes: memory is not given back as it was.
+    // A trial has its own processes: memory is not returned as it was.
     open: async () => ({
       run: () => measureSockets(subject, audience),
       [Symbol.asyncDispose]: async () => undefined
@@ -91,7 +91,7 @@ export const measureIdle = async (
       valueOf: heapOf,
       baselines: ["ws"],
       again,
-      // The goals are bytes over a bare socket; as ratios they depend on what that one takes.
+      // The goals are bytes over a bare socket; as ratios they depend on the bare socket's size.
       goals: Object.fromEntries(
         Object.entries(goals).map(([subject, over]) => [subject, { ws: (bare + over) / bare }])
       )

@@ -1,5 +1,5 @@
 /**
- * How long a NOTIFY takes to reach a client: from before the statement is sent to each of 200 sockets.
+ * The time from a NOTIFY to a client: from before the statement is sent to each of 200 sockets.
  */
 import { connected, type Sample } from "../lib/Rig.ts"
 import type { Audience, SubjectName } from "../lib/types.ts"

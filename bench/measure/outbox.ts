@@ -1,6 +1,6 @@
 /**
- * What a message costs whoever writes it, and of what that is made: `realtime.publish` beside a plain
- * INSERT into the outbox, and the INSERT without each of the outbox's indexes, and with each wake.
+ * The cost of a message to its writer, by its parts: `realtime.publish` beside a plain INSERT into
+ * the outbox, and the INSERT without each of the outbox's indexes, and with each wake.
  */
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Redacted } from "effect"
@@ -24,7 +24,7 @@ import { optionsOf } from "./watch.ts"
 
 export interface OutboxOptions extends Amount {
   readonly rounds: number
-  /** Rows of one statement where it has many. */
+  /** Rows of one statement that has many. */
   readonly together: number
   /** Labels of those beside the plain insert, default all. */
   readonly labels?: ReadonlyArray<string>
@@ -35,7 +35,9 @@ const again = `${plain} (again)`
 const publish = "realtime.publish"
 const keyed = "realtime.publish with a key"
 
-/** A session and a database of its own for each: who has had its turn finds its caches as cold as others. */
+/**
+ * A session and a database of its own for each way: each finds its caches as cold as the others do.
+ */
 interface Outbox {
   readonly label: string
   readonly wake: "poll" | "hybrid" | "notify"
@@ -46,7 +48,7 @@ interface Outbox {
 
 const goals: Readonly<Record<string, number>> = { [publish]: 1.3 }
 
-/** Of the table's own choosing: an index that goes, goes from here too. */
+/** The indexes that the table has now: a dropped index is left out here too. */
 const indexes = `select i.indexrelid::regclass::text as name, pg_get_indexdef(i.indexrelid) as definition
   from pg_index i where i.indrelid = 'realtime.messages'::regclass and not i.indisprimary order by 1`
 
@@ -58,7 +60,7 @@ const install = (databaseUrl: string, { alter, wake }: Pick<Outbox, "alter" | "w
     return yield* sql.unsafe<{ readonly name: string; readonly definition: string }>(indexes)
   }).pipe(Effect.provide(PgClient.layer({ url: Redacted.make(databaseUrl) })), Effect.runPromise)
 
-/** `realtime.messages (channel, id)`: what it holds, which its name does not say. */
+/** `realtime.messages (channel, id)`: the columns, which the name does not contain. */
 const coveredBy = (definition: string): string =>
   definition.slice(definition.indexOf("(")).replaceAll(/[()]/g, "").replace(" WHERE ", " where ")
 
@@ -82,9 +84,9 @@ const outboxesOf = async (context: Context): Promise<ReadonlyArray<Outbox>> => {
 }
 
 interface Costs {
-  /** Of a call that writes one message. */
+  /** The cost of a call that writes one message. */
   readonly one: Round
-  /** Of a row of a statement that writes many. */
+  /** The cost of a row of a statement that writes many. */
   readonly many: Round
 }
 

@@ -1,5 +1,5 @@
 /**
- * From trials that took turns to a verdict.
+ * The verdict on trials that took turns.
  *
  * A trial is compared with the nearest trial of the baseline, because a machine with neighbours
  * changes by the minute; the median of the pairs counts, and the range is shown.
@@ -31,7 +31,10 @@ export const percentile = (values: ReadonlyArray<number>, share: number): number
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN
 }
 
-/** The values that a quarter of all are below, and above; between two values in proportion. */
+/**
+ * The quartiles below which a quarter of all values lies, and above; between two values in
+ * proportion.
+ */
 export const quartiles = (values: ReadonlyArray<number>): readonly [number, number] => {
   const sorted = values.toSorted((left, right) => left - right)
   const at = (share: number) => {
@@ -68,7 +71,7 @@ export const compare = <Sample>(
       }
 }
 
-/** Two runs of the same thing may differ by this much before nothing can be said. */
+/** Two runs of the same subject may differ by this much before there is no verdict. */
 const quiet = { low: 0.9, high: 1.1 }
 
 /** `same` compares the baseline with itself. */

@@ -1,6 +1,6 @@
 /**
- * What the reader of the outbox costs its node: so many events a second, in small transactions, through
- * to a socket that gets every one of them.
+ * The cost of the reader of the outbox to its node: a rate of events, in small transactions,
+ * through to a socket that receives every one of them.
  */
 import { start } from "../lib/child.ts"
 import { inTurn } from "../lib/inTurn.ts"
@@ -21,9 +21,9 @@ interface Window {
   readonly perSecond: number
   /** Microseconds of the node's CPU. */
   readonly cost: number
-  /** What that is of one core, at the rate that was asked for. */
+  /** The share of one core, at the requested rate. */
   readonly share: number
-  /** Bytes of heap after garbage was collected. */
+  /** Bytes of heap after garbage collection. */
   readonly before: number
   readonly after: number
 }
@@ -112,7 +112,7 @@ export const measureReader = async (
           ...common,
           measure: "heap-after",
           baseline: "first heap",
-          // A tenth and 2 MB more, however long it goes on.
+          // A tenth and 2 MB more, however long it runs.
           goal: 1.1 + (2 * 1024 * 1024) / first
         },
         heaps.at(-1)!,

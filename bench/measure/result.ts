@@ -1,5 +1,5 @@
 /**
- * What a run says about one subject in one workload.
+ * The result of a run for one subject in one workload.
  */
 import { compare, isTooNoisy, median, type Trial } from "./ratio.ts"
 
@@ -38,10 +38,10 @@ export type Measure =
   | "cpu-per-call"
   | "cpu-per-row"
 
-/** Of which a ratio above the goal is better; of all others one below. */
+/** Measures with a ratio that is better above the goal; all others are better below. */
 export const moreIsBetter: ReadonlySet<Measure> = new Set<Measure>(["commits-per-second"])
 
-/** What a subject cost by itself; for people, and not to be compared between machines. */
+/** The cost of a subject by itself; for readers, and not to be compared between machines. */
 export interface Cost {
   readonly workload: string
   readonly subject: string
@@ -54,7 +54,7 @@ export interface Failure {
   readonly reason: string
 }
 
-/** In one line: the rest of it, and the stack, are for whoever watches the run. */
+/** The first line of the error: the rest and the stack are printed while the run goes on. */
 export const failureOf = (workload: string, error: unknown): Failure => {
   const text = error instanceof Error ? error.message : String(error)
   return { workload, reason: text.split("\n", 1)[0]! }
@@ -74,7 +74,7 @@ export interface Comparison<Sample> {
   readonly measure: Measure
   readonly valueOf: (sample: Sample) => number
   readonly goals: Goals
-  /** Each is compared with each of these that it is not itself. */
+  /** Each subject is compared with each of these that it is not itself. */
   readonly baselines: ReadonlyArray<string>
   /** The second of the same, whose ratio should be 1. */
   readonly again?: string | undefined

@@ -1,12 +1,13 @@
 /**
- * What others pay while many clients want much at once: a crowd that comes back with the same events
- * behind it, and sessions that open new channels as fast as each of them may.
+ * The cost to other clients while many clients want much at once: a crowd that resumes with the
+ * same events to replay, and sessions that open new channels as fast as each of them may.
  *
- * Others are a probe: a socket that waits for what is committed now and then. Beside each window with the
- * crowd there is a quiet one of the same server, with the same crowd connected and doing nothing.
+ * The other client is a probe: a socket that waits for commits made now and then. Beside each
+ * window with the crowd there is a quiet one of the same server, with the same crowd connected and
+ * idle.
  *
- * How long the loop stands is told in time of the CPU that its thread used between two rounds of it:
- * what another process of the machine takes is none of it. The time on the clock stands beside it.
+ * A block of the loop is measured in CPU time that its thread used between two turns of the loop,
+ * so that other processes of the machine do not count. The time on the clock stands beside it.
  */
 import { start } from "../lib/child.ts"
 import { inTurn } from "../lib/inTurn.ts"
@@ -20,12 +21,12 @@ import type { Measure, Report, Result } from "./result.ts"
 
 export interface ReturnOptions {
   readonly clients: number
-  /** Events behind each of them. */
+  /** Events that each of them replays. */
   readonly events: number
   readonly sessions: number
   /** New channels a second of each session. */
   readonly perSecond: number
-  /** How long channels are opened, and a quiet window is. */
+  /** How long channels are opened, and how long a quiet window is. */
   readonly millis: number
 }
 
@@ -52,7 +53,7 @@ interface Round {
 
 type Way = "returning" | "opening"
 
-/** A ratio above it is met too where the value itself is not above the floor. */
+/** A ratio above the goal is met too if the value itself is not above the floor. */
 const goal = 3
 const floors: Partial<Record<Measure, number>> = { "latency-p99": 25, "longest-stand": 50 }
 
@@ -125,7 +126,7 @@ export const measureReturn = async (
   return { costs, results }
 }
 
-/** A new server for each round: how much memory one has taken before is part of what the next would show. */
+/** A new server for each round: memory taken before would show in the next one. */
 const round = async (context: Context, options: ReturnOptions): Promise<Round> => {
   const { clients, events, millis, perSecond, sessions } = options
   const databaseUrl = await context.database()
@@ -149,7 +150,7 @@ const round = async (context: Context, options: ReturnOptions): Promise<Round> =
       busy = false
     })
     const begun = performance.now()
-    // In short runs, so that the probe ends soon after the crowd has all.
+    // In short runs, so that the probe ends soon after the crowd has all events.
     const look = async (): Promise<void> => {
       const run = await probe.call("run", { millis: 100, hold: false })
       latencies.push(...run.latencies)
@@ -170,7 +171,7 @@ const round = async (context: Context, options: ReturnOptions): Promise<Round> =
   const write = async (count: number) => {
     const wire = await PgWire.connect(databaseUrl)
     try {
-      // One statement: the cursor before it has all of them behind it.
+      // One statement: the cursor before it replays all of them.
       await wire.query(`insert into realtime.messages (channel, payload)
         select '${channel}', '${messageText(1, 1, 200)}' from generate_series(1, ${count})`)
     } finally {

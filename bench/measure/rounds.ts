@@ -1,6 +1,7 @@
 /**
- * Lets subjects take turns: baseline, two others, baseline, two others, and the whole backwards next
- * time (ABBA), so that every trial has one of the baseline beside it and no order favours anybody.
+ * Lets subjects take turns: baseline, two others, baseline, two others, and the whole backwards
+ * next time (ABBA), so that every trial has one of the baseline beside it and the order favours no
+ * subject.
  */
 import { inTurn } from "../lib/inTurn.ts"
 import type { Trial } from "./ratio.ts"
@@ -19,7 +20,9 @@ export interface Rounds {
   readonly pairs: number
   /** After how many rounds processes are replaced: the luck of one is part of the noise. */
   readonly roundsPerProcess: number
-  /** Whether the baseline stands between every two, or once per round, where noise is no matter. */
+  /**
+   * Whether the baseline stands between every two, or once per round, where noise does not matter.
+   */
   readonly interleaved?: boolean
   readonly onTrial?: (label: string) => void
 }

@@ -1,7 +1,7 @@
 /**
- * What statements cost the backend that runs them. The ways to do the same thing take turns in slices so
- * small that a neighbour of the machine hits all of them alike, forwards and backwards; a round's costs
- * are compared with those of the same round only.
+ * The cost of statements to their backend. The ways to do the same thing take turns in slices so
+ * small that a neighbour of the machine hits all of them alike, forwards and backwards; a round's
+ * costs are compared with those of the same round only.
  */
 import { cpuNanos } from "../lib/backend.ts"
 import { inTurn } from "../lib/inTurn.ts"
@@ -20,9 +20,9 @@ export interface Way {
 export interface Amount {
   /** How often each way runs in a round. */
   readonly statements: number
-  /** In how many slices. */
+  /** The number of slices. */
   readonly slices: number
-  /** How often each runs before, unmeasured. */
+  /** How often each way runs before, unmeasured. */
   readonly warmUp: number
 }
 
@@ -59,7 +59,7 @@ export const roundOfSlices = async (
 export const runsOf = ({ slices, statements, warmUp }: Amount): number =>
   warmUp + Math.ceil(statements / slices) * slices
 
-/** Drops a database that a round has used: what it wrote would fill the disk. */
+/** Drops a database that a round has used: its files would fill the disk. */
 export const dropDatabase = async (databaseUrl: string): Promise<void> => {
   const url = new URL(databaseUrl)
   const name = url.pathname.slice(1)

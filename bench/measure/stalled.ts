@@ -1,8 +1,8 @@
 /**
- * What the others pay when one socket in a hundred does not read any more.
+ * The cost to other sockets when one socket in a hundred stops reading.
  *
- * The baseline is the same server with nobody stalled; the stalled sockets are new in each window,
- * because a server may well throw them out.
+ * The baseline is the same server without stalled sockets; the stalled sockets are new in each
+ * window, because a server may well close them.
  */
 import { connected, type Rig, type Sample, type Window } from "../lib/Rig.ts"
 import type { Audience, Recovery, SubjectName } from "../lib/types.ts"
@@ -12,7 +12,7 @@ import { medianOf, type Report, resultsOf } from "./result.ts"
 import { type Contestant, takeTurns } from "./rounds.ts"
 
 export interface StalledSample extends Sample, Recovery {
-  /** Bytes that the server holds for each stalled socket, besides what the kernel does. */
+  /** Bytes that the server holds for each stalled socket, besides the kernel's buffers. */
   readonly held: number
 }
 

@@ -1,6 +1,6 @@
 /**
- * What a watched table costs whoever changes it, beside what it would cost him to write the message by
- * hand, in the same statement: the CPU of the backend, of one client that does nothing else.
+ * The cost of a watched table to its writer, beside the cost of writing the message by hand in the
+ * same statement: the CPU of the backend, with one client that does nothing else.
  */
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Redacted } from "effect"
@@ -37,7 +37,7 @@ export const optionsOf = ({ asked, quick }: Context): WatchOptions => ({
 
 const unwatched = "unwatched"
 const byHand = "by hand"
-/** A second table that is written to by hand, whose ratio should be 1. */
+/** A second table with messages by hand, which should have the ratio 1. */
 const again = "by hand (again)"
 
 const names: Partial<Record<Telling, string>> = {
@@ -46,13 +46,13 @@ const names: Partial<Record<Telling, string>> = {
   statement: "statement level"
 }
 
-/** The cost of one that is measured against the rows of another, per row. */
+/** The cost of a case measured against the rows of another, per row. */
 const perRow = { rows: 1000, width: 5, goal: 0.6 }
 
 const tableOf = (label: string): string => label.replaceAll(/\W+/g, "_").replace(/_$/, "")
 const channelOf = (label: string): string => `table_updates_${tableOf(label)}`
 
-/** Installs with a wake that costs nothing, makes the tables, and watches those that want it. */
+/** Installs with a wake without cost, creates the tables, and watches those that need it. */
 const prepare = (databaseUrl: string, one: Case, labels: ReadonlyArray<string>, runs: number) =>
   Effect.gen(function* () {
     const sql = yield* PgClient.PgClient
@@ -72,7 +72,7 @@ const prepare = (databaseUrl: string, one: Case, labels: ReadonlyArray<string>, 
     }
   }).pipe(Effect.provide(PgClient.layer({ url: Redacted.make(databaseUrl) })), Effect.runPromise)
 
-/** That those who write messages have written one for each row that they changed. */
+/** Checks that each way with messages has written one for each changed row. */
 const demandMessages = (wire: PgWire, one: Case, label: string, runs: number): Promise<void> =>
   label === unwatched || label === "live"
     ? Promise.resolve()
@@ -109,7 +109,9 @@ const round = async (
   }
 }
 
-/** As many rows as in a statement of one: 20,000 of 1,000 rows each would take the day. */
+/**
+ * As many rows as in a statement of one: 20,000 statements of 1,000 rows each would take the day.
+ */
 const amountOf = (one: Case, { slices, statements, warmUp }: Amount): Amount => {
   const count = Math.max(2, Math.ceil(statements / one.rows))
   return one.rows === 1

@@ -1,9 +1,9 @@
 /**
- * The tables and statements of T: the same table several times over, one for each way to tell others
- * about its changes.
+ * The tables and statements of T: the same table several times over, one for each way to send its
+ * changes.
  */
 
-/** How others learn of a change: not at all, by the app's own statement, or by our triggers. */
+/** How a change is sent: not at all, by the app's own statement, or by our triggers. */
 export const tellings = ["unwatched", "by hand", "row", "live", "statement"] as const
 export type Telling = (typeof tellings)[number]
 
@@ -14,14 +14,14 @@ export interface Case {
   readonly width: Width
   /** Rows of one statement; the costs are per row where there is one. */
   readonly rows: number
-  /** Messages of the way that is written by hand, per statement. */
+  /** Messages by hand, per statement. */
   readonly messages: number
   readonly tellings: ReadonlyArray<Telling>
-  /** By level, the upper quartile that is wanted, x by hand. */
+  /** By level, the upper quartile that is the goal, relative to the way by hand. */
   readonly goals: Partial<Record<Telling, number>>
-  /** The operation that the way by hand tells. */
+  /** The operation of the message by hand. */
   readonly operation: "INSERT" | "UPDATE" | "DELETE"
-  /** Rows that are there before, of a round of so many runs. */
+  /** Rows that exist before a round with this many runs. */
   readonly filled: (runs: number) => number
   readonly statement: (table: string) => string
   /** Its parameter in the n-th run. */
@@ -55,7 +55,7 @@ const valuesOf = (width: Width): string =>
     .map(([, , value]) => value)
     .join(", ")
 
-/** Makes the table and fills it. */
+/** Creates the table and fills it. */
 export const definitionOf = (table: string, one: Case, runs: number): string => {
   const columns = columnsOf(one.width)
     .map(([name, type]) => `${name} ${type} not null`)
@@ -71,7 +71,7 @@ export const definitionOf = (table: string, one: Case, runs: number): string => 
     analyze ${table}`
 }
 
-/** The statement, with the message written by the same statement: what one would do without us. */
+/** The statement, with the message written by the same statement: the way without us. */
 export const messageOf = (statement: string, operation: string, channel: string): string =>
   `with changed as (${statement} returning *)
    insert into realtime.messages (channel, payload)

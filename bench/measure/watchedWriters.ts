@@ -1,6 +1,6 @@
 /**
- * How many rows writers change in a second while somebody else is told of each, every commit flushed to
- * disk: watched, told by hand, and not told.
+ * How many rows writers change in a second while each change is sent to a reader, with every commit
+ * flushed to disk: watched, sent by hand, and not sent.
  */
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Redacted } from "effect"

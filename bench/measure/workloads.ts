@@ -1,5 +1,5 @@
 /**
- * The fan-out workloads: who listens, how messages come, and what must hold.
+ * The fan-out workloads: the audience, the pace of messages, and the goals.
  */
 import type { Window } from "../lib/Rig.ts"
 import type { Audience, SubjectName } from "../lib/types.ts"
@@ -31,7 +31,7 @@ const rate = (perSecond: number, messages: number): Window => ({
   millis: 0
 })
 
-/** More than anything has published in a window so far; the texts take 5 MB. */
+/** More than any subject has published in a window so far; the texts take 5 MB. */
 const plenty = 24_000
 
 const turns = (burst: number, millis: number): Window => ({
@@ -105,7 +105,7 @@ export const workloads: ReadonlyArray<Workload> = [
     name: "C",
     title: "10,000 channels x 1 socket, 15,000/s",
     audience: { sockets: 10_000, channels: 10_000, bytes },
-    // Each delivery is work of its own: what is compiled late must not be in a window.
+    // Each delivery is work of its own: code must not be compiled in a window.
     warmUp: rate(15_000, 150_000),
     // Whole rounds of all channels.
     window: (seconds) => rate(15_000, 10_000 * Math.ceil(1.5 * seconds)),

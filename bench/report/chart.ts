@@ -1,5 +1,5 @@
 /**
- * One picture for the README: what a delivered message costs, a bare `ws` loop being 1.
+ * One picture for the README: the cost of a delivered message, with a bare `ws` loop as 1.
  *
  * Written by hand so that it stays a few kilobytes, and follows the reader's colour scheme.
  */

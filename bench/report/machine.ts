@@ -1,5 +1,5 @@
 /**
- * Where and with what it was measured.
+ * The machine and the versions of a run.
  */
 import * as Fs from "node:fs"
 import * as Os from "node:os"
@@ -34,7 +34,7 @@ const packages = [
 
 const bench = Path.resolve(import.meta.dirname, "..")
 
-/** What the processes of the bench find: its own packages first, then the repository's. */
+/** The packages that the processes of the bench load: its own first, then the repository's. */
 const versionOf = (name: string): string | undefined => {
   for (const folder of [bench, Path.dirname(bench)]) {
     const path = Path.join(folder, "node_modules", name, "package.json")

@@ -1,5 +1,5 @@
 /**
- * Writes a run down: as JSON where it was asked for, and into the README of the bench.
+ * Records a run: as JSON if the option asks for it, and in the README of the bench.
  */
 import * as Fs from "node:fs"
 import * as Path from "node:path"
@@ -30,7 +30,7 @@ const replace = (readme: string, part: string, text: string): string => {
   return `${readme.slice(0, from + begin.length)}\n\n${text}\n\n${readme.slice(to)}`
 }
 
-/** What of a run is of these workloads, or of all others. */
+/** The results of these workloads, or of all others. */
 const partOf = (run: Run, those: boolean): Run => {
   const isIn = (name: string) => apart.includes(name) === those
   return {
@@ -42,7 +42,7 @@ const partOf = (run: Run, those: boolean): Run => {
   }
 }
 
-/** The README with what the run found out; what it did not measure stays. */
+/** The README with the results of the run; results that it did not measure stay. */
 export const readmeWith = (readme: string, run: Run): string =>
   (["full run", "run of T"] as const)
     .map((part) => [part, partOf(run, part === "run of T")] as const)

@@ -1,5 +1,5 @@
 /**
- * Everything one run found out.
+ * All results of one run.
  */
 import type { Curve } from "../measure/growth.ts"
 import type { Cost, Failure, Result } from "../measure/result.ts"
@@ -12,7 +12,7 @@ export interface Section {
   readonly results: ReadonlyArray<Result>
 }
 
-/** What was asked for, and what of it could be had. */
+/** How the run was made, and which subjects were missing. */
 export interface How {
   readonly command: string
   /** Of one window. */

@@ -35,7 +35,7 @@ const ratioText = (result: Result | undefined): string =>
 const sectionText = ({ costs, results, title, workload }: Section): string => {
   const columns = [...new Set(costs.flatMap((cost) => Object.keys(cost.columns)))]
   const subjects = new Set(costs.map(({ subject }) => subject))
-  // Of those who have a row: others stand among the goals only.
+  // Of the subjects with a row: others stand among the goals only.
   const against = [
     ...new Set(
       results.flatMap(({ baseline, measure, subject }) =>
@@ -64,7 +64,7 @@ const sectionText = ({ costs, results, title, workload }: Section): string => {
 
 const words = { met: "met", missed: "MISSED", "too-noisy": "too noisy to say" }
 
-/** Every goal with what became of it. */
+/** Every goal with its outcome. */
 const goalsText = (sections: ReadonlyArray<Section>): string => {
   const rows = sections
     .flatMap(({ results }) => results)

@@ -14,17 +14,17 @@ let before = { user: 0, system: 0 }
 let profile: { readonly path: string; readonly profiler: WindowProfiler } | undefined
 
 const collect = (): void => {
-  // Twice: what the first one finalizes goes with the second.
+  // Twice: the second collection frees what the first one finalized.
   globalThis.gc?.()
   globalThis.gc?.()
 }
 
 const used = () => subject?.usage?.cpu() ?? process.cpuUsage()
 
-/** When the loop was last seen to go round, and what this thread had used of the CPU by then. */
+/** The last turn of the loop, and the CPU time of this thread by then. */
 let turned = performance.now()
 let worked = process.threadCpuUsage()
-/** The longest that it did not, and the most that the thread worked meanwhile. */
+/** The longest time between two turns, and the most CPU time that the thread used in one. */
 let longest = 0
 let hardest = 0
 let peak = 0
@@ -43,7 +43,7 @@ const turn = (): void => {
   }
 }
 
-/** From the first question on, so that who does not ask pays for no timer. */
+/** From the first question on, so that a run without questions pays for no timer. */
 let watching = false
 
 const watch = (): void => {

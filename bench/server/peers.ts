@@ -1,6 +1,6 @@
 /**
- * Packages of `bench/package.json`. They are there only after `npm run bench` installed them, so they
- * are found at run time, and only what is used of them is described here.
+ * Packages of `bench/package.json`. They are there only after `npm run bench` installed them, so
+ * they are found at run time, and only the used parts of them are described here.
  */
 import type { Server } from "node:http"
 

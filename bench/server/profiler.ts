@@ -18,7 +18,7 @@ export class WindowProfiler {
     return profiler
   }
 
-  /** Writes `path` for the developer tools, and `path.txt` for people. */
+  /** Writes `path` for the developer tools, and `path.txt` for readers. */
   async stop(path: string): Promise<void> {
     const { profile } = await this.#session.post("Profiler.stop")
     this.#session.disconnect()
@@ -33,7 +33,7 @@ const add = (ranking: Ranking, name: string, micros: number): void => {
   ranking.set(name, (ranking.get(name) ?? 0) + micros)
 }
 
-/** What the profiler does itself is no part of the window. */
+/** The profiler's own work is no part of the window. */
 const ignored = new Set(["(idle)", "(root)", "post"])
 
 const summary = ({ nodes, samples = [], timeDeltas = [] }: Profiler.Profile): string => {

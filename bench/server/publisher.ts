@@ -7,8 +7,8 @@ import type { Audience, Pace } from "../lib/types.ts"
 import { silenceMillis } from "../lib/silence.ts"
 
 /**
- * How much may be on the way to a client: enough to keep it busy between two reports, little enough
- * that a thousand of them fit into the kernel's buffers.
+ * The most messages under way to a client: enough to keep it busy between two reports, and few
+ * enough that a thousand of them fit into the kernel's buffers.
  */
 const onTheWay = { messages: 256, bytes: 512 * 1024 }
 
@@ -19,7 +19,7 @@ export class Publisher {
   readonly #onTheWay: number
   #from = 0
   #texts: ReadonlyArray<string> = []
-  /** Messages that the clients have, as far as they told. */
+  /** Messages that the clients have received, by their reports. */
   #arrived = 0
   #onArrived: (() => void) | undefined
 
@@ -45,14 +45,14 @@ export class Publisher {
     this.#onArrived?.()
   }
 
-  /** Returns how many messages it was. */
+  /** Returns the number of messages. */
   async run(pace: Pace, millis: number): Promise<number> {
     const { length } = this.#texts
     const sent =
       pace.kind === "turn"
         ? await this.#byTurns(pace.burst, performance.now() + millis)
         : await atRate(length, pace.perSecond, (index) => this.#send(index)).then(() => length)
-    // So that who measures memory does not see them.
+    // So that a measurement of memory does not see them.
     this.#texts = []
     return sent
   }
@@ -62,7 +62,9 @@ export class Publisher {
     this.#publish(this.#names[channel]!, this.#texts[index]!)
   }
 
-  /** As fast as the clients read, until the time is over. Rejects when they read no more. */
+  /**
+   * Publishes as fast as the clients read, until the time is over. Rejects when they stop reading.
+   */
   #byTurns(burst: number, until: number): Promise<number> {
     let sent = 0
     return new Promise((resolve, reject) => {

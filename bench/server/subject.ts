@@ -1,5 +1,5 @@
 /**
- * What is compared: something that takes sockets and messages, and brings the ones to the others.
+ * A compared program: it accepts sockets and messages, and sends the messages to the sockets.
  */
 import type { Server } from "node:http"
 import type { AddressInfo } from "node:net"
@@ -9,9 +9,9 @@ export interface Subject extends AsyncDisposable {
   readonly port: number
   /** Sends a JSON text to a channel. Not called where NOTIFYs come from PostgreSQL. */
   readonly publish: (channel: string, text: string) => void
-  /** What it takes, when it is not this process. */
+  /** The cost of the broker, when it is another process. */
   readonly usage?: {
-    /** Microseconds since it began. */
+    /** CPU time since its start, in microseconds. */
     readonly cpu: () => { readonly user: number; readonly system: number }
     readonly rss: () => number
   }

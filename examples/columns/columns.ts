@@ -4,7 +4,7 @@ import { Channel } from "effect-realtime"
 import * as PgType from "effect-realtime/pg-type"
 
 export const Payment = Schema.Struct({
-  id: PgType.int8, // a bigint, for 5 and for 1311768467463790321
+  id: PgType.int8, // a bigint, for 5 and 1311768467463790321
   amount: PgType.numeric, // "10.5", exact
   rate: PgType.float, // the nearest double
   paid_at: PgType.timestamptz,
@@ -17,7 +17,7 @@ export const Payments = Channel.tableUpdates("payments", Payment, { delivery: "d
 // #region page
 const read = Schema.decodeUnknownSync(Schema.toCodecJson(Schema.Array(Payment)))
 
-/** Your own API, which answers what `Realtime.snapshot(Realtime.rows(Payment, ...))` gave. */
+/** Your own API, which returns the result of `Realtime.snapshot(Realtime.rows(Payment, ...))`. */
 export const fetchPayments = async (url: string) => {
   const { cursor, value } = await fetch(url).then((response) => response.json())
   return { _tag: "Snapshot" as const, cursor: String(cursor), value: read(value) }

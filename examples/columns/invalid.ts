@@ -9,7 +9,7 @@ export const bookkeeper = Realtime.consume(Payments, {
   onEvents: Effect.forEach((event) =>
     PgClient.PgClient.use((sql) => {
       if (event._tag === "Event") return sql`insert into booked values (${event.id})`
-      const { cursor, invalid, reason } = event // kept for a person to look at
+      const { cursor, invalid, reason } = event // stored for a person to read
       return sql`insert into unread values (${cursor}, ${reason}, ${JSON.stringify(invalid ?? null)})`
     })
   )

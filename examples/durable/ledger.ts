@@ -11,5 +11,5 @@ export const ledger = Realtime.consume(DurableOrders, {
       ? Effect.die("re-read the table here")
       : PgClient.PgClient.use((sql) => sql`insert into ledger values (${event.id})`)
   )
-}) // the rows and the cursor are committed together: exactly once
+}) // one transaction commits the rows and the cursor: exactly once
 // #endregion

@@ -10,6 +10,6 @@ export const start = <E, R>(
   Effect.gen(function* () {
     const id = QueryResults.newId(userId) // authorize: QueryResults.isOwner(userId, id)
     yield* QueryResults.run(DurableReport(id), query)
-    return id // answered at once; the result comes on query_results_<id>
+    return id // returns at once, and publishes the result on query_results_<id>
   })
 // #endregion

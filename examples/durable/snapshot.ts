@@ -6,11 +6,11 @@ import { DurableOrders, Order } from "../channels.ts"
 
 export const readThenFollow = Effect.gen(function* () {
   const sql = yield* PgClient.PgClient
-  const orders = Realtime.rows(Order, sql`select * from orders`) // as events have them
+  const orders = Realtime.rows(Order, sql`select * from orders`) // as in events
   const { cursor, value } = yield* Realtime.snapshot(orders)
   yield* Effect.log(`${value.length} orders now, and from here on:`)
   yield* Realtime.events(DurableOrders, { from: cursor }).pipe(
     Stream.runForEach((event) => Effect.log(event))
   )
-}) // no change is missed, and none is seen twice
+}) // the app receives each change once
 // #endregion

@@ -1,6 +1,6 @@
 /**
- * The HTTP side of the page: it reads the orders and asks for changes. What has changed, the page
- * learns from the WebSocket, like everybody else.
+ * The HTTP API of the page: it reads the orders and changes them. The page receives the changes over
+ * the WebSocket, like every client.
  */
 import { Data, Effect, Layer, Schema } from "effect"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
@@ -28,7 +28,7 @@ const OrderPath = Schema.Struct({
     Schema.isBetween({ minimum: 1, maximum: 2_147_483_647 })
   )
 })
-/** Whatever makes a channel name is the id of a query. */
+/** A query id is any text that is valid in a channel name. */
 const QueryId = Schema.String.check(
   Schema.makeFilter((id) => reportResult(id).fault?.message ?? true)
 )
@@ -43,7 +43,7 @@ const badRequest = ({ message }: { readonly message: string }) => new BadRequest
 const bodyOf = <A, I>(schema: Schema.Codec<A, I>) =>
   Effect.gen(function* () {
     const { headers } = yield* HttpServerRequest.HttpServerRequest
-    // The page of another site may send a form here, but not JSON.
+    // A page of another site may send a form here, but not JSON.
     if (headers["content-type"]?.startsWith("application/json") !== true) {
       return yield* new BadRequest({ message: "Send JSON, as content-type application/json." })
     }
@@ -59,16 +59,16 @@ const orderId = HttpRouter.schemaPathParams(OrderPath).pipe(
   Effect.mapError(badRequest)
 )
 
-/** Rows as JSON made by PostgreSQL: the very text that the trigger sends. */
+/** Rows as JSON of PostgreSQL: the same text that the trigger sends. */
 const first = (rows: ReadonlyArray<{ readonly row: unknown }>, status = 200) =>
   rows[0] === undefined
     ? reply({ error: "There is no such order." }, 404)
     : reply(rows[0].row, status)
 
-/** What a query gives, and the position of exactly this state: the page follows from there. */
+/** The result of a query, and the cursor of exactly this state. The page subscribes from there. */
 const snapshot = <A>(query: Effect.Effect<A, SqlError, SqlClient.SqlClient>) =>
   Realtime.snapshot(query).pipe(
-    // The objects are installed, and this is the primary and no transaction: else the app is broken.
+    // The objects are installed, and this is the primary, so these errors are defects.
     Effect.catchTags({
       NestedSnapshot: Effect.die,
       NotInstalled: Effect.die,
@@ -111,8 +111,8 @@ const deleteOrder = Effect.gen(function* () {
 })
 
 /**
- * Answers at once. The result comes on the channel, behind the cursor: whoever listens from there gets
- * it, however late.
+ * Answers at once and publishes the result on the channel later. A page that subscribes from the cursor
+ * receives the result, even after a reload.
  */
 const startReport = Effect.gen(function* () {
   const { query_id } = yield* bodyOf(ReportRequest)

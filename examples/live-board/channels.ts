@@ -1,16 +1,16 @@
 /**
- * What the server and the page say to each other: defined once, imported by both.
+ * The channels of the server and the page: defined once, imported by both.
  */
 import * as Schema from "effect/Schema"
 import { Channel } from "effect-realtime"
 
-/** An order goes from the first of these to the last. */
+/** The statuses of an order, from first to last. */
 export const statuses = ["new", "packed", "shipped", "delivered"] as const
 
 export const Status = Schema.Literals(statuses)
 export type Status = typeof Status.Type
 
-/** A row of the table `orders`, in the words of the database. */
+/** A row of the table `orders`, with its column names. */
 export const Order = Schema.Struct({
   id: Schema.Int,
   customer: Schema.String,
@@ -18,21 +18,21 @@ export const Order = Schema.Struct({
   amount_cents: Schema.Int,
   status: Status,
   created_at: Schema.Date,
-  /** Set by a trigger at each change: the page tells how long that took to arrive. */
+  /** A trigger sets it at each change. The page computes the latency from it. */
   updated_at: Schema.Date
 })
 export type Order = typeof Order.Type
 
-/** `table_updates_orders`: every committed change of a row, kept for a day, so it resumes exactly. */
+/** `table_updates_orders`: every committed change of a row. The node keeps the events for a day. */
 export const OrderUpdates = Channel.tableUpdates("orders", Order, { delivery: "durable" })
 
-/** `system_notifications`, with the right for clients to publish. */
+/** `system_notifications`, where clients may publish. */
 export const Notices = Channel.make("system_notifications", Channel.SystemNotification, {
   publish: true
 })
 export type Notice = typeof Channel.SystemNotification.Type
 
-/** What the long query finds out. */
+/** The result of the long query. */
 export const Report = Schema.Struct({
   orders: Schema.Int,
   amount_cents: Schema.Int,
@@ -42,7 +42,7 @@ export const Report = Schema.Struct({
 })
 export type Report = typeof Report.Type
 
-/** `query_results_report-${id}`: the page chooses the id; the answer is kept while the page is away. */
+/** `query_results_report-${id}`: the page chooses the id. The node keeps the result for the page. */
 export const reportResult = Channel.family(
   "query_results_report-",
   Schema.String,
@@ -50,5 +50,5 @@ export const reportResult = Channel.family(
   { delivery: "durable" }
 )
 
-/** Any other `query_results_${id}`, live: what psql or another program tells by NOTIFY. */
+/** Any other `query_results_${id}`, live: NOTIFY from psql or another program. */
 export const otherResults = Channel.queryResults(Schema.Unknown, { except: ["report-"] })

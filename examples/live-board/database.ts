@@ -1,6 +1,6 @@
 /**
- * The database of the example, ready to use: found or started, with its table, and a pool that
- * connects as a role which may read and write orders and nothing else.
+ * The database of the example: finds or starts PostgreSQL, creates the table, and connects a pool as a
+ * role that may read and write orders only.
  */
 import { PgClient } from "@effect/sql-pg"
 import { Config, Context, Effect, Layer, Option, Redacted, Schedule } from "effect"
@@ -11,30 +11,30 @@ import { fileURLToPath } from "node:url"
 import { OrderUpdates } from "./channels.ts"
 import { allow, type Login, schema } from "./schema.ts"
 
-/** How people reach the same database with psql. */
+/** The same database for psql. */
 export class Psql extends Context.Service<
   Psql,
   {
-    /** The owner's connection string; a password is shown as `***`. */
+    /** The owner's connection string, with `***` for a password. */
     readonly url: string
-    /** What to write after `psql` in a shell. */
+    /** The arguments for `psql` in a shell. */
     readonly argument: string
   }
 >()("live-board/Psql") {}
 
 interface Place {
   readonly owner: string
-  /** The password that the app's own role gets; none where the database asks for none. */
+  /** The password of the app's role, `undefined` if the database requires no password. */
   readonly password: string | undefined
   readonly psql: Psql["Service"]
 }
 
 const username = "live_board"
 
-/** Gets exactly the rights that a server of the library needs. */
+/** The role with exactly the rights that a node needs. */
 const nodeRole = "live_board_node"
 
-/** A server that runs already, where DATABASE_URL says. */
+/** The running server that DATABASE_URL names. */
 const given = (owner: string): Place => {
   const url = new URL(owner)
   const secret = url.searchParams.get("password") ?? url.password
@@ -42,7 +42,7 @@ const given = (owner: string): Place => {
   if (url.searchParams.has("password")) url.searchParams.set("password", "***")
   return {
     owner,
-    // Made from the owner's, so that a second example on the same server does not lock out the first.
+    // Derived from the owner's password, so that a second example on this server uses the same one.
     password: (secret === "" ? randomBytes(24) : scryptSync(secret, username, 24)).toString(
       "base64url"
     ),
@@ -53,7 +53,7 @@ const given = (owner: string): Place => {
   }
 }
 
-/** A PostgreSQL of our own, which nobody else on this machine can reach. */
+/** A PostgreSQL of our own, which no other user of this machine can reach. */
 const embedded = Effect.gen(function* () {
   const dataDirectory = yield* Config.String("LIVE_BOARD_DATA").pipe(
     Config.withDefault(fileURLToPath(new URL("../../.data/postgres", import.meta.url)))
@@ -69,7 +69,7 @@ const locate = Effect.gen(function* () {
   return owner === "" ? yield* embedded : given(owner)
 })
 
-/** Uses the owner's rights, once. Gives back the login of the app. */
+/** Uses the owner's rights once. Returns the login of the app. */
 const prepare = ({ owner, password }: Place) =>
   Effect.gen(function* () {
     yield* schema
@@ -87,7 +87,7 @@ const prepare = ({ owner, password }: Place) =>
       )
     )
   }).pipe(
-    // Another example that starts at this moment may change the same role.
+    // Another example that starts at the same time may change the same role.
     Effect.retry({
       schedule: Schedule.spaced("200 millis"),
       times: 3,
@@ -111,7 +111,7 @@ const pool = ({ owner }: Place, login: Login | undefined) =>
     applicationName: "live-board"
   })
 
-/** The pool of the app. The server that was started for it ends with it. */
+/** The pool of the app. A server that the example started ends with the pool. */
 export const layer = Layer.unwrap(
   Effect.gen(function* () {
     const place = yield* locate

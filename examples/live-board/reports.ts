@@ -7,10 +7,10 @@ import type { Report } from "./channels.ts"
 
 type ByStatus = Report["by_status"][number]
 
-/** Long queries must not take the whole pool. */
+/** Limits long queries, so that they do not use the whole pool. */
 const turn = Semaphore.makeUnsafe(2)
 
-/** Takes its time on purpose. */
+/** Slow on purpose. */
 export const report = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
   const by_status = yield* sql<ByStatus>`

@@ -1,13 +1,13 @@
 /**
  * The table of the example, and the role that may use it.
  *
- * All of it may run again and again, by several processes at a time.
+ * All of it may run again, also in several processes at once.
  */
 import { Data, Effect, Runtime } from "effect"
 import { SqlClient } from "effect/sql"
 import { seed } from "./seed.ts"
 
-/** The database has a table `orders` already, and it is somebody's. */
+/** The database already has a table `orders` of another app. */
 export class ForeignTable extends Data.TaggedError("ForeignTable") {
   override readonly [Runtime.errorReported] = false
   override readonly message =
@@ -30,7 +30,7 @@ const createTable = Effect.gen(function* () {
   )`
   yield* sql`create trigger orders_touch before insert or update on public.orders
     for each row execute function public.live_board_touch()`
-  // The mark on the table says whose it is. COMMENT takes no parameters.
+  // The comment marks the table as ours. COMMENT takes no parameters.
   yield* sql.unsafe(`comment on table public.orders is '${mark}'`)
 })
 
@@ -44,7 +44,7 @@ const createFunction = Effect.gen(function* () {
     end $$`
 })
 
-/** Makes sure that the table is there, with a dozen orders when there are none. Needs the owner. */
+/** Creates the table if it does not exist, and adds 12 orders if it is empty. Needs the owner's rights. */
 export const schema = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
   yield* sql`select pg_advisory_xact_lock(hashtext(${mark}))`
@@ -59,18 +59,18 @@ export const schema = Effect.gen(function* () {
 
 export interface Login {
   readonly username: string
-  /** Not needed where the database asks for none. */
+  /** Omit it if the database requires no password. */
   readonly password: string | undefined
 }
 
 /**
- * Makes sure that the login is there, may read and write orders, has the rights of `nodeRole`, and
- * nothing else.
+ * Creates the login if it does not exist, with the rights to read and write orders and those of
+ * `nodeRole`.
  */
 export const allow = Effect.fnUntraced(function* (login: Login, nodeRole: string) {
   const sql = yield* SqlClient.SqlClient
   const { password, username } = login
-  /** Names and texts of these statements are no parameters: PostgreSQL itself quotes them. */
+  /** These statements take no parameters, so PostgreSQL itself quotes names and texts. */
   const run = Effect.fnUntraced(function* (template: string, ...values: Array<string>) {
     const [row] = yield* sql.unsafe<{ statement: string }>(
       `select format($1, variadic $2::text[]) as statement`,

@@ -1,5 +1,5 @@
 /**
- * A dozen orders to begin with.
+ * The first 12 orders.
  */
 import { Effect } from "effect"
 import { SqlClient } from "effect/sql"

@@ -1,12 +1,12 @@
 /**
- * The live board: what happens to the table `orders` in PostgreSQL happens in every open page.
+ * The live board: every open page shows the changes of the table `orders` in PostgreSQL.
  *
  *   npm start
  *
- * PORT is where it listens (3000, or a free port where that is taken; 0 picks a free one), DATABASE_URL
- * a PostgreSQL to use instead of the one it brings.
+ * PORT is its port: default 3000, or a free one if 3000 is in use; 0 picks a free one. DATABASE_URL names a
+ * PostgreSQL to use instead of the embedded one.
  */
-// Not from the whole package, which takes half a second to load.
+// Not the whole package, which takes half a second to load.
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Config, Console, Data, Effect, Layer, Logger, Option, Runtime } from "effect"
@@ -25,11 +25,11 @@ import { Notices, OrderUpdates, otherResults, reportResult } from "./channels.ts
 import * as Database from "./database.ts"
 import * as Website from "./website.ts"
 
-/** The page's own channels, and any other query's or table's, live. */
+/** The page's channels, and those of any other query or table, live. */
 const Door = RealtimeServer.layer({
   channels: [OrderUpdates, Notices, reportResult, otherResults, Channel.allTableUpdates],
   authorize: RealtimeServer.allowAll,
-  // Ctrl-C ends within 3 s, also when a sleeping phone does not answer.
+  // Ctrl-C ends the server within 3 s, even if a sleeping phone does not answer.
   limits: { drainTimeout: "1 second" }
 })
 
@@ -50,7 +50,7 @@ const listen = (port: number) =>
 const isTaken = ({ cause }: HttpServerError.ServeError) =>
   cause instanceof Error && "code" in cause && cause.code === "EADDRINUSE"
 
-/** Where PORT says. Where it says nothing, there may be a second board. */
+/** Listens on PORT. Without PORT a second board may run, so a port in use is no error. */
 const listenSomewhere = Effect.gen(function* () {
   const chosen = yield* Config.option(Config.Int("PORT"))
   if (Option.isSome(chosen)) return yield* listen(chosen.value)
@@ -76,11 +76,11 @@ process.once("SIGTERM", () => {
   terminated = true
 })
 
-/** 130 is for SIGINT. */
+/** 130 is the exit code for SIGINT. */
 const teardown: Runtime.Teardown = (exit, onExit) =>
   Runtime.defaultTeardown(exit, (code) => onExit(code === 130 && terminated ? 143 : code))
 
-/** The two lines that say where everything is. */
+/** Prints the two lines with the page and the database. */
 const Ready = Layer.effectDiscard(
   Effect.gen(function* () {
     const { address } = yield* HttpServer.HttpServer
@@ -91,7 +91,7 @@ const Ready = Layer.effectDiscard(
 
 Ready.pipe(
   Layer.provide(App),
-  // Listens when all below is there, because nobody answers what comes before there are routes.
+  // Listens after all layers below are built, because earlier requests would find no route.
   Layer.provide(Server),
   Layer.provide(QueryResults.layer),
   Layer.provide(Realtime.layer()),
@@ -99,7 +99,7 @@ Ready.pipe(
   Layer.provide(Layer.merge(Database.layer, Website.Bundle.layer)),
   Layer.provide(Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)])),
   Layer.launch,
-  // What has a cure of its own is told in a sentence, and everything else with all there is.
+  // Prints a known error as one sentence, and any other error in full.
   Effect.tapError((error) =>
     Runtime.getErrorReported(error) ? Effect.void : Console.error(error.message)
   ),

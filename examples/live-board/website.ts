@@ -37,7 +37,7 @@ const route = (file: File) => {
   const isPage = file.fileName === "index.html"
   const response = HttpServerResponse.uint8Array(Buffer.from(content), {
     contentType: contentTypes[extname(file.fileName)],
-    // The names of the other files change with their content.
+    // Vite names the other files by a hash of their content.
     headers: { "cache-control": isPage ? "no-cache" : "public, max-age=31536000, immutable" }
   })
   return HttpRouter.route("GET", isPage ? "/" : `/${file.fileName}`, response)

@@ -1,4 +1,4 @@
-/** Another WebSocket on the HTTP server of a door: it takes the upgrade requests of its own path only. */
+/** Another WebSocket on the HTTP server of a door: it handles upgrade requests of its own path only. */
 import type { Server } from "node:http"
 import { WebSocketServer } from "ws"
 

@@ -11,10 +11,10 @@ const checks = HttpRouter.use((router) =>
       HttpServerResponse.text(yes ? "ready" : "not now", { status: yes ? 200 : 503 })
     )
     yield* router.add("GET", "/ready", ready)
-    yield* router.add("GET", "/live", HttpServerResponse.text("live")) // asks nothing
+    yield* router.add("GET", "/live", HttpServerResponse.text("live")) // checks nothing
   })
 )
 
-/** The routes `/ready`, `/live` and `/metrics`; serve `Health.pipe(Layer.provideMerge(door))`. */
+/** The routes `/ready`, `/live` and `/metrics`. Serve `Health.pipe(Layer.provideMerge(door))`. */
 export const Health = Layer.merge(checks, PrometheusMetrics.layerHttp())
 // #endregion

@@ -12,7 +12,7 @@ cursor, failures, refused, reconnect_after = None, 0, 0, None
 
 
 def token():
-    return os.environ.get("REALTIME_TOKEN")  # asked before each socket: get a fresh one here
+    return os.environ.get("REALTIME_TOKEN")  # called before each socket: return a fresh token here
 
 
 async def session(url, channel):
@@ -32,7 +32,7 @@ async def session(url, channel):
                 elif kind == "ping":
                     await send(type="pong")
                 elif kind == "subscribed":
-                    print("subscribed", frame["state"])  # reset: read the state again
+                    print("subscribed", frame["state"])  # after a reset, read the state again
                 elif kind == "gap":
                     print("gap", frame["reason"])  # read the state again
                 elif kind == "events":
@@ -42,10 +42,10 @@ async def session(url, channel):
                     reconnect_after = frame["reconnectAfter"] / 1000
                 elif kind in ("error", "ended"):
                     print(kind, frame["code"], frame["message"])
-                    if kind == "ended" or "id" in frame:  # without an id a close follows
+                    if kind == "ended" or "id" in frame:  # without an id, a close follows
                         reconnect_after = frame.get("retryAfter", 1000) / 1000
                         return 0 if frame["retry"] == "never" else LOST
-                cursor = frame.get("cursor", cursor)  # what came before it is handled
+                cursor = frame.get("cursor", cursor)  # all earlier events are handled
 
 
 async def follow(url, channel):
@@ -56,7 +56,7 @@ async def follow(url, channel):
         except websockets.ConnectionClosed as closed:
             code = closed.rcvd.code if closed.rcvd else LOST
         except (OSError, asyncio.TimeoutError, websockets.WebSocketException):
-            code = LOST  # no socket, or nothing heard for too long
+            code = LOST  # no socket, or no frame for too long
         failures, refused = failures + 1, refused + 1 if code // 100 == 41 else 0
         if code == 0 or code // 100 == 42 or code == 1009 or refused == 3:
             return print("stopped", code)

@@ -2,7 +2,7 @@
 import { RealtimeProvider, useConnection, useLatest } from "effect-realtime/react"
 
 export function Price() {
-  const { stale, value } = useLatest("prices") // a plain string: the payload is unknown
+  const { stale, value } = useLatest("prices") // for a string the payload is unknown
   const { status } = useConnection() // idle, connecting, open, waiting or stopped
   return (
     <p aria-busy={stale}>

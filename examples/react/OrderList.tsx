@@ -5,7 +5,7 @@ import { DurableOrders, type Order } from "../channels.ts"
 
 type Orders = ReadonlyArray<typeof Order.Type>
 
-/** Your own API, which answers what Realtime.snapshot gave. */
+/** Your own API, which returns the result of Realtime.snapshot. */
 const fetchOrders = (): Promise<RealtimeEvent.Snapshot<Orders>> =>
   fetch("/api/orders").then((response) => response.json())
 

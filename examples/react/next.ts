@@ -1,17 +1,17 @@
-/** Next.js and the door in one process, on one port. */
+/** Next.js and the door in one process on one port. */
 // #region next
 import { RealtimeServer } from "effect-realtime/node"
 import { createServer, type RequestListener, type Server } from "node:http"
 
-/** `import next from "next"`, which is such a function. */
+/** The type of `import next from "next"`. */
 type Next = (options: { readonly dev: boolean; readonly httpServer: Server }) => {
   readonly prepare: () => Promise<void>
   readonly getRequestHandler: () => RequestListener
 }
 
 export const serve = async (next: Next, url: string, options: RealtimeServer.Options) => {
-  // Next.js answers the sockets of this server only, which never listens. Given all sockets of
-  // the other one, it closes ours where a page such as app/[slug] matches the path.
+  // Next.js handles the sockets of this server, which never listens. It would close the sockets of
+  // the door if a page such as app/[slug] matched the path.
   const forNext = createServer()
   const dev = process.env["NODE_ENV"] !== "production"
   const app = next({ dev, httpServer: forNext })

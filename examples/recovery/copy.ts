@@ -4,7 +4,7 @@ import { Effect } from "effect"
 import { Realtime } from "effect-realtime/server"
 import { DurableOrders, type Order } from "../channels.ts"
 
-/** A copy of the table, for a search index or another service: whole again after every gap. */
+/** A copy of the table for another service, such as a search index. A gap makes it read again. */
 export const copy = Realtime.consume(DurableOrders, {
   name: "copy",
   start: "oldest",
@@ -20,7 +20,7 @@ const readAgain = PgClient.PgClient.use((sql) =>
   )
 )
 
-/** Writes the whole row: events that the copy has read already change nothing in the end. */
+/** Writes the whole row, so an event that the copy already contains changes nothing. */
 const save = (operation: "INSERT" | "UPDATE" | "DELETE", row: typeof Order.Type) =>
   PgClient.PgClient.use((sql) =>
     operation === "DELETE"

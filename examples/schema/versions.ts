@@ -3,12 +3,12 @@ import { Effect, Schema } from "effect"
 import { Channel } from "effect-realtime"
 import { Order } from "../channels.ts"
 
-/** What is deployed today. It ignores columns that it does not name. */
+/** The deployed version. It ignores columns that it does not name. */
 export const Orders = Channel.tableUpdates("orders", Order, { delivery: "durable" })
 // #endregion
 
 // #region after
-/** Reads rows that were written before the column `note` was added, and after. */
+/** Reads rows from before and after the new column `note`. */
 export const OrderWithNote = Schema.Struct({
   ...Order.fields,
   note: Schema.NullOr(Schema.String).pipe(Schema.withDecodingDefaultKey(Effect.succeed(null)))

@@ -2,9 +2,9 @@
 import { Config, Effect, Redacted } from "effect"
 import { SignJWT } from "jose"
 
-export const secret = Config.Redacted("TOKEN_SECRET") // 32 bytes or more
+export const secret = Config.Redacted("TOKEN_SECRET") // at least 32 bytes
 
-/** What your API answers to a page that is signed in: a token of 5 minutes for the socket. */
+/** Your API returns this token to a signed-in page. It is valid for 5 minutes. */
 export const issue = (userId: string) =>
   Effect.gen(function* () {
     const key = new TextEncoder().encode(Redacted.value(yield* secret))

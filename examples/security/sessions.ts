@@ -1,4 +1,4 @@
-/** Signing in by the sessions that the app keeps in a table: their id is the token, or stands in a cookie. */
+/** Sign-in with a table of sessions: the token or a cookie holds the session id. */
 // #region identity
 import { PgClient } from "@effect/sql-pg"
 import { Effect } from "effect"
@@ -6,7 +6,7 @@ import { Cookies } from "effect/http"
 import { RealtimeServer } from "effect-realtime/server"
 import { OrderUpdates, Report } from "../channels.ts"
 
-/** Yours: the user of a session, and its end. */
+/** Your session: its user and its end. */
 interface Session {
   readonly userId: string
   readonly queries: ReadonlyArray<string>
@@ -23,7 +23,7 @@ const authenticate = ({ headers, token }: RealtimeServer.Credentials) =>
   Effect.gen(function* () {
     const id = token ?? Cookies.parseHeader(headers.cookie ?? "")["session"]
     if (id === undefined) return yield* new RealtimeServer.AuthRefused({ code: "auth/required" })
-    const [session] = yield* Effect.orDie(find(id)) // the client is answered server/internal
+    const [session] = yield* Effect.orDie(find(id)) // the client receives server/internal
     if (session === undefined)
       return yield* new RealtimeServer.AuthRefused({ code: "auth/invalid" })
     return { identity: session, expires: session.expires }

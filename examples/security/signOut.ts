@@ -1,16 +1,16 @@
-/** Ends the sessions of a user on every node: each node revokes for itself. */
+/** Ends the sessions of a user on every node. Each node revokes its own sessions. */
 // #region revoke
 import { Effect, Layer, Schema, Stream } from "effect"
 import { Channel } from "effect-realtime"
 import { Realtime, RealtimeServer } from "effect-realtime/server"
 
-/** For the nodes only: it is not among the channels of the door. */
+/** For the nodes only, so the door does not serve it. */
 const SignOuts = Channel.make("sign_outs", Schema.String, { delivery: "durable" })
 
-/** In the transaction that ends the session in your tables. */
+/** Call it in the transaction that ends the session in your tables. */
 export const signOut = (userId: string) => Realtime.publish(SignOuts, userId)
 
-/** Runs on each node: `Revocations.pipe(Layer.provideMerge(door))`. */
+/** Run it on each node: `Revocations.pipe(Layer.provideMerge(door))`. */
 export const Revocations = Realtime.events(SignOuts).pipe(
   Stream.runForEach((event) =>
     event._tag === "Event"

@@ -8,7 +8,7 @@ export const Door = Layer.unwrap(
   Effect.map(secret, (keys) =>
     RealtimeServer.layer({
       channels: [OrderUpdates, Report],
-      // The identity is the claim `sub`. A page without a token may bring the cookie.
+      // The identity is the claim `sub`. A page without a token may send the cookie.
       authenticate: Jwt.authenticate({
         keys,
         issuer: "https://app.example.com",

@@ -12,5 +12,5 @@ export const ship = (orderId: number) =>
         yield* Realtime.publish(Notices, { type: "info", message: `Order ${orderId} shipped` })
       })
     )
-  ) // sent at commit; a rollback sends nothing
+  ) // published at commit, and not after a rollback
 // #endregion

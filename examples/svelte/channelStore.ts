@@ -1,15 +1,15 @@
 /**
  * A Svelte store over `Collector`: the events of a channel as `$orders.value`. Copy it into your app.
  *
- * It listens while it has subscribers, so that a component that reads `$orders` stops it when it is
- * destroyed. Where SvelteKit renders on the server, give `enabled: browser` of `$app/environment`.
+ * It subscribes to the channel while it has Svelte subscribers: from the mount of a component that reads
+ * `$orders` until its destroy. With SvelteKit pass `enabled: browser` of `$app/environment`.
  */
 import type { Channel } from "effect-realtime"
 import { Collector, type PlainClient } from "effect-realtime/client"
 import { type Readable, readable } from "svelte/store"
 
 export interface ChannelStoreOptions<S, A> extends Collector.Options<S, A> {
-  /** Whether to listen, default `true`. */
+  /** Whether to subscribe, default `true`. */
   readonly enabled?: boolean
 }
 

@@ -13,7 +13,7 @@ export const Users = Channel.tableUpdates(
 export const Watches = PgInstaller.layer({
   watch: [
     { channel: DurableOrders },
-    // Only these columns leave the database; an UPDATE of another one tells nothing.
+    // Only these columns leave the database. An UPDATE of another one sends no event.
     { channel: Users, columns: ["id", "name"], old: true, when: { insert: "not new.hidden" } }
   ]
 })

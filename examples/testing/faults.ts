@@ -9,7 +9,7 @@ import { DurableOrders } from "../channels.ts"
 const shipped = (id: number) =>
   ({ operation: "UPDATE", data: { id, customer: "Ada", status: "shipped" } }) as const
 
-/** What a page is told of three changes, of which it misses the second. */
+/** Returns what a page receives for three changes. The second one happens without a server. */
 export const deploy = Effect.gen(function* () {
   const test = yield* RealtimeTest.RealtimeTest
   const client = yield* RealtimeClient.RealtimeClient
@@ -21,7 +21,7 @@ export const deploy = Effect.gen(function* () {
   yield* test.server.stop
   yield* test.publish(DurableOrders, shipped(2))
   yield* test.server.start
-  yield* TestClock.adjust("1 minute") // the page reconnects within it, and no time passes
+  yield* TestClock.adjust("1 minute") // the page reconnects in this minute of test time
   yield* test.publish(DurableOrders, shipped(3))
   return yield* Fiber.join(told)
 }).pipe(

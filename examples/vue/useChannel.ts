@@ -1,8 +1,8 @@
 /**
  * A Vue composable over `Collector`: the events of a channel as refs. Copy it into your app.
  *
- * It listens once the component is mounted, never while a page is rendered on a server, and stops with
- * the component. A channel given as a ref or getter may change: the value then starts anew.
+ * It subscribes when the component is mounted, never during server-side rendering, and unsubscribes with
+ * the component. You may pass the channel as a ref or getter. Another channel starts from `initial`.
  */
 import type { Channel } from "effect-realtime"
 import { Collector, type PlainClient } from "effect-realtime/client"
@@ -20,7 +20,7 @@ import {
 /** `app.provide(clientKey, createRealtimeClient({ url: "/realtime" }))` */
 export const clientKey: InjectionKey<PlainClient.PlainClient> = Symbol("effect-realtime")
 
-/** What `useChannel` gives: each part of `Collector.Collected` as a ref. */
+/** The result of `useChannel`: each part of `Collector.Collected` as a ref. */
 export interface ChannelRefs<S> {
   readonly value: ComputedRef<S>
   readonly stale: ComputedRef<boolean>
@@ -34,7 +34,7 @@ export const useChannel = <A, S>(
   client: PlainClient.PlainClient | undefined = inject(clientKey)
 ): ChannelRefs<S> => {
   if (client === undefined) throw new Error("useChannel: no client was provided under clientKey")
-  // A family makes a new channel with each call: only another name is another channel.
+  // A family makes a new channel with each call, so compare channels by name.
   const current = computed<Channel.Channel<A>>((old) => {
     const next = toValue(channel)
     return old?.name === next.name ? old : next

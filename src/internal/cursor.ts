@@ -54,7 +54,7 @@ export const parseLive = (text: string): LiveCursor | undefined => {
  * Always canonical: `running` ascends and lies below `xmax`, and `xmax - 1` is not in it, so that one
  * set of transactions has one form. Transaction ids are 64 bits wide, hence bigint.
  */
-export interface Snapshot {
+export interface PgSnapshot {
   readonly xmax: bigint
   /** The transactions that were in progress. */
   readonly running: ReadonlyArray<bigint>
@@ -65,9 +65,9 @@ export interface Snapshot {
  * of a page, also what `next` sees up to the message `id`.
  */
 export interface Position {
-  readonly base: Snapshot
+  readonly base: PgSnapshot
   /** Sees everything that `base` sees; `undefined` for a whole position. */
-  readonly next: Snapshot | undefined
+  readonly next: PgSnapshot | undefined
   /** 0 for a whole position. */
   readonly id: bigint
 }
@@ -113,7 +113,7 @@ const holds = (list: ReadonlyArray<bigint>, x: bigint): boolean => {
  * `running` must ascend. The highest numbers are dropped while they are in progress, or no transaction's:
  * T + 1 may be one that PostgreSQL skips, where a snapshot of its own ends one higher.
  */
-const canonical = (xmax: bigint, running: ReadonlyArray<bigint>): Snapshot => {
+const canonical = (xmax: bigint, running: ReadonlyArray<bigint>): PgSnapshot => {
   let top = xmax
   let length = running.length
   while (true) {
@@ -125,11 +125,11 @@ const canonical = (xmax: bigint, running: ReadonlyArray<bigint>): Snapshot => {
 }
 
 /** Whether a snapshot sees a transaction. */
-export const visible = (snapshot: Snapshot, tx: bigint): boolean =>
+export const visible = (snapshot: PgSnapshot, tx: bigint): boolean =>
   tx < snapshot.xmax && !holds(snapshot.running, tx)
 
 /** Whether snapshot `a` sees everything that `b` sees. */
-export const contains = (a: Snapshot, b: Snapshot): boolean => {
+export const contains = (a: PgSnapshot, b: PgSnapshot): boolean => {
   // The highest transaction below a canonical xmax is one that it sees.
   if (b.xmax > a.xmax) return false
   for (const x of a.running) if (visible(b, x)) return false
@@ -137,13 +137,13 @@ export const contains = (a: Snapshot, b: Snapshot): boolean => {
 }
 
 /** The normal form of a snapshot, given the highest transaction with a message that it sees, or 0. */
-export const normal = ({ running }: Snapshot, tx: bigint): Snapshot => ({
+export const normal = ({ running }: PgSnapshot, tx: bigint): PgSnapshot => ({
   xmax: tx + 1n,
   running: running.filter((x) => x < tx)
 })
 
 /** Whether a reader that stands at `snapshot` has everything that a position has. */
-export const dominates = (snapshot: Snapshot, position: Position): boolean =>
+export const dominates = (snapshot: PgSnapshot, position: Position): boolean =>
   contains(snapshot, position.next ?? position.base)
 
 /** Whether a position has the message `id` of transaction `tx`. */
@@ -164,9 +164,17 @@ export const seenEvent =
     numbers.test(`${tx} ${id}`) &&
     seen(cursor.position, BigInt(tx as string), BigInt(id))
 
-export const whole = (snapshot: Snapshot): Position => ({ base: snapshot, next: undefined, id: 0n })
+export const whole = (snapshot: PgSnapshot): Position => ({
+  base: snapshot,
+  next: undefined,
+  id: 0n
+})
 
-export const midway = (base: Snapshot, next: Snapshot, id: bigint): Position => ({ base, next, id })
+export const midway = (base: PgSnapshot, next: PgSnapshot, id: bigint): Position => ({
+  base,
+  next,
+  id
+})
 
 /**
  * The most transactions in progress that a snapshot may name (5,000). PostgreSQL has as many at most
@@ -177,7 +185,7 @@ const maxRunning = 5000
 const pgSnapshot = /^(\d{1,19}):(\d{1,19}):((?:\d{1,19}(?:,\d{1,19})*)?)$/
 
 /** Reads the text of a `pg_snapshot`; `undefined` when it is not one. Never throws. */
-export const parseSnapshot = (text: string): Snapshot | undefined => {
+export const parseSnapshot = (text: string): PgSnapshot | undefined => {
   const parts = pgSnapshot.exec(text)
   if (parts === null) return undefined
   const xmin = BigInt(parts[1]!)
@@ -194,7 +202,7 @@ export const parseSnapshot = (text: string): Snapshot | undefined => {
 }
 
 /** The text of a `pg_snapshot`. */
-export const formatSnapshot = ({ running, xmax }: Snapshot): string => {
+export const formatSnapshot = ({ running, xmax }: PgSnapshot): string => {
   // One higher means the same, and PostgreSQL takes it as input.
   const end = isTransaction(xmax) ? xmax : xmax + 1n
   return `${running[0] ?? end}:${end}:${running.join(",")}`
@@ -284,7 +292,7 @@ export const readDurable = (
   const witness = { id: varint(), at: varint() }
   const xmax = varint()
   const base = { xmax, running: distances(xmax) }
-  let next: Snapshot | undefined
+  let next: PgSnapshot | undefined
   let id = 0n
   if (offset < bytes.length) {
     const xmax = base.xmax + varint()
@@ -301,7 +309,7 @@ export const readDurable = (
 }
 
 /** Whether a snapshot is in normal form: it ends behind a transaction that it sees, or sees nothing. */
-const isNormal = ({ running, xmax }: Snapshot): boolean =>
+const isNormal = ({ running, xmax }: PgSnapshot): boolean =>
   (xmax === 1n || isTransaction(xmax - 1n)) &&
   xmax < limit &&
   running.length <= maxRunning &&

@@ -136,9 +136,9 @@ export const outboxReader = {
   maxReplayQueue: 1000,
   maxReplayMemory: 64 * 1024 * 1024,
   /** Events. */
-  maxRecentEvents: 256,
-  maxRecentAge: 120_000,
-  maxRecentBytes: 64 * 1024 * 1024,
+  maxMemoryEvents: 256,
+  maxMemoryAge: 120_000,
+  maxMemoryBytes: 64 * 1024 * 1024,
   flushed: false,
   upkeep: true
 }

@@ -194,7 +194,7 @@ const marked = (text: string, options: Options | undefined, mark: string): strin
  * @since 0.1.0
  */
 export const parse = (text: string, options?: Options): unknown =>
-  JsonNames.parse(rewrite(text, options))
+  JsonNames.parseJson(rewrite(text, options))
 
 /**
  * Tells the strings that `parse` made of numbers from those that the writer wrote: the same value with
@@ -205,5 +205,5 @@ export const parseMarked = (
   options?: Options
 ): { readonly value: unknown; readonly mark: string } => {
   const mark = Math.random().toString(36).slice(2)
-  return { value: JsonNames.parse(marked(text, options, mark)), mark }
+  return { value: JsonNames.parseJson(marked(text, options, mark)), mark }
 }

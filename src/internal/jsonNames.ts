@@ -49,7 +49,7 @@ const needsEscape = /[\\"\u0000-\u001f]/
  * @category decoding
  * @since 0.1.0
  */
-export const parse = (text: string): unknown => {
+export const parseJson = (text: string): unknown => {
   let slash = text.indexOf("\\")
   if (slash === -1) return JSON.parse(text)
   const names: Array<string> = []

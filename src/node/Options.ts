@@ -37,9 +37,9 @@ export interface Options<I = undefined>
     Pick<Realtime.Options, "maxChannels">,
     Pick<
       OutboxReader.Options,
-      | "maxRecentEvents"
-      | "maxRecentAge"
-      | "maxRecentBytes"
+      | "maxMemoryEvents"
+      | "maxMemoryAge"
+      | "maxMemoryBytes"
       | "maxReplays"
       | "maxReplayQueue"
       | "maxReplayMemory"

@@ -166,9 +166,9 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       listenUrl,
       maxChannels,
       maxConnections,
-      maxRecentAge,
-      maxRecentBytes,
-      maxRecentEvents,
+      maxMemoryAge,
+      maxMemoryBytes,
+      maxMemoryEvents,
       maxReplayMemory,
       maxReplayQueue,
       maxReplays,
@@ -254,16 +254,21 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
           readUrl: direct,
           startPatience,
           wake,
-          maxRecentEvents,
-          maxRecentAge,
-          maxRecentBytes,
+          maxMemoryEvents,
+          maxMemoryAge,
+          maxMemoryBytes,
           maxReplays,
           maxReplayQueue,
           maxReplayMemory
         })
       : Layer.empty
     const whole = Layer.effectDiscard(open).pipe(
-      Layer.provideMerge(Layer.effect(Realtime.Realtime, Realtime.make({ maxChannels }))),
+      Layer.provideMerge(
+        Layer.effect(
+          Realtime.Realtime,
+          Realtime.make({ maxChannels, maxMemoryEvents, maxMemoryAge, maxMemoryBytes })
+        )
+      ),
       Layer.provide(Layer.merge(source, outbox)),
       Layer.provide(pool),
       Layer.provide(schema === undefined ? Layer.empty : Layer.succeed(SchemaName, schema))

@@ -192,19 +192,19 @@ export interface Options {
    * Events of a channel that this reader remembers of what it handed out, default 256, so that a session
    * that was away for a moment is not read from the table again. An older cursor is read from the table.
    */
-  readonly maxRecentEvents?: number | undefined
+  readonly maxMemoryEvents?: number | undefined
   /**
    * How long this reader remembers what it handed out, default 2 minutes. An older cursor is read from the
    * table. When PostgreSQL crashed, this reader looks whether what it remembers is still there, and tells a
    * gap where not; what it has forgotten it cannot look for.
    */
-  readonly maxRecentAge?: Duration.Input | undefined
+  readonly maxMemoryAge?: Duration.Input | undefined
   /**
    * What this reader remembers of all its channels together, default 64 MiB (67,108,864 bytes): about what
    * it takes of the heap, each event 128 bytes and each batch 256 and their texts (one byte for each UTF-16
    * unit). At the limit the channels that hold most forget first.
    */
-  readonly maxRecentBytes?: number | undefined
+  readonly maxMemoryBytes?: number | undefined
   /**
    * The most events that are replayed to a socket, default 10,000. With more behind it, it is told `reset`;
    * one that was too slow is told `gap slow`.

@@ -1,5 +1,5 @@
 /**
- * How the benchmark compares, and that its clients see every wrong byte and every missing event.
+ * The benchmark's comparisons, and its clients' checks for wrong bytes and missing events.
  */
 import { once } from "node:events"
 import type { AddressInfo, Socket } from "node:net"
@@ -34,7 +34,7 @@ describe("a comparison", () => {
   ]
   const identity = (value: number) => value
 
-  it("divides by the nearest trial of the baseline", () => {
+  it("divides each trial by the nearest trial of the baseline", () => {
     expect(compare(trials, "ours", "ws", identity)).toEqual({
       ratio: (0.8 + 0.9) / 2,
       low: 0.8,
@@ -45,7 +45,7 @@ describe("a comparison", () => {
     expect(compare(trials, "absent", "ws", identity)).toBeUndefined()
   })
 
-  it("knows medians and percentiles", () => {
+  it("computes medians, percentiles and quartiles", () => {
     expect(median([3, 1, 2])).toBe(2)
     expect(median([4, 1, 2, 3])).toBe(2.5)
     expect(percentile([5, 1, 4, 2, 3], 0.5)).toBe(3)
@@ -55,7 +55,7 @@ describe("a comparison", () => {
     expect(quartiles([7])).toEqual([7, 7])
   })
 
-  it("lets ways take turns in slices, forwards and backwards, each counted on", async () => {
+  it("runs the ways in slices, forwards and backwards, each with its next statements", async () => {
     const ran: Array<string> = []
     const way = (label: string): Way => ({
       label,
@@ -71,7 +71,7 @@ describe("a comparison", () => {
     expect([...round.keys()]).toEqual(["a", "b"])
   })
 
-  it("meets a goal of T by the upper quartile of the rounds' own ratios", () => {
+  it("compares a goal of T with the upper quartile of the rounds' ratios", () => {
     const rounds = [1, 2, 3, 4, 5].map((value) => new Map([["ours", value]]))
     const verdictOf = (goal: number, noisy = false) =>
       spreadOf(
@@ -84,7 +84,7 @@ describe("a comparison", () => {
     expect(verdictOf(4, true).verdict).toBe("too-noisy")
   })
 
-  it("puts the baseline beside every trial, and turns the order around", async () => {
+  it("runs the baseline beside every trial, and reverses the order in turn", async () => {
     expect(roundOf("ws", ["a", "b", "c"])).toEqual(["ws", "a", "b", "ws", "c", "ws"])
     const opened: Array<string> = []
     const contestant = (label: string) => ({
@@ -102,7 +102,7 @@ describe("a comparison", () => {
     expect(opened).toEqual(["ws", "a", "b", "ws", "a", "b"])
   })
 
-  it("gives no verdict when the same differs from itself", () => {
+  it("returns no verdict when the baseline differs too much from itself", () => {
     const verdicts = (again: number) =>
       resultsOf({
         workload: "W1",
@@ -123,7 +123,7 @@ describe("a comparison", () => {
 describe("a client of the benchmark", () => {
   const text = (number: number) => messageText(0, number, 200)
 
-  /** Two sockets of one channel, past their handshakes. */
+  /** Two sockets of one channel, after their handshakes. */
   const pair = (dialect: "plain" | "realtime") => {
     const feed = new Feed(0, dialects[dialect], text)
     const failures: Array<string> = []
@@ -147,7 +147,7 @@ describe("a client of the benchmark", () => {
   const subscribed = textFrame('{"type":"subscribed","id":0}')
   const ping = textFrame('{"type":"ping"}')
 
-  it("counts a message when every socket has it", () => {
+  it("counts a message once every socket has received it", () => {
     const { failures, feed, one, two } = pair("plain")
     one.receive(textFrame(text(0)))
     expect(feed.isComplete(1)).toBe(false)
@@ -156,7 +156,7 @@ describe("a client of the benchmark", () => {
     expect(failures).toEqual([])
   })
 
-  it("reads frames in any pieces, and small talk between them", () => {
+  it("reads frames in any pieces, with pings between them", () => {
     const { failures, feed, one, two } = pair("realtime")
     one.receive(Buffer.concat([subscribed, events(0), ping, events(1, 2), events(3)]))
     const same = Buffer.concat([subscribed, ping, events(0), events(1, 2), ping, events(3), ping])
@@ -169,13 +169,13 @@ describe("a client of the benchmark", () => {
     ["another text", textFrame(text(1))],
     ["one byte too many", textFrame(`${text(0)} `)],
     ["a frame that is cut", textFrame(text(0)).subarray(1)]
-  ])("sees %s", (_, bytes) => {
+  ])("detects %s", (_, bytes) => {
     const { failures, one } = pair("plain")
     one.receive(bytes)
     expect(failures).toHaveLength(1)
   })
 
-  it("sees a socket that gets other bytes than its neighbour", () => {
+  it("detects a socket that receives other bytes than the other one", () => {
     const { failures, one, two } = pair("realtime")
     one.receive(Buffer.concat([subscribed, events(0, 1)]))
     two.receive(Buffer.concat([subscribed, events(0), events(1)]))
@@ -190,13 +190,13 @@ describe("a client of the benchmark", () => {
     ["an id that is none", eventsText(0).replaceAll('"e:1"', '"1"')],
     ["two epochs in a frame", eventsText(0, 1).replace('"id":"e:1"', '"id":"f:1"')],
     ["two epochs in a feed", `${eventsText(0)}\n${eventsText(1).replaceAll('"e:', '"f:')}`]
-  ])("sees %s", (_, text) => {
+  ])("detects %s", (_, text) => {
     const { failures, one } = pair("realtime")
     one.receive(Buffer.concat([subscribed, textFrame(text)]))
     expect(failures).toHaveLength(1)
   })
 
-  it("sees a message that is missing, told or not", () => {
+  it("detects a missing message, with a gap or without one", () => {
     const silent = pair("realtime")
     silent.one.receive(Buffer.concat([subscribed, events(0), events(2)]))
     expect(silent.failures).toHaveLength(1)
@@ -207,7 +207,7 @@ describe("a client of the benchmark", () => {
   })
 })
 
-describe("what a client library hands over", () => {
+describe("the check of a client library", () => {
   const event = (number: number) => JSON.parse(messageText(0, number, 200)) as unknown
   const after = async (...payloads: ReadonlyArray<unknown>) => {
     const check = new Check(200)
@@ -216,21 +216,21 @@ describe("what a client library hands over", () => {
     return arrived
   }
 
-  it("is complete when every event came in order, also beyond another digit", async () => {
+  it("passes when 1,200 events arrive in order", async () => {
     const all = Array.from({ length: 1200 }, (_, number) => event(number))
     await expect(after(...all)).resolves.toBeUndefined()
   })
 
   it.each([
-    ["one that is missing", event(0), event(2)],
-    ["one that came twice", event(0), event(0)],
+    ["a missing event", event(0), event(2)],
+    ["a repeated event", event(0), event(0)],
     ["another text", { ...(event(0) as object), note: "x" }],
-    ["what is no event", "text"]
-  ])("is wrong with %s", async (_, ...payloads) => {
+    ["a text instead of an event", "text"]
+  ])("fails with %s", async (_, ...payloads) => {
     await expect(after(...payloads)).rejects.toThrow("event ")
   })
 
-  it("is wrong when more comes than was fed", async () => {
+  it("fails when more events arrive than the benchmark sent", async () => {
     const check = new Check(200)
     for (const number of [0, 1, 2]) check.take(event(number))
     await expect(check.arrive(2)).rejects.toThrow("3 events came instead of 2")
@@ -242,7 +242,7 @@ describe("a crowd", () => {
 
   const right = textFrame(text(0))
 
-  /** Two sockets of one channel, and the server's end of each. */
+  /** Two sockets of one channel, and the server's side of each. */
   const withCrowd = async <A>(run: (crowd: Crowd, ends: ReadonlyArray<Socket>) => Promise<A>) => {
     const server = new WebSocketServer({ port: 0, host: "127.0.0.1" })
     const sockets: Array<Socket> = []
@@ -265,7 +265,7 @@ describe("a crowd", () => {
     }
   }
 
-  /** One socket gets its message, and then the other gets this, in one piece. */
+  /** One socket receives its message, then the other one receives `last` in one piece. */
   const arriveWith = (last: Uint8Array) =>
     withCrowd(async (crowd, [one, two]) => {
       const arrived = crowd.arrive(1)
@@ -276,14 +276,14 @@ describe("a crowd", () => {
       return crowd.settle()
     })
 
-  it("tells of a wrong byte while nobody waits for the arrival", async () => {
+  it("reports a wrong byte even when no caller waits for the arrival", async () => {
     await withCrowd(async (crowd, [one]) => {
       one!.write(textFrame(text(1)))
       await expect(crowd.broken).rejects.toThrow("differs from what was published")
     })
   })
 
-  it("is content with what was published", async () => {
+  it("passes when both sockets receive the published message", async () => {
     await expect(arriveWith(right)).resolves.toBeUndefined()
   })
 
@@ -297,7 +297,7 @@ describe("a crowd", () => {
   })
 })
 
-describe("a window in which nothing comes any more", () => {
+describe("a measuring window without progress", () => {
   beforeEach(() => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval"] })
   })
@@ -305,7 +305,7 @@ describe("a window in which nothing comes any more", () => {
     vi.useRealTimers()
   })
 
-  /** How it ends. */
+  /** "well", or the error's message. */
   const endOf = (run: Promise<unknown>): Promise<string> =>
     run.then(
       () => "well",
@@ -315,7 +315,7 @@ describe("a window in which nothing comes any more", () => {
   it("fails at the publisher, 10 s after the last progress of the clients", async () => {
     const publisher = new Publisher({ sockets: 1, channels: 1, bytes: 200 }, () => undefined)
     publisher.prepare(0, 1000)
-    // More than may be on the way, so it waits at once.
+    // More than the limit of unconfirmed messages, so it waits at once.
     const end = endOf(publisher.run({ kind: "turn", burst: 300 }, 60_000))
     await vi.advanceTimersByTimeAsync(9000)
     publisher.arrived(1)
@@ -344,7 +344,7 @@ describe("a window in which nothing comes any more", () => {
     expect(await end).toBe("some may be lost")
   })
 
-  it("is none at the receiver when exactly all came", async () => {
+  it("passes at the receiver when exactly all notifications arrived", async () => {
     const tally = new Tally()
     const all = endOf(tally.arrive(10))
     tally.take(4)
@@ -358,7 +358,7 @@ describe("a window in which nothing comes any more", () => {
   })
 })
 
-describe("what is written down", () => {
+describe("the report", () => {
   const run: Run = {
     machine: {
       cpu: "a processor",
@@ -383,7 +383,7 @@ describe("what is written down", () => {
     minutes: 12.3
   }
 
-  it("says how it was measured, what of it, and who was not there", () => {
+  it("names the machine, the command, the workloads and the missing subjects", () => {
     expect(tablesOf(run))
       .toBe(`2026-01-01, 2 cores of a processor, 24 GiB, Linux, Node v24, load 0 at the start.
 ws 8.
@@ -392,19 +392,19 @@ ws 8.
 **C failed**: client/main.ts: Error: socket 3: a frame differs`)
   })
 
-  it("names a failure in one line", () => {
+  it("reports a failure in one line", () => {
     const error = new Error("a frame differs\n  got 1\n  wanted 2")
     expect(failureOf("W1", error)).toEqual({ workload: "W1", reason: "a frame differs" })
   })
 
-  it("is asked for by a command that tells no paths", () => {
+  it("names the command without paths", () => {
     const options = parseOptions(["--quick", "--workload", "W1,C", "--json", "/tmp/x"])
     expect(commandOf(options)).toBe("npm run bench -- --quick --workload W1,C")
     expect(commandOf(parseOptions([]))).toBe("npm run bench")
   })
 
   it.each([["--quick"], ["--workload", "W1"], ["--workload", "T"], ["--workload", "T,T1,T2,C"]])(
-    "is no partial run: %s %s",
+    "rejects --record for a partial run: %s %s",
     (...args) => {
       expect(() => parseOptions([...args, "--record"])).toThrow("--record is for a full run")
     }
@@ -415,14 +415,14 @@ ws 8.
 text
 <!-- the last run of T begins -->${watch}<!-- the last run of T ends -->`
 
-  it("leaves the other tables alone where only T was measured", () => {
+  it("keeps the other tables when only T was measured", () => {
     const { record, workloads } = parseOptions(["--workload", "T,T1,T2", "--record"])
     expect(record).toBe(true)
     const only = { ...run, how: { ...run.how, workloads: workloads! }, failures: [] }
     expect(readmeWith(marked("old", "old"), only)).toBe(marked("old", `\n\n${tablesOf(only)}\n\n`))
   })
 
-  it("puts the tables of T in their own place, and those of all others in theirs", () => {
+  it("puts the tables of T and those of the other workloads in their places", () => {
     const section = (workload: string) => ({ workload, title: "title", costs: [], results: [] })
     const all = {
       ...run,
@@ -437,11 +437,11 @@ text
     expect(watch).not.toContain("C failed")
   })
 
-  it("is nowhere when the README has lost its marks", () => {
+  it("fails when the README has lost its marks", () => {
     expect(() => readmeWith("no marks", run)).toThrow("lost its marks")
   })
 
-  it("has a column for a baseline only where somebody of the table was compared with it", () => {
+  it("has a column for a baseline only if a row of the table has a ratio to it", () => {
     const result = {
       workload: "T",
       measure: "added-cpu",

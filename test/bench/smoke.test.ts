@@ -1,6 +1,6 @@
 /**
- * Every workload of the benchmark, small, for us and for every peer: what is published arrives byte
- * for byte. Nothing is timed here.
+ * Runs every workload of the benchmark at a small size, for this library and for every peer. Each
+ * message arrives byte for byte. This file measures no times.
  */
 import { Effect, Exit, Scope } from "effect"
 import { afterAll, describe, expect, it } from "vitest"
@@ -26,7 +26,7 @@ import { database } from "../support/database.ts"
 
 const reason = install(15_000)
 if (reason !== undefined) {
-  // Not by the console, which is silent where everything passes.
+  // Not by console.log, which the reporter hides when all tests pass.
   process.stderr.write(`SKIP peers of the benchmark: they could not be installed (${reason})\n`)
 }
 
@@ -36,7 +36,7 @@ const smaller = (audience: Audience): Audience => ({
   channels: Math.min(audience.channels, 20)
 })
 
-/** The same kind of pace, over soon. */
+/** The same kind of pace, but short. */
 const shorter = ({ pace }: Window, channels: number): Window =>
   pace.kind === "rate"
     ? {
@@ -44,7 +44,7 @@ const shorter = ({ pace }: Window, channels: number): Window =>
         messages: 20 * channels,
         millis: 0
       }
-    : // Over when all are sent: a slow machine may take long, but sends no fewer.
+    : // Ends when all are sent, so a slow machine sends as many.
       { pace, messages: 160, millis: 60_000 }
 
 const subjects: ReadonlyArray<SubjectName> = [
@@ -56,7 +56,7 @@ const subjects: ReadonlyArray<SubjectName> = [
   "socket.io",
   "effect-rpc",
   "effect-stream",
-  // Where somebody installed them.
+  // Only if they are installed.
   ...(["nats-server", "mosquitto"] as const).filter(has)
 ]
 
@@ -91,7 +91,7 @@ const processesOf = (subject: SubjectName) => {
   }
 }
 
-/** Every byte is checked on the way; a window that is not exact does not end. */
+/** The clients check every byte, and a window ends only when it is exact. */
 const bringEveryByte = async (rig: Rig, audience: Audience, window: Window, name: string) => {
   const { bytes, deliveries } = await rig.window(window)
   const wanted = window.messages * (audience.sockets / audience.channels)
@@ -101,7 +101,7 @@ const bringEveryByte = async (rig: Rig, audience: Audience, window: Window, name
 
 type RigFor = ReturnType<typeof processesOf>
 
-/** The workloads that were brought, by name. */
+/** The tested workloads, by name. */
 const bringMessages = async (rigFor: RigFor): Promise<ReadonlyArray<string>> => {
   const names = await inTurn(inMemory, async ({ audience, name, warmUp }) => {
     const small = smaller(audience)
@@ -138,7 +138,7 @@ const contextOf = (databases: Databases): Context => ({
   say: () => undefined
 })
 
-// Subjects at the same time, the workloads of each in order: their processes are apart.
+// Subjects run at the same time in their own processes, the workloads of each in order.
 describe.concurrent("the benchmark", () => {
   for (const subject of subjects) {
     it.skipIf(!has(subject))(`brings every byte with ${subject}`, async () => {
@@ -157,7 +157,7 @@ describe.concurrent("the benchmark", () => {
 })
 
 describe("growth", () => {
-  it("has a cost at every point, and the memory of a subscription", async () => {
+  it("reports a cost at every point, and the memory of a subscription", async () => {
     await using databases = new Databases()
     const curves = await measureGrowth(
       { ...contextOf(databases), seconds: 0.05 },
@@ -178,7 +178,7 @@ describe("growth", () => {
 })
 
 describe("the durable side of the benchmark", () => {
-  it("commits with and without us, and brings what is probed to a socket", async () => {
+  it("commits with and without the library, and delivers the probes to a socket", async () => {
     await using databases = new Databases()
     const { costs, results } = await measureDurable(contextOf(databases), {
       subjects: ["without us", "hybrid"],
@@ -204,7 +204,7 @@ describe("the durable side of the benchmark", () => {
     ])
   })
 
-  it("hears every notification of a transaction, and listens to more channels", async () => {
+  it("receives every notification of a transaction while it listens to more channels", async () => {
     await using databases = new Databases()
     const { costs, results } = await measureBurst(contextOf(databases), {
       channels: 20,
@@ -219,7 +219,7 @@ describe("the durable side of the benchmark", () => {
     ])
   })
 
-  it("brings every event of the reader to a socket", async () => {
+  it("delivers every event of the reader to a socket", async () => {
     await using databases = new Databases()
     const { results } = await measureReader(contextOf(databases), { perSecond: 2000, together: 5 })
     expect(results).toMatchObject([
@@ -229,11 +229,11 @@ describe("the durable side of the benchmark", () => {
   })
 })
 
-describe("a crowd that comes back", () => {
+describe("a crowd that reconnects", () => {
   const databases = new Databases()
   afterAll(() => databases[Symbol.asyncDispose]())
 
-  it("gets what is behind it, and beside it others are watched", async () => {
+  it("receives the missed events, while other sessions are measured", async () => {
     const options = { clients: 5, events: 300, sessions: 3, perSecond: 20, millis: 300 }
     const { costs, results } = await measureReturn(contextOf(databases), options)
     expect(costs.map(({ subject }) => subject)).toEqual(["quiet", "returning", "opening"])
@@ -249,8 +249,8 @@ describe("a crowd that comes back", () => {
 
 const inMicros = /^-?\d+\.\d$/
 
-describe("what a watched row costs", () => {
-  // One server for all: what waits for the disk is timed nowhere here.
+describe("the cost of a watched row", () => {
+  // One server for all, because this file measures no times.
   const databases = new Databases()
   afterAll(() => databases[Symbol.asyncDispose]())
   const context: Context = {
@@ -260,7 +260,7 @@ describe("what a watched row costs", () => {
   }
   const little = { rounds: 1, statements: 20, slices: 2, warmUp: 1 }
 
-  it("is told for each case and each way, and each way has written its messages", async () => {
+  it("is reported for each case and each way, and each way writes its messages", async () => {
     const titles = [
       "UPDATE of 1,000 rows, 5 columns, per row",
       "UPDATE that moves a row to another partition, 5 columns"
@@ -287,7 +287,7 @@ describe("what a watched row costs", () => {
     ])
   })
 
-  it("is told for a message, with and without an index", async () => {
+  it("is reported for a message, with and without an index", async () => {
     const labels = ["realtime.publish", "without the index on channel, id"]
     const { costs, results } = await measureOutbox(context, { ...little, together: 10, labels })
     expect(costs.map(({ subject }) => subject)).toEqual(["plain insert", ...labels])
@@ -297,7 +297,7 @@ describe("what a watched row costs", () => {
     ])
   })
 
-  it("is told for writers, by how many there are", async () => {
+  it("is reported for each number of writers", async () => {
     const options = { writers: [2], rows: 100, labels: ["statement level"] }
     const { costs } = await measureWatchedWriters(context, options)
     const subjects = costs.map(({ subject }) => subject)
@@ -306,12 +306,12 @@ describe("what a watched row costs", () => {
   })
 })
 
-// One after the other: two processes each, beside those of all the subjects above.
+// In turn, because each has two processes beside those of the subjects above.
 describe("a client library", () => {
   for (const library of libraryNames) {
-    it.skipIf(!has(library))(`hands over every event as it was fed: ${library}`, async () => {
+    it.skipIf(!has(library))(`delivers every event as it was sent: ${library}`, async () => {
       await using line = await Line.open({ library, bytes: 200 })
-      // A window that is not exact does not end.
+      // A window ends only when it is exact.
       const windows = await inTurn(decodings, ({ perSecond, together }) =>
         line.window({ events: 1050, perSecond, together })
       )
@@ -322,7 +322,7 @@ describe("a client library", () => {
 
 describe.concurrent("a socket that stalls", () => {
   const audience = { sockets: 2, channels: 1, bytes: 4096 }
-  /** More than the kernel takes for one socket. */
+  /** More than the kernel buffers for one socket. */
   const messages = 3000
 
   const stall = async (subject: SubjectName) => {
@@ -332,14 +332,14 @@ describe.concurrent("a socket that stalls", () => {
     return sample
   }
 
-  it("is told what it missed, and holds little of our memory", async () => {
+  it("receives a gap for what it missed, and costs the server less than 4 MiB", async () => {
     const { held, missed } = await stall("effect-realtime")
     expect(missed).toBeGreaterThan(0)
-    // The backlog of a session is at most 1 MiB; the socket's own buffer comes on top.
+    // A session's backlog is at most 1 MiB. The socket's own buffer is on top.
     expect(held).toBeLessThan(4 * 1024 * 1024)
   })
 
-  it("gets everything from bare ws, which keeps all of it", async () => {
+  it("receives everything from bare ws, which keeps all of it", async () => {
     expect((await stall("ws")).missed).toBe(0)
   })
 })

@@ -1,4 +1,4 @@
-/** A page in a real Chromium that mounts and unmounts, whose network goes, or which sleeps. */
+/** A page in a real Chromium that mounts and unmounts, loses its network, or sleeps. */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
 import type { BrowserContext } from "playwright-core"
@@ -14,7 +14,7 @@ declare global {
   }
 }
 
-/** What one socket of a page did. */
+/** The record of one socket of a page. */
 class Socket {
   closed = false
   /** Types of frames. */
@@ -38,7 +38,7 @@ describe.skipIf(executablePath === undefined)("a page in Chromium", () => {
   })
   afterAll(() => browser?.close())
 
-  /** A tab in front of all others. */
+  /** A visible tab. */
   const tab = Effect.acquireRelease(
     Effect.promise(() => context.newPage()),
     (page) => Effect.promise(() => page.close())
@@ -63,7 +63,7 @@ describe.skipIf(executablePath === undefined)("a page in Chromium", () => {
         page,
         sockets,
         mount: Effect.promise(() => page.evaluate(() => window.board.mount())),
-        /** The channel is active in so many sockets: what is published now arrives. */
+        /** Waits until this many sockets have the subscription, so that events arrive. */
         active: (count: number) =>
           until(() => sockets.length === count && sockets.at(-1)!.received.includes("subscribed")),
         shown: Effect.promise(async () => ({
@@ -76,7 +76,7 @@ describe.skipIf(executablePath === undefined)("a page in Chromium", () => {
     })
 
   it.live(
-    "22: mounted and unmounted 50 times under StrictMode, has one socket and leaves none",
+    "opens one socket for 50 mounts in StrictMode, and closes it after the last unmount",
     () =>
       Effect.gen(function* () {
         const { publish, sessions, url } = yield* site()
@@ -90,7 +90,7 @@ describe.skipIf(executablePath === undefined)("a page in Chromium", () => {
               await turn()
               const before = window.board.effects
               window.board.mount()
-              // Both effects of StrictMode, however busy the machine is.
+              // Waits for both effects of StrictMode, even on a busy machine.
               // oxlint-disable-next-line no-await-in-loop -- one after the other
               while (window.board.effects < before + 2) await turn()
             }
@@ -100,7 +100,7 @@ describe.skipIf(executablePath === undefined)("a page in Chromium", () => {
         yield* publish(1, 10)
         yield* shows(10)
         const { effects, handled } = yield* Effect.promise(() => page.evaluate(() => window.board))
-        // StrictMode did its worst.
+        // StrictMode ran each effect twice.
         expect(effects).toBe(100)
         expect(handled).toEqual(numbers(10))
         yield* Effect.promise(() => page.evaluate(() => window.board.unmount()))
@@ -113,7 +113,7 @@ describe.skipIf(executablePath === undefined)("a page in Chromium", () => {
 
   const offline = (path: { readonly silence: () => void }) =>
     Effect.promise(() => {
-      // The browser knows, and its open socket hears nothing any more.
+      // The browser reports offline, and its open socket receives nothing.
       path.silence()
       return context.setOffline(true)
     })
@@ -123,7 +123,7 @@ describe.skipIf(executablePath === undefined)("a page in Chromium", () => {
       return context.setOffline(false)
     })
 
-  it.live("that was offline while 100 events came shows all 100 after its return", () =>
+  it.live("shows all 100 events that were published while it was offline", () =>
     Effect.gen(function* () {
       const { path, publish, url } = yield* site()
       const { active, mount, page, shown, shows, sockets } = yield* open(url)
@@ -142,7 +142,7 @@ describe.skipIf(executablePath === undefined)("a page in Chromium", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("that was offline for more events than are remembered says that it is stale", () =>
+  it.live("is stale after it was offline for more events than the node remembers", () =>
     Effect.gen(function* () {
       const { path, publish, url } = yield* site()
       const { active, mount, page, shown, shows } = yield* open(url)
@@ -162,7 +162,7 @@ describe.skipIf(executablePath === undefined)("a page in Chromium", () => {
   )
 
   it.live(
-    "17: that was hidden and slept past the heartbeat reconnects as soon as it is shown",
+    "reconnects as soon as it is shown after it was hidden and slept longer than the heartbeat",
     () =>
       Effect.gen(function* () {
         const { path, publish, sessions, url } = yield* site({
@@ -175,7 +175,7 @@ describe.skipIf(executablePath === undefined)("a page in Chromium", () => {
         yield* publish(1, 1)
         yield* shows(1)
 
-        // Another tab is in front; the browser freezes this one; the machine's network sleeps too.
+        // Another tab is visible, the browser freezes this one, and the network is silent.
         yield* tab
         yield* Effect.promise(() =>
           page.waitForFunction(() => document.visibilityState === "hidden")
@@ -186,7 +186,7 @@ describe.skipIf(executablePath === undefined)("a page in Chromium", () => {
         yield* until(() => sessions() === 0)
         yield* publish(2, 100)
         path.heal()
-        // Nobody has told the page.
+        // The page has no sign of it.
         expect(sockets).toMatchObject([{ closed: false }])
 
         yield* Effect.promise(() => page.bringToFront())

@@ -11,7 +11,7 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
   const faults: Array<string> = []
   let board: LiveBoard.LiveBoard
   let browser: Browser
-  /** Two tabs that stay open from test to test. */
+  /** Two tabs that stay open across tests. */
   let one: Page
   let two: Page
 
@@ -53,14 +53,14 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
 
   const row = (page: Page, customer: string) => page.locator("[data-order]", { hasText: customer })
 
-  it("begins with a dozen orders, newest first", async () => {
+  it("shows 12 orders at first, newest first", async () => {
     const rows = one.locator("[data-order]")
     expect(await rows.count()).toBe(12)
     expect(await rows.first().textContent()).toContain("Amara Okafor")
     expect(await rows.last().textContent()).toContain("Noah Bergström")
   })
 
-  it("shows what SQL does to the table, in every tab", async () => {
+  it("shows SQL changes to the table in every tab", async () => {
     await sql(insert("Grace Hopper"))
     await Promise.all([one, two].map((page) => row(page, "Grace Hopper").waitFor()))
     expect(await one.locator("[data-order]").first().textContent()).toMatch(/Grace Hopper.*€4.50/)
@@ -74,14 +74,14 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
     )
   })
 
-  it("shows nothing of a transaction that rolls back", async () => {
+  it("shows no change of a transaction that rolls back", async () => {
     await sql("begin", insert("Never Was"), "rollback")
     await sql(insert("Marker"))
     await row(one, "Marker").waitFor()
     expect(await row(one, "Never Was").count()).toBe(0)
   })
 
-  it("adds, moves on and deletes an order with its buttons", async () => {
+  it("adds, advances and deletes an order with its buttons", async () => {
     const before = await one.locator("[data-order]").count()
     await one.getByRole("button", { name: "Add an order" }).click()
     await vi.waitFor(async () => expect(await one.locator("[data-order]").count()).toBe(before + 1))
@@ -111,7 +111,7 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
     await vi.waitFor(async () => expect(await one.getByLabel("Message").inputValue()).toBe(""))
   })
 
-  /** Clicks, and gives the channel that the page waits on then. */
+  /** Clicks, and returns the channel that the page then waits on. */
   const runReport = async (page: Page) => {
     await page.getByRole("button", { name: "Run report" }).click()
     const text = await page.getByText(/^Waiting on query_results_report-/).textContent()
@@ -119,7 +119,7 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
   }
   const arrived = (page: Page, channel: string) => page.getByText(`Arrived on ${channel}`).waitFor()
 
-  it("waits for the result of a report, however often it reloads", async () => {
+  it("waits for the result of a report across reloads", async () => {
     const [total] = await sql("select count(*)::integer as orders from orders")
     const sum = (page: Page) => page.getByText(`Total of ${String(total!["orders"])} orders`)
     const wire = await openWire(board.url)
@@ -128,7 +128,7 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
     await one.getByText(`Waiting on ${reloaded}`).waitFor()
     await arrived(one, reloaded)
     expect(await sum(one).count()).toBe(1)
-    // Kept, for a page that was away when it came and for one that has seen it.
+    // The node keeps it for a page that was away, and for a page that has seen it.
     await wire.received(missed, 1)
     await Promise.all([one.reload(), two.goto(board.url)])
     await Promise.all([arrived(one, reloaded), arrived(two, missed)])
@@ -136,7 +136,7 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
     wire.close()
   })
 
-  it("says when the result of a report is not kept any more, and runs another one", async () => {
+  it("shows that the result of a report is no longer kept, and runs another one", async () => {
     await one.evaluate(() => {
       const cursor = "2.AAAAAAAA.AQH9BQA"
       sessionStorage.setItem("live-board report", JSON.stringify({ id: "old", cursor }))
@@ -147,11 +147,11 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
     expect(await one.getByText("The answer is not kept any more.").count()).toBe(0)
   })
 
-  it("means what its lines for the terminal say", async () => {
+  it("shows terminal commands that work", async () => {
     const statement = async (name: string) => {
       await one.getByRole("button", { name, exact: true }).click()
       const command = await one.locator(".command code").textContent()
-      // What a shell makes of it.
+      // The words that a shell passes on.
       const script = `psql() { printf '%s\\0' "$@"; }; ${command!}`
       const [url, flag, text] = execFileSync("sh", ["-c", script]).toString().split("\0")
       expect([url, flag]).toEqual([board.database, "-c"])
@@ -174,8 +174,8 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
      where application_name in (${names.map((name) => `'effect-realtime ${name}'`).join()})`
   const log = (page: Page, text: string) => page.getByRole("log").getByText(text)
 
-  it.each(["reader", "link"])("loses no row when the %s is cut", async (name) => {
-    // In one session: the row comes while nobody hears it.
+  it.each(["reader", "link"])("shows every row after the %s is cut", async (name) => {
+    // In one session, so that the row commits while the node does not listen.
     await sql(cut(name), insert(`Cut ${name}`))
     await Promise.all([one, two].map((page) => row(page, `Cut ${name}`).waitFor()))
     await Promise.all([one, two].map(ready))
@@ -184,7 +184,7 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
     expect(await row(one, `Cut ${name}`).count()).toBe(1)
   })
 
-  it("says when the server has lost the database, heals, and says what may be missing", async () => {
+  it("shows when the server loses the database, recovers, and shows that events may be missing", async () => {
     const missing = log(one, "Notices may be missing here.")
     const back = log(one, "The connection to the database is back.")
     const before = [await missing.count(), await back.count()] as const
@@ -194,7 +194,7 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
         await page.getByText("The server has lost the database").waitFor()
         await page.getByText("As last seen").waitFor()
         expect(await row(page, "While deaf").count()).toBe(0)
-        // The notice of the loss is the server's own: nothing runs along the broken half.
+        // The server itself publishes this notice, so no spark runs along the broken half.
         const sparks = page.locator(".spark")
         await vi.waitFor(async () =>
           expect(
@@ -219,7 +219,7 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
     expect([await missing.count(), await back.count()]).toEqual([before[0] + 1, before[1] + 1])
   })
 
-  it("reads the orders again when it is told that something may be missing", async () => {
+  it("reads the orders again after a gap", async () => {
     await sql(
       `insert into realtime.messages (channel, payload) values ('table_updates_orders', '{}')`
     )
@@ -227,7 +227,7 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
     expect(await one.locator("[data-order]").count()).toBeGreaterThanOrEqual(12)
   })
 
-  it("fits on a phone, however long the texts are", async () => {
+  it("fits on a phone with long texts", async () => {
     const phone = await open(360, 740)
     await sql(insert("W".repeat(6000)), insert("A name of many short words ".repeat(300)))
     await row(phone, "A name of many short words").waitFor()
@@ -241,7 +241,7 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
     await sql("delete from orders where length(customer) > 100")
   })
 
-  it("shows a notice on a phone wherever it is scrolled to, and then the list", async () => {
+  it("shows a notice on a phone at any scroll position, and then the list", async () => {
     const phone = await open(390, 740)
     const newcomer = phone.locator(".newcomer")
     expect(await newcomer.count()).toBe(0)
@@ -259,7 +259,7 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
     await phone.close()
   })
 
-  it("cuts no heading on the smallest of phones", async () => {
+  it("shows headings in full on a small phone", async () => {
     const phone = await open(320, 640)
     const overlaps = await phone.locator(".panel-head").evaluateAll((heads) =>
       heads.flatMap((head) => {
@@ -277,27 +277,27 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
     await phone.close()
   })
 
-  it("has given no error so far", () => {
+  it("has no console error in any test so far", () => {
     expect(faults).toEqual([])
   })
 
-  it("says when the server is gone, and finds it again", async () => {
+  it("shows when the server is away, and reconnects", async () => {
     const { port } = new URL(board.url)
     await board.end("SIGTERM")
     await one.getByText("The server cannot be reached").waitFor()
     board = await LiveBoard.startLiveBoard({ LIVE_BOARD_DATA: data.path, PORT: port })
     await sql(insert("Back again"))
-    // Otherwise they wait for their turn, up to 30 s.
+    // Without the click they wait for their backoff, up to 30 s.
     await one.evaluate(() => window.dispatchEvent(new Event("online")))
     const backAgain = row(two, "Back again").waitFor()
-    // Unless its turn came before the click.
+    // Unless its backoff ended before the click.
     await Promise.any([two.getByRole("button", { name: "Try now" }).click(), backAgain])
     await Promise.all([row(one, "Back again").waitFor(), backAgain])
     expect(await one.locator("[data-connection=open][data-source=up]").count()).toBe(1)
   })
 
-  it.runIf(process.env["LIVE_BOARD_SCREENSHOT"])("has its picture taken", async () => {
-    // In a place where it is about three in the afternoon.
+  it.runIf(process.env["LIVE_BOARD_SCREENSHOT"])("takes the screenshot of the README", async () => {
+    // In a time zone where it is about 3 pm.
     const hours = ((27 - new Date().getUTCHours()) % 24) - 12
     const timezoneId = `Etc/GMT${hours > 0 ? "-" : "+"}${Math.abs(hours)}`
     await sql(
@@ -318,7 +318,7 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
       `insert into orders (customer, item, amount_cents)
        values ('Ada Nowak', 'Kiambu AA, 250 g whole bean', 1020)`
     )
-    // While they still shine, but when the new row has its full height.
+    // While the new rows are highlighted, after the newest one reached its full height.
     await page.locator("[data-change=changed]").waitFor()
     await page.locator("[data-change=added]").waitFor()
     await page

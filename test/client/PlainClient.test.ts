@@ -28,7 +28,7 @@ const make = (options?: Partial<RealtimeClient.Options>) => {
 }
 
 describe("PlainClient", () => {
-  it("calls a handler for each event, within the turn in which it came", async () => {
+  it("calls a handler for each event, in the turn in which the frame arrived", async () => {
     const { server, store, subscribed } = make()
     const seen: Array<unknown> = []
     store.listen(Orders, ({ n }, { id }) => seen.push([n, id]))
@@ -41,7 +41,7 @@ describe("PlainClient", () => {
     expect(seen).toEqual([[1, "1"], [2, "2"], { deep: [true] }])
   })
 
-  it("stops calling at once, also in the middle of a batch, and lets go of the socket", async () => {
+  it("calls a handler no more after stop, even in the middle of a batch, and closes the socket", async () => {
     const { server, store, subscribed } = make()
     const seen: Array<number> = []
     const stop = store.listen(Orders, ({ n }) => {
@@ -55,7 +55,7 @@ describe("PlainClient", () => {
     expect(server.last.closedWith).toBe(1000)
   })
 
-  it("does not give the current batch to a handler that another handler adds", async () => {
+  it("calls a handler that another handler adds from the next batch on", async () => {
     const { server, store, subscribed } = make()
     const late: Array<number> = []
     const stop = store.listen(Orders, () => {
@@ -68,7 +68,7 @@ describe("PlainClient", () => {
     expect(late).toEqual([2])
   })
 
-  it("reports what a handler throws and goes on, for it and for others", async () => {
+  it("reports an error that a handler throws, and calls all handlers for the next event", async () => {
     const { server, store, subscribed } = make()
     const errors: Array<unknown> = []
     const seen: Array<string> = []
@@ -87,7 +87,7 @@ describe("PlainClient", () => {
     expect(errors).toEqual(["Error: on 1", "Error: on 2"])
   })
 
-  it("shows an error that nobody asked for like an uncaught one", async () => {
+  it("passes an error to reportError when there is no onError", async () => {
     const report = vi.fn<(error: unknown) => void>()
     vi.stubGlobal("reportError", report)
     const { server, store, subscribed } = make()
@@ -100,7 +100,7 @@ describe("PlainClient", () => {
     expect(report.mock.calls).toEqual([[new Error("mine")]])
   })
 
-  it("tells gaps, positions and refusals, never before listen has returned", async () => {
+  it("reports gaps, cursors and refusals after listen has returned", async () => {
     const { server, store, subscribed } = make()
     const told: Array<unknown> = []
     const options = {
@@ -120,7 +120,7 @@ describe("PlainClient", () => {
     expect(told.slice(3)).toEqual(["retention", "f:0"])
   })
 
-  it("takes a gap for a reason that it does not know as one, and hands the reason out", async () => {
+  it("reports a gap with an unknown reason, and passes the reason on", async () => {
     const { server, store, subscribed } = make()
     const told: Array<unknown> = []
     store.listen(Orders, () => {}, { onGap: ({ cursor, reason }) => told.push([reason, cursor]) })
@@ -135,7 +135,7 @@ describe("PlainClient", () => {
     ])
   })
 
-  it("tells who begins to listen in a handler positions and events in order", async () => {
+  it("reports cursors and events in order to a listener that a handler adds", async () => {
     const { server, store, subscribed } = make()
     const told: Array<unknown> = []
     const stop = store.listen(Orders, () => {
@@ -151,12 +151,12 @@ describe("PlainClient", () => {
     )
     await untilAsync(() => told.length === 3)
     expect(told).toEqual(["e:1", 2, "e:3"])
-    // Nothing is held back any more.
+    // Nothing is held back now.
     server.last.say(FakeSocket.events("orders", 4, { n: 4 }))
     expect(told.at(-1)).toBe(4)
   })
 
-  it("publishes typed channels and strings", async () => {
+  it("publishes to typed channels and to strings", async () => {
     const { server, store } = make()
     await store.publish(Orders, { n: 1 })
     await store.publish("anything", [1])
@@ -169,7 +169,7 @@ describe("PlainClient", () => {
     expect(wrong).toBeTypeOf("function")
   })
 
-  it("rejects with the typed error", async () => {
+  it("rejects a publish with the typed error", async () => {
     const { store } = make({ queue: { maxMessages: 0 } })
     await expect(store.publish(Orders, { n: 1 })).rejects.toMatchObject({
       _tag: "QueueFull",
@@ -177,7 +177,7 @@ describe("PlainClient", () => {
     })
   })
 
-  it("starts again after a stop, with everybody who still listens or came meanwhile", async () => {
+  it("subscribes again after a stop, for each listener that stayed or was added since", async () => {
     const { server, store, subscribed } = make()
     const told: Array<unknown> = []
     const listen = (name: string) =>
@@ -208,7 +208,7 @@ describe("PlainClient", () => {
     expect(told).toEqual(["stays at e:1", "comes at e:1", "stays 2", "comes 2"])
   })
 
-  it("opens nothing after a stop when everybody has left", async () => {
+  it("opens no socket after a stop when no listener is left", async () => {
     const { server, store, subscribed } = make()
     const leave = store.listen(Orders, () => {}, { onError: () => {} })
     await subscribed(1)
@@ -220,13 +220,13 @@ describe("PlainClient", () => {
     expect(server.sockets.length).toBe(1)
   })
 
-  it("makes nothing until it is used", () => {
+  it("makes no client until its first use", () => {
     const options = vi.fn<() => RealtimeClient.Options>(() => ({ url: "ws://host/realtime" }))
     createRealtimeClient(options)
     expect(options).not.toHaveBeenCalled()
   })
 
-  it("is silent and closed for good after close", async () => {
+  it("calls no handler after close, and opens no socket again", async () => {
     const { server, store, subscribed } = make()
     const told = vi.fn<(..._: Array<unknown>) => void>()
     store.listen(Orders, told, { onError: told, onGap: told })
@@ -243,7 +243,7 @@ describe("PlainClient", () => {
     expect(server.sockets.length).toBe(1)
   })
 
-  it("says so also when it was closed before it was used", async () => {
+  it("rejects a publish when it was closed before its first use", async () => {
     const { store } = make()
     await store.close()
     await expect(store.publish(Orders, { n: 1 })).rejects.toMatchObject({
@@ -251,7 +251,7 @@ describe("PlainClient", () => {
     })
   })
 
-  it("can stand on a client that an Effect application owns, and leaves it open", () =>
+  it("uses the client of an Effect application, and leaves it open", () =>
     Effect.gen(function* () {
       const server = FakeSocket.make({ auto: true })
       const client = yield* Client.make(server)

@@ -13,7 +13,7 @@ const make = (options?: PublishQueue.Options) =>
       const added = queue.add(message(key, bytes))
       return Exit.isSuccess(added) ? added.value : assert.fail(`${key} was not taken`)
     },
-    /** What would be sent now. */
+    /** The messages that a client would send now. */
     drain: () => {
       const keys: Array<string> = []
       for (let next = queue.next(); next !== undefined; next = queue.next()) keys.push(next.key)
@@ -22,7 +22,7 @@ const make = (options?: PublishQueue.Options) =>
   }))
 
 describe("PublishQueue", () => {
-  it.effect("gives out first what came first, each once", () =>
+  it.effect("returns each message once, in the order of arrival", () =>
     Effect.gen(function* () {
       const { add, drain } = yield* make()
       for (const key of ["a", "b", "c"]) add(key)
@@ -32,7 +32,7 @@ describe("PublishQueue", () => {
     })
   )
 
-  it.effect("gives out again, in its order, what was on its way when the connection went", () =>
+  it.effect("returns unanswered messages again, in order, after the connection is lost", () =>
     Effect.gen(function* () {
       const { add, drain, queue } = yield* make()
       const [first] = ["a", "b", "c", "d"].map((key) => add(key))
@@ -45,7 +45,7 @@ describe("PublishQueue", () => {
     })
   )
 
-  it.effect("gives a message that is retried out before those behind it", () =>
+  it.effect("returns a retried message before the messages behind it", () =>
     Effect.gen(function* () {
       const { add, drain } = yield* make()
       const [first] = ["a", "b"].map((key) => add(key))
@@ -56,7 +56,7 @@ describe("PublishQueue", () => {
     })
   )
 
-  it.effect("25: takes at most 1,000 messages, then fails with QueueFull", () =>
+  it.effect("takes at most 1,000 messages, then fails with QueueFull", () =>
     Effect.gen(function* () {
       const { add, queue } = yield* make()
       const [first] = Array.from({ length: 1000 }, (_, index) => add(`${index}`))
@@ -68,7 +68,7 @@ describe("PublishQueue", () => {
     })
   )
 
-  it.effect("takes at most 1 MiB, counting what is on its way", () =>
+  it.effect("takes at most 1 MiB, counting unanswered messages, then fails with QueueFull", () =>
     Effect.gen(function* () {
       const { add, drain, queue } = yield* make()
       add("a", 1_048_570)
@@ -80,7 +80,7 @@ describe("PublishQueue", () => {
     })
   )
 
-  it.effect("gives a message up after 60 s with Expired", () =>
+  it.effect("fails a message with Expired after 60 s", () =>
     Effect.gen(function* () {
       const { add, drain, queue } = yield* make()
       const first = yield* Effect.forkChild(Effect.exit(add("a").outcome))
@@ -104,7 +104,7 @@ describe("PublishQueue", () => {
     })
   )
 
-  it.effect("gives out nothing that expired while the machine slept", () =>
+  it.effect("does not return a message that expired while the machine slept", () =>
     Effect.gen(function* () {
       const { clock, jump } = yield* sleepy
       yield* Effect.gen(function* () {
@@ -117,7 +117,7 @@ describe("PublishQueue", () => {
     })
   )
 
-  it.effect("forgets a message whose publisher was interrupted before it was sent", () =>
+  it.effect("drops a message whose publisher was interrupted before the client sent it", () =>
     Effect.gen(function* () {
       const { add, drain } = yield* make()
       const waiting = yield* Effect.forkChild(add("a").outcome, { startImmediately: true })
@@ -129,7 +129,7 @@ describe("PublishQueue", () => {
     })
   )
 
-  it.effect("has bounds of your own", () =>
+  it.effect("takes other bounds as options", () =>
     Effect.gen(function* () {
       const { add, drain, queue } = yield* make({ maxMessages: 1, maxAge: "1 second" })
       add("a")

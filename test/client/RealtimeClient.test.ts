@@ -13,7 +13,7 @@ const Orders = Channel.make("orders", Order)
 const Report = Channel.family("report_", Schema.String, Order)
 const { events } = FakeSocket
 
-/** Runs the stream and collects what it gave, for as long as the test wants. */
+/** Runs the stream and collects its events, until the test stops it. */
 const watch = <A, E>(stream: Stream.Stream<A, E>) =>
   Effect.gen(function* () {
     const seen: Array<A> = []
@@ -40,14 +40,14 @@ const hasStopped = (exit: Exit.Exit<unknown, { readonly _tag: string }>) =>
     (reason) => "error" in reason && reason.error._tag === "ConnectionStopped"
   )
 
-/** Everything that is due now. */
+/** Runs all timers that are due now. */
 const settle = TestClock.adjust(1)
 
 const types = (server: FakeSocket.FakeServer) => server.sent.map(({ type }) => type)
 
 describe("RealtimeClient", () => {
   describe("events", () => {
-    it.effect("gives events with their identity and gaps in their places", () =>
+    it.effect("emits events with their ids, and gaps in their places", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -66,7 +66,7 @@ describe("RealtimeClient", () => {
       })
     )
 
-    it.effect("puts a gap where a payload does not decode, and goes on", () =>
+    it.effect("emits a gap in place of a payload that does not decode, and goes on", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -76,7 +76,7 @@ describe("RealtimeClient", () => {
         server.last.say(events("orders", 5, { n: 5 }))
         yield* settle
         assert.deepStrictEqual(brief(seen), [{ n: 1 }, "invalid", { n: 3 }, "invalid", { n: 5 }])
-        // Inside a batch the position before it: who resumes there misses nothing.
+        // Inside a batch the cursor is the one before the batch, so a resume there loses nothing.
         assert.deepStrictEqual(
           seen.map(({ cursor }) => cursor),
           ["e:1", "e:1", undefined, "e:4", "e:5"]
@@ -84,7 +84,7 @@ describe("RealtimeClient", () => {
       })
     )
 
-    it.effect("puts a gap where a schema's own function throws", () =>
+    it.effect("emits a gap in place of a payload whose schema throws", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -102,7 +102,7 @@ describe("RealtimeClient", () => {
       })
     )
 
-    it.effect("fails for a name that does not fit, without a socket", () =>
+    it.effect("fails for an invalid channel name, without a socket", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -112,7 +112,7 @@ describe("RealtimeClient", () => {
       })
     )
 
-    it.effect("drops the backlog of a slow consumer, tells it, and disturbs nobody else", () =>
+    it.effect("drops the backlog of a slow consumer and emits gap slow to this consumer only", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server, { maxStreamBuffer: 3 })
@@ -142,7 +142,7 @@ describe("RealtimeClient", () => {
   })
 
   describe("subscribe", () => {
-    it.effect("gives payloads and fails with the gap", () =>
+    it.effect("emits payloads and fails with the gap", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -158,7 +158,7 @@ describe("RealtimeClient", () => {
   })
 
   describe("sharing", () => {
-    it.effect("serves many consumers with one subscription and one decode per frame", () =>
+    it.effect("serves many consumers with one subscription, and decodes each frame once", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -184,7 +184,7 @@ describe("RealtimeClient", () => {
       })
     )
 
-    it.effect("decodes a family once, although each call makes another channel", () =>
+    it.effect("decodes a frame of a family once, although each call makes another channel", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -196,7 +196,7 @@ describe("RealtimeClient", () => {
       })
     )
 
-    it.effect("starts who joins later at the present", () =>
+    it.effect("delivers to a later consumer from the next event on", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -211,7 +211,7 @@ describe("RealtimeClient", () => {
       })
     )
 
-    it.effect("delivers nothing to who left, and unsubscribes a linger after the last one", () =>
+    it.effect("delivers nothing to a stopped consumer, and unsubscribes 1 s after the last", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -233,7 +233,7 @@ describe("RealtimeClient", () => {
       })
     )
 
-    it.effect("24: coming, going and coming again in one tick is one subscribe frame", () =>
+    it.effect("sends one subscribe frame for listen, stop and listen in one tick", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -250,7 +250,7 @@ describe("RealtimeClient", () => {
     )
 
     it.effect(
-      "22: 50 mounts and unmounts make one socket and one subscribe frame, and leave none",
+      "opens one socket and sends one subscribe frame for 50 consumers in turn, and closes it after the last",
       () =>
         Effect.gen(function* () {
           const server = FakeSocket.make({ auto: true })
@@ -271,14 +271,14 @@ describe("RealtimeClient", () => {
     )
 
     it.effect(
-      "24: sub/unsub/sub x 1000 with random latency ends subscribed, without stale frames",
+      "ends subscribed after 1,000 random subscribes and unsubscribes, without stale frames",
       () =>
         Effect.gen(function* () {
           const server = FakeSocket.make({ auto: true })
           const client = yield* Client.make(server, { linger: 1 })
           yield* watch(client.events(Report("stays")))
           yield* settle
-          // A server with latency: answers in order, and says what it does not allow.
+          // A server with latency: it answers in order, and rejects duplicate subscriptions.
           const faults: Array<string> = []
           const inbox: Array<{ readonly type: string; readonly id: number }> = []
           let on = false
@@ -326,7 +326,7 @@ describe("RealtimeClient", () => {
               stop = client.sync.listen(Orders, listener(++joinedAt))
             } else if (dice === 2) answer()
             else if (dice === 3) yield* TestClock.adjust(1)
-            // Sent while the server holds a subscription; the client may have let go of it already.
+            // Sent while the server holds a subscription that the client may have ended already.
             else if (on) server.last.say(events("orders", i, { n: generation }))
           }
           stop ??= client.sync.listen(Orders, listener(++joinedAt))
@@ -368,7 +368,7 @@ describe("RealtimeClient", () => {
     )
   })
 
-  describe("after a reconnect", () => {
+  describe("reconnect", () => {
     const reconnected = Effect.fnUntraced(function* (
       server: FakeSocket.FakeServer,
       answer?: (id: number, channel: string) => ServerFrame
@@ -383,7 +383,7 @@ describe("RealtimeClient", () => {
       yield* TestClock.adjust(2000)
     })
 
-    it.effect("subscribes again from the position of the last frame of each kind", () =>
+    it.effect("subscribes again with the cursor of the last events, cursor or gap frame", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -404,12 +404,12 @@ describe("RealtimeClient", () => {
           positions.push(asked())
         }
         assert.deepStrictEqual(positions, [[undefined], ["e:0"], ["e:2"], ["e:9"], ["f:3"]])
-        // A first `fresh` and each `recovered` are no gaps.
+        // A first `fresh` and each `recovered` cause no gap.
         assert.deepStrictEqual(brief(seen), [{ n: 1 }, { n: 2 }, "slow"])
       })
     )
 
-    it.effect("delivers what was replayed, and tells a reset as a gap of retention", () =>
+    it.effect("delivers replayed events, and emits gap retention for a reset", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -434,7 +434,7 @@ describe("RealtimeClient", () => {
       })
     )
 
-    it.effect("tells no gap to who joins, without a position, while the resume is unanswered", () =>
+    it.effect("emits no gap to a consumer that joins without a cursor during a resume", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -471,7 +471,7 @@ describe("RealtimeClient", () => {
         assert.deepStrictEqual(whileDown, ["f:0", { n: 2 }])
         assert.deepStrictEqual(whileAsking, ["f:0", { n: 2 }])
         assert.deepStrictEqual(elsewhere, ["retention", "f:0", { n: 2 }])
-        // From then on they stand where all stand: what the next reset loses, they lose too.
+        // From here on they share the cursor of all: the next reset is a gap for them too.
         server.last.drop()
         yield* TestClock.adjust("2 seconds")
         const again = server.last.of("subscribe")[0]!
@@ -482,7 +482,7 @@ describe("RealtimeClient", () => {
       })
     )
 
-    it.effect("subscribes to everything, with at most 60 requests unanswered", () =>
+    it.effect("keeps at most 60 subscribe requests unanswered", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -501,7 +501,7 @@ describe("RealtimeClient", () => {
       })
     )
 
-    it.effect("forgets a position that nobody holds", () =>
+    it.effect("forgets the cursor of a channel without consumers", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -519,8 +519,8 @@ describe("RealtimeClient", () => {
     )
   })
 
-  describe("a position to go on from", () => {
-    it.effect("is sent by who opens the channel", () =>
+  describe("a starting cursor", () => {
+    it.effect("is sent in the subscribe frame that opens the channel", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -533,7 +533,7 @@ describe("RealtimeClient", () => {
       })
     )
 
-    it.effect("that is not the present one is a gap where the channel is open already", () =>
+    it.effect("is a gap retention when the channel is already open at another cursor", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -550,7 +550,7 @@ describe("RealtimeClient", () => {
       })
     )
 
-    it.effect("of the second is a gap when two open the channel from different ones", () =>
+    it.effect("is a gap retention for the second of two consumers with different cursors", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -565,7 +565,7 @@ describe("RealtimeClient", () => {
   describe("refusals", () => {
     const refusal = { code: "channel/forbidden", message: "Not you.", retry: "never" } as const
 
-    it.effect("end every consumer of that channel with Refused, and no other", () =>
+    it.effect("fail every consumer of the channel with Refused, and no other consumer", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -586,7 +586,7 @@ describe("RealtimeClient", () => {
           assert.deepInclude(error, { _tag: "Refused", channel: "orders", ...refusal })
         }
         assert.strictEqual(other.fiber.pollUnsafe(), undefined)
-        // Asking again asks the server again.
+        // Another consumer subscribes again.
         server.heard = server.answer
         yield* watch(client.events(Orders))
         yield* settle
@@ -594,7 +594,7 @@ describe("RealtimeClient", () => {
       })
     )
 
-    it.effect("of an open subscription end it likewise", () =>
+    it.effect("fail the consumers of an open subscription too", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -606,7 +606,7 @@ describe("RealtimeClient", () => {
       })
     )
 
-    it.effect("that say later are asked again by the client, from where it was", () =>
+    it.effect("with retry later make the client subscribe again with its last cursor", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -620,7 +620,7 @@ describe("RealtimeClient", () => {
           socket.say({ type: "error", id: frame.id, ...later, retryAfter: 400 })
         }
         server.last.say({ type: "ended", channel: "orders", ...later })
-        // The first retry within 2 s, the next two after the time that the server gave.
+        // The first retry within 2 s, the next two after the server's retryAfter.
         for (let i = 0; i < 200; i++) {
           yield* TestClock.adjust(10)
           if (tries === 1) break
@@ -637,7 +637,7 @@ describe("RealtimeClient", () => {
       })
     )
 
-    it.effect("that say refresh renew the token first, or end it where there is none", () =>
+    it.effect("with retry refresh make the client authenticate, and fail without a token", () =>
       Effect.gen(function* () {
         const refresh = { code: "auth/expired", message: "Expired.", retry: "refresh" } as const
         const server = FakeSocket.make({ auto: true })
@@ -663,7 +663,7 @@ describe("RealtimeClient", () => {
       })
     )
 
-    it.effect("of the address end whoever uses it, and leave nothing waiting", () =>
+    it.effect("of the address fail every consumer and publisher with ConnectionStopped", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         let url = "not an address"
@@ -683,7 +683,7 @@ describe("RealtimeClient", () => {
       })
     )
 
-    it.effect("of the connection end every consumer with ConnectionStopped", () =>
+    it.effect("of the connection fail every consumer with ConnectionStopped", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -703,7 +703,7 @@ describe("RealtimeClient", () => {
   })
 
   describe("states", () => {
-    it.effect("connection: the current one first, then each change", () =>
+    it.effect("connection emits the current state, then each change", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -721,7 +721,7 @@ describe("RealtimeClient", () => {
       })
     )
 
-    it.effect("survives a listener that throws", () =>
+    it.effect("stay usable after a listener throws", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -741,7 +741,7 @@ describe("RealtimeClient", () => {
       })
     )
 
-    it.effect("source: what the server says of its database, up after each welcome", () =>
+    it.effect("source emits the state that the server sends, and up after each welcome", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -756,7 +756,7 @@ describe("RealtimeClient", () => {
       })
     )
 
-    it.effect("closing its scope ends every stream and leaves nothing behind", () =>
+    it.effect("ends every stream and closes its socket when its scope closes", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const scope = yield* Scope.make()
@@ -772,7 +772,7 @@ describe("RealtimeClient", () => {
     )
   })
 
-  it("does not compile with another payload type", () => {
+  it("types the payload: another type does not compile", () => {
     assert.isFunction(doesNotCompile)
   })
 })

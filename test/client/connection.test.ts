@@ -41,7 +41,7 @@ const make = Effect.fnUntraced(function* (options?: Options) {
       }
     ]
   )
-  /** The connection is needed until the result is called. */
+  /** Holds the connection until the test calls the result. */
   const hold = () => {
     const user = {}
     users.add(user)
@@ -58,7 +58,7 @@ const make = Effect.fnUntraced(function* (options?: Options) {
   return { connection, hold, server, told, frames, status, welcome, signal: () => signal?.() }
 })
 
-/** Held and, if asked, welcomed. */
+/** Holds a connection and, unless told otherwise, welcomes it. */
 const opened = Effect.fnUntraced(function* (options?: Options) {
   const made = yield* make(options)
   const release = made.hold()
@@ -72,7 +72,7 @@ const codes = (after: string, ...codes: Array<number>) => codes.map((code) => ({
 
 describe("connection", () => {
   describe("when it is needed", () => {
-    it.effect("opens nothing until somebody needs it", () =>
+    it.effect("opens no socket until it is held", () =>
       Effect.gen(function* () {
         const { hold, server, status } = yield* make()
         yield* TestClock.adjust("1 hour")
@@ -85,7 +85,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("says hello first, with our subprotocol, and is open after welcome", () =>
+    it.effect("sends hello first, over effect-realtime.v1, and is open after welcome", () =>
       Effect.gen(function* () {
         const { connection, server, told, welcome } = yield* opened({ token: () => "t1" })
         assert.deepStrictEqual(server.last.protocols, ["effect-realtime.v1"])
@@ -101,7 +101,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("closes an unused socket after the linger and is idle again", () =>
+    it.effect("closes an unused socket after linger and is idle again", () =>
       Effect.gen(function* () {
         const { release, server, status, told } = yield* opened()
         release()
@@ -117,7 +117,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("makes one socket of 50 mounts and unmounts", () =>
+    it.effect("opens one socket for 50 holds and releases in turn", () =>
       Effect.gen(function* () {
         const { hold, server, welcome } = yield* make()
         for (let i = 0; i < 50; i++) {
@@ -133,7 +133,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("does not skip its wait because somebody else needs it", () =>
+    it.effect("finishes its wait before it reconnects for a new holder", () =>
       Effect.gen(function* () {
         const { hold, release, server, status } = yield* opened()
         server.last.say({ type: "bye", reconnectAfter: 5000 }).drop(4000)
@@ -149,7 +149,7 @@ describe("connection", () => {
     )
   })
 
-  describe("18: a close code that sounds final stops nobody but where it is", () => {
+  describe("a close code stops the connection only if the protocol says so", () => {
     it.effect.each([
       ...codes("waiting", 1000, 1001, 1005, 1006, 1011, 1012, 1013, 3000, 4999),
       ...codes("waiting", 4000, 4001, 4002, 4003, 4004, 4005),
@@ -188,7 +188,7 @@ describe("connection", () => {
         })
     )
 
-    it.effect("stops when three fresh tokens in a row do not help", () =>
+    it.effect("stops after the server rejects 3 fresh tokens in a row", () =>
       Effect.gen(function* () {
         const { server, status, told, welcome } = yield* opened({ token: () => "same" })
         for (let i = 0; i < 3; i++) {
@@ -202,7 +202,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("starts counting anew after a healthy session", () =>
+    it.effect("counts rejected tokens from zero after a healthy session", () =>
       Effect.gen(function* () {
         const { server, status, welcome } = yield* opened({ token: () => "same" })
         for (let i = 0; i < 6; i++) {
@@ -215,7 +215,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("tells what the server said before it refused", () =>
+    it.effect("has the server's error as reason after a refusal", () =>
       Effect.gen(function* () {
         const { connection, hold, server } = yield* make()
         hold()
@@ -233,7 +233,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("starts again after a stop when it is asked to", () =>
+    it.effect("reconnects after a stop when reconnect is called", () =>
       Effect.gen(function* () {
         const { connection, server, status, welcome } = yield* opened()
         server.last.drop(4202)
@@ -248,7 +248,7 @@ describe("connection", () => {
   })
 
   describe("waiting", () => {
-    it.effect("keeps full jitter between 0 and a doubling ceiling", () =>
+    it.effect("has full jitter between 0 and a doubling ceiling", () =>
       Effect.gen(function* () {
         const { connection, hold, server } = yield* make()
         hold()
@@ -272,7 +272,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("forgives after 10 s open, not before", () =>
+    it.effect("starts at the first delay again after 10 s open, not before", () =>
       Effect.gen(function* () {
         const { connection, server, welcome } = yield* opened()
         const dropped = Effect.fnUntraced(function* () {
@@ -293,7 +293,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("19: spreads 1,000 clients that lost one server at once", () =>
+    it.effect("spreads the reconnects of 1,000 clients that lose one server at once", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         for (let i = 0; i < 1000; i++) (yield* make({ server })).hold()
@@ -310,7 +310,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("honours the delay that the server gave before it drained", () =>
+    it.effect("lasts for the reconnectAfter of the server's bye", () =>
       Effect.gen(function* () {
         const { server } = yield* opened()
         server.last.say({ type: "bye", reconnectAfter: 7300 }).drop(4000)
@@ -321,7 +321,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("is cut short when the page is shown or comes online", () =>
+    it.effect("ends when the page is shown or goes online", () =>
       Effect.gen(function* () {
         const { server, signal, status } = yield* opened()
         server.last.say({ type: "bye", reconnectAfter: 60_000 }).drop(4000)
@@ -334,7 +334,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("ends by absolute time after a sleep in which no timer ran", () =>
+    it.effect("ends by absolute time after a sleep without timers", () =>
       Effect.gen(function* () {
         const { clock, jump } = yield* sleepy
         yield* Effect.gen(function* () {
@@ -349,14 +349,14 @@ describe("connection", () => {
     )
   })
 
-  describe("while it is connecting", () => {
-    /** Waits half as long as it may. */
+  describe("while connecting", () => {
+    /** Waits half of the ceiling. */
     const halfway = Effect.provideService(Random.Random, {
       nextIntUnsafe: () => 0,
       nextDoubleUnsafe: () => 0.5
     })
 
-    /** Fails often, so that the next wait would be one of up to 30 s, and is connecting again. */
+    /** Fails until the next wait may last 30 s, and is connecting again. */
     const failed = Effect.fnUntraced(function* (options?: Options) {
       const made = yield* make(options)
       made.hold()
@@ -370,7 +370,7 @@ describe("connection", () => {
     })
 
     it.effect(
-      "17: after 10 minutes of sleep without timers, tries anew as soon as it is shown",
+      "opens another socket when the page is shown after 10 minutes of sleep without timers",
       () =>
         Effect.gen(function* () {
           const { clock, jump } = yield* sleepy
@@ -384,7 +384,7 @@ describe("connection", () => {
         })
     )
 
-    it.effect("gives an attempt 5 s after a signal, and waits for nothing when it fails", () =>
+    it.effect("gives an attempt 5 s after a signal, and then reconnects without a wait", () =>
       Effect.gen(function* () {
         const { attempts, server, signal, status } = yield* failed()
         yield* TestClock.adjust("2 seconds")
@@ -397,7 +397,7 @@ describe("connection", () => {
         server.last.drop(1006)
         yield* TestClock.adjust(1)
         assert.strictEqual(server.sockets.length, attempts + 2)
-        // One signal cuts one wait short.
+        // One signal ends one wait.
         server.last.drop(1006)
         yield* TestClock.adjust(1)
         assert.deepStrictEqual([status(), server.sockets.length], ["waiting", attempts + 2])
@@ -405,7 +405,7 @@ describe("connection", () => {
     )
 
     it.effect(
-      "tries anew after a signal also when the token callback fails, but not on and on",
+      "calls a token callback that fails once more after a signal of the page, then waits",
       () =>
         Effect.gen(function* () {
           let asked = 0
@@ -424,7 +424,7 @@ describe("connection", () => {
   })
 
   describe("a clock that is set back by an hour", () => {
-    it.effect("does not make a wait longer, and `until` is what the clock shows", () =>
+    it.effect("does not extend a wait, and `until` follows the clock", () =>
       Effect.gen(function* () {
         const { clock, jump } = yield* sleepy
         yield* Effect.gen(function* () {
@@ -447,7 +447,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("does not hide a dead link", () =>
+    it.effect("does not hide a dead connection", () =>
       Effect.gen(function* () {
         const { clock, jump } = yield* sleepy
         yield* Effect.gen(function* () {
@@ -459,7 +459,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("and forth again counts as sleep", () =>
+    it.effect("counts as sleep when the clock is set forward again", () =>
       Effect.gen(function* () {
         const { clock, jump } = yield* sleepy
         yield* Effect.gen(function* () {
@@ -484,7 +484,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("gives a socket 10 s to open, and the server 10 s to say welcome", () =>
+    it.effect("closes a socket that is not open after 10 s, or has no welcome 10 s later", () =>
       Effect.gen(function* () {
         const { hold, server, status } = yield* make()
         hold()
@@ -502,7 +502,7 @@ describe("connection", () => {
     )
 
     it.effect(
-      "treats a link as dead when nothing was heard for ping + slack, any frame counting",
+      "treats a socket as dead after ping + slack without a frame, whatever the frame's type",
       () =>
         Effect.gen(function* () {
           const { server, status, told } = yield* opened()
@@ -511,7 +511,7 @@ describe("connection", () => {
           yield* TestClock.adjust(34_999)
           assert.strictEqual(status(), "open")
           yield* TestClock.adjust(1)
-          // `close` never fires on a half-open link; it is not waited for.
+          // A half-open socket never fires `close`, so the connection does not wait for it.
           assert.strictEqual(status(), "waiting")
           assert.deepStrictEqual(told, ["open", "down"])
           assert.strictEqual(server.last.onmessage, null)
@@ -519,7 +519,7 @@ describe("connection", () => {
     )
 
     it.effect(
-      "17: after 10 minutes of sleep without timers, reconnects as soon as it is shown",
+      "opens another socket after 10 minutes of sleep without timers when the page is shown",
       () =>
         Effect.gen(function* () {
           const { clock, jump } = yield* sleepy
@@ -536,7 +536,7 @@ describe("connection", () => {
         })
     )
 
-    it.effect("notices a sleep by itself within 5 s", () =>
+    it.effect("detects a sleep within 5 s", () =>
       Effect.gen(function* () {
         const { clock, jump } = yield* sleepy
         yield* Effect.gen(function* () {
@@ -548,7 +548,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("asks an open link for a sign of life after a signal and gives it 5 s", () =>
+    it.effect("probes an open socket after a signal, and reconnects 5 s later if unanswered", () =>
       Effect.gen(function* () {
         const { frames, server, signal, status } = yield* opened()
         yield* TestClock.adjust(10)
@@ -558,21 +558,21 @@ describe("connection", () => {
         server.last.say({ type: "pong" })
         yield* TestClock.adjust(10_000)
         assert.strictEqual(status(), "open")
-        // Nobody waits for this answer.
+        // The connection does not wait for this answer.
         assert.strictEqual(frames.length, 0)
         signal()
         yield* TestClock.adjust(5000)
-        // Somebody is looking, so without jitter.
+        // The page is visible, so there is no jitter.
         assert.deepStrictEqual([status(), server.sockets.length], ["connecting", 2])
       })
     )
   })
 
   describe("token", () => {
-    /** The token lives for 100 s, and the link may be silent for as long. */
+    /** The token is valid for 100 s, and the socket may be silent for as long. */
     const lives = { expires: 100_000, ping: 1_000_000 }
 
-    it.effect("is kept over reconnects and asked for again only when it must be", () =>
+    it.effect("is reused on reconnect while it is valid", () =>
       Effect.gen(function* () {
         let asked = 0
         const { server, welcome } = yield* opened({ token: () => `t${++asked}` })
@@ -583,7 +583,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("is renewed on the same socket at 80 % of its life", () =>
+    it.effect("is renewed on the same socket at 80 % of its lifetime", () =>
       Effect.gen(function* () {
         let asked = 0
         const token = () => Effect.sync(() => `t${++asked}`)
@@ -607,7 +607,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("whose renewal fails is asked for again and again, while the old one lives", () =>
+    it.effect("is requested again after a failed renewal, while the old one is valid", () =>
       Effect.gen(function* () {
         let working = true
         let asked = 0
@@ -625,7 +625,7 @@ describe("connection", () => {
         assert.strictEqual(asked, 2)
         yield* TestClock.adjust(10_000)
         assert.isAbove(asked, 4)
-        // Not without a pause: the ceilings double.
+        // With a backoff whose ceilings double.
         assert.isBelow(asked, 40)
         working = true
         yield* TestClock.adjust(30_000)
@@ -637,7 +637,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("whose renewal fails is still the one of the next session", () =>
+    it.effect("is used in the next session when its renewal failed", () =>
       Effect.gen(function* () {
         let asked = 0
         const { hold, server, welcome } = yield* make({
@@ -655,7 +655,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("that the server refuses is asked for anew, no sooner than it says", () =>
+    it.effect("is requested again when the server rejects it, no sooner than retryAfter", () =>
       Effect.gen(function* () {
         let asked = 0
         const { hold, server, status, welcome } = yield* make({ token: () => `t${++asked}` })
@@ -674,11 +674,11 @@ describe("connection", () => {
         yield* TestClock.adjust(1)
         assert.strictEqual(asked, 3)
         refuse()
-        // Within the ceiling of a second failure.
+        // Within the ceiling after a second failure.
         yield* TestClock.adjust(2000)
         assert.strictEqual(asked, 4)
         assert.strictEqual(status(), "open")
-        // What was refused is no token for the next session.
+        // The next session does not use a rejected token.
         refuse(60_000)
         server.last.drop(1006)
         yield* TestClock.adjust(2000)
@@ -687,7 +687,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("that has run out during a sleep is not used again", () =>
+    it.effect("is not used again after it expired during a sleep", () =>
       Effect.gen(function* () {
         let asked = 0
         const { hold, server, welcome } = yield* make({ token: () => `t${++asked}` })
@@ -745,7 +745,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("that is relative where there is no page stops with the reason", () =>
+    it.effect("stops the connection with a reason when it is relative and there is no page", () =>
       Effect.gen(function* () {
         const { connection, hold, status } = yield* make({ url: "/realtime" })
         hold()
@@ -759,7 +759,7 @@ describe("connection", () => {
   })
 
   describe("closing its scope", () => {
-    it.effect("17: closes the socket and never reconnects, whatever the page signals", () =>
+    it.effect("closes the socket and never reconnects, even after a signal of the page", () =>
       Effect.gen(function* () {
         const scope = yield* Scope.make()
         const { server, signal, status, told } = yield* opened().pipe(Scope.provide(scope))
@@ -773,7 +773,7 @@ describe("connection", () => {
       })
     )
 
-    it.effect("also while it waits", () =>
+    it.effect("ends a wait, and the connection never reconnects", () =>
       Effect.gen(function* () {
         const scope = yield* Scope.make()
         const { server, signal } = yield* opened().pipe(Scope.provide(scope))

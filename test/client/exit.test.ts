@@ -29,7 +29,7 @@ const program = `
   console.log("closed")
 `
 
-it("a process that used the client over Node's own WebSocket exits by itself after close", async () => {
+it("a process exits after it closed a client over Node's own WebSocket", async () => {
   const { stdout } = await promisify(execFile)(
     process.execPath,
     ["-C", "@effect-realtime/source", "--input-type=module", "-e", program],

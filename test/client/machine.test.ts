@@ -1,6 +1,6 @@
 /**
- * The law of the connection's states: whatever happens, in whatever order, a state that is left leaves
- * no timer, no token callback and no socket behind, and `Stopped` is left by `reconnect` only.
+ * The states of the connection under random events: a state that ends leaves no timer, no token
+ * callback and no socket, and only `reconnect` leaves `Stopped`.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, Exit, Schema, Scope } from "effect"
@@ -32,7 +32,7 @@ const tokens = {
   never: Effect.never
 }
 
-/** What may happen to a connection. */
+/** The events of a connection. */
 const Event = Schema.Union([
   Schema.Struct({
     does: Schema.Literals([
@@ -60,7 +60,7 @@ type Event = typeof Event.Type
 const attached = ({ sockets }: FakeSocket.FakeServer) =>
   sockets.filter(({ onclose }) => onclose !== null).length
 
-/** A connection whose timers, token callbacks, signals and sockets are counted, and what may happen to it. */
+/** A connection, its events, and counters of its timers, token callbacks, signals and sockets. */
 const make = Effect.fnUntraced(function* (jump: (millis: number) => void) {
   const time = yield* Time.make
   const server = FakeSocket.make()
@@ -145,7 +145,7 @@ const make = Effect.fnUntraced(function* (jump: (millis: number) => void) {
     else if ("sleep" in event) jump(event.sleep)
     else if ("drop" in event) server.last?.drop(event.drop)
     else if ("say" in event) {
-      // A socket hears nothing before it is open.
+      // A socket receives nothing before it is open.
       if (server.last?.readyState === 1) server.last.say(frames[event.say])
     } else if ("welcome" in event) server.last?.open().say(frames[event.welcome])
     else token = event.token
@@ -155,7 +155,7 @@ const make = Effect.fnUntraced(function* (jump: (millis: number) => void) {
   return { connection, happen, owned, server, told }
 })
 
-/** What each state owns: sockets, token callbacks, timers and listeners of the page's signals. */
+/** The sockets, token callbacks, timers and signal listeners that each state owns. */
 const check = ({
   connection,
   owned: { fetches, signals, timers },
@@ -174,11 +174,11 @@ const check = ({
     open: { sockets: 1, fetches: Math.min(fetches, 1), ...awake }
   }[status]
   assert.deepStrictEqual(state, { status, ...expected })
-  // Each that was let go of was asked to close.
+  // The client closed each socket that it released.
   for (const { closedWith, onclose } of server.sockets) {
     assert.strictEqual(closedWith, onclose === null ? 1000 : undefined)
   }
-  // Those above are told of each session once that it is open, and once that it is down.
+  // The client reports each session once as open and once as down.
   assert.deepStrictEqual(
     told,
     told.map((_, index) => (index % 2 === 0 ? "open" : "down"))
@@ -190,7 +190,7 @@ describe("the states of a connection", () => {
   const seed = 13
   const seen = new Set<string>()
   it.effect.prop(
-    `own what they own alone, and Stopped is final (seed ${seed})`,
+    `release their resources when they end, and only reconnect leaves Stopped (seed ${seed})`,
     {
       before: Schema.Array(Event).check(Schema.isMaxLength(60)),
       after: Schema.Array(Event).check(Schema.isMaxLength(10))
@@ -230,7 +230,7 @@ describe("the states of a connection", () => {
     { arbitrary: { runs: 300, seed, size: 60 } }
   )
 
-  it("are all reached by these events", () => {
+  it("are all reached by the random events", () => {
     assert.deepStrictEqual([...seen].toSorted(), [
       "connecting with 0 token callbacks",
       "connecting with 1 token callbacks",
@@ -249,7 +249,7 @@ describe("the states of a connection", () => {
     { status: "open", token: "at once" },
     { status: "waiting", token: "at once" }
   ] as const)(
-    "are over when a listener closes the client as soon as it is $status (token: $token)",
+    "release all resources when a listener closes the client at $status (token: $token)",
     ({ status, token }) =>
       Effect.gen(function* () {
         const scope = yield* Scope.make()
@@ -274,7 +274,7 @@ describe("the states of a connection", () => {
       })
   )
 
-  it.effect("are over when a listener closes the client as soon as the source is up", () =>
+  it.effect("release all resources when a listener closes the client at source up", () =>
     Effect.gen(function* () {
       const scope = yield* Scope.make()
       const made = yield* make(() => {}).pipe(Scope.provide(scope))

@@ -32,7 +32,7 @@ const mute = (maxAge: Duration.Input) =>
   })
 
 describe("RealtimeClient.publish", () => {
-  it.effect("waits for the server's answer", () =>
+  it.effect("completes with the server's answer", () =>
     Effect.gen(function* () {
       const server = FakeSocket.make({ auto: true })
       const client = yield* Client.make(server)
@@ -57,7 +57,7 @@ describe("RealtimeClient.publish", () => {
     })
   )
 
-  it.effect("keeps messages while offline and sends them in order", () =>
+  it.effect("keeps messages while offline, and sends them in order", () =>
     Effect.gen(function* () {
       const server = FakeSocket.make()
       const client = yield* Client.make(server)
@@ -74,11 +74,11 @@ describe("RealtimeClient.publish", () => {
     })
   )
 
-  it.effect("25: sends again under the same key when the link went before the answer", () =>
+  it.effect("sends a message again with its key when the socket closed before the answer", () =>
     Effect.gen(function* () {
       const server = FakeSocket.make({ auto: true })
       const client = yield* Client.make(server)
-      /** The database: one effect per key. */
+      /** The database: it stores one payload per key. */
       const effects = new Map<string, unknown>()
       let answering = false
       server.heard = (socket, frame) => {
@@ -102,7 +102,7 @@ describe("RealtimeClient.publish", () => {
     })
   )
 
-  it.effect("25: drains under the rate that the server announced", () =>
+  it.effect("sends no faster than the publishPerSecond of the server", () =>
     Effect.gen(function* () {
       const server = FakeSocket.make()
       const client = yield* Client.make(server)
@@ -128,7 +128,7 @@ describe("RealtimeClient.publish", () => {
     })
   )
 
-  it.effect("keeps at most 32 unanswered", () =>
+  it.effect("keeps at most 32 publishes unanswered", () =>
     Effect.gen(function* () {
       const limits = { ...FakeSocket.welcome.limits, publishPerSecond: 1000 }
       const server = FakeSocket.make({ auto: true, welcome: { limits } })
@@ -144,7 +144,7 @@ describe("RealtimeClient.publish", () => {
     })
   )
 
-  it.effect("sends what waits behind messages that expired on their way", () =>
+  it.effect("sends the messages behind unanswered messages that expired", () =>
     Effect.gen(function* () {
       const { client, server } = yield* mute("5 seconds")
       const expiring = yield* Effect.forEach(Array.from({ length: 32 }), (_, n) =>
@@ -157,7 +157,7 @@ describe("RealtimeClient.publish", () => {
         new Set((yield* Fiber.joinAll(expiring)).map((exit) => tagOf(exit))),
         new Set(["Expired"])
       )
-      // Until the server has answered they still are on their way.
+      // They still count as unanswered until the server answers.
       assert.strictEqual(server.last.of("publish").length, 32)
       server.last.say({ type: "published", id: server.last.of("publish")[0]!.id })
       assert.strictEqual(server.last.of("publish").length, 33)
@@ -166,7 +166,7 @@ describe("RealtimeClient.publish", () => {
     })
   )
 
-  it.effect("sends what waits behind messages that expired and were never answered", () =>
+  it.effect("sends the messages behind expired messages that the server never answers", () =>
     Effect.gen(function* () {
       const { client, server } = yield* mute("9 seconds")
       yield* Effect.forEach(Array.from({ length: 32 }), (_, n) => publishing(client, n))
@@ -208,7 +208,7 @@ describe("RealtimeClient.publish", () => {
     })
   )
 
-  it.effect("fails with Expired after 60 s offline, and sends it never", () =>
+  it.effect("fails with Expired after 60 s offline, and never sends the message", () =>
     Effect.gen(function* () {
       const server = FakeSocket.make()
       const client = yield* Client.make(server)
@@ -220,7 +220,7 @@ describe("RealtimeClient.publish", () => {
     })
   )
 
-  it.effect("fails with Expired after 60 s offline also when the clock was set back", () =>
+  it.effect("fails with Expired after 60 s offline even when the clock is set back", () =>
     Effect.gen(function* () {
       const { clock, jump } = yield* sleepy
       yield* Effect.gen(function* () {
@@ -233,7 +233,7 @@ describe("RealtimeClient.publish", () => {
     })
   )
 
-  it.effect("fails with QueueFull beyond the queue's bounds", () =>
+  it.effect("fails with QueueFull when the queue is full", () =>
     Effect.gen(function* () {
       const server = FakeSocket.make()
       const client = yield* Client.make(server, { queue: { maxMessages: 100 } })
@@ -243,7 +243,7 @@ describe("RealtimeClient.publish", () => {
   )
 
   it.effect(
-    "refuses what no frame can hold, before it is queued, in bytes and not in characters",
+    "fails with PayloadTooLarge before it queues a large message, and counts bytes of UTF-8",
     () =>
       Effect.gen(function* () {
         const server = FakeSocket.make()
@@ -260,7 +260,7 @@ describe("RealtimeClient.publish", () => {
       })
   )
 
-  it.effect("checks what is queued against the limit that the server announces", () =>
+  it.effect("fails a queued message that is larger than the server's frameBytes", () =>
     Effect.gen(function* () {
       const limits = { ...FakeSocket.welcome.limits, frameBytes: 1000 }
       const server = FakeSocket.make({ auto: true, welcome: { limits } })
@@ -275,7 +275,7 @@ describe("RealtimeClient.publish", () => {
     })
   )
 
-  it.effect("tries again when the server says later, after the time it gave", () =>
+  it.effect("sends again after retryAfter when the server answers with retry later", () =>
     Effect.gen(function* () {
       const server = FakeSocket.make({ auto: true })
       const client = yield* Client.make(server)
@@ -296,7 +296,7 @@ describe("RealtimeClient.publish", () => {
     })
   )
 
-  it.effect("fails with Refused when the server says never", () =>
+  it.effect("fails with Refused when the server answers with retry never", () =>
     Effect.gen(function* () {
       const server = FakeSocket.make({ auto: true })
       const client = yield* Client.make(server)
@@ -312,7 +312,7 @@ describe("RealtimeClient.publish", () => {
     })
   )
 
-  it.effect("fails with ConnectionStopped once nothing can be sent any more", () =>
+  it.effect("fails with ConnectionStopped after the connection stopped", () =>
     Effect.gen(function* () {
       const server = FakeSocket.make()
       const client = yield* Client.make(server)
@@ -328,7 +328,7 @@ describe("RealtimeClient.publish", () => {
     })
   )
 
-  it.effect("fails at once for a payload or a name that does not fit", () =>
+  it.effect("fails at once for an invalid payload or channel name", () =>
     Effect.gen(function* () {
       const client = yield* Client.make(FakeSocket.make())
       const invalid = client.publish(Room, { n: Number.NaN })
@@ -338,7 +338,7 @@ describe("RealtimeClient.publish", () => {
     })
   )
 
-  it.effect("keeps the socket until the last answer, then lets it go", () =>
+  it.effect("keeps the socket until the last answer, then closes it", () =>
     Effect.gen(function* () {
       const server = FakeSocket.make({ auto: true })
       const client = yield* Client.make(server)
@@ -351,7 +351,7 @@ describe("RealtimeClient.publish", () => {
     })
   )
 
-  it.effect("sends what a queue of your own kept from before", () =>
+  it.effect("sends the messages that a queue of yours holds at the start", () =>
     Effect.gen(function* () {
       const server = FakeSocket.make({ auto: true })
       const queue = yield* PublishQueue.make()
@@ -367,7 +367,7 @@ describe("RealtimeClient.publish", () => {
     })
   )
 
-  it("does not compile for a channel that clients may not publish to", () => {
+  it("does not compile for a channel without publish: true", () => {
     assert.isFunction(doesNotCompile)
   })
 })

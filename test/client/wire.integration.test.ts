@@ -15,7 +15,7 @@ import { until } from "../support/until.ts"
 const Moves = Channel.make("moves", Schema.Struct({ x: Schema.Finite }), { publish: true })
 const ReadOnly = Channel.make("read_only", Schema.String)
 
-/** A real server on a real database, by its address. */
+/** The URL of a real server on a real database. */
 const doorWith = Effect.fnUntraced(function* (
   options?: Pick<RealtimeServer.Options<string>, "authenticate">
 ) {
@@ -48,7 +48,7 @@ const client = (url: string) =>
 const hear = (client: RealtimeClient.RealtimeClient["Service"]) =>
   client.subscribe(Moves).pipe(Stream.take(3), Stream.runCollect, Effect.forkChild)
 
-/** Until the client's subscription is active. */
+/** Waits until the client's subscription is active. */
 const open = (client: RealtimeClient.RealtimeClient["Service"]) =>
   Effect.callback<void>((resume) => {
     const stop = client.sync.listen(Moves, {
@@ -60,7 +60,7 @@ const open = (client: RealtimeClient.RealtimeClient["Service"]) =>
   })
 
 describe("the client over a real socket", () => {
-  it.live("publishes and hears itself and others, in order", () =>
+  it.live("receives its own events and those of others in order", () =>
     Effect.gen(function* () {
       const url = yield* door
       const [one, two] = [yield* client(url), yield* client(url)]
@@ -73,7 +73,7 @@ describe("the client over a real socket", () => {
     })
   )
 
-  it.live("gets an answer to the frame with which it asks for a sign of life", () =>
+  it.live("receives an answer to its probe", () =>
     Effect.gen(function* () {
       const wire = yield* greet(yield* door)
       wire.send({ type: "ping" })
@@ -81,7 +81,7 @@ describe("the client over a real socket", () => {
     })
   )
 
-  it.live("is told by the server what it may not do", () =>
+  it.live("fails with the server's refusal of a subscription and of a publish", () =>
     Effect.gen(function* () {
       const own = yield* client(yield* door)
       const unknown = yield* Effect.flip(Stream.runDrain(own.events(Channel.untyped("nothing"))))
@@ -93,7 +93,7 @@ describe("the client over a real socket", () => {
     })
   )
 
-  it.live("is told by the server why it may not come in, in the sentence of the close code", () =>
+  it.live("stops with the sentence of the close code when the server rejects it", () =>
     Effect.gen(function* () {
       const url = yield* doorWith({
         authenticate: () => {
@@ -110,9 +110,9 @@ describe("the client over a real socket", () => {
     })
   )
 
-  it.live("outlives refused attempts with the class of `ws`, and says that it tries again", () =>
+  it.live("keeps reconnecting after refused connections with the class of `ws`", () =>
     Effect.gen(function* () {
-      // A port that was free a moment ago, where nobody listens.
+      // A free port without a listener.
       const port = yield* Effect.callback<number>((resume) => {
         const free = createTcpServer().listen(0, "127.0.0.1", () => {
           const { port } = free.address() as AddressInfo
@@ -137,7 +137,7 @@ describe("the client over a real socket", () => {
     })
   )
 
-  it.live("destroys the connection of a dead link, where the class can", () =>
+  it.live("destroys a dead socket when the WebSocket class has terminate", () =>
     Effect.gen(function* () {
       const target = new URL(yield* door)
       const { heal, port, silence } = yield* hop({ host: "127.0.0.1", port: Number(target.port) })
@@ -162,7 +162,7 @@ describe("the client over a real socket", () => {
       const [first] = sockets
       assert.strictEqual(first!.readyState, WebSocket.OPEN)
       silence()
-      // A signal asks for a sign of life, which has 5 s; `ws` itself would wait another 30 s.
+      // A signal probes the socket for 5 s. `ws` itself would wait another 30 s.
       check()
       yield* own.connection.pipe(
         Stream.filter((state) => state.status !== "open"),

@@ -1,4 +1,4 @@
-/** The adapters for Vue and Svelte, as they stand, against a real server on a real database. */
+/** Runs the adapters for Vue and Svelte against a real server on a real database. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import * as Schema from "effect/Schema"
@@ -20,7 +20,7 @@ import { until } from "../support/until.ts"
 const Room = Channel.family("room_", Schema.String, Schema.Finite)
 const sum = { initial: 0, reduce: (total: number, n: number) => total + n }
 
-/** A server, and a page's store of it that counts its listeners. */
+/** A server, and a store of it that counts its listeners. */
 const page = Effect.gen(function* () {
   const { url } = yield* Database.database
   const http = createServer()
@@ -57,7 +57,7 @@ const page = Effect.gen(function* () {
   }
   const status = () => store.connection.getSnapshot().status
   const publish = (id: string, n: number) => Effect.promise(() => server.publish(Room(id), n))
-  /** Until the channel's subscription is active. */
+  /** Waits until the channel's subscription is active. */
   const listening = (id: string) =>
     Effect.callback<void>((resume) => {
       const stop = store.listen(Room(id), () => {}, {
@@ -74,7 +74,7 @@ interface Element {
   text: string
 }
 
-/** Vue's own mounting, of elements that are only text. */
+/** Vue's renderer for text elements. */
 const { createApp } = createRenderer<Element, Element>({
   createElement: () => ({ text: "" }),
   createText: (text) => ({ text }),
@@ -104,7 +104,7 @@ describe("examples/vue", () => {
     })
 
   it.live(
-    "useChannel follows its channel while the component is mounted, and another after it",
+    "useChannel follows its channel while the component is mounted, and then another channel",
     () =>
       Effect.gen(function* () {
         const { listening, publish, status, store } = yield* page
@@ -141,7 +141,7 @@ describe("examples/vue", () => {
       })
   )
 
-  it.live("useChannel opens nothing while a page is rendered on a server", () =>
+  it.live("useChannel opens no socket during server-side rendering", () =>
     Effect.gen(function* () {
       const { listeners, store } = yield* page
       const app = createSSRApp(
@@ -176,7 +176,7 @@ describe("examples/svelte", () => {
     })
   )
 
-  it.live("channelStore opens nothing where it is not enabled", () =>
+  it.live("channelStore opens no socket when enabled is false", () =>
     Effect.gen(function* () {
       const { listeners, store } = yield* page
       const totals = channelStore(store, Room("a"), { ...sum, enabled: false })
@@ -190,7 +190,7 @@ describe("examples/svelte", () => {
 
 describe("an adapter", () => {
   it.each(["vue/useChannel.ts", "svelte/channelStore.ts"])(
-    "%s has at most 80 lines, and public names only",
+    "%s has at most 80 lines, and imports public names only",
     (file) => {
       const text = readFileSync(join(import.meta.dirname, "../../examples", file), "utf8")
       assert.isAtMost(text.trimEnd().split("\n").length, 80)

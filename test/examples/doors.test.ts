@@ -1,4 +1,4 @@
-/** The guides about doors, run as they stand: who comes in, health checks, and beside Vite and Next.js. */
+/** Runs the guides about doors: sign-in, health checks, Vite and Next.js. */
 import { PgClient } from "@effect/sql-pg"
 import { NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
@@ -44,7 +44,7 @@ const withCookie = (name: string, value: string) => (ws: string) =>
 
 const quiet = { disableListenLog: true, disableLogger: true }
 
-/** What an app stands on, with the source in memory. */
+/** The layers of an app, with the source in memory. */
 const beneath = NodeHttpServer.layer(createServer, { port: 0, host: "127.0.0.1" }).pipe(
   Layer.provideMerge(Realtime.layer()),
   Layer.provideMerge(MemorySource.layer)
@@ -72,7 +72,7 @@ describe("examples/security", () => {
     Layer.provide(layerDatabase)
   )
 
-  it.live("sessions.ts: a session in a cookie or as a token, and only its own reports", () =>
+  it.live("sessions.ts: accepts a session id in a cookie or token, and only own reports", () =>
     Effect.gen(function* () {
       const { ws } = yield* Address
       for (const enter of [withCookie("session", "s1"), withToken("s1")]) {
@@ -101,7 +101,7 @@ describe("examples/security", () => {
     ConfigProvider.fromUnknown({ TOKEN_SECRET: "0123456789abcdef0123456789abcdef" })
   )
 
-  it.live("tokens.ts: the token of the API, as a token and in a cookie", () =>
+  it.live("tokens.ts: accepts the API's token in hello and in a cookie", () =>
     Effect.gen(function* () {
       const { ws } = yield* Address
       const token = yield* issue("ada")
@@ -138,12 +138,12 @@ describe("examples/security", () => {
     authorize: RealtimeServer.allowAll
   })
 
-  it.live("signOut.ts: ends the sessions of one user, and of nobody else", () =>
+  it.live("signOut.ts: ends the sessions of one user, and no other session", () =>
     Effect.gen(function* () {
       const { ws } = yield* Address
       const ada = yield* withToken("ada")(ws)
       const bob = yield* withToken("bob")(ws)
-      // Told again until the node listens.
+      // Published again until the node listens.
       const code = yield* signOut("ada").pipe(
         Effect.andThen(Effect.sleep("20 millis")),
         Effect.forever,
@@ -165,14 +165,14 @@ describe("examples/security", () => {
 })
 
 describe("examples/operations", () => {
-  it.live("health.ts: is live always, and ready while the link is up", () =>
+  it.live("health.ts: /live always answers 200, /ready only while the link is up", () =>
     Effect.gen(function* () {
       const { http, ws } = yield* Address
       const get = (path: string) => Effect.promise(() => fetch(`${http}${path}`))
       expect((yield* get("/live")).status).toBe(200)
       expect((yield* get("/ready")).status).toBe(200)
       yield* greet(ws)
-      // The door counts its sessions each second.
+      // The door counts its sessions every second.
       const metrics = Effect.promise(() => fetch(`${http}/metrics`).then((answer) => answer.text()))
       yield* Effect.repeat(metrics, { until: (text) => /^effect_realtime_sessions 1$/m.test(text) })
       const source = yield* MemorySource.MemorySource
@@ -206,10 +206,10 @@ describe("examples/react", () => {
         })
     )
 
-  it.live("vite.config.ts: the page's socket reaches the server through Vite", () =>
+  it.live("vite.config.ts: Vite forwards the page's socket to the server", () =>
     Effect.gen(function* () {
       const { url } = yield* database
-      // The port that the configuration names may be in use here.
+      // The configured port may be in use on this machine.
       const http = yield* Effect.acquireRelease(
         Effect.sync(() => createServer()),
         closing
@@ -247,7 +247,7 @@ describe("examples/react", () => {
     }).pipe(Effect.scoped)
   )
 
-  /** As Next.js is to others: it answers the sockets of its `httpServer`, and ends those that match a page. */
+  /** Acts like Next.js: it answers the sockets of its `httpServer`, and closes those that match a page. */
   const next =
     (theirs: WebSocketServer) =>
     ({ httpServer }: { readonly httpServer: Server }) => ({
@@ -262,7 +262,7 @@ describe("examples/react", () => {
         response.end("a page")
     })
 
-  it.live("next.ts: pages, the sockets of Next.js and ours on one port", () =>
+  it.live("next.ts: serves pages, the sockets of Next.js and those of the door on one port", () =>
     Effect.gen(function* () {
       const { url } = yield* database
       const theirs = new WebSocketServer({ noServer: true })

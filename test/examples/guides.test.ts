@@ -1,4 +1,4 @@
-/** The code of the guides about the database and about tests, run as it stands. */
+/** Runs the code of the guides about the database and about tests. */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import type { Channel } from "effect-realtime"
@@ -24,7 +24,7 @@ const durable = Realtime.layer().pipe(
   Layer.provideMerge(layerReader())
 )
 
-/** An HTTP API with one answer. */
+/** An HTTP API with a fixed answer. */
 const serving = (answer: () => string) =>
   Effect.acquireRelease(
     Effect.callback<{ readonly url: string; readonly close: () => void }>((resume) => {
@@ -54,7 +54,7 @@ const pay = (id: string) =>
   )
 
 describe("examples/columns", () => {
-  it.live("columns.ts: a page that loads the state has what an event says", () =>
+  it.live("columns.ts: a page that loads the state has the same values as an event", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* table
@@ -75,7 +75,7 @@ describe("examples/columns", () => {
     }).pipe(Effect.provide(durable))
   )
 
-  it.live("invalid.ts: keeps what could not be read, in the transaction of its cursor", () =>
+  it.live("invalid.ts: stores an invalid message in the transaction of its cursor", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* table
@@ -100,7 +100,7 @@ describe("examples/columns", () => {
 })
 
 describe("examples/database", () => {
-  it.live("connecting.ts, pooler.ts: durable channels without a link, by the URL", () =>
+  it.live("connecting.ts, pooler.ts: serve durable channels without a link, from one URL", () =>
     Effect.gen(function* () {
       const { url } = yield* installedDatabase
       const environment = ConfigProvider.layer(
@@ -118,7 +118,7 @@ describe("examples/database", () => {
 })
 
 describe("examples/testing", () => {
-  it.effect("testing.ts: a page misses nothing while no server runs", () =>
+  it.effect("faults.ts: a page receives the event that was published while no server ran", () =>
     Effect.map(deploy, (events) => {
       expect(
         events.map((event) => (event._tag === "Event" ? event.payload.data.id : event.reason))
@@ -132,7 +132,7 @@ const ordersTable = PgClient.PgClient.use(
 )
 
 describe("examples/tables", () => {
-  it.live("watch.ts: of users only what is named leaves, and nothing of who is hidden", () =>
+  it.live("watch.ts: publishes only the listed columns of users, and no hidden user", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* ordersTable
@@ -156,7 +156,7 @@ describe("examples/tables", () => {
 })
 
 describe("examples/schema", () => {
-  it.live("versions.ts: both versions read rows from before and after the new column", () =>
+  it.live("versions.ts: both versions decode rows from before and after the new column", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* ordersTable
@@ -189,14 +189,14 @@ describe("examples/schema", () => {
 })
 
 describe("examples/install", () => {
-  it.live("roles.ts: what the owner installs, the app finds", () =>
+  it.live("roles.ts: the app finds the objects that the owner installed", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* ordersTable
       expect(yield* Effect.flip(Effect.provide(Effect.void, Installed))).toMatchObject({
         _tag: "NotInstalled"
       })
-      // Roles are the whole server's: those of another test, or of somebody, stay.
+      // Roles belong to the whole database server, so the test removes only its own.
       const roles = sql<{ name: string }>`select rolname as name from pg_roles
         where rolname in ('realtime_node', 'realtime_app')`
       const before = new Set((yield* roles).map(({ name }) => name))
@@ -216,7 +216,7 @@ describe("examples/install", () => {
 })
 
 describe("examples/recovery", () => {
-  it.live("copy.ts: is whole again after a gap, and follows", () =>
+  it.live("copy.ts: restores the copy after a gap, and follows the table", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* ordersTable
@@ -231,7 +231,7 @@ describe("examples/recovery", () => {
           Effect.repeat({ until: ([found]) => found?.rows === wanted })
         )
       yield* untilCopied("1new,2new")
-      // What passes by the triggers, and what one calls then.
+      // A change without triggers, and the call of tell_gap after it.
       yield* sql.withTransaction(
         Effect.andThen(
           sql`set local session_replication_role = replica`,

@@ -1,4 +1,4 @@
-/** What `npm start` promises, without a browser. */
+/** Tests `npm start` without a browser. */
 import { Effect, Exit, Scope } from "effect"
 import { spawnSync } from "node:child_process"
 import { existsSync, writeFileSync } from "node:fs"
@@ -16,13 +16,13 @@ import {
 } from "./liveBoard.ts"
 import { openWire, type Wire } from "./wire.ts"
 
-/** What PostgreSQL says against a statement. */
+/** PostgreSQL's error for a statement. */
 const objection = (url: string, statement: string) =>
   Effect.runPromise(
     Effect.map(Effect.flip(runSql(url, statement)), ({ reason }) => String(reason.cause))
   )
 
-/** A process that ended stays a zombie until its parent looks: that one does not run. */
+/** Whether the process runs. A zombie, which waits for its parent, does not. */
 const isRunning = (pid: number) =>
   /^[^Z]/.test(
     spawnSync("ps", ["-o", "stat=", "-p", String(pid)])
@@ -51,7 +51,7 @@ const users = async (url: string) => {
 const update = (operation: string, row: object) =>
   expect.objectContaining({ operation, data: expect.objectContaining(row) as unknown })
 
-/** The rows of events about a table. */
+/** The rows in the events of a table. */
 const rows = (data: ReadonlyArray<unknown>) =>
   data.map((event) => (event as { readonly data: Readonly<Record<string, unknown>> }).data)
 
@@ -67,7 +67,7 @@ const snapshot = async (board: LiveBoard) => {
   return body as Snapshot
 }
 
-/** What is answered to who asks for a report. */
+/** The answer to a request for a report. */
 interface Started {
   readonly channel: string
   readonly cursor: string
@@ -75,7 +75,7 @@ interface Started {
 
 const orders = async (board: LiveBoard) => (await snapshot(board)).value
 
-/** Ends every session of the app, and does not let it in again before the statements have run. */
+/** Ends every database session of the app, and rejects new ones until the statements have run. */
 const lockOut = (url: string, ...statements: ReadonlyArray<string>) =>
   sql(
     url,
@@ -86,8 +86,8 @@ const lockOut = (url: string, ...statements: ReadonlyArray<string>) =>
   )
 
 /**
- * What everybody has after an outage: who listens to a live channel is told a gap, who listens to a
- * durable one gets everything, the row of the outage once, and nobody needs to do anything.
+ * Checks that clients recover from an outage by themselves: subscribers of a live channel receive a gap,
+ * subscribers of a durable channel receive every event once, the row of the outage included.
  */
 const expectHealed = async (wire: Wire, url: string) => {
   await wire.frame(({ source, type }) => type === "status" && source === "down", "source down")
@@ -109,7 +109,7 @@ const expectHealed = async (wire: Wire, url: string) => {
   expect(wire.all("gap", "system_notifications")).toHaveLength(1)
 }
 
-/** Sends a signal and expects that nothing is left within 3 s, for a board with a server of its own. */
+/** Sends a signal, and expects that the board and its own server end within 3 s. */
 const expectEnd = async (board: LiveBoard, signal: "SIGINT" | "SIGTERM") => {
   const wire = await connect(board)
   await wire.subscribe("table_updates_orders")
@@ -134,7 +134,7 @@ const connect = async (board: LiveBoard) => {
 }
 
 const boards: Array<Promise<LiveBoard>> = []
-/** May be awaited later: a server takes a second to start, and most tests leave the machine idle. */
+/** Starts early, because a server takes a second to start. */
 const start = (env: Readonly<Record<string, string | undefined>>) => {
   const board = startLiveBoard(env)
   board.catch(() => undefined)
@@ -142,7 +142,7 @@ const start = (env: Readonly<Record<string, string | undefined>>) => {
   return board
 }
 
-/** Takes a port, unless somebody else has it already. */
+/** Occupies a port, unless another process has it. */
 const occupy = (port: number) =>
   new Promise<Server>((resolve) => {
     const server = createServer()
@@ -158,9 +158,9 @@ type Postgres = Effect.Success<ReturnType<typeof ownServer>>
 const scope = Scope.makeUnsafe()
 const rules = dataDirectory()
 
-/** A PostgreSQL of somebody's, and two boards that use one database of it. */
+/** A separate PostgreSQL, and two boards on one of its databases. */
 const startGiven = async () => {
-  // The role of the app has to know its password.
+  // So that the app's role needs its password.
   writeFileSync(rules.path, "local all postgres,plain trust\nlocal all all scram-sha-256\n")
   const server: Postgres = await Effect.runPromise(
     Scope.provide(ownServer({ hba_file: rules.path }), scope)
@@ -173,7 +173,7 @@ const startGiven = async () => {
     "create database plain_db owner plain"
   )
   const url = `${server.urlFor("postgres", "shared")}?password=secret`
-  // At the same moment: both prepare the database.
+  // At the same time, so both prepare the database.
   const [one, two] = await Promise.all([start({ DATABASE_URL: url }), start({ DATABASE_URL: url })])
   const plain = start({ DATABASE_URL: server.urlFor("plain", "plain_db") })
   return { one, plain, server, two, url }
@@ -198,7 +198,7 @@ describe("npm start", () => {
   const data = dataDirectory()
   let board: LiveBoard
   let second: Promise<LiveBoard>
-  /** Begins here because it takes its time. */
+  /** Starts here because it takes long. */
   let report: ReturnType<typeof post>
   beforeAll(async () => {
     board = await start({ LIVE_BOARD_DATA: data.path })
@@ -210,20 +210,20 @@ describe("npm start", () => {
     data.remove()
   })
 
-  it("prints two lines, and the second one is good for psql", async () => {
+  it("prints two lines, and psql accepts the second one", async () => {
     expect(board.url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/)
     const [row] = await sql(board.database, "select current_user::text as me")
     expect(row).toEqual({ me: "postgres" })
     expect(board.lines).toEqual([`ready ${board.url}`, `database ${board.database}`])
   })
 
-  it("starts with a dozen orders", async () => {
+  it("starts with 12 orders", async () => {
     const dozen = (await orders(board)).filter((order) => (order as { id: number }).id <= 12)
     expect(dozen).toHaveLength(12)
     expect(dozen[0]).toMatchObject({ id: 12, customer: "Amara Okafor", amount_cents: 1890 })
   })
 
-  it("tells a bare WebSocket client what SQL does to the table, and nothing of a rollback", async () => {
+  it("sends SQL changes to a bare WebSocket client, and nothing after a rollback", async () => {
     const wire = await connect(board)
     await wire.subscribe("table_updates_orders")
     await sql(board.database, "begin", insert("Rolled back"), "rollback")
@@ -238,7 +238,7 @@ describe("npm start", () => {
     ])
   })
 
-  it("resumes from the cursor of a client that was away, exactly", async () => {
+  it("resumes a client that was away from its cursor, with each event once", async () => {
     const before = await connect(board)
     await before.subscribe("table_updates_orders")
     await sql(board.database, insert("Seen"))
@@ -269,7 +269,7 @@ describe("npm start", () => {
     await sql(board.database, "delete from orders where customer like 'Missed %'")
   })
 
-  it("gives the orders with the position of exactly that state", async () => {
+  it("returns the orders with the cursor of exactly that state", async () => {
     await sql(board.database, insert("In the list"))
     const { cursor, value } = await snapshot(board)
     expect(value).toContainEqual(expect.objectContaining({ customer: "In the list" }))
@@ -281,7 +281,7 @@ describe("npm start", () => {
     ])
   })
 
-  it("tells pg_notify on system_notifications, which clients may use too", async () => {
+  it("delivers pg_notify on system_notifications, where clients may publish too", async () => {
     const wire = await connect(board)
     await wire.subscribe("system_notifications")
     const hello = { type: "info", message: "hello" }
@@ -296,7 +296,7 @@ describe("npm start", () => {
     expect(await wire.received("system_notifications", 2)).toEqual([hello, reply])
   })
 
-  it("is open to any table_updates_* and query_results_*, for reading", async () => {
+  it("lets clients subscribe to any table_updates_* and query_results_*, but not publish", async () => {
     const wire = await connect(board)
     await wire.subscribe("table_updates_other")
     await wire.subscribe("query_results_mine")
@@ -317,7 +317,7 @@ describe("npm start", () => {
     expect(unknown).toMatchObject({ type: "error", code: "channel/unknown" })
   })
 
-  it("tells a row that is too large for NOTIFY as a whole", async () => {
+  it("delivers a row that is too large for NOTIFY", async () => {
     const wire = await connect(board)
     await wire.subscribe("table_updates_orders")
     await sql(
@@ -325,14 +325,14 @@ describe("npm start", () => {
       "insert into orders (customer, item) values (repeat('ü', 5000), repeat(E'\\x01', 5000))"
     )
     const [row] = rows(await wire.received("table_updates_orders", 1))
-    // Not by the matcher, which would print all of it.
+    // Without a matcher, which would print the whole row.
     expect(row!["customer"] === "ü".repeat(5000)).toBe(true)
     expect(row!["item"] === "\u0001".repeat(5000)).toBe(true)
     expect(wire.all("gap", "table_updates_orders")).toEqual([])
     await sql(board.database, "delete from orders where length(customer) = 5000")
   })
 
-  it("creates, changes and deletes orders over HTTP, and answers bad input with 400", async () => {
+  it("creates, changes and deletes orders over HTTP, and answers invalid input with 400", async () => {
     const order = { customer: "Ada", item: "Tea", amount_cents: 450 }
     const added = await post(board, "orders", { ...order, customer: "  Ada " })
     expect(added).toMatchObject({ status: 201, body: { ...order, status: "new" } })
@@ -359,7 +359,7 @@ describe("npm start", () => {
     expect(await api(board, "orders", asForm)).toMatchObject({ status: 400 })
   })
 
-  it("works as a role that may use the table orders and the outbox, and nothing else", async () => {
+  it("runs as a role with rights on the table orders and the outbox only", async () => {
     const wire = await connect(board)
     await wire.subscribe("table_updates_orders")
     expect(await users(board.database)).toEqual(["live_board"])
@@ -395,7 +395,7 @@ describe("npm start", () => {
     )
   })
 
-  it("runs beside another one that keeps the same data, and ends by SIGTERM", async () => {
+  it("runs beside another board with the same data, and ends on SIGTERM", async () => {
     const other = await second
     expect(other.url).not.toBe(board.url)
     expect(other.database).not.toBe(board.database)
@@ -405,7 +405,7 @@ describe("npm start", () => {
     expect(await api(board, "orders")).toMatchObject({ status: 200 })
   })
 
-  it("takes a free port when nobody chose one and 3000 is taken, and says so", async () => {
+  it("takes a free port and prints it when PORT is not set and 3000 is in use", async () => {
     const taken = await occupy(3000)
     const other = await start({ DATABASE_URL: board.database, PORT: undefined })
     expect(other.url).not.toBe("http://127.0.0.1:3000")
@@ -415,7 +415,7 @@ describe("npm start", () => {
     taken.close()
   })
 
-  it("ends with one sentence when the port that was chosen is taken", async () => {
+  it("ends with one sentence when PORT is in use", async () => {
     const { port } = new URL(board.url)
     const failure: unknown = await start({ DATABASE_URL: board.database, PORT: port }).catch(
       (error: unknown) => error
@@ -428,7 +428,7 @@ describe("npm start", () => {
     ])
   })
 
-  it("runs a report in the background and keeps its result for who comes later", async () => {
+  it("runs a report in the background, and keeps its result for later subscribers", async () => {
     const { body, status } = await report
     const { channel, cursor } = body as Started
     expect([status, channel]).toEqual([202, "query_results_report-r1"])
@@ -441,7 +441,7 @@ describe("npm start", () => {
     expect(await later.received(channel, 1)).toEqual([{ status: "completed", data }])
   })
 
-  it("heals after every session was ended, and says what may be missing", async () => {
+  it("recovers after every database session ended, and sends gaps on live channels", async () => {
     const wire = await connect(board)
     await wire.subscribe("system_notifications")
     await wire.subscribe("table_updates_orders")
@@ -450,7 +450,7 @@ describe("npm start", () => {
     expect(await orders(board)).toContainEqual(expect.objectContaining({ customer: "During" }))
   })
 
-  it("ends by SIGINT, also during a report, and finds everything again", async () => {
+  it("ends on SIGINT even during a report, and has its data at the next start", async () => {
     await sql(board.database, insert("Kept"))
     const { body } = await post(board, "reports", { query_id: "cut" })
     await expectEnd(board, "SIGINT")
@@ -475,7 +475,7 @@ describe("with DATABASE_URL", () => {
     ;({ one, plain, server, two, url } = await given)
   })
 
-  it("starts twice on the same database, and shows no password", async () => {
+  it("starts twice on the same database, and prints no password", async () => {
     expect(one.database).toContain("?password=***")
     expect(one.log() + JSON.stringify(await api(one, "psql"))).not.toContain("secret")
     expect(await users(url)).toEqual(["live_board"])
@@ -488,7 +488,7 @@ describe("with DATABASE_URL", () => {
     expect(await orders(one)).toHaveLength(12)
   })
 
-  it("uses the given user when that one may not create roles", async () => {
+  it("uses the given user when it may not create roles", async () => {
     const board = await plain
     expect(board.log()).toContain("may not create roles")
     const wire = await connect(board)
@@ -497,14 +497,14 @@ describe("with DATABASE_URL", () => {
     expect(await orders(board)).toHaveLength(12)
   })
 
-  it("leaves a table orders alone that is not its own", async () => {
+  it("does not touch a table orders of another app", async () => {
     const foreign = server.urlFor("postgres", "foreign_db")
     await sql(foreign, "create table orders (id integer)", "insert into orders values (1)")
     await expect(startLiveBoard({ DATABASE_URL: foreign })).rejects.toThrow("is not the example's")
     expect(await sql(foreign, "select * from orders")).toEqual([{ id: 1 }])
   })
 
-  it("heals after a restart of the whole database, on every node", async () => {
+  it("recovers on every node after a restart of the database", async () => {
     const wires = await Promise.all([connect(one), connect(two)])
     const both = wires.flatMap((wire) => [
       wire.subscribe("system_notifications"),
@@ -514,7 +514,7 @@ describe("with DATABASE_URL", () => {
     await sql(url, "alter role live_board nologin")
     await Effect.runPromise(server.restart)
     await sql(url, insert("During"), "alter role live_board login")
-    // One after the other, because each writes a row that the other one would get too.
+    // In turn, because each node would receive the other's row too.
     await expectHealed(wires[0]!, url)
     expect(rows(await wires[1]!.received("table_updates_orders", 2))).toEqual([
       expect.objectContaining({ customer: "During" }),
@@ -524,7 +524,7 @@ describe("with DATABASE_URL", () => {
     expect(await orders(two)).toHaveLength(14)
   })
 
-  it("ends within 3 s also while the database is away", async () => {
+  it("ends within 3 s while the database is down", async () => {
     const boards = [one, two]
     const wires = await Promise.all(boards.map(connect))
     await Promise.all(boards.map((board) => post(board, "reports", { query_id: "late" })))

@@ -1,4 +1,4 @@
-/** The example as a process of its own, as `npm start` runs it, and SQL from outside. */
+/** Runs the example in its own process, like `npm start`, and SQL from outside. */
 import { PgConnection } from "@effect/sql-pg"
 import { Effect, Redacted } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
@@ -10,18 +10,18 @@ import { createInterface } from "node:readline"
 
 export interface LiveBoard {
   readonly url: string
-  /** The connection string that the server printed. */
+  /** The connection string from the server's output. */
   readonly database: string
-  /** All that it wrote to stderr so far. */
+  /** Its stderr so far. */
   readonly log: () => string
-  /** What it wrote to stdout so far. */
+  /** Its stdout so far. */
   readonly lines: ReadonlyArray<string>
   readonly process: ChildProcess
-  /** Sends a signal and waits for the end. */
+  /** Sends a signal and waits for the process to end. */
   readonly end: (signal: "SIGINT" | "SIGTERM") => Promise<{ code: number | null; millis: number }>
 }
 
-/** Runs statements, one after the other, on a session of its own, as psql would; gives the last rows. */
+/** Runs statements in order on one new session, like psql. Returns the rows of the last one. */
 export const runSql = (url: string, ...statements: ReadonlyArray<string>) =>
   PgConnection.make({ url: Redacted.make(url), applicationName: "test" }).pipe(
     Effect.flatMap((connection) =>
@@ -34,7 +34,7 @@ export const runSql = (url: string, ...statements: ReadonlyArray<string>) =>
 export const sql = (url: string, ...statements: ReadonlyArray<string>) =>
   Effect.runPromise(runSql(url, ...statements))
 
-/** A directory that the embedded server may use, also where it gives up root. */
+/** A directory that the embedded server may use, even when it drops root. */
 export const dataDirectory = () => {
   const parent = mkdtempSync(join(tmpdir(), "live-board-"))
   chmodSync(parent, 0o755)
@@ -46,10 +46,10 @@ export const dataDirectory = () => {
 
 const root = resolve(import.meta.dirname, "../..")
 
-/** What Node compiled for one server is there for the next: it starts in two thirds of the time. */
+/** Node's compile cache, shared by all servers: they start in two thirds of the time. */
 const NODE_COMPILE_CACHE = join(root, "node_modules/.cache/live-board")
 
-/** Starts a server and waits until it is ready; fails with its log when it ends instead. */
+/** Starts a server and waits until it is ready. Fails with its log if it ends instead. */
 export const startLiveBoard = async (
   env: Readonly<Record<string, string | undefined>>
 ): Promise<LiveBoard> => {
@@ -92,7 +92,7 @@ export const startLiveBoard = async (
   }
 }
 
-/** Asks the HTTP side of a board. */
+/** Sends a request to the board's HTTP API. */
 export const api = async (board: LiveBoard, path: string, init?: RequestInit) => {
   const headers = { "content-type": "application/json" }
   const response = await fetch(`${board.url}/api/${path}`, { headers, ...init })

@@ -1,4 +1,4 @@
-/** `examples/python/client.py` against real servers, through a relay that sees frames and cuts sockets. */
+/** Runs `examples/python/client.py` against real servers, through a relay that records frames and cuts sockets. */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import { spawn } from "node:child_process"
@@ -18,7 +18,7 @@ const script = resolve(import.meta.dirname, "../../examples/python/client.py")
 
 const Orders = Channel.make("orders", Schema.Struct({ id: Schema.Int }), { delivery: "durable" })
 
-/** A node with `orders` for whoever has a token, which pings after a second. */
+/** A node that serves `orders` to clients with a token, and pings after 1 s. */
 const node = (url: string) =>
   Effect.gen(function* () {
     const http = createServer()
@@ -45,7 +45,7 @@ const node = (url: string) =>
 
 const addressOf = ({ port }: AddressInfo) => `ws://127.0.0.1:${port}/realtime`
 
-/** Stands between a client and a node. */
+/** A relay between a client and a node. */
 const relay = (first: string) =>
   Effect.acquireRelease(
     Effect.promise(async () => {
@@ -54,7 +54,7 @@ const relay = (first: string) =>
       const between = {
         address: addressOf(door.address() as AddressInfo),
         target: first,
-        /** The types of the frames that the client sent. */
+        /** The types of the client's frames. */
         sent: [] as Array<string>,
         clients: door.clients,
         close: () => {
@@ -82,7 +82,7 @@ const relay = (first: string) =>
     ({ close }) => Effect.sync(close)
   )
 
-/** The client in a process of its own, and the lines that it has printed. */
+/** The client in its own process, and its printed lines. */
 const client = (...args: ReadonlyArray<string>) =>
   Effect.acquireRelease(
     Effect.sync(() => {
@@ -94,7 +94,7 @@ const client = (...args: ReadonlyArray<string>) =>
       child.stdout.on("data", (data: Buffer) => (output += data.toString("utf8")))
       child.stderr.on("data", (data: Buffer) => (output += data.toString("utf8")))
       const lines = () => output.split("\n").filter((line) => line !== "")
-      /** Waits until the last line is this one. */
+      /** Waits for this last line. */
       const says = (line: string) =>
         until(() => lines().at(-1) === line).pipe(
           Effect.timeoutOrElse({
@@ -109,7 +109,7 @@ const client = (...args: ReadonlyArray<string>) =>
 
 describe.skipIf(python === undefined)("client.py", () => {
   it.live(
-    "resumes after a cut, a deploy and a revoke, hears each event once, and stops at 4202",
+    "resumes after a cut, a deploy and a revoke, receives each event once, and stops at 4202",
     () =>
       Effect.gen(function* () {
         const { url } = yield* installedDatabase
@@ -158,7 +158,7 @@ describe.skipIf(python === undefined)("client.py", () => {
       })
   )
 
-  it.live("stops with the server's sentence when it may not subscribe", () =>
+  it.live("stops with the server's sentence when the server rejects its subscribe", () =>
     Effect.gen(function* () {
       const { url } = yield* installedDatabase
       const { address } = yield* node(url)

@@ -1,7 +1,7 @@
 /**
- * The examples of the README and of the guides about Streams, durable channels and plain Node, run as they
- * stand: servers and the client as processes of their own, the rest in this process. Components are in
- * `test/react/readme.test.tsx`, the other guides in `guides.test.ts` and `doors.test.ts`.
+ * Runs the examples of the README and of the guides about Streams, durable channels and plain Node. The
+ * servers and the client run in their own processes, the rest in this one. `test/react/readme.test.tsx`
+ * runs the components, `guides.test.ts` and `doors.test.ts` the other guides.
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
@@ -36,7 +36,7 @@ import { listenTo } from "../support/listenTo.ts"
 
 const root = resolve(import.meta.dirname, "../..")
 
-/** An example as a process; ends with the scope. `said` completes when its output contains a text. */
+/** Runs an example as a process that ends with the scope. `said` completes when the output has a text. */
 const run = (file: string, env: Readonly<Record<string, string>>) =>
   Effect.acquireRelease(
     Effect.sync(() => {
@@ -80,14 +80,14 @@ const freePort = Effect.callback<number>((resume) => {
   })
 })
 
-/** Connects as soon as the example listens. */
+/** Connects once the example listens. */
 const greetSoon = (url: string) =>
   Effect.retry(greet(url), Schedule.spaced(20)).pipe(Effect.timeout("25 seconds"))
 
 const update = `{"operation":"INSERT","data":{"id":7,"customer":"Ada","status":"new"}}`
 
 describe("the examples", () => {
-  it.live("server.ts and client.ts: what the database says reaches the client", () =>
+  it.live("server.ts and client.ts: an event of the database reaches the client", () =>
     Effect.gen(function* () {
       const { url } = yield* database
       const port = yield* freePort
@@ -98,7 +98,7 @@ describe("the examples", () => {
       yield* wire.next("subscribed")
       const client = yield* run("client.ts", { REALTIME_URL: address })
       const tell = execute(url, `select pg_notify('table_updates_orders', '${update}')`)
-      // Sent again until the client is there to hear it.
+      // Sent again until the client has subscribed.
       yield* tell.pipe(
         Effect.andThen(Effect.sleep("50 millis")),
         Effect.forever,
@@ -110,7 +110,7 @@ describe("the examples", () => {
     })
   )
 
-  it.live("node/server.ts: my-channel for everybody, and it ends on SIGTERM", () =>
+  it.live("node/server.ts: lets every client use my-channel, and ends on SIGTERM", () =>
     Effect.gen(function* () {
       const { url } = yield* database
       const port = yield* freePort
@@ -126,7 +126,7 @@ describe("the examples", () => {
     })
   )
 
-  it.live("node/client.ts: a client without Effect publishes and hears itself", () =>
+  it.live("node/client.ts: a client without Effect publishes and receives its own message", () =>
     Effect.gen(function* () {
       const { url } = yield* database
       const port = yield* freePort
@@ -148,7 +148,7 @@ describe("the examples", () => {
     Layer.provideMerge(layerDatabase)
   )
 
-  /** Everything that is logged while `body` runs. */
+  /** The log while `body` runs. */
   const logged = <A, E, R>(body: (lines: Queue.Queue<string>) => Effect.Effect<A, E, R>) =>
     Effect.flatMap(Queue.unbounded<string>(), (lines) =>
       body(lines).pipe(
@@ -162,13 +162,13 @@ describe("the examples", () => {
       )
     )
 
-  it.live("worker.ts: inserts, and nothing else, get a receipt", () =>
+  it.live("worker.ts: writes a receipt for inserts only", () =>
     logged((lines) =>
       Effect.gen(function* () {
         const fiber = yield* Effect.forkChild(receipts)
         const tell = (operation: "INSERT" | "DELETE", customer: string) =>
           Realtime.publish(OrderUpdates, { operation, data: { id: 1, customer, status: "new" } })
-        // Told again until the worker is there to hear it.
+        // Published again until the worker has subscribed.
         yield* tell("INSERT", "Ada").pipe(
           Effect.andThen(Effect.sleep("20 millis")),
           Effect.repeat({ until: () => Queue.sizeUnsafe(lines) > 0 })
@@ -183,7 +183,7 @@ describe("the examples", () => {
     ).pipe(Effect.provide(layer))
   )
 
-  it.live("gaps.ts: re-reads the state at a gap, and goes on", () =>
+  it.live("gaps.ts: reads the state again at a gap, and goes on", () =>
     logged((lines) =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
@@ -203,7 +203,7 @@ describe("the examples", () => {
     ).pipe(Effect.provide(layer))
   )
 
-  it.live("transaction.ts: tells others at commit", () =>
+  it.live("transaction.ts: publishes at commit", () =>
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
       yield* execute(url, "create table orders (id int primary key, status text)")
@@ -217,7 +217,7 @@ describe("the examples", () => {
     }).pipe(Effect.scoped, Effect.provide(layer))
   )
 
-  /** What `durable.ts` gives, on a database with the table orders. */
+  /** The layers of `layers.ts`, on a database with the table orders. */
   const durably = <A, E>(
     body: Effect.Effect<A, E, Layer.Success<typeof Durable> | QueryResults.QueryResults>
   ) =>
@@ -233,7 +233,7 @@ describe("the examples", () => {
   const order = PgClient.PgClient.use((sql) => sql`insert into orders values (1, 'Ada', 'new')`)
 
   it.live(
-    "durable/layers.ts and ledger.ts: each event is one row, in the transaction of the cursor",
+    "durable/layers.ts and ledger.ts: store each event as one row in the transaction of the cursor",
     () =>
       durably(
         Effect.gen(function* () {
@@ -253,7 +253,7 @@ describe("the examples", () => {
       )
   )
 
-  it.live("snapshot.ts: what is there, and then what comes", () =>
+  it.live("snapshot.ts: reads the state, then receives the events after it", () =>
     logged((lines) =>
       durably(
         Effect.gen(function* () {
@@ -271,7 +271,7 @@ describe("the examples", () => {
     )
   )
 
-  it.live("report.ts: is answered at once, and the result comes on its channel", () =>
+  it.live("report.ts: answers at once, and publishes the result on its channel", () =>
     durably(
       Effect.gen(function* () {
         const rows = [{ id: 1, customer: "Ada", status: "new" }]

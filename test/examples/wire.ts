@@ -1,4 +1,4 @@
-/** A bare WebSocket that speaks the protocol: what somebody in another language would write. */
+/** A bare WebSocket that speaks the protocol, like a client in another language. */
 
 interface Frame {
   readonly type: string
@@ -7,13 +7,13 @@ interface Frame {
 
 export interface Wire {
   readonly send: (frame: Frame) => void
-  /** The first frame that fits, from the beginning of the session; waits for it. */
+  /** Waits for the first matching frame of the session. */
   readonly frame: (fits: (frame: Frame) => boolean, what: string) => Promise<Frame>
-  /** All frames of one type about a channel so far. */
+  /** All frames of one type of a channel so far. */
   readonly all: (type: string, channel: string) => ReadonlyArray<Frame>
-  /** The data of every event of a channel so far. */
+  /** The data of all events of a channel so far. */
   readonly data: (channel: string) => ReadonlyArray<unknown>
-  /** The same as soon as there are this many. */
+  /** The same, once there are this many. */
   readonly received: (channel: string, count: number) => Promise<ReadonlyArray<unknown>>
   readonly subscribe: (channel: string, cursor?: string) => Promise<Frame>
   readonly close: () => void

@@ -23,7 +23,7 @@ afterEach(() => {
 const MyChannel = Channel.make("my-channel", Schema.Unknown, { publish: true })
 const open = { authorize: () => true }
 
-/** A `node:http` server of somebody else, on a free port. */
+/** A `node:http` server of an application, on a free port. */
 const start = <I = undefined>(options?: RealtimeServer.Options<I> & IdentityKey<NoInfer<I>>) =>
   Effect.gen(function* () {
     const { url } = yield* database
@@ -36,8 +36,8 @@ const start = <I = undefined>(options?: RealtimeServer.Options<I> & IdentityKey<
     return { http, server, databaseUrl: url, ws: `ws://${addressOf(http)}/realtime` }
   })
 
-describe("new RealtimeServer(httpServer, databaseUrl)", () => {
-  it.live("serves the three known kinds, read-only, when it is told nothing else", () =>
+describe("The class RealtimeServer of ./node", () => {
+  it.live("a server without options serves the three known kinds of channels, read-only", () =>
     Effect.gen(function* () {
       const { databaseUrl, ws } = yield* start()
       const wire = yield* greet(ws)
@@ -67,7 +67,7 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
     })
   )
 
-  it.live("serves what it is told, to whom authorize lets in", () =>
+  it.live("a server serves its channels to the clients that authorize allows", () =>
     Effect.gen(function* () {
       const { server, ws } = yield* start({
         channels: [MyChannel, Channel.systemNotifications],
@@ -86,7 +86,7 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
     })
   )
 
-  it.live("answers server/internal when the Promise of authorize rejects", () =>
+  it.live("an authorize that rejects its Promise sends server/internal", () =>
     Effect.gen(function* () {
       const { ws } = yield* start({ authorize: () => Promise.reject(new Error("secret")) })
       const wire = yield* greet(ws)
@@ -95,7 +95,7 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
     })
   )
 
-  it.live("refuses to start in production without authorize, and names the cure", () =>
+  it.live("the constructor throws in production without authorize", () =>
     Effect.gen(function* () {
       const http = yield* httpServer
       vi.stubEnv("NODE_ENV", "production")
@@ -107,7 +107,7 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
     })
   )
 
-  it.live("revokes within a second whoever holds a session, also one that never reads", () =>
+  it.live("revoke closes the identity's sessions within 1 s, also one that never reads", () =>
     Effect.gen(function* () {
       const { server, ws } = yield* start<string>({
         channels: [MyChannel],
@@ -139,7 +139,7 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
     })
   )
 
-  it.live("revokes and looks again by the key of an identity, whatever else is in it", () =>
+  it.live("revoke and reauthorize of the class find sessions by identityKey alone", () =>
     Effect.gen(function* () {
       let allowed = true
       const { server, ws } = yield* start({
@@ -161,7 +161,7 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
     })
   )
 
-  it.live("says at once that an option cannot be", () =>
+  it.live("the constructor throws for an invalid option", () =>
     Effect.gen(function* () {
       const http = yield* httpServer
       const start = (options: RealtimeServer.Options) => () =>
@@ -174,14 +174,14 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
     })
   )
 
-  it.live("refuses to start without a database URL, and names the cure", () =>
+  it.live("the constructor throws without a database URL, and names DATABASE_URL", () =>
     Effect.gen(function* () {
       const http = yield* httpServer
       expect(() => new RealtimeServer(http, undefined)).toThrow(/DATABASE_URL/)
     })
   )
 
-  it.live("refuses to start with a database URL that is none", () =>
+  it.live("the constructor throws for a text that is no URL", () =>
     Effect.gen(function* () {
       const http = yield* httpServer
       expect(() => new RealtimeServer(http, "nonsense", open)).toThrow(/is no URL/)
@@ -192,7 +192,7 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
     })
   )
 
-  it.live("rejects ready when its channels contradict each other", () =>
+  it.live("ready rejects when two channels have the same name", () =>
     Effect.gen(function* () {
       const http = yield* httpServer
       const channels = [MyChannel, MyChannel]
@@ -203,7 +203,7 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
     })
   )
 
-  it.live("leaves the server's requests and other upgrade listeners alone", () =>
+  it.live("the server leaves requests and other upgrade listeners alone", () =>
     Effect.gen(function* () {
       const { http, ws } = yield* start(open)
       const theirs = new WebSocketServer({ noServer: true })
@@ -220,7 +220,7 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
     })
   )
 
-  it.live("answers 404 on other paths when nobody else listens", () =>
+  it.live("an upgrade to another path gets 404 when no other listener is there", () =>
     Effect.gen(function* () {
       const { ws } = yield* start(open)
       const refused = yield* Effect.flip(connect(ws.replace("/realtime", "/elsewhere")))
@@ -228,7 +228,7 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
     })
   )
 
-  it.live("survives a reset in the middle of an upgrade", () =>
+  it.live("a server survives 20 resets in the middle of an upgrade", () =>
     Effect.gen(function* () {
       const { http, ws } = yield* start(open)
       for (let round = 0; round < 20; round++) {
@@ -246,7 +246,7 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
     })
   )
 
-  it.live("close leaves neither sockets, nor sessions in PostgreSQL, nor a listener", () =>
+  it.live("close ends sockets and PostgreSQL sessions, and removes the listener", () =>
     Effect.gen(function* () {
       const { databaseUrl, http, server, ws } = yield* start(open)
       const wire = yield* greet(ws)
@@ -261,7 +261,7 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
       expect(performance.now() - before).toBeLessThan(3000)
       expect(yield* wire.closed).toBe(4000)
       expect(http.listenerCount("upgrade")).toBe(0)
-      // A backend notices a little later that its client has gone.
+      // PostgreSQL notices a little later that its client has gone.
       const left = execute(
         databaseUrl,
         "select count(*)::int as n from pg_stat_activity where datname = current_database() and application_name like 'effect-realtime%'"
@@ -270,10 +270,10 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
     })
   )
 
-  it.live("refuses upgrades with 503 while it drains", () =>
+  it.live("a draining server rejects upgrades with 503", () =>
     Effect.gen(function* () {
       const { http, server, ws } = yield* start()
-      // Closed one after the other, 50 ms apart: while the last is there, it drains.
+      // The sessions close 50 ms apart: the server drains while the last one is there.
       const wires = yield* Effect.forEach(Array.from({ length: 20 }), () => greet(ws))
       const closing = server.close()
       expect(yield* wires[0]!.closed).toBe(4000)
@@ -303,7 +303,7 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
     })
   )
 
-  it.live("finishes what is being published before it closes", () =>
+  it.live("close waits for a publish that is under way", () =>
     Effect.gen(function* () {
       const { server } = yield* start(open)
       const published = server.publish(MyChannel, "the last word")
@@ -312,9 +312,9 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
     })
   )
 
-  // Nobody answers there, and nobody is there.
+  // A database that never answers, and one that is not there.
   it.live.each(["silent", "refused"])(
-    "that is closed before it is ready says so, with a database that is %s",
+    "ready and publish reject when the server is closed before it is ready, with a database that is %s",
     (how) =>
       Effect.gen(function* () {
         const http = yield* httpServer
@@ -339,7 +339,7 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
       })
   )
 
-  it.live("says at each use that it was closed", () =>
+  it.live("publish and reauthorize of a closed server reject with ServerClosed", () =>
     Effect.gen(function* () {
       const { server } = yield* start<string>({
         authenticate: () => ({ identity: "ann" }),
@@ -364,7 +364,7 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
         new ServerClosed({ before: "it was published" }),
         new ServerClosed({ before: "rights were looked at" })
       ])
-      // It was ready, and that stays true.
+      // It was ready, so ready stays resolved.
       yield* Effect.promise(() => server.ready)
     })
   )
@@ -407,7 +407,7 @@ describe("new RealtimeServer(httpServer, databaseUrl)", () => {
     expect(RealtimeServer.allowAll).toBe(allowAll)
   })
 
-  it.live("is an async disposable", () =>
+  it.live("a server is an async disposable", () =>
     Effect.gen(function* () {
       const { url } = yield* database
       const http = yield* httpServer

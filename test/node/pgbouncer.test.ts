@@ -1,4 +1,4 @@
-/** PgBouncer in transaction mode, set up as the guide says. */
+/** PgBouncer in transaction mode, with the settings of the guide. */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Redacted, Schema, Stream } from "effect"
@@ -21,12 +21,12 @@ const Orders = Channel.make("orders", Schema.Struct({ n: Schema.Finite }), {
   publish: true
 })
 
-/** Fewer sessions than those who come: each is somebody else's in the next transaction. */
+/** Fewer sessions than clients, so that each session changes its client with every transaction. */
 const connections = 2
 
 const pool = (url: string) => PgClient.layer({ url: Redacted.make(url) })
 
-/** A database that is installed as the guide says, direct and by PgBouncer. */
+/** A database installed as in the guide, with its direct URL and its URL through PgBouncer. */
 const pooled = Effect.gen(function* () {
   const { url } = yield* database
   yield* Effect.provide(PgInstaller.install({ wake: "poll" }), pool(url))
@@ -35,8 +35,8 @@ const pooled = Effect.gen(function* () {
 
 const numbers = Array.from({ length: 40 }, (_, n) => n)
 
-describe.skipIf(executablePath === undefined)("B11: PgBouncer in transaction mode", () => {
-  it.live("durable channels alone work by the class with wake: poll, and nobody listens", () =>
+describe.skipIf(executablePath === undefined)("PgBouncer in transaction mode", () => {
+  it.live("durable channels with wake: poll work through PgBouncer by the class", () =>
     Effect.gen(function* () {
       const { through, url } = yield* pooled
       const http = yield* httpServer
@@ -72,7 +72,7 @@ describe.skipIf(executablePath === undefined)("B11: PgBouncer in transaction mod
     }).pipe(Effect.scoped)
   )
 
-  it.live("durable channels alone work by layers without a link, with others in between", () =>
+  it.live("durable channels work through PgBouncer by layers without a link", () =>
     Effect.gen(function* () {
       const { through } = yield* pooled
       yield* Effect.gen(function* () {
@@ -100,7 +100,7 @@ describe.skipIf(executablePath === undefined)("B11: PgBouncer in transaction mod
     }).pipe(Effect.scoped)
   )
 
-  it.live("a link through it is found deaf at the start", () =>
+  it.live("a link through PgBouncer fails at start, because it receives no notifications", () =>
     Effect.gen(function* () {
       const { through } = yield* pooled
       const start = PgNotificationSource.make({

@@ -1,4 +1,4 @@
-/** What the class is told at once, what it finds out, and what it does meanwhile. */
+/** The class RealtimeServer at start: invalid arguments, rejections by PostgreSQL, and retries. */
 import { describe, expect, it } from "@effect/vitest"
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Exit, Layer, Redacted, Ref, Schema } from "effect"
@@ -23,7 +23,7 @@ const Durable = Channel.make("orders", Schema.Unknown, { delivery: "durable", pu
 
 const doorOf = (server: Server) => `ws://${addressOf(server)}/realtime`
 
-/** What JavaScript may pass. */
+/** Arguments that JavaScript may pass. */
 const construct = (...args: ReadonlyArray<unknown>) =>
   Reflect.construct(RealtimeServer, args) as RealtimeServer
 
@@ -45,22 +45,22 @@ const thrown = (...args: ReadonlyArray<unknown>): Error & { readonly _tag?: stri
 /** An Express app is a function with the methods of an emitter. */
 const express = Object.assign(() => undefined, { on: () => undefined, listen: () => undefined })
 
-describe("an argument that cannot be", () => {
+describe("Invalid arguments of the class", () => {
   const http = createServer()
 
   it.each([
     ["an Express app", express, "a function"],
     ["a Fastify instance", { server: http }, "an object (Object)"],
-    ["a server of TCP", Net.createServer(), "an object (Server)"],
-    ["nothing", undefined, "undefined"]
-  ])("B3: %s is refused at once, with what to pass", (_, server, said) => {
+    ["a TCP server", Net.createServer(), "an object (Server)"],
+    ["undefined", undefined, "undefined"]
+  ])("the constructor throws for %s in place of a node:http server", (_, server, said) => {
     const error = thrown(server, url, open)
     expect(error).toMatchObject({ _tag: "RefusedToStart", reason: "NoHttpServer" })
     expect(error.message).toContain(`${said}, not an http.Server`)
     expect(error.message).toContain("http.createServer(app)")
   })
 
-  it.live("B3: a server of HTTP/2 is one", () =>
+  it.live("the constructor accepts an HTTP/2 server", () =>
     Effect.promise(async () => {
       await construct(Http2.createServer(), url, open).close()
     })
@@ -99,7 +99,7 @@ describe("an argument that cannot be", () => {
       /allows no version of TLS: at least TLSv1.3, at most TLSv1.2/
     ],
     [5432, /is number, not a text/]
-  ])("B4, B5: the URL %s is refused at once, without its password", (url, said) => {
+  ])("the constructor throws for the URL %s and hides its password", (url, said) => {
     const error = thrown(http, url, open)
     expect(error).toMatchObject({ _tag: "RefusedToStart", reason: "BadDatabaseUrl" })
     expect(error.message).toMatch(said)
@@ -119,14 +119,14 @@ describe("an argument that cannot be", () => {
     ["schema", "My Schema", "1-31 of a-z"],
     ["startPatience", "soon", "a duration"],
     ["wake", "notify", `"poll"`]
-  ])("the option %s: %j is refused at once", (name, value, expected) => {
+  ])("the constructor throws for the option %s: %j", (name, value, expected) => {
     const error = thrown(http, url, { ...open, [name]: value })
     expect(error._tag).toBe("InvalidOption")
     expect(error.message).toContain(`The option ${name}`)
     expect(error.message).toContain(expected)
   })
 
-  it("two servers on one path of an HTTP server: the second is refused, until the first is closed", async () => {
+  it("the constructor throws for a path that another server of the HTTP server has, until that is closed", async () => {
     const first = construct(http, url, open)
     const other = construct(http, url, { ...open, path: "/other/" })
     for (const path of [undefined, "/realtime", "/realtime/", "/other"]) {
@@ -144,7 +144,7 @@ describe("an argument that cannot be", () => {
     expect(http.listenerCount("upgrade")).toBe(0)
   })
 
-  it("options that are none, and a channel whose name does not fit, are refused at once", () => {
+  it("the constructor throws for options that are no object, and for a channel name of 69 bytes", () => {
     expect(thrown(http, url, "path").message).toContain("options by their names")
     const long = Channel.family("room_", Schema.String, Schema.String)("x".repeat(64))
     expect(thrown(http, url, { ...open, channels: [long] })._tag).toBe("InvalidChannelName")
@@ -152,7 +152,7 @@ describe("an argument that cannot be", () => {
   })
 })
 
-describe("PostgreSQL that refuses", () => {
+describe("Rejections by PostgreSQL", () => {
   const withDatabase = (name: string) => {
     const url = new URL(serverUrl())
     url.pathname = `/${name}`
@@ -160,7 +160,7 @@ describe("PostgreSQL that refuses", () => {
   }
 
   it.live(
-    "B5: is believed after three connections; upgrades are answered 503, and publish fails",
+    "after three rejections ready and publish reject with DatabaseRefused, and upgrades get 503",
     () =>
       Effect.gen(function* () {
         const http = yield* httpServer
@@ -188,7 +188,7 @@ describe("PostgreSQL that refuses", () => {
       })
   )
 
-  /** The clock goes on by itself, and may be put forward. */
+  /** A clock that advances by itself, and can be advanced. */
   const puttableForward = Effect.acquireRelease(
     Effect.sync(() => {
       const toFake = ["setTimeout", "clearTimeout", "Date"] as const
@@ -213,14 +213,14 @@ describe("PostgreSQL that refuses", () => {
     {
       what: "the user",
       address: () => withUser(serverUrl(), missing),
-      // By how the server lets in, it says that there is no role, or that the password is wrong.
+      // By the server's settings, the rejection is a missing role or a wrong password.
       code: /^28(000|P01)$/,
       cure: "Check the user",
       make: `create role ${missing} login password 'secret'`,
       drop: `drop role ${missing}`
     }
   ])(
-    "B5: 30 s after a start that failed it is tried again, and well once $what is there",
+    "a server whose start failed retries after 30 s, and is ready once $what exists",
     ({ address, code, cure, drop, make }) =>
       Effect.gen(function* () {
         yield* puttableForward
@@ -250,13 +250,13 @@ describe("PostgreSQL that refuses", () => {
         const payload = { type: "info", message: "well" } as const
         yield* Effect.promise(() => server.publish(Channel.systemNotifications, payload))
         expect((yield* wire.next("events")).events[0]!.data).toEqual(payload)
-        // What is over stays as it was told.
+        // A settled promise stays as it is.
         expect((yield* Effect.flip(Effect.tryPromise(() => server.ready))).cause).toBe(cause)
       })
   )
 
   it.live(
-    "B14: an outbox that is not there is a source that is down; ready rejects, and it is well after",
+    "a server without an installed outbox rejects ready, and is ready once the outbox is installed",
     () =>
       Effect.gen(function* () {
         const { url } = yield* database
@@ -278,7 +278,7 @@ describe("PostgreSQL that refuses", () => {
       })
   )
 
-  it.live("B11: durable channels alone, wake: poll: nobody listens, and it works", () =>
+  it.live("durable channels with wake: poll alone need no link and no LISTEN", () =>
     Effect.gen(function* () {
       const { url } = yield* installedDatabase
       const http = yield* httpServer
@@ -314,7 +314,7 @@ describe("PostgreSQL that refuses", () => {
   )
 })
 
-describe("persistent", () => {
+describe("persistent layers", () => {
   const trying = (outcomes: ReadonlyArray<Effect.Effect<void, string>>, took: number) =>
     Effect.gen(function* () {
       const tries = yield* Ref.make(0)
@@ -338,7 +338,7 @@ describe("persistent", () => {
       return { tries: Ref.get(tries), failed, fiber }
     })
 
-  it.effect("begins a try every 30 s until one succeeds, however long each takes", () =>
+  it.effect("persistent starts a try every 30 s until one succeeds, however long it takes", () =>
     Effect.gen(function* () {
       const fails = Effect.fail("passes")
       const { failed, fiber, tries } = yield* trying([fails, fails], 10_000)
@@ -354,7 +354,7 @@ describe("persistent", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("ends with what does not pass", () =>
+  it.effect("persistent fails at once with an error that does not pass", () =>
     Effect.gen(function* () {
       const { failed, fiber } = yield* trying([Effect.fail("never")], 0)
       yield* TestClock.adjust(0)

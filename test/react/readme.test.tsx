@@ -1,4 +1,4 @@
-/** The README's components, as they stand. */
+/** Runs the components of the README. */
 import { fireEvent, screen } from "@testing-library/react"
 import { afterEach, expect, it, vi } from "vitest"
 import { Price } from "../../examples/react/App.tsx"
@@ -9,7 +9,7 @@ import { page, settle } from "./support/page.tsx"
 
 afterEach(() => vi.unstubAllGlobals())
 
-it("Notices.tsx shows the last notice, and says hello", async () => {
+it("Notices.tsx shows the last notice, and sends hello", async () => {
   const { render, say, server, subscribed } = page()
   render(<Notice />)
   await subscribed(1)
@@ -24,7 +24,7 @@ it("Notices.tsx shows the last notice, and says hello", async () => {
   })
 })
 
-it("App.tsx shows the latest payload of a plain string, and the connection", async () => {
+it("App.tsx shows the last payload of an untyped channel, and the connection", async () => {
   const { render, say, subscribed } = page()
   render(<Price />)
   expect(screen.getByText("none yet (idle)").getAttribute("aria-busy")).toBe("false")
@@ -33,7 +33,7 @@ it("App.tsx shows the latest payload of a plain string, and the connection", asy
   await settle(() => screen.queryByText("42 (open)") !== null)
 })
 
-it("OrderList.tsx reads the orders, and follows them", async () => {
+it("OrderList.tsx reads the orders, and applies their events", async () => {
   const order = { id: 1, customer: "Ada", status: "new" }
   const snapshot = { _tag: "Snapshot", value: [order], cursor: "e:1" }
   vi.stubGlobal("fetch", () => Promise.resolve({ json: () => Promise.resolve(snapshot) }))

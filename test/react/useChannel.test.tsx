@@ -32,7 +32,7 @@ const gap = (cursor: string) => ({
   cursor
 })
 
-/** The cursor of a state that has seen every transaction below `xmax`, except those open then. */
+/** The cursor of a state that contains every transaction below `xmax`, except the open ones. */
 const seen = (xmax: bigint, ...running: ReadonlyArray<bigint>) =>
   Cursor.formatDurable({
     identity: "AAAAAAAA",
@@ -40,7 +40,7 @@ const seen = (xmax: bigint, ...running: ReadonlyArray<bigint>) =>
     witness: { tx: xmax - 1n, id: 1n, at: 1n }
   })
 
-/** Events of a durable channel, each a number and the transaction that wrote it. */
+/** Events of a durable channel: each a number and its transaction. */
 const committed = (...events: ReadonlyArray<readonly [data: number, tx: number]>) => ({
   type: "events" as const,
   channel: "numbers",
@@ -65,7 +65,7 @@ const List = ({
   return null
 }
 
-/** Shows a list and gives its handle out. */
+/** Renders a list and exposes its handle. */
 const lists = () => {
   let now: Collected<Values> | undefined
   let renders = 0
@@ -107,7 +107,7 @@ const Latest = () => {
 }
 
 describe("useChannel", () => {
-  it("23: reduces each of 1,000 events of one tick, once and in order, in few renders", async () => {
+  it("reduces each of 1,000 events of one tick once, in order, in few renders", async () => {
     const { render, say, subscribed, types } = page()
     const { list, renders, View } = lists()
     render(<View />)
@@ -117,12 +117,12 @@ describe("useChannel", () => {
     await say(...numbers.map((n) => events("numbers", n + 1, n)))
     await settle(() => list().value.length === 1000)
     expect(list().value).toEqual(numbers)
-    // StrictMode renders twice each time.
+    // StrictMode renders twice.
     expect(renders() - before).toBeLessThanOrEqual(4)
     expect(types()).toEqual(["hello", "subscribe"])
   })
 
-  describe("and frames", () => {
+  describe("render timing", () => {
     const timers = [
       "setTimeout",
       "clearTimeout",
@@ -131,7 +131,7 @@ describe("useChannel", () => {
     ] as const
     afterEach(() => vi.useRealTimers())
 
-    /** A list that is listening, on a page whose frames and timers are the test's. */
+    /** A subscribed list, on a page whose frames and timers the test controls. */
     const framed = async () => {
       const { render, say, subscribed } = page()
       const { list, View } = lists()
@@ -147,12 +147,12 @@ describe("useChannel", () => {
       return { list, say, commits: () => onRender.mock.calls.length - before }
     }
 
-    it("renders once in a frame while 1,000 events come in a second, and drops none", async () => {
+    it("renders once per frame while 1,000 events arrive in 1 s, and drops no event", async () => {
       const { commits, list, say } = await framed()
       for (let n = 0; n < 1000; n++) {
-        // oxlint-disable-next-line no-await-in-loop -- each in a turn of its own
+        // oxlint-disable-next-line no-await-in-loop -- each in its own turn
         await say(events("numbers", n + 1, n))
-        // Between two frames nothing is rendered, and in each everything that came before it.
+        // React renders in a frame only, and then all events before it.
         if (n % 17 !== 16) continue
         expect(commits()).toBe((n - 16) / 17)
         // oxlint-disable-next-line no-await-in-loop -- one frame after the other
@@ -162,12 +162,12 @@ describe("useChannel", () => {
       await act(async () => vi.advanceTimersToNextFrame())
       expect(list().value).toEqual(Array.from({ length: 1000 }, (_, n) => n))
       expect(commits()).toBe(Math.ceil(1000 / 17))
-      // And nothing when nothing came.
+      // Without events it does not render.
       await act(async () => vi.advanceTimersByTime(1000))
       expect(commits()).toBe(Math.ceil(1000 / 17))
     })
 
-    it("shows what came within 100 ms where there are no frames: in a hidden page", async () => {
+    it("renders events within 100 ms in a hidden page, which has no frames", async () => {
       const { commits, list, say } = await framed()
       vi.stubGlobal("requestAnimationFrame", () => 0)
       await say(events("numbers", 1, 1), events("numbers", 2, 2))
@@ -180,7 +180,7 @@ describe("useChannel", () => {
     })
   })
 
-  it("is stale after a gap until the state was read again", async () => {
+  it("is stale after a gap until the state is read again", async () => {
     const { render, say, subscribed } = page()
     const onGap = vi.fn<(gap: RealtimeEvent.Gap) => void>()
     const { list, View } = lists()
@@ -197,7 +197,7 @@ describe("useChannel", () => {
     expect(list().value).toEqual([1, 1.5, 2])
   })
 
-  it("adds what came while the state was read, and stays stale when a gap came too", async () => {
+  it("applies events that arrive during a read, and stays stale when a gap arrives too", async () => {
     const { render, say, subscribed } = page()
     const { list, View } = lists()
     render(<View />)
@@ -223,7 +223,7 @@ describe("useChannel", () => {
     expect(list()).toMatchObject({ value: [3], stale: true })
   })
 
-  it("takes the latest of two reads, whichever ends first", async () => {
+  it("takes the result of the later read, whichever ends first", async () => {
     const { render, subscribed } = page()
     const { list, View } = lists()
     render(<View />)
@@ -240,7 +240,7 @@ describe("useChannel", () => {
     expect(list().value).toEqual([2])
   })
 
-  it("stays stale when the read fails, and the promise may be ignored", async () => {
+  it("stays stale when the read fails, and an ignored promise is no unhandled rejection", async () => {
     const { render, say, subscribed } = page()
     const { list, View } = lists()
     render(<View />)
@@ -253,7 +253,7 @@ describe("useChannel", () => {
     expect(list().stale).toBe(true)
   })
 
-  it("reads by itself with `load`: once the channel is active, and after each gap", async () => {
+  it("calls `load` once the channel is active, and after each gap", async () => {
     const { render, say, server, subscribed } = page()
     const { list, View } = lists()
     const read: Array<boolean> = []
@@ -271,12 +271,12 @@ describe("useChannel", () => {
     expect(read).toEqual([true, true])
   })
 
-  it("is stale after a `load` that failed, says why, and reads again at the next position", async () => {
+  it("is stale with an error after `load` fails, and calls `load` again at the next cursor", async () => {
     const { render, say, server, subscribed } = page({ backoff: { ...Backoff.client, first: 0 } })
     const { list, View } = lists()
     const onError = vi.fn<(error: unknown) => void>()
     let loads = 0
-    /** Works at the third, and at the fifth. */
+    /** Succeeds at the third and at the fifth call. */
     const load = async () => {
       if ([3, 5].includes(++loads)) return [loads]
       throw new Error(`no ${loads}`)
@@ -285,18 +285,18 @@ describe("useChannel", () => {
     await subscribed(1)
     await settle(() => list().error !== undefined)
     expect(list()).toMatchObject({ value: [], stale: true, error: new Error("no 1") })
-    // Events alone do not make it ask again: there may be many.
+    // Events do not trigger another load, because there may be many.
     await say(events("numbers", 1, 7))
     await settle(() => list().value.length === 1)
     expect(loads).toBe(1)
-    // A position without events, which fails again, then a reconnect.
+    // A cursor without events, whose load fails again, then a reconnect.
     await say({ type: "cursor", channel: "numbers", cursor: "e:2" })
     await settle(() => onError.mock.calls.length === 2)
     await settle(() => (list().error as Error).message === "no 2")
     server.last.drop()
     await settle(() => list().value[0] === 3)
     expect(list()).toMatchObject({ value: [3], stale: false, error: undefined })
-    // What was read is not read again, until a gap; also that read is tried again.
+    // After a read that succeeded, only a gap triggers another one. That read is retried too.
     await say({ type: "cursor", channel: "numbers", cursor: "e:3" })
     expect(loads).toBe(3)
     await say(gap("f:0"))
@@ -307,7 +307,7 @@ describe("useChannel", () => {
     expect(list()).toMatchObject({ value: [5], stale: false, error: undefined })
   })
 
-  it("is stale when the read that took over the first `load` fails", async () => {
+  it("is stale when the read that replaced the first `load` fails", async () => {
     const { render, subscribed } = page()
     const { list, View } = lists()
     const first = promised<Values>()
@@ -319,30 +319,30 @@ describe("useChannel", () => {
     expect(list()).toMatchObject({ value: [], stale: true })
   })
 
-  it("joins a snapshot and its stream: an event that the state holds is left out, early or late", async () => {
+  it("skips each event that the snapshot already contains, before and after the read", async () => {
     const { render, say, subscribed } = page()
     const { list, View } = lists()
-    // The state has seen every transaction below 100, except 50, which was open then.
+    // The state contains every transaction below 100, except 50, which was open.
     const cursor = seen(100n, 50n)
     const reading = promised<RealtimeEvent.Snapshot<Values>>()
     render(<View load={() => reading.promise} />)
     await subscribed(1)
-    // 1 was committed before the state was read, 2 after; both came while it was read.
+    // 1 committed before the read and 2 after it. Both arrived during the read.
     await say(committed([1, 99], [2, 100]))
     await act(async () => {
       reading.resolve({ _tag: "Snapshot", value: [1000], cursor })
       await reading.promise
     })
     await settle(() => list().value.includes(1000))
-    // And late: 3 is in the state, 4 was still open then.
+    // After the read: the state contains 3. The transaction of 4 was open.
     await say(committed([3, 98], [4, 50]))
     await settle(() => list().value.includes(4))
     expect(list().value).toEqual([1000, 2, 4])
   })
 
-  it("is exact in each of several components that load, over one subscription, also after `reset`", async () => {
+  it("is exact in each of several components that share one subscription, even after `reset`", async () => {
     const { render, say, server, subscribed } = page({ backoff: { ...Backoff.client, first: 0 } })
-    /** A component, and its reads of the state. */
+    /** A component and its reads. */
     const loading = () => {
       const { list, View } = lists()
       const reads: Array<(value: Values, cursor: string) => Promise<void>> = []
@@ -371,7 +371,7 @@ describe("useChannel", () => {
     )
     await settle(() => two.reads.length === 1)
     await say(committed([3, 101]))
-    // Each read sees what was committed when it was answered.
+    // Each read contains what was committed at its answer.
     await two.reads[0]!([-2], seen(102n))
     await one.reads[0]!([-1], seen(100n))
     await say(committed([4, 102]))
@@ -402,7 +402,7 @@ describe("useChannel", () => {
     expect([one.reads.length, two.reads.length]).toEqual([2, 2])
   })
 
-  it("shows a refusal as `error`", async () => {
+  it("shows a refused subscription as `error`", async () => {
     const { render, say, subscribed } = page()
     const onError = vi.fn<(error: unknown) => void>()
     const { list, View } = lists()
@@ -415,7 +415,7 @@ describe("useChannel", () => {
     expect(onError).toHaveBeenCalledTimes(1)
   })
 
-  it("shows a stop as `error` until it goes on after reconnect, stale when it could not resume", async () => {
+  it("shows a stop as `error` until reconnect, and is stale when it cannot resume", async () => {
     const { render, say, server, store, subscribed } = page()
     const { list, View } = lists()
     render(<View onError={() => {}} />)
@@ -440,7 +440,7 @@ describe("useChannel", () => {
     expect(list()).toMatchObject({ value: [1], error: undefined })
   })
 
-  it("uses the reducer of the latest render and goes on after one that throws", async () => {
+  it("uses the reducer of the latest render, and continues after a reducer throws", async () => {
     const { render, say, subscribed } = page()
     const onError = vi.fn<(error: unknown) => void>()
     const { list, View } = lists()
@@ -461,7 +461,7 @@ describe("useChannel", () => {
     expect(onError.mock.calls).toEqual([[new Error("two")]])
   })
 
-  it("begins anew for another channel", async () => {
+  it("starts from `initial` for another channel", async () => {
     const { render, say, subscribed } = page()
     const view = render(<SumOf id="a" />)
     await subscribed(1)
@@ -474,7 +474,7 @@ describe("useChannel", () => {
     await settle(() => view.container.textContent === "1")
   })
 
-  it("goes on from its position when it comes back, or says that it is stale", async () => {
+  it("resumes from its cursor when it mounts again, or is stale", async () => {
     const { server, store, subscribed, say } = page({ linger: 5 })
     const reduce = (sum: number, n: number) => sum + n
     const collector = Collector.make(store, Numbers, { initial: 0, reduce })
@@ -498,7 +498,7 @@ describe("useChannel", () => {
     other()
   })
 
-  it("counts each event once when it is stopped in the middle of a batch and comes back", async () => {
+  it("counts each event once when it unmounts in the middle of a batch and mounts again", async () => {
     const { server, store, subscribed, say } = page({ linger: 5 })
     const reduced: Array<number> = []
     let stop = () => {}
@@ -522,7 +522,7 @@ describe("useChannel", () => {
     again()
   })
 
-  it("misses and repeats nothing when it comes back within the batch", async () => {
+  it("neither misses nor repeats an event when it mounts again within the batch", async () => {
     const { store, subscribed, say, types } = page({ linger: 5 })
     let stop = () => {}
     const reduce = (sum: number, n: number) => {
@@ -546,7 +546,7 @@ describe("useChannel", () => {
     await settle(() => store.connection.getSnapshot().status === "idle")
   })
 
-  it("is safe in a tree that suspends", async () => {
+  it("keeps its value in a tree that suspends", async () => {
     const { render, say, subscribed, types } = page()
     const data = promised<number>()
     const Suspending = () => {
@@ -568,7 +568,7 @@ describe("useChannel", () => {
     expect(types()).toEqual(["hello", "subscribe"])
   })
 
-  it("goes on while a transition takes its time, and has missed nothing after it", async () => {
+  it("applies events during a slow transition, and has them all after it", async () => {
     const { render, say, subscribed, types } = page()
     const data = promised<string>()
     const Page = ({ of }: { readonly of: string }) => (of === "b" ? use(data.promise) : "a")
@@ -590,7 +590,7 @@ describe("useChannel", () => {
     await settle(() => text() === "a 1")
     await act(async () => view.getByText("go").click())
     await say(events("numbers", 2, 2))
-    // The old page is there, with the new value.
+    // React still shows the old page, with the new value.
     await settle(() => text() === "a 3")
     await act(async () => data.resolve("b"))
     await say(events("numbers", 3, 3))
@@ -598,7 +598,7 @@ describe("useChannel", () => {
     expect(types()).toEqual(["hello", "subscribe"])
   })
 
-  it("shows two components of one channel the same", async () => {
+  it("shows the same value in two components of one channel", async () => {
     const { render, say, subscribed, types } = page()
     const view = render(<Both />)
     await subscribed(1)
@@ -609,7 +609,7 @@ describe("useChannel", () => {
 })
 
 describe("useLatest", () => {
-  it("shows the last payload; a gap makes it stale until the next", async () => {
+  it("shows the last payload, and is stale from a gap until the next event", async () => {
     const { render, say, subscribed } = page()
     const view = render(<Latest />)
     expect(view.container.textContent).toBe("undefined false")

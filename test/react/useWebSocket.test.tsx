@@ -39,7 +39,7 @@ const Sender = ({
   return null
 }
 
-/** The latest function that a `Sender` gave out. */
+/** The latest function of a `Sender`. */
 const taken = () => {
   let latest: SendOrder | undefined
   return {
@@ -72,7 +72,7 @@ const DoesNotCompile = () => {
 }
 
 describe("useWebSocket", () => {
-  it("22: under StrictMode makes one socket and one subscribe frame, and handles each event once", async () => {
+  it("opens one socket, sends one subscribe frame and handles each event once in StrictMode", async () => {
     const { render, say, server, store, subscribed, types } = page()
     const seen: Array<number> = []
     const view = render(<Listener handler={(n) => seen.push(n)} />)
@@ -88,7 +88,7 @@ describe("useWebSocket", () => {
     expect(server.sockets.map(({ closedWith }) => closedWith)).toEqual([1000])
   })
 
-  it("22: 50 StrictMode mounts and unmounts make one socket and one subscribe frame, and leave none", async () => {
+  it("opens one socket and sends one subscribe frame for 50 StrictMode mounts, and then closes it", async () => {
     const { server, store, subscribed, types, wrap } = page({ linger: 100 })
     for (let i = 0; i < 50; i++) {
       const view = render(wrap(<Listener handler={() => {}} />))
@@ -101,7 +101,7 @@ describe("useWebSocket", () => {
     expect(server.sockets.map(({ closedWith }) => closedWith)).toEqual([1000])
   })
 
-  it("23: calls the handler for each of 1,000 events of one tick, in order, with few renders", async () => {
+  it("calls the handler for each of 1,000 events of one tick in order, in few renders", async () => {
     const { render, say, subscribed } = page()
     const seen: Array<number> = []
     let renders = 0
@@ -124,7 +124,7 @@ describe("useWebSocket", () => {
     expect(renders - before).toBeLessThan(10)
   })
 
-  it("calls the handler of the latest render and does not subscribe again for it", async () => {
+  it("calls the handler of the latest render without another subscribe", async () => {
     const { render, say, subscribed, types } = page()
     const seen: Array<string> = []
     const view = render(<Listener handler={(n) => seen.push(`first ${n}`)} />)
@@ -137,7 +137,7 @@ describe("useWebSocket", () => {
     expect(types()).toEqual(["hello", "subscribe"])
   })
 
-  it("takes a family's channel of equal name for the same, and follows another name", async () => {
+  it("keeps its subscription for a channel of equal name, and replaces it for another name", async () => {
     const { render, say, subscribed, types } = page()
     const seen: Array<number> = []
     const View = ({ id }: { readonly id: string }) => {
@@ -154,7 +154,7 @@ describe("useWebSocket", () => {
     expect(types().filter((type) => type === "subscribe").length).toBe(2)
   })
 
-  it("takes plain strings, with any JSON in both directions", async () => {
+  it("takes a string as channel, with any JSON in both directions", async () => {
     const { render, say, server, subscribed } = page()
     const seen: Array<unknown> = []
     let send: Send<unknown> | undefined
@@ -173,7 +173,7 @@ describe("useWebSocket", () => {
     })
   })
 
-  it("does not listen while it is not enabled, and sends all the same", async () => {
+  it("does not subscribe while enabled is false, but sends", async () => {
     const { render, subscribed, types } = page()
     const { give, send } = taken()
     const view = render(<Sender give={give} enabled={false} />)
@@ -183,7 +183,7 @@ describe("useWebSocket", () => {
     await subscribed(1)
   })
 
-  it("tells gaps and refusals to the latest options", async () => {
+  it("calls onGap and onError of the latest render", async () => {
     const { render, say, subscribed } = page()
     const told: Array<unknown> = []
     const view = render(<Listener handler={() => {}} />)
@@ -203,7 +203,7 @@ describe("useWebSocket", () => {
     expect(told).toEqual(["source", "channel/forbidden"])
   })
 
-  it("keeps its promises through a reconnect", async () => {
+  it("sends and receives all messages across a reconnect", async () => {
     const { render, say, server, store, subscribed } = page()
     const seen: Array<number> = []
     const view = render(<Listener handler={(n) => seen.push(n)} />)
@@ -218,7 +218,7 @@ describe("useWebSocket", () => {
     expect(seen).toEqual([1, 2])
   })
 
-  it("stops when the server says so, and goes on where it was after reconnect", async () => {
+  it("stops when the server rejects it, and resumes after reconnect", async () => {
     const { render, say, server, subscribed } = page()
     const seen: Array<unknown> = []
     const view = render(
@@ -242,7 +242,7 @@ describe("useWebSocket", () => {
   })
 
   describe("sendNotification", () => {
-    it("rejects for who awaits it, tells onError, and never causes an unhandled rejection", async () => {
+    it("rejects and calls onError, without an unhandled rejection when you ignore the promise", async () => {
       const unhandled = vi.fn<() => void>()
       process.on("unhandledRejection", unhandled)
       const onError = vi.fn<(error: unknown) => void>()
@@ -252,7 +252,7 @@ describe("useWebSocket", () => {
       await subscribed(1)
       void send({ n: 1 })
       await expect(send({ n: 2 })).rejects.toMatchObject({ _tag: "QueueFull" })
-      // A rejection is reported as unhandled after the microtasks of its turn.
+      // Node reports an unhandled rejection after the microtasks of its turn.
       await new Promise((resolve) => setTimeout(resolve, 0))
       expect(unhandled).not.toHaveBeenCalled()
       expect(onError).toHaveBeenCalledTimes(2)
@@ -271,14 +271,14 @@ describe("useWebSocket", () => {
       expect(sends.size).toBe(1)
     })
 
-    it("does not compile on a channel that clients may not publish to", () => {
+    it("does not compile on a channel without publish: true", () => {
       expect(DoesNotCompile).toBeTypeOf("function")
     })
   })
 })
 
 describe("useConnection and useSource", () => {
-  it("follow the socket and the server's database", async () => {
+  it("follow the state of the socket and of the server's database", async () => {
     const { render, say, subscribed } = page()
     const view = render(
       <>
@@ -294,7 +294,7 @@ describe("useConnection and useSource", () => {
 })
 
 describe("RealtimeProvider", () => {
-  it("makes a client of its options, one per address, with the latest token", async () => {
+  it("makes one client per address, with the token of the latest render", async () => {
     const server = FakeSocket.make({ auto: true })
     const App = ({ token, url }: { readonly token: string; readonly url: string }) => (
       <StrictMode>
@@ -326,7 +326,7 @@ describe("RealtimeProvider", () => {
     await settle(() => server.sockets.every(({ readyState }) => readyState > 1))
   })
 
-  it("takes a token callback that comes or goes: signing in and out", async () => {
+  it("reconnects when a token callback is added or removed", async () => {
     const server = FakeSocket.make({ auto: true })
     const App = ({ token }: { readonly token?: () => string }) => (
       <RealtimeProvider
@@ -361,7 +361,7 @@ describe("RealtimeProvider", () => {
     view.unmount()
   })
 
-  it("asks a token callback that came while the socket was open before the next attempt", async () => {
+  it("calls a token callback that was added to an open socket before the next attempt", async () => {
     const server = FakeSocket.make({ auto: true })
     const App = ({ token }: { readonly token?: () => string }) => (
       <RealtimeProvider
@@ -382,7 +382,7 @@ describe("RealtimeProvider", () => {
     view.unmount()
   })
 
-  it("is not needed: hooks without one share a client of the page's origin at /realtime", async () => {
+  it("is optional: hooks without it share one client at /realtime of the page's origin", async () => {
     const server = FakeSocket.make({ auto: true })
     vi.stubGlobal("WebSocket", server.webSocket)
     const view = render(
@@ -398,7 +398,7 @@ describe("RealtimeProvider", () => {
     vi.unstubAllGlobals()
   })
 
-  it("looks at the link when the page is shown or online again", async () => {
+  it("probes the socket when the page is shown or online again", async () => {
     const { render, server, store, subscribed } = page()
     render(<Listening />)
     await subscribed(1)

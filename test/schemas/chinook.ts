@@ -1,4 +1,4 @@
-/** The public model "Chinook": a shop for music. Quoted names in capitals, and foreign keys that do nothing. */
+/** The public model "Chinook", a music shop: quoted names in capitals, foreign keys with NO ACTION. */
 import type { ForeignSchema } from "./law.ts"
 
 export const chinook: ForeignSchema = {

@@ -1,14 +1,14 @@
 /**
- * The law of a watched table, kept by PostgreSQL itself: what its events say, one after the other, is the
- * table. Every channel has a copy of its table that nothing but its events writes, and every event is held
- * against the row it is about.
+ * The law of a watched table, checked by PostgreSQL itself: its events, applied in order, yield the
+ * table. Each channel has a copy of its table that only its events write, and each event is compared
+ * with its row.
  */
 import type { PgConnection } from "@effect/sql-pg"
 import { Effect } from "effect"
 import { gapTexts } from "../../src/server/internal/gapText.ts"
 import type { Table } from "./tables.ts"
 
-/** A model that somebody else made: statements in their order, and a few rows for each table. */
+/** A public model: its statements in order, and a few rows for each table. */
 export interface ForeignSchema {
   readonly name: string
   readonly ddl: ReadonlyArray<string>
@@ -26,7 +26,7 @@ export interface Watched {
 const canonical = `set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'postgres'
   set bytea_output = 'hex' set extra_float_digits = 1`
 
-/** Complains about events, one text each, in the order of the channel, and about the rows in the end. */
+/** Reports wrong events in the order of the channel, one text each, and wrong rows at the end. */
 const keeper = ({ channel, delivery, old, table }: Watched): ReadonlyArray<string> => {
   const copy = `law."${channel}"`
   const source = delivery === "durable" ? "realtime.messages" : "law.heard"
@@ -92,7 +92,7 @@ const common: ReadonlyArray<string> = [
   `create table law.heard (id bigint generated always as identity primary key, channel text not null, payload text not null)`
 ]
 
-/** Puts the copies and what keeps them beside the tables, which have no rows yet. */
+/** Creates the copies and their triggers beside the tables, which have no rows yet. */
 export const enact = (db: PgConnection.PgConnection, watched: ReadonlyArray<Watched>) =>
   Effect.forEach(
     [
@@ -112,8 +112,8 @@ export const enact = (db: PgConnection.PgConnection, watched: ReadonlyArray<Watc
   )
 
 /**
- * What is against the law now, of one table or of all. `strict`: events come in the order of what happened
- * to a row; a statement whose triggers change the same rows again keeps the last event of a row only.
+ * The violations so far, of one table or of all. With `strict`, events of a row must arrive in the order
+ * of its changes. Without it, only the last event of a row in a transaction must have its final state.
  */
 export const complaints = (db: PgConnection.PgConnection, strict: boolean, table?: Table) =>
   Effect.map(

@@ -1,4 +1,4 @@
-/** The public model "Northwind": a trader in food. Small keys, keys of characters, pictures as bytes, real numbers. */
+/** The public model "Northwind", a food trader: smallint and char keys, pictures as bytea, real numbers. */
 import type { ForeignSchema } from "./law.ts"
 
 export const northwind: ForeignSchema = {

@@ -1,7 +1,7 @@
 /**
- * The public model "Pagila": a shop that lends films. Enums, a domain, arrays, texts to search, a partitioned
- * table, a circle of foreign keys that cascade, and triggers of its own. Its tables of packages are left out,
- * which have no primary key.
+ * The public model "Pagila", a film rental: enums, a domain, arrays, full-text search, a partitioned
+ * table, a circle of cascading foreign keys, and triggers of its own. Its tables without a primary key
+ * are left out.
  */
 import type { ForeignSchema } from "./law.ts"
 
@@ -97,7 +97,7 @@ export const pagila: ForeignSchema = {
       (2, E'O\\'HARA \\\\ "QUOTE"', null, 1901, 2, 1, 3, 4.99, null, 12.99, 'NC-17', array['a,b', null, '{"}']), (3, 'EMPTY', '', null, 1, null, 3, 2.50, 32767, 9.99, null, '{}')`,
     `insert into film_actor (actor_id, film_id) values (1, 1), (1, 2), (2, 1)`,
     `insert into film_category (film_id, category_id) values (1, 1), (2, 2)`,
-    // Neither can be there before the other.
+    // Each refers to the other, so the constraint follows later.
     `with s as (insert into store (store_id, manager_staff_id, address_id) values (1, 1, 1), (2, 2, 2))
       insert into staff (staff_id, first_name, last_name, address_id, email, store_id, username, password, picture) values
       (1, 'Mike', 'Hillyer', 1, 'Mike.Hillyer@sakilastaff.com', 1, 'Mike', '8cb2237d0679ca88db6464eac60da96345513964', decode('89504e470d0a5a0a', 'hex')),

@@ -1,10 +1,10 @@
-/** Everything that SQL can do to the rows of a table, written from what the catalog says of it. */
+/** Every kind of SQL change to the rows of a table, generated from the catalog. */
 import type { Table } from "./tables.ts"
 
-/** Statements that one session runs, one after the other. */
+/** Statements that one session runs in order. */
 export interface Step {
   readonly statements: ReadonlyArray<string>
-  /** A foreign key may forbid it, as it would unwatched. */
+  /** A foreign key may reject it, as it would without a watch. */
   readonly refusable?: boolean
 }
 
@@ -14,12 +14,12 @@ const list = (names: ReadonlyArray<string>, prefix = ""): string =>
 const same = (a: string, b: string, { keys }: Table): string =>
   keys.map((key) => `${a}.${key} = ${b}.${key}`).join(" and ")
 
-/** All free columns become those of another row: values of the right type that every foreign key knows. */
+/** Copies all free columns from another row: values of the right type that satisfy every foreign key. */
 const swap = (table: Table, row: string, order: "asc" | "desc"): string =>
   `(${list(table.free)}) = (select ${list(table.free, "o.")} from ${table.name} o
     where not (${same("o", row, table)}) order by ${table.keys.map((key) => `o.${key} ${order}`).join(", ")} limit 1)`
 
-/** Another key that no row has. */
+/** An unused key. */
 const moved = ({ name, type }: { readonly name: string; readonly type: string }): string => {
   if (type.startsWith("timestamp")) return `${name} - interval '10 days'`
   return type === "character" || type === "character varying" || type === "text"
@@ -55,7 +55,7 @@ export const changes = (table: Table, merge: boolean): ReadonlyArray<Step> => {
           }
         ]),
     { statements: [`insert into ${name} select * from ${name} on conflict do nothing`] },
-    // A row that goes and comes back: in two statements, in one, in a transaction.
+    // A row is deleted and inserted again: in two statements, in one, in a transaction.
     {
       refusable: true,
       statements: [
@@ -111,12 +111,12 @@ export const changes = (table: Table, merge: boolean): ReadonlyArray<Step> => {
   ]
 }
 
-/** Where the server puts what it copies. */
+/** The server's folder for COPY files. */
 const file = (folder: string, { bare }: Table): string => `${folder}_${bare}.copy`
 
 /**
- * All rows out into files of the server, all tables emptied, those that refer first, and all rows back in, in
- * one transaction for the circle of foreign keys. The driver does not speak COPY FROM STDIN.
+ * Copies all rows to files of the server, empties all tables, referring tables first, and copies the rows
+ * back. One transaction, because of the circle of foreign keys. The driver has no COPY FROM STDIN.
  */
 export const copies = (
   tables: ReadonlyArray<Table>,
@@ -141,7 +141,7 @@ export const copies = (
   }
 })
 
-/** What changes every foreign key into another, from the catalog. */
+/** Statements that change the action of every foreign key, from the catalog. */
 export const foreignKeys = (how: "deferrable" | "cascade"): string =>
   how === "deferrable"
     ? `select format('alter table %s alter constraint %I deferrable', conrelid::regclass, conname) as statement
@@ -150,7 +150,7 @@ export const foreignKeys = (how: "deferrable" | "cascade"): string =>
         regexp_replace(pg_get_constraintdef(oid), ' (ON |NOT DEFERRABLE|DEFERRABLE|INITIALLY ).*$', '')) as statement
         from pg_constraint where contype = 'f' and conparentid = 0 order by 1`
 
-/** Keys that take their references along, then rows that do, until nothing is left. */
+/** Updates keys that cascade, then deletes rows that cascade, until the tables are empty. */
 export const cascades = (tables: ReadonlyArray<Table>): ReadonlyArray<Step> => [
   ...tables.flatMap(({ name, own }) =>
     own === undefined ? [] : [{ statements: [`update ${name} set ${own.name} = ${moved(own)}`] }]

@@ -1,21 +1,21 @@
-/** The tables of a model as the catalog has them, those that others refer to first. */
+/** The tables of a model from the catalog, referenced tables first. */
 import type { PgConnection } from "@effect/sql-pg"
 import { Effect } from "effect"
 
 export interface Table {
-  /** Quoted where it must be, like all names here. */
+  /** Quoted if necessary, like all names here. */
   readonly name: string
-  /** Without quotes, and so fit for the name of a channel. */
+  /** Without quotes, for the name of a channel. */
   readonly bare: string
   readonly partitioned: boolean
   readonly columns: ReadonlyArray<string>
-  /** The columns of its primary key, in the order of the table's. */
+  /** The columns of its primary key, in the order of the table. */
   readonly keys: ReadonlyArray<string>
-  /** The key column that refers to no other table, with its type. */
+  /** The key column without a foreign key, with its type. */
   readonly own: { readonly name: string; readonly type: string } | undefined
-  /** Columns that are in no unique index: each may have the value of another row. */
+  /** Columns without a unique index, so two rows may share a value. */
   readonly free: ReadonlyArray<string>
-  /** Other tables that it refers to. */
+  /** The other tables it refers to. */
   readonly parents: ReadonlyArray<string>
 }
 
@@ -38,7 +38,7 @@ interface Row extends Omit<Table, "own"> {
   readonly own: readonly [string, string] | null
 }
 
-/** A circle is broken where it is first met. */
+/** Breaks a circle at the first table that repeats. */
 const sorted = (tables: ReadonlyArray<Table>): ReadonlyArray<Table> => {
   const done = new Set<Table>()
   const visit = (table: Table, above: ReadonlyArray<Table>): void => {

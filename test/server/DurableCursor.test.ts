@@ -7,7 +7,7 @@ import { long, type Random, random, seed } from "./support/random.ts"
 
 const times = (long ? 20 : 1) * 2000
 
-/** A snapshot with its numbers around `start`, in the text PostgreSQL would give. */
+/** A snapshot with its transactions around `start`, in the text that PostgreSQL would return. */
 const anySnapshot = (r: Random, start: bigint, span: number) => {
   const xmax = start + BigInt(r.int(span))
   const running: Array<bigint> = []
@@ -15,8 +15,8 @@ const anySnapshot = (r: Random, start: bigint, span: number) => {
   return { xmax, running, text: `${running[0] ?? xmax}:${xmax}:${running.join(",")}` }
 }
 
-/** What a later snapshot looks like: some are over, none runs again. */
-const later = (r: Random, before: Cursor.Snapshot, span: number) => {
+/** A later snapshot: some transactions have ended, and none runs again. */
+const later = (r: Random, before: Cursor.PgSnapshot, span: number) => {
   const xmax = before.xmax + BigInt(r.int(span))
   const running = before.running.filter(() => r.chance(0.5))
   for (let x = before.xmax; x < xmax; x++) if (r.chance(0.3)) running.push(x)
@@ -38,8 +38,8 @@ const anyCursor = (r: Random): Cursor.DurableCursor => {
   return { identity: "aB3-_x9Z", position, witness: { tx, id, at } }
 }
 
-describe("durable cursors", () => {
-  it("see what PostgreSQL sees, however a snapshot is spelled", () => {
+describe("Durable cursors", () => {
+  it("a cursor decides visibility as PostgreSQL does, for every spelling of a snapshot", () => {
     const r = random(seed)
     for (let n = 0; n < times; n++) {
       const a = anySnapshot(r, 5n, 14)
@@ -56,7 +56,7 @@ describe("durable cursors", () => {
     }
   })
 
-  it.live("agree with pg_visible_in_snapshot", () =>
+  it.live("a cursor agrees with pg_visible_in_snapshot of PostgreSQL", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const r = random(seed)
@@ -75,7 +75,7 @@ describe("durable cursors", () => {
     }).pipe(Effect.provide(layerDatabase))
   )
 
-  it("come back from their text unchanged, within 8 KiB for 200 transactions in progress", () => {
+  it("a cursor survives formatting and parsing unchanged, in under 1,200 characters", () => {
     const r = random(seed)
     for (let n = 0; n < times; n++) {
       const cursor = anyCursor(r)
@@ -85,7 +85,7 @@ describe("durable cursors", () => {
     }
   })
 
-  it("are one spelling each: damaged, foreign or endless text is refused without a throw", () => {
+  it("a cursor has one spelling, and damaged, foreign or endless text is rejected without a throw", () => {
     const r = random(seed)
     const alphabet = "ABCabc019-_.:~ \n\u0000é"
     let accepted = 0
@@ -101,7 +101,7 @@ describe("durable cursors", () => {
       const parsed = Cursor.parseDurable(damaged)
       if (parsed === undefined) continue
       accepted++
-      // Then it is the one spelling of another position, and a sound one.
+      // An accepted text is the one spelling of another valid position.
       expect(Cursor.formatDurable(parsed)).toBe(damaged)
       const { base, next } = parsed.position
       expect(Cursor.parseSnapshot(Cursor.formatSnapshot(base))).toEqual(base)
@@ -116,7 +116,7 @@ describe("durable cursors", () => {
       "1.aB3-_x9Z.AAABAA",
       "2.aB3-_x9Z.AAABAA=",
       "3.aB3-_x9Z.AAABAA",
-      // Sees nothing, and has a witness all the same.
+      // A witness in a snapshot that sees nothing.
       "2.aB3-_x9Z.AQABAA",
       `2.aB3-_x9Z.${"_".repeat(8000)}`,
       `2.aB3-_x9Z.${"A".repeat(9000)}`,
@@ -143,7 +143,7 @@ describe("durable cursors", () => {
     }
   })
 
-  it("tell which events a state already contains", () => {
+  it("a cursor tells which events a snapshot already contains", () => {
     const a = Cursor.parseSnapshot("10:14:10,12")!
     const b = Cursor.parseSnapshot("12:20:12,17")!
     const cursor = { identity: "aB3-_x9Z", position: Cursor.midway(a, b, 100n) }

@@ -1,9 +1,9 @@
 /**
  * The frames are stated twice: by hand (`Frame`, for browsers) and as Schemas (`FrameSchema`). Both
- * must say the same about every JSON text, whatever happened to it on its way.
+ * must decide the same about every JSON text, however it was changed on its way.
  *
- * One difference is meant: the decoder of a server also looks for keys that could reach a prototype
- * and for depth, before the shape, because its frames come from strangers. `guarded` says when.
+ * One difference is meant: the decoder of a server also rejects keys that could reach a prototype
+ * and too much depth, before the shape, because it reads frames of strangers. `guarded` says when.
  *
  * A failure prints the input in its smallest form and a `Replay` that names the seed.
  */
@@ -24,7 +24,7 @@ import * as FrameSchema from "../../src/server/FrameSchema.ts"
 const runs = 3000
 const seed = 20_261_122
 
-/** What both sides make of a text: the frame, or that it is none. */
+/** The result of decoding a text: a frame, or `refused`. */
 const refused = "refused"
 const orRefused = Result.getOrElse(() => refused)
 
@@ -34,8 +34,8 @@ const serverBySchema = Schema.decodeUnknownResult(FrameSchema.ServerFrame)
 const client = {
   frame: FrameSchema.ClientFrame,
   byHand: (text: string): unknown => orRefused(decodeClientFrame(text)),
-  // Not by the engine alone, which misreads names with an escape once it has seen a backslash in one.
-  bySchema: (text: string): unknown => orRefused(clientBySchema(JsonNames.parse(text)))
+  // The engine alone misreads names with an escape after it has seen a backslash in one.
+  bySchema: (text: string): unknown => orRefused(clientBySchema(JsonNames.parseJson(text)))
 }
 const server = {
   frame: FrameSchema.ServerFrame,
@@ -43,7 +43,7 @@ const server = {
   bySchema: (text: string): unknown => orRefused(serverBySchema(JSON.parse(text)))
 }
 
-/** Whether the server's decoder refuses a value before it looks at the shape. */
+/** Whether the server's decoder rejects a value before it looks at the shape. */
 const guarded = (value: unknown, depth = 1): boolean =>
   typeof value === "object" &&
   value !== null &&
@@ -88,7 +88,7 @@ const typesIn = ({ frame }: typeof client | typeof server) =>
 const types = [...typesIn(client), ...typesIn(server)]
 const fields = ["token", "cursor", "expires", "retryAfter", "id", "tx", "data", "client", "extra"]
 
-/** All words that stand for themselves somewhere in a frame, and one that does nowhere. */
+/** All literals that a frame may hold, and one that no frame may hold. */
 const words = [...joinStates, ...gapReasons, ...retries, ...sourceStates, "sideways"]
 
 /** One frame of each type, with every field it may have. */
@@ -134,7 +134,7 @@ const wholeServerFrames: ReadonlyArray<ServerFrame> = [
   { type: "bye", reconnectAfter: 1 }
 ]
 
-/** Numbers that choose: where (from the frame inwards), what to do there, and with which value. */
+/** Numbers that choose the place (from the frame inwards), the change, and the value. */
 const Step = Schema.Struct({
   where: Schema.Natural,
   what: Schema.Literals(["replace", "remove", "add", "retype"]),
@@ -150,7 +150,7 @@ const containers = (value: Json): ReadonlyArray<Array<Json> | { [key: string]: J
     ? [value, ...Object.values(value).flatMap(containers)]
     : []
 
-/** Sets a key like `JSON.parse` does: also `__proto__` is a key of its own. */
+/** Sets a key as `JSON.parse` does: `__proto__` too is a key of its own. */
 const set = (target: object, key: string, value: Json) =>
   Object.defineProperty(target, key, {
     value,
@@ -164,7 +164,7 @@ const mutate = (frame: unknown, steps: typeof Steps.Type): string => {
   for (const { value, what, where } of steps) {
     const target = pick(containers(copy), where)
     const keys = Object.keys(target)
-    // The same number must not choose both the container and the key, or some pairs never meet.
+    // Different numbers must choose the container and the key, or some pairs never meet.
     const key = pick(keys, value + where)
     const replacement = structuredClone(pick(values, value))
     if (what === "retype") set(copy as object, "type", pick(types, value))
@@ -214,12 +214,12 @@ describe(`FrameSchema (seed ${seed})`, () => {
   const options = { arbitrary: { runs, seed } }
 
   it.effect.prop(
-    "every frame of a client means the same to the hand-written decoder",
+    "the hand-written decoder and the Schema agree on every valid frame of a client",
     { frame: FrameSchema.ClientFrame },
     ({ frame }) =>
       Effect.sync(() => {
         const text = JSON.stringify(frame)
-        const value = JsonNames.parse(text)
+        const value = JsonNames.parseJson(text)
         expect(client.bySchema(text)).toStrictEqual(value)
         expect(client.byHand(text)).toStrictEqual(guarded(frame) ? refused : value)
       }),
@@ -227,7 +227,7 @@ describe(`FrameSchema (seed ${seed})`, () => {
   )
 
   it.effect.prop(
-    "every frame of a server means the same to the hand-written decoder",
+    "the hand-written decoder and the Schema agree on every valid frame of a server",
     { frame: FrameSchema.ServerFrame },
     ({ frame }) =>
       Effect.sync(() => {
@@ -239,19 +239,19 @@ describe(`FrameSchema (seed ${seed})`, () => {
   )
 
   it.effect.prop(
-    "both accept or both refuse a frame of a client that was changed on its way",
+    "the hand-written decoder and the Schema accept or reject the same changed frames of a client",
     { text: mutated(client) },
     ({ text }) =>
       Effect.sync(() => {
         expect(client.byHand(text)).toStrictEqual(
-          guarded(JsonNames.parse(text)) ? refused : client.bySchema(text)
+          guarded(JsonNames.parseJson(text)) ? refused : client.bySchema(text)
         )
       }),
     options
   )
 
   it.effect.prop(
-    "both accept or both refuse a frame of a server that was changed on its way",
+    "the hand-written decoder and the Schema accept or reject the same changed frames of a server",
     { text: mutated(server) },
     ({ text }) =>
       Effect.sync(() => expect(server.byHand(text)).toStrictEqual(server.bySchema(text))),
@@ -261,7 +261,7 @@ describe(`FrameSchema (seed ${seed})`, () => {
   it.effect.each([
     { title: "a client", side: client },
     { title: "a server", side: server }
-  ])("the changes leave frames of $title of every type on both sides of the line", (each) =>
+  ])("changed frames of $title of every type are accepted and rejected", (each) =>
     Effect.gen(function* () {
       const { side } = each
       const texts = yield* Arbitrary.sampleEffect(mutated(side), { count: runs, size: 30, seed })
@@ -282,7 +282,7 @@ describe(`FrameSchema (seed ${seed})`, () => {
   it.each([
     { title: "a client", side: client, frames: wholeClientFrames },
     { title: "a server", side: server, frames: wholeServerFrames }
-  ])("both say the same of every field of $title, whatever stands there", ({ frames, side }) => {
+  ])("both decoders agree on every value in every field of $title", ({ frames, side }) => {
     expect(frames.map(({ type }) => type).toSorted()).toEqual(typesIn(side).toSorted())
     const texts = frames.flatMap(everyChange)
     expect(texts.map((text) => [text, side.byHand(text)])).toStrictEqual(
@@ -290,11 +290,11 @@ describe(`FrameSchema (seed ${seed})`, () => {
     )
   })
 
-  it("only what a client sends keeps the digits of a number that no double holds", () => {
+  it("only a client's frames keep the digits of a number that no double holds", () => {
     const publish = `{"type":"publish","id":1,"channel":"a","key":"k","data":1e999}`
     const events = `{"type":"events","channel":"a","cursor":"e:1","events":[{"id":"e:1","at":"now","data":[1e999]}]}`
     expect(client.byHand(publish)).toMatchObject({ data: "1e999" })
-    // A server writes none: it is JavaScript's own text.
+    // A server writes none: its frames are JavaScript's own text.
     expect(server.byHand(events)).toStrictEqual(server.bySchema(events))
     expect(Result.isFailure(Channel.make("a", Schema.Unknown).decode(Infinity))).toBe(true)
   })

@@ -1,4 +1,4 @@
-/** The outbox in memory by itself: under `Realtime`, and what it does not do. Its contract is `outbox.contract.test.ts`. */
+/** The outbox in memory under `Realtime`. Its contract is tested by `outbox.contract.test.ts`. */
 import { describe, expect, expectTypeOf, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Queue, Schema, Stream, SubscriptionRef } from "effect"
 import { Channel, type RealtimeEvent } from "effect-realtime"
@@ -15,7 +15,7 @@ const layer = Realtime.layer().pipe(
 const short = (event: RealtimeEvent.RealtimeEvent<{ readonly n: number }>) =>
   event._tag === "Event" ? event.payload.n : event.reason
 
-/** The events of a Stream, as many as are asked for, in the background. */
+/** The first `count` events of a Stream, collected in the background. */
 const first = (count: number, from?: string) =>
   Realtime.events(Orders, { from }).pipe(
     Stream.take(count),
@@ -25,7 +25,7 @@ const first = (count: number, from?: string) =>
   )
 
 describe("MemoryOutbox", () => {
-  it.effect("a Stream goes on after the database was away", () =>
+  it.effect("a Stream resumes without a gap after the database was away", () =>
     Effect.gen(function* () {
       const outbox = yield* MemoryOutbox.MemoryOutbox
       const reader = yield* OutboxReader.OutboxReader
@@ -44,7 +44,7 @@ describe("MemoryOutbox", () => {
     }).pipe(Effect.provide(layer))
   )
 
-  it.effect("stop and crash: publishing fails, and what was lost is told", () =>
+  it.effect("a stopped outbox fails publishes, and a crash that loses events sends a gap", () =>
     Effect.gen(function* () {
       const outbox = yield* MemoryOutbox.MemoryOutbox
       const reader = yield* OutboxReader.OutboxReader
@@ -67,7 +67,7 @@ describe("MemoryOutbox", () => {
     }).pipe(Effect.provide(layer))
   )
 
-  it.effect("tells its followers a newer position now and then, and forgets by the clock", () =>
+  it.effect("followers receive a new position hourly, and cursors expire after a day", () =>
     Effect.gen(function* () {
       const outbox = yield* MemoryOutbox.MemoryOutbox
       const reader = yield* OutboxReader.OutboxReader
@@ -83,12 +83,12 @@ describe("MemoryOutbox", () => {
       expect((yield* reader.join("orders", from)).state).toBe("recovered")
       yield* TestClock.adjust("2 hours")
       expect((yield* reader.join("orders", from)).reason).toBe("retention")
-      // Who stands at the last message has missed nothing.
+      // A cursor at the last message has missed nothing.
       expect((yield* reader.join("orders", batch.cursor)).state).toBe("recovered")
     }).pipe(Effect.scoped, Effect.provide(MemoryOutbox.layer()))
   )
 
-  it.effect("prunes by itself every quarter of a short retention", () =>
+  it.effect("the outbox prunes every quarter of a retention of 1 minute", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader.OutboxReader
       const from = yield* reader.position
@@ -100,7 +100,7 @@ describe("MemoryOutbox", () => {
     }).pipe(Effect.provide(MemoryOutbox.layer({ retention: "1 minute" })))
   )
 
-  it.effect("is another database than the next one, whose cursors it does not take", () =>
+  it.effect("an outbox rejects the cursors of another outbox", () =>
     Effect.gen(function* () {
       const cursor = yield* OutboxReader.OutboxReader.use(({ position }) => position).pipe(
         Effect.provide(Layer.fresh(MemoryOutbox.layer()))
@@ -110,7 +110,7 @@ describe("MemoryOutbox", () => {
     }).pipe(Effect.provide(MemoryOutbox.layer()))
   )
 
-  it("asks for a PgClient where a database is written, and is none", () => {
+  it("snapshot and consume need a PgClient in their type, though the outbox in memory has none", () => {
     const consumed = Realtime.consume(Orders, { name: "one", onEvents: () => Effect.void }).pipe(
       Effect.provide(layer)
     )

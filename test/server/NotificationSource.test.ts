@@ -3,7 +3,7 @@ import { NotificationSource } from "../../src/server/NotificationSource.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
 import { suite } from "./NotificationSourceSuite.ts"
 
-/** The control is kept beside the contract, so that the suite sees the contract only. */
+/** The control stays beside the source, so that the suite sees the contract only. */
 let control: MemorySource.MemorySource["Service"]
 
 const layer = Layer.effectContext(

@@ -1,5 +1,5 @@
 /**
- * The contract of `NotificationSource`. Every keeper of it runs these sentences.
+ * The contract of `NotificationSource`: every implementation runs these tests.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, type Layer, Queue, Scope } from "effect"
@@ -7,16 +7,19 @@ import { type Heard, lost, NotificationSource } from "../../src/server/Notificat
 import { listenTo } from "../support/listenTo.ts"
 import { waitFor } from "../support/until.ts"
 
-/** What a test may do to the source from outside. */
+/** What a test does to the source from outside. */
 export interface Outside {
-  /** Sends a notification as a stranger would. */
+  /** Sends a notification as another program would. */
   readonly send: (channel: string, payload: string) => Effect.Effect<void>
-  /** Cuts the connection; it heals by itself, or by `heal`. */
+  /** Cuts the connection, which the source restores by itself or by `heal`. */
   readonly cut: Effect.Effect<void>
   readonly heal: Effect.Effect<void>
 }
 
-/** Watches before it cuts: a source that heals at once is down for a few milliseconds only. */
+/**
+ * Waits for down before it returns: a source that heals at once is down for a few milliseconds
+ * only.
+ */
 const cutAndNotice = (hands: Outside) =>
   Effect.gen(function* () {
     const down = yield* Effect.forkChild(
@@ -48,7 +51,7 @@ export const suite = <E>(
     )
 
   describe(`NotificationSource: ${name}`, () => {
-    test("delivers what is sent after listen completed, in order", ({ send }) =>
+    test("a listener receives in order every notification sent after it listens", ({ send }) =>
       Effect.gen(function* () {
         const source = yield* NotificationSource
         const queue = yield* listenTo(source, "orders")
@@ -56,7 +59,7 @@ export const suite = <E>(
         expect(yield* take(queue, 3)).toEqual(["1", "2", "3"])
       }))
 
-    test("keeps channels apart", ({ send }) =>
+    test("a listener receives only its own channel, case-sensitively", ({ send }) =>
       Effect.gen(function* () {
         const source = yield* NotificationSource
         const orders = yield* listenTo(source, "orders")
@@ -66,7 +69,7 @@ export const suite = <E>(
         expect([yield* take(orders, 1), yield* take(Orders, 1)]).toEqual([["lower"], ["upper"]])
       }))
 
-    test("gives every listener of a channel its own copy", ({ send }) =>
+    test("every listener of a channel receives each notification", ({ send }) =>
       Effect.gen(function* () {
         const source = yield* NotificationSource
         const first = yield* listenTo(source, "orders")
@@ -75,7 +78,7 @@ export const suite = <E>(
         expect([yield* take(first, 1), yield* take(second, 1)]).toEqual([["x"], ["x"]])
       }))
 
-    test("goes on for the others when one listener leaves", ({ send }) =>
+    test("a listener goes on receiving after another listener left", ({ send }) =>
       Effect.gen(function* () {
         const source = yield* NotificationSource
         const scope = yield* Scope.make()
@@ -86,7 +89,7 @@ export const suite = <E>(
         expect(yield* take(stays, 1)).toEqual(["x"])
       }))
 
-    test("listens again after the last listener left and another came at once", ({ send }) =>
+    test("a channel is listened on again right after its last listener left", ({ send }) =>
       Effect.gen(function* () {
         const source = yield* NotificationSource
         for (let round = 0; round < 20; round++) {
@@ -98,7 +101,7 @@ export const suite = <E>(
         }
       }))
 
-    test("notify reaches the listeners of this node", () =>
+    test("notify reaches the listeners of the same node", () =>
       Effect.gen(function* () {
         const source = yield* NotificationSource
         const queue = yield* listenTo(source, "orders")
@@ -106,7 +109,7 @@ export const suite = <E>(
         expect(yield* take(queue, 1)).toEqual(["é"])
       }))
 
-    test("tells every listener of a loss once it is back, and delivers what follows", (hands) =>
+    test("every listener receives one loss once the source is back, then later notifications", (hands) =>
       Effect.gen(function* () {
         const source = yield* NotificationSource
         const orders = yield* listenTo(source, "orders")
@@ -121,7 +124,7 @@ export const suite = <E>(
         expect([yield* take(orders, 1), yield* take(notices, 1)]).toEqual([["after"], ["after"]])
       }))
 
-    test("does not tell a loss to who came while the source was down", (hands) =>
+    test("a listener that joins while the source is down receives no loss", (hands) =>
       Effect.gen(function* () {
         const source = yield* NotificationSource
         yield* listenTo(source, "orders")

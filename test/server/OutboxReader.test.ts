@@ -14,7 +14,7 @@ import { until } from "../support/until.ts"
 const { layerReader, payloads, publish, session } = Support
 
 describe("OutboxReader", () => {
-  it.live("hands out what is committed, and never what is rolled back", () =>
+  it.live("the reader delivers committed messages and never those rolled back", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
       const sql = yield* PgClient.PgClient
@@ -29,7 +29,7 @@ describe("OutboxReader", () => {
     }).pipe(Effect.scoped, Effect.provide(layerReader()))
   )
 
-  it.live("resumes a cursor without a hole or a double", () =>
+  it.live("a Stream that resumes from a cursor receives each message exactly once", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
       const start = yield* reader.position
@@ -51,7 +51,7 @@ describe("OutboxReader", () => {
     }).pipe(Effect.scoped, Effect.provide(layerReader()))
   )
 
-  it.live("joins a socket with the whole replay, and the live batches follow it", () =>
+  it.live("a join returns the whole replay, and the followed batches continue after it", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
       const start = yield* reader.position
@@ -72,7 +72,7 @@ describe("OutboxReader", () => {
   )
 
   it.live(
-    "gives who was away for a moment what came meanwhile from memory, not from the table",
+    "a client that missed a message a moment ago receives it from memory, not from the table",
     () =>
       Effect.gen(function* () {
         const reader = yield* OutboxReader
@@ -86,10 +86,10 @@ describe("OutboxReader", () => {
         const cursor = yield* next
         yield* publish("room", "missed")
         yield* next
-        // Nobody can read them there any more.
+        // The message is no longer in the table.
         yield* sql`delete from realtime.messages`
         const join = yield* Effect.repeat(reader.join("room", cursor), {
-          // Memory is asked between two looks of the reader only.
+          // The memory is asked only between two looks of the reader.
           until: ({ replay }) => replay.length > 0
         })
         expect(join).toMatchObject({ state: "recovered", cursor, replay: [{ events: [{}] }] })
@@ -98,7 +98,7 @@ describe("OutboxReader", () => {
   )
 
   it.live(
-    "hands out the changes of a row in their order, also by a transaction that began earlier",
+    "changes of a row arrive in their order, even if an older transaction makes the later change",
     () =>
       Effect.gen(function* () {
         const reader = yield* OutboxReader
@@ -110,7 +110,7 @@ describe("OutboxReader", () => {
         const start = yield* reader.position
         const early = yield* session
         yield* early.query("begin")
-        // Takes its number now.
+        // This transaction takes its number now.
         yield* early.query("insert into elsewhere values (1)")
         yield* sql`update parts set version = 1`
         yield* early.query("update parts set version = 2")
@@ -124,12 +124,12 @@ describe("OutboxReader", () => {
         ])
         const [first, second] = yield* sql<{ readonly tx: string }>`
         select txid::text tx from realtime.messages m order by m.id`
-        // The order of transactions would have been the other way round.
+        // The order of transaction numbers would have been the other way round.
         expect(BigInt(first!.tx)).toBeGreaterThan(BigInt(second!.tx))
       }).pipe(Effect.scoped, Effect.provide(layerReader()))
   )
 
-  it.live("hands out a late commit, in the middle of what was already handed out", () =>
+  it.live("a late commit follows later messages, and a cursor before it replays it", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
       const late = yield* session
@@ -146,14 +146,14 @@ describe("OutboxReader", () => {
         { events: [{ text: "1" }] },
         { events: [{ text: "0" }] }
       ])
-      // A cursor from in between still owes it.
+      // A cursor from before the commit replays the late message too.
       const join = yield* reader.join("room", before.cursor)
       const texts = join.replay.flatMap(({ events }) => events.map(({ text }) => text))
       expect(texts.toSorted()).toEqual(["0", "2"])
     }).pipe(Effect.scoped, Effect.provide(layerReader()))
   )
 
-  it.live("reads as fast behind a writer that stays open while 100,000 messages pass", () =>
+  it.live("reading stays fast while an open writer holds back 100,000 messages", () =>
     Effect.gen(function* () {
       const db = yield* session
       const old = yield* session
@@ -165,8 +165,8 @@ describe("OutboxReader", () => {
         floors.add(taken.next, taken.drawn)
         return taken.snapshot
       })
-      const read = (at: Cursor.Snapshot, to: Cursor.Snapshot, floor = floors.of(at)) => {
-        const seen = (snapshot: Cursor.Snapshot) => ({ snapshot, normal: snapshot })
+      const read = (at: Cursor.PgSnapshot, to: Cursor.PgSnapshot, floor = floors.of(at)) => {
+        const seen = (snapshot: Cursor.PgSnapshot) => ({ snapshot, normal: snapshot })
         const leg = { at: seen(at), to: seen(to), id: 0n, last: { tx: 0n, id: 0n, at: 0n } }
         const args = Outbox.pageArguments(leg, floor, { messages: 1000, bytes: 1e6 }, undefined)
         return Effect.map(db.query(Outbox.pageStatement.all, args), ({ rows }) =>
@@ -193,7 +193,7 @@ describe("OutboxReader", () => {
         at = to
       }
       const median = (list: Array<number>) => list.toSorted((a, b) => a - b)[list.length >> 1]!
-      // On a busy machine everything is slow: then a look costs a fraction of a walk over everything.
+      // On a busy machine everything is slow: then a look takes a fraction of a walk over all messages.
       expect(median(times)).toBeLessThan(Math.max(5, median(walks) / 5))
       yield* old.query("commit")
       const { page } = yield* read(at, yield* take)
@@ -201,7 +201,7 @@ describe("OutboxReader", () => {
     }).pipe(Effect.scoped, Effect.provide(Support.layerInstalled()))
   )
 
-  it.live("carries 5 MB through, and refuses more than 8 MiB to whoever publishes", () =>
+  it.live("a message of 5 MB is delivered, and publishing more than 8 MiB is rejected", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
       const queue = yield* reader.follow("room")
@@ -214,14 +214,14 @@ describe("OutboxReader", () => {
         sql`select realtime.publish('room', to_jsonb(repeat('x', 8388608)))`
       )
       expect(String(error.reason.cause)).toContain("8388610 bytes")
-      // And the follower has not noticed.
+      // The follower receives later messages.
       yield* publish("room", 1)
       expect(yield* Queue.take(queue)).toMatchObject({ events: [{ text: "1" }] })
     }).pipe(Effect.scoped, Effect.provide(layerReader()))
   )
 
   it.live(
-    "answers reset to a cursor that is malformed, foreign, without its witness or behind too much",
+    "a cursor that is malformed, foreign, without its witness or too far behind gets the state reset",
     () =>
       Effect.gen(function* () {
         const reader = yield* OutboxReader
@@ -230,7 +230,7 @@ describe("OutboxReader", () => {
         const future = Cursor.whole({ ...base, xmax: base.xmax + 1000n })
         const start = Cursor.formatDurable(cursor)
         for (let n = 0; n < 5; n++) yield* publish("room", n)
-        // A replay ends where the reader stands: it has reached all of them.
+        // A replay ends where the reader stands, which is behind all five messages.
         yield* reader.position
         const reasons = yield* Effect.forEach(
           [
@@ -250,12 +250,12 @@ describe("OutboxReader", () => {
             replay: []
           }))
         )
-        // The cursor of the answer is a good one.
+        // The cursor of a reset is valid.
         expect(yield* reader.join("room", bound.cursor)).toMatchObject({
           state: "recovered",
           replay: []
         })
-        // A Stream is told the same as a gap, and goes on.
+        // A Stream gets a gap instead, and goes on.
         const items = yield* reader
           .batches("room", { from: "nonsense" })
           .pipe(Stream.toQueue({ capacity: "unbounded" }))
@@ -268,7 +268,7 @@ describe("OutboxReader", () => {
       }).pipe(Effect.scoped, Effect.provide(layerReader()))
   )
 
-  it.live("tells a loss once to everybody, in whatever step of it they join", () =>
+  it.live("each subscriber gets a loss exactly once, at whatever moment it joins", () =>
     Effect.gen(function* () {
       const { clock, jump } = yield* sleepy
       yield* Effect.gen(function* () {
@@ -278,11 +278,11 @@ describe("OutboxReader", () => {
         yield* publish("room", 1)
         yield* reader.position
         const { cursor } = yield* Queue.take(queue)
-        // As after a restore; the reader looks whether it is the same database every 10 s.
+        // As after a restore; every 10 s the reader checks whether the database is the same.
         yield* sql`delete from realtime.messages`
         jump(10_000)
         yield* Effect.forkChild(reader.position)
-        // Whenever the reader lets go, somebody joins.
+        // A subscriber joins whenever the reader yields.
         const joins: Array<Join> = []
         while (joins.at(-1)?.state !== "reset") {
           joins.push(yield* reader.join("room", cursor))
@@ -306,12 +306,12 @@ describe("OutboxReader", () => {
     })
   )
 
-  it.live("takes a cursor that is ahead of where it stands", () =>
+  it.live("a cursor ahead of the reader's position is accepted", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
       const sql = yield* PgClient.PgClient
       yield* reader.position
-      // Another node would have taken this; ours sleeps for minutes.
+      // The reader of another node would have read this message; this reader sleeps for minutes.
       const rows = yield* sql<{ readonly s: string; readonly i: string }>`
         select (select realtime.publish('room', '1'::text)), realtime.identity() i, ''::text s`
       const [now] = yield* sql.unsafe<{ readonly s: string }>(Outbox.stateStatement("1 one"))
@@ -326,7 +326,7 @@ describe("OutboxReader", () => {
     )
   )
 
-  it.live("is not misled by the transaction of who asks", () =>
+  it.live("a join in a repeatable read transaction sees messages committed after it began", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
       const sql = yield* PgClient.PgClient
@@ -346,11 +346,11 @@ describe("OutboxReader", () => {
     }).pipe(Effect.scoped, Effect.provide(layerReader()))
   )
 
-  it.live("9, 10: keeps channels apart by case, and identical messages of a transaction too", () =>
+  it.live("duplicate messages of one transaction arrive, each on its case-sensitive channel", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
       const sql = yield* PgClient.PgClient
-      // Few channels and many are read by different statements.
+      // Few channels and many channels are read by different statements.
       for (const more of [0, 100]) {
         const names = ["Room", "room", "ROOM", ...Array.from({ length: more }, (_, n) => `c${n}`)]
         const queues = yield* Effect.forEach(names, reader.follow)
@@ -368,7 +368,7 @@ describe("OutboxReader", () => {
     }).pipe(Effect.scoped, Effect.provide(layerReader()))
   )
 
-  it.live("reads once for everybody who resumes from the same position", () =>
+  it.live("500 subscribers that resume from one position share one read of the table", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
       const start = yield* reader.position
@@ -379,7 +379,7 @@ describe("OutboxReader", () => {
         () => reader.join("room", start),
         { concurrency: "unbounded" }
       )
-      // A new tick would begin a new one.
+      // A new tick would start another read.
       expect(new Set(joins.map(({ replay }) => replay)).size).toBe(1)
       expect(joins[0]!.replay.flatMap(({ events }) => events)).toHaveLength(10)
     }).pipe(
@@ -391,7 +391,7 @@ describe("OutboxReader", () => {
   )
 
   it.live(
-    "gives a Stream exactly the 50,000 events that are committed while its sessions end",
+    "a Stream receives 50,000 events exactly once while its database sessions are terminated",
     () =>
       Effect.gen(function* () {
         const reader = yield* OutboxReader
@@ -422,7 +422,7 @@ describe("OutboxReader", () => {
       }).pipe(Effect.scoped, Effect.provide(layerReader()))
   )
 
-  it.live("tries again at once after a loss that followed health, whatever its backoff is", () =>
+  it.live("a reader that was healthy reconnects at once after a loss, despite its backoff", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
       const db = yield* session
@@ -453,7 +453,7 @@ describe("OutboxReader", () => {
     )
   )
 
-  it.live("says at once what is missing, and stands when it is there", () =>
+  it.live("a reader without an install fails with NotInstalled until it is installed", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
       expect(yield* Effect.flip(reader.position)).toMatchObject({ _tag: "NotInstalled" })

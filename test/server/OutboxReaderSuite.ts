@@ -1,5 +1,5 @@
 /**
- * The contract of `OutboxReader`. Every keeper of it runs these sentences.
+ * The contract of `OutboxReader`: every implementation runs these tests.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Latch, type Layer, Queue, type Scope, Stream } from "effect"
@@ -9,22 +9,22 @@ import { payloads } from "./support/durable.ts"
 import { random, seed } from "./support/random.ts"
 import { waitFor } from "../support/until.ts"
 
-/** What a test may do to the outbox from outside. */
+/** What a test does to the outbox from outside. */
 export interface Outside {
-  /** One transaction that publishes these texts, each on its channel. */
+  /** Publishes these texts, each on its channel, in one transaction. */
   readonly commit: (
     messages: ReadonlyArray<readonly [channel: string, text: string]>
   ) => Effect.Effect<void, unknown>
-  /** The readers lose their sessions; they come back by themselves, or by `heal`. */
+  /** The readers lose their sessions, and reconnect by themselves or by `heal`. */
   readonly cut: Effect.Effect<void>
   readonly heal: Effect.Effect<void>
-  /** Readers that lose their sessions get no others until `heal`. */
+  /** Readers that lose their sessions cannot reconnect before `heal`. */
   readonly hold: Effect.Effect<void>
-  /** The retention of everything so far is over, and it is pruned. */
+  /** The retention of all messages passes, and they are pruned. */
   readonly forget: Effect.Effect<void>
-  /** The database loses the last message, as when it is put back, and the readers notice. */
+  /** The database loses the last message, as by a restore, and the readers notice. */
   readonly takeBack: Effect.Effect<void>
-  /** The reader of one more node. */
+  /** The reader of another node. */
   readonly other: Effect.Effect<OutboxReader["Service"], unknown, Scope.Scope>
 }
 
@@ -35,7 +35,10 @@ const textsOf = (item: Item) =>
 
 const replayed = ({ replay }: Join) => replay.flatMap(textsOf)
 
-/** What a follower is handed until there are so many numbers, but for what it need not take. */
+/**
+ * The items of a follower until they hold `count` numbers, without positions and items before
+ * `after`.
+ */
 const take = <E>(queue: Queue.Dequeue<Item, E>, count: number, after = 0) =>
   Effect.gen(function* () {
     const items: Array<Item> = []
@@ -46,7 +49,10 @@ const take = <E>(queue: Queue.Dequeue<Item, E>, count: number, after = 0) =>
     return items
   })
 
-/** Watches before it cuts: a reader that heals at once is down for a few milliseconds only. */
+/**
+ * Waits for down before it returns: a reader that heals at once is down for a few milliseconds
+ * only.
+ */
 const cutAndNotice = (hands: Outside) =>
   Effect.gen(function* () {
     const down = yield* Effect.forkChild(
@@ -67,7 +73,7 @@ export const suite = <R, E>(
     body: (
       reader: OutboxReader["Service"],
       outside: Outside & {
-        /** A transaction on the channel "room"; completes when the reader stands behind it. */
+        /** Commits a transaction on the channel "room"; completes once the reader has read it. */
         readonly send: (...payloads: ReadonlyArray<number>) => Effect.Effect<unknown>
       }
     ) => Effect.Effect<void, unknown, OutboxReader | Scope.Scope>
@@ -86,7 +92,7 @@ export const suite = <R, E>(
     )
 
   describe(`OutboxReader: ${name}`, () => {
-    test("hands out what commits after follow completed, in order, each channel by itself", (reader, hands) =>
+    test("a follower receives in order what commits after follow completed, of its own channel only", (reader, hands) =>
       Effect.gen(function* () {
         yield* hands.send(0)
         const room = yield* reader.follow("room")
@@ -114,7 +120,7 @@ export const suite = <R, E>(
         )
       }))
 
-    test("gives positions of one form, which order as what they contain", (reader, hands) =>
+    test("positions have one form and order by what they contain", (reader, hands) =>
       Effect.gen(function* () {
         const cursors = [yield* reader.position]
         for (const n of numbers(3)) {
@@ -131,11 +137,11 @@ export const suite = <R, E>(
             expect(Cursor.dominates(position.base, base)).toBe(other <= index)
           }
         }
-        // And nothing else changes one.
+        // Nothing but a message changes the position.
         expect(yield* reader.position).toBe(cursors[3])
       }))
 
-    test("says where an event is contained, for who loaded a state", (reader, hands) =>
+    test("a cursor tells which events a state loaded at its position contains", (reader, hands) =>
       Effect.gen(function* () {
         const queue = yield* reader.follow("room")
         yield* hands.send(0)
@@ -147,7 +153,7 @@ export const suite = <R, E>(
         expect(events.map((event) => Cursor.seenEvent(between)(event))).toEqual([true, false])
       }))
 
-    test("joins from now on, or with everything behind a cursor, and what follows is handed out", (reader, hands) =>
+    test("a join without a cursor replays nothing, one with a cursor replays everything after it", (reader, hands) =>
       Effect.gen(function* () {
         const start = yield* reader.position
         yield* hands.send(0, 1)
@@ -170,7 +176,7 @@ export const suite = <R, E>(
         })
       }))
 
-    test("chains batches, and each event has a position behind which the rest follows", (reader, hands) =>
+    test("each batch starts where the one before ends, and each event has a cursor from which the rest follows", (reader, hands) =>
       Effect.gen(function* () {
         const start = yield* reader.position
         const queue = yield* reader.follow("room")
@@ -193,7 +199,7 @@ export const suite = <R, E>(
         }
       }))
 
-    test("keeps a batch within 256 events and 65,536 UTF-16 units, but for a single larger event", (reader, hands) =>
+    test("a batch holds at most 256 events and 65,536 UTF-16 units, or one larger event", (reader, hands) =>
       Effect.gen(function* () {
         const start = yield* reader.position
         const wide = JSON.stringify("é".repeat(40_000))
@@ -209,7 +215,7 @@ export const suite = <R, E>(
         expect(yield* payloads(reader.batches("room", { from: start }), 303)).toHaveLength(303)
       }))
 
-    test("replays in parts to who has little room, each event once, until there is no more", (reader, hands) =>
+    test("a subscriber with little room gets its replay in parts, each event once", (reader, hands) =>
       Effect.gen(function* () {
         const start = yield* reader.position
         yield* hands.send(...numbers(20))
@@ -225,7 +231,7 @@ export const suite = <R, E>(
           })
           expect(join.state).toBe("recovered")
           const some = replayed(join)
-          // About 128 bytes and its text each: the room is crossed by one event at most.
+          // Each event counts about 128 bytes and its text: one event at most exceeds the room.
           expect(some.length).toBeLessThanOrEqual(3)
           seen.push(...some)
           from = join.replay.at(-1)?.cursor ?? from
@@ -237,7 +243,7 @@ export const suite = <R, E>(
         expect((yield* take(queue, 1, join.tick)).flatMap(textsOf)).toEqual([20])
       }))
 
-    test("replays nothing of what is beyond the bounds, and gives a position from which to go on", (reader, hands) =>
+    test("a replay over its bounds is empty, and its cursor resumes", (reader, hands) =>
       Effect.gen(function* () {
         const start = yield* reader.position
         yield* hands.send(...numbers(5))
@@ -260,7 +266,7 @@ export const suite = <R, E>(
         expect(replayed(yield* bounded(5, 5))).toEqual(numbers(5))
       }))
 
-    test("answers a cursor that is malformed, foreign or without its witness, and goes on", (reader, hands) =>
+    test("a cursor that is malformed, foreign or without its witness resets, and a Stream gets a gap", (reader, hands) =>
       Effect.gen(function* () {
         yield* hands.send(0)
         const cursor = Cursor.parseDurable(yield* reader.position)!
@@ -282,7 +288,7 @@ export const suite = <R, E>(
             const join = yield* reader.join("room", from)
             expect(join).toMatchObject({ state: "reset", reason, replay: [], more: false })
             expect(join.cursor).toBe(yield* reader.position)
-            // A Stream is told the same as a gap, and goes on.
+            // A Stream gets a gap instead, and goes on.
             const items = yield* reader
               .batches("room", { from })
               .pipe(Stream.toQueue({ capacity: "unbounded" }))
@@ -293,7 +299,7 @@ export const suite = <R, E>(
         }
       }))
 
-    test("gives one consumer its position first, then everything, however slow it is", (reader, hands) =>
+    test("a consumer gets its position first, then every event, however slow it is", (reader, hands) =>
       Effect.gen(function* () {
         const count = 100
         const room = reader.batches("room")
@@ -311,7 +317,7 @@ export const suite = <R, E>(
           Effect.forkChild
         )
         yield* Queue.take(begun)
-        // More than waits for one consumer, and the reader has handed out all of it.
+        // More messages than the reader queues for one consumer, and it has delivered all of them.
         for (const n of numbers(count)) yield* hands.commit([["room", String(n)]])
         yield* reader.position
         expect(items).toHaveLength(1)
@@ -326,7 +332,7 @@ export const suite = <R, E>(
         )
       }))
 
-    test("publishes the same payload under a key once, and another one not at all", (reader) =>
+    test("a key publishes its payload once, and another payload with this key is rejected", (reader) =>
       Effect.gen(function* () {
         const start = yield* reader.position
         for (const text of ["1", "1"]) yield* reader.publish("room", text, "key")
@@ -348,7 +354,7 @@ export const suite = <R, E>(
         expect(replayed(yield* reader.join("room", start))).toEqual([1, 3, 3, 6])
       }))
 
-    test("refuses what is a table's, no JSON, too large or without a channel to be on", (reader) =>
+    test("publish rejects a table's channel, invalid JSON, more than 8 MiB and an invalid channel name", (reader) =>
       Effect.gen(function* () {
         const start = yield* reader.position
         const refused = (channel: string, text: string) =>
@@ -371,7 +377,7 @@ export const suite = <R, E>(
         expect(replayed(yield* reader.join("room", start))).toEqual([2])
       }))
 
-    test("writes all of a transaction or nothing", (reader, hands) =>
+    test("a transaction with one invalid message publishes none of its messages", (reader, hands) =>
       Effect.gen(function* () {
         const start = yield* reader.position
         expect(
@@ -387,7 +393,7 @@ export const suite = <R, E>(
         expect(replayed(yield* reader.join("room", start))).toEqual([1])
       }))
 
-    test("loses nothing and tells no gap when its session is lost, whoever waits meanwhile", (reader, hands) =>
+    test("a reader that loses its session loses no message and sends no gap", (reader, hands) =>
       Effect.gen(function* () {
         const start = yield* reader.position
         const queue = yield* reader.follow("room")
@@ -410,14 +416,14 @@ export const suite = <R, E>(
         expect(replayed(join).length + (items[0]!.tick > join.tick ? 1 : 0)).toBe(1)
         expect(replayed(yield* reader.join("room", position))).toEqual([])
         yield* hands.send(2)
-        // What was committed while it waited may be handed to it before, or with the last one.
+        // The message of the meantime may be delivered to it before, or with the last message.
         const handed = (yield* take(late, 1)).flatMap(textsOf)
         if (handed.at(-1) === 1) handed.push(...(yield* take(late, 1)).flatMap(textsOf))
         expect([[2], [1, 2]]).toContainEqual(handed)
         expect(yield* Fiber.join(stream)).toEqual([0, 1, 2])
       }))
 
-    test("tells what was pruned, and honours a position at which nothing is missing", (reader, hands) =>
+    test("a cursor before pruned messages gets the reason retention, and the last position stays valid", (reader, hands) =>
       Effect.gen(function* () {
         const begin = yield* reader.position
         yield* hands.send(0)
@@ -425,13 +431,13 @@ export const suite = <R, E>(
         yield* hands.send(1)
         const last = yield* reader.position
         yield* hands.forget
-        // Nothing was pruned that whoever stands at the last message would need.
+        // No message after the last position was pruned.
         expect(yield* reader.join("room", last)).toMatchObject({ state: "recovered", replay: [] })
         expect(yield* reader.join("room", begin)).toMatchObject({
           state: "reset",
           reason: "retention"
         })
-        // The message on which it stands is gone too, and for the same reason.
+        // The message at this cursor is pruned too, and the reason is the same.
         expect(yield* reader.join("room", older)).toMatchObject({
           state: "reset",
           reason: "retention"
@@ -445,7 +451,7 @@ export const suite = <R, E>(
         expect(replayed(yield* reader.join("room", last))).toEqual([2])
       }))
 
-    test("tells a reader that was away why what it stood on is gone: it was pruned", (reader, hands) =>
+    test("a reader that was away while its next messages were pruned sends a gap with the reason retention", (reader, hands) =>
       Effect.gen(function* () {
         const queue = yield* reader.follow("room")
         const stream = yield* reader.batches("room").pipe(Stream.toQueue({ capacity: "unbounded" }))
@@ -466,13 +472,13 @@ export const suite = <R, E>(
         expect((yield* take(queue, 1)).flatMap(textsOf)).toEqual([3])
       }))
 
-    test("tells who reads page by page why the end of its replay is gone: it was pruned", (reader, hands) =>
+    test("a Stream that is reading pages gets a gap with the reason retention when the rest is pruned", (reader, hands) =>
       Effect.gen(function* () {
         const begin = yield* reader.position
         for (const n of numbers(1001)) yield* hands.commit([["room", String(n)]])
         yield* reader.position
         const pull = yield* Stream.toPull(reader.batches("room", { from: begin }))
-        // Of more than a page: its end is fixed, and read to later.
+        // The replay has more than a page: its end is fixed now and read later.
         expect((yield* pull).flatMap(textsOf)).not.toContain(1000)
         yield* hands.commit([["room", "1001"]])
         yield* reader.position
@@ -480,7 +486,7 @@ export const suite = <R, E>(
         expect(yield* pull).toMatchObject([{ _tag: "Gap", reason: "retention" }])
       }))
 
-    test("remembers a while for its followers what is pruned", (reader, hands) =>
+    test("followers may resume from memory over messages that were pruned", (reader, hands) =>
       Effect.gen(function* () {
         const queue = yield* reader.follow("room")
         yield* hands.send(0)
@@ -493,7 +499,7 @@ export const suite = <R, E>(
         expect(replayed(yield* reader.join("room", cursor))).toEqual([1, 2])
       }))
 
-    test("tells a gap to whoever was told what the database lost", (reader, hands) =>
+    test("every follower and Stream gets a gap when the database loses a message that was delivered", (reader, hands) =>
       Effect.gen(function* () {
         const queue = yield* reader.follow("room")
         const quiet = yield* reader.follow("quiet")
@@ -511,7 +517,7 @@ export const suite = <R, E>(
           state: "reset",
           reason: "witness"
         })
-        // What it had not lost is a position still, and what comes now goes on from the gap.
+        // The position before the loss is still valid, and later messages follow the gap.
         expect((yield* reader.join("room", items[0]!.cursor)).state).toBe("recovered")
         yield* hands.send(2)
         for (const from of [queue, stream]) {
@@ -520,7 +526,7 @@ export const suite = <R, E>(
         expect(replayed(yield* reader.join("room", gaps[0]!.cursor))).toEqual([2])
       }))
 
-    test("honours the cursors of another node", (reader, hands) =>
+    test("a reader accepts the cursors of another node's reader", (reader, hands) =>
       Effect.gen(function* () {
         const other = yield* hands.other
         const queue = yield* other.follow("room")
@@ -538,14 +544,14 @@ export const suite = <R, E>(
         expect((yield* take(queue, 1)).flatMap(textsOf)).toEqual([4])
       }))
 
-    test(`gives everybody everything once, whenever they come (REALTIME_TEST_SEED=${seed})`, (reader, hands) =>
+    test(`every subscriber receives each event once, whenever it joins (REALTIME_TEST_SEED=${seed})`, (reader, hands) =>
       Effect.gen(function* () {
         const { chance, int, pick } = random(seed)
         const rooms = ["room", "hall"]
         const truth: Array<{ readonly channel: string; readonly n: number }> = []
         const of = (channel: string, since: number) =>
           truth.slice(since).flatMap((one) => (one.channel === channel ? [one.n] : []))
-        /** Cursors, and how much of the truth they contain. */
+        /** Cursors, each with the number of messages it contains. */
         const known = [{ cursor: yield* reader.position, since: 0 }]
         const joined: Array<{
           readonly channel: string
@@ -570,7 +576,7 @@ export const suite = <R, E>(
             const channel = pick(rooms)
             const { cursor, since } = pick(known)
             const queue = yield* reader.follow(channel)
-            // Handed out and replayed too.
+            // Delivered to the follower, and in the replay too.
             if (chance(0.5)) yield* write
             if (chance(0.5)) yield* reader.position
             joined.push({ channel, since, queue, join: yield* reader.join(channel, cursor) })

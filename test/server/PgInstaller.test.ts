@@ -17,7 +17,7 @@ const objects = `
   from pg_namespace n where nspname = 'realtime'`
 
 describe("PgInstaller", () => {
-  it.live("installs, does nothing the second time, and takes everything out again", () =>
+  it.live("install runs twice without a change, and uninstall removes everything", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       expect(yield* Effect.flip(PgInstaller.check)).toMatchObject({
@@ -28,7 +28,7 @@ describe("PgInstaller", () => {
       yield* PgInstaller.check
       const before = yield* sql.unsafe(objects)
       yield* publish("room", 1)
-      // A second install would wait for this writer if it touched a table.
+      // A second install would wait for this writer if it locked a table.
       const writer = yield* session
       yield* writer.query("begin")
       yield* writer.query("select realtime.publish('room', '2'::text)")
@@ -40,12 +40,12 @@ describe("PgInstaller", () => {
       yield* PgInstaller.uninstall
       yield* PgInstaller.uninstall
       expect(yield* sql.unsafe(objects)).toEqual([])
-      // Its triggers are gone with it.
+      // The triggers are removed too.
       yield* sql`insert into orders values (1)`
     }).pipe(Effect.scoped, Effect.provide(layerDatabase))
   )
 
-  it.live("upgrades an older install, keeps its messages, and says so until then", () =>
+  it.live("install upgrades an older version and keeps its messages; check fails until then", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* publish("room", 1)
@@ -62,7 +62,7 @@ describe("PgInstaller", () => {
     }).pipe(Effect.provide(layerInstalled()))
   )
 
-  it.live("leaves a newer install as it is, so that a rolling deploy may restart an old node", () =>
+  it.live("install leaves a newer version as it is, so that an old node can restart", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* sql`update realtime.settings set version = ${schemaVersion + 1}, digest = 'newer'`
@@ -74,7 +74,7 @@ describe("PgInstaller", () => {
     }).pipe(Effect.provide(layerInstalled()))
   )
 
-  it.live("is safe to run on several nodes at once", () =>
+  it.live("six installs at once succeed", () =>
     Effect.gen(function* () {
       yield* Effect.all(
         Array.from({ length: 6 }, () => PgInstaller.install()),
@@ -84,7 +84,7 @@ describe("PgInstaller", () => {
     }).pipe(Effect.provide(layerDatabase))
   )
 
-  it.live("keeps the settings that it is not given", () =>
+  it.live("install keeps every setting that it is not given", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const settings = sql`
@@ -100,7 +100,7 @@ describe("PgInstaller", () => {
     }).pipe(Effect.provide(layerInstalled()))
   )
 
-  it.live("gives up rather than make writers wait behind it", () =>
+  it.live("install gives up after lockTimeout rather than block writers", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const writer = yield* session
@@ -114,7 +114,7 @@ describe("PgInstaller", () => {
     }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
   )
 
-  it.live("prints what it would run, and so does the command line", () =>
+  it.live("PgInstaller.sql and the command line print the same script, which runs twice", () =>
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
       const flags = ["--wake", "poll", "--watch", "public.orders=changes", "--columns", "id, name"]
@@ -136,7 +136,7 @@ describe("PgInstaller", () => {
       )
       yield* execute(url, "create table orders (id int primary key, name text)")
       const db = yield* session
-      // Twice: it may run again.
+      // The script may run again.
       for (const text of [printed, printed]) yield* script(db, text)
       yield* PgInstaller.check
       expect(yield* execute(url, delivered)).toEqual([
@@ -146,7 +146,7 @@ describe("PgInstaller", () => {
     }).pipe(Effect.scoped, Effect.provide(layerDatabase))
   )
 
-  it.live("watches live where nothing else is said, as channels are", () =>
+  it.live("a table is watched live by default", () =>
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
       yield* execute(url, "create table orders (id int primary key)")
@@ -163,7 +163,7 @@ describe("PgInstaller", () => {
 const delivered = "select channel, delivery from realtime.watched order by channel"
 
 describe("realtime.publish", () => {
-  it.live("refuses what could never be read, with a code of its own", () =>
+  it.live("realtime.publish rejects invalid names, table channels and JSON with codes", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const attempt = (channel: string, payload: string) =>
@@ -176,14 +176,14 @@ describe("realtime.publish", () => {
       expect(yield* attempt("table_updates_orders", "1")).toMatchObject(["RT002", {}])
       expect(yield* attempt("room", "{")).toMatchObject(["22P02", {}])
       yield* sql`select realtime.publish(${"aZ09_.:-".repeat(8).slice(0, 63)}, ${"1"}::text)`
-      // From SQL, a literal and jsonb both do.
+      // From SQL, a literal and jsonb are both accepted.
       yield* sql.unsafe(`select realtime.publish('room', '{"a": 1}')`)
       yield* sql.unsafe(`select realtime.publish('room', jsonb_build_object('a', 1), key => 'k')`)
       expect(yield* sql`select count(*)::int n from realtime.messages`).toEqual([{ n: 3 }])
     }).pipe(Effect.provide(layerInstalled()))
   )
 
-  it.live("has one effect per key, also when two ask at the same time", () =>
+  it.live("realtime.publish with a key has one effect, even when transactions race", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const keyed = (payload: string, key: string) =>
@@ -199,7 +199,7 @@ describe("realtime.publish", () => {
         { concurrency: "unbounded" }
       )
       expect(new Set(ids).size).toBe(4)
-      // A rollback gives the key back.
+      // A rollback frees the key.
       yield* sql
         .withTransaction(Effect.andThen(keyed("4", "again"), Effect.fail("no")))
         .pipe(Effect.ignore)
@@ -207,15 +207,15 @@ describe("realtime.publish", () => {
     }).pipe(Effect.provide(layerInstalled()))
   )
 
-  it.live("takes a key anew whose message is pruned while it is asked about", () =>
+  it.live("realtime.publish inserts again when its key's message is pruned meanwhile", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const [asking, pruning] = [yield* session, yield* session]
-      // Stops whoever publishes between finding the key taken and reading what it stands for.
+      // Stops a publisher between finding the key taken and reading its message.
       yield* sql.unsafe(`create function halt() returns trigger language plpgsql as $$ begin
         perform pg_advisory_xact_lock(1); return null; end $$`)
       yield* sql`select realtime.publish('room', '1'::text, 'k')`
-      // The last message that the horizon sees is kept.
+      // The last message below the horizon is never pruned.
       yield* sql`select realtime.publish('room', '2'::text)`
       yield* sql`update realtime.horizon set snapshot = pg_current_snapshot()`
       yield* sql`create trigger halt after insert on realtime.messages for each statement execute function halt()`
@@ -236,7 +236,7 @@ describe("realtime.publish", () => {
     }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
   )
 
-  it.live("works with two-phase commit where nothing is notified", () =>
+  it.live("realtime.publish works in a two-phase commit if it sends no NOTIFY", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const db = yield* session
@@ -266,8 +266,8 @@ describe("realtime.publish", () => {
   )
 })
 
-describe("a channel definition", () => {
-  it.live("is watched as it says", () =>
+describe("PgInstaller.watch with a channel definition", () => {
+  it.live("a watched channel definition decodes the changes of its table", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const Orders = Channel.tableUpdates("orders", Schema.Struct({ id: Schema.Int }))

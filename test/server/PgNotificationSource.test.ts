@@ -63,7 +63,7 @@ const terminateLink = PgClient.PgClient.use((sql) => sql.unsafe(terminateLinks))
 
 describe("PgNotificationSource", () => {
   it.live(
-    "13: a connection per channel exhausts the pool: 1,000 take one beside a pool of one",
+    "1,000 channels share one connection to PostgreSQL, beside a connection pool that has only one",
     () =>
       Effect.gen(function* () {
         const source = yield* NotificationSource
@@ -85,7 +85,7 @@ describe("PgNotificationSource", () => {
       }).pipe(Effect.scoped, Effect.provide(layerPoolOfOne))
   )
 
-  it.live("tells a transaction's notifications at commit, and a rolled back one's never", () =>
+  it.live("a notification arrives when its transaction commits, and never after a rollback", () =>
     Effect.gen(function* () {
       const source = yield* NotificationSource
       const sql = yield* PgClient.PgClient
@@ -96,7 +96,7 @@ describe("PgNotificationSource", () => {
       yield* sql.withTransaction(
         Effect.gen(function* () {
           yield* source.notify("orders", "committed")
-          // Another session: it overtakes, because the transaction is still open.
+          // A notification of another session overtakes, because the transaction is still open.
           yield* execute((yield* TestDatabase).url, "select pg_notify('orders', 'overtakes')")
         })
       )
@@ -104,7 +104,7 @@ describe("PgNotificationSource", () => {
     }).pipe(Effect.scoped, Effect.provide(layer))
   )
 
-  it.live("refuses a name that PostgreSQL would cut, and the link does not notice", () =>
+  it.live("a channel name over 63 bytes is rejected, and other channels go on", () =>
     Effect.gen(function* () {
       const source = yield* NotificationSource
       const sql = yield* PgClient.PgClient
@@ -116,9 +116,9 @@ describe("PgNotificationSource", () => {
     }).pipe(Effect.scoped, Effect.provide(layer))
   )
 
-  it.live("fails at start, with the cure, when notifications do not arrive", () =>
+  it.live("the source fails at start when its link receives no notifications", () =>
     Effect.gen(function* () {
-      // The pool sends into one database, the link listens in another: like a pooler, no echo.
+      // The pool sends to one database and the link listens on another, as through a pooler: no echo.
       const [pool, elsewhere] = [yield* database, yield* database]
       const error = yield* Layer.build(
         PgNotificationSource.layer({ listenUrl: Redacted.make(elsewhere.url) }).pipe(
@@ -130,7 +130,7 @@ describe("PgNotificationSource", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("survives a restart of the database, and tells the loss", () =>
+  it.live("the source reconnects after a database restart, and sends the loss", () =>
     Effect.gen(function* () {
       const postgres = yield* ownServer()
       const context = yield* Layer.build(
@@ -154,7 +154,7 @@ describe("PgNotificationSource", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("notices the end of a session at once, also while it listens to nothing", () =>
+  it.live("the source notices the end of its session at once, even listening to nothing", () =>
     Effect.gen(function* () {
       const { url } = yield* database
       const context = yield* Layer.build(
@@ -174,7 +174,7 @@ describe("PgNotificationSource", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("tries again at once after a loss that followed health, whatever its backoff is", () =>
+  it.live("a source that was healthy reconnects at once after a loss, despite its backoff", () =>
     Effect.gen(function* () {
       const { url } = yield* database
       const context = yield* Layer.build(
@@ -203,7 +203,7 @@ describe("PgNotificationSource", () => {
   )
 
   it.live(
-    "opens another session when the path goes silent in the very moment in which it listens",
+    "the source opens another session when the network goes silent during its LISTEN statement",
     () =>
       Effect.gen(function* () {
         const { url } = yield* database
@@ -231,7 +231,7 @@ describe("PgNotificationSource", () => {
       }).pipe(Effect.scoped)
   )
 
-  it.live("keeps a link whose heartbeat is late because a flood stands before it", () =>
+  it.live("the source keeps a link with a heartbeat late behind 200 KB of notifications", () =>
     Effect.gen(function* () {
       const { url } = yield* database
       const gate = yield* proxy(new URL(url))
@@ -245,7 +245,7 @@ describe("PgNotificationSource", () => {
       yield* Effect.gen(function* () {
         const source = yield* NotificationSource
         const queue = yield* listenTo(source, "orders")
-        // 200 KB at 4 KB every 10 ms: more than three times what the heartbeat may take.
+        // 200 KB at 4 KB every 10 ms take more than three times the heartbeat timeout.
         gate.trickle(4096, 10)
         const total = 100
         yield* execute(
@@ -260,7 +260,7 @@ describe("PgNotificationSource", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("keeps a link that a blocked process does not read: 100,000 of one transaction", () =>
+  it.live("the source keeps its link while its process is blocked under 100,000 messages", () =>
     Effect.gen(function* () {
       const { url } = yield* database
       const [timeout, blocked] = [200, 250]
@@ -279,13 +279,13 @@ describe("PgNotificationSource", () => {
           Effect.forkScoped({ startImmediately: true })
         )
         const waiting = yield* listenTo(source, "orders")
-        // While nothing arrives, a heartbeat is all there is to hear: some are on their way.
+        // While nothing arrives, only heartbeats prove the link alive: some are under way.
         for (let turn = 0; turn < 12; turn++) {
           if (turn % 2 === 0) block(blocked)
           yield* Effect.yieldNow
         }
         const total = 100_000
-        // 100 MB, of which the kernel holds a few: the rest stays with PostgreSQL.
+        // 100 MB, of which the kernel buffers a few: the rest stays with PostgreSQL.
         yield* Effect.forkChild(
           execute(
             url,
@@ -310,14 +310,14 @@ describe("PgNotificationSource", () => {
           wrong: undefined,
           states: ["up"]
         })
-        // Notifications of 1,000 bytes. The source bounds nothing, it only keeps nothing back: of one
-        // socket a turn of Node's event loop reads 32 times 64 KiB at most, a fiber may wake a turn late.
+        // Notifications of 1,000 bytes. The source bounds nothing, but holds nothing back: a turn of Node's
+        // event loop reads at most 32 times 64 KiB of one socket, and a fiber may wake a turn late.
         expect(most).toBeLessThanOrEqual((2 * 32 * 64 * 1024) / 1000)
       }).pipe(Effect.provideContext(context))
     }).pipe(Effect.scoped)
   )
 
-  it.live("3: goes on trying for as long as the database is away, and listen waits for it", () =>
+  it.live("the source retries while the database is away, and listen waits for it", () =>
     Effect.gen(function* () {
       const { url } = yield* database
       const gate = yield* proxy(new URL(url))
@@ -343,7 +343,7 @@ describe("PgNotificationSource", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("notices a silent path within heartbeat and timeout, and closes at once on it", () =>
+  it.live("the source notices a silent network, and closes in 2 s without waiting for it", () =>
     Effect.gen(function* () {
       const { url } = yield* database
       const gate = yield* proxy(new URL(url))
@@ -368,28 +368,28 @@ describe("PgNotificationSource", () => {
           return performance.now()
         }).pipe(Effect.provideContext(context))
       }).pipe(Effect.scoped)
-      // A cancelled query would wait 5 s for the silent server, an UNLISTEN for ever.
+      // A cancelled query would wait 5 s for the silent server, and an UNLISTEN for ever.
       expect(performance.now() - scopeClosed).toBeLessThan(2000)
     }).pipe(Effect.scoped)
   )
 })
 
-/** Keeps the whole process from doing anything, as a long computation does. */
+/** Blocks the whole process, as a long computation does. */
 const block = (millis: number): void => {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, millis)
 }
 
-/** A TCP hop in front of PostgreSQL that can refuse, or swallow everything in silence. */
+/** A TCP proxy in front of PostgreSQL that can reject connections or drop all bytes. */
 const proxy = (upstream: URL) =>
   Effect.acquireRelease(
     Effect.callback<{
       readonly url: string
       readonly pass: (yes: boolean) => void
       readonly silence: () => void
-      /** Swallows everything of the next session that says this, from then on. */
+      /** Drops all bytes of the next session that sends this word, from then on. */
       readonly silenceAt: (word: string) => void
       readonly silenced: () => number
-      /** From now on the database's answers pass in pieces of so many bytes, one every so many ms. */
+      /** From now on the database's answers pass in pieces of `bytes`, one every `millis` ms. */
       readonly trickle: (bytes: number, millis: number) => void
       readonly refused: (times: number) => Promise<void>
       readonly close: () => void

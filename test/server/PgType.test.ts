@@ -1,6 +1,6 @@
 /**
- * PgType against what PostgreSQL itself writes: every value goes through `row_to_json`, is read, and
- * encodes to the same form again.
+ * PgType against PostgreSQL itself: every value passes through `row_to_json`, is decoded, and
+ * encodes to the same text again.
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
@@ -12,7 +12,7 @@ import { random, seed } from "./support/random.ts"
 
 const decimal = (text: string) => BigDecimal.fromStringUnsafe(text)
 
-/** A column type with values as SQL, and what each is read as. */
+/** A column type with values as SQL, and the decoded value of each. */
 interface Case {
   readonly name: string
   readonly schema: Schema.Codec<unknown, unknown>
@@ -35,7 +35,7 @@ const cases: ReadonlyArray<Case> = [
     ["9007199254740991", 9007199254740991n],
     ["9007199254740992", 9007199254740992n],
     ["1311768467463790321", 1311768467463790321n],
-    // Its own shortest text, and not what its double is.
+    // The digits that PostgreSQL wrote, and not those of the nearest double.
     ["1152921504606847000", 1152921504606847000n]
   ]),
   one("int8String", PgType.int8String, "int8", [
@@ -142,12 +142,12 @@ const cases: ReadonlyArray<Case> = [
   ])
 ]
 
-/** The settings that a trigger pins. */
+/** The settings that a trigger sets. */
 const settings = ["timezone = 'UTC'", "datestyle = 'ISO'", "intervalstyle = 'postgres'"]
 
 const layer = it.layer(layerDatabase, { timeout: "1 minute" })
 
-describe("PgType, of what row_to_json writes", () => {
+describe("PgType decodes and encodes what row_to_json writes of", () => {
   layer((it) => {
     it.effect.each(cases)("$name", ({ schema, type, values }) =>
       Effect.gen(function* () {
@@ -169,7 +169,7 @@ describe("PgType, of what row_to_json writes", () => {
           if (BigDecimal.isBigDecimal(expected)) {
             expect(BigDecimal.equals(decoded as BigDecimal.BigDecimal, expected)).toBe(true)
           } else expect([value, decoded]).toStrictEqual([value, expected])
-          // The same text on the wire, typed or not.
+          // Typed and untyped channels send the same text.
           expect([value, JSON.stringify(write(decoded))]).toEqual([value, JSON.stringify(v)])
         }
       })
@@ -178,13 +178,13 @@ describe("PgType, of what row_to_json writes", () => {
 })
 
 describe("PgType", () => {
-  /** What a schema reads of these. */
+  /** The values that a schema decodes. */
   const accepted = <T, E>(schema: Schema.Codec<T, E>, values: ReadonlyArray<unknown>) => {
     const read = Schema.decodeUnknownResult(schema)
     return values.filter((value) => Result.isSuccess(read(value)))
   }
 
-  it("refuses what no column of the type can hold, however long it is", () => {
+  it("PgType rejects text that no column of the type can hold, even of 1,000,000 digits", () => {
     const long = "1".repeat(1_000_000)
     expect(
       [
@@ -224,7 +224,7 @@ describe("PgType", () => {
     ).toEqual([])
   })
 
-  it("encodes only what the column can hold", () => {
+  it("PgType encodes only values that the column can hold", () => {
     const fails = <T>(schema: Schema.Codec<T, unknown>, value: T) =>
       Result.isFailure(Schema.encodeUnknownResult(schema)(value))
     expect([
@@ -237,14 +237,14 @@ describe("PgType", () => {
     ]).toEqual([true, true, true, true, true, true])
   })
 
-  it("rounds to the nearest double where it is asked for one", () => {
+  it("PgType.float rounds to the nearest double", () => {
     const read = Schema.decodeUnknownSync(PgType.float)
     expect(["1.2345678901234567890", "12345678901234567890", 0.1].map((one) => read(one))).toEqual([
       1.2345678901234567, 12345678901234567000, 0.1
     ])
   })
 
-  it(`gives every number the text that it has untyped (seed ${seed})`, () => {
+  it(`a numeric PgType encodes every number to its untyped text (seed ${seed})`, () => {
     const r = random(seed)
     const schemas = [PgType.numeric, PgType.numericBigDecimal] as ReadonlyArray<
       Schema.Codec<unknown, number | string>

@@ -33,7 +33,7 @@ const ended = Effect.repeat(
   { until: (running) => running === 0 }
 )
 
-/** What is told on a channel from now on. */
+/** The results on a channel from now on. */
 const listen = Effect.gen(function* () {
   const queue = yield* Queue.unbounded<unknown>()
   yield* Realtime.subscribe(Report("1")).pipe(
@@ -45,7 +45,7 @@ const listen = Effect.gen(function* () {
 })
 
 describe("QueryResults", () => {
-  it.effect("answers at once, and tells the result when it is there", () =>
+  it.effect("run returns at once, and the result is sent when the query completes", () =>
     Effect.gen(function* () {
       const results = yield* listen
       yield* QueryResults.run(Report("1"), Effect.as(Effect.sleep("1 minute"), [{ n: 1 }]))
@@ -60,7 +60,7 @@ describe("QueryResults", () => {
     ["a failure", Effect.fail(new Error("select secret")), "The query failed."],
     ["a defect", Effect.die(new Error("secret")), "The query failed."],
     ["an interruption", Effect.interrupt, expect.stringContaining("interrupted")]
-  ] as const)("tells %s as an error, without its reason", ([, query, error]) =>
+  ] as const)("the client gets %s as an error without its reason", ([, query, error]) =>
     Effect.gen(function* () {
       const results = yield* listen
       yield* QueryResults.run(Report("1"), query)
@@ -68,7 +68,7 @@ describe("QueryResults", () => {
     }).pipe(Effect.provide(layer))
   )
 
-  it.effect("describes a failure as it is told to", () =>
+  it.effect("a failure is sent in the words of the describe option", () =>
     Effect.gen(function* () {
       const results = yield* listen
       yield* QueryResults.run(Report("1"), Effect.fail({ rows: 0 }), {
@@ -78,7 +78,7 @@ describe("QueryResults", () => {
     }).pipe(Effect.provide(layer))
   )
 
-  it.effect("tells of a result that does not fit its channel as an error", () =>
+  it.effect("a result that does not fit its channel is sent as an error", () =>
     Effect.gen(function* () {
       const results = yield* listen
       yield* QueryResults.run(Report("1"), Effect.succeed([{ n: 1.5 }]))
@@ -86,7 +86,7 @@ describe("QueryResults", () => {
     }).pipe(Effect.provide(layer))
   )
 
-  it.effect("insists until the source takes the result", () =>
+  it.effect("a result is retried until the source is up again", () =>
     Effect.gen(function* () {
       const memory = yield* MemorySource.MemorySource
       const results = yield* listen
@@ -106,7 +106,7 @@ describe("QueryResults", () => {
     }).pipe(Effect.provide(layer))
   )
 
-  it.effect("tells of unfinished queries when the server goes away", () =>
+  it.effect("a running query is sent as interrupted when the server closes", () =>
     Effect.gen(function* () {
       const source = yield* NotificationSource
       const told = yield* listenTo(source, "query_results_1")
@@ -123,7 +123,7 @@ describe("QueryResults", () => {
     }).pipe(Effect.provide(layer))
   )
 
-  it.live("a page that comes later still gets a durable result", () =>
+  it.live("a client that subscribes later still receives a durable result", () =>
     Effect.gen(function* () {
       const position = yield* OutboxReader.OutboxReader.use((reader) => reader.position)
       yield* QueryResults.run(DurableReport("7"), Effect.succeed([{ n: 7 }]))
@@ -136,13 +136,13 @@ describe("QueryResults", () => {
     }).pipe(Effect.provide(layerDurable))
   )
 
-  it.live("is no part of the transaction it is started in, whatever becomes of that", () =>
+  it.live("a query never runs inside the transaction that starts it", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const position = yield* OutboxReader.OutboxReader.use((reader) => reader.position)
       yield* sql`create table jobs (id text)`
       const query = sql<{ readonly n: number }>`select count(*)::int n from jobs`
-      /** Starts a query that reads once the gate is open, beside a row that is not committed yet. */
+      /** Starts a query that reads once the gate is open, beside a row not committed yet. */
       const job = (id: string, gate: Effect.Effect<unknown>) =>
         Effect.andThen(
           sql`insert into jobs values (${id})`,
@@ -177,7 +177,7 @@ describe("QueryResults", () => {
     }).pipe(Effect.provide(layerDurable))
   )
 
-  it("makes ids that belong to their owner and fit a channel's name", () => {
+  it("newId makes ids that belong to their owner and fit a channel name", () => {
     const id = QueryResults.newId("ada")
     expect(Report(id).fault).toBeUndefined()
     expect(QueryResults.newId("ada")).not.toBe(id)

@@ -16,7 +16,7 @@ const Loose = Channel.make("orders", Schema.Unknown)
 
 const layer = Realtime.layer().pipe(Layer.provideMerge(MemorySource.layer))
 
-/** Runs a stream into a queue; returns once it is subscribed. */
+/** Collects a stream into a queue; returns once it is subscribed. */
 const collect = <A, E, R>(stream: Stream.Stream<A, E, R>) =>
   Effect.gen(function* () {
     const queue = yield* Queue.unbounded<A>()
@@ -32,7 +32,7 @@ const brief = (event: RealtimeEvent<unknown>) =>
   event._tag === "Event" ? event.payload : `gap ${event.reason}`
 
 describe("Realtime", () => {
-  it.effect("delivers typed payloads to every subscriber", () =>
+  it.effect("every subscriber receives typed payloads", () =>
     Effect.gen(function* () {
       const first = yield* collect(Realtime.subscribe(Orders))
       const second = yield* collect(Realtime.subscribe(Orders))
@@ -44,7 +44,7 @@ describe("Realtime", () => {
     }).pipe(Effect.provide(layer))
   )
 
-  it.effect("gives each event an id, the time of its receipt and its cursor", () =>
+  it.effect("each live event has an id, the time of its receipt and a cursor", () =>
     Effect.gen(function* () {
       yield* TestClock.adjust("5 seconds")
       const { queue } = yield* collect(Realtime.events(Orders))
@@ -66,7 +66,7 @@ describe("Realtime", () => {
     }).pipe(Effect.provide(layer))
   )
 
-  it.effect("drops properties that the schema does not know", () =>
+  it.effect("properties that the schema does not know are dropped", () =>
     Effect.gen(function* () {
       const { queue } = yield* collect(Realtime.subscribe(Orders))
       const source = yield* NotificationSource
@@ -75,7 +75,7 @@ describe("Realtime", () => {
     }).pipe(Effect.provide(layer))
   )
 
-  it.effect("tells an invalid notification as a gap in its place, to those whom it concerns", () =>
+  it.effect("a subscriber receives a gap in the place of each event its schema rejects", () =>
     Effect.gen(function* () {
       const strict = yield* collect(Realtime.events(Orders))
       const loose = yield* collect(Realtime.events(Loose))
@@ -98,7 +98,7 @@ describe("Realtime", () => {
     }).pipe(Effect.provide(layer))
   )
 
-  it.effect("tells a lost source as a gap in events, and as the error of subscribe", () =>
+  it.effect("a lost source is a gap in events, and the error of subscribe", () =>
     Effect.gen(function* () {
       const events = yield* collect(Realtime.events(Orders))
       const payloads = yield* collect(Realtime.subscribe(Orders))
@@ -112,7 +112,7 @@ describe("Realtime", () => {
     }).pipe(Effect.provide(layer))
   )
 
-  it.effect("waits for a source that is down, and is subscribed when it is back", () =>
+  it.effect("a subscriber waits while the source is down, and is subscribed when it is up", () =>
     Effect.gen(function* () {
       const memory = yield* MemorySource.MemorySource
       yield* memory.lose
@@ -125,7 +125,7 @@ describe("Realtime", () => {
     }).pipe(Effect.provide(layer))
   )
 
-  it.effect("listens for 2 minutes after the last subscriber left, then no more", () =>
+  it.effect("a node listens to a channel for 2 minutes after its last subscriber left", () =>
     Effect.gen(function* () {
       const memory = yield* MemorySource.MemorySource
       const { fiber } = yield* collect(Realtime.events(Orders))
@@ -138,17 +138,17 @@ describe("Realtime", () => {
   )
 
   it.effect(
-    "delivers to a channel that is open again nothing of what was under way when it closed",
+    "a channel that is opened again delivers no event that was waiting when the channel closed",
     () =>
       Effect.gen(function* () {
         const before = yield* collect(Realtime.events(Orders))
         yield* Realtime.publish(Orders, { id: 1 })
         yield* Queue.take(before.queue)
-        // Under way: the window is not over.
+        // Waiting, because the batch window has not passed.
         yield* Realtime.publish(Orders, { id: 2 })
         yield* Fiber.interrupt(before.fiber)
         yield* TestClock.adjust("2 minutes")
-        // Nobody listens: who opens the channel next does not know of it, so 2 must not come after it.
+        // No node listens now, so a later subscriber misses event 3: event 2 must not arrive either.
         yield* Realtime.publish(Orders, { id: 3 })
         const { queue } = yield* collect(Realtime.events(Orders))
         yield* TestClock.adjust("10 minutes")
@@ -162,7 +162,7 @@ describe("Realtime", () => {
       )
   )
 
-  it.effect("drops a payload on which the schema's own code throws, and all channels go on", () =>
+  it.effect("a payload on which a schema throws is a gap, and every channel goes on", () =>
     Effect.gen(function* () {
       const Odd = Channel.make(
         "odd",
@@ -186,14 +186,14 @@ describe("Realtime", () => {
     }).pipe(Effect.provide(layer))
   )
 
-  it.effect("never closes a channel for another while somebody waits for it", () =>
+  it.effect("a channel is never closed for another while a subscriber waits for it", () =>
     Effect.gen(function* () {
       const memory = yield* MemorySource.MemorySource
       const to = (name: string) =>
         collect(Realtime.events(Channel.make(name, Schema.Unknown)).pipe(Stream.map(brief)))
       const gone = yield* to("a")
       yield* Fiber.interrupt(gone.fiber)
-      // "a" lingers; somebody comes back to it, but the source is down.
+      // "a" lingers, and a subscriber returns to it while the source is down.
       yield* memory.lose
       const waiting = yield* to("a")
       const other = yield* to("b")
@@ -218,7 +218,7 @@ describe("Realtime", () => {
     )
   )
 
-  it.effect("refuses a channel beyond maxChannels, and serves it when another is free", () =>
+  it.effect("a channel over maxChannels is rejected, and opens once another channel closes", () =>
     Effect.gen(function* () {
       const { fiber } = yield* collect(Realtime.events(Orders))
       const other = Channel.make("other", Schema.Unknown)
@@ -236,7 +236,7 @@ describe("Realtime", () => {
     )
   )
 
-  it.effect("tells a consumer that is too slow what it missed, and the others miss nothing", () =>
+  it.effect("a slow consumer receives a gap for what it missed, and others miss nothing", () =>
     Effect.gen(function* () {
       const source = yield* NotificationSource
       const slow = yield* Realtime.events(Loose).pipe(
@@ -249,7 +249,7 @@ describe("Realtime", () => {
       const { queue: fast } = yield* collect(Realtime.events(Loose))
       for (let id = 0; id < 1000; id++) {
         yield* source.notify("orders", String(id))
-        // One batch each: taken before the next is sent.
+        // One batch each: received before the next is sent.
         expect(brief(yield* Queue.take(fast))).toBe(id)
       }
       yield* TestClock.adjust("1 hour")
@@ -258,7 +258,7 @@ describe("Realtime", () => {
       const ids = seen.filter((value) => typeof value === "number")
       expect(ids).toEqual([...new Set(ids)].toSorted((a, b) => a - b))
       expect(ids.at(-1)).toBe(999)
-      // Every hole in the numbers has its gap, and no gap stands without a hole.
+      // Every hole in the numbers has one gap, and every gap has a hole.
       const holes = seen.filter(
         (value, index) => typeof value === "number" && index > 0 && seen[index - 1] !== value - 1
       )
@@ -267,7 +267,7 @@ describe("Realtime", () => {
   )
 
   it.effect(
-    "tells the state of its source as a Stream: the present one first, then each change",
+    "the state of the source is a Stream that begins with the present state and emits each change",
     () =>
       Effect.gen(function* () {
         const memory = yield* MemorySource.MemorySource
@@ -287,7 +287,7 @@ describe("Realtime", () => {
       }).pipe(Effect.provide(layer))
   )
 
-  it.effect("says on system_notifications when its source is lost and when it is back", () =>
+  it.effect("system_notifications warns when the source is lost, and informs when it is back", () =>
     Effect.gen(function* () {
       const { queue } = yield* collect(Realtime.events(Channel.systemNotifications))
       const memory = yield* MemorySource.MemorySource
@@ -300,7 +300,7 @@ describe("Realtime", () => {
     }).pipe(Effect.provide(layer))
   )
 
-  describe("events from a cursor", () => {
+  describe("Events from a cursor", () => {
     const cursorAfter = (count: number) =>
       Effect.gen(function* () {
         const { fiber, queue } = yield* collect(Realtime.events(Loose))
@@ -311,7 +311,7 @@ describe("Realtime", () => {
         return last?._tag === "Event" ? last.cursor : undefined
       })
 
-    it.effect("replays exactly what was missed, then goes on live", () =>
+    it.effect("a subscriber with a cursor receives what it missed, then live events", () =>
       Effect.gen(function* () {
         const from = yield* cursorAfter(3)
         for (const payload of ["a", "b"]) yield* Realtime.publish(Loose, payload)
@@ -326,7 +326,7 @@ describe("Realtime", () => {
       ["of another epoch", "AAAAAAAA:1"],
       ["that does not parse", "; drop table"],
       ["of the far future", "x"]
-    ] as const)("begins with a gap for a cursor %s", ([, text]) =>
+    ] as const)("a subscriber with a cursor %s receives a gap first", ([, text]) =>
       Effect.gen(function* () {
         const real = yield* cursorAfter(1)
         const from = text === "x" ? real!.replace(/:1$/, ":99") : text
@@ -336,7 +336,7 @@ describe("Realtime", () => {
       }).pipe(Effect.provide(layer))
     )
 
-    it.effect("begins with a gap when more was missed than is remembered", () =>
+    it.effect("a subscriber that missed more than 256 events receives a gap first", () =>
       Effect.gen(function* () {
         const from = yield* cursorAfter(1)
         for (let id = 0; id < 257; id++) yield* Realtime.publish(Loose, id)
@@ -347,24 +347,24 @@ describe("Realtime", () => {
     )
   })
 
-  describe("publish", () => {
-    it.effect("refuses a payload that does not match the schema", () =>
+  describe("Realtime.publish", () => {
+    it.effect("publish rejects a payload that does not match the schema", () =>
       Effect.gen(function* () {
         const error = yield* Effect.flip(Realtime.publish(Orders, { id: 1.5 }))
         expect(error._tag).toBe("InvalidPayload")
       }).pipe(Effect.provide(layer))
     )
 
-    it.effect("takes 7,999 bytes of JSON and refuses 8,000, counted in bytes", () =>
+    it.effect("publish accepts 7,999 bytes of JSON and rejects 8,000, counted in bytes", () =>
       Effect.gen(function* () {
-        // Two quotes of JSON, then two bytes per letter.
+        // Two quotes and one byte of JSON, then two bytes per letter.
         yield* Realtime.publish(Loose, `x${"é".repeat(3998)}`)
         const error = yield* Effect.flip(Realtime.publish(Loose, "é".repeat(3999)))
         expect(error).toMatchObject({ _tag: "PayloadTooLarge", bytes: 8000, limit: 7999 })
       }).pipe(Effect.provide(layer))
     )
 
-    it.effect("refuses a channel whose name does not fit", () =>
+    it.effect("publish and events reject a channel name of 64 bytes", () =>
       Effect.gen(function* () {
         const channel = Channel.untyped("x".repeat(64))
         expect((yield* Effect.flip(Realtime.publish(channel, 1)))._tag).toBe("InvalidChannelName")
@@ -373,7 +373,7 @@ describe("Realtime", () => {
       }).pipe(Effect.provide(layer))
     )
 
-    it.live("belongs to the caller's transaction: a rollback tells nobody", () =>
+    it.live("a live publish in a transaction that rolls back is never delivered", () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         const queue = yield* Queue.unbounded<unknown>()

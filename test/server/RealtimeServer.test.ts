@@ -15,7 +15,7 @@ const Moves = Channel.make("moves", Order, { publish: true })
 const Room = Channel.family("room_", Schema.String, Schema.Unknown, { publish: true })
 const options: AnonymousOptions = { channels: [Orders, Moves, Room], authorize: allowAll }
 
-/** Opens a door with `more` options and runs the test beside it. */
+/** Starts a server with `more` options and runs the test beside it. */
 const open = <A, E, R>(
   body: Effect.Effect<A, E, R>,
   more?: Partial<AnonymousOptions>
@@ -29,7 +29,7 @@ const here = Effect.map(Address, ({ ws }) => ws)
 const greeted = Effect.flatMap(here, (url) => greet(url))
 
 describe("RealtimeServer", () => {
-  it.live("answers hello with welcome and its limits", () =>
+  it.live("the server answers hello with welcome and its limits", () =>
     open(
       Effect.gen(function* () {
         const wire = yield* connect(yield* here)
@@ -48,7 +48,7 @@ describe("RealtimeServer", () => {
     )
   )
 
-  it.live("delivers what is published after subscribed, to all subscribers, the same bytes", () =>
+  it.live("all subscribers receive a published event, in the same bytes", () =>
     open(
       Effect.gen(function* () {
         const first = yield* greeted
@@ -67,7 +67,7 @@ describe("RealtimeServer", () => {
     )
   )
 
-  it.live("revokes and looks again by the key of an identity", () => {
+  it.live("revoke and reauthorize find sessions by the key of an identity", () => {
     let allowed = true
     const door = RealtimeServer.layer({
       ...options,
@@ -90,7 +90,7 @@ describe("RealtimeServer", () => {
     }).pipe(Effect.scoped, Effect.provide(layerAround(door)))
   })
 
-  it.live("commits made at once after subscribed are never missed", () =>
+  it.live("a subscriber misses no commit made at once after subscribed", () =>
     open(
       Effect.gen(function* () {
         const wire = yield* greeted
@@ -109,7 +109,7 @@ describe("RealtimeServer", () => {
     )
   )
 
-  it.live("sends nothing of a channel after unsubscribed", () =>
+  it.live("the server sends no event of a channel after unsubscribed", () =>
     open(
       Effect.gen(function* () {
         const wire = yield* greeted
@@ -124,7 +124,7 @@ describe("RealtimeServer", () => {
     )
   )
 
-  it.live("answers unsubscribe without a subscription all the same", () =>
+  it.live("the server answers unsubscribe also without a subscription", () =>
     open(
       Effect.gen(function* () {
         const wire = yield* greeted
@@ -134,7 +134,7 @@ describe("RealtimeServer", () => {
     )
   )
 
-  it.live("publishes for a client, answers published, and the publisher receives its own", () =>
+  it.live("a client that publishes gets published, and receives its own event", () =>
     open(
       Effect.gen(function* () {
         const wire = yield* greeted
@@ -147,7 +147,7 @@ describe("RealtimeServer", () => {
     )
   )
 
-  it.live("tells a lost source as status and gap, and delivers what follows", () =>
+  it.live("a lost source sends status and gap, and later events are delivered", () =>
     open(
       Effect.gen(function* () {
         const wire = yield* greeted
@@ -167,7 +167,7 @@ describe("RealtimeServer", () => {
     )
   )
 
-  it.live("tells a newcomer that the source is down, and answers source/down in time", () =>
+  it.live("a new client gets status down, and its subscribe fails after sourceWait", () =>
     open(
       Effect.gen(function* () {
         yield* (yield* MemorySource.MemorySource).lose
@@ -184,7 +184,7 @@ describe("RealtimeServer", () => {
     )
   )
 
-  it.live("tells an invalid notification as gap invalid, and nothing else is disturbed", () =>
+  it.live("an invalid notification is a gap for subscribers, and later events arrive", () =>
     open(
       Effect.gen(function* () {
         const wire = yield* greeted
@@ -199,8 +199,8 @@ describe("RealtimeServer", () => {
     )
   )
 
-  describe("resume", () => {
-    it.live("replays exactly what was missed, then goes on live", () =>
+  describe("Resuming from a cursor", () => {
+    it.live("a client that resumes receives what it missed, then live events", () =>
       open(
         Effect.gen(function* () {
           const first = yield* greeted
@@ -222,7 +222,7 @@ describe("RealtimeServer", () => {
       )
     )
 
-    it.live("answers reset for a cursor from before a lost link", () =>
+    it.live("a cursor from before a lost link gets the state reset", () =>
       open(
         Effect.gen(function* () {
           const wire = yield* greeted
@@ -242,7 +242,7 @@ describe("RealtimeServer", () => {
     )
   })
 
-  describe("refuses a request, and the socket lives", () => {
+  describe("Rejected requests", () => {
     const refused = [
       [{ type: "subscribe", id: 1, channel: "x".repeat(64) }, "channel/invalid-name", 1],
       [{ type: "subscribe", id: 1, channel: "realtime" }, "channel/invalid-name", 1],
@@ -265,7 +265,7 @@ describe("RealtimeServer", () => {
       ],
       [Buffer.from("binary"), "frame/malformed", undefined]
     ] as const
-    it.live.each(refused)("%j with %s", ([frame, code, id]) =>
+    it.live.each(refused)("%j is rejected with %s", ([frame, code, id]) =>
       open(
         Effect.gen(function* () {
           const wire = yield* greeted
@@ -280,7 +280,7 @@ describe("RealtimeServer", () => {
       )
     )
 
-    it.live("a subscription over the limit with subscribe/limit", () =>
+    it.live("a subscription over the limit is rejected with subscribe/limit", () =>
       open(
         Effect.gen(function* () {
           const wire = yield* greeted
@@ -293,7 +293,7 @@ describe("RealtimeServer", () => {
       )
     )
 
-    it.live("an id that is not answered yet", () =>
+    it.live("an id that is not answered yet is rejected", () =>
       Effect.gen(function* () {
         const gate = yield* Deferred.make<boolean>()
         yield* open(
@@ -313,8 +313,8 @@ describe("RealtimeServer", () => {
     )
   })
 
-  describe("authorize", () => {
-    it.live("decides by channel, parameter and action", () =>
+  describe("The option authorize", () => {
+    it.live("authorize decides by channel, parameter and action", () =>
       open(
         Effect.gen(function* () {
           const wire = yield* greeted
@@ -335,7 +335,7 @@ describe("RealtimeServer", () => {
     it.live.each([
       ["dies", Effect.die(new Error("secret"))],
       ["takes too long", Effect.never]
-    ] as const)("that %s is answered server/internal without its reason", ([, verdict]) =>
+    ] as const)("an authorize that %s gives server/internal and hides its reason", ([, verdict]) =>
       open(
         Effect.gen(function* () {
           const wire = yield* greeted
@@ -348,7 +348,7 @@ describe("RealtimeServer", () => {
       )
     )
 
-    it.live("keeps requests of one channel in order while it decides", () =>
+    it.live("requests of one channel stay in order while authorize decides", () =>
       open(
         Effect.gen(function* () {
           const wire = yield* greeted
@@ -364,14 +364,14 @@ describe("RealtimeServer", () => {
     )
   })
 
-  describe("closes", () => {
+  describe("The close codes of the server", () => {
     it.live.each([
       [`{"type":"subscribe","id":1,"channel":"orders"}`, 4200],
       ["not json", 4200],
       [Buffer.from("x"), 4200],
       [`{"type":"hello","version":2}`, 4201],
       [`{"type":"hello"}`, 4200]
-    ] as const)("when the first message is %s", ([first, code]) =>
+    ] as const)("the first message %s closes the session", ([first, code]) =>
       open(
         Effect.gen(function* () {
           const wire = yield* connect(yield* here)
@@ -382,7 +382,7 @@ describe("RealtimeServer", () => {
       )
     )
 
-    it.live("4200 at a second hello", () =>
+    it.live("a second hello closes the session with 4200", () =>
       open(
         Effect.gen(function* () {
           const wire = yield* greeted
@@ -392,7 +392,7 @@ describe("RealtimeServer", () => {
       )
     )
 
-    it.live("4005 without a hello in time", () =>
+    it.live("a session without hello in time is closed with 4005", () =>
       open(
         Effect.gen(function* () {
           const wire = yield* connect(yield* here)
@@ -402,7 +402,7 @@ describe("RealtimeServer", () => {
       )
     )
 
-    it.live("4002 a session that stays silent beyond ping and slack, after it was pinged", () =>
+    it.live("a session that answers no ping in time is closed with 4002", () =>
       open(
         Effect.gen(function* () {
           const wire = yield* greeted
@@ -413,7 +413,7 @@ describe("RealtimeServer", () => {
       )
     )
 
-    it.live("no session that answers its pings", () =>
+    it.live("a session that answers its pings stays open", () =>
       open(
         Effect.gen(function* () {
           const wire = yield* greeted
@@ -427,7 +427,7 @@ describe("RealtimeServer", () => {
       )
     )
 
-    it.live("1009 a message over maxFrameBytes", () =>
+    it.live("a message over maxFrameBytes closes the session with 1009", () =>
       open(
         Effect.gen(function* () {
           const wire = yield* greeted
@@ -438,7 +438,7 @@ describe("RealtimeServer", () => {
       )
     )
 
-    it.live("4003 a session with too many unanswered requests", () =>
+    it.live("a session with too many unanswered requests is closed with 4003", () =>
       open(
         Effect.gen(function* () {
           const wire = yield* greeted
@@ -449,7 +449,7 @@ describe("RealtimeServer", () => {
       )
     )
 
-    it.live("4000 everybody with a bye when it drains, and refuses newcomers with 503", () =>
+    it.live("a drain sends bye, closes with 4000, and rejects new clients with 503", () =>
       open(
         Effect.gen(function* () {
           const wire = yield* greeted
@@ -465,7 +465,7 @@ describe("RealtimeServer", () => {
     )
   })
 
-  describe("at the upgrade", () => {
+  describe("The upgrade of the server", () => {
     const status = (attempt: Parameters<typeof connect>[1], more?: Partial<AnonymousOptions>) =>
       open(
         Effect.gen(function* () {
@@ -490,14 +490,14 @@ describe("RealtimeServer", () => {
       ["rubbish", { origin: "http://[" }, undefined, 403],
       ["a listed origin", { origin: "https://app.example" }, ["https://app.example"], 101],
       ["an unlisted one", { origin: "https://evil.example" }, ["https://app.example"], 403],
-      ["any, if so told", { origin: "https://evil.example" }, "any", 101]
-    ] as const)("%s", ([, headers, origins, expected]) =>
+      ["any origin, with origins any", { origin: "https://evil.example" }, "any", 101]
+    ] as const)("the origin decides the upgrade's status: %s", ([, headers, origins, expected]) =>
       Effect.gen(function* () {
         expect(yield* status({ headers }, origins === undefined ? {} : { origins })).toBe(expected)
       })
     )
 
-    it.live("takes a client without a subprotocol, or with ours among others", () =>
+    it.live("the upgrade accepts no subprotocol or ours, and rejects only others with 400", () =>
       Effect.gen(function* () {
         expect(yield* status({ protocols: [] })).toBe(101)
         expect(yield* status({ protocols: ["other", "effect-realtime.v1"] })).toBe(101)
@@ -505,7 +505,7 @@ describe("RealtimeServer", () => {
       })
     )
 
-    it.live("refuses with 503 when it is full", () =>
+    it.live("an upgrade is rejected with 503 at the limit of sessions", () =>
       open(
         Effect.gen(function* () {
           yield* greeted
@@ -515,7 +515,7 @@ describe("RealtimeServer", () => {
       )
     )
 
-    it.live("answers a plain GET with 426, and leaves the app's other routes alone", () =>
+    it.live("a plain GET gets 426, and the app keeps its other routes", () =>
       open(
         Effect.gen(function* () {
           const { http } = yield* Address
@@ -527,7 +527,7 @@ describe("RealtimeServer", () => {
       )
     )
 
-    it.live("ignores a query string", () =>
+    it.live("a query string in the URL of the upgrade is ignored", () =>
       open(
         Effect.gen(function* () {
           yield* greet(`${yield* here}?token=no`)
@@ -536,7 +536,7 @@ describe("RealtimeServer", () => {
     )
   })
 
-  it.live("fails at start when two families match one name", () =>
+  it.live("the server fails at start when two families match one name", () =>
     Effect.gen(function* () {
       const clash = Channel.family("room_big_", Schema.String, Schema.Unknown)
       const error = yield* Effect.flip(
@@ -546,7 +546,7 @@ describe("RealtimeServer", () => {
     })
   )
 
-  it.live("lets an exact channel beat a family", () =>
+  it.live("an exact channel takes precedence over a family that matches its name", () =>
     open(
       Effect.gen(function* () {
         const wire = yield* greeted
@@ -557,7 +557,7 @@ describe("RealtimeServer", () => {
     )
   )
 
-  it.live("closes fast with open sockets, inside an HTTP server that would wait for them", () =>
+  it.live("the server closes its open sockets faster than its HTTP server would", () =>
     Effect.gen(function* () {
       const scope = yield* Scope.make()
       const context = yield* Layer.build(layer(options)).pipe(Scope.provide(scope))

@@ -1,6 +1,6 @@
 /**
- * What must not compile: a door without `authorize`, identities of the wrong type, a client that
- * publishes where clients may not. `tsc` checks the lines; the test only says so.
+ * What must not compile: a server without `authorize`, identities of the wrong type, a client that
+ * publishes where clients may not. `tsc` checks the lines.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Effect, Layer, Redacted, Schema, Stream } from "effect"
@@ -42,11 +42,11 @@ const authenticate: Authenticate<Person> = ({ token }) =>
 const identityKey = ({ name }: Person) => name
 
 describe("RealtimeServer.layer", () => {
-  it("needs authorize, or the word that opens everything", () => {
+  it("RealtimeServer.layer requires authorize or allowAll", () => {
     expect(() => {
-      // @ts-expect-error nobody said who may do what
+      // @ts-expect-error authorize is required
       RealtimeServer.layer({ channels })
-      // @ts-expect-error who somebody is does not say what they may do
+      // @ts-expect-error authenticate does not replace authorize
       RealtimeServer.layer({ channels, authenticate, identityKey })
       // @ts-expect-error a word of an earlier idea
       RealtimeServer.layer({ channels, authorize: true })
@@ -57,7 +57,7 @@ describe("RealtimeServer.layer", () => {
     expect(RealtimeServer.allowAll).toBe(allowAll)
   })
 
-  it("gives authorize the identity of authenticate, and no other", () => {
+  it("authorize gets the identity type that authenticate returns", () => {
     expect(() => {
       RealtimeServer.layer({
         channels,
@@ -82,7 +82,7 @@ describe("RealtimeServer.layer", () => {
         authorize: ({ identity }) => Effect.succeed(identity.role === "admin"),
         identityKey
       })
-      // @ts-expect-error without authenticate there is nobody to name
+      // @ts-expect-error without authenticate no identity has a key
       RealtimeServer.layer({
         channels,
         authorize: ({ identity }: Request<Person>) => Effect.succeed(identity.name === "ann")
@@ -97,7 +97,7 @@ describe("RealtimeServer.layer", () => {
     }).toBeTypeOf("function")
   })
 
-  it("asks for the key of an identity that is no string", () => {
+  it("identityKey is required for an identity that is no string", () => {
     expect(() => {
       // @ts-expect-error two texts of one person are two people
       RealtimeServer.layer({ channels, authenticate, authorize: allowAll })
@@ -118,7 +118,7 @@ describe("RealtimeServer.layer", () => {
         authorize: ({ identity }) => Effect.succeed(identity.name === "ann"),
         identityKey: ({ name }) => name
       })
-      // @ts-expect-error somebody may come without a text
+      // @ts-expect-error the identity may be undefined
       RealtimeServer.layer({
         channels,
         authenticate: ({ token }) => Effect.succeed({ identity: token }),
@@ -127,7 +127,7 @@ describe("RealtimeServer.layer", () => {
     }).toBeTypeOf("function")
   })
 
-  it("revokes by that key, and by nothing else", () => {
+  it("revoke and reauthorize of the service take the key of an identity only", () => {
     expect((ann: Person) =>
       RealtimeServer.RealtimeServer.use((server) => {
         // @ts-expect-error the service does not know the key of a person
@@ -139,7 +139,7 @@ describe("RealtimeServer.layer", () => {
     ).toBeTypeOf("function")
   })
 
-  it("takes verdicts as Effects that cannot fail, and nothing else", () => {
+  it("authorize must be an Effect of a boolean that cannot fail", () => {
     expect(() => {
       // @ts-expect-error a boolean is no Effect
       RealtimeServer.layer({ channels, authorize: () => true })
@@ -156,7 +156,7 @@ describe("RealtimeServer.layer", () => {
     }).toBeTypeOf("function")
   })
 
-  it("asks for the services of authenticate and authorize", () => {
+  it("the server requires the services of authenticate and authorize", () => {
     const door = RealtimeServer.layer({
       channels,
       authenticate,
@@ -169,7 +169,7 @@ describe("RealtimeServer.layer", () => {
     expect(Layer.isLayer(door)).toBe(true)
   })
 
-  it("names the limits it knows, and no others", () => {
+  it("limits accept known names only, and a rate needs a burst", () => {
     expect(() => {
       RealtimeServer.layer({ channels, authorize: allowAll, limits: { helloTimeout: "1 second" } })
       // @ts-expect-error there is no such limit
@@ -180,8 +180,8 @@ describe("RealtimeServer.layer", () => {
   })
 })
 
-describe("the class of ./node", () => {
-  it("takes values and Promises too, with the same identities", () => {
+describe("The class RealtimeServer of ./node", () => {
+  it("the class accepts values and Promises, and checks identities alike", () => {
     expect((server: Server) => [
       new NodeServer(server, ""),
       new NodeServer(server, "", { authorize: ({ action }) => action === "subscribe" }),
@@ -207,7 +207,7 @@ describe("the class of ./node", () => {
         authenticate: () => ({ identity: { name: "ann" } }),
         authorize: ({ identity }) => identity.name === "ann"
       }),
-      // @ts-expect-error without authenticate there is nobody to name
+      // @ts-expect-error without authenticate no identity has a key
       new NodeServer(server, "", { authorize: ({ identity }) => identity.name === "ann" }),
       // @ts-expect-error text is no verdict
       new NodeServer(server, "", { authorize: () => "yes" })
@@ -235,8 +235,8 @@ describe("revoke and reauthorize of ./node", () => {
   })
 })
 
-describe("a client", () => {
-  it("publishes only to channels that say so", () => {
+describe("The client's types", () => {
+  it("a client publishes only to channels that allow clients to publish", () => {
     expect(() =>
       RealtimeClient.RealtimeClient.use((client) => {
         // @ts-expect-error clients only read this one
@@ -249,11 +249,11 @@ describe("a client", () => {
   })
 })
 
-describe("jwt", () => {
+describe("jwt types", () => {
   const secret = Redacted.make("0123456789abcdef0123456789abcdef")
   const { publicKey } = generateKeyPairSync("ed25519")
 
-  it("knows the identity from the Schema or the function, and text otherwise", () => {
+  it("jwt gets its identity type from the Schema or the function, and string otherwise", () => {
     const Claims = Schema.Struct({ sub: Schema.String, role: Schema.Literals(["admin", "user"]) })
     expectTypeOf(Jwt.authenticate({ keys: secret })).toEqualTypeOf<Jwt.Authenticate<string>>()
     expectTypeOf(Jwt.authenticate({ keys: secret, identity: Claims })).toEqualTypeOf<
@@ -270,7 +270,7 @@ describe("jwt", () => {
     ).toEqualTypeOf<Jwt.Authenticate<boolean, Users>>()
   })
 
-  it("flows into authorize", () => {
+  it("authorize gets the identity type of jwt", () => {
     const Claims = Schema.Struct({ sub: Schema.String, role: Schema.Literals(["admin", "user"]) })
     expect(() => {
       RealtimeServer.layer({
@@ -302,7 +302,7 @@ describe("jwt", () => {
     }).toBeTypeOf("function")
   })
 
-  it("refuses an identity of which nothing is known: no key would be asked for", () => {
+  it("jwt rejects an identity of unknown type, which would need no key", () => {
     expect(() => {
       // @ts-expect-error any claim may be anything
       Jwt.authenticate({ keys: secret, identity: (claims) => claims["role"] })
@@ -321,7 +321,7 @@ describe("jwt", () => {
     }).toBeTypeOf("function")
   })
 
-  it("cannot be told none, nor a secret as a public key, nor a provider without an audience", () => {
+  it("jwt rejects the algorithm none, a secret as a public key, and a provider without issuer or audience", () => {
     expect(() => {
       // @ts-expect-error unsigned is no algorithm
       Jwt.authenticate({ keys: secret, algorithms: ["none"] })
@@ -334,26 +334,26 @@ describe("jwt", () => {
         audience: "a",
         algorithms: ["HS256"]
       })
-      // @ts-expect-error everybody's tokens
+      // @ts-expect-error the audience is required
       Jwt.authenticate({ keys: "https://id.example", issuer: "https://id.example" })
-      // @ts-expect-error from anybody
+      // @ts-expect-error the issuer is required
       Jwt.authenticate({ keys: "https://id.example", audience: "app" })
       Jwt.authenticate({ keys: "https://id.example", issuer: "any", audience: "any" })
     }).toBeTypeOf("function")
   })
 })
 
-/** The type of what an effect needs; there is no value of it. */
+/** The services that an effect requires; a type only. */
 const needs = <R>(effect: Effect.Effect<unknown, unknown, R>): R => effect as never
-/** The same of a door. */
+/** The services that a server layer requires; a type only. */
 const doorNeeds = <R>(door: Layer.Layer<RealtimeServer.RealtimeServer, unknown, R>): R =>
   door as never
 
-describe("a durable channel", () => {
+describe("The types of a durable channel", () => {
   const Log = Channel.make("log", Schema.Int, { delivery: "durable" })
   const Notes = Channel.family("note_", Schema.String, Schema.Int, { delivery: "durable" })
 
-  it("asks for the outbox wherever it is used, and a live one does not", () => {
+  it("a durable channel requires the outbox wherever it is used, and a live one does not", () => {
     expectTypeOf(needs(Realtime.publish(Log, 1))).toEqualTypeOf<Realtime.Realtime | OutboxReader>()
     expectTypeOf(needs(Realtime.publish(Moves, { id: 1 }))).toEqualTypeOf<Realtime.Realtime>()
     const events = Stream.runDrain(Realtime.events(Notes("a")))
@@ -366,7 +366,7 @@ describe("a durable channel", () => {
     ).toEqualTypeOf<Realtime.Realtime>()
   })
 
-  it("asks for the outbox at the server that serves it, also beside others", () => {
+  it("a server with a durable channel requires the outbox, also beside live channels", () => {
     const authorize = allowAll
     type Usual = HttpRouter.HttpRouter | Realtime.Realtime
     expectTypeOf(
@@ -378,20 +378,20 @@ describe("a durable channel", () => {
     expectTypeOf(
       doorNeeds(RealtimeServer.layer({ channels: [Orders], authorize }))
     ).toEqualTypeOf<Usual>()
-    // Nothing is known of these: they are checked at start.
+    // The deliveries of these are unknown to the types, and are checked at start.
     const unknown: ReadonlyArray<Channel.Definition> = [Log, Orders]
     expectTypeOf(
       doorNeeds(RealtimeServer.layer({ channels: unknown, authorize }))
     ).toEqualTypeOf<Usual>()
   })
 
-  it("is the only one that a name consumes", () => {
+  it("only a durable channel can be consumed", () => {
     expectTypeOf(() => {
       Realtime.consume(Log, { name: "ledger", onEvents: () => Effect.void })
       // @ts-expect-error a live channel keeps nothing to go on from
       Realtime.consume(Orders, { name: "ledger", onEvents: () => Effect.void })
       const any = Log as Channel.Channel<number>
-      // @ts-expect-error nobody knows whether this one does
+      // @ts-expect-error the delivery of this channel is unknown
       Realtime.consume(any, { name: "ledger", onEvents: () => Effect.void })
     }).toBeFunction()
   })

@@ -1,4 +1,4 @@
-/** What a URL presents and trusts is looked at when its text is read, not when a server has answered. */
+/** The certificates of a URL are checked when it is parsed, before any server answers. */
 import { PgConnection } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Redacted, Result } from "effect"
@@ -38,7 +38,7 @@ afterAll(() => {
   if (folder !== undefined) Fs.rmSync(folder, { recursive: true })
 })
 
-/** A listener that agrees to TLS and goes no further. */
+/** A listener that accepts TLS and then sends nothing more. */
 const agreeing = Effect.acquireRelease(
   Effect.callback<Net.Server>((resume) => {
     const server = Net.createServer((socket) => {
@@ -51,7 +51,7 @@ const agreeing = Effect.acquireRelease(
 )
 const portOf = (server: Net.Server) => (server.address() as Net.AddressInfo).port
 
-describe.skipIf(missing !== undefined)("what a URL presents and trusts", () => {
+describe.skipIf(missing !== undefined)("The certificates of a database URL", () => {
   it.each([
     ["sslcert=one.pem&sslkey=two.key", /a sslkey that is not the key of its sslcert/],
     ["sslcert=one.pem&sslkey=locked.key", /is encrypted\. Give its password as sslpassword/],
@@ -62,7 +62,7 @@ describe.skipIf(missing !== undefined)("what a URL presents and trusts", () => {
     ["sslrootcert=one.key", /a sslrootcert that holds no certificate/],
     ["sslrootcert=broken.pem", /whose certificate 1 cannot be read/],
     ["sslrootcert=half.pem", /whose certificate 2 cannot be read/]
-  ])("refuses %s at once, in every mode", (query, said) => {
+  ])("the URL with %s is rejected before connecting, in every sslmode", (query, said) => {
     const files = query.replace(/=(\w+\.)/g, (_, name) => `=${at(name)}`)
     for (const mode of ["allow", "prefer", "require", "verify-full"]) {
       const read = secured({ url: Redacted.make(`postgres://u@h/d?sslmode=${mode}&${files}`) })
@@ -72,7 +72,7 @@ describe.skipIf(missing !== undefined)("what a URL presents and trusts", () => {
     }
   })
 
-  it("refuses what an application gives as ssl beside it, too", () => {
+  it("the option ssl is rejected when its key does not fit its certificate", () => {
     const ssl = { cert: text("one.pem"), key: text("two.key") }
     const { message } = Result.getOrThrow(Result.flip(secured({ username: "u", ssl })))
     expect(message).toMatch(
@@ -83,7 +83,7 @@ describe.skipIf(missing !== undefined)("what a URL presents and trusts", () => {
     }
   })
 
-  it("takes what fits", () => {
+  it("certificates and keys that fit are accepted", () => {
     const tls = (query: string) => {
       const url = Redacted.make(`postgres://u@h/d?sslmode=require&${query}`)
       return Result.getOrThrow(secured({ url })).connection.ssl
@@ -102,7 +102,7 @@ describe.skipIf(missing !== undefined)("what a URL presents and trusts", () => {
     })
   })
 
-  it.live("a server that agrees to TLS is not asked with a key that does not fit", () =>
+  it.live("a key that does not fit is rejected, although the server agrees to TLS", () =>
     Effect.gen(function* () {
       const port = portOf(yield* agreeing)
       const files = `sslcert=${at("one.pem")}&sslkey=${at("locked.key")}`
@@ -116,7 +116,7 @@ describe.skipIf(missing !== undefined)("what a URL presents and trusts", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("what throws where a socket hears ends the session, and not the process", () =>
+  it.live("an error thrown in a socket's listener ends the session, not the process", () =>
     Effect.gen(function* () {
       const port = portOf(yield* agreeing)
       const stream = () =>
@@ -133,11 +133,11 @@ describe.skipIf(missing !== undefined)("what a URL presents and trusts", () => {
   )
 })
 
-describe("a parameter that is given twice", () => {
+describe("Repeated parameters of a database URL", () => {
   const read = (query: string) =>
     Result.getOrThrow(secured({ url: Redacted.make(`postgres://u@h:1/d?${query}`) })).connection
 
-  it("counts as it stands last", () => {
+  it("the last of repeated parameters counts", () => {
     expect(read("sslmode=disable&sslmode=verify-full").ssl).toEqual({})
     expect(read("sslmode=verify-full&sslmode=disable").ssl).toBe(false)
     expect(read("sslmode=disable&sslmode=require").ssl).toMatchObject({ rejectUnauthorized: false })
@@ -146,7 +146,7 @@ describe("a parameter that is given twice", () => {
     expect(address(read("host=a&host=/run"))).toEqual({ path: "/run/.s.PGSQL.1" })
   })
 
-  it("is refused where one of them cannot be followed", () => {
+  it("repeated parameters are rejected if any of them is invalid", () => {
     const url = Redacted.make("postgres://u@h/d?sslmode=full&sslmode=verify-full")
     expect(Result.isFailure(secured({ url }))).toBe(true)
   })

@@ -1,6 +1,6 @@
 /**
- * One client's cost is not everybody's: what is read once is decoded and encoded once, in steps of the
- * event loop, and what each session may do adds up to limits of the node.
+ * The cost of one client does not grow with the crowd: a replay is read, decoded and encoded once,
+ * in turns of the event loop, and what each session may do adds up to limits of the node.
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
@@ -28,7 +28,7 @@ import {
 import { layerReader, publish, session } from "./support/durable.ts"
 import { until } from "../support/until.ts"
 
-/** Texts, which say when they are decoded. */
+/** Texts that report when they are decoded. */
 const counted = { decoded: () => undefined as void }
 
 const Counted = Schema.String.pipe(
@@ -68,7 +68,7 @@ const publishMany = (count: number, text: string) =>
 const texts = (visitor: Visitor) =>
   visitor.of("events").flatMap(({ events }) => events.map(({ data }) => data))
 
-/** The most that was decoded, and written, between two rounds of the event loop. */
+/** The most events decoded, and written, in one turn of the event loop. */
 const countSteps = Effect.acquireRelease(
   Effect.sync(() => {
     const most = { decoded: 0, written: 0 }
@@ -105,7 +105,7 @@ const countSteps = Effect.acquireRelease(
   ({ stop }) => Effect.sync(stop)
 )
 
-/** Lets so many steps of replays go, and the others wait until it is opened. */
+/** Lets `free` steps of replays run, and holds the others until it is opened. */
 const gated = (free: number) =>
   Effect.acquireRelease(
     Effect.sync(() => {
@@ -119,7 +119,7 @@ const gated = (free: number) =>
     () => Effect.sync(() => Reflect.deleteProperty(turns, "take"))
   )
 
-describe("a crowd that comes back", () => {
+describe("A crowd that resumes", () => {
   const resume = Effect.fnUntraced(function* (
     clients: number,
     cursors: ReadonlyArray<string>,
@@ -143,7 +143,7 @@ describe("a crowd that comes back", () => {
   const numbered = (count: number, text = "n") =>
     Array.from({ length: count }, (_, n) => `${text}${n + 1}`)
 
-  it.live("has every event decoded once, and no step of the loop handles more than 256", () =>
+  it.live("a replay to 40 clients is decoded once, in turns of at most 256 events", () =>
     Effect.gen(function* () {
       const from = yield* (yield* OutboxReader).position
       yield* publishMany(2000, "n")
@@ -158,7 +158,7 @@ describe("a crowd that comes back", () => {
     }).pipe(Effect.scoped, Effect.provide(layerDoor()))
   )
 
-  it.live("is in steps also where each stands elsewhere", () =>
+  it.live("replays from five cursors decode and write at most 256 events in a turn", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
       const cursors: Array<string> = []
@@ -177,7 +177,7 @@ describe("a crowd that comes back", () => {
     }).pipe(Effect.scoped, Effect.provide(layerDoor()))
   )
 
-  it.live("has a step for each event that alone is larger", () =>
+  it.live("a replay of events over 64 KiB takes one turn for each event", () =>
     Effect.gen(function* () {
       const from = yield* (yield* OutboxReader).position
       const large = "x".repeat(100_000)
@@ -190,13 +190,13 @@ describe("a crowd that comes back", () => {
       expect(most).toEqual({ decoded: 1, written: 1 })
     }).pipe(
       Effect.scoped,
-      // Otherwise a replay of 64 KiB counts as a subscribe.
+      // Otherwise each 64 KiB of a replay counts as a subscribe.
       Effect.provide(layerDoor({ limits: { subscribeRate: { perSecond: 1e6, burst: 1e6 } } }))
     )
   )
 
   it.live(
-    "shares what was read also when more was published meanwhile, without hole or double",
+    "clients share a replay although more is published meanwhile, and receive each event once",
     () =>
       Effect.gen(function* () {
         const reader = yield* OutboxReader
@@ -217,13 +217,13 @@ describe("a crowd that comes back", () => {
         const all = [...numbered(1500), ...Array.from({ length: 12 }, (_, n) => `late${n}`)]
         yield* until(() => visitors.every((one) => texts(one).length >= all.length))
         for (const visitor of visitors) expect(texts(visitor)).toEqual(all)
-        // And what came meanwhile is no replay.
+        // Events published meanwhile are no replay.
         expect(steps.most.decoded).toBeLessThanOrEqual(256 + 12)
         expect(steps.all.decoded).toBeLessThan(2 * all.length)
       }).pipe(Effect.scoped, Effect.provide(layerDoor()))
   )
 
-  it.live("waits in a queue, and beyond it is server/overloaded, never source/down", () =>
+  it.live("a replay waits in a queue, and is rejected as server/overloaded beyond it", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
       const cursors: Array<string> = []
@@ -240,13 +240,13 @@ describe("a crowd that comes back", () => {
       visitors.forEach((one, n) =>
         one.send({ type: "subscribe", id: 1, channel: "room", cursor: cursors[n] })
       )
-      // One is read, two wait.
+      // One replay is read and two wait.
       yield* until(() => visitors.some((one) => one.errors.length > 0))
       const refused = visitors.flatMap((one) => one.of("error"))
       expect(refused).toMatchObject([{ code: "server/overloaded", retry: "later" }])
       expect(refused[0]!.retryAfter).toBeGreaterThanOrEqual(1000)
       expect(yield* refusals("maxReplayQueue")).toBe(before + 1)
-      // Those that wait in vain are told the same.
+      // Replays that wait in vain are rejected alike.
       yield* until(() => visitors.every((one) => one.errors.length > 0))
       expect(visitors.flatMap(({ errors }) => errors)).toEqual(
         Array.from({ length: 4 }, () => "server/overloaded")
@@ -263,8 +263,8 @@ describe("a crowd that comes back", () => {
   )
 })
 
-describe("replays of a node", () => {
-  it.effect("keep no more in memory than they may, and are let in in their order", () =>
+describe("The replays of a node", () => {
+  it.effect("replays stay within their bytes of memory, and start in their order", () =>
     Effect.gen(function* () {
       const admission = new ReplayAdmission({ atOnce: 3, queue: 10, bytes: 100 })
       const admitted: Array<AdmittedReplay> = []
@@ -279,9 +279,9 @@ describe("replays of a node", () => {
         )
       yield* come(0, 60)
       yield* come(1, 60)
-      // It would fit, but is not its turn.
+      // This one would fit, but others wait before it.
       yield* come(2, 10)
-      // More than there is for all: it comes in alone.
+      // More bytes than the limit: this one starts alone.
       yield* come(3, 1000)
       expect(order).toEqual([0])
       admitted[0]!.read(30)
@@ -296,8 +296,8 @@ describe("replays of a node", () => {
   )
 })
 
-describe("a step of the event loop", () => {
-  it.effect("takes what fits, in order, and what is larger by itself", () =>
+describe("The turns of the event loop", () => {
+  it.effect("a turn takes steps that fit, in order, and a larger step takes a turn alone", () =>
     Effect.gen(function* () {
       const few = new Turns({ events: 10, bytes: 100 })
       const steps: Array<Array<number>> = [[]]
@@ -324,11 +324,11 @@ describe("a step of the event loop", () => {
   )
 })
 
-describe("channels that are opened", () => {
+describe("The rate of opened channels", () => {
   const Live = Channel.family("live_", Schema.String, Schema.String)
   const limits = { channelOpenRate: { perSecond: 1, burst: 2 } }
 
-  it.effect("have a budget of the node: whoever asks, and only for those that nobody has", () =>
+  it.effect("all sessions share the rate of opened channels, open channels excepted", () =>
     Effect.gen(function* () {
       const [one, other] = [yield* visit(), yield* visit()]
       one.send({ type: "subscribe", id: 1, channel: "live_a" })
@@ -344,7 +344,7 @@ describe("channels that are opened", () => {
       expect(retryAfter).toBeLessThanOrEqual(2000)
       expect(other.answer(2)?.type).toBe("subscribed")
       expect(yield* refusals("channelOpenRate")).toBe(before + 1)
-      // One that lingers is open still.
+      // A channel that lingers is still open.
       one.send({ type: "unsubscribe", id: 3, channel: "live_a" })
       other.send({ type: "unsubscribe", id: 3, channel: "live_a" })
       yield* settle
@@ -361,7 +361,7 @@ describe("channels that are opened", () => {
     )
   )
 
-  it.live("have it for durable channels too", () =>
+  it.live("durable channels count in the rate of opened channels", () =>
     Effect.gen(function* () {
       const visitor = yield* enter
       for (const id of [1, 2, 3]) {
@@ -377,11 +377,11 @@ describe("channels that are opened", () => {
   )
 })
 
-describe("looks at rights", () => {
+describe("The rate of calls to authorize", () => {
   const Live = Channel.family("live_", Schema.String, Schema.String, { publish: true })
   const limits = { authorizeRate: { perSecond: 1, burst: 3 } }
 
-  it.effect("have a budget of the node, for subscribe and publish", () =>
+  it.effect("subscribes and publishes of all sessions share the rate of authorize", () =>
     Effect.gen(function* () {
       const [one, other] = [yield* visit(), yield* visit()]
       one.send({ type: "subscribe", id: 1, channel: "live_a" })
@@ -406,7 +406,7 @@ describe("looks at rights", () => {
     )
   )
 
-  it.effect("do not count where everybody may everything", () =>
+  it.effect("allowAll counts no calls to authorize", () =>
     Effect.gen(function* () {
       const visitor = yield* visit()
       for (let id = 1; id <= 8; id++) {
@@ -420,7 +420,7 @@ describe("looks at rights", () => {
     )
   )
 
-  it.effect("wait when they are made anew, and nobody who may stay is thrown out", () =>
+  it.effect("reauthorize waits for the rate of authorize, and ends no subscription meanwhile", () =>
     Effect.gen(function* () {
       const asked: Array<string> = []
       const door = layerLiveDoor({

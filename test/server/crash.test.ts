@@ -1,4 +1,7 @@
-/** Cursors across a crash of PostgreSQL and a failover: none lost, none twice, with writers running. */
+/**
+ * Cursors across a crash of PostgreSQL and a failover: no event is lost or delivered twice, with
+ * writers running.
+ */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
 import * as Path from "node:path"
@@ -20,7 +23,7 @@ import {
 const told = (what: string, tally: ReturnType<typeof nothing>) =>
   console.log(`${what}: ${JSON.stringify({ seed, ...tally })}`)
 
-/** What must be 0 whatever was lost. */
+/** Counts that must be 0, whatever the database lost. */
 const exact = (tally: ReturnType<typeof nothing>) => {
   const { followerGone, followerLost, followerTwice, lost, twice, worker } = tally
   expect({ lost, twice, followerLost, followerTwice, followerGone, ...worker, seed }).toMatchObject(
@@ -42,12 +45,12 @@ const waits = (off: boolean) => ({ synchronous_commit: off ? "off" : "on" })
 
 const rounds = (few: number) => (long ? 40 : few)
 
-describe("a crash of PostgreSQL", () => {
+describe("A crash of PostgreSQL", () => {
   it.live.each([
-    ["that waits for the disk", false],
-    ["where nobody waits for the disk", true]
+    ["with synchronous commits", false],
+    ["with asynchronous commits", true]
   ] as const)(
-    "%s costs nobody an event",
+    "after a crash %s no subscriber misses an event or receives it twice",
     ([what, off]) =>
       Effect.gen(function* () {
         const postgres = yield* installedOn(Path.join(yield* folder, "data"), waits(off))
@@ -74,12 +77,12 @@ describe("a crash of PostgreSQL", () => {
   )
 })
 
-describe("a failover to a standby", () => {
+describe("A failover to a standby", () => {
   it.live.each([
-    ["whose primary waits for the disk", false],
-    ["where nobody waits for the disk", true]
+    ["with synchronous commits", false],
+    ["with asynchronous commits", true]
   ] as const)(
-    "%s costs nobody an event that is there",
+    "after a failover %s no subscriber misses an event of the standby",
     ([what, off]) =>
       Effect.gen(function* () {
         const place = yield* folder
@@ -101,7 +104,7 @@ describe("a failover to a standby", () => {
             "select from pg_stat_replication where state = 'streaming'"
           )
           yield* Effect.repeat(streaming, { until: (rows) => rows.length === 1 })
-          // Behind: it hears nothing more a moment before the primary goes.
+          // A standby behind its primary: it receives nothing more a moment before the primary stops.
           const behind = r.chance(0.5)
           const deaf = Effect.andThen(
             execute(standby.url, "alter system set primary_conninfo = 'host=/nowhere'"),

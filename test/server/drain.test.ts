@@ -1,6 +1,6 @@
 /**
- * A node that is about to end: it says so to balancers first, tells everybody when to come back, closes
- * them one after the other, and takes no longer than its window.
+ * A node that drains: it reports not ready to balancers first, sends each client when to reconnect,
+ * closes the sessions one by one, and takes no longer than its window.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Clock, Context, Effect, Fiber, Layer, Schema, type Scope } from "effect"
@@ -24,11 +24,11 @@ const withDoor = <A, E>(
   limits?: AnonymousOptions["limits"]
 ) => Effect.provide(Effect.scoped(body), layerDoor({ ...options, limits }))
 
-/** So many sessions, none of them limited by its address. */
+/** `count` sessions, none of them limited by its address. */
 const crowd = (count: number, polite = true) =>
   Effect.forEach(Array.from({ length: count }), () => visit({ address: "127.0.0.1", polite }))
 
-/** The same, and when each of them is closed, in milliseconds from now. */
+/** The same, with the milliseconds after which each of them is closed. */
 const timed = (count: number) =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
@@ -45,7 +45,7 @@ const timed = (count: number) =>
     return { closes, visitors }
   })
 
-/** Drains, and says how long that took by the clock. */
+/** Drains, and returns the milliseconds that it took by the clock. */
 const drained = Effect.gen(function* () {
   const door = yield* TestDoor
   const before = yield* Clock.currentTimeMillis
@@ -55,8 +55,8 @@ const drained = Effect.gen(function* () {
   return (yield* Clock.currentTimeMillis) - before
 })
 
-describe("19: a drain", () => {
-  it.effect("says bye to nobody who has not said hello", () =>
+describe("A drain of the server", () => {
+  it.effect("a drain sends bye only to sessions that said hello, and closes all", () =>
     withDoor(
       Effect.gen(function* () {
         const silent = yield* visit({ hello: false })
@@ -68,7 +68,7 @@ describe("19: a drain", () => {
     )
   )
 
-  it.effect("is told by readiness before the first socket is closed", () =>
+  it.effect("a drain reports not ready before it closes the first socket", () =>
     withDoor(
       Effect.gen(function* () {
         const door = yield* TestDoor
@@ -88,7 +88,7 @@ describe("19: a drain", () => {
     )
   )
 
-  it.effect("gives each client a delay of its own, and spreads the closes over its window", () =>
+  it.effect("a drain gives each client its own delay, and spreads the closes over 1 s", () =>
     withDoor(
       Effect.gen(function* () {
         const { closes, visitors } = yield* timed(1000)
@@ -103,10 +103,10 @@ describe("19: a drain", () => {
           }
           return Math.max(...buckets.values())
         }
-        // Even 1,000 closes leave at most 3 % for one fiftieth of the time in which they happen.
+        // Even 1,000 closes leave at most 3 % in one fiftieth of the window.
         expect(most(closes, 16)).toBeLessThanOrEqual(30)
         expect(closes.at(-1)! - closes[0]!).toBeGreaterThan(700)
-        // Nobody is asked to stay away longer than the window; and they do not come back together.
+        // No client is asked to stay away longer than the window, nor do they all reconnect together.
         expect(Math.max(...delays)).toBeLessThanOrEqual(1000)
         expect(most(delays, 100)).toBeLessThanOrEqual(150)
       }),
@@ -115,7 +115,7 @@ describe("19: a drain", () => {
   )
 
   it.effect(
-    "closes one session each 50 ms, and faster where its window is too short for that",
+    "a drain closes a session each 50 ms, and closes faster when its window is too short for all",
     () =>
       withDoor(
         Effect.gen(function* () {
@@ -137,7 +137,7 @@ describe("19: a drain", () => {
       )
   )
 
-  it.effect("takes no longer than its window: who does not leave is cut", () =>
+  it.effect("a drain takes no longer than its window, and cuts sessions that stay", () =>
     withDoor(
       Effect.gen(function* () {
         const visitors = yield* crowd(10, false)
@@ -148,7 +148,7 @@ describe("19: a drain", () => {
     )
   )
 
-  it.effect("waits for nobody who takes no more bytes", () =>
+  it.effect("a drain does not wait for a session with a full socket", () =>
     withDoor(
       Effect.gen(function* () {
         const [visitor] = yield* crowd(1, false)
@@ -162,8 +162,8 @@ describe("19: a drain", () => {
   )
 })
 
-describe("readiness", () => {
-  it.live("is for health checks: not while the source is down, and not while it drains", () =>
+describe("Readiness of the server", () => {
+  it.live("the server is not ready while its source is down and while it drains", () =>
     Effect.gen(function* () {
       const { drain, isReady } = yield* RealtimeServer.RealtimeServer
       const source = yield* MemorySource.MemorySource
@@ -202,35 +202,32 @@ describe("readiness", () => {
     }).pipe(Effect.provide(layer(options)))
   )
 
-  it.live(
-    "is what ready fails for while the source is refused, and not when it comes up after all",
-    () => {
-      const refusing = Layer.effectContext(
-        Effect.gen(function* () {
-          const memory = yield* Layer.build(Layer.fresh(MemorySource.layer))
-          const control = Context.get(memory, MemorySource.MemorySource)
-          yield* control.lose
-          return Context.make(NotificationSource, {
-            ...Context.get(memory, NotificationSource),
-            refused: Effect.fail(new ServerError.NotPrimary())
-          }).pipe(Context.add(MemorySource.MemorySource, control))
-        })
-      )
-      return Effect.gen(function* () {
-        const { isReady, ready } = yield* RealtimeServer.RealtimeServer
-        expect(yield* Effect.flip(ready)).toEqual(new ServerError.NotPrimary())
-        expect(yield* isReady).toBe(false)
-        yield* (yield* MemorySource.MemorySource).restore
-        yield* Effect.repeat(Effect.yieldNow, { until: () => Effect.runSync(isReady) })
-        yield* ready
-      }).pipe(
-        Effect.provide(
-          RealtimeServer.layer(options).pipe(
-            Layer.provide([HttpRouter.layer, Realtime.layer()]),
-            Layer.provideMerge(refusing)
-          )
+  it.live("ready fails while the source is refused, and completes when it is up after all", () => {
+    const refusing = Layer.effectContext(
+      Effect.gen(function* () {
+        const memory = yield* Layer.build(Layer.fresh(MemorySource.layer))
+        const control = Context.get(memory, MemorySource.MemorySource)
+        yield* control.lose
+        return Context.make(NotificationSource, {
+          ...Context.get(memory, NotificationSource),
+          refused: Effect.fail(new ServerError.NotPrimary())
+        }).pipe(Context.add(MemorySource.MemorySource, control))
+      })
+    )
+    return Effect.gen(function* () {
+      const { isReady, ready } = yield* RealtimeServer.RealtimeServer
+      expect(yield* Effect.flip(ready)).toEqual(new ServerError.NotPrimary())
+      expect(yield* isReady).toBe(false)
+      yield* (yield* MemorySource.MemorySource).restore
+      yield* Effect.repeat(Effect.yieldNow, { until: () => Effect.runSync(isReady) })
+      yield* ready
+    }).pipe(
+      Effect.provide(
+        RealtimeServer.layer(options).pipe(
+          Layer.provide([HttpRouter.layer, Realtime.layer()]),
+          Layer.provideMerge(refusing)
         )
       )
-    }
-  )
+    )
+  })
 })

@@ -1,4 +1,4 @@
-/** What a cursor is worth after the database restarted, crashed, or became another one. */
+/** What a cursor is worth after the database restarted, crashed, or was replaced by a copy. */
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Effect, Layer, Queue, Redacted, Schedule, type Scope } from "effect"
@@ -19,7 +19,7 @@ const node = (url: string) =>
     ),
     (context) => ({
       reader: Context.get(context, OutboxReader.OutboxReader),
-      /** Tried again while the server is away. */
+      /** Retries while the server is away. */
       publish: (payload: unknown) =>
         PgClient.PgClient.use(
           (sql) => sql`select realtime.publish('room', ${JSON.stringify(payload)}::text)`
@@ -51,13 +51,13 @@ const tables = [
   "watched"
 ]
 
-/** How a database becomes another one. */
+/** Ways to copy a database. */
 const copies: Readonly<
   Record<string, (from: string, to: string) => Effect.Effect<unknown, unknown, Scope.Scope>>
 > = {
   "made from a template": (from, to) =>
     execute(owner(from), `create database ${nameOf(to)} template ${nameOf(from)}`),
-  /** What a dump holds: the objects, made again, and then every row as it was. */
+  /** What a dump restores: the objects, created again, and then every row as it was. */
   "dumped and restored, row by row": (from, to) =>
     Effect.gen(function* () {
       yield* execute(owner(from), `create database ${nameOf(to)}`)
@@ -82,7 +82,7 @@ const copies: Readonly<
     })
 }
 
-/** Whoever brings a server of their own has its programs too; those for the embedded one are not there. */
+/** A machine with its own PostgreSQL has pg_dump too; the embedded PostgreSQL has not. */
 const byPgDump: typeof copies = {
   "dumped and restored by pg_dump": (from, to) =>
     Effect.gen(function* () {
@@ -99,8 +99,8 @@ const byPgDump: typeof copies = {
 
 const theirs = process.env["REALTIME_TEST_DATABASE_URL"] !== undefined
 
-describe("a durable cursor", () => {
-  it.live("resumes after a fast restart, and followers have not noticed", () =>
+describe("A durable cursor", () => {
+  it.live("a cursor resumes after a fast restart, and followers receive no gap", () =>
     Effect.gen(function* () {
       const postgres = yield* ownServer()
       const { install, publish, reader } = yield* node(postgres.url)
@@ -120,7 +120,7 @@ describe("a durable cursor", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("resumes after an immediate stop, and followers have not noticed", () =>
+  it.live("a cursor resumes after an immediate stop, and followers receive no gap", () =>
     Effect.gen(function* () {
       const postgres = yield* ownServer()
       const { install, publish, reader } = yield* node(postgres.url)
@@ -134,13 +134,13 @@ describe("a durable cursor", () => {
       )
       const stored = yield* once
       yield* postgres.crash
-      // The key of a publish holds all the same.
+      // The key of a publish still holds.
       expect(yield* once).toEqual(stored)
       yield* publish(2)
       const after = yield* next(queue)
       expect(after).toMatchObject({ _tag: "Batch", events: [{ text: "2" }] })
       expect(after.tick).toBeGreaterThan(item.tick)
-      // What the cursor owes is exactly what came after it.
+      // The cursor replays exactly the message after it.
       expect(yield* reader.join("room", item.cursor)).toMatchObject({
         state: "recovered",
         replay: [{ events: [{ text: "2" }] }]
@@ -149,14 +149,14 @@ describe("a durable cursor", () => {
   )
 
   it.live.each(Object.entries(theirs ? { ...copies, ...byPgDump } : copies))(
-    "of a database %s answers reset, and the copy hands out none of the old messages",
+    "a cursor resets in a copy of its database %s, and the copy delivers no message of before",
     ([, copy]) =>
       Effect.gen(function* () {
         const { name, url } = yield* TestDatabase
         yield* execute(url, "create table orders (id int primary key)")
         const cursor = yield* Effect.gen(function* () {
           const { reader } = yield* node(url)
-          // Seen by no reader, and numbered far ahead of the transactions of the new database.
+          // A message that no reader has seen, with a number far above the new database's transactions.
           yield* execute(
             url,
             `insert into realtime.messages (txid, channel, payload)
@@ -185,14 +185,14 @@ describe("a durable cursor", () => {
         expect(yield* execute(there.href, "select count(*)::int n from realtime.messages")).toEqual(
           [{ n: 0 }]
         )
-        // Long past the number of the ghost.
+        // Transactions up to past the number of that message.
         yield* execute(
           there.href,
           "do $$ begin for n in 1..1100 loop perform pg_current_xact_id(); commit; end loop; end $$"
         )
         yield* publish("new")
         expect(yield* next(queue)).toMatchObject({ events: [{ text: '"new"' }] })
-        // What was watched is watched.
+        // The table is still watched.
         yield* execute(there.href, "insert into orders values (1)")
         const rows = yield* execute(
           there.href,
@@ -202,7 +202,7 @@ describe("a durable cursor", () => {
       }).pipe(Effect.scoped, Effect.provide(layerInstalledAlone))
   )
 
-  it.live("belongs to one database: the same position elsewhere is refused", () =>
+  it.live("a cursor of another database at the same position is rejected", () =>
     Effect.gen(function* () {
       const here = yield* TestDatabase
       const { reader } = yield* node(here.url)
@@ -215,7 +215,7 @@ describe("a durable cursor", () => {
     }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
   )
 
-  it.live("survives the reinstallation of what is there, and not that of the schema", () =>
+  it.live("a cursor survives an upgrade of the install, and no reinstall after uninstall", () =>
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
       const { install, reader } = yield* node(url)
@@ -231,7 +231,7 @@ describe("a durable cursor", () => {
   )
 })
 
-/** Without a pool that would stand in the way of a copy. */
+/** A database without a pool, whose sessions would prevent a copy. */
 const layerInstalledAlone = Layer.effectContext(
   Effect.gen(function* () {
     const context = yield* Layer.build(layerDatabase)

@@ -1,7 +1,9 @@
 /**
- * Exactly once, whatever writers and readers do: the property that everything else rests on.
+ * Durable channels deliver exactly once, whatever writers and readers do: all else rests on this
+ * property.
  *
- * A naive reader runs beside, who asks for `id > last`: it must lose something, or the test could not fail.
+ * A naive reader runs beside them and asks for `id > last`: it must lose a message, or the test
+ * could not fail.
  */
 import { NodeHttpServer } from "@effect/platform-node"
 import { PgClient, PgConnection } from "@effect/sql-pg"
@@ -26,7 +28,7 @@ import { long, type Random, random, seed } from "./support/random.ts"
 import { channel, type Note, schema, type Tally, watched, writer } from "./support/writers.ts"
 
 const writing = long ? 30_000 : 5000
-/** Small pages, so that many positions lie in the middle of one. */
+/** Small pages, so that many positions lie in the middle of a page. */
 const pages = long ? [25, 40] : [7, 11]
 const writers = 16
 const subscribers = 16
@@ -37,11 +39,11 @@ interface Event {
   readonly data: unknown
 }
 
-/** What a subscriber has, and where it stands: they always change together. */
+/** The events of a subscriber and its cursor, which always change together. */
 interface Log {
   cursor: string
   readonly events: Array<Event>
-  /** How many it had whenever it stood at a whole position. */
+  /** The counts of its events at whole positions. */
   readonly wholes: Set<number>
   resumes: number
   midway: number
@@ -72,11 +74,11 @@ const takeFrame = (log: Log, frame: ServerFrame): void => {
 
 interface Node {
   readonly reader: OutboxReader.OutboxReader["Service"]
-  /** Its door. */
+  /** The URL of its server. */
   readonly ws: string
 }
 
-/** A reader, and a door to what it reads. */
+/** A reader, and a server over it. */
 const makeNode = (options: OutboxReader.Options) =>
   Layer.build(
     Layer.fresh(
@@ -117,19 +119,22 @@ const asStream = ({ reader }: Node, log: Log, r: Random) =>
     Effect.timeoutOption(200 + r.int(800))
   )
 
-/** A WebSocket that is cut after a while: what it got is taken up to some frame, as by a page that crashed. */
+/**
+ * A WebSocket that is cut after a while, whose frames are kept up to a random one, as by a page
+ * that crashed.
+ */
 const asSocket = ({ ws }: Node, log: Log, r: Random) =>
   Effect.gen(function* () {
     const wire = yield* greet(ws)
     wire.send({ type: "subscribe", id: 1, channel, cursor: log.cursor })
-    // While sessions end, the answer may also be that it cannot be had now.
+    // While database sessions are terminated, the answer may be an error.
     yield* Effect.raceFirst(wire.next("subscribed"), wire.next("error"))
     yield* Effect.sleep(r.int(600))
     const cut = r.chance(0.5) ? r.int(wire.frames.length) : wire.frames.length
     for (const frame of wire.frames.slice(0, cut)) takeFrame(log, frame)
   }).pipe(Effect.scoped, Effect.ignore)
 
-/** What a session does: follows, joins, holds little, and joins again when that overflows. */
+/** Does what a session does: follows, joins, holds few items, and joins again when it overflows. */
 const asSession = ({ reader }: Node, log: Log, r: Random) =>
   Effect.gen(function* () {
     const queue = yield* reader.follow(channel)
@@ -149,7 +154,7 @@ const asSession = ({ reader }: Node, log: Log, r: Random) =>
         for (const item of items.value) if (item.tick > join.tick) take(log, item)
         if (r.chance(0.3)) yield* Effect.sleep(r.int(20))
       }
-      // Overflow: what is held goes, the cursor stays.
+      // Overflow: the held items are dropped and the cursor stays.
       yield* Queue.clear(queue)
     }
   }).pipe(
@@ -157,9 +162,9 @@ const asSession = ({ reader }: Node, log: Log, r: Random) =>
     Effect.catchTag("ReplayError", () => Effect.sleep(5))
   )
 
-describe("durable channels, with 16 concurrent writers", () => {
+describe("Durable channels with 16 concurrent writers", () => {
   it.live(
-    "lose nothing, double nothing, keep the order of rows, writers and causes, and hand out whole transactions",
+    "subscribers lose and double no event, and keep the order of rows, writers, causes and transactions",
     () =>
       Effect.gen(function* () {
         const { url } = yield* TestDatabase
@@ -205,7 +210,7 @@ describe("durable channels, with 16 concurrent writers", () => {
           }
         }).pipe(Effect.scoped, Effect.forkChild)
 
-        // Sessions of readers and of the pool end at any moment.
+        // Sessions of readers and of the pool are terminated at random moments.
         const faults = random(seed + 1000)
         let killed = 0
         const killing = yield* Effect.gen(function* () {
@@ -254,7 +259,7 @@ describe("durable channels, with 16 concurrent writers", () => {
           )
         )).rows as unknown as ReadonlyArray<{ readonly id: string; readonly tx: string }>
         total = committed.length
-        // Until everybody has everything, or nobody gets anything any more.
+        // Waits until every subscriber has all events, or no subscriber has received more for 10 s.
         let had = -1
         for (let have = 0; have !== had && subscribing.pollUnsafe() === undefined;) {
           had = have
@@ -285,7 +290,7 @@ describe("durable channels, with 16 concurrent writers", () => {
           })
         )
         expect(wrong, `REALTIME_TEST_SEED=${seed}`).toEqual([])
-        // The test would notice: somebody who does the obvious thing loses something.
+        // The naive reader loses a message, so the test would notice a loss.
         expect(naive.size).toBeLessThan(total)
         expect(midway).toBeGreaterThan(0)
       }).pipe(Effect.scoped, Effect.provide(layerInstalled({ wake: "poll" }))),

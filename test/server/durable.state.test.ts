@@ -1,4 +1,4 @@
-/** Joining a state with the stream that follows it, and consuming under a name: exact under load and faults. */
+/** Snapshots with the events after them, and named consumers: exact under load and faults. */
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Queue, Redacted, Ref, Stream } from "effect"
@@ -21,7 +21,7 @@ interface Row {
 const spelled = (rows: ReadonlyMap<number, number>): string =>
   JSON.stringify([...rows].toSorted(([a], [b]) => a - b))
 
-/** What an event says about a row, with the event. */
+/** The change of a row in an event, with the event. */
 const changeOf = (event: DurableEvent) => {
   const { data } = JSON.parse(event.text) as { readonly data: Row | { readonly note: unknown } }
   return "note" in data ? [] : [{ event, data }]
@@ -31,9 +31,9 @@ const connect = Effect.flatMap(TestDatabase, ({ url }) =>
   PgConnection.make({ url: Redacted.make(url), applicationName: "test" })
 )
 
-describe("a snapshot", () => {
+describe("Realtime.snapshot", () => {
   it.live(
-    "and the events after it reconstruct the table exactly, 1,000 times under load",
+    "1,000 snapshots under load and the events after each reconstruct the tables exactly",
     () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
@@ -49,7 +49,7 @@ describe("a snapshot", () => {
           readonly rows: ReadonlyMap<number, number>
           readonly cursor: string
         }> = []
-        // Writers go on until the last join has got what it waits for.
+        // Writers go on until the last join has all the events it waits for.
         let over = false
         const { url } = yield* TestDatabase
         const working = yield* Effect.forEach(
@@ -66,7 +66,8 @@ describe("a snapshot", () => {
           { concurrency: "unbounded", discard: true }
         ).pipe(Effect.forkChild({ startImmediately: true }))
 
-        // A state, of several statements with a pause in between, and what follows it up to some point.
+        // Reads a state by two statements with a pause between them, and the events after it up to some
+        // point.
         const join = Effect.fnUntraced(function* (r: Random) {
           const { cursor, value: rows } = yield* snapshot(
             Effect.gen(function* () {
@@ -109,7 +110,7 @@ describe("a snapshot", () => {
         over = true
         yield* Fiber.join(working)
 
-        // The truth: everything that happened, in order.
+        // All changes in order, to compare with.
         const last = Cursor.parseDurable(yield* reader.position)!.position.base
         const history = yield* reader.batches(channel, { from: start }).pipe(
           Stream.takeUntil((item) =>
@@ -147,7 +148,7 @@ describe("a snapshot", () => {
     long ? 180_000 : 60_000
   )
 
-  it.live("is joined by a subscriber without a hole or a double", () =>
+  it.live("a subscriber that starts from a snapshot receives every other row once", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const reader = yield* OutboxReader
@@ -172,7 +173,7 @@ describe("a snapshot", () => {
     }).pipe(Effect.scoped, Effect.provide(layerReader()))
   )
 
-  it.live("is refused inside a transaction, and cannot write", () =>
+  it.live("a snapshot inside a transaction is rejected, and a snapshot cannot write", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const nested = yield* Effect.flip(sql.withTransaction(snapshot(sql`select 1`)))
@@ -188,9 +189,9 @@ describe("a snapshot", () => {
   )
 })
 
-describe("a named consumer", () => {
+describe("A named consumer", () => {
   it.live(
-    "does everything exactly once, with three workers and sessions that end at any moment",
+    "three workers of one consumer handle each event exactly once while their sessions are terminated",
     () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
@@ -205,7 +206,7 @@ describe("a named consumer", () => {
             start: "oldest",
             onBatch: (batch) =>
               Effect.gen(function* () {
-                // Not idempotent: a second time fails, and a lost one is missing at the end.
+                // Not idempotent: handling an event twice fails, and a lost event is missing at the end.
                 for (const { id } of batch.events) {
                   yield* sql`insert into done values (${id}::bigint, ${worker})`
                 }
@@ -245,13 +246,13 @@ describe("a named consumer", () => {
       }).pipe(Effect.scoped, Effect.provide(layerReader()))
   )
 
-  it.live("that begins at the oldest event waits until a reader has opened the outbox", () =>
+  it.live("a consumer that starts at the oldest event waits until a reader opens the outbox", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const reader = yield* OutboxReader
       const db = yield* connect
       yield* reader.position
-      // As after a crash, with a reader that comes late: this lock lets others read, and not write.
+      // As after a crash with a late reader: this lock allows other sessions to read and not to write.
       yield* db.query("delete from realtime.epoch")
       yield* db.query("begin")
       yield* db.query("lock realtime.epoch in share mode")
@@ -271,7 +272,7 @@ describe("a named consumer", () => {
       const waiting = sql`select from pg_stat_activity
         where datname = current_database() and wait_event_type = 'Lock' and query like '%realtime.open(%'`
       yield* Effect.repeat(waiting, { until: (rows) => rows.length === 1 })
-      // Time enough for who does not wait.
+      // Enough time for a consumer that does not wait.
       yield* Effect.repeat(sql`select 1`, { times: 20 })
       expect(yield* sql`select from realtime.consumers`).toEqual([])
       yield* db.query("commit")
@@ -283,7 +284,7 @@ describe("a named consumer", () => {
     }).pipe(Effect.scoped, Effect.provide(layerReader({ wake: "poll" })))
   )
 
-  it.live("begins where it is told, keeps to one channel, and tells what it may have missed", () =>
+  it.live("a consumer starts at its cursor, keeps to one channel, and fails at a gap", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* publish("room", 1)
@@ -297,7 +298,7 @@ describe("a named consumer", () => {
             Effect.sync(() => void seen.push(...events.map(({ text }) => text))),
           ...options
         })
-      /** Runs the consumer until its cursor has moved beyond what it saw. */
+      /** Runs the consumer until it has stored its cursor after the event `last`. */
       const runUntil = (options: Partial<ConsumerOptions<never, never>>, last: string) =>
         Effect.gen(function* () {
           const before = yield* cursor
@@ -310,7 +311,7 @@ describe("a named consumer", () => {
         sql<{ readonly cursor: string }>`select cursor from realtime.consumers`,
         (rows) => rows[0]?.cursor
       )
-      // From now on: what was before is not its business.
+      // A new consumer starts now, and ignores earlier events.
       const first = yield* Effect.forkChild(run({}), { startImmediately: true })
       const began = yield* Effect.repeat(cursor, { until: (now) => now !== undefined })
       yield* publish("room", 2)
@@ -334,7 +335,7 @@ describe("a named consumer", () => {
       yield* until(() => seen.at(-1) === "4")
       yield* Fiber.interrupt(third)
       expect([gaps, seen]).toEqual([["source"], ["2", "3", "4"]])
-      // A failure of its own ends it, and leaves the cursor where it was.
+      // A failure of its handler ends the consumer, and leaves its cursor where it was.
       yield* publish("room", 5)
       const failing = run({ onBatch: () => Effect.fail("no" as never) })
       expect(yield* Effect.flip(failing)).toBe("no")

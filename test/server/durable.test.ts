@@ -22,7 +22,7 @@ const Order = Schema.Struct({ id: Schema.Int, status: Schema.String })
 const Orders = Channel.tableUpdates("orders", Order, { delivery: "durable" })
 const Log = Channel.make("log", Schema.Unknown, { delivery: "durable", publish: true })
 
-/** Everything durable needs, over a fresh database; live channels ride in memory. */
+/** All that durable channels need, over a fresh database; live channels use a source in memory. */
 const durable = Realtime.layer().pipe(
   Layer.provideMerge(OutboxReader.layer()),
   Layer.provide(MemorySource.layer),
@@ -50,7 +50,7 @@ const door = Layer.merge(
 const payload = (event: RealtimeEvent<unknown>) =>
   event._tag === "Event" ? event.payload : `gap ${event.reason}`
 
-/** Payloads of `events` frames until `count` of them came. */
+/** Payloads of `events` frames until there are `count` of them. */
 const take = (wire: Wire, count: number) =>
   Effect.gen(function* () {
     const seen: Array<unknown> = []
@@ -63,8 +63,8 @@ const take = (wire: Wire, count: number) =>
     return { seen, cursor }
   })
 
-describe("a durable channel", () => {
-  it.live("gives a Stream what was published, with id, transaction and cursor", () =>
+describe("A durable channel", () => {
+  it.live("a Stream receives published events with id, transaction and cursor", () =>
     Effect.gen(function* () {
       const position = yield* OutboxReader.OutboxReader.use((reader) => reader.position)
       yield* Realtime.publish(Log, { n: 1 })
@@ -78,7 +78,7 @@ describe("a durable channel", () => {
     }).pipe(Effect.provide(durable))
   )
 
-  it.live("belongs to the caller's transaction", () =>
+  it.live("a durable publish belongs to the caller's transaction", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const position = yield* OutboxReader.OutboxReader.use((reader) => reader.position)
@@ -96,7 +96,7 @@ describe("a durable channel", () => {
     }).pipe(Effect.provide(durable))
   )
 
-  it.live("publishes once per key, and refuses the key for another payload", () =>
+  it.live("a key publishes once, and is rejected for another payload", () =>
     Effect.gen(function* () {
       const position = yield* OutboxReader.OutboxReader.use((reader) => reader.position)
       yield* Realtime.publish(Log, "a", { key: "k" })
@@ -112,7 +112,7 @@ describe("a durable channel", () => {
     }).pipe(Effect.provide(durable))
   )
 
-  it.live("refuses a key that the database cannot store, for good", () =>
+  it.live("a key of 0 or over 500 bytes or with a NUL is rejected for good", () =>
     Effect.gen(function* () {
       for (const key of ["\u0000", "", "x".repeat(501)]) {
         const error = yield* Effect.flip(Realtime.publish(Log, "a", { key }))
@@ -123,7 +123,7 @@ describe("a durable channel", () => {
     }).pipe(Effect.provide(durable))
   )
 
-  it.live("carries payloads far over 8,000 bytes", () =>
+  it.live("a durable payload of 2 MB is delivered", () =>
     Effect.gen(function* () {
       const large = "é".repeat(1_000_000)
       const position = yield* OutboxReader.OutboxReader.use((reader) => reader.position)
@@ -136,7 +136,7 @@ describe("a durable channel", () => {
     }).pipe(Effect.provide(durable))
   )
 
-  it.live("tells what does not match the schema as a gap, and goes on", () =>
+  it.live("an event that does not match the schema is skipped, and later events arrive", () =>
     Effect.gen(function* () {
       const Strict = Channel.make("log", Schema.Struct({ n: Schema.Int }), { delivery: "durable" })
       const position = yield* OutboxReader.OutboxReader.use((reader) => reader.position)
@@ -152,14 +152,14 @@ describe("a durable channel", () => {
     }).pipe(Effect.provide(durable))
   )
 
-  it.effect("fails with the cure on a node that reads no outbox", () =>
+  it.effect("publish and events fail with NoOutbox on a node without an outbox", () =>
     Effect.gen(function* () {
       const published = yield* Effect.flip(Realtime.publish(Log, 1))
       const consumed = yield* Realtime.events(Log).pipe(Stream.runDrain, Effect.flip)
       expect([published._tag, consumed._tag]).toEqual(["NoOutbox", "NoOutbox"])
       expect(consumed.message).toContain("OutboxReader.layer()")
     }).pipe(
-      // Beside, where it does not help.
+      // An outbox merged beside does not help.
       Effect.provide([
         Realtime.layer().pipe(Layer.provide(MemorySource.layer)),
         MemoryOutbox.layer()
@@ -167,13 +167,13 @@ describe("a durable channel", () => {
     )
   )
 
-  it.live("comes in batches, each with the position after it", () =>
+  it.live("batches have the position after them, from which a Stream resumes", () =>
     Effect.gen(function* () {
       const position = yield* OutboxReader.OutboxReader.use((reader) => reader.position)
       for (const n of [1, 2, 3]) yield* Realtime.publish(Log, n)
       const seen: Array<unknown> = []
       let cursor = position
-      // One batch at a time, each from where the last one ended.
+      // One batch at a time, each from where the one before ended.
       while (seen.length < 3) {
         const next = yield* Realtime.batches(Log, { from: cursor }).pipe(Stream.runHead)
         if (Option.isNone(next)) break
@@ -184,7 +184,7 @@ describe("a durable channel", () => {
     }).pipe(Effect.provide(durable))
   )
 
-  it.live("is consumed exactly once by workers of one name, also when one fails midway", () =>
+  it.live("workers of one consumer handle each event once, although one of them failed", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* sql`create table done (n int primary key)`
@@ -207,14 +207,14 @@ describe("a durable channel", () => {
       yield* Effect.forkScoped(work(false))
       yield* Effect.forkScoped(work(false))
       for (let n = 51; n <= 100; n++) yield* Realtime.publish(Log, n)
-      // The primary key refuses a second time; every number must be there.
+      // The primary key rejects a second insert; every number must be there.
       yield* Effect.repeat(sql<{ n: number }>`select count(*)::int as n from done`, {
         until: (rows) => rows[0]?.n === 100
       })
     }).pipe(Effect.scoped, Effect.provide(durable))
   )
 
-  it.live("joins a state and what follows it: nothing missed, nothing twice", () =>
+  it.live("a snapshot and the events after it hold each of 200 rows exactly once", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* sql`create table orders (id int primary key, status text not null)`
@@ -241,8 +241,8 @@ describe("a durable channel", () => {
     }).pipe(Effect.scoped, Effect.provide(durable))
   )
 
-  describe("over a socket", () => {
-    it.live("tells the changes of a watched table, with their transaction", () =>
+  describe("A durable channel over WebSocket", () => {
+    it.live("a subscriber receives the changes of a watched table", () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         yield* sql`create table orders (id int primary key, status text not null)`
@@ -262,7 +262,7 @@ describe("a durable channel", () => {
       }).pipe(Effect.scoped, Effect.provide(door))
     )
 
-    it.live("resumes exactly, after more was published than a socket ever saw", () =>
+    it.live("a client that missed 600 events resumes and receives each of them once", () =>
       Effect.gen(function* () {
         const { ws } = yield* Address
         const first = yield* greet(ws)
@@ -282,7 +282,7 @@ describe("a durable channel", () => {
       }).pipe(Effect.scoped, Effect.provide(door))
     )
 
-    it.live("has no hole and no double at the seam, while others publish", () =>
+    it.live("a client that reconnects while others publish receives each event once", () =>
       Effect.gen(function* () {
         const { ws } = yield* Address
         const total = 400
@@ -293,7 +293,7 @@ describe("a durable channel", () => {
         ).pipe(Effect.forkChild)
         let cursor = start
         const seen: Array<unknown> = []
-        // Comes and goes, each time from where it stood, until everything is there.
+        // Disconnects and resumes from its cursor until it has all events.
         while (seen.length < total) {
           yield* Effect.scoped(
             Effect.gen(function* () {
@@ -313,9 +313,9 @@ describe("a durable channel", () => {
 
     it.live.each([
       ["another identity", "2.AAAAAAAA.AAABAA"],
-      ["rubbish", "'; drop schema realtime; --"],
-      ["a live epoch", "AbCdEfGh:3"]
-    ])("answers reset for a cursor of %s", ([, cursor]) =>
+      ["an invalid text", "'; drop schema realtime; --"],
+      ["a live channel", "AbCdEfGh:3"]
+    ])("a subscriber with a cursor of %s gets the state reset", ([, cursor]) =>
       Effect.gen(function* () {
         const wire = yield* greet((yield* Address).ws)
         wire.send({ type: "subscribe", id: 1, channel: "log", cursor })
@@ -325,7 +325,7 @@ describe("a durable channel", () => {
       }).pipe(Effect.scoped, Effect.provide(door))
     )
 
-    it.live("a socket that was too slow catches up by itself, without a gap", () =>
+    it.live("a socket that was too slow catches up without a gap", () =>
       Effect.gen(function* () {
         const wire = yield* greet((yield* Address).ws)
         wire.send({ type: "subscribe", id: 1, channel: "log" })
@@ -344,7 +344,7 @@ describe("a durable channel", () => {
       }).pipe(Effect.scoped, Effect.provide(door))
     )
 
-    it.live("a client is told what the database cannot store, and stores what JSON can hold", () =>
+    it.live("a key that PostgreSQL cannot store is rejected, and such a payload is stored", () =>
       Effect.gen(function* () {
         const wire = yield* greet((yield* Address).ws)
         wire.send({ type: "subscribe", id: 0, channel: "log" })
@@ -356,14 +356,14 @@ describe("a durable channel", () => {
         for (const id of [1, 2]) {
           expect(yield* wire.next("error")).toMatchObject({ id, code: "frame/malformed" })
         }
-        // Escapes in JSON text: nothing in PostgreSQL looks into them.
+        // Escapes in JSON text, which PostgreSQL does not decode.
         const odd = ["a\u0000b", "\ud800", { "\u0000\udfff": ["\u0000", "\u{1f600}"] }]
         for (const [n, data] of odd.entries()) publish(3 + n, `k${n}`, data)
         expect((yield* take(wire, odd.length)).seen).toEqual(odd)
       }).pipe(Effect.provide(door))
     )
 
-    it.live("a client publishes with a key, stored with the message", () =>
+    it.live("a client's key publishes once, and is stored with its message", () =>
       Effect.gen(function* () {
         const { ws } = yield* Address
         const wire = yield* greet(ws)

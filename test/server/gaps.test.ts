@@ -1,6 +1,6 @@
 /**
- * A gap stands in its place: whoever reads a channel, in whatever way, is told it between the events
- * that came before and after it, its cursor is behind it, and it is counted and logged once.
+ * A gap has its place: every reader of a channel receives it between the events before and after
+ * it, its cursor is behind it, and it is counted and logged once.
  */
 import { NodeHttpServer } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
@@ -46,7 +46,7 @@ const good = (id: number) => `{"operation":"INSERT","data":{"id":${id}},"key":{"
 const secret = "a secret value"
 const bad = `{"operation":"INSERT","data":{"id":"${secret}"},"key":{}}`
 
-/** Writes texts into the outbox, in one transaction. */
+/** Writes texts to the outbox in one transaction. */
 const write = (...texts: ReadonlyArray<string>) =>
   PgClient.PgClient.use((sql) =>
     sql.withTransaction(
@@ -70,7 +70,7 @@ const follow = (from: string, count: number) =>
   Realtime.events(Orders, { from }).pipe(Stream.take(count), Stream.runCollect)
 
 /**
- * Everything that is logged while `body` runs, by the server too, and how often the metric was raised.
+ * All warnings logged while `body` runs, by the server too, and by how much the metric rose.
  */
 const noticed = <A, E, R, ROut, E2, RIn>(
   layer: Layer.Layer<ROut, E2, RIn>,
@@ -98,7 +98,7 @@ const noticed = <A, E, R, ROut, E2, RIn>(
 const aboutOrders = (lines: ReadonlyArray<string>) =>
   lines.filter((line) => line.includes(Orders.name) && !line.startsWith("No table is watched"))
 
-/** Frames of a socket until `count` events and gaps of the orders came. */
+/** Frames of a socket until it has `count` events and gaps of the orders. */
 const framesOf = (wire: Wire, count: number) =>
   Effect.gen(function* () {
     const told: Array<{ readonly what: unknown; readonly cursor: string }> = []
@@ -119,8 +119,8 @@ const framesOf = (wire: Wire, count: number) =>
 
 const mixed = ["gap invalid", 1, "gap invalid", 2, "gap invalid"]
 
-describe("a message that does not match, on a durable channel", () => {
-  it.live("is a gap in its place, and who resumes at it is not told it again", () =>
+describe("A durable message that does not match its schema", () => {
+  it.live("an invalid message is a gap in its place, and a resume from there skips it", () =>
     Effect.gen(function* () {
       const from = yield* start
       yield* write(bad, good(1), bad, good(2), bad)
@@ -133,12 +133,12 @@ describe("a message that does not match, on a durable channel", () => {
         if (rest.length === 0) continue
         expect((yield* follow(event.cursor, rest.length)).map(brief)).toEqual(rest.map(brief))
       }
-      // A gap always has one, and an event next to a gap too: all are positions.
+      // Every gap and every event next to a gap is a position.
       expect(events.every(({ cursor }) => cursor !== undefined)).toBe(true)
     }).pipe(Effect.provide(durable))
   )
 
-  it.live("says which, where and what was expected, and nothing that it held", () =>
+  it.live("the gap of an invalid message has its id, path and expected type, not its value", () =>
     Effect.gen(function* () {
       const from = yield* start
       yield* write(good(1), bad, `{"operation":"INSERT","data":{"id":1311768467463790321}}`, "{")
@@ -154,7 +154,7 @@ describe("a message that does not match, on a durable channel", () => {
     }).pipe(Effect.provide(durable))
   )
 
-  it.live("is told by a Stream, batches, a consumer, sockets and replays, and counted once", () =>
+  it.live("Streams, batches, consumers, sockets and replays share one count of a gap", () =>
     Effect.gen(function* () {
       const { counted, lines, value } = yield* noticed(
         door,
@@ -180,7 +180,7 @@ describe("a message that does not match, on a durable channel", () => {
           )
           const worked = yield* Queue.takeN(consumed, 5)
           yield* Fiber.interrupt(consumer)
-          // Two who resume, the second one in the middle.
+          // Two clients resume, the second one in the middle.
           const again = yield* greet(url)
           again.send({ type: "subscribe", id: 1, channel: Orders.name, cursor: from })
           const replayed = yield* framesOf(again, 5)
@@ -214,7 +214,7 @@ describe("a message that does not match, on a durable channel", () => {
     })
   )
 
-  it.live("names the type of column that fits, once for each, and not each of very many", () =>
+  it.live("the log names the PgType that fits, and logs under 40 lines for 300 gaps", () =>
     Effect.gen(function* () {
       const many = Array.from(
         { length: 300 },
@@ -238,7 +238,7 @@ describe("a message that does not match, on a durable channel", () => {
     })
   )
 
-  it.live("leaves every other position exact, whatever stands around it", () =>
+  it.live("a Stream may resume exactly from every cursor among random gaps", () =>
     Effect.gen(function* () {
       const r = random(seed)
       const from = yield* start
@@ -262,7 +262,7 @@ describe("a message that does not match, on a durable channel", () => {
     }).pipe(Effect.provide(durable))
   )
 
-  it.live("with a name that could reach a prototype reaches nobody", () =>
+  it.live("a payload with a prototype key is a gap for every subscriber", () =>
     Effect.gen(function* () {
       const { ws: url } = yield* Address
       const sql = yield* PgClient.PgClient
@@ -275,7 +275,7 @@ describe("a message that does not match, on a durable channel", () => {
       expect((yield* wire.next("gap")).reason).toBe("invalid")
       const [gap] = yield* follow(from, 1)
       expect(gap).toMatchObject({ invalid: { path: `["key"][*]` } })
-      // Live, in SQL, where anything is a payload.
+      // A live payload in SQL may be any text.
       const source = yield* NotificationSource
       wire.send({ type: "subscribe", id: 2, channel: Numbers.name })
       yield* wire.next("subscribed")
@@ -286,8 +286,8 @@ describe("a message that does not match, on a durable channel", () => {
   )
 })
 
-describe("a gap that the database tells", () => {
-  it.live("by TRUNCATE stands where it happened, and warns nobody", () =>
+describe("Gaps that the database writes", () => {
+  it.live("a gap of TRUNCATE is delivered in its place, and logs no warning", () =>
     Effect.gen(function* () {
       const { counted, lines } = yield* noticed(
         door,
@@ -304,7 +304,7 @@ describe("a gap that the database tells", () => {
             2,
             "gap truncate"
           ])
-          // Away meanwhile: the ghost of row 1 is gone before row 2 comes.
+          // A client that was away drops row 1 before row 2 arrives.
           const events = yield* follow(from, 4)
           expect(events.map(brief)).toEqual([1, "gap truncate", 2, "gap truncate"])
           expect((yield* follow(events[1]!.cursor!, 2)).map(brief)).toEqual([2, "gap truncate"])
@@ -314,7 +314,7 @@ describe("a gap that the database tells", () => {
     })
   )
 
-  it.live("as it was written before is no event, as it was", () =>
+  it.live("a TRUNCATE written by the previous version is a gap with the reason invalid", () =>
     Effect.gen(function* () {
       const from = yield* start
       yield* write(good(1), `{"operation":"TRUNCATE"}`, good(2))
@@ -322,7 +322,7 @@ describe("a gap that the database tells", () => {
     }).pipe(Effect.provide(durable))
   )
 
-  it.live("is of its own kind for each reason, and only what a trigger could not tell warns", () =>
+  it.live("each gap has its reason, and only one that a trigger could not read warns", () =>
     Effect.gen(function* () {
       const { counted, lines, value } = yield* noticed(
         durable,
@@ -338,7 +338,7 @@ describe("a gap that the database tells", () => {
     })
   )
 
-  it.live("comes in its place on a live channel too, padded or not, and is remembered there", () =>
+  it.live("a live channel delivers and replays gaps in their place, padded or not", () =>
     Effect.gen(function* () {
       const { counted, lines } = yield* noticed(
         door,

@@ -1,5 +1,6 @@
 /**
- * Who a session is, from its first frame to its last: proofs, fresh tokens, revocation, rights.
+ * The identity of a session from its first frame to its last: proofs, fresh tokens, revocation,
+ * rights.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Schema, type Scope, Stream } from "effect"
@@ -72,8 +73,8 @@ const ids = (visitor: Visitor) =>
     .of("events")
     .flatMap(({ events }) => events.map(({ data }) => (data as { id: number }).id))
 
-describe("hello", () => {
-  it.effect("is welcomed with the rest of the token's life", () =>
+describe("Authentication at hello", () => {
+  it.effect("the welcome frame has the remaining life of the token", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit({ token: "ann user 60000" })
@@ -83,7 +84,7 @@ describe("hello", () => {
     )
   )
 
-  it.effect("may be proved by a cookie or any header of the upgrade", () =>
+  it.effect("a cookie or any header of the upgrade may prove the identity", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit({ headers: { cookie: "ann" } })
@@ -93,7 +94,7 @@ describe("hello", () => {
   )
 
   it.effect(
-    "of an identity that has no key, as only untyped code can have it, lets nobody in",
+    "an identity without a key, which only untyped code returns, is rejected with server/internal",
     () =>
       withDoor(
         Effect.gen(function* () {
@@ -105,7 +106,7 @@ describe("hello", () => {
       )
   )
 
-  it.effect("gives authenticate the token, the headers and the address", () => {
+  it.effect("authenticate gets the token, the headers and the address", () => {
     const seen: Array<unknown> = []
     return withDoor(
       Effect.gen(function* () {
@@ -130,7 +131,7 @@ describe("hello", () => {
     ["a proof that ends now", "ann user 0", "auth/expired", "refresh", 4100],
     ["a proof whose end is an invalid date", "ann user never", "server/internal", "later", 1011]
   ] as const
-  it.effect.each(refused)("with %s is told so and closed", ([, token, code, retry, close]) =>
+  it.effect.each(refused)("the server rejects and closes %s", ([, token, code, retry, close]) =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit(token === undefined ? {} : { token })
@@ -154,10 +155,10 @@ describe("hello", () => {
       "fails with something else",
       () => Effect.fail({ _tag: "SqlError", code: "auth/invalid", message: "hunter2" })
     ],
-    ["gives nothing", () => Effect.undefined]
+    ["returns nothing", () => Effect.undefined]
   ] as const
   it.effect.each(broken)(
-    "where authenticate %s is answered server/internal, and may come back",
+    "a session is rejected with server/internal and closed with 1011 when authenticate %s",
     ([, authenticate]) =>
       withDoor(
         Effect.gen(function* () {
@@ -173,7 +174,7 @@ describe("hello", () => {
       )
   )
 
-  it.effect("answers what was asked while the token was looked at, in order", () =>
+  it.effect("requests sent while the token is checked are answered in order after it", () =>
     Effect.gen(function* () {
       const gate = yield* Deferred.make<void>()
       yield* withDoor(
@@ -194,7 +195,7 @@ describe("hello", () => {
     })
   )
 
-  it.effect("twice closes 4200, also while the token is looked at", () =>
+  it.effect("a second hello closes the session with 4200, even while the token is checked", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit({ token: "ann" })
@@ -206,8 +207,8 @@ describe("hello", () => {
   )
 })
 
-describe("a fresh token", () => {
-  it.effect("goes on where the old one ended, on the same socket", () =>
+describe("A fresh token", () => {
+  it.effect("a fresh token extends the session on the same socket", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit({ token: "ann user 10000" })
@@ -233,7 +234,7 @@ describe("a fresh token", () => {
     ["publish", { channel: "moves", key: "k", data: { id: 1 } }],
     ["authenticate", { token: "ann user 60000" }]
   ] as const)(
-    "is due before the old one ends: then %s finds no identity any more",
+    "a session with an expired token is closed at its next request: %s",
     ([type, rest]) => {
       const asked: Array<string> = []
       return withDoor(
@@ -244,7 +245,7 @@ describe("a fresh token", () => {
           expect(visitor.answer(1)?.type).toMatch(/ed$/)
           const late = yield* visit({ token: "ann user 5500" })
           asked.length = 0
-          // The clock that closes everybody whose token has expired looks once per second.
+          // The heartbeat that closes sessions with expired tokens runs once per second.
           yield* TestClock.adjust(1)
           expect(late.closeCode).toBeUndefined()
           yield* ask(late, { id: 2, type, ...rest })
@@ -264,7 +265,7 @@ describe("a fresh token", () => {
     }
   )
 
-  it.effect("is due also for what waited in line when the old one ended", () => {
+  it.effect("a request that waits while the token expires is not authorized", () => {
     const asked: Array<string> = []
     return withDoor(
       Effect.gen(function* () {
@@ -288,7 +289,7 @@ describe("a fresh token", () => {
     )
   })
 
-  it.effect("is due also for what was allowed before the old one ended, and begins after", () =>
+  it.effect("a subscription allowed before the token expires does not begin after it", () =>
     withDoor(
       Effect.gen(function* () {
         const source = yield* MemorySource.MemorySource
@@ -305,7 +306,7 @@ describe("a fresh token", () => {
     )
   )
 
-  it.effect("without one, the session is closed with 4100, and resumes without loss", () =>
+  it.effect("a session without a fresh token is closed with 4100, and resumes without loss", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit({ token: "ann user 5000" })
@@ -324,7 +325,7 @@ describe("a fresh token", () => {
     )
   )
 
-  it.effect("with another role is of the same person, who has it from then on", () =>
+  it.effect("a fresh token may change the role of the identity", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit({ token: "ann user" })
@@ -339,7 +340,7 @@ describe("a fresh token", () => {
     )
   )
 
-  it.effect("of somebody else closes 4202", () =>
+  it.effect("a fresh token of another identity closes the session with 4202", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit({ token: "ann" })
@@ -355,7 +356,7 @@ describe("a fresh token", () => {
     ["late", "auth/expired", "refresh"]
   ] as const
   it.effect.each(refused)(
-    "that is refused (%s) leaves the old one until it ends",
+    "a rejected fresh token (%s) leaves the session its old token until that expires",
     ([token, code, retry]) =>
       withDoor(
         Effect.gen(function* () {
@@ -372,7 +373,7 @@ describe("a fresh token", () => {
       )
   )
 
-  it.effect("decides what is asked after it, however long it takes to look at", () =>
+  it.effect("requests after a fresh token wait until it is checked, and use its rights", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit({ token: "ann" })
@@ -390,7 +391,7 @@ describe("a fresh token", () => {
     )
   )
 
-  it.effect("is taken in the order in which it was sent: an older one never wins", () =>
+  it.effect("fresh tokens apply in the order in which the client sent them", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit({ token: "ann user 10000" })
@@ -413,7 +414,7 @@ describe("a fresh token", () => {
     )
   )
 
-  it.effect("ends what is not allowed with it any more; the rest goes on", () =>
+  it.effect("a fresh token ends subscriptions that it does not allow, and keeps others", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit({ token: "ann admin" })
@@ -437,7 +438,7 @@ describe("a fresh token", () => {
     )
   )
 
-  it.effect("means nothing on a server that asks nobody", () =>
+  it.effect("a server without authenticate rejects fresh tokens with auth/invalid", () =>
     Effect.provide(
       Effect.scoped(
         Effect.gen(function* () {
@@ -452,14 +453,14 @@ describe("a fresh token", () => {
   )
 })
 
-describe("revoke", () => {
+describe("Revoking an identity", () => {
   const revoke = (key: string) =>
     Effect.andThen(
       TestDoor.use((door) => Effect.sync(() => door.revoke(key))),
       settle
     )
 
-  it.effect("closes every session of the identity at once with 4101, and nobody else's", () =>
+  it.effect("revoke closes every session of the identity with 4101, and no other session", () =>
     withDoor(
       Effect.gen(function* () {
         const [one, two, bob] = [
@@ -473,7 +474,7 @@ describe("revoke", () => {
     )
   )
 
-  it.effect("lets it come back if authenticate does", () =>
+  it.effect("a revoked identity may connect again if authenticate accepts it", () =>
     withDoor(
       Effect.gen(function* () {
         yield* visit({ token: "ann" })
@@ -483,7 +484,7 @@ describe("revoke", () => {
     )
   )
 
-  it.effect("catches who was looked at before it and would be let in after it", () =>
+  it.effect("revoke closes a session with its authentication still under way", () =>
     Effect.gen(function* () {
       const gate = yield* Deferred.make<void>()
       yield* withDoor(
@@ -504,7 +505,7 @@ describe("revoke", () => {
     })
   )
 
-  it.effect("does nothing more for what was asked before: no publish, no answer", () =>
+  it.effect("revoke drops the requests of its sessions that are still being authorized", () =>
     Effect.gen(function* () {
       const gate = yield* Deferred.make<boolean>()
       yield* withDoor(
@@ -526,7 +527,7 @@ describe("revoke", () => {
     })
   )
 
-  it.effect("cuts a session that does not read", () =>
+  it.effect("revoke cuts a session with a full socket", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit({ token: "ann", polite: false })
@@ -541,14 +542,14 @@ describe("revoke", () => {
   )
 })
 
-describe("reauthorize", () => {
+describe("Reauthorizing an identity", () => {
   const reauthorize = (key: string) =>
     Effect.andThen(
       TestDoor.use((door) => door.reauthorize(key)),
       settle
     )
 
-  it.effect("ends what is not allowed any more, in every session of the identity", () => {
+  it.effect("reauthorize ends forbidden subscriptions in every session of the identity", () => {
     const allowed = new Set(["orders", "room_a"])
     return withDoor(
       Effect.gen(function* () {
@@ -574,7 +575,7 @@ describe("reauthorize", () => {
     )
   })
 
-  it.effect("asks again about what was allowed before it and begins after it", () => {
+  it.effect("reauthorize asks again about a subscription that was allowed and still waits", () => {
     let allowed = true
     return withDoor(
       Effect.gen(function* () {
@@ -599,7 +600,7 @@ describe("reauthorize", () => {
     )
   })
 
-  it.effect("ends what cannot be decided, and lets it come back", () => {
+  it.effect("reauthorize ends a subscription when authorize fails, and allows a retry", () => {
     let verdict: Effect.Effect<boolean> = Effect.succeed(true)
     return withDoor(
       Effect.gen(function* () {
@@ -625,7 +626,7 @@ describe("reauthorize", () => {
   })
 
   it.effect(
-    "is one look at a time at 16 subscriptions at once, however often it is asked for, and one more",
+    "reauthorize checks 16 subscriptions at once, and all calls made meanwhile share one more check",
     () => {
       let [asked, at, most] = [0, 0, 0]
       let slow = false
@@ -646,7 +647,7 @@ describe("reauthorize", () => {
           expect(calls.map((call) => call.pollUnsafe())).toEqual([undefined, undefined, undefined])
           yield* TestClock.adjust("1 second")
           expect(calls.every((call) => call.pollUnsafe() !== undefined)).toBe(true)
-          // What was asked for while it looked is one look more, not one each.
+          // The calls made while it checked share one more check.
           expect([most, asked]).toEqual([16, 80])
           expect(visitor.of("ended")).toEqual([])
         }),
@@ -669,7 +670,7 @@ describe("reauthorize", () => {
     }
   )
 
-  it.effect("has 5 s for all subscriptions together, and ends what it did not get to", () => {
+  it.effect("reauthorize takes 5 s at most, and ends subscriptions it has not checked", () => {
     let verdict: Effect.Effect<boolean> = Effect.succeed(true)
     let asked = 0
     return withDoor(
@@ -697,7 +698,7 @@ describe("reauthorize", () => {
         yield* TestClock.adjust("5 seconds")
         expect(stuck.pollUnsafe()).toBeDefined()
         expect(visitor.of("ended")).toHaveLength(40)
-        // Nobody is asked when the time for the answer is over.
+        // No authorize begins after the time for the answer is over.
         expect(asked).toBe(16)
       }),
       {
@@ -710,7 +711,7 @@ describe("reauthorize", () => {
     )
   })
 
-  it.effect("completes at once for a session that left", () =>
+  it.effect("reauthorize completes at once for a session that left", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit({ token: "ann" })
@@ -726,7 +727,7 @@ describe("reauthorize", () => {
     )
   )
 
-  it.effect("leaves alone what was left and begun again meanwhile", () =>
+  it.effect("reauthorize does not end a subscription that was renewed meanwhile", () =>
     Effect.gen(function* () {
       const gate = yield* Deferred.make<boolean>()
       let verdict: Effect.Effect<boolean> = Effect.succeed(true)
@@ -755,14 +756,14 @@ describe("reauthorize", () => {
   )
 })
 
-describe("authorize", () => {
+describe("The verdicts of authorize", () => {
   const verdicts = [
     ["undefined", Effect.undefined],
     ["text", Effect.succeed("yes")],
     ["1", Effect.succeed(1)],
     ["an object", Effect.succeed({})]
   ] as const
-  it.effect.each(verdicts)("that gives %s allows nothing: only true opens", ([, verdict]) =>
+  it.effect.each(verdicts)("an authorize that returns %s rejects the client", ([, verdict]) =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit({ token: "ann" })
@@ -773,7 +774,7 @@ describe("authorize", () => {
     )
   )
 
-  it.effect("gets the identity, the channel, its parameter, its definition and the action", () => {
+  it.effect("authorize gets identity, channel, parameter, definition and action", () => {
     const seen: Array<unknown> = []
     return withDoor(
       Effect.gen(function* () {
@@ -795,7 +796,7 @@ describe("authorize", () => {
     )
   })
 
-  it.effect("is never asked about a publish to a channel that clients may not publish to", () =>
+  it.effect("authorize is not asked about a publish that the channel forbids to clients", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit({ token: "ann" })
@@ -813,8 +814,8 @@ describe("authorize", () => {
   )
 })
 
-describe("with a client", () => {
-  /** A token that lives for so many seconds from now on, as an app's own endpoint would make it. */
+describe("A client and its tokens", () => {
+  /** A token that expires in `seconds`, as an app's own endpoint would make it. */
   const tokenFor = (seconds: number) =>
     Effect.map(Clock.currentTimeMillis, (now) => `ann user ${now + seconds * 1000}`)
 
@@ -837,7 +838,7 @@ describe("with a client", () => {
       })
     )
 
-  /** The orders a client sees, and every state its connection was in. */
+  /** The orders that a client receives, and every state of its connection. */
   const watch = Effect.gen(function* () {
     const client = yield* RealtimeClient.RealtimeClient
     const seen: Array<number | string> = []
@@ -856,7 +857,7 @@ describe("with a client", () => {
     return { seen, states }
   })
 
-  it.effect("a token is renewed at 80 % of its life, on the same socket, for ever", () => {
+  it.effect("a client renews its token at 80 % of its life, on the same socket", () => {
     let asked = 0
     const token = Effect.suspend(() => {
       asked++
@@ -885,10 +886,10 @@ describe("with a client", () => {
     )
   })
 
-  it.effect("a token that ended while nobody gave a fresh one costs a socket and no event", () => {
+  it.effect("a client whose token expired reconnects, and misses no event", () => {
     let lives = 100
     return withClient(
-      // The second time the endpoint fails, so that the first token ends.
+      // The second time the endpoint fails, so that the first token expires.
       Effect.suspend(() => (lives === 0 ? Effect.die("away") : tokenFor(lives))),
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
@@ -911,7 +912,7 @@ describe("with a client", () => {
   })
 
   it.effect(
-    "a client that slept beyond its token gets a fresh one first, and loses nothing",
+    "a client that slept beyond its token fetches a fresh one first, and misses no event at all",
     () => {
       let asked = 0
       return withClient(
@@ -938,7 +939,7 @@ describe("with a client", () => {
     }
   )
 
-  it.effect("an expired token at hello is fetched anew at once", () => {
+  it.effect("a client with an expired token at hello fetches another at once", () => {
     let first = true
     return withClient(
       Effect.suspend(() => {
@@ -955,7 +956,7 @@ describe("with a client", () => {
     )
   })
 
-  it.effect("an invalid token stops the client", () =>
+  it.effect("a client with an invalid token stops", () =>
     withClient(
       Effect.succeed("nobody"),
       Effect.gen(function* () {

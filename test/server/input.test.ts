@@ -1,5 +1,5 @@
 /**
- * What comes in and what goes out: nothing unchecked gets in, nothing of the inside gets out.
+ * Input and output of the server: only checked values enter, and nothing internal leaves.
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
@@ -56,8 +56,8 @@ const ask = (visitor: Visitor, ...frames: ReadonlyArray<object | string>) =>
     return settle
   })
 
-describe("a payload", () => {
-  it.effect("of a client is decoded, and what its schema does not know is dropped", () =>
+describe("Payloads", () => {
+  it.effect("a client's payload is decoded, and properties unknown to its schema dropped", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit()
@@ -81,7 +81,7 @@ describe("a payload", () => {
     )
   )
 
-  it.effect("of the database is decoded on its way out, too", () =>
+  it.effect("a database's payload is decoded, and an invalid one is a gap", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit()
@@ -105,7 +105,7 @@ describe("a payload", () => {
     )
   )
 
-  it.effect("may hold what JSON can hold, line feeds and odd characters included", () =>
+  it.effect("a payload may hold all that JSON can hold, odd characters included", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit()
@@ -123,7 +123,7 @@ describe("a payload", () => {
   )
 })
 
-describe("a database that is not in UTF-8", () => {
+describe("A database that is not in UTF-8", () => {
   const layerSource = Layer.unwrap(
     Effect.map(databaseWith("encoding 'LATIN1' locale 'C' template template0"), ({ url }) =>
       PgNotificationSource.layer().pipe(
@@ -133,7 +133,7 @@ describe("a database that is not in UTF-8", () => {
     )
   ).pipe(Layer.orDie)
 
-  it.live("refuses a payload that it has no characters for, once and for all", () =>
+  it.live("a payload without characters in the database's encoding is rejected for good", () =>
     Effect.gen(function* () {
       const visitor = yield* visit({ hello: false })
       visitor.send({ type: "hello", version: 1 })
@@ -150,11 +150,11 @@ describe("a database that is not in UTF-8", () => {
   )
 })
 
-describe("the key of a publish", () => {
+describe("The key of a publish", () => {
   const publish = (id: number, key: string) =>
     JSON.stringify({ type: "publish", id, channel: "room_a", key, data: null })
 
-  it.effect("is 1-64 characters that PostgreSQL can store and tell apart", () =>
+  it.effect("a publish key has 1-64 characters that PostgreSQL can store", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit()
@@ -171,7 +171,7 @@ describe("the key of a publish", () => {
   )
 })
 
-describe("a key that could reach a prototype", () => {
+describe("Keys that could reach a prototype", () => {
   const frames = [
     `{"type":"publish","id":1,"channel":"room_a","key":"k","data":{"__proto__":{"admin":true}}}`,
     `{"type":"publish","id":1,"channel":"room_a","key":"k","data":[[{"a":{"constructor":1}}]]}`,
@@ -181,7 +181,7 @@ describe("a key that could reach a prototype", () => {
     `{"__proto__":{"type":"subscribe","channel":"orders"},"id":1}`,
     `{"type":"__proto__","id":1,"constructor":{}}`
   ]
-  it.effect.each(frames)("is refused wherever it stands: %s", (frame) =>
+  it.effect.each(frames)("the prototype key in a frame is rejected: %s", (frame) =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit()
@@ -193,7 +193,7 @@ describe("a key that could reach a prototype", () => {
     )
   )
 
-  it.effect("is no frame type and no channel either", () =>
+  it.effect("prototype names are unknown as frame types and as channels", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit()
@@ -212,7 +212,7 @@ describe("a key that could reach a prototype", () => {
   )
 })
 
-describe("a channel name", () => {
+describe("Channel names", () => {
   const names = [
     `orders"; drop table users; --`,
     "orders'; select pg_sleep(10); --",
@@ -227,7 +227,7 @@ describe("a channel name", () => {
     "orders ",
     `room_${"x".repeat(59)}`
   ]
-  it.effect("that no definition has never reaches the source", () => {
+  it.effect("a channel name without a definition never reaches the source", () => {
     const heard: Array<string> = []
     const spy = Layer.effect(
       NotificationSource,
@@ -267,7 +267,7 @@ describe("a channel name", () => {
   })
 })
 
-describe("a cursor", () => {
+describe("Cursors from clients", () => {
   const forged = [
     "",
     ":",
@@ -290,7 +290,7 @@ describe("a cursor", () => {
     "\u0000",
     "__proto__:1"
   ]
-  it.effect.each(forged)("that is forged is answered reset: %j", (written) =>
+  it.effect.each(forged)("a forged cursor gets the state reset: %j", (written) =>
     withDoor(
       Effect.gen(function* () {
         const first = yield* visit()
@@ -306,7 +306,7 @@ describe("a cursor", () => {
     )
   )
 
-  it.effect("that is no text is no frame", () =>
+  it.effect("a cursor that is no text makes the frame malformed", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit()
@@ -319,8 +319,8 @@ describe("a cursor", () => {
   )
 })
 
-describe("what a client is told", () => {
-  /** Everything that must stay inside carries this word. */
+describe("Errors sent to clients", () => {
+  /** All internal text contains this word. */
   const secret = "hunter2"
   const inside =
     /hunter2|select |insert |\bat \/|\bat [A-Z]\w+\.|node_modules|\.ts:|Error:|SqlError/i
@@ -355,7 +355,7 @@ describe("what a client is told", () => {
     }
   }
 
-  /** A source whose NOTIFY fails on one channel, as a database would. */
+  /** A source with NOTIFY failing on one channel, as a database would. */
   const failing = Layer.effect(
     NotificationSource,
     Effect.map(NotificationSource, (source) => ({
@@ -368,7 +368,7 @@ describe("what a client is told", () => {
   )
 
   it.effect(
-    "of every refusal there is: a code, a safe sentence, what to do; nothing of the inside",
+    "every error frame has a code, a retry policy and a safe sentence, and no text from the inside",
     () =>
       Effect.gen(function* () {
         const told: Array<unknown> = []
@@ -417,7 +417,7 @@ describe("what a client is told", () => {
             publish("room_bug", secret, "f", 26),
             publish("broken", secret, "g", 27)
           )
-          // What the source's loss brings, and what is too often.
+          // The errors of a lost source, and of too many requests.
           yield* (yield* MemorySource.MemorySource).lose
           yield* ask(
             visitor,

@@ -16,7 +16,7 @@ const ed = generateKeyPairSync("ed25519")
 
 type Signer = KeyObject | Uint8Array
 
-/** Signs claims; an hour from the beginning of time is their default end. */
+/** Signs claims that expire by default an hour after time 0. */
 const sign = (
   claims: { readonly [name: string]: unknown },
   { alg = "HS256", key = secret, kid }: { alg?: string; key?: Signer; kid?: string } = {}
@@ -33,7 +33,7 @@ const credentials = (token: string | undefined, cookie?: string): Credentials =>
   address: "203.0.113.7"
 })
 
-/** What becomes of a token: the identity with its end, or the code. */
+/** The result of authenticating a token: the identity with its end, or the code. */
 const ask = <I>(
   authenticate: Authenticate<I>,
   token: string | undefined,
@@ -54,7 +54,7 @@ const optionFault = (options: Jwt.Common & Jwt.Keys): string => {
 }
 
 describe("jwt with a secret", () => {
-  it.effect("tells who somebody is and until when, give or take the clocks", () =>
+  it.effect("a valid token gives its subject and expiry, extended by the clock tolerance", () =>
     Effect.gen(function* () {
       const authenticate = Jwt.authenticate({ keys })
       const token = yield* sign({})
@@ -62,21 +62,21 @@ describe("jwt with a secret", () => {
     })
   )
 
-  it.effect("takes a secret of text", () =>
+  it.effect("a secret may be text", () =>
     Effect.gen(function* () {
       const authenticate = Jwt.authenticate({ keys: Redacted.make(secret.toString()) })
       expect(yield* ask(authenticate, yield* sign({}))).toMatchObject({ identity: "ann" })
     })
   )
 
-  it.effect("without a token: auth/required", () =>
+  it.effect("a missing token is rejected with auth/required", () =>
     Effect.gen(function* () {
       expect(yield* ask(Jwt.authenticate({ keys }), undefined)).toBe("auth/required")
       expect(yield* ask(Jwt.authenticate({ keys }), "")).toBe("auth/required")
     })
   )
 
-  it.effect("an expired token: auth/expired, once the clocks cannot be the reason", () =>
+  it.effect("an expired token is rejected with auth/expired after the clock tolerance", () =>
     Effect.gen(function* () {
       const authenticate = Jwt.authenticate({ keys, clockTolerance: "10 seconds" })
       const token = yield* sign({ exp: 100 })
@@ -87,7 +87,7 @@ describe("jwt with a secret", () => {
     })
   )
 
-  it.effect("a token older than maxAge: auth/expired, whatever it says itself", () =>
+  it.effect("a token older than maxAge is rejected with auth/expired", () =>
     Effect.gen(function* () {
       const authenticate = Jwt.authenticate({ keys, clockTolerance: 0, maxAge: "1 minute" })
       const token = yield* sign({ iat: 10 })
@@ -107,18 +107,18 @@ describe("jwt with a secret", () => {
     ["of a public key", () => sign({}, { alg: "RS256", key: rsa.privateKey })],
     ["without an end", () => sign({ exp: undefined })],
     ["with an end that is text", () => sign({ exp: "3600" })],
-    ["that does not hold yet", () => sign({ nbf: 1000 })],
+    ["that is not valid yet", () => sign({ nbf: 1000 })],
     ["without a subject", () => sign({ sub: undefined })],
-    ["whose claims were changed", (good) => Effect.sync(() => withClaims(good, { sub: "bob" }))],
-    ["that says alg none", (good) => Effect.sync(() => unsigned(good))],
-    ["that says alg none and keeps a signature", (good) => Effect.sync(() => unsigned(good, true))],
+    ["with changed claims", (good) => Effect.sync(() => withClaims(good, { sub: "bob" }))],
+    ["with alg none", (good) => Effect.sync(() => unsigned(good))],
+    ["with alg none and a signature", (good) => Effect.sync(() => unsigned(good, true))],
     [
       "with a critical extension",
       (good) => Effect.sync(() => withHeader(good, { crit: ["x"], x: 1 }))
     ],
     ["of 100 kB", (good) => Effect.succeed(`${good}${"A".repeat(100_000)}`)]
   ]
-  it.effect.each(bad)("a token %s: auth/invalid", ([, make]) =>
+  it.effect.each(bad)("a token %s is rejected with auth/invalid", ([, make]) =>
     Effect.gen(function* () {
       expect(yield* ask(Jwt.authenticate({ keys }), yield* make(yield* sign({})))).toBe(
         "auth/invalid"
@@ -126,7 +126,7 @@ describe("jwt with a secret", () => {
     })
   )
 
-  it.effect("checks issuer and audience where it is told them", () =>
+  it.effect("a token with another issuer or audience than the options is rejected", () =>
     Effect.gen(function* () {
       const authenticate = Jwt.authenticate({
         keys,
@@ -146,7 +146,7 @@ describe("jwt with a secret", () => {
     })
   )
 
-  it.effect("reads a cookie when it is told one and there is no token", () =>
+  it.effect("a cookie is read if the option names it and the client sent no token", () =>
     Effect.gen(function* () {
       const ann = yield* sign({})
       const bob = yield* sign({ sub: "bob" })
@@ -172,7 +172,7 @@ describe("jwt with an identity", () => {
     role: Schema.Literals(["admin", "user"])
   })
 
-  it.effect("of a Schema takes what the Schema takes, and drops the rest", () =>
+  it.effect("an identity Schema decodes the claims, drops others, and may reject", () =>
     Effect.gen(function* () {
       const authenticate = Jwt.authenticate({ keys, identity: Person })
       expect(yield* ask(authenticate, yield* sign({ role: "admin", jti: "1" }))).toMatchObject({
@@ -182,7 +182,7 @@ describe("jwt with an identity", () => {
     })
   )
 
-  it.effect("of a Schema may transform", () =>
+  it.effect("an identity Schema may transform the claims", () =>
     Effect.gen(function* () {
       const Upper = Schema.Struct({ sub: Schema.String }).pipe(
         Schema.decodeTo(Schema.String, {
@@ -198,7 +198,7 @@ describe("jwt with an identity", () => {
     })
   )
 
-  it.effect("of a function may be a value, an Effect, or a refusal", () =>
+  it.effect("an identity function may return a value, an Effect or a failure", () =>
     Effect.gen(function* () {
       const token = yield* sign({ uid: 7 })
       const value = Jwt.authenticate({ keys, identity: ({ uid }) => ({ id: Number(uid) }) })
@@ -221,7 +221,7 @@ describe("jwt with a public key", () => {
     ["ES256", ec.publicKey, ec.privateKey],
     ["EdDSA", ed.publicKey, ed.privateKey]
   ]
-  it.effect.each(material)("takes %s, as a KeyObject, a PEM or a JWK", ([alg, pub, key]) =>
+  it.effect.each(material)("%s verifies with a KeyObject, a PEM or a JWK", ([alg, pub, key]) =>
     Effect.gen(function* () {
       const token = yield* sign({}, { alg, key })
       const pem = createPublicKey(pub.export({ type: "spki", format: "pem" }))
@@ -232,7 +232,7 @@ describe("jwt with a public key", () => {
     })
   )
 
-  it.effect("takes only the public half of a private key", () =>
+  it.effect("a private key as option verifies by its public half", () =>
     Effect.gen(function* () {
       const token = yield* sign({}, { alg: "ES256", key: ec.privateKey })
       expect(yield* ask(Jwt.authenticate({ keys: ec.privateKey }), token)).toMatchObject({
@@ -241,7 +241,7 @@ describe("jwt with a public key", () => {
     })
   )
 
-  it.effect("never takes the public key for a secret, and no algorithm that it cannot have", () =>
+  it.effect("a public key never verifies as a secret, nor for an algorithm it cannot have", () =>
     Effect.gen(function* () {
       const pem = rsa.publicKey.export({ type: "spki", format: "pem" }).toString()
       const forged = yield* sign({}, { key: Buffer.from(pem) })
@@ -263,7 +263,7 @@ describe("jwt with a key set", () => {
       (jwk): JWK => ({ ...jwk, kid, use: "sig" })
     )
 
-  /** An identity provider that answers as it is told, and counts. */
+  /** An identity provider that answers as its state says, and counts. */
   const provider = Effect.gen(function* () {
     const state = { status: 200, body: "{}", asked: 0, hang: false }
     const server = yield* Effect.acquireRelease(
@@ -288,7 +288,7 @@ describe("jwt with a key set", () => {
 
   const soon = Effect.sync(() => Math.floor(Date.now() / 1000) + 3600)
 
-  it.effect("finds the key by its name", () =>
+  it.effect("the key is found in the set by its id", () =>
     Effect.gen(function* () {
       const set = {
         keys: [yield* jwkOf(rsa.publicKey, "old"), yield* jwkOf(ec.publicKey, "new")]
@@ -303,7 +303,7 @@ describe("jwt with a key set", () => {
     })
   )
 
-  it.live("fetches it once, and again when a key is unknown for long enough", () =>
+  it.live("a key set is fetched once, even under many tokens with unknown keys", () =>
     Effect.gen(function* () {
       const { publish, state, url } = yield* provider
       publish(yield* jwkOf(rsa.publicKey, "a"))
@@ -322,7 +322,7 @@ describe("jwt with a key set", () => {
   )
 
   it.live(
-    "that cannot be fetched is a defect and no answer about the token; asked for rarely",
+    "a key set that cannot be fetched is a defect, not a verdict, and is not fetched again for 1 s",
     () =>
       Effect.gen(function* () {
         const { publish, state, url } = yield* provider
@@ -337,7 +337,7 @@ describe("jwt with a key set", () => {
         expect(state.asked).toBe(1)
         state.status = 200
         publish(yield* jwkOf(rsa.publicKey, "a"))
-        // Once the failure is a second ago.
+        // After the failure is 1 s old.
         const { identity } = yield* Effect.retry(
           Effect.sandbox(authenticate(credentials(token))),
           Schedule.spaced("50 millis")
@@ -347,7 +347,7 @@ describe("jwt with a key set", () => {
       }).pipe(Effect.scoped)
   )
 
-  it.live("that does not come is given up after 3 s", () =>
+  it.live("fetching a key set is given up within 4.5 s when the provider hangs", () =>
     Effect.gen(function* () {
       const { state, url } = yield* provider
       state.hang = true
@@ -362,7 +362,7 @@ describe("jwt with a key set", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is never asked about what is no token of an allowed algorithm", () =>
+  it.live("a key set is not fetched for a token without an allowed algorithm", () =>
     Effect.gen(function* () {
       const { state, url } = yield* provider
       const authenticate = Jwt.authenticate({ keys: url, ...any })
@@ -374,7 +374,7 @@ describe("jwt with a key set", () => {
   )
 })
 
-describe("jwt refuses to be made", () => {
+describe("Invalid options of jwt", () => {
   const any = { issuer: "any", audience: "any" } as const
   const wrong: ReadonlyArray<readonly [string, Jwt.Common & Jwt.Keys, RegExp]> = [
     ["with a short secret", { keys: Redacted.make("short") }, /5 bytes.*32 bytes/],
@@ -390,7 +390,7 @@ describe("jwt refuses to be made", () => {
     ["with rubbish for a key", { keys: { kty: "RSA", n: "x" } }, /public key/],
     ["with rubbish for a key set", { keys: { keys: [1] }, ...any } as never, /Key Set/],
     ["with no algorithm", { keys, algorithms: [] }, /algorithms/],
-    ["with none", { keys, algorithms: ["none"] } as never, /algorithms.*none/],
+    ["with the algorithm none", { keys, algorithms: ["none"] } as never, /algorithms.*none/],
     ["with a public algorithm for a secret", { keys, algorithms: ["RS256"] } as never, /RS256/],
     ["with HS256 for a public key", { keys: rsa.publicKey, algorithms: ["HS256"] }, /HS256/],
     ["with ES384 for a key of P-256", { keys: ec.publicKey, algorithms: ["ES384"] }, /ES384/],
@@ -400,11 +400,11 @@ describe("jwt refuses to be made", () => {
       /clockTolerance/
     ]
   ]
-  it.each(wrong)("%s", (_, options, message) => {
+  it.each(wrong)("jwt throws at once %s", (_, options, message) => {
     expect(optionFault(options)).toMatch(message)
   })
 
-  it("and never repeats a secret", () => {
+  it("the errors of jwt never repeat a secret", () => {
     const hidden = "a secret that slipped in"
     expect(optionFault({ keys: hidden, ...any })).not.toContain("slipped")
     expect(optionFault({ keys: Redacted.make("slipped") })).not.toContain("slipped")

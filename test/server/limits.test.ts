@@ -1,6 +1,6 @@
 /**
- * Every limit of a session, crossed by exactly one, and not crossed by one less. Those of the upgrade
- * are in `internal/admission.test.ts` and, with a kernel, at the end.
+ * Every limit of a session, crossed by exactly one, and not crossed by one less. The limits of the
+ * upgrade are in `internal/door/admission.test.ts` and, with real sockets, at the end.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Fiber, Layer, Schema, type Scope } from "effect"
@@ -40,13 +40,13 @@ const withDoor = <A, E, I = undefined>(
   body: Effect.Effect<A, E, Needs>,
   more?: Partial<Options<I>>
 ) =>
-  // Visitors leave before the door closes: it would wait for them by a clock that stands still.
+  // Visitors leave before the server closes: it would wait for them by a clock that stands still.
   Effect.provide(
     Effect.scoped(body),
     layerDoor({ channels, authorize: allowAll, ...more } as Options<I>)
   )
 
-/** Runs the test, which must refuse exactly once for this reason. */
+/** Runs the test, which must be rejected exactly once for this reason. */
 const refusing = <A, E, I = undefined>(
   reason: string,
   body: Effect.Effect<A, E, Needs>,
@@ -72,8 +72,8 @@ const nested = (levels: number) =>
 const subscribe = (visitor: Visitor, id: number, channel: string) =>
   visitor.send({ type: "subscribe", id, channel })
 
-describe("a message", () => {
-  it.effect("may nest 64 levels, and not 65", () =>
+describe("The messages of a client", () => {
+  it.effect("a message may nest 64 levels, and is rejected with 65", () =>
     refusing(
       "maxFrameDepth",
       Effect.gen(function* () {
@@ -88,7 +88,7 @@ describe("a message", () => {
     )
   )
 
-  it.effect("comes 400 times at once and 200 times a second, and closes 4003 beyond", () =>
+  it.effect("400 messages at once and 200 per second pass, and one more closes with 4003", () =>
     refusing(
       "frameRate",
       Effect.gen(function* () {
@@ -107,7 +107,7 @@ describe("a message", () => {
     )
   )
 
-  it.effect("may be a ping of the WebSocket itself, which counts as much", () =>
+  it.effect("a WebSocket ping counts as a message", () =>
     refusing(
       "frameRate",
       Effect.gen(function* () {
@@ -121,10 +121,10 @@ describe("a message", () => {
   )
 })
 
-describe("requests that wait for their answer", () => {
+describe("Unanswered requests", () => {
   const never = { authorize: () => Effect.never }
 
-  it.effect("may be 100, and close 4003 beyond", () =>
+  it.effect("a session may have 100 unanswered requests, and 101 close it with 4003", () =>
     refusing(
       "maxUnanswered",
       Effect.gen(function* () {
@@ -140,7 +140,7 @@ describe("requests that wait for their answer", () => {
     )
   )
 
-  it.effect("are as many while the token is looked at", () =>
+  it.effect("a session may send 100 requests while its token is checked", () =>
     refusing(
       "maxUnanswered",
       Effect.gen(function* () {
@@ -155,7 +155,7 @@ describe("requests that wait for their answer", () => {
     )
   )
 
-  it.effect("hold 256 KiB; beyond it the socket is not read until some are answered", () =>
+  it.effect("a socket with over 256 KiB of unanswered requests is paused until few are left", () =>
     Effect.gen(function* () {
       const gate = yield* Deferred.make<boolean>()
       yield* withDoor(
@@ -179,7 +179,7 @@ describe("requests that wait for their answer", () => {
     })
   )
 
-  it.effect("count for what they cost as values, which is more than their text", () =>
+  it.effect("unanswered requests count the memory of their values, not their text", () =>
     refusing(
       "maxUnansweredBytes",
       Effect.gen(function* () {
@@ -192,7 +192,7 @@ describe("requests that wait for their answer", () => {
           key: "k",
           data: data(count)
         })
-        // 59 bytes each, with its comma; and 56 for the frame and the list.
+        // 59 bytes each with its comma; 56 for the frame and 56 for the list.
         const all = (256 * 1024 - JSON.stringify(frame(1, 0)).length - 2 * 56 + 1) / 59
         visitor.send(frame(1, Math.floor(all)))
         expect(visitor.paused).toBe(false)
@@ -204,7 +204,7 @@ describe("requests that wait for their answer", () => {
     )
   )
 
-  it.effect("hold back nobody who is read too seldom to be heard", () =>
+  it.effect("a session is not closed as silent while the server has paused its socket", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit()
@@ -223,13 +223,13 @@ describe("requests that wait for their answer", () => {
   )
 })
 
-describe("rates", () => {
+describe("The rates of a session", () => {
   const rates = [
     ["authenticate", "authenticateRate", 5, 1000],
     ["subscribe", "subscribeRate", 100, 20],
     ["publish", "publishRate", 50, 50]
   ] as const
-  it.effect.each(rates)("%s: %s, %i at once, then every %i ms", ([type, limit, burst, every]) =>
+  it.effect.each(rates)("%s: %s allows %i at once, one per %i ms", ([type, limit, burst, every]) =>
     refusing(
       limit,
       Effect.gen(function* () {
@@ -261,8 +261,11 @@ describe("rates", () => {
   )
 })
 
-describe("a replay", () => {
-  /** A channel that remembers 256 events of so many bytes, and a subscriber to it all, over and over. */
+describe("The cost of a replay", () => {
+  /**
+   * A channel that remembers 256 events of so many bytes, and a client that resumes all of it
+   * `times` times.
+   */
   const resume = (bytes: number, times: number) =>
     Effect.gen(function* () {
       const visitor = yield* visit()
@@ -285,7 +288,7 @@ describe("a replay", () => {
       return visitor
     })
 
-  it.effect("counts as one subscribe more for each 64 KiB", () =>
+  it.effect("a replay counts as one more subscribe for each 64 KiB", () =>
     refusing(
       "subscribeRate",
       Effect.gen(function* () {
@@ -304,7 +307,7 @@ describe("a replay", () => {
     )
   )
 
-  it.effect("of less counts as nothing", () =>
+  it.effect("a replay under 64 KiB counts as no further subscribe", () =>
     withDoor(
       Effect.gen(function* () {
         expect((yield* resume(250, 99)).errors).toEqual([])
@@ -313,11 +316,11 @@ describe("a replay", () => {
   )
 })
 
-describe("the memory of live channels", () => {
+describe("The memory of live channels", () => {
   const small = { maxMemoryBytes: 1024 * 1024, linger: "1 second" } as const
   const large = "x".repeat(7000)
 
-  /** The position of somebody who left before the first event. */
+  /** The position of a client that left before the first event. */
   const leaves = Effect.gen(function* () {
     const visitor = yield* visit()
     subscribe(visitor, 1, "text")
@@ -328,7 +331,7 @@ describe("the memory of live channels", () => {
     return visitor.last("subscribed")!.cursor
   })
 
-  /** They come back after a second one. */
+  /** The client resumes after a second event. */
   const comesBack = (cursor: string) =>
     Effect.gen(function* () {
       yield* Realtime.publish(Text, `2 ${large}`)
@@ -341,7 +344,7 @@ describe("the memory of live channels", () => {
       expect(data).toEqual([`1 ${large}`, `2 ${large}`])
     })
 
-  /** The channel stays open all the time. */
+  /** A subscriber keeps the channel open all the time. */
   const withWitness = <A, E>(body: Effect.Effect<A, E, Needs>) =>
     Effect.gen(function* () {
       subscribe(yield* visit(), 1, "text")
@@ -349,7 +352,7 @@ describe("the memory of live channels", () => {
       yield* body
     }).pipe(Effect.scoped, Effect.provide(layerDoor({ channels, authorize: allowAll }, small)))
 
-  it.effect("is not taken from a small channel by somebody who fills many", () =>
+  it.effect("a client that fills many channels does not displace a small channel's memory", () =>
     withWitness(
       Effect.gen(function* () {
         const cursor = yield* leaves
@@ -365,7 +368,7 @@ describe("the memory of live channels", () => {
     )
   )
 
-  it.effect("is given back by channels that close", () =>
+  it.effect("a channel that closes frees its memory for others", () =>
     withWitness(
       Effect.gen(function* () {
         for (let n = 0; n < 3; n++) {
@@ -383,8 +386,8 @@ describe("the memory of live channels", () => {
   )
 })
 
-describe("time", () => {
-  it.effect("to say hello: 10 s, then 4005", () =>
+describe("The time limits of a session", () => {
+  it.effect("a session without hello for 10 s is closed with 4005", () =>
     refusing(
       "helloTimeout",
       Effect.gen(function* () {
@@ -401,7 +404,7 @@ describe("time", () => {
     )
   )
 
-  it.effect("to be silent: a ping after 25 s, 4002 after 10 more", () =>
+  it.effect("a silent session gets a ping after 25 s, and 4002 after 10 s more", () =>
     refusing(
       "pingTimeout",
       Effect.gen(function* () {
@@ -421,7 +424,7 @@ describe("time", () => {
     )
   )
 
-  it.effect("no longer when the clock is set back by an hour", () =>
+  it.effect("the time limits of a session hold although the clock goes back by an hour", () =>
     Effect.gen(function* () {
       const { clock, jump } = yield* sleepy
       yield* withDoor(
@@ -444,7 +447,7 @@ describe("time", () => {
           talking.send({ type: "pong" })
           yield* TestClock.adjust("11 seconds")
           expect(silent.closeCode).toBe(4002)
-          // Who is heard must hear something too.
+          // The server must send a ping to a client although it is heard.
           const before = talking.of("ping").length
           jump(-3_600_000)
           for (let second = 0; second < 26; second++) {
@@ -457,7 +460,7 @@ describe("time", () => {
     })
   )
 
-  it.effect("to answer a close frame: 2 s, then it is cut", () =>
+  it.effect("a socket that does not answer a close frame is cut after 2 s", () =>
     withDoor(
       Effect.gen(function* () {
         const rude = yield* visit({ hello: false, polite: false })
@@ -471,7 +474,7 @@ describe("time", () => {
     )
   )
 
-  it.effect("to wait for the source: 10 s, then source/down", () =>
+  it.effect("a subscribe that waits 10 s for the source is rejected with source/down", () =>
     refusing(
       "sourceTimeout",
       Effect.gen(function* () {
@@ -486,7 +489,7 @@ describe("time", () => {
     )
   )
 
-  it.effect("to leave a node that closes: as long as the limit says, then it is cut", () =>
+  it.effect("a draining node cuts a session that stays longer than the limit", () =>
     refusing(
       "drainTimeout",
       Effect.gen(function* () {
@@ -505,11 +508,11 @@ describe("time", () => {
   )
 
   const hanging = [
-    ["that waits for ever", Effect.never],
-    ["that cannot be interrupted either", Effect.uninterruptible(Effect.never)]
+    ["that never completes", Effect.never],
+    ["that never completes and cannot be interrupted", Effect.uninterruptible(Effect.never)]
   ] as const
   it.effect.each(hanging)(
-    "for authorize: 5 s, then server/internal, also for one %s",
+    "a subscribe is rejected with server/internal after 5 s with an authorize %s",
     ([, never]) =>
       refusing(
         "authorizeTimeout",
@@ -527,7 +530,7 @@ describe("time", () => {
   )
 
   it.effect.each(hanging)(
-    "for authenticate: 5 s, then server/internal and 4003, so that it comes back, also for one %s",
+    "a session is rejected with server/internal and closed with 4003 after 5 s with an authenticate %s",
     ([, never]) =>
       refusing(
         "authorizeTimeout",
@@ -544,7 +547,7 @@ describe("time", () => {
       )
   )
 
-  it.effect("that a proof is believed: as long as it says, and no longer than maxTokenAge", () =>
+  it.effect("a session is closed with 4100 after maxTokenAge, although its token is valid", () =>
     refusing(
       "4100",
       Effect.gen(function* () {
@@ -564,8 +567,8 @@ describe("time", () => {
   )
 })
 
-describe("subscriptions", () => {
-  it.effect("may be 100, and are subscribe/limit beyond", () =>
+describe("The limit of subscriptions", () => {
+  it.effect("a session may have 100 subscriptions, and 101 are rejected", () =>
     refusing(
       "maxSubscriptions",
       Effect.gen(function* () {
@@ -586,8 +589,8 @@ describe("subscriptions", () => {
   )
 })
 
-describe("sessions of one identity", () => {
-  it.effect("may be 20, and close 4004 after hello beyond", () =>
+describe("The limit of sessions of one identity", () => {
+  it.effect("an identity may have 20 sessions, and the next is closed with 4004", () =>
     refusing(
       "maxSessionsPerIdentity",
       Effect.gen(function* () {
@@ -610,7 +613,7 @@ describe("sessions of one identity", () => {
     )
   )
 
-  it.effect("are counted for an identity that is written as nothing, too", () =>
+  it.effect("the sessions of an identity with an empty key are limited too", () =>
     refusing(
       "maxSessionsPerIdentity",
       Effect.gen(function* () {
@@ -626,15 +629,15 @@ describe("sessions of one identity", () => {
   )
 })
 
-describe("a socket that does not keep up", () => {
-  /** The bytes of a frame of one event with so much text: measured, not known. */
+describe("A slow consumer", () => {
+  /** A session with a blocked socket. */
   const blocked = Effect.gen(function* () {
     const visitor = yield* visit()
     subscribe(visitor, 1, "text")
     yield* settle
     visitor.reading = false
     const say = (text: string) => Effect.andThen(Realtime.publish(Text, text), settle)
-    // The first one blocks; it lies in the socket, not in the mailbox.
+    // The first event blocks: it lies in the socket and not in the mailbox.
     yield* say("x")
     return { visitor, say }
   })
@@ -648,7 +651,7 @@ describe("a socket that does not keep up", () => {
       })
     )
 
-  it.effect("keeps 1 MiB of backlog, and loses it beyond: gap slow", () =>
+  it.effect("a slow session keeps 1 MiB of backlog, and gets a gap over it", () =>
     refusing(
       "maxMailboxBytes",
       Effect.gen(function* () {
@@ -671,7 +674,7 @@ describe("a socket that does not keep up", () => {
     )
   )
 
-  it.effect("gets everything when the backlog did not overflow", () =>
+  it.effect("a slow session with a backlog under the limit receives every event", () =>
     withDoor(
       Effect.gen(function* () {
         const { say, visitor } = yield* blocked
@@ -684,7 +687,7 @@ describe("a socket that does not keep up", () => {
     )
   )
 
-  it.effect("is closed with 4001 instead, where it is told so", () =>
+  it.effect("a slow session is closed with 4001 when slowConsumer is disconnect", () =>
     refusing(
       "maxMailboxBytes",
       Effect.gen(function* () {
@@ -699,7 +702,7 @@ describe("a socket that does not keep up", () => {
     )
   )
 
-  it.effect("is closed with 4001 and cut after 30 s without taking anything", () =>
+  it.effect("a session that accepts no bytes for 30 s is closed with 4001 and cut", () =>
     refusing(
       "blockedTimeout",
       Effect.gen(function* () {
@@ -716,7 +719,7 @@ describe("a socket that does not keep up", () => {
     )
   )
 
-  it.effect("is not, when it took something in between", () =>
+  it.effect("a session that accepts bytes within 30 s stays open", () =>
     withDoor(
       Effect.gen(function* () {
         const { say, visitor } = yield* blocked
@@ -732,7 +735,7 @@ describe("a socket that does not keep up", () => {
     )
   )
 
-  it.effect("is not, when its link is so slow that it takes 64 KiB in 29 s", () =>
+  it.effect("a session that accepts 64 KiB in 29 s stays open and misses no event", () =>
     withDoor(
       Effect.gen(function* () {
         const { say, visitor } = yield* blocked
@@ -753,7 +756,7 @@ describe("a socket that does not keep up", () => {
   )
 
   it.effect(
-    "is closed with 4001 when it asks on and its answers alone are more than the bound",
+    "a blocked session is closed with 4001 when its unread answers alone exceed mailboxBytes",
     () =>
       refusing(
         "maxMailboxBytes",
@@ -762,7 +765,7 @@ describe("a socket that does not keep up", () => {
           let asked = 0
           while (visitor.closeCode === undefined && asked < 1000) visitor.send(`${asked++}`)
           expect(visitor.closeCode).toBe(4001)
-          // Each answer is about 120 bytes.
+          // Each answer has about 120 bytes.
           expect(asked).toBeGreaterThan(5)
           expect(asked).toBeLessThan(15)
         }),
@@ -770,7 +773,7 @@ describe("a socket that does not keep up", () => {
       )
   )
 
-  it.effect("loses no event to the answers that wait beside it", () =>
+  it.effect("a session misses no event for the unread answers that wait beside it", () =>
     withDoor(
       Effect.gen(function* () {
         const { say, visitor } = yield* blocked
@@ -787,7 +790,7 @@ describe("a socket that does not keep up", () => {
   )
 })
 
-describe("options that cannot be", () => {
+describe("Invalid options of the server", () => {
   const secret = "hunter2"
   const wrong: ReadonlyArray<readonly [string, Partial<AnonymousOptions>]> = [
     ["limits.maxSessions", { limits: { maxSessions: Number.NaN } }],
@@ -819,7 +822,7 @@ describe("options that cannot be", () => {
     ["origins", { origins: ["null"] }],
     ["origins", { origins: "https://app.example" as unknown as ReadonlyArray<string> }]
   ]
-  it.effect.each(wrong)("%s are said at start", ([option, more]) =>
+  it.effect.each(wrong)("an invalid option is rejected at start: %s", ([option, more]) =>
     Effect.gen(function* () {
       const built = Layer.build(layerDoor({ channels, authorize: allowAll, ...more }))
       const error = yield* Effect.flip(Effect.scoped(built))
@@ -829,7 +832,7 @@ describe("options that cannot be", () => {
     })
   )
 
-  it("that are misspelt are told the words there are", () => {
+  it("the error of a misspelt option or value lists the valid ones", () => {
     const limits = { sessionPerAddress: 5 } as Limits
     expect(() => resolveLimits(limits)).toThrow(
       /^The option limits\.sessionPerAddress is 5\. It must be one of .*, maxSessionsPerAddress, /
@@ -839,7 +842,7 @@ describe("options that cannot be", () => {
     )
   })
 
-  it.effect("and those that can are taken", () =>
+  it.effect("valid origins and limits are accepted", () =>
     withDoor(Effect.asVoid(visit()), {
       origins: ["https://app.example", "http://localhost:3000", "capacitor://localhost"],
       limits: {
@@ -852,8 +855,8 @@ describe("options that cannot be", () => {
   )
 })
 
-describe("over real sockets", () => {
-  /** Runs the test, which must refuse so often for this reason. */
+describe("Limits over real sockets", () => {
+  /** Runs the test, which must be rejected `times` times for this reason. */
   const open = <A, E>(
     reason: string,
     times: number,
@@ -876,7 +879,7 @@ describe("over real sockets", () => {
       return [refused.status, refused.headers["retry-after"]]
     })
 
-  it.live("a message may have 65,536 bytes, and closes 1009 with one more", () =>
+  it.live("a message may have 65,536 bytes, and one more byte closes with 1009", () =>
     open(
       "maxFrameBytes",
       1,
@@ -894,7 +897,7 @@ describe("over real sockets", () => {
     )
   )
 
-  it.live("a node takes as many sessions as it may, then 503, and again when one left", () =>
+  it.live("a node at its limit of sessions rejects with 503 until one leaves", () =>
     open(
       "maxSessions",
       1,
@@ -910,7 +913,7 @@ describe("over real sockets", () => {
     )
   )
 
-  it.live("an address has as many sessions as it may, then 429, and others are not affected", () =>
+  it.live("an address at its limit of sessions is rejected with 429, other addresses not", () =>
     open(
       "maxSessionsPerAddress",
       1,
@@ -928,7 +931,7 @@ describe("over real sockets", () => {
     )
   )
 
-  it.live("an address upgrades as often as it may, then 429 with the time to wait", () =>
+  it.live("an address over its rate of upgrades is rejected with 429 and Retry-After", () =>
     open(
       "upgradeRatePerAddress",
       1,
@@ -942,7 +945,7 @@ describe("over real sockets", () => {
     )
   )
 
-  it.live("a node upgrades as often as it may, then 503 with the time to wait", () =>
+  it.live("a node over its rate of upgrades rejects with 503 and Retry-After", () =>
     open(
       "upgradeRate",
       1,
@@ -955,7 +958,7 @@ describe("over real sockets", () => {
     )
   )
 
-  it.live("limits by address leave this machine alone, without trustProxy", () =>
+  it.live("limits by address do not apply to local clients without trustProxy", () =>
     open(
       "maxSessionsPerAddress",
       0,
@@ -967,7 +970,7 @@ describe("over real sockets", () => {
     )
   )
 
-  it.effect("channels that nobody uses any more make room for those that somebody wants", () =>
+  it.effect("a channel without subscribers is closed to make room for another channel", () =>
     Effect.gen(function* () {
       const hog = yield* visit()
       for (let n = 0; n < 10; n++) {

@@ -1,6 +1,7 @@
 /**
- * A door beside other listeners of one HTTP server: each has its own paths, in whatever order they came;
- * one that answers ours is named, and what nobody answers is closed.
+ * A server beside other listeners of one HTTP server: each has its own paths, in whatever order
+ * they are added; a listener that answers our sockets is named in the log, and an upgrade that no
+ * listener answers is closed.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Exit, Layer, Logger, Schema, Scope } from "effect"
@@ -39,7 +40,7 @@ const keyed = {
   checkServerIdentity: () => undefined
 }
 
-/** What a person reads in the log. */
+/** Collects the lines of the log. */
 const logInto = (lines: Array<string>) =>
   Logger.layer([
     Logger.make(({ message }) => void lines.push([message].flat().map(String).join(" ")))
@@ -54,7 +55,7 @@ interface Beside {
 
 type Other = (server: Server) => Effect.Effect<unknown, never, Scope.Scope>
 
-/** A door on a server, and another listener that came before it or after it. */
+/** A server, and another listener added before it or after it. */
 const beside = <A, E>(
   { first, other }: { readonly first: "ours" | "theirs"; readonly other: Other },
   body: (beside: Beside) => Effect.Effect<A, E, Realtime.Realtime | Scope.Scope>,
@@ -111,18 +112,18 @@ const wsWithoutServer: Other = (server) =>
 
 const orders = ["ours", "theirs"] as const
 
-/** The theirs of each test closes with 4999. */
+/** The other listener of each test closes with 4999. */
 const theirs = (ws: string) =>
   Effect.flatMap(connect(`${ws}/other`, { protocols: [] }), ({ closed }) => closed)
 
-describe("another listener that answers sockets of ours", () => {
+describe("A listener that answers our upgrades", () => {
   const answering = [
     ["with a path", wsOnPath, `it says "HTTP/1.1 400 Bad Request"`],
     ["for all paths", wsOnAll, "it ends it"]
   ] as const
   for (const [what, other, did] of answering) {
     it.live.each(orders)(
-      `such as a WebSocketServer of ws ${what}, %s first, is kept from it and named once, with the cure`,
+      `a WebSocketServer ${what} cannot answer our upgrades with %s first, and is named in the log once`,
       (first) =>
         beside({ first, other }, ({ lines, ws }) =>
           Effect.gen(function* () {
@@ -144,23 +145,23 @@ describe("another listener that answers sockets of ours", () => {
 
   const late = [
     [
-      "says",
+      "writes",
       (socket: Socket) => socket.write("HTTP/1.1 401 Unauthorized\r\n\r\n"),
       `it says "HTTP/1.1 401 Unauthorized"`
     ],
-    ["says bytes", (socket: Socket) => socket.write(Buffer.from("nobody")), `it says "nobody"`],
+    ["writes to it", (socket: Socket) => socket.write(Buffer.from("nobody")), `it says "nobody"`],
     ["ends", (socket: Socket) => socket.end(), "it ends it"],
     [
-      "says and ends",
+      "writes and ends",
       (socket: Socket) => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"),
       `it says "HTTP/1.1 400`
     ],
-    ["cuts", (socket: Socket) => socket.destroy(), "it ends it"],
-    ["cuts with an error", (socket: Socket) => socket.destroy(new Error("nobody")), "it ends it"],
-    ["soon cuts", (socket: Socket) => socket.destroySoon(), ""],
-    ["pipes into", (socket: Socket) => Readable.from(["theirs"]).pipe(socket), "it pipes into it"],
+    ["destroys", (socket: Socket) => socket.destroy(), "it ends it"],
+    ["destroys with error", (socket: Socket) => socket.destroy(new Error("nobody")), "it ends it"],
+    ["destroys soon", (socket: Socket) => socket.destroySoon(), ""],
+    ["pipes", (socket: Socket) => Readable.from(["theirs"]).pipe(socket), "it pipes into it"],
     [
-      "takes with ws",
+      "upgrades with ws",
       (socket: Socket, request: IncomingMessage) =>
         new WebSocketServer({ noServer: true }).handleUpgrade(
           request,
@@ -173,7 +174,7 @@ describe("another listener that answers sockets of ours", () => {
   ] as const
   for (const [what, act, did] of late) {
     it.live.each([false, true])(
-      `and ${what} one a moment later, ${did === "" ? "is not heard" : "is named once"}, and does no harm; with TLS: %s`,
+      `a listener that ${what} our socket later, ${did === "" ? "is not heard" : "is named once"}, and does no harm; with TLS: %s`,
       (secure) => {
         const theirs: Array<() => unknown> = []
         const other: Other = (server) =>
@@ -205,7 +206,7 @@ describe("another listener that answers sockets of ours", () => {
     )
   }
 
-  /** Only listens, and keeps what came. */
+  /** A listener that only keeps the sockets. */
   const keeping =
     (sockets: Array<Socket>): Other =>
     (server) =>
@@ -214,7 +215,7 @@ describe("another listener that answers sockets of ours", () => {
       })
 
   it.effect.each(["when the server closes", "more than 10 s later"])(
-    "is not somebody who cuts what is open %s",
+    "a listener that destroys our sockets %s is not named",
     (when) => {
       const open: Array<Socket> = []
       return beside({ first: "ours", other: keeping(open) }, ({ lines, server, ws }) =>
@@ -230,7 +231,7 @@ describe("another listener that answers sockets of ours", () => {
     }
   )
 
-  it.live.each([false, true])("holds up no client that goes away; with TLS: %s", (secure) => {
+  it.live.each([false, true])("a listener keeps no closing socket open; with TLS: %s", (secure) => {
     const open: Array<Socket> = []
     return beside(
       { first: "ours", other: keeping(open) },
@@ -244,7 +245,7 @@ describe("another listener that answers sockets of ours", () => {
             (socket: WebSocket) => socket.close(),
             (socket: WebSocket) => socket.terminate(),
             (socket: WebSocket) => beneath(socket).end(),
-            // Only TCP knows a reset.
+            // Only TCP has a reset.
             ...(secure ? [] : [(socket: WebSocket) => beneath(socket).resetAndDestroy()])
           ]
           for (const leave of ways) leave((yield* greet(url, { tls })).socket)
@@ -262,7 +263,7 @@ describe("another listener that answers sockets of ours", () => {
     )
   })
 
-  it.live("and came before it all the same, has spoilt it, and is named", () =>
+  it.live("a listener that answers before ours spoils the upgrade, and is named", () =>
     beside(
       {
         first: "ours",
@@ -281,7 +282,7 @@ describe("another listener that answers sockets of ours", () => {
     )
   )
 
-  it.live("is named in an Effect app too", () => {
+  it.live("a listener that answers our upgrades is named in an Effect app too", () => {
     const lines: Array<string> = []
     const wss = new WebSocketServer({ noServer: true, path: "/other" })
     return Effect.gen(function* () {
@@ -303,9 +304,9 @@ describe("another listener that answers sockets of ours", () => {
   })
 })
 
-describe("another listener that knows its paths", () => {
+describe("A listener that keeps to its paths", () => {
   it.live.each(orders)(
-    "such as one with noServer, %s first, is left alone, and nothing is said",
+    "a noServer WebSocketServer works beside ours with %s first, and nothing is logged",
     (first) =>
       beside({ first, other: wsWithoutServer }, ({ lines, ws }) =>
         Effect.gen(function* () {
@@ -317,7 +318,7 @@ describe("another listener that knows its paths", () => {
   )
 
   it.live.each(orders)(
-    "such as the Vite dev server, %s first, is left alone, and nothing is said",
+    "the Vite dev server works beside ours with %s first, and nothing is logged",
     (first) =>
       beside(
         {
@@ -348,8 +349,8 @@ describe("another listener that knows its paths", () => {
   )
 })
 
-describe("an upgrade that nobody takes", () => {
-  /** A client that asks for a path, and then waits. */
+describe("An upgrade that no listener answers", () => {
+  /** A client that requests a path and then waits. */
   const asks = (port: number, path: string, secure = false) =>
     Effect.acquireRelease(
       Effect.callback<{ readonly gone: Effect.Effect<void>; readonly received: () => string }>(
@@ -377,7 +378,7 @@ describe("an upgrade that nobody takes", () => {
     )
   const closes: Array<() => void> = []
 
-  /** So many have arrived. */
+  /** Waits until `count` upgrades have arrived. */
   const arrived = (server: Server, count: number) => {
     let seen = 0
     return Effect.callback<void>((resume) => {
@@ -388,7 +389,7 @@ describe("an upgrade that nobody takes", () => {
   }
 
   it.effect.each([300, 1, 7])(
-    "beside a second listener is closed after 10 s, and counted: %s of them",
+    "upgrades that no listener answers get 404 after 10 s, and are counted: %s of them",
     (count) =>
       beside({ first: "theirs", other: wsWithoutServer }, ({ port, server }) =>
         Effect.gen(function* () {
@@ -413,13 +414,13 @@ describe("an upgrade that nobody takes", () => {
       )
   )
 
-  it.effect.each([false, true])("is not one that somebody takes, with TLS: %s", (secure) => {
+  it.effect.each([false, true])("an upgrade another listener takes stays; TLS: %s", (secure) => {
     const taken: Array<Socket> = []
     const quiet: Other = (server) =>
       Effect.sync(() => {
         server.on("upgrade", (request, socket) => {
           taken.push(socket as Socket)
-          // One answers and says no more, one only listens.
+          // One listener answers and sends no more, one only reads.
           if (request.url === "/answers") socket.write("HTTP/1.1 101 Switching Protocols\r\n\r\n")
           else socket.on("data", () => {})
         })
@@ -443,7 +444,7 @@ describe("an upgrade that nobody takes", () => {
     )
   })
 
-  it.effect("gets its answer also when the door has left meanwhile", () =>
+  it.effect("an unanswered upgrade gets 404 although the server has closed meanwhile", () =>
     Effect.gen(function* () {
       const server = createServer().on("upgrade", () => {})
       yield* Effect.callback<void>((resume) => {
@@ -469,7 +470,7 @@ describe("an upgrade that nobody takes", () => {
   )
 })
 
-describe("a path", () => {
+describe("The spelling of the path", () => {
   const spelt = [
     ["/realtime", "/realtime/"],
     ["/realtime", "/realtime/?room=1"],
@@ -477,7 +478,7 @@ describe("a path", () => {
     ["/live/", "/live/"],
     ["/", "/"]
   ] as const
-  it.live.each(spelt)("%s is also spelt %s, beside a plain server", ([path, asked]) =>
+  it.live.each(spelt)("the path %s matches %s beside a plain server", ([path, asked]) =>
     beside(
       { first: "ours", other: () => Effect.void },
       ({ ws }) => greet(`${ws}${asked}`),
@@ -486,7 +487,7 @@ describe("a path", () => {
     )
   )
 
-  it.live.each(spelt.slice(0, 4))("%s is also spelt %s, in an Effect app", ([path, asked]) =>
+  it.live.each(spelt.slice(0, 4))("the path %s matches %s in an Effect app", ([path, asked]) =>
     Effect.gen(function* () {
       const { http } = yield* App.Address
       yield* greet(`${http.replace("http", "ws")}${asked}`)

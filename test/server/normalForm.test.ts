@@ -1,7 +1,7 @@
 /**
- * Positions in normal form, over random histories of a database that is only thought of: transactions that
- * commit, roll back or stay open, crashes that lose the end of the WAL and give numbers out again, marks,
- * a horizon that moves, pruning. No PostgreSQL: the law itself.
+ * Positions in normal form, over random histories of a simulated database: transactions that
+ * commit, roll back or stay open, crashes that lose the end of the WAL and reuse transaction
+ * numbers, marks, a horizon that moves, pruning. No PostgreSQL: only the rule itself.
  */
 import { describe, expect, it } from "@effect/vitest"
 import * as Cursor from "../../src/internal/cursor.ts"
@@ -18,11 +18,11 @@ interface Transaction {
   prepared: boolean
 }
 
-/** What is known beside a cursor: what its owner was told, and when it was taken. */
+/** A cursor with the messages its owner received, and the time it was made. */
 interface Held {
   readonly text: string
   readonly told: ReadonlySet<Message>
-  /** How many marks there were. */
+  /** The number of marks at that time. */
   readonly marks: number
 }
 
@@ -30,20 +30,20 @@ const byId = (a: Message, b: Message) => (a.id < b.id ? -1 : 1)
 
 class Database {
   readonly r: Random
-  /** The beginning of the numbers, so that some histories cross 2^32. */
+  /** The first transaction number; some histories cross 2^32. */
   next: bigint
   completed: bigint
   open = new Map<bigint, Transaction>()
   table = new Set<Message>()
-  /** Seen by somebody and pruned. */
+  /** Messages that were visible and then pruned. */
   pruned = new Set<Message>()
   drawn = 0n
   clock = 1_700_000_000_000_000n
-  horizon: Cursor.Snapshot = { xmax: 1n, running: [] }
-  /** The mark that is the horizon, and all of them. */
+  horizon: Cursor.PgSnapshot = { xmax: 1n, running: [] }
+  /** The index of the mark that is the horizon. */
   horizonMark = 0
-  marks: Array<Cursor.Snapshot> = []
-  /** What a crash can undo: the ends of transactions since the last flush. */
+  marks: Array<Cursor.PgSnapshot> = []
+  /** The ends of transactions since the last flush, which a crash can undo. */
   unflushed: Array<{ readonly tx: bigint; readonly of: Transaction; readonly committed: boolean }> =
     []
   lossy = false
@@ -57,7 +57,7 @@ class Database {
   begin(): void {
     this.open.set(this.next, { messages: [], prepared: false })
     this.next++
-    // PostgreSQL skips these.
+    // PostgreSQL skips these numbers.
     if ((this.next & 0xffff_ffffn) === 0n) this.next += 3n
   }
 
@@ -85,7 +85,7 @@ class Database {
     if (this.r.chance(this.lossy ? 0.4 : 1)) this.unflushed = []
   }
 
-  snapshot(): Cursor.Snapshot {
+  snapshot(): Cursor.PgSnapshot {
     let xmax = this.completed + 1n
     if ((xmax & 0xffff_ffffn) === 0n) xmax += 3n
     const running = [...this.open.keys()].filter((x) => x < xmax)
@@ -96,7 +96,7 @@ class Database {
   }
 
   /** The last message of the highest transaction that a snapshot sees. */
-  last(snapshot: Cursor.Snapshot): Cursor.Witness {
+  last(snapshot: Cursor.PgSnapshot): Cursor.Witness {
     let found: Cursor.Witness = { tx: 0n, id: 0n, at: 0n }
     for (const { at, id, tx } of this.table) {
       if (!Cursor.visible(snapshot, tx)) continue
@@ -105,17 +105,17 @@ class Database {
     return found
   }
 
-  normal(snapshot: Cursor.Snapshot): Cursor.Snapshot {
+  normal(snapshot: Cursor.PgSnapshot): Cursor.PgSnapshot {
     return Cursor.normal(snapshot, this.last(snapshot).tx)
   }
 
   mark(): void {
     this.marks.push(this.normal(this.snapshot()))
-    // A mark that survives was written after what it sees, so that survives too.
+    // A surviving mark was written after the transactions it sees, so they survive too.
     this.unflushed = []
   }
 
-  /** Puts the horizon forward to a mark and prunes what it sees. */
+  /** Moves the horizon to a mark and prunes what the mark sees. */
   forget(): void {
     if (this.marks.length <= this.horizonMark) return
     const index = this.horizonMark + this.r.int(this.marks.length - this.horizonMark)
@@ -132,12 +132,12 @@ class Database {
     }
   }
 
-  /** Loses the end of the WAL, and gives out again what never reached it. */
+  /** Loses the end of the WAL, and reuses the numbers that never reached it. */
   crash(): void {
     const lost = this.unflushed.slice(this.r.int(this.unflushed.length + 1))
     this.unflushed = []
     for (const { of } of lost) for (const message of of.messages) this.table.delete(message)
-    // Prepared transactions are there again.
+    // Prepared transactions survive.
     for (const [tx, of] of this.open) if (!of.prepared) this.open.delete(tx)
     const survivors = [...this.table, ...this.pruned]
       .map(({ tx }) => tx)
@@ -148,7 +148,7 @@ class Database {
       if ((this.next & 0xffff_ffffn) === 0n) this.next += 3n
     }
     this.completed = this.next - 1n
-    // Drawn ahead of what was used, or back to what the survivors drew.
+    // Ids continue ahead of those used, or after those of the survivors.
     const ids = [...this.table, ...this.pruned].map(({ id }) => id)
     const least = ids.reduce((a, b) => (a > b ? a : b), 0n)
     this.drawn = least + BigInt(this.r.int(Number(this.drawn - least) + 32))
@@ -168,10 +168,10 @@ class Database {
   }
 
   private take(
-    a: Cursor.Snapshot,
-    b: Cursor.Snapshot,
+    a: Cursor.PgSnapshot,
+    b: Cursor.PgSnapshot,
     id: bigint,
-    wholeOf: Cursor.Snapshot | undefined,
+    wholeOf: Cursor.PgSnapshot | undefined,
     begun?: Held
   ): Held {
     const witness = this.last(b)
@@ -186,11 +186,11 @@ class Database {
     for (const message of this.table) {
       const { id, tx } = message
       const isTold = Cursor.seen(raw, tx, id)
-      // Nothing that a snapshot sees is seen otherwise by its normal form.
+      // A snapshot and its normal form see the same messages.
       if (Cursor.seen(position, tx, id) !== isTold) throw new Error(`${tx} ${id} is seen otherwise`)
       if (isTold) told.add(message)
     }
-    // What was pruned before belongs to nobody who begins now.
+    // A cursor made now owes its owner no message pruned before.
     for (const message of this.pruned)
       if (Cursor.seen(raw, message.tx, message.id)) told.add(message)
     const text = Cursor.formatDurable({ identity: "aB3-_x9Z", position, witness })
@@ -216,7 +216,7 @@ interface Tally {
   gone: number
 }
 
-/** One history; every cursor is tried at its end. */
+/** Runs one history and tries every cursor at its end. */
 const history = (r: Random, tally: Tally, lossy: boolean) => {
   const db = new Database(r)
   db.lossy = lossy
@@ -248,7 +248,7 @@ const history = (r: Random, tally: Tally, lossy: boolean) => {
     const kept = Cursor.contains(position.base, db.horizon)
     if (!there || !kept || !Cursor.dominates(end, position)) {
       tally.refused++
-      // Whoever is as young as the horizon is honoured, if nothing was lost.
+      // A cursor as young as the horizon is accepted, if no message was lost.
       if (!lossy && marks >= db.horizonMark) tally.needless++
       continue
     }
@@ -260,18 +260,18 @@ const history = (r: Random, tally: Tally, lossy: boolean) => {
       if (replayed && told.has(message)) tally.twice++
       if (!replayed && !told.has(message)) tally.lost++
     }
-    // What was pruned must have been told: a replay is never partial in silence.
+    // Pruned messages must have been received: a replay is never silently partial.
     for (const message of db.pruned) if (!told.has(message)) tally.lost++
     for (const message of told) if (!db.table.has(message) && !db.pruned.has(message)) tally.gone++
   }
 }
 
-describe("a position in normal form", () => {
+describe("The normal form of a position", () => {
   it.each([
-    ["loses nothing that was flushed, and refuses nobody", false],
+    ["loses only what was not flushed", false],
     ["loses the end of the WAL", true]
   ] as const)(
-    "is honoured exactly where the database %s",
+    "a position is accepted exactly if its replay is complete, in a database that %s",
     { timeout: long ? 600_000 : 30_000 },
     (_, lossy) => {
       const tally: Tally = {
@@ -294,7 +294,7 @@ describe("a position in normal form", () => {
         ).toBe(0)
       }
       console.log(JSON.stringify({ seed, histories, lossy, ...tally }))
-      // The test can fail: all of it happened.
+      // Every case happened, so the test can fail.
       expect(tally.midway).toBeGreaterThan(tally.cursors / 10)
       expect(tally.honoured).toBeGreaterThan(tally.cursors / 3)
       expect(tally.refused).toBeGreaterThan(0)
@@ -302,12 +302,12 @@ describe("a position in normal form", () => {
     }
   )
 
-  it("ends at a number that PostgreSQL has, also where it skips some", () => {
+  it("a normal form ends at a transaction number that PostgreSQL can have, which skips some", () => {
     const text = Cursor.formatSnapshot(
       Cursor.normal({ xmax: 2n ** 32n + 5n, running: [9n, 2n ** 32n + 3n] }, 2n ** 32n - 1n)
     )
     expect(text).toBe(`9:${2n ** 32n + 1n}:9`)
-    // Read again it is the same: comparing it must not depend on who wrote it.
+    // Parsed again it is equal, so that comparisons do not depend on its writer.
     expect(Cursor.parseSnapshot(text)).toEqual({ xmax: 2n ** 32n, running: [9n] })
   })
 })

@@ -1,4 +1,6 @@
-/** A number that a double does not hold keeps its digits, from the table to the frame, on every way. */
+/**
+ * A number that a double does not hold keeps its digits from the table to the frame, on every path.
+ */
 import { NodeHttpServer } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
@@ -68,7 +70,7 @@ const subscribe = Effect.fnUntraced(function* (wire: Wire, channel: string) {
   yield* wire.next("subscribed")
 })
 
-/** The next event of a socket, as its text says it. */
+/** The data of the next event of a socket, as text. */
 const nextText = Effect.fnUntraced(function* (wire: Wire) {
   const frame = yield* wire.next("events", "gap")
   if (frame.type === "gap") return `gap ${frame.reason}`
@@ -76,8 +78,8 @@ const nextText = Effect.fnUntraced(function* (wire: Wire) {
   return /"data":(.*?)(?:,"tx":"\d+")?\}\]\}/.exec(text)![1]!
 })
 
-describe("a row with long numbers", () => {
-  it.live("reaches the frame with its digits, durable and live, in data and key", () =>
+describe("A row with long numbers", () => {
+  it.live("long numbers of a row keep their digits in the frame, durable and live", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const { ws: url } = yield* Address
@@ -95,7 +97,7 @@ describe("a row with long numbers", () => {
           expect([table, told.key]).toMatchObject([table, { id: long.id }])
           yield* sql.unsafe(`insert into "${table}" values (${small.id}, ${small.total})`)
           const next = yield* nextText(wire)
-          // Schemas for texts alone do not read numbers, which is why there is PgType.
+          // Schemas for texts alone do not decode numbers, for which there is PgType.
           const onlyTexts = table.endsWith("texts") || table.endsWith("existing")
           expect([table, onlyTexts ? next : JSON.parse(next)]).toMatchObject([
             table,
@@ -106,7 +108,7 @@ describe("a row with long numbers", () => {
     }).pipe(Effect.provide(door))
   )
 
-  it.live("is the value that its Schema says, in a Stream", () =>
+  it.live("a Stream decodes long numbers by the Schema of the channel", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const Orders = Channel.tableUpdates(
@@ -138,8 +140,8 @@ describe("a row with long numbers", () => {
   )
 })
 
-describe("a published number", () => {
-  it.live("keeps its digits from SQL, and is rounded only for who asks for a double", () =>
+describe("A published number", () => {
+  it.live("numbers published in SQL keep their digits, rounded for Schema.Number alone", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const { ws: url } = yield* Address
@@ -157,7 +159,7 @@ describe("a published number", () => {
     }).pipe(Effect.provide(door))
   )
 
-  it.live("keeps its digits from a client in another language, before rule and Schema", () =>
+  it.live("numbers published by a client keep their digits before they are decoded", () =>
     Effect.gen(function* () {
       const { ws: url } = yield* Address
       const wire = yield* greet(url)
@@ -179,7 +181,7 @@ describe("a published number", () => {
       expect(yield* nextText(wire)).toBe(`{"avg":1.2345678901234567,"text":"1.23456789012345678"}`)
       yield* publish("exact", `{"n":1.50}`)
       expect(yield* nextText(wire)).toBe(`{"n":1.5}`)
-      // An integer is never rounded, and what was a string is no number.
+      // An integer is never rounded, and a string is no number.
       for (const avg of ["9007199254740993", `"1.23456789012345678"`, "1e400"]) {
         const answer = yield* publish("average", `{"avg":${avg},"text":"a"}`)
         expect([avg, answer]).toMatchObject([avg, { code: "publish/invalid" }])

@@ -1,8 +1,8 @@
 /**
- * Every number and every time among the options: what cannot be is refused before anything begins, by its
- * name and with what it must be.
+ * Every number and every duration among the options: an invalid value is rejected before anything
+ * starts, with the name of the option and the values it may have.
  *
- * The tables hold all of them: whoever adds an option does not compile until it stands here.
+ * The tables hold all of them: a new option does not compile until it stands here.
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
@@ -27,7 +27,7 @@ import * as PgNotificationSource from "../../src/server/PgNotificationSource.ts"
 import * as Realtime from "../../src/server/Realtime.ts"
 import { allowAll, type DoorOptions, type Limits } from "../../src/server/ServerOptions.ts"
 
-/** Options that are a number or a time. */
+/** Options that are a number or a duration. */
 type Measured<O> = {
   [K in keyof O]-?: number extends NonNullable<O[K]>
     ? K
@@ -44,7 +44,7 @@ interface Range {
 
 type Table<O> = Readonly<Record<Measured<O>, Range>>
 
-/** `0`: zero is one, `∞`: for ever is one. */
+/** `0`: zero is valid, `∞`: infinity is valid. */
 const range = (kind: Range["kind"], more = ""): Range => ({
   kind,
   zero: more.includes("0"),
@@ -77,9 +77,9 @@ const outbox: Table<OutboxReader.Options> = {
   maxPageBytes: count(),
   maxBacklog: count("∞"),
   positionInterval: time("∞"),
-  maxRecentEvents: count("0∞"),
-  maxRecentAge: time("0∞"),
-  maxRecentBytes: count("0∞"),
+  maxMemoryEvents: count("0∞"),
+  maxMemoryAge: time("0∞"),
+  maxMemoryBytes: count("0∞"),
   maxReplayEvents: count("0∞"),
   maxReplayBytes: count("0∞"),
   maxReplays: count("∞"),
@@ -92,9 +92,9 @@ const memory: Table<MemoryOutbox.Options> = {
   maxPageBytes: outbox.maxPageBytes,
   maxPageMessages: outbox.maxPageMessages,
   positionInterval: outbox.positionInterval,
-  maxRecentAge: outbox.maxRecentAge,
-  maxRecentBytes: outbox.maxRecentBytes,
-  maxRecentEvents: outbox.maxRecentEvents,
+  maxMemoryAge: outbox.maxMemoryAge,
+  maxMemoryBytes: outbox.maxMemoryBytes,
+  maxMemoryEvents: outbox.maxMemoryEvents,
   maxReplayBytes: outbox.maxReplayBytes,
   maxReplayEvents: outbox.maxReplayEvents,
   retention: time()
@@ -154,9 +154,9 @@ const limits: Table<Limits> = {
 
 const attached: Table<ClassOptions> = {
   maxChannels: hubOptions.maxChannels,
-  maxRecentAge: outbox.maxRecentAge,
-  maxRecentBytes: outbox.maxRecentBytes,
-  maxRecentEvents: outbox.maxRecentEvents,
+  maxMemoryAge: outbox.maxMemoryAge,
+  maxMemoryBytes: outbox.maxMemoryBytes,
+  maxMemoryEvents: outbox.maxMemoryEvents,
   maxReplays: outbox.maxReplays,
   maxReplayQueue: outbox.maxReplayQueue,
   maxReplayMemory: outbox.maxReplayMemory,
@@ -167,7 +167,7 @@ const attached: Table<ClassOptions> = {
 
 const testOptions: Table<RealtimeTest.SystemOptions> = { socketBytes: count("∞") }
 
-/** What nothing can be, whatever the option. */
+/** Values that are invalid for every option. */
 const never = [-1, Number.NaN, -Infinity, true, {}, [], "", "soon", () => 1]
 
 const nonsense = ({ endless, kind, zero }: Range): ReadonlyArray<unknown> => {
@@ -203,7 +203,7 @@ const sense = ({ endless, kind, zero }: Range): ReadonlyArray<unknown> =>
         ...(endless ? [Infinity] : [])
       ]
 
-/** Options are looked at before the database: of this one no more than its URL is ever read. */
+/** Options are checked before the database: only the URL of this one is ever read. */
 const nowhere = Layer.succeed(PgClient.PgClient, {
   config: { url: Redacted.make("mysql://nowhere") },
   withoutTransforms: () => {
@@ -212,7 +212,7 @@ const nowhere = Layer.succeed(PgClient.PgClient, {
 } as unknown as PgClient.PgClient)
 const nowhereSql = Layer.effect(SqlClient.SqlClient, PgClient.PgClient).pipe(Layer.provide(nowhere))
 
-/** With what a layer or a call ends that is given one option; `undefined` where it goes well. */
+/** The error of a layer or a call with one option; `undefined` if it succeeds. */
 type Start = (option: object) => Effect.Effect<unknown>
 
 const failure = <A, E>(layer: Layer.Layer<A, E>) =>
@@ -244,7 +244,7 @@ const server = (option: object) =>
     )
   )
 
-/** Another option cannot be, so that no server is left. */
+/** Another option is invalid, so that no server starts. */
 const attach = (option: object) =>
   thrown(() => new Attached(http, "postgres://u@h/x", { ...doors, ...option, wake: "?" as "poll" }))
 
@@ -300,8 +300,8 @@ const starts: ReadonlyArray<
   ["the hub of RealtimeTest.layer", "", hubOptions, (one) => system({ realtime: one })]
 ]
 
-describe("an option that is a number or a time", () => {
-  it.live.each(starts)("of %s: what cannot be is refused by its name", ([, prefix, table, start]) =>
+describe("Options that are a number or a duration", () => {
+  it.live.each(starts)("%s rejects invalid numbers and durations", ([, prefix, table, start]) =>
     Effect.gen(function* () {
       for (const [name, range] of Object.entries(table)) {
         for (const value of nonsense(range)) {
@@ -317,7 +317,7 @@ describe("an option that is a number or a time", () => {
     })
   )
 
-  it.live.each(starts)("of %s: what may be is taken", ([, prefix, table, start]) =>
+  it.live.each(starts)("%s accepts valid numbers and durations", ([, prefix, table, start]) =>
     Effect.gen(function* () {
       for (const [name, range] of Object.entries(table)) {
         for (const value of sense(range)) {

@@ -1,4 +1,4 @@
-/** The outbox of PostgreSQL and the one in memory keep the same contract. */
+/** The outbox of PostgreSQL and the outbox in memory fulfil the same contract. */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Effect, Layer, Queue } from "effect"
@@ -29,7 +29,7 @@ const inPostgres = Effect.gen(function* () {
   // Readers of other tests have databases of their own.
   const cut = Effect.orDie(sql`select pg_terminate_backend(pid) from pg_stat_activity
       where datname = current_database() and application_name = 'effect-realtime reader'`)
-  /** What a reader notes now and then. */
+  /** The upkeep that a reader does now and then. */
   const upkeep = Effect.gen(function* () {
     const { drawn, era, next, normal } = yield* takeOn(db)
     yield* db.query("select realtime.upkeep($1::pg_snapshot, $2::xid8, $3::bigint, 0, $4)", [
@@ -40,7 +40,7 @@ const inPostgres = Effect.gen(function* () {
     ])
   })
   const hands: Outside = {
-    // One statement is a transaction.
+    // One statement is one transaction.
     commit: (messages) => {
       const channels = messages.map(([channel]) => channel)
       const texts = messages.map(([, text]) => text)
@@ -73,15 +73,15 @@ const inPostgres = Effect.gen(function* () {
 }).pipe(Effect.orDie)
 
 suite("in memory", MemoryOutbox.layer(), inMemory)
-// What it notes and prunes is up to the test.
+// The test itself writes marks and prunes.
 suite("PostgreSQL", layerReader(undefined, { upkeep: false }), inPostgres)
 
 /** Bounds of what a reader remembers, each too small for two events or the time between them. */
 const small = [
-  { maxRecentEvents: 1 },
-  { maxRecentAge: 1 },
+  { maxMemoryEvents: 1 },
+  { maxMemoryAge: 1 },
   // A batch takes more, whatever is in it.
-  { maxRecentBytes: 256 }
+  { maxMemoryBytes: 256 }
 ] as const
 
 describe("a reader that remembers less", () => {

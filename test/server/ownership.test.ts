@@ -1,4 +1,4 @@
-/** What an install looks at before it touches anything, and what an uninstall leaves alone. */
+/** What an install checks before it changes anything, and what an uninstall leaves alone. */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
@@ -15,7 +15,7 @@ const everything = `
   union all select 'function ' || p.proname from pg_proc p where p.pronamespace = to_regnamespace('realtime')
   order by 1`
 
-describe("a schema realtime of somebody else", () => {
+describe("A schema realtime of another application", () => {
   for (const [title, setup] of [
     ["with a type only", "create type realtime.mood as enum ('fine')"],
     ["with tables", "create table realtime.settings (id int, name text)"],
@@ -24,11 +24,11 @@ describe("a schema realtime of somebody else", () => {
       "create function realtime.now() returns int language sql as 'select 1'"
     ],
     [
-      "with tables of our names",
+      "with tables named as ours",
       "create table realtime.messages (id bigint, channel text, payload text)"
     ]
   ] as const) {
-    it.live(`${title} is refused before anything is touched, and not uninstalled`, () =>
+    it.live(`a schema ${title} is rejected by install and uninstall, unchanged`, () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         yield* sql`create schema realtime`
@@ -52,13 +52,13 @@ describe("a schema realtime of somebody else", () => {
     )
   }
 
-  it.live("that is empty is taken", () =>
+  it.live("an empty schema is used by install, and left by uninstall", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* sql`create schema realtime`
       yield* PgInstaller.install()
       yield* PgInstaller.check
-      // It was there before, and stays.
+      // The schema existed before, and stays.
       yield* PgInstaller.uninstall
       expect(yield* sql.unsafe(everything)).toEqual([])
       expect(yield* sql`select nspname from pg_namespace where nspname = 'realtime'`).toHaveLength(
@@ -68,8 +68,8 @@ describe("a schema realtime of somebody else", () => {
   )
 })
 
-describe("an uninstall", () => {
-  it.live("takes away what was installed and nothing else", () =>
+describe("PgInstaller.uninstall", () => {
+  it.live("uninstall removes exactly what install created", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* sql`create table orders (id int primary key)`
@@ -98,7 +98,7 @@ describe("an uninstall", () => {
     }).pipe(Effect.provide(layerInstalled()))
   )
 
-  it.live("fails and changes nothing where somebody has built on a table of ours", () =>
+  it.live("uninstall fails and changes nothing when a view depends on a table of ours", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* sql`create view public.recent as select payload from realtime.messages`
@@ -111,8 +111,8 @@ describe("an uninstall", () => {
   )
 })
 
-describe("a newer version", () => {
-  it.live("is not touched by the printed SQL of this one", () =>
+describe("A newer version in the database", () => {
+  it.live("the SQL printed by this version fails on a newer version, and changes nothing", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const db = yield* session
@@ -129,7 +129,7 @@ describe("a newer version", () => {
     }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
   )
 
-  it.live("than version 2 is not touched by the printed SQL of version 2", () =>
+  it.live("the SQL printed by version 2 fails on this version, and changes nothing", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const db = yield* session
@@ -139,7 +139,7 @@ describe("a newer version", () => {
       expect(sqlMessage(error)).toContain("a newer version of effect-realtime is installed")
       yield* db.query("rollback", [], false)
       expect(yield* sql.unsafe(everything)).toEqual(before)
-      // Its library leaves a newer one as it is, and may go on publishing.
+      // The library of version 2 leaves this version as it is, and may go on publishing.
       yield* Old.install()
       yield* Old.check
       yield* publish("room", 1)

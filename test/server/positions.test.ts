@@ -1,4 +1,7 @@
-/** Newer positions for who hears nothing: a quiet channel's cursor must not grow older than what is kept. */
+/**
+ * Positions for quiet channels: the cursor of a client that receives no event must not outlive the
+ * retention.
+ */
 import { NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
 import { Clock, Effect, Fiber, Layer, Queue, Ref, Stream } from "effect"
@@ -36,7 +39,7 @@ const door = Layer.merge(
   Layer.provideMerge(realtime)
 )
 
-/** Until what followed a position of the quiet channel would not be kept any more. */
+/** Publishes elsewhere until the messages after a cursor are no longer kept. */
 const gone = (cursor: string) =>
   Effect.gen(function* () {
     const reader = yield* OutboxReader
@@ -46,12 +49,12 @@ const gone = (cursor: string) =>
     )
   })
 
-describe("a newer position", () => {
+describe("The position of a quiet channel", () => {
   it.live.each([
     ["every hour", undefined, "24 hours", 60 * minute],
     ["as often as positionInterval says", "1 minute", "24 hours", minute],
     ["four times within the retention", undefined, "40 minutes", 10 * minute]
-  ] as const)("is told %s", ([, positionInterval, retention, every]) =>
+  ] as const)("followers receive a new position %s", ([, positionInterval, retention, every]) =>
     Effect.gen(function* () {
       const { clock, jump } = yield* sleepy
       yield* Effect.gen(function* () {
@@ -74,7 +77,7 @@ describe("a newer position", () => {
     })
   )
 
-  it.live("comes to a quiet socket, which resumes when its first one is gone", () =>
+  it.live("a quiet client receives a new cursor, and resumes when its first one is expired", () =>
     Effect.gen(function* () {
       const { ws } = yield* Address
       const wire = yield* greet(ws)
@@ -87,7 +90,7 @@ describe("a newer position", () => {
     }).pipe(Effect.scoped, Effect.provide(door))
   )
 
-  it.live("comes to a Stream of batches, from its beginning on, as one without events", () =>
+  it.live("a Stream of batches starts with a position, and gets new ones without events", () =>
     Effect.gen(function* () {
       const cursors = yield* Queue.unbounded<string>()
       const newest = yield* Ref.make("")

@@ -1,4 +1,7 @@
-/** Around a position: what may be taken back and is told, what it costs to find it, what it must not believe. */
+/**
+ * Positions after a crash: commits that were lost and had been delivered, the cost of a look, and
+ * wrong marks.
+ */
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Queue, Redacted } from "effect"
@@ -18,8 +21,8 @@ import {
 import { long } from "./support/random.ts"
 import { Address, folder, installedOn, nodeAt } from "./support/recovery.ts"
 
-describe("a commit that nobody waited for", () => {
-  /** It is seen, its transaction is older than one that is on disk, and nothing flushes it. */
+describe("A commit that is not on disk", () => {
+  /** A visible commit of a transaction older than one on disk, which is not flushed yet. */
   const unflushed = (url: string) =>
     Effect.gen(function* () {
       const [early, late] = [
@@ -35,7 +38,7 @@ describe("a commit that nobody waited for", () => {
 
   const slow = { wal_writer_delay: "10s" }
 
-  it.live("is told as a gap when a crash took it back, to its channel and to no other", () =>
+  it.live("a delivered event lost in a crash is a gap for its channel, and for no other", () =>
     Effect.gen(function* () {
       const postgres = yield* installedOn(Path.join(yield* folder, "data"), slow)
       const node = yield* nodeAt(new Address(postgres.socketDirectory), { upkeep: false })
@@ -53,7 +56,8 @@ describe("a commit that nobody waited for", () => {
       expect(
         yield* execute(postgres.url, "select channel from realtime.messages order by id")
       ).toEqual([{ channel: "hall" }])
-      // Its number is not given out again, so both cursors are good; the one is told, the other is whole.
+      // The transaction number is not reused, so both cursors are valid: the one had its gap, the other
+      // misses nothing.
       yield* execute(postgres.url, "select realtime.publish('room', '3'::text)")
       expect(yield* Queue.take(room)).toMatchObject({ events: [{ text: "3" }] })
       for (const cursor of [told.cursor, gap.cursor]) {
@@ -67,7 +71,7 @@ describe("a commit that nobody waited for", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is handed out once it is on disk by a reader that is told to wait for that", () =>
+  it.live("a reader with the option flushed delivers a commit only once it is on disk", () =>
     Effect.gen(function* () {
       const postgres = yield* installedOn(Path.join(yield* folder, "data"), slow)
       const options = { upkeep: false, flushed: true }
@@ -88,9 +92,9 @@ describe("a commit that nobody waited for", () => {
   )
 })
 
-describe("a quiet day", () => {
+describe("A quiet outbox", () => {
   it.live(
-    "beside 100,000 other transactions, with retention in between, is a reset for nobody",
+    "a cursor resumes after 100,000 other transactions and five prunings with a retention of 30 minutes",
     () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
@@ -114,7 +118,7 @@ describe("a quiet day", () => {
           yield* sql`update realtime.marks set at = at - interval '1 hour'`
           while (((yield* db.query("select realtime.prune() n")).rows[0]!["n"] as number) > 0);
         }
-        // All was pruned but the message on which everybody stands, and marks do not pile up.
+        // All but the last message was pruned, and marks do not pile up.
         expect(yield* sql`select payload from realtime.messages`).toEqual([{ payload: "4" }])
         expect(yield* sql`select count(*)::int n from realtime.marks`).toEqual([{ n: 2 }])
         yield* publish("room", "next")
@@ -129,9 +133,9 @@ describe("a quiet day", () => {
   )
 })
 
-describe("a look", () => {
+describe("The cost of a look", () => {
   it.live(
-    "beside a million rows of an open transaction reads at most three times as much",
+    "a look beside 100,000 rows of an open transaction reads at most three times as many pages",
     () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
@@ -139,7 +143,7 @@ describe("a look", () => {
         const open = yield* session
         const rows = long ? 1_000_000 : 100_000
         const floors = new Outbox.Floors()
-        /** What a statement touches, in pages of PostgreSQL. */
+        /** The pages of PostgreSQL that a statement reads. */
         const pages = (statement: string, args: ReadonlyArray<unknown>) =>
           Effect.map(
             db.query(`explain (analyze, buffers, format json) ${statement}`, args),
@@ -176,13 +180,13 @@ describe("a look", () => {
         yield* open.query(
           `insert into realtime.messages (channel, payload) select 'hall', '1' from generate_series(1, ${rows})`
         )
-        // The first one passes over what was drawn meanwhile.
+        // The first look passes over the ids drawn meanwhile.
         yield* look
         const beside = yield* look
         console.log(JSON.stringify({ rows, alone, beside }))
         expect(beside.taking).toBeLessThanOrEqual(3 * alone.taking)
         expect(beside.paging).toBeLessThanOrEqual(3 * alone.paging)
-        // And a state, and a node that begins, which know of nothing before.
+        // A snapshot and a node that starts read without knowledge of earlier looks.
         const first = yield* pages(Outbox.lastStatement, Outbox.lastArguments(before, undefined))
         const state = yield* pages(Outbox.stateStatement("1 one"), [])
         expect([first, state].every((touched) => touched <= 3 * alone.taking)).toBe(true)
@@ -193,8 +197,8 @@ describe("a look", () => {
   )
 })
 
-describe("a node", () => {
-  it.live("hears what comes, whatever somebody noted as the last id that was drawn", () =>
+describe("A reader in an unexpected database", () => {
+  it.live("a reader delivers new messages although a mark has an id far ahead of them", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* publish("room", 0)
@@ -212,7 +216,7 @@ describe("a node", () => {
     }).pipe(Effect.provide(layerInstalled()))
   )
 
-  it.live("that finds no witness where it stands goes on from where the database is", () =>
+  it.live("a reader that finds another message at its position sends a gap and goes on", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const reader = yield* OutboxReader

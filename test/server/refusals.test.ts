@@ -1,6 +1,6 @@
 /**
- * Nobody is refused in silence: whoever runs the server reads why, in few lines however often it happens,
- * and the client hears what it is.
+ * Every rejection is logged with its reason, in few lines however often it happens, and the client
+ * gets a code.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Effect, Layer, Logger, Schema, type Scope } from "effect"
@@ -30,7 +30,7 @@ interface Line {
   readonly cause: string
 }
 
-/** Runs beside a door; `lines` is what its log says. */
+/** Runs the test beside a server; `lines` is its log. */
 const withDoor = <A, E>(
   body: (
     lines: ReadonlyArray<Line>
@@ -63,7 +63,7 @@ const subscribe = (visitor: Visitor, id: number, channel = "orders") =>
     return settle
   })
 
-/** An outbox in memory whose reader does some of it in another way. */
+/** An outbox in memory with a changed reader. */
 const changed = (more: Partial<OutboxReader.OutboxReader["Service"]>) =>
   Layer.effect(
     OutboxReader.OutboxReader,
@@ -72,7 +72,7 @@ const changed = (more: Partial<OutboxReader.OutboxReader["Service"]>) =>
 
 const texts = (lines: ReadonlyArray<Line>) => lines.map(({ text }) => text)
 
-describe("authenticate", () => {
+describe("Failures of authenticate", () => {
   const throwing = (run: () => never) => ({ authenticate: () => Effect.sync(run) })
   const faults = [
     [
@@ -92,7 +92,7 @@ describe("authenticate", () => {
     ["fails", { authenticate: () => Effect.fail(new Error("the directory is away")) }]
   ] as unknown as ReadonlyArray<readonly [string, Partial<Options<string>>]>
   it.effect.each(faults)(
-    "that %s is logged with its cause once a minute, and is the server's failure to the client",
+    "an authenticate that %s is logged with its cause once a minute, and the client gets server/internal",
     ([, more]) =>
       withDoor(
         (lines) =>
@@ -129,7 +129,7 @@ describe("authenticate", () => {
     ["a number", 1_800_000_000, /expires as a number/]
   ] as const
   it.effect.each(never)(
-    "whose expires is %s has failed, and its token has not ended",
+    "an authenticate that returns %s as expires fails as server/internal, and is logged as a failure",
     ([, expires, said]) =>
       withDoor(
         (lines) =>
@@ -147,7 +147,7 @@ describe("authenticate", () => {
       )
   )
 
-  it.effect("that refuses is said once a minute, by its reason", () =>
+  it.effect("an authenticate that rejects is logged once a minute with its reason", () =>
     withDoor(
       (lines) =>
         Effect.gen(function* () {
@@ -159,7 +159,7 @@ describe("authenticate", () => {
   )
 })
 
-describe("authorize", () => {
+describe("Failures of authorize", () => {
   const away = new Error("the database is away")
   const faults = [
     [
@@ -172,7 +172,7 @@ describe("authorize", () => {
     ["fails", () => Effect.fail(away)]
   ] as unknown as ReadonlyArray<readonly [string, Options<string>["authorize"]]>
   it.effect.each(faults)(
-    "that %s is logged with its cause once a minute, and is the server's failure to the client",
+    "an authorize that %s is logged with its cause once a minute, and the client gets server/internal",
     ([, authorize]) =>
       withDoor(
         (lines) =>
@@ -196,7 +196,7 @@ describe("authorize", () => {
       )
   )
 
-  it.effect("that refuses is said once a minute for each action, with a channel", () =>
+  it.effect("an authorize that rejects is logged once a minute for each action", () =>
     withDoor(
       (lines) =>
         Effect.gen(function* () {
@@ -222,8 +222,8 @@ describe("authorize", () => {
   )
 })
 
-describe("a token whose life ends", () => {
-  it.effect.each([1, 3, 20])("is said in one line, for %s sessions at once", (count) =>
+describe("Expired tokens", () => {
+  it.effect.each([1, 3, 20])("one line logs the expired tokens of %s sessions", (count) =>
     withDoor(
       (lines) =>
         Effect.gen(function* () {
@@ -243,7 +243,7 @@ describe("a token whose life ends", () => {
   )
 })
 
-describe("a limit", () => {
+describe("Crossed limits", () => {
   const steady = [
     [0, 1],
     [9, 1],
@@ -251,7 +251,7 @@ describe("a limit", () => {
     [60, 5]
   ] as const
   it.effect.each(steady)(
-    "that is crossed for %s s without a pause is said in so few lines",
+    "a limit that clients cross each second for %s s is logged once after 10 s, and again after a minute",
     ([seconds]) =>
       withDoor(
         (lines) =>
@@ -274,7 +274,7 @@ describe("a limit", () => {
       )
   )
 
-  /** A client that asks each second, for so long. */
+  /** A client that subscribes each second, for `seconds` seconds. */
   const asking = (seconds: number, channel: (second: number) => string, cursor?: string) =>
     Effect.gen(function* () {
       const visitor = yield* visit()
@@ -290,7 +290,7 @@ describe("a limit", () => {
     maxSubscriptions: 1
   } as const
 
-  it("is said with its unit, whatever it is", () => {
+  it("every crossed limit is logged with its unit", () => {
     const resolved = resolveLimits()
     for (const [name, value] of Object.entries(resolved)) {
       const said: Array<string> = []
@@ -309,24 +309,22 @@ describe("a limit", () => {
     }
   })
 
-  it.effect(
-    "is not the cure for a source that is down: sourceTimeout is counted, and not said",
-    () =>
-      withDoor(
-        (lines) =>
-          Effect.gen(function* () {
-            const before = yield* refusals("sourceTimeout")
-            yield* (yield* MemorySource.MemorySource).lose
-            const visitor = yield* asking(30, () => "orders")
-            expect(new Set(visitor.errors)).toEqual(new Set(["source/down"]))
-            expect(yield* refusals("sourceTimeout")).toBeGreaterThan(before + 10)
-            expect(texts(lines)).toEqual([])
-          }),
-        { limits }
-      )
+  it.effect("waiting for a source that is down counts as sourceTimeout, and is not logged", () =>
+    withDoor(
+      (lines) =>
+        Effect.gen(function* () {
+          const before = yield* refusals("sourceTimeout")
+          yield* (yield* MemorySource.MemorySource).lose
+          const visitor = yield* asking(30, () => "orders")
+          expect(new Set(visitor.errors)).toEqual(new Set(["source/down"]))
+          expect(yield* refusals("sourceTimeout")).toBeGreaterThan(before + 10)
+          expect(texts(lines)).toEqual([])
+        }),
+      { limits }
+    )
   )
 
-  it.effect("of the node's channels is said with what raises it, and when to come back", () =>
+  it.effect("maxChannels is logged with the option that raises it, and sends retryAfter", () =>
     withDoor(
       (lines) =>
         Effect.gen(function* () {
@@ -348,7 +346,7 @@ describe("a limit", () => {
     )
   )
 
-  it.effect("of the node's replays is said with what raises it", () =>
+  it.effect("a full replay queue is logged with the option that raises it", () =>
     withDoor(
       (lines) =>
         Effect.gen(function* () {
@@ -365,7 +363,7 @@ describe("a limit", () => {
     )
   )
 
-  it("that is crossed with pauses of more than 10 s is not said", () => {
+  it("a limit that is crossed once in 10 s is not logged", () => {
     const crossings = new Crossings()
     const times = [0, 10_001, 20_002, 30_003, 40_003, 40_004]
     expect(times.map((time) => crossings.crossed("x", time)?.times)).toEqual([
@@ -379,7 +377,7 @@ describe("a limit", () => {
   })
 })
 
-describe("an outbox that cannot be read", () => {
+describe("An outbox that cannot be read", () => {
   const faults = [
     new NotInstalled({}),
     new OutdatedInstall({ installed: 1, needed: 3 }),
@@ -387,7 +385,7 @@ describe("an outbox that cannot be read", () => {
     new ServerError.OtherOutbox()
   ]
   it.effect.each(faults.map((fault) => [fault._tag, fault] as const))(
-    "(%s) is told by its reader, not once more for each subscription",
+    "an outbox that fails with %s is logged by its reader, and not again for each subscription",
     ([, fault]) =>
       withDoor(
         (lines) =>
@@ -407,7 +405,7 @@ describe("an outbox that cannot be read", () => {
   )
 })
 
-describe("a page of another origin", () => {
+describe("Pages of another origin", () => {
   const from = (origin: string, more: Record<string, string> = {}) =>
     ({
       url: "/realtime",
@@ -433,7 +431,7 @@ describe("a page of another origin", () => {
       ]
     ],
     [
-      "behind a trusted proxy that tells another host",
+      "behind a trusted proxy with another host",
       { trustProxy: 1 },
       { "x-forwarded-host": "internal.example.com" },
       [
@@ -443,14 +441,14 @@ describe("a page of another origin", () => {
       ]
     ],
     [
-      "that is not in the list",
+      "not in the list",
       { origins: ["https://www.example.com"] },
       {},
       [`"https://app.example.com"`, "origins (https://www.example.com)"]
     ]
   ] as const
   it.effect.each(cases)(
-    "%s is refused with one warning, both values and the cure",
+    "an origin %s is rejected with one warning, which has both values and the options",
     ([, more, headers, parts]) =>
       withDoor(
         (lines) =>
@@ -470,7 +468,7 @@ describe("a page of another origin", () => {
   )
 
   it.effect(
-    "is named at most 20 times an hour, in one line of bounded length, whatever it sends",
+    "rejected origins are logged at most 20 times an hour, in lines of bounded length without breaks",
     () =>
       withDoor((lines) =>
         Effect.gen(function* () {
@@ -488,8 +486,8 @@ describe("a page of another origin", () => {
   )
 })
 
-describe("what is said", () => {
-  it("is said again when the clock was set back, and once when it stands", () => {
+describe("The repetition of log lines", () => {
+  it("a notice is due again when the clock goes back, and once while it stands still", () => {
     const notices = new Notices()
     expect([0, 0, -60_000, -60_000, 0].map((time) => notices.due("x", 1e6 + time))).toEqual([
       0,
@@ -500,7 +498,7 @@ describe("what is said", () => {
     ])
   })
 
-  it("about different things is bounded together", () => {
+  it("notices about different things share one limit", () => {
     const notices = new Notices(60_000, 3)
     const due = (time: number) => ["a", "b", "c", "d"].map((key) => notices.due(key, time))
     expect(due(0)).toEqual([0, 0, 0, undefined])

@@ -1,6 +1,6 @@
 /**
- * What clients cost the database: so many replays at once, none for somebody who has left, and no
- * statement that nobody waits for.
+ * The cost of clients to the database: a bounded number of replays at once, none for a client that
+ * has left, and no statement without a client that waits for it.
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
@@ -23,7 +23,7 @@ import { layerSpied } from "./support/pool.ts"
 
 const Log = Channel.make("room", Schema.String, { delivery: "durable", publish: true })
 
-/** Sessions of this database that wait for a lock with such a statement. */
+/** The sessions of this database that wait for a lock with such a statement. */
 const blocked = (statement: string) =>
   PgClient.PgClient.use(
     (sql) => sql<{ readonly n: number }>`
@@ -34,16 +34,16 @@ const blocked = (statement: string) =>
     Effect.orDie
   )
 
-/** Replays that wait, for a page or for the witness before it; and pages of the reader. */
+/** Replays that wait for a page or for the witness before it, and pages of the reader. */
 const waiting = blocked("%realtime.messages m%")
 
-/** Sessions that wait to lock everybody out. */
+/** Sessions that wait for an exclusive lock. */
 const lockers = blocked("lock %")
 
 const untilWaiting = (count: number) =>
   Effect.repeat(Effect.delay(waiting, "5 millis"), { until: (found) => found === count })
 
-/** So many positions, each with one message more behind it. */
+/** `count` positions, each one message after the one before. */
 const positions = (count: number) =>
   Effect.gen(function* () {
     const reader = yield* OutboxReader
@@ -52,7 +52,7 @@ const positions = (count: number) =>
       found.push(yield* reader.position)
       yield* publish("room", n)
     }
-    // A replay reaches as far as the reader has come.
+    // A replay ends where the reader stands.
     yield* reader.position
     return found
   })
@@ -64,7 +64,7 @@ const lock = Effect.gen(function* () {
   return db.query("rollback")
 })
 
-/** A door without sockets over a reader; nobody is told about the source. */
+/** A server without sockets over a reader. */
 const layerDoor = (options: Partial<AnonymousOptions>, reader?: Options) =>
   Layer.effect(TestDoor, Door.make({ channels: [Log], authorize: allowAll, ...options })).pipe(
     Layer.provide(Realtime.layer()),
@@ -72,7 +72,7 @@ const layerDoor = (options: Partial<AnonymousOptions>, reader?: Options) =>
     Layer.provideMerge(layerReader({ wake: "poll" }, reader))
   )
 
-/** Somebody who said hello. */
+/** A client that has sent hello. */
 const enter = Effect.tap(visit({ hello: false }), (visitor) =>
   Effect.sync(() => visitor.send({ type: "hello", version: 1 }))
 )
@@ -86,8 +86,8 @@ const answered = (visitor: Visitor, id: number) =>
     { until: (answer) => answer !== undefined }
   )
 
-describe("a publish", () => {
-  it.live("that the database does not take in time is taken back, and may come again", () =>
+describe("A publish to a locked database", () => {
+  it.live("a publish that waits longer than sourceWait is cancelled, and may be retried", () =>
     Effect.gen(function* () {
       const unlock = yield* lock
       const visitor = yield* enter
@@ -97,7 +97,7 @@ describe("a publish", () => {
       for (let id = 1; id <= 3; id++) {
         expect(yield* answered(visitor, id)).toMatchObject({ code: "source/down", retry: "later" })
       }
-      // Nothing is left of it in the database, though it still does not take anything.
+      // No statement of it is left in the database, though the lock is still held.
       const left = PgClient.PgClient.use(
         (sql) => sql`select pid from pg_stat_activity
           where datname = current_database() and state = 'active' and query like '%realtime.publish(%' and pid <> pg_backend_pid()`
@@ -113,8 +113,8 @@ describe("a publish", () => {
   )
 })
 
-describe("a replay", () => {
-  it.live("ends when nobody waits for it any more, and those that wait begin", () =>
+describe("The replays of a reader", () => {
+  it.live("a replay is cancelled when its client leaves, and frees its place for others", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
       const from = yield* positions(31)
@@ -132,7 +132,7 @@ describe("a replay", () => {
     }).pipe(Effect.scoped, Effect.provide(layerReader({ wake: "poll" })))
   )
 
-  it.live("is shared by those who ask for the same, and goes on when one of them leaves", () =>
+  it.live("joins from one position share a replay, which goes on when one of them leaves", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
       const [from] = yield* positions(3)
@@ -154,7 +154,7 @@ describe("a replay", () => {
     }).pipe(Effect.scoped, Effect.provide(layerReader({ wake: "poll" })))
   )
 
-  it.live("is read from the table between two pages of a tick, of which memory has the first", () =>
+  it.live("a replay between two pages of a tick reads the table, and misses no event", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
       const queue = yield* reader.follow("room")
@@ -164,7 +164,7 @@ describe("a replay", () => {
       for (const n of [1, 2]) yield* publish("room", n)
       const unlockTake = yield* lock
       yield* Effect.forkChild(reader.position)
-      // The end of the tick is found behind this lock, and the first page waits for the next one.
+      // The end of the tick waits for this lock, and the first page waits for the next lock.
       yield* Effect.repeat(Effect.delay(blocked("%realtime.messages o%"), "5 millis"), {
         until: (found) => found === 1
       })
@@ -172,7 +172,7 @@ describe("a replay", () => {
       yield* Effect.repeat(Effect.delay(lockers, "5 millis"), { until: (found) => found === 1 })
       yield* unlockTake
       const unlock = yield* Fiber.join(first)
-      // Another lock waits for the first page, and the second page for that.
+      // Another lock waits for the first page, and the second page for that lock.
       yield* untilWaiting(1)
       const second = yield* Effect.forkChild(lock)
       yield* Effect.repeat(Effect.delay(lockers, "5 millis"), { until: (found) => found === 1 })
@@ -210,7 +210,7 @@ describe("a replay", () => {
     )
   )
 
-  it.live("is one of 8 at once, from its first page to its last", () =>
+  it.live("at most 8 replays run at once, each from its first page to its last", () =>
     Effect.gen(function* () {
       const pages: Array<string> = []
       const spied = layerSpied(({ channel }) => pages.push(channel))
@@ -253,7 +253,7 @@ describe("a replay", () => {
     // As JSON texts: 5 bytes each, and the last one is one byte too many.
     ["maxReplayBytes", 10, ["aaa", "bbb"], "1"]
   ] as const
-  it.live.each(bounds)("is given up for a reset beyond %s", ([option, limit, payloads, more]) =>
+  it.live.each(bounds)("a replay over %s is a reset", ([option, limit, payloads, more]) =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
       const cursor = yield* reader.position

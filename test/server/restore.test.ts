@@ -1,4 +1,7 @@
-/** Databases that become another one: a folder put back, a dump restored, an upgrade of PostgreSQL or of ours. */
+/**
+ * Databases that are replaced: a data folder put back, a dump restored, an upgrade of PostgreSQL or
+ * of the schema.
+ */
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Effect, Layer, Queue, Redacted } from "effect"
@@ -16,7 +19,7 @@ import { Address, copyFolder, folder, installedOn, nodeAt } from "./support/reco
 const publish = (url: string, payload: unknown) =>
   execute(url, `select realtime.publish('room', '${JSON.stringify(payload)}'::text)`)
 
-/** A node on a database, with what it installs before. */
+/** A node on a database, and what it installs first. */
 const nodeOn = (url: string, options?: PgInstaller.Options) =>
   Effect.map(
     Layer.build(
@@ -41,9 +44,9 @@ const told = (queue: Queue.Dequeue<OutboxReader.Item>, until: string) =>
     return seen
   })
 
-describe("a data folder that is put back", () => {
+describe("A data folder that is put back", () => {
   it.live(
-    "while a node runs on is a gap for its subscribers, and a reset 10 or 50 commits later",
+    "followers of a running node get a gap, and lost cursors are reset, 10 or 50 commits later",
     () =>
       Effect.gen(function* () {
         const r = random(seed)
@@ -51,7 +54,7 @@ describe("a data folder that is put back", () => {
         const postgres = yield* installedOn(Path.join(place, "data"))
         const address = new Address(postgres.socketDirectory)
         const node = yield* nodeAt(address, { idleInterval: 20 })
-        /** Each in a transaction of its own, on a session of its own. */
+        /** Each commit is a transaction of its own, on one session. */
         const commit = (name: string, count: number) =>
           Effect.gen(function* () {
             const db = yield* PgConnection.make({ url: Redacted.make(postgres.url) })
@@ -73,7 +76,7 @@ describe("a data folder that is put back", () => {
           yield* commit(`old ${commits}`, 20)
           const before = [...cursors, yield* node.reader.position]
           expect(yield* told(queue, `"old ${commits} 19"`)).toHaveLength(20)
-          // Nobody looks until others have written, with the same numbers.
+          // The node does not look before other writers have reused the numbers.
           address.directory = undefined
           yield* postgres.stop("fast")
           yield* copyFolder(Path.join(place, "saved"), postgres.dataDirectory)
@@ -92,7 +95,7 @@ describe("a data folder that is put back", () => {
               reason: "witness"
             })
           }
-          // Who stands on what was in the folder goes on from there, and misses nothing.
+          // A cursor that was in the folder resumes and misses no event.
           const join = yield* node.reader.join("room", kept)
           expect(join.state).toBe("recovered")
           expect(join.replay.flatMap(({ events }) => events)).toHaveLength(commits + 1)
@@ -104,7 +107,7 @@ describe("a data folder that is put back", () => {
 
 const watched = { watch: [{ channel: "table_updates_orders", delivery: "durable" }] } as const
 
-describe("a dump", () => {
+describe("A restored dump", () => {
   const source = Effect.gen(function* () {
     const { url } = yield* TestDatabase
     yield* execute(url, orders)
@@ -122,7 +125,7 @@ describe("a dump", () => {
     )
 
   it.live.each(["the installer", "the reader"])(
-    "restored beside the original is noticed by %s: each change is told once, and old cursors are reset",
+    "%s notices a dump restored beside the original: a change is sent once, and old cursors are reset",
     (first) =>
       Effect.gen(function* () {
         const { cursor, url } = yield* source
@@ -132,7 +135,7 @@ describe("a dump", () => {
           const { reader } = yield* nodeOn(copy.url)
           yield* reader.position
         }
-        // Again and again: what is there already stays.
+        // Install again and again: the objects that are there stay.
         const { reader } = yield* nodeOn(copy.url, watched)
         yield* nodeOn(copy.url, watched)
         expect(yield* reader.join("table_updates_orders", cursor)).toMatchObject({
@@ -144,7 +147,7 @@ describe("a dump", () => {
         yield* execute(copy.url, "insert into orders values (3, 'new')")
         expect(yield* Queue.take(queue)).toMatchObject({ _tag: "Batch", events: [{}] })
         expect(yield* changes(copy.url)).toEqual([{ id: "3" }])
-        // The original has not noticed.
+        // The original database is unchanged.
         expect(yield* changes(url)).toEqual([{ id: "1" }, { id: "2" }])
       }).pipe(Effect.scoped, Effect.provide(layerDatabase)),
     60_000
@@ -152,9 +155,9 @@ describe("a dump", () => {
 
   it.live.each([
     ["with its objects", true],
-    ["row by row into the tables that are there", false]
+    ["row by row into the existing tables", false]
   ] as const)(
-    "restored over the original, %s, is a gap for who follows and a reset for who comes back",
+    "a dump restored over the original, %s, is a gap for followers and a reset for old cursors",
     ([, clean]) =>
       Effect.gen(function* () {
         const { cursor, reader, url } = yield* source
@@ -174,7 +177,7 @@ describe("a dump", () => {
             )
           }
         }
-        // Another node looks at once; this one does within ten seconds, or with its next session.
+        // A new node looks at once; this one looks within ten seconds, or with its next session.
         yield* execute(
           url,
           "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'effect-realtime reader'"
@@ -200,14 +203,14 @@ describe("a dump", () => {
   )
 })
 
-describe("pg_upgrade", () => {
-  /** All that it changes of what is looked at: another cluster has another identifier. */
+describe("Copies by pg_upgrade", () => {
+  /** The only change by pg_upgrade that counts here: another cluster has another identifier. */
   const otherCluster = `update realtime.settings set identity = '1 ' || split_part(identity, ' ', 2) || ' ' || split_part(identity, ' ', 3)`
 
   it.live.each([
-    ["keeps every number: cursors are honoured", [otherCluster], "recovered"],
+    ["after pg_upgrade cursors are accepted", [otherCluster], "recovered"],
     [
-      "and a dump into another cluster, at the same oids, are told apart: its cursors are reset",
+      "after a dump into another cluster with the same oids cursors are reset",
       [otherCluster, "update realtime.origin set one = true"],
       "reset"
     ]
@@ -233,10 +236,10 @@ describe("pg_upgrade", () => {
   )
 })
 
-describe("an install of version 2", () => {
+describe("An upgrade from version 2", () => {
   const script = Fs.readFileSync(Path.join(import.meta.dirname, "support/version2.sql"), "utf8")
 
-  it.live("is upgraded in place: messages are kept, cursors reset, its nodes told", () =>
+  it.live("an upgrade from version 2 keeps messages, resets cursors, and fails old nodes", () =>
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
       for (const statement of script.split(/;\n\n/)) {
@@ -245,7 +248,7 @@ describe("an install of version 2", () => {
       }
       yield* publish(url, 1)
       yield* publish(url, 2)
-      // As its nodes did: raw snapshots.
+      // As nodes of version 2 did: raw snapshots.
       yield* execute(
         url,
         "insert into realtime.marks (snapshot, next, drawn) values (pg_current_snapshot(), '3', 2)"
@@ -258,7 +261,7 @@ describe("an install of version 2", () => {
       const before = Layer.launch(
         layerReaderOnly().pipe(Layer.provide(PgClient.layer({ url: Redacted.make(url) })))
       )
-      // A reader of this version says what is missing until then.
+      // A reader of this version logs what is missing until then.
       yield* Effect.forkScoped(before)
       const { context, reader } = yield* nodeOn(url, { wake: "poll" })
       expect(yield* execute(url, "select version from realtime.settings")).toEqual([{ version: 3 }])
@@ -273,7 +276,7 @@ describe("an install of version 2", () => {
       const node = yield* Effect.flip(execute(url, "select * from realtime.open()"))
       expect(String((node.reason.cause as Error).message)).toContain("made for version 2")
       expect(yield* reader.join("room", String(old!["cursor"]))).toMatchObject({ state: "reset" })
-      // A consumer is told that it may have missed something, and goes on.
+      // A consumer of version 2 gets a gap and goes on.
       const seen = yield* Queue.unbounded<string>()
       const offer = (text: string) => Effect.asVoid(Queue.offer(seen, text))
       const one = { name: "mails", channel: "room" }
@@ -286,7 +289,7 @@ describe("an install of version 2", () => {
       expect(yield* Queue.take(seen)).toBe("gap source")
       yield* publish(url, 3)
       expect(yield* Queue.take(seen)).toBe("3")
-      // And one that begins at the oldest message has them all.
+      // A new consumer that starts at the oldest message receives all of them.
       yield* consume({
         name: "new",
         channel: "room",

@@ -1,4 +1,4 @@
-/** Forgetting: never a silent hole, never a reset without need, and no table that grows for ever. */
+/** Retention: never a silent hole, never a reset without need, and no table that grows for ever. */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Queue, Redacted, Stream } from "effect"
@@ -18,7 +18,7 @@ import { long, random, seed } from "./support/random.ts"
 
 const upkeepStatement = "select realtime.upkeep($1::pg_snapshot, $2::xid8, $3::bigint, $4::int, $5)"
 
-/** A turn of upkeep as a node takes it, without waiting for the next one. */
+/** One turn of upkeep of a node, at once. */
 const upkeep = (db: Effect.Success<typeof session>, every = 0) =>
   Effect.gen(function* () {
     const { drawn, era, next, normal } = yield* takeOn(db)
@@ -28,7 +28,7 @@ const upkeep = (db: Effect.Success<typeof session>, every = 0) =>
     return args
   })
 
-/** Lets an hour pass for what the readers noted so far. */
+/** Makes all marks so far an hour older. */
 const hour = PgClient.PgClient.use(
   (sql) => sql`update realtime.marks set at = at - interval '1 hour'`
 )
@@ -40,14 +40,14 @@ const horizon = Effect.map(
   (rows) => Cursor.parseSnapshot(rows[0]!.h)!
 )
 
-describe("retention", () => {
+describe("Retention of the outbox", () => {
   it.live(
-    "beside writers that stay open: what a cursor is replayed is complete, or it is reset",
+    "beside open writers every replay is complete or a reset, and no reset is younger than the retention",
     () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         const reader = yield* OutboxReader
-        // The truth, which nobody prunes.
+        // All messages, which are never pruned from here.
         yield* sql`create table truth (tx text, id text)`
         yield* sql.unsafe(`create function remember() returns trigger language plpgsql as $$ begin
         insert into public.truth values (new.txid::text, new.id::text); return null; end $$`)
@@ -138,7 +138,7 @@ describe("retention", () => {
   )
 
   it.live(
-    "keeps what a late commit wrote for its full time, and resets who would have missed it",
+    "a message of a late commit is kept for its full retention, and a cursor before it is reset",
     () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
@@ -151,16 +151,16 @@ describe("retention", () => {
         yield* late.query("select realtime.publish('room', '0'::text)")
         yield* publish("room", 1)
         yield* upkeep(db)
-        // After the mark, not before it: any transaction of the cluster in between, whose ever it is,
-        // would make it older than the mark.
+        // After the mark, not before it: any transaction of the cluster in between would make it older than
+        // the mark.
         const recent = yield* reader.position
         yield* hour
         yield* upkeep(db)
-        // The last message that the horizon sees is kept: cursors stand on it.
+        // The last message below the horizon is kept: cursors stand on it.
         expect(yield* sql`select payload from realtime.messages`).toEqual([{ payload: "1" }])
         yield* late.query("commit")
         yield* reader.position
-        // Its time begins at its commit, however old it is.
+        // Its retention begins at its commit, however old its transaction is.
         yield* upkeep(db)
         expect(yield* sql`select payload from realtime.messages order by id`).toEqual([
           { payload: "0" },
@@ -177,7 +177,7 @@ describe("retention", () => {
       }).pipe(Effect.scoped, Effect.provide(layerReader(undefined, { upkeep: false })))
   )
 
-  it.live("can go by count, too", () =>
+  it.live("retention by count keeps the last 100 messages and prunes older ones", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const db = yield* session
@@ -194,7 +194,7 @@ describe("retention", () => {
     }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
   )
 
-  it.live("never puts the horizon back, whatever a node that was stopped comes with", () =>
+  it.live("a node that was stopped cannot move the horizon back", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const db = yield* session
@@ -216,7 +216,7 @@ describe("retention", () => {
     }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
   )
 
-  it.live("is done by one node at a time, and writers do not wait for it", () =>
+  it.live("only one node prunes at a time, and writers do not wait for it", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const [one, two] = [yield* session, yield* session]
@@ -235,7 +235,7 @@ describe("retention", () => {
     }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
   )
 
-  it.live("tells a gap to followers of a node that was stalled for longer", () =>
+  it.live("followers of a reader stalled for longer than the retention get a gap", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const reader = yield* OutboxReader
@@ -262,7 +262,7 @@ describe("retention", () => {
     )
   )
 
-  it.live("refuses TRUNCATE of the outbox, which no reader would notice", () =>
+  it.live("TRUNCATE of the outbox is rejected, because no reader would notice it", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const error = yield* Effect.flip(sql`truncate realtime.messages`)
@@ -271,7 +271,7 @@ describe("retention", () => {
   )
 
   it.live(
-    "does not let the table grow under steady load, with the autovacuum that the installer sets",
+    "under steady load the table grows less than what is written, with the autovacuum of the installer",
     () =>
       Effect.gen(function* () {
         const postgres = yield* ownServer({ autovacuum_naptime: "1s" })
@@ -300,7 +300,7 @@ describe("retention", () => {
           }
           const worth = Math.max(...sizes) / (first.bytes / first.drawn)
           console.log(JSON.stringify({ ...now, worth: Math.round(worth) }))
-          // The largest it ever was is what pruning and vacuum leave behind, not what was written.
+          // The largest size is what pruning and vacuum leave, and not all that was written.
           expect(worth).toBeLessThan((long ? 0.2 : 0.75) * now.drawn)
         }).pipe(
           Effect.provide(

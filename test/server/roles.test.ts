@@ -1,6 +1,6 @@
 /**
- * What each role may do and what it may not, statement by statement, on real PostgreSQL: the node role,
- * the app role, and a user that owns nothing and was granted nothing, such as that of `listenUrl`.
+ * The rights of each role, statement by statement, on real PostgreSQL: the node role, the app role,
+ * and a user that owns nothing and was granted nothing, such as that of `listenUrl`.
  *
  * A change of `sql/roles.ts` must change a table here.
  */
@@ -22,11 +22,13 @@ import { listenTo } from "../support/listenTo.ts"
 import { layerInstalled, session } from "./support/durable.ts"
 
 const suffix = randomBytes(4).toString("hex")
-/** Names that must be quoted. */
+/** Names that need quotes. */
 const roles = { node: `Node '${suffix}'`, app: `app "${suffix}"` }
 const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`
 
-/** A database with the objects and the roles; roles are the whole server's, so they are dropped. */
+/**
+ * A database with the objects and the roles; roles belong to the whole server, so they are dropped.
+ */
 const withRoles = <A, E, R, E2, R2>(
   before: Layer.Layer<A, E, R>,
   also: Effect.Effect<void, E2, R2>
@@ -57,7 +59,7 @@ const tables = PgClient.PgClient.use((sql) =>
 
 const layer = withRoles(layerInstalled({ roles, wake: "hybrid" }), tables)
 
-/** Where somebody connects who may log in, and is a member of a role or of none. */
+/** The URL of a new user that may log in, and is a member of a role or of none. */
 const userOf = (role?: string) =>
   Effect.gen(function* () {
     const { url } = yield* TestDatabase
@@ -72,7 +74,7 @@ const userOf = (role?: string) =>
     return Redacted.make(there.href)
   })
 
-/** What becomes of a statement: `yes`, `no` for want of a right, or the code of the refusal. */
+/** The outcome of a statement: `yes`, `no` for a missing right, or the code of the rejection. */
 const tried = (db: PgConnection.PgConnection, statement: string) =>
   Effect.gen(function* () {
     yield* db.query("begin")
@@ -85,22 +87,22 @@ const tried = (db: PgConnection.PgConnection, statement: string) =>
         }
       })
     )
-    // Nothing that one statement did may help the next.
+    // No statement may help the next.
     yield* db.query("rollback")
     return verdict
   })
 
 type Verdict = "yes" | "no" | "RT001" | "RT002" | "RT003" | "RT006" | "RT007"
 
-/** A statement, and what becomes of it for the node role, the app role, and a user without any. */
+/** A statement, and its outcome for the node role, the app role, and a user without any. */
 type Row = readonly [statement: string, node: Verdict, app: Verdict, user: Verdict]
 
-/** As a node calls it, in the era of now. */
+/** As a node calls it, in the present era. */
 const upkeep = (snapshot: string, next: string, drawn: string) =>
   `select realtime.upkeep(${snapshot}, ${next}, ${drawn}, 0, era) from ${era} e(era)`
 
 const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
-  "connecting and notifying, for which PostgreSQL knows no right": [
+  "every role may connect and notify, because PostgreSQL has no right for it": [
     ["select 1", "yes", "yes", "yes"],
     ["listen orders", "yes", "yes", "yes"],
     ["listen realtime", "yes", "yes", "yes"],
@@ -108,7 +110,7 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     ["select pg_notify('orders', '1')", "yes", "yes", "yes"],
     ["select pg_notify('realtime', '')", "yes", "yes", "yes"]
   ],
-  "reading the outbox": [
+  "only the node role may read the outbox": [
     ["select * from realtime.messages", "yes", "no", "no"],
     ["select payload from realtime.messages where channel = 'room'", "yes", "no", "no"],
     ["select snapshot::text from realtime.horizon", "yes", "no", "no"],
@@ -116,7 +118,7 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     ["select * from realtime.settings", "yes", "no", "no"],
     ["select last_value from realtime.messages_id_seq", "yes", "no", "no"],
     ["select * from realtime.open(3)", "yes", "no", "no"],
-    // For a node of version 2, which is told to be replaced.
+    // A node of version 2 calls this, and is rejected.
     ["select * from realtime.open()", "RT006", "no", "no"],
     ["select realtime.identity()", "yes", "no", "no"],
     ["select * from realtime.epoch", "yes", "no", "no"],
@@ -124,11 +126,11 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     // A node warns of a channel that is not watched the way it is opened.
     ["select channel from realtime.watched", "yes", "no", "no"]
   ],
-  publishing: [
+  "the node role and the app role may publish, except on channels of tables": [
     [`select realtime.publish('room', '1'::text)`, "yes", "yes", "no"],
     [`select realtime.publish('room', '1'::jsonb)`, "yes", "yes", "no"],
     [`select realtime.publish('room', '1'::text, 'key')`, "yes", "yes", "no"],
-    // Nobody can pretend that a row has changed.
+    // No role can pretend that a row has changed.
     [`select realtime.publish('table_updates_orders', '1'::text)`, "RT002", "RT002", "no"],
     [`select realtime.publish('table_updates_accounts', '1'::jsonb)`, "RT002", "RT002", "no"],
     [`select realtime.publish('changes', '1'::text)`, "RT002", "RT002", "no"],
@@ -150,7 +152,7 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
       "no"
     ]
   ],
-  "writing the outbox itself": [
+  "no role may write the tables of the outbox": [
     [`insert into realtime.messages (channel, payload) values ('room', '1')`, "no", "no", "no"],
     [`update realtime.messages set payload = '2'`, "no", "no", "no"],
     [`delete from realtime.messages`, "no", "no", "no"],
@@ -172,7 +174,7 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     [`select setval('realtime.messages_id_seq', 1)`, "no", "no", "no"],
     [`select setval('realtime.last_wake', 1)`, "no", "no", "no"]
   ],
-  "keeping the cursors of consumers": [
+  "only the node role may keep the cursors of consumers": [
     [`select * from realtime.consumers`, "yes", "no", "no"],
     [
       `insert into realtime.consumers (name, channel, cursor) values ('c', 'room', 'x')`,
@@ -184,7 +186,7 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     [`delete from realtime.consumers`, "yes", "no", "no"],
     [`truncate realtime.consumers`, "no", "no", "no"]
   ],
-  "retention and settings": [
+  "only the node role may prune, and no role may change settings": [
     [`select * from realtime.look()`, "yes", "no", "no"],
     [`select * from realtime.troubles()`, "yes", "no", "no"],
     [`select realtime.tell_gap('room')`, "no", "no", "no"],
@@ -193,7 +195,7 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     [`select realtime.watch_again()`, "no", "no", "no"],
     [`select realtime.prune()`, "yes", "no", "no"],
     [`select realtime.upkeep('1:1:', '3', 0, 10000, null)`, "yes", "no", "no"],
-    // Nobody can pretend to have drawn more ids than there are, which would hide what comes until then.
+    // No role can claim to have drawn more ids than there are, which would hide messages until then.
     [upkeep("'1:1:'", "'3'", "1000000"), "RT007", "no", "no"],
     [upkeep("'1:1:'", "'9000000000'", "0"), "RT007", "no", "no"],
     [upkeep("pg_current_snapshot()", "'3'", "0"), "RT007", "no", "no"],
@@ -206,7 +208,7 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     [`select realtime.unwatch('orders')`, "no", "no", "no"],
     [`select realtime.wake_at_commit()`, "no", "no", "no"]
   ],
-  "changing objects": [
+  "no role may change the installed objects": [
     [`create table realtime.mine (n int)`, "no", "no", "no"],
     [`create function realtime.mine() returns int language sql as 'select 1'`, "no", "no", "no"],
     [
@@ -229,18 +231,18 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     [`drop schema realtime cascade`, "no", "no", "no"],
     [`alter schema realtime owner to current_user`, "no", "no", "no"]
   ],
-  "the tables of the app": [
+  "no role may use tables of the app without a grant by their owner": [
     [`select * from accounts`, "no", "no", "no"],
     [`insert into accounts values (1)`, "no", "no", "no"],
     [`drop table accounts`, "no", "no", "no"],
-    // Granted to the app by its owner: the triggers run with their own rights.
+    // Granted to the app by the owner: the triggers run with their own rights.
     [`select * from orders`, "no", "yes", "no"],
     [`insert into orders values (7, 'x')`, "no", "yes", "no"],
     [`update orders set id = id + 10`, "no", "yes", "no"],
     [`delete from orders`, "no", "yes", "no"],
     [`alter table orders disable trigger all`, "no", "no", "no"]
   ],
-  "the server": [
+  "no role may change or read the database server": [
     [`create role mine`, "no", "no", "no"],
     [`set session authorization postgres`, "no", "no", "no"],
     [`copy (select 1) to program 'true'`, "no", "no", "no"],
@@ -254,7 +256,7 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
   ]
 }
 
-/** Every right in the schema `realtime` that is not its owner's: who may do what with which object. */
+/** Every right in the schema `realtime` of a role that is not its owner, by role and object. */
 const rights = `
   with objects as (
     select 'schema ' || nspname object, nspacl acl, nspowner owner, 'n' kind from pg_namespace where nspname = 'realtime'
@@ -313,7 +315,7 @@ const byWhom = <A extends { readonly who: string; readonly object: string }>(
   rows: ReadonlyArray<A>
 ) => rows.toSorted((a, b) => (a.who + a.object < b.who + b.object ? -1 : 1))
 
-describe("the roles", () => {
+describe("The rights of the roles", () => {
   for (const [topic, rows] of Object.entries(statements)) {
     it.live(topic, () =>
       Effect.gen(function* () {
@@ -332,12 +334,12 @@ describe("the roles", () => {
     )
   }
 
-  it.live("have the rights that are listed here, and nobody else has any", () =>
+  it.live("the roles have exactly the rights listed here, and no other role has any", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const found = yield* sql.unsafe<{ readonly who: string; readonly object: string }>(rights)
       expect(byWhom(found)).toEqual(byWhom(granted(roles)))
-      // They are groups: nobody logs in as one, and they can do nothing else.
+      // They are groups: no user logs in as one, and they can do nothing else.
       expect(
         yield* sql`select rolname::text from pg_roles where rolname in ${sql.in(Object.values(roles))}
           and not (rolcanlogin or rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls)`
@@ -345,13 +347,13 @@ describe("the roles", () => {
     }).pipe(Effect.provide(layer))
   )
 
-  it.live("are nobody's by default", () =>
+  it.live("without the option roles no role gets a right", () =>
     Effect.gen(function* () {
       expect(yield* (yield* PgClient.PgClient).unsafe(rights)).toEqual([])
     }).pipe(Effect.provide(layerInstalled()))
   )
 
-  it.live("are printed by the command line, with the same rights", () => {
+  it.live("the command line prints a script that grants the same rights", () => {
     const printed = execFileSync(
       process.execPath,
       [
@@ -369,7 +371,7 @@ describe("the roles", () => {
     expect(printed).toBe(PgInstaller.sql({ roles }))
     const run = Effect.gen(function* () {
       const db = yield* session
-      // Twice: it may run again.
+      // The script may run again.
       for (const text of [printed, printed]) {
         for (const statement of text.split(";\n\n")) {
           if (statement.trim() !== "") yield* db.query(statement, [], false)
@@ -384,11 +386,11 @@ describe("the roles", () => {
   })
 })
 
-describe("a member of a role", () => {
+describe("Members of the roles", () => {
   const Log = Channel.make("log", Schema.Int, { delivery: "durable" })
   const Live = Channel.make("live", Schema.Int)
 
-  it.live("of the node, with a link of a lesser user, does everything that a node does", () =>
+  it.live("a member of the node role runs a node, with a link of a user without rights", () =>
     Effect.gen(function* () {
       const [url, listenUrl] = [yield* userOf(roles.node), yield* userOf()]
       const node = Realtime.layer().pipe(
@@ -417,14 +419,14 @@ describe("a member of a role", () => {
               consumed.push(...events.map((event) => event._tag === "Event" && event.payload))
             })
         }).pipe(Effect.forkScoped)
-        // The cursor is committed with the second one.
+        // The cursor is committed with the second event.
         yield* Effect.repeat(sql`select from realtime.consumers where name = 'worker'`, {
           until: (rows) => rows.length === 1 && consumed.length === 2
         })
         expect(consumed).toEqual([1, 2])
         yield* sql`select realtime.upkeep(pg_current_snapshot(), pg_snapshot_xmax(pg_current_snapshot())::text::xid8, 0, 10000, null)`
         yield* sql`select realtime.prune()`
-        // The link is the lesser user's.
+        // The link has the user without rights.
         const links = yield* sql`select usename = current_user mine from pg_stat_activity
           where application_name = 'effect-realtime link' and datname = current_database()`
         expect(links).toEqual([{ mine: false }])
@@ -432,7 +434,7 @@ describe("a member of a role", () => {
     }).pipe(Effect.scoped, Effect.provide(layer))
   )
 
-  it.live("of the app tells of its changes, and of no column that does not travel", () =>
+  it.live("a change by a member of the app role is sent without the column not watched", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const db = yield* Effect.flatMap(userOf(roles.app), (url) => PgConnection.make({ url }))

@@ -1,6 +1,6 @@
 /**
- * A deploy that rolls: the database is upgraded while a node of version 2 runs on. It is the library as it
- * was packed then.
+ * A rolling deploy: the database is upgraded while a node of version 2 runs on. The node is the
+ * library as it was packed then.
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
@@ -24,17 +24,17 @@ const layerNew = Realtime.layer().pipe(
   Layer.provideMerge([PgNotificationSource.layer(), OutboxReader.layer(quick)])
 )
 
-describe("an upgrade under a node of version 2", () => {
-  it.live("puts its durable channels down with the version to deploy, and a new node serves", () =>
+describe("An upgrade under a node of version 2", () => {
+  it.live("an upgrade stops the durable channels of an old node, and a new node serves", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const old = yield* version2
       const node = `node_${randomBytes(4).toString("hex")}`
-      // After the database, in which it has rights.
+      // After the database is dropped, in which the role has rights.
       yield* Effect.addFinalizer(() => Effect.ignore(execute(serverUrl(), `drop role ${node}`)))
       const warnings = yield* Queue.unbounded<string>()
       yield* sql`create table orders (id int primary key)`
-      // A short retention: a node looks at the settings a hundred times in it.
+      // A short retention: a node reads the settings a hundred times in it.
       yield* old.PgInstaller.install({ retention: "5 seconds", roles: { node } })
       yield* old.PgInstaller.watch({ channel: Orders })
       yield* Effect.gen(function* () {
@@ -57,7 +57,7 @@ describe("an upgrade under a node of version 2", () => {
         expect(warning).toContain(`version ${schemaVersion}`)
         expect(warning).toContain("was made for version 2")
 
-        // It goes on publishing, and a restart of it leaves the newer objects as they are.
+        // The old node goes on publishing, and its restart leaves the newer objects as they are.
         yield* old.PgInstaller.install({ retention: "5 seconds", roles: { node } })
         yield* old.PgInstaller.watch({ channel: Orders })
         yield* reader.publish("room", "1")
@@ -73,7 +73,7 @@ describe("an upgrade under a node of version 2", () => {
             ),
             Effect.forkChild
           )
-          // A position of version 2 is not honoured, and never in silence.
+          // A cursor of version 2 is a gap, and never a silent hole.
           expect(yield* Queue.take(events)).toBe("source")
           yield* sql`insert into orders values (2)`
           expect(yield* Queue.take(events)).toBe("2")

@@ -1,4 +1,7 @@
-/** A state has the rows that events have: same values, same text, whatever the session is set to. */
+/**
+ * Rows of a snapshot equal rows of events: same values, same text, whatever the settings of the
+ * session.
+ */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Redacted, Result, Schema, Stream } from "effect"
@@ -29,7 +32,7 @@ const values = [
   `(5, 10.50, 12.5, '2026-06-01 00:00:00Z', '1 day', '', '(0,0)', '[1.50]', '{}')`
 ]
 
-/** A pool as a session of somebody else's taste has it. */
+/** The settings of a session that change how PostgreSQL writes values. */
 const hostile = {
   timezone: "America/New_York",
   datestyle: "German, DMY",
@@ -55,11 +58,11 @@ const layer = Realtime.layer().pipe(
   Layer.provideMerge(layerReader())
 )
 
-/** What a page sees: the text of the wire, and back. */
+/** A value as a client decodes it from the text of the wire. */
 const onTheWire = (value: unknown): unknown => JSON.parse(JSON.stringify(value))
 
 describe("Realtime.rows", () => {
-  it.live("gives a state whose rows are those of the events, also to a hostile session", () =>
+  it.live("rows of a snapshot equal those of the events, whatever the session's settings", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* sql`create table orders (id int8 primary key, total numeric, weight float8, at timestamptz,
@@ -88,7 +91,7 @@ describe("Realtime.rows", () => {
         meta: { n: "9007199254740993" },
         sizes: [1n, 9223372036854775807n, null]
       })
-      // As the frames of the events say it, so one Schema reads both.
+      // The frames of the events have the same text, so one Schema decodes both.
       const encoded = told.map((row) => Schema.encodeUnknownSync(Schema.toCodecJson(Order))(row))
       expect(onTheWire(state)).toMatchObject({ value: onTheWire(encoded), cursor: state.cursor })
       expect(encoded[0]).toMatchObject({ id: "1311768467463790321" })
@@ -96,7 +99,7 @@ describe("Realtime.rows", () => {
     }).pipe(Effect.provide(layer))
   )
 
-  it.live("leaves the session as it was, also when its query fails", () =>
+  it.live("Realtime.rows restores the session's settings, even after a failed query", () =>
     Effect.gen(function* () {
       const inside = yield* Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
@@ -120,7 +123,7 @@ describe("Realtime.rows", () => {
     }).pipe(Effect.provide(layerReader()))
   )
 
-  it.live("names the column that does not match, and never its value", () =>
+  it.live("a row that does not match fails with its column and without its value", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const Row = Schema.Struct({ id: Schema.Int, secret: Schema.String })
@@ -130,7 +133,7 @@ describe("Realtime.rows", () => {
       expect(failed).toMatchObject({ _tag: "RowMismatch", path: `["id"]`, expected: "number" })
       expect(failed.message).toContain("PgType.int8")
       expect(JSON.stringify([failed, failed.message])).not.toMatch(/hidden|13117/)
-      // A number with a fraction is rounded where a double is asked for, as in an event.
+      // A number with a fraction is rounded for Schema.Number, as in an event.
       const [rounded] = yield* Realtime.rows(
         Schema.Struct({ avg: Schema.Number }),
         sql`select avg(x) from (values (1), (2), (2)) v(x)`
@@ -139,7 +142,7 @@ describe("Realtime.rows", () => {
     }).pipe(Effect.provide(layerReader()))
   )
 
-  it.live("may have columns of any name", () =>
+  it.live("a column of a row may have any name, even that of an alias in our query", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const Row = Schema.Struct({ q: Schema.String, x: Schema.Int, j: Schema.Null })

@@ -1,4 +1,6 @@
-/** Everything in a schema of another name: what is installed, what reads it, and what wakes the reader. */
+/**
+ * An install in a schema of another name: its objects, its readers, and the wakes of the readers.
+ */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Queue, Ref, Schema, Stream } from "effect"
@@ -16,7 +18,7 @@ const Orders = Channel.tableUpdates("orders", Schema.Struct({ id: Schema.Int }),
 })
 const Room = Channel.make("room", Schema.String, { delivery: "durable" })
 
-/** Names of ours that are no schema: words of the transition tables, the mark, reserved channels. */
+/** Our names that are no schema: the transition tables, the mark, reserved channels. */
 const ours =
   /effect-realtime|realtime_(?:old|new)|"realtime \w+"|'realtime:?'|'realtime:\w+'|tables? of realtime/g
 
@@ -28,12 +30,12 @@ const layerOthers = (schema: string) =>
     ])
   )
 
-describe("the name of the schema", () => {
-  it.live("is that of everything: the objects, the readers, the wakes, the roles", () =>
+describe("The option schema", () => {
+  it.live("an install, its readers, wakes and consumers all work in a schema of another name", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* sql`create table orders (id int primary key)`
-      // Beside it stands another install, which must hear and hold nothing.
+      // Another install stands beside, which must receive and hold no message.
       yield* PgInstaller.install()
       yield* PgInstaller.install({ schema: "events", watch: [{ channel: Orders }] })
       yield* PgInstaller.watch(
@@ -59,7 +61,7 @@ describe("the name of the schema", () => {
             onEvents: (events) => Ref.update(consumed, (n) => n + events.length)
           })
         )
-        // The reader sleeps for a minute: only a wake of its own schema brings these in time.
+        // The reader sleeps for a minute: only a wake of its own schema delivers these in time.
         yield* sql`insert into orders values (1)`
         yield* Realtime.publish(Room, "hello")
         expect(yield* Queue.takeN(told, 2)).toEqual(
@@ -75,7 +77,7 @@ describe("the name of the schema", () => {
       expect(
         yield* sql`select name from events.consumers union all select channel from realtime.messages where channel <> 'realtime'`
       ).toEqual([{ name: "counter" }])
-      // Nothing that was installed speaks of a schema that is called otherwise.
+      // No installed object names another schema.
       const texts = yield* sql<{ readonly text: string }>`
         select pg_get_functiondef(p.oid) as text from pg_proc p where p.pronamespace = 'events'::regnamespace
         union all select pg_get_triggerdef(t.oid) from pg_trigger t join pg_class c on c.oid = t.tgrelid
@@ -92,7 +94,7 @@ describe("the name of the schema", () => {
     }).pipe(Effect.scoped, Effect.provide(layerDatabase))
   )
 
-  it.live("is refused where it would need quotes, before anything is sent", () =>
+  it.live("a schema name that would need quotes is rejected before any statement is sent", () =>
     Effect.gen(function* () {
       for (const schema of ["", "Events", "a b", "pg_events", "1a", "x".repeat(32), 'a"; drop']) {
         expect(yield* Effect.flip(PgInstaller.install({ schema }))).toMatchObject({
@@ -103,7 +105,7 @@ describe("the name of the schema", () => {
     }).pipe(Effect.provide(layerDatabase))
   )
 
-  it("does not reach what a user wrote", () => {
+  it("the schema name does not replace channels and tables of the user", () => {
     const text = PgInstaller.sql({
       schema: "events",
       watch: [{ channel: "realtime_x", table: { schema: "realtime", name: "realtime.y" } }]

@@ -1,6 +1,6 @@
 /**
- * Tables that nobody here made, changed in every way by sessions that nobody here set up: the events of a
- * table are its rows, as PostgreSQL compares them.
+ * Tables made by others, changed in every way by sessions with every setting: the events of a table
+ * equal its rows, as PostgreSQL compares them.
  */
 import type { PgConnection } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
@@ -17,7 +17,7 @@ import { TestDatabase } from "../support/database.ts"
 import { layerInstalled } from "./support/durable.ts"
 import { hostility, plain } from "./support/hostile.ts"
 
-/** Each table at both levels; some live as well, and those alone with what a row was before. */
+/** Watches each table at both levels; some live as well, and only those with the old row. */
 const watchesOf = (tables: ReadonlyArray<Table>): ReadonlyArray<Watched> =>
   tables.flatMap((table, index) =>
     (["durable", "live"] as const).flatMap((delivery) =>
@@ -34,10 +34,10 @@ const watchesOf = (tables: ReadonlyArray<Table>): ReadonlyArray<Watched> =>
     )
   )
 
-/** What a foreign key says. */
+/** The codes of a foreign key that is violated. */
 const forbidden = new Set<string | undefined>(["23503", "23001"])
 
-/** Runs a step, and gives the error of the statement that failed. */
+/** Runs a step, and returns the error of the statement that failed. */
 const run = (session: PgConnection.PgConnection, { statements }: Step) =>
   Effect.forEach(statements, (statement) => session.query(statement, [], false), {
     discard: true
@@ -54,7 +54,7 @@ const watchAll = (watches: ReadonlyArray<Watched>) =>
     { discard: true }
   )
 
-/** Hears what is told live, and writes it down where it is kept. */
+/** Listens to the live channels, and stores what it receives beside the other events. */
 const listen = (ear: PgConnection.PgConnection, watches: ReadonlyArray<Watched>) =>
   Effect.gen(function* () {
     const pinned = yield* ear.pin
@@ -103,7 +103,7 @@ const prove = (schema: ForeignSchema) =>
     const step = (step: Step, who = sessions[turn++ % sessions.length]!) =>
       Effect.gen(function* () {
         const error = yield* run(who, step)
-        // What a foreign key forbids has not happened.
+        // A change that a foreign key forbids has not happened.
         if (error !== undefined && step.refusable && forbidden.has(sqlState(error))) {
           refused++
         } else if (error !== undefined) {
@@ -128,7 +128,7 @@ const prove = (schema: ForeignSchema) =>
     }
     expect(refused).toBeGreaterThan(0)
 
-    // Everything out, away, and in again.
+    // Copies all tables out, empties them, and copies them in again.
     const { name } = yield* TestDatabase
     const copied = copies(tables, `/tmp/realtime_${name}`)
     yield* alter("deferrable")
@@ -136,12 +136,12 @@ const prove = (schema: ForeignSchema) =>
     for (const empty of copied.empty) yield* look(true, yield* step(empty))
     yield* look(true, yield* step(copied.back, sessions[0]))
 
-    // The same foreign keys, where each takes along what refers to it.
+    // The same foreign keys with cascade, which deletes the referring rows too.
     yield* alter("cascade")
     for (const cascade of cascades(tables)) yield* look(false, yield* step(cascade))
     expect(faults).toEqual([])
 
-    // Nothing above was about nothing.
+    // Every channel had events, and every table was changed to the end.
     const quiet = yield* db.query(`select channel from law.channels where events < 8`)
     expect(quiet.rows).toEqual([])
     for (const { name } of tables) {
@@ -149,8 +149,8 @@ const prove = (schema: ForeignSchema) =>
     }
   }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
 
-describe("every table, whatever sessions do to it,", () => {
+describe("Watched tables of known schemas", () => {
   for (const schema of [chinook, northwind, pagila]) {
-    it.live(`is told as it is: ${schema.name}`, () => prove(schema), 120_000)
+    it.live(`events equal the tables' changes: ${schema.name}`, () => prove(schema), 120_000)
   }
 })

@@ -1,6 +1,6 @@
 /**
- * What a socket that reads slowly costs the database: of the durable channels that it fell behind on, no
- * more is read than it takes, and nothing is missed, doubled or given up before its time.
+ * The cost of a slow socket to the database: of the durable channels that it fell behind on, no
+ * more is read than it accepts, and no event is missed, doubled or given up early.
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
@@ -18,7 +18,7 @@ import { until } from "../support/until.ts"
 
 const Log = Channel.family("log_", Schema.String, Schema.String, { delivery: "durable" })
 
-/** A door over a pool whose pages are counted. */
+/** A server over a pool that counts its pages. */
 const layerDoor = (
   read: (page: Page) => void,
   { fails, limits = {}, ...reader }: Options & { fails?: () => boolean; limits?: Limits } = {}
@@ -31,7 +31,7 @@ const layerDoor = (
     Layer.provideMerge(layerInstalled({ wake: "poll" }))
   )
 
-/** Somebody who reads and is subscribed to channels, from now on or from a cursor. */
+/** A client that reads and is subscribed to channels, from now on or from a cursor. */
 const subscriber = (names: ReadonlyArray<string>, cursor?: string) =>
   Effect.gen(function* () {
     const visitor = yield* visit({ hello: false })
@@ -43,14 +43,16 @@ const subscriber = (names: ReadonlyArray<string>, cursor?: string) =>
     return visitor
   })
 
-/** Events of so many bytes on each of some channels, numbered from `first`, in one transaction. */
+/**
+ * Publishes numbered events of `bytes` bytes on each channel in one transaction, from `first` on.
+ */
 const write = (names: ReadonlyArray<string>, first: number, count: number, bytes: number) =>
   PgClient.PgClient.use(
     (sql) => sql`
       select realtime.publish(name, to_json(lpad(n::text, ${bytes - 2}, '0'))::text)
       from unnest(${names}::text[]) name, generate_series(${first}::int, ${first + count - 1}::int) n`
   ).pipe(
-    // What was written is handed out.
+    // Waits until the reader has delivered them.
     Effect.andThen(
       Effect.flatMap(OutboxReader, ({ position }) => Effect.andThen(position, position))
     )
@@ -66,7 +68,7 @@ const received = (visitor: Visitor, name: string) =>
 const sum = (visitor: Visitor) =>
   visitor.of("events").reduce((total, { events }) => total + events.length, 0)
 
-/** Takes a little at a time until the condition holds. */
+/** Reads a little at a time until the condition holds. */
 const sipUntil = (visitor: Visitor, condition: () => boolean) =>
   Effect.repeat(
     Effect.delay(
@@ -81,12 +83,12 @@ const sipUntil = (visitor: Visitor, condition: () => boolean) =>
 
 const upTo = (last: number) => Array.from({ length: last }, (_, index) => index + 1)
 
-describe("a slow reader of many durable channels", () => {
+describe("A slow client with many durable channels", () => {
   const names = upTo(20).map((n) => `log_${n}`)
   const [count, bytes] = [300, 1500]
 
   it.live(
-    "makes the node read about as much as it takes",
+    "a node reads at most 1.5 times what a slow client with 20 durable channels accepts",
     () => {
       let read = 0
       return Effect.gen(function* () {
@@ -106,26 +108,26 @@ describe("a slow reader of many durable channels", () => {
   )
 
   it.live(
-    "costs nothing more while it takes nothing more",
+    "a node reads less than 2 MiB for a client that has stopped reading its socket",
     () => {
       const pages: Array<Page> = []
       return Effect.gen(function* () {
         const visitor = yield* subscriber(names)
         visitor.reading = false
         yield* write(names, 1, count, bytes)
-        // It takes what waits and a little of what comes then.
+        // The client reads the waiting frames and a little of those after them.
         yield* sipUntil(visitor, () => pages.length > 0)
         const { position } = yield* OutboxReader
         const stalled = () => pages.reduce((total, { text }) => total + text, 0)
         for (let n = 0; n < 5; n++) yield* Effect.andThen(position, Effect.sleep("5 millis"))
-        // The mailbox is full again: at most what it holds, and the page that crossed it.
+        // The mailbox is full again: at most its limit, and the page that crossed it.
         expect(stalled()).toBeLessThan(2 * 1024 * 1024)
       }).pipe(Effect.scoped, Effect.provide(layerDoor((page) => pages.push(page))))
     },
     60_000
   )
 
-  /** Asks to resume some of the channels, all at once, and does not read. */
+  /** Resumes the channels all at once, and does not read. */
   const resume = (some: ReadonlyArray<string>) =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
@@ -141,7 +143,7 @@ describe("a slow reader of many durable channels", () => {
     })
 
   it.live(
-    "that resumes them makes the node read each of them at most twice",
+    "a slow client that resumes 10 channels makes the node read each at most twice",
     () => {
       const some = names.slice(0, 10)
       let read = 0
@@ -159,13 +161,13 @@ describe("a slow reader of many durable channels", () => {
   )
 
   it.live(
-    "that resumes more at once than its rate allows is refused before anything is read",
+    "a slow client that resumes more channels than its rate allows is rejected before they are read",
     () => {
       const channels = new Set<string>()
       return Effect.gen(function* () {
         const visitor = yield* resume(names)
         yield* sipUntil(visitor, () => visitor.answer(19) !== undefined)
-        // The first one took what 20 subscribes may cost, and more.
+        // The first replay used up the burst of 20 subscribes.
         expect(visitor.of("subscribed").map(({ channel }) => channel)).toEqual(["log_1"])
         expect(visitor.errors).toEqual(names.slice(1).map(() => "rate/limited"))
         expect(visitor.answer(19)).toMatchObject({ retryAfter: expect.any(Number) as number })
@@ -182,17 +184,17 @@ describe("a slow reader of many durable channels", () => {
   )
 })
 
-describe("a slow reader of a durable channel", () => {
+describe("A slow client of a durable channel", () => {
   const name = "log_1"
 
   it.live.each([
     ["events", { maxReplayEvents: 1000 }],
     ["bytes", { maxReplayBytes: 1_500_000 }]
-  ] as const)("that is more %s behind than are replayed is told gap slow", ([, bounds]) =>
+  ] as const)("a client with more %s behind than a replay allows gets gap slow", ([, bounds]) =>
     Effect.gen(function* () {
       const visitor = yield* subscriber([name])
       visitor.reading = false
-      // As many as are replayed at most, beyond what its mailbox holds and the first 256 that fit.
+      // More than a replay allows, beyond what the mailbox holds and the first 256 events that fit.
       yield* write([name], 1, 3000, 1500)
       yield* sipUntil(visitor, () => visitor.of("gap").length > 0)
       visitor.read()
@@ -200,7 +202,7 @@ describe("a slow reader of a durable channel", () => {
       expect(gap?.reason).toBe("slow")
       const before = received(visitor, name)
       expect(before).toEqual(upTo(before.length))
-      // What was offered before it fell behind, and nothing of what is beyond the bound.
+      // The client received the events before it fell behind, and none that were over the bound.
       expect(before.length).toBeLessThan(1000)
       yield* write([name], 3001, 3, 10)
       yield* until(() => received(visitor, name).length === before.length + 3)
@@ -208,7 +210,7 @@ describe("a slow reader of a durable channel", () => {
     }).pipe(Effect.scoped, Effect.provide(layerDoor(() => undefined, bounds)))
   )
 
-  it.live("tries again when the pool fails a replay for a moment", () => {
+  it.live("a replay that fails for a moment is retried, without a gap", () => {
     const failing = { left: 0, met: 0 }
     const fails = () => failing.left > 0 && (failing.met++, failing.left-- > 0)
     return Effect.gen(function* () {
@@ -224,7 +226,7 @@ describe("a slow reader of a durable channel", () => {
     }).pipe(Effect.scoped, Effect.provide(layerDoor(() => undefined, { fails })))
   })
 
-  it.live("is told gap source when the pool goes on failing, which is counted and logged", () => {
+  it.live("a replay that goes on failing sends gap source, and is counted and logged", () => {
     const failing = { left: 0 }
     const lines: Array<string> = []
     return Effect.gen(function* () {

@@ -1,4 +1,4 @@
-/** Whether the source is up: what clients are told, and health checks, of the link and of the reader. */
+/** The state of the source for clients and health checks: the link and the reader. */
 import { NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Effect, Layer, Schema, Stream } from "effect"
@@ -20,7 +20,7 @@ import { layerInstalled, layerReaderOnly } from "./support/durable.ts"
 const Live = Channel.make("live", Schema.Unknown)
 const Kept = Channel.make("kept", Schema.Unknown, { delivery: "durable" })
 
-/** A door to some channels, over a node that has a link and a reader. */
+/** A server with some channels, over a node that has a link and a reader. */
 const door = (channels: ReadonlyArray<Channel.Definition>) =>
   Layer.build(
     Layer.fresh(
@@ -46,8 +46,8 @@ const door = (channels: ReadonlyArray<Channel.Definition>) =>
     )
   )
 
-describe("the source of a server", () => {
-  it.live("is up when everything is up that the channels it serves need", () =>
+describe("The source of a server", () => {
+  it.live("a server is ready while every source that its channels need is up", () =>
     Effect.gen(function* () {
       const memory = yield* MemorySource.MemorySource
       const outbox = yield* MemoryOutbox.MemoryOutbox
@@ -71,7 +71,7 @@ describe("the source of a server", () => {
       expect((yield* kept.wire.next("status")).source).toBe("down")
       expect((yield* both.wire.next("status")).source).toBe("down")
       expect(yield* ready).toEqual([true, false, false])
-      // Lost and found, while the other is still away.
+      // Lost and restored, while the other source is still down.
       yield* memory.lose
       expect((yield* live.wire.next("status")).source).toBe("down")
       expect(yield* ready).toEqual([false, false, false])
@@ -104,7 +104,7 @@ describe("the source of a server", () => {
   it.live.each([
     ["the reader of the outbox", "effect-realtime reader", [[], ["down", "up"], ["down", "up"]]],
     ["the link", "effect-realtime link", [["down", "up"], [], ["down", "up"]]]
-  ] as const)("goes down with %s, and comes back with it", ([, name, expected]) =>
+  ] as const)("clients get status down and up for %s if they need it", ([, name, expected]) =>
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
       const { source } = yield* Realtime.Realtime
@@ -113,7 +113,7 @@ describe("the source of a server", () => {
         Stream.runHead
       )
       const doors = yield* Effect.forEach([[Live], [Kept], [Live, Kept]], door)
-      // A session that listens to nothing hears of its end at the next heartbeat only.
+      // A session that listens to nothing notices its end only at the next heartbeat.
       doors[0]!.wire.send({ type: "subscribe", id: 1, channel: "live" })
       yield* doors[0]!.wire.next("subscribed")
       yield* execute(

@@ -1,4 +1,7 @@
-/** A node whose pool leads to a standby: it says so, waits, and is well once that is the primary. */
+/**
+ * A node whose pool leads to a standby: it logs that, waits, and is ready once the standby is
+ * promoted.
+ */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Logger, Queue, Redacted, Schema, SubscriptionRef } from "effect"
@@ -35,10 +38,10 @@ const standby = Effect.gen(function* () {
   return { url, promote: execute(url, "select pg_promote(true)") }
 })
 
-describe("B14: a standby", () => {
+describe("A standby of PostgreSQL", () => {
   const options = { backoff: { initial: 10, cap: 50, resetAfter: 30_000 }, startPatience: 200 }
 
-  /** What is built on a standby, and what is logged from then on as a warning or worse. */
+  /** Builds a layer on a standby, and collects what is logged as a warning or worse. */
   const on = <A, E>(url: string, layer: Layer.Layer<A, E, PgClient.PgClient>) =>
     Effect.gen(function* () {
       const lines: Array<string> = []
@@ -51,7 +54,7 @@ describe("B14: a standby", () => {
     })
 
   it.live(
-    "is told once by the reader, with the cure, and read once it is promoted",
+    "the reader of a standby warns once, and delivers after the promotion of the standby",
     () =>
       Effect.gen(function* () {
         const { promote, url } = yield* standby
@@ -72,7 +75,7 @@ describe("B14: a standby", () => {
   )
 
   it.live(
-    "is told once by the link, with the cure, and listened to once it is promoted",
+    "the link to a standby warns once, and delivers after the promotion of the standby",
     () =>
       Effect.gen(function* () {
         const { promote, url } = yield* standby
@@ -93,10 +96,10 @@ describe("B14: a standby", () => {
 
   it.live.each([
     ["that only reads", Durable, { wake: "poll" }],
-    ["that listens too", Durable, {}],
+    ["that reads and listens", Durable, {}],
     ["that only listens", Live, {}]
   ] as const)(
-    "is a source that is down for a server %s: ready rejects, and it is well after the promotion",
+    "a server on a standby %s rejects ready, and is ready after the promotion",
     ([, channel, options]) =>
       Effect.gen(function* () {
         const { promote, url } = yield* standby

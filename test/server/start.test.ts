@@ -1,4 +1,7 @@
-/** What is known when layers are built fails there; what PostgreSQL refuses is believed in time. */
+/**
+ * Errors that are known while layers are built fail there; rejections by PostgreSQL fail after some
+ * patience.
+ */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import {
@@ -45,7 +48,7 @@ const withDatabase = (name: string) =>
   Object.assign(new URL(serverUrl()), { pathname: `/${name}` }).href
 const withUser = (url: string, user: string) => Object.assign(new URL(url), { username: user }).href
 
-/** What is logged from here on, by its level. */
+/** Collects what is logged from here on, with its level. */
 const logged = (least: LogLevel.LogLevel = "Info") => {
   const lines: Array<string> = []
   const logger = Logger.make(({ logLevel, message }) => void lines.push(`${logLevel} ${message}`))
@@ -55,7 +58,7 @@ const logged = (least: LogLevel.LogLevel = "Info") => {
 
 const warnings = (lines: ReadonlyArray<string>) => lines.filter((line) => line.startsWith("Warn"))
 
-describe("a server that cannot hear its channels", () => {
+describe("A server without a source for its channels", () => {
   const outbox = MemoryOutbox.layer()
   const start = <E>(
     channels: ReadonlyArray<Channel.Definition>,
@@ -73,16 +76,16 @@ describe("a server that cannot hear its channels", () => {
   it.effect.each([
     ["without OutboxReader", none, [Live, Durable], "NoOutbox", "orders"],
     ["with OutboxReader merged beside Realtime", beside, [Durable], "NoOutbox", "orders"],
-    ["and a family", none, [Live, Rooms], "NoOutbox", "room_*"],
+    ["with a family without OutboxReader", none, [Live, Rooms], "NoOutbox", "room_*"],
     [
-      "that listens to nothing",
+      "without a live source",
       Realtime.layerDurable().pipe(Layer.provide(outbox)),
       [Durable, Live],
       "NoSource",
       "prices"
     ]
   ] as const)(
-    "B1: %s is an error at start, which names the channel",
+    "a server %s fails at start with an error that names the channel",
     ([, realtime, channels, tag, name]) =>
       Effect.gen(function* () {
         const exit = yield* start(channels, realtime)
@@ -91,24 +94,24 @@ describe("a server that cannot hear its channels", () => {
       })
   )
 
-  it.effect("starts with what it needs, and where it needs nothing", () =>
+  it.effect("a server starts with the sources it needs, and without those it does not need", () =>
     Effect.gen(function* () {
       expect(Exit.isSuccess(yield* start([Live, Durable, Rooms], beneath))).toBe(true)
       expect(Exit.isSuccess(yield* start([Live], none))).toBe(true)
     })
   )
 
-  it.effect("B2: nobody consumes a live channel under a name", () =>
+  it.effect("consuming a live channel fails with NotDurable", () =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(
-        // @ts-expect-error A live channel does not compile; JavaScript is told when it runs.
+        // @ts-expect-error A live channel does not compile; in JavaScript it fails when it runs.
         Realtime.consume(Live, { name: "ledger", onEvents: () => Effect.void })
       )
       expect(error).toMatchObject({ _tag: "NotDurable", channel: "prices" })
     }).pipe(Effect.provide([outbox, Layer.mock(PgClient.PgClient, {} as PgClient.PgClient)]))
   )
 
-  it.effect("B11: durable channels need no link, and a live one says that there is none", () =>
+  it.effect("durable channels need no link, and a live channel fails with NoSource", () =>
     Effect.gen(function* () {
       const realtime = yield* Realtime.Realtime
       expect(yield* Stream.runHead(realtime.source)).toMatchObject({ value: "up" })
@@ -120,7 +123,7 @@ describe("a server that cannot hear its channels", () => {
   )
 })
 
-describe("two doors of one router", () => {
+describe("Two servers of one router", () => {
   const door = (path: `/${string}`) =>
     RealtimeServer.layer({ channels: [Live], authorize: RealtimeServer.allowAll, path })
   const built = (...paths: ReadonlyArray<`/${string}`>) =>
@@ -130,7 +133,7 @@ describe("two doors of one router", () => {
       Effect.provide(Realtime.layer().pipe(Layer.provide(MemorySource.layer)))
     )
 
-  it.effect("have two paths, and the second one on the same is refused", () =>
+  it.effect("two servers of a router need two paths, and one path for both is rejected", () =>
     Effect.gen(function* () {
       yield* built("/one", "/two")
       for (const other of ["/one", "/one/"] as const) {
@@ -140,7 +143,7 @@ describe("two doors of one router", () => {
     })
   )
 
-  it.effect("has a path that is one, which JavaScript is told too", () =>
+  it.effect("a path that is no text is rejected with an example", () =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(built(5 as unknown as "/"))
       expect(error).toMatchObject({ _tag: "InvalidOption", option: "path" })
@@ -149,8 +152,8 @@ describe("two doors of one router", () => {
   )
 })
 
-describe("a refusal", () => {
-  it("is believed when it was the same three times, over the whole patience", () => {
+describe("Rejections by PostgreSQL", () => {
+  it("a rejection is believed after three equal ones in a row, over the whole startPatience", () => {
     const doubt = new Doubt("10 seconds")
     const at = (code: string | undefined, now: number) => {
       doubt.note(code, now)
@@ -169,7 +172,7 @@ describe("a refusal", () => {
     expect(doubt.delay(5000, 30_001)).toBe(5000)
   })
 
-  it.live("B5: fails the layers with the reason and the cure, and says it once before", () =>
+  it.live("a missing database fails the layers with its cure, after one warning each", () =>
     Effect.gen(function* () {
       const { layer: logger, lines } = logged()
       const options = { ...quick, startPatience: 200 }
@@ -191,7 +194,7 @@ describe("a refusal", () => {
     })
   )
 
-  it.live("that passes is waited for", () =>
+  it.live("a database that is created within startPatience ends the rejections", () =>
     Effect.gen(function* () {
       const { name } = yield* database
       const later = `${name}_later`
@@ -202,7 +205,7 @@ describe("a refusal", () => {
           )
         )
       )
-      // Refused more than three times.
+      // It is rejected more than three times.
       yield* Effect.repeat(
         execute(serverUrl(), `select 1`).pipe(
           Effect.andThen(Effect.sync(() => building.pollUnsafe()))
@@ -217,7 +220,7 @@ describe("a refusal", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("after it was up once is tried again for ever, and its cure is told once", () =>
+  it.live("a link that was up retries for ever after rejections, and logs the cure once", () =>
     Effect.gen(function* () {
       const { name, url } = yield* database
       const role = `r_${name}`
@@ -250,7 +253,7 @@ describe("a refusal", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("of the pool, whose link is well, is named as the pool's", () =>
+  it.live("a rejected pool beside a working link is named as the pool", () =>
     Effect.gen(function* () {
       const { name, url } = yield* database
       const role = `r_${name}`
@@ -277,7 +280,7 @@ describe("a refusal", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("of a standby to listen or to notify is believed, and its cure told once", () =>
+  it.live("a link or pool on a standby is believed, and its cure logged once", () =>
     Effect.gen(function* () {
       const data = Path.join(yield* folder, "standby")
       const before = yield* installedOn(data)
@@ -303,7 +306,7 @@ describe("a refusal", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("a link to another database than the pool's is not taken for a pooler alone", () =>
+  it.live("a link to another database than the pool's fails, and the error says so", () =>
     Effect.gen(function* () {
       const [one, other] = [yield* database, yield* database]
       const error = yield* Layer.build(
@@ -316,7 +319,7 @@ describe("a refusal", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("B13: connections that take 2.5 s each are only late", () =>
+  it.live("connections that take 2.5 s each do not fail the start", () =>
     Effect.gen(function* () {
       const { url } = yield* database
       const target = address({ url: Redacted.make(url) })
@@ -347,8 +350,8 @@ describe("a refusal", () => {
   )
 })
 
-describe("B13: a link that does not deliver", () => {
-  /** Starts on a link whose first sessions are deaf. */
+describe("A link that delivers no notifications", () => {
+  /** Starts on a link whose first `deaf` sessions receive no notification. */
   const startDeaf = (deaf: number) =>
     Effect.gen(function* () {
       const { url } = yield* database
@@ -363,11 +366,11 @@ describe("B13: a link that does not deliver", () => {
         heartbeatInterval: "1 hour",
         heartbeatTimeout: "1 hour"
       }).pipe(Effect.provide(pool(url)), Effect.exit, Effect.forkScoped)
-      // Four times as fast as it is: the echo that comes has half a second.
+      // Time runs four times as fast as real time: a good echo has half a second.
       return { exit: yield* hurried(starting, "20 millis"), hop }
     })
 
-  it.effect("on two sessions is ready with the third", () =>
+  it.effect("a link with two deaf sessions is ready with the third", () =>
     Effect.gen(function* () {
       const { exit, hop } = yield* startDeaf(2)
       expect([hop.sessions(), hop.swallowed()]).toEqual([3, 2])
@@ -376,7 +379,7 @@ describe("B13: a link that does not deliver", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("on three sessions is believed, and the error names the cure", () =>
+  it.effect("a link with three deaf sessions fails, and the error names listenUrl", () =>
     Effect.gen(function* () {
       const { exit, hop } = yield* startDeaf(Infinity)
       expect([hop.sessions(), hop.swallowed()]).toEqual([3, 3])
@@ -386,7 +389,7 @@ describe("B13: a link that does not deliver", () => {
   )
 })
 
-describe("B14: an outbox that cannot be read", () => {
+describe("An outbox that cannot be read", () => {
   const read = (url: string, options?: OutboxReader.Options) =>
     Effect.gen(function* () {
       const { layer: logger, lines } = logged()
@@ -401,7 +404,7 @@ describe("B14: an outbox that cannot be read", () => {
       return { ...reader, refused, warnings: () => warnings(lines) }
     })
 
-  it.live("that is not installed: the cure is told once, and it is up when it is installed", () =>
+  it.live("an outbox not installed warns once, and is up when it is installed", () =>
     Effect.gen(function* () {
       const { url } = yield* database
       const { refused, state, warnings } = yield* read(url)
@@ -412,7 +415,7 @@ describe("B14: an outbox that cannot be read", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("that is not installed in the schema that was named: the cure names it", () =>
+  it.live("an outbox not installed in the named schema has a cure with that name", () =>
     Effect.gen(function* () {
       const { url } = yield* installedDatabase
       const { refused, warnings } = yield* read(url, { schema: "other" })
@@ -432,7 +435,7 @@ describe("B14: an outbox that cannot be read", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("that is another one than the pool's: told with the cure, at the start", () =>
+  it.live("an outbox in another database than the pool's warns at start", () =>
     Effect.gen(function* () {
       const [one, other, none] = [
         yield* installedDatabase,
@@ -454,7 +457,7 @@ describe("B14: an outbox that cannot be read", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("that turns out later to be another one than the pool's is down then", () =>
+  it.live("an outbox that is later found to be in another database is down", () =>
     Effect.gen(function* () {
       const [one, other] = [yield* installedDatabase, yield* installedDatabase]
       const role = `r_${one.name}`
@@ -487,7 +490,7 @@ describe("B14: an outbox that cannot be read", () => {
   )
 
   it.live(
-    "that the role may not read: the cure names the right, and it is up when it is granted",
+    "an outbox that the role may not read names the missing right, and is up when that is granted",
     () =>
       Effect.gen(function* () {
         const { name, url } = yield* installedDatabase

@@ -1,6 +1,6 @@
 /**
- * What comes at once is done in many steps of the event loop: channels that are opened, live resumes,
- * pages of consumers, and what is given back. Whoever comes again moves on.
+ * Work of many clients at once is done in many turns of the event loop: opened channels, live
+ * resumes, pages of consumers, released memory. A client that asks again gets new results.
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
@@ -15,7 +15,7 @@ import { layerInstalled, layerReader, layerReaderOnly, publish } from "./support
 import { layerSpied } from "./support/pool.ts"
 import { until } from "../support/until.ts"
 
-/** The most that was noted between two rounds of the event loop, and all of it. */
+/** Counts the most in one turn of the event loop, and all. */
 const steps = Effect.acquireRelease(
   Effect.sync(() => {
     const seen = { most: 0, all: 0, going: true, note: () => undefined as void }
@@ -38,7 +38,7 @@ const steps = Effect.acquireRelease(
     })
 )
 
-/** The step in which something came is over. */
+/** Waits until the present turn is over. */
 const rounds = Effect.repeat(
   Effect.callback<void>((resume) => {
     setImmediate(() => resume(Effect.void))
@@ -52,8 +52,8 @@ const enter = Effect.tap(visit({ hello: false }), (visitor) =>
 
 const Rooms = Channel.family("live_", Schema.String, Schema.String)
 
-describe("channels that are opened at once", () => {
-  it.live("give the loop back: a few of them are asked for, and confirmed, in one step", () =>
+describe("Many channels opened at once", () => {
+  it.live("at most four subscribes are authorized, and confirmed, in one turn of the loop", () =>
     Effect.gen(function* () {
       const asked = yield* steps
       const confirmed = yield* steps
@@ -77,7 +77,7 @@ describe("channels that are opened at once", () => {
             return write(message)
           }
         }
-        // All of it within one step.
+        // All of it within one turn.
         visitors.forEach((one, n) =>
           [1, 2].forEach((id) => one.send({ type: "subscribe", id, channel: `live_${n}_${id}` }))
         )
@@ -90,8 +90,8 @@ describe("channels that are opened at once", () => {
   )
 })
 
-describe("a crowd that comes back to a live channel", () => {
-  it.live("has what it missed decoded once, and no more than 256 in a step", () =>
+describe("A crowd that resumes a live channel", () => {
+  it.live("a crowd's replay is decoded once, at most 256 events in a turn of the loop", () =>
     Effect.gen(function* () {
       const decoded = yield* steps
       const Counted = Schema.String.pipe(
@@ -132,8 +132,8 @@ describe("a crowd that comes back to a live channel", () => {
   )
 })
 
-describe("a consumer that is behind", () => {
-  it.live("reads pages that one step of the loop handles", () => {
+describe("A consumer that is behind", () => {
+  it.live("a consumer that is behind reads pages of 256 events", () => {
     const pages: Array<number> = []
     const spied = layerSpied(({ text }) => pages.push(text))
     return Effect.gen(function* () {
@@ -169,12 +169,12 @@ describe("a consumer that is behind", () => {
   })
 })
 
-describe("who comes again for the rest", () => {
-  it.live("is not given what was read before it: another one may hold that still", () =>
+describe("A second join with another lease", () => {
+  it.live("a join with another lease reads again, and shares no earlier replay", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
       const from = yield* reader.position
-      // Nothing follows in this channel, but the cursor is not where the node stands.
+      // No message follows on this channel, but the cursor is not the reader's position.
       yield* publish("other", 1)
       yield* reader.position
       const part = { room: 1000, missed: { events: 0, bytes: 0 } }

@@ -1,4 +1,4 @@
-/** How our own connections speak to a PostgreSQL with TLS, and one without. */
+/** Our own connections to a PostgreSQL with TLS, and without TLS. */
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Logger, Redacted, Schema, SubscriptionRef } from "effect"
@@ -17,14 +17,14 @@ import { execute } from "../support/database.ts"
 import { hop } from "../support/hop.ts"
 import { missing, tlsServer } from "./support/tlsServer.ts"
 
-/** How a session that is opened by a URL speaks: the version of TLS, `plain`, or why there is none. */
+/** The encryption of a session opened by a URL: the version of TLS, `plain`, or the error. */
 const spoken = (url: string) =>
   Effect.gen(function* () {
     const session = yield* PgConnection.make(yield* PgTls.config(url))
     const { rows } = yield* session.query(
       "select coalesce(version, 'plain') as spoken from pg_stat_ssl where pid = pg_backend_pid()"
     )
-    // What is larger than one read, both ways.
+    // A text larger than one read, both ways.
     const text = "x".repeat(300_000)
     expect((yield* session.query("select $1::text as t", [text])).rows[0]!["t"]).toBe(text)
     return rows[0]!["spoken"]
@@ -52,7 +52,7 @@ const encrypted = (url: string) =>
     where application_name in ('${names.join("', '")}') and pid <> pg_backend_pid() group by 1 order by 1`
   ).pipe(Effect.map((rows) => Object.fromEntries(rows.map(({ name, ssl }) => [name, ssl]))))
 
-/** The link and the reader beside a pool, and what is logged of it. */
+/** The link and the reader beside a pool, and what is logged. */
 const started = (pool: Layer.Layer<PgClient.PgClient, unknown>) =>
   Effect.gen(function* () {
     const warnings: Array<string> = []
@@ -67,7 +67,7 @@ const started = (pool: Layer.Layer<PgClient.PgClient, unknown>) =>
   })
 
 describe.skipIf(missing !== undefined)("PgTls", () => {
-  it.live("speaks to a server with TLS as libpq does", () =>
+  it.live("a session negotiates TLS by the URL as libpq does", () =>
     Effect.gen(function* () {
       const { address, authority, server, stranger, url } = yield* tlsServer()
       const roles = "create role only_tls login; create role only_plain login"
@@ -110,7 +110,7 @@ describe.skipIf(missing !== undefined)("PgTls", () => {
     })
   )
 
-  it.live("speaks plain text to a server without TLS only where the URL lets it", () =>
+  it.live("a session to a server without TLS is plain only if the URL allows it", () =>
     Effect.gen(function* () {
       const { url } = yield* tlsServer("off")
       const none = "The server does not support TLS"
@@ -127,7 +127,7 @@ describe.skipIf(missing !== undefined)("PgTls", () => {
   )
 
   it.live(
-    "the link and the reader read the URL of a pool that came from elsewhere, and say so",
+    "the link and the reader use TLS by the pool's URL when the pool does not, and log a warning",
     () =>
       Effect.gen(function* () {
         const { server, url } = yield* tlsServer()
@@ -143,7 +143,7 @@ describe.skipIf(missing !== undefined)("PgTls", () => {
           "effect-realtime reader": true
         })
         expect(warnings.filter((line) => line.includes("PgTls.config(url)"))).toHaveLength(1)
-        // Its heartbeats are heard through TLS.
+        // The heartbeats pass through TLS.
         const beat = execute(
           server.url,
           "select pid || ' ' || state_change as beat from pg_stat_activity where application_name = 'effect-realtime link'"
@@ -160,7 +160,7 @@ describe.skipIf(missing !== undefined)("PgTls", () => {
   )
 
   it.live(
-    "a pool that is given its URL as PgTls.config(url) does the same, and nothing is said",
+    "a pool made by PgTls.config(url) uses TLS like the link and the reader, without a warning",
     () =>
       Effect.gen(function* () {
         const { authority, server, url } = yield* tlsServer()
@@ -179,7 +179,7 @@ describe.skipIf(missing !== undefined)("PgTls", () => {
       }).pipe(Effect.scoped)
   )
 
-  it.live("B4: the class speaks TLS on all its connections", () =>
+  it.live("the class RealtimeServer uses TLS on all its connections", () =>
     Effect.gen(function* () {
       const { server, url } = yield* tlsServer()
       yield* Effect.provide(
@@ -202,11 +202,11 @@ describe.skipIf(missing !== undefined)("PgTls", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("a URL without a user is that of who runs this, as for libpq", () =>
+  it.live("a URL without a user means the user of the process, as for libpq", () =>
     Effect.gen(function* () {
       const { server } = yield* tlsServer()
       const { username } = userInfo()
-      // Who runs this may be called postgres.
+      // The user of the process may be called postgres.
       yield* Effect.ignore(execute(server.url, `create role "${username}" login`))
       vi.stubEnv("USER", undefined)
       vi.stubEnv("USERNAME", undefined)
@@ -218,7 +218,7 @@ describe.skipIf(missing !== undefined)("PgTls", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("a wrong password is a refusal, with its cure and without the password", () =>
+  it.live("a wrong password is rejected with its cure, and the error hides it", () =>
     Effect.gen(function* () {
       const { server, url } = yield* tlsServer()
       yield* execute(server.url, "create role password login password 'right'")
@@ -236,7 +236,7 @@ describe.skipIf(missing !== undefined)("PgTls", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("a certificate that nobody vouches for is a refusal, with its cure", () =>
+  it.live("a certificate of an unknown authority is rejected with its cure", () =>
     Effect.gen(function* () {
       const { stranger, url } = yield* tlsServer()
       const at = url(`sslmode=verify-full&sslrootcert=${stranger}`)

@@ -1,6 +1,6 @@
 /**
  * Sockets that never become sessions, or not for long: half a handshake, silence, a reset at any
- * moment, a peer that does not leave. With a kernel, because that is where they live.
+ * moment, a peer that does not leave. They need real sockets.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Metric, Schema, type Scope } from "effect"
@@ -32,7 +32,7 @@ interface Beside {
   readonly connections: Effect.Effect<number>
 }
 
-/** A door attached to a plain server of somebody else. */
+/** A server attached to an HTTP server of an application. */
 const attached = <A, E>(
   body: (beside: Beside) => Effect.Effect<A, E, Realtime.Realtime | Scope.Scope>,
   more: Partial<AnonymousOptions> = {},
@@ -69,11 +69,11 @@ const attached = <A, E>(
 interface Raw {
   readonly socket: Socket
   readonly received: () => string
-  /** The other end has let go altogether. */
+  /** The other end has closed the connection completely. */
   readonly gone: Effect.Effect<void>
 }
 
-/** A peer that writes what it is told and never closes its own side. */
+/** A peer that writes these bytes and never closes its own side. */
 const raw = (port: number, bytes: string | Buffer): Effect.Effect<Raw, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.callback<Raw>((resume) => {
@@ -106,27 +106,27 @@ const raw = (port: number, bytes: string | Buffer): Effect.Effect<Raw, never, Sc
     ({ socket }) => Effect.sync(() => socket.destroy())
   )
 
-/** Waits until a door has so many sessions. */
+/** Waits until a server has `wanted` sessions. */
 const size = (door: Door.Door, wanted: number) =>
   Effect.repeat(Effect.delay(Effect.sync(door.size), "5 millis"), {
     until: (size) => size === wanted
   })
 
-/** Waits until there is nobody. */
+/** Waits until the count is 0. */
 const none = (count: Effect.Effect<number>) =>
   Effect.repeat(Effect.delay(count, "5 millis"), { until: (count) => count === 0 })
 
 const hello = wireFrame(Buffer.from('{"type":"hello","version":1}'))
 const subscribe = wireFrame(Buffer.from('{"type":"subscribe","id":1,"channel":"flood"}'))
-/** What a close frame says: 1000. */
+/** The payload of a close frame: 1000. */
 const goodbye = Buffer.from([3, 232])
 const upgrade = handshake("/realtime")
 
-/** How often a backlog was dropped. */
+/** The number of dropped backlogs. */
 const backlogs = Effect.map(Metric.value(metrics.backlogsDropped), ({ count }) => count)
 
-describe("a peer that does not leave", () => {
-  it.live("is cut after its refusal", () =>
+describe("A peer that does not leave", () => {
+  it.live("a peer that stays after its rejection is cut", () =>
     attached(({ connections, port }) =>
       Effect.gen(function* () {
         const evil = upgrade.replace("\r\n\r\n", "\r\nOrigin: https://evil.example\r\n\r\n")
@@ -138,7 +138,7 @@ describe("a peer that does not leave", () => {
     )
   )
 
-  it.live("is cut after 404 on a path that nobody has", () =>
+  it.live("a peer that stays after 404 on an unknown path is cut", () =>
     attached(({ connections, port }) =>
       Effect.gen(function* () {
         const peer = yield* raw(port, handshake("/elsewhere"))
@@ -150,7 +150,7 @@ describe("a peer that does not leave", () => {
   )
 
   it.live(
-    "is told why and cut 2 s later, when it says no hello, answers no ping or no close frame",
+    "a peer without hello, pong or close answer gets a close code and is cut, and leaves no connection",
     () =>
       attached(
         ({ connections, door, port }) =>
@@ -179,12 +179,12 @@ describe("a peer that does not leave", () => {
       )
   )
 
-  // A close frame, or the end of what it writes.
+  // A close frame, or the end of its writing.
   const farewells = [
     ["says goodbye", (socket: Socket) => void socket.write(wireFrame(goodbye, { opcode: 8 }))],
     ["closes its own side", (socket: Socket) => void socket.end()]
   ] as const
-  it.live.each(farewells)("but %s, and reads nothing, is cut with a reset 2 s later", ([, leave]) =>
+  it.live.each(farewells)("a peer that %s but does not read is reset", ([, leave]) =>
     attached(({ connections, door, port }) =>
       Effect.gen(function* () {
         const peer = yield* raw(port, Buffer.concat([Buffer.from(upgrade), hello, subscribe]))
@@ -193,7 +193,7 @@ describe("a peer that does not leave", () => {
         })
         peer.socket.pause()
         const dropped = yield* backlogs
-        // More than the kernel takes.
+        // More bytes than the kernel buffers.
         while ((yield* backlogs) === dropped) {
           for (let n = 0; n < 50; n++) yield* Realtime.publish(Flood, "x".repeat(7900))
           yield* Effect.sleep("1 millis")
@@ -212,15 +212,15 @@ describe("a peer that does not leave", () => {
   )
 })
 
-describe("a peer that is never done", () => {
-  /** Writes a piece over and over until the other end lets go. */
+describe("A peer that is never done", () => {
+  /** Writes a piece over and over until the other end closes. */
   const keepWriting = (peer: Raw, piece: Buffer, everyMillis: number) =>
     Effect.raceFirst(
       peer.gone,
       Effect.forever(
         Effect.delay(
           Effect.callback<void>((resume) => {
-            // One that is held back by the other end waits, as a client must.
+            // A peer that is held back by the other end waits, as a client must.
             peer.socket.write(piece, () => resume(Effect.void))
           }),
           everyMillis
@@ -228,7 +228,7 @@ describe("a peer that is never done", () => {
       )
     )
 
-  it.live("with one frame is no sign of life: it is closed with 4002", () =>
+  it.live("a peer that sends one endless frame is closed with 4002 as silent", () =>
     Effect.gen(function* () {
       const before = yield* refusals("pingTimeout")
       yield* attached(
@@ -245,7 +245,7 @@ describe("a peer that is never done", () => {
     })
   )
 
-  it.live("pinging, and reads no pong, is cut before many of them wait", () =>
+  it.live("a peer that pings and reads no pong is closed, and leaves no connection", () =>
     attached(
       ({ connections, door, port }) =>
         Effect.gen(function* () {
@@ -262,8 +262,8 @@ describe("a peer that is never done", () => {
   )
 })
 
-describe("an upgrade request that never ends", () => {
-  it.live("is the HTTP server's, whose time for headers holds here too", () =>
+describe("An upgrade request that never ends", () => {
+  it.live("an upgrade with endless headers gets 408 by the HTTP server's headersTimeout", () =>
     attached(
       ({ connections, port }) =>
         Effect.gen(function* () {
@@ -277,7 +277,7 @@ describe("an upgrade request that never ends", () => {
     )
   )
 
-  it.live("nor one that never begins", () =>
+  it.live("a connection without a request is closed by the HTTP server", () =>
     attached(
       ({ connections, port }) =>
         Effect.gen(function* () {
@@ -290,30 +290,30 @@ describe("an upgrade request that never ends", () => {
     )
   )
 
-  it("has 60 s for its headers and 300 s in all by default, in this Node", () => {
+  it("an HTTP server of this Node allows 60 s for headers and 300 s for a request by default", () => {
     const server = createServer()
     expect([server.headersTimeout, server.requestTimeout]).toEqual([60_000, 300_000])
   })
 })
 
-describe("an upgrade request", () => {
+describe("Upgrade requests", () => {
   const answers = [
     ["of another version", upgrade.replace("Version: 13", "Version: 12"), 400],
     ["without a key", upgrade.replace(/Sec-WebSocket-Key[^\r]*\r\n/, ""), 400],
-    ["to something else", upgrade.replace("Upgrade: websocket", "Upgrade: h2c"), 400],
-    ["that posts", upgrade.replace("GET", "POST"), 405],
+    ["to another protocol", upgrade.replace("Upgrade: websocket", "Upgrade: h2c"), 400],
+    ["with POST", upgrade.replace("GET", "POST"), 405],
     [
-      "of another subprotocol",
+      "with another subprotocol",
       upgrade.replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: x\r\n\r\n"),
       400
     ],
     [
-      "of a subprotocol that is none",
+      "with an invalid subprotocol",
       upgrade.replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: ,\r\n\r\n"),
       400
     ]
   ] as const
-  it.live.each(answers)("%s is answered and cut", ([, request, status]) =>
+  it.live.each(answers)("an upgrade %s is rejected and cut", ([, request, status]) =>
     attached(({ connections, port }) =>
       Effect.gen(function* () {
         const peer = yield* raw(port, request)
@@ -324,7 +324,7 @@ describe("an upgrade request", () => {
     )
   )
 
-  it.live("may bring its first frames along", () =>
+  it.live("an upgrade may carry the client's first frames", () =>
     attached(({ door, port }) =>
       Effect.gen(function* () {
         const peer = yield* raw(port, Buffer.concat([Buffer.from(upgrade), hello]))
@@ -336,7 +336,7 @@ describe("an upgrade request", () => {
     )
   )
 
-  it.live("that is refused is counted by its reason", () =>
+  it.live("a rejected upgrade is counted by its reason", () =>
     Effect.gen(function* () {
       const before = yield* refusals("403")
       yield* attached(({ port }) =>
@@ -350,8 +350,8 @@ describe("an upgrade request", () => {
   )
 })
 
-describe("a reset", () => {
-  /** Sends some of it, and resets at once or a moment later. */
+describe("Connections that are reset", () => {
+  /** Sends some bytes, and resets at once or a moment later. */
   const reset = (port: number, bytes: string | Buffer, turns: number) =>
     Effect.callback<void>((resume) => {
       const socket = tcp(port, "127.0.0.1", () => {
@@ -378,7 +378,7 @@ describe("a reset", () => {
     )
   const many = { upgradeRate: { perSecond: 1e5, burst: 1e5 } }
 
-  it.live("at any moment of a handshake hurts nobody, beside a plain server", () =>
+  it.live("300 resets during handshakes leave no connection and no session, on node:http", () =>
     attached(
       ({ connections, door, port }) =>
         Effect.gen(function* () {
@@ -391,7 +391,7 @@ describe("a reset", () => {
     )
   )
 
-  it.live("nor inside an Effect app", () =>
+  it.live("300 resets during handshakes leave a server of an Effect app working", () =>
     Effect.gen(function* () {
       const { ws } = yield* App.Address
       yield* storm(Number(new URL(ws).port))
@@ -400,8 +400,8 @@ describe("a reset", () => {
   )
 })
 
-describe("a request that is no upgrade", () => {
-  it.live("to the path of an Effect app is told to upgrade", () =>
+describe("A request that is no upgrade", () => {
+  it.live("a GET to the path of an Effect app gets 426", () =>
     Effect.gen(function* () {
       const { http } = yield* App.Address
       const response = yield* Effect.promise(() => fetch(`${http}/realtime`))
@@ -410,7 +410,7 @@ describe("a request that is no upgrade", () => {
     }).pipe(Effect.scoped, Effect.provide(App.layer(options)))
   )
 
-  it.live("to the path of a plain server is that server's", () =>
+  it.live("a GET to the path of a node:http server goes to that server", () =>
     attached(({ port }) =>
       Effect.gen(function* () {
         const response = yield* Effect.promise(() => fetch(`http://127.0.0.1:${port}/realtime`))

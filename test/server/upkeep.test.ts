@@ -1,4 +1,4 @@
-/** What a node's upkeep tells about the database. */
+/** What a node's upkeep reports of the database. */
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Logger, Metric, Queue, Redacted } from "effect"
@@ -8,9 +8,9 @@ import { ownServer } from "../support/cluster.ts"
 import { layerReaderOnly } from "./support/durable.ts"
 
 describe("upkeep", () => {
-  it.live("12: shows how full PostgreSQL's queue of notifications is, and warns at half", () =>
+  it.live("a reader measures PostgreSQL's notification queue, and warns when it is half full", () =>
     Effect.gen(function* () {
-      // The smallest queue: a page takes one notification of this size.
+      // The smallest queue: a page holds one notification of this size.
       const postgres = yield* ownServer({ max_notify_queue_pages: "64" })
       const url = Redacted.make(postgres.url)
       const warnings = yield* Queue.unbounded<string>()
@@ -19,7 +19,7 @@ describe("upkeep", () => {
         Effect.repeat(Effect.delay(usage, "5 millis"), { until: condition })
       yield* Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
-        // It listens, and reads nothing for as long as its transaction is open.
+        // This session listens, and reads nothing for as long as its transaction is open.
         const stuck = yield* PgConnection.make({ url })
         yield* stuck.query("listen elsewhere")
         yield* stuck.query("begin")

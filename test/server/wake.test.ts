@@ -1,6 +1,5 @@
 /**
- * When a reader looks. Its own timers are set to minutes here, so that nothing but what is tested can
- * wake it.
+ * When a reader looks. Its own timers are minutes here, so that only the tested wake can wake it.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Queue } from "effect"
@@ -13,7 +12,7 @@ const asleep = { busyInterval: "5 minutes", idleInterval: "5 minutes" } as const
 const texts = (item: Item) =>
   item._tag === "Batch" ? item.events.map(({ text }) => text) : [item._tag]
 
-/** Lets the 20 ms pass for which a second NOTIFY is held back, by the clock of the database. */
+/** Waits for the 20 ms in which a second NOTIFY is held back, by the clock of the database. */
 const quiet = Effect.gen(function* () {
   const db = yield* session
   yield* Effect.repeat(
@@ -24,8 +23,8 @@ const quiet = Effect.gen(function* () {
   )
 }).pipe(Effect.scoped)
 
-describe("a reader", () => {
-  it.live.each(["hybrid", "notify"] as const)("is woken by a commit with wake: %s", (wake) =>
+describe("The wakes of a reader", () => {
+  it.live.each(["hybrid", "notify"] as const)("a commit wakes the reader with wake: %s", (wake) =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
       const queue = yield* reader.follow("room")
@@ -37,7 +36,7 @@ describe("a reader", () => {
     }).pipe(Effect.scoped, Effect.provide(layerReader({ wake }, asleep)))
   )
 
-  it.live("is woken by the commit of a transaction that published while others woke it", () =>
+  it.live("a commit wakes the reader although another wake was sent during its transaction", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
       const queue = yield* reader.follow("room")
@@ -56,7 +55,7 @@ describe("a reader", () => {
     }).pipe(Effect.scoped, Effect.provide(layerReader({ wake: "hybrid" }, asleep)))
   )
 
-  it.live("looks at once after its session was lost: nobody heard the wakes in between", () =>
+  it.live("a reader that lost its session looks at once, because it missed the wakes", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
       const db = yield* session
@@ -71,7 +70,7 @@ describe("a reader", () => {
     }).pipe(Effect.scoped, Effect.provide(layerReader({ wake: "hybrid" }, asleep)))
   )
 
-  it.live("finds by itself what nobody woke it for", () =>
+  it.live("a reader finds messages without a wake at its idle interval", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader
       const db = yield* session
@@ -84,8 +83,8 @@ describe("a reader", () => {
   )
 })
 
-describe("the database", () => {
-  it.live("notifies as its setting says: always, at most once in 20 ms, or never", () =>
+describe("The wakes by the database", () => {
+  it.live("commits wake always, at most once in 20 ms, or never, by the setting wake", () =>
     Effect.gen(function* () {
       const listener = yield* session
       const db = yield* session
@@ -97,14 +96,14 @@ describe("the database", () => {
         yield* quiet
         yield* Queue.clear(heard)
         const begun = performance.now()
-        // A transaction of its own each, as fast as the server can.
+        // Each is a transaction of its own, as fast as the server can.
         yield* db.query(
           `do $$ begin for n in 1..100 loop perform realtime.publish('room', '1'::text); commit; end loop; end $$`,
           [],
           false
         )
         if (wake === "hybrid") most = 1 + Math.floor((performance.now() - begun) / 20)
-        // Notifications come in the order of the commits: this one is the last.
+        // Notifications arrive in the order of the commits: this one is the last.
         yield* db.query("select pg_notify('realtime', 'end')")
         let count = 0
         while ((yield* Queue.take(heard)).payload !== "end") count++
@@ -112,7 +111,7 @@ describe("the database", () => {
       }
       expect(told).toMatchObject({ notify: 100, poll: 0 })
       expect(told["hybrid"]).toBeGreaterThan(0)
-      // However slow the machine is: a hundred commits cannot all be 20 ms apart.
+      // However slow the machine is, a hundred commits cannot all be 20 ms apart.
       expect(told["hybrid"]).toBeLessThanOrEqual(Math.min(most, 99))
     }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
   )

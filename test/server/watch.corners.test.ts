@@ -1,4 +1,4 @@
-/** Watched tables in corners where random ones were first caught. */
+/** Watched tables in cases that random tests found first. */
 import { inspect } from "node:util"
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
@@ -13,8 +13,8 @@ const told = PgClient.PgClient.use(
   (sql) => sql<{ readonly payload: string }>`select payload from realtime.messages order by id`
 ).pipe(Effect.map((rows) => rows.map(({ payload }) => JSON.parse(payload) as unknown)))
 
-describe("a watched table", () => {
-  it.live("may name the columns of its key as its triggers name theirs", () =>
+describe("A watched table with odd columns", () => {
+  it.live("the columns of a key may have the names that the triggers use", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* sql`create table steps (op int, d int, k int, there int, n int not null default 0, primary key (op, d, k, there))`
@@ -39,7 +39,7 @@ describe("a watched table", () => {
 
   for (const level of ["row", "statement"] as const) {
     it.live(
-      `at ${level} level tells a column that was added since, also beside one that it cannot read`,
+      `at ${level} level a change has a column added since, also beside a virtual one, which is left out`,
       () =>
         Effect.gen(function* () {
           const sql = yield* PgClient.PgClient
@@ -64,7 +64,9 @@ describe("a watched table", () => {
   }
 })
 
-/** In this order of the keys of each object, and of the events: a statement tells its rows in any order. */
+/**
+ * The events as texts with sorted keys, in sorted order: a statement sends its rows in any order.
+ */
 const sorted = (events: ReadonlyArray<unknown>): ReadonlyArray<string> =>
   events
     .map((event) =>
@@ -76,7 +78,7 @@ const sorted = (events: ReadonlyArray<unknown>): ReadonlyArray<string> =>
     )
     .toSorted()
 
-/** What the columns of a table hold, by the names that they had at first. */
+/** The columns of a table, by their first names. */
 interface Row {
   readonly id: number
   readonly twin: number
@@ -87,16 +89,16 @@ interface Row {
 type Column = keyof Row | "g" | "v"
 
 const swaps: ReadonlyArray<readonly [what: string, one: Column, other: Column]> = [
-  ["two of a type", "a", "b"],
-  ["two of different types", "a", "n"],
-  ["one and a stored one of its type", "b", "g"],
-  ["one and a stored one of another type", "n", "g"],
-  ["one and a virtual one of its type", "a", "v"],
-  ["one and a virtual one of another type", "n", "v"],
-  ["a stored and a virtual one", "g", "v"],
-  ["the key and one of its type", "id", "twin"],
-  ["the key and a stored one", "id", "g"],
-  ["the key and a virtual one", "id", "v"]
+  ["two columns of a type", "a", "b"],
+  ["two columns of different types", "a", "n"],
+  ["a column and a stored one of its type", "b", "g"],
+  ["a column and a stored one of another type", "n", "g"],
+  ["a column and a virtual one of its type", "a", "v"],
+  ["a column and a virtual one of another type", "n", "v"],
+  ["a stored and a virtual column", "g", "v"],
+  ["the key and a column of its type", "id", "twin"],
+  ["the key and a stored column", "id", "g"],
+  ["the key and a virtual column", "id", "v"]
 ]
 
 const swap = (one: string, other: string): ReadonlyArray<string> =>
@@ -104,9 +106,9 @@ const swap = (one: string, other: string): ReadonlyArray<string> =>
     (names) => `alter table things rename column ${names}`
   )
 
-describe("a watched table whose columns swap their names", () => {
+describe("A watched table whose columns swap their names", () => {
   for (const [what, one, other] of swaps) {
-    it.live(`is told by the names of then, within a transaction: ${what}`, () =>
+    it.live(`a change has the column names at its time after a swap: ${what}`, () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         const source = yield* PgNotificationSource.make()
@@ -214,7 +216,7 @@ describe("a watched table whose columns swap their names", () => {
 
   for (const relocated of [false, true]) {
     const then = relocated ? "and once its nodes are there" : "before its nodes are"
-    it.live(`is told by its own names after a dump and a restore, ${then}`, () =>
+    it.live(`a watch after a dump and a restore keeps its own columns, ${then}`, () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         yield* sql`create table things (id int primary key, a text, secret text)`
@@ -226,7 +228,7 @@ describe("a watched table whose columns swap their names", () => {
         })
         yield* Effect.forEach(swap("a", "secret"), (statement) => sql.unsafe(statement))
         yield* sql`select * from realtime.look()`
-        // As a restore leaves it: other numbers, the same names, and triggers for another table.
+        // As a restore leaves it: other table numbers, the same names, and triggers for another table.
         yield* sql`update realtime.watched set relid = 1, columns = '{1}', signature = ''`
         yield* sql`alter index things_pkey rename to things_key`
         if (relocated) yield* sql`select realtime.relocate()`
@@ -237,7 +239,9 @@ describe("a watched table whose columns swap their names", () => {
   }
 })
 
-/** What another session alters, what the transaction writes then, and what is told of it: "gap" or the row. */
+/**
+ * What another session alters, what the transaction writes then, and the event: "gap" or the row.
+ */
 const late: ReadonlyArray<
   readonly [
     what: string,
@@ -248,14 +252,14 @@ const late: ReadonlyArray<
   ]
 > = [
   [
-    "columns swapped their names, without a list",
+    "two columns swapped names, and all are watched",
     undefined,
     swap("a", "secret"),
     "update things set secret = 'more'",
     () => ({ id: 1, secret: "more", a: "hidden", n: 1 })
   ],
   [
-    "a listed column swapped its name with another one",
+    "a watched column swapped its name with another",
     ["a"],
     swap("a", "secret"),
     "update things set secret = 'more', a = 'still hidden'",
@@ -271,7 +275,7 @@ const late: ReadonlyArray<
   ],
   ["the key swapped its name", undefined, swap("id", "n"), "update things set id = 2", () => "gap"],
   [
-    "a column came",
+    "a column was added",
     undefined,
     ["alter table things add late text"],
     "update things set late = 'here'",
@@ -282,7 +286,7 @@ const late: ReadonlyArray<
   ]
 ]
 
-describe("a transaction that took its snapshot before its table was altered", () => {
+describe("A transaction with a snapshot older than an alteration of its table", () => {
   const begin = ["begin isolation level repeatable read", "select from pg_class"]
   const set = (virtual: boolean, options: Partial<PgInstaller.Watch>) =>
     Effect.gen(function* () {
@@ -327,7 +331,7 @@ describe("a transaction that took its snapshot before its table was altered", ()
 
   for (const level of ["row", "statement"] as const) {
     for (const [what, columns, alter, write, expected] of late) {
-      it.live(`is told right or as a gap at ${level} level: ${what}`, () =>
+      it.live(`at ${level} level an old snapshot gives the right row or a gap: ${what}`, () =>
         Effect.gen(function* () {
           const world = yield* set(what.includes("virtual"), { level, columns })
           yield* world.write(...begin)
@@ -338,7 +342,7 @@ describe("a transaction that took its snapshot before its table was altered", ()
       )
     }
 
-    it.live(`is told right at ${level} level once a node has written the triggers anew`, () =>
+    it.live(`at ${level} level an old snapshot gives the right row after a node looked`, () =>
       Effect.gen(function* () {
         const world = yield* set(false, { level, columns: ["a"] })
         yield* world.write(...begin)
@@ -349,7 +353,7 @@ describe("a transaction that took its snapshot before its table was altered", ()
     )
   }
 
-  it.live("cannot watch it, and says so", () =>
+  it.live("watching a table altered after the transaction's snapshot is rejected", () =>
     Effect.gen(function* () {
       const world = yield* set(false, { columns: ["a"] })
       yield* world.write(...begin)
@@ -361,11 +365,11 @@ describe("a transaction that took its snapshot before its table was altered", ()
     }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
   )
 
-  it.live("gets no triggers for what it was when they were begun", () =>
+  it.live("triggers are not written for a table that is altered meanwhile", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const world = yield* set(false, { columns: ["a"] })
-      // In the midst of it, as another session may.
+      // The alteration happens in the middle, as by another session.
       yield* sql`create function meanwhile() returns event_trigger language plpgsql as $$ begin
         alter table public.things rename column secret to b; end $$`
       yield* sql`create event trigger meanwhile on ddl_command_end when tag in ('CREATE FUNCTION')

@@ -1,6 +1,6 @@
 /**
- * What a watched table tells is right whoever writes, whatever stands beside our triggers, and however
- * the table is altered between two writes.
+ * The events of a watched table are right whichever session writes, whatever other triggers there
+ * are, and however the table is altered between two writes.
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
@@ -18,7 +18,7 @@ const watch = (options: PgInstaller.Watch) => PgInstaller.watch({ delivery: "dur
 const parsed = (payload: string): unknown =>
   payload.startsWith(" ") ? payload : (JSON.parse(payload) as unknown)
 
-/** Runs SQL on a session of its own, and gives the events it wrote, in their order. */
+/** Runs SQL on a session of its own, and returns the events it wrote, in order. */
 const changes = (...statements: ReadonlyArray<string>) =>
   Effect.gen(function* () {
     const sql = yield* PgClient.PgClient
@@ -31,7 +31,7 @@ const changes = (...statements: ReadonlyArray<string>) =>
     return rows.map(({ payload }) => parsed(payload))
   }).pipe(Effect.scoped)
 
-/** What is left when each event is applied to what was there: the rows by their keys. */
+/** The rows that remain after applying each event, by their keys. */
 const folded = (events: ReadonlyArray<unknown>) => {
   const rows = new Map<string, unknown>()
   for (const event of events as ReadonlyArray<{ operation: string; data: unknown; key: object }>) {
@@ -41,7 +41,7 @@ const folded = (events: ReadonlyArray<unknown>) => {
   return [...rows.values()]
 }
 
-/** From then on whatever is not told the fast way fails its statement. */
+/** From then on a change that takes the slow path fails its statement. */
 const fastOnly = Effect.gen(function* () {
   const sql = yield* PgClient.PgClient
   yield* sql`create or replace function realtime.row_slow(id int, rel oid, op text, o record, n record) returns boolean
@@ -61,9 +61,9 @@ const hostile = [
   "set standard_conforming_strings = off"
 ]
 
-describe("who writes a watched table", () => {
+describe("The session that writes a watched table", () => {
   for (const level of levels) {
-    it.live(`does not change what is told, at ${level} level`, () =>
+    it.live(`the settings of the writing session do not change events at ${level} level`, () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         yield* sql`create table visits (
@@ -95,7 +95,7 @@ describe("who writes a watched table", () => {
     )
   }
 
-  it.live("may have standard_conforming_strings off and names with quotes and backslashes", () =>
+  it.live("names with quotes and backslashes work with standard_conforming_strings off", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* sql.unsafe(
@@ -118,7 +118,7 @@ describe("who writes a watched table", () => {
     }).pipe(Effect.provide(layerInstalled()))
   )
 
-  it.live("cannot put operators of their own in the way of a trigger", () =>
+  it.live("operators in the writer's search_path do not reach the triggers", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* sql`create table orders (id int primary key, name text)`
@@ -143,9 +143,9 @@ describe("who writes a watched table", () => {
   )
 })
 
-describe("a trigger function", () => {
+describe("The trigger functions of a watched table", () => {
   for (const level of levels) {
-    it.live(`tells what happens every day without the catalog, at ${level} level`, () =>
+    it.live(`everyday changes at ${level} level send events without reading the catalog`, () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         yield* sql`create table orders (id int, line text, n numeric, at timestamptz default now(), tags text[], primary key (id, line))`
@@ -170,7 +170,7 @@ describe("a trigger function", () => {
       }).pipe(Effect.provide(layerInstalled()))
     )
 
-    it.live(`follows names that change places, at ${level} level`, () =>
+    it.live(`at ${level} level events have the new names when columns change places`, () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         yield* sql`create table users (id int primary key, title text, secret text, other int)`
@@ -206,20 +206,20 @@ describe("a trigger function", () => {
                 { data: { id: 9, first: 3 }, key: { first: 3 } }
               ])
         ])
-        // What has the name now is not what was allowed.
+        // The column that has the name now is not the column that was allowed.
         const whole = yield* changes("update users set title = 'not told'")
         expect(whole).toHaveLength(3)
         expect(whole).toMatchObject([{ data: { id: 9 } }, { data: { id: 9 } }, { data: { id: 9 } }])
       }).pipe(Effect.provide(layerInstalled()))
     )
 
-    it.live(`never fails a statement when its table is altered, at ${level} level`, () =>
+    it.live(`altering a watched table never fails a later statement, at ${level} level`, () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         yield* sql`create table orders (id int primary key, n int, name text)`
         yield* watch({ channel: "table_updates_orders", level, old: true })
         const told = yield* changes(
-          // One session, so that plans made before live on.
+          // One session, so that plans made before an alteration are used again.
           "insert into orders values (1, 1, 'a'), (2, 2, 'b')",
           "update orders set n = n + 1",
           "alter table orders alter column n type text",
@@ -243,7 +243,7 @@ describe("a trigger function", () => {
             { id: 1, name: "f", more: [1] }
           ])
         )
-        // Without a key no event can say which row it is about.
+        // Without a key no event can name its row.
         expect(
           yield* changes(
             "begin",
@@ -258,7 +258,7 @@ describe("a trigger function", () => {
   }
 
   it.live(
-    "is silent on a table that a dump brought it to, and watching that table removes it",
+    "a trigger that a dump brought to another table sends nothing, and watching that table removes it",
     () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
@@ -288,8 +288,8 @@ describe("a trigger function", () => {
   )
 })
 
-describe("a part of a partitioned table that has parts itself", () => {
-  it.live("is watched for what its own parts get", () =>
+describe("A watched partition that is partitioned itself", () => {
+  it.live("a watched partition sends the changes of its own partitions and of no others", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* sql`create table parts (id int, kind text, primary key (id, kind)) partition by range (id)`
@@ -311,9 +311,9 @@ describe("a part of a partitioned table that has parts itself", () => {
   )
 })
 
-describe("a live watched table", () => {
+describe("A table watched live", () => {
   for (const level of levels) {
-    it.live(`tells each change of a transaction, also equal ones, at ${level} level`, () =>
+    it.live(`a live watch sends each change of a transaction once, at ${level} level`, () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         const source = yield* PgNotificationSource.make()
@@ -355,7 +355,7 @@ describe("a live watched table", () => {
     )
   }
 
-  it.live("needs no outbox", () =>
+  it.live("a live watch works without the outbox table", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const source = yield* PgNotificationSource.make()
@@ -374,16 +374,16 @@ describe("a live watched table", () => {
   )
 })
 
-describe("triggers of the owner", () => {
+describe("Other triggers on a watched table", () => {
   for (const level of levels) {
     it.live(
-      `that change the same rows leave the last event with the row's state, at ${level} level`,
+      `at ${level} level the last event of a row is its state, although another trigger changes the row`,
       () =>
         Effect.gen(function* () {
           const sql = yield* PgClient.PgClient
           yield* sql`create table addresses (id int primary key, fallback boolean)`
           yield* watch({ channel: "table_updates_addresses", level })
-          // Only one may be the fallback.
+          // Only one row may be the fallback.
           yield* sql.unsafe(`create function one_fallback() returns trigger language plpgsql as $$ begin
           if new.fallback then update addresses set fallback = false where id <> new.id and fallback; end if;
           return null; end $$`)
@@ -401,7 +401,7 @@ describe("triggers of the owner", () => {
         }).pipe(Effect.provide(layerInstalled()))
     )
 
-    it.live(`that take a row away again leave one DELETE, at ${level} level`, () =>
+    it.live(`rows that another trigger deletes send one DELETE each, at ${level} level`, () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         yield* sql`create table jobs (id int primary key, done boolean)`
@@ -424,7 +424,7 @@ describe("triggers of the owner", () => {
     )
   }
 
-  it.live("that change rows which a condition hides leave a gap", () =>
+  it.live("rows that another trigger hides from the condition send a gap", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* sql`create table posts (id int primary key, published boolean)`
@@ -442,7 +442,7 @@ describe("triggers of the owner", () => {
     }).pipe(Effect.provide(layerInstalled()))
   )
 
-  it.live("that change another watched table cost its own rows nothing", () =>
+  it.live("a cascade to another watched table never takes the slow path", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* sql`create table parents (id int primary key)`
@@ -457,8 +457,8 @@ describe("triggers of the owner", () => {
   )
 })
 
-describe("changes that pass by the triggers", () => {
-  it.live("are told of appliers and replica sessions where the watch is always on", () =>
+describe("Changes that no trigger sees", () => {
+  it.live("replica sessions send events only with the option always", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* sql`create table orders (id int primary key)`
@@ -491,7 +491,7 @@ describe("changes that pass by the triggers", () => {
     }).pipe(Effect.provide(layerInstalled()))
   )
 
-  it.live("can be told as a gap", () =>
+  it.live("tell_gap sends a gap to a live and to a durable channel", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const source = yield* PgNotificationSource.make()
@@ -508,7 +508,7 @@ describe("changes that pass by the triggers", () => {
     }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
   )
 
-  it.live("are found at the next look, told as a gap once, and named", () =>
+  it.live("look finds each table without working triggers, and sends one gap for each", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       for (const name of ["gone", "moved", "keyless", "quiet", "fine"]) {
@@ -538,7 +538,7 @@ describe("changes that pass by the triggers", () => {
       const rows = yield* sql`select channel, payload from realtime.messages order by channel`
       expect(rows).toEqual(found.map(([channel]) => ({ channel, payload: gapTexts.source })))
       expect(yield* sql`select channel from realtime.troubles()`).toHaveLength(4)
-      // What was only altered has its functions anew.
+      // A table that was only altered has new functions.
       yield* fastOnly
       expect(yield* changes("insert into fine values (1, 2)")).toMatchObject([
         { data: { id: 1, m: 2 } }
@@ -547,8 +547,8 @@ describe("changes that pass by the triggers", () => {
   )
 })
 
-describe("a channel", () => {
-  it.live("belongs to one table, unless it is shared on purpose", () =>
+describe("The channel of a watched table", () => {
+  it.live("a channel belongs to one table unless both watches are shared", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* sql`create table orders (id int primary key)`
@@ -569,7 +569,7 @@ describe("a channel", () => {
     }).pipe(Effect.provide(layerInstalled()))
   )
 
-  it.live("is not that of a temporary table", () =>
+  it.live("a temporary table cannot be watched", () =>
     Effect.gen(function* () {
       const writer = yield* session
       yield* writer.query("create temporary table passing (id int primary key)")

@@ -1,6 +1,7 @@
 /**
- * Whatever a table is like, whatever its owner alters, and whatever sessions of whatever settings do to it:
- * no statement fails that would not fail unwatched, and the events of each channel are the table.
+ * Random tables, random alterations by the owner, and random statements by sessions with random
+ * settings: no statement fails that would not fail unwatched, and the events of each channel equal
+ * the table.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
@@ -12,7 +13,7 @@ import { eyes, type Pair, type Universe, world } from "./support/wild/world.ts"
 
 const worlds = long ? 1000 : 24
 const transactions = 14
-/** Milliseconds after which a run of every day begins no other world. */
+/** Milliseconds after which a short run begins no other world. */
 const enough = long ? Infinity : 20_000
 
 const universe = Effect.gen(function* () {
@@ -44,13 +45,13 @@ const universe = Effect.gen(function* () {
   return { made, unknown }
 })
 
-describe("a watched table of any kind", () => {
+describe("Random watched tables", () => {
   it.live(
-    "is what its events say, after every commit",
+    "the events of random watched tables equal the tables after every commit",
     () =>
       Effect.gen(function* () {
         const { made, unknown } = yield* universe
-        // A type that no value is known of would never be drawn.
+        // A type without a known value would never be drawn.
         expect(unknown).toEqual([])
         let told = 0
         const failed: Array<string> = []

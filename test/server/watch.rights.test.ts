@@ -1,6 +1,6 @@
 /**
- * Watched tables of somebody else, behind row-level security, and in transactions that began before the
- * watch: what cannot be read is told as a gap, and never as gone.
+ * Watched tables of another owner, behind row-level security, and in transactions that began before
+ * the watch: a row that cannot be read is a gap, and never a DELETE.
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
@@ -21,7 +21,7 @@ const payloads = PgClient.PgClient.use(
   )
 )
 
-/** A database whose owner is no superuser and may not pass by row-level security. */
+/** A database with an owner that is no superuser and is subject to row-level security. */
 const layerLesser = Layer.unwrap(
   Effect.gen(function* () {
     const owner = `owner_${randomBytes(4).toString("hex")}`
@@ -35,9 +35,9 @@ const layerLesser = Layer.unwrap(
   })
 )
 
-describe("a watched table with row-level security", () => {
+describe("A watched table with row-level security", () => {
   for (const level of ["row", "statement"] as const) {
-    it.live(`is never told as gone where a policy hides a row, at ${level} level`, () =>
+    it.live(`a row hidden by a policy never sends a DELETE, at ${level} level`, () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         yield* PgInstaller.install()
@@ -51,7 +51,7 @@ describe("a watched table with row-level security", () => {
         yield* sql`create trigger settle after insert on lots for each row execute function settle()`
         yield* sql`insert into lots values (1, 0), (2, 8)`
         const told = yield* payloads
-        // The second row was not changed again, and the first one's state at commit is told.
+        // The second row was not changed again, and the first one has its state at commit.
         const last = new Map(
           told.flatMap((event) =>
             typeof event === "string" ? [] : [[(event as { key: { id: number } }).key.id, event]]
@@ -64,7 +64,7 @@ describe("a watched table with row-level security", () => {
     )
   }
 
-  it.live("is a gap where a row that came back is hidden", () =>
+  it.live("a row that another trigger inserts again and a policy hides sends a gap", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* PgInstaller.install()
@@ -73,7 +73,7 @@ describe("a watched table with row-level security", () => {
       yield* PgInstaller.watch({ channel: "table_updates_lots", delivery: "durable" })
       yield* sql.unsafe(`create function again() returns trigger language plpgsql as $$ begin
         insert into lots values (old.id, old.a + 8); return null; end $$`)
-      // Before ours, so that ours finds the row again.
+      // This trigger fires before ours, so that ours finds the row again.
       yield* sql.unsafe(
         `create trigger "  again" after delete on lots for each row execute function again()`
       )
@@ -86,8 +86,8 @@ describe("a watched table with row-level security", () => {
   )
 })
 
-describe("a transaction that took its snapshot before the watch", () => {
-  it.live("has its small rows told, and a gap for what must be looked up", () =>
+describe("A transaction with a snapshot older than the watch", () => {
+  it.live("a transaction older than the watch sends small rows, and a gap for large ones", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* sql`create table big (id int primary key, text text)`
@@ -115,8 +115,8 @@ describe("a transaction that took its snapshot before the watch", () => {
   )
 })
 
-describe("the look at watched tables", () => {
-  it.live("tells a gap for every way in which a table stops being told", () =>
+describe("realtime.look", () => {
+  it.live("look finds every way in which a watch stops working, and sends a gap for each", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const watch = (table: string, options: Partial<PgInstaller.Watch> = {}) =>
@@ -139,7 +139,7 @@ describe("the look at watched tables", () => {
       for (const table of ["partial", "heir"]) yield* watch(table, { level: "statement" })
       for (const table of ["replica", "deferred", "nowhere", "untold", "parts"]) yield* watch(table)
       expect(yield* sql`select * from realtime.look()`).toEqual([])
-      // A partition that comes later is no trouble.
+      // A partition added later is no trouble.
       yield* sql`create table parts_2 partition of parts for values from (10) to (20)`
       expect(yield* sql`select * from realtime.look()`).toEqual([])
 
@@ -162,15 +162,15 @@ describe("the look at watched tables", () => {
       expect(found.map(({ channel }) => channel)).toEqual(all)
       const told = yield* sql`select channel, payload from realtime.messages order by channel`
       expect(told).toEqual(all.map((channel) => ({ channel, payload: gapTexts.source })))
-      // A key that may be equal for a moment says nothing.
+      // A key that is not unique at every moment names no row.
       yield* sql`insert into deferred values (1), (2)`
       expect((yield* payloads).at(-1)).toBe(gapTexts.invalid)
     }).pipe(Effect.provide(layerInstalled()))
   )
 })
 
-describe("two tables that ask for one channel at the same time", () => {
-  it.live("do not both get it", () =>
+describe("Two watches for one channel at the same time", () => {
+  it.live("two concurrent watches of one channel cannot both succeed", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const [one, other] = [yield* session, yield* session]

@@ -1,4 +1,4 @@
-/** Watching tables: one event per changed row, whatever the row, the table and the statement are like. */
+/** Watching tables: one event per changed row, for every kind of row, table and statement. */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Queue } from "effect"
@@ -8,10 +8,10 @@ import { layerInstalled } from "./support/durable.ts"
 import { long } from "./support/random.ts"
 import { listenTo } from "../support/listenTo.ts"
 
-/** Into the outbox, where a test can read it. */
+/** Watches into the outbox, where a test can read the events. */
 const watch = (options: PgInstaller.Watch) => PgInstaller.watch({ delivery: "durable", ...options })
 
-/** Runs SQL, and gives the events it wrote, in their order. */
+/** Runs SQL, and returns the events it wrote, in order. */
 const changes = (...statements: ReadonlyArray<string>) =>
   Effect.gen(function* () {
     const sql = yield* PgClient.PgClient
@@ -26,12 +26,12 @@ const changes = (...statements: ReadonlyArray<string>) =>
 const refusal = (options: PgInstaller.Watch) =>
   Effect.map(Effect.flip(watch(options)), (error) => [error._tag, error.message])
 
-/** Both levels say the same. */
+/** Both levels send the same events. */
 const levels = ["row", "statement"] as const
 
-describe("a watched table", () => {
+describe("A watched table", () => {
   for (const level of levels) {
-    it.live(`at ${level} level tells each changed row with its key, and a rollback nothing`, () =>
+    it.live(`at ${level} level each changed row sends an event, and a rollback none`, () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         yield* sql`create table orders (id int primary key, n numeric, at timestamptz, tags text[])`
@@ -55,7 +55,7 @@ describe("a watched table", () => {
           .withTransaction(Effect.andThen(sql`insert into orders values (3)`, Effect.fail("no")))
           .pipe(Effect.ignore)
         expect(yield* changes(`delete from orders`)).toEqual([])
-        // An upsert is what it did.
+        // An upsert sends what it did.
         expect(
           yield* changes(
             `insert into orders values (4)`,
@@ -69,7 +69,7 @@ describe("a watched table", () => {
       }).pipe(Effect.provide(layerInstalled()))
     )
 
-    it.live(`at ${level} level tells 5 updates of a row in one transaction as 5 events`, () =>
+    it.live(`at ${level} level 5 updates of a row in one transaction send 5 events`, () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         yield* sql`create table orders (id int primary key, n int)`
@@ -82,7 +82,7 @@ describe("a watched table", () => {
     )
 
     it.live(
-      `at ${level} level tells a new key as the end of one row and the beginning of another`,
+      `at ${level} level a changed key sends a DELETE of the old key and an INSERT of the new one`,
       () =>
         Effect.gen(function* () {
           const sql = yield* PgClient.PgClient
@@ -98,7 +98,7 @@ describe("a watched table", () => {
         }).pipe(Effect.provide(layerInstalled()))
     )
 
-    it.live(`at ${level} level keeps to its columns, also when one is renamed or dropped`, () =>
+    it.live(`at ${level} level a watch keeps to its columns when one is renamed or dropped`, () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         yield* sql`create table users (id int primary key, name text, secret text, "Of, fice" text)`
@@ -126,7 +126,7 @@ describe("a watched table", () => {
       }).pipe(Effect.provide(layerInstalled()))
     )
 
-    it.live(`at ${level} level carries rows of 200 columns, over 1 MB, and over every limit`, () =>
+    it.live(`at ${level} level rows of 200 columns and of 2 MB arrive, larger ones as key`, () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         const columns = Array.from(
@@ -139,7 +139,7 @@ describe("a watched table", () => {
         expect(Object.keys((wide as { data: object }).data)).toHaveLength(200)
         const [large] = yield* changes(`update wide set c0 = repeat('"x', 1000000)`)
         expect((large as { data: { c0: string } }).data.c0).toHaveLength(2_000_000)
-        // Stored in little, but far over the limit; the long run takes what JSON could not hold at all.
+        // Small when stored, but far over the limit; the long run takes more than JSON could hold.
         const bytes = long ? 600_000_000 : 10_000_000
         yield* sql`create table heavy (id int primary key, a text, b bytea, c int[])`
         yield* watch({ channel: "table_updates_heavy", level, old: true })
@@ -161,7 +161,7 @@ describe("a watched table", () => {
       }).pipe(Effect.provide(layerInstalled()))
     )
 
-    it.live(`at ${level} level never fails the statement because of what a row holds`, () =>
+    it.live(`at ${level} level no value of a row fails its statement`, () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         yield* sql`create type mood as enum ('fine', 'it''s "ok"')`
@@ -172,7 +172,7 @@ describe("a watched table", () => {
           columns: ["j", "f", "d", "m", "r", "n"]
         })
         const told = yield* changes(
-          // What jsonb and the functions of json refuse: NUL and half a surrogate pair, deep inside.
+          // Values that jsonb and the functions of json reject: NUL and half a surrogate pair, deep inside.
           String.raw`insert into odd values (E'\x01\u2028"\\', '{"a": "\u0000", "b": ["\ud800"], "n": 1e999999}', 'NaN', 'infinity', 'it''s "ok"', '[1,5)', 'NaN')`,
           String.raw`update odd set f = '-Infinity', j = '{"a": "\u0000"}'`
         )
@@ -183,7 +183,7 @@ describe("a watched table", () => {
       }).pipe(Effect.provide(layerInstalled()))
     )
 
-    it.live(`at ${level} level tells a row over maxBytes as its key, to the byte`, () =>
+    it.live(`at ${level} level a row over maxBytes by one byte is sent as its key`, () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         yield* sql`create table notes (id int primary key, text text)`
@@ -202,7 +202,7 @@ describe("a watched table", () => {
       }).pipe(Effect.provide(layerInstalled()))
     )
 
-    it.live(`at ${level} level may have any name, in any schema, and so may its columns`, () =>
+    it.live(`at ${level} level schema, table and columns may have any names`, () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         const schema = `We "ird; \\schema's 100%`
@@ -240,7 +240,7 @@ describe("a watched table", () => {
         const key = { "Ke y %I": 1, k: 2 }
         for (const columns of [undefined, ["x", ...texts]]) {
           yield* watch({ channel: "odd", table, level, old: true, columns })
-          // Small, with an escape that JSON writes as \u, and larger than is built unseen.
+          // A small text, one with an escape that JSON writes as \u, and one larger than is built unseen.
           for (const text of ["a", "\u0001", "é".repeat(50_000)]) {
             const row = (last: string) => ({
               x: { x: 3, k: 4 },
@@ -266,7 +266,7 @@ describe("a watched table", () => {
       }).pipe(Effect.provide(layerInstalled()))
     )
 
-    it.live(`at ${level} level has the columns of its key alone as the key`, () =>
+    it.live(`at ${level} level the key has only the columns of the primary key`, () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         yield* sql`create table names (a int, name text, b int, primary key (b, a) include (name))`
@@ -280,7 +280,7 @@ describe("a watched table", () => {
       }).pipe(Effect.provide(layerInstalled()))
     )
 
-    it.live(`at ${level} level leaves out what is generated and not stored`, () =>
+    it.live(`at ${level} level virtual columns are left out, and stored ones sent`, () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         const [server] = yield* sql<{ readonly number: number }>`
@@ -320,7 +320,7 @@ describe("a watched table", () => {
 
   for (const when of [undefined, { insert: "true", update: "true", delete: "true" }]) {
     const told = when === undefined ? "each row" : "the rows that a condition picks"
-    it.live(`tells ${told} in order, also when a trigger of its owner changes them again`, () =>
+    it.live(`${told} sends each change in order, when a trigger changes it again too`, () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         yield* sql`create table orders (id int primary key, n int not null default 0)`
@@ -340,7 +340,7 @@ describe("a watched table", () => {
     )
   }
 
-  it.live("tells only the rows that a condition picks", () =>
+  it.live("a watch with a condition sends only the rows for which the condition holds", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* sql`create table posts (id int primary key, published boolean not null default false)`
@@ -371,7 +371,7 @@ describe("a watched table", () => {
   )
 
   it.live(
-    "may be partitioned: rows count wherever they go in, also in partitions of tomorrow",
+    "a partitioned table sends the changes of all its partitions, of those added later too",
     () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
@@ -395,7 +395,7 @@ describe("a watched table", () => {
           { operation: "INSERT", data: { n: 10 }, key: { day: 2, n: 10 } },
           { operation: "TRUNCATE" }
         ])
-        // That a partition of tomorrow is emptied is told once the table is watched again.
+        // A TRUNCATE of a later partition is sent only after another watch.
         yield* watch({ channel: "table_updates_logs", columns: ["n"] })
         yield* watch({ channel: "table_updates_logs", columns: ["n"] })
         expect(yield* changes(`truncate logs_2`, `truncate logs_1`)).toEqual([
@@ -411,7 +411,7 @@ describe("a watched table", () => {
   )
 
   it.live(
-    "is emptied by TRUNCATE with one event that no schema matches, so that readers read again",
+    "TRUNCATE of a watched table sends one event with the operation TRUNCATE and no row in it",
     () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
@@ -422,7 +422,7 @@ describe("a watched table", () => {
       }).pipe(Effect.provide(layerInstalled()))
   )
 
-  it.live("is watched again only when something changes, and for several channels at once", () =>
+  it.live("watch replaces triggers only if it changes, and allows several channels", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* sql`create table orders (id int primary key, a text)`
@@ -439,7 +439,7 @@ describe("a watched table", () => {
         { operation: "INSERT", data: { a: "x" }, key: { id: 1 } },
         { operation: "INSERT", data: { id: 1, a: "x" }, key: { id: 1 } }
       ])
-      // A trigger that somebody dropped by hand is made again.
+      // A trigger dropped by hand is created again.
       yield* sql.unsafe(
         `do $$ declare t name; begin for t in select tgname from pg_trigger where tgrelid = 'orders'::regclass and not tgisinternal
          loop execute format('drop trigger %I on orders', t); end loop; end $$`
@@ -449,7 +449,7 @@ describe("a watched table", () => {
     }).pipe(Effect.provide(layerInstalled()))
   )
 
-  it.live("gets triggers of today's names where an earlier version watched it", () =>
+  it.live("watch and unwatch replace the trigger names of an earlier version", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const names = sql<{ readonly name: string }>`
@@ -473,7 +473,7 @@ describe("a watched table", () => {
     }).pipe(Effect.provide(layerInstalled()))
   )
 
-  it.live("is refused, with the reason, when its events would be of no use", () =>
+  it.live("a watch that could send no useful events is rejected with the reason", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* sql`create table keyless (n int)`
@@ -511,13 +511,13 @@ describe("a watched table", () => {
       const error = yield* Effect.flip(sql.unsafe(`select realtime.watch('"${"x".repeat(60)}"')`))
       expect(String(error.reason.cause)).toContain("explicit channel")
       expect(yield* sql`select count(*)::int n from realtime.watched`).toEqual([{ n: 0 }])
-      // Who inherits may be watched for itself.
+      // A table that inherits may be watched itself.
       yield* watch({ channel: "table_updates_heir" })
       expect(yield* changes(`insert into heir values (1)`)).toHaveLength(1)
     }).pipe(Effect.provide(layerInstalled()))
   )
 
-  it.live("fails the statement when its outbox cannot be written, as it must", () =>
+  it.live("a change fails if its event cannot be written to the outbox", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       yield* sql`create table orders (id int primary key)`
@@ -528,7 +528,7 @@ describe("a watched table", () => {
     }).pipe(Effect.provide(layerInstalled()))
   )
 
-  it.live("can be told live: by NOTIFY alone, whole up to 7,967 bytes, as its key beyond", () =>
+  it.live("a live watch sends rows up to 7,967 bytes by NOTIFY, and larger ones as key", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const source = yield* PgNotificationSource.make()
@@ -553,7 +553,7 @@ describe("a watched table", () => {
           { operation: "INSERT", data: { id: 3 }, key: { id: 3 }, truncated: true }
         ])
       }
-      // A key that is too large itself: that something happened is all that can be told.
+      // A key that is too large itself: only the operation can be sent.
       expect(String(yield* Queue.take(names)).trim()).toBe(
         `{"operation":"INSERT","data":null,"truncated":true}`
       )
@@ -562,14 +562,14 @@ describe("a watched table", () => {
   )
 
   it.live(
-    "keeps its watch through a dump: tables are found by name where their numbers changed",
+    "a watch survives a dump: a table with a new number is found by its name, with its columns",
     () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         yield* sql`create table orders (gone int, id int primary key, name text, secret text)`
         yield* sql`alter table orders drop column gone`
         yield* watch({ channel: "table_updates_orders", columns: ["name"] })
-        // As a restore leaves it: other numbers, the same names.
+        // As a restore leaves it: other table numbers, the same names.
         yield* sql`update realtime.watched set relid = 1, columns = '{1}'`
         const told = { operation: "INSERT", data: { name: "a" }, key: { id: 1 } }
         expect(yield* changes(`insert into orders values (1, 'a', 'hidden')`)).toEqual([told])

@@ -1,4 +1,7 @@
-/** A channel and its table that differ in how changes are delivered: told, because nothing else would. */
+/**
+ * Channels with a delivery different from that of their watched table: a warning, because nothing
+ * else would show it.
+ */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Logger, Queue, Redacted, Schema, Stream } from "effect"
@@ -23,7 +26,7 @@ const layerRealtime = Realtime.layer({ linger: 0 }).pipe(
   Layer.provide([PgNotificationSource.layer(), OutboxReader.layer()])
 )
 
-/** Runs with a hub that starts where tables are watched, and with the warnings that are logged. */
+/** Runs with a hub over watched tables, and with the warnings that are logged. */
 const warned = <A, E, R>(
   channels: ReadonlyArray<Table>,
   body: (warnings: Queue.Dequeue<string>) => Effect.Effect<A, E, R | Realtime.Realtime>
@@ -62,8 +65,8 @@ const watch = (...channels: ReadonlyArray<Table>) =>
     )
   )
 
-describe("a channel whose table is watched with another delivery", () => {
-  it.live("live: is warned of once, with the cure; one that agrees is not", () =>
+describe("A channel with another delivery than its watched table", () => {
+  it.live("a live channel of a table watched durable warns once; a right one does not", () =>
     warned([durable("t1"), live("t2"), durable("t3")], (warnings) =>
       Effect.gen(function* () {
         const opened = openedBy(yield* Realtime.Realtime)
@@ -80,7 +83,7 @@ describe("a channel whose table is watched with another delivery", () => {
     )
   )
 
-  it.live("durable: the same, by a subscriber and by a consumer of its own", () =>
+  it.live("a durable channel of a table watched live warns once; a right one does not", () =>
     warned([live("t1"), durable("t2"), live("t3")], (warnings) =>
       Effect.gen(function* () {
         const opened = openedBy(yield* Realtime.Realtime)
@@ -97,7 +100,7 @@ describe("a channel whose table is watched with another delivery", () => {
   )
 
   for (const delivery of ["live", "durable"] as const) {
-    it.live(`${delivery}: is warned of once where its table is not watched at all`, () =>
+    it.live(`a ${delivery} channel of a table that is not watched warns once`, () =>
       warned([live("t1")], (warnings) =>
         Effect.gen(function* () {
           const realtime = yield* Realtime.Realtime
@@ -117,7 +120,7 @@ describe("a channel whose table is watched with another delivery", () => {
     )
   }
 
-  it.live("is warned of when a server starts with it", () =>
+  it.live("a server that starts with a wrong channel warns at once", () =>
     warned([live("t1")], (warnings) =>
       Effect.gen(function* () {
         const channels = [live("t1"), durable("t1"), live("nobody"), Channel.allTableUpdates]
@@ -131,7 +134,7 @@ describe("a channel whose table is watched with another delivery", () => {
     )
   )
 
-  it.live("is warned of when its table is gone", () =>
+  it.live("a node warns when a watched table is dropped", () =>
     warned([durable("t1")], (warnings) =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
@@ -144,7 +147,7 @@ describe("a channel whose table is watched with another delivery", () => {
     )
   )
 
-  it.live("is looked for without an error where nothing is installed, or may not be read", () =>
+  it.live("reading the watched tables without install or right fails nothing", () =>
     Effect.gen(function* () {
       const { url } = yield* TestDatabase
       const user = `user_${randomBytes(4).toString("hex")}`

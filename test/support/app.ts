@@ -1,5 +1,6 @@
 /**
- * An Effect HTTP app with a door, on a free port of this machine, over the source in memory.
+ * An Effect HTTP app with a realtime server, on a free port of this machine, over the source in
+ * memory.
  */
 import { NodeHttpServer } from "@effect/platform-node"
 import { Context, Effect, Layer } from "effect"
@@ -15,7 +16,7 @@ import * as RealtimeServer from "../../src/server/RealtimeServer.ts"
 import type { InvalidOption } from "../../src/server/ServerError.ts"
 import type { AnonymousOptions } from "../../src/server/ServerOptions.ts"
 
-/** Where a test's door is. */
+/** The URLs of a test's server. */
 export class Address extends Context.Service<
   Address,
   { readonly http: string; readonly ws: string }
@@ -29,7 +30,7 @@ export const address = Layer.effect(
   })
 )
 
-/** The whole app around a door; what it is made of stays reachable for the test. */
+/** The whole app around a server, with its services for the test. */
 export const layerAround = (
   door: Layer.Layer<
     RealtimeServer.RealtimeServer,

@@ -1,19 +1,20 @@
 /**
- * What makes a run of the tests cheaper, in the environment of everything that it starts. Whoever has set
- * a variable has decided.
+ * Settings that make a test run cheaper, in the environment of every process that it starts. A
+ * variable that is set already stays.
  *
- * TMPDIR: temporary files in memory, where the machine has enough. Databases are made, filled and dropped
- * by the hundred, and on a disk most of the time of a run goes into files that nobody reads again.
+ * TMPDIR: temporary files in memory, where the machine has enough. Databases are made, filled and
+ * dropped by the hundred, and on a disk most of the time of a run goes into files that are never
+ * read again.
  *
- * NODE_COMPILE_CACHE: what Node compiled for one program is there for the next. Tests start some sixty,
- * and each then needs two thirds of the time or less.
+ * NODE_COMPILE_CACHE: code that Node compiled for one program is there for the next. Tests start
+ * some sixty programs, and each then needs two thirds of the time or less.
  */
 import { accessSync, constants, statfsSync } from "node:fs"
 import { resolve } from "node:path"
 
 const directory = "/dev/shm"
 
-/** What a run may need at a time, in bytes, with as much to spare; a container often has 64 MB. */
+/** The bytes that a run may need at a time, twice; a container often has 64 MB. */
 const needed = 4 * 1024 ** 3
 
 const fits = (): boolean => {
@@ -29,7 +30,7 @@ const fits = (): boolean => {
 
 const compiled = resolve(import.meta.dirname, "../../node_modules/.cache/tests")
 
-/** `exact`: what runs is measured line by line, which code from a cache does not allow. */
+/** `exact`: the run is measured line by line, which code from a cache does not allow. */
 export const makeCheaper = (exact: boolean): void => {
   if (process.env["TMPDIR"] === undefined && fits()) process.env["TMPDIR"] = directory
   if (!exact) process.env["NODE_COMPILE_CACHE"] ??= compiled

@@ -13,7 +13,10 @@ const candidates = [
   "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 ]
 
-/** Where Chromium is, if it is there. Without it the browser tests are skipped; `global-setup.ts` says so. */
+/**
+ * The path of Chromium, if it is installed. Without it the browser tests are skipped, which
+ * `global-setup.ts` reports.
+ */
 export const executablePath = candidates.find((path) => path !== undefined && existsSync(path))
 
 const args = [
@@ -27,15 +30,15 @@ const args = [
   "--disable-sync"
 ]
 
-/** Imported here because it takes long, and most runs need it not. */
+/** Imported lazily, because it takes long and most runs do not need it. */
 const chromium = async () => (await import("playwright-core")).chromium
 
 export const launch = async () =>
   (await chromium()).launch({ executablePath: executablePath!, args })
 
 /**
- * A browser as a person has it: a tab behind another one is hidden, its timers are held back and it
- * may be frozen. In those that Playwright launches every tab believes to be in front.
+ * A browser as users have it: a tab behind another one is hidden, its timers are held back and it
+ * may be frozen. In browsers that Playwright launches every tab believes to be in front.
  */
 export const launchPlain = async (): Promise<{
   readonly context: BrowserContext

@@ -1,9 +1,9 @@
 /**
- * Servers of their own for tests, without an initdb for each: the data directory of a run is made once
+ * Servers of a test's own, without an initdb for each: the data directory of a run is made once
  * (`global-setup.ts`), and every server begins with a copy of it.
  *
- * Copies have one system identifier, as a standby has that of its primary. A test to which two servers
- * are strangers makes them with `EmbeddedPostgres.make()`.
+ * Copies have one system identifier, as a standby has that of its primary. A test that needs two
+ * unrelated servers makes them with `EmbeddedPostgres.make()`.
  */
 import { Effect, type Scope } from "effect"
 import { execFile } from "node:child_process"
@@ -60,7 +60,7 @@ export const serverOn = (cluster: string, settings: Settings) =>
       settings: { fsync: "off", full_page_writes: "off", ...settings }
     })
   ).pipe(
-    // Else it would run on a directory that it made itself, and nobody would know.
+    // Otherwise the server would silently run on a directory that it made itself.
     Effect.tap(({ notice }) => (notice === undefined ? Effect.void : Effect.die(new Error(notice))))
   )
 

@@ -19,7 +19,7 @@ const names = Effect.map(
   (rows) => rows.map((row) => row["name"])
 )
 
-it.live("a database is there for its scope, and dropped with its sessions", () =>
+it.live("a database exists for its scope, and is dropped with its sessions", () =>
   Effect.gen(function* () {
     const name = yield* Effect.scoped(
       Effect.gen(function* () {
@@ -34,7 +34,7 @@ it.live("a database is there for its scope, and dropped with its sessions", () =
 )
 
 layer(layerDatabase)("layerDatabase", (it) => {
-  it.effect("connects to a database with nothing in it", () =>
+  it.effect("layerDatabase connects to an empty database", () =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       const { name } = yield* TestDatabase
@@ -45,7 +45,7 @@ layer(layerDatabase)("layerDatabase", (it) => {
   )
 
   it.effect.skipIf(process.env["REALTIME_TEST_DATABASE_URL"])(
-    "is on a server with the settings that tests need",
+    "the server of tests allows 200 connections and 20 prepared transactions, which they need",
     () =>
       Effect.gen(function* () {
         const sql = yield* SqlClient.SqlClient
@@ -56,7 +56,7 @@ layer(layerDatabase)("layerDatabase", (it) => {
   )
 })
 
-it.live("a copy with everything installed is as an install leaves a database", () =>
+it.live("a copied database with everything installed equals a database after an install", () =>
   Effect.gen(function* () {
     const state = (url: string) =>
       Effect.map(
@@ -75,7 +75,7 @@ it.live("a copy with everything installed is as an install leaves a database", (
     )
     const [one, two] = [yield* installedDatabase, yield* installedDatabase]
     expect(yield* state(one.url)).toEqual(yield* state(fresh.url))
-    // It is a database of its own, and has not been another one before.
+    // Each copy is a database of its own, and was never another one.
     const rows = yield* Effect.forEach([one, two, fresh], ({ url }) => execute(url, openStatement))
     expect(rows.flat().map(({ restored }) => restored)).toEqual([false, false, false])
     expect(new Set(rows.flat().map(({ identity }) => identity)).size).toBe(3)

@@ -17,7 +17,7 @@ import { makeCluster, serverOn } from "./cluster.ts"
 
 declare module "vitest" {
   interface ProvidedContext {
-    /** Connection strings of the servers' owners, who may create databases. */
+    /** Connection strings of the servers' owners, which may create databases. */
     readonly serverUrls: ReadonlyArray<string>
     /** Name of the database, on each server, from which those with everything installed are copied. */
     readonly template: string
@@ -37,7 +37,7 @@ const container = Effect.acquireRelease(
       .withTmpFs({ "/var/lib/postgresql": "rw" })
       .withExposedPorts(5432)
       .withWaitStrategy(
-        // Said for the first time by the server that only prepares the image's data.
+        // The server that only prepares the data of the image logs this too.
         Wait.forLogMessage("database system is ready to accept connections", 2)
       )
       .start()
@@ -100,8 +100,9 @@ const urlOf = (name: string): string => {
 }
 
 /**
- * Copies the files instead of logging every page: a seventh of the time where commits do not wait for a
- * disk. Not for a server of somebody's, which waits for its disk and may be older than the option.
+ * Copies the files instead of logging every page, which takes a seventh of the time where commits
+ * do not wait for a disk. A server given by REALTIME_TEST_DATABASE_URL waits for its disk and may
+ * be older than the option.
  */
 const strategy = theirs === "" ? "strategy file_copy" : ""
 
@@ -136,8 +137,8 @@ const layerOf = (database: Effect.Effect<Database, SqlError, Scope.Scope>) =>
 export const layerDatabase = layerOf(database)
 
 /**
- * Makes the template unless it is there: once for a server, by whoever needs it first. It is left as
- * before its first `realtime.open`, which names the database that it is run in.
+ * Makes the template unless it exists: once for a server, by the first test that needs it. It is
+ * left as before its first `realtime.open`, which names the database that it is run in.
  */
 const prepareTemplate = Effect.gen(function* () {
   const name = inject("template")
@@ -148,7 +149,7 @@ const prepareTemplate = Effect.gen(function* () {
     [name]
   )
   if (rows[0]?.["whole"] === true) return name
-  // What somebody left who was stopped in the middle.
+  // The rest of a run that was stopped in the middle.
   yield* owner.query(`drop database if exists ${name}`)
   yield* create(name, "")
   yield* Effect.gen(function* () {
@@ -158,12 +159,12 @@ const prepareTemplate = Effect.gen(function* () {
         update realtime.settings set identity = null, token = null, origin = null`
     )
   }).pipe(Effect.provide(PgClient.layer({ url: Redacted.make(urlOf(name)) })), Effect.scoped)
-  // Nobody can be in it, then, when it is copied.
+  // No session can be in the template, then, when it is copied.
   yield* owner.query(`alter database ${name} allow_connections false`)
   return name
 }).pipe(Effect.orDie, Effect.scoped, Effect.cached, Effect.runSync)
 
-/** A fresh database as `PgInstaller.install()` leaves it. What that does is for its own tests. */
+/** A fresh database as `PgInstaller.install()` leaves it. The install itself has its own tests. */
 export const installedDatabase: Effect.Effect<Database, SqlError, Scope.Scope> = Effect.gen(
   function* () {
     const template = yield* prepareTemplate
@@ -173,7 +174,7 @@ export const installedDatabase: Effect.Effect<Database, SqlError, Scope.Scope> =
   }
 )
 
-/** Drops what `installedDatabase` was copied from. For the global setup. */
+/** Drops the template of `installedDatabase`. For the global setup. */
 export const dropTemplate = (url: string, template: string) =>
   execute(url, `drop database if exists ${template}`)
 

@@ -1,16 +1,16 @@
 /**
- * A TCP hop to PostgreSQL that swallows the notifications of its first sessions, as a transaction pooler
- * does: LISTEN is answered, everything else passes.
+ * A TCP proxy to PostgreSQL that drops the notifications of its first sessions, as a transaction
+ * pooler does: LISTEN is answered, and everything else passes.
  */
 import { Effect, type Scope } from "effect"
 import * as Net from "node:net"
 
 export interface DeafHop {
-  /** Where it listens on this machine. */
+  /** The port on this machine. */
   readonly port: number
-  /** Sessions so far. */
+  /** The number of sessions so far. */
   readonly sessions: () => number
-  /** Notifications so far that nobody was given. */
+  /** The number of notifications dropped so far. */
   readonly swallowed: () => number
 }
 
@@ -20,7 +20,7 @@ const notification = "A".charCodeAt(0)
 /** The code of a CancelRequest, which begins no session. */
 const cancelRequest = 80_877_102
 
-/** Gives on what is whole, but for notifications. */
+/** Forwards whole messages, except notifications. */
 const without = (told: () => void, give: (data: Buffer) => void) => {
   let held = Buffer.alloc(0)
   return (data: Buffer) => {
@@ -35,7 +35,7 @@ const without = (told: () => void, give: (data: Buffer) => void) => {
   }
 }
 
-/** Swallows on the first `deaf` sessions. TLS would not pass. */
+/** Drops notifications on the first `deaf` sessions. TLS would not pass. */
 export const deafHop = (
   target: Net.NetConnectOpts,
   deaf: number
@@ -49,7 +49,7 @@ export const deafHop = (
         const far = Net.connect(target)
         let isDeaf = false
         near.once("data", (data) => {
-          // A query that is given up is cancelled by a connection of its own.
+          // A cancelled query uses a connection of its own.
           if (data.length >= 8 && data.readInt32BE(4) === cancelRequest) return
           isDeaf = sessions++ < deaf
         })

@@ -1,4 +1,4 @@
-/** The frames of the protocol with the names of their fields, as the Schemas of the server say them. */
+/** The frames of the protocol with the names of their fields, from the Schemas of the server. */
 import { SchemaAST } from "effect"
 import * as FrameSchema from "../../src/server/FrameSchema.ts"
 

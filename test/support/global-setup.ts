@@ -1,7 +1,7 @@
 /**
- * Says what this machine lacks, here because what a test file prints is shown only when it fails.
- * Starts the database servers of a test run and stops them at the end. Embedded ones take half a
- * second, so they start whether or not the selected tests need them.
+ * Reports which optional programs this machine lacks, here because the output of a test file is
+ * shown only when it fails. Starts the database servers of a test run and stops them at the end.
+ * Embedded ones take half a second, so they start whether or not the selected tests need them.
  */
 import { Effect, Exit, Scope } from "effect"
 import { randomBytes } from "node:crypto"

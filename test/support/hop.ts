@@ -1,17 +1,19 @@
 /**
- * A TCP hop between two ends that can be cut, or swallow everything in silence, until it is healed.
+ * A TCP proxy between two ends that can be cut, or drop all bytes in silence, until it is healed.
  */
 import { Effect, type Scope } from "effect"
 import * as Net from "node:net"
 
 export interface Hop {
-  /** Where it listens on this machine. */
+  /** The port on this machine. */
   readonly port: number
-  /** Both ends of every connection are told at once. */
+  /** Resets both ends of every connection. */
   readonly cut: () => void
-  /** Nothing passes any more, neither bytes nor ends, and nobody is told. */
+  /** No byte and no end of a connection passes any more. */
   readonly silence: () => void
-  /** New connections pass. One that was silent stays so, because a stream of bytes has no holes. */
+  /**
+   * New connections pass. A silent connection stays silent, because a stream of bytes has no holes.
+   */
   readonly heal: () => void
 }
 

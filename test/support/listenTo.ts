@@ -1,7 +1,7 @@
 import { Effect, Queue } from "effect"
 import type { Heard, NotificationSource } from "../../src/server/NotificationSource.ts"
 
-/** Listens until the scope closes; what the listener hears comes out of a queue of its own. */
+/** Listens until the scope closes, into a queue of its own. */
 export const listenTo = (source: NotificationSource["Service"], channel: string) =>
   Effect.gen(function* () {
     const queue = yield* Queue.unbounded<Heard>()

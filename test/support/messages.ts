@@ -2,7 +2,7 @@ import { webSocket } from "../../src/server/internal/door/webSocket.ts"
 import type { Peer } from "../../src/server/internal/session/peer.ts"
 import { Line, Outgoing } from "../../src/server/internal/hub/outgoing.ts"
 
-/** A message of so many bytes on any wire; its text does not matter. */
+/** A message of this many bytes on any wire; its text does not matter. */
 export class Sized extends Outgoing {
   readonly size: number
 
@@ -20,7 +20,7 @@ export class Sized extends Outgoing {
 export const bytesOf = (message: Outgoing): number =>
   message instanceof Sized ? message.size : message.bytes(webSocket).length
 
-/** What a peer of a test says of messages: the same as a WebSocket. */
+/** The sizes that a test's peer returns for messages: the same as those of a WebSocket. */
 export const sizes: Pick<Peer, "keep" | "sizeOf"> = {
   keep: (message) => message,
   sizeOf: bytesOf

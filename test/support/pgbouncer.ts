@@ -17,10 +17,13 @@ const candidates = [
   "/opt/homebrew/bin/pgbouncer"
 ]
 
-/** Where it is, if it is there. Without it its tests are skipped; `global-setup.ts` says so. */
+/**
+ * The path of PgBouncer, if it is installed. Without it its tests are skipped, which
+ * `global-setup.ts` reports.
+ */
 export const executablePath = candidates.find((path) => path !== undefined && Fs.existsSync(path))
 
-/** Where a server is, as PgBouncer's file has it. */
+/** The address of a server as PgBouncer's file has it. */
 const target = (url: string): string => {
   const { password, username } = new URL(url)
   const to = address({ url: Redacted.make(url) }) as Net.TcpNetConnectOpts & { path?: string }
@@ -33,12 +36,12 @@ const target = (url: string): string => {
 }
 
 /**
- * In transaction mode: a session of the server serves one transaction after the other, of whoever comes,
- * and `connections` of them serve everybody. Gives the URL through it; it ends with the scope.
+ * In transaction mode: a session of the server runs one transaction after the other, of any client,
+ * and `connections` sessions serve all clients. Returns the URL through it; it ends with the scope.
  */
 export const pgbouncer = (url: string, connections: number) =>
   Effect.gen(function* () {
-    // It refuses to run as root.
+    // PgBouncer refuses to run as root.
     const user = unprivileged(undefined)
     const directory = yield* Effect.acquireRelease(
       Effect.sync(() => {
@@ -49,7 +52,7 @@ export const pgbouncer = (url: string, connections: number) =>
       (made) => Effect.sync(() => Fs.rmSync(made, { recursive: true, force: true }))
     )
     const file = Path.join(directory, "pgbouncer.ini")
-    // No port: whoever else runs one is not in the way.
+    // No port: another PgBouncer of the machine is not in the way.
     const lines = [
       "[databases]",
       `* = ${target(url)}`,

@@ -4,8 +4,8 @@ import { spawnSync } from "node:child_process"
 const candidates = [process.env["PYTHON_PATH"], "python3", "/usr/bin/python3"]
 
 /**
- * The first that can import `websockets`. Without it the test of `examples/python` is skipped;
- * `global-setup.ts` says so.
+ * The first Python that can import `websockets`. Without one the test of `examples/python` is
+ * skipped, which `global-setup.ts` reports.
  */
 export const python = candidates.find(
   (path) =>

@@ -1,11 +1,11 @@
 /**
- * The order of the test files: those that take longest first, so that no worker ends long before the
- * other one. Vitest remembers how long they took, but not in a fresh checkout, where it goes by size.
+ * The order of the test files: the slowest first, so that no worker ends long before the other one.
+ * Vitest remembers how long they took, but in a fresh checkout it orders them by size.
  */
 import { relative } from "node:path"
 import { BaseSequencer, type TestSpecification } from "vitest/node"
 
-/** Ten seconds and more on two cores, the longest first. */
+/** Files that take ten seconds and more on two cores, the slowest first. */
 const long = [
   "test/whole/storm.test.ts",
   "test/bench/smoke.test.ts",

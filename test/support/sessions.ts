@@ -1,6 +1,6 @@
 /**
- * Sessions without sockets: a door in memory, and clients whose ends are plain objects. Everything runs
- * by `TestClock`, so that a test of ten seconds takes none.
+ * Sessions without sockets: a server in memory, and clients that are plain objects. `TestClock`
+ * drives all of it, so that a test of ten seconds takes no time.
  */
 import { Context, Effect, Layer, Metric, type Scope } from "effect"
 import { TestClock } from "effect/testing"
@@ -17,10 +17,10 @@ import type { Options } from "../../src/server/ServerOptions.ts"
 import type { Outgoing } from "../../src/server/internal/hub/outgoing.ts"
 import { bytesOf } from "./messages.ts"
 
-/** The door of a test. */
+/** The server of a test, without sockets. */
 export class TestDoor extends Context.Service<TestDoor, Door.Door>()("test/TestDoor") {}
 
-/** A door over the source in memory, or over one that is made of it. */
+/** A server over the source in memory, or over a source made from it. */
 export const layerDoor = <I>(
   options: Options<I>,
   realtime?: Realtime.Options,
@@ -41,12 +41,12 @@ const all = [Turns.turns, Turns.asking, Turns.opening, Turns.confirming, Turns.e
 
 const round = Effect.repeat(TestClock.adjust(0), { times: 4 })
 
-/** Runs whatever can run now, in as many steps of the loop as it takes. */
+/** Runs everything that can run now, in as many turns of the loop as it takes. */
 export const settle: Effect.Effect<void> = Effect.asVoid(
   Effect.repeat(round, { until: () => all.every(({ idle }) => idle) })
 )
 
-/** How often something was refused for a reason, ever. */
+/** How often the server has rejected for this reason so far. */
 export const refusals = (reason: string): Effect.Effect<number> =>
   Effect.map(
     Metric.value(Metric.withAttributes(metrics.refused, { reason })),
@@ -55,13 +55,13 @@ export const refusals = (reason: string): Effect.Effect<number> =>
 
 /** A client's end of a socket. */
 export class Visitor implements Peer {
-  /** Everything that was written, as frames. */
+  /** All frames written so far. */
   readonly frames: Array<ServerFrame> = []
   closeCode: number | undefined
   closeReason = ""
   terminated = false
   paused = false
-  /** While `false` it takes nothing: the next write is the last for now. */
+  /** While `false` the socket is full: one more write is accepted. */
   reading = true
   #ears: Ears | undefined
   #full = false
@@ -69,7 +69,7 @@ export class Visitor implements Peer {
   #written = 0
   #onDrain: (() => void) | undefined
   #waiting: Array<ServerFrame> = []
-  /** Whether it answers a close frame, as every WebSocket should. */
+  /** Whether the client answers a close frame, as every WebSocket should. */
   readonly #polite: boolean
 
   constructor(polite: boolean) {
@@ -80,7 +80,7 @@ export class Visitor implements Peer {
     this.#ears = ears
   }
 
-  // --- what the session sees
+  // --- the session's side
 
   written(): number {
     return this.#written
@@ -131,7 +131,7 @@ export class Visitor implements Peer {
   }
 
   close(code: number, reason: string): void {
-    // `ws` throws at a longer one.
+    // `ws` throws at a longer reason.
     if (Buffer.byteLength(reason) > 123) throw new RangeError(`Too long: ${reason}`)
     this.closeCode ??= code
     this.closeReason ||= reason
@@ -147,7 +147,7 @@ export class Visitor implements Peer {
     this.leave()
   }
 
-  // --- what the client does
+  // --- the client's side
 
   send(frame: object | string): void {
     this.#ears!.receive(typeof frame === "string" ? frame : JSON.stringify(frame))
@@ -163,7 +163,7 @@ export class Visitor implements Peer {
     this.#ears?.closed()
   }
 
-  /** Reads on, and everything that waited first. */
+  /** Reads again, first the bytes that waited. */
   read(): void {
     this.reading = true
     this.#full = false
@@ -173,7 +173,7 @@ export class Visitor implements Peer {
     drained?.()
   }
 
-  /** Takes what was written so far, and is full again at the next write. */
+  /** Reads what was written so far, and is full again at the next write. */
   sip(): void {
     this.#full = false
     this.frames.push(...this.#waiting.splice(0))
@@ -210,7 +210,7 @@ export interface Visit {
   readonly polite?: boolean
 }
 
-/** Somebody comes in, and everything that follows at once has happened. */
+/** A client connects, and everything that follows at once has happened. */
 export const visit = ({
   address = "203.0.113.7",
   headers = {},

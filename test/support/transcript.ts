@@ -1,10 +1,10 @@
 /**
- * Transcripts of the protocol: reads them, and says whether what a server sent is what they say.
+ * Transcripts of the protocol: reads them, and checks the frames of a server against them.
  *
  *     C: {"type":"subscribe","id":1,"channel":"a"}
  *     S: {"type":"subscribed","id":1,"channel":"a","state":"fresh","cursor":"<cursor>"}
  *
- * Lines of a server that follow each other are one step, because what they say may come in any order.
+ * Lines of a server that follow each other are one step, because frames may arrive in any order.
  */
 
 export interface Step {
@@ -31,7 +31,7 @@ export type Bound = ReadonlyMap<string, unknown>
 
 const placeholder = /^<.+>$/
 
-/** What the placeholders stand for when a value is what a line says; `undefined` when it is not. */
+/** The values of the placeholders if a frame matches a line; `undefined` if it does not. */
 export const match = (said: unknown, value: unknown, bound: Bound): Bound | undefined => {
   if (typeof said === "string" && placeholder.test(said)) {
     if (!bound.has(said)) return new Map([...bound, [said, value]])
@@ -53,7 +53,7 @@ export const match = (said: unknown, value: unknown, bound: Bound): Bound | unde
   )
 }
 
-/** A line with what its placeholders stand for. */
+/** A line with the values of its placeholders. */
 export const fill = (line: string, bound: Bound): string =>
   line.replaceAll(/"(<[^"]+>)"/g, (_, name: string) => {
     if (!bound.has(name)) throw new Error(`nothing is known of ${name} yet`)

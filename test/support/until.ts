@@ -29,8 +29,8 @@ export const waitFor = (
   )
 
 /**
- * Puts the clock of a test forward, `step` at a time, and lets sockets answer for 5 ms in between, until a
- * fiber has ended.
+ * Advances the clock of a test by `step` at a time, and lets sockets answer for 5 ms in between,
+ * until a fiber has ended.
  */
 export const hurried = <A, E>(
   fiber: Fiber.Fiber<A, E>,

@@ -1,5 +1,5 @@
 /**
- * A bare client of the wire for tests: sends what it is told, keeps what arrives, waits for conditions.
+ * A bare client of the wire for tests: sends frames, keeps what arrives, waits for conditions.
  */
 import { Effect, type Scope } from "effect"
 import type { ConnectionOptions } from "node:tls"
@@ -12,7 +12,7 @@ export interface Wire {
   readonly frames: ReadonlyArray<ServerFrame>
   /** The texts of the messages so far: a message may hold several frames. */
   readonly messages: ReadonlyArray<string>
-  /** The next frame of a type, or of one of several, that was not taken yet; waits for it. */
+  /** The next frame of one of these types that was not taken yet; waits for it. */
   readonly next: <Type extends ServerFrame["type"]>(
     ...types: ReadonlyArray<Type>
   ) => Effect.Effect<FrameOf<ServerFrame, Type>>
@@ -27,7 +27,7 @@ export interface Options {
   readonly tls?: ConnectionOptions
 }
 
-/** What a server that refuses the upgrade answers. */
+/** The answer of a server that rejects the upgrade. */
 export class UpgradeRefused extends Error {
   readonly status: number
   readonly headers: Readonly<Record<string, string | ReadonlyArray<string> | undefined>>
@@ -84,7 +84,7 @@ export const connect = (
         resume(Effect.fail(new UpgradeRefused(response.statusCode ?? 0, response.headers)))
         socket.terminate()
       })
-      // Before it is open: nobody listens there. After: "close" follows.
+      // Before the socket is open no listener is there. After that, "close" follows.
       socket.on("error", () => resume(Effect.fail(new UpgradeRefused(0, {}))))
       socket.on("open", () =>
         resume(
@@ -112,7 +112,7 @@ export const connect = (
     ({ socket }) => Effect.sync(() => socket.terminate())
   )
 
-/** Connects and says hello. */
+/** Connects and sends hello. */
 export const greet = (url: string, options?: Options) =>
   Effect.gen(function* () {
     const wire = yield* connect(url, options)

@@ -1,8 +1,9 @@
 /**
- * The embedded PostgreSQL: a real server that lives as long as its scope and never longer than Node.
+ * The embedded PostgreSQL: a real server that lives as long as its scope and never longer than
+ * Node.
  *
- * These tests start real processes, hence `it.live`. What another process does (ending, removing a
- * directory) is awaited as a condition, never for a fixed time.
+ * These tests start real processes, hence `it.live`. They wait for a condition, such as the end of
+ * another process, and never for a fixed time.
  */
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { afterAll, describe, expect, it, layer } from "@effect/vitest"
@@ -29,7 +30,7 @@ const playground = Fs.mkdtempSync(Path.join(Os.tmpdir(), "realtime-test-"))
 Fs.chmodSync(playground, 0o755)
 afterAll(() => Fs.rmSync(playground, { recursive: true, force: true }))
 
-/** A process that ended stays a zombie until its parent looks: that one does not run. */
+/** A process that ended stays a zombie until its parent reads its status: a zombie does not run. */
 const isRunning = (pid: number) =>
   /^[^Z]/.test(
     spawnSync("ps", ["-o", "stat=", "-p", String(pid)])
@@ -44,7 +45,7 @@ const lockOf = (dataDirectory: string) =>
 
 const processOf = (dataDirectory: string) => Number(lockOf(dataDirectory)[0])
 
-/** It happens soon, or not at all. */
+/** Waits at most 10 s for a condition. */
 const soon = (condition: () => boolean) => Effect.timeout(until(condition), "10 seconds")
 
 /** A Node process of its own that runs `body` after it made a server, `pg`. */
@@ -70,7 +71,7 @@ const firstWord = (child: { readonly stdout: NodeJS.EventEmitter }) =>
   Effect.promise(async () => String((await once(child.stdout, "data"))[0]).trim())
 
 layer(layerServer(), { excludeTestServices: true })("a server", (it) => {
-  it.effect("answers a query over its url, also that of psql", () =>
+  it.effect("the server answers a query over its url, by our driver and by psql", () =>
     Effect.gen(function* () {
       const pg = yield* EmbeddedPostgres
       const rows = yield* Effect.provide(
@@ -87,7 +88,7 @@ layer(layerServer(), { excludeTestServices: true })("a server", (it) => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("has a url that a shell takes as one word, also without quotes", () =>
+  it.effect("the url is one word for a shell, also without quotes", () =>
     Effect.gen(function* () {
       const { url, urlFor } = yield* EmbeddedPostgres
       for (const one of [url, urlFor("it's (me)", "a*b & c")]) {
@@ -96,7 +97,7 @@ layer(layerServer(), { excludeTestServices: true })("a server", (it) => {
     })
   )
 
-  it.effect("has a url for every role and database, whatever their names", () =>
+  it.effect("urlFor connects to a role and a database with any names", () =>
     Effect.gen(function* () {
       const pg = yield* EmbeddedPostgres
       yield* execute(pg.url, `create role "an app & co" login`)
@@ -109,7 +110,7 @@ layer(layerServer(), { excludeTestServices: true })("a server", (it) => {
     })
   )
 
-  it.effect("is closed to everybody but its user, and to the network", () =>
+  it.effect("only the server's user can connect, and not over the network", () =>
     Effect.gen(function* () {
       const pg = yield* EmbeddedPostgres
       expect(Fs.statSync(pg.socketDirectory).mode & 0o777).toBe(0o700)
@@ -117,7 +118,7 @@ layer(layerServer(), { excludeTestServices: true })("a server", (it) => {
     })
   )
 
-  it.effect.skipIf(!root)("does not run as root", () =>
+  it.effect.skipIf(!root)("the server does not run as root", () =>
     Effect.gen(function* () {
       const pg = yield* EmbeddedPostgres
       const user = execFileSync("ps", ["-o", "uid=", "-p", String(processOf(pg.dataDirectory))])
@@ -126,7 +127,7 @@ layer(layerServer(), { excludeTestServices: true })("a server", (it) => {
     })
   )
 
-  it.effect("restart keeps the data and the url, and breaks sessions", () =>
+  it.effect("restart keeps the data and the url, and ends sessions", () =>
     Effect.gen(function* () {
       const pg = yield* EmbeddedPostgres
       yield* execute(pg.url, "create table kept as select 42 as answer")
@@ -137,7 +138,7 @@ layer(layerServer(), { excludeTestServices: true })("a server", (it) => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("a crash keeps what was committed and empties unlogged tables", () =>
+  it.effect("a crash keeps committed rows and empties unlogged tables", () =>
     Effect.gen(function* () {
       const pg = yield* EmbeddedPostgres
       yield* execute(pg.url, "create unlogged table fragile as select 1 as one")
@@ -148,7 +149,7 @@ layer(layerServer(), { excludeTestServices: true })("a server", (it) => {
     })
   )
 
-  it.effect("can be away for a while", () =>
+  it.effect("stop makes the server unreachable, and start brings it up again", () =>
     Effect.gen(function* () {
       const pg = yield* EmbeddedPostgres
       yield* Effect.andThen(pg.stop("immediate"), pg.stop("fast"))
@@ -159,14 +160,14 @@ layer(layerServer(), { excludeTestServices: true })("a server", (it) => {
   )
 })
 
-describe("a data directory", () => {
+describe("A data directory", () => {
   const expectKept = (pg: EmbeddedPostgres) => {
     expect(pg).toMatchObject({ kept: true, notice: undefined, dataDirectory })
     return pg
   }
   const kept = Effect.map(make({ dataDirectory }), expectKept)
 
-  it.live("is made with all that is above it, and flushed to disk", () =>
+  it.live("a data directory is created with its parents, and flushed to disk", () =>
     Effect.gen(function* () {
       const pg = yield* kept
       expect(yield* execute(pg.url, "show fsync")).toEqual([{ fsync: "on" }])
@@ -176,7 +177,7 @@ describe("a data directory", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("has its data in the next run, and gives way to the server that has it", () =>
+  it.live("a data directory keeps its data, and a second server gets a temporary one", () =>
     Effect.gen(function* () {
       const first = yield* kept
       expect(yield* execute(first.url, "select answer from kept")).toEqual([{ answer: 42 }])
@@ -190,7 +191,7 @@ describe("a data directory", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is used again after its server was killed", () =>
+  it.live("a data directory is used again after its server was killed", () =>
     Effect.gen(function* () {
       const pid = yield* Effect.scoped(
         Effect.gen(function* () {
@@ -208,7 +209,7 @@ describe("a data directory", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is waited for while the server that has it is stopping", () =>
+  it.live("a second server waits for the data directory while the first one stops", () =>
     Effect.gen(function* () {
       const first = yield* kept
       const [checkpointer] = yield* execute(
@@ -216,12 +217,12 @@ describe("a data directory", () => {
         "select pid from pg_stat_activity where backend_type = 'checkpointer'"
       )
       const pid = Number(checkpointer?.["pid"])
-      // A checkpointer that stands still is the last thing that a server waits for.
+      // A stopped checkpointer is the last process that a server waits for.
       process.kill(pid, "SIGSTOP")
       process.kill(processOf(dataDirectory), "SIGINT")
       yield* soon(() => lockOf(dataDirectory).includes("stopping"))
       const second = yield* Effect.forkChild(kept, { startImmediately: true })
-      // Long enough for the second to meet the lock; if it is not, this test proves less.
+      // Long enough for the second server to find the lock; otherwise this test proves less.
       yield* Effect.sleep("200 millis")
       process.kill(pid, "SIGCONT")
       const { url } = yield* Fiber.join(second)
@@ -229,7 +230,7 @@ describe("a data directory", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is used again although postmaster.pid names a process that is another program now", () =>
+  it.live("a data directory is used again if postmaster.pid names another program", () =>
     Effect.gen(function* () {
       const { uid, gid } = Fs.statSync(dataDirectory)
       const stranger = yield* Effect.acquireRelease(
@@ -244,8 +245,8 @@ describe("a data directory", () => {
   )
 })
 
-describe.concurrent("the end of a server", () => {
-  it.live("is told when nobody asked for it, and only then", () =>
+describe.concurrent("The end of a server", () => {
+  it.live("an unexpected end of the server is logged, and restart and crash are not", () =>
     Effect.gen(function* () {
       const lines = yield* Queue.unbounded<string>()
       const pg = yield* make().pipe(
@@ -263,7 +264,7 @@ describe.concurrent("the end of a server", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("closing the scope stops it and removes its temporary directory", () =>
+  it.live("closing the scope stops the server and removes its temporary directory", () =>
     Effect.gen(function* () {
       const { pg, pid } = yield* Effect.scoped(
         Effect.map(make(), (pg) => ({ pg, pid: processOf(pg.dataDirectory) }))
@@ -276,7 +277,7 @@ describe.concurrent("the end of a server", () => {
     })
   )
 
-  it.live("Ctrl-C leaves it to Node, and SIGKILL of Node leaves nothing behind", () =>
+  it.live("the server survives Ctrl-C, and stops when Node is killed with SIGKILL", () =>
     Effect.gen(function* () {
       const child = yield* node(`
         process.on("SIGINT", () => console.log("interrupted"))
@@ -294,7 +295,7 @@ describe.concurrent("the end of a server", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("SIGKILL of Node in the middle of a start leaves nothing behind either", () =>
+  it.live("SIGKILL of Node during a start leaves no directory behind", () =>
     Effect.gen(function* () {
       const temporary = Fs.mkdtempSync(Path.join(playground, "tmp-"))
       Fs.chmodSync(temporary, 0o755)
@@ -307,7 +308,7 @@ describe.concurrent("the end of a server", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("a server that nobody waits for does not keep Node from ending", () =>
+  it.live("a running server does not keep Node from exiting", () =>
     Effect.gen(function* () {
       const child = yield* node("console.log(pg.socketDirectory)", { dataDirectory })
       const ended = once(child, "exit")
@@ -318,8 +319,8 @@ describe.concurrent("the end of a server", () => {
   )
 })
 
-describe.concurrent("a server that cannot have what it was asked for", () => {
-  it.live("gives way where several make the same directory at the same time", () =>
+describe.concurrent("A data directory that cannot be used", () => {
+  it.live("one of three concurrent servers gets the data directory, others temporary ones", () =>
     Effect.gen(function* () {
       const directory = Path.join(playground, "race/postgres")
       const servers = yield* Effect.all(
@@ -337,8 +338,8 @@ describe.concurrent("a server that cannot have what it was asked for", () => {
     }).pipe(Effect.scoped)
   )
 
-  // Nobody makes directories there, not even root.
-  it.live.skipIf(process.platform !== "linux")("says when a directory may not be written", () =>
+  // No user can create directories there, not even root.
+  it.live.skipIf(process.platform !== "linux")("the notice names an unwritable directory", () =>
     Effect.gen(function* () {
       const { kept, notice } = yield* make({ dataDirectory: "/sys/realtime/postgres" })
       expect(kept).toBe(false)
@@ -347,7 +348,7 @@ describe.concurrent("a server that cannot have what it was asked for", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("says what PostgreSQL said", () =>
+  it.live("the error of a failed start contains PostgreSQL's message", () =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(make({ settings: { max_connections: "many" } }))
       expect(error.reason).toBe("StartFailed")
@@ -355,7 +356,7 @@ describe.concurrent("a server that cannot have what it was asked for", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("leaves a directory alone that holds something else", () =>
+  it.live("a directory with other files is left alone, and the notice says so", () =>
     Effect.gen(function* () {
       const other = Path.join(playground, "other")
       Fs.mkdirSync(other)
@@ -369,7 +370,7 @@ describe.concurrent("a server that cannot have what it was asked for", () => {
   )
 })
 
-it.live("a platform without binaries is refused, with the cure", () =>
+it.live("make fails on a platform without binaries, and names the package to install", () =>
   Effect.gen(function* () {
     const { platform } = process
     yield* Effect.addFinalizer(() =>

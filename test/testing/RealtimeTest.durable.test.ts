@@ -1,4 +1,4 @@
-/** Durable channels of the system in memory: what each fault costs them, under TestClock. */
+/** Durable channels of the system in memory: the effect of each fault, under TestClock. */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Ref, Schema, Stream } from "effect"
 import { Channel, type RealtimeEvent } from "effect-realtime"
@@ -19,11 +19,11 @@ const options = {
 }
 const system = RealtimeTest.layer(options)
 
-/** Numbers, and gaps by their reason. */
+/** Numbers, and the reasons of gaps. */
 const short = (event: RealtimeEvent.RealtimeEvent<{ readonly n: number }>) =>
   event._tag === "Event" ? event.payload.n : event.reason
 
-/** Collects in the background what a Stream gives. */
+/** Collects the values of a Stream in the background. */
 const collect = <A, E, R>(stream: Stream.Stream<A, E, R>) =>
   Effect.gen(function* () {
     const told = yield* Ref.make<ReadonlyArray<A>>([])
@@ -34,14 +34,14 @@ const collect = <A, E, R>(stream: Stream.Stream<A, E, R>) =>
     return { told: Ref.get(told), fiber }
   })
 
-/** What a client is told of a channel. */
+/** The events of a channel that a client receives. */
 const watch = (
   client: RealtimeClient.RealtimeClient["Service"],
   channel: Channel.Channel<{ readonly n: number }> = Orders
 ) => Effect.map(collect(Stream.map(client.events(channel), short)), ({ told }) => told)
 
 describe("RealtimeTest with durable channels", () => {
-  it.effect("has an outbox of its own for consumers, by its clock and until its server ends", () =>
+  it.effect("the outbox in memory uses the clock of the system, and ends with its server", () =>
     Effect.gen(function* () {
       const test = yield* RealtimeTest.RealtimeTest
       const reader = yield* OutboxReader.OutboxReader
@@ -58,12 +58,12 @@ describe("RealtimeTest with durable channels", () => {
       expect(handed.map(({ text }) => text)).toEqual(['{"n":1}', '{"n":2}', '{"n":3}'])
       expect(handed.map(({ at }) => at)).toEqual([3_600_000, 3_600_000, 3_600_000])
       yield* test.server.stop
-      // Ends as a Stream of Realtime does.
+      // It ends as a Stream of Realtime does.
       yield* Fiber.join(items.fiber)
     }).pipe(Effect.provide(system))
   )
 
-  it.effect("hands what is published to clients, Streams and batches, in order", () =>
+  it.effect("clients, Streams and batches receive published events in order", () =>
     Effect.gen(function* () {
       const test = yield* RealtimeTest.RealtimeTest
       const client = yield* RealtimeClient.RealtimeClient
@@ -93,7 +93,7 @@ describe("RealtimeTest with durable channels", () => {
     }).pipe(Effect.provide(system))
   )
 
-  it.effect("tells what does not decode or is a gap of the database in its place", () =>
+  it.effect("a client receives invalid events and gaps of the database in their place", () =>
     Effect.gen(function* () {
       const test = yield* RealtimeTest.RealtimeTest
       const told = yield* watch(yield* RealtimeClient.RealtimeClient)
@@ -114,7 +114,7 @@ describe("RealtimeTest with durable channels", () => {
     }).pipe(Effect.provide(system))
   )
 
-  it.effect("changes rows of a table, which nobody else may publish", () =>
+  it.effect("test.publish changes rows of a table, and Realtime.publish is rejected there", () =>
     Effect.gen(function* () {
       const test = yield* RealtimeTest.RealtimeTest
       const client = yield* RealtimeClient.RealtimeClient
@@ -131,9 +131,9 @@ describe("RealtimeTest with durable channels", () => {
     }).pipe(Effect.provide(system))
   )
 
-  describe("server", () => {
+  describe("The server of RealtimeTest", () => {
     it.effect.each(["restart", "replace", "kill", "stop"] as const)(
-      "%s: clients miss nothing, and everything works as before",
+      "after server.%s clients have missed no event, and every function works",
       (how) =>
         Effect.gen(function* () {
           const test = yield* RealtimeTest.RealtimeTest
@@ -153,14 +153,14 @@ describe("RealtimeTest with durable channels", () => {
             yield* test.server.start
           } else yield* test.publish(Orders, { n: 2 })
           expect(yield* test.server.isReady).toBe(true)
-          // What was asked of the server that is gone ends with it.
+          // A Stream of the old server ends with the old server.
           yield* Fiber.join(before.fiber)
           const [, last] = yield* before.told
           expect(last!.events.map(short)).toEqual([1])
           yield* TestClock.adjust("1 minute")
           expect(yield* told).toEqual([1, 2])
 
-          // All that a test may do, on the next one.
+          // Every function of a test, on the next server.
           const resumed = yield* collect(Realtime.batches(Orders, { from: last!.cursor }))
           const events = yield* collect(
             Stream.map(Realtime.events(Orders, { from: last!.cursor }), short)
@@ -215,7 +215,7 @@ describe("RealtimeTest with durable channels", () => {
         }).pipe(Effect.provide(system))
     )
 
-    it.effect("stop: live channels are told what they missed, and start may be asked twice", () =>
+    it.effect("server.stop sends live channels a gap after start, and both may be repeated", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const told = yield* watch(yield* RealtimeClient.RealtimeClient, Live)
@@ -236,7 +236,7 @@ describe("RealtimeTest with durable channels", () => {
     )
 
     it.effect(
-      "publishes once what a client publishes again, whose answer was lost with the node",
+      "a publish is sent once when its answer is lost with the node and the client sends it again",
       () =>
         Effect.gen(function* () {
           const test = yield* RealtimeTest.RealtimeTest
@@ -261,8 +261,8 @@ describe("RealtimeTest with durable channels", () => {
     )
   })
 
-  describe("database", () => {
-    it.effect("lose: what commits waits for restore, and is told no gap", () =>
+  describe("The database of RealtimeTest", () => {
+    it.effect("database.lose holds durable commits until restore, without a gap", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient.RealtimeClient
@@ -289,7 +289,7 @@ describe("RealtimeTest with durable channels", () => {
       }).pipe(Effect.provide(system))
     )
 
-    it.effect("stop: publishing fails with a typed error until it is restored", () =>
+    it.effect("database.stop fails publishes with SourceError until restore", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const told = yield* watch(yield* RealtimeClient.RealtimeClient)
@@ -309,7 +309,7 @@ describe("RealtimeTest with durable channels", () => {
       }).pipe(Effect.provide(system))
     )
 
-    it.effect("crash: nothing is lost that was flushed, and nobody is told a gap", () =>
+    it.effect("database.crash loses no flushed event and sends no gap", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const told = yield* watch(yield* RealtimeClient.RealtimeClient)
@@ -327,7 +327,7 @@ describe("RealtimeTest with durable channels", () => {
       }).pipe(Effect.provide(system))
     )
 
-    it.effect("crash: who was told what is lost is told a gap, also who comes back later", () =>
+    it.effect("database.crash sends a gap to each client that received a lost event", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const told = yield* watch(yield* RealtimeClient.RealtimeClient)
@@ -345,7 +345,7 @@ describe("RealtimeTest with durable channels", () => {
         yield* test.database.crash({ losing: 2 })
         yield* test.settle
         yield* test.database.restore
-        // The numbers of what is lost are given out again.
+        // The numbers of lost events are used again.
         yield* test.publish(Orders, { n: 4 })
         yield* test.publish(Orders, { n: 5 })
         yield* away.network.refuse(false)
@@ -359,13 +359,13 @@ describe("RealtimeTest with durable channels", () => {
             Stream.map(short),
             Stream.runCollect
           )
-        // One that stands on what was lost, and one that does not.
+        // A cursor at a lost event, and one before it.
         expect(yield* from(three!.cursor, 1)).toEqual(["source"])
         expect(yield* from(one!.cursor, 2)).toEqual([4, 5])
       }).pipe(Effect.provide(system))
     )
 
-    it.effect("crash: what nobody was told is lost without a word", () =>
+    it.effect("database.crash loses events that no client received, without a gap", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const told = yield* watch(yield* RealtimeClient.RealtimeClient)
@@ -387,7 +387,7 @@ describe("RealtimeTest with durable channels", () => {
       }).pipe(Effect.provide(system))
     )
 
-    it.effect("prune: an older cursor is told retention, by a server that does not remember", () =>
+    it.effect("database.prune makes an older cursor a gap on a server without memory of it", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const phone = yield* test.connect()
@@ -401,7 +401,7 @@ describe("RealtimeTest with durable channels", () => {
         yield* away
         yield* test.publish(Orders, { n: 2 })
         yield* test.database.prune
-        // This one has just sent it to an open channel.
+        // This server has just sent the event to an open channel.
         yield* back
         expect(yield* told).toEqual([1, 2])
         yield* away
@@ -421,7 +421,7 @@ describe("RealtimeTest with durable channels", () => {
     )
 
     it.effect(
-      "prune: who missed what is pruned is told a gap, also by a server that was away",
+      "database.prune sends a gap to a client that missed the pruned event while the source was down",
       () =>
         Effect.gen(function* () {
           const test = yield* RealtimeTest.RealtimeTest
@@ -438,7 +438,7 @@ describe("RealtimeTest with durable channels", () => {
         }).pipe(Effect.provide(system))
     )
 
-    it.effect("forgets by itself what is older than the retention", () =>
+    it.effect("the database prunes events older than the retention by itself", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const told = yield* watch(yield* RealtimeClient.RealtimeClient)
@@ -455,7 +455,7 @@ describe("RealtimeTest with durable channels", () => {
         expect(yield* from(start)).toMatchObject({
           value: { events: [{ _tag: "Gap", reason: "retention" }] }
         })
-        // Much more of quiet is a gap for nobody who is there.
+        // A long quiet time is no gap for a connected client.
         yield* TestClock.adjust("1 hour")
         yield* test.publish(Orders, { n: 2 })
         yield* test.settle
@@ -466,8 +466,8 @@ describe("RealtimeTest with durable channels", () => {
     )
   })
 
-  describe("network", () => {
-    it.effect("cut: a client goes on exactly where it was, however long it was away", () =>
+  describe("The network of RealtimeTest", () => {
+    it.effect("network.cut lets a client resume without a gap, even after 30 minutes", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const phone = yield* test.connect()
@@ -486,7 +486,7 @@ describe("RealtimeTest with durable channels", () => {
       }).pipe(Effect.provide(system))
     )
 
-    it.effect("loseFrame: what is lost comes once the client has noticed by itself", () =>
+    it.effect("network.loseFrame delays events until the client notices the silence", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient.RealtimeClient
@@ -498,7 +498,7 @@ describe("RealtimeTest with durable channels", () => {
         yield* test.publish(Orders, { n: 1 })
         yield* test.publish(Orders, { n: 2 })
         yield* test.settle
-        // A stream of bytes has no holes: 2 without 1 would be one.
+        // A stream of bytes has no holes: event 2 must not arrive without event 1.
         expect([yield* told, yield* others]).toEqual([[1, 2], []])
         expect(other.sync.connection.getSnapshot().status).toBe("open")
         yield* TestClock.adjust("40 seconds")
@@ -512,7 +512,7 @@ describe("RealtimeTest with durable channels", () => {
       }).pipe(Effect.provide(system))
     )
 
-    it.effect("loseFrame: of a type, and what was sent before arrives", () =>
+    it.effect("loseFrame of a type drops that frame, and earlier frames arrive", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient.RealtimeClient

@@ -1,4 +1,4 @@
-/** Each fault of the system in memory does what it says, under TestClock and at no cost in real time. */
+/** Each fault of the system in memory, under TestClock and without real time. */
 import { describe, expect, it, layer } from "@effect/vitest"
 import { Effect, Fiber, Ref, Schema, Stream } from "effect"
 import { Channel, type RealtimeEvent } from "effect-realtime"
@@ -15,11 +15,11 @@ const Room = Channel.family("room_", Schema.String, Schema.Struct({ text: Schema
 const options = { channels: [Orders, Room], authorize: RealtimeServer.allowAll }
 const system = RealtimeTest.layer(options)
 
-/** What a subscriber was told, in short: numbers, and gaps by their reason. */
+/** The events of a subscriber: numbers, and the reasons of gaps. */
 const short = (event: RealtimeEvent.RealtimeEvent<{ readonly n: number }>) =>
   event._tag === "Event" ? event.payload.n : event.reason
 
-/** Collects in the background what a client is told of orders. */
+/** Collects in the background the orders that a client receives. */
 const watch = (client: RealtimeClient.RealtimeClient["Service"]) =>
   Effect.gen(function* () {
     const told = yield* Ref.make<ReadonlyArray<number | string>>([])
@@ -47,7 +47,7 @@ const statusOf = (client: RealtimeClient.RealtimeClient["Service"]) =>
   client.sync.connection.getSnapshot().status
 
 describe("RealtimeTest", () => {
-  it.effect("joins a server and its clients, without a port and without time passing", () =>
+  it.effect("RealtimeTest connects a server and clients without a port or passing time", () =>
     Effect.gen(function* () {
       const test = yield* RealtimeTest.RealtimeTest
       const client = yield* RealtimeClient.RealtimeClient
@@ -68,7 +68,7 @@ describe("RealtimeTest", () => {
     }).pipe(Effect.provide(system))
   )
 
-  it.effect("publishes for a client, and server-side Streams hear it", () =>
+  it.effect("a server-side Stream receives a client's publish", () =>
     Effect.gen(function* () {
       const test = yield* RealtimeTest.RealtimeTest
       const client = yield* RealtimeClient.RealtimeClient
@@ -82,7 +82,7 @@ describe("RealtimeTest", () => {
     }).pipe(Effect.provide(system))
   )
 
-  it.effect("asks authenticate and authorize, with headers and the token of the client", () =>
+  it.effect("authenticate and authorize get the client's headers and token", () =>
     Effect.gen(function* () {
       const test = yield* RealtimeTest.RealtimeTest
       const stranger = yield* test.connect({ token: () => "wrong" })
@@ -112,7 +112,7 @@ describe("RealtimeTest", () => {
     )
   )
 
-  it.effect("leaves nothing behind when its scope closes, whatever state it is in", () =>
+  it.effect("a RealtimeTest that closes during a silence stops its client", () =>
     Effect.gen(function* () {
       const client = yield* Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
@@ -126,8 +126,8 @@ describe("RealtimeTest", () => {
     })
   )
 
-  describe("database", () => {
-    it.effect("lose: commits go on unheard, and restore tells it", () =>
+  describe("The database of RealtimeTest", () => {
+    it.effect("database.lose drops live events, and restore sends a gap", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient.RealtimeClient
@@ -146,7 +146,7 @@ describe("RealtimeTest", () => {
       }).pipe(Effect.provide(system))
     )
 
-    it.effect("stop: publishing fails until it is restored", () =>
+    it.effect("database.stop fails publishes with SourceError until restore", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         yield* test.database.stop
@@ -158,8 +158,8 @@ describe("RealtimeTest", () => {
     )
   })
 
-  describe("network", () => {
-    it.effect("cut: both ends notice at once, the client sees 1006 and resumes", () =>
+  describe("The network of RealtimeTest", () => {
+    it.effect("network.cut closes both ends at once with 1006, and the client resumes", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient.RealtimeClient
@@ -180,7 +180,7 @@ describe("RealtimeTest", () => {
       }).pipe(Effect.provide(system))
     )
 
-    it.effect("silence: nothing passes and nobody is told; both ends notice by themselves", () =>
+    it.effect("network.silence passes no bytes, and both ends notice in under 38 s", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient.RealtimeClient
@@ -201,7 +201,7 @@ describe("RealtimeTest", () => {
       }).pipe(Effect.provide(system))
     )
 
-    it.effect("resume: a socket of which something was swallowed stays dead, others live", () =>
+    it.effect("network.resume does not revive a socket that lost bytes, and others live on", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient.RealtimeClient
@@ -215,7 +215,7 @@ describe("RealtimeTest", () => {
         yield* test.resume
         yield* test.publish(Orders, { n: 2 })
         yield* test.settle
-        // A stream of bytes has no holes: 2 without 1 would be one.
+        // A stream of bytes has no holes: event 2 must not arrive without event 1.
         expect(yield* told).toEqual([])
         yield* TestClock.adjust("40 seconds")
         expect(yield* told).toEqual([1, 2])
@@ -224,7 +224,7 @@ describe("RealtimeTest", () => {
       }).pipe(Effect.provide(system))
     )
 
-    it.effect("delay: each message takes so long, each way, in order", () =>
+    it.effect("network.delay delays each message each way, and keeps the order", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient.RealtimeClient
@@ -250,7 +250,7 @@ describe("RealtimeTest", () => {
       }).pipe(Effect.provide(system))
     )
 
-    it.effect("refuse: attempts fail and open sockets stay", () =>
+    it.effect("network.refuse fails new connections and keeps open sockets", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient.RealtimeClient
@@ -271,7 +271,7 @@ describe("RealtimeTest", () => {
       }).pipe(Effect.provide(system))
     )
 
-    it.effect("of one client: the others do not notice", () =>
+    it.effect("a fault of one client's network does not affect other clients", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient.RealtimeClient
@@ -292,7 +292,7 @@ describe("RealtimeTest", () => {
     )
 
     it.effect(
-      "holds so many bytes for a client that does not read, then the server must wait",
+      "a socket holds socketBytes for a client that does not read, and then the mailbox drops events",
       () =>
         Effect.gen(function* () {
           const test = yield* RealtimeTest.RealtimeTest
@@ -309,7 +309,7 @@ describe("RealtimeTest", () => {
           yield* test.publish(Orders, { n: 41 })
           yield* test.settle
           const all = yield* told
-          // Written before the buffer was full; what waited beyond the limit was dropped, and told.
+          // Events written before the buffer was full, and a gap for the events dropped over the limit.
           expect(all[0]).toBe(1)
           expect(all).toContain("slow")
           expect(all.at(-1)).toBe(41)
@@ -321,7 +321,7 @@ describe("RealtimeTest", () => {
         )
     )
 
-    it.effect("closes with 1009 for a message over maxFrameBytes, as a real socket does", () =>
+    it.effect("a message over maxFrameBytes closes the socket with 1009", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const client = yield* test.connect({ token: () => "x".repeat(1000) })
@@ -335,9 +335,9 @@ describe("RealtimeTest", () => {
     )
   })
 
-  describe("server", () => {
+  describe("The server of RealtimeTest", () => {
     it.effect(
-      "restart: says bye, closes with 4000, and the new one knows nothing of the past",
+      "server.restart sends bye, closes with 4000, and live channels get a gap from the new server",
       () =>
         Effect.gen(function* () {
           const test = yield* RealtimeTest.RealtimeTest
@@ -362,7 +362,7 @@ describe("RealtimeTest", () => {
         }).pipe(Effect.provide(system))
     )
 
-    it.effect("restart: refuses attempts while it drains, and cuts who does not leave", () =>
+    it.effect("server.restart rejects new clients while it drains, and cuts a silent one", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const silent = yield* test.connect()
@@ -385,7 +385,7 @@ describe("RealtimeTest", () => {
       }).pipe(Effect.provide(system))
     )
 
-    it.effect("replace: the new one takes newcomers while the old one drains", () =>
+    it.effect("server.replace serves new clients while the old server drains", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient.RealtimeClient
@@ -398,7 +398,7 @@ describe("RealtimeTest", () => {
           Effect.forkChild({ startImmediately: true })
         )
         yield* TestClock.adjust("1 second")
-        // The one that cannot leave holds up the old server, and nobody else.
+        // Only the old server waits for the client that cannot leave.
         expect(replaced.pollUnsafe()).toBeUndefined()
         expect(statusOf(client)).toBe("open")
         expect(yield* test.sockets).toBe(2)
@@ -411,7 +411,7 @@ describe("RealtimeTest", () => {
       }).pipe(Effect.provide(system))
     )
 
-    it.effect("kill: no bye, the sockets are reset, and what was missed is told", () =>
+    it.effect("server.kill resets sockets without bye, and live channels get a gap", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient.RealtimeClient
@@ -429,8 +429,8 @@ describe("RealtimeTest", () => {
     )
   })
 
-  describe("jump", () => {
-    it.effect("what was due happens late and at once; the test's own clock stays", () =>
+  describe("jump of RealtimeTest", () => {
+    it.effect("jump makes timers fire late and at once, and the client reconnects", () =>
       Effect.gen(function* () {
         const test = yield* RealtimeTest.RealtimeTest
         const client = yield* RealtimeClient.RealtimeClient
@@ -452,7 +452,7 @@ describe("RealtimeTest", () => {
 
 // The example of the documentation, word by word.
 layer(RealtimeTest.layer({ channels: [Orders], authorize: RealtimeServer.allowAll }))((it) => {
-  it.effect("survives the loss of the database", () =>
+  it.effect("a client receives a gap and then events after the loss of the database", () =>
     Effect.gen(function* () {
       const test = yield* RealtimeTest.RealtimeTest
       const client = yield* RealtimeClient.RealtimeClient

@@ -1,11 +1,11 @@
 /**
- * The law on real PostgreSQL and real sockets, while everything in between breaks: the listening
- * backend is killed, the database restarts, the paths to the database and to the clients go silent or
- * are cut, the server is replaced. Each consumer is told each event at most once, in order, and what
- * it is not told lies inside a told gap; of a durable channel nothing is missed, and no gap told.
+ * Checks the law of delivery on real PostgreSQL and real sockets under faults: the test kills the
+ * listening backend, restarts the database, silences or cuts the paths to the database and to the
+ * clients, and replaces the server. Each consumer receives each event at most once, in order, and a gap
+ * for every missing event. On a durable channel no event is missing, and no consumer receives a gap.
  *
- * The seed decides what breaks when, and is printed: REALTIME_TEST_SEED=<seed> breaks the same again.
- * REALTIME_TEST_LONG=1 goes on for two minutes.
+ * The test prints its seed: REALTIME_TEST_SEED=<seed> repeats the faults. REALTIME_TEST_LONG=1 runs for
+ * 2 minutes.
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
@@ -32,7 +32,7 @@ describe("chaos", () => {
   const seed = newSeed()
 
   it.live(
-    `holds the law (seed ${seed})`,
+    `leaves no event missing without a gap, and none of a durable channel (seed ${seed})`,
     () =>
       Effect.gen(function* () {
         const random = randomOf(seed)
@@ -50,7 +50,7 @@ describe("chaos", () => {
         through.searchParams.set("host", "127.0.0.1")
         through.searchParams.set("port", String(toDatabase.port))
 
-        // The server, on one port however often it is replaced.
+        // The server, on the same port after each replacement.
         const http = createServer()
         yield* Effect.acquireRelease(
           Effect.callback<void>((resume) => {
@@ -78,7 +78,7 @@ describe("chaos", () => {
         yield* Effect.addFinalizer(() => Effect.promise(() => server.close()))
         yield* Effect.promise(() => server.ready)
 
-        // Clients, each behind the same hop; and a Stream beside them with a link of its own.
+        // Clients behind one hop, and a Stream with its own link.
         const toServer = yield* hop({ host: "127.0.0.1", port })
         const watch = (
           name: string,
@@ -126,7 +126,7 @@ describe("chaos", () => {
           Stream.provideContext(Realtime.events(channel), beside)
         )
 
-        // The writer has a way of its own, so that it always knows what was committed.
+        // The writer connects directly, so it always knows which publishes committed.
         let pool = yield* Scope.make()
         const connect = Effect.suspend(() =>
           Layer.build(PgClient.layer({ url: Redacted.make(postgres.url), maxConnections: 1 })).pipe(
@@ -180,7 +180,7 @@ describe("chaos", () => {
         ]
         const log: Array<string> = []
 
-        // Everybody has heard something before anything breaks: from here on, each event is owed.
+        // Each consumer has received an event before the first fault. From here on each event counts.
         const everybody = (heard: (witness: Witness) => boolean) =>
           Effect.gen(function* () {
             const reached = () => witnesses.every(heard)
@@ -204,7 +204,7 @@ describe("chaos", () => {
           yield* Effect.sleep(Math.floor(random() * 400))
         }
 
-        // Everything heals; then everybody must hear of a last commit on each channel.
+        // All faults end. Then each consumer must receive a last commit on each channel.
         toDatabase.heal()
         toServer.heal()
         toDatabase.cut()
@@ -217,12 +217,12 @@ describe("chaos", () => {
 
         const violations = witnesses.flatMap((witness) => witness.violations)
         expect(violations, `seed ${seed}: ${log.join("; ")}`).toEqual([])
-        // What is kept is never missed, whatever breaks.
+        // The durable channel has no gap.
         const gaps = witnesses.filter(
           ({ channel, told }) => channel === "kept" && told.some(({ _tag }) => _tag === "Gap")
         )
         expect(gaps, `seed ${seed}: ${log.join("; ")}`).toEqual([])
-        // The test means something: much was told, and not everything broke all the time.
+        // The test is meaningful only if the consumers received many events.
         const events = witnesses.reduce((sum, witness) => sum + witness.events, 0)
         expect(events).toBeGreaterThan(witnesses.length * 5)
       }).pipe(Effect.scoped),

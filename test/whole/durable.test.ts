@@ -1,4 +1,4 @@
-/** Durable channels end to end, with everything between the database and a page killed. */
+/** Durable channels end to end, while the test kills every part between database and client. */
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Effect, Fiber, Layer, Redacted, Schema, Stream } from "effect"
@@ -11,7 +11,7 @@ import { node } from "./support/node.ts"
 
 const Log = Channel.make("log", Schema.Unknown, { delivery: "durable", publish: true })
 
-/** A server in a process of its own, which can be killed and is there again on the same port. */
+/** A server in its own process. The test can kill it and start it again on the same port. */
 const server = Effect.gen(function* () {
   const { url } = yield* TestDatabase
   const setup = { databaseUrl: url, durable: true, doors: { "/realtime": {} } }
@@ -39,7 +39,7 @@ const clientAt = (port: number) =>
 
 describe("a durable channel, end to end", () => {
   it.live(
-    "brings a client exactly the 5,000 events that are committed while its socket, its server and the links are killed",
+    "delivers exactly the 5,000 committed events while the test kills the socket, the server, the link and the reader",
     () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
@@ -68,7 +68,7 @@ describe("a durable channel, end to end", () => {
         const cut = Effect.sync(network.cut)
         const link = terminate("effect-realtime link")
         const reader = terminate("effect-realtime reader")
-        // Whoever is cut off is connected again before the next fault.
+        // A client reconnects before the next fault.
         const faults = [
           Effect.andThen(connected, cut),
           Effect.andThen(connected, reader),
@@ -111,7 +111,7 @@ describe("a durable channel, end to end", () => {
     60_000
   )
 
-  it.live("25: a publish whose server is killed before it could answer has one effect", () =>
+  it.live("stores a publish once when the server is killed before its answer", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const { url } = yield* TestDatabase
@@ -137,7 +137,7 @@ describe("a durable channel, end to end", () => {
           and database = (select oid from pg_database where datname = current_database())`
       yield* Effect.repeat(waits, { until: ([found]) => found!.n === 1 })
       yield* kill
-      // The session of the dead server goes on, and commits.
+      // The database session of the dead server continues and commits.
       yield* gate.query("select pg_advisory_unlock(1)")
       const stored = sql<{ readonly n: number }>`select count(*)::int n from realtime.messages`
       yield* Effect.repeat(stored, { until: ([found]) => found!.n === 1 })

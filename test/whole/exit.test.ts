@@ -8,7 +8,7 @@ const program = resolve(import.meta.dirname, "support/exitProgram.ts")
 
 describe("closing server and client", () => {
   it.live(
-    "leaves no timer, socket, fiber or session in PostgreSQL: the process ends by itself",
+    "leaves no timer, socket, fiber or session in PostgreSQL, so that the process exits by itself",
     () =>
       Effect.gen(function* () {
         const { url } = yield* database
@@ -37,7 +37,7 @@ describe("closing server and client", () => {
           url,
           "select count(*)::int as n from pg_stat_activity where datname = current_database() and application_name like 'effect-realtime%'"
         )
-        // A backend notices a little later that its client has gone.
+        // A backend notices the closed connection a little later.
         yield* Effect.repeat(sessions, { until: (rows) => rows[0]?.["n"] === 0 })
       }).pipe(Effect.scoped)
   )

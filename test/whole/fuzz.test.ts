@@ -1,9 +1,9 @@
 /**
- * Hostile messages over real sockets at a real node over a real database. Whatever they are: the node
- * lives, holds no more than before, its link to the database is the same one, a witness receives
- * everything, and every answer is one that the protocol knows.
+ * Hostile messages over real sockets to a real node on a real database. The node survives, its memory
+ * does not grow, its database sessions stay, a witness receives every event, and every answer is one of
+ * the protocol.
  *
- * REALTIME_TEST_SEED=<seed> repeats a run; REALTIME_TEST_LONG=1 sends ten times as much.
+ * REALTIME_TEST_SEED=<seed> repeats a run. REALTIME_TEST_LONG=1 sends 10 times as many messages.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, type Scope } from "effect"
@@ -18,7 +18,7 @@ import { node, type Node } from "./support/node.ts"
 
 const MiB = 1024 * 1024
 const plenty = { perSecond: 1e6, burst: 1e6 }
-/** So high that what is sent is decoded, not turned away at the rate limit. */
+/** Limits so high that the node decodes each message instead of rejecting it by rate. */
 const raised = {
   frameRate: plenty,
   subscribeRate: plenty,
@@ -30,20 +30,20 @@ const raised = {
   maxUnanswered: 1_000_000
 }
 
-/** What a WebSocket may be closed with: the protocol's codes, and those of RFC 6455 that `ws` sends. */
+/** The allowed close codes: those of the protocol, and those of RFC 6455 that `ws` sends. */
 const closeCodes = new Set([
   4000, 4001, 4002, 4003, 4004, 4005, 4100, 4101, 4200, 4201, 4202, 1002, 1005, 1007, 1008, 1009
 ])
 
 const codes: ReadonlySet<string> = new Set(Object.keys(errorCodes))
 
-/** What came back must be something that the protocol knows. */
+/** Throws when the protocol does not allow this frame here. */
 const judgeFrame = (frame: ServerFrame): void => {
   if (frame.type === "error" && !codes.has(frame.code)) throw new Error(`no code: ${frame.code}`)
   if (frame.type === "status" || frame.type === "bye") throw new Error(`told ${frame.type}`)
 }
 
-/** Judges what came since, and keeps the cursors that were given. */
+/** Checks the frames since `from`, and records the server's cursors. */
 const judge = (wire: Wire, from: number, real: Map<string, string>): number => {
   for (const frame of wire.frames.slice(from)) {
     judgeFrame(frame)
@@ -52,7 +52,7 @@ const judge = (wire: Wire, from: number, real: Map<string, string>): number => {
   return wire.frames.length
 }
 
-/** How often each error code was answered, each state of a subscription, and each close code. */
+/** Counts of error codes, of subscription states and of close codes. */
 interface Seen {
   readonly errors: Map<string, number>
   readonly states: Map<string, number>
@@ -61,7 +61,7 @@ interface Seen {
 
 const count = <Key>(map: Map<Key, number>, key: Key) => map.set(key, (map.get(key) ?? 0) + 1)
 
-/** Subscribes, and again when the node has too many replays of the others to read. */
+/** Subscribes, and retries while the node has too many replays. */
 const stored = (wire: Wire, cursor: string | undefined): Effect.Effect<string> =>
   Effect.gen(function* () {
     wire.send({ type: "subscribe", id: 1_000_000, channel: "stored", cursor })
@@ -72,11 +72,11 @@ const stored = (wire: Wire, cursor: string | undefined): Effect.Effect<string> =
     return yield* stored(wire, cursor)
   })
 
-/** Sends messages over one socket until it closes, or so many are sent; gives how many. */
+/** Sends at most `most` messages over one socket until it closes. Returns how many it sent. */
 const session = (url: string, most: number, dice: Random, seen: Seen, real: Map<string, string>) =>
   Effect.gen(function* () {
     const wire = yield* greet(url)
-    // A cursor that is right is honoured, whatever the others were.
+    // The node accepts a valid cursor, whatever invalid ones it saw.
     const cursor = real.get("stored")
     const state = yield* Effect.raceFirst(stored(wire, cursor), wire.closed)
     expect(state).toBe(cursor === undefined ? "fresh" : "recovered")
@@ -86,7 +86,7 @@ const session = (url: string, most: number, dice: Random, seen: Seen, real: Map<
       const burst = 1 + dice.int(400)
       for (let index = 0; index < burst; index++) wire.send(message(dice, real))
       sent += burst
-      // An answer to this one shows that everything before it was taken; or the socket closes.
+      // The answer proves that the node handled all earlier messages, unless the socket closed.
       const id = 1_000_001 + fence
       wire.send({ type: "unsubscribe", id, channel: "witness" })
       yield* Effect.raceFirst(answered(wire, id), wire.closed)
@@ -106,7 +106,7 @@ const session = (url: string, most: number, dice: Random, seen: Seen, real: Map<
     return sent
   }).pipe(Effect.scoped)
 
-/** Sends so many messages over one socket after the other, at least four, reading everything that comes back. */
+/** Sends this many messages over at least four sockets in turn, and reads every answer. */
 const attack = (url: string, messages: number, dice: Random) =>
   Effect.gen(function* () {
     const seen: Seen = { errors: new Map(), states: new Map(), closes: new Map() }
@@ -122,7 +122,7 @@ const attack = (url: string, messages: number, dice: Random) =>
 const answered = (wire: Wire, id: number): Effect.Effect<void> =>
   Effect.asVoid(Effect.repeat(wire.next("unsubscribed"), { until: (frame) => frame.id === id }))
 
-/** So many messages at once that no slow machine spreads them below the limit. */
+/** Sends 5,000 messages at once, which exceeds the limit even on a slow machine. */
 const flood = (url: string) =>
   Effect.gen(function* () {
     const wire = yield* greet(url)
@@ -130,14 +130,14 @@ const flood = (url: string) =>
     return yield* wire.closed
   }).pipe(Effect.scoped)
 
-/** One socket after the other that speaks no WebSocket, or not for long. */
+/** Opens sockets in turn that send invalid WebSocket data. */
 const vandal = (port: number, path: string, most: number, dice: Random) =>
   Effect.gen(function* () {
     let sent = 0
     const closes = new Map<number, number>()
     const kinds = [...garbage(dice)]
     while (sent < most) {
-      // Each kind once, to its end; then whatever comes.
+      // Each kind once in full, then random ones.
       const once = kinds.shift()
       const { bytes, messages } = (once ?? dice.pick(garbage(dice)))()
       sent += messages
@@ -173,7 +173,7 @@ const vandal = (port: number, path: string, most: number, dice: Random) =>
     return closes
   })
 
-/** The sessions of the node that listen and that read, one of each for each door. */
+/** The node's database sessions: one link and one reader per door. */
 const links = (url: string) =>
   Effect.map(
     execute(
@@ -184,7 +184,7 @@ const links = (url: string) =>
     (rows) => rows.map((row) => row["pid"])
   )
 
-/** Tells the witness on a live and on a durable channel as long as it runs; gives how often. */
+/** Publishes to the witness on a live and on a durable channel, and counts the events. */
 const notifyWitness = (url: string, sent: { count: number }) =>
   Effect.forever(
     Effect.andThen(
@@ -220,11 +220,11 @@ const numbers = (wire: Wire, channel: string) =>
       : []
   )
 
-/** A real witness keeps up with pings. */
+/** The witness answers pings. */
 const answerPings = (wire: Wire) =>
   Effect.forever(Effect.map(wire.next("ping"), () => wire.send({ type: "pong" })))
 
-/** Runs an attack beside a witness on each door, and judges what is left of the node. */
+/** Runs an attack beside a witness on each door, then checks the node. */
 const besides = <A, E>(
   attacks: (node: Node) => Effect.Effect<A, E, Scope.Scope>
 ): Effect.Effect<A, unknown> =>
@@ -240,7 +240,7 @@ const besides = <A, E>(
     for (const wire of witnesses) yield* Effect.forkScoped(answerPings(wire))
     const sent = { count: 0 }
     const notifying = yield* Effect.forkScoped(notifyWitness(url, sent))
-    // Once around, so that nothing is loaded or opened for the first time later.
+    // A warm-up, so that nothing loads or opens for the first time during the measurement.
     yield* attack(at("/raised"), 2000, random(seed - 1))
     yield* vandal(server.port, "/raised", 500, random(seed - 1))
     const link = yield* links(url)
@@ -263,7 +263,7 @@ const besides = <A, E>(
       }
       expect(wire.frames.filter(({ type }) => type === "gap" || type === "status")).toEqual([])
     }
-    // A bug that was caught would be logged as an error.
+    // The node would log a caught bug as an error.
     expect(server.output()).not.toMatch(/ERROR|FATAL|TypeError|RangeError|Unhandled/)
     return result
   }).pipe(Effect.scoped)
@@ -272,7 +272,7 @@ const messages = long ? 1_000_000 : 100_000
 
 describe(`hostile messages (REALTIME_TEST_SEED=${seed})`, () => {
   it.live(
-    `${messages} of them change nothing`,
+    `the node survives ${messages} of them without loss for other clients`,
     () =>
       Effect.gen(function* () {
         const sockets = 6
@@ -288,7 +288,7 @@ describe(`hostile messages (REALTIME_TEST_SEED=${seed})`, () => {
               [
                 all,
                 flood(at("/default")),
-                // With the limits as they are, most of it never gets further than the first of them.
+                // With the default limits the node rejects most messages by rate.
                 attack(at("/default"), messages * 0.05, random(seed + 100)),
                 vandal(server.port, "/raised", messages * 0.08, random(seed + 200)),
                 vandal(server.port, "/default", messages * 0.02, random(seed + 300))
@@ -299,7 +299,7 @@ describe(`hostile messages (REALTIME_TEST_SEED=${seed})`, () => {
           })
         )
         const errors = new Set(seen.decoded.flatMap(({ errors }) => [...errors.keys()]))
-        // The attack reached what it was meant for.
+        // The attack reached every check.
         for (const code of [
           "frame/malformed",
           "frame/unknown",
@@ -315,7 +315,7 @@ describe(`hostile messages (REALTIME_TEST_SEED=${seed})`, () => {
           expect([...errors]).toContain(code)
         }
         expect(seen.flooded).toBe(4003)
-        // Forged cursors were looked at, and some that were right among them.
+        // The node parsed forged cursors, and valid ones among them.
         const states = new Set(seen.decoded.flatMap(({ states }) => [...states.keys()]))
         for (const kind of ["live", "durable"]) {
           for (const state of ["fresh", "recovered", "reset"]) {

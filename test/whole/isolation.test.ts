@@ -1,10 +1,10 @@
 /**
- * Nobody ever receives an event of a channel that they may not read: random people, channels live and
- * durable, and schedules of subscribing, leaving, refreshed tokens, changed rights, reconnects and sockets
- * that read slowly or not at all, by a seed.
+ * A client never receives an event of a channel that it may not read. Random schedules of subscribes,
+ * unsubscribes, fresh tokens, changed rights, reconnects and slow sockets, on live and durable channels,
+ * by a seed.
  *
- * And, so that the promise is not kept by a server that sends nothing: who may read, and was told
- * `subscribed`, receives everything from then on, except where they are told a gap.
+ * A server that sends nothing would pass too. So a client that may read a channel must receive every
+ * event after `subscribed`, or a gap.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Schema } from "effect"
@@ -17,7 +17,7 @@ import { AuthRefused, type Authenticate } from "../../src/server/ServerOptions.t
 import { long, random, seed } from "../server/support/random.ts"
 import { layerDoor, settle, TestDoor, visit, type Visitor } from "../support/sessions.ts"
 
-/** An event says where it belongs, and is large enough that a few fill a mailbox. */
+/** An event names its channel, and a few of them fill a mailbox. */
 const Note = Schema.Struct({ room: Schema.String, n: Schema.Int, fill: Schema.String })
 const Live = Channel.family("live_", Schema.String, Note)
 const Kept = Channel.family("kept_", Schema.String, Note, { delivery: "durable" })
@@ -29,36 +29,36 @@ type Room = (typeof rooms)[number]
 
 interface Person {
   readonly name: Name
-  /** Rooms of a higher level are closed to a token of a lower one. */
+  /** A token may read only channels of its level or below. */
   readonly level: number
 }
 
-/** Long enough for every decision about every subscription of a session. */
+/** Long enough for the server to decide about every subscription of a session. */
 const longEnough = 5000
 
-/** Events after `since` and up to `until` were published while a session surely could not read a room. */
+/** A session may not read the events after `since` and up to `until` of a channel. */
 interface Closed {
   readonly room: Room
   readonly since: number
   until: number
-  /** Requests with a smaller id were answered while nobody had opened it. */
+  /** The server answered requests with a smaller id before the session got the right. */
   asked: number
 }
 
-/** One session, and what it may have received. */
+/** One session, and the events it may receive. */
 interface Guest {
   readonly visitor: Visitor
   readonly name: Name
   level: number
   nextId: number
-  /** Events that must have arrived, by room: those since `subscribed` was seen. */
+  /** Events that the session must receive, by channel: those since `subscribed`. */
   readonly due: Map<Room, Array<number>>
   readonly closed: Array<Closed>
-  /** Frames that were looked at. */
+  /** Number of checked frames. */
   noted: number
 }
 
-/** An outbox that takes its time to answer, as a database does; `patience` in milliseconds. */
+/** An outbox that answers with a delay, like a database. `patience` is in milliseconds. */
 const layerSlowOutbox = (patience: () => number) =>
   Layer.effect(
     OutboxReader,
@@ -74,10 +74,10 @@ const none = {
   ended: 0,
   forbidden: 0,
   recovered: 0,
-  /** Events of a time in which they were forbidden, replayed after that was over. */
+  /** Events from a time without the right, replayed after the session got it. */
   afterwards: 0,
   gaps: 0,
-  /** Times in which somebody read slowly, and events that a durable room owed to anybody. */
+  /** Number of times a session stopped reading, and of events due on durable channels. */
   slow: 0,
   owed: 0
 }
@@ -89,7 +89,7 @@ const run = (seed: number, steps: number) =>
     const rights = new Map<Name, Set<Room>>(
       People.map((name) => [name, new Set(rooms.filter(() => chance(0.5)))])
     )
-    // Whatever happens: only bob may ever read rooms e, and rooms d need level 2.
+    // Only bob may ever read channels e, and channels d require level 2.
     const never = (name: Name, room: Room) => room.endsWith("e") && name !== "bob"
     const may = ({ level, name }: Person, room: Room) =>
       rights.get(name)!.has(room) && !never(name, room) && level >= (room.endsWith("d") ? 2 : 1)
@@ -103,17 +103,17 @@ const run = (seed: number, steps: number) =>
     }
     const counts: Counts = { ...none }
 
-    /** Nothing came that was not theirs when it was sent, and all that was owed. */
+    /** The session received only events that it could read then, and all events due. */
     const check = ({ closed, due, name, visitor }: Guest) => {
       const seen = new Map<Room, Set<number>>(rooms.map((room) => [room, new Set()]))
-      /** How each room was begun last, and by which request. */
+      /** The last subscription of each channel. */
       const begun = new Map<
         string,
         { readonly id: number; readonly state: string; readonly events: Set<number> }
       >()
       for (const frame of visitor.frames) {
         if (frame.type === "gap") {
-          // What is kept is read on, however slowly.
+          // A slow session catches up on a durable channel, so only live channels have gaps.
           expect(frame.channel).toMatch(/^live_/)
           counts.gaps++
         } else if (frame.type === "subscribed") {
@@ -137,8 +137,8 @@ const run = (seed: number, steps: number) =>
           counts.received++
           for (const { asked, room: shut, since, until } of closed) {
             if (shut !== room || note.n <= since || note.n > until) continue
-            // Who may subscribe may read all that is retained: it may be replayed to them, when they
-            // ask for it after that time, and never by a subscription from before.
+            // A session with the right may replay all retained events, if it subscribes after it got
+            // the right. An earlier subscription never replays them.
             const { id, state } = subscription!
             const late = state === "recovered" && id >= asked
             expect(late, `${name} read ${note.n} of ${room}, forbidden to them`).toBe(true)
@@ -178,7 +178,7 @@ const run = (seed: number, steps: number) =>
         noteRights(guest, 0)
       })
 
-      /** The first request that is not decided yet. */
+      /** The first unanswered request. */
       const undecided = ({ nextId, visitor }: Guest) => {
         let first = nextId
         for (let id = nextId - 1; id > 0; id--) if (visitor.answer(id) === undefined) first = id
@@ -186,8 +186,8 @@ const run = (seed: number, steps: number) =>
       }
 
       /**
-       * To be called once all decisions of a session are surely made with its present rights. `asked`:
-       * what was undecided before they changed.
+       * Call it when the server has decided about all subscriptions with the present rights. `asked` is
+       * the first request that was unanswered before the rights changed.
        */
       const noteRights = (guest: Guest, asked: number) => {
         const { closed, due } = guest
@@ -213,7 +213,7 @@ const run = (seed: number, steps: number) =>
         send(guest, { type: "unsubscribe", channel })
       }
 
-      /** What the sessions have been told that they will receive from now on. */
+      /** Records which channels each session receives from now on. */
       const noteFrames = () => {
         for (const guest of guests) {
           const { due, visitor } = guest
@@ -231,7 +231,7 @@ const run = (seed: number, steps: number) =>
         }
       }
 
-      /** Gives a right, or takes it away, and has everything decided anew. */
+      /** Grants or revokes a right, and calls reauthorize. */
       const change = Effect.fnUntraced(function* ({ name }: Guest, room: Room) {
         const theirs = rights.get(name)!
         const asked = new Map(guests.map((one) => [one, undecided(one)]))
@@ -240,7 +240,7 @@ const run = (seed: number, steps: number) =>
         const asking = yield* Effect.forkChild(door.reauthorize(name))
         yield* TestClock.adjust(longEnough)
         yield* Fiber.join(asking)
-        // Those on their way were asked about again, and have had the time.
+        // The server has decided again about pending requests too.
         yield* TestClock.adjust(longEnough)
         for (const one of guests) if (one.name === name) noteRights(one, asked.get(one)!)
       })
@@ -260,13 +260,13 @@ const run = (seed: number, steps: number) =>
       for (let step = 0; step < steps; step++) {
         const guest = pick(present())
         const { visitor } = guest
-        // Mostly what they may read: else there is nothing to see.
+        // Mostly channels that the session may read, or it would receive few events.
         const theirs = rooms.filter((one) => may(guest, one))
         const room = chance(0.6) && theirs.length > 0 ? pick(theirs) : pick(rooms)
         const kind = int(13)
         let asked = 0
         if (kind <= 3) {
-          // Anybody tries anything, also with somebody else's cursor, of another room.
+          // A session subscribes to any channel, also with the cursor of another session or channel.
           const frames = guests.flatMap((one) => one.visitor.of("events"))
           const near = frames.filter(
             ({ channel }) => chance(0.1) || channel.slice(0, 5) === room.slice(0, 5)
@@ -274,7 +274,7 @@ const run = (seed: number, steps: number) =>
           const cursor = chance(0.7) && near.length > 0 ? { cursor: pick(near).cursor } : {}
           if (!guest.due.has(room)) {
             send(guest, { type: "subscribe", channel: room, ...cursor })
-            // Sometimes what follows happens before the decision.
+            // Sometimes the next step happens before the server decides.
             if (chance(0.7)) yield* TestClock.adjust(longEnough)
             else if (chance(0.3)) yield* change(guest, room)
             if (chance(0.1)) leaveRoom(guest, room)
@@ -293,7 +293,7 @@ const run = (seed: number, steps: number) =>
           if (visitor.reading) counts.slow++
           visitor.reading = false
         } else if (kind === 9) {
-          // A little, or on and on.
+          // One read, or all.
           if (chance(0.5)) visitor.sip()
           else visitor.read()
         } else for (let index = 1 + int(6); index > 0; index--) yield* publish
@@ -301,7 +301,7 @@ const run = (seed: number, steps: number) =>
         if (kind === 5) noteRights(guest, asked)
         noteFrames()
         for (const one of present()) one.visitor.send({ type: "pong" })
-        // Who asks and asks and reads no answer is sent away; somebody else comes.
+        // The server closes a session that does not read its answers. Another one replaces it.
         for (const one of guests) expect([undefined, 4001]).toContain(one.visitor.closeCode)
         while (present().length < 3) yield* enter
       }
@@ -317,7 +317,7 @@ const run = (seed: number, steps: number) =>
           channels: [Live, Kept],
           authenticate,
           authorize: ({ channel, identity }) =>
-            // Decided now, told later: rights may change in between.
+            // It decides now and answers later, so rights may change in between.
             Effect.suspend(() =>
               Effect.delay(Effect.succeed(may(identity, channel as Room)), int(100))
             ),
@@ -335,7 +335,7 @@ const run = (seed: number, steps: number) =>
     return counts
   })
 
-describe("nobody receives an event of a channel that they may not read", () => {
+describe("a client never receives an event of a channel that it may not read", () => {
   const runs = long ? 500 : 30
   it.effect(
     `in ${runs} schedules (REALTIME_TEST_SEED=${seed})`,
@@ -348,7 +348,7 @@ describe("nobody receives an event of a channel that they may not read", () => {
             sum[key] += counts[key]
           }
         }
-        // The schedules are worth something.
+        // The schedules are meaningful only if each case occurs.
         expect(sum.received).toBeGreaterThan(runs * 10)
         expect(sum.ended).toBeGreaterThan(runs)
         expect(sum.forbidden).toBeGreaterThan(runs)

@@ -1,10 +1,10 @@
 /**
- * The law as a property of the whole system in memory: whatever happens to database, network, server
- * and clocks, in whatever order, every consumer is told each event at most once, in order, and what it
- * is not told lies inside a told gap.
+ * The law of delivery as a property of the whole system in memory: under any faults of database, network,
+ * server and clocks, in any order, each consumer receives each event at most once, in order, and a gap for
+ * every missing event.
  *
- * A schedule is decided by its seed alone. A failure prints the seed: REALTIME_TEST_SEED=<seed> runs
- * that one again. REALTIME_TEST_LONG=1 runs ten times as many.
+ * The seed alone decides a schedule. A failure prints it: REALTIME_TEST_SEED=<seed> runs that schedule
+ * again. REALTIME_TEST_LONG=1 runs 10 times as many.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Exit, type Fiber, Random, Schema, Scope, Stream } from "effect"
@@ -20,7 +20,7 @@ const channels: ReadonlyArray<Channel.Channel<Numbered>> = ["red", "blue"].map((
 
 const schedules = long ? 20_000 : 2000
 
-/** The system of one schedule: memory, buffers and backlogs are often small enough to run out. */
+/** The system of one schedule: its memory, buffers and backlogs are often small enough to overflow. */
 const systemOf = (random: () => number) => {
   const tight = random() < 0.4
   const memoryEvents = random() < 0.6 ? 8 : 256
@@ -43,7 +43,7 @@ interface Consumer {
   /** `undefined` for a Stream of the server. */
   readonly place: { readonly client: RealtimeTest.Client; readonly channel: string } | undefined
   readonly stop: Effect.Effect<void>
-  /** Listens again from where it stood. */
+  /** Subscribes again from its cursor. */
   readonly start: Effect.Effect<void>
 }
 
@@ -53,7 +53,7 @@ interface Outcome {
   readonly log: ReadonlyArray<string>
 }
 
-/** Runs one schedule to its end, heals everything, and gives what the consumers were told. */
+/** Runs one schedule, ends all faults, and returns what the consumers received. */
 const run = (seed: number): Effect.Effect<Outcome> => {
   const random = randomOf(seed)
   const below = (n: number) => Math.floor(random() * n)
@@ -141,7 +141,7 @@ const run = (seed: number): Effect.Effect<Outcome> => {
                 )
               ),
               Effect.orDie,
-              // A Stream of the server ends with it, and goes on at the next one.
+              // A Stream on the server ends with the server, and starts again on the next one.
               Effect.andThen(Effect.yieldNow),
               Effect.forever,
               Effect.forkScoped({ startImmediately: true }),
@@ -152,15 +152,15 @@ const run = (seed: number): Effect.Effect<Outcome> => {
 
     const times = (n: number, effect: Effect.Effect<unknown, unknown>) =>
       Effect.forEach(Array.from({ length: n }), () => effect, { discard: true })
-    /** Each commit in a batch of its own. */
+    /** Publishes each event in its own batch. */
     const flood = (n: number, channel = pick(channels)) =>
       times(n, Effect.andThen(publish(channel), times(3, Effect.yieldNow)))
-    /** Just as many are missed as are remembered, or one more or less. */
+    /** Misses as many events as the node remembers, plus or minus two. */
     const miss = Effect.suspend(() => {
       const missed = times(memoryEvents - 2 + below(5), publish(pick(channels)))
       return Effect.andThen(network().cut, Effect.andThen(test.settle, missed))
     })
-    /** Comes back before the channel is left on the wire. */
+    /** Stops and starts a consumer before the client unsubscribes. */
     const blink = Effect.suspend(() => {
       const { start, stop, witness } = pick(consumers)
       const channel = channels.find(({ name }) => name === witness.channel)!
@@ -185,7 +185,7 @@ const run = (seed: number): Effect.Effect<Outcome> => {
     })
     const ended = () => restarting === undefined || restarting.pollUnsafe() !== undefined
 
-    /** Whether everybody has what they want. */
+    /** Whether each client is connected and has its subscriptions. */
     const settled = Effect.gen(function* () {
       yield* test.settle
       const places = consumers.flatMap(({ place, witness }) =>
@@ -195,7 +195,7 @@ const run = (seed: number): Effect.Effect<Outcome> => {
       const wanted = new Set(
         places.map(({ channel, client }) => `${clients.indexOf(client)} ${channel}`)
       )
-      // Not more either: those are of sockets that the server still takes for alive.
+      // No more sockets either: those would be dead sockets that the server has not closed.
       return (
         [...users].every(({ sync }) => sync.connection.getSnapshot().status === "open") &&
         (yield* test.sockets) === users.size &&
@@ -263,16 +263,16 @@ const run = (seed: number): Effect.Effect<Outcome> => {
     yield* test.resume
     yield* test.refuse(false)
     yield* test.delay(0)
-    // Most dead sockets are found by somebody who looks, the others by patience.
+    // Most schedules find dead sockets by reconnect, the others by the heartbeat.
     const looked = random() < 0.9
-    // A link that gave a sign of life this very moment would not be looked at.
+    // A client does not probe a socket that received a frame at this moment.
     yield* TestClock.adjust(1)
     if (looked) yield* Effect.forEach(clients, (client) => client.reconnect)
     yield* TestClock.adjust(looked ? "6 seconds" : "40 seconds")
-    // As long as anybody may take to drain (3 s), to come back and to subscribe again (30 s each).
+    // The longest a server drains (3 s), a client waits to reconnect and to subscribe (30 s each).
     for (let more = 0; more < 30 && !(yield* settled); more++) yield* TestClock.adjust("3 seconds")
     yield* Effect.forEach(channels, publish)
-    // A slow consumer takes its time.
+    // Time for a slow consumer.
     yield* TestClock.adjust("10 seconds")
     yield* test.settle
     const witnesses = consumers.map(({ witness }) => witness)
@@ -286,7 +286,7 @@ const run = (seed: number): Effect.Effect<Outcome> => {
     Effect.scoped,
     Effect.provide(layer),
     Random.withSeed(seed),
-    // On a busy machine a fiber may take its time; it must not change what a seed means.
+    // On a busy machine a fiber may be late. That must not change the meaning of a seed.
     Effect.provide(TestClock.layer({ warningDelay: "1 minute" })),
     Effect.orDie
   )
@@ -297,7 +297,7 @@ const count = process.env["REALTIME_TEST_SEED"] === undefined ? schedules : 1
 
 describe(`the law, in memory (seed ${seed})`, () => {
   it.live(
-    `holds in ${count} random schedules`,
+    `each consumer receives every event once or a gap, in ${count} random schedules`,
     () =>
       Effect.gen(function* () {
         let events = 0
@@ -312,14 +312,14 @@ describe(`the law, in memory (seed ${seed})`, () => {
           }
         }
         if (count === 1) return
-        // Nothing is proven by schedules in which nothing is delivered, or nothing is lost.
+        // The schedules prove something only if events arrive and gaps occur.
         expect(events).toBeGreaterThan(10 * count)
         expect([...reasons].toSorted()).toEqual(["retention", "slow", "source"])
       }),
     900_000
   )
 
-  it.live("is broken by consumers that are not told of gaps, and the judge finds it", () =>
+  it.live("the judge finds missing events when the gaps are removed", () =>
     Effect.gen(function* () {
       let broken = 0
       for (let index = 0; index < 50; index++) {
@@ -334,7 +334,7 @@ describe(`the law, in memory (seed ${seed})`, () => {
   )
 })
 
-describe("the judge of the law", () => {
+describe("the judge", () => {
   const commits = [1, 2, 3, 4, 5]
   const told = (text: string): Witness["told"] =>
     text
@@ -368,7 +368,7 @@ describe("the judge of the law", () => {
     expect(judge({ listening: true, told: told(text) }, commits)).toEqual(violations)
   })
 
-  it("does not ask for what came after a consumer has left", () => {
+  it("does not count events after a consumer has stopped", () => {
     expect(judge({ listening: false, told: told("1 2 3") }, commits)).toEqual([])
   })
 })

@@ -1,6 +1,6 @@
 /**
- * 20: two of 200 sockets stop reading while 24 MB are offered to each. The node holds what its mailboxes
- * may hold, the others receive everything, and the two are told or closed as configured.
+ * Two of 200 sockets stop reading while the node sends 24 MiB to each. The node holds at most its
+ * mailboxes, the other sockets receive every event, and the two receive a gap or are closed.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, type Scope } from "effect"
@@ -11,10 +11,10 @@ import { node, type Node } from "./support/node.ts"
 import { until } from "../support/until.ts"
 
 const MiB = 1024 * 1024
-/** Text of one event: with its wrapping just under what NOTIFY carries. */
+/** Bytes of one event: with its frame just below the limit of NOTIFY. */
 const eventBytes = 7900
 
-/** A reader that costs almost nothing: it says hello, subscribes, and counts bytes. */
+/** A cheap client: it sends hello, subscribes, and counts bytes. */
 const reader = (port: number): Effect.Effect<Socket, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.callback<Socket>((resume) => {
@@ -34,7 +34,7 @@ const reader = (port: number): Effect.Effect<Socket, never, Scope.Scope> =>
     (socket) => Effect.sync(() => socket.destroy())
   )
 
-/** A masked text frame of a client, the mask being zero. */
+/** A masked text frame of a client, with a zero mask. */
 const text = (frame: object): Buffer => {
   const payload = Buffer.from(JSON.stringify(frame))
   return Buffer.concat([Buffer.from([0x81, 0x80 | payload.length, 0, 0, 0, 0]), payload])
@@ -47,10 +47,10 @@ const start = (options: Omit<DoorOptions, "channels">) =>
     }
   })
 
-/** Events that are offered before everybody has to have read them: who reads loses nothing. */
+/** Events per round. All reading sockets receive a round before the next one. */
 const round = 16
 
-/** Offers so many bytes more to everybody. Gives the number of the last event. */
+/** Publishes this many more bytes. Returns the number of the last event. */
 const offer = (
   { flood }: Node,
   bytes: number,
@@ -71,7 +71,7 @@ const offer = (
     return last
   })
 
-/** Somebody who reads and understands everything. */
+/** A client that decodes and checks every event. */
 const witness = (port: number) =>
   Effect.gen(function* () {
     const wire = yield* greet(`ws://127.0.0.1:${port}/realtime`)
@@ -98,7 +98,7 @@ const witness = (port: number) =>
 
 describe("sockets that stop reading", () => {
   it.live(
-    "2 of 200 cost the node their mailboxes and nobody else anything; told gap slow, they go on",
+    "cost the node only their mailboxes, do not delay the other 198, and receive gap slow",
     () =>
       Effect.gen(function* () {
         const server = yield* start({ limits: { blockedTimeout: "10 minutes" } })
@@ -114,19 +114,19 @@ describe("sockets that stop reading", () => {
           wire.send({ type: "subscribe", id: 1, channel: "flood" })
           yield* wire.next("subscribed")
         }
-        // Whatever a first megabyte builds up is no backlog.
+        // A warm-up: what the first MiB allocates is no backlog.
         yield* offer(server, MiB, understanding, readers)
         for (const { socket } of stalled) socket.pause()
         const before = yield* server.memory
         let last = yield* offer(server, 24 * MiB, understanding, readers)
         const after = yield* server.memory
-        // Beside the mailboxes what Node takes until it says that it is full, 64 KiB, and the frame that
-        // crosses it: 64 KiB and the event that crosses those.
+        // Beside the mailbox, Node buffers 64 KiB before it signals a full buffer, plus the frame that
+        // crosses this mark: 64 KiB and one event.
         expect(after.unsent).toBeGreaterThan(0)
         expect(after.unsent).toBeLessThan(2 * (64 + 64 + 8) * 1024)
         expect(after.heap - before.heap).toBeLessThan(2 * MiB + 32 * MiB)
         expect(after.rss - before.rss).toBeLessThan(2 * MiB + 32 * MiB + 64 * MiB)
-        // All of them received the same bytes; the last ones may still be on their way.
+        // Each socket receives the same number of bytes. The last ones may still be under way.
         const most = Math.max(...readers.map(({ bytesRead }) => bytesRead))
         yield* until(() => readers.every(({ bytesRead }) => bytesRead === most))
 
@@ -149,10 +149,10 @@ describe("sockets that stop reading", () => {
   )
 
   const closed = [
-    ["a full backlog, where slowConsumer says disconnect", { slowConsumer: "disconnect" }],
-    ["taking nothing for so long, else", { limits: { blockedTimeout: "500 millis" } }]
+    ["a full backlog, with slowConsumer: disconnect", { slowConsumer: "disconnect" }],
+    ["500 ms without a read", { limits: { blockedTimeout: "500 millis" } }]
   ] as const
-  it.live.each(closed)("are closed with 4001 and cut at %s", ([, options]) =>
+  it.live.each(closed)("are closed with 4001 and destroyed after %s", ([, options]) =>
     Effect.gen(function* () {
       const server = yield* start(options)
       const understanding = yield* witness(server.port)
@@ -160,7 +160,7 @@ describe("sockets that stop reading", () => {
       stalled.send({ type: "subscribe", id: 1, channel: "flood" })
       yield* stalled.next("subscribed")
       stalled.socket.pause()
-      // The kernel takes megabytes first. When the session is gone, so is what it held.
+      // The kernel buffers megabytes first. The session's memory is freed with the session.
       while ((yield* server.sessions) > 1) yield* offer(server, 1, understanding)
       stalled.socket.resume()
       expect([4001, 1006]).toContain(yield* stalled.closed)

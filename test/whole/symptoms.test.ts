@@ -1,6 +1,6 @@
 /**
- * What other systems did to their users, by symptom, and that it does not happen here. The symptoms
- * that only one module can have are tested with that module.
+ * Known failures of other systems, each with a test that this library does not have it. Failures that
+ * concern one module are tested with that module.
  */
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
@@ -44,7 +44,7 @@ const doorOf = (url: string, listenUrl = url) =>
     return `ws://127.0.0.1:${(http.address() as AddressInfo).port}/realtime`
   })
 
-/** A path of its own to a database, that a test can break. */
+/** A separate path to a database that a test can break. */
 const breakable = (url: string) =>
   Effect.gen(function* () {
     const path = yield* hop(address({ url: Redacted.make(url) }))
@@ -54,9 +54,9 @@ const breakable = (url: string) =>
     return { ...path, url: at.href }
   })
 
-describe("symptoms of other systems", () => {
+describe("known failures of other systems", () => {
   it.live(
-    "1: LISTEN is silently dead: the path swallows everything and ends nothing",
+    "a client receives status down within 8 s when the path to the database goes silent, then a gap",
     () =>
       Effect.gen(function* () {
         const { url } = yield* database
@@ -68,12 +68,12 @@ describe("symptoms of other systems", () => {
           execute(url, `select pg_notify('query_results_1', '{"status":"completed","data":${n}}')`)
         yield* commit(1)
         yield* wire.next("events")
-        // Through the option that leads the link elsewhere than the pool: it does, sockets included.
+        // The link uses listenUrl, the pool does not.
         path.silence()
         const before = performance.now()
         yield* commit(2)
         expect((yield* wire.next("status")).source).toBe("down")
-        // With the defaults: a beat every 5 s, and 2 s to answer it.
+        // The default heartbeat: every 5 s, with 2 s to answer.
         expect(performance.now() - before).toBeLessThan(8000)
         path.heal()
         expect((yield* wire.next("status")).source).toBe("up")
@@ -86,13 +86,13 @@ describe("symptoms of other systems", () => {
               ? [`gap ${frame.reason}`]
               : []
         )
-        // What was committed in the hole lies inside the told gap.
+        // The gap covers the commit during the silence.
         expect(told).toEqual([1, "gap source", 3])
       }).pipe(Effect.scoped),
     60_000
   )
 
-  it.live("2: events are lost in silence while the listener reconnects", () =>
+  it.live("a listener receives a gap for events that commit while the link reconnects", () =>
     Effect.gen(function* () {
       const notifications = yield* NotificationSource
       const sql = yield* PgClient.PgClient
@@ -112,7 +112,7 @@ describe("symptoms of other systems", () => {
       const reader = yield* Effect.gen(function* () {
         while (!items.includes("end")) items.push(...(yield* Queue.takeAll(queue)))
       }).pipe(Effect.forkChild)
-      // Sent until it is heard: it may fall into the last gap.
+      // Repeated until received, because it may fall into the last gap.
       yield* sql`select pg_notify('orders', 'end')`.pipe(
         Effect.andThen(Effect.sleep(20)),
         Effect.forever,
@@ -125,7 +125,7 @@ describe("symptoms of other systems", () => {
         else if (item !== "end") {
           const n = Number(item)
           expect(n).toBeGreaterThan(last)
-          // A hole has its gap.
+          // Missing numbers require a gap.
           if (n !== last + 1) expect(told, `${last + 1} to ${n - 1} are missing`).toBe(true)
           last = n
           told = false
@@ -135,7 +135,7 @@ describe("symptoms of other systems", () => {
   )
 
   it.live(
-    "4: sockets stay open and hear nothing, because nobody told them that the database is gone",
+    "a client receives status down within 1 s when the link is killed, then status up and a gap",
     () =>
       Effect.gen(function* () {
         const { url } = yield* database
@@ -154,7 +154,7 @@ describe("symptoms of other systems", () => {
       }).pipe(Effect.scoped)
   )
 
-  it.live("14: one consumer's UNLISTEN silences the others", () =>
+  it.live("a listener receives all 300 events while 100 others start and stop listening", () =>
     Effect.gen(function* () {
       const notifications = yield* NotificationSource
       const sql = yield* PgClient.PgClient
@@ -180,7 +180,7 @@ describe("symptoms of other systems", () => {
     }).pipe(Effect.scoped, Effect.provide(source))
   )
 
-  it.live("16: what is committed right after `subscribed` is missed", () =>
+  it.live("a client receives each event that commits right after `subscribed`", () =>
     Effect.gen(function* () {
       const { url } = yield* database
       const wire = yield* greet(yield* doorOf(url))

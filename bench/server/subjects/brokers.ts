@@ -1,6 +1,6 @@
 /**
- * Brokers that speak WebSocket by themselves, when they are installed. They are programs of their own:
- * this process only publishes to them, over TCP, and reads from the system what they took.
+ * Brokers that have WebSockets by themselves, when they are installed. They are programs of their
+ * own: this process only publishes to them, over TCP, and reads their cost from the system.
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
@@ -14,7 +14,7 @@ import type { Open, Subject } from "../subject.ts"
 interface Broker {
   readonly command: string
   readonly config: (tcp: number, webSocket: number) => string
-  /** What the publisher says when it is connected, and how it publishes. */
+  /** What the publisher sends when it is connected, and how it publishes. */
   readonly greeting: Buffer
   readonly publication: (channel: string, text: string) => Buffer
 }
@@ -83,7 +83,7 @@ const open =
       broker.kill()
       Fs.rmSync(folder, { recursive: true, force: true })
     }
-    // A driver that goes does not ask first.
+    // A driver that ends does not ask first.
     process.once("exit", remove)
     const publisher = await dial(tcp)
     publisher.on("error", () => undefined)

@@ -1,6 +1,6 @@
 /**
- * The two programs that one writes with Effect alone: a Stream of a PubSub for each socket, and an RPC
- * that streams.
+ * The two programs written with Effect alone: a Stream of a PubSub for each socket, and an RPC that
+ * streams.
  */
 import { NodeHttpServer } from "@effect/platform-node"
 import { Effect, Layer, ManagedRuntime, PubSub, Schema, Stream } from "effect"

@@ -1,7 +1,6 @@
 /**
- * A source that the bench feeds itself: each listener hears a message as from `PgNotificationSource` when it
- * arrives, and nothing else. The baselines are called
- * directly too.
+ * A source that the bench feeds itself: each listener gets a message as from `PgNotificationSource`
+ * when it arrives, and nothing else. The baselines are called directly too.
  */
 import { Effect, Layer, SubscriptionRef } from "effect"
 import {

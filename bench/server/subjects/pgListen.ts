@@ -1,5 +1,5 @@
 /**
- * What one writes by hand with `pg-listen` and `ws`.
+ * The program written by hand with `pg-listen` and `ws`.
  */
 import { createServer } from "node:http"
 import { type WebSocket, WebSocketServer } from "ws"
@@ -12,7 +12,7 @@ export const open: Open = async ({ audience, databaseUrl }) => {
   const createSubscriber = await pgListen()
   const subscriber = createSubscriber(
     { connectionString: databaseUrl },
-    // It would parse every payload, only for us to write it down again.
+    // It would parse every payload, which would then be encoded again.
     { parse: (text) => text }
   )
   subscriber.events.on("error", (error) => {

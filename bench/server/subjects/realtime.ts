@@ -1,6 +1,6 @@
 /**
- * effect-realtime as a user runs it: everybody says who they are and is asked what they may read, and
- * every limit stands at its default, except the ones that a machine of 10,000 neighbours would meet.
+ * effect-realtime as a user runs it: every client authenticates and is authorized, and every limit
+ * stands at its default, except those that 10,000 clients on one machine would cross.
  */
 import { NodeHttpServer } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
@@ -37,7 +37,7 @@ const options: IdentityOptions<string> = {
   limits: { maxSessions: 50_000, upgradeRate: { perSecond: 100_000, burst: 100_000 } }
 }
 
-/** 10,000 sockets come at once, each with a channel of its own. */
+/** 10,000 sockets connect at once, each with a channel of its own. */
 const crowded: IdentityOptions<string> = {
   ...options,
   limits: {
@@ -47,7 +47,7 @@ const crowded: IdentityOptions<string> = {
   }
 }
 
-/** With a database, its notifications are what is published. */
+/** With a database, its notifications are the published messages. */
 const source = ({ databaseUrl }: Setup) =>
   databaseUrl === undefined
     ? Feed.make()

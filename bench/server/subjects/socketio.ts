@@ -18,7 +18,7 @@ export const open: Open = async ({ databaseUrl }) => {
   io.on("connection", (socket) => socket.join(socket.handshake.auth.channels ?? []))
   return {
     port: await listen(server),
-    // Applications of socket.io hand it values, as their NOTIFY listeners get them.
+    // Applications of socket.io pass values, as their NOTIFY listeners get them.
     publish: (channel, text) => io.to(channel).emit("message", JSON.parse(text)),
     [Symbol.asyncDispose]: async () => {
       io.disconnectSockets(true)

@@ -1,8 +1,8 @@
 /**
- * What one writes by hand with `ws`: a set of sockets per channel and a loop.
+ * The program written by hand with `ws`: a set of sockets per channel and a loop.
  *
- * The floor is the same with the frame made once per message and written past `ws`: what no library on
- * these sockets can be cheaper than while it writes every message to every socket by itself.
+ * The floor is the same with the frame made once per message and written past `ws`: no library on
+ * these sockets can be cheaper while it writes every message to every socket by itself.
  */
 import { createServer, type IncomingMessage } from "node:http"
 import type { Socket } from "node:net"

@@ -11,10 +11,10 @@ interface Line extends Notice {
 
 const kinds = ["info", "warning", "error"] as const
 
-/** How long a newcomer is shown, in milliseconds. */
+/** How long the page shows a new notice on top, in milliseconds. */
 const newcomerTime = 8000
 
-/** The newest one where the list is out of sight: on a narrow screen it is below the orders. */
+/** The newest notice, for a narrow screen, where the list is below the orders. */
 const Newcomer = ({ at, message, type }: Line) => {
   const [shown, setShown] = useState(true)
   useEffect(() => {

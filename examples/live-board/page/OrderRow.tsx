@@ -5,7 +5,7 @@ import type { Entry } from "./board.ts"
 import { money, when } from "./format.ts"
 import { useAction } from "./useAction.ts"
 
-/** What is done next, and to which status that leads. */
+/** The next step of an order, and its next status. */
 const next: Partial<Record<Status, readonly [verb: string, status: Status]>> = {
   new: ["Pack", "packed"],
   packed: ["Ship", "shipped"],
@@ -42,7 +42,7 @@ export const OrderRow = memo(({ entry: { change, order } }: OrderRowProps) => {
     >
       <div className="row-fold">
         <div className="row-cells">
-          {/* A new key starts the animation again. */}
+          {/* A new key restarts the animation. */}
           {change !== undefined && <span className="flash" key={order.updated_at.getTime()} />}
           <span className="number">{order.id}</span>
           <span className="customer">{order.customer}</span>

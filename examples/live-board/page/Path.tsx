@@ -1,7 +1,7 @@
 /**
- * The way from the database to this page. Its two halves fail apart from each other, so each says how
- * it is: `connection` is this page's socket, `source` is the server's ear at the database. A spark
- * runs along it with every event.
+ * The path from the database to this page. Its two halves fail separately, so each shows its state:
+ * `connection` is this page's socket, `source` is the server's link to the database. A spark runs along
+ * the path with every event.
  */
 import type { Connection } from "effect-realtime/client"
 import { useConnection, useReconnect, useSource, useWebSocket } from "effect-realtime/react"
@@ -48,7 +48,7 @@ const Link = ({ events, state: [health, text] }: LinkProps) => (
   <span className="link" data-health={health}>
     <span className="link-text">{text}</span>
     <span className="link-line">
-      {/* A new key starts the animation again. */}
+      {/* A new key restarts the animation. */}
       {events > 0 && <span className="spark" key={events} />}
     </span>
   </span>
@@ -67,7 +67,7 @@ export const Path = () => {
   const source = useSource()
   const [events, setEvents] = useState(0)
   const spark = () => setEvents((events) => events + 1)
-  // The other components listen to the same channels: there is still one subscription for each.
+  // The other components use the same channels. The client has one subscription per channel.
   useWebSocket(OrderUpdates, spark)
   useWebSocket(Notices, spark)
   return (

@@ -1,5 +1,5 @@
 /**
- * A long query: the page makes up an id and asks for it, and the result comes on a channel of its own.
+ * A long query: the page chooses an id, requests the query, and receives the result on its own channel.
  */
 import { Fragment } from "react"
 import { type Report as Data, statuses } from "../channels.ts"
@@ -34,7 +34,7 @@ const Bars = ({ data, waiting }: BarsProps) => (
   </table>
 )
 
-/** Long, so lines may break inside of it. */
+/** Long, so lines may break inside it. */
 const Name = ({ text }: { readonly text: string }) =>
   text.split(/(?<=_)/).map((part) => (
     <Fragment key={part}>
@@ -64,7 +64,7 @@ export const Report = () => {
               ))}
           </p>
         </div>
-        {/* Also while it waits: a server that was killed has nothing to say any more. */}
+        {/* Enabled while it waits, because a killed server never publishes a result. */}
         <button type="button" disabled={asking} onClick={run}>
           Run report
         </button>

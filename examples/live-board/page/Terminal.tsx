@@ -1,10 +1,10 @@
 /**
- * How to write to the same database from somewhere else, which is the point of it all.
+ * Commands that write to the same database from a terminal.
  */
 import { useEffect, useState } from "react"
 import { fetchPsql } from "./api.ts"
 
-/** In double quotes of a shell, so theirs are escaped. */
+/** Escapes a text for double quotes in a shell. */
 const statements = {
   Insert:
     "insert into orders (customer, item, amount_cents) values ('Ada', 'Kiambu AA, 250 g', 1020)",

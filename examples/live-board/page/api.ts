@@ -30,7 +30,7 @@ const OrdersReply = Schema.Struct({
 })
 const decodeOrders = Schema.decodeUnknownSync(Schema.toCodecJson(OrdersReply))
 
-/** The orders, and which of the events that come are in them already. */
+/** The orders, and the cursor that tells which events they already contain. */
 export const fetchOrders = async () => decodeOrders(await request("GET", "orders"))
 
 export const addOrder = (order: Pick<Order, "customer" | "item" | "amount_cents">) =>
@@ -43,7 +43,7 @@ export const deleteOrder = (id: number) => request("DELETE", `orders/${id}`)
 
 const decodeReportReply = Schema.decodeUnknownSync(Schema.Struct({ cursor: Schema.String }))
 
-/** Gives the position behind which the result will be. */
+/** Returns the cursor before the result. */
 export const startReport = async (queryId: string) =>
   decodeReportReply(await request("POST", "reports", { query_id: queryId })).cursor
 

@@ -1,22 +1,22 @@
 /**
- * The orders as this page knows them: a list that was read, and the events since then.
+ * The orders on this page: the list that the page read, and the events since then.
  */
 import type { Channel, RealtimeEvent } from "effect-realtime"
 import { type Order, type OrderUpdates, type Status, statuses } from "../channels.ts"
 
 export interface Entry {
   readonly order: Order
-  /** What happened to it in front of the reader's eyes. A removed one stays until it has left. */
+  /** The order's animation. A removed order stays until its animation ends. */
   readonly change: "added" | "changed" | "removed" | undefined
 }
 
 export interface Board {
   readonly entries: ReadonlyMap<number, Entry>
-  /** `false` until the list was read for the first time. */
+  /** `false` until the page has read the list. */
   readonly loaded: boolean
-  /** Set when the list was read again because events may have been missing. */
+  /** Set after the page read the list again because of a gap. */
   readonly caughtUp: { readonly reason: RealtimeEvent.Gap["reason"]; readonly at: Date } | undefined
-  /** Milliseconds between the latest write in the database and its arrival here. */
+  /** Milliseconds from the latest write in the database to its arrival here. */
   readonly delay: number | undefined
 }
 
@@ -27,7 +27,7 @@ export const empty: Board = {
   delay: undefined
 }
 
-/** What was read, before any event. */
+/** The list, before any event. */
 export const read = (
   orders: ReadonlyArray<Order>,
   missed: RealtimeEvent.Gap["reason"] | undefined
@@ -40,7 +40,7 @@ export const read = (
 
 const capacity = 100
 
-/** Adds one event. The changes of a row come in their true order. */
+/** Applies one event. The events of a row arrive in the order of its changes. */
 export const apply = (board: Board, update: Channel.Payload<typeof OrderUpdates>): Board => {
   const { data: order, operation } = update
   const known = board.entries.get(order.id)

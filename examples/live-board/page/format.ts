@@ -7,6 +7,6 @@ export const money = (cents: number): string => euros.format(cents / 100)
 
 export const clock = (date: Date): string => timeWithSeconds.format(date)
 
-/** The time of day, or the day when it was not today. */
+/** The time of day, or the date if it is not today. */
 export const when = (date: Date): string =>
   date.toDateString() === new Date().toDateString() ? time.format(date) : day.format(date)

@@ -1,5 +1,5 @@
 /**
- * The one client of the page, for the hooks and for what listens without them.
+ * The client of the page, for the hooks and for code without hooks.
  */
 import { createRealtimeClient } from "effect-realtime/client"
 

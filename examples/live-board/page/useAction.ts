@@ -1,14 +1,14 @@
 import { useCallback, useState } from "react"
 
 export interface Action {
-  /** Starts it, unless it is still running. */
+  /** Starts the action, unless it is running. */
   readonly run: (task: () => Promise<unknown>) => void
   readonly running: boolean
-  /** Why the last run failed, in words for people. */
+  /** The error of the last run, as a sentence for users. */
   readonly error: string | undefined
 }
 
-/** Something that takes a while and may fail, started by a button. */
+/** An action of a button that takes time and may fail. */
 export const useAction = (): Action => {
   const [running, setRunning] = useState(false)
   const [error, setError] = useState<string>()

@@ -1,6 +1,6 @@
 import { useEffect, useState } from "react"
 
-/** The time, four times a second. */
+/** The current time, updated 4 times a second. */
 export const useNow = (): number => {
   const [now, setNow] = useState(Date.now)
   useEffect(() => {

@@ -4,7 +4,7 @@ import { OrderUpdates } from "../channels.ts"
 import { fetchOrders } from "./api.ts"
 import { apply, empty, read } from "./board.ts"
 
-/** There is nothing to show without the list, so it is asked for until it comes. */
+/** The page needs the list, so it retries until the list arrives. */
 const patiently = <A>(load: () => Promise<A>): Promise<A> =>
   load().catch(async () => {
     await new Promise((resolve) => setTimeout(resolve, 1000))
@@ -12,8 +12,8 @@ const patiently = <A>(load: () => Promise<A>): Promise<A> =>
   })
 
 /**
- * The orders, live. The channel is active before the list is read, and the list says which events are
- * in it already, so none is missed and none counts twice. After a gap it is read again.
+ * The orders, live. The page subscribes before it reads the list, and the list's cursor tells which
+ * events it contains, so each event counts once. After a gap the page reads the list again.
  */
 export const useOrders = () => {
   const missed = useRef<Parameters<typeof read>[1]>(undefined)

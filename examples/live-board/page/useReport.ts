@@ -1,8 +1,8 @@
 /**
- * A long query and its answer, also across reloads.
+ * A long query and its result, also across reloads.
  *
- * The tab keeps the query's id with the cursor from before the query began. The answer is behind that
- * cursor whether it comes while the page listens or came while it was away.
+ * The tab keeps the query's id with a cursor from before the query. The result is after that cursor, so
+ * the page receives it even if the server published it during a reload.
  */
 import type { Channel } from "effect-realtime"
 import * as Option from "effect/Option"
@@ -47,7 +47,7 @@ export const useReport = () => {
     if (query === undefined) return undefined
     return store.listen(reportResult(query.id), (result) => setAnswer({ query, result }), {
       from: query.cursor,
-      // The cursor is too old, or of another database.
+      // The cursor is too old or of another database.
       onGap: () => setAnswer((known) => (known?.query === query ? known : failed(query, lost))),
       onError: (error) => setAnswer(failed(query, error instanceof Error ? error.message : error))
     })
@@ -64,10 +64,10 @@ export const useReport = () => {
   return {
     run,
     asking: asking.running,
-    /** Why the server did not begin. */
+    /** Why the server did not start the query. */
     refused: asking.error,
     channel: query && reportResult(query.id).name,
-    /** `undefined` while it has not come. */
+    /** `undefined` until the result arrives. */
     result: answer?.query === query ? answer?.result : undefined
   }
 }

@@ -1,18 +1,18 @@
-/** A component that collects a channel and handles it too, under StrictMode, mounted as a test says. */
+/** A component that collects a channel and handles its events, in StrictMode. A test mounts it. */
 import { useChannel, useConnection, useWebSocket } from "effect-realtime/react"
 import { StrictMode, useEffect } from "react"
 import { createRoot } from "react-dom/client"
 import { Numbers } from "./numbers.ts"
 
-/** What the test sees of the page besides its text. */
+/** What the test reads from the page besides its text. */
 export interface Board {
   readonly mount: () => void
   readonly unmount: () => void
-  /** How often an effect ran: twice per mount, where StrictMode does what it is for. */
+  /** How often an effect ran: twice per mount in StrictMode. */
   effects: number
-  /** What the handler was called with. */
+  /** The payloads that the handler received. */
   readonly handled: Array<number>
-  /** What the browser did to the page, and when it opened a socket. */
+  /** The page's lifecycle events, and when it opened a socket. */
   readonly happened: Array<readonly [what: string, at: number]>
 }
 

@@ -1,6 +1,6 @@
 /**
- * A page of its own and the server of it: the page bundled by Vite, a real door over the source in
- * memory, and a hop in between that can be silenced or cut.
+ * A page and its server: the page bundled by Vite, a real door over the source in memory, and a hop in
+ * between that a test can silence or cut.
  */
 import react from "@vitejs/plugin-react"
 import { Context, Effect, Layer } from "effect"
@@ -16,7 +16,7 @@ import { allowAll, type DoorOptions } from "../../../src/server/ServerOptions.ts
 import { hop } from "../../support/hop.ts"
 import { Numbers } from "../page/numbers.ts"
 
-/** Once for all tests of a file. */
+/** Bundled once for all tests of a file. */
 const bundle = Effect.runSync(
   Effect.cached(
     Effect.promise(async () => {
@@ -70,7 +70,7 @@ export const site = (limits?: DoorOptions["limits"]) =>
       url: `http://127.0.0.1:${path.port}/`,
       path,
       sessions: door.size,
-      /** So many events, numbered from `first`, each committed by itself. */
+      /** Publishes this many events, numbered from `first`, each in its own commit. */
       publish: (first: number, count: number) =>
         Effect.forEach(
           Array.from({ length: count }, (_, index) => first + index),

@@ -1,6 +1,6 @@
 /**
- * A server inside the test: a WebSocket class whose instances record what the client sends and
- * receive what the test says. Nothing happens by itself, unless `answer` is asked to play a server.
+ * A server inside the test: a WebSocket class whose instances record the client's frames and deliver
+ * the frames of the test. It sends nothing by itself, unless you set `auto` or call `answer`.
  */
 import {
   type ClientFrame,
@@ -38,13 +38,13 @@ class FakeSocket {
     this.server.heard(this, frame)
   }
 
-  /** Like a browser's: `close` never fires for a link that is silently dead. */
+  /** Like in a browser, `close` never fires for a silently dead connection. */
   close(code?: number): void {
     this.readyState = 2
     this.closedWith = code ?? 1005
   }
 
-  // what the test does
+  // the test's side
 
   open(): this {
     this.readyState = 1
@@ -52,7 +52,7 @@ class FakeSocket {
     return this
   }
 
-  /** One message with these frames. */
+  /** Delivers one message with these frames. */
   say(...frames: ReadonlyArray<ServerFrame>): this {
     this.text(frames.map(encode).join("\n"))
     return this
@@ -62,7 +62,7 @@ class FakeSocket {
     ;(this.onmessage as ((event: { data: unknown }) => void) | null)?.({ data })
   }
 
-  /** The server, or the network, ends it. */
+  /** Closes the socket as the server or the network does. */
   drop(code = 1006, reason = ""): void {
     this.readyState = 3
     ;(this.onclose as ((event: { code: number; reason: string }) => void) | null)?.({
@@ -90,16 +90,16 @@ export interface FakeServer {
   /** The newest socket. */
   readonly last: FakeSocket
   readonly webSocket: new (url: string, protocols: Array<string>) => FakeSocket
-  /** What the client sent, over all sockets. */
+  /** The client's frames, over all sockets. */
   readonly sent: ReadonlyArray<ClientFrame>
-  /** Called for each frame of the client; set it to script answers. */
+  /** Called for each frame of the client. Set it to script answers. */
   heard: (socket: FakeSocket, frame: ClientFrame) => void
-  /** Answers hello and each request at once, as a healthy server does. */
+  /** Answers hello and each request at once, like a healthy server. */
   readonly answer: (socket: FakeSocket, frame: ClientFrame) => void
 }
 
 export const make = (options?: {
-  /** Open each socket in the next microtask and answer by itself, default `false`. */
+  /** Whether to open each socket in the next microtask and answer its frames, default `false`. */
   readonly auto?: boolean
   readonly welcome?: Partial<typeof welcome>
 }): FakeServer => {

@@ -1,6 +1,6 @@
 /**
- * A clock that a test can move without firing a timer, as a sleeping laptop does: `jump` moves what
- * time it is, `TestClock.adjust` moves time and fires timers. On the real clock sleeps stay as long.
+ * A clock that a test can move without firing timers, like a sleeping laptop: `jump` moves the time,
+ * `TestClock.adjust` moves the time and fires timers. On the real clock sleeps keep their length.
  */
 import { Clock, Effect } from "effect"
 

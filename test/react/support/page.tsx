@@ -14,7 +14,7 @@ afterEach(async () => {
   await Promise.all(stores.splice(0).map((store) => store.close()))
 })
 
-/** A server, a store of it, and a way to render under StrictMode with both. */
+/** A server, a store of it, and a function that renders under StrictMode with both. */
 export const page = (options?: Partial<RealtimeClient.Options>) => {
   const server = FakeSocket.make({ auto: true })
   const store = createRealtimeClient({
@@ -39,7 +39,7 @@ export const page = (options?: Partial<RealtimeClient.Options>) => {
       const view = render(wrap(children))
       return { ...view, again: (children: ReactNode) => view.rerender(wrap(children)) }
     },
-    /** Until so many subscriptions were asked for. */
+    /** Waits until the client sent this many subscribe frames. */
     subscribed: (count: number) =>
       settle(() => types().filter((type) => type === "subscribe").length === count),
     say: (...frames: ReadonlyArray<ServerFrame>) =>
@@ -49,13 +49,13 @@ export const page = (options?: Partial<RealtimeClient.Options>) => {
   }
 }
 
-/** Lets React and the client work until `condition` holds; fails after 2 s. */
+/** Lets React and the client run until `condition` holds, and fails after 2 s. */
 export const settle = async (condition: () => boolean): Promise<void> => {
   const end = performance.now() + 2000
   while (!condition()) {
     if (performance.now() > end) throw new Error(`not within 2 s: ${String(condition)}`)
-    // React 18 renders when an `act` ends, so each look is one.
-    // oxlint-disable-next-line no-await-in-loop -- waiting is what it is for
+    // React 18 renders when an `act` ends, so each look has its own `act`.
+    // oxlint-disable-next-line no-await-in-loop -- each look follows a wait
     await act(() => new Promise((resolve) => setTimeout(resolve, 1)))
   }
 }

@@ -22,8 +22,8 @@ const filled = (budget: Budget, count: number, at = 0) => {
   return ring
 }
 
-describe("the budget of all memories", () => {
-  it("is paid by the one that holds most, whoever pushes", () => {
+describe("The budget of all memories", () => {
+  it("the largest memory gives up its oldest entries, whichever memory is pushed to", () => {
     const budget = budgetOf({})
     const large = filled(budget, 140)
     const small = filled(budget, 20)
@@ -36,7 +36,7 @@ describe("the budget of all memories", () => {
     expect(budget.used).toBeLessThanOrEqual(1600)
   })
 
-  it("is paid by those that hold most in equal parts, and frees a sixteenth at once", () => {
+  it("the largest memories shrink to equal sizes, and at least a sixteenth is freed at once", () => {
     const budget = budgetOf({})
     const memories = [60, 50, 40, 10].map((count) => filled(budget, count))
     expect(budget.used).toBe(1600)
@@ -45,7 +45,7 @@ describe("the budget of all memories", () => {
     expect(budget.used).toBe(1490)
   })
 
-  it("holds whatever the sizes, and nobody forgets while another one holds more", () => {
+  it("the budget holds for entries of any size, and a memory shrinks only while none is larger", () => {
     let forgot = 0
     const faults: Array<string> = []
     for (let round = 1; round <= 50; round++) {
@@ -59,7 +59,7 @@ describe("the budget of all memories", () => {
         const after = memories.map((one) => one.bytes)
         const losers = after.filter((held, index) => held < before[index]!)
         forgot += losers.length
-        // An entry is forgotten whole, and has at most 30 bytes.
+        // A memory drops whole entries of at most 30 bytes.
         if (losers.some((held) => held + 30 <= Math.max(...after))) {
           faults.push(`round ${round}: ${before} became ${after}`)
         }
@@ -71,7 +71,7 @@ describe("the budget of all memories", () => {
     expect(forgot).toBeGreaterThan(1000)
   })
 
-  it("takes nothing that is larger than itself, and nothing at all when it is 0", () => {
+  it("a memory drops an entry larger than the budget, and every entry of a budget of 0", () => {
     const budget = budgetOf({})
     const other = filled(budget, 1)
     const ring = filled(budget, 1)
@@ -80,7 +80,7 @@ describe("the budget of all memories", () => {
     expect(filled(budgetOf({ bytes: 0 }), 3).bytes).toBe(0)
   })
 
-  it("is given back with what is cleared, and knows only those that hold something", () => {
+  it("a cleared memory returns its bytes, and the budget tracks only memories that hold entries", () => {
     const budget = budgetOf({})
     const ring = filled(budget, 3)
     filled(budget, 0)
@@ -91,7 +91,7 @@ describe("the budget of all memories", () => {
     expect([budget.used, budget.holders.size]).toEqual([10, 1])
   })
 
-  it.effect("is swept by the clock: what is too old goes, though nothing happens any more", () =>
+  it.effect("the clock sweeps entries older than maxAge, although nothing is pushed any more", () =>
     Effect.gen(function* () {
       const budget = budgetOf({ maxAge: 20_000 })
       yield* sweeping(budget)
@@ -108,7 +108,7 @@ describe("the budget of all memories", () => {
 })
 
 describe("a ring", () => {
-  it("lets go of a text in the moment in which it forgets it", async () => {
+  it("a memory releases an entry to the garbage collector as soon as it drops the entry", async () => {
     const budget = budgetOf({ maxAge: 10 })
     const ring = new Ring<{ readonly at: number }>(budget, {
       eventsOf: () => 1,

@@ -1,6 +1,6 @@
 /**
- * What `pg_dump` writes of a database, and restoring it: the objects, made again, then every row as it was,
- * then the triggers. The embedded PostgreSQL has no pg_dump of its own.
+ * What `pg_dump` writes of a database, and its restore: the objects, created again, then every row
+ * as it was, then the triggers. The embedded PostgreSQL has no pg_dump of its own.
  */
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { Effect, Layer, Redacted } from "effect"
@@ -51,7 +51,7 @@ export const dump = (url: string) =>
     }
   })
 
-/** Into an empty database, or with `clean` over what is there. */
+/** Restores into an empty database, or with `clean` over what is there. */
 export const restore = (url: string, dumped: Dump, clean = false) =>
   Effect.gen(function* () {
     if (clean) {

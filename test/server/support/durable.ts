@@ -6,7 +6,7 @@ import * as OutboxReader from "../../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../../src/server/PgInstaller.ts"
 import { layerInstalledDatabase, TestDatabase } from "../../support/database.ts"
 
-/** Quick to come back after a fault. */
+/** Reconnects quickly after a fault. */
 export const quick: OutboxReader.Options = {
   backoff: { initial: 10, cap: 100, resetAfter: 30_000 }
 }
@@ -20,16 +20,16 @@ export const layerInstalled = (options?: PgInstaller.Options) =>
 export const layerReaderOnly = (options?: OutboxReader.Options) =>
   OutboxReader.layer({ ...quick, ...options })
 
-/** And a reader on it. */
+/** The same, with a reader on it. */
 export const layerReader = (options?: PgInstaller.Options, reader?: OutboxReader.Options) =>
   layerReaderOnly(reader).pipe(Layer.provideMerge(layerInstalled(options)))
 
-/** A session of its own, for what a pool would not keep apart. */
+/** A session of its own, for statements that need their own transaction. */
 export const session = Effect.flatMap(TestDatabase, ({ url }) =>
   PgConnection.make({ url: Redacted.make(url) })
 )
 
-/** A position as a reader takes it; `before` is what it took last. */
+/** A position as a reader takes it; `before` is the position it took last. */
 export const takeOn = (db: PgConnection.PgConnection, before?: Outbox.Take) =>
   Effect.gen(function* () {
     const taken = Outbox.parseTaken((yield* db.query(Outbox.takeStatement)).rows[0])

@@ -1,13 +1,13 @@
 /**
- * Sessions as other people have them: settings that change what a value looks like, names that stand before
- * those of PostgreSQL, and a role that may nothing but change the tables.
+ * Sessions as other applications configure them: settings that change how a value is written, names
+ * that shadow those of PostgreSQL, and a role that may only change the tables.
  */
 import { PgConnection } from "@effect/sql-pg"
 import { Effect, Redacted, type Scope } from "effect"
 import type { SqlError } from "effect/sql/SqlError"
 import { execute, TestDatabase } from "../../support/database.ts"
 
-/** What a trigger could call by mistake; a user's own statement calls none of it. */
+/** Names that a trigger could call by mistake; no statement of a user calls them. */
 const traps: ReadonlyArray<string> = [
   `create schema hostile`,
   ...[
@@ -27,10 +27,13 @@ const traps: ReadonlyArray<string> = [
   `create operator hostile.|| (leftarg = text, rightarg = text, function = hostile.hostile_concat)`
 ]
 
-/** Money is written by what the system knows. */
+/** Money is written by the system's locale. */
 const money = `do $$ begin set lc_monetary = 'de_DE.UTF-8'; exception when others then null; end $$`
 
-/** The settings of each kind of session, as statements. `visitor` is a role with rights on the tables alone. */
+/**
+ * The settings of each kind of session, as statements. `visitor` is a role with rights on the
+ * tables alone.
+ */
 const kinds = (visitor: string): ReadonlyArray<ReadonlyArray<string>> => [
   [
     `set timezone = 'America/New_York'`,
@@ -70,16 +73,16 @@ const kinds = (visitor: string): ReadonlyArray<ReadonlyArray<string>> => [
   ]
 ]
 
-/** A session that nothing was done to. */
+/** A session with default settings. */
 export const plain: Effect.Effect<PgConnection.PgConnection, SqlError, TestDatabase | Scope.Scope> =
   Effect.flatMap(TestDatabase, ({ url }) => PgConnection.make({ url: Redacted.make(url) }))
 
-/** The role, and what makes a session of each kind. The role goes with the scope. */
+/** The role, and a session of each kind. The role is dropped with the scope. */
 export const hostility = Effect.gen(function* () {
   const { name, url } = yield* TestDatabase
   const visitor = `visitor_${name}`
   const owner = yield* plain
-  // What it may do here is forgotten before it is dropped.
+  // The rights of the role are revoked before it is dropped.
   yield* Effect.acquireRelease(execute(url, `create role ${visitor}`), () =>
     Effect.orDie(
       Effect.andThen(execute(url, `drop owned by ${visitor}`), execute(url, `drop role ${visitor}`))

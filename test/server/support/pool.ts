@@ -1,14 +1,16 @@
-/** The app's pool as a test sees it: every page of a replay that is read on it. */
+/** The app's pool for a test: records every page of a replay that is read on it. */
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Layer } from "effect"
 
 export interface Page {
   readonly channel: string
-  /** Payload in characters. */
+  /** Characters of payload. */
   readonly text: number
 }
 
-/** The client of the app. `read`: what a page brought; `fails`: whether the next page fails instead. */
+/**
+ * The client of the app. `read` gets each page, and `fails` decides whether the next page fails.
+ */
 export const layerSpied = (read: (page: Page) => void, fails = () => false) =>
   Layer.effect(
     PgClient.PgClient,
@@ -17,7 +19,7 @@ export const layerSpied = (read: (page: Page) => void, fails = () => false) =>
         const client = sql.withoutTransforms()
         const unsafe = (text: string, params: ReadonlyArray<unknown> = []) => {
           const statement = client.unsafe<{ readonly p?: string | null }>(text, params)
-          // Of a replay, and neither the reader's nor a look for a witness.
+          // A page of a replay, and neither a page of the reader nor the read of a witness.
           if (!text.includes("m.payload") || !text.includes("realtime.identity()")) {
             return statement
           }

@@ -1,4 +1,7 @@
-/** Random numbers that come again: REALTIME_TEST_SEED repeats a run, which prints its seed when it fails. */
+/**
+ * Random numbers that can be repeated: REALTIME_TEST_SEED repeats a run, and a failing run prints
+ * its seed.
+ */
 export const seed = Number(process.env["REALTIME_TEST_SEED"] ?? Math.floor(Math.random() * 2 ** 31))
 
 /** REALTIME_TEST_LONG=1 multiplies the work of the property tests. */

@@ -1,10 +1,10 @@
 /**
- * Servers that crash, fail over and are put back, writers that run meanwhile, and the count of what a
- * cursor from before is worth after it.
+ * Servers that crash, fail over and are put back, with writers that run meanwhile, and the check of
+ * old cursors afterwards.
  *
- * A round: writers run, and a node of ours hands out what they commit. The server goes away at once; the
- * node is kept from looking until others have written to what comes back, which gives numbers out again.
- * Then every cursor that was handed out is resumed, and what it is given is compared with the table.
+ * A round: writers run, and a node delivers what they commit. The server stops at once; the node is
+ * kept from looking until others have written to the next server, which reuses numbers. Then every
+ * old cursor is resumed, and its replay is compared with the table.
  */
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { Context, Effect, Fiber, Layer, Redacted, type Scope, Stream } from "effect"
@@ -25,14 +25,17 @@ const channel = "room"
 export const folder = Effect.acquireRelease(
   Effect.sync(() => {
     const made = Fs.mkdtempSync("/tmp/recovery-")
-    // The server runs as somebody else than root.
+    // The server does not run as root.
     Fs.chmodSync(made, 0o777)
     return made
   }),
   (made) => Effect.sync(() => Fs.rmSync(made, { recursive: true, force: true }))
 )
 
-/** On a folder of its own; what was reported is in the files of the system, as after a crash of the server. */
+/**
+ * A server on a folder of its own; reported commits are in the files of the system, as after a
+ * crash of the server.
+ */
 export const serverOn = (data: string, settings: Readonly<Record<string, string>> = {}) =>
   EmbeddedPostgres.make({
     dataDirectory: data,
@@ -42,7 +45,7 @@ export const serverOn = (data: string, settings: Readonly<Record<string, string>
       max_connections: "60",
       max_prepared_transactions: "30",
       autovacuum: "off",
-      // Time enough for commits that nobody waits for.
+      // Time enough for asynchronous commits.
       wal_writer_delay: "1000ms",
       wal_writer_flush_after: "1GB",
       ...settings
@@ -53,7 +56,7 @@ export const serverOn = (data: string, settings: Readonly<Record<string, string>
     )
   )
 
-/** Copies a folder of a server that is stopped, in place of what was there. */
+/** Copies a folder of a stopped server over another folder. */
 export const copyFolder = (from: string, to: string) =>
   Effect.sync(() => {
     Fs.rmSync(to, { recursive: true, force: true })
@@ -90,7 +93,7 @@ export const installedOn = (data: string, settings?: Readonly<Record<string, str
     return yield* serverOn(data, settings)
   })
 
-/** Makes a copied folder that of a standby of a server. */
+/** Turns a copied folder into a standby of a server. */
 export const followIn = (data: string, primary: EmbeddedPostgres.EmbeddedPostgres) =>
   Effect.sync(() => {
     const { gid, uid } = Fs.statSync(data)
@@ -103,9 +106,9 @@ export const followIn = (data: string, primary: EmbeddedPostgres.EmbeddedPostgre
     )
   })
 
-/** Where a node connects: to a server, to another one later, or to none. */
+/** The server to which a node connects: one server, another one later, or none. */
 export class Address {
-  /** The directory of the socket; `undefined` while it is kept from looking. */
+  /** The directory of the socket; `undefined` while the node is kept from looking. */
   directory: string | undefined
   readonly #sockets = new Set<Net.Socket>()
 
@@ -120,7 +123,7 @@ export class Address {
     return socket
   }
 
-  /** Cuts every connection; new ones go to `directory`. */
+  /** Cuts every connection; new ones go to the server in `directory`. */
   readonly move = (directory: string | undefined): void => {
     this.directory = directory
     for (const socket of this.#sockets) socket.destroy()
@@ -162,7 +165,7 @@ export const nodeAt = (
     (context) => ({ context, reader: Context.get(context, OutboxReader.OutboxReader) })
   )
 
-/** Everything installed, and a table for what is done and for what is written beside. */
+/** Installs all objects, and creates a table for what the consumer did and one for the writers. */
 const install = (url: string, options?: PgInstaller.Options) =>
   Effect.gen(function* () {
     yield* PgInstaller.install({ wake: "poll", ...options }).pipe(
@@ -173,12 +176,12 @@ const install = (url: string, options?: PgInstaller.Options) =>
     yield* execute(url, "create table done (event text not null)")
   })
 
-/** A message as it is once and never again: numbers alone may be given out twice. */
+/** A message, identified for ever: its numbers alone may be reused. */
 const spelled = `m.id || ' ' || m.txid || ' ' || floor(extract(epoch from m.created_at) * 1000)`
 
 const spell = ({ at, id, tx }: OutboxReader.DurableEvent) => `${id} ${tx} ${at}`
 
-/** What a crash leaves, and what is there: the messages of the channel. */
+/** The messages of the channel after a crash. */
 const truth = (url: string) =>
   Effect.map(
     execute(
@@ -188,7 +191,7 @@ const truth = (url: string) =>
     (rows) => rows.map((row) => String(row["spelled"]))
   )
 
-/** One writer until its server is gone; prepared transactions are left for others to end. */
+/** One writer until its server is gone; it leaves prepared transactions for others to end. */
 const writer = (url: string, r: Random, name: string) =>
   Effect.gen(function* () {
     const db = yield* PgConnection.make({ url: Redacted.make(url) })
@@ -196,7 +199,7 @@ const writer = (url: string, r: Random, name: string) =>
       db.query("select realtime.publish($1, $2::text)", [to, JSON.stringify(r.int(1e9))])
     for (let n = 0; ; n++) {
       yield* db.query("begin", [], false)
-      // Gets its number early, or writes no message at all.
+      // The transaction gets its number early, or writes no message at all.
       if (r.chance(0.4)) yield* db.query("insert into elsewhere values (1)")
       if (r.chance(0.3)) yield* Effect.sleep(r.int(8))
       for (let k = r.int(4); k > 0; k--) yield* say(r.chance(0.7) ? channel : "hall")
@@ -212,7 +215,7 @@ const writer = (url: string, r: Random, name: string) =>
     }
   }).pipe(Effect.scoped, Effect.ignore)
 
-/** Transactions of strangers, before any node looks: numbers are given out again. */
+/** Transactions of other sessions, before any node looks: they reuse numbers. */
 const strangers = (url: string, r: Random, count: number) =>
   Effect.gen(function* () {
     const db = yield* PgConnection.make({ url: Redacted.make(url) })
@@ -239,23 +242,23 @@ export interface Tally {
   refused: number
   lost: number
   twice: number
-  /** Told before, and not there any more. */
+  /** Events that were received before, and are lost now. */
   gone: number
-  /** Of what the node's own follower was told, which lived through it: without a gap to say so. */
+  /** Events that the node's own follower received and that are lost, without a gap. */
   followerLost: number
   followerTwice: number
   followerGone: number
   gaps: number
-  /** What a named consumer did. */
+  /** The work of a named consumer. */
   worker: Work
 }
 
 interface Work {
   readonly done: number
-  /** Not done, although no gap told of it. */
+  /** Events not handled, although no gap was sent. */
   readonly missed: number
   readonly again: number
-  /** Done for an event that is not there. */
+  /** Events handled that are not in the table. */
   readonly invented: number
   readonly gaps: number
 }
@@ -276,7 +279,7 @@ export const nothing = (): Tally => ({
   worker: { done: 0, missed: 0, again: 0, invented: 0, gaps: 0 }
 })
 
-/** A named consumer, which writes down each event in the transaction that moves its cursor. */
+/** A named consumer that records each event in the transaction that moves its cursor. */
 export const working = ({ context }: Node) =>
   Effect.gen(function* () {
     let gaps = 0
@@ -292,7 +295,7 @@ export const working = ({ context }: Node) =>
       onGap: () => Effect.sync(() => gaps++)
     }).pipe(Effect.provideContext(context), Effect.forkScoped)
     return {
-      /** When it has done the last one. */
+      /** Completes when it has handled the last event. */
       check: (url: string) =>
         Effect.gen(function* () {
           const last = (yield* truth(url)).at(-1)!
@@ -316,19 +319,19 @@ export const working = ({ context }: Node) =>
     }
   })
 
-/** A position that somebody holds, with what they were told up to it. */
+/** A cursor, with the events received up to it. */
 interface Held {
   readonly cursor: string
   readonly told: ReadonlyArray<string>
-  /** How many of it. */
+  /** The number of these events. */
   readonly count: number
 }
 
-/** Follows from now on, and holds every position on its way. */
+/** Follows from now on, and keeps every cursor it receives. */
 class Follower {
   readonly told: Array<string> = []
   readonly held: Array<Held> = []
-  /** Up to here a gap speaks for what was missed or taken back. */
+  /** Up to here a gap stands for the events that were missed or lost. */
   gapAt = 0
   gaps = 0
 
@@ -342,12 +345,12 @@ class Follower {
   }
 }
 
-/** Whether a cursor was in the middle of a difference: the page after it must be finished first. */
+/** Whether a cursor was in the middle of a page, which must be finished first. */
 const isMidway = (cursor: string) => Cursor.parseDurable(cursor)?.position.next !== undefined
 
 /**
- * One round on a server. `fall` takes it away and brings back what is there then, which may be elsewhere;
- * it completes with the address of that.
+ * One round on a server. `fall` stops the server and brings up the next one, which may be
+ * elsewhere; it completes with the next server's address.
  */
 export const round = (options: {
   readonly url: string
@@ -365,7 +368,7 @@ export const round = (options: {
       Stream.runForEach((item) => Effect.sync(() => follower.take(item))),
       Effect.forkScoped({ startImmediately: true })
     )
-    // It has its place before anybody writes.
+    // The worker has its cursor before any writer writes.
     yield* Effect.repeat(Effect.sleep(1), { until: () => follower.held.length > 0 })
     const writing = yield* Effect.forEach(
       Array.from({ length: 6 }, (_, n) => n),
@@ -375,7 +378,7 @@ export const round = (options: {
     const enough = 10 + r.int(30)
     yield* Effect.repeat(Effect.sleep(2), { until: () => follower.held.length > enough })
     yield* Effect.sleep(r.int(20))
-    // As a client has them that goes away with the server.
+    // Connections of a client that stops with the server.
     const server = yield* Effect.andThen(
       Effect.sync(() => {
         address.directory = undefined
@@ -386,7 +389,8 @@ export const round = (options: {
     const held = follower.held.slice(-60)
     yield* strangers(server.url, r, 30)
     address.move(server.socketDirectory)
-    // The node stands again, and its follower hears what is new; after a gap only what is newer than that.
+    // The node reads again, and its follower receives later events; after a gap only events behind the
+    // gap.
     const from = follower.told.length
     const ends = new Set<string>()
     yield* Effect.repeat(
@@ -398,9 +402,9 @@ export const round = (options: {
       { until: () => follower.told.slice(from).some((event) => ends.has(event.split(" ")[0]!)) }
     )
     const there = yield* truth(server.url)
-    // Also where a gap has let the follower off: what joins is brought to where the node stands.
+    // Also where a gap ended the check of the follower: a join replays up to the node's position.
     yield* node.reader.position
-    // All of it.
+    // All messages.
     if (follower.gaps === 0) {
       yield* Effect.repeat(Effect.sleep(2), { until: () => follower.told.includes(there.at(-1)!) })
     }

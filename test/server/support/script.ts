@@ -1,4 +1,7 @@
-/** Printed SQL as a tool for migrations runs it: one statement after the other, up to the first that fails. */
+/**
+ * Runs printed SQL as a migration tool does: one statement after the other, up to the first that
+ * fails.
+ */
 import type { PgConnection } from "@effect/sql-pg"
 import { Effect } from "effect"
 import type { SqlError } from "effect/sql/SqlError"

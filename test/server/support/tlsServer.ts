@@ -1,6 +1,6 @@
 /**
- * A PostgreSQL that speaks TLS, with an authority of its own. It listens on an address of the loopback
- * network that nobody else has, because every server of a test has the port 5432.
+ * A PostgreSQL with TLS and an authority of its own. It listens on a loopback address of its own,
+ * because every server of a test has the port 5432.
  */
 import { Effect } from "effect"
 import { execFile, spawnSync } from "node:child_process"
@@ -12,7 +12,7 @@ import { promisify } from "node:util"
 import { unprivileged } from "../../../src/testing/internal/processes.ts"
 import { ownServer } from "../../support/cluster.ts"
 
-/** Why there is no such server here, or `undefined`. */
+/** Why no such server can run here, or `undefined`. */
 export const missing =
   process.platform !== "linux"
     ? "only Linux has 127.0.0.0/8 as loopback"
@@ -51,7 +51,7 @@ const certify = (directory: string, address: string) =>
     if (user !== undefined) Fs.chownSync(at("server.key"), user.uid, user.gid)
   })
 
-/** Who may come in, and how. */
+/** The rules of pg_hba.conf for its users. */
 const access = `local all all trust
 hostssl all only_tls all trust
 hostnossl all only_plain all trust

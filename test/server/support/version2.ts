@@ -1,6 +1,6 @@
 /**
- * The library as it was with version 2 of the objects: packed from `main` before the triggers of each
- * table and the cursors that survive a crash, without its types, React and the tools for tests.
+ * The library at version 2 of the objects: packed from `main` before the triggers of each table and
+ * the cursors that survive a crash, without its types, React and the tools for tests.
  */
 import { Effect } from "effect"
 import { execFileSync } from "node:child_process"
@@ -11,7 +11,10 @@ import type * as Server from "../../../src/server/index.ts"
 
 const root = Path.resolve(import.meta.dirname, "../../..")
 
-/** Its `./server`. The types are today's: what has changed since is not to be called. */
+/**
+ * The `./server` of version 2. The types are today's: functions that have changed since must not be
+ * called.
+ */
 export const version2 = Effect.acquireRelease(
   Effect.sync(() => {
     const directory = Fs.mkdtempSync(Path.join(Os.tmpdir(), "effect-realtime-version2-"))

@@ -1,6 +1,6 @@
 /**
- * Writers that do everything a transaction can do, on tables that are watched and with messages of
- * their own, and that note what a reader may rely on.
+ * Writers that do everything a transaction can do, on watched tables and with messages of their
+ * own, and that note what a reader may rely on.
  */
 import type { PgConnection } from "@effect/sql-pg"
 import { Effect, Ref, type Scope } from "effect"
@@ -25,15 +25,15 @@ export const schema = [
   "create table elsewhere (id bigint generated always as identity, n int)"
 ]
 
-/** What a transaction says about itself, once or twice. */
+/** The note of a transaction, published once or twice. */
 export interface Note {
   readonly writer: number
   /** Counts the committed transactions of a writer. */
   readonly n: number
-  /** A note whose transaction was over before this one's began. */
+  /** A note of a transaction that was over before this one began. */
   readonly after: string | undefined
   readonly name: string
-  /** Committed by somebody else, later: its place among the writer's others is open. */
+  /** Committed later by another session: its place among the writer's other notes is open. */
   readonly prepared: boolean
 }
 
@@ -52,7 +52,7 @@ export const writer = (options: {
   readonly random: Random
   readonly over: () => boolean
   readonly tally: Tally
-  /** The newest note that is committed for sure. */
+  /** The newest note that is certainly committed. */
   readonly newest: Ref.Ref<string | undefined>
 }) =>
   Effect.gen(function* () {
@@ -70,7 +70,7 @@ export const writer = (options: {
       const run = Effect.gen(function* () {
         yield* db.query(r.chance(0.2) ? "begin isolation level serializable" : "begin", [], false)
         if (r.chance(0.5)) {
-          // Gets its number now, and changes rows late.
+          // The transaction gets its number now, and changes rows late.
           yield* db.query("insert into elsewhere (n) values (1)")
           yield* nap(r.chance(0.2) ? 100 : 10)
         }

@@ -1,4 +1,4 @@
-/** Uses server and client once, closes both, and then has nothing left to do. */
+/** Uses a server and a client once and closes both, so the process can exit. */
 import { RealtimeServer } from "effect-realtime/node"
 import { createRealtimeClient } from "effect-realtime/client"
 import { Channel } from "effect-realtime"

@@ -1,6 +1,6 @@
 /**
- * What a hostile client sends: whole messages that no honest client would, and bytes that are no
- * WebSocket. Everything follows from a seed.
+ * The messages of a hostile client: whole messages that an honest client never sends, and invalid
+ * WebSocket bytes. The seed decides all of them.
  */
 import type { Random } from "../../server/support/random.ts"
 
@@ -61,7 +61,7 @@ const texts = (random: Random, length: number): string =>
 const bytes = (random: Random, length: number): Buffer =>
   Buffer.from(Array.from({ length }, () => random.int(256)))
 
-/** Any JSON value, not too deep. */
+/** A random JSON value of limited depth. */
 const value = (random: Random, depth: number): unknown => {
   const kind = random.int(depth > 0 ? 8 : 5)
   if (kind < 2) return random.pick(nasty)
@@ -92,7 +92,7 @@ const channelNames = [
   ...Array.from({ length: 30 }, (_, index) => `room_${index}`)
 ]
 
-/** A cursor that a server gave, changed in one place, or as it is. */
+/** A cursor of a server, unchanged or changed in one place. */
 const forge = (random: Random, real: string): string => {
   const at = random.int(real.length + 1)
   return random.pick([
@@ -107,12 +107,12 @@ const forge = (random: Random, real: string): string => {
     () => real + "A".repeat(random.int(9000)),
     () => real.replace(/:\d+$/, `:${random.int(100)}`),
     () => real.replace(/:\d+$/, ":9007199254740991"),
-    // A position with many transactions in progress, of this very database.
+    // A position of this database with many open transactions.
     () => `${real.slice(0, 11)}${bytes(random, 3 * random.int(2000)).toString("base64url")}`
   ])()
 }
 
-/** The last cursor that a server gave on each channel. */
+/** The last cursor of a server on each channel. */
 type Cursors = ReadonlyMap<string, string>
 
 const cursors = (random: Random, real: Cursors, channel: string): string => {
@@ -134,16 +134,16 @@ const invented = (random: Random): string =>
     "x".repeat(random.int(20_000))
   ])
 
-/** A frame that is right but for one field, or right. */
+/** A frame that is valid, or invalid in one field. */
 const nearly = (random: Random, real: Cursors): object => {
-  // Some of them while another request with the same one waits.
+  // Some while another request with the same id is unanswered.
   const id = random.int(random.chance(0.3) ? 200 : 1_000_000)
   const channel = random.pick(channelNames)
   const frame: Record<string, unknown> = random.pick([
     () => ({ type: "subscribe", id, channel, cursor: cursors(random, real, channel) }),
     () => ({ type: "subscribe", id, channel, cursor: cursors(random, real, channel) }),
     () => ({ type: "subscribe", id, channel }),
-    // Often enough that a subscribe is not always one too many.
+    // Often enough that some subscribes are below the limit.
     () => ({ type: "unsubscribe", id, channel }),
     () => ({ type: "unsubscribe", id, channel }),
     () => ({ type: "unsubscribe", id, channel }),
@@ -153,7 +153,7 @@ const nearly = (random: Random, real: Cursors): object => {
   ])()
   if (random.chance(0.6)) frame[random.pick(keys)] = value(random, 2)
   if (random.chance(0.1)) delete frame[random.pick(keys)]
-  // A hello closes; most of them must not, or nothing else is tried.
+  // A second hello closes the session, so it is rare.
   if (frame["type"] === "hello" && random.chance(0.9)) frame["type"] = "hell"
   return frame
 }
@@ -164,7 +164,7 @@ const deep = (random: Random): string => {
     ["[", "]"],
     ['{"a":', "}"]
   ] as const)
-  // 30,000 levels of objects are too large already.
+  // 30,000 nested objects already exceed the frame limit.
   const count = Math.min(levels, Math.floor(64_000 / (open.length + close.length)))
   const data = `${open.repeat(count)}1${close.repeat(count)}`
   return random.chance(0.5)
@@ -215,7 +215,7 @@ const prototypes = (random: Random): string => {
   ])
 }
 
-/** Many small things that cost much to read. */
+/** Many small values that are expensive to parse. */
 const bulky = (random: Random): string =>
   random.pick([
     () => `[${"{},".repeat(15_000)}{}]`,
@@ -248,7 +248,7 @@ const kinds: ReadonlyArray<readonly [number, Make]> = [
 ]
 const total = kinds.reduce((sum, [weight]) => sum + weight, 0)
 
-/** One whole message. A Buffer is a binary one. `real`: cursors that the server gave. */
+/** One whole message. A Buffer is a binary message. `real` holds the server's cursors. */
 export const message: Make = (random, real) => {
   let at = random.next() * total
   for (const [weight, make] of kinds) {
@@ -257,7 +257,7 @@ export const message: Make = (random, real) => {
   return ""
 }
 
-/** How a socket may begin. */
+/** The first bytes of a socket. */
 export const handshake = (path: string): string =>
   `GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`
 
@@ -266,11 +266,11 @@ interface Shape {
   readonly final?: boolean
   readonly masked?: boolean
   readonly reserved?: number
-  /** The length that is written, if not that of the payload. */
+  /** The length field, if it differs from the payload's length. */
   readonly says?: number | bigint
 }
 
-/** A frame of the WebSocket, as wrong as it is told. */
+/** A WebSocket frame with the given faults. */
 export const wireFrame = (
   payload: Buffer,
   { final = true, masked = true, opcode = 1, reserved = 0, says }: Shape = {}
@@ -288,7 +288,7 @@ export const wireFrame = (
 
 const hello = wireFrame(Buffer.from('{"type":"hello","version":1}'))
 
-/** Frames of the right form in the wrong order, with no hello before them. */
+/** Valid frames in the wrong order, without a hello. */
 const disorder = (random: Random): Buffer =>
   wireFrame(
     Buffer.from(
@@ -307,11 +307,11 @@ const disorder = (random: Random): Buffer =>
 
 interface Garbage {
   readonly bytes: Buffer
-  /** How many messages that is. */
+  /** The number of messages. */
   readonly messages: number
 }
 
-/** Every kind of frames that are no WebSocket, after a good beginning or none. */
+/** Every kind of invalid WebSocket data, after a valid beginning or without one. */
 export const garbage = (random: Random): ReadonlyArray<() => Garbage> => {
   const text = (size: number) => Buffer.from("x".repeat(size))
   const many = (count: number, frame: Buffer) => ({
@@ -322,7 +322,7 @@ export const garbage = (random: Random): ReadonlyArray<() => Garbage> => {
   return [
     () => ({ bytes: bytes(random, 1 + random.int(300)), messages: 1 }),
     () => one(bytes(random, 1 + random.int(300))),
-    // Bad UTF-8, whole and in pieces.
+    // Invalid UTF-8, whole and in pieces.
     () => one(wireFrame(Buffer.from([0xc3, 0x28, 0xff, 0xfe]))),
     () =>
       one(
@@ -331,7 +331,7 @@ export const garbage = (random: Random): ReadonlyArray<() => Garbage> => {
           wireFrame(Buffer.from([0x28]), { opcode: 0 })
         ])
       ),
-    // Fragments: good ones, without a beginning, without an end, of nothing, too many.
+    // Fragments: valid, without a beginning, without an end, empty, too many.
     () =>
       one(
         Buffer.concat([
@@ -350,27 +350,27 @@ export const garbage = (random: Random): ReadonlyArray<() => Garbage> => {
       ]),
       messages: 1100
     }),
-    // Lengths that lie.
+    // Wrong lengths.
     () => one(wireFrame(text(10), { says: 65_537 })),
     () => one(wireFrame(text(10), { says: 2n ** 63n - 1n })),
     () => one(wireFrame(text(10), { says: 2n ** 53n })),
     () => one(wireFrame(text(10), { says: 11 })),
     () => one(wireFrame(text(65_537))),
-    // What the protocol forbids.
+    // Forbidden by the protocol.
     () => one(wireFrame(text(5), { masked: false })),
     () => one(wireFrame(text(5), { reserved: random.pick([0x40, 0x20, 0x10]) })),
     () => one(wireFrame(text(5), { opcode: random.pick([3, 7, 11, 15]) })),
     () => one(wireFrame(text(200), { opcode: 9 })),
     () => one(wireFrame(text(5), { opcode: 9, final: false })),
-    // Closes of all kinds.
+    // Close frames of all kinds.
     () => one(wireFrame(Buffer.alloc(0), { opcode: 8 })),
     () => one(wireFrame(Buffer.from([3]), { opcode: 8 })),
     () => one(wireFrame(Buffer.from([0, 1, 2]), { opcode: 8 })),
     () => one(wireFrame(Buffer.from([0x0f, 0xa0, 0xff]), { opcode: 8 })),
-    // Pings and pongs, never asked for.
+    // Unsolicited pings and pongs.
     () => many(200, wireFrame(text(random.int(125)), { opcode: 9 })),
     () => many(200, wireFrame(text(random.int(125)), { opcode: 10 })),
-    // Nothing at all, hello too late, and hello twice.
+    // No data, a late hello, and a second hello.
     () => ({ bytes: Buffer.alloc(0), messages: 1 }),
     () => ({ bytes: Buffer.concat([disorder(random), hello]), messages: 2 }),
     () => ({ bytes: wireFrame(Buffer.from('{"type":"hello","version":2}')), messages: 1 }),
@@ -378,7 +378,7 @@ export const garbage = (random: Random): ReadonlyArray<() => Garbage> => {
   ]
 }
 
-/** What a server wrote after its handshake: the texts, and the code of its close frame. */
+/** The server's answer after its handshake: its texts, and the code of its close frame. */
 export const readBack = (
   received: Buffer
 ): { readonly texts: ReadonlyArray<string>; readonly code: number | undefined } => {
@@ -396,7 +396,7 @@ export const readBack = (
         : short === 126
           ? [received.readUInt16BE(at + 2), at + 4]
           : [short, at + 2]
-    // The rest was cut off.
+    // The rest is missing.
     if (start + size > received.length) break
     if (opcode === 8) return { texts, code: size < 2 ? 1005 : received.readUInt16BE(start) }
     if (opcode === 1) texts.push(received.toString("utf8", start, start + size))

@@ -1,9 +1,9 @@
 /**
- * The law of this library, as a judge: of what was committed to a channel, a consumer is told each
- * event at most once, in order, and every one that it is not told lies inside a told gap.
+ * The law of delivery, as a judge: a consumer receives each event that was committed to a channel at most
+ * once, in order, and a gap for every missing event.
  *
- * A `Ledger` knows what was committed, in order; a `Witness` writes down what one consumer was told of
- * one channel. Numbers are unique within a ledger, so a witness can be held against it.
+ * A `Ledger` records the commits in order. A `Witness` records what one consumer received on one channel.
+ * Numbers are unique within a ledger, so the judge can compare the two.
  */
 import type { RealtimeEvent } from "effect-realtime"
 
@@ -11,22 +11,22 @@ export interface Numbered {
   readonly n: number
 }
 
-/** What was committed to each channel, in the order of the commits. */
+/** The commits of each channel, in order. */
 export class Ledger {
   readonly #commits = new Map<string, Array<number>>()
   #last = 0
 
-  /** The numbers that were committed to a channel. */
+  /** The committed numbers of a channel. */
   of(channel: string): ReadonlyArray<number> {
     return this.#commits.get(channel) ?? []
   }
 
-  /** A number for the next commit. */
+  /** The number of the next commit. */
   next(): number {
     return ++this.#last
   }
 
-  /** Writes down that a number was committed. */
+  /** Records a commit. */
   commit(channel: string, n: number): void {
     const commits = this.#commits.get(channel)
     if (commits === undefined) this.#commits.set(channel, [n])
@@ -37,16 +37,16 @@ export class Ledger {
 type Told =
   | { readonly _tag: "Event"; readonly n: number }
   | { readonly _tag: "Gap"; readonly reason: string }
-  /** The subscription is active: whatever is committed beyond the first `commits` is owed. */
+  /** The subscription is active: the consumer must receive every commit after the first `commits`. */
   | { readonly _tag: "Active"; readonly commits: number }
 
 export class Witness {
   readonly name: string
   readonly channel: string
   readonly told: Array<Told> = []
-  /** Where it stands. */
+  /** Its cursor. */
   cursor: string | undefined
-  /** Whether it still listens: then it is owed the last commit too. */
+  /** Whether it is still subscribed. If so, it must receive the last commit too. */
   listening = true
   readonly #ledger: Ledger
 
@@ -72,7 +72,7 @@ export class Witness {
     this.told.push({ _tag: "Active", commits: this.#ledger.of(this.channel).length })
   }
 
-  /** What breaks the law, in words; nothing when it holds. */
+  /** The violations of the law in words, empty when it holds. */
   get violations(): ReadonlyArray<string> {
     return judge(this, this.#ledger.of(this.channel)).map(
       (violation) => `${this.name} on ${this.channel}: ${violation}`
@@ -91,7 +91,7 @@ export const judge = (
   const places = new Map(commits.map((n, place) => [n, place]))
   const violations: Array<string> = []
   let last = -1
-  /** The first place that is owed, once the subscription was active. */
+  /** The first commit that the consumer must receive, once its subscription is active. */
   let first: number | undefined
   let gap = false
   for (const item of told) {
@@ -124,7 +124,7 @@ const list = (numbers: ReadonlyArray<number>): string =>
     ? numbers.join(", ")
     : `${numbers[0]} to ${numbers.at(-1)} (${numbers.length} events)`
 
-/** Numbers in [0, 1) that a seed decides (mulberry32). */
+/** Seeded random numbers in [0, 1) (mulberry32). */
 export const randomOf = (seed: number): (() => number) => {
   let state = seed | 0
   return () => {
@@ -135,9 +135,9 @@ export const randomOf = (seed: number): (() => number) => {
   }
 }
 
-/** Whether the long run was asked for. */
+/** Whether REALTIME_TEST_LONG=1 is set. */
 export const long = process.env["REALTIME_TEST_LONG"] === "1"
 
-/** A seed for this run: a new one each time, or the one that REALTIME_TEST_SEED names. */
+/** The seed of this run: REALTIME_TEST_SEED, or a new one each time. */
 export const newSeed = (): number =>
   Number(process.env["REALTIME_TEST_SEED"] ?? Math.floor(Math.random() * 2 ** 31))

@@ -1,5 +1,5 @@
 /**
- * Starts a node in a process of its own, asks it, and knows whether it still lives.
+ * Starts a node in its own process, sends it requests, and reports whether it is alive.
  */
 import { Effect, type Scope } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
@@ -11,16 +11,16 @@ export interface Node {
   readonly memory: Effect.Effect<Memory>
   readonly sessions: Effect.Effect<number>
   readonly flood: (first: number, count: number, bytes: number) => Effect.Effect<void>
-  /** What it wrote so far, log and dying words. */
+  /** Its output so far. */
   readonly output: () => string
   readonly alive: () => boolean
-  /** Ends it without a word; completes when it is gone. */
+  /** Kills it, and completes when the process has ended. */
   readonly kill: Effect.Effect<void>
 }
 
 const root = join(import.meta.dirname, "../../..")
 
-/** A node; it is ended with the scope. */
+/** A node that ends with the scope. */
 export const node = (setup: Setup): Effect.Effect<Node, never, Scope.Scope> =>
   Effect.gen(function* () {
     let output = ""

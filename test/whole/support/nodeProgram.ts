@@ -1,8 +1,8 @@
 /**
- * A node in a process of its own, so that a test can measure what it holds, and see whether it lives.
+ * A node in its own process, so that a test can measure its memory and see whether it is alive.
  *
- * Asked by messages, answered with the same `id`. What it logs goes to its standard output; whatever
- * it does not catch ends it.
+ * It answers each message with the same `id`. It logs to its standard output, and an uncaught error ends
+ * it.
  */
 import { Effect, Layer, Schema } from "effect"
 import { createServer, type Server } from "node:http"
@@ -15,28 +15,28 @@ import * as MemorySource from "../../../src/server/MemorySource.ts"
 import * as Realtime from "../../../src/server/Realtime.ts"
 import { allowAll, type DoorOptions } from "../../../src/server/ServerOptions.ts"
 
-/** What a test asks of a node. */
+/** The requests of a test to a node. */
 export type Ask =
   | { readonly do: "memory" }
   | { readonly do: "sessions" }
-  /** Publishes so many events of so many bytes each, numbered from `first`. */
+  /** Publishes `count` events of `bytes` bytes each, numbered from `first`. */
   | { readonly do: "flood"; readonly first: number; readonly count: number; readonly bytes: number }
 
 export interface Memory {
   readonly heap: number
   readonly rss: number
-  /** Bytes that were written to sockets and that the kernel has not taken. */
+  /** Bytes written to sockets that the kernel has not accepted. */
   readonly unsent: number
 }
 
 export interface Setup {
-  /** Over PostgreSQL, or without: in memory. */
+  /** The URL of PostgreSQL. Without it the node runs in memory. */
   readonly databaseUrl?: string
-  /** Where to listen, default a free port. */
+  /** The port, default a free one. */
   readonly port?: number
-  /** Serves durable channels too; what they need must be installed. */
+  /** Whether to serve durable channels too. Their objects must be installed. */
   readonly durable?: boolean
-  /** One door each, by path. */
+  /** The options of each door, by path. */
   readonly doors: Readonly<Record<`/${string}`, Omit<DoorOptions, "channels" | "path">>>
 }
 
@@ -64,7 +64,7 @@ const memory = async (): Promise<Memory> => {
   return { heap: heapUsed + external, rss, unsent }
 }
 
-/** The doors of `./node`, as an application has them. */
+/** The doors of `./node`, as an app creates them. */
 const overPostgres = async (server: Server, databaseUrl: string, { doors, durable }: Setup) => {
   const servers = Object.entries(doors).map(
     ([path, options]) =>

@@ -48,7 +48,7 @@ const drawnAhead = 32n
 
 const maxKeyBytes = 500
 
-const nothing: Cursor.Snapshot = { xmax: 1n, running: [] }
+const nothing: Cursor.PgSnapshot = { xmax: 1n, running: [] }
 
 const micros = (at: number): bigint => BigInt(Math.round(at * 1000))
 
@@ -152,7 +152,7 @@ export class MemoryTable {
   }
 
   /** Whether something was pruned that was not seen at a position. */
-  hides(at: Cursor.Snapshot): boolean {
+  hides(at: Cursor.PgSnapshot): boolean {
     return !Cursor.contains(at, this.#horizon)
   }
 

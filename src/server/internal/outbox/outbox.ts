@@ -33,7 +33,7 @@ export interface Page {
 
 /** What a reader takes at the beginning of a tick. */
 export interface Taken {
-  readonly snapshot: Cursor.Snapshot
+  readonly snapshot: Cursor.PgSnapshot
   /** Every transaction numbered `next` or above draws ids above `drawn`. */
   readonly next: bigint
   readonly drawn: bigint
@@ -152,7 +152,7 @@ export const witnessArguments = ({ at, id, tx }: Cursor.Witness): ReadonlyArray<
  */
 export const goneBy = (
   row: Row | undefined,
-  at: Cursor.Snapshot
+  at: Cursor.PgSnapshot
 ): "retention" | "witness" | undefined => {
   if (row?.["there"] === true) return undefined
   const horizon = Cursor.parseSnapshot(String(row?.["h"]))
@@ -329,7 +329,7 @@ export class Floors {
     this.#pairs = this.#pairs.filter(({ next }) => next <= tx)
   }
 
-  of(snapshot: Cursor.Snapshot): bigint {
+  of(snapshot: Cursor.PgSnapshot): bigint {
     let low = 0
     let high = this.#pairs.length - 1
     while (low < high) {

@@ -18,8 +18,8 @@ import * as Cursor from "../../../internal/cursor.ts"
  * its witness is there. From a cursor both are the normal form.
  */
 export interface Seen {
-  readonly snapshot: Cursor.Snapshot
-  readonly normal: Cursor.Snapshot
+  readonly snapshot: Cursor.PgSnapshot
+  readonly normal: Cursor.PgSnapshot
 }
 
 /** A position as this node stands at it. */
@@ -54,7 +54,7 @@ export const whole = ({ last, normal, snapshot }: Place): NodePosition => ({
 })
 
 /** A snapshot, and the witness of what it sees. */
-export const placeOf = (snapshot: Cursor.Snapshot, last: Cursor.Witness): Place => ({
+export const placeOf = (snapshot: Cursor.PgSnapshot, last: Cursor.Witness): Place => ({
   snapshot,
   normal: Cursor.normal(snapshot, last.tx),
   last

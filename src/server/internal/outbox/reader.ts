@@ -487,7 +487,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
     }
   })
 
-const isSame = (a: Cursor.Snapshot, b: Cursor.Snapshot): boolean =>
+const isSame = (a: Cursor.PgSnapshot, b: Cursor.PgSnapshot): boolean =>
   Cursor.contains(a, b) && Cursor.contains(b, a)
 
 const newEra = "the database has restarted, recovered or was replaced"

@@ -24,9 +24,9 @@ interface Given extends GivenRecent {
 }
 
 interface GivenRecent {
-  readonly maxRecentEvents?: number | undefined
-  readonly maxRecentAge?: Duration.Input | undefined
-  readonly maxRecentBytes?: number | undefined
+  readonly maxMemoryEvents?: number | undefined
+  readonly maxMemoryAge?: Duration.Input | undefined
+  readonly maxMemoryBytes?: number | undefined
 }
 
 interface GivenTogether {
@@ -77,14 +77,14 @@ export const shared = (
 
 /** What is remembered of each channel, for how long, and of all together. Throws `InvalidOption`. */
 export const recent = (options: GivenRecent): RingLimits => ({
-  events: count("maxRecentEvents", options.maxRecentEvents ?? Defaults.maxRecentEvents, {
+  events: count("maxMemoryEvents", options.maxMemoryEvents ?? Defaults.maxMemoryEvents, {
     least: 0
   }),
-  maxAge: millis("maxRecentAge", options.maxRecentAge ?? Defaults.maxRecentAge, {
+  maxAge: millis("maxMemoryAge", options.maxMemoryAge ?? Defaults.maxMemoryAge, {
     least: 0,
     endless: true
   }),
-  bytes: count("maxRecentBytes", options.maxRecentBytes ?? Defaults.maxRecentBytes, { least: 0 })
+  bytes: count("maxMemoryBytes", options.maxMemoryBytes ?? Defaults.maxMemoryBytes, { least: 0 })
 })
 
 /** All replays of a node together. Throws `InvalidOption`. */

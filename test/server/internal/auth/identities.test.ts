@@ -4,7 +4,7 @@ import { Identities } from "../../../../src/server/internal/auth/identities.ts"
 describe("Identities", () => {
   const [a, b, c] = [{ name: "a" }, { name: "b" }, { name: "c" }]
 
-  it("knows the sessions of each identity, up to its limit", () => {
+  it("an identity holds sessions up to its limit, and a further session is rejected", () => {
     const identities = new Identities<object>()
     expect([a, b, c].map((session) => identities.add("ada", session, 2))).toEqual([
       true,
@@ -19,7 +19,7 @@ describe("Identities", () => {
     ])
   })
 
-  it("forgets who left, and has room for another", () => {
+  it("a session that leaves frees its place for another session of the identity", () => {
     const identities = new Identities<object>()
     identities.add("ada", a, 2)
     identities.add("ada", b, 2)
@@ -34,7 +34,7 @@ describe("Identities", () => {
     expect(identities.of("ada")).toEqual([])
   })
 
-  it("leaves alone whom it does not know", () => {
+  it("removing a session that an identity does not hold changes nothing", () => {
     const identities = new Identities<object>()
     identities.add("ada", a, 2)
     identities.remove("ada", b)
@@ -42,7 +42,7 @@ describe("Identities", () => {
     expect(identities.of("ada")).toEqual([a])
   })
 
-  it("lets nobody in where the limit is none", () => {
+  it("a limit of 0 rejects every session of an identity", () => {
     expect(new Identities<object>().add("ada", a, 0)).toBe(false)
   })
 })

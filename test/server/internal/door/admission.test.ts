@@ -1,5 +1,6 @@
 /**
- * Who may shake hands: every refusal of an upgrade, their order, and whom a proxy speaks for.
+ * Admission: every rejection of an upgrade, their order, and the client address that a proxy
+ * forwards.
  */
 import { describe, expect, it } from "@effect/vitest"
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http"
@@ -16,7 +17,7 @@ const request = (headers: IncomingHttpHeaders = {}, remoteAddress = client) =>
     socket: { remoteAddress }
   }) as IncomingMessage
 
-/** A door's admission at a time that the test sets. */
+/** The admission of a server at a time that the test sets. */
 const open = (options: Partial<DoorOptions> = {}) => {
   const admission = new Admission({ channels: [], ...options }, resolveLimits(options.limits), 0)
   const state = { now: 0, sessions: 0, draining: false }
@@ -30,8 +31,8 @@ const open = (options: Partial<DoorOptions> = {}) => {
 
 const evil = { origin: "https://evil.example", "sec-websocket-protocol": "other" }
 
-describe("an upgrade is refused", () => {
-  it("with 503 when the node is full, closing, or too many come at once", () => {
+describe("Admission of upgrades", () => {
+  it("an upgrade is rejected with 503 while the node is full or draining", () => {
     const { knock, state } = open({ limits: { maxSessions: 2 } })
     state.sessions = 1
     expect(knock()).toBeUndefined()
@@ -42,7 +43,7 @@ describe("an upgrade is refused", () => {
     expect(knock()).toMatchObject({ status: 503, retryAfterSeconds: 1 })
   })
 
-  it("with 503 after 500 at once, and takes 500 more each second", () => {
+  it("a node accepts 500 upgrades at once and 500 more each second, and rejects others with 503", () => {
     const { knock, state } = open()
     const many = (count: number) =>
       Array.from({ length: count }, (_, n) => knock({}, `203.0.${n >> 8}.${n & 255}`))
@@ -53,7 +54,7 @@ describe("an upgrade is refused", () => {
     expect(knock()).toMatchObject({ status: 503 })
   })
 
-  it("with 429 after 40 at once from one address, and takes 20 more each second", () => {
+  it("an address gets 40 upgrades at once and 20 more each second, and 429 for others", () => {
     const { knock, state } = open()
     for (let n = 0; n < 40; n++) expect(knock()).toBeUndefined()
     expect(knock()).toMatchObject({
@@ -67,7 +68,7 @@ describe("an upgrade is refused", () => {
     expect(knock()).toMatchObject({ status: 429 })
   })
 
-  it("with 429 when an address has 100 sessions, until one leaves", () => {
+  it("an address with 100 sessions is rejected with 429 until one of them leaves", () => {
     const { admission, knock } = open()
     for (let n = 0; n < 99; n++) admission.enter(client)
     expect(knock()).toBeUndefined()
@@ -77,13 +78,13 @@ describe("an upgrade is refused", () => {
     expect(knock()).toBeUndefined()
   })
 
-  it("by the address first, so that one address cannot use up what is everybody's", () => {
+  it("one address that floods the server cannot use up the upgrades of the whole node", () => {
     const { knock } = open({ limits: { upgradeRate: { perSecond: 50, burst: 50 } } })
     for (let n = 0; n < 1000; n++) knock()
     expect(knock({}, "203.0.113.8")).toBeUndefined()
   })
 
-  it("in the order 503, 429, 403, 400", () => {
+  it("an upgrade that breaks several rules is rejected with the first of 503, 429, 403 and 400", () => {
     const limits = { maxSessions: 1, upgradeRatePerAddress: { perSecond: 1, burst: 1 } }
     const { knock, state } = open({ limits })
     state.sessions = 1
@@ -95,7 +96,7 @@ describe("an upgrade is refused", () => {
     expect(knock({ "sec-websocket-protocol": "other" })?.status).toBe(400)
   })
 
-  it("with 400 for other subprotocols only", () => {
+  it("an upgrade that offers only other subprotocols is rejected with 400", () => {
     const { knock } = open()
     const offer = (names: string) => knock({ "sec-websocket-protocol": names })?.status
     expect(offer("effect-realtime.v1")).toBeUndefined()
@@ -105,7 +106,7 @@ describe("an upgrade is refused", () => {
     expect(knock()).toBeUndefined()
   })
 
-  it("with 400 for any version but 13", () => {
+  it("an upgrade with any WebSocket version but 13 is rejected with 400", () => {
     const { knock } = open()
     for (const version of [undefined, "", "8", "12", "13, 8", "0x0d"]) {
       expect(knock({ "sec-websocket-version": version })?.status).toBe(400)
@@ -113,7 +114,7 @@ describe("an upgrade is refused", () => {
   })
 })
 
-describe("an origin", () => {
+describe("Admission by origin", () => {
   const same = [
     ["https://app.example", "app.example"],
     ["http://app.example", "app.example:80"],
@@ -125,7 +126,7 @@ describe("an origin", () => {
     ["http://[0:0:0:0:0:0:0:1]:3000", "[::1]:3000"],
     ["https://münchen.example", "xn--mnchen-3ya.example"]
   ] as const
-  it.each(same)("%s is the same as the host %s", (origin, host) => {
+  it.each(same)("origin %s passes for host %s", (origin, host) => {
     expect(open().knock({ origin, host })).toBeUndefined()
   })
 
@@ -149,16 +150,16 @@ describe("an origin", () => {
     ["https://app.example https://evil.example", "app.example"],
     ["https://app.example", ""]
   ] as const
-  it.each(other)("%s is not the same as the host %s", (origin, host) => {
+  it.each(other)("origin %s is rejected with 403 for host %s", (origin, host) => {
     expect(open().knock({ origin, host })?.status).toBe(403)
   })
 
-  it("needs a host to be the same", () => {
+  it("an origin without a host header is rejected with 403", () => {
     const { knock } = open()
     expect(knock({ origin: "https://app.example", host: undefined })?.status).toBe(403)
   })
 
-  it("that is listed passes, however it is written, and no other, not even the same", () => {
+  it("only a listed origin passes, in any spelling, and the server's own host does not if it is not listed", () => {
     const { knock } = open({ origins: ["https://app.example", "capacitor://localhost"] })
     expect(knock({ origin: "https://app.example" })).toBeUndefined()
     expect(knock({ origin: "HTTPS://App.Example:443" })).toBeUndefined()
@@ -170,13 +171,13 @@ describe("an origin", () => {
     expect(knock()).toBeUndefined()
   })
 
-  it("may be any, if that is said, and then null too", () => {
+  it("every origin passes, null included, when origins is any", () => {
     const { knock } = open({ origins: "any" })
     expect(knock({ origin: "https://evil.example" })).toBeUndefined()
     expect(knock({ origin: "null" })).toBeUndefined()
   })
 
-  it("is compared with what a proxy says only behind one that is trusted", () => {
+  it("an origin is compared with x-forwarded-host only behind a trusted proxy", () => {
     const headers = { origin: "https://app.example", host: "10.0.0.5:8080" }
     const forwarded = { ...headers, "x-forwarded-host": "app.example" }
     expect(open().knock(forwarded)?.status).toBe(403)
@@ -190,7 +191,7 @@ describe("an origin", () => {
   })
 })
 
-describe("the address of a client", () => {
+describe("The address of a client", () => {
   const addresses = [
     [0, "1.1.1.1", client],
     [1, undefined, client],
@@ -208,28 +209,28 @@ describe("the address of a client", () => {
     [1, ",", client],
     [1, "<script>", client]
   ] as const
-  it.each(addresses)("behind %i trusted proxies that say %s is %s", (trustProxy, said, address) => {
+  it.each(addresses)("behind %i proxies, %s is the client %s", (trustProxy, said, address) => {
     const { admission } = open({ trustProxy })
     const headers = said === undefined ? {} : { "x-forwarded-for": said }
     expect(admission.addressOf(request(headers))).toBe(address)
   })
 
-  it("of an IPv4 peer on a dual-stack socket is IPv4", () => {
+  it("the IPv4 address of a client on a dual-stack socket is read as IPv4", () => {
     expect(open().admission.addressOf(request({}, "::ffff:203.0.113.7"))).toBe(client)
   })
 
   const near = ["127.0.0.1", "127.9.9.9", "::1", "10.1.2.3", "172.16.0.1", "172.31.255.255"]
   const nearToo = ["192.168.1.1", "169.254.0.1", "fd00::1", "fe80::1", "", "not an address"]
-  it.each([...near, ...nearToo])("%s does not tell people apart", (address) => {
+  it.each([...near, ...nearToo])("the address %s is local and identifies no client", (address) => {
     expect(isNear(address)).toBe(true)
   })
 
   it.each(["203.0.113.7", "172.32.0.1", "172.15.0.1", "11.0.0.1", "2001:db8::1", "fec0::1"])(
-    "%s does",
+    "the address %s identifies a client",
     (address) => expect(isNear(address)).toBe(false)
   )
 
-  it("that tells nobody apart is not limited, unless a trusted proxy says it", () => {
+  it("a local address is not limited unless a trusted proxy forwards it", () => {
     const limits = { upgradeRatePerAddress: { perSecond: 1, burst: 1 }, maxSessionsPerAddress: 1 }
     const bare = open({ limits })
     bare.admission.enter("10.0.0.1")
@@ -239,7 +240,7 @@ describe("the address of a client", () => {
     expect(behind.knock({ "x-forwarded-for": "10.0.0.1" }, "10.0.0.2")?.status).toBe(429)
   })
 
-  it("of IPv6 counts by its network of 64 bits, of IPv4 by itself", () => {
+  it("rates count IPv6 clients by their /64 network and IPv4 clients by their address", () => {
     expect(networkOf("2001:db8:1:2:3:4:5:6")).toBe("2001:db8:1:2::/64")
     expect(networkOf("2001:db8:1:2::")).toBe("2001:db8:1:2::/64")
     expect(networkOf("2001:db8::9")).toBe("2001:db8:0:0::/64")
@@ -252,14 +253,14 @@ describe("the address of a client", () => {
     expect(knock({}, "2001:db8:1:3::1")).toBeUndefined()
   })
 
-  it("is empty when it is none", () => {
+  it("text that is no address reads as an empty address", () => {
     const written = ["", "x", "1.2.3", "1.2.3.4.5", "[1.2.3.4", "1.2.3.4:x", "[::1]x", "::g"]
     expect(written.map(readAddress)).toEqual(written.map(() => ""))
   })
 })
 
-describe("a flood of addresses", () => {
-  it("costs bounded memory and forgets nobody who was refused a moment ago", () => {
+describe("Admission under a flood of addresses", () => {
+  it("100,000 addresses take less than 64 MiB, and an address rejected a moment ago stays rejected", () => {
     const plenty = { perSecond: 1e9, burst: 1e9 }
     const limits = { upgradeRate: plenty, upgradeRatePerAddress: { perSecond: 1, burst: 1 } }
     const { knock, state } = open({ limits })

@@ -2,16 +2,16 @@ import { describe, expect, it } from "@effect/vitest"
 import { createRequire } from "node:module"
 import { webSocket } from "../../../../src/server/internal/door/webSocket.ts"
 
-/** Exported by ws, but not typed: how it frames a message itself. */
+/** The frame writer of ws, which its types do not export. */
 const { Sender } = createRequire(import.meta.url)("ws") as {
   readonly Sender: {
     readonly frame: (data: Buffer, options: object) => ReadonlyArray<Buffer>
   }
 }
 
-describe("the WebSocket codec", () => {
+describe("The WebSocket codec", () => {
   it.each([0, 1, 125, 126, 127, 65_535, 65_536, 200_000])(
-    "writes a text of %i bytes exactly as ws does",
+    "the WebSocket codec frames a text of %i bytes exactly as ws does",
     (size) => {
       for (const unit of ["x", "é", "😀"]) {
         const text = unit.repeat(Math.floor(size / Buffer.byteLength(unit)))

@@ -14,20 +14,20 @@ import { Sized } from "../../../support/messages.ts"
 const psk = { ciphers: "PSK", maxVersion: "TLSv1.2" } as const
 const sharedKey = Buffer.alloc(32, 7)
 
-/** How sockets come to the server, as options of `listen` and of `connect`. */
+/** The transports of a server, as options of `listen` and of `connect`. */
 const ways = {
   "plain TCP": { secure: false, at: { port: 0, host: "127.0.0.1" } },
   TLS: { secure: true, at: { port: 0, host: "127.0.0.1" } },
   "a Unix socket": { secure: false, at: { path: join(tmpdir(), `peer-${process.pid}.sock`) } }
 } as const
 
-/** A client that has opened a WebSocket and reads nothing more; and the peer that the server has of it. */
+/** A client that opens a WebSocket and then reads nothing, and the server's peer of that client. */
 const silentClient = ({ at, secure }: (typeof ways)[keyof typeof ways]) =>
   Effect.acquireRelease(
     Effect.callback<{
       readonly client: Socket
       readonly peer: WebSocketPeer
-      /** The server has let go. */
+      /** Resolves when the server has closed its socket. */
       readonly gone: Promise<void>
       readonly close: () => void
     }>((resume) => {
@@ -75,12 +75,12 @@ const silentClient = ({ at, secure }: (typeof ways)[keyof typeof ways]) =>
   )
 
 it.live.each(["plain TCP", "TLS"] as const)(
-  "cuts a peer that reads nothing with a reset, so that the kernel keeps nothing for it: over %s",
+  "terminate resets the connection of a client that reads nothing, so that the kernel keeps no data: %s",
   (way) =>
     Effect.gen(function* () {
       const { client, gone, peer } = yield* silentClient(ways[way])
       const chunk = new Sized(1024 * 1024)
-      // More than the kernel takes.
+      // More bytes than the kernel buffers.
       while (peer.write(chunk));
       const ended = new Promise((resolve) => {
         client.on("error", (error) => resolve("code" in error ? error.code : error))
@@ -93,7 +93,7 @@ it.live.each(["plain TCP", "TLS"] as const)(
     }).pipe(Effect.scoped)
 )
 
-it.live("cuts a peer over a Unix socket, which knows no reset", () =>
+it.live("terminate closes a peer on a Unix socket, which has no reset", () =>
   Effect.gen(function* () {
     const { gone, peer } = yield* silentClient(ways["a Unix socket"])
     peer.terminate()

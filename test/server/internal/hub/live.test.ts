@@ -13,8 +13,8 @@ import {
 
 const Notices = Channel.systemNotifications
 
-describe("live delivery", () => {
-  it.effect("tells that the source is back behind the gap, where it can be resumed from", () =>
+describe("Live delivery", () => {
+  it.effect("a live channel sends and replays the notice of a restored source after its gap", () =>
     Effect.gen(function* () {
       let hear: Listener | undefined
       const source: NotificationSource["Service"] = {

@@ -3,7 +3,7 @@ import { Budget, eventBytes } from "../../../../src/server/internal/ring.ts"
 import { LiveRing } from "../../../../src/server/internal/hub/liveRing.ts"
 
 const limits = { events: 3, maxAge: 1000, bytes: 1000 }
-/** What one notification of one letter counts. */
+/** The counted bytes of a notification of one letter. */
 const one = 1 + eventBytes
 const filled = (count: number, budget = new Budget(limits)) => {
   const ring = new LiveRing(budget)
@@ -14,7 +14,7 @@ const seqs = (entries: ReadonlyArray<{ readonly seq: number }> | undefined) =>
   entries?.map(({ seq }) => seq)
 
 describe("LiveRing", () => {
-  it("gives what follows a position, oldest first", () => {
+  it("a ring returns the notifications after a position, oldest first", () => {
     const { ring } = filled(3)
     expect([0, 1, 2, 3].map((seq) => seqs(ring.after(seq, 3, 0)))).toEqual([
       [1, 2, 3],
@@ -24,24 +24,24 @@ describe("LiveRing", () => {
     ])
   })
 
-  it("gives nothing, rather than a part, when some of it is forgotten", () => {
+  it("a ring that dropped a notification after a position returns nothing for that position", () => {
     const { ring } = filled(5)
     expect(ring.after(1, 5, 0)).toBeUndefined()
     expect(seqs(ring.after(2, 5, 0))).toEqual([3, 4, 5])
   })
 
-  it("refuses a position in the future", () => {
+  it("a ring returns nothing for a position in the future", () => {
     expect(filled(2).ring.after(3, 2, 0)).toBeUndefined()
   })
 
-  it("forgets what is older than maxAge", () => {
+  it("a ring drops notifications older than maxAge", () => {
     const { ring } = filled(3)
     expect(seqs(ring.after(0, 3, 1000))).toEqual([1, 2, 3])
     expect(ring.after(0, 3, 1001)).toBeUndefined()
     expect(ring.after(3, 3, 1001)).toEqual([])
   })
 
-  it("counts its texts and something for each of them, and gives it back", () => {
+  it("a ring counts its texts and an overhead for each, and clear frees both", () => {
     const { budget, ring } = filled(2)
     expect(budget.used).toBe(2 * one)
     ring.push({ seq: 3, at: 0, text: "x".repeat(100) })
@@ -51,7 +51,7 @@ describe("LiveRing", () => {
     expect(ring.after(2, 3, 0)).toBeUndefined()
   })
 
-  it("keeps what it has while another one fills the budget, also when it pushes itself", () => {
+  it("a quiet ring keeps its notifications while a busy ring fills the shared budget", () => {
     const budget = new Budget({ events: 100, maxAge: 1000, bytes: 50 * one })
     const { ring: busy } = filled(100, budget)
     const { ring: quiet } = filled(10, budget)
@@ -62,7 +62,7 @@ describe("LiveRing", () => {
     expect(budget.used).toBeLessThanOrEqual(50 * one)
   })
 
-  it("keeps its count over many pushes", () => {
+  it("a ring holds no more than its 3 events after 10,000 pushes", () => {
     const { budget, ring } = filled(10_000)
     expect(seqs(ring.after(9997, 10_000, 0))).toEqual([9998, 9999, 10_000])
     expect(budget.used).toBe(3 * one)

@@ -8,7 +8,10 @@ import { Told } from "../../../../src/server/internal/hub/told.ts"
 import { Budget } from "../../../../src/server/internal/ring.ts"
 
 describe("OpenChannels", () => {
-  /** Room for one channel, that lingers for good; `slow` never comes. */
+  /**
+   * Open channels with room for one that lingers forever; the channel `slow` never finishes
+   * opening.
+   */
   const room = Effect.gen(function* () {
     const budget = new Budget({ events: 256, maxAge: 120_000, bytes: 1_000_000 })
     const open = new OpenChannels({ linger: Duration.infinity, maxChannels: 1 })
@@ -18,7 +21,7 @@ describe("OpenChannels", () => {
   })
 
   it.effect(
-    "a channel that still opens when its last subscriber leaves makes room for others",
+    "a channel that is still opening when its last subscriber leaves is closed to make room for others",
     () =>
       Effect.gen(function* () {
         const { isOpen, view } = yield* room
@@ -32,7 +35,7 @@ describe("OpenChannels", () => {
       }).pipe(Effect.scoped)
   )
 
-  it.effect("a channel that is used makes no room, and one that was not opened holds none", () =>
+  it.effect("a channel in use is never closed for another: the subscriber is rejected", () =>
     Effect.gen(function* () {
       const { isOpen, view } = yield* room
       yield* view(Channel.untyped("quick"))

@@ -1,5 +1,6 @@
 /**
- * A message becomes what a transport carries once, whoever asks; the hub and the mailbox never look.
+ * A message is encoded once per codec, however many peers send it; the hub and the mailbox never
+ * encode.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Mailbox } from "../../../../src/server/internal/session/mailbox.ts"
@@ -8,7 +9,9 @@ import { webSocket } from "../../../../src/server/internal/door/webSocket.ts"
 import { Batch } from "../../../../src/server/internal/hub/batch.ts"
 import { type FrameCodec, Line } from "../../../../src/server/internal/hub/outgoing.ts"
 
-/** As Server-Sent Events: a line of data for each frame, and an empty one. */
+/**
+ * A codec for Server-Sent Events: a `data:` line for each line of the frame, then an empty line.
+ */
 const sse = () => {
   const seen = { encoded: 0 }
   const codec: FrameCodec = {
@@ -25,7 +28,7 @@ const sse = () => {
   return { codec, seen }
 }
 
-/** A peer that takes so many messages, and is full then. */
+/** A peer that accepts `room` messages and is full then. */
 const peerOf = (codec: FrameCodec, room: number) => {
   const written: Array<string> = []
   const write: Peer["write"] = (message) => {
@@ -46,20 +49,20 @@ const batch = () =>
     { id: "e:1", at: 0, payload: { n: 1 }, json: `{"n":1}`, tx: undefined }
   ])
 
-describe("a message on its way", () => {
-  it("is made once for each codec, however many sockets it has", () => {
+describe("Outgoing messages", () => {
+  it("a message is encoded once for each codec, however many sockets send it", () => {
     const { codec, seen } = sse()
     const one = batch()
     const sockets = [1, 1, 9].map((room) => peerOf(codec, room))
     const webSockets = [peerOf(webSocket, 1), peerOf(webSocket, 9)]
     for (const { mailbox } of [...sockets, ...webSockets]) {
       mailbox.offer(one)
-      // On some it waits.
+      // The second offer waits in the mailboxes of full peers.
       mailbox.offer(one)
       mailbox.control(new Line(`{"type":"ping"}`))
       mailbox.drained()
     }
-    // The batch once, a line for each of the three.
+    // One encoding of the batch, and one of each ping.
     expect(seen.encoded).toBe(4)
     for (const { written } of sockets) {
       expect(written.map((text) => text.slice(0, 24))).toEqual([
@@ -72,7 +75,7 @@ describe("a message on its way", () => {
     expect(webSocket.textOf(one.bytes(webSocket))).toBe(one.text)
   })
 
-  it("has its text when the events are gone, before and after a codec made its form of it", () => {
+  it("a sealed batch keeps its text without its events, before and after a codec encoded it", () => {
     const text = batch().text
     const sealed = batch().seal()
     expect([sealed.events, sealed.text]).toEqual([[], text])
@@ -84,7 +87,7 @@ describe("a message on its way", () => {
     expect(late.seal().text).toBe(text)
   })
 
-  it.each([0, 300, 5000])("keeps %i bytes in memory of their own, one copy for all", (size) => {
+  it.each([0, 300, 5000])("a kept message of %i bytes is copied once for all sockets", (size) => {
     const message = new Line("x".repeat(size))
     const bytes = Buffer.from(message.bytes(webSocket))
     const kept = message.lasting(webSocket)
@@ -97,7 +100,7 @@ describe("a message on its way", () => {
     expect(kept.text).toBe(message.text)
   })
 
-  it("keeps nothing of the events that a batch was made of", () => {
+  it("a kept batch holds its text and none of its events", () => {
     const kept = batch().lasting(webSocket)
     expect(kept).not.toBeInstanceOf(Batch)
     expect(kept.text).toBe(batch().text)

@@ -8,8 +8,8 @@ import { Told } from "../../../../src/server/internal/hub/told.ts"
 import { Budget } from "../../../../src/server/internal/ring.ts"
 
 /**
- * A pump over a channel whose deliveries take so long, and others that take no time; `delivered` is what
- * each of them held.
+ * A pump, one channel whose delivery takes `millis`, and other channels whose delivery takes no
+ * time. `delivered` lists the payloads of each delivery.
  */
 const pumping = (options: { readonly millis?: number; readonly window?: number }) =>
   Effect.gen(function* () {
@@ -42,7 +42,7 @@ const pumping = (options: { readonly millis?: number; readonly window?: number }
         for (const payload of payloads) pump.push(channel, payload)
         yield* TestClock.adjust(0)
       })
-    /** On two channels that take no time. */
+    /** Pushes a payload to two channels whose delivery takes no time. */
     const arriveBeside = (payload: string) => {
       for (const name of ["bids", "asks"]) pump.push(opened(name), payload)
     }
@@ -50,7 +50,7 @@ const pumping = (options: { readonly millis?: number; readonly window?: number }
   })
 
 describe("Pump", () => {
-  it.effect("delivers what arrived together in one batch, and what comes later at once", () =>
+  it.effect("the pump delivers pushes of one turn in one batch, and a later push at once", () =>
     Effect.gen(function* () {
       const { arrive, delivered } = yield* pumping({})
       yield* arrive("1", "2")
@@ -59,7 +59,7 @@ describe("Pump", () => {
     })
   )
 
-  it.effect("rests for half the time a delivery took, and joins what comes meanwhile", () =>
+  it.effect("the pump rests for half of a delivery's time and batches what is pushed then", () =>
     Effect.gen(function* () {
       const { arrive, delivered } = yield* pumping({ millis: 10 })
       yield* arrive("1")
@@ -72,7 +72,7 @@ describe("Pump", () => {
     })
   )
 
-  it.effect("rests for a whole millisecond at least, and not after a delivery to a few", () =>
+  it.effect("the pump rests for at least 1 ms, and not at all after a delivery under 0.1 ms", () =>
     Effect.gen(function* () {
       const some = yield* pumping({ millis: 0.2 })
       yield* some.arrive("1")
@@ -87,7 +87,7 @@ describe("Pump", () => {
     })
   )
 
-  it.effect("rests for the slowest channel's sake, however many quick ones are beside it", () =>
+  it.effect("the pump rests for its slowest channel, however many quick channels it has", () =>
     Effect.gen(function* () {
       const { arrive, arriveBeside, delivered } = yield* pumping({ millis: 10 })
       arriveBeside("1")
@@ -101,12 +101,12 @@ describe("Pump", () => {
       quick.arriveBeside("1")
       yield* quick.arrive("1")
       yield* quick.arrive("2")
-      // No channel alone took long.
+      // No single channel took long.
       expect(quick.delivered).toEqual([[1], [1], [1], [2]])
     })
   )
 
-  it.effect("rests for 20 ms at most", () =>
+  it.effect("the pump rests for at most 20 ms, however long a delivery takes", () =>
     Effect.gen(function* () {
       const { arrive, delivered } = yield* pumping({ millis: 500 })
       yield* arrive("1")
@@ -116,7 +116,7 @@ describe("Pump", () => {
     })
   )
 
-  it.effect("waits for the batch window between two deliveries, never before the first", () =>
+  it.effect("the pump waits for batchWindow between two deliveries and not before the first", () =>
     Effect.gen(function* () {
       const { arrive, delivered } = yield* pumping({ window: 50 })
       yield* arrive("1")
@@ -130,7 +130,7 @@ describe("Pump", () => {
     })
   )
 
-  it.effect("cuts a rest short where more than 4,096 wait, and no other", () =>
+  it.effect("the pump ends its rest early when more than 4,096 notifications wait", () =>
     Effect.gen(function* () {
       const { arrive, delivered, pump } = yield* pumping({ window: 1000 })
       const many = (count: number) => Array.from({ length: count }, (_, index) => `${index}`)
@@ -142,12 +142,12 @@ describe("Pump", () => {
       yield* arrive(...many(4097))
       yield* TestClock.adjust(5)
       expect(pump.waiting).toBe(0)
-      // Each in its own order, in frames of 256.
+      // In order, in frames of 256 events.
       expect(delivered.flat()).toEqual([1, ...many(4096), ...many(4097)].map(Number))
     })
   )
 
-  it.effect("drops what waits, and what comes, for a channel that was closed, and goes on", () =>
+  it.effect("the pump drops notifications of a closed channel and delivers those of others", () =>
     Effect.gen(function* () {
       const { arrive, arriveBeside, channel, delivered, pump } = yield* pumping({})
       pump.push(channel, "1")

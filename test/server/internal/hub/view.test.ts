@@ -10,7 +10,7 @@ import { Budget } from "../../../../src/server/internal/ring.ts"
 const Orders = Channel.make("orders", Schema.Int)
 const Words = Channel.make("orders", Schema.String)
 
-/** A view, and three sinks that note the ticks that they are offered. */
+/** A view, and three sinks that record the tick of each batch. */
 const viewed = () => {
   const view = new View<never>(Orders, () => Effect.die("nobody joins"), false)
   const ticks = new Map<object, Array<number>>()
@@ -31,7 +31,7 @@ const viewed = () => {
 }
 
 describe("View", () => {
-  it("offers each batch once to each subscriber, however often it subscribed", () => {
+  it("a view offers each batch once to each sink, however often the sink subscribed", () => {
     const { hand, seen, sinks, view } = viewed()
     expect(view.subscribed).toBe(false)
     for (const sink of [...sinks, ...sinks]) view.subscribe(sink)
@@ -40,7 +40,7 @@ describe("View", () => {
     expect(view.subscribed).toBe(true)
   })
 
-  it("offers nothing to who left, whichever it was, and goes on for the others", () => {
+  it("a view offers nothing to a sink that unsubscribed, and goes on for the others", () => {
     for (const leaver of [0, 1, 2]) {
       const { hand, seen, sinks, view } = viewed()
       for (const sink of sinks) view.subscribe(sink)
@@ -55,7 +55,7 @@ describe("View", () => {
     }
   })
 
-  it("can be left by a subscriber that is offered a batch", () => {
+  it("a sink may unsubscribe all sinks while the view offers a batch", () => {
     const { hand, seen, sinks, view } = viewed()
     const leaver = { offer: () => sinks.forEach((sink) => view.unsubscribe(sink)) }
     for (const sink of [leaver, ...sinks]) view.subscribe(sink)
@@ -64,11 +64,11 @@ describe("View", () => {
   })
 })
 
-describe("the views of a channel", () => {
+describe("The views of a channel", () => {
   const channel = (events = 9) =>
     new LiveChannel("orders", new Budget({ events, maxAge: 1000, bytes: 1_000_000 }), new Told())
 
-  it("are shared by those who decode alike, until the last of them is gone", () => {
+  it("subscribers with the same definition share one view until the last releases it", () => {
     const orders = channel()
     const view = orders.view(Orders)
     expect(orders.view(Orders)).toBe(view)
@@ -79,7 +79,7 @@ describe("the views of a channel", () => {
     expect(orders.view(Orders)).not.toBe(view)
   })
 
-  it.effect("give who joins while they hand out the rest of it once", () =>
+  it.effect("a subscriber that joins during a delivery receives each event exactly once", () =>
     Effect.gen(function* () {
       const orders = channel(1000)
       const view = orders.view(Orders)
@@ -88,12 +88,12 @@ describe("the views of a channel", () => {
       const offered: Array<Batch> = []
       view.subscribe({
         offer: (batch) => {
-          // Runs inside the hand-out, as the consumer of a Stream does.
+          // Runs inside the delivery, as the consumer of a Stream does.
           if (offered.push(batch) === 1) Deferred.doneUnsafe(joined, view.join(from))
         }
       })
       const joining = yield* Effect.forkChild(Deferred.await(joined), { startImmediately: true })
-      // In three frames, and a gap.
+      // Three frames and a gap.
       for (let n = 1; n <= 600; n++) orders.push(n === 300 ? "?" : String(n))
       orders.deliver(0)
       const { replay, tick } = yield* Fiber.join(joining)
@@ -105,7 +105,7 @@ describe("the views of a channel", () => {
     })
   )
 
-  it("hear all of it, each in its own way, and those that are released hear nothing", () => {
+  it("each view decodes every event by its own schema, and a released view receives nothing", () => {
     for (const released of [0, 1]) {
       const orders = channel()
       const heard: ReadonlyArray<Array<unknown>> = [[], []]

@@ -5,7 +5,7 @@ import { Bucket } from "../../../../src/server/internal/limits/bucket.ts"
 const rate = { perSecond: 10, burst: 3 }
 
 describe("Bucket", () => {
-  it("gives a burst at once, and says how long until the next", () => {
+  it("a bucket gives its burst at once and returns the milliseconds until the next token", () => {
     const bucket = new Bucket(rate, 0)
     expect([1, 2, 3].map(() => bucket.take(rate, 0))).toEqual([0, 0, 0])
     expect(bucket.take(rate, 0)).toBe(100)
@@ -15,20 +15,20 @@ describe("Bucket", () => {
     expect(bucket.take(rate, 100)).toBe(100)
   })
 
-  it("never holds more than a burst", () => {
+  it("a bucket never holds more tokens than its burst", () => {
     const bucket = new Bucket(rate, 0)
     expect([1, 2, 3].map(() => bucket.take(rate, 1_000_000))).toEqual([0, 0, 0])
     expect(bucket.take(rate, 1_000_000)).toBe(100)
   })
 
-  it("asked how long, takes nothing", () => {
+  it("asking a bucket for its wait takes no token", () => {
     const bucket = new Bucket({ perSecond: 1, burst: 1 }, 0)
     expect(bucket.wait(rate, 0)).toBe(0)
     expect(bucket.wait(rate, 0)).toBe(0)
     expect(bucket.take(rate, 0)).toBe(0)
   })
 
-  it("is in debt while more was spent than was there", () => {
+  it("a bucket that was overspent reports its debt in milliseconds until it is paid", () => {
     const bucket = new Bucket(rate, 0)
     for (let n = 0; n < 3; n++) bucket.take(rate, 0)
     expect(bucket.debt(rate, 0)).toBe(0)
@@ -38,14 +38,14 @@ describe("Bucket", () => {
     expect(bucket.debt(rate, 200)).toBe(0)
   })
 
-  it("is not moved by a clock that goes back", () => {
+  it("a clock that goes back gives a bucket no tokens and takes none", () => {
     const bucket = new Bucket(rate, 10_000)
     for (let n = 0; n < 3; n++) bucket.take(rate, 10_000)
     expect(bucket.take(rate, 5000)).toBe(100)
     expect(bucket.take(rate, 5100)).toBe(0)
   })
 
-  it("is full again once everything came back", () => {
+  it("a bucket is full again once every taken token is restored", () => {
     const bucket = new Bucket(rate, 0)
     expect(bucket.isFull(rate, 0)).toBe(true)
     bucket.take(rate, 0)
@@ -59,7 +59,7 @@ describe("Bucket", () => {
     pauses: Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 50 })))
   })
   it.effect.prop(
-    "gives at most burst + time x rate, and exactly when it said",
+    "a bucket gives at most burst + time × rate tokens, each no earlier and no later than its wait says",
     { asking: Asking },
     ({ asking: { burst, pauses, perSecond } }) =>
       Effect.sync(() => {

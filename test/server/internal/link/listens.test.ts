@@ -1,5 +1,6 @@
 /**
- * LISTENs of one session: many in one statement, each answered once, whatever becomes of the session.
+ * The LISTENs of one database session: many in one statement, each answered once, even when the
+ * session ends.
  */
 import type { PgConnection, Result } from "@effect/sql-pg/PgConnection"
 import { describe, expect, it } from "@effect/vitest"
@@ -13,7 +14,7 @@ const refused = new SqlError({
   reason: new UnknownError({ cause: new Error("no such language"), message: "no such language" })
 })
 
-/** A session that notes its statements and answers them when it is told to. */
+/** A session that records its statements and answers them once the test opens its gate. */
 const session = Effect.gen(function* () {
   const sent: Array<string> = []
   let gate = Deferred.makeUnsafe<void>()
@@ -38,7 +39,7 @@ const session = Effect.gen(function* () {
   }
 })
 
-/** A few rounds of the event loop, in which so many are answered. */
+/** A hundred turns of the event loop. */
 const rounds = Effect.repeat(
   Effect.callback<void>((resume) => {
     setImmediate(() => resume(Effect.void))
@@ -48,8 +49,8 @@ const rounds = Effect.repeat(
 
 const names = (count: number) => Array.from({ length: count }, (_, n) => `LISTEN "c_${n}"`)
 
-describe("LISTENs", () => {
-  it.live("that are asked for while one is under way go in one statement, in their order", () =>
+describe("The LISTENs of a session", () => {
+  it.live("LISTENs requested while one is under way go out in one statement, in order", () =>
     Effect.gen(function* () {
       const { ask, open, sent } = yield* session
       const fibers = yield* Effect.forEach([...names(40), `UNLISTEN "c_3"`], ask)
@@ -64,7 +65,7 @@ describe("LISTENs", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("have bounded statements, and are confirmed a few in a step of the loop", () =>
+  it.live("a statement holds at most 64 LISTENs, and at most 5 are confirmed in a turn", () =>
     Effect.gen(function* () {
       const { ask, open, sent } = yield* session
       let now = 0
@@ -87,12 +88,12 @@ describe("LISTENs", () => {
       expect(sent.length).toBeGreaterThanOrEqual(5)
       expect(sent.length).toBeLessThanOrEqual(7)
       expect(Math.max(...sent.map((sql) => sql.split("LISTEN").length - 1))).toBe(64)
-      // One alone is confirmed at once.
+      // A LISTEN that is alone is confirmed at once.
       expect(most).toBeLessThanOrEqual(4 + 1)
     }).pipe(Effect.scoped)
   )
 
-  it.live("go one by one where blocks are refused, and the block is tried once", () =>
+  it.live("LISTENs go out one by one when the server rejects blocks, and it is asked once", () =>
     Effect.gen(function* () {
       const { ask, open, sent, withoutBlocks } = yield* session
       withoutBlocks()
@@ -106,7 +107,7 @@ describe("LISTENs", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("leave other statements alone, and names that do not belong into a block", () =>
+  it.live("other statements, and channel names that break out of a block, go out unchanged", () =>
     Effect.gen(function* () {
       const { ask, open, sent } = yield* session
       const odd = ["select 1", `LISTEN "a$$b"`, `LISTEN "a""b"`]
@@ -117,7 +118,7 @@ describe("LISTENs", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("are all answered when the session ends, and later ones go out by themselves", () =>
+  it.live("every LISTEN is answered when the session ends, and a later UNLISTEN goes out", () =>
     Effect.gen(function* () {
       const scope = yield* Scope.make()
       const { ask, open, pinned, sent } = yield* Scope.provide(session, scope)

@@ -29,7 +29,7 @@ const remembering = (...batches: ReadonlyArray<DurableBatch>) => {
 const ticks = (batches: ReadonlyArray<DurableBatch> | undefined) => batches?.map(({ tick }) => tick)
 
 describe("DurableRing", () => {
-  it("gives what follows the batch at which somebody stands", () => {
+  it("Recent returns the batches after the batch at which a reader stands", () => {
     const { ring } = remembering(batch(1), batch(2), batch(3))
     expect([1, 2, 3].map((number) => ticks(ring.after(`after ${number}`, 0)))).toEqual([
       [2, 3],
@@ -38,19 +38,19 @@ describe("DurableRing", () => {
     ])
   })
 
-  it("does not know any other position, also not the one before its first batch", () => {
+  it("Recent returns nothing for a position that is no batch it remembers", () => {
     const { ring } = remembering(batch(1))
     expect(ring.after("after 0", 0)).toBeUndefined()
     expect(ring.after("after 0, or later", 0)).toBeUndefined()
   })
 
-  it("remembers 256 events", () => {
+  it("Recent remembers 256 events", () => {
     const { ring } = remembering(batch(1, 100), batch(2, 100), batch(3, 56), batch(4))
     expect(ring.after("after 1", 0)).toBeUndefined()
     expect(ticks(ring.after("after 2", 0))).toEqual([3, 4])
   })
 
-  it("remembers for 2 minutes", () => {
+  it("Recent remembers batches for 2 minutes", () => {
     const { ring } = remembering(batch(1))
     ring.push(batch(2), 1000)
     expect(ticks(ring.after("after 1", 120_000))).toEqual([2])
@@ -58,7 +58,7 @@ describe("DurableRing", () => {
     expect(ticks(ring.after("after 2", 120_001))).toEqual([])
   })
 
-  it("counts texts, cursors and something for each event and batch, and gives it back", () => {
+  it("Recent counts texts, cursors and an overhead per event and batch, and returns them when it clears", () => {
     const { budget, ring } = remembering(batch(1, 2, "12345"))
     const first = budget.used
     expect(first).toBeGreaterThan(10 + 2 * eventBytes + "after 0, or later".length)
@@ -71,7 +71,7 @@ describe("DurableRing", () => {
     expect(ring.after("after 2", 120_001)).toBeUndefined()
   })
 
-  it("keeps what it has while another channel fills what all may hold", () => {
+  it("Recent keeps a quiet channel's batches while a busy channel fills the 64 MiB they share", () => {
     const { budget, ring: quiet } = remembering(batch(1))
     const busy = new DurableRing<DurableBatch>(budget)
     const text = "x".repeat(1024 * 1024)

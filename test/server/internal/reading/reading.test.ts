@@ -5,7 +5,7 @@ import type { Codec } from "../../../../src/ChannelBase.ts"
 import * as PgType from "../../../../src/PgType.ts"
 import { optionsOf, read } from "../../../../src/server/internal/reading/reading.ts"
 
-/** The payload of a text, or what does not fit. */
+/** Decodes a text: the payload, or the description of what does not fit. */
 const reading = (channel: Channel.Any, text: string) => {
   const codec = channel.codec as Codec<unknown>
   return Result.merge(read(codec, channel.name, text, optionsOf(channel.name, codec)))
@@ -17,7 +17,7 @@ const as = <A, I>(schema: Schema.Codec<A, I>, text: string) =>
 const long = "1.23456789012345678901"
 const near = 1.2345678901234567
 
-describe("a number with a fraction", () => {
+describe("Numbers with a fraction", () => {
   it.each<readonly [title: string, schema: Schema.Codec<unknown, unknown>, text: string, unknown]>([
     ["alone, as a number", Schema.Number, long, near],
     ["alone, as a finite one", Schema.Finite, `-${long}`, -near],
@@ -42,27 +42,27 @@ describe("a number with a fraction", () => {
       { kind: "b", v: near, w: long }
     ],
     [
-      "beside words that fit no number",
+      "beside literals that are no number",
       Schema.Union([Schema.Literal("none"), Schema.Finite]),
       long,
       near
     ],
     ["with an exponent", Schema.Number, "123456789012345678e-3", 123456789012345.67],
-    ["that is nearly nothing", Schema.Number, "1e-400", 0],
+    ["too small for a double", Schema.Number, "1e-400", 0],
     [
       "beside a text",
       Schema.Struct({ a: Schema.Finite, b: Schema.String }),
       `{"a":${long},"b":"${long}"}`,
       { a: near, b: long }
     ]
-  ])("%s, is rounded", (_, schema, text, expected) => {
+  ])("a fraction %s, is rounded to the nearest double", (_, schema, text, expected) => {
     expect(as(schema, text)).toEqual(expected)
   })
 
   it.each<readonly [title: string, schema: Schema.Codec<unknown, unknown>, text: string, unknown]>([
     ["a string", Schema.String, long, long],
     ["a union with a string", Schema.Union([Schema.Finite, Schema.String]), long, long],
-    ["anything", Schema.Unknown, `[${long}]`, [long]],
+    ["an unknown value", Schema.Unknown, `[${long}]`, [long]],
     ["a column of PgType", PgType.numeric, long, long],
     [
       "one column, beside another that is rounded",
@@ -70,21 +70,21 @@ describe("a number with a fraction", () => {
       `{"exact":${long},"near":${long}}`,
       { exact: long, near }
     ]
-  ])("stays exact for %s", (_, schema, text, expected) => {
+  ])("a fraction of 20 digits stays exact for %s", (_, schema, text, expected) => {
     expect(as(schema, text)).toEqual(expected)
   })
 
-  it("is no number where its writer wrote a string", () => {
+  it("a string of digits is never decoded as a number", () => {
     expect(as(Schema.Number, `"${long}"`)).toMatchObject({ path: "" })
     const both = Schema.Struct({ a: Schema.Number, b: Schema.Number })
     expect(as(both, `{"a":${long},"b":"${long}"}`)).toMatchObject({ path: `["b"]` })
-    // Not by its own spelling of a made one either.
+    // Nor when its escapes spell the marker of an exact number.
     expect(as(both, `{"a":${long},"b":"\\u0031.2345678901234567890"}`)).toMatchObject({
       path: `["b"]`
     })
   })
 
-  it("makes no fit of a payload that is wrong elsewhere", () => {
+  it("rounding a fraction does not hide that the payload is invalid elsewhere", () => {
     const schema = Schema.Struct({ a: Schema.Finite, b: Schema.Boolean })
     expect(as(schema, `{"a":${long},"b":1}`)).toMatchObject({ path: `["b"]` })
     const positive = Schema.Finite.check(Schema.isLessThan(0))
@@ -92,9 +92,9 @@ describe("a number with a fraction", () => {
   })
 })
 
-describe("an integer", () => {
+describe("Integers", () => {
   it.each(["9007199254740993", "12345678901234567890.00", "1e400", "-1e999", "15e399"])(
-    "is never rounded: %s",
+    "an integer beyond 2^53 - 1 is never rounded: %s",
     (text) => {
       for (const schema of [Schema.Number, Schema.Finite, Schema.Int]) {
         expect(as(schema, text)).toMatchObject({ path: "", expected: expect.any(String) })
@@ -105,7 +105,7 @@ describe("an integer", () => {
   const Rows = (name: string) =>
     Channel.make(name, Schema.Struct({ id: Schema.Unknown }), { delivery: "durable" })
 
-  it("has one form beyond 2^53 - 1 in what a trigger wrote, known by name or definition", () => {
+  it("an integer beyond 2^53 - 1 in a row from a trigger decodes as its digits, for every definition", () => {
     const text = `{"id":1152921504606847000}`
     const update = `{"operation":"INSERT","data":{"id":1152921504606847000}}`
     const Own = Channel.tableUpdates("orders", Schema.Struct({ id: Schema.Unknown }), {
@@ -122,12 +122,12 @@ describe("an integer", () => {
       { data: { id: "1152921504606847000" } },
       { id: "1152921504606847000" }
     ])
-    // JSON.stringify(2 ** 60) is what it says.
+    // Elsewhere the number may be what JSON.stringify(2 ** 60) writes.
     expect(reading(Rows("numbers"), text)).toEqual({ id: 1152921504606847000 })
   })
 })
 
-describe("what does not fit", () => {
+describe("Payloads that do not fit their schema", () => {
   const Orders = Channel.tableUpdates(
     "orders",
     Schema.Struct({
@@ -144,11 +144,11 @@ describe("what does not fit", () => {
     return reading(Orders, `{"operation":"INSERT","data":{${members.join(",")}}}`)
   }
 
-  it("fits without changes", () => {
+  it("a row that matches the schema decodes", () => {
     expect(told({})).toMatchObject({ data: { id: 1, total: 1.5 } })
   })
 
-  it("names the column, what is expected, and the type that fits", () => {
+  it("the description of a misfit names the column, the expected type, and the PgType that reads it", () => {
     expect([
       told({ id: "1311768467463790321" }),
       told({ id: "123456789012345678901234567890" }),
@@ -171,7 +171,7 @@ describe("what does not fit", () => {
     ])
   })
 
-  it("hides the names that are data, and never tells a value", () => {
+  it("the description of a misfit hides keys that are data, and every value", () => {
     const Check = Schema.String.check(Schema.makeFilter((text) => `${text} is wrong`))
     const Renamed = Schema.String.pipe(
       Schema.check(Schema.isPattern(/^a/, { expected: "a word that begins with a" }))
@@ -198,7 +198,7 @@ describe("what does not fit", () => {
     expect(JSON.stringify(found)).not.toContain("secret")
   })
 
-  it("is told of a schema whose own function throws", () => {
+  it("a schema whose own check throws gives a misfit that hides the thrown error", () => {
     const Throws = Schema.String.check(
       Schema.makeFilter(() => {
         throw new Error("secret")
@@ -215,28 +215,28 @@ describe("what does not fit", () => {
     { title: "constructor, deep inside", text: `{"a":[0,{"constructor":1}]}`, path: "[*][*][*]" },
     { title: "prototype", text: `{"b":{"prototype":null}}`, path: "[*][*]" },
     { title: "a name that is spelled with an escape", text: `{"\\u005f_proto__":1}`, path: "[*]" }
-  ])("is a name that could reach a prototype: $title", ({ path, text }) => {
+  ])("a payload with a key that could reach a prototype does not fit: $title", ({ path, text }) => {
     const unfit = { path, expected: expect.stringContaining("an object without the name ") }
     expect(as(Schema.Unknown, text)).toMatchObject(unfit)
     expect(reading(Channel.untyped("a"), text)).toMatchObject(unfit)
   })
 
-  it("is no name with an escape, whatever was read before", () => {
+  it("a payload with escapes in its keys decodes like one without", () => {
     expect(as(Schema.Unknown, String.raw`{"a":1,"k\\":2}`)).toEqual({ a: 1, "k\\": 2 })
     const Row = Schema.Struct({ a: Schema.String, "k\n": Schema.Finite })
-    // The engine alone would say that the key is missing, and a number is rounded on the long way too.
+    // The engine alone would report a missing key, and the exact path rounds numbers too.
     expect(as(Row, String.raw`{"a":9007199254740993,"k\n":${long}}`)).toEqual({
       a: "9007199254740993",
       "k\n": near
     })
   })
 
-  it("is no value that only looks like such a name", () => {
+  it("a value that equals a prototype key decodes", () => {
     const text = `{"a":"__proto__","constructors":["prototype"],"\\u00fc":1}`
     expect(as(Schema.Unknown, text)).toEqual(JSON.parse(text))
   })
 
-  it("is found in a payload however deep, in time", () => {
+  it("a prototype key is found in a payload 20,000 objects deep", () => {
     const depth = 20_000
     const text = `${`{"proto":`.repeat(depth)}0${"}".repeat(depth)}`
     expect(as(Schema.Int, text)).toMatchObject({ path: "", expected: "number" })

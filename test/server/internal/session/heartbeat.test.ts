@@ -19,83 +19,83 @@ const open: SessionNow = {
 }
 const fresh: SessionNow = { ...open, phase: "new" }
 
-/** Times of a session that opened at `start`, changed to others: those are milliseconds after it. */
+/** Times of a session that opened at `start`, with changes in milliseconds after it. */
 const after = (changes: { readonly [Name in keyof Times]?: number } = {}): Times => {
   const later = Object.entries(changes).map(([name, millis]) => [name, start + millis])
   return { ...begin(start), ...Object.fromEntries(later) }
 }
 
-describe("a heartbeat", () => {
+describe("The heartbeat of a session", () => {
   const table: ReadonlyArray<readonly [string, Times, SessionNow, number, Action]> = [
-    ["waits for hello", after(), fresh, 9999, "nothing"],
-    ["closes a session without hello in time", after(), fresh, 10_000, "noHello"],
+    ["waits under 10 s for hello", after(), fresh, 9999, "nothing"],
+    ["closes a session that sent no hello in 10 s", after(), fresh, 10_000, "noHello"],
     [
-      "waits as long as the token is checked",
+      "waits as long as the token is being checked",
       after(),
       { ...open, phase: "greeting" },
       1e9,
       "nothing"
     ],
-    ["is still while the client was heard", after({ received: 1000 }), open, 24_999, "nothing"],
-    ["pings a client that is quiet", after({ sent: 20_000 }), open, 25_000, "ping"],
+    ["does not ping a client heard in 25 s", after({ received: 1000 }), open, 24_999, "nothing"],
+    ["pings a client not heard for 25 s", after({ sent: 20_000 }), open, 25_000, "ping"],
     [
-      "pings a client to which nothing was sent",
+      "pings a client to which the server sent nothing for 25 s",
       after({ received: 24_000, sent: 1 }),
       open,
       25_001,
       "ping"
     ],
     [
-      "does not ping again before the answer is due",
+      "does not ping again while a pong is due",
       after({ pinged: 25_000, sent: 25_000 }),
       open,
       34_000,
       "nothing"
     ],
     [
-      "closes a client that was pinged and is not heard",
+      "closes a client that did not answer a ping in 10 s",
       after({ pinged: 25_000, sent: 25_000 }),
       open,
       35_000,
       "nothingHeard"
     ],
-    ["pings first when the process slept", after(), open, 3_600_000, "ping"],
+    ["pings a client first after the process slept", after(), open, 3_600_000, "ping"],
     [
-      "does not close a client that the server does not read",
+      "does not close a client while its socket is paused",
       after({ pinged: 25_000, sent: 25_000 }),
       { ...open, paused: true },
       35_000,
       "nothing"
     ],
     [
-      "closes a session whose token ended",
+      "closes a session with an expired token",
       after(),
       { ...open, expiresAt: start + 5000 },
       5000,
       "tokenExpired"
     ],
     [
-      "keeps a session whose token has a millisecond left",
+      "keeps a session with a token that expires in 1 ms",
       after(),
       { ...open, expiresAt: start + 5001 },
       5000,
       "nothing"
     ],
-    ["waits for the answer to a close frame", after({ closing: 1000 }), open, 2999, "nothing"],
-    ["cuts a socket that does not close", after({ closing: 1000 }), open, 3000, "cut"],
+    ["waits 2 s for the answer to a close frame", after({ closing: 1000 }), open, 2999, "nothing"],
+    ["cuts a socket that answers no close in 2 s", after({ closing: 1000 }), open, 3000, "cut"],
     [
-      "does nothing but wait once it closes",
+      "only waits while a session closes, although its hello is overdue",
       after({ closing: 1000 }),
       { ...fresh, expiresAt: 0 },
       2000,
       "nothing"
     ]
   ]
-  it.each(table)("%s", (_, times, seen, now, action) => {
+  it.each(table)("the server %s", (_, times, seen, now, action) => {
     expect(beat(times, seen, limits, start + now).action).toBe(action)
   })
 
-  it("counts the grace from when the peer was seen to close", () => {
+  it("the 2 s for a close frame's answer count from when the server first sees the peer close", () => {
     const closing = { ...open, closing: true }
     const first = beat(after(), closing, limits, start + 500)
     expect([first.action, first.times.closing]).toEqual(["nothing", start + 500])
@@ -103,12 +103,12 @@ describe("a heartbeat", () => {
     expect(beat(first.times, closing, limits, start + 2500).action).toBe("cut")
   })
 
-  it("notes what was written, when it sees it", () => {
+  it("a heartbeat records the time at which it sees new bytes written", () => {
     const { times } = beat(after(), { ...open, written: 7 }, limits, start + 20_000)
     expect([times.written, times.sent]).toEqual([7, start + 20_000])
   })
 
-  it("gives the same times where nothing has changed", () => {
+  it("a heartbeat returns the same times object when nothing has changed", () => {
     const times = after()
     expect(beat(times, open, limits, start + 1000).times).toBe(times)
   })
@@ -124,7 +124,7 @@ describe("a heartbeat", () => {
     ).check(Schema.isMaxLength(40))
   })
   it.effect.prop(
-    "changes nothing that it is given, never lies in the future, and closes only after a ping",
+    "a heartbeat never changes its input, returns no future time, and closes a client only after a ping",
     { run: Run },
     ({ run: { steps } }) =>
       Effect.sync(() => {
@@ -150,7 +150,7 @@ describe("a heartbeat", () => {
             return
           }
           if (given.action === "ping") unanswered = true
-          // Whatever the clock did, a client is pinged when it was neither heard nor told in time.
+          // Whatever the clock does, the server sends a ping or sent something within the interval.
           else expect(now - sent).toBeLessThan(limits.pingInterval)
         }
       }),

@@ -4,7 +4,7 @@ import { Mailbox } from "../../../../src/server/internal/session/mailbox.ts"
 import type { Outgoing } from "../../../../src/server/internal/hub/outgoing.ts"
 import { bytesOf, line, Sized, sizes } from "../../../support/messages.ts"
 
-/** A socket that takes `room` frames and is full then. */
+/** A socket that accepts `room` writes and is full then. */
 const socket = (room: number, limit = 1000) => {
   const written: Array<string> = []
   const writes: Array<number> = []
@@ -15,7 +15,7 @@ const socket = (room: number, limit = 1000) => {
     writes.push(messages.reduce((sum, message) => sum + bytesOf(message), 0))
     return --seen.room > 0
   }
-  /** A mailbox whose user takes what is behind as soon as it can go on. */
+  /** A mailbox that gives up channels that fell behind as soon as they can resume. */
   class UsedMailbox extends Mailbox {
     override offer(batch: Batch) {
       const outcome = super.offer(batch)
@@ -44,7 +44,7 @@ const socket = (room: number, limit = 1000) => {
   return { mailbox, written, writes, seen, behind }
 }
 
-/** The channel "d" goes on from a cursor, all others are told a gap. */
+/** The channel "d" resumes from a cursor; every other channel gets a gap. */
 const of = (name: string) => ({ name, resumes: name === "d" })
 
 const batch = (channel: string, number: number, size = 10) =>
@@ -64,7 +64,7 @@ const typeAndCursor = (text: string) => {
 }
 
 describe("Mailbox", () => {
-  it("answers what became of a batch", () => {
+  it("a mailbox returns for each offered batch whether it was written, waits, fell behind or was dropped", () => {
     const { mailbox } = socket(2, 400)
     const outcomes = [
       batch("a", 1),
@@ -79,7 +79,7 @@ describe("Mailbox", () => {
     expect(mailbox.isBehind).toBe(false)
   })
 
-  it("answers whether channels are behind when the socket drained", () => {
+  it("a mailbox returns whether channels are behind when its socket drains", () => {
     const { behind, mailbox, seen } = socket(1, 400)
     mailbox.offer(batch("a", 1))
     mailbox.offer(batch("a", 2))
@@ -92,7 +92,7 @@ describe("Mailbox", () => {
     expect([mailbox.drained(), behind]).toEqual([true, [["d", "e:0"]]])
   })
 
-  it("writes at once while the socket takes bytes", () => {
+  it("a mailbox writes at once while its socket is not full", () => {
     const { mailbox, seen, written } = socket(10)
     mailbox.offer(batch("a", 1))
     mailbox.control(line("{}"))
@@ -100,7 +100,7 @@ describe("Mailbox", () => {
     expect([mailbox.blocked, mailbox.bytes, seen.blocked]).toEqual([false, 0, 0])
   })
 
-  it("keeps order across a full socket, control frames among events", () => {
+  it("a mailbox keeps events and control frames in order across a full socket", () => {
     const { mailbox, seen, written } = socket(1)
     for (const number of [1, 2, 3]) mailbox.offer(batch("a", number))
     mailbox.control(line(`{"type":"ping"}`))
@@ -119,7 +119,7 @@ describe("Mailbox", () => {
     expect([mailbox.blocked, mailbox.bytes]).toEqual([false, 0])
   })
 
-  it("drops waiting events at its bound and tells a gap per channel, at the newest cursor", () => {
+  it("a mailbox at its limit drops waiting events and sends a gap per channel at its newest cursor", () => {
     const { mailbox, seen, written } = socket(1, 500)
     mailbox.offer(batch("a", 1))
     mailbox.offer(batch("a", 2))
@@ -138,12 +138,12 @@ describe("Mailbox", () => {
     ])
   })
 
-  it("tells no gap of a channel that resumes, but where its last frame that stays ends", () => {
+  it("a channel that resumes gets no gap: the mailbox keeps its first frames and resumes after the last", () => {
     const { behind, mailbox, seen, written } = socket(1, 400)
     mailbox.offer(batch("d", 1))
     mailbox.offer(batch("d", 2))
     mailbox.offer(batch("d", 3))
-    // Too much: what fits into half of the bound stays.
+    // Over the limit: frames that fit into half of it stay.
     mailbox.offer(batch("a", 1, 300))
     mailbox.offer(batch("d", 4))
     expect([behind, seen.dropped]).toEqual([[], 1])
@@ -154,12 +154,12 @@ describe("Mailbox", () => {
       ["gap", "a", "e:1"]
     ])
     expect(behind).toEqual([["d", "e:2"]])
-    // From here on it is the channel's own affair again.
+    // From here on the channel sends by itself again.
     mailbox.offer(batch("d", 5))
     expect(typeAndCursor(written.at(-1)!)).toEqual(["events", "d", "e:5"])
   })
 
-  it("keeps everything that waits when a channel that resumes does not fit any more", () => {
+  it("a channel that resumes and no longer fits drops no waiting frame of any channel", () => {
     const { behind, mailbox, seen, written } = socket(1, 400)
     mailbox.offer(batch("a", 1))
     mailbox.offer(batch("a", 2))
@@ -178,10 +178,10 @@ describe("Mailbox", () => {
   })
 
   it.each([
-    ["stays where it is when it fits into half of the bound", 10, ["e:1"], "e:1"],
-    ["is read again too when it does not", 150, [], "e:0"]
+    ["is kept if it fits into half of the limit", 10, ["e:1"], "e:1"],
+    ["is read again if it does not fit into half of the limit", 150, [], "e:0"]
   ])(
-    "what waits of a channel that fell behind before the backlog is dropped %s",
+    "when the mailbox drops its backlog, a waiting frame of a channel that fell behind %s",
     (_, size, kept, from) => {
       const { behind, mailbox, seen, written } = socket(1, 400)
       mailbox.offer(batch("a", 1))
@@ -199,7 +199,7 @@ describe("Mailbox", () => {
     }
   )
 
-  it("hands a channel that resumes back only when nothing waits any more", () => {
+  it("a channel that fell behind resumes only once the whole backlog is written", () => {
     const { behind, mailbox, seen } = socket(1, 100_000)
     mailbox.offer(batch("a", 1))
     mailbox.offer(batch("a", 2, 60_000))
@@ -214,7 +214,7 @@ describe("Mailbox", () => {
     expect([mailbox.blocked, behind]).toEqual([false, [["d", "e:0"]]])
   })
 
-  it("never drops a gap that a channel that resumes would not find again", () => {
+  it("a gap of a channel that resumes is never dropped", () => {
     const { mailbox, seen, written } = socket(1, 400)
     mailbox.offer(batch("d", 1))
     mailbox.offer(new Batch(of("d"), 2, "f:2", "f:2", "source"))
@@ -228,7 +228,7 @@ describe("Mailbox", () => {
     ])
   })
 
-  it("counts what is held elsewhere, and lets nobody hold more than half of its bound", () => {
+  it("a mailbox counts frames held elsewhere, and lets them take at most half of its limit", () => {
     const { mailbox, seen } = socket(1, 1000)
     const hold = (bytes: number) => mailbox.hold(new Sized(bytes)) > 0
     expect(hold(300)).toBe(true)
@@ -244,14 +244,14 @@ describe("Mailbox", () => {
     expect(hold(500)).toBe(true)
   })
 
-  it("keeps events beside any answers", () => {
+  it("answers that wait take no room of events, and dropped events take no answer with them", () => {
     const { mailbox, seen, written } = socket(1, 1000)
     mailbox.offer(batch("a", 1))
     const answers = 30 * bytesOf(line(`{"type":"ping"}`))
     for (let n = 0; n < 30; n++) mailbox.control(line(`{"type":"ping"}`))
     mailbox.offer(batch("a", 2, 600))
     expect([mailbox.answers, seen.dropped]).toEqual([answers, 0])
-    // What is dropped makes no room of answers, and what is left takes none of them along.
+    // Neither dropping events nor forgetting a channel changes the answers.
     mailbox.offer(batch("a", 3, 600))
     mailbox.forget("a")
     expect([mailbox.answers, mailbox.bytes, seen.dropped]).toEqual([answers, answers, 1])
@@ -268,25 +268,25 @@ describe("Mailbox", () => {
       }
     ],
     [
-      "batches that are held",
+      "held batches",
       (mailbox: Mailbox) => {
         while (mailbox.hold(new Sized(100)) > 0);
       }
     ],
     [
-      "durable frames that stay",
+      "durable frames that are kept",
       (mailbox: Mailbox) => {
         for (let number = 1; mailbox.room > 200; number++) mailbox.offer(batch("d", number))
       }
     ],
     [
-      "both of these",
+      "held batches and kept durable frames",
       (mailbox: Mailbox) => {
         while (mailbox.hold(new Sized(100)) > 0);
         for (let number = 1; mailbox.room > 200; number++) mailbox.offer(batch("d", number))
       }
     ]
-  ])("drops once for many events, however full it is of %s", (_, fill) => {
+  ])("a mailbox full of %s frees half of its limit with each drop", (_, fill) => {
     const limit = 100_000
     const { mailbox, seen } = socket(1, limit)
     mailbox.offer(batch("a", 0))
@@ -301,13 +301,13 @@ describe("Mailbox", () => {
       if (seen.dropped === before) continue
       dropped.push(offered)
       offered = 0
-      // One that was dropped last leaves half of the bound, but for the gap.
+      // The latest drop leaves half of the limit, but for the gap.
       expect(mailbox.room).toBeGreaterThan(limit / 2 - 100)
     }
     expect(Math.min(...dropped.slice(1))).toBeGreaterThan(limit / 2 - 200)
   })
 
-  it("forgets what a channel was to go on from when it is left", () => {
+  it("unsubscribing from a channel that fell behind forgets where to resume it", () => {
     const { behind, mailbox, seen, written } = socket(1, 400)
     mailbox.offer(batch("d", 1))
     mailbox.offer(batch("d", 2, 500))
@@ -318,7 +318,7 @@ describe("Mailbox", () => {
     expect([behind, typeAndCursor(written.at(-1)!)]).toEqual([[], ["events", "d", "e:3"]])
   })
 
-  it("drops what waits of a channel that is left: whoever begins it again has nothing to do with it", () => {
+  it("unsubscribing from a channel drops its waiting frames, and a later subscription starts anew", () => {
     const { behind, mailbox, seen, written } = socket(1, 400)
     mailbox.offer(batch("a", 1))
     mailbox.offer(batch("d", 1, 100))
@@ -336,7 +336,7 @@ describe("Mailbox", () => {
     expect([behind, mailbox.bytes]).toEqual([[], 0])
   })
 
-  it("never holds more than its bound and one gap per channel, however long it is blocked", () => {
+  it("a blocked mailbox holds at most its limit of 2,000 bytes and one gap per channel", () => {
     const { mailbox, seen, written } = socket(1, 2000)
     mailbox.offer(batch("a", 1))
     let most = 0
@@ -348,13 +348,13 @@ describe("Mailbox", () => {
     seen.room = 1000
     mailbox.drained()
     const cursors = written.map((text) => Number(typeAndCursor(text)[2]!.split(":")[1]))
-    // One gap stands for all that was dropped; what follows it is complete.
+    // One gap stands for all dropped events, and no event after it is missing.
     expect(written.filter((text) => text.includes(`"gap"`))).toHaveLength(1)
     expect(cursors.slice(2)).toEqual(cursors.slice(2).map((_, index) => cursors[1]! + index + 1))
     expect(cursors.at(-1)).toBe(4999)
   })
 
-  it("writes its backlog in slices of at most 64 KiB, and is blocked until it is empty", () => {
+  it("a mailbox writes its backlog in slices of at most 64 KiB, and is blocked until all is written", () => {
     const { mailbox, seen, writes, written } = socket(1, 1024 * 1024)
     for (let number = 1; number <= 41; number++) mailbox.offer(batch("a", number, 10_000))
     expect(writes).toHaveLength(1)
@@ -365,10 +365,10 @@ describe("Mailbox", () => {
       seen.room = slice === 8 ? 100 : 1
       mailbox.drained()
       expect(writes[slice]).toBeLessThanOrEqual(64 * 1024)
-      // What comes meanwhile waits behind what waited before.
+      // A batch offered meanwhile waits behind the backlog.
       if (slice < 4) mailbox.offer(batch("a", next++, 10_000))
     }
-    // Six frames fit, and seven do not; at last the socket took all that was left.
+    // Six frames fit into a slice and seven do not; the socket accepts the rest at the end.
     expect(writes.slice(1, 7).map((bytes) => Math.round(bytes / 10_000))).toEqual([
       6, 6, 6, 6, 6, 6
     ])
@@ -379,7 +379,7 @@ describe("Mailbox", () => {
     )
   })
 
-  it("writes a frame that is larger than a slice alone and whole", () => {
+  it("a frame larger than 64 KiB is written alone and whole", () => {
     const { mailbox, seen, writes } = socket(1, 1024 * 1024)
     const frames = [batch("a", 1), batch("a", 2), batch("b", 1, 100_000), batch("a", 3)]
     for (const frame of frames) mailbox.offer(frame)
@@ -390,7 +390,7 @@ describe("Mailbox", () => {
     expect(writes).toEqual(frames.map(bytesOf))
   })
 
-  it("drops what still waits when it overflows between two slices, and never what was written", () => {
+  it("a mailbox that overflows between two slices drops only frames it has not written", () => {
     const { mailbox, seen, written } = socket(1, 200_000)
     for (let number = 1; number <= 15; number++) mailbox.offer(batch("a", number, 10_000))
     seen.room = 1
@@ -406,7 +406,7 @@ describe("Mailbox", () => {
     expect(cursors.at(-1)).toBe(30)
   })
 
-  it("is blocked again at once when the socket takes no more than the backlog", () => {
+  it("a mailbox is blocked again at once when its socket is full after the backlog", () => {
     const { mailbox, seen } = socket(1)
     mailbox.offer(batch("a", 1))
     mailbox.offer(batch("a", 2))

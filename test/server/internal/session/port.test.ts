@@ -4,7 +4,7 @@ import { Port } from "../../../../src/server/internal/session/port.ts"
 import type { SessionContext } from "../../../../src/server/internal/session/sessionContext.ts"
 import { Visitor } from "../../../support/sessions.ts"
 
-/** A port whose clock stands at 1000, over a socket that does not answer a close frame. */
+/** A port with its clock at 1000, over a socket that does not answer a close frame. */
 const port = () => {
   const refused: Array<string> = []
   const context = {
@@ -16,15 +16,15 @@ const port = () => {
   return { port: new Port(peer, context, 1000), peer, refused }
 }
 
-describe("a port", () => {
-  it("tells that the token has ended, and leaves the closing to its caller", () => {
+describe("The port of a session", () => {
+  it("a port reports that its token expired, and closes only when its caller asks", () => {
     const { peer, port: own } = port()
     own.principal = { identity: "ann", key: "ann", expiresAt: 1000 }
     expect([own.hasExpired(999), own.hasExpired()]).toEqual([false, true])
     expect([peer.closeCode, own.stopped]).toEqual([undefined, false])
   })
 
-  it("closes once, and counts why", () => {
+  it("a port closes once and counts the first reason", () => {
     const { peer, port: own, refused } = port()
     own.close("tokenExpired")
     own.close("slowConsumer", "blockedTimeout")
@@ -32,13 +32,13 @@ describe("a port", () => {
     expect([own.isClosing, own.stopped, own.ended]).toEqual([true, true, false])
   })
 
-  it("lets what was asked go on while the server drains", () => {
+  it("a draining port is closing but not stopped", () => {
     const { port: own, refused } = port()
     own.close("draining")
     expect([own.isClosing, own.stopped, refused]).toEqual([true, false, []])
   })
 
-  it("answers a request once, and reads on when little waits", () => {
+  it("a port answers a request once, and resumes reading when its unanswered bytes are few", () => {
     const { peer, port: own } = port()
     own.unanswered.begin(1, 11)
     own.readOrPause()

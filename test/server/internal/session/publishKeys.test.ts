@@ -6,7 +6,7 @@ const minute = 60_000
 const [one, two] = [digestOf("1"), digestOf("2")]
 
 describe("PublishKeys", () => {
-  it("gives the outcome of the first to everybody with the same key and data", () => {
+  it("a publish with a known key gets the first outcome for the same data and a conflict for other data", () => {
     const keys = new PublishKeys<string>(resolveLimits())
     expect(keys.find("ann", "moves", "k", one, 0)).toBeUndefined()
     keys.remember("ann", "moves", "k", one, 0, "done")
@@ -14,7 +14,7 @@ describe("PublishKeys", () => {
     expect(keys.find("ann", "moves", "k", two, 1)).toBe("conflict")
   })
 
-  it("knows a key by identity and channel", () => {
+  it("a publish key counts for one identity and one channel only", () => {
     const keys = new PublishKeys<string>(resolveLimits())
     keys.remember("ann", "moves", "k", one, 0, "done")
     expect(keys.find("bob", "moves", "k", two, 0)).toBeUndefined()
@@ -22,7 +22,7 @@ describe("PublishKeys", () => {
     expect(keys.find("ann", "moves k", "", two, 0)).toBeUndefined()
   })
 
-  it("remembers for 10 minutes", () => {
+  it("a publish key is remembered for 10 minutes", () => {
     const keys = new PublishKeys<string>(resolveLimits())
     keys.remember("ann", "moves", "k", one, 0, "done")
     expect(keys.find("ann", "moves", "k", two, 10 * minute)).toBe("conflict")
@@ -33,7 +33,7 @@ describe("PublishKeys", () => {
     expect(keys.size).toBe(0)
   })
 
-  it("forgets what failed", () => {
+  it("a publish key that failed is forgotten, and forgetting an unknown key changes nothing", () => {
     const keys = new PublishKeys<string>(resolveLimits())
     keys.remember("ann", "moves", "k", one, 0, "on its way")
     keys.forget("ann", "moves", "k")
@@ -43,7 +43,7 @@ describe("PublishKeys", () => {
     expect(keys.size).toBe(0)
   })
 
-  it("keeps 10,000 keys of an identity: one more forgets the oldest", () => {
+  it("an identity holds 10,000 publish keys, and one more drops its oldest", () => {
     const keys = new PublishKeys<string>(resolveLimits())
     for (let n = 0; n < 10_000; n++) keys.remember("ann", "moves", `${n}`, one, n, "done")
     expect(keys.find("ann", "moves", "0", one, 0)).toBe("done")
@@ -54,7 +54,7 @@ describe("PublishKeys", () => {
     expect(keys.size).toBe(10_000)
   })
 
-  it("bounds what all identities keep: who adds one loses their oldest", () => {
+  it("all identities share a limit of publish keys, and an identity over it drops its own oldest", () => {
     const keys = new PublishKeys<string>(resolveLimits({ maxPublishKeys: 10 }))
     for (let n = 0; n < 5; n++) keys.remember("ann", "moves", `${n}`, one, n, "done")
     for (let n = 0; n < 50; n++) keys.remember("bob", "moves", `${n}`, one, n, "done")
@@ -68,7 +68,7 @@ describe("PublishKeys", () => {
     expect(keys.find("eve", "moves", "k", one, 50)).toBe("done")
   })
 
-  it("takes a key that comes again for young", () => {
+  it("a publish key used again after 10 minutes is remembered for 10 more", () => {
     const keys = new PublishKeys<string>(resolveLimits())
     keys.remember("ann", "moves", "k", one, 0, "done")
     keys.remember("ann", "moves", "l", one, 1, "done")

@@ -11,7 +11,7 @@ const Room = Channel.family("room_", Schema.String, Schema.Unknown)
 const Numbered = Channel.family("n:", Schema.FiniteFromString, Schema.Unknown)
 
 describe("Registry", () => {
-  it.effect("finds a channel by its name, and a family's member with its parameter", () =>
+  it.effect("the registry finds a channel by name, and a family's member with its parameter", () =>
     Effect.gen(function* () {
       const registry = yield* Registry.make([exact, Room, Numbered], hub)
       expect(registry.match("room_lobby")).toMatchObject({ channel: exact, param: undefined })
@@ -20,7 +20,7 @@ describe("Registry", () => {
     })
   )
 
-  it.effect("does not find what no definition names", () =>
+  it.effect("the registry finds nothing for a name that no definition matches", () =>
     Effect.gen(function* () {
       const registry = yield* Registry.make([exact, Room, Numbered], hub)
       const names = ["", "room", "room_", "n:seven", "lobby", "__proto__", "constructor"]
@@ -28,7 +28,7 @@ describe("Registry", () => {
     })
   )
 
-  it.effect("lets a family leave names to another", () =>
+  it.effect("a family may leave a prefix to another family", () =>
     Effect.gen(function* () {
       const outer = Channel.family("room_", Schema.String, Schema.Unknown, { except: ["big_"] })
       const inner = Channel.family("room_big_", Schema.String, Schema.Unknown)
@@ -43,7 +43,7 @@ describe("Registry", () => {
     [[exact, exact], "room_lobby", "room_lobby"],
     [[Room, Channel.family("room_big_", Schema.String, Schema.Unknown)], "room_", "room_big_"],
     [[Room, Channel.family("room_", Schema.String, Schema.Unknown)], "room_", "room_"]
-  ] as const)("refuses definitions that match the same names: %#", ([definitions, first, second]) =>
+  ] as const)("overlapping definitions are rejected: %#", ([definitions, first, second]) =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(Registry.make(definitions, hub))
       expect(error).toMatchObject({ first, second })

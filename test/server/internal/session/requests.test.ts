@@ -1,5 +1,5 @@
 /**
- * What a session asks for: every request is answered exactly once, whatever happens.
+ * Requests of a session: the server answers every request exactly once, whatever happens.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Layer, Schema, type Scope } from "effect"
@@ -57,9 +57,9 @@ const publish = (id: number, key: string, data: unknown, channel = "moves") => (
   data
 })
 
-describe("a bug", () => {
+describe("A bug in the application's code", () => {
   it.effect(
-    "in a payload's schema refuses that payload, one in a parameter's is ours, and the rest goes on",
+    "a throwing schema rejects its payload or channel, and other requests of the session are still answered",
     () =>
       withDoor(
         Effect.gen(function* () {
@@ -78,7 +78,7 @@ describe("a bug", () => {
       )
   )
 
-  it.effect("in authorize stops neither the session nor the requests behind it", () =>
+  it.effect("an authorize that throws or interrupts fails its request and no other request", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit()
@@ -103,11 +103,11 @@ describe("a bug", () => {
   )
 })
 
-describe("a name of a family", () => {
+describe("Spellings of a channel of a family", () => {
   const Seat = Channel.family("seat_", Schema.FiniteFromString, Schema.Unknown, { publish: true })
 
   it.effect(
-    "has one spelling: another one is unknown, and nothing published there vanishes",
+    "a channel name has one spelling: subscribe and publish to any other spelling are rejected as unknown",
     () => {
       const asked: Array<unknown> = []
       return withDoor(
@@ -142,8 +142,8 @@ describe("a name of a family", () => {
   )
 })
 
-describe("an id", () => {
-  it.effect("may come again once it was answered", () =>
+describe("The id of a request", () => {
+  it.effect("a client may use an id again once its request was answered", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit()
@@ -155,7 +155,7 @@ describe("an id", () => {
     )
   )
 
-  it.effect("that waits for its answer is answered by that request only", () =>
+  it.effect("an id that is still unanswered is rejected, and the first request answers it", () =>
     Effect.gen(function* () {
       const gate = yield* Deferred.make<boolean>()
       yield* withDoor(
@@ -180,13 +180,13 @@ describe("an id", () => {
   )
 })
 
-describe("the order of the checks", () => {
+describe("The order of the checks", () => {
   const limits = {
     maxSubscriptions: 1,
     subscribeRate: { perSecond: 0.001, burst: 3 },
     publishRate: { perSecond: 0.001, burst: 2 }
   }
-  it.effect("of subscribe: name, channel, rate, limit, duplicate, authorized", () =>
+  it.effect("subscribe checks name, channel, rate, limit, duplicate, authorize in this order", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit()
@@ -195,12 +195,12 @@ describe("the order of the checks", () => {
           visitor,
           subscribe(1, "no such name"),
           subscribe(2, "nowhere"),
-          // Not allowed, so it takes no place.
+          // Rejected by authorize, so it takes no place.
           subscribe(3, "moves"),
           subscribe(4, "orders"),
-          // At the limit, though it is a duplicate too.
+          // At the limit, and a duplicate too.
           subscribe(5, "orders"),
-          // Too often, though it is over the limit too.
+          // Over the rate, and over the limit too.
           subscribe(6, "orders"),
           subscribe(7, "nowhere"),
           subscribe(8, "no such name")
@@ -219,7 +219,7 @@ describe("the order of the checks", () => {
     )
   )
 
-  it.effect("of publish: channel, rate, authorized, payload", () =>
+  it.effect("publish checks channel, rate, authorize, payload in this order", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit()
@@ -242,14 +242,14 @@ describe("the order of the checks", () => {
   )
 })
 
-describe("publish with a key", () => {
+describe("Publish with a key", () => {
   const watch = Effect.gen(function* () {
     const watcher = yield* visit()
     yield* ask(watcher, { type: "subscribe", id: 1, channel: "moves" })
     return () => watcher.of("events").flatMap(({ events }) => events.map(({ data }) => data))
   })
 
-  it.effect("has one effect, and two answers", () =>
+  it.effect("two publishes with one key and the same data send one event and get two answers", () =>
     withDoor(
       Effect.gen(function* () {
         const seen = yield* watch
@@ -309,7 +309,7 @@ describe("publish with a key", () => {
     )
   )
 
-  /** A source whose NOTIFY waits until it is let go, and counts. */
+  /** A source that holds each NOTIFY until the gate opens, and counts them. */
   const slowSource = (gate: Deferred.Deferred<void, SourceError>) => {
     const state = { notified: 0 }
     const layer = Layer.effect(
@@ -326,7 +326,7 @@ describe("publish with a key", () => {
     return { layer, state }
   }
 
-  it.effect("whose session is cut in the middle is found by the next, and sent once", () =>
+  it.effect("a publish sent again after its session was cut is sent to the source once", () =>
     Effect.gen(function* () {
       const gate = yield* Deferred.make<void, SourceError>()
       const { layer, state } = slowSource(gate)
@@ -345,7 +345,7 @@ describe("publish with a key", () => {
     })
   )
 
-  it.effect("that fails is told as source/down without its reason, and tried again", () =>
+  it.effect("a failed publish is rejected with source/down without its cause, and retried", () =>
     Effect.gen(function* () {
       const gate = yield* Deferred.make<void, SourceError>()
       const { layer, state } = slowSource(gate)
@@ -363,30 +363,28 @@ describe("publish with a key", () => {
     })
   )
 
-  it.effect(
-    "that takes longer than sourceTimeout is answered source/down, and not sent twice",
-    () =>
-      Effect.gen(function* () {
-        const gate = yield* Deferred.make<void, SourceError>()
-        const { layer, state } = slowSource(gate)
-        yield* Effect.gen(function* () {
-          const visitor = yield* visit()
-          yield* ask(visitor, publish(1, "k", { id: 1 }))
-          yield* TestClock.adjust("10 seconds")
-          expect(visitor.answer(1)).toMatchObject({ code: "source/down", retry: "later" })
-          yield* ask(visitor, publish(2, "k", { id: 1 }))
-          yield* Deferred.succeed(gate, undefined)
-          yield* settle
-          expect(visitor.answer(2)?.type).toBe("published")
-          expect(state.notified).toBe(1)
-        }).pipe(Effect.scoped, Effect.provide(layerDoor(options, undefined, layer)))
-      })
+  it.effect("a publish slower than sourceTimeout is rejected with source/down, and sent once", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<void, SourceError>()
+      const { layer, state } = slowSource(gate)
+      yield* Effect.gen(function* () {
+        const visitor = yield* visit()
+        yield* ask(visitor, publish(1, "k", { id: 1 }))
+        yield* TestClock.adjust("10 seconds")
+        expect(visitor.answer(1)).toMatchObject({ code: "source/down", retry: "later" })
+        yield* ask(visitor, publish(2, "k", { id: 1 }))
+        yield* Deferred.succeed(gate, undefined)
+        yield* settle
+        expect(visitor.answer(2)?.type).toBe("published")
+        expect(state.notified).toBe(1)
+      }).pipe(Effect.scoped, Effect.provide(layerDoor(options, undefined, layer)))
+    })
   )
 })
 
-describe("any requests at all", () => {
+describe("Random requests", () => {
   const seeds = Array.from({ length: 30 }, (_, seed) => seed + 1)
-  it.effect.each(seeds)("are answered exactly once each (seed %i)", (seed) => {
+  it.effect.each(seeds)("150 random requests are answered exactly once each (seed %i)", (seed) => {
     const { chance, int, pick } = random(seed)
     const names = ["orders", "moves", "room_a", "room_b", "trap_x", "nowhere", "no name"]
     return withDoor(

@@ -1,5 +1,5 @@
 /**
- * A session by itself: its phases, its end, and what it does not do any more after it.
+ * A session by itself: its phases, its end, and that it does nothing after its end.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Schema, type Scope } from "effect"
@@ -27,7 +27,7 @@ const withDoor = <A, E>(body: Effect.Effect<A, E, Needs>, more?: Partial<Anonymo
     layerDoor({ channels: [Orders, Moves], authorize: allowAll, ...more })
   )
 
-describe("a session begins", () => {
+describe("The first frames of a session", () => {
   const firsts = [
     ['{"type":"subscribe","id":1,"channel":"orders"}', 4200],
     ['{"type":"pong"}', 4200],
@@ -40,7 +40,7 @@ describe("a session begins", () => {
     ['{"type":"hello","version":0}', 4201],
     ['{"type":"hello","version":2}', 4201]
   ] as const
-  it.effect.each(firsts)("with hello: %s is not answered, and closed", ([first, code]) =>
+  it.effect.each(firsts)("the server closes a session that starts with %s", ([first, code]) =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit({ hello: false })
@@ -53,7 +53,7 @@ describe("a session begins", () => {
     )
   )
 
-  it.effect("with text: binary is closed 4200 first, and malformed later", () =>
+  it.effect("a binary frame closes a new session with 4200, and is malformed in an open one", () =>
     withDoor(
       Effect.gen(function* () {
         const early = yield* visit({ hello: false })
@@ -67,7 +67,7 @@ describe("a session begins", () => {
     )
   )
 
-  it.effect("with a welcome that tells the limits in whole numbers", () =>
+  it.effect("the welcome frame has the limits as whole numbers", () =>
     withDoor(
       Effect.gen(function* () {
         const welcome = (yield* visit()).last("welcome")
@@ -89,7 +89,7 @@ describe("a session begins", () => {
     )
   )
 
-  it.effect("with the state of the source, when that is down", () =>
+  it.effect("an open session receives status down and up, and one without hello nothing", () =>
     withDoor(
       Effect.gen(function* () {
         const source = yield* MemorySource.MemorySource
@@ -106,8 +106,8 @@ describe("a session begins", () => {
   )
 })
 
-describe("a session that is closing", () => {
-  it.effect("hears nothing, sends nothing and does nothing more", () =>
+describe("A closing session", () => {
+  it.effect("a closing session handles no frame, sends no frame and publishes nothing", () =>
     withDoor(
       Effect.gen(function* () {
         const watcher = yield* visit()
@@ -128,7 +128,7 @@ describe("a session that is closing", () => {
     )
   )
 
-  it.effect("is closed once, whatever else happens to it", () =>
+  it.effect("a closing session is cut after 2 s if its client does not answer", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit({ polite: false })
@@ -143,7 +143,7 @@ describe("a session that is closing", () => {
     )
   )
 
-  it.effect("is cut when what came was no WebSocket and its peer does not leave", () =>
+  it.effect("a session with a broken WebSocket is cut after 2 s if its client stays", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit({ polite: false })
@@ -156,7 +156,7 @@ describe("a session that is closing", () => {
     )
   )
 
-  it.effect("is read again, so that the answer to its close frame is heard", () =>
+  it.effect("a paused session that closes is read again, so that the close answer arrives", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit({ polite: false })
@@ -170,8 +170,8 @@ describe("a session that is closing", () => {
   )
 })
 
-describe("a session that left", () => {
-  it.effect("gives everything back, also what was on its way", () =>
+describe("A session that left", () => {
+  it.effect("a session that leaves during a subscribe frees its place and its channels", () =>
     Effect.gen(function* () {
       const gate = yield* Deferred.make<boolean>()
       yield* withDoor(
@@ -198,7 +198,7 @@ describe("a session that left", () => {
     })
   )
 
-  it.effect("while the source was down leaves nothing behind either", () =>
+  it.effect("a session that leaves while the source is down frees its channels", () =>
     withDoor(
       Effect.gen(function* () {
         const source = yield* MemorySource.MemorySource
@@ -215,8 +215,8 @@ describe("a session that left", () => {
   )
 })
 
-describe("the clock of a session", () => {
-  it.effect("asks only who is quiet, and never closes who was not asked", () =>
+describe("The heartbeat of a session", () => {
+  it.effect("the server pings a quiet client, and never closes a client that answers", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit()
@@ -224,7 +224,7 @@ describe("the clock of a session", () => {
           yield* TestClock.adjust("20 seconds")
           visitor.send({ type: "pong" })
         }
-        // Nothing was sent for 25 s, so the client must learn that the server lives.
+        // The server sent nothing for 25 s, so the client must learn that the server lives.
         expect(visitor.of("ping").length).toBeGreaterThan(5)
         expect(visitor.closeCode).toBeUndefined()
         visitor.leave()
@@ -232,7 +232,7 @@ describe("the clock of a session", () => {
     )
   )
 
-  it.effect("counts any frame as life, a ping of the WebSocket too", () =>
+  it.effect("any frame and any WebSocket ping of a client keeps its session open", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit()

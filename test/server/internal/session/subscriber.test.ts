@@ -1,6 +1,6 @@
 /**
- * Bringing one socket from a cursor to what is live: what is held meanwhile is bounded per session,
- * nothing is missed, nothing comes twice, and nothing follows the end of the subscription.
+ * A follower brings one socket from a cursor to live: what it holds meanwhile is bounded per
+ * session, no event is missed or sent twice, and nothing follows the end of the subscription.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber } from "effect"
@@ -14,7 +14,7 @@ import { View, type ViewJoin } from "../../../../src/server/internal/hub/view.ts
 import type { Outgoing } from "../../../../src/server/internal/hub/outgoing.ts"
 import { Sized, sizes } from "../../../support/messages.ts"
 
-/** A session's mailbox over a socket that takes nothing while `full`. */
+/** A session's mailbox over a socket that accepts nothing while `full`. */
 const session = (limit: number) => {
   const sent: Array<{ readonly type: string; readonly channel: string; readonly cursor: string }> =
     []
@@ -35,7 +35,7 @@ const session = (limit: number) => {
     dropped: () => void state.dropped++,
     unread: () => Effect.void
   }
-  /** Goes on with all channels that are behind. */
+  /** Resumes all channels that are behind. */
   const readOn = () => {
     let next
     while ((next = mailbox.nextBehind()) !== undefined) {
@@ -52,7 +52,7 @@ const session = (limit: number) => {
 
 type Session = ReturnType<typeof session>
 
-/** A channel of numbered events, one per tick; who joins waits for the gate. */
+/** A channel of numbered events, one per tick; a join waits for the gate. */
 const channel = ({ subscribers, port, readOn }: Session, name: string, bytes = 100) => {
   const events: Array<Batch> = []
   const state = {
@@ -107,7 +107,7 @@ const numbers = ({ sent }: Session, name: string) =>
     type === "events" && channel === name ? [Number(cursor.split(":")[1])] : []
   )
 
-/** Bytes that are held in a mailbox of so many bytes where nothing waits: what may not be held any more. */
+/** Bytes held in a mailbox of `limit` bytes that is empty, measured by what it can still hold. */
 const heldIn = ({ mailbox }: Session, limit: number): number => {
   let [least, most] = [0, limit / 2]
   while (least < most) {
@@ -120,7 +120,7 @@ const heldIn = ({ mailbox }: Session, limit: number): number => {
   return limit / 2 - least
 }
 
-/** Replays are sent in steps of the event loop: goes on when what is under way is sent. */
+/** Replays are sent in turns of the event loop: waits until those under way are sent. */
 const steps = Effect.repeat(
   Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void))),
   { times: 30 }
@@ -128,8 +128,8 @@ const steps = Effect.repeat(
 
 const upTo = (last: number) => Array.from({ length: last }, (_, index) => index + 1)
 
-describe("a subscriber", () => {
-  it.effect("has no hole and no double, however long the answer took", () =>
+describe("A subscriber", () => {
+  it.effect("a subscriber receives each event once, however long its join takes", () =>
     Effect.gen(function* () {
       const node = session(1e6)
       const { begin, publish, state } = channel(node, "a")
@@ -146,7 +146,7 @@ describe("a subscriber", () => {
     })
   )
 
-  it.effect("holds no more than the session may, whatever its other subscribers hold", () =>
+  it.effect("the subscribers of a session together hold at most half of its mailbox limit", () =>
     Effect.gen(function* () {
       const node = session(100_000)
       const gate = yield* Deferred.make<void>()
@@ -155,7 +155,7 @@ describe("a subscriber", () => {
         state.gate = gate
         return Effect.forkChild(begin("e:0"), { startImmediately: true })
       })
-      // 20 channels want to hold 50 events of 1 KB each: 1 MB, of which 50 KB may be held: half of the bound.
+      // 20 channels offer 50 events of 1 KB each: 1 MB, of which half of the 100 KB limit may be held.
       let most = 0
       for (let round = 0; round < 50; round++) {
         for (const { publish } of all) {
@@ -169,16 +169,16 @@ describe("a subscriber", () => {
       yield* Deferred.succeed(gate, undefined)
       yield* Effect.forEach(beginning, Fiber.join)
       yield* steps
-      // What was too much was read again: nobody misses anything.
+      // A follower reads again what it could not hold, so that no event is missing.
       for (const { publish } of all) publish(1)
       for (const n of upTo(20)) expect(numbers(node, `c${n}`)).toEqual(upTo(51))
-      // And everything that was held is given back.
+      // All held bytes are released.
       expect([heldIn(node, 100_000), node.state.dropped]).toEqual([0, 0])
       expect(all.some(({ state }) => state.joins > 1)).toBe(true)
     })
   )
 
-  it.effect("gives back what it held when the subscriber leaves", () =>
+  it.effect("a follower releases what it held when the subscriber leaves", () =>
     Effect.gen(function* () {
       const node = session(1e6)
       const { begin, subscriber, publish, state } = channel(node, "a")
@@ -191,7 +191,7 @@ describe("a subscriber", () => {
     })
   )
 
-  it.effect("sends nothing once the subscriber has left, though the answer was on its way", () =>
+  it.effect("a follower sends nothing after its subscriber left, even with a read under way", () =>
     Effect.gen(function* () {
       const node = session(10_000)
       const { begin, subscriber, publish, state } = channel(node, "a")
@@ -207,7 +207,7 @@ describe("a subscriber", () => {
     })
   )
 
-  it.effect("asks no more for a part that fails once the subscriber has left", () =>
+  it.effect("a failing read is not retried after the subscriber left", () =>
     Effect.gen(function* () {
       const { port } = session(10_000)
       let joins = 0
@@ -224,14 +224,14 @@ describe("a subscriber", () => {
       const reading = yield* Effect.forkChild(subscriber.catchUp("e:0"), { startImmediately: true })
       expect([joins, reading.pollUnsafe()]).toEqual([1, undefined])
       subscriber.leave()
-      // In no time: others want the session's turn.
+      // Without time passing: others wait for the session's turn.
       yield* Fiber.join(reading)
       yield* TestClock.adjust("1 minute")
       expect(joins).toBe(1)
     })
   )
 
-  it.effect("sends a replay of any size through a full socket, without a gap", () =>
+  it.effect("a replay larger than the mailbox passes through a full socket without a gap", () =>
     Effect.gen(function* () {
       const node = session(10_000)
       const { begin, publish, state } = channel(node, "a", 1000)
@@ -240,13 +240,13 @@ describe("a subscriber", () => {
       yield* begin("e:0")
       expect(node.mailbox.bytes).toBeLessThanOrEqual(10_000)
       for (let round = 0; node.mailbox.blocked; round++) {
-        // The socket takes a slice, and is full again.
+        // The socket accepts a slice and is full again.
         node.drained()
         if (round < 20) publish(1)
         yield* steps
       }
       expect(numbers(node, "a")).toEqual(upTo(120))
-      // It was read in pieces as large as the mailbox, each once, and it is no slow consumer.
+      // It is read in parts as large as the mailbox, each once, and the session is no slow consumer.
       expect(state.joins).toBeLessThan(30)
       expect(state.read).toBeLessThan(100 + 120 * 1.3)
       expect(node.state.dropped).toBe(0)
@@ -255,7 +255,7 @@ describe("a subscriber", () => {
   )
 
   it.effect(
-    "says how much it has missed, whether the mailbox dropped it or nobody could hold it",
+    "a follower reports how many events it missed, whether the mailbox dropped or never held them",
     () =>
       Effect.gen(function* () {
         const node = session(10_000)
@@ -264,7 +264,10 @@ describe("a subscriber", () => {
         node.state.full = true
         publish(50)
         const received = () => numbers(node, "a").length
-        /** Everything that waits is written, and it has asked for a part, which does not come yet. */
+        /**
+         * All waiting frames are written, and the follower has asked for a part that is not
+         * answered yet.
+         */
         const asked = Effect.fnUntraced(function* (joins: number) {
           const gate = Deferred.makeUnsafe<void>()
           state.gate = gate
@@ -288,7 +291,7 @@ describe("a subscriber", () => {
           yield* steps
         }
         expect(numbers(node, "a")).toEqual(upTo(80))
-        // Once it has everything it begins to count anew.
+        // A follower that has caught up counts from 0 again.
         publish(50)
         yield* asked(state.joins + 1)
         expect(state.missed).toBe(130 - received())
@@ -296,7 +299,7 @@ describe("a subscriber", () => {
   )
 
   it.effect(
-    "asks again later, not over and over, when the socket is full and so is the session",
+    "a follower with a full socket and a full session asks once and again after the socket drains",
     () =>
       Effect.gen(function* () {
         const node = session(10_000)

@@ -4,8 +4,8 @@ import { Unanswered } from "../../../../src/server/internal/session/unanswered.t
 
 const limits = { maxUnanswered: 3, maxUnansweredBytes: 100 }
 
-describe("what is unanswered", () => {
-  it("has each id once, until it is answered", () => {
+describe("Unanswered requests", () => {
+  it("an id is taken until its request is answered, and free then", () => {
     const unanswered = new Unanswered<string>(limits)
     expect([unanswered.begin(1, 10), unanswered.begin(1, 10)]).toEqual(["begun", "idTaken"])
     expect([unanswered.has(1), unanswered.has(2)]).toEqual([true, false])
@@ -13,7 +13,7 @@ describe("what is unanswered", () => {
     expect(unanswered.begin(1, 10)).toBe("begun")
   })
 
-  it("is too many beyond the limit", () => {
+  it("a request beyond the limit of unanswered requests is rejected", () => {
     const unanswered = new Unanswered<string>(limits)
     expect([1, 2, 3, 4].map((id) => unanswered.begin(id, 0))).toEqual([
       "begun",
@@ -23,7 +23,7 @@ describe("what is unanswered", () => {
     ])
   })
 
-  it("is full by bytes, of early frames and of requests alike", () => {
+  it("unanswered requests and early frames count towards one limit of bytes", () => {
     const unanswered = new Unanswered<string>(limits)
     unanswered.begin(1, 60)
     unanswered.holdEarly()
@@ -33,7 +33,7 @@ describe("what is unanswered", () => {
     expect(unanswered.isFull).toBe(false)
   })
 
-  it("gives early frames in order, and counts them no more", () => {
+  it("early frames are returned in order, and count no more", () => {
     const unanswered = new Unanswered<string>(limits)
     expect(unanswered.isEarly).toBe(false)
     unanswered.holdEarly()
@@ -56,7 +56,7 @@ describe("what is unanswered", () => {
     })
   )
   it.effect.prop(
-    "is as many bytes as the requests that wait",
+    "the unanswered bytes are the sum of all requests that wait",
     { asked: Asked },
     ({ asked }) =>
       Effect.sync(() => {

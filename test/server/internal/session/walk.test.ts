@@ -1,10 +1,10 @@
 /**
- * The way of a publish and of a live event through the server, step by step, as the stack has it where
- * the server calls out: the application, the source, the socket.
+ * The path of a publish and of a live event through the server, read from the stack wherever the
+ * server calls out: to the application, the source, the socket.
  *
- * No module is entered twice on it: each calls those below it, and none calls back. A function without a
- * name is a part of an effect that goes on: its module is named alone, and is not entered by it. A change
- * of a list is no fault by itself; it shows what the hot path costs.
+ * No module is entered twice: each calls the modules below it, and none calls back. A function
+ * without a name is a part of an effect that resumes: its module is listed alone, and is not
+ * entered by it. A change of a list is no fault by itself; it shows what the hot path costs.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Schema } from "effect"
@@ -14,7 +14,7 @@ import * as Realtime from "../../../../src/server/Realtime.ts"
 import type { AnonymousOptions } from "../../../../src/server/ServerOptions.ts"
 import { layerDoor, settle, visit } from "../../../support/sessions.ts"
 
-/** One frame of a stack: `module` alone for a function without a name. */
+/** One entry of a stack: `module` alone for a function without a name. */
 interface Place {
   readonly module: string
   readonly name: string
@@ -23,11 +23,11 @@ interface Place {
 const here =
   /^at (?:(?:new )?(\S+) (?:\[as \w+\] )?\()?(?:file:\/\/)?\/.*?\/src\/server\/([^:]+)\.ts:/
 
-/** These start a fiber, which is part of the way of whatever it does. */
+/** These start a fiber, which is on the path of everything it runs. */
 const isFork = ({ module, name }: Place) =>
   (module === "door" && name.endsWith("run")) || name === "Port.fork"
 
-/** The functions of the server that are at work, the outermost first. */
+/** The functions of the server on the stack, the outermost first. */
 const places = (): ReadonlyArray<Place> => {
   const { stackTraceLimit } = Error
   Error.stackTraceLimit = 500
@@ -54,7 +54,7 @@ const enteredTwice = (way: ReadonlyArray<Place>): ReadonlyArray<string> => {
   return entered.filter((module, index) => entered.indexOf(module) < index)
 }
 
-/** Notes the way to each place where the server calls out, as a span with a name. */
+/** Records the path to each place where the server calls out, as a span with a name. */
 const walk = () => {
   const spans: Array<readonly [span: string, way: ReadonlyArray<Place>]> = []
   return {
@@ -64,7 +64,7 @@ const walk = () => {
     get spans() {
       return spans.map(([span]) => span)
     },
-    /** The way to the first span of a name. */
+    /** The path to the first span with a name. */
     to: (name: string) => spans.find(([span]) => span === name)?.[1].map(text),
     get twice() {
       return spans.flatMap(([, way]) => enteredTwice(way))
@@ -72,7 +72,7 @@ const walk = () => {
   }
 }
 
-/** A door with one channel that notes the way, and a subscriber to it. */
+/** A door with one channel that records the path, and a subscriber to it. */
 const walked = <A, E>(
   body: (
     way: ReturnType<typeof walk>,
@@ -142,8 +142,8 @@ const toTheRequest = [
   "order Order.enqueue"
 ]
 
-describe("a publish by a client", () => {
-  it.effect("is decoded once and encoded once, and enters no module twice", () =>
+describe("A client's publish", () => {
+  it.effect("a publish is decoded once and encoded once, and enters no module twice", () =>
     walked((way, _, visitor) =>
       Effect.sync(() => {
         visitor.send({ type: "publish", id: 2, channel: "moves", key: "k", data: 7 })
@@ -177,8 +177,8 @@ describe("a publish by a client", () => {
   )
 })
 
-describe("a live event", () => {
-  it.effect("goes from its turn of the loop to the socket and enters no module twice", () =>
+describe("A live event", () => {
+  it.effect("a live event goes from its turn to the socket and enters no module twice", () =>
     walked((way, moves, visitor) =>
       Effect.gen(function* () {
         yield* Realtime.publish(moves, 7)
@@ -208,7 +208,7 @@ describe("a live event", () => {
     )
   )
 
-  it.effect("that a full socket drops is answered to the subscriber, which tells the port", () =>
+  it.effect("a batch dropped by a full socket goes to the subscriber, then to the port", () =>
     walked(
       (way, moves, visitor) =>
         Effect.gen(function* () {
@@ -232,8 +232,8 @@ describe("a live event", () => {
   )
 })
 
-describe("the walk", () => {
-  it("sees a module that is entered again, and no part of an effect that goes on", () => {
+describe("The walk itself", () => {
+  it("the walk finds a module entered again, and ignores functions without a name", () => {
     const way = [
       { module: "session", name: "Session.receive" },
       { module: "requests", name: "Requests.push" },

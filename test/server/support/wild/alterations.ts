@@ -1,13 +1,13 @@
-/** Random changes of what a table looks like, while sessions have plans for what it looked like before. */
+/** Random alterations of a table, while sessions have plans from before. */
 import type { Random } from "../random.ts"
 import { declared, quoted, type Table } from "./table.ts"
 import type { Type } from "./types.ts"
 
 export interface Alteration {
   readonly statements: ReadonlyArray<string>
-  /** What is so when the statements went through. */
+  /** Called after the statements succeeded. */
   readonly done: () => void
-  /** Changes a type that both tables use: once, and outside of transactions. */
+  /** Alters a type that both tables use: once, and outside of transactions. */
   readonly shared?: boolean
 }
 
@@ -43,7 +43,7 @@ export const alteration = (
       }
     }
     case 1: {
-      // A composite type of both tables; what it had before keeps its place.
+      // A composite type of both tables; its earlier columns keep their places.
       const name = `more${r.int(1e6)}`
       return {
         shared: true,
@@ -147,7 +147,7 @@ export const alteration = (
     default: {
       if (table.parts !== undefined) return undefined
       if (!table.keyed) {
-        // The same columns in another order, or the last one alone, which tells the rows apart.
+        // The same columns in another order, or the last one alone, which is unique.
         const keys = table.keys.toSorted(() => r.next() - 0.5)
         const last = table.keys.at(-1)!
         const alone = r.chance(0.5)

@@ -1,6 +1,6 @@
 /**
- * What a subscriber makes of the events of a channel: one row per key. Values stay the texts that came:
- * JavaScript would round them.
+ * The rows that a subscriber derives from the events of a channel: one row per key. Values stay
+ * texts, because JavaScript would round them.
  */
 import { gapOf } from "../../../../src/server/internal/gapText.ts"
 
@@ -34,7 +34,7 @@ const members = (text: string): Members => {
   }
 }
 
-/** What a table looks like and holds at some point: the rows as JSON by PostgreSQL itself. */
+/** The columns and rows of a table at some point: the rows as JSON by PostgreSQL itself. */
 export interface Expected {
   readonly keys: ReadonlyArray<string>
   readonly rows: ReadonlyArray<Members>
@@ -44,7 +44,7 @@ export interface Expected {
 export interface Promised {
   readonly columns: ReadonlyArray<string>
   readonly old: boolean
-  /** Without the white space that tells a notification apart. */
+  /** Without the white space that makes each notification different. */
   readonly maxBytes: number
 }
 
@@ -61,19 +61,22 @@ const shown = (row: Members | undefined): string =>
   row === undefined ? "(unknown)" : JSON.stringify(Object.fromEntries(row))
 
 export class Fold {
-  /** By key; `undefined` where the row was too large to travel. */
+  /** Rows by key; `undefined` where the row was too large to be sent. */
   #rows = new Map<string, Members | undefined>()
   #keys: ReadonlyArray<string>
-  /** Since when the subscriber knows nothing for sure: what was told. */
+  /** The events since the subscriber's last certain state. */
   gap: string | undefined
   events = 0
-  /** What is against the promise. */
+  /** Violations of the promise. */
   readonly faults: Array<string> = []
-  /** Whether the events of a row are in the order of what happened to it. */
+  /** Whether the events of a row are in the order of its changes. */
   readonly #strict: boolean
   #promised: Promised
   readonly #ended = new Set<string>()
-  /** Whether one statement may have ended a row: of several, each may end a row that came between. */
+  /**
+   * Whether one statement may have ended a row: of several, each may end a row that another one
+   * inserted.
+   */
   once = false
 
   constructor(expected: Expected, promised: Promised, strict: boolean) {
@@ -153,7 +156,7 @@ export class Fold {
     } else this.faults.push(`no event: ${payload}`)
   }
 
-  /** Holds what the events said against the table. */
+  /** Compares the rows of the events with the table. */
   compare({ keys, rows }: Expected): void {
     this.#ended.clear()
     if (this.gap !== undefined) return

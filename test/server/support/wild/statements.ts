@@ -2,7 +2,7 @@
 import type { Random } from "../random.ts"
 import { quoted, type Table } from "./table.ts"
 
-/** How many rows there may be. */
+/** The most rows of a table. */
 const most = 9
 
 const insert = (r: Random, table: Table, rows: ReadonlyArray<number>): string => {
@@ -27,7 +27,7 @@ const distinct = (r: Random): ReadonlyArray<number> => [
   ...new Set(Array.from({ length: 1 + r.int(3) }, () => r.int(most)))
 ]
 
-/** Rows by what every table has. */
+/** Rows by the columns that every table has. */
 const some = (r: Random): string =>
   r.pick(["t.n % 2 = 0", "t.flag", "true", `t.n < ${r.int(5)}`, "t.n % 3 = 1"])
 
@@ -38,14 +38,17 @@ const source = (table: Table, rows: ReadonlyArray<number>): string =>
 const matches = (table: Table): string =>
   table.keys.map(({ name }) => `t.${quoted(name)} = s.${quoted(name)}`).join(" and ")
 
-/** `merge`: whether the server has it. A list of several runs as one, in a transaction or not. */
+/**
+ * `merge`: whether the server has MERGE. A list of several statements runs as one, in a transaction
+ * or not.
+ */
 export const statement = (r: Random, table: Table, merge: boolean): ReadonlyArray<string> => {
   const n = r.int(most)
   const fresh = most + r.int(90)
   const where = table.where(n)
   const all = [...table.keys, ...table.writable].map(({ name }) => quoted(name)).join(", ")
   if (!table.keyed) {
-    // Two rows with one key could not be told apart by anybody.
+    // Two rows with one key cannot be distinguished.
     return [
       r.pick([
         `update § t set ${sets(r, table)} where ${where}`,
@@ -93,7 +96,7 @@ export const statement = (r: Random, table: Table, merge: boolean): ReadonlyArra
       ]
     case 15:
     case 20:
-      // To and fro in one transaction: what is told twice alike must arrive twice.
+      // To and fro in one transaction: two equal events must both arrive.
       return [
         `do $flip$ begin for i in 1 .. 4 loop update § t set flag = not flag where ${r.chance(0.5) ? where : some(r)}; end loop; end $flip$`
       ]
@@ -115,7 +118,7 @@ export const statement = (r: Random, table: Table, merge: boolean): ReadonlyArra
         : [`update § set flag = not flag`]
     default: {
       const texts = table.writable.filter(({ type }) => type.name === "pg_catalog.text")
-      // Larger than anything that is built unseen, and not to be compressed.
+      // Larger than any text that is built without a check, and not compressible.
       return texts.length === 0
         ? [`update § set n = n + 1 where n < 3`]
         : [
@@ -125,7 +128,7 @@ export const statement = (r: Random, table: Table, merge: boolean): ReadonlyArra
   }
 }
 
-/** A table beside it, which has its triggers, as a dump may leave them, and what is done to that one. */
+/** Another table with triggers, as a dump may leave them, and statements on it. */
 export const stranger = (
   r: Random,
   table: Table

@@ -1,28 +1,30 @@
-/** A table nobody would make: what it looks like now, and SQL that makes it. "§" stands for its name. */
+/**
+ * A random, unusual table: its present columns, and SQL that creates it. "§" stands for its name.
+ */
 import type { Random } from "../random.ts"
 import type { Type } from "./types.ts"
 
 export interface Column {
   readonly name: string
   readonly type: Type
-  /** Its place, which it keeps: what a list of columns follows. */
+  /** Its place, which it keeps and by which a list of columns refers to it. */
   readonly id: number
-  /** Made of "n": nobody writes it, and triggers see it only where it is stored. */
+  /** Generated from "n": no statement writes it, and triggers see it only where it is stored. */
   readonly generated?: "stored" | "virtual" | undefined
 }
 
-/** A part of a key: SQL for the value that a number stands for. */
+/** A part of a key: SQL for the value of a number. */
 export interface KeyColumn extends Column {
   readonly value: (n: number) => string
 }
 
 interface KeyType {
   readonly type: string
-  /** May write one value in several ways that are equal and no less different. */
+  /** One value may be written in several ways that are equal and yet different. */
   readonly value: (n: number, r: Random) => string
 }
 
-/** Of a column that has another one of the key beside it. */
+/** A column with another column of the key beside it. */
 const few: ReadonlyArray<KeyType> = [
   { type: "bool", value: (n) => String(n % 2 === 0) },
   { type: "varchar(40)", value: (n) => `'${n}'::varchar` },
@@ -63,7 +65,7 @@ const keyTypes = (schema: string, icu: boolean): ReadonlyArray<KeyType> => [
     : [])
 ]
 
-/** What makes the types of keys. */
+/** Statements that create the types of keys. */
 export const keySupport = (schema: string, icu: boolean): ReadonlyArray<string> => [
   `create domain ${schema}.code as int check (value >= 0)`,
   ...(icu
@@ -104,7 +106,7 @@ const names = [
 
 export const quoted = (name: string): string => `"${name.replaceAll(`"`, `""`)}"`
 
-/** What the server has. */
+/** The features of the server. */
 export interface Server {
   readonly merge: boolean
   /** Generated columns that are not stored. */
@@ -140,7 +142,7 @@ export class Table {
     const usual = keyTypes(schema, server.icu)
     const count = 1 + r.int(3)
     this.keys = Array.from({ length: count }, (_, at): KeyColumn => {
-      // Of several, one tells the rows apart; with the place of its row in a list of partitions first.
+      // One column of several is unique, with the place of its row in a list of partitions first.
       const kind =
         this.parts !== undefined && at === 0
           ? usual[0]!
@@ -159,13 +161,13 @@ export class Table {
     )
   }
 
-  /** A column that it does not have yet. */
+  /** A column that the table does not have yet. */
   column(type: Type = this.#r.pick(this.#types)): Column {
     const id = this.#next++
     return { id, type, name: this.newName() }
   }
 
-  /** Neither is possible of everything in partitions. */
+  /** Neither is possible for every column of a partitioned table. */
   generated(): Column {
     return {
       ...this.column({ name: "int4", values: [] }),
@@ -176,7 +178,7 @@ export class Table {
     }
   }
 
-  /** What a statement may write, of what is not the key. */
+  /** Columns that a statement may write, without the key. */
   get writable(): ReadonlyArray<Column> {
     return this.payload.filter(({ generated }) => generated === undefined)
   }
@@ -190,7 +192,7 @@ export class Table {
     return this.#r.pick(this.#types)
   }
 
-  /** Columns that travel, with those that every table here has: "n" and "flag". */
+  /** Columns that are sent, with those that every table here has: "n" and "flag". */
   get columns(): ReadonlyArray<string> {
     return [...this.keys, ...this.payload]
       .filter(({ generated }) => generated !== "virtual")
@@ -198,7 +200,7 @@ export class Table {
       .concat("n", "flag")
   }
 
-  /** Columns of the key or not, as they will be. */
+  /** Columns of the key or not, after the alteration. */
   change(column: Column, to: Partial<Column>): void {
     const changed = <A extends Column>(one: A): A =>
       one.id === column.id ? { ...one, ...to } : one
@@ -206,13 +208,13 @@ export class Table {
     this.payload = this.payload.map(changed)
   }
 
-  /** What brings it back to how it is now. */
+  /** Restores the present state of the table. */
   keep(): () => void {
     const { keyed, keys, name, parts, payload } = this
     return () => Object.assign(this, { keyed, keys, name, parts, payload })
   }
 
-  /** SQL that makes it. */
+  /** SQL that creates the table. */
   create(): ReadonlyArray<string> {
     const columns = [
       ...this.keys.map(({ name, type }) => `${quoted(name)} ${type.name} not null`),

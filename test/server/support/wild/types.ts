@@ -1,6 +1,6 @@
 /**
- * Every type that PostgreSQL has, with values at its ends, and the types that can be made of them: arrays,
- * ranges, domains, enums, composites. Values are SQL that means the same in every session.
+ * Every type of PostgreSQL, with extreme values, and the types that can be made of them: arrays,
+ * ranges, domains, enums, composites. Values are SQL with the same meaning in every session.
  */
 import type { PgConnection } from "@effect/sql-pg"
 import { Effect } from "effect"
@@ -139,7 +139,7 @@ const base: ReadonlyMap<string, Type> = new Map([
   ]
 ])
 
-/** What the server itself keeps in such columns, and nobody can write. */
+/** Types of columns that only the server itself writes. */
 const unwritable =
   /^(aclitem|gtsvector|pg_.*_summary|pg_dependencies|pg_mcv_list|pg_ndistinct|pg_node_tree)$/
 
@@ -172,7 +172,7 @@ const range = (name: string, { values }: Type, multi: string | null): ReadonlyAr
   ]
 }
 
-/** Every type of the server; one that this page does not know of is named. */
+/** Every type of the server, and the names of those without values here. */
 export const typesOf = (db: PgConnection.PgConnection) =>
   Effect.gen(function* () {
     const found = yield* db.query(
@@ -200,7 +200,7 @@ export const typesOf = (db: PgConnection.PgConnection) =>
     return { types, unknown }
   })
 
-/** Types of its own in a schema: statements that make them, and the types. */
+/** Types of its own in a schema: statements that create them, and the types. */
 export const ownTypes = (
   schema: string,
   r: Random,

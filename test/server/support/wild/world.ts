@@ -1,6 +1,6 @@
 /**
- * One table with its watches, its owner's triggers, its sessions, and a twin that nobody watches: what random
- * transactions do to both, and whether the events are the table in the end.
+ * One table with its watches, its owner's triggers, its sessions, and a twin that is not watched:
+ * random transactions on both, and whether the events equal the table in the end.
  */
 import type { PgConnection } from "@effect/sql-pg"
 import { Effect, Exit, Queue } from "effect"
@@ -18,7 +18,7 @@ import { ownTypes, type Type } from "./types.ts"
 /** What all worlds of a database share. */
 export interface Universe {
   readonly owner: PgConnection.PgConnection
-  /** Listens. */
+  /** The session that listens. */
   readonly ear: PgConnection.PgConnection
   /** Pairs of sessions with the same settings: for the watched table and for its twin. */
   readonly pairs: ReadonlyArray<Pair>
@@ -34,13 +34,15 @@ export interface Pair {
   readonly owns: boolean
 }
 
-/** The largest live event: the rest of a notification tells it apart. */
+/**
+ * The largest live event: white space fills the rest of the notification to make each different.
+ */
 const maxLive = 7967
 
 const canonical = `set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'postgres' set bytea_output = 'hex'
   set extra_float_digits = 1 set lc_monetary = 'C' set quote_all_identifiers = off set search_path = pg_catalog, pg_temp`
 
-/** What a session of any role may ask for. */
+/** The settings that a session of any role may change. */
 export const eyes: ReadonlyArray<string> = [
   `create schema eyes`,
   `create function eyes.rows(rel text, columns text[]) returns table (r text[]) language plpgsql security definer ${canonical} as $$ begin
@@ -54,7 +56,7 @@ export const eyes: ReadonlyArray<string> = [
   `grant usage on schema eyes to public`
 ]
 
-/** Of a session, whatever its search path. */
+/** A prefix for names, independent of the session's search path. */
 const settings = `select name, setting from pg_catalog.pg_settings where name in ('TimeZone', 'DateStyle', 'IntervalStyle',
   'bytea_output', 'extra_float_digits', 'lc_monetary', 'quote_all_identifiers', 'search_path', 'role') order by name`
 
@@ -62,7 +64,7 @@ interface Channel {
   readonly name: string
   readonly delivery: "durable" | "live"
   readonly level: "row" | "statement"
-  /** The numbers of the columns that travel, or all. */
+  /** The numbers of the columns that are sent, or all. */
   readonly ids: ReadonlySet<number | string> | undefined
   readonly promised: Omit<Promised, "columns">
 }
@@ -72,7 +74,7 @@ interface Seen extends Channel {
   readonly queue: Queue.Dequeue<PgConnection.Notification, SqlError> | undefined
 }
 
-/** A trigger cannot read what is not stored. */
+/** A trigger cannot read virtual columns. */
 const travels = ({ generated }: Column): boolean => generated !== "virtual"
 
 const drawChannels = (r: Random, table: Table, prefix: string): ReadonlyArray<Channel> => {
@@ -113,7 +115,7 @@ const namesOf = (table: Table, ids: Channel["ids"]): ReadonlyArray<string> => [
   ...["n", "flag"].filter((name) => ids === undefined || ids.has(name))
 ]
 
-/** Runs one world, and gives what is against the promise with the script that led there. */
+/** Runs one world, and returns the violations with the script that led there. */
 export const world = (universe: Universe, seed: number, transactions: number) =>
   Effect.gen(function* () {
     const { ear, owner, pairs, server, types, visitor } = universe
@@ -159,7 +161,7 @@ export const world = (universe: Universe, seed: number, transactions: number) =>
     const bound = r.chance(0.5)
     const theirs = bound ? owners(r, table) : []
     for (const sql of theirs) yield* both(sql)
-    // A row that a trigger puts back may end again.
+    // A row that a trigger inserts again may end again.
     const returning = theirs.some((sql) => sql.includes("insert into %1"))
 
     const channels = drawChannels(r, table, id)
@@ -176,7 +178,7 @@ export const world = (universe: Universe, seed: number, transactions: number) =>
       script.push(`-- watch ${JSON.stringify(options)}`)
       yield* PgInstaller.watch(options)
     }
-    // A dump leaves triggers where their table is not.
+    // A dump may leave triggers on another table.
     const beside = stranger(r, table)
     for (const sql of beside.make) yield* both(sql)
     const left = yield* owner.query(
@@ -230,11 +232,11 @@ export const world = (universe: Universe, seed: number, transactions: number) =>
     const sync = yield* ear.listen(`${id}_sync`)
     let last = "0"
     let truncated = false
-    /** Whether there was no key to tell rows by, at some time since. */
+    /** Whether the table had no key at some time since the last check. */
     let keyless = false
     let statements = 0
 
-    /** Reads what was told since, and holds it against the table. */
+    /** Reads the new events, and compares them with the table. */
     const check = Effect.gen(function* () {
       const now = yield* expected(owner)
       const messages = yield* owner.query(
@@ -281,7 +283,9 @@ export const world = (universe: Universe, seed: number, transactions: number) =>
       statements = 0
     })
 
-    /** Runs it on both, and tells whether it went through: on both or on none. */
+    /**
+     * Runs the statements on both tables, and returns whether they succeeded: on both or on none.
+     */
     const run = (pair: Pair, sql: string, shared = false) =>
       Effect.gen(function* () {
         statements++
@@ -362,7 +366,7 @@ export const world = (universe: Universe, seed: number, transactions: number) =>
         return true
       })
 
-    /** What a trigger sets for itself must not stay. */
+    /** A setting of a trigger must not outlive it. */
     const untouched = ({ tame, wild }: Pair) =>
       Effect.gen(function* () {
         const [mine, other] = yield* Effect.forEach([wild, tame], (session) =>
