@@ -140,7 +140,7 @@ describe("a publish that the client has given up", () => {
       )
   )
 
-  it.effect("is still told what is wrong with it", () =>
+  it.effect("is still answered with what is wrong with it", () =>
     withDoor(
       Effect.gen(function* () {
         const visitor = yield* visit()
