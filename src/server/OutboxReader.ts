@@ -26,15 +26,15 @@ import * as CatchUp from "./internal/outbox/catchUp.ts"
 import type { OutboxFault } from "./internal/outbox/faults.ts"
 import { durableStream } from "./internal/outbox/durableStream.ts"
 import { type OutboxPublishError, publish } from "./internal/outbox/outboxPublish.ts"
-import { Pace } from "./internal/outbox/pace.ts"
+import { Pace } from "./internal/outbox/lookSchedule.ts"
 import { sweeping } from "./internal/ring.ts"
 import type { InvalidDatabaseUrl } from "./internal/link/databaseUrl.ts"
 import * as PgLink from "./internal/link/pgLink.ts"
 import { type DatabaseRefused, patienceOf } from "./internal/link/databaseRefusal.ts"
 import * as Reader from "./internal/outbox/reader.ts"
-import type { Lease } from "./internal/outbox/shared.ts"
+import type { Lease } from "./internal/outbox/sharedReads.ts"
 import { Followers, type Item } from "./internal/outbox/tail.ts"
-import * as Settings from "./internal/outbox/settings.ts"
+import * as Settings from "./internal/outbox/readerOptions.ts"
 import * as Upkeep from "./internal/outbox/upkeep.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
 import * as Watched from "./internal/link/watched.ts"
@@ -108,7 +108,7 @@ export {
    * @since 0.1.0
    */
   Lease
-} from "./internal/outbox/shared.ts"
+} from "./internal/outbox/sharedReads.ts"
 export {
   /**
    * @category models

@@ -45,7 +45,7 @@ import { sqlState } from "./internal/link/sqlState.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
 import * as Reconnecting from "./internal/reconnecting.ts"
 import * as Watched from "./internal/link/watched.ts"
-import { confirming, one } from "./internal/turns.ts"
+import { confirming, one } from "./internal/eventLoopTurns.ts"
 import {
   type Listener,
   lost,

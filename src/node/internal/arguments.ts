@@ -14,7 +14,7 @@ import { checkOptions, resolveLimits } from "../../server/internal/limits/limits
 import { secured } from "../../server/internal/link/pgLink.ts"
 import { patienceOf } from "../../server/internal/link/databaseRefusal.ts"
 import { count, invalid, InvalidOption } from "../../server/internal/options.ts"
-import { recent, together } from "../../server/internal/outbox/settings.ts"
+import { recent, together } from "../../server/internal/outbox/readerOptions.ts"
 import { schemaNameFault } from "../../server/internal/sql/schemaName.ts"
 import { allowAll } from "../../server/ServerOptions.ts"
 import type { Options } from "../Options.ts"

@@ -3,7 +3,7 @@
  * answered 503. Without it they would be the application's, which knows nothing of them.
  */
 import * as Effect from "effect/Effect"
-import { withoutSlash } from "../../server/internal/door/claims.ts"
+import { withoutSlash } from "../../server/internal/door/claimedPaths.ts"
 import type { Door } from "../../server/internal/door/door.ts"
 
 /** How soon a refused client may come back. */

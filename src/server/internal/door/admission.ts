@@ -11,9 +11,9 @@ import type { IncomingMessage } from "node:http"
 import { subprotocol } from "../../../Protocol.ts"
 import type { DoorOptions } from "../../ServerOptions.ts"
 import { isNear, networkOf, readAddress } from "./address.ts"
-import { Bucket } from "../limits/bucket.ts"
+import { Bucket } from "../limits/tokenBucket.ts"
 import { originOf, type ResolvedLimits } from "../limits/limits.ts"
-import { quoted } from "../limits/notices.ts"
+import { quoted } from "../limits/boundedLog.ts"
 
 /** Why an upgrade is refused. */
 export interface UpgradeRefusal {

@@ -14,7 +14,7 @@ import {
   type InvalidMessage,
   type RealtimeEvent
 } from "../../../RealtimeEvent.ts"
-import { Missing } from "./missing.ts"
+import { Missing } from "./invalidMessage.ts"
 import { Outgoing } from "./outgoing.ts"
 
 export interface BatchEvent {

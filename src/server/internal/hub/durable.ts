@@ -11,9 +11,9 @@ import type { Batch } from "./batch.ts"
 import { absent, type Delivery, type OpenError } from "./delivery.ts"
 import { batchesOfItem, DurableChannel } from "./durableChannel.ts"
 import { NoOutbox } from "./errors.ts"
-import type { Missing } from "./missing.ts"
+import type { Missing } from "./invalidMessage.ts"
 import type { OpenChannels } from "./openChannels.ts"
-import { toldOf } from "./told.ts"
+import { toldOf } from "./gapCounter.ts"
 import { View } from "./view.ts"
 
 export const make = (

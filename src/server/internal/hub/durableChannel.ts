@@ -7,11 +7,11 @@
 import * as Effect from "effect/Effect"
 import type { OutboxReader } from "../../OutboxReader.ts"
 import type * as Outbox from "../../OutboxReader.ts"
-import type { Lease } from "../outbox/shared.ts"
+import type { Lease } from "../outbox/sharedReads.ts"
 import { Batch, type BatchEvent, position, type Step } from "./batch.ts"
 import type { JoinError } from "../outbox/catchUp.ts"
-import { Missing } from "./missing.ts"
-import type { Told } from "./told.ts"
+import { Missing } from "./invalidMessage.ts"
+import type { Told } from "./gapCounter.ts"
 import { type View, type ViewJoin, Views } from "./view.ts"
 
 export class DurableChannel extends Views<JoinError> {

@@ -18,7 +18,7 @@ import { NoSource } from "./errors.ts"
 import { LiveChannel } from "./liveChannel.ts"
 import type { OpenChannels } from "./openChannels.ts"
 import * as Pump from "./pump.ts"
-import { toldOf } from "./told.ts"
+import { toldOf } from "./gapCounter.ts"
 
 /** The most bytes of UTF-8 that a NOTIFY payload takes. */
 export const maxNotifyBytes = 7999

@@ -12,10 +12,10 @@ import { type Heard, lost } from "../../NotificationSource.ts"
 import { Batch, type BatchEvent } from "./batch.ts"
 import type { Budget } from "../ring.ts"
 import { type LiveEntry, LiveRing } from "./liveRing.ts"
-import { Missing } from "./missing.ts"
+import { Missing } from "./invalidMessage.ts"
 import { maxBatchEvents, maxBatchText } from "../outbox/tail.ts"
-import { turns } from "../turns.ts"
-import type { Told } from "./told.ts"
+import { turns } from "../eventLoopTurns.ts"
+import type { Told } from "./gapCounter.ts"
 import { type View, type ViewJoin, Views } from "./view.ts"
 
 /** 8 characters: an epoch need only differ from the few that a client may still hold. */

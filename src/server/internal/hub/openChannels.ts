@@ -12,7 +12,7 @@ import * as Scope from "effect/Scope"
 import type * as Channel from "../../../Channel.ts"
 import type { InvalidChannelName } from "../../../RealtimeError.ts"
 import { TooManyChannels } from "./errors.ts"
-import { one, opening } from "../turns.ts"
+import { one, opening } from "../eventLoopTurns.ts"
 import type { View, Views } from "./view.ts"
 
 export interface OpenOptions {

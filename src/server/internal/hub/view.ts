@@ -15,10 +15,10 @@ import type { JoinState } from "../../../Protocol.ts"
 import type { InvalidPayload } from "../../../RealtimeError.ts"
 import { optionsOf, read } from "../reading/reading.ts"
 import type { Batch, BatchEvent, Step } from "./batch.ts"
-import { Missing, toldBy } from "./missing.ts"
-import type { Told } from "./told.ts"
+import { Missing, toldBy } from "./invalidMessage.ts"
+import type { Told } from "./gapCounter.ts"
 import type { Part } from "../outbox/catchUp.ts"
-import type { Lease } from "../outbox/shared.ts"
+import type { Lease } from "../outbox/sharedReads.ts"
 
 /** A socket's end of a subscription. */
 export interface Sink {

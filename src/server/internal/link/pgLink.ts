@@ -31,8 +31,8 @@ import {
   readUrl,
   type Tls
 } from "./databaseUrl.ts"
-import * as Listens from "./listens.ts"
-import { Negotiated } from "./negotiated.ts"
+import * as Listens from "./listenBatch.ts"
+import { Negotiated } from "./tlsNegotiation.ts"
 
 export interface LinkOptions {
   readonly connection: PgClientConfig

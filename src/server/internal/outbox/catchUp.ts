@@ -29,7 +29,7 @@ import {
   fitting,
   frameBytes,
   nothing
-} from "./bounds.ts"
+} from "./replayBounds.ts"
 import { type OutboxFault, ReplayError } from "./faults.ts"
 import {
   goneBy,
@@ -50,10 +50,10 @@ import {
   type Place,
   positionOf
 } from "./position.ts"
-import { type Lease, type Reading, SharedReads } from "./shared.ts"
+import { type Lease, type Reading, SharedReads } from "./sharedReads.ts"
 import { batchesOfPage, type DurableBatch, type Followers, type Tail } from "./tail.ts"
 import { objects } from "../sql/objects.ts"
-import * as Turns from "../turns.ts"
+import * as Turns from "../eventLoopTurns.ts"
 
 /** Why a cursor cannot be honoured. */
 export type ResetReason =
@@ -70,7 +70,7 @@ export type ResetReason =
   /** More follows it than the caller takes. */
   | "bounds"
 
-export type { Bounds } from "./bounds.ts"
+export type { Bounds } from "./replayBounds.ts"
 
 /** For somebody who comes again until nothing is left. */
 export interface Part {

@@ -24,14 +24,14 @@ import {
   fitting,
   frameBytes,
   nothing
-} from "./bounds.ts"
+} from "./replayBounds.ts"
 import { at, type CatchUp } from "./catchUp.ts"
 import { durableStream } from "./durableStream.ts"
 import type { MemoryTable } from "./memoryTable.ts"
 import type { PageLimits } from "./outbox.ts"
 import { PublishRefused } from "./outboxPublish.ts"
 import { endOf, isEmpty, legs, type NodePosition, type Place, positionOf } from "./position.ts"
-import * as Settings from "./settings.ts"
+import * as Settings from "./readerOptions.ts"
 import { batchesOfPage, type DurableBatch, Followers, Tail } from "./tail.ts"
 
 /** Those options of `OutboxReader` that mean something without a session of PostgreSQL. */

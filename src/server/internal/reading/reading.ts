@@ -13,7 +13,7 @@ import type { Codec } from "../../../ChannelBase.ts"
 import * as Exact from "../../../internal/exact.ts"
 import { refusedNames } from "../../../Protocol.ts"
 import { placesToRound } from "./rounding.ts"
-import { type Path, pathText, type Unfit, unfitOf, valueAt } from "./unfit.ts"
+import { type Path, pathText, type Unfit, unfitOf, valueAt } from "./mismatch.ts"
 
 /** PostgreSQL's own text of rows. */
 export const rowText: Exact.Options = { row: true }

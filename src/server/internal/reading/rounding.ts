@@ -6,7 +6,7 @@
  * reading of the Schema fit; what reads the string exactly keeps it.
  */
 import type * as SchemaIssue from "effect/SchemaIssue"
-import type { Path } from "./unfit.ts"
+import type { Path } from "./mismatch.ts"
 
 /** `undefined` when rounding does not help. `rounds` says whether the value at a path may be rounded. */
 export const placesToRound = (

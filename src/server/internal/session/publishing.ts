@@ -14,7 +14,13 @@ import { InvalidPayload } from "../../../RealtimeError.ts"
 import { decode } from "../reading/reading.ts"
 import { digestOf } from "./publishKeys.ts"
 import type { Match } from "./registry.ts"
-import { RequestRefused, type Refusal, refusal, refusalOf, sourceDown } from "../limits/refusals.ts"
+import {
+  RequestRefused,
+  type Refusal,
+  refusal,
+  refusalOf,
+  sourceDown
+} from "../limits/refusalText.ts"
 import type { SessionContext } from "./sessionContext.ts"
 
 const expired = refusal("publish/expired")

@@ -8,13 +8,13 @@
 import * as Effect from "effect/Effect"
 import type { ClientFrame, FrameOf } from "../../../Frame.ts"
 import { channelNameFault } from "../../../Protocol.ts"
-import { Bucket } from "../limits/bucket.ts"
-import { beginInTurn } from "./budget.ts"
-import { Order } from "./order.ts"
+import { Bucket } from "../limits/tokenBucket.ts"
+import { beginInTurn } from "./subscribeBudget.ts"
+import { Order } from "./requestOrder.ts"
 import type { Port } from "./port.ts"
 import { publishOnce } from "./publishing.ts"
 import { Rights, type Wish } from "./rights.ts"
-import { overLimit, type Refusal, refusal, refusalOf } from "../limits/refusals.ts"
+import { overLimit, type Refusal, refusal, refusalOf } from "../limits/refusalText.ts"
 import { Subscriptions } from "./subscriptions.ts"
 
 export type ChannelRequest = FrameOf<ClientFrame, "subscribe" | "unsubscribe" | "publish">

@@ -10,8 +10,8 @@ import { errorCodes } from "../../../Protocol.ts"
 import type { Request } from "../../ServerOptions.ts"
 import type { Port } from "./port.ts"
 import type { Match } from "./registry.ts"
-import { busy, overLimit, type Refusal, refusal, sourceDown } from "../limits/refusals.ts"
-import { within } from "../auth/within.ts"
+import { busy, overLimit, type Refusal, refusal, sourceDown } from "../limits/refusalText.ts"
+import { within } from "../auth/timeLimit.ts"
 
 /** What is asked for. */
 export interface Wish {

@@ -25,18 +25,18 @@ import {
   version
 } from "../../../Protocol.ts"
 import type { Credentials } from "../../ServerOptions.ts"
-import { Bucket } from "../limits/bucket.ts"
+import { Bucket } from "../limits/tokenBucket.ts"
 import * as Heartbeat from "./heartbeat.ts"
 import { Line } from "../hub/outgoing.ts"
-import { type Patient, wait } from "./patience.ts"
+import { type Patient, wait } from "./blockedSocket.ts"
 import type { Peer } from "./peer.ts"
 import { Port } from "./port.ts"
-import { anonymous, closeFor, prove, revoked } from "../auth/proof.ts"
+import { anonymous, closeFor, prove, revoked } from "../auth/authenticate.ts"
 import { type ChannelRequest, Requests } from "./requests.ts"
-import type { Principal } from "../auth/application.ts"
-import { overLimit, refusal } from "../limits/refusals.ts"
+import type { Principal } from "../auth/callbacks.ts"
+import { overLimit, refusal } from "../limits/refusalText.ts"
 import type { SessionContext } from "./sessionContext.ts"
-import { weightOf } from "./weight.ts"
+import { weightOf } from "./frameCost.ts"
 
 /** One for all sockets: its bytes are made once. */
 const pingFrame = new Line(encode({ type: "ping" }))

@@ -4,12 +4,12 @@
 import type * as Deferred from "effect/Deferred"
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import type { Application } from "../auth/application.ts"
-import type { SharedBucket } from "../limits/bucket.ts"
+import type { Application } from "../auth/callbacks.ts"
+import type { SharedBucket } from "../limits/tokenBucket.ts"
 import type { ResolvedLimits } from "../limits/limits.ts"
-import type { Prover } from "../auth/proof.ts"
+import type { Prover } from "../auth/authenticate.ts"
 import type { PublishKeys } from "./publishKeys.ts"
-import type { Refusal } from "../limits/refusals.ts"
+import type { Refusal } from "../limits/refusalText.ts"
 import type { Registry } from "./registry.ts"
 
 export interface SessionContext extends Prover, Pick<Application, "authorize"> {

@@ -22,8 +22,8 @@ import type { Outcome } from "./mailbox.ts"
 import type { Port } from "./port.ts"
 import type { Sink, View, ViewJoin } from "../hub/view.ts"
 import { ReplaysOverloaded } from "../outbox/replayAdmission.ts"
-import { Lease } from "../outbox/shared.ts"
-import { turns } from "../turns.ts"
+import { Lease } from "../outbox/sharedReads.ts"
+import { turns } from "../eventLoopTurns.ts"
 
 /** A part that fails is asked for 5 times more, in about 2 s. */
 const patience = Schedule.upTo(Backoff.schedule(Backoff.link), { times: 5 })

@@ -9,14 +9,14 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { ClientFrame, FrameOf } from "../../../Frame.ts"
-import { Bucket } from "../limits/bucket.ts"
-import { late, openingRefused, replayBytes, tooFast } from "./budget.ts"
+import { Bucket } from "../limits/tokenBucket.ts"
+import { late, openingRefused, replayBytes, tooFast } from "./subscribeBudget.ts"
 import { Subscriber } from "./subscriber.ts"
 import type { Port } from "./port.ts"
 import type { Match } from "./registry.ts"
 import { type Replayable, Replays, Turn } from "./replays.ts"
 import { endedBy, type Rights, type Wish } from "./rights.ts"
-import * as turns from "../turns.ts"
+import * as turns from "../eventLoopTurns.ts"
 import {
   overLimit,
   type Refusal,
@@ -24,7 +24,7 @@ import {
   refusalOf,
   RequestRefused,
   sourceDown
-} from "../limits/refusals.ts"
+} from "../limits/refusalText.ts"
 
 /**
  * How many subscriptions of a session are looked at anew at once: events flow meanwhile, so it must not

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
-import { Bucket } from "../../../../src/server/internal/limits/bucket.ts"
+import { Bucket } from "../../../../src/server/internal/limits/tokenBucket.ts"
 
 const rate = { perSecond: 10, burst: 3 }
 

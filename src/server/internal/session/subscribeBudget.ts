@@ -2,9 +2,9 @@
  * What subscribing costs, one session and the node, and the words for who asks for too much of it.
  */
 import * as Effect from "effect/Effect"
-import { asking, few, one } from "../turns.ts"
+import { asking, few, one } from "../eventLoopTurns.ts"
 import type { Match } from "./registry.ts"
-import { busy, overLimit, type Refusal, RequestRefused, sourceDown } from "../limits/refusals.ts"
+import { busy, overLimit, type Refusal, RequestRefused, sourceDown } from "../limits/refusalText.ts"
 import type { SessionContext } from "./sessionContext.ts"
 
 /** A replay counts as one subscribe more for each so many bytes of payload. */

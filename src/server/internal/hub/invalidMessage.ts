@@ -3,7 +3,7 @@
  */
 import type { InvalidMessage } from "../../../RealtimeEvent.ts"
 import { gapOf, type gapTexts } from "../gapText.ts"
-import type { Unfit } from "../reading/unfit.ts"
+import type { Unfit } from "../reading/mismatch.ts"
 
 export class Missing {
   readonly reason: keyof typeof gapTexts

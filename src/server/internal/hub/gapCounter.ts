@@ -8,7 +8,7 @@
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as metrics from "../metrics.ts"
-import type { Missing } from "./missing.ts"
+import type { Missing } from "./invalidMessage.ts"
 
 /** The last messages that are known to be told, over all channels. */
 const maxKnown = 4096

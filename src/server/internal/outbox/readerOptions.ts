@@ -7,7 +7,7 @@ import { outboxReader as Defaults } from "../../../internal/defaults.ts"
 import type { RingLimits } from "../ring.ts"
 import { count, millis } from "../options.ts"
 import type { ReplayLimits } from "./replayAdmission.ts"
-import type { Bounds } from "./bounds.ts"
+import type { Bounds } from "./replayBounds.ts"
 import type { PageLimits } from "./outbox.ts"
 
 /** What PostgreSQL takes for a number of rows, with the one beyond the page. */

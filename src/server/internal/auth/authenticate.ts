@@ -5,11 +5,11 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { CloseName } from "../../../Protocol.ts"
 import { AuthRefused, type Credentials } from "../../ServerOptions.ts"
-import type { Application, Principal } from "./application.ts"
+import type { Application, Principal } from "./callbacks.ts"
 import type { ResolvedLimits } from "../limits/limits.ts"
-import { overLimit, type Refusal, refusal } from "../limits/refusals.ts"
+import { overLimit, type Refusal, refusal } from "../limits/refusalText.ts"
 import type { Revocations } from "./revocations.ts"
-import { within } from "./within.ts"
+import { within } from "./timeLimit.ts"
 
 /** Everybody, on a door without `authenticate`. */
 export const anonymous: Principal = { identity: undefined, key: "", expiresAt: Infinity }

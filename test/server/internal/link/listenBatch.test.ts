@@ -6,7 +6,7 @@ import type { PgConnection, Result } from "@effect/sql-pg/PgConnection"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Scope } from "effect"
 import { SqlError, UnknownError } from "effect/sql/SqlError"
-import * as Listens from "../../../../src/server/internal/link/listens.ts"
+import * as Listens from "../../../../src/server/internal/link/listenBatch.ts"
 
 const done: Result = { command: "LISTEN", rowCount: 0, oid: null, rows: [], fields: [] }
 

@@ -4,8 +4,8 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { ResolvedLimits } from "./limits.ts"
-import { Crossings, Notices, ruleOf, sentence } from "./notices.ts"
-import { isToldByReader, type LimitName, tagOf } from "./refusals.ts"
+import { Crossings, Notices, ruleOf, sentence } from "./boundedLog.ts"
+import { isToldByReader, type LimitName, tagOf } from "./refusalText.ts"
 
 /** An origin is named once in this time, and so many are. */
 const originMillis = 3_600_000

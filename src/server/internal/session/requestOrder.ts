@@ -4,7 +4,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { Port } from "./port.ts"
-import { refusalOf } from "../limits/refusals.ts"
+import { refusalOf } from "../limits/refusalText.ts"
 
 interface WaitingRequest {
   readonly id: number
