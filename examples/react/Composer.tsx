@@ -2,8 +2,10 @@
 import { useConnection, usePublish, usePublishQueue } from "effect-realtime/react"
 import { Room } from "../channels.ts"
 
+const Lobby = Room("lobby")
+
 export function Composer() {
-  const send = usePublish(Room("lobby"))
+  const send = usePublish(Lobby)
   const { messages } = usePublishQueue()
   const { message, status } = useConnection()
   return (

@@ -1,4 +1,4 @@
-import { act } from "@testing-library/react"
+import { act, render as renderBare } from "@testing-library/react"
 import { Channel } from "effect-realtime"
 import {
   RealtimeProvider,
@@ -11,7 +11,6 @@ import {
   useWebSocket
 } from "effect-realtime/react"
 import * as Schema from "effect/Schema"
-import { render as renderBare } from "@testing-library/react"
 import { renderToString } from "react-dom/server"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import * as FakeSocket from "../client/support/FakeSocket.ts"
@@ -53,16 +52,16 @@ describe("usePublish", () => {
   it("reports a failed publish to the onError of the latest render, and to its promise", async () => {
     const { render } = page()
     const failures: Array<string> = []
-    let send: Send<unknown> = async () => {}
+    const given: Array<Send<unknown>> = []
     const Sender = ({ prefix }: { readonly prefix: string }) => {
       const onError = (error: unknown) =>
         failures.push(`${prefix} ${(error as { readonly _tag: string })._tag}`)
-      send = usePublish("bad name", { onError })
+      given.push(usePublish("bad name", { onError }))
       return null
     }
     const view = render(<Sender prefix="first" />)
     view.again(<Sender prefix="second" />)
-    await expect(send(1)).rejects.toMatchObject({ _tag: "InvalidChannelName" })
+    await expect(given[0]!(1)).rejects.toMatchObject({ _tag: "InvalidChannelName" })
     await settle(() => failures.length === 1)
     expect(failures).toEqual(["second InvalidChannelName"])
   })
@@ -138,7 +137,7 @@ describe("a connection that has stopped", () => {
 
   it("is one console.error for 20 hooks, with its message for people", async () => {
     const errors = vi.spyOn(console, "error").mockImplementation(() => {})
-    const reported = vi.fn()
+    const reported = vi.fn<(error: unknown) => void>()
     vi.stubGlobal("reportError", reported)
     const { render, server, subscribed } = page()
     const view = render(

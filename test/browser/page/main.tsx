@@ -75,13 +75,15 @@ const List = () => {
 const Outbox = () => {
   const send = usePublish(Numbers)
   const { message, reason, status } = useConnection()
-  board.publish = (n) => {
-    const ends = (outcome: string) => board.published.push([n, outcome])
-    send({ n }).then(
-      () => ends("done"),
-      (error) => ends(error._tag)
-    )
-  }
+  useEffect(() => {
+    board.publish = (n) => {
+      const ends = (outcome: string) => board.published.push([n, outcome])
+      send({ n }).then(
+        () => ends("done"),
+        (error) => ends(error._tag)
+      )
+    }
+  }, [send])
   return (
     <p data-status={status} data-reason={reason} data-waiting={usePublishQueue().messages}>
       {message}
