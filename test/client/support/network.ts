@@ -3,14 +3,20 @@ import { Effect } from "effect"
 
 export const platform = Effect.acquireRelease(
   Effect.sync(() => {
-    const before = Object.getOwnPropertyDescriptor(globalThis.navigator, "onLine")
-    const says = (onLine: boolean) =>
-      Object.defineProperty(globalThis.navigator, "onLine", { value: onLine, configurable: true })
-    return { before, says }
+    const { navigator } = globalThis
+    const before = Object.getOwnPropertyDescriptor(navigator, "onLine")
+    let over = false
+    return {
+      says: (onLine: boolean) => {
+        if (over) return
+        Object.defineProperty(navigator, "onLine", { value: onLine, configurable: true })
+      },
+      putBack: () => {
+        over = true
+        if (before === undefined) Reflect.deleteProperty(navigator, "onLine")
+        else Object.defineProperty(navigator, "onLine", before)
+      }
+    }
   }),
-  ({ before }) =>
-    Effect.sync(() => {
-      if (before === undefined) Reflect.deleteProperty(globalThis.navigator, "onLine")
-      else Object.defineProperty(globalThis.navigator, "onLine", before)
-    })
+  ({ putBack }) => Effect.sync(putBack)
 )
