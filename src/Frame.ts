@@ -48,10 +48,13 @@ export type ClientFrame =
       readonly type: "publish"
       readonly id: number
       readonly channel: string
+      /** After so many milliseconds the server drops it. */
+      readonly within?: number
       readonly key: string
       readonly data: unknown
     }
   | { readonly type: "authenticate"; readonly id: number; readonly token: string }
+  | { readonly type: "ping" }
   | { readonly type: "pong" }
 
 /**
@@ -128,6 +131,7 @@ export type ServerFrame =
     }
   | { readonly type: "status"; readonly source: SourceState }
   | { readonly type: "ping" }
+  | { readonly type: "pong" }
   | { readonly type: "bye"; readonly reconnectAfter: number }
 
 /**
@@ -214,6 +218,8 @@ const key: Read<string> = (value) =>
     ? value
     : wrong
 
+const optionalCount = /* @__PURE__ */ optional(count)
+
 const clientFields: Table<ClientFrame> = {
   hello: {
     version: count,
@@ -225,15 +231,15 @@ const clientFields: Table<ClientFrame> = {
   publish: {
     id: count,
     channel: string,
+    within: optionalCount,
     key,
     // Any JSON. The channel's codec checks it.
     data: (value) => value ?? (value === null ? null : wrong)
   },
   authenticate: { id: count, token: string },
+  ping: {},
   pong: {}
 }
-
-const optionalCount = /* @__PURE__ */ optional(count)
 
 const retry = /* @__PURE__ */ word(retries)
 
@@ -271,6 +277,7 @@ const serverFields: Table<ServerFrame> = {
   error: { id: optionalCount, code: string, message: string, retry, retryAfter: optionalCount },
   status: { source: /* @__PURE__ */ word(sourceStates) },
   ping: {},
+  pong: {},
   bye: { reconnectAfter: count }
 }
 

@@ -138,6 +138,10 @@ export const errorCodes = {
     retry: "never",
     sentence: "The payload is larger than this channel carries."
   },
+  "publish/expired": {
+    retry: "never",
+    sentence: "The publish came later than the client gave it time."
+  },
   "frame/malformed": { retry: "never", sentence: "The frame is not valid." },
   "frame/unknown": { retry: "never", sentence: "The server does not know this type of frame." }
 } as const satisfies Readonly<Record<string, { readonly retry: Retry; readonly sentence: string }>>

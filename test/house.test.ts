@@ -115,7 +115,8 @@ const bare: Readonly<Record<string, ReadonlyArray<string>>> = {
     "Load",
     "RealtimeProvider",
     "RealtimeProviderProps",
-    'export * from "./hooks.ts"'
+    'export * from "./hooks.ts"',
+    'export * from "./publishing.ts"'
   ],
   "src/server/index.ts": [],
   "src/testing/index.ts": []

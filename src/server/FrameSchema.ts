@@ -50,10 +50,12 @@ export const ClientFrame = Schema.Union([
     type: Schema.Literal("publish"),
     id: Count,
     channel: Schema.String,
+    within: Schema.optionalKey(Count),
     key: Key,
     data: Data
   }),
   Schema.Struct({ type: Schema.Literal("authenticate"), id: Count, token: Schema.String }),
+  Schema.Struct({ type: Schema.Literal("ping") }),
   Schema.Struct({ type: Schema.Literal("pong") })
 ])
 
@@ -128,5 +130,6 @@ export const ServerFrame = Schema.Union([
   }),
   Schema.Struct({ type: Schema.Literal("status"), source: Schema.Literals(sourceStates) }),
   Schema.Struct({ type: Schema.Literal("ping") }),
+  Schema.Struct({ type: Schema.Literal("pong") }),
   Schema.Struct({ type: Schema.Literal("bye"), reconnectAfter: Count })
 ])

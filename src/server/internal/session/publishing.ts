@@ -1,5 +1,6 @@
 /**
- * Publishes for a client: checks the payload, and sends it once however often the client retries.
+ * Publishes for a client: checks the payload, and sends it once however often the client retries. It sends
+ * nothing after the client has given the publish up.
  */
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -13,17 +14,29 @@ import { InvalidPayload } from "../../../RealtimeError.ts"
 import { decode } from "../reading/reading.ts"
 import { digestOf } from "./publishKeys.ts"
 import type { Match } from "./registry.ts"
-import { type Refusal, refusal, refusalOf, sourceDown } from "../limits/refusalText.ts"
+import {
+  RequestRefused,
+  type Refusal,
+  refusal,
+  refusalOf,
+  sourceDown
+} from "../limits/refusalText.ts"
 import type { SessionContext } from "./sessionContext.ts"
+
+const expired = refusal("publish/expired")
 
 const conflict = refusal("publish/invalid", "The key was used with other data.")
 
-/** The refusal of a publish; `undefined` if it was sent. Completes within the limit `sourceTimeout`. */
+/**
+ * The refusal of a publish; `undefined` if it was sent. Completes within the limit `sourceTimeout`. From
+ * `due` on, a time of the session's clock, the session does not begin it.
+ */
 export const publishOnce = (
   context: SessionContext,
   identity: string,
   frame: FrameOf<ClientFrame, "publish">,
-  match: Match
+  match: Match,
+  due: number
 ): Effect.Effect<Refusal | undefined> =>
   Effect.suspend(() => {
     const { channel: name, key } = frame
@@ -35,16 +48,18 @@ export const publishOnce = (
     if (Result.isFailure(json)) return Effect.succeed(refusalOf(json.failure))
     const { clock, limits, publishKeys } = context
     const digest = digestOf(json.success)
-    let outcome = publishKeys.find(identity, name, key, digest, clock())
+    const now = clock()
+    let outcome = publishKeys.find(identity, name, key, digest, now)
     if (outcome === "conflict") return Effect.succeed(conflict)
     if (outcome === undefined) {
+      if (now >= due) return Effect.succeed(expired)
       outcome = Deferred.makeUnsafe<Refusal | undefined>()
-      const crossed = publishKeys.remember(identity, name, key, digest, clock(), outcome)
+      const crossed = publishKeys.remember(identity, name, key, digest, now, outcome)
       if (crossed !== undefined) context.refused(crossed)
       // Not on the session's fiber: a client that loses its socket meanwhile retries with the same key,
       // and must find an outcome.
       context.run(
-        send(context, match, json.success, outcome, `${digestOf(identity)} ${key}`, () =>
+        send(context, match, json.success, outcome, `${digestOf(identity)} ${key}`, due - now, () =>
           publishKeys.forget(identity, name, key)
         )
       )
@@ -77,15 +92,17 @@ const send = (
   json: string,
   outcome: Deferred.Deferred<Refusal | undefined>,
   key: string,
+  left: number,
   forget: () => void
 ): Effect.Effect<void> =>
   Effect.suspend(() => {
     const publishing = delivery.publish(channel.name, json, key)
     // Interrupts a statement that hangs: no client waits for it any more, and thousands may follow it.
-    return delivery.resumes
+    const patience = delivery.resumes ? limits.sourceTimeout : Infinity
+    return Math.min(left, patience) < Infinity
       ? Effect.timeoutOrElse(publishing, {
-          duration: limits.sourceTimeout,
-          orElse: () => Effect.fail(sourceDown)
+          duration: Math.min(left, patience),
+          orElse: () => Effect.fail(left < patience ? new RequestRefused(expired) : sourceDown)
         })
       : publishing
   }).pipe(

@@ -33,19 +33,22 @@ export class Requests {
     this.#subscriptions = new Subscriptions(port, this.#rights)
   }
 
-  /** Handles a request after those before it. A request that is rejected at once needs no fiber. */
-  push(frame: ChannelRequest): void {
+  /**
+   * Handles a request that the session received `at` this time, after those before it. A request that is
+   * rejected at once needs no fiber.
+   */
+  push(frame: ChannelRequest, at: number): void {
     const { id } = frame
     if (this.#port.stopped) return
     if (this.#order.isBusy) {
       return this.#order.enqueue(
         id,
-        Effect.suspend(() => this.#handle(frame))
+        Effect.suspend(() => this.#handle(frame, at))
       )
     }
     if (this.#port.hasExpired()) return this.#port.close("tokenExpired")
     try {
-      const decided = this.#decide(frame)
+      const decided = this.#decide(frame, at)
       if (Effect.isEffect(decided)) this.#order.enqueue(id, decided)
       else this.#port.refuse(id, decided)
     } catch (defect) {
@@ -79,13 +82,13 @@ export class Requests {
     })
   }
 
-  #handle(frame: ChannelRequest): Effect.Effect<void> {
-    const decided = this.#decide(frame)
+  #handle(frame: ChannelRequest, at: number): Effect.Effect<void> {
+    const decided = this.#decide(frame, at)
     return Effect.isEffect(decided) ? decided : this.#refused(frame.id, decided)
   }
 
   /** The refusal of a request, or its work. */
-  #decide(frame: ChannelRequest): Refusal | Effect.Effect<void> {
+  #decide(frame: ChannelRequest, at: number): Refusal | Effect.Effect<void> {
     const { channel: name, id } = frame
     const { context } = this.#port
     const fault = channelNameFault(name)
@@ -118,7 +121,7 @@ export class Requests {
         }
         return match.channel.publish
           ? this.#authorized(id, { channel: name, match, action: "publish" }, (mark, wish) =>
-              this.#publish(frame, wish, mark)
+              this.#publish(frame, at, wish, mark)
             )
           : refusal("publish/forbidden", "Clients do not publish to this channel.")
       }
@@ -141,12 +144,17 @@ export class Requests {
     })
   }
 
-  #publish(frame: FrameOf<ClientFrame, "publish">, wish: Wish, mark: number): Effect.Effect<void> {
-    const { id } = frame
+  #publish(
+    frame: FrameOf<ClientFrame, "publish">,
+    at: number,
+    wish: Wish,
+    mark: number
+  ): Effect.Effect<void> {
+    const { id, within = Infinity } = frame
     const publish = () =>
       this.#port.stopped
         ? Effect.succeed(refusalOf(undefined))
-        : publishOnce(this.#port.context, this.#port.principal.key, frame, wish.match)
+        : publishOnce(this.#port.context, this.#port.principal.key, frame, wish.match, at + within)
     return Effect.map(this.#rights.hold(wish, mark, publish), (refused) => {
       if (refused === undefined) this.#port.answer(id, { type: "published", id })
       else this.#port.refuse(id, refused)

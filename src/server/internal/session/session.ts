@@ -51,7 +51,7 @@ export interface Gate {
 
 export class Session implements Patient {
   readonly id: string
-  readonly port: Port<Decoded>
+  readonly port: Port<Received>
   readonly #gate: Gate
   readonly #credentials: Omit<Credentials, "token">
   #asked: Requests | undefined
@@ -208,8 +208,9 @@ export class Session implements Patient {
     if (Result.isSuccess(frame) && frame.success.type === "hello") {
       return this.port.close("protocolViolation", undefined, "hello twice")
     }
-    if (!this.port.unanswered.isEarly) this.#handle(frame, size)
-    else if (!this.port.unanswered.keepEarly(frame, size)) return this.#tooMany()
+    const received = { frame, at: this.port.times.received }
+    if (!this.port.unanswered.isEarly) this.#handle(received, size)
+    else if (!this.port.unanswered.keepEarly(received, size)) return this.#tooMany()
     return this.port.readOrPause()
   }
 
@@ -217,7 +218,7 @@ export class Session implements Patient {
     this.port.close("flooding", "maxUnanswered", "too many unanswered requests")
   }
 
-  #handle(decoded: Decoded, size: number): void {
+  #handle({ at, frame: decoded }: Received, size: number): void {
     if (Result.isFailure(decoded)) {
       const { code, id, reason } = decoded.failure
       const message =
@@ -232,6 +233,7 @@ export class Session implements Patient {
     }
     const frame = decoded.success
     if (frame.type === "pong" || frame.type === "hello") return
+    if (frame.type === "ping") return this.port.send({ type: "pong" })
     const begun = this.port.unanswered.begin(frame.id, size)
     if (begun === "tooMany") return this.#tooMany()
     if (begun === "idTaken") {
@@ -241,7 +243,7 @@ export class Session implements Patient {
       )
     }
     if (frame.type === "authenticate") this.#authenticate(frame)
-    else this.#requests.push(frame satisfies ChannelRequest)
+    else this.#requests.push(frame satisfies ChannelRequest, at)
   }
 
   // --- the client's identity -----------------------------------------------------------------------
@@ -345,3 +347,9 @@ export class Session implements Patient {
 }
 
 type Decoded = Result.Result<ClientFrame, FrameFault>
+
+/** What came, and when. */
+interface Received {
+  readonly frame: Decoded
+  readonly at: number
+}
