@@ -222,11 +222,14 @@ export const make = (
     const time = yield* Time.make
     const capacity = options.maxStreamBuffer ?? Defaults.maxStreamBuffer
 
-    const wings = () => [subscriptions, publisher]
-    const connection = yield* Connection.make(options, time, wings, byDefault)
+    // The connection looks at them in a turn of its own, in which they may not be there yet.
+    let wings: ReadonlyArray<Connection.Above> = []
+    const connection = yield* Connection.make(options, time, () => wings, byDefault)
     const subscriptions = Subscriptions.make(connection, time)
     const ackMillis = Time.millis(options.ackTimeout ?? Defaults.ackTimeout)
     const publisher = Publisher.make(connection, time, queue, ackMillis)
+    wings = [subscriptions, publisher]
+    connection.look()
 
     const events: RealtimeClient["Service"]["events"] = <A>(
       channel: Channel<A>,
