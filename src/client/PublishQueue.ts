@@ -49,9 +49,12 @@ export class Expired extends Data.TaggedError("Expired")<{
   readonly millis: number
   /** Whether it was sent at least once: then it may have happened. Otherwise it never happens. */
   readonly sent: boolean
+  /** The last rejection of the server that was for now, such as `rate/limited` or `source/down`. */
+  readonly refused?: Refused | undefined
 }> {
   override get message(): string {
-    return `A publish on channel "${this.channel}" was not answered within ${this.millis} ms. ${this.sent ? "It may have happened: read the state before you send again." : "It was never sent."}`
+    const said = this.refused === undefined ? "" : ` The server said last: ${this.refused.message}`
+    return `A publish on channel "${this.channel}" was not answered within ${this.millis} ms. ${this.sent ? "It may have happened: read the state before you send again." : "It was never sent."}${said}`
   }
 }
 
@@ -90,8 +93,8 @@ export interface Queued extends Message {
   readonly outcome: Effect.Effect<void, Failure>
   /** Ends it and frees its place; later calls do nothing. */
   readonly settle: (exit: Exit.Exit<void, Failure>) => void
-  /** Leaves it in its place, to be given out again. */
-  readonly retry: () => void
+  /** Leaves it in its place, to be given out again. The server has rejected it for now. */
+  readonly retry: (refused?: Refused) => void
   /** Ends it with `Expired`. */
   readonly expire: () => void
   /** How long it may still wait, in milliseconds. */
@@ -175,6 +178,7 @@ export const make = (
       taken: boolean
       /** Given out at least once. */
       sent: boolean
+      refused: Refused | undefined
     }
     // In order of arrival. Every message may wait equally long, so the first is the first to expire.
     const items = new Set<Item>()
@@ -199,9 +203,10 @@ export const make = (
         expiresAt: now() + millis,
         taken: false,
         sent: false,
+        refused: undefined,
         expire: () => {
-          const { channel, sent } = item
-          item.settle(Exit.fail(new Expired({ channel, millis, sent })))
+          const { channel, refused, sent } = item
+          item.settle(Exit.fail(new Expired({ channel, millis, sent, refused })))
         },
         outcome: Effect.callback<void, Failure>((resume) => {
           done = () => {
@@ -221,8 +226,9 @@ export const make = (
           done?.()
           settled?.()
         },
-        retry: () => {
+        retry: (refused) => {
           item.taken = false
+          item.refused = refused
         },
         left: () => item.expiresAt - now()
       }

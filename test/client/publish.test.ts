@@ -296,6 +296,40 @@ describe("RealtimeClient.publish", () => {
     })
   )
 
+  it.effect(
+    "fails with Expired, which has the last rejection, when the server says later for 60 s",
+    () =>
+      Effect.gen(function* () {
+        const server = FakeSocket.make({ auto: true })
+        const client = yield* Client.make(server)
+        const code = {
+          code: "source/down",
+          message: "The source is down.",
+          retry: "later"
+        } as const
+        server.heard = (socket, frame) => {
+          if (frame.type !== "publish") server.answer(socket, frame)
+          else socket.say({ type: "error", id: frame.id, ...code, retryAfter: 5000 })
+        }
+        const fiber = yield* publishing(client, 1)
+        // A server that sends pings.
+        for (let n = 0; n < 6; n++) {
+          yield* TestClock.adjust("10 seconds")
+          server.last.say({ type: "ping" })
+        }
+        const exit = yield* Fiber.join(fiber)
+        const reason = Exit.isFailure(exit) ? exit.cause.reasons[0] : undefined
+        const error = reason?._tag === "Fail" ? reason.error : undefined
+        assert.strictEqual(error?._tag, "Expired")
+        assert.include(error?.message, "It may have happened")
+        assert.include(error?.message, "The server said last: The source is down.")
+        assert.deepInclude(error && "refused" in error && error.refused, {
+          code: "source/down",
+          retryAfter: 5000
+        })
+      })
+  )
+
   it.effect("fails with Refused when the server answers with retry never", () =>
     Effect.gen(function* () {
       const server = FakeSocket.make({ auto: true })

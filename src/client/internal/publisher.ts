@@ -18,7 +18,7 @@ import {
   type InvalidPayload,
   PayloadTooLarge
 } from "../../RealtimeError.ts"
-import { InvalidKey } from "../ClientError.ts"
+import { InvalidKey, Refused } from "../ClientError.ts"
 import type { Failure, Message, PublishQueue, Queued, QueueFull, Size } from "../PublishQueue.ts"
 import * as Cell from "./cell.ts"
 import type { Readable } from "../Readable.ts"
@@ -135,7 +135,8 @@ export const make = (
       const error = connection.refused(channel, answer)
       if (error !== undefined) return done(Exit.fail(error))
       unanswered.delete(timer)
-      message.retry()
+      const { code, message: sentence, retry, retryAfter } = answer
+      message.retry(new Refused({ channel, code, message: sentence, retry, retryAfter }))
       // Nothing goes out until then.
       spend(all, answer.retryAfter ?? defaultRetryAfter)
     })
