@@ -123,7 +123,7 @@ const collect = <S, A>(
       reduce: (value, payload) => options().reduce(value, payload),
       load: () => {
         const { load } = options()
-        return load && ((done, failed) => void run(load).then(done, failed))
+        return load && ((loaded, failed) => void run(load).then(loaded, failed))
       },
       heals: last !== undefined,
       onChange: changed,
@@ -139,8 +139,8 @@ const collect = <S, A>(
   const run = async (load: Load<S>) => load()
   const reload: Collected<S>["reload"] = (load = options().load) => {
     const read = load === undefined ? Promise.reject(new Error(noLoad)) : run(load)
-    if (load !== undefined) collecting().read((done, failed) => void read.then(done, failed))
-    const over = read.then(() => {})
+    if (load !== undefined) collecting().read((loaded, failed) => void read.then(loaded, failed))
+    const over = read.then(() => undefined)
     over.catch(() => {})
     return over
   }

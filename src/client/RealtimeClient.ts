@@ -119,6 +119,7 @@ export interface Sync {
   ) => () => void
   /** The last event that the open subscription of a channel delivered. */
   readonly last: <A>(channel: Channel<A>) => Event<A> | undefined
+  /** @internal */
   readonly collect: Collect.Collect
   readonly connection: Readable<ConnectionState>
   readonly source: Readable<SourceState>

@@ -162,6 +162,7 @@ describe("C1: a state of a page and the events behind it", () => {
     const load = async () => JSON.parse(JSON.stringify(stateAt(11, 5))) as Values
     const view = render(<List options={{ initial: [], load, reduce }} />)
     await settle(() => view.getByTestId("list").textContent === "live 5 12")
+    expect(view.getByTestId("list").dataset["error"]).toBe("")
   })
 })
 
@@ -276,15 +277,15 @@ describe("C4, C5: a read of the state", () => {
 
   it("C5: `reload()` without a `load` says what is missing", async () => {
     const { render } = page()
-    let reload: (() => Promise<void>) | undefined
+    const reloads: Array<() => Promise<void>> = []
     const Reloading = () => {
       const given = useChannel(Numbers, { initial: 0, reduce: (_, n) => n })
-      reload = given.reload
+      reloads.push(given.reload)
       return given.status
     }
     const view = render(<Reloading />)
     await settle(() => view.container.textContent === "live")
-    await act(() => expect(reload!()).rejects.toThrow("the option `load`"))
+    await act(() => expect(reloads.at(-1)!()).rejects.toThrow("the option `load`"))
     // Nothing was read, so nothing is known to be missing.
     expect(view.container.textContent).toBe("live")
   })

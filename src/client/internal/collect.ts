@@ -41,7 +41,7 @@ export interface Shown<out S> {
 
 /** Reads the state and calls one of the two, after it has returned. Its result cancels the read. */
 export type Read<out S> = (
-  done: (state: S | Snapshot<S>) => void,
+  loaded: (state: S | Snapshot<S>) => void,
   failed: (cause: unknown) => void
 ) => (() => void) | void
 
@@ -78,7 +78,7 @@ const maxReads = 9
 const quickReads = 4
 const minute = 60_000
 
-export const isSnapshot = <S>(state: S | Snapshot<S>): state is Snapshot<S> =>
+const isSnapshot = <S>(state: S | Snapshot<S>): state is Snapshot<S> =>
   (state as Snapshot<S> | null | undefined)?._tag === "Snapshot"
 
 export const valueOf = <S>(state: S | Snapshot<S>): S => (isSnapshot(state) ? state.value : state)
@@ -86,11 +86,11 @@ export const valueOf = <S>(state: S | Snapshot<S>): S => (isSnapshot(state) ? st
 /** Runs an effect for each read. */
 export const readOf =
   <S, E>(load: Effect.Effect<S | Snapshot<S>, E>, { fork }: Time): Read<S> =>
-  (done, failed) =>
+  (loaded, failed) =>
     fork(
       Effect.andThen(Effect.yieldNow, Effect.exit(load)).pipe(
         Effect.map((exit) =>
-          Exit.isSuccess(exit) ? done(exit.value) : failed(Cause.squash(exit.cause))
+          Exit.isSuccess(exit) ? loaded(exit.value) : failed(Cause.squash(exit.cause))
         )
       )
     )
