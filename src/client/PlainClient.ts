@@ -6,10 +6,8 @@
  *
  * @since 0.1.0
  */
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import type { Channel } from "../Channel.ts"
 import { asChannel } from "../ChannelBase.ts"
@@ -18,11 +16,13 @@ import type { Event, Gap, RealtimeEvent } from "../RealtimeEvent.ts"
 import type { State as ConnectionState } from "./Connection.ts"
 import type { Refused } from "./ClientError.ts"
 import { attempt, report } from "./internal/platform.ts"
+import { make as makeQueue, PublishQueue, type Size } from "./PublishQueue.ts"
 import type { Readable } from "./Readable.ts"
 import {
-  layer,
+  make as makeClient,
   type Options,
-  RealtimeClient,
+  type PublishOptions,
+  type RealtimeClient,
   type SubscribeError,
   type Sync
 } from "./RealtimeClient.ts"
@@ -36,6 +36,8 @@ import {
 export type Handler<in A> = (payload: A, event: Event<A>) => void
 
 /**
+ * Options of `listen`.
+ *
  * @category options
  * @since 0.1.0
  */
@@ -46,7 +48,7 @@ export interface ListenOptions {
    * Nothing follows (`SubscribeError`; after `ConnectionStopped`, until `reconnect`); the server rejected
    * the channel for now (`Refused` with `retryAfter`: the client goes on by itself); or a handler
    * threw (what it threw; delivery goes on). Default: `reportError`, which shows it like an uncaught
-   * error.
+   * error; nothing for `ConnectionStopped`, which the client's own `onError` tells once.
    */
   readonly onError?: ((error: SubscribeError | unknown) => void) | undefined
   /** The subscription is active, or moved without events: all that is committed from here on comes. */
@@ -61,6 +63,8 @@ export interface ListenOptions {
 }
 
 /**
+ * A client without Effect: callbacks and promises over one connection. Make one with `createRealtimeClient`.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -75,11 +79,16 @@ export interface PlainClient {
     <A>(channel: Channel<A>): Event<A> | undefined
     (channel: string): Event<unknown> | undefined
   }
-  /** Resolves when the server said that it happened; rejects with a `PublishError`. */
+  /**
+   * Resolves when the server said that it happened; rejects with a `PublishError`. Without a connection it
+   * waits in the queue, for 60 s (the option `queue.maxAge`), and happens once.
+   */
   readonly publish: {
-    <A>(channel: Channel<A, true>, payload: NoInfer<A>): Promise<void>
-    (channel: string, payload: unknown): Promise<void>
+    <A>(channel: Channel<A, true>, payload: NoInfer<A>, options?: PublishOptions): Promise<void>
+    (channel: string, payload: unknown, options?: PublishOptions): Promise<void>
   }
+  /** What waits in the publish queue, on its way included. */
+  readonly queue: Readable<Size>
   readonly connection: Readable<ConnectionState>
   readonly source: Readable<SourceState>
   /**
@@ -159,8 +168,9 @@ const from = (
       }
     },
     last: <A>(channel: Channel<A> | string) => made()?.sync.last<A>(asChannel(channel)),
-    publish: <A>(channel: Channel<A, true> | string, payload: A) =>
-      Effect.runPromise(client().publish<A>(asChannel(channel), payload as NoInfer<A>)),
+    publish: <A>(channel: Channel<A, true> | string, payload: A, options?: PublishOptions) =>
+      Effect.runPromise(client().publish<A>(asChannel(channel), payload as NoInfer<A>, options)),
+    queue: readable(() => sync().queue),
     connection: readable(() => sync().connection),
     source: readable(() => sync().source),
     reconnect: () => sync().reconnect(),
@@ -174,7 +184,7 @@ const from = (
 
 /**
  * Makes a client for code without Effect. Its runtime begins on first use; options given as a function
- * are asked then. `createRealtimeClient` of `effect-realtime/client` is this function.
+ * are asked then. The option `onError` is one `console.error` by default. `createRealtimeClient` of `effect-realtime/client` is this function.
  *
  * **Example** (Listening without Effect)
  *
@@ -189,13 +199,15 @@ const from = (
 export const make = (options: Options | (() => Options)): PlainClient => {
   const scope = Scope.makeUnsafe()
   let client: RealtimeClient["Service"] | undefined
-  const get = () =>
-    (client ??= Context.get(
-      Effect.runSync(
-        Layer.buildWithScope(layer(typeof options === "function" ? options() : options), scope)
-      ),
-      RealtimeClient
-    ))
+  const build = Effect.suspend(() => {
+    const given = typeof options === "function" ? options() : options
+    // oxlint-disable-next-line eslint/no-console -- so that a stop is seen where nobody listens for it
+    return makeClient(given, (error) => console.error(error)).pipe(
+      Effect.provideServiceEffect(PublishQueue, makeQueue(given.queue)),
+      Scope.provide(scope)
+    )
+  })
+  const get = () => (client ??= Effect.runSync(build))
   return from(
     get,
     () => client,

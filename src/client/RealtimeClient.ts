@@ -26,10 +26,15 @@ import * as Publisher from "./internal/publisher.ts"
 import * as Subscriptions from "./internal/subscriptions.ts"
 import type { SourceState } from "../Protocol.ts"
 import * as Time from "./internal/time.ts"
-import { layer as queueLayer, type Options as QueueOptions, PublishQueue } from "./PublishQueue.ts"
+import {
+  layer as queueLayer,
+  type Options as QueueOptions,
+  PublishQueue,
+  type Size
+} from "./PublishQueue.ts"
 import type { Readable } from "./Readable.ts"
 
-export type { PublishError } from "./internal/publisher.ts"
+export type { PublishError, PublishOptions } from "./internal/publisher.ts"
 export type { Status } from "./internal/collect.ts"
 export type { Listener, SubscribeError } from "./internal/subscriptions.ts"
 
@@ -40,7 +45,10 @@ export type { Listener, SubscribeError } from "./internal/subscriptions.ts"
  * @since 0.1.0
  */
 export interface Options extends ConnectionOptions {
-  /** How long a publish waits for its answer on an open connection, default 10 s. Then `AckTimeout`. */
+  /**
+   * How long a publish waits for its answer on a connection that lives, default 10 s. Then the connection
+   * is given up, and the publish is sent again over the next one under the same key.
+   */
   readonly ackTimeout?: Duration.Input | undefined
   /**
    * Backlog of one Stream, default 16,384 events. When its consumer is further behind, the backlog
@@ -123,10 +131,14 @@ export interface Sync {
   readonly collect: Collect.Collect
   readonly connection: Readable<ConnectionState>
   readonly source: Readable<SourceState>
+  /** What waits in the publish queue. */
+  readonly queue: Readable<Size>
   readonly reconnect: () => void
 }
 
 /**
+ * The client of one server: subscribes to channels and publishes to them over one WebSocket.
+ *
  * @category services
  * @since 0.1.0
  */
@@ -173,12 +185,14 @@ export class RealtimeClient extends Context.Service<
      * Publishes and waits until the server says that it happened.
      *
      * While there is no connection the message waits in the queue. It is sent again under the same
-     * key when the answer was lost, so it has one effect. Messages leave in order; one that the
-     * server asked to send later may be overtaken by those already on their way.
+     * key when the answer was lost, so it has one effect. It fails with `Expired` when it has waited for
+     * 60 s (the option `queue.maxAge`), and the server does nothing of it afterwards. Messages leave in
+     * order; one that the server asked to send later may be overtaken by those already on their way.
      */
     readonly publish: <A>(
       channel: Channel<A, true>,
-      payload: NoInfer<A>
+      payload: NoInfer<A>,
+      options?: Publisher.PublishOptions
     ) => Effect.Effect<void, Publisher.PublishError>
     /** The state of the socket now, then each change. */
     readonly connection: Stream.Stream<ConnectionState>
@@ -196,18 +210,22 @@ export class RealtimeClient extends Context.Service<
 /**
  * Makes the client alone; the queue comes from outside. The connection ends with the scope.
  *
+ * `byDefault` is called where the options have no `onError`. Default: nothing.
+ *
  * @category constructors
  * @since 0.1.0
  */
 export const make = (
-  options: Options
+  options: Options,
+  byDefault?: NonNullable<Options["onError"]>
 ): Effect.Effect<RealtimeClient["Service"], never, PublishQueue | Scope.Scope> =>
   Effect.gen(function* () {
     const queue = yield* PublishQueue
     const time = yield* Time.make
     const capacity = options.maxStreamBuffer ?? Defaults.maxStreamBuffer
 
-    const connection = yield* Connection.make(options, time, () => [subscriptions, publisher])
+    const wings = () => [subscriptions, publisher]
+    const connection = yield* Connection.make(options, time, wings, byDefault)
     const subscriptions = Subscriptions.make(connection, time)
     const ackMillis = Time.millis(options.ackTimeout ?? Defaults.ackTimeout)
     const publisher = Publisher.make(connection, time, queue, ackMillis)
@@ -275,6 +293,7 @@ export const make = (
         collect,
         connection: connection.state,
         source: connection.source,
+        queue: publisher.waiting,
         reconnect: connection.reconnect
       }
     })
@@ -287,7 +306,12 @@ export const make = (
  * @since 0.1.0
  */
 export const layerNoDeps = (options: Options): Layer.Layer<RealtimeClient, never, PublishQueue> =>
-  Layer.effect(RealtimeClient, make(options))
+  Layer.effect(
+    RealtimeClient,
+    Effect.flatMap(Effect.context<Scope.Scope>(), (context) =>
+      make(options, (error) => Effect.runForkWith(context)(Effect.logError(error.message)))
+    )
+  )
 
 /**
  * Provides the client with its queue in memory.

@@ -1,6 +1,6 @@
 /**
- * What the class of `./node` is told: the options of any door, where the database is, and how a callback
- * may answer.
+ * The options of the class of `./node`: those of every door, those of the database, and the results that
+ * a callback may give.
  *
  * @since 0.1.0
  */
@@ -18,7 +18,7 @@ import type {
 } from "../server/ServerOptions.ts"
 
 /**
- * What a callback may give: the value, a Promise of it, or an Effect.
+ * The result of a callback: the value, a Promise of it, or an Effect.
  *
  * @category models
  * @since 0.1.0
@@ -26,7 +26,7 @@ import type {
 export type Eventually<A, E = never> = A | Promise<A> | Effect.Effect<A, E>
 
 /**
- * What the class takes beside the HTTP server and the database URL.
+ * The options of the class, beside the HTTP server and the database URL.
  *
  * @category models
  * @since 0.1.0
@@ -44,42 +44,43 @@ export interface Options<I = undefined>
       | "maxReplayQueue"
       | "maxReplayMemory"
     > {
-  /** What clients may know of, default the three known kinds, read-only. */
+  /** The channels and families that clients may use, default the three known kinds, read-only. */
   readonly channels?: ReadonlyArray<Channel.Definition> | undefined
   /**
-   * Tells who a client is, from its token, cookie or header; default: nobody is asked. Throw, reject or
-   * fail with `AuthRefused` to keep somebody out.
+   * Finds the identity of a client from its token, cookie or header. Default: the server authenticates no
+   * client. Throw, reject or fail with `AuthRefused` to reject the client.
    */
   readonly authenticate?:
     | ((credentials: Credentials) => Eventually<Authenticated<I>, AuthRefused>)
     | undefined
   /**
-   * Who may do what. Without it everybody may, with one warning; in production the server refuses to
-   * start without it. What it throws or rejects with is answered `server/internal`.
+   * Whether a client may do what it requests. Without it every client may, with one warning; in
+   * production the server does not start without it. When it throws or rejects, the client is answered
+   * `server/internal`.
    */
   readonly authorize?: ((request: Request<I>) => Eventually<boolean>) | undefined
   /**
-   * The text that makes two identities the same person, required unless they are strings; see
+   * The text that identifies a user across sessions, required unless identities are strings; see
    * `IdentityOptions` of the server.
    */
   readonly identityKey?: ((identity: I) => string) | undefined
   /**
-   * Where the link, and the reader of the outbox, connect when the database URL leads to a transaction
-   * pooler.
+   * Where the link and the reader of the outbox connect, default the database URL. Pass a direct address
+   * when the database URL leads to a transaction pooler.
    */
   readonly listenUrl?: string | undefined
   /** The schema of the installed objects, default `realtime`; see `PgInstaller`. */
   readonly schema?: string | undefined
-  /** Connections of the pool that publishes, default 4. The link is one more. */
+  /** Connections of the pool that publishes, default 4. The link uses one more. */
   readonly maxConnections?: number | undefined
   /**
-   * `poll` reads the outbox without LISTEN: for a database behind a transaction pooler. Where all channels
-   * are durable, and there is no `listenUrl`, no link is opened then.
+   * `poll` reads the outbox without LISTEN: for a database behind a transaction pooler. The server then
+   * opens no link when all channels are durable and there is no `listenUrl`.
    */
   readonly wake?: "poll" | undefined
   /**
-   * Time over which PostgreSQL must refuse before that is believed, default 10 s: until the server was up
-   * once, three connections in a row must have been told the same for so long. Then `ready` rejects.
+   * How long PostgreSQL must reject the server before `ready` rejects, default 10 s. Until the server was
+   * up once, three connections in a row must be rejected for the same reason over this time.
    */
   readonly startPatience?: Duration.Input | undefined
 }

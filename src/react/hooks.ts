@@ -14,14 +14,11 @@ import type * as Connection from "../client/Connection.ts"
 import { idle } from "../client/internal/connection.ts"
 import { report } from "../client/internal/platform.ts"
 import type { Handler, PlainClient } from "../client/PlainClient.ts"
-import type { Readable } from "../client/Readable.ts"
 import type { SourceState } from "../Protocol.ts"
 import type { Gap } from "../RealtimeEvent.ts"
-import { useLatestRef, useClient } from "./internal/client.ts"
-
-/** What a readable has now, and what it is said to have while rendering on a server. */
-const useReadable = <A>({ getSnapshot, subscribe }: Readable<A>, onServer: A): A =>
-  useSyncExternalStore(subscribe, getSnapshot, () => onServer)
+import { useLatestRef, useClient, useReadable } from "./internal/client.ts"
+import { sending } from "./internal/sending.ts"
+import type { Send } from "./publishing.ts"
 
 /**
  * What the page's socket is doing: `idle`, `connecting`, `open`, `waiting` or `stopped`, with the reason.
@@ -59,7 +56,8 @@ export interface WebSocketOptions {
   readonly onGap?: ((gap: Gap) => void) | undefined
   /**
    * The channel was refused or the connection stopped, the handler threw, or a publish failed.
-   * Default: `reportError` for the first two; a failed publish is told by its promise only.
+   * Default: `reportError` for what was refused or thrown; a stopped connection is told once, by the
+   * `onError` of the client, and a failed publish by its promise.
    */
   readonly onError?: ((error: unknown) => void) | undefined
   /** Whether to listen, default `true`. Sending works either way. */
@@ -78,15 +76,8 @@ export interface ReadOnly {
 }
 
 /**
- * Sends a payload to the hook's channel. The promise resolves when the server said that it happened
- * and rejects with a `PublishError`; ignoring it is fine, also when it rejects.
+ * What `useWebSocket` returns: a function that publishes to the channel, and the state of the connection.
  *
- * @category models
- * @since 0.1.0
- */
-export type Send<in A> = (payload: A) => Promise<void>
-
-/**
  * @category models
  * @since 0.1.0
  */
@@ -139,12 +130,7 @@ export const useWebSocket: {
         }
       )
     },
-    send: (payload: NoInfer<A>) => {
-      const sent = client.publish<A>(channel as Channel<A, true>, payload)
-      // Marks the rejection as handled; whoever awaits `sent` still gets it.
-      sent.catch((error) => latest.current.onError?.(error)).catch(report)
-      return sent
-    }
+    send: sending<A>(client, channel, (error) => latest.current.onError?.(error))
   }))
   useEffect(() => (enabled ? listen() : undefined), [listen, enabled])
   return { sendNotification: send as never, connection }

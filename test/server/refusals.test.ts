@@ -101,7 +101,7 @@ describe("Failures of authenticate", () => {
               const visitor = yield* visit({ token: "ann" })
               expect(visitor.last("error")).toMatchObject({
                 code: "server/internal",
-                message: "The server failed to tell who the client is: try again later.",
+                message: "The server failed to authenticate the client: try again later.",
                 retry: "later"
               })
               expect([visitor.closeCode, visitor.closeReason]).toEqual([
@@ -231,7 +231,7 @@ describe("Expired tokens", () => {
           yield* TestClock.adjust("61 seconds")
           expect(visitors.map(({ closeCode }) => closeCode)).toEqual(visitors.map(() => 4100))
           expect(texts(lines)).toEqual([
-            expect.stringMatching(/^A session was closed with 4100: its token ended/)
+            expect.stringMatching(/^A session was closed with 4100: its token expired/)
           ])
         }),
       {

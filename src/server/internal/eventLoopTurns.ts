@@ -1,14 +1,14 @@
 /**
- * Work that is done for a few must not hold up everybody: in one step of the event loop a process
- * handles so much of replays, and opens so many channels, and the rest in the next ones, in the order in
- * which it was asked for.
+ * Bounds the work of one step of the event loop, so that a large replay does not delay other sessions. A
+ * process handles a bounded amount of replays, and opens a bounded number of channels, in one step; the
+ * rest waits for later steps, in the order of the calls.
  *
- * Between two steps the loop serves its sockets and timers. No timer and no clock: the next step comes as
- * soon as everybody else had theirs.
+ * Between two steps the loop serves its sockets and timers. There is no timer and no clock: the next step
+ * follows by `setImmediate`.
  */
 import * as Effect from "effect/Effect"
 
-/** How much is handled: `bytes` of payload. */
+/** An amount of work; `bytes` of payload. */
 export interface Size {
   readonly events: number
   readonly bytes: number
@@ -17,7 +17,7 @@ export interface Size {
 /** The most that one step handles, unless it is a single event. */
 export const most: Size = { events: 256, bytes: 64 * 1024 }
 
-/** Somebody whose step has not come. */
+/** A call that waits for its step. */
 interface WaitingStep {
   readonly size: Size
   readonly go: () => void
@@ -25,10 +25,10 @@ interface WaitingStep {
 
 export class Turns {
   readonly #most: Size
-  /** What this step has handled. */
+  /** What this step has handled so far. */
   #events = 0
   #bytes = 0
-  /** The next step is on its way. */
+  /** Whether the next step is scheduled. */
   #stepping = false
   readonly #waiting = new Set<WaitingStep>()
 
@@ -36,12 +36,12 @@ export class Turns {
     this.#most = limit
   }
 
-  /** Nobody waits. */
+  /** Whether no call waits. */
   get idle(): boolean {
     return this.#waiting.size === 0
   }
 
-  /** Completes in the step that handles so much: do it before anything else is awaited. */
+  /** Completes in the step that has room for the work. Do the work before the next `await`. */
   take(size: Size): Effect.Effect<void> {
     return Effect.suspend(() => {
       if (this.#waiting.size === 0 && this.#fits(size)) {
@@ -57,7 +57,7 @@ export class Turns {
     })
   }
 
-  /** What is larger than a step has one of its own. */
+  /** Work that is larger than a step gets a step of its own. */
   #fits({ bytes, events }: Size): boolean {
     return (
       (this.#events === 0 && this.#bytes === 0) ||
@@ -90,24 +90,24 @@ export class Turns {
   }
 }
 
-/** Of the process: all its nodes and doors share one event loop. */
+/** Replays, for the whole process: all its nodes and doors share one event loop. */
 export const turns = new Turns()
 
-/** Subscriptions that are asked for, of the process too: one that opens a channel is as much as four. */
+/** Subscribe requests, for the whole process. One that opens a channel counts as four. */
 export const asking = new Turns({ events: 16, bytes: 0 })
 
-/** So many of them a step; what opens a channel counts as much among those that ask. */
+/** The channels that one step handles; also the size of one channel among the subscribe requests. */
 export const few: Size = { events: 4, bytes: 0 }
 
 /**
- * Channels: so many a step begin to open, and so many are confirmed. Each by itself, so that who is nearly
- * there need not wait for those who come.
+ * Channels that begin to open in a step, and channels that are confirmed in a step. They have separate
+ * turns, so that a channel that is nearly open does not wait for new ones.
  */
 export const opening = new Turns(few)
 export const confirming = new Turns(few)
 
-/** What sessions give back that have ended: subscriptions, and requests under way. */
+/** What ended sessions release: subscriptions, and requests under way. */
 export const ending = new Turns({ events: 32, bytes: 0 })
 
-/** One of what is counted like that. */
+/** One unit of such work. */
 export const one: Size = { events: 1, bytes: 0 }

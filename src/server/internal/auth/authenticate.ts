@@ -1,5 +1,6 @@
 /**
- * Finds out who a client is: asks `authenticate`, in bounded time, and says no more than a code.
+ * Authenticates a client: calls `authenticate` in bounded time, and gives the client no more than a
+ * code.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -11,24 +12,24 @@ import { overLimit, type Refusal, refusal } from "../limits/refusalText.ts"
 import type { Revocations } from "./revocations.ts"
 import { within } from "./timeLimit.ts"
 
-/** Everybody, on a door without `authenticate`. */
+/** Every client of a door without `authenticate`. */
 export const anonymous: Principal = { identity: undefined, key: "", expiresAt: Infinity }
 
-/** What looking at a client takes. */
+/** What `prove` needs. */
 export interface Prover extends Pick<Application, "authenticate"> {
   readonly limits: Pick<ResolvedLimits, "authorizeTimeout">
-  /** Milliseconds since 1970. */
+  /** The time, in milliseconds since 1970. */
   readonly clock: () => number
-  /** Says that something failed, and why; the same failure is said seldom. */
+  /** Logs a failure with its cause; the same failure is logged rarely. */
   readonly failed: (what: string, cause: Cause.Cause<unknown>) => Effect.Effect<void>
   readonly revocations: Revocations
 }
 
-/** The identity was revoked while it was looked at. */
+/** The result of `prove` if the identity was revoked meanwhile. */
 export const revoked: unique symbol = Symbol("revoked")
 
-const undecided = "The server could not tell in time who the client is: try again later."
-const failed = "The server failed to tell who the client is: try again later."
+const undecided = "The server could not authenticate the client in time: try again later."
+const failed = "The server failed to authenticate the client: try again later."
 
 export const prove = (
   { authenticate, clock, failed: say, limits, revocations }: Prover,
@@ -50,7 +51,7 @@ export const prove = (
     Effect.catchCause((cause) => {
       const error = Cause.squash(cause)
       if (error instanceof AuthRefused) return Effect.fail(refusal(error.code, error.message))
-      // Whatever else it is, is nobody's business but the operator's.
+      // Other failures are only for the operator.
       return Effect.andThen(
         say("authenticate failed", cause),
         Effect.fail(
@@ -63,7 +64,7 @@ export const prove = (
   )
 }
 
-/** The close that follows a rejected hello, and what is special about it. */
+/** The name and the detail of the close that follows a rejected hello. */
 export const closeFor = ({ code, limit }: Refusal): readonly [CloseName, string?] => {
   if (code === "auth/expired") return ["tokenExpired"]
   if (code !== "server/internal") return ["forbidden", code]

@@ -5,30 +5,33 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { AuthRefused, Credentials, Options, Request } from "../../ServerOptions.ts"
 
-/** Who a session is. */
+/** The authenticated client of a session. */
 export interface Principal {
   readonly identity: unknown
-  /** The same text for the same person, on every session. */
+  /** The identity as text: the same on every session of one identity. */
   readonly key: string
-  /** When the proof ends, in milliseconds since 1970; Infinity when it does not. */
+  /** When the token expires, in milliseconds since 1970; Infinity if it does not. */
   readonly expiresAt: number
 }
 
 export interface Application {
-  /** `undefined` on a door that everybody enters without a name. */
+  /** `undefined` on a door without authentication. */
   readonly authenticate:
     | ((credentials: Credentials) => Effect.Effect<Principal, AuthRefused>)
     | undefined
   readonly authorize: (request: Request<unknown>) => Effect.Effect<boolean>
 }
 
-/** Where there is no `identityKey`. The types see to it that this is a string. */
+/** The default of `identityKey`. The types require it for identities that are not strings. */
 const keyOf = (identity: unknown): string => {
   if (typeof identity === "string") return identity
   throw new TypeError("An identity is not a string: the option identityKey must give its text.")
 }
 
-/** What is thrown is logged as a failure of `authenticate`, whose token may be good. */
+/**
+ * Milliseconds of the expiry. Throws for an invalid one: `authenticate` failed, and the token may be
+ * good.
+ */
 const endOf = (expires: Date | undefined | null): number => {
   if (expires === undefined || expires === null) return Infinity
   if (expires instanceof Date && !Number.isNaN(expires.getTime())) return expires.getTime()
@@ -37,7 +40,7 @@ const endOf = (expires: Date | undefined | null): number => {
   )
 }
 
-/** The application as the options of a door give it. */
+/** Makes the callbacks from the options of a door. */
 export const applicationOf = <I, R>(
   options: Options<I, R>,
   tokenAge: number
@@ -64,7 +67,7 @@ export const applicationOf = <I, R>(
             expiresAt: Math.min(endOf(expires), clock.currentTimeMillisUnsafe() + tokenAge)
           }))
         ),
-      // The identity of a request is always one that `authenticate` gave.
+      // Only `authenticate` makes identities, so this one has its type.
       authorize: (request) =>
         Effect.provideContext(authorize({ ...request, identity: request.identity as I }), context)
     }

@@ -1,21 +1,22 @@
 /**
- * Which doors stand on a server already: of two on one path the second would never be asked, in silence.
+ * The paths that doors have on each HTTP server. A second door on the same path would receive no
+ * request.
  */
 import type { DoorOptions } from "../../ServerOptions.ts"
 import { InvalidOption } from "../options.ts"
 
 const claimed = new WeakMap<object, Set<string>>()
 
-/** A slash at the end makes no other path. */
+/** The path without a slash at its end, which makes no difference. */
 export const withoutSlash = (path: string): string =>
   path.endsWith("/") ? path.slice(0, -1) : path
 
-/** Where the WebSocket of a door is. */
+/** The path of a door's WebSocket. */
 export const pathOf = ({ path }: Pick<DoorOptions, "path">): `/${string}` => path ?? "/realtime"
 
 /**
- * Takes a path of a server, or of a router, for a door. Throws `InvalidOption` when another one has it.
- * Returns how it is given back.
+ * Takes a path of a server, or of a router, for a door. Throws `InvalidOption` if another door has it.
+ * Returns a function that releases the path.
  */
 export const claim = (server: object, path: string): (() => void) => {
   let paths = claimed.get(server)

@@ -1,5 +1,5 @@
 /**
- * A server whose channels cannot be heard is told so when it starts: its clients would wait for ever.
+ * Fails the start of a server whose channels can receive no events. Its clients would wait for ever.
  */
 import * as Effect from "effect/Effect"
 import type * as Channel from "../../../Channel.ts"
@@ -7,7 +7,7 @@ import { hubOf } from "../hub/ofRealtime.ts"
 import { Realtime } from "../../Realtime.ts"
 import type { NoOutbox, NoSource } from "../hub/errors.ts"
 
-/** Fails for the first channel that needs what this node has not. */
+/** Fails for the first channel whose delivery this node lacks. */
 export const requireSources = (
   channels: ReadonlyArray<Channel.Definition>
 ): Effect.Effect<void, NoOutbox | NoSource, Realtime> =>

@@ -1,8 +1,8 @@
 /**
- * The route of an Effect HTTP app that leads to a door.
+ * The route of an Effect HTTP app to a door.
  *
- * A request that is no WebSocket upgrade is answered 426. Of an upgrade the door takes the socket, and the
- * HTTP request ends without a response of its own.
+ * It answers 426 to a request that is no WebSocket upgrade. For an upgrade the door takes the socket,
+ * and the HTTP request ends without a response of its own.
  */
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import * as Clock from "effect/Clock"
@@ -20,7 +20,7 @@ export const upgrade = (
 ): Effect.Effect<HttpServerResponse.HttpServerResponse> =>
   Effect.map(Effect.all([Effect.context<never>(), Clock.Clock]), ([services, clock]) => {
     const incoming = NodeHttpServerRequest.toIncomingMessage(request) as IncomingMessage
-    // Only Node knows: an `Upgrade` header without `Connection: Upgrade` is an ordinary request.
+    // Only Node knows: a request with `Upgrade` but without `Connection: Upgrade` is an ordinary one.
     if (!("upgrade" in incoming && incoming.upgrade === true)) {
       return HttpServerResponse.text("This is a WebSocket.", {
         status: 426,
@@ -30,8 +30,8 @@ export const upgrade = (
     const { socket } = incoming
     const { server } = socket as { readonly server?: Server }
     drainBefore(door, server)
-    // Effect writes nothing over a response that has ended; detached first, so that nothing of it
-    // reaches the wire between the frames.
+    // Effect writes nothing over a response that has ended. It is detached first, so that none of it
+    // reaches the socket between the frames.
     const response = NodeHttpServerRequest.toServerResponse(request) as ServerResponse
     if (!response.writableEnded) {
       response.detachSocket(socket)
@@ -42,8 +42,8 @@ export const upgrade = (
       refuse(socket, { status: 404, reason: "There is no WebSocket here." })
       return HttpServerResponse.empty({ status: 404 })
     }
-    // Effect keeps what came behind the request to itself. A client must not send anything before the
-    // 101 (RFC 6455, 4.1); what one sends all the same is lost, and the session ends without a hello.
+    // Effect does not pass on bytes after the request. A client must send nothing before the 101 (RFC
+    // 6455, 4.1). Frames that it sends too early are lost, and the session ends without a hello.
     let status = 400
     const come = (ours: typeof socket) => {
       status = enter(door, incoming, ours, Buffer.alloc(0))
@@ -54,15 +54,15 @@ export const upgrade = (
       const now = () => clock.currentTimeMillisUnsafe()
       neighboursOf(server, tell, now).keepOff(door.path, socket, come)
     }
-    // For the access log and the span; nothing is written.
+    // Only for the access log and the span: the response is not written.
     return HttpServerResponse.empty({ status })
   })
 
 const closing = new WeakMap<Server, Set<Door>>()
 
 /**
- * An HTTP server waits for its open sockets when it closes, up to 20 s, before the layers inside it
- * close. So its `close` drains the door first, and only then waits.
+ * An HTTP server that closes waits for its open sockets, up to 20 s, before the layers inside it close.
+ * So its `close` first drains the door, and then waits.
  */
 const drainBefore = (door: Door, server: Server | undefined): void => {
   if (server === undefined) return

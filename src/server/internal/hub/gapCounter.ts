@@ -1,24 +1,23 @@
 /**
- * What a node has told of messages that are gaps: each is counted and logged once, however many
- * subscribers, Streams and replays meet it.
+ * Counts and logs messages that are gaps, each once, however many subscribers, Streams and replays meet
+ * it.
  *
- * A message that the database itself tells as a gap for a good reason is no fault: neither counted nor
- * logged.
+ * A gap that the database reports for a good reason is no fault, and is neither counted nor logged.
  */
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as metrics from "../metrics.ts"
 import type { Missing } from "./invalidMessage.ts"
 
-/** The last messages that are known to be told, over all channels. */
+/** How many logged messages a node remembers, over all channels. */
 const maxKnown = 4096
-/** Of what came together so many are told line by line. */
+/** How many lines one call logs. */
 const maxLines = 10
 
 export class Told {
   readonly #known = new Set<string>()
 
-  /** Counts and logs what was not told before. */
+  /** Counts and logs the messages that were not logged before. */
   tell(channel: string, missing: ReadonlyArray<Missing>): Effect.Effect<void> {
     if (missing.length === 0) return Effect.void
     return Effect.suspend(() => {
@@ -29,7 +28,7 @@ export class Told {
       if (more > 0) {
         lines.push(
           Effect.logWarning(
-            `${more} more events of channel "${channel}" that came with these are told as gaps too.`
+            `${more} more events of channel "${channel}" that arrived with these are gaps too.`
           )
         )
       }
@@ -56,13 +55,13 @@ export class Told {
 
 const line = (channel: string, { id, unfit }: Missing): string => {
   const { cure, expected, path } = unfit!
-  const what = `Event ${id} of channel "${channel}" does not match its schema and is told as a gap`
+  const what = `Event ${id} of channel "${channel}" does not match its schema and becomes a gap`
   return `${what}: expected ${expected}${path === "" ? "" : ` at ${path}`}.${cure === undefined ? "" : ` There ${cure}.`}`
 }
 
 const byOwner = new WeakMap<object, Told>()
 
-/** What was told of the messages of one source: the sockets, Streams and consumers of a node share it. */
+/** The log of one source or outbox, shared by the sockets, Streams and consumers of a node. */
 export const toldOf = (owner: object): Told => {
   let told = byOwner.get(owner)
   if (told === undefined) byOwner.set(owner, (told = new Told()))

@@ -1,5 +1,5 @@
 /**
- * A message that no event can tell: a gap in its place.
+ * A message that cannot become an event. The channel sends a gap in its place.
  */
 import type { InvalidMessage } from "../../../RealtimeEvent.ts"
 import { gapOf, type gapTexts } from "../gapText.ts"
@@ -7,10 +7,10 @@ import type { Unfit } from "../reading/mismatch.ts"
 
 export class Missing {
   readonly reason: keyof typeof gapTexts
-  /** Of the event that it would have been. */
+  /** The id that the event would have had. */
   readonly id: string
   readonly tx: string | undefined
-  /** What was wrong with it; `undefined` when the database tells a gap for a reason of its own. */
+  /** What does not match the schema; `undefined` for a gap that the database reports by itself. */
   readonly unfit: Unfit | undefined
 
   constructor(reason: Missing["reason"], id: string, tx: string | undefined, unfit?: Unfit) {
@@ -32,7 +32,7 @@ const untold: Unfit = {
   cure: "the trigger met a change that it could not read: re-read the table"
 }
 
-/** The gap that a text tells, when it is one of the database's own texts for that. */
+/** The gap for a text; `undefined` if it is none of the database's own texts for gaps. */
 export const toldBy = (text: string, id: string, tx: string | undefined): Missing | undefined => {
   const reason = gapOf(text)
   if (reason === undefined) return undefined

@@ -1,16 +1,16 @@
 /**
- * What a person reads in the log about what is refused: bounded, because a client may ask without end.
- * Every refusal is counted elsewhere; here is said that there are some, why, and the cure.
+ * The log lines about refusals, bounded because a client may cause them without end. Metrics count
+ * every refusal; these lines name the reason and the cure.
  */
 import { closeCodes } from "../../../Protocol.ts"
 
-/** Time between two lines about the same. */
+/** Milliseconds between two lines with the same key. */
 const everyMillis = 60_000
 
-/** Lines about different things within that time. */
+/** The most keys with a line within that time. */
 const mostLines = 20
 
-/** Says how often something happened since it was last said, and when to say it. */
+/** Decides whether to log an occurrence, and counts the ones that were not logged. */
 export class Notices {
   readonly #every: number
   readonly #most: number
@@ -22,8 +22,8 @@ export class Notices {
   }
 
   /**
-   * It has happened. Gives how often it did without a word since the last one, when it is to be said now;
-   * `undefined` when it was said lately, or too much else was.
+   * Counts an occurrence. Returns the number of occurrences since the last line if one is due now;
+   * `undefined` if the key was logged lately, or too many other keys were.
    */
   due(key: string, now: number): number | undefined {
     const known = this.#said.get(key)
@@ -42,7 +42,7 @@ export class Notices {
   }
 }
 
-/** What is refused for so long is no accident any more. */
+/** A limit that is exceeded for so many milliseconds is worth a line. */
 const longMillis = 10_000
 
 interface Streak {
@@ -51,11 +51,11 @@ interface Streak {
   times: number
 }
 
-/** Limits that are crossed over and over. */
+/** The limits that clients keep exceeding. */
 export class Crossings {
   readonly #streaks = new Map<string, Streak>()
 
-  /** It was crossed. Gives the streak when it is a long one: without a pause of 10 s for 10 s. */
+  /** Counts an excess. Returns the streak if it is 10 s long, without a pause of 10 s. */
   crossed(limit: string, now: number): Readonly<Streak> | undefined {
     let streak = this.#streaks.get(limit)
     if (streak === undefined || Math.abs(now - streak.last) > longMillis) {
@@ -67,25 +67,25 @@ export class Crossings {
   }
 }
 
-/** Why somebody was refused that no limit has kept out. */
+/** The lines about refusals by a rule instead of a limit. */
 const rules = new Map([
-  ["auth/required", "authenticate refused a client: it wants a token, and there was none"],
+  ["auth/required", "authenticate refused a client: it sent no token"],
   ["auth/invalid", "authenticate refused a client: its token is not valid"],
-  ["auth/expired", "authenticate refused a client: its token had ended"],
+  ["auth/expired", "authenticate refused a client: its token had expired"],
   [
     String(closeCodes.tokenExpired.code),
-    "A session was closed with 4100: its token ended, and the client sent no fresh one. One with a token callback does so by itself"
+    "A session was closed with 4100: its token expired, and the client sent no new one. A client with a token callback sends one by itself"
   ],
   ["channel/unknown", "A client asked for a channel that no definition of this server matches"]
 ])
 
-/** The line about a reason that is counted, if it has one. */
+/** The line about a reason, if it is a rule. */
 export const ruleOf = (reason: string): string | undefined => rules.get(reason)
 
-/** A sentence, and how often it would have been said. */
+/** A sentence with the number of times that it was not logged. */
 export const sentence = (text: string, more: number): string =>
   more === 0 ? `${text}.` : `${text} (${more} more since this was last said).`
 
-/** What a client wrote, as it may stand in a log. */
+/** Text from a client, made safe for a log. */
 export const quoted = (text: string | undefined): string =>
   text === undefined ? "none" : JSON.stringify(text.slice(0, 200))

@@ -1,5 +1,5 @@
 /**
- * What a door says in the log about what it refuses and what fails in it, each in few lines.
+ * The log of a door about refusals and failures, each in few lines.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -7,11 +7,11 @@ import type { ResolvedLimits } from "./limits.ts"
 import { Crossings, Notices, ruleOf, sentence } from "./boundedLog.ts"
 import { isToldByReader, type LimitName, tagOf } from "./refusalText.ts"
 
-/** An origin is named once in this time, and so many are. */
+/** Milliseconds between two lines about one origin, and how many origins have lines within them. */
 const originMillis = 3_600_000
 const mostOrigins = 20
 
-/** In what a limit of a door is measured; of a rate, what there are so many of. */
+/** The unit of each limit of a door; for a rate, what it counts. */
 const units: Readonly<Record<keyof ResolvedLimits, string>> = {
   maxFrameBytes: "bytes",
   maxFrameDepth: "levels",
@@ -43,7 +43,7 @@ const units: Readonly<Record<keyof ResolvedLimits, string>> = {
   drainTimeout: "ms"
 }
 
-/** Of what stands beneath a door: its unit, and what raises it. */
+/** The units and cures of the limits of the node beneath a door. */
 const beneath: Readonly<
   Record<Exclude<LimitName, keyof ResolvedLimits>, { readonly unit: string; readonly cure: string }>
 > = {
@@ -61,7 +61,7 @@ const beneath: Readonly<
   }
 }
 
-/** A limit with its value, where that is known, and what raises it. */
+/** The name of a limit with its value, if known, and the cure. */
 const described = (
   limits: ResolvedLimits,
   reason: string,
@@ -81,13 +81,13 @@ const described = (
   return { name: `${reason} (${amount})`, cure: `raise limits.${reason}` }
 }
 
-/** What tells one failure from another, without what differs each time. */
+/** The key of a failure: the start of its message. */
 const signatureOf = (cause: Cause.Cause<unknown>): string => {
   const error = Cause.squash(cause)
   return (error instanceof Error ? `${error.name}: ${error.message}` : typeof error).slice(0, 80)
 }
 
-/** The database did not answer in time, which is nobody's fault here. */
+/** Whether the database failed to answer, which is no defect of this server. */
 const passes = (cause: Cause.Cause<unknown>): boolean =>
   tagOf(Cause.squash(cause)) === "SourceError"
 
@@ -102,7 +102,7 @@ export class Voice {
     this.#limits = limits
   }
 
-  /** Something was refused and counted: what there is to say of it. `most`: a limit's value. */
+  /** The log line for a refusal, if one is due. `most`: the limit's value. */
   refused(reason: string, now: number, most?: number): Effect.Effect<void> | undefined {
     const rule = ruleOf(reason)
     if (rule !== undefined) {
@@ -121,20 +121,20 @@ export class Voice {
     )
   }
 
-  /** An origin was refused. */
+  /** The log line for a rejected origin. */
   origin(origin: string, now: number, fault: () => string): Effect.Effect<void> | undefined {
     return this.#origins.due(origin.slice(0, 200), now) === undefined
       ? undefined
       : Effect.logWarning(`${fault()}.`)
   }
 
-  /** A rule of the application refused. */
+  /** Logs a rejection by a rule of the application. */
   notice(key: string, text: string, now: number): Effect.Effect<void> {
     const more = this.#rules.due(key, now)
     return more === undefined ? Effect.void : Effect.logInfo(sentence(text, more))
   }
 
-  /** Something failed that should not. Why the outbox cannot be read, its reader says once. */
+  /** Logs a failure, if a line is due. The reader itself logs why the outbox cannot be read. */
   failed(what: string, cause: Cause.Cause<unknown>, now: number): Effect.Effect<void> {
     if (isToldByReader(Cause.squash(cause))) return Effect.void
     const more = this.#failures.due(`${what} ${signatureOf(cause)}`, now)

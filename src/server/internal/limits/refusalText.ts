@@ -1,5 +1,5 @@
 /**
- * The words in which a request is refused, and what a client may know of an error.
+ * The sentences with which requests are rejected, and what a client receives of an error.
  */
 import type { FrameOf, ServerFrame } from "../../../Frame.ts"
 import { type ErrorCode, errorCodes } from "../../../Protocol.ts"
@@ -10,28 +10,28 @@ import type { ResolvedLimits } from "./limits.ts"
 import type { PublishRefused } from "../outbox/outboxPublish.ts"
 import { isDataFault } from "../link/sqlState.ts"
 
-/** A request that was rejected: the code, and a sentence that is safe to show to anybody. */
+/** A rejected request: the code, and a sentence that is safe for any client. */
 export interface Refusal {
   readonly code: ErrorCode
   readonly message: string
-  /** Milliseconds until it may succeed. */
+  /** Milliseconds until a retry may succeed. */
   readonly retryAfter?: number
-  /** The limit that was crossed, or that what was missed could not be read. */
+  /** The limit that was exceeded; `replay` if missed events could not be read. */
   readonly limit?: LimitName | "replay"
-  /** What that limit is, where only who refused knows it. */
+  /** The value of that limit, if only the error carries it. */
   readonly most?: number
 }
 
-/** Of a door, of the channels of its node, or of the outbox that it reads. */
+/** The name of a limit of a door, of the channels of its node, or of its outbox. */
 export type LimitName = keyof ResolvedLimits | "maxChannels" | "maxReplays" | "maxReplayQueue"
 
-/** With the sentence of the code, unless there is one that says more. */
+/** A refusal with the sentence of its code, or a sentence that says more. */
 export const refusal = (code: ErrorCode, message: string = errorCodes[code].sentence): Refusal => ({
   code,
   message
 })
 
-/** A limit was crossed; with a rate, so many milliseconds until it is not. */
+/** The refusal at a limit. `retryAfter`: milliseconds until a rate allows it again. */
 export const overLimit = (
   limit: LimitName,
   code: ErrorCode,
@@ -42,10 +42,10 @@ export const overLimit = (
     ? { code, message, limit }
     : { code, message, limit, retryAfter: Math.max(1, retryAfter) }
 
-/** Those who are refused together come back over so many milliseconds, not at once. */
+/** Clients that are rejected together retry spread over so many milliseconds. */
 const spreadMillis = 1000
 
-/** The node has more to do for all together than it may: nothing is wrong with the request. */
+/** The refusal at a limit of the node: the request itself is in order. */
 export const busy = (limit: LimitName, wait = spreadMillis): Refusal =>
   overLimit(
     limit,
@@ -54,7 +54,7 @@ export const busy = (limit: LimitName, wait = spreadMillis): Refusal =>
     Math.ceil(wait + Math.random() * spreadMillis)
   )
 
-/** What takes longer than the source may. */
+/** The refusal of a request that waited for the source longer than `sourceTimeout`. */
 export const sourceDown = overLimit(
   "sourceTimeout",
   "source/down",
@@ -63,20 +63,19 @@ export const sourceDown = overLimit(
 
 const down = refusal("source/down")
 
-/** The source may be well; the database did not give what was missed. */
+/** The source may be up, but the database did not return the missed events. */
 const unread: Refusal = {
   ...refusal("source/down", "The server could not read what the client missed: try again later."),
   limit: "replay"
 }
 
-/** Why the database never takes a publish. */
+/** The refusals of publishes that the database will never accept. */
 const publishRefused = {
   table: refusal("publish/forbidden", "Clients do not publish to this channel."),
   key: refusal("publish/invalid", "The key was used with other data."),
   value: refusal("publish/invalid", "The database cannot store this payload or key.")
 }
 
-/** What a client is told of a refusal. */
 export const errorFrame = (
   { code, message, retryAfter }: Refusal,
   id: number | undefined
@@ -89,7 +88,7 @@ export const errorFrame = (
   ...(retryAfter === undefined ? {} : { retryAfter })
 })
 
-/** A refusal as an error on the way. */
+/** A refusal as the error of an effect. */
 export class RequestRefused {
   readonly _tag = "RequestRefused"
   readonly refusal: Refusal
@@ -99,19 +98,19 @@ export class RequestRefused {
   }
 }
 
-/** What a typed error is; empty for everything else. */
+/** The tag of a typed error; empty for any other value. */
 export const tagOf = (error: unknown): unknown =>
   typeof error === "object" && error !== null && "_tag" in error ? error._tag : ""
 
-/** Why no outbox can be read, which lasts: the reader names the cure in the log, once. */
+/** Whether the outbox cannot be read until the operator acts. The reader logs the cure, once. */
 export const isToldByReader = (error: unknown): boolean =>
   ["NotInstalled", "OutdatedInstall", "NotPrimary", "OtherOutbox"].includes(String(tagOf(error)))
 
-/** What a client may know of an error of the hub. */
+/** The refusal for an error of the hub. */
 export const refusalOf = (error: unknown): Refusal => {
   if (error === sourceDown) return sourceDown
   if (error instanceof RequestRefused) return error.refusal
-  // For a client it is a source that is down.
+  // A client receives it as a source that is down.
   if (isToldByReader(error)) return down
   switch (tagOf(error)) {
     case "InvalidPayload":
@@ -125,7 +124,7 @@ export const refusalOf = (error: unknown): Refusal => {
     case "TooManyChannels":
       return {
         ...busy("maxChannels"),
-        message: "The server listens to as many channels as it may. Try again later.",
+        message: "The server has opened as many channels as it may. Try again later.",
         most: (error as TooManyChannels).limit
       }
     case "SourceError":

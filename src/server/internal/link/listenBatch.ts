@@ -1,12 +1,12 @@
 /**
- * LISTENs and UNLISTENs of one session, many in one statement.
+ * Sends the LISTENs and UNLISTENs of one session, many in one statement.
  *
- * A session has one statement under way, and each has a round trip and a turn of the event loop: one by
- * one, a thousand channels that are opened at once would take a thousand turns, and heartbeats would wait
- * behind them. What is asked for while a statement is under way goes out together in the next one.
+ * A session runs one statement at a time, and each takes a round trip and a turn of the event loop. One by
+ * one, a thousand channels opened at once would take a thousand turns, and heartbeats would wait behind
+ * them. Requests that arrive while a statement runs go out together in the next one.
  *
- * The driver sends each by itself, through the `query` of the pinned session; that is where they are
- * joined. Where a driver sends them in another way, nothing is joined, and all else is the same.
+ * The driver sends each through the `query` of the pinned session, and this module joins them there. With a
+ * driver that sends them in another way, nothing is joined and the rest works the same.
  */
 import type { PgConnection, Result } from "@effect/sql-pg/PgConnection"
 import * as Deferred from "effect/Deferred"
@@ -16,10 +16,10 @@ import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 
-/** The most that go in one statement. */
+/** The most LISTENs in one statement. */
 const most = 64
 
-/** As the driver writes them, with a name that can stand in the text of a block. */
+/** As the driver writes them, with a name that is safe in the text of a block. */
 const listening = /^(?:UN)?LISTEN "[A-Za-z0-9_.:-]+"$/
 
 interface Asked {
@@ -27,7 +27,7 @@ interface Asked {
   readonly done: Deferred.Deferred<Result, SqlError>
 }
 
-/** `send` runs one statement on the session. Joins what goes through `query` until the scope closes. */
+/** Joins statements that go through `query` until the scope closes; `send` runs one statement. */
 export const join = (
   pinned: PgConnection,
   send: (sql: string) => Effect.Effect<Result, SqlError>
@@ -36,7 +36,7 @@ export const join = (
     const { query } = pinned
     const asked = yield* Queue.unbounded<Asked>()
     let ended = false
-    /** Blocks are refused: the language may be taken from a user. */
+    /** The server rejects blocks: the role may lack the privilege for the language. */
     let oneByOne = false
 
     const answer = (batch: ReadonlyArray<Asked>, exit: Exit.Exit<Result, SqlError>) => {
@@ -76,7 +76,7 @@ export const join = (
       Effect.ensuring(
         Effect.suspend(() => {
           ended = true
-          // Nobody else answers those that wait still.
+          // The loop is over: runs the requests that still wait, so that their callers get an answer.
           return Effect.flatMap(Queue.clear(asked), each)
         })
       ),

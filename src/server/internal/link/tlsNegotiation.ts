@@ -1,9 +1,9 @@
 /**
- * A socket to PostgreSQL that is encrypted where the server wants it, by the rules of libpq: `prefer` asks
- * for TLS first, `allow` for plain text first, and each takes the other where the server refuses.
+ * A socket to PostgreSQL that negotiates TLS by the rules of libpq: `prefer` tries TLS first, `allow` plain
+ * text first, and each tries the other when the server refuses.
  *
- * The driver cannot do that: it verifies the certificate in these modes, and knows one way of each. It
- * writes into this stream as into a plain socket; which way it went is decided before it hears a byte.
+ * The driver cannot do this: it verifies the certificate in these modes and tries only one way. It writes
+ * into this stream as into a plain socket, and the way is chosen before it receives a byte.
  */
 import * as Net from "node:net"
 import { Duplex } from "node:stream"
@@ -11,7 +11,7 @@ import * as Tls from "node:tls"
 
 type Way = "plain" | "tls"
 
-/** Asks whether TLS is spoken here. */
+/** The request for TLS of PostgreSQL's protocol. */
 const sslRequest = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47])
 
 const letter = { yes: 0x53, no: 0x4e, error: 0x45 }
@@ -23,16 +23,16 @@ export interface NegotiatedOptions {
 }
 
 export class Negotiated extends Duplex {
-  /** Bytes that came in, as of a `net.Socket`. */
+  /** Bytes received, as of a `net.Socket`. */
   bytesRead = 0
   readonly #options: NegotiatedOptions
-  /** The ways that are left to try. */
+  /** The ways not yet tried. */
   #left: Array<Way>
-  /** The way that is tried, or taken. */
+  /** The socket of the current way. */
   #socket: Net.Socket | undefined
-  /** Takes what is written. */
+  /** Whether writes go to the socket. */
   #open = false
-  /** What was written before the server answered: another way begins with it. */
+  /** The bytes written before the server answered: the next way sends them again. */
   #written: Array<Buffer> | undefined = []
 
   constructor(options: NegotiatedOptions) {
@@ -58,7 +58,7 @@ export class Negotiated extends Duplex {
       if (way === "plain") this.#use(socket)
       else this.#ask(socket)
     })
-    // The error of a way that was given up is nobody's, and must not end the process.
+    // An error of a way that was given up must not end the process.
     socket.on("error", (error) => {
       if (this.#socket === socket) this.destroy(error)
     })
@@ -78,7 +78,7 @@ export class Negotiated extends Duplex {
       if (this.#socket !== socket) return
       if (answer.length === 1 && answer[0] === letter.yes) return this.#encrypt(socket)
       if (answer.length === 1 && answer[0] === letter.no && this.#left.length > 0) {
-        // The same socket goes on in plain text.
+        // The same socket continues in plain text.
         this.#left = []
         return this.#use(socket)
       }
@@ -97,7 +97,7 @@ export class Negotiated extends Duplex {
         socket: raw
       })
     } catch (error) {
-      // What is wrong with a key is no matter of the other way: as libpq, it ends the session.
+      // A fault of a key does not depend on the way: as libpq, it ends the session.
       this.destroy(error as Error)
       return
     }
@@ -117,7 +117,7 @@ export class Negotiated extends Duplex {
     })
   }
 
-  /** A way that is open: what was written goes out, and the first answer decides. */
+  /** Sends the bytes written so far on an open way; the first answer decides. */
   #use(socket: Net.Socket): void {
     this.#open = true
     for (const chunk of this.#written ?? []) socket.write(chunk)

@@ -1,10 +1,10 @@
 /**
- * What a crash, a failover or a restore may have taken: looking, and waiting so that it cannot happen.
+ * Detects what a crash, a failover or a restore may have lost, and waits for flushes to prevent it.
  *
- * The witness of a position tells that everything up to it is there in the order of commits. With
- * `synchronous_commit = off` (of one session is enough), and on a standby that was behind, a transaction
- * that committed after the witness may be lost although it was seen and its number is lower. Its events
- * were told and are gone. A node that remembers them finds out here; one that does not cannot.
+ * The witness of a position proves that everything up to it in the order of commits is there. With
+ * `synchronous_commit = off` (one session is enough), or on a standby that was behind, the database may
+ * lose a transaction that committed after the witness, although a node saw it and its number is lower.
+ * Clients have received its events. Only a node that remembers those events detects the loss here.
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -14,7 +14,7 @@ import { goneBy, witnessArguments, witnessStatement } from "./outbox.ts"
 import type { Place } from "./position.ts"
 import type { DurableBatch, DurableGap } from "./tail.ts"
 
-/** Why nothing is known at a position, because its witness is gone; `undefined` when that is there. */
+/** The reason of a gap when the witness of a position is gone; `undefined` when it is there. */
 export const gapAt = (
   link: PgLink,
   { last, normal }: Place,
@@ -25,15 +25,15 @@ export const gapAt = (
     return gone === "witness" ? "source" : gone
   })
 
-/** Events that are looked up in one statement. */
+/** The most events looked up in one statement. */
 const most = 10_000
 
-/** What the horizon sees may be pruned, which is no loss. */
+/** Messages that the horizon sees may be pruned, which is no loss. */
 const goneStatement = `select e.i::text i from unnest($1::bigint[], $2::xid8[]) e(i, t), realtime.horizon h
 where not exists (select from realtime.messages m where m.id = e.i and m.txid = e.t)
   and not pg_visible_in_snapshot(e.t, h.snapshot)`
 
-/** The channels of which something that was handed out is not there any more. */
+/** The channels with events that were handed out and are gone. */
 export const channels = Effect.fnUntraced(function* (
   link: PgLink,
   remembered: ReadonlyArray<DurableBatch>,
@@ -56,14 +56,14 @@ export const channels = Effect.fnUntraced(function* (
   return found
 })
 
-/** Between two looks at the WAL, in milliseconds; the WAL writer flushes every 200 ms by default. */
+/** Milliseconds between two looks at the WAL; the WAL writer flushes every 200 ms by default. */
 const lookEvery = 5
-/** After so many looks it is pushed. */
+/** After this many looks a commit of our own flushes the WAL. */
 const looks = 60
 
 /**
- * Waits until the WAL is on disk up to a point. Where nobody commits with a flush, and the rest of a page
- * is no commit, nothing would flush it for long: then a record of our own does, at its commit.
+ * Waits until the WAL is on disk up to a position. Where no session commits with a flush, nothing may flush
+ * the WAL for long: then a record of our own does, at its commit.
  */
 export const flushed = Effect.fnUntraced(function* (
   link: PgLink,

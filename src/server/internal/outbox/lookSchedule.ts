@@ -1,9 +1,9 @@
 /**
- * When the reader looks next.
+ * Decides when the reader looks next.
  *
- * A NOTIFY wakes it, but writers send at most one per 20 ms: after a wake it looks every few
- * milliseconds until nothing came for longer than that. In between it sleeps, and looks once in a
- * while anyway: that is the heartbeat, and what a lost wake costs at most.
+ * A NOTIFY wakes the reader, but writers send at most one per 20 ms: after a wake it looks every few
+ * milliseconds until it has found nothing for longer than that. Then it sleeps, and still looks at an
+ * interval: that is the heartbeat, and the longest delay after a lost wake.
  */
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
@@ -15,18 +15,18 @@ export type Wake = "hybrid" | "notify" | "poll"
 const activeMillis = 40
 
 interface Intervals {
-  /** Milliseconds between two looks while something happens. */
+  /** Milliseconds between two looks after activity. */
   readonly busy: number
-  /** And while nothing does; `undefined` for 1 s, and 250 ms when polling. */
+  /** Milliseconds between two looks otherwise; `undefined` for 1 s, and 250 ms when polling. */
   readonly idle: number | undefined
 }
 
 export class Pace {
   readonly #times: Intervals
   readonly #nudges: Queue.Queue<void>
-  /** Empty looks left before sleeping. */
+  /** Looks left before the reader sleeps. */
   #active = 0
-  /** The current step of polling. */
+  /** The current interval of polling, in milliseconds. */
   #step: number
 
   private constructor(times: Intervals, nudges: Queue.Queue<void>) {
@@ -39,12 +39,12 @@ export class Pace {
     return Effect.map(Queue.sliding<void>(1), (nudges) => new Pace(times, nudges))
   }
 
-  /** Ends a pause, or the next one before it begins. */
+  /** Ends the current pause, or else the next one. */
   readonly nudge = (): void => {
     Queue.offerUnsafe(this.#nudges, undefined)
   }
 
-  /** `found`: whether the last look found something. */
+  /** `found`: whether the last look found a message. */
   pause(wake: Wake, found: boolean): Effect.Effect<void> {
     const { busy, idle } = this.#times
     let delay: number
@@ -67,7 +67,7 @@ export class Pace {
   }
 
   #looks(wake: Wake): number {
-    // Every commit notifies: after an empty look there is nothing to wait for.
+    // Every commit notifies, so one look is enough.
     return wake === "notify" ? 1 : Math.max(8, Math.ceil(activeMillis / this.#times.busy))
   }
 }

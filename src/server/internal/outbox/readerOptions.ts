@@ -1,6 +1,6 @@
 /**
- * The options of a reader of the outbox with their defaults, checked: of the one of PostgreSQL and of the
- * one in memory.
+ * Validates the options of a reader of the outbox and fills in their defaults, for PostgreSQL and for the
+ * memory.
  */
 import type * as Duration from "effect/Duration"
 import { outboxReader as Defaults } from "../../../internal/defaults.ts"
@@ -10,10 +10,10 @@ import type { ReplayLimits } from "./replayAdmission.ts"
 import type { Bounds } from "./replayBounds.ts"
 import type { PageLimits } from "./outbox.ts"
 
-/** What PostgreSQL takes for a number of rows, with the one beyond the page. */
+/** The largest number of rows that PostgreSQL accepts, less the one beyond the page. */
 const mostRows = 2_147_483_646
 
-/** Of the options of `OutboxReader.layer`. */
+/** Those of the options of `OutboxReader.layer`. */
 interface Given extends GivenRecent {
   readonly maxPageMessages?: number | undefined
   readonly maxPageBytes?: number | undefined
@@ -35,18 +35,18 @@ interface GivenTogether {
   readonly maxReplayMemory?: number | undefined
 }
 
-/** What both readers take. Throws `InvalidOption`. */
+/** The settings of both readers. Throws `InvalidOption`. */
 export const shared = (
   options: Given
 ): {
   readonly limits: PageLimits
-  /** What a socket is replayed at most. */
+  /** The largest replay of a socket. */
   readonly bounds: Bounds
-  /** Batches that a slow consumer may leave lying. */
+  /** The most batches in a slow consumer's backlog. */
   readonly backlog: number
   /** Milliseconds between two positions for every follower. */
   readonly positionInterval: number
-  /** What is remembered of what was handed out. */
+  /** The bounds of the rings. */
   readonly recent: RingLimits
 } => ({
   limits: {
@@ -75,7 +75,7 @@ export const shared = (
   recent: recent(options)
 })
 
-/** What is remembered of each channel, for how long, and of all together. Throws `InvalidOption`. */
+/** The bounds of the rings: per channel, in time, and over all channels. Throws `InvalidOption`. */
 export const recent = (options: GivenRecent): RingLimits => ({
   events: count("maxMemoryEvents", options.maxMemoryEvents ?? Defaults.maxMemoryEvents, {
     least: 0
@@ -87,11 +87,11 @@ export const recent = (options: GivenRecent): RingLimits => ({
   bytes: count("maxMemoryBytes", options.maxMemoryBytes ?? Defaults.maxMemoryBytes, { least: 0 })
 })
 
-/** All replays of a node together. Throws `InvalidOption`. */
+/** The limits of all replays of a node together. Throws `InvalidOption`. */
 export const together = (options: GivenTogether): ReplayLimits => ({
   atOnce: count("maxReplays", options.maxReplays ?? Defaults.maxReplays),
   queue: count("maxReplayQueue", options.maxReplayQueue ?? Defaults.maxReplayQueue, { least: 0 }),
-  // What is kept is subtracted from it again, which endless memory would not survive.
+  // Not `Infinity`: the admission subtracts what is kept from it.
   bytes: count("maxReplayMemory", options.maxReplayMemory ?? Defaults.maxReplayMemory, {
     unlimited: false
   })

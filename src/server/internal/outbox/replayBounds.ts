@@ -1,20 +1,19 @@
-/**
- * How much of a replay is taken: what batches carry, beside what a socket or its session may get.
- */
+/** The size of a replay: what its batches carry, compared with the limits of a socket or its session. */
 import type { DurableBatch } from "./tail.ts"
 
+/** How much a replay holds, or may hold. */
 export interface Bounds {
   readonly events: number
   /** Payload in bytes of UTF-8. */
   readonly bytes: number
 }
 
-/** About what an event has in a frame beside its payload, in bytes. */
+/** Approximate bytes of an event in a frame beside its payload. */
 export const frameEventBytes = 128
 
 export const nothing: Bounds = { events: 0, bytes: 0 }
 
-/** A size with the batches that follow it. */
+/** A size plus that of further batches. */
 export const add = (size: Bounds, batches: ReadonlyArray<DurableBatch>): Bounds => {
   let { bytes, events } = size
   for (const batch of batches) {
@@ -27,12 +26,12 @@ export const add = (size: Bounds, batches: ReadonlyArray<DurableBatch>): Bounds 
 export const exceeds = (size: Bounds, bounds: Bounds): boolean =>
   size.events > bounds.events || size.bytes > bounds.bytes
 
-/** About how many bytes of frames it makes. */
+/** Approximate bytes of the frames. */
 export const frameBytes = ({ bytes, events }: Bounds): number => bytes + events * frameEventBytes
 
 /**
- * As much of what a node remembers as there is room for, and the batch that crosses it; `undefined` where
- * that exceeds the bounds.
+ * The remembered batches that fit into `room`, with the batch that crosses it; `undefined` where they
+ * exceed the bounds.
  */
 export const fitting = (all: ReadonlyArray<DurableBatch>, bounds: Bounds, room: number) => {
   let size = nothing

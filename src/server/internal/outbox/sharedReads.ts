@@ -1,7 +1,7 @@
 /**
- * What is read once serves everybody who asks for the same as long as somebody has it: a storm of
- * clients that come back reads the database once, and what they get is the same objects, so that it is
- * decoded and encoded once too.
+ * Shares one read among all callers with the same request, for as long as one of them holds the result.
+ * When many clients reconnect at once, the node reads the database once. The callers get the same objects,
+ * so these are decoded and encoded once too.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -9,12 +9,12 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 
-/** Somebody's hold on what was read for them: `end` it when nothing of it is needed any more. */
+/** A caller's hold on what was read for it: call `end` when it no longer needs the result. */
 export class Lease {
   #ended = false
   #giveBack: (() => void) | undefined
 
-  /** What `end` gives back; at once when it has ended already. */
+  /** What `end` releases; released at once when the lease has ended already. */
   hold(giveBack: () => void): void {
     this.#giveBack?.()
     this.#giveBack = undefined
@@ -29,31 +29,31 @@ export class Lease {
   }
 }
 
-/** Something under way, or read and held. */
+/** A read in progress, or its result. */
 interface Running<A, E> {
   readonly result: Deferred.Deferred<A, E>
   holders: number
   fiber: Fiber.Fiber<void> | undefined
-  /** Gives back what it keeps. */
+  /** Releases what the result keeps. */
   free: () => void
 }
 
-/** How to read something: `free` is told what gives back what it keeps once it is there. */
+/** A read. It calls `keeps` with the function that releases what it keeps. */
 export type Reading<A, E> = (keeps: (free: () => void) => void) => Effect.Effect<A, E>
 
 export class SharedReads<A, E> {
   readonly #scope: Scope.Scope
   readonly #running = new Map<string, Running<A, E>>()
-  /** Whether a result may be given to who asks later. */
+  /** Whether a later caller may get the result. */
   readonly #lasts: (result: A) => boolean
 
-  /** Reads in this scope: who shares it must not lose it with the one who asked first. */
+  /** Reads run in this scope: they go on when the caller that began one is interrupted. */
   constructor(scope: Scope.Scope, lasts: (result: A) => boolean) {
     this.#scope = scope
     this.#lasts = lasts
   }
 
-  /** What is under this key, or is read for it; kept until the lease ends, or not at all without one. */
+  /** Returns the result under this key, or reads it. Kept until the lease ends; without one not kept. */
   get(key: string, read: Reading<A, E>, lease: Lease | undefined): Effect.Effect<A, E> {
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen({ self: this }, function* () {
@@ -104,7 +104,7 @@ export class SharedReads<A, E> {
     })
   }
 
-  /** The last one who leaves ends what is under way. */
+  /** The last holder interrupts the read. */
   #leave(key: string, one: Running<A, E>): void {
     if (--one.holders > 0) return
     this.#forget(key, one)

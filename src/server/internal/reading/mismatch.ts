@@ -1,9 +1,9 @@
 /**
- * What was wrong with a payload, said without anything that it held: where, and what its Schema asks
- * for there, and which Schema would fit.
+ * Describes why a payload does not fit, without quoting it: the path, what the Schema expects there, and
+ * which Schema would fit.
  *
- * A path names what the Schema names; the name of a key that is data (of a record, inside of jsonb) is
- * `[*]`. Messages that a schema's own functions write are left out, because they may quote the value.
+ * A path names only keys that the Schema names; a key that is data (of a record, inside of jsonb) is `[*]`.
+ * Messages from a schema's own functions are left out, because they may quote the value.
  */
 import * as SchemaAST from "effect/SchemaAST"
 import * as SchemaIssue from "effect/SchemaIssue"
@@ -12,19 +12,19 @@ import * as Exact from "../../../internal/exact.ts"
 export interface Unfit {
   readonly path: string
   readonly expected: string
-  /** What to do about it, where that is known. */
+  /** How to fix it, where that is known. */
   readonly cure: string | undefined
 }
 
 export type Path = ReadonlyArray<PropertyKey>
 
-/** One place of an issue where nothing more can be told apart. */
+/** A part of an issue that has no parts itself. */
 interface Leaf {
   readonly path: Path
   readonly issue: SchemaIssue.Issue
 }
 
-/** All of them, in the order of the schema. */
+/** All leaves of an issue, in the order of the schema. */
 const leavesOf = (issue: SchemaIssue.Issue, path: Path): ReadonlyArray<Leaf> => {
   switch (issue._tag) {
     case "Pointer":
@@ -38,7 +38,7 @@ const leavesOf = (issue: SchemaIssue.Issue, path: Path): ReadonlyArray<Leaf> => 
         ? [{ path, issue }]
         : issue.issues.flatMap((one) => leavesOf(one, path))
     case "Filter":
-      // A filter may point at what it means.
+      // A filter may point at another path.
       return [
         { path: issue.issue._tag === "Pointer" ? [...path, ...issue.issue.path] : path, issue }
       ]
@@ -74,14 +74,14 @@ const expectedOf = (issue: SchemaIssue.Issue): string => {
   }
 }
 
-/** What a schema holds under a key, and whether the schema itself names that key. */
+/** What a schema holds under a key, and whether the schema names that key. */
 const under = (
   asts: ReadonlyArray<SchemaAST.AST>,
   key: PropertyKey
 ): { readonly named: boolean; readonly asts: ReadonlyArray<SchemaAST.AST> } => {
   let named = false
   const found: Array<SchemaAST.AST> = []
-  // A schema that contains itself is met again at a deeper key only.
+  // A recursive schema appears again only under a deeper key.
   const met = new Set<SchemaAST.AST>()
   const look = (ast: SchemaAST.AST): void => {
     if (met.has(ast)) return
@@ -113,7 +113,7 @@ const under = (
   return { named, asts: found.map((ast) => SchemaAST.toEncoded(ast)) }
 }
 
-/** A path as text. Without a schema nothing is named. */
+/** A path as text. Without a schema every key is `[*]`. */
 export const pathText = (ast: SchemaAST.AST | undefined, path: Path): string => {
   let asts: ReadonlyArray<SchemaAST.AST> = ast === undefined ? [] : [SchemaAST.toEncoded(ast)]
   let text = ""
@@ -125,7 +125,7 @@ export const pathText = (ast: SchemaAST.AST | undefined, path: Path): string => 
   return text
 }
 
-/** The value at a path of parsed JSON; `undefined` where there is none. */
+/** The value at a path of parsed JSON; `undefined` where the path does not exist. */
 export const valueAt = (value: unknown, path: Path): unknown => {
   let at = value
   for (const key of path) {
@@ -140,7 +140,7 @@ const smallest = -(2n ** 63n)
 const isInt8 = (digits: string): boolean =>
   /^-?[0-9]{1,19}$/.test(digits) && BigInt(digits) >= smallest && BigInt(digits) < -smallest
 
-/** `made`: the number that a string at that place was made of. */
+/** `made`: the number from which the string at that place was made. */
 const cureOf = (expected: string, value: unknown, made: string | undefined): string | undefined => {
   if (made !== undefined) {
     const fits = Exact.isFraction(made)
@@ -156,8 +156,8 @@ const cureOf = (expected: string, value: unknown, made: string | undefined): str
 }
 
 /**
- * Tells the first that does not fit. `made` gives the number that the string at a path was made of,
- * `rounds` whether it would have been rounded, had everything else been right.
+ * Describes the first value that does not fit. `made` returns the number from which the string at a path
+ * was made. `rounds` says whether that string would be rounded if the rest fitted.
  */
 export const unfitOf = (
   ast: SchemaAST.AST,

@@ -1,15 +1,15 @@
 /**
- * What the fiber of a session does: it sleeps until the socket takes no more bytes, waits for it to
- * drain, and sleeps again. A socket that takes nothing for the limit `blockedTimeout` is given up.
+ * The fiber of a session. It sleeps until the socket is full, waits for the socket to drain, and sleeps
+ * again. A socket that takes no bytes for the limit `blockedTimeout` is closed.
  *
- * One effect that is parked in one callback: most sessions never need more, and a node has many.
+ * It is one effect parked in one callback. Most sessions never need more, and a node has many sessions.
  */
 import * as Effect from "effect/Effect"
 import type { Port } from "./port.ts"
 
 export interface Patient {
   readonly port: Port
-  /** The socket takes bytes, and channels are behind. */
+  /** Lets channels that are behind catch up. */
   readOn(): void
 }
 

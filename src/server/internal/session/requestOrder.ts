@@ -1,6 +1,6 @@
 /**
- * The order in which the requests of a session are worked on: one after the other until they are decided,
- * and from then on one after the other for each channel.
+ * The order of a session's requests: one after the other until each is decided, then one after the
+ * other for each channel.
  */
 import * as Effect from "effect/Effect"
 import type { Port } from "./port.ts"
@@ -13,21 +13,21 @@ interface WaitingRequest {
 
 export class Order {
   readonly #port: Port
-  /** Requests that wait; `undefined` while none is worked on. */
+  /** Requests that wait; `undefined` while none is under way. */
   #requests: Array<WaitingRequest> | undefined
-  /** Work of each channel that must stay in order; present only while some of it waits. */
+  /** Work by channel that must stay in order; absent while none waits. */
   readonly #chains = new Map<string, Array<Effect.Effect<void>>>()
 
   constructor(port: Port) {
     this.#port = port
   }
 
-  /** Whether a request is worked on, so that the next one waits. */
+  /** Whether a request is under way, so that the next one waits. */
   get isBusy(): boolean {
     return this.#requests !== undefined
   }
 
-  /** Works on a request after those before it. */
+  /** Does the work of a request after those before it. */
   enqueue(id: number, work: Effect.Effect<void>): void {
     if (this.#port.stopped) return
     if (this.#requests !== undefined) {
@@ -39,17 +39,17 @@ export class Order {
       Effect.gen({ self: this }, function* () {
         let next: WaitingRequest | undefined
         while (!this.#port.stopped && (next = waiting.shift()) !== undefined) {
-          // It may have waited long for those before it.
+          // The token may have expired while the request waited.
           if (this.#port.hasExpired()) this.#port.close("tokenExpired")
           else yield* this.#safely(next.id, next.work)
         }
-        // In the same step as the look: what comes later must find nobody at work.
+        // In the same step as the last check, so that a later request starts a fiber.
         this.#requests = undefined
       })
     )
   }
 
-  /** Queues work behind what the same channel still waits for. */
+  /** Queues work behind earlier work of the same channel. */
   chain(name: string, id: number, work: Effect.Effect<void>): Effect.Effect<void> {
     return Effect.sync(() => {
       const safe = this.#safely(id, work)
@@ -64,20 +64,20 @@ export class Order {
         Effect.gen({ self: this }, function* () {
           let next: Effect.Effect<void> | undefined
           while ((next = started.shift()) !== undefined) yield* next
-          // In the same step as the look: what is queued later must find no chain.
+          // In the same step as the last check, so that later work starts a chain.
           this.#chains.delete(name)
         })
       )
     })
   }
 
-  /** Forgets what waits. */
+  /** Drops the requests that wait. */
   clear(): void {
     this.#requests = undefined
     this.#chains.clear()
   }
 
-  /** Every request is answered, also one that meets a bug: here, in a schema, or in the application. */
+  /** Answers a request also when it meets a defect: here, in a schema, or in the application. */
   #safely(id: number, work: Effect.Effect<void>): Effect.Effect<void> {
     return Effect.catchCause(work, (cause) =>
       Effect.andThen(

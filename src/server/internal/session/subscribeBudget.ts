@@ -1,5 +1,5 @@
 /**
- * What subscribing costs, one session and the node, and the words for who asks for too much of it.
+ * What a subscription costs its session and the node, and the refusals of requests over the limit.
  */
 import * as Effect from "effect/Effect"
 import { asking, few, one } from "../eventLoopTurns.ts"
@@ -7,15 +7,15 @@ import type { Match } from "./registry.ts"
 import { busy, overLimit, type Refusal, RequestRefused, sourceDown } from "../limits/refusalText.ts"
 import type { SessionContext } from "./sessionContext.ts"
 
-/** A replay counts as one subscribe more for each so many bytes of payload. */
+/** A replay counts as one more subscribe request for each so many bytes of payload. */
 export const replayBytes = 64 * 1024
 
 export const tooFast = (wait: number): Refusal =>
   overLimit("subscribeRate", "rate/limited", "The client subscribes too often: slow down.", wait)
 
 /**
- * Why the node may not open this channel now; `take`: it does, if it may. Seen before anybody is asked:
- * what is refused in a storm must cost next to nothing.
+ * The refusal of a channel that the node may not open now. `take`: counts the opening. Asked before
+ * `authorize`, because in a storm a rejected request must cost little.
  */
 export const openingRefused = (
   { opens }: SessionContext,
@@ -27,7 +27,7 @@ export const openingRefused = (
   return wait > 0 ? busy("channelOpenRate", wait) : undefined
 }
 
-/** Begins a subscription in its turn, unless there is no room for its channel by then. */
+/** Begins a subscription in its turn, or rejects it if the channel may not be opened by then. */
 export const beginInTurn = (
   context: SessionContext,
   match: Match,
@@ -39,6 +39,6 @@ export const beginInTurn = (
     return refused === undefined ? begin : refuse(refused)
   })
 
-/** Why a subscription does not begin in time: while the source is up, others are before it. */
+/** The refusal of a late subscription. While the source is up, it waited for other replays. */
 export const late = ({ sourceIsUp }: SessionContext, opened: boolean) =>
   opened && sourceIsUp() ? new RequestRefused(busy("maxReplays")) : sourceDown
