@@ -2,8 +2,8 @@
  * Reduces the events of a channel into a value, for adapters to frameworks and for code without one.
  *
  * In: a state, and the events, gaps and cursors of a channel. Out: one immutable snapshot, which changes
- * once in a frame, however many events come, and says how far it can be believed. It listens only while
- * it has subscribers; after a pause it goes on from the last position. React's hooks stand on it.
+ * at most once in a frame, and says how far to believe it. It listens only while it has subscribers; after
+ * a pause it goes on from the last position. React's hooks stand on it.
  *
  * @since 0.1.0
  */
@@ -30,24 +30,24 @@ export interface Collected<S> {
   /** `loading`, `live`, `stale` or `error`. */
   readonly status: Status
   /**
-   * Why it is not `live`: a `Refused`, with `retryAfter` where the client goes on by itself; what `load`
-   * failed with or `reduce` threw last; a `Gap` after which the state is read again later. `undefined`
-   * while there is nothing to say.
+   * Why the value is not `live`: a `Refused`, with `retryAfter` if the client goes on by itself; a
+   * `ConnectionStopped`; the last failure of `load` or `reduce`; or a `Gap` while the next read waits.
+   * Default: `undefined`.
    */
   readonly error: unknown
   /**
-   * Reads the state anew, by default with the option `load`, and replaces the value in one change with
-   * the result and the events behind it. When that fails the promise rejects, which may be ignored, and
-   * the value stays, `stale`. The same function for ever.
+   * Reads the state now, by default with the option `load`, and replaces the value in one change with the
+   * result and the events behind it. If the read fails, the promise rejects and the value stays, `stale`.
+   * A caller may ignore the promise. The same function in every snapshot.
    */
   readonly reload: (load?: Load<S>) => Promise<void>
 }
 
 /**
  * Reads the state. A `Snapshot` (the server's `Realtime.snapshot`, also as JSON) is exact, however old it
- * is: the stream goes on from its cursor. Without one, an event that came while it was read may be in the
- * state and be reduced onto it once more, and on a durable channel nobody can tell whether the answer of
- * a cache or of a replica is older than the subscription: give a `Snapshot` there.
+ * is: the stream goes on from its cursor. A state without a cursor may contain an event that arrived during
+ * the read, which `reduce` then adds once more. On a durable channel return a `Snapshot`: the client cannot
+ * tell that a state without a cursor, from a cache or a replica, is older than the subscription.
  *
  * @category models
  * @since 0.1.0
@@ -61,11 +61,11 @@ export type Load<S> = () => S | Snapshot<S> | Promise<S | Snapshot<S>>
  * @since 0.1.0
  */
 export interface LatestOptions {
-  /** Events may be missing before this point; the value is `stale` until it is read again. */
+  /** Events may be missing before this point; the value is `stale` until the next read. */
   readonly onGap?: ((gap: Gap) => void) | undefined
   /**
-   * The channel was refused, for good or for now; the connection stopped; `load` failed; or `reduce`
-   * threw. Once per change. Default: `reportError`; nothing for `ConnectionStopped`.
+   * The server rejected the channel, for good or for now; the connection stopped; `load` failed; or
+   * `reduce` threw. Called once per change. Default: `reportError`, except for `ConnectionStopped`.
    */
   readonly onError?: ((error: unknown) => void) | undefined
 }
@@ -83,9 +83,9 @@ export interface Options<S, in A> extends LatestOptions {
   readonly reduce: (value: S, payload: A) => S
   /**
    * Reads the state: first when the channel is active, unless `initial` is a `Snapshot`, and again after
-   * each gap; events that come meanwhile are reduced onto its result. When it fails it is called again
-   * after the client's `backoff`, or as soon as the link is back; at most 9 times in a minute. Default:
-   * none, call `reload` yourself.
+   * each gap. The collector applies the events that arrive meanwhile to the result. It retries a failed
+   * read after the client's `backoff`, or as soon as the link is back, at most 9 times in a minute.
+   * Default: none, call `reload` yourself.
    */
   readonly load?: Load<S> | undefined
 }
@@ -99,7 +99,7 @@ export interface Options<S, in A> extends LatestOptions {
  * @since 0.1.0
  */
 export interface Collector<S> extends Readable<Collected<S>> {
-  /** The initial value, `loading`: what a server renders, and a page while it hydrates. Always the same. */
+  /** The initial value, `loading`, always the same: for rendering on a server, and for hydration. */
   readonly getServerSnapshot: () => Collected<S>
 }
 
@@ -109,7 +109,7 @@ const collect = <S, A>(
   client: Source,
   channel: Channel<A> | string,
   given: Options<S, A> | (() => Options<S, A>),
-  /** The last event that the client had before, for a value that any event makes current. */
+  /** Gives the last value of an open channel; with it, any event makes the value current. */
   last?: () => S | undefined
 ): Collector<S> => {
   const options = typeof given === "function" ? given : () => given
@@ -123,7 +123,7 @@ const collect = <S, A>(
       reduce: (value, payload) => options().reduce(value, payload),
       load: () => {
         const { load } = options()
-        return load && ((done, failed) => void run(load).then(done, failed))
+        return load && ((loaded, failed) => void run(load).then(loaded, failed))
       },
       heals: last !== undefined,
       onChange: changed,
@@ -139,8 +139,8 @@ const collect = <S, A>(
   const run = async (load: Load<S>) => load()
   const reload: Collected<S>["reload"] = (load = options().load) => {
     const read = load === undefined ? Promise.reject(new Error(noLoad)) : run(load)
-    if (load !== undefined) collecting().read((done, failed) => void read.then(done, failed))
-    const over = read.then(() => {})
+    if (load !== undefined) collecting().read((loaded, failed) => void read.then(loaded, failed))
+    const over = read.then(() => undefined)
     over.catch(() => {})
     return over
   }
@@ -179,7 +179,7 @@ const collect = <S, A>(
     subscribe: (onChange) => {
       const leave = cell.subscribe(onChange)
       readers++
-      // Between this and the first look another one may have heard more.
+      // The channel may have delivered more since this collector was made.
       if (made === undefined && last !== undefined) show()
       collecting().start()
       return () => {

@@ -45,7 +45,7 @@ export interface ListenOptions {
   /** Events may be missing before this point: re-read the state. */
   readonly onGap?: ((gap: Gap) => void) | undefined
   /**
-   * Nothing follows (`SubscribeError`; after `ConnectionStopped`, until `reconnect`); the server refused
+   * Nothing follows (`SubscribeError`; after `ConnectionStopped`, until `reconnect`); the server rejected
    * the channel for now (`Refused` with `retryAfter`: the client goes on by itself); or a handler
    * threw (what it threw; delivery goes on). Default: `reportError`, which shows it like an uncaught
    * error; nothing for `ConnectionStopped`, which the client's own `onError` tells once.
@@ -54,8 +54,8 @@ export interface ListenOptions {
   /** The subscription is active, or moved without events: all that is committed from here on comes. */
   readonly onCursor?: ((cursor: string) => void) | undefined
   /**
-   * The subscription is not active now: the link is away, or the server refused the channel for now, with
-   * the error. Once per change; the next event or `onCursor` tells that it is active again.
+   * The subscription is not active now: the link is away, or the server rejected the channel for now
+   * (`error`). Called once per change; the next event or `onCursor` means that it is active again.
    */
   readonly onInactive?: ((error: Refused | undefined) => void) | undefined
   /** The position to go on from, see `RealtimeClient.EventsOptions`. */
@@ -74,7 +74,7 @@ export interface PlainClient {
     <A>(channel: Channel<A>, handler: Handler<A>, options?: ListenOptions): () => void
     (channel: string, handler: Handler<unknown>, options?: ListenOptions): () => void
   }
-  /** The last event that was delivered on a channel which is open in this client. Opens nothing. */
+  /** The last event of a channel that this client has open, else `undefined`. Opens nothing. */
   readonly last: {
     <A>(channel: Channel<A>): Event<A> | undefined
     (channel: string): Event<unknown> | undefined

@@ -69,10 +69,10 @@ export interface EventsOptions {
   /**
    * The position to go on from: the `cursor` of the last event seen, or of a state. What came since is
    * replayed, or, where that is not possible, a `Gap` with reason `retention` comes first. On a durable
-   * channel that is so wherever other listeners of this client stand: each hears what is not behind its
-   * own position, once. On a live channel the position counts for the one that opens the channel: while
-   * it is open, any other position than the present one is answered with that `Gap`. A listener without
-   * a position hears what the ones hear with which it opens the channel.
+   * channel each listener of this client receives what its own position does not have, once, wherever the
+   * others stand. On a live channel the position counts for the listener that opens the channel: while it
+   * is open, a listener with another position than the present one receives that `Gap`. A listener
+   * without a position receives what the listeners receive with which it opens the channel.
    */
   readonly from?: string | undefined
 }
@@ -89,15 +89,16 @@ export interface StateOptions<S, in A, out E = never, out R = never> {
   /** The next value. Called once per event, as it arrives; what it throws makes the state `stale`. */
   readonly reduce: (value: S, payload: A) => S
   /**
-   * Reads the state, when the channel is active and after each gap. A failure is tried again after the
-   * client's `backoff`, at most 9 times in a minute. Exact with a `Snapshot`, however old it is; without
-   * one, an event that came while it was read may be reduced onto it once more. Default: none.
+   * Reads the state when the channel is active, unless `initial` is a `Snapshot`, and after each gap. The
+   * client retries a failed read after its `backoff`, or as soon as the link is back, at most 9 times in a
+   * minute. Exact with a `Snapshot`, however old it is; a state without a cursor may contain an event that
+   * arrived during the read, which `reduce` then adds once more. Default: none.
    */
   readonly load?: Effect.Effect<S | Snapshot<S>, E, R> | undefined
 }
 
 /**
- * A value made of the events of a channel, and how far it can be believed.
+ * A value made of the events of a channel, with its status.
  *
  * @category models
  * @since 0.1.0
@@ -105,9 +106,9 @@ export interface StateOptions<S, in A, out E = never, out R = never> {
 export interface Collected<out S> {
   readonly value: S
   readonly status: Collect.Status
-  /** Why it is not `live`: a `Refused`, what `load` failed with, what `reduce` threw, or a `Gap`. */
+  /** Why the value is not `live`: a `Refused`, the last failure of `load` or `reduce`, or a `Gap`. */
   readonly error: unknown
-  /** Reads the state again now, as `load` says; what comes of it is in the Stream. */
+  /** Begins a read by `load` now; its result is a value of the Stream. */
   readonly reload: Effect.Effect<void>
 }
 
@@ -124,8 +125,9 @@ export interface Sync {
     listener: Subscriptions.Listener<A>,
     from?: string
   ) => () => void
-  /** The last event that was delivered on a channel for as long as it has been open without a break. */
+  /** The last event that the open subscription of a channel delivered. */
   readonly last: <A>(channel: Channel<A>) => Event<A> | undefined
+  /** @internal */
   readonly collect: Collect.Collect
   readonly connection: Readable<ConnectionState>
   readonly source: Readable<SourceState>
@@ -165,9 +167,9 @@ export class RealtimeClient extends Context.Service<
     ) => Stream.Stream<RealtimeEvent<A>, Subscriptions.SubscribeError>
     /**
      * A state and the events behind it as one value: now, then after each batch of events and each
-     * change of its status; a slow consumer gets the newest. Exact, also where the channel is open in
-     * this client already and busy: the stream goes on from the cursor of the state. It outlives
-     * reconnects. Fails when the server refuses the channel for good or the connection stopped.
+     * change of its status. A slow consumer receives the newest value only. Exact, also if the channel is
+     * open in this client and busy: the stream goes on from the cursor of the state. It outlives
+     * reconnects. Fails when the server rejects the channel for good or the connection stopped.
      *
      * **Example** (The orders, always current)
      *

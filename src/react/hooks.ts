@@ -246,15 +246,18 @@ const useCollector = <Options extends Keyed, S>(
   options: Options,
   make: (client: PlainClient, latest: () => Options) => Collector.Collector<S>
 ): Collector.Collected<S> => {
-  const { collector, held } = useMade(channel, options.key, (client) => {
-    const held = { options }
-    return { held, collector: make(client, () => held.options) }
+  const { collector, give } = useMade(channel, options.key, (client) => {
+    let latest = options
+    return {
+      collector: make(client, () => latest),
+      give: (next: Options) => {
+        latest = next
+      }
+    }
   })
   useInsertionEffect(() => {
-    held.options = options
-    return () => {
-      held.options = over
-    }
+    give(options)
+    return () => give(over)
   })
   return useSyncExternalStore(
     collector.subscribe,

@@ -1,7 +1,7 @@
 /**
  * The law of joining: whatever commits, joins, leaves and breaks off, in whatever order, each listener
- * is told exactly the events that are not in its position, once, or a gap; and never a gap because of
- * another one's position.
+ * receives exactly the events that its position lacks, once, or a gap; and never a gap because of the
+ * position of another listener.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
@@ -44,7 +44,7 @@ type Step = typeof Step.Type
 
 /** A listener, and what it must have been told. */
 const listener = (outbox: Outbox.Outbox, from: string | undefined, gapsAllowed: number) => {
-  /** The ids that it has; `undefined` until a fresh one is told its position. */
+  /** The ids that it has; `undefined` until a fresh listener receives its position. */
   let has: Set<number> | undefined
   const isDurable = from?.startsWith(`2.${Outbox.identity}.`) === true
   if (isDurable) has = new Set(outbox.behind(from!))

@@ -64,7 +64,7 @@ const make = Effect.gen(function* () {
       },
       from
     )
-    /** What was told since the last look. */
+    /** What the listener received since the last call. */
     return { stop, told: () => told.splice(0) }
   }
   const subscribes = () => server.last.of("subscribe")
@@ -90,7 +90,7 @@ const brief = (event: RealtimeEvent.RealtimeEvent<number>) =>
   event._tag === "Gap" ? event.reason : event.payload
 
 describe("a listener with a durable position", () => {
-  it.effect("that is newer than the stream is told what is not in it", () =>
+  it.effect("that is newer than the stream receives what its position lacks", () =>
     Effect.gen(function* () {
       const { answer, asked, listen, say } = yield* make
       const old = listen()
@@ -118,7 +118,7 @@ describe("a listener with a durable position", () => {
     })
   )
 
-  it.effect("is told in one batch what came in the middle of a page", () =>
+  it.effect("receives the rest of a tick in one batch at the end of the tick", () =>
     Effect.gen(function* () {
       const { answer, asked, listen, say } = yield* make
       listen()
@@ -171,23 +171,25 @@ describe("a listener with a durable position", () => {
       })
   )
 
-  it.effect("of the past is told the gap alone when the server cannot go back so far", () =>
-    Effect.gen(function* () {
-      const { answer, asked, listen, say } = yield* make
-      const old = listen()
-      yield* TestClock.adjust(1)
-      answer("fresh", cursorAt(10))
-      say(events(cursorAt(20), 20))
-      old.told()
-      const joined = listen(cursorAt(2))
-      answer("reset", cursorAt(25))
-      assert.deepStrictEqual(joined.told(), [["retention"], cursorAt(25), cursorAt(25)])
-      assert.deepStrictEqual(asked(), [undefined, "-", cursorAt(2), "-", cursorAt(20)])
-      answer("recovered", cursorAt(20))
-      say(events(cursorAt(26), 22, 24, 26))
-      assert.deepStrictEqual(old.told(), [cursorAt(20), [22, 24, 26], cursorAt(26)])
-      assert.deepStrictEqual(joined.told(), [cursorAt(25), [26], cursorAt(26)])
-    })
+  it.effect(
+    "of the past is the only one that receives the gap when the server cannot go back so far",
+    () =>
+      Effect.gen(function* () {
+        const { answer, asked, listen, say } = yield* make
+        const old = listen()
+        yield* TestClock.adjust(1)
+        answer("fresh", cursorAt(10))
+        say(events(cursorAt(20), 20))
+        old.told()
+        const joined = listen(cursorAt(2))
+        answer("reset", cursorAt(25))
+        assert.deepStrictEqual(joined.told(), [["retention"], cursorAt(25), cursorAt(25)])
+        assert.deepStrictEqual(asked(), [undefined, "-", cursorAt(2), "-", cursorAt(20)])
+        answer("recovered", cursorAt(20))
+        say(events(cursorAt(26), 22, 24, 26))
+        assert.deepStrictEqual(old.told(), [cursorAt(20), [22, 24, 26], cursorAt(26)])
+        assert.deepStrictEqual(joined.told(), [cursorAt(25), [26], cursorAt(26)])
+      })
   )
 
   it.effect("opens the channel at the oldest of several", () =>
@@ -205,7 +207,7 @@ describe("a listener with a durable position", () => {
     })
   )
 
-  it.effect("of another database is told a gap, and the stream stays", () =>
+  it.effect("of another database receives a gap, and the stream stays", () =>
     Effect.gen(function* () {
       const { answer, asked, listen, say } = yield* make
       const old = listen()
@@ -257,7 +259,7 @@ describe("a listener with a durable position", () => {
     })
   )
 
-  it.effect("is told a gap when the stream goes on in another database meanwhile", () =>
+  it.effect("receives a gap when the stream goes on in another database meanwhile", () =>
     Effect.gen(function* () {
       const { answer, listen, say } = yield* make
       listen()
@@ -297,7 +299,7 @@ describe("a listener whose subscription is not active", () => {
     })
   )
 
-  it.effect("C3: hears once that the server refused it for now, and that the client goes on", () =>
+  it.effect("hears once that the server refused it for now, and that the client goes on", () =>
     Effect.gen(function* () {
       const { answer, asked, listen, server } = yield* make
       const { told } = listen()
@@ -309,7 +311,7 @@ describe("a listener whose subscription is not active", () => {
       refuse(later.code)
       const [error] = told() as [Refused]
       assert.deepInclude(error, { _tag: "Refused", channel, ...later, retryAfter: 400 })
-      // One that comes meanwhile hears it too.
+      // A listener that joins meanwhile receives it too.
       assert.deepStrictEqual(listen().told(), [error])
       yield* TestClock.adjust(400)
       refuse(later.code)
@@ -321,7 +323,7 @@ describe("a listener whose subscription is not active", () => {
       assert.strictEqual(asked().length, 4)
       answer("fresh", cursorAt(10))
       assert.deepStrictEqual(told(), [cursorAt(10)])
-      // One that was active is told as well, with the time until the client asks again.
+      // A listener that was active receives it as well, with the time until the next request.
       server.last.say({ type: "ended", channel, ...later })
       const [ended] = told() as [Refused]
       assert.strictEqual(ended.code, later.code)

@@ -12,7 +12,7 @@ const Orders = Channel.make(Outbox.channel, Schema.Finite)
 
 type Ids = ReadonlyArray<number>
 
-/** Refuses what it has: then something was told twice. */
+/** Throws for an id that it has: then the client delivered it twice. */
 const add = (ids: Ids, id: number): Ids => {
   if (ids.includes(id)) throw new Error(`${id} twice`)
   return [...ids, id].toSorted((a, b) => a - b)
@@ -66,7 +66,7 @@ const make = Effect.gen(function* () {
 })
 
 describe("RealtimeClient.state", () => {
-  it.effect("C14: joins exactly a channel that is open and busy, without a gap or a request", () =>
+  it.effect("joins exactly a channel that is open and busy, without a gap or a request", () =>
     Effect.gen(function* () {
       const { client, outbox, settle, subscribes, told } = yield* make
       const gaps: Array<unknown> = []
@@ -94,7 +94,7 @@ describe("RealtimeClient.state", () => {
     })
   )
 
-  it.effect("C1: goes on from the cursor of the snapshot that it begins with", () =>
+  it.effect("goes on from the cursor of the snapshot that it begins with", () =>
     Effect.gen(function* () {
       const { client, commit, outbox, settle, told } = yield* make
       told(5)
@@ -109,7 +109,7 @@ describe("RealtimeClient.state", () => {
   )
 
   it.effect.each(["a listener", "another state"])(
-    "C1: also where %s has the channel open, and stands later",
+    "also where %s has the channel open, and stands later",
     (other) =>
       Effect.gen(function* () {
         const { client, outbox, settle, told } = yield* make
@@ -129,7 +129,7 @@ describe("RealtimeClient.state", () => {
       })
   )
 
-  it.effect("C1: brings a read that is older than the subscription up to date", () =>
+  it.effect("brings a read that is older than the subscription up to date", () =>
     Effect.gen(function* () {
       const { client, outbox, settle, told } = yield* make
       // The answer of a cache.
@@ -143,7 +143,7 @@ describe("RealtimeClient.state", () => {
     })
   )
 
-  it.effect("C1: reads again when the server cannot go back to the state that it was given", () =>
+  it.effect("reads again when the server cannot go back to the state that it was given", () =>
     Effect.gen(function* () {
       const { client, outbox, settle, told } = yield* make
       told(1)
@@ -173,7 +173,7 @@ describe("RealtimeClient.state", () => {
     })
   )
 
-  it.effect("C5: tries a read that failed again, ever more slowly, and goes on", () =>
+  it.effect("tries a read that failed again, ever more slowly, and goes on", () =>
     Effect.gen(function* () {
       const { client, outbox, settle, told } = yield* make
       const reads: Array<number> = []
@@ -197,7 +197,7 @@ describe("RealtimeClient.state", () => {
     })
   )
 
-  it.effect("32: is stale with a reason, and asks little, where every answer is a reset", () =>
+  it.effect("is stale with a reason, and asks little, where every answer is a reset", () =>
     Effect.gen(function* () {
       const { client, outbox, settle, subscribes, told } = yield* make
       told(1)
@@ -232,7 +232,7 @@ describe("RealtimeClient.state", () => {
     })
   )
 
-  it.effect("32: likewise where every read fails", () =>
+  it.effect("likewise where every read fails", () =>
     Effect.gen(function* () {
       const { client, settle, subscribes } = yield* make
       let reads = 0
@@ -265,7 +265,7 @@ describe("RealtimeClient.state", () => {
     })
   )
 
-  it.effect("C3: is stale while the server refuses it for now, with the error, and goes on", () =>
+  it.effect("is stale while the server refuses it for now, with the error, and goes on", () =>
     Effect.gen(function* () {
       const { client, outbox, settle } = yield* make
       outbox.refuse()
@@ -315,7 +315,7 @@ describe("RealtimeClient.state", () => {
     })
   )
 
-  it.effect("interrupts a read that nobody waits for any more", () =>
+  it.effect("interrupts a read when another one replaces it, and when the consumer leaves", () =>
     Effect.gen(function* () {
       const { client, settle } = yield* make
       let interrupted = 0

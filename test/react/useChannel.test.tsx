@@ -317,7 +317,7 @@ describe("useChannel", () => {
   })
 
   it("tells a first read that failed from a later one, and reads again when the link is back", async () => {
-    // The next try comes in so long that only the link can be why it came.
+    // The backoff is so long that only the link can cause the next read.
     const hour = 3_600_000
     const { render, say, server, store, subscribed } = page({
       backoff: { ...Backoff.client, first: hour, initial: hour, cap: hour }
@@ -372,14 +372,14 @@ describe("useChannel", () => {
     const reading = promised<RealtimeEvent.Snapshot<Values>>()
     render(<View load={() => reading.promise} />)
     await subscribed(1)
-    // 1 was committed before the state was read, and came while it was read; 98 is open still.
+    // 1 committed before the read and arrived during it; 98 is open.
     await say(committedUpTo(seen(100n, 50n, 98n), [1, 99]))
     await act(async () => {
       reading.resolve({ _tag: "Snapshot", value: [1000], cursor })
       await reading.promise
     })
     await settle(() => list().value.includes(1000))
-    // And late: 3 is in the state, 2 came after it, 4 was still open then.
+    // After the read: the state contains 3. 2 committed later, and the transaction of 4 was open.
     await say(committedUpTo(seen(101n, 50n), [3, 98], [2, 100]), committed([4, 50], [5, 101]))
     await settle(() => list().value.includes(5))
     expect(list()).toMatchObject({ value: [1000, 2, 4, 5], status: "live" })

@@ -1,10 +1,9 @@
 /**
  * Joins a state and the events behind it into one value, and says how far the value can be believed.
  *
- * In: what a listener is told, and reads of the state. Out: a value, a status, an error. A state with a
+ * In: what a listener receives, and reads of the state. Out: a value, a status, an error. A state with a
  * cursor is exact, however old it is and whatever the channel does meanwhile: the stream goes on from that
- * cursor. It knows no framework, no frames of a page and no promises; `Collector` and
- * `RealtimeClient.state` stand on it.
+ * cursor. `Collector` adds promises and the frames of a page, `RealtimeClient.state` adds Streams.
  *
  * @since 0.1.0
  */
@@ -18,31 +17,31 @@ import type { Listener, SubscribeError, Subscriptions } from "./subscriptions.ts
 import type { Time } from "./time.ts"
 
 /**
- * How far a value made of events can be believed.
+ * How far to believe a value made of events.
  *
- * - `loading`: not joined to the events yet, or the first read of the state is not done.
+ * - `loading`: the value has not joined the events yet, or the first read of the state is not done.
  * - `live`: the events flow, and none is missing.
- * - `stale`: the value may be behind. The link is away, the server refused the channel for now (`error`
- *   says why, and after how long the client asks again), a gap was not read again, a later read failed,
- *   or the reducer threw.
- * - `error`: nothing follows (`error` is `Refused` or `ConnectionStopped`), or the first read failed, which
- *   is tried again.
+ * - `stale`: the value may be behind. The link is away, the server rejected the channel for now (`error`
+ *   is a `Refused` with `retryAfter`: the client goes on by itself), the state was not read again since a
+ *   gap, a later read failed, or the reducer threw.
+ * - `error`: nothing follows (`error` is `Refused` or `ConnectionStopped`), or the first read failed and
+ *   will be retried.
  *
  * @category models
  * @since 0.1.0
  */
 export type Status = "loading" | "live" | "stale" | "error"
 
-/** The value, and what is known of it. */
+/** A value with its status. */
 export interface Shown<out S> {
   readonly value: S
   readonly status: Status
   readonly error: unknown
 }
 
-/** Reads the state; calls one of the two later, not before it returns. Gives back the way to give it up. */
+/** Reads the state and calls one of the two, after it has returned. Its result cancels the read. */
 export type Read<out S> = (
-  done: (state: S | Snapshot<S>) => void,
+  loaded: (state: S | Snapshot<S>) => void,
   failed: (cause: unknown) => void
 ) => (() => void) | void
 
@@ -51,13 +50,13 @@ export interface Options<in out S, in out A> {
   readonly initial: S | Snapshot<S>
   /** May throw. */
   readonly reduce: (value: S, payload: A) => S
-  /** The way to read the state, asked before each read. */
+  /** Gives the way to read the state, before each read. */
   readonly load: () => Read<S> | undefined
   /** Whether any event makes the value current again. */
   readonly heals?: boolean | undefined
   readonly onChange: () => void
   readonly onGap?: (gap: Gap) => void
-  /** The channel was refused for now, a read by `load` failed, or the reducer threw. */
+  /** The server rejected the channel for now, a read by `load` failed, or the reducer threw. */
   readonly onError?: (error: unknown) => void
   readonly onEnd: (error: SubscribeError) => void
 }
@@ -65,7 +64,7 @@ export interface Options<in out S, in out A> {
 export interface Collecting<in out S> {
   readonly shown: () => Shown<S>
   readonly start: () => void
-  /** It goes on from its position when it starts again. */
+  /** The next `start` goes on from the position of the value. */
   readonly stop: () => void
   /** Reads the state now, by default as `load` says. */
   readonly read: (read?: Read<S>) => void
@@ -73,12 +72,13 @@ export interface Collecting<in out S> {
 
 export type Collect = <S, A>(options: Options<S, A>) => Collecting<S>
 
-/** At most so many reads by `load` begin in a minute, of which the first few wait for nothing. */
+/** At most so many reads by `load` begin in a minute. */
 const maxReads = 9
+/** So many of them begin at once, the others with the delay of a failure. */
 const quickReads = 4
 const minute = 60_000
 
-export const isSnapshot = <S>(state: S | Snapshot<S>): state is Snapshot<S> =>
+const isSnapshot = <S>(state: S | Snapshot<S>): state is Snapshot<S> =>
   (state as Snapshot<S> | null | undefined)?._tag === "Snapshot"
 
 export const valueOf = <S>(state: S | Snapshot<S>): S => (isSnapshot(state) ? state.value : state)
@@ -86,11 +86,11 @@ export const valueOf = <S>(state: S | Snapshot<S>): S => (isSnapshot(state) ? st
 /** Runs an effect for each read. */
 export const readOf =
   <S, E>(load: Effect.Effect<S | Snapshot<S>, E>, { fork }: Time): Read<S> =>
-  (done, failed) =>
+  (loaded, failed) =>
     fork(
       Effect.andThen(Effect.yieldNow, Effect.exit(load)).pipe(
         Effect.map((exit) =>
-          Exit.isSuccess(exit) ? done(exit.value) : failed(Cause.squash(exit.cause))
+          Exit.isSuccess(exit) ? loaded(exit.value) : failed(Cause.squash(exit.cause))
         )
       )
     )
@@ -105,33 +105,34 @@ export const make =
   <S, A>(options: Options<S, A>): Collecting<S> => {
     const { channel, initial } = options
     let value = valueOf(initial)
-    /** `value` has everything that was told up to here. */
+    /** `value` has everything up to here. */
     let cursor = isSnapshot(initial) ? initial.cursor : undefined
     let leave: (() => void) | undefined
     /** The subscription has been active, and is. */
     let joined = false
     let active = false
-    /** The first read is done, or there is none. */
+    /** The first read is done, or none is needed. */
     let isRead = cursor !== undefined || options.load() === undefined
-    /** Something is missing in `value`: what a gap told, until it is read again. */
+    /** Events are missing in `value`. */
     let behind = false
+    /** The latest gap since the last read. */
     let gap: Gap | undefined
     let ended: SubscribeError | undefined
     let refusal: unknown
     /** What a read or the reducer threw last, until a read succeeds. */
     let failed: unknown
-    /** A state that takes the place of `value` as soon as the stream is there. */
+    /** A state that replaces `value` as soon as the stream stands at its cursor. */
     let next: Snapshot<S> | undefined
 
-    /** The state is to be read when the subscription is active. */
+    /** A read must begin when the subscription is active. */
     let due = !isRead
-    /** The read under way: where it began, and the events since then. */
+    /** The running read: the position at its beginning, and the events since then. */
     let reading: { from: string | undefined; events: Array<Event<A>>; hasGap: boolean } | undefined
     let giveUp: (() => void) | void
-    /** A read that waits; calling it prevents it. */
+    /** Cancels the read that waits for its time. */
     let waiting: (() => void) | undefined
     let failures = 0
-    /** When reads by `load` began, in the last minute. */
+    /** The times at which reads by `load` began in the last minute. */
     let begun: ReadonlyArray<number> = []
 
     const status = (): Status =>
@@ -191,7 +192,7 @@ export const make =
             covers(state.cursor, mine.from) &&
             covers(cursor!, state.cursor)
           ) {
-            // The stream has passed it, and was heard from before it on.
+            // The stream has passed the state's cursor, and the read began before that cursor.
             const isIncluded = seenEvent(readDurable(state.cursor))
             replace(state.value)
             for (const event of mine.events) if (!isIncluded(event)) apply(event)
@@ -215,7 +216,7 @@ export const make =
       )
     }
 
-    /** Reads as `load` says: at once, or later where it failed or was asked for too often. */
+    /** Begins a read by `load`: at once, or later after failures and after many reads. */
     const load = () => {
       due = false
       if (waiting !== undefined || options.load() === undefined) return
@@ -234,7 +235,7 @@ export const make =
         }
       }
       if (delay === 0) return begin()
-      // Why it is behind, until it is read.
+      // The error says why the value stays behind until then.
       failed ??= gap
       waiting = after(delay, begin)
     }
@@ -245,7 +246,7 @@ export const make =
       leave = listen(channel, listener, from)
     }
 
-    /** Nothing more comes for `next`. */
+    /** Takes `next` without the stream. */
     const rest = () => {
       if (next === undefined) return
       replace(next.value)
@@ -255,10 +256,10 @@ export const make =
 
     /** The subscription is active. */
     const arrive = (isGap: boolean) => {
-      // A state that the stream cannot go back to is better than none, and worse than any other.
+      // The stream could not go back to the state: then it is better than no state, and worse than the old one.
       if (next !== undefined && !(isGap && isRead)) replace(next.value)
       next = undefined
-      // What failed while the link was away may work again.
+      // A read that failed while the link was away may succeed now.
       if (!active && waiting !== undefined) {
         cancelWait()
         failures = 0

@@ -6,9 +6,9 @@
  * compared with what is wanted now, so no order of coming, going and losing the link can leave the
  * two apart. Frames of a channel count only while its latest request is answered with `subscribed`.
  *
- * A listener joins at any durable position. One that is newer than the stream has its events held until
- * the stream has passed its position. For one that is older the share subscribes again from there, and
- * the other members keep their positions meanwhile, as if they were newer ones that join.
+ * A listener joins at any durable position. If its position is newer than the stream, the share holds its
+ * events until the stream has passed that position. If it is older, the share subscribes again from there,
+ * and every other member keeps its own position until the stream has passed it.
  *
  * @since 0.1.0
  */
@@ -43,9 +43,9 @@ export interface Listener<in A> {
   /** The subscription is active, or moved without events: all that is committed from here on comes. */
   readonly onCursor?: ((cursor: string) => void) | undefined
   /**
-   * The subscription is not active now: the link is away, or the server refused it for now (`error`,
-   * which the client asks again after `error.retryAfter`). Told once per change; the next event or
-   * `onCursor` tells that it is active again.
+   * The subscription is not active now: the link is away, or the server rejected it for now (`error`). The
+   * client subscribes again by itself, after `error.retryAfter`. Called once per change. The next call of
+   * `onEvents` or `onCursor` means that the subscription is active again.
    */
   readonly onInactive?: ((error: Refused | undefined) => void) | undefined
   /** Nothing follows; after `ConnectionStopped`, unless it begins again while the listener is there. */
@@ -56,17 +56,17 @@ interface Member {
   readonly channel: Any
   readonly listener: Listener<unknown>
   /**
-   * Its own position; `null` while it stands where the stream stands. `undefined`: it wants what the
-   * first answer gives, and misses nothing.
+   * Its own position, or `null` while it stands where the stream stands. `undefined`: it joins where the
+   * first answer says.
    */
   from: string | null | undefined
-  /** While its position is newer than the stream: the events that are not in it. */
+  /** While its position is newer than the stream: the events that its position does not have. */
   held: Array<RealtimeEvent<unknown>> | undefined
-  /** `undefined` while it knows that it is active, else the code of the refusal that it was told, or "". */
+  /** `undefined` while it is active, else the code of the refusal that it has received, or "". */
   away: string | undefined
 }
 
-/** What a member is told together: the events, and the position where they do not carry it. */
+/** What a member receives in one step: events, and a cursor where the events do not carry it. */
 type Told = readonly [
   member: Member,
   batch: ReadonlyArray<RealtimeEvent<unknown>>,
@@ -88,12 +88,12 @@ interface Share {
 /** Unanswered requests at once; the protocol allows 100 for subscriptions and publishes together. */
 const maxRequests = 60
 
-/** A member that would hold more events has them replayed instead: it is the server's own bound of a replay. */
+/** Beyond so many held events the server replays them instead: it is the server's own bound of a replay. */
 const maxHeld = 10_000
 
 export interface Subscriptions extends Above {
   readonly listen: <A>(channel: Channel<A>, listener: Listener<A>, from?: string) => () => void
-  /** The last event that was delivered on a channel for as long as it has been open without a break. */
+  /** The last event that the open subscription of a channel delivered. */
   readonly last: <A>(channel: Channel<A>) => Event<A> | undefined
 }
 
@@ -114,7 +114,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     let asked: string | undefined
     /** While it is on: the position of the last frame received. */
     let cursor: string | undefined
-    /** Where the stream stood before it began to replay for a member, until it has passed that again. */
+    /** Where the stream stood before a replay for a new member, until it has passed that position again. */
     let head: string | undefined
     /** The last event at the head of the stream. */
     let last: WireEvent | undefined
@@ -122,7 +122,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     let since = Infinity
     /** Refusals in a row that said later. */
     let failures = 0
-    /** The latest of them. */
+    /** The latest refusal, while it holds. */
     let refusal: Refused | undefined
     /** Nothing is asked until the server may have another answer; calling it ends that. */
     let resting: (() => void) | undefined
@@ -144,11 +144,11 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       }
     }
 
-    /** The stream has what a member waits for already. */
+    /** Whether the stream has passed the position that a member waits for. */
     const isPassed = ({ from, held }: Member) =>
       typeof from === "string" && held === undefined && covers(cursor!, from)
 
-    /** The oldest position of a member: all others are newer, if they can be compared. */
+    /** The oldest position of all members, or the first where they cannot be compared. */
     const oldest = () => {
       const all = [...new Set(Array.from(members, ({ from }) => from ?? []).flat())]
       return all.find((one) => all.every((other) => covers(other, one))) ?? all[0]
@@ -170,7 +170,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       })
     }
 
-    /** The stream breaks off: each member keeps the position up to which it was told everything. */
+    /** The stream breaks off: each member keeps the position up to which it has received everything. */
     const keep = () => {
       for (const member of members) {
         if (member.from === null) member.from = cursor
@@ -184,12 +184,12 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       head = refusal = undefined
     }
 
-    /** Over a copy, because whoever is told may come and go meanwhile. */
+    /** Over a copy, because a listener may leave or join meanwhile. */
     const each = (tell: (member: Member) => void) => {
       for (const member of Array.from(members)) if (members.has(member)) tell(member)
     }
 
-    /** What each is told is known before the first is told: whoever is told may change anything. */
+    /** Finds what all members receive before the first one receives it, because a listener may change anything. */
     const tell = (find: (member: Member) => Told | undefined) => {
       for (const told of Array.from(members, find)) {
         if (told === undefined) continue
@@ -201,7 +201,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       }
     }
 
-    /** Tells each that does not know it that it is not active. */
+    /** Calls `onInactive` of each member that has not received this yet. */
     const inactive = (error?: Refused) => {
       const code = error?.code ?? ""
       each((member) => {
@@ -220,7 +220,6 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
 
     /** The server will not, or not now. */
     const refused = (answer: RefusalFields) => {
-      over()
       const error = connection.refused(name, answer)
       if (error !== undefined) return end(error)
       if (now() - since >= connection.resetAfter) failures = 0
@@ -239,8 +238,9 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       new Gap({ channel: name, reason, cursor: at })
 
     /**
-     * Compares a member's position with the stream's. At `here` it goes on with the stream; what follows
-     * `lost` is not to be had. An older one is told nothing: the stream must go back first.
+     * Compares a member's position with the stream's. A member at `here` goes on with the stream, and the
+     * server cannot replay what follows `lost`. An older member receives nothing: the stream must go back
+     * first.
      */
     const place = (member: Member, here?: string, lost?: string): Told | undefined => {
       const { from } = member
@@ -298,7 +298,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       })
     }
 
-    /** What was held, in one batch that ends at a position. */
+    /** Makes one batch of held events, with the cursor `at` on the last one. */
     const together = (
       held: ReadonlyArray<RealtimeEvent<unknown>>,
       at: string,
@@ -321,7 +321,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       if (head !== undefined && covers(at, head) !== false) head = undefined
 
       const gaps = frame.type === "gap" ? [gap(frame.reason, at)] : []
-      /** Decoded once per definition, not once per listener. */
+      /** Decodes once per definition, not once per listener. */
       const decoded = new Map<object, ReadonlyArray<RealtimeEvent<unknown>>>()
       const broughtTo = ({ channel }: Member) => {
         if (events.length === 0) return gaps
@@ -370,7 +370,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
         connection.look()
         lingering?.()
         lingering = undefined
-        // What is replayed for another member is no news.
+        // Events that the server replays for another member are old.
         member.from ??= head
         if (on && !asking) tell((one) => (one === member ? place(one, cursor) : undefined))
         else if (refusal !== undefined) inactive(refusal)
@@ -388,8 +388,9 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       },
       receive: (frame) => {
         if (asking || !on) return
-        if (frame.type === "ended") refused(frame)
-        else received(frame)
+        if (frame.type !== "ended") return received(frame)
+        over()
+        refused(frame)
       },
       stop: (error) => each(({ listener }) => listener.onEnd(error)),
       last: (channel) => last && decode(channel, [last], cursor ?? "", "")[0]

@@ -35,7 +35,7 @@ export const make = (server: FakeSocket.FakeServer) => {
   /** Handed out up to here, and the end of the tick in progress. */
   let at: Cursor.Position = empty
   let end = empty.base as Cursor.PgSnapshot
-  /** Who subscribed during a tick has been told all of it already. */
+  /** A client that subscribed during a tick has received all of it already. */
   let joinedDuring = false
 
   const seen = (position: Cursor.Position) =>
@@ -133,7 +133,7 @@ export const make = (server: FakeSocket.FakeServer) => {
       const mine = page.filter((message) => message.channel === channel)
       if (on && !joinedDuring) {
         if (mine.length > 0) frames.push(events(mine, format(at)))
-        // A channel that was told of a part is told where the tick ended.
+        // A channel whose batch ended in the middle of the tick receives its end.
         else if (isAt(end)) frames.push({ type: "cursor", channel, cursor: format(at) })
       }
     },
