@@ -1,4 +1,4 @@
-/** A client whose network goes away: how soon it sees that, what waits meanwhile, and when it comes back. */
+/** A client without a network: how soon it shows that, what waits meanwhile, and when it reconnects. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber } from "effect"
 import * as Schema from "effect/Schema"
@@ -89,7 +89,7 @@ const make = Effect.fnUntraced(function* (options?: Options) {
 const sent = (frames: ReadonlyArray<ClientFrame>, type: ClientFrame["type"]) =>
   frames.filter((frame) => frame.type === type).length
 
-describe("C2: a client that is offline for 12.5 s", () => {
+describe("a client that is offline for 12.5 s", () => {
   it.effect("sees it within 3 s of `offline`; what it published meanwhile happens once", () =>
     Effect.gen(function* () {
       const { effects, offline, online, publish, server, state } = yield* make()
@@ -199,7 +199,7 @@ describe("a client without a network", () => {
       offline()
       yield* TestClock.adjust(5000)
       const before = attempts()
-      // The page is shown: nobody has asked.
+      // The page is shown, and its user has not asked.
       signal()
       yield* TestClock.adjust(0)
       assert.deepStrictEqual([state().status, attempts()], ["waiting", before])
@@ -214,7 +214,7 @@ describe("a client without a network", () => {
     })
   )
 
-  it.effect("comes back within 30 s where the platform is wrong", () =>
+  it.effect("reconnects within 30 s where the platform is wrong", () =>
     Effect.gen(function* () {
       const { attempts, says, server, state } = yield* make()
       says(false)
@@ -240,42 +240,44 @@ describe("a client without a network", () => {
     })
   )
 
-  it.effect("that goes during a token fetch is told once, and goes on when it is back", () =>
-    Effect.gen(function* () {
-      const errors: Array<string> = []
-      let fetches = 0
-      let reachable = true
-      const made = yield* make({
-        token: () =>
-          Effect.delay(
-            Effect.suspend(() => {
-              fetches++
-              return reachable ? Effect.succeed("t") : Effect.fail(new Error("no route"))
-            }),
-            500
-          ),
-        onError: (error) => errors.push(error.message)
+  it.effect(
+    "reports a token callback that fails offline once, and asks again when it is online",
+    () =>
+      Effect.gen(function* () {
+        const errors: Array<string> = []
+        let fetches = 0
+        let reachable = true
+        const made = yield* make({
+          token: () =>
+            Effect.delay(
+              Effect.suspend(() => {
+                fetches++
+                return reachable ? Effect.succeed("t") : Effect.fail(new Error("no route"))
+              }),
+              500
+            ),
+          onError: (error) => errors.push(error.message)
+        })
+        assert.strictEqual(made.state().status, "connecting")
+        reachable = false
+        made.offline()
+        yield* TestClock.adjust(61_000)
+        assert.strictEqual(made.state().status, "waiting")
+        assert.deepInclude(made.state(), {
+          reason: "token",
+          message: "The token callback failed: Error: no route"
+        })
+        assert.deepStrictEqual(errors, ["The token callback failed: Error: no route"])
+        assert.strictEqual(fetches, 3)
+        reachable = true
+        made.online()
+        yield* TestClock.adjust(510)
+        assert.strictEqual(made.state().status, "open")
+        made.offline()
+        yield* TestClock.adjust(40_000)
+        // The token is still good, so the client did not ask for another.
+        assert.strictEqual(fetches, 4)
       })
-      assert.strictEqual(made.state().status, "connecting")
-      reachable = false
-      made.offline()
-      yield* TestClock.adjust(61_000)
-      assert.strictEqual(made.state().status, "waiting")
-      assert.deepInclude(made.state(), {
-        reason: "token",
-        message: "The token callback failed: Error: no route"
-      })
-      assert.deepStrictEqual(errors, ["The token callback failed: Error: no route"])
-      assert.strictEqual(fetches, 3)
-      reachable = true
-      made.online()
-      yield* TestClock.adjust(510)
-      assert.strictEqual(made.state().status, "open")
-      made.offline()
-      yield* TestClock.adjust(40_000)
-      // The token is still good: nobody was asked.
-      assert.strictEqual(fetches, 4)
-    })
   )
 })
 
@@ -348,34 +350,36 @@ describe("a key of one's own", () => {
   )
 })
 
-describe("what the server is told of a publish's time", () => {
-  it.effect("a publish that came too late there is Expired here, and not sent again", () =>
-    Effect.gen(function* () {
-      const { effects, network, publish, server } = yield* make()
-      network.answering = (frame) => frame.type !== "publish"
-      const fiber = yield* publish(1)
-      const [frame] = server.last.of("publish")
-      effects.clear()
-      const message = "The publish came later than the client gave it time."
-      server.last.say({
-        type: "error",
-        id: frame!.id,
-        code: "publish/expired",
-        message,
-        retry: "never"
+describe("the time that a publish has on the server", () => {
+  it.effect(
+    "a publish that the server drops is Expired, and the client does not send it again",
+    () =>
+      Effect.gen(function* () {
+        const { effects, network, publish, server } = yield* make()
+        network.answering = (frame) => frame.type !== "publish"
+        const fiber = yield* publish(1)
+        const [frame] = server.last.of("publish")
+        effects.clear()
+        const message = "The publish came later than the client gave it time."
+        server.last.say({
+          type: "error",
+          id: frame!.id,
+          code: "publish/expired",
+          message,
+          retry: "never"
+        })
+        const exit = yield* Fiber.join(fiber)
+        const reason = Exit.isFailure(exit) ? exit.cause.reasons[0] : undefined
+        assert.deepInclude(reason?._tag === "Fail" && reason.error, {
+          _tag: "Expired",
+          channel: "room",
+          millis: 60_000,
+          sent: true
+        })
+        network.answering = () => true
+        yield* TestClock.adjust(60_000)
+        assert.strictEqual(effects.size, 0)
       })
-      const exit = yield* Fiber.join(fiber)
-      const reason = Exit.isFailure(exit) ? exit.cause.reasons[0] : undefined
-      assert.deepInclude(reason?._tag === "Fail" && reason.error, {
-        _tag: "Expired",
-        channel: "room",
-        millis: 60_000,
-        sent: true
-      })
-      network.answering = () => true
-      yield* TestClock.adjust(60_000)
-      assert.strictEqual(effects.size, 0)
-    })
   )
 
   it.effect("is what is left of its time, and at most 10 minutes", () =>
@@ -395,8 +399,8 @@ describe("what the server is told of a publish's time", () => {
   )
 })
 
-describe("what the owner of a client is told", () => {
-  it.effect("a connection that has stopped once, however many listen", () =>
+describe("the option onError of a client", () => {
+  it.effect("receives one error per stopped connection, however many listen", () =>
     Effect.gen(function* () {
       const errors: Array<object> = []
       const { client, server } = yield* make({ onError: (error) => errors.push(error) })
@@ -415,7 +419,7 @@ describe("what the owner of a client is told", () => {
     })
   )
 
-  it.effect("a token callback that fails once in a row, with its cause", () =>
+  it.effect("receives one error per token callback that fails in a row, with its cause", () =>
     Effect.gen(function* () {
       const errors: Array<{ readonly _tag: string; readonly cause?: unknown }> = []
       let works = false
@@ -443,7 +447,7 @@ describe("what the owner of a client is told", () => {
     })
   )
 
-  it.effect("nothing of a client that is closed", () =>
+  it.effect("receives nothing when the client is closed", () =>
     Effect.gen(function* () {
       const errors: Array<unknown> = []
       yield* Effect.scoped(make({ onError: (error) => errors.push(error) }))

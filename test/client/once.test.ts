@@ -16,7 +16,7 @@ const Durable = Channel.make("durable", N, { delivery: "durable", publish: true 
 
 const waits = [1, 300, 2000, 11_000, 25_000, 61_000] as const
 
-/** What may happen to the one who publishes, or to the system. */
+/** What may happen to the publisher, or to the system. */
 const Step = Schema.Union([
   Schema.Struct({ publish: Schema.Literals([1, 2, 3]) }),
   // What matters is what happens around it.
@@ -98,7 +98,7 @@ const run = Effect.fnUntraced(function* (
       signal()
     })
   const { network } = writer
-  /** On a live channel what it was told is gone with a server, and what commits unheard with its link. */
+  /** A server forgets the keys of a live channel, and a lost link loses its events. */
   const durable = (effect: Effect.Effect<void>) => (channel === Durable ? effect : Effect.void)
   const does = {
     cut: network.cut,

@@ -43,7 +43,7 @@ const listen = (plain: PlainClient.PlainClient, listeners: number) => {
 }
 
 describe("a client in an Effect application", () => {
-  it.effect("C12: that ends while plain listeners are there is quiet", () =>
+  it.effect("that ends while plain listeners are there is quiet", () =>
     Effect.gen(function* () {
       const { client, close, lines, uncaught } = yield* make()
       const plain = PlainClient.fromClient(client)
@@ -57,7 +57,7 @@ describe("a client in an Effect application", () => {
         [status, reason, message],
         ["stopped", "closed", "The client was closed"]
       )
-      // Also who comes afterwards.
+      // Also for listeners that join afterwards.
       listen(plain, 2)
       yield* TestClock.adjust(1000)
       assert.deepStrictEqual([uncaught, lines], [[], []])

@@ -193,7 +193,7 @@ describe("a connection that has stopped", () => {
     view.unmount()
   })
 
-  it("C11: a token callback that throws keeps its cause for onError and for the page", async () => {
+  it("a token callback that throws keeps its cause for onError and for the page", async () => {
     const server = FakeSocket.make({ auto: true })
     const cause = new Error("the session has ended")
     const errors: Array<{ readonly _tag: string; readonly cause?: unknown }> = []

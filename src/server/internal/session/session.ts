@@ -348,7 +348,7 @@ export class Session implements Patient {
 
 type Decoded = Result.Result<ClientFrame, FrameFault>
 
-/** What came, and when. */
+/** A frame of the client, and when the session received it. */
 interface Received {
   readonly frame: Decoded
   readonly at: number
