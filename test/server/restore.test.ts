@@ -185,6 +185,8 @@ describe("A restored dump", () => {
         const items: Array<OutboxReader.Item> = []
         while (items.at(-1)?._tag !== "Gap") items.push(yield* Queue.take(queue))
         expect(items.at(-1)).toMatchObject({ _tag: "Gap", reason: "source" })
+        // The gap may be of a state on the way to the whole restore, where the reader stood for a moment.
+        yield* reader.position
         for (const old of [cursor, late]) {
           expect(yield* reader.join("table_updates_orders", old)).toMatchObject({
             state: "reset",
