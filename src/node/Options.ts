@@ -1,12 +1,14 @@
 /**
  * The options of the class of `./node`: those of every door, those of the database, and the results that
- * a callback may give.
+ * a callback may give; and the options and the handle of its consumers.
  *
  * @since 0.1.0
  */
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
+import type * as Schema from "effect/Schema"
 import type * as Channel from "../Channel.ts"
+import type { RealtimeEvent } from "../RealtimeEvent.ts"
 import type * as OutboxReader from "../server/OutboxReader.ts"
 import type * as Realtime from "../server/Realtime.ts"
 import type {
@@ -83,4 +85,80 @@ export interface Options<I = undefined>
    * up once, three connections in a row must be rejected for the same reason over this time.
    */
   readonly startPatience?: Duration.Input | undefined
+}
+
+/**
+ * How `snapshot` reads the rows of its query.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SnapshotOptions<A = unknown, I = unknown> {
+  /** Decodes each row. Default: rows are `unknown`, with the values of events. */
+  readonly row?: Schema.Codec<A, I> | undefined
+}
+
+/**
+ * The transaction of a batch. PostgreSQL commits the changes of its queries together with the consumer's
+ * cursor, or neither.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Transaction {
+  /**
+   * Runs one statement and gives its rows as the driver decodes them (bigint for `int8`, `Date` for
+   * `timestamptz`, text for `numeric`). `values` are those of `$1`, `$2` and so on. Rejects with
+   * `TransactionError`. After that PostgreSQL rejects all other queries of the batch, and rolls it back.
+   */
+  readonly query: (
+    text: string,
+    values?: ReadonlyArray<unknown>
+  ) => Promise<ReadonlyArray<Readonly<Record<string, unknown>>>>
+}
+
+/**
+ * The options of `consume`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ConsumeOptions<in A> {
+  /** 1-200 bytes; one name per channel. The database keeps its cursor. */
+  readonly name: string
+  /** Where a name without a cursor begins: `now` (default), the `oldest` retained event, or a cursor. */
+  readonly start?: "now" | "oldest" | { readonly cursor: string } | undefined
+  /**
+   * Handles a batch inside of `transaction`. A gap is among the events in its place. When it throws or
+   * rejects, the server rolls the batch back and hands it over again.
+   */
+  readonly onEvents: (
+    events: ReadonlyArray<RealtimeEvent<A>>,
+    transaction: Transaction
+  ) => Eventually<void, unknown>
+  /**
+   * Runs once per failed attempt, with what `onEvents` threw, a `TransactionError`, or the reason why the
+   * outbox cannot be read. The consumer retries after at most 100 ms at first, and at most 10 s later.
+   * Default: a warning in the log.
+   */
+  readonly onError?: ((error: unknown) => void) | undefined
+}
+
+/**
+ * The handle of a running consumer.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Consumer extends AsyncDisposable {
+  /**
+   * Resolves when the consumer is stopped or its server is closed. Rejects with `ConsumerConflict` when
+   * the name belongs to another channel, and when the server cannot start.
+   */
+  readonly done: Promise<void>
+  /**
+   * Waits at most 1 s until the present batch is committed, then rolls it back. Starts no other batch. Do
+   * not await it inside of `onEvents`.
+   */
+  readonly stop: () => Promise<void>
 }

@@ -6,8 +6,7 @@
  *
  * @since 0.1.0
  */
-import { nodeServer as Defaults } from "../internal/defaults.ts"
-import { PgClient } from "@effect/sql-pg"
+import type { PgClient } from "@effect/sql-pg"
 import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
@@ -15,35 +14,26 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
-import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
-import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { Server } from "node:http"
-import { connect } from "node:net"
 import type { Duplex } from "node:stream"
 import * as Channel from "../Channel.ts"
+import type { Snapshot } from "../RealtimeEvent.ts"
 import { attach } from "../server/internal/door/attach.ts"
 import { claim, pathOf } from "../server/internal/door/claimedPaths.ts"
 import * as Door from "../server/internal/door/door.ts"
-import type { ChannelConflict } from "../server/internal/session/registry.ts"
 import { requireSources } from "../server/internal/door/requireSources.ts"
-import type { NoOutbox, NoSource } from "../server/internal/hub/errors.ts"
-import { address, secured } from "../server/internal/link/pgLink.ts"
 import { keeps } from "../server/internal/hub/durable.ts"
 import { NotificationSource } from "../server/NotificationSource.ts"
 import * as OutboxReader from "../server/OutboxReader.ts"
 import { SchemaName } from "../server/PgInstaller.ts"
-import * as PgNotificationSource from "../server/PgNotificationSource.ts"
 import { hubOf } from "../server/internal/hub/ofRealtime.ts"
 import * as Realtime from "../server/Realtime.ts"
-import type { InvalidOption } from "../server/internal/options.ts"
 import {
   allowAll,
   type Authenticated,
-  AuthRefused,
   type Credentials,
   type IdentityKey,
   type Limits,
@@ -51,9 +41,21 @@ import {
   type Request
 } from "../server/ServerOptions.ts"
 import { checkArguments } from "./internal/arguments.ts"
+import { checkConsumer, startConsumer } from "./internal/consumer.ts"
+import { databaseLayer } from "./internal/databaseLayer.ts"
+import { eventually } from "./internal/eventually.ts"
 import { persistent } from "./internal/persistent.ts"
+import { mayPass, type StartError } from "./internal/startError.ts"
+import { readState } from "./internal/state.ts"
 import { waitingDoor } from "./internal/waitingDoor.ts"
-import type { Eventually, Options } from "./Options.ts"
+import type {
+  Consumer,
+  ConsumeOptions,
+  Eventually,
+  Options,
+  SnapshotOptions,
+  Transaction
+} from "./Options.ts"
 
 export {
   /**
@@ -62,42 +64,42 @@ export {
    */
   RefusedToStart
 } from "./internal/arguments.ts"
+export {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  TransactionError
+} from "./internal/transaction.ts"
 
 /**
- * The server was closed before it became ready, published, or checked rights.
+ * The server was closed before it became ready, published, checked rights, read a state or consumed.
  *
  * @category errors
  * @since 0.1.0
  */
 export class ServerClosed extends Data.TaggedError("ServerClosed")<{
   /** What the server had not done yet. */
-  readonly before: "it was ready" | "it was published" | "rights were checked"
+  readonly before:
+    | "it was ready"
+    | "it was published"
+    | "rights were checked"
+    | "the state was read"
+    | "the consumer began"
 }> {
   override get message(): string {
     return `The server was closed before ${this.before}. Await that before you call close().`
   }
 }
 
-/** How long `close` waits for running publishes, in milliseconds. */
+/** How long `close` waits for running publishes and for the batches of consumers, in milliseconds. */
 const finishMillis = 1000
+
+/** How long `close` waits after that for rollbacks, in milliseconds. */
+const rollbackMillis = 500
 
 /** How often a start is retried after PostgreSQL rejected it. */
 const startEvery = "30 seconds"
-
-type StartError =
-  | PgNotificationSource.StartError
-  | ChannelConflict
-  | InvalidOption
-  | NoOutbox
-  | NoSource
-  | SqlError
-
-/**
- * Whether the failure may end while the process runs: an operator repairs the database, its roles, its
- * certificate or the pooler.
- */
-const mayPass = ({ _tag }: StartError): boolean =>
-  _tag === "DatabaseRefused" || _tag === "ListenNotDelivered"
 
 /**
  * The types of the class's options, and of the arguments and results of its callbacks.
@@ -108,15 +110,21 @@ const mayPass = ({ _tag }: StartError): boolean =>
 export declare namespace RealtimeServer {
   export type {
     Authenticated,
+    Consumer,
+    ConsumeOptions,
     Credentials,
     Eventually,
     IdentityKey,
     Limits,
     Options,
     Rate,
-    Request
+    Request,
+    SnapshotOptions,
+    Transaction
   }
 }
+
+type Services = Realtime.Realtime | OutboxReader.OutboxReader | PgClient.PgClient
 
 /**
  * Attaches a WebSocket door to an HTTP server.
@@ -144,14 +152,19 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
    * closed first. After a rejection the server retries every 30 s; `isReady` is true once it has started.
    */
   readonly ready: Promise<void>
-  readonly #runtime: ManagedRuntime.ManagedRuntime<Realtime.Realtime, unknown>
+  readonly #runtime: ManagedRuntime.ManagedRuntime<Services, unknown>
   readonly #publishing = new Set<Promise<void>>()
+  readonly #consumers = new Set<Consumer>()
+  /** Whether the server has a reader of the outbox. */
+  readonly #readsOutbox: boolean
+  /** Ends the pool's sessions. */
+  readonly #cut: Effect.Effect<void>
   readonly #stopWaiting: Effect.Effect<void>
   readonly #leavePath: () => void
   /** The failure of the last attempt to start. */
   #failure: unknown
-  /** Rejects waiting publishes when the start has failed. */
-  #unpublished = new AbortController()
+  /** Rejects calls that wait for the start when the start has failed. */
+  #waiting = new AbortController()
   #door: Door.Door | undefined
   #closed = false
   #draining = false
@@ -181,6 +194,18 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       wake,
       ...door
     } = options
+    const database = {
+      listenUrl,
+      maxConnections,
+      maxMemoryAge,
+      maxMemoryBytes,
+      maxMemoryEvents,
+      maxReplayMemory,
+      maxReplayQueue,
+      maxReplays,
+      startPatience,
+      wake
+    }
     const path = pathOf(door)
     this.#leavePath = claim(server, path)
     const waiting = Scope.makeUnsafe()
@@ -195,6 +220,8 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     const cut = Effect.sync(() => {
       for (const socket of sockets) socket.destroy()
     })
+    this.#cut = cut
+    this.#readsOutbox = channels.some(keeps)
     const open = Effect.gen({ self: this }, function* () {
       // The last finalizer, before the pool closes its sessions at a database that may not answer.
       yield* Effect.addFinalizer(() => cut)
@@ -235,37 +262,6 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
         yield* Effect.logInfo("effect-realtime has started after all")
       this.#failure = undefined
     })
-    const direct = listenUrl === undefined ? undefined : Redacted.make(listenUrl)
-    const alone = wake === "poll" && listenUrl === undefined && channels.every(keeps)
-    const source = alone
-      ? Layer.empty
-      : PgNotificationSource.layer({ listenUrl: direct, startPatience })
-    const { connection } = Result.getOrThrow(secured({ url: Redacted.make(databaseUrl!) }))
-    const pool = PgClient.layer({
-      ...connection,
-      maxConnections: maxConnections ?? Defaults.maxConnections,
-      applicationName: "effect-realtime",
-      stream: () => {
-        const socket = connection.stream?.() ?? connect(address(connection))
-        sockets.add(socket)
-        socket.once("close", () => sockets.delete(socket))
-        return socket
-      }
-    })
-    // It needs one more connection and the installed objects, so only when a channel is durable.
-    const outbox = channels.some(keeps)
-      ? OutboxReader.layer({
-          readUrl: direct,
-          startPatience,
-          wake,
-          maxMemoryEvents,
-          maxMemoryAge,
-          maxMemoryBytes,
-          maxReplays,
-          maxReplayQueue,
-          maxReplayMemory
-        })
-      : Layer.empty
     const whole = Layer.effectDiscard(open).pipe(
       Layer.provideMerge(
         Layer.effect(
@@ -273,20 +269,19 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
           Realtime.make({ maxChannels, maxMemoryEvents, maxMemoryAge, maxMemoryBytes })
         )
       ),
-      Layer.provide(Layer.merge(source, outbox)),
-      Layer.provide(pool),
-      Layer.provide(schema === undefined ? Layer.empty : Layer.succeed(SchemaName, schema))
+      Layer.provideMerge(databaseLayer(databaseUrl!, database, channels, sockets)),
+      Layer.provideMerge(schema === undefined ? Layer.empty : Layer.succeed(SchemaName, schema))
     )
     const refused = Promise.withResolvers<never>()
     this.#runtime = ManagedRuntime.make(
-      persistent<Realtime.Realtime, StartError>(whole, {
+      persistent<Services, StartError>(whole, {
         every: startEvery,
         mayPass,
         onFailed: (error, next) =>
           Effect.suspend(() => {
             this.#failure = error
-            this.#unpublished.abort()
-            this.#unpublished = new AbortController()
+            this.#waiting.abort()
+            this.#waiting = new AbortController()
             refused.reject(error)
             return Effect.logError(
               `effect-realtime did not start, next try in ${Math.round(next / 1000)} s: ${error.message}`
@@ -322,17 +317,67 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
    * was sent.
    */
   publish<A>(channel: Channel.Channel<A>, payload: NoInfer<A>): Promise<void> {
-    if (this.#failure !== undefined) return Promise.reject(this.#failure)
-    const publishing = this.#unlessClosed(Realtime.publish(channel, payload), "it was published", {
-      signal: this.#unpublished.signal
-    }).catch((error: unknown) => {
-      throw this.#failure ?? error
-    })
+    const publishing = this.#onceStarted(Realtime.publish(channel, payload), "it was published")
     const settled: Promise<void> = publishing
       .catch(() => undefined)
       .then(() => void this.#publishing.delete(settled))
     this.#publishing.add(settled)
     return publishing
+  }
+
+  /**
+   * Runs a query (one `select`) on the server's pool and gives its rows with the cursor of exactly that
+   * state; see `Realtime.snapshot`. A page takes its JSON as `initial`, or from `load`. `values` are those
+   * of `$1`, `$2` and so on. The option `row` types and decodes the rows. Their values equal those of
+   * events.
+   *
+   * Waits for the server to start. Rejects with `TransactionError` when PostgreSQL rejects the query,
+   * `RowMismatch` when a row does not match, `NotInstalled`, `NotPrimary`, `ServerClosed`, and
+   * `InvalidOption` for arguments of another type.
+   *
+   * **Example** (The state of a page)
+   *
+   * ```ts
+   * await server.snapshot("select * from orders where status = $1", ["new"], { row: Order })
+   * ```
+   */
+  snapshot<A = unknown, I = unknown>(
+    text: string,
+    values?: ReadonlyArray<unknown>,
+    options?: SnapshotOptions<A, I>
+  ): Promise<Snapshot<ReadonlyArray<A>>> {
+    return this.#onceStarted(readState(text, values, options), "the state was read")
+  }
+
+  /**
+   * Consumes a durable channel under a name, with its cursor in the database; see `Realtime.consume`.
+   * `onEvents` receives the transaction that also moves the cursor, so what it writes there happens exactly
+   * once, also with several nodes. Each batch holds one connection of the pool (`maxConnections`).
+   *
+   * When a batch fails, the server rolls it back, calls `onError`, and hands the batch over again. The
+   * consumer ends with `stop`, and when the server closes.
+   *
+   * Throws `NotDurable` for a live channel, `NoOutbox` when the option `channels` has no durable channel,
+   * and `InvalidOption`.
+   */
+  consume<A>(
+    channel: Channel.Channel<A, boolean, string, "durable">,
+    options: ConsumeOptions<A>
+  ): Consumer {
+    checkConsumer(channel, options, this.#readsOutbox)
+    const consumer = startConsumer(
+      channel,
+      options,
+      (effect, signal) =>
+        this.#closed
+          ? Promise.resolve(Exit.fail(new ServerClosed({ before: "the consumer began" })))
+          : this.#runtime.runPromiseExit(effect, { signal }),
+      finishMillis
+    )
+    this.#consumers.add(consumer)
+    const forget = () => void this.#consumers.delete(consumer)
+    void consumer.done.then(forget, forget)
+    return consumer
   }
 
   /** Whether this node accepts new clients and its events flow. For health checks. */
@@ -378,23 +423,50 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
 
   /**
    * Drains, closes the link and the pool, and leaves the HTTP server running. Waits at most 1 s for
-   * running publishes. Takes at most the limit `drainTimeout` (10 s) and a little; with few clients about
-   * 50 ms for each.
+   * running publishes and for the batches of consumers. Takes at most the limit `drainTimeout` (10 s) and
+   * a little; with few clients about 50 ms for each.
    */
   async close(): Promise<void> {
     this.#closed = true
     // While this door drains, another one may begin, and answers once this one is gone.
     this.#leavePath()
-    await Effect.runPromise(
-      Effect.promise(() => Promise.all(this.#publishing)).pipe(Effect.timeoutOption(finishMillis))
+    const consumed = Effect.promise(() =>
+      Promise.all(Array.from(this.#consumers, (consumer) => consumer.stop()))
     )
+    await Effect.runPromise(
+      Effect.all(
+        [
+          Effect.timeoutOption(
+            Effect.promise(() => Promise.all(this.#publishing)),
+            finishMillis
+          ),
+          // A silent database answers no rollback.
+          Effect.timeoutOption(consumed, finishMillis + rollbackMillis)
+        ],
+        { concurrency: "unbounded" }
+      )
+    )
+    if (this.#consumers.size > 0) await Effect.runPromise(this.#cut)
     await this.#runtime.dispose()
     await Effect.runPromise(this.#stopWaiting)
   }
 
+  /** Waits for the start, and rejects when the start has failed. */
+  async #onceStarted<A, E>(
+    effect: Effect.Effect<A, E, Services>,
+    before: ServerClosed["before"]
+  ): Promise<A> {
+    if (this.#failure !== undefined) throw this.#failure
+    try {
+      return await this.#unlessClosed(effect, before, { signal: this.#waiting.signal })
+    } catch (error) {
+      throw this.#failure ?? error
+    }
+  }
+
   /** A call that `close` interrupts or precedes fails with `ServerClosed`. */
   async #unlessClosed<A, E>(
-    effect: Effect.Effect<A, E, Realtime.Realtime>,
+    effect: Effect.Effect<A, E, Services>,
     before: ServerClosed["before"],
     options?: Effect.RunOptions
   ): Promise<A> {
@@ -410,14 +482,3 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     return this.close()
   }
 }
-
-/** A thrown `AuthRefused` rejects the client. Any other defect stays a defect. */
-const eventually = <A>(evaluate: () => Eventually<A, AuthRefused>): Effect.Effect<A, AuthRefused> =>
-  Effect.suspend(() => {
-    const value = evaluate()
-    return Effect.isEffect(value) ? value : Effect.promise(() => Promise.resolve(value))
-  }).pipe(
-    Effect.catchDefect((defect) =>
-      defect instanceof AuthRefused ? Effect.fail(defect) : Effect.die(defect)
-    )
-  )
