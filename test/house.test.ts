@@ -103,11 +103,16 @@ const bare: Readonly<Record<string, ReadonlyArray<string>>> = {
   "src/client/index.ts": ["createRealtimeClient"],
   "src/node/index.ts": [
     "AuthRefused",
+    "ConsumerConflict",
     "DatabaseRefused",
     "InvalidOption",
+    "NoOutbox",
+    "NotDurable",
     "RealtimeServer",
     "RefusedToStart",
-    "ServerClosed"
+    "RowMismatch",
+    "ServerClosed",
+    "TransactionError"
   ],
   "src/react/index.ts": [
     "Collected",

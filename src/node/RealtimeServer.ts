@@ -6,8 +6,7 @@
  *
  * @since 0.1.0
  */
-import { nodeServer as Defaults } from "../internal/defaults.ts"
-import { PgClient } from "@effect/sql-pg"
+import type { PgClient } from "@effect/sql-pg"
 import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
@@ -15,35 +14,31 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
-import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { Server } from "node:http"
-import { connect } from "node:net"
 import type { Duplex } from "node:stream"
 import * as Channel from "../Channel.ts"
+import type { Snapshot } from "../RealtimeEvent.ts"
 import { attach } from "../server/internal/door/attach.ts"
 import { claim, pathOf } from "../server/internal/door/claims.ts"
 import * as Door from "../server/internal/door/door.ts"
 import type { ChannelConflict } from "../server/internal/session/registry.ts"
 import { requireSources } from "../server/internal/door/sources.ts"
 import type { NoOutbox, NoSource } from "../server/internal/hub/errors.ts"
-import { address, secured } from "../server/internal/link/pgLink.ts"
 import { keeps } from "../server/internal/hub/durable.ts"
 import { NotificationSource } from "../server/NotificationSource.ts"
 import * as OutboxReader from "../server/OutboxReader.ts"
 import { SchemaName } from "../server/PgInstaller.ts"
-import * as PgNotificationSource from "../server/PgNotificationSource.ts"
+import type * as PgNotificationSource from "../server/PgNotificationSource.ts"
 import { hubOf } from "../server/internal/hub/ofRealtime.ts"
 import * as Realtime from "../server/Realtime.ts"
 import type { InvalidOption } from "../server/internal/options.ts"
 import {
   allowAll,
   type Authenticated,
-  AuthRefused,
   type Credentials,
   type IdentityKey,
   type Limits,
@@ -51,9 +46,20 @@ import {
   type Request
 } from "../server/ServerOptions.ts"
 import { checkArguments } from "./internal/arguments.ts"
+import { checkConsumer, startConsumer } from "./internal/consumer.ts"
+import { databaseLayer } from "./internal/databaseLayer.ts"
+import { eventually } from "./internal/eventually.ts"
 import { persistent } from "./internal/persistent.ts"
+import { readState } from "./internal/state.ts"
 import { waitingDoor } from "./internal/waitingDoor.ts"
-import type { Eventually, Options } from "./Options.ts"
+import type {
+  Consumer,
+  ConsumeOptions,
+  Eventually,
+  Options,
+  SnapshotOptions,
+  Transaction
+} from "./Options.ts"
 
 export {
   /**
@@ -62,23 +68,38 @@ export {
    */
   RefusedToStart
 } from "./internal/arguments.ts"
+export {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  TransactionError
+} from "./internal/transaction.ts"
 
 /**
- * The server was closed before it could do what it was asked: become ready, or publish.
+ * The server was closed before it could do what it was asked: become ready, publish, or read a state.
  *
  * @category errors
  * @since 0.1.0
  */
 export class ServerClosed extends Data.TaggedError("ServerClosed")<{
-  readonly before: "it was ready" | "it was published" | "rights were looked at"
+  readonly before:
+    | "it was ready"
+    | "it was published"
+    | "rights were looked at"
+    | "the state was read"
+    | "the consumer began"
 }> {
   override get message(): string {
     return `The server was closed before ${this.before}. Await that before you call close().`
   }
 }
 
-/** How long `close` waits for what is being published, in milliseconds. */
+/** How long `close` waits for what is being published or consumed, in milliseconds. */
 const finishMillis = 1000
+
+/** How long it waits then for what is rolled back. */
+const rollbackMillis = 500
 
 /** How often a start is tried again that was refused for good. */
 const startEvery = "30 seconds"
@@ -104,15 +125,21 @@ const mayPass = ({ _tag }: StartError): boolean =>
 export declare namespace RealtimeServer {
   export type {
     Authenticated,
+    Consumer,
+    ConsumeOptions,
     Credentials,
     Eventually,
     IdentityKey,
     Limits,
     Options,
     Rate,
-    Request
+    Request,
+    SnapshotOptions,
+    Transaction
   }
 }
+
+type Services = Realtime.Realtime | OutboxReader.OutboxReader | PgClient.PgClient
 
 /**
  * Attaches a WebSocket door to an HTTP server.
@@ -140,14 +167,19 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
    * `isReady` tells when it is well.
    */
   readonly ready: Promise<void>
-  readonly #runtime: ManagedRuntime.ManagedRuntime<Realtime.Realtime, unknown>
+  readonly #runtime: ManagedRuntime.ManagedRuntime<Services, unknown>
   readonly #publishing = new Set<Promise<void>>()
+  readonly #consumers = new Set<Consumer>()
+  /** Whether a reader of the outbox is there. */
+  readonly #readsOutbox: boolean
+  /** Ends the pool's sessions. */
+  readonly #cut: Effect.Effect<void>
   readonly #stopWaiting: Effect.Effect<void>
   readonly #leavePath: () => void
   /** Why it could not start so far. */
   #failure: unknown
-  /** Ends what waits to be published when the start has failed. */
-  #unpublished = new AbortController()
+  /** Ends what waits for the start when that has failed. */
+  #waiting = new AbortController()
   #door: Door.Door | undefined
   #closed = false
   #draining = false
@@ -177,6 +209,18 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       wake,
       ...door
     } = options
+    const database = {
+      listenUrl,
+      maxConnections,
+      maxMemoryAge,
+      maxMemoryBytes,
+      maxMemoryEvents,
+      maxReplayMemory,
+      maxReplayQueue,
+      maxReplays,
+      startPatience,
+      wake
+    }
     const path = pathOf(door)
     this.#leavePath = claim(server, path)
     const waiting = Scope.makeUnsafe()
@@ -191,6 +235,8 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     const cut = Effect.sync(() => {
       for (const socket of sockets) socket.destroy()
     })
+    this.#cut = cut
+    this.#readsOutbox = channels.some(keeps)
     const open = Effect.gen({ self: this }, function* () {
       // Last of all, before the pool says goodbye to a database that may not answer.
       yield* Effect.addFinalizer(() => cut)
@@ -231,37 +277,6 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
         yield* Effect.logInfo("effect-realtime has started after all")
       this.#failure = undefined
     })
-    const direct = listenUrl === undefined ? undefined : Redacted.make(listenUrl)
-    const alone = wake === "poll" && listenUrl === undefined && channels.every(keeps)
-    const source = alone
-      ? Layer.empty
-      : PgNotificationSource.layer({ listenUrl: direct, startPatience })
-    const { connection } = Result.getOrThrow(secured({ url: Redacted.make(databaseUrl!) }))
-    const pool = PgClient.layer({
-      ...connection,
-      maxConnections: maxConnections ?? Defaults.maxConnections,
-      applicationName: "effect-realtime",
-      stream: () => {
-        const socket = connection.stream?.() ?? connect(address(connection))
-        sockets.add(socket)
-        socket.once("close", () => sockets.delete(socket))
-        return socket
-      }
-    })
-    // One more connection, and the installed objects: only for who asks for them.
-    const outbox = channels.some(keeps)
-      ? OutboxReader.layer({
-          readUrl: direct,
-          startPatience,
-          wake,
-          maxMemoryEvents,
-          maxMemoryAge,
-          maxMemoryBytes,
-          maxReplays,
-          maxReplayQueue,
-          maxReplayMemory
-        })
-      : Layer.empty
     const whole = Layer.effectDiscard(open).pipe(
       Layer.provideMerge(
         Layer.effect(
@@ -269,20 +284,19 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
           Realtime.make({ maxChannels, maxMemoryEvents, maxMemoryAge, maxMemoryBytes })
         )
       ),
-      Layer.provide(Layer.merge(source, outbox)),
-      Layer.provide(pool),
-      Layer.provide(schema === undefined ? Layer.empty : Layer.succeed(SchemaName, schema))
+      Layer.provideMerge(databaseLayer(databaseUrl!, database, channels, sockets)),
+      Layer.provideMerge(schema === undefined ? Layer.empty : Layer.succeed(SchemaName, schema))
     )
     const refused = Promise.withResolvers<never>()
     this.#runtime = ManagedRuntime.make(
-      persistent<Realtime.Realtime, StartError>(whole, {
+      persistent<Services, StartError>(whole, {
         every: startEvery,
         mayPass,
         onFailed: (error, next) =>
           Effect.suspend(() => {
             this.#failure = error
-            this.#unpublished.abort()
-            this.#unpublished = new AbortController()
+            this.#waiting.abort()
+            this.#waiting = new AbortController()
             refused.reject(error)
             return Effect.logError(
               `effect-realtime did not start, next try in ${Math.round(next / 1000)} s: ${error.message}`
@@ -318,17 +332,66 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
    * sent.
    */
   publish<A>(channel: Channel.Channel<A>, payload: NoInfer<A>): Promise<void> {
-    if (this.#failure !== undefined) return Promise.reject(this.#failure)
-    const publishing = this.#unlessClosed(Realtime.publish(channel, payload), "it was published", {
-      signal: this.#unpublished.signal
-    }).catch((error: unknown) => {
-      throw this.#failure ?? error
-    })
+    const publishing = this.#onceStarted(Realtime.publish(channel, payload), "it was published")
     const settled: Promise<void> = publishing
       .catch(() => undefined)
       .then(() => void this.#publishing.delete(settled))
     this.#publishing.add(settled)
     return publishing
+  }
+
+  /**
+   * Runs a query (one `select`, without a semicolon) on the class's own pool and gives its rows with the cursor of exactly that state; see
+   * `Realtime.snapshot`. As JSON it is what a page takes as `initial`, or returns from `load`. `values`
+   * are those of `$1`, `$2` and so on. `row` types and reads the rows, which have the same values as in
+   * events.
+   *
+   * Waits for the server to start. Rejects with `TransactionError` when PostgreSQL refuses the query,
+   * `RowMismatch` when a row does not match, `NotInstalled` and `NotPrimary`, and with `ServerClosed`.
+   *
+   * **Example** (The state of a page)
+   *
+   * ```ts
+   * await server.snapshot("select * from orders where status = $1", ["new"], { row: Order })
+   * ```
+   */
+  snapshot<A = unknown, I = unknown>(
+    text: string,
+    values?: ReadonlyArray<unknown>,
+    options?: SnapshotOptions<A, I>
+  ): Promise<Snapshot<ReadonlyArray<A>>> {
+    return this.#onceStarted(readState(text, values, options), "the state was read")
+  }
+
+  /**
+   * Consumes a durable channel under a name that keeps its cursor in the database; see `Realtime.consume`.
+   * `onEvents` is given a transaction that also moves the cursor, so what it writes there happens exactly
+   * once, also with several nodes. The batch holds one connection of the pool meanwhile (`maxConnections`).
+   *
+   * A batch that fails is rolled back, told to `onError`, and tried again. It ends with `stop`, and when
+   * the server closes.
+   *
+   * Throws at once `NotDurable` for a live channel, `NoOutbox` when none of the server's channels is
+   * durable, and `InvalidOption`.
+   */
+  consume<A>(
+    channel: Channel.Channel<A, boolean, string, "durable">,
+    options: ConsumeOptions<A>
+  ): Consumer {
+    checkConsumer(channel, options, this.#readsOutbox)
+    const consumer = startConsumer(
+      channel,
+      options,
+      (effect, signal) =>
+        this.#closed
+          ? Promise.resolve(Exit.fail(new ServerClosed({ before: "the consumer began" })))
+          : this.#runtime.runPromiseExit(effect, { signal }),
+      finishMillis
+    )
+    this.#consumers.add(consumer)
+    const forget = () => void this.#consumers.delete(consumer)
+    void consumer.done.then(forget, forget)
+    return consumer
   }
 
   /** Whether this node takes newcomers and its events flow. For health checks. */
@@ -372,23 +435,50 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   }
 
   /**
-   * Drains, closes the link and the pool, and leaves the HTTP server running. What is being published is finished first, if it takes no longer than 1 s. Takes at most
+   * Drains, closes the link and the pool, and leaves the HTTP server running. What is being published or consumed is finished first, if it takes no longer than 1 s. Takes at most
    * the limit `drain` (10 s) and a little, with few clients about 50 ms for each.
    */
   async close(): Promise<void> {
     this.#closed = true
     // While this door drains another one may begin, and is asked when it is gone.
     this.#leavePath()
-    await Effect.runPromise(
-      Effect.promise(() => Promise.all(this.#publishing)).pipe(Effect.timeoutOption(finishMillis))
+    const consumed = Effect.promise(() =>
+      Promise.all(Array.from(this.#consumers, (consumer) => consumer.stop()))
     )
+    await Effect.runPromise(
+      Effect.all(
+        [
+          Effect.timeoutOption(
+            Effect.promise(() => Promise.all(this.#publishing)),
+            finishMillis
+          ),
+          // A database that does not answer does not roll back either.
+          Effect.timeoutOption(consumed, finishMillis + rollbackMillis)
+        ],
+        { concurrency: "unbounded" }
+      )
+    )
+    if (this.#consumers.size > 0) await Effect.runPromise(this.#cut)
     await this.#runtime.dispose()
     await Effect.runPromise(this.#stopWaiting)
   }
 
+  /** Waits for the start, and rejects when that has failed. */
+  async #onceStarted<A, E>(
+    effect: Effect.Effect<A, E, Services>,
+    before: ServerClosed["before"]
+  ): Promise<A> {
+    if (this.#failure !== undefined) throw this.#failure
+    try {
+      return await this.#unlessClosed(effect, before, { signal: this.#waiting.signal })
+    } catch (error) {
+      throw this.#failure ?? error
+    }
+  }
+
   /** What a close interrupts, or comes after one, says so, and not how. */
   async #unlessClosed<A, E>(
-    effect: Effect.Effect<A, E, Realtime.Realtime>,
+    effect: Effect.Effect<A, E, Services>,
     before: ServerClosed["before"],
     options?: Effect.RunOptions
   ): Promise<A> {
@@ -404,14 +494,3 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     return this.close()
   }
 }
-
-/** `AuthRefused` is an answer, however it comes; anything else that is thrown is a defect. */
-const eventually = <A>(evaluate: () => Eventually<A, AuthRefused>): Effect.Effect<A, AuthRefused> =>
-  Effect.suspend(() => {
-    const value = evaluate()
-    return Effect.isEffect(value) ? value : Effect.promise(() => Promise.resolve(value))
-  }).pipe(
-    Effect.catchDefect((defect) =>
-      defect instanceof AuthRefused ? Effect.fail(defect) : Effect.die(defect)
-    )
-  )

@@ -4,5 +4,6 @@
  * @since 0.1.0
  */
 export { DatabaseRefused, InvalidOption } from "../server/ServerError.ts"
+export { ConsumerConflict, NoOutbox, NotDurable, RowMismatch } from "../server/Realtime.ts"
 export { AuthRefused } from "../server/ServerOptions.ts"
-export { RealtimeServer, RefusedToStart, ServerClosed } from "./RealtimeServer.ts"
+export { RealtimeServer, RefusedToStart, ServerClosed, TransactionError } from "./RealtimeServer.ts"

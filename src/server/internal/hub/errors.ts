@@ -26,7 +26,7 @@ export class NoOutbox extends Schema.TaggedError<NoOutbox>()("NoOutbox", {
   channel: Schema.String
 }) {
   override get message(): string {
-    return `Channel "${this.channel}" is durable, but this node reads no outbox. Provide OutboxReader.layer() to Realtime.layer(): beneath it, not merged beside it.`
+    return `Channel "${this.channel}" is durable, but this node reads no outbox. Provide OutboxReader.layer() to Realtime.layer(): beneath it, not merged beside it. The class of ./node reads the outbox when one of its channels is durable.`
   }
 }
 

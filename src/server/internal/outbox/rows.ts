@@ -92,9 +92,11 @@ export const rows = <A, I>(
           list(values)
         ])
         // As text: the driver would read the numbers of JSON as doubles. As "x.*", which no column is called.
+        // The line break ends a comment at the end of the query.
         const found = yield* client<{
           readonly j: string
-        }>`select row_to_json(q.*)::text j from (${query}) q`
+        }>`select row_to_json(q.*)::text j from (${query}
+) q`
         // What else this transaction asks is asked under the settings of its owner.
         yield* client.unsafe(restore, [
           list(before.map(({ n }) => n)),

@@ -1,0 +1,78 @@
+/**
+ * What the class holds of the database: the pool, the link, and the reader of the outbox.
+ *
+ * In: the database URL and the options. Out: one layer. A server without durable channels has no reader.
+ */
+import { PgClient } from "@effect/sql-pg"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import { connect } from "node:net"
+import type { Duplex } from "node:stream"
+import type * as Channel from "../../Channel.ts"
+import { nodeServer as Defaults } from "../../internal/defaults.ts"
+import { keeps } from "../../server/internal/hub/durable.ts"
+import { address, secured } from "../../server/internal/link/pgLink.ts"
+import * as OutboxReader from "../../server/OutboxReader.ts"
+import * as PgNotificationSource from "../../server/PgNotificationSource.ts"
+import type { Options } from "../Options.ts"
+
+/** What of the options is about the database. */
+type Given = Pick<
+  Options,
+  | "listenUrl"
+  | "maxConnections"
+  | "maxMemoryAge"
+  | "maxMemoryBytes"
+  | "maxMemoryEvents"
+  | "maxReplayMemory"
+  | "maxReplayQueue"
+  | "maxReplays"
+  | "startPatience"
+  | "wake"
+>
+
+/** `sockets` holds those of the pool while they are open. */
+export const databaseLayer = (
+  databaseUrl: string,
+  options: Given,
+  channels: ReadonlyArray<Channel.Definition>,
+  sockets: Set<Duplex>
+) => {
+  const { listenUrl, maxConnections, startPatience, wake } = options
+  const { maxMemoryAge, maxMemoryBytes, maxMemoryEvents } = options
+  const { maxReplayMemory, maxReplayQueue, maxReplays } = options
+  const direct = listenUrl === undefined ? undefined : Redacted.make(listenUrl)
+  const alone = wake === "poll" && listenUrl === undefined && channels.every(keeps)
+  const source = alone
+    ? Layer.empty
+    : PgNotificationSource.layer({ listenUrl: direct, startPatience })
+  const { connection } = Result.getOrThrow(secured({ url: Redacted.make(databaseUrl) }))
+  const pool = PgClient.layer({
+    ...connection,
+    maxConnections: maxConnections ?? Defaults.maxConnections,
+    applicationName: "effect-realtime",
+    stream: () => {
+      const socket = connection.stream?.() ?? connect(address(connection))
+      sockets.add(socket)
+      socket.once("close", () => sockets.delete(socket))
+      return socket
+    }
+  })
+  // One more connection, and the installed objects: only for who asks for them.
+  const outbox = channels.some(keeps)
+    ? OutboxReader.layer({
+        readUrl: direct,
+        startPatience,
+        wake,
+        maxMemoryEvents,
+        maxMemoryAge,
+        maxMemoryBytes,
+        maxReplays,
+        maxReplayQueue,
+        maxReplayMemory
+      })
+    : // Who asks for the reader has looked whether it is there.
+      (Layer.empty as unknown as ReturnType<typeof OutboxReader.layer>)
+  return Layer.merge(source, outbox).pipe(Layer.provideMerge(pool))
+}
