@@ -1,10 +1,10 @@
 /**
- * When to try again. One policy type serves the link to PostgreSQL and the client's socket.
+ * When to reconnect. One policy type serves the link to PostgreSQL and the client's socket.
  *
- * Full jitter: each delay is a random time between zero and a ceiling that doubles with every
- * failure up to a cap, so that many clients that lost one server do not return together. The
- * ceiling falls back to its start only after the session stayed healthy for a while, so that a peer
- * that accepts and drops at once is not hammered.
+ * Full jitter: each delay is a random time between zero and a ceiling. The ceiling doubles with every
+ * failure up to a cap, so that clients that lost one server do not return together. It falls back to its
+ * start only after a session stayed healthy for a while, so that a peer that accepts and drops at once is
+ * not hammered.
  *
  * @since 0.1.0
  */
@@ -14,30 +14,33 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 
 /**
+ * The delays between attempts to reconnect.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface Policy {
-  /** Ceiling of the first delay; doubles with each failure in a row. */
+  /** Ceiling of the first delay. It doubles with each failure in a row. */
   readonly initial: Duration.Input
   /** The ceiling never exceeds this. */
   readonly cap: Duration.Input
-  /** Ceiling of the very first retry after a healthy session, when it should differ from `initial`. */
+  /** Ceiling of the first retry after a healthy session. Default: `initial`. */
   readonly first?: Duration.Input | undefined
-  /** A session that was healthy this long is forgiven its past. */
+  /** A session that was healthy this long resets the count of failures. */
   readonly resetAfter: Duration.Input
   /**
-   * The first retry after a session that was healthy this long comes at once, and the next one as if it
-   * were the first. Default: never. The client's socket does not use it.
+   * After a session that was healthy this long the first retry has no delay, and the next one counts as
+   * the first. Default: never. The client's socket does not use it.
    */
   readonly atOnceAfter?: Duration.Input | undefined
 }
 
 /**
- * The client's socket: first retry within 2 s, then 250 ms doubling to 30 s, forgiven after 10 s open. For ever.
+ * The policy of the client's socket: first retry within 2 s, then 250 ms doubling to 30 s, forgiven after
+ * 10 s open. It never ends.
  *
- * The first retry is spread also after long health: all clients of a server lose it at the same moment. A
- * server that closes tells each of them, in `bye`, when to come back instead.
+ * The first retry is spread also after a long healthy session, because all clients of a server lose it at
+ * the same moment. A server that closes sends each client in `bye` when to reconnect instead.
  *
  * @category policies
  * @since 0.1.0
@@ -50,8 +53,8 @@ export const client: Policy = {
 }
 
 /**
- * The link to PostgreSQL: 100 ms doubling to 10 s, forgiven after 30 s of health, and then tried at once
- * first. For ever.
+ * The policy of the link to PostgreSQL: 100 ms doubling to 10 s, forgiven after 30 s of health, and then
+ * the first retry without delay. It never ends.
  *
  * @category policies
  * @since 0.1.0
@@ -64,7 +67,7 @@ export const link: Policy = {
 }
 
 /**
- * The largest delay, in milliseconds, that `attempt` may get. Attempts count from 1.
+ * The largest delay of `attempt`, in milliseconds. Attempts count from 1.
  *
  * @category combinators
  * @since 0.1.0
@@ -73,7 +76,7 @@ export const ceiling = ({ cap, first, initial }: Policy, attempt: number): numbe
   const doublings = attempt - (first === undefined ? 1 : 2)
   return Math.min(
     Duration.toMillis(cap),
-    // 2 ** 1024 is Infinity, and min() takes the cap: no overflow, however long the outage.
+    // 2 ** 1024 is Infinity, and min() takes the cap: a long outage causes no overflow.
     first !== undefined && doublings < 0
       ? Duration.toMillis(first)
       : Duration.toMillis(initial) * 2 ** doublings
@@ -99,10 +102,11 @@ export const schedule = (policy: Policy): Schedule.Schedule<number> =>
   Schedule.forever.pipe(Schedule.modifyDelay(({ attempt }) => jittered(policy, attempt)))
 
 /**
- * Counts failures by hand, for a caller that waits in its own way.
+ * Counts failures for a caller that waits by itself.
  *
- * `delay(healthyMillis)` gives the next delay in milliseconds, after a session that was healthy for
- * `healthyMillis` (0 when it never was): none after a loss that followed health for `atOnceAfter`.
+ * `delay(healthyMillis)` gives the next delay in milliseconds after a session that was healthy for
+ * `healthyMillis`, 0 when it never was. After a session that was healthy for `atOnceAfter` the delay is
+ * 0.
  *
  * @category constructors
  * @since 0.1.0

@@ -1,10 +1,10 @@
 /**
- * A channel: a name with a payload Schema. The one definition both sides import.
+ * A channel: a name with a payload Schema. Server and client import the same definition.
  *
- * It types the server's Stream, the client's Stream and the hook, and it carries the codec that
- * checks every payload on its way in and out. A family is a prefix with a typed parameter:
- * `Report("42")` is the channel `query_results_42`. A definition says nothing about who may use it;
- * that is `authorize`, on the server.
+ * It types the server's Stream, the client's Stream and the hook. It carries the codec that checks every
+ * payload on its way in and out. A family is a prefix with a typed parameter: `Report("42")` is the
+ * channel `query_results_42`. A definition does not say which clients may use it: that is `authorize`, on
+ * the server.
  *
  * @since 0.1.0
  */
@@ -24,25 +24,28 @@ import { InvalidChannelName, InvalidPayload } from "./RealtimeError.ts"
 export type { Any, Channel, Delivery, Options } from "./ChannelBase.ts"
 
 /**
- * What every family has: the bound for lists of families.
+ * What every family has. Use it as the type of lists of families.
  *
  * @category models
  * @since 0.1.0
  */
 export interface AnyFamily {
   readonly _tag: "Family"
+  /** What every name begins with. */
   readonly prefix: string
-  /** Prefixes of names that are left to other families. */
+  /** Prefixes of names that belong to other families. */
   readonly except: ReadonlyArray<string>
+  /** Whether clients may publish here. */
   readonly publish: boolean
+  /** How events travel. */
   readonly delivery: Delivery
-  /** The channel and the parameter of a name, or `undefined` when the name is not of this family. */
+  /** The channel and the parameter of a name, or `undefined` when the name is not in this family. */
   readonly match: (name: string) => { readonly channel: Any; readonly param: unknown } | undefined
 }
 
 /**
- * A prefix with a typed parameter. Calling it never throws: a parameter that does not fit gives a
- * channel whose every use fails with `InvalidChannelName`.
+ * A prefix with a typed parameter. A call never throws: a parameter that does not fit gives a channel
+ * whose every use fails with `InvalidChannelName`.
  *
  * @category models
  * @since 0.1.0
@@ -67,7 +70,7 @@ export interface Family<
 }
 
 /**
- * What a server serves: single channels and families.
+ * What a server serves: a channel or a family.
  *
  * @category models
  * @since 0.1.0
@@ -87,7 +90,7 @@ export type Payload<D> =
       ? A
       : never
 
-/** Built on first use, so that a definition costs nothing where it is only imported. */
+/** Builds on first use, so that a definition costs nothing where it is only imported. */
 const once = <T>(build: () => T): (() => T) => {
   let built: T | undefined
   return () => (built ??= build())
@@ -101,7 +104,7 @@ const codecOf = <A, I>(schema: Schema.Codec<A, I>): Codec<A> => {
     const issue = error instanceof Error ? error.message : String(error)
     return new InvalidPayload({ channel, direction, issue })
   }
-  /** A function of the schema's own that throws is one payload's fault, and nobody else's. */
+  /** A function of the schema that throws makes this one payload invalid. */
   const guarded = <In, Out>(
     direction: "decode" | "encode",
     run: (input: In) => Result.Result<Out, unknown>
@@ -125,7 +128,7 @@ const codecOf = <A, I>(schema: Schema.Codec<A, I>): Codec<A> => {
  * Defines a channel.
  *
  * Payloads travel as JSON: `Schema.Date`, `Schema.BigInt`, Maps and the like have a JSON form by
- * themselves. Throws `InvalidChannelName` when the name does not fit, because a definition is code.
+ * themselves. Throws `InvalidChannelName` when the name does not fit.
  *
  * **Example** (Defining a channel that clients may publish to)
  *
@@ -163,8 +166,8 @@ export interface FamilyOptions<
   Kind extends Delivery = Delivery
 > extends Options<Publish, Kind> {
   /**
-   * What a parameter may not begin with, default nothing: such names are another family's. Two families
-   * that could match one name are an error when a server starts.
+   * What a parameter may not begin with, default nothing. Such names belong to another family. A server
+   * does not start when two of its families match one name.
    */
   readonly except?: ReadonlyArray<string> | undefined
 }
@@ -173,9 +176,9 @@ export interface FamilyOptions<
  * Defines every channel whose name is `prefix` and a parameter.
  *
  * `param` is a Schema whose encoded form is the text after the prefix. A parameter has one spelling, the
- * one that encoding gives: with `Schema.FiniteFromString`, `room_1` is a name and `room_01` is none.
- * A value whose text does not mean the same text again gives a channel with a fault. Throws
- * `InvalidChannelName` when the prefix can never be part of a name.
+ * one that encoding gives: with `Schema.FiniteFromString`, `room_1` is a name of the family and `room_01`
+ * is not. A value whose text does not decode and encode to the same text gives a channel whose every use
+ * fails. Throws `InvalidChannelName` when no name can begin with the prefix.
  *
  * @category constructors
  * @since 0.1.0
@@ -201,7 +204,7 @@ export const family = <
   type Member = Channel<A, Publish, `${Prefix}${string}`, Kind>
   const member = (text: string, fault?: InvalidChannelName): Member =>
     construct(`${prefix}${text}` as const, codec, options, fault)
-  /** The one text of a value; empty, which is none, where it does not match. */
+  /** The one text of a value, or the empty text when the value does not match. */
   const spell = (value: unknown) =>
     Result.getOrElse(Schema.encodeUnknownResult(param)(value), () => "")
   const match = (name: string) => {
@@ -215,7 +218,7 @@ export const family = <
   const call = (value: Param): Member => {
     const found = match(prefix + spell(value))
     if (found !== undefined) return found.channel
-    // What was given may be anything, also what cannot be made text.
+    // The value may be anything, also one that has no text.
     const given = typeof value === "string" ? value : ""
     const reason = "has a parameter that does not match the family's schema"
     return member(given, new InvalidChannelName({ channel: `${prefix}${given}`, reason }))
@@ -230,13 +233,13 @@ export const family = <
   })
 }
 
-// Without Schema, for clients that use strings only.
+// These need no Schema, for clients that use strings only.
 export { toJson, untyped } from "./ChannelBase.ts"
 
 // -----------------------------------------------------------------------------------------------
 // the three known kinds
 
-/** What follows the prefix: anything that keeps the name a name. */
+/** What follows the prefix: any text that keeps the name valid. */
 const Suffix = /* @__PURE__ */ Schema.String.check(/* @__PURE__ */ Schema.isNonEmpty())
 
 /**
@@ -253,8 +256,8 @@ export const QueryResult = <A, I>(data: Schema.Codec<A, I>) =>
   })
 
 /**
- * `query_results_${queryId}`: the end of a query that ran in the background. Durable, a page that
- * reloads still gets the answer.
+ * `query_results_${queryId}`: the result of a query that ran in the background. On a durable channel a
+ * page that reloads still receives the result.
  *
  * @category known channels
  * @since 0.1.0
@@ -268,7 +271,7 @@ const Operation = /* @__PURE__ */ Schema.Literals(["INSERT", "UPDATE", "DELETE"]
 const Key = /* @__PURE__ */ Schema.Record(Schema.String, Schema.Unknown)
 
 /**
- * The payload of `table_updates_${table}`. For DELETE, `data` is the row as it was.
+ * The payload of `table_updates_${table}`. For DELETE, `data` is the deleted row.
  *
  * @category known channels
  * @since 0.1.0
@@ -277,17 +280,17 @@ export const TableUpdate = <A, I>(row: Schema.Codec<A, I>) =>
   Schema.Struct({
     operation: Operation,
     data: row,
-    /** The row before an UPDATE, where the trigger was asked for it. */
+    /** The row before an UPDATE, when the trigger sends it (`old`). */
     old: Schema.optionalKey(row),
     /** The primary key of the row, column by column. */
     key: Schema.optionalKey(Key),
-    /** Whoever told it left out what did not fit; see `TruncatedUpdate` for a row without data. */
+    /** Whether the sender left out what did not fit. `TruncatedUpdate` is a row without data. */
     truncated: Schema.optionalKey(Schema.Boolean)
   })
 
 /**
- * What is told of a row that is too large to travel: its key, nothing else. A channel of `TableUpdate`
- * alone tells it as `gap invalid`; one that takes both reads the row by its key.
+ * The payload of a row that is too large to travel: its key, without data. A channel of `TableUpdate`
+ * alone gives a `gap invalid` for it. A channel of both lets the reader read the row by its key.
  *
  * **Example** (Taking both)
  *
@@ -306,8 +309,8 @@ export const TruncatedUpdate = /* @__PURE__ */ Schema.Struct({
 })
 
 /**
- * `table_updates_${table}`: one event per changed row. A table whose name does not fit into a channel
- * name, or that is not in the schema `public`, is given its channel explicitly.
+ * `table_updates_${table}`: one event per changed row. Pass `channel` for a table whose name does not fit
+ * into a channel name, or that is not in the schema `public`.
  *
  * @category known channels
  * @since 0.1.0
@@ -327,7 +330,7 @@ export const tableUpdates = <
   const channel = make(name, TableUpdate(row), {
     delivery: options?.delivery
   })
-  // One object for the definition, as ever.
+  // One codec object for each definition, as elsewhere.
   return { ...channel, codec: { ...channel.codec, row: true } }
 }
 
@@ -343,7 +346,7 @@ export const SystemNotification = /* @__PURE__ */ Schema.Struct({
 })
 
 /**
- * `system_notifications`: what operators and the system itself have to say, read-only for clients.
+ * `system_notifications`: messages of operators and of the system. Clients cannot publish to it.
  *
  * @category known channels
  * @since 0.1.0
@@ -351,7 +354,7 @@ export const SystemNotification = /* @__PURE__ */ Schema.Struct({
 export const systemNotifications = /* @__PURE__ */ make("system_notifications", SystemNotification)
 
 /**
- * `table_updates_*` for every table that has no definition of its own, live, rows untyped.
+ * `table_updates_*` for every table without a definition of its own: live, rows untyped.
  *
  * @category known channels
  * @since 0.1.0
@@ -363,8 +366,8 @@ export const allTableUpdates = /* @__PURE__ */ family(
 )
 
 /**
- * The three known kinds for every query and every table, live, rows and results untyped. What a server
- * serves when it is told nothing else.
+ * The three known kinds for every query and every table: live, rows and results untyped. A server without
+ * `channels` serves these.
  *
  * @category known channels
  * @since 0.1.0

@@ -1,7 +1,6 @@
 /**
- * The part of a channel that needs no Schema: what it is, its construction from a codec, the channel
- * that is only a name, and the JSON text of a payload. A client that uses strings does not pay for
- * Schema.
+ * The part of a channel that needs no Schema: its type, its construction from a codec, the channel that
+ * is only a name, and the JSON text of a payload. A client that uses strings does not load Schema.
  *
  * @since 0.1.0
  */
@@ -11,9 +10,11 @@ import { channelNameFault } from "./Protocol.ts"
 import { InvalidChannelName, InvalidPayload } from "./RealtimeError.ts"
 
 /**
- * `live` rides on NOTIFY: at most once, with a short memory in the node. `durable` rides on a table,
- * the outbox: resumable for as long as it is retained, exactly once per position. It needs the
- * database objects of `PgInstaller` and an `OutboxReader` on the node.
+ * How the events of a channel travel.
+ *
+ * `live` uses NOTIFY: at most once, and the node remembers the last events for a short time. `durable`
+ * uses a table, the outbox: a reader can resume for the retention time, and receives each event exactly
+ * once per position. It needs the database objects of `PgInstaller` and an `OutboxReader` on the node.
  *
  * @category models
  * @since 0.1.0
@@ -34,7 +35,7 @@ export interface Options<Publish extends boolean, Kind extends Delivery = Delive
 }
 
 /**
- * What every channel has, whatever its payload: the bound for lists of channels.
+ * What every channel has, whatever its payload. Use it as the type of lists of channels.
  *
  * @category models
  * @since 0.1.0
@@ -43,20 +44,26 @@ export interface Any {
   readonly _tag: "Channel"
   /** The name on the wire and in NOTIFY, 1-63 bytes. */
   readonly name: string
+  /** How events travel. */
   readonly delivery: Delivery
   /** Whether clients may publish here. */
   readonly publish: boolean
-  /** Set when the name, or the parameter it was made from, does not fit: every use fails with it. */
+  /** Set when the name, or the parameter it was made from, does not fit. Every use then fails with it. */
   readonly fault: InvalidChannelName | undefined
-  /** The same object for every channel of one definition: who shares it decodes alike. */
+  /**
+   * The same object for all channels of one definition: subscribers that share it share the decoded
+   * events.
+   */
   readonly codec: object
-  /** Checks parsed JSON and gives the typed payload; unknown properties are dropped. */
+  /** Checks parsed JSON and gives the typed payload. Drops unknown properties. */
   readonly decode: (json: unknown) => Result.Result<unknown, InvalidPayload>
   /** Gives a value that `JSON.stringify` can write. */
   readonly encode: (payload: never) => Result.Result<unknown, InvalidPayload>
 }
 
 /**
+ * A channel whose payloads are of type `A`. Make one with `make`, `family` or `untyped`.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -74,7 +81,7 @@ export interface Channel<
 }
 
 /**
- * How payloads of one definition become JSON and back, given the name of the channel for errors.
+ * Decodes and encodes the payloads of one definition. Errors name the given channel.
  *
  * @category internals
  * @since 0.1.0
@@ -82,14 +89,14 @@ export interface Channel<
 export interface Codec<A> {
   readonly decode: (json: unknown, channel: string) => Result.Result<A, InvalidPayload>
   readonly encode: (payload: A, channel: string) => Result.Result<unknown, InvalidPayload>
-  /** What it reads, for who looks closer at what does not fit. Without one any JSON fits. */
+  /** The Schema, which finds the path of a fault in a payload. Absent when any JSON fits. */
   readonly schema?: (() => Schema.Codec<A, Schema.Json>) | undefined
-  /** Payloads are PostgreSQL's own text of rows, whatever the channel is called. */
+  /** Whether payloads are row text that PostgreSQL wrote, whatever the channel's name. */
   readonly row?: boolean | undefined
 }
 
 /**
- * A channel over a codec that is made already. Not for applications.
+ * Makes a channel from a codec. Not for applications.
  *
  * @category internals
  * @since 0.1.0
@@ -121,8 +128,8 @@ export const construct = <
 }
 
 /**
- * A channel known by its name only: any JSON is its payload. For code that has no definition at hand,
- * such as a hook called with a string. A name that does not fit fails at use, not here.
+ * A channel known by its name only, with any JSON as its payload. For code without a definition, such as
+ * a hook called with a string. An invalid name fails at use.
  *
  * @category constructors
  * @since 0.1.0
@@ -151,8 +158,17 @@ export const toJson = <A>(
       const text = JSON.stringify(encoded) as string | undefined
       if (text !== undefined) return Result.succeed(text)
     } catch (error) {
-      // A cycle, or a bigint inside a payload of type unknown.
+      // The payload has a cycle, or a bigint where its type is unknown.
       issue = error instanceof Error ? error.message : String(error)
     }
     return Result.fail(new InvalidPayload({ channel: channel.name, direction: "encode", issue }))
   })
+
+/**
+ * A channel, also where it was given by its name: an untyped one then.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const asChannel = <A>(channel: Channel<A> | string): Channel<A, true> =>
+  (typeof channel === "string" ? untyped(channel) : channel) as Channel<A, true>

@@ -1,9 +1,10 @@
 /**
- * Positions in a channel, as text: kept and given back by applications, and opaque to them.
+ * Positions in a channel, as text. An application keeps a cursor and gives it back, and does not look
+ * inside.
  *
- * Every event and every gap carries one, and so does a state that was read by `Realtime.snapshot`. A
- * program that joins a state and the events that follow asks `includes` which of them the state has.
- * Hooks and `Collector` do that by themselves.
+ * Every event and every gap has a cursor, and so has a state that `Realtime.snapshot` read. A program
+ * that joins a state and the events after it asks `includes` which events the state has. Hooks and
+ * `Collector` do that by themselves.
  *
  * @since 0.1.0
  */
@@ -13,9 +14,9 @@ import type { Event } from "./RealtimeEvent.ts"
 export { maxBytes } from "./internal/cursor.ts"
 
 /**
- * Tells which events are already part of a state that was read at `cursor`. The result answers `true`
- * for an event to drop. It is `false` for every event of a live channel, and for all events where
- * `cursor` is not the cursor of a durable channel. Never throws; the cursor is read once.
+ * Which events a state that was read at `cursor` already contains. The returned function gives `true` for
+ * an event to drop. It gives `false` for every event of a live channel, and for all events when `cursor`
+ * is not the cursor of a durable channel. Never throws. Reads the cursor once.
  *
  * **Example** (Joining a state and the events behind it)
  *

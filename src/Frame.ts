@@ -1,10 +1,9 @@
 /**
- * The frames of the wire as types, with their texts in both directions.
+ * The frames of the wire as types, and their texts in both directions.
  *
- * Two tables name the fields of each frame, in the order in which they are written, so equal frames
- * are equal bytes. They are read by a few functions of our own, because a Schema would cost every
- * browser 14 kB. The server states the same frames as Schemas (`FrameSchema`), and a property test
- * holds both together.
+ * Two tables name the fields of each frame in the order in which they are written, so equal frames are
+ * equal bytes. Hand-written functions read them, because a Schema would add 14 kB to every browser
+ * bundle. `FrameSchema` has the same frames as Schemas for servers, and a property test compares both.
  *
  * @since 0.1.0
  */
@@ -26,7 +25,7 @@ import {
 import type { GapReason } from "./RealtimeEvent.ts"
 
 /**
- * Client to server. `id` is unique among the client's unanswered requests.
+ * A frame that a client sends. `id` is unique among the client's unanswered requests.
  *
  * @category frames
  * @since 0.1.0
@@ -49,14 +48,17 @@ export type ClientFrame =
       readonly type: "publish"
       readonly id: number
       readonly channel: string
+      /** After so many milliseconds the server drops it. */
+      readonly within?: number
       readonly key: string
       readonly data: unknown
     }
   | { readonly type: "authenticate"; readonly id: number; readonly token: string }
+  | { readonly type: "ping" }
   | { readonly type: "pong" }
 
 /**
- * One event on the wire; `at` is ISO 8601, `tx` only on durable channels.
+ * One event on the wire. `at` is ISO 8601. `tx` is there on durable channels only.
  *
  * @category frames
  * @since 0.1.0
@@ -69,7 +71,7 @@ export interface WireEvent {
 }
 
 /**
- * Server to client. Durations are milliseconds, relative to the receipt of the frame.
+ * A frame that a server sends. Durations are milliseconds, relative to the receipt of the frame.
  *
  * @category frames
  * @since 0.1.0
@@ -108,7 +110,7 @@ export type ServerFrame =
   | {
       readonly type: "gap"
       readonly channel: string
-      /** One that is not known is a gap like any other. */
+      /** A client treats an unknown reason as any other gap. */
       readonly reason: GapReason | (string & {})
       readonly cursor: string
     }
@@ -129,6 +131,7 @@ export type ServerFrame =
     }
   | { readonly type: "status"; readonly source: SourceState }
   | { readonly type: "ping" }
+  | { readonly type: "pong" }
   | { readonly type: "bye"; readonly reconnectAfter: number }
 
 /**
@@ -145,10 +148,10 @@ export type FrameOf<Frame extends { readonly type: string }, Type extends Frame[
 // -----------------------------------------------------------------------------------------------
 // the fields
 
-/** Stands for a value that is not allowed in its place. `undefined` is one that was left out. */
+/** Stands for a value that is not allowed in its place. `undefined` stands for a missing one. */
 const wrong = /* @__PURE__ */ Symbol()
 
-/** What a value of parsed JSON means. */
+/** Checks a value of parsed JSON. */
 type Read<out A> = (value: unknown) => A | typeof wrong
 
 const string: Read<string> = (value) => (typeof value === "string" ? value : wrong)
@@ -167,13 +170,13 @@ const optional =
   (value) =>
     value === undefined ? value : read(value)
 
-/** What is no object has none of the fields that an object must have. */
+/** A value that is not an object has no fields. */
 const fieldsOf = (value: unknown): Readonly<Record<string, unknown>> => Object(value)
 
-/** In the order in which they are written. */
+/** The fields in the order in which they are written. */
 type Fields<A> = { readonly [Key in Exclude<keyof A, "type">]-?: Read<A[Key]> }
 
-/** Fields that nobody knows are dropped. */
+/** Drops unknown fields. */
 const record =
   <A extends object>(fields: Fields<A>): Read<A> =>
   (value) => {
@@ -187,7 +190,7 @@ const record =
     return known as A
   }
 
-/** Written out, because there may be 100,000 in a second and a `record` takes twice as long. */
+/** Hand-written: there may be 100,000 in a second, and a `record` takes twice as long. */
 const wireEvent: Read<WireEvent> = (value) => {
   const { at, data, id, tx } = fieldsOf(value)
   if (typeof id !== "string" || typeof at !== "string" || data === undefined) return wrong
@@ -195,7 +198,7 @@ const wireEvent: Read<WireEvent> = (value) => {
   return typeof tx === "string" ? { id, at, data, tx } : wrong
 }
 
-/** All of them or nothing: a batch that lacked one event would be a silent loss. */
+/** All events or none: a batch without one of its events would lose it silently. */
 const wireEvents: Read<ReadonlyArray<WireEvent>> = (value) => {
   const events = Array.isArray(value) && value.map((item) => wireEvent(item))
   return !events || events.includes(wrong) ? wrong : (events as ReadonlyArray<WireEvent>)
@@ -205,7 +208,7 @@ type Table<Frame extends { readonly type: string }> = {
   readonly [Type in Frame["type"]]: Fields<FrameOf<Frame, Type>>
 }
 
-/** 1-64 characters that every database stores and tells apart: no NUL, no half of a surrogate pair. */
+/** 1-64 characters that every database stores unchanged: no NUL, no half of a surrogate pair. */
 const key: Read<string> = (value) =>
   typeof value === "string" &&
   value.length >= 1 &&
@@ -214,6 +217,8 @@ const key: Read<string> = (value) =>
   value.isWellFormed()
     ? value
     : wrong
+
+const optionalCount = /* @__PURE__ */ optional(count)
 
 const clientFields: Table<ClientFrame> = {
   hello: {
@@ -226,15 +231,15 @@ const clientFields: Table<ClientFrame> = {
   publish: {
     id: count,
     channel: string,
+    within: optionalCount,
     key,
-    // Any JSON: what it may be is up to the channel's codec.
+    // Any JSON. The channel's codec checks it.
     data: (value) => value ?? (value === null ? null : wrong)
   },
   authenticate: { id: count, token: string },
+  ping: {},
   pong: {}
 }
-
-const optionalCount = /* @__PURE__ */ optional(count)
 
 const retry = /* @__PURE__ */ word(retries)
 
@@ -264,7 +269,7 @@ const serverFields: Table<ServerFrame> = {
   cursor: { channel: string, cursor: string },
   gap: {
     channel: string,
-    // Of a newer server: whatever the reason, it is a gap.
+    // A newer server may send a new reason.
     reason: string,
     cursor: string
   },
@@ -272,6 +277,7 @@ const serverFields: Table<ServerFrame> = {
   error: { id: optionalCount, code: string, message: string, retry, retryAfter: optionalCount },
   status: { source: /* @__PURE__ */ word(sourceStates) },
   ping: {},
+  pong: {},
   bye: { reconnectAfter: count }
 }
 
@@ -279,8 +285,8 @@ const serverFields: Table<ServerFrame> = {
 // encoding
 
 /**
- * The text of a frame, fields in the order of the protocol's document. `data` must be JSON already
- * checked by its channel.
+ * The text of a frame, its fields in the order of the protocol's document. The channel must have checked
+ * `data`.
  *
  * @category encoding
  * @since 0.1.0
@@ -298,7 +304,7 @@ export const encode = (frame: ClientFrame | ServerFrame): string => {
 // decoding
 
 /**
- * A frame that cannot be used, with the `id` it asked an answer for when it had a valid one.
+ * A frame that a server cannot use. `id` is the frame's own when it has a valid one.
  *
  * @category errors
  * @since 0.1.0
@@ -318,7 +324,7 @@ export class FrameFault
 const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
-/** Names the first thing in a parsed value that the wire does not allow. */
+/** Names the first part of a parsed value that the wire does not allow. */
 const treeFault = (value: unknown, depth: number, limit: number): string | undefined => {
   if (typeof value !== "object" || value === null) return undefined
   if (depth > limit) return tooDeep(limit)
@@ -339,9 +345,9 @@ const treeFault = (value: unknown, depth: number, limit: number): string | undef
 }
 
 /**
- * V8 13.6 misreads names with an escape once it has seen a name with a backslash in that place, for as
- * long as the process lives, wherever else the process reads JSON. So no client brings one in: it is
- * found with this in the place of the backslash.
+ * V8 13.6 misreads names with an escape once it has read a name with a backslash in the same place. This
+ * lasts for the life of the process and affects all JSON that it reads. So a client's frame must not have
+ * such a name: this text replaces the backslash, and the check finds it.
  */
 const masked = "\ud800\ud800"
 const backslashes = /\\\\|\\u005c/gi
@@ -357,9 +363,9 @@ const read = <Frame extends { readonly type: string }>(
 }
 
 /**
- * Reads one message of a client. A number that a double does not hold exactly is a string with the same
- * digits. Drops unknown fields; refuses what is not a frame, nests too deep, or carries a key that
- * could reach a prototype or holds a backslash. Never throws.
+ * Reads one message of a client. A number that a double cannot hold exactly becomes a string with the
+ * same digits. Drops unknown fields. Rejects text that is not a frame, that nests deeper than `maxDepth`
+ * (default 64), or that has a key that could reach a prototype or holds a backslash. Never throws.
  *
  * @category decoding
  * @since 0.1.0
@@ -406,8 +412,8 @@ const malformed = (id: number | undefined, reason: string) =>
   Result.fail(new FrameFault({ code: "frame/malformed", id, reason }))
 
 /**
- * Reads one frame of a server; `undefined` for anything this version does not know, which a client
- * ignores. Never throws.
+ * Reads one frame of a server. Gives `undefined` for a frame that this version does not know; a client
+ * ignores it. Never throws.
  *
  * @category decoding
  * @since 0.1.0
@@ -421,7 +427,7 @@ export const decodeServerFrame = (text: string): ServerFrame | undefined => {
 }
 
 /**
- * Reads one message of a server: one frame, or several separated by line feeds.
+ * Reads one message of a server: one frame, or several frames separated by line feeds.
  *
  * @category decoding
  * @since 0.1.0

@@ -2,10 +2,10 @@
  * Schemas for the columns of PostgreSQL, for rows as `row_to_json` writes them: in events, in states, and
  * in payloads that SQL publishes.
  *
- * A number that a double holds exactly travels as a number, another one as a string with the same
- * digits, so one column has both. These read whatever form a value has, and encode to the same form, so
- * that equal values have one text. What they read is bounded by what PostgreSQL can store. Each is named
- * after its type; the guide `examples/columns/README.md` has the table of all types.
+ * A number that a double holds exactly travels as a number, any other as a string with the same digits,
+ * so one column has both. These Schemas read both forms, and encode to the same form, so that equal
+ * values have one text. They accept only what PostgreSQL can store. Each is named after its type; the
+ * guide `examples/columns/README.md` has the table of all types.
  *
  * **Example** (A row)
  *
@@ -26,7 +26,7 @@ import * as Exact from "./internal/exact.ts"
 /** The most digits of a numeric before its point, and after it. */
 const maxWhole = 131_072
 const maxFraction = 16_383
-/** Longer text is no number of PostgreSQL: sign, digits, point, exponent. */
+/** A longer text is not a number of PostgreSQL: sign, digits, point, exponent. */
 const maxText = maxWhole + maxFraction + 16
 
 const row: Exact.Options = { row: true }
@@ -40,7 +40,7 @@ const decimalText = (given: number | string): string | undefined => {
   const [whole, fraction = ""] = (negative ? mantissa!.slice(1) : mantissa!).split(".")
   const digits = whole! + fraction
   const point = whole!.length + Number(exponent)
-  // Before zeros are written out.
+  // Checked before zeros are written out.
   if (point > maxWhole || digits.length - point > maxFraction + maxWhole) return undefined
   const before = point <= 0 ? "" : digits.slice(0, point).padEnd(point, "0")
   const after = point >= 0 ? digits.slice(point) : "0".repeat(-point) + digits
@@ -53,7 +53,7 @@ const decimalText = (given: number | string): string | undefined => {
   return negative && text !== "0" ? `-${text}` : text
 }
 
-/** The form in which a number travels that is text in its one form. */
+/** The form in which a number travels, given its one text. */
 const travelling = (text: string): number | string =>
   Exact.staysNumber(text, row) ? Number(text) : text
 
@@ -97,7 +97,7 @@ const int8Text = (given: number | string): string | undefined => {
 const int8Expected = "an integer from -2^63 to 2^63 - 1, as a number or a string"
 
 /**
- * `int8`, `bigint`, `bigserial`: a bigint.
+ * `int8`, `bigint`, `bigserial` as a bigint.
  *
  * @category numbers
  * @since 0.1.0
@@ -139,7 +139,7 @@ const numericText = (given: number | string): string | undefined =>
   typeof given === "string" && special.test(given) ? given : decimalText(given)
 
 /**
- * `numeric`, `decimal`: its exact value as a string, without zeros at the end of a fraction (1.50 is
+ * `numeric`, `decimal` as the exact value in a string, without zeros at the end of a fraction (1.50 is
  * "1.5"), or `NaN`, `Infinity`, `-Infinity`.
  *
  * @category numbers
@@ -179,9 +179,8 @@ export const numericBigDecimal: Schema.Codec<BigDecimal.BigDecimal, number | str
     }))()
 
 /**
- * A number as the nearest double: `float8`, `float4`, with `NaN` and the infinities, and `numeric` or
- * `int8` where an approximation is all that is wanted, such as an average. What is beyond 1.8e308 does
- * not fit.
+ * A number as the nearest double: `float8`, `float4`, with `NaN` and the infinities. Also for `numeric`
+ * and `int8` where an approximation is enough, such as an average. Values beyond 1.8e308 do not fit.
  *
  * @category numbers
  * @since 0.1.0
@@ -200,7 +199,7 @@ export const float: Schema.Codec<number, number | string> = /* @__PURE__ */ (() 
   }))()
 
 /**
- * `oid`: a number from 0 to 4,294,967,295. PostgreSQL writes it as a string.
+ * `oid` as a number from 0 to 4,294,967,295. PostgreSQL writes it as a string.
  *
  * @category numbers
  * @since 0.1.0
@@ -230,7 +229,7 @@ const offset = String.raw`(?:Z|[+-]\d\d(?::\d\d(?::\d\d)?)?)`
 const either = (...texts: ReadonlyArray<string>) => new RegExp(`^(?:${texts.join("|")})$`)
 
 /**
- * `timestamptz`: its text in UTC, to the microsecond, as in `2026-11-28T18:23:57.123456+00:00`; also
+ * `timestamptz` as its text in UTC, to the microsecond, as in `2026-11-28T18:23:57.123456+00:00`. Also
  * `infinity`, and years before our era with ` BC` at the end.
  *
  * @category time
@@ -243,8 +242,8 @@ export const timestamptz: Schema.Codec<string> = /* @__PURE__ */ (() =>
   ))()
 
 /**
- * `timestamptz` as a `Date`: whole milliseconds, what is finer is cut off. `infinity` does not fit. A
- * column that is part of a key is read as text: its encoding must be what the key says.
+ * `timestamptz` as a `Date`, cut to whole milliseconds. `infinity` does not fit. For a column that is
+ * part of a key, use `timestamptz`: its encoding must equal the text in the key.
  *
  * @category time
  * @since 0.1.0
@@ -259,7 +258,7 @@ export const timestamptzDate: Schema.Codec<Date, number | string> = /* @__PURE__
     const [year, month, day, hour, minute, second] = found.slice(1, 7).map(Number)
     const date = new Date(0)
     date.setUTCFullYear(found[9] === undefined ? year! : 1 - year!, month! - 1, day!)
-    // Not the 31st of June.
+    // Rejects dates such as the 31st of June.
     if (date.getUTCMonth() !== month! - 1 || hour! > 23 || minute! > 59 || second! > 59)
       return Number.NaN
     date.setUTCHours(hour!, minute!, second!, Number((found[7] ?? "").padEnd(3, "0").slice(0, 3)))
@@ -287,8 +286,8 @@ export const timestamptzDate: Schema.Codec<Date, number | string> = /* @__PURE__
 })()
 
 /**
- * `timestamp`: its text, as in `2026-11-28T18:23:57.123456`. It is no point in time: it has no zone, so
- * no `Date` is made of it.
+ * `timestamp` as its text, as in `2026-11-28T18:23:57.123456`. It has no zone, so there is no Schema that
+ * makes a `Date` of it.
  *
  * @category time
  * @since 0.1.0
@@ -300,7 +299,7 @@ export const timestamp: Schema.Codec<string> = /* @__PURE__ */ (() =>
   ))()
 
 /**
- * `date`: its text, as in `2026-11-28`; also `infinity` and ` BC`.
+ * `date` as its text, as in `2026-11-28`. Also `infinity` and ` BC`.
  *
  * @category time
  * @since 0.1.0
@@ -309,7 +308,7 @@ export const date: Schema.Codec<string> = /* @__PURE__ */ (() =>
   text("a date, as in 2026-11-28", either(`${dateText}(?: BC)?`, infinity)))()
 
 /**
- * `time`, up to `24:00:00`, and `timetz` with its offset: their text, as in `12:34:56.1+05:30`.
+ * `time`, up to `24:00:00`, and `timetz` with its offset, as their text, as in `12:34:56.1+05:30`.
  *
  * @category time
  * @since 0.1.0
@@ -318,8 +317,9 @@ export const time: Schema.Codec<string> = /* @__PURE__ */ (() =>
   text("a time of day, as in 18:23:57.123456", either(`${timeText}${offset}?`)))()
 
 /**
- * `interval`: its text as PostgreSQL writes it by itself, as in `10 mons 3 days -04:05:06.789`. Months
- * and days have no length, so no duration is made of it, and equal intervals may have different texts.
+ * `interval` as its text in PostgreSQL's default style, as in `10 mons 3 days -04:05:06.789`. Months and
+ * days have no fixed length, so there is no Schema that makes a duration of it. Equal intervals may have
+ * different texts.
  *
  * @category time
  * @since 0.1.0
@@ -337,7 +337,7 @@ export const interval: Schema.Codec<string> = /* @__PURE__ */ (() => {
 // others
 
 /**
- * `bytea`: its bytes. It travels as `\x` and two hex digits per byte.
+ * `bytea` as its bytes. It travels as `\x` and two hex digits per byte.
  *
  * @category others
  * @since 0.1.0
@@ -365,8 +365,8 @@ export const bytea: Schema.Codec<
   }))()
 
 /**
- * `json` and `jsonb`: any JSON. A number in it that a double does not hold exactly is a string, and
- * cannot be told from a string afterwards; a Schema of your own with `PgType.numeric` in it can.
+ * `json` and `jsonb` as any JSON. A number in it that a double cannot hold exactly is a string, and looks
+ * like any other string. To know it as a number, use a Schema of your own with `PgType.numeric` in it.
  *
  * @category others
  * @since 0.1.0
@@ -374,8 +374,8 @@ export const bytea: Schema.Codec<
 export const json: Schema.Codec<unknown> = Schema.Unknown
 
 /**
- * An array with elements of a type, which may be null. Give an array again for one of two dimensions.
- * Bounds other than 1 are lost in JSON.
+ * An array with elements of a type, which may be null. Nest it for two dimensions. JSON does not keep
+ * bounds other than 1.
  *
  * @category others
  * @since 0.1.0
@@ -386,7 +386,7 @@ export const array = <T, E>(
   Schema.Array(Schema.NullOr(element))
 
 /**
- * `hstore`: names with texts or null.
+ * `hstore` as an object of strings or nulls.
  *
  * @category others
  * @since 0.1.0

@@ -1,7 +1,7 @@
 /**
- * The rules of the wire, version 1: its names, its limits, its words, and its error codes and close
- * codes with the policy and the sentence of each. What travels is in `Frame`; `PROTOCOL.md` tells it all
- * to the author of a client in another language.
+ * The rules of the wire, version 1: its names, limits and words, and its error codes and close codes with
+ * the policy and the sentence of each. The frames are in `Frame`. `PROTOCOL.md` is for authors of clients
+ * in other languages.
  *
  * @since 0.1.0
  */
@@ -23,10 +23,10 @@ export const version = 1
 export const subprotocol = "effect-realtime.v1"
 
 /**
- * What is wrong with a channel name, or `undefined` when it is fine.
+ * What is wrong with a channel name, or `undefined` when it is valid.
  *
- * PostgreSQL truncates a longer name in LISTEN and refuses it in NOTIFY, so the two would never
- * meet; `realtime` is the wake-up channel of the durable side.
+ * A name has at most 63 bytes, because PostgreSQL truncates a longer one in LISTEN and rejects it in
+ * NOTIFY. `realtime` is the wake-up channel of the outbox.
  *
  * @category names
  * @since 0.1.0
@@ -43,7 +43,7 @@ export const channelNameFault = (name: string): string | undefined =>
           : undefined
 
 /**
- * What a client does about an error: nothing, try later, or get a fresh token first.
+ * What a client does about an error: nothing, retry later, or get a fresh token first.
  *
  * @category words
  * @since 0.1.0
@@ -60,7 +60,7 @@ export type Retry = (typeof retries)[number]
 
 /**
  * How a subscription begins: at the present, at the cursor that the client gave, or at the present
- * because the server could not honour that cursor.
+ * because the server could not resume from that cursor.
  *
  * @category words
  * @since 0.1.0
@@ -93,7 +93,7 @@ export type SourceState = (typeof sourceStates)[number]
 
 /**
  * Every error code of the wire: what a client does about it, and one sentence that is safe to show. The
- * server sends this sentence, or one that says more in its place.
+ * server sends this sentence, or a more specific one.
  *
  * @category errors
  * @since 0.1.0
@@ -138,6 +138,10 @@ export const errorCodes = {
     retry: "never",
     sentence: "The payload is larger than this channel carries."
   },
+  "publish/expired": {
+    retry: "never",
+    sentence: "The publish came later than the client gave it time."
+  },
   "frame/malformed": { retry: "never", sentence: "The frame is not valid." },
   "frame/unknown": { retry: "never", sentence: "The server does not know this type of frame." }
 } as const satisfies Readonly<Record<string, { readonly retry: Retry; readonly sentence: string }>>
@@ -151,8 +155,8 @@ export const errorCodes = {
 export type ErrorCode = keyof typeof errorCodes
 
 /**
- * What a client does after a close: reconnects with backoff, gets a fresh token and reconnects, or
- * stops and tells its user.
+ * What a client does after a close: reconnects with backoff, gets a fresh token and reconnects, or stops
+ * and reports it.
  *
  * @category close codes
  * @since 0.1.0
@@ -170,9 +174,9 @@ export type ClosePolicy = (typeof closePolicies)[number]
 /**
  * Every close code that a server sends, by its name: what a client does after it, and one sentence.
  *
- * The sentence travels as the reason of the close frame (`closeReason`). So a browser ships none of
- * them, and shows the sentence of a code that is newer than itself. Where WebSocket gives the code
- * (1002, 1007, 1008, 1009) the close frame has no reason.
+ * The sentence travels as the reason of the close frame (`closeReason`). So a browser bundle has none of
+ * them, and can show the sentence of a newer code. Where WebSocket defines the code (1002, 1007, 1008,
+ * 1009) the close frame has no reason.
  *
  * @category close codes
  * @since 0.1.0
@@ -244,9 +248,8 @@ export const closeCodes = {
 export type CloseName = keyof typeof closeCodes
 
 /**
- * The reason of a close frame: the sentence of its code, with what is special about this close, and
- * without the full stop, because clients show it inside of sentences. At most 123 bytes, as WebSocket
- * asks.
+ * The reason of a close frame: the sentence of its code and the details of this close, without the full
+ * stop, because clients show it inside sentences. At most 123 bytes, as WebSocket requires.
  *
  * @category close codes
  * @since 0.1.0
@@ -257,19 +260,19 @@ export const closeReason = (name: CloseName, detail?: string): string => {
 }
 
 /**
- * What a client does after a close code. The range is the policy, so that new codes need no new clients.
+ * What a client does after a close code. The range gives the policy, so new codes need no new clients.
  *
  * @category close codes
  * @since 0.1.0
  */
 export const closePolicy = (code: number): ClosePolicy => {
   const range = Math.floor(code / 100)
-  // 1009 is the one code of the WebSocket protocol that says that trying again would not help.
+  // 1009 is the one code of WebSocket itself after which a retry cannot help.
   return range === 42 || code === 1009 ? "stop" : range === 41 ? "refresh" : "reconnect"
 }
 
 /**
- * How deep a client's frame may nest, the frame itself being depth 1.
+ * How deep a client's frame may nest, in levels. The frame itself is level 1.
  *
  * @category constants
  * @since 0.1.0
@@ -277,7 +280,8 @@ export const closePolicy = (code: number): ClosePolicy => {
 export const maxDepth = 64
 
 /**
- * Names that no object on the wire may have: they could reach a prototype where they are copied carelessly.
+ * Names that no object on the wire may have: they could reach a prototype when a program copies the
+ * object carelessly.
  *
  * @category constants
  * @since 0.1.0

@@ -1,16 +1,16 @@
 /**
  * The errors that both sides of the wire can meet: names, payloads and frames that do not fit.
  *
- * They are plain tagged errors (no Schema), so that a browser does not pay for them. Each carries
- * data, and a message that says what happened, the limit with its unit, and the cure. Errors that
- * only one side knows stand with their owner: `NotificationSource`, `PublishQueue`, `RealtimeClient`.
+ * They are plain tagged errors without Schema, so that a browser bundle stays small. Each has data, and a
+ * message that says what happened, the limit with its unit, and the cure. Errors of one side are in its
+ * modules: `NotificationSource`, `PublishQueue`, `RealtimeClient`.
  *
  * @since 0.1.0
  */
 import * as Data from "effect/Data"
 
 /**
- * A channel name that PostgreSQL or the wire would change or refuse.
+ * A channel name that PostgreSQL or the wire would change or reject.
  *
  * @category errors
  * @since 0.1.0
@@ -29,14 +29,14 @@ export class InvalidChannelName extends Data.TaggedError("InvalidChannelName")<{
 /**
  * A payload that does not match the Schema of its channel, in either direction.
  *
- * `issue` tells where and why; it may quote the payload, so it is for logs, never for other people.
+ * `issue` says where and why. It may quote the payload, so write it to logs and do not show it to users.
  *
  * @category errors
  * @since 0.1.0
  */
 export class InvalidPayload extends Data.TaggedError("InvalidPayload")<{
   readonly channel: string
-  /** `decode`: JSON that arrived. `encode`: a value about to be sent. */
+  /** `decode`: the JSON of a received payload. `encode`: a payload to send. */
   readonly direction: "decode" | "encode"
   readonly issue: string
 }> {
@@ -46,9 +46,9 @@ export class InvalidPayload extends Data.TaggedError("InvalidPayload")<{
 }
 
 /**
- * A payload that is larger than what carries it.
+ * A payload that is larger than its channel can carry.
  *
- * A live channel rides on NOTIFY, which takes at most 7,999 bytes of UTF-8.
+ * A live channel uses NOTIFY, which takes at most 7,999 bytes of UTF-8.
  *
  * @category errors
  * @since 0.1.0

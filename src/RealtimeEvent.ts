@@ -1,7 +1,7 @@
 /**
- * What a subscriber can be told: an event, or that events may be missing.
+ * What a subscriber receives: an event, or a gap where events may be missing.
  *
- * A gap is a value and never a log line: whoever consumes a channel decides what to re-read.
+ * A gap is a value, so that the subscriber decides what to re-read.
  *
  * @since 0.1.0
  */
@@ -17,27 +17,28 @@ export interface Event<out A> {
   readonly _tag: "Event"
   /** The name of the channel, e.g. `table_updates_orders`. */
   readonly channel: string
-  /** Unique within the channel, the same after a resume. */
+  /** Unique within the channel. An event that is replayed keeps its id. */
   readonly id: string
   /** When the node received it (live), or when the database stored it (durable). */
   readonly at: Date
   readonly payload: A
   /** The position after this event; `undefined` for an event inside a larger batch. */
   readonly cursor: string | undefined
-  /** The transaction that wrote it; durable channels only. */
+  /** The transaction that wrote it. Durable channels only. */
   readonly tx: string | undefined
 }
 
 /**
  * Every reason for which events may be missing before this point.
  *
- * - `source`: the connection that listens was lost and is back; whatever commits from now on is delivered.
- * - `slow`: this subscriber did not keep up and its backlog was dropped.
- * - `retention`: the position asked for is older than what is kept.
- * - `invalid`: a message did not match the channel's schema and was dropped, or a trigger could not tell
- *   what it saw.
- * - `truncate`: all rows of the table are gone.
- * - `rights`: what this subscriber may see has changed.
+ * - `source`: the server lost its connection to the database. It has reconnected and delivers what
+ *   commits from now on.
+ * - `slow`: this subscriber did not keep up, and the server dropped its backlog.
+ * - `retention`: the requested position is older than what the server keeps.
+ * - `invalid`: the server dropped a message that did not match the channel's schema, or a trigger could
+ *   not describe a change.
+ * - `truncate`: all rows of the table were removed.
+ * - `rights`: the subscriber's rights have changed.
  *
  * @category models
  * @since 0.1.0
@@ -53,42 +54,43 @@ export const gapReasons = ["source", "slow", "retention", "invalid", "truncate",
 export type GapReason = (typeof gapReasons)[number]
 
 /**
- * A message that did not match its channel's schema, without anything that it said: fit to be logged,
- * or kept in a table until somebody looks at it.
+ * A message that did not match its channel's schema, without its content: safe to log, and to keep in a
+ * table for later inspection.
  *
  * @category models
  * @since 0.1.0
  */
 export interface InvalidMessage {
-  /** Of the event that it would have been. On a durable channel it is the row's id in the outbox. */
+  /** The id that the event would have. On a durable channel it is the id of the row in the outbox. */
   readonly id: string
   /**
-   * Where, as in `["data"]["total"]`; empty for the whole payload. Names that the schema does not name
-   * itself, such as those of a record or inside of jsonb, are `[*]`.
+   * The place of the fault, as in `["data"]["total"]`; empty for the whole payload. Names that the schema
+   * does not contain, such as those of a record or inside of jsonb, are `[*]`.
    */
   readonly path: string
-  /** What the schema asks for there, as in `number`. */
+  /** What the schema expects there, as in `number`. */
   readonly expected: string
 }
 
 /**
  * Events of the channel may be missing before this point: re-read the state, then go on.
  *
- * It stands in a stream of events as a value, and it is the error of a stream that cannot say so otherwise.
+ * A gap is a value in a stream of events. It is the error of a stream whose elements cannot hold it.
  *
  * @category models
  * @since 0.1.0
  */
 export class Gap extends Data.TaggedError("Gap")<{
   readonly channel: string
-  /** A client hands out what a newer server says as it came: take what you do not know as `source`. */
+  /** A newer server may send a reason that is not in `gapReasons`. Treat it as `source`. */
   readonly reason: GapReason | (string & {})
   /**
-   * The position after the gap: what follows it is complete, and who resumes here is not told it again.
-   * Where a client's own Schema refuses an event inside a batch it is the position before that batch.
+   * The position after the gap. What follows it is complete, and a subscriber that resumes here does not
+   * receive the gap again. When a client's own Schema rejects an event inside a batch, it is the position
+   * before that batch.
    */
   readonly cursor: string
-  /** For `invalid`, on the server: which message, and what was wrong with it. */
+  /** For `invalid`, on the server: the message, and what was wrong with it. */
   readonly invalid?: InvalidMessage | undefined
 }> {
   override get message(): string {
@@ -97,13 +99,15 @@ export class Gap extends Data.TaggedError("Gap")<{
 }
 
 /**
+ * What a Stream of a channel gives: an event or a gap.
+ *
  * @category models
  * @since 0.1.0
  */
 export type RealtimeEvent<A> = Event<A> | Gap
 
 /**
- * Runs one function or the other.
+ * Calls the function that matches the value: an event or a gap.
  *
  * @category folding
  * @since 0.1.0
@@ -114,17 +118,21 @@ export const match =
     event._tag === "Event" ? cases.onEvent(event) : cases.onGap(event)
 
 /**
- * A state, and the position of exactly that state: what came after it is missing in neither, and what
- * is in it comes again in neither.
+ * A state and its position. A subscriber that goes on from `cursor` misses no later event, and receives
+ * none that `value` contains.
  *
- * It is plain JSON, so an HTTP API may answer it as it is, and `useChannel({ load })` take it as it came.
+ * It is plain JSON: an HTTP API may send it, and `useChannel({ load })` accepts it as received.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Snapshot<out A> {
   readonly _tag: "Snapshot"
+  /** The state, as JSON. */
   readonly value: A
-  /** For `events({ from })`, or to tell which events the state already holds. */
+  /**
+   * For `events({ from })`, and for `Cursor.includes`, which finds the events that the state already
+   * contains.
+   */
   readonly cursor: string
 }

@@ -1,5 +1,5 @@
 /**
- * What both sides of the wire share. Safe in browsers.
+ * What server and client share. Safe in browsers.
  *
  * @since 0.1.0
  */

@@ -98,7 +98,7 @@ describe("the frames of a client", () => {
 
   it("a payload that is already text encodes to the same bytes", () => {
     const published = client.flatMap(({ frame, text }) =>
-      frame.type === "publish"
+      frame.type === "publish" && frame.within === undefined
         ? [
             {
               text,
@@ -214,7 +214,7 @@ describe("what a server rejects", () => {
     },
     {
       title: "a frame of a server",
-      text: `{"type":"ping"}`,
+      text: `{"type":"status","source":"up"}`,
       fault: "frame/unknown undefined: a frame type that is not known"
     },
     {
@@ -387,7 +387,7 @@ describe("what a client ignores", () => {
     { title: "a type that is no text", text: `{"type":["ping"]}` },
     { title: "an unknown type", text: `{"type":"later"}` },
     { title: "a type that every object has", text: `{"type":"constructor"}` },
-    { title: "a frame of a client", text: `{"type":"pong"}` },
+    { title: "a frame of a client", text: `{"type":"unsubscribe","id":1,"channel":"a"}` },
     { title: "a negative id", text: `{"type":"published","id":-1}` },
     { title: "an id beyond 2^53-1", text: `{"type":"published","id":9007199254740992}` },
     { title: "a fractional delay", text: `{"type":"bye","reconnectAfter":1.5}` },

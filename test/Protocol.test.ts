@@ -108,6 +108,7 @@ describe("Protocol", () => {
       "publish/forbidden": "never",
       "publish/invalid": "never",
       "publish/too-large": "never",
+      "publish/expired": "never",
       "frame/malformed": "never",
       "frame/unknown": "never"
     })

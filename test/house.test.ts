@@ -120,7 +120,8 @@ const bare: Readonly<Record<string, ReadonlyArray<string>>> = {
     "Load",
     "RealtimeProvider",
     "RealtimeProviderProps",
-    'export * from "./hooks.ts"'
+    'export * from "./hooks.ts"',
+    'export * from "./publishing.ts"'
   ],
   "src/server/index.ts": [],
   "src/testing/index.ts": []
@@ -131,8 +132,20 @@ const modules: Readonly<Record<string, string>> = { "./pg-type": "PgType" }
 
 const maxLines = 500
 
-/** Folders whose comments and titles name the actor: `test/support/prose.ts` has the words. */
-const plainProse = ["test/node", "test/server", "test/support", "test/testing", "bench"]
+/**
+ * Folders whose comments and titles name the actor: `test/support/prose.ts` has the words. Without the
+ * folders inside it where the name ends with a star.
+ */
+const plainProse = [
+  "bench",
+  "src/*",
+  "src/bin",
+  "src/internal",
+  "src/node",
+  "src/server",
+  "src/testing",
+  "test"
+]
 
 /** The files and folders at the top of the repository, beside the dot-files. */
 const topLevel = new Set([
@@ -266,6 +279,12 @@ const exported = (text: string) =>
       doc: above.endsWith("*/") ? above.slice(above.lastIndexOf("/**")) : ""
     }
   })
+
+/** Whether a doc comment says something, with a full stop or a colon, before its first tag or example. */
+const hasSentence = (doc: string): boolean => {
+  const prose = doc.replaceAll(/^\s*(?:\/\*\*|\*(?!\/))/gm, "").split(/^\s*(?:@|\*\*Example)/m)[0]!
+  return /[\w`)][.:](?=\s)/.test(prose)
+}
 
 // -----------------------------------------------------------------------------------------------
 
@@ -410,6 +429,22 @@ describe("every file", () => {
     ).toEqual([])
   })
 
+  it("says in a sentence what each public export is, before its tags", () => {
+    expect(
+      files
+        .filter(({ path }) => !isBarrel(path))
+        .flatMap(({ path, text }) =>
+          exported(text)
+            // An internal declaration with a category is exported by a public file.
+            .filter(({ doc }) => isPublic(path) || doc.includes("@category"))
+            .filter(({ doc }) => !hasSentence(doc))
+            .map(
+              ({ name }) => `${path}: the doc comment of ${name} needs a sentence before its tags`
+            )
+        )
+    ).toEqual([])
+  })
+
   it("has @since when it is a barrel", () => {
     expect(
       files
@@ -522,9 +557,12 @@ describe("the package", () => {
 
 describe("the prose", () => {
   const sources = plainProse.flatMap((folder) =>
-    Fs.readdirSync(Path.join(root, folder), { recursive: true, encoding: "utf8" })
+    Fs.readdirSync(Path.join(root, folder.replace("/*", "")), {
+      recursive: !folder.endsWith("/*"),
+      encoding: "utf8"
+    })
       .filter((path) => /\.tsx?$/.test(path) && !path.includes("node_modules"))
-      .map((path) => `${folder}/${path.replaceAll("\\", "/")}`)
+      .map((path) => `${folder.replace("/*", "")}/${path.replaceAll("\\", "/")}`)
   )
 
   it("of every comment and test title names the actor, in the folders of the table", () => {
@@ -634,6 +672,18 @@ it("${hidden[0]} leaves", () => {
       `a.ts:2: the title says "${hidden[0]}": name the actor instead`,
       `a.ts:4: the title says "${label}:": name the actor instead`
     ])
+  })
+
+  it("see a doc comment without a sentence", () => {
+    expect(
+      [
+        "/** A client. */",
+        "/**\n * A client.\n *\n * @since 0.1.0\n */",
+        "/**\n * @category models\n * @since 0.1.0\n */",
+        "/**\n * **Example** (A client.)\n *\n * @since 0.1.0\n */",
+        ""
+      ].map(hasSentence)
+    ).toEqual([true, true, false, false, false])
   })
 
   it("see an export without its tags", () => {

@@ -43,7 +43,15 @@ const shownBy: Readonly<Record<string, ReadonlyArray<readonly [file: string, tit
     [
       "test/testing/RealtimeTest.test.ts",
       "network.silence passes no bytes, and both ends notice in under 38 s"
+    ],
+    [
+      "test/client/offline.test.ts",
+      "sees it within 4 s of a publish where the platform says nothing"
     ]
+  ],
+  "the page is offline": [
+    ["test/browser/offline.test.ts", "shows within 3 s that it is offline, and publishes once"],
+    ["test/client/offline.test.ts", "sees it within 3 s of `offline`; what it published meanwhile"]
   ],
   "the tab sleeps": [
     ["test/browser/heal.test.ts", "reconnects as soon as it is shown"],
@@ -103,7 +111,7 @@ const rowsUnder = (heading: string): ReadonlyArray<string> => {
 }
 
 describe("what happens when ...", () => {
-  it("is told for exactly the cases that are shown", () => {
+  it("the README lists exactly the cases that tests show", () => {
     expect(rowsUnder("What happens when ...")).toEqual(Object.keys(shownBy))
   })
 

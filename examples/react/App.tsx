@@ -2,11 +2,11 @@
 import { RealtimeProvider, useConnection, useLatest } from "effect-realtime/react"
 
 export function Price() {
-  const { stale, value } = useLatest("prices") // for a string the payload is unknown
-  const { status } = useConnection() // idle, connecting, open, waiting or stopped
+  const { status, value } = useLatest("prices") // for a string the payload is unknown
+  const connection = useConnection() // status: idle, connecting, open, waiting or stopped
   return (
-    <p aria-busy={stale}>
-      {String(value ?? "none yet")} ({status})
+    <p aria-busy={status === "stale"}>
+      {String(value ?? "none yet")} ({connection.status})
     </p>
   )
 }

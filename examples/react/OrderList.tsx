@@ -10,7 +10,7 @@ const fetchOrders = (): Promise<RealtimeEvent.Snapshot<Orders>> =>
   fetch("/api/orders").then((response) => response.json())
 
 export function OrderList() {
-  const { stale, value } = useChannel(DurableOrders, {
+  const { status, value } = useChannel(DurableOrders, {
     initial: [] as Orders,
     load: fetchOrders,
     reduce: (orders, { data, operation }) => [
@@ -18,6 +18,7 @@ export function OrderList() {
       ...(operation === "DELETE" ? [] : [data])
     ]
   })
-  return <p>{stale ? "reading again" : `${value.length} orders`}</p>
+  const text = status === "loading" ? "reading" : `${value.length} orders`
+  return <p aria-busy={status !== "live"}>{text}</p>
 }
 // #endregion

@@ -23,7 +23,7 @@ export const clientKey: InjectionKey<PlainClient.PlainClient> = Symbol("effect-r
 /** The result of `useChannel`: each part of `Collector.Collected` as a ref. */
 export interface ChannelRefs<S> {
   readonly value: ComputedRef<S>
-  readonly stale: ComputedRef<boolean>
+  readonly status: ComputedRef<Collector.Status>
   readonly error: ComputedRef<unknown>
   readonly reload: Collector.Collected<S>["reload"]
 }
@@ -54,7 +54,7 @@ export const useChannel = <A, S>(
   )
   return {
     value: computed(() => collected.value.value),
-    stale: computed(() => collected.value.stale),
+    status: computed(() => collected.value.status),
     error: computed(() => collected.value.error),
     reload: (load) => collected.value.reload(load)
   }

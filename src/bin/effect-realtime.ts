@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * `npx effect-realtime sql` prints what `PgInstaller.install` would run, for people who keep their own
- * migrations. It connects nowhere.
+ * `npx effect-realtime sql` prints what `PgInstaller.install` would run, for applications with their own
+ * migrations. It connects to no database.
  */
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
@@ -55,7 +55,7 @@ interface Flag {
   readonly value: string
 }
 
-/** The tables in the order they were given, each with the columns that follow it. */
+/** The tables in the order in which they were given, each with the columns that follow it. */
 const watchesOf = (flags: ReadonlyArray<Flag>): ReadonlyArray<PgInstaller.Watch> => {
   const watches: Array<PgInstaller.Watch> = []
   for (const { name, value } of flags) {

@@ -7,7 +7,36 @@ import * as Data from "effect/Data"
 import type { Retry } from "../Protocol.ts"
 
 /**
- * The server said no to a subscription or a publish, and asking again would not help.
+ * Why a connection is in its state.
+ *
+ * - `unused`: nothing needs it. `needed`: something does. `welcome`: the server said so.
+ * - `lost`: the link broke, or could not be opened.
+ * - `silent`: nothing was heard in time, also after asking for a sign of life.
+ * - `unanswered`: the link lived, but a publish was not answered within `ackTimeout`.
+ * - `server`: the server closed it. `message` has its sentence.
+ * - `token`: the option `token` failed or was late.
+ * - `address`: the option `url` gives none that can be used.
+ * - `reconnect`: `reconnect` was called after a stop.
+ * - `closed`: the client was closed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Reason =
+  | "unused"
+  | "needed"
+  | "welcome"
+  | "lost"
+  | "silent"
+  | "unanswered"
+  | "server"
+  | "token"
+  | "address"
+  | "reconnect"
+  | "closed"
+
+/**
+ * The server said no to a subscription or a publish: for good, or, with `retryAfter`, for now.
  *
  * @category errors
  * @since 0.1.0
@@ -19,39 +48,53 @@ export class Refused extends Data.TaggedError("Refused")<{
   /** The server's sentence. */
   readonly message: string
   readonly retry: Retry
+  /** The client asks again by itself, this many milliseconds after the refusal. */
+  readonly retryAfter?: number | undefined
 }> {}
 
 /**
  * The connection ended for good, so nothing will be sent or received any more.
  *
  * `code` is the close code: 4200-4299 and 1009 come from the server, 4100-4199 mean that no fresh
- * token could help, 1000 that this side closed the client. `reason` is the sentence that the server sent
- * with it (`Protocol.closeCodes` has them all), or the client's own words.
+ * token could help, 1000 that this side closed the client. `reason` is for programs. `message` is for
+ * people, with the sentence that the server sent (`Protocol.closeCodes` has them all).
  *
  * @category errors
  * @since 0.1.0
  */
 export class ConnectionStopped extends Data.TaggedError("ConnectionStopped")<{
   readonly code: number
-  readonly reason: string
-}> {
-  override get message(): string {
-    return `The connection stopped (${this.code}: ${this.reason}). Call reconnect when the cause is gone.`
-  }
-}
+  readonly reason: Reason
+  readonly message: string
+}> {}
 
 /**
- * A publish was sent and the server did not answer in time. It may or may not have happened.
+ * The option `token` threw, failed, rejected, or gave nothing within 10 s. It is asked again after
+ * `backoff`.
  *
  * @category errors
  * @since 0.1.0
  */
-export class AckTimeout extends Data.TaggedError("AckTimeout")<{
-  readonly channel: string
-  /** How long the answer was waited for. */
-  readonly millis: number
+export class TokenFailed extends Data.TaggedError("TokenFailed")<{
+  /** What it threw, failed or rejected with. */
+  readonly cause: unknown
 }> {
   override get message(): string {
-    return `A publish on channel "${this.channel}" was not answered within ${this.millis} ms. It may have happened: read the state before you send again.`
+    return `The token callback failed: ${this.cause}`
+  }
+}
+
+/**
+ * A publish was not sent, because its `key` is none.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidKey extends Data.TaggedError("InvalidKey")<{
+  readonly channel: string
+  readonly key: string
+}> {
+  override get message(): string {
+    return `A publish on channel "${this.channel}" was not sent: a key has 1-64 characters, without NUL and without half of a surrogate pair.`
   }
 }

@@ -1,20 +1,23 @@
 /**
  * Reduces the events of a channel into a value, for adapters to frameworks and for code without one.
  *
- * In: the events, gaps and cursors of a channel. Out: one immutable snapshot, which changes once in a
- * frame, however many events come. It listens only while it has subscribers; after a pause it goes on
- * from the last position or says that the value is stale. React's hooks stand on it.
+ * In: a state, and the events, gaps and cursors of a channel. Out: one immutable snapshot, which changes
+ * at most once in a frame, and says how far to believe it. It listens only while it has subscribers; after
+ * a pause it goes on from the last position. React's hooks stand on it.
  *
  * @since 0.1.0
  */
 import type { Channel } from "../Channel.ts"
-import * as Cursor from "../Cursor.ts"
-import type { Event, Gap, Snapshot } from "../RealtimeEvent.ts"
+import { asChannel } from "../ChannelBase.ts"
+import type { Gap, Snapshot } from "../RealtimeEvent.ts"
 import { ConnectionStopped } from "./ClientError.ts"
 import * as Cell from "./internal/cell.ts"
-import { inNextFrame, report } from "./internal/platform.ts"
+import { type Collecting, type Shown, type Status, valueOf } from "./internal/collect.ts"
+import { attempt, inNextFrame, report } from "./internal/platform.ts"
 import type { PlainClient } from "./PlainClient.ts"
 import type { Readable } from "./Readable.ts"
+
+export type { Status } from "./internal/collect.ts"
 
 /**
  * A value made of events.
@@ -24,22 +27,27 @@ import type { Readable } from "./Readable.ts"
  */
 export interface Collected<S> {
   readonly value: S
-  /** Events may be missing in `value`, or the last read of it failed: it must be read again. */
-  readonly stale: boolean
-  /** Why nothing follows, or what a reducer or `load` threw last. */
+  /** `loading`, `live`, `stale` or `error`. */
+  readonly status: Status
+  /**
+   * Why the value is not `live`: a `Refused`, with `retryAfter` if the client goes on by itself; a
+   * `ConnectionStopped`; the last failure of `load` or `reduce`; or a `Gap` while the next read waits.
+   * Default: `undefined`.
+   */
   readonly error: unknown
   /**
-   * Replaces the value with what `load` gives and the events that came meanwhile, and ends `stale`,
-   * unless another gap came meanwhile. When `load` rejects, the promise does, which may be ignored, and
-   * the value stays or becomes `stale`.
+   * Reads the state now, by default with the option `load`, and replaces the value in one change with the
+   * result and the events behind it. If the read fails, the promise rejects and the value stays, `stale`.
+   * A caller may ignore the promise. The same function in every snapshot.
    */
-  readonly reload: (load: Load<S>) => Promise<void>
+  readonly reload: (load?: Load<S>) => Promise<void>
 }
 
 /**
- * Reads the state. A `Snapshot` (the server's `Realtime.snapshot`) also says which events are in it
- * already: those are left out, so that none is missed and none is counted twice. Without one, an event
- * that came while it was read may be in the state and be reduced onto it once more.
+ * Reads the state. A `Snapshot` (the server's `Realtime.snapshot`, also as JSON) is exact, however old it
+ * is: the stream goes on from its cursor. A state without a cursor may contain an event that arrived during
+ * the read, which `reduce` then adds once more. On a durable channel return a `Snapshot`: the client cannot
+ * tell that a state without a cursor, from a cache or a replica, is older than the subscription.
  *
  * @category models
  * @since 0.1.0
@@ -53,9 +61,12 @@ export type Load<S> = () => S | Snapshot<S> | Promise<S | Snapshot<S>>
  * @since 0.1.0
  */
 export interface LatestOptions {
-  /** Events may be missing before this point; the value is `stale` until it was re-read. */
+  /** Events may be missing before this point; the value is `stale` until the next read. */
   readonly onGap?: ((gap: Gap) => void) | undefined
-  /** The channel was refused, the connection stopped, or `reduce` threw. Default: `reportError`. */
+  /**
+   * The server rejected the channel, for good or for now; the connection stopped; `load` failed; or
+   * `reduce` threw. Called once per change. Default: `reportError`, except for `ConnectionStopped`.
+   */
   readonly onError?: ((error: unknown) => void) | undefined
 }
 
@@ -66,17 +77,15 @@ export interface LatestOptions {
  * @since 0.1.0
  */
 export interface Options<S, in A> extends LatestOptions {
-  /** The value before the first event. Read once. */
-  readonly initial: S
+  /** The value before the first event. A `Snapshot` goes on from its cursor. Read once. */
+  readonly initial: S | Snapshot<S>
   /** The next value. Called once per event, as it arrives. */
   readonly reduce: (value: S, payload: A) => S
   /**
-   * Reads the state. Called when the channel is active, so that nothing can fall between reading and
-   * listening, and again after each gap; events that come meanwhile are reduced onto its result.
-   * Exact with a `Snapshot`. When it fails the value is `stale`, `error` and `onError` say why, and it
-   * is called again at the next position without events that the server tells (a reconnect, or time
-   * that passed) and at the next gap; call `reload` to have it sooner. Default: none, call `reload`
-   * yourself.
+   * Reads the state: first when the channel is active, unless `initial` is a `Snapshot`, and again after
+   * each gap. The collector applies the events that arrive meanwhile to the result. It retries a failed
+   * read after the client's `backoff`, or as soon as the link is back, at most 9 times in a minute.
+   * Default: none, call `reload` yourself.
    */
   readonly load?: Load<S> | undefined
 }
@@ -89,148 +98,107 @@ export interface Options<S, in A> extends LatestOptions {
  * @category models
  * @since 0.1.0
  */
-export type Collector<S> = Readable<Collected<S>>
+export interface Collector<S> extends Readable<Collected<S>> {
+  /** The initial value, `loading`, always the same: for rendering on a server, and for hydration. */
+  readonly getServerSnapshot: () => Collected<S>
+}
 
-const isSnapshot = <S>(loaded: S | Snapshot<S>): loaded is Snapshot<S> =>
-  (loaded as Snapshot<S> | null | undefined)?._tag === "Snapshot"
+type Source = Pick<PlainClient, "sync" | "last">
 
 const collect = <S, A>(
-  client: Pick<PlainClient, "listen">,
+  client: Source,
   channel: Channel<A> | string,
   given: Options<S, A> | (() => Options<S, A>),
-  /** Whether any event makes the value current again. */
-  heals?: boolean
+  /** Gives the last value of an open channel; with it, any event makes the value current. */
+  last?: () => S | undefined
 ): Collector<S> => {
   const options = typeof given === "function" ? given : () => given
-  let value = options().initial
-  let stale = false
-  let error: unknown
-  /** What the option `load` failed with last: no error any more once a read succeeds. */
-  let failed: unknown
-  let cursor: string | undefined
-  /** Whether the loaded state has an event: it has some that may come later. */
-  let isLoaded: ReturnType<typeof Cursor.includes> | undefined
-  let gaps = 0
-  /** The option `load` is called at the next position. */
-  let due = true
-  /** The reload under way: the events since it began. */
-  let loading: Array<Event<A>> | undefined
-  let dirty = false
+  const { initial } = options()
 
-  const reduce = (event: Event<A>) => {
-    if (!isLoaded?.(event)) {
-      value = options().reduce(value, event.payload)
-    }
-  }
-
-  const reload: Collected<S>["reload"] = (load) => {
-    const events: Array<Event<A>> = []
-    const gapsBefore = gaps
-    loading = events
-    const done = (async () => {
-      try {
-        const state = await load()
-        const read = isSnapshot<S>(state) ? state : { value: state, cursor: "" }
-        // A later reload has taken over.
-        if (loading !== events) return
-        isLoaded = Cursor.includes(read.cursor)
-        value = read.value
-        events.forEach(reduce)
-        stale = gaps !== gapsBefore
-        if (error === failed) error = undefined
-      } catch (cause) {
-        if (loading === events) stale = due = true
-        throw cause
-      } finally {
-        if (loading === events) loading = undefined
-        changed()
+  const tell = (error: unknown) => attempt(() => (options().onError ?? report)(error), report)
+  const make = () =>
+    client.sync().collect<S, A>({
+      channel: asChannel(channel),
+      initial: last?.() ?? initial,
+      reduce: (value, payload) => options().reduce(value, payload),
+      load: () => {
+        const { load } = options()
+        return load && ((loaded, failed) => void run(load).then(loaded, failed))
+      },
+      heals: last !== undefined,
+      onChange: changed,
+      onGap: (gap) => attempt(() => options().onGap?.(gap), report),
+      onError: tell,
+      onEnd: (error) => {
+        if (options().onError !== undefined || !(error instanceof ConnectionStopped)) tell(error)
       }
-    })()
-    done.catch(() => {})
-    return done
+    })
+  let made: Collecting<S> | undefined
+  const collecting = () => (made ??= make())
+
+  const run = async (load: Load<S>) => load()
+  const reload: Collected<S>["reload"] = (load = options().load) => {
+    const read = load === undefined ? Promise.reject(new Error(noLoad)) : run(load)
+    if (load !== undefined) collecting().read((loaded, failed) => void read.then(loaded, failed))
+    const over = read.then(() => undefined)
+    over.catch(() => {})
+    return over
   }
 
-  const collected = (): Collected<S> => ({ value, stale, error, reload })
-  const cell = Cell.make(collected())
+  const collected = ({ error, status, value }: Shown<S>): Collected<S> => ({
+    value,
+    status,
+    error,
+    reload
+  })
+  const first: Shown<S> = { value: valueOf(initial), status: "loading", error: undefined }
+  const onServer = collected(first)
+  const known = last?.()
+  const cell = Cell.make(known === undefined ? onServer : collected({ ...first, value: known }))
 
+  const show = () => {
+    const now = collecting().shown()
+    const { error, status, value } = cell.getSnapshot()
+    const isSame = Object.is(now.value, value) && now.status === status && now.error === error
+    if (!isSame) cell.set(collected(now))
+  }
+  let dirty = false
   const changed = () => {
     if (dirty) return
     dirty = true
     inNextFrame(() => {
       dirty = false
-      cell.set(collected())
+      show()
     })
   }
 
-  const fail = (cause: unknown) => {
-    error = cause
-    changed()
-    const { onError = report } = options()
-    onError(cause)
-  }
-
-  const load = () => {
-    const { load } = options()
-    due = false
-    if (load !== undefined) reload(load).catch((cause) => fail((failed = cause)))
-  }
-
-  const start = () =>
-    client.listen<A>(
-      channel as Channel<A>,
-      (_, event) => {
-        cursor = event.cursor ?? cursor
-        reduce(event)
-        loading?.push(event)
-        if (heals) stale = false
-        changed()
-      },
-      {
-        from: cursor,
-        onCursor: (position) => {
-          cursor = position
-          if (error instanceof ConnectionStopped) {
-            error = undefined
-            changed()
-          }
-          if (due) load()
-        },
-        onGap: (gap) => {
-          cursor = gap.cursor
-          gaps++
-          stale = true
-          changed()
-          options().onGap?.(gap)
-          load()
-        },
-        onError: fail
-      }
-    )
-
   let readers = 0
-  let stop: (() => void) | undefined
   return {
     getSnapshot: cell.getSnapshot,
+    getServerSnapshot: () => onServer,
     subscribe: (onChange) => {
       const leave = cell.subscribe(onChange)
       readers++
-      stop ??= start()
+      // The channel may have delivered more since this collector was made.
+      if (made === undefined && last !== undefined) show()
+      collecting().start()
       return () => {
         leave()
         readers--
         // After the batch, because there is no position within it to go on from.
         queueMicrotask(() => {
-          if (readers > 0) return
-          stop?.()
-          stop = undefined
+          if (readers === 0) made?.stop()
         })
       }
     }
   }
 }
 
+const noLoad =
+  "reload() reads with the option `load`, which is not given: give it, or a function to reload"
+
 /**
- * Collects the events of a channel into a value. After a gap it is `stale` until it was re-read.
+ * Collects the events of a channel into a value. After a gap it is `stale` until the state is read again.
  *
  * Options given as a function are asked whenever they are used, so that an adapter can give those of
  * the latest render; `initial` counts once.
@@ -247,37 +215,37 @@ const collect = <S, A>(
  */
 export const make: {
   <A, S>(
-    client: Pick<PlainClient, "listen">,
+    client: Source,
     channel: Channel<A>,
     options: Options<S, A> | (() => Options<S, A>)
   ): Collector<S>
   <S>(
-    client: Pick<PlainClient, "listen">,
+    client: Source,
     channel: string,
     options: Options<S, unknown> | (() => Options<S, unknown>)
   ): Collector<S>
 } = collect
 
 /**
- * The payload of the latest event, `undefined` before the first. After a gap it is `stale` until the
- * next. Options given as a function are asked whenever they are used.
+ * The payload of the latest event: at once where the channel is open in this client already, else
+ * `undefined` before the first. After a gap it is `stale` until the next. Options given as a function are asked whenever they are used.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const latest: {
   <A>(
-    client: Pick<PlainClient, "listen">,
+    client: Source,
     channel: Channel<A>,
     options?: LatestOptions | (() => LatestOptions | undefined)
   ): Collector<A | undefined>
   (
-    client: Pick<PlainClient, "listen">,
+    client: Source,
     channel: string,
     options?: LatestOptions | (() => LatestOptions | undefined)
   ): Collector<unknown>
 } = <A>(
-  client: Pick<PlainClient, "listen">,
+  client: Source,
   channel: Channel<A> | string,
   given?: LatestOptions | (() => LatestOptions | undefined)
 ) =>
@@ -289,5 +257,5 @@ export const latest: {
       initial: undefined,
       reduce: (_, payload) => payload
     }),
-    true
+    () => client.last(channel as Channel<A>)?.payload
   )

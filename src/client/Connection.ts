@@ -6,34 +6,34 @@
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Backoff from "../Backoff.ts"
+import type { ConnectionStopped, Reason, TokenFailed } from "./ClientError.ts"
 import type { WebSocketConstructor } from "./internal/platform.ts"
 
+export type { Reason } from "./ClientError.ts"
 export type { WebSocketConstructor, WebSocketLike } from "./internal/platform.ts"
 
 /**
- * What the socket of a client is doing, with the reason in words.
+ * What the socket of a client is doing, with the reason as a code for programs, and as a sentence for
+ * people, without its full stop.
  *
  * - `idle`: nobody needs it, so there is none.
  * - `connecting`: a socket is being opened; `attempt` counts from 1 since the last healthy session.
  * - `open`: the server said welcome.
  * - `waiting`: the next attempt comes at `until` (milliseconds since 1970), or sooner when the page
- *   is shown, comes back online or is restored.
+ *   is shown, comes back online or is restored. While the browser is offline, an attempt is made every
+ *   30 s, in case it is wrong.
  * - `stopped`: no attempt will follow, until `reconnect`; `code` is the close code.
  *
  * @category models
  * @since 0.1.0
  */
-export type State =
-  | { readonly status: "idle"; readonly reason: string }
-  | { readonly status: "connecting"; readonly reason: string; readonly attempt: number }
-  | { readonly status: "open"; readonly reason: string; readonly session: string }
-  | {
-      readonly status: "waiting"
-      readonly reason: string
-      readonly attempt: number
-      readonly until: number
-    }
-  | { readonly status: "stopped"; readonly reason: string; readonly code: number }
+export type State = { readonly reason: Reason; readonly message: string } & (
+  | { readonly status: "idle" }
+  | { readonly status: "connecting"; readonly attempt: number }
+  | { readonly status: "open"; readonly session: string }
+  | { readonly status: "waiting"; readonly attempt: number; readonly until: number }
+  | { readonly status: "stopped"; readonly code: number }
+)
 
 /**
  * How a client finds its server and keeps the connection.
@@ -73,8 +73,13 @@ export interface Options {
    */
   readonly linger?: Duration.Input | undefined
   /**
-   * Calls back when the link may have changed, so that it is looked at at once. Default: `online`,
-   * `pageshow` and becoming visible, where the platform has them.
+   * Calls back when the link may have changed, so that it is looked at at once. Default: `offline`,
+   * `online`, `pageshow` and becoming visible, where the platform has them.
    */
   readonly signals?: ((check: () => void) => () => void) | undefined
+  /**
+   * Called once when the connection has stopped, and once when the token callback fails until it works
+   * again; not when the client is closed. Default: a line in the log.
+   */
+  readonly onError?: ((error: ConnectionStopped | TokenFailed) => void) | undefined
 }

@@ -6,19 +6,26 @@
  *
  * @since 0.1.0
  */
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import type { Channel } from "../Channel.ts"
-import { untyped } from "../ChannelBase.ts"
+import { asChannel } from "../ChannelBase.ts"
 import type { SourceState } from "../Protocol.ts"
 import type { Event, Gap, RealtimeEvent } from "../RealtimeEvent.ts"
 import type { State as ConnectionState } from "./Connection.ts"
+import type { Refused } from "./ClientError.ts"
 import { attempt, report } from "./internal/platform.ts"
+import { make as makeQueue, PublishQueue, type Size } from "./PublishQueue.ts"
 import type { Readable } from "./Readable.ts"
-import { layer, type Options, RealtimeClient, type SubscribeError } from "./RealtimeClient.ts"
+import {
+  make as makeClient,
+  type Options,
+  type PublishOptions,
+  type RealtimeClient,
+  type SubscribeError,
+  type Sync
+} from "./RealtimeClient.ts"
 
 /**
  * Called once per event, synchronously, in order.
@@ -29,6 +36,8 @@ import { layer, type Options, RealtimeClient, type SubscribeError } from "./Real
 export type Handler<in A> = (payload: A, event: Event<A>) => void
 
 /**
+ * Options of `listen`.
+ *
  * @category options
  * @since 0.1.0
  */
@@ -36,18 +45,26 @@ export interface ListenOptions {
   /** Events may be missing before this point: re-read the state. */
   readonly onGap?: ((gap: Gap) => void) | undefined
   /**
-   * Nothing follows (`SubscribeError`; after `ConnectionStopped`, until `reconnect`), or a handler
+   * Nothing follows (`SubscribeError`; after `ConnectionStopped`, until `reconnect`); the server rejected
+   * the channel for now (`Refused` with `retryAfter`: the client goes on by itself); or a handler
    * threw (what it threw; delivery goes on). Default: `reportError`, which shows it like an uncaught
-   * error.
+   * error; nothing for `ConnectionStopped`, which the client's own `onError` tells once.
    */
   readonly onError?: ((error: SubscribeError | unknown) => void) | undefined
   /** The subscription is active, or moved without events: all that is committed from here on comes. */
   readonly onCursor?: ((cursor: string) => void) | undefined
+  /**
+   * The subscription is not active now: the link is away, or the server rejected the channel for now
+   * (`error`). Called once per change; the next event or `onCursor` means that it is active again.
+   */
+  readonly onInactive?: ((error: Refused | undefined) => void) | undefined
   /** The position to go on from, see `RealtimeClient.EventsOptions`. */
   readonly from?: string | undefined
 }
 
 /**
+ * A client without Effect: callbacks and promises over one connection. Make one with `createRealtimeClient`.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -57,11 +74,21 @@ export interface PlainClient {
     <A>(channel: Channel<A>, handler: Handler<A>, options?: ListenOptions): () => void
     (channel: string, handler: Handler<unknown>, options?: ListenOptions): () => void
   }
-  /** Resolves when the server said that it happened; rejects with a `PublishError`. */
-  readonly publish: {
-    <A>(channel: Channel<A, true>, payload: NoInfer<A>): Promise<void>
-    (channel: string, payload: unknown): Promise<void>
+  /** The last event of a channel that this client has open, else `undefined`. Opens nothing. */
+  readonly last: {
+    <A>(channel: Channel<A>): Event<A> | undefined
+    (channel: string): Event<unknown> | undefined
   }
+  /**
+   * Resolves when the server said that it happened; rejects with a `PublishError`. Without a connection it
+   * waits in the queue, for 60 s (the option `queue.maxAge`), and happens once.
+   */
+  readonly publish: {
+    <A>(channel: Channel<A, true>, payload: NoInfer<A>, options?: PublishOptions): Promise<void>
+    (channel: string, payload: unknown, options?: PublishOptions): Promise<void>
+  }
+  /** What waits in the publish queue, on its way included. */
+  readonly queue: Readable<Size>
   readonly connection: Readable<ConnectionState>
   readonly source: Readable<SourceState>
   /**
@@ -69,6 +96,8 @@ export interface PlainClient {
    * then goes on from where it was.
    */
   readonly reconnect: () => void
+  /** What `Collector` stands on. Calling it makes the client's runtime, and opens nothing. */
+  readonly sync: () => Sync
   /**
    * Ends everything for good: no reconnect, no handler call and no timer is left. The socket is asked to
    * close and not waited for; see the option `webSocket` for a Node process over a dead link.
@@ -76,10 +105,11 @@ export interface PlainClient {
   readonly close: () => Promise<void>
 }
 
-const asChannel = <A>(channel: Channel<A> | string) =>
-  (typeof channel === "string" ? untyped(channel) : channel) as Channel<A, true>
-
-const from = (client: () => RealtimeClient["Service"], close: () => Promise<void>): PlainClient => {
+const from = (
+  client: () => RealtimeClient["Service"],
+  made: () => RealtimeClient["Service"] | undefined,
+  close: () => Promise<void>
+): PlainClient => {
   let closed = false
   const sync = () => client().sync
   const readable = <A>(of: () => Readable<A>): Readable<A> => ({
@@ -90,7 +120,7 @@ const from = (client: () => RealtimeClient["Service"], close: () => Promise<void
     listen: <A>(
       channel: Channel<A> | string,
       handler: Handler<A>,
-      { from, onCursor, onError = report, onGap }: ListenOptions = {}
+      { from, onCursor, onError = report, onGap, onInactive }: ListenOptions = {}
     ) => {
       let active = true
       /** What is to be told before anything else: that `listen` returns, and then what waited for it. */
@@ -123,6 +153,10 @@ const from = (client: () => RealtimeClient["Service"], close: () => Promise<void
             for (const event of batch) guard(onEvent, event)
           }),
           onCursor: onCursor && told(onCursor),
+          onInactive: told((error) => {
+            onInactive?.(error)
+            if (error !== undefined) onError(error)
+          }),
           onEnd: told(onError)
         },
         from
@@ -133,11 +167,14 @@ const from = (client: () => RealtimeClient["Service"], close: () => Promise<void
         leave()
       }
     },
-    publish: <A>(channel: Channel<A, true> | string, payload: A) =>
-      Effect.runPromise(client().publish<A>(asChannel(channel), payload as NoInfer<A>)),
+    last: <A>(channel: Channel<A> | string) => made()?.sync.last<A>(asChannel(channel)),
+    publish: <A>(channel: Channel<A, true> | string, payload: A, options?: PublishOptions) =>
+      Effect.runPromise(client().publish<A>(asChannel(channel), payload as NoInfer<A>, options)),
+    queue: readable(() => sync().queue),
     connection: readable(() => sync().connection),
     source: readable(() => sync().source),
     reconnect: () => sync().reconnect(),
+    sync,
     close: () => {
       closed = true
       return close()
@@ -147,7 +184,7 @@ const from = (client: () => RealtimeClient["Service"], close: () => Promise<void
 
 /**
  * Makes a client for code without Effect. Its runtime begins on first use; options given as a function
- * are asked then. `createRealtimeClient` of `effect-realtime/client` is this function.
+ * are asked then. The option `onError` is one `console.error` by default. `createRealtimeClient` of `effect-realtime/client` is this function.
  *
  * **Example** (Listening without Effect)
  *
@@ -162,18 +199,24 @@ const from = (client: () => RealtimeClient["Service"], close: () => Promise<void
 export const make = (options: Options | (() => Options)): PlainClient => {
   const scope = Scope.makeUnsafe()
   let client: RealtimeClient["Service"] | undefined
-  const get = () =>
-    (client ??= Context.get(
-      Effect.runSync(
-        Layer.buildWithScope(layer(typeof options === "function" ? options() : options), scope)
-      ),
-      RealtimeClient
-    ))
-  return from(get, () => {
-    // One that was never used is made too, so that using it later says that it is closed.
-    get()
-    return Effect.runPromise(Scope.close(scope, Exit.void))
+  const build = Effect.suspend(() => {
+    const given = typeof options === "function" ? options() : options
+    // oxlint-disable-next-line eslint/no-console -- so that a stop is seen where nobody listens for it
+    return makeClient(given, (error) => console.error(error)).pipe(
+      Effect.provideServiceEffect(PublishQueue, makeQueue(given.queue)),
+      Scope.provide(scope)
+    )
   })
+  const get = () => (client ??= Effect.runSync(build))
+  return from(
+    get,
+    () => client,
+    () => {
+      // One that was never used is made too, so that using it later says that it is closed.
+      get()
+      return Effect.runPromise(Scope.close(scope, Exit.void))
+    }
+  )
 }
 
 /**
@@ -184,6 +227,7 @@ export const make = (options: Options | (() => Options)): PlainClient => {
  */
 export const fromClient = (client: RealtimeClient["Service"]): PlainClient =>
   from(
+    () => client,
     () => client,
     async () => {}
   )

@@ -17,7 +17,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { PayloadTooLarge } from "../RealtimeError.ts"
-import type { AckTimeout, ConnectionStopped, Refused } from "./ClientError.ts"
+import type { ConnectionStopped, Refused } from "./ClientError.ts"
 import * as Time from "./internal/time.ts"
 
 /**
@@ -38,7 +38,7 @@ export class QueueFull extends Data.TaggedError("QueueFull")<{
 }
 
 /**
- * A message was not acknowledged within the time it may wait.
+ * A message was not answered within the time it may wait, however often it was sent.
  *
  * @category errors
  * @since 0.1.0
@@ -47,11 +47,14 @@ export class Expired extends Data.TaggedError("Expired")<{
   readonly channel: string
   /** The longest that a message waits, in milliseconds. */
   readonly millis: number
-  /** Whether it was sent at least once: then it may have happened. */
+  /** Whether it was sent at least once: then it may have happened. Otherwise it never happens. */
   readonly sent: boolean
+  /** The last rejection of the server that was for now, such as `rate/limited` or `source/down`. */
+  readonly refused?: Refused | undefined
 }> {
   override get message(): string {
-    return `A publish on channel "${this.channel}" was not answered within ${this.millis} ms. ${this.sent ? "It may have happened: read the state before you send again." : "It was never sent."}`
+    const said = this.refused === undefined ? "" : ` The server said last: ${this.refused.message}`
+    return `A publish on channel "${this.channel}" was not answered within ${this.millis} ms. ${this.sent ? "It may have happened: read the state before you send again." : "It was never sent."}${said}`
   }
 }
 
@@ -77,7 +80,7 @@ export interface Message {
  * @category errors
  * @since 0.1.0
  */
-export type Failure = Expired | AckTimeout | ConnectionStopped | PayloadTooLarge | Refused
+export type Failure = Expired | ConnectionStopped | PayloadTooLarge | Refused
 
 /**
  * A message in the queue.
@@ -90,8 +93,24 @@ export interface Queued extends Message {
   readonly outcome: Effect.Effect<void, Failure>
   /** Ends it and frees its place; later calls do nothing. */
   readonly settle: (exit: Exit.Exit<void, Failure>) => void
-  /** Leaves it in its place, to be given out again. */
-  readonly retry: () => void
+  /** Leaves it in its place, to be given out again. The server has rejected it for now. */
+  readonly retry: (refused?: Refused) => void
+  /** Ends it with `Expired`. */
+  readonly expire: () => void
+  /** How long it may still wait, in milliseconds. */
+  readonly left: () => number
+}
+
+/**
+ * What is in the queue, on its way included.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Size {
+  readonly messages: number
+  /** Of JSON in UTF-8. */
+  readonly bytes: number
 }
 
 /**
@@ -105,9 +124,15 @@ export interface Options {
   readonly maxMessages?: number | undefined
   /** JSON at once, in bytes of UTF-8, default 1 MiB (1,048,576). What exceeds it fails with `QueueFull`. */
   readonly maxBytes?: number | undefined
-  /** How long one message may wait for its answer, default 60 s. Then it fails with `Expired`. */
+  /**
+   * How long one message may wait for its answer, over all connections, default 60 s. Then it fails with
+   * `Expired`. At most 10 minutes, because a server remembers the keys of live channels for that long.
+   */
   readonly maxAge?: Duration.Input | undefined
 }
+
+/** How long a server remembers the keys of live channels at least, in milliseconds. */
+const maxMaxAge = 600_000
 
 /**
  * The queue of one client. All of it is synchronous; only `outcome` waits.
@@ -129,7 +154,7 @@ export class PublishQueue extends Context.Service<
     /** Sets the one listener that is called after a message left the queue, for whatever reason. */
     readonly onSettled: (listener: () => void) => void
     /** What is queued now, on its way included. */
-    readonly size: () => { readonly messages: number; readonly bytes: number }
+    readonly size: () => Size
   }
 >()("effect-realtime/client/PublishQueue") {}
 
@@ -145,15 +170,15 @@ export const make = (
   Effect.map(Time.make, ({ after, now }) => {
     const maxMessages = options?.maxMessages ?? Defaults.queueMaxMessages
     const maxBytes = options?.maxBytes ?? Defaults.queueMaxBytes
-    const millis = Time.millis(options?.maxAge ?? Defaults.queueMaxAge)
+    const millis = Math.min(Time.millis(options?.maxAge ?? Defaults.queueMaxAge), maxMaxAge)
 
     interface Item extends Queued {
       readonly expiresAt: number
-      readonly expire: () => void
       /** Given out and not yet settled. */
       taken: boolean
       /** Given out at least once. */
       sent: boolean
+      refused: Refused | undefined
     }
     // In order of arrival. Every message may wait equally long, so the first is the first to expire.
     const items = new Set<Item>()
@@ -178,9 +203,10 @@ export const make = (
         expiresAt: now() + millis,
         taken: false,
         sent: false,
+        refused: undefined,
         expire: () => {
-          const { channel, sent } = item
-          item.settle(Exit.fail(new Expired({ channel, millis, sent })))
+          const { channel, refused, sent } = item
+          item.settle(Exit.fail(new Expired({ channel, millis, sent, refused })))
         },
         outcome: Effect.callback<void, Failure>((resume) => {
           done = () => {
@@ -200,9 +226,11 @@ export const make = (
           done?.()
           settled?.()
         },
-        retry: () => {
+        retry: (refused) => {
           item.taken = false
-        }
+          item.refused = refused
+        },
+        left: () => item.expiresAt - now()
       }
       return item
     }

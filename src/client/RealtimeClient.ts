@@ -16,19 +16,26 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Channel } from "../Channel.ts"
-import { Gap, type RealtimeEvent } from "../RealtimeEvent.ts"
+import { type Event, Gap, type RealtimeEvent, type Snapshot } from "../RealtimeEvent.ts"
 import type { Options as ConnectionOptions, State as ConnectionState } from "./Connection.ts"
 import * as Cell from "./internal/cell.ts"
+import * as Collect from "./internal/collect.ts"
 import * as Connection from "./internal/connection.ts"
 import * as Inbox from "./internal/inbox.ts"
 import * as Publisher from "./internal/publisher.ts"
 import * as Subscriptions from "./internal/subscriptions.ts"
 import type { SourceState } from "../Protocol.ts"
 import * as Time from "./internal/time.ts"
-import { layer as queueLayer, type Options as QueueOptions, PublishQueue } from "./PublishQueue.ts"
+import {
+  layer as queueLayer,
+  type Options as QueueOptions,
+  PublishQueue,
+  type Size
+} from "./PublishQueue.ts"
 import type { Readable } from "./Readable.ts"
 
-export type { PublishError } from "./internal/publisher.ts"
+export type { PublishError, PublishOptions } from "./internal/publisher.ts"
+export type { Status } from "./internal/collect.ts"
 export type { Listener, SubscribeError } from "./internal/subscriptions.ts"
 
 /**
@@ -38,7 +45,10 @@ export type { Listener, SubscribeError } from "./internal/subscriptions.ts"
  * @since 0.1.0
  */
 export interface Options extends ConnectionOptions {
-  /** How long a publish waits for its answer on an open connection, default 10 s. Then `AckTimeout`. */
+  /**
+   * How long a publish waits for its answer on a connection that lives, default 10 s. Then the connection
+   * is given up, and the publish is sent again over the next one under the same key.
+   */
   readonly ackTimeout?: Duration.Input | undefined
   /**
    * Backlog of one Stream, default 16,384 events. When its consumer is further behind, the backlog
@@ -57,12 +67,49 @@ export interface Options extends ConnectionOptions {
  */
 export interface EventsOptions {
   /**
-   * The position to go on from: the `cursor` of the last event seen. What came since is replayed,
-   * or, where that is not possible, a `Gap` with reason `retention` comes first. The position counts
-   * for whoever opens a channel: while the channel is already open in this client, any other position
-   * than the present one is answered with that `Gap`.
+   * The position to go on from: the `cursor` of the last event seen, or of a state. What came since is
+   * replayed, or, where that is not possible, a `Gap` with reason `retention` comes first. On a durable
+   * channel each listener of this client receives what its own position does not have, once, wherever the
+   * others stand. On a live channel the position counts for the listener that opens the channel: while it
+   * is open, a listener with another position than the present one receives that `Gap`. A listener
+   * without a position receives what the listeners receive with which it opens the channel.
    */
   readonly from?: string | undefined
+}
+
+/**
+ * Options of `RealtimeClient.state`.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface StateOptions<S, in A, out E = never, out R = never> {
+  /** The value before the first event; with a `Snapshot` it goes on from the snapshot's cursor. */
+  readonly initial: S | Snapshot<S>
+  /** The next value. Called once per event, as it arrives; what it throws makes the state `stale`. */
+  readonly reduce: (value: S, payload: A) => S
+  /**
+   * Reads the state when the channel is active, unless `initial` is a `Snapshot`, and after each gap. The
+   * client retries a failed read after its `backoff`, or as soon as the link is back, at most 9 times in a
+   * minute. Exact with a `Snapshot`, however old it is; a state without a cursor may contain an event that
+   * arrived during the read, which `reduce` then adds once more. Default: none.
+   */
+  readonly load?: Effect.Effect<S | Snapshot<S>, E, R> | undefined
+}
+
+/**
+ * A value made of the events of a channel, with its status.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Collected<out S> {
+  readonly value: S
+  readonly status: Collect.Status
+  /** Why the value is not `live`: a `Refused`, the last failure of `load` or `reduce`, or a `Gap`. */
+  readonly error: unknown
+  /** Begins a read by `load` now; its result is a value of the Stream. */
+  readonly reload: Effect.Effect<void>
 }
 
 /**
@@ -78,12 +125,20 @@ export interface Sync {
     listener: Subscriptions.Listener<A>,
     from?: string
   ) => () => void
+  /** The last event that the open subscription of a channel delivered. */
+  readonly last: <A>(channel: Channel<A>) => Event<A> | undefined
+  /** @internal */
+  readonly collect: Collect.Collect
   readonly connection: Readable<ConnectionState>
   readonly source: Readable<SourceState>
+  /** What waits in the publish queue. */
+  readonly queue: Readable<Size>
   readonly reconnect: () => void
 }
 
 /**
+ * The client of one server: subscribes to channels and publishes to them over one WebSocket.
+ *
  * @category services
  * @since 0.1.0
  */
@@ -111,15 +166,33 @@ export class RealtimeClient extends Context.Service<
       options?: EventsOptions
     ) => Stream.Stream<RealtimeEvent<A>, Subscriptions.SubscribeError>
     /**
+     * A state and the events behind it as one value: now, then after each batch of events and each
+     * change of its status. A slow consumer receives the newest value only. Exact, also if the channel is
+     * open in this client and busy: the stream goes on from the cursor of the state. It outlives
+     * reconnects. Fails when the server rejects the channel for good or the connection stopped.
+     *
+     * **Example** (The orders, always current)
+     *
+     * ```ts
+     * client.state(OrderUpdates, { initial: [], load: readOrders, reduce: applyUpdate })
+     * ```
+     */
+    readonly state: <A, S, E = never, R = never>(
+      channel: Channel<A>,
+      options: StateOptions<S, A, E, R>
+    ) => Stream.Stream<Collected<S>, Subscriptions.SubscribeError, R>
+    /**
      * Publishes and waits until the server says that it happened.
      *
      * While there is no connection the message waits in the queue. It is sent again under the same
-     * key when the answer was lost, so it has one effect. Messages leave in order; one that the
-     * server asked to send later may be overtaken by those already on their way.
+     * key when the answer was lost, so it has one effect. It fails with `Expired` when it has waited for
+     * 60 s (the option `queue.maxAge`), and the server does nothing of it afterwards. Messages leave in
+     * order; one that the server asked to send later may be overtaken by those already on their way.
      */
     readonly publish: <A>(
       channel: Channel<A, true>,
-      payload: NoInfer<A>
+      payload: NoInfer<A>,
+      options?: Publisher.PublishOptions
     ) => Effect.Effect<void, Publisher.PublishError>
     /** The state of the socket now, then each change. */
     readonly connection: Stream.Stream<ConnectionState>
@@ -137,21 +210,28 @@ export class RealtimeClient extends Context.Service<
 /**
  * Makes the client alone; the queue comes from outside. The connection ends with the scope.
  *
+ * `byDefault` is called where the options have no `onError`. Default: nothing.
+ *
  * @category constructors
  * @since 0.1.0
  */
 export const make = (
-  options: Options
+  options: Options,
+  byDefault?: NonNullable<Options["onError"]>
 ): Effect.Effect<RealtimeClient["Service"], never, PublishQueue | Scope.Scope> =>
   Effect.gen(function* () {
     const queue = yield* PublishQueue
     const time = yield* Time.make
     const capacity = options.maxStreamBuffer ?? Defaults.maxStreamBuffer
 
-    const connection = yield* Connection.make(options, time, () => [subscriptions, publisher])
+    // The connection looks at them in a turn of its own, in which they may not be there yet.
+    let wings: ReadonlyArray<Connection.Above> = []
+    const connection = yield* Connection.make(options, time, () => wings, byDefault)
     const subscriptions = Subscriptions.make(connection, time)
     const ackMillis = Time.millis(options.ackTimeout ?? Defaults.ackTimeout)
     const publisher = Publisher.make(connection, time, queue, ackMillis)
+    wings = [subscriptions, publisher]
+    connection.look()
 
     const events: RealtimeClient["Service"]["events"] = <A>(
       channel: Channel<A>,
@@ -174,8 +254,34 @@ export const make = (
         )
       )
 
+    const collect = Collect.make(subscriptions, time, connection.jitter)
+    const state: RealtimeClient["Service"]["state"] = (channel, { initial, load, reduce }) =>
+      Stream.unwrap(
+        Effect.map(Effect.context(), (context) =>
+          Inbox.stream((inbox) => {
+            const read = load && Collect.readOf(Effect.provideContext(load, context), time)
+            const collecting = collect({
+              channel,
+              initial,
+              reduce,
+              load: () => read,
+              onChange: () => {
+                inbox.clear()
+                inbox.push([{ ...collecting.shown(), reload }])
+              },
+              onEnd: inbox.fail
+            })
+            const reload = Effect.sync(() => collecting.read())
+            inbox.push([{ ...collecting.shown(), reload }])
+            collecting.start()
+            return collecting.stop
+          })
+        )
+      )
+
     return RealtimeClient.of({
       events,
+      state,
       subscribe: (channel) =>
         Stream.mapEffect(events(channel), (event) =>
           event._tag === "Gap" ? Effect.fail(event) : Effect.succeed(event.payload)
@@ -186,8 +292,11 @@ export const make = (
       reconnect: Effect.sync(connection.reconnect),
       sync: {
         listen: subscriptions.listen,
+        last: subscriptions.last,
+        collect,
         connection: connection.state,
         source: connection.source,
+        queue: publisher.waiting,
         reconnect: connection.reconnect
       }
     })
@@ -200,7 +309,12 @@ export const make = (
  * @since 0.1.0
  */
 export const layerNoDeps = (options: Options): Layer.Layer<RealtimeClient, never, PublishQueue> =>
-  Layer.effect(RealtimeClient, make(options))
+  Layer.effect(
+    RealtimeClient,
+    Effect.flatMap(Effect.context<Scope.Scope>(), (context) =>
+      make(options, (error) => Effect.runForkWith(context)(Effect.logError(error.message)))
+    )
+  )
 
 /**
  * Provides the client with its queue in memory.

@@ -1,24 +1,25 @@
 /**
- * Positions in a channel, as text. Parsed and capped here, wherever they come from.
+ * Positions in a channel, as text. Every cursor that a program reads is parsed and its size is checked
+ * here.
  *
- * A live cursor is `<epoch>:<seq>`: the epoch names one unbroken span of LISTEN on one node, the
- * sequence counts its events from 1. Cursors of different epochs cannot be compared: a lost link
- * begins a new epoch, which is how an old cursor is noticed.
+ * A live cursor is `<epoch>:<seq>`: the epoch names one unbroken span of LISTEN on one node, and the
+ * sequence counts its events from 1. A lost link begins a new epoch, and cursors of different epochs
+ * cannot be compared. So the server notices an old cursor.
  *
- * A durable cursor is `2.<identity>.<position>`: the identity names the database, the position is what
- * PostgreSQL calls a snapshot: which transactions were over. Its algebra is here because a client
- * needs it too, to drop the events that a state it loaded already contains.
+ * A durable cursor is `2.<identity>.<position>`: the identity names the database, and the position is
+ * what PostgreSQL calls a snapshot, the set of finished transactions. The client also needs its algebra,
+ * to drop the events that a loaded state already contains.
  *
- * A snapshot also counts transactions that came to nothing, and after a crash PostgreSQL may give their
- * numbers out again. Hence a cursor holds the normal form of a snapshot, which ends at the highest
- * transaction T that wrote a message and that the snapshot sees: no message lies above, so the same
- * messages are seen, and as long as T is there no number up to T is given out again. The last message of
- * T goes with the cursor as its witness: it is looked up wherever a cursor comes from outside.
+ * A snapshot also counts transactions that wrote no message, and after a crash PostgreSQL may reuse their
+ * numbers. So a cursor holds the normal form of a snapshot. It ends at the highest transaction T that
+ * wrote a message and that the snapshot sees. No message lies above, so the same messages are seen, and
+ * while T exists PostgreSQL does not reuse a number up to T. The cursor also has the last message of T as
+ * its witness, which the server looks up for each cursor that it receives.
  *
  * @since 0.1.0
  */
 
-/** A position in a live channel: everything up to and including event `seq` of `epoch` was seen. */
+/** A position in a live channel: the reader has every event up to and including `seq` of `epoch`. */
 export interface LiveCursor {
   /** 1-32 characters of `[A-Za-z0-9_-]`. */
   readonly epoch: string
@@ -27,7 +28,7 @@ export interface LiveCursor {
 }
 
 /**
- * The largest cursor that is looked at, in bytes (8 KiB). A longer one is treated as one that does not parse.
+ * The largest accepted cursor in bytes (8 KiB). A longer one counts as text that is not a cursor.
  *
  * @category constants
  * @since 0.1.0
@@ -38,9 +39,9 @@ const live = /^([A-Za-z0-9_-]{1,32}):(0|[1-9][0-9]{0,15})$/
 
 export const formatLive = (epoch: string, seq: number): string => `${epoch}:${seq}`
 
-/** Reads a live cursor; `undefined` when the text is not one. Never throws. */
+/** Reads a live cursor, or gives `undefined` when the text is not one. Never throws. */
 export const parseLive = (text: string): LiveCursor | undefined => {
-  // 49 = 32 characters of epoch, a colon, 16 digits: longer text cannot be a live cursor.
+  // 49 = 32 characters of epoch, a colon, 16 digits: a longer text is not a live cursor.
   if (text.length > 49) return undefined
   const parts = live.exec(text)
   if (parts === null) return undefined
@@ -51,8 +52,8 @@ export const parseLive = (text: string): LiveCursor | undefined => {
 /**
  * Which transactions are seen: every one below `xmax` except those in `running`.
  *
- * Always canonical: `running` ascends and lies below `xmax`, and `xmax - 1` is not in it, so that one
- * set of transactions has one form. Transaction ids are 64 bits wide, hence bigint.
+ * Always canonical, so that one set of transactions has one form: `running` ascends and lies below
+ * `xmax`, and `xmax - 1` is not in it. Transaction ids have 64 bits, so they are bigints.
  */
 export interface PgSnapshot {
   readonly xmax: bigint
@@ -61,20 +62,20 @@ export interface PgSnapshot {
 }
 
 /**
- * A position in the durable channels of a database: everything that `base` sees, and, in the middle
- * of a page, also what `next` sees up to the message `id`.
+ * A position in the durable channels of a database. It has every message that `base` sees. In the middle
+ * of a page it also has what `next` sees, up to the message `id`.
  */
 export interface Position {
   readonly base: PgSnapshot
-  /** Sees everything that `base` sees; `undefined` for a whole position. */
+  /** Sees everything that `base` sees; `undefined` unless the position is in the middle of a page. */
   readonly next: PgSnapshot | undefined
-  /** 0 for a whole position. */
+  /** 0 unless the position is in the middle of a page. */
   readonly id: bigint
 }
 
 /** The last message of the highest transaction that a snapshot sees. */
 export interface Witness {
-  /** 0 where no message is seen; `id` and `at` are 0 then. */
+  /** 0 when no message is seen. `id` and `at` are then 0, too. */
   readonly tx: bigint
   readonly id: bigint
   /** When it was written, in microseconds since 1970. */
@@ -87,14 +88,14 @@ export interface DurableCursor {
   readonly identity: string
   /** In normal form. */
   readonly position: Position
-  /** Of the position's last snapshot. */
+  /** The witness of the position's last snapshot. */
   readonly witness: Witness
 }
 
 /** 2^63: PostgreSQL counts neither transactions nor messages beyond it. */
 const limit = 9_223_372_036_854_775_808n
 
-/** PostgreSQL skips the numbers whose lower half is 0 and does not take them as input either. */
+/** PostgreSQL skips the numbers whose lower half is 0, and rejects them as input. */
 const isTransaction = (x: bigint): boolean => x > 0n && x < limit && (x & 0xffff_ffffn) !== 0n
 
 /** Whether an ascending list holds `x`. */
@@ -110,8 +111,8 @@ const holds = (list: ReadonlyArray<bigint>, x: bigint): boolean => {
 }
 
 /**
- * `running` must ascend. The highest numbers are dropped while they are in progress, or no transaction's:
- * T + 1 may be one that PostgreSQL skips, where a snapshot of its own ends one higher.
+ * `running` must ascend. Drops the highest numbers while they are in progress, or are not a
+ * transaction's: PostgreSQL may skip T + 1, and then its own snapshot ends one higher.
  */
 const canonical = (xmax: bigint, running: ReadonlyArray<bigint>): PgSnapshot => {
   let top = xmax
@@ -130,19 +131,19 @@ export const visible = (snapshot: PgSnapshot, tx: bigint): boolean =>
 
 /** Whether snapshot `a` sees everything that `b` sees. */
 export const contains = (a: PgSnapshot, b: PgSnapshot): boolean => {
-  // The highest transaction below a canonical xmax is one that it sees.
+  // A canonical snapshot sees the highest transaction below its xmax.
   if (b.xmax > a.xmax) return false
   for (const x of a.running) if (visible(b, x)) return false
   return true
 }
 
-/** The normal form of a snapshot, given the highest transaction with a message that it sees, or 0. */
+/** The normal form of a snapshot. `tx` is the highest transaction with a message that it sees, or 0. */
 export const normal = ({ running }: PgSnapshot, tx: bigint): PgSnapshot => ({
   xmax: tx + 1n,
   running: running.filter((x) => x < tx)
 })
 
-/** Whether a reader that stands at `snapshot` has everything that a position has. */
+/** Whether a reader at `snapshot` has everything that a position has. */
 export const dominates = (snapshot: PgSnapshot, position: Position): boolean =>
   contains(snapshot, position.next ?? position.base)
 
@@ -154,8 +155,8 @@ export const seen = (position: Position, tx: bigint, id: bigint): boolean =>
 const numbers = /^\d{1,19} \d{1,19}$/
 
 /**
- * Tells which events are already part of what was read at a cursor, so that a reader of the state drops
- * them. `false` for an event without a transaction, a live one, and of no cursor.
+ * Which events are already part of what was read at a cursor. Gives `false` for an event without a
+ * transaction (a live one), and for every event when there is no cursor.
  */
 export const seenEvent =
   (cursor: Pick<DurableCursor, "position"> | undefined) =>
@@ -177,14 +178,14 @@ export const midway = (base: PgSnapshot, next: PgSnapshot, id: bigint): Position
 })
 
 /**
- * The most transactions in progress that a snapshot may name (5,000). PostgreSQL has as many at most
- * as it has connections and prepared transactions.
+ * The most transactions in progress that a snapshot may name (5,000). PostgreSQL has at most as many as
+ * connections and prepared transactions.
  */
 const maxRunning = 5000
 
 const pgSnapshot = /^(\d{1,19}):(\d{1,19}):((?:\d{1,19}(?:,\d{1,19})*)?)$/
 
-/** Reads the text of a `pg_snapshot`; `undefined` when it is not one. Never throws. */
+/** Reads the text of a `pg_snapshot`, or gives `undefined` when it is not one. Never throws. */
 export const parseSnapshot = (text: string): PgSnapshot | undefined => {
   const parts = pgSnapshot.exec(text)
   if (parts === null) return undefined
@@ -203,22 +204,22 @@ export const parseSnapshot = (text: string): PgSnapshot | undefined => {
 
 /** The text of a `pg_snapshot`. */
 export const formatSnapshot = ({ running, xmax }: PgSnapshot): string => {
-  // One higher means the same, and PostgreSQL takes it as input.
+  // One higher means the same, and PostgreSQL accepts it as input.
   const end = isTransaction(xmax) ? xmax : xmax + 1n
   return `${running[0] ?? end}:${end}:${running.join(",")}`
 }
 
 // -----------------------------------------------------------------------------------------------
-// The token: base64url of varints, each byte one character of a string. First the witness: its id and
-// its time, for its transaction is where the position ends. A snapshot is its xmax and the distances
-// downwards between the transactions in progress; `next` is written as what changed since `base`.
+// The token: base64url of varints, each byte one character of a string. The witness is first, as its id
+// and its time; its transaction is where the position ends. A snapshot is its xmax and the downward
+// distances between the transactions in progress. `next` is written as the change since `base`.
 
 const varint = (value: bigint): string =>
   value < 128n
     ? String.fromCharCode(Number(value))
     : String.fromCharCode(Number(value & 127n) | 128) + varint(value >> 7n)
 
-/** Distances downwards from `top` through an ascending list. */
+/** Downward distances from `top` through an ascending list. */
 const distances = (top: bigint, running: ReadonlyArray<bigint>): string => {
   let bytes = varint(BigInt(running.length))
   let previous = top
@@ -230,9 +231,8 @@ const distances = (top: bigint, running: ReadonlyArray<bigint>): string => {
 }
 
 /**
- * The text of a durable cursor. A position with very many transactions in progress may exceed
- * `maxBytes`; it is then answered `reset` when it comes back, and never shortened, which would repeat
- * events.
+ * The text of a durable cursor. With very many transactions in progress it may exceed `maxBytes`. A
+ * server then answers it `reset`. It is never shortened, because a shorter cursor would repeat events.
  */
 export const formatDurable = ({ identity, position, witness }: DurableCursor): string => {
   const { base, id, next } = position
@@ -256,13 +256,13 @@ export const formatDurable = ({ identity, position, witness }: DurableCursor): s
   return `2.${identity}.${text}`
 }
 
-// No text of base64 has a length of 4n + 1.
+// No base64 text has a length of 4n + 1.
 const durable = /^2\.([\w-]{8})\.((?:[\w-]{4})*[\w-]{2,4})$/
 
 /**
- * Reads a durable cursor that a server wrote; `undefined` when the text is not one. Never throws. Of
- * an invented text it may make a position that no database has, so it is for comparing events with,
- * in a browser. A server uses `parseDurable`.
+ * Reads a durable cursor that a server wrote, or gives `undefined` when the text is not one. Never
+ * throws. A forged text may give a position that no database has, so use the result only to compare
+ * events in a browser. A server uses `parseDurable`.
  */
 export const readDurable = (
   text: string
@@ -273,7 +273,7 @@ export const readDurable = (
   let offset = 0
   const varint = (): bigint => {
     let value = 0n
-    // Beyond the end it is NaN, which ends the varint and is noticed below.
+    // Beyond the end it is NaN, which ends the varint; the check below finds it.
     for (let byte = 128, shift = 0n; byte > 127 && shift < 63n; shift += 7n) {
       byte = bytes.charCodeAt(offset++)
       value |= BigInt(byte & 127) << shift
@@ -282,7 +282,7 @@ export const readDurable = (
   }
   const distances = (top: bigint): ReadonlyArray<bigint> => {
     const running: Array<bigint> = []
-    // Each takes a byte, so a count beyond what is left breaks off at the end of the bytes.
+    // Each takes a byte, so a count beyond the rest stops at the end of the bytes.
     for (let count = varint(); count > 0n && offset < bytes.length; count--) {
       top -= varint() + 1n
       running.push(top)
@@ -308,7 +308,19 @@ export const readDurable = (
     : undefined
 }
 
-/** Whether a snapshot is in normal form: it ends behind a transaction that it sees, or sees nothing. */
+/**
+ * Whether everything that is behind cursor `b` is behind `a`. `undefined` where that cannot be known: they
+ * are of live channels, or of two databases. In the middle of a page it may be `false` although it is so.
+ */
+export const covers = (a: string, b: string): boolean | undefined => {
+  if (a === b) return true
+  const [one, other] = [readDurable(a), readDurable(b)]
+  return one && one.identity === other?.identity
+    ? dominates(one.position.base, other.position)
+    : undefined
+}
+
+/** Whether a snapshot is in normal form: it ends after a transaction that it sees, or sees nothing. */
 const isNormal = ({ running, xmax }: PgSnapshot): boolean =>
   (xmax === 1n || isTransaction(xmax - 1n)) &&
   xmax < limit &&
@@ -317,11 +329,11 @@ const isNormal = ({ running, xmax }: PgSnapshot): boolean =>
   running.every(isTransaction)
 
 /**
- * Reads a durable cursor; `undefined` when the text is not one, or is larger than `maxBytes`. Never
- * throws, and accepts exactly one spelling of each position.
+ * Reads a durable cursor, or gives `undefined` when the text is not one or is larger than `maxBytes`.
+ * Never throws. Accepts exactly one spelling of each position.
  */
 export const parseDurable = (text: string): DurableCursor | undefined => {
-  // Every character that matches is one byte.
+  // Every character that the pattern accepts is one byte.
   const read = text.length > maxBytes ? undefined : readDurable(text)
   if (read === undefined) return undefined
   const { base, next } = read.position
@@ -332,6 +344,6 @@ export const parseDurable = (text: string): DurableCursor | undefined => {
     isNormal(base) &&
     (next === undefined || (isNormal(next) && contains(next, base))) &&
     (tx > 0n || (id === 0n && at === 0n))
-  // What is wrong in a spelling but harmless above is caught by encoding again.
+  // Encoding again finds every other spelling of the position.
   return sound && formatDurable(cursor) === text ? cursor : undefined
 }

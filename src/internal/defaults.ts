@@ -1,15 +1,15 @@
 /**
  * The defaults of all options, a group for each noun, under the names of its options.
  *
- * Times are milliseconds, sizes bytes, rates per second; every other number is a count of what its comment
- * says. The policies of `backoff` stand in
- * `Backoff.ts`. `test/defaults.test.ts` holds docs and guides to both files.
+ * Times are milliseconds, sizes are bytes, rates are per second. A comment names the unit of every other
+ * number. The policies of `backoff` are in `Backoff.ts`. `test/defaults.test.ts` compares docs and guides
+ * with both files.
  */
 
 // -----------------------------------------------------------------------------------------------
 // what clients have
 
-// Bundlers put single numbers in their places, and keep objects.
+// Single constants, because bundlers inline them and keep objects.
 
 /** `linger` of a client's connection. */
 export const clientLinger = 1000
@@ -76,7 +76,7 @@ export const limits = {
   maxPublishKeyAge: 600_000,
   sourceTimeout: 10_000,
   authorizeTimeout: 5000,
-  /** As long as the proof says. */
+  /** As long as the token is valid. */
   maxTokenAge: Infinity,
   drainTimeout: 10_000
 }

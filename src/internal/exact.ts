@@ -1,13 +1,13 @@
 /**
  * JSON whose numbers keep their digits.
  *
- * In: JSON text that somebody else wrote, such as `row_to_json`. Out: what `JSON.parse` gives, except
- * that a number which a double does not hold exactly is a string with the same digits. Whatever
- * JavaScript writes is exact already and comes out as it is, so to read twice changes nothing. What a
- * Schema makes of the strings is left to others.
+ * In: JSON text that another program wrote, such as `row_to_json`. Out: what `JSON.parse` gives, except
+ * that a number that a double cannot hold exactly is a string with the same digits. JSON that JavaScript
+ * wrote is exact already and stays the same, so reading twice changes nothing. Schemas decode the strings
+ * elsewhere.
  *
- * A text without a long number is only looked at: sixteen digits in a row or an exponent of three
- * digits, because shorter ones are always exact. Every step takes time in proportion to the text.
+ * A text without sixteen digits in a row and without an exponent of three digits is returned after one
+ * search, because shorter numbers are always exact. Every step takes time in proportion to the text.
  *
  * @since 0.1.0
  */
@@ -21,9 +21,9 @@ import * as JsonNames from "./jsonNames.ts"
  */
 export interface Options {
   /**
-   * The text is PostgreSQL's own of a row, default `false`. Then every number of digits alone beyond
-   * 2^53 - 1 is a string, so that a column of type bigint has one form there: one such number in some
-   * hundreds happens to be exact. What PostgreSQL writes for a double has an exponent at that size.
+   * The text is a row that PostgreSQL wrote, default `false`. Then every integer without an exponent
+   * beyond 2^53 - 1 is a string, so that large values of a bigint column have one form: a few of them are
+   * exact by chance. PostgreSQL writes a double of that size with an exponent.
    */
   readonly row?: boolean | undefined
 }
@@ -33,16 +33,16 @@ const quote = 34
 
 const isDigitOrDot = (code: number): boolean => (code >= 48 && code <= 57) || code === dot
 
-/** A character of a number: a digit or one of `.-+eE`. Beyond the text there is none (NaN). */
+/** A character of a number: a digit or one of `.-+eE`. Beyond the end the code is NaN, which is not one. */
 const isOfNumber = (code: number): boolean =>
   isDigitOrDot(code) || code === 45 || code === 43 || code === 101 || code === 69
 
 /** Digits and dots in a row that may be too many for a double. */
 const longRow = 16
 
-/** A place within the next long row, or `Infinity`. A row at the end of a string is none. */
+/** A place within the next long row, or `Infinity`. Skips a row at the end of a string. */
 const nextRow = (text: string, from: number): number => {
-  // Steps of its length miss no row.
+  // Steps of this length miss no row.
   for (let at = from + longRow - 1; at < text.length; at += longRow) {
     if (!isDigitOrDot(text.charCodeAt(at))) continue
     let start = at
@@ -50,13 +50,13 @@ const nextRow = (text: string, from: number): number => {
     let end = at + 1
     while (isDigitOrDot(text.charCodeAt(end))) end++
     if (end - start >= longRow && text.charCodeAt(end) !== quote) return at
-    // Not again into the same row, which may be all of the text.
+    // Skips the rest of this row, which may be the whole text.
     at = end - 1
   }
   return Infinity
 }
 
-/** An exponent of three digits or more, where a number can end: not in the middle of a UUID. */
+/** An exponent of three digits or more, where a number can end. A UUID may contain the same characters. */
 const exponent = /[0-9][eE][-+]?[0-9]{3,}(?![^\s,\]}])/g
 
 const nextExponent = (text: string, from: number): number => {
@@ -66,7 +66,7 @@ const nextExponent = (text: string, from: number): number => {
 
 const number = /^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?$/
 
-/** A decimal value: 0.`digits` times ten to the `power`, the digits without zeros at either end. */
+/** A decimal value: 0.`digits` times ten to the `power`. The digits have no zeros at either end. */
 interface Decimal {
   readonly digits: string
   readonly power: number
@@ -90,8 +90,8 @@ const decimalOf = (token: string): Decimal => {
 }
 
 /**
- * Whether a double holds the value of a number exactly: the shortest text that means that double means
- * the same decimal value. `token` is a number as JSON spells it.
+ * Whether a double holds the value of a number exactly: the double's shortest text has the same decimal
+ * value. `token` is a number in the syntax of JSON.
  *
  * @category predicates
  * @since 0.1.0
@@ -108,28 +108,30 @@ export const isExact = (token: string): boolean => {
   return same.digits === value.digits && same.power === value.power
 }
 
-/** Whether the value of a number, spelled as JSON does, is no integer. */
+/** Whether a number in the syntax of JSON has a fraction other than 0. */
 export const isFraction = (token: string): boolean => {
   const { digits, power } = decimalOf(token)
   return digits.length > power && digits !== ""
 }
 
-/** Whether a text is a number as JSON spells it. */
+/** Whether a text is a number in the syntax of JSON. */
 export const isNumber = (text: string): boolean => number.test(text)
 
 /** Whether an integer is within 2^53 - 1, either sign. */
 const isSafe = (token: string): boolean => Number.isSafeInteger(Number(token))
 
-/** Also with zeros behind the point: a column of some scale writes them, and the value is the same. */
+/** Also with zeros after the point: a column with a scale writes them, and the value is the same. */
 const isWhole = /^-?[0-9]+(?:\.0+)?$/
 
-/** Whether a number stays a number when a text is read so; else it becomes a string. */
+/**
+ * Whether a number stays a number when a text is read with these options. Otherwise it becomes a string.
+ */
 export const staysNumber = (token: string, options?: Options): boolean =>
   isExact(token) && (options?.row !== true || !isWhole.test(token) || isSafe(token))
 
 /**
- * The digits of a number without the zeros at the end of its fraction, so that one value has one text.
- * A number with an exponent keeps its own.
+ * The digits of a number without the zeros at the end of its fraction, so that one value has one text. A
+ * number with an exponent is unchanged.
  */
 export const plain = (token: string): string => {
   if (!token.includes(".") || /[eE]/.test(token)) return token
@@ -139,22 +141,22 @@ export const plain = (token: string): string => {
 }
 
 /**
- * The same JSON text with every number in quotes that a double does not hold exactly. A text that is
- * no JSON stays none.
+ * The same JSON text, with quotes around every number that a double cannot hold exactly. A text that is
+ * not JSON stays a text that is not JSON.
  *
  * @category decoding
  * @since 0.1.0
  */
 export const rewrite = (text: string, options?: Options): string => marked(text, options, "")
 
-/** The same, with a mark at the beginning of each string that is made. */
+/** The same, with a mark at the beginning of each string made of a number. */
 const marked = (text: string, options: Options | undefined, mark: string): string => {
   let row = nextRow(text, 0)
   let power = nextExponent(text, 0)
   if (row === Infinity && power === Infinity) return text
   let written = ""
   let copied = 0
-  // Where the next string opens: strings are skipped from quote to quote.
+  // Where the next string opens. The loop skips strings from quote to quote.
   let open = text.indexOf('"')
   while (row !== Infinity || power !== Infinity) {
     const at = Math.min(row, power)
@@ -164,7 +166,7 @@ const marked = (text: string, options: Options | undefined, mark: string): strin
       if (close > at) resume = close + 1
       open = text.indexOf('"', close + 1)
     }
-    // Outside of strings.
+    // The place is outside of strings.
     if (resume === at) {
       let from = at
       while (isOfNumber(text.charCodeAt(from - 1))) from--
@@ -182,7 +184,7 @@ const marked = (text: string, options: Options | undefined, mark: string): strin
 }
 
 /**
- * Reads JSON as `JSON.parse` does, throwing what it throws, and keeps the digits of every number.
+ * Reads JSON as `JSON.parse` does, and keeps the digits of every number. Throws what `JSON.parse` throws.
  *
  * **Example** (Reading a row by yourself)
  *
@@ -197,8 +199,8 @@ export const parse = (text: string, options?: Options): unknown =>
   JsonNames.parseJson(rewrite(text, options))
 
 /**
- * Tells the strings that `parse` made of numbers from those that the writer wrote: the same value with
- * a mark at the beginning of each that was made. The mark cannot be foreseen.
+ * Distinguishes the strings that `parse` makes of numbers from those that the writer wrote: each made
+ * string begins with the mark. The mark is random.
  */
 export const parseMarked = (
   text: string,

@@ -1,9 +1,8 @@
 /**
- * Frames as text, where a frame need not be a value first.
+ * Frames as text, for payloads that are JSON text already.
  *
- * In: payloads and events that are JSON text already. Out: the text of the frame around them, the same
- * bytes as `Frame.encode` gives. It also keeps the text that a client sent, where reading it as JSON
- * changed a number.
+ * In: payloads and events as JSON text. Out: the text of the frame around them, the same bytes as
+ * `Frame.encode` gives. It also keeps the text that a client sent, when parsing it changed a number.
  *
  * @since 0.1.0
  */
@@ -25,21 +24,21 @@ export const encodeEvents = (
   events: ReadonlyArray<string>
 ): string =>
   `{"type":"events","channel":"${channel}","cursor":"${cursor}","events":[${
-    // Joining copies the text, also of a single one.
+    // Joining copies the text, also that of a single event.
     events.length === 1 ? events[0] : events.join(",")
   }]}`
 
-/** Why a frame is malformed that nests too deep. */
+/** The reason of a malformed frame that nests too deep. */
 export const tooDeep = (levels: number): string => `nested deeper than ${levels} levels`
 
 /** The texts of frames in which a number became a string. */
 const texts = /* @__PURE__ */ new WeakMap<object, string>()
 
-/** Keeps the text that a client sent, of a frame with a number that became a string. */
+/** Keeps the text of a frame in which a number became a string. */
 export const keepText = (frame: object, text: string): void => void texts.set(frame, text)
 
 /**
- * The text that a client sent, of a frame with a number that became a string: a codec that may round it
- * looks there for which strings were numbers. Of others `undefined`.
+ * The text that a client sent for a frame in which a number became a string, else `undefined`. A codec
+ * that may round the number finds there which strings were numbers.
  */
 export const exactTextOf = (frame: object): string | undefined => texts.get(frame)

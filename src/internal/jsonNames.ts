@@ -1,10 +1,10 @@
 /**
- * `JSON.parse`, right about the names of objects.
+ * `JSON.parse` with correct names of objects.
  *
- * V8 13.6 (Node 24) misreads a name that is spelled with an escape once the process has seen a name
- * with a backslash in the same place: `"k\n"` becomes `k` and a backslash, in silence. So none with an
- * escape is given to it. A name that can be spelled without one is; for the others stand marks, which
- * are replaced afterwards. A text without a backslash costs one look.
+ * V8 13.6 (Node 24) misreads a name that is spelled with an escape once the process has read a name with
+ * a backslash in the same place: `"k\n"` becomes `k` and a backslash, without an error. So `JSON.parse`
+ * receives no name with an escape. A name that needs none is spelled without it. Any other name is
+ * replaced by a mark, and the name is put back afterwards. A text without a backslash costs one search.
  *
  * @since 0.1.0
  */
@@ -12,7 +12,7 @@
 const backslash = 92
 
 /**
- * Where the string that opens at `open` closes; the length of the text when it does not.
+ * Where the string that opens at `open` closes, or the length of the text when it does not.
  *
  * @category internals
  * @since 0.1.0
@@ -29,7 +29,7 @@ export const closing = (text: string, open: number): number => {
 const colonNext = /[\t\n\r ]*:/y
 
 /**
- * Whether what ends before `end` is the name of a property: a colon follows.
+ * Whether the string that ends before `end` is the name of a property: a colon follows.
  *
  * @category internals
  * @since 0.1.0
@@ -39,12 +39,12 @@ export const isName = (text: string, end: number): boolean => {
   return colonNext.test(text)
 }
 
-/** What a string of JSON cannot hold as it is. */
+/** A character that a JSON string must escape. */
 // oxlint-disable-next-line no-control-regex
 const needsEscape = /[\\"\u0000-\u001f]/
 
 /**
- * Reads JSON as `JSON.parse` does, throwing what it throws.
+ * Reads JSON as `JSON.parse` does. Throws what `JSON.parse` throws.
  *
  * @category decoding
  * @since 0.1.0
@@ -72,7 +72,7 @@ export const parseJson = (text: string): unknown => {
   return names.length === 0 ? value : renamed(value, mark, names)
 }
 
-/** The same value with names in the place of their marks. Not recursive: JSON may nest deeply. */
+/** The same value with names in place of their marks. Not recursive, because JSON may nest deeply. */
 const renamed = (value: unknown, mark: string, names: ReadonlyArray<string>): unknown => {
   const all: Array<object> = []
   const note = (inner: unknown) => {
@@ -81,7 +81,7 @@ const renamed = (value: unknown, mark: string, names: ReadonlyArray<string>): un
   note(value)
   for (let at = 0; at < all.length; at++) Object.values(all[at]!).forEach(note)
   const replaced = new Map<unknown, object>()
-  // What is inside comes first.
+  // Inner objects before those that contain them.
   for (const one of all.toReversed()) {
     const entries = Object.entries(one)
     const marked = !Array.isArray(one) && entries.some(([key]) => key.startsWith(mark))

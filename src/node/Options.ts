@@ -1,6 +1,6 @@
 /**
- * What the class of `./node` is told: the options of any door, where the database is, and how a callback
- * may answer; and what its consumers are told and give.
+ * The options of the class of `./node`: those of every door, those of the database, and the results that
+ * a callback may give; and the options and the handle of its consumers.
  *
  * @since 0.1.0
  */
@@ -20,7 +20,7 @@ import type {
 } from "../server/ServerOptions.ts"
 
 /**
- * What a callback may give: the value, a Promise of it, or an Effect.
+ * The result of a callback: the value, a Promise of it, or an Effect.
  *
  * @category models
  * @since 0.1.0
@@ -28,7 +28,7 @@ import type {
 export type Eventually<A, E = never> = A | Promise<A> | Effect.Effect<A, E>
 
 /**
- * What the class takes beside the HTTP server and the database URL.
+ * The options of the class, beside the HTTP server and the database URL.
  *
  * @category models
  * @since 0.1.0
@@ -46,42 +46,43 @@ export interface Options<I = undefined>
       | "maxReplayQueue"
       | "maxReplayMemory"
     > {
-  /** What clients may know of, default the three known kinds, read-only. */
+  /** The channels and families that clients may use, default the three known kinds, read-only. */
   readonly channels?: ReadonlyArray<Channel.Definition> | undefined
   /**
-   * Tells who a client is, from its token, cookie or header; default: nobody is asked. Throw, reject or
-   * fail with `AuthRefused` to keep somebody out.
+   * Finds the identity of a client from its token, cookie or header. Default: the server authenticates no
+   * client. Throw, reject or fail with `AuthRefused` to reject the client.
    */
   readonly authenticate?:
     | ((credentials: Credentials) => Eventually<Authenticated<I>, AuthRefused>)
     | undefined
   /**
-   * Who may do what. Without it everybody may, with one warning; in production the server refuses to
-   * start without it. What it throws or rejects with is answered `server/internal`.
+   * Whether a client may do what it requests. Without it every client may, with one warning; in
+   * production the server does not start without it. When it throws or rejects, the client is answered
+   * `server/internal`.
    */
   readonly authorize?: ((request: Request<I>) => Eventually<boolean>) | undefined
   /**
-   * The text that makes two identities the same person, required unless they are strings; see
+   * The text that identifies a user across sessions, required unless identities are strings; see
    * `IdentityOptions` of the server.
    */
   readonly identityKey?: ((identity: I) => string) | undefined
   /**
-   * Where the link, and the reader of the outbox, connect when the database URL leads to a transaction
-   * pooler.
+   * Where the link and the reader of the outbox connect, default the database URL. Pass a direct address
+   * when the database URL leads to a transaction pooler.
    */
   readonly listenUrl?: string | undefined
   /** The schema of the installed objects, default `realtime`; see `PgInstaller`. */
   readonly schema?: string | undefined
-  /** Connections of the pool that publishes, default 4. The link is one more. */
+  /** Connections of the pool that publishes, default 4. The link uses one more. */
   readonly maxConnections?: number | undefined
   /**
-   * `poll` reads the outbox without LISTEN: for a database behind a transaction pooler. Where all channels
-   * are durable, and there is no `listenUrl`, no link is opened then.
+   * `poll` reads the outbox without LISTEN: for a database behind a transaction pooler. The server then
+   * opens no link when all channels are durable and there is no `listenUrl`.
    */
   readonly wake?: "poll" | undefined
   /**
-   * Time over which PostgreSQL must refuse before that is believed, default 10 s: until the server was up
-   * once, three connections in a row must have been told the same for so long. Then `ready` rejects.
+   * How long PostgreSQL must reject the server before `ready` rejects, default 10 s. Until the server was
+   * up once, three connections in a row must be rejected for the same reason over this time.
    */
   readonly startPatience?: Duration.Input | undefined
 }
@@ -93,22 +94,22 @@ export interface Options<I = undefined>
  * @since 0.1.0
  */
 export interface SnapshotOptions<A = unknown, I = unknown> {
-  /** Reads each row; default: rows are `unknown`, with the values that an event would have. */
+  /** Decodes each row. Default: rows are `unknown`, with the values of events. */
   readonly row?: Schema.Codec<A, I> | undefined
 }
 
 /**
- * The transaction of a batch: what its queries change is committed together with the consumer's cursor,
- * or not at all.
+ * The transaction of a batch. PostgreSQL commits the changes of its queries together with the consumer's
+ * cursor, or neither.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Transaction {
   /**
-   * Runs one statement and gives its rows as the driver reads them (bigint for `int8`, `Date` for
+   * Runs one statement and gives its rows as the driver decodes them (bigint for `int8`, `Date` for
    * `timestamptz`, text for `numeric`). `values` are those of `$1`, `$2` and so on. Rejects with
-   * `TransactionError`; PostgreSQL then takes no other query of this batch, and rolls it back.
+   * `TransactionError`. After that PostgreSQL rejects all other queries of the batch, and rolls it back.
    */
   readonly query: (
     text: string,
@@ -117,47 +118,47 @@ export interface Transaction {
 }
 
 /**
- * What `consume` takes.
+ * The options of `consume`.
  *
  * @category models
  * @since 0.1.0
  */
 export interface ConsumeOptions<in A> {
-  /** 1-200 bytes; one name per channel. Its cursor is kept in the database. */
+  /** 1-200 bytes; one name per channel. The database keeps its cursor. */
   readonly name: string
-  /** Where a name begins that has no cursor yet: `now` (default), the `oldest` event kept, or a cursor. */
+  /** Where a name without a cursor begins: `now` (default), the `oldest` retained event, or a cursor. */
   readonly start?: "now" | "oldest" | { readonly cursor: string } | undefined
   /**
    * Handles a batch inside of `transaction`. A gap is among the events in its place. When it throws or
-   * rejects, the batch is rolled back and handed to it again.
+   * rejects, the server rolls the batch back and hands it over again.
    */
   readonly onEvents: (
     events: ReadonlyArray<RealtimeEvent<A>>,
     transaction: Transaction
   ) => Eventually<void, unknown>
   /**
-   * Told once for each try that failed: what `onEvents` threw, a `TransactionError`, or why the outbox
-   * cannot be read. The consumer goes on by itself, within 100 ms at first, at most every 10 s later.
+   * Runs once per failed attempt, with what `onEvents` threw, a `TransactionError`, or the reason why the
+   * outbox cannot be read. The consumer retries after at most 100 ms at first, and at most 10 s later.
    * Default: a warning in the log.
    */
   readonly onError?: ((error: unknown) => void) | undefined
 }
 
 /**
- * A consumer that runs.
+ * The handle of a running consumer.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Consumer extends AsyncDisposable {
   /**
-   * Resolves when it has been stopped, or its server closed. Rejects when it cannot go on: with
-   * `ConsumerConflict` when its name belongs to another channel, and with what ended the server's start.
+   * Resolves when the consumer is stopped or its server is closed. Rejects with `ConsumerConflict` when
+   * the name belongs to another channel, and when the server cannot start.
    */
   readonly done: Promise<void>
   /**
-   * Takes no new batch, waits up to 1 s until the one in hand is committed, and rolls it back then. Do not
-   * await it inside of `onEvents`.
+   * Waits at most 1 s until the present batch is committed, then rolls it back. Starts no other batch. Do
+   * not await it inside of `onEvents`.
    */
   readonly stop: () => Promise<void>
 }

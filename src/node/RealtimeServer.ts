@@ -1,8 +1,8 @@
 /**
- * The WebSocket door for people with a `node:http` server: Express, Fastify, Next, or none of them.
+ * The WebSocket door for a `node:http` server: Express, Fastify, Next, or no framework.
  *
- * One object owns everything that the library needs (a small pool, the link, the hub, the door) and
- * gives it all back on `close()`. It answers upgrade requests on its path and nothing else.
+ * One object owns all that the library needs (a small pool, the link, the hub, the door) and closes it on
+ * `close()`. It answers upgrade requests on its path and no other requests.
  *
  * @since 0.1.0
  */
@@ -15,7 +15,6 @@ import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { Server } from "node:http"
@@ -23,19 +22,15 @@ import type { Duplex } from "node:stream"
 import * as Channel from "../Channel.ts"
 import type { Snapshot } from "../RealtimeEvent.ts"
 import { attach } from "../server/internal/door/attach.ts"
-import { claim, pathOf } from "../server/internal/door/claims.ts"
+import { claim, pathOf } from "../server/internal/door/claimedPaths.ts"
 import * as Door from "../server/internal/door/door.ts"
-import type { ChannelConflict } from "../server/internal/session/registry.ts"
-import { requireSources } from "../server/internal/door/sources.ts"
-import type { NoOutbox, NoSource } from "../server/internal/hub/errors.ts"
+import { requireSources } from "../server/internal/door/requireSources.ts"
 import { keeps } from "../server/internal/hub/durable.ts"
 import { NotificationSource } from "../server/NotificationSource.ts"
 import * as OutboxReader from "../server/OutboxReader.ts"
 import { SchemaName } from "../server/PgInstaller.ts"
-import type * as PgNotificationSource from "../server/PgNotificationSource.ts"
 import { hubOf } from "../server/internal/hub/ofRealtime.ts"
 import * as Realtime from "../server/Realtime.ts"
-import type { InvalidOption } from "../server/internal/options.ts"
 import {
   allowAll,
   type Authenticated,
@@ -50,6 +45,7 @@ import { checkConsumer, startConsumer } from "./internal/consumer.ts"
 import { databaseLayer } from "./internal/databaseLayer.ts"
 import { eventually } from "./internal/eventually.ts"
 import { persistent } from "./internal/persistent.ts"
+import { mayPass, type StartError } from "./internal/startError.ts"
 import { readState } from "./internal/state.ts"
 import { waitingDoor } from "./internal/waitingDoor.ts"
 import type {
@@ -77,16 +73,17 @@ export {
 } from "./internal/transaction.ts"
 
 /**
- * The server was closed before it could do what it was asked: become ready, publish, or read a state.
+ * The server was closed before it became ready, published, checked rights, read a state or consumed.
  *
  * @category errors
  * @since 0.1.0
  */
 export class ServerClosed extends Data.TaggedError("ServerClosed")<{
+  /** What the server had not done yet. */
   readonly before:
     | "it was ready"
     | "it was published"
-    | "rights were looked at"
+    | "rights were checked"
     | "the state was read"
     | "the consumer began"
 }> {
@@ -95,29 +92,17 @@ export class ServerClosed extends Data.TaggedError("ServerClosed")<{
   }
 }
 
-/** How long `close` waits for what is being published or consumed, in milliseconds. */
+/** How long `close` waits for running publishes and for the batches of consumers, in milliseconds. */
 const finishMillis = 1000
 
-/** How long it waits then for what is rolled back. */
+/** How long `close` waits after that for rollbacks, in milliseconds. */
 const rollbackMillis = 500
 
-/** How often a start is tried again that was refused for good. */
+/** How often a start is retried after PostgreSQL rejected it. */
 const startEvery = "30 seconds"
 
-type StartError =
-  | PgNotificationSource.StartError
-  | ChannelConflict
-  | InvalidOption
-  | NoOutbox
-  | NoSource
-  | SqlError
-
-/** What somebody may mend while the process lives: the database, its roles, its certificate, the pooler. */
-const mayPass = ({ _tag }: StartError): boolean =>
-  _tag === "DatabaseRefused" || _tag === "ListenNotDelivered"
-
 /**
- * The types of the class: of its options, and of what its callbacks are given and give.
+ * The types of the class's options, and of the arguments and results of its callbacks.
  *
  * @category models
  * @since 0.1.0
@@ -144,41 +129,41 @@ type Services = Realtime.Realtime | OutboxReader.OutboxReader | PgClient.PgClien
 /**
  * Attaches a WebSocket door to an HTTP server.
  *
- * Throws at once what its arguments show: `RefusedToStart` when the first is no `http.Server`, when the
- * database URL is missing or cannot be followed, or when `NODE_ENV` is `production` and there is no
- * `authorize`; `InvalidOption` when an option is not known or cannot be what it is, and when another one
- * on this HTTP server has its path and was not closed.
+ * The constructor throws `RefusedToStart` when the first argument is not an `http.Server`, when the
+ * database URL is missing or cannot be used, or when `NODE_ENV` is `production` and there is no
+ * `authorize`. It throws `InvalidOption` when an option is unknown or invalid, and when another open
+ * server on this HTTP server has the same path.
  *
- * Until it has started, and when it could not, upgrades on its path are answered 503.
+ * Until the server has started, and after a failed start, it answers upgrades on its path with 503.
  *
  * @category constructors
  * @since 0.1.0
  */
 export class RealtimeServer<I = undefined> implements AsyncDisposable {
-  /** An `authorize` that lets everybody in: for a server that is open on purpose. */
+  /** An `authorize` that lets every client do everything: for a server that is open on purpose. */
   static readonly allowAll = allowAll
 
   /**
-   * Settles when the server takes clients and hears PostgreSQL: it listens, and with durable channels it reads the
-   * outbox. It goes on trying for as long as the database is away. It rejects, with the reason and the cure,
-   * when PostgreSQL refuses for `startPatience` (`DatabaseRefused`; `NotInstalled`, `OutdatedInstall`,
-   * `NotPrimary` and `OtherOutbox` of the outbox), when its notifications do not arrive (`ListenNotDelivered`), when the
-   * channels contradict each other, and with `ServerClosed` when it was closed before. Refused, it is tried again every 30 s:
-   * `isReady` tells when it is well.
+   * Resolves when the server accepts clients and receives events: it listens, and with durable channels
+   * it reads the outbox. It waits while the database is unavailable. It rejects, with the reason and the
+   * cure, when PostgreSQL rejects the server for `startPatience` (`DatabaseRefused`; `NotInstalled`,
+   * `OutdatedInstall`, `NotPrimary` and `OtherOutbox` of the outbox), when its notifications do not
+   * arrive (`ListenNotDelivered`), when the channels conflict, and with `ServerClosed` when the server is
+   * closed first. After a rejection the server retries every 30 s; `isReady` is true once it has started.
    */
   readonly ready: Promise<void>
   readonly #runtime: ManagedRuntime.ManagedRuntime<Services, unknown>
   readonly #publishing = new Set<Promise<void>>()
   readonly #consumers = new Set<Consumer>()
-  /** Whether a reader of the outbox is there. */
+  /** Whether the server has a reader of the outbox. */
   readonly #readsOutbox: boolean
   /** Ends the pool's sessions. */
   readonly #cut: Effect.Effect<void>
   readonly #stopWaiting: Effect.Effect<void>
   readonly #leavePath: () => void
-  /** Why it could not start so far. */
+  /** The failure of the last attempt to start. */
   #failure: unknown
-  /** Ends what waits for the start when that has failed. */
+  /** Rejects calls that wait for the start when the start has failed. */
   #waiting = new AbortController()
   #door: Door.Door | undefined
   #closed = false
@@ -230,7 +215,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
         : "The server could not start; its log says why."
     Effect.runSync(Scope.provide(attach(waitingDoor(path, answer), server), waiting))
     this.#stopWaiting = Scope.close(waiting, Exit.void)
-    /** The pool's sockets: a silent one is cut, because the driver would wait for it. */
+    /** The pool's sockets. The server destroys a silent one, because the driver would wait for it. */
     const sockets = new Set<Duplex>()
     const cut = Effect.sync(() => {
       for (const socket of sockets) socket.destroy()
@@ -238,19 +223,19 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     this.#cut = cut
     this.#readsOutbox = channels.some(keeps)
     const open = Effect.gen({ self: this }, function* () {
-      // Last of all, before the pool says goodbye to a database that may not answer.
+      // The last finalizer, before the pool closes its sessions at a database that may not answer.
       yield* Effect.addFinalizer(() => cut)
       yield* requireSources(channels)
       const reader = Option.getOrUndefined(yield* Effect.serviceOption(OutboxReader.OutboxReader))
       const link = Option.getOrUndefined(yield* Effect.serviceOption(NotificationSource))
-      // The link noticed that the path is dead; the pool's connections go the same way.
+      // When the link is lost, the pool's connections are lost too.
       yield* SubscriptionRef.changes((link ?? reader)!.state).pipe(
         Stream.runForEach((state) => (state === "down" ? cut : Effect.void)),
         Effect.forkScoped
       )
       if (authorize === undefined) {
         yield* Effect.logWarning(
-          "effect-realtime serves everybody who connects, because there is no authorize. It will refuse to start in production."
+          "effect-realtime serves every client that connects, because there is no authorize. It will refuse to start in production."
         )
       }
       const served = { ...door, channels }
@@ -271,7 +256,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       )
       if (this.#draining) yield* this.#door.drain
       yield* attach(this.#door, server)
-      // In one step with the above: there is always one who answers, and never two.
+      // In the same step as `attach`, so that exactly one door answers at any time.
       yield* this.#stopWaiting
       if (this.#failure !== undefined)
         yield* Effect.logInfo("effect-realtime has started after all")
@@ -316,10 +301,10 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       "it was ready"
     )
     this.ready = Promise.race([up, refused.promise])
-    // Whoever does not await `ready` must neither lose the process to an unhandled rejection, nor
-    // wonder why nobody gets in.
+    // An application that does not await `ready` must not crash from an unhandled rejection, and must
+    // find the failure in its log.
     this.ready.catch((error: unknown) => {
-      // What is refused is told where it is found out.
+      // The failing attempt has already logged it.
       if (this.#closed || this.#failure !== undefined || this.#door !== undefined) return
       this.#failure = error
       Effect.runFork(Effect.logError("effect-realtime did not start", error))
@@ -328,8 +313,8 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
 
   /**
    * Sends a payload to every subscriber of the channel; see `Realtime.publish`. Waits for the server to
-   * start, and rejects when it could not, and with `ServerClosed` when the server was closed before it was
-   * sent.
+   * start. Rejects when the start failed, and with `ServerClosed` when the server was closed before it
+   * was sent.
    */
   publish<A>(channel: Channel.Channel<A>, payload: NoInfer<A>): Promise<void> {
     const publishing = this.#onceStarted(Realtime.publish(channel, payload), "it was published")
@@ -341,13 +326,14 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   }
 
   /**
-   * Runs a query (one `select`, without a semicolon) on the class's own pool and gives its rows with the cursor of exactly that state; see
-   * `Realtime.snapshot`. As JSON it is what a page takes as `initial`, or returns from `load`. `values`
-   * are those of `$1`, `$2` and so on. `row` types and reads the rows, which have the same values as in
+   * Runs a query (one `select`) on the server's pool and gives its rows with the cursor of exactly that
+   * state; see `Realtime.snapshot`. A page takes its JSON as `initial`, or from `load`. `values` are those
+   * of `$1`, `$2` and so on. The option `row` types and decodes the rows. Their values equal those of
    * events.
    *
-   * Waits for the server to start. Rejects with `TransactionError` when PostgreSQL refuses the query,
-   * `RowMismatch` when a row does not match, `NotInstalled` and `NotPrimary`, and with `ServerClosed`.
+   * Waits for the server to start. Rejects with `TransactionError` when PostgreSQL rejects the query,
+   * `RowMismatch` when a row does not match, `NotInstalled`, `NotPrimary`, `ServerClosed`, and
+   * `InvalidOption` for arguments of another type.
    *
    * **Example** (The state of a page)
    *
@@ -364,15 +350,15 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   }
 
   /**
-   * Consumes a durable channel under a name that keeps its cursor in the database; see `Realtime.consume`.
-   * `onEvents` is given a transaction that also moves the cursor, so what it writes there happens exactly
-   * once, also with several nodes. The batch holds one connection of the pool meanwhile (`maxConnections`).
+   * Consumes a durable channel under a name, with its cursor in the database; see `Realtime.consume`.
+   * `onEvents` receives the transaction that also moves the cursor, so what it writes there happens exactly
+   * once, also with several nodes. Each batch holds one connection of the pool (`maxConnections`).
    *
-   * A batch that fails is rolled back, told to `onError`, and tried again. It ends with `stop`, and when
-   * the server closes.
+   * When a batch fails, the server rolls it back, calls `onError`, and hands the batch over again. The
+   * consumer ends with `stop`, and when the server closes.
    *
-   * Throws at once `NotDurable` for a live channel, `NoOutbox` when none of the server's channels is
-   * durable, and `InvalidOption`.
+   * Throws `NotDurable` for a live channel, `NoOutbox` when the option `channels` has no durable channel,
+   * and `InvalidOption`.
    */
   consume<A>(
     channel: Channel.Channel<A, boolean, string, "durable">,
@@ -394,39 +380,40 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     return consumer
   }
 
-  /** Whether this node takes newcomers and its events flow. For health checks. */
+  /** Whether this node accepts new clients and its events flow. For health checks. */
   isReady(): boolean {
     return this.#door?.isReady() ?? false
   }
 
-  /** WebSocket sessions open now. */
+  /** The number of open WebSocket sessions. */
   sessions(): number {
     return this.#door?.size() ?? 0
   }
 
   /**
-   * Closes every session of an identity on this node with 4101. `key` is what `identityKey` gives for it:
-   * the identity itself when that is a string. It may come back with a fresh token if `authenticate` lets it.
+   * Closes every session of an identity on this node with 4101. `key` is what `identityKey` gives for the
+   * identity: the identity itself when that is a string. Its clients may reconnect with a fresh token if
+   * `authenticate` accepts it.
    */
   revoke(key: string): void {
     this.#door?.revoke(key)
   }
 
   /**
-   * Asks `authorize` again about every subscription of an identity on this node; those it refuses now end
-   * with `channel/forbidden`. `key`: as for `revoke`.
+   * Calls `authorize` again for every subscription of an identity on this node. Subscriptions that it now
+   * rejects end with `channel/forbidden`. `key`: as for `revoke`.
    */
   reauthorize(key: string): Promise<void> {
     const door = this.#door
     return door === undefined
       ? Promise.resolve()
-      : this.#unlessClosed(door.reauthorize(key), "rights were looked at")
+      : this.#unlessClosed(door.reauthorize(key), "rights were checked")
   }
 
   /**
-   * Refuses newcomers with 503, tells every client `bye`, closes all sessions, and cuts those that do not
-   * leave within the limit `drainTimeout` (10 s). The link and the pool stay, so `publish` still works: `close` gives
-   * them back. There is no way back: `isReady` is false from now on.
+   * Rejects new clients with 503, sends every client `bye`, closes all sessions, and cuts those that do
+   * not leave within the limit `drainTimeout` (10 s). The link and the pool stay open, so `publish` still
+   * works until `close`. A drained server cannot accept clients again: `isReady` stays false.
    */
   async drain(): Promise<void> {
     this.#draining = true
@@ -435,12 +422,13 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   }
 
   /**
-   * Drains, closes the link and the pool, and leaves the HTTP server running. What is being published or consumed is finished first, if it takes no longer than 1 s. Takes at most
-   * the limit `drain` (10 s) and a little, with few clients about 50 ms for each.
+   * Drains, closes the link and the pool, and leaves the HTTP server running. Waits at most 1 s for
+   * running publishes and for the batches of consumers. Takes at most the limit `drainTimeout` (10 s) and
+   * a little; with few clients about 50 ms for each.
    */
   async close(): Promise<void> {
     this.#closed = true
-    // While this door drains another one may begin, and is asked when it is gone.
+    // While this door drains, another one may begin, and answers once this one is gone.
     this.#leavePath()
     const consumed = Effect.promise(() =>
       Promise.all(Array.from(this.#consumers, (consumer) => consumer.stop()))
@@ -452,7 +440,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
             Effect.promise(() => Promise.all(this.#publishing)),
             finishMillis
           ),
-          // A database that does not answer does not roll back either.
+          // A silent database answers no rollback.
           Effect.timeoutOption(consumed, finishMillis + rollbackMillis)
         ],
         { concurrency: "unbounded" }
@@ -463,7 +451,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     await Effect.runPromise(this.#stopWaiting)
   }
 
-  /** Waits for the start, and rejects when that has failed. */
+  /** Waits for the start, and rejects when the start has failed. */
   async #onceStarted<A, E>(
     effect: Effect.Effect<A, E, Services>,
     before: ServerClosed["before"]
@@ -476,7 +464,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     }
   }
 
-  /** What a close interrupts, or comes after one, says so, and not how. */
+  /** A call that `close` interrupts or precedes fails with `ServerClosed`. */
   async #unlessClosed<A, E>(
     effect: Effect.Effect<A, E, Services>,
     before: ServerClosed["before"],

@@ -16,9 +16,10 @@ import { ClientContext, useLatestRef } from "./internal/client.ts"
 /**
  * Props of `RealtimeProvider`: a client that you own, or the options of one that the provider makes.
  *
- * Of the options, a new `url` text makes a new client; `token` and a `url` function may be new with
- * each render, the latest is used, and `token` may come and go; the others count when the client is
- * made.
+ * Of the options, a new `url` text makes a new client; `token`, `onError` and a `url` function may be new
+ * with each render, the latest is used, and the first two may come and go; the others count when the
+ * client is made. `onError` is told of a stopped connection once, however many hooks there are; by default
+ * it is one `console.error`.
  *
  * @category models
  * @since 0.1.0
@@ -53,6 +54,9 @@ export const RealtimeProvider = (props: RealtimeProviderProps): ReactNode => {
         url: address ?? (() => (latest.current.url as () => string)()),
         get token() {
           return latest.current.token
+        },
+        get onError() {
+          return latest.current.onError
         }
       })),
     [latest, address]

@@ -7,21 +7,18 @@
  *
  * @since 0.1.0
  */
-import { useEffect, useMemo, useSyncExternalStore } from "react"
+import { useEffect, useInsertionEffect, useMemo, useRef, useSyncExternalStore } from "react"
 import type { Channel } from "../Channel.ts"
 import * as Collector from "../client/Collector.ts"
 import type * as Connection from "../client/Connection.ts"
 import { idle } from "../client/internal/connection.ts"
 import { report } from "../client/internal/platform.ts"
 import type { Handler, PlainClient } from "../client/PlainClient.ts"
-import type { Readable } from "../client/Readable.ts"
 import type { SourceState } from "../Protocol.ts"
 import type { Gap } from "../RealtimeEvent.ts"
-import { useLatestRef, useClient } from "./internal/client.ts"
-
-/** What a readable has now, and what it is said to have while rendering on a server. */
-const useReadable = <A>({ getSnapshot, subscribe }: Readable<A>, onServer: A): A =>
-  useSyncExternalStore(subscribe, getSnapshot, () => onServer)
+import { useLatestRef, useClient, useReadable } from "./internal/client.ts"
+import { sending } from "./internal/sending.ts"
+import type { Send } from "./publishing.ts"
 
 /**
  * What the page's socket is doing: `idle`, `connecting`, `open`, `waiting` or `stopped`, with the reason.
@@ -59,7 +56,8 @@ export interface WebSocketOptions {
   readonly onGap?: ((gap: Gap) => void) | undefined
   /**
    * The channel was refused or the connection stopped, the handler threw, or a publish failed.
-   * Default: `reportError` for the first two; a failed publish is told by its promise only.
+   * Default: `reportError` for what was refused or thrown; a stopped connection is told once, by the
+   * `onError` of the client, and a failed publish by its promise.
    */
   readonly onError?: ((error: unknown) => void) | undefined
   /** Whether to listen, default `true`. Sending works either way. */
@@ -78,15 +76,8 @@ export interface ReadOnly {
 }
 
 /**
- * Sends a payload to the hook's channel. The promise resolves when the server said that it happened
- * and rejects with a `PublishError`; ignoring it is fine, also when it rejects.
+ * What `useWebSocket` returns: a function that publishes to the channel, and the state of the connection.
  *
- * @category models
- * @since 0.1.0
- */
-export type Send<in A> = (payload: A) => Promise<void>
-
-/**
  * @category models
  * @since 0.1.0
  */
@@ -123,64 +114,101 @@ export const useWebSocket: {
   ): WebSocketHandle<Send<unknown>>
 } = <A>(channel: Channel<A, true> | string, handler: Handler<A>, options?: WebSocketOptions) => {
   const connection = useConnection()
-  const latest = useLatestRef({ ...options, handler })
+  const name = nameOf(channel)
+  const latest = useLatestRef({ ...options, handler, name })
   const enabled = options?.enabled !== false
-  const { listen, send } = useMade(channel, (client) => ({
-    listen: () =>
-      client.listen<A>(
+  const { listen, send } = useMade(channel, undefined, (client) => ({
+    listen: () => {
+      // Once another channel is shown, nothing of this one is told any more.
+      const now = () => (latest.current.name === name ? latest.current : undefined)
+      return client.listen<A>(
         channel as Channel<A>,
-        (payload, event) => latest.current.handler(payload, event),
+        (payload, event) => now()?.handler(payload, event),
         {
-          onGap: (gap) => latest.current.onGap?.(gap),
-          onError: (error) => (latest.current.onError ?? report)(error)
+          onGap: (gap) => now()?.onGap?.(gap),
+          onError: (error) => now() && (latest.current.onError ?? report)(error)
         }
-      ),
-    send: (payload: NoInfer<A>) => {
-      const sent = client.publish<A>(channel as Channel<A, true>, payload)
-      // Marks the rejection as handled; whoever awaits `sent` still gets it.
-      sent.catch((error) => latest.current.onError?.(error)).catch(report)
-      return sent
-    }
+      )
+    },
+    send: sending<A>(client, channel, (error) => latest.current.onError?.(error))
   }))
   useEffect(() => (enabled ? listen() : undefined), [listen, enabled])
   return { sendNotification: send as never, connection }
 }
 
+const nameOf = (channel: { readonly name: string } | string): string =>
+  typeof channel === "string" ? channel : channel.name
+
+const isSame = (one: unknown, other: unknown): boolean =>
+  Array.isArray(one) && Array.isArray(other)
+    ? one.length === other.length && one.every((value, index) => Object.is(value, other[index]))
+    : Object.is(one, other)
+
 /**
- * Made once for a store and a channel: a family makes a new channel with each call, and an equal
+ * Made once for a client, a channel and a key: a family makes a new channel with each call, and an equal
  * name is the same.
  */
 const useMade = <Made>(
   channel: { readonly name: string } | string,
+  key: unknown,
   make: (client: PlainClient) => Made
 ): Made => {
   const client = useClient()
-  const name = typeof channel === "string" ? channel : channel.name
-  // oxlint-disable-next-line react-hooks/exhaustive-deps -- only another name is another channel
-  return useMemo(() => make(client), [client, name])
+  const name = nameOf(channel)
+  const shown = useRef(key)
+  const sameKey = isSame(shown.current, key) ? shown.current : key
+  useInsertionEffect(() => {
+    shown.current = sameKey
+  })
+  // oxlint-disable-next-line react-hooks/exhaustive-deps -- only another name or key is another one
+  return useMemo(() => make(client), [client, name, sameKey])
 }
 
 /**
- * Options of `useChannel`: those of a `Collector`. The latest render's count; `initial` counts once.
+ * Says when a value begins anew although the channel is the same: a filter in `load`, a page of a list.
  *
  * @category options
  * @since 0.1.0
  */
-export type ChannelOptions<S, A> = Collector.Options<S, A>
+export interface Keyed {
+  /**
+   * Compared by `Object.is`, an array by its elements. With another key the value begins with `initial`
+   * and is read again, in the same render: no render shows the value of one key under another.
+   */
+  readonly key?: unknown
+}
+
+/**
+ * Options of `useLatest`: those of `Collector.latest`, and a key. The latest render's count.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface LatestOptions extends Collector.LatestOptions, Keyed {}
+
+/**
+ * Options of `useChannel`: those of a `Collector`, and a key. The latest render's count; `initial` counts
+ * once.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface ChannelOptions<S, A> extends Collector.Options<S, A>, Keyed {}
 
 /**
  * Collects the events of a channel into a value.
  *
- * All events that come between two frames make one render (in a hidden page those of 100 ms). After a
- * gap `stale` is `true` until `reload` has re-read the state.
+ * All events that come between two frames make one render (in a hidden page those of 100 ms). `status`
+ * tells `loading` from empty, and `stale` from current. A page that a server rendered goes on from its
+ * `Snapshot`, given as `initial`.
  *
  * **Example** (Keeping a list)
  *
  * ```tsx
- * const { value, stale, reload } = useChannel(OrderUpdates, {
- *   initial: orders,
- *   reduce: applyUpdate,
- *   onGap: () => reload(fetchOrders)
+ * const { value, status } = useChannel(OrderUpdates, {
+ *   initial: [],
+ *   load: fetchOrders,
+ *   reduce: applyUpdate
  * })
  * ```
  *
@@ -196,25 +224,44 @@ export const useChannel: {
   )
 
 /**
- * The payload of the latest event of a channel, `undefined` before the first.
+ * The payload of the latest event of a channel: at once where another component has it already, else
+ * `undefined` before the first.
  *
  * @category hooks
  * @since 0.1.0
  */
 export const useLatest: {
-  <A>(channel: Channel<A>, options?: Collector.LatestOptions): Collector.Collected<A | undefined>
-  (channel: string, options?: Collector.LatestOptions): Collector.Collected<unknown>
-} = <A>(channel: Channel<A> | string, options?: Collector.LatestOptions) =>
+  <A>(channel: Channel<A>, options?: LatestOptions): Collector.Collected<A | undefined>
+  (channel: string, options?: LatestOptions): Collector.Collected<unknown>
+} = <A>(channel: Channel<A> | string, options: LatestOptions = {}) =>
   useCollector(channel, options, (client, latest) =>
     Collector.latest(client, channel as Channel<A>, latest)
   )
 
-const useCollector = <Options, S>(
+/** The options of a collector that is shown no more: it calls nothing of the one that took its place. */
+const over = { initial: undefined, reduce: (value: unknown) => value, onError: () => {} } as never
+
+const useCollector = <Options extends Keyed, S>(
   channel: { readonly name: string } | string,
   options: Options,
   make: (client: PlainClient, latest: () => Options) => Collector.Collector<S>
 ): Collector.Collected<S> => {
-  const latest = useLatestRef(options)
-  const collector = useMade(channel, (client) => make(client, () => latest.current))
-  return useReadable(collector, collector.getSnapshot())
+  const { collector, give } = useMade(channel, options.key, (client) => {
+    let latest = options
+    return {
+      collector: make(client, () => latest),
+      give: (next: Options) => {
+        latest = next
+      }
+    }
+  })
+  useInsertionEffect(() => {
+    give(options)
+    return () => give(over)
+  })
+  return useSyncExternalStore(
+    collector.subscribe,
+    collector.getSnapshot,
+    collector.getServerSnapshot
+  )
 }

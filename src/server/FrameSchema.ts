@@ -1,8 +1,8 @@
 /**
  * The frames of the wire as Schemas, for servers, tools and documentation.
  *
- * The same frames as in `Frame`, said a second way: a property test holds that both accept, refuse
- * and drop exactly the same. Browsers use the hand-written decoders and never import this.
+ * They are the same frames as in `Frame`: a property test checks that both accept, reject and drop the
+ * same. Browsers use the hand-written decoders of `Frame` and never import this module.
  *
  * @since 0.1.0
  */
@@ -15,7 +15,7 @@ const Count = Schema.Int.check(
   Schema.isLessThanOrEqualTo(Number.MAX_SAFE_INTEGER)
 )
 const Retry = Schema.Literals(retries)
-/** 1-64 characters that every database stores and tells apart. */
+/** 1-64 characters that every database stores unchanged. */
 const Key = Schema.String.check(
   Schema.isMinLength(1),
   Schema.isMaxLength(64),
@@ -23,7 +23,7 @@ const Key = Schema.String.check(
     expected: "a string without NUL and without half of a surrogate pair"
   })
 )
-/** Whatever `JSON.parse` gives, and it must be there. What it may be is up to the channel's codec. */
+/** Any value that `JSON.parse` gives, and it must be there. The channel's codec checks it. */
 const Data = Schema.Unknown
 
 /**
@@ -50,10 +50,12 @@ export const ClientFrame = Schema.Union([
     type: Schema.Literal("publish"),
     id: Count,
     channel: Schema.String,
+    within: Schema.optionalKey(Count),
     key: Key,
     data: Data
   }),
   Schema.Struct({ type: Schema.Literal("authenticate"), id: Count, token: Schema.String }),
+  Schema.Struct({ type: Schema.Literal("ping") }),
   Schema.Struct({ type: Schema.Literal("pong") })
 ])
 
@@ -128,5 +130,6 @@ export const ServerFrame = Schema.Union([
   }),
   Schema.Struct({ type: Schema.Literal("status"), source: Schema.Literals(sourceStates) }),
   Schema.Struct({ type: Schema.Literal("ping") }),
+  Schema.Struct({ type: Schema.Literal("pong") }),
   Schema.Struct({ type: Schema.Literal("bye"), reconnectAfter: Count })
 ])

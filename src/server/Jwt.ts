@@ -1,9 +1,10 @@
 /**
- * `authenticate` for servers whose tokens are JSON Web Tokens: signed, with an end, and for this server.
+ * `authenticate` for servers whose tokens are JSON Web Tokens: signed, with an expiry, and for this
+ * server.
  *
- * The work is `jose`'s. Here are the choices: which algorithms a kind of key can have, so that no
- * token chooses; that a token must end; which failure is the client's and which is the server's. A
- * client hears one of three codes and never why.
+ * `jose` verifies the tokens. This module decides the rest: the algorithms that a kind of key allows, so
+ * that a token cannot choose; that a token must have an expiry; which failures are the client's and which
+ * are the server's. A client receives one of three codes, without the reason.
  *
  * @since 0.1.0
  */
@@ -48,7 +49,7 @@ export type {
 } from "./internal/auth/jwtKeys.ts"
 
 /**
- * What a token says; its signature, times, issuer and audience are checked already.
+ * The claims of a token, after its signature, times, issuer and audience were checked.
  *
  * @category models
  * @since 0.1.0
@@ -56,7 +57,7 @@ export type {
 export type Claims = JWTPayload
 
 /**
- * What the claim `iss` or `aud` must be: the text, or one of the texts.
+ * The accepted values of the claim `iss` or `aud`: one text or several.
  *
  * @category models
  * @since 0.1.0
@@ -64,7 +65,7 @@ export type Claims = JWTPayload
 export type Expected = string | ReadonlyArray<string>
 
 /**
- * The keys that tokens are signed with, and what belongs to them.
+ * The keys that tokens are signed with, and the options that belong to their kind.
  *
  * @category models
  * @since 0.1.0
@@ -72,8 +73,8 @@ export type Expected = string | ReadonlyArray<string>
 export type Keys =
   | {
       /**
-       * A secret that both sides know, at least as long as its hash: 32 bytes for HS256. Text is taken
-       * as its UTF-8 bytes.
+       * A secret that issuer and server share, at least as long as its hash: 32 bytes for HS256. A text
+       * is used as its UTF-8 bytes.
        */
       readonly keys: Redacted.Redacted<string> | Redacted.Redacted<Uint8Array>
       /** Default HS256. */
@@ -91,37 +92,42 @@ export type Keys =
     }
   | {
       /**
-       * The `https` address of a key set, or the key set. What is fetched is kept for 10 minutes; an
-       * unknown key makes it look again, at most every 30 s. A fetch has 3 s.
+       * The `https` address of a key set, or the key set. The server keeps a fetched set for 10 minutes.
+       * It fetches again for an unknown key, at most every 30 s. A fetch times out after 3 s.
        */
       readonly keys: string | URL | JSONWebKeySet
-      /** Default: every algorithm with a key pair; the key set says which key has which. */
+      /** Default: all algorithms with a key pair; the key set says which key has which. */
       readonly algorithms?: ReadonlyArray<PublicAlgorithm> | undefined
-      /** An identity provider signs for everybody who uses it, so `"any"` must be written out. */
+      /**
+       * The accepted issuers. An identity provider also signs tokens for other applications, so `"any"`
+       * must be explicit.
+       */
       readonly issuer: Expected | "any"
-      /** See `issuer`. */
+      /** The accepted audiences; `"any"` must be explicit, see `issuer`. */
       readonly audience: Expected | "any"
     }
 
 /**
- * What holds for every kind of key.
+ * The options of every kind of key.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Common {
-  /** How far the clocks of the issuer and of this server may differ, default 5 s. */
+  /** The accepted difference between the clocks of issuer and server, default 5 s. */
   readonly clockTolerance?: Duration.Input | undefined
-  /** How long after its claim `iat` a token is taken at most, default as long as it says itself. */
+  /** The longest time after its claim `iat` that a token is accepted, default as long as it says itself. */
   readonly maxAge?: Duration.Input | undefined
-  /** A cookie that holds the token when the client brings none; as it was at the upgrade. */
+  /**
+   * The cookie that holds the token when the client sends none. Its value is that of the upgrade request.
+   */
   readonly cookie?: string | undefined
 }
 
 /**
- * The claims that say who somebody is: a Schema, or a function, of a type that is known. Unless that is
- * text, the server asks for `identityKey`, which must be the same for every token of one person: `sub`,
- * never `jti` or a role. Claims that do not match the Schema are `auth/invalid`.
+ * Makes an identity of the claims: a Schema, or a function with a known result type. Unless the identity
+ * is text, the server requires `identityKey`, which must be the same for every token of one user: use
+ * `sub`, never `jti` or a role. Claims that do not match the Schema are rejected with `auth/invalid`.
  *
  * @category models
  * @since 0.1.0
@@ -131,14 +137,16 @@ export type Identity<I, R = never> =
   | ((claims: Claims) => I | Effect.Effect<I, AuthRefused, R>)
 
 /**
+ * Options of `authenticate`.
+ *
  * @category models
  * @since 0.1.0
  */
 export type Options<I, R = never> = Common & Keys & { readonly identity: Identity<I, R> }
 
 /**
- * An identity of a known type: of another one the server could not tell whether it is text, so it would
- * ask for no key.
+ * An identity of a known type. With an unknown type the compiler cannot decide whether the server
+ * requires `identityKey`.
  *
  * @category models
  * @since 0.1.0
@@ -148,28 +156,31 @@ export type Known<I> = unknown extends I
   : unknown
 
 /**
- * An `authenticate` that takes JSON Web Tokens. More than a function, because TypeScript does not look
- * into a generic call that gives a bare one: `authorize` beside it would not know the identity.
+ * An `authenticate` that accepts JSON Web Tokens. It is more than a function, because TypeScript does not
+ * infer through a generic call that gives a plain function: the `authorize` beside it would not know the
+ * identity.
  *
  * @category models
  * @since 0.1.0
  */
 export type Authenticate<I, R = never> = Server.Authenticate<I, R> & {
-  /** What it takes. */
+  /** The accepted algorithms. */
   readonly algorithms: ReadonlyArray<string>
 }
 
-/** The last moment that a `Date` knows, in milliseconds. */
+/** The largest time of a `Date`, in milliseconds. */
 const endOfTime = 8.64e15
 
 /**
- * Makes an `authenticate` that takes JSON Web Tokens. Without `identity` it is the claim `sub`.
+ * Makes an `authenticate` that accepts JSON Web Tokens. Without `identity`, the identity is the claim
+ * `sub`.
  *
- * An expired token is `auth/expired`, no token is `auth/required`, anything else about a token is
- * `auth/invalid`: the signature, the issuer, the audience, an algorithm that is not allowed, no `exp`.
- * When keys cannot be fetched, that is logged and the client is answered `server/internal`.
+ * An expired token is rejected with `auth/expired`, a missing token with `auth/required`. Anything else
+ * is rejected with `auth/invalid`: the signature, the issuer, the audience, an algorithm that is not
+ * allowed, no `exp`. When the server cannot fetch keys, it logs the failure and answers the client
+ * `server/internal`.
  *
- * Throws `InvalidOption` when keys and algorithms do not go together, because a configuration is code.
+ * Throws `InvalidOption` when keys and algorithms do not fit together.
  *
  * **Example** (Taking the tokens of an identity provider)
  *
@@ -228,13 +239,13 @@ export const authenticate: {
       return { identity, expires: new Date(Math.min(ends * 1000, endOfTime)) }
     })
   return Object.assign(check, { algorithms })
-  // Which signature holds is decided by `identity`, which the implementation cannot say.
+  // `identity` selects the overload, which the implementation's type cannot express.
 }) as never
 
 const seconds = (name: string, input: Duration.Input, least: number): number =>
   millis(`jwt.${name}`, input, { least }) / 1000
 
-/** A token without a subject is for nobody. */
+/** The subject of a token; a token without one is rejected. */
 const subject = ({ sub }: Claims): Effect.Effect<string, AuthRefused> =>
   sub === undefined || sub === ""
     ? Effect.fail(new AuthRefused({ code: "auth/invalid" }))
@@ -263,7 +274,7 @@ const tokenOf = (
   return found === "" ? undefined : found
 }
 
-/** The first cookie of a name. */
+/** The value of the first cookie with a name. */
 const cookieOf = (header: string, name: string): string | undefined => {
   for (const pair of header.split(";")) {
     const at = pair.indexOf("=")

@@ -1,10 +1,10 @@
 /**
  * The outbox in memory: durable channels without a database, for tests.
  *
- * It keeps the contract of `OutboxReader` with cursors of the same kind, in one process and for as long as
- * that lives. Nothing has a transaction of its own there, so `Realtime.consume`, `Realtime.snapshot` and
- * `Realtime.rows`, which write to the app's database or read it, need a `PgClient` as ever: they do not
- * compile without one. `EmbeddedPostgres` of `effect-realtime/testing` is one for tests.
+ * It keeps the contract of `OutboxReader` with cursors of the same kind, within one process. It has no
+ * transactions of the application. So `Realtime.consume`, `Realtime.snapshot` and `Realtime.rows`, which
+ * use the application's database, still need a `PgClient` and do not compile without one.
+ * `EmbeddedPostgres` of `effect-realtime/testing` provides one for tests.
  *
  * @since 0.1.0
  */
@@ -18,8 +18,8 @@ import { MemoryTable, type Written } from "./internal/outbox/memoryTable.ts"
 import { OutboxReader, type OutboxPublishError } from "./OutboxReader.ts"
 
 /**
- * Options of the outbox in memory: those of `OutboxReader.layer` that concern no session, with the same
- * defaults, and `retention` as of `PgInstaller.install`.
+ * Options of the outbox in memory: those of `OutboxReader.layer` that concern no PostgreSQL session, with
+ * the same defaults, and `retention` as in `PgInstaller.install`.
  *
  * @category options
  * @since 0.1.0
@@ -35,7 +35,7 @@ export interface Options extends Reader.MemoryReaderOptions {}
 export interface Message extends Written {}
 
 /**
- * What a test may do to the outbox in memory.
+ * Controls the outbox in memory, for tests.
  *
  * **Example** (A Stream that goes on after the database was away)
  *
@@ -60,38 +60,41 @@ export class MemoryOutbox extends Context.Service<
   MemoryOutbox,
   {
     /**
-     * One transaction that writes these messages, as triggers and other programs do: any JSON text, on
-     * any durable channel, also one of a table. It commits before this completes, all of it or nothing.
+     * Commits one transaction that writes these messages, as triggers and other programs do: any JSON
+     * text, on any durable channel, including channels of tables. Completes after the commit. Commits all
+     * messages or none.
      */
     readonly commit: (
       ...messages: ReadonlyArray<Message>
     ) => Effect.Effect<void, OutboxPublishError>
-    /** The readers lose their sessions: their state is `down`, and what commits from now on waits. */
+    /** The readers lose their sessions: their state is `down`, and events that commit from now on wait. */
     readonly lose: Effect.Effect<void>
-    /** The database is gone: as `lose`, and publishing fails with `SourceError`. */
+    /** The database is unavailable: as `lose`, and publishing fails with `SourceError`. */
     readonly stop: Effect.Effect<void>
     /**
-     * The database crashes: as `stop`, and the last transactions are gone, as many as `losing` says
-     * (default 0), as those are that commit with `synchronous_commit = off` or are told by a standby that
-     * was behind. Whoever was told of them is told a gap after `restore`, and their cursors are `reset`.
+     * The database crashes: as `stop`, and the last transactions are lost, as many as `losing` says
+     * (default 0). Real databases lose transactions that commit with `synchronous_commit = off`, or that
+     * a promoted standby did not have. Subscribers that received their events receive a gap after
+     * `restore`, and their cursors are `reset`.
      */
     readonly crash: (options?: { readonly losing?: number | undefined }) => Effect.Effect<void>
-    /** The readers stand again, and hand out what was committed meanwhile. */
+    /** The readers reconnect, and deliver what was committed meanwhile. */
     readonly restore: Effect.Effect<void>
     /**
-     * Forgets every message so far, as when their retention is over: an older cursor is `reset`, except at
-     * a reader that handed out what follows it within the last 2 minutes and remembers.
+     * Removes every message so far, as when the retention is over. An older cursor is `reset`, except at
+     * a reader that delivered the events after it within the last 2 minutes and still has them in memory.
      */
     readonly prune: Effect.Effect<void>
-    /** One more reader of the same outbox, as another node has, until the scope closes. */
+    /** Makes one more reader of the same outbox, like that of another node, until the scope closes. */
     readonly reader: Effect.Effect<OutboxReader["Service"], never, Scope.Scope>
   }
 >()("effect-realtime/server/MemoryOutbox") {}
 
 /**
- * The outbox and a reader of it. Beside `MemorySource.layer`, the source of live channels, it is all that
- * `Realtime.layer()` needs. Empty at first; messages older than the retention go every hour, or every
- * quarter of the retention where that is less. Fails with `InvalidOption` where an option is none.
+ * The outbox and a reader of it. With `MemorySource.layer`, the source of live channels,
+ * `Realtime.layer()` needs nothing else. It starts empty. Messages older than the retention are removed
+ * every hour, or every quarter of the retention when that is shorter. Fails with `InvalidOption` when an
+ * option is invalid.
  *
  * @category layers
  * @since 0.1.0
@@ -109,7 +112,7 @@ export const layer = (options?: Options): Layer.Layer<OutboxReader | MemoryOutbo
           crash: (how) => table.crash(how?.losing ?? 0),
           restore: table.restore,
           prune: Effect.sync(() => table.forget(Infinity)),
-          // Of options that were found right.
+          // The options were validated above.
           reader: Effect.orDie(reader)
         })
       )

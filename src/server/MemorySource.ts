@@ -1,8 +1,9 @@
 /**
- * A source of notifications in this process: no database, the contract of `NotificationSource`.
+ * A source of notifications in this process, without a database, with the contract of
+ * `NotificationSource`.
  *
- * For tests, and for apps whose nodes need not hear each other. The service `MemorySource` is what a test
- * may do to it.
+ * For tests, and for applications whose nodes do not share notifications. The service `MemorySource`
+ * controls the source in tests.
  *
  * @since 0.1.0
  */
@@ -21,7 +22,7 @@ import {
 } from "./NotificationSource.ts"
 
 /**
- * What a test may do to the source in memory.
+ * Controls the source in memory, for tests.
  *
  * @category services
  * @since 0.1.0
@@ -29,18 +30,18 @@ import {
 export class MemorySource extends Context.Service<
   MemorySource,
   {
-    /** Loses the connection: state `down`, and notifications go nowhere until `restore`. */
+    /** Loses the connection: the state is `down`, and the source drops notifications until `restore`. */
     readonly lose: Effect.Effect<void>
-    /** Brings it back: every listener gets `lost`, then state `up`. */
+    /** Reconnects: every listener receives `lost`, then the state is `up`. */
     readonly restore: Effect.Effect<void>
-    /** The channels that are listened to now. */
+    /** The channels that have a listener now. */
     readonly listening: Effect.Effect<ReadonlyArray<string>>
   }
 >()("effect-realtime/server/MemorySource") {}
 
 /**
- * A source in this process: no database, the same contract. For tests, and for apps whose nodes need
- * not hear each other.
+ * A source in this process, without a database, with the same contract. For tests, and for applications
+ * whose nodes do not share notifications.
  *
  * @category layers
  * @since 0.1.0
@@ -48,13 +49,13 @@ export class MemorySource extends Context.Service<
 export const layer: Layer.Layer<NotificationSource | MemorySource> = Layer.effectContext(
   Effect.gen(function* () {
     const state = yield* SubscriptionRef.make<SourceState>("up")
-    /** Each call of `listen` by itself, also where two give the same function. */
+    /** One entry for each call of `listen`, also when two calls pass the same function. */
     const listeners = new Map<string, Set<{ readonly hear: Listener }>>()
     let up = true
 
     const listen = (channel: string, hear: Listener) =>
       Effect.andThen(
-        // Registered only once up: a listener that was not there at a loss has lost nothing.
+        // Registered only once up: a later listener has missed nothing at a loss before it.
         waitUntilUp(state),
         Effect.acquireRelease(
           Effect.sync(() => {

@@ -1,10 +1,10 @@
 /**
- * Where raw notifications come from: the contract.
+ * The contract of a source of raw notifications.
  *
- * In: names of channels. Out: raw text to each listener, in which a lost connection stands as the value
- * `lost` at the place where text may be missing. A source heals by itself and for ever; its
- * listeners survive every reconnect. It decodes nothing and knows no subscribers: that is `Realtime`.
- * PostgreSQL is `PgNotificationSource`, a source in this process `MemorySource`.
+ * In: names of channels. Out: raw text to each listener. The value `lost` marks the place where text may
+ * be missing after a lost connection. A source reconnects by itself and never stops retrying, and its
+ * listeners survive every reconnect. It decodes nothing and knows no subscribers; `Realtime` does that.
+ * `PgNotificationSource` is a source on PostgreSQL, `MemorySource` one in this process.
  *
  * @since 0.1.0
  */
@@ -25,7 +25,7 @@ export type {
 } from "./internal/link/databaseRefusal.ts"
 
 /**
- * The source could not do what was asked.
+ * The source could not listen or send as requested.
  *
  * @category errors
  * @since 0.1.0
@@ -51,8 +51,8 @@ export class SourceError extends Schema.TaggedError<SourceError>()("SourceError"
 export type SourceState = Protocol.SourceState
 
 /**
- * What a listener hears where notifications may be missing. It comes after LISTEN works again, so whatever
- * is committed after it arrives.
+ * What a listener receives where notifications may be missing. The source sends it after LISTEN works
+ * again, so everything that commits after it arrives.
  *
  * @category models
  * @since 0.1.0
@@ -60,7 +60,7 @@ export type SourceState = Protocol.SourceState
 export const lost: unique symbol = Symbol.for("effect-realtime/NotificationSource/lost")
 
 /**
- * What a listener hears: the text of one notification as it was sent, or that some may be missing.
+ * What a listener receives: the text of one notification as it was sent, or `lost`.
  *
  * @category models
  * @since 0.1.0
@@ -68,8 +68,8 @@ export const lost: unique symbol = Symbol.for("effect-realtime/NotificationSourc
 export type Heard = string | typeof lost
 
 /**
- * Takes what arrives on a channel, in order, in the step in which it arrives. It returns soon and never
- * throws: the source and every other listener wait for it.
+ * Receives what arrives on a channel, in order and in the same step. It must return soon and never throw:
+ * the source and all other listeners wait for it.
  *
  * @category models
  * @since 0.1.0
@@ -77,6 +77,8 @@ export type Heard = string | typeof lost
 export type Listener = (heard: Heard) => void
 
 /**
+ * The source of the notifications of live channels.
+ *
  * @category services
  * @since 0.1.0
  */
@@ -84,25 +86,29 @@ export class NotificationSource extends Context.Service<
   NotificationSource,
   {
     /**
-     * Listens until the scope closes, and gives `listener` what arrives. Completes once the source
-     * confirmed that it listens: what is committed after that arrives. Waits for as long as the source is
-     * down. The source itself listens once per channel, however many listen here.
+     * Listens until the scope closes, and calls `listener` with what arrives. Completes once the source
+     * has confirmed that it listens: what commits after that arrives. Waits while the source is down. The
+     * source listens once per channel, whatever the number of listeners.
      */
     readonly listen: (
       channel: string,
       listener: Listener
     ) => Effect.Effect<void, SourceError, Scope.Scope>
     /**
-     * Sends text to every listener of the channel, on every node. Inside the caller's SQL transaction
-     * when there is one: it arrives at commit, and a rollback tells nobody.
+     * Sends text to every listener of the channel, on every node. Within a SQL transaction of the caller
+     * it arrives at commit, and a rollback sends nothing.
      */
     readonly notify: (channel: string, payload: string) => Effect.Effect<void, SourceError>
+    /** Whether notifications arrive now. */
     readonly state: SubscriptionRef.SubscriptionRef<SourceState>
-    /** Logs when nothing of the table of this channel arrives here; absent where that cannot be known. */
+    /**
+     * Logs a warning when nothing of the table of this channel can arrive here. Absent when the source
+     * cannot know that.
+     */
     readonly checkTable?: (channel: string) => Effect.Effect<void>
     /**
-     * Fails when it is known, before the source was up for the first time, that waiting does not help;
-     * never completes otherwise. The source goes on trying all the same. Absent where that cannot be.
+     * Fails when the source finds, before it was up for the first time, that waiting cannot help. It
+     * never completes otherwise, and the source keeps retrying. Absent when a source cannot find that.
      */
     readonly refused?: Effect.Effect<never, SourceRefused>
   }

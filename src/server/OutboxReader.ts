@@ -1,11 +1,11 @@
 /**
  * The reader of the outbox: one per node, for all durable channels.
  *
- * It holds one PostgreSQL session beside the pool, takes positions on it and hands every follower of a
- * channel the batches in between, each with its cursor. A cursor is its only memory: whatever happens
- * to the session, the next one goes on from there. Resuming somebody else's cursor runs on the pool.
- * It decodes nothing and knows no subscribers: that is `Realtime`. What it reads is put into the
- * database by `PgInstaller`.
+ * It holds one PostgreSQL session beside the pool, takes positions on it, and sends every follower of a
+ * channel the batches in between, each with its cursor. The cursor is its only state: after a lost
+ * session the next session goes on from there. Replays for other cursors run on the pool. It decodes
+ * nothing and knows no subscribers; `Realtime` does that. `PgInstaller` creates the objects that it
+ * reads.
  *
  * @since 0.1.0
  */
@@ -26,15 +26,15 @@ import * as CatchUp from "./internal/outbox/catchUp.ts"
 import type { OutboxFault } from "./internal/outbox/faults.ts"
 import { durableStream } from "./internal/outbox/durableStream.ts"
 import { type OutboxPublishError, publish } from "./internal/outbox/outboxPublish.ts"
-import { Pace } from "./internal/outbox/pace.ts"
+import { Pace } from "./internal/outbox/lookSchedule.ts"
 import { sweeping } from "./internal/ring.ts"
 import type { InvalidDatabaseUrl } from "./internal/link/databaseUrl.ts"
 import * as PgLink from "./internal/link/pgLink.ts"
 import { type DatabaseRefused, patienceOf } from "./internal/link/databaseRefusal.ts"
 import * as Reader from "./internal/outbox/reader.ts"
-import type { Lease } from "./internal/outbox/shared.ts"
+import type { Lease } from "./internal/outbox/sharedReads.ts"
 import { Followers, type Item } from "./internal/outbox/tail.ts"
-import * as Settings from "./internal/outbox/settings.ts"
+import * as Settings from "./internal/outbox/readerOptions.ts"
 import * as Upkeep from "./internal/outbox/upkeep.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
 import * as Watched from "./internal/link/watched.ts"
@@ -108,7 +108,7 @@ export {
    * @since 0.1.0
    */
   Lease
-} from "./internal/outbox/shared.ts"
+} from "./internal/outbox/sharedReads.ts"
 export {
   /**
    * @category models
@@ -138,15 +138,20 @@ export {
 } from "./internal/outbox/tail.ts"
 
 /**
+ * Options of `layer` and `make`.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface Options {
-  /** The schema of the objects, default that of `SchemaName`, which is `realtime`. As for `PgInstaller`. */
+  /**
+   * The schema of the objects, default that of `SchemaName`, which is `realtime`. Use the same as for
+   * `PgInstaller`.
+   */
   readonly schema?: string | undefined
   /**
-   * Where the reader connects, default: where the `PgClient` connects. Give the direct address of the
-   * primary here when the pool goes through a transaction pooler.
+   * Where the reader connects, default: where the `PgClient` connects. Pass the direct address of the
+   * primary when the pool connects through a transaction pooler.
    */
   readonly readUrl?: Redacted.Redacted | undefined
   /**
@@ -155,66 +160,70 @@ export interface Options {
    */
   readonly wake?: "poll" | undefined
   /**
-   * Time between two looks while nothing happens, default 1 s (250 ms when polling). Each is also the
-   * heartbeat of the session.
+   * Time between two reads while nothing happens, default 1 s (250 ms when polling). Each read is also
+   * the heartbeat of the session.
    */
   readonly idleInterval?: Duration.Input | undefined
-  /** Time between two looks while something happens, default 5 ms. */
+  /** Time between two reads while messages arrive, default 5 ms. */
   readonly busyInterval?: Duration.Input | undefined
   /**
-   * Time PostgreSQL has to answer a heartbeat, default 2 s; ten times that for a page of messages. At
-   * the limit the session is cut and opened again.
+   * Time that PostgreSQL has to answer a heartbeat, default 2 s; ten times that for a page of messages.
+   * At the limit the reader closes the session and opens a new one.
    */
   readonly heartbeatTimeout?: Duration.Input | undefined
-  /** When to connect again, default `Backoff.link`: at once after 30 s up, then full jitter, 100 ms doubling to 10 s, for ever. */
+  /**
+   * When to reconnect, default `Backoff.link`: at once after 30 s up, then full jitter, 100 ms doubling
+   * to 10 s, for ever.
+   */
   readonly backoff?: Backoff.Policy | undefined
   /**
-   * Time over which PostgreSQL must refuse before that is believed, default 10 s: until it was up once, a
-   * wrong password, database or right, or TLS that is refused, fail the layer with `DatabaseRefused` when
-   * three connections in a row were told the same for so long.
+   * How long PostgreSQL must reject the reader before the layer fails, default 10 s. Until the reader was
+   * up once, a wrong password, database or right, or rejected TLS, fails the layer with `DatabaseRefused`
+   * when three connections in a row were rejected for the same reason over this time.
    */
   readonly startPatience?: Duration.Input | undefined
-  /** The most messages of a page, default 1,000; a page is what is read and handed out in one step. */
+  /** The most messages of a page, default 1,000. A page is read and delivered in one step. */
   readonly maxPageMessages?: number | undefined
   /** The size at which a page ends, default 1 MiB (1,048,576 bytes); the message that crosses it is included. */
   readonly maxPageBytes?: number | undefined
   /**
-   * Batches (of at most 64 KiB or one event) that a slow consumer of `batches` may leave lying, default
-   * 64. Beyond it they are dropped, and it catches up from its cursor when it gets there.
+   * The most batches (of at most 64 KiB or one event) that wait for a slow consumer of `batches`, default
+   * 64. Beyond it the reader drops them, and reads them again from the consumer's cursor when the
+   * consumer gets there.
    */
   readonly maxBacklog?: number | undefined
   /**
-   * How often every follower is told a newer position, so that the cursor of a quiet channel does not
-   * age out; default 1 hour, and a quarter of the retention where that is less. Sockets are told too.
+   * How often every follower receives a newer position, so that the cursor of a quiet channel does not
+   * expire; default 1 hour, and a quarter of the retention where that is less. Sockets receive it too.
    */
   readonly positionInterval?: Duration.Input | undefined
   /**
-   * Events of a channel that this reader remembers of what it handed out, default 256, so that a session
-   * that was away for a moment is not read from the table again. An older cursor is read from the table.
+   * Events of a channel that this reader keeps in memory after it delivered them, default 256, so that a
+   * session that reconnects soon is not replayed from the table. An older cursor is read from the table.
    */
   readonly maxMemoryEvents?: number | undefined
   /**
-   * How long this reader remembers what it handed out, default 2 minutes. An older cursor is read from the
-   * table. When PostgreSQL crashed, this reader looks whether what it remembers is still there, and tells a
-   * gap where not; what it has forgotten it cannot look for.
+   * How long this reader keeps delivered events in memory, default 2 minutes. After a crash of PostgreSQL
+   * the reader checks whether the events in its memory still exist, and sends a gap when they do not. It
+   * cannot check older events.
    */
   readonly maxMemoryAge?: Duration.Input | undefined
   /**
-   * What this reader remembers of all its channels together, default 64 MiB (67,108,864 bytes): about what
-   * it takes of the heap, each event 128 bytes and each batch 256 and their texts (one byte for each UTF-16
-   * unit). At the limit the channels that hold most forget first.
+   * The memory of this reader for all its channels together, default 64 MiB (67,108,864 bytes). It is an
+   * estimate of heap use: 128 bytes for each event, 256 for each batch, and their texts (one byte for
+   * each UTF-16 unit). At the limit the channels that hold most drop their oldest events first.
    */
   readonly maxMemoryBytes?: number | undefined
   /**
-   * The most events that are replayed to a socket, default 10,000. With more behind it, it is told `reset`;
-   * one that was too slow is told `gap slow`.
+   * The most events that are replayed to a socket, default 10,000. With more to replay the socket
+   * receives `reset`, or `gap slow` when it was too slow.
    */
   readonly maxReplayEvents?: number | undefined
   /** The most payload that is replayed to a socket, default 8 MiB (8,388,608 bytes of UTF-8). */
   readonly maxReplayBytes?: number | undefined
   /**
-   * How many replays this node reads at once, default 8. Those who ask for the same share one; the next
-   * ones wait, at most as long as `limits.sourceTimeout` of the server, then they are answered
+   * How many replays this node reads at once, default 8. Requests for the same replay share it. The
+   * others wait, at most as long as `limits.sourceTimeout` of the server, and are then answered
    * `server/overloaded`.
    */
   readonly maxReplays?: number | undefined
@@ -225,22 +234,24 @@ export interface Options {
   readonly maxReplayQueue?: number | undefined
   /**
    * The payload that all replays of this node keep until it is sent, default 64 MiB (67,108,864 bytes of
-   * UTF-8). One that is read counts with `maxReplayBytes` until it is known how many it has; what does not
-   * fit waits like one too many.
+   * UTF-8). While a replay is read and its size is unknown, it counts as `maxReplayBytes`. A replay that
+   * does not fit waits for its turn.
    */
   readonly maxReplayMemory?: number | undefined
   /**
-   * Whether only what PostgreSQL has flushed to disk is handed out, default `false`. A commit with
-   * `synchronous_commit = off` can be seen up to 0.6 s before it is flushed, and a crash within that time
-   * takes back what was told. With `true` a crash on one machine takes nothing back that was told, and such
-   * commits are told so much later. A standby that was behind when it was promoted still may.
+   * Whether the reader delivers only what PostgreSQL has flushed to disk, default `false`. A commit with
+   * `synchronous_commit = off` is visible up to 0.6 s before it is flushed, and a crash within that time
+   * undoes delivered events. With `true` a crash on one machine undoes none, and such commits are
+   * delivered up to 0.6 s later. A standby that was behind when it was promoted may still undo some.
    */
   readonly flushed?: boolean | undefined
-  /** Whether this node helps to prune, default `true`. At least one node must. */
+  /** Whether this node removes old messages, default `true`. At least one node must. */
   readonly upkeep?: boolean | undefined
 }
 
 /**
+ * The reader of the outbox of a database.
+ *
  * @category services
  * @since 0.1.0
  */
@@ -248,21 +259,21 @@ export class OutboxReader extends Context.Service<
   OutboxReader,
   {
     /**
-     * Everything that is handed out on a channel from now on, until the scope closes. Completes once the
-     * reader stands somewhere: what is committed after that arrives. Waits for as long as PostgreSQL is
-     * away. The queue is unbounded: take from it at once.
+     * Everything that the reader delivers on a channel from now on, until the scope closes. Completes
+     * once the reader has a position: what commits after that arrives. Waits while PostgreSQL is
+     * unavailable. The queue is unbounded, so take from it at once.
      */
     readonly follow: (
       channel: string
     ) => Effect.Effect<Queue.Dequeue<Item>, OutboxFault, Scope.Scope>
     /**
-     * Where a subscriber starts. Call `follow` before: of what it hands out, the batches of ticks later
-     * than the join's belong to this subscriber, after the replay; earlier ones do not. Nothing is
-     * replayed in part: with more than `bounds` to replay (default `maxReplayEvents` and `maxReplayBytes`) it is a reset.
-     * Somebody who asks for a `part` gets what they have room for, and joins again from the end of it while
-     * there is `more`; what they know to have missed is held against the bounds. With a `lease`
-     * what was read is kept, counted and shared until that ends, and there may be `more` as well: what
-     * others read a moment ago. Fails with `ReplaysOverloaded` where too many wait.
+     * Where a subscriber starts. Call `follow` before: of its batches, those with a later tick than the
+     * join's belong to this subscriber, after the replay. A replay is never partial: with more than
+     * `bounds` to replay (default `maxReplayEvents` and `maxReplayBytes`) the join is a reset. With a
+     * `part`, the subscriber receives what it has room for, and joins again from its end while there is
+     * `more`; what it has already missed counts against the bounds. With a `lease`, the reader keeps,
+     * counts and shares what it read until the lease ends, and there may be `more` as well. Fails with
+     * `ReplaysOverloaded` when too many replays wait.
      */
     readonly join: (
       channel: string,
@@ -273,9 +284,9 @@ export class OutboxReader extends Context.Service<
     ) => Effect.Effect<CatchUp.Join, CatchUp.JoinError>
     /**
      * The batches of a channel for one consumer, from a cursor or from now on: paged, without bound, and
-     * never more than a few pages in memory, however slow the consumer. Goes on after any failure of the
-     * database. Without a cursor the first item is the position where it starts; a cursor that cannot be
-     * honoured gives a gap first. Batches of a replay have the tick 0.
+     * at most a few pages in memory, however slow the consumer. Goes on after any failure of the
+     * database. Without a cursor the first item is the position where the stream starts. When the reader
+     * cannot resume from the cursor, the first item is a gap. Batches of a replay have the tick 0.
      */
     readonly batches: (
       channel: string,
@@ -290,21 +301,26 @@ export class OutboxReader extends Context.Service<
       json: string,
       key?: string
     ) => Effect.Effect<void, OutboxPublishError>
-    /** A position that contains everything committed before this was asked. */
+    /** A position that contains everything that committed before the call. */
     readonly position: Effect.Effect<string, OutboxFault>
+    /** Whether events arrive now. */
     readonly state: SubscriptionRef.SubscriptionRef<SourceState>
-    /** Logs when nothing of the table of this channel arrives here; absent where that cannot be known. */
+    /**
+     * Logs a warning when nothing of the table of this channel can arrive here. Absent when the reader
+     * cannot know that.
+     */
     readonly checkTable?: (channel: string) => Effect.Effect<void>
     /**
-     * Fails when it is known, before the reader was up for the first time, that waiting does not help; never
-     * completes otherwise. The reader goes on trying all the same. Absent where that cannot be.
+     * Fails when the reader finds, before it was up for the first time, that waiting cannot help. It
+     * never completes otherwise, and the reader keeps retrying. Absent when a reader cannot find that.
      */
     readonly refused?: Effect.Effect<never, DatabaseRefused | OutboxFault>
   }
 >()("effect-realtime/server/OutboxReader") {}
 
 /**
- * Why no session is opened: an option is none, the URL cannot be followed, or PostgreSQL refuses.
+ * Why the reader opens no session: an option is invalid, the URL cannot be used, or PostgreSQL rejects
+ * it.
  *
  * @category errors
  * @since 0.1.0
@@ -314,10 +330,11 @@ export type StartError = InvalidDatabaseUrl | InvalidOption | DatabaseRefused
 /**
  * Opens the session, and keeps it open in the background.
  *
- * Completes with the first session, or when PostgreSQL could not be reached at the first try. While it is
- * away the state is `down` and everybody waits; while the objects are missing, the database is a standby, or
- * `readUrl` leads to another database than the pool, everybody is told. Fails with `InvalidOption` and `InvalidDatabaseUrl` at once, and with `DatabaseRefused` when PostgreSQL
- * refuses for `startPatience`.
+ * Completes with the first session, or when PostgreSQL could not be reached at the first attempt. While
+ * PostgreSQL is unavailable, the state is `down` and all calls wait. While the objects are missing, the
+ * database is a standby, or `readUrl` leads to another database than the pool, all calls fail. Fails with
+ * `InvalidOption` and `InvalidDatabaseUrl` at once, and with `DatabaseRefused` when PostgreSQL rejects
+ * the reader for `startPatience`.
  *
  * @category constructors
  * @since 0.1.0
@@ -423,7 +440,7 @@ const resolved = (options: Options) => {
     ...Settings.shared(options),
     together: Settings.together(options),
     beat,
-    /** For a page. */
+    /** The time for a page. */
     patience: Duration.times(beat, 10),
     backoff: backoff(options.backoff ?? Backoff.link),
     times: {
@@ -437,20 +454,21 @@ const resolved = (options: Options) => {
   }
 }
 
-/** Of the outbox that a pool leads to; it is asked as every node asks first. */
+/** The identity of the outbox that the pool leads to, asked as every node asks at first. */
 const identityOf = (pool: Pick<PgClient, "unsafe">): Effect.Effect<string | undefined> =>
   pool.unsafe<{ readonly identity: string | null }>(openStatement).pipe(
     Effect.timeout("2 seconds"),
     Effect.map(([row]) => row?.identity ?? undefined),
-    // An outbox is there, and the pool sees none.
+    // The reader sees an outbox, and the pool does not.
     Effect.catchIf(isMissing, () => Effect.succeed("")),
-    // What cannot be asked now, or not by this role, is not known.
+    // The answer is unknown when the query fails now, or for this role.
     Effect.catch(() => Effect.succeed(undefined))
   )
 
 /**
- * Needs the app's `PgClient`: its address for the session, its pool for replays and upkeep. What is
- * provided with it reads in its schema too (`Realtime.snapshot`, `Realtime.consume`).
+ * The reader of the outbox. It takes its address from the application's `PgClient`, and uses that pool
+ * for replays and for removing old messages. `Realtime.snapshot` and `Realtime.consume` above this layer
+ * read in its schema, too.
  *
  * @category layers
  * @since 0.1.0
@@ -464,7 +482,7 @@ export const layer = (options?: Options): Layer.Layer<OutboxReader, StartError, 
       )
 
 /**
- * `layer`, with options that the environment gives.
+ * `layer`, with options from a `Config`.
  *
  * **Example** (A direct address beside that of a pooler)
  *

@@ -1,9 +1,9 @@
 /**
- * Puts the durable side into a database, keeps it up to date, and takes it out again.
+ * Installs the objects of durable channels into a database, upgrades them, and removes them.
  *
- * Everything lives in the schema `realtime`. `install` may run at every start: it does nothing when
- * nothing changed, one node at a time. People with migrations of their own print the same SQL with
- * `sql` (`npx effect-realtime sql`). Reading what is published is `OutboxReader`.
+ * All objects are in the schema `realtime`. `install` may run at every start of every node: one node runs
+ * it at a time, and it does nothing when nothing changed. Applications with their own migrations print
+ * the same SQL with `sql` (`npx effect-realtime sql`). `OutboxReader` reads what is published.
  *
  * @since 0.1.0
  */
@@ -58,17 +58,17 @@ const placeOf = (schema = usual): string => (schema === usual ? "" : ` in the sc
 const cureOf = (schema = usual): string =>
   schema === usual
     ? "Run PgInstaller.install (or its layer) as the owner, or apply what `npx effect-realtime sql` prints."
-    : `Run PgInstaller.install({ schema: "${schema}" }) (or its layer) as the owner, or apply what \`npx effect-realtime sql --schema ${schema}\` prints; or correct the option schema, where they stand in another one.`
+    : `Run PgInstaller.install({ schema: "${schema}" }) (or its layer) as the owner, or apply what \`npx effect-realtime sql --schema ${schema}\` prints; or correct the option schema, if they are in another one.`
 
 /**
- * The database has no schema `realtime` (or the one that was named), or not all of it.
+ * The database lacks the schema `realtime` (or the one that was named), or some of its objects.
  *
  * @category errors
  * @since 0.1.0
  */
 export class NotInstalled extends Schema.TaggedError<NotInstalled>()("NotInstalled", {
   cause: Schema.optionalKey(Schema.Defect()),
-  /** Where they were looked for, default `realtime`. */
+  /** The schema without the objects, default `realtime`. */
   schema: Schema.optionalKey(Schema.String)
 }) {
   override get message(): string {
@@ -85,7 +85,7 @@ export class NotInstalled extends Schema.TaggedError<NotInstalled>()("NotInstall
 export class OutdatedInstall extends Schema.TaggedError<OutdatedInstall>()("OutdatedInstall", {
   installed: Schema.Int,
   needed: Schema.Int,
-  /** Where they stand, default `realtime`. */
+  /** The schema of the objects, default `realtime`. */
   schema: Schema.optionalKey(Schema.String)
 }) {
   override get message(): string {
@@ -94,7 +94,7 @@ export class OutdatedInstall extends Schema.TaggedError<OutdatedInstall>()("Outd
 }
 
 /**
- * A table cannot be watched as asked.
+ * A table that cannot be watched as requested.
  *
  * @category errors
  * @since 0.1.0
@@ -109,54 +109,59 @@ export class WatchRefused extends Schema.TaggedError<WatchRefused>()("WatchRefus
 }
 
 /**
+ * Options of `install`, `sql` and `layer`.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface Options {
   /**
-   * The schema of the objects, default that of `SchemaName`, which is `realtime`: 1-31 of `a-z 0-9 _`. Its
-   * settings of a session (`realtime.wake`) and its wakes are named after it, so several installs may
-   * stand side by side in one database.
+   * The schema of the objects, default that of `SchemaName`, which is `realtime`: 1-31 of `a-z 0-9 _`.
+   * The setting of a session (`realtime.wake`) and the wake-up notifications are named after it, so that
+   * several installs may share one database.
    */
   readonly schema?: string | undefined
   /**
    * What wakes the readers, default: as it is, and `hybrid` in a new install.
    *
    * - `hybrid`: a NOTIFY at commit unless there was one in the last 20 ms.
-   * - `notify`: a NOTIFY in every transaction that publishes. Fastest while nothing else happens, but
+   * - `notify`: a NOTIFY in every transaction that publishes. The fastest on an idle database, but
    *   PostgreSQL then commits those transactions one after the other.
    * - `poll`: none; readers look every 5-250 ms. For transaction poolers and two-phase commit.
    *
    * A change waits until no transaction that published is open.
    */
   readonly wake?: "hybrid" | "notify" | "poll" | undefined
-  /** How long messages are kept, default: as it is, and 24 hours in a new install. Older positions are answered `reset`. */
+  /**
+   * How long messages are kept, default: as it is, and 24 hours in a new install. Older positions are
+   * answered `reset`.
+   */
   readonly retention?: Duration.Input | undefined
   /** About how many messages are kept at most, default: as it is, and no bound in a new install (`null`). */
   readonly maxMessages?: number | null | undefined
   /**
-   * Names of roles to create if they are missing (without login: grant them to your own), each with
-   * exactly the rights it needs. Default: none; only the owner may use the schema.
+   * Names of roles to create if they are missing, without login: grant them to your own roles. Each gets
+   * exactly the rights that it needs. Default: none; only the owner may use the schema.
    */
   readonly roles?:
     | {
-        /** For the servers: read the outbox, publish, keep consumers' cursors, prune. */
+        /** For the servers: read the outbox, publish, keep consumers' cursors, remove old messages. */
         readonly node?: string | undefined
-        /** For apps: publish, except to channels that a table writes. */
+        /** For applications: publish, except to channels that a table writes. */
         readonly app?: string | undefined
       }
     | undefined
   /** Tables to watch. */
   readonly watch?: ReadonlyArray<Watch> | undefined
   /**
-   * How long to wait for a lock, default 5 s: who waits for a long transaction makes others wait behind
-   * it. At the limit the install fails with an `SqlError` and changes nothing.
+   * How long to wait for a lock, default 5 s, because other transactions wait behind the install. At the
+   * limit the install fails with an `SqlError` and changes nothing.
    */
   readonly lockTimeout?: Duration.Input | undefined
 }
 
 /**
- * The database has a schema of this name that is somebody else's.
+ * The database has a schema of this name that another program created.
  *
  * @category errors
  * @since 0.1.0
@@ -170,7 +175,7 @@ export class ForeignSchema extends Schema.TaggedError<ForeignSchema>()("ForeignS
 }
 
 /**
- * A name that a schema of these objects cannot have.
+ * A name that the schema of the objects cannot have.
  *
  * @category errors
  * @since 0.1.0
@@ -185,6 +190,8 @@ export class InvalidSchemaName extends Schema.TaggedError<InvalidSchemaName>()(
 }
 
 /**
+ * Why `install` failed.
+ *
  * @category errors
  * @since 0.1.0
  */
@@ -206,19 +213,19 @@ const settingsOf = (options: Options | undefined): Sql.Settings => ({
   appRole: options?.roles?.app
 })
 
-/** What a table may not have is found out by the database; this would not be SQL. */
+/** The database rejects all other faults of a watch; this one would not be valid SQL. */
 const checkWatch = ({ maxBytes }: Watch): void => {
   if (maxBytes !== undefined) count("maxBytes", maxBytes, { least: 0, unlimited: false })
 }
 
 const patience = (options: Pick<Options, "lockTimeout"> | undefined): string => {
-  // Zero would be for ever.
+  // A lock timeout of zero would be unlimited.
   return `set local lock_timeout = '${millis("lockTimeout", options?.lockTimeout ?? Defaults.lockTimeout)}ms'`
 }
 
 const script = (statements: ReadonlyArray<string>): ReadonlyArray<string> => [
   "begin;",
-  // What is there already is no news.
+  // Suppresses notices about objects that exist already.
   ...["set local client_min_messages = warning", ...statements].map((statement) => `${statement};`),
   "commit;",
   ""
@@ -232,8 +239,8 @@ const schemaOf = (schema: string | undefined): string => {
 }
 
 /**
- * Everything that `install` would do to a new database, as SQL that may run again. Throws
- * `InvalidSchemaName` and `InvalidOption`.
+ * Everything that `install` does in a new database, as SQL that may run again. Throws `InvalidSchemaName`
+ * and `InvalidOption`.
  *
  * @category SQL
  * @since 0.1.0
@@ -252,7 +259,7 @@ export const sql = (options?: Options): string => {
 }
 
 /**
- * What `uninstall` would do, as SQL. Throws `InvalidSchemaName`.
+ * What `uninstall` does, as SQL. Throws `InvalidSchemaName`.
  *
  * @category SQL
  * @since 0.1.0
@@ -267,14 +274,14 @@ export const sqlUninstall = (options?: Pick<Options, "schema">): string => {
 const deadlockDetected = "40P01"
 
 /**
- * Why nothing was installed, removed or watched no more.
+ * Why `uninstall` or `unwatch` failed.
  *
  * @category errors
  * @since 0.1.0
  */
 export type TransactionError = SqlError | ForeignSchema | InvalidOption | InvalidSchemaName
 
-/** The statements of one transaction, for the schema that is asked for. */
+/** Runs the statements in one transaction, for the current schema name. */
 const inTransaction = (
   statements: (client: SqlClient, schema: string) => Effect.Effect<ReadonlyArray<string>, SqlError>,
   options: Pick<Options, "lockTimeout" | "schema"> | undefined
@@ -293,7 +300,7 @@ const inTransaction = (
         })
       )
       .pipe(
-        // A reader or a writer held what this wanted, and the other way round: both try again.
+        // On a deadlock with a reader or a writer the transaction runs again.
         Effect.retry({ times: 5, while: (error) => sqlState(error) === deadlockDetected }),
         Effect.mapError((error) =>
           sqlState(error) === foreign ? new ForeignSchema({ schema }) : error
@@ -302,8 +309,8 @@ const inTransaction = (
   })
 
 /**
- * Installs or upgrades, in one transaction. Keeps messages, cursors and the settings that are not
- * given. Needs the right to create a schema, and for `watch` ownership of the tables.
+ * Installs or upgrades the objects in one transaction. Keeps messages, cursors and the settings that are
+ * not given. Needs the right to create a schema, and for `watch` ownership of the tables.
  *
  * @category installing
  * @since 0.1.0
@@ -335,7 +342,7 @@ const installed = (settings: Sql.Settings, options: Options | undefined) =>
             )
           : []
         const installed = rows[0]
-        // A newer one stays: nodes of two versions live side by side while a deploy rolls.
+        // A newer version stays, because nodes of two versions run side by side during a deploy.
         const isCurrent =
           installed?.digest === Sql.digest || Number(installed?.version ?? 0) > schemaVersion
         return Sql.install(settings, isCurrent).map((text) => inSchema(schema, text))
@@ -344,9 +351,9 @@ const installed = (settings: Sql.Settings, options: Options | undefined) =>
   )
 
 /**
- * Removes what was installed, with every message and the triggers of all watched tables, and the schema
- * where nothing else is in it. Fails and changes nothing where something was built on one of its tables.
- * Roles stay: other databases may use them.
+ * Removes the installed objects, with every message and the triggers of all watched tables, and the
+ * schema when nothing else is in it. Fails and changes nothing when other objects depend on its tables.
+ * The roles stay, because other databases may use them.
  *
  * @category installing
  * @since 0.1.0
@@ -358,8 +365,9 @@ export const uninstall: Effect.Effect<void, TransactionError, SqlClient> = inTra
 
 /**
  * Fails when the objects are missing or older than this library needs. Logs a warning for each watched
- * table that cannot be told from: dropped, replaced by another one of its name, without its primary key or
- * its triggers; and for each table to which a dump brought triggers of another one.
+ * table whose changes no longer arrive: dropped, replaced by another table of its name, without its
+ * primary key or its triggers. Also logs one for each table that has the triggers of another table after
+ * a restored dump.
  *
  * @category installing
  * @since 0.1.0
@@ -381,7 +389,7 @@ export const check: Effect.Effect<void, NotInstalled | OutdatedInstall | SqlErro
       .unsafe<{ readonly rel: string; readonly channel: string; readonly trouble: string }>(
         inSchema(schema, `select rel, channel, trouble from realtime.troubles()`)
       )
-      // A role that may not ask.
+      // The role may not query this.
       .pipe(Effect.catchIf(isForbidden, () => Effect.succeed([])))
     for (const { channel, rel, trouble } of troubles) {
       const of = channel === "" ? "" : ` (channel "${channel}")`
@@ -395,7 +403,7 @@ const refused =
   (target: Target) =>
   (error: TransactionError): InstallError => {
     const state = sqlState(error)
-    // Our own refusals, and a table or a column of a condition that does not exist.
+    // An error that the installed functions raise, or a missing table or column of a condition.
     return state?.startsWith("RT") || state === "42P01" || state === "42703"
       ? new WatchRefused({ table: `${target.schema}.${target.name}`, reason: sqlMessage(error) })
       : error
@@ -419,7 +427,7 @@ export const watch = (
   )
 
 /**
- * Watches a table no more. What it published stays until retention.
+ * Stops watching a table. What it published stays until its retention is over.
  *
  * @category watching
  * @since 0.1.0
@@ -436,7 +444,7 @@ export const unwatch = (
 }
 
 /**
- * `install` when the layer is built.
+ * Runs `install` when the layer is built.
  *
  * @category layers
  * @since 0.1.0
@@ -445,7 +453,7 @@ export const layer = (options?: Options): Layer.Layer<never, InstallError, SqlCl
   Layer.effectDiscard(install(options))
 
 /**
- * `layer`, with options that the environment gives.
+ * `layer`, with options from a `Config`.
  *
  * **Example** (A retention that the operator sets)
  *
@@ -462,7 +470,7 @@ export const layerConfig = (
   Layer.effectDiscard(Effect.flatMap(Config.unwrap(config), install))
 
 /**
- * `check` when the layer is built: for nodes whose role may not install.
+ * Runs `check` when the layer is built: for nodes whose role may not install.
  *
  * @category layers
  * @since 0.1.0

@@ -1,10 +1,10 @@
 /**
- * `NotificationSource` on PostgreSQL: one link holds every LISTEN, and heals by itself for ever.
+ * `NotificationSource` on PostgreSQL: one link holds every LISTEN, and never stops reconnecting.
  *
- * Beside the pool of the app's `PgClient` it opens exactly one connection. LISTEN and UNLISTEN are
- * reference-counted and reconciled by a single fiber, for each channel one after the other, so a late
- * UNLISTEN can never silence somebody else. After a loss it connects again with full jitter, listens to
- * every channel again, and only then tells each listener `lost`.
+ * It opens exactly one connection beside the pool of the application's `PgClient`. It counts the
+ * listeners of each channel, and a single fiber brings LISTEN and UNLISTEN in line with them, for each
+ * channel one after the other. So a late UNLISTEN never ends the LISTEN of another listener. After a loss
+ * it reconnects with full jitter, listens to every channel again, and then sends `lost` to each listener.
  *
  * @since 0.1.0
  */
@@ -45,7 +45,7 @@ import { sqlState } from "./internal/link/sqlState.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
 import * as Reconnecting from "./internal/reconnecting.ts"
 import * as Watched from "./internal/link/watched.ts"
-import { confirming, one } from "./internal/turns.ts"
+import { confirming, one } from "./internal/eventLoopTurns.ts"
 import {
   type Listener,
   lost,
@@ -63,56 +63,61 @@ export {
 } from "./internal/link/databaseRefusal.ts"
 
 /**
+ * Options of `layer` and `make`.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface Options {
   /**
-   * Where the link connects, default: where the `PgClient` connects. Give the direct address here when
-   * the pool goes through a transaction pooler, which swallows LISTEN, or when the link has a user of
-   * its own.
+   * Where the link connects, default: where the `PgClient` connects. Pass the direct address when the
+   * pool connects through a transaction pooler, which drops LISTEN, or when the link has its own user.
    */
   readonly listenUrl?: Redacted.Redacted | undefined
   /** Time between two heartbeats on the link, default 5 s. */
   readonly heartbeatInterval?: Duration.Input | undefined
   /**
-   * Time PostgreSQL has to answer a heartbeat, default 2 s. At the limit the link is cut and opened
-   * again.
+   * Time that PostgreSQL has to answer a heartbeat, default 2 s. At the limit the source closes the link
+   * and opens a new one.
    */
   readonly heartbeatTimeout?: Duration.Input | undefined
   /**
-   * Whether the first link proves that notifications arrive, default `true`: LISTEN, NOTIFY through
-   * the pool, and 2 s for the echo.
+   * Whether the first link checks that notifications arrive, default `true`: it listens, sends a NOTIFY
+   * through the pool, and waits 2 s for it.
    */
   readonly selfTest?: boolean | undefined
-  /** When to connect again, default `Backoff.link`: at once after 30 s up, then full jitter, 100 ms doubling to 10 s, for ever. */
+  /**
+   * When to reconnect, default `Backoff.link`: at once after 30 s up, then full jitter, 100 ms doubling
+   * to 10 s, for ever.
+   */
   readonly backoff?: Backoff.Policy | undefined
   /**
-   * Time over which PostgreSQL must refuse before that is believed, default 10 s: until it was up once, a
-   * wrong password, database or right, or TLS that is refused, fail the layer with `DatabaseRefused` when
-   * three connections in a row were told the same for so long. Later everything is tried again for ever.
+   * How long PostgreSQL must reject the link before the layer fails, default 10 s. Until the link was up
+   * once, a wrong password, database or right, or rejected TLS, fails the layer with `DatabaseRefused`
+   * when three connections in a row were rejected for the same reason over this time. Later the link
+   * retries after every failure, for ever.
    */
   readonly startPatience?: Duration.Input | undefined
 }
 
-/** Time a NOTIFY outside of a transaction may take: the path to the database may be silent. */
+/** Limit of a NOTIFY outside of a transaction, because a dead connection may stay silent. */
 const notifyTimeout = "5 seconds"
 
-/** LISTENs that are on their way together: a round trip for each would take long after a reconnect. */
+/** LISTENs sent together: a round trip for each would take long after a reconnect. */
 const listensAtOnce = 64
 
-/** Time an echo of the self-test may take, from the answer of `pg_notify`. */
+/** Time for the notification of the self-test to arrive, from the answer of `pg_notify`. */
 const echoMillis = 2000
 
-/** Time `pg_notify` itself may take in the self-test: the pool may connect slowly, but not for ever. */
+/** Time for `pg_notify` itself in the self-test, because the pool may connect slowly. */
 const selfTestTimeout = "30 seconds"
 
-/** Links in a row whose echo must have been missed. */
+/** Links in a row that must fail the self-test. */
 const leastMisses = 3
 
 interface PgListener {
   readonly hear: Listener
-  /** Done when LISTEN was first confirmed for this listener. */
+  /** Completes when LISTEN was first confirmed for this listener. */
   readonly ready: Deferred.Deferred<void>
   live: boolean
 }
@@ -124,8 +129,8 @@ interface ListenedChannel {
 }
 
 /**
- * Why no link is opened: an option is none, the URL cannot be followed, PostgreSQL refuses, or it delivers
- * nothing.
+ * Why the source opens no link: an option is invalid, the URL cannot be used, PostgreSQL rejects it, or
+ * its notifications do not arrive.
  *
  * @category errors
  * @since 0.1.0
@@ -147,11 +152,11 @@ const resolved = (options: Options) => ({
 /**
  * Opens the link, and keeps it open in the background.
  *
- * Completes when the link was proven to deliver, or when PostgreSQL could not be reached at the first
- * try: then the state is `down`, and `listen` waits. Fails with `InvalidOption` and `InvalidDatabaseUrl` at once, with
- * `DatabaseRefused` when PostgreSQL refuses for `startPatience`, and with `ListenNotDelivered` when it is
- * there and its notifications are not, on three links. A standby is waited for: `refused` of the service
- * fails with `NotPrimary` then.
+ * Completes when the link has passed its self-test, or when PostgreSQL could not be reached at the first
+ * attempt: then the state is `down`, and `listen` waits. Fails with `InvalidOption` and
+ * `InvalidDatabaseUrl` at once, with `DatabaseRefused` when PostgreSQL rejects the link for
+ * `startPatience`, and with `ListenNotDelivered` when three links connected and received no notification.
+ * The link waits for a standby to be promoted; `refused` of the service fails with `NotPrimary` then.
  *
  * @category constructors
  * @since 0.1.0
@@ -173,10 +178,10 @@ export const make = (
     const watched = yield* Watched.make(sql, "live")
     yield* Watched.looking(sql)
     const channels = new Map<string, ListenedChannel>()
-    /** Names whose LISTEN may differ from what their listeners want. */
+    /** Names whose LISTEN may not match their listeners. */
     const changed = yield* Queue.unbounded<string>()
 
-    /** Gives the listeners of a channel what arrives for it until the session ends. */
+    /** Sends the listeners of a channel what arrives for it, until the session ends. */
     const hear = Effect.fnUntraced(function* (
       { listeners }: ListenedChannel,
       from: Queue.Dequeue<PgNotification, SqlError>
@@ -189,7 +194,7 @@ export const make = (
       }
     })
 
-    /** A listener from before the loss may have missed something; a newcomer has not. */
+    /** A listener from before the loss may have missed notifications; a new one has not. */
     const announce = ({ listeners }: ListenedChannel): void => {
       for (const listener of listeners) {
         if (listener.live) listener.hear(lost)
@@ -197,7 +202,7 @@ export const make = (
       }
     }
 
-    /** Brings the session's LISTEN of one channel in line with what its listeners want. */
+    /** Brings the session's LISTEN of one channel in line with its listeners. */
     const reconcile = Effect.fnUntraced(function* (
       link: PgLink.PgLink,
       listening: Scope.Scope,
@@ -224,7 +229,7 @@ export const make = (
       for (const listener of listened.listeners) confirm(listener)
     })
 
-    /** Sends to a name that nobody else knows, through the pool, and waits for the echo. */
+    /** Sends to a random name through the pool, and waits for the notification. */
     const selfTest = (name: string, echo: Queue.Dequeue<PgNotification, SqlError>) =>
       sql`select pg_notify(${name}, '')`.pipe(
         Effect.timeout(selfTestTimeout),
@@ -239,7 +244,7 @@ export const make = (
         )
       )
 
-    /** One link from connect to loss; `onUp` runs when every channel listens again. */
+    /** One link from connect to loss. `onUp` runs when it listens to every channel again. */
     const session = (
       onUp: Effect.Effect<void>
     ): Effect.Effect<never, SqlError | ListenNotDelivered | Cause.TimeoutError> =>
@@ -247,12 +252,12 @@ export const make = (
         const link = yield* PgLink.open(linkOptions)
         const listening = yield* Scope.fork(yield* Effect.scope)
         const dead = yield* Deferred.make<never, SqlError>()
-        // A session that listens to nothing is not read, and its end would be noticed late.
+        // The driver does not read a session that listens to nothing, and would notice its end late.
         const listenOnce = Effect.gen(function* () {
           const name = `realtime_link_${randomUUID()}`
           const own = yield* Scope.provide(link.listen(name), listening)
           if (!tested && (options?.selfTest ?? Defaults.selfTest)) {
-            // The pool may take its time, and the link may be lost meanwhile.
+            // The pool may be slow, and the link may be lost meanwhile.
             yield* Effect.raceFirst(selfTest(name, own), link.beat)
             tested = true
           }
@@ -265,7 +270,7 @@ export const make = (
           yield* onUp
           while (true) yield* reconcileAll(new Set(yield* Queue.takeAll(changed)))
         })
-        // Each name once: what is asked about one channel stays in order.
+        // Each name once, so that the statements of one channel stay in order.
         const reconcileAll = (names: Iterable<string>) =>
           Effect.forEach([...names], (name) => reconcile(link, listening, dead, name), {
             concurrency: listensAtOnce,
@@ -289,16 +294,16 @@ export const make = (
       }).pipe(Effect.scoped)
 
     let tested = false
-    /** Set by a session in whose self-test the pool failed, and not the link. */
+    /** Set by a session whose self-test failed at the pool and not at the link. */
     const pool = { failed: false }
     let wasUp = false
     let misses = 0
-    let told = ""
+    let logged = ""
     const doubt = new Doubt(patience)
     const started = yield* Deferred.make<void, StartError>()
     const refused = yield* Deferred.make<never, SourceRefused>()
 
-    /** Why it is no use to try again, as far as the start is concerned. */
+    /** The reason when a retry cannot help the start. */
     const hopeless = (failure: unknown, now: number): SourceRefused | undefined => {
       misses = failure instanceof ListenNotDelivered ? misses + 1 : 0
       const refusal = databaseRefusalOf(failure)
@@ -322,7 +327,7 @@ export const make = (
           Effect.gen(function* () {
             yield* onUp
             wasUp = true
-            told = ""
+            logged = ""
             yield* SubscriptionRef.set(state, "up")
             yield* Deferred.succeed(started, undefined)
             yield* Effect.logDebug("The link listens")
@@ -330,7 +335,7 @@ export const make = (
         )
       })
 
-    // Retried on any failure, never by its tag: a terminated backend reports an unknown error.
+    // Retries after any failure, whatever its tag: a terminated backend reports an unknown error.
     const onFailure = (cause: Cause.Cause<unknown>, now: number) =>
       Effect.gen(function* () {
         const failure = Cause.squash(cause)
@@ -338,20 +343,20 @@ export const make = (
         for (const listened of channels.values()) listened.scope = undefined
         yield* SubscriptionRef.set(state, "down")
         if (verdict instanceof NotPrimary) {
-          // It may be promoted: nobody's layer ends.
+          // A standby may be promoted, so the layer does not fail.
           yield* Deferred.succeed(started, undefined)
           yield* Deferred.fail(refused, verdict)
         } else if (verdict !== undefined) {
           const late = !(yield* Deferred.fail(started, verdict))
           const first = yield* Deferred.fail(refused, verdict)
-          // Whom the layer did not tell.
+          // The layer's build did not report it.
           if (late && first) yield* Effect.logError(verdict.message)
         } else if (!inDoubt(failure)) yield* Deferred.succeed(started, undefined)
         const why = isStandby(failure) ? new NotPrimary().message : explained(failure)
         const by = pool.failed ? ", because the pool could not notify it" : ""
-        // A cure is told once, for as long as it is the same.
-        const known = (isStandby(failure) || inDoubt(failure)) && told === why
-        told = why
+        // Logs the same cure only once.
+        const known = (isStandby(failure) || inDoubt(failure)) && logged === why
+        logged = why
         return {
           delay: (usual: number) => (wasUp ? usual : doubt.delay(usual, now)),
           text: (delay: number) =>
@@ -371,7 +376,7 @@ export const make = (
         Effect.gen(function* () {
           const reason = channelNameFault(name)
           if (reason !== undefined) {
-            // Refused here: PostgreSQL would cut the name, or end the session for everybody.
+            // Rejected here: PostgreSQL would truncate the name, or end the session of all listeners.
             const cause = new InvalidChannelName({ channel: name, reason })
             return yield* new SourceError({ operation: "listen", channel: name, cause })
           }
@@ -391,7 +396,8 @@ export const make = (
           })
       ).pipe(
         Effect.flatMap(({ ready }) => Deferred.await(ready)),
-        // Many are ready at once, and each goes on with much; a link that comes back waits for none of them.
+        // Many are ready at once and each does much work, so that they take turns. A reconnecting link
+        // does not wait for them.
         Effect.andThen(confirming.take(one)),
         Effect.andThen(watched.compare(name))
       )
@@ -401,7 +407,7 @@ export const make = (
       const sent = Effect.asVoid(sql`select pg_notify(${channel}, ${payload})`)
       return Effect.serviceOption(sql.transactionService).pipe(
         Effect.flatMap((transaction) =>
-          // A statement of the caller's transaction takes as long as the caller lets it.
+          // A statement in the caller's transaction has no time limit of its own.
           Option.isSome(transaction) ? sent : Effect.timeout(sent, notifyTimeout)
         ),
         Effect.mapError(failed)
@@ -419,7 +425,8 @@ export const make = (
   })
 
 /**
- * Needs the app's `PgClient`: its address for the link, its pool for NOTIFY.
+ * The source, built on the application's `PgClient`: it takes the address for the link, and uses the pool
+ * for NOTIFY.
  *
  * @category layers
  * @since 0.1.0
@@ -428,7 +435,7 @@ export const layer = (options?: Options): Layer.Layer<NotificationSource, StartE
   Layer.effect(NotificationSource, make(options))
 
 /**
- * `layer`, with options that the environment gives.
+ * `layer`, with options from a `Config`.
  *
  * **Example** (A direct address beside that of a pooler)
  *
@@ -449,11 +456,11 @@ const confirm = (listener: PgListener): void => {
   Deferred.doneUnsafe(listener.ready, Effect.void)
 }
 
-/** PostgreSQL's answer to LISTEN and NOTIFY on a standby. */
+/** The code of PostgreSQL's answer to LISTEN and NOTIFY on a standby. */
 const standby = "25006"
 
 const isStandby = (failure: unknown): boolean => sqlState(failure) === standby
 
-/** The start waits for more of the same. */
+/** Whether the start waits for the failure to repeat. */
 const inDoubt = (failure: unknown): boolean =>
   failure instanceof ListenNotDelivered || databaseRefusalOf(failure) !== undefined

@@ -1,11 +1,11 @@
 /**
- * TLS to PostgreSQL, as a connection string asks for it: the URL is read as libpq reads it.
+ * TLS to PostgreSQL, as a connection string asks for it. The URL is read as libpq reads it.
  *
  * `sslmode` is `disable`, `allow`, `prefer`, `require`, `verify-ca` or `verify-full`; `ssl=true` is
- * `require`. Only the two `verify` modes prove who the server is; the authorities are those of
- * `sslrootcert` (a file, or `system`), else those that Node trusts. Without any of it nothing is
- * encrypted. The link, the reader and the class of `./node` read their URLs this way by themselves;
- * `PgClient.layer({ url })` does not, and is given `config` instead.
+ * `require`. Only the two `verify` modes check the server's identity. The trusted authorities are those
+ * of `sslrootcert` (a file, or `system`), else those that Node trusts. Without these parameters the
+ * connection is not encrypted. The link, the reader and the class of `./node` read their URLs this way.
+ * `PgClient.layer({ url })` does not: pass it `config`.
  *
  * @since 0.1.0
  */
@@ -25,8 +25,8 @@ export type {
 } from "./internal/link/databaseUrl.ts"
 
 /**
- * Where to connect, and how privately: fields of the configuration of a `PgClient`. `username` is the user
- * of the operating system, where neither the URL nor the environment names one.
+ * Where to connect, and with which TLS: fields of the configuration of a `PgClient`. `username` is the
+ * user of the operating system when neither the URL nor the environment names one.
  *
  * @category models
  * @since 0.1.0
@@ -34,9 +34,9 @@ export type {
 export type Config = Pick<PgClientConfig, "url" | "ssl" | "stream" | "username">
 
 /**
- * The configuration for `PgClient.layer` that does what the URL says about TLS. The files that it names
- * are read once, now. Fails when the URL cannot be followed, before anything connects: an unknown
- * `sslmode` or `ssl*` parameter, several hosts, a file that is not there.
+ * The configuration for `PgClient.layer` that follows the URL's TLS parameters. Reads the files that the
+ * URL names once, now. Fails before it connects when the URL cannot be used: an unknown `sslmode` or
+ * `ssl*` parameter, several hosts, or a missing file.
  *
  * **Example** (A client whose server has to prove itself)
  *

@@ -1,10 +1,10 @@
 /**
- * Long queries in the background, whose end is told on `query_results_${queryId}`.
+ * Runs long queries in the background and publishes their results on `query_results_${queryId}`.
  *
- * The answer to the request that starts one is immediate; the result arrives on the channel. On a
- * durable channel it also reaches a page that reloaded meanwhile. Whatever ends a query is told:
- * success, failure, a defect, and the server going away. Ids carry their owner, so `authorize` can
- * tell whose result it is without asking anybody, on every node and after every restart.
+ * The request that starts a query is answered at once, and the result arrives on the channel. On a
+ * durable channel it also reaches a page that reloaded meanwhile. Every end of a query is published:
+ * success, failure, a defect, and the shutdown of the server. An id contains its owner, so `authorize`
+ * can check it without a query, on every node and after every restart.
  *
  * @since 0.1.0
  */
@@ -28,33 +28,38 @@ import { type PublishError, Realtime } from "./Realtime.ts"
  * @since 0.1.0
  */
 export interface Result<out A> {
+  /** Whether the query succeeded. */
   readonly status: "completed" | "error"
+  /** The value of the query, when it succeeded. */
   readonly data?: A
+  /** What `describe` made of the error, when the query failed. */
   readonly error?: unknown
 }
 
 /**
+ * Options of `run`.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface RunOptions<in E> {
   /**
-   * What the page is told of a failure, default `"The query failed."`: an error may hold SQL or rows of
-   * somebody else. Defects and interruption are never described.
+   * The `error` that the page receives for a failure, default `"The query failed."`, because an error may
+   * contain SQL or rows of other users. It is not called for defects and interruption.
    */
   readonly describe?: ((error: E) => unknown) | undefined
 }
 
 const failed = "The query failed."
-const interrupted = "The query was interrupted, because the server went away."
+const interrupted = "The query was interrupted, because the server shut down."
 
-/** Time a server that goes away takes to tell of its unfinished queries. */
+/** How long a server that shuts down tries to publish the end of its unfinished queries. */
 const lastWords = "2 seconds"
 
-/** Where SQL clients, whichever they are, keep the transaction that an effect runs in. */
+/** The key under which all SQL clients keep the transaction of an effect. */
 const transaction = TransactionConnection(0).key.slice(0, -1)
 
-/** A query goes on when the transaction it was started in is over, and its connection is somebody else's. */
+/** A query may outlive the transaction in which it was started, whose connection then serves others. */
 const withoutTransactions = <R>(context: Context.Context<R>): Context.Context<R> =>
   Context.makeUnsafe(
     new Map([...context.mapUnsafe].filter(([key]) => !key.startsWith(transaction)))
@@ -64,6 +69,8 @@ const mark = (owner: string): string =>
   createHash("sha256").update(owner).digest("base64url").slice(0, 16)
 
 /**
+ * The queries that run in the background of this server.
+ *
  * @category services
  * @since 0.1.0
  */
@@ -71,13 +78,13 @@ export class QueryResults extends Context.Service<
   QueryResults,
   {
     /**
-     * Starts a query and completes at once. Its end is published on the channel: the value as
-     * `completed`, anything else as `error`. Publishing is tried until the database takes it, or the
-     * server goes away.
+     * Starts a query and completes at once. Publishes its end on the channel: the value as `completed`,
+     * anything else as `error`. Retries the publish until the database accepts it or the server shuts
+     * down.
      *
-     * Neither the query nor its answer is part of a transaction of the caller: the query does not see
-     * what is not committed yet, and a rollback does not take them back. One that is to begin with the
-     * commit is `sql.afterCommit(run(Report(queryId), query))`.
+     * Neither the query nor its result is part of a transaction of the caller: the query does not see
+     * uncommitted changes, and a rollback does not stop it. To start a query at the commit, use
+     * `sql.afterCommit(run(Report(queryId), query))`.
      *
      * Write it like this: `run(Report(queryId), query)`.
      */
@@ -86,13 +93,13 @@ export class QueryResults extends Context.Service<
       query: Effect.Effect<NoInfer<A>, E, R>,
       options?: RunOptions<E>
     ) => Effect.Effect<void, never, R>
-    /** Queries that have not ended. */
+    /** The number of queries that have not ended. */
     readonly running: Effect.Effect<number>
   }
 >()("effect-realtime/server/QueryResults") {}
 
 /**
- * Queries live as long as this layer. Needs `Realtime`.
+ * Runs queries for as long as this layer lives. Needs `Realtime`.
  *
  * @category layers
  * @since 0.1.0
@@ -103,11 +110,11 @@ export const layer: Layer.Layer<QueryResults, never, Realtime> = Layer.effect(
     const realtime = yield* Realtime
     const fibers = yield* FiberSet.make<void>()
 
-    /** For as long as the server lives: a result that cannot be told yet is not lost. */
+    /** Retries for as long as the server runs, so that no result is lost. */
     const insist = (publish: Effect.Effect<void, PublishError>) =>
       Effect.retry(publish, {
         schedule: Backoff.schedule(Backoff.link),
-        // A result that does not fit its channel will not fit later either.
+        // A retry cannot make the result fit its channel.
         while: (error) => error._tag === "SourceError"
       })
 
@@ -117,12 +124,12 @@ export const layer: Layer.Layer<QueryResults, never, Realtime> = Layer.effect(
       options?: RunOptions<E>
     ) => {
       const tell = (result: Result<A>) => realtime.publish(channel, result)
-      const told = (exit: Exit.Exit<A, E>): Effect.Effect<void> => {
+      const publishEnd = (exit: Exit.Exit<A, E>): Effect.Effect<void> => {
         if (Exit.isSuccess(exit)) {
           return insist(tell({ status: "completed", data: exit.value })).pipe(
             Effect.catch((error) =>
               Effect.andThen(
-                Effect.logError(`The result for "${channel.name}" cannot be told`, error),
+                Effect.logError(`The result for "${channel.name}" cannot be published`, error),
                 Effect.ignore(insist(tell({ status: "error", error: failed })))
               )
             )
@@ -136,7 +143,7 @@ export const layer: Layer.Layer<QueryResults, never, Realtime> = Layer.effect(
           Effect.ignore(insist(tell({ status: "error", error: described })))
         )
       }
-      /** Interrupted while it insists, a result is told once more, as the last word. */
+      /** A publish that the shutdown interrupts is tried once more. */
       const lastWord = (exit: Exit.Exit<A, E>): Effect.Effect<void> =>
         Effect.ignore(
           Effect.timeout(
@@ -152,7 +159,7 @@ export const layer: Layer.Layer<QueryResults, never, Realtime> = Layer.effect(
         Effect.flatMap(Effect.exit(restore(query)), (exit) =>
           Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
             ? lastWord(exit)
-            : Effect.onInterrupt(restore(told(exit)), () => lastWord(exit))
+            : Effect.onInterrupt(restore(publishEnd(exit)), () => lastWord(exit))
         )
       )
       return Effect.asVoid(FiberSet.run(fibers, Effect.updateContext(work, withoutTransactions<R>)))
@@ -176,8 +183,8 @@ export const run = <A, E, R>(
   QueryResults.use((service) => service.run<A, E, R>(channel, query, options))
 
 /**
- * A new id that belongs to an owner: 39 characters, not to be guessed. `owner` is the text that stands
- * for an identity, such as a user's id.
+ * A new random id that belongs to an owner: 39 characters. `owner` is the text of an identity, such as a
+ * user's id.
  *
  * @category ids
  * @since 0.1.0
@@ -186,9 +193,9 @@ export const newId = (owner: string): string =>
   `${mark(owner)}-${randomBytes(16).toString("base64url")}`
 
 /**
- * Whether an id was made for this owner: for `authorize`.
+ * Whether an id was made for this owner. Use it in `authorize`.
  *
- * **Example** (Letting everybody read their own results)
+ * **Example** (Letting each user read their own results)
  *
  * ```ts
  * authorize: ({ definition, identity, params }) =>

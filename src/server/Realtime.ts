@@ -1,8 +1,9 @@
 /**
  * The hub: publish to a channel, or consume one as a `Stream` of typed events.
  *
- * In: raw notifications from a `NotificationSource`. Out: one Stream per consumer, with the same
- * promises a socket gets. Knows nothing of sockets or HTTP; that is `RealtimeServer`.
+ * In: raw notifications from a `NotificationSource`, and batches from an `OutboxReader`. Out: one Stream
+ * per consumer, with the same guarantees as a socket. It knows nothing of sockets or HTTP;
+ * `RealtimeServer` does that.
  *
  * @since 0.1.0
  */
@@ -113,49 +114,53 @@ export {
 } from "./internal/outbox/snapshot.ts"
 
 /**
+ * Options of `layer`, `layerDurable` and `make`.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface Options {
   /**
-   * How long a channel stays open after its last subscriber left, default 2 minutes. Who comes back
-   * within it resumes without loss.
+   * How long a channel stays open after its last subscriber left, default 2 minutes. A subscriber that
+   * returns within it resumes without loss.
    */
   readonly linger?: Duration.Input | undefined
-  /** The most channels open at once on this node, default 10,000. More fail with `TooManyChannels`. */
+  /** The most channels open at once on this node, default 10,000. One more fails with `TooManyChannels`. */
   readonly maxChannels?: number | undefined
-  /** Events that a live channel remembers, default 256. Older positions are answered `reset`. */
+  /** Events that a live channel keeps in memory, default 256. Older positions are answered `reset`. */
   readonly maxMemoryEvents?: number | undefined
-  /** How long a live channel remembers an event, default 2 minutes. */
+  /** How long a live channel keeps an event in memory, default 2 minutes. */
   readonly maxMemoryAge?: Duration.Input | undefined
   /**
-   * What all live channels of the node remember together, default 64 MiB (67,108,864 bytes): about what
-   * it takes of the heap, each event 128 bytes and its text (one byte for each UTF-16 unit). At the limit
-   * the channels that hold most forget first.
+   * The memory of all live channels of the node together, default 64 MiB (67,108,864 bytes). It is an
+   * estimate of heap use: 128 bytes for each event, and its text (one byte for each UTF-16 unit). At the
+   * limit the channels that hold most drop their oldest events first.
    */
   readonly maxMemoryBytes?: number | undefined
   /**
-   * The shortest time between two deliveries of what is live, default 0: each turn of the event loop
-   * delivers what arrived in it, and a node whose deliveries take long rests up to 20 ms between two.
-   * With 5 ms a busy channel costs a fraction, and its events come up to 5 ms later. Events that arrive
-   * together travel in one frame. More than 4,096 notifications do not wait for it.
+   * The shortest time between two deliveries of live events, default 0: each turn of the event loop
+   * delivers what arrived in it, and a node whose deliveries take long pauses up to 20 ms between two.
+   * With 5 ms a busy channel costs much less, and its events arrive up to 5 ms later. Events that arrive
+   * together travel in one frame. More than 4,096 notifications are delivered without waiting.
    */
   readonly batchWindow?: Duration.Input | undefined
   /**
-   * Whether this node tells its own subscribers of `system_notifications` when its source is lost
-   * (`warning`) and back (`info`), default `true`.
+   * Whether this node sends its own subscribers of `system_notifications` an event when its source is
+   * lost (`warning`) and back (`info`), default `true`.
    */
   readonly announceSource?: boolean | undefined
 }
 
 /**
+ * Options of `publish`.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface PublishOptions {
   /**
-   * Makes a retry safe on a durable channel: the same key with the same payload is published once,
-   * also across a crash; with another payload it fails. 1-500 bytes of UTF-8 without NUL. A live channel
+   * Makes a retry safe on a durable channel: the same key with the same payload is published once, also
+   * across a crash. With another payload it fails. 1-500 bytes of UTF-8 without NUL. A live channel
    * ignores it.
    */
   readonly key?: string | undefined
@@ -170,9 +175,9 @@ export interface PublishOptions {
 export type PublishError = InvalidChannelName | InvalidPayload | SendError
 
 /**
- * What a program needs beside `Realtime` to use channels of a delivery: a durable channel asks for the
- * outbox. Where the delivery is not known to the compiler nothing is asked for, and a node without an
- * outbox fails with `NoOutbox`.
+ * The services beside `Realtime` that a program needs for channels of a delivery: a durable channel
+ * requires the outbox. When the compiler does not know the delivery, the type requires nothing, and a
+ * node without an outbox fails with `NoOutbox`.
  *
  * @category models
  * @since 0.1.0
@@ -180,7 +185,7 @@ export type PublishError = InvalidChannelName | InvalidPayload | SendError
 export type Needs<Kind extends Channel.Delivery> = [Kind] extends ["durable"] ? OutboxReader : never
 
 /**
- * What the channels of a definition need.
+ * The services that the channels of a definition need; see `Needs`.
  *
  * @category models
  * @since 0.1.0
@@ -192,42 +197,52 @@ export type NeedsOf<D extends Channel.Definition> = D extends {
   : never
 
 /**
+ * Options of `events` and `batches`.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface EventsOptions {
   /**
-   * The cursor to go on from: what came after it is replayed first. When it cannot be honoured any
-   * more, a gap comes first. Default: from now on.
+   * The cursor to resume from: the events after it are replayed first. When the server cannot resume from
+   * it, the first item is a gap. Default: from now on.
    */
   readonly from?: string | undefined
 }
 
 /**
- * Events that came together, and the position after them; or only a position, without events.
+ * Events that arrived together, and the position after them. A batch without events is only a position.
  *
  * @category models
  * @since 0.1.0
  */
 export interface EventBatch<out A> {
+  /** The position after the events. */
   readonly cursor: string
+  /** Events and gaps, in order. */
   readonly events: ReadonlyArray<RealtimeEvent<A>>
 }
 
 /**
+ * Options of `consume`.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface ConsumeOptions<in A, out E, out R> {
-  /** 1-200 bytes; one name per channel. */
+  /** The name that keeps the cursor, 1-200 bytes. A name belongs to one channel. */
   readonly name: string
-  /** Where a name begins that has no cursor yet: `now` (default), the `oldest` event kept, or a cursor. */
+  /** Where a name without a cursor begins: `now` (default), the `oldest` event kept, or a cursor. */
   readonly start?: "now" | "oldest" | { readonly cursor: string } | undefined
-  /** Runs in the transaction that moves the cursor. A gap is among the events in its place. */
+  /**
+   * Handles a batch, in the transaction that moves the cursor. Gaps are among the events in their place.
+   */
   readonly onEvents: (events: ReadonlyArray<RealtimeEvent<A>>) => Effect.Effect<void, E, R>
 }
 
 /**
+ * The hub of a node.
+ *
  * @category services
  * @since 0.1.0
  */
@@ -237,9 +252,9 @@ export class Realtime extends Context.Service<
     /**
      * Sends a payload to every subscriber of the channel, on every node.
      *
-     * Inside a transaction of the app's `PgClient` it belongs to that transaction: it arrives at
-     * commit, and a rollback tells nobody. Identical payloads that one transaction sends to one
-     * channel arrive once: PostgreSQL folds them.
+     * In a transaction of the application's `PgClient` the publish is part of the transaction:
+     * subscribers receive it after the commit, and a rollback sends nothing. PostgreSQL folds identical
+     * payloads that one transaction sends to one channel into one.
      */
     readonly publish: <A, Kind extends Channel.Delivery = Channel.Delivery>(
       channel: Channel.Channel<A, boolean, string, Kind>,
@@ -255,29 +270,29 @@ export class Realtime extends Context.Service<
     ) => Stream.Stream<A, Gap | OpenError, Needs<Kind>>
     /**
      * The events of a channel, with gaps as values in their place. With `from`, resumes after that
-     * cursor, or begins with a gap when it cannot be honoured. A consumer more than 256 batches
-     * behind loses the oldest and is told `gap slow`. Who keeps a cursor for later takes `batches`.
+     * cursor, or begins with a gap when the server cannot resume from it. A consumer more than 256
+     * batches behind loses the oldest and receives `gap slow`. To keep a cursor for later, use `batches`.
      */
     readonly events: <A, Kind extends Channel.Delivery = Channel.Delivery>(
       channel: Channel.Channel<A, boolean, string, Kind>,
       options?: EventsOptions
     ) => Stream.Stream<RealtimeEvent<A>, OpenError, Needs<Kind>>
     /**
-     * The same in the batches they came in, each with the position after it: for consumers that keep
-     * their cursor with their work. On a durable channel a batch without events is a position: where
-     * the Stream begins when it has no `from`, and a newer one every hour (or quarter of the
-     * retention). Keep it too, or the cursor of a quiet channel ages out.
+     * The events of a channel in the batches in which they arrive, each with the position after it: for
+     * consumers that store their cursor with their work. On a durable channel a batch without events is a
+     * position: where the Stream begins when it has no `from`, and a newer one every hour (or quarter of
+     * the retention). Store it too, or the cursor of a quiet channel expires.
      */
     readonly batches: <A, Kind extends Channel.Delivery = Channel.Delivery>(
       channel: Channel.Channel<A, boolean, string, Kind>,
       options?: EventsOptions
     ) => Stream.Stream<EventBatch<A>, OpenError, Needs<Kind>>
     /**
-     * Whether events arrive; the current state first. Up when everything that this node reads is up:
-     * the link, and the reader of the outbox where there is one.
+     * Whether events arrive, beginning with the current state. It is up when all sources of this node are
+     * up: the link, and the reader of the outbox when there is one.
      */
     readonly source: Stream.Stream<SourceState>
-    /** What `RealtimeServer` needs of it; a copy of the service keeps it. */
+    /** What `RealtimeServer` needs of the hub. A copy of the service keeps it. */
     readonly "~effect-realtime/server/Realtime": unknown
   }
 >()("effect-realtime/server/Realtime") {}
@@ -333,10 +348,10 @@ export const batches = <A, Kind extends Channel.Delivery = Channel.Delivery>(
 /**
  * Consumes a durable channel for ever, under a name that keeps its cursor in the database.
  *
- * Each batch is handled in a transaction that also moves the cursor: both happen, or neither, so what
- * `onEvents` writes to this database happens exactly once, also with several workers of one name.
- * A failure of `onEvents` rolls its batch back and ends the consumer; the next start goes on there.
- * A live channel does not compile, and fails with `NotDurable` where the compiler did not look.
+ * Each batch is handled in a transaction that also moves the cursor. So what `onEvents` writes to this
+ * database happens exactly once, also with several workers of one name. A failure of `onEvents` rolls its
+ * batch back and ends the consumer; the next start resumes there. A live channel does not compile, and
+ * fails with `NotDurable` when the compiler does not know the delivery.
  *
  * @category subscribing
  * @since 0.1.0
@@ -363,8 +378,8 @@ export const consume = <A, E, R>(
 }
 
 /**
- * Without an `OutboxReader` in its context its durable channels fail with `NoOutbox`, without a
- * `NotificationSource` its live ones with `NoSource`.
+ * Makes a hub. Without an `OutboxReader` in its context its durable channels fail with `NoOutbox`,
+ * without a `NotificationSource` its live ones with `NoSource`.
  *
  * @category constructors
  * @since 0.1.0
@@ -415,9 +430,9 @@ export const make = (
   })
 
 /**
- * Live channels, and durable ones where an `OutboxReader.layer` is beneath it too. Needs a
- * `NotificationSource`: `PgNotificationSource.layer`, or `MemorySource.layer`. Fails
- * with `InvalidOption` where an option is none.
+ * Live channels, and durable ones when an `OutboxReader.layer` is beneath it too. Needs a
+ * `NotificationSource`: `PgNotificationSource.layer`, or `MemorySource.layer`. Fails with `InvalidOption`
+ * when an option is invalid.
  *
  * @category layers
  * @since 0.1.0
@@ -427,7 +442,7 @@ export const layer = (
 ): Layer.Layer<Realtime, InvalidOption, NotificationSource> => Layer.effect(Realtime, make(options))
 
 /**
- * `layer`, with options that the environment gives.
+ * `layer`, with options from a `Config`.
  *
  * **Example** (A limit that the operator sets)
  *
@@ -444,8 +459,8 @@ export const layerConfig = (
   Layer.effect(Realtime, Effect.flatMap(Config.unwrap(config), make))
 
 /**
- * Durable channels alone, without a link to the database: behind a transaction pooler, for example.
- * Needs an `OutboxReader`. A server with a live channel fails at start with `NoSource`.
+ * Durable channels only, without a link to the database: behind a transaction pooler, for example. Needs
+ * an `OutboxReader`. A server with a live channel fails at start with `NoSource`.
  *
  * @category layers
  * @since 0.1.0
@@ -474,5 +489,5 @@ const resolved = (options: Options): Hub.HubOptions => {
   }
 }
 
-/** Batches of a channel are decoded with its codec, so their payloads are of type A. */
+/** The channel's codec decodes the batch, so its payloads are of type A. */
 const eventsOf = <A>(batch: Batch) => batch.toEvents() as ReadonlyArray<RealtimeEvent<A>>

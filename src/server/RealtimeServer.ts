@@ -1,32 +1,26 @@
 /**
  * The WebSocket door of an Effect HTTP app: one layer, beside the other routes.
  *
- * The app's middleware runs at the handshake as for any request; the session then runs on a fiber of
- * its own, and the request ends. For a plain `node:http` server there is `effect-realtime/node`.
+ * The app's middleware runs at the handshake as for any request. The session then runs on its own fiber,
+ * and the request ends. For a plain `node:http` server use `effect-realtime/node`.
  *
  * @since 0.1.0
  */
-import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
-import type * as HttpServerRequest from "effect/http/HttpServerRequest"
-import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import type * as Channel from "../Channel.ts"
-import type { IncomingMessage, Server, ServerResponse } from "node:http"
-import { claim, pathOf } from "./internal/door/claims.ts"
+import { claim, pathOf } from "./internal/door/claimedPaths.ts"
 import * as Door from "./internal/door/door.ts"
 import { checkOptions } from "./internal/limits/limits.ts"
 import { checked, type InvalidOption } from "./internal/options.ts"
 import type { ChannelConflict } from "./internal/session/registry.ts"
-import { requireSources } from "./internal/door/sources.ts"
+import { requireSources } from "./internal/door/requireSources.ts"
 import type { ReadyError } from "./internal/hub/delivery.ts"
 import type { NoOutbox, NoSource } from "./internal/hub/errors.ts"
 import type { NeedsOf, Realtime } from "./Realtime.ts"
-import { neighboursOf } from "./internal/door/neighbours.ts"
-import { enter, refuse } from "./internal/door/upgrade.ts"
+import { upgrade } from "./internal/door/route.ts"
 import type { AnonymousOptions, IdentityKey, IdentityOptions, Options } from "./ServerOptions.ts"
 
 export type {
@@ -117,7 +111,7 @@ export {
 } from "./ServerOptions.ts"
 
 /**
- * What clients may know of.
+ * The channels and families that clients may use.
  *
  * @category models
  * @since 0.1.0
@@ -125,7 +119,7 @@ export {
 export type Definitions = ReadonlyArray<Channel.Definition>
 
 /**
- * A door is a route of the app.
+ * A layer that adds a door to the app's router.
  *
  * @category models
  * @since 0.1.0
@@ -137,7 +131,7 @@ export type DoorLayer<R> = Layer.Layer<
 >
 
 /**
- * The door while it is open.
+ * The open door of a node.
  *
  * @category services
  * @since 0.1.0
@@ -145,33 +139,34 @@ export type DoorLayer<R> = Layer.Layer<
 export class RealtimeServer extends Context.Service<
   RealtimeServer,
   {
-    /** WebSocket sessions open now. */
+    /** The number of open WebSocket sessions. */
     readonly sessions: Effect.Effect<number>
     /**
-     * Waits until this node takes clients and its events flow: `isReady`. For as long as the database is
-     * away, and for ever once it drains. Fails with the reason and the cure when PostgreSQL refuses before
-     * it was up once, as far as that is known; the node goes on trying all the same.
+     * Completes when this node accepts clients and its events flow: `isReady`. Waits while the database
+     * is unavailable, and for ever once the door drains. Fails with the reason and the cure when
+     * PostgreSQL rejects the node before it was up once, if the sources can find that. The node keeps
+     * retrying.
      */
     readonly ready: Effect.Effect<void, ReadyError>
     /**
-     * Whether this node takes newcomers and its events flow: not while it drains, and not while the
-     * source is down: the link if a live channel is served here, the reader of the outbox if a
-     * durable one is. For health checks.
+     * Whether this node accepts new clients and its events flow: not while it drains, and not while a
+     * source is down. The link counts when a live channel is served here, and the reader of the outbox
+     * when a durable one is. For health checks.
      */
     readonly isReady: Effect.Effect<boolean>
     /**
      * Closes every session of an identity on this node with 4101. `key` is what `identityKey` gives for
-     * it: the identity itself when that is a string. It may come back with a fresh token if
-     * `authenticate` lets it.
+     * the identity: the identity itself when that is a string. Its clients may reconnect with a fresh
+     * token if `authenticate` accepts it.
      */
     readonly revoke: (key: string) => Effect.Effect<void>
     /**
-     * Asks `authorize` again about every subscription of an identity on this node; those it refuses
-     * now end with `channel/forbidden`. `key`: as for `revoke`.
+     * Calls `authorize` again for every subscription of an identity on this node. Subscriptions that it
+     * now rejects end with `channel/forbidden`. `key`: as for `revoke`.
      */
     readonly reauthorize: (key: string) => Effect.Effect<void>
     /**
-     * Refuses newcomers with 503, tells everybody `bye`, closes all sessions, and cuts those that do
+     * Rejects new clients with 503, sends every client `bye`, closes all sessions, and cuts those that do
      * not leave within the limit `drainTimeout`. Runs by itself when the HTTP server closes.
      */
     readonly drain: Effect.Effect<void>
@@ -179,10 +174,10 @@ export class RealtimeServer extends Context.Service<
 >()("effect-realtime/server/RealtimeServer") {}
 
 /**
- * Adds the door to the app's router. A durable channel asks for an `OutboxReader`, where the compiler
- * knows the definitions. Fails with `InvalidOption` when an option cannot be, or the router has a door on
- * this path already, with `NoOutbox` when a channel is durable and `Realtime` has no `OutboxReader`
- * beneath it, and with `NoSource` when one is live and it has no `NotificationSource`.
+ * Adds the door to the app's router. A durable channel requires an `OutboxReader`, when the compiler
+ * knows the definitions. Fails with `InvalidOption` when an option is invalid or the router already has a
+ * door on this path. Fails with `NoOutbox` when a channel is durable and `Realtime` has no `OutboxReader`
+ * beneath it, and with `NoSource` when a channel is live and it has no `NotificationSource`.
  *
  * **Example** (Opening a door to one channel)
  *
@@ -197,7 +192,7 @@ export const layer: {
   <R = never, const Channels extends Definitions = Definitions>(
     options: AnonymousOptions<R, Channels>
   ): DoorLayer<R | NeedsOf<Channels[number]>>
-  // Last, because the compiler explains what the last one misses.
+  // Last, because the compiler reports errors of the last overload.
   <I, R = never, const Channels extends Definitions = Definitions>(
     options: IdentityOptions<I, R, Channels> & IdentityKey<NoInfer<I>>
   ): DoorLayer<R | NeedsOf<Channels[number]>>
@@ -227,69 +222,3 @@ export const layer: {
       )
     })
   )
-
-const upgrade = (
-  door: Door.Door,
-  request: HttpServerRequest.HttpServerRequest
-): Effect.Effect<HttpServerResponse.HttpServerResponse> =>
-  Effect.map(Effect.all([Effect.context<never>(), Clock.Clock]), ([services, clock]) => {
-    const incoming = NodeHttpServerRequest.toIncomingMessage(request) as IncomingMessage
-    // Only Node knows: an `Upgrade` header without `Connection: Upgrade` is an ordinary request.
-    if (!("upgrade" in incoming && incoming.upgrade === true)) {
-      return HttpServerResponse.text("This is a WebSocket.", {
-        status: 426,
-        headers: { upgrade: "websocket", connection: "Upgrade" }
-      })
-    }
-    const { socket } = incoming
-    const { server } = socket as { readonly server?: Server }
-    drainBefore(door, server)
-    // Effect writes nothing over a response that has ended; detached first, so that nothing of it
-    // reaches the wire between the frames.
-    const response = NodeHttpServerRequest.toServerResponse(request) as ServerResponse
-    if (!response.writableEnded) {
-      response.detachSocket(socket)
-      response.end()
-    }
-    // The router also matches other spellings of the path.
-    if (!door.owns(incoming)) {
-      refuse(socket, { status: 404, reason: "There is no WebSocket here." })
-      return HttpServerResponse.empty({ status: 404 })
-    }
-    // Effect keeps what came behind the request to itself. A client must not send anything before the
-    // 101 (RFC 6455, 4.1); what one sends all the same is lost, and the session ends without a hello.
-    let status = 400
-    const come = (ours: typeof socket) => {
-      status = enter(door, incoming, ours, Buffer.alloc(0))
-    }
-    if (server === undefined) come(socket)
-    else {
-      const tell = (line: string) => Effect.runForkWith(services)(Effect.logWarning(line))
-      const now = () => clock.currentTimeMillisUnsafe()
-      neighboursOf(server, tell, now).keepOff(door.path, socket, come)
-    }
-    // For the access log and the span; nothing is written.
-    return HttpServerResponse.empty({ status })
-  })
-
-const closing = new WeakMap<Server, Set<Door.Door>>()
-
-/**
- * An HTTP server waits for its open sockets when it closes, up to 20 s, before the layers inside it
- * close. So its `close` drains the door first, and only then waits.
- */
-const drainBefore = (door: Door.Door, server: Server | undefined): void => {
-  if (server === undefined) return
-  const known = closing.get(server)
-  if (known !== undefined) {
-    known.add(door)
-    return
-  }
-  const doors = new Set([door])
-  closing.set(server, doors)
-  const close = server.close.bind(server)
-  server.close = (done) => {
-    for (const open of doors) Effect.runFork(open.drain)
-    return close(done)
-  }
-}

@@ -1,5 +1,5 @@
 /**
- * Errors that several modules of the server give. Those of one module are found there.
+ * Errors that several modules of the server share. An error of one module is exported by that module.
  *
  * @since 0.1.0
  */

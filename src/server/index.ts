@@ -1,5 +1,5 @@
 /**
- * The server side: sources, the outbox, the hub, the WebSocket door of an Effect HTTP app.
+ * The server side: sources, the outbox, the hub, and the WebSocket door of an Effect HTTP app.
  *
  * @since 0.1.0
  */

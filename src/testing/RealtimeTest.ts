@@ -2,11 +2,11 @@
  * The whole system in memory, with faults to inject: server, database, network and clients in one
  * process, without a port, driven by `TestClock`.
  *
- * The server is the real hub and the real door, the clients are real clients; only the sockets between
- * them and the database below, with its outbox for durable channels, are in memory. What works on rows of
- * the app, `Realtime.consume`, `snapshot` and `rows`, asks for a `PgClient` and is for a test with
- * `EmbeddedPostgres`. Whatever takes time follows the Clock of the test, so ten
- * minutes of outage take a millisecond and come out the same each time.
+ * The server has the real hub and the real door, and the clients are real clients. Only the sockets
+ * between them and the database below, with its outbox for durable channels, are in memory.
+ * `Realtime.consume`, `snapshot` and `rows` read the application's tables, so they need a `PgClient`: use
+ * `EmbeddedPostgres` in a test of them. All times follow the Clock of the test, so ten minutes of outage
+ * take a millisecond and give the same result each time.
  *
  * @since 0.1.0
  */
@@ -46,7 +46,7 @@ import { type Ground, Path, type Weather } from "./internal/network.ts"
 import * as Server from "./internal/server.ts"
 
 /**
- * Options of a client in memory: those of `RealtimeClient`, without an address, and the headers of its
+ * Options of a client in memory: those of `RealtimeClient` without an address, and the headers of its
  * upgrade request, such as a cookie.
  *
  * @category options
@@ -56,8 +56,11 @@ export interface ClientOptions extends Omit<
   RealtimeClient.Options,
   "url" | "webSocket" | "queue" | "signals"
 > {
+  /** The headers of the upgrade request, such as a cookie. Default: none. */
   readonly headers?: IncomingHttpHeaders | undefined
+  /** As in `RealtimeClient`. */
   readonly queue?: RealtimeClient.Options["queue"]
+  /** As in `RealtimeClient`. */
   readonly signals?: RealtimeClient.Options["signals"]
 }
 
@@ -69,62 +72,63 @@ export interface ClientOptions extends Omit<
  */
 export interface Message {
   readonly channel: Channel.Any | string
+  /** Any JSON text. */
   readonly text: string
 }
 
 /**
- * What the system is made of besides the options of its door.
+ * Options of the system besides those of its door.
  *
  * @category options
  * @since 0.1.0
  */
 export interface SystemOptions {
-  /** The hub: how much it remembers, how long it lingers. */
+  /** The options of the hub: how much it keeps in memory, how long it lingers. */
   readonly realtime?: Realtime.Options | undefined
-  /** The outbox of durable channels: how long it keeps messages, how much is replayed. */
+  /** The options of the outbox: how long it keeps messages, how much it replays. */
   readonly outbox?: MemoryOutbox.Options | undefined
-  /** The client that the layer provides, and the defaults of those that `connect` makes. */
+  /** The client that the layer provides, and the defaults of the clients that `connect` makes. */
   readonly client?: ClientOptions | undefined
   /**
-   * Bytes on their way to a client that did not read them yet, default 64 KiB (65,536 bytes). Beyond
-   * it the server must wait, as with a full kernel buffer.
+   * Bytes in flight to a client that has not read them yet, default 64 KiB (65,536 bytes). Beyond it the
+   * server must wait, as with a full kernel buffer.
    */
   readonly socketBytes?: number | undefined
 }
 
 /**
- * Faults of the way between clients and server. Each takes effect at once.
+ * Faults of the network between clients and server. Each takes effect at once.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Network {
-  /** Breaks all sockets without a close frame. Both ends notice at once; the client sees 1006. */
+  /** Cuts all sockets without a close frame. Both ends notice at once; the client sees 1006. */
   readonly cut: Effect.Effect<void>
   /**
-   * Swallows everything, both ways, and nobody is told: neither messages nor closes nor attempts to
-   * connect arrive until `resume`.
+   * Drops everything in both directions without an error: no message, close or connection attempt arrives
+   * until `resume`.
    */
   readonly silence: Effect.Effect<void>
   /**
-   * Lets everything through again. A socket of which something was swallowed stays dead all the same,
-   * because a stream of bytes never has a hole: its ends must notice by themselves.
+   * Delivers again. A socket that lost something stays dead, because a stream of bytes never has a hole:
+   * its ends must notice by themselves.
    */
   readonly resume: Effect.Effect<void>
-  /** Delays each message so long on its way, both ways, in order. Default 0. */
+  /** Delays each message by this time, in both directions and in order. Default 0. */
   readonly delay: (duration: Duration.Input) => Effect.Effect<void>
-  /** Whether attempts to connect fail. Sockets that are open stay. */
+  /** Whether attempts to connect fail. Open sockets stay. */
   readonly refuse: (yes: boolean) => Effect.Effect<void>
   /**
-   * Loses the next message of the server in which there is a frame of this type, default `events`, once
-   * for each client. What was sent before arrives. Nothing after it does on that socket, either way, and
-   * nobody is told: a stream of bytes never has a hole. Attempts to connect pass.
+   * Loses the next message of the server that has a frame of this type, default `events`, once for each
+   * client. Earlier messages arrive. Later ones do not arrive on that socket, in either direction and
+   * without an error, because a stream of bytes never has a hole. Attempts to connect succeed.
    */
   readonly loseFrame: (type?: ServerFrame["type"]) => Effect.Effect<void>
 }
 
 /**
- * One more client, with faults of its own.
+ * A client in memory, with its own network faults.
  *
  * @category models
  * @since 0.1.0
@@ -132,9 +136,9 @@ export interface Network {
 export type Client = RealtimeClient.RealtimeClient["Service"] & { readonly network: Network }
 
 /**
- * The system in memory. Its own faults of the network concern every client.
+ * Controls the system in memory. Its own network faults affect every client.
  *
- * **Example** (A client that was away is told what it missed)
+ * **Example** (A client that reconnects receives what it missed)
  *
  * ```ts
  * import { expect, layer } from "@effect/vitest"
@@ -170,99 +174,101 @@ export class RealtimeTest extends Context.Service<
   RealtimeTest,
   Network & {
     /**
-     * A commit in the database that publishes to a channel, live or durable, whether or not a server runs.
-     * On a channel of a table it is a change of a row.
+     * Commits a publish to a channel in the database, live or durable, whether or not a server runs. On a
+     * channel of a table it is a change of a row.
      */
     readonly publish: <A>(
       channel: Channel.Channel<A>,
       payload: NoInfer<A>,
       options?: Realtime.PublishOptions
     ) => Effect.Effect<void, Realtime.PublishError>
-    /** A commit in the database that notifies: any text, whether or not it decodes. For live channels. */
+    /** Commits a NOTIFY in the database: any text, whether or not it decodes. For live channels. */
     readonly notify: (channel: string, text: string) => Effect.Effect<void, SourceError>
     /**
-     * A transaction in the database that writes to durable channels: any JSON text, whether or not it
-     * decodes. All of it commits, or nothing.
+     * Commits a transaction that writes to durable channels: any JSON text, whether or not it decodes.
+     * Commits all messages or none.
      */
     readonly commit: (
       ...messages: ReadonlyArray<Message>
     ) => Effect.Effect<void, OutboxPublishError>
+    /** Faults of the database, and what it holds. */
     readonly database: {
       /**
-       * The sessions of the server are lost: whatever commits from now on, it does not hear. On a live
-       * channel that is missing, on a durable one it waits.
+       * The server loses its sessions with the database and receives nothing that commits from now on. On
+       * a live channel these events are lost, on a durable one they wait.
        */
       readonly lose: Effect.Effect<void>
-      /** The database is gone altogether: as `lose`, and publishing fails. */
+      /** The database is unavailable: as `lose`, and publishing fails. */
       readonly stop: Effect.Effect<void>
       /**
-       * The database crashes: as `stop`, and the last transactions on durable channels are gone, as many as
-       * `losing` says, default 0. As those are that commit with `synchronous_commit = off`, or that a
-       * standby did not have. Whoever was told of them is told a gap after `restore`.
+       * The database crashes: as `stop`, and the last transactions on durable channels are lost, as many
+       * as `losing` says, default 0. Real databases lose transactions that commit with
+       * `synchronous_commit = off`, or that a promoted standby did not have. Subscribers that received
+       * their events receive a gap after `restore`.
        */
       readonly crash: (options?: { readonly losing?: number | undefined }) => Effect.Effect<void>
       /**
-       * The server listens and reads again. Who missed something on a live channel is told a gap; on a
-       * durable one comes what was committed meanwhile.
+       * The server listens and reads again. Subscribers of a live channel that missed events receive a
+       * gap, those of a durable one the events committed meanwhile.
        */
       readonly restore: Effect.Effect<void>
       /**
-       * Forgets what durable channels have kept so far, as when its retention is over. Older cursors are
-       * answered `reset`, except by a server that remembers what it sent on an open channel, for 2 minutes.
+       * Removes what the durable channels have kept so far, as when the retention is over. Older cursors
+       * are answered `reset`, except by a server that still has the events of an open channel in memory,
+       * for 2 minutes.
        */
       readonly prune: Effect.Effect<void>
       /**
        * The position in the durable channels that contains everything committed so far: the cursor that
-       * `Realtime.snapshot` gives with a state that is read now.
+       * `Realtime.snapshot` would give with a state read now.
        */
       readonly position: Effect.Effect<string>
-      /** The live channels that the server listens to, also those that linger. */
+      /** The live channels that the server listens to, including those that linger. */
       readonly listening: Effect.Effect<ReadonlyArray<string>>
     }
+    /** Faults and deploys of the server. */
     readonly server: {
       /**
-       * A deploy: the server drains, and when the last client has left, or was cut at the limit
-       * `drainTimeout`, a new one begins that knows nothing of the past of live channels; durable ones go on
-       * where each client was. Attempts to connect fail meanwhile.
-       * Takes no time when the network has no delay and few clients are there; else fork it.
+       * A deploy: the server drains until the last client has left or was cut at the limit
+       * `drainTimeout`. Then a new server starts, without the events that live channels had in memory;
+       * durable channels resume where each client was. Attempts to connect fail meanwhile. Takes no time
+       * when the network has no delay and few clients are connected; otherwise fork it.
        */
       readonly restart: Effect.Effect<void>
-      /**
-       * A rolling deploy: as `restart`, but the new server takes newcomers while the old one drains.
-       */
+      /** A rolling deploy: as `restart`, but the new server accepts clients while the old one drains. */
       readonly replace: Effect.Effect<void>
-      /** A crash: the server is gone without a word, its sockets are reset, and a new one begins. */
+      /** A crash: the server ends without closing, its sockets are reset, and a new server starts. */
       readonly kill: Effect.Effect<void>
       /**
-       * The server is lost: as `kill`, but no new one begins. Attempts to connect fail until `start`, or
-       * until `restart`, `replace` or `kill` begin one.
+       * The server ends: as `kill`, but no new one starts. Attempts to connect fail until `start`,
+       * `restart`, `replace` or `kill` starts one.
        */
       readonly stop: Effect.Effect<void>
-      /** Begins a server after `stop`; does nothing while one runs. */
+      /** Starts a server after `stop`. Does nothing while one runs. */
       readonly start: Effect.Effect<void>
-      /** Whether it takes newcomers and its events flow. */
+      /** Whether the server accepts new clients and its events flow. */
       readonly isReady: Effect.Effect<boolean>
     }
     /**
-     * The clocks of server and clients leap, as those of machines that slept: whatever was due
-     * meanwhile happens late and at once. `TestClock` itself stays where it is.
+     * The clocks of server and clients leap, like those of machines that slept: everything due meanwhile
+     * happens late and at once. `TestClock` itself does not move.
      */
     readonly jump: (duration: Duration.Input) => Effect.Effect<void>
-    /** Completes when nothing more can happen unless time passes: no message is on its way. */
+    /** Completes when nothing more can happen unless time passes: no message is in flight. */
     readonly settle: Effect.Effect<void>
-    /** One more client, until the scope closes. */
+    /** Connects one more client, until the scope closes. */
     readonly connect: (options?: ClientOptions) => Effect.Effect<Client, never, Scope.Scope>
-    /** How many sockets the server holds open. */
+    /** The number of sockets that the server holds open. */
     readonly sockets: Effect.Effect<number>
-    /** What the server's sockets are subscribed to: a channel per subscription, sorted. */
+    /** The channels to which the server's sockets are subscribed: one for each subscription, sorted. */
     readonly subscriptions: Effect.Effect<ReadonlyArray<string>>
   }
 >()("effect-realtime/testing/RealtimeTest") {}
 
 /**
- * The system, its first client, and the hub of the server that runs. Whatever is asked of `Realtime`
- * is asked of the server that runs then: a Stream belongs to the server on which it began and ends with
- * it, and the next one goes to the next server. While none runs, a Stream ends at once.
+ * The system, its first client, and the hub of the running server. Each call of `Realtime` goes to the
+ * server that runs then. A Stream belongs to the server on which it began and ends with it; the next
+ * Stream goes to the next server. While no server runs, a Stream ends at once.
  *
  * @category layers
  * @since 0.1.0
@@ -290,16 +296,16 @@ export const layer: {
   R
 > => Layer.effectContext(make(options))
 
-/** Turns of the event loop in which the fibers of a test may answer what the system did. */
+/** Turns of the event loop in which the fibers of a test may react to the system. */
 const turnsToSettle = 8
-/** Fewer, because it is waited for at each step of the clock. */
+/** Fewer, because each step of the clock waits for them. */
 const turnsAfterSleep = 2
 
 const make = <I, R>(options: Options<I, R> & SystemOptions) =>
   Effect.gen(function* () {
     const idle = yield* Idle.make
     const clock = yield* LeapClock.make(idle.quiet(turnsAfterSleep))
-    /** Everything of the system runs by its clock and is seen by `settle`. */
+    /** The system runs by its own clock, and `settle` sees its fibers. */
     const inside = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
       effect.pipe(
         Effect.provideService(Clock.Clock, clock),
@@ -332,7 +338,7 @@ const system = <I, R>(
       socketBytes,
       links: new Set()
     }
-    /** What newcomers find. */
+    /** The faults that a new client starts with. */
     const weather: Weather = { silent: false, refusing: false, delay: 0 }
     const paths = new Set<Path>()
     // Before the server closes: it would drain, and wait for clients that cannot answer any more.
@@ -361,7 +367,7 @@ const system = <I, R>(
     const first = yield* connect({ headers: options.client?.headers })
     const { current } = server
 
-    /** A Stream of the server that runs when it begins. */
+    /** A Stream of the server that runs when the Stream begins. */
     const ofServer = <A, E, R>(
       stream: (generation: Server.Generation) => Stream.Stream<A, E, R>
     ): Stream.Stream<A, E, R> =>
@@ -371,7 +377,7 @@ const system = <I, R>(
           const { gone } = generation
           if (Deferred.isDoneUnsafe(gone)) return Stream.empty
           return Stream.interruptWhen(stream(generation), Deferred.await(gone)).pipe(
-            // What waits in a hub that closes is interrupted by it.
+            // A hub that closes interrupts its waiting subscribers.
             Stream.catchCause((cause) =>
               Deferred.isDoneUnsafe(gone) && Cause.hasInterruptsOnly(cause)
                 ? Stream.empty
@@ -381,7 +387,7 @@ const system = <I, R>(
         })
       ).pipe(Stream.provideService(Clock.Clock, clock))
 
-    /** What the server that runs does when it is asked, by the clock of the system. */
+    /** Calls the server that runs at that time, by the clock of the system. */
     const byServer = <A, E, R>(
       effect: (generation: Server.Generation) => Effect.Effect<A, E, R>
     ): Effect.Effect<A, E, R> =>
@@ -395,7 +401,7 @@ const system = <I, R>(
         Effect.suspend(() => {
           if (!keeps(channel)) return current().realtime.publish(channel, payload)
           if (channel.fault !== undefined) return Effect.fail(channel.fault)
-          // Past the hub, which leaves the channels of tables to triggers.
+          // Not through the hub, which leaves the channels of tables to triggers.
           return Effect.flatMap(Effect.fromResult(Channel.toJson(channel, payload)), (text) =>
             commit([{ channel: channel.name, text, key: options?.key }])
           )
@@ -451,7 +457,7 @@ const system = <I, R>(
     )
   })
 
-/** The faults of some paths; `weather` is what will hold for those to come. */
+/** The faults of some paths. `weather` has those of paths to come. */
 const networkOf = (
   each: (
     change: (

@@ -93,6 +93,7 @@ describe("connection", () => {
         assert.deepStrictEqual(connection.state.getSnapshot(), {
           status: "open",
           reason: "welcome",
+          message: "The server said welcome",
           session: "s1"
         })
         welcome()
@@ -160,7 +161,7 @@ describe("connection", () => {
         server.last.drop(code, "why")
         yield* TestClock.adjust(0)
         assert.strictEqual(status(), after)
-        assert.strictEqual(connection.state.getSnapshot().reason, "why")
+        assert.strictEqual(connection.state.getSnapshot().message, "why")
         yield* TestClock.adjust("5 minutes")
         assert.strictEqual(server.sockets.length > 1, after === "waiting")
         assert.strictEqual(told.includes(`stop ${code}`), after === "stopped")
@@ -226,7 +227,8 @@ describe("connection", () => {
         assert.deepStrictEqual(connection.state.getSnapshot(), {
           status: "stopped",
           code: 4202,
-          reason: "auth/invalid: The token is not valid."
+          reason: "server",
+          message: "auth/invalid: The token is not valid."
         })
       })
     )
@@ -549,18 +551,11 @@ describe("connection", () => {
     it.effect("probes an open socket after a signal, and reconnects 5 s later if unanswered", () =>
       Effect.gen(function* () {
         const { frames, server, signal, status } = yield* opened()
-        const probe = { type: "unsubscribe", id: 0, channel: "realtime" } as const
         yield* TestClock.adjust(10)
         signal()
         signal()
-        assert.deepStrictEqual(server.last.sent.slice(1), [probe])
-        server.last.say({
-          type: "error",
-          id: 0,
-          code: "channel/invalid-name",
-          message: "no",
-          retry: "never"
-        })
+        assert.deepStrictEqual(server.last.sent.slice(1), [{ type: "ping" }])
+        server.last.say({ type: "pong" })
         yield* TestClock.adjust(10_000)
         assert.strictEqual(status(), "open")
         // The connection does not wait for this answer.
@@ -621,6 +616,9 @@ describe("connection", () => {
         })
         hold()
         yield* TestClock.adjust(0)
+        server.heard = (socket, frame) => {
+          if (frame.type === "ping") server.answer(socket, frame)
+        }
         welcome(lives)
         working = false
         yield* TestClock.adjust(80_000)
@@ -753,7 +751,9 @@ describe("connection", () => {
         hold()
         yield* TestClock.adjust(0)
         assert.strictEqual(status(), "stopped")
-        assert.include(connection.state.getSnapshot().reason, "/realtime")
+        const { message, reason } = connection.state.getSnapshot()
+        assert.strictEqual(reason, "address")
+        assert.include(message, "/realtime")
       })
     )
   })

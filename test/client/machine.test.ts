@@ -10,6 +10,7 @@ import * as Time from "../../src/client/internal/time.ts"
 import type { ServerFrame } from "../../src/Frame.ts"
 import { sleepy } from "./support/clock.ts"
 import * as FakeSocket from "./support/FakeSocket.ts"
+import { platform } from "./support/network.ts"
 
 const channel = "a"
 const frames = {
@@ -43,7 +44,10 @@ const Event = Schema.Union([
       "reconnect",
       "open",
       "renew",
-      "ask"
+      "ask",
+      "give up",
+      "offline",
+      "online"
     ])
   }),
   Schema.Struct({ adjust: Schema.Literals([1, 300, 1000, 5000, 12_000, 40_000]) }),
@@ -63,6 +67,7 @@ const attached = ({ sockets }: FakeSocket.FakeServer) =>
 /** A connection, its events, and counters of its timers, token callbacks, signals and sockets. */
 const make = Effect.fnUntraced(function* (jump: (millis: number) => void) {
   const time = yield* Time.make
+  const { says } = yield* platform
   const server = FakeSocket.make()
   const owned = { timers: 0, fetches: 0, signals: 0 }
   const told: Array<string> = []
@@ -137,7 +142,16 @@ const make = Effect.fnUntraced(function* (jump: (millis: number) => void) {
     open: () => void server.last?.open(),
     renew: () =>
       void connection.refused(channel, { code: "auth/expired", message: "old", retry: "refresh" }),
-    ask: () => connection.request({ type: "subscribe", channel }, () => {})
+    ask: () => connection.request({ type: "subscribe", channel }, () => {}),
+    "give up": () => connection.giveUp("not answered"),
+    offline: () => {
+      says(false)
+      signal()
+    },
+    online: () => {
+      says(true)
+      signal()
+    }
   }
   const happen = Effect.fnUntraced(function* (event: Event) {
     if ("does" in event) does[event.does]()

@@ -46,6 +46,7 @@ describe("RealtimeClient.publish", () => {
         type: "publish",
         id: frame!.id,
         channel: "room",
+        within: 60_000,
         key: frame!.key,
         data: { n: 1 }
       })
@@ -171,12 +172,15 @@ describe("RealtimeClient.publish", () => {
       yield* Effect.forEach(Array.from({ length: 32 }), (_, n) => publishing(client, n))
       yield* TestClock.adjust("8 seconds")
       yield* publishing(client, 33)
-      yield* TestClock.adjust("2 seconds")
-      assert.strictEqual(server.last.of("publish").length, 33)
+      yield* TestClock.adjust("4 seconds")
+      assert.deepStrictEqual(
+        server.last.of("publish").map(({ data }) => data),
+        [{ n: 33 }]
+      )
     })
   )
 
-  it.effect("fails with AckTimeout when the server does not answer for 10 s", () =>
+  it.effect("gives up a connection that lives and gives no answer for 10 s, and sends again", () =>
     Effect.gen(function* () {
       const server = FakeSocket.make({ auto: true })
       const client = yield* Client.make(server)
@@ -185,11 +189,22 @@ describe("RealtimeClient.publish", () => {
       }
       const fiber = yield* publishing(client, 1)
       yield* TestClock.adjust(9999)
-      assert.strictEqual(fiber.pollUnsafe(), undefined)
+      assert.strictEqual(client.sync.connection.getSnapshot().status, "open")
       yield* TestClock.adjust(2)
-      assert.strictEqual(tagOf(yield* Fiber.join(fiber)), "AckTimeout")
-      // The client ignores the late answer.
-      server.last.say({ type: "published", id: server.last.of("publish")[0]!.id })
+      const { message, reason, status } = client.sync.connection.getSnapshot()
+      assert.deepStrictEqual([status, reason], ["waiting", "unanswered"])
+      assert.strictEqual(message, "The server did not answer a publish within 10000 ms")
+      server.heard = server.answer
+      yield* TestClock.adjust(2000)
+      assert.strictEqual(tagOf(yield* Fiber.join(fiber)), "done")
+      const [first, second] = server.sockets.map((socket) => socket.of("publish"))
+      assert.deepStrictEqual(
+        second!.map(({ key }) => key),
+        first!.map(({ key }) => key)
+      )
+      // What is left of its time.
+      assert.isAtLeast(second![0]!.within!, 48_000)
+      assert.isAtMost(second![0]!.within!, 50_000)
     })
   )
 
@@ -279,6 +294,40 @@ describe("RealtimeClient.publish", () => {
       const [first, second] = server.last.of("publish")
       assert.strictEqual(first!.key, second!.key)
     })
+  )
+
+  it.effect(
+    "fails with Expired, which has the last rejection, when the server says later for 60 s",
+    () =>
+      Effect.gen(function* () {
+        const server = FakeSocket.make({ auto: true })
+        const client = yield* Client.make(server)
+        const code = {
+          code: "source/down",
+          message: "The source is down.",
+          retry: "later"
+        } as const
+        server.heard = (socket, frame) => {
+          if (frame.type !== "publish") server.answer(socket, frame)
+          else socket.say({ type: "error", id: frame.id, ...code, retryAfter: 5000 })
+        }
+        const fiber = yield* publishing(client, 1)
+        // A server that sends pings.
+        for (let n = 0; n < 6; n++) {
+          yield* TestClock.adjust("10 seconds")
+          server.last.say({ type: "ping" })
+        }
+        const exit = yield* Fiber.join(fiber)
+        const reason = Exit.isFailure(exit) ? exit.cause.reasons[0] : undefined
+        const error = reason?._tag === "Fail" ? reason.error : undefined
+        assert.strictEqual(error?._tag, "Expired")
+        assert.include(error?.message, "It may have happened")
+        assert.include(error?.message, "The server said last: The source is down.")
+        assert.deepInclude(error && "refused" in error && error.refused, {
+          code: "source/down",
+          retryAfter: 5000
+        })
+      })
   )
 
   it.effect("fails with Refused when the server answers with retry never", () =>

@@ -47,12 +47,9 @@ const page = Effect.gen(function* () {
   let listeners = 0
   const store: PlainClient.PlainClient = {
     ...made,
-    listen: <A>(
-      channel: Channel.Channel<A> | string,
-      ...rest: [PlainClient.Handler<A>, PlainClient.ListenOptions?]
-    ) => {
+    sync: () => {
       listeners++
-      return made.listen(channel as Channel.Channel<A>, ...rest)
+      return made.sync()
     }
   }
   const status = () => store.connection.getSnapshot().status
@@ -129,8 +126,8 @@ describe("examples/vue", () => {
         id.value = "b"
         yield* Effect.promise(() => nextTick())
         assert.deepStrictEqual(
-          [value(), refs?.stale.value, refs?.error.value],
-          [0, false, undefined]
+          [value(), refs?.status.value, refs?.error.value],
+          [0, "loading", undefined]
         )
         yield* listening("b")
         yield* publish("a", 7)

@@ -89,7 +89,7 @@ describe("examples/security", () => {
     ["no session", (ws: string) => Effect.tap(connect(ws), hello), "auth/required"],
     ["one that has ended", withCookie("session", "old"), "auth/invalid"],
     ["an invented one", withToken("s2"), "auth/invalid"]
-  ] as const)("sessions.ts: keeps out who has %s", ([, enter, code]) =>
+  ] as const)("sessions.ts: rejects a client that has %s", ([, enter, code]) =>
     Effect.gen(function* () {
       const wire = yield* enter((yield* Address).ws)
       expect(wire.frames[0]).toMatchObject({ type: "error", code })

@@ -362,7 +362,7 @@ describe("The class RealtimeServer of ./node", () => {
       )
       expect(errors).toEqual([
         new ServerClosed({ before: "it was published" }),
-        new ServerClosed({ before: "rights were looked at" })
+        new ServerClosed({ before: "rights were checked" })
       ])
       // It was ready, so ready stays resolved.
       yield* Effect.promise(() => server.ready)

@@ -120,9 +120,9 @@ describe("consume of the class", () => {
         ).toEqual([
           "first",
           "second",
-          "A query failed, and its transaction is rolled back: division by zero (22012).",
-          `A query failed, and its transaction is rolled back: relation "nowhere" does not exist (42P01).`,
-          `A query failed, and its transaction is rolled back: invalid input syntax for type integer: "six" (22P02).`
+          "A query failed, and PostgreSQL rolls its transaction back: division by zero (22012).",
+          `A query failed, and PostgreSQL rolls its transaction back: relation "nowhere" does not exist (42P01).`,
+          `A query failed, and PostgreSQL rolls its transaction back: invalid input syntax for type integer: "six" (22P02).`
         ])
         expect(errors[2]).toBeInstanceOf(TransactionError)
         expect(errors[2]).toMatchObject({ reason: "query", code: "22012" })

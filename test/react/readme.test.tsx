@@ -3,6 +3,7 @@ import { fireEvent, screen } from "@testing-library/react"
 import { afterEach, expect, it, vi } from "vitest"
 import { Price } from "../../examples/react/App.tsx"
 import { Notice } from "../../examples/Notices.tsx"
+import { Composer } from "../../examples/react/Composer.tsx"
 import { OrderList } from "../../examples/react/OrderList.tsx"
 import { events } from "../client/support/FakeSocket.ts"
 import { page, settle } from "./support/page.tsx"
@@ -31,6 +32,21 @@ it("App.tsx shows the last payload of an untyped channel, and the connection", a
   await subscribed(1)
   await say(events("prices", 1, 42))
   await settle(() => screen.queryByText("42 (open)") !== null)
+})
+
+it("Composer.tsx shows what is not sent yet, until the server has answered", async () => {
+  const { render, server } = page()
+  server.heard = (socket, frame) => {
+    if (frame.type !== "publish") server.answer(socket, frame)
+  }
+  const { container } = render(<Composer />)
+  fireEvent.click(screen.getByText("Hello"))
+  await settle(() => container.textContent?.includes("1 not sent yet") === true)
+  await settle(() => server.last?.of("publish").length === 1)
+  const [frame] = server.last.of("publish")
+  expect(frame).toMatchObject({ channel: "room_lobby", data: { text: "hello" } })
+  server.last.say({ type: "published", id: frame!.id })
+  await settle(() => container.textContent?.includes("not sent") === false)
 })
 
 it("OrderList.tsx reads the orders, and applies their events", async () => {

@@ -18,7 +18,7 @@ const View = () => {
   const { value } = useChannel("numbers", { initial: [1], reduce: (list) => list })
   const latest = useLatest("numbers")
   return (
-    <p>{[connection.status, useConnection().status, useSource(), value, latest.stale].join()}</p>
+    <p>{[connection.status, useConnection().status, useSource(), value, latest.status].join()}</p>
   )
 }
 
@@ -38,7 +38,7 @@ it.each([
   const complained = vi.spyOn(console, "error")
   vi.stubGlobal("WebSocket", opened)
   vi.stubGlobal("setTimeout", timed)
-  expect(renderToString(<StrictMode>{page}</StrictMode>)).toBe("<p>idle,idle,up,1,false</p>")
+  expect(renderToString(<StrictMode>{page}</StrictMode>)).toBe("<p>idle,idle,up,1,loading</p>")
   expect(opened).not.toHaveBeenCalled()
   expect(timed).not.toHaveBeenCalled()
   expect(complained).not.toHaveBeenCalled()

@@ -40,11 +40,28 @@ const seen = (xmax: bigint, ...running: ReadonlyArray<bigint>) =>
     witness: { tx: xmax - 1n, id: 1n, at: 1n }
   })
 
+/** The server's channel stands at a cursor when it is opened. */
+const standsAt = (server: FakeSocket.FakeServer, cursor: string) => {
+  server.heard = (socket, frame) => {
+    if (frame.type !== "subscribe" || frame.cursor !== undefined) {
+      return server.answer(socket, frame)
+    }
+    const { channel, id } = frame
+    socket.say({ type: "subscribed", id, channel, state: "fresh", cursor })
+  }
+}
+
 /** Events of a durable channel: each a number and its transaction. */
-const committed = (...events: ReadonlyArray<readonly [data: number, tx: number]>) => ({
+const committed = (...events: ReadonlyArray<readonly [data: number, tx: number]>) =>
+  committedUpTo(seen(BigInt(Math.max(...events.map(([, tx]) => tx))) + 1n), ...events)
+
+const committedUpTo = (
+  cursor: string,
+  ...events: ReadonlyArray<readonly [data: number, tx: number]>
+) => ({
   type: "events" as const,
   channel: "numbers",
-  cursor: "2.AAAAAAAA.x",
+  cursor,
   events: events.map(([data, tx]) => ({
     id: String(data),
     at: "2026-11-22T00:00:00.000Z",
@@ -58,7 +75,7 @@ type Values = ReadonlyArray<number>
 const List = ({
   give,
   ...options
-}: Partial<ChannelOptions<Values, number>> & {
+}: Omit<Partial<ChannelOptions<Values, number>>, "key"> & {
   readonly give: (now: Collected<Values>) => void
 }) => {
   give(useChannel(Numbers, { initial: [], reduce: (list, n) => [...list, n], ...options }))
@@ -74,7 +91,9 @@ const lists = () => {
     renders++
   }
   return {
-    View: (options: Partial<ChannelOptions<Values, number>>) => <List give={give} {...options} />,
+    View: (options: Omit<Partial<ChannelOptions<Values, number>>, "key">) => (
+      <List give={give} {...options} />
+    ),
     list: () => now!,
     renders: () => renders
   }
@@ -102,8 +121,8 @@ const Both = () => {
 }
 
 const Latest = () => {
-  const { stale, value } = useLatest(Numbers)
-  return `${value} ${stale}`
+  const { status, value } = useLatest(Numbers)
+  return `${value} ${status}`
 }
 
 describe("useChannel", () => {
@@ -187,13 +206,13 @@ describe("useChannel", () => {
     render(<View onGap={onGap} />)
     await subscribed(1)
     await say(events("numbers", 1, 1), gap("f:0"))
-    await settle(() => list().stale)
+    await settle(() => list().status === "stale")
     expect(onGap.mock.calls.map(([gap]) => gap.reason)).toEqual(["source"])
     await say(events("numbers", 2, 2))
     await settle(() => list().value.length === 2)
-    expect(list().stale).toBe(true)
+    expect(list().status).toBe("stale")
     await act(() => list().reload(() => [1, 1.5, 2]))
-    await settle(() => !list().stale)
+    await settle(() => list().status === "live")
     expect(list().value).toEqual([1, 1.5, 2])
   })
 
@@ -210,7 +229,7 @@ describe("useChannel", () => {
       first.resolve([1, 2])
       await reading
     })
-    await settle(() => !list().stale)
+    await settle(() => list().status === "live")
     expect(list().value).toEqual([1, 2, 7])
     const second = promised<ReadonlyArray<number>>()
     const again = list().reload(() => second.promise)
@@ -220,7 +239,7 @@ describe("useChannel", () => {
       await again
     })
     await settle(() => list().value.length === 1)
-    expect(list()).toMatchObject({ value: [3], stale: true })
+    expect(list()).toMatchObject({ value: [3], status: "stale" })
   })
 
   it("takes the result of the later read, whichever ends first", async () => {
@@ -250,7 +269,7 @@ describe("useChannel", () => {
     await expect(act(() => list().reload(() => Promise.reject(new Error("no"))))).rejects.toThrow(
       "no"
     )
-    expect(list().stale).toBe(true)
+    expect(list().status).toBe("stale")
   })
 
   it("calls `load` once the channel is active, and after each gap", async () => {
@@ -266,78 +285,104 @@ describe("useChannel", () => {
     await subscribed(1)
     await settle(() => list().value.length === 1)
     await say(gap("f:0"), events("numbers", 1, 5))
-    await settle(() => list().value.length === 2 && !list().stale)
+    await settle(() => list().value.length === 2 && list().status === "live")
     expect(list().value).toEqual([20, 5])
     expect(read).toEqual([true, true])
   })
 
-  it("is stale with an error after `load` fails, and calls `load` again at the next cursor", async () => {
-    const { render, say, server, subscribed } = page({ backoff: { ...Backoff.client, first: 0 } })
+  it("shows a `load` that failed, and tries it again by itself until it has the state", async () => {
+    const { render, say, subscribed } = page({ backoff: { ...Backoff.client, first: 20, cap: 20 } })
     const { list, View } = lists()
     const onError = vi.fn<(error: unknown) => void>()
     let loads = 0
     /** Succeeds at the third and at the fifth call. */
     const load = async () => {
       if ([3, 5].includes(++loads)) return [loads]
+      await Promise.resolve()
       throw new Error(`no ${loads}`)
     }
     render(<View load={load} onError={onError} />)
+    expect(list()).toMatchObject({ value: [], status: "loading" })
     await subscribed(1)
-    await settle(() => list().error !== undefined)
-    expect(list()).toMatchObject({ value: [], stale: true, error: new Error("no 1") })
-    // Events do not trigger another load, because there may be many.
-    await say(events("numbers", 1, 7))
-    await settle(() => list().value.length === 1)
-    expect(loads).toBe(1)
-    // A cursor without events, whose load fails again, then a reconnect.
-    await say({ type: "cursor", channel: "numbers", cursor: "e:2" })
-    await settle(() => onError.mock.calls.length === 2)
-    await settle(() => (list().error as Error).message === "no 2")
-    server.last.drop()
     await settle(() => list().value[0] === 3)
-    expect(list()).toMatchObject({ value: [3], stale: false, error: undefined })
-    // After a read that succeeded, only a gap triggers another one. That read is retried too.
+    expect(list()).toMatchObject({ value: [3], status: "live", error: undefined })
+    expect(onError.mock.calls).toEqual([[new Error("no 1")], [new Error("no 2")]])
+    // What was read is not read again, until a gap; also that read is tried again.
     await say({ type: "cursor", channel: "numbers", cursor: "e:3" })
     expect(loads).toBe(3)
     await say(gap("f:0"))
-    await settle(() => list().error !== undefined)
-    expect(list()).toMatchObject({ value: [3], stale: true, error: new Error("no 4") })
-    await say({ type: "cursor", channel: "numbers", cursor: "f:1" })
     await settle(() => list().value[0] === 5)
-    expect(list()).toMatchObject({ value: [5], stale: false, error: undefined })
+    expect(list()).toMatchObject({ value: [5], status: "live", error: undefined })
+    expect(loads).toBe(5)
   })
 
-  it("is stale when the read that replaced the first `load` fails", async () => {
-    const { render, subscribed } = page()
+  it("tells a first read that failed from a later one, and reads again when the link is back", async () => {
+    // The backoff is so long that only the link can cause the next read.
+    const hour = 3_600_000
+    const { render, say, server, store, subscribed } = page({
+      backoff: { ...Backoff.client, first: hour, initial: hour, cap: hour }
+    })
+    const { list, View } = lists()
+    let loads = 0
+    const load = async () => {
+      if ([2, 4].includes(++loads)) return [loads]
+      throw new Error(`no ${loads}`)
+    }
+    const back = async () => {
+      server.last.drop()
+      await act(async () => store.reconnect())
+    }
+    render(<View load={load} onError={() => {}} />)
+    await subscribed(1)
+    await settle(() => list().error !== undefined)
+    expect(list()).toMatchObject({ value: [], status: "error", error: new Error("no 1") })
+    await say(events("numbers", 1, 7))
+    await settle(() => list().value.length === 1)
+    expect(loads).toBe(1)
+    await back()
+    await settle(() => list().value[0] === 2)
+    expect(list()).toMatchObject({ value: [2], status: "live", error: undefined })
+    await say(gap("f:0"))
+    await settle(() => list().error !== undefined)
+    expect(list()).toMatchObject({ value: [2], status: "stale", error: new Error("no 3") })
+    await back()
+    await settle(() => list().value[0] === 4)
+    expect(list()).toMatchObject({ value: [4], status: "live", error: undefined })
+  })
+
+  it("shows when the read that took over the first `load` fails", async () => {
+    const hour = 3_600_000
+    const { render, subscribed } = page({ backoff: { ...Backoff.client, first: hour } })
     const { list, View } = lists()
     const first = promised<Values>()
     render(<View load={() => first.promise} />)
     await subscribed(1)
     void list().reload(() => Promise.reject(new Error("no")))
-    await settle(() => list().stale)
+    await settle(() => list().status === "error")
     await act(async () => first.resolve([1]))
-    expect(list()).toMatchObject({ value: [], stale: true })
+    expect(list()).toMatchObject({ value: [], status: "error", error: new Error("no") })
   })
 
   it("skips each event that the snapshot already contains, before and after the read", async () => {
-    const { render, say, subscribed } = page()
+    const { render, say, server, subscribed } = page()
+    standsAt(server, seen(98n, 50n))
     const { list, View } = lists()
     // The state contains every transaction below 100, except 50, which was open.
     const cursor = seen(100n, 50n)
     const reading = promised<RealtimeEvent.Snapshot<Values>>()
     render(<View load={() => reading.promise} />)
     await subscribed(1)
-    // 1 committed before the read and 2 after it. Both arrived during the read.
-    await say(committed([1, 99], [2, 100]))
+    // 1 committed before the read and arrived during it; 98 is open.
+    await say(committedUpTo(seen(100n, 50n, 98n), [1, 99]))
     await act(async () => {
       reading.resolve({ _tag: "Snapshot", value: [1000], cursor })
       await reading.promise
     })
     await settle(() => list().value.includes(1000))
-    // After the read: the state contains 3. The transaction of 4 was open.
-    await say(committed([3, 98], [4, 50]))
-    await settle(() => list().value.includes(4))
-    expect(list().value).toEqual([1000, 2, 4])
+    // After the read: the state contains 3. 2 committed later, and the transaction of 4 was open.
+    await say(committedUpTo(seen(101n, 50n), [3, 98], [2, 100]), committed([4, 50], [5, 101]))
+    await settle(() => list().value.includes(5))
+    expect(list()).toMatchObject({ value: [1000, 2, 4, 5], status: "live" })
   })
 
   it("is exact in each of several components that share one subscription, even after `reset`", async () => {
@@ -358,6 +403,7 @@ describe("useChannel", () => {
       }
       return { list, reads, view: <View load={load} /> }
     }
+    standsAt(server, seen(99n))
     const [one, two] = [loading(), loading()]
     const view = render(<>{one.view}</>)
     await subscribed(1)
@@ -377,8 +423,8 @@ describe("useChannel", () => {
     await say(committed([4, 102]))
     await settle(() => two.list().value.includes(4))
     expect([one.list(), two.list()]).toMatchObject([
-      { value: [-1, 2, 3, 4], stale: false },
-      { value: [-2, 4], stale: false }
+      { value: [-1, 2, 3, 4], status: "live" },
+      { value: [-2, 4], status: "live" }
     ])
     server.heard = (socket, frame) => {
       if (frame.type !== "subscribe") return server.answer(socket, frame)
@@ -387,15 +433,15 @@ describe("useChannel", () => {
     }
     server.last.drop()
     await settle(() => one.reads.length === 2 && two.reads.length === 2)
-    await settle(() => one.list().stale && two.list().stale)
+    await settle(() => [one, two].every(({ list }) => list().status === "stale"))
     await say(committed([5, 109], [6, 110]))
     await one.reads[1]!([-3], seen(110n))
     await two.reads[1]!([-4], seen(111n))
     await say(committed([7, 111]))
     await settle(() => two.list().value.includes(7))
     expect([one.list(), two.list()]).toMatchObject([
-      { value: [-3, 6, 7], stale: false },
-      { value: [-4, 7], stale: false }
+      { value: [-3, 6, 7], status: "live" },
+      { value: [-4, 7], status: "live" }
     ])
     await subscribed(2)
     expect(server.sockets.map((socket) => socket.of("subscribe").length)).toEqual([1, 1])
@@ -427,7 +473,7 @@ describe("useChannel", () => {
     act(() => store.reconnect())
     await subscribed(2)
     await settle(() => list().error === undefined)
-    expect(list()).toMatchObject({ value: [1], stale: false })
+    expect(list()).toMatchObject({ value: [1], status: "live" })
     server.heard = (socket, frame) => {
       if (frame.type !== "subscribe") return server.answer(socket, frame)
       const { channel, id } = frame
@@ -436,7 +482,7 @@ describe("useChannel", () => {
     await act(async () => server.last.drop(4202))
     await settle(() => list().error !== undefined)
     act(() => store.reconnect())
-    await settle(() => list().stale)
+    await settle(() => list().status === "stale")
     expect(list()).toMatchObject({ value: [1], error: undefined })
   })
 
@@ -488,12 +534,12 @@ describe("useChannel", () => {
     expect(server.last.of("subscribe")[0]!.cursor).toBe("e:1")
     await say(events("numbers", 2, 2))
     await settle(() => collector.getSnapshot().value === 3)
-    expect(collector.getSnapshot().stale).toBe(false)
+    expect(collector.getSnapshot().status).toBe("live")
     const other = store.listen(Numbers, () => {})
     await act(async () => again())
     await say(events("numbers", 3, 4))
     const last = collector.subscribe(() => {})
-    await settle(() => collector.getSnapshot().stale)
+    await settle(() => collector.getSnapshot().status === "stale")
     last()
     other()
   })
@@ -518,7 +564,7 @@ describe("useChannel", () => {
     await say(events("numbers", 4, 4))
     await settle(() => collector.getSnapshot().value === 10)
     expect(reduced).toEqual([1, 2, 3, 4])
-    expect(collector.getSnapshot().stale).toBe(false)
+    expect(collector.getSnapshot().status).toBe("live")
     again()
   })
 
@@ -540,7 +586,7 @@ describe("useChannel", () => {
     await say(events("numbers", 1, 1, 2, 3))
     await say(events("numbers", 4, 4))
     await settle(() => collector.getSnapshot().value === 10)
-    expect(collector.getSnapshot().stale).toBe(false)
+    expect(collector.getSnapshot().status).toBe("live")
     expect(types()).toEqual(["hello", "subscribe"])
     stop()
     await settle(() => store.connection.getSnapshot().status === "idle")
@@ -612,13 +658,13 @@ describe("useLatest", () => {
   it("shows the last payload, and is stale from a gap until the next event", async () => {
     const { render, say, subscribed } = page()
     const view = render(<Latest />)
-    expect(view.container.textContent).toBe("undefined false")
+    expect(view.container.textContent).toBe("undefined loading")
     await subscribed(1)
     await say(events("numbers", 1, 1, 2))
-    await settle(() => view.container.textContent === "2 false")
+    await settle(() => view.container.textContent === "2 live")
     await say(gap("f:0"))
-    await settle(() => view.container.textContent === "2 true")
+    await settle(() => view.container.textContent === "2 stale")
     await say(events("numbers", 3, 3))
-    await settle(() => view.container.textContent === "3 false")
+    await settle(() => view.container.textContent === "3 live")
   })
 })

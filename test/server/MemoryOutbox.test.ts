@@ -88,6 +88,27 @@ describe("MemoryOutbox", () => {
     }).pipe(Effect.scoped, Effect.provide(MemoryOutbox.layer()))
   )
 
+  it.effect("tells a channel that has nothing in the last page where the tick ended", () =>
+    Effect.gen(function* () {
+      const outbox = yield* MemoryOutbox.MemoryOutbox
+      const reader = yield* OutboxReader.OutboxReader
+      const [orders, others] = [yield* reader.follow("orders"), yield* reader.follow("others")]
+      yield* outbox.commit(
+        { channel: "orders", text: "1" },
+        { channel: "orders", text: "2" },
+        { channel: "others", text: "3" }
+      )
+      const [other] = yield* Queue.takeAll(others)
+      const [batch, position, ...rest] = yield* Queue.takeAll(orders)
+      expect(batch.cursor).not.toBe(other.cursor)
+      expect(position).toEqual({ _tag: "Position", cursor: other.cursor, tick: batch.tick })
+      expect(rest).toEqual([])
+      // In the last page of a tick nothing is in its middle.
+      yield* outbox.commit({ channel: "orders", text: "4" }, { channel: "others", text: "5" })
+      expect((yield* Queue.takeAll(orders)).map(({ _tag }) => _tag)).toEqual(["Batch"])
+    }).pipe(Effect.scoped, Effect.provide(MemoryOutbox.layer({ maxPageMessages: 2 })))
+  )
+
   it.effect("the outbox prunes every quarter of a retention of 1 minute", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader.OutboxReader

@@ -12,7 +12,7 @@ import {
   type AdmittedReplay
 } from "../../src/server/internal/outbox/replayAdmission.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
-import { Turns, turns } from "../../src/server/internal/turns.ts"
+import { Turns, turns } from "../../src/server/internal/eventLoopTurns.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
 import * as Realtime from "../../src/server/Realtime.ts"
 import { type Options, OutboxReader } from "../../src/server/OutboxReader.ts"

@@ -208,7 +208,7 @@ describe("A durable message that does not match its schema", () => {
       const told = aboutOrders(lines)
       expect(told).toHaveLength(3)
       expect(told[0]).toMatch(
-        /^Event \d+ of channel "table_updates_orders" does not match its schema and is told as a gap: expected number at \["data"\]\["id"\]\.$/
+        /^Event \d+ of channel "table_updates_orders" does not match its schema and becomes a gap: expected number at \["data"\]\["id"\]\.$/
       )
       expect(lines.join()).not.toContain(secret)
     })

@@ -415,7 +415,8 @@ describe("Errors sent to clients", () => {
             publish("room_a", secret.repeat(2000), "d", 24),
             publish("room_forbidden", secret, "e", 25),
             publish("room_bug", secret, "f", 26),
-            publish("broken", secret, "g", 27)
+            publish("broken", secret, "g", 27),
+            { ...publish("moves", { id: 3 }, "h", 28), within: 0 }
           )
           // The errors of a lost source, and of too many requests.
           yield* (yield* MemorySource.MemorySource).lose

@@ -8,8 +8,8 @@ import { TestClock } from "effect/testing"
 import type { IncomingMessage } from "node:http"
 import * as Channel from "../../src/Channel.ts"
 import { resolveLimits } from "../../src/server/internal/limits/limits.ts"
-import { Crossings, Notices } from "../../src/server/internal/limits/notices.ts"
-import { Voice } from "../../src/server/internal/limits/voice.ts"
+import { Crossings, Notices } from "../../src/server/internal/limits/boundedLog.ts"
+import { Voice } from "../../src/server/internal/limits/refusalLog.ts"
 import * as MemoryOutbox from "../../src/server/MemoryOutbox.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
 import * as ServerError from "../../src/server/ServerError.ts"
@@ -101,7 +101,7 @@ describe("Failures of authenticate", () => {
               const visitor = yield* visit({ token: "ann" })
               expect(visitor.last("error")).toMatchObject({
                 code: "server/internal",
-                message: "The server failed to tell who the client is: try again later.",
+                message: "The server failed to authenticate the client: try again later.",
                 retry: "later"
               })
               expect([visitor.closeCode, visitor.closeReason]).toEqual([
@@ -231,7 +231,7 @@ describe("Expired tokens", () => {
           yield* TestClock.adjust("61 seconds")
           expect(visitors.map(({ closeCode }) => closeCode)).toEqual(visitors.map(() => 4100))
           expect(texts(lines)).toEqual([
-            expect.stringMatching(/^A session was closed with 4100: its token ended/)
+            expect.stringMatching(/^A session was closed with 4100: its token expired/)
           ])
         }),
       {

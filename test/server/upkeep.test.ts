@@ -30,7 +30,7 @@ describe("upkeep", () => {
         expect(yield* Queue.size(warnings)).toBe(0)
         yield* fill(20)
         expect(yield* untilUsage((usage) => usage > 0.5)).toBeLessThan(0.75)
-        expect(yield* Queue.take(warnings)).toMatch(/queue of notifications is 6\d % full/)
+        expect(yield* Queue.take(warnings)).toMatch(/notification queue is 6\d % full/)
         yield* stuck.query("commit")
         yield* untilUsage((usage) => usage < 0.1)
       }).pipe(

@@ -258,7 +258,7 @@ describe.concurrent("The end of a server", () => {
       process.kill(processOf(pg.dataDirectory), "SIGKILL")
       const line = yield* Queue.take(lines)
       expect(line).toContain("PostgreSQL has ended (ended by SIGKILL)")
-      expect(line).toContain("does not come back by itself")
+      expect(line).toContain("does not restart by itself")
       yield* pg.start
       expect(yield* execute(pg.url, "select 1 as one")).toEqual([{ one: 1 }])
     }).pipe(Effect.scoped)

@@ -35,8 +35,8 @@ const follow = (client: RealtimeClient.RealtimeClient["Service"]) =>
   Effect.gen(function* () {
     const seen = yield* Ref.make<ReadonlyArray<string>>([])
     yield* client.connection.pipe(
-      Stream.runForEach(({ reason, status }) =>
-        Ref.update(seen, (all) => [...all, `${status}: ${reason}`])
+      Stream.runForEach(({ message, status }) =>
+        Ref.update(seen, (all) => [...all, `${status}: ${message}`])
       ),
       Effect.forkScoped({ startImmediately: true })
     )
@@ -174,7 +174,7 @@ describe("RealtimeTest", () => {
         yield* TestClock.adjust("2 seconds")
         expect(statusOf(client)).toBe("open")
         expect((yield* states).filter((state) => state.startsWith("waiting"))).toEqual([
-          "waiting: closed with 1006"
+          "waiting: The connection was lost"
         ])
         expect(yield* told).toEqual([1])
       }).pipe(Effect.provide(system))
@@ -424,7 +424,7 @@ describe("RealtimeTest", () => {
         yield* test.publish(Orders, { n: 2 })
         yield* test.settle
         expect(yield* told).toEqual(["retention", 2])
-        expect(yield* states).toContain("waiting: closed with 1006")
+        expect(yield* states).toContain("waiting: The connection was lost")
       }).pipe(Effect.provide(system))
     )
   })

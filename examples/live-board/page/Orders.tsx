@@ -45,7 +45,7 @@ const Freshness = ({ board, stale }: FreshnessProps) => {
 }
 
 export const Orders = () => {
-  const { stale, value: board } = useOrders()
+  const { status, value: board } = useOrders()
   const adding = useAction()
   const counts = count(board)
   return (
@@ -54,7 +54,7 @@ export const Orders = () => {
         <div>
           <h2 id="orders">Orders</h2>
           {adding.error === undefined ? (
-            <Freshness board={board} stale={stale} />
+            <Freshness board={board} stale={status === "stale"} />
           ) : (
             <p className="freshness failure" role="alert">
               {adding.error}

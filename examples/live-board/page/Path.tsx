@@ -33,7 +33,7 @@ const sentence = (connection: Connection.State, source: Source): string => {
     case "waiting":
       return "The server cannot be reached"
     case "stopped":
-      return `The connection has ended: ${connection.reason}`
+      return `The connection has ended: ${connection.message}`
     default:
       return "Connecting to the server"
   }

@@ -10,6 +10,10 @@
  * the present state has to do by its times, whenever something may have changed. What arrives is handed
  * up at once, without a timer in between, because browsers hold back the timers of a hidden page.
  *
+ * A link is asked for a sign of life (`ping`) when the page has signalled, and when a request waits and
+ * nothing is heard. While the platform knows that there is no network, an attempt is made now and then
+ * only, in case it is wrong.
+ *
  * @since 0.1.0
  */
 import { clientLinger } from "../../internal/defaults.ts"
@@ -23,13 +27,16 @@ import {
   type ServerFrame
 } from "../../Frame.ts"
 import * as Protocol from "../../Protocol.ts"
-import { ConnectionStopped, Refused } from "../ClientError.ts"
+import { type ConnectionStopped, Refused, type TokenFailed } from "../ClientError.ts"
 import type { Options, State as Shown } from "../Connection.ts"
 import type { Readable } from "../Readable.ts"
 import * as Cell from "./cell.ts"
-import { onPageSignal, resolveUrl, type WebSocketLike } from "./platform.ts"
+import * as Platform from "./platform.ts"
+import * as Reasons from "./reasons.ts"
+import * as Requests from "./requests.ts"
 import type { Ask, State, Times, Written } from "./states.ts"
 import { millis, type Time } from "./time.ts"
+import * as Token from "./token.ts"
 
 type Welcome = FrameOf<ServerFrame, "welcome">
 
@@ -62,6 +69,8 @@ export interface Connection {
    * with a fresh token where that would.
    */
   readonly refused: (channel: string, refusal: RefusalFields) => Refused | undefined
+  /** Gives up a link that lives and does not do what it is for. */
+  readonly giveUp: (message: string) => void
   /** Looks at the link now, cuts a wait short, and leaves `stopped`. */
   readonly reconnect: () => void
   /** The error of whoever uses it, once it has stopped. */
@@ -80,14 +89,17 @@ const patience = 10_000
 /** After a signal the link has this long to answer a probe, in milliseconds. */
 const probePatience = 5000
 
+/** The same where there is no network, or where a request is overdue. */
+const shortPatience = 2000
+
+/** From one attempt to the next without a network, in milliseconds. */
+const offlineDelay = 30_000
+
 /** No timer is longer, so that waking from sleep is noticed this soon without any signal. */
 const slice = 5000
 
 /** This many closes with 4100-4199 in a row mean that fresh tokens do not help. */
 const maxRefusals = 3
-
-/** The close code of a link that was lost without one. */
-const lost = 1006
 
 /** The close code of an address that cannot be used. */
 const unusable = 4202
@@ -95,8 +107,10 @@ const unusable = 4202
 /** The close code of a client that was closed. */
 const closed = 1000
 
-const wanted = "needed"
-export const idle: Shown = { status: "idle", reason: "not needed" }
+export const idle: Shown = { status: "idle", ...Reasons.unused }
+
+/** The cause of a token that did not come in time. */
+const late = `no token within ${patience} ms`
 
 /** Between two states: the left one is over, and the next one not known yet. */
 const nowhere: State = { times: () => [] }
@@ -104,10 +118,11 @@ const nowhere: State = { times: () => [] }
 export const make = (
   options: Options,
   clock: Time,
-  above: () => ReadonlyArray<Above>
+  above: () => ReadonlyArray<Above>,
+  byDefault: NonNullable<Options["onError"]> = () => {}
 ): Effect.Effect<Connection, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const { after, fork, now, runSync } = clock
+    const { after, now, runSync } = clock
     const policy = options.backoff ?? Backoff.client
     const resetAfter = millis(policy.resetAfter)
     const jitter = (failures: number) => runSync(Backoff.jittered(policy, failures))
@@ -116,19 +131,22 @@ export const make = (
     const visible = Cell.make<Shown>(idle)
     const source = Cell.make<Protocol.SourceState>("up")
 
+    const tell = (error: ConnectionStopped | TokenFailed) =>
+      Platform.attempt(() => (options.onError ?? byDefault)(error), Platform.report)
+    const token = Token.make(options, clock, tell)
+
     let state = nowhere
 
     // What outlives a state.
     /** Why the last attempt ended. */
-    let reason = wanted
+    let because = Reasons.needed
+    /** When the last attempt was made, or the last session ended. */
+    let triedAt = -Infinity
     /** No attempt is made before. */
     let notBefore = 0
     let failures = 0
     /** Closes with 4100-4199 in a row. */
     let refusals = 0
-    let token: string | undefined
-    /** From then on a fresh token is asked for before the next attempt. */
-    let tokenUntil = 0
     /** Nothing needs the connection, and it is kept until then. */
     let idleAt = Infinity
 
@@ -169,7 +187,7 @@ export const make = (
       cancelFetch()
       left.down?.()
       // Between two states the page's signals are still heard.
-      if (next.check) stopSignals ??= (options.signals ?? onPageSignal)(check)
+      if (next.check) stopSignals ??= (options.signals ?? Platform.onPageSignal)(() => check())
       else if (next !== nowhere) {
         stopSignals?.()
         stopSignals = undefined
@@ -182,15 +200,19 @@ export const make = (
 
     const Waiting = () => {
       const until = clock.shown(notBefore)
-      const shown = { status: "waiting", reason, attempt: failures, until } as const
+      const shown = { status: "waiting", ...because, attempt: failures, until } as const
       enter(
         {
           times: () => [
             [idleAt < Infinity ? 0 : Infinity, Idle],
             [notBefore, attempt]
           ],
-          check: () => {
-            notBefore = 0
+          check: (asked) => {
+            const next =
+              Platform.isOffline() && !asked ? Math.max(notBefore, triedAt + offlineDelay) : 0
+            const isLater = next > notBefore
+            notBefore = next
+            if (isLater) Waiting()
           }
         },
         // A wait that is over at once is none.
@@ -199,20 +221,21 @@ export const make = (
     }
 
     const attempt = () => {
-      const shown = { status: "connecting", reason, attempt: failures + 1 } as const
-      if (options.token === undefined || now() < tokenUntil) Dialing(shown)
+      triedAt = now()
+      const shown = { status: "connecting", ...because, attempt: failures + 1 } as const
+      if (token.isGood()) Dialing(shown)
       else FetchingToken(shown)
     }
 
     const FetchingToken = (shown: Shown) => {
       const lateAt = now() + patience
       let delay: number | undefined
-      const failed = () => ended(lost, "the token callback failed", delay)
+      const failed = (cause: unknown) => ended(Reasons.lost, noToken(cause), delay)
       enter(
         {
           times: () => [
             [idleAt, Idle],
-            [lateAt, failed]
+            [lateAt, () => failed(late)]
           ],
           check: () => {
             delay = 0
@@ -220,27 +243,30 @@ export const make = (
         },
         shown
       )
-      fetchToken((fresh) => {
-        if (fresh === undefined) failed()
-        else if (needed()) Dialing(shown)
+      fetchToken(() => {
+        if (needed()) Dialing(shown)
         else Idle()
-      })
+      }, failed)
     }
 
     /** Also `Open`, which follows over the same socket. Both share the liveness of that link. */
     const Dialing = (shown: Shown) => {
-      let socket: WebSocketLike
+      let socket: Platform.WebSocketLike
       try {
-        const url = resolveUrl(typeof options.url === "function" ? options.url() : options.url)
+        const url = Platform.resolveUrl(
+          typeof options.url === "function" ? options.url() : options.url
+        )
         socket = new (options.webSocket ?? WebSocket)(url, [Protocol.subprotocol])
       } catch (error) {
         // An address that does not parse, or that this page may not open: trying again cannot help.
-        return ended(unusable, `${options.url}: ${error}`)
+        return ended(unusable, { reason: "address", message: `${options.url}: ${error}` })
       }
       /** Nothing heard until then means dead. */
       let deadAt = now() + patience
-      /** The page has signalled, and nothing was heard since. */
+      /** A sign of life was asked for, and nothing was heard since. */
       let probing = false
+      /** The page has signalled since then: it is looking, so the next attempt need not wait. */
+      let watched = false
       /** What the server said before it closed. */
       let complaint = ""
       /** The server's own delay before the next attempt, in milliseconds. */
@@ -252,28 +278,28 @@ export const make = (
       }
 
       const send = (frame: Written<ClientFrame>) => socket.send(JSON.stringify(frame))
-      const over = ({ code, reason }: { readonly code: number; readonly reason: string }) =>
-        ended(
-          code,
-          reason || complaint || `closed with ${code}`,
-          reconnectAfter ?? (probing ? 0 : undefined)
-        )
-      const dead = () => {
+      const over = (code: number, why: Reasons.Because) =>
+        ended(code, why, reconnectAfter ?? (watched ? 0 : undefined))
+      const giveUp = (why: Reasons.Because) => {
         // The peer will not answer `close`, and until then the system would keep the connection.
         socket.terminate?.()
-        over({ code: lost, reason: "nothing heard" })
+        over(Reasons.lost, why)
       }
+      const dead = () => giveUp(Reasons.silent)
       const times = (): Times => [
         [idleAt, Idle],
         [deadAt, dead]
       ]
-      const check = () => {
-        if (probing) return
+      const probe = (patience: number) => {
+        const asked = probing || state.request === undefined
         probing = true
+        deadAt = Math.min(deadAt, now() + patience)
+        if (!asked) send({ type: "ping" })
+      }
+      const check = () => {
+        watched = true
         // Also an attempt: it may have begun on a network that is gone.
-        deadAt = Math.min(deadAt, now() + probePatience)
-        // The reserved name can have no subscription; any answer shows that the link lives.
-        if (state.request) send({ type: "unsubscribe", id: 0, channel: "realtime" })
+        probe(Platform.isOffline() ? shortPatience : probePatience)
       }
       const down = () => {
         if (state.request) return
@@ -286,11 +312,11 @@ export const make = (
         source.set("up")
         // A listener may have closed the client.
         if (!socket.onmessage) return
-        let lastId = 0
-        const unanswered = new Map<number, (frame: ServerFrame) => void>()
+        let heardAt = 0
+        const requests = Requests.make((text) => socket.send(text), now)
         const request: Ask = (frame, onAnswer) => {
-          unanswered.set(++lastId, onAnswer)
-          send({ type: frame.type, id: lastId, ...(frame as object) } as ClientFrame)
+          requests.ask(frame, onAnswer)
+          look()
         }
 
         let renewAt = Infinity
@@ -303,27 +329,31 @@ export const make = (
         const tokenLives = (expires = Infinity) => {
           if (options.token === undefined) return
           renewals = 0
-          tokenUntil = now() + expires
+          token.goodUntil(now() + expires)
           renewIn(expires * 0.8)
         }
         /** The old one lives on, and this socket with it, for as long as the server lets them. */
         const renewLater = (retryAfter = jitter(++renewals)) => renewIn(retryAfter)
         const renew = () => {
-          if (asking) return renewed(undefined)
+          if (asking) return notRenewed(late)
           asking = true
           renewIn(patience)
-          fetchToken(renewed)
+          fetchToken(renewed, notRenewed)
         }
-        const renewed = (fresh: string | undefined) => {
+        const notRenewed = (cause: unknown) => {
           cancelFetch()
           asking = false
-          if (fresh === undefined) return renewLater()
+          noToken(cause)
+          renewLater()
+        }
+        const renewed = () => {
+          asking = false
           renewAt = Infinity
-          request({ type: "authenticate", token: fresh }, (answer) => {
+          request({ type: "authenticate", token: token.latest()! }, (answer) => {
             if (answer.type !== "error") {
               return tokenLives((answer as FrameOf<ServerFrame, "authenticated">).expires)
             }
-            tokenUntil = 0
+            token.goodUntil(0)
             renewLater(answer.retryAfter)
           })
         }
@@ -332,21 +362,19 @@ export const make = (
           if (frame.type === "ping") send({ type: "pong" })
           else if (frame.type === "bye") reconnectAfter = frame.reconnectAfter
           else if (frame.type === "status") source.set(frame.source)
-          else if ("id" in frame) {
-            const answered = unanswered.get(frame.id!)
-            unanswered.delete(frame.id!)
-            answered?.(frame)
-          } else if ("channel" in frame) {
+          else if ("id" in frame) requests.answered(frame.id!, frame)
+          else if ("channel" in frame) {
             for (const wing of above()) wing.receive?.(frame)
           }
         }
         heard = () => {
-          probing = false
-          deadAt = now() + welcome.ping + welcome.slack
+          probing = watched = false
+          heardAt = now()
+          deadAt = heardAt + welcome.ping + welcome.slack
         }
         heard()
         const openedAt = now()
-        reason = wanted
+        because = Reasons.needed
         tokenLives(welcome.expires)
         const mine: State = {
           check,
@@ -354,28 +382,32 @@ export const make = (
           renew: () => {
             if (!asking) renewIn(0)
           },
-          times: () => [...times(), [renewAt, renew]],
+          giveUp: (message) => giveUp({ reason: "unanswered", message }),
+          times: () => [
+            ...times(),
+            [renewAt, renew],
+            [probing ? Infinity : requests.overdueAt(heardAt), () => probe(shortPatience)]
+          ],
           down: () => {
             down()
+            triedAt = now()
             // A healthy session is forgiven what was before it.
             if (now() - openedAt >= resetAfter) failures = refusals = 0
             for (const wing of above()) wing.down()
           }
         }
-        enter(mine, { status: "open", reason: "welcome", session: welcome.session })
+        enter(mine, { status: "open", ...Reasons.welcomed, session: welcome.session })
         for (const wing of above()) if (state === mine) wing.open(welcome)
       }
 
       // What matters comes as `onclose`. The class of `ws` throws an error that nobody listens to.
       socket.onerror = () => {}
-      socket.onclose = over
+      socket.onclose = ({ code, reason }: { readonly code: number; readonly reason: string }) => {
+        over(code, Reasons.ofClose(code, reason || complaint, state.request !== undefined))
+      }
       socket.onopen = () => {
         deadAt = now() + patience
-        send({
-          type: "hello",
-          version: Protocol.version,
-          token: (options.token && token) || undefined
-        })
+        send({ type: "hello", version: Protocol.version, token: token.latest() })
       }
       socket.onmessage = ({ data }: { readonly data: unknown }) => {
         heard()
@@ -385,32 +417,21 @@ export const make = (
       enter({ times, check, down }, shown)
     }
 
-    /** Asks for a fresh token, which is `undefined` when that fails. No answer comes in another state. */
-    const fetchToken = (then: (fresh: string | undefined) => void) => {
-      cancelFetch = fork(
-        Effect.suspend(() => {
-          const given = options.token!()
-          return Effect.isEffect(given) ? given : Effect.promise(async () => given)
-        }).pipe(
-          Effect.catchCause(() => Effect.undefined),
-          Effect.map((fresh) => {
-            if (fresh !== undefined) {
-              token = fresh
-              tokenUntil = Infinity
-            }
-            then(fresh)
-          })
-        )
-      )
+    const fetchToken = (then: () => void, failed: (cause: unknown) => void) => {
+      cancelFetch = token.fetch(then, failed)
     }
+    const noToken = (cause: unknown): Reasons.Because => ({
+      reason: "token",
+      message: token.failed(cause).message
+    })
 
     /** The attempt or the session is over. The next one comes after `delay`, by default as the backoff says. */
-    const ended = (code: number, why: string, delay?: number) => {
+    const ended = (code: number, why: Reasons.Because, delay?: number) => {
       enter(nowhere)
-      reason = why
+      because = why
       const next = Protocol.closePolicy(code)
       if (next === "refresh") {
-        tokenUntil = 0
+        token.goodUntil(0)
         // A fresh token is worth one try at once.
         if (++refusals === 1) delay ??= 0
       } else refusals = 0
@@ -418,19 +439,22 @@ export const make = (
         Stopped(code)
       } else {
         failures++
-        notBefore = now() + Math.ceil(delay ?? jitter(failures))
+        const offline = Platform.isOffline()
+        notBefore = now() + Math.ceil(delay ?? (offline ? 0 : jitter(failures)))
+        if (offline) notBefore = Math.max(notBefore, triedAt + offlineDelay)
         Waiting()
       }
     }
 
     const Stopped = (code: number) => {
-      const stopped = new ConnectionStopped({ code, reason })
-      enter({ ...nowhere, stopped }, { status: "stopped", reason, code })
+      const stopped = Reasons.stopped(code, because)
+      enter({ ...nowhere, stopped }, { status: "stopped", ...because, code })
       for (const wing of above()) wing.end(stopped)
+      if (!isClosed) tell(stopped)
     }
 
-    const check = () => {
-      state.check?.()
+    const check = (asked = false) => {
+      state.check?.(asked)
       look()
     }
 
@@ -439,7 +463,7 @@ export const make = (
       Effect.sync(() => {
         isClosed = true
         if (state.stopped === undefined) {
-          reason = "closed"
+          because = Reasons.closed
           Stopped(closed)
         }
       })
@@ -458,12 +482,14 @@ export const make = (
       reconnect: () => {
         if (isClosed) return
         if (state.stopped !== undefined) {
-          failures = refusals = tokenUntil = notBefore = 0
-          reason = "reconnect"
+          failures = refusals = notBefore = 0
+          token.goodUntil(0)
+          because = Reasons.asked
           Idle()
         }
-        check()
+        check(true)
       },
+      giveUp: (message) => state.giveUp?.(message),
       stopped: () => state.stopped,
       linger,
       jitter,

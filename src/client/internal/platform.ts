@@ -24,6 +24,8 @@ export interface WebSocketLike {
 }
 
 /**
+ * The class of a WebSocket: that of a browser, of Node, or of `ws`.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -33,14 +35,17 @@ export type WebSocketConstructor = new (url: string, protocols: Array<string>) =
 export const resolveUrl = (url: string): string =>
   new URL(url, globalThis.location?.href).href.replace(/^http/, "ws")
 
-/** Calls `check` when the page is shown, restored or online again. */
+/** Whether the platform knows that there is no network. `false` where it cannot know. */
+export const isOffline = (): boolean => globalThis.navigator?.onLine === false
+
+/** Calls `check` when the page is shown or restored, goes offline, or is online again. */
 export const onPageSignal = (check: () => void): (() => void) => {
   const listening = new AbortController()
-  for (const type of ["visibilitychange", "pageshow", "online"]) {
+  for (const type of ["visibilitychange", "pageshow", "offline", "online"]) {
     globalThis.addEventListener?.(
       type,
       () => {
-        if (type === "online" || !document.hidden) check()
+        if (type.endsWith("line") || !document.hidden) check()
       },
       // The window hears what happens to its document only while capturing.
       { capture: true, signal: listening.signal }
@@ -63,8 +68,12 @@ export const inNextFrame = (run: () => void): void => {
   const frame = globalThis.requestAnimationFrame?.(once)
 }
 
-/** An error that nobody asked for: shown where uncaught errors are shown, and stops nothing. */
+/**
+ * An error that nobody asked for: shown where uncaught errors are shown, and stops nothing. Not of a
+ * connection that stopped (`ConnectionStopped`), however many listen: its client tells that once.
+ */
 export const report = (error: unknown): void => {
+  if ((error as { readonly _tag?: unknown } | null)?._tag === "ConnectionStopped") return
   if (globalThis.reportError) globalThis.reportError(error)
   else {
     queueMicrotask(() => {

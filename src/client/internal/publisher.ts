@@ -3,7 +3,9 @@
  *
  * It sends while the connection is open, never faster than the server announced, with a bounded number
  * unanswered. What the server asks to retry goes out again later; what was on its way when the link
- * went goes out again in order, under the same key.
+ * went goes out again in order, under the same key. A link that does not answer a publish in time is
+ * given up. The server is told how long each message still waits, so that it does nothing of one that
+ * has expired here.
  *
  * @since 0.1.0
  */
@@ -16,18 +18,20 @@ import {
   type InvalidPayload,
   PayloadTooLarge
 } from "../../RealtimeError.ts"
-import { AckTimeout } from "../ClientError.ts"
-import type { Failure, Message, PublishQueue, Queued, QueueFull } from "../PublishQueue.ts"
+import { InvalidKey, Refused } from "../ClientError.ts"
+import type { Failure, Message, PublishQueue, Queued, QueueFull, Size } from "../PublishQueue.ts"
+import * as Cell from "./cell.ts"
+import type { Readable } from "../Readable.ts"
 import type { Above, Connection } from "./connection.ts"
 import type { Time } from "./time.ts"
 
 /**
- * Why a publish did not happen. After `AckTimeout`, and after `Expired` with `sent`, it may have.
+ * Why a publish did not happen. After `Expired` with `sent` it may have.
  *
  * @category errors
  * @since 0.1.0
  */
-export type PublishError = Failure | InvalidChannelName | InvalidPayload | QueueFull
+export type PublishError = Failure | InvalidChannelName | InvalidKey | InvalidPayload | QueueFull
 
 /** Unanswered at once; with those of subscriptions fewer than the 100 that the protocol allows. */
 const maxUnanswered = 32
@@ -41,11 +45,34 @@ const defaultRetryAfter = 1000
 /** More messages than any server allows in a second. */
 const all = 1e9
 
-/** What the frame adds to the payload at most, in bytes: its keys, an id, a name and a key. */
-const envelopeBytes = 256
+/** What the frame adds to the payload and the key at most, in bytes: its names, numbers and a channel. */
+const envelopeBytes = 192
+
+const bytesOf = (text: string) => new TextEncoder().encode(text).length
+
+/**
+ * Options of `publish`.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface PublishOptions {
+  /**
+   * Makes it one effect with every other publish of the same key and payload on this channel by the
+   * same identity, also from before the page was loaded again: the server remembers keys of live channels
+   * for 10 minutes, those of durable channels as long as their events. 1-64 characters. Default: a random
+   * one.
+   */
+  readonly key?: string | undefined
+}
 
 export interface Publisher extends Above {
-  readonly publish: <A>(channel: Channel<A>, payload: A) => Effect.Effect<void, PublishError>
+  readonly publish: <A>(
+    channel: Channel<A>,
+    payload: A,
+    options?: PublishOptions
+  ) => Effect.Effect<void, PublishError>
+  readonly waiting: Readable<Size>
 }
 
 export const make = (
@@ -70,8 +97,8 @@ export const make = (
     })
   }
 
-  const tooLarge = ({ bytes, channel }: Message) => {
-    const limit = frameBytes - envelopeBytes
+  const tooLarge = ({ bytes, channel, key }: Message) => {
+    const limit = frameBytes - envelopeBytes - bytesOf(JSON.stringify(key))
     return bytes > limit ? new PayloadTooLarge({ channel, bytes, limit }) : undefined
   }
 
@@ -96,24 +123,31 @@ export const make = (
       pump()
     }
     const timer = after(ackMillis, () =>
-      done(Exit.fail(new AckTimeout({ channel, millis: ackMillis })))
+      connection.giveUp(`The server did not answer a publish within ${ackMillis} ms`)
     )
     unanswered.add(timer)
     const data: unknown = JSON.parse(json)
-    connection.request({ type: "publish", channel, key, data }, (answer) => {
+    const within = Math.ceil(message.left())
+    connection.request({ type: "publish", channel, within, key, data }, (answer) => {
       timer()
       if (answer.type !== "error") return done(Exit.void)
+      if (answer.code === "publish/expired") message.expire()
       const error = connection.refused(channel, answer)
       if (error !== undefined) return done(Exit.fail(error))
       unanswered.delete(timer)
-      message.retry()
+      const { code, message: sentence, retry, retryAfter } = answer
+      message.retry(new Refused({ channel, code, message: sentence, retry, retryAfter }))
       // Nothing goes out until then.
       spend(all, answer.retryAfter ?? defaultRetryAfter)
     })
   }
 
+  const waiting = Cell.make<Size>(queue.size())
   const moved = () => {
     connection.look()
+    const { bytes, messages } = queue.size()
+    const told = waiting.getSnapshot()
+    if (bytes !== told.bytes || messages !== told.messages) waiting.set({ messages, bytes })
     pump()
   }
 
@@ -122,14 +156,18 @@ export const make = (
   moved()
 
   return {
-    publish: (channel, payload) =>
+    waiting,
+    publish: (channel, payload, options) =>
       Effect.gen(function* () {
         const fault = channel.fault ?? connection.stopped()
         if (fault !== undefined) return yield* fault
         const json = yield* Effect.fromResult(toJson(channel, payload))
-        const bytes = new TextEncoder().encode(json).length
+        const bytes = bytesOf(json)
         // 128 random bits. `crypto.randomUUID` exists only on secure pages; this works on all.
-        const key = crypto.getRandomValues(new Uint32Array(4)).join("-")
+        const key = options?.key ?? crypto.getRandomValues(new Uint32Array(4)).join("-")
+        if (key.length > 64 || !/^[^\0\ud800-\udfff]+$/u.test(key)) {
+          return yield* new InvalidKey({ channel: channel.name, key })
+        }
         const message = { channel: channel.name, key, json, bytes }
         const error = tooLarge(message)
         if (error !== undefined) return yield* error

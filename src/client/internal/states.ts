@@ -35,14 +35,16 @@ export type Times = ReadonlyArray<readonly [at: number, act: () => void]>
 
 export interface State {
   readonly times: () => Times
-  /** The page has signalled. `Idle` and `Stopped` do not hear it. */
-  readonly check?: () => void
+  /** The page has signalled, or its user has `asked`. `Idle` and `Stopped` do not hear it. */
+  readonly check?: (asked?: boolean) => void
   /** `Dialing` and `Open`: lets go of the socket. Called once, when the next state has been entered. */
   readonly down?: () => void
   /** `Open` */
   readonly request?: Ask
   /** `Open`: renews the identity with a fresh token. */
   readonly renew?: () => void
+  /** `Open`: gives up a link that lives and does not do what it is for. */
+  readonly giveUp?: (message: string) => void
   /** `Stopped` */
   readonly stopped?: ConnectionStopped
 }

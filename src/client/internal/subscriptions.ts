@@ -6,14 +6,19 @@
  * compared with what is wanted now, so no order of coming, going and losing the link can leave the
  * two apart. Frames of a channel count only while its latest request is answered with `subscribed`.
  *
+ * A listener joins at any durable position. If its position is newer than the stream, the share holds its
+ * events until the stream has passed that position. If it is older, the share subscribes again from there,
+ * and every other member keeps its own position until the stream has passed it.
+ *
  * @since 0.1.0
  */
 import * as Result from "effect/Result"
 import type { Any, Channel } from "../../Channel.ts"
-import type { FrameOf, ServerFrame } from "../../Frame.ts"
+import type { FrameOf, ServerFrame, WireEvent } from "../../Frame.ts"
+import { covers, readDurable, seenEvent } from "../../internal/cursor.ts"
 import type { InvalidChannelName } from "../../RealtimeError.ts"
-import { Gap, type RealtimeEvent } from "../../RealtimeEvent.ts"
-import type { ConnectionStopped, Refused } from "../ClientError.ts"
+import { type Event, Gap, type RealtimeEvent } from "../../RealtimeEvent.ts"
+import { type ConnectionStopped, Refused } from "../ClientError.ts"
 import type { Above, ChannelFrame, Connection, RefusalFields } from "./connection.ts"
 import type { Time } from "./time.ts"
 
@@ -37,6 +42,12 @@ export interface Listener<in A> {
   readonly onEvents: (batch: ReadonlyArray<RealtimeEvent<A>>) => void
   /** The subscription is active, or moved without events: all that is committed from here on comes. */
   readonly onCursor?: ((cursor: string) => void) | undefined
+  /**
+   * The subscription is not active now: the link is away, or the server rejected it for now (`error`). The
+   * client subscribes again by itself, after `error.retryAfter`. Called once per change. The next call of
+   * `onEvents` or `onCursor` means that the subscription is active again.
+   */
+  readonly onInactive?: ((error: Refused | undefined) => void) | undefined
   /** Nothing follows; after `ConnectionStopped`, unless it begins again while the listener is there. */
   readonly onEnd: (error: SubscribeError) => void
 }
@@ -45,28 +56,45 @@ interface Member {
   readonly channel: Any
   readonly listener: Listener<unknown>
   /**
-   * The position it wants to go on from, until it was told whether it does; from then on `null`: it
-   * stands where its share stands. Without one it wants what the first answer gives, and misses nothing.
+   * Its own position, or `null` while it stands where the stream stands. `undefined`: it joins where the
+   * first answer says.
    */
   from: string | null | undefined
+  /** While its position is newer than the stream: the events that its position does not have. */
+  held: Array<RealtimeEvent<unknown>> | undefined
+  /** `undefined` while it is active, else the code of the refusal that it has received, or "". */
+  away: string | undefined
 }
+
+/** What a member receives in one step: events, and a cursor where the events do not carry it. */
+type Told = readonly [
+  member: Member,
+  batch: ReadonlyArray<RealtimeEvent<unknown>>,
+  cursor: string | undefined
+]
 
 /** One subscription on the wire. */
 interface Share {
-  readonly join: (member: Member & { readonly from: string | undefined }) => () => void
+  readonly join: (member: Member) => () => void
   /** One step from what the wire is to what is wanted. */
   readonly drive: () => void
   readonly down: () => void
   readonly receive: (frame: ChannelFrame) => void
   /** The connection has stopped; who stays is there when it begins again. */
   readonly stop: (error: SubscribeError) => void
+  readonly last: (channel: Any) => RealtimeEvent<unknown> | undefined
 }
 
 /** Unanswered requests at once; the protocol allows 100 for subscriptions and publishes together. */
 const maxRequests = 60
 
+/** Beyond so many held events the server replays them instead: it is the server's own bound of a replay. */
+const maxHeld = 10_000
+
 export interface Subscriptions extends Above {
   readonly listen: <A>(channel: Channel<A>, listener: Listener<A>, from?: string) => () => void
+  /** The last event that the open subscription of a channel delivered. */
+  readonly last: <A>(channel: Channel<A>) => Event<A> | undefined
 }
 
 export const make = (connection: Connection, { after, now }: Time): Subscriptions => {
@@ -84,12 +112,18 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     let asking = false
     /** The position sent with the latest `subscribe`. */
     let asked: string | undefined
-    /** The position of the last frame received. */
+    /** While it is on: the position of the last frame received. */
     let cursor: string | undefined
+    /** Where the stream stood before a replay for a new member, until it has passed that position again. */
+    let head: string | undefined
+    /** The last event at the head of the stream. */
+    let last: WireEvent | undefined
     /** When the subscription became active. */
     let since = Infinity
     /** Refusals in a row that said later. */
     let failures = 0
+    /** The latest refusal, while it holds. */
+    let refusal: Refused | undefined
     /** Nothing is asked until the server may have another answer; calling it ends that. */
     let resting: (() => void) | undefined
     /** Nobody listens any more, but somebody may come back; calling it ends that. */
@@ -98,19 +132,34 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     const drive = () => {
       if (asking || resting !== undefined) return
       if (members.size > 0) {
-        if (!on && up && unanswered < maxRequests) request("subscribe")
+        if (!on) {
+          if (up && unanswered < maxRequests) request("subscribe")
+        } else if (Array.from(members).some(isPassed)) {
+          head ??= cursor
+          request("unsubscribe")
+        }
       } else if (lingering === undefined) {
         if (on) request("unsubscribe")
         else shares.delete(name)
       }
     }
 
+    /** Whether the stream has passed the position that a member waits for. */
+    const isPassed = ({ from, held }: Member) =>
+      typeof from === "string" && held === undefined && covers(cursor!, from)
+
+    /** The oldest position of all members, or the first where they cannot be compared. */
+    const oldest = () => {
+      const all = [...new Set(Array.from(members, ({ from }) => from ?? []).flat())]
+      return all.find((one) => all.every((other) => covers(other, one))) ?? all[0]
+    }
+
     const request = (type: "subscribe" | "unsubscribe") => {
-      if (on) cursor = undefined
-      asked = cursor
+      keep()
+      asked = type === "subscribe" ? oldest() : undefined
       asking = true
       unanswered++
-      connection.request({ type, channel: name, cursor }, (answer) => {
+      connection.request({ type, channel: name, cursor: asked }, (answer) => {
         asking = false
         unanswered--
         if (answer.type === "subscribed") subscribed(answer)
@@ -121,13 +170,48 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       })
     }
 
-    /** Over a copy, because whoever is told may come and go meanwhile. */
+    /** The stream breaks off: each member keeps the position up to which it has received everything. */
+    const keep = () => {
+      for (const member of members) {
+        if (member.from === null) member.from = cursor
+        member.held = undefined
+      }
+    }
+
+    const over = () => {
+      keep()
+      on = asking = false
+      head = refusal = undefined
+    }
+
+    /** Over a copy, because a listener may leave or join meanwhile. */
     const each = (tell: (member: Member) => void) => {
       for (const member of Array.from(members)) if (members.has(member)) tell(member)
     }
 
+    /** Finds what all members receive before the first one receives it, because a listener may change anything. */
+    const tell = (find: (member: Member) => Told | undefined) => {
+      for (const told of Array.from(members, find)) {
+        if (told === undefined) continue
+        const [member, batch, at] = told
+        const { listener } = member
+        member.away = undefined
+        if (batch.length > 0 && members.has(member)) listener.onEvents(batch)
+        if (at !== undefined && members.has(member)) listener.onCursor?.(at)
+      }
+    }
+
+    /** Calls `onInactive` of each member that has not received this yet. */
+    const inactive = (error?: Refused) => {
+      const code = error?.code ?? ""
+      each((member) => {
+        if (member.away === code) return
+        member.away = code
+        member.listener.onInactive?.(error)
+      })
+    }
+
     const end = (error: SubscribeError) => {
-      on = false
       each((member) => {
         leave(member)
         member.listener.onEnd(error)
@@ -135,37 +219,48 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     }
 
     /** The server will not, or not now. */
-    const refused = (refusal: RefusalFields) => {
-      const error = connection.refused(name, refusal)
+    const refused = (answer: RefusalFields) => {
+      const error = connection.refused(name, answer)
       if (error !== undefined) return end(error)
       if (now() - since >= connection.resetAfter) failures = 0
       since = Infinity
+      const { code, message, retry, retryAfter = connection.jitter(++failures) } = answer
       resting?.()
-      resting = after(refusal.retryAfter ?? connection.jitter(++failures), () => {
+      resting = after(retryAfter, () => {
         resting = undefined
         drive()
       })
+      refusal = new Refused({ channel: name, code, message, retry, retryAfter })
+      inactive(refusal)
     }
 
     const gap = (reason: Gap["reason"], at: string) =>
       new Gap({ channel: name, reason, cursor: at })
 
-    /** Tells a member where it stands, and that it missed something if it wanted to stand elsewhere. */
-    const place = (member: Member, from: string | undefined, at: string) => {
-      const { listener } = member
-      if (member.from !== undefined && (member.from ?? asked) !== from)
-        listener.onEvents([gap("retention", at)])
-      member.from = null
-      if (members.has(member)) listener.onCursor?.(at)
+    /**
+     * Compares a member's position with the stream's. A member at `here` goes on with the stream, and the
+     * server cannot replay what follows `lost`. An older member receives nothing: the stream must go back
+     * first.
+     */
+    const place = (member: Member, here?: string, lost?: string): Told | undefined => {
+      const { from } = member
+      const at = cursor!
+      const isHere = from === undefined || (from === here && from !== lost)
+      const newer = isHere || from === lost ? undefined : covers(from!, at)
+      if (newer === undefined) member.from = null
+      else if (newer) member.held = []
+      else return undefined
+      return [member, newer || isHere ? [] : [gap("retention", at)], newer ? from! : at]
     }
 
-    const subscribed = (answer: FrameOf<ServerFrame, "subscribed">) => {
+    const subscribed = ({ cursor: at, state }: FrameOf<ServerFrame, "subscribed">) => {
       on = true
       since = now()
-      cursor = answer.cursor
-      each((member) =>
-        place(member, answer.state === "recovered" ? asked : undefined, answer.cursor)
-      )
+      cursor = at
+      refusal = undefined
+      const here = state === "recovered" ? asked : at
+      const lost = state === "reset" ? asked : undefined
+      tell((member) => place(member, here, lost))
     }
 
     /**
@@ -174,7 +269,8 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
      */
     const decode = (
       { decode }: Any,
-      { cursor, events }: FrameOf<ServerFrame, "events">,
+      events: ReadonlyArray<WireEvent>,
+      cursor: string,
       before: string
     ): ReadonlyArray<RealtimeEvent<unknown>> => {
       let date: Date
@@ -202,14 +298,58 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       })
     }
 
-    /** Decodes once per definition, not once per listener. */
-    const deliver = (frame: FrameOf<ServerFrame, "events">, before: string) => {
-      const decoded = new Map<object, ReadonlyArray<RealtimeEvent<unknown>>>()
-      each(({ channel, listener }) => {
-        const batch = decoded.get(channel.codec) ?? decode(channel, frame, before)
-        decoded.set(channel.codec, batch)
-        listener.onEvents(batch)
+    /** Makes one batch of held events, with the cursor `at` on the last one. */
+    const together = (
+      held: ReadonlyArray<RealtimeEvent<unknown>>,
+      at: string,
+      before: string
+    ): ReadonlyArray<RealtimeEvent<unknown>> =>
+      held.map((event, index) => {
+        const last = index === held.length - 1
+        return event._tag === "Gap"
+          ? gap(event.reason, last ? at : before)
+          : { ...event, cursor: last ? at : undefined }
       })
+
+    const received = (frame: Exclude<ChannelFrame, { readonly type: "ended" }>) => {
+      const before = cursor!
+      const at = frame.cursor
+      cursor = at
+      const events = frame.type === "events" ? frame.events : []
+      const isOld = seenEvent(readDurable(head ?? ""))
+      last = events.findLast((event) => !isOld(event)) ?? last
+      if (head !== undefined && covers(at, head) !== false) head = undefined
+
+      const gaps = frame.type === "gap" ? [gap(frame.reason, at)] : []
+      /** Decodes once per definition, not once per listener. */
+      const decoded = new Map<object, ReadonlyArray<RealtimeEvent<unknown>>>()
+      const broughtTo = ({ channel }: Member) => {
+        if (events.length === 0) return gaps
+        const batch = decoded.get(channel.codec) ?? decode(channel, events, at, before)
+        decoded.set(channel.codec, batch)
+        return batch
+      }
+      tell((member) => {
+        const { from, held } = member
+        let batch: Told[1]
+        if (from === null) batch = broughtTo(member)
+        else if (held === undefined) return place(member)
+        else {
+          const isBehind = seenEvent(readDurable(from!))
+          const isNew = (index: number) =>
+            events.length > 0 ? !isBehind(events[index]!) : !covers(from!, at)
+          for (const [index, event] of broughtTo(member).entries()) {
+            if (isNew(index)) held.push(event)
+          }
+          if (held.length > maxHeld) member.held = undefined
+          if (covers(at, from!) === false) return undefined
+          member.from = null
+          member.held = undefined
+          batch = together(held, at, from!)
+        }
+        return [member, batch, batch.length > 0 ? undefined : at]
+      })
+      drive()
     }
 
     const leave = (member: Member) => {
@@ -228,20 +368,19 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
         members.add(member)
         listeners++
         connection.look()
-        if (members.size === 1) {
-          lingering?.()
-          lingering = undefined
-          // Nobody was there to miss anything, unless the subscription is still on.
-          if (asking || !on) cursor = member.from
-        }
-        if (on && !asking && cursor !== undefined) place(member, cursor, cursor)
+        lingering?.()
+        lingering = undefined
+        // Events that the server replays for another member are old.
+        member.from ??= head
+        if (on && !asking) tell((one) => (one === member ? place(one, cursor) : undefined))
+        else if (refusal !== undefined) inactive(refusal)
         drive()
         return () => leave(member)
       },
       drive,
       down: () => {
-        on = asking = false
-        if (members.size === 0) cursor = undefined
+        over()
+        inactive()
         // What this server said need not hold for the next session.
         resting?.()
         resting = undefined
@@ -249,23 +388,12 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       },
       receive: (frame) => {
         if (asking || !on) return
-        if (frame.type === "ended") {
-          on = false
-          return refused(frame)
-        }
-        const before = cursor ?? frame.cursor
-        cursor = frame.cursor
-        if (frame.type === "events") {
-          if (frame.events.length > 0) deliver(frame, before)
-        } else {
-          each(({ listener }) =>
-            frame.type === "gap"
-              ? listener.onEvents([gap(frame.reason, frame.cursor)])
-              : listener.onCursor?.(frame.cursor)
-          )
-        }
+        if (frame.type !== "ended") return received(frame)
+        over()
+        refused(frame)
       },
-      stop: (error) => each(({ listener }) => listener.onEnd(error))
+      stop: (error) => each(({ listener }) => listener.onEnd(error)),
+      last: (channel) => last && decode(channel, [last], cursor ?? "", "")[0]
     }
   }
 
@@ -278,10 +406,20 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       }
       const shared = shares.get(name) ?? share(name)
       shares.set(name, shared)
-      const leave = shared.join({ channel, listener: listener as Listener<unknown>, from })
+      const leave = shared.join({
+        channel,
+        listener: listener as Listener<unknown>,
+        from,
+        held: undefined,
+        away: ""
+      })
       const stopped = connection.stopped()
       if (stopped !== undefined) listener.onEnd(stopped)
       return leave
+    },
+    last: <A>(channel: Channel<A>) => {
+      const last = shares.get(channel.name)?.last(channel)
+      return last?._tag === "Event" ? (last as Event<A>) : undefined
     },
     needed: () => listeners > 0,
     open: () => {

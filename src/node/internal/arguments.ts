@@ -1,8 +1,8 @@
 /**
- * What the class is given, looked at before anything connects: also for those who come without types.
+ * Checks the arguments of the class before anything connects, also for callers without types.
  *
- * Whatever the text of an argument shows is thrown from the constructor. What only PostgreSQL knows is
- * found out later, and told by `ready`.
+ * The constructor throws every fault that the text of an argument shows. `ready` rejects with those that
+ * only PostgreSQL can find.
  */
 import * as Data from "effect/Data"
 import * as Redacted from "effect/Redacted"
@@ -14,33 +14,33 @@ import { checkOptions, resolveLimits } from "../../server/internal/limits/limits
 import { secured } from "../../server/internal/link/pgLink.ts"
 import { patienceOf } from "../../server/internal/link/databaseRefusal.ts"
 import { count, invalid, InvalidOption } from "../../server/internal/options.ts"
-import { recent, together } from "../../server/internal/outbox/settings.ts"
+import { recent, together } from "../../server/internal/outbox/readerOptions.ts"
 import { schemaNameFault } from "../../server/internal/sql/schemaName.ts"
 import { allowAll } from "../../server/ServerOptions.ts"
 import type { Options } from "../Options.ts"
 
 /**
- * The server was told too little to start, or something that cannot be.
+ * The server cannot start: an argument or an option is missing or invalid.
  *
  * @category errors
  * @since 0.1.0
  */
 export class RefusedToStart extends Data.TaggedError("RefusedToStart")<{
   readonly reason: "NoAuthorize" | "NoDatabaseUrl" | "BadDatabaseUrl" | "NoHttpServer"
-  /** What exactly, where the reason does not say it. */
+  /** The details that the reason lacks. */
   readonly detail?: string | undefined
 }> {
   override get message(): string {
     return {
-      NoAuthorize: `NODE_ENV is "production" and there is no authorize: everybody could read every channel. Pass { authorize: ({ channel, action }) => boolean }, or { authorize: RealtimeServer.allowAll } for a server that is open on purpose.`,
+      NoAuthorize: `NODE_ENV is "production" and there is no authorize: every client could read every channel. Pass { authorize: ({ channel, action }) => boolean }, or { authorize: RealtimeServer.allowAll } for a server that is open on purpose.`,
       NoDatabaseUrl: `The database URL is missing. Pass a connection string such as postgres://user:password@host:5432/database; is DATABASE_URL set?`,
       BadDatabaseUrl: this.detail ?? "The database URL cannot be followed.",
-      NoHttpServer: `The first argument is ${this.detail ?? "something else"}, not an http.Server, which is what hears upgrade requests. Express, Koa, Connect: pass what app.listen(port) gives, or http.createServer(app). Fastify: pass app.server. NestJS: pass app.getHttpServer().`
+      NoHttpServer: `The first argument is ${this.detail ?? "something else"}, not an http.Server, which receives upgrade requests. Express, Koa, Connect: pass what app.listen(port) gives, or http.createServer(app). Fastify: pass app.server. NestJS: pass app.getHttpServer().`
     }[this.reason]
   }
 }
 
-/** Every option by its name: one that is misspelt would not be in force. */
+/** Every option by its name: a misspelt option would have no effect. */
 const names: Readonly<Record<keyof Options, true>> = {
   authenticate: true,
   authorize: true,
@@ -75,7 +75,7 @@ const kindOf = (value: unknown): string =>
         : typeof value
 
 const checkServer = (server: unknown): void => {
-  // An http2 server that takes HTTP/1 is one too, and has no class of its own.
+  // An http2 server that accepts HTTP/1 counts too, and has no class of its own.
   const isHttp =
     server instanceof HttpServer ||
     (server instanceof NetServer &&
@@ -147,7 +147,7 @@ export const checkArguments = (server: unknown, url: unknown, options: unknown):
   }
   for (const name of Object.keys(options)) {
     if (!Object.hasOwn(names, name)) {
-      // What stands there may be a secret under another name.
+      // The value may be a secret under another name.
       throw new InvalidOption({
         option: name,
         value: "not known",

@@ -1,8 +1,8 @@
 /**
- * A named consumer for code without Effect: it goes on after each failure, until it is stopped.
+ * A named consumer for code without Effect: it retries after each failure, until it is stopped.
  *
- * In: `Realtime.consume`, and what runs an Effect until it is told to stop. Out: a handle. The cursor and
- * the transaction are the work of `Realtime.consume`.
+ * In: a channel, `onEvents`, and a function that runs an Effect until a signal. Out: a handle. The cursor
+ * and the transaction are those of `Realtime.consume`.
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
 import * as Cause from "effect/Cause"
@@ -25,10 +25,10 @@ import { openTransaction, transactionError, type TransactionError } from "./tran
 type Durable<A> = Channel<A, boolean, string, "durable">
 type Services = OutboxReader | PgClient
 
-/** What `onEvents` threw: wrapped, because it may be an error that `Realtime.consume` knows. */
+/** Wraps what `onEvents` threw, which may be an error that `Realtime.consume` handles itself. */
 class BatchFailed extends Data.TaggedError("BatchFailed")<{ readonly error: unknown }> {}
 
-/** Throws `InvalidOption`, `InvalidChannelName`, `NotDurable` and, where no outbox is read, `NoOutbox`. */
+/** Throws `InvalidOption`, `InvalidChannelName`, `NotDurable`, and `NoOutbox` on a server without a reader. */
 export const checkConsumer = <A>(
   channel: Durable<A>,
   options: ConsumeOptions<A>,
@@ -62,12 +62,12 @@ export const checkConsumer = <A>(
   if (!isStart) throw invalid("start", start, `"now", "oldest" or { cursor }`)
 }
 
-/** Tells the batch in hand from the time between two. */
+/** Whether `onEvents` has a batch whose transaction is open. */
 interface Hand {
   busy: boolean
-  /** Runs when the batch in hand is committed or rolled back. */
+  /** Runs when the transaction of the batch has ended. */
   onIdle: () => void
-  /** Rolls the batch in hand back. */
+  /** Rolls the batch back. */
   readonly givenUp: AbortSignal
 }
 
@@ -107,7 +107,7 @@ const handled = <A>(
     onFailed(failed())
   })
 
-/** Consumes until it is interrupted, or until its name or channel is refused. */
+/** Consumes until an interruption, or until the name or the channel is rejected. */
 const consuming = <A>(
   channel: Durable<A>,
   options: ConsumeOptions<A>,
@@ -116,8 +116,8 @@ const consuming = <A>(
   Effect.gen(function* () {
     const { name, onError, start } = options
     let queryFailed: TransactionError | undefined
-    /** A query that failed is why PostgreSQL refuses what comes after it. */
-    const said = (error: unknown): unknown =>
+    /** PostgreSQL rejects all queries after a failed one, so the failed one is the reason. */
+    const reasonOf = (error: unknown): unknown =>
       error instanceof BatchFailed
         ? error.error
         : isSqlError(error)
@@ -144,7 +144,7 @@ const consuming = <A>(
             return yield* Effect.fail(lasting.value)
           }
           if (Cause.hasInterrupts(cause) || hand.givenUp.aborted) return yield* Effect.interrupt
-          const error = said(Cause.squash(cause))
+          const error = reasonOf(Cause.squash(cause))
           if (onError !== undefined) {
             yield* Effect.try({ try: () => onError(error), catch: (thrown) => thrown }).pipe(
               Effect.catch((thrown) =>
@@ -155,20 +155,20 @@ const consuming = <A>(
           const text = error instanceof Error ? error.message : String(error)
           return {
             text: (delay) =>
-              `The consumer "${name}" has rolled back its batch and tries it again in ${delay} ms: ${text}`,
+              `The consumer "${name}" has rolled its batch back and retries it in ${delay} ms: ${text}`,
             known: onError !== undefined
           }
         })
     )
   })
 
-/** How a consumer runs: until the signal, or until what runs it is closed. */
+/** Runs a consumer until the signal, or until its server closes. */
 export type Run = <E>(
   effect: Effect.Effect<never, E, Services>,
   signal: AbortSignal
 ) => Promise<Exit.Exit<never, unknown>>
 
-/** Starts it. `finishMillis`: how long a batch in hand may take once it is stopped. */
+/** Starts a consumer. `finishMillis` is the time that a batch has to commit after `stop`. */
 export const startConsumer = <A>(
   channel: Durable<A>,
   options: ConsumeOptions<A>,
@@ -189,7 +189,7 @@ export const startConsumer = <A>(
     throw Cause.squash(exit.cause)
   })
   const ended = done.catch((error: unknown) => {
-    // Said here too, for a caller that does not await `done`.
+    // For an application that does not await `done`.
     Effect.runFork(Effect.logError(`The consumer "${options.name}" has ended`, error))
   })
   const stop = async () => {
@@ -212,5 +212,5 @@ export const startConsumer = <A>(
   return { done, stop, [Symbol.asyncDispose]: stop }
 }
 
-/** Why a batch was rolled back whose consumer was stopped. */
-const stopped = new Error("The consumer was stopped while its batch was in hand.")
+/** The failure of a batch that did not commit in time after `stop`. */
+const stopped = new Error("The consumer was stopped before its batch was committed.")

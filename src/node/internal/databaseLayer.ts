@@ -1,5 +1,5 @@
 /**
- * What the class holds of the database: the pool, the link, and the reader of the outbox.
+ * The layers of the class that connect to the database: the pool, the link, and the reader of the outbox.
  *
  * In: the database URL and the options. Out: one layer. A server without durable channels has no reader.
  */
@@ -17,7 +17,7 @@ import * as OutboxReader from "../../server/OutboxReader.ts"
 import * as PgNotificationSource from "../../server/PgNotificationSource.ts"
 import type { Options } from "../Options.ts"
 
-/** What of the options is about the database. */
+/** The options that concern the database. */
 type Given = Pick<
   Options,
   | "listenUrl"
@@ -59,7 +59,7 @@ export const databaseLayer = (
       return socket
     }
   })
-  // One more connection, and the installed objects: only for who asks for them.
+  // It needs one more connection and the installed objects, so only when a channel is durable.
   const outbox = channels.some(keeps)
     ? OutboxReader.layer({
         readUrl: direct,
@@ -72,7 +72,7 @@ export const databaseLayer = (
         maxReplayQueue,
         maxReplayMemory
       })
-    : // Who asks for the reader has looked whether it is there.
+    : // Code that uses the reader checks first that a channel is durable.
       (Layer.empty as unknown as ReturnType<typeof OutboxReader.layer>)
   return Layer.merge(source, outbox).pipe(Layer.provideMerge(pool))
 }

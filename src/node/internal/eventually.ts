@@ -1,9 +1,9 @@
-/** What a callback of the application gave, as an Effect. */
+/** Runs a callback of the application that may give a value, a Promise or an Effect. */
 import * as Effect from "effect/Effect"
 import { AuthRefused } from "../../server/ServerOptions.ts"
 import type { Eventually } from "../Options.ts"
 
-/** `AuthRefused` is an answer, however it comes; anything else that is thrown is a defect. */
+/** A thrown `AuthRefused` rejects the client. Any other defect stays a defect. */
 export const eventually = <A>(
   evaluate: () => Eventually<A, AuthRefused>
 ): Effect.Effect<A, AuthRefused> =>

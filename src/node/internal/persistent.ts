@@ -1,8 +1,8 @@
 /**
- * Builds a layer again and again until it is there.
+ * Builds a layer, and retries until it succeeds.
  *
- * The layers end with an error where waiting does not help them; a server that stands in somebody else's
- * process cannot end that, and is mended when somebody mends the database.
+ * The layers fail with an error when waiting cannot help. A server in an application's process must not
+ * end it, so it retries and starts once an operator has repaired the database.
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -13,15 +13,18 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 
 export interface PersistentOptions<in E> {
-  /** From the start of one try to the start of the next; one that takes longer is followed by the next. */
+  /**
+   * From the start of one attempt to the start of the next. After an attempt that takes longer the next
+   * starts at once.
+   */
   readonly every: Duration.Input
-  /** Whether another try may end otherwise. */
+  /** Whether a later attempt may succeed. */
   readonly mayPass: (error: E) => boolean
-  /** Runs after each try that may end otherwise, with the milliseconds until the next. */
+  /** Runs after each attempt that may succeed later, with the milliseconds until the next. */
   readonly onFailed: (error: E, next: number) => Effect.Effect<void>
 }
 
-/** Fails only with what does not pass. */
+/** Fails only with an error that does not pass. */
 export const persistent = <A, E>(
   layer: Layer.Layer<A, E>,
   options: PersistentOptions<E>
@@ -33,7 +36,7 @@ export const persistent = <A, E>(
       while (true) {
         const from = yield* Clock.currentTimeMillis
         const attempt = yield* Scope.fork(scope)
-        // Built anew: what failed would be remembered.
+        // A fresh layer, because Effect would remember the failed one.
         const exit = yield* Effect.exit(Layer.buildWithScope(Layer.fresh(layer), attempt))
         if (Exit.isSuccess(exit)) return exit.value
         yield* Scope.close(attempt, exit)

@@ -1,7 +1,7 @@
 /**
- * The state of a page, read by a query that is a text.
+ * The state of a page, read by the text of a query.
  *
- * In: what `snapshot` of the class is given. Out: the rows with their cursor.
+ * In: the arguments of `snapshot` of the class. Out: the rows with their cursor.
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
@@ -19,7 +19,7 @@ type StateError =
   | InvalidOption
   | TransactionError
 
-/** Without a Schema a row is what JSON makes of it. */
+/** Without a Schema each row has its JSON values. */
 export const readState = <A, I>(
   text: string,
   values: ReadonlyArray<unknown> = [],
@@ -33,7 +33,7 @@ export const readState = <A, I>(
       return yield* invalid("values", values, "a list of the values of $1, $2, ...")
     }
     const sql = yield* PgClient
-    // It becomes a subquery, which has no semicolon.
+    // The query becomes a subquery, which has no semicolon at its end.
     const query = sql.unsafe(text.replace(/[;\s]+$/, ""), values)
     const schema = (row ?? Schema.Unknown) as Schema.Codec<A, I>
     return yield* Realtime.snapshot(Realtime.rows(schema, query))

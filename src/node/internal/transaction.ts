@@ -1,8 +1,8 @@
 /**
- * Queries for code without Effect: on the class's pool, or inside of a transaction that is open.
+ * The transaction of a batch, for code without Effect.
  *
- * In: the text of a query and its values. Out: rows, or `TransactionError`. Who opens and commits the
- * transaction is another file's work.
+ * In: the text of a query and its values. Out: rows, or `TransactionError`. `Realtime.consume` begins and
+ * commits the transaction.
  */
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Cause from "effect/Cause"
@@ -14,31 +14,33 @@ import { sqlMessage, sqlState } from "../../server/internal/link/sqlState.ts"
 import type { Transaction } from "../Options.ts"
 
 /**
- * A query of `snapshot` or of a consumer's transaction failed, and its transaction is rolled back.
+ * A query of `snapshot` or of a consumer's transaction failed, and PostgreSQL rolls the transaction back.
  *
- * - `query`: PostgreSQL refused it, or the session was lost on the way; `code` and `detail` say which.
- * - `ended`: it was asked after `onEvents` had settled, or after the consumer was stopped.
+ * - `query`: PostgreSQL rejected the query, or the session was lost; see `code` and `detail`.
+ * - `ended`: `query` was called after `onEvents` had settled, or after the consumer was stopped.
  *
  * @category errors
  * @since 0.1.0
  */
 export class TransactionError extends Data.TaggedError("TransactionError")<{
+  /** Which of both. */
   readonly reason: "query" | "ended"
-  /** The SQLSTATE of PostgreSQL, e.g. `23505`, or the code of the socket, where there is one. */
+  /** The SQLSTATE of PostgreSQL, e.g. `23505`, or the code of the socket, if there is one. */
   readonly code: string | undefined
-  /** What PostgreSQL or the socket said. */
+  /** The message of PostgreSQL or of the socket. */
   readonly detail: string
+  /** The error of the driver. */
   readonly cause?: unknown
 }> {
   override get message(): string {
     const { code, detail, reason } = this
     return reason === "ended"
       ? "The transaction has ended, so the query was not sent. Await each query inside of onEvents."
-      : `A query failed, and its transaction is rolled back: ${detail}${code === undefined ? "" : ` (${code})`}.`
+      : `A query failed, and PostgreSQL rolls its transaction back: ${detail}${code === undefined ? "" : ` (${code})`}.`
   }
 }
 
-/** What the driver says, for code that does not know it. */
+/** The error of the driver, for code without Effect. */
 export const transactionError = (error: unknown): TransactionError =>
   new TransactionError({
     reason: "query",
@@ -50,18 +52,18 @@ export const transactionError = (error: unknown): TransactionError =>
 const ended = () =>
   new TransactionError({ reason: "ended", code: undefined, detail: "The transaction has ended" })
 
-/** A transaction as `onEvents` is given it, and what ends it. */
+/** The transaction that `onEvents` receives, and the functions that end it. */
 export interface OpenTransaction {
   readonly transaction: Transaction
-  /** The first query that failed: after it PostgreSQL answers every other one `25P02`. */
+  /** The first failed query: PostgreSQL rejects all queries after it with `25P02`. */
   readonly failed: () => TransactionError | undefined
-  /** Sends no more queries. Settles when those that were sent are answered. */
+  /** Sends no more queries, and waits for the answers of those that were sent. */
   readonly end: () => Promise<void>
-  /** The same, and does not wait for the answers. */
+  /** Sends no more queries, and interrupts those that were sent. */
   readonly cut: () => void
 }
 
-/** `context`: of an Effect that runs inside of the transaction. */
+/** `context` is that of an Effect inside of the transaction. */
 export const openTransaction = (
   client: PgClient,
   context: Context.Context<never>
@@ -88,7 +90,7 @@ export const openTransaction = (
       query: (text, values = []) => {
         if (!open) return Promise.reject(ended())
         const answer = send(text, values)
-        // One that the caller does not await rolls the batch back like any other.
+        // The failure of a query that the caller does not await rolls the batch back too.
         const settled = answer.then(
           () => void pending.delete(settled),
           () => void pending.delete(settled)

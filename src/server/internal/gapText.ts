@@ -1,18 +1,18 @@
 /**
- * Gaps as the database writes them: texts among the payloads of a channel that are no payload.
+ * Gaps as the database writes them: texts in a channel that are not payloads.
  *
- * Each is JSON, so that tools which read NOTIFY or the outbox by themselves go on, and begins with a
- * space, which nothing that makes JSON writes: a payload never looks like one. The reader of a channel
- * compares the text before it parses it.
+ * Each is JSON, so that other tools that read NOTIFY or the outbox can still parse it. It begins with a
+ * space, which no writer of JSON does, so a payload never looks like one. The reader of a channel compares
+ * the text before it parses it.
  */
 
-/** What is told when no event can say what happened. */
+/** The text of each kind of gap. */
 export const gapTexts = {
-  /** All rows of the table are gone. */
+  /** The table was truncated. */
   truncate: ` {"operation":"TRUNCATE"}`,
-  /** Changes may have passed by the triggers: `realtime.tell_gap`. */
+  /** Changes may have bypassed the triggers: `realtime.tell_gap`. */
   source: ` {"operation":"GAP"}`,
-  /** A trigger could not tell what it saw. */
+  /** A trigger could not describe a change. */
   invalid: ` {"operation":"UNKNOWN"}`
 } as const
 
@@ -23,7 +23,7 @@ const reasons = new Map(
   ])
 )
 
-/** Why there is a gap, when the text tells one. */
+/** The reason of a gap, or `undefined` for a payload. */
 export const gapOf = (text: string): keyof typeof gapTexts | undefined =>
-  // A payload of an event is told apart by its first character.
+  // A payload never begins with a space.
   text.charCodeAt(0) === 32 ? reasons.get(text.trimEnd()) : undefined

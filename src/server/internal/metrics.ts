@@ -1,19 +1,19 @@
-/** Every metric of the server wing: its name, its unit, and what it tells. */
+/** Every metric of the server wing: its name, its unit, and what it measures. */
 import * as Metric from "effect/Metric"
 
-/** Messages that did not match their channel's schema and were told as gaps. */
+/** Messages that did not match their channel's schema and were delivered as gaps. */
 export const notificationsInvalid = Metric.counter("effect_realtime_notifications_invalid_total", {
-  description: "Messages told as gaps because they did not match their channel's schema",
+  description: "Messages delivered as gaps because they did not match their channel's schema",
   incremental: true
 })
 
 /**
- * How full PostgreSQL's queue of notifications is, 0 to 1, as a node saw it that reads the outbox and
- * does upkeep. It is one queue for all databases of a server; when it is full, every transaction that
- * notifies fails.
+ * How full PostgreSQL's notification queue is, 0 to 1, as read by a node that does the upkeep of the
+ * outbox. All databases of a server share one queue. When it is full, every transaction that notifies
+ * fails.
  */
 export const notificationQueue = Metric.gauge("effect_realtime_notification_queue_ratio", {
-  description: "How full PostgreSQL's queue of notifications is, 0 to 1"
+  description: "How full PostgreSQL's notification queue is, 0 to 1"
 })
 
 /** WebSocket sessions open now. */
@@ -28,11 +28,12 @@ export const backlogsDropped = Metric.counter("effect_realtime_backlogs_dropped_
 })
 
 /**
- * Upgrades, sessions and requests that were refused or ended. The attribute `reason` is the name of
+ * Upgrades, sessions and requests that the server rejected or ended. The attribute `reason` is the name of
  * the limit that was crossed, as in the options (`subscribeRate`, `maxSessionsPerAddress`, ...), or else
- * what was answered: an error code (`auth/invalid`), a close code (`4101`), an HTTP status (`403`), or
- * `reset` for a cursor that could not be honoured, `replay` for one whose messages could not be read,
- * `upgrade-untaken` for an upgrade request of no door that no other listener answered within 10 s.
+ * the answer: an error code (`auth/invalid`), a close code (`4101`), or an HTTP status (`403`). Further
+ * values: `reset` for a cursor from which a client could not resume, `replay` for one whose messages could
+ * not be read, `upgrade-untaken` for an upgrade request of no door that no other listener answered within
+ * 10 s.
  */
 export const refused = Metric.counter("effect_realtime_refused_total", {
   description: "Upgrades, sessions and requests refused or ended, by reason",

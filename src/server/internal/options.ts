@@ -1,8 +1,8 @@
 /**
- * What an option must be, looked at before anything begins: also for those who come without types. A number
- * that is none limits nothing, and a time that is none is over at once.
+ * Validates options before anything starts, also options from JavaScript, which has no types: a limit of
+ * `NaN` would limit nothing, and a timeout of `NaN` would expire at once.
  *
- * In: the name of an option and what was given for it. Out: the value in force, or `InvalidOption` thrown.
+ * In: the name of an option and its value. Out: the value in force, or `InvalidOption` thrown.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -12,7 +12,7 @@ import { inspect } from "node:util"
 import type * as Backoff from "../../Backoff.ts"
 
 /**
- * An option cannot be what it is. Said at start, never at the first client.
+ * An option has a value that is not allowed. Raised when the server starts, never at the first client.
  *
  * @category errors
  * @since 0.1.0
@@ -20,9 +20,9 @@ import type * as Backoff from "../../Backoff.ts"
 export class InvalidOption extends Schema.TaggedError<InvalidOption>()("InvalidOption", {
   /** The option, e.g. `limits.maxSessions`. */
   option: Schema.String,
-  /** What it is, as text; never a secret. */
+  /** The value, as text; never a secret. */
   value: Schema.String,
-  /** What it must be. */
+  /** What the value must be. */
   expected: Schema.String
 }) {
   override get message(): string {
@@ -30,26 +30,26 @@ export class InvalidOption extends Schema.TaggedError<InvalidOption>()("InvalidO
   }
 }
 
-/** What to say of a value that is no secret. */
+/** The error for a value that is not a secret. */
 export const invalid = (option: string, value: unknown, expected: string): InvalidOption => {
   const text = typeof value === "string" ? JSON.stringify(value) : inspect(value, { depth: 0 })
   return new InvalidOption({ option, value: text, expected })
 }
 
-/** Runs what throws `InvalidOption` and nothing else. */
+/** Runs a function that throws `InvalidOption` and nothing else. */
 export const checked = <A>(evaluate: () => A): Effect.Effect<A, InvalidOption> =>
   Effect.try({ try: evaluate, catch: (error) => error as InvalidOption })
 
 export interface CountRange {
-  /** Default 1. */
+  /** The lowest value. Default 1. */
   readonly least?: number
-  /** Default: the highest whole number that is exact. */
+  /** The highest value. Default: the highest whole number that is exact. */
   readonly most?: number
-  /** Whether `Infinity` is one, default `true`. */
+  /** Whether `Infinity` is allowed, default `true`. */
   readonly unlimited?: boolean
 }
 
-/** A whole number of something. */
+/** Validates a whole number. */
 export const count = (
   option: string,
   value: number,
@@ -63,9 +63,9 @@ export const count = (
 }
 
 export interface TimeRange {
-  /** In milliseconds, default 1. */
+  /** The shortest duration in milliseconds, default 1. */
   readonly least?: number
-  /** Whether for ever is one, default `false`. */
+  /** Whether an infinite duration is allowed, default `false`. */
   readonly endless?: boolean
 }
 
@@ -80,7 +80,7 @@ const units: ReadonlySet<string> = new Set<keyof Duration.DurationObject>([
   "nanoseconds"
 ])
 
-/** `Duration` takes what is no number, and an object without a unit, for no time at all. */
+/** `Duration` reads `NaN`, and an object without a unit, as zero. */
 const isNothing = (input: unknown): boolean => {
   if (typeof input !== "object" || input === null) return Number.isNaN(input)
   if (Duration.isDuration(input)) return false
@@ -92,7 +92,7 @@ const isNothing = (input: unknown): boolean => {
   )
 }
 
-/** A time, in milliseconds. */
+/** Validates a duration. Returns milliseconds. */
 export const millis = (
   option: string,
   value: Duration.Input,
@@ -105,7 +105,7 @@ export const millis = (
   throw invalid(option, value, expected)
 }
 
-/** When to try again. A first try may come at once; those that follow it never do for ever. */
+/** Validates a backoff policy. Only the first delay may be zero, and no delay may be infinite. */
 export const backoff = (policy: Backoff.Policy): Backoff.Policy => {
   if (typeof policy !== "object" || policy === null) {
     throw invalid("backoff", policy, "times by their names, such as Backoff.link")
@@ -120,10 +120,10 @@ export const backoff = (policy: Backoff.Policy): Backoff.Policy => {
   return policy
 }
 
-/** So many per second on average, so many at once. */
+/** A rate with a burst. */
 export interface Rate {
-  /** Tokens that come back per second. */
+  /** Tokens added per second. */
   readonly perSecond: number
-  /** The most that are there at once. */
+  /** The most tokens held at once. */
   readonly burst: number
 }

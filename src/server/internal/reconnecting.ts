@@ -1,10 +1,9 @@
 /**
- * The loop of whatever must outlive its failures: it runs an attempt, and after each failure waits as the
- * policy says and runs it again.
+ * The retry loop of sources and readers: it runs an attempt, waits after a failure as the policy says, and
+ * runs the attempt again.
  *
- * In: the attempt, and what its caller makes of a failure. Out: what an attempt returns, or a failure that
- * the caller lets through; between two attempts a line in the log. What a failure means, and what that line
- * says, is left to the caller.
+ * In: the attempt, and a function from a failure to a pause and a log line. Out: the result of an attempt,
+ * or a failure that this function passes on. The loop logs one line between two attempts.
  */
 import type * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -12,13 +11,13 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Backoff from "../../Backoff.ts"
 
-/** What the caller makes of a failure that is not let through. */
+/** What to do after a failure that is retried. */
 export interface Pause {
-  /** The wait in milliseconds, given what the policy says; without it, that. */
+  /** The wait in milliseconds, from the policy's wait; default: the policy's wait. */
   readonly delay?: (usual: number) => number
-  /** What the log says of the failure, so many milliseconds before the next attempt. */
+  /** The log line, from the milliseconds until the next attempt. */
   readonly text: (delay: number) => string
-  /** The log has it already, and says it for debugging only. */
+  /** The same line was logged before: log it at level debug. */
   readonly known?: boolean
 }
 
@@ -29,8 +28,8 @@ export type Reconnecting = <A, E, R, E2, R2>(
 ) => Effect.Effect<A, E2, R | R2>
 
 /**
- * Failures in a row are counted over all calls of what this gives. An attempt was healthy since it ran
- * `onUp`, or, `fromStart`, since the wait before it.
+ * Makes a loop. It counts consecutive failures over all its calls. An attempt counts as healthy since it
+ * ran `onUp`; with `fromStart`, since the wait before it ended.
  */
 export const make = (
   policy: Backoff.Policy,

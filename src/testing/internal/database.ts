@@ -1,6 +1,6 @@
 /**
- * The database of the system in memory: a source of live channels and a table of durable ones, which
- * are lost and come back together, and to which others write also while no server hears them.
+ * The database of the system in memory: a source of live channels and a table of durable ones. Both are
+ * lost and restored together. Other programs write to them also while no server is connected.
  *
  * @since 0.1.0
  */
@@ -13,7 +13,7 @@ import { formatPosition, whole } from "../../server/internal/outbox/position.ts"
 import * as MemorySource from "../../server/MemorySource.ts"
 import { NotificationSource, SourceError } from "../../server/NotificationSource.ts"
 
-/** Everything happens by the clock of the system. */
+/** All its times follow the clock of the system. */
 export const make = (clock: Clock.Clock) =>
   Effect.gen(function* () {
     const memory = yield* Layer.build(Layer.fresh(MemorySource.layer))

@@ -1,8 +1,8 @@
 /**
- * Knows when the fibers of a system have nothing left to do but wait.
+ * Finds out when the fibers of a system only wait.
  *
- * A scheduler that counts what it was given and has not run. Fibers that were started with another
- * scheduler, and promises, are not seen; they get a few turns of the event loop to show themselves.
+ * It is a scheduler that counts the tasks that it received and has not run. It does not see promises and
+ * fibers of another scheduler, so it waits a few turns of the event loop for them.
  *
  * @since 0.1.0
  */
@@ -11,7 +11,7 @@ import * as Scheduler from "effect/Scheduler"
 
 export interface Idle {
   readonly scheduler: Scheduler.Scheduler
-  /** Completes when nothing was to do for so many turns of the event loop in a row. */
+  /** Completes after so many turns of the event loop in a row without a task. */
   readonly quiet: (turns: number) => Effect.Effect<void>
 }
 
@@ -35,7 +35,7 @@ export const make: Effect.Effect<Idle> = Effect.map(Scheduler.Scheduler, (base) 
         }
       }
     },
-    // On the scheduler below: it must not be kept busy by its own looking, nor by another's.
+    // On the scheduler below, so that its own checks and those of others do not count as tasks.
     quiet: (turns) =>
       Effect.gen(function* () {
         for (let quiet = 0; quiet < turns; quiet++) {

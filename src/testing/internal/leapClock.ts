@@ -1,9 +1,9 @@
 /**
- * A clock that can leap, as the clock of a machine does that slept.
+ * A clock that can leap, like the clock of a machine that slept.
  *
- * It follows another clock, the test's or the real one. A leap moves what time it is without passing
- * through the moments between: the sleeps that ended meanwhile end late, all at once, in the order in
- * which they were due. Sleeps on the clock below are not moved.
+ * It follows another clock, the test's or the real one. A leap changes the time without passing through
+ * the moments between: sleeps that were due meanwhile end late, all at once, in the order in which they
+ * were due. Sleeps on the clock below are not affected.
  *
  * @since 0.1.0
  */
@@ -19,15 +19,15 @@ export interface LeapClock extends Clock.Clock {
 interface Sleep {
   readonly due: number
   readonly wake: () => void
-  /** Gives the sleep on the clock below back. */
+  /** Cancels the sleep on the clock below. */
   readonly interrupt: () => void
 }
 
 const nanosPerMilli = 1_000_000n
 
 /**
- * `afterwards` runs after each sleep, where the clock below can see it: `TestClock` moves on to the
- * next sleep when everything that the last one caused has happened.
+ * `afterwards` runs after each sleep, where the clock below can see it: `TestClock` moves to the next
+ * sleep once all effects of the last one have happened.
  */
 export const make = (afterwards: Effect.Effect<void>): Effect.Effect<LeapClock> =>
   Effect.gen(function* () {
@@ -52,7 +52,7 @@ export const make = (afterwards: Effect.Effect<void>): Effect.Effect<LeapClock> 
           interrupt: () => sleeper?.interruptUnsafe()
         }
         sleeps.add(entry)
-        // It may be over at once.
+        // The sleep may end at once.
         sleeper = runFork(
           base
             .sleep(duration)

@@ -1,11 +1,11 @@
 /**
  * The network between clients and a server in one process, with its faults.
  *
- * Each client has a `Path` of its own. A socket on it is a `Link` of two pipes that keep their order,
- * take as long as the path says, and hold as many bytes as a kernel would before the writer must wait.
- * Nothing arrives in the turn in which it was sent. A pipe never has a hole: a link that lost
- * something delivers nothing any more, in either direction, and neither end is told, as with a
- * middlebox that forgot a connection.
+ * Each client has a `Path` of its own. A socket on it is a `Link` of two pipes. A pipe keeps the order,
+ * delays each message as the path says, and holds as many bytes as a kernel would before the writer must
+ * wait. No message arrives in the turn in which it was sent. A pipe never has a hole: a link that lost
+ * something delivers nothing more in either direction, and neither end notices, as behind a middlebox
+ * that dropped a connection.
  *
  * @since 0.1.0
  */
@@ -21,7 +21,7 @@ import { Line, type Outgoing } from "../../server/internal/hub/outgoing.ts"
 /** A session's end of a link. */
 type Ears = ReturnType<Door["accept"]>
 
-/** Where links lead: starts a session, or `undefined` when nobody takes newcomers. */
+/** Starts a session at the end of a new link; `undefined` when the server rejects it. */
 export type Entrance = (peer: Peer, headers: IncomingHttpHeaders) => Ears | undefined
 
 /** What every path of a network shares. */
@@ -34,11 +34,11 @@ export interface Ground {
   readonly maxMessageBytes: number
   /** Bytes in flight to a client beyond which the server must wait. */
   readonly socketBytes: number
-  /** Every link that some end still needs. */
+  /** Every link that at least one end still needs. */
   readonly links: Set<Link>
 }
 
-/** What may be wrong with a path. */
+/** The faults of a path. */
 export interface Weather {
   silent: boolean
   refusing: boolean
@@ -48,7 +48,7 @@ export interface Weather {
 
 const abnormal = 1006
 
-/** Clocks may stand at a fraction of a millisecond: adding and subtracting it leaves this much. */
+/** Clocks may have fractions of a millisecond, and adding and subtracting one leaves this much. */
 const rounding = 0.001
 
 interface Parcel {
@@ -78,7 +78,7 @@ class Pipe {
 
   send(deliver: () => void): void {
     const { ground, weather } = this.#path
-    // Never before what was sent earlier, even when the path has become faster since.
+    // Never before an earlier message, also when the path has become faster.
     this.#latest = Math.max(this.#latest, ground.now() + weather.delay)
     this.#parcels.push({ at: this.#latest, deliver })
     this.#go()
@@ -100,12 +100,15 @@ class Pipe {
     this.#path.ground.run(this.#move)
   }
 
-  /** Delivers what is due, then sleeps until the next is. Without a generator: it runs per message. */
+  /**
+   * Delivers what is due, then sleeps until the next message is. Not a generator, because it runs for
+   * each message.
+   */
   #deliver(): Effect.Effect<void> {
     let next: Parcel | undefined
     while (!this.#paused && (next = this.#parcels[0]) !== undefined) {
       const wait = next.at - this.#path.ground.now()
-      // The parcels may be gone after the sleep, or others.
+      // The parcels may have changed during the sleep.
       if (wait > rounding) return Effect.andThen(Effect.sleep(wait), this.#again)
       this.#parcels.shift()
       next.deliver()
@@ -155,7 +158,7 @@ const dispatch = (handler: ((event: never) => void) | null, event: object = {}):
   ;(handler as ((event: object) => void) | null)?.(event)
 }
 
-/** In bytes; there is no frame around a message here. */
+/** In bytes. A message has no frame around it here. */
 const sizeOf = ({ text }: Outgoing): number => Buffer.byteLength(text)
 
 export class Link {
@@ -166,7 +169,7 @@ export class Link {
   readonly #waiting = new Set<() => void>()
   #ears: Ears | undefined
   #serverOpen = false
-  /** Bytes on their way to the client. */
+  /** Bytes in flight to the client. */
   #inFlight = 0
   #written = 0
   #lost = false
@@ -238,7 +241,7 @@ export class Link {
       this.#serverOpen = false
       this.#send(this.#toClient, () => {
         this.#endClient(code, reason)
-        // The client answers the close frame, and the server's socket is closed then.
+        // The client answers the close frame, and then the server's socket is closed.
         this.#send(this.#toServer, () => this.#endServer())
       })
     },
@@ -257,7 +260,7 @@ export class Link {
     for (const drained of waiting) drained()
   }
 
-  /** Keeps book of the subscriptions, for tests to look at. */
+  /** Records the subscriptions for tests. */
   #note(message: string): void {
     if (!/"type":"(?:subscribed|unsubscribed|ended)"/.test(message)) return
     for (const line of message.split("\n")) {
@@ -285,7 +288,7 @@ export class Link {
     this.#forget()
   }
 
-  /** The server's process is gone, or cut the socket: the client is told by a reset, if at all. */
+  /** The server's process has ended, or the server cut the socket. The client notices by a reset. */
   endByServer(): void {
     this.#toClient.clear()
     this.#send(this.#toClient, () => this.#endClient(abnormal, ""))
@@ -298,7 +301,7 @@ export class Link {
     this.#serverOpen = false
   }
 
-  /** Without the detour through time: for a process that ends now. */
+  /** Ends the server's side at once, for a process that ends now. */
   forgetServer(): void {
     this.endByServer()
     this.#endServer()
@@ -317,7 +320,7 @@ export class Link {
     this.path.ground.run(Effect.andThen(Effect.yieldNow, noticed))
   }
 
-  /** What is on its way is lost. */
+  /** Messages in flight are lost. */
   silence(): void {
     if (this.#toClient.empty && this.#toServer.empty) return
     this.#lost = true
@@ -348,19 +351,19 @@ export class Link {
     this.#forget()
   }
 
-  /** Neither end needs it, and nothing on its way could still open a session. */
+  /** Forgets a link that neither end needs, once no message in flight can open a session. */
   #forget(): void {
     const over = this.#ears === undefined && this.#socket.readyState >= 2
     if (over && (this.#lost || this.#toServer.empty)) this.path.ground.links.delete(this)
   }
 }
 
-/** The way between one client and the server. */
+/** The path between one client and the server. */
 export class Path {
   readonly ground: Ground
   readonly weather: Weather
   readonly headers: IncomingHttpHeaders
-  /** What the next message of the server is that gets lost, with all that its socket carries after it. */
+  /** Matches the next frame to lose. Its socket delivers nothing after it. */
   #losing: ((frame: ServerFrame) => boolean) | undefined
 
   constructor(ground: Ground, weather: Weather, headers: IncomingHttpHeaders) {
@@ -384,7 +387,7 @@ export class Path {
     this.#losing = frame
   }
 
-  /** Whether this message is the one. */
+  /** Whether this message is the one to lose. */
   loses(message: string): boolean {
     if (this.#losing === undefined) return false
     if (!decodeServerMessage(message).some(this.#losing)) return false

@@ -1,9 +1,9 @@
 /**
- * Processes that do not outlive Node, as the embedded PostgreSQL needs them.
+ * Processes that do not outlive Node, for the embedded PostgreSQL.
  *
- * Nothing in here relies on Node being able to clean up: a process watches a pipe that Node holds,
- * and the kernel closes that pipe however Node ends, SIGKILL included. Failures are plain sentences;
- * `EmbeddedPostgres` makes typed errors of them.
+ * Cleaning up does not depend on Node. A process watches a pipe that Node holds, and the kernel closes
+ * that pipe however Node ends, SIGKILL included. Failures are plain sentences; `EmbeddedPostgres` makes
+ * typed errors of them.
  *
  * @since 0.1.0
  */
@@ -15,53 +15,59 @@ import * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
 
-/** Whom a process runs as; `undefined`: as ourselves. */
+/** The user that runs a process; `undefined` for the current user. */
 export type User = { readonly uid: number; readonly gid: number } | undefined
 
 export interface Workspace {
-  /** Holds the socket, and the data unless that is kept. */
+  /** Has the socket, and the data unless that is kept. */
   readonly directory: string
-  /** Where a kept data directory is made before it gets its name. */
+  /** Where a kept data directory is made before it is renamed. */
   readonly stage: string | undefined
-  /** Every process of ours holds its stdin, hence it knows when the last one is gone. */
+  /**
+   * Every launched process holds the janitor's stdin, so that the janitor knows when the last one has
+   * ended.
+   */
   readonly janitor: ChildProcess
 }
 
 export interface Child {
   readonly process: ChildProcess
-  /** The end of what it wrote to stderr. */
+  /** The end of the process's stderr. */
   readonly log: () => string
-  /** How it ended, `""` after success. Done once its stderr is closed: its own children ended too. */
+  /**
+   * How the process ended, `""` after success. Completes once its stderr is closed: its own children have
+   * ended too.
+   */
   readonly gone: Deferred.Deferred<string>
 }
 
 interface LaunchOptions {
   readonly workspace: Workspace
   readonly user: User
-  /** Stop it (SIGINT) when Node dies. */
+  /** Whether the process receives SIGINT when Node ends. */
   readonly leashed?: boolean
   readonly onLog?: (log: string) => void
 }
 
-/** Characters of a process's log that are kept: enough for an error message. */
+/** The kept characters of a process's log: enough for an error message. */
 const logLimit = 16 * 1024
 
 const environment = { PATH: process.env["PATH"] ?? "/usr/bin:/bin", LC_ALL: "C", TZ: "UTC" }
 
 /**
- * `exec` makes the command itself the direct child, so that signals and its end come without a
- * detour. The watcher is nobody's child, because PostgreSQL takes the failure of a child that it does
- * not know for a crash of its own. A line on the pipe means that the command ended by itself: its
- * process id may be somebody else's by then and must not be signalled.
+ * `exec` makes the command itself the direct child, so that signals and its exit arrive directly. The
+ * watcher is not a child of the command, because PostgreSQL treats the failure of an unknown child as a
+ * crash of its own. A line on the pipe means that the command has ended: another process may have its
+ * process id by then and must not be signalled.
  */
 const onLeash = `
 ( (trap "" INT TERM HUP; read -r _ <&4 || kill -INT $$) </dev/null >/dev/null 2>&1 3>&- & )
 exec "$@" 4<&-`
 
-/** Waits until the last process that holds its stdin is gone, then removes its arguments. */
+/** Waits until the last process that holds its stdin has ended, then removes its arguments. */
 const sweep = `trap "" INT TERM HUP; read -r _; rm -rf -- "$@"`
 
-/** Starts a process without waiting for anything. */
+/** Starts a process and returns at once. */
 export const launch = (
   command: string,
   args: ReadonlyArray<string>,
@@ -76,7 +82,7 @@ export const launch = (
       ...options.user,
       cwd: directory,
       env: environment,
-      // Its own process group: Ctrl-C in a terminal is for Node, which then stops it in order.
+      // Its own process group: Ctrl-C in a terminal stops Node, which then stops the process in order.
       detached: true,
       stdio: ["ignore", "ignore", "pipe", janitor.stdin!, leashed ? "pipe" : "ignore"]
     }
@@ -84,7 +90,7 @@ export const launch = (
   let log = ""
   const gone = Deferred.makeUnsafe<string>()
   const leash = child.stdio[4] instanceof Net.Socket ? child.stdio[4] : undefined
-  // The watcher may have been killed: nobody reads the pipe then, and nobody needs to.
+  // When the watcher was killed, no process reads the pipe, and none needs to.
   leash?.on("error", () => {})
   child.stderr!.setEncoding("utf8").on("data", (chunk: string) => {
     log += chunk
@@ -102,7 +108,7 @@ export const launch = (
   return { process: child, log: () => log, gone }
 }
 
-/** A process that just runs must not keep Node's event loop alive; one that we wait for must. */
+/** A running process must not keep Node's event loop alive, unless Node waits for its end. */
 export const keepAlive = (child: ChildProcess, on: boolean): void => {
   const handles = [child, ...child.stdio.filter((stream) => stream instanceof Net.Socket)]
   for (const handle of handles) {
@@ -118,7 +124,7 @@ export const ended = (child: Child): Effect.Effect<string> =>
     return Deferred.await(child.gone)
   })
 
-/** Says how a process failed, with what a person needs of its log: the errors, or its last line. */
+/** Explains how a process failed, with the errors in its log or its last line. */
 export const explain = (what: string, how: string, child: Child): string => {
   const lines = child.log().split("\n")
   const errors = lines.filter((line) => /\b(FATAL|PANIC|ERROR|error|HINT|DETAIL):/.test(line))
@@ -127,7 +133,7 @@ export const explain = (what: string, how: string, child: Child): string => {
   return `${what} failed (${how})${text === "" ? "" : `: ${text}`}`
 }
 
-/** Runs a command to its end. */
+/** Runs a command and waits for its end. */
 export const run = (
   what: string,
   command: string,
@@ -145,7 +151,7 @@ export const run = (
     )
   })
 
-/** Runs synchronous code; a failure becomes a sentence. */
+/** Runs synchronous code. A failure becomes a sentence. */
 export const attempt = <A>(what: string, evaluate: () => A): Effect.Effect<A, string> =>
   Effect.try({
     try: evaluate,
@@ -155,12 +161,14 @@ export const attempt = <A>(what: string, evaluate: () => A): Effect.Effect<A, st
 const above = (path: string): string | undefined =>
   Path.dirname(path) === path ? undefined : Path.dirname(path)
 
-/** `initdb` insists on a name; a directory that comes from outside a container may have none. */
+/**
+ * `initdb` requires a user with a name. The owner of a directory mounted into a container may have none.
+ */
 const hasName = (uid: number): boolean => spawnSync("id", ["-un", String(uid)]).status === 0
 
 /**
- * PostgreSQL refuses to run as root. Then the owner of the data runs it (or of the nearest directory
- * above it that exists) and, where that is root as well, `nobody`.
+ * The user for a PostgreSQL server, which refuses to run as root: the owner of the data or of the nearest
+ * existing directory above it. When that owner is root too, the user with the least rights.
  */
 export const unprivileged = (dataDirectory: string | undefined): User => {
   if (process.getuid?.() !== 0) return undefined
@@ -176,7 +184,7 @@ export const unprivileged = (dataDirectory: string | undefined): User => {
   return { uid: Number(uid) >>> 0, gid: Number(gid) >>> 0 }
 }
 
-/** Whether `user` gets to this file or directory and may read and execute (enter) it. */
+/** Whether `user` can reach this file or directory, and read and execute (enter) it. */
 export const readable = (path: string, user: User): boolean => {
   if (user === undefined) return true
   const may = (path: string, bits: number) => {
@@ -197,8 +205,8 @@ export const makeDirectory = (path: string, user: User): void => {
 }
 
 /**
- * Makes the temporary directory of one server, and starts the process that removes it, together with
- * an unfinished data directory beside `keep`, as soon as Node and everything it launched are gone.
+ * Makes the temporary directory of one server, and starts the janitor. It removes the directory, and an
+ * unfinished data directory beside `keep`, as soon as Node and everything it launched have ended.
  */
 export const openWorkspace = (keep: string | undefined, user: User): Workspace => {
   const name = `realtime-pg-${Crypto.randomBytes(4).toString("hex")}`
@@ -207,7 +215,7 @@ export const openWorkspace = (keep: string | undefined, user: User): Workspace =
   const directory = Path.join(fits && readable(Os.tmpdir(), user) ? Os.tmpdir() : "/tmp", name)
   const stage = keep && Path.join(Path.dirname(keep), `.${Path.basename(keep)}-${name}`)
   const removed = stage === undefined ? [directory] : [directory, stage]
-  // First the one who removes, then what is to be removed.
+  // Starts the janitor before it makes what the janitor removes.
   const janitor = spawn("/bin/sh", ["-c", sweep, "janitor", ...removed], {
     cwd: "/",
     env: environment,
@@ -225,7 +233,7 @@ export const openWorkspace = (keep: string | undefined, user: User): Workspace =
   return { directory, stage, janitor }
 }
 
-/** Lets the janitor do its work now, and waits for it. */
+/** Tells the janitor to remove its directories now, and waits for it. */
 export const closeWorkspace = ({ janitor }: Workspace): Effect.Effect<void> =>
   Effect.callback<void>((resume) => {
     if (janitor.exitCode !== null || janitor.signalCode !== null) return resume(Effect.void)

@@ -1,6 +1,6 @@
 /**
- * The server of the system in memory: a hub, a reader of the outbox and a door over a database, one
- * generation after the other.
+ * The server of the system in memory: a hub, a reader of the outbox and a door over a database. Each
+ * restart begins a new generation.
  *
  * @since 0.1.0
  */
@@ -27,26 +27,26 @@ export interface Generation {
   readonly realtime: Realtime.Realtime["Service"]
   readonly reader: OutboxReader["Service"]
   readonly door: Door.Door
-  /** Done when this server is gone. */
+  /** Completes when this server has ended. */
   readonly gone: Deferred.Deferred<void>
 }
 
 export interface Server {
-  /** The latest one, which may be stopped. */
+  /** The latest generation, which may be stopped. */
   readonly current: () => Generation
   readonly running: () => boolean
-  /** Sockets held open, also by one that drains. */
+  /** Open sockets, including those of a generation that drains. */
   readonly size: () => number
   readonly entrance: Entrance
-  /** Drains, and when everybody has left or been cut, starts anew. */
+  /** Drains until all clients have left or been cut, then starts a new generation. */
   readonly restart: Effect.Effect<void>
-  /** Starts anew, and drains the old one meanwhile. */
+  /** Starts a new generation while the old one drains. */
   readonly replace: Effect.Effect<void>
-  /** Ends without a word. `forget` takes the sessions from their sockets. */
+  /** Ends without closing. `forget` takes the sessions from their sockets. */
   readonly stop: (forget: () => void) => Effect.Effect<void>
-  /** Starts anew where it was stopped. */
+  /** Starts a new generation after `stop`. */
   readonly start: Effect.Effect<void>
-  /** Both, one after the other. */
+  /** `stop`, then `start`. */
   readonly kill: (forget: () => void) => Effect.Effect<void>
 }
 
@@ -57,7 +57,7 @@ export interface Database {
   readonly outbox: MemoryReader.MemoryReaderOptions | undefined
 }
 
-/** As a client on this machine. */
+/** The address of a client on this machine. */
 const address = "127.0.0.1"
 
 export const make = <I, R>(
@@ -67,7 +67,8 @@ export const make = <I, R>(
 ): Effect.Effect<Server, ChannelConflict | InvalidOption, R | Scope.Scope> =>
   Effect.gen(function* () {
     const services = yield* Effect.context<R>()
-    // One for all generations, so that the latest does not close before what was made after the first.
+    // One scope for all generations, so that the latest does not close before what was made after the
+    // first.
     const outer = yield* Effect.flatMap(Effect.scope, (scope) => Scope.fork(scope))
     const turn = yield* Semaphore.make(1)
     const maxSessions = options.limits?.maxSessions ?? Defaults.maxSessions
@@ -87,19 +88,19 @@ export const make = <I, R>(
     })
     let current: Generation = yield* generation
 
-    /** The generations that did not end yet. */
+    /** The generations that have not ended. */
     const alive = new Set([current])
 
     const end = (generation: Generation) =>
       Effect.gen(function* () {
-        // First, so that whoever hears of the hub's end knows why.
+        // First, so that a subscriber that notices the hub's end finds the reason.
         yield* Deferred.succeed(generation.gone, undefined)
         yield* Scope.close(generation.scope, Exit.void)
         alive.delete(generation)
       })
 
     const begin = Effect.gen(function* () {
-      // What conflicts would have done so the first time.
+      // A conflict would have failed the first generation.
       current = yield* Effect.orDie(generation)
       alive.add(current)
       draining = false
@@ -112,7 +113,7 @@ export const make = <I, R>(
         return alive.has(current) ? end(current) : Effect.void
       })
 
-    /** What a server does that may be stopped: then there is nobody to drain. */
+    /** Drains and ends a generation, unless it was stopped and has no clients. */
     const drained = (old: Generation) =>
       alive.has(old) ? Effect.andThen(old.door.drain, end(old)) : Effect.void
 

@@ -1,5 +1,11 @@
 /** A component that collects a channel and handles its events, in StrictMode. A test mounts it. */
-import { useChannel, useConnection, useWebSocket } from "effect-realtime/react"
+import {
+  useChannel,
+  useConnection,
+  usePublish,
+  usePublishQueue,
+  useWebSocket
+} from "effect-realtime/react"
 import { StrictMode, useEffect } from "react"
 import { createRoot } from "react-dom/client"
 import { Numbers } from "./numbers.ts"
@@ -12,6 +18,9 @@ export interface Board {
   effects: number
   /** The payloads that the handler received. */
   readonly handled: Array<number>
+  /** Publishes, and keeps how it ended. */
+  publish: (n: number) => void
+  readonly published: Array<readonly [n: number, outcome: string]>
   /** The page's lifecycle events, and when it opened a socket. */
   readonly happened: Array<readonly [what: string, at: number]>
 }
@@ -23,11 +32,14 @@ const board: Board = {
     root.render(
       <StrictMode>
         <List />
+        <Outbox />
       </StrictMode>
     ),
   unmount: () => root.render(null),
   effects: 0,
   handled: [],
+  publish: () => {},
+  published: [],
   happened: []
 }
 
@@ -44,7 +56,7 @@ window.WebSocket = class extends WebSocket {
 const none: ReadonlyArray<number> = []
 
 const List = () => {
-  const { stale, value } = useChannel(Numbers, {
+  const { status: freshness, value } = useChannel(Numbers, {
     initial: none,
     reduce: (all, { n }) => [...all, n]
   })
@@ -54,9 +66,28 @@ const List = () => {
     board.effects++
   }, [])
   return (
-    <output data-connection={status} data-stale={stale} data-last={value.at(-1)}>
+    <output data-connection={status} data-stale={freshness === "stale"} data-last={value.at(-1)}>
       {value.join(" ")}
     </output>
+  )
+}
+
+const Outbox = () => {
+  const send = usePublish(Numbers)
+  const { message, reason, status } = useConnection()
+  useEffect(() => {
+    board.publish = (n) => {
+      const ends = (outcome: string) => board.published.push([n, outcome])
+      send({ n }).then(
+        () => ends("done"),
+        (error) => ends(error._tag)
+      )
+    }
+  }, [send])
+  return (
+    <p data-status={status} data-reason={reason} data-waiting={usePublishQueue().messages}>
+      {message}
+    </p>
   )
 }
 

@@ -140,6 +140,8 @@ export const make = (options?: {
           return void socket.say({ type: "published", id: frame.id })
         case "authenticate":
           return void socket.say({ type: "authenticated", id: frame.id })
+        case "ping":
+          return void socket.say({ type: "pong" })
       }
     }
   }

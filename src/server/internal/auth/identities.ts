@@ -1,10 +1,10 @@
 /**
- * The sessions of each identity. Most have one, so a set is made for the second only.
+ * The sessions of each identity. Most identities have one session, so only the second one makes a set.
  */
 export class Identities<Session extends object> {
   readonly #byKey = new Map<string, Session | Set<Session>>()
 
-  /** Adds a session; `false`, and nothing is added, when the identity has `most` already. */
+  /** Adds a session. Returns `false` and adds nothing if the identity has `most` sessions. */
   add(key: string, session: Session, most: number): boolean {
     const theirs = this.#byKey.get(key)
     const count = theirs === undefined ? 0 : theirs instanceof Set ? theirs.size : 1
@@ -23,7 +23,7 @@ export class Identities<Session extends object> {
     }
   }
 
-  /** The sessions of an identity now. */
+  /** The current sessions of an identity. */
   of(key: string): ReadonlyArray<Session> {
     const theirs = this.#byKey.get(key)
     return theirs === undefined ? [] : theirs instanceof Set ? [...theirs] : [theirs]

@@ -1,5 +1,5 @@
 /**
- * The keys that tokens are signed with: what each kind of key can have, and where keys come from.
+ * The keys that verify tokens: the algorithms of each kind of key, and where key sets are fetched.
  */
 import * as Redacted from "effect/Redacted"
 import { JWKSMultipleMatchingKeys, JWKSNoMatchingKey } from "jose/errors"
@@ -14,10 +14,10 @@ import { InvalidOption } from "../options.ts"
 const isLoopbackHost = (host: string): boolean =>
   host === "localhost" || host === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(host)
 
-/** Algorithms with one secret that both sides know. */
+/** Algorithms with one secret that issuer and server share. */
 export type SecretAlgorithm = "HS256" | "HS384" | "HS512"
 
-/** Algorithms with a key pair: this server knows the public key only. */
+/** Algorithms with a key pair: this server needs only the public key. */
 export type PublicAlgorithm =
   | "RS256"
   | "RS384"
@@ -31,10 +31,10 @@ export type PublicAlgorithm =
   | "EdDSA"
   | "Ed25519"
 
-/** What a token may be signed with. */
+/** The algorithms with which a token may be signed. */
 export type Algorithm = PublicAlgorithm | SecretAlgorithm
 
-/** Keys as an application has them. */
+/** The forms in which an application may give its keys. */
 export type Material =
   | Redacted.Redacted<string>
   | Redacted.Redacted<Uint8Array>
@@ -44,7 +44,7 @@ export type Material =
   | string
   | URL
 
-/** The key set cannot be had: the server's trouble, not the client's. */
+/** The key set could not be fetched: a fault of the server, not of the client. */
 export class KeysUnavailable extends Error {
   constructor(cause: unknown) {
     super("The key set could not be fetched", { cause })
@@ -53,17 +53,17 @@ export class KeysUnavailable extends Error {
 
 export interface Usable {
   readonly find: JWTVerifyGetKey
-  /** What these keys can have, so that no token chooses. */
+  /** The algorithms that these keys support, so that a token cannot choose another. */
   readonly possible: ReadonlyArray<Algorithm>
-  /** What is taken when nobody says. */
+  /** The algorithms without the option `algorithms`. */
   readonly usual: ReadonlyArray<Algorithm>
-  /** Bytes of a secret. */
+  /** The length of a secret, in bytes. */
   readonly secretBytes?: number
 }
 
-/** How long a fetch of a key set may take: well within the limit `authorizeTimeout`. */
+/** Milliseconds for a fetch of a key set: well within the limit `authorizeTimeout`. */
 const fetchMillis = 3000
-/** After a fetch that failed, the next is not before: everybody who knocks would ask for one. */
+/** Milliseconds between two fetches after one failed: otherwise each client would cause one. */
 const restMillis = 1000
 
 const rsaPss = ["PS256", "PS384", "PS512"] as const
@@ -81,7 +81,7 @@ const hashBytes: Readonly<Record<string, number>> = { HS256: 32, HS384: 48, HS51
 const invalid = (option: string, value: string, expected: string): InvalidOption =>
   new InvalidOption({ option: `jwt.${option}`, value, expected })
 
-/** Throws `InvalidOption` when the keys are none. */
+/** Reads the option `keys`. Throws `InvalidOption` if they are not valid. */
 export const keysOf = (keys: Material): Usable => {
   if (Redacted.isRedacted(keys)) {
     const value = Redacted.value<unknown>(keys)
@@ -104,7 +104,7 @@ export const keysOf = (keys: Material): Usable => {
     : publicKey(() => createPublicKey({ key: { ...keys }, format: "jwk" }))
 }
 
-/** Throws `InvalidOption` for algorithms that the keys cannot have, and for a secret that is short. */
+/** The accepted algorithms. Throws `InvalidOption` for one that the keys lack, and for a short secret. */
 export const checkAlgorithms = (
   { possible, secretBytes, usual }: Usable,
   wanted: ReadonlyArray<Algorithm> | undefined
@@ -129,7 +129,7 @@ const or = <A>(expected: string, make: () => A): A => {
   try {
     return make()
   } catch {
-    // What the parser says may hold parts of the key.
+    // The parser's message may contain parts of the key.
     throw invalid("keys", "something else", expected)
   }
 }
@@ -142,7 +142,7 @@ const secretKey = (key: KeyObject): Usable => ({
 })
 
 const publicKey = (make: () => KeyObject): Usable => {
-  // Of a private key only the public half is needed here.
+  // Only the public half of a private key is needed.
   const key = or("a public key", () => {
     const made = make()
     return made.type === "private" ? createPublicKey(made) : made
@@ -178,9 +178,9 @@ const algorithmsOf = ({
 
 const remote = (address: string | URL): Usable => {
   const url = URL.canParse(String(address)) ? new URL(address) : undefined
-  // Whoever can change the answer on its way can make tokens.
+  // An attacker that changes the response can forge tokens.
   if (url?.protocol !== "https:" && !(url?.protocol === "http:" && isLoopbackHost(url.hostname))) {
-    // It may be a secret that is not where it belongs: not repeated.
+    // Not repeated: the text may be a misplaced secret.
     throw invalid("keys", "text", "the https address of a key set; a secret is a Redacted")
   }
   let restUntil = 0

@@ -1,25 +1,25 @@
 /**
- * Identities that were revoked in the last seconds.
+ * The identities that were revoked in the last seconds.
  *
- * `authenticate` may have looked before a revocation and let somebody in after it: who was looked at
- * before must not slip through between.
+ * `authenticate` may have read its data before a revocation and return after it. A client that was
+ * authenticated meanwhile must not get in.
  */
 export class Revocations {
   readonly #keepMillis: number
   readonly #recent = new Map<string, { readonly mark: number; readonly at: number }>()
   #count = 0
 
-  /** Nobody is looked at for longer than `keepMillis`. */
+  /** `keepMillis`: the longest time that `authenticate` takes. */
   constructor(keepMillis: number) {
     this.#keepMillis = keepMillis
   }
 
-  /** Where a look at somebody begins. */
+  /** The mark of an authentication that begins now. */
   mark(): number {
     return this.#count
   }
 
-  /** Whether an identity was revoked after a mark. */
+  /** Whether the identity was revoked after a mark. */
   since(key: string, mark: number): boolean {
     return (this.#recent.get(key)?.mark ?? 0) > mark
   }
@@ -30,7 +30,7 @@ export class Revocations {
     this.#recent.set(key, { mark: ++this.#count, at: now })
   }
 
-  /** Forgets what no look can have missed any more; called from time to time. */
+  /** Forgets revocations older than any authentication under way. Called from time to time. */
   sweep(now: number): void {
     for (const [key, { at }] of this.#recent) {
       if (now - at <= this.#keepMillis) return

@@ -1,9 +1,9 @@
 /**
- * Addresses of clients: as sockets and proxies write them, and as limits count them.
+ * The addresses of clients: as sockets and proxies write them, and as limits count them.
  */
 import { BlockList, isIP } from "node:net"
 
-/** Loopback, link-local and private networks: neighbours and proxies, not clients. */
+/** Loopback, link-local and private networks: the addresses of neighbours and proxies. */
 const near = new BlockList()
 near.addSubnet("127.0.0.0", 8)
 near.addSubnet("10.0.0.0", 8)
@@ -14,16 +14,16 @@ near.addAddress("::1", "ipv6")
 near.addSubnet("fc00::", 7, "ipv6")
 near.addSubnet("fe80::", 10, "ipv6")
 
-/** Whether it is no address of the internet, so that it does not tell clients apart. */
+/** Whether an address is not of the public internet, so that many clients may share it. */
 export const isNear = (address: string): boolean => {
   const family = isIP(address)
   return family === 0 || near.check(address, family === 6 ? "ipv6" : "ipv4")
 }
 
-/** `1.2.3.4:567` and `[::1]:567`: some proxies add the port. */
+/** `1.2.3.4:567` or `[::1]:567`: some proxies add the port. */
 const withPort = /^(?:\[([^\]]+)\]|(\d+\.\d+\.\d+\.\d+))(?::\d+)?$/
 
-/** An address as written by a socket or a proxy; empty when it is none. */
+/** Reads an address as a socket or a proxy writes it; empty if it is not valid. */
 export const readAddress = (written: string): string => {
   const text = written.trim()
   const parts = withPort.exec(text)
@@ -32,7 +32,7 @@ export const readAddress = (written: string): string => {
   return ipv4In(bare) ?? bare
 }
 
-/** An IPv4 peer of a dual-stack socket is written as IPv6. */
+/** The IPv4 address in an IPv6 one, as a dual-stack socket writes it. */
 const ipv4In = (address: string): string | undefined => {
   const groups = groupsOf(address)
   const mapped = groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xff_ff
@@ -60,8 +60,8 @@ const groupsOf = (address: string): ReadonlyArray<number> => {
 }
 
 /**
- * What limits count by. One customer has a whole IPv6 network of 64 bits, and could take another
- * address of it each time.
+ * The network that limits count. One customer has a whole IPv6 network of 64 bits, and could use
+ * another address of it for each connection.
  */
 export const networkOf = (address: string): string =>
   isIP(address) === 6

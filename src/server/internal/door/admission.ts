@@ -1,9 +1,9 @@
 /**
- * Who may shake hands: decided from the upgrade request alone, before anything is allocated.
+ * Decides from the upgrade request alone whether a client may connect, before any allocation.
  *
- * The order is the protocol's: 503, 429, 404, 403, 400; but a path that no door owns is nobody's here, so
- * its 404 comes before anything is counted (`attach`, `RealtimeServer`). An address counts only when it tells people
- * apart: loopback and private peers are proxies or neighbours, unless `trustProxy` says that the
+ * The order of the checks is the protocol's: 503, 429, 404, 403, 400. The 404 for a path that no door
+ * owns is sent before anything is counted (`attach`, `route`). Loopback and private addresses do not
+ * count, because clients behind a proxy or in one network share them, unless `trustProxy` says that the
  * forwarded address is the client's.
  */
 import { server as Defaults } from "../../../internal/defaults.ts"
@@ -11,23 +11,22 @@ import type { IncomingMessage } from "node:http"
 import { subprotocol } from "../../../Protocol.ts"
 import type { DoorOptions } from "../../ServerOptions.ts"
 import { isNear, networkOf, readAddress } from "./address.ts"
-import { Bucket } from "../limits/bucket.ts"
+import { Bucket } from "../limits/tokenBucket.ts"
 import { originOf, type ResolvedLimits } from "../limits/limits.ts"
-import { quoted } from "../limits/notices.ts"
+import { quoted } from "../limits/boundedLog.ts"
 
-/** Why an upgrade is refused. */
 export interface UpgradeRefusal {
   readonly status: 400 | 403 | 404 | 429 | 503
   readonly reason: string
   readonly retryAfterSeconds?: number
-  /** The limit that was crossed. */
+  /** The limit that was exceeded. */
   readonly limit?: keyof ResolvedLimits
 }
 
-/** Buckets of addresses that have not come for a while are forgotten beyond this many. */
+/** The most buckets of addresses. Beyond it, buckets that are full again are removed. */
 const maxBuckets = 10_000
 
-/** And looked for this often at most, because a flood of addresses must not cost a walk each. */
+/** Milliseconds between two searches for full buckets, so that a flood of addresses costs few. */
 const sweepEveryMillis = 1000
 
 export class Admission {
@@ -35,7 +34,7 @@ export class Admission {
   readonly #origins: ReadonlySet<string> | "any" | undefined
   readonly #proxies: number
   readonly #all: Bucket
-  /** Both by network, not by address. */
+  /** By network, not by address; so is `#sessions`. */
   readonly #upgrades = new Map<string, Bucket>()
   readonly #sessions = new Map<string, number>()
   #sweptAt = -Infinity
@@ -47,14 +46,14 @@ export class Admission {
     this.#all = new Bucket(limits.upgradeRate, now)
   }
 
-  /** The client's address, as far as it can be believed. */
+  /** The client's address: the forwarded one where `trustProxy` is set, else the peer's. */
   addressOf(request: IncomingMessage): string {
     const peer = readAddress(request.socket.remoteAddress ?? "")
     const client = this.#forwarded(request.headers["x-forwarded-for"])
     return (client === undefined ? "" : readAddress(client)) || peer
   }
 
-  /** Why this request may not enter a door with so many sessions; `undefined` when it may. */
+  /** The refusal of a request at a door with so many sessions; `undefined` if it may enter. */
   refusal(
     request: IncomingMessage,
     address: string,
@@ -73,7 +72,7 @@ export class Admission {
     if (wait > 0) return busy(503, "Too many connections at once.", wait, "upgradeRate")
     const tooMany = this.#addressRefusal(address, now)
     if (tooMany !== undefined) return tooMany
-    // Only now: who is over a limit of their own must not use up everybody's.
+    // Taken last: a client over its own limit must not use up the rate of all clients.
     this.#all.take(this.#limits.upgradeRate, now)
     if (!this.#allowsOrigin(headers.origin, this.#hostOf(request))) {
       return { status: 403, reason: "This origin may not connect." }
@@ -88,7 +87,7 @@ export class Admission {
     return undefined
   }
 
-  /** Why the origin of this request is refused, for who runs the server. */
+  /** The sentence for the operator about a rejected origin. */
   originFault(request: IncomingMessage): string {
     const { origin } = request.headers
     const page = `A page of origin ${quoted(origin)} was refused with 403`
@@ -101,17 +100,17 @@ export class Admission {
       this.#proxies > 0
         ? "Let the outermost proxy of yours send X-Forwarded-Host"
         : "If a proxy of yours rewrites Host, let it send X-Forwarded-Host and set trustProxy to the number of your proxies"
-    return `${page}: it is another one than this server's, because the ${host}. ${cure}; if the page is served from elsewhere, name its origin in the option origins`
+    return `${page}: it is not this server's origin, because the ${host}. ${cure}; if the page is served from elsewhere, name its origin in the option origins`
   }
 
-  /** Counts a session in. */
+  /** Counts a session of an address. */
   enter(address: string): void {
     if (!this.#counts(address)) return
     const network = networkOf(address)
     this.#sessions.set(network, (this.#sessions.get(network) ?? 0) + 1)
   }
 
-  /** Counts one out that was counted in. */
+  /** Ends the count of a session. */
   leave(address: string): void {
     if (!this.#counts(address)) return
     const network = networkOf(address)
@@ -151,15 +150,15 @@ export class Admission {
         if (bucket.isFull(this.#limits.upgradeRatePerAddress, now)) this.#upgrades.delete(network)
       }
     }
-    // All of them busy at once: the oldest goes, so that a flood of addresses costs no memory.
+    // If all are in use, the oldest is removed, so that a flood of addresses takes bounded memory.
     if (this.#upgrades.size >= maxBuckets) {
       this.#upgrades.delete(this.#upgrades.keys().next().value!)
     }
   }
 
   /**
-   * What the outermost trusted proxy wrote. Each proxy appended one entry; what stands left of those
-   * was made up by somebody.
+   * The entry of the outermost trusted proxy. Each proxy appends one entry; the client may have forged
+   * those to the left.
    */
   #forwarded(header: string | ReadonlyArray<string> | undefined): string | undefined {
     if (this.#proxies === 0 || header === undefined) return undefined
@@ -171,15 +170,15 @@ export class Admission {
     return this.#forwarded(headers["x-forwarded-host"]) ?? headers.host
   }
 
-  /** No `Origin` is no browser page, and passes. */
+  /** Whether the origin may connect. A request without `Origin` is not from a browser page, and may. */
   #allowsOrigin(written: string | undefined, host: string | undefined): boolean {
     if (written === undefined || this.#origins === "any") return true
-    // `null`, and what is no URL, is no origin of anybody.
+    // `null` and invalid URLs never match.
     const origin = originOf(written)
     if (origin === undefined) return false
     if (this.#origins !== undefined) return this.#origins.has(origin)
-    // The host of the request is read as a URL would write it: in lower case, and without the default
-    // port of the origin's scheme.
+    // Writes the request's host as a URL does: in lower case, without the default port of the origin's
+    // scheme.
     return host !== undefined && originOf(`${new URL(origin).protocol}//${host}`) === origin
   }
 }

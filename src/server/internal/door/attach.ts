@@ -1,7 +1,7 @@
 /**
  * Brings a door the upgrade requests of any `node:http` or `node:https` server, and leaves all other
- * requests, paths and listeners alone. What nobody answers is closed after a while: an upgraded socket
- * has no other time limit, and the server waits for it when it closes.
+ * requests, paths and listeners alone. An upgrade that no listener answers is closed after a while: an
+ * upgraded socket has no other time limit, and a closing server waits for it.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -15,7 +15,7 @@ import type { Door } from "./door.ts"
 import { answerMillis, neighboursOf } from "./neighbours.ts"
 import { enter, refuse, wantsWebSocket } from "./upgrade.ts"
 
-/** What waits for an answer is looked at this often. */
+/** Milliseconds between two checks of sockets that wait for an answer. */
 const lookMillis = 1000
 
 interface Attachment {
@@ -23,7 +23,7 @@ interface Attachment {
   readonly listener: (request: IncomingMessage, socket: Duplex, head: Buffer) => void
 }
 
-/** One listener per server, however many doors it has: the first that answers ends the request. */
+/** One listener per server, however many doors it has: the first door that owns the path answers. */
 const attached = new WeakMap<Server, Attachment>()
 
 type Run = (effect: Effect.Effect<void>) => unknown
@@ -34,7 +34,8 @@ const listen = (server: Server, run: Run, now: () => number): Attachment => {
   const others = othersOf(run)
   const listener: Attachment["listener"] = (request, duplex, head) => {
     const socket = duplex as Socket
-    // For every path: nobody else may answer, and a reset without a listener ends the process.
+    // For every path: maybe no other listener answers, and a reset without an error listener ends the
+    // process.
     socket.on("error", () => undefined)
     for (const door of doors) {
       if (door.owns(request)) {
@@ -47,7 +48,7 @@ const listen = (server: Server, run: Run, now: () => number): Attachment => {
     if (wantsWebSocket(request) || hasBody) {
       return refuse(socket, { status: 404, reason: "There is no WebSocket here." })
     }
-    // `Upgrade: h2c` and the like were ordinary requests before this listener came.
+    // Without this listener Node treats `Upgrade: h2c` and the like as ordinary requests.
     const response = new ServerResponse(request)
     response.shouldKeepAlive = false
     response.assignSocket(socket)
@@ -56,12 +57,12 @@ const listen = (server: Server, run: Run, now: () => number): Attachment => {
   }
   const attachment = { doors, listener }
   attached.set(server, attachment)
-  // The first of all: what another one has written cannot be taken back.
+  // The first of all listeners, because what another one has written cannot be undone.
   server.prependListener("upgrade", listener)
   return attachment
 }
 
-/** Waits for somebody else's answer, and closes what nobody has taken by then. */
+/** Waits for another listener to take a socket, and closes the sockets that none has taken in time. */
 const othersOf = (run: Run): ((socket: Socket) => void) => {
   const waiting = new Map<Socket, { readonly written: number; readonly until: number }>()
   let watching = false
@@ -78,7 +79,7 @@ const othersOf = (run: Run): ((socket: Socket) => void) => {
         refuse(socket, { status: 404, reason: "There is no WebSocket here." })
       }
     }
-    // In the same step as the look: who comes later must find nobody watching.
+    // In the same step as the last check, so that a later socket starts the watch again.
     watching = false
   })
   return (socket) => {
@@ -94,7 +95,7 @@ const othersOf = (run: Run): ((socket: Socket) => void) => {
   }
 }
 
-/** Somebody writes to it or reads from it; or it is over. */
+/** Whether another listener reads or writes the socket, or the socket is over. */
 const isTaken = (socket: Socket, written: number): boolean =>
   socket.destroyed ||
   socket.writableEnded ||
@@ -116,7 +117,7 @@ export const attach = (door: Door, server: Server): Effect.Effect<void, never, S
         return attachment
       }),
       ({ doors, listener }) =>
-        // While the door drains it still answers: it refuses upgrades with 503.
+        // While the door drains, it rejects upgrades with 503.
         Effect.andThen(
           door.drain,
           Effect.sync(() => {

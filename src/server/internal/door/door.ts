@@ -1,9 +1,9 @@
 /**
- * The WebSocket door: shakes hands, and keeps the sessions.
+ * The WebSocket door: accepts handshakes, and keeps the sessions.
  *
- * It does not own an HTTP server. `RealtimeServer` (an Effect app) and `attach` (any `node:http`
- * server) bring it upgrade requests; from the handshake on, a session runs on a fiber of its own,
- * apart from the request that opened it. Handshake and framing of what comes in are `ws`'s.
+ * It has no HTTP server of its own. `RealtimeServer` (an Effect app) and `attach` (any `node:http`
+ * server) bring it upgrade requests. After the handshake a session runs on its own fiber, apart from
+ * the request. `ws` does the handshake and reads the frames of clients.
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -26,7 +26,7 @@ import { hubOf } from "../hub/ofRealtime.ts"
 import { Realtime } from "../../Realtime.ts"
 import { allowAll, type Credentials, type Options } from "../../ServerOptions.ts"
 import { Admission, type UpgradeRefusal } from "./admission.ts"
-import { applicationOf } from "../auth/application.ts"
+import { applicationOf } from "../auth/callbacks.ts"
 import { Identities } from "../auth/identities.ts"
 import { checked, type InvalidOption } from "../options.ts"
 import { checkOptions, resolveLimits } from "../limits/limits.ts"
@@ -34,32 +34,32 @@ import * as metrics from "../metrics.ts"
 import type { Peer } from "../session/peer.ts"
 import { WebSocketPeer } from "./webSocketPeer.ts"
 import { PublishKeys } from "../session/publishKeys.ts"
-import * as Bucket from "../limits/bucket.ts"
+import * as Bucket from "../limits/tokenBucket.ts"
 import * as Registry from "../session/registry.ts"
-import { pathOf, withoutSlash } from "./claims.ts"
-import { Voice } from "../limits/voice.ts"
+import { pathOf, withoutSlash } from "./claimedPaths.ts"
+import { Voice } from "../limits/refusalLog.ts"
 import { Revocations } from "../auth/revocations.ts"
 import { type Gate, Session } from "../session/session.ts"
-import type { Refusal } from "../limits/refusals.ts"
+import type { Refusal } from "../limits/refusalText.ts"
 import type { SessionContext } from "../session/sessionContext.ts"
 
-/** What a session hears of its socket. */
+/** The methods that the listeners of a socket call. */
 type Ears = Pick<Session, "receive" | "receiveBinary" | "receiveControl" | "broken" | "closed">
 
-/** A WebSocket that knows its session, so that all of them share their listeners. */
+/** A WebSocket with its session, so that all sockets share their listeners. */
 class SessionSocket extends WebSocket {
   ears: Ears | undefined
 }
 
-/** Every socket here is one of ours. */
+/** The session of a socket. The server makes every socket as a `SessionSocket`. */
 const earsOf = (ws: WebSocket): Ears | undefined => (ws as SessionSocket).ears
 
 const listeners = {
-  // `ws` has answered with 1002, 1007, 1008 or 1009 by itself.
+  // `ws` has closed with 1002, 1007, 1008 or 1009 by itself.
   error(this: WebSocket, error: Error) {
     earsOf(this)?.broken(closeCodeOf(error))
   },
-  // It answers pings too, and bounds what waits of that.
+  // `ws` also answers pings, and bounds the waiting answers.
   control(this: WebSocket) {
     earsOf(this)?.receiveControl()
   },
@@ -74,52 +74,52 @@ const listeners = {
 
 export interface Door {
   readonly path: string
-  /** Whether the request is for this door. A query string and a slash at the end are ignored. */
+  /** Whether the request is for this door. Ignores a query string and a slash at the end. */
   readonly owns: (request: IncomingMessage) => boolean
-  /** Why this upgrade request may not enter; `undefined` when it may. Counts against its limits. */
+  /** The refusal of an upgrade request; `undefined` if it may enter. Counts against its limits. */
   readonly refusal: (request: IncomingMessage) => UpgradeRefusal | undefined
-  /** Shakes hands and starts the session; synchronous. */
+  /** Completes the handshake and starts the session, synchronously. */
   readonly open: (request: IncomingMessage, socket: Socket, head: Buffer) => void
-  /** Starts a session on a socket that is open already. */
+  /** Starts a session on an open socket. */
   readonly accept: (peer: Peer, credentials: Omit<Credentials, "token">) => Ears
-  /** Sessions open now. */
+  /** The number of open sessions. */
   readonly size: () => number
-  /** Whether newcomers are welcome and the events of every channel here flow. */
+  /** Whether the door accepts new sessions and the events of all its channels arrive. */
   readonly isReady: () => boolean
-  /** Waits until `isReady`; fails when the database refuses for good before it was up once. */
+  /** Waits until `isReady`. Fails if the database refuses for good before it was up once. */
   readonly ready: Effect.Effect<void, ReadyError>
-  /** Closes every session of an identity with 4101; `key` is what `identityKey` gives for it. */
+  /** Closes every session of an identity with 4101. `key`: the result of `identityKey`. */
   readonly revoke: (key: string) => void
-  /** Asks `authorize` about every subscription of an identity again. */
+  /** Asks `authorize` again about every subscription of an identity. */
   readonly reauthorize: (key: string) => Effect.Effect<void>
-  /** Refuses newcomers, says bye, closes everybody, and cuts who does not leave in time. */
+  /** Rejects new sessions, sends `bye`, closes all sessions, and cuts them after `drainTimeout`. */
   readonly drain: Effect.Effect<void>
 }
 
-/** How often sessions are greeted, pinged and removed by the clock. */
+/** Milliseconds between two ticks of all sessions. */
 const tickMillis = 1000
 
 /**
- * Closes are spread over the window of a drain, but one session follows the other this soon at the
- * latest: a handful of clients must not hold up a shutdown for all of it.
+ * The longest pause between two closes of a drain, in milliseconds. Closes are spread over the window,
+ * but few clients must not make a shutdown take all of it.
  */
 const closeEveryMillis = 50
 
-/** Each client of a drained node adds this much to the time in which they come back. */
+/** Each client of a drained node adds so many milliseconds to the time over which they reconnect. */
 const returnSpreadMillis = 5
 
-/** Few clients still come back within this time, whatever the limit `drainTimeout`. */
+/** The least time over which clients reconnect, in milliseconds, within the limit `drainTimeout`. */
 const minReturnMillis = 500
 
-/** What a drain leaves for closing handshakes, as a share of its window. */
+/** The share of a drain's window that is left for closing handshakes. */
 const handshakeShare = 0.2
 
-/** How long `ws` waits for the answer to a close frame that it sent by itself. */
+/** Milliseconds that `ws` waits for the answer to a close frame of its own. */
 const closeTimeoutMillis = 5000
 
 /**
- * On average a piece of a message (a fragment, or what one read of the socket brought) has at least so
- * many bytes; one that comes in smaller pieces costs more memory than it is allowed bytes.
+ * The least bytes that a piece of a message (a fragment, or one read of the socket) has on average. A
+ * message in smaller pieces takes more memory than its limit in bytes.
  */
 const leastPiece = 64
 
@@ -148,12 +148,12 @@ export const make = <I, R>(
     let sourceIsUp = true
     let draining = false
     const isReady = () => sourceIsUp && !draining
-    /** Open while `isReady`. */
+    /** Open while `isReady` is true. */
     const flowing = Latch.makeUnsafe(false)
 
     const run = (effect: Effect.Effect<void>): Fiber.Fiber<void> =>
       runFork(
-        // A fiber that is run from a callback fails in silence, unless somebody says so.
+        // Logs the failure of a fiber that a callback started: no other fiber would see it.
         Effect.catchCause(effect, (cause) =>
           Cause.hasInterruptsOnly(cause) ? Effect.interrupt : Effect.logError("session", cause)
         )
@@ -161,7 +161,7 @@ export const make = <I, R>(
 
     const voice = new Voice(limits)
     const byReason = new Map<string, typeof metrics.refused>()
-    /** The reasons are words of ours, so there are few of them. */
+    /** A counter for each reason. Reasons are fixed words, so they are few. */
     const countRefused = (reason: string, most?: number): void => {
       let counter = byReason.get(reason)
       if (counter === undefined) {
@@ -169,7 +169,7 @@ export const make = <I, R>(
         byReason.set(reason, counter)
       }
       counter.updateUnsafe(1, services)
-      // While the source is down it is waited for in vain, whatever the limit; who lost it says so.
+      // While the source is down, every wait for it times out, and the source itself logs its loss.
       if (reason === "sourceTimeout" && !sourceIsUp) return
       const line = voice.refused(reason, now(), most)
       if (line !== undefined) runFork(line)
@@ -182,7 +182,7 @@ export const make = <I, R>(
       publishKeys,
       ...(yield* applicationOf(options, limits.maxTokenAge)),
       opens: new Bucket.SharedBucket(limits.channelOpenRate, now),
-      // Where everybody may everything nobody is asked.
+      // With `allowAll` no callback runs, so it has no limit.
       looks: new Bucket.SharedBucket(
         options.authorize === allowAll ? undefined : limits.authorizeRate,
         now
@@ -197,7 +197,7 @@ export const make = <I, R>(
       revocations
     }
 
-    // Without a name there is nobody to count.
+    // Without `authenticate` sessions have no identity to count by.
     const admit = (session: Session): boolean =>
       options.authenticate === undefined ||
       identities.add(session.key, session, limits.maxSessionsPerIdentity)
@@ -211,7 +211,7 @@ export const make = <I, R>(
 
     const gate: Gate = { admit, leave }
     const accept: Door["accept"] = (peer, credentials) => {
-      // Short and flat: there are many.
+      // A short flat string, because sessions are many.
       const id = randomBytes(15).toString("base64url")
       const session = new Session(id, peer, credentials, context, gate)
       sessions.add(session)
@@ -220,7 +220,7 @@ export const make = <I, R>(
       return session
     }
 
-    // `closeTimeout` is not in the types of `ws` yet.
+    // The types of `ws` lack `closeTimeout`.
     const bounds: ServerOptions<typeof SessionSocket> & { readonly closeTimeout: number } = {
       noServer: true,
       WebSocket: SessionSocket,
@@ -255,7 +255,7 @@ export const make = <I, R>(
       return Metric.update(metrics.sessions, sessions.size)
     })
     yield* Effect.sleep(tickMillis).pipe(
-      // Whatever happens to one session, the clock of all others goes on.
+      // A defect in one tick does not stop later ticks.
       Effect.andThen(Effect.catchDefect(tick, (defect) => Effect.logError("tick", defect))),
       Effect.forever,
       Effect.forkScoped
@@ -287,7 +287,7 @@ export const make = <I, R>(
       const every = Math.min(closeEveryMillis, closing / Math.max(1, sessions.size))
       let pause = 0
       for (const session of sessions) {
-        // Sleeps are counted in whole ticks of the event loop: many small ones would add up.
+        // Timers have a resolution of 1 ms: many short sleeps would add up.
         if (pause >= 10) {
           yield* Effect.sleep(pause)
           pause = 0
@@ -318,7 +318,7 @@ export const make = <I, R>(
         })
       )
     })
-    // The HTTP server's close and this scope both ask for it; they wait for the same one.
+    // The HTTP server's close and this scope both drain, and wait for the same drain.
     const drain = yield* Effect.cached(drainOnce)
     yield* Effect.addFinalizer(() => drain)
 
@@ -339,7 +339,7 @@ export const make = <I, R>(
       },
       open: (request, socket, head) => {
         const credentials = {
-          // Kept for as long as the session, so only where somebody looks at them.
+          // The session keeps the headers, so only where `authenticate` may read them.
           headers: options.authenticate === undefined ? {} : headersOf(request),
           address: admission.addressOf(request)
         }
@@ -348,7 +348,7 @@ export const make = <I, R>(
       accept,
       size: () => sessions.size,
       isReady,
-      // In this order: what was refused at the start and came up after all is ready.
+      // In this order: a source that was refused at the start and is up now is ready.
       ready: Effect.raceFirst(flowing.await, refused),
       revoke: (key) => {
         revocations.add(key, now())
@@ -367,7 +367,7 @@ export const make = <I, R>(
     }
   })
 
-/** The close code that `ws` answered an error of the peer with, or 1006 for one of the network. */
+/** The close code that `ws` sent for an error of the peer, or 1006 for an error of the network. */
 const closeCodeOf = (error: Error): number => {
   const code = "code" in error ? String(error.code) : ""
   if (/^WS_ERR_UNSUPPORTED_(MESSAGE|DATA_PAYLOAD)_LENGTH$/.test(code)) {
@@ -378,7 +378,7 @@ const closeCodeOf = (error: Error): number => {
   return code.startsWith("WS_ERR_") ? closeCodes.invalidMessage.code : 1006
 }
 
-/** Without what belongs to the handshake itself: they are kept as long as the session. */
+/** The headers without those of the handshake, because the session keeps them. */
 const headersOf = ({ headers }: IncomingMessage): IncomingHttpHeaders =>
   Object.fromEntries(
     Object.entries(headers).filter(

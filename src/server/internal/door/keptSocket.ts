@@ -1,20 +1,21 @@
 /**
- * A socket of ours on which somebody else has listeners too. They hold the socket itself, and for a while
- * what they write, end or cut on it is told and not done; we hold a proxy of it, which does everything.
+ * A socket of ours that other listeners hold too. They hold the socket itself. For a while, what they
+ * write, end or destroy on it is reported and has no effect. We hold a proxy of the socket, which has
+ * full effect.
  *
- * Node and `ws` act on the socket itself as well, so what shows that it is over passes: an end of either
- * side, an error of the system, a server that closes. What others read of it, pause or pipe away cannot be
- * told from what is harmless, and is not held up.
+ * Node and `ws` act on the socket itself as well, so whatever shows that the socket is over takes
+ * effect: an end of either side, an error of the system, a server that closes. Other listeners may
+ * still read, pause or pipe the socket, because that cannot be distinguished from harmless use.
  */
 import type { Socket } from "node:net"
 
-/** What others may not do: what they say, or nothing where they end or cut it. */
+/** Receives what another listener tried to write, or `undefined` if it tried to end or destroy. */
 type Found = (said: unknown) => void
 
 const kept = ["writable", "write", "end", "destroy"] as const
 const isKept = new Set<PropertyKey>(kept)
 
-/** What a failing network or its library gives, and somebody who was not let in does not. */
+/** Whether the network or Node raised an error, and not another listener. */
 const isOfNode = (error: unknown): boolean =>
   error instanceof Error && "code" in error && typeof error.code === "string"
 
@@ -22,16 +23,16 @@ interface Beneath {
   readonly _parent?: { readonly destroyed?: boolean } | null
 }
 
-/** It is over already, whoever ended it. */
+/** Whether the socket is over already, for any reason. */
 const isOver = (socket: Socket): boolean =>
   socket.destroyed ||
   socket.readableEnded ||
   socket.writableEnded ||
   (socket as Beneath)._parent?.destroyed === true
 
-/** All that we do, on the socket behind the guards. */
+/** The handler of our proxy: calls act on the socket behind the guards. */
 class Behind implements ProxyHandler<Socket> {
-  /** How deep we are in a call of ours: what Node does for it comes from here too. */
+  /** Depth of our calls under way. What Node does within them counts as ours. */
   depth = 0
   readonly #above: object
   readonly #methods = new Map<PropertyKey, unknown>()
@@ -64,8 +65,8 @@ class Behind implements ProxyHandler<Socket> {
 }
 
 /**
- * Keeps others from the socket for as long as `holds`, and tells what they do. Returns what we hold
- * ourselves.
+ * Guards a socket against other listeners while `holds` returns true, and reports what they try.
+ * Returns our proxy.
  */
 export const keep = (socket: Socket, holds: () => boolean, found: Found): Socket => {
   const behind = new Behind(socket)
@@ -73,7 +74,7 @@ export const keep = (socket: Socket, holds: () => boolean, found: Found): Socket
   const holdsNow = () => behind.depth === 0 && holds() && !isOver(socket)
   const own = (value: unknown) => ({ value, configurable: true, writable: true })
   Object.defineProperties(socket, {
-    // `ws` looks at it before it complains by throwing; then it cuts the socket.
+    // `ws` checks `writable` before it throws; then it destroys the socket.
     writable: {
       get: () => !holdsNow() && Reflect.get(above, "writable", socket),
       configurable: true

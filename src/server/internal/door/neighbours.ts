@@ -1,22 +1,23 @@
 /**
- * Other listeners of the same `upgrade` event. Node calls all of them for every request: one that answers
- * paths which are not its own writes HTTP between the frames of a socket of ours, or kills it.
+ * Other listeners of the same `upgrade` event. Node calls all of them for every request. A listener
+ * that answers paths which are not its own writes HTTP between the frames of our socket, or destroys
+ * it.
  *
- * Keeps them from it while they may still answer, which takes those a moment that ask somebody first, and
- * says once what one of them did and how to end that.
+ * This guards our sockets while such a listener may still answer, which takes a moment if it asks
+ * another service first. It logs once what a listener did and the cure.
  */
 import type { Server } from "node:http"
 import type { Socket } from "node:net"
 import { keep } from "./keptSocket.ts"
 
-/** What tells somebody who runs the server. */
+/** Logs a line for the operator of the server. */
 type Tell = (line: string) => void
 
-/** Time in which other listeners answer an upgrade request, in milliseconds. */
+/** Milliseconds in which other listeners answer an upgrade request. */
 export const answerMillis = 10_000
 
 const cure =
-  'Such a listener comes with new WebSocketServer({ server }) of "ws", also with a path, and with a proxy that takes all paths: make it with { noServer: true }, or with a filter, and let your own "upgrade" listener hand it the requests of its paths only.'
+  'Such a listener belongs to a new WebSocketServer({ server }) of "ws", also with a path, or to a proxy that takes all paths. Create it with { noServer: true }, or with a filter, and let your own "upgrade" listener hand it the requests of its paths only.'
 
 export class Neighbours {
   readonly #server: Server
@@ -30,20 +31,20 @@ export class Neighbours {
     this.#now = now
   }
 
-  /** Whether others listen too. */
+  /** Whether the server has other `upgrade` listeners. */
   get there(): boolean {
     return this.#server.listenerCount("upgrade") > 1
   }
 
   /**
-   * Lets `enter` have a socket that asked for `path`, unless somebody has answered it already; nobody
-   * else writes to it, ends it or cuts it for 10 s, while the server listens.
+   * Calls `enter` with a socket that asked for `path`, unless another listener has ended it already.
+   * For 10 s, while the server listens, no other listener can write to it, end it or destroy it.
    */
   keepOff(path: string, socket: Socket, enter: (socket: Socket) => void): void {
     if (!this.there) return enter(socket)
     if (socket.writableEnded) return this.#found(path, "it was first")
     const until = this.#now() + answerMillis
-    // Who closes the server may cut what is open.
+    // An application that closes the server may cut open sockets.
     const holds = () => this.#server.listening && this.#now() < until
     const ours = keep(socket, holds, (did) => {
       const said = Buffer.isBuffer(did) ? did.toString("latin1") : did
@@ -55,7 +56,7 @@ export class Neighbours {
     try {
       enter(ours)
     } catch (error) {
-      // `ws` takes a socket once.
+      // `ws` throws for a socket that it has already.
       ours.destroy()
       return this.#found(path, String(error))
     }
@@ -78,7 +79,7 @@ const firstLine = (text: string): string => text.split("\r\n", 1)[0]!.slice(0, 1
 
 const known = new WeakMap<Server, Neighbours>()
 
-/** One for each server, so that it tells once. */
+/** One instance for each server, so that it logs once. */
 export const neighboursOf = (server: Server, tell: Tell, now: () => number): Neighbours => {
   let neighbours = known.get(server)
   if (neighbours === undefined) {

@@ -1,19 +1,19 @@
 /**
- * Answers upgrade requests in the language of HTTP, before there is a WebSocket.
+ * Answers upgrade requests with HTTP, before there is a WebSocket.
  */
 import { type IncomingMessage, STATUS_CODES } from "node:http"
 import type { Socket } from "node:net"
 import type { UpgradeRefusal } from "./admission.ts"
 import type { Door } from "./door.ts"
 
-/** Answers a whole upgrade request: enters, or is refused. Returns the HTTP status. */
+/** Opens a session for an upgrade request, or rejects it. Returns the HTTP status. */
 export const enter = (
   door: Door,
   request: IncomingMessage,
   socket: Socket,
   head: Buffer
 ): number => {
-  // Node took its own listener away at "upgrade": without one, a reset ends the process.
+  // Node removed its own listener at "upgrade". Without one, a reset ends the process.
   socket.on("error", () => undefined)
   const refused = door.refusal(request)
   if (refused === undefined) {
@@ -24,12 +24,12 @@ export const enter = (
   return refused.status
 }
 
-/** Answers an upgrade request with an HTTP status and hangs up. */
+/** Answers an upgrade request with an HTTP status and closes the socket. */
 export const refuse = (
   socket: Socket,
   { reason, retryAfterSeconds, status }: UpgradeRefusal
 ): void => {
-  // A peer that never closes its side would keep the descriptor.
+  // Otherwise a peer that never closes its side would keep the file descriptor.
   socket.once("finish", () => socket.destroy())
   socket.end(
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\n` +

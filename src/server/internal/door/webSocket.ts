@@ -1,8 +1,8 @@
 /**
- * Messages as bytes of the WebSocket, RFC 6455: a text message of a server as one unmasked, final frame.
+ * Text messages as bytes of a WebSocket, RFC 6455: one unmasked, final frame each.
  *
- * Framed here once and written to the socket of every subscriber as it is; `ws` would frame it again
- * for each of them.
+ * A message is framed here once, and its bytes are written to the socket of every subscriber. `ws`
+ * would frame it again for each.
  */
 import type { FrameCodec } from "../hub/outgoing.ts"
 
@@ -20,12 +20,12 @@ const encode = (text: string): Buffer => {
     frame[1] = 127
     frame.writeBigUInt64BE(BigInt(size), 2)
   }
-  // All ASCII: those bytes are the same, and written faster.
+  // All ASCII: the bytes are the same in latin1, which is faster to write.
   frame.write(text, head, size, size === text.length ? "latin1" : "utf8")
   return frame
 }
 
-/** Where the text begins, by the byte that tells the length. */
+/** The offset of the text, from the byte with the length. */
 const headOf = (length: number): number => (length < 126 ? 2 : length === 126 ? 4 : 10)
 
 export const webSocket: FrameCodec = {

@@ -1,5 +1,5 @@
 /**
- * The other end of a session's socket where that is a WebSocket of `ws`.
+ * The peer of a session for a WebSocket of `ws`.
  */
 import { Socket } from "node:net"
 import type { WebSocket } from "ws"
@@ -8,8 +8,8 @@ import type { Peer } from "../session/peer.ts"
 import { webSocket } from "./webSocket.ts"
 
 /**
- * Frames go straight to the socket beside `ws`, which would frame each of them once more. That is
- * safe because `ws` writes whole frames through the same socket and nothing here is compressed.
+ * Writes frames to the socket directly, because `ws` would frame each of them again. That is safe: `ws`
+ * writes whole frames to the same socket, and nothing is compressed.
  */
 export class WebSocketPeer implements Peer {
   readonly #ws: WebSocket
@@ -69,13 +69,13 @@ export class WebSocketPeer implements Peer {
   }
 
   terminate(): void {
-    // Merely destroyed, the kernel would keep what was written for a peer that never reads it. What TLS
-    // is spoken over has no public name.
+    // After `destroy` alone the kernel would keep data for a peer that never reads it. The socket
+    // beneath TLS has no public name.
     const { _parent: beneath } = this.#socket as { readonly _parent?: unknown }
     try {
       ;(beneath instanceof Socket ? beneath : this.#socket).resetAndDestroy()
     } catch {
-      // Only TCP knows a reset.
+      // Only TCP has a reset.
     }
     this.#socket.destroy()
   }

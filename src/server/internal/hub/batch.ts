@@ -1,8 +1,8 @@
 /**
- * What travels from a channel to its subscribers: events that arrived together, a gap, or a position.
+ * What a channel sends to its subscribers: events that arrived together, a gap, or a position.
  *
- * A batch carries its cursor, so what somebody has and where they stand cannot disagree. It is
- * encoded for the wire at most once, on the first socket that needs it.
+ * A batch carries its cursor, so the events of a subscriber and its position cannot disagree. A batch
+ * is encoded at most once, for the first socket that needs it.
  */
 import * as Effect from "effect/Effect"
 import { encode } from "../../../Frame.ts"
@@ -14,12 +14,12 @@ import {
   type InvalidMessage,
   type RealtimeEvent
 } from "../../../RealtimeEvent.ts"
-import { Missing } from "./missing.ts"
+import { Missing } from "./invalidMessage.ts"
 import { Outgoing } from "./outgoing.ts"
 
 export interface BatchEvent {
   readonly id: string
-  /** In milliseconds since 1970. */
+  /** Milliseconds since 1970. */
   readonly at: number
   readonly payload: unknown
   /** The payload as JSON text for the wire; `undefined` while no socket is subscribed. */
@@ -28,28 +28,28 @@ export interface BatchEvent {
   readonly tx: string | undefined
 }
 
-/** What of a replay is handled together: batches that may be yet to make. */
+/** A part of a replay that is sent at once. Its batches are made by `open`. */
 export interface Step {
-  /** The position before it. */
+  /** The position before the step. */
   readonly from: string
-  /** How much it carries: `bytes` of payload, close enough. */
+  /** Its events, and roughly the bytes of their payloads. */
   readonly size: { readonly events: number; readonly bytes: number }
-  /** The same objects for everybody who comes to it. */
+  /** The batches. Each subscriber gets the same objects. */
   readonly open: Effect.Effect<ReadonlyArray<Batch>>
-  /** The position after it. */
+  /** The position after the step. */
   readonly cursor: string
 }
 
-/** Nothing but a newer cursor, so that a quiet subscription does not age out. */
+/** A batch with a newer cursor and no events, so that a quiet subscription's cursor does not age out. */
 export const position: unique symbol = Symbol("position")
 
 export class Batch extends Outgoing implements Step {
   readonly channel: string
-  /** Whether its subscribers can go on from a cursor when it is dropped: else they are told a gap. */
+  /** Whether a subscriber can resume after its mailbox dropped this. If not, it receives a gap. */
   readonly resumes: boolean
   /**
-   * Grows from batch to batch of a channel. A subscriber that joined at a tick has everything up to
-   * it. On a live channel it counts the batches one by one, so a jump tells that some were dropped.
+   * Grows from batch to batch of a channel. A subscriber that joined at a tick has everything up to it.
+   * On a live channel it counts the batches one by one, so a jump means that batches were dropped.
    */
   readonly tick: number
   /** The position before the first event. */
@@ -57,13 +57,13 @@ export class Batch extends Outgoing implements Step {
   /** The position after the last event. */
   readonly cursor: string
   events: ReadonlyArray<BatchEvent>
-  /** Set when this is a gap; it has no events then. */
+  /** The reason of a gap; a gap has no events. */
   readonly gap: GapReason | undefined
-  /** Of a gap: the message that did not fit. */
+  /** The message that did not match the schema, for a gap with the reason `invalid`. */
   readonly invalid: InvalidMessage | undefined
   #sealed: { readonly events: number; readonly bytes: number } | undefined
 
-  /** `of`: the view that it is for. */
+  /** `of`: the view that the batch is for. */
   constructor(
     of: { readonly name: string; readonly resumes: boolean },
     tick: number,
@@ -83,19 +83,19 @@ export class Batch extends Outgoing implements Step {
     this.invalid = missing?.invalid
   }
 
-  /** Of a replay, it is a step by itself. */
+  /** A batch is a step of its own. */
   get open(): Effect.Effect<ReadonlyArray<Batch>> {
     return Effect.succeed([this])
   }
 
-  /** How much it carries: `bytes` in UTF-16 units of JSON, close enough. */
+  /** Its events, and roughly their bytes: UTF-16 units of JSON. */
   get size(): { readonly events: number; readonly bytes: number } {
     if (this.#sealed !== undefined) return this.#sealed
     const bytes = this.events.reduce((sum, { json = "" }) => sum + json.length, 0)
     return { events: this.events.length, bytes }
   }
 
-  /** Keeps the text and lets go of the events: for sockets alone. */
+  /** Keeps the text and drops the events. Only for batches that Streams do not read. */
   seal(): this {
     this.#sealed = this.size
     this.settle()
@@ -114,7 +114,7 @@ export class Batch extends Outgoing implements Step {
     )
   }
 
-  /** The same as values, for a Stream. */
+  /** The batch as the values of a Stream. */
   toEvents(): ReadonlyArray<RealtimeEvent<unknown>> {
     const { channel, cursor, events, gap, invalid } = this
     if (gap !== undefined) {
@@ -129,7 +129,7 @@ export class Batch extends Outgoing implements Step {
       id,
       at: new Date(at),
       payload,
-      // A live event's id is its position; inside a durable batch only its end is one.
+      // The id of a live event is its position. In a durable batch only the last event has one.
       cursor: tx === undefined ? id : index === last ? cursor : undefined,
       tx
     }))
@@ -139,7 +139,7 @@ export class Batch extends Outgoing implements Step {
 let lastAt = Number.NaN
 let lastIso = ""
 
-/** What arrives together has the same time: it is written out once. */
+/** Formats a time. Events that arrive together share theirs, so the last result is kept. */
 const isoOf = (at: number): string => {
   if (at !== lastAt) {
     lastIso = new Date(at).toISOString()

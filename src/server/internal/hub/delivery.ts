@@ -1,6 +1,6 @@
 /**
- * How the events of a channel travel: everything that is different from one delivery to another, and a
- * node has one of each. The door, the hub's face and the tests ask here; nobody else compares names.
+ * The delivery of a channel: everything in which live and durable channels differ. A node has one of
+ * each. The door, `Realtime` and the tests ask it; no other file compares the names of deliveries.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -29,45 +29,46 @@ export type OpenError =
 /** Why a payload was not sent. */
 export type SendError = PayloadTooLarge | SourceError | NoOutbox | NoSource | PublishRefused
 
-/** Why a node does not hear its database, when it is known that waiting does not help. */
+/** Why a node cannot read its database, when waiting does not help. */
 export type ReadyError = SourceRefused | DatabaseRefused | OutboxFault
 
 export interface Delivery {
-  /** Why this node has no channel of this delivery; `undefined` when it has. */
+  /** The error of a node that has no channels of this delivery; `undefined` when it has. */
   readonly missing: (channel: string) => NoOutbox | NoSource | undefined
-  /** Whether events arrive; `undefined` where nothing can. */
+  /** Whether events arrive. `undefined` on a node that has no channels of this delivery. */
   readonly state: SubscriptionRef.SubscriptionRef<SourceState> | undefined
-  /** Fails when what is read from is refused for good at the start; never completes otherwise. */
+  /** Fails when the database refuses the source for good at the start. Never completes otherwise. */
   readonly refused: Effect.Effect<never, ReadyError>
-  /** Logs when nothing of the table of this channel arrives. */
+  /** Logs a warning when no change of the channel's table can arrive. */
   readonly checkTable: (channel: string) => Effect.Effect<void>
   /**
-   * The channel as its definition sees it, until the scope closes. Completes once what is committed from
-   * then on is delivered.
+   * The channel as its definition decodes it, until the scope closes. Completes once the node receives
+   * whatever commits from then on.
    */
   readonly open: (channel: Channel.Any) => Effect.Effect<View<JoinError>, OpenError, Scope.Scope>
-  /** Whether a subscriber uses the channel, waits for it, or did a moment ago. */
+  /** Whether a subscriber uses the channel or waits for it, or the channel lingers. */
   readonly isOpen: (name: string) => boolean
-  /** The batches of a channel for one Stream, after the cursor `from`, or from now on. */
+  /** The batches of a channel for one Stream: after the cursor `from`, or from now on. */
   readonly batches: (
     channel: Channel.Any,
     from: string | undefined
   ) => Stream.Stream<Batch, OpenError>
-  /** Sends the JSON text of a payload; `key` makes a retry safe where `resumes`. */
+  /** Sends the JSON text of a payload. `key` makes a retry safe when `resumes`. */
   readonly publish: (
     name: string,
     json: string,
     key: string | undefined
   ) => Effect.Effect<void, SendError>
   /**
-   * Whether what was sent is kept outside of this node, with its key. Then a position outlives the node,
-   * a slow socket reads again what was dropped, a replay is read from the database, and a publish that
-   * takes too long is taken back, because it may be repeated. Otherwise a slow socket is told a gap.
+   * Whether the events and the keys of publishes are kept outside of this node. If so, a position
+   * outlives the node, a slow socket reads again what its mailbox dropped, a replay is read from the
+   * database, and a publish that takes too long is interrupted, because a retry is safe. Otherwise a
+   * slow socket receives a gap.
    */
   readonly resumes: boolean
 }
 
-/** Of a node that has nothing for it: every use fails with the cure. */
+/** The delivery of a node that has no channels of it. Every use fails with the cure. */
 export const absent = (
   missing: (channel: string) => NoOutbox | NoSource,
   resumes: boolean

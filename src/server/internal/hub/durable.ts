@@ -1,5 +1,6 @@
 /**
- * Durable delivery: events ride on the outbox, a table, and are resumable for as long as it keeps them.
+ * Durable delivery: events are rows of the outbox table, and a cursor resumes for as long as the table
+ * keeps them.
  */
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
@@ -11,9 +12,9 @@ import type { Batch } from "./batch.ts"
 import { absent, type Delivery, type OpenError } from "./delivery.ts"
 import { batchesOfItem, DurableChannel } from "./durableChannel.ts"
 import { NoOutbox } from "./errors.ts"
-import type { Missing } from "./missing.ts"
+import type { Missing } from "./invalidMessage.ts"
 import type { OpenChannels } from "./openChannels.ts"
-import { toldOf } from "./told.ts"
+import { toldOf } from "./gapCounter.ts"
 import { View } from "./view.ts"
 
 export const make = (
@@ -40,7 +41,7 @@ export const make = (
     const batches: Delivery["batches"] = (channel, from) =>
       Stream.suspend((): Stream.Stream<Batch, OpenError> => {
         if (channel.fault !== undefined) return Stream.fail(channel.fault)
-        // Of one consumer alone: it is paged at this consumer's pace, and shares no view.
+        // Each consumer pages at its own pace, so it shares no view.
         const batches = forOne(channel, outbox)
         return outbox
           .batches(channel.name, { from })
@@ -60,13 +61,13 @@ export const make = (
     }
   })
 
-/** On a node that reads no outbox. */
+/** The delivery of a node that reads no outbox. */
 export const none = absent((channel) => new NoOutbox({ channel }), true)
 
-/** Whether a channel may be consumed under a name. */
+/** Whether a named consumer can read a channel. */
 export const keeps = ({ delivery }: Channel.Definition): boolean => delivery === "durable"
 
-/** The items of the outbox as one consumer sees them; what does not fit is counted and logged. */
+/** Decodes items of the outbox for one consumer. Counts and logs messages that do not match the schema. */
 export const forOne = (
   channel: Channel.Any,
   outbox: OutboxReader["Service"]

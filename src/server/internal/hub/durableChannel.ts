@@ -1,17 +1,18 @@
 /**
- * One durable channel that a node follows: what the outbox hands out, as its views see it.
+ * One durable channel that a node follows: turns the items of the outbox into batches of its views.
  *
- * The outbox orders, remembers and resumes; nothing is kept here. Where a message does not match a view's
- * schema, or tells a gap itself, a batch is cut: the gap stands in its place, its cursor behind it.
+ * The outbox orders, remembers and resumes; this keeps nothing. A batch is cut at a message that does
+ * not match a view's schema or reports a gap. The gap takes the place of the message, with the cursor
+ * after it.
  */
 import * as Effect from "effect/Effect"
 import type { OutboxReader } from "../../OutboxReader.ts"
 import type * as Outbox from "../../OutboxReader.ts"
-import type { Lease } from "../outbox/shared.ts"
+import type { Lease } from "../outbox/sharedReads.ts"
 import { Batch, type BatchEvent, position, type Step } from "./batch.ts"
 import type { JoinError } from "../outbox/catchUp.ts"
-import { Missing } from "./missing.ts"
-import type { Told } from "./told.ts"
+import { Missing } from "./invalidMessage.ts"
+import type { Told } from "./gapCounter.ts"
 import { type View, type ViewJoin, Views } from "./view.ts"
 
 export class DurableChannel extends Views<JoinError> {
@@ -26,7 +27,7 @@ export class DurableChannel extends Views<JoinError> {
     return true
   }
 
-  /** Takes what was handed out together. Returns the messages that are gaps. */
+  /** Takes the items that the outbox hands out together. Returns the messages that are gaps. */
   receive(items: ReadonlyArray<Outbox.Item>): ReadonlyArray<Missing> {
     const missing: Array<Missing> = []
     for (const item of items) {
@@ -51,7 +52,7 @@ export class DurableChannel extends Views<JoinError> {
     }))
   }
 
-  /** The same for everybody who comes to it. */
+  /** One step for all joins that meet this batch. */
   #step(view: View<JoinError>, batch: Outbox.DurableBatch): Step {
     const known = view.replayed.get(batch)
     if (known !== undefined) return known
@@ -61,10 +62,7 @@ export class DurableChannel extends Views<JoinError> {
   }
 }
 
-/**
- * One batch of a replay as a view sees it: decoded, validated and encoded once, in the step in which
- * somebody comes to it first.
- */
+/** One batch of a replay as a view decodes it. The first reader decodes, validates and encodes it. */
 class Replayed implements Step {
   readonly from: string
   readonly cursor: string
@@ -77,21 +75,22 @@ class Replayed implements Step {
     this.cursor = cursor
     const bytes = events.reduce((sum, { text }) => sum + text.length, 0)
     this.size = { events: events.length, bytes }
-    // What was made of it, unless that is gone.
+    // The batches of the first reader, while they are in memory.
     let made: { readonly deref: () => ReadonlyArray<Batch> | undefined } | undefined
     this.open = Effect.suspend(() => {
       const known = made?.deref()
       if (known !== undefined) return Effect.succeed(known)
       const missing: Array<Missing> = []
       const batches = batchesOfItem(view, batch, true, missing).map((one) => one.seal())
-      // What was read for a replay goes with it; what the node remembers anyway must not grow by this.
+      // A batch with tick 0 was read for this replay and goes with it. Others stay in the node's ring,
+      // which must not grow.
       made = tick === 0 ? { deref: () => batches } : new WeakRef(batches)
       return Effect.as(told.tell(channel, missing), batches)
     })
   }
 }
 
-/** One item of the outbox as a view sees it. Notes in `missing` what is a gap. */
+/** The batches of one item of the outbox as a view decodes it. Adds its gaps to `missing`. */
 export const batchesOfItem = <E>(
   view: View<E>,
   item: Outbox.Item,

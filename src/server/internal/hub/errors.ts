@@ -1,8 +1,8 @@
-/** Errors of the server wing that more than one of its modules raises. */
+/** Errors that more than one module of the server raises. */
 import * as Schema from "effect/Schema"
 
 /**
- * The node listens to as many channels as it may.
+ * Opening a channel would exceed the limit `maxChannels` of this node.
  *
  * @category errors
  * @since 0.1.0
@@ -17,12 +17,13 @@ export class TooManyChannels extends Schema.TaggedError<TooManyChannels>()("TooM
 }
 
 /**
- * A durable channel is used on a node that reads no outbox.
+ * A durable channel was used on a node that reads no outbox.
  *
  * @category errors
  * @since 0.1.0
  */
 export class NoOutbox extends Schema.TaggedError<NoOutbox>()("NoOutbox", {
+  /** The channel's name, or the prefix of its family and `*`. */
   channel: Schema.String
 }) {
   override get message(): string {
@@ -31,12 +32,13 @@ export class NoOutbox extends Schema.TaggedError<NoOutbox>()("NoOutbox", {
 }
 
 /**
- * A live channel is used on a node that listens to nothing.
+ * A live channel was used on a node that has no notification source.
  *
  * @category errors
  * @since 0.1.0
  */
 export class NoSource extends Schema.TaggedError<NoSource>()("NoSource", {
+  /** The channel's name, or the prefix of its family and `*`. */
   channel: Schema.String
 }) {
   override get message(): string {
@@ -45,15 +47,17 @@ export class NoSource extends Schema.TaggedError<NoSource>()("NoSource", {
 }
 
 /**
- * What is asked for needs a durable channel, and this one is live: it keeps nothing to go on from.
+ * The operation needs a durable channel, and this channel is live: the database keeps no events to
+ * resume from.
  *
  * @category errors
  * @since 0.1.0
  */
 export class NotDurable extends Schema.TaggedError<NotDurable>()("NotDurable", {
+  /** The channel's name. */
   channel: Schema.String
 }) {
   override get message(): string {
-    return `Channel "${this.channel}" is live and keeps no events, so nobody can consume it under a name. Define it with { delivery: "durable" }, or follow it with Realtime.events.`
+    return `Channel "${this.channel}" is live and keeps no events, so it has no named consumers. Define it with { delivery: "durable" }, or follow it with Realtime.events.`
   }
 }

@@ -1,5 +1,5 @@
 /**
- * The deliveries of a node, and what it reads as a whole.
+ * The deliveries of a node, and the state of everything that the node reads.
  *
  * A new delivery is a file beside `live.ts` and `durable.ts`, and a line in `make`.
  */
@@ -18,14 +18,14 @@ import { OpenChannels, type OpenOptions } from "./openChannels.ts"
 export interface HubOptions extends OpenOptions, Live.LiveOptions {}
 
 export interface Hub {
-  /** How the events of a channel, or of every channel of a family, travel. */
+  /** The delivery of a channel, or of every channel of a family. */
   readonly deliveryOf: (definition: { readonly delivery: Channel.Delivery }) => Delivery
   /**
-   * Whether events arrive; the current state first. Up when everything is up that channels of these
-   * deliveries need, default everything that this node reads.
+   * Whether events arrive; the current state first. Up when every source that these deliveries read is
+   * up. Default: all deliveries.
    */
   readonly source: (deliveries?: ReadonlySet<Delivery>) => Stream.Stream<SourceState>
-  /** Fails when what this node reads from is refused for good at the start. */
+  /** Fails when the database refuses the source or the outbox for good at the start. */
   readonly refused: Effect.Effect<never, ReadyError>
 }
 

@@ -1,5 +1,6 @@
 /**
- * Live delivery: events ride on NOTIFY, at most once, and a node remembers the last ones of each channel.
+ * Live delivery: events are notifications of PostgreSQL, at most once. A node remembers the last ones
+ * of each channel.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -18,24 +19,24 @@ import { NoSource } from "./errors.ts"
 import { LiveChannel } from "./liveChannel.ts"
 import type { OpenChannels } from "./openChannels.ts"
 import * as Pump from "./pump.ts"
-import { toldOf } from "./told.ts"
+import { toldOf } from "./gapCounter.ts"
 
-/** The most bytes of UTF-8 that a NOTIFY payload takes. */
+/** The largest payload of a NOTIFY, in bytes of UTF-8. */
 export const maxNotifyBytes = 7999
 
 export interface LiveOptions {
   readonly ring: RingLimits
   /** The shortest time between two deliveries, in milliseconds. */
   readonly batchWindow: number
-  /** Whether the loss and the return of the source are told on `system_notifications`. */
+  /** Whether the node announces the loss and the return of its source on `system_notifications`. */
   readonly announceSource: boolean
 }
 
-/** What this node says on `system_notifications` about its own source. */
+/** A payload for `system_notifications` about the node's own source. */
 const notice = (type: "info" | "warning", message: string) => JSON.stringify({ type, message })
 const lossNotice = notice(
   "warning",
-  "The connection to the database is lost. Events may be late; what is missed will be told."
+  "The connection to the database is lost. Events may be late; missed events are reported as a gap."
 )
 const returnNotice = notice("info", "The connection to the database is back.")
 const notices = "system_notifications"
@@ -55,7 +56,7 @@ export const make = (
 
     if (announceSource) {
       yield* SubscriptionRef.changes(source.state).pipe(
-        // Every try to come back sets the state again: a loss is told once.
+        // Every retry sets the state again. A loss is announced once.
         Stream.changes,
         Stream.runForEach((state) =>
           Effect.flatMap(Clock.currentTimeMillis, (now) => {
@@ -86,7 +87,7 @@ export const make = (
         const announced = announceSource && name === notices
         yield* source.listen(name, (heard) => {
           pump.push(channel, heard)
-          // After the loss itself, so that it outlives the new epoch.
+          // After the loss itself, so that the ring of the new epoch keeps it.
           if (announced && heard === lost) pump.push(channel, returnNotice)
         })
         return channel
@@ -96,7 +97,7 @@ export const make = (
     const open = (channel: Channel.Any) =>
       Effect.gen(function* () {
         const view = yield* kind.view(channel)
-        // A channel that lingers is open while the source is down, but it confirms nothing then.
+        // A channel that lingers is open while the source is down, but confirms nothing then.
         yield* waitUntilUp(source.state)
         return view
       })
@@ -105,8 +106,8 @@ export const make = (
       Stream.unwrap(
         Effect.gen(function* () {
           const view = yield* open(channel)
-          // Subscribed before the position is taken, so nothing falls between; what is in both is
-          // skipped by its tick.
+          // Subscribed before the position is taken, so no batch falls between. The tick skips those in
+          // both.
           const batches = yield* PubSub.subscribe(view.batches)
           const { cursor, replay, state, tick } = yield* view.join(from)
           const start =
@@ -142,10 +143,10 @@ export const make = (
     }
   })
 
-/** On a node that listens to nothing. */
+/** The delivery of a node that has no notification source. */
 export const none = absent((channel) => new NoSource({ channel }), false)
 
-/** Puts a gap where the ticks jump: the consumer was too slow, and batches slid away. */
+/** Inserts a gap where the ticks jump: the consumer was too slow, and the PubSub dropped batches. */
 const withGaps = (start: number) => {
   let tick = start
   return (batches: readonly [Batch, ...Array<Batch>]): readonly [Batch, ...Array<Batch>] => {

@@ -1,8 +1,8 @@
 /**
- * One live channel that a node listens to: it numbers notifications, remembers the last ones, and
- * hands what arrived together to its views in batches.
+ * One live channel that a node listens to. It numbers notifications, remembers the last ones, and hands
+ * those that arrived together to its views in batches.
  *
- * Synchronous throughout. A lost link begins a new epoch, in which no older cursor holds.
+ * Everything is synchronous. A lost link begins a new epoch, in which no older cursor is valid.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -12,16 +12,16 @@ import { type Heard, lost } from "../../NotificationSource.ts"
 import { Batch, type BatchEvent } from "./batch.ts"
 import type { Budget } from "../ring.ts"
 import { type LiveEntry, LiveRing } from "./liveRing.ts"
-import { Missing } from "./missing.ts"
+import { Missing } from "./invalidMessage.ts"
 import { maxBatchEvents, maxBatchText } from "../outbox/tail.ts"
-import { turns } from "../turns.ts"
-import type { Told } from "./told.ts"
+import { turns } from "../eventLoopTurns.ts"
+import type { Told } from "./gapCounter.ts"
 import { type View, type ViewJoin, Views } from "./view.ts"
 
-/** 8 characters: an epoch need only differ from the few that a client may still hold. */
+/** 8 characters. An epoch must differ only from the few that a client may still hold. */
 const epochBytes = 6
 
-/** Drawn for many at a time: one by one it is most of what an open channel costs. */
+/** Random bytes for 64 epochs. One by one they are most of the cost of opening a channel. */
 let drawn = Buffer.alloc(0)
 
 const newEpoch = (): string => {
@@ -31,28 +31,28 @@ const newEpoch = (): string => {
   return epoch
 }
 
-/** In UTF-16 units of payload. */
+/** Bytes of payload, as UTF-16 units. */
 const bytesOf = (entries: ReadonlyArray<LiveEntry>): number =>
   entries.reduce((sum, { text }) => sum + text.length, 0)
 
 export class LiveChannel extends Views {
   readonly #ring: LiveRing
-  /** What arrived and is not delivered yet. */
+  /** Notifications that wait for `deliver`. */
   #arrived: Array<Heard> | undefined
   #closed = false
   #epoch = newEpoch()
   #seq = 0
-  /** Not everybody has everything up to `#cursor` yet. */
+  /** Whether a delivery is under way, so that some views do not have everything up to `#cursor`. */
   #handing = false
   /** The position of the newest notification. */
   #cursor = Cursor.formatLive(this.#epoch, 0)
 
-  /** The last replay: a crowd that comes back after a loss stood at the same place. */
+  /** The last replay. Clients that reconnect together mostly resume from the same cursor. */
   #joined:
     | {
         readonly view: View
         readonly from: string
-        /** Where the channel stood. */
+        /** The channel's position then. */
         readonly cursor: string
         readonly join: WeakRef<ViewJoin>
       }
@@ -67,14 +67,14 @@ export class LiveChannel extends Views {
     return false
   }
 
-  /** Gives back what it remembers; what waits, or comes later, is for nobody. */
+  /** Clears the ring, and drops the notifications that wait or arrive later. */
   close(): void {
     this.#closed = true
     this.#arrived = undefined
     this.#ring.clear()
   }
 
-  /** Notes what arrived; `true` when nothing waited for `deliver` before. */
+  /** Adds a notification. Returns `true` when it is the first one that waits for `deliver`. */
   push(payload: Heard): boolean {
     if (this.#closed) return false
     if (this.#arrived === undefined) this.#arrived = [payload]
@@ -82,7 +82,7 @@ export class LiveChannel extends Views {
     return this.#arrived.length === 1
   }
 
-  /** Hands out what arrived, at `now` milliseconds. Returns the notifications that are gaps. */
+  /** Hands waiting notifications to the views, at `now` milliseconds. Returns the messages that are gaps. */
   deliver(now: number): ReadonlyArray<Missing> {
     let rest = this.#arrived ?? []
     this.#arrived = undefined
@@ -122,10 +122,7 @@ export class LiveChannel extends Views {
     }
   }
 
-  /**
-   * What follows `from` for a view, or that it cannot be had any more. What is replayed is decoded in a
-   * step of the loop in which there is room for it.
-   */
+  /** The replay from `from` for a view, or `reset`. Decoded when the event loop has room for it. */
   protected override join(view: View, from: string | undefined): Effect.Effect<ViewJoin> {
     const at = Effect.flatMap(Clock.currentTimeMillis, (now) => {
       const missing: Array<Missing> = []
@@ -141,7 +138,7 @@ export class LiveChannel extends Views {
         ? at
         : Effect.andThen(turns.take({ events: entries.length, bytes: bytesOf(entries) }), at)
     })
-    // A Stream's consumer runs inside the hand-out, and the rest of it would come to a joiner twice.
+    // A Stream's consumer may join during a delivery. The rest of that delivery would reach it twice.
     return Effect.suspend(() => (this.#handing ? Effect.andThen(Effect.yieldNow, inTurn) : inTurn))
   }
 
@@ -150,7 +147,7 @@ export class LiveChannel extends Views {
     return parsed?.epoch === this.#epoch ? this.#ring.after(parsed.seq, this.#seq, now) : undefined
   }
 
-  /** What was made for the last one who came from there, when nothing came since. */
+  /** The last replay, if it was made for this view and cursor and no notification arrived since. */
   #madeFor(view: View, from: string): ViewJoin | undefined {
     const last = this.#joined
     return last?.view === view && last.from === from && last.cursor === this.#cursor
@@ -177,8 +174,8 @@ export class LiveChannel extends Views {
   }
 
   /**
-   * The entries after `from` as a view sees them: events in batches of some size, and in their places the
-   * gaps, which `missing` notes; handed to `taker` one by one.
+   * Decodes the entries after `from` for a view. Hands `taker` the events in batches of bounded size
+   * and a gap in place of each message that does not decode, which it adds to `missing`.
    */
   #batches(
     view: View,

@@ -1,9 +1,9 @@
 /**
- * The ring of a live channel: its last notifications, found by their sequence.
+ * The ring of a live channel: its last notifications, found by sequence number.
  */
 import { type Budget, eventBytes, Ring } from "../ring.ts"
 
-/** One notification with its place in the channel. */
+/** One notification with its sequence number in the channel. */
 export interface LiveEntry {
   readonly seq: number
   /** When the node received it, in milliseconds since 1970. */
@@ -22,8 +22,8 @@ export class LiveRing extends Ring<LiveEntry> {
   }
 
   /**
-   * Everything after `seq`, oldest first, or `undefined` when some of it is forgotten.
-   * `last` is the sequence of the newest notification of the channel.
+   * The entries after `seq`, oldest first; `undefined` when the ring has forgotten some of them.
+   * `last`: the sequence number of the channel's newest notification.
    */
   after(seq: number, last: number, now: number): ReadonlyArray<LiveEntry> | undefined {
     this.expire(now)

@@ -1,4 +1,7 @@
-/** The hub of a `Realtime`, for the door: the service carries it under an opaque name, and so do its copies. */
+/**
+ * The hub of a `Realtime` service, for the door. The service and its copies carry it under an opaque
+ * name.
+ */
 import type { Hub } from "./hub.ts"
 
 export const hubOf = (realtime: { readonly "~effect-realtime/server/Realtime": unknown }): Hub =>

@@ -1,9 +1,9 @@
 /**
  * Every open channel of a node, reference-counted, whatever its delivery.
  *
- * The first subscriber of a name opens it; the channel and its ring outlive the last one by `linger`, so
- * that a subscriber who comes back in time resumes without loss. Server-side Streams and sockets meet here
- * and are equal.
+ * The first subscriber of a name opens the channel. The channel and its ring outlive the last
+ * subscriber by `linger`, so that a subscriber that returns in time resumes without loss. Streams of
+ * the process and sockets share these channels.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -12,7 +12,7 @@ import * as Scope from "effect/Scope"
 import type * as Channel from "../../../Channel.ts"
 import type { InvalidChannelName } from "../../../RealtimeError.ts"
 import { TooManyChannels } from "./errors.ts"
-import { one, opening } from "../turns.ts"
+import { one, opening } from "../eventLoopTurns.ts"
 import type { View, Views } from "./view.ts"
 
 export interface OpenOptions {
@@ -26,27 +26,27 @@ export interface OpenOptions {
 interface Use<E> {
   member: Views<E> | undefined
   view: View<E> | undefined
-  /** The channel is there, or on its way, also when nobody waits for it any more. */
+  /** Whether the channel is open or opening, also after the subscriber that opened it has left. */
   holds: boolean
 }
 
 /** The open channels of one delivery. */
 export interface Kind<E, F> {
   /**
-   * The view of a channel, given back with the scope. A subscriber that waits for it uses it already: a
-   * channel that lingered must not be closed meanwhile.
+   * The view of a channel, released with the scope. A subscriber that waits for the view counts as a
+   * user, so that a lingering channel does not close meanwhile.
    */
   readonly view: (
     channel: Channel.Any
   ) => Effect.Effect<View<E>, InvalidChannelName | TooManyChannels | F, Scope.Scope>
-  /** Whether a subscriber uses the channel, waits for it, or did a moment ago. */
+  /** Whether a subscriber uses the channel or waits for it, or the channel lingers. */
   readonly isOpen: (name: string) => boolean
 }
 
 export class OpenChannels {
   readonly #options: OpenOptions
   #open = 0
-  /** How to close the channels that only linger, the longest first. */
+  /** Closes a channel that only lingers; the longest lingering first. */
   readonly #lingering = new Map<string, Effect.Effect<void>>()
 
   constructor(options: OpenOptions) {
@@ -65,10 +65,10 @@ export class OpenChannels {
         lookup: (name: string) => Effect.andThen(this.#countIn(keyOf(name)), lookup(name))
       }),
       (channels): Kind<E, F> => {
-        /** How many use each. */
+        /** Number of users by name. */
         const users = new Map<string, number>()
 
-        /** Ends a use. Apart from where it begins, so that what it keeps until then is little. */
+        /** Ends a use. A closure of its own, so that it keeps little memory until then. */
         const ending = (name: string, use: Use<E>): Effect.Effect<void> =>
           Effect.sync(() => {
             if (use.view !== undefined) use.member?.release(use.view)
@@ -78,7 +78,7 @@ export class OpenChannels {
               return
             }
             users.delete(name)
-            // What does not linger is closed by now.
+            // Without `linger` the channel is closed by now.
             if (use.holds && !Duration.isZero(this.#options.linger)) {
               this.#lingering.set(keyOf(name), RcMap.invalidate(channels, name))
             }
@@ -102,7 +102,7 @@ export class OpenChannels {
             )
             if (first) yield* opening.take(one)
             use.holds = true
-            // A failed lookup would be remembered for as long as a good one.
+            // `RcMap` would keep a failed lookup for as long as a good one.
             const member = yield* Effect.tapError(RcMap.get(channels, name), () => {
               use.holds = false
               return RcMap.invalidate(channels, name)
@@ -116,7 +116,7 @@ export class OpenChannels {
     )
   }
 
-  /** Counts one more open channel, until the scope closes. One that only lingers makes room. */
+  /** Counts an open channel until the scope closes. At the limit it closes the one that lingers longest. */
   #countIn(key: string): Effect.Effect<void, TooManyChannels, Scope.Scope> {
     return Effect.gen({ self: this }, function* () {
       const { maxChannels } = this.#options

@@ -1,20 +1,23 @@
 /**
- * A message on its way to sockets: one or more frames as text, and what they become on the wire.
+ * A message to sockets: one or more frames as text, and their bytes on the wire.
  *
- * Whatever carries it makes its own form of it, once for all sockets that are carried alike. The hub, the
- * mailbox and the session know the text and the size, never the form.
+ * A transport's codec makes the bytes once for all its sockets. The hub, the mailbox and the session
+ * use the text and the size, never the bytes.
  */
 
-/** How one kind of transport writes a message. */
+/** Turns the text of a message into the bytes of one kind of transport. */
 export interface FrameCodec {
-  /** Never changed afterwards: all sockets share it. A small one may share its memory with others. */
+  /**
+   * The bytes of a text. They never change, because all sockets share them. A small message may share
+   * its memory with others.
+   */
   readonly encode: (text: string) => Buffer
-  /** The text that it was made of. */
+  /** The text that these bytes were made of. */
   readonly textOf: (bytes: Buffer) => string
 }
 
 export abstract class Outgoing {
-  /** Until some transport has its form. */
+  /** The text, until a codec has made bytes of it. */
   #text: string | undefined
   /** Nearly every node has one codec. */
   #codec: FrameCodec | undefined
@@ -22,7 +25,7 @@ export abstract class Outgoing {
   #others: Map<FrameCodec, Buffer> | undefined
   #kept: Map<FrameCodec, Outgoing> | undefined
 
-  /** Makes the text, once. */
+  /** Makes the text. Called once. */
   protected abstract write(): string
 
   get text(): string {
@@ -30,12 +33,12 @@ export abstract class Outgoing {
     return (this.#text ??= this.write())
   }
 
-  /** Makes the text now, unless some transport has its form already: what it is made of may go. */
+  /** Makes the text now, unless a codec has its bytes, so that its data may be freed. */
   protected settle(): void {
     if (this.#codec === undefined) this.#text ??= this.write()
   }
 
-  /** The bytes for every socket with this codec. */
+  /** The bytes for every socket with this codec, made at the first call. */
   bytes(codec: FrameCodec): Buffer {
     if (this.#codec === codec) return this.#bytes!
     const known = this.#others?.get(codec)
@@ -46,8 +49,8 @@ export abstract class Outgoing {
   }
 
   /**
-   * The same to be kept: one copy for every socket that keeps it. It holds its bytes in memory of their own,
-   * and nothing of what it was made of.
+   * A copy for mailboxes, shared by every socket that keeps it. It holds its bytes in memory of their
+   * own and no other data.
    */
   lasting(codec: FrameCodec): Outgoing {
     let kept = this.#kept?.get(codec)
@@ -59,7 +62,7 @@ export abstract class Outgoing {
     return kept
   }
 
-  /** Has this form from now on. */
+  /** Sets the bytes of this codec. */
   protected adopt(codec: FrameCodec, bytes: Buffer): void {
     this.#note(codec, bytes)
   }
@@ -89,11 +92,11 @@ class Kept extends Outgoing {
   }
 
   protected override write(): string {
-    throw new Error("what is kept has its bytes")
+    throw new Error("a kept message has its bytes already")
   }
 }
 
-/** A message of a session by itself. */
+/** A message to one session, made of a text. */
 export class Line extends Outgoing {
   readonly #text: string
 

@@ -1,31 +1,32 @@
 /**
- * Moves what a source hears to the open live channels: one fiber for all of them, which wakes once for
+ * Delivers notifications to the open live channels. One fiber serves all channels, and wakes once for
  * everything that arrived together.
  *
  * After a delivery it rests for half the time that the slowest channel took, in whole milliseconds. A
- * busy node therefore joins what comes meanwhile into larger batches, and writes less often instead of
- * falling behind; on a quiet one the rest is over before anything comes. A rest ends early where much
- * waits: while the node delivers it reads nothing, and PostgreSQL keeps what it cannot send.
+ * busy node therefore joins notifications into larger batches, and writes less often instead of falling
+ * behind. On a quiet node the rest ends before the next notification. A rest ends early when many
+ * notifications wait: the node reads nothing while it delivers, and PostgreSQL keeps what it cannot
+ * send.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { Heard } from "../../NotificationSource.ts"
 import type { LiveChannel } from "./liveChannel.ts"
 
-/** A channel whose delivery is shorter than this needs no rest, in nanoseconds: it has a few sockets. */
+/** The shortest delivery that causes a rest, in nanoseconds. A shorter one has few sockets. */
 const leastDelivery = 100_000n
-/** The longest rest, in milliseconds: what a burst may add to the latency of others. */
+/** The longest rest, in milliseconds. A burst adds at most this to the latency of other channels. */
 const mostRest = 20
 
-/** No rest while more notifications than this wait: at 8 kB each, the most they have, 32 MB. */
+/** No rest while more notifications than this wait. At the largest payload, 8 kB, they take 32 MB. */
 const mostWaiting = 4096
-/** How often a rest looks at how many wait, in milliseconds. */
+/** How often a rest checks the number that waits, in milliseconds. */
 const lookEvery = 5
 
 export class Pump {
-  /** The shortest time between two deliveries where little waits, in milliseconds. */
+  /** Milliseconds between two deliveries while few notifications wait. */
   readonly #window: number
-  /** The channels that something waits for, in the order in which it came. */
+  /** Channels with waiting notifications, in order of arrival. */
   #touched: Array<LiveChannel> = []
   #waiting = 0
   /** Resumes the fiber; `undefined` while it delivers or rests. */
@@ -35,12 +36,12 @@ export class Pump {
     this.#window = window
   }
 
-  /** How many notifications wait. */
+  /** The number of notifications that wait. */
   get waiting(): number {
     return this.#waiting
   }
 
-  /** Notes what arrived for a channel; it is delivered in a step of its own. */
+  /** Adds a notification to a channel. The fiber delivers it in a later step. */
   push(channel: LiveChannel, payload: Heard): void {
     if (channel.push(payload)) this.#touched.push(channel)
     this.#waiting++
@@ -53,7 +54,7 @@ export class Pump {
       const clock = yield* Clock.Clock
       while (true) {
         if (this.#touched.length === 0) yield* this.#arrival
-        // What comes in one turn of the loop is joined.
+        // Joins the notifications of one turn of the loop.
         yield* Effect.yieldNow
         const touched = this.#touched
         this.#touched = []
@@ -63,13 +64,14 @@ export class Pump {
         let longest = 0n
         for (const channel of touched) {
           const missing = channel.deliver(now)
-          // Only what comes to the same channel is joined: many channels of one socket save nothing by it.
+          // Only the slowest channel counts: batches join the notifications of one channel, so many
+          // channels with one socket each gain nothing by a rest.
           const after = clock.monotonicTimeNanosUnsafe()
           if (after - before > longest) longest = after - before
           before = after
           if (missing.length > 0) yield* channel.told.tell(channel.name, missing)
         }
-        // Timers know whole milliseconds.
+        // Timers have a resolution of 1 ms.
         const half = Math.min(Math.ceil(Number(longest) / 2e6), mostRest)
         const rest = Math.ceil(Math.max(this.#window, longest < leastDelivery ? 0 : half))
         for (let left = rest; left >= 1 && this.#waiting <= mostWaiting;) {
@@ -80,7 +82,7 @@ export class Pump {
     })
   }
 
-  /** Completes when something arrives. */
+  /** Completes when a notification arrives. */
   get #arrival(): Effect.Effect<void> {
     return Effect.callback<void>((resume) => {
       this.#wake = () => {

@@ -1,9 +1,9 @@
 /**
- * A channel as one definition sees it.
+ * A channel as one definition decodes it.
  *
- * Sockets and Streams of the same definition share a view, so a payload is validated once and encoded
- * once however many subscribe. Two definitions of one name (a typed one in a worker, an untyped one
- * at the door) have a view each.
+ * Sockets and Streams of the same definition share a view. It validates and encodes a payload once,
+ * however many subscribe. Two definitions of one name (a typed one in a worker, an untyped one at the
+ * door) have a view each.
  */
 import * as Effect from "effect/Effect"
 import * as PubSub from "effect/PubSub"
@@ -15,64 +15,64 @@ import type { JoinState } from "../../../Protocol.ts"
 import type { InvalidPayload } from "../../../RealtimeError.ts"
 import { optionsOf, read } from "../reading/reading.ts"
 import type { Batch, BatchEvent, Step } from "./batch.ts"
-import { Missing, toldBy } from "./missing.ts"
-import type { Told } from "./told.ts"
+import { Missing, toldBy } from "./invalidMessage.ts"
+import type { Told } from "./gapCounter.ts"
 import type { Part } from "../outbox/catchUp.ts"
-import type { Lease } from "../outbox/shared.ts"
+import type { Lease } from "../outbox/sharedReads.ts"
 
-/** A socket's end of a subscription. */
+/** What a view hands its batches to: a socket's end of a subscription. */
 export interface Sink {
   readonly offer: (batch: Batch) => void
 }
 
-/** Where a subscriber of a view starts: after the replay, whatever has a later tick is theirs. */
+/** Where a subscriber of a view starts. After the replay it takes every batch with a later tick. */
 export interface ViewJoin {
   readonly state: JoinState
-  /** Events follow from here: the replay first, then what is live. */
+  /** The position before the replay, or the present position without one. */
   readonly cursor: string
   readonly tick: number
   readonly replay: ReadonlyArray<Step>
-  /** The replay is a part: join again from its end for what follows. */
+  /** Whether the replay is only a part. To go on, join again from its end. */
   readonly more: boolean
-  /** About how many bytes of payload were looked up for this answer. */
+  /** Bytes of payload read for this answer, roughly. */
   readonly bytes: number
 }
 
-/** What the channel decodes, but cannot encode for the wire. */
+/** The fault of a payload that the schema decodes but cannot encode for the wire. */
 const unsendable = {
   path: "",
   expected: "a payload that its schema can also encode",
   cure: undefined
 }
 
-/** How many batches a Stream may lag behind before it is told `gap slow`. */
+/** How many batches a Stream may lag behind before it receives `gap slow`. */
 const streamBacklog = 256
 
 export class View<E = never> {
   readonly channel: Channel.Any
   /**
-   * Where somebody starts who has everything up to `from`, or nothing yet. From a `part` what can be
-   * had at once anyway may come whole. What was read for it is kept until the lease ends.
+   * Where a subscriber starts that has everything up to `from`, or nothing without it. A `part` may be
+   * the whole replay if the node remembers it. What the join read is kept until the lease ends.
    */
   readonly join: (
     from: string | undefined,
     part?: Part,
     lease?: Lease
   ) => Effect.Effect<ViewJoin, E>
-  /** The channel's next view. It stays after the release: a loop that stands here goes on from it. */
+  /** The channel's next view. `release` does not clear it, so a loop that stands here can go on. */
   next: View<E> | undefined
-  /** How many took it. */
+  /** Number of users: calls of `view` without a `release`. */
   users = 0
   #replayed: WeakMap<object, Step> | undefined
   /** The tick of the newest batch. */
   tick = 0
-  /** This and the codec as `channel` has them, without a look at it: of many channels each is far away. */
+  /** Copied from `channel`, as the codec is: with many channels its memory is far away. */
   readonly name: string
-  /** As the channel's delivery says. */
+  /** Whether the channel's delivery resumes. */
   readonly resumes: boolean
   readonly #codec: Codec<unknown>
   readonly #options: Exact.Options | undefined
-  /** Most channels of a busy node have one socket: a set of its own would cost more than the rest. */
+  /** Most channels have one socket. A set for each would cost more memory than the rest. */
   #sink: Sink | undefined
   #sinks: Set<Sink> | undefined
   #batches: PubSub.PubSub<Batch> | undefined
@@ -86,17 +86,17 @@ export class View<E = never> {
     this.join = join
   }
 
-  /** The steps of batches that are replayed. */
+  /** The steps made for batches of replays. */
   get replayed(): WeakMap<object, Step> {
     return (this.#replayed ??= new WeakMap())
   }
 
-  /** For Streams. Sliding: one that is too slow loses batches and sees it by their ticks. */
+  /** Batches for Streams. It slides: a slow Stream loses batches, and detects that by their ticks. */
   get batches(): PubSub.PubSub<Batch> {
     return (this.#batches ??= Effect.runSync(PubSub.sliding<Batch>(streamBacklog)))
   }
 
-  /** Whether batches are for the wire. */
+  /** Whether a socket is subscribed, so that batches are encoded for the wire. */
   get subscribed(): boolean {
     return this.#sink !== undefined || this.#sinks !== undefined
   }
@@ -113,7 +113,7 @@ export class View<E = never> {
 
   hand(batch: Batch): void {
     this.tick = batch.tick
-    // Unsafe publishing does not slide when it is full; the effect does, and never waits.
+    // `publishUnsafe` does not slide when it is full. The effect does, and never waits.
     if (this.#batches !== undefined && !PubSub.publishUnsafe(this.#batches, batch)) {
       Effect.runSync(PubSub.publish(this.#batches, batch))
     }
@@ -122,10 +122,9 @@ export class View<E = never> {
   }
 
   /**
-   * One notification or one stored message, written at `at` milliseconds since 1970, as an event; or as
-   * what is missing in its place, when it tells a gap or does not match the channel's schema. For the
-   * `wire` it is encoded too: what arrived may hold line feeds and properties that the schema does not
-   * know.
+   * Decodes a notification or a stored message, written at `at` milliseconds since 1970. Returns what
+   * is missing if the text reports a gap or does not match the schema. For the `wire` it encodes the
+   * payload again: the text may hold line feeds, and properties that the schema does not know.
    */
   decode(
     id: string,
@@ -144,21 +143,21 @@ export class View<E = never> {
     return { id, at, payload: payload.success, json: json.success, tx }
   }
 
-  /** As the channel does. */
+  /** Encodes a payload with the channel's codec. */
   encode(payload: unknown): Result.Result<unknown, InvalidPayload> {
     return this.#codec.encode(payload, this.name)
   }
 }
 
 /**
- * A channel as all its definitions see it: a view for each way to decode, shared by those who decode
- * alike. There are few, so each names the next one.
+ * A channel as all its definitions decode it. Definitions with the same codec share a view. Views are
+ * few, so they form a linked list.
  */
 export abstract class Views<E = never> {
   readonly name: string
-  /** What the node has told of messages that are gaps. */
+  /** Logs the messages that are gaps. */
   readonly told: Told
-  /** The first one; nearly always the only one. */
+  /** The first view; nearly always the only one. */
   protected first: View<E> | undefined
 
   constructor(name: string, told: Told) {
@@ -166,7 +165,7 @@ export abstract class Views<E = never> {
     this.told = told
   }
 
-  /** The channel as `channel` defines it; `release` it as often as it was taken. */
+  /** The channel as `channel` defines it. Call `release` once for each call of this. */
   view(channel: Channel.Any): View<E> {
     let view = this.first
     while (view !== undefined && view.channel.codec !== channel.codec) view = view.next
@@ -191,7 +190,7 @@ export abstract class Views<E = never> {
     }
   }
 
-  /** Whether a cursor of the channel outlives what is remembered here. */
+  /** Whether a cursor of the channel outlives the node's ring. */
   protected abstract get resumes(): boolean
 
   protected abstract join(

@@ -1,7 +1,7 @@
 /**
- * The options of a door with their defaults, checked: a limit that is no number limits nothing, one
- * that is misspelt is not in force, an origin that no browser ever sends lets nobody in. That is said
- * at start, and also to those who come without types.
+ * The options of a door with their defaults, checked at start, also for callers without types: a limit
+ * that is not a number would limit nothing, a misspelt one would not be in force, and an origin that no
+ * browser sends would admit no client.
  */
 import type * as Duration from "effect/Duration"
 import { limits as Defaults, server as serverDefaults } from "../../../internal/defaults.ts"
@@ -19,18 +19,18 @@ type RateLimit =
   | "channelOpenRate"
   | "authorizeRate"
 
-/** The limits in force: durations in milliseconds. */
+/** The limits in force. Durations are in milliseconds. */
 export type ResolvedLimits = {
   readonly [Key in keyof Limits]-?: Key extends RateLimit ? Rate : number
 }
 
-/** Only the type is told: what stands where a function belongs may be a secret. */
+/** Names only the type of the value, because it may be a secret. */
 const checkFunction = (option: string, value: unknown, expected: string): void => {
   if (typeof value === "function") return
   throw new InvalidOption({ option, value: `of type ${typeof value}`, expected })
 }
 
-/** `Infinity` where no client is told of it. */
+/** A whole number of at least `least`; `Infinity` only if `unlimited`. */
 const count = (name: string, value: number, least: number, unlimited = true): number =>
   Options.count(`limits.${name}`, value, { least, unlimited })
 
@@ -46,13 +46,13 @@ const rate = (name: string, value: Rate): Rate => {
   )
 }
 
-/** Milliseconds. */
+/** A duration, in milliseconds. */
 const time = (name: string, value: Duration.Input, range?: Options.TimeRange): number =>
   Options.millis(`limits.${name}`, value, range)
 
 const withDefaults = (limits: Limits): ResolvedLimits => ({
   maxFrameBytes: count("maxFrameBytes", limits.maxFrameBytes ?? Defaults.maxFrameBytes, 1, false),
-  // The check itself walks as deep as it allows, and so does every schema behind it.
+  // At most 1000: the check and every schema after it recurse to this depth.
   maxFrameDepth: Math.min(
     1000,
     count("maxFrameDepth", limits.maxFrameDepth ?? Defaults.maxFrameDepth, 1, false)
@@ -116,7 +116,7 @@ const withDefaults = (limits: Limits): ResolvedLimits => ({
   drainTimeout: time("drainTimeout", limits.drainTimeout ?? Defaults.drainTimeout, { least: 0 })
 })
 
-/** The limits with their defaults. Throws `InvalidOption`. */
+/** The limits with their defaults. Throws `InvalidOption` for an invalid or unknown limit. */
 export const resolveLimits = (limits: Limits = {}): ResolvedLimits => {
   if (typeof limits !== "object" || limits === null) {
     throw Options.invalid(
@@ -133,14 +133,14 @@ export const resolveLimits = (limits: Limits = {}): ResolvedLimits => {
   return resolved
 }
 
-/** The options of any door. Of functions it can only be told that they are some. */
+/** The options of any door. Of a callback only its type can be checked. */
 type Checked = Omit<DoorOptions, "channels"> & {
   readonly authenticate?: unknown
   readonly authorize: unknown
   readonly identityKey?: unknown
 }
 
-/** Throws `InvalidOption` where an option other than a limit cannot work. */
+/** Checks the options other than limits. Throws `InvalidOption` for one that cannot work. */
 export const checkOptions = ({
   authenticate,
   authorize,
@@ -150,7 +150,7 @@ export const checkOptions = ({
   slowConsumer = "gap",
   trustProxy = serverDefaults.trustProxy
 }: Checked): void => {
-  checkFunction("authorize", authorize, "a function, or allowAll to let everybody in")
+  checkFunction("authorize", authorize, "a function, or allowAll to admit every client")
   if (authenticate !== undefined) checkFunction("authenticate", authenticate, "a function")
   if (identityKey !== undefined) checkFunction("identityKey", identityKey, "a function")
   if (slowConsumer !== "gap" && slowConsumer !== "disconnect") {
@@ -183,11 +183,11 @@ export const checkOptions = ({
   }
 }
 
-/** An origin as a browser writes it; `undefined` for what is none, `null` among it. */
+/** The origin as a browser writes it; `undefined` for `null` or an invalid one. */
 export const originOf = (text: string): string | undefined => {
   if (!URL.canParse(text)) return undefined
   const { host, origin, protocol } = new URL(text)
   if (origin !== "null") return origin
-  // A scheme of an app of its own, such as `capacitor://localhost`.
+  // The scheme of an app, such as `capacitor://localhost`.
   return host === "" ? undefined : `${protocol}//${host}`
 }

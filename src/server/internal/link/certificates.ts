@@ -1,6 +1,6 @@
 /**
- * Looks at what a session would present and trust, before anything connects. `node:tls` finds out only
- * when the server has answered, and throws then, in a callback of the socket, where nobody catches it.
+ * Validates certificates and keys before anything connects. `node:tls` finds their faults only after the
+ * server has answered, and then throws in a callback of the socket, where the error cannot be caught.
  */
 import { X509Certificate } from "node:crypto"
 import {
@@ -10,13 +10,13 @@ import {
   DEFAULT_MIN_VERSION
 } from "node:tls"
 
-/** What is wrong with a file or a range, and what to do instead. */
+/** What is wrong with a file or a range of versions, and how to fix it. */
 export interface Fault {
   readonly reason: string
   readonly cure: string
 }
 
-/** What certificates and keys are taken from, and with what password. */
+/** The certificates and keys of a session, with the password of its key. */
 export interface Files {
   readonly ca?: string | undefined
   readonly cert?: string | undefined
@@ -24,7 +24,7 @@ export interface Files {
   readonly passphrase?: string | undefined
 }
 
-/** As `node:tls` finds them, which skips whatever else is there in silence. */
+/** As `node:tls` finds them. It ignores all other text. */
 const certificates =
   /-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----[^]*?-----END (?:X509 |TRUSTED )?CERTIFICATE-----/g
 
@@ -40,7 +40,7 @@ const thrownBy = (act: () => unknown): string | undefined => {
   }
 }
 
-/** Of the authorities: a file of which nothing is taken would trust nobody, and not say why. */
+/** Validates the authorities. From a file without one, `node:tls` would trust no server without a reason. */
 const authorityFault = (text: string): Fault | undefined => {
   const cure = "Give the certificates of the authorities as PEM"
   const found = text.match(certificates) ?? []
@@ -56,7 +56,7 @@ const authorityFault = (text: string): Fault | undefined => {
   return undefined
 }
 
-/** Of what the client presents. */
+/** Validates the client's certificate and key. */
 const ownFault = ({ cert, key, passphrase }: Files): Fault | undefined => {
   const certFault = thrownBy(() => createSecureContext({ cert }))
   if (certFault !== undefined) {
@@ -91,19 +91,19 @@ export const fileFault = (files: Files): Fault | undefined =>
   (files.ca === undefined ? undefined : authorityFault(files.ca)) ??
   (files.cert === undefined ? undefined : ownFault(files))
 
-/** Of what an application gives as `ssl` itself, beside the URL. */
+/** Validates the `ssl` option that the application gives beside the URL. */
 export const optionFault = (options: ConnectionOptions): Fault | undefined => {
   if (options.secureContext !== undefined) return undefined
   const code = thrownBy(() => createSecureContext(options))
   return code === undefined
     ? undefined
     : {
-        reason: `comes with an option ssl that cannot be used (${code})`,
+        reason: `has an option ssl that cannot be used (${code})`,
         cure: "Give it a certificate with its key, as PEM, and the passphrase where the key has one"
       }
 }
 
-/** Where one end is not given it is that of Node: OpenSSL would find out at the first handshake. */
+/** A missing end of the range has Node's default. OpenSSL would fail only at the first handshake. */
 export const versionFault = ({ maxVersion, minVersion }: ConnectionOptions): Fault | undefined => {
   const [least, most] = [minVersion ?? DEFAULT_MIN_VERSION, maxVersion ?? DEFAULT_MAX_VERSION]
   return least <= most

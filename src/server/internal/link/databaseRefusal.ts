@@ -1,8 +1,9 @@
 /**
- * Tells a refusal of PostgreSQL that lasts from a failure that passes, and when it is believed.
+ * Tells a refusal by PostgreSQL that lasts from a failure that passes.
  *
- * A database that starts, a proxy that is deployed or a password that is being changed refuse for a moment.
- * So a refusal is believed only when several fresh connections, over some time, were given the same one.
+ * A database that starts, a proxy during a deployment, or a password change refuses connections for a
+ * moment. So a refusal counts as lasting only when several new connections, over some time, get the same
+ * one.
  */
 import { pgNotificationSource as Defaults } from "../../../internal/defaults.ts"
 import * as Duration from "effect/Duration"
@@ -13,23 +14,24 @@ import { usual } from "../sql/schemaName.ts"
 import { sqlMessage, sqlState } from "./sqlState.ts"
 
 /**
- * PostgreSQL let nobody in at the start, several times and over some time, for a reason that waiting does
- * not cure: the user, the password, the database, a right, or TLS.
+ * PostgreSQL refused every connection at the start, several times and over some time, for a reason that
+ * waiting does not fix: the user, the password, the database, a privilege, or TLS.
  *
  * @category errors
  * @since 0.1.0
  */
 export class DatabaseRefused extends Schema.TaggedError<DatabaseRefused>()("DatabaseRefused", {
-  /** Who was refused. */
+  /** The session that was refused. */
   session: Schema.Literals(["link", "pool", "reader of the outbox"]),
-  /** The SQLSTATE of PostgreSQL, or the code of Node for a certificate; `none` where there is neither. */
+  /** The SQLSTATE of PostgreSQL, or Node's code for a certificate; `none` where there is neither. */
   code: Schema.String,
-  /** What was said. */
+  /** The message of PostgreSQL or of the socket. */
   reason: Schema.String,
+  /** How to fix it. */
   cure: Schema.String,
-  /** Connections that were refused in a row. */
+  /** How many connections in a row were refused. */
   times: Schema.Int,
-  /** Over how long, in milliseconds. */
+  /** The time from the first refusal to the last, in milliseconds. */
   millis: Schema.Finite
 }) {
   override get message(): string {
@@ -38,7 +40,7 @@ export class DatabaseRefused extends Schema.TaggedError<DatabaseRefused>()("Data
 }
 
 /**
- * The database answers, but not as the primary: only there are notifications, and positions to be taken.
+ * The server that answers is not the primary. Only a primary delivers notifications and takes positions.
  *
  * @category errors
  * @since 0.1.0
@@ -50,8 +52,8 @@ export class NotPrimary extends Schema.TaggedError<NotPrimary>()("NotPrimary", {
 }
 
 /**
- * PostgreSQL took a LISTEN and then delivered nothing: the link leads through a transaction pooler, or to
- * another database than the pool.
+ * PostgreSQL accepted a LISTEN and then delivered nothing: the link leads through a transaction pooler, or
+ * to another database than the pool.
  *
  * @category errors
  * @since 0.1.0
@@ -59,17 +61,17 @@ export class NotPrimary extends Schema.TaggedError<NotPrimary>()("NotPrimary", {
 export class ListenNotDelivered extends Schema.TaggedError<ListenNotDelivered>()(
   "ListenNotDelivered",
   {
-    /** How long the echo was waited for, in milliseconds. */
+    /** How long the link waited for the echo, in milliseconds. */
     waited: Schema.Finite
   }
 ) {
   override get message(): string {
-    return `A notification that was sent to the link did not arrive within ${this.waited} ms, on three links in a row. A transaction pooler such as PgBouncer swallows LISTEN, and a listenUrl that leads to another database hears nothing of the pool's: give the direct address of the database that the pool leads to as listenUrl. Where all channels are durable no link is needed: Realtime.layerDurable, or wake: "poll" for the class.`
+    return `A notification that was sent to the link did not arrive within ${this.waited} ms, on three links in a row. A transaction pooler such as PgBouncer drops LISTEN, and a listenUrl that leads to another database receives no notification of the pool: give the direct address of the database that the pool leads to as listenUrl. Where all channels are durable no link is needed: Realtime.layerDurable, or wake: "poll" for the class.`
   }
 }
 
 /**
- * What is known of a database that has never been up, when waiting does not help.
+ * Why a source fails at the start: faults of the database or of the connection that waiting does not fix.
  *
  * @category errors
  * @since 0.1.0
@@ -80,7 +82,7 @@ export type SourceRefused = DatabaseRefused | ListenNotDelivered | NotPrimary
 export const patienceOf = (given: Duration.Input | undefined): number =>
   millis("startPatience", given ?? Defaults.startPatience, { least: 0, endless: true })
 
-/** The connections that must have been refused. */
+/** How many connections in a row must be refused. */
 const leastTimes = 3
 
 export interface DatabaseRefusal {
@@ -122,7 +124,7 @@ const cureOf = (code: string, reason: string, schema: string): string => {
   return "Check the user in the database URL, that the role may log in, and what pg_hba.conf says about it"
 }
 
-/** What lasts, or `undefined` for a failure that may pass; `schema` is what rights are missing in. */
+/** The refusal when it lasts, or `undefined` for a failure that may pass; `schema` is that of the objects. */
 export const databaseRefusalOf = (
   failure: unknown,
   schema = usual
@@ -140,13 +142,13 @@ export const databaseRefusalOf = (
     : undefined
 }
 
-/** What was said, with the cure where there is one. */
+/** The message of a failure, with the way to fix it where that is known. */
 export const explained = (failure: unknown, schema?: string): string => {
   const refusal = databaseRefusalOf(failure, schema)
   return refusal === undefined ? sqlMessage(failure) : `${refusal.reason}. ${refusal.cure}.`
 }
 
-/** What was refused in a row, and since when. */
+/** Counts equal refusals in a row, since the first one. */
 export class Doubt {
   readonly #patience: number
   #code: string | undefined
@@ -157,7 +159,7 @@ export class Doubt {
     this.#patience = Duration.toMillis(Duration.fromInputUnsafe(patience))
   }
 
-  /** Notes a refusal by its code, or with `undefined` that it was something else. */
+  /** Records the code of a refusal, or `undefined` for any other outcome. */
   note(code: string | undefined, now: number): void {
     if (code === undefined || code !== this.#code) {
       this.#code = code
@@ -167,7 +169,7 @@ export class Doubt {
     this.#times++
   }
 
-  /** How often and how long the same was said, once that is enough to believe it. */
+  /** How often and how long the same refusal was seen, once that is enough to count as lasting. */
   believed(now: number): { readonly times: number; readonly millis: number } | undefined {
     const millis = now - this.#since
     return this.#code !== undefined && this.#times >= leastTimes && millis >= this.#patience
@@ -175,7 +177,7 @@ export class Doubt {
       : undefined
   }
 
-  /** How long to wait before the next try, in milliseconds: no longer than until it may be believed. */
+  /** The wait before the next attempt in milliseconds: at most until the refusal may count as lasting. */
   delay(usual: number, now: number): number {
     const left = this.#since + this.#patience - now
     return this.#code !== undefined && left > 0 ? Math.min(usual, left) : usual

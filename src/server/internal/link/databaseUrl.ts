@@ -1,9 +1,8 @@
 /**
- * Reads a connection string as libpq does, as far as it says where a database is and how to speak to it
- * in private.
+ * Parses a connection string as libpq does, as far as the address of the database and TLS go.
  *
- * The driver takes what it does not know for nothing: `ssl=true` was plain text. What stands in a URL and
- * cannot be followed is refused here, before anything connects, and never quoted where it may be a secret.
+ * The driver ignores parameters that it does not know: with `ssl=true` it connected in plain text. This
+ * module rejects what cannot be followed before anything connects, and never quotes what may be a secret.
  */
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
@@ -13,7 +12,7 @@ import { type ConnectionOptions, getCACertificates } from "node:tls"
 import { type Fault, fileFault, versionFault } from "./certificates.ts"
 
 /**
- * The text of a connection string shows that it cannot be followed. Nothing has connected.
+ * A connection string cannot be followed. Raised before anything connects.
  *
  * @category errors
  * @since 0.1.0
@@ -23,7 +22,7 @@ export class InvalidDatabaseUrl extends Schema.TaggedError<InvalidDatabaseUrl>()
   {
     /** What is wrong with it. */
     reason: Schema.String,
-    /** What to write instead. */
+    /** How to fix it. */
     cure: Schema.String
   }
 ) {
@@ -33,7 +32,7 @@ export class InvalidDatabaseUrl extends Schema.TaggedError<InvalidDatabaseUrl>()
 }
 
 /**
- * How a session is kept private: the values of `sslmode`.
+ * The values of `sslmode`: whether a session uses TLS, and what it verifies.
  *
  * @category models
  * @since 0.1.0
@@ -49,16 +48,16 @@ const modes: ReadonlyArray<SslMode> = [
   "verify-full"
 ]
 
-/** What a URL says about TLS. */
+/** The TLS settings of a URL. */
 export interface Tls {
   readonly mode: SslMode
-  /** What `node:tls` is told when TLS is spoken. */
+  /** The options for `node:tls` when the session uses TLS. */
   readonly options: ConnectionOptions
-  /** Whether `@effect/sql-pg` does the same when it is given this URL and nothing else. */
+  /** Whether `@effect/sql-pg` does the same from this URL alone. */
   readonly native: boolean
 }
 
-/** What a fault of a certificate or a key is to who gave the URL. */
+/** The fault of a certificate or a key as an error about the URL. */
 export const invalidBy = ({ cure, reason }: Fault) => invalid(reason, cure)
 
 const invalid = (reason: string, cure: string) => new InvalidDatabaseUrl({ reason, cure })
@@ -66,7 +65,7 @@ const invalid = (reason: string, cure: string) => new InvalidDatabaseUrl({ reaso
 const form =
   "Write it like postgres://user:password@host:5432/database, with special characters percent-encoded"
 
-/** Each with what to do instead. A value that asks for nothing is let through. */
+/** Parameters that cannot be followed, each with the fix. A harmless value is accepted. */
 const unfollowed: Readonly<
   Record<string, { readonly harmless: ReadonlyArray<string>; readonly cure: string }>
 > = {
@@ -103,7 +102,7 @@ const followed = [
   "ssl_max_protocol_version"
 ] as const
 
-/** The value of a parameter that is given more than once is the last one, for libpq and for the driver. */
+/** Of a parameter that is given more than once the last value holds, as for libpq and the driver. */
 export const lastOf = (query: URLSearchParams, name: string): string | undefined =>
   query.getAll(name).at(-1)
 
@@ -121,20 +120,20 @@ const isWhole = (text: string, least: number, most: number): boolean =>
 
 const isPrivate = (name: string): boolean => /^(ssl|tls)/i.test(name)
 
-/** The first thing in a URL that cannot be followed, or `undefined`. */
+/** The first fault of a URL, or `undefined`. */
 const faultOf = (given: string): InvalidDatabaseUrl | undefined => {
-  // As `URL` does.
+  // As `URL` trims.
   const text = given.trim()
   const authority = /^[a-z]+:\/\/([^/?#]*)/i.exec(text)?.[1]
   if (authority === undefined && /^postgres(ql)?:/i.test(text)) {
-    // What stands behind the colon would be a path, and the host this machine.
+    // `URL` would read the text behind the colon as a path, and this machine as the host.
     return invalid("has no // behind its scheme", form)
   }
   if (authority?.slice(authority.lastIndexOf("@") + 1).includes(",")) return severalHosts
   if (!URL.canParse(text)) return invalid("is no URL", form)
   const { hash, hostname, password, pathname, protocol, searchParams, username } = new URL(text)
   if (protocol !== "postgres:" && protocol !== "postgresql:") {
-    // `user:password@host` parses too: what stands before the colon is somebody's.
+    // `user:password@host` parses too: the text before the colon may be a secret.
     const scheme = /^[a-z][a-z\d+.-]*:\/\//i.test(text) ? ` (${protocol}//)` : ""
     return invalid(`is not one of PostgreSQL${scheme}`, form)
   }
@@ -145,7 +144,7 @@ const faultOf = (given: string): InvalidDatabaseUrl | undefined => {
   if (/%00/.test(text)) return invalid("has a %00 in it", "PostgreSQL knows no such character")
   const names = [...searchParams.keys()]
   if (username === "" && password === "" && [pathname, ...names].some((at) => at.includes("@"))) {
-    // The beginning of a password would be a port, and its end the name of a database.
+    // The beginning of the password would be read as a port, and its end as a database.
     return invalid("has an @ behind its host", "Write / as %2F and ? as %3F in a password")
   }
   for (const [name, value] of searchParams) {
@@ -190,7 +189,7 @@ const severalHosts = invalid(
   "Give one that leads to the primary: the name of the cluster, or of a proxy"
 )
 
-/** The text of a file that a parameter names. */
+/** Reads the file that a parameter names. */
 const fileOf = (name: string, path: string, holds: string): string => {
   let text: string
   try {
@@ -208,10 +207,10 @@ const fileOf = (name: string, path: string, holds: string): string => {
   return text
 }
 
-/** A session begins with a name, and there is none to fall back on. */
-export const namesNobody = invalid("names no user", form)
+/** A session needs a user, and there is no default. */
+export const namesNoUser = invalid("names no user", form)
 
-/** What the URL says, its files read. Throws `InvalidDatabaseUrl`. */
+/** The TLS settings of a URL, with its files read. Throws `InvalidDatabaseUrl`. */
 const tlsOf = (query: URLSearchParams): Tls | undefined => {
   const given = (name: (typeof followed)[number]) => lastOf(query, name) || undefined
   const refuse = (fault: Fault | undefined) => {
@@ -256,15 +255,15 @@ const tlsOf = (query: URLSearchParams): Tls | undefined => {
   if (max !== undefined) options.maxVersion = max as "TLSv1.2"
   refuse(versionFault(options))
   const native = mode === "verify-full" && Object.keys(options).length === 0
-  // As libpq: an authority that is given is asked, also where the mode does not ask for it.
+  // As libpq: a given authority is verified even where the mode does not require it.
   if (!mode.startsWith("verify") && root === undefined) options.rejectUnauthorized = false
   else if (mode !== "verify-full") options.checkServerIdentity = () => undefined
   return { mode, options, native }
 }
 
 /**
- * What a connection string says about TLS, with the files that it names; `undefined` when it says nothing.
- * Fails where it cannot be followed.
+ * The TLS settings of a connection string, with the files that it names; `undefined` when it has none.
+ * Fails where the string cannot be followed.
  */
 export const readUrl = (
   url: Redacted.Redacted | string

@@ -1,13 +1,13 @@
 /**
  * One PostgreSQL session that listens: the link.
  *
- * It runs on a socket of our own, because nothing else ends a silently dead connection in bounded
- * time: keepalive does not see a dead middlebox, a cancelled query waits 5 s for a server that is
- * gone, and UNLISTEN has no timeout at all. Destroying the socket ends all of them at once.
- * Dead is what says nothing at all: an answer may be late because a flood stands before it.
+ * It runs on a socket of our own, because nothing else ends a silently dead connection in bounded time:
+ * keepalive does not detect a dead middlebox, a cancelled query waits 5 s for a dead server, and UNLISTEN
+ * has no timeout at all. Destroying the socket ends all of them at once. A session is dead when it sends
+ * nothing at all: a single answer may be late behind a flood.
  *
- * The session is pinned once; every LISTEN and every heartbeat shares it. No transaction is ever
- * opened here: PostgreSQL holds notifications back from a session inside one.
+ * The session is pinned once; every LISTEN and every heartbeat shares it. It never opens a transaction,
+ * because PostgreSQL holds notifications back from a session inside one.
  */
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import type { PgClientConfig } from "@effect/sql-pg/PgClient"
@@ -27,46 +27,46 @@ import {
   type InvalidDatabaseUrl,
   invalidBy,
   lastOf,
-  namesNobody,
+  namesNoUser,
   readUrl,
   type Tls
 } from "./databaseUrl.ts"
-import * as Listens from "./listens.ts"
-import { Negotiated } from "./negotiated.ts"
+import * as Listens from "./listenBatch.ts"
+import { Negotiated } from "./tlsNegotiation.ts"
 
 export interface LinkOptions {
   readonly connection: PgClientConfig
-  /** Time between two heartbeats. */
+  /** The time between two heartbeats. */
   readonly heartbeat: Duration.Duration
-  /** Time the server has to answer one. */
+  /** How long the server may take to answer one. */
   readonly heartbeatTimeout: Duration.Duration
-  /** How the session is called in `pg_stat_activity`, default `effect-realtime link`. */
+  /** The name of the session in `pg_stat_activity`, default `effect-realtime link`. */
   readonly name?: string | undefined
   /** Whether `query` keeps its statements prepared, default `false`. */
   readonly prepare?: boolean | undefined
-  /** Where the objects stand that `query` is about, default `realtime`. */
+  /** The schema of the objects that `query` uses, default `realtime`. */
   readonly schema?: string | undefined
 }
 
 export interface PgLink {
   readonly processId: number
-  /** Completes once PostgreSQL confirmed it; nothing heard for `heartbeatTimeout` destroys the session. */
+  /** Completes once PostgreSQL confirmed it; silence for `heartbeatTimeout` destroys the session. */
   readonly listen: (
     channel: string
   ) => Effect.Effect<Queue.Dequeue<PgConnection.Notification, SqlError>, SqlError, Scope.Scope>
-  /** Runs a short statement; nothing heard for `within` before its answer destroys the session. */
+  /** Runs a short statement; silence for `within` before its answer destroys the session. */
   readonly query: (
     text: string,
     params: ReadonlyArray<unknown>,
     within: Duration.Duration
   ) => Effect.Effect<ReadonlyArray<PgConnection.Row>, SqlError>
-  /** Asks the server for a sign of life, over and over; fails when the session is dead. */
+  /** Sends heartbeats for ever; fails when the session is dead. */
   readonly beat: Effect.Effect<never, SqlError>
-  /** Ends the session now, whatever it is doing. */
+  /** Ends the session now, also in the middle of a statement. */
   readonly destroy: () => void
 }
 
-/** Where to connect, by the same rules as libpq: `host` and `port` may stand in the query. */
+/** The address to connect to, by the rules of libpq: `host` and `port` may stand in the query. */
 export const address = (config: PgClientConfig): Net.NetConnectOpts => {
   if (config.path !== undefined) return { path: config.path }
   const url = config.url === undefined ? undefined : new URL(Redacted.value(config.url))
@@ -83,8 +83,8 @@ export const address = (config: PgClientConfig): Net.NetConnectOpts => {
 }
 
 /**
- * The app's own address, or another one: of the app's, nothing must shine through then, its sockets
- * included. Where the other URL says nothing of TLS, the app's `ssl` holds.
+ * The application's own address, or another URL. With another URL no setting of the application's address
+ * holds, its sockets included, except its `ssl` where the URL does not mention TLS.
  */
 export const connectionOf = (
   config: PgClientConfig,
@@ -98,7 +98,7 @@ export const connectionOf = (
   return { ...config, ...elsewhere, ...somebody, ...secret, url }
 }
 
-/** A connection that does what its URL says of TLS, and whether the driver alone would do something else. */
+/** A connection that follows the TLS settings of its URL, and whether the driver alone would differ. */
 export interface Secured {
   readonly connection: PgClientConfig
   readonly differs: boolean
@@ -112,18 +112,18 @@ const hasUser = ({ url, username }: PgClientConfig): boolean => {
   return given || (username ?? USER ?? USERNAME) !== undefined
 }
 
-/** As libpq, which does not ask the environment: in a container that often names nobody. */
+/** Adds the user of the process, as libpq does: in a container the environment often has none. */
 const withUser = (config: PgClientConfig): Result.Result<PgClientConfig, InvalidDatabaseUrl> =>
   hasUser(config)
     ? Result.succeed(config)
     : Result.try({
         try: () => ({ ...config, username: Os.userInfo().username }),
-        catch: () => namesNobody
+        catch: () => namesNoUser
       })
 
-/** Unless the app has said by itself how it speaks: then that holds. */
+/** Secures a connection by its URL, unless the application gives `ssl`, which holds then. */
 export const secured = (config: PgClientConfig): Result.Result<Secured, InvalidDatabaseUrl> => {
-  // The driver finds out when the server has agreed to TLS, and ends the process then.
+  // The driver would find the fault after the server agreed to TLS, and would end the process.
   const fault = typeof config.ssl === "object" ? optionFault(config.ssl) : undefined
   if (fault !== undefined) return Result.fail(invalidBy(fault))
   return Result.flatMap(
@@ -137,7 +137,7 @@ const speaking = (config: PgClientConfig, tls: Tls | undefined): Secured => {
     return { connection: config, differs: false }
   }
   const to = address(config)
-  // As libpq: a unix socket leads nowhere else.
+  // As libpq: a unix socket needs no TLS.
   const mode = "path" in to ? "disable" : tls.mode
   const differs = !tls.native
   if (mode === "disable") return { connection: { ...config, ssl: false }, differs }
@@ -152,7 +152,7 @@ const speaking = (config: PgClientConfig, tls: Tls | undefined): Secured => {
 
 const compared = new WeakSet<PgClientConfig>()
 
-/** Warns, once for a pool, where the driver does not do what the pool's URL says about TLS. */
+/** Warns, once for a pool, when the driver does not follow the TLS settings of the pool's URL. */
 export const compare = (pool: PgClientConfig): Effect.Effect<void> =>
   Effect.suspend(() => {
     if (compared.has(pool)) return Effect.void
@@ -174,7 +174,7 @@ export const open = (options: LinkOptions): Effect.Effect<PgLink, SqlError, Scop
     const destroy = () => {
       socket?.destroy()
     }
-    // Called once more for a CancelRequest: the first socket is the session.
+    // The driver calls this again for a CancelRequest: the first socket is the session.
     const stream = () => {
       const opened = connection.stream?.() ?? Net.connect(address(connection))
       socket ??= opened
@@ -184,23 +184,23 @@ export const open = (options: LinkOptions): Effect.Effect<PgLink, SqlError, Scop
       ...connection,
       stream,
       applicationName: options.name ?? "effect-realtime link",
-      // LISTEN takes no parameters and each is sent once: nothing to gain from a statement cache.
+      // LISTEN takes no parameters and each is sent once: a statement cache gains nothing.
       prepare: (options.prepare ?? false) && connection.prepare !== false
     })
     const pinned = yield* session.pin
     const schema = options.schema ?? usual
 
-    /** Bytes received so far; a stream of somebody else's may not count them. */
+    /** Bytes received so far; a stream of the application's may not count them. */
     const heard = () =>
       socket instanceof Net.Socket || socket instanceof Negotiated ? socket.bytesRead : 0
 
-    /** Destroys the session once it said nothing for so long; never completes. */
+    /** Destroys the session when it receives nothing for `within`; never completes. */
     const watch = (within: Duration.Duration) =>
       Effect.gen(function* () {
         while (true) {
           const before = heard()
           yield* Effect.sleep(within)
-          // A process that was busy for so long reads first what came meanwhile.
+          // A process that was busy for so long first reads the bytes that arrived meanwhile.
           yield* Effect.yieldNow
           if (heard() === before) break
         }

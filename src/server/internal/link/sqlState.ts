@@ -1,4 +1,4 @@
-/** What PostgreSQL said: the driver keeps it in the cause of the reason of its error. */
+/** The error of PostgreSQL: the driver keeps it in the cause of the reason of its own error. */
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 
 const causeOf = (error: SqlError): Partial<Record<"code" | "message", unknown>> =>
@@ -23,7 +23,7 @@ export const isMissing = (error: unknown): boolean =>
   ["3F000", "42P01", "42883", "42703"].includes(sqlState(error) ?? "")
 
 /**
- * The statement would fail the same way for ever, because of what it carries: class 22 (data), 23
+ * Whether the statement would fail the same way for ever because of its values: class 22 (data), 23
  * (constraints), 54 (nested too deep, too large).
  */
 export const isDataFault = (error: unknown): boolean =>

@@ -1,10 +1,10 @@
 /**
- * Warns of a channel whose table cannot be heard on it, and of what keeps a watched table from being told.
+ * Warns of a channel that does not receive the changes of its table, and of faults of a watched table.
  *
- * A live channel hears nothing of a table that writes to the outbox, and the other way round; a table
- * that nobody watches is heard on none; and a table that was dropped, or lost its primary key, is watched
- * in vain. None of it fails anything, so it is told here. What is watched is read once, on the pool, and
- * looked at every 10 s; what cannot be found out is left.
+ * A live channel does not receive the changes of a table that writes to the outbox, nor the reverse. No
+ * channel receives those of a table that is not watched, was dropped, or lost its primary key. None of this
+ * fails anything, so it is logged here. The node reads the watched tables once, on the pool, and looks at
+ * them every 10 s. A read that fails is skipped.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -20,14 +20,14 @@ interface WatchedTable {
   readonly delivery: Delivery
 }
 
-/** The catalogs say whether the next may be asked: otherwise the database would log an error. */
+/** Checks the privileges first: without them the next statement would log an error in the database. */
 const readable = `select from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where n.nspname = 'realtime' and c.relname = 'watched'
   and has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select')`
 
 const watched = `select channel, rel::text as table, delivery from realtime.watched`
 
-/** The watched tables; `undefined` where nothing is installed or may be read. */
+/** The watched tables; `undefined` where nothing is installed or the role may not read it. */
 export const tables = (
   sql: SqlClient
 ): Effect.Effect<ReadonlyArray<WatchedTable> | undefined, SqlError> =>
@@ -38,9 +38,9 @@ export const tables = (
   })
 
 export interface Watched {
-  /** Reads the tables, unless that was done. Never fails, and takes 2 s at most. */
+  /** Reads the tables once. Never fails, and takes 2 s at most. */
   readonly load: Effect.Effect<unknown>
-  /** Logs, in the background and once, when nothing of the table of this channel is told on it. */
+  /** Logs, in the background and once, when the channel does not receive the changes of its table. */
   readonly compare: (channel: string) => Effect.Effect<void>
 }
 
@@ -48,7 +48,7 @@ export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, neve
   Effect.gen(function* () {
     const scope = yield* Effect.scope
     const read = Effect.provideService(tables(sql), SchemaName, yield* SchemaName)
-    /** Each channel is told once. */
+    /** The channels that were logged; each is logged once. */
     const told = new Set<string>()
     const load = yield* read.pipe(
       Effect.timeout("2 seconds"),
@@ -66,7 +66,7 @@ export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, neve
         const [other] = of
         if (other === undefined && !channel.startsWith("table_updates_")) return
         told.add(channel)
-        // Watched since the tables were read.
+        // Watched since the first read.
         const now = (yield* read) ?? []
         if (now.some((table) => table.channel === channel && table.delivery === own)) return
         yield* Effect.logWarning(
@@ -78,7 +78,7 @@ export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, neve
     return { load, compare }
   })
 
-/** How often the watched tables are looked at. */
+/** The time between two looks at the watched tables. */
 const every = "10 seconds"
 
 const mayLook = `select from pg_proc p join pg_namespace n on n.oid = p.pronamespace
@@ -92,8 +92,8 @@ interface Trouble {
 }
 
 /**
- * Looks at the watched tables until the scope closes: the database writes the triggers of altered ones
- * anew and tells a gap where events went missing, and what is in the way is logged when it is first seen.
+ * Looks at the watched tables until the scope closes. The database rewrites the triggers of altered tables
+ * and sends a gap where events were lost; a new fault is logged once.
  */
 export const looking = (sql: SqlClient): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -102,7 +102,7 @@ export const looking = (sql: SqlClient): Effect.Effect<void, never, Scope.Scope>
     const found = yield* client.unsafe<Trouble>("select rel, channel, trouble from realtime.look()")
     for (const { channel, rel, trouble } of found) {
       yield* Effect.logWarning(
-        `WatchedTable ${rel} is watched for channel "${channel}", but ${trouble}. Its subscribers were told a gap. Watch it again, or call realtime.unwatch.`
+        `Table ${rel} is watched for channel "${channel}", but ${trouble}. Its subscribers received a gap. Watch it again, or call realtime.unwatch.`
       )
     }
   }).pipe(

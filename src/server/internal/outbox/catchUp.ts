@@ -1,9 +1,10 @@
 /**
- * Bringing one subscriber from a cursor to where this node's reader stands.
+ * Brings one subscriber from a cursor to the position of this node's reader.
  *
- * There is one way for everybody: who resumes, who was too slow, who joins the stream that follows a
- * state. Follow the channel first, then join: the answer names a tick, the replay reaches exactly its
- * end, and of what was handed out meanwhile the batches of later ticks follow.
+ * All subscribers take the same way: a client that resumes, a socket that was too slow, a client that joins
+ * after it loaded a state. Follow the channel first, then join. The answer names a tick, and the replay
+ * ends exactly at the end of that tick. Of the batches that the reader handed out meanwhile, those of later
+ * ticks follow.
  */
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Clock from "effect/Clock"
@@ -29,7 +30,7 @@ import {
   fitting,
   frameBytes,
   nothing
-} from "./bounds.ts"
+} from "./replayBounds.ts"
 import { type OutboxFault, ReplayError } from "./faults.ts"
 import {
   goneBy,
@@ -50,53 +51,55 @@ import {
   type Place,
   positionOf
 } from "./position.ts"
-import { type Lease, type Reading, SharedReads } from "./shared.ts"
+import { type Lease, type Reading, SharedReads } from "./sharedReads.ts"
 import { batchesOfPage, type DurableBatch, type Followers, type Tail } from "./tail.ts"
 import { objects } from "../sql/objects.ts"
-import * as Turns from "../turns.ts"
+import * as Turns from "../eventLoopTurns.ts"
 
-/** Why a cursor cannot be honoured. */
+/** Why a session cannot resume from a cursor. */
 export type ResetReason =
-  /** It does not parse, or is longer than 8 KiB. */
+  /** The cursor does not parse, or is longer than 8 KiB. */
   | "malformed"
-  /** Another database, or this one before a dump was restored over it. */
+  /** The cursor is of another database, or of this one before a dump was restored over it. */
   | "identity"
-  /** The message on which it stands is gone: lost in a failover, or the database was put back. */
+  /** The cursor's witness is gone: lost in a failover, or by a restore of the database. */
   | "witness"
-  /** Not a position that this database has reached. */
+  /** The database has not reached this position. */
   | "future"
-  /** Something after it was pruned. */
+  /** Messages after the cursor were pruned. */
   | "retention"
-  /** More follows it than the caller takes. */
+  /** More messages follow than the caller accepts. */
   | "bounds"
 
-export type { Bounds } from "./bounds.ts"
+export type { Bounds } from "./replayBounds.ts"
 
-/** For somebody who comes again until nothing is left. */
+/** For a caller that joins again until nothing is left. */
 export interface Part {
-  /** About how many bytes of frames they have room for: no more is read. */
+  /** The bytes of frames for which the caller has room, approximately: no more is read. */
   readonly room: number
-  /** What they know to lie behind their cursor. */
+  /** The messages that the caller knows to follow its cursor. */
   readonly missed: Bounds
 }
 
+/** Where a cursor starts in the outbox. */
 export interface Join {
   readonly state: JoinState
   readonly reason: ResetReason | undefined
-  /** Events follow from here: the replay first, then what is handed out with a later tick than `tick`. */
+  /** Events follow from here: first the replay, then batches of a later tick than `tick`. */
   readonly cursor: string
+  /** The tick of this node's reader at whose end the replay ends. */
   readonly tick: number
   readonly replay: ReadonlyArray<DurableBatch>
-  /** The replay is a part: join again from its end for what follows. */
+  /** The replay is incomplete: join again from its end for the rest. */
   readonly more: boolean
-  /** Payload that was looked up for this answer, in bytes of UTF-8. */
+  /** Payload read for this answer, in bytes of UTF-8. */
   readonly bytes: number
 }
 
-/** Why a replay is not to be had now. */
+/** Why a replay is not available now. */
 export type JoinError = OutboxFault | ReplayError | ReplaysOverloaded
 
-/** One page of a replay, or that it cannot be had. */
+/** One page of a replay, or why it is not available. */
 type ReplayPage =
   | { readonly _tag: "Reset"; readonly reason: "retention" | "identity" | "witness" }
   | {
@@ -117,9 +120,9 @@ export interface CatchUp {
     limits?: PageLimits
   ) => Effect.Effect<ReplayPage, ReplayError>
   /**
-   * Joins a subscriber whose cursor may be `undefined` for "from now on". The whole replay comes at
-   * once, or none of it; or a part of it, of what is known to be within the bounds. With a lease it is
-   * kept, and counted, until that ends, and whoever asks for the same meanwhile is given the same.
+   * Joins a subscriber; without a cursor it starts at the present. Returns the whole replay, nothing of it,
+   * or, with `part`, as much as there is room for. With a lease the replay is kept, and counted, until the
+   * lease ends, and the same request meanwhile gets the same replay.
    */
   readonly join: (
     channel: string,
@@ -129,9 +132,9 @@ export interface CatchUp {
     lease?: Lease
   ) => Effect.Effect<Join, JoinError>
   /**
-   * Where the tail stands when it contains the cursor, whose witness was looked up, or why it never will.
-   * Synchronous after its last step: nothing is handed out between the answer and what the caller does at
-   * once.
+   * The reader's tail once it contains the cursor, or why it never will. Looks the cursor's witness up.
+   * Synchronous after its last step: the reader hands out nothing between the answer and the caller's next
+   * synchronous step.
    */
   readonly locate: (
     channel: string,
@@ -144,7 +147,7 @@ type Located =
   | {
       readonly tail: Tail
       readonly position: NodePosition
-      /** What to read to: the end of the tick, in the form that holds while the replay lasts. */
+      /** The position to read to: the end of the tick, in the form that holds while the replay lasts. */
       readonly to: Place
       readonly reason: undefined
     }
@@ -152,7 +155,7 @@ type Located =
 const isSameWitness = (one: Cursor.Witness, other: Cursor.Witness): boolean =>
   one.tx === other.tx && one.id === other.id && one.at === other.at
 
-/** What somebody is told who starts at the present. */
+/** The answer for a subscriber that starts at the present. */
 export const at = (tail: Tail, reason: ResetReason | undefined, bytes = 0): Join => ({
   state: reason === undefined ? "fresh" : "reset",
   reason,
@@ -166,16 +169,16 @@ export const at = (tail: Tail, reason: ResetReason | undefined, bytes = 0): Join
 export const make = (
   sql: PgClient,
   limits: PageLimits,
-  /** What a socket is replayed at most. */
+  /** The largest replay of a socket. */
   socketBounds: Bounds,
-  /** All replays of the node. */
+  /** The limits of all replays of the node. */
   together: ReplayLimits,
-  /** For one page. */
+  /** The timeout of one page. */
   patience: Duration.Duration,
   followers: Followers,
   /** The tail once the reader is up. */
   current: Effect.Effect<Tail, OutboxFault>,
-  /** The tail after it has taken a new end. */
+  /** The tail after the reader took a new end. */
   refreshed: Effect.Effect<Tail, OutboxFault>
 ): Effect.Effect<CatchUp, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -184,7 +187,7 @@ export const make = (
     const admission = new ReplayAdmission(together)
     const client = yield* objects(sql)
 
-    /** One statement on the pool, for a channel. */
+    /** Runs one statement on the pool, for a channel. */
     const ask = <A>(
       channel: string,
       statement: string,
@@ -193,10 +196,10 @@ export const make = (
     ): Effect.Effect<A, ReplayError> =>
       client.unsafe<{ readonly [column: string]: unknown }>(statement, args).pipe(
         Effect.flatMap((rows) => Effect.try({ try: () => parse(rows), catch: (cause) => cause })),
-        // In a transaction of the caller the page would be read as of its snapshot, and what came
-        // later would be missed in silence.
+        // In a transaction of the caller the page would be read as of its snapshot, and the subscriber
+        // would miss later messages without a gap.
         Effect.updateContext(Context.omit(sql.transactionService)<never>),
-        // On a path that has gone silent the pool would wait for ever.
+        // On a silently dead connection the pool would wait for ever.
         Effect.timeoutOrElse({
           duration: patience,
           orElse: () => Effect.fail(new Error(`no answer within ${Duration.toMillis(patience)} ms`))
@@ -216,14 +219,14 @@ export const make = (
         (rows) => parsePage(rows, leg)
       )
 
-    /** A page of a replay is handled in a step of its own. */
+    /** Each page of a replay is handled in a step of its own. */
     const stepOf = ({ page }: ParsedPage) => {
       const messages = page === "retention" ? [] : page.messages
       const bytes = messages.reduce((sum, { text }) => sum + text.length, 0)
       return Turns.turns.take({ events: messages.length, bytes })
     }
 
-    /** The pool answers for what it is connected to. */
+    /** Fails when the pool's database is not the primary. */
     const known = (channel: string, identity: string | null) =>
       identity === null
         ? Effect.fail(
@@ -236,7 +239,7 @@ export const make = (
           )
         : Effect.succeed(identity)
 
-    /** No page is more than one step of the loop handles. */
+    /** A page is at most the work of one step of the loop. */
     const step = {
       messages: Math.min(limits.messages, Turns.most.events),
       bytes: Math.min(limits.bytes, Turns.most.bytes)
@@ -258,7 +261,7 @@ export const make = (
           )
           const identity = yield* known(channel, database)
           if (identity !== tail.identity) return { _tag: "Reset", reason: "identity" } as const
-          // First: what is read to may be pruned too.
+          // Checked first: the end of the replay may be pruned too.
           if (page === "retention") return { _tag: "Reset", reason: "retention" } as const
           if (!there) return { _tag: "Reset", reason: "witness" } as const
           const done = last && page.position.next === undefined
@@ -277,7 +280,7 @@ export const make = (
         const cursor = Cursor.parseDurable(from)
         if (cursor === undefined) return { tail, reason: "malformed" } as const
         const { witness } = cursor
-        // Most who come stand where this node does.
+        // Most cursors stand where this node does.
         if (!isSameWitness(witness, tail.taken.last)) {
           const row = yield* ask(
             channel,
@@ -290,11 +293,11 @@ export const make = (
           const reason = goneBy(row, cursor.position.base)
           if (cursor.identity === identity && reason !== undefined) return { tail, reason } as const
         }
-        // Normal forms, as all that leave a process: beside the snapshot as it was taken, a cursor from
-        // after a crash that this node has yet to notice may look like one from before.
+        // Compares normal forms, as all cursors have. Compared with the snapshot as it was taken, a cursor
+        // from after a crash that this node has not noticed yet may look like one from before it.
         const ahead = (tail: Tail) => !Cursor.dominates(tail.taken.normal, cursor.position)
-        // It may come from a node that is ahead. A snapshot taken now contains every position that
-        // was ever given out.
+        // The cursor may be from a node that is ahead. A snapshot taken now contains every position that
+        // any node has handed out.
         if (cursor.identity === tail.identity && ahead(tail)) tail = yield* refreshed
         if (cursor.identity !== tail.identity) return { tail, reason: "identity" } as const
         if (ahead(tail)) return { tail, reason: "future" } as const
@@ -303,7 +306,7 @@ export const make = (
         return { tail, position: positionOf(cursor), to, reason: undefined } as const
       })
 
-    /** Whether everybody who stands there is answered without the database. */
+    /** Whether the join is answered without the database. */
     const standsHere = ({ taken }: Tail, from: string): boolean => {
       const cursor = Cursor.parseDurable(from)
       if (cursor === undefined) return true
@@ -312,12 +315,12 @@ export const make = (
       )
     }
 
-    /** Where the cursor stands, and what lies behind it. */
+    /** Locates the cursor and reads what follows it. */
     const replay =
       (channel: string, from: string, bounds: Bounds, room: number): Reading<Join, JoinError> =>
       (keeps) =>
         Effect.gen(function* () {
-          // Most who come back have missed nothing: they wait for nobody.
+          // Most subscribers have missed nothing: they do not wait for admission.
           if (standsHere(yield* current, from)) {
             const found = yield* locate(channel, from)
             if (found.reason !== undefined) return at(found.tail, found.reason)
@@ -371,8 +374,8 @@ export const make = (
       })
 
     /**
-     * What this node handed out a moment ago, without the database. Only between two ticks: what is
-     * handed out of a tick in progress would come again, or be left out.
+     * The replay from what this node handed out recently, without the database. Only between two ticks: the
+     * subscriber would get batches of a tick in progress twice, or not at all.
      */
     const fromRing = (channel: string, from: string, bounds: Bounds, room: number) =>
       Effect.gen(function* () {
@@ -398,13 +401,12 @@ export const make = (
         const what = `${identity} ${bounds.events} ${bounds.bytes} ${room} ${channel} ${from}`
         const read = replay(channel, from, bounds, room)
         const ask = (when: number | "") => shared.get(`${when} ${what}`, read, lease)
-        // Without a lease nobody comes again for what was handed out since.
+        // Without a lease the caller does not join again for later messages.
         const first = yield* ask(lease === undefined ? tick : "")
-        // Nothing followed when it was read for somebody who asked earlier: it leads nowhere, and who comes
-        // again for the rest would be given the same.
+        // An empty replay of an earlier request: the caller's next join would get the same again.
         const stale = first.tick < tick && first.state === "recovered" && first.replay.length === 0
         const join = stale ? yield* ask(tick) : first
-        // Read for somebody who asked earlier: what was handed out since is not in it.
+        // Read for an earlier request: it lacks what the reader handed out since.
         if (join.tick >= tick) return join
         return join.state === "recovered"
           ? { ...join, more: true }

@@ -1,9 +1,9 @@
 /**
- * Named consumers: a cursor in the database, moved in the transaction of the work itself.
+ * Named consumers: each has a cursor in the database, which moves in the transaction of the work itself.
  *
- * The row is locked first and the cursor compared, so of several workers with one name exactly one
- * does each batch, and its effects and the new position are committed together or not at all: what a
- * consumer writes to this database happens exactly once.
+ * A consumer locks its row first and compares the cursor, so exactly one of several workers with one name
+ * handles each batch. The work and the new cursor are committed together or not at all: what a consumer
+ * writes to this database happens exactly once.
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
 import * as Cause from "effect/Cause"
@@ -29,7 +29,9 @@ import * as Reconnecting from "../reconnecting.ts"
  */
 export class ConsumerConflict extends Schema.TaggedError<ConsumerConflict>()("ConsumerConflict", {
   name: Schema.String,
+  /** The channel that this consumer was to read. */
   channel: Schema.String,
+  /** The channel that the consumer of this name reads. */
   other: Schema.String
 }) {
   override get message(): string {
@@ -38,7 +40,7 @@ export class ConsumerConflict extends Schema.TaggedError<ConsumerConflict>()("Co
 }
 
 /**
- * Events may have been missed, and the consumer was not told what to do then.
+ * The consumer may have missed events and has no `onGap`.
  *
  * @category errors
  * @since 0.1.0
@@ -46,6 +48,7 @@ export class ConsumerConflict extends Schema.TaggedError<ConsumerConflict>()("Co
 export class ConsumerGap extends Schema.TaggedError<ConsumerGap>()("ConsumerGap", {
   name: Schema.String,
   channel: Schema.String,
+  /** As in `DurableGap`. */
   reason: Schema.Literals(["source", "retention"])
 }) {
   override get message(): string {
@@ -54,30 +57,29 @@ export class ConsumerGap extends Schema.TaggedError<ConsumerGap>()("ConsumerGap"
 }
 
 export interface ConsumerOptions<E, R> {
-  /** 1-200 bytes. */
+  /** The name, 1-200 bytes. */
   readonly name: string
+  /** The name of a durable channel. */
   readonly channel: string
-  /** Where a consumer begins that has no cursor yet: `now` (default), the `oldest` event kept, or a cursor. */
+  /** Where a consumer without a cursor starts: `now` (default), the `oldest` event kept, or a cursor. */
   readonly start?: "now" | "oldest" | { readonly cursor: string } | undefined
   /** Runs in the transaction that also moves the cursor. Its failure rolls both back and ends the consumer. */
   readonly onBatch: (batch: DurableBatch) => Effect.Effect<void, E, R>
-  /** The same where events may have been missed. Default: the consumer fails with `ConsumerGap`. */
+  /** The same where the consumer may have missed events. Default: it fails with `ConsumerGap`. */
   readonly onGap?: ((gap: DurableGap) => Effect.Effect<void, E, R>) | undefined
 }
 
 /** Why a consumer ended, beside its own work. */
 export type ConsumerError = ConsumerConflict | ConsumerGap | OutboxFault | SqlError
 
-/** Somebody of the same name was faster. */
+/** Another worker of the same name was faster. */
 class Superseded extends Data.TaggedError("Superseded")<{}> {}
 
-/** The session or the server went away, or PostgreSQL asks to try again: the cursor tells where. */
+/** The connection was lost, or PostgreSQL asks for a retry: the consumer resumes from its cursor. */
 const passes = (error: unknown): boolean =>
   isSqlError(error) && (error.isRetryable || /^(08|57P|40)/.test(sqlState(error) ?? ""))
 
-/**
- * Consumes for ever. Goes on by itself after a loss of the database.
- */
+/** Consumes for ever. Reconnects by itself after a loss of the database. */
 export const consume = <E, R>(
   options: ConsumerOptions<E, R>
 ): Effect.Effect<never, E | ConsumerError, R | OutboxReader | PgClient> =>
@@ -90,13 +92,13 @@ export const consume = <E, R>(
     const start = Effect.gen(function* () {
       if (options.start === undefined || options.start === "now") return yield* reader.position
       if (options.start !== "oldest") return options.start.cursor
-      // Before a reader has opened the outbox after a crash it has no identity.
+      // After a crash the outbox has no identity until a reader has opened it.
       yield* reader.position
       const rows = yield* client.unsafe<{ readonly k: string }>(oldestStatement)
       return formatPosition(rows[0]!.k, whole(parsePlace(rows[0])!))
     })
 
-    /** Where the consumer stands, whoever moved it last. */
+    /** The consumer's cursor in the database, which another worker may have moved. */
     const load = Effect.gen(function* () {
       const read = client.unsafe<{ readonly channel: string; readonly cursor: string }>(
         "select channel, cursor from realtime.consumers where name = $1",
@@ -173,7 +175,7 @@ export const consume = <E, R>(
           return Effect.failCause(cause as Cause.Cause<E | ConsumerError>)
         }
         return Effect.succeed({
-          text: (delay) => `The consumer "${name}" goes on in ${delay} ms: ${sqlMessage(passing)}`
+          text: (delay) => `The consumer "${name}" retries in ${delay} ms: ${sqlMessage(passing)}`
         })
       }
     )

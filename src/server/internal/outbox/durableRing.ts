@@ -2,16 +2,16 @@
  * The ring of a durable channel: its last batches, found by their cursors, so that a subscriber that was
  * away for a moment is not read from the database again.
  *
- * A subscriber stands behind a batch: its cursor is that batch's, to the letter. Whoever stands
- * elsewhere, or is away for longer than this remembers, is replayed from the table. The horizon is not
- * asked: what followed the cursor is all here, whatever the table has pruned meanwhile.
+ * A subscriber's cursor must equal the cursor of a batch, character for character. A subscriber with any
+ * other cursor, or one older than the ring, gets its replay from the table. The ring does not read the
+ * horizon: it holds everything after the cursor, whatever the table has pruned meanwhile.
  */
 import { type Budget, eventBytes, Ring } from "../ring.ts"
 
-/** What a batch takes beside its events and cursors, measured at 250 bytes on Node 24. */
+/** Bytes of a batch beside its events and cursors, measured at 250 on Node 24. */
 const batchBytes = 256
 
-/** What is needed of a batch. */
+/** The fields of a batch that the ring uses. */
 interface RingBatch {
   readonly from: string
   readonly cursor: string
@@ -20,7 +20,7 @@ interface RingBatch {
 
 interface DurableEntry<Batch> {
   readonly batch: Batch
-  /** When it was handed out, in milliseconds since 1970. */
+  /** When the reader handed it out, in milliseconds since 1970. */
   readonly at: number
   readonly bytes: number
 }
@@ -43,7 +43,7 @@ export class DurableRing<Batch extends RingBatch> {
     this.#ring.push({ batch, at: now, bytes })
   }
 
-  /** The batches behind the one with this cursor; `undefined` when it is not remembered. */
+  /** The batches after the one with this cursor; `undefined` when the ring does not hold it. */
   after(cursor: string, now: number): ReadonlyArray<Batch> | undefined {
     this.#ring.expire(now)
     const { entries } = this.#ring
@@ -51,7 +51,7 @@ export class DurableRing<Batch extends RingBatch> {
     return index < 0 ? undefined : entries.slice(index + 1).map(({ batch }) => batch)
   }
 
-  /** Everything that is remembered, in order. */
+  /** All batches held, oldest first. */
   get all(): ReadonlyArray<Batch> {
     return this.#ring.entries.map(({ batch }) => batch)
   }

@@ -1,9 +1,9 @@
 /**
- * A durable channel for one consumer, who takes at its own speed.
+ * A durable channel as a Stream for one consumer, which pulls at its own speed.
  *
- * It reads pages on the pool until it has caught up, then takes what the reader hands out. What a slow
- * consumer leaves lying is bounded: beyond the bound it is dropped, and the consumer catches up from
- * its cursor again when it comes to that point.
+ * It reads pages on the pool until it has caught up, then takes what the reader hands out. The backlog of a
+ * slow consumer is bounded: beyond the bound it drops what arrives, and the consumer catches up from its
+ * cursor again once it has taken the rest.
  */
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -17,9 +17,9 @@ import type { NodePosition, Place } from "./position.ts"
 import type { Followers, Item, Tail } from "./tail.ts"
 import * as Reconnecting from "../reconnecting.ts"
 
-/** What was handed out and not yet taken, without a hole. */
+/** Items handed out and not yet taken, without a hole. */
 class Backlog {
-  /** Something was dropped after what is held. */
+  /** Whether an item was dropped after those held. */
   overflowed = false
   readonly #limit: number
   #items: Array<Item> = []
@@ -37,7 +37,7 @@ class Backlog {
     this.#arrival = undefined
   }
 
-  /** Waits until there is something, or nothing more will come. */
+  /** Waits until an item is held or one was dropped. */
   readonly take: Effect.Effect<ReadonlyArray<Item>> = Effect.suspend(() => {
     if (this.#items.length === 0 && !this.overflowed) {
       this.#arrival ??= Deferred.makeUnsafe()
@@ -49,7 +49,7 @@ class Backlog {
   })
 }
 
-/** Reading from a position to the end of a tick. */
+/** A read in progress, from a position to the end of a tick. */
 interface Replay {
   readonly tail: Tail
   readonly to: Place
@@ -64,7 +64,7 @@ const isSome = (items: ReadonlyArray<Item>): items is Items => items.length > 0
 export const durableStream = (options: {
   readonly channel: string
   readonly from: string | undefined
-  /** Batches that may be left lying. */
+  /** The most batches in the backlog. */
   readonly backlog: number
   readonly followers: Followers
   readonly current: Effect.Effect<Tail, OutboxFault>
@@ -79,16 +79,16 @@ export const durableStream = (options: {
         () => Effect.sync(() => followers.remove(channel, held))
       )
       const reconnecting = yield* Reconnecting.make(Backoff.link, { fromStart: true })
-      /** After this nothing is missing; `undefined` only before the first item. */
+      /** Everything up to here was emitted; `undefined` only before the first item. */
       let cursor = options.from
-      /** Of what the reader hands out, later ticks than this follow. */
+      /** The tick attached at: items of later ticks follow. */
       let attached = 0
       let replay: Replay | undefined
       let began = false
 
-      /** Finds out what lies between the cursor and where the reader stands. */
+      /** Locates the cursor relative to the reader's position. */
       const attach = Effect.gen(function* () {
-        // First this, then the position: what is handed out in between is held or behind it.
+        // Set before the position is taken: items of the time between are held, or in the replay.
         held.overflowed = false
         if (cursor === undefined) {
           const { end, tick } = yield* current
@@ -115,7 +115,7 @@ export const durableStream = (options: {
 
       const next = Effect.fnUntraced(function* () {
         if (!began || (held.overflowed && replay === undefined)) {
-          // What is held is older than what was dropped.
+          // The held items are older than the dropped ones.
           const rest = began ? yield* held.take : []
           const items = live(rest)
           if (isSome(items)) return items
@@ -158,12 +158,12 @@ export const durableStream = (options: {
           const failed = Cause.findError(cause)
           if (Result.isFailure(failed)) return Effect.failCause(failed.failure)
           const error = failed.success
-          // At the start it is told; later a failover may look like it, and passes.
+          // At the start the Stream fails. Later the error may be a failover, and is retried.
           return !began && !(error instanceof ReplayError)
             ? Effect.fail(error)
             : Effect.succeed({
                 text: (delay) =>
-                  `Reading channel "${channel}" goes on in ${delay} ms: ${error.message}`
+                  `Reading channel "${channel}" is retried in ${delay} ms: ${error.message}`
               })
         }
       )

@@ -1,10 +1,10 @@
-/** Errors of the durable side that more than one of its modules raises. */
+/** Errors of the durable side that several of its modules raise. */
 import * as Schema from "effect/Schema"
 import { NotPrimary } from "../link/databaseRefusal.ts"
 import { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
 
 /**
- * The reader stands in another outbox than the one that the pool publishes to: nothing would arrive.
+ * The reader uses another outbox than the pool publishes to: no message would arrive.
  *
  * @category errors
  * @since 0.1.0
@@ -16,7 +16,7 @@ export class OtherOutbox extends Schema.TaggedError<OtherOutbox>()("OtherOutbox"
 }
 
 /**
- * Why durable channels cannot be read, as far as waiting does not help.
+ * Why durable channels cannot be read, as far as waiting does not fix it.
  *
  * @category errors
  * @since 0.1.0
@@ -30,13 +30,14 @@ export const isFault = (error: unknown): error is OutboxFault =>
   error instanceof OtherOutbox
 
 /**
- * The pool did not answer a replay as it must.
+ * The pool failed to answer a replay.
  *
  * @category errors
  * @since 0.1.0
  */
 export class ReplayError extends Schema.TaggedError<ReplayError>()("ReplayError", {
   channel: Schema.String,
+  /** The error of PostgreSQL or of the connection. */
   cause: Schema.Defect()
 }) {
   override get message(): string {

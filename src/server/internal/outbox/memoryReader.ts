@@ -1,9 +1,9 @@
 /**
  * A node's reader of the outbox in memory: the contract of `OutboxReader` over a `MemoryTable`.
  *
- * Each transaction is a tick of its own and handed out in the step in which it commits. Positions,
- * batches, memory and the Stream of one consumer are those of the real reader; what that asks PostgreSQL
- * is asked of the table here, without waiting, so there is nothing to page in turns or to share.
+ * Each transaction is a tick of its own, handed out in the step in which it commits. Positions, batches,
+ * rings and the Stream of one consumer are those of the real reader. Where that queries PostgreSQL, this
+ * one reads the table without waiting, so there is nothing to page in turns or to share.
  */
 import { pgInstaller as Defaults } from "../../../internal/defaults.ts"
 import * as Clock from "effect/Clock"
@@ -24,17 +24,17 @@ import {
   fitting,
   frameBytes,
   nothing
-} from "./bounds.ts"
+} from "./replayBounds.ts"
 import { at, type CatchUp } from "./catchUp.ts"
 import { durableStream } from "./durableStream.ts"
 import type { MemoryTable } from "./memoryTable.ts"
 import type { PageLimits } from "./outbox.ts"
 import { PublishRefused } from "./outboxPublish.ts"
 import { endOf, isEmpty, legs, type NodePosition, type Place, positionOf } from "./position.ts"
-import * as Settings from "./settings.ts"
+import * as Settings from "./readerOptions.ts"
 import { batchesOfPage, type DurableBatch, Followers, Tail } from "./tail.ts"
 
-/** Those options of `OutboxReader` that mean something without a session of PostgreSQL. */
+/** The options of `OutboxReader` that apply without a session of PostgreSQL. */
 export interface MemoryReaderOptions extends Pick<
   Options,
   | "maxBacklog"
@@ -51,10 +51,10 @@ export interface MemoryReaderOptions extends Pick<
   readonly retention?: Duration.Input | undefined
 }
 
-/** Channels of which nobody publishes but the triggers of a table. */
+/** The prefix of channels to which only the triggers of a table publish. */
 const ofTables = "table_updates_"
 
-/** Reads until the scope closes. What is in the table when it begins is nobody's news. */
+/** Reads until the scope closes. Messages that are already in the table are not handed out. */
 export const make = (
   table: MemoryTable,
   options: MemoryReaderOptions | undefined
@@ -76,7 +76,7 @@ export const make = (
     let tail: Tail | undefined
     let up = false
 
-    /** A first position, or one after which nothing from before holds. */
+    /** Takes the first position, or a new one after a loss, with a gap for every follower. */
     const begin = (reason: "source" | "retention"): Tail => {
       const before = tail
       const fresh = new Tail(table.identity, table.era, table.take(), (before?.tick ?? 0) + 1, [])
@@ -87,7 +87,7 @@ export const make = (
       return fresh
     }
 
-    /** Hands out what was committed since the last look. */
+    /** Hands out the messages committed since the last look. */
     const look = (now: number): void => {
       const current = tail
       const taken = table.take()
@@ -100,31 +100,29 @@ export const make = (
         while (more) {
           const page = table.page(next, limits, channels)
           if (page === "retention") return void begin("retention")
-          for (const batch of batchesOfPage(
-            page,
-            next,
-            current.position,
-            current.identity,
-            current.tick
-          )) {
-            followers.hand(batch, now)
-          }
-          current.position = page.position
           more = page.position.next !== undefined
+          followers.page(
+            current,
+            batchesOfPage(page, next, current.position, current.identity, current.tick),
+            more,
+            now
+          )
+          current.position = page.position
           next = { ...leg, id: page.position.id }
         }
       }
       current.finished = true
+      followers.finish(current)
     }
 
-    /** Goes on where it stood, if that is still a position of the table. */
+    /** Continues at the last position, if the table still has it. */
     const resume = Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis
       up = true
       if (tail === undefined) begin("source")
       else {
         tail.rest()
-        // All that was lost is behind all that is there, so with its last message nothing told is gone.
+        // Only the last transactions can be lost, so with the witness every message handed out is there.
         if (table.stands(tail.taken.last)) tail.era = table.era
         else begin(table.hides(tail.taken.normal) ? "retention" : "source")
         look(now)
@@ -159,14 +157,14 @@ export const make = (
       Effect.forkScoped
     )
 
-    /** Where it stands once it is up. Synchronous when it is. */
+    /** The tail once the reader is up. Synchronous when it is up already. */
     const current: Effect.Effect<Tail> = Effect.suspend(() =>
       up && tail !== undefined
         ? Effect.succeed(tail)
         : Effect.flatMap(waitUntilUp(state), () => current)
     )
 
-    /** What is asked of where it stands, in one step: nothing is handed out in between. */
+    /** Reads from the tail in one step: the reader hands out nothing in between. */
     const standing = <A>(ask: (tail: Tail) => A): Effect.Effect<A> =>
       Effect.map(current, (one) => ask(tail ?? one))
 

@@ -1,10 +1,10 @@
 /**
  * The outbox as a table in memory: what PostgreSQL keeps for durable channels, for one process.
  *
- * In: transactions, whole or not at all. Out: the same answers that the statements of `outbox.ts` give,
- * in positions of the same kind. Transactions commit one after the other, so no snapshot names one in
- * progress; all else is as there: numbers that a crash gives out again, a witness that is looked up, a
- * horizon whose last message is kept. It tells its readers at once; reading is `memoryReader.ts`.
+ * In: transactions, whole or not at all. Out: the answers that the statements of `outbox.ts` give, in
+ * positions of the same kind. Transactions commit one after the other, so no snapshot contains one in
+ * progress. The rest is as in PostgreSQL: numbers that a crash gives out again, a witness that is looked
+ * up, a horizon whose last message is kept. The table notifies its readers at once; see `memoryReader.ts`.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -21,14 +21,14 @@ import { endOf, type Leg, midway } from "./position.ts"
 /** One message that a transaction writes. */
 export interface Written {
   readonly channel: string
-  /** JSON, as its writer spelled it. */
+  /** The payload: JSON as its writer spelled it. */
   readonly text: string
   readonly key?: string | undefined
 }
 
 /** A node that reads the table. */
 interface ReadingNode {
-  /** Something was committed. */
+  /** Runs after each commit. */
   readonly look: (now: number) => void
   readonly down: Effect.Effect<void>
   readonly up: Effect.Effect<void>
@@ -40,10 +40,10 @@ interface StoredRow extends Omit<Message, "id" | "tx"> {
   readonly key: string | undefined
 }
 
-/** `heard`: nothing is wrong. `unheard`: nodes cannot read. `gone`: nobody can write either. */
+/** `heard`: all works. `unheard`: nodes cannot read. `gone`: publishers cannot write either. */
 type TableState = "heard" | "unheard" | "gone"
 
-/** PostgreSQL writes a sequence ahead: after a crash so many ids are left out. */
+/** PostgreSQL writes a sequence ahead: a crash skips this many ids. */
 const drawnAhead = 32n
 
 const maxKeyBytes = 500
@@ -53,23 +53,23 @@ const nothing: Cursor.PgSnapshot = { xmax: 1n, running: [] }
 const micros = (at: number): bigint => BigInt(Math.round(at * 1000))
 
 export class MemoryTable {
-  /** As in cursors: those of another table are not honoured. */
+  /** The identity in cursors: a cursor of another table is reset. */
   readonly identity = randomBytes(6).toString("base64url")
   readonly readers = new Set<ReadingNode>()
   state: TableState = "heard"
-  /** One life of the server; a crash begins the next one. */
+  /** One run of the server; a crash begins the next one. */
   #era = 1
-  /** In the order of their ids, which is that of their transactions. */
+  /** In the order of their ids, which is also the order of their transactions. */
   #rows: Array<StoredRow> = []
   #drawn = 0n
-  /** What is pruned is seen by this, and its last message is kept. */
+  /** Sees all pruned messages; the last message that it sees is kept. */
   #horizon = nothing
 
   get era(): string {
     return String(this.#era)
   }
 
-  /** A transaction. Fails as the database would, and then nothing of it is written. */
+  /** Commits a transaction. Fails as the database would, and then writes nothing of it. */
   commit(messages: ReadonlyArray<Written>): Effect.Effect<void, OutboxPublishError> {
     return Effect.flatMap(Clock.currentTimeMillis, (now) => {
       const tx = this.#last + 1n
@@ -125,7 +125,7 @@ export class MemoryTable {
     return this.#rows.at(-1)?.tx ?? 0n
   }
 
-  /** The position of now. */
+  /** The current position. */
   take(): Take {
     const last = this.#rows.at(-1)
     const snapshot = { xmax: this.#last + 1n, running: [] }
@@ -144,19 +144,19 @@ export class MemoryTable {
     }
   }
 
-  /** Whether the message on which a position stands is there, and the same. */
+  /** Whether the witness of a position is there, unchanged. */
   stands({ at, id, tx }: Cursor.Witness): boolean {
     if (tx === 0n) return true
     const row = this.#rows[this.#from((row) => row.id >= id)]
     return row?.id === id && row.tx === tx && micros(row.at) === at
   }
 
-  /** Whether something was pruned that was not seen at a position. */
+  /** Whether a message was pruned that a position does not see. */
   hides(at: Cursor.PgSnapshot): boolean {
     return !Cursor.contains(at, this.#horizon)
   }
 
-  /** The index of the first row of the higher ones. */
+  /** The index of the first row for which `higher` is true. */
   #from(higher: (row: StoredRow) => boolean): number {
     let low = 0
     let high = this.#rows.length
@@ -168,7 +168,7 @@ export class MemoryTable {
     return low
   }
 
-  /** One page of a leg, of the channels that are asked for; `retention`: something of it is gone. */
+  /** One page of a leg, for the given channels; `retention` when messages of the leg were pruned. */
   page(
     leg: Leg,
     { bytes, messages: most }: PageLimits,
@@ -199,20 +199,18 @@ export class MemoryTable {
     return { messages, position }
   }
 
-  /** Forgets what was committed before a time, in milliseconds since 1970. */
+  /** Prunes messages committed before a time, in milliseconds since 1970. */
   forget(before: number): void {
     const index = this.#rows.findIndex(({ at }) => at >= before)
     const gone = index < 0 ? this.#rows.length : index
     const last = this.#rows[gone - 1]
     if (last === undefined) return
     this.#horizon = { xmax: last.tx + 1n, running: [] }
-    // Who honoured cursors stand on is there, however long nothing is written.
+    // Keeps the witness of the oldest valid cursor, however long no message is written.
     this.#rows = this.#rows.slice(gone - 1)
   }
 
-  /**
-   * The nodes lose their sessions; as `gone` nobody can write either.
-   */
+  /** The nodes lose their sessions; in state `gone` publishers cannot write either. */
   lose(state: "unheard" | "gone"): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.state = state
@@ -221,8 +219,8 @@ export class MemoryTable {
   }
 
   /**
-   * The server ends in the middle: it is gone, and so are the last commits, as many transactions, which
-   * were told to be committed and were not flushed. What is pruned or stands on the horizon is on disk.
+   * Crashes the server. The last `losing` transactions are lost, as commits that the server confirmed and
+   * had not flushed. Messages up to the horizon are on disk and stay.
    */
   crash(losing: number): Effect.Effect<void> {
     return Effect.suspend(() => {
@@ -237,7 +235,7 @@ export class MemoryTable {
     })
   }
 
-  /** It answers again. */
+  /** The server answers again. */
   get restore(): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.state = "heard"

@@ -1,19 +1,19 @@
 /**
- * Reading the outbox: which statements, and what they mean.
+ * The statements that read the outbox, and how to read their answers.
  *
- * A position is a snapshot. What is new between two of them are the messages of transactions that were
- * in progress at the first and are over at the second, found by their numbers, merged with a walk of
- * the primary key from a proven floor on. Messages go out in the order of their ids, which is the
- * order in which any one row, any one writer and any causal chain changed. The cost depends on what is
- * new, not on how long an old transaction stays open.
+ * A position is a snapshot. New between two snapshots are the messages of transactions that were in
+ * progress at the first and are over at the second, found by their numbers, merged with a walk of the
+ * primary key from a proven floor on. Messages go out in the order of their ids, which is the order of the
+ * changes of any one row, any one writer and any causal chain. The cost depends on the number of new
+ * messages, not on how long an old transaction stays open.
  *
- * How the statements are spelled matters to the planner: see the comments before changing anything.
+ * The spelling of the statements matters to the planner: read the comments before changing anything.
  */
 import * as Cursor from "../../../internal/cursor.ts"
 import { era } from "../sql/identity.ts"
 import { endOf, type Leg, midway, type NodePosition, type Place, placeOf } from "./position.ts"
 
-/** One message as it is stored. */
+/** One message as stored. */
 export interface Message {
   /** The id, as text: 64 bits. */
   readonly id: string
@@ -27,26 +27,26 @@ export interface Message {
 
 export interface Page {
   readonly messages: ReadonlyArray<Message>
-  /** The position after the last message. */
+  /** The position after the last message of the page. */
   readonly position: NodePosition
 }
 
-/** What a reader takes at the beginning of a tick. */
+/** The snapshot that a reader takes at the beginning of a tick. */
 export interface Taken {
   readonly snapshot: Cursor.PgSnapshot
   /** Every transaction numbered `next` or above draws ids above `drawn`. */
   readonly next: bigint
   readonly drawn: bigint
-  /** The era of the database; `null` when nobody has opened the outbox since it began. */
+  /** The era of the database; `null` until a node has opened the outbox in it. */
   readonly era: string | null
-  /** How far the WAL was written, as a `pg_lsn`: every transaction that the snapshot sees lies before it. */
+  /** The end of the WAL as a `pg_lsn`: every transaction that the snapshot sees lies before it. */
   readonly written: string
 }
 
-/** With the witness. */
+/** The same with the witness. */
 export interface Take extends Taken, Place {}
 
-/** A time as a witness has it. */
+/** A time in microseconds, as a witness holds it. */
 const micros = (at: string): string => `round(extract(epoch from ${at}) * 1000000)::bigint`
 
 /**
@@ -64,11 +64,11 @@ const lastMessage = (snapshot: string, bound: string): string => `(
   order by r.hi desc limit 1)`
 
 /**
- * The statement of its own that takes a snapshot. Never inside a `begin`, where age() is frozen at its
- * first call. The last id drawn is read before the next transaction's number, which is what makes the
- * pair true; that number is computed without using one up. No row comes back from a session that has
- * a transaction number, nor from a standby, whose snapshots omit the transactions in progress. It is the
- * heartbeat too, so it waits for no lock on the messages.
+ * The statement that takes a snapshot. It never runs inside a `begin`, where age() is frozen at its first
+ * call. It reads the last id drawn before the next transaction's number, which makes the pair true, and
+ * computes that number without using one up. It returns no row in a session that has a transaction number,
+ * nor on a standby, whose snapshots omit the transactions in progress. It is also the heartbeat, so it
+ * waits for no lock on the messages.
  */
 export const takeStatement = `with l as materialized (select last_value - (not is_called)::int drawn from realtime.messages_id_seq),
 n as materialized (
@@ -77,7 +77,7 @@ n as materialized (
 select pg_current_snapshot()::text s, drawn::text l, (x::text::numeric + a)::text n, ${era} era,
   pg_current_wal_insert_lsn()::text w from n`
 
-/** $1 a snapshot that was taken, $2 the highest transaction that the one before it saw. */
+/** $1 the snapshot that was taken, $2 the highest transaction that the snapshot before it saw. */
 export const lastStatement = `select t.txid::text tx, t.id::text i, t.at::text at from ${lastMessage("$1::pg_snapshot", "$2::xid8")} t`
 
 export const lastArguments = (
@@ -92,7 +92,7 @@ from (select) one left join ${lastMessage("pg_current_snapshot()", "'0'::xid8")}
 
 type Row = { readonly [column: string]: unknown }
 
-/** `undefined`: there is no message at all, or none above the bound. */
+/** Returns `undefined` when there is no message, or none above the bound. */
 export const parseWitness = (row: Row | undefined): Cursor.Witness | undefined =>
   typeof row?.["tx"] === "string"
     ? {
@@ -102,7 +102,7 @@ export const parseWitness = (row: Row | undefined): Cursor.Witness | undefined =
       }
     : undefined
 
-/** Of a snapshot that sees no message. */
+/** The witness of a snapshot that sees no message. */
 const none: Cursor.Witness = { tx: 0n, id: 0n, at: 0n }
 
 export const parsePlace = (row: Row | undefined): Place | undefined => {
@@ -124,14 +124,14 @@ export const parseTaken = (row: Row | undefined): Taken => {
   }
 }
 
-/** What was the last message when `before` was taken is so still, when there is none above it. */
+/** Without a later message the witness of `before` is still the last message. */
 export const takeOf = (
   taken: Taken,
   last: Cursor.Witness | undefined,
   before: Cursor.Witness | undefined
 ): Take => ({ ...taken, ...placeOf(taken.snapshot, last ?? before ?? none) })
 
-/** Whether the message on which a position stands is there, and the same: one look at the primary key. */
+/** Whether the witness of a position is there, unchanged: one lookup in the primary key. */
 const isThere = (tx: string, id: string, at: string): string =>
   `(${tx}::xid8 = '0' or exists (select from realtime.messages m
     where m.id = ${id}::bigint and m.txid = ${tx}::xid8 and ${micros("m.created_at")} = ${at}::bigint))`
@@ -146,9 +146,9 @@ export const witnessArguments = ({ at, id, tx }: Cursor.Witness): ReadonlyArray<
 ]
 
 /**
- * Why a position in normal form is none any more, by what the witness's statement gave: `witness` when that
- * was lost, `retention` when it is gone because it was pruned, which it is only for who missed something
- * that was pruned. `undefined`: it is there.
+ * Why a position in normal form is lost, from the row of the witness's statement; `undefined` when it is
+ * not. `retention`: the witness was pruned, and with it messages that the position does not see. `witness`:
+ * it is gone otherwise.
  */
 export const goneBy = (
   row: Row | undefined,
@@ -159,13 +159,13 @@ export const goneBy = (
   return horizon === undefined || Cursor.contains(at, horizon) ? "witness" : "retention"
 }
 
-/** The oldest position that is kept: that of the horizon. */
+/** The oldest position kept: that of the horizon. */
 export const oldestStatement = `select h.snapshot::text s, t.txid::text tx, t.id::text i, t.at::text at, realtime.identity() k
 from realtime.horizon h left join lateral (
   select m.txid, m.id, ${micros("m.created_at")} at from realtime.messages m
   where m.txid < pg_snapshot_xmax(h.snapshot) and pg_visible_in_snapshot(m.txid, h.snapshot) order by m.txid desc, m.id desc limit 1) t on true`
 
-/** Which channels a page is read for: all, some (an array), or one, which is a replay on a pool. */
+/** The channels that a page is read for: all, some (an array), or one, which is a replay on a pool. */
 export type Scope = "all" | "some" | "one"
 
 /**
@@ -173,15 +173,15 @@ export type Scope = "all" | "some" | "one"
  * handed out, $4 where the walk starts, $5 `xmax:xmax:` of the start, $6 messages, $7 bytes, $8 channels;
  * of a replay $9, $10 and $11 the witness of the snapshot to reach.
  *
- * - `limit 1` on a table that is never analysed: without it the plan looks so dear that PostgreSQL
- *   compiles it, which costs 8-20 ms per page.
+ * - `limit 1` on a table that is never analysed: without it the estimated cost is so high that PostgreSQL
+ *   compiles the plan, which takes 8-20 ms per page.
  * - "txid >= xmax" is written as a test of visibility, or else the planner sorts an index on txid.
  * - One channel is compared as a pair with its id, which leaves only the index on both.
  *
- * One message beyond the limit is read to know whether there are more; the message that crosses the
- * bytes is included. The horizon comes from the same statement, so a prune between two pages is
- * noticed. The reader asks for the era on its session, for what it stands on holds within one; a replay
- * stands on normal forms and asks for the identity and the witness, because a pool may have moved on.
+ * The statement reads one message beyond the limit to know whether there are more, and includes the message
+ * that crosses the bytes. It also returns the horizon, so that a prune between two pages is noticed. The
+ * reader compares the era, because its positions hold within one. A replay uses normal forms, and compares
+ * the identity and the witness, because its pool may be connected to another server meanwhile.
  */
 const page = (scope: Scope): string => {
   const columns = "m.txid, m.id, m.channel, m.payload, m.created_at"
@@ -249,17 +249,15 @@ export const pageArguments = (
     : [...args, `{${channels.map((name) => `"${name}"`).join(",")}}`]
 }
 
-/** `retention`: something between the position and here is gone. */
+/** `retention`: messages between the position and the snapshot to reach were pruned. */
 export interface ParsedPage {
   readonly page: Page | "retention"
   readonly more: boolean
-  /** The last id of the page: the next one goes on from it. */
+  /** The last id of the page: the next page continues after it. */
   readonly id: bigint
-  /**
-   * Of a replay the identity of the database that answered, `null` for a standby; else its era.
-   */
+  /** For a replay the identity of the database that answered, `null` for a standby; else its era. */
   readonly database: string | null
-  /** Of a replay: whether the witness of the snapshot to reach is there. */
+  /** For a replay: whether the witness of the snapshot to reach is there. */
   readonly there: boolean
 }
 
@@ -292,19 +290,19 @@ export const parsePage = (rows: ReadonlyArray<Row>, leg: Leg): ParsedPage => {
 }
 
 /**
- * From which id on to look for the messages of transactions that began after a snapshot: pairs of a
- * transaction's number and the last id drawn before it. Valid for one era of the database; of those from
- * before another one, up to a transaction that survived.
+ * The id from which to look for the messages of transactions that began after a snapshot. It keeps pairs of
+ * a transaction's number and the last id drawn before it. A pair is valid in one era of the database, and
+ * in the next one up to a transaction that survived.
  *
- * The obvious floor, the last id drawn when the snapshot was taken, loses messages: the highest number
- * that a snapshot knows is that of the last finished transaction, and one above it may have drawn ids
- * long ago.
+ * The obvious floor, the last id drawn when the snapshot was taken, loses messages: the highest number that
+ * a snapshot contains is that of the last finished transaction, and one above it may have drawn ids long
+ * before.
  */
 export class Floors {
   static readonly #most = 4096
   #pairs: Array<{ readonly next: bigint; drawn: bigint }> = [{ next: 0n, drawn: 0n }]
 
-  /** Pairs must come in the order in which they were taken; others are ignored. */
+  /** Pairs must be added in the order in which they were taken; others are ignored. */
   add(next: bigint, drawn: bigint): void {
     const last = this.#pairs[this.#pairs.length - 1]!
     if (next < last.next || drawn <= last.drawn) return
@@ -314,7 +312,7 @@ export class Floors {
     }
     this.#pairs.push({ next, drawn })
     if (this.#pairs.length > Floors.#most) {
-      // Half of the older half goes: old positions are rare, and a lower floor is only slower.
+      // Drops half of the older half: old positions are rare, and a lower floor is only slower.
       this.#pairs = this.#pairs.filter(
         (_, index) => index === 0 || index % 2 === 1 || index > Floors.#most / 2
       )
@@ -322,8 +320,8 @@ export class Floors {
   }
 
   /**
-   * Forgets what may not be true in a new era, when `tx` is one that survived: numbers above it are given
-   * out again, and ids with them. It drew its own after any pair up to it was taken, so these hold.
+   * Drops the pairs that a new era may invalidate: the database gives out numbers above `tx`, and their ids,
+   * again. Transaction `tx` survived and drew its ids after the pairs up to it were taken, so these hold.
    */
   forget(tx: bigint): void {
     this.#pairs = this.#pairs.filter(({ next }) => next <= tx)

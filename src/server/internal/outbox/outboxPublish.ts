@@ -1,6 +1,6 @@
 /**
- * Publishing to the outbox: one call of `realtime.publish`, in the caller's transaction when there is
- * one, and what its errors mean.
+ * Publishes to the outbox: one call of `realtime.publish`, in the caller's transaction when there is one,
+ * and maps its errors.
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -12,12 +12,12 @@ import { isDataFault, sqlMessage, sqlState } from "../link/sqlState.ts"
 import { objects } from "../sql/objects.ts"
 
 /**
- * The database does not take a message for this channel, or not under this key.
+ * The database rejects a message for this channel, or under this key.
  *
- * - `table`: the channel belongs to the triggers of its table, because who reads it trusts that a row
- *   has really changed.
+ * - `table`: the channel belongs to the triggers of its table, because its subscribers rely on a real
+ *   change of a row.
  * - `key`: the key was used on this channel for another payload.
- * - `value`: the database cannot store the payload or the key; `detail` is what it said.
+ * - `value`: the database cannot store the payload or the key; `detail` is its message.
  *
  * @category errors
  * @since 0.1.0
@@ -25,6 +25,7 @@ import { objects } from "../sql/objects.ts"
 export class PublishRefused extends Schema.TaggedError<PublishRefused>()("PublishRefused", {
   channel: Schema.String,
   reason: Schema.Literals(["table", "key", "value"]),
+  /** The message of the database, for the reason `value`. */
   detail: Schema.optionalKey(Schema.String)
 }) {
   override get message(): string {
@@ -37,9 +38,10 @@ export class PublishRefused extends Schema.TaggedError<PublishRefused>()("Publis
   }
 }
 
+/** Why the outbox did not store a message. */
 export type OutboxPublishError = PublishRefused | PayloadTooLarge | SourceError
 
-/** Publishes JSON text; completes when the statement did, so within a transaction before its commit. */
+/** Publishes JSON text. Completes with the statement, so within a transaction before its commit. */
 export const publish = (
   sql: SqlClient,
   channel: string,
@@ -47,7 +49,7 @@ export const publish = (
   key: string | undefined
 ): Effect.Effect<void, OutboxPublishError> => {
   const refused = (detail: string) => new PublishRefused({ channel, reason: "value", detail })
-  // On its way to the database it would become another key.
+  // The driver would change such a key when it encodes it.
   if (key?.isWellFormed() === false) return Effect.fail(refused("the key is not well-formed"))
   return objects(sql).pipe(
     Effect.flatMap((client) =>

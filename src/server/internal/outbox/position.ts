@@ -1,43 +1,43 @@
 /**
- * Positions as a node stands at them, and the differences between them.
+ * Positions of a node, and the differences between them.
  *
- * A snapshot that was taken ends at a number that may not have reached the WAL: after a crash it is given
- * out again, and the snapshot would count somebody else's messages as seen. In memory, for as long as the
- * session lives that took it, it is right and cheap to read from. What leaves the process is its normal
- * form and the witness (see `Cursor`); a node that lost its session stands on that, too.
+ * A snapshot as taken ends at a number that may not have reached the WAL. After a crash the database gives
+ * that number out again, and the snapshot would count the messages of the new transaction as seen. In
+ * memory it is correct while the session that took it lives, and cheap to read from. A cursor outside the
+ * process has its normal form and the witness (see `Cursor`), as does a node that lost its session.
  *
- * In the middle of a difference (A, B] each of both has its own normal form, whatever was handed out: no
- * message lies between a snapshot and its normal form, so the rest of the difference is the same messages
- * in the same order. The witness is that of B, which was not below A's.
+ * In the middle of a difference (A, B] A and B may each be replaced by their normal forms, whatever was
+ * handed out: no message lies between a snapshot and its normal form, so the rest of the difference has the
+ * same messages in the same order. The witness is that of B, which is not below A's.
  */
 import * as Cursor from "../../../internal/cursor.ts"
 
 /**
- * One snapshot, as it was taken and in normal form. Both see the same messages. As it was taken it ends
- * higher, which is cheaper to read from; it holds for one era of the database, the other one for as long as
- * its witness is there. From a cursor both are the normal form.
+ * One snapshot, as taken and in normal form. Both see the same messages. The snapshot as taken ends higher,
+ * which is cheaper to read from, and holds for one era of the database. The normal form holds while its
+ * witness is there. From a cursor both are the normal form.
  */
 export interface Seen {
   readonly snapshot: Cursor.PgSnapshot
   readonly normal: Cursor.PgSnapshot
 }
 
-/** A position as this node stands at it. */
+/** A position of this node's reader. */
 export interface NodePosition {
   readonly base: Seen
-  /** In the middle of a difference: what `next` sees up to `id` was handed out too. */
+  /** In the middle of a difference: messages that `next` sees up to `id` were handed out too. */
   readonly next: Seen | undefined
   readonly id: bigint
-  /** The witness of `next`, or of `base` without one. */
+  /** The witness of `next`, or of `base` without `next`. */
   readonly last: Cursor.Witness
 }
 
-/** A whole position. */
+/** A position that is not in the middle of a difference. */
 export interface Place extends Seen {
   readonly last: Cursor.Witness
 }
 
-/** A difference of positions that is read: from `at`, and `id` within it, to `to`. */
+/** A difference to read: from `at`, after `id` within it, to `to`. */
 export interface Leg {
   readonly at: Seen
   readonly to: Seen
@@ -53,7 +53,7 @@ export const whole = ({ last, normal, snapshot }: Place): NodePosition => ({
   last
 })
 
-/** A snapshot, and the witness of what it sees. */
+/** A snapshot with its witness. */
 export const placeOf = (snapshot: Cursor.PgSnapshot, last: Cursor.Witness): Place => ({
   snapshot,
   normal: Cursor.normal(snapshot, last.tx),
@@ -62,7 +62,7 @@ export const placeOf = (snapshot: Cursor.PgSnapshot, last: Cursor.Witness): Plac
 
 const rested = ({ normal }: Seen): Seen => ({ snapshot: normal, normal })
 
-/** The position of which only the normal form is left: its era may be over. */
+/** The position in normal form only: its era may be over. */
 export const atRest = ({ base, id, last, next }: NodePosition): NodePosition => ({
   base: rested(base),
   next: next && rested(next),
@@ -77,7 +77,7 @@ export const formatPosition = (identity: string, { base, id, last, next }: NodeP
     witness: last
   })
 
-/** Where a cursor from outside stands, if its witness is there. */
+/** The position of a cursor, valid while its witness is there. */
 export const positionOf = ({ position, witness }: Cursor.DurableCursor): NodePosition => {
   const { base, id, next } = position
   return {
@@ -88,7 +88,7 @@ export const positionOf = ({ position, witness }: Cursor.DurableCursor): NodePos
   }
 }
 
-/** In the middle of a leg, after the message `id` of it. */
+/** The position in the middle of a leg, after its message `id`. */
 export const midway = ({ at, last, to }: Leg, id: bigint): NodePosition => ({
   base: at,
   next: to,
@@ -96,7 +96,7 @@ export const midway = ({ at, last, to }: Leg, id: bigint): NodePosition => ({
   last
 })
 
-/** After all of a leg. */
+/** The position at the end of a leg. */
 export const endOf = ({ last, to }: Leg): NodePosition => ({
   base: to,
   next: undefined,
@@ -107,13 +107,13 @@ export const endOf = ({ last, to }: Leg): NodePosition => ({
 /** Nothing lies between equal snapshots, and no message between equal normal forms. */
 export const isEmpty = ({ at, to }: Leg): boolean => Cursor.contains(at.normal, to.normal)
 
-/** What is to be read to come from a position to a snapshot that contains it, in this order. */
+/** The legs from a position to a snapshot that contains it, in the order to read them. */
 export const legs = (from: NodePosition, { last, normal, snapshot }: Place): ReadonlyArray<Leg> => {
   const to = { normal, snapshot }
   return from.next === undefined
     ? [{ at: from.base, to, id: 0n, last }]
     : [
-        // What was begun is finished first: its rest lies in the order of the same difference.
+        // The difference that was begun is finished first, in its own order.
         { at: from.base, to: from.next, id: from.id, last: from.last },
         { at: from.next, to, id: 0n, last }
       ]

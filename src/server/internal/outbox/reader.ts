@@ -1,11 +1,10 @@
 /**
- * The session that reads the outbox: its loop, its faults, and how it comes back.
+ * The session that reads the outbox: its loop, its faults, and its reconnects.
  *
- * It takes a position, hands out what lies between, pauses, and begins again. What it knows is in a
- * `Tail`, which outlives the session: the next one first finishes the tick in progress to the same
- * end, because subscribers have attached there, and only then takes a new one. Before that it looks up
- * the witness of that end, for the session may have been lost to a crash, a failover or a restore, or for so
- * long that it was pruned: without it nothing is known, and everybody is told a gap.
+ * The reader takes a position, hands out the messages up to it, pauses, and begins again. Its state is a
+ * `Tail`, which outlives the session. The next session first finishes the tick in progress to the same end,
+ * because subscribers have attached there. Before that it looks up the witness of that end: a crash, a
+ * failover, a restore or pruning may have removed it, and then every durable subscriber gets a gap.
  */
 import type { PgClientConfig } from "@effect/sql-pg/PgClient"
 import * as Cause from "effect/Cause"
@@ -27,10 +26,10 @@ import { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
 import * as Cursor from "../../../internal/cursor.ts"
 import { openStatement } from "../sql/identity.ts"
 import { isFault, OtherOutbox, type OutboxFault } from "./faults.ts"
-import * as Lost from "./lost.ts"
+import * as Lost from "./crashLoss.ts"
 import * as Outbox from "./outbox.ts"
 import { endOf, isEmpty, legs } from "./position.ts"
-import type { Pace, Wake } from "./pace.ts"
+import type { Pace, Wake } from "./lookSchedule.ts"
 import * as PgLink from "../link/pgLink.ts"
 import * as Reconnecting from "../reconnecting.ts"
 import { schemaVersion } from "../sql/schema.ts"
@@ -48,46 +47,43 @@ import { SchemaName, wakeChannel } from "../sql/schemaName.ts"
 
 export interface ReaderOptions {
   readonly connection: PgClientConfig
-  /** Set when the reader never LISTENs, whatever the database says. */
+  /** `poll` when the reader never LISTENs, whatever the database's settings say. */
   readonly wake: "poll" | undefined
-  /** Time PostgreSQL has to answer a heartbeat. */
+  /** How long PostgreSQL may take to answer a heartbeat. */
   readonly beat: Duration.Duration
-  /** And for a page. */
+  /** How long it may take for a page. */
   readonly patience: Duration.Duration
   readonly backoff: Backoff.Policy
   readonly limits: Outbox.PageLimits
-  /** The most milliseconds between two positions for every follower, which a quiet channel needs. */
+  /** The most milliseconds between two positions for every follower; a quiet channel needs them. */
   readonly positionInterval: number
   readonly followers: Followers
   readonly pace: Pace
   readonly upkeep: Upkeep.Upkeep
-  /** Whether a position is only stood on once all that it sees is flushed. */
+  /** Whether the reader waits until everything that a position sees is flushed. */
   readonly flushed: boolean
   /**
-   * The identity of the outbox that the pool leads to, `undefined` when it cannot be had now. Absent where
-   * it is the same by its address.
+   * The identity of the outbox of the pool, `undefined` when the pool does not answer now. Absent where the
+   * pool has the same address.
    */
   readonly poolIdentity: Effect.Effect<string | undefined> | undefined
-  /** How long the same refusal must last before the first session until it is believed. */
+  /** How long the same refusal must last before the first session until it counts as lasting. */
   readonly startPatience: Duration.Input
 }
 
 export interface Reader {
-  /** Where it stands, once it is up. */
+  /** The tail once the reader is up. */
   readonly current: Effect.Effect<Tail, OutboxFault>
-  /** Where it stands after a position that is taken from now on. */
+  /** The tail after the reader took a new position. */
   readonly refreshed: Effect.Effect<Tail, OutboxFault>
   readonly state: SubscriptionRef.SubscriptionRef<SourceState>
-  /**
-   * Completes with the first session, also one that finds no outbox, or when none can be had for now. Fails
-   * when PostgreSQL lets nobody in.
-   */
+  /** Completes with the first session, or when none is possible for now. Fails when PostgreSQL refuses all. */
   readonly started: Effect.Effect<void, DatabaseRefused>
-  /** Fails when it is known that waiting does not help, before it was up for the first time. */
+  /** Fails, before the reader was up for the first time, when waiting does not help. */
   readonly refused: Effect.Effect<never, DatabaseRefused | OutboxFault>
 }
 
-/** Something other than a query failed in a session: it is retried like everything else. */
+/** A failure in a session other than of a query; retried as the others are. */
 class Broken extends Schema.TaggedError<Broken>()("Broken", { cause: Schema.Defect() }) {
   override get message(): string {
     return sqlMessage(this.cause)
@@ -103,9 +99,9 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
     const { beat, followers, limits, pace, patience, upkeep } = options
     const state = yield* SubscriptionRef.make<SourceState>("down")
     let tail: Tail | undefined
-    /** Holds the tail while the reader is up, a fault while waiting is no use. */
+    /** Holds the tail while the reader is up, or a fault when waiting does not help. */
     let up = Deferred.makeUnsafe<Tail, OutboxFault>()
-    /** Who waits for the next end to be taken. */
+    /** The callers that wait for the next position. */
     let waiting: Array<Deferred.Deferred<Tail, OutboxFault>> = []
     let toldAt = yield* Clock.currentTimeMillis
 
@@ -115,7 +111,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
     const opened = Effect.fnUntraced(function* (link: PgLink.PgLink) {
       const rows = yield* link.query(openStatement, [], patience).pipe(
         Effect.catchIf(isMissing, (cause) =>
-          // An earlier version has another function, none has none.
+          // An earlier version has another function; without an install there is none.
           link.query("select version from realtime.settings", [], patience).pipe(
             Effect.mapError((error) =>
               isMissing(error) ? new NotInstalled({ cause, schema }) : error
@@ -143,7 +139,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       }
       if (row?.["restored"] === true) {
         yield* Effect.logWarning(
-          "The database is a copy of another one: its old messages were deleted, and cursors of the other one are answered reset."
+          "The database is a copy of another one: its old messages were deleted, and cursors of the other one are reset."
         )
       }
       return {
@@ -154,7 +150,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       }
     })
 
-    /** Whether the pool publishes to this outbox, as far as it answers. */
+    /** Compares the pool's outbox with this one. Returns whether the pool answered. */
     const comparedWith = Effect.fnUntraced(function* (identity: string) {
       const other = yield* options.poolIdentity ?? Effect.succeed(identity)
       if (other !== undefined && other !== identity) return yield* new OtherOutbox()
@@ -165,7 +161,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       const rows = yield* link.query(Outbox.takeStatement, [], beat)
       const taken = yield* attempt(() => Outbox.parseTaken(rows[0]))
       let last: Cursor.Witness | undefined
-      // Two equal snapshots see the same; most looks find nothing new.
+      // Equal snapshots see the same messages; most looks find nothing new.
       if (before === undefined || !isSame(before.snapshot, taken.snapshot)) {
         const args = Outbox.lastArguments(taken, before?.last)
         last = Outbox.parseWitness((yield* link.query(Outbox.lastStatement, args, patience))[0])
@@ -174,7 +170,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       return Outbox.takeOf(taken, last, before?.last)
     })
 
-    /** A first position, or one after which nothing from before holds. */
+    /** Takes the first position, or a new one after a loss. */
     const begin = Effect.fnUntraced(function* (
       link: PgLink.PgLink,
       { era, identity }: { readonly identity: string; readonly era: string },
@@ -195,21 +191,21 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       const before = tail
       tail = fresh
       if (before !== undefined) {
-        // In the step in which the new tail is seen: who joins in between would be told neither.
+        // In the step that sets the new tail: a subscriber that joins in between would get neither.
         followers.tell({ _tag: "Gap", reason, cursor: fresh.end, tick: fresh.tick })
-        yield* Effect.logWarning(`Every durable subscriber is told a gap: ${reason}`)
+        yield* Effect.logWarning(`Every durable subscriber receives a gap: ${reason}`)
       }
     })
 
-    /** Why it cannot go on where it stands. */
+    /** The reason of a gap, when the reader cannot continue at its tail. */
     const gapAt = (link: PgLink.PgLink, { identity, taken }: Tail, present: string) =>
       identity === present
         ? Lost.gapAt(link, taken, patience)
         : Effect.succeed<DurableGap["reason"]>("source")
 
     /**
-     * Goes on where the last session stood, if that is still a position of this database. In a new era some
-     * of what was handed out may be gone all the same: committed after the witness, and not flushed.
+     * Continues where the last session ended, if this database still has that position. In a new era events
+     * that were handed out may still be lost: committed after the witness, and not flushed.
      */
     const resume = Effect.fnUntraced(function* (
       link: PgLink.PgLink,
@@ -227,13 +223,13 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         const tick = now.interject()
         followers.tell({ _tag: "Gap", reason: "source", cursor: now.end, tick }, channels)
         yield* Effect.logWarning(
-          `Events that were told are gone since the database recovered: the subscribers of ${channels.size} durable channel(s) are told a gap`
+          `The database lost events of ${channels.size} durable channel(s) when it recovered: their subscribers receive a gap`
         )
       }
       now.era = settings.era
     })
 
-    /** Hands out the rest of the tick in progress; returns how many messages there were. */
+    /** Hands out the rest of the tick in progress; returns the number of messages. */
     const finish = Effect.fnUntraced(function* (link: PgLink.PgLink, now: Tail, era = now.era) {
       let count = 0
       for (const leg of legs(now.position, now.taken)) {
@@ -256,16 +252,13 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
           const time = yield* Clock.currentTimeMillis
           if (read.database !== era) return yield* new Broken({ cause: new Error(newEra) })
           if (read.page === "retention") return "retention" as const
-          // In one step: who has a batch and where the reader stands never disagree.
-          for (const batch of batchesOfPage(
-            read.page,
-            next,
-            now.position,
-            now.identity,
-            now.tick
-          )) {
-            followers.hand(batch, time)
-          }
+          // In one step, so that the followers' batches and the reader's position always agree.
+          followers.page(
+            now,
+            batchesOfPage(read.page, next, now.position, now.identity, now.tick),
+            read.more,
+            time
+          )
           now.position = read.page.position
           count += read.page.messages.length
           id = read.id
@@ -274,10 +267,11 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         now.position = endOf(leg)
       }
       now.finished = true
+      followers.finish(now)
       return count
     })
 
-    /** Settings may change, and the identity with them when somebody restored a backup. */
+    /** Settings may change; the identity changes with them when a backup is restored. */
     const work = Effect.fnUntraced(function* (
       link: PgLink.PgLink,
       listening: Scope.Scope,
@@ -285,7 +279,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       onUp: Effect.Effect<void>
     ) {
       let settings = yield* opened(link)
-      // After a loss the pool may be lost too, and nobody waits for it.
+      // After a loss the pool may be down too: the reader does not wait for it.
       if (wasUp || !(yield* comparedWith(settings.identity))) {
         yield* comparedWith(settings.identity).pipe(
           Effect.repeat({ until: (known) => known, schedule: Schedule.spaced(poolEvery) }),
@@ -296,12 +290,12 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       let lookedAt = yield* Clock.currentTimeMillis
       let listens = false
       const listen = Effect.gen(function* () {
-        // Behind a transaction pooler a setting of the session would be somebody else's.
+        // Behind a transaction pooler the setting would apply to the session of another client.
         if (settings.wake === "poll" || listens) return
         yield* link.query("set jit = off", [], beat)
         const wakes = yield* Scope.provide(link.listen(wakeChannel(schema)), listening)
         listens = true
-        // A change that was told before this was not heard.
+        // The session did not hear changes from before its LISTEN.
         lookedAt = 0
         yield* Queue.takeAll(wakes).pipe(
           Effect.tap((found) =>
@@ -312,7 +306,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
           ),
           Effect.forever({ disableYield: true }),
           Effect.ignore,
-          // The session is gone, which only a look finds out.
+          // The session is gone, which only a query detects.
           Effect.ensuring(Effect.sync(pace.nudge)),
           Effect.forkIn(listening)
         )
@@ -321,7 +315,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       if (tail === undefined) yield* begin(link, settings, "source")
       else yield* resume(link, tail, settings)
       yield* onUp
-      // What was committed while nobody listened has sent its wake to nobody.
+      // Commits from before the LISTEN sent no wake to this session.
       pace.nudge()
       while (true) {
         const now = tail!
@@ -332,7 +326,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         }
         yield* pace.pause(settings.wake, count > 0)
         const time = yield* Clock.currentTimeMillis
-        // Well before what was told last is older than what is kept.
+        // Early enough that the last position is never older than the oldest message kept.
         if (time - toldAt >= Math.min(options.positionInterval, settings.retention / 4)) {
           toldAt = time
           followers.tell({ _tag: "Position", cursor: now.end, tick: now.tick })
@@ -348,11 +342,11 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
           yield* listen
           upkeep.due(now.taken, settings.retention)
         }
-        // Who asks from here on is not served by this snapshot.
+        // A caller that asks from here on waits for the next snapshot.
         const served = waiting
         waiting = []
         const taken = yield* take(link, now.taken).pipe(
-          // Behind a pooler a session may outlive the server that it talked to.
+          // Behind a pooler a session may outlive the server that it was connected to.
           Effect.filterOrFail(
             (taken) => taken.era === now.era,
             () => new Broken({ cause: new Error(newEra) })
@@ -360,7 +354,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
           Effect.tapCause(() => Effect.sync(() => waiting.push(...served)))
         )
         if (!Cursor.contains(taken.normal, now.taken.normal)) {
-          // The witness was there, and something else that was seen is not over here.
+          // The witness is there, but another transaction that was over is not over here.
           waiting.push(...served)
           yield* begin(link, settings, "source")
           continue
@@ -385,8 +379,8 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         const listening = yield* Scope.fork(yield* Effect.scope)
         const other = yield* Deferred.make<never, OtherOutbox>()
         const running = yield* Effect.forkScoped(work(link, listening, other, onUp))
-        // Registered last, so it runs first: an UNLISTEN or a cancelled query would wait for a dead
-        // server, but not on a destroyed socket.
+        // Registered last, so it runs first: an UNLISTEN or a cancelled query would wait for a dead server,
+        // but not on a destroyed socket.
         yield* Effect.addFinalizer(() => Effect.sync(link.destroy))
         return yield* Effect.raceFirst(Fiber.join(running), Deferred.await(other))
       }).pipe(Effect.scoped)
@@ -397,7 +391,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
     let wasUp = false
     let told = ""
 
-    /** Notes how a session failed before the first one was up, and tells when that is believed. */
+    /** Records a failure from before the first session was up; fails the start once it lasts. */
     const judge = Effect.fnUntraced(function* (error: unknown, now: number) {
       const refusal = databaseRefusalOf(error, schema)
       doubt.note(refusal?.code ?? (isFault(error) ? error._tag : undefined), now)
@@ -415,7 +409,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       })
       const late = !(yield* Deferred.fail(started, verdict))
       const first = yield* Deferred.fail(refused, verdict)
-      // Whom the layer did not tell.
+      // The layer did not fail with this error.
       if (late && first) yield* Effect.logError(verdict.message)
     })
 
@@ -432,7 +426,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         })
       )
 
-    // Retried on any failure, never by its tag: a terminated backend reports an unknown error.
+    // Retries on any failure, never by its tag: a terminated backend reports an unknown error.
     const onFailure = <E>(cause: Cause.Cause<E>, now: number) =>
       Effect.gen(function* () {
         const failed = Cause.findError(cause)
@@ -448,7 +442,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         yield* SubscriptionRef.set(state, "down")
         if (!wasUp) yield* judge(error, now)
         const why = fault?.message ?? explained(error, schema)
-        // A cure is told once, for as long as it is the same.
+        // A failure that lasts is logged once while it is the same.
         const lasts = fault !== undefined || databaseRefusalOf(error) !== undefined
         const known = lasts && told === why
         told = why
@@ -468,7 +462,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
 
     const current: Effect.Effect<Tail, OutboxFault> = Effect.suspend(() =>
       Effect.flatMap(Deferred.await(up), () =>
-        // The session may have begun anew since.
+        // The session may have begun a new tail since.
         Effect.sync(() => tail!)
       )
     )
@@ -492,8 +486,8 @@ const isSame = (a: Cursor.PgSnapshot, b: Cursor.PgSnapshot): boolean =>
 
 const newEra = "the database has restarted, recovered or was replaced"
 
-/** How often the pool is asked where it leads, until it answers. */
+/** How often the pool is asked for its outbox, until it answers. */
 const poolEvery = "10 seconds"
 
-/** With more channels than this followed, all messages are read: most are wanted then. */
+/** With more channels than this followed, the reader reads all messages: it needs most of them then. */
 const manyChannels = 64

@@ -1,13 +1,12 @@
 /**
- * How many replays a node reads at once, how many wait for it, and how much they may keep in memory, all
- * together. What each client may ask for adds up: this is where the sum has a bound.
+ * Limits the replays of a node: how many it reads at once, how many wait, and how much payload they keep in
+ * memory together. The limits of single clients add up; this limit bounds the sum.
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 
 /**
- * The node has as many replays under way as it may. Nothing is wrong with the database, nor with the
- * cursor: ask again later.
+ * The node has reached its limit of replays. Neither the database nor the cursor is at fault: retry later.
  *
  * @category errors
  * @since 0.1.0
@@ -15,29 +14,29 @@ import * as Schema from "effect/Schema"
 export class ReplaysOverloaded extends Schema.TaggedError<ReplaysOverloaded>()(
   "ReplaysOverloaded",
   {
-    /** How many wait already. */
+    /** How many replays wait already. */
     limit: Schema.Number
   }
 ) {
   override get message(): string {
-    return `${this.limit} replays wait on this node, which is its limit. Ask again later, add a node, or raise maxReplayQueue of OutboxReader.layer.`
+    return `${this.limit} replays wait on this node, which is its limit. Retry later, add a node, or raise maxReplayQueue of OutboxReader.layer.`
   }
 }
 
 export interface ReplayLimits {
-  /** Replays that are read at once. */
+  /** The most replays read at once. */
   readonly atOnce: number
-  /** The most that wait. */
+  /** The most replays that wait. */
   readonly queue: number
-  /** Payload that all of them keep, in bytes of UTF-8. */
+  /** The payload that all replays keep, in bytes of UTF-8. */
   readonly bytes: number
 }
 
-/** One replay that is let in. */
+/** One admitted replay. */
 export interface AdmittedReplay {
-  /** It is read: from here it keeps so many bytes, and another one may be read. */
+  /** The replay was read: it keeps this many bytes from now on, and another one may be read. */
   readonly read: (bytes: number) => void
-  /** It keeps nothing any more. */
+  /** The replay keeps nothing any more. */
   readonly leave: () => void
 }
 
@@ -49,7 +48,7 @@ interface WaitingReplay {
 export class ReplayAdmission {
   readonly #limits: ReplayLimits
   #reading = 0
-  /** What replays keep, or may come to keep. */
+  /** The bytes that replays keep, or may need. */
   #bytes = 0
   readonly #waiting = new Set<WaitingReplay>()
 
@@ -58,15 +57,15 @@ export class ReplayAdmission {
   }
 
   /**
-   * Lets in a replay of at most so many bytes, in the order in which they come. `take` is told within the
-   * step in which it is let in, so that whoever is interrupted there can give it back.
+   * Admits a replay of at most so many bytes, in the order of the calls. It calls `take` in the step of the
+   * admission, so that a caller that is interrupted there can release it.
    */
   enter(
     most: number,
     take: (admitted: AdmittedReplay) => void
   ): Effect.Effect<void, ReplaysOverloaded> {
     return Effect.suspend(() => {
-      // One that may keep more than there is for all is let in alone.
+      // A replay that may keep more than the limit of all is admitted alone.
       const bytes = Math.min(most, this.#limits.bytes)
       if (this.#waiting.size === 0 && this.#fits(bytes)) {
         take(this.#admit(bytes))
@@ -84,7 +83,7 @@ export class ReplayAdmission {
         }
         this.#waiting.add(one)
         return Effect.sync(() => {
-          // Those behind it may be smaller.
+          // The replays behind it may be smaller.
           if (this.#waiting.delete(one)) this.#next()
         })
       })

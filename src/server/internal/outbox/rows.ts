@@ -1,6 +1,6 @@
 /**
  * Rows of a query in the form that they have in events: PostgreSQL writes them as JSON under the same
- * settings as a trigger does, and the row's Schema reads them. What a driver makes of types is not asked.
+ * settings as a trigger does, and the row's Schema decodes them. The driver's own types are not used.
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
@@ -20,11 +20,11 @@ import { rowSettings } from "../sql/rowText.ts"
  * @since 0.1.0
  */
 export class RowMismatch extends Schema.TaggedError<RowMismatch>()("RowMismatch", {
-  /** Where, as in `["total"]`; never with a name that is data. */
+  /** The path, as in `["total"]`; never with a name that is data. */
   path: Schema.String,
-  /** What the Schema asks for there. */
+  /** What the Schema expects there. */
   expected: Schema.String,
-  /** What to do about it, where that is known. */
+  /** How to fix it, where that is known. */
   cure: Schema.UndefinedOr(Schema.String)
 }) {
   override get message(): string {
@@ -35,7 +35,7 @@ export class RowMismatch extends Schema.TaggedError<RowMismatch>()("RowMismatch"
 
 const settings = Object.entries(rowSettings)
 
-/** Sets them for the transaction, and says what they were. */
+/** Sets the settings for the transaction, and returns their previous values. */
 const pin = `with wanted as materialized (
   select n, v, current_setting(n) was from unnest($1::text[], $2::text[]) w(n, v))
 select n, was, set_config(n, v, true) from wanted`
@@ -45,7 +45,7 @@ const restore = "select set_config(n, was, true) from unnest($1::text[], $2::tex
 const list = (texts: ReadonlyArray<string>): string =>
   `{${texts.map((text) => `"${text.replaceAll(/[\\"]/g, String.raw`\$&`)}"`).join(",")}}`
 
-/** Of a schema that is asked for again and again, such as by an HTTP API. */
+/** Keyed by the schema, for one that is used often, such as by an HTTP API. */
 const codecs = new WeakMap<object, Codec<unknown>>()
 
 const codecOf = <A, I>(row: Schema.Codec<A, I>): Codec<A> => {
@@ -58,13 +58,13 @@ const codecOf = <A, I>(row: Schema.Codec<A, I>): Codec<A> => {
 }
 
 /**
- * The rows of a query in the form that they have in events, read by the row's Schema: the numbers,
- * times and texts of a row are the same in a state as in the event that told it, whatever the
- * settings of the session. For `snapshot`, or by itself.
+ * Runs a query and decodes its rows in the form that they have in events. The numbers, times and texts of a
+ * row are the same in a state as in its event, whatever the settings of the session. For `snapshot`, or by
+ * itself.
  *
- * `JSON.stringify` writes the rows as they travel in events: whoever reads that text decodes it with
- * the same Schema. The query runs in UTC, so `date_trunc('day', now())` in it is a day of UTC. A row
- * that does not match fails with `RowMismatch`, which names the column and what fits.
+ * `JSON.stringify` writes the rows as they travel in events: decode that text with the same Schema. The
+ * query runs in UTC, so `date_trunc('day', now())` in it is a day of UTC. A row that does not match fails
+ * with `RowMismatch`, which names the column and what fits.
  *
  * **Example** (A state with its position)
  *
@@ -91,13 +91,13 @@ export const rows = <A, I>(
           list(names),
           list(values)
         ])
-        // As text: the driver would read the numbers of JSON as doubles. As "x.*", which no column is called.
+        // As text: the driver would read the numbers of JSON as doubles. As "q.*", since a column may be "q".
         // The line break ends a comment at the end of the query.
         const found = yield* client<{
           readonly j: string
         }>`select row_to_json(q.*)::text j from (${query}
 ) q`
-        // What else this transaction asks is asked under the settings of its owner.
+        // Later statements of this transaction run under its own settings.
         yield* client.unsafe(restore, [
           list(before.map(({ n }) => n)),
           list(before.map(({ was }) => was))

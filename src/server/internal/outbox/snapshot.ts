@@ -1,10 +1,10 @@
 /**
- * A state together with the position of exactly that state.
+ * Reads a state together with its exact position.
  *
- * Everything the query reads, and the cursor, come from one snapshot of PostgreSQL: whoever consumes
- * from the cursor misses nothing and sees nothing twice. That needs a transaction of its own, on the
- * primary, without a transaction number: a transaction that has written would count itself wrongly,
- * and a standby does not know which transactions are in progress.
+ * Everything that the query reads, and the cursor, are of one snapshot of PostgreSQL: a subscriber that
+ * resumes from the cursor misses nothing and receives nothing twice. This needs a transaction of its own,
+ * on the primary, without a transaction number. One that has written would count itself wrongly, and a
+ * standby does not know which transactions are in progress.
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
@@ -23,7 +23,7 @@ import { objects } from "../sql/objects.ts"
 import { SchemaName } from "../sql/schemaName.ts"
 
 /**
- * A snapshot was asked for inside a transaction.
+ * A snapshot was requested inside a transaction.
  *
  * @category errors
  * @since 0.1.0
@@ -34,15 +34,15 @@ export class NestedSnapshot extends Schema.TaggedError<NestedSnapshot>()("Nested
   }
 }
 
-/** Why a state was not read, beside the query itself. */
+/** Why a state was not read, beside errors of the query itself. */
 export type SnapshotError = NestedSnapshot | NotInstalled | NotPrimary | SqlError
 
 /**
- * Runs a query and gives its result with the cursor of the same snapshot of the database: follow the
+ * Runs a query and returns its result with the cursor of the same snapshot of the database: follow the
  * durable channel `from` that cursor, or give both to `useChannel({ load })`.
  *
- * The query runs in a transaction of its own, REPEATABLE READ and READ ONLY, on the primary; inside
- * another transaction it fails with `NestedSnapshot`.
+ * The query runs in a transaction of its own, REPEATABLE READ and READ ONLY, on the primary; inside another
+ * transaction it fails with `NestedSnapshot`.
  *
  * @category reading state
  * @since 0.1.0
@@ -56,7 +56,7 @@ export const snapshot = <A, E, R>(
     if (Option.isSome(yield* Effect.serviceOption(sql.transactionService))) {
       return yield* new NestedSnapshot()
     }
-    // After a crash the identity is missing until somebody asks for it in a transaction that may write.
+    // After a crash the identity is missing until a transaction that may write asks for it.
     for (const last of [false, true]) {
       const taken = yield* sql
         .withTransaction(
@@ -75,7 +75,7 @@ export const snapshot = <A, E, R>(
             if (row.writes || place === undefined) return yield* new NestedSnapshot()
             if (row.identity === null) return undefined
             const cursor = formatPosition(row.identity, whole(place))
-            // Not for transactions that the query itself may begin elsewhere.
+            // Does not apply to transactions that the query itself begins elsewhere.
             const value = yield* Effect.provideService(query, BeginTransaction, undefined)
             return { _tag: "Snapshot" as const, value, cursor }
           })

@@ -1,10 +1,10 @@
 /**
- * Where the reader of a node stands, and who follows it.
+ * The position of a node's reader, and its followers.
  *
- * A tick is one difference of snapshots: the reader takes a new end, then hands out, page by page, what
- * lies between. Synchronous throughout, so that who attaches in one step sees one state: everything up
- * to the end of the tick in progress is behind them, and what they are handed with a later tick's
- * number follows without a hole or a double.
+ * A tick is one difference of snapshots: the reader takes a new end, then hands out the messages up to it,
+ * page by page. All of it is synchronous, so that a follower that attaches in one step sees one state.
+ * Everything up to the end of the tick in progress precedes it. The batches of later ticks follow without a
+ * hole or a duplicate.
  */
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
@@ -16,12 +16,13 @@ import { DurableRing } from "./durableRing.ts"
 
 /** One message of a durable channel. */
 export interface DurableEvent {
+  /** The id of the message, as text: 64 bits. */
   readonly id: string
   /** The transaction that wrote it. */
   readonly tx: string
   /** When it was written, in milliseconds since 1970. */
   readonly at: number
-  /** The payload: JSON as its writer spelled it. It may hold line feeds: never put it into a frame as it is. */
+  /** The payload: JSON as its writer spelled it. It may contain line feeds, which a frame must not. */
   readonly text: string
 }
 
@@ -29,25 +30,28 @@ export interface DurableEvent {
 export interface DurableBatch {
   readonly _tag: "Batch"
   readonly channel: string
-  /** A position after which exactly these events follow. */
+  /** The position before the first of these events. */
   readonly from: string
+  /** The position after the last of these events. */
   readonly cursor: string
-  /** Which tick of this node's reader it belongs to; 0 in a replay. */
+  /** The tick of this node's reader to which the batch belongs; 0 in a replay. */
   readonly tick: number
   readonly events: ReadonlyArray<DurableEvent>
   /** The position after the event with this index. */
   readonly cursorAt: (index: number) => string
 }
 
-/** Events may be missing here; what follows `cursor` is complete. */
+/** Events may be missing here; everything after `cursor` is complete. */
 export interface DurableGap {
   readonly _tag: "Gap"
   /**
-   * `source`: the database is another one or was put back, or lost in a crash or a failover what was
-   * handed out. `retention`: what comes next was pruned.
+   * `source`: the database is another one or was restored, or lost in a crash or a failover events that
+   * were handed out. `retention`: the next events were pruned.
    */
   readonly reason: "source" | "retention"
+  /** The position from which events follow. */
   readonly cursor: string
+  /** The tick of this node's reader to which the gap belongs. */
   readonly tick: number
 }
 
@@ -58,20 +62,23 @@ export interface DurablePosition {
   readonly tick: number
 }
 
+/** What the reader hands to a follower. */
 export type Item = DurableBatch | DurableGap | DurablePosition
 
+/** Receives the items of one channel. */
 export interface Follower {
   readonly offer: (item: Item) => void
 }
 
-/** A batch is one frame: it stays below this many UTF-16 units of payload, except for a single event. */
+/** The most payload of a batch in UTF-16 units, which only a single event exceeds. A frame holds one batch. */
 export const maxBatchText = 64 * 1024
-/** And below this many events. */
+/** The most events in a batch. */
 export const maxBatchEvents = 256
 
 /**
- * The messages of one page of a leg as batches of their channels, each with a cursor of its own, so that
- * who has a batch has the position, also in the middle of a page. `start` is the position before the page.
+ * The messages of one page of a leg as batches of their channels. Each batch has its own cursor, so that a
+ * follower with a batch has its position, also in the middle of a page. `start` is the position before the
+ * page.
  */
 export const batchesOfPage = (
   page: Page,
@@ -109,7 +116,7 @@ export const batchesOfPage = (
         const behind = (id: string) => text(midway(leg, BigInt(id)))
         const cursor = next === undefined ? end : behind(id)
         const held = events
-        // Nearly nobody asks for one in the middle.
+        // Cursors in the middle of a batch are rarely used.
         const cursorAt = (index: number) =>
           index === held.length - 1 ? cursor : behind(held[index]!.id)
         batches.push({ _tag: "Batch", channel, from: before, cursor, tick, events, cursorAt })
@@ -122,24 +129,26 @@ export const batchesOfPage = (
   return batches
 }
 
-/** What the reader of a node knows. It exists once a position was taken. */
+/** The state of a node's reader. It exists once the reader took a position. */
 export class Tail {
   readonly identity: string
-  /** The era of the database in which what is known here was read. */
+  /** The era of the database to which this state belongs. */
   era: string
   readonly floors = new Floors()
-  /** Handed out up to here. */
+  /** The position up to which the reader handed out messages. */
   position: NodePosition
   /** The end of the tick in progress. */
   taken: Take
   tick: number
   /** Whether everything up to that end was handed out. */
   finished = true
-  /** The channels that are read in the tick in progress, also when another session finishes it. */
+  /** The channels read in the tick in progress, also when another session finishes it. */
   channels: ReadonlyArray<string> = []
+  /** Those of them whose last batch ends in the middle of that tick. */
+  readonly midway = new Set<string>()
   #end: string | undefined
 
-  /** `pairs` are what other readers took earlier, in their order, as the database remembers it. */
+  /** `pairs` are those of earlier readers, in their order, as the database keeps them. */
   constructor(
     identity: string,
     era: string,
@@ -153,13 +162,13 @@ export class Tail {
     this.tick = tick
     this.position = whole(taken)
     for (const [next, drawn] of pairs) {
-      // One that lies ahead of what was just taken is nobody's, and would hide what comes until then.
+      // A pair ahead of this position is of another history, and would hide messages until then.
       if (next <= taken.next && drawn <= taken.drawn) this.floors.add(next, drawn)
     }
     this.floors.add(taken.next, taken.drawn)
   }
 
-  /** The session is gone, and perhaps the era: keeps what holds as long as the witness is there. */
+  /** Keeps what holds while the witness is there: the session is gone, and perhaps the era. */
   rest(): void {
     const { last, normal } = this.taken
     this.position = atRest(this.position)
@@ -167,12 +176,12 @@ export class Tail {
     this.floors.forget(last.tx)
   }
 
-  /** What a node told may be gone: who attached until now is told so with a tick of its own. */
+  /** Begins a tick for a gap, so that every follower that has attached gets it. */
   interject(): number {
     return ++this.tick
   }
 
-  /** Begins a tick. Who follows later attaches at its end, whatever is handed out of it. */
+  /** Begins a tick. A follower that attaches later starts at its end. */
   advance(taken: Take, channels: ReadonlyArray<string>): void {
     this.taken = taken
     this.channels = channels
@@ -182,19 +191,19 @@ export class Tail {
     this.floors.add(taken.next, taken.drawn)
   }
 
-  /** Who attaches now is handed everything after this. */
+  /** A follower that attaches now gets everything after this cursor. */
   get end(): string {
     return (this.#end ??= formatPosition(this.identity, whole(this.taken)))
   }
 }
 
-/** Everybody who follows a channel on this node, and what was handed to them last. */
+/** The followers of each channel on this node, and the last batches handed to them. */
 export class Followers {
   readonly #byChannel = new Map<
     string,
     { readonly set: Set<Follower>; readonly ring: DurableRing<DurableBatch> }
   >()
-  /** Of what is remembered. */
+  /** The budget of the rings. */
   readonly budget: Budget
 
   constructor(limits: RingLimits) {
@@ -205,7 +214,7 @@ export class Followers {
     return [...this.#byChannel.keys()]
   }
 
-  /** Everything that is handed out on a channel from now on, until the scope closes; unbounded. */
+  /** Items of a channel from now on, until the scope closes; unbounded. */
   follow(channel: string): Effect.Effect<Queue.Dequeue<Item>, never, Scope.Scope> {
     return Effect.gen({ self: this }, function* () {
       const queue = yield* Queue.unbounded<Item>()
@@ -233,7 +242,7 @@ export class Followers {
   remove(channel: string, follower: Follower): void {
     const followed = this.#byChannel.get(channel)
     if (followed?.set.delete(follower) !== true || followed.set.size > 0) return
-    // What comes while nobody follows is not read: the ring would have a hole.
+    // The reader does not read a channel without followers: the ring would have a hole.
     followed.ring.clear()
     this.#byChannel.delete(channel)
   }
@@ -254,12 +263,30 @@ export class Followers {
     }
   }
 
-  /** What this node handed out and remembers. */
+  /** Hands out a page of the tick in progress, which more pages may follow. */
+  page({ midway }: Tail, batches: ReadonlyArray<DurableBatch>, more: boolean, now: number): void {
+    for (const batch of batches) {
+      this.hand(batch, now)
+      if (more) midway.add(batch.channel)
+      else midway.delete(batch.channel)
+    }
+  }
+
+  /**
+   * The tick in progress was handed out. A channel without events in its last page receives the position of
+   * the tick's end, because a position in the middle of a tick cannot be compared with a state.
+   */
+  finish({ end, midway, tick }: Tail): void {
+    if (midway.size > 0) this.tell({ _tag: "Position", cursor: end, tick }, midway)
+    midway.clear()
+  }
+
+  /** All batches in the rings. */
   get remembered(): ReadonlyArray<DurableBatch> {
     return [...this.#byChannel.values()].flatMap(({ ring }) => ring.all)
   }
 
-  /** What was handed out behind a cursor; `undefined` when that is not remembered. */
+  /** The batches after a cursor; `undefined` when the ring does not hold it. */
   ringAfter(channel: string, cursor: string, now: number): ReadonlyArray<DurableBatch> | undefined {
     return this.#byChannel.get(channel)?.ring.after(cursor, now)
   }

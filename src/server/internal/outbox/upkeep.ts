@@ -1,6 +1,6 @@
 /**
- * Retention, one node at a time: puts the horizon forward and deletes what it sees, in small batches
- * on the pool, so that the reader does not wait for it.
+ * Retention, by one node at a time: moves the horizon forward and deletes what it sees, in small batches on
+ * the pool, so that the reader does not wait for it.
  */
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
@@ -13,16 +13,16 @@ import type { Take } from "./outbox.ts"
 import { sqlMessage } from "../link/sqlState.ts"
 import { objects } from "../sql/objects.ts"
 
-/** Messages deleted in one transaction: a few milliseconds. */
+/** Messages deleted in one transaction, which takes a few milliseconds. */
 const batch = 1000
-/** Between two of them, so that pruning never takes the disk for itself. */
+/** Milliseconds between two transactions, so that pruning does not monopolize the disk. */
 const breath = 20
 
-/** Milliseconds between two turns: a hundredth of the retention, 10 s at most. */
+/** Milliseconds between two turns: a hundredth of the retention, at most 10 s. */
 export const every = (retention: number): number => Math.min(10_000, Math.max(50, retention / 100))
 
 export interface Upkeep {
-  /** A turn is due; `take` is what the reader took last. */
+  /** Requests a turn; `take` is the last position that the reader took. */
   readonly due: (take: Take, retention: number) => void
 }
 
@@ -30,7 +30,7 @@ export const make = (sql: PgClient, enabled: boolean): Effect.Effect<Upkeep, nev
   Effect.gen(function* (): Effect.fn.Return<Upkeep, never, Scope.Scope> {
     if (!enabled) return { due: () => {} }
     const client = yield* objects(sql)
-    // A turn that comes while the last one still prunes takes the place of one that waits.
+    // While a turn prunes, a newer request replaces the one that waits.
     const turns = yield* Queue.sliding<{ readonly take: Take; readonly retention: number }>(1)
     const prune = Effect.gen(function* () {
       const rows = yield* client.unsafe<{ readonly n: number }>(
@@ -47,7 +47,7 @@ export const make = (sql: PgClient, enabled: boolean): Effect.Effect<Upkeep, nev
           Cursor.formatSnapshot(take.normal),
           String(take.next),
           String(take.drawn),
-          // A little less, or one node's turns would miss each other's marks by a hair.
+          // Slightly less, so that the turns of one node do not miss each other's marks.
           Math.floor(every(retention) * 0.9),
           take.era
         ]
@@ -56,7 +56,7 @@ export const make = (sql: PgClient, enabled: boolean): Effect.Effect<Upkeep, nev
       yield* Metric.update(metrics.notificationQueue, queue)
       if (queue > 0.5) {
         yield* Effect.logWarning(
-          `PostgreSQL's queue of notifications is ${Math.round(queue * 100)} % full; when it is full, every transaction that notifies fails. Find the session that listens and has a transaction open: select pid, query from pg_stat_activity order by xact_start.`
+          `PostgreSQL's notification queue is ${Math.round(queue * 100)} % full; when it is full, every transaction that notifies fails. Find the session that listens and has a transaction open: select pid, query from pg_stat_activity order by xact_start.`
         )
       }
       if (mine !== true) return
@@ -65,7 +65,7 @@ export const make = (sql: PgClient, enabled: boolean): Effect.Effect<Upkeep, nev
     yield* turn.pipe(
       Effect.catch((error) =>
         Effect.logWarning(
-          `Pruning realtime.messages failed, it will be tried again: ${sqlMessage(error)}`
+          `Pruning realtime.messages failed and will be retried: ${sqlMessage(error)}`
         )
       ),
       Effect.forever({ disableYield: true }),

@@ -1,9 +1,10 @@
 /**
- * From the text of a payload, or from what a client sent, to the typed payload: numbers exact, names
- * that could reach a prototype refused, and where it does not fit, what is wrong.
+ * Decodes the text of a payload, or JSON from a client, to the typed payload: numbers stay exact, names
+ * that could reach a prototype are rejected, and a payload that does not fit gets a description of the
+ * fault.
  *
- * Nearly every payload takes the short way: a look, `JSON.parse`, the channel's codec. The long way
- * rounds what a Schema can read as a double only, and else finds the words.
+ * Nearly every payload takes the short path: a scan for such names, `JSON.parse`, the channel's codec. The
+ * long path rounds numbers that the Schema reads as a double only, or else describes the fault.
  */
 import * as Result from "effect/Result"
 import type * as Schema from "effect/Schema"
@@ -13,19 +14,19 @@ import type { Codec } from "../../../ChannelBase.ts"
 import * as Exact from "../../../internal/exact.ts"
 import { refusedNames } from "../../../Protocol.ts"
 import { placesToRound } from "./rounding.ts"
-import { type Path, pathText, type Unfit, unfitOf, valueAt } from "./unfit.ts"
+import { type Path, pathText, type Unfit, unfitOf, valueAt } from "./mismatch.ts"
 
-/** PostgreSQL's own text of rows. */
+/** Options for the text of rows as PostgreSQL writes it. */
 export const rowText: Exact.Options = { row: true }
 
 /**
- * How the texts of a channel are read. What a trigger of ours wrote is known by the name
- * `table_updates_*`, or by the definition: `Channel.tableUpdates` with a name of its own.
+ * How to parse the texts of a channel. A channel holds rows from our triggers when its name begins with
+ * `table_updates_`, or when `Channel.tableUpdates` defined it under another name.
  */
 export const optionsOf = (name: string, codec: Codec<unknown>): Exact.Options | undefined =>
   codec.row === true || name.startsWith("table_updates_") ? rowText : undefined
 
-/** Where a value comes from: JSON text, and the place of the value in it. */
+/** Where a value was parsed from: a JSON text, and the path of the value in it. */
 export interface JsonOrigin {
   readonly text: string
   readonly path: Path
@@ -35,7 +36,7 @@ export interface JsonOrigin {
 const unfit = (path: string, expected: string): Result.Result<never, Unfit> =>
   Result.fail({ path, expected, cure: undefined })
 
-/** Reads the text of one payload of the channel `name`. Never throws. */
+/** Decodes the text of one payload of the channel `name`. Never throws. */
 export const read = <A>(
   codec: Codec<A>,
   name: string,
@@ -56,13 +57,13 @@ export const read = <A>(
     }
   }
   const payload = codec.decode(json, name)
-  // A success has no failure's type to it.
+  // A success does not carry the failure's type.
   return Result.isSuccess(payload)
     ? (payload as Result.Success<A, never>)
     : closer(codec, name, json, { text, path: [], options })
 }
 
-/** Decodes a value that was parsed by `Exact`, of which `source` is the text. Never throws. */
+/** Decodes a value that `Exact` parsed from the text of `source`. Never throws. */
 export const decode = <A>(
   codec: Codec<A>,
   name: string,
@@ -75,7 +76,7 @@ export const decode = <A>(
     : closer(codec, name, value, source)
 }
 
-/** The long way: every issue is looked at, and with it each string that was made of a number. */
+/** The long path: examines every issue, and every string that was made from a number. */
 const closer = <A>(
   codec: Codec<A>,
   name: string,
@@ -99,7 +100,7 @@ const closer = <A>(
   }
   const places = placesToRound(issue, rounds)
   if (places !== undefined) {
-    // A copy of its own: what others read stays exact.
+    // A copy: other readers of the text keep their exact values.
     let copy = valueAt(Exact.parse(text, options), place)
     for (const path of places) copy = put(copy, path, Number(made(path)))
     const rounded = codec.decode(copy, name)
@@ -108,7 +109,7 @@ const closer = <A>(
   return Result.fail(unfitOf(schema.ast, issue, value, made, rounds))
 }
 
-/** Why a value does not fit, all of it; `undefined` when a function of the schema throws. */
+/** All issues of a value; `undefined` when a function of the schema throws. */
 const issueOf = (schema: Schema.Codec<unknown, Schema.Json>, value: unknown) => {
   try {
     const result = SchemaParser.decodeUnknownResult(schema, { errors: "all" })(value)
@@ -118,7 +119,7 @@ const issueOf = (schema: Schema.Codec<unknown, Schema.Json>, value: unknown) => 
   }
 }
 
-/** Puts a value at a path that is there. */
+/** Sets the value at an existing path. */
 const put = (value: unknown, path: Path, inner: unknown): unknown => {
   const last = path[path.length - 1]
   if (last === undefined) return inner
@@ -127,7 +128,7 @@ const put = (value: unknown, path: Path, inner: unknown): unknown => {
   return value
 }
 
-/** Whether a text is worth a look for a refused name, which may be spelled with escapes. */
+/** Whether a text may contain a rejected name, which may be written with escapes. */
 const mayHoldRefusedName = (text: string): boolean =>
   text.includes("proto") || text.includes("constructor") || text.includes("\\u")
 
@@ -138,7 +139,7 @@ interface NestedValue {
   readonly up: NestedValue | undefined
 }
 
-/** A refused name in parsed JSON, however deep: neither recursive nor slow. */
+/** Finds a rejected name in parsed JSON at any depth, in linear time and without recursion. */
 const refusedName = (
   value: unknown
 ): { readonly name: string; readonly path: Path } | undefined => {

@@ -1,12 +1,12 @@
 /**
- * Which strings of a payload are to be rounded: those that were made of a number with a fraction, at
- * places where the Schema takes nothing but a double.
+ * Finds the strings of a payload to round: those made from a number with a fraction, at places where the
+ * Schema accepts only a double.
  *
- * In: why the payload with exact strings did not fit. Out: the places to round, as few as make one
- * reading of the Schema fit; what reads the string exactly keeps it.
+ * In: the issue of the payload with exact strings. Out: the fewest places to round so that one reading of
+ * the Schema fits. A string that the Schema reads exactly is not rounded.
  */
 import type * as SchemaIssue from "effect/SchemaIssue"
-import type { Path } from "./unfit.ts"
+import type { Path } from "./mismatch.ts"
 
 /** `undefined` when rounding does not help. `rounds` says whether the value at a path may be rounded. */
 export const placesToRound = (
@@ -14,7 +14,7 @@ export const placesToRound = (
   rounds: (path: Path) => boolean,
   path: Path = []
 ): ReadonlyArray<Path> | undefined => {
-  // Whatever was tried with the string: none of it fits.
+  // No alternative accepts the string at this path.
   if (rounds(path)) return [path]
   switch (issue._tag) {
     case "Pointer":
@@ -31,7 +31,7 @@ export const placesToRound = (
       return places
     }
     case "AnyOf":
-      // Of several members the first that fits then.
+      // The first member of the union that fits after rounding.
       for (const one of issue.issues) {
         const found = placesToRound(one, rounds, path)
         if (found !== undefined) return found

@@ -1,24 +1,24 @@
 /**
- * When a session pings, and when its silence ends it: a pure function from times to an action.
+ * When a session pings, and when silence closes it: a pure function from times to an action.
  *
- * The door calls it about once per second for each session, by absolute times, so that no session has
- * timers of its own. It acts on nothing: the session pings, closes or cuts, and keeps the times.
+ * The door calls it about once per second for each session, so that no session has timers of its own.
+ * It returns an action only: the session pings, closes or cuts the socket, and keeps the times.
  */
 import type { ResolvedLimits } from "../limits/limits.ts"
 
-/** Time between a close frame, sent or received, and cutting a socket that is not closed by then. */
+/** Milliseconds from a close frame, sent or received, until the server cuts an open socket. */
 const closeGraceMillis = 2000
 
-/** In milliseconds since 1970; 0 for never. */
+/** Times in milliseconds since 1970; 0 for never. */
 export interface Times {
-  /** The client sent a message. */
+  /** When the client last sent a message. */
   received: number
-  /** The socket was last seen to have written something; until then, when it opened. */
+  /** When the socket was last seen to have written bytes; at first, when it opened. */
   sent: number
   pinged: number
-  /** Bytes that the socket had written then. */
+  /** Bytes that the socket had written at `sent`. */
   written: number
-  /** A close frame was sent or received; `undefined` until then. */
+  /** When a close frame was sent or received; `undefined` until then. */
   closing: number | undefined
 }
 
@@ -30,24 +30,24 @@ export const begin = (now: number): Times => ({
   closing: undefined
 })
 
-/** How the session is now. */
+/** The state of the session now. */
 export interface SessionNow {
   /** Before hello, while the token is checked, or after the welcome. */
   readonly phase: "new" | "greeting" | "open"
-  /** The socket is closing, whoever began it. */
+  /** Whether the socket is closing, begun by either side. */
   readonly closing: boolean
-  /** The server reads nothing of the socket. */
+  /** Whether the server has paused reading from the socket. */
   readonly paused: boolean
-  /** Bytes that the socket has written. */
+  /** Bytes that the socket has written so far. */
   readonly written: number
-  /** When the token ends, in milliseconds since 1970. */
+  /** When the token expires, in milliseconds since 1970. */
   readonly expiresAt: number
 }
 
-/** `cut` ends the socket without a word; a name closes it with that reason. */
+/** `cut` ends the socket without a close frame. A name closes it with that reason. */
 export type Action = "nothing" | "ping" | "cut" | "noHello" | "tokenExpired" | "nothingHeard"
 
-/** What to do at `now`, and the times from then on: the same object when none has changed. */
+/** The action at `now`, and the times after it: the same object if none has changed. */
 export const beat = (
   times: Times,
   seen: SessionNow,
@@ -58,12 +58,12 @@ export const beat = (
   }: Pick<ResolvedLimits, "helloTimeout" | "pingInterval" | "pingTimeout">,
   now: number
 ): { readonly action: Action; readonly times: Times } => {
-  // A clock that was set back holds up nothing for longer than usual.
+  // If the clock was set back, times in the future count as now.
   let received = Math.min(times.received, now)
   let sent = Math.min(times.sent, now)
   let pinged = Math.min(times.pinged, now)
   let { closing, written } = times
-  // A peer that began to close has to take the answer in the same time.
+  // A peer that began to close gets the same grace.
   if (closing !== undefined) closing = Math.min(closing, now)
   else if (seen.closing) closing = now
 
@@ -76,9 +76,9 @@ export const beat = (
       sent = now
     }
     if (now >= seen.expiresAt) return "tokenExpired"
-    // A client that is held back cannot be heard.
+    // The server does not read a paused client, so silence means nothing.
     if (seen.paused) received = now
-    // Never without a ping before: a process that slept has not listened either.
+    // Closes only after a ping: a process that slept did not read its sockets.
     const asked = pinged > received && now - pinged >= pingTimeout
     if (asked && now - received >= pingInterval + pingTimeout) return "nothingHeard"
     const quiet = now - Math.max(received, pinged) >= pingInterval

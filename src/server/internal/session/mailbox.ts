@@ -1,14 +1,16 @@
 /**
  * The bounded backlog of one socket.
  *
- * While the socket takes bytes, frames are written to it at once and nothing is kept. When it does
- * not, they wait here, in order. Events are counted in bytes, together with what the session's subscribers
- * hold. At the bound they are dropped: a live channel that lost some is told `gap slow` in their place, a
- * durable one goes on from its last frame that stays, one after the other, once the socket drained.
- * Control frames are never dropped, and counted apart: what no drop can free must not cause one at each
- * event. For the same reason no more than half of the bound outlasts a drop, but for the gaps.
- * Knows neither time nor fibers, and calls nobody: each method answers what became of it, and its
- * caller acts.
+ * While the socket takes bytes, frames are written to it at once. When it is full, they wait here in
+ * order. The limit counts bytes of events, with what the session's subscribers hold. At the limit
+ * events are dropped: a live channel receives `gap slow` in their place; durable channels resume from
+ * the last frame that stays, one after the other, once the socket drained.
+ *
+ * Control frames are never dropped and are counted apart: they would otherwise cause a drop at each
+ * event. For the same reason at most half of the limit, gaps apart, stays after a drop.
+ *
+ * It uses neither time nor fibers, and calls only the peer: a method returns an outcome, and its caller
+ * acts.
  */
 import { encode } from "../../../Frame.ts"
 import type { Batch } from "../hub/batch.ts"
@@ -16,24 +18,24 @@ import { Line, type Outgoing } from "../hub/outgoing.ts"
 import type { Peer } from "./peer.ts"
 
 /**
- * The most bytes of the backlog that are written at a time, unless a frame alone has more. A socket
- * drains when it took everything that was written: small pieces show that a slow link takes some.
+ * Bytes of the backlog written at a time, unless one frame is larger. A socket drains when it has taken
+ * all that was written, so small slices show that a slow link takes some.
  */
 const sliceBytes = 64 * 1024
 
-/** Where nothing waits, in all mailboxes: never changed. */
+/** The backlog of every mailbox where no frame waits; never changed. */
 const none: Array<WaitingFrame> = []
 
-/** What the mailbox needs of a peer. */
+/** The part of a peer that the mailbox uses. */
 type Out = Pick<Peer, "write" | "writeAll" | "sizeOf" | "keep">
 
-/** A control frame stands alone; a frame of events names its channel and its cursor. */
+/** A frame that waits. A frame of events has a channel and a cursor; a control frame has neither. */
 interface WaitingFrame {
   readonly message: Outgoing
   /** In bytes on the wire. */
   readonly size: number
   readonly channel: string | undefined
-  /** Whether the channel goes on from a cursor. */
+  /** Whether the channel resumes from a cursor. */
   readonly resumes: boolean
   /** The position before the frame, and after it. */
   readonly from: string
@@ -41,19 +43,23 @@ interface WaitingFrame {
 }
 
 /**
- * What became of a batch: the socket has it; it waits, or a gap in its place that needed no drop; its
- * channel was behind already, and reads it again; it fell behind just now; or events were dropped, and
- * their channels are told.
+ * The outcome of a batch.
+ *
+ * - `written`: the socket has it.
+ * - `waits`: it waits, or it is a gap that waits among the control frames.
+ * - `behind`: its channel was behind before, and reads it again.
+ * - `fell`: its channel fell behind just now.
+ * - `dropped`: events were dropped, and their live channels receive a gap.
  */
 export type Outcome = "written" | "waits" | "behind" | "fell" | "dropped"
 
 export class Mailbox {
   readonly #limit: number
   readonly #peer: Out
-  /** Channels that go on from a cursor once their turn comes; until then nothing of them waits. */
+  /** Channels that resume from a cursor at their turn; none of their frames waits until then. */
   #behind: Map<string, string> | undefined
   #waiting: Array<WaitingFrame> = none
-  /** Bytes of events and of control frames that wait. */
+  /** Bytes of waiting events, and of waiting control frames. */
   #events = 0
   #answers = 0
   /** Bytes that subscribers hold. */
@@ -61,7 +67,7 @@ export class Mailbox {
   #blocked = false
   #onFull: (() => void) | undefined
 
-  /** `limit`: bytes of events that may wait or be held. */
+  /** `limit`: the most bytes of events that may wait or be held. */
   constructor(peer: Out, limit: number) {
     this.#peer = peer
     this.#limit = limit
@@ -71,27 +77,27 @@ export class Mailbox {
     return this.#blocked
   }
 
-  /** Whether channels are behind and the socket takes bytes: they go on by `nextBehind`. */
+  /** Whether channels are behind and the socket takes bytes, so that `nextBehind` returns one. */
   get isBehind(): boolean {
     return !this.#blocked && this.#behind !== undefined
   }
 
-  /** Wakes one waiter when the socket takes its fill; `undefined` when it waits no more. */
+  /** Sets the callback for when the socket is full; `undefined` removes it. */
   onFull(wake: (() => void) | undefined): void {
     this.#onFull = wake
   }
 
-  /** How many bytes of events more may wait. */
+  /** Bytes of events for which there is room. */
   get room(): number {
     return this.#limit - this.#events - this.#held
   }
 
-  /** Bytes of control frames that wait: their bound is the session's. */
+  /** Bytes of waiting control frames. The session bounds them. */
   get answers(): number {
     return this.#answers
   }
 
-  /** Bytes that wait. */
+  /** Bytes of all waiting frames. */
   get bytes(): number {
     return this.#events + this.#answers
   }
@@ -105,15 +111,15 @@ export class Mailbox {
   }
 
   offer(batch: Batch): Outcome {
-    // What follows a lost frame is read again with it.
+    // A channel that is behind reads this batch again.
     if (this.#behind?.has(batch.channel) === true) return "behind"
-    // What most sockets do with most batches.
+    // The usual case.
     if (!this.#blocked) {
       if (!this.#peer.write(batch)) this.#full()
       return "written"
     }
     const { channel, cursor, from, gap, resumes } = batch
-    // A client that goes on from behind it does not read it again: it must be told.
+    // A client that resumes after this gap would not read it again, so it must not be dropped.
     if (resumes && gap !== undefined && gap !== "invalid") {
       this.control(batch)
       return "waits"
@@ -130,14 +136,14 @@ export class Mailbox {
     return "dropped"
   }
 
-  /** Whether a message more is written at once or may wait. */
+  /** Whether one more message would be written at once or has room to wait. */
   hasRoom(message: Outgoing): boolean {
     return !this.#blocked || this.#peer.sizeOf(message) <= this.room
   }
 
   /**
-   * Counts what is held elsewhere for this socket, and gives its bytes; 0, and not counted, when it is too
-   * much: more than there is room, or than half of the bound, because no drop frees it.
+   * Counts a message that a subscriber holds, and returns its bytes. Returns 0, and does not count it,
+   * if there is no room, or if more than half of the limit would be held, which no drop frees.
    */
   hold(message: Outgoing): number {
     const bytes = this.#peer.sizeOf(this.#peer.keep(message))
@@ -146,20 +152,21 @@ export class Mailbox {
     return bytes
   }
 
-  /** So many bytes are held no more. */
+  /** Ends the count of bytes that a subscriber held. */
   release(bytes: number): void {
     this.#held -= bytes
   }
 
-  /** Drops what comes of a channel until its turn comes, on a drained socket; it goes on from `from`. */
+  /** Drops later batches of a channel until its turn, from which it resumes at `from`. */
   fallBehind(channel: string, from: string): void {
     this.#behind ??= new Map()
     this.#behind.set(channel, from)
   }
 
   /**
-   * The channel that is behind for longest, and the position up to which it has everything; `undefined`
-   * when there is none, or the socket takes nothing. What comes of the channel is written again.
+   * Takes the channel that is behind for longest, with the position up to which the client has
+   * everything; `undefined` if none is behind or the socket is full. Later batches of the channel are
+   * written again.
    */
   nextBehind(): readonly [channel: string, from: string] | undefined {
     if (this.#blocked || this.#behind === undefined) return undefined
@@ -169,7 +176,7 @@ export class Mailbox {
     return next
   }
 
-  /** The channel was left: nothing of it is written any more, and whoever begins it again begins elsewhere. */
+  /** Drops every frame of a channel that the client left. A new subscription starts elsewhere. */
   forget(channel: string): void {
     this.#behind?.delete(channel)
     if (this.#waiting.length > 0) {
@@ -178,8 +185,8 @@ export class Mailbox {
   }
 
   /**
-   * The socket wants bytes again: writes what waits, in order, until it is full again or nothing waits.
-   * Answers whether channels are behind that can go on now.
+   * Writes waiting frames in order, after a drain, until the socket is full or none waits. Returns
+   * whether channels are behind that can go on now.
    */
   drained(): boolean {
     while (this.#waiting.length > 0) {
@@ -234,9 +241,9 @@ export class Mailbox {
   }
 
   /**
-   * A live channel gets one gap, at its newest cursor, where its first frame stood. Durable channels keep
-   * what fits into half of the bound, beside what is held, so that the next overflow is not at the next
-   * frame.
+   * Drops waiting events. A live channel gets one gap, at its newest cursor, in place of its first
+   * frame. Durable channels keep what fits into half of the limit, with what is held, so that the next
+   * frame does not overflow again.
    */
   #dropEvents(): void {
     const newest = new Map<string, string>()
@@ -256,7 +263,7 @@ export class Mailbox {
         if (stays <= this.#limit / 2) kept.push(item)
         else {
           fallen.add(channel)
-          // It may have been behind already, but from a later position.
+          // The channel may be behind already, from a later position.
           this.fallBehind(channel, from)
         }
       } else if (!told.has(channel)) {

@@ -1,30 +1,33 @@
 /**
- * The other end of a session's socket: a real WebSocket, or one in memory.
+ * The other end of a session's socket: a WebSocket, or a peer in memory.
  */
 import type { Outgoing } from "../hub/outgoing.ts"
 
 export interface Peer {
   /**
-   * Takes a message; `false` means: no more until it drained. Once a close frame went out or came in, what
-   * is written is forgotten: the other end would ignore it.
+   * Writes a message. Returns `false` when the caller must wait for `onDrain` before it writes more.
+   * After a close frame, sent or received, messages are dropped: the other end would ignore them.
    */
   write(message: Outgoing): boolean
-  /** The same for several at once, in order. */
+  /** Writes several messages at once, in order. */
   writeAll(messages: ReadonlyArray<Outgoing>): boolean
-  /** The bytes that a message takes on the wire. */
+  /** The size of a message on the wire, in bytes. */
   sizeOf(message: Outgoing): number
-  /** The message to be kept until it is written: its bytes alone, in memory of their own. */
+  /** A copy of the message to keep until it is written: only its bytes, in memory of their own. */
   keep(message: Outgoing): Outgoing
-  /** Bytes written so far: it grows with everything that is written, whoever writes it. */
+  /** Bytes written to the socket so far, including those that this peer did not write. */
   written(): number
-  /** Calls back once when the socket takes bytes again, at once when it does; returns the way back. */
+  /**
+   * Calls `drained` once when the socket takes bytes again, at once if it does now. Returns a function
+   * that cancels the call.
+   */
   onDrain(drained: () => void): () => void
-  /** Reads nothing more until `resume`: the peer is held back by its own network. */
+  /** Stops reading until `resume`. The network then holds the client back. */
   pause(): void
   resume(): void
   close(code: number, reason: string): void
-  /** Whether the connection ends already, whoever began it. */
+  /** Whether the connection is closing or closed, begun by either side. */
   closing(): boolean
-  /** Cuts the socket without a word, and frees what the kernel still holds for it. */
+  /** Cuts the socket without a close frame, and frees what the kernel holds for it. */
   terminate(): void
 }

@@ -1,9 +1,9 @@
 /**
- * A session as all that works for it sees it: who the client is, its mailbox, what it waits for, its
- * fibers, and its end.
+ * The part of a session that its requests share: the client's identity, the mailbox, unanswered
+ * requests, fibers, and the close.
  *
- * Requests, rights, subscribers and replays stand above it and call it; it calls none of them, and nothing
- * calls the session but its socket and the door.
+ * Requests, rights, subscribers and replays call it, and it calls none of them. Only the socket and the
+ * door call the session itself.
  */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -16,11 +16,11 @@ import { Line } from "../hub/outgoing.ts"
 import { Mailbox } from "./mailbox.ts"
 import * as metrics from "../metrics.ts"
 import type { Peer } from "./peer.ts"
-import { anonymous } from "../auth/proof.ts"
-import type { Principal } from "../auth/application.ts"
-import { errorFrame, type LimitName, type Refusal } from "../limits/refusals.ts"
+import { anonymous } from "../auth/authenticate.ts"
+import type { Principal } from "../auth/callbacks.ts"
+import { errorFrame, type LimitName, type Refusal } from "../limits/refusalText.ts"
 import type { SessionContext } from "./sessionContext.ts"
-import * as turns from "../turns.ts"
+import * as turns from "../eventLoopTurns.ts"
 import { Unanswered } from "./unanswered.ts"
 
 export class Port<Frame = unknown> {
@@ -30,9 +30,9 @@ export class Port<Frame = unknown> {
   principal: Principal = anonymous
   times: Heartbeat.Times
   #unanswered: Unanswered<Frame> | undefined
-  /** The socket is not read. */
+  /** Whether reading from the socket is paused. */
   #paused = false
-  /** Work under way. */
+  /** Fibers that are running. */
   #fibers: Set<Fiber.Fiber<void>> | undefined
   #life: "on" | "stopped" | "ended" = "on"
 
@@ -43,17 +43,17 @@ export class Port<Frame = unknown> {
     this.times = Heartbeat.begin(now)
   }
 
-  /** What the client waits for. Most clients wait for nothing most of the time. */
+  /** Unanswered requests; made at the first one, because most clients have none most of the time. */
   get unanswered(): Unanswered<Frame> {
     return (this.#unanswered ??= new Unanswered(this.context.limits))
   }
 
   // --- out ---------------------------------------------------------------------------------------
 
-  /** Sends a frame of the session itself; never dropped. */
+  /** Sends a control frame, which is never dropped. */
   send(frame: ServerFrame): void {
     this.mailbox.control(new Line(encode(frame)))
-    // Events are dropped at the same bound, but a client that asks on without reading must go.
+    // Events are dropped at this limit. A client that sends requests without reading answers is closed.
     if (this.mailbox.answers > this.context.limits.maxMailboxBytes) {
       this.close("slowConsumer", "maxMailboxBytes")
     }
@@ -64,7 +64,7 @@ export class Port<Frame = unknown> {
     this.send(errorFrame(refused, id))
   }
 
-  /** Answers a request, for good or for bad; one that was answered already is left alone. */
+  /** Answers a request, unless it is answered already. */
   answer(id: number, frame: ServerFrame): void {
     if (!this.unanswered.end(id)) return
     this.send(frame)
@@ -77,9 +77,9 @@ export class Port<Frame = unknown> {
     this.readOrPause()
   }
 
-  // --- the reading of the socket -------------------------------------------------------------------
+  // --- reading the socket --------------------------------------------------------------------------
 
-  /** Reads on only while what waits for its answer is little. */
+  /** Pauses reading while unanswered requests take too many bytes, and resumes after. */
   readOrPause(): void {
     const full = this.#unanswered?.isFull === true
     if (full === this.#paused || this.isClosing) return
@@ -95,42 +95,42 @@ export class Port<Frame = unknown> {
 
   // --- the events ----------------------------------------------------------------------------------
 
-  /** Events were dropped, or a channel fell behind, because the socket is too slow. */
+  /** Counts that events were dropped or a channel fell behind, because the socket is too slow. */
   dropped(): void {
     this.fork(Metric.update(metrics.backlogsDropped, 1))
     if (this.context.slowConsumer === "gap") return this.context.refused("maxMailboxBytes")
     return this.close("slowConsumer", "maxMailboxBytes")
   }
 
-  /** What was missed of a channel could not be read, not even after a while. */
+  /** Logs that the missed events of a channel could not be read, even after retries. */
   unread(channel: string, cause: Cause.Cause<unknown>): Effect.Effect<void> {
     this.context.refused("replay")
     return this.context.failed(`a replay of "${channel}" failed`, cause)
   }
 
-  // --- its end -------------------------------------------------------------------------------------
+  // --- close ---------------------------------------------------------------------------------------
 
-  /** Whether nothing may be asked as this client any more. The caller closes with `tokenExpired`. */
+  /** Whether the token has expired. The caller closes with `tokenExpired`. */
   hasExpired(now = this.context.clock()): boolean {
     return now >= this.principal.expiresAt
   }
 
-  /** A close frame was sent or received. */
+  /** Whether a close frame was sent or received. */
   get isClosing(): boolean {
     return this.times.closing !== undefined
   }
 
-  /** Whether nothing new may begin, because nobody would hear of it. A session that drains goes on. */
+  /** Whether no request may begin, because its answer could not arrive; false while it drains. */
   get stopped(): boolean {
     return this.#life !== "on"
   }
 
-  /** The socket is closed. */
+  /** Whether the socket is closed. */
   get ended(): boolean {
     return this.#life === "ended"
   }
 
-  /** Says why, once: the sentence of the code, with what is special about this close. */
+  /** Closes the socket with the code's sentence and `detail`. The first close wins. */
   close(name: CloseName, limit?: LimitName, detail?: string): void {
     this.closeWith(closeCodes[name].code, closeReason(name, detail), limit)
   }
@@ -143,14 +143,14 @@ export class Port<Frame = unknown> {
       this.#life = "stopped"
     }
     this.peer.close(code, reason)
-    // The answer to a close frame must be read.
+    // Resumes reading for the answer to the close frame.
     if (this.#paused) this.peer.resume()
-    // A full pipe never takes the close frame: do not make its owner wait for it. A slow one may
-    // still take it, within the grace.
+    // A full socket never takes the close frame, so the client must not wait for it. A slow one may
+    // still take it within the grace.
     if (this.mailbox.blocked && code !== closeCodes.slowConsumer.code) this.peer.terminate()
   }
 
-  /** The socket is closed: nothing begins any more. */
+  /** Marks the session as ended: no work begins any more. */
   end(): void {
     this.#life = "ended"
   }
@@ -167,7 +167,7 @@ export class Port<Frame = unknown> {
     fiber.addObserver(() => fibers.delete(fiber))
   }
 
-  /** Interrupts what runs, in the steps of the loop. */
+  /** Interrupts the running fibers, in later steps of the loop. */
   interrupt(): void {
     if (this.#fibers === undefined) return
     this.context.run(

@@ -1,9 +1,9 @@
 /**
- * What makes a retried publish safe while the node lives: the keys of the last minutes.
+ * Makes a retried publish safe while the node lives: the publish keys of the last minutes.
  *
- * The same key with the same data shares the answer of the first, also while that is still on its way
- * to the database; with other data it is refused. A publish that failed is forgotten, so that a retry
- * is tried again.
+ * A publish with the same key and the same data shares the first outcome, also while the first is on
+ * its way to the database. With other data it is rejected. A publish that failed is forgotten, so that
+ * a retry sends it again.
  */
 import { createHash } from "node:crypto"
 import type { ResolvedLimits } from "../limits/limits.ts"
@@ -25,15 +25,12 @@ export class PublishKeys<Outcome> {
     this.#limits = limits
   }
 
-  /** Keys of all identities. */
+  /** The number of keys of all identities. */
   get size(): number {
     return this.#size
   }
 
-  /**
-   * What is known of a publish: its outcome, `conflict` when the key came with other data, or
-   * `undefined` when it is new.
-   */
+  /** The outcome of an earlier publish, `conflict` for a key with other data, `undefined` for a new key. */
   find(
     identity: string,
     channel: string,
@@ -46,7 +43,7 @@ export class PublishKeys<Outcome> {
     return known.digest === digest ? known.outcome : "conflict"
   }
 
-  /** Gives the limit that was crossed, if one was: then the oldest key of this identity is forgotten. */
+  /** Remembers a publish. At a limit it forgets the identity's oldest key and returns the limit. */
   remember(
     identity: string,
     channel: string,
@@ -59,7 +56,7 @@ export class PublishKeys<Outcome> {
     const keys = this.#identities.get(identity) ?? new Map<string, Remembered<Outcome>>()
     this.#identities.set(identity, keys)
     const name = `${channel} ${key}`
-    // Insertion order is age: what comes again is young again, and the first one is the oldest.
+    // Insertion order is age. A key that is used again becomes the youngest.
     this.#delete(keys, name)
     keys.set(name, { digest, at: now, outcome })
     this.#size++
@@ -69,7 +66,7 @@ export class PublishKeys<Outcome> {
         : this.#size > maxPublishKeys
           ? "maxPublishKeys"
           : undefined
-    // A busy identity pays for itself. One with a single key has none to give.
+    // A busy identity loses its own oldest key. An identity with a single key keeps it.
     if (crossed === undefined || keys.size === 1) return undefined
     this.#delete(keys, keys.keys().next().value!)
     return crossed
@@ -80,7 +77,7 @@ export class PublishKeys<Outcome> {
     if (keys !== undefined) this.#delete(keys, `${channel} ${key}`)
   }
 
-  /** Forgets what is too old; called from time to time. */
+  /** Forgets keys older than `maxPublishKeyAge`. Called from time to time. */
   sweep(now: number): void {
     for (const [identity, keys] of this.#identities) {
       for (const [name, { at }] of keys) {
@@ -96,5 +93,5 @@ export class PublishKeys<Outcome> {
   }
 }
 
-/** Tells data apart without keeping it: 10,000 payloads per identity would be too much. */
+/** A digest of the data, kept instead of the data: 10,000 payloads per identity would be too much. */
 export const digestOf = (json: string): string => createHash("sha256").update(json).digest("base64")

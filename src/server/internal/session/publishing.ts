@@ -1,5 +1,6 @@
 /**
- * Publishes for a client: checks the payload, and sends it once however often it is asked for.
+ * Publishes for a client: checks the payload, and sends it once however often the client retries. It sends
+ * nothing after the client has given the publish up.
  */
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -13,21 +14,33 @@ import { InvalidPayload } from "../../../RealtimeError.ts"
 import { decode } from "../reading/reading.ts"
 import { digestOf } from "./publishKeys.ts"
 import type { Match } from "./registry.ts"
-import { type Refusal, refusal, refusalOf, sourceDown } from "../limits/refusals.ts"
+import {
+  RequestRefused,
+  type Refusal,
+  refusal,
+  refusalOf,
+  sourceDown
+} from "../limits/refusalText.ts"
 import type { SessionContext } from "./sessionContext.ts"
+
+const expired = refusal("publish/expired")
 
 const conflict = refusal("publish/invalid", "The key was used with other data.")
 
-/** Why it was not published; `undefined` when it was. Completes within the limit `sourceTimeout`. */
+/**
+ * The refusal of a publish; `undefined` if it was sent. Completes within the limit `sourceTimeout`. From
+ * `due` on, a time of the session's clock, the session does not begin it.
+ */
 export const publishOnce = (
   context: SessionContext,
   identity: string,
   frame: FrameOf<ClientFrame, "publish">,
-  match: Match
+  match: Match,
+  due: number
 ): Effect.Effect<Refusal | undefined> =>
   Effect.suspend(() => {
     const { channel: name, key } = frame
-    // The registry gives the channel without its payload type; `decode` establishes it.
+    // The registry has no payload type for the channel. `decode` establishes it.
     const channel = match.channel as Channel.Channel<unknown>
     const payload = payloadOf(channel, frame)
     if (Result.isFailure(payload)) return Effect.succeed(refusalOf(payload.failure))
@@ -35,16 +48,18 @@ export const publishOnce = (
     if (Result.isFailure(json)) return Effect.succeed(refusalOf(json.failure))
     const { clock, limits, publishKeys } = context
     const digest = digestOf(json.success)
-    let outcome = publishKeys.find(identity, name, key, digest, clock())
+    const now = clock()
+    let outcome = publishKeys.find(identity, name, key, digest, now)
     if (outcome === "conflict") return Effect.succeed(conflict)
     if (outcome === undefined) {
+      if (now >= due) return Effect.succeed(expired)
       outcome = Deferred.makeUnsafe<Refusal | undefined>()
-      const crossed = publishKeys.remember(identity, name, key, digest, clock(), outcome)
+      const crossed = publishKeys.remember(identity, name, key, digest, now, outcome)
       if (crossed !== undefined) context.refused(crossed)
-      // Not on the session's fiber: a client that is cut off in the middle comes back, asks again with
-      // the same key, and must find an outcome.
+      // Not on the session's fiber: a client that loses its socket meanwhile retries with the same key,
+      // and must find an outcome.
       context.run(
-        send(context, match, json.success, outcome, `${digestOf(identity)} ${key}`, () =>
+        send(context, match, json.success, outcome, `${digestOf(identity)} ${key}`, due - now, () =>
           publishKeys.forget(identity, name, key)
         )
       )
@@ -55,7 +70,7 @@ export const publishOnce = (
     })
   })
 
-/** As the database's payloads are read: a number may be rounded where the schema takes a double only. */
+/** Decodes like payloads of the database: a number is rounded only where the schema takes a double. */
 const payloadOf = (
   channel: Channel.Channel<unknown>,
   frame: FrameOf<ClientFrame, "publish">
@@ -77,25 +92,27 @@ const send = (
   json: string,
   outcome: Deferred.Deferred<Refusal | undefined>,
   key: string,
+  left: number,
   forget: () => void
 ): Effect.Effect<void> =>
   Effect.suspend(() => {
     const publishing = delivery.publish(channel.name, json, key)
-    // A statement that hangs is taken back: nobody waits for it any more, and thousands may follow it.
-    return delivery.resumes
+    // Interrupts a statement that hangs: no client waits for it any more, and thousands may follow it.
+    const patience = delivery.resumes ? limits.sourceTimeout : Infinity
+    return Math.min(left, patience) < Infinity
       ? Effect.timeoutOrElse(publishing, {
-          duration: limits.sourceTimeout,
-          orElse: () => Effect.fail(sourceDown)
+          duration: Math.min(left, patience),
+          orElse: () => Effect.fail(left < patience ? new RequestRefused(expired) : sourceDown)
         })
       : publishing
   }).pipe(
     Effect.matchCauseEffect({
       onFailure: (cause) => {
-        // A retry is tried again.
+        // A retry sends it again.
         forget()
         const refused = refusalOf(Cause.squash(cause))
         const told = Deferred.succeed(outcome, refused)
-        // What the client did wrong, the client hears; what the source's loss brings, is known already.
+        // The client receives its own faults, and the loss of the source is logged already.
         return refused.code.startsWith("publish/") || !sourceIsUp()
           ? told
           : Effect.andThen(failed("a publish failed", cause), told)

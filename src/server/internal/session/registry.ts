@@ -1,6 +1,5 @@
 /**
- * The channels a server serves, looked up by name. What is not defined here does not exist for
- * clients.
+ * The channels that a server serves, looked up by name. For clients no other channel exists.
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -9,13 +8,15 @@ import type { Delivery } from "../hub/delivery.ts"
 import type { Hub } from "../hub/hub.ts"
 
 /**
- * Two definitions would serve the same name.
+ * Two channel definitions of a server match the same name.
  *
  * @category errors
  * @since 0.1.0
  */
 export class ChannelConflict extends Schema.TaggedError<ChannelConflict>()("ChannelConflict", {
+  /** The name of one channel, or the prefix of one family. */
   first: Schema.String,
+  /** The same of the other definition. */
   second: Schema.String
 }) {
   override get message(): string {
@@ -35,7 +36,7 @@ export interface Registry {
   readonly match: (name: string) => Match | undefined
 }
 
-/** Whether some name could be of both: one prefix begins with the other, and is not left out of it. */
+/** Whether a name could match both: one prefix begins with the other, and does not exclude it. */
 const meet = (one: Channel.AnyFamily, other: Channel.AnyFamily): boolean => {
   const [outer, inner] = one.prefix.length <= other.prefix.length ? [one, other] : [other, one]
   return (
@@ -44,7 +45,7 @@ const meet = (one: Channel.AnyFamily, other: Channel.AnyFamily): boolean => {
   )
 }
 
-/** An exact channel beats a family; two of a kind that meet are an error at start, never a surprise. */
+/** An exact channel beats a family. Fails if two families, or two channels, match one name. */
 export const make = (
   definitions: ReadonlyArray<Channel.Definition>,
   { deliveryOf }: Pick<Hub, "deliveryOf">

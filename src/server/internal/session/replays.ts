@@ -1,6 +1,6 @@
 /**
- * What one session reads of the past: one replay from the database at a time, because others want
- * theirs, and only while the socket takes what is read.
+ * The replays of one session: at most one from the database at a time, because other sessions wait for
+ * theirs, and only while the socket takes bytes.
  */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -15,19 +15,19 @@ export interface Replayable {
   readonly subscriber: Subscriber<JoinError>
 }
 
-/** One replay's turn in its session, from before it is read until it is sent. */
+/** The turn of one replay in its session, from before it is read until it is sent. */
 export class Turn {
   held = false
   wake: (() => void) | undefined
 }
 
 export class Replays {
-  /** The turn that is held, and those that wait. */
+  /** The turn that is held, and the turns that wait. */
   readonly #turns = new Set<Turn>()
-  /** Channels that are behind read on. */
+  /** Whether channels that are behind are catching up. */
   #busy = false
 
-  /** Waits for the turn. What the node remembers by itself needs none. */
+  /** Waits for the turn. A replay from the node's own ring needs none. */
   enter({ delivery }: Match, turn: Turn): Effect.Effect<void> {
     if (!delivery.resumes) return Effect.void
     return Effect.suspend(() => {
@@ -41,7 +41,7 @@ export class Replays {
     })
   }
 
-  /** Gives the turn back, or waits for it no longer. */
+  /** Releases the turn, or stops waiting for it. */
   leave(turn: Turn): void {
     if (!this.#turns.delete(turn) || !turn.held) return
     for (const next of this.#turns) {
@@ -51,8 +51,9 @@ export class Replays {
   }
 
   /**
-   * Channels are behind, because frames of them were dropped or had no room: one after the other reads
-   * on, a part at a time, until the socket is full again or none is behind. `lost`: one cannot go on.
+   * Lets the channels catch up that are behind because their frames were dropped or had no room. They
+   * read one after the other, a part at a time, until the socket is full or no channel is behind. Calls
+   * `lost` for a channel that cannot go on.
    */
   readOn<S extends Replayable>(
     mailbox: Mailbox,
@@ -68,7 +69,8 @@ export class Replays {
         const subscription = of(channel)
         if (subscription === undefined) continue
         const { subscriber, match } = subscription
-        // In the step in which it is behind no more: what comes now has its place after the replay.
+        // In the same step in which the channel is taken from the list: later batches follow the
+        // replay.
         subscriber.hold()
         const turn = new Turn()
         yield* Effect.andThen(this.enter(match, turn), subscriber.catchUp(from)).pipe(
@@ -76,7 +78,7 @@ export class Replays {
           Effect.catchCause((cause) => lost(channel, subscription, cause))
         )
       }
-      // In the same step as the look: who is behind later must find nobody reading.
+      // In the same step as the last check, so that a later call starts a loop.
       this.#busy = false
     })
   }

@@ -1,20 +1,20 @@
 /**
- * What a session asks for: subscribe, unsubscribe, publish. Each is answered exactly once.
+ * The requests of a session: subscribe, unsubscribe, publish. Each is answered exactly once.
  *
- * Requests are checked in the order they came, `authenticate` and `authorize` included. What must then
- * wait (for the source, for the database) waits in order per channel, and no channel waits for
- * another. Rights that were looked at anew while a request waited are asked for once more.
+ * Requests are checked in the order of their arrival, including `authenticate` and `authorize`. After
+ * that a request waits (for the source, for the database) in order per channel, and no channel waits
+ * for another. If rights changed while a request waited, `authorize` decides again.
  */
 import * as Effect from "effect/Effect"
 import type { ClientFrame, FrameOf } from "../../../Frame.ts"
 import { channelNameFault } from "../../../Protocol.ts"
-import { Bucket } from "../limits/bucket.ts"
-import { beginInTurn } from "./budget.ts"
-import { Order } from "./order.ts"
+import { Bucket } from "../limits/tokenBucket.ts"
+import { beginInTurn } from "./subscribeBudget.ts"
+import { Order } from "./requestOrder.ts"
 import type { Port } from "./port.ts"
 import { publishOnce } from "./publishing.ts"
 import { Rights, type Wish } from "./rights.ts"
-import { overLimit, type Refusal, refusal, refusalOf } from "../limits/refusals.ts"
+import { overLimit, type Refusal, refusal, refusalOf } from "../limits/refusalText.ts"
 import { Subscriptions } from "./subscriptions.ts"
 
 export type ChannelRequest = FrameOf<ClientFrame, "subscribe" | "unsubscribe" | "publish">
@@ -33,19 +33,22 @@ export class Requests {
     this.#subscriptions = new Subscriptions(port, this.#rights)
   }
 
-  /** Handles a request after those before it. What is refused at once costs no fiber. */
-  push(frame: ChannelRequest): void {
+  /**
+   * Handles a request that the session received `at` this time, after those before it. A request that is
+   * rejected at once needs no fiber.
+   */
+  push(frame: ChannelRequest, at: number): void {
     const { id } = frame
     if (this.#port.stopped) return
     if (this.#order.isBusy) {
       return this.#order.enqueue(
         id,
-        Effect.suspend(() => this.#handle(frame))
+        Effect.suspend(() => this.#handle(frame, at))
       )
     }
     if (this.#port.hasExpired()) return this.#port.close("tokenExpired")
     try {
-      const decided = this.#decide(frame)
+      const decided = this.#decide(frame, at)
       if (Effect.isEffect(decided)) this.#order.enqueue(id, decided)
       else this.#port.refuse(id, decided)
     } catch (defect) {
@@ -53,25 +56,25 @@ export class Requests {
     }
   }
 
-  /** Works on a request after those before it. */
+  /** Does the work of a request after those before it. */
   enqueue(id: number, work: Effect.Effect<void>): void {
     this.#order.enqueue(id, work)
   }
 
   /**
-   * Asks `authorize` about every subscription again; those it refuses now are ended. One it cannot
-   * decide about ends too, but may come back.
+   * Asks `authorize` about every subscription again, and ends those that it rejects. If `authorize`
+   * fails, they end too, and the client may retry.
    */
   get reauthorize(): Effect.Effect<void> {
     return this.#subscriptions.reauthorize
   }
 
-  /** The socket takes bytes, and channels are behind. */
+  /** Lets channels that are behind catch up: the socket takes bytes again. */
   readOn(): void {
     this.#subscriptions.readOn()
   }
 
-  /** Gives everything back: nothing is written after its first step, the rest in the steps of the loop. */
+  /** Ends all requests. No frame is written after the first step; later steps release the rest. */
   get end(): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.#order.clear()
@@ -79,13 +82,13 @@ export class Requests {
     })
   }
 
-  #handle(frame: ChannelRequest): Effect.Effect<void> {
-    const decided = this.#decide(frame)
+  #handle(frame: ChannelRequest, at: number): Effect.Effect<void> {
+    const decided = this.#decide(frame, at)
     return Effect.isEffect(decided) ? decided : this.#refused(frame.id, decided)
   }
 
-  /** Why a request is refused, or what there is to do for it. */
-  #decide(frame: ChannelRequest): Refusal | Effect.Effect<void> {
+  /** The refusal of a request, or its work. */
+  #decide(frame: ChannelRequest, at: number): Refusal | Effect.Effect<void> {
     const { channel: name, id } = frame
     const { context } = this.#port
     const fault = channelNameFault(name)
@@ -118,14 +121,14 @@ export class Requests {
         }
         return match.channel.publish
           ? this.#authorized(id, { channel: name, match, action: "publish" }, (mark, wish) =>
-              this.#publish(frame, wish, mark)
+              this.#publish(frame, at, wish, mark)
             )
           : refusal("publish/forbidden", "Clients do not publish to this channel.")
       }
     }
   }
 
-  /** `then` gets the mark of the decision. */
+  /** Asks `authorize`, then runs `then` with the mark of the decision. */
   #authorized(
     id: number,
     wish: Wish,
@@ -141,12 +144,17 @@ export class Requests {
     })
   }
 
-  #publish(frame: FrameOf<ClientFrame, "publish">, wish: Wish, mark: number): Effect.Effect<void> {
-    const { id } = frame
+  #publish(
+    frame: FrameOf<ClientFrame, "publish">,
+    at: number,
+    wish: Wish,
+    mark: number
+  ): Effect.Effect<void> {
+    const { id, within = Infinity } = frame
     const publish = () =>
       this.#port.stopped
         ? Effect.succeed(refusalOf(undefined))
-        : publishOnce(this.#port.context, this.#port.principal.key, frame, wish.match)
+        : publishOnce(this.#port.context, this.#port.principal.key, frame, wish.match, at + within)
     return Effect.map(this.#rights.hold(wish, mark, publish), (refused) => {
       if (refused === undefined) this.#port.answer(id, { type: "published", id })
       else this.#port.refuse(id, refused)

@@ -1,8 +1,8 @@
 /**
- * What one session may do: asks `authorize`, in bounded time, and asks again when it must.
+ * The rights of one session: asks `authorize`, in bounded time, and again after a change.
  *
- * A request that was allowed may wait long before it begins. When all rights were looked at anew
- * meanwhile (a fresh token, `reauthorize`), the old answer does not count any more.
+ * A request that was allowed may wait long before it begins. If the session's rights changed meanwhile
+ * (a fresh token, `reauthorize`), `authorize` decides again.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -10,10 +10,10 @@ import { errorCodes } from "../../../Protocol.ts"
 import type { Request } from "../../ServerOptions.ts"
 import type { Port } from "./port.ts"
 import type { Match } from "./registry.ts"
-import { busy, overLimit, type Refusal, refusal, sourceDown } from "../limits/refusals.ts"
-import { within } from "../auth/within.ts"
+import { busy, overLimit, type Refusal, refusal, sourceDown } from "../limits/refusalText.ts"
+import { within } from "../auth/timeLimit.ts"
 
-/** What is asked for. */
+/** A request for a channel. */
 export interface Wish {
   readonly channel: string
   readonly match: Match
@@ -23,19 +23,19 @@ export interface Wish {
 const undecided = "The server could not decide in time: try again later."
 const failed = "The server failed to decide: try again later."
 
-/** A code with which a subscription may end: never `server/internal`, for it may come back. */
+/** How a subscription ends: never with `server/internal`, because the client may retry. */
 const endingOf = (
   code: "channel/forbidden" | "source/down" | "server/overloaded",
   message: string
 ) => ({ code, message, retry: errorCodes[code].retry })
 
-/** How a subscription ends that was refused when rights were looked at anew, or that cannot go on. */
+/** Code and sentence for a subscription that `authorize` rejected later, or that cannot go on. */
 export const endedBy = ({ code, limit }: Refusal) =>
   code === "channel/forbidden"
     ? endingOf(code, "The client may not subscribe to this channel any more.")
     : code === "source/down"
       ? endingOf(code, sourceDown.message)
-      : // Nobody decided in time, which is no failure of the rule.
+      : // `authorize` failed or was late: the client may retry.
         endingOf("server/overloaded", limit === undefined ? failed : undecided)
 
 const forbidden = {
@@ -45,34 +45,34 @@ const forbidden = {
 
 export class Rights {
   readonly #port: Port
-  /** Counts how often all rights were looked at anew. */
+  /** The number of changes of the rights. */
   #mark = 0
 
   constructor(port: Port) {
     this.#port = port
   }
 
-  /** Where an answer belongs: it holds until the next `renew`. */
+  /** The mark of an answer of `authorize`, valid until the next `renew`. */
   get mark(): number {
     return this.#mark
   }
 
-  /** No answer from before holds. */
+  /** Makes every earlier answer invalid. */
   renew(): void {
     this.#mark++
   }
 
-  /** Until when somebody who asks now is answered, in milliseconds since 1970. */
+  /** The deadline of an answer that is asked for now, in milliseconds since 1970. */
   get deadline(): number {
     const { clock, limits } = this.#port.context
     return clock() + limits.authorizeTimeout
   }
 
-  /** Why somebody may not; `undefined` when they may. Several wishes may share a deadline. */
+  /** Asks `authorize`. Returns the refusal; `undefined` if allowed. Wishes may share a deadline. */
   decide(wish: Wish, deadline?: number): Effect.Effect<Refusal | undefined> {
     const { clock, looks } = this.#port.context
     return Effect.suspend(() => {
-      // Whom somebody let in before waits for the answer; who asks for more comes back.
+      // At the limit `authorizeRate` a subscription that holds waits, and a new request is rejected.
       const wait = looks.take(deadline === undefined ? 0 : deadline - clock())
       if (wait > 0 && (deadline === undefined || clock() + wait > deadline)) {
         return Effect.succeed(busy("authorizeRate", wait))
@@ -92,7 +92,7 @@ export class Rights {
       const request: Request<unknown> = { identity, channel, definition, params, action }
       return within(authorize(request), left)
     }).pipe(
-      // Nothing but `true` opens.
+      // Only `true` allows.
       Effect.flatMap((allowed) =>
         allowed === true
           ? Effect.undefined
@@ -116,8 +116,9 @@ export class Rights {
   }
 
   /**
-   * Begins what was allowed at `mark`, in the very step in which that still holds; asks again first
-   * when it does not. Nothing begins once the proof has ended. Gives the refusal, or what `begin` gives.
+   * Begins work that was allowed at `mark`, in a step in which that answer is valid. Asks again first
+   * if it is not. Does not begin after the token has expired. Returns the refusal, or the result of
+   * `begin`.
    */
   hold<E>(
     wish: Wish,

@@ -1,10 +1,10 @@
 /**
- * One socket from its first message to its end: hello, tokens, the clock, and which frame goes where.
+ * One socket from its first message to its end: hello, tokens, heartbeat, and the routing of frames.
  *
- * The session's one fiber is `patience`: it sleeps until the socket takes no more bytes. Nothing is
- * made before it is needed, because most sessions need little. What the socket says is handled at once
- * and synchronously as far as it goes. Calls go one way: the socket and the door call the session, it
- * calls `Requests` and the `Port`, and neither calls it back.
+ * The session's one fiber is `blockedSocket`, which sleeps until the socket is full. Objects are made
+ * when needed, because most sessions need few. Frames are handled synchronously as far as possible.
+ * Calls go one way: the socket and the door call the session, it calls `Requests` and the `Port`, and
+ * neither calls it back.
  */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -25,33 +25,33 @@ import {
   version
 } from "../../../Protocol.ts"
 import type { Credentials } from "../../ServerOptions.ts"
-import { Bucket } from "../limits/bucket.ts"
+import { Bucket } from "../limits/tokenBucket.ts"
 import * as Heartbeat from "./heartbeat.ts"
 import { Line } from "../hub/outgoing.ts"
-import { type Patient, wait } from "./patience.ts"
+import { type Patient, wait } from "./blockedSocket.ts"
 import type { Peer } from "./peer.ts"
 import { Port } from "./port.ts"
-import { anonymous, closeFor, prove, revoked } from "../auth/proof.ts"
+import { anonymous, closeFor, prove, revoked } from "../auth/authenticate.ts"
 import { type ChannelRequest, Requests } from "./requests.ts"
-import type { Principal } from "../auth/application.ts"
-import { overLimit, refusal } from "../limits/refusals.ts"
+import type { Principal } from "../auth/callbacks.ts"
+import { overLimit, refusal } from "../limits/refusalText.ts"
 import type { SessionContext } from "./sessionContext.ts"
-import { weightOf } from "./weight.ts"
+import { weightOf } from "./frameCost.ts"
 
-/** One for all sockets: its bytes are made once. */
+/** One ping for all sockets, so that its bytes are made once. */
 const pingFrame = new Line(encode({ type: "ping" }))
 
-/** The door as its sessions see it. */
+/** The functions of the door that its sessions call. */
 export interface Gate {
-  /** Counts the session in for its identity; `false` when there are too many. */
+  /** Counts the session for its identity. Returns `false` at the limit `maxSessionsPerIdentity`. */
   readonly admit: (session: Session) => boolean
-  /** The socket is closed. */
+  /** Forgets the session: its socket is closed. */
   readonly leave: (session: Session) => void
 }
 
 export class Session implements Patient {
   readonly id: string
-  readonly port: Port<Decoded>
+  readonly port: Port<Received>
   readonly #gate: Gate
   readonly #credentials: Omit<Credentials, "token">
   #asked: Requests | undefined
@@ -75,7 +75,6 @@ export class Session implements Patient {
     this.#frames = new Bucket(context.limits.frameRate, now)
   }
 
-  /** Begins the session's fiber. */
   start(): void {
     this.#fiber = this.#context.start(wait(this))
   }
@@ -84,28 +83,28 @@ export class Session implements Patient {
     return this.port.context
   }
 
-  // --- what the door asks --------------------------------------------------------------------------
+  // --- called by the door --------------------------------------------------------------------------
 
   get address(): string {
     return this.#credentials.address
   }
 
-  /** Who the session is, as text; empty without a name. */
+  /** The key of the session's identity; empty for an anonymous session. */
   get key(): string {
     return this.port.principal.key
   }
 
-  /** Tells a client that is past its hello when to come back. */
+  /** Sends `bye` to a client that is past its hello. `reconnectAfter`: milliseconds. */
   sayBye(reconnectAfter: number): void {
     if (this.#phase === "open") this.port.send({ type: "bye", reconnectAfter })
   }
 
-  /** Tells a client that is past its hello how the source is. */
+  /** Sends the state of the source to a client that is past its hello. */
   sendStatus(source: SourceState): void {
     if (this.#phase === "open") this.port.send({ type: "status", source })
   }
 
-  /** Says why, once. */
+  /** Closes the socket with a name from the table of close codes; the first close wins. */
   close(name: CloseName): void {
     this.port.close(name)
   }
@@ -114,19 +113,19 @@ export class Session implements Patient {
     this.port.peer.terminate()
   }
 
-  /** Asks `authorize` about every subscription again; those it refuses now are ended. */
+  /** Asks `authorize` about every subscription again, and ends those that it rejects. */
   get reauthorize(): Effect.Effect<void> {
     return this.#asked?.reauthorize ?? Effect.void
   }
 
-  /** Called about once per second: pings, closes and cuts by absolute times. */
+  /** Called about once per second: pings, closes or cuts the socket when it is due. */
   tick(now: number): void {
     const { paused, peer, principal, times } = this.port
     const seen = {
       phase: this.#phase,
       closing: peer.closing(),
       paused,
-      // Looked up here, so that a write costs nothing but the write.
+      // Read here, so that a write itself costs nothing more.
       written: peer.written(),
       expiresAt: principal.expiresAt
     }
@@ -148,12 +147,12 @@ export class Session implements Patient {
     }
   }
 
-  /** The socket takes bytes, and channels are behind. */
+  /** Lets channels that are behind catch up: the socket takes bytes again. */
   readOn(): void {
     this.#asked?.readOn()
   }
 
-  // --- what the socket says ----------------------------------------------------------------------
+  // --- called by the socket ----------------------------------------------------------------------
 
   receive(text: string): void {
     if (!this.#hears()) return
@@ -167,12 +166,12 @@ export class Session implements Patient {
     this.#take(Result.fail(new FrameFault({ code: "frame/malformed", id: undefined, reason })), 0)
   }
 
-  /** A ping or a pong of the WebSocket itself costs as much as a frame. */
+  /** A ping or pong of the WebSocket counts as a frame in `frameRate`. */
   receiveControl(): void {
     this.#hears()
   }
 
-  /** What came is no WebSocket, or too large: the close frame that says so is on its way. */
+  /** The peer broke the protocol or sent too large a message. `ws` has sent the close frame. */
   broken(code: number): void {
     this.port.closeWith(
       code,
@@ -181,7 +180,7 @@ export class Session implements Patient {
     )
   }
 
-  /** The socket is closed: gives everything back. */
+  /** Releases everything: the socket is closed. */
   closed(): void {
     this.#gate.leave(this)
     this.port.end()
@@ -205,12 +204,13 @@ export class Session implements Patient {
 
   #take(frame: Decoded, size: number): void {
     if (this.#phase === "new") return this.#greet(frame)
-    // Told apart here, not when the token was looked at: the client hears of it at once.
+    // Checked here, also while the token is checked, so that the client is closed at once.
     if (Result.isSuccess(frame) && frame.success.type === "hello") {
       return this.port.close("protocolViolation", undefined, "hello twice")
     }
-    if (!this.port.unanswered.isEarly) this.#handle(frame, size)
-    else if (!this.port.unanswered.keepEarly(frame, size)) return this.#tooMany()
+    const received = { frame, at: this.port.times.received }
+    if (!this.port.unanswered.isEarly) this.#handle(received, size)
+    else if (!this.port.unanswered.keepEarly(received, size)) return this.#tooMany()
     return this.port.readOrPause()
   }
 
@@ -218,12 +218,12 @@ export class Session implements Patient {
     this.port.close("flooding", "maxUnanswered", "too many unanswered requests")
   }
 
-  #handle(decoded: Decoded, size: number): void {
+  #handle({ at, frame: decoded }: Received, size: number): void {
     if (Result.isFailure(decoded)) {
       const { code, id, reason } = decoded.failure
       const message =
         code === "frame/unknown" ? errorCodes[code].sentence : `The frame is not valid: ${reason}.`
-      // An id that another request waits for must be answered by that one only.
+      // Only that request answers with an id that it uses.
       return this.port.sendError(
         id === undefined || this.port.unanswered.has(id) ? undefined : id,
         reason === tooDeep(this.#context.limits.maxFrameDepth)
@@ -233,6 +233,7 @@ export class Session implements Patient {
     }
     const frame = decoded.success
     if (frame.type === "pong" || frame.type === "hello") return
+    if (frame.type === "ping") return this.port.send({ type: "pong" })
     const begun = this.port.unanswered.begin(frame.id, size)
     if (begun === "tooMany") return this.#tooMany()
     if (begun === "idTaken") {
@@ -242,10 +243,10 @@ export class Session implements Patient {
       )
     }
     if (frame.type === "authenticate") this.#authenticate(frame)
-    else this.#requests.push(frame satisfies ChannelRequest)
+    else this.#requests.push(frame satisfies ChannelRequest, at)
   }
 
-  // --- who it is ---------------------------------------------------------------------------------
+  // --- the client's identity -----------------------------------------------------------------------
 
   #greet(decoded: Decoded): void {
     if (Result.isFailure(decoded) || decoded.success.type !== "hello") {
@@ -292,7 +293,7 @@ export class Session implements Patient {
       limits: {
         subscriptions: maxSubscriptions,
         frameBytes: maxFrameBytes,
-        // A whole number on the wire; a slower rate than 1 is learnt from `retryAfter`.
+        // A whole number on the wire. A client learns a rate below 1 from `retryAfter`.
         publishPerSecond: Math.max(1, Math.floor(publishRate.perSecond))
       }
     })
@@ -301,7 +302,7 @@ export class Session implements Patient {
     this.port.readOrPause()
   }
 
-  /** A fresh token on the same socket. What is asked after it is decided with it. */
+  /** Replaces the token on the same socket. Later requests are decided with the new identity. */
   #authenticate({ id, token }: FrameOf<ClientFrame, "authenticate">): void {
     const { limits } = this.#context
     const now = this.#context.clock()
@@ -346,3 +347,9 @@ export class Session implements Patient {
 }
 
 type Decoded = Result.Result<ClientFrame, FrameFault>
+
+/** A frame of the client, and when the session received it. */
+interface Received {
+  readonly frame: Decoded
+  readonly at: number
+}

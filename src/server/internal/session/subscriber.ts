@@ -1,16 +1,16 @@
 /**
- * Brings one socket from a cursor to what is live, and keeps it there. One way for every channel:
- * a resume, a socket that was too slow, a restart of the reader.
+ * Brings one socket from a cursor to the live position, and keeps it there: after a resume, for a
+ * socket that was too slow, and after a restart of the reader.
  *
- * Who fell behind reads on in parts, each no larger than what the socket and its mailbox take. Between
- * two of them the channel is behind still, and how far is counted: it must not be too far.
+ * A channel that is behind reads in parts, each no larger than the socket and its mailbox take. Between
+ * two parts the channel is still behind. How far is counted, because that is limited.
  *
- * Of a replay no more is handled in one step of the event loop than `Turns` allows, whoever it is for;
- * between two steps everybody else is served.
+ * A replay sends at most as much in one step of the event loop as `Turns` allows. Other sessions are
+ * served between two steps.
  *
- * First it holds what the channel hands out, then it asks where the subscriber starts, sends the
- * replay, and of what it held and of everything later only what has a later tick. So there is no hole
- * and no double, however long the answer took.
+ * It first holds the batches of the channel, then asks where the subscriber starts, and sends the
+ * replay. Of the held and of all later batches it sends those with a later tick. So no event is missing
+ * or sent twice, however long the answer takes.
  */
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -22,12 +22,12 @@ import type { Outcome } from "./mailbox.ts"
 import type { Port } from "./port.ts"
 import type { Sink, View, ViewJoin } from "../hub/view.ts"
 import { ReplaysOverloaded } from "../outbox/replayAdmission.ts"
-import { Lease } from "../outbox/shared.ts"
-import { turns } from "../turns.ts"
+import { Lease } from "../outbox/sharedReads.ts"
+import { turns } from "../eventLoopTurns.ts"
 
-/** A part that fails is asked for 5 times more, in about 2 s. */
+/** A part that fails is retried 5 times, in about 2 s. */
 const patience = Schedule.upTo(Backoff.schedule(Backoff.link), { times: 5 })
-/** On a node that is busy, for as long as it takes: it is no fault of the socket. */
+/** A part that a busy node rejects is retried without end. */
 const always = Backoff.schedule(Backoff.link)
 
 const isBusy = (error: unknown) => error instanceof ReplaysOverloaded
@@ -35,8 +35,8 @@ const isBusy = (error: unknown) => error instanceof ReplaysOverloaded
 const nothing = { events: 0, bytes: 0 }
 
 /**
- * What the answer to one who comes back counts in its step of the loop, in events: where a crowd waited for
- * the same replay, all of them are answered when it is there.
+ * What one answer to a resume costs in its step of the loop, in events. Clients that waited for the
+ * same replay are all answered when it is there.
  */
 const answer = { events: 16, bytes: 0 }
 
@@ -46,20 +46,20 @@ export class Subscriber<E = never> implements Sink {
   readonly #view: View<E>
   readonly #mailbox: Port["mailbox"]
   readonly #port: SubscriberPort
-  /** Batches that wait for the answer; `undefined` while nothing is held. */
+  /** Batches that wait for the answer of `join`; `undefined` while none is held. */
   #held: Array<Batch> | undefined
   #heldBytes = 0
-  /** What came was too much to hold: it is read again. */
+  /** Whether batches were too large to hold, and must be read again. */
   #overflowed = false
   #after = 0
-  /** What was not sent, as far as it is known, and has not been read again: 0 when nothing is missing. */
+  /** Events that were not sent and not read again yet, as far as known; 0 when none is missing. */
   #missed = nothing
   #left = false
-  /** Counts what began: what an earlier answer still brings is nobody's. */
+  /** Counts calls of `hold`. The answer of an earlier round is ignored. */
   #round = 0
-  /** What is kept for the replay that is under way. */
+  /** The lease of the replay that is under way. */
   #lease: Lease | undefined
-  /** Ends what is read for a subscriber that leaves: it has the session's turn. */
+  /** Ends the read of a subscriber that leaves, because it holds the session's turn. */
   #leaving: Deferred.Deferred<void> | undefined
 
   constructor(view: View<E>, port: SubscriberPort) {
@@ -68,12 +68,12 @@ export class Subscriber<E = never> implements Sink {
     this.#port = port
   }
 
-  /** Asks where a subscriber with this cursor starts, and holds what comes meanwhile. */
+  /** Asks where a subscriber with this cursor starts, and holds batches until `go`. */
   join(from: string | undefined): Effect.Effect<ViewJoin, E> {
     return Effect.suspend(() => {
       this.hold()
       this.#view.subscribe(this)
-      // Until it is sent.
+      // Counted as missed until it is sent.
       const joined = Effect.tap(this.#view.join(from, undefined, this.#newLease()), ({ replay }) =>
         Effect.sync(() => this.#miss(replay))
       )
@@ -82,9 +82,9 @@ export class Subscriber<E = never> implements Sink {
   }
 
   /**
-   * Goes on from a cursor after frames were dropped. When that cannot be had any more, or not for a
-   * while, the subscriber is told a gap and goes on from the present: `slow`, or `source` where it is the
-   * reading that failed.
+   * Resumes from a cursor after frames were dropped. If the events cannot be read, the client receives
+   * a gap and the subscriber goes on from the present. The reason is `slow`, or `source` if the read
+   * failed.
    */
   catchUp(from: string): Effect.Effect<void, E> {
     return Effect.suspend(() => {
@@ -96,7 +96,7 @@ export class Subscriber<E = never> implements Sink {
       }
       this.hold()
       const leaving = (this.#leaving = Deferred.makeUnsafe<void>())
-      // As much as fits, looked up at each try.
+      // Takes the room of the mailbox at each try.
       const part = Effect.suspend(() =>
         this.#view.join(from, { room: this.#mailbox.room, missed: this.#missed }, this.#newLease())
       )
@@ -105,7 +105,7 @@ export class Subscriber<E = never> implements Sink {
         Effect.retry(patience),
         Effect.map((join) => ({ join, reason: "slow" as const })),
         Effect.catch((error) =>
-          // It is not the client who is slow then.
+          // The read failed, so the client is not slow.
           Effect.andThen(
             this.#port.unread(this.#view.name, Cause.fail(error)),
             Effect.map(this.#view.join(undefined), (join) => ({ join, reason: "source" as const }))
@@ -125,7 +125,7 @@ export class Subscriber<E = never> implements Sink {
     })
   }
 
-  /** Nothing of the channel reaches the mailbox after this. */
+  /** Ends the subscription: no batch of the channel reaches the mailbox after this. */
   leave(): void {
     this.#left = true
     this.#lease?.end()
@@ -155,7 +155,7 @@ export class Subscriber<E = never> implements Sink {
     }
   }
 
-  /** `false` when the channel goes on from before the batch later, instead. */
+  /** Returns `false` when the channel will resume from before the batch. */
   #keeps(outcome: Outcome): boolean {
     if (outcome === "written" || outcome === "waits") return true
     if (outcome === "behind") return false
@@ -163,7 +163,7 @@ export class Subscriber<E = never> implements Sink {
     return outcome === "dropped"
   }
 
-  /** Holds what comes until the next `go`. */
+  /** Holds batches until the next `go`. */
   hold(): void {
     this.#round++
     this.#miss(this.#release())
@@ -172,9 +172,9 @@ export class Subscriber<E = never> implements Sink {
   }
 
   /**
-   * Sends the replay, a step at a time, and what was held. Where the socket takes no more, it goes on from
-   * there later; so it does for the rest of the replay, and for what was too much to hold: the caller
-   * looks whether the mailbox is behind.
+   * Sends the replay, a step at a time, and then the held batches. Where the socket is full, the
+   * channel falls behind from there; so it does for the rest of a partial replay, and for batches that
+   * were too large to hold. The caller checks whether the mailbox is behind.
    */
   go(join: ViewJoin): Effect.Effect<void> {
     return Effect.suspend(() => {
@@ -189,7 +189,7 @@ export class Subscriber<E = never> implements Sink {
   }
 
   #send(join: ViewJoin, index: number, round: number): Effect.Effect<void> {
-    // The subscriber may have left while the answer was on its way: nothing may follow that.
+    // Nothing may follow if the subscriber has left meanwhile.
     if (this.#left || round !== this.#round) return Effect.void
     const step = join.replay[index]
     if (step === undefined) {
@@ -203,12 +203,12 @@ export class Subscriber<E = never> implements Sink {
     )
   }
 
-  /** Whether the socket took all of a step; else the channel is behind from where it did not. */
+  /** Sends one step. Returns whether the mailbox took all of it; else the channel is behind. */
   #take(step: Step, batches: ReadonlyArray<Batch>): boolean {
     const { name } = this.#view
     for (const [index, batch] of batches.entries()) {
       const fits = this.#mailbox.hasRoom(batch)
-      // Where frames of this replay were dropped meanwhile, it is behind from those.
+      // If frames of this replay were dropped meanwhile, the channel is behind from those.
       if (fits && this.#keeps(this.#mailbox.offer(batch))) continue
       this.#miss(batches.slice(0, index), -1)
       this.#miss(this.#release())
@@ -219,7 +219,7 @@ export class Subscriber<E = never> implements Sink {
     return true
   }
 
-  /** The replay is sent. */
+  /** Goes live: the replay is sent. */
   #arrive(join: ViewJoin): void {
     const held = this.#release()
     this.#after = join.tick
@@ -232,7 +232,7 @@ export class Subscriber<E = never> implements Sink {
     for (const batch of held) this.offer(batch)
   }
 
-  /** What was kept before is needed no more. */
+  /** Ends the lease of the replay before this one. */
   #newLease(): Lease {
     this.#lease?.end()
     return (this.#lease = new Lease())
@@ -244,11 +244,11 @@ export class Subscriber<E = never> implements Sink {
       events += sign * size.events
       bytes += sign * size.bytes
     }
-    // What the mailbox took and dropped later was not counted.
+    // Batches that the mailbox took and dropped later were not counted.
     this.#missed = { events: Math.max(0, events), bytes: Math.max(0, bytes) }
   }
 
-  /** Ends holding; gives what was held. */
+  /** Stops holding. Returns the held batches. */
   #release(): ReadonlyArray<Batch> {
     const held = this.#held ?? []
     this.#held = undefined

@@ -1,6 +1,6 @@
 /**
- * The subscriptions of a session: how each begins, goes on after its frames were dropped, is looked at
- * anew, and ends.
+ * The subscriptions of a session: how each begins, resumes after its frames were dropped, is authorized
+ * again, and ends.
  */
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -9,14 +9,14 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { ClientFrame, FrameOf } from "../../../Frame.ts"
-import { Bucket } from "../limits/bucket.ts"
-import { late, openingRefused, replayBytes, tooFast } from "./budget.ts"
+import { Bucket } from "../limits/tokenBucket.ts"
+import { late, openingRefused, replayBytes, tooFast } from "./subscribeBudget.ts"
 import { Subscriber } from "./subscriber.ts"
 import type { Port } from "./port.ts"
 import type { Match } from "./registry.ts"
 import { type Replayable, Replays, Turn } from "./replays.ts"
 import { endedBy, type Rights, type Wish } from "./rights.ts"
-import * as turns from "../turns.ts"
+import * as turns from "../eventLoopTurns.ts"
 import {
   overLimit,
   type Refusal,
@@ -24,16 +24,16 @@ import {
   refusalOf,
   RequestRefused,
   sourceDown
-} from "../limits/refusals.ts"
+} from "../limits/refusalText.ts"
 
 /**
- * How many subscriptions of a session are looked at anew at once: events flow meanwhile, so it must not
- * take long; but one fresh token must not ask the application's database a hundred things at once.
+ * How many subscriptions of a session `authorize` decides about at once after a new token: enough to be
+ * fast, because events flow meanwhile, and few enough for the application's database.
  */
 const looksAtOnce = 16
 
 interface Subscription extends Wish, Replayable {
-  /** The request that began it. */
+  /** The id of the request that began it. */
   readonly id: number
   readonly scope: Scope.Closeable
 }
@@ -42,10 +42,10 @@ export class Subscriptions {
   readonly #port: Port
   readonly #rights: Rights
   #subscribes: Bucket | undefined
-  /** What the client asked for last: the request that holds, or will hold, each subscription. */
+  /** By channel, the id of the last subscribe request: it holds, or will hold, the subscription. */
   readonly #wanted = new Map<string, number>()
   readonly #held = new Map<string, Subscription>()
-  /** One look at all rights at a time, and the one that comes next. */
+  /** Allows one check of all rights at a time. `#nextLook` is the check that waits. */
   #looks: Semaphore.Semaphore | undefined
   #nextLook: Deferred.Deferred<void> | undefined
   readonly #replays = new Replays()
@@ -55,7 +55,7 @@ export class Subscriptions {
     this.#rights = rights
   }
 
-  /** Notes that the client wants a channel; or why it may not. */
+  /** Reserves a subscription to a channel. Returns the refusal at a limit. */
   want(name: string, match: Match, id: number): Refusal | undefined {
     const { context } = this.#port
     const { subscribeRate, maxSubscriptions } = context.limits
@@ -73,7 +73,7 @@ export class Subscriptions {
     return refused
   }
 
-  /** The request got nothing. A later one for the channel stays. */
+  /** Releases the reservation of a request that failed, but not that of a later request. */
   unwant(channel: string, id: number): void {
     if (this.#wanted.get(channel) === id) this.#wanted.delete(channel)
   }
@@ -102,15 +102,15 @@ export class Subscriptions {
         )
         this.#replays.leave(turn)
         if (this.#port.mailbox.isBehind) this.readOn()
-        // What begins is given back with the session, or by `unsubscribe`.
+        // A subscription that began is released with the session, or by `unsubscribe`.
         if (this.#held.get(channel)?.scope === scope) return
         const refused = Exit.isFailure(begun) ? refusalOf(Cause.squash(begun.cause)) : begun.value
-        // What is full, and what the source's loss brings, is known already.
+        // Overload and the loss of the source are logged elsewhere.
         const known =
           refused === sourceDown ||
           refused?.code === "server/overloaded" ||
           refused?.code === "rate/limited" ||
-          // The session has ended.
+          // The session ended meanwhile.
           (Exit.isFailure(begun) && Cause.hasInterruptsOnly(begun.cause))
         if (Exit.isFailure(begun) && !known && !this.#port.stopped) {
           yield* this.#port.context.failed(`a subscription to "${channel}" failed`, begun.cause)
@@ -124,7 +124,7 @@ export class Subscriptions {
     )
   }
 
-  /** Many cursors at once must not cost what none of them could cost after the other. */
+  /** Charges replays to `subscribeRate`: cursors in parallel cost as much as one after the other. */
   get #inBudget(): Effect.Effect<void, RequestRefused> {
     return Effect.suspend(() => {
       const { clock, limits } = this.#port.context
@@ -133,7 +133,7 @@ export class Subscriptions {
     })
   }
 
-  /** Where the subscription starts, once the source listens. */
+  /** Opens the channel and joins it, once the source listens. */
   #begin(match: Match, from: string | undefined, scope: Scope.Closeable, turn: Turn) {
     const { context } = this.#port
     let opened = false
@@ -153,7 +153,7 @@ export class Subscriptions {
       }
       const join = yield* subscriber.join(from)
       if (join.state === "reset") context.refused("reset")
-      // As many bytes as one may get by subscribing so often: a short cursor must not cost so much more.
+      // Charges the bytes of a replay as further subscribe requests.
       this.#subscribes?.spend(Math.floor(join.bytes / replayBytes))
       return { subscriber, join }
     }).pipe(
@@ -165,13 +165,13 @@ export class Subscriptions {
     )
   }
 
-  /** The socket takes bytes, and channels are behind. */
+  /** Lets channels that are behind catch up: the socket takes bytes again. */
   readOn(): void {
     this.#port.fork(
       this.#replays.readOn(
         this.#port.mailbox,
         (channel) => this.#held.get(channel),
-        // What can be had neither from a cursor nor from the present ends; the client comes back.
+        // If neither replay nor present can be read, the subscription ends and the client retries.
         (channel, subscription, cause) =>
           Effect.andThen(
             this.#port.context.failed(`a subscription to "${channel}" cannot go on`, cause),
@@ -181,10 +181,10 @@ export class Subscriptions {
     )
   }
 
-  /** At once the channel is wanted no more; the effect leaves it, and answers. */
+  /** Releases the reservation at once. The effect leaves the channel and answers. */
   unsubscribe(id: number, channel: string): Effect.Effect<void> {
     this.#wanted.delete(channel)
-    // What is replayed is wanted no more: the answer need not wait for it.
+    // Stops a replay, so that the answer does not wait for it.
     this.#held.get(channel)?.subscriber.leave()
     return Effect.suspend(() => {
       const left = this.#leave(channel)
@@ -193,13 +193,13 @@ export class Subscriptions {
     })
   }
 
-  /** Asks `authorize` about every subscription again, and ends those that it does not allow. */
+  /** Asks `authorize` about every subscription again, and ends those that it rejects. */
   get reauthorize(): Effect.Effect<void> {
     return Effect.suspend(() => {
       if (this.#port.ended) return Effect.void
-      // Those on their way are asked about again before they begin.
+      // Subscriptions on their way are decided about again before they begin.
       this.#rights.renew()
-      // A look that has not begun yet is everybody's; one that has may have missed what just changed.
+      // A check that has not begun serves all callers; one that has may have missed the last change.
       if (this.#nextLook !== undefined) return Deferred.await(this.#nextLook)
       const look = Deferred.makeUnsafe<void>()
       this.#nextLook = look
@@ -213,7 +213,7 @@ export class Subscriptions {
     })
   }
 
-  /** All subscriptions together have the time that one has. */
+  /** All subscriptions share one `authorizeTimeout`. */
   get #lookAgain(): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.#nextLook = undefined
@@ -229,7 +229,7 @@ export class Subscriptions {
     })
   }
 
-  /** Nothing is written after its first step; the rest is given back in the steps of the loop. */
+  /** Ends all subscriptions. No event is written after the first step; later steps close the scopes. */
   get end(): Effect.Effect<void> {
     return Effect.suspend(() => {
       const held = [...this.#held.values()]
@@ -245,7 +245,7 @@ export class Subscriptions {
 
   #endOne(channel: string, subscription: Subscription, refused: Refusal): Effect.Effect<void> {
     return Effect.suspend(() => {
-      // Not the one that somebody began in the meantime.
+      // The client may have subscribed anew in the meantime.
       if (this.#held.get(channel) !== subscription) return Effect.void
       this.unwant(channel, subscription.id)
       const left = this.#leave(channel)
@@ -255,7 +255,7 @@ export class Subscriptions {
     })
   }
 
-  /** Nothing of the channel is written after this; the rest is given back by the effect. */
+  /** Leaves a channel. No event is written after this; the effect closes the scope. */
   #leave(channel: string): Effect.Effect<void> {
     const subscription = this.#held.get(channel)
     if (subscription === undefined) return Effect.void

@@ -1,21 +1,21 @@
 /**
- * What a session's client waits for: requests without an answer, and frames that came while its token
- * was checked. Counted here in number and bytes, and nowhere else.
+ * What a client waits for: requests without an answer, and frames that arrived while its token was
+ * checked. This is the only place that counts their number and bytes.
  */
 import type { ResolvedLimits } from "../limits/limits.ts"
 
-/** A frame that came early, and about how many bytes it costs. */
+/** A frame that arrived while the token was checked, and roughly its bytes in memory. */
 export interface Early<Frame> {
   readonly frame: Frame
   readonly size: number
 }
 
-/** The client may ask: its id is free and its requests are few; or why it may not. */
+/** Whether a request may begin, or why not: its id is in use, or too many have no answer. */
 export type Begun = "begun" | "idTaken" | "tooMany"
 
 export class Unanswered<Frame> {
   readonly #limits: Pick<ResolvedLimits, "maxUnanswered" | "maxUnansweredBytes">
-  /** Ids of requests that are not answered yet, with about how many bytes they cost. */
+  /** Ids of requests without an answer, and roughly their bytes in memory. */
   #requests: Map<number, number> | undefined
   #early: Array<Early<Frame>> | undefined
   #bytes = 0
@@ -24,17 +24,17 @@ export class Unanswered<Frame> {
     this.#limits = limits
   }
 
-  /** Whether the session has to read nothing more until some of it is answered. */
+  /** Whether the session must stop reading until a request is answered. */
   get isFull(): boolean {
     return this.#bytes > this.#limits.maxUnansweredBytes
   }
 
-  /** Whether the client waits for an answer with this id. */
+  /** Whether the request with this id has no answer yet. */
   has(id: number): boolean {
     return this.#requests?.has(id) === true
   }
 
-  /** Counts a request of about so many bytes. */
+  /** Counts a request. `size`: roughly its bytes in memory. */
   begin(id: number, size: number): Begun {
     const requests = (this.#requests ??= new Map())
     if (requests.has(id)) return "idTaken"
@@ -43,7 +43,7 @@ export class Unanswered<Frame> {
     return requests.size > this.#limits.maxUnanswered ? "tooMany" : "begun"
   }
 
-  /** The request has its answer; `false` when it had one before, or was never counted. */
+  /** Ends a request. Returns `false` if it has ended before or never began. */
   end(id: number): boolean {
     const size = this.#requests?.get(id)
     if (size === undefined) return false
@@ -52,23 +52,23 @@ export class Unanswered<Frame> {
     return true
   }
 
-  /** Whether frames are early. */
+  /** Whether the token is being checked, so that frames are kept. */
   get isEarly(): boolean {
     return this.#early !== undefined
   }
 
-  /** From now on frames are early. */
+  /** Keeps frames from now on, until `takeEarly`. */
   holdEarly(): void {
     this.#early = []
   }
 
-  /** Keeps a frame that came early; `false` when there are too many. */
+  /** Keeps a frame. Returns `false` at the limit `maxUnanswered`. */
   keepEarly(frame: Frame, size: number): boolean {
     this.#bytes += size
     return this.#early!.push({ frame, size }) <= this.#limits.maxUnanswered
   }
 
-  /** Frames are early no more: gives those that were, in order. */
+  /** Stops keeping frames. Returns the kept ones in order. */
   takeEarly(): ReadonlyArray<Early<Frame>> {
     const early = this.#early ?? []
     this.#early = undefined

@@ -1,26 +1,26 @@
 /**
  * Watching tables, as SQL text: `realtime.generate`, which writes the trigger functions of one table.
  *
- * PL/pgSQL prepares each expression once per transaction, and in a transaction of one row that is what
- * costs: so an operation is one expression, with the channel, the columns and the key as constants.
- * Constants are believed only while the catalog still gives the same columns the same names, which each
- * call checks. The check, and what reads the row, stand in a block that catches every error and writes
- * nothing; what it could not do is done by `realtime.row_slow` and `realtime.rows_slow`.
+ * PL/pgSQL prepares each expression once per transaction, which is most of the cost in a transaction of one
+ * row. So an operation is one expression, with the channel, the columns and the key as constants. Each call
+ * verifies that the catalog still has the same columns under the same names. The verification, and what
+ * reads the row, stand in a block that catches every error and writes nothing; `realtime.row_slow` and
+ * `realtime.rows_slow` then handle the change.
  *
- * The functions are replaced without a lock on their table: also by a node that finds a table altered.
+ * The functions are replaced without a lock on their table, also by a node that finds a table altered.
  */
 import { literal } from "./literal.ts"
 import { deepest, exact, mark, path, settingsNow, settingsTo } from "./triggers.ts"
 
-/** A row up to this size in bytes as stored cannot grow beyond what PostgreSQL can build. */
+/** A row of up to this many bytes as stored cannot grow beyond what PostgreSQL can build. */
 const smallRow = 65_536
 
-/** Names between two "@" are filled in. */
+/** The template of the row-level function. Names between two "@" are filled in. */
 const rowFunction = `
 #variable_conflict use_variable
 declare
   told text;
-  -- Of a row whose key changed: the end of the old one.
+  -- The DELETE event of the old key, where the key of the row changed.
   ended text;
 begin
   begin
@@ -63,8 +63,8 @@ begin
 end`
 
 /**
- * One row is told as at row level: most statements have one, and to plan a query over it would cost more
- * than the message.
+ * The template of the statement-level functions. A single row takes the path of the row level: most
+ * statements have one, and planning a query over it would cost more than the message.
  */
 const statementFunction = `
 #variable_conflict use_variable
@@ -84,7 +84,7 @@ begin
     return null;
   end if;
   rows_ := (select count(*) from (select from @side@ limit 2) x);
-  -- As settings of the function they would cost a statement without rows more than everything else.
+  -- As settings of the function they would cost a statement without rows more than all the rest.
   before_ := ${settingsNow};
   set_ := ${settingsTo()};
   begin
@@ -147,7 +147,7 @@ const oneUpdate = `
 const manyRows = `select '@op@' op, s.d, null::text od, s.k from (
         select case when pg_column_size(r.*) <= ${smallRow} or (@r_fits@) then @r_data_all@ end d, @r_key@ k from @side@ r offset 0) s`
 
-/** An old row is made JSON only where it is asked for, or where nothing came in its place. */
+/** Makes JSON of an old row only where it is wanted, or where no new row has its key. */
 const manyUpdates = `select case when n.@first@ is null then 'DELETE' when o.@first@ is null then 'INSERT' else 'UPDATE' end op,
           case when n.@first@ is null then @ended_data@ else n."realtime data" end d,
           @old_data@ od, @coalesced_key@ k
@@ -162,7 +162,7 @@ const manyBodies = `select case when octet_length(e.body) <= @cap@ then e.body e
       ) c offset 0) e`
 
 export const generate: ReadonlyArray<string> = [
-  `-- In one pass: a name of a column may look like one of ours.
+  `-- Replaces all names in one pass, because the name of a column may look like one of them.
 create or replace function realtime.fill(template text, pieces jsonb) returns text
 language sql immutable ${path} as $$
   select string_agg(case when i % 2 = 1 then part else pieces ->> part end, '' order by i)
@@ -177,15 +177,15 @@ language sql immutable ${path} as $$
   from unnest(names) with ordinality t(c, i)
 $$`,
 
-  `-- SQL that is true while an object of the catalog is what it is now. The first text may be in the
--- language of the session, and is read four times as fast.
+  `-- SQL that is true while an object of the catalog is unchanged. The first text may be in the language of
+-- the session, and is read four times as fast.
 create or replace function realtime.still(rel oid, part int) returns text
 language sql stable ${path} set quote_all_identifiers = off as $$
   select format('coalesce(pg_describe_object(1259, %1$s, %2$s) = %3$L or (pg_identify_object(1259, %1$s, %2$s)).identity = %4$L, false)',
     rel, part, pg_describe_object(1259, rel, part), (pg_identify_object(1259, rel, part)).identity)
 $$`,
 
-  `-- All that the functions of a table take for granted.
+  `-- The facts that the functions of a table rely on.
 create or replace function realtime.signature(rel oid) returns text
 language sql stable ${path} as $$
   select concat_ws('|', 3, rel::oid, current_setting('server_version_num')::int / 10000,
@@ -196,8 +196,8 @@ language sql stable ${path} as $$
     (select c.relname || '.' || c.relnamespace::regnamespace::text from pg_class c where c.oid = rel))
 $$`,
 
-  `-- Writes the functions of one watched table, or takes them away where it cannot be told from: triggers
--- that call them no more are dropped before.
+  `-- Writes the functions of one watched table, or drops them where it has no key. The triggers that would
+-- still call them are dropped before.
 create or replace function realtime.generate(id int) returns void
 language plpgsql ${path} set quote_all_identifiers = off set standard_conforming_strings = on as $generate$
 #variable_conflict use_variable
@@ -205,7 +205,7 @@ declare
   f record;
   w realtime.watched;
   rel oid;
-  -- What they are written for.
+  -- The signature for which the functions are written.
   written text;
   version int := current_setting('server_version_num')::int;
   lists boolean;
@@ -219,7 +219,7 @@ declare
   changes text;
   create_ text := 'create or replace function realtime.%I() returns trigger language plpgsql security definer %s as %L';
 begin
-  -- A node that finds the table altered, and an install.
+  -- A node that finds the table altered, and an install, may do this at the same time.
   perform pg_advisory_xact_lock(hashtextextended('effect-realtime generate', id));
   select t.rel into rel from realtime.watched t where t.id = generate.id;
   written := realtime.signature(rel);
@@ -230,7 +230,7 @@ begin
       using errcode = 'RT005', hint = 'Watch a table that has one, and try again in a transaction of its own.';
   end if;
   lists := w.columns is not null;
-  -- A row that travels as it is.
+  -- A row that travels without changes.
   plain := not lists and not exists (select from pg_attribute a where a.attrelid = rel and a.attnum > 0 and not a.attisdropped and a.attgenerated = 'v');
   compared := array(select distinct c from unnest(f.names || f.keys) c);
   last := (select max(a.attnum) from pg_attribute a where a.attrelid = rel and a.attnum > 0);
@@ -246,7 +246,7 @@ begin
       -- Without a list a column that lost its name is not found, unless one that a trigger cannot read took it.
       (select string_agg('not ' || realtime.still(rel, a.attnum), ' or ' order by a.attnum) from pg_attribute a
         where a.attrelid = rel and not a.attisdropped and (a.attname = any(f.keys) or lists and a.attname = any(f.names) or not lists and a.attgenerated = 'v')),
-      -- A column that came later is in no list of names, or may be one that a trigger cannot read.
+      -- A later column is in no list of names, or a trigger may be unable to read it.
       case when not lists and version >= 180000 then format('pg_describe_object(1259, %s, %s) is not null', rel, last + 1) end),
     'added', case when lists then 'false' when version >= 140000 then format('pg_describe_object(1259, %s, %s) is not null', rel, last + 1)
       else format('exists (select from pg_attribute where attrelid = %s and attnum = %s)', rel, last + 1) end,
@@ -293,7 +293,7 @@ begin
           'coalesced_key', (select string_agg(quote_literal(case when i = 1 then '{' else ',' end || to_json(c)::text || ':')
             || format(' || to_json(coalesce(n.%1$I, o.%1$I))::text', c), ' || ' order by i) || ' || ''}''' from unnest(f.keys) with ordinality t(c, i)));
         pieces := pieces || case
-          -- Equal by their operator only when equal to the letter.
+          -- Their operator finds equal only what is equal byte by byte.
           when not exists (select from pg_attribute a join pg_type t on t.oid = a.atttypid left join pg_collation c on c.oid = a.attcollation
             where a.attrelid = rel and a.attname = any(f.keys) and not (t.typtype = 'e' or (a.atttypid = any(array[16, 18, 20, 21, 23, 25, 26, 1043, 1082, 1114, 1184, 2950]::oid[]) and coalesce(c.collisdeterministic, true))))
           then jsonb_build_object('key_column', '', 'join', (select string_agg(format('n.%1$I = o.%1$I', k), ' and ') from unnest(f.keys) k))
@@ -312,14 +312,14 @@ begin
       execute format('revoke all on function realtime.%I() from public', 'w' || id || '_' || lower(op));
     end loop;
   end if;
-  -- They write the outbox: with the rights of whoever owns it.
+  -- The functions write to the outbox, so they have the owner of the outbox.
   select pg_get_userbyid(c.relowner) into owner_ from pg_class c where c.oid = 'realtime.watched'::regclass;
   if owner_ <> current_user then
     for op in select p.oid::regprocedure::text from pg_proc p where p.pronamespace = 'realtime'::regnamespace and p.proname ~ format('^w%s_(row|insert|update|delete)$', id) loop
       execute format('alter function %s owner to %I', op, owner_);
     end loop;
   end if;
-  -- Nothing keeps the table from being altered meanwhile, and what was written may be half of before.
+  -- The table may have been altered meanwhile, and the functions may mix both states.
   if realtime.signature(rel) is distinct from written then
     raise exception 'table % was altered while its triggers were written', rel
       using errcode = 'RT005', hint = 'Try again.';

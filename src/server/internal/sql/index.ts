@@ -12,15 +12,15 @@ import { watch } from "./watch.ts"
 
 export interface Settings {
   readonly wake: "hybrid" | "notify" | "poll" | undefined
-  /** Milliseconds. */
+  /** How long messages are kept, in milliseconds. */
   readonly retention: number | undefined
-  /** `null` for no bound. */
+  /** The most messages kept; `null` for no bound. */
   readonly maxMessages: number | null | undefined
   readonly nodeRole: string | undefined
   readonly appRole: string | undefined
 }
 
-/** One install at a time: `create if not exists` is no protection against another one. */
+/** Serializes installs: `create if not exists` does not protect against a concurrent one. */
 export const alone = `select pg_advisory_xact_lock(hashtextextended('effect-realtime install', 0))`
 
 const objects: ReadonlyArray<string> = [
@@ -35,7 +35,7 @@ const objects: ReadonlyArray<string> = [
   ...lockDown
 ]
 
-/** Changes whenever the text of an object changes: an install of the same text has nothing to do. */
+/** Changes with the text of any object. An install of the same text has nothing to do. */
 export const digest = createHash("sha256").update(objects.join("\n")).digest("base64url")
 
 const installed = `update realtime.settings set version = ${schemaVersion}, digest = '${digest}'`
@@ -62,9 +62,9 @@ const settle = (settings: Settings): ReadonlyArray<string> => {
 }
 
 /**
- * To be run in one transaction. `fresh`: the objects are known to be those of this text already. Either
- * way the database is looked at: what a restored dump left behind is mended before tables are watched, and
- * a reader that comes later finds an identity.
+ * The statements of an install, for one transaction. `fresh`: the database has the objects of this text
+ * already. Both cases open the database, which repairs what a restored dump left behind before tables are
+ * watched, and gives a later reader an identity.
  */
 export const install = (settings: Settings, fresh: boolean): ReadonlyArray<string> =>
   fresh

@@ -1,4 +1,4 @@
-/** A text as a literal of SQL. `E''` is the one form that means the same under every setting. */
+/** A text as a literal of SQL. Only `E''` has the same meaning under every setting. */
 export const literal = (text: string): string =>
   text.includes("\\")
     ? ` E'${text.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`

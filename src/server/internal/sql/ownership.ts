@@ -1,9 +1,9 @@
 /**
- * Whose schema it is, as SQL text: what an install looks at before it touches anything, and what an
- * uninstall takes away.
+ * The owner of a schema, as SQL text: the checks of an install before it changes anything, and the
+ * statements of an uninstall.
  *
- * The table `settings` carries a mark. A schema of the same name without it is somebody else's and is
- * left alone, except for one that is empty, and one of version 2, which had no mark.
+ * The comment on the table `settings` marks a schema of ours. A schema of the same name without it belongs
+ * to another application and is left alone, unless it is empty or of version 2, which had no mark.
  */
 import { literal } from "./literal.ts"
 import { schemaVersion } from "./schema.ts"
@@ -11,24 +11,24 @@ import { path } from "./triggers.ts"
 
 const comment = "effect-realtime"
 
-/** The SQLSTATE of a schema that is somebody else's. */
+/** The SQLSTATE for a schema of another application. */
 export const foreign = "RT008"
 
-/** Whether anything stands in the schema, of whatever kind. */
+/** Whether the schema holds anything. */
 const inhabited = `exists (select from pg_depend d where d.refclassid = 'pg_namespace'::regclass and d.refobjid = to_regnamespace('realtime') and d.deptype = 'n')`
 
-const somebodyElses = `to_regnamespace('realtime') is not null
+const isForeign = `to_regnamespace('realtime') is not null
     and obj_description(to_regclass('realtime.settings'), 'pg_class') is distinct from ${literal(comment)}
     and ${inhabited}
     and (select count(*) from pg_attribute a where (a.attrelid, a.attname) in (
       (to_regclass('realtime.settings'), 'digest'), (to_regclass('realtime.settings'), 'max_messages'), (to_regclass('realtime.messages'), 'txid'))) < 3`
 
-const refuseForeign = `if ${somebodyElses} then
+const refuseForeign = `if ${isForeign} then
     raise exception 'the schema "realtime" of this database is not one of effect-realtime: nothing was changed'
       using errcode = ${literal(foreign)}, hint = 'Install into another schema with the option "schema".';
   end if;`
 
-/** Fails where the schema is somebody else's. */
+/** Fails for a schema of another application. */
 export const recognise = `do $$ begin
   ${refuseForeign}
 end $$`
@@ -47,7 +47,10 @@ begin
   end if;
 end $$`
 
-/** What stands in the schema before the objects are created, and whether the schema is another's gift. */
+/**
+ * Records the functions that the schema has before the objects are created, and whether the schema itself
+ * was given.
+ */
 export const before = `select set_config('realtime.was', coalesce((select string_agg(p.oid::text, ',') from pg_proc p where p.pronamespace = to_regnamespace('realtime')), ''), true),
   set_config('realtime.given', (to_regnamespace('realtime') is not null and to_regclass('realtime.settings') is null)::text, true)`
 
@@ -56,7 +59,7 @@ export const marked: ReadonlyArray<string> = [
 
   `alter table realtime.settings add column if not exists functions text[], add column if not exists given boolean not null default false`,
 
-  `-- Version 2 did not look for a newer one: its SQL stops here, and rows of a dump pass.
+  `-- Version 2 did not check for a newer version: this stops its SQL, and lets the rows of a dump pass.
 create or replace function realtime.refuse_older() returns trigger
 language plpgsql ${path} as $$ begin
   raise exception 'a newer version of effect-realtime is installed: nothing was changed'
@@ -70,7 +73,7 @@ end $$`,
 end $$`
 ]
 
-/** The names of what some statements create. */
+/** The names that the statements create. */
 const created = (kind: string, statements: ReadonlyArray<string>): string =>
   [
     ...new Set(
@@ -83,8 +86,8 @@ const created = (kind: string, statements: ReadonlyArray<string>): string =>
   ].join(", ")
 
 /**
- * Notes which functions these statements created: those that were not there before, those that were noted
- * before, and of an install that noted none those of our names.
+ * Records the functions that these statements created: new ones, those recorded before, and where an
+ * install recorded none, those with names of ours.
  */
 export const noted = (statements: ReadonlyArray<string>): string => `update realtime.settings s set
   given = s.given or current_setting('realtime.given') = 'true',
@@ -93,8 +96,8 @@ export const noted = (statements: ReadonlyArray<string>): string => `update real
     and (p.oid::regprocedure::text = any(s.functions) or p.oid::text <> all(string_to_array(current_setting('realtime.was'), ',')) or s.functions is null))`
 
 /**
- * Takes away what these statements created, what was generated, and the schema where nothing is left in
- * it. What somebody else has built on a table of ours makes it fail, and nothing is changed.
+ * Drops what these statements created, the generated functions, and the schema if it is then empty. Fails,
+ * and changes nothing, where another object depends on a table of ours.
  */
 export const remove = (statements: ReadonlyArray<string>): string => `do $$
 declare

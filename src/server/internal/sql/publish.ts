@@ -1,8 +1,8 @@
 /**
  * Publishing and waking, as SQL text.
  *
- * A message is a row, written in the caller's own transaction. NOTIFY only wakes readers: it carries
- * no data and no authority, because anybody who can log in can NOTIFY.
+ * A message is a row, written in the caller's own transaction. NOTIFY only wakes readers: it has no data
+ * and no authority, because every role that can log in can NOTIFY.
  */
 
 import { maxPayloadBytes } from "./schema.ts"
@@ -18,7 +18,7 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
   end
 $$`,
 
-  `-- Without settings of its own, so that it becomes part of the expression that calls it.
+  `-- Without settings of its own, so that PostgreSQL can inline it into the calling expression.
 create or replace function realtime.may_carry(channel text, payload text) returns boolean
 language sql stable as $$
   select channel collate "C" ~ '^[A-Za-z0-9_.:-]{1,63}$' and channel <> 'realtime' and not starts_with(channel, 'realtime:') and not starts_with(channel, 'table_updates_')
@@ -33,7 +33,7 @@ begin
   if fault is not null then
     raise exception 'the channel name "%" %', left(refuse.channel, 80), fault using errcode = 'RT001';
   end if;
-  -- Who reads such a channel trusts that a table has really changed.
+  -- Readers of such a channel rely on a real change of the table.
   if starts_with(refuse.channel, 'table_updates_')
     or exists (select from realtime.watched w where w.channel = refuse.channel) then
     raise exception 'channel "%" is written by the triggers of its table only', refuse.channel using errcode = 'RT002';
@@ -46,11 +46,11 @@ begin
     raise exception 'the payload for channel "%" begins as a gap does, with a blank', refuse.channel
       using errcode = '22023', hint = 'Publish it without the blank, or call tell_gap.';
   end if;
-  -- Told to who publishes, not to who reads.
+  -- An invalid payload fails the publisher, not the readers.
   perform refuse.payload::json;
 end $$`,
 
-  `-- What is right is stored by one query, and only what is not is looked at closer.
+  `-- One query stores a valid message; only an invalid one is examined.
 create or replace function realtime.publish(channel text, payload text, key text default null) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -70,7 +70,7 @@ begin
     exit when found;
     select m.id, m.payload into new_id, stored from realtime.messages m
       where m.channel = publish.channel and m.key = publish.key;
-    -- Pruned since it was in the way: the key is free now.
+    -- Pruned since the conflict: the key is free now.
     continue when not found;
     if stored <> publish.payload then
       raise exception 'the key "%" was used on channel "%" for another payload', publish.key, publish.channel using errcode = 'RT004';
@@ -85,17 +85,17 @@ language sql security definer set search_path = pg_catalog, pg_temp as $$
   select realtime.publish(channel, payload::text, key)
 $$`,
 
-  `-- The last wake in milliseconds. A sequence, because reading it takes no lock and writing it is not
--- part of a transaction.
+  `-- The last wake in milliseconds. A sequence, because reading it takes no lock and writing it is not part
+-- of a transaction.
 create sequence if not exists realtime.last_wake as bigint minvalue 0 start 0`,
 
-  `-- Fires at the end of the transaction, for each message: decided any earlier, a transaction that stays
--- open after its decision would commit without a wake. PostgreSQL refuses PREPARE TRANSACTION after a
--- NOTIFY, so "set realtime.wake = off" silences a session. One expression, for it runs that often: a
+  `-- Fires at the end of the transaction, for each message: with an earlier decision, a transaction that
+-- stays open after it would commit without a wake. PostgreSQL refuses PREPARE TRANSACTION after a NOTIFY,
+-- so "set realtime.wake = off" silences a session. One expression, because it runs for each message: a
 -- variable or a query would cost more than the message.
 create or replace function realtime.wake_at_commit() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$ begin
-  -- "between" also survives a clock that is set back.
+  -- "between" also handles a clock that is set back.
   if (date_part('epoch', clock_timestamp()) * 1000)::bigint - coalesce(pg_sequence_last_value('realtime.last_wake'), 0) between 0 and 19
     or current_setting('realtime.wake', true) = 'off' then
     return null;
@@ -113,7 +113,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$ be
 end $$`,
 
   `-- A change of the trigger waits until no transaction that wrote a message is open, and new ones wait
--- behind it: hence only when something changes, and not for ever.
+-- behind it. So only a real change waits, and with a timeout.
 create or replace function realtime.set_wake(wake text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
@@ -135,12 +135,12 @@ begin
         for each statement execute function realtime.wake_always();
     end if;
   end if;
-  -- Also for who applies the changes of another database.
+  -- Fires also for an applier of logical replication.
   if exists (select from pg_trigger t where t.tgrelid = 'realtime.messages'::regclass and t.tgname = 'wake' and t.tgenabled <> 'A') then
     alter table realtime.messages enable always trigger wake;
   end if;
   update realtime.settings s set wake = set_wake.wake where s.wake is distinct from set_wake.wake;
-  -- Readers look at the setting when they are woken.
+  -- Readers that are woken read the setting.
   perform pg_notify('realtime', 'settings');
 end $$`
 ]

@@ -1,15 +1,15 @@
 /**
- * Retention, as SQL text: what may be forgotten, and forgetting it.
+ * Retention, as SQL text: which messages may be pruned, and pruning them.
  *
- * The horizon is a snapshot and not a time: a cursor is honoured if it sees everything that the
- * horizon sees, and only what the horizon sees is deleted. A transaction that commits late is not
- * seen by an earlier mark, so its messages stay a full retention after their commit.
+ * The horizon is a snapshot and not a time: a cursor is valid if it sees everything that the horizon sees,
+ * and only what the horizon sees is deleted. An earlier mark does not see a transaction that commits late,
+ * so its messages stay for a full retention after their commit.
  *
  * Horizon, marks and cursors are all in normal form. If snapshot A sees all that B sees, then the normal
  * form of A sees all that the normal form of B does: the highest transaction with a message that B sees is
- * one that A sees. So normal forms are compared with each other and with nothing else. The last message
- * of the horizon's highest transaction is kept: a cursor that is honoured stands on that one or on a later
- * one, which is not pruned, so it has its witness, however long nothing is written.
+ * one that A sees. So normal forms are compared only with each other. The last message of the horizon's
+ * highest transaction is kept. A valid cursor stands on that message or on a later one, which is not
+ * pruned, so its witness is there, however long no message is written.
  */
 import { era } from "./identity.ts"
 
@@ -20,20 +20,20 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
     and not exists (select from pg_snapshot_xip(a) x where pg_visible_in_snapshot(x, b))
 $$`,
 
-  `-- The transaction behind which a snapshot in normal form ends; 0 when it sees nothing. PostgreSQL skips
+  `-- The transaction after which a snapshot in normal form ends; 0 when it sees nothing. PostgreSQL skips
 -- the numbers whose lower half is 0, and such a snapshot ends one higher.
 create or replace function realtime.top(s pg_snapshot) returns xid8
 language sql immutable set search_path = pg_catalog, pg_temp as $$
   select (case when x > 1 and x % 4294967296 = 1 then x - 2 else x - 1 end)::text::xid8 from (select pg_snapshot_xmax(s)::text::numeric x) n
 $$`,
 
-  `-- Nodes made for version 2 ask this, and are told that another one is at it.
+  `-- Nodes made for version 2 call this. NULL means to them that another node does the upkeep.
 create or replace function realtime.upkeep(snapshot pg_snapshot, next xid8, drawn bigint, every_ms int default 10000) returns boolean
 language sql immutable as 'select null::boolean'`,
 
-  `-- One turn of upkeep, by one node at a time: NULL when another one is at it, else whether there may be
--- something to prune. The arguments are what a reader has just taken, the snapshot in normal form, and
--- the era in which it did. Of another era nothing is noted: numbers may have been given out again since.
+  `-- One turn of upkeep, by one node at a time: NULL when another one has it, else whether there may be
+-- something to prune. The arguments are what a reader took last, with the snapshot in normal form and the
+-- era. For another era it writes nothing: numbers may have been given out again since.
 create or replace function realtime.upkeep(
   snapshot pg_snapshot, next xid8, drawn bigint, every_ms int, era text
 ) returns boolean
@@ -49,8 +49,8 @@ begin
     return null;
   end if;
   if ours then
-    -- What this notes, every node believes: a wrong pair hides messages from readers, a wrong snapshot
-    -- forgets what nobody has seen.
+    -- Every node relies on a mark: a wrong pair hides messages from readers, and a wrong snapshot prunes
+    -- messages that no node has seen.
     if upkeep.drawn > (select last_value from realtime.messages_id_seq)
       or upkeep.next < pg_snapshot_xmax(upkeep.snapshot) or upkeep.next::text::numeric > now_
       or exists (select from realtime.messages m where m.txid >= upkeep.next and m.id <= upkeep.drawn)
@@ -58,7 +58,7 @@ begin
       raise exception 'this is no position that the database has reached: snapshot %, next %, drawn %', upkeep.snapshot, upkeep.next, upkeep.drawn
         using errcode = 'RT007';
     end if;
-    -- A node that was stopped for a while must not put an old position behind newer ones.
+    -- A node that was stopped for a while must not add an old position after newer ones.
     insert into realtime.marks (snapshot, next, drawn)
       select upkeep.snapshot, upkeep.next, upkeep.drawn
       from (select 1) one left join (select m.at, m.snapshot from realtime.marks m order by m.at desc limit 1) last on true
@@ -70,7 +70,7 @@ begin
   select m.at, m.snapshot into new_ from realtime.marks m
     where m.at < clock_timestamp() - s.retention or ours and m.drawn <= upkeep.drawn - s.max_messages
     order by m.at desc limit 1;
-  -- The horizon never goes back: what an earlier one saw may be gone.
+  -- The horizon never moves back: messages that an earlier one saw may be pruned.
   if new_.at is not null and realtime.contains(new_.snapshot, old_) then
     update realtime.horizon h set snapshot = new_.snapshot where h.snapshot::text <> new_.snapshot::text;
     delete from realtime.marks m where m.at < new_.at;
@@ -78,7 +78,7 @@ begin
   return true;
 end $$`,
 
-  `-- Deletes one small batch; returns its size, and 0 when there is nothing left to do or another node is at it.
+  `-- Deletes one small batch; returns its size, and 0 when nothing is left or another node prunes.
 create or replace function realtime.prune(batch int default 1000) returns int
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare

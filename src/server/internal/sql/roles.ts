@@ -1,6 +1,6 @@
 /**
- * Rights, as SQL text. Nobody but the owner has any to begin with; the node role reads the outbox, the
- * app role may publish.
+ * Privileges, as SQL text. At first only the owner has any; the node role reads the outbox, the app role
+ * may publish.
  */
 
 import { literal } from "./literal.ts"
@@ -26,7 +26,7 @@ const publishing = (role: string): string =>
 
 const nodeFunctions = [
   "realtime.open(int)",
-  // Of earlier versions, which are told by it which one to deploy.
+  // Nodes of earlier versions call this, and its error names the version to deploy.
   "realtime.open()",
   "realtime.identity()",
   "realtime.upkeep(pg_snapshot, xid8, bigint, int, text)",
@@ -36,7 +36,7 @@ const nodeFunctions = [
   "realtime.troubles()"
 ].join(", ")
 
-/** Who was a node before an upgrade is one after it, also where the functions are others. */
+/** Grants the node functions again: a node role before an upgrade stays one, also for new functions. */
 export const nodesAgain = `do $$
 declare
   node record;
@@ -47,7 +47,7 @@ begin
   end loop;
 end $$`
 
-/** What a node needs: to read, to publish for its clients, to keep consumers' cursors, to prune. */
+/** The privileges of a node: to read, to publish for its clients, to keep consumers' cursors, to prune. */
 export const nodeRole = (name: string): ReadonlyArray<string> => {
   const role = quote(name)
   return [
@@ -61,7 +61,7 @@ export const nodeRole = (name: string): ReadonlyArray<string> => {
   ]
 }
 
-/** What an app needs: to publish. Its changes of watched tables are written by triggers, which need no right. */
+/** The privileges of an application: to publish. The triggers of watched tables need none. */
 export const appRole = (name: string): ReadonlyArray<string> => {
   const role = quote(name)
   return [create(name), `grant usage on schema realtime to ${role}`, publishing(role)]

@@ -1,6 +1,6 @@
 /**
- * The settings of a session that reach the text of a row, and what they are wherever a row becomes an
- * event or part of a state: one value has one text, whoever writes or reads it.
+ * The settings of a session that affect the text of a row, with the values in force wherever a row becomes
+ * an event or part of a state: one value has one text, whichever session writes or reads it.
  */
 export const rowSettings: Readonly<Record<string, string>> = {
   TimeZone: "UTC",

@@ -1,18 +1,18 @@
 /**
  * The tables of the outbox, as SQL text.
  *
- * Every statement may run again on an install of any earlier version: that is how an upgrade works.
- * The order of columns in `messages` matters, see there.
+ * Every statement can run again on an install of any earlier version, which is how an upgrade works. The
+ * order of columns in `messages` matters, see there.
  */
 import { pgInstaller as Defaults } from "../../../internal/defaults.ts"
 
 /**
- * The version of everything below; raise it with every change of an object. An install of an older
- * version is refused at start and upgraded by `install`.
+ * The version of all objects; raise it with every change of an object. A node rejects an older install at
+ * start, and `install` upgrades it.
  */
 export const schemaVersion = 3
 
-/** The largest payload of one message in bytes of UTF-8: half of what the driver takes by default. */
+/** The largest payload of one message in bytes of UTF-8: half of what the driver accepts by default. */
 export const maxPayloadBytes = 8 * 1024 * 1024
 
 export const schema: ReadonlyArray<string> = [
@@ -20,7 +20,7 @@ export const schema: ReadonlyArray<string> = [
   if current_setting('server_version_num')::int < 130000 then
     raise exception 'effect-realtime needs PostgreSQL 13 or newer, this is %', current_setting('server_version');
   end if;
-  -- Elsewhere a row may hold bytes that have no place in UTF-8, and one such row would stop every reader.
+  -- In another encoding a row may have bytes without UTF-8, and one such row would stop every reader.
   if getdatabaseencoding() <> 'UTF8' then
     raise exception 'effect-realtime needs a database in UTF8, this one is in %', getdatabaseencoding();
   end if;
@@ -28,8 +28,9 @@ end $$`,
 
   `create schema if not exists realtime`,
 
-  `-- One row. "version" is that of the objects. "token" is what cursors carry; "identity" is what the database
--- was, and "origin" which transaction had written that table, when it was last looked at: they tell a copy.
+  `-- One row. "version" is that of the objects. "token" is in every cursor. "identity" is that of the
+-- database when a node last opened it, and "origin" the transaction that had written that table: they
+-- reveal a copy.
 create table if not exists realtime.settings (
   one boolean primary key default true check (one),
   version int not null default 0,
@@ -41,13 +42,13 @@ create table if not exists realtime.settings (
 )`,
   `insert into realtime.settings (one) select true where not exists (select from realtime.settings)`,
   `alter table realtime.settings add column if not exists token text, add column if not exists origin text`,
-  `-- One row, and nothing in it: it is there for the transaction that wrote it. A dump is restored in the order
--- of names, so that who looks at this has all messages before it.
+  `-- One row without data, for the transaction that wrote it. A dump is restored in the order of names, so a
+-- session that sees this row has all messages before it.
 create table if not exists realtime.origin (one boolean primary key default true check (one))`,
   `insert into realtime.origin default values on conflict do nothing`,
 
   `-- Defaults are evaluated in the order of the columns: "txid" stands before "id", so that a transaction
--- has its number before it draws an id. Readers rely on it to know from which id on to look.
+-- has its number before it draws an id. Readers rely on this for the id from which they read.
 create table if not exists realtime.messages (
   txid xid8 not null default pg_current_xact_id(),
   id bigint generated always as identity primary key,
@@ -56,9 +57,9 @@ create table if not exists realtime.messages (
   created_at timestamptz not null default clock_timestamp(),
   key text collate "C" check (octet_length(key) between 1 and 500)
 ) with (
-  -- Rows are never updated, and leave in the order they came.
+  -- Rows are never updated, and are deleted in the order of their inserts.
   fillfactor = 100,
-  -- With the default factors a fifth of a day's table would be dead before anybody looks.
+  -- With the default factors a fifth of a day's table would be dead before a vacuum.
   autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
   autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 50000,
   autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
@@ -79,13 +80,13 @@ end $$`,
 end $$`,
 
   `-- PostgreSQL empties an unlogged table after a crash, and so on a promoted standby. Exactly then it may
--- give the number of a transaction that came to nothing out again.
+-- give out the number of an unfinished transaction again.
 create unlogged table if not exists realtime.epoch (
   one boolean primary key default true check (one),
   id uuid not null default gen_random_uuid()
 )`,
 
-  `-- Everything that this snapshot does not see is still there. In normal form: it ends behind the highest
+  `-- Every message that this snapshot does not see is kept. In normal form: it ends after the highest
 -- transaction with a message that it sees, whose last message is kept.
 create table if not exists realtime.horizon (
   one boolean primary key default true check (one),
@@ -93,7 +94,7 @@ create table if not exists realtime.horizon (
 )`,
   `insert into realtime.horizon (snapshot) values ('1:1:') on conflict do nothing`,
 
-  `-- Where the readers stood, now and then, in normal form. "next" and "drawn": a transaction numbered
+  `-- Positions that readers took now and then, in normal form. "next" and "drawn": a transaction numbered
 -- "next" or above has drawn no id up to "drawn".
 create table if not exists realtime.marks (
   at timestamptz primary key default clock_timestamp(),
@@ -102,8 +103,8 @@ create table if not exists realtime.marks (
   drawn bigint not null
 )`,
 
-  `-- Before version 3 snapshots were kept as they were. Every cursor from then is refused, and every later one
--- sees what was pruned until now.
+  `-- Before version 3 snapshots were kept as they were. Every cursor from then is rejected, and every later
+-- one sees what was pruned until now.
 do $$ begin
   if (select s.version < 3 from realtime.settings s) then
     delete from realtime.marks;

@@ -1,13 +1,13 @@
 /**
  * The name of the schema that everything is installed in.
  *
- * All SQL of this library is written for a schema that is called "realtime". Where it is called something
- * else, each text is rewritten on its way to the database, here and nowhere else: the schema, the
- * settings of a session that are named after it, the triggers, and the channel that wakes readers.
+ * All SQL of this library is written for a schema named "realtime". For another name, each text is
+ * rewritten on its way to the database, here and nowhere else: the schema, the settings of a session and
+ * the triggers that have its name, and the channel that wakes readers.
  */
 import * as Context from "effect/Context"
 
-/** What it is called where nobody says otherwise. */
+/** The name without an option. */
 export const usual = "realtime"
 
 /**
@@ -21,7 +21,7 @@ export const SchemaName: Context.Reference<string> = Context.Reference(
   { defaultValue: () => usual }
 )
 
-/** Plain names only: nothing needs quotes, also where the name is part of another one. */
+/** Plain names only: they need no quotes, also as a part of another name. */
 const plain = /^(?!pg_)[a-z_][a-z0-9_]{0,30}$/
 
 /** What is wrong with the name of a schema, or `undefined`. */
@@ -30,17 +30,20 @@ export const schemaNameFault = (schema: string): string | undefined =>
     ? undefined
     : `The schema ${JSON.stringify(schema.slice(0, 80))} has no plain name: 1-31 of a-z 0-9 _, not beginning with a digit or "pg_".`
 
-/** The NOTIFY channel that wakes the readers of an install. It is reserved like every name before it. */
+/**
+ * The NOTIFY channel that wakes the readers of an install. Like every name with this prefix, it is
+ * reserved.
+ */
 export const wakeChannel = (schema: string): string =>
   schema === usual ? usual : `${usual}:${schema}`
 
-/** `realtime` as a schema, as the prefix of a setting, of a trigger, and as the channel of a wake. */
+/** `realtime` as a schema, as the prefix of a setting or a trigger, and as the channel of a wake. */
 const places =
   /(?<![-\w."])realtime(?=\.)|(?<=schema (?:if (?:not )?exists )?"?)realtime(?!\w)|(?<=regnamespace\(')realtime(?='\))|realtime(?='::regnamespace)|(?<=nspname (?:= |in \()')realtime(?=')|(?<=!\??)realtime(?=_)|(?<=pg_notify\(')realtime(?=')/g
 
 const known = new Map<string, Map<string, string>>()
 
-/** A text of SQL for the schema of this name. */
+/** Rewrites a text of SQL for the schema of this name. */
 export const inSchema = (schema: string, text: string): string => {
   if (schema === usual) return text
   let texts = known.get(schema)
@@ -50,7 +53,7 @@ export const inSchema = (schema: string, text: string): string => {
     written = text.replaceAll(places, (_, at: number) =>
       text.startsWith("pg_notify('", at - 11) ? wakeChannel(schema) : schema
     )
-    // What is built anew for each call is not kept.
+    // Texts that are built anew for each call would fill the cache.
     if (texts.size < 500) texts.set(text, written)
   }
   return written

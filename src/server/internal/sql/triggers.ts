@@ -1,17 +1,17 @@
 /**
- * Watching tables, as SQL text: what the triggers fall back on.
+ * Watching tables, as SQL text: the slow path of the triggers.
  *
- * Each watched table has trigger functions of its own, written by `realtime.generate` with everything
- * they need as constants. Where a constant does not hold any more, where a row may be large, or where a
- * row was changed again before it was told, the functions here look everything up in the catalog. They
- * cost more and are always right; what even they cannot tell becomes a gap, and never an error of the
+ * Each watched table has its own trigger functions, written by `realtime.generate` with everything they
+ * need as constants. The functions here read everything from the catalog instead, where a constant no
+ * longer holds, where a row may be large, or where a row was changed again before its event. They cost more
+ * and are always right. A change that even they cannot describe becomes a gap, and never an error of the
  * user's statement.
  *
- * A change is built as `json` and never as `jsonb`: a `json` column may hold what jsonb refuses. Sizes
- * are looked at before anything is built from a large row. Everything here runs inside the trigger
- * functions only, which fix the search path and every setting that reaches a text, with the rights of
- * the schema's owner. Whoever owns a watched table could attach code to its types: watch the tables of
- * owners that you trust.
+ * A change is built as `json` and never as `jsonb`: a `json` column may hold what jsonb rejects. Sizes are
+ * checked before anything is built from a large row. Everything here runs inside the trigger functions
+ * only. These fix the search path and every setting that affects a text, and have the rights of the
+ * schema's owner. The owner of a watched table could attach code to its types: watch the tables of owners
+ * that you trust.
  */
 import { gapTexts } from "../gapText.ts"
 import { literal } from "./literal.ts"
@@ -21,35 +21,33 @@ import { maxPayloadBytes } from "./schema.ts"
 /** The largest payload of a NOTIFY in bytes of UTF-8. */
 const maxNotifyBytes = 7999
 
-/** What is put behind a notification of a trigger, in bytes: see `mark`. */
+/** The bytes after a notification of a trigger: see `mark`. */
 const markBytes = 32
 
-/** The largest event that a trigger tells by NOTIFY, in bytes of UTF-8. */
+/** The largest event that a trigger sends by NOTIFY, in bytes of UTF-8. */
 export const maxLiveBytes = maxNotifyBytes - markBytes
 
 /**
- * NOTIFY folds equal payloads of one transaction into one. A number that no other notification of the
- * transaction has, in white space, which JSON does not count: 32 binary digits as blanks and tabs.
+ * A number that no other notification of the transaction has, because NOTIFY folds equal payloads of one
+ * transaction into one. It is white space, which JSON ignores: 32 binary digits as blanks and tabs.
  */
 export const mark = `translate(nextval('realtime.notified')::bit(${markBytes})::text, '01', ' ' || chr(9))`
 
-/** Of every function that runs with the rights of the owner. */
+/** For every function that runs with the rights of the owner. */
 export const path = "set search_path = pg_catalog, pg_temp"
 
-/** In a stored row no xml is still to be written. */
+/** A stored row has no xml left to write. */
 const settings = Object.entries(rowSettings).filter(([name]) => name !== "xmlbinary")
 
-/** Every setting that reaches the text of a value: who writes must not change what is told. */
+/** Every setting that affects the text of a value: the writer's session must not change an event. */
 export const exact = `${path} ${settings.map(([name, value]) => `set ${name} = '${value}'`).join(" ")}`
 
-/**
- * What is hidden is not gone: reading a table again raises an error where a policy would hide a row.
- */
+/** A policy that would hide a row raises an error instead: a hidden row is not a deleted one. */
 const everyRow = "set row_security = off"
 
 const around = [...settings, ["row_security", "off"]] as const
 
-/** The same as expressions, for a function that has nothing to do most of the time: what they are. */
+/** The current values as an expression, for a function that mostly has nothing to do. */
 export const settingsNow = `array[${around.map(([name]) => `current_setting('${name}')`).join(", ")}]`
 
 /** Sets them, to the values of an array or to the exact ones. */
@@ -61,14 +59,15 @@ export const settingsTo = (values?: string): string =>
     })
     .join(" || ")
 
-/** How deep in triggers a change of the watched table was told, for the rest of the transaction. */
+/** The depth of the deepest trigger that changed the watched table, for the rest of the transaction. */
 export const deepest = (id: string): string =>
   `nullif(current_setting('realtime.depth_' || ${id}, true), '')::int`
 
 export const triggers: ReadonlyArray<string> = [
   `-- One row per watched table and channel. A table and its columns are kept by number, which survives a
 -- rename, and by name, which survives a dump: "relid" differs from "rel" in a restored database.
--- "signature" is what the trigger functions were written for, "trouble" what keeps them from telling.
+-- "signature" is the state of the table for which the trigger functions were written, "trouble" what
+-- prevents events.
 create table if not exists realtime.watched (
   id int generated always as identity primary key,
   rel regclass not null,
@@ -97,8 +96,8 @@ $$`,
 
   `create sequence if not exists realtime.notified as bigint cache 64`,
 
-  `-- The text that travels. Without "data" the row is too large: then, and when the text itself is, it is
--- the key and the mark; and the mark alone when the key is too large for NOTIFY.
+  `-- The text of an event. Without "data" the row is too large. Then, or when the text itself is too large,
+-- the event has the key and the mark, and only the mark when the key is too large for NOTIFY.
 create or replace function realtime.change(operation text, data text, old text, key text, max_bytes int) returns text
 language plpgsql immutable as $$
 declare
@@ -127,7 +126,7 @@ language plpgsql as $$ begin
   end if;
 end $$`,
 
-  `-- What cannot be told is a gap, once in a transaction: its subscribers read the table again.
+  `-- Sends a gap for a change without an event, once in a transaction: subscribers read the table again.
 create or replace function realtime.emit_unknown(id int, channel text, delivery text) returns void
 language plpgsql as $$ begin
   if coalesce(current_setting('realtime.unknown_' || id, true), '') = '' then
@@ -136,10 +135,10 @@ language plpgsql as $$ begin
   end if;
 end $$`,
 
-  `-- For rows that may be large, and for many rows at a time: SQL over the row "alias" that takes the
--- wanted columns, the key, and tells beforehand whether the row is worth building. Text and bytes know
--- their size without being read; anything else may grow 255-fold when it is stored compressed. Rows
--- around it are named "x.*" and not "x", which could be one of the columns.
+  `-- For rows that may be large, and for many rows at a time: SQL over the row "alias" that reads the wanted
+-- columns, the key, and whether the row is small enough to build. Text and bytes know their size without
+-- being read; any other value may grow 255-fold when it is stored compressed. Rows around it are written
+-- "x.*" and not "x", which could be one of the columns.
 create or replace function realtime.projection(
   in rel oid, in names text[], in keys text[], in alias text, in max_bytes int, out fields text, out key text, out fits text
 ) language sql stable ${path} as $$
@@ -160,9 +159,9 @@ create or replace function realtime.projection(
   ) c
 $$`,
 
-  `-- Whether a table was altered since the transaction took its snapshot. The rows of the catalog are then
--- those of before, and give a column the name that another one has now, while the functions that describe
--- an object tell of today. Before version 14 they raise an error where there is none.
+  `-- Whether a table was altered since the transaction took its snapshot. The catalog's rows are then the
+-- earlier ones, and give a column a name that another one has now, while the functions that describe an
+-- object use the current ones. Before version 14 these raise an error where the object is gone.
 create or replace function realtime.outdated(rel oid) returns boolean
 language plpgsql stable ${path} as $$ begin
   begin
@@ -179,10 +178,10 @@ exception when internal_error then
   return false;
 end $$`,
 
-  `-- What is true of a watched table now: the columns that travel and those of the key by their names. A
--- trigger sees nothing in a column that is generated and not stored ('v'), and what an index includes is
--- no part of the key. No key where they cannot be known. No row where "rel" is neither the table nor a part of it: a trigger that a dump left
--- on another table.
+  `-- The current facts of a watched table: the columns that travel and those of the key, by name. A trigger
+-- cannot read a generated column that is not stored ('v'), and the included columns of an index are no
+-- part of the key. Without a key where the names cannot be known. Without a row where "rel" is neither
+-- the table nor a part of it: a dump left its trigger on another table.
 create or replace function realtime.facts(in id int, in rel oid, out w realtime.watched, out names text[], out keys text[], out equals text[])
 language plpgsql stable ${path} as $$
 begin
@@ -213,10 +212,10 @@ language sql immutable ${path} as $$
   select string_agg(format('t.%1$I %2$s %3$s.%1$I', k.name, k.operator, other), ' and ') from unnest(keys, equals) k(name, operator)
 $$`,
 
-  `-- One row whose trigger function could not tell it. Where a deeper trigger has changed the table since,
--- the row is told as it is now: the last event of a row in a transaction has its state at commit. A row
--- that is gone by then was told as DELETE by the trigger that saw it go. False where the table is not watched
--- under this number, or was not when the transaction took its snapshot.
+  `-- Handles one row that the trigger function could not. Where a deeper trigger has changed the table
+-- since, the event has the row as it is now: the last event of a row in a transaction has its state at
+-- commit. For a row that is gone by then, the trigger that saw the DELETE has written the event. False
+-- where the table is not watched under this number, or was not when the transaction took its snapshot.
 create or replace function realtime.row_slow(id int, rel oid, op text, o record, n record) returns boolean
 language plpgsql ${path} ${everyRow} as $$
 #variable_conflict use_variable
@@ -333,7 +332,7 @@ begin
         (select string_agg(format('coalesce(n.%1$I, o.%1$I) %1$I', k), ', ') from unnest(f.keys) k), side, side)
       else format('select %L "realtime op", s.* from (%s from %s r) s', op, side, case op when 'INSERT' then 'realtime_new' else 'realtime_old' end)
     end;
-    -- What is gone was told by who took it away, unless that was this statement.
+    -- For a deleted row the statement that deleted it writes the event.
     changes := format($q$select case when c.there is null or s."realtime op" <> 'DELETE' then s."realtime op" else 'UPDATE' end op,
         case when c.there then c.d else s."realtime d" end d, null::text od, s."realtime k" k
       from (%s) s left join lateral (%s) c on true where c.there or s."realtime op" = 'DELETE'$q$, changes, now_);
@@ -344,7 +343,7 @@ begin
     else format('select pg_notify(%L, e.body || %s) from (%s) e', (f.w).channel, ${literal(mark)}, changes) end;
 end $$`,
 
-  `-- No event can say that all rows are gone: its subscribers are told, and read the table again.
+  `-- No event can say that all rows are gone: subscribers get a gap, and read the table again.
 create or replace function realtime.table_truncated() returns trigger
 language plpgsql security definer ${path} as $$
 declare
@@ -360,7 +359,7 @@ begin
   return null;
 end $$`,
 
-  `-- Notes a change of the table inside a trigger, where a condition keeps the change itself from being told.
+  `-- Records a change of the table inside a trigger, where a condition excludes the change itself.
 create or replace function realtime.row_nested() returns trigger
 language plpgsql ${path} as $$ begin
   perform set_config('realtime.depth_' || tg_argv[0], greatest(pg_trigger_depth(), ${deepest("tg_argv[0]")})::text, true);

@@ -1,7 +1,7 @@
 /**
  * Watching tables, as SQL text: `realtime.watch` and `realtime.unwatch`, which set the triggers up.
  *
- * Both run with the rights of their caller, who must own the table and the schema `realtime`.
+ * Both run with the rights of the calling role, which must own the table and the schema `realtime`.
  */
 import { gapTexts } from "../gapText.ts"
 import { literal } from "./literal.ts"
@@ -9,20 +9,20 @@ import { maxPayloadBytes } from "./schema.ts"
 import { mark, maxLiveBytes, path } from "./triggers.ts"
 
 export const watch: ReadonlyArray<string> = [
-  `-- That of version 2 had fewer parameters, and both would answer.
+  `-- The one of version 2 had fewer parameters, and a call would match both.
 drop function if exists realtime.watch(regclass, text, text[], boolean, int, text, text, text, text, text)`,
 
-  `-- PostgreSQL fires triggers in the order of their names. "!" comes first: a trigger of the owner may
--- change the row again, and that change must be told after the one that it follows from. Triggers of
--- earlier versions have no "!".
+  `-- PostgreSQL fires triggers in the order of their names, and "!" is first: a trigger of the owner may
+-- change the row again, and that event must follow the one of the first change. Triggers of earlier
+-- versions have no "!".
 create or replace function realtime.watch_triggers(id int, rel regclass) returns setof name
 language sql stable ${path} as $$
   select t.tgname from pg_trigger t where t.tgrelid = watch_triggers.rel and t.tgname ~ format('^!?realtime_%s_', watch_triggers.id)
 $$`,
 
   `-- What is wrong with the triggers of a watched table, its parts included: NULL, 'earlier' when all are
--- there and some are those of version 2, or 'broken'. A part that was attached later has no trigger for its
--- own TRUNCATE until its table is watched again.
+-- there and some are those of version 2, or 'broken'. A part that was attached later has no trigger for
+-- its own TRUNCATE until its table is watched again.
 create or replace function realtime.fault_of(id int) returns text
 language sql stable ${path} as $$
   select min(x.fault) from realtime.watched w
@@ -42,7 +42,7 @@ language sql stable ${path} as $$
   where w.id = fault_of.id
 $$`,
 
-  `-- Triggers of ours on a table that nobody watches under their number: a dump of it brought them here.
+  `-- Triggers of ours on a table that is not watched under their number: a dump of it brought them here.
 create or replace function realtime.strays() returns table (rel regclass, name name)
 language sql stable ${path} as $$
   select t.tgrelid::regclass, t.tgname from pg_trigger t join pg_proc p on p.oid = t.tgfoid
@@ -100,7 +100,7 @@ begin
   if not exists (select from pg_index i where i.indrelid = rel and i.indisprimary) then
     raise exception 'table % has no primary key: its events could not say which row they are about', rel using errcode = 'RT005';
   end if;
-  -- Within a statement two rows may then have the same key, and a row that ends would end the other one.
+  -- With one, two rows may have the same key within a statement, and the DELETE of one would remove the other.
   if exists (select from pg_index i where i.indrelid = rel and i.indisprimary and not i.indimmediate) then
     raise exception 'table % has a deferrable primary key: its events could not say which row they are about', rel using errcode = 'RT005';
   end if;
@@ -122,25 +122,25 @@ begin
     if coalesce(when_insert, when_update, when_delete) is not null then
       raise exception 'a condition needs a trigger at row level' using errcode = 'RT005';
     end if;
-    -- Statement-level triggers fire for the named table only: a row that goes straight into a part is missed.
+    -- Statement-level triggers fire for the named table only: a row written directly to a part is missed.
     if relation.relkind = 'p' or exists (select from pg_inherits i where i.inhrelid = rel) then
       raise exception 'table % is partitioned or inherited: watch it at row level', rel using errcode = 'RT005';
     end if;
   end if;
-  -- Who reads a channel takes its rows for those of one table.
+  -- Clients read the rows of a channel as those of one table.
   if not shared and exists (select from realtime.watched w where w.channel = topic and w.rel <> watch.rel and exists (select from pg_class c where c.oid = w.rel)) then
     raise exception 'channel "%" is that of table % already: name another channel, or say of both tables that they share it', topic,
       (select w.rel from realtime.watched w where w.channel = topic and w.rel <> watch.rel limit 1) using errcode = 'RT005';
   end if;
   perform realtime.forget_strays(rel);
-  -- The table that had this channel before is gone.
+  -- The earlier table of this channel is gone.
   for ident in delete from realtime.watched w where w.channel = topic and not exists (select from pg_class c where c.oid = w.rel) returning w.id loop
     perform realtime.forget(ident);
   end loop;
   wanted := jsonb_build_object('columns', columns, 'old', old, 'max_bytes', cap, 'level', level, 'delivery', delivery,
     'insert', when_insert, 'update', when_update, 'delete', when_delete, 'always', always);
   select w.id, w.definition, w.signature into found_ from realtime.watched w where w.rel = watch.rel and w.channel = topic for update;
-  -- Trigger changes lock the table: an install that changes nothing must not.
+  -- Changing triggers locks the table: an install without changes must not.
   if found_.definition = wanted and realtime.fault_of(found_.id) is null then
     ident := found_.id;
     if found_.signature is distinct from realtime.signature(rel) then
@@ -171,7 +171,7 @@ begin
           'w' || ident || case when level = 'statement' then '_' || operation else '_row' end);
       end loop;
     end if;
-    -- A change that its condition hides may still be of a row that is told.
+    -- A change that a condition excludes may still be of a row with an event.
     if coalesce(when_insert, when_update, when_delete) is not null then
       execute format('create trigger %I after insert or update or delete on %s for each row when (pg_trigger_depth() > 0) execute function realtime.row_nested(%L)',
         '!realtime_' || ident || '_nested', rel, ident);
@@ -213,14 +213,14 @@ begin
   return removed;
 end $$`,
 
-  `-- Drops the functions of a table that is watched no more.
+  `-- Drops the functions of a table that is not watched any more.
 create or replace function realtime.forget(id int) returns void
 language plpgsql ${path} set client_min_messages = warning as $$ begin
   execute format('drop function if exists realtime.w%1$s_row(), realtime.w%1$s_insert(), realtime.w%1$s_update(), realtime.w%1$s_delete()', id);
 end $$`,
 
-  `-- Events of this channel may be missing: for changes that pass by the triggers, such as those of a
--- partition that was attached, detached or dropped. Its subscribers read again.
+  `-- Sends a gap for changes that bypass the triggers, such as attaching, detaching or dropping a partition.
+-- Its subscribers read again.
 create or replace function realtime.tell_gap(channel text) returns void
 language plpgsql security definer ${path} as $$ begin
   if not exists (select from realtime.watched w where w.channel = tell_gap.channel and w.delivery = 'live') then
@@ -231,14 +231,14 @@ language plpgsql security definer ${path} as $$ begin
   end if;
 end $$`,
 
-  `-- What keeps the events of a watched table from being all that happens to it, one line for each.
+  `-- Why a watched table may lack events, one line for each reason.
 create or replace function realtime.troubles() returns table (rel text, channel text, trouble text, lossy boolean)
 language sql stable security definer ${path} as $$
   select w.name, w.channel, x.trouble, x.lossy from realtime.watched w
     left join pg_class c on c.oid = w.rel
     cross join lateral (select y.trouble, not y.trouble ~ ' costs more$' lossy from (select case
       when c.oid is null then 'the table is gone'
-      when to_regclass(nullif(w.name, '')) <> w.rel then 'another table has its name now: this channel tells the changes of ' || w.rel::text
+      when to_regclass(nullif(w.name, '')) <> w.rel then 'another table has its name now: this channel has the changes of ' || w.rel::text
       when not exists (select from pg_index i where i.indrelid = w.rel and i.indisprimary) then 'the table has no primary key, so its events cannot say which row they are about'
       when not exists (select from pg_index i where i.indrelid = w.rel and i.indisprimary and i.indimmediate) then 'its primary key is deferrable now, so its events cannot say which row they are about'
       when realtime.fault_of(w.id) = 'broken' then 'some of its triggers are gone or disabled'
@@ -252,8 +252,8 @@ language sql stable security definer ${path} as $$
   select s.rel::text, '', 'a dump brought it the trigger ' || s.name || ' of another table', false from realtime.strays() s
 $$`,
 
-  `-- A look at all watched tables: writes the functions of those that were altered, and tells a gap where
--- events went missing since the last look. Returns what is in the way and was not known yet.
+  `-- Looks at all watched tables: rewrites the functions of altered ones, and sends a gap where events were
+-- lost since the last look. Returns the troubles that are new.
 create or replace function realtime.look() returns table (rel text, channel text, trouble text)
 language plpgsql security definer ${path} as $$
 #variable_conflict use_column
@@ -265,12 +265,12 @@ begin
   end if;
   for w in select x.id from realtime.watched x join pg_class c on c.oid = x.rel
     where x.signature is distinct from realtime.signature(x.rel) and exists (select from pg_index i where i.indrelid = x.rel and i.indisprimary and i.indimmediate)
-      -- Another table took its name: that is a trouble, and not an alteration.
+      -- Another table has its name now: that is a trouble, and not an alteration.
       and coalesce(to_regclass(nullif(x.name, '')) = x.rel, true) loop
     begin
       perform realtime.generate(w.id);
     exception when others then
-      -- Told as a trouble below.
+      -- Reported as a trouble below.
       null;
     end;
   end loop;
@@ -287,7 +287,7 @@ begin
   end loop;
 end $$`,
 
-  `-- After a restore: tables have other numbers, and what is not there is watched no more.
+  `-- After a restore: tables have other numbers, and a table that is gone is not watched any more.
 create or replace function realtime.relocate() returns void
 language plpgsql ${path} as $$
 declare
@@ -305,14 +305,14 @@ begin
     begin
       perform realtime.generate(w.id);
     exception when others then
-      -- Told as a trouble by the next look, which tries again.
+      -- The next look reports it as a trouble, and tries again.
       null;
     end;
   end loop;
 end $$`,
 
-  `-- Gives every watched table the triggers of this version. One whose table is locked, or belongs to
--- somebody else, keeps the earlier ones, which tell the same at a higher cost.
+  `-- Gives every watched table the triggers of this version. A table that is locked, or that another role
+-- owns, keeps the earlier ones, which write the same events at a higher cost.
 create or replace function realtime.watch_again() returns void
 language plpgsql ${path} as $$
 declare
@@ -329,7 +329,7 @@ begin
       raise warning 'table % keeps the triggers of an earlier version: %', w.rel, sqlerrm;
     end;
   end loop;
-  -- What writes them may have changed.
+  -- The text of realtime.generate may have changed.
   update realtime.watched x set signature = null;
   perform realtime.look();
 end $$`

@@ -4,12 +4,12 @@ import { literal } from "./literal.ts"
 
 /**
  * A table to watch: each changed row becomes one event. TRUNCATE becomes one that matches no schema, so
- * that subscribers are told a gap and read again. An UPDATE of the primary key is a DELETE and an
- * INSERT. The triggers run with the rights of whoever installed: watch tables of owners you trust.
+ * that subscribers receive a gap and read again. An UPDATE of the primary key is a DELETE and an INSERT.
+ * The triggers run with the rights of the role that installed: watch tables of owners you trust.
  *
  * The table has a primary key that is not deferrable, and no table inherits from it; otherwise
- * `WatchRefused`. Partitions are fine: one that is attached later tells its rows at once, and its own
- * TRUNCATE once the table is watched again. A table that inherits later is not seen.
+ * `WatchRefused`. Partitions are supported: one that is attached later sends the events of its rows at
+ * once, and its own TRUNCATE once the table is watched again. A table that inherits later is not detected.
  *
  * @category models
  * @since 0.1.0
@@ -18,14 +18,14 @@ export interface Watch {
   /** The channel, or its name. Its `delivery` decides whether events are durable. */
   readonly channel: Channel.Any | string
   /**
-   * The table, in the schema `public` unless told otherwise. Default: what follows `table_updates_` in
-   * the name of the channel.
+   * The table, by default in the schema `public`. Default: what follows `table_updates_` in the name of the
+   * channel.
    */
   readonly table?: string | { readonly schema: string; readonly name: string } | undefined
   /**
-   * The columns that travel, default all. An UPDATE that changes none of them tells nothing. A renamed
-   * column stays in the list under its new name, a dropped one leaves it. A generated column travels when
-   * it is stored; a virtual one (from PostgreSQL 18 on) does not, and is refused here, because triggers
+   * The columns in the events, default all. An UPDATE that changes none of them has no event. A renamed
+   * column stays in the list under its new name, a dropped one leaves it. A generated column is included
+   * when it is stored. A virtual one (from PostgreSQL 18 on) is not, and is rejected here, because triggers
    * cannot read it.
    */
   readonly columns?: ReadonlyArray<string> | undefined
@@ -33,7 +33,7 @@ export interface Watch {
   readonly old?: boolean | undefined
   /**
    * SQL conditions over `new` and `old`, per operation, such as `{ insert: "new.published" }`. Default:
-   * every row. This is SQL: never build it from what a user typed.
+   * every row. This is SQL: never build it from user input.
    */
   readonly when?:
     | {
@@ -43,31 +43,30 @@ export interface Watch {
       }
     | undefined
   /**
-   * The largest event in bytes of UTF-8, default 8 MiB (durable) or 7,967 (live, where 32 bytes tell equal
-   * events apart), which are also the most. A larger row travels as its key with `truncated: true`.
+   * The largest event in bytes of UTF-8, default 8 MiB (durable) or 7,967 (live, where 32 bytes distinguish
+   * equal events), which are also the maximum. A larger row travels as its key with `truncated: true`.
    */
   readonly maxBytes?: number | undefined
   /**
-   * `row` (default) is right for every table. `statement` is about four times cheaper where statements
-   * change many rows, and dearer where they change one; it is refused for partitioned and inherited
-   * tables, and takes no `when`. It tells a statement at its end, after what triggers of yours changed in
-   * it. At both levels the last event of a row in a transaction has its state at commit.
+   * `row` (default) suits every table. `statement` is about four times cheaper where statements change many
+   * rows, and more expensive where they change one. It is rejected for partitioned and inherited tables,
+   * and has no `when`. Its events are written at the end of a statement, after your own triggers. At both
+   * levels the last event of a row in a transaction has its state at commit.
    */
   readonly level?: "row" | "statement" | undefined
   /**
    * Default: that of the channel, or `live` when only its name is given. A node that starts later and opens
-   * a channel of this name with the other delivery logs a warning: nothing of the table reaches it.
+   * a channel of this name with the other delivery logs a warning: it receives no event of the table.
    */
   readonly delivery?: "durable" | "live" | undefined
   /**
-   * Whether changes by an applier of logical replication, or by a session whose
-   * `session_replication_role` is `replica`, are told too, default `false`. An applier of changes fires no
-   * triggers at statement level.
+   * Whether changes by an applier of logical replication, or by a session whose `session_replication_role`
+   * is `replica`, have events too, default `false`. An applier fires no triggers at statement level.
    */
   readonly always?: boolean | undefined
   /**
-   * Whether another table may have the same channel, default `false`: who reads a channel takes all its
-   * rows for those of one table.
+   * Whether another table may have the same channel, default `false`: clients read all rows of a channel as
+   * those of one table.
    */
   readonly shared?: boolean | undefined
 }

@@ -4,7 +4,7 @@ import { TestClock } from "effect/testing"
 import * as Channel from "../../../../src/Channel.ts"
 import { LiveChannel } from "../../../../src/server/internal/hub/liveChannel.ts"
 import * as Pump from "../../../../src/server/internal/hub/pump.ts"
-import { Told } from "../../../../src/server/internal/hub/told.ts"
+import { Told } from "../../../../src/server/internal/hub/gapCounter.ts"
 import { Budget } from "../../../../src/server/internal/ring.ts"
 
 /**

@@ -3,7 +3,7 @@ import { Deferred, Effect, Fiber, Schema } from "effect"
 import * as Channel from "../../../../src/Channel.ts"
 import { Batch } from "../../../../src/server/internal/hub/batch.ts"
 import { LiveChannel } from "../../../../src/server/internal/hub/liveChannel.ts"
-import { Told } from "../../../../src/server/internal/hub/told.ts"
+import { Told } from "../../../../src/server/internal/hub/gapCounter.ts"
 import { View, type ViewJoin } from "../../../../src/server/internal/hub/view.ts"
 import { Budget } from "../../../../src/server/internal/ring.ts"
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Budget, eventBytes } from "../../../../src/server/internal/ring.ts"
 import { DurableRing } from "../../../../src/server/internal/outbox/durableRing.ts"
-import * as Settings from "../../../../src/server/internal/outbox/settings.ts"
+import * as Settings from "../../../../src/server/internal/outbox/readerOptions.ts"
 import type { DurableBatch } from "../../../../src/server/internal/outbox/tail.ts"
 
 const batch = (number: number, events = 1, text = "x"): DurableBatch => ({

@@ -139,7 +139,7 @@ const toTheRequest = [
   "session Session.#take",
   "session Session.#handle",
   "requests Requests.push",
-  "order Order.enqueue"
+  "requestOrder Order.enqueue"
 ]
 
 describe("A client's publish", () => {
@@ -158,14 +158,18 @@ describe("A client's publish", () => {
         expect(way.to("asks authorize")).toEqual(toTheRequest)
         expect(way.to("checks the payload")).toEqual([
           ...toTheRequest,
-          "order",
+          "requestOrder",
           "publishing",
           "publishing payloadOf"
         ])
-        expect(way.to("sends it to the source")).toEqual([...toTheRequest, "order", "publishing"])
+        expect(way.to("sends it to the source")).toEqual([
+          ...toTheRequest,
+          "requestOrder",
+          "publishing"
+        ])
         expect(way.to("writes published")).toEqual([
           ...toTheRequest,
-          "order",
+          "requestOrder",
           "requests",
           "port Port.answer",
           "port Port.send",
@@ -238,7 +242,7 @@ describe("The walk itself", () => {
       { module: "session", name: "Session.receive" },
       { module: "requests", name: "Requests.push" },
       { module: "requests", name: "Requests.answer" },
-      { module: "order", name: "" },
+      { module: "requestOrder", name: "" },
       { module: "requests", name: "" },
       { module: "session", name: "Session.send" }
     ]

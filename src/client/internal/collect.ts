@@ -1,0 +1,335 @@
+/**
+ * Joins a state and the events behind it into one value, and says how far the value can be believed.
+ *
+ * In: what a listener receives, and reads of the state. Out: a value, a status, an error. A state with a
+ * cursor is exact, however old it is and whatever the channel does meanwhile: the stream goes on from that
+ * cursor. `Collector` adds promises and the frames of a page, `RealtimeClient.state` adds Streams.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type { Channel } from "../../Channel.ts"
+import { covers, readDurable, seenEvent } from "../../internal/cursor.ts"
+import type { Event, Gap, Snapshot } from "../../RealtimeEvent.ts"
+import type { Listener, SubscribeError, Subscriptions } from "./subscriptions.ts"
+import type { Time } from "./time.ts"
+
+/**
+ * How far to believe a value made of events.
+ *
+ * - `loading`: the value has not joined the events yet, or the first read of the state is not done.
+ * - `live`: the events flow, and none is missing.
+ * - `stale`: the value may be behind. The link is away, the server rejected the channel for now (`error`
+ *   is a `Refused` with `retryAfter`: the client goes on by itself), the state was not read again since a
+ *   gap, a later read failed, or the reducer threw.
+ * - `error`: nothing follows (`error` is `Refused` or `ConnectionStopped`), or the first read failed and
+ *   will be retried.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Status = "loading" | "live" | "stale" | "error"
+
+/** A value with its status. */
+export interface Shown<out S> {
+  readonly value: S
+  readonly status: Status
+  readonly error: unknown
+}
+
+/** Reads the state and calls one of the two, after it has returned. Its result cancels the read. */
+export type Read<out S> = (
+  loaded: (state: S | Snapshot<S>) => void,
+  failed: (cause: unknown) => void
+) => (() => void) | void
+
+export interface Options<in out S, in out A> {
+  readonly channel: Channel<A>
+  readonly initial: S | Snapshot<S>
+  /** May throw. */
+  readonly reduce: (value: S, payload: A) => S
+  /** Gives the way to read the state, before each read. */
+  readonly load: () => Read<S> | undefined
+  /** Whether any event makes the value current again. */
+  readonly heals?: boolean | undefined
+  readonly onChange: () => void
+  readonly onGap?: (gap: Gap) => void
+  /** The server rejected the channel for now, a read by `load` failed, or the reducer threw. */
+  readonly onError?: (error: unknown) => void
+  readonly onEnd: (error: SubscribeError) => void
+}
+
+export interface Collecting<in out S> {
+  readonly shown: () => Shown<S>
+  readonly start: () => void
+  /** The next `start` goes on from the position of the value. */
+  readonly stop: () => void
+  /** Reads the state now, by default as `load` says. */
+  readonly read: (read?: Read<S>) => void
+}
+
+export type Collect = <S, A>(options: Options<S, A>) => Collecting<S>
+
+/** At most so many reads by `load` begin in a minute. */
+const maxReads = 9
+/** So many of them begin at once, the others with the delay of a failure. */
+const quickReads = 4
+const minute = 60_000
+
+const isSnapshot = <S>(state: S | Snapshot<S>): state is Snapshot<S> =>
+  (state as Snapshot<S> | null | undefined)?._tag === "Snapshot"
+
+export const valueOf = <S>(state: S | Snapshot<S>): S => (isSnapshot(state) ? state.value : state)
+
+/** Runs an effect for each read. */
+export const readOf =
+  <S, E>(load: Effect.Effect<S | Snapshot<S>, E>, { fork }: Time): Read<S> =>
+  (loaded, failed) =>
+    fork(
+      Effect.andThen(Effect.yieldNow, Effect.exit(load)).pipe(
+        Effect.map((exit) =>
+          Exit.isSuccess(exit) ? loaded(exit.value) : failed(Cause.squash(exit.cause))
+        )
+      )
+    )
+
+export const make =
+  (
+    { listen }: Subscriptions,
+    { after, now }: Time,
+    /** How long to wait after so many failures in a row, in milliseconds. */
+    jitter: (failures: number) => number
+  ): Collect =>
+  <S, A>(options: Options<S, A>): Collecting<S> => {
+    const { channel, initial } = options
+    let value = valueOf(initial)
+    /** `value` has everything up to here. */
+    let cursor = isSnapshot(initial) ? initial.cursor : undefined
+    let leave: (() => void) | undefined
+    /** The subscription has been active, and is. */
+    let joined = false
+    let active = false
+    /** The first read is done, or none is needed. */
+    let isRead = cursor !== undefined || options.load() === undefined
+    /** Events are missing in `value`. */
+    let behind = false
+    /** The latest gap since the last read. */
+    let gap: Gap | undefined
+    let ended: SubscribeError | undefined
+    let refusal: unknown
+    /** What a read or the reducer threw last, until a read succeeds. */
+    let failed: unknown
+    /** A state that replaces `value` as soon as the stream stands at its cursor. */
+    let next: Snapshot<S> | undefined
+
+    /** A read must begin when the subscription is active. */
+    let due = !isRead
+    /** The running read: the position at its beginning, and the events since then. */
+    let reading: { from: string | undefined; events: Array<Event<A>>; hasGap: boolean } | undefined
+    let giveUp: (() => void) | void
+    /** Cancels the read that waits for its time. */
+    let waiting: (() => void) | undefined
+    let failures = 0
+    /** The times at which reads by `load` began in the last minute. */
+    let begun: ReadonlyArray<number> = []
+
+    const status = (): Status =>
+      ended !== undefined || (!isRead && failed !== undefined)
+        ? "error"
+        : refusal !== undefined
+          ? "stale"
+          : !joined || !isRead
+            ? "loading"
+            : active && !behind
+              ? "live"
+              : "stale"
+
+    const replace = (state: S) => {
+      value = state
+      isRead = true
+      behind = false
+      gap = undefined
+    }
+
+    const fail = (cause: unknown) => {
+      behind = true
+      failed = cause
+      options.onError?.(cause)
+    }
+
+    const apply = (event: Event<A>) => {
+      try {
+        value = options.reduce(value, event.payload)
+        if (options.heals) behind = false
+      } catch (cause) {
+        fail(cause)
+      }
+    }
+
+    const cancelWait = () => {
+      waiting?.()
+      waiting = undefined
+    }
+
+    const read = (by: Read<S>, isMine: boolean) => {
+      cancelWait()
+      giveUp?.()
+      const mine = (reading = { from: cursor, events: [] as Array<Event<A>>, hasGap: false })
+      giveUp = by(
+        (state) => {
+          if (reading !== mine) return
+          reading = undefined
+          failed = undefined
+          failures = 0
+          if (!isSnapshot(state) || readDurable(state.cursor) === undefined) {
+            replace(valueOf(state))
+            mine.events.forEach(apply)
+            behind ||= mine.hasGap
+          } else if (
+            mine.from !== undefined &&
+            covers(state.cursor, mine.from) &&
+            covers(cursor!, state.cursor)
+          ) {
+            // The stream has passed the state's cursor, and the read began before that cursor.
+            const isIncluded = seenEvent(readDurable(state.cursor))
+            replace(state.value)
+            for (const event of mine.events) if (!isIncluded(event)) apply(event)
+          } else {
+            next = state
+            if (leave === undefined) rest()
+            else join(state.cursor)
+          }
+          options.onChange()
+        },
+        (cause) => {
+          if (reading !== mine) return
+          reading = undefined
+          failures++
+          behind = true
+          failed = cause
+          options.onChange()
+          if (isMine) options.onError?.(cause)
+          load()
+        }
+      )
+    }
+
+    /** Begins a read by `load`: at once, or later after failures and after many reads. */
+    const load = () => {
+      due = false
+      if (waiting !== undefined || options.load() === undefined) return
+      const time = now()
+      begun = begun.filter((at) => time - at < minute)
+      const inRow = failures + Math.max(0, begun.length - quickReads)
+      const free = begun.length < maxReads ? 0 : begun.at(-maxReads)! + minute - time
+      const delay = Math.max(free, inRow > 0 ? jitter(inRow) : 0)
+      const begin = () => {
+        waiting = undefined
+        const by = options.load()
+        if (!active) due = true
+        else if (by !== undefined) {
+          begun = [...begun, now()]
+          read(by, true)
+        }
+      }
+      if (delay === 0) return begin()
+      // The error says why the value stays behind until then.
+      failed ??= gap
+      waiting = after(delay, begin)
+    }
+
+    const join = (from: string | undefined) => {
+      leave?.()
+      active = false
+      leave = listen(channel, listener, from)
+    }
+
+    /** Takes `next` without the stream. */
+    const rest = () => {
+      if (next === undefined) return
+      replace(next.value)
+      cursor = next.cursor
+      next = undefined
+    }
+
+    /** The subscription is active. */
+    const arrive = (isGap: boolean) => {
+      // The stream could not go back to the state: then it is better than no state, and worse than the old one.
+      if (next !== undefined && !(isGap && isRead)) replace(next.value)
+      next = undefined
+      // A read that failed while the link was away may succeed now.
+      if (!active && waiting !== undefined) {
+        cancelWait()
+        failures = 0
+        due = true
+      }
+      joined = active = true
+      refusal = ended = undefined
+    }
+
+    const arrived = (at: string) => {
+      cursor = at
+      if (due) load()
+      options.onChange()
+    }
+
+    const listener: Listener<A> = {
+      onEvents: (batch) => {
+        arrive(batch[0]!._tag === "Gap")
+        for (const event of batch) {
+          if (event._tag === "Event") {
+            apply(event)
+            reading?.events.push(event)
+          } else {
+            behind = due = true
+            gap = event
+            if (reading !== undefined) {
+              reading.from = event.cursor
+              reading.events = []
+              reading.hasGap = true
+            }
+            options.onGap?.(event)
+          }
+        }
+        arrived(batch.at(-1)!.cursor!)
+      },
+      onCursor: (at) => {
+        arrive(false)
+        arrived(at)
+      },
+      onInactive: (error) => {
+        active = false
+        refusal = error
+        options.onChange()
+        if (error !== undefined) options.onError?.(error)
+      },
+      onEnd: (error) => {
+        active = false
+        ended = error
+        options.onChange()
+        options.onEnd(error)
+      }
+    }
+
+    return {
+      shown: () => ({ value, status: status(), error: ended ?? refusal ?? failed }),
+      start: () => {
+        if (leave === undefined) join(cursor)
+      },
+      stop: () => {
+        leave?.()
+        leave = undefined
+        active = false
+        rest()
+        due ||= reading !== undefined || waiting !== undefined
+        cancelWait()
+        giveUp?.()
+        reading = undefined
+      },
+      read: (by = options.load()) => {
+        if (by !== undefined) read(by, false)
+      }
+    }
+  }

@@ -1,0 +1,56 @@
+/**
+ * The requests of one session that the server has not answered yet.
+ *
+ * In: requests, and the answers that came. Out: frames with their ids, each answer to who asked, and from
+ * when on the oldest request is overdue, so that the link is to be looked at.
+ *
+ * @since 0.1.0
+ */
+import type { ServerFrame } from "../../Frame.ts"
+import type { Ask } from "./states.ts"
+
+/** How long a request waits, and nothing is heard, before it is overdue, in milliseconds. */
+const patience = 2000
+
+/** What any link carries, in bytes per millisecond: a request that is still on its way is not overdue. */
+const slowest = 16
+
+interface Waiting {
+  readonly onAnswer: (frame: ServerFrame) => void
+  readonly at: number
+  readonly bytes: number
+}
+
+export interface Requests {
+  readonly ask: Ask
+  readonly answered: (id: number, frame: ServerFrame) => void
+  /** Something was heard last at `heardAt`. */
+  readonly overdueAt: (heardAt: number) => number
+}
+
+export const make = (send: (text: string) => void, now: () => number): Requests => {
+  const unanswered = new Map<number, Waiting>()
+  let bytes = 0
+  let lastId = 0
+  return {
+    ask: (frame, onAnswer) => {
+      const text = JSON.stringify({ type: frame.type, id: ++lastId, ...(frame as object) })
+      unanswered.set(lastId, { onAnswer, at: now(), bytes: text.length })
+      bytes += text.length
+      send(text)
+    },
+    answered: (id, frame) => {
+      const waiting = unanswered.get(id)
+      if (waiting === undefined) return
+      unanswered.delete(id)
+      bytes -= waiting.bytes
+      waiting.onAnswer(frame)
+    },
+    overdueAt: (heardAt) => {
+      const [oldest] = unanswered.values()
+      return oldest === undefined
+        ? Infinity
+        : Math.max(heardAt, oldest.at) + patience + bytes / slowest
+    }
+  }
+}

@@ -1,0 +1,73 @@
+"use client"
+/**
+ * Publishing as React hooks: what sends to a channel without listening to it, and what waits to be sent.
+ *
+ * @since 0.1.0
+ */
+import { useMemo } from "react"
+import type { Channel } from "../Channel.ts"
+import type { Size } from "../client/PublishQueue.ts"
+import type { PublishOptions } from "../client/RealtimeClient.ts"
+import { useClient, useLatestRef, useReadable } from "./internal/client.ts"
+import { sending } from "./internal/sending.ts"
+
+/**
+ * Sends a payload to the hook's channel. The promise resolves when the server said that it happened
+ * and rejects with a `PublishError`; ignoring it is fine, also when it rejects.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Send<in A> = (payload: A, options?: PublishOptions) => Promise<void>
+
+/**
+ * Options of `usePublish`.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface PublishHookOptions {
+  /** A publish failed (`PublishError`). Default: its promise tells it only. */
+  readonly onError?: ((error: unknown) => void) | undefined
+}
+
+/**
+ * Sends to a channel and does not listen to it. The same function in every render, for one channel.
+ *
+ * Without a connection a payload waits in the queue, for 60 s at most, and happens once. A channel given as
+ * a string takes any JSON.
+ *
+ * **Example** (Sending a message)
+ *
+ * ```tsx
+ * const send = usePublish(Room("lobby"))
+ * return <button onClick={() => send({ text: "hello" })}>Hello</button>
+ * ```
+ *
+ * @category hooks
+ * @since 0.1.0
+ */
+export const usePublish: {
+  <A>(channel: Channel<A, true>, options?: PublishHookOptions): Send<A>
+  (channel: string, options?: PublishHookOptions): Send<unknown>
+} = <A>(channel: Channel<A, true> | string, options?: PublishHookOptions): Send<A> => {
+  const client = useClient()
+  const latest = useLatestRef(options)
+  const name = typeof channel === "string" ? channel : channel.name
+  return useMemo(
+    () => sending<A>(client, channel, (error) => latest.current?.onError?.(error)),
+    // oxlint-disable-next-line react-hooks/exhaustive-deps -- only another name is another channel
+    [client, name]
+  )
+}
+
+const nothing: Size = { messages: 0, bytes: 0 }
+
+/**
+ * What waits in the publish queue of the page's client, on its way included: to say "3 unsent messages", or
+ * to ask before the page is left.
+ *
+ * @category hooks
+ * @since 0.1.0
+ */
+export const usePublishQueue = (): Size => useReadable(useClient().queue, nothing)

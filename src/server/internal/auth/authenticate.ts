@@ -1,0 +1,74 @@
+/**
+ * Authenticates a client: calls `authenticate` in bounded time, and gives the client no more than a
+ * code.
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import type { CloseName } from "../../../Protocol.ts"
+import { AuthRefused, type Credentials } from "../../ServerOptions.ts"
+import type { Application, Principal } from "./callbacks.ts"
+import type { ResolvedLimits } from "../limits/limits.ts"
+import { overLimit, type Refusal, refusal } from "../limits/refusalText.ts"
+import type { Revocations } from "./revocations.ts"
+import { within } from "./timeLimit.ts"
+
+/** Every client of a door without `authenticate`. */
+export const anonymous: Principal = { identity: undefined, key: "", expiresAt: Infinity }
+
+/** What `prove` needs. */
+export interface Prover extends Pick<Application, "authenticate"> {
+  readonly limits: Pick<ResolvedLimits, "authorizeTimeout">
+  /** The time, in milliseconds since 1970. */
+  readonly clock: () => number
+  /** Logs a failure with its cause; the same failure is logged rarely. */
+  readonly failed: (what: string, cause: Cause.Cause<unknown>) => Effect.Effect<void>
+  readonly revocations: Revocations
+}
+
+/** The result of `prove` if the identity was revoked meanwhile. */
+export const revoked: unique symbol = Symbol("revoked")
+
+const undecided = "The server could not authenticate the client in time: try again later."
+const failed = "The server failed to authenticate the client: try again later."
+
+export const prove = (
+  { authenticate, clock, failed: say, limits, revocations }: Prover,
+  credentials: Credentials
+): Effect.Effect<Principal | typeof revoked, Refusal> => {
+  if (authenticate === undefined) {
+    return Effect.fail(refusal("auth/invalid", "The server does not take tokens."))
+  }
+  return Effect.suspend(() => {
+    const mark = revocations.mark()
+    return within(authenticate(credentials), limits.authorizeTimeout).pipe(
+      Effect.map((principal) => (revocations.since(principal.key, mark) ? revoked : principal)),
+      Effect.filterOrFail(
+        (principal) => principal === revoked || principal.expiresAt > clock(),
+        () => new AuthRefused({ code: "auth/expired" })
+      )
+    )
+  }).pipe(
+    Effect.catchCause((cause) => {
+      const error = Cause.squash(cause)
+      if (error instanceof AuthRefused) return Effect.fail(refusal(error.code, error.message))
+      // Other failures are only for the operator.
+      return Effect.andThen(
+        say("authenticate failed", cause),
+        Effect.fail(
+          Cause.isTimeoutError(error)
+            ? overLimit("authorizeTimeout", "server/internal", undecided)
+            : refusal("server/internal", failed)
+        )
+      )
+    })
+  )
+}
+
+/** The name and the detail of the close that follows a rejected hello. */
+export const closeFor = ({ code, limit }: Refusal): readonly [CloseName, string?] => {
+  if (code === "auth/expired") return ["tokenExpired"]
+  if (code !== "server/internal") return ["forbidden", code]
+  return limit === undefined
+    ? ["serverFailed", "authenticate failed"]
+    : ["flooding", "authenticate took too long"]
+}

@@ -1,0 +1,69 @@
+/**
+ * Counts and logs messages that are gaps, each once, however many subscribers, Streams and replays meet
+ * it.
+ *
+ * A gap that the database reports for a good reason is no fault, and is neither counted nor logged.
+ */
+import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+import * as metrics from "../metrics.ts"
+import type { Missing } from "./invalidMessage.ts"
+
+/** How many logged messages a node remembers, over all channels. */
+const maxKnown = 4096
+/** How many lines one call logs. */
+const maxLines = 10
+
+export class Told {
+  readonly #known = new Set<string>()
+
+  /** Counts and logs the messages that were not logged before. */
+  tell(channel: string, missing: ReadonlyArray<Missing>): Effect.Effect<void> {
+    if (missing.length === 0) return Effect.void
+    return Effect.suspend(() => {
+      const fresh = missing.filter((one) => one.unfit !== undefined && this.#note(channel, one))
+      if (fresh.length === 0) return Effect.void
+      const lines = fresh.slice(0, maxLines).map((one) => Effect.logWarning(line(channel, one)))
+      const more = fresh.length - lines.length
+      if (more > 0) {
+        lines.push(
+          Effect.logWarning(
+            `${more} more events of channel "${channel}" that arrived with these are gaps too.`
+          )
+        )
+      }
+      return Effect.andThen(
+        Metric.update(metrics.notificationsInvalid, fresh.length),
+        Effect.all(lines, { discard: true })
+      )
+    })
+  }
+
+  #note(channel: string, { id, tx }: Missing): boolean {
+    const key = `${channel} ${id} ${tx}`
+    if (this.#known.has(key)) return false
+    this.#known.add(key)
+    if (this.#known.size > maxKnown) {
+      for (const oldest of this.#known) {
+        this.#known.delete(oldest)
+        break
+      }
+    }
+    return true
+  }
+}
+
+const line = (channel: string, { id, unfit }: Missing): string => {
+  const { cure, expected, path } = unfit!
+  const what = `Event ${id} of channel "${channel}" does not match its schema and becomes a gap`
+  return `${what}: expected ${expected}${path === "" ? "" : ` at ${path}`}.${cure === undefined ? "" : ` There ${cure}.`}`
+}
+
+const byOwner = new WeakMap<object, Told>()
+
+/** The log of one source or outbox, shared by the sockets, Streams and consumers of a node. */
+export const toldOf = (owner: object): Told => {
+  let told = byOwner.get(owner)
+  if (told === undefined) byOwner.set(owner, (told = new Told()))
+  return told
+}

@@ -1,0 +1,91 @@
+/**
+ * The log lines about refusals, bounded because a client may cause them without end. Metrics count
+ * every refusal; these lines name the reason and the cure.
+ */
+import { closeCodes } from "../../../Protocol.ts"
+
+/** Milliseconds between two lines with the same key. */
+const everyMillis = 60_000
+
+/** The most keys with a line within that time. */
+const mostLines = 20
+
+/** Decides whether to log an occurrence, and counts the ones that were not logged. */
+export class Notices {
+  readonly #every: number
+  readonly #most: number
+  readonly #said = new Map<string, { at: number; more: number }>()
+
+  constructor(every = everyMillis, most = mostLines) {
+    this.#every = every
+    this.#most = most
+  }
+
+  /**
+   * Counts an occurrence. Returns the number of occurrences since the last line if one is due now;
+   * `undefined` if the key was logged lately, or too many other keys were.
+   */
+  due(key: string, now: number): number | undefined {
+    const known = this.#said.get(key)
+    if (known !== undefined && Math.abs(now - known.at) < this.#every) {
+      known.more++
+      return undefined
+    }
+    if (known === undefined && this.#said.size >= this.#most) {
+      for (const [other, { at }] of this.#said) {
+        if (Math.abs(now - at) >= this.#every) this.#said.delete(other)
+      }
+      if (this.#said.size >= this.#most) return undefined
+    }
+    this.#said.set(key, { at: now, more: 0 })
+    return known?.more ?? 0
+  }
+}
+
+/** A limit that is exceeded for so many milliseconds is worth a line. */
+const longMillis = 10_000
+
+interface Streak {
+  since: number
+  last: number
+  times: number
+}
+
+/** The limits that clients keep exceeding. */
+export class Crossings {
+  readonly #streaks = new Map<string, Streak>()
+
+  /** Counts an excess. Returns the streak if it is 10 s long, without a pause of 10 s. */
+  crossed(limit: string, now: number): Readonly<Streak> | undefined {
+    let streak = this.#streaks.get(limit)
+    if (streak === undefined || Math.abs(now - streak.last) > longMillis) {
+      this.#streaks.set(limit, (streak = { since: now, last: now, times: 0 }))
+    }
+    streak.last = now
+    streak.times++
+    return now - streak.since >= longMillis ? streak : undefined
+  }
+}
+
+/** The lines about refusals by a rule instead of a limit. */
+const rules = new Map([
+  ["auth/required", "authenticate refused a client: it sent no token"],
+  ["auth/invalid", "authenticate refused a client: its token is not valid"],
+  ["auth/expired", "authenticate refused a client: its token had expired"],
+  [
+    String(closeCodes.tokenExpired.code),
+    "A session was closed with 4100: its token expired, and the client sent no new one. A client with a token callback sends one by itself"
+  ],
+  ["channel/unknown", "A client asked for a channel that no definition of this server matches"]
+])
+
+/** The line about a reason, if it is a rule. */
+export const ruleOf = (reason: string): string | undefined => rules.get(reason)
+
+/** A sentence with the number of times that it was not logged. */
+export const sentence = (text: string, more: number): string =>
+  more === 0 ? `${text}.` : `${text} (${more} more since this was last said).`
+
+/** Text from a client, made safe for a log. */
+export const quoted = (text: string | undefined): string =>
+  text === undefined ? "none" : JSON.stringify(text.slice(0, 200))
