@@ -10,9 +10,11 @@ import { gzipSync } from "node:zlib"
 import { type Plugin, rollup } from "rollup"
 import { build as vite } from "vite"
 
-export interface Bundle {
+interface Bundle {
   /** Paths of the modules of which something is in the bundle. */
   readonly modules: ReadonlyArray<string>
+  /** Paths of the modules that the bundler has read; by Vite and Rollup those of its chunks. */
+  readonly read: ReadonlyArray<string>
   readonly min: number
   readonly gzip: number
 }
@@ -31,8 +33,13 @@ const refuse = (id: string, importer: string | undefined): never => {
   throw new Error(`${importer} imports ${id} in a browser`)
 }
 
-const measured = (js: string, modules: ReadonlyArray<string>): Bundle => ({
+const measured = (
+  js: string,
+  modules: ReadonlyArray<string>,
+  read: ReadonlyArray<string>
+): Bundle => ({
   modules,
+  read,
   min: js.length,
   gzip: gzipSync(js, { level: 9 }).length
 })
@@ -51,15 +58,14 @@ interface Chunk {
   readonly modules: Readonly<Record<string, { readonly renderedLength: number }>>
 }
 
-const ofChunks = (chunks: ReadonlyArray<Chunk>, js = chunks.map(({ code }) => code).join("")) =>
-  measured(
+const ofChunks = (chunks: ReadonlyArray<Chunk>, js = chunks.map(({ code }) => code).join("")) => {
+  const read = chunks.flatMap(({ modules }) => Object.entries(modules))
+  return measured(
     js,
-    chunks.flatMap(({ modules }) =>
-      Object.entries(modules).flatMap(([id, { renderedLength }]) =>
-        renderedLength > 0 ? [id] : []
-      )
-    )
+    read.flatMap(([id, { renderedLength }]) => (renderedLength > 0 ? [id] : [])),
+    read.map(([id]) => id)
   )
+}
 
 const byVite: Bundler = async (code, external) => {
   const result = await vite({
@@ -101,12 +107,14 @@ const byEsbuild: Bundler = async (code, external) => {
     target,
     define,
     conditions,
+    jsx: "automatic",
     plugins: [outside]
   })
   const inputs = Object.values(metafile.outputs).flatMap(({ inputs }) => Object.entries(inputs))
   return measured(
     outputFiles[0]!.text,
-    inputs.flatMap(([path, { bytesInOutput }]) => (bytesInOutput > 0 ? [path] : []))
+    inputs.flatMap(([path, { bytesInOutput }]) => (bytesInOutput > 0 ? [path] : [])),
+    Object.keys(metafile.inputs)
   )
 }
 
@@ -118,12 +126,23 @@ const byRollup: Bundler = async (code, external) => {
     preserveEntrySignatures: "strict",
     plugins: [
       page(code),
-      nodeResolve({ exportConditions: conditions, browser: true, extensions: [".js", ".ts"] }),
+      nodeResolve({
+        exportConditions: conditions,
+        browser: true,
+        extensions: [".js", ".ts", ".tsx"]
+      }),
       {
         name: "types",
         transform: async (source, id) =>
           /\.tsx?$/.test(id)
-            ? (await transform(source, { loader: "ts", target, define })).code
+            ? (
+                await transform(source, {
+                  loader: id.endsWith("x") ? "tsx" : "ts",
+                  jsx: "automatic",
+                  target,
+                  define
+                })
+              ).code
             : undefined
       }
     ]
