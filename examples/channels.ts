@@ -1,6 +1,6 @@
 // #region channels
-import { Schema } from "effect"
-import { Channel } from "effect-realtime"
+import * as Schema from "effect/Schema"
+import * as Channel from "effect-realtime/Channel"
 
 export const Order = Schema.Struct({
   id: Schema.Int,

@@ -1,5 +1,6 @@
 // #region client
-import { Effect, Stream } from "effect"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
 import { RealtimeClient } from "effect-realtime/client"
 import { OrderUpdates } from "./channels.ts"
 

@@ -128,7 +128,10 @@ const bare: Readonly<Record<string, ReadonlyArray<string>>> = {
 }
 
 /** Modules with a subpath of their own, so an app loads them only when it imports them. */
-const modules: Readonly<Record<string, string>> = { "./pg-type": "PgType" }
+const modules: Readonly<Record<string, string>> = {
+  "./Channel": "Channel",
+  "./pg-type": "PgType"
+}
 
 const maxLines = 500
 

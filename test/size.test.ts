@@ -1,48 +1,7 @@
-import { join } from "node:path"
-import { gzipSync } from "node:zlib"
-import { build } from "vite"
+/** The bytes that a page loads, by the bundler of its app: by Vite, esbuild and Rollup. */
+import * as Path from "node:path"
 import { describe, expect, it } from "vitest"
-
-const entry = join(import.meta.dirname, "entry.ts")
-
-/** Bundles `code` for a browser, minified, and fails if it reaches a Node module. */
-const bundle = async (code: string, external: ReadonlyArray<RegExp>) => {
-  const result = await build({
-    configFile: false,
-    logLevel: "silent",
-    define: { "process.env.NODE_ENV": `"production"` },
-    resolve: { conditions: ["@effect-realtime/source", "module", "browser", "production"] },
-    plugins: [
-      {
-        name: "entry",
-        enforce: "pre",
-        resolveId(id, importer) {
-          if (id.startsWith("node:") || id === "ws") {
-            throw new Error(`${importer} imports ${id} in a browser`)
-          }
-          return id === entry ? entry : undefined
-        },
-        load: (id) => (id === entry ? code : undefined)
-      }
-    ],
-    build: {
-      write: false,
-      target: "es2022",
-      rolldownOptions: { input: entry, external: [...external], preserveEntrySignatures: "strict" }
-    }
-  })
-  const [bundled] = Array.isArray(result) ? result : [result]
-  if (bundled === undefined || !("output" in bundled)) throw new Error("nothing was bundled")
-  const js = bundled.output.map((chunk) => (chunk.type === "chunk" ? chunk.code : "")).join("")
-  const modules = bundled.output.flatMap((chunk) =>
-    chunk.type === "chunk"
-      ? Object.entries(chunk.modules).flatMap(([id, { renderedLength }]) =>
-          renderedLength > 0 ? [id] : []
-        )
-      : []
-  )
-  return { modules, min: js.length, gzip: gzipSync(js, { level: 9 }).length }
-}
+import { type Bundler, bundlers } from "./support/bundle.ts"
 
 const react = /^react($|\/|-dom)/
 const effect = /^effect($|\/)/
@@ -65,7 +24,7 @@ const both = `
 `
 const withSchema = `
   ${both}
-  import { Channel } from "effect-realtime"
+  import * as Channel from "effect-realtime/Channel"
   import * as Schema from "effect/Schema"
   export const Moves = Channel.make("moves", Schema.Struct({ x: Schema.Finite, y: Schema.Finite }))
 `
@@ -76,27 +35,123 @@ const withColumns = `
   export const Ids = Channel.make("ids", Schema.Struct({ id: PgType.int8 }))
 `
 
-describe("the browser's share", () => {
-  it.each([
-    { name: "the client", code: client, external: [effect], budget: 9970 },
-    { name: "the client and React hooks", code: both, external: [effect, react], budget: 11_330 },
-    { name: "the same with effect", code: both, external: [react], budget: 27_460 },
-    { name: "the same with a channel", code: withSchema, external: [react], budget: 40_720 },
-    { name: "the same with a bigint column", code: withColumns, external: [react], budget: 42_000 }
-  ])("$name: at most $budget bytes gzipped", async ({ name, code, external, budget }) => {
-    const size = await bundle(code, external)
-    console.log(`${name}: min ${size.min}, gzip ${size.gzip}`)
-    expect(size.gzip).toBeLessThanOrEqual(budget)
+const root = Path.resolve(import.meta.dirname, "..")
+/** The definitions and the component of the README, and what the guides import in a page. */
+const readme = ["channels.ts", "Notices.tsx"]
+const guides = [
+  ...readme,
+  "columns/columns.ts",
+  "react/App.tsx",
+  "react/OrderList.tsx",
+  "schema/versions.ts"
+]
+const page = (paths: ReadonlyArray<string>) =>
+  paths
+    .map((path) => `export * from ${JSON.stringify(Path.join(root, "examples", path))}`)
+    .join("\n")
+
+/** Gzipped bytes at most. */
+interface Budget {
+  readonly name: string
+  readonly code: string
+  readonly external: ReadonlyArray<RegExp>
+  readonly vite: number
+  readonly esbuild: number
+  readonly rollup: number
+}
+
+const budgets: ReadonlyArray<Budget> = [
+  {
+    name: "the client",
+    code: client,
+    external: [effect],
+    vite: 9970,
+    esbuild: 11_060,
+    rollup: 10_680
+  },
+  {
+    name: "the client and React hooks",
+    code: both,
+    external: [effect, react],
+    vite: 11_330,
+    esbuild: 12_560,
+    rollup: 12_110
+  },
+  {
+    name: "the same with effect",
+    code: both,
+    external: [react],
+    vite: 27_460,
+    esbuild: 33_080,
+    rollup: 28_700
+  },
+  {
+    name: "the same with a channel",
+    code: withSchema,
+    external: [react],
+    vite: 40_720,
+    esbuild: 47_950,
+    rollup: 41_600
+  },
+  {
+    name: "the same with a bigint column",
+    code: withColumns,
+    external: [react],
+    vite: 42_000,
+    esbuild: 49_180,
+    rollup: 42_890
+  },
+  {
+    name: "the page of the README",
+    code: page(readme),
+    external: [react],
+    vite: 41_330,
+    esbuild: 45_060,
+    rollup: 42_180
+  }
+]
+
+const barrel = /\/effect\/(dist|src)\/index\.[jt]s$/
+
+describe.each(Object.keys(bundlers) as ReadonlyArray<keyof typeof bundlers>)("by %s", (name) => {
+  const bundle: Bundler = bundlers[name]
+
+  it.each(budgets)("$name has at most its budget of bytes", async (budget) => {
+    const size = await bundle(budget.code, budget.external)
+    console.log(`${name}, ${budget.name}: min ${size.min}, gzip ${size.gzip}`)
+    expect(size.gzip).toBeLessThanOrEqual(budget[name])
   })
 
-  it("holds no Schema, no Config and no socket where channels are strings", async () => {
+  it("a page whose channels are strings has no Schema, no Config and no socket", async () => {
     const { modules } = await bundle(both, [react])
+    expect(modules.length).toBeGreaterThan(20)
     expect(
       modules.filter((id) => /effect\/.*\/((Schema|Config)\w*\.\w+|socket\/.+)$/.test(id))
     ).toEqual([])
   })
 
-  it("fails when it reaches a Node module", async () => {
+  it("a bundle that reaches a Node module fails", async () => {
     await expect(bundle(`import "node:fs"`, [])).rejects.toThrow("imports node:fs in a browser")
+  })
+})
+
+describe("the imports of the README and the guides", () => {
+  /** Other bundlers drop what a page does not use of a barrel. */
+  const bundle = bundlers.esbuild
+
+  it("reach no barrel of effect", async () => {
+    const { read } = await bundle(page(guides), [react])
+    expect(read.filter((id) => barrel.test(id))).toEqual([])
+    expect(read.length).toBeGreaterThan(20)
+  })
+
+  it("are checked by a rule that finds a barrel, which costs more than 60 kB", async () => {
+    const small = await bundle(page(readme), [react])
+    const { gzip, read } = await bundle(
+      `${page(readme)}\nimport { Schema } from "effect"\nexport const Id = Schema.Int`,
+      [react]
+    )
+    expect(read.filter((id) => barrel.test(id))).toHaveLength(1)
+    expect(gzip).toBeGreaterThan(small.gzip + 60_000)
   })
 })

@@ -1,6 +1,6 @@
 // #region columns
-import { Schema } from "effect"
-import { Channel } from "effect-realtime"
+import * as Schema from "effect/Schema"
+import * as Channel from "effect-realtime/Channel"
 import * as PgType from "effect-realtime/pg-type"
 
 export const Payment = Schema.Struct({

@@ -2,7 +2,7 @@
  * The channels of the server and the page: defined once, imported by both.
  */
 import * as Schema from "effect/Schema"
-import { Channel } from "effect-realtime"
+import * as Channel from "effect-realtime/Channel"
 
 /** The statuses of an order, from first to last. */
 export const statuses = ["new", "packed", "shipped", "delivered"] as const

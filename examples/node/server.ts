@@ -1,6 +1,6 @@
 // #region node
-import { Schema } from "effect"
-import { Channel } from "effect-realtime"
+import * as Schema from "effect/Schema"
+import * as Channel from "effect-realtime/Channel"
 import { RealtimeServer } from "effect-realtime/node"
 import { createServer } from "node:http"
 

@@ -1,6 +1,7 @@
 // #region before
-import { Effect, Schema } from "effect"
-import { Channel } from "effect-realtime"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Channel from "effect-realtime/Channel"
 import { Order } from "../channels.ts"
 
 /** The deployed version. It ignores columns that it does not name. */

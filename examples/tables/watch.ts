@@ -1,6 +1,6 @@
 // #region watch
-import { Schema } from "effect"
-import { Channel } from "effect-realtime"
+import * as Schema from "effect/Schema"
+import * as Channel from "effect-realtime/Channel"
 import { PgInstaller } from "effect-realtime/server"
 import { DurableOrders } from "../channels.ts"
 
