@@ -41,7 +41,7 @@ import {
   patienceOf,
   type SourceRefused
 } from "./internal/link/databaseRefusal.ts"
-import { sqlState } from "./internal/link/sqlState.ts"
+import { isStandby } from "./internal/link/sqlState.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
 import * as Reconnecting from "./internal/reconnecting.ts"
 import * as Watched from "./internal/link/watched.ts"
@@ -307,7 +307,7 @@ export const make = (
     const hopeless = (failure: unknown, now: number): SourceRefused | undefined => {
       misses = failure instanceof ListenNotDelivered ? misses + 1 : 0
       const refusal = databaseRefusalOf(failure)
-      doubt.note(refusal?.code ?? (isStandby(failure) ? standby : undefined), now)
+      doubt.note(refusal?.code ?? (isStandby(failure) ? "standby" : undefined), now)
       const believed = doubt.believed(now)
       if (believed !== undefined && isStandby(failure)) return new NotPrimary()
       if (refusal !== undefined && believed !== undefined) {
@@ -455,11 +455,6 @@ const confirm = (listener: PgListener): void => {
   listener.live = true
   Deferred.doneUnsafe(listener.ready, Effect.void)
 }
-
-/** The code of PostgreSQL's answer to LISTEN and NOTIFY on a standby. */
-const standby = "25006"
-
-const isStandby = (failure: unknown): boolean => sqlState(failure) === standby
 
 /** Whether the start waits for the failure to repeat. */
 const inDoubt = (failure: unknown): boolean =>

@@ -22,6 +22,9 @@ export const sqlMessage = (error: unknown): string => {
 export const isMissing = (error: unknown): boolean =>
   ["3F000", "42P01", "42883", "42703"].includes(sqlState(error) ?? "")
 
+/** A standby rejected what only the primary does, also at the moment of its promotion. */
+export const isStandby = (error: unknown): boolean => sqlState(error) === "25006"
+
 /**
  * Whether the statement would fail the same way for ever because of its values: class 22 (data), 23
  * (constraints), 54 (nested too deep, too large).

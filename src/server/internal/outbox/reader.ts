@@ -40,7 +40,7 @@ import {
   databaseRefusalOf,
   NotPrimary
 } from "../link/databaseRefusal.ts"
-import { isMissing, sqlMessage } from "../link/sqlState.ts"
+import { isMissing, isStandby, sqlMessage } from "../link/sqlState.ts"
 import { batchesOfPage, type DurableGap, type Followers, Tail } from "./tail.ts"
 import * as Upkeep from "./upkeep.ts"
 import { SchemaName, wakeChannel } from "../sql/schemaName.ts"
@@ -121,7 +121,8 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
               () => new NotInstalled({ cause, schema })
             )
           )
-        )
+        ),
+        Effect.catchIf(isStandby, () => Effect.fail(new NotPrimary()))
       )
       const row = rows[0]
       const installed = Number(row?.["version"] ?? 0)
