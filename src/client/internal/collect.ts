@@ -72,6 +72,19 @@ export interface Collecting<in out S> {
 
 export type Collect = <S, A>(options: Options<S, A>) => Collecting<S>
 
+/** The running read: the position at its beginning or after the latest jump, and the events since then. */
+interface Reading<A> {
+  from: string | undefined
+  events: Array<Event<A>>
+  hasGap: boolean
+}
+
+/** The stream jumped to a position. */
+const restart = <A>(reading: Reading<A>, at: string) => {
+  reading.from = at
+  reading.events = []
+}
+
 /** At most so many reads by `load` begin in a minute. */
 const maxReads = 9
 /** So many of them begin at once, the others with the delay of a failure. */
@@ -126,8 +139,7 @@ export const make =
 
     /** A read must begin when the subscription is active. */
     let due = !isRead
-    /** The running read: the position at its beginning, and the events since then. */
-    let reading: { from: string | undefined; events: Array<Event<A>>; hasGap: boolean } | undefined
+    let reading: Reading<A> | undefined
     let giveUp: (() => void) | void
     /** Cancels the read that waits for its time. */
     let waiting: (() => void) | undefined
@@ -176,7 +188,7 @@ export const make =
     const read = (by: Read<S>, isMine: boolean) => {
       cancelWait()
       giveUp?.()
-      const mine = (reading = { from: cursor, events: [] as Array<Event<A>>, hasGap: false })
+      const mine: Reading<A> = (reading = { from: cursor, events: [], hasGap: false })
       giveUp = by(
         (state) => {
           if (reading !== mine) return
@@ -257,7 +269,11 @@ export const make =
     /** The subscription is active. */
     const arrive = (isGap: boolean) => {
       // The stream could not go back to the state: then it is better than no state, and worse than the old one.
-      if (next !== undefined && !(isGap && isRead)) replace(next.value)
+      if (next !== undefined && !(isGap && isRead)) {
+        replace(next.value)
+        // The stream left out what is between the old position and this one.
+        if (reading !== undefined) restart(reading, next.cursor)
+      }
       next = undefined
       // A read that failed while the link was away may succeed now.
       if (!active && waiting !== undefined) {
@@ -286,8 +302,7 @@ export const make =
             behind = due = true
             gap = event
             if (reading !== undefined) {
-              reading.from = event.cursor
-              reading.events = []
+              restart(reading, event.cursor)
               reading.hasGap = true
             }
             options.onGap?.(event)
