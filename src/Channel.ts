@@ -78,7 +78,7 @@ export interface Family<
 export type Definition = Any | AnyFamily
 
 /**
- * The payload type of a channel or a family.
+ * The payload type of a channel or a family; `unknown` for the name of a channel.
  *
  * @category models
  * @since 0.1.0
@@ -88,7 +88,9 @@ export type Payload<D> =
     ? A
     : D extends (param: never) => Channel<infer A, boolean, string>
       ? A
-      : never
+      : D extends string
+        ? unknown
+        : never
 
 /** Builds on first use, so that a definition costs nothing where it is only imported. */
 const once = <T>(build: () => T): (() => T) => {

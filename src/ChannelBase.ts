@@ -170,5 +170,5 @@ export const toJson = <A>(
  * @category constructors
  * @since 0.1.0
  */
-export const asChannel = <A>(channel: Channel<A> | string): Channel<A, true> =>
+export const asChannel = <A>(channel: Any | string): Channel<A, true> =>
   (typeof channel === "string" ? untyped(channel) : channel) as Channel<A, true>

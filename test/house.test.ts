@@ -143,8 +143,10 @@ const plainProse = [
   "bench",
   "src/*",
   "src/bin",
+  "src/client",
   "src/internal",
   "src/node",
+  "src/react",
   "src/server",
   "src/testing",
   "test"

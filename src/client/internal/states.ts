@@ -27,10 +27,10 @@ type Request<Frame = ClientFrame> = Frame extends { readonly id: number }
   ? Written<Omit<Frame, "id">>
   : never
 
-/** Asks the server, and is told its answer. */
+/** Asks the server, and receives its answer. */
 export type Ask = (frame: Request, onAnswer: (frame: ServerFrame) => void) => void
 
-/** What is to be done, and when; `Infinity`: never. What comes first is done first. */
+/** What is to be done, and when; `Infinity`: never. What is first is done first. */
 export type Times = ReadonlyArray<readonly [at: number, act: () => void]>
 
 export interface State {
