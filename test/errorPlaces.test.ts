@@ -83,6 +83,32 @@ const wrong: ReadonlyArray<Use> = [
     /^Type '\(list: List, order: Order\) => List' is not assignable/
   ],
 
+  [
+    "a `reduce` with a body that returns another value",
+    `useChannel(Orders, { initial: [] as List, «reduce»: (list, { n }) => { return n } })`,
+    /^Type '\(list: List, { n }: Order\) => number' is not assignable/
+  ],
+  [
+    "a `reduce` that is async",
+    `useChannel(Orders, { initial: [] as List, reduce: async (list, { n }) => «[...list, n]» })`,
+    /^Type 'Promise<number\[]>' is not assignable to type 'List'/
+  ],
+  [
+    "an `initial` of undefined",
+    `useChannel(Orders, { «initial»: undefined, load: fetchList, reduce: add })`,
+    /^Type 'undefined' is not assignable to type 'List \| Snapshot<List>'/
+  ],
+  [
+    "options without `initial`",
+    `useChannel(Orders, «{ load: fetchList, reduce: add }»)`,
+    /^Property 'initial' is missing/
+  ],
+  [
+    "options without `reduce`",
+    `useChannel(Orders, «{ initial: [] as List }»)`,
+    /^Property 'reduce' is missing/
+  ],
+
   // useLatest and usePublish
   [
     "an option of useLatest that does not exist",
@@ -120,7 +146,7 @@ const wrong: ReadonlyArray<Use> = [
   [
     "a wrong option of useWebSocket",
     `useWebSocket(Orders, () => {}, { «enabled»: "yes" })`,
-    /^Type 'string' is not assignable to type 'boolean'/
+    /^Type 'string' is not assignable to type 'boolean \| undefined'/
   ],
   [
     "a payload of another channel to sendNotification",
@@ -176,6 +202,12 @@ const wrong: ReadonlyArray<Use> = [
     /^Type 'number' is not assignable to type '\(gap: Gap\) => void'/
   ],
 
+  [
+    "a wrong `initial` in a function that gives the options",
+    `Collector.make(client, Orders, «() => ({ initial: "none", reduce: add })»)`,
+    /^Argument of type '\(\) => { initial: string;/
+  ],
+
   // the client of an Effect application
   [
     "a wrong `initial` of state",
@@ -188,9 +220,14 @@ const wrong: ReadonlyArray<Use> = [
     /^Type '\(list: List, text: string\) => List' is not assignable/
   ],
   [
+    "a wrong `load` of state",
+    `effects.state(Orders, { initial: [] as List, «load»: Effect.succeed("none"), reduce: add })`,
+    /^Type 'Effect<string, never, never>' is not assignable to type 'Effect<List \| Snapshot<List>,/
+  ],
+  [
     "a `load` of state that is a promise",
     `effects.state(Orders, { initial: [] as List, «load»: fetchList(), reduce: add })`,
-    /^Type 'Promise<List>' is not assignable to type 'Effect</
+    /^Type 'Promise<List>' is missing the following properties from type 'Effect</
   ],
   [
     "a name as the channel of state",
@@ -220,6 +257,26 @@ const right: ReadonlyArray<readonly [use: string, type: string]> = [
     `useChannel(either, { initial: [] as ReadonlyArray<unknown>, reduce: (all, one) => [...all, one] })`,
     `Collected<ReadonlyArray<unknown>>`
   ],
+  [
+    `useChannel(Orders, { initial: [], load: fetchList, reduce: (list, { n }) => [...list, n] })`,
+    `Collected<List>`
+  ],
+  [
+    `useChannel(Orders, { initial: [], load: async () => [1], reduce: (list, { n }) => [...list, n] })`,
+    `Collected<Array<number>>`
+  ],
+  [
+    `useChannel(Orders, { initial: [], load: async () => listSnapshot, reduce: (list, { n }) => [...list, n] })`,
+    `Collected<List>`
+  ],
+  [
+    `useChannel(Orders, { initial: undefined as Order | undefined, reduce: (_, order) => order })`,
+    `Collected<Order | undefined>`
+  ],
+  [
+    `useChannel(Orders, { initial: null, load: fetchList, reduce: (list: List | null, { n }) => [...list ?? [], n] })`,
+    `Collected<List | null>`
+  ],
   [`useLatest(Orders)`, `Collected<Order | undefined>`],
   [`useLatest("orders")`, `Collected<unknown>`],
   [
@@ -248,6 +305,7 @@ const preamble = `
 import { Channel, type RealtimeEvent } from "${root}/src/index.ts"
 import { Collector, type PlainClient, type RealtimeClient } from "${root}/src/client/index.ts"
 import { type ReadOnly, type Send, useChannel, useLatest, usePublish, useWebSocket } from "${root}/src/react/index.ts"
+import * as Effect from "${root}/node_modules/effect/dist/Effect.js"
 import * as Schema from "${root}/node_modules/effect/dist/Schema.js"
 
 interface Order { readonly n: number }
@@ -299,12 +357,12 @@ const reported: Array<Reported> = []
 const of = (index: number) => reported.filter(({ line }) => line === first + index)
 
 beforeAll(async () => {
-  Fs.writeFileSync(Path.join(directory, "uses.ts"), preamble + uses.join("\n"))
+  Fs.writeFileSync(Path.join(directory, "uses.mts"), preamble + uses.join("\n"))
   Fs.writeFileSync(
     Path.join(directory, "tsconfig.json"),
     JSON.stringify({
       extends: Path.join(root, "tsconfig.json"),
-      include: ["uses.ts"],
+      include: ["uses.mts"],
       compilerOptions: {
         allowImportingTsExtensions: true,
         rewriteRelativeImportExtensions: false,
@@ -323,7 +381,7 @@ beforeAll(async () => {
     ({ stdout }: { readonly stdout: string }) => stdout
   )
   for (const found of text.matchAll(/^(\S+)\((\d+),(\d+)\): error TS\d+: (.*)$/gm)) {
-    expect(found[1], found[0]).toMatch(/uses\.ts$/)
+    expect(found[1], found[0]).toMatch(/uses\.mts$/)
     reported.push({ line: Number(found[2]), column: Number(found[3]), message: found[4]! })
   }
 })
