@@ -253,9 +253,7 @@ export const make = (
     const Dialing = (shown: Shown) => {
       let socket: Platform.WebSocketLike
       try {
-        const url = Platform.resolveUrl(
-          typeof options.url === "function" ? options.url() : options.url
-        )
+        const url = Platform.resolveUrl(options.url)
         socket = new (options.webSocket ?? WebSocket)(url, [Protocol.subprotocol])
       } catch (error) {
         // An address that does not parse, or that this page may not open: trying again cannot help.
@@ -288,10 +286,9 @@ export const make = (
         socket.terminate?.()
         over(Reasons.lost, why)
       }
-      const dead = () => giveUp(Reasons.silent)
       const times = (): Times => [
         [idleAt, Idle],
-        [deadAt, dead]
+        [deadAt, () => giveUp(Reasons.silent)]
       ]
       const probe = (patience: number) => {
         const asked = probing || state.request === undefined
