@@ -83,16 +83,16 @@ describe("a Collector", () => {
   })
 
   it("retries a read after a gap that fails, and shows the old value as stale until then", async () => {
-    const { collected, server } = make()
-    const answers = [[1], undefined, undefined, [1, 2]]
-    const now = collected({
-      load: async () => answers.shift() ?? Promise.reject(new Error("502"))
-    })
+    const { collected, errors, server } = make()
+    const second = Promise.withResolvers<Values>()
+    const answers = [[1], second.promise, [1, 2]]
+    const now = collected({ load: () => answers.shift()! })
     await untilAsync(() => now() === "live 1")
     server.last.say({ type: "gap", channel: "numbers", reason: "source", cursor: "f:0" })
     await untilAsync(() => now() === "stale 1")
+    second.reject(new Error("502"))
     await untilAsync(() => now() === "live 1,2")
-    expect(answers).toEqual([])
+    expect(errors).toMatchObject([{ message: "502" }])
   })
 
   it("is stale with the limit as its error while the server rejects it for now, and goes on", async () => {
@@ -105,7 +105,7 @@ describe("a Collector", () => {
         code: "limit/subscriptions",
         message,
         retry: "later",
-        retryAfter: 50
+        retryAfter: 250
       } as const
       socket.say({ type: "error", id: frame.id, ...later })
     }
