@@ -100,10 +100,6 @@ describe("the client over a real socket", () => {
         xs(),
         Array.from({ length: 200 }, (_, n) => n + 1)
       )
-      console.log(
-        "batches",
-        batches.map(({ length }) => length)
-      )
       assert.isAtMost(batches.length, 4)
       yield* Database.execute(url, `${notify}(201, 201) n`)
       yield* until(() => xs().length === 201)
