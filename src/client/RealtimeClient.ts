@@ -20,7 +20,7 @@ import { type Event, Gap, type RealtimeEvent, type Snapshot } from "../RealtimeE
 import type { Options as ConnectionOptions, State as ConnectionState } from "./Connection.ts"
 import * as Cell from "./internal/cell.ts"
 import * as Collect from "./internal/collect.ts"
-import * as Connection from "./internal/connection.ts"
+import * as Connection from "./internal/machine.ts"
 import * as Inbox from "./internal/inbox.ts"
 import * as Publisher from "./internal/publisher.ts"
 import * as Subscriptions from "./internal/subscriptions.ts"

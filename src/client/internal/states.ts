@@ -9,7 +9,7 @@
  * Every state may become `Stopped`. A state on the way to a socket becomes `Idle` when nothing needs the
  * connection any more. `Waiting` becomes `Dialing` at once where no token must be fetched.
  *
- * Each state is entered by the function of `connection` that has its name. The function's variables are
+ * Each state is entered by the function of `machine` that has its name. The function's variables are
  * the state's data, and no other state can reach them.
  *
  * @since 0.1.0

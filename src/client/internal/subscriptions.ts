@@ -15,11 +15,11 @@
 import * as Result from "effect/Result"
 import type { Any, Channel } from "../../Channel.ts"
 import type { FrameOf, ServerFrame, WireEvent } from "../../Frame.ts"
-import { covers, readDurable, seenEvent } from "../../internal/cursor.ts"
+import { covers, readDurable, seenEvent } from "../../internal/cursorText.ts"
 import type { InvalidChannelName } from "../../RealtimeError.ts"
 import { type Event, Gap, type RealtimeEvent } from "../../RealtimeEvent.ts"
 import { type ConnectionStopped, Refused } from "../ClientError.ts"
-import type { Above, ChannelFrame, Connection, RefusalFields } from "./connection.ts"
+import type { Above, ChannelFrame, Connection, RefusalFields } from "./machine.ts"
 import type { Time } from "./time.ts"
 
 /**

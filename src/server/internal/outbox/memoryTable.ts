@@ -9,7 +9,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { randomBytes } from "node:crypto"
-import * as Cursor from "../../../internal/cursor.ts"
+import * as Cursor from "../../../internal/cursorText.ts"
 import { channelNameFault } from "../../../Protocol.ts"
 import { PayloadTooLarge } from "../../../RealtimeError.ts"
 import { SourceError } from "../../NotificationSource.ts"
