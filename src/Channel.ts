@@ -18,6 +18,7 @@ import {
   type Delivery,
   type Options
 } from "./ChannelBase.ts"
+import { errorText } from "./internal/errorText.ts"
 import { channelNameFault } from "./Protocol.ts"
 import { InvalidChannelName, InvalidPayload } from "./RealtimeError.ts"
 
@@ -103,7 +104,7 @@ const codecOf = <A, I>(schema: Schema.Codec<A, I>): Codec<A> => {
   const decoder = once(() => Schema.decodeUnknownResult(json(), { errors: "first" }))
   const encoder = once(() => Schema.encodeUnknownResult(json()))
   const invalid = (channel: string, direction: "decode" | "encode", error: unknown) => {
-    const issue = error instanceof Error ? error.message : String(error)
+    const issue = errorText(error)
     return new InvalidPayload({ channel, direction, issue })
   }
   /** A function of the schema that throws makes this one payload invalid. */
