@@ -12,12 +12,12 @@ import { asChannel } from "../ChannelBase.ts"
 import type { Gap, Snapshot } from "../RealtimeEvent.ts"
 import { ConnectionStopped } from "./ClientError.ts"
 import * as Cell from "./internal/cell.ts"
-import { type Collecting, type Shown, type Status, valueOf } from "./internal/collect.ts"
+import { type Collecting, type Shown, type Status, valueOf } from "./internal/joinedState.ts"
 import { attempt, inNextFrame, report } from "./internal/platform.ts"
 import type { PlainClient } from "./PlainClient.ts"
 import type { Readable } from "./Readable.ts"
 
-export type { Status } from "./internal/collect.ts"
+export type { Status } from "./internal/joinedState.ts"
 
 /**
  * A value made of events.

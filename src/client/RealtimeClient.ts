@@ -19,8 +19,8 @@ import type { Channel } from "../Channel.ts"
 import { type Event, Gap, type RealtimeEvent, type Snapshot } from "../RealtimeEvent.ts"
 import type { Options as ConnectionOptions, State as ConnectionState } from "./Connection.ts"
 import * as Cell from "./internal/cell.ts"
-import * as Collect from "./internal/collect.ts"
-import * as Connection from "./internal/machine.ts"
+import * as Collect from "./internal/joinedState.ts"
+import * as Connection from "./internal/connectionMachine.ts"
 import * as Inbox from "./internal/inbox.ts"
 import * as Publisher from "./internal/publisher.ts"
 import * as Subscriptions from "./internal/subscriptions.ts"
@@ -35,7 +35,7 @@ import {
 import type { Readable } from "./Readable.ts"
 
 export type { PublishError, PublishOptions } from "./internal/publisher.ts"
-export type { Status } from "./internal/collect.ts"
+export type { Status } from "./internal/joinedState.ts"
 export type { Listener, SubscribeError } from "./internal/subscriptions.ts"
 
 /**

@@ -11,7 +11,7 @@ import { useEffect, useInsertionEffect, useMemo, useRef, useSyncExternalStore } 
 import type { Any, Payload } from "../Channel.ts"
 import * as Collector from "../client/Collector.ts"
 import type * as Connection from "../client/Connection.ts"
-import { idle } from "../client/internal/machine.ts"
+import { idle } from "../client/internal/connectionMachine.ts"
 import { report } from "../client/internal/platform.ts"
 import type { BatchHandler, Handler, PlainClient } from "../client/PlainClient.ts"
 import type { SourceState } from "../Protocol.ts"

@@ -21,7 +21,7 @@ import { InvalidKey, Refused } from "../ClientError.ts"
 import type { Failure, Message, PublishQueue, Queued, QueueFull, Size } from "../PublishQueue.ts"
 import * as Cell from "./cell.ts"
 import type { Readable } from "../Readable.ts"
-import type { Above, Connection } from "./machine.ts"
+import type { Above, Connection } from "./connectionMachine.ts"
 import type { Time } from "./time.ts"
 
 /**

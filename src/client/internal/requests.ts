@@ -7,7 +7,7 @@
  * @since 0.1.0
  */
 import type { ServerFrame } from "../../Frame.ts"
-import type { Ask } from "./states.ts"
+import type { Ask } from "./connectionStates.ts"
 
 /** How long a request waits, and nothing is heard, before it is overdue, in milliseconds. */
 const patience = 2000

@@ -19,7 +19,7 @@ import { covers, readDurable, seenEvent } from "../../internal/cursorText.ts"
 import type { InvalidChannelName } from "../../RealtimeError.ts"
 import { type Event, Gap, type RealtimeEvent } from "../../RealtimeEvent.ts"
 import { type ConnectionStopped, Refused } from "../ClientError.ts"
-import type { Above, ChannelFrame, Connection, RefusalFields } from "./machine.ts"
+import type { Above, ChannelFrame, Connection, RefusalFields } from "./connectionMachine.ts"
 import type { Time } from "./time.ts"
 
 /**

@@ -5,7 +5,7 @@
  * frames in order, `down`. It says hello, answers pings, notices a dead link by absolute times and
  * reconnects as the close code says.
  *
- * It is a machine over the states of `states.ts`: each has a function with its name, whose variables are
+ * It is a machine over the states of `connectionStates.ts`: each has a function with its name, whose variables are
  * its data. `enter` is the one way from state to state and ends what the left one owns. `look` does what
  * the present state has to do by its times, whenever something may have changed. What arrives is handed
  * up at once, without a timer in between, because browsers hold back the timers of a hidden page.
@@ -34,7 +34,7 @@ import * as Cell from "./cell.ts"
 import * as Platform from "./platform.ts"
 import * as Reasons from "./reasons.ts"
 import * as Requests from "./requests.ts"
-import type { Ask, State, Times, Written } from "./states.ts"
+import type { Ask, State, Times, Written } from "./connectionStates.ts"
 import { millis, type Time } from "./time.ts"
 import * as Token from "./token.ts"
 
