@@ -37,21 +37,19 @@ export function Tally({ orders }: { readonly orders: RealtimeEvent.Snapshot<Read
   )
 }`
 
-const tallyPage = `import { readOrders } from "../../orders.ts"
-import { Tally } from "../Tally.tsx"
+const tallyPage = `import { Tally } from "../Tally.tsx"
 ${dynamic}
 export default async function Page() {
-  return <section id="rows"><Tally orders={await readOrders()} /></section>
+  return <section id="rows"><Tally orders={await globalThis.readOrders()} /></section>
 }`
 
 /** The late boundary reads at once, and waits for the test before it shows what it has read. */
 const streamedPage = `import { Suspense } from "react"
-import { readOrders } from "../../orders.ts"
 import { Tally } from "../Tally.tsx"
 ${dynamic}
-const Early = async () => <Tally orders={await readOrders()} />
+const Early = async () => <Tally orders={await globalThis.readOrders()} />
 const Late = async () => {
-  const orders = await readOrders()
+  const orders = await globalThis.readOrders()
   await fetch(process.env["GATE"]!)
   return <Tally orders={orders} />
 }
@@ -68,11 +66,10 @@ const plain = `"use client"
 import type { Order } from "../../channels.ts"
 ${list}`
 
-const plainPage = `import { readOrders } from "../../orders.ts"
-import { List } from "./List.tsx"
+const plainPage = `import { List } from "./List.tsx"
 ${dynamic}
 export default async function Page() {
-  const { value } = await readOrders()
+  const { value } = await globalThis.readOrders()
   return <List rows={value} />
 }`
 
@@ -92,11 +89,10 @@ export function Live({ orders }: { readonly orders: RealtimeEvent.Snapshot<Rows>
   return <div aria-busy={status !== "live"}><List rows={value} /></div>
 }`
 
-const untypedPage = `import { readOrders } from "../../orders.ts"
-import { Live } from "./Live.tsx"
+const untypedPage = `import { Live } from "./Live.tsx"
 ${dynamic}
 export default async function Page() {
-  return <Live orders={await readOrders()} />
+  return <Live orders={await globalThis.readOrders()} />
 }`
 
 export const pages: Readonly<Record<string, string>> = {

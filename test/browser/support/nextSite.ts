@@ -173,7 +173,7 @@ export const nextSite = (app: string, mode: "production" | "development") =>
       Effect.flatMap(({ status }) => (status === 200 ? Effect.void : Effect.fail(status))),
       Effect.retry(Schedule.spaced("200 millis")),
       Effect.timeoutOrElse({
-        duration: "60 seconds",
+        duration: "40 seconds",
         orElse: () => Effect.die(new Error(`Next.js did not answer:\n${log}`))
       })
     )
