@@ -166,9 +166,14 @@ export const nextSite = (app: string, mode: "production" | "development") =>
         }
         return child
       }),
-      (child) => Effect.promise(() => end(child))
+      (child) =>
+        Effect.promise(async () => {
+          await end(child)
+          console.log(`server.ts in ${mode}:\n${log}`)
+        })
     )
-    const site = `http://127.0.0.1:${port}`
+    // In development Next.js rejects another host than this.
+    const site = `http://localhost:${port}`
     yield* Effect.tryPromise(() => fetch(`${site}/plain`)).pipe(
       Effect.flatMap(({ status }) => (status === 200 ? Effect.void : Effect.fail(status))),
       Effect.retry(Schedule.spaced("200 millis")),
