@@ -33,7 +33,7 @@ const { devDependencies } = JSON.parse(readFileSync(join(root, "package.json"), 
 }
 const versions = (...names: ReadonlyArray<string>) =>
   names.map((name) => `${name}@${devDependencies[name]}`)
-export const nextVersion = "16.4.6"
+const nextVersion = "16.4.6"
 
 const tsconfig = {
   compilerOptions: {
