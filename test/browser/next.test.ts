@@ -24,7 +24,7 @@ const heard = "INSERT 4, UPDATE 2, DELETE 1"
 const changed = "Bob: packed, Cleo: new, Dora: new"
 
 /** Bytes that a page with our hooks loads more than the same page without, gzipped, at most. */
-const budgets = { "/": 100_000, "/untyped": 100_000 }
+const budgets = { "/": 95_000, "/untyped": 63_500 }
 
 describe.skipIf(!long || executablePath === undefined)("the Next.js example", () => {
   let browser: Browser
