@@ -9,7 +9,7 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import type { Channel } from "../Channel.ts"
+import type { Channel, Delivery } from "../Channel.ts"
 import { asChannel } from "../ChannelBase.ts"
 import type { SourceState } from "../Protocol.ts"
 import type { Event, Gap, RealtimeEvent } from "../RealtimeEvent.ts"
@@ -21,6 +21,7 @@ import type { Readable } from "./Readable.ts"
 import {
   make as makeClient,
   type Options,
+  type Published,
   type PublishOptions,
   type RealtimeClient,
   type SubscribeError,
@@ -81,10 +82,15 @@ export interface PlainClient {
   }
   /**
    * Resolves when the server said that it happened; rejects with a `PublishError`. Without a connection it
-   * waits in the queue, for 60 s (the option `queue.maxAge`), and happens once.
+   * waits in the queue, for 60 s (the option `queue.maxAge`), and happens once. On a volatile channel it
+   * resolves at once with `dropped` then, and never waits.
    */
   readonly publish: {
-    <A>(channel: Channel<A, true>, payload: NoInfer<A>, options?: PublishOptions): Promise<void>
+    <A, Kind extends Delivery = Delivery>(
+      channel: Channel<A, true, string, Kind>,
+      payload: NoInfer<A>,
+      options?: PublishOptions
+    ): Promise<Published<Kind>>
     (channel: string, payload: unknown, options?: PublishOptions): Promise<void>
   }
   /** What waits in the publish queue, on its way included. */
@@ -169,7 +175,9 @@ const from = (
     },
     last: <A>(channel: Channel<A> | string) => made()?.sync.last<A>(asChannel(channel)),
     publish: <A>(channel: Channel<A, true> | string, payload: A, options?: PublishOptions) =>
-      Effect.runPromise(client().publish<A>(asChannel(channel), payload as NoInfer<A>, options)),
+      Effect.runPromise(
+        client().publish<A>(asChannel(channel), payload as NoInfer<A>, options)
+      ) as Promise<never>,
     queue: readable(() => sync().queue),
     connection: readable(() => sync().connection),
     source: readable(() => sync().source),

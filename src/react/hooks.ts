@@ -8,7 +8,7 @@
  * @since 0.1.0
  */
 import { useEffect, useInsertionEffect, useMemo, useRef, useSyncExternalStore } from "react"
-import type { Channel } from "../Channel.ts"
+import type { Channel, Delivery } from "../Channel.ts"
 import * as Collector from "../client/Collector.ts"
 import type * as Connection from "../client/Connection.ts"
 import { idle } from "../client/internal/connection.ts"
@@ -102,11 +102,11 @@ export interface WebSocketHandle<out SendNotification> {
  * @since 0.1.0
  */
 export const useWebSocket: {
-  <A, Publish extends boolean>(
-    channel: Channel<A, Publish>,
+  <A, Publish extends boolean, Kind extends Delivery = Delivery>(
+    channel: Channel<A, Publish, string, Kind>,
     handler: Handler<A>,
     options?: WebSocketOptions
-  ): WebSocketHandle<[Publish] extends [true] ? Send<A> : ReadOnly>
+  ): WebSocketHandle<[Publish] extends [true] ? Send<A, Kind> : ReadOnly>
   (
     channel: string,
     handler: Handler<unknown>,
@@ -130,7 +130,7 @@ export const useWebSocket: {
         }
       )
     },
-    send: sending<A>(client, channel, (error) => latest.current.onError?.(error))
+    send: sending(client, channel, (error) => latest.current.onError?.(error))
   }))
   useEffect(() => (enabled ? listen() : undefined), [listen, enabled])
   return { sendNotification: send as never, connection }

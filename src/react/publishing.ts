@@ -5,20 +5,24 @@
  * @since 0.1.0
  */
 import { useMemo } from "react"
-import type { Channel } from "../Channel.ts"
+import type { Channel, Delivery } from "../Channel.ts"
 import type { Size } from "../client/PublishQueue.ts"
-import type { PublishOptions } from "../client/RealtimeClient.ts"
+import type { Published, PublishOptions } from "../client/RealtimeClient.ts"
 import { useClient, useLatestRef, useReadable } from "./internal/client.ts"
 import { sending } from "./internal/sending.ts"
 
 /**
  * Sends a payload to the hook's channel. The promise resolves when the server said that it happened
- * and rejects with a `PublishError`; ignoring it is fine, also when it rejects.
+ * and rejects with a `PublishError`; ignoring it is fine, also when it rejects. On a volatile channel it
+ * resolves with `published` or `dropped`.
  *
  * @category models
  * @since 0.1.0
  */
-export type Send<in A> = (payload: A, options?: PublishOptions) => Promise<void>
+export type Send<in A, Kind extends Delivery = Delivery> = (
+  payload: A,
+  options?: PublishOptions
+) => Promise<Published<Kind>>
 
 /**
  * Options of `usePublish`.
@@ -34,8 +38,8 @@ export interface PublishHookOptions {
 /**
  * Sends to a channel and does not listen to it. The same function in every render, for one channel.
  *
- * Without a connection a payload waits in the queue, for 60 s at most, and happens once. A channel given as
- * a string takes any JSON.
+ * Without a connection a payload waits in the queue, for 60 s at most, and happens once; on a volatile
+ * channel it is dropped. A channel given as a string takes any JSON.
  *
  * **Example** (Sending a message)
  *
@@ -48,14 +52,20 @@ export interface PublishHookOptions {
  * @since 0.1.0
  */
 export const usePublish: {
-  <A>(channel: Channel<A, true>, options?: PublishHookOptions): Send<A>
+  <A, Kind extends Delivery = Delivery>(
+    channel: Channel<A, true, string, Kind>,
+    options?: PublishHookOptions
+  ): Send<A, Kind>
   (channel: string, options?: PublishHookOptions): Send<unknown>
-} = <A>(channel: Channel<A, true> | string, options?: PublishHookOptions): Send<A> => {
+} = <A, Kind extends Delivery>(
+  channel: Channel<A, true, string, Kind> | string,
+  options?: PublishHookOptions
+): Send<A, Kind> => {
   const client = useClient()
   const latest = useLatestRef(options)
   const name = typeof channel === "string" ? channel : channel.name
   return useMemo(
-    () => sending<A>(client, channel, (error) => latest.current?.onError?.(error)),
+    () => sending<A, Kind>(client, channel, (error) => latest.current?.onError?.(error)),
     // oxlint-disable-next-line react-hooks/exhaustive-deps -- only another name is another channel
     [client, name]
   )
