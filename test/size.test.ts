@@ -43,7 +43,8 @@ const guides = [
   "columns/columns.ts",
   "react/App.tsx",
   "react/OrderList.tsx",
-  "schema/versions.ts"
+  "schema/versions.ts",
+  "volatile/Composer.tsx"
 ]
 const page = (paths: ReadonlyArray<string>) =>
   paths
