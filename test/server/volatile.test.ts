@@ -323,6 +323,43 @@ describe("authorize for volatile publishes", () => {
   })
 })
 
+describe("A subscription that is decided about again before it begins", () => {
+  it.effect("receives nothing until then, and nothing at all if authorize rejects it", () => {
+    const first = Latch.makeUnsafe()
+    const second = Latch.makeUnsafe()
+    let asked = 0
+    return Effect.gen(function* () {
+      const door = yield* TestDoor
+      const ann = yield* visit({ token: "ann" })
+      ann.send({ type: "subscribe", id: 1, channel: "pointers" })
+      yield* settle
+      yield* Effect.forkChild(door.reauthorize("ann"), { startImmediately: true })
+      first.openUnsafe()
+      yield* settle
+      expect(asked).toBe(2)
+      yield* Realtime.publish(Pointers, { user: "bob", x: 1 })
+      yield* settle
+      expect(ann.frames.map(({ type }) => type)).toEqual(["welcome"])
+      second.openUnsafe()
+      yield* settle
+      expect(ann.answer(1)).toMatchObject({ code: "channel/forbidden" })
+      yield* Realtime.publish(Pointers, { user: "bob", x: 2 })
+      yield* settle
+      expect(ann.of("events")).toEqual([])
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(
+        layerDoor({
+          channels: [Pointers],
+          authenticate: ({ token }) => Effect.succeed({ identity: token! }),
+          authorize: () =>
+            ++asked === 1 ? Effect.as(first.await, true) : Effect.as(second.await, false)
+        })
+      )
+    )
+  })
+})
+
 describe("A socket that is busy", () => {
   it.effect("receives the newest event of each key when it reads again, and no gap", () =>
     withDoor(
@@ -515,14 +552,14 @@ describe("The law of volatile channels", () => {
               const published = new Map<string, number>()
               for (let x = 0; x < 150; x++) {
                 const user = `user ${int(5)}`
-                if (chance(0.5)) {
+                if (chance(0.7)) {
                   published.set(user, x)
                   publish(pick(publishers), { user, x })
                 } else {
                   const reader = pick(readers)
-                  const what = int(4)
-                  if (what < 2) reader.reading = false
-                  else if (what === 2) reader.read()
+                  const what = int(6)
+                  if (what < 4) reader.reading = false
+                  else if (what === 4) reader.read()
                   else reader.sip()
                 }
                 if (chance(0.6)) yield* settle
@@ -540,7 +577,9 @@ describe("The law of volatile channels", () => {
                 expect(last, hint).toEqual(published)
                 expect([reader.of("gap"), reader.closeCode], hint).toEqual([[], undefined])
               }
-            })
+            }),
+            // Room for every key once, and not for every event.
+            { limits: { maxMailboxBytes: 2000 } }
           )
         }
       })
