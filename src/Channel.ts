@@ -270,13 +270,10 @@ export const QueryResult = <A, I>(data: Schema.Codec<A, I>) =>
  * @category known channels
  * @since 0.1.0
  */
-export const queryResults = <A, I, const Kind extends OfDatabase = "live">(
+export const queryResults = <A, I, const Kind extends Exclude<Delivery, "volatile"> = "live">(
   data: Schema.Codec<A, I>,
   options?: Pick<FamilyOptions<false, Kind>, "delivery" | "except">
 ) => family("query_results_", Suffix, QueryResult(data), options)
-
-/** What a trigger, or the node that runs a query, may write: no volatile events. */
-type OfDatabase = Exclude<Delivery, "volatile">
 
 const Operation = /* @__PURE__ */ Schema.Literals(["INSERT", "UPDATE", "DELETE"])
 const Key = /* @__PURE__ */ Schema.Record(Schema.String, Schema.Unknown)
@@ -331,7 +328,7 @@ export const tableUpdates = <
   A,
   I,
   const Name extends string = `table_updates_${Table}`,
-  const Kind extends OfDatabase = "live"
+  const Kind extends Exclude<Delivery, "volatile"> = "live"
 >(
   table: Table,
   row: Schema.Codec<A, I>,

@@ -52,7 +52,10 @@ export interface ListenOptions {
    * error; nothing for `ConnectionStopped`, which the client's own `onError` tells once.
    */
   readonly onError?: ((error: SubscribeError | unknown) => void) | undefined
-  /** The subscription is active, or moved without events: all that is committed from here on comes. */
+  /**
+   * The subscription is active, or moved without events: all that is committed from here on comes. A
+   * volatile channel has the empty cursor.
+   */
   readonly onCursor?: ((cursor: string) => void) | undefined
   /**
    * The subscription is not active now: the link is away, or the server rejected the channel for now
