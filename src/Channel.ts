@@ -136,7 +136,14 @@ const codecOf = <A, I>(schema: Schema.Codec<A, I>): Codec<A> => {
  * **Example** (Defining a channel that clients may publish to)
  *
  * ```ts
- * const Moves = Channel.make("pointer_moves", Schema.Struct({ x: Schema.Finite, y: Schema.Finite }), { publish: true })
+ * const Notes = Channel.make("notes", Schema.Struct({ text: Schema.String }), { publish: true })
+ * ```
+ *
+ * **Example** (Defining a channel of pointers, which never reach the database)
+ *
+ * ```ts
+ * const Pointer = Schema.Struct({ user: Schema.String, x: Schema.Finite, y: Schema.Finite })
+ * const Pointers = Channel.make("pointers", Pointer, { delivery: "volatile", publish: true, latestBy: "user" })
  * ```
  *
  * @category constructors
@@ -151,7 +158,7 @@ export const make = <
 >(
   name: Name,
   payload: Schema.Codec<A, I>,
-  options?: Options<Publish, Kind>
+  options?: Options<Publish, Kind, Extract<keyof I, string>>
 ): Channel<A, Publish, Name, Kind> => {
   const channel = construct(name, codecOf(payload), options)
   if (channel.fault !== undefined) throw channel.fault
@@ -166,8 +173,9 @@ export const make = <
  */
 export interface FamilyOptions<
   Publish extends boolean,
-  Kind extends Delivery = Delivery
-> extends Options<Publish, Kind> {
+  Kind extends Delivery = Delivery,
+  Field extends string = never
+> extends Options<Publish, Kind, Field> {
   /**
    * What a parameter may not begin with, default nothing. Such names belong to another family. A server
    * does not start when two of its families match one name.
@@ -197,7 +205,7 @@ export const family = <
   prefix: Prefix,
   param: Schema.Codec<Param, string>,
   payload: Schema.Codec<A, I>,
-  options?: FamilyOptions<Publish, Kind>
+  options?: FamilyOptions<Publish, Kind, Extract<keyof I, string>>
 ): Family<Param, A, Publish, Prefix, Kind> => {
   const reason = channelNameFault(`${prefix}x`)
   if (reason !== undefined) throw new InvalidChannelName({ channel: prefix, reason })
@@ -265,7 +273,7 @@ export const QueryResult = <A, I>(data: Schema.Codec<A, I>) =>
  * @category known channels
  * @since 0.1.0
  */
-export const queryResults = <A, I, const Kind extends Delivery = "live">(
+export const queryResults = <A, I, const Kind extends Exclude<Delivery, "volatile"> = "live">(
   data: Schema.Codec<A, I>,
   options?: Pick<FamilyOptions<false, Kind>, "delivery" | "except">
 ) => family("query_results_", Suffix, QueryResult(data), options)
@@ -323,7 +331,7 @@ export const tableUpdates = <
   A,
   I,
   const Name extends string = `table_updates_${Table}`,
-  const Kind extends Delivery = "live"
+  const Kind extends Exclude<Delivery, "volatile"> = "live"
 >(
   table: Table,
   row: Schema.Codec<A, I>,

@@ -16,11 +16,13 @@ import { InvalidChannelName, InvalidPayload } from "./RealtimeError.ts"
  * `live` uses NOTIFY: at most once, and the node remembers the last events for a short time. `durable`
  * uses a table, the outbox: a reader can resume for the retention time, and receives each event exactly
  * once per position. It needs the database objects of `PgInstaller` and an `OutboxReader` on the node.
+ * `volatile` uses no database: for pointers and typing. Nothing is remembered, and a subscriber that is
+ * busy receives the newest event of each key (`latestBy`).
  *
  * @category models
  * @since 0.1.0
  */
-export type Delivery = "live" | "durable"
+export type Delivery = "live" | "durable" | "volatile"
 
 /**
  * Options of `make` and `family`.
@@ -28,11 +30,21 @@ export type Delivery = "live" | "durable"
  * @category models
  * @since 0.1.0
  */
-export interface Options<Publish extends boolean, Kind extends Delivery = Delivery> {
+export interface Options<
+  Publish extends boolean,
+  Kind extends Delivery = Delivery,
+  Field extends string = never
+> {
   /** Whether clients may publish here (still subject to `authorize`), default `false`. */
   readonly publish?: Publish | undefined
   /** How events travel, default `live`. */
   readonly delivery?: Kind | undefined
+  /**
+   * For `delivery: "volatile"`: a field of the payload's JSON. Of the events with the same value there, a
+   * subscriber that is busy receives only the newest. Default: of the events of the same publisher, which
+   * is the session of a client.
+   */
+  readonly latestBy?: ([Kind] extends ["volatile"] ? Field : never) | undefined
 }
 
 /**
@@ -49,6 +61,8 @@ export interface Any {
   readonly delivery: Delivery
   /** Whether clients may publish here. */
   readonly publish: boolean
+  /** The field whose newest event per value counts, on a volatile channel; `undefined`: per publisher. */
+  readonly latestBy: string | undefined
   /** Set when the name, or the parameter it was made from, does not fit. Every use then fails with it. */
   readonly fault: InvalidChannelName | undefined
   /**
@@ -110,7 +124,7 @@ export const construct = <
 >(
   name: Name,
   codec: Codec<A>,
-  options: Options<Publish, Kind> | undefined,
+  options: Options<Publish, Kind, string> | undefined,
   fault?: InvalidChannelName
 ): Channel<A, Publish, Name, Kind> => {
   const reason = channelNameFault(name)
@@ -119,6 +133,7 @@ export const construct = <
     name,
     delivery: options?.delivery ?? ("live" as Kind),
     publish: (options?.publish ?? false) as Publish,
+    latestBy: options?.latestBy,
     fault:
       fault ??
       (reason === undefined ? undefined : new InvalidChannelName({ channel: name, reason })),

@@ -50,7 +50,8 @@ export type ClientFrame =
       readonly channel: string
       /** After so many milliseconds the server drops it. */
       readonly within?: number
-      readonly key: string
+      /** Makes a retry safe. Required except on volatile channels. */
+      readonly key?: string
       readonly data: unknown
     }
   | { readonly type: "authenticate"; readonly id: number; readonly token: string }
@@ -88,6 +89,7 @@ export type ServerFrame =
         readonly subscriptions: number
         readonly frameBytes: number
         readonly publishPerSecond: number
+        readonly volatilePerSecond: number
       }
     }
   | {
@@ -95,7 +97,8 @@ export type ServerFrame =
       readonly id: number
       readonly channel: string
       readonly state: JoinState
-      readonly cursor: string
+      /** Absent on volatile channels, which have no positions. */
+      readonly cursor?: string
     }
   | { readonly type: "unsubscribed"; readonly id: number; readonly channel: string }
   | { readonly type: "published"; readonly id: number }
@@ -103,7 +106,8 @@ export type ServerFrame =
   | {
       readonly type: "events"
       readonly channel: string
-      readonly cursor: string
+      /** Absent on volatile channels. */
+      readonly cursor?: string
       readonly events: ReadonlyArray<WireEvent>
     }
   | { readonly type: "cursor"; readonly channel: string; readonly cursor: string }
@@ -219,20 +223,21 @@ const key: Read<string> = (value) =>
     : wrong
 
 const optionalCount = /* @__PURE__ */ optional(count)
+const optionalString = /* @__PURE__ */ optional(string)
 
 const clientFields: Table<ClientFrame> = {
   hello: {
     version: count,
-    token: /* @__PURE__ */ optional(string),
+    token: optionalString,
     client: /* @__PURE__ */ optional(/* @__PURE__ */ record({ name: string, version: string }))
   },
-  subscribe: { id: count, channel: string, cursor: /* @__PURE__ */ optional(string) },
+  subscribe: { id: count, channel: string, cursor: optionalString },
   unsubscribe: { id: count, channel: string },
   publish: {
     id: count,
     channel: string,
     within: optionalCount,
-    key,
+    key: /* @__PURE__ */ optional(key),
     // Any JSON. The channel's codec checks it.
     data: (value) => value ?? (value === null ? null : wrong)
   },
@@ -253,19 +258,20 @@ const serverFields: Table<ServerFrame> = {
     limits: /* @__PURE__ */ record({
       subscriptions: count,
       frameBytes: count,
-      publishPerSecond: count
+      publishPerSecond: count,
+      volatilePerSecond: count
     })
   },
   subscribed: {
     id: count,
     channel: string,
     state: /* @__PURE__ */ word(joinStates),
-    cursor: string
+    cursor: optionalString
   },
   unsubscribed: { id: count, channel: string },
   published: { id: count },
   authenticated: { id: count, expires: optionalCount },
-  events: { channel: string, cursor: string, events: wireEvents },
+  events: { channel: string, cursor: optionalString, events: wireEvents },
   cursor: { channel: string, cursor: string },
   gap: {
     channel: string,

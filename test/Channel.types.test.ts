@@ -23,7 +23,7 @@ const Report = Channel.queryResults(Schema.Array(Move))
 const Orders = Channel.tableUpdates("orders", Move)
 
 /** The client's functions, without a client behind them. */
-const publish: RealtimeClient.RealtimeClient["Service"]["publish"] = () => Effect.void
+const publish: RealtimeClient.RealtimeClient["Service"]["publish"] = () => Effect.never
 const events: RealtimeClient.RealtimeClient["Service"]["events"] = () => Stream.never
 const subscribe: RealtimeClient.RealtimeClient["Service"]["subscribe"] = () => Stream.never
 
@@ -49,6 +49,39 @@ describe("a definition", () => {
     expectTypeOf(Channel.tableUpdates("orders", Move).delivery).toEqualTypeOf<"live">()
     const either = Channel.make("a", Move, { delivery: "live" as Channel.Delivery })
     expectTypeOf(either.delivery).toEqualTypeOf<Channel.Delivery>()
+  })
+
+  it("types a volatile delivery, with a field of its JSON that the newest counts by", () => {
+    const pointer = { delivery: "volatile", publish: true, latestBy: "x" } as const
+    const Pointers = Channel.make("pointers", Move, pointer)
+    expectTypeOf(Pointers).toEqualTypeOf<Channel.Channel<Move, true, "pointers", "volatile">>()
+    expectTypeOf(
+      Channel.family("pointers_", Schema.String, Move, pointer)("a").delivery
+    ).toEqualTypeOf<"volatile">()
+    const Renamed = Move.pipe(Schema.encodeKeys({ at: "time" }))
+    expectTypeOf(() => {
+      Channel.make("a", Renamed, { delivery: "volatile", latestBy: "time" })
+      // @ts-expect-error: the name in the JSON is another one
+      Channel.make("a", Renamed, { delivery: "volatile", latestBy: "at" })
+      // @ts-expect-error: the payload has no such field
+      Channel.make("a", Move, { delivery: "volatile", latestBy: "y" })
+      // @ts-expect-error: a live channel delivers every event
+      Channel.make("a", Move, { latestBy: "x" })
+      // @ts-expect-error: a durable channel delivers every event
+      Channel.make("a", Move, { delivery: "durable", latestBy: "x" })
+      // @ts-expect-error: a trigger writes no volatile events
+      Channel.tableUpdates("orders", Move, { delivery: "volatile" })
+      // @ts-expect-error: the payload has no such field
+      Channel.family("a_", Schema.String, Move, { delivery: "volatile", latestBy: "y" })
+    }).toBeFunction()
+  })
+
+  it("types what a publish gives: on a volatile channel whether it was dropped", () => {
+    const Pointers = Channel.make("pointers", Move, { delivery: "volatile", publish: true })
+    const given = publish(Pointers, move)
+    expectTypeOf<Effect.Success<typeof given>>().toEqualTypeOf<"published" | "dropped">()
+    const others = publish(Moves, move)
+    expectTypeOf<Effect.Success<typeof others>>().toEqualTypeOf<void>()
   })
 
   it("exposes its payload type", () => {

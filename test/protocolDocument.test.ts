@@ -86,6 +86,12 @@ const Orders = Channel.make("orders", Schema.Struct({ id: Schema.Int, status: Sc
   delivery: "durable"
 })
 
+const Pointers = Channel.make("pointers", Schema.Struct({ user: Schema.String, x: Schema.Int }), {
+  delivery: "volatile",
+  publish: true,
+  latestBy: "user"
+})
+
 /** A server for the transcript, and the function that starts its close. */
 const server = Effect.gen(function* () {
   const { url } = yield* installedDatabase
@@ -94,7 +100,7 @@ const server = Effect.gen(function* () {
     Effect.sync(
       () =>
         new RealtimeServer(http, url, {
-          channels: [Notices, Orders],
+          channels: [Notices, Orders, Pointers],
           authenticate: ({ token }) => {
             if (token === undefined) throw new AuthRefused({ code: "auth/required" })
             return { identity: token, expires: new Date(Date.now() + 3_600_000) }

@@ -32,7 +32,12 @@ const realtime: Wire = {
   answer: (text) => {
     const frame = JSON.parse(text) as ClientFrame
     if (frame.type === "hello") {
-      const limits = { subscriptions: 100, frameBytes: 65_536, publishPerSecond: 20 }
+      const limits = {
+        subscriptions: 100,
+        frameBytes: 65_536,
+        publishPerSecond: 20,
+        volatilePerSecond: 60
+      }
       const welcome = { type: "welcome", version: 1, session: "s" } as const
       return encode({ ...welcome, ping: never, slack: never, limits })
     }

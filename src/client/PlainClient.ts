@@ -10,7 +10,7 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import type { Any, Payload } from "../Channel.ts"
+import type { Any, Delivery, Payload } from "../Channel.ts"
 import { asChannel } from "../ChannelBase.ts"
 import type { SourceState } from "../Protocol.ts"
 import type { Event, Gap, RealtimeEvent } from "../RealtimeEvent.ts"
@@ -22,6 +22,7 @@ import type { Readable } from "./Readable.ts"
 import {
   make as makeClient,
   type Options,
+  type Published,
   type PublishOptions,
   type RealtimeClient,
   type SubscribeError,
@@ -66,7 +67,10 @@ export interface ListenOptions<in A = unknown> {
    * error; nothing for `ConnectionStopped`, which the client's own `onError` tells once.
    */
   readonly onError?: ((error: SubscribeError | unknown) => void) | undefined
-  /** The subscription is active, or moved without events: the client receives all that commits from here on. */
+  /**
+   * The subscription is active, or moved without events: the client receives all that commits from here
+   * on. A volatile channel has the empty cursor.
+   */
   readonly onCursor?: ((cursor: string) => void) | undefined
   /**
    * The subscription is not active now: the link is away, or the server rejected the channel for now
@@ -76,6 +80,17 @@ export interface ListenOptions<in A = unknown> {
   /** The position to go on from, see `RealtimeClient.EventsOptions`. */
   readonly from?: string | undefined
 }
+
+/**
+ * What a publish gives, by the type of its channel: `published` or `dropped` on a volatile channel, nothing on
+ * others.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type PublishedTo<C> = C extends { readonly delivery: infer Kind extends Delivery }
+  ? Published<Kind>
+  : void
 
 /**
  * A client without Effect: callbacks and promises over one connection. Make one with `createRealtimeClient`.
@@ -94,13 +109,14 @@ export interface PlainClient {
   readonly last: <C extends Any | string>(channel: C) => Event<Payload<C>> | undefined
   /**
    * Resolves when the server said that it happened; rejects with a `PublishError`. Without a connection it
-   * waits in the queue, for 60 s (the option `queue.maxAge`), and happens once.
+   * waits in the queue, for 60 s (the option `queue.maxAge`), and happens once. On a volatile channel it
+   * resolves at once with `dropped` then, and never waits.
    */
   readonly publish: <C extends (Any & { readonly publish: true }) | string>(
     channel: C,
     payload: Payload<C>,
     options?: PublishOptions
-  ) => Promise<void>
+  ) => Promise<PublishedTo<C>>
   /** What waits in the publish queue, on its way included. */
   readonly queue: Readable<Size>
   readonly connection: Readable<ConnectionState>
@@ -201,7 +217,7 @@ const from = (
     },
     last: <C extends Any | string>(channel: C) => made()?.sync.last(asChannel<Payload<C>>(channel)),
     publish: (channel, payload, options) =>
-      Effect.runPromise(client().publish(asChannel(channel), payload, options)),
+      Effect.runPromise(client().publish(asChannel(channel), payload, options)) as Promise<never>,
     queue: readable(() => sync().queue),
     connection: readable(() => sync().connection),
     source: readable(() => sync().source),

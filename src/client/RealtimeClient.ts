@@ -15,7 +15,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { Channel } from "../Channel.ts"
+import type { Channel, Delivery } from "../Channel.ts"
 import { type Event, Gap, type RealtimeEvent, type Snapshot } from "../RealtimeEvent.ts"
 import type { Options as ConnectionOptions, State as ConnectionState } from "./Connection.ts"
 import * as Cell from "./internal/cell.ts"
@@ -26,6 +26,7 @@ import * as Publisher from "./internal/publisher.ts"
 import * as Subscriptions from "./internal/subscriptions.ts"
 import type { SourceState } from "../Protocol.ts"
 import * as Time from "./internal/time.ts"
+import * as Volatile from "./internal/volatile.ts"
 import {
   layer as queueLayer,
   type Options as QueueOptions,
@@ -34,7 +35,8 @@ import {
 } from "./PublishQueue.ts"
 import type { Readable } from "./Readable.ts"
 
-export type { PublishError, PublishOptions } from "./internal/publisher.ts"
+export type { PublishError, Published, PublishOptions } from "./internal/publisher.ts"
+export type { VolatileOutcome } from "./internal/volatile.ts"
 export type { Status } from "./internal/joinedState.ts"
 export type { Listener, SubscribeError } from "./internal/subscriptions.ts"
 
@@ -52,7 +54,8 @@ export interface Options extends ConnectionOptions {
   readonly ackTimeout?: Duration.Input | undefined
   /**
    * Backlog of one Stream, default 16,384 events. When its consumer is further behind, the backlog
-   * is dropped, the Stream gets a `Gap` with reason `slow`, and goes on.
+   * is dropped, the Stream gets a `Gap` with reason `slow`, and goes on. On a volatile channel there is
+   * no `Gap`.
    */
   readonly maxStreamBuffer?: number | undefined
   /** Bounds of the publish queue; see `PublishQueue.Options`. */
@@ -188,12 +191,16 @@ export class RealtimeClient extends Context.Service<
      * key when the answer was lost, so it has one effect. It fails with `Expired` when it has waited for
      * 60 s (the option `queue.maxAge`), and the server does nothing of it afterwards. Messages leave in
      * order; one that the server asked to send later may be overtaken by those already on their way.
+     *
+     * On a volatile channel nothing waits and nothing is sent later: it succeeds with `dropped` when the
+     * link is away, when a newer payload of the same key (`latestBy`) takes its place before the server's
+     * rate allows to send it, or when the server drops it; else with `published`.
      */
-    readonly publish: <A>(
-      channel: Channel<A, true>,
+    readonly publish: <A, Kind extends Delivery = Delivery>(
+      channel: Channel<A, true, string, Kind>,
       payload: NoInfer<A>,
       options?: Publisher.PublishOptions
-    ) => Effect.Effect<void, Publisher.PublishError>
+    ) => Effect.Effect<Publisher.Published<Kind>, Publisher.PublishError>
     /** The state of the socket now, then each change. */
     readonly connection: Stream.Stream<ConnectionState>
     /** Whether the server hears its database now, then each change. */
@@ -229,8 +236,10 @@ export const make = (
     const connection = yield* Connection.make(options, time, () => wings, byDefault)
     const subscriptions = Subscriptions.make(connection, time)
     const ackMillis = Time.millis(options.ackTimeout ?? Defaults.ackTimeout)
-    const publisher = Publisher.make(connection, time, queue, ackMillis)
-    wings = [subscriptions, publisher]
+    const volatile = Volatile.make(connection, time)
+    const publisher = Publisher.make(connection, time, queue, ackMillis, volatile)
+    // Volatile first, so that a listener may publish as soon as the link is open.
+    wings = [volatile, subscriptions, publisher]
     connection.look()
 
     const events: RealtimeClient["Service"]["events"] = <A>(
@@ -244,9 +253,13 @@ export const make = (
             onEvents: (batch) => {
               if (inbox.size() + batch.length <= capacity) return inbox.push(batch)
               inbox.clear()
-              // The last one of a batch always carries a position.
-              const cursor = batch.at(-1)!.cursor!
-              inbox.push([new Gap({ channel: channel.name, reason: "slow", cursor })])
+              const { cursor } = batch.at(-1)!
+              // Only a volatile channel has no positions, and no gaps: its backlog is out of date.
+              inbox.push(
+                cursor === undefined
+                  ? batch
+                  : [new Gap({ channel: channel.name, reason: "slow", cursor })]
+              )
             },
             onEnd: inbox.fail
           },

@@ -48,10 +48,14 @@ export const limits = {
   subscribeRate: { perSecond: 50, burst: 100 },
   /** Requests. */
   publishRate: { perSecond: 20, burst: 50 },
+  /** Requests. */
+  volatileRate: { perSecond: 60, burst: 120 },
   helloTimeout: 10_000,
   pingInterval: 25_000,
   pingTimeout: 10_000,
   maxMailboxBytes: 1024 * 1024,
+  /** Events. */
+  maxVolatileKeys: 1000,
   blockedTimeout: 30_000,
   /** Subscriptions. */
   maxSubscriptions: 100,

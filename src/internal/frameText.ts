@@ -17,13 +17,13 @@ export const encodeEvent = (id: string, at: string, json: string, tx?: string): 
     ? `{"id":"${id}","at":"${at}","data":${json}}`
     : `{"id":"${id}","at":"${at}","data":${json},"tx":"${tx}"}`
 
-/** The text of an `events` frame around events that are text already. */
+/** The text of an `events` frame around events that are text already. An empty cursor does not travel. */
 export const encodeEvents = (
   channel: string,
   cursor: string,
   events: ReadonlyArray<string>
 ): string =>
-  `{"type":"events","channel":"${channel}","cursor":"${cursor}","events":[${
+  `{"type":"events","channel":"${channel}",${cursor === "" ? "" : `"cursor":"${cursor}",`}"events":[${
     // Joining copies the text, also that of a single event.
     events.length === 1 ? events[0] : events.join(",")
   }]}`

@@ -77,7 +77,7 @@ export interface Options<I = undefined>
   readonly maxConnections?: number | undefined
   /**
    * `poll` reads the outbox without LISTEN: for a database behind a transaction pooler. The server then
-   * opens no link when all channels are durable and there is no `listenUrl`.
+   * opens no link when no channel is live, one is durable, and there is no `listenUrl`.
    */
   readonly wake?: "poll" | undefined
   /**

@@ -13,7 +13,7 @@ import * as Collector from "../client/Collector.ts"
 import type * as Connection from "../client/Connection.ts"
 import { idle } from "../client/internal/connectionMachine.ts"
 import { report } from "../client/internal/platform.ts"
-import type { BatchHandler, Handler, PlainClient } from "../client/PlainClient.ts"
+import type { BatchHandler, Handler, PlainClient, PublishedTo } from "../client/PlainClient.ts"
 import type { SourceState } from "../Protocol.ts"
 import type { Gap } from "../RealtimeEvent.ts"
 import { useLatestRef, useClient, useReadable } from "./internal/client.ts"
@@ -97,7 +97,9 @@ export interface WebSocketHandle<out SendNotification> {
  * @category models
  * @since 0.1.0
  */
-export type SendTo<C> = C extends string | { readonly publish: true } ? Send<Payload<C>> : ReadOnly
+export type SendTo<C> = C extends string | { readonly publish: true }
+  ? Send<Payload<C>, PublishedTo<C>>
+  : ReadOnly
 
 /**
  * Calls `handler` for each event of a channel while the component is mounted, and sends to it.

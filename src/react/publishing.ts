@@ -7,18 +7,23 @@
 import { useMemo } from "react"
 import type { Any, Payload } from "../Channel.ts"
 import type { Size } from "../client/PublishQueue.ts"
+import type { PublishedTo } from "../client/PlainClient.ts"
 import type { PublishOptions } from "../client/RealtimeClient.ts"
 import { useClient, useLatestRef, useReadable } from "./internal/client.ts"
 import { sending } from "./internal/sending.ts"
 
 /**
  * Sends a payload to the hook's channel. The promise resolves when the server said that it happened
- * and rejects with a `PublishError`; ignoring it is fine, also when it rejects.
+ * and rejects with a `PublishError`; ignoring it is fine, also when it rejects. On a volatile channel it
+ * resolves with `published` or `dropped`.
  *
  * @category models
  * @since 0.1.0
  */
-export type Send<in A> = (payload: A, options?: PublishOptions) => Promise<void>
+export type Send<in A, out Outcome = void> = (
+  payload: A,
+  options?: PublishOptions
+) => Promise<Outcome>
 
 /**
  * Options of `usePublish`.
@@ -34,8 +39,8 @@ export interface PublishHookOptions {
 /**
  * Sends to a channel and does not listen to it. The same function in every render, for one channel.
  *
- * Without a connection a payload waits in the queue, for 60 s at most, and is published once. A channel given as
- * a string takes any JSON.
+ * Without a connection a payload waits in the queue, for 60 s at most, and is published once; on a volatile
+ * channel it is dropped. A channel given as a string takes any JSON.
  *
  * **Example** (Sending a message)
  *
@@ -50,12 +55,12 @@ export interface PublishHookOptions {
 export const usePublish = <C extends (Any & { readonly publish: true }) | string>(
   channel: C,
   options?: PublishHookOptions
-): Send<Payload<C>> => {
+): Send<Payload<C>, PublishedTo<C>> => {
   const client = useClient()
   const latest = useLatestRef(options)
   const name = typeof channel === "string" ? channel : channel.name
   return useMemo(
-    () => sending<Payload<C>>(client, channel, (error) => latest.current?.onError?.(error)),
+    () => sending(client, channel, (error) => latest.current?.onError?.(error)),
     // oxlint-disable-next-line react-hooks/exhaustive-deps -- only another name is another channel
     [client, name]
   )

@@ -51,7 +51,7 @@ export const ClientFrame = Schema.Union([
     id: Count,
     channel: Schema.String,
     within: Schema.optionalKey(Count),
-    key: Key,
+    key: Schema.optionalKey(Key),
     data: Data
   }),
   Schema.Struct({ type: Schema.Literal("authenticate"), id: Count, token: Schema.String }),
@@ -73,14 +73,19 @@ export const ServerFrame = Schema.Union([
     ping: Count,
     slack: Count,
     expires: Schema.optionalKey(Count),
-    limits: Schema.Struct({ subscriptions: Count, frameBytes: Count, publishPerSecond: Count })
+    limits: Schema.Struct({
+      subscriptions: Count,
+      frameBytes: Count,
+      publishPerSecond: Count,
+      volatilePerSecond: Count
+    })
   }),
   Schema.Struct({
     type: Schema.Literal("subscribed"),
     id: Count,
     channel: Schema.String,
     state: Schema.Literals(joinStates),
-    cursor: Schema.String
+    cursor: Schema.optionalKey(Schema.String)
   }),
   Schema.Struct({ type: Schema.Literal("unsubscribed"), id: Count, channel: Schema.String }),
   Schema.Struct({ type: Schema.Literal("published"), id: Count }),
@@ -92,7 +97,7 @@ export const ServerFrame = Schema.Union([
   Schema.Struct({
     type: Schema.Literal("events"),
     channel: Schema.String,
-    cursor: Schema.String,
+    cursor: Schema.optionalKey(Schema.String),
     events: Schema.Array(
       Schema.Struct({
         id: Schema.String,

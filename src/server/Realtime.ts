@@ -138,8 +138,8 @@ export interface Options {
    */
   readonly maxMemoryBytes?: number | undefined
   /**
-   * The shortest time between two deliveries of live events, default 0: each turn of the event loop
-   * delivers what arrived in it, and a node whose deliveries take long pauses up to 20 ms between two.
+   * The shortest time between two deliveries of live or volatile events, default 0: each turn of the event
+   * loop delivers what arrived in it, and a node whose deliveries take long pauses up to 20 ms in between.
    * With 5 ms a busy channel costs much less, and its events arrive up to 5 ms later. Events that arrive
    * together travel in one frame. More than 4,096 notifications are delivered without waiting.
    */
@@ -161,7 +161,7 @@ export interface PublishOptions {
   /**
    * Makes a retry safe on a durable channel: the same key with the same payload is published once, also
    * across a crash. With another payload it fails. 1-500 bytes of UTF-8 without NUL. A live channel
-   * ignores it.
+   * ignores it. On a volatile channel without `latestBy` it names the publisher, whose newest event counts.
    */
   readonly key?: string | undefined
 }
@@ -217,7 +217,7 @@ export interface EventsOptions {
  * @since 0.1.0
  */
 export interface EventBatch<out A> {
-  /** The position after the events. */
+  /** The position after the events. Empty on a volatile channel, which has no positions. */
   readonly cursor: string
   /** Events and gaps, in order. */
   readonly events: ReadonlyArray<RealtimeEvent<A>>
@@ -250,7 +250,7 @@ export class Realtime extends Context.Service<
   Realtime,
   {
     /**
-     * Sends a payload to every subscriber of the channel, on every node.
+     * Sends a payload to every subscriber of the channel, on every node (volatile channels: on this one).
      *
      * In a transaction of the application's `PgClient` the publish is part of the transaction:
      * subscribers receive it after the commit, and a rollback sends nothing. PostgreSQL folds identical
@@ -271,7 +271,8 @@ export class Realtime extends Context.Service<
     /**
      * The events of a channel, with gaps as values in their place. With `from`, resumes after that
      * cursor, or begins with a gap when the server cannot resume from it. A consumer more than 256
-     * batches behind loses the oldest and receives `gap slow`. To keep a cursor for later, use `batches`.
+     * batches behind loses the oldest and receives `gap slow`; on a volatile channel it receives the newest
+     * event of each of 1,000 keys. To keep a cursor for later, use `batches`.
      */
     readonly events: <A, Kind extends Channel.Delivery = Channel.Delivery>(
       channel: Channel.Channel<A, boolean, string, Kind>,
@@ -350,8 +351,8 @@ export const batches = <A, Kind extends Channel.Delivery = Channel.Delivery>(
  *
  * Each batch is handled in a transaction that also moves the cursor. So what `onEvents` writes to this
  * database happens exactly once, also with several workers of one name. A failure of `onEvents` rolls its
- * batch back and ends the consumer; the next start resumes there. A live channel does not compile, and
- * fails with `NotDurable` when the compiler does not know the delivery.
+ * batch back and ends the consumer; the next start resumes there. Other channels do not compile, and
+ * fail with `NotDurable` when the compiler does not know the delivery.
  *
  * @category subscribing
  * @since 0.1.0
@@ -469,22 +470,28 @@ export const layerDurable = (
   options?: Options
 ): Layer.Layer<Realtime, InvalidOption, OutboxReader> => Layer.effect(Realtime, make(options))
 
+/**
+ * Volatile channels only, without a database. Others fail at start, with `NoSource` or `NoOutbox`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerVolatile = (options?: Options): Layer.Layer<Realtime, InvalidOption> =>
+  Layer.effect(Realtime, make(options))
+
 /** The options with their defaults. Throws `InvalidOption`. */
 const resolved = (options: Options): Hub.HubOptions => {
   const any = { least: 0, endless: true }
+  const least = { least: 0 }
   return {
     linger: Duration.millis(millis("linger", options.linger ?? Defaults.linger, any)),
     maxChannels: count("maxChannels", options.maxChannels ?? Defaults.maxChannels),
     announceSource: options.announceSource ?? Defaults.announceSource,
-    batchWindow: millis("batchWindow", options.batchWindow ?? Defaults.batchWindow, { least: 0 }),
+    batchWindow: millis("batchWindow", options.batchWindow ?? Defaults.batchWindow, least),
     ring: {
-      events: count("maxMemoryEvents", options.maxMemoryEvents ?? Defaults.maxMemoryEvents, {
-        least: 0
-      }),
+      events: count("maxMemoryEvents", options.maxMemoryEvents ?? Defaults.maxMemoryEvents, least),
       maxAge: millis("maxMemoryAge", options.maxMemoryAge ?? Defaults.maxMemoryAge, any),
-      bytes: count("maxMemoryBytes", options.maxMemoryBytes ?? Defaults.maxMemoryBytes, {
-        least: 0
-      })
+      bytes: count("maxMemoryBytes", options.maxMemoryBytes ?? Defaults.maxMemoryBytes, least)
     }
   }
 }

@@ -97,7 +97,10 @@ export interface Request<I = undefined> {
   readonly definition: Channel.Definition
   /** The decoded parameter of a family, e.g. `"42"`; `undefined` for a single channel. */
   readonly params: unknown
-  /** What the client wants to do on the channel. */
+  /**
+   * What the client wants to do on the channel. About publishes on a volatile channel the server asks at
+   * most once a second for each session and channel, and after `reauthorize` or a fresh token.
+   */
   readonly action: "subscribe" | "publish"
 }
 
@@ -156,6 +159,12 @@ export interface Limits {
   readonly subscribeRate?: Rate | undefined
   /** `publish` of a session, default 20/s and 50 at once. More are answered `rate/limited`. */
   readonly publishRate?: Rate | undefined
+  /**
+   * `publish` of a session on all its volatile channels together, default 60/s and 120 at once. More are
+   * answered `rate/limited` and dropped. A client of this library keeps to the rate, and sends the newest
+   * event of each key.
+   */
+  readonly volatileRate?: Rate | undefined
   /** Time for a client to send hello, default 10 s. After that the server closes with 4005. */
   readonly helloTimeout?: Duration.Input | undefined
   /** Silence, in either direction, after which the server sends a ping, default 25 s. */
@@ -173,6 +182,12 @@ export interface Limits {
    * answers than this is closed with 4001, so both together are at most twice the limit.
    */
   readonly maxMailboxBytes?: number | undefined
+  /**
+   * Volatile events that wait for one slow socket, default 1,000, one for each channel and key, and
+   * together at most `maxMailboxBytes`. At the limit the server drops the oldest. They count apart: they
+   * cause no `gap slow` and no close.
+   */
+  readonly maxVolatileKeys?: number | undefined
   /**
    * Time for a socket to take the next 64 KiB (or one larger frame) of its backlog, default 30 s. After
    * that the server closes with 4001.

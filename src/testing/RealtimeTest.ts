@@ -175,7 +175,7 @@ export class RealtimeTest extends Context.Service<
   Network & {
     /**
      * Commits a publish to a channel in the database, live or durable, whether or not a server runs. On a
-     * channel of a table it is a change of a row.
+     * channel of a table it is a change of a row. On a volatile channel the running server publishes it.
      */
     readonly publish: <A>(
       channel: Channel.Channel<A>,

@@ -482,7 +482,7 @@ describe("RealtimeClient", () => {
       })
     )
 
-    it.effect("keeps at most 60 subscribe requests unanswered", () =>
+    it.effect("keeps at most 40 subscribe requests unanswered", () =>
       Effect.gen(function* () {
         const server = FakeSocket.make({ auto: true })
         const client = yield* Client.make(server)
@@ -491,7 +491,7 @@ describe("RealtimeClient", () => {
         }
         for (let i = 0; i < 100; i++) yield* watch(client.events(Report(`${i}`)))
         yield* settle
-        assert.strictEqual(server.last.of("subscribe").length, 60)
+        assert.strictEqual(server.last.of("subscribe").length, 40)
         server.heard = server.answer
         server.answer(server.last, server.last.of("subscribe")[0]!)
         for (const frame of server.last.of("subscribe").slice(1, 60)) {

@@ -9,7 +9,7 @@ const program = `
   import { WebSocketServer } from "ws"
   const server = new WebSocketServer({ port: 0, host: "127.0.0.1" })
   await once(server, "listening")
-  const limits = { subscriptions: 100, frameBytes: 65536, publishPerSecond: 20 }
+  const limits = { subscriptions: 100, frameBytes: 65536, publishPerSecond: 20, volatilePerSecond: 60 }
   server.on("connection", (socket) =>
     socket.on("message", (text) => {
       const { channel, id, type } = JSON.parse(text)

@@ -35,7 +35,7 @@ const make = Effect.fnUntraced(function* (options?: Options) {
   const dead = new Set<unknown>()
   server.heard = (socket, frame) => {
     if (dead.has(socket) || !network.up) return
-    if (frame.type === "publish") effects.set(frame.key, frame.data)
+    if (frame.type === "publish") effects.set(frame.key!, frame.data)
     if (network.answering(frame)) server.answer(socket, frame)
   }
   const client = yield* Client.make(server, {

@@ -47,10 +47,10 @@ describe("RealtimeClient.publish", () => {
         id: frame!.id,
         channel: "room",
         within: 60_000,
-        key: frame!.key,
+        key: frame!.key!,
         data: { n: 1 }
       })
-      assert.match(frame!.key, /^\d+(-\d+){3}$/)
+      assert.match(frame!.key!, /^\d+(-\d+){3}$/)
       assert.strictEqual(fiber.pollUnsafe(), undefined)
       server.last.say({ type: "published", id: frame!.id })
       assert.deepStrictEqual(yield* Fiber.join(fiber), Exit.void)
@@ -82,7 +82,7 @@ describe("RealtimeClient.publish", () => {
       const effects = new Map<string, unknown>()
       let answering = false
       server.heard = (socket, frame) => {
-        if (frame.type === "publish") effects.set(frame.key, frame.data)
+        if (frame.type === "publish") effects.set(frame.key!, frame.data)
         if (frame.type !== "publish" || answering) server.answer(socket, frame)
       }
       const fibers = yield* Effect.forEach([1, 2], (n) => publishing(client, n))

@@ -19,6 +19,7 @@ import { issue } from "../../examples/security/issue.ts"
 import { Door as Sessions } from "../../examples/security/sessions.ts"
 import { Revocations, signOut } from "../../examples/security/signOut.ts"
 import { Door as Tokens } from "../../examples/security/tokens.ts"
+import { App as VolatileApp } from "../../examples/volatile/server.ts"
 import { Address, address } from "../support/app.ts"
 import { database, layerDatabase } from "../support/database.ts"
 import { connect, greet, type Wire } from "../support/wire.ts"
@@ -283,5 +284,25 @@ describe("examples/react", () => {
       const hot = yield* connect(`ws://127.0.0.1:${port}/_next/hmr`, { protocols: [] })
       expect(hot.socket.readyState).toBe(1)
     }).pipe(Effect.scoped)
+  )
+})
+
+describe("examples/volatile", () => {
+  it.live("server.ts serves its channel without a database", () =>
+    Effect.gen(function* () {
+      const { ws } = yield* Address
+      const [ann, bob] = [yield* greet(ws), yield* greet(ws)]
+      expect((yield* ask(bob, 1, "typing_a")).type).toBe("subscribed")
+      ann.send({ type: "publish", id: 1, channel: "typing_a", data: { user: "ann" } })
+      expect((yield* ann.next("published", "error")).type).toBe("published")
+      expect((yield* bob.next("events")).events.map(({ data }) => data)).toEqual([{ user: "ann" }])
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(
+        Layer.merge(VolatileApp, address).pipe(
+          Layer.provideMerge(NodeHttpServer.layer(createServer, { port: 0, host: "127.0.0.1" }))
+        )
+      )
+    )
   )
 })

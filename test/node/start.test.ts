@@ -278,17 +278,23 @@ describe("Rejections by PostgreSQL", () => {
       })
   )
 
-  it.live("durable channels with wake: poll alone need no link and no LISTEN", () =>
+  it.live("durable and volatile channels with wake: poll alone need no link and no LISTEN", () =>
     Effect.gen(function* () {
       const { url } = yield* installedDatabase
       const http = yield* httpServer
-      const server = yield* started(http, url, { channels: [Durable], wake: "poll" })
+      const Volatile = Channel.make("typing", Schema.Boolean, { delivery: "volatile" })
+      const channels = [Durable, Volatile]
+      const server = yield* started(http, url, { channels, wake: "poll" })
       yield* Effect.promise(() => server.ready)
       const wire = yield* greet(doorOf(http))
       wire.send({ type: "subscribe", id: 1, channel: "orders" })
       yield* wire.next("subscribed")
       yield* Effect.promise(() => server.publish(Durable, { n: 1 }))
       expect((yield* wire.next("events")).events[0]!.data).toEqual({ n: 1 })
+      wire.send({ type: "subscribe", id: 2, channel: "typing" })
+      yield* wire.next("subscribed")
+      yield* Effect.promise(() => server.publish(Volatile, true))
+      expect((yield* wire.next("events")).events[0]!.data).toBe(true)
       const sessions = yield* execute(
         url,
         "select application_name as name, query from pg_stat_activity where datname = current_database() and application_name like 'effect%'"

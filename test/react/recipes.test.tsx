@@ -1,12 +1,13 @@
 /** Runs the recipes for batches, TanStack Query and zustand: one call, one request, or one change for many rows. */
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query"
-import { screen } from "@testing-library/react"
+import { fireEvent, screen } from "@testing-library/react"
 import { act } from "react"
 import { afterEach, expect, it, vi } from "vitest"
 import { useStore } from "zustand"
 import { Changes } from "../../examples/react/Changes.tsx"
 import { makeOrdersStore } from "../../examples/react/ordersStore.ts"
 import { NewOrders } from "../../examples/react/Queries.tsx"
+import { Composer } from "../../examples/volatile/Composer.tsx"
 import { events } from "../client/support/FakeSocket.ts"
 import { page, settle } from "./support/page.tsx"
 
@@ -107,4 +108,22 @@ it("Changes.tsx shows one message for 200 rows in one frame, and one for a gap",
   await settle(() => screen.queryByText("Orders may have changed") !== null)
   expect(shown.mock.calls).toEqual([["200 orders have changed"], ["Orders may have changed"]])
   watch.disconnect()
+})
+
+it("volatile/Composer.tsx sends one event for each key press, and shows another user for 3 s", async () => {
+  const { render, say, server, subscribed } = page()
+  const view = render(<Composer room="a" user="ann" />)
+  await subscribed(1)
+  const input = view.getByLabelText("Message")
+  act(() => void fireEvent.change(input, { target: { value: "h" } }))
+  await settle(() => server.last.of("publish").length === 1)
+  expect(server.last.of("publish")).toEqual([
+    { type: "publish", id: expect.any(Number), channel: "typing_a", data: { user: "ann" } }
+  ])
+  await say(events("typing_a", 1, { user: "ann" }, { user: "bob" }))
+  await settle(() => view.container.textContent === "bob typing")
+  const { now } = Date
+  vi.spyOn(Date, "now").mockImplementation(() => now() + 3000)
+  await settle(() => view.container.textContent === "")
+  vi.restoreAllMocks()
 })

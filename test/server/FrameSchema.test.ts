@@ -109,7 +109,7 @@ const wholeServerFrames: ReadonlyArray<ServerFrame> = [
     ping: 1,
     slack: 1,
     expires: 1,
-    limits: { subscriptions: 1, frameBytes: 1, publishPerSecond: 1 }
+    limits: { subscriptions: 1, frameBytes: 1, publishPerSecond: 1, volatilePerSecond: 1 }
   },
   { type: "subscribed", id: 1, channel: "a", state: "fresh", cursor: "e:1" },
   { type: "unsubscribed", id: 1, channel: "a" },

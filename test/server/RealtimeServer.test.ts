@@ -41,7 +41,12 @@ describe("RealtimeServer", () => {
           session: welcome.session,
           ping: 25_000,
           slack: 10_000,
-          limits: { subscriptions: 100, frameBytes: 65_536, publishPerSecond: 20 }
+          limits: {
+            subscriptions: 100,
+            frameBytes: 65_536,
+            publishPerSecond: 20,
+            volatilePerSecond: 60
+          }
         })
         expect(wire.socket.protocol).toBe("effect-realtime.v1")
       })

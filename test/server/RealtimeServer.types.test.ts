@@ -385,6 +385,23 @@ describe("The types of a durable channel", () => {
     ).toEqualTypeOf<Usual>()
   })
 
+  it("a volatile channel requires neither the outbox nor a notification source, and cannot be consumed", () => {
+    const Pointers = Channel.make("pointers", Schema.Int, { delivery: "volatile" })
+    const Typing = Channel.family("typing_", Schema.String, Schema.Int, { delivery: "volatile" })
+    type Usual = HttpRouter.HttpRouter | Realtime.Realtime
+    expectTypeOf(needs(Realtime.publish(Pointers, 1))).toEqualTypeOf<Realtime.Realtime>()
+    const events = Stream.runDrain(Realtime.subscribe(Typing("a")))
+    expectTypeOf(needs(events)).toEqualTypeOf<Realtime.Realtime>()
+    expectTypeOf(
+      doorNeeds(RealtimeServer.layer({ channels: [Pointers, Typing], authorize: allowAll }))
+    ).toEqualTypeOf<Usual>()
+    expectTypeOf<Layer.Services<ReturnType<typeof Realtime.layerVolatile>>>().toEqualTypeOf<never>()
+    expectTypeOf(() => {
+      // @ts-expect-error a volatile channel keeps nothing to go on from
+      Realtime.consume(Pointers, { name: "ledger", onEvents: () => Effect.void })
+    }).toBeFunction()
+  })
+
   it("only a durable channel can be consumed", () => {
     expectTypeOf(() => {
       Realtime.consume(Log, { name: "ledger", onEvents: () => Effect.void })

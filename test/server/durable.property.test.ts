@@ -68,7 +68,7 @@ const takeFrame = (log: Log, frame: ServerFrame): void => {
   if (frame.type === "subscribed" && frame.state !== "recovered") log.gaps.push(frame.state)
   if (frame.type === "events") {
     for (const { data, id, tx } of frame.events) log.events.push({ id, tx: tx!, data })
-    move(log, frame.cursor)
+    move(log, frame.cursor!)
   }
 }
 

@@ -57,7 +57,7 @@ const take = (wire: Wire, count: number) =>
     let cursor = ""
     while (seen.length < count) {
       const frame = yield* wire.next("events")
-      cursor = frame.cursor
+      cursor = frame.cursor!
       for (const { data } of frame.events) seen.push(data)
     }
     return { seen, cursor }

@@ -109,7 +109,7 @@ const framesOf = (wire: Wire, count: number) =>
         for (const { data } of frame.events) {
           told.push({
             what: (data as { readonly data: { readonly id: number } }).data.id,
-            cursor: frame.cursor
+            cursor: frame.cursor!
           })
         }
       }

@@ -296,7 +296,7 @@ describe("Cursors from clients", () => {
         const first = yield* visit()
         yield* ask(first, { type: "subscribe", id: 1, channel: "orders" })
         yield* Realtime.publish(Orders, { id: 1 })
-        const epoch = first.last("subscribed")!.cursor.split(":")[0]!
+        const epoch = first.last("subscribed")!.cursor!.split(":")[0]!
         const visitor = yield* visit()
         const cursor = written.replace("EPOCH", epoch)
         yield* ask(visitor, { type: "subscribe", id: 1, channel: "orders", cursor })

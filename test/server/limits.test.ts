@@ -328,7 +328,7 @@ describe("The memory of live channels", () => {
     visitor.leave()
     yield* Realtime.publish(Text, `1 ${large}`)
     yield* settle
-    return visitor.last("subscribed")!.cursor
+    return visitor.last("subscribed")!.cursor!
   })
 
   /** The client resumes after a second event. */
@@ -657,7 +657,7 @@ describe("A slow consumer", () => {
       Effect.gen(function* () {
         const { say, visitor } = yield* blocked
         const text = "x".repeat(7990)
-        const each = frameBytes(text, visitor.last("subscribed")!.cursor) + 4
+        const each = frameBytes(text, visitor.last("subscribed")!.cursor!) + 4
         const fits = Math.floor((1024 * 1024) / each)
         for (let n = 0; n < fits; n++) yield* say(text)
         const before = yield* refusals("maxMailboxBytes")

@@ -82,7 +82,7 @@ describe("The position of a quiet channel", () => {
       const { ws } = yield* Address
       const wire = yield* greet(ws)
       wire.send({ type: "subscribe", id: 1, channel: "log" })
-      yield* gone((yield* wire.next("subscribed")).cursor)
+      yield* gone((yield* wire.next("subscribed")).cursor!)
       const told = wire.frames.findLast((frame) => frame.type === "cursor")
       const again = yield* greet(ws)
       again.send({ type: "subscribe", id: 1, channel: "log", cursor: told?.cursor })

@@ -95,7 +95,7 @@ const session = (url: string, most: number, dice: Random, seen: Seen, real: Map<
     for (const frame of wire.frames) {
       if (frame.type === "error") count(seen.errors, frame.code)
       if (frame.type === "subscribed") {
-        count(seen.states, `${frame.state} ${frame.cursor.startsWith("2.") ? "durable" : "live"}`)
+        count(seen.states, `${frame.state} ${frame.cursor!.startsWith("2.") ? "durable" : "live"}`)
       }
     }
     if (wire.socket.readyState !== wire.socket.OPEN) {

@@ -10,7 +10,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type { Channel } from "../../Channel.ts"
+import type { Channel, Delivery } from "../../Channel.ts"
 import { toJson } from "../../ChannelBase.ts"
 import {
   type InvalidChannelName,
@@ -23,6 +23,7 @@ import * as Cell from "./cell.ts"
 import type { Readable } from "../Readable.ts"
 import type { Above, Connection } from "./connectionMachine.ts"
 import type { Time } from "./time.ts"
+import type { Volatile, VolatileOutcome } from "./volatile.ts"
 
 /**
  * Why a publish did not happen. After `Expired` with `sent` it may have.
@@ -60,17 +61,25 @@ export interface PublishOptions {
    * Makes it one effect with every other publish of the same key and payload on this channel by the
    * same identity, also from before the page was loaded again: the server remembers keys of live channels
    * for 10 minutes, those of durable channels as long as their events. 1-64 characters. Default: a random
-   * one.
+   * one. A volatile channel has no keys, and ignores it.
    */
   readonly key?: string | undefined
 }
 
+/**
+ * What a publish gives: on a volatile channel whether it was `published` or `dropped`, on others nothing.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Published<Kind extends Delivery> = [Kind] extends ["volatile"] ? VolatileOutcome : void
+
 export interface Publisher extends Above {
-  readonly publish: <A>(
-    channel: Channel<A>,
+  readonly publish: <A, Kind extends Delivery>(
+    channel: Channel<A, boolean, string, Kind>,
     payload: A,
     options?: PublishOptions
-  ) => Effect.Effect<void, PublishError>
+  ) => Effect.Effect<Published<Kind>, PublishError>
   readonly waiting: Readable<Size>
 }
 
@@ -78,7 +87,8 @@ export const make = (
   connection: Connection,
   { after }: Time,
   queue: PublishQueue["Service"],
-  ackMillis: number
+  ackMillis: number,
+  volatile: Volatile
 ): Publisher => {
   /** The timers of what is unanswered. */
   const unanswered = new Set<() => void>()
@@ -156,24 +166,29 @@ export const make = (
 
   return {
     waiting,
-    publish: (channel, payload, options) =>
+    publish: <A, Kind extends Delivery>(
+      channel: Channel<A, boolean, string, Kind>,
+      payload: A,
+      options?: PublishOptions
+    ) =>
       Effect.gen(function* () {
-        const fault = channel.fault ?? connection.stopped()
+        const isVolatile = channel.delivery === "volatile"
+        const fault = channel.fault ?? (isVolatile ? undefined : connection.stopped())
         if (fault !== undefined) return yield* fault
         const json = yield* Effect.fromResult(toJson(channel, payload))
-        const bytes = bytesOf(json)
         // 128 random bits. `crypto.randomUUID` exists only on secure pages; this works on all.
         const key = options?.key ?? crypto.getRandomValues(new Uint32Array(4)).join("-")
         if (key.length > 64 || !/^[^\0\ud800-\udfff]+$/u.test(key)) {
           return yield* new InvalidKey({ channel: channel.name, key })
         }
-        const message = { channel: channel.name, key, json, bytes }
+        const message = { channel: channel.name, key, json, bytes: bytesOf(json) }
         const error = tooLarge(message)
         if (error !== undefined) return yield* error
+        if (isVolatile) return yield* volatile.publish(channel, json)
         const { outcome } = yield* queue.add(message)
         moved()
         return yield* outcome
-      }),
+      }) as Effect.Effect<Published<Kind>, PublishError>,
     needed: () => queue.size().messages > 0,
     open: ({ limits }) => {
       perSecond = Math.max(1, limits.publishPerSecond)

@@ -38,7 +38,10 @@ export type SubscribeError = ConnectionStopped | InvalidChannelName | Refused
  * @since 0.1.0
  */
 export interface Listener<in A> {
-  /** What one frame brought, in order, never empty. The last one carries the position after it. */
+  /**
+   * What one frame brought, in order, never empty. The last one carries the position after it, except on
+   * a volatile channel.
+   */
   readonly onEvents: (batch: ReadonlyArray<RealtimeEvent<A>>) => void
   /** The subscription is active, or moved without events: the listener receives all that commits from here on. */
   readonly onCursor?: ((cursor: string) => void) | undefined
@@ -85,8 +88,8 @@ interface Share {
   readonly last: (channel: Any) => RealtimeEvent<unknown> | undefined
 }
 
-/** Unanswered requests at once; the protocol allows 100 for subscriptions and publishes together. */
-const maxRequests = 60
+/** Unanswered requests at once; the protocol allows 100, also for publishes. */
+const maxRequests = 40
 
 /** Beyond so many held events the server replays them instead: it is the server's own bound of a replay. */
 const maxHeld = 10_000
@@ -159,7 +162,8 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       asked = type === "subscribe" ? oldest() : undefined
       asking = true
       unanswered++
-      connection.request({ type, channel: name, cursor: asked }, (answer) => {
+      // Volatile channels have no position, which is the empty one here.
+      connection.request({ type, channel: name, cursor: asked || undefined }, (answer) => {
         asking = false
         unanswered--
         if (answer.type === "subscribed") subscribed(answer)
@@ -253,7 +257,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       return [member, newer || isHere ? [] : [gap("retention", at)], newer ? from! : at]
     }
 
-    const subscribed = ({ cursor: at, state }: FrameOf<ServerFrame, "subscribed">) => {
+    const subscribed = ({ cursor: at = "", state }: FrameOf<ServerFrame, "subscribed">) => {
       on = true
       since = now()
       cursor = at
@@ -287,7 +291,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
               id,
               at: date,
               payload: decoded.success,
-              cursor: last ? cursor : undefined,
+              cursor: (last && cursor) || undefined,
               tx
             }
           }
@@ -313,7 +317,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
 
     const received = (frame: Exclude<ChannelFrame, { readonly type: "ended" }>) => {
       const before = cursor!
-      const at = frame.cursor
+      const { cursor: at = "" } = frame
       cursor = at
       const events = frame.type === "events" ? frame.events : []
       const isOld = seenEvent(readDurable(head ?? ""))

@@ -12,6 +12,7 @@ import type { Duplex } from "node:stream"
 import type * as Channel from "../../Channel.ts"
 import { nodeServer as Defaults } from "../../internal/defaults.ts"
 import { keeps } from "../../server/internal/hub/durable.ts"
+import { listens } from "../../server/internal/hub/live.ts"
 import { address, secured } from "../../server/internal/link/pgLink.ts"
 import * as OutboxReader from "../../server/OutboxReader.ts"
 import * as PgNotificationSource from "../../server/PgNotificationSource.ts"
@@ -43,7 +44,8 @@ export const databaseLayer = (
   const { maxMemoryAge, maxMemoryBytes, maxMemoryEvents } = options
   const { maxReplayMemory, maxReplayQueue, maxReplays } = options
   const direct = listenUrl === undefined ? undefined : Redacted.make(listenUrl)
-  const alone = wake === "poll" && listenUrl === undefined && channels.every(keeps)
+  const reads = channels.some(keeps)
+  const alone = wake === "poll" && listenUrl === undefined && reads && !channels.some(listens)
   const source = alone
     ? Layer.empty
     : PgNotificationSource.layer({ listenUrl: direct, startPatience })
@@ -60,7 +62,7 @@ export const databaseLayer = (
     }
   })
   // It needs one more connection and the installed objects, so only when a channel is durable.
-  const outbox = channels.some(keeps)
+  const outbox = reads
     ? OutboxReader.layer({
         readUrl: direct,
         startPatience,

@@ -82,7 +82,7 @@ export const welcome: Extract<ServerFrame, { type: "welcome" }> = {
   session: "s1",
   ping: 25_000,
   slack: 10_000,
-  limits: { subscriptions: 100, frameBytes: 65_536, publishPerSecond: 20 }
+  limits: { subscriptions: 100, frameBytes: 65_536, publishPerSecond: 20, volatilePerSecond: 60 }
 }
 
 export interface FakeServer {

@@ -43,6 +43,19 @@ export interface Step {
 /** A batch with a newer cursor and no events, so that a quiet subscription's cursor does not age out. */
 export const position: unique symbol = Symbol("position")
 
+/** The cursor of a channel without positions. It does not travel. */
+export const nowhere = ""
+
+/** One event of a batch, for a socket that is busy. */
+export interface Piece {
+  /** A newer event with this key takes its place. */
+  readonly key: string
+  /** The event as text for the wire. */
+  readonly text: string
+  /** Roughly its bytes in memory. */
+  readonly bytes: number
+}
+
 export class Batch extends Outgoing implements Step {
   readonly channel: string
   /** Whether a subscriber can resume after its mailbox dropped this. If not, it receives a gap. */
@@ -88,6 +101,11 @@ export class Batch extends Outgoing implements Step {
     return Effect.succeed([this])
   }
 
+  /** The events one by one if a busy socket needs only the newest of each key. */
+  get pieces(): ReadonlyArray<Piece> | undefined {
+    return undefined
+  }
+
   /** Its events, and roughly their bytes: UTF-16 units of JSON. */
   get size(): { readonly events: number; readonly bytes: number } {
     if (this.#sealed !== undefined) return this.#sealed
@@ -130,7 +148,14 @@ export class Batch extends Outgoing implements Step {
       at: new Date(at),
       payload,
       // The id of a live event is its position. In a durable batch only the last event has one.
-      cursor: tx === undefined ? id : index === last ? cursor : undefined,
+      cursor:
+        cursor === nowhere
+          ? undefined
+          : tx === undefined
+            ? id
+            : index === last
+              ? cursor
+              : undefined,
       tx
     }))
   }
@@ -140,7 +165,7 @@ let lastAt = Number.NaN
 let lastIso = ""
 
 /** Formats a time. Events that arrive together share theirs, so the last result is kept. */
-const isoOf = (at: number): string => {
+export const isoOf = (at: number): string => {
   if (at !== lastAt) {
     lastIso = new Date(at).toISOString()
     lastAt = at

@@ -1,6 +1,6 @@
 /**
- * The delivery of a channel: everything in which live and durable channels differ. A node has one of
- * each. The door, `Realtime` and the tests ask it; no other file compares the names of deliveries.
+ * The delivery of a channel: everything in which live, durable and volatile channels differ. A node
+ * has one of each. The door, `Realtime` and the tests ask it; no other file compares the names of deliveries.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -53,7 +53,10 @@ export interface Delivery {
     channel: Channel.Any,
     from: string | undefined
   ) => Stream.Stream<Batch, OpenError>
-  /** Sends the JSON text of a payload. `key` makes a retry safe when `resumes`. */
+  /**
+   * Sends the JSON text of a payload. `key` makes a retry safe when `resumes`, and names the publisher
+   * when nothing `remembers`.
+   */
   readonly publish: (
     name: string,
     json: string,
@@ -66,6 +69,12 @@ export interface Delivery {
    * slow socket receives a gap.
    */
   readonly resumes: boolean
+  /**
+   * Whether anything of an event is kept when it is delivered: the event itself for a resume, the key of
+   * its publish for a retry. If not, the channel has no positions and no gaps, a publish has no key and a
+   * rate of its own, and the newest event of each key is enough.
+   */
+  readonly remembers: boolean
 }
 
 /** The delivery of a node that has no channels of it. Every use fails with the cure. */
@@ -81,5 +90,6 @@ export const absent = (
   isOpen: () => false,
   batches: ({ fault, name }) => Stream.fail(fault ?? missing(name)),
   publish: (channel) => Effect.fail(missing(channel)),
-  resumes
+  resumes,
+  remembers: true
 })

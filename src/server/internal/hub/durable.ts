@@ -57,7 +57,8 @@ export const make = (
       isOpen: kind.isOpen,
       batches,
       publish: outbox.publish,
-      resumes: true
+      resumes: true,
+      remembers: true
     }
   })
 

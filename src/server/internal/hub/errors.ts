@@ -42,13 +42,13 @@ export class NoSource extends Schema.TaggedError<NoSource>()("NoSource", {
   channel: Schema.String
 }) {
   override get message(): string {
-    return `Channel "${this.channel}" is live, but this node listens to nothing (Realtime.layerDurable, or wake: "poll" of the class). Define it with { delivery: "durable" }, or give the node a link: PgNotificationSource.layer(), or the class a listenUrl.`
+    return `Channel "${this.channel}" is live, but this node listens to nothing (Realtime.layerDurable, layerVolatile, or wake: "poll" of the class). Define it with { delivery: "durable" }, or give the node a link: PgNotificationSource.layer(), or the class a listenUrl.`
   }
 }
 
 /**
- * The operation needs a durable channel, and this channel is live: the database keeps no events to
- * resume from.
+ * The operation needs a durable channel, and this channel is not: the database keeps no events to resume
+ * from.
  *
  * @category errors
  * @since 0.1.0
@@ -58,6 +58,6 @@ export class NotDurable extends Schema.TaggedError<NotDurable>()("NotDurable", {
   channel: Schema.String
 }) {
   override get message(): string {
-    return `Channel "${this.channel}" is live and keeps no events, so it has no named consumers. Define it with { delivery: "durable" }, or follow it with Realtime.events.`
+    return `Channel "${this.channel}" is not durable and keeps no events, so it has no named consumers. Define it with { delivery: "durable" }, or follow it with Realtime.events.`
   }
 }

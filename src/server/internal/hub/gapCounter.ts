@@ -16,6 +16,12 @@ const maxLines = 10
 
 export class Told {
   readonly #known = new Set<string>()
+  readonly #fate: string
+
+  /** `fate`: what becomes of a message that does not match. */
+  constructor(fate = "becomes a gap") {
+    this.#fate = fate
+  }
 
   /** Counts and logs the messages that were not logged before. */
   tell(channel: string, missing: ReadonlyArray<Missing>): Effect.Effect<void> {
@@ -23,12 +29,14 @@ export class Told {
     return Effect.suspend(() => {
       const fresh = missing.filter((one) => one.unfit !== undefined && this.#note(channel, one))
       if (fresh.length === 0) return Effect.void
-      const lines = fresh.slice(0, maxLines).map((one) => Effect.logWarning(line(channel, one)))
+      const lines = fresh
+        .slice(0, maxLines)
+        .map((one) => Effect.logWarning(line(channel, one, this.#fate)))
       const more = fresh.length - lines.length
       if (more > 0) {
         lines.push(
           Effect.logWarning(
-            `${more} more events of channel "${channel}" that arrived with these are gaps too.`
+            `${more} more events of channel "${channel}" that arrived with these do not match it either.`
           )
         )
       }
@@ -53,9 +61,9 @@ export class Told {
   }
 }
 
-const line = (channel: string, { id, unfit }: Missing): string => {
+const line = (channel: string, { id, unfit }: Missing, fate: string): string => {
   const { cure, expected, path } = unfit!
-  const what = `Event ${id} of channel "${channel}" does not match its schema and becomes a gap`
+  const what = `Event ${id} of channel "${channel}" does not match its schema and ${fate}`
   return `${what}: expected ${expected}${path === "" ? "" : ` at ${path}`}.${cure === undefined ? "" : ` There ${cure}.`}`
 }
 

@@ -1,7 +1,7 @@
 /**
  * The deliveries of a node, and the state of everything that the node reads.
  *
- * A new delivery is a file beside `live.ts` and `durable.ts`, and a line in `make`.
+ * A new delivery is a file beside `live.ts`, `durable.ts` and `volatile.ts`, and a line in `make`.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -14,6 +14,7 @@ import type { Delivery, ReadyError } from "./delivery.ts"
 import * as Durable from "./durable.ts"
 import * as Live from "./live.ts"
 import { OpenChannels, type OpenOptions } from "./openChannels.ts"
+import * as Volatile from "./volatile.ts"
 
 export interface HubOptions extends OpenOptions, Live.LiveOptions {}
 
@@ -38,7 +39,8 @@ export const make = (
     const openChannels = new OpenChannels(options)
     const deliveries: Readonly<Record<Channel.Delivery, Delivery>> = {
       live: source === undefined ? Live.none : yield* Live.make(source, openChannels, options),
-      durable: outbox === undefined ? Durable.none : yield* Durable.make(outbox, openChannels)
+      durable: outbox === undefined ? Durable.none : yield* Durable.make(outbox, openChannels),
+      volatile: yield* Volatile.make(openChannels, options)
     }
     const all = Object.values(deliveries)
     return {

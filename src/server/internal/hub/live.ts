@@ -10,7 +10,7 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as Channel from "../../../Channel.ts"
 import { PayloadTooLarge } from "../../../RealtimeError.ts"
-import { lost, type NotificationSource } from "../../NotificationSource.ts"
+import { type Heard, lost, type NotificationSource } from "../../NotificationSource.ts"
 import { waitUntilUp } from "../waitUntilUp.ts"
 import { Budget, type RingLimits, sweeping } from "../ring.ts"
 import { Batch } from "./batch.ts"
@@ -51,7 +51,7 @@ export const make = (
     yield* sweeping(budget)
     const told = toldOf(source)
     const opened = new Map<string, LiveChannel>()
-    const pump = new Pump.Pump(batchWindow)
+    const pump = new Pump.Pump<Heard>(batchWindow)
     yield* Effect.forkScoped(pump.run)
 
     if (announceSource) {
@@ -139,9 +139,13 @@ export const make = (
           ? Effect.fail(new PayloadTooLarge({ channel, bytes, limit: maxNotifyBytes }))
           : source.notify(channel, json)
       },
-      resumes: false
+      resumes: false,
+      remembers: true
     }
   })
+
+/** Whether the events of a channel need a notification source. */
+export const listens = ({ delivery }: Channel.Definition): boolean => delivery === "live"
 
 /** The delivery of a node that has no notification source. */
 export const none = absent((channel) => new NoSource({ channel }), false)

@@ -1,6 +1,6 @@
 /**
- * Delivers notifications to the open live channels. One fiber serves all channels, and wakes once for
- * everything that arrived together.
+ * Delivers what arrives for the open channels of a delivery, such as notifications for live ones. One
+ * fiber serves all channels, and wakes once for everything that arrived together.
  *
  * After a delivery it rests for half the time that the slowest channel took, in whole milliseconds. A
  * busy node therefore joins notifications into larger batches, and writes less often instead of falling
@@ -10,8 +10,18 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type { Heard } from "../../NotificationSource.ts"
-import type { LiveChannel } from "./liveChannel.ts"
+import type { Told } from "./gapCounter.ts"
+import type { Missing } from "./invalidMessage.ts"
+
+/** A channel that collects what arrives until the pump delivers it. */
+export interface Pumped<in Item> {
+  readonly name: string
+  readonly told: Told
+  /** Adds an item. Returns `true` when it is the first one that waits for `deliver`. */
+  readonly push: (item: Item) => boolean
+  /** Hands what waits to the subscribers, at `now` milliseconds. Returns the messages to log. */
+  readonly deliver: (now: number) => ReadonlyArray<Missing>
+}
 
 /** The shortest delivery that causes a rest, in nanoseconds. A shorter one has few sockets. */
 const leastDelivery = 100_000n
@@ -23,11 +33,11 @@ const mostWaiting = 4096
 /** How often a rest checks the number that waits, in milliseconds. */
 const lookEvery = 5
 
-export class Pump {
+export class Pump<in Item> {
   /** Milliseconds between two deliveries while few notifications wait. */
   readonly #window: number
   /** Channels with waiting notifications, in order of arrival. */
-  #touched: Array<LiveChannel> = []
+  #touched: Array<Pumped<never>> = []
   #waiting = 0
   /** Resumes the fiber; `undefined` while it delivers or rests. */
   #wake: (() => void) | undefined
@@ -41,9 +51,9 @@ export class Pump {
     return this.#waiting
   }
 
-  /** Adds a notification to a channel. The fiber delivers it in a later step. */
-  push(channel: LiveChannel, payload: Heard): void {
-    if (channel.push(payload)) this.#touched.push(channel)
+  /** Adds an item, such as a notification, to a channel. The fiber delivers it in a later step. */
+  push(channel: Pumped<Item>, item: Item): void {
+    if (channel.push(item)) this.#touched.push(channel)
     this.#waiting++
     this.#wake?.()
   }

@@ -14,6 +14,7 @@ type RateLimit =
   | "authenticateRate"
   | "subscribeRate"
   | "publishRate"
+  | "volatileRate"
   | "upgradeRate"
   | "upgradeRatePerAddress"
   | "channelOpenRate"
@@ -67,12 +68,19 @@ const withDefaults = (limits: Limits): ResolvedLimits => ({
   authenticateRate: rate("authenticateRate", limits.authenticateRate ?? Defaults.authenticateRate),
   subscribeRate: rate("subscribeRate", limits.subscribeRate ?? Defaults.subscribeRate),
   publishRate: rate("publishRate", limits.publishRate ?? Defaults.publishRate),
+  volatileRate: rate("volatileRate", limits.volatileRate ?? Defaults.volatileRate),
   helloTimeout: time("helloTimeout", limits.helloTimeout ?? Defaults.helloTimeout),
   pingInterval: time("pingInterval", limits.pingInterval ?? Defaults.pingInterval),
   pingTimeout: time("pingTimeout", limits.pingTimeout ?? Defaults.pingTimeout),
   maxMailboxBytes: count(
     "maxMailboxBytes",
     limits.maxMailboxBytes ?? Defaults.maxMailboxBytes,
+    1,
+    false
+  ),
+  maxVolatileKeys: count(
+    "maxVolatileKeys",
+    limits.maxVolatileKeys ?? Defaults.maxVolatileKeys,
     1,
     false
   ),

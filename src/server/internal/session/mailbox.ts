@@ -9,6 +9,9 @@
  * Control frames are never dropped and are counted apart: they would otherwise cause a drop at each
  * event. For the same reason at most half of the limit, gaps apart, stays after a drop.
  *
+ * Of volatile channels the newest event of each key waits. It is counted apart, and written when no other
+ * frame waits.
+ *
  * It uses neither time nor fibers, and calls only the peer: a method returns an outcome, and its caller
  * acts.
  */
@@ -16,6 +19,7 @@ import { encode } from "../../../Frame.ts"
 import type { Batch } from "../hub/batch.ts"
 import { Line, type Outgoing } from "../hub/outgoing.ts"
 import type { Peer } from "./peer.ts"
+import { VolatileBacklog } from "./volatileBacklog.ts"
 
 /**
  * Bytes of the backlog written at a time, unless one frame is larger. A socket drains when it has taken
@@ -55,6 +59,7 @@ export type Outcome = "written" | "waits" | "behind" | "fell" | "dropped"
 
 export class Mailbox {
   readonly #limit: number
+  readonly #volatileKeys: number
   readonly #peer: Out
   /** Channels that resume from a cursor at their turn; none of their frames waits until then. */
   #behind: Map<string, string> | undefined
@@ -64,13 +69,18 @@ export class Mailbox {
   #answers = 0
   /** Bytes that subscribers hold. */
   #held = 0
+  #volatile: VolatileBacklog | undefined
   #blocked = false
   #onFull: (() => void) | undefined
 
-  /** `limit`: the most bytes of events that may wait or be held. */
-  constructor(peer: Out, limit: number) {
+  /**
+   * `limit`: the most bytes of events that may wait or be held, and of volatile events that may wait.
+   * `volatileKeys`: the most volatile events that may wait.
+   */
+  constructor(peer: Out, limit: number, volatileKeys: number) {
     this.#peer = peer
     this.#limit = limit
+    this.#volatileKeys = volatileKeys
   }
 
   get blocked(): boolean {
@@ -99,7 +109,7 @@ export class Mailbox {
 
   /** Bytes of all waiting frames. */
   get bytes(): number {
-    return this.#events + this.#answers
+    return this.#events + this.#answers + (this.#volatile?.bytes ?? 0)
   }
 
   control(message: Outgoing): void {
@@ -118,7 +128,13 @@ export class Mailbox {
       if (!this.#peer.write(batch)) this.#full()
       return "written"
     }
-    const { channel, cursor, from, gap, resumes } = batch
+    const { channel, cursor, from, gap, pieces, resumes } = batch
+    if (pieces !== undefined) {
+      const limits = { keys: this.#volatileKeys, bytes: this.#limit }
+      this.#volatile ??= new VolatileBacklog(limits)
+      this.#volatile.add(channel, pieces)
+      return "waits"
+    }
     // A client that resumes after this gap would not read it again, so it must not be dropped.
     if (resumes && gap !== undefined && gap !== "invalid") {
       this.control(batch)
@@ -179,6 +195,7 @@ export class Mailbox {
   /** Drops every frame of a channel that the client left. A new subscription starts elsewhere. */
   forget(channel: string): void {
     this.#behind?.delete(channel)
+    this.#volatile?.forget(channel)
     if (this.#waiting.length > 0) {
       this.#keep(this.#waiting.filter((item) => item.channel !== channel))
     }
@@ -196,6 +213,14 @@ export class Mailbox {
       }
     }
     this.#waiting = none
+    let next: Outgoing | undefined
+    while ((next = this.#volatile?.next(sliceBytes)) !== undefined) {
+      if (!this.#peer.write(next)) {
+        this.#full()
+        return false
+      }
+    }
+    this.#volatile = undefined
     this.#blocked = false
     return this.isBehind
   }

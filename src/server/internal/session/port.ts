@@ -25,6 +25,8 @@ import { Unanswered } from "./unanswered.ts"
 
 export class Port<Frame = unknown> {
   readonly context: SessionContext
+  /** The id of the session. */
+  readonly session: string
   readonly peer: Peer
   readonly mailbox: Mailbox
   principal: Principal = anonymous
@@ -36,10 +38,12 @@ export class Port<Frame = unknown> {
   #fibers: Set<Fiber.Fiber<void>> | undefined
   #life: "on" | "stopped" | "ended" = "on"
 
-  constructor(peer: Peer, context: SessionContext, now: number) {
+  constructor(session: string, peer: Peer, context: SessionContext, now: number) {
+    this.session = session
     this.context = context
     this.peer = peer
-    this.mailbox = new Mailbox(peer, context.limits.maxMailboxBytes)
+    const { maxMailboxBytes, maxVolatileKeys } = context.limits
+    this.mailbox = new Mailbox(peer, maxMailboxBytes, maxVolatileKeys)
     this.times = Heartbeat.begin(now)
   }
 

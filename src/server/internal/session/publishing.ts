@@ -27,6 +27,38 @@ const expired = refusal("publish/expired")
 
 const conflict = refusal("publish/invalid", "The key was used with other data.")
 
+/** The payload of a publish as JSON text, checked by its channel; or the refusal. */
+const jsonOf = (
+  frame: FrameOf<ClientFrame, "publish">,
+  match: Match
+): Result.Result<string, Refusal> => {
+  // The registry has no payload type for the channel. `decode` establishes it.
+  const channel = match.channel as Channel.Channel<unknown>
+  const json = Result.flatMap(payloadOf(channel, frame), (payload) =>
+    Channel.toJson(channel, payload)
+  )
+  return Result.mapError(json, refusalOf)
+}
+
+/**
+ * The refusal of a publish on a channel that remembers nothing; `undefined` if it was sent. From `due` on
+ * it is not sent.
+ */
+export const publishVolatile = (
+  { clock }: SessionContext,
+  session: string,
+  frame: FrameOf<ClientFrame, "publish">,
+  match: Match,
+  due: number
+): Effect.Effect<Refusal | undefined> =>
+  Effect.suspend(() => {
+    const json = jsonOf(frame, match)
+    if (Result.isFailure(json)) return Effect.succeed(json.failure)
+    if (clock() >= due) return Effect.succeed(expired)
+    const sent = match.delivery.publish(match.channel.name, json.success, session)
+    return Effect.match(sent, { onFailure: refusalOf, onSuccess: () => undefined })
+  })
+
 /**
  * The refusal of a publish; `undefined` if it was sent. Completes within the limit `sourceTimeout`. From
  * `due` on, a time of the session's clock, the session does not begin it.
@@ -35,17 +67,14 @@ export const publishOnce = (
   context: SessionContext,
   identity: string,
   frame: FrameOf<ClientFrame, "publish">,
+  key: string,
   match: Match,
   due: number
 ): Effect.Effect<Refusal | undefined> =>
   Effect.suspend(() => {
-    const { channel: name, key } = frame
-    // The registry has no payload type for the channel. `decode` establishes it.
-    const channel = match.channel as Channel.Channel<unknown>
-    const payload = payloadOf(channel, frame)
-    if (Result.isFailure(payload)) return Effect.succeed(refusalOf(payload.failure))
-    const json = Channel.toJson(channel, payload.success)
-    if (Result.isFailure(json)) return Effect.succeed(refusalOf(json.failure))
+    const { channel: name } = frame
+    const json = jsonOf(frame, match)
+    if (Result.isFailure(json)) return Effect.succeed(json.failure)
     const { clock, limits, publishKeys } = context
     const digest = digestOf(json.success)
     const now = clock()

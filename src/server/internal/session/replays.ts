@@ -12,7 +12,7 @@ import type { Match } from "./registry.ts"
 /** A subscription that may fall behind. */
 export interface Replayable {
   readonly match: Match
-  readonly subscriber: Subscriber<JoinError>
+  readonly subscriber: Pick<Subscriber<JoinError>, "join" | "go" | "leave" | "hold" | "catchUp">
 }
 
 /** The turn of one replay in its session, from before it is read until it is sent. */

@@ -12,12 +12,26 @@ import { Bucket } from "../limits/tokenBucket.ts"
 import { beginInTurn } from "./subscribeBudget.ts"
 import { Order } from "./requestOrder.ts"
 import type { Port } from "./port.ts"
-import { publishOnce } from "./publishing.ts"
+import { publishOnce, publishVolatile } from "./publishing.ts"
 import { Rights, type Wish } from "./rights.ts"
 import { overLimit, type Refusal, refusal, refusalOf } from "../limits/refusalText.ts"
 import { Subscriptions } from "./subscriptions.ts"
 
 export type ChannelRequest = FrameOf<ClientFrame, "subscribe" | "unsubscribe" | "publish">
+
+/** How long an answer of `authorize` about volatile publishes counts, in milliseconds. */
+const allowedFor = 1000
+
+const keyless = refusal(
+  "frame/malformed",
+  "The frame is not valid: a publish on this channel needs a key."
+)
+
+/** The refusal of a publish that must wait. */
+const tooFast = (limit: "publishRate" | "volatileRate", wait: number): Refusal | undefined =>
+  wait > 0
+    ? overLimit(limit, "rate/limited", "The client publishes too often: slow down.", wait)
+    : undefined
 
 export class Requests {
   readonly #port: Port
@@ -25,6 +39,9 @@ export class Requests {
   readonly #order: Order
   readonly #subscriptions: Subscriptions
   #publishes: Bucket | undefined
+  #volatiles: Bucket | undefined
+  /** The last answer of `authorize` about volatile publishes, by channel, and until when it counts. */
+  #allowed: Map<string, { readonly mark: number; readonly until: number }> | undefined
 
   constructor(port: Port) {
     this.#port = port
@@ -111,33 +128,73 @@ export class Requests {
         })
       }
       case "publish": {
-        const { publishRate } = context.limits
-        const now = context.clock()
-        this.#publishes ??= new Bucket(publishRate, now)
-        const wait = this.#publishes.take(publishRate, now)
-        if (wait > 0) {
-          const reason = "The client publishes too often: slow down."
-          return overLimit("publishRate", "rate/limited", reason, wait)
+        const { remembers } = match.delivery
+        if (remembers && frame.key === undefined) return keyless
+        const refused = remembers ? this.#tooMany : this.#tooManyVolatile
+        if (refused !== undefined) return refused
+        if (!match.channel.publish) {
+          return refusal("publish/forbidden", "Clients do not publish to this channel.")
         }
-        return match.channel.publish
-          ? this.#authorized(id, { channel: name, match, action: "publish" }, (mark, wish) =>
-              this.#publish(frame, at, wish, mark)
-            )
-          : refusal("publish/forbidden", "Clients do not publish to this channel.")
+        const wish: Wish = { channel: name, match, action: "publish" }
+        return remembers
+          ? this.#authorized(id, wish, (mark) => this.#publish(frame, at, wish, mark))
+          : this.#volatile(frame, at, wish)
       }
     }
+  }
+
+  /** The refusal of a publish beyond `publishRate`. */
+  get #tooMany(): Refusal | undefined {
+    const { clock, limits } = this.#port.context
+    const now = clock()
+    this.#publishes ??= new Bucket(limits.publishRate, now)
+    return tooFast("publishRate", this.#publishes.take(limits.publishRate, now))
+  }
+
+  /** The refusal of a volatile publish beyond `volatileRate`. */
+  get #tooManyVolatile(): Refusal | undefined {
+    const { clock, limits } = this.#port.context
+    const now = clock()
+    this.#volatiles ??= new Bucket(limits.volatileRate, now)
+    return tooFast("volatileRate", this.#volatiles.take(limits.volatileRate, now))
+  }
+
+  /**
+   * A volatile publish. `authorize` is asked at most once in `allowedFor` about each channel: asked about
+   * each of 60 a second, few sessions would use up `authorizeRate`.
+   */
+  #volatile(frame: FrameOf<ClientFrame, "publish">, at: number, wish: Wish): Effect.Effect<void> {
+    const { channel, id } = frame
+    return Effect.suspend(() => {
+      const { clock, limits } = this.#port.context
+      const { mark } = this.#rights
+      const allowed = (this.#allowed ??= new Map())
+      const known = allowed.get(channel)
+      if (known?.mark === mark && clock() < known.until) {
+        return this.#order.chain(channel, id, this.#publish(frame, at, wish, mark))
+      }
+      return this.#authorized(id, wish, (mark) => {
+        allowed.delete(channel)
+        for (const oldest of allowed.keys()) {
+          if (allowed.size < limits.maxSubscriptions) break
+          allowed.delete(oldest)
+        }
+        allowed.set(channel, { mark, until: clock() + allowedFor })
+        return this.#publish(frame, at, wish, mark)
+      })
+    })
   }
 
   /** Asks `authorize`, then runs `then` with the mark of the decision. */
   #authorized(
     id: number,
     wish: Wish,
-    then: (mark: number, wish: Wish) => Effect.Effect<void>
+    then: (mark: number) => Effect.Effect<void>
   ): Effect.Effect<void> {
     return Effect.suspend(() => {
       const { mark } = this.#rights
       return Effect.flatMap(this.#rights.decide(wish), (refused) => {
-        if (refused === undefined) return this.#order.chain(wish.channel, id, then(mark, wish))
+        if (refused === undefined) return this.#order.chain(wish.channel, id, then(mark))
         if (wish.action === "subscribe") this.#subscriptions.unwant(wish.channel, id)
         return this.#refused(id, refused)
       })
@@ -150,11 +207,16 @@ export class Requests {
     wish: Wish,
     mark: number
   ): Effect.Effect<void> {
-    const { id, within = Infinity } = frame
-    const publish = () =>
-      this.#port.stopped
-        ? Effect.succeed(refusalOf(undefined))
-        : publishOnce(this.#port.context, this.#port.principal.key, frame, wish.match, at + within)
+    const { id, key, within = Infinity } = frame
+    const { match } = wish
+    const due = at + within
+    const publish = () => {
+      const { context, principal, session, stopped } = this.#port
+      if (stopped) return Effect.succeed(refusalOf(undefined))
+      return match.delivery.remembers && key !== undefined
+        ? publishOnce(context, principal.key, frame, key, match, due)
+        : publishVolatile(context, session, frame, match, due)
+    }
     return Effect.map(this.#rights.hold(wish, mark, publish), (refused) => {
       if (refused === undefined) this.#port.answer(id, { type: "published", id })
       else this.#port.refuse(id, refused)

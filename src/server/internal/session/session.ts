@@ -24,7 +24,7 @@ import {
   type SourceState,
   version
 } from "../../../Protocol.ts"
-import type { Credentials } from "../../ServerOptions.ts"
+import type { Credentials, Rate } from "../../ServerOptions.ts"
 import { Bucket } from "../limits/tokenBucket.ts"
 import * as Heartbeat from "./heartbeat.ts"
 import { Line } from "../hub/outgoing.ts"
@@ -50,7 +50,6 @@ export interface Gate {
 }
 
 export class Session implements Patient {
-  readonly id: string
   readonly port: Port<Received>
   readonly #gate: Gate
   readonly #credentials: Omit<Credentials, "token">
@@ -68,8 +67,7 @@ export class Session implements Patient {
     gate: Gate
   ) {
     const now = context.clock()
-    this.id = id
-    this.port = new Port(peer, context, now)
+    this.port = new Port(id, peer, context, now)
     this.#credentials = credentials
     this.#gate = gate
     this.#frames = new Bucket(context.limits.frameRate, now)
@@ -84,6 +82,10 @@ export class Session implements Patient {
   }
 
   // --- called by the door --------------------------------------------------------------------------
+
+  get id(): string {
+    return this.port.session
+  }
 
   get address(): string {
     return this.#credentials.address
@@ -281,8 +283,16 @@ export class Session implements Patient {
       return this.port.close("tooManySessions", "maxSessionsPerIdentity")
     }
     this.#phase = "open"
-    const { maxFrameBytes, maxSubscriptions, pingInterval, pingTimeout, publishRate } =
-      this.#context.limits
+    const {
+      maxFrameBytes,
+      maxSubscriptions,
+      pingInterval,
+      pingTimeout,
+      publishRate,
+      volatileRate
+    } = this.#context.limits
+    // A whole number on the wire. A client learns a rate below 1 from `retryAfter`.
+    const whole = ({ perSecond }: Rate) => Math.max(1, Math.floor(perSecond))
     this.port.send({
       type: "welcome",
       version,
@@ -293,8 +303,8 @@ export class Session implements Patient {
       limits: {
         subscriptions: maxSubscriptions,
         frameBytes: maxFrameBytes,
-        // A whole number on the wire. A client learns a rate below 1 from `retryAfter`.
-        publishPerSecond: Math.max(1, Math.floor(publishRate.perSecond))
+        publishPerSecond: whole(publishRate),
+        volatilePerSecond: whole(volatileRate)
       }
     })
     if (!this.#context.sourceIsUp()) this.port.send({ type: "status", source: "down" })

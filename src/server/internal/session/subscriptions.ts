@@ -12,6 +12,8 @@ import type { ClientFrame, FrameOf } from "../../../Frame.ts"
 import { Bucket } from "../limits/tokenBucket.ts"
 import { late, openingRefused, replayBytes, tooFast } from "./subscribeBudget.ts"
 import { Subscriber } from "./subscriber.ts"
+import { VolatileSubscriber } from "./volatileSubscriber.ts"
+import { nowhere } from "../hub/batch.ts"
 import type { Port } from "./port.ts"
 import type { Match } from "./registry.ts"
 import { type Replayable, Replays, Turn } from "./replays.ts"
@@ -94,7 +96,8 @@ export class Subscriptions {
                 if (this.#port.ended) return Effect.succeed(refusalOf(undefined))
                 this.#held.set(channel, { ...wish, id, scope, subscriber })
                 const { cursor, state } = join
-                this.#port.answer(id, { type: "subscribed", id, channel, state, cursor })
+                const at = cursor === nowhere ? {} : { cursor }
+                this.#port.answer(id, { type: "subscribed", id, channel, state, ...at })
                 return Effect.as(subscriber.go(join), undefined)
               })
             )
@@ -141,7 +144,9 @@ export class Subscriptions {
       const refused = openingRefused(context, match, true)
       if (refused !== undefined) return yield* Effect.fail(new RequestRefused(refused))
       const view = yield* match.delivery.open(match.channel)
-      const subscriber = new Subscriber(view, this.#port)
+      const subscriber = match.delivery.remembers
+        ? new Subscriber(view, this.#port)
+        : new VolatileSubscriber(view, this.#port.mailbox)
       yield* Scope.addFinalizer(
         scope,
         Effect.sync(() => subscriber.leave())

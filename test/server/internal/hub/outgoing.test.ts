@@ -41,7 +41,7 @@ const peerOf = (codec: FrameCodec, room: number) => {
     sizeOf: (message) => message.bytes(codec).length,
     keep: (message) => message.lasting(codec)
   }
-  return { mailbox: new Mailbox(peer, 10_000), written }
+  return { mailbox: new Mailbox(peer, 10_000, 1000), written }
 }
 
 const batch = () =>

@@ -4,6 +4,7 @@ import { TestClock } from "effect/testing"
 import * as Channel from "../../../../src/Channel.ts"
 import { LiveChannel } from "../../../../src/server/internal/hub/liveChannel.ts"
 import * as Pump from "../../../../src/server/internal/hub/pump.ts"
+import type { Heard } from "../../../../src/server/NotificationSource.ts"
 import { Told } from "../../../../src/server/internal/hub/gapCounter.ts"
 import { Budget } from "../../../../src/server/internal/ring.ts"
 
@@ -32,7 +33,7 @@ const pumping = (options: { readonly millis?: number; readonly window?: number }
       return channel
     }
     const channel = opened("orders", options.millis)
-    const pump = new Pump.Pump(options.window ?? 0)
+    const pump = new Pump.Pump<Heard>(options.window ?? 0)
     yield* pump.run.pipe(
       Effect.provideService(Clock.Clock, clock),
       Effect.forkScoped({ startImmediately: true })

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Batch } from "../../../../src/server/internal/hub/batch.ts"
+import { VolatileBatch } from "../../../../src/server/internal/hub/volatileChannel.ts"
 import { Mailbox } from "../../../../src/server/internal/session/mailbox.ts"
 import type { Outgoing } from "../../../../src/server/internal/hub/outgoing.ts"
 import { bytesOf, line, Sized, sizes } from "../../../support/messages.ts"
@@ -38,7 +39,8 @@ const socket = (room: number, limit = 1000) => {
   }
   const mailbox = new UsedMailbox(
     { ...sizes, write: (message) => writeAll([message]), writeAll },
-    limit
+    limit,
+    3
   )
   mailbox.onFull(() => seen.blocked++)
   return { mailbox, written, writes, seen, behind }
@@ -413,5 +415,86 @@ describe("Mailbox", () => {
     seen.room = 1
     mailbox.drained()
     expect([mailbox.blocked, seen.blocked]).toEqual([true, 2])
+  })
+})
+
+describe("Mailbox with volatile channels", () => {
+  /** A batch of one event of a channel whose newest event of each key counts. */
+  const volatile = (channel: string, key: string, number: number, size = 10) =>
+    new VolatileBatch(
+      { name: channel, resumes: false },
+      number,
+      [
+        {
+          id: `n:${number}`,
+          at: 0,
+          payload: undefined,
+          json: JSON.stringify("x".repeat(size)),
+          tx: undefined
+        }
+      ],
+      [key]
+    )
+
+  const read = (text: string) => {
+    const frame = JSON.parse(text) as {
+      type: string
+      channel: string
+      events?: ReadonlyArray<{ id: string }>
+    }
+    return [frame.type, frame.channel, ...(frame.events ?? []).map(({ id }) => id)]
+  }
+
+  it("while its socket is full, a mailbox keeps the newest event of each key, at most as many as it may", () => {
+    const { mailbox, seen, written } = socket(1)
+    for (const [index, key] of ["a", "a", "b", "a", "c", "d", "c"].entries()) {
+      expect(mailbox.offer(volatile("v", key, index))).toBe(index === 0 ? "written" : "waits")
+    }
+    seen.room = 10
+    mailbox.drained()
+    // "b" was the oldest of four keys.
+    expect(written.map(read)).toEqual([
+      ["events", "v", "n:0"],
+      ["events", "v", "n:3", "n:5", "n:6"]
+    ])
+    expect([mailbox.blocked, mailbox.bytes]).toEqual([false, 0])
+    mailbox.offer(volatile("v", "a", 9))
+    expect(written).toHaveLength(3)
+  })
+
+  it("writes other frames first, and goes on with newer events when the socket is full again", () => {
+    const { mailbox, seen, written } = socket(1)
+    mailbox.offer(volatile("v", "a", 0))
+    mailbox.offer(volatile("v", "a", 1))
+    mailbox.offer(volatile("w", "a", 2))
+    mailbox.offer(batch("live", 1))
+    mailbox.control(line(`{"type":"ping"}`))
+    seen.room = 2
+    mailbox.drained()
+    expect(written.slice(1).map((text) => read(text)[1])).toEqual(["live", undefined, "v"])
+    mailbox.offer(volatile("w", "a", 3))
+    seen.room = 10
+    mailbox.drained()
+    expect(written.slice(4).map(read)).toEqual([["events", "w", "n:3"]])
+  })
+
+  it("writes what waits in slices, so that a slow link shows that it takes some", () => {
+    const { mailbox, seen, written } = socket(1, 1_000_000)
+    for (const key of ["z", "a", "b", "c"]) mailbox.offer(volatile("v", key, 1, 40_000))
+    seen.room = 10
+    mailbox.drained()
+    expect(written).toHaveLength(4)
+  })
+
+  it("counts volatile events apart from others, and drops what the client left", () => {
+    const { mailbox, seen, written } = socket(1, 1000)
+    for (const key of ["z", "a", "b", "c"]) mailbox.offer(volatile("v", key, 1, 200))
+    expect(mailbox.room).toBe(1000)
+    expect(mailbox.bytes).toBeLessThanOrEqual(1000)
+    mailbox.forget("v")
+    expect(mailbox.bytes).toBe(0)
+    seen.room = 10
+    mailbox.drained()
+    expect([written.length, seen.dropped]).toEqual([1, 0])
   })
 })

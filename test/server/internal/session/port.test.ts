@@ -13,7 +13,7 @@ const port = () => {
     refused: (reason: string) => void refused.push(reason)
   } as Partial<SessionContext> as SessionContext
   const peer = new Visitor(false)
-  return { port: new Port(peer, context, 1000), peer, refused }
+  return { port: new Port("session", peer, context, 1000), peer, refused }
 }
 
 describe("The port of a session", () => {

@@ -74,7 +74,7 @@ describe("The first frames of a session", () => {
         expect(welcome).toMatchObject({
           ping: 1500,
           slack: 500,
-          limits: { subscriptions: 7, frameBytes: 999, publishPerSecond: 1 }
+          limits: { subscriptions: 7, frameBytes: 999, publishPerSecond: 1, volatilePerSecond: 60 }
         })
       }),
       {

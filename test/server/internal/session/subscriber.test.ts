@@ -29,7 +29,7 @@ const session = (limit: number) => {
     write: (message: Outgoing) => writeAll([message]),
     writeAll
   }
-  const mailbox = new Mailbox(peer, limit)
+  const mailbox = new Mailbox(peer, limit, 1000)
   const port = {
     mailbox,
     dropped: () => void state.dropped++,

@@ -1,0 +1,79 @@
+/**
+ * Volatile delivery: events go from publishers to subscribers through no database. Nothing is
+ * remembered, and what waits for a busy subscriber is the newest event of each key.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { randomBytes } from "node:crypto"
+import * as Cursor from "../../../internal/cursorText.ts"
+import type { Delivery } from "./delivery.ts"
+import { Told } from "./gapCounter.ts"
+import type { OpenChannels } from "./openChannels.ts"
+import * as Pump from "./pump.ts"
+import { VolatileChannel, type VolatileEvent } from "./volatileChannel.ts"
+import { VolatileStream } from "./volatileStream.ts"
+
+export const make = (
+  openChannels: OpenChannels,
+  { batchWindow }: { readonly batchWindow: number }
+): Effect.Effect<Delivery, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const told = new Told("is dropped")
+    const opened = new Map<string, VolatileChannel>()
+    const pump = new Pump.Pump<VolatileEvent>(batchWindow)
+    yield* Effect.forkScoped(pump.run)
+    const clock = yield* Clock.Clock
+    /** Differs from node to node, so that no two events have the same id. */
+    const epoch = randomBytes(6).toString("base64url")
+    let published = 0
+
+    const kind = yield* openChannels.kind("volatile", (name) =>
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          const channel = new VolatileChannel(name, told)
+          opened.set(name, channel)
+          return channel
+        }),
+        (channel) =>
+          Effect.sync(() => {
+            if (opened.get(name) === channel) opened.delete(name)
+          })
+      )
+    )
+
+    /** Takes an event into this node: the one way in, also for events that other nodes publish. */
+    const enter = (name: string, event: VolatileEvent): void => {
+      const channel = opened.get(name)
+      if (channel !== undefined) pump.push(channel, event)
+    }
+
+    return {
+      missing: () => undefined,
+      state: undefined,
+      refused: Effect.never,
+      checkTable: () => Effect.void,
+      open: kind.view,
+      isOpen: kind.isOpen,
+      batches: (channel) =>
+        Stream.unwrap(
+          Effect.gen(function* () {
+            const view = yield* kind.view(channel)
+            const stream = new VolatileStream(view)
+            yield* Effect.acquireRelease(
+              Effect.sync(() => view.subscribe(stream)),
+              () => Effect.sync(() => view.unsubscribe(stream))
+            )
+            return Stream.fromEffectRepeat(stream.next)
+          })
+        ),
+      publish: (name, json, publisher = "") =>
+        Effect.sync(() => {
+          const id = Cursor.formatLive(epoch, ++published)
+          enter(name, { id, at: clock.currentTimeMillisUnsafe(), publisher, json })
+        }),
+      resumes: false,
+      remembers: false
+    }
+  })
