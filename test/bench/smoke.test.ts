@@ -24,6 +24,9 @@ import { measureWatchedWriters } from "../../bench/measure/watchedWriters.ts"
 import { workloads } from "../../bench/measure/workloads.ts"
 import { database } from "../support/database.ts"
 
+/** Each test starts processes that share the cores with other tests. */
+const patient = { timeout: 180_000 }
+
 const reason = install(15_000)
 if (reason !== undefined) {
   // Not by console.log, which the reporter hides when all tests pass.
@@ -139,7 +142,7 @@ const contextOf = (databases: Databases): Context => ({
 })
 
 // Subjects run at the same time in their own processes, the workloads of each in order.
-describe.concurrent("the benchmark", () => {
+describe.concurrent("the benchmark", patient, () => {
   for (const subject of subjects) {
     it.skipIf(!has(subject))(`brings every byte with ${subject}`, async () => {
       const rigFor = processesOf(subject)
@@ -156,7 +159,7 @@ describe.concurrent("the benchmark", () => {
   }
 })
 
-describe("growth", () => {
+describe("growth", patient, () => {
   it("reports a cost at every point, and the memory of a subscription", async () => {
     await using databases = new Databases()
     const curves = await measureGrowth(
@@ -177,7 +180,7 @@ describe("growth", () => {
   })
 })
 
-describe("the durable side of the benchmark", () => {
+describe("the durable side of the benchmark", patient, () => {
   it("commits with and without the library, and delivers the probes to a socket", async () => {
     await using databases = new Databases()
     const { costs, results } = await measureDurable(contextOf(databases), {
@@ -229,7 +232,7 @@ describe("the durable side of the benchmark", () => {
   })
 })
 
-describe("a crowd that reconnects", () => {
+describe("a crowd that reconnects", patient, () => {
   const databases = new Databases()
   afterAll(() => databases[Symbol.asyncDispose]())
 
@@ -244,12 +247,12 @@ describe("a crowd that reconnects", () => {
       )
     )
     for (const { ratio } of results) expect(ratio).toBeGreaterThan(0)
-  }, 60_000)
+  })
 })
 
 const inMicros = /^-?\d+\.\d$/
 
-describe("the cost of a watched row", () => {
+describe("the cost of a watched row", patient, () => {
   // One server for all, because this file measures no times.
   const databases = new Databases()
   afterAll(() => databases[Symbol.asyncDispose]())
@@ -307,7 +310,7 @@ describe("the cost of a watched row", () => {
 })
 
 // In turn, because each has two processes beside those of the subjects above.
-describe("a client library", () => {
+describe("a client library", patient, () => {
   for (const library of libraryNames) {
     it.skipIf(!has(library))(`delivers every event as it was sent: ${library}`, async () => {
       await using line = await Line.open({ library, bytes: 200 })
@@ -320,7 +323,7 @@ describe("a client library", () => {
   }
 })
 
-describe.concurrent("a socket that stalls", () => {
+describe.concurrent("a socket that stalls", patient, () => {
   const audience = { sockets: 2, channels: 1, bytes: 4096 }
   /** More than the kernel buffers for one socket. */
   const messages = 3000

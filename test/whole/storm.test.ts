@@ -58,6 +58,6 @@ describe("a reconnect storm", () => {
         expect(drained.attempts).toBe(10_000)
         expect(drained.most).toBeLessThanOrEqual(300)
       }).pipe(Random.withSeed("storm"), Effect.provide(system)),
-    120_000
+    300_000
   )
 })
