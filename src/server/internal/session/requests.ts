@@ -3,21 +3,25 @@
  *
  * Requests are checked in the order of their arrival, including `authenticate` and `authorize`. After
  * that a request waits (for the source, for the database) in order per channel, and no channel waits
- * for another. If rights changed while a request waited, `authorize` decides again.
+ * for another. If rights changed while a request waited, `authorize` decides again. A publish that a
+ * rule decides about waits in order per channel first, because its rule must not run twice for one key.
  */
 import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
 import type { ClientFrame, FrameOf } from "../../../Frame.ts"
 import { channelNameFault } from "../../../Protocol.ts"
 import { Bucket } from "../limits/tokenBucket.ts"
 import { beginInTurn } from "./subscribeBudget.ts"
 import { Order } from "./requestOrder.ts"
 import type { Port } from "./port.ts"
-import { publishOnce } from "./publishing.ts"
-import { Rights, type Wish } from "./rights.ts"
+import { outcomeBefore, publishOnce, readPublish } from "./publishing.ts"
+import { type Grant, isRefusal, Rights, type Wish } from "./rights.ts"
 import { overLimit, type Refusal, refusal, refusalOf } from "../limits/refusalText.ts"
 import { Subscriptions } from "./subscriptions.ts"
 
 export type ChannelRequest = FrameOf<ClientFrame, "subscribe" | "unsubscribe" | "publish">
+
+type Publish = FrameOf<ClientFrame, "publish">
 
 export class Requests {
   readonly #port: Port
@@ -102,8 +106,8 @@ export class Requests {
         const refused = this.#subscriptions.want(name, match, id)
         if (refused !== undefined) return refused
         const wish: Wish = { channel: name, match, action: "subscribe" }
-        const begin = this.#authorized(id, wish, (mark) =>
-          this.#subscriptions.subscribe(frame, wish, mark)
+        const begin = this.#authorized(id, wish, (grant) =>
+          this.#subscriptions.subscribe(frame, wish, grant)
         )
         return beginInTurn(context, match, begin, (refused) => {
           this.#subscriptions.unwant(name, id)
@@ -119,43 +123,73 @@ export class Requests {
           const reason = "The client publishes too often: slow down."
           return overLimit("publishRate", "rate/limited", reason, wait)
         }
-        return match.channel.publish
-          ? this.#authorized(id, { channel: name, match, action: "publish" }, (mark, wish) =>
-              this.#publish(frame, at, wish, mark)
-            )
-          : refusal("publish/forbidden", "Clients do not publish to this channel.")
+        if (!match.channel.publish) {
+          return refusal("publish/forbidden", "Clients do not publish to this channel.")
+        }
+        const due = at + (frame.within ?? Infinity)
+        const wish: Wish = { channel: name, match, action: "publish" }
+        return context.publishRule === undefined
+          ? this.#authorized(id, wish, (grant) => this.#publish(frame, due, wish, grant))
+          : this.#order.chain(name, id, this.#publishByRule(frame, due, wish))
       }
     }
   }
 
-  /** Asks `authorize`, then runs `then` with the mark of the decision. */
+  /** Asks `authorize` or the rule, then runs `then` with what it allows. */
   #authorized(
     id: number,
     wish: Wish,
-    then: (mark: number, wish: Wish) => Effect.Effect<void>
+    then: (grant: Grant) => Effect.Effect<void>
   ): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      const { mark } = this.#rights
-      return Effect.flatMap(this.#rights.decide(wish), (refused) => {
-        if (refused === undefined) return this.#order.chain(wish.channel, id, then(mark, wish))
-        if (wish.action === "subscribe") this.#subscriptions.unwant(wish.channel, id)
-        return this.#refused(id, refused)
-      })
+    return Effect.flatMap(this.#rights.decide(wish), (decision) => {
+      if (!isRefusal(decision)) return this.#order.chain(wish.channel, id, then(decision))
+      if (wish.action === "subscribe") this.#subscriptions.unwant(wish.channel, id)
+      return this.#refused(id, decision)
     })
   }
 
-  #publish(
-    frame: FrameOf<ClientFrame, "publish">,
-    at: number,
-    wish: Wish,
-    mark: number
-  ): Effect.Effect<void> {
-    const { id, within = Infinity } = frame
-    const publish = () =>
+  /** Asks the rule for publishing, unless the client repeats a publish, and publishes what it returns. */
+  #publishByRule(frame: Publish, due: number, wish: Wish): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const { context, principal } = this.#port
+      const { id } = frame
+      const sent = readPublish(frame, wish.match)
+      if (Result.isFailure(sent)) return this.#refused(id, sent.failure)
+      const ruled = { ...wish, sent: sent.success }
+      return Effect.flatMap(
+        outcomeBefore(context, principal.key, frame, wish.match, sent.success, due),
+        (before) =>
+          before === undefined
+            ? Effect.flatMap(this.#rights.decide(ruled), (decision) =>
+                isRefusal(decision)
+                  ? this.#refused(id, decision)
+                  : this.#publish(frame, due, ruled, decision)
+              )
+            : this.#settled(id, before.refused)
+      )
+    })
+  }
+
+  #publish(frame: Publish, due: number, wish: Wish, grant: Grant): Effect.Effect<void> {
+    const publish = ({ json }: Grant) =>
       this.#port.stopped
         ? Effect.succeed(refusalOf(undefined))
-        : publishOnce(this.#port.context, this.#port.principal.key, frame, wish.match, at + within)
-    return Effect.map(this.#rights.hold(wish, mark, publish), (refused) => {
+        : publishOnce(
+            this.#port.context,
+            this.#port.principal.key,
+            frame,
+            wish.match,
+            due,
+            json === undefined || wish.sent === undefined ? undefined : { sent: wish.sent, json }
+          )
+    return Effect.flatMap(this.#rights.hold(wish, grant, publish), (refused) =>
+      this.#settled(frame.id, refused)
+    )
+  }
+
+  /** Answers a publish; `refused` is `undefined` if it was sent. */
+  #settled(id: number, refused: Refusal | undefined): Effect.Effect<void> {
+    return Effect.sync(() => {
       if (refused === undefined) this.#port.answer(id, { type: "published", id })
       else this.#port.refuse(id, refused)
     })

@@ -160,6 +160,7 @@ describe("A client's publish", () => {
           ...toTheRequest,
           "requestOrder",
           "publishing",
+          "publishing readPublish",
           "publishing payloadOf"
         ])
         expect(way.to("sends it to the source")).toEqual([
