@@ -11,7 +11,7 @@ import type * as Channel from "../Channel.ts"
 import type { RealtimeEvent } from "../RealtimeEvent.ts"
 import type * as OutboxReader from "../server/OutboxReader.ts"
 import type * as Realtime from "../server/Realtime.ts"
-import type { Rule, RuleMaker } from "../server/Rule.ts"
+import type { RuleMaker, Rules } from "../server/Rule.ts"
 import type {
   Authenticated,
   AuthRefused,
@@ -67,11 +67,7 @@ export interface Options<I = undefined>
    * publishes become. Exactly one `onSubscribe` for each definition of `channels`, and one `onPublish` for
    * each with `publish`. Throw, reject or fail with `RuleRefused` to reject a request with a sentence.
    */
-  readonly rules?:
-    | ((
-        make: RuleMaker<I>
-      ) => ReadonlyArray<Rule<Channel.Definition, "subscribe" | "publish", never>>)
-    | undefined
+  readonly rules?: ((make: RuleMaker<I>) => Rules<never>) | undefined
   /**
    * The text that identifies a user across sessions, required unless identities are strings; see
    * `IdentityOptions` of the server.

@@ -267,7 +267,7 @@ export const layer: {
   <
     R = never,
     const Channels extends Definitions = Definitions,
-    const List extends Rules = readonly []
+    const List extends Rules = Rules<never>
   >(
     options: AnonymousOptions<R, Channels> | AnonymousRules<Channels, List>
   ): DoorLayer<R | RuleServices<List[number]> | NeedsOf<Channels[number]>>
@@ -276,7 +276,7 @@ export const layer: {
     I,
     R = never,
     const Channels extends Definitions = Definitions,
-    const List extends Rules = readonly []
+    const List extends Rules = Rules<never>
   >(
     options: (IdentityOptions<I, R, Channels> | IdentityRules<I, R, Channels, List>) &
       IdentityKey<NoInfer<I>>

@@ -133,12 +133,12 @@ export interface RuleMaker<I> {
 }
 
 /**
- * The rules of a server.
+ * The rules of a server, which use services `R`.
  *
  * @category models
  * @since 0.1.0
  */
-export type Rules = ReadonlyArray<Rule>
+export type Rules<R = unknown> = ReadonlyArray<Rule<Channel.Definition, "subscribe" | "publish", R>>
 
 /**
  * The services that rules use.

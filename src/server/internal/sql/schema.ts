@@ -66,8 +66,12 @@ create table if not exists realtime.messages (
   autovacuum_vacuum_cost_delay = 0
 )`,
   `-- What the publisher was given, where the payload was made from it: two attempts with one key may make
--- two payloads of it.
-alter table realtime.messages add column if not exists sent text collate "C"`,
+-- two payloads of it. Adding it waits for open transactions, so only where it is missing.
+do $$ begin
+  if not exists (select from pg_attribute a where a.attrelid = 'realtime.messages'::regclass and a.attname = 'sent' and not a.attisdropped) then
+    alter table realtime.messages add column sent text collate "C";
+  end if;
+end $$`,
   `create index if not exists messages_txid on realtime.messages (txid, id)`,
   `create index if not exists messages_channel on realtime.messages (channel, id)`,
   `create unique index if not exists messages_key on realtime.messages (channel, key) where key is not null`,
