@@ -42,7 +42,7 @@ import {
   type Rate,
   type Request
 } from "../server/ServerOptions.ts"
-import type { RuleMaker } from "../server/Rule.ts"
+import type { RuleMaker, Rules } from "../server/Rule.ts"
 import { checkArguments } from "./internal/arguments.ts"
 import { checkConsumer, startConsumer } from "./internal/consumer.ts"
 import { databaseLayer } from "./internal/databaseLayer.ts"
@@ -121,6 +121,8 @@ export declare namespace RealtimeServer {
     Options,
     Rate,
     Request,
+    RuleMaker,
+    Rules,
     SnapshotOptions,
     Transaction
   }

@@ -201,9 +201,9 @@ export interface Limits {
    */
   readonly channelOpenRate?: Rate | undefined
   /**
-   * Calls of `authorize` on this node for all its sessions together, default 1,000/s and 1,000 at once;
-   * `allowAll` does not count. More are answered `server/overloaded` with `retryAfter`. When the server
-   * checks rights again the calls wait instead, within `authorizeTimeout`.
+   * Calls of `authorize` or of rules on this node for all its sessions together, default 1,000/s and 1,000
+   * at once; `allowAll` does not count. More are answered `server/overloaded` with `retryAfter`. When the
+   * server checks rights again the calls wait instead, within `authorizeTimeout`.
    */
   readonly authorizeRate?: Rate | undefined
   /**
@@ -229,7 +229,7 @@ export interface Limits {
    */
   readonly sourceTimeout?: Duration.Input | undefined
   /**
-   * Time for `authenticate` and `authorize`, default 5 s. After that the answer is `server/internal`.
+   * Time for `authenticate`, `authorize` and each rule, default 5 s. After that the answer is `server/internal`.
    * When the server checks the rights of a session again, all its subscriptions share the time, 16 at
    * once. Those without a decision by then end with `server/overloaded`, and the client subscribes again.
    */
