@@ -42,26 +42,21 @@ export type RuleAnswer<A, R = never> =
   | Promise<A | RuleRefused>
   | Effect.Effect<A, RuleRefused, R>
 
-/** The parameter of a family; a single channel has none. */
-type Params<D> = D extends { readonly match: (name: string) => infer Member }
-  ? {
-      /** The decoded parameter of the family, e.g. `"42"`. */
-      readonly params: Extract<Member, { readonly param: unknown }>["param"]
-    }
-  : unknown
-
 /**
- * A client that wants to subscribe, for a rule.
+ * A client that wants to subscribe, for a rule. `params` is the decoded parameter of a family, e.g. `"42"`;
+ * a single channel has none.
  *
  * @category models
  * @since 0.1.0
  */
-export type Subscribing<I, D extends Channel.Definition> = Params<D> & {
+export type Subscribing<I, D extends Channel.Definition> = {
   /** The identity, as `authenticate` gave it; `undefined` on a server without `authenticate`. */
   readonly identity: I
   /** The name of the channel, e.g. `query_results_42`. */
   readonly channel: string
-}
+} & (D extends { readonly match: (name: string) => infer Member }
+  ? { readonly params: Extract<Member, { readonly param: unknown }>["param"] }
+  : unknown)
 
 /**
  * A client that wants to publish, for a rule.
@@ -101,9 +96,6 @@ export interface Rule<
   readonly decide: (request: never) => RuleAnswer<unknown, R>
 }
 
-/** The services of a rule's answer. */
-type ServicesOf<Answer> = Answer extends Effect.Effect<unknown, unknown, infer R> ? R : never
-
 /**
  * Makes the rules of a server whose clients have identities of type `I`.
  *
@@ -118,7 +110,7 @@ export interface RuleMaker<I> {
   readonly onSubscribe: <D extends Channel.Definition, Answer extends RuleAnswer<Allowed, unknown>>(
     definition: D,
     decide: (request: Subscribing<I, D>) => Answer
-  ) => Rule<D, "subscribe", ServicesOf<Answer>>
+  ) => Rule<D, "subscribe", Answer extends Effect.Effect<unknown, unknown, infer R> ? R : never>
   /**
    * Returns the payload as the server publishes it, for example with the sender that the server knows. It
    * must match the Schema of the definition.
@@ -129,7 +121,7 @@ export interface RuleMaker<I> {
   >(
     definition: D,
     decide: (request: Publishing<I, D>) => Answer
-  ) => Rule<D, "publish", ServicesOf<Answer>>
+  ) => Rule<D, "publish", Answer extends Effect.Effect<unknown, unknown, infer R> ? R : never>
 }
 
 /**
@@ -181,6 +173,7 @@ type Faults<Defined, List extends Rules> =
  * Rejects rules that leave out a definition, or are for a definition that the server does not serve. The
  * server checks them again at start.
  *
+ * @internal
  * @category models
  * @since 0.1.0
  */
