@@ -6,6 +6,7 @@ const conditions = ["@effect-realtime/source"]
 /** These measure the memory of their process, or say that it runs on another platform. */
 const alone = [
   "test/server/internal/door/admission.test.ts",
+  "test/server/internal/door/attach.test.ts",
   "test/server/internal/hub/hub.test.ts",
   "test/server/internal/ring.test.ts",
   "test/testing/EmbeddedPostgres.test.ts"

@@ -18,6 +18,7 @@ import {
   type Delivery,
   type Options
 } from "./ChannelBase.ts"
+import { errorText } from "./internal/errorText.ts"
 import { channelNameFault } from "./Protocol.ts"
 import { InvalidChannelName, InvalidPayload } from "./RealtimeError.ts"
 
@@ -78,7 +79,7 @@ export interface Family<
 export type Definition = Any | AnyFamily
 
 /**
- * The payload type of a channel or a family.
+ * The payload type of a channel or a family; `unknown` for the name of a channel.
  *
  * @category models
  * @since 0.1.0
@@ -88,7 +89,9 @@ export type Payload<D> =
     ? A
     : D extends (param: never) => Channel<infer A, boolean, string>
       ? A
-      : never
+      : D extends string
+        ? unknown
+        : never
 
 /** Builds on first use, so that a definition costs nothing where it is only imported. */
 const once = <T>(build: () => T): (() => T) => {
@@ -101,7 +104,7 @@ const codecOf = <A, I>(schema: Schema.Codec<A, I>): Codec<A> => {
   const decoder = once(() => Schema.decodeUnknownResult(json(), { errors: "first" }))
   const encoder = once(() => Schema.encodeUnknownResult(json()))
   const invalid = (channel: string, direction: "decode" | "encode", error: unknown) => {
-    const issue = error instanceof Error ? error.message : String(error)
+    const issue = errorText(error)
     return new InvalidPayload({ channel, direction, issue })
   }
   /** A function of the schema that throws makes this one payload invalid. */

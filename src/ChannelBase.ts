@@ -6,6 +6,7 @@
  */
 import * as Result from "effect/Result"
 import type * as Schema from "effect/Schema"
+import { errorText } from "./internal/errorText.ts"
 import { channelNameFault } from "./Protocol.ts"
 import { InvalidChannelName, InvalidPayload } from "./RealtimeError.ts"
 
@@ -159,7 +160,7 @@ export const toJson = <A>(
       if (text !== undefined) return Result.succeed(text)
     } catch (error) {
       // The payload has a cycle, or a bigint where its type is unknown.
-      issue = error instanceof Error ? error.message : String(error)
+      issue = errorText(error)
     }
     return Result.fail(new InvalidPayload({ channel: channel.name, direction: "encode", issue }))
   })
@@ -170,5 +171,5 @@ export const toJson = <A>(
  * @category constructors
  * @since 0.1.0
  */
-export const asChannel = <A>(channel: Channel<A> | string): Channel<A, true> =>
+export const asChannel = <A>(channel: Any | string): Channel<A, true> =>
   (typeof channel === "string" ? untyped(channel) : channel) as Channel<A, true>

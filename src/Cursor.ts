@@ -8,10 +8,10 @@
  *
  * @since 0.1.0
  */
-import { readDurable, seenEvent } from "./internal/cursor.ts"
+import { readDurable, seenEvent } from "./internal/cursorText.ts"
 import type { Event } from "./RealtimeEvent.ts"
 
-export { maxBytes } from "./internal/cursor.ts"
+export { maxBytes } from "./internal/cursorText.ts"
 
 /**
  * Which events a state that was read at `cursor` already contains. The returned function gives `true` for

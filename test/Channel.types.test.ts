@@ -56,7 +56,8 @@ describe("a definition", () => {
     expectTypeOf<Channel.Payload<typeof Ticks>>().toEqualTypeOf<number>()
     expectTypeOf<Channel.Payload<ReturnType<typeof Notes>>>().toEqualTypeOf<Move>()
     expectTypeOf<Channel.Payload<typeof Notes>>().toEqualTypeOf<Move>()
-    expectTypeOf<Channel.Payload<string>>().toEqualTypeOf<never>()
+    expectTypeOf<Channel.Payload<string>>().toEqualTypeOf<unknown>()
+    expectTypeOf<Channel.Payload<number>>().toEqualTypeOf<never>()
   })
 
   it("is assignable to a list of channels", () => {

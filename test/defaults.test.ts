@@ -297,11 +297,11 @@ describe("the limits that are no options, in examples/operations/README.md", () 
     ["payload of a durable", "src/server/internal/sql/schema.ts", "maxPayloadBytes", "8 MiB"],
     ["addresses", "src/server/internal/door/admission.ts", "maxBuckets", "10,000"],
     ["unfinished queries", "src/server/QueryResults.ts", "lastWords", "2 s"],
-    ["a token callback", "src/client/internal/connection.ts", "patience", "10 s"],
+    ["a token callback", "src/client/internal/connectionMachine.ts", "patience", "10 s"],
     ["a request of a client", "src/client/internal/requests.ts", "patience", "2 s"],
-    ["a request of a client", "src/client/internal/connection.ts", "shortPatience", "2 s"],
-    ["an attempt to connect", "src/client/internal/connection.ts", "offlineDelay", "30 s"],
-    ["closes of a client", "src/client/internal/connection.ts", "maxRefusals", "3"]
+    ["a request of a client", "src/client/internal/connectionMachine.ts", "shortPatience", "2 s"],
+    ["an attempt to connect", "src/client/internal/connectionMachine.ts", "offlineDelay", "30 s"],
+    ["closes of a client", "src/client/internal/connectionMachine.ts", "maxRefusals", "3"]
   ])("say what the code says of %s", (row, file, name, words) => {
     const [, source = ""] = new RegExp(`const ${name}\\b.* = ([^\\n]+)`).exec(read(file)) ?? []
     const factors = source.replaceAll(/["_]/g, "").split(" * ")

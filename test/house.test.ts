@@ -145,8 +145,10 @@ const plainProse = [
   "bench",
   "src/*",
   "src/bin",
+  "src/client",
   "src/internal",
   "src/node",
+  "src/react",
   "src/server",
   "src/testing",
   "test"

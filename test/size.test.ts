@@ -8,7 +8,8 @@ const effect = /^effect($|\/)/
 const modules = "ClientError, createRealtimeClient, PlainClient, PublishQueue, RealtimeClient"
 /** All of the client but the collector: the functions of each module come with these. */
 const names = `
-  ClientError.ConnectionStopped, ClientError.InvalidKey, ClientError.Refused, ClientError.TokenFailed,
+  ClientError.ConnectionStopped, ClientError.HelloRefused, ClientError.InvalidKey,
+  ClientError.Refused, ClientError.TokenFailed,
   createRealtimeClient, PlainClient.fromClient,
   PublishQueue.Expired, PublishQueue.PublishQueue, PublishQueue.QueueFull,
   RealtimeClient.RealtimeClient
@@ -66,49 +67,49 @@ const budgets: ReadonlyArray<Budget> = [
     name: "the client",
     code: client,
     external: [effect],
-    vite: 10_100,
-    esbuild: 11_200,
-    rollup: 10_800
+    vite: 10_200,
+    esbuild: 11_300,
+    rollup: 10_900
   },
   {
     name: "the client and React hooks",
     code: both,
     external: [effect, react],
-    vite: 11_400,
-    esbuild: 12_700,
-    rollup: 12_200
+    vite: 11_600,
+    esbuild: 12_800,
+    rollup: 12_300
   },
   {
     name: "the same with effect",
     code: both,
     external: [react],
-    vite: 27_600,
-    esbuild: 33_200,
-    rollup: 28_800
+    vite: 27_700,
+    esbuild: 33_300,
+    rollup: 28_900
   },
   {
     name: "the same with a channel",
     code: withSchema,
     external: [react],
-    vite: 40_800,
-    esbuild: 48_100,
-    rollup: 41_700
+    vite: 40_900,
+    esbuild: 48_200,
+    rollup: 41_800
   },
   {
     name: "the same with a bigint column",
     code: withColumns,
     external: [react],
-    vite: 42_100,
-    esbuild: 49_300,
-    rollup: 43_000
+    vite: 42_200,
+    esbuild: 49_400,
+    rollup: 43_100
   },
   {
     name: "the page of the README",
     code: page(readme),
     external: [react],
-    vite: 41_400,
-    esbuild: 45_200,
-    rollup: 42_300
+    vite: 41_500,
+    esbuild: 45_300,
+    rollup: 42_400
   }
 ]
 

@@ -10,9 +10,9 @@ import type { Retry } from "../Protocol.ts"
  * Why a connection is in its state.
  *
  * - `unused`: nothing needs it. `needed`: something does. `welcome`: the server said so.
- * - `lost`: the link broke, or could not be opened.
- * - `silent`: nothing was heard in time, also after asking for a sign of life.
- * - `unanswered`: the link lived, but a publish was not answered within `ackTimeout`.
+ * - `lost`: the link broke, or the client could not open it.
+ * - `silent`: the client heard nothing in time, also after a `ping`.
+ * - `unanswered`: the link lived, but the server did not answer a publish within `ackTimeout`.
  * - `server`: the server closed it. `message` has its sentence.
  * - `token`: the option `token` failed or was late.
  * - `address`: the option `url` gives none that can be used.
@@ -36,7 +36,7 @@ export type Reason =
   | "closed"
 
 /**
- * The server said no to a subscription or a publish: for good, or, with `retryAfter`, for now.
+ * The server rejected a subscription or a publish: for good, or, with `retryAfter`, for now.
  *
  * @category errors
  * @since 0.1.0
@@ -69,8 +69,8 @@ export class ConnectionStopped extends Data.TaggedError("ConnectionStopped")<{
 }> {}
 
 /**
- * The option `token` threw, failed, rejected, or gave nothing within 10 s. It is asked again after
- * `backoff`.
+ * The option `token` threw, failed, rejected, or gave nothing within 10 s. The client calls it again
+ * after `backoff`.
  *
  * @category errors
  * @since 0.1.0
@@ -83,6 +83,23 @@ export class TokenFailed extends Data.TaggedError("TokenFailed")<{
     return `The token callback failed: ${this.cause}`
   }
 }
+
+/**
+ * The server rejected a hello, or a fresh token after it, for now: for example because its `authenticate`
+ * failed, which the server logs with the cause. The client goes on by itself after `backoff`, or after
+ * `retryAfter`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class HelloRefused extends Data.TaggedError("HelloRefused")<{
+  /** A code of the wire, e.g. `server/internal`. */
+  readonly code: string
+  /** The server's sentence. */
+  readonly message: string
+  /** The server's own delay before the next attempt, in milliseconds. */
+  readonly retryAfter?: number | undefined
+}> {}
 
 /**
  * A publish was not sent, because its `key` is none.

@@ -7,17 +7,17 @@
  *
  * @since 0.1.0
  */
-import type { Channel } from "../Channel.ts"
+import type { Any, Payload } from "../Channel.ts"
 import { asChannel } from "../ChannelBase.ts"
 import type { Gap, Snapshot } from "../RealtimeEvent.ts"
 import { ConnectionStopped } from "./ClientError.ts"
 import * as Cell from "./internal/cell.ts"
-import { type Collecting, type Shown, type Status, valueOf } from "./internal/collect.ts"
+import { type Collecting, type Shown, type Status, valueOf } from "./internal/joinedState.ts"
 import { attempt, inNextFrame, report } from "./internal/platform.ts"
 import type { PlainClient } from "./PlainClient.ts"
 import type { Readable } from "./Readable.ts"
 
-export type { Status } from "./internal/collect.ts"
+export type { Status } from "./internal/joinedState.ts"
 
 /**
  * A value made of events.
@@ -107,7 +107,7 @@ type Source = Pick<PlainClient, "sync" | "last">
 
 const collect = <S, A>(
   client: Source,
-  channel: Channel<A> | string,
+  channel: Any | string,
   given: Options<S, A> | (() => Options<S, A>),
   /** Gives the last value of an open channel; with it, any event makes the value current. */
   last?: () => S | undefined
@@ -213,18 +213,11 @@ const noLoad =
  * @category constructors
  * @since 0.1.0
  */
-export const make: {
-  <A, S>(
-    client: Source,
-    channel: Channel<A>,
-    options: Options<S, A> | (() => Options<S, A>)
-  ): Collector<S>
-  <S>(
-    client: Source,
-    channel: string,
-    options: Options<S, unknown> | (() => Options<S, unknown>)
-  ): Collector<S>
-} = collect
+export const make: <C extends Any | string, S>(
+  client: Source,
+  channel: C,
+  options: Options<S, Payload<C>> | (() => Options<S, Payload<C>>)
+) => Collector<S> = collect as never
 
 /**
  * The payload of the latest event: at once where the channel is open in this client already, else
@@ -233,23 +226,12 @@ export const make: {
  * @category constructors
  * @since 0.1.0
  */
-export const latest: {
-  <A>(
-    client: Source,
-    channel: Channel<A>,
-    options?: LatestOptions | (() => LatestOptions | undefined)
-  ): Collector<A | undefined>
-  (
-    client: Source,
-    channel: string,
-    options?: LatestOptions | (() => LatestOptions | undefined)
-  ): Collector<unknown>
-} = <A>(
+export const latest = <C extends Any | string>(
   client: Source,
-  channel: Channel<A> | string,
+  channel: C,
   given?: LatestOptions | (() => LatestOptions | undefined)
-) =>
-  collect<A | undefined, A>(
+): Collector<Payload<C> | undefined> =>
+  collect<Payload<C> | undefined, Payload<C>>(
     client,
     channel,
     () => ({
@@ -257,5 +239,5 @@ export const latest: {
       initial: undefined,
       reduce: (_, payload) => payload
     }),
-    () => client.last(channel as Channel<A>)?.payload
+    () => client.last(channel)?.payload
   )

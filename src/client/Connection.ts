@@ -1,12 +1,12 @@
 /**
- * The socket of a client as its user sees it: how it is told where to connect, and what it is doing.
+ * The socket of a client as its user sees it: the options that say where to connect, and its state.
  *
  * @since 0.1.0
  */
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Backoff from "../Backoff.ts"
-import type { ConnectionStopped, Reason, TokenFailed } from "./ClientError.ts"
+import type { ConnectionStopped, HelloRefused, Reason, TokenFailed } from "./ClientError.ts"
 import type { WebSocketConstructor } from "./internal/platform.ts"
 
 export type { Reason } from "./ClientError.ts"
@@ -16,12 +16,12 @@ export type { WebSocketConstructor, WebSocketLike } from "./internal/platform.ts
  * What the socket of a client is doing, with the reason as a code for programs, and as a sentence for
  * people, without its full stop.
  *
- * - `idle`: nobody needs it, so there is none.
- * - `connecting`: a socket is being opened; `attempt` counts from 1 since the last healthy session.
+ * - `idle`: nothing needs it, so there is none.
+ * - `connecting`: the client opens a socket; `attempt` counts from 1 since the last healthy session.
  * - `open`: the server said welcome.
- * - `waiting`: the next attempt comes at `until` (milliseconds since 1970), or sooner when the page
- *   is shown, comes back online or is restored. While the browser is offline, an attempt is made every
- *   30 s, in case it is wrong.
+ * - `waiting`: the client makes the next attempt at `until` (milliseconds since 1970), or sooner when the
+ *   page is shown, is online again or is restored. While the browser is offline, the client makes an attempt
+ *   every 30 s, in case the browser is wrong.
  * - `stopped`: no attempt will follow, until `reconnect`; `code` is the close code.
  *
  * @category models
@@ -44,19 +44,20 @@ export type State = { readonly reason: Reason; readonly message: string } & (
 export interface Options {
   /**
    * Where the server is. `http` and `https` become `ws` and `wss`; a relative address such as
-   * `/realtime` is resolved against the page. A function is asked before each attempt.
+   * `/realtime` is resolved against the page. The client calls a function before each attempt.
    */
   readonly url: string | (() => string)
   /**
-   * Gives the token for `hello`. Asked before the first attempt, again when the token is 80 % into
-   * its life (it is then renewed on the same socket), and after a close with 4100-4199. Default:
-   * none. It has 10 s; when it fails or is late, the attempt counts as failed. A renewal that failed,
-   * or that the server refused, is tried again after `backoff` while the old token lives.
+   * Gives the token for `hello`. The client calls it before the first attempt, again when the token is
+   * 80 % into its life (it then sends the new token over the same socket), and after a close with
+   * 4100-4199. Default: none. It has 10 s; when it fails or is late, the attempt counts as failed. The
+   * client retries a renewal that failed, or that the server rejected, after `backoff` while the old token
+   * lives.
    */
   readonly token?: (() => string | Promise<string> | Effect.Effect<string, unknown>) | undefined
   /**
-   * The WebSocket class, default the platform's (browsers, Node 22 and newer). A link that is dead
-   * without a word cannot be destroyed with Node's own class: the client lets go of it, but its TCP
+   * The WebSocket class, default the platform's (browsers, Node 22 and newer). With Node's own
+   * class a client cannot destroy a link that is dead without a word: it lets go of it, but the TCP
    * connection stays, and a process with it, until the system gives up, which takes minutes. The class
    * of `ws` avoids that: it destroys such a connection at once when the client has noticed, 30 s after
    * `close` otherwise.
@@ -68,18 +69,19 @@ export interface Options {
    */
   readonly backoff?: Backoff.Policy | undefined
   /**
-   * How long an unused subscription, and then the unused socket, is kept for somebody who comes
-   * back, default 1 s.
+   * How long the client keeps an unused subscription, and then the unused socket, for the next listener,
+   * default 1 s.
    */
   readonly linger?: Duration.Input | undefined
   /**
-   * Calls back when the link may have changed, so that it is looked at at once. Default: `offline`,
+   * Calls back when the link may have changed, so that the client looks at it at once. Default: `offline`,
    * `online`, `pageshow` and becoming visible, where the platform has them.
    */
   readonly signals?: ((check: () => void) => () => void) | undefined
   /**
-   * Called once when the connection has stopped, and once when the token callback fails until it works
-   * again; not when the client is closed. Default: a line in the log.
+   * Called once when the connection has stopped; once when the token callback fails, until it works again;
+   * and once when the server rejects the client for now, until it lets it in. Not when the client is closed.
+   * Default: a line in the log.
    */
-  readonly onError?: ((error: ConnectionStopped | TokenFailed) => void) | undefined
+  readonly onError?: ((error: ConnectionStopped | HelloRefused | TokenFailed) => void) | undefined
 }

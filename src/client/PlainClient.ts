@@ -6,10 +6,11 @@
  *
  * @since 0.1.0
  */
+import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import type { Channel } from "../Channel.ts"
+import type { Any, Payload } from "../Channel.ts"
 import { asChannel } from "../ChannelBase.ts"
 import type { SourceState } from "../Protocol.ts"
 import type { Event, Gap, RealtimeEvent } from "../RealtimeEvent.ts"
@@ -36,14 +37,28 @@ import {
 export type Handler<in A> = (payload: A, event: Event<A>) => void
 
 /**
+ * Called once per frame with all its events, synchronously, in order: many rows of one statement are one
+ * call. A gap between the events of a frame makes it two calls, with `onGap` in between.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type BatchHandler<in A> = (
+  payloads: NonEmptyReadonlyArray<A>,
+  events: NonEmptyReadonlyArray<Event<A>>
+) => void
+
+/**
  * Options of `listen`.
  *
  * @category options
  * @since 0.1.0
  */
-export interface ListenOptions {
+export interface ListenOptions<in A = unknown> {
   /** Events may be missing before this point: re-read the state. */
   readonly onGap?: ((gap: Gap) => void) | undefined
+  /** Beside the handler of single events, or in its place: once per frame, after that handler. */
+  readonly onBatch?: BatchHandler<A> | undefined
   /**
    * Nothing follows (`SubscribeError`; after `ConnectionStopped`, until `reconnect`); the server rejected
    * the channel for now (`Refused` with `retryAfter`: the client goes on by itself); or a handler
@@ -51,7 +66,7 @@ export interface ListenOptions {
    * error; nothing for `ConnectionStopped`, which the client's own `onError` tells once.
    */
   readonly onError?: ((error: SubscribeError | unknown) => void) | undefined
-  /** The subscription is active, or moved without events: all that is committed from here on comes. */
+  /** The subscription is active, or moved without events: the client receives all that commits from here on. */
   readonly onCursor?: ((cursor: string) => void) | undefined
   /**
    * The subscription is not active now: the link is away, or the server rejected the channel for now
@@ -70,40 +85,44 @@ export interface ListenOptions {
  */
 export interface PlainClient {
   /** Calls `handler` for each event from now on, until the result is called. */
-  readonly listen: {
-    <A>(channel: Channel<A>, handler: Handler<A>, options?: ListenOptions): () => void
-    (channel: string, handler: Handler<unknown>, options?: ListenOptions): () => void
-  }
+  readonly listen: <C extends Any | string>(
+    channel: C,
+    handler: Handler<Payload<C>> | undefined,
+    options?: ListenOptions<Payload<C>>
+  ) => () => void
   /** The last event of a channel that this client has open, else `undefined`. Opens nothing. */
-  readonly last: {
-    <A>(channel: Channel<A>): Event<A> | undefined
-    (channel: string): Event<unknown> | undefined
-  }
+  readonly last: <C extends Any | string>(channel: C) => Event<Payload<C>> | undefined
   /**
    * Resolves when the server said that it happened; rejects with a `PublishError`. Without a connection it
    * waits in the queue, for 60 s (the option `queue.maxAge`), and happens once.
    */
-  readonly publish: {
-    <A>(channel: Channel<A, true>, payload: NoInfer<A>, options?: PublishOptions): Promise<void>
-    (channel: string, payload: unknown, options?: PublishOptions): Promise<void>
-  }
+  readonly publish: <C extends (Any & { readonly publish: true }) | string>(
+    channel: C,
+    payload: Payload<C>,
+    options?: PublishOptions
+  ) => Promise<void>
   /** What waits in the publish queue, on its way included. */
   readonly queue: Readable<Size>
   readonly connection: Readable<ConnectionState>
   readonly source: Readable<SourceState>
   /**
-   * Looks at the link now, cuts a wait short, and starts again after `stopped`: whoever still listens
-   * then goes on from where it was.
+   * Looks at the link now, cuts a wait short, and starts again after `stopped`: each listener that is
+   * still there then goes on from where it was.
    */
   readonly reconnect: () => void
   /** What `Collector` stands on. Calling it makes the client's runtime, and opens nothing. */
   readonly sync: () => Sync
   /**
-   * Ends everything for good: no reconnect, no handler call and no timer is left. The socket is asked to
-   * close and not waited for; see the option `webSocket` for a Node process over a dead link.
+   * Ends everything for good: no reconnect, no handler call and no timer is left. The client closes the
+   * socket and does not wait for it; see the option `webSocket` for a Node process over a dead link.
    */
   readonly close: () => Promise<void>
 }
+
+const isNonEmpty = <A>(list: ReadonlyArray<A>): list is NonEmptyReadonlyArray<A> => list.length > 0
+
+const payloadsOf = <A>(events: NonEmptyReadonlyArray<Event<A>>) =>
+  events.map(({ payload }) => payload) as unknown as NonEmptyReadonlyArray<A>
 
 const from = (
   client: () => RealtimeClient["Service"],
@@ -117,13 +136,13 @@ const from = (
     subscribe: (onChange) => of().subscribe(onChange)
   })
   return {
-    listen: <A>(
-      channel: Channel<A> | string,
-      handler: Handler<A>,
-      { from, onCursor, onError = report, onGap, onInactive }: ListenOptions = {}
+    listen: <C extends Any | string, A = Payload<C>>(
+      channel: C,
+      handler: Handler<A> | undefined,
+      { from, onBatch, onCursor, onError = report, onGap, onInactive }: ListenOptions<A> = {}
     ) => {
       let active = true
-      /** What is to be told before anything else: that `listen` returns, and then what waited for it. */
+      /** What must happen before the next call: that `listen` returns, and then the calls that waited for it. */
       let before = 1
       const guard = <A>(run: (value: A) => void, value: A) => {
         if (!active || closed) return
@@ -133,7 +152,7 @@ const from = (
           attempt(() => onError(error), report)
         }
       }
-      // What is known at once is told after `listen` has returned, and what comes meanwhile after it.
+      // The listener hears what is known at once after `listen` has returned, and what arrives meanwhile after it.
       const told =
         <A>(run: (value: A) => void) =>
         (value: A) => {
@@ -145,13 +164,26 @@ const from = (
           })
         }
       const onEvent = (event: RealtimeEvent<A>) =>
-        event._tag === "Gap" ? onGap?.(event) : handler(event.payload, event)
+        event._tag === "Gap" ? onGap?.(event) : handler?.(event.payload, event)
+      const flush = (events: ReadonlyArray<Event<A>>) => {
+        if (isNonEmpty(events)) onBatch?.(payloadsOf(events), events)
+      }
+      const onFrame = (frame: ReadonlyArray<RealtimeEvent<A>>) => {
+        let events: Array<Event<A>> = []
+        for (const event of frame) {
+          if (event._tag === "Event") events.push(event)
+          else {
+            guard(flush, events)
+            events = []
+          }
+          guard(onEvent, event)
+        }
+        guard(flush, events)
+      }
       const leave = sync().listen(
-        asChannel(channel),
+        asChannel<A>(channel),
         {
-          onEvents: told((batch) => {
-            for (const event of batch) guard(onEvent, event)
-          }),
+          onEvents: told(onFrame),
           onCursor: onCursor && told(onCursor),
           onInactive: told((error) => {
             onInactive?.(error)
@@ -167,9 +199,9 @@ const from = (
         leave()
       }
     },
-    last: <A>(channel: Channel<A> | string) => made()?.sync.last<A>(asChannel(channel)),
-    publish: <A>(channel: Channel<A, true> | string, payload: A, options?: PublishOptions) =>
-      Effect.runPromise(client().publish<A>(asChannel(channel), payload as NoInfer<A>, options)),
+    last: <C extends Any | string>(channel: C) => made()?.sync.last(asChannel<Payload<C>>(channel)),
+    publish: (channel, payload, options) =>
+      Effect.runPromise(client().publish(asChannel(channel), payload, options)),
     queue: readable(() => sync().queue),
     connection: readable(() => sync().connection),
     source: readable(() => sync().source),
@@ -183,8 +215,8 @@ const from = (
 }
 
 /**
- * Makes a client for code without Effect. Its runtime begins on first use; options given as a function
- * are asked then. The option `onError` is one `console.error` by default. `createRealtimeClient` of `effect-realtime/client` is this function.
+ * Makes a client for code without Effect. Its runtime begins on first use, and calls options given as a
+ * function then. The option `onError` is one `console.error` by default. `createRealtimeClient` of `effect-realtime/client` is this function.
  *
  * **Example** (Listening without Effect)
  *
@@ -201,7 +233,7 @@ export const make = (options: Options | (() => Options)): PlainClient => {
   let client: RealtimeClient["Service"] | undefined
   const build = Effect.suspend(() => {
     const given = typeof options === "function" ? options() : options
-    // oxlint-disable-next-line eslint/no-console -- so that a stop is seen where nobody listens for it
+    // oxlint-disable-next-line eslint/no-console -- so that a stop is seen where there is no onError
     return makeClient(given, (error) => console.error(error)).pipe(
       Effect.provideServiceEffect(PublishQueue, makeQueue(given.queue)),
       Scope.provide(scope)

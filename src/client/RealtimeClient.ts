@@ -1,8 +1,8 @@
 /**
  * A client of the realtime server as an Effect service: channels in, Streams out.
  *
- * One socket, opened when somebody needs it, serves every subscription and every publish. It comes
- * back by itself, subscribes again from the last position, and tells a `Gap` wherever something may
+ * One socket, opened when it is needed, serves every subscription and every publish. The client
+ * reconnects by itself, subscribes again from the last position, and delivers a `Gap` wherever events may
  * be missing. Runs in browsers and in Node 22 and newer. Code without Effect uses
  * `createRealtimeClient`.
  *
@@ -19,8 +19,8 @@ import type { Channel } from "../Channel.ts"
 import { type Event, Gap, type RealtimeEvent, type Snapshot } from "../RealtimeEvent.ts"
 import type { Options as ConnectionOptions, State as ConnectionState } from "./Connection.ts"
 import * as Cell from "./internal/cell.ts"
-import * as Collect from "./internal/collect.ts"
-import * as Connection from "./internal/connection.ts"
+import * as Collect from "./internal/joinedState.ts"
+import * as Connection from "./internal/connectionMachine.ts"
 import * as Inbox from "./internal/inbox.ts"
 import * as Publisher from "./internal/publisher.ts"
 import * as Subscriptions from "./internal/subscriptions.ts"
@@ -35,7 +35,7 @@ import {
 import type { Readable } from "./Readable.ts"
 
 export type { PublishError, PublishOptions } from "./internal/publisher.ts"
-export type { Status } from "./internal/collect.ts"
+export type { Status } from "./internal/joinedState.ts"
 export type { Listener, SubscribeError } from "./internal/subscriptions.ts"
 
 /**
@@ -67,8 +67,8 @@ export interface Options extends ConnectionOptions {
  */
 export interface EventsOptions {
   /**
-   * The position to go on from: the `cursor` of the last event seen, or of a state. What came since is
-   * replayed, or, where that is not possible, a `Gap` with reason `retention` comes first. On a durable
+   * The position to go on from: the `cursor` of the last event seen, or of a state. The server replays what
+   * follows it, or, where it cannot, the listener receives a `Gap` with reason `retention` first. On a durable
    * channel each listener of this client receives what its own position does not have, once, wherever the
    * others stand. On a live channel the position counts for the listener that opens the channel: while it
    * is open, a listener with another position than the present one receives that `Gap`. A listener
@@ -157,9 +157,9 @@ export class RealtimeClient extends Context.Service<
     /**
      * The events of a channel, with gaps as values in their places.
      *
-     * It outlives reconnects: nothing that the server kept is lost, nothing comes twice. Where the
-     * server could not go on from the last position, a `Gap` with reason `retention` tells it.
-     * Fails when the server refuses the channel or the connection stopped.
+     * It outlives reconnects: it loses nothing that the server kept, and repeats nothing. Where the
+     * server could not go on from the last position, there is a `Gap` with reason `retention`.
+     * Fails when the server rejects the channel or the connection stopped.
      */
     readonly events: <A>(
       channel: Channel<A>,
@@ -179,12 +179,12 @@ export class RealtimeClient extends Context.Service<
      */
     readonly state: <A, S, E = never, R = never>(
       channel: Channel<A>,
-      options: StateOptions<S, A, E, R>
+      options: StateOptions<S, NoInfer<A>, E, R>
     ) => Stream.Stream<Collected<S>, Subscriptions.SubscribeError, R>
     /**
      * Publishes and waits until the server says that it happened.
      *
-     * While there is no connection the message waits in the queue. It is sent again under the same
+     * While there is no connection the message waits in the queue. The client sends it again under the same
      * key when the answer was lost, so it has one effect. It fails with `Expired` when it has waited for
      * 60 s (the option `queue.maxAge`), and the server does nothing of it afterwards. Messages leave in
      * order; one that the server asked to send later may be overtaken by those already on their way.
@@ -208,7 +208,7 @@ export class RealtimeClient extends Context.Service<
 >()("effect-realtime/client/RealtimeClient") {}
 
 /**
- * Makes the client alone; the queue comes from outside. The connection ends with the scope.
+ * Makes the client alone; you provide the queue. The connection ends with the scope.
  *
  * `byDefault` is called where the options have no `onError`. Default: nothing.
  *

@@ -18,8 +18,8 @@ import { ClientContext, useLatestRef } from "./internal/client.ts"
  *
  * Of the options, a new `url` text makes a new client; `token`, `onError` and a `url` function may be new
  * with each render, the latest is used, and the first two may come and go; the others count when the
- * client is made. `onError` is told of a stopped connection once, however many hooks there are; by default
- * it is one `console.error`.
+ * client is made. `onError` receives a stopped connection once, however many hooks there are; by default it
+ * is one `console.error`.
  *
  * @category models
  * @since 0.1.0

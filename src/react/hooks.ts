@@ -8,12 +8,12 @@
  * @since 0.1.0
  */
 import { useEffect, useInsertionEffect, useMemo, useRef, useSyncExternalStore } from "react"
-import type { Channel } from "../Channel.ts"
+import type { Any, Payload } from "../Channel.ts"
 import * as Collector from "../client/Collector.ts"
 import type * as Connection from "../client/Connection.ts"
-import { idle } from "../client/internal/connection.ts"
+import { idle } from "../client/internal/connectionMachine.ts"
 import { report } from "../client/internal/platform.ts"
-import type { Handler, PlainClient } from "../client/PlainClient.ts"
+import type { BatchHandler, Handler, PlainClient } from "../client/PlainClient.ts"
 import type { SourceState } from "../Protocol.ts"
 import type { Gap } from "../RealtimeEvent.ts"
 import { useLatestRef, useClient, useReadable } from "./internal/client.ts"
@@ -29,8 +29,8 @@ import type { Send } from "./publishing.ts"
 export const useConnection = (): Connection.State => useReadable(useClient().connection, idle)
 
 /**
- * Looks at the link now, cuts a wait short, and starts again after `stopped`: whatever is mounted
- * then goes on from where it was. The same function in every render.
+ * Looks at the link now, cuts a wait short, and starts again after `stopped`: each mounted hook then goes
+ * on from where it was. The same function in every render.
  *
  * @category hooks
  * @since 0.1.0
@@ -51,13 +51,18 @@ export const useSource = (): SourceState => useReadable(useClient().source, "up"
  * @category options
  * @since 0.1.0
  */
-export interface WebSocketOptions {
+export interface WebSocketOptions<in A = unknown> {
   /** Events may be missing before this point: re-read the state. */
   readonly onGap?: ((gap: Gap) => void) | undefined
   /**
+   * Beside `handler` or in its place: called once per frame with all its events, after `handler`. Rows
+   * that one statement changes arrive in few frames.
+   */
+  readonly onBatch?: BatchHandler<A> | undefined
+  /**
    * The channel was refused or the connection stopped, the handler threw, or a publish failed.
-   * Default: `reportError` for what was refused or thrown; a stopped connection is told once, by the
-   * `onError` of the client, and a failed publish by its promise.
+   * Default: `reportError` for what was refused or thrown; the `onError` of the client receives
+   * a stopped connection once, and the promise of a publish its failure.
    */
   readonly onError?: ((error: unknown) => void) | undefined
   /** Whether to listen, default `true`. Sending works either way. */
@@ -87,10 +92,19 @@ export interface WebSocketHandle<out SendNotification> {
 }
 
 /**
+ * What sends to a channel: a function, or `ReadOnly` where clients may not publish.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type SendTo<C> = C extends string | { readonly publish: true } ? Send<Payload<C>> : ReadOnly
+
+/**
  * Calls `handler` for each event of a channel while the component is mounted, and sends to it.
  *
  * The handler of the latest render is the one called; a new handler or new options do not subscribe
- * again. A channel given as a string takes and gives any JSON.
+ * again. A channel given as a string takes and gives any JSON. `onBatch` is for work that is done once
+ * for many events; `handler` may be `undefined` beside it.
  *
  * **Example** (Showing notices)
  *
@@ -101,36 +115,26 @@ export interface WebSocketHandle<out SendNotification> {
  * @category hooks
  * @since 0.1.0
  */
-export const useWebSocket: {
-  <A, Publish extends boolean>(
-    channel: Channel<A, Publish>,
-    handler: Handler<A>,
-    options?: WebSocketOptions
-  ): WebSocketHandle<[Publish] extends [true] ? Send<A> : ReadOnly>
-  (
-    channel: string,
-    handler: Handler<unknown>,
-    options?: WebSocketOptions
-  ): WebSocketHandle<Send<unknown>>
-} = <A>(channel: Channel<A, true> | string, handler: Handler<A>, options?: WebSocketOptions) => {
+export const useWebSocket = <C extends Any | string>(
+  channel: C,
+  handler: Handler<Payload<C>> | undefined,
+  options?: WebSocketOptions<Payload<C>>
+): WebSocketHandle<SendTo<C>> => {
   const connection = useConnection()
   const name = nameOf(channel)
   const latest = useLatestRef({ ...options, handler, name })
   const enabled = options?.enabled !== false
   const { listen, send } = useMade(channel, undefined, (client) => ({
     listen: () => {
-      // Once another channel is shown, nothing of this one is told any more.
+      // Once another channel is shown, the handlers hear nothing of this one any more.
       const now = () => (latest.current.name === name ? latest.current : undefined)
-      return client.listen<A>(
-        channel as Channel<A>,
-        (payload, event) => now()?.handler(payload, event),
-        {
-          onGap: (gap) => now()?.onGap?.(gap),
-          onError: (error) => now() && (latest.current.onError ?? report)(error)
-        }
-      )
+      return client.listen(channel, (payload, event) => now()?.handler?.(payload, event), {
+        onBatch: (payloads, events) => now()?.onBatch?.(payloads, events),
+        onGap: (gap) => now()?.onGap?.(gap),
+        onError: (error) => now() && (latest.current.onError ?? report)(error)
+      })
     },
-    send: sending<A>(client, channel, (error) => latest.current.onError?.(error))
+    send: sending(client, channel, (error) => latest.current.onError?.(error))
   }))
   useEffect(() => (enabled ? listen() : undefined), [listen, enabled])
   return { sendNotification: send as never, connection }
@@ -215,13 +219,11 @@ export interface ChannelOptions<S, A> extends Collector.Options<S, A>, Keyed {}
  * @category hooks
  * @since 0.1.0
  */
-export const useChannel: {
-  <A, S>(channel: Channel<A>, options: ChannelOptions<S, A>): Collector.Collected<S>
-  <S>(channel: string, options: ChannelOptions<S, unknown>): Collector.Collected<S>
-} = <A, S>(channel: Channel<A> | string, options: ChannelOptions<S, A>) =>
-  useCollector(channel, options, (client, latest) =>
-    Collector.make(client, channel as Channel<A>, latest)
-  )
+export const useChannel = <C extends Any | string, S>(
+  channel: C,
+  options: ChannelOptions<S, Payload<C>>
+): Collector.Collected<S> =>
+  useCollector(channel, options, (client, latest) => Collector.make(client, channel, latest))
 
 /**
  * The payload of the latest event of a channel: at once where another component has it already, else
@@ -230,13 +232,11 @@ export const useChannel: {
  * @category hooks
  * @since 0.1.0
  */
-export const useLatest: {
-  <A>(channel: Channel<A>, options?: LatestOptions): Collector.Collected<A | undefined>
-  (channel: string, options?: LatestOptions): Collector.Collected<unknown>
-} = <A>(channel: Channel<A> | string, options: LatestOptions = {}) =>
-  useCollector(channel, options, (client, latest) =>
-    Collector.latest(client, channel as Channel<A>, latest)
-  )
+export const useLatest = <C extends Any | string>(
+  channel: C,
+  options: LatestOptions = {}
+): Collector.Collected<Payload<C> | undefined> =>
+  useCollector(channel, options, (client, latest) => Collector.latest(client, channel, latest))
 
 /** The options of a collector that is shown no more: it calls nothing of the one that took its place. */
 const over = { initial: undefined, reduce: (value: unknown) => value, onError: () => {} } as never

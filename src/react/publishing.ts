@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import { useMemo } from "react"
-import type { Channel } from "../Channel.ts"
+import type { Any, Payload } from "../Channel.ts"
 import type { Size } from "../client/PublishQueue.ts"
 import type { PublishOptions } from "../client/RealtimeClient.ts"
 import { useClient, useLatestRef, useReadable } from "./internal/client.ts"
@@ -27,14 +27,14 @@ export type Send<in A> = (payload: A, options?: PublishOptions) => Promise<void>
  * @since 0.1.0
  */
 export interface PublishHookOptions {
-  /** A publish failed (`PublishError`). Default: its promise tells it only. */
+  /** A publish failed (`PublishError`). Default: only its promise rejects. */
   readonly onError?: ((error: unknown) => void) | undefined
 }
 
 /**
  * Sends to a channel and does not listen to it. The same function in every render, for one channel.
  *
- * Without a connection a payload waits in the queue, for 60 s at most, and happens once. A channel given as
+ * Without a connection a payload waits in the queue, for 60 s at most, and is published once. A channel given as
  * a string takes any JSON.
  *
  * **Example** (Sending a message)
@@ -47,15 +47,15 @@ export interface PublishHookOptions {
  * @category hooks
  * @since 0.1.0
  */
-export const usePublish: {
-  <A>(channel: Channel<A, true>, options?: PublishHookOptions): Send<A>
-  (channel: string, options?: PublishHookOptions): Send<unknown>
-} = <A>(channel: Channel<A, true> | string, options?: PublishHookOptions): Send<A> => {
+export const usePublish = <C extends (Any & { readonly publish: true }) | string>(
+  channel: C,
+  options?: PublishHookOptions
+): Send<Payload<C>> => {
   const client = useClient()
   const latest = useLatestRef(options)
   const name = typeof channel === "string" ? channel : channel.name
   return useMemo(
-    () => sending<A>(client, channel, (error) => latest.current?.onError?.(error)),
+    () => sending<Payload<C>>(client, channel, (error) => latest.current?.onError?.(error)),
     // oxlint-disable-next-line react-hooks/exhaustive-deps -- only another name is another channel
     [client, name]
   )

@@ -13,6 +13,7 @@ import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type * as SubscriptionRef from "effect/SubscriptionRef"
+import { errorText } from "../internal/errorText.ts"
 import type * as Protocol from "../Protocol.ts"
 import type { SourceRefused } from "./internal/link/databaseRefusal.ts"
 
@@ -37,8 +38,7 @@ export class SourceError extends Schema.TaggedError<SourceError>()("SourceError"
 }) {
   override get message(): string {
     const where = this.channel === undefined ? "" : ` on channel "${this.channel}"`
-    const cause = this.cause instanceof Error ? this.cause.message : String(this.cause)
-    return `${this.operation.toUpperCase()}${where} failed: ${cause}. Check the database URL, and that the role may connect.`
+    return `${this.operation.toUpperCase()}${where} failed: ${errorText(this.cause)}. Check the database URL, and that the role may connect.`
   }
 }
 

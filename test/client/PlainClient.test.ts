@@ -87,6 +87,67 @@ describe("PlainClient", () => {
     expect(errors).toEqual(["Error: on 1", "Error: on 2"])
   })
 
+  it("calls onBatch once per frame with all its events, after the handler of single events", async () => {
+    const { server, store, subscribed } = make()
+    const seen: Array<unknown> = []
+    store.listen(Orders, ({ n }) => seen.push(n), {
+      onBatch: (orders, events) => seen.push([orders.map(({ n }) => n), events.map(({ id }) => id)])
+    })
+    store.listen("orders", undefined, { onBatch: (payloads) => seen.push(payloads.length) })
+    await subscribed(1)
+    server.last.say(
+      FakeSocket.events("orders", 1, { n: 1 }, { n: 2 }),
+      FakeSocket.events("orders", 3, { n: 3 })
+    )
+    expect(seen).toEqual([
+      1,
+      2,
+      [
+        [1, 2],
+        ["1", "2"]
+      ],
+      2,
+      3,
+      [[3], ["3"]],
+      1
+    ])
+  })
+
+  it("calls onBatch before and after a gap inside a frame, and not for a gap alone", async () => {
+    const { server, store, subscribed } = make()
+    const seen: Array<unknown> = []
+    store.listen(Orders, undefined, {
+      onBatch: (orders) => seen.push(orders.map(({ n }) => n)),
+      onGap: ({ reason }) => seen.push(reason)
+    })
+    await subscribed(1)
+    server.last.say(
+      FakeSocket.events("orders", 1, { n: 1 }, { n: 2 }, "no order", { n: 4 }),
+      { type: "gap", channel: "orders", reason: "source", cursor: "f:0" },
+      FakeSocket.events("orders", 5, "no order", { n: 6 })
+    )
+    expect(seen).toEqual([[1, 2], "invalid", [4], "source", "invalid", [6]])
+  })
+
+  it("reports what onBatch throws, and calls it for the next frame unless it has stopped", async () => {
+    const { server, store, subscribed } = make()
+    const seen: Array<unknown> = []
+    const stop = store.listen(Orders, ({ n }) => n === 5 && stop(), {
+      onBatch: (orders) => {
+        seen.push(orders.length)
+        throw new Error("mine")
+      },
+      onError: (error) => seen.push(String(error))
+    })
+    await subscribed(1)
+    server.last.say(
+      FakeSocket.events("orders", 1, { n: 1 }, { n: 2 }),
+      FakeSocket.events("orders", 3, { n: 3 }),
+      FakeSocket.events("orders", 4, { n: 4 }, { n: 5 })
+    )
+    expect(seen).toEqual([2, "Error: mine", 1, "Error: mine"])
+  })
+
   it("passes an error to reportError when there is no onError", async () => {
     const report = vi.fn<(error: unknown) => void>()
     vi.stubGlobal("reportError", report)

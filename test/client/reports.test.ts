@@ -81,6 +81,22 @@ describe("a client in an Effect application", () => {
     })
   )
 
+  it.effect("whose server rejects the hello for now is one line in the log", () =>
+    Effect.gen(function* () {
+      const { client, lines, server, uncaught } = yield* make()
+      server.heard = (socket, frame) => {
+        if (frame.type !== "hello") return
+        const refusal = { code: "server/internal", message: "Later.", retry: "later" } as const
+        socket.say({ type: "error", ...refusal })
+        socket.drop(1011, "The server failed: authenticate failed")
+      }
+      listen(PlainClient.fromClient(client), 5)
+      yield* TestClock.adjust("20 seconds")
+      assert.isAbove(server.sockets.length, 2)
+      assert.deepStrictEqual([uncaught, lines], [[], [["Later."]]])
+    })
+  )
+
   it.effect("tells a listener that asks of the end in either case", () =>
     Effect.gen(function* () {
       const { client, close } = yield* make()

@@ -130,6 +130,26 @@ describe("RealtimeClient.state", () => {
       })
   )
 
+  it.effect("is loading until the first read is done, also where the state is empty", () =>
+    Effect.gen(function* () {
+      const { client, outbox, settle, told } = yield* make
+      const load = Effect.delay(
+        Effect.sync(() => snapshotOf(outbox, outbox.snapshot())),
+        "1 second"
+      )
+      const { now, seen } = yield* watch(client.state(Orders, { initial: [], load, reduce: add }))
+      yield* settle
+      assert.deepInclude(now(), { status: "loading", value: [] })
+      yield* TestClock.adjust("1 second")
+      yield* settle
+      assert.deepInclude(now(), { status: "live", value: [] })
+      assert.deepStrictEqual([...new Set(seen.map(({ status }) => status))], ["loading", "live"])
+      told()
+      yield* settle
+      assert.deepInclude(now(), { status: "live", value: [1] })
+    })
+  )
+
   it.effect("brings a read that is older than the subscription up to date", () =>
     Effect.gen(function* () {
       const { client, outbox, settle, told } = yield* make

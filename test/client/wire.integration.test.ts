@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Fiber, Layer, Stream } from "effect"
 import * as Schema from "effect/Schema"
 import { Channel } from "effect-realtime"
-import { RealtimeClient } from "effect-realtime/client"
+import { createRealtimeClient, RealtimeClient } from "effect-realtime/client"
 import { AuthRefused, RealtimeServer } from "effect-realtime/node"
 import { createServer } from "node:http"
 import { type AddressInfo, createServer as createTcpServer } from "node:net"
@@ -15,11 +15,11 @@ import { until } from "../support/until.ts"
 const Moves = Channel.make("moves", Schema.Struct({ x: Schema.Finite }), { publish: true })
 const ReadOnly = Channel.make("read_only", Schema.String)
 
-/** The URL of a real server on a real database. */
-const doorWith = Effect.fnUntraced(function* (
+/** The URL of a real server on a database. */
+const doorOn = Effect.fnUntraced(function* (
+  url: string,
   options?: Pick<RealtimeServer.Options<string>, "authenticate">
 ) {
-  const { url } = yield* Database.database
   const http = createServer()
   yield* Effect.acquireRelease(
     Effect.promise(async () => {
@@ -36,6 +36,9 @@ const doorWith = Effect.fnUntraced(function* (
   )
   return `ws://127.0.0.1:${(http.address() as AddressInfo).port}/realtime`
 })
+
+const doorWith = (options?: Parameters<typeof doorOn>[1]) =>
+  Effect.flatMap(Database.database, ({ url }) => doorOn(url, options))
 
 const door = doorWith()
 
@@ -70,6 +73,37 @@ describe("the client over a real socket", () => {
       for (const fiber of heard) {
         assert.deepStrictEqual(yield* Fiber.join(fiber), [{ x: 1 }, { x: 2 }, { x: 3 }])
       }
+    })
+  )
+
+  it.live("calls onBatch a few times for 200 rows of one statement, with each row once", () =>
+    Effect.gen(function* () {
+      const { url } = yield* Database.database
+      const plain = yield* Effect.acquireRelease(
+        Effect.map(doorOn(url), (url) => createRealtimeClient({ url })),
+        (plain) => Effect.promise(() => plain.close())
+      )
+      const batches: Array<ReadonlyArray<number>> = []
+      const xs = () => batches.flat()
+      let active = false
+      plain.listen(Moves, undefined, {
+        onBatch: (moves) => batches.push(moves.map(({ x }) => x)),
+        onCursor: () => {
+          active = true
+        }
+      })
+      yield* until(() => active)
+      const notify = `select pg_notify('moves', '{"x":' || n || '}') from generate_series`
+      yield* Database.execute(url, `${notify}(1, 200) n`)
+      yield* until(() => xs().length === 200)
+      assert.deepStrictEqual(
+        xs(),
+        Array.from({ length: 200 }, (_, n) => n + 1)
+      )
+      assert.isAtMost(batches.length, 4)
+      yield* Database.execute(url, `${notify}(201, 201) n`)
+      yield* until(() => xs().length === 201)
+      assert.deepStrictEqual(batches.at(-1), [201])
     })
   )
 

@@ -14,7 +14,7 @@ import { createServer as createVite } from "vite"
 import { WebSocketServer } from "ws"
 import { Notices, OrderUpdates } from "../../examples/channels.ts"
 import { Health } from "../../examples/operations/health.ts"
-import { serve } from "../../examples/react/next.ts"
+import { serve } from "../../examples/next/serve.ts"
 import { issue } from "../../examples/security/issue.ts"
 import { door as rules } from "../../examples/security/rules.ts"
 import { Door as Sessions } from "../../examples/security/sessions.ts"
@@ -296,7 +296,7 @@ describe("examples/react", () => {
         response.end("a page")
     })
 
-  it.live("next.ts: serves pages, the sockets of Next.js and those of the door on one port", () =>
+  it.live("serve.ts: serves pages, the sockets of Next.js and those of the door on one port", () =>
     Effect.gen(function* () {
       const { url } = yield* database
       const theirs = new WebSocketServer({ noServer: true })

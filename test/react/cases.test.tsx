@@ -17,7 +17,7 @@ import { Profiler, StrictMode, Suspense, use, useState } from "react"
 import { hydrateRoot } from "react-dom/client"
 import { renderToString } from "react-dom/server"
 import { afterEach, describe, expect, it, vi } from "vitest"
-import * as Cursor from "../../src/internal/cursor.ts"
+import * as Cursor from "../../src/internal/cursorText.ts"
 import type { ServerFrame } from "../../src/Frame.ts"
 import * as FakeSocket from "../client/support/FakeSocket.ts"
 import { page, settle } from "./support/page.tsx"
@@ -315,6 +315,48 @@ describe("a key", () => {
     await say(events("numbers", 1, 5))
     await settle(() => view.container.textContent === "b: live all of b, 5 of b")
     expect(types()).toEqual(["hello", "subscribe"])
+  })
+
+  it("of useLatest begins anew, and goes on with the shared last value", async () => {
+    const { render, say, subscribed } = page()
+    const Latest = ({ name }: { readonly name: unknown }) => {
+      const { error, status, value } = useLatest(Numbers, { key: name })
+      return `${status} ${value} ${error === undefined ? "" : (error as { readonly _tag: string })._tag}`
+    }
+    const view = render(<Latest name={NaN} />)
+    await subscribed(1)
+    await say(events("numbers", 1, 1))
+    await settle(() => view.container.textContent === "live 1 ")
+    await say({ type: "gap", channel: "numbers", reason: "source", cursor: "f:0" })
+    await settle(() => view.container.textContent!.startsWith("stale 1"))
+    // NaN is the same key as NaN.
+    view.again(<Latest name={NaN} />)
+    expect(view.container.textContent).toMatch(/^stale 1/)
+    view.again(<Latest name={[NaN]} />)
+    expect(view.container.textContent).toMatch(/^loading 1/)
+    await settle(() => view.container.textContent!.startsWith("live 1"))
+  })
+
+  it.each([
+    [
+      ["a", "b"],
+      ["b", "a"]
+    ],
+    [["a"], ["a", undefined]],
+    [undefined, []],
+    [{ filter: "a" }, { filter: "a" }]
+  ])("%j becomes %j: the value begins anew", async (one, other) => {
+    const { render, subscribed } = page()
+    let initial = "first"
+    const Value = ({ of }: { readonly of: unknown }) =>
+      useChannel(Numbers, { key: of, initial, reduce: String as never }).value
+    const view = render(<Value of={one} />)
+    await subscribed(1)
+    initial = "second"
+    view.again(<Value of={one} />)
+    expect(view.container.textContent).toBe("first")
+    view.again(<Value of={other} />)
+    expect(view.container.textContent).toBe("second")
   })
 
   it("in 200 switches shows nothing of one under the other, and calls no handler of the old one", async () => {

@@ -193,6 +193,37 @@ describe("a connection that has stopped", () => {
     view.unmount()
   })
 
+  it("a hello that is rejected for now is one call of onError, and the page says why", async () => {
+    const server = FakeSocket.make({ auto: true })
+    let rejects = true
+    server.heard = (socket, frame) => {
+      if (frame.type !== "hello" || !rejects) return server.answer(socket, frame)
+      const refusal = { code: "server/internal", message: "Later.", retry: "later" } as const
+      socket.say({ type: "error", ...refusal })
+      socket.drop(1011, "The server failed: authenticate failed")
+    }
+    const told: Array<string> = []
+    const view = renderBare(
+      <RealtimeProvider
+        url="ws://host/realtime"
+        webSocket={server.webSocket}
+        backoff={{ initial: 1, cap: 1, resetAfter: 1000 }}
+        onError={(error) => told.push(`${error._tag} ${error.message}`)}
+      >
+        <Hook n={1} />
+        <State />
+      </RealtimeProvider>
+    )
+    await settle(() => server.sockets.length > 3)
+    await settle(() =>
+      view.container.textContent!.endsWith("server The server failed: authenticate failed")
+    )
+    rejects = false
+    await settle(() => view.container.textContent!.startsWith("open"))
+    expect(told).toEqual(["HelloRefused Later."])
+    view.unmount()
+  })
+
   it("a token callback that throws keeps its cause for onError and for the page", async () => {
     const server = FakeSocket.make({ auto: true })
     const cause = new Error("the session has ended")

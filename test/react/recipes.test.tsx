@@ -1,9 +1,10 @@
-/** Runs the recipes for TanStack Query and zustand: one request, and one change, for many rows. */
+/** Runs the recipes for batches, TanStack Query and zustand: one call, one request, or one change for many rows. */
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query"
 import { screen } from "@testing-library/react"
 import { act } from "react"
 import { afterEach, expect, it, vi } from "vitest"
 import { useStore } from "zustand"
+import { Changes } from "../../examples/react/Changes.tsx"
 import { makeOrdersStore } from "../../examples/react/ordersStore.ts"
 import { NewOrders } from "../../examples/react/Queries.tsx"
 import { events } from "../client/support/FakeSocket.ts"
@@ -92,3 +93,18 @@ it.each(ways)(
     stop()
   }
 )
+
+it("Changes.tsx shows one message for 200 rows in one frame, and one for a gap", async () => {
+  const { render, say, subscribed } = page()
+  render(<Changes />)
+  await subscribed(1)
+  const shown = vi.fn<(text: string | null) => void>()
+  const watch = new MutationObserver(() => shown(document.body.textContent))
+  watch.observe(document.body, { characterData: true, childList: true, subtree: true })
+  await say(...frames["one frame"])
+  await settle(() => screen.queryByText("200 orders have changed") !== null)
+  await say({ type: "gap", channel, reason: "source", cursor: "e:201" })
+  await settle(() => screen.queryByText("Orders may have changed") !== null)
+  expect(shown.mock.calls).toEqual([["200 orders have changed"], ["Orders may have changed"]])
+  watch.disconnect()
+})

@@ -18,7 +18,7 @@ import {
   useState
 } from "react"
 import { afterEach, describe, expect, it, vi } from "vitest"
-import * as Cursor from "../../src/internal/cursor.ts"
+import * as Cursor from "../../src/internal/cursorText.ts"
 import * as FakeSocket from "../client/support/FakeSocket.ts"
 import { page, settle } from "./support/page.tsx"
 

@@ -203,6 +203,29 @@ describe("useWebSocket", () => {
     expect(told).toEqual(["source", "channel/forbidden"])
   })
 
+  it("calls onBatch of the latest render once per frame, with or without a handler", async () => {
+    const { render, say, subscribed, types } = page()
+    const seen: Array<string> = []
+    const View = ({ name, single }: { readonly name: string; readonly single: boolean }) => {
+      useWebSocket(Orders, single ? ({ n }) => seen.push(`${n}`) : undefined, {
+        onBatch: (orders) => seen.push(`${name} ${orders.map(({ n }) => n)}`),
+        onGap: ({ reason }) => seen.push(reason)
+      })
+      return null
+    }
+    const view = render(<View name="first" single />)
+    await subscribed(1)
+    await say(events("orders", 1, { n: 1 }, { n: 2 }))
+    view.again(<View name="second" single={false} />)
+    await say(
+      events("orders", 3, { n: 3 }, { n: 4 }),
+      { type: "gap", channel: "orders", reason: "source", cursor: "f:0" },
+      events("orders", 5, { n: 5 })
+    )
+    expect(seen).toEqual(["1", "2", "first 1,2", "second 3,4", "source", "second 5"])
+    expect(types()).toEqual(["hello", "subscribe"])
+  })
+
   it("sends and receives all messages across a reconnect", async () => {
     const { render, say, server, store, subscribed } = page()
     const seen: Array<number> = []

@@ -1,7 +1,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
-import * as Cursor from "../../src/internal/cursor.ts"
+import * as Cursor from "../../src/internal/cursorText.ts"
 import { layerDatabase } from "../support/database.ts"
 import { long, type Random, random, seed } from "./support/random.ts"
 

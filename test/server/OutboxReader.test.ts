@@ -1,7 +1,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Clock, Effect, Fiber, Layer, Queue, Stream, SubscriptionRef } from "effect"
-import * as Cursor from "../../src/internal/cursor.ts"
+import * as Cursor from "../../src/internal/cursorText.ts"
 import * as Outbox from "../../src/server/internal/outbox/outbox.ts"
 import { formatPosition, whole } from "../../src/server/internal/outbox/position.ts"
 import { type Join, OutboxReader } from "../../src/server/OutboxReader.ts"

@@ -3,7 +3,7 @@
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Latch, type Layer, Queue, type Scope, Stream } from "effect"
-import * as Cursor from "../../src/internal/cursor.ts"
+import * as Cursor from "../../src/internal/cursorText.ts"
 import { type Item, type Join, OutboxReader } from "../../src/server/OutboxReader.ts"
 import { payloads } from "./support/durable.ts"
 import { random, seed } from "./support/random.ts"

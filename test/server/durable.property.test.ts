@@ -12,7 +12,7 @@ import { Context, Effect, Fiber, Layer, Queue, Redacted, Ref, Schema, Stream } f
 import * as HttpRouter from "effect/http/HttpRouter"
 import { createServer } from "node:http"
 import * as Channel from "../../src/Channel.ts"
-import * as Cursor from "../../src/internal/cursor.ts"
+import * as Cursor from "../../src/internal/cursorText.ts"
 import type { ServerFrame } from "../../src/Frame.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
 import * as Realtime from "../../src/server/Realtime.ts"

@@ -4,7 +4,7 @@
  * numbers, marks, a horizon that moves, pruning. No PostgreSQL: only the rule itself.
  */
 import { describe, expect, it } from "@effect/vitest"
-import * as Cursor from "../../src/internal/cursor.ts"
+import * as Cursor from "../../src/internal/cursorText.ts"
 import { long, type Random, random, seed } from "./support/random.ts"
 
 interface Message {

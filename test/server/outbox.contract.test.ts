@@ -2,7 +2,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Effect, Layer, Queue } from "effect"
-import * as Cursor from "../../src/internal/cursor.ts"
+import * as Cursor from "../../src/internal/cursorText.ts"
 import * as MemoryOutbox from "../../src/server/MemoryOutbox.ts"
 import { OutboxReader } from "../../src/server/OutboxReader.ts"
 import { type Outside, suite } from "./OutboxReaderSuite.ts"

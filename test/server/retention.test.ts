@@ -2,7 +2,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Queue, Redacted, Stream } from "effect"
-import * as Cursor from "../../src/internal/cursor.ts"
+import * as Cursor from "../../src/internal/cursorText.ts"
 import { OutboxReader } from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { ownServer } from "../support/cluster.ts"

@@ -99,6 +99,17 @@ describe("Realtime.rows", () => {
     }).pipe(Effect.provide(layer))
   )
 
+  it.live("rows that are their own JSON are a plain list, which a server component passes on", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const Plain = Schema.Struct({ id: Schema.Int, name: Schema.NullOr(Schema.String) })
+      const plain = yield* Realtime.rows(Plain, sql`select 1 id, null name`)
+      expect(Object.getOwnPropertyNames(plain)).toEqual(["0", "length"])
+      const exact = yield* Realtime.rows(Schema.Struct({ id: PgType.int8 }), sql`select 1 id`)
+      expect(Object.getOwnPropertyNames(exact)).toEqual(["0", "length", "toJSON"])
+    }).pipe(Effect.provide(layer))
+  )
+
   it.live("Realtime.rows restores the session's settings, even after a failed query", () =>
     Effect.gen(function* () {
       const inside = yield* Effect.gen(function* () {

@@ -1,8 +1,7 @@
 /**
  * A value that changes, for readers with and without Effect.
  *
- * Writing is synchronous and tells every listener at once; a Stream of it starts with the value that
- * holds when it is run.
+ * A write calls every listener at once; a Stream of it starts with the value that holds when it is run.
  *
  * @since 0.1.0
  */
@@ -29,7 +28,7 @@ export const make = <A>(initial: A): Cell<A> => {
     set: (next) => {
       if (next === value) return
       value = next
-      // Whoever watches a state must not be able to break what has it.
+      // A listener that throws must not break what has the value.
       for (const listener of Array.from(listeners)) attempt(listener, report)
     }
   }

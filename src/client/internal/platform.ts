@@ -32,8 +32,11 @@ export interface WebSocketLike {
 export type WebSocketConstructor = new (url: string, protocols: Array<string>) => WebSocketLike
 
 /** The absolute `ws` or `wss` address; throws when there is none. */
-export const resolveUrl = (url: string): string =>
-  new URL(url, globalThis.location?.href).href.replace(/^http/, "ws")
+export const resolveUrl = (url: string | (() => string)): string =>
+  new URL(typeof url === "function" ? url() : url, globalThis.location?.href).href.replace(
+    /^http/,
+    "ws"
+  )
 
 /** Whether the platform knows that there is no network. `false` where it cannot know. */
 export const isOffline = (): boolean => globalThis.navigator?.onLine === false
@@ -69,8 +72,8 @@ export const inNextFrame = (run: () => void): void => {
 }
 
 /**
- * An error that nobody asked for: shown where uncaught errors are shown, and stops nothing. Not of a
- * connection that stopped (`ConnectionStopped`), however many listen: its client tells that once.
+ * Shows an error that has no `onError` where uncaught errors are shown, and stops nothing. Not that of a
+ * connection that stopped (`ConnectionStopped`), however many listen: its client reports that once.
  */
 export const report = (error: unknown): void => {
   if ((error as { readonly _tag?: unknown } | null)?._tag === "ConnectionStopped") return
@@ -82,7 +85,7 @@ export const report = (error: unknown): void => {
   }
 }
 
-/** Runs what somebody else wrote; `failed` is called with what it throws. */
+/** Runs what the application wrote, and calls `failed` with what it throws. */
 export const attempt = (run: () => void, failed: (error: unknown) => void): void => {
   try {
     run()

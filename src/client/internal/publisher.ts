@@ -2,10 +2,9 @@
  * Moves messages from the queue to the wire and their answers back.
  *
  * It sends while the connection is open, never faster than the server announced, with a bounded number
- * unanswered. What the server asks to retry goes out again later; what was on its way when the link
- * went goes out again in order, under the same key. A link that does not answer a publish in time is
- * given up. The server is told how long each message still waits, so that it does nothing of one that
- * has expired here.
+ * unanswered. It sends again later what the server asks to retry; and in order, under the same key, what
+ * was on its way when the link went. It gives up a link that does not answer a publish in time. Each
+ * message says how long it still waits, so that the server does nothing of one that has expired here.
  *
  * @since 0.1.0
  */
@@ -22,7 +21,7 @@ import { InvalidKey, Refused } from "../ClientError.ts"
 import type { Failure, Message, PublishQueue, Queued, QueueFull, Size } from "../PublishQueue.ts"
 import * as Cell from "./cell.ts"
 import type { Readable } from "../Readable.ts"
-import type { Above, Connection } from "./connection.ts"
+import type { Above, Connection } from "./connectionMachine.ts"
 import type { Time } from "./time.ts"
 
 /**

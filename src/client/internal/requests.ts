@@ -1,13 +1,13 @@
 /**
  * The requests of one session that the server has not answered yet.
  *
- * In: requests, and the answers that came. Out: frames with their ids, each answer to who asked, and from
- * when on the oldest request is overdue, so that the link is to be looked at.
+ * In: requests, and their answers. Out: frames with their ids, each answer to its request, and from when on
+ * the oldest request is overdue, so that the connection must look at the link.
  *
  * @since 0.1.0
  */
 import type { ServerFrame } from "../../Frame.ts"
-import type { Ask } from "./states.ts"
+import type { Ask } from "./connectionStates.ts"
 
 /** How long a request waits, and nothing is heard, before it is overdue, in milliseconds. */
 const patience = 2000

@@ -15,11 +15,11 @@
 import * as Result from "effect/Result"
 import type { Any, Channel } from "../../Channel.ts"
 import type { FrameOf, ServerFrame, WireEvent } from "../../Frame.ts"
-import { covers, readDurable, seenEvent } from "../../internal/cursor.ts"
+import { covers, readDurable, seenEvent } from "../../internal/cursorText.ts"
 import type { InvalidChannelName } from "../../RealtimeError.ts"
 import { type Event, Gap, type RealtimeEvent } from "../../RealtimeEvent.ts"
 import { type ConnectionStopped, Refused } from "../ClientError.ts"
-import type { Above, ChannelFrame, Connection, RefusalFields } from "./connection.ts"
+import type { Above, ChannelFrame, Connection, RefusalFields } from "./connectionMachine.ts"
 import type { Time } from "./time.ts"
 
 /**
@@ -40,7 +40,7 @@ export type SubscribeError = ConnectionStopped | InvalidChannelName | Refused
 export interface Listener<in A> {
   /** What one frame brought, in order, never empty. The last one carries the position after it. */
   readonly onEvents: (batch: ReadonlyArray<RealtimeEvent<A>>) => void
-  /** The subscription is active, or moved without events: all that is committed from here on comes. */
+  /** The subscription is active, or moved without events: the listener receives all that commits from here on. */
   readonly onCursor?: ((cursor: string) => void) | undefined
   /**
    * The subscription is not active now: the link is away, or the server rejected it for now (`error`). The
@@ -80,7 +80,7 @@ interface Share {
   readonly drive: () => void
   readonly down: () => void
   readonly receive: (frame: ChannelFrame) => void
-  /** The connection has stopped; who stays is there when it begins again. */
+  /** The connection has stopped; a member that stays is there when it begins again. */
   readonly stop: (error: SubscribeError) => void
   readonly last: (channel: Any) => RealtimeEvent<unknown> | undefined
 }
@@ -126,7 +126,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     let refusal: Refused | undefined
     /** Nothing is asked until the server may have another answer; calling it ends that. */
     let resting: (() => void) | undefined
-    /** Nobody listens any more, but somebody may come back; calling it ends that. */
+    /** No listener is left, but one may join again; calling it ends that. */
     let lingering: (() => void) | undefined
 
     const drive = () => {
@@ -265,7 +265,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
 
     /**
      * A payload that does not decode is a gap in its place. Inside a batch that gap carries the
-     * position before the batch: who resumes there may see events again, but misses none.
+     * position before the batch: a listener that resumes there may see events again, but misses none.
      */
     const decode = (
       { decode }: Any,

@@ -1,15 +1,16 @@
 /**
  * The token of a client: how long it is good, and how a fresh one is got.
  *
- * In: the option `token`, and what the server says of the latest one. Out: a fresh token, or why there is
- * none, of which the client's owner is told once until it works again. When to ask is left to the
- * connection.
+ * In: the option `token`, and what the server says of the latest one. Out: a fresh token. `onError` receives
+ * once why there is none, until it works again, and once why the server does not let the client in for now,
+ * until it does. When to ask is left to the connection.
  *
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import { TokenFailed } from "../ClientError.ts"
+import type { FrameOf, ServerFrame } from "../../Frame.ts"
+import { HelloRefused, TokenFailed } from "../ClientError.ts"
 import type { Options } from "../Connection.ts"
 import type { Time } from "./time.ts"
 
@@ -20,7 +21,11 @@ export interface Token {
   readonly isGood: () => boolean
   /** The latest one is good until then. */
   readonly goodUntil: (time: number) => void
-  /** Asks for a fresh one. Neither comes after the result was called. */
+  /** The server has let the client in. */
+  readonly accepted: () => void
+  /** The server has rejected the client, with this token or without one. */
+  readonly rejected: (refusal: FrameOf<ServerFrame, "error">) => void
+  /** Asks for a fresh one, and calls one of the two, unless the result was called before. */
   readonly fetch: (then: () => void, failed: (cause: unknown) => void) => () => void
   /** The callback failed, or was late. */
   readonly failed: (cause: unknown) => TokenFailed
@@ -29,17 +34,27 @@ export interface Token {
 export const make = (
   options: Pick<Options, "token">,
   { fork, now }: Time,
-  tell: (error: TokenFailed) => void
+  tell: (error: HelloRefused | TokenFailed) => void
 ): Token => {
   let token: string | undefined
   let until = 0
   /** It has failed since it last gave a token. */
   let failing = false
+  /** The server has rejected the client since it last let it in. */
+  let refused = false
   return {
     latest: () => (options.token && token) || undefined,
     isGood: () => options.token === undefined || now() < until,
     goodUntil: (time) => {
       until = time
+    },
+    accepted: () => {
+      refused = false
+    },
+    rejected: ({ code, message, retry, retryAfter }) => {
+      if (refused || retry !== "later") return
+      refused = true
+      tell(new HelloRefused({ code, message, retryAfter }))
     },
     fetch: (then, failed) =>
       fork(

@@ -12,6 +12,7 @@ import * as Exit from "effect/Exit"
 import { isSqlError } from "effect/sql/SqlError"
 import * as Backoff from "../../Backoff.ts"
 import type { Channel } from "../../Channel.ts"
+import { errorText } from "../../internal/errorText.ts"
 import type { RealtimeEvent } from "../../RealtimeEvent.ts"
 import { keeps } from "../../server/internal/hub/durable.ts"
 import { sqlState } from "../../server/internal/link/sqlState.ts"
@@ -152,7 +153,7 @@ const consuming = <A>(
               )
             )
           }
-          const text = error instanceof Error ? error.message : String(error)
+          const text = errorText(error)
           return {
             text: (delay) =>
               `The consumer "${name}" has rolled its batch back and retries it in ${delay} ms: ${text}`,

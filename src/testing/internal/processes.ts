@@ -14,6 +14,7 @@ import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import { errorText } from "../../internal/errorText.ts"
 
 /** The user that runs a process; `undefined` for the current user. */
 export type User = { readonly uid: number; readonly gid: number } | undefined
@@ -155,7 +156,7 @@ export const run = (
 export const attempt = <A>(what: string, evaluate: () => A): Effect.Effect<A, string> =>
   Effect.try({
     try: evaluate,
-    catch: (cause) => `${what} failed: ${cause instanceof Error ? cause.message : String(cause)}`
+    catch: (cause) => `${what} failed: ${errorText(cause)}`
   })
 
 const above = (path: string): string | undefined =>

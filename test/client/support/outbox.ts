@@ -2,7 +2,7 @@
  * A model of the database's outbox and of one node: transactions that overlap, ticks that are handed out
  * page by page, replays, one session. Requests and frames wait until the test lets them through.
  */
-import * as Cursor from "../../../src/internal/cursor.ts"
+import * as Cursor from "../../../src/internal/cursorText.ts"
 import type { ClientFrame, ServerFrame } from "../../../src/Frame.ts"
 import type * as FakeSocket from "./FakeSocket.ts"
 

@@ -11,7 +11,7 @@ import { Context, Effect, Fiber, Layer, Redacted, type Scope, Stream } from "eff
 import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Path from "node:path"
-import * as Cursor from "../../../src/internal/cursor.ts"
+import * as Cursor from "../../../src/internal/cursorText.ts"
 import { consume } from "../../../src/server/internal/outbox/consumers.ts"
 import * as OutboxReader from "../../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../../src/server/PgInstaller.ts"

@@ -15,6 +15,9 @@ import type { Door } from "./door.ts"
 import { answerMillis, neighboursOf } from "./neighbours.ts"
 import { enter, refuse, wantsWebSocket } from "./upgrade.ts"
 
+/** Made here: a function made beside the request would keep the request as long as the socket. */
+const ignore = (): void => undefined
+
 /** Milliseconds between two checks of sockets that wait for an answer. */
 const lookMillis = 1000
 
@@ -36,7 +39,7 @@ const listen = (server: Server, run: Run, now: () => number): Attachment => {
     const socket = duplex as Socket
     // For every path: maybe no other listener answers, and a reset without an error listener ends the
     // process.
-    socket.on("error", () => undefined)
+    socket.on("error", ignore)
     for (const door of doors) {
       if (door.owns(request)) {
         neighbours.keepOff(door.path, socket, (ours) => enter(door, request, ours, head))

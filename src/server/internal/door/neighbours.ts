@@ -8,6 +8,7 @@
  */
 import type { Server } from "node:http"
 import type { Socket } from "node:net"
+import { errorText } from "../../../internal/errorText.ts"
 import { keep } from "./keptSocket.ts"
 
 /** Logs a line for the operator of the server. */
@@ -58,7 +59,7 @@ export class Neighbours {
     } catch (error) {
       // `ws` throws for a socket that it has already.
       ours.destroy()
-      return this.#found(path, String(error))
+      return this.#found(path, errorText(error))
     }
     if (ours.writableEnded || ours.destroyed) return
     socket.once("pipe", () => {

@@ -7,7 +7,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { randomBytes } from "node:crypto"
-import * as Cursor from "../../../internal/cursor.ts"
+import * as Cursor from "../../../internal/cursorText.ts"
 import { type Heard, lost } from "../../NotificationSource.ts"
 import { Batch, type BatchEvent } from "./batch.ts"
 import type { Budget } from "../ring.ts"

@@ -3,6 +3,7 @@
  * server has answered, and then throws in a callback of the socket, where the error cannot be caught.
  */
 import { X509Certificate } from "node:crypto"
+import { errorText } from "../../../internal/errorText.ts"
 import {
   type ConnectionOptions,
   createSecureContext,
@@ -29,7 +30,7 @@ const certificates =
   /-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----[^]*?-----END (?:X509 |TRUSTED )?CERTIFICATE-----/g
 
 const codeOf = (error: unknown): string =>
-  (error as { readonly code?: string }).code ?? String(error)
+  (error as { readonly code?: string }).code ?? errorText(error)
 
 const thrownBy = (act: () => unknown): string | undefined => {
   try {

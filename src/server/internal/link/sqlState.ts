@@ -1,5 +1,6 @@
 /** The error of PostgreSQL: the driver keeps it in the cause of the reason of its own error. */
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
+import { errorText } from "../../../internal/errorText.ts"
 
 const causeOf = (error: SqlError): Partial<Record<"code" | "message", unknown>> =>
   typeof error.reason.cause === "object" && error.reason.cause !== null ? error.reason.cause : {}
@@ -13,7 +14,7 @@ export const sqlState = (error: unknown): string | undefined => {
 
 /** The message of PostgreSQL or of the socket. */
 export const sqlMessage = (error: unknown): string => {
-  if (!isSqlError(error)) return error instanceof Error ? error.message : String(error)
+  if (!isSqlError(error)) return errorText(error)
   const { message } = causeOf(error)
   return typeof message === "string" ? message : error.message
 }

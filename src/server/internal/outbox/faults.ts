@@ -1,5 +1,6 @@
 /** Errors of the durable side that several of its modules raise. */
 import * as Schema from "effect/Schema"
+import { errorText } from "../../../internal/errorText.ts"
 import { NotPrimary } from "../link/databaseRefusal.ts"
 import { NotInstalled, OutdatedInstall } from "../../PgInstaller.ts"
 
@@ -41,7 +42,6 @@ export class ReplayError extends Schema.TaggedError<ReplayError>()("ReplayError"
   cause: Schema.Defect()
 }) {
   override get message(): string {
-    const cause = this.cause instanceof Error ? this.cause.message : String(this.cause)
-    return `Reading channel "${this.channel}" from the outbox failed: ${cause}. Check that the pool connects to the primary, as a role that may read realtime.messages.`
+    return `Reading channel "${this.channel}" from the outbox failed: ${errorText(this.cause)}. Check that the pool connects to the primary, as a role that may read realtime.messages.`
   }
 }

@@ -9,7 +9,8 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { randomBytes } from "node:crypto"
-import * as Cursor from "../../../internal/cursor.ts"
+import * as Cursor from "../../../internal/cursorText.ts"
+import { errorText } from "../../../internal/errorText.ts"
 import { channelNameFault } from "../../../Protocol.ts"
 import { PayloadTooLarge } from "../../../RealtimeError.ts"
 import { SourceError } from "../../NotificationSource.ts"
@@ -126,7 +127,7 @@ export class MemoryTable {
     try {
       JSON.parse(text)
     } catch (error) {
-      return refused(`the payload is no JSON, ${String(error)}`)
+      return refused(`the payload is no JSON, ${errorText(error)}`)
     }
     if (key === undefined) return undefined
     const keyBytes = Buffer.byteLength(key)

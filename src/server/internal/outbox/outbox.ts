@@ -9,7 +9,7 @@
  *
  * The spelling of the statements matters to the planner: read the comments before changing anything.
  */
-import * as Cursor from "../../../internal/cursor.ts"
+import * as Cursor from "../../../internal/cursorText.ts"
 import { era } from "../sql/identity.ts"
 import { endOf, type Leg, midway, type NodePosition, type Place, placeOf } from "./position.ts"
 

@@ -10,7 +10,7 @@
  * handed out: no message lies between a snapshot and its normal form, so the rest of the difference has the
  * same messages in the same order. The witness is that of B, which is not below A's.
  */
-import * as Cursor from "../../../internal/cursor.ts"
+import * as Cursor from "../../../internal/cursorText.ts"
 
 /**
  * One snapshot, as taken and in normal form. Both see the same messages. The snapshot as taken ends higher,

@@ -6,6 +6,7 @@ import { PgClient } from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as SchemaAST from "effect/SchemaAST"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Fragment } from "effect/sql/Statement"
 import * as Channel from "../../../Channel.ts"
@@ -55,6 +56,12 @@ const codecOf = <A, I>(row: Schema.Codec<A, I>): Codec<A> => {
     codecs.set(row, codec as Codec<unknown>)
   }
   return codec
+}
+
+/** Whether a decoded row is its own JSON. Then the list stays plain, which React demands of a server component. */
+const isJson = <A>({ schema }: Codec<A>): boolean => {
+  const ast = schema?.().ast
+  return ast !== undefined && SchemaAST.toType(ast) === ast
 }
 
 /**
@@ -111,6 +118,7 @@ export const rows = <A, I>(
       if (Result.isFailure(read)) return yield* new RowMismatch(read.failure)
       decoded.push(read.success)
     }
+    if (isJson(codec)) return decoded
     const toJSON = () => decoded.map((value) => Result.getOrThrow(codec.encode(value, "rows")))
     return Object.defineProperty(decoded, "toJSON", { value: toJSON })
   })

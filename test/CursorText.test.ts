@@ -1,6 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
-import * as Cursor from "../src/internal/cursor.ts"
+import * as Cursor from "../src/internal/cursorText.ts"
 
 describe("a live cursor", () => {
   it("consists of an epoch and a sequence number", () => {

@@ -1,5 +1,5 @@
 /** Next.js and the door in one process on one port. */
-// #region next
+// #region serve
 import { RealtimeServer } from "effect-realtime/node"
 import { createServer, type RequestListener, type Server } from "node:http"
 
@@ -9,7 +9,11 @@ type Next = (options: { readonly dev: boolean; readonly httpServer: Server }) =>
   readonly getRequestHandler: () => RequestListener
 }
 
-export const serve = async (next: Next, url: string, options: RealtimeServer.Options) => {
+export const serve = async (
+  next: Next,
+  url: string | undefined,
+  options: RealtimeServer.Options
+) => {
   // Next.js handles the sockets of this server, which never listens. It would close the sockets of
   // the door if a page such as app/[slug] matched the path.
   const forNext = createServer()

@@ -5,7 +5,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, Exit, Schema, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import * as Connection from "../../src/client/internal/connection.ts"
+import * as Connection from "../../src/client/internal/connectionMachine.ts"
 import * as Time from "../../src/client/internal/time.ts"
 import type { ServerFrame } from "../../src/Frame.ts"
 import { sleepy } from "./support/clock.ts"

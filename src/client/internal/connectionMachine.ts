@@ -3,16 +3,16 @@
  *
  * In: whether something above needs it. Out: a visible state, and for each session `open`, its
  * frames in order, `down`. It says hello, answers pings, notices a dead link by absolute times and
- * comes back as the close code says.
+ * reconnects as the close code says.
  *
- * It is a machine over the states of `states.ts`: each has a function with its name, whose variables are
+ * It is a machine over the states of `connectionStates.ts`: each has a function with its name, whose variables are
  * its data. `enter` is the one way from state to state and ends what the left one owns. `look` does what
  * the present state has to do by its times, whenever something may have changed. What arrives is handed
  * up at once, without a timer in between, because browsers hold back the timers of a hidden page.
  *
- * A link is asked for a sign of life (`ping`) when the page has signalled, and when a request waits and
- * nothing is heard. While the platform knows that there is no network, an attempt is made now and then
- * only, in case it is wrong.
+ * The client sends `ping` over a link when the page has signalled, and when a request waits and nothing is
+ * heard. While the platform knows that there is no network, the client makes an attempt now and then only,
+ * in case the platform is wrong.
  *
  * @since 0.1.0
  */
@@ -27,14 +27,14 @@ import {
   type ServerFrame
 } from "../../Frame.ts"
 import * as Protocol from "../../Protocol.ts"
-import { type ConnectionStopped, Refused, type TokenFailed } from "../ClientError.ts"
+import { type ConnectionStopped, Refused } from "../ClientError.ts"
 import type { Options, State as Shown } from "../Connection.ts"
 import type { Readable } from "../Readable.ts"
 import * as Cell from "./cell.ts"
 import * as Platform from "./platform.ts"
 import * as Reasons from "./reasons.ts"
 import * as Requests from "./requests.ts"
-import type { Ask, State, Times, Written } from "./states.ts"
+import type { Ask, State, Times, Written } from "./connectionStates.ts"
 import { millis, type Time } from "./time.ts"
 import * as Token from "./token.ts"
 
@@ -62,7 +62,7 @@ export interface Connection {
   readonly source: Readable<Protocol.SourceState>
   /** Looks soon at what is needed and what is due. */
   readonly look: () => void
-  /** Asks while open, otherwise nothing happens. No answer comes any more after `down`. */
+  /** Asks while open, otherwise nothing happens. After `down` there is no answer. */
   readonly request: Ask
   /**
    * The error of a refusal that asking again would not help. Renews the identity on this socket
@@ -73,7 +73,7 @@ export interface Connection {
   readonly giveUp: (message: string) => void
   /** Looks at the link now, cuts a wait short, and leaves `stopped`. */
   readonly reconnect: () => void
-  /** The error of whoever uses it, once it has stopped. */
+  /** The error of every user of it, once it has stopped. */
   readonly stopped: () => ConnectionStopped | undefined
   /** How long what is not needed any more is kept, in milliseconds. */
   readonly linger: number
@@ -109,7 +109,7 @@ const closed = 1000
 
 export const idle: Shown = { status: "idle", ...Reasons.unused }
 
-/** The cause of a token that did not come in time. */
+/** The cause of a token that was late. */
 const late = `no token within ${patience} ms`
 
 /** Between two states: the left one is over, and the next one not known yet. */
@@ -126,12 +126,12 @@ export const make = (
     const policy = options.backoff ?? Backoff.client
     const resetAfter = millis(policy.resetAfter)
     const jitter = (failures: number) => runSync(Backoff.jittered(policy, failures))
-    // Never within one turn of the event loop: a listener that comes back at once must find it.
+    // Never within one turn of the event loop: a listener that joins again at once must find it.
     const linger = Math.max(1, millis(options.linger ?? clientLinger))
     const visible = Cell.make<Shown>(idle)
     const source = Cell.make<Protocol.SourceState>("up")
 
-    const tell = (error: ConnectionStopped | TokenFailed) =>
+    const tell: typeof byDefault = (error) =>
       Platform.attempt(() => (options.onError ?? byDefault)(error), Platform.report)
     const token = Token.make(options, clock, tell)
 
@@ -253,9 +253,7 @@ export const make = (
     const Dialing = (shown: Shown) => {
       let socket: Platform.WebSocketLike
       try {
-        const url = Platform.resolveUrl(
-          typeof options.url === "function" ? options.url() : options.url
-        )
+        const url = Platform.resolveUrl(options.url)
         socket = new (options.webSocket ?? WebSocket)(url, [Protocol.subprotocol])
       } catch (error) {
         // An address that does not parse, or that this page may not open: trying again cannot help.
@@ -273,7 +271,10 @@ export const make = (
       let reconnectAfter: number | undefined
       let heard = () => {}
       let receive = (frame: ServerFrame) => {
-        if (frame.type === "error") complaint = `${frame.code}: ${frame.message}`
+        if (frame.type === "error") {
+          complaint = `${frame.code}: ${frame.message}`
+          token.rejected(frame)
+        }
         if (frame.type === "welcome") Open(frame)
       }
 
@@ -285,10 +286,9 @@ export const make = (
         socket.terminate?.()
         over(Reasons.lost, why)
       }
-      const dead = () => giveUp(Reasons.silent)
       const times = (): Times => [
         [idleAt, Idle],
-        [deadAt, dead]
+        [deadAt, () => giveUp(Reasons.silent)]
       ]
       const probe = (patience: number) => {
         const asked = probing || state.request === undefined
@@ -327,6 +327,7 @@ export const make = (
           look()
         }
         const tokenLives = (expires = Infinity) => {
+          token.accepted()
           if (options.token === undefined) return
           renewals = 0
           token.goodUntil(now() + expires)
@@ -353,6 +354,7 @@ export const make = (
             if (answer.type !== "error") {
               return tokenLives((answer as FrameOf<ServerFrame, "authenticated">).expires)
             }
+            token.rejected(answer)
             token.goodUntil(0)
             renewLater(answer.retryAfter)
           })
@@ -400,7 +402,7 @@ export const make = (
         for (const wing of above()) if (state === mine) wing.open(welcome)
       }
 
-      // What matters comes as `onclose`. The class of `ws` throws an error that nobody listens to.
+      // What matters arrives as `onclose`. The class of `ws` throws an error that has no listener.
       socket.onerror = () => {}
       socket.onclose = ({ code, reason }: { readonly code: number; readonly reason: string }) => {
         over(code, Reasons.ofClose(code, reason || complaint, state.request !== undefined))
@@ -425,7 +427,7 @@ export const make = (
       message: token.failed(cause).message
     })
 
-    /** The attempt or the session is over. The next one comes after `delay`, by default as the backoff says. */
+    /** The attempt or the session is over. The next one follows after `delay`, by default as the backoff says. */
     const ended = (code: number, why: Reasons.Because, delay?: number) => {
       enter(nowhere)
       because = why

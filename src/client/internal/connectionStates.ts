@@ -9,7 +9,7 @@
  * Every state may become `Stopped`. A state on the way to a socket becomes `Idle` when nothing needs the
  * connection any more. `Waiting` becomes `Dialing` at once where no token must be fetched.
  *
- * Each state is entered by the function of `connection` that has its name. The function's variables are
+ * Each state is entered by the function of `machine` that has its name. The function's variables are
  * the state's data, and no other state can reach them.
  *
  * @since 0.1.0
@@ -27,10 +27,10 @@ type Request<Frame = ClientFrame> = Frame extends { readonly id: number }
   ? Written<Omit<Frame, "id">>
   : never
 
-/** Asks the server, and is told its answer. */
+/** Asks the server, and receives its answer. */
 export type Ask = (frame: Request, onAnswer: (frame: ServerFrame) => void) => void
 
-/** What is to be done, and when; `Infinity`: never. What comes first is done first. */
+/** What is to be done, and when; `Infinity`: never. What is first is done first. */
 export type Times = ReadonlyArray<readonly [at: number, act: () => void]>
 
 export interface State {
