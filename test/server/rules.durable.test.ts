@@ -181,7 +181,7 @@ describe("A rule for publishing to a durable channel", () => {
       )
       yield* test.settle
       yield* test.server.kill
-      yield* TestClock.adjust("5 seconds")
+      yield* TestClock.adjust("30 seconds")
       yield* test.settle
       expect(published.pollUnsafe()).toMatchObject({ _tag: "Success" })
       expect([runs, heard]).toEqual([1, ["run 1"]])
