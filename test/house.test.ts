@@ -80,6 +80,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/MemoryOutbox.ts": 4,
   "src/server/internal/hub/": 4,
   "src/server/Realtime.ts": 5,
+  "src/server/Rule.ts": 5,
   "src/server/ServerOptions.ts": 5,
   "src/server/QueryResults.ts": 6,
   "src/server/internal/limits/": 6,
@@ -111,6 +112,7 @@ const bare: Readonly<Record<string, ReadonlyArray<string>>> = {
     "RealtimeServer",
     "RefusedToStart",
     "RowMismatch",
+    "RuleRefused",
     "ServerClosed",
     "TransactionError"
   ],

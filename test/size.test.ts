@@ -44,6 +44,7 @@ const guides = [
   "columns/columns.ts",
   "react/App.tsx",
   "react/OrderList.tsx",
+  "security/rooms.ts",
   "schema/versions.ts",
   "volatile/Composer.tsx"
 ]
@@ -134,6 +135,24 @@ describe.each(Object.keys(bundlers) as ReadonlyArray<keyof typeof bundlers>)("by
 
   it("a bundle that reaches a Node module fails", async () => {
     await expect(bundle(`import "node:fs"`, [])).rejects.toThrow("imports node:fs in a browser")
+  })
+})
+
+describe("the rules of a server", () => {
+  const ofServer = (id: string) => /src\/(server|node)\/|\/rules\.ts$/.test(id)
+
+  it("reach no page, which loads the definitions that they are for", async () => {
+    const { modules, read } = await bundlers.esbuild(page(guides), [react])
+    expect(read.filter(ofServer)).toEqual([])
+    expect(modules.some((id) => id.endsWith("security/rooms.ts"))).toBe(true)
+  })
+
+  it("are checked by a rule that finds them", async () => {
+    const { read } = await bundlers.esbuild(
+      `export * from ${JSON.stringify(Path.join(root, "src/server/Rule.ts"))}`,
+      []
+    )
+    expect(read.some(ofServer)).toBe(true)
   })
 })
 

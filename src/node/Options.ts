@@ -11,6 +11,7 @@ import type * as Channel from "../Channel.ts"
 import type { RealtimeEvent } from "../RealtimeEvent.ts"
 import type * as OutboxReader from "../server/OutboxReader.ts"
 import type * as Realtime from "../server/Realtime.ts"
+import type { RuleMaker, Rules } from "../server/Rule.ts"
 import type {
   Authenticated,
   AuthRefused,
@@ -56,11 +57,17 @@ export interface Options<I = undefined>
     | ((credentials: Credentials) => Eventually<Authenticated<I>, AuthRefused>)
     | undefined
   /**
-   * Whether a client may do what it requests. Without it every client may, with one warning; in
-   * production the server does not start without it. When it throws or rejects, the client is answered
+   * Whether a client may do what it requests. Without it and without `rules` every client may, with one
+   * warning; in production the server does not start then. When it throws or rejects, the client is answered
    * `server/internal`.
    */
   readonly authorize?: ((request: Request<I>) => Eventually<boolean>) | undefined
+  /**
+   * Rules for each definition, in the place of `authorize`: which clients may subscribe, and what their
+   * publishes become. Exactly one `onSubscribe` for each definition of `channels`, and one `onPublish` for
+   * each with `publish`. Throw, reject or fail with `RuleRefused` to reject a request with a sentence.
+   */
+  readonly rules?: ((make: RuleMaker<I>) => Rules<never>) | undefined
   /**
    * The text that identifies a user across sessions, required unless identities are strings; see
    * `IdentityOptions` of the server.

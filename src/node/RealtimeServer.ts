@@ -21,6 +21,7 @@ import type { Server } from "node:http"
 import type { Duplex } from "node:stream"
 import * as Channel from "../Channel.ts"
 import type { Snapshot } from "../RealtimeEvent.ts"
+import { eventually } from "../server/internal/auth/eventually.ts"
 import { attach } from "../server/internal/door/attach.ts"
 import { claim, pathOf } from "../server/internal/door/claimedPaths.ts"
 import * as Door from "../server/internal/door/door.ts"
@@ -34,16 +35,17 @@ import * as Realtime from "../server/Realtime.ts"
 import {
   allowAll,
   type Authenticated,
+  AuthRefused,
   type Credentials,
   type IdentityKey,
   type Limits,
   type Rate,
   type Request
 } from "../server/ServerOptions.ts"
+import type { RuleMaker, Rules } from "../server/Rule.ts"
 import { checkArguments } from "./internal/arguments.ts"
 import { checkConsumer, startConsumer } from "./internal/consumer.ts"
 import { databaseLayer } from "./internal/databaseLayer.ts"
-import { eventually } from "./internal/eventually.ts"
 import { persistent } from "./internal/persistent.ts"
 import { mayPass, type StartError } from "./internal/startError.ts"
 import { readState } from "./internal/state.ts"
@@ -119,6 +121,8 @@ export declare namespace RealtimeServer {
     Options,
     Rate,
     Request,
+    RuleMaker,
+    Rules,
     SnapshotOptions,
     Transaction
   }
@@ -189,6 +193,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       maxReplayMemory,
       maxReplayQueue,
       maxReplays,
+      rules,
       schema,
       startPatience,
       wake,
@@ -233,24 +238,28 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
         Stream.runForEach((state) => (state === "down" ? cut : Effect.void)),
         Effect.forkScoped
       )
-      if (authorize === undefined) {
+      if (authorize === undefined && rules === undefined) {
         yield* Effect.logWarning(
           "effect-realtime serves every client that connects, because there is no authorize. It will refuse to start in production."
         )
       }
-      const served = { ...door, channels }
       const decide = (request: Request<I>) =>
         authorize === undefined
           ? allowAll(request)
-          : Effect.orDie(eventually(() => authorize(request)))
+          : Effect.orDie(eventually(() => authorize(request), AuthRefused))
+      // Without `authenticate` the only identity is `undefined`, which is I's default.
+      const decides =
+        rules === undefined
+          ? { authorize: (request: Request<unknown>) => decide(request as Request<I>) }
+          : { rules: (make: RuleMaker<unknown>) => rules(make as RuleMaker<I>) }
+      const served = { ...door, channels, ...decides }
       this.#door = yield* Door.make<I, never>(
         authenticate === undefined
-          ? // Without `authenticate` the only identity is `undefined`, which is I's default.
-            { ...served, authorize: (request) => decide(request as Request<I>) }
+          ? served
           : {
               ...served,
-              authenticate: (credentials) => eventually(() => authenticate(credentials)),
-              authorize: decide,
+              authenticate: (credentials) =>
+                eventually(() => authenticate(credentials), AuthRefused),
               identityKey
             }
       )

@@ -25,7 +25,8 @@ import { outboxReader as Defaults } from "../internal/defaults.ts"
 import * as CatchUp from "./internal/outbox/catchUp.ts"
 import type { OutboxFault } from "./internal/outbox/faults.ts"
 import { durableStream } from "./internal/outbox/durableStream.ts"
-import { type OutboxPublishError, publish } from "./internal/outbox/outboxPublish.ts"
+import { type OutboxPublishError, publish, published } from "./internal/outbox/outboxPublish.ts"
+import { identityOf } from "./internal/outbox/poolIdentity.ts"
 import { Pace } from "./internal/outbox/lookSchedule.ts"
 import { sweeping } from "./internal/ring.ts"
 import type { InvalidDatabaseUrl } from "./internal/link/databaseUrl.ts"
@@ -39,8 +40,6 @@ import * as Upkeep from "./internal/outbox/upkeep.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
 import * as Watched from "./internal/link/watched.ts"
 import type { SourceState } from "./NotificationSource.ts"
-import { isMissing } from "./internal/link/sqlState.ts"
-import { openStatement } from "./internal/sql/identity.ts"
 import { objects } from "./internal/sql/objects.ts"
 import { SchemaName } from "./internal/sql/schemaName.ts"
 
@@ -294,13 +293,24 @@ export class OutboxReader extends Context.Service<
     ) => Stream.Stream<Item, OutboxFault>
     /**
      * Publishes JSON text on a channel, in the caller's transaction when there is one. The same key with
-     * the same text is published once, also across a crash.
+     * the same text is published once, also across a crash. `sent` is compared in the place of the text.
      */
     readonly publish: (
       channel: string,
       json: string,
-      key?: string
+      key?: string,
+      sent?: string
     ) => Effect.Effect<void, OutboxPublishError>
+    /**
+     * Whether the message with this key has the same `sent`, or this JSON text if it has no `sent`.
+     * `undefined` when no message has the key. Absent when the reader keeps no keys.
+     */
+    readonly published?: (
+      channel: string,
+      json: string,
+      key: string,
+      sent: string
+    ) => Effect.Effect<boolean | undefined, OutboxPublishError>
     /** A position that contains everything that committed before the call. */
     readonly position: Effect.Effect<string, OutboxFault>
     /** Whether events arrive now. */
@@ -422,8 +432,9 @@ const opened = (
           current: Effect.tap(current, () => watched.compare(channel)),
           catchUp
         }),
-      publish: (channel, json, key) =>
-        Effect.provideService(publish(sql, channel, json, key), SchemaName, schema),
+      publish: (...message) => Effect.provideService(publish(sql, ...message), SchemaName, schema),
+      published: (...message) =>
+        Effect.provideService(published(sql, ...message), SchemaName, schema),
       position: Effect.map(refreshed, (now) => now.end),
       state,
       checkTable: watched.compare,
@@ -453,17 +464,6 @@ const resolved = (options: Options) => {
     until: patienceOf(options.startPatience)
   }
 }
-
-/** The identity of the outbox that the pool leads to, asked as every node asks at first. */
-const identityOf = (pool: Pick<PgClient, "unsafe">): Effect.Effect<string | undefined> =>
-  pool.unsafe<{ readonly identity: string | null }>(openStatement).pipe(
-    Effect.timeout("2 seconds"),
-    Effect.map(([row]) => row?.identity ?? undefined),
-    // The reader sees an outbox, and the pool does not.
-    Effect.catchIf(isMissing, () => Effect.succeed("")),
-    // The answer is unknown when the query fails now, or for this role.
-    Effect.catch(() => Effect.succeed(undefined))
-  )
 
 /**
  * The reader of the outbox. It takes its address from the application's `PgClient`, and uses that pool

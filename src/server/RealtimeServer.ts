@@ -21,7 +21,15 @@ import type { ReadyError } from "./internal/hub/delivery.ts"
 import type { NoOutbox, NoSource } from "./internal/hub/errors.ts"
 import type { NeedsOf, Realtime } from "./Realtime.ts"
 import { upgrade } from "./internal/door/route.ts"
-import type { AnonymousOptions, IdentityKey, IdentityOptions, Options } from "./ServerOptions.ts"
+import type { Rules, RuleServices } from "./Rule.ts"
+import type {
+  AnonymousOptions,
+  AnonymousRules,
+  IdentityKey,
+  IdentityOptions,
+  IdentityRules,
+  Options
+} from "./ServerOptions.ts"
 
 export type {
   /**
@@ -39,6 +47,58 @@ export {
 } from "./internal/session/registry.ts"
 export {
   /**
+   * @category models
+   * @since 0.1.0
+   */
+  type Allowed,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type CompleteRules,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type Publishing,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type Rule,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type RuleAnswer,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type RuleMaker,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  RuleRefused,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type Rules,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type RuleServices,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type Subscribing
+} from "./Rule.ts"
+export {
+  /**
    * @category authorization
    * @since 0.1.0
    */
@@ -48,6 +108,11 @@ export {
    * @since 0.1.0
    */
   type AnonymousOptions,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type AnonymousRules,
   /**
    * @category models
    * @since 0.1.0
@@ -92,6 +157,11 @@ export {
    * @category models
    * @since 0.1.0
    */
+  type IdentityRules,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
   type Limits,
   /**
    * @category models
@@ -107,7 +177,12 @@ export {
    * @category models
    * @since 0.1.0
    */
-  type Request
+  type Request,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type RuleOptions
 } from "./ServerOptions.ts"
 
 /**
@@ -161,7 +236,7 @@ export class RealtimeServer extends Context.Service<
      */
     readonly revoke: (key: string) => Effect.Effect<void>
     /**
-     * Calls `authorize` again for every subscription of an identity on this node. Subscriptions that it
+     * Calls `authorize` or the rule again for every subscription of an identity on this node. Subscriptions that it
      * now rejects end with `channel/forbidden`. `key`: as for `revoke`.
      */
     readonly reauthorize: (key: string) => Effect.Effect<void>
@@ -189,13 +264,23 @@ export class RealtimeServer extends Context.Service<
  * @since 0.1.0
  */
 export const layer: {
-  <R = never, const Channels extends Definitions = Definitions>(
-    options: AnonymousOptions<R, Channels>
-  ): DoorLayer<R | NeedsOf<Channels[number]>>
+  <
+    R = never,
+    const Channels extends Definitions = Definitions,
+    const List extends Rules = Rules<never>
+  >(
+    options: AnonymousOptions<R, Channels> | AnonymousRules<Channels, List>
+  ): DoorLayer<R | RuleServices<List[number]> | NeedsOf<Channels[number]>>
   // Last, because the compiler reports errors of the last overload.
-  <I, R = never, const Channels extends Definitions = Definitions>(
-    options: IdentityOptions<I, R, Channels> & IdentityKey<NoInfer<I>>
-  ): DoorLayer<R | NeedsOf<Channels[number]>>
+  <
+    I,
+    R = never,
+    const Channels extends Definitions = Definitions,
+    const List extends Rules = Rules<never>
+  >(
+    options: (IdentityOptions<I, R, Channels> | IdentityRules<I, R, Channels, List>) &
+      IdentityKey<NoInfer<I>>
+  ): DoorLayer<R | RuleServices<List[number]> | NeedsOf<Channels[number]>>
 } = <I, R>(options: Options<I, R>): DoorLayer<R> =>
   Layer.unwrap(
     Effect.gen(function* () {

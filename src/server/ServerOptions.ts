@@ -10,6 +10,7 @@ import type { IncomingHttpHeaders } from "node:http"
 import type * as Channel from "../Channel.ts"
 import { errorCodes } from "../Protocol.ts"
 import type { Rate } from "./internal/options.ts"
+import type { CompleteRules, RuleMaker, Rules } from "./Rule.ts"
 
 export type {
   /**
@@ -215,9 +216,9 @@ export interface Limits {
    */
   readonly channelOpenRate?: Rate | undefined
   /**
-   * Calls of `authorize` on this node for all its sessions together, default 1,000/s and 1,000 at once;
-   * `allowAll` does not count. More are answered `server/overloaded` with `retryAfter`. When the server
-   * checks rights again the calls wait instead, within `authorizeTimeout`.
+   * Calls of `authorize` or of rules on this node for all its sessions together, default 1,000/s and 1,000
+   * at once; `allowAll` does not count. More are answered `server/overloaded` with `retryAfter`. When the
+   * server checks rights again the calls wait instead, within `authorizeTimeout`.
    */
   readonly authorizeRate?: Rate | undefined
   /**
@@ -243,7 +244,7 @@ export interface Limits {
    */
   readonly sourceTimeout?: Duration.Input | undefined
   /**
-   * Time for `authenticate` and `authorize`, default 5 s. After that the answer is `server/internal`.
+   * Time for `authenticate`, `authorize` and each rule, default 5 s. After that the answer is `server/internal`.
    * When the server checks the rights of a session again, all its subscriptions share the time, 16 at
    * once. Those without a decision by then end with `server/overloaded`, and the client subscribes again.
    */
@@ -314,6 +315,7 @@ export interface AnonymousOptions<
    * clients.
    */
   readonly authorize: Authorize<undefined, R>
+  readonly rules?: undefined
 }
 
 /**
@@ -334,6 +336,7 @@ export interface IdentityOptions<
    * clients.
    */
   readonly authorize: Authorize<I, R>
+  readonly rules?: undefined
   /**
    * The text that identifies a user across sessions: for limits, publish keys, fresh tokens, `revoke` and
    * `reauthorize`. It must never change for a user: use an id and not a role. Default: the identity
@@ -341,6 +344,56 @@ export interface IdentityOptions<
    */
   readonly identityKey?: ((identity: I) => string) | undefined
 }
+
+/**
+ * Rules for each definition, in the place of `authorize`. A server has one or the other.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RuleOptions<
+  I,
+  out Channels extends ReadonlyArray<Channel.Definition> = ReadonlyArray<Channel.Definition>,
+  List extends Rules = Rules
+> {
+  readonly authorize?: undefined
+  /**
+   * Which clients may subscribe, and what their publishes become: exactly one `onSubscribe` for each
+   * definition of `channels`, and one `onPublish` for each with `publish`. The server does not start when
+   * one is missing, so no definition is open or closed by accident.
+   */
+  readonly rules: (make: RuleMaker<I>) => List & CompleteRules<Channels[number], NoInfer<List>>
+}
+
+/**
+ * The options of a door without identities, with rules.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface AnonymousRules<
+  Channels extends ReadonlyArray<Channel.Definition> = ReadonlyArray<Channel.Definition>,
+  List extends Rules = Rules
+>
+  extends
+    Omit<AnonymousOptions<never, Channels>, "authorize" | "rules">,
+    RuleOptions<undefined, Channels, List> {}
+
+/**
+ * The options of a door that authenticates its clients, with rules.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface IdentityRules<
+  I,
+  R = never,
+  Channels extends ReadonlyArray<Channel.Definition> = ReadonlyArray<Channel.Definition>,
+  List extends Rules = Rules
+>
+  extends
+    Omit<IdentityOptions<I, R, Channels>, "authorize" | "rules">,
+    RuleOptions<I, Channels, List> {}
 
 /**
  * Makes `identityKey` required, unless identities are strings or there are none.
@@ -362,4 +415,8 @@ export type IdentityKey<I> = unknown extends I
  * @category models
  * @since 0.1.0
  */
-export type Options<I, R = never> = AnonymousOptions<R> | IdentityOptions<I, R>
+export type Options<I, R = never> =
+  | AnonymousOptions<R>
+  | AnonymousRules
+  | IdentityOptions<I, R>
+  | IdentityRules<I, R>

@@ -30,13 +30,16 @@ import type * as MemoryOutbox from "../server/MemoryOutbox.ts"
 import { type OutboxPublishError, OutboxReader } from "../server/OutboxReader.ts"
 import { keeps } from "../server/internal/hub/durable.ts"
 import { checked, count, type InvalidOption } from "../server/internal/options.ts"
-import type { ChannelConflict } from "../server/internal/session/registry.ts"
 import type { SourceError } from "../server/NotificationSource.ts"
 import * as Realtime from "../server/Realtime.ts"
+import type { ChannelConflict, Definitions } from "../server/RealtimeServer.ts"
+import type { Rules, RuleServices } from "../server/Rule.ts"
 import type {
   AnonymousOptions,
+  AnonymousRules,
   IdentityKey,
   IdentityOptions,
+  IdentityRules,
   Options
 } from "../server/ServerOptions.ts"
 import * as Database from "./internal/database.ts"
@@ -266,35 +269,45 @@ export class RealtimeTest extends Context.Service<
 >()("effect-realtime/testing/RealtimeTest") {}
 
 /**
- * The system, its first client, and the hub of the running server. Each call of `Realtime` goes to the
- * server that runs then. A Stream belongs to the server on which it began and ends with it; the next
- * Stream goes to the next server. While no server runs, a Stream ends at once.
+ * A layer of the system, its first client and the hub of its server.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type SystemLayer<R> = Layer.Layer<
+  RealtimeTest | RealtimeClient.RealtimeClient | Realtime.Realtime | OutboxReader,
+  ChannelConflict | InvalidOption,
+  R
+>
+
+/**
+ * The system. Each call of `Realtime` goes to the server that runs then. A Stream belongs to the server on
+ * which it began and ends with it; the next Stream goes to the next server. While no server runs, a Stream
+ * ends at once.
  *
  * @category layers
  * @since 0.1.0
  */
 export const layer: {
-  <R = never>(
-    options: AnonymousOptions<R> & SystemOptions
-  ): Layer.Layer<
-    RealtimeTest | RealtimeClient.RealtimeClient | Realtime.Realtime | OutboxReader,
-    ChannelConflict | InvalidOption,
-    R
-  >
-  <I, R = never>(
-    options: IdentityOptions<I, R> & IdentityKey<NoInfer<I>> & SystemOptions
-  ): Layer.Layer<
-    RealtimeTest | RealtimeClient.RealtimeClient | Realtime.Realtime | OutboxReader,
-    ChannelConflict | InvalidOption,
-    R
-  >
-} = <I, R>(
-  options: Options<I, R> & SystemOptions
-): Layer.Layer<
-  RealtimeTest | RealtimeClient.RealtimeClient | Realtime.Realtime | OutboxReader,
-  ChannelConflict | InvalidOption,
-  R
-> => Layer.effectContext(make(options))
+  <
+    R = never,
+    const Channels extends Definitions = Definitions,
+    const List extends Rules = Rules<never>
+  >(
+    options: (AnonymousOptions<R, Channels> | AnonymousRules<Channels, List>) & SystemOptions
+  ): SystemLayer<R | RuleServices<List[number]>>
+  <
+    I,
+    R = never,
+    const Channels extends Definitions = Definitions,
+    const List extends Rules = Rules<never>
+  >(
+    options: (IdentityOptions<I, R, Channels> | IdentityRules<I, R, Channels, List>) &
+      IdentityKey<NoInfer<I>> &
+      SystemOptions
+  ): SystemLayer<R | RuleServices<List[number]>>
+} = <I, R>(options: Options<I, R> & SystemOptions): SystemLayer<R> =>
+  Layer.effectContext(make(options))
 
 /** Turns of the event loop in which the fibers of a test may react to the system. */
 const turnsToSettle = 8
@@ -449,6 +462,7 @@ const system = <I, R>(
         join: (...args) => byServer(({ reader }) => reader.join(...args)),
         batches: (channel, from) => ofServer(({ reader }) => reader.batches(channel, from)),
         publish: (...args) => byServer(({ reader }) => reader.publish(...args)),
+        published: (...it) => byServer((now) => now.reader.published?.(...it) ?? Effect.undefined),
         position: byServer(({ reader }) => reader.position),
         get state() {
           return current().reader.state

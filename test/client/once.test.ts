@@ -10,7 +10,7 @@ import { RealtimeServer } from "effect-realtime/server"
 import { RealtimeTest } from "effect-realtime/testing"
 import { platform } from "./support/network.ts"
 
-const N = Schema.Struct({ n: Schema.Int })
+const N = Schema.Struct({ n: Schema.Int, run: Schema.optionalKey(Schema.Int) })
 const Live = Channel.make("live", N, { publish: true })
 const Durable = Channel.make("durable", N, { delivery: "durable", publish: true })
 
@@ -46,6 +46,17 @@ const Step = Schema.Union([
 const system = RealtimeTest.layer({
   channels: [Live, Durable],
   authorize: RealtimeServer.allowAll
+})
+
+let runs = 0
+
+/** A rule makes another payload of a publish each time that it runs. */
+const ruled = RealtimeTest.layer({
+  channels: [Durable],
+  rules: ({ onPublish, onSubscribe }) => [
+    onSubscribe(Durable, () => true),
+    onPublish(Durable, ({ payload }) => ({ ...payload, run: ++runs }))
+  ]
 })
 
 interface Publish {
@@ -143,9 +154,10 @@ const errorOf = (exit: Exit.Exit<void, unknown>) => {
 }
 
 describe.each([
-  { title: "live", channel: Live },
-  { title: "durable", channel: Durable }
-])("a publish on a $title channel", ({ channel }) => {
+  { title: "live channel", channel: Live, system, runs: 50 },
+  { title: "durable channel", channel: Durable, system, runs: 50 },
+  { title: "durable channel with rules", channel: Durable, system: ruled, runs: 25 }
+])("a publish on a $title", ({ channel, runs, system }) => {
   const seed = 14
   const seen = new Set<string>()
   it.effect.prop(
@@ -167,7 +179,7 @@ describe.each([
           )
         }
       }).pipe(Effect.scoped, Effect.provide(system)),
-    { arbitrary: { runs: 50, seed, size: 40 } }
+    { arbitrary: { runs, seed, size: 40 } }
   )
 
   it("ends in each of these ways", () => {

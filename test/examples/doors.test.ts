@@ -12,10 +12,11 @@ import { createServer, type Server } from "node:http"
 import type { AddressInfo } from "node:net"
 import { createServer as createVite } from "vite"
 import { WebSocketServer } from "ws"
-import { Notices } from "../../examples/channels.ts"
+import { Notices, OrderUpdates } from "../../examples/channels.ts"
 import { Health } from "../../examples/operations/health.ts"
 import { serve } from "../../examples/next/serve.ts"
 import { issue } from "../../examples/security/issue.ts"
+import { door as rules } from "../../examples/security/rules.ts"
 import { Door as Sessions } from "../../examples/security/sessions.ts"
 import { Revocations, signOut } from "../../examples/security/signOut.ts"
 import { Door as Tokens } from "../../examples/security/tokens.ts"
@@ -96,6 +97,39 @@ describe("examples/security", () => {
       expect(wire.frames[0]).toMatchObject({ type: "error", code })
       yield* wire.closed
     }).pipe(Effect.scoped, Effect.provide(sessions))
+  )
+
+  it.live("rules.ts: only members of a room write to it, each under their own name", () =>
+    Effect.gen(function* () {
+      const ada = yield* withToken("ada")((yield* Address).ws)
+      expect(yield* ask(ada, 1, "room_lobby")).toMatchObject({ type: "subscribed" })
+      expect(yield* ask(ada, 2, "room_attic")).toMatchObject({ code: "channel/forbidden" })
+      expect(yield* ask(ada, 3, OrderUpdates.name)).toMatchObject({ type: "subscribed" })
+      const publish = (id: number, channel: string) => {
+        const data = { sender: "bob", text: "hi" }
+        ada.send({ type: "publish", id, channel, key: String(id), data })
+        return ada.next("published", "error")
+      }
+      expect(yield* publish(4, "room_lobby")).toMatchObject({ type: "published" })
+      const { events } = yield* ada.next("events")
+      expect(events.map(({ data }) => data)).toEqual([{ sender: "Ada", text: "hi" }])
+      expect(yield* publish(5, "room_attic")).toMatchObject({
+        code: "publish/forbidden",
+        message: "Join the room before you write."
+      })
+      const eve = yield* withToken("eve")((yield* Address).ws)
+      expect(eve.frames[0]).toMatchObject({ type: "error", code: "auth/invalid" })
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(
+        HttpRouter.serve(
+          rules((token) =>
+            Effect.succeed(token === "ada" ? { id: "1", name: "Ada", rooms: ["lobby"] } : undefined)
+          ),
+          quiet
+        ).pipe(Layer.provideMerge(address), Layer.provideMerge(beneath))
+      )
+    )
   )
 
   const environment = ConfigProvider.layer(

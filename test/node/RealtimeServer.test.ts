@@ -11,6 +11,7 @@ import { afterEach, vi } from "vitest"
 import { WebSocketServer } from "ws"
 import * as Channel from "../../src/Channel.ts"
 import { RealtimeServer, RefusedToStart, ServerClosed } from "../../src/node/RealtimeServer.ts"
+import { RuleRefused } from "../../src/server/Rule.ts"
 import { allowAll, type IdentityKey, type Limits } from "../../src/server/ServerOptions.ts"
 import { database, execute } from "../support/database.ts"
 import { connect, greet } from "../support/wire.ts"
@@ -92,6 +93,74 @@ describe("The class RealtimeServer of ./node", () => {
       const wire = yield* greet(ws)
       wire.send({ type: "subscribe", id: 1, channel: "system_notifications" })
       expect((yield* wire.next("error")).code).toBe("server/internal")
+    })
+  )
+
+  it.live("rules decide about subscribing and publishing, also in production", () =>
+    Effect.gen(function* () {
+      vi.stubEnv("NODE_ENV", "production")
+      const Room = Channel.family(
+        "room_",
+        Schema.String,
+        Schema.Struct({ sender: Schema.String, text: Schema.String }),
+        { publish: true }
+      )
+      const { ws } = yield* start({
+        channels: [Room],
+        authenticate: async ({ token = "" }) => ({ identity: token }),
+        rules: ({ onPublish, onSubscribe }) => [
+          onSubscribe(Room, async ({ params }) => params !== "attic"),
+          onPublish(Room, async ({ identity, payload }) => {
+            if (payload.text === "") throw new RuleRefused({ message: "Write something." })
+            return { ...payload, sender: identity }
+          })
+        ]
+      })
+      const wire = yield* connect(ws)
+      wire.send({ type: "hello", version: 1, token: "ada" })
+      yield* wire.next("welcome")
+      const ask = (frame: object) => {
+        wire.send(frame)
+        return wire.next("subscribed", "published", "error")
+      }
+      const publish = (id: number, text: string) => ({
+        type: "publish",
+        id,
+        channel: "room_a",
+        key: `k${id}`,
+        data: { sender: "bob", text }
+      })
+      expect(yield* ask({ type: "subscribe", id: 1, channel: "room_attic" })).toMatchObject({
+        code: "channel/forbidden"
+      })
+      expect(yield* ask({ type: "subscribe", id: 2, channel: "room_a" })).toMatchObject({ id: 2 })
+      expect(yield* ask(publish(3, ""))).toMatchObject({
+        code: "publish/forbidden",
+        message: "Write something."
+      })
+      expect(yield* ask(publish(4, "hi"))).toMatchObject({ type: "published" })
+      expect((yield* wire.next("events")).events.map(({ data }) => data)).toEqual([
+        { sender: "ada", text: "hi" }
+      ])
+    })
+  )
+
+  it.live("the constructor throws for rules that leave out a definition", () =>
+    Effect.gen(function* () {
+      const http = yield* httpServer
+      const url = "postgres://u@127.0.0.1:1/x"
+      const rules = ({ onSubscribe }: RealtimeServer.RuleMaker<undefined>) => [
+        onSubscribe(MyChannel, () => true)
+      ]
+      expect(() => new RealtimeServer(http, url, { channels: [MyChannel], rules })).toThrow(
+        `The option rules is a list without onPublish for "my-channel".`
+      )
+      expect(() => new RealtimeServer(http, url, { rules })).toThrow(
+        `The option rules is a list with onSubscribe for "my-channel", which is not in channels.`
+      )
+      expect(
+        () => new RealtimeServer(http, url, { channels: [MyChannel], rules, ...open })
+      ).toThrow("The option rules is given beside authorize.")
     })
   )
 

@@ -8,6 +8,7 @@ import { Context, Effect, Layer, Queue, Redacted } from "effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { consume } from "../../src/server/internal/outbox/consumers.ts"
+import { schemaVersion } from "../../src/server/internal/sql/schema.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { databaseWith, execute, layerDatabase, TestDatabase } from "../support/database.ts"
@@ -266,7 +267,9 @@ describe("An upgrade from version 2", () => {
       // A reader of this version logs what is missing until then.
       yield* Effect.forkScoped(before)
       const { context, reader } = yield* nodeOn(url, { wake: "poll" })
-      expect(yield* execute(url, "select version from realtime.settings")).toEqual([{ version: 3 }])
+      expect(yield* execute(url, "select version from realtime.settings")).toEqual([
+        { version: schemaVersion }
+      ])
       expect(yield* execute(url, "select payload from realtime.messages order by id")).toEqual([
         { payload: "1" },
         { payload: "2" }

@@ -130,6 +130,8 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     [`select realtime.publish('room', '1'::text)`, "yes", "yes", "no"],
     [`select realtime.publish('room', '1'::jsonb)`, "yes", "yes", "no"],
     [`select realtime.publish('room', '1'::text, 'key')`, "yes", "yes", "no"],
+    // A rule of a node makes the payload, and the application sends what it publishes.
+    [`select realtime.publish_once('room', '1', 'once', 'sent')`, "yes", "no", "no"],
     // No role can pretend that a row has changed.
     [`select realtime.publish('table_updates_orders', '1'::text)`, "RT002", "RT002", "no"],
     [`select realtime.publish('table_updates_accounts', '1'::jsonb)`, "RT002", "RT002", "no"],
@@ -295,6 +297,7 @@ const granted = (names: { readonly node: string; readonly app: string }) => {
       ["function realtime.look()", "EXECUTE"],
       ["function realtime.troubles()", "EXECUTE"],
       ...publishing,
+      ["function realtime.publish_once(text,text,text,text)", "EXECUTE"],
       ["function realtime.upkeep(pg_snapshot,xid8,bigint,integer,text)", "EXECUTE"],
       ["function realtime.upkeep(pg_snapshot,xid8,bigint,integer)", "EXECUTE"],
       ["schema realtime", "USAGE"],

@@ -10,6 +10,8 @@ import * as Result from "effect/Result"
 import { Server as HttpServer } from "node:http"
 import { Server as NetServer } from "node:net"
 import { Server as TlsServer } from "node:tls"
+import * as Channel from "../../Channel.ts"
+import { readRules } from "../../server/internal/auth/rules.ts"
 import { checkOptions, resolveLimits } from "../../server/internal/limits/limits.ts"
 import { secured } from "../../server/internal/link/pgLink.ts"
 import { patienceOf } from "../../server/internal/link/databaseRefusal.ts"
@@ -32,7 +34,7 @@ export class RefusedToStart extends Data.TaggedError("RefusedToStart")<{
 }> {
   override get message(): string {
     return {
-      NoAuthorize: `NODE_ENV is "production" and there is no authorize: every client could read every channel. Pass { authorize: ({ channel, action }) => boolean }, or { authorize: RealtimeServer.allowAll } for a server that is open on purpose.`,
+      NoAuthorize: `NODE_ENV is "production" and there is neither authorize nor rules: every client could read every channel. Pass { authorize: ({ channel, action }) => boolean }, or { authorize: RealtimeServer.allowAll } for a server that is open on purpose.`,
       NoDatabaseUrl: `The database URL is missing. Pass a connection string such as postgres://user:password@host:5432/database; is DATABASE_URL set?`,
       BadDatabaseUrl: this.detail ?? "The database URL cannot be followed.",
       NoHttpServer: `The first argument is ${this.detail ?? "something else"}, not an http.Server, which receives upgrade requests. Express, Koa, Connect: pass what app.listen(port) gives, or http.createServer(app). Fastify: pass app.server. NestJS: pass app.getHttpServer().`
@@ -58,6 +60,7 @@ const names: Readonly<Record<keyof Options, true>> = {
   maxReplayMemory: true,
   maxReplayQueue: true,
   maxReplays: true,
+  rules: true,
   schema: true,
   slowConsumer: true,
   startPatience: true,
@@ -156,10 +159,13 @@ export const checkArguments = (server: unknown, url: unknown, options: unknown):
     }
   }
   const given = options as Options
-  if (given.authorize === undefined && process.env["NODE_ENV"] === "production") {
+  const { authorize, rules } = given
+  const isOpen = authorize === undefined && rules === undefined
+  if (isOpen && process.env["NODE_ENV"] === "production") {
     throw new RefusedToStart({ reason: "NoAuthorize" })
   }
-  checkOptions({ ...given, authorize: given.authorize === undefined ? allowAll : given.authorize })
+  checkOptions({ ...given, authorize: isOpen ? allowAll : authorize })
   resolveLimits(given.limits)
   checkOwn(given)
+  if (rules !== undefined) readRules({ channels: given.channels ?? Channel.known(), rules })
 }

@@ -1,9 +1,14 @@
 /**
- * `authenticate` and `authorize` of the application, with their services and without their types.
+ * `authenticate`, `authorize` and the rules of the application, with their services and without their
+ * types.
  */
 import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type { AuthRefused, Credentials, Options, Request } from "../../ServerOptions.ts"
+import type { RuleRefused } from "../../Rule.ts"
+import type { AuthRefused, Authorize, Credentials, Options, Request } from "../../ServerOptions.ts"
+import { checked, type InvalidOption } from "../options.ts"
+import { askRule, readRules } from "./rules.ts"
 
 /** The authenticated client of a session. */
 export interface Principal {
@@ -19,7 +24,15 @@ export interface Application {
   readonly authenticate:
     | ((credentials: Credentials) => Effect.Effect<Principal, AuthRefused>)
     | undefined
-  readonly authorize: (request: Request<unknown>) => Effect.Effect<boolean>
+  /** `authorize`, or the rule for subscribing. Only `true` allows the request. */
+  readonly authorize: (request: Request<unknown>) => Effect.Effect<unknown, RuleRefused>
+  /**
+   * The payload that the rule for publishing makes of a client's payload. `undefined` on a door with
+   * `authorize`, which allows publishes too, as they are.
+   */
+  readonly publishRule:
+    | ((request: Request<unknown>, payload: unknown) => Effect.Effect<unknown, RuleRefused>)
+    | undefined
 }
 
 /** The default of `identityKey`. The types require it for identities that are not strings. */
@@ -40,23 +53,45 @@ const endOf = (expires: Date | undefined | null): number => {
   )
 }
 
-/** Makes the callbacks from the options of a door. */
+/** `authorize` of the options, or their rules. */
+const deciding = <I, R>(
+  options: Options<I, R>,
+  context: Context.Context<R>
+): Pick<Application, "authorize" | "publishRule"> => {
+  const { authorize, rules } = options
+  if (rules === undefined) {
+    return {
+      // Only `authenticate` makes identities, so this one has the type that `authorize` takes.
+      authorize: (request) =>
+        Effect.provideContext(
+          (authorize as Authorize<unknown, R>)({
+            ...request,
+            identity: options.authenticate === undefined ? undefined : request.identity
+          }),
+          context
+        ),
+      publishRule: undefined
+    }
+  }
+  const ruleOf = readRules({ channels: options.channels, rules })
+  return {
+    authorize: (request) => Effect.provideContext(askRule<R>(ruleOf, request), context),
+    publishRule: (request, payload) =>
+      Effect.provideContext(askRule<R>(ruleOf, request, { payload }), context)
+  }
+}
+
+/** Makes the callbacks from the options of a door. Fails for rules that cannot be in force. */
 export const applicationOf = <I, R>(
   options: Options<I, R>,
   tokenAge: number
-): Effect.Effect<Application, never, R> =>
+): Effect.Effect<Application, InvalidOption, R> =>
   Effect.gen(function* () {
     const context = yield* Effect.context<R>()
     const clock = yield* Clock.Clock
-    if (options.authenticate === undefined) {
-      const { authorize } = options
-      return {
-        authenticate: undefined,
-        authorize: (request) =>
-          Effect.provideContext(authorize({ ...request, identity: undefined }), context)
-      }
-    }
-    const { authenticate, authorize, identityKey = keyOf } = options
+    const decides = yield* checked(() => deciding(options, context))
+    if (options.authenticate === undefined) return { authenticate: undefined, ...decides }
+    const { authenticate, identityKey = keyOf } = options
     return {
       authenticate: (credentials) =>
         authenticate(credentials).pipe(
@@ -67,8 +102,6 @@ export const applicationOf = <I, R>(
             expiresAt: Math.min(endOf(expires), clock.currentTimeMillisUnsafe() + tokenAge)
           }))
         ),
-      // Only `authenticate` makes identities, so this one has its type.
-      authorize: (request) =>
-        Effect.provideContext(authorize({ ...request, identity: request.identity as I }), context)
+      ...decides
     }
   })

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import type * as Channel from "../../../Channel.ts"
 import { hubOf } from "../hub/ofRealtime.ts"
 import { Realtime } from "../../Realtime.ts"
+import { nameOf } from "../auth/rules.ts"
 import type { NoOutbox, NoSource } from "../hub/errors.ts"
 
 /** Fails for the first channel whose delivery this node lacks. */
@@ -15,8 +16,7 @@ export const requireSources = (
     Effect.forEach(
       channels,
       (definition) => {
-        const name = definition._tag === "Channel" ? definition.name : `${definition.prefix}*`
-        const missing = hubOf(realtime).deliveryOf(definition).missing(name)
+        const missing = hubOf(realtime).deliveryOf(definition).missing(nameOf(definition))
         return missing === undefined ? Effect.void : Effect.fail(missing)
       },
       { discard: true }

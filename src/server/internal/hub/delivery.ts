@@ -54,14 +54,26 @@ export interface Delivery {
     from: string | undefined
   ) => Stream.Stream<Batch, OpenError>
   /**
-   * Sends the JSON text of a payload. `key` makes a retry safe when `resumes`, and names the publisher
-   * when nothing `remembers`.
+   * Sends the JSON text of a payload. `key` makes a retry safe when `resumes`: the same key with the same
+   * text, or with the same `sent` if it is given, is sent once. It names the publisher when nothing
+   * `remembers`.
    */
   readonly publish: (
     name: string,
     json: string,
-    key: string | undefined
+    key: string | undefined,
+    sent?: string
   ) => Effect.Effect<void, SendError>
+  /**
+   * Whether the message that has this key was published with the same `sent`, or with this text if it was
+   * published without `sent`. `undefined` if no message has it. Absent where only the node knows keys.
+   */
+  readonly published?: (
+    name: string,
+    json: string,
+    key: string,
+    sent: string
+  ) => Effect.Effect<boolean | undefined, SendError>
   /**
    * Whether the events and the keys of publishes are kept outside of this node. If so, a position
    * outlives the node, a slow socket reads again what its mailbox dropped, a replay is read from the

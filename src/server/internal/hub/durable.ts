@@ -57,6 +57,7 @@ export const make = (
       isOpen: kind.isOpen,
       batches,
       publish: outbox.publish,
+      ...(outbox.published === undefined ? {} : { published: outbox.published }),
       resumes: true,
       remembers: true
     }

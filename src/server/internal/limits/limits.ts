@@ -144,7 +144,8 @@ export const resolveLimits = (limits: Limits = {}): ResolvedLimits => {
 /** The options of any door. Of a callback only its type can be checked. */
 type Checked = Omit<DoorOptions, "channels"> & {
   readonly authenticate?: unknown
-  readonly authorize: unknown
+  readonly authorize?: unknown
+  readonly rules?: unknown
   readonly identityKey?: unknown
 }
 
@@ -155,10 +156,22 @@ export const checkOptions = ({
   identityKey,
   origins,
   path = "/realtime",
+  rules,
   slowConsumer = "gap",
   trustProxy = serverDefaults.trustProxy
 }: Checked): void => {
-  checkFunction("authorize", authorize, "a function, or allowAll to admit every client")
+  if (rules === undefined) {
+    checkFunction("authorize", authorize, "a function, or allowAll to admit every client")
+  } else {
+    checkFunction("rules", rules, "a function that returns a list of rules")
+    if (authorize !== undefined) {
+      throw new InvalidOption({
+        option: "rules",
+        value: "given beside authorize",
+        expected: "given without it, because both decide about the same requests"
+      })
+    }
+  }
   if (authenticate !== undefined) checkFunction("authenticate", authenticate, "a function")
   if (identityKey !== undefined) checkFunction("identityKey", identityKey, "a function")
   if (slowConsumer !== "gap" && slowConsumer !== "disconnect") {

@@ -275,10 +275,11 @@ export const make = (
           current,
           catchUp
         }),
-      publish: (channel, text, key) =>
+      publish: (channel, text, key, sent) =>
         channel.startsWith(ofTables)
           ? Effect.fail(new PublishRefused({ channel, reason: "table" }))
-          : table.commit([{ channel, text, key }]),
+          : table.commit([{ channel, text, key, sent }]),
+      published: (channel, text, key, sent) => table.published({ channel, text, key, sent }),
       position: standing(({ end }) => end),
       state
     })

@@ -25,6 +25,8 @@ export interface Written {
   /** The payload: JSON as its writer spelled it. */
   readonly text: string
   readonly key?: string | undefined
+  /** What the text was made from, compared in its place under the same key. */
+  readonly sent?: string | undefined
 }
 
 /** A node that reads the table. */
@@ -39,7 +41,12 @@ interface StoredRow extends Omit<Message, "id" | "tx"> {
   readonly id: bigint
   readonly tx: bigint
   readonly key: string | undefined
+  readonly sent: string | undefined
 }
+
+/** Compares what the publishers were given, or the texts where one of them does not say it. */
+const isSame = (kept: StoredRow, { sent, text }: Written): boolean =>
+  kept.sent === undefined || sent === undefined ? kept.text === text : kept.sent === sent
 
 /** `heard`: all works. `unheard`: nodes cannot read. `gone`: publishers cannot write either. */
 type TableState = "heard" | "unheard" | "gone"
@@ -76,12 +83,13 @@ export class MemoryTable {
       const tx = this.#last + 1n
       const rows: Array<StoredRow> = []
       for (const message of messages) {
-        const { channel, key, text } = message
+        const { channel, key, sent, text } = message
         const fault = this.#fault(message)
         if (fault !== undefined) return Effect.fail(fault)
         const kept = key === undefined ? undefined : this.#keyed(channel, key, rows)
-        if (kept === undefined) rows.push({ id: ++this.#drawn, tx, channel, text, at: now, key })
-        else if (kept.text !== text) {
+        if (kept === undefined) {
+          rows.push({ id: ++this.#drawn, tx, channel, text, at: now, key, sent })
+        } else if (!isSame(kept, message)) {
           return Effect.fail(new PublishRefused({ channel, reason: "key" }))
         }
       }
@@ -90,6 +98,18 @@ export class MemoryTable {
         for (const reader of this.readers) reader.look(now)
       }
       return Effect.void
+    })
+  }
+
+  /** Whether the message with this key is the same one; `undefined` if there is none. */
+  published(
+    message: Written & { readonly key: string }
+  ): Effect.Effect<boolean | undefined, OutboxPublishError> {
+    return Effect.suspend(() => {
+      const fault = this.#fault(message)
+      if (fault !== undefined) return Effect.fail(fault)
+      const kept = this.#keyed(message.channel, message.key, [])
+      return Effect.succeed(kept === undefined ? undefined : isSame(kept, message))
     })
   }
 

@@ -5,6 +5,7 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { SqlClient } from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
 import { PayloadTooLarge } from "../../../RealtimeError.ts"
 import { SourceError } from "../../NotificationSource.ts"
 import { maxPayloadBytes } from "../sql/schema.ts"
@@ -41,42 +42,74 @@ export class PublishRefused extends Schema.TaggedError<PublishRefused>()("Publis
 /** Why the outbox did not store a message. */
 export type OutboxPublishError = PublishRefused | PayloadTooLarge | SourceError
 
-/** Publishes JSON text. Completes with the statement, so within a transaction before its commit. */
+/**
+ * Publishes JSON text. Completes with the statement, so within a transaction before its commit. `sent` is
+ * compared in the place of the text when the key is there already.
+ */
 export const publish = (
   sql: SqlClient,
   channel: string,
   json: string,
-  key: string | undefined
+  key?: string,
+  sent?: string
 ): Effect.Effect<void, OutboxPublishError> => {
-  const refused = (detail: string) => new PublishRefused({ channel, reason: "value", detail })
   // The driver would change such a key when it encodes it.
-  if (key?.isWellFormed() === false) return Effect.fail(refused("the key is not well-formed"))
+  if (key?.isWellFormed() === false) {
+    return Effect.fail(notStored(channel, "the key is not well-formed"))
+  }
+  const message = [channel, json, key ?? null]
   return objects(sql).pipe(
     Effect.flatMap((client) =>
-      client.unsafe("select realtime.publish($1, $2::text, $3::text)", [channel, json, key ?? null])
+      sent === undefined
+        ? client.unsafe("select realtime.publish($1, $2::text, $3::text)", message)
+        : client.unsafe("select realtime.publish_once($1, $2, $3, $4)", [...message, sent])
     ),
     Effect.asVoid,
-    Effect.mapError((error) => {
-      switch (sqlState(error)) {
-        case "RT002":
-          return new PublishRefused({ channel, reason: "table" })
-        case "RT003":
-          return new PayloadTooLarge({
-            channel,
-            bytes: Buffer.byteLength(json),
-            limit: maxPayloadBytes
-          })
-        case "RT004":
-          return new PublishRefused({ channel, reason: "key" })
-        default:
-          return isDataFault(error)
-            ? refused(sqlMessage(error))
-            : new SourceError({
-                operation: "notify",
-                channel,
-                cause: new Error(sqlMessage(error), { cause: error })
-              })
-      }
-    })
+    Effect.mapError((error) => faultOf(error, channel, json))
   )
+}
+
+/** Whether the message with this key is the same one; `undefined` if there is none. */
+export const published = (
+  sql: SqlClient,
+  channel: string,
+  json: string,
+  key: string,
+  sent: string
+): Effect.Effect<boolean | undefined, OutboxPublishError> =>
+  objects(sql).pipe(
+    Effect.flatMap((client) =>
+      client.unsafe<{ readonly same: boolean }>(
+        `select coalesce(m.sent = $4, m.payload = $2) as same from realtime.messages m where m.channel = $1 and m.key = $3`,
+        [channel, json, key, sent]
+      )
+    ),
+    Effect.map(([row]) => row?.same),
+    Effect.mapError((error) => faultOf(error, channel, json))
+  )
+
+const notStored = (channel: string, detail: string) =>
+  new PublishRefused({ channel, reason: "value", detail })
+
+const faultOf = (error: SqlError, channel: string, json: string): OutboxPublishError => {
+  switch (sqlState(error)) {
+    case "RT002":
+      return new PublishRefused({ channel, reason: "table" })
+    case "RT003":
+      return new PayloadTooLarge({
+        channel,
+        bytes: Buffer.byteLength(json),
+        limit: maxPayloadBytes
+      })
+    case "RT004":
+      return new PublishRefused({ channel, reason: "key" })
+    default:
+      return isDataFault(error)
+        ? notStored(channel, sqlMessage(error))
+        : new SourceError({
+            operation: "notify",
+            channel,
+            cause: new Error(sqlMessage(error), { cause: error })
+          })
+  }
 }

@@ -27,56 +27,118 @@ const expired = refusal("publish/expired")
 
 const conflict = refusal("publish/invalid", "The key was used with other data.")
 
-/** The payload of a publish as JSON text, checked by its channel; or the refusal. */
-const jsonOf = (
-  frame: FrameOf<ClientFrame, "publish">,
-  match: Match
-): Result.Result<string, Refusal> => {
+/** What a client sent, by its Schema: the payload, and its JSON. */
+export interface Sent {
+  readonly payload: unknown
+  readonly json: string
+}
+
+export type PublishFrame = FrameOf<ClientFrame, "publish">
+
+export const readPublish = (frame: PublishFrame, match: Match): Result.Result<Sent, Refusal> => {
   // The registry has no payload type for the channel. `decode` establishes it.
   const channel = match.channel as Channel.Channel<unknown>
-  const json = Result.flatMap(payloadOf(channel, frame), (payload) =>
-    Channel.toJson(channel, payload)
+  return Result.mapError(
+    Result.flatMap(payloadOf(channel, frame), (payload) =>
+      Result.map(Channel.toJson(channel, payload), (json) => ({ payload, json }))
+    ),
+    refusalOf
   )
-  return Result.mapError(json, refusalOf)
 }
 
 /**
  * The refusal of a publish on a channel that remembers nothing; `undefined` if it was sent. From `due` on
- * it is not sent.
+ * it is not sent. `ruled`: the JSON that a rule made of what the client sent.
  */
 export const publishVolatile = (
   { clock }: SessionContext,
   session: string,
-  frame: FrameOf<ClientFrame, "publish">,
+  frame: PublishFrame,
   match: Match,
-  due: number
+  due: number,
+  ruled: string | undefined
 ): Effect.Effect<Refusal | undefined> =>
   Effect.suspend(() => {
-    const json = jsonOf(frame, match)
-    if (Result.isFailure(json)) return Effect.succeed(json.failure)
+    const sent = ruled === undefined ? readPublish(frame, match) : Result.succeed({ json: ruled })
+    if (Result.isFailure(sent)) return Effect.succeed(sent.failure)
     if (clock() >= due) return Effect.succeed(expired)
-    const sent = match.delivery.publish(match.channel.name, json.success, session)
-    return Effect.match(sent, { onFailure: refusalOf, onSuccess: () => undefined })
+    const publishing = match.delivery.publish(frame.channel, sent.success.json, session)
+    return Effect.match(publishing, { onFailure: refusalOf, onSuccess: () => undefined })
+  })
+
+/** The key of a publish in the database. */
+const keyOf = (identity: string, key: string): string => `${digestOf(identity)} ${key}`
+
+/**
+ * The outcome of a publish that the client has sent before under this key, or that is too late;
+ * `undefined` for a new one. Completes within the limit `sourceTimeout`.
+ */
+export const outcomeBefore = (
+  context: SessionContext,
+  identity: string,
+  name: string,
+  key: string,
+  { delivery }: Match,
+  { json }: Sent,
+  due: number
+): Effect.Effect<{ readonly refused: Refusal | undefined } | undefined> =>
+  Effect.suspend(() => {
+    const now = context.clock()
+    const digest = digestOf(json)
+    const known = context.publishKeys.find(identity, name, key, digest, now)
+    if (known === "conflict") return Effect.succeed({ refused: conflict })
+    if (known !== undefined) {
+      return Effect.map(awaited(context, known), (refused) => ({ refused }))
+    }
+    const stored =
+      delivery.published?.(name, json, keyOf(identity, key), digest) ?? Effect.undefined
+    return stored.pipe(
+      Effect.timeoutOrElse({
+        duration: context.limits.sourceTimeout,
+        orElse: () => Effect.fail(sourceDown)
+      }),
+      Effect.map((same) =>
+        same === undefined
+          ? context.clock() < due
+            ? undefined
+            : { refused: expired }
+          : { refused: same ? undefined : conflict }
+      ),
+      Effect.catchCause((cause) =>
+        Effect.map(refusedBy(context, cause), (refused) => ({ refused }))
+      )
+    )
+  })
+
+const awaited = (
+  { limits }: SessionContext,
+  outcome: Deferred.Deferred<Refusal | undefined>
+): Effect.Effect<Refusal | undefined> =>
+  Effect.timeoutOrElse(Deferred.await(outcome), {
+    duration: limits.sourceTimeout,
+    orElse: () => Effect.succeed(sourceDown)
   })
 
 /**
  * The refusal of a publish; `undefined` if it was sent. Completes within the limit `sourceTimeout`. From
- * `due` on, a time of the session's clock, the session does not begin it.
+ * `due` on, a time of the session's clock, the session does not begin it. `ruled`: the JSON that a rule
+ * made of what the client sent.
  */
 export const publishOnce = (
   context: SessionContext,
   identity: string,
-  frame: FrameOf<ClientFrame, "publish">,
+  frame: PublishFrame,
   key: string,
   match: Match,
-  due: number
+  due: number,
+  ruled: { readonly sent: Sent; readonly json: string } | undefined
 ): Effect.Effect<Refusal | undefined> =>
   Effect.suspend(() => {
     const { channel: name } = frame
-    const json = jsonOf(frame, match)
-    if (Result.isFailure(json)) return Effect.succeed(json.failure)
-    const { clock, limits, publishKeys } = context
-    const digest = digestOf(json.success)
+    const sent = ruled === undefined ? readPublish(frame, match) : Result.succeed(ruled.sent)
+    if (Result.isFailure(sent)) return Effect.succeed(sent.failure)
+    const { clock, publishKeys } = context
+    const digest = digestOf(sent.success.json)
     const now = clock()
     let outcome = publishKeys.find(identity, name, key, digest, now)
     if (outcome === "conflict") return Effect.succeed(conflict)
@@ -85,18 +147,22 @@ export const publishOnce = (
       outcome = Deferred.makeUnsafe<Refusal | undefined>()
       const crossed = publishKeys.remember(identity, name, key, digest, now, outcome)
       if (crossed !== undefined) context.refused(crossed)
+      const { delivery } = match
+      const publishing = delivery.publish(
+        name,
+        ruled?.json ?? sent.success.json,
+        keyOf(identity, key),
+        ruled === undefined ? undefined : digest
+      )
       // Not on the session's fiber: a client that loses its socket meanwhile retries with the same key,
       // and must find an outcome.
       context.run(
-        send(context, match, json.success, outcome, `${digestOf(identity)} ${key}`, due - now, () =>
+        send(context, delivery, publishing, outcome, due - now, () =>
           publishKeys.forget(identity, name, key)
         )
       )
     }
-    return Effect.timeoutOrElse(Deferred.await(outcome), {
-      duration: limits.sourceTimeout,
-      orElse: () => Effect.succeed(sourceDown)
-    })
+    return awaited(context, outcome)
   })
 
 /** Decodes like payloads of the database: a number is rounded only where the schema takes a double. */
@@ -116,37 +182,44 @@ const payloadOf = (
 }
 
 const send = (
-  { failed, limits, sourceIsUp }: SessionContext,
-  { channel, delivery }: Match,
-  json: string,
+  context: SessionContext,
+  { resumes }: Match["delivery"],
+  publishing: Effect.Effect<void, unknown>,
   outcome: Deferred.Deferred<Refusal | undefined>,
-  key: string,
   left: number,
   forget: () => void
-): Effect.Effect<void> =>
-  Effect.suspend(() => {
-    const publishing = delivery.publish(channel.name, json, key)
-    // Interrupts a statement that hangs: no client waits for it any more, and thousands may follow it.
-    const patience = delivery.resumes ? limits.sourceTimeout : Infinity
-    return Math.min(left, patience) < Infinity
+): Effect.Effect<void> => {
+  // Interrupts a statement that hangs: no client waits for it any more, and thousands may follow it.
+  const patience = resumes ? context.limits.sourceTimeout : Infinity
+  const inTime =
+    Math.min(left, patience) < Infinity
       ? Effect.timeoutOrElse(publishing, {
           duration: Math.min(left, patience),
           orElse: () => Effect.fail(left < patience ? new RequestRefused(expired) : sourceDown)
         })
       : publishing
-  }).pipe(
+  return inTime.pipe(
     Effect.matchCauseEffect({
       onFailure: (cause) => {
         // A retry sends it again.
         forget()
-        const refused = refusalOf(Cause.squash(cause))
-        const told = Deferred.succeed(outcome, refused)
-        // The client receives its own faults, and the loss of the source is logged already.
-        return refused.code.startsWith("publish/") || !sourceIsUp()
-          ? told
-          : Effect.andThen(failed("a publish failed", cause), told)
+        return Effect.flatMap(refusedBy(context, cause), (refused) =>
+          Deferred.succeed(outcome, refused)
+        )
       },
       onSuccess: () => Deferred.succeed(outcome, undefined)
     }),
     Effect.asVoid
   )
+}
+
+/** The refusal for a failure. Logs it, unless the client receives its own fault or the source is down. */
+const refusedBy = (
+  { failed, sourceIsUp }: SessionContext,
+  cause: Cause.Cause<unknown>
+): Effect.Effect<Refusal> => {
+  const refused = refusalOf(Cause.squash(cause))
+  return refused.code.startsWith("publish/") || !sourceIsUp()
+    ? Effect.succeed(refused)
+    : Effect.as(failed("a publish failed", cause), refused)
+}

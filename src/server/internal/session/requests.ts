@@ -3,17 +3,25 @@
  *
  * Requests are checked in the order of their arrival, including `authenticate` and `authorize`. After
  * that a request waits (for the source, for the database) in order per channel, and no channel waits
- * for another. If rights changed while a request waited, `authorize` decides again.
+ * for another. If rights changed while a request waited, `authorize` decides again. A publish that a
+ * rule decides about waits in order per channel first, because its rule must not run twice for one key.
  */
 import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
 import type { ClientFrame, FrameOf } from "../../../Frame.ts"
 import { channelNameFault } from "../../../Protocol.ts"
 import { Bucket } from "../limits/tokenBucket.ts"
 import { beginInTurn } from "./subscribeBudget.ts"
 import { Order } from "./requestOrder.ts"
 import type { Port } from "./port.ts"
-import { publishOnce, publishVolatile } from "./publishing.ts"
-import { Rights, type Wish } from "./rights.ts"
+import {
+  outcomeBefore,
+  type PublishFrame,
+  publishOnce,
+  publishVolatile,
+  readPublish
+} from "./publishing.ts"
+import { type Grant, isRefusal, Rights, type Wish } from "./rights.ts"
 import { overLimit, type Refusal, refusal, refusalOf } from "../limits/refusalText.ts"
 import { Subscriptions } from "./subscriptions.ts"
 
@@ -41,7 +49,7 @@ export class Requests {
   #publishes: Bucket | undefined
   #volatiles: Bucket | undefined
   /** The last answer of `authorize` about volatile publishes, by channel, and until when it counts. */
-  #allowed: Map<string, { readonly mark: number; readonly until: number }> | undefined
+  #allowed: Map<string, { readonly grant: Grant; readonly until: number }> | undefined
 
   constructor(port: Port) {
     this.#port = port
@@ -119,8 +127,8 @@ export class Requests {
         const refused = this.#subscriptions.want(name, match, id)
         if (refused !== undefined) return refused
         const wish: Wish = { channel: name, match, action: "subscribe" }
-        const begin = this.#authorized(id, wish, (mark) =>
-          this.#subscriptions.subscribe(frame, wish, mark)
+        const begin = this.#authorized(id, wish, (grant) =>
+          this.#subscriptions.subscribe(frame, wish, grant)
         )
         return beginInTurn(context, match, begin, (refused) => {
           this.#subscriptions.unwant(name, id)
@@ -135,10 +143,14 @@ export class Requests {
         if (!match.channel.publish) {
           return refusal("publish/forbidden", "Clients do not publish to this channel.")
         }
+        const due = at + (frame.within ?? Infinity)
         const wish: Wish = { channel: name, match, action: "publish" }
+        if (context.publishRule !== undefined) {
+          return this.#order.chain(name, id, this.#publishByRule(frame, due, wish))
+        }
         return remembers
-          ? this.#authorized(id, wish, (mark) => this.#publish(frame, at, wish, mark))
-          : this.#volatile(frame, at, wish)
+          ? this.#authorized(id, wish, (grant) => this.#publish(frame, due, wish, grant))
+          : this.#volatile(frame, due, wish)
       }
     }
   }
@@ -160,64 +172,87 @@ export class Requests {
   }
 
   /**
-   * A volatile publish. `authorize` is asked at most once in `allowedFor` about each channel: asked about
-   * each of 60 a second, few sessions would use up `authorizeRate`.
+   * A volatile publish without rules. `authorize` is asked at most once in `allowedFor` about each channel:
+   * asked about each of 60 a second, few sessions would use up `authorizeRate`.
    */
-  #volatile(frame: FrameOf<ClientFrame, "publish">, at: number, wish: Wish): Effect.Effect<void> {
+  #volatile(frame: PublishFrame, due: number, wish: Wish): Effect.Effect<void> {
     const { channel, id } = frame
     return Effect.suspend(() => {
       const { clock, limits } = this.#port.context
-      const { mark } = this.#rights
       const allowed = (this.#allowed ??= new Map())
       const known = allowed.get(channel)
-      if (known?.mark === mark && clock() < known.until) {
-        return this.#order.chain(channel, id, this.#publish(frame, at, wish, mark))
+      if (known !== undefined && this.#rights.isValid(known.grant) && clock() < known.until) {
+        return this.#order.chain(channel, id, this.#publish(frame, due, wish, known.grant))
       }
-      return this.#authorized(id, wish, (mark) => {
+      return this.#authorized(id, wish, (grant) => {
         allowed.delete(channel)
         for (const oldest of allowed.keys()) {
           if (allowed.size < limits.maxSubscriptions) break
           allowed.delete(oldest)
         }
-        allowed.set(channel, { mark, until: clock() + allowedFor })
-        return this.#publish(frame, at, wish, mark)
+        allowed.set(channel, { grant, until: clock() + allowedFor })
+        return this.#publish(frame, due, wish, grant)
       })
     })
   }
 
-  /** Asks `authorize`, then runs `then` with the mark of the decision. */
+  /** Asks `authorize` or the rule, then runs `then` with what it allows. */
   #authorized(
     id: number,
     wish: Wish,
-    then: (mark: number) => Effect.Effect<void>
+    then: (grant: Grant) => Effect.Effect<void>
   ): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      const { mark } = this.#rights
-      return Effect.flatMap(this.#rights.decide(wish), (refused) => {
-        if (refused === undefined) return this.#order.chain(wish.channel, id, then(mark))
-        if (wish.action === "subscribe") this.#subscriptions.unwant(wish.channel, id)
-        return this.#refused(id, refused)
-      })
+    return Effect.flatMap(this.#rights.decide(wish), (decision) => {
+      if (!isRefusal(decision)) return this.#order.chain(wish.channel, id, then(decision))
+      if (wish.action === "subscribe") this.#subscriptions.unwant(wish.channel, id)
+      return this.#refused(id, decision)
     })
   }
 
-  #publish(
-    frame: FrameOf<ClientFrame, "publish">,
-    at: number,
-    wish: Wish,
-    mark: number
-  ): Effect.Effect<void> {
-    const { id, key, within = Infinity } = frame
-    const { match } = wish
-    const due = at + within
-    const publish = () => {
+  /** Asks the rule for publishing, unless the client repeats a publish, and publishes what it returns. */
+  #publishByRule(frame: PublishFrame, due: number, wish: Wish): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const { context, principal } = this.#port
+      const { channel, id, key } = frame
+      const sent = readPublish(frame, wish.match)
+      if (Result.isFailure(sent)) return this.#refused(id, sent.failure)
+      const ruled = { ...wish, sent: sent.success }
+      const known =
+        key === undefined
+          ? Effect.undefined
+          : outcomeBefore(context, principal.key, channel, key, wish.match, sent.success, due)
+      return Effect.flatMap(known, (before) =>
+        before === undefined
+          ? Effect.flatMap(this.#rights.decide(ruled), (decision) =>
+              isRefusal(decision)
+                ? this.#refused(id, decision)
+                : this.#publish(frame, due, ruled, decision)
+            )
+          : this.#settled(id, before.refused)
+      )
+    })
+  }
+
+  #publish(frame: PublishFrame, due: number, wish: Wish, grant: Grant): Effect.Effect<void> {
+    const { match, sent } = wish
+    const { id, key } = frame
+    const publish = ({ json }: Grant) => {
       const { context, principal, session, stopped } = this.#port
       if (stopped) return Effect.succeed(refusalOf(undefined))
-      return match.delivery.remembers && key !== undefined
-        ? publishOnce(context, principal.key, frame, key, match, due)
-        : publishVolatile(context, session, frame, match, due)
+      if (key === undefined || !match.delivery.remembers) {
+        return publishVolatile(context, session, frame, match, due, json)
+      }
+      const ruled = json === undefined || sent === undefined ? undefined : { sent, json }
+      return publishOnce(context, principal.key, frame, key, match, due, ruled)
     }
-    return Effect.map(this.#rights.hold(wish, mark, publish), (refused) => {
+    return Effect.flatMap(this.#rights.hold(wish, grant, publish), (refused) =>
+      this.#settled(id, refused)
+    )
+  }
+
+  /** Answers a publish; `refused` is `undefined` if it was sent. */
+  #settled(id: number, refused: Refusal | undefined): Effect.Effect<void> {
+    return Effect.sync(() => {
       if (refused === undefined) this.#port.answer(id, { type: "published", id })
       else this.#port.refuse(id, refused)
     })

@@ -1,14 +1,19 @@
 /**
- * The rights of one session: asks `authorize`, in bounded time, and again after a change.
+ * The rights of one session: asks `authorize` or the rule, in bounded time, and again after a change.
  *
  * A request that was allowed may wait long before it begins. If the session's rights changed meanwhile
- * (a fresh token, `reauthorize`), `authorize` decides again.
+ * (a fresh token, `reauthorize`), `authorize` or the rule decides again.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Channel from "../../../Channel.ts"
 import { errorCodes } from "../../../Protocol.ts"
+import { InvalidPayload } from "../../../RealtimeError.ts"
+import { ruleName } from "../auth/rules.ts"
+import { RuleRefused } from "../../Rule.ts"
 import type { Request } from "../../ServerOptions.ts"
 import type { Port } from "./port.ts"
+import type { Sent } from "./publishing.ts"
 import type { Match } from "./registry.ts"
 import { busy, overLimit, type Refusal, refusal, sourceDown } from "../limits/refusalText.ts"
 import { within } from "../auth/timeLimit.ts"
@@ -18,7 +23,19 @@ export interface Wish {
   readonly channel: string
   readonly match: Match
   readonly action: "subscribe" | "publish"
+  /** What the client sent, for a rule that decides what it becomes. */
+  readonly sent?: Sent
 }
+
+/** What a decision allows, and when it was asked for. */
+export interface Grant {
+  /** Valid until the next `renew`. */
+  readonly mark: number
+  /** The JSON that the rule for publishing made of the payload; `undefined` where none did. */
+  readonly json: string | undefined
+}
+
+export const isRefusal = (decision: Refusal | Grant): decision is Refusal => "code" in decision
 
 const undecided = "The server could not decide in time: try again later."
 const failed = "The server failed to decide: try again later."
@@ -52,14 +69,14 @@ export class Rights {
     this.#port = port
   }
 
-  /** The mark of an answer of `authorize`, valid until the next `renew`. */
-  get mark(): number {
-    return this.#mark
-  }
-
   /** Makes every earlier answer invalid. */
   renew(): void {
     this.#mark++
+  }
+
+  /** Whether a grant still holds. */
+  isValid(grant: Grant): boolean {
+    return grant.mark === this.#mark
   }
 
   /** The deadline of an answer that is asked for now, in milliseconds since 1970. */
@@ -68,10 +85,13 @@ export class Rights {
     return clock() + limits.authorizeTimeout
   }
 
-  /** Asks `authorize`. Returns the refusal; `undefined` if allowed. Wishes may share a deadline. */
-  decide(wish: Wish, deadline?: number): Effect.Effect<Refusal | undefined> {
+  /** Asks `authorize` or the rule. Wishes may share a deadline. */
+  decide(wish: Wish, deadline?: number): Effect.Effect<Refusal | Grant> {
     const { clock, looks } = this.#port.context
     return Effect.suspend(() => {
+      // A rule makes each volatile payload, and `volatileRate` bounds those.
+      if (wish.sent !== undefined && !wish.match.delivery.remembers)
+        return this.#ask(wish, deadline)
       // At the limit `authorizeRate` a subscription that holds waits, and a new request is rejected.
       const wait = looks.take(deadline === undefined ? 0 : deadline - clock())
       if (wait > 0 && (deadline === undefined || clock() + wait > deadline)) {
@@ -82,59 +102,82 @@ export class Rights {
     })
   }
 
-  #ask({ action, channel, match }: Wish, deadline?: number): Effect.Effect<Refusal | undefined> {
-    const { authorize, clock } = this.#port.context
-    const { definition, param: params } = match
+  #ask(wish: Wish, deadline?: number): Effect.Effect<Refusal | Grant> {
+    const { action, channel, match } = wish
+    const { clock, failed: say, notice, publishRule } = this.#port.context
+    const name = publishRule === undefined ? "authorize" : ruleName(match.definition, action)
+    const reject = (message?: string) =>
+      Effect.as(
+        notice(`${name} ${action}`, `${name} refused to let a client ${action} on "${channel}"`),
+        message === undefined ? forbidden[action] : { ...forbidden[action], message }
+      )
     return Effect.suspend(() => {
+      const mark = this.#mark
       const left = (deadline ?? this.deadline) - clock()
       if (left <= 0) return Effect.fail(new Cause.TimeoutError())
-      const { identity } = this.#port.principal
-      const request: Request<unknown> = { identity, channel, definition, params, action }
-      return within(authorize(request), left)
+      return Effect.flatMap(
+        within(this.#answer(wish), left),
+        (json): Effect.Effect<Refusal | Grant> =>
+          json === false ? reject() : Effect.succeed({ mark, json })
+      )
     }).pipe(
-      // Only `true` allows.
-      Effect.flatMap((allowed) =>
-        allowed === true
-          ? Effect.undefined
-          : Effect.as(
-              this.#port.context.notice(
-                `authorize ${action}`,
-                `authorize refused to let a client ${action} on "${channel}"`
-              ),
-              forbidden[action]
-            )
-      ),
-      Effect.catchCause((cause) =>
-        Effect.as(
-          this.#port.context.failed("authorize failed", cause),
-          Cause.isTimeoutError(Cause.squash(cause))
+      Effect.catchCause((cause) => {
+        const error = Cause.squash(cause)
+        if (error instanceof RuleRefused) return reject(error.message)
+        const what =
+          error instanceof InvalidPayload
+            ? `${name} gave a payload that does not match`
+            : `${name} failed`
+        return Effect.as(
+          say(what, cause),
+          Cause.isTimeoutError(error)
             ? overLimit("authorizeTimeout", "server/internal", undecided)
             : refusal("server/internal", failed)
         )
-      )
+      })
+    )
+  }
+
+  /** The JSON of a payload that a rule made; `undefined` for a request that is allowed as it is. */
+  #answer({
+    action,
+    channel,
+    match,
+    sent
+  }: Wish): Effect.Effect<string | false | undefined, InvalidPayload | RuleRefused> {
+    const { authorize, publishRule } = this.#port.context
+    const { definition, param: params } = match
+    const { identity } = this.#port.principal
+    const request: Request<unknown> = { identity, channel, definition, params, action }
+    if (sent === undefined || publishRule === undefined) {
+      // Only `true` allows.
+      return Effect.map(authorize(request), (allowed) => (allowed === true ? undefined : false))
+    }
+    // The registry has no payload type for the channel. Its Schema checks the payload of the rule.
+    const made = match.channel as Channel.Channel<unknown>
+    return Effect.flatMap(publishRule(request, sent.payload), (payload) =>
+      Effect.fromResult(Channel.toJson(made, payload))
     )
   }
 
   /**
-   * Begins work that was allowed at `mark`, in a step in which that answer is valid. Asks again first
-   * if it is not. Does not begin after the token has expired. Returns the refusal, or the result of
-   * `begin`.
+   * Begins work that was granted, in a step in which the grant is valid. Asks again first if it is not.
+   * Does not begin after the token has expired. Returns the refusal, or the result of `begin`.
    */
   hold<E>(
     wish: Wish,
-    mark: number,
-    begin: () => Effect.Effect<Refusal | undefined, E>
+    grant: Grant,
+    begin: (grant: Grant) => Effect.Effect<Refusal | undefined, E>
   ): Effect.Effect<Refusal | undefined, E> {
     return Effect.suspend(() => {
       if (this.#port.hasExpired()) {
         this.#port.close("tokenExpired")
         return Effect.succeed(refusal("server/internal", undecided))
       }
-      const current = this.#mark
-      return mark === current
-        ? begin()
-        : Effect.flatMap(this.decide(wish), (refused) =>
-            refused === undefined ? this.hold(wish, current, begin) : Effect.succeed(refused)
+      return this.isValid(grant)
+        ? begin(grant)
+        : Effect.flatMap(this.decide(wish), (decision) =>
+            isRefusal(decision) ? Effect.succeed(decision) : this.hold(wish, decision, begin)
           )
     })
   }

@@ -12,7 +12,7 @@ import type { PublishKeys } from "./publishKeys.ts"
 import type { Refusal } from "../limits/refusalText.ts"
 import type { Registry } from "./registry.ts"
 
-export interface SessionContext extends Prover, Pick<Application, "authorize"> {
+export interface SessionContext extends Prover, Pick<Application, "authorize" | "publishRule"> {
   readonly limits: ResolvedLimits
   readonly registry: Registry
   readonly slowConsumer: "gap" | "disconnect"

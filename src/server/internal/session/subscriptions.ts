@@ -17,7 +17,7 @@ import { nowhere } from "../hub/batch.ts"
 import type { Port } from "./port.ts"
 import type { Match } from "./registry.ts"
 import { type Replayable, Replays, Turn } from "./replays.ts"
-import { endedBy, type Rights, type Wish } from "./rights.ts"
+import { endedBy, type Grant, isRefusal, type Rights, type Wish } from "./rights.ts"
 import * as turns from "../eventLoopTurns.ts"
 import {
   overLimit,
@@ -83,7 +83,7 @@ export class Subscriptions {
   subscribe(
     { channel, cursor: from, id }: FrameOf<ClientFrame, "subscribe">,
     wish: Wish,
-    mark: number
+    grant: Grant
   ): Effect.Effect<void> {
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen({ self: this }, function* () {
@@ -92,7 +92,7 @@ export class Subscriptions {
         const begun = yield* Effect.exit(
           restore(
             Effect.flatMap(this.#begin(wish.match, from, scope, turn), ({ subscriber, join }) =>
-              this.#rights.hold(wish, mark, () => {
+              this.#rights.hold(wish, grant, () => {
                 if (this.#port.ended) return Effect.succeed(refusalOf(undefined))
                 this.#held.set(channel, { ...wish, id, scope, subscriber })
                 const { cursor, state } = join
@@ -226,8 +226,8 @@ export class Subscriptions {
       return Effect.forEach(
         [...this.#held],
         ([channel, subscription]) =>
-          Effect.flatMap(this.#rights.decide(subscription, deadline), (refused) =>
-            refused === undefined ? Effect.void : this.#endOne(channel, subscription, refused)
+          Effect.flatMap(this.#rights.decide(subscription, deadline), (decision) =>
+            isRefusal(decision) ? this.#endOne(channel, subscription, decision) : Effect.void
           ),
         { concurrency: looksAtOnce, discard: true }
       )

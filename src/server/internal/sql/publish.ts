@@ -50,12 +50,37 @@ begin
   perform refuse.payload::json;
 end $$`,
 
+  `-- The same key is published once: with the same "sent", or with the same payload where one of the two
+-- has no "sent".
+create or replace function realtime.publish_once(channel text, payload text, key text, sent text) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  new_id bigint;
+  same boolean;
+begin
+  perform realtime.refuse(publish_once.channel, publish_once.payload);
+  loop
+    insert into realtime.messages (channel, payload, key, sent)
+      values (publish_once.channel, publish_once.payload, publish_once.key, publish_once.sent)
+      on conflict do nothing returning id into new_id;
+    exit when found;
+    select m.id, coalesce(m.sent = publish_once.sent, m.payload = publish_once.payload) into new_id, same from realtime.messages m
+      where m.channel = publish_once.channel and m.key = publish_once.key;
+    -- Pruned since the conflict: the key is free now.
+    continue when not found;
+    if not same then
+      raise exception 'the key "%" was used on channel "%" for another payload', publish_once.key, publish_once.channel using errcode = 'RT004';
+    end if;
+    exit;
+  end loop;
+  return new_id;
+end $$`,
+
   `-- One query stores a valid message; only an invalid one is examined.
 create or replace function realtime.publish(channel text, payload text, key text default null) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   new_id bigint;
-  stored text;
 begin
   insert into realtime.messages (channel, payload) select publish.channel, publish.payload
     where publish.key is null and realtime.may_carry(publish.channel, publish.payload)
@@ -63,21 +88,7 @@ begin
   if new_id is not null then
     return new_id;
   end if;
-  perform realtime.refuse(publish.channel, publish.payload);
-  loop
-    insert into realtime.messages (channel, payload, key) values (publish.channel, publish.payload, publish.key)
-      on conflict do nothing returning id into new_id;
-    exit when found;
-    select m.id, m.payload into new_id, stored from realtime.messages m
-      where m.channel = publish.channel and m.key = publish.key;
-    -- Pruned since the conflict: the key is free now.
-    continue when not found;
-    if stored <> publish.payload then
-      raise exception 'the key "%" was used on channel "%" for another payload', publish.key, publish.channel using errcode = 'RT004';
-    end if;
-    exit;
-  end loop;
-  return new_id;
+  return realtime.publish_once(publish.channel, publish.payload, publish.key, null);
 end $$`,
 
   `create or replace function realtime.publish(channel text, payload jsonb, key text default null) returns bigint

@@ -32,6 +32,7 @@ const nodeFunctions = [
   "realtime.upkeep(pg_snapshot, xid8, bigint, int, text)",
   "realtime.upkeep(pg_snapshot, xid8, bigint, int)",
   "realtime.prune(int)",
+  "realtime.publish_once(text, text, text, text)",
   "realtime.look()",
   "realtime.troubles()"
 ].join(", ")

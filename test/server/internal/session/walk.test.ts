@@ -160,7 +160,7 @@ describe("A client's publish", () => {
           ...toTheRequest,
           "requestOrder",
           "publishing",
-          "publishing jsonOf",
+          "publishing readPublish",
           "publishing payloadOf"
         ])
         expect(way.to("sends it to the source")).toEqual([
