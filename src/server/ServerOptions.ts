@@ -217,7 +217,7 @@ export interface Limits {
   readonly channelOpenRate?: Rate | undefined
   /**
    * Calls of `authorize` or of rules on this node for all its sessions together, default 1,000/s and 1,000
-   * at once; `allowAll` does not count. More are answered `server/overloaded` with `retryAfter`. When the
+   * at once; `allowAll` does not count, nor do rules for volatile publishes. More are answered `server/overloaded` with `retryAfter`. When the
    * server checks rights again the calls wait instead, within `authorizeTimeout`.
    */
   readonly authorizeRate?: Rate | undefined
