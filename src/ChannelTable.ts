@@ -345,7 +345,7 @@ export const table = <
   name: Name,
   row: R,
   options: TableOptions<R, B, Topic, Kind>
-): TableOf<R, B, Topic, Kind> => {
+): TableOf<R, B, Topic, NoInfer<Kind>> => {
   const topic = options.channel ?? `table_updates_${name}`
   const table: Table = {
     name,
@@ -369,5 +369,5 @@ export const table = <
     : whole.fault
   if (fault !== undefined) throw fault
   const made = table.by.length === 0 ? whole : routes(table, row, defined)
-  return made as unknown as TableOf<R, B, Topic, Kind>
+  return made as unknown as TableOf<R, B, Topic, NoInfer<Kind>>
 }

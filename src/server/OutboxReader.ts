@@ -259,6 +259,11 @@ export class OutboxReader extends Context.Service<
   OutboxReader,
   {
     /**
+     * From now on a channel whose name is `table`, a colon and a value also has the messages of the
+     * channel `table`, in the order of their ids: a TRUNCATE of a table with routes is told there once.
+     */
+    readonly routed: (table: string) => Effect.Effect<void>
+    /**
      * Everything that the reader delivers on a channel from now on, until the scope closes. Completes
      * once the reader has a position: what commits after that arrives. Waits while PostgreSQL is
      * unavailable. The queue is unbounded, so take from it at once.
@@ -411,6 +416,7 @@ const opened = (
 
     yield* started
     return OutboxReader.of({
+      routed: (table) => Effect.sync(() => followers.route(table)),
       follow,
       join: catchUp.join,
       batches: (channel, from) =>

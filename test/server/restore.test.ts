@@ -10,6 +10,7 @@ import * as Path from "node:path"
 import { consume } from "../../src/server/internal/outbox/consumers.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
+import { schemaVersion } from "../../src/server/internal/sql/schema.ts"
 import { databaseWith, execute, layerDatabase, TestDatabase } from "../support/database.ts"
 import { dump, orders, restore } from "./support/dump.ts"
 import { layerInstalled, layerReaderOnly, quick } from "./support/durable.ts"
@@ -266,7 +267,9 @@ describe("An upgrade from version 2", () => {
       // A reader of this version logs what is missing until then.
       yield* Effect.forkScoped(before)
       const { context, reader } = yield* nodeOn(url, { wake: "poll" })
-      expect(yield* execute(url, "select version from realtime.settings")).toEqual([{ version: 3 }])
+      expect(yield* execute(url, "select version from realtime.settings")).toEqual([
+        { version: schemaVersion }
+      ])
       expect(yield* execute(url, "select payload from realtime.messages order by id")).toEqual([
         { payload: "1" },
         { payload: "2" }

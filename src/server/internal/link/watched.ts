@@ -78,6 +78,26 @@ export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, neve
     return { load, compare }
   })
 
+/** Changes of a table whose rows are on no route. */
+interface Unrouted {
+  readonly rel: string
+  readonly channel: string
+  readonly columns: string
+  /** Since the table is watched. */
+  readonly rows: number
+}
+
+/** What was told on no route, by table. */
+export const unrouted = (
+  client: Pick<SqlClient, "unsafe">
+): Effect.Effect<ReadonlyArray<Unrouted>, SqlError> =>
+  client.unsafe<Unrouted>(
+    "select rel, channel, columns, rows::float8 as rows from realtime.unrouted()"
+  )
+
+export const unroutedText = ({ channel, columns, rel, rows }: Unrouted): string =>
+  `${rows} change(s) of table ${rel} reached no subscriber since it is watched for "${channel}": the rows are on no route, because ${columns} is NULL, or is not one or more of A-Z a-z 0-9 _ . - within the 63 bytes of a name.`
+
 /** The time between two looks at the watched tables. */
 const every = "10 seconds"
 
@@ -96,20 +116,30 @@ interface Trouble {
  * and sends a gap where events were lost; a new fault is logged once.
  */
 export const looking = (sql: SqlClient): Effect.Effect<void, never, Scope.Scope> =>
-  Effect.gen(function* () {
-    const client = yield* objects(sql)
-    if ((yield* client.unsafe(mayLook)).length === 0) return
-    const found = yield* client.unsafe<Trouble>("select rel, channel, trouble from realtime.look()")
-    for (const { channel, rel, trouble } of found) {
-      yield* Effect.logWarning(
-        `Table ${rel} is watched for channel "${channel}", but ${trouble}. Its subscribers received a gap. Watch it again, or call realtime.unwatch.`
+  Effect.flatMap(objects(sql), (client) => {
+    /** The counts that were logged: each is logged again when it has doubled. */
+    const logged = new Map<string, number>()
+    return Effect.gen(function* () {
+      if ((yield* client.unsafe(mayLook)).length === 0) return
+      const found = yield* client.unsafe<Trouble>(
+        "select rel, channel, trouble from realtime.look()"
       )
-    }
-  }).pipe(
-    Effect.catch((error) => Effect.logDebug("The watched tables were not looked at", error)),
-    Effect.andThen(Effect.sleep(every)),
-    Effect.forever,
-    Effect.annotateLogs("component", "effect-realtime tables"),
-    Effect.forkScoped,
-    Effect.asVoid
-  )
+      for (const { channel, rel, trouble } of found) {
+        yield* Effect.logWarning(
+          `Table ${rel} is watched for channel "${channel}", but ${trouble}. Its subscribers received a gap. Watch it again, or call realtime.unwatch.`
+        )
+      }
+      for (const one of yield* unrouted(client)) {
+        if (one.rows < 2 * (logged.get(one.channel) ?? 0)) continue
+        logged.set(one.channel, one.rows)
+        yield* Effect.logWarning(unroutedText(one))
+      }
+    }).pipe(
+      Effect.catch((error) => Effect.logDebug("The watched tables were not looked at", error)),
+      Effect.andThen(Effect.sleep(every)),
+      Effect.forever,
+      Effect.annotateLogs("component", "effect-realtime tables"),
+      Effect.forkScoped,
+      Effect.asVoid
+    )
+  })

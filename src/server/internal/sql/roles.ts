@@ -33,7 +33,8 @@ const nodeFunctions = [
   "realtime.upkeep(pg_snapshot, xid8, bigint, int)",
   "realtime.prune(int)",
   "realtime.look()",
-  "realtime.troubles()"
+  "realtime.troubles()",
+  "realtime.unrouted()"
 ].join(", ")
 
 /** Grants the node functions again: a node role before an upgrade stays one, also for new functions. */

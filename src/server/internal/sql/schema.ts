@@ -10,7 +10,7 @@ import { pgInstaller as Defaults } from "../../../internal/defaults.ts"
  * The version of all objects; raise it with every change of an object. A node rejects an older install at
  * start, and `install` upgrades it.
  */
-export const schemaVersion = 3
+export const schemaVersion = 4
 
 /** The largest payload of one message in bytes of UTF-8: half of what the driver accepts by default. */
 export const maxPayloadBytes = 8 * 1024 * 1024
@@ -65,6 +65,13 @@ create table if not exists realtime.messages (
   autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
   autovacuum_vacuum_cost_delay = 0
 )`,
+  `-- The texts of the columns by which a row is routed and filtered, before and after the change: NULL where
+-- that is unknown, and of a table without such columns. No statement takes it to a client.
+do $$ begin
+  if not exists (select from pg_attribute a where a.attrelid = 'realtime.messages'::regclass and a.attname = 'match' and not a.attisdropped) then
+    alter table realtime.messages add column match text;
+  end if;
+end $$`,
   `create index if not exists messages_txid on realtime.messages (txid, id)`,
   `create index if not exists messages_channel on realtime.messages (channel, id)`,
   `create unique index if not exists messages_key on realtime.messages (channel, key) where key is not null`,
