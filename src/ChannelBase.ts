@@ -53,6 +53,8 @@ export interface Table {
   readonly boundary: ReadonlyArray<string>
   /** The columns that travel; `undefined` for all. */
   readonly columns: ReadonlyArray<string> | undefined
+  /** The Schema of a row. */
+  readonly row: Schema.Codec<unknown, unknown>
 }
 
 /**

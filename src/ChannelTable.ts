@@ -355,7 +355,8 @@ export const table = <
     by: list(options.by as string | ReadonlyArray<string> | undefined),
     filter: list(options.filter as string | ReadonlyArray<string> | undefined),
     boundary: list(options.boundary as string | ReadonlyArray<string> | undefined),
-    columns: options.columns
+    columns: options.columns,
+    row
   }
   const codec = rowCodec(row as Schema.Codec<unknown, unknown>)
   const delivery = options.delivery ?? "durable"

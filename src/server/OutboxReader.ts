@@ -11,6 +11,7 @@
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
 import * as Config from "effect/Config"
+import type * as Channel from "../Channel.ts"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -311,10 +312,10 @@ export class OutboxReader extends Context.Service<
     /** Whether events arrive now. */
     readonly state: SubscriptionRef.SubscriptionRef<SourceState>
     /**
-     * Logs a warning when nothing of the table of this channel can arrive here. Absent when the reader
-     * cannot know that.
+     * Logs a warning when nothing of the table of this definition can arrive here, or where the definition
+     * and the table differ. Absent when the reader cannot know that.
      */
-    readonly checkTable?: (channel: string) => Effect.Effect<void>
+    readonly checkTable?: (definition: Channel.Definition) => Effect.Effect<void>
     /**
      * Fails when the reader finds, before it was up for the first time, that waiting cannot help. It
      * never completes otherwise, and the reader keeps retrying. Absent when a reader cannot find that.
@@ -432,7 +433,7 @@ const opened = (
         Effect.provideService(publish(sql, channel, json, key), SchemaName, schema),
       position: Effect.map(refreshed, (now) => now.end),
       state,
-      checkTable: watched.compare,
+      checkTable: watched.check,
       refused
     })
   })

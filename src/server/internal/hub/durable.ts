@@ -54,7 +54,7 @@ export const make = (
       missing: () => undefined,
       state: outbox.state,
       refused: outbox.refused ?? Effect.never,
-      checkTable: (channel) => outbox.checkTable?.(channel) ?? Effect.void,
+      checkTable: (definition) => outbox.checkTable?.(definition) ?? Effect.void,
       open: (channel) => Effect.andThen(routed(outbox, channel), kind.view(channel)),
       isOpen: kind.isOpen,
       batches,
