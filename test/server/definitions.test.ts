@@ -69,7 +69,9 @@ const made = Effect.gen(function* () {
 const unfit = (definition: Channel.AnyTable) =>
   Effect.gen(function* () {
     const sql = yield* PgClient.PgClient
-    const [row] = yield* sql<{ readonly rel: number }>`select 'kinds'::regclass::oid::int8::float8 rel`
+    const [row] = yield* sql<{
+      readonly rel: number
+    }>`select 'kinds'::regclass::oid::int8::float8 rel`
     return yield* mismatches(sql, definition.table, row!.rel)
   })
 
