@@ -2,8 +2,8 @@
  * Channels of tables: the payloads of a changed row, and the definition that SQL, server, client and hook
  * share.
  *
- * With `by`, a table is a family: a row is told on the channel of its route, which the trigger computes
- * from the row. The definition has the names of columns only; the SQL is written from it on the server.
+ * With `by`, a table is a family: the trigger computes the route of a row from the row, and sends its
+ * changes on the channel of that route. The definition has the names of columns only; the SQL is written from it on the server.
  *
  * @since 0.1.0
  */

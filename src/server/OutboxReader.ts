@@ -32,6 +32,7 @@ import { sweeping } from "./internal/ring.ts"
 import type { InvalidDatabaseUrl } from "./internal/link/databaseUrl.ts"
 import * as PgLink from "./internal/link/pgLink.ts"
 import { type DatabaseRefused, patienceOf } from "./internal/link/databaseRefusal.ts"
+import { identityOf } from "./internal/outbox/poolIdentity.ts"
 import * as Reader from "./internal/outbox/reader.ts"
 import type { Lease } from "./internal/outbox/sharedReads.ts"
 import { Followers, type Item } from "./internal/outbox/tail.ts"
@@ -40,8 +41,6 @@ import * as Upkeep from "./internal/outbox/upkeep.ts"
 import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
 import * as Watched from "./internal/link/watched.ts"
 import type { SourceState } from "./NotificationSource.ts"
-import { isMissing } from "./internal/link/sqlState.ts"
-import { openStatement } from "./internal/sql/identity.ts"
 import { objects } from "./internal/sql/objects.ts"
 import { SchemaName } from "./internal/sql/schemaName.ts"
 
@@ -261,7 +260,7 @@ export class OutboxReader extends Context.Service<
   {
     /**
      * From now on a channel whose name is `table`, a colon and a value also has the messages of the
-     * channel `table`, in the order of their ids: a TRUNCATE of a table with routes is told there once.
+     * channel `table`, in the order of their ids: those of a TRUNCATE of a table with routes.
      */
     readonly routed: (table: string) => Effect.Effect<void>
     /**
@@ -460,17 +459,6 @@ const resolved = (options: Options) => {
     until: patienceOf(options.startPatience)
   }
 }
-
-/** The identity of the outbox that the pool leads to, asked as every node asks at first. */
-const identityOf = (pool: Pick<PgClient, "unsafe">): Effect.Effect<string | undefined> =>
-  pool.unsafe<{ readonly identity: string | null }>(openStatement).pipe(
-    Effect.timeout("2 seconds"),
-    Effect.map(([row]) => row?.identity ?? undefined),
-    // The reader sees an outbox, and the pool does not.
-    Effect.catchIf(isMissing, () => Effect.succeed("")),
-    // The answer is unknown when the query fails now, or for this role.
-    Effect.catch(() => Effect.succeed(undefined))
-  )
 
 /**
  * The reader of the outbox. It takes its address from the application's `PgClient`, and uses that pool

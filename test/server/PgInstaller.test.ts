@@ -172,6 +172,8 @@ describe("PgInstaller", () => {
         { channel: "table_updates_messages", routes: ["room"], matches: ["room"] },
         { channel: "table_updates_orders", routes: null, matches: ["status"] }
       ])
+      // The module also exports a route of a table, and a channel of no table.
+      expect([Tables.lobby.table, Tables.Notices.table]).toEqual([Tables.Messages.table, undefined])
       const none = run("--definitions", "src/PgType.ts")
       expect([none.status, none.stderr]).toEqual([
         1,

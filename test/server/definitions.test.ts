@@ -166,7 +166,7 @@ describe("A definition and how its table is watched", () => {
         yield* Door.make({ channels: [Kinds, Channel.allTableUpdates], authorize: allowAll })
         expect((yield* Queue.takeN(warnings, 2)).toSorted()).toEqual([
           `Table kinds is watched for channel "table_updates_kinds" with other options than its definition: by is [] there and [name] in the definition. Watch it again with the definition (PgInstaller.watch, or npx effect-realtime sql --definitions).`,
-          `The Schema of channel "table_updates_kinds" does not match the rows of table kinds: column "name" may be NULL, which the Schema does not read. Rows that do not match are told as gap invalid.`
+          `The Schema of channel "table_updates_kinds" does not match the rows of table kinds: column "name" may be NULL, which the Schema does not read. A row that does not match becomes a gap invalid.`
         ])
       }).pipe(Effect.scoped, Effect.provide(layerRealtime), Effect.provide(layerInstalled()))
     )

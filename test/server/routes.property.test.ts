@@ -91,7 +91,7 @@ const put = (all: Collections, name: string, key: number, row: unknown) => {
 /** The rows of each route, and of each filter of it, as events tell them. */
 class Told {
   readonly all: Collections = new Map()
-  /** What a subscriber holds that does not know of moves: it leaves out the DELETE of a row that is told elsewhere. */
+  /** The rows of a subscriber that ignores moves: it leaves out the DELETE of a row with an event elsewhere. */
   readonly naive: Collections = new Map()
 
   take(events: ReadonlyArray<Event>): void {

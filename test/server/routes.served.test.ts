@@ -73,7 +73,7 @@ describe("A routed table that a server serves", () => {
         yield* sql`insert into messages values (4, 'b'), (5, 'a')`
         const expected = ["INSERT 1", "INSERT 2", "DELETE 1", "gap truncate", "INSERT 5"]
         expect(yield* Queue.takeN(lines, 5)).toEqual(expected)
-        // From the table, for a client that comes later, and for a Stream of the process.
+        // A later client and a Stream of the process read them from the table.
         const again = yield* client
           .events(Messages("a"), { from: cursor })
           .pipe(Stream.take(5), Stream.runCollect)
@@ -89,7 +89,7 @@ describe("A routed table that a server serves", () => {
           "gap truncate",
           "INSERT 4"
         ])
-        // A gap that is told to the table reaches all of its routes.
+        // A gap of the table reaches all of its routes.
         yield* sql`select realtime.tell_gap('table_updates_messages')`
         expect(yield* Queue.take(lines)).toBe("gap source")
       }).pipe(

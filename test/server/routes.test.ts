@@ -72,36 +72,38 @@ const refusal = (watch: PgInstaller.Watchable) =>
 const levels = ["row", "statement"] as const
 
 describe.each(levels)("A table with routes, at %s level", (level) => {
-  it.live("each change is told on the route of its row, and a move is a DELETE and an INSERT", () =>
-    Effect.gen(function* () {
-      yield* table
-      yield* PgInstaller.watch({ channel: Messages, level })
-      expect(
-        yield* lines(
-          `insert into messages values (1, 'a', 1, 'x'), (2, 'b', 1, 'y')`,
-          `update messages set text = text || '!'`,
-          `update messages set text = text`,
-          `update messages set room = 'c' where id = 1`,
-          // The key changes, and with it the route.
-          `update messages set id = 3, room = 'd' where id = 1`,
-          `update messages set id = 4 where id = 3`,
-          `delete from messages`
-        )
-      ).toEqual([
-        ":a INSERT 1 x",
-        ":b INSERT 2 y",
-        ":a UPDATE 1 x!",
-        ":b UPDATE 2 y!",
-        ":a DELETE 1 x!",
-        ":c INSERT 1 x!",
-        ":c DELETE 1 x!",
-        ":d INSERT 3 x!",
-        ":d DELETE 3 x!",
-        ":d INSERT 4 x!",
-        ":b DELETE 2 y!",
-        ":d DELETE 4 x!"
-      ])
-    }).pipe(Effect.provide(layerInstalled()))
+  it.live(
+    "each change is an event on the route of its row, and a move a DELETE and an INSERT",
+    () =>
+      Effect.gen(function* () {
+        yield* table
+        yield* PgInstaller.watch({ channel: Messages, level })
+        expect(
+          yield* lines(
+            `insert into messages values (1, 'a', 1, 'x'), (2, 'b', 1, 'y')`,
+            `update messages set text = text || '!'`,
+            `update messages set text = text`,
+            `update messages set room = 'c' where id = 1`,
+            // The key changes, and with it the route.
+            `update messages set id = 3, room = 'd' where id = 1`,
+            `update messages set id = 4 where id = 3`,
+            `delete from messages`
+          )
+        ).toEqual([
+          ":a INSERT 1 x",
+          ":b INSERT 2 y",
+          ":a UPDATE 1 x!",
+          ":b UPDATE 2 y!",
+          ":a DELETE 1 x!",
+          ":c INSERT 1 x!",
+          ":c DELETE 1 x!",
+          ":d INSERT 3 x!",
+          ":d DELETE 3 x!",
+          ":d INSERT 4 x!",
+          ":b DELETE 2 y!",
+          ":d DELETE 4 x!"
+        ])
+      }).pipe(Effect.provide(layerInstalled()))
   )
 
   it.live("rows that move in one statement are deleted before they are inserted", () =>
@@ -143,7 +145,7 @@ describe.each(levels)("A table with routes, at %s level", (level) => {
     }).pipe(Effect.provide(layerInstalled()))
   )
 
-  it.live("a value that no name holds is told on no route, and counted", () =>
+  it.live("a row with a value that no name holds is on no route, and counted", () =>
     Effect.gen(function* () {
       yield* table
       yield* PgInstaller.watch({ channel: Messages, level })
@@ -225,7 +227,7 @@ describe.each(levels)("A table with routes, at %s level", (level) => {
     }).pipe(Effect.provide(layerInstalled()))
   )
 
-  it.live("an update of a filtered column that does not travel is told", () =>
+  it.live("an update of a filtered column that does not travel is an event", () =>
     Effect.gen(function* () {
       yield* table
       const Narrow = Channel.table("messages", Message, {
@@ -333,7 +335,7 @@ describe.each(levels)("A table with routes, at %s level", (level) => {
         ["last", { id: 2, room: "last", n: 2, text: "move" }],
         ["last", { id: 11, room: "last", n: 3, text: "move" }]
       ])
-      // Whoever saw the row by what it was filtered by before is told that it left.
+      // A subscriber with a filter that the row matched before receives that it left.
       const old = rows.filter(
         ({ channel, match }) =>
           channel.endsWith(":a") && match === '{"old":{"room":"a","n":"1","text":"stay"}}'

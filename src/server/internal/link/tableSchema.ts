@@ -43,15 +43,15 @@ export const differences = (table: Table, installed: Installed): ReadonlyArray<s
   ]
 }
 
-type Kind = "string" | "number" | "boolean" | "null" | "array" | "object"
+type JsonKind = "string" | "number" | "boolean" | "null" | "array" | "object"
 
-const every: ReadonlyArray<Kind> = ["string", "number", "boolean", "null", "array", "object"]
+const every: ReadonlyArray<JsonKind> = ["string", "number", "boolean", "null", "array", "object"]
 
-const literal = (value: unknown): Kind =>
+const literal = (value: unknown): JsonKind =>
   value === null ? "null" : (typeof value as "string" | "number" | "boolean")
 
 /** The kinds of JSON that a schema may read. */
-const kindsOf = (ast: SchemaAST.AST, met: ReadonlySet<SchemaAST.AST>): ReadonlyArray<Kind> => {
+const kindsOf = (ast: SchemaAST.AST, met: ReadonlySet<SchemaAST.AST>): ReadonlyArray<JsonKind> => {
   switch (ast._tag) {
     case "String":
     case "TemplateLiteral":
@@ -97,7 +97,7 @@ interface Column {
   readonly type: string
   readonly nullable: boolean
   /** The kinds of JSON in which its values travel; absent for any. */
-  readonly kinds: ReadonlyArray<Kind> | null
+  readonly kinds: ReadonlyArray<JsonKind> | null
 }
 
 /** $1 the table. An integer or a number that a double does not hold travels as a string. */

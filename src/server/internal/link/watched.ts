@@ -101,7 +101,7 @@ export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, neve
         const unfit = yield* mismatches(sql.withoutTransforms(), table, watch.rel)
         if (unfit.length > 0) {
           yield* Effect.logWarning(
-            `The Schema of channel "${channel}" does not match the rows of table ${watch.table}: ${unfit.join("; ")}. Rows that do not match are told as gap invalid.`
+            `The Schema of channel "${channel}" does not match the rows of table ${watch.table}: ${unfit.join("; ")}. A row that does not match becomes a gap invalid.`
           )
         }
       }).pipe(Effect.timeout("10 seconds"), Effect.ignore, Effect.forkIn(scope), Effect.asVoid)
@@ -123,7 +123,7 @@ interface Unrouted {
   readonly rows: number
 }
 
-/** What was told on no route, by table. */
+/** The changes of rows on no route, by table. */
 export const unrouted = (
   client: Pick<SqlClient, "unsafe">
 ): Effect.Effect<ReadonlyArray<Unrouted>, SqlError> =>
