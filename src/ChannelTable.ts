@@ -110,9 +110,6 @@ export type Row = Schema.Codec<unknown, unknown> & { readonly fields: Schema.Str
  */
 export type Column<R extends Row> = keyof R["Encoded"] & keyof R["fields"] & string
 
-/** Values that can be a part of a channel's name. */
-type Scalar = string | number | bigint | boolean
-
 /**
  * The columns of a row whose values can route it: text, numbers and booleans.
  *
@@ -120,20 +117,37 @@ type Scalar = string | number | bigint | boolean
  * @since 0.1.0
  */
 export type RouteColumn<R extends Row> = {
-  [C in Column<R>]: NonNullable<R["fields"][C]["Type"]> extends Scalar ? C : never
+  [C in Column<R>]: NonNullable<R["fields"][C]["Type"]> extends string | number | bigint | boolean
+    ? C
+    : never
 }[Column<R>]
 
-/** One column, or several. */
-type OneOrMore<C extends string> = C | readonly [C, ...ReadonlyArray<C>]
+/**
+ * One column, or several.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type OneOrMore<C extends string> = C | readonly [C, ...ReadonlyArray<C>]
 
-/** The columns of `by`. */
-type By<R extends Row> =
+/**
+ * The columns of `by`: one or two.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type By<R extends Row> =
   | RouteColumn<R>
   | readonly [RouteColumn<R>]
   | readonly [RouteColumn<R>, RouteColumn<R>]
 
-/** An option that a live channel does not have. */
-type Durable<Kind extends Delivery, Option> = "live" extends Kind ? undefined : Option
+/**
+ * An option that a live channel does not have.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type DurableOnly<Kind extends Delivery, Option> = "live" extends Kind ? undefined : Option
 
 /**
  * Options of `table`.
@@ -154,11 +168,11 @@ export interface TableOptions<
    * `Messages("lobby")` has the rows with that value. The trigger computes the route. A value that is not
    * one or more of `A-Z a-z 0-9 _ . -`, or with which the name is longer than 63 bytes, is on no route.
    */
-  readonly by?: Durable<Kind, B>
+  readonly by?: DurableOnly<Kind, B>
   /** The columns by which subscribers may filter, default none. */
-  readonly filter?: Durable<Kind, OneOrMore<Column<R>> | undefined>
+  readonly filter?: DurableOnly<Kind, OneOrMore<Column<R>> | undefined>
   /** The columns by which only `authorize` may filter, default none. */
-  readonly boundary?: Durable<Kind, OneOrMore<Column<R>> | undefined>
+  readonly boundary?: DurableOnly<Kind, OneOrMore<Column<R>> | undefined>
   /** The columns that travel, default all. */
   readonly columns?: readonly [Column<R>, ...ReadonlyArray<Column<R>>] | undefined
   /** The schema of the table, default `public`. */
@@ -223,18 +237,29 @@ export interface TableFamily<
  */
 export type AnyTable = (Any | AnyFamily) & { readonly table: Table }
 
-type ValueOf<R extends Row, C extends string> = NonNullable<R["fields"][C]["Type"]>
+/**
+ * The value of a column in a route: never NULL.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type RouteValue<R extends Row, C extends string> = NonNullable<R["fields"][C]["Type"]>
 
-/** The values that a family is called with. */
-type ValuesOf<R extends Row, B> = B extends readonly [
+/**
+ * The values that a family of routes is called with.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type RouteValues<R extends Row, B> = B extends readonly [
   infer One extends string,
   infer Two extends string
 ]
-  ? readonly [ValueOf<R, One>, ValueOf<R, Two>]
+  ? readonly [RouteValue<R, One>, RouteValue<R, Two>]
   : B extends readonly [infer One extends string]
-    ? readonly [ValueOf<R, One>]
+    ? readonly [RouteValue<R, One>]
     : B extends string
-      ? readonly [ValueOf<R, B>]
+      ? readonly [RouteValue<R, B>]
       : never
 
 /**
@@ -247,7 +272,7 @@ export type TableOf<R extends Row, B, Name extends string, Kind extends Delivery
   undefined
 ]
   ? TableChannel<R, Name, Kind>
-  : TableFamily<ValuesOf<R, B>, R, Name>
+  : TableFamily<RouteValues<R, B>, R, Name>
 
 const list = (columns: string | ReadonlyArray<string> | undefined): ReadonlyArray<string> =>
   columns === undefined ? [] : typeof columns === "string" ? [columns] : columns
