@@ -48,8 +48,10 @@ describe("a table", () => {
     expectTypeOf(Both(1, "ann").name).toEqualTypeOf<`chat:${string}`>()
     expectTypeOf<Channel.Payload<typeof Rooms>>().toEqualTypeOf<Update<typeof Message.Type>>()
     expectTypeOf<Channel.Payload<typeof Both>>().toEqualTypeOf<Update<typeof Message.Type>>()
-    expectTypeOf(Rooms.match("")!.param).toEqualTypeOf<Room>()
-    expectTypeOf(Both.match("")!.param).toEqualTypeOf<readonly [number, string]>()
+    expectTypeOf<NonNullable<ReturnType<typeof Rooms.match>>["param"]>().toEqualTypeOf<Room>()
+    expectTypeOf<NonNullable<ReturnType<typeof Both.match>>["param"]>().toEqualTypeOf<
+      readonly [number, string]
+    >()
   })
 
   it("is a definition of a server and of SQL", () => {
