@@ -12,37 +12,37 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import {
   type Any,
+  type AnyFamily,
   type Channel,
-  type Codec,
   construct,
   type Delivery,
   type Options
 } from "./ChannelBase.ts"
-import { errorText } from "./internal/errorText.ts"
+import { TableUpdate, TruncatedUpdate } from "./ChannelTable.ts"
+import { codecOf } from "./internal/payloadCodec.ts"
 import { channelNameFault } from "./Protocol.ts"
-import { InvalidChannelName, InvalidPayload } from "./RealtimeError.ts"
+import { InvalidChannelName } from "./RealtimeError.ts"
 
-export type { Any, Channel, Delivery, Options } from "./ChannelBase.ts"
-
-/**
- * What every family has. Use it as the type of lists of families.
- *
- * @category models
- * @since 0.1.0
- */
-export interface AnyFamily {
-  readonly _tag: "Family"
-  /** What every name begins with. */
-  readonly prefix: string
-  /** Prefixes of names that belong to other families. */
-  readonly except: ReadonlyArray<string>
-  /** Whether clients may publish here. */
-  readonly publish: boolean
-  /** How events travel. */
-  readonly delivery: Delivery
-  /** The channel and the parameter of a name, or `undefined` when the name is not in this family. */
-  readonly match: (name: string) => { readonly channel: Any; readonly param: unknown } | undefined
-}
+export type { Any, AnyFamily, Channel, Delivery, Options, Table } from "./ChannelBase.ts"
+export {
+  type AnyTable,
+  type By,
+  type Column,
+  type DurableOnly,
+  type OneOrMore,
+  type RouteColumn,
+  type RouteValue,
+  type RouteValues,
+  type Row,
+  table,
+  type TableChannel,
+  type TableFamily,
+  type TableOf,
+  type TableOptions,
+  tableUpdates,
+  TableUpdate,
+  TruncatedUpdate
+} from "./ChannelTable.ts"
 
 /**
  * A prefix with a typed parameter. A call never throws: a parameter that does not fit gives a channel
@@ -87,45 +87,11 @@ export type Definition = Any | AnyFamily
 export type Payload<D> =
   D extends Channel<infer A, boolean, string>
     ? A
-    : D extends (param: never) => Channel<infer A, boolean, string>
+    : D extends (...params: never) => Channel<infer A, boolean, string>
       ? A
       : D extends string
         ? unknown
         : never
-
-/** Builds on first use, so that a definition costs nothing where it is only imported. */
-const once = <T>(build: () => T): (() => T) => {
-  let built: T | undefined
-  return () => (built ??= build())
-}
-
-const codecOf = <A, I>(schema: Schema.Codec<A, I>): Codec<A> => {
-  const json = once((): Schema.Codec<A, Schema.Json> => Schema.toCodecJson(schema))
-  const decoder = once(() => Schema.decodeUnknownResult(json(), { errors: "first" }))
-  const encoder = once(() => Schema.encodeUnknownResult(json()))
-  const invalid = (channel: string, direction: "decode" | "encode", error: unknown) => {
-    const issue = errorText(error)
-    return new InvalidPayload({ channel, direction, issue })
-  }
-  /** A function of the schema that throws makes this one payload invalid. */
-  const guarded = <In, Out>(
-    direction: "decode" | "encode",
-    run: (input: In) => Result.Result<Out, unknown>
-  ) => {
-    return (input: In, channel: string): Result.Result<Out, InvalidPayload> => {
-      try {
-        return Result.mapError(run(input), (error) => invalid(channel, direction, error))
-      } catch (error) {
-        return Result.fail(invalid(channel, direction, error))
-      }
-    }
-  }
-  return {
-    decode: guarded("decode", (input: unknown) => decoder()(input)),
-    encode: guarded("encode", (payload: A) => encoder()(payload)),
-    schema: json
-  }
-}
 
 /**
  * Defines a channel.
@@ -278,73 +244,6 @@ export const queryResults = <A, I, const Kind extends Exclude<Delivery, "volatil
   options?: Pick<FamilyOptions<false, Kind>, "delivery" | "except">
 ) => family("query_results_", Suffix, QueryResult(data), options)
 
-const Operation = /* @__PURE__ */ Schema.Literals(["INSERT", "UPDATE", "DELETE"])
-const Key = /* @__PURE__ */ Schema.Record(Schema.String, Schema.Unknown)
-
-/**
- * The payload of `table_updates_${table}`. For DELETE, `data` is the deleted row.
- *
- * @category known channels
- * @since 0.1.0
- */
-export const TableUpdate = <A, I>(row: Schema.Codec<A, I>) =>
-  Schema.Struct({
-    operation: Operation,
-    data: row,
-    /** The row before an UPDATE, when the trigger sends it (`old`). */
-    old: Schema.optionalKey(row),
-    /** The primary key of the row, column by column. */
-    key: Schema.optionalKey(Key),
-    /** Whether the sender left out what did not fit. `TruncatedUpdate` is a row without data. */
-    truncated: Schema.optionalKey(Schema.Boolean)
-  })
-
-/**
- * The payload of a row that is too large to travel: its key, without data. A channel of `TableUpdate`
- * alone gives a `gap invalid` for it. A channel of both lets the reader read the row by its key.
- *
- * **Example** (Taking both)
- *
- * ```ts
- * const Change = Schema.Union([Channel.TableUpdate(Document), Channel.TruncatedUpdate])
- * const Documents = Channel.make("table_updates_documents", Change)
- * ```
- *
- * @category known channels
- * @since 0.1.0
- */
-export const TruncatedUpdate = /* @__PURE__ */ Schema.Struct({
-  operation: Operation,
-  key: Key,
-  truncated: /* @__PURE__ */ Schema.Literal(true)
-})
-
-/**
- * `table_updates_${table}`: one event per changed row. Pass `channel` for a table whose name does not fit
- * into a channel name, or that is not in the schema `public`.
- *
- * @category known channels
- * @since 0.1.0
- */
-export const tableUpdates = <
-  const Table extends string,
-  A,
-  I,
-  const Name extends string = `table_updates_${Table}`,
-  const Kind extends Exclude<Delivery, "volatile"> = "live"
->(
-  table: Table,
-  row: Schema.Codec<A, I>,
-  options?: { readonly channel?: Name | undefined; readonly delivery?: Kind | undefined }
-): Channel<Schema.Schema.Type<ReturnType<typeof TableUpdate<A, I>>>, false, Name, Kind> => {
-  const name = (options?.channel ?? `table_updates_${table}`) as Name
-  const channel = make(name, TableUpdate(row), {
-    delivery: options?.delivery
-  })
-  // One codec object for each definition, as elsewhere.
-  return { ...channel, codec: { ...channel.codec, row: true } }
-}
-
 /**
  * The payload of `system_notifications`.
  *
@@ -364,15 +263,19 @@ export const SystemNotification = /* @__PURE__ */ Schema.Struct({
  */
 export const systemNotifications = /* @__PURE__ */ make("system_notifications", SystemNotification)
 
+/** A table's channel holds no colon: with one it is a route of the table. */
+const Unrouted = /* @__PURE__ */ Schema.String.check(/* @__PURE__ */ Schema.isPattern(/^[^:]+$/))
+
 /**
- * `table_updates_*` for every table without a definition of its own: live, rows untyped.
+ * `table_updates_*` for every table without a definition of its own: live, rows untyped. Names with a
+ * colon are routes of a table, and not among these.
  *
  * @category known channels
  * @since 0.1.0
  */
 export const allTableUpdates = /* @__PURE__ */ family(
   "table_updates_",
-  Suffix,
+  Unrouted,
   /* @__PURE__ */ Schema.Union([/* @__PURE__ */ TableUpdate(Schema.Unknown), TruncatedUpdate])
 )
 

@@ -48,6 +48,29 @@ export interface Options<
 }
 
 /**
+ * A table as a definition describes it, for the SQL that watches it and for the server. Columns have the
+ * names that they have in the database.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Table {
+  readonly name: string
+  readonly schema: string
+  /** The table's channel. With `by`, the name of a route is this, a colon, and the values of `by`. */
+  readonly channel: string
+  readonly key: ReadonlyArray<string>
+  /** The columns whose values route a row; empty for a table with one channel. */
+  readonly by: ReadonlyArray<string>
+  readonly filter: ReadonlyArray<string>
+  readonly boundary: ReadonlyArray<string>
+  /** The columns that travel; `undefined` for all. */
+  readonly columns: ReadonlyArray<string> | undefined
+  /** The Schema of a row. */
+  readonly row: Schema.Codec<unknown, unknown>
+}
+
+/**
  * What every channel has, whatever its payload. Use it as the type of lists of channels.
  *
  * @category models
@@ -70,10 +93,34 @@ export interface Any {
    * events.
    */
   readonly codec: object
+  /** The table whose changes the channel has, when `Channel.table` defined it. */
+  readonly table?: Table | undefined
   /** Checks parsed JSON and gives the typed payload. Drops unknown properties. */
   readonly decode: (json: unknown) => Result.Result<unknown, InvalidPayload>
   /** Gives a value that `JSON.stringify` can write. */
   readonly encode: (payload: never) => Result.Result<unknown, InvalidPayload>
+}
+
+/**
+ * What every family has. Use it as the type of lists of families.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface AnyFamily {
+  readonly _tag: "Family"
+  /** What every name begins with. */
+  readonly prefix: string
+  /** Prefixes of names that belong to other families. */
+  readonly except: ReadonlyArray<string>
+  /** Whether clients may publish here. */
+  readonly publish: boolean
+  /** How events travel. */
+  readonly delivery: Delivery
+  /** The table whose changes the family has, when `Channel.table` defined it. */
+  readonly table?: Table | undefined
+  /** The channel and the parameter of a name, or `undefined` when the name is not in this family. */
+  readonly match: (name: string) => { readonly channel: Any; readonly param: unknown } | undefined
 }
 
 /**

@@ -4,6 +4,8 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Redacted } from "effect"
+import * as Schema from "effect/Schema"
+import * as Channel from "../../src/Channel.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { inTurn } from "../lib/inTurn.ts"
 import { PgWire } from "../lib/PgWire.ts"
@@ -43,8 +45,22 @@ const again = "by hand (again)"
 const names: Partial<Record<Telling, string>> = {
   row: "row level",
   live: "row level, live",
-  statement: "statement level"
+  statement: "statement level",
+  by: "row level, with a route",
+  filter: "row level, with a filter"
 }
+
+/** What a route or a filter may add to the row level, relative to the message by hand. */
+const mayAdd = 0.3
+
+const Row = Schema.Struct({ id: Schema.Int, part: Schema.Int })
+
+/** The table with a route, or with a filter. */
+const definitionFor = (label: string): Channel.AnyTable =>
+  Channel.table(tableOf(label), Row, {
+    key: "id",
+    ...(label === "by" ? { by: "part" as const } : { filter: "part" as const })
+  })
 
 /** The cost of a case measured against the rows of another, per row. */
 const perRow = { rows: 1000, width: 5, goal: 0.6 }
@@ -64,11 +80,15 @@ const prepare = (databaseUrl: string, one: Case, labels: ReadonlyArray<string>, 
     }
     for (const label of labels) {
       if (names[label as Telling] === undefined) continue
-      yield* PgInstaller.watch({
-        channel: channelOf(label),
-        level: label === "statement" ? "statement" : "row",
-        delivery: label === "live" ? "live" : "durable"
-      })
+      yield* PgInstaller.watch(
+        label === "by" || label === "filter"
+          ? definitionFor(label)
+          : {
+              channel: channelOf(label),
+              level: label === "statement" ? "statement" : "row",
+              delivery: label === "live" ? "live" : "durable"
+            }
+      )
     }
   }).pipe(Effect.provide(PgClient.layer({ url: Redacted.make(databaseUrl) })), Effect.runPromise)
 
@@ -77,7 +97,7 @@ const demandMessages = (wire: PgWire, one: Case, label: string, runs: number): P
   label === unwatched || label === "live"
     ? Promise.resolve()
     : wire.query(`do $$ declare n bigint; begin
-        select count(*) into n from realtime.messages where channel = '${channelOf(label)}';
+        select count(*) into n from realtime.messages where split_part(channel, ':', 1) = '${channelOf(label)}';
         if n < ${one.messages * runs} then
           raise exception '${one.title}, ${label}: % messages instead of ${one.messages * runs}', n;
         end if;
@@ -141,7 +161,27 @@ const resultsOf = (one: Case, rounds: ReadonlyArray<Round>, noisy: boolean) => {
       xByHand(telling)
     )
   ])
-  if (one.rows !== perRow.rows) return results
+  const extra = one.tellings.flatMap((telling) =>
+    telling === "by" || telling === "filter"
+      ? [
+          [
+            undefined,
+            spreadOf(
+              {
+                ...common,
+                subject: `beyond row level: ${names[telling]}: ${one.title}`,
+                baseline: byHand,
+                goal: mayAdd,
+                noisy
+              },
+              rounds,
+              (costs) => (added(telling)(costs) - added("row")(costs)) / added(byHand)(costs)
+            )
+          ] as const
+        ]
+      : []
+  )
+  if (one.rows !== perRow.rows) return [...results, ...extra]
   const beside = {
     ...common,
     subject: `${names.statement}: ${one.title}`,

@@ -5,7 +5,9 @@
 
 /** How a change is sent: not at all, by the app's own statement, or by our triggers. */
 export const tellings = ["unwatched", "by hand", "row", "live", "statement"] as const
-export type Telling = (typeof tellings)[number]
+/** At row level, with the column `part` as the route, and as a filter. */
+export const definitions = ["by", "filter"] as const
+export type Telling = (typeof tellings)[number] | (typeof definitions)[number]
 
 export type Width = 5 | 30
 
@@ -86,12 +88,14 @@ export const statementOf = (one: Case, telling: Telling, table: string, channel:
 const oneOf = (n: number) => 1 + (n % few)
 const plain = { rows: 1, messages: 1, tellings, partitioned: false } as const
 const oneRow = { row: 2.2, live: 2.2, statement: 3.5 }
+const waysOf = (width: Width) => (width === 5 ? [...tellings, ...definitions] : tellings)
 
 const casesOf = (width: Width): ReadonlyArray<Case> => [
   {
     ...plain,
     title: `UPDATE of 1 row, ${width} columns`,
     width,
+    tellings: waysOf(width),
     goals: oneRow,
     operation: "UPDATE",
     filled: () => few,
@@ -102,6 +106,7 @@ const casesOf = (width: Width): ReadonlyArray<Case> => [
     ...plain,
     title: `INSERT of 1 row, ${width} columns`,
     width,
+    tellings: waysOf(width),
     goals: oneRow,
     operation: "INSERT",
     filled: () => 0,
@@ -112,6 +117,7 @@ const casesOf = (width: Width): ReadonlyArray<Case> => [
     ...plain,
     title: `DELETE of 1 row, ${width} columns`,
     width,
+    tellings: waysOf(width),
     goals: oneRow,
     operation: "DELETE",
     filled: (runs) => runs,

@@ -1,11 +1,14 @@
 #!/usr/bin/env node
 /**
  * `npx effect-realtime sql` prints what `PgInstaller.install` would run, for applications with their own
- * migrations. It connects to no database.
+ * migrations. It connects to no database. Of the modules with definitions it imports what they export.
  */
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
+import * as Path from "node:path"
+import { pathToFileURL } from "node:url"
 import { parseArgs } from "node:util"
+import type * as Channel from "../Channel.ts"
 import * as PgInstaller from "../server/PgInstaller.ts"
 
 const usage = `Usage: effect-realtime sql [options]
@@ -18,6 +21,8 @@ Prints the SQL that installs or upgrades the objects. It may run again.
   --max-messages <n>           about how many are kept at most (default: as it is; no bound)
   --node-role <name>           create and grant the role of the servers
   --app-role <name>            create and grant the role of the apps that publish
+  --definitions <module>       watch every table that this module exports as Channel.table, e.g.
+                               ./channels.js; may be given several times
   --watch <table[=channel]>    watch a table, [schema.]name, for a live channel
   --watch-durable <table[=channel]>
                                and for a durable one; both may be given several times
@@ -34,6 +39,7 @@ const flags = {
   "max-messages": { type: "string" },
   "node-role": { type: "string" },
   "app-role": { type: "string" },
+  definitions: { type: "string", multiple: true },
   watch: { type: "string", multiple: true },
   "watch-durable": { type: "string", multiple: true },
   columns: { type: "string", multiple: true },
@@ -72,7 +78,21 @@ const watchesOf = (flags: ReadonlyArray<Flag>): ReadonlyArray<PgInstaller.Watch>
   return watches
 }
 
-const output = (args: ReadonlyArray<string>): string => {
+/** The tables that a module exports. */
+const definitionsOf = async (module: string): Promise<ReadonlyArray<Channel.AnyTable>> => {
+  const exported: object = await import(pathToFileURL(Path.resolve(module)).href)
+  const tables = new Set<Channel.AnyTable>()
+  for (const one of Object.values(exported) as ReadonlyArray<unknown>) {
+    // A family is a function. An exported route stands for its table.
+    const table = Object(one).table as Channel.Table | undefined
+    if (table?.channel === undefined) continue
+    if (![...tables].some((known) => known.table === table)) tables.add(one as Channel.AnyTable)
+  }
+  if (tables.size === 0) throw new UsageError(`The module ${module} exports no Channel.table.`)
+  return [...tables]
+}
+
+const output = async (args: ReadonlyArray<string>): Promise<string> => {
   const { positionals, tokens, values } = parseArgs({
     args: [...args],
     options: flags,
@@ -100,24 +120,28 @@ const output = (args: ReadonlyArray<string>): string => {
   if (most !== undefined && !/^[1-9]\d{0,14}$/.test(most)) {
     throw new UsageError(`--max-messages is a number from 1 on, not "${most}".`)
   }
+  const definitions = await Promise.all((values.definitions ?? []).map(definitionsOf))
   return PgInstaller.sql({
     schema,
     wake,
     retention: retention === undefined ? undefined : retention.value,
     maxMessages: most === undefined ? undefined : Number(most),
     roles: { node: values["node-role"], app: values["app-role"] },
-    watch: watchesOf(
-      tokens.flatMap((token) =>
-        token.kind === "option" && token.value !== undefined
-          ? { name: token.name, value: token.value }
-          : []
+    watch: [
+      ...definitions.flat(),
+      ...watchesOf(
+        tokens.flatMap((token) =>
+          token.kind === "option" && token.value !== undefined
+            ? { name: token.name, value: token.value }
+            : []
+        )
       )
-    )
+    ]
   })
 }
 
 try {
-  process.stdout.write(output(process.argv.slice(2)))
+  process.stdout.write(await output(process.argv.slice(2)))
 } catch (error) {
   const { message } = error as Error
   process.stderr.write(`${message}\n\n${usage}`)

@@ -8,6 +8,7 @@
  *
  * @since 0.1.0
  */
+import type * as Channel from "../Channel.ts"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -102,10 +103,10 @@ export class NotificationSource extends Context.Service<
     /** Whether notifications arrive now. */
     readonly state: SubscriptionRef.SubscriptionRef<SourceState>
     /**
-     * Logs a warning when nothing of the table of this channel can arrive here. Absent when the source
-     * cannot know that.
+     * Logs a warning when nothing of the table of this definition can arrive here, or where the definition
+     * and the table differ. Absent when the source cannot know that.
      */
-    readonly checkTable?: (channel: string) => Effect.Effect<void>
+    readonly checkTable?: (definition: Channel.Definition) => Effect.Effect<void>
     /**
      * Fails when the source finds, before it was up for the first time, that waiting cannot help. It
      * never completes otherwise, and the source keeps retrying. Absent when a source cannot find that.

@@ -11,6 +11,7 @@
  */
 import { PgClient } from "@effect/sql-pg/PgClient"
 import * as Config from "effect/Config"
+import type * as Channel from "../Channel.ts"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -258,6 +259,11 @@ export class OutboxReader extends Context.Service<
   OutboxReader,
   {
     /**
+     * From now on a channel whose name is `table`, a colon and a value also has the messages of the
+     * channel `table`, in the order of their ids: those of a TRUNCATE of a table with routes.
+     */
+    readonly routed: (table: string) => Effect.Effect<void>
+    /**
      * Everything that the reader delivers on a channel from now on, until the scope closes. Completes
      * once the reader has a position: what commits after that arrives. Waits while PostgreSQL is
      * unavailable. The queue is unbounded, so take from it at once.
@@ -316,10 +322,10 @@ export class OutboxReader extends Context.Service<
     /** Whether events arrive now. */
     readonly state: SubscriptionRef.SubscriptionRef<SourceState>
     /**
-     * Logs a warning when nothing of the table of this channel can arrive here. Absent when the reader
-     * cannot know that.
+     * Logs a warning when nothing of the table of this definition can arrive here, or where the definition
+     * and the table differ. Absent when the reader cannot know that.
      */
-    readonly checkTable?: (channel: string) => Effect.Effect<void>
+    readonly checkTable?: (definition: Channel.Definition) => Effect.Effect<void>
     /**
      * Fails when the reader finds, before it was up for the first time, that waiting cannot help. It
      * never completes otherwise, and the reader keeps retrying. Absent when a reader cannot find that.
@@ -421,6 +427,7 @@ const opened = (
 
     yield* started
     return OutboxReader.of({
+      routed: (table) => Effect.sync(() => followers.route(table)),
       follow,
       join: catchUp.join,
       batches: (channel, from) =>
@@ -437,7 +444,7 @@ const opened = (
         Effect.provideService(published(sql, ...message), SchemaName, schema),
       position: Effect.map(refreshed, (now) => now.end),
       state,
-      checkTable: watched.compare,
+      checkTable: watched.check,
       refused
     })
   })

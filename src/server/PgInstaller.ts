@@ -15,17 +15,22 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
+import type * as Channel from "../Channel.ts"
 import * as Sql from "./internal/sql/index.ts"
 import { foreign, recognise } from "./internal/sql/ownership.ts"
 import { schemaVersion } from "./internal/sql/schema.ts"
+import { objects } from "./internal/sql/objects.ts"
 import { inSchema, SchemaName, schemaNameFault, usual } from "./internal/sql/schemaName.ts"
 import {
+  asWatch,
   type Target,
   targetOf,
   unwatchStatement,
   type Watch,
+  type Watchable,
   watchStatement
 } from "./internal/sql/watchStatement.ts"
+import { unrouted, unroutedText } from "./internal/link/watched.ts"
 import { isMissing, sqlMessage, sqlState } from "./internal/link/sqlState.ts"
 import { checked, count, type InvalidOption, millis } from "./internal/options.ts"
 
@@ -50,7 +55,12 @@ export {
    * @category models
    * @since 0.1.0
    */
-  type Watch
+  type Watch,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type Watchable
 } from "./internal/sql/watchStatement.ts"
 
 const placeOf = (schema = usual): string => (schema === usual ? "" : ` in the schema "${schema}"`)
@@ -151,8 +161,8 @@ export interface Options {
         readonly app?: string | undefined
       }
     | undefined
-  /** Tables to watch. */
-  readonly watch?: ReadonlyArray<Watch> | undefined
+  /** Tables to watch: definitions of `Channel.table`, or tables with options of their triggers. */
+  readonly watch?: ReadonlyArray<Watchable> | undefined
   /**
    * How long to wait for a lock, default 5 s, because other transactions wait behind the install. At the
    * limit the install fails with an `SqlError` and changes nothing.
@@ -214,7 +224,8 @@ const settingsOf = (options: Options | undefined): Sql.Settings => ({
 })
 
 /** The database rejects all other faults of a watch; this one would not be valid SQL. */
-const checkWatch = ({ maxBytes }: Watch): void => {
+const checkWatch = (watch: Watchable): void => {
+  const { maxBytes } = asWatch(watch)
   if (maxBytes !== undefined) count("maxBytes", maxBytes, { least: 0, unlimited: false })
 }
 
@@ -253,7 +264,7 @@ export const sql = (options?: Options): string => {
     ...script([
       patience(options),
       ...Sql.install(settingsOf(options), false).map((text) => inSchema(schema, text)),
-      ...(options?.watch ?? []).map((one) => watchStatement(one, schema))
+      ...(options?.watch ?? []).map((one) => watchStatement(asWatch(one), schema))
     ])
   ].join("\n\n")
 }
@@ -395,6 +406,10 @@ export const check: Effect.Effect<void, NotInstalled | OutdatedInstall | SqlErro
       const of = channel === "" ? "" : ` (channel "${channel}")`
       yield* Effect.logWarning(`Watched table ${rel}${of}: ${trouble}.`)
     }
+    yield* unrouted(yield* objects(client)).pipe(
+      Effect.flatMap(Effect.forEach((one) => Effect.logWarning(unroutedText(one)))),
+      Effect.catchIf(isForbidden, () => Effect.void)
+    )
   })
 
 const isForbidden = (error: SqlError): boolean => sqlState(error) === "42501"
@@ -416,14 +431,17 @@ const refused =
  * @since 0.1.0
  */
 export const watch = (
-  options: Watch,
+  options: Watchable,
   where?: Pick<Options, "lockTimeout" | "schema">
 ): Effect.Effect<void, InstallError, SqlClient> =>
   checked(() => checkWatch(options)).pipe(
     Effect.andThen(
-      inTransaction((_, schema) => Effect.succeed([watchStatement(options, schema)]), where)
+      inTransaction(
+        (_, schema) => Effect.succeed([watchStatement(asWatch(options), schema)]),
+        where
+      )
     ),
-    Effect.mapError(refused(targetOf(options)))
+    Effect.mapError(refused(targetOf(asWatch(options))))
   )
 
 /**
@@ -433,10 +451,10 @@ export const watch = (
  * @since 0.1.0
  */
 export const unwatch = (
-  options: Pick<Watch, "channel" | "table">,
+  options: Pick<Watch, "channel" | "table"> | Channel.AnyTable,
   where?: Pick<Options, "lockTimeout" | "schema">
 ): Effect.Effect<void, InstallError, SqlClient> => {
-  const target = targetOf(options)
+  const target = targetOf("_tag" in options ? { channel: options } : options)
   return inTransaction(
     (_, schema) => Effect.succeed([unwatchStatement(target, schema)]),
     where

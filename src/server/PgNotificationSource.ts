@@ -419,7 +419,7 @@ export const make = (
       listen,
       notify,
       state,
-      checkTable: watched.compare,
+      checkTable: watched.check,
       refused: Deferred.await(refused)
     })
   })

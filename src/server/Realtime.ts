@@ -24,7 +24,7 @@ import type { Gap, RealtimeEvent } from "../RealtimeEvent.ts"
 import type { Batch } from "./internal/hub/batch.ts"
 import * as Consumers from "./internal/outbox/consumers.ts"
 import type { OpenError, SendError } from "./internal/hub/delivery.ts"
-import { forOne, keeps } from "./internal/hub/durable.ts"
+import { forOne, keeps, routed } from "./internal/hub/durable.ts"
 import { NotDurable } from "./internal/hub/errors.ts"
 import * as Hub from "./internal/hub/hub.ts"
 import { checked, count, type InvalidOption, millis } from "./internal/options.ts"
@@ -369,13 +369,16 @@ export const consume = <A, E, R>(
         options.onEvents(batches.flatMap((batch) => eventsOf<A>(batch)))
       )
     )
-  return Consumers.consume({
-    name: options.name,
-    channel: channel.name,
-    start: options.start,
-    onBatch: handle,
-    onGap: handle
-  })
+  return Effect.andThen(
+    Effect.flatMap(OutboxReader, (outbox) => routed(outbox, channel)),
+    Consumers.consume({
+      name: options.name,
+      channel: channel.name,
+      start: options.start,
+      onBatch: handle,
+      onGap: handle
+    })
+  )
 }
 
 /**

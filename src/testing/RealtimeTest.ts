@@ -458,6 +458,7 @@ const system = <I, R>(
         }
       }),
       Context.add(OutboxReader, {
+        routed: (table) => byServer(({ reader }) => reader.routed(table)),
         follow: (channel) => byServer(({ reader }) => reader.follow(channel)),
         join: (...args) => byServer(({ reader }) => reader.join(...args)),
         batches: (channel, from) => ofServer(({ reader }) => reader.batches(channel, from)),

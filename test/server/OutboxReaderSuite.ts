@@ -120,6 +120,64 @@ export const suite = <R, E>(
         )
       }))
 
+    test("a route has its own messages and those of its table, in the order of their ids", (reader, hands) =>
+      Effect.gen(function* () {
+        const start = yield* reader.position
+        // Followed before the table is known to have routes, as by another definition of its name.
+        const early = yield* reader.follow("hall:a")
+        yield* hands.commit([
+          ["hall:a", "0"],
+          ["hall", "1"]
+        ])
+        yield* hands.send(2)
+        expect((yield* take(early, 1)).flatMap(textsOf)).toEqual([0])
+        yield* reader.routed("hall")
+        const followed = {
+          "hall:a": yield* reader.follow("hall:a"),
+          "hall:b": yield* reader.follow("hall:b"),
+          hall: yield* reader.follow("hall"),
+          // These are no routes of it.
+          "halls:a": yield* reader.follow("halls:a"),
+          "room:a": yield* reader.follow("room:a")
+        }
+        const middle = yield* reader.position
+        yield* hands.commit([
+          ["hall:a", "3"],
+          ["hall", "4"],
+          ["hall:b", "5"],
+          ["halls:a", "6"],
+          ["room", "7"],
+          ["hall:a", "8"],
+          ["room:a", "9"]
+        ])
+        yield* hands.send(10)
+        const after = {
+          "hall:a": [3, 4, 8],
+          "hall:b": [4, 5],
+          hall: [4],
+          "halls:a": [6],
+          "room:a": [9]
+        }
+        const other = yield* hands.other
+        yield* other.routed("hall")
+        yield* other.position
+        for (const [channel, expected] of Object.entries(after)) {
+          const queue = followed[channel as keyof typeof followed]
+          expect((yield* take(queue, expected.length)).flatMap(textsOf)).toEqual(expected)
+          for (const one of [reader, other]) {
+            expect(replayed(yield* one.join(channel, middle))).toEqual(expected)
+          }
+          expect(
+            yield* payloads(reader.batches(channel, { from: middle }), expected.length)
+          ).toEqual(expected)
+        }
+        expect((yield* take(early, 3)).flatMap(textsOf)).toEqual([3, 4, 8])
+        // What was handed out before does not hide the table's messages from a replay.
+        expect(replayed(yield* reader.join("hall:a", start))).toEqual([0, 1, 3, 4, 8])
+        const small = yield* reader.join("hall:a", start, { events: 4, bytes: 1000 })
+        expect(small).toMatchObject({ state: "reset", reason: "bounds" })
+      }))
+
     test("positions have one form and order by what they contain", (reader, hands) =>
       Effect.gen(function* () {
         const cursors = [yield* reader.position]

@@ -1,7 +1,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Schema } from "effect"
-import { execFileSync } from "node:child_process"
+import { execFileSync, spawnSync } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import * as Channel from "../../src/Channel.ts"
 import { sqlMessage, sqlState } from "../../src/server/internal/link/sqlState.ts"
@@ -9,6 +9,7 @@ import { schemaVersion } from "../../src/server/internal/sql/schema.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { execute, layerDatabase, TestDatabase } from "../support/database.ts"
 import { script } from "./support/script.ts"
+import * as Tables from "./support/tables.ts"
 import { layerInstalled, publish, session } from "./support/durable.ts"
 
 const objects = `
@@ -142,6 +143,41 @@ describe("PgInstaller", () => {
       expect(yield* execute(url, delivered)).toEqual([
         { channel: "changes", delivery: "live" },
         { channel: "table_updates_orders", delivery: "durable" }
+      ])
+    }).pipe(Effect.scoped, Effect.provide(layerDatabase))
+  )
+
+  it.live("the command line watches the tables that a module exports", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      const module = "test/server/support/tables.ts"
+      const command = ["-C", "@effect-realtime/source", "src/bin/effect-realtime.ts", "sql"]
+      const run = (...flags: ReadonlyArray<string>) =>
+        spawnSync(process.execPath, [...command, ...flags], { encoding: "utf8" })
+      const { stdout } = run("--definitions", module, "--watch", "orders=changes")
+      expect(stdout).toBe(
+        PgInstaller.sql({
+          roles: {},
+          watch: [Tables.Messages, Tables.Orders, { channel: "changes", table: "orders" }]
+        })
+      )
+      yield* execute(url, "create table orders (id int primary key, status text)")
+      yield* execute(url, "create table messages (id int primary key, room text)")
+      const db = yield* session
+      for (const text of [stdout, stdout]) yield* script(db, text)
+      expect(
+        yield* execute(url, "select channel, routes, matches from realtime.watched order by 1")
+      ).toEqual([
+        { channel: "changes", routes: null, matches: null },
+        { channel: "table_updates_messages", routes: ["room"], matches: ["room"] },
+        { channel: "table_updates_orders", routes: null, matches: ["status"] }
+      ])
+      // The module also exports a route of a table, and a channel of no table.
+      expect([Tables.lobby.table, Tables.Notices.table]).toEqual([Tables.Messages.table, undefined])
+      const none = run("--definitions", "src/PgType.ts")
+      expect([none.status, none.stderr]).toEqual([
+        1,
+        expect.stringContaining("The module src/PgType.ts exports no Channel.table.")
       ])
     }).pipe(Effect.scoped, Effect.provide(layerDatabase))
   )

@@ -191,6 +191,7 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
   "only the node role may prune, and no role may change settings": [
     [`select * from realtime.look()`, "yes", "no", "no"],
     [`select * from realtime.troubles()`, "yes", "no", "no"],
+    [`select * from realtime.unrouted()`, "yes", "no", "no"],
     [`select realtime.tell_gap('room')`, "no", "no", "no"],
     [`select realtime.generate(1)`, "no", "no", "no"],
     [`select realtime.relocate()`, "no", "no", "no"],
@@ -296,6 +297,7 @@ const granted = (names: { readonly node: string; readonly app: string }) => {
       ["function realtime.prune(integer)", "EXECUTE"],
       ["function realtime.look()", "EXECUTE"],
       ["function realtime.troubles()", "EXECUTE"],
+      ["function realtime.unrouted()", "EXECUTE"],
       ...publishing,
       ["function realtime.publish_once(text,text,text,text)", "EXECUTE"],
       ["function realtime.upkeep(pg_snapshot,xid8,bigint,integer,text)", "EXECUTE"],

@@ -108,7 +108,7 @@ describe("A channel with another delivery than its watched table", () => {
           for (let k = 0; k < 2; k++) yield* openedBy(realtime)(of("nobody"))
           // As a server does for each of its channels when it starts.
           const somebody = of("somebody")
-          yield* hubOf(realtime).deliveryOf(somebody).checkTable(somebody.name)
+          yield* hubOf(realtime).deliveryOf(somebody).checkTable(somebody)
           const told = yield* Queue.takeN(warnings, 2)
           expect(told.toSorted()).toEqual([
             expect.stringContaining(`${delivery} channel "table_updates_nobody"`),
@@ -161,7 +161,7 @@ describe("A channel with another delivery than its watched table", () => {
       expect(yield* look).toBeUndefined()
       yield* PgInstaller.install()
       yield* watch(durable("t1"))
-      expect(yield* look).toEqual([
+      expect(yield* look).toMatchObject([
         { channel: "table_updates_t1", table: "t1", delivery: "durable" }
       ])
       expect(yield* Effect.provide(look, asUser)).toBeUndefined()

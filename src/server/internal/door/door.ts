@@ -263,7 +263,7 @@ export const make = <I, R>(
 
     const { deliveryOf, refused, source } = hubOf(realtime)
     for (const definition of options.channels) {
-      if (definition._tag === "Channel") yield* deliveryOf(definition).checkTable(definition.name)
+      yield* deliveryOf(definition).checkTable(definition)
     }
     yield* source(new Set(options.channels.map(deliveryOf))).pipe(
       Stream.runForEach((state) =>

@@ -39,8 +39,8 @@ export interface Delivery {
   readonly state: SubscriptionRef.SubscriptionRef<SourceState> | undefined
   /** Fails when the database refuses the source for good at the start. Never completes otherwise. */
   readonly refused: Effect.Effect<never, ReadyError>
-  /** Logs a warning when no change of the channel's table can arrive. */
-  readonly checkTable: (channel: string) => Effect.Effect<void>
+  /** Logs a warning when no change of a table can arrive, or where its definition does not match it. */
+  readonly checkTable: (definition: Channel.Definition) => Effect.Effect<void>
   /**
    * The channel as its definition decodes it, until the scope closes. Completes once the node receives
    * whatever commits from then on.

@@ -43,17 +43,19 @@ export const make = (
         if (channel.fault !== undefined) return Stream.fail(channel.fault)
         // Each consumer pages at its own pace, so it shares no view.
         const batches = forOne(channel, outbox)
-        return outbox
-          .batches(channel.name, { from })
-          .pipe(Stream.mapEffect(batches), Stream.flattenIterable)
+        const items = outbox.batches(channel.name, { from })
+        return Stream.unwrap(Effect.as(routed(outbox, channel), items)).pipe(
+          Stream.mapEffect(batches),
+          Stream.flattenIterable
+        )
       })
 
     return {
       missing: () => undefined,
       state: outbox.state,
       refused: outbox.refused ?? Effect.never,
-      checkTable: (channel) => outbox.checkTable?.(channel) ?? Effect.void,
-      open: kind.view,
+      checkTable: (definition) => outbox.checkTable?.(definition) ?? Effect.void,
+      open: (channel) => Effect.andThen(routed(outbox, channel), kind.view(channel)),
       isOpen: kind.isOpen,
       batches,
       publish: outbox.publish,
@@ -65,6 +67,13 @@ export const make = (
 
 /** The delivery of a node that reads no outbox. */
 export const none = absent((channel) => new NoOutbox({ channel }), true)
+
+/** Tells the reader of the routes of a table, before one of them is followed. */
+export const routed = (
+  outbox: OutboxReader["Service"],
+  { table }: Channel.Any
+): Effect.Effect<void> =>
+  table === undefined || table.by.length === 0 ? Effect.void : outbox.routed(table.channel)
 
 /** Whether a named consumer can read a channel. */
 export const keeps = ({ delivery }: Channel.Definition): boolean => delivery === "durable"

@@ -129,7 +129,7 @@ export const make = (
       missing: () => undefined,
       state: source.state,
       refused: source.refused ?? Effect.never,
-      checkTable: (channel) => source.checkTable?.(channel) ?? Effect.void,
+      checkTable: (definition) => source.checkTable?.(definition) ?? Effect.void,
       open,
       isOpen: kind.isOpen,
       batches,

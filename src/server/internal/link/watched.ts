@@ -10,14 +10,18 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
-import type { Delivery } from "../../../ChannelBase.ts"
+import type { Any, AnyFamily, Delivery, Table } from "../../../ChannelBase.ts"
 import { objects } from "../sql/objects.ts"
 import { SchemaName } from "../sql/schemaName.ts"
+import { differences, type Installed, mismatches } from "./tableSchema.ts"
 
 interface WatchedTable {
   readonly channel: string
   readonly table: string
   readonly delivery: Delivery
+  /** The number of the table. */
+  readonly rel: number
+  readonly definition: Installed
 }
 
 /** Checks the privileges first: without them the next statement would log an error in the database. */
@@ -25,7 +29,7 @@ const readable = `select from pg_class c join pg_namespace n on n.oid = c.relnam
 where n.nspname = 'realtime' and c.relname = 'watched'
   and has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select')`
 
-const watched = `select channel, rel::text as table, delivery from realtime.watched`
+const watched = `select channel, rel::text as table, delivery, rel::oid::int8::float8 as rel, definition from realtime.watched`
 
 /** The watched tables; `undefined` where nothing is installed or the role may not read it. */
 export const tables = (
@@ -42,7 +46,13 @@ export interface Watched {
   readonly load: Effect.Effect<unknown>
   /** Logs, in the background and once, when the channel does not receive the changes of its table. */
   readonly compare: (channel: string) => Effect.Effect<void>
+  /** The same for a definition, and where it differs from its table and from how that is watched. */
+  readonly check: (definition: Any | AnyFamily) => Effect.Effect<void>
 }
+
+/** The channel of the table of a route, or the channel itself. */
+const ofTable = (channel: string): string =>
+  channel.startsWith("table_updates_") ? channel.split(":", 1)[0]! : channel
 
 export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -57,9 +67,10 @@ export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, neve
       ),
       Effect.cached
     )
-    const compare: Watched["compare"] = (channel) =>
+    const compare: Watched["compare"] = (opened) =>
       Effect.gen(function* () {
         const known = yield* load
+        const channel = ofTable(opened)
         if (known === undefined || told.has(channel)) return
         const of = known.filter((table) => table.channel === channel)
         if (of.some(({ delivery }) => delivery === own)) return
@@ -75,8 +86,53 @@ export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, neve
             : `Changes of table ${other.table} do not reach the ${own} channel "${channel}": the table is watched with delivery ${other.delivery}. Define the channel with { delivery: "${other.delivery}" }, or watch the table with delivery ${own} (PgInstaller.watch, or npx effect-realtime sql).`
         )
       }).pipe(Effect.ignore, Effect.forkIn(scope), Effect.asVoid)
-    return { load, compare }
+    /** Where the definition of a table differs from its watch and from its columns. */
+    const compareTable = (table: Table) =>
+      Effect.gen(function* () {
+        const { channel } = table
+        const watch = (yield* read)?.find((one) => one.channel === channel && one.delivery === own)
+        if (watch === undefined) return
+        const differing = differences(table, watch.definition)
+        if (differing.length > 0) {
+          yield* Effect.logWarning(
+            `Table ${watch.table} is watched for channel "${channel}" with other options than its definition: ${differing.join("; ")}. Watch it again with the definition (PgInstaller.watch, or npx effect-realtime sql --definitions).`
+          )
+        }
+        const unfit = yield* mismatches(sql.withoutTransforms(), table, watch.rel)
+        if (unfit.length > 0) {
+          yield* Effect.logWarning(
+            `The Schema of channel "${channel}" does not match the rows of table ${watch.table}: ${unfit.join("; ")}. A row that does not match becomes a gap invalid.`
+          )
+        }
+      }).pipe(Effect.timeout("10 seconds"), Effect.ignore, Effect.forkIn(scope), Effect.asVoid)
+
+    const check: Watched["check"] = (definition) => {
+      const { table } = definition
+      if (table !== undefined) return Effect.andThen(compare(table.channel), compareTable(table))
+      return definition._tag === "Channel" ? compare(definition.name) : Effect.void
+    }
+    return { load, compare, check }
   })
+
+/** Changes of a table whose rows are on no route. */
+interface Unrouted {
+  readonly rel: string
+  readonly channel: string
+  readonly columns: string
+  /** Since the table is watched. */
+  readonly rows: number
+}
+
+/** The changes of rows on no route, by table. */
+export const unrouted = (
+  client: Pick<SqlClient, "unsafe">
+): Effect.Effect<ReadonlyArray<Unrouted>, SqlError> =>
+  client.unsafe<Unrouted>(
+    "select rel, channel, columns, rows::float8 as rows from realtime.unrouted()"
+  )
+
+export const unroutedText = ({ channel, columns, rel, rows }: Unrouted): string =>
+  `${rows} change(s) of table ${rel} reached no subscriber since it is watched for "${channel}": the rows are on no route, because ${columns} is NULL, or is not one or more of A-Z a-z 0-9 _ . - within the 63 bytes of a name.`
 
 /** The time between two looks at the watched tables. */
 const every = "10 seconds"
@@ -96,20 +152,30 @@ interface Trouble {
  * and sends a gap where events were lost; a new fault is logged once.
  */
 export const looking = (sql: SqlClient): Effect.Effect<void, never, Scope.Scope> =>
-  Effect.gen(function* () {
-    const client = yield* objects(sql)
-    if ((yield* client.unsafe(mayLook)).length === 0) return
-    const found = yield* client.unsafe<Trouble>("select rel, channel, trouble from realtime.look()")
-    for (const { channel, rel, trouble } of found) {
-      yield* Effect.logWarning(
-        `Table ${rel} is watched for channel "${channel}", but ${trouble}. Its subscribers received a gap. Watch it again, or call realtime.unwatch.`
+  Effect.flatMap(objects(sql), (client) => {
+    /** The counts that were logged: each is logged again when it has doubled. */
+    const logged = new Map<string, number>()
+    return Effect.gen(function* () {
+      if ((yield* client.unsafe(mayLook)).length === 0) return
+      const found = yield* client.unsafe<Trouble>(
+        "select rel, channel, trouble from realtime.look()"
       )
-    }
-  }).pipe(
-    Effect.catch((error) => Effect.logDebug("The watched tables were not looked at", error)),
-    Effect.andThen(Effect.sleep(every)),
-    Effect.forever,
-    Effect.annotateLogs("component", "effect-realtime tables"),
-    Effect.forkScoped,
-    Effect.asVoid
-  )
+      for (const { channel, rel, trouble } of found) {
+        yield* Effect.logWarning(
+          `Table ${rel} is watched for channel "${channel}", but ${trouble}. Its subscribers received a gap. Watch it again, or call realtime.unwatch.`
+        )
+      }
+      for (const one of yield* unrouted(client)) {
+        if (one.rows < 2 * (logged.get(one.channel) ?? 0)) continue
+        logged.set(one.channel, one.rows)
+        yield* Effect.logWarning(unroutedText(one))
+      }
+    }).pipe(
+      Effect.catch((error) => Effect.logDebug("The watched tables were not looked at", error)),
+      Effect.andThen(Effect.sleep(every)),
+      Effect.forever,
+      Effect.annotateLogs("component", "effect-realtime tables"),
+      Effect.forkScoped,
+      Effect.asVoid
+    )
+  })

@@ -211,13 +211,15 @@ export const make = (
         )
       )
 
-    const read = (channel: string, leg: Leg, tail: Tail, limits: PageLimits) =>
-      ask<ParsedPage>(
+    const read = (channel: string, leg: Leg, tail: Tail, limits: PageLimits) => {
+      const table = followers.tableOf(channel)
+      return ask<ParsedPage>(
         channel,
-        pageStatement.one,
-        pageArguments(leg, tail.floors.of(leg.at.snapshot), limits, channel),
+        pageStatement[table === undefined ? "one" : "route"],
+        pageArguments(leg, tail.floors.of(leg.at.snapshot), limits, channel, table),
         (rows) => parsePage(rows, leg)
       )
+    }
 
     /** Each page of a replay is handled in a step of its own. */
     const stepOf = ({ page }: ParsedPage) => {
@@ -266,7 +268,7 @@ export const make = (
           if (!there) return { _tag: "Reset", reason: "witness" } as const
           const done = last && page.position.next === undefined
           if (page.messages.length > 0 || done) {
-            const batches = batchesOfPage(page, leg, start, tail.identity, 0)
+            const batches = batchesOfPage(page, leg, start, tail.identity, 0, () => [channel])
             return { _tag: "Page", batches, position: page.position, done } as const
           }
           start = page.position

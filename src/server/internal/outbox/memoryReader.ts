@@ -103,7 +103,14 @@ export const make = (
           more = page.position.next !== undefined
           followers.page(
             current,
-            batchesOfPage(page, next, current.position, current.identity, current.tick),
+            batchesOfPage(
+              page,
+              next,
+              current.position,
+              current.identity,
+              current.tick,
+              followers.targets
+            ),
             more,
             now
           )
@@ -177,7 +184,7 @@ export const make = (
     ) => {
       let start = from
       const remaining = legs(from, to)
-      const channels = new Set([channel])
+      const channels = new Set([channel, followers.tableOf(channel) ?? channel])
       for (const [index, leg] of remaining.entries()) {
         if (isEmpty(leg)) {
           start = endOf(leg)
@@ -188,7 +195,7 @@ export const make = (
         if (!table.stands(leg.last)) return { _tag: "Reset", reason: "witness" } as const
         const done = index === remaining.length - 1 && page.position.next === undefined
         if (page.messages.length > 0 || done) {
-          const batches = batchesOfPage(page, leg, start, tail.identity, 0)
+          const batches = batchesOfPage(page, leg, start, tail.identity, 0, () => [channel])
           return { _tag: "Page", batches, position: page.position, done } as const
         }
         start = page.position
@@ -259,6 +266,7 @@ export const make = (
     }
 
     return OutboxReader.of({
+      routed: (table) => Effect.sync(() => followers.route(table)),
       follow: (channel) =>
         Effect.gen(function* () {
           const queue = yield* followers.follow(channel)

@@ -165,13 +165,17 @@ from realtime.horizon h left join lateral (
   select m.txid, m.id, ${micros("m.created_at")} at from realtime.messages m
   where m.txid < pg_snapshot_xmax(h.snapshot) and pg_visible_in_snapshot(m.txid, h.snapshot) order by m.txid desc, m.id desc limit 1) t on true`
 
-/** The channels that a page is read for: all, some (an array), or one, which is a replay on a pool. */
-export type Scope = "all" | "some" | "one"
+/**
+ * The channels that a page is read for: all, some (an array), or one, which is a replay on a pool, as is
+ * that of a route, which has the messages of its table as well.
+ */
+export type Scope = "all" | "some" | "one" | "route"
 
 /**
  * $1 the snapshot to reach, $2 the transactions in progress at the start that it sees, $3 the last id
  * handed out, $4 where the walk starts, $5 `xmax:xmax:` of the start, $6 messages, $7 bytes, $8 channels;
- * of a replay $9, $10 and $11 the witness of the snapshot to reach.
+ * of a replay $9, $10 and $11 the witness of the snapshot to reach, of that of a route $12 the table's
+ * channel.
  *
  * - `limit 1` on a table that is never analysed: without it the estimated cost is so high that PostgreSQL
  *   compiles the plan, which takes 8-20 ms per page.
@@ -190,13 +194,27 @@ const page = (scope: Scope): string => {
       ? ""
       : scope === "one"
         ? "and m.channel = $8"
-        : "and m.channel = any($8::text[])"
-  const [from, order] =
+        : scope === "route"
+          ? "and m.channel in ($8, $12)"
+          : "and m.channel = any($8::text[])"
+  /** Walks an index from a place on. */
+  const walk = (from: string, order: string) => `
+   (select ${columns} from realtime.messages m
+     where ${from} and not pg_visible_in_snapshot(m.txid, $5::pg_snapshot) and pg_visible_in_snapshot(m.txid, $1::pg_snapshot)
+     order by ${order} limit $6::int + 1)`
+  const walkOf = (channel: string) =>
+    walk(
+      `(m.channel, m.id) > (${channel}, $4::bigint) and m.channel <= ${channel}`,
+      "m.channel, m.id"
+    )
+  const walks =
     scope === "one"
-      ? ["(m.channel, m.id) > ($8, $4::bigint) and m.channel <= $8", "m.channel, m.id"]
-      : [`m.id > $4::bigint ${where}`, "m.id"]
+      ? walkOf("$8")
+      : scope === "route"
+        ? `${walkOf("$8")}\n   union all${walkOf("$12")}`
+        : walk(`m.id > $4::bigint ${where}`, "m.id")
   const database =
-    scope === "one"
+    scope === "one" || scope === "route"
       ? `realtime.identity() k, ${isThere("$9", "$10", "$11")} there`
       : `${era} k, true there`
   return `select q.txid::text t, q.id::text i, q.channel c, q.payload p, extract(epoch from q.created_at)::float8 at, q.more, k.snapshot::text h, k.k, k.there
@@ -205,10 +223,7 @@ from (select snapshot, ${database} from realtime.horizon limit 1) k left join (
   select * from (
    (select m.* from unnest($2::xid8[]) x cross join lateral (
      select ${columns} from realtime.messages m where m.txid = x and m.id > $3::bigint ${where} order by m.id limit $6::int + 1) m)
-   union all
-   (select ${columns} from realtime.messages m
-     where ${from} and not pg_visible_in_snapshot(m.txid, $5::pg_snapshot) and pg_visible_in_snapshot(m.txid, $1::pg_snapshot)
-     order by ${order} limit $6::int + 1)
+   union all${walks}
   ) u order by u.id limit $6::int + 1
  ) p window w as (order by p.id rows unbounded preceding)
 ) q on q.r <= $6::int and q.before < $7::bigint
@@ -218,7 +233,8 @@ order by q.id`
 export const pageStatement: Readonly<Record<Scope, string>> = {
   all: page("all"),
   some: page("some"),
-  one: page("one")
+  one: page("one"),
+  route: page("route")
 }
 
 export interface PageLimits {
@@ -231,7 +247,9 @@ export const pageArguments = (
   { at: { snapshot: at }, id, last, to: { snapshot: to } }: Leg,
   floor: bigint,
   limits: PageLimits,
-  channels: string | ReadonlyArray<string> | undefined
+  channels: string | ReadonlyArray<string> | undefined,
+  /** The table's channel, of a replay of a route. */
+  table?: string
 ): ReadonlyArray<unknown> => {
   const over = at.running.filter((x) => Cursor.visible(to, x))
   const args = [
@@ -245,7 +263,7 @@ export const pageArguments = (
   ]
   if (channels === undefined) return args
   return typeof channels === "string"
-    ? [...args, channels, ...witnessArguments(last)]
+    ? [...args, channels, ...witnessArguments(last), ...(table === undefined ? [] : [table])]
     : [...args, `{${channels.map((name) => `"${name}"`).join(",")}}`]
 }
 

@@ -1,9 +1,10 @@
-/** The identity of the outbox that the pool leads to, asked as every node asks at first. */
+/** The outbox to which the pool of an application leads. */
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import { isMissing } from "../link/sqlState.ts"
 import { openStatement } from "../sql/identity.ts"
 
+/** Its identity, asked as every node asks at first. */
 export const identityOf = (pool: Pick<PgClient, "unsafe">): Effect.Effect<string | undefined> =>
   pool.unsafe<{ readonly identity: string | null }>(openStatement).pipe(
     Effect.timeout("2 seconds"),

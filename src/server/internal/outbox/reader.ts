@@ -256,7 +256,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
           // In one step, so that the followers' batches and the reader's position always agree.
           followers.page(
             now,
-            batchesOfPage(read.page, next, now.position, now.identity, now.tick),
+            batchesOfPage(read.page, next, now.position, now.identity, now.tick, followers.targets),
             read.more,
             time
           )

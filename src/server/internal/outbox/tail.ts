@@ -85,7 +85,9 @@ export const batchesOfPage = (
   leg: Leg,
   start: NodePosition,
   identity: string,
-  tick: number
+  tick: number,
+  /** The channels to which a message of a channel goes. */
+  targets: (channel: string) => ReadonlyArray<string>
 ): ReadonlyArray<DurableBatch> => {
   const { messages, position } = page
   const last = messages[messages.length - 1]
@@ -95,9 +97,11 @@ export const batchesOfPage = (
   const end = text(position)
   const byChannel = new Map<string, Array<Message>>()
   for (const message of messages) {
-    const list = byChannel.get(message.channel)
-    if (list === undefined) byChannel.set(message.channel, [message])
-    else list.push(message)
+    for (const channel of targets(message.channel)) {
+      const list = byChannel.get(channel)
+      if (list === undefined) byChannel.set(channel, [message])
+      else list.push(message)
+    }
   }
   const batches: Array<DurableBatch> = []
   for (const [channel, list] of byChannel) {
@@ -203,6 +207,8 @@ export class Followers {
     string,
     { readonly set: Set<Follower>; readonly ring: DurableRing<DurableBatch> }
   >()
+  /** The channels of tables with routes. */
+  readonly #routed = new Set<string>()
   /** The budget of the rings. */
   readonly budget: Budget
 
@@ -210,8 +216,43 @@ export class Followers {
     this.budget = new Budget(limits)
   }
 
+  /**
+   * From now on a channel whose name is this one, a colon and a value has the messages of both: of its own
+   * route, and of the whole table.
+   */
+  route(table: string): void {
+    if (this.#routed.has(table)) return
+    this.#routed.add(table)
+    // A ring from before has a hole where the table's messages are.
+    for (const channel of this.#routesOf(table)) this.#byChannel.get(channel)!.ring.clear()
+  }
+
+  /** The followed routes of a table. */
+  #routesOf(table: string): ReadonlyArray<string> {
+    return [...this.#byChannel.keys()].filter((channel) => this.tableOf(channel) === table)
+  }
+
+  /** The channel of the table of a route; `undefined` for other channels. */
+  tableOf(channel: string): string | undefined {
+    const colon = channel.indexOf(":")
+    const table = colon < 0 ? "" : channel.slice(0, colon)
+    return this.#routed.has(table) ? table : undefined
+  }
+
+  /** The channels to which a message of a channel goes. */
+  readonly targets = (channel: string): ReadonlyArray<string> =>
+    this.#routed.has(channel) ? [channel, ...this.#routesOf(channel)] : [channel]
+
+  /** The channels whose messages are handed to followers. */
   get channels(): ReadonlyArray<string> {
-    return [...this.#byChannel.keys()]
+    const names = new Set(this.#byChannel.keys())
+    if (this.#routed.size > 0) {
+      for (const channel of this.#byChannel.keys()) {
+        const table = this.tableOf(channel)
+        if (table !== undefined) names.add(table)
+      }
+    }
+    return [...names]
   }
 
   /** Items of a channel from now on, until the scope closes; unbounded. */

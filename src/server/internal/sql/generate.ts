@@ -20,8 +20,8 @@ const rowFunction = `
 #variable_conflict use_variable
 declare
   told text;
-  -- The DELETE event of the old key, where the key of the row changed.
-  ended text;
+  -- The DELETE event of the old key or route, where that of the row changed.
+  ended text;@declared@
 begin
   begin
     if tg_op = 'UPDATE' then
@@ -33,18 +33,18 @@ begin
         else '+' end;
       if told = '+' then
         ended := '{"operation":"DELETE","data":' || @old_data@ || ',"key":' || @old_key@ || '}';
-        told := '{"operation":"INSERT","data":' || @new_data@ || ',"key":' || @new_key@ || '}';
-      end if;
+        told := '{"operation":"INSERT","data":' || @new_data@ || ',"key":' || @new_key@ || '}';@moved@
+      end if;@updated@
     elsif tg_op = 'INSERT' then
       told := case
         when @nested@ or @foreign@ or pg_column_size(new) > ${smallRow} then null
         when @deeper@ and (new.xmax = '0'::xid) is not true then null
-        else '{"operation":"INSERT","data":' || @new_data@ || ',"key":' || @new_key@ || '}' end;
+        else '{"operation":"INSERT","data":' || @new_data@ || ',"key":' || @new_key@ || '}' end;@inserted@
     else
       told := case
         when @nested@ or @foreign@ or pg_column_size(old) > ${smallRow} then null
         when @deeper@ then null
-        else '{"operation":"DELETE","data":' || @old_data@ || ',"key":' || @old_key@ || '}' end;
+        else '{"operation":"DELETE","data":' || @old_data@ || ',"key":' || @old_key@ || '}' end;@deleted@
     end if;
   exception when others then
     told := null;
@@ -77,7 +77,7 @@ declare
   rows_ int;
   late text;
   before_ text[];
-  set_ text;
+  set_ text;@declared@
 begin
   select * into row_ from @side@ limit 1;
   if not found then
@@ -128,7 +128,7 @@ end`
 
 const oneRow = `
       if pg_column_size(row_) <= ${smallRow} then
-        told := '{"operation":"@op@","data":' || @row_data@ || ',"key":' || @row_key@ || '}';
+        told := '{"operation":"@op@","data":' || @row_data@ || ',"key":' || @row_key@ || '}';@placed@
       end if;`
 
 const oneUpdate = `
@@ -140,23 +140,31 @@ const oneUpdate = `
         else '+' end;
       if told = '+' then
         ended := '{"operation":"DELETE","data":' || @was_data@ || ',"key":' || @was_key@ || '}';
-        told := '{"operation":"INSERT","data":' || @row_data@ || ',"key":' || @row_key@ || '}';
-      end if;`
+        told := '{"operation":"INSERT","data":' || @row_data@ || ',"key":' || @row_key@ || '}';@moved@
+      end if;@updated@`
+
+/** Sends an event on the channel of its route. A row without a route is counted. */
+const emitRouted = `
+    if @place@ is null then
+      perform nextval('realtime.w@id@_unrouted');
+    else
+      insert into realtime.messages (channel, payload, match) values (@place@, @told@, @match@);
+    end if;`
 
 /** "offset 0" keeps PostgreSQL from writing an expression, and so a row's JSON, in two places. */
-const manyRows = `select '@op@' op, s.d, null::text od, s.k from (
-        select case when pg_column_size(r.*) <= ${smallRow} or (@r_fits@) then @r_data_all@ end d, @r_key@ k from @side@ r offset 0) s`
+const manyRows = `select '@op@' op, s.d, null::text od, s.k@s_place@ from (
+        select case when pg_column_size(r.*) <= ${smallRow} or (@r_fits@) then @r_data_all@ end d, @r_key@ k@r_place@ from @side@ r offset 0) s`
 
 /** Makes JSON of an old row only where it is wanted, or where no new row has its key. */
 const manyUpdates = `select case when n.@first@ is null then 'DELETE' when o.@first@ is null then 'INSERT' else 'UPDATE' end op,
           case when n.@first@ is null then @ended_data@ else n."realtime data" end d,
-          @old_data@ od, @coalesced_key@ k
-        from (select @r_columns@@old_data_column@@key_column@ from realtime_old r) o
-        full join (select @r_columns@, case when pg_column_size(r.*) <= ${smallRow} or (@r_fits@) then @r_data_all@ end "realtime data"@key_column@ from realtime_new r) n
+          @old_data@ od, @coalesced_key@ k@joined_place@
+        from (select @r_columns@@old_data_column@@key_column@@r_place@ from realtime_old r) o
+        full join (select @r_columns@, case when pg_column_size(r.*) <= ${smallRow} or (@r_fits@) then @r_data_all@ end "realtime data"@key_column@@r_place@ from realtime_new r) n
           on @join@
         where n.@first@ is null or o.@first@ is null or record_image_ne(row(@n_columns@), row(@o_columns@)) offset 0`
 
-const manyBodies = `select case when octet_length(e.body) <= @cap@ then e.body else realtime.change(e.op, e.d, e.od, e.k, @cap@) end body from (
+const manyBodies = `select case when octet_length(e.body) <= @cap@ then e.body else realtime.change(e.op, e.d, e.od, e.k, @cap@) end body@e_place@ from (
       select c.*, '{"operation":"' || c.op || '","data":' || c.d || coalesce(',"old":' || c.od, '') || ',"key":' || c.k || '}' body from (
         @changes@
       ) c offset 0) e`
@@ -210,6 +218,9 @@ declare
   version int := current_setting('server_version_num')::int;
   lists boolean;
   plain boolean;
+  -- Whether rows have a match, and whether they have routes as well.
+  matched boolean;
+  routed boolean;
   compared text[];
   last int;
   pieces jsonb;
@@ -232,7 +243,9 @@ begin
   lists := w.columns is not null;
   -- A row that travels without changes.
   plain := not lists and not exists (select from pg_attribute a where a.attrelid = rel and a.attnum > 0 and not a.attisdropped and a.attgenerated = 'v');
-  compared := array(select distinct c from unnest(f.names || f.keys) c);
+  matched := w.matches is not null;
+  routed := w.routes is not null;
+  compared := array(select distinct c from unnest(f.names || f.keys || coalesce(w.matches, '{}')) c);
   last := (select max(a.attnum) from pg_attribute a where a.attrelid = rel and a.attnum > 0);
   pieces := jsonb_build_object(
     'id', id, 'rel', rel, 'cap', w.max_bytes, 'channel', quote_literal(w.channel), 'delivery', quote_literal(w.delivery),
@@ -250,14 +263,29 @@ begin
       case when not lists and version >= 180000 then format('pg_describe_object(1259, %s, %s) is not null', rel, last + 1) end),
     'added', case when lists then 'false' when version >= 140000 then format('pg_describe_object(1259, %s, %s) is not null', rel, last + 1)
       else format('exists (select from pg_attribute where attrelid = %s and attnum = %s)', rel, last + 1) end,
-    'emit_told', case w.delivery when 'durable' then format('insert into realtime.messages (channel, payload) values (%L, told);', w.channel)
+    'declared', case when matched then E'\\n  place_ text;\\n  left_ text;\\n  match_ text;\\n  was_match_ text;' else '' end,
+    'emit_told', case
+      when routed then realtime.fill(${literal(emitRouted)}, jsonb_build_object('id', id, 'place', 'place_', 'told', 'told', 'match', 'match_'))
+      when matched then format('insert into realtime.messages (channel, payload, match) values (%L, told, match_);', w.channel)
+      when w.delivery = 'durable' then format('insert into realtime.messages (channel, payload) values (%L, told);', w.channel)
       else format('perform pg_notify(%L, told || %s);', w.channel, ${literal(mark)}) end,
-    'emit_both', case w.delivery when 'durable' then format('insert into realtime.messages (channel, payload) values (%1$L, ended), (%1$L, told);', w.channel)
+    'emit_both', case
+      when routed then realtime.fill(${literal(emitRouted)}, jsonb_build_object('id', id, 'place', 'left_', 'told', 'ended', 'match', 'was_match_'))
+        || realtime.fill(${literal(emitRouted)}, jsonb_build_object('id', id, 'place', 'place_', 'told', 'told', 'match', 'match_'))
+      when matched then format('insert into realtime.messages (channel, payload, match) values (%1$L, ended, was_match_), (%1$L, told, match_);', w.channel)
+      when w.delivery = 'durable' then format('insert into realtime.messages (channel, payload) values (%1$L, ended), (%1$L, told);', w.channel)
       else format('perform pg_notify(%1$L, ended || %2$s); perform pg_notify(%1$L, told || %2$s);', w.channel, ${literal(mark)}) end);
+  if routed then
+    execute format('create sequence if not exists realtime.%I', 'w' || id || '_unrouted');
+  end if;
   if w.level = 'row' then
     pieces := pieces || jsonb_build_object(
       'changed', case when plain then 'new *<> old' else realtime.images('record_image_ne', compared, 'new', 'old') end,
-      'same', realtime.images('record_image_eq', f.keys, 'new', 'old'),
+      'same', realtime.images('record_image_eq', f.keys || coalesce(w.routes, '{}'), 'new', 'old'),
+      'moved', realtime.place_sql(w, 'MOVE', 'new', 'old'),
+      'updated', realtime.place_sql(w, 'UPDATE', 'new', 'old'),
+      'inserted', realtime.place_sql(w, 'INSERT', 'new', 'old'),
+      'deleted', realtime.place_sql(w, 'DELETE', 'new', 'old'),
       'new_data', case when plain then 'row_to_json(new)::text' else realtime.members(f.names, 'new', true) end,
       'old_data', case when plain then 'row_to_json(old)::text' else realtime.members(f.names, 'old', true) end,
       'new_key', realtime.members(f.keys, 'new', false),
@@ -274,14 +302,23 @@ begin
       'was_key', realtime.members(f.keys, 'was_', false),
       'r_data_all', case when plain then 'row_to_json(r.*)::text' else realtime.members(f.names, 'r', true) end,
       'r_key', realtime.members(f.keys, 'r', false),
-      'r_fits', fits.fits);
+      'r_fits', fits.fits,
+      'moved', realtime.place_sql(w, 'MOVE', 'row_', 'was_'),
+      'updated', realtime.place_sql(w, 'UPDATE', 'row_', 'was_'),
+      's_place', case when matched then ', s."realtime place" place, s."realtime match" match' else '' end,
+      'e_place', case when matched then ', e.op, nullif(e.place, '''') place, e.match' else '' end,
+      'joined_place', case when matched then ', case when n."realtime place" is null then o."realtime place" else n."realtime place" end place, '
+        || '''{'' || concat_ws('','', ''"old":'' || o."realtime match", ''"new":'' || n."realtime match") || ''}'' match' else '' end);
     foreach op in array array['INSERT', 'UPDATE', 'DELETE'] loop
-      pieces := pieces || jsonb_build_object('op', op, 'side', case op when 'DELETE' then 'realtime_old' else 'realtime_new' end);
+      pieces := pieces || jsonb_build_object('op', op, 'side', case op when 'DELETE' then 'realtime_old' else 'realtime_new' end,
+        'placed', realtime.place_sql(w, op, 'row_', 'row_'),
+        'r_place', case when matched then format(', coalesce(%s, '''') "realtime place", %s "realtime match"', realtime.route_sql(w.channel, w.routes, 'r'),
+          case op when 'UPDATE' then realtime.texts_sql(w.matches, 'r') else format($q$'{"%s":' || %s || '}'$q$, case op when 'DELETE' then 'old' else 'new' end, realtime.texts_sql(w.matches, 'r')) end) else '' end);
       if op = 'UPDATE' then
         fits := realtime.projection(rel, f.names, f.keys, 'o', w.max_bytes);
         pieces := pieces || jsonb_build_object(
           'changed', case when plain then 'row_ *<> was_' else realtime.images('record_image_ne', compared, 'row_', 'was_') end,
-          'same', realtime.images('record_image_eq', f.keys, 'row_', 'was_'),
+          'same', realtime.images('record_image_eq', f.keys || coalesce(w.routes, '{}'), 'row_', 'was_'),
           'old_member', case when w.old then ' || '',"old":'' || ' || (pieces ->> 'was_data') else '' end,
           'first', quote_ident(f.keys[1]),
           'r_columns', (select string_agg(format('r.%I', c), ', ') from unnest(compared) c),
@@ -298,6 +335,10 @@ begin
             where a.attrelid = rel and a.attname = any(f.keys) and not (t.typtype = 'e' or (a.atttypid = any(array[16, 18, 20, 21, 23, 25, 26, 1043, 1082, 1114, 1184, 2950]::oid[]) and coalesce(c.collisdeterministic, true))))
           then jsonb_build_object('key_column', '', 'join', (select string_agg(format('n.%1$I = o.%1$I', k), ' and ') from unnest(f.keys) k))
           else jsonb_build_object('key_column', format(', %s "realtime key"', pieces ->> 'r_key'), 'join', 'n."realtime key" = o."realtime key" collate "C"') end;
+        if routed then
+          -- A row that moved has no other side.
+          pieces := pieces || jsonb_build_object('join', (pieces ->> 'join') || ' and n."realtime place" = o."realtime place" collate "C"');
+        end if;
         pieces := pieces || jsonb_build_object('one', realtime.fill(${literal(oneUpdate)}, pieces));
         changes := realtime.fill(${literal(manyUpdates)}, pieces);
       else
@@ -305,8 +346,12 @@ begin
         changes := realtime.fill(${literal(manyRows)}, pieces);
       end if;
       changes := realtime.fill(${literal(manyBodies)}, pieces || jsonb_build_object('changes', changes));
-      pieces := pieces || jsonb_build_object('many', case w.delivery
-        when 'durable' then format('insert into realtime.messages (channel, payload) select %L, b.body from (%s) b;', w.channel, changes)
+      pieces := pieces || jsonb_build_object('many', case
+        -- Such a row is deleted where it was before it is inserted where it is.
+        when routed then format('insert into realtime.messages (channel, payload, match) select b.place, b.body, b.match from (%s) b where b.place is not null or nextval(%L) is null%s;',
+          changes, format('realtime.w%s_unrouted', id), case op when 'UPDATE' then ' order by b.op <> ''DELETE''' else '' end)
+        when matched then format('insert into realtime.messages (channel, payload, match) select %L, b.body, b.match from (%s) b;', w.channel, changes)
+        when w.delivery = 'durable' then format('insert into realtime.messages (channel, payload) select %L, b.body from (%s) b;', w.channel, changes)
         else format('perform pg_notify(%L, b.body || %s) from (%s) b;', w.channel, ${literal(mark)}, changes) end);
       execute format(create_, 'w' || id || '_' || lower(op), ${literal(path)}, realtime.fill(${literal(statementFunction)}, pieces));
       execute format('revoke all on function realtime.%I() from public', 'w' || id || '_' || lower(op));
@@ -318,6 +363,9 @@ begin
     for op in select p.oid::regprocedure::text from pg_proc p where p.pronamespace = 'realtime'::regnamespace and p.proname ~ format('^w%s_(row|insert|update|delete)$', id) loop
       execute format('alter function %s owner to %I', op, owner_);
     end loop;
+    if routed then
+      execute format('alter sequence realtime.%I owner to %I', 'w' || id || '_unrouted', owner_);
+    end if;
   end if;
   -- The table may have been altered meanwhile, and the functions may mix both states.
   if realtime.signature(rel) is distinct from written then
@@ -326,6 +374,19 @@ begin
   end if;
   update realtime.watched t set signature = written, name = rel::regclass::text, names = case when lists then f.names end where t.id = generate.id;
 end $generate$`,
+
+  `-- Statements that find the channel and the match of a change; none for a table without a match.
+create or replace function realtime.place_sql(w realtime.watched, op text, new text, old text) returns text
+language sql immutable ${path} as $$
+  select coalesce(case when w.matches is null then '' when op = 'UPDATE' then format(E'\\n      if told <> ''-'' and ended is null then%s\\n      end if;', string_agg(line, '' order by i)) else string_agg(line, '' order by i) end, '')
+  from (values
+    (1, case when w.routes is not null then format(E'\\n        place_ := %s;', realtime.route_sql(w.channel, w.routes, case op when 'DELETE' then old else new end)) end),
+    (2, case when w.routes is not null and op = 'MOVE' then format(E'\\n        left_ := %s;', realtime.route_sql(w.channel, w.routes, old)) end),
+    (3, format(case op when 'UPDATE' then E'\\n        match_ := ''{"old":'' || %2$s || '',"new":'' || %1$s || ''}'';' when 'DELETE' then E'\\n        match_ := ''{"old":'' || %2$s || ''}'';' else E'\\n        match_ := ''{"new":'' || %1$s || ''}'';' end,
+      realtime.texts_sql(w.matches, new), realtime.texts_sql(w.matches, old))),
+    (4, case when op = 'MOVE' then format(E'\\n        was_match_ := ''{"old":'' || %s || ''}'';', realtime.texts_sql(w.matches, old)) end)
+  ) x(i, line)
+$$`,
 
   `-- Compares some columns of two rows byte by byte.
 create or replace function realtime.images(compare text, names text[], one text, other text) returns text

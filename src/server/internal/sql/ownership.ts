@@ -125,7 +125,7 @@ begin
     execute format('drop table %s', o.rel);
   end loop;
   for o in select c.oid::regclass rel from pg_class c where c.relnamespace = to_regnamespace('realtime') and c.relkind = 'S'
-    and c.relname in (${created("sequence if not exists", statements)}) loop
+    and (c.relname in (${created("sequence if not exists", statements)}) or c.relname ~ '^w[0-9]+_unrouted$') loop
     execute format('drop sequence %s', o.rel);
   end loop;
   drop table effect_realtime_functions;

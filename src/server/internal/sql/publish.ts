@@ -7,6 +7,10 @@
 
 import { maxPayloadBytes } from "./schema.ts"
 
+/** Whether the table `w` writes a channel, as its own or as a route. */
+const written = (channel: string): string =>
+  `w.channel in (${channel}, split_part(${channel}, ':', 1)) and (w.routes is not null or w.channel = ${channel})`
+
 export const publish: ReadonlyArray<string> = [
   `-- What is wrong with a channel name, or NULL. As in the library: 1-63 bytes of A-Z a-z 0-9 _ . : -
 create or replace function realtime.channel_fault(channel text) returns text
@@ -35,7 +39,7 @@ begin
   end if;
   -- Readers of such a channel rely on a real change of the table.
   if starts_with(refuse.channel, 'table_updates_')
-    or exists (select from realtime.watched w where w.channel = refuse.channel) then
+    or exists (select from realtime.watched w where ${written("refuse.channel")}) then
     raise exception 'channel "%" is written by the triggers of its table only', refuse.channel using errcode = 'RT002';
   end if;
   if octet_length(refuse.payload) > ${maxPayloadBytes} then
@@ -84,7 +88,7 @@ declare
 begin
   insert into realtime.messages (channel, payload) select publish.channel, publish.payload
     where publish.key is null and realtime.may_carry(publish.channel, publish.payload)
-      and not exists (select from realtime.watched w where w.channel = publish.channel) returning id into new_id;
+      and not exists (select from realtime.watched w where ${written("publish.channel")}) returning id into new_id;
   if new_id is not null then
     return new_id;
   end if;

@@ -34,7 +34,8 @@ const nodeFunctions = [
   "realtime.prune(int)",
   "realtime.publish_once(text, text, text, text)",
   "realtime.look()",
-  "realtime.troubles()"
+  "realtime.troubles()",
+  "realtime.unrouted()"
 ].join(", ")
 
 /** Grants the node functions again: a node role before an upgrade stays one, also for new functions. */

@@ -72,6 +72,13 @@ do $$ begin
     alter table realtime.messages add column sent text collate "C";
   end if;
 end $$`,
+  `-- The texts of the columns by which a row is routed and filtered, before and after the change: NULL where
+-- that is unknown, and of a table without such columns. No statement takes it to a client.
+do $$ begin
+  if not exists (select from pg_attribute a where a.attrelid = 'realtime.messages'::regclass and a.attname = 'match' and not a.attisdropped) then
+    alter table realtime.messages add column match text;
+  end if;
+end $$`,
   `create index if not exists messages_txid on realtime.messages (txid, id)`,
   `create index if not exists messages_channel on realtime.messages (channel, id)`,
   `create unique index if not exists messages_key on realtime.messages (channel, key) where key is not null`,

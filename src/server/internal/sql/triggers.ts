@@ -36,6 +36,9 @@ export const mark = `translate(nextval('realtime.notified')::bit(${markBytes})::
 /** For every function that runs with the rights of the owner. */
 export const path = "set search_path = pg_catalog, pg_temp"
 
+/** The largest `match` of a message, in bytes of UTF-8. A larger one is unknown. */
+const maxMatchBytes = 65_536
+
 /** A stored row has no xml left to write. */
 const settings = Object.entries(rowSettings).filter(([name]) => name !== "xmlbinary")
 
@@ -85,6 +88,8 @@ create table if not exists realtime.watched (
   add column if not exists name text not null default '',
   add column if not exists signature text,
   add column if not exists trouble text,
+  add column if not exists routes text[],
+  add column if not exists matches text[],
   drop constraint if exists watched_relid_channel_key`,
   `create unique index if not exists watched_rel on realtime.watched (rel, channel)`,
   `create index if not exists watched_channel on realtime.watched (channel)`,
@@ -125,6 +130,42 @@ language plpgsql as $$ begin
     perform pg_notify(emit.channel, emit.payload || ${mark});
   end if;
 end $$`,
+
+  `-- Sends the event of a row. Without a channel its row is on no route, which is counted.
+create or replace function realtime.emit_row(id int, channel text, delivery text, payload text, match text) returns void
+language plpgsql as $$ begin
+  if emit_row.delivery <> 'durable' then
+    perform pg_notify(emit_row.channel, emit_row.payload || ${mark});
+  elsif emit_row.channel is null then
+    perform nextval(format('realtime.w%s_unrouted', emit_row.id));
+  else
+    insert into realtime.messages (channel, payload, match) values (emit_row.channel, emit_row.payload, case when octet_length(emit_row.match) <= ${maxMatchBytes} then emit_row.match end);
+  end if;
+end $$`,
+
+  `-- SQL for the channel of a row: NULL where the values of its route are NULL or no part of a name. Routes
+-- are found by the present names of their columns, as the row itself is read.
+create or replace function realtime.route_sql(channel text, routes text[], alias text) returns text
+language sql immutable ${path} as $$
+  select coalesce((select format($f$case when octet_length(%1$s) <= %2$s and (%1$s) collate "C" ~ %3$L then %4$L || %1$s end$f$,
+      '(' || string_agg(format('%s.%I::text', alias, c), ' || '':'' || ' order by i) || ')',
+      62 - octet_length(channel), '^[A-Za-z0-9_.-]+' || repeat(':[A-Za-z0-9_.-]+', count(*)::int - 1) || '$', channel || ':')
+    from unnest(routes) with ordinality t(c, i) having count(*) > 0), quote_literal(channel))
+$$`,
+
+  `-- SQL for a JSON object of the texts of some columns of a row; NULL without columns.
+create or replace function realtime.texts_sql(names text[], alias text) returns text
+language sql immutable ${path} as $$
+  select coalesce(string_agg(quote_literal(case when i = 1 then '{' else ',' end || to_json(c)::text || ':')
+    || format(' || coalesce(to_json(%s.%I::text)::text, ''null'')', alias, c), ' || ' order by i) || ' || ''}''', 'null::text')
+  from unnest(names) with ordinality t(c, i)
+$$`,
+
+  `-- The texts of the columns before and after a change, as one object.
+create or replace function realtime.match_of(old text, new text) returns text
+language sql stable as $$
+  select '{' || nullif(concat_ws(',', '"old":' || old, '"new":' || new), '') || '}'
+$$`,
 
   `-- Sends a gap for a change without an event, once in a transaction: subscribers read the table again.
 create or replace function realtime.emit_unknown(id int, channel text, delivery text) returns void
@@ -226,10 +267,13 @@ declare
   now_ text;
   depth int := pg_trigger_depth();
   deeper int;
-  o_data text; o_key text;
-  n_data text; n_key text;
+  o_data text; o_key text; o_topic text; o_match text;
+  n_data text; n_key text; n_topic text; n_match text;
+  w_data text; w_topic text; w_match text;
   found_ boolean;
   bodies text[] := '{}';
+  topics text[] := '{}';
+  matches text[] := '{}';
 begin
   f := realtime.facts(id, rel);
   if (f.w).id is null then
@@ -244,30 +288,55 @@ begin
       raise exception 'nothing tells which row this is, or whether its condition holds now';
     end if;
     p := realtime.projection((f.w).rel, f.names, f.keys, '($1)', (f.w).max_bytes);
-    take := format('select case when %s then (select row_to_json(x.*)::text from (select %s) x) end, (select row_to_json(k.*)::text from (select %s) k)', p.fits, p.fields, p.key);
-    if op <> 'INSERT' then execute take into o_data, o_key using o; end if;
-    if op <> 'DELETE' then execute take into n_data, n_key using n; end if;
+    take := format('select case when %s then (select row_to_json(x.*)::text from (select %s) x) end, (select row_to_json(k.*)::text from (select %s) k), %s, %s',
+      p.fits, p.fields, p.key, realtime.route_sql((f.w).channel, (f.w).routes, '($1)'), realtime.texts_sql((f.w).matches, '($1)'));
+    if op <> 'INSERT' then execute take into o_data, o_key, o_topic, o_match using o; end if;
+    if op <> 'DELETE' then execute take into n_data, n_key, n_topic, n_match using n; end if;
     if coalesce(deeper, 0) <= depth then
       if op <> 'UPDATE' then
         bodies := array[realtime.change(op, coalesce(n_data, o_data), null, coalesce(n_key, o_key), (f.w).max_bytes)];
-      elsif o_key <> n_key then
+        topics := array[coalesce(n_topic, o_topic)];
+        matches := array[realtime.match_of(o_match, n_match)];
+      elsif o_key <> n_key or o_topic is distinct from n_topic then
         bodies := array[realtime.change('DELETE', o_data, null, o_key, (f.w).max_bytes), realtime.change('INSERT', n_data, null, n_key, (f.w).max_bytes)];
-      elsif o_data is null or n_data is null or o_data <> n_data then
+        topics := array[o_topic, n_topic];
+        matches := array[realtime.match_of(o_match, null), realtime.match_of(null, n_match)];
+      elsif o_data is null or n_data is null or o_data <> n_data or o_match <> n_match then
         bodies := array[realtime.change('UPDATE', n_data, case when (f.w).old then o_data end, n_key, (f.w).max_bytes)];
+        topics := array[n_topic];
+        matches := array[realtime.match_of(o_match, n_match)];
       end if;
     else
       p := realtime.projection((f.w).rel, f.names, f.keys, 't', (f.w).max_bytes);
-      now_ := format('select true, case when %s then (select row_to_json(x.*)::text from (select %s) x) end from %s t where %s', p.fits, p.fields, (f.w).rel, realtime.same_key(f.keys, f.equals, '($1)'));
+      now_ := format('select true, case when %s then (select row_to_json(x.*)::text from (select %s) x) end, %s, %s from %s t where %s',
+        p.fits, p.fields, realtime.route_sql((f.w).channel, (f.w).routes, 't'), realtime.texts_sql((f.w).matches, 't'), (f.w).rel, realtime.same_key(f.keys, f.equals, '($1)'));
       if o_key is not null and n_key is distinct from o_key then
-        execute now_ into found_, n_data using o;
-        bodies := bodies || case when found_ then realtime.change('UPDATE', n_data, null, o_key, (f.w).max_bytes)
-          else realtime.change('DELETE', o_data, null, o_key, (f.w).max_bytes) end;
+        execute now_ into found_, w_data, w_topic, w_match using o;
+        if found_ is not true or w_topic is distinct from o_topic then
+          bodies := bodies || realtime.change('DELETE', o_data, null, o_key, (f.w).max_bytes);
+          topics := topics || o_topic;
+          matches := matches || realtime.match_of(o_match, null);
+        end if;
+        if found_ then
+          bodies := bodies || realtime.change('UPDATE', w_data, null, o_key, (f.w).max_bytes);
+          topics := topics || w_topic;
+          matches := matches || realtime.match_of(o_match, w_match);
+        end if;
       end if;
       if n_key is not null then
-        execute now_ into found_, n_data using n;
+        execute now_ into found_, w_data, w_topic, w_match using n;
+        -- The deeper trigger knew the row as it was after this change, and said nothing of where it was before.
+        if o_key = n_key and (o_topic is distinct from n_topic or o_match is distinct from n_match) and (found_ is not true or w_topic is distinct from o_topic) then
+          bodies := bodies || realtime.change('DELETE', o_data, null, o_key, (f.w).max_bytes);
+          topics := topics || o_topic;
+          matches := matches || realtime.match_of(o_match, null);
+        end if;
         if found_ then
-          bodies := bodies || realtime.change(case when o_key = n_key then 'UPDATE' else 'INSERT' end, n_data,
-            case when (f.w).old and o_key = n_key then o_data end, n_key, (f.w).max_bytes);
+          found_ := coalesce(o_key = n_key and o_topic is not distinct from w_topic, false);
+          bodies := bodies || realtime.change(case when found_ then 'UPDATE' else 'INSERT' end, w_data,
+            case when (f.w).old and found_ then o_data end, n_key, (f.w).max_bytes);
+          topics := topics || w_topic;
+          matches := matches || realtime.match_of(case when found_ then o_match end, w_match);
         end if;
       end if;
     end if;
@@ -279,7 +348,7 @@ begin
     return true;
   end if;
   for i in 1 .. cardinality(bodies) loop
-    perform realtime.emit((f.w).channel, (f.w).delivery, bodies[i]);
+    perform realtime.emit_row(id, topics[i], (f.w).delivery, bodies[i], matches[i]);
   end loop;
   return true;
 end $$`,
@@ -295,6 +364,8 @@ declare
   side text;
   now_ text;
   changes text;
+  -- How the old and the new rows of an UPDATE are joined. A row that moved between routes has no other side.
+  paired text;
   depth int := pg_trigger_depth();
   deeper int := ${deepest("id")};
 begin
@@ -310,36 +381,49 @@ begin
   end if;
   p := realtime.projection((f.w).rel, f.names, f.keys, 'r', (f.w).max_bytes);
   -- A column of the key, which may stand beside these, has another name.
-  side := format('select case when %s then (select row_to_json(x.*)::text from (select %s) x) end "realtime d", (select row_to_json(k.*)::text from (select %s) k) "realtime k"', p.fits, p.fields, p.key);
+  side := format('select case when %s then (select row_to_json(x.*)::text from (select %s) x) end "realtime d", (select row_to_json(k.*)::text from (select %s) k) "realtime k", %s "realtime t", %s "realtime m"',
+    p.fits, p.fields, p.key, realtime.route_sql((f.w).channel, (f.w).routes, 'r'), realtime.texts_sql((f.w).matches, 'r'));
+  paired := 'n."realtime k" = o."realtime k"' || case when (f.w).routes is null then '' else ' and coalesce(n."realtime t", '''') = coalesce(o."realtime t", '''')' end;
   if coalesce(deeper, 0) <= depth then
     changes := case op
       when 'UPDATE' then format($q$select case when n."realtime k" is null then 'DELETE' when o."realtime k" is null then 'INSERT' else 'UPDATE' end op,
           case when n."realtime k" is null then o."realtime d" else n."realtime d" end d,
-          case when %s and n."realtime k" = o."realtime k" then o."realtime d" end od, coalesce(n."realtime k", o."realtime k") k
-        from (%s from realtime_old r) o full join (%s from realtime_new r) n on n."realtime k" = o."realtime k"
-        where n."realtime k" is null or o."realtime k" is null or o."realtime d" is null or n."realtime d" is null or o."realtime d" <> n."realtime d"$q$, (f.w).old::text, side, side)
-      else format('select %L op, s."realtime d" d, null::text od, s."realtime k" k from (%s from %s r) s', op, side, case op when 'INSERT' then 'realtime_new' else 'realtime_old' end)
+          case when %s and n."realtime k" = o."realtime k" then o."realtime d" end od, coalesce(n."realtime k", o."realtime k") k,
+          case when n."realtime k" is null then o."realtime t" else n."realtime t" end topic, o."realtime m" om, n."realtime m" nm
+        from (%s from realtime_old r) o full join (%s from realtime_new r) n on %s
+        where n."realtime k" is null or o."realtime k" is null or o."realtime d" is null or n."realtime d" is null or o."realtime d" <> n."realtime d" or o."realtime m" <> n."realtime m"$q$, (f.w).old::text, side, side, paired)
+      else format('select %L op, s."realtime d" d, null::text od, s."realtime k" k, s."realtime t" topic, %s om, %s nm from (%s from %s r) s', op,
+        case op when 'DELETE' then 's."realtime m"' else 'null::text' end, case op when 'INSERT' then 's."realtime m"' else 'null::text' end,
+        side, case op when 'INSERT' then 'realtime_new' else 'realtime_old' end)
     end;
   else
     p := realtime.projection((f.w).rel, f.names, f.keys, 't', (f.w).max_bytes);
-    now_ := format('select true there, case when %s then (select row_to_json(x.*)::text from (select %s) x) end d from %s t where %s',
-      p.fits, p.fields, (f.w).rel, realtime.same_key(f.keys, f.equals, 's'));
+    now_ := format('select true there, case when %s then (select row_to_json(x.*)::text from (select %s) x) end d, %s topic, %s m from %s t where %s',
+      p.fits, p.fields, realtime.route_sql((f.w).channel, (f.w).routes, 't'), realtime.texts_sql((f.w).matches, 't'), (f.w).rel, realtime.same_key(f.keys, f.equals, 's'));
     side := side || (select string_agg(format(', r.%I', k), '') from unnest(f.keys) k);
     changes := case op
       when 'UPDATE' then format($q$select case when n."realtime k" is null then 'DELETE' when o."realtime k" is null then 'INSERT' else 'UPDATE' end "realtime op",
-          o."realtime d", coalesce(n."realtime k", o."realtime k") "realtime k", %s
-        from (%s from realtime_old r) o full join (%s from realtime_new r) n on n."realtime k" = o."realtime k"$q$,
-        (select string_agg(format('coalesce(n.%1$I, o.%1$I) %1$I', k), ', ') from unnest(f.keys) k), side, side)
-      else format('select %L "realtime op", s.* from (%s from %s r) s', op, side, case op when 'INSERT' then 'realtime_new' else 'realtime_old' end)
+          o."realtime d", coalesce(n."realtime k", o."realtime k") "realtime k", o."realtime t", o."realtime m" "realtime om", n."realtime m" "realtime nm", %s
+        from (%s from realtime_old r) o full join (%s from realtime_new r) n on %s$q$,
+        (select string_agg(format('coalesce(n.%1$I, o.%1$I) %1$I', k), ', ') from unnest(f.keys) k), side, side, paired)
+      else format('select %L "realtime op", s.*, %s "realtime om", %s "realtime nm" from (%s from %s r) s', op,
+        case op when 'DELETE' then 's."realtime m"' else 'null::text' end, case op when 'INSERT' then 's."realtime m"' else 'null::text' end,
+        side, case op when 'INSERT' then 'realtime_new' else 'realtime_old' end)
     end;
-    -- For a deleted row the statement that deleted it writes the event.
-    changes := format($q$select case when c.there is null or s."realtime op" <> 'DELETE' then s."realtime op" else 'UPDATE' end op,
-        case when c.there then c.d else s."realtime d" end d, null::text od, s."realtime k" k
-      from (%s) s left join lateral (%s) c on true where c.there or s."realtime op" = 'DELETE'$q$, changes, now_);
+    -- For a deleted row the statement that deleted it writes the event. A deeper trigger knew a row as it was
+    -- after this statement, and said nothing of where it was before.
+    changes := format($q$select x.op, x.d, null::text od, s."realtime k" k, x.topic, x.om, x.nm
+      from (%s) s left join lateral (%s) c on true cross join lateral (
+        select 'DELETE' op, s."realtime d" d, s."realtime t" topic, s."realtime om" om, null::text nm
+          where (s."realtime op" = 'DELETE' or s."realtime op" = 'UPDATE' and s."realtime om" <> s."realtime nm")
+            and (c.there is null or c.topic is distinct from s."realtime t")
+        union all
+        select case s."realtime op" when 'DELETE' then 'UPDATE' else s."realtime op" end, c.d, c.topic, s."realtime om", c.m where c.there) x$q$, changes, now_);
   end if;
-  changes := format('select realtime.change(c.op, c.d, c.od, c.k, %s) body from (%s) c', (f.w).max_bytes, changes);
-  return case (f.w).delivery
-    when 'durable' then format('insert into realtime.messages (channel, payload) select %L, e.body from (%s) e', (f.w).channel, changes)
+  changes := format('select c.op, realtime.change(c.op, c.d, c.od, c.k, %s) body, c.topic, realtime.match_of(c.om, c.nm) match from (%s) c', (f.w).max_bytes, changes);
+  return case
+    when (f.w).routes is not null then format('insert into realtime.messages (channel, payload, match) select e.topic, e.body, case when octet_length(e.match) <= ${maxMatchBytes} then e.match end from (%s) e where e.topic is not null or nextval(%L) is null order by e.op <> ''DELETE''', changes, format('realtime.w%s_unrouted', id))
+    when (f.w).delivery = 'durable' then format('insert into realtime.messages (channel, payload, match) select e.topic, e.body, case when octet_length(e.match) <= ${maxMatchBytes} then e.match end from (%s) e', changes)
     else format('select pg_notify(%L, e.body || %s) from (%s) e', (f.w).channel, ${literal(mark)}, changes) end;
 end $$`,
 

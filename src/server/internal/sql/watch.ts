@@ -9,8 +9,24 @@ import { maxPayloadBytes } from "./schema.ts"
 import { mark, maxLiveBytes, path } from "./triggers.ts"
 
 export const watch: ReadonlyArray<string> = [
-  `-- The one of version 2 had fewer parameters, and a call would match both.
+  `-- Those of versions 2 and 3 had fewer parameters, and a call would match both.
 drop function if exists realtime.watch(regclass, text, text[], boolean, int, text, text, text, text, text)`,
+  `drop function if exists realtime.watch(regclass, text, text[], boolean, int, text, text, text, text, text, boolean, boolean)`,
+
+  `-- Whether equal values of a type have one text, and texts are equal only where the values are.
+create or replace function realtime.has_one_text(typ oid, coll oid) returns boolean
+language sql stable ${path} as $$
+  with recursive base(oid) as (select has_one_text.typ union all select t.typbasetype from base b join pg_type t on t.oid = b.oid where t.typtype = 'd')
+  select coalesce((select c.collisdeterministic from pg_collation c where c.oid = has_one_text.coll), true)
+    and exists (select from base b join pg_type t on t.oid = b.oid where t.typtype = 'e' or t.oid = any('{16,20,21,23,25,1043,1082,2950}'::oid[]))
+$$`,
+
+  `-- The first of these columns that a table cannot be routed or filtered by, or NULL.
+create or replace function realtime.unfit_column(rel oid, names text[]) returns text
+language sql stable ${path} as $$
+  select n from unnest(names) n where not exists (select from pg_attribute a where a.attrelid = rel and a.attname = n and a.attnum > 0
+    and not a.attisdropped and a.attgenerated <> 'v' and realtime.has_one_text(a.atttypid, a.attcollation)) limit 1
+$$`,
 
   `-- PostgreSQL fires triggers in the order of their names, and "!" is first: a trigger of the owner may
 -- change the row again, and that event must follow the one of the first change. Triggers of earlier
@@ -65,7 +81,8 @@ create or replace function realtime.watch(
   rel regclass, channel text default null, columns text[] default null, old boolean default false,
   max_bytes int default null, level text default 'row', delivery text default 'live',
   when_insert text default null, when_update text default null, when_delete text default null,
-  always boolean default false, shared boolean default false
+  always boolean default false, shared boolean default false,
+  key text[] default null, by text[] default null, filter text[] default null, boundary text[] default null
 ) returns void language plpgsql ${path} as $$
 <<this>>
 declare
@@ -74,6 +91,10 @@ declare
   fault text;
   cap int := case delivery when 'live' then least(coalesce(max_bytes, ${maxLiveBytes}), ${maxLiveBytes}) else coalesce(max_bytes, ${maxPayloadBytes}) end;
   wanted jsonb;
+  routes text[] := nullif(by, '{}');
+  matches text[] := nullif(array(select c from unnest(by || filter || boundary) with ordinality u(c, i) group by c order by min(i)), '{}');
+  keys text[];
+  unfit text;
   found_ record;
   ident int;
   operation text;
@@ -92,6 +113,9 @@ begin
     end if;
   end if;
   fault := realtime.channel_fault(topic);
+  if fault is null and strpos(topic, ':') > 0 and not exists (select from realtime.watched w where w.channel = topic and w.rel = watch.rel) then
+    fault := 'holds a colon, which only the channels of routes have';
+  end if;
   -- Two tables may ask for one channel at the same time.
   perform pg_advisory_xact_lock(hashtextextended('effect-realtime watch', 0));
   if fault is not null then
@@ -114,6 +138,21 @@ begin
   if exists (select from pg_attribute a where a.attrelid = rel and a.attname = any(columns) and a.attgenerated = 'v') then
     raise exception 'table % has one of the columns % generated and not stored: its triggers cannot read it', rel, columns using errcode = 'RT005';
   end if;
+  keys := array(select a.attname::text from pg_index i cross join lateral unnest(i.indkey[0:i.indnkeyatts - 1]) k(attnum)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum where i.indrelid = rel and i.indisprimary order by 1);
+  if key is not null and keys <> array(select c from unnest(key) c order by 1) then
+    raise exception 'the primary key of table % is %, and not %', rel, keys, key using errcode = 'RT005';
+  end if;
+  unfit := realtime.unfit_column(rel, matches);
+  if unfit is not null then
+    raise exception 'table % has no column "%" by which rows can be routed or filtered: a stored one of text or varchar (with a deterministic collation), an integer, boolean, uuid, date or an enum', rel, unfit using errcode = 'RT005';
+  end if;
+  if matches is not null and delivery = 'live' then
+    raise exception 'routes and filters need a durable channel' using errcode = 'RT005';
+  end if;
+  if cardinality(routes) > 2 or octet_length(topic) > 61 and routes is not null then
+    raise exception 'a route has the values of at most two columns, after a name of at most 61 bytes' using errcode = 'RT005';
+  end if;
   if level not in ('row', 'statement') or delivery not in ('durable', 'live')
     or coalesce(max_bytes, 0) not between 0 and (case delivery when 'live' then 7999 else ${maxPayloadBytes} end) then
     raise exception 'level is row or statement, delivery durable or live, max_bytes 0 to 7999 (live) or ${maxPayloadBytes} (durable)' using errcode = 'RT005';
@@ -132,13 +171,19 @@ begin
     raise exception 'channel "%" is that of table % already: name another channel, or say of both tables that they share it', topic,
       (select w.rel from realtime.watched w where w.channel = topic and w.rel <> watch.rel limit 1) using errcode = 'RT005';
   end if;
+  if exists (select from realtime.watched w where w.channel = topic and w.rel <> watch.rel and (w.routes is not null or this.routes is not null) and exists (select from pg_class c where c.oid = w.rel))
+    or routes is not null and exists (select from realtime.watched w where starts_with(w.channel, topic || ':')) then
+    raise exception 'channel "%" and its routes are of one table, and another one is watched for such a channel: name another channel', topic using errcode = 'RT005';
+  end if;
   perform realtime.forget_strays(rel);
   -- The earlier table of this channel is gone.
   for ident in delete from realtime.watched w where w.channel = topic and not exists (select from pg_class c where c.oid = w.rel) returning w.id loop
     perform realtime.forget(ident);
   end loop;
   wanted := jsonb_build_object('columns', columns, 'old', old, 'max_bytes', cap, 'level', level, 'delivery', delivery,
-    'insert', when_insert, 'update', when_update, 'delete', when_delete, 'always', always);
+    'insert', when_insert, 'update', when_update, 'delete', when_delete, 'always', always)
+    -- Absent where they are not given, as in what earlier versions wrote.
+    || jsonb_strip_nulls(jsonb_build_object('key', key, 'by', by, 'filter', filter, 'boundary', boundary));
   select w.id, w.definition, w.signature into found_ from realtime.watched w where w.rel = watch.rel and w.channel = topic for update;
   -- Changing triggers locks the table: an install without changes must not.
   if found_.definition = wanted and realtime.fault_of(found_.id) is null then
@@ -150,10 +195,10 @@ begin
     if found_.id is not null then
       perform realtime.unwatch(rel, topic);
     end if;
-    insert into realtime.watched (rel, relid, channel, columns, names, old, max_bytes, level, delivery, definition)
+    insert into realtime.watched (rel, relid, channel, columns, names, old, max_bytes, level, delivery, definition, routes, matches)
       values (rel, rel, topic, case when columns is not null then array(
         select a.attnum from pg_attribute a where a.attrelid = rel and a.attname = any(columns) and not a.attisdropped) end,
-        columns, old, cap, level, delivery, wanted)
+        columns, old, cap, level, delivery, wanted, routes, matches)
       returning realtime.watched.id into ident;
     perform realtime.generate(ident);
     if level = 'row' and coalesce(when_insert, when_update, when_delete) is null then
@@ -217,6 +262,7 @@ end $$`,
 create or replace function realtime.forget(id int) returns void
 language plpgsql ${path} set client_min_messages = warning as $$ begin
   execute format('drop function if exists realtime.w%1$s_row(), realtime.w%1$s_insert(), realtime.w%1$s_update(), realtime.w%1$s_delete()', id);
+  execute format('drop sequence if exists realtime.w%s_unrouted', id);
 end $$`,
 
   `-- Sends a gap for changes that bypass the triggers, such as attaching, detaching or dropping a partition.
@@ -241,6 +287,7 @@ language sql stable security definer ${path} as $$
       when to_regclass(nullif(w.name, '')) <> w.rel then 'another table has its name now: this channel has the changes of ' || w.rel::text
       when not exists (select from pg_index i where i.indrelid = w.rel and i.indisprimary) then 'the table has no primary key, so its events cannot say which row they are about'
       when not exists (select from pg_index i where i.indrelid = w.rel and i.indisprimary and i.indimmediate) then 'its primary key is deferrable now, so its events cannot say which row they are about'
+      when realtime.unfit_column(w.rel, w.matches) is not null then format('rows cannot be routed or filtered by its column "%s" any more', realtime.unfit_column(w.rel, w.matches))
       when realtime.fault_of(w.id) = 'broken' then 'some of its triggers are gone or disabled'
       when exists (select from pg_inherits i where i.inhparent = w.rel) and c.relkind = 'r' then 'tables inherit from it, whose rows are missed'
       when w.level = 'statement' and exists (select from pg_inherits i where i.inhrelid = w.rel) then 'it is a part of another table, whose statements pass by it'
@@ -250,6 +297,15 @@ language sql stable security definer ${path} as $$
     where x.trouble is not null
   union all
   select s.rel::text, '', 'a dump brought it the trigger ' || s.name || ' of another table', false from realtime.strays() s
+$$`,
+
+  `-- How many changes were of rows on no route, since the table is watched. Those of transactions that were
+-- rolled back count as well.
+create or replace function realtime.unrouted() returns table (rel text, channel text, columns text, rows bigint)
+language sql stable security definer ${path} as $$
+  select w.name, w.channel, array_to_string(w.routes, ', '), n.rows from realtime.watched w
+    cross join lateral (select pg_sequence_last_value(to_regclass(format('realtime.w%s_unrouted', w.id))) "rows") n
+    where w.routes is not null and n.rows > 0
 $$`,
 
   `-- Looks at all watched tables: rewrites the functions of altered ones, and sends a gap where events were
@@ -311,6 +367,11 @@ begin
   end loop;
 end $$`,
 
+  `create or replace function realtime.list_of(list jsonb) returns text[]
+language sql immutable ${path} as $$
+  select array_agg(c order by i) from jsonb_array_elements_text(list) with ordinality t(c, i)
+$$`,
+
   `-- Gives every watched table the triggers of this version. A table that is locked, or that another role
 -- owns, keeps the earlier ones, which write the same events at a higher cost.
 create or replace function realtime.watch_again() returns void
@@ -324,7 +385,8 @@ begin
     begin
       perform realtime.watch(w.rel, w.channel, case when w.columns is not null then array(
           select a.attname::text from pg_attribute a where a.attrelid = w.rel and a.attnum = any(w.columns) and not a.attisdropped order by a.attnum) end,
-        w.old, w.max_bytes, w.level, w.delivery, d ->> 'insert', d ->> 'update', d ->> 'delete', coalesce((d ->> 'always')::boolean, false), true);
+        w.old, w.max_bytes, w.level, w.delivery, d ->> 'insert', d ->> 'update', d ->> 'delete', coalesce((d ->> 'always')::boolean, false), true,
+        realtime.list_of(d -> 'key'), realtime.list_of(d -> 'by'), realtime.list_of(d -> 'filter'), realtime.list_of(d -> 'boundary'));
     exception when others then
       raise warning 'table % keeps the triggers of an earlier version: %', w.rel, sqlerrm;
     end;

@@ -15,15 +15,18 @@ import { literal } from "./literal.ts"
  * @since 0.1.0
  */
 export interface Watch {
-  /** The channel, or its name. Its `delivery` decides whether events are durable. */
-  readonly channel: Channel.Any | string
   /**
-   * The table, by default in the schema `public`. Default: what follows `table_updates_` in the name of the
-   * channel.
+   * The channel, its name, or a definition of `Channel.table`, whose key, routes, filters and columns are
+   * then watched. Its `delivery` decides whether events are durable.
+   */
+  readonly channel: Channel.Any | Channel.AnyTable | string
+  /**
+   * The table, by default in the schema `public`. Default: that of the definition, or what follows
+   * `table_updates_` in the name of the channel.
    */
   readonly table?: string | { readonly schema: string; readonly name: string } | undefined
   /**
-   * The columns in the events, default all. An UPDATE that changes none of them has no event. A renamed
+   * The columns in the events, default those of the definition, or all. An UPDATE that changes none of them has no event. A renamed
    * column stays in the list under its new name, a dropped one leaves it. A generated column is included
    * when it is stored. A virtual one (from PostgreSQL 18 on) is not, and is rejected here, because triggers
    * cannot read it.
@@ -80,14 +83,32 @@ export interface Target {
   readonly channel: string
 }
 
+/** What `watch` accepts: a definition of a table, alone or with options of its triggers. */
+export type Watchable = Watch | Channel.AnyTable
+
+export const asWatch = (watch: Watchable): Watch => ("_tag" in watch ? { channel: watch } : watch)
+
+/** The description of the table in a definition of `Channel.table`. */
+const tableOf = ({ channel }: Pick<Watch, "channel">): Channel.Table | undefined =>
+  typeof channel === "string" ? undefined : channel.table
+
 export const targetOf = (watch: Pick<Watch, "channel" | "table">): Target => {
-  const channel = typeof watch.channel === "string" ? watch.channel : watch.channel.name
+  const defined = tableOf(watch)
+  const channel =
+    typeof watch.channel === "string"
+      ? watch.channel
+      : (defined?.channel ?? (watch.channel as Channel.Any).name)
   const table =
-    watch.table ?? (channel.startsWith(known) ? channel.slice(known.length) : `(${channel})`)
+    watch.table ??
+    defined ??
+    (channel.startsWith(known) ? channel.slice(known.length) : `(${channel})`)
   return typeof table === "string"
     ? { schema: "public", name: table, channel }
     : { schema: table.schema, name: table.name, channel }
 }
+
+const list = (texts: ReadonlyArray<string>): string =>
+  `array[${texts.map(literal).join(", ")}]::text[]`
 
 const regclass = ({ name, schema }: Target): string =>
   `format('%I.%I', ${literal(schema)}, ${literal(name)})::regclass`
@@ -105,8 +126,14 @@ export const watchStatement = (watch: Watch, schema: string): string => {
     `always => ${watch.always ?? false}`,
     `shared => ${watch.shared ?? false}`
   ]
-  if (watch.columns !== undefined) {
-    args.push(`columns => array[${watch.columns.map(literal).join(", ")}]::text[]`)
+  const defined = tableOf(watch)
+  const columns = watch.columns ?? defined?.columns
+  if (columns !== undefined) args.push(`columns => ${list(columns)}`)
+  if (defined !== undefined) {
+    args.push(`key => ${list(defined.key)}`)
+    for (const option of ["by", "filter", "boundary"] as const) {
+      if (defined[option].length > 0) args.push(`${option} => ${list(defined[option])}`)
+    }
   }
   if (watch.maxBytes !== undefined) args.push(`max_bytes => ${Math.trunc(watch.maxBytes)}`)
   for (const operation of ["insert", "update", "delete"] as const) {
