@@ -13,7 +13,7 @@ import { PgClient } from "@effect/sql-pg/PgClient"
 import * as Config from "effect/Config"
 import type * as Channel from "../Channel.ts"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Queue from "effect/Queue"
@@ -38,7 +38,7 @@ import type { Lease } from "./internal/outbox/sharedReads.ts"
 import { Followers, type Item } from "./internal/outbox/tail.ts"
 import * as Settings from "./internal/outbox/readerOptions.ts"
 import * as Upkeep from "./internal/outbox/upkeep.ts"
-import { backoff, checked, type InvalidOption, millis } from "./internal/options.ts"
+import { backoff, checked, type InvalidOption } from "./internal/options.ts"
 import * as Watched from "./internal/link/watched.ts"
 import type { SourceState } from "./NotificationSource.ts"
 import { objects } from "./internal/sql/objects.ts"
@@ -450,27 +450,13 @@ const opened = (
   })
 
 /** The options with their defaults. Throws `InvalidOption`. */
-const resolved = (options: Options) => {
-  const beat = Duration.millis(
-    millis("heartbeatTimeout", options.heartbeatTimeout ?? Defaults.heartbeatTimeout)
-  )
-  return {
-    ...Settings.shared(options),
-    together: Settings.together(options),
-    beat,
-    /** The time for a page. */
-    patience: Duration.times(beat, 10),
-    backoff: backoff(options.backoff ?? Backoff.link),
-    times: {
-      busy: millis("busyInterval", options.busyInterval ?? Defaults.busyInterval),
-      idle:
-        options.idleInterval === undefined
-          ? undefined
-          : millis("idleInterval", options.idleInterval)
-    },
-    until: patienceOf(options.startPatience)
-  }
-}
+const resolved = (options: Options) => ({
+  ...Settings.shared(options),
+  ...Settings.times(options),
+  together: Settings.together(options),
+  backoff: backoff(options.backoff ?? Backoff.link),
+  until: patienceOf(options.startPatience)
+})
 
 /**
  * The reader of the outbox. It takes its address from the application's `PgClient`, and uses that pool

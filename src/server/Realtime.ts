@@ -28,6 +28,7 @@ import { forOne, keeps, routed } from "./internal/hub/durable.ts"
 import { NotDurable } from "./internal/hub/errors.ts"
 import * as Hub from "./internal/hub/hub.ts"
 import { checked, count, type InvalidOption, millis } from "./internal/options.ts"
+import { ringLimits } from "./internal/ringLimits.ts"
 import { NotificationSource, type SourceState } from "./NotificationSource.ts"
 import { type DurableBatch, type DurableGap, OutboxReader } from "./OutboxReader.ts"
 
@@ -491,11 +492,7 @@ const resolved = (options: Options): Hub.HubOptions => {
     maxChannels: count("maxChannels", options.maxChannels ?? Defaults.maxChannels),
     announceSource: options.announceSource ?? Defaults.announceSource,
     batchWindow: millis("batchWindow", options.batchWindow ?? Defaults.batchWindow, least),
-    ring: {
-      events: count("maxMemoryEvents", options.maxMemoryEvents ?? Defaults.maxMemoryEvents, least),
-      maxAge: millis("maxMemoryAge", options.maxMemoryAge ?? Defaults.maxMemoryAge, any),
-      bytes: count("maxMemoryBytes", options.maxMemoryBytes ?? Defaults.maxMemoryBytes, least)
-    }
+    ring: ringLimits(options, Defaults)
   }
 }
 

@@ -472,15 +472,10 @@ const system = <I, R>(
     )
   })
 
+type Faulty = Pick<Path, "cut" | "loseNext" | "silence"> & { readonly weather: Weather }
+
 /** The faults of some paths. `weather` has those of paths to come. */
-const networkOf = (
-  each: (
-    change: (
-      path: Pick<Path, "cut" | "loseNext" | "silence"> & { readonly weather: Weather }
-    ) => void
-  ) => void,
-  weather: Weather
-): Network => {
+const networkOf = (each: (change: (path: Faulty) => void) => void, weather: Weather): Network => {
   const become = (change: Partial<Weather>) =>
     Effect.sync(() => {
       Object.assign(weather, change)

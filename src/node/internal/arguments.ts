@@ -16,7 +16,9 @@ import { checkOptions, resolveLimits } from "../../server/internal/limits/limits
 import { secured } from "../../server/internal/link/pgLink.ts"
 import { patienceOf } from "../../server/internal/link/databaseRefusal.ts"
 import { count, invalid, InvalidOption } from "../../server/internal/options.ts"
-import { recent, together } from "../../server/internal/outbox/readerOptions.ts"
+import { outboxReader as Defaults } from "../../internal/defaults.ts"
+import { together } from "../../server/internal/outbox/readerOptions.ts"
+import { ringLimits } from "../../server/internal/ringLimits.ts"
 import { schemaNameFault } from "../../server/internal/sql/schemaName.ts"
 import { allowAll } from "../../server/ServerOptions.ts"
 import type { Options } from "../Options.ts"
@@ -126,7 +128,7 @@ const checkOwn = (options: Options): void => {
     count("maxConnections", maxConnections, { unlimited: false })
   }
   if (options.maxChannels !== undefined) count("maxChannels", options.maxChannels)
-  recent(options)
+  ringLimits(options, Defaults)
   together(options)
   patienceOf(startPatience)
   if (

@@ -2,9 +2,10 @@
  * Validates the options of a reader of the outbox and fills in their defaults, for PostgreSQL and for the
  * memory.
  */
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import { outboxReader as Defaults } from "../../../internal/defaults.ts"
 import type { RingLimits } from "../ring.ts"
+import { type GivenRing, ringLimits } from "../ringLimits.ts"
 import { count, millis } from "../options.ts"
 import type { ReplayLimits } from "./replayAdmission.ts"
 import type { Bounds } from "./replayBounds.ts"
@@ -14,7 +15,7 @@ import type { PageLimits } from "./outbox.ts"
 const mostRows = 2_147_483_646
 
 /** Those of the options of `OutboxReader.layer`. */
-interface Given extends GivenRecent {
+interface Given extends GivenRing {
   readonly maxPageMessages?: number | undefined
   readonly maxPageBytes?: number | undefined
   readonly maxReplayEvents?: number | undefined
@@ -23,10 +24,10 @@ interface Given extends GivenRecent {
   readonly positionInterval?: Duration.Input | undefined
 }
 
-interface GivenRecent {
-  readonly maxMemoryEvents?: number | undefined
-  readonly maxMemoryAge?: Duration.Input | undefined
-  readonly maxMemoryBytes?: number | undefined
+interface GivenTimes {
+  readonly heartbeatTimeout?: Duration.Input | undefined
+  readonly busyInterval?: Duration.Input | undefined
+  readonly idleInterval?: Duration.Input | undefined
 }
 
 interface GivenTogether {
@@ -72,20 +73,27 @@ export const shared = (
       endless: true
     }
   ),
-  recent: recent(options)
+  recent: ringLimits(options, Defaults)
 })
 
-/** The bounds of the rings: per channel, in time, and over all channels. Throws `InvalidOption`. */
-export const recent = (options: GivenRecent): RingLimits => ({
-  events: count("maxMemoryEvents", options.maxMemoryEvents ?? Defaults.maxMemoryEvents, {
-    least: 0
-  }),
-  maxAge: millis("maxMemoryAge", options.maxMemoryAge ?? Defaults.maxMemoryAge, {
-    least: 0,
-    endless: true
-  }),
-  bytes: count("maxMemoryBytes", options.maxMemoryBytes ?? Defaults.maxMemoryBytes, { least: 0 })
-})
+/** How often a reader looks, and how long it waits for an answer. Throws `InvalidOption`. */
+export const times = (options: GivenTimes) => {
+  const beat = Duration.millis(
+    millis("heartbeatTimeout", options.heartbeatTimeout ?? Defaults.heartbeatTimeout)
+  )
+  return {
+    beat,
+    /** The time for a page. */
+    patience: Duration.times(beat, 10),
+    times: {
+      busy: millis("busyInterval", options.busyInterval ?? Defaults.busyInterval),
+      idle:
+        options.idleInterval === undefined
+          ? undefined
+          : millis("idleInterval", options.idleInterval)
+    }
+  }
+}
 
 /** The limits of all replays of a node together. Throws `InvalidOption`. */
 export const together = (options: GivenTogether): ReplayLimits => ({

@@ -20,7 +20,7 @@ const batch = (number: number, events = 1, text = "x"): DurableBatch => ({
 })
 
 const remembering = (...batches: ReadonlyArray<DurableBatch>) => {
-  const budget = new Budget(Settings.recent({}))
+  const budget = new Budget(Settings.shared({}).recent)
   const ring = new DurableRing<DurableBatch>(budget)
   for (const one of batches) ring.push(one, 0)
   return { budget, ring }
