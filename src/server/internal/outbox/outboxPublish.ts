@@ -80,7 +80,7 @@ export const published = (
   objects(sql).pipe(
     Effect.flatMap((client) =>
       client.unsafe<{ readonly same: boolean }>(
-        `select coalesce(m.sent = $4, m.payload = $2) as same from realtime.messages m where m.channel = $1 and m.key = $3`,
+        `select coalesce(m.match = $4, m.payload = $2) as same from realtime.messages m where m.channel = $1 and m.key = $3`,
         [channel, json, key, sent]
       )
     ),

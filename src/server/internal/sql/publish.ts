@@ -54,8 +54,8 @@ begin
   perform refuse.payload::json;
 end $$`,
 
-  `-- The same key is published once: with the same "sent", or with the same payload where one of the two
--- has no "sent".
+  `-- The same key is published once: with the same "sent", which is kept as its match, or with the same payload
+-- where one of the two has none.
 create or replace function realtime.publish_once(channel text, payload text, key text, sent text) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -64,11 +64,11 @@ declare
 begin
   perform realtime.refuse(publish_once.channel, publish_once.payload);
   loop
-    insert into realtime.messages (channel, payload, key, sent)
+    insert into realtime.messages (channel, payload, key, match)
       values (publish_once.channel, publish_once.payload, publish_once.key, publish_once.sent)
       on conflict do nothing returning id into new_id;
     exit when found;
-    select m.id, coalesce(m.sent = publish_once.sent, m.payload = publish_once.payload) into new_id, same from realtime.messages m
+    select m.id, coalesce(m.match = publish_once.sent, m.payload = publish_once.payload) into new_id, same from realtime.messages m
       where m.channel = publish_once.channel and m.key = publish_once.key;
     -- Pruned since the conflict: the key is free now.
     continue when not found;

@@ -65,15 +65,11 @@ create table if not exists realtime.messages (
   autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
   autovacuum_vacuum_cost_delay = 0
 )`,
-  `-- What the publisher was given, where the payload was made from it: two attempts with one key may make
--- two payloads of it. Adding it waits for open transactions, so only where it is missing.
-do $$ begin
-  if not exists (select from pg_attribute a where a.attrelid = 'realtime.messages'::regclass and a.attname = 'sent' and not a.attisdropped) then
-    alter table realtime.messages add column sent text collate "C";
-  end if;
-end $$`,
-  `-- The texts of the columns by which a row is routed and filtered, before and after the change: NULL where
--- that is unknown, and of a table without such columns. No statement takes it to a client.
+  `-- By what a message is compared. Of a row the texts of the columns by which it is routed and filtered,
+-- before and after the change: NULL where that is unknown, and of a table without such columns. Of a publish
+-- what its payload was made from: two attempts with one key may make two payloads of it. No statement takes
+-- it to a client. One column, because the planner believes that a wider table has fewer rows, and reads it
+-- whole. Adding it waits for open transactions, so only where it is missing.
 do $$ begin
   if not exists (select from pg_attribute a where a.attrelid = 'realtime.messages'::regclass and a.attname = 'match' and not a.attisdropped) then
     alter table realtime.messages add column match text;
