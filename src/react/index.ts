@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-export type { Collected, LatestOptions, Load } from "../client/Collector.ts"
+export type { Collected, Load } from "../client/Collector.ts"
 export * from "./hooks.ts"
 export * from "./publishing.ts"
 export { RealtimeProvider, type RealtimeProviderProps } from "./RealtimeProvider.ts"
