@@ -275,6 +275,37 @@ describe("a read of the state", () => {
     expect(reloads.size).toBeLessThanOrEqual(2)
   })
 
+  it("a `reload` of an earlier render reads what is shown now, and nothing once the component is gone", async () => {
+    const { render, subscribed } = page()
+    const reloads = new Set<(load?: () => string) => Promise<void>>()
+    const read: Array<string> = []
+    const Reloading = ({ id }: { readonly id: string }) => {
+      const { reload, value } = useChannel(Numbers, {
+        key: id,
+        initial: "",
+        load: async () => `${id}${read.push(id)}`,
+        reduce: (text) => text
+      })
+      reloads.add(reload)
+      return value
+    }
+    const view = render(<Reloading id="a" />)
+    await subscribed(1)
+    await settle(() => view.container.textContent === "a1")
+    const [first] = Array.from(reloads).slice(-1)
+    view.again(<Reloading id="b" />)
+    await settle(() => view.container.textContent === "b2")
+    await act(() => first!())
+    await settle(() => view.container.textContent === "b3")
+    await act(() => first!(() => "given"))
+    await settle(() => view.container.textContent === "given")
+    view.again(null)
+    await expect(first!()).resolves.toBeUndefined()
+    expect(read).toEqual(["a", "b", "b"])
+    // StrictMode made a second one, which was never shown.
+    expect(reloads.size).toBeLessThanOrEqual(2)
+  })
+
   it("`reload()` without a `load` says what is missing", async () => {
     const { render } = page()
     const reloads: Array<() => Promise<void>> = []
