@@ -182,7 +182,7 @@ const collect = <S, A>(
   const start = () => {
     isStopped = false
     const event = last?.()
-    const isNew = event !== undefined && event.id !== seen
+    const isNew = event && event.id !== seen
     // Goes on with the event that the channel has delivered meanwhile, without what is in between.
     if (isNew) made = undefined
     collecting().start()
@@ -212,8 +212,7 @@ const collect = <S, A>(
   }
 }
 
-const noLoad =
-  "reload() reads with the option `load`, which is not given: give it, or a function to reload"
+const noLoad = "reload() without a function needs the option `load`"
 
 /**
  * Collects the events of a channel into a value. After a gap it is `stale` until the state is read again.

@@ -536,7 +536,7 @@ describe("the last value", () => {
     }
   )
 
-  it("is shown by a component that was hidden when it came, beside another one", async () => {
+  it("is shown at once by a component that did not receive it while React hid it", async () => {
     const { render, say, subscribed, types } = page()
     const Two = ({ isHidden }: { readonly isHidden: boolean }) => (
       <>
