@@ -9,7 +9,7 @@
  */
 import type { Any, Payload } from "../Channel.ts"
 import { asChannel } from "../ChannelBase.ts"
-import type { Gap, Snapshot } from "../RealtimeEvent.ts"
+import type { Event, Gap, Snapshot } from "../RealtimeEvent.ts"
 import { ConnectionStopped } from "./ClientError.ts"
 import * as Cell from "./internal/cell.ts"
 import { type Collecting, type Shown, type Status, valueOf } from "./internal/joinedState.ts"
@@ -109,17 +109,19 @@ const collect = <S, A>(
   client: Source,
   channel: Any | string,
   given: Options<S, A> | (() => Options<S, A>),
-  /** Gives the last value of an open channel; with it, any event makes the value current. */
-  last?: () => S | undefined
+  /** Gives the last event of an open channel; with it, any event makes the value current. */
+  last?: () => Event<S> | undefined
 ): Collector<S> => {
   const options = typeof given === "function" ? given : () => given
   const { initial } = options()
+  const from = (event: Event<S> | undefined): S | Snapshot<S> =>
+    event ? { _tag: "Snapshot", value: event.payload, cursor: event.cursor! } : initial
 
   const tell = (error: unknown) => attempt(() => (options().onError ?? report)(error), report)
   const make = () =>
     client.sync().collect<S, A>({
       channel: asChannel(channel),
-      initial: last?.() ?? initial,
+      initial: from(last?.()),
       reduce: (value, payload) => options().reduce(value, payload),
       load: () => {
         const { load } = options()
@@ -151,10 +153,11 @@ const collect = <S, A>(
     error,
     reload
   })
-  const first: Shown<S> = { value: valueOf(initial), status: "loading", error: undefined }
-  const onServer = collected(first)
+  const begin = (state: S | Snapshot<S>) =>
+    collected({ value: valueOf(state), status: "loading", error: undefined })
+  const onServer = begin(initial)
   const known = last?.()
-  const cell = Cell.make(known === undefined ? onServer : collected({ ...first, value: known }))
+  const cell = Cell.make(known ? begin(from(known)) : onServer)
 
   const show = () => {
     const now = collecting().shown()
@@ -173,29 +176,43 @@ const collect = <S, A>(
   }
 
   let readers = 0
+  let isStopped = true
+  /** The event that was the last when it stopped. */
+  let seen: string | undefined
+  const start = () => {
+    isStopped = false
+    const event = last?.()
+    const isNew = event && event.id !== seen
+    // Goes on with the event that the channel has delivered meanwhile, without what is in between.
+    if (isNew) made = undefined
+    collecting().start()
+    if (isNew) show()
+  }
+  const stop = () => {
+    isStopped = true
+    seen = last?.()?.id
+    made?.stop()
+  }
   return {
     getSnapshot: cell.getSnapshot,
     getServerSnapshot: () => onServer,
     subscribe: (onChange) => {
       const leave = cell.subscribe(onChange)
       readers++
-      // The channel may have delivered more since this collector was made.
-      if (made === undefined && last !== undefined) show()
-      collecting().start()
+      if (isStopped) start()
       return () => {
         leave()
         readers--
         // After the batch, because there is no position within it to go on from.
         queueMicrotask(() => {
-          if (readers === 0) made?.stop()
+          if (readers === 0) stop()
         })
       }
     }
   }
 }
 
-const noLoad =
-  "reload() reads with the option `load`, which is not given: give it, or a function to reload"
+const noLoad = "reload() without a function needs the option `load`"
 
 /**
  * Collects the events of a channel into a value. After a gap it is `stale` until the state is read again.
@@ -239,5 +256,5 @@ export const latest = <C extends Any | string>(
       initial: undefined,
       reduce: (_, payload) => payload
     }),
-    () => client.last(channel)?.payload
+    () => client.last(channel)
   )

@@ -105,7 +105,10 @@ export interface PlainClient {
     handler: Handler<Payload<C>> | undefined,
     options?: ListenOptions<Payload<C>>
   ) => () => void
-  /** The last event of a channel that this client has open, else `undefined`. Opens nothing. */
+  /**
+   * The last event of a channel that this client has open, else `undefined`; its `cursor` is the position up
+   * to which it is the last. Opens nothing.
+   */
   readonly last: <C extends Any | string>(channel: C) => Event<Payload<C>> | undefined
   /**
    * Resolves when the server said that it happened; rejects with a `PublishError`. Without a connection it

@@ -7,7 +7,14 @@
  *
  * @since 0.1.0
  */
-import { useEffect, useInsertionEffect, useMemo, useRef, useSyncExternalStore } from "react"
+import {
+  useCallback,
+  useEffect,
+  useInsertionEffect,
+  useMemo,
+  useRef,
+  useSyncExternalStore
+} from "react"
 import type { Any, Payload } from "../Channel.ts"
 import * as Collector from "../client/Collector.ts"
 import type * as Connection from "../client/Connection.ts"
@@ -240,8 +247,16 @@ export const useLatest = <C extends Any | string>(
 ): Collector.Collected<Payload<C> | undefined> =>
   useCollector(channel, options, (client, latest) => Collector.latest(client, channel, latest))
 
+const nothing = () => {}
+
 /** The options of a collector that is shown no more: it calls nothing of the one that took its place. */
-const over = { initial: undefined, reduce: (value: unknown) => value, onError: () => {} } as never
+const over = {
+  initial: undefined,
+  reduce: (value: unknown) => value,
+  // A component may reload after it is gone.
+  load: nothing,
+  onError: nothing
+} as never
 
 const useCollector = <Options extends Keyed, S>(
   channel: { readonly name: string } | string,
@@ -261,9 +276,13 @@ const useCollector = <Options extends Keyed, S>(
     give(options)
     return () => give(over)
   })
-  return useSyncExternalStore(
+  const collected = useSyncExternalStore(
     collector.subscribe,
     collector.getSnapshot,
     collector.getServerSnapshot
   )
+  const shown = useLatestRef(collected)
+  // A handler of an earlier render reloads what is shown now, also under another key.
+  const reload = useCallback<typeof collected.reload>((load) => shown.current.reload(load), [shown])
+  return useMemo(() => ({ ...collected, reload }), [collected, reload])
 }

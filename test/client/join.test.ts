@@ -340,6 +340,7 @@ describe("the last event of a channel", () => {
       Effect.gen(function* () {
         const { answer, client, listen, say } = yield* make
         const last = () => client.sync.last(Orders)?.payload
+        const lastAt = () => client.sync.last(Orders)?.cursor
         assert.isUndefined(last())
         const { stop } = listen()
         yield* TestClock.adjust(1)
@@ -353,8 +354,17 @@ describe("the last event of a channel", () => {
         answer("recovered", cursorAt(12))
         say(events(cursorAt(16), 15))
         assert.strictEqual(last(), 20)
+        assert.strictEqual(lastAt(), cursorAt(20))
         say(events(cursorAt(21), 20, 21))
         assert.strictEqual(last(), 21)
+        // It is the last up to where the stream stands, or where a gap begins.
+        say({ type: "cursor", channel, cursor: cursorAt(25) })
+        assert.strictEqual(lastAt(), cursorAt(25))
+        say({ type: "gap", channel, reason: "source", cursor: cursorAt(30) })
+        say({ type: "cursor", channel, cursor: cursorAt(35) })
+        assert.strictEqual(lastAt(), cursorAt(25))
+        say(events(cursorAt(40), 40))
+        assert.strictEqual(lastAt(), cursorAt(40))
         stop()
         joined.stop()
         yield* TestClock.adjust("2 seconds")

@@ -13,7 +13,7 @@ import {
   useWebSocket
 } from "effect-realtime/react"
 import * as Schema from "effect/Schema"
-import { Profiler, StrictMode, Suspense, use, useState } from "react"
+import { Activity, Profiler, StrictMode, Suspense, use, useState } from "react"
 import { hydrateRoot } from "react-dom/client"
 import { renderToString } from "react-dom/server"
 import { afterEach, describe, expect, it, vi } from "vitest"
@@ -275,6 +275,37 @@ describe("a read of the state", () => {
     expect(reloads.size).toBeLessThanOrEqual(2)
   })
 
+  it("a `reload` of an earlier render reads what is shown now, and nothing once the component is gone", async () => {
+    const { render, subscribed } = page()
+    const reloads = new Set<(load?: () => string) => Promise<void>>()
+    const read: Array<string> = []
+    const Reloading = ({ id }: { readonly id: string }) => {
+      const { reload, value } = useChannel(Numbers, {
+        key: id,
+        initial: "",
+        load: async () => `${id}${read.push(id)}`,
+        reduce: (text) => text
+      })
+      reloads.add(reload)
+      return value
+    }
+    const view = render(<Reloading id="a" />)
+    await subscribed(1)
+    await settle(() => view.container.textContent === "a1")
+    const [first] = Array.from(reloads).slice(-1)
+    view.again(<Reloading id="b" />)
+    await settle(() => view.container.textContent === "b2")
+    await act(() => first!())
+    await settle(() => view.container.textContent === "b3")
+    await act(() => first!(() => "given"))
+    await settle(() => view.container.textContent === "given")
+    view.again(null)
+    await expect(first!()).resolves.toBeUndefined()
+    expect(read).toEqual(["a", "b", "b"])
+    // StrictMode made a second one, which was never shown.
+    expect(reloads.size).toBeLessThanOrEqual(2)
+  })
+
   it("`reload()` without a `load` says what is missing", async () => {
     const { render } = page()
     const reloads: Array<() => Promise<void>> = []
@@ -333,8 +364,9 @@ describe("a key", () => {
     view.again(<Latest name={NaN} />)
     expect(view.container.textContent).toMatch(/^stale 1/)
     view.again(<Latest name={[NaN]} />)
-    expect(view.container.textContent).toMatch(/^loading 1/)
-    await settle(() => view.container.textContent!.startsWith("live 1"))
+    expect(view.container.textContent).toMatch(/^stale 1/)
+    await say(events("numbers", 2, 2))
+    await settle(() => view.container.textContent === "live 2 ")
   })
 
   it.each([
@@ -449,6 +481,85 @@ describe("the last value", () => {
       // oxlint-disable-next-line no-await-in-loop -- one after the other
       await settle(() => view.getByTestId(name).textContent === "live 43")
     }
+  })
+
+  it.each(["gap", "reset"])(
+    "is stale after a %s in a component that mounts later",
+    async (kind) => {
+      const { render, say, server, subscribed } = page()
+      const view = render(<Latest name="one" />)
+      const texts = () => Array.from(view.container.children, ({ textContent }) => textContent)
+      await subscribed(1)
+      await say(events("numbers", 1, 1))
+      await settle(() => texts()[0] === "live 1")
+      if (kind === "gap") {
+        await say({ type: "gap", channel: "numbers", reason: "source", cursor: "f:0" })
+      } else {
+        server.heard = (socket, frame) => {
+          if (frame.type !== "subscribe") return server.answer(socket, frame)
+          const { channel, id } = frame
+          socket.say({ type: "subscribed", id, channel, state: "reset", cursor: "f:0" })
+        }
+        await act(async () => server.last.drop())
+      }
+      await settle(() => texts()[0] === "stale 1" && server.last.of("subscribe").length === 1)
+      view.again(
+        <>
+          <Latest name="one" />
+          <Latest name="two" />
+        </>
+      )
+      await settle(() => texts()[1] !== "loading 1")
+      expect(texts()).toEqual(["stale 1", "stale 1"])
+      await say(events("numbers", 2, 2))
+      await settle(() => texts().join() === "live 2,live 2")
+    }
+  )
+
+  it.each([null, 0, { _tag: "Snapshot", value: 3, cursor: "x" }])(
+    "is any JSON in a component that mounts later: %j",
+    async (payload) => {
+      const { render, say, subscribed } = page()
+      const Any = () => {
+        const { status, value } = useLatest("numbers")
+        return <p>{`${status} ${JSON.stringify(value)}`}</p>
+      }
+      const view = render(<Any key="one" />)
+      const texts = () => Array.from(view.container.children, ({ textContent }) => textContent)
+      await subscribed(1)
+      await say(events("numbers", 1, payload))
+      const text = `live ${JSON.stringify(payload)}`
+      await settle(() => texts()[0] === text)
+      view.again([<Any key="one" />, <Any key="two" />])
+      await settle(() => !texts()[1]!.startsWith("loading"))
+      expect(texts()).toEqual([text, text])
+    }
+  )
+
+  it("is shown at once by a component that did not receive it while React hid it", async () => {
+    const { render, say, subscribed, types } = page()
+    const Two = ({ isHidden }: { readonly isHidden: boolean }) => (
+      <>
+        <Latest name="one" />
+        <Activity mode={isHidden ? "hidden" : "visible"}>
+          <Latest name="two" />
+        </Activity>
+      </>
+    )
+    const view = render(<Two isHidden={false} />)
+    const text = (name: string) => view.getByTestId(name).textContent
+    await subscribed(1)
+    await say(events("numbers", 1, 1))
+    await settle(() => text("two") === "live 1")
+    view.again(<Two isHidden />)
+    await act(async () => {})
+    await say(events("numbers", 2, 2))
+    await settle(() => text("one") === "live 2")
+    view.again(<Two isHidden={false} />)
+    expect(text("two")).toBe("live 2")
+    await say(events("numbers", 3, 3))
+    await settle(() => text("one") === "live 3" && text("two") === "live 3")
+    expect(types()).toEqual(["hello", "subscribe"])
   })
 
   it("is read by its own definition, and where a handler had it only", async () => {

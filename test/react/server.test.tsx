@@ -10,8 +10,13 @@ import {
 import { StrictMode } from "react"
 import { renderToString } from "react-dom/server"
 import { afterEach, expect, it, vi } from "vitest"
+import * as RealtimeClient from "../../src/client/RealtimeClient.ts"
+
+vi.mock("../../src/client/RealtimeClient.ts", { spy: true })
 
 afterEach(() => vi.unstubAllGlobals())
+
+const asked = vi.fn<() => string>(() => "t")
 
 const View = () => {
   const { connection } = useWebSocket(Channel.systemNotifications, () => {})
@@ -27,7 +32,15 @@ it.each([
   {
     name: "with one",
     page: (
-      <RealtimeProvider url="wss://host/realtime" token={() => "t"}>
+      <RealtimeProvider url="wss://host/realtime" token={asked}>
+        <View />
+      </RealtimeProvider>
+    )
+  },
+  {
+    name: "with one whose address is a function",
+    page: (
+      <RealtimeProvider url={asked} token={asked}>
         <View />
       </RealtimeProvider>
     )
@@ -38,8 +51,11 @@ it.each([
   const complained = vi.spyOn(console, "error")
   vi.stubGlobal("WebSocket", opened)
   vi.stubGlobal("setTimeout", timed)
+  vi.stubGlobal("setInterval", timed)
   expect(renderToString(<StrictMode>{page}</StrictMode>)).toBe("<p>idle,idle,up,1,loading</p>")
   expect(opened).not.toHaveBeenCalled()
   expect(timed).not.toHaveBeenCalled()
+  expect(RealtimeClient.make).not.toHaveBeenCalled()
+  expect(asked).not.toHaveBeenCalled()
   expect(complained).not.toHaveBeenCalled()
 })

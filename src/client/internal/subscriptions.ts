@@ -96,7 +96,7 @@ const maxHeld = 10_000
 
 export interface Subscriptions extends Above {
   readonly listen: <A>(channel: Channel<A>, listener: Listener<A>, from?: string) => () => void
-  /** The last event that the open subscription of a channel delivered. */
+  /** The last event that the open subscription of a channel delivered, with the position up to which it is the last. */
   readonly last: <A>(channel: Channel<A>) => Event<A> | undefined
 }
 
@@ -121,6 +121,8 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     let head: string | undefined
     /** The last event at the head of the stream. */
     let last: WireEvent | undefined
+    /** The position up to which `last` is the last: that of the stream, or where a gap begins. */
+    let lastAt = ""
     /** When the subscription became active. */
     let since = Infinity
     /** Refusals in a row that said later. */
@@ -321,7 +323,10 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       cursor = at
       const events = frame.type === "events" ? frame.events : []
       const isOld = seenEvent(readDurable(head ?? ""))
-      last = events.findLast((event) => !isOld(event)) ?? last
+      const newest = events.findLast((event) => !isOld(event))
+      const isNext = frame.type !== "gap" && covers(lastAt, before) && !covers(lastAt, at)
+      if (newest !== undefined || isNext) lastAt = at
+      last = newest ?? last
       if (head !== undefined && covers(at, head) !== false) head = undefined
 
       const gaps = frame.type === "gap" ? [gap(frame.reason, at)] : []
@@ -397,7 +402,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
         refused(frame)
       },
       stop: (error) => each(({ listener }) => listener.onEnd(error)),
-      last: (channel) => last && decode(channel, [last], cursor ?? "", "")[0]
+      last: (channel) => last && decode(channel, [last], lastAt, "")[0]
     }
   }
 
