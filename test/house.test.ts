@@ -118,7 +118,6 @@ const bare: Readonly<Record<string, ReadonlyArray<string>>> = {
   ],
   "src/react/index.ts": [
     "Collected",
-    "LatestOptions",
     "Load",
     "RealtimeProvider",
     "RealtimeProviderProps",

@@ -103,7 +103,13 @@ export interface Collector<S> extends Readable<Collected<S>> {
   readonly getServerSnapshot: () => Collected<S>
 }
 
-type Source = Pick<PlainClient, "sync" | "last">
+/**
+ * The part of a client that a collector uses.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Source = Pick<PlainClient, "sync" | "last">
 
 const collect = <S, A>(
   client: Source,
