@@ -79,7 +79,7 @@ interface Reading<A> {
   hasGap: boolean
 }
 
-/** The stream jumped to a position. */
+/** The stream jumped to a position; an event that does not decode is no jump. */
 const restart = <A>(reading: Reading<A>, at: string) => {
   reading.from = at
   reading.events = []
@@ -130,6 +130,10 @@ export const make =
     let behind = false
     /** The latest gap since the last read. */
     let gap: Gap | undefined
+    /** The position after the batch with that gap: the gap's own may be before the batch. */
+    let gapEnd: string | undefined
+    /** The events so far of the batch that is applied now, which `cursor` does not have. */
+    let applied: Array<Event<A>> = []
     let ended: SubscribeError | undefined
     let refusal: unknown
     /** What a read or the reducer threw last, until a read succeeds. */
@@ -162,7 +166,7 @@ export const make =
       value = state
       isRead = true
       behind = false
-      gap = undefined
+      gap = gapEnd = undefined
     }
 
     const fail = (cause: unknown) => {
@@ -188,7 +192,11 @@ export const make =
     const read = (by: Read<S>, isMine: boolean) => {
       cancelWait()
       giveUp?.()
-      const mine: Reading<A> = (reading = { from: cursor, events: [], hasGap: false })
+      const mine: Reading<A> = (reading = {
+        from: cursor,
+        events: [...applied],
+        hasGap: false
+      })
       giveUp = by(
         (state) => {
           if (reading !== mine) return
@@ -206,7 +214,9 @@ export const make =
           ) {
             // The stream has passed the state's cursor, and the read began before that cursor.
             const isIncluded = seenEvent(readDurable(state.cursor))
+            const isMissing = gapEnd !== undefined && !covers(state.cursor, gapEnd)
             replace(state.value)
+            behind = isMissing
             for (const event of mine.events) if (!isIncluded(event)) apply(event)
           } else {
             next = state
@@ -294,21 +304,25 @@ export const make =
     const listener: Listener<A> = {
       onEvents: (batch) => {
         arrive(batch[0]!._tag === "Gap")
+        const at = batch.at(-1)!.cursor!
         for (const event of batch) {
           if (event._tag === "Event") {
-            apply(event)
+            applied.push(event)
             reading?.events.push(event)
+            apply(event)
           } else {
             behind = due = true
             gap = event
+            gapEnd = at
             if (reading !== undefined) {
-              restart(reading, event.cursor)
+              if (event.reason !== "invalid") restart(reading, at)
               reading.hasGap = true
             }
             options.onGap?.(event)
           }
         }
-        arrived(batch.at(-1)!.cursor!)
+        applied = []
+        arrived(at)
       },
       onCursor: (at) => {
         arrive(false)
