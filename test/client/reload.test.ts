@@ -141,3 +141,36 @@ describe("a read beside an event that does not decode", () => {
     expect(subscribes()).toBe(1)
   })
 })
+
+const later = { retry: "later", message: "Soon." } as const
+
+describe("a value whose connection stopped and begins again", () => {
+  it("is stale with the rejection while the server rejects the channel for now", async () => {
+    const { client, collected, server } = make()
+    const { error, now } = collected()
+    await untilAsync(() => now() === "live ")
+    server.last.drop(4200, "bye")
+    await untilAsync(() => now() === "error ")
+    server.heard = (socket, frame) => {
+      if (frame.type !== "subscribe") return server.answer(socket, frame)
+      const refusal = { code: "limit/subscriptions", ...later, retryAfter: 60_000 } as const
+      socket.say({ type: "error", id: frame.id, ...refusal })
+    }
+    client.reconnect()
+    await untilAsync(() => now() === "stale " && error() !== undefined)
+    expect(error()).toMatchObject({ _tag: "Refused", code: "limit/subscriptions" })
+  })
+
+  it("is stale without an error while the server cannot be reached", async () => {
+    const { client, collected, server } = make()
+    const { error, now } = collected()
+    await untilAsync(() => now() === "live ")
+    server.last.drop(4200, "bye")
+    await untilAsync(() => now() === "error ")
+    server.heard = (socket) => socket.drop()
+    client.reconnect()
+    await untilAsync(() => client.connection.getSnapshot().status === "waiting")
+    await untilAsync(() => now() === "stale ")
+    expect(error()).toBeUndefined()
+  })
+})

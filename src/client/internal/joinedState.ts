@@ -331,6 +331,7 @@ export const make =
       onInactive: (error) => {
         active = false
         refusal = error
+        ended = undefined
         options.onChange()
         if (error !== undefined) options.onError?.(error)
       },
