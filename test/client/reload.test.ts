@@ -174,3 +174,17 @@ describe("a value whose connection stopped and begins again", () => {
     expect(error()).toBeUndefined()
   })
 })
+
+describe("a Snapshot of a durable position on a live channel", () => {
+  it("is a state without a cursor", async () => {
+    const { collected, server, subscribes } = make()
+    let reads = 0
+    const { now } = collected({ load: () => stateAt(1, ++reads) })
+    await untilAsync(() => now() === "live 1")
+    server.last.say(events("numbers", 1, 5))
+    await untilAsync(() => now() === "live 1,5")
+    server.last.say({ type: "gap", channel: "numbers", reason: "source", cursor: "f:0" })
+    await untilAsync(() => now() === "live 2")
+    expect([reads, subscribes()]).toEqual([2, 1])
+  })
+})

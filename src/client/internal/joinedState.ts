@@ -203,7 +203,8 @@ export const make =
           reading = undefined
           failed = undefined
           failures = 0
-          if (!isSnapshot(state) || readDurable(state.cursor) === undefined) {
+          // On a live channel a position of durable ones says nothing.
+          if (!isSnapshot(state) || ![state.cursor, cursor ?? state.cursor].every(readDurable)) {
             replace(valueOf(state))
             mine.events.forEach(apply)
             behind ||= mine.hasGap
