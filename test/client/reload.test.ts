@@ -175,6 +175,83 @@ describe("a value whose connection stopped and begins again", () => {
   })
 })
 
+describe("a state that is read without a subscription", () => {
+  /** Rejects each subscription. */
+  const rejects =
+    (server: FakeSocket.FakeServer, retry: "later" | "never"): typeof server.heard =>
+    (socket, frame) => {
+      if (frame.type !== "subscribe") return server.answer(socket, frame)
+      const refusal = {
+        code: "channel/forbidden",
+        message: "No.",
+        retry,
+        retryAfter: 60_000
+      } as const
+      socket.say({ type: "error", id: frame.id, ...refusal })
+    }
+
+  it("is shown while the link is away, and the stream goes on from it", async () => {
+    const { collected, commit, durable, server } = make()
+    server.heard = durable
+    const { now, reload } = collected()
+    await untilAsync(() => now() === "live ")
+    commit(11)
+    await untilAsync(() => now() === "live 11")
+    server.heard = (socket) => socket.drop()
+    server.last.drop()
+    await untilAsync(() => now() === "stale 11")
+    commit(12, 13)
+    await reload(() => stateAt(12, 10, 11, 12))
+    await untilAsync(() => now() === "stale 10,11,12")
+    server.heard = durable
+    await untilAsync(() => now() === "live 10,11,12,13")
+  })
+
+  it("is shown where the link goes before the stream is back at its cursor", async () => {
+    const { collected, commit, durable, server, subscribes } = make()
+    server.heard = durable
+    const { now, reload } = collected()
+    await untilAsync(() => now() === "live ")
+    commit(11)
+    await untilAsync(() => now() === "live 11")
+    server.heard = (socket, frame) => frame.type !== "subscribe" && durable(socket, frame)
+    await reload(() => stateAt(10, 10))
+    await untilAsync(() => subscribes() === 2)
+    server.last.drop()
+    server.heard = durable
+    await untilAsync(() => now() === "live 10,11")
+  })
+
+  it.each(["later", "never"] as const)(
+    "is shown, and reports nothing again, after %s",
+    async (retry) => {
+      const { collected, errors, server, subscribes } = make()
+      server.heard = rejects(server, retry)
+      const { error, now, reload } = collected({ load: () => stateAt(11, 11) })
+      const status = retry === "later" ? "stale" : "error"
+      await untilAsync(() => now() === `${status} `)
+      await reload()
+      await untilAsync(() => now() === `${status} 11`)
+      expect(error()).toMatchObject({ _tag: "Refused", retry })
+      expect([errors.length, subscribes()]).toEqual([1, 1])
+    }
+  )
+
+  it("is where the stream begins, after the server accepts the channel", async () => {
+    const { client, collected, commit, durable, server } = make()
+    server.heard = rejects(server, "later")
+    const { now, reload } = collected()
+    await untilAsync(() => now() === "stale ")
+    await reload(() => stateAt(10, 10))
+    await untilAsync(() => now() === "stale 10")
+    commit(11)
+    server.heard = durable
+    server.last.drop()
+    client.reconnect()
+    await untilAsync(() => now() === "live 10,11")
+  })
+})
+
 describe("a Snapshot of a durable position on a live channel", () => {
   it("is a state without a cursor", async () => {
     const { collected, server, subscribes } = make()

@@ -140,6 +140,8 @@ export const make =
     let failed: unknown
     /** A state that replaces `value` as soon as the stream stands at its cursor. */
     let next: Snapshot<S> | undefined
+    /** `value` was replaced while nothing was received: the stream must begin at `cursor`, when it is active. */
+    let isMoved = false
 
     /** A read must begin when the subscription is active. */
     let due = !isRead
@@ -221,8 +223,11 @@ export const make =
             for (const event of mine.events) if (!isIncluded(event)) apply(event)
           } else {
             next = state
-            if (leave === undefined) rest()
-            else join(state.cursor)
+            if (active) join(state.cursor)
+            else {
+              take()
+              isMoved = true
+            }
           }
           options.onChange()
         },
@@ -265,26 +270,24 @@ export const make =
 
     const join = (from: string | undefined) => {
       leave?.()
-      active = false
+      active = isMoved = false
       leave = listen(channel, listener, from)
     }
 
-    /** Takes `next` without the stream. */
-    const rest = () => {
+    /** The stream goes on from the cursor of `next`. */
+    const take = () => {
       if (next === undefined) return
       replace(next.value)
       cursor = next.cursor
+      // The stream leaves out what is between the old position and this one.
+      if (reading !== undefined) restart(reading, cursor)
       next = undefined
     }
 
     /** The subscription is active. */
     const arrive = (isGap: boolean) => {
       // The stream could not go back to the state: then it is better than no state, and worse than the old one.
-      if (next !== undefined && !(isGap && isRead)) {
-        replace(next.value)
-        // The stream left out what is between the old position and this one.
-        if (reading !== undefined) restart(reading, next.cursor)
-      }
+      if (!isGap || !isRead) take()
       next = undefined
       // A read that failed while the link was away may succeed now.
       if (!active && waiting !== undefined) {
@@ -304,6 +307,7 @@ export const make =
 
     const listener: Listener<A> = {
       onEvents: (batch) => {
+        if (isMoved) return join(cursor)
         arrive(batch[0]!._tag === "Gap")
         const at = batch.at(-1)!.cursor!
         for (const event of batch) {
@@ -326,11 +330,13 @@ export const make =
         arrived(at)
       },
       onCursor: (at) => {
+        if (isMoved) return join(cursor)
         arrive(false)
         arrived(at)
       },
       onInactive: (error) => {
         active = false
+        take()
         refusal = error
         ended = undefined
         options.onChange()
@@ -353,7 +359,7 @@ export const make =
         leave?.()
         leave = undefined
         active = false
-        rest()
+        take()
         due ||= reading !== undefined || waiting !== undefined
         cancelWait()
         giveUp?.()
