@@ -259,9 +259,11 @@ const useCollector = <Options extends Keyed, S>(
     give(options)
     return () => give(over)
   })
-  return useSyncExternalStore(
-    collector.subscribe,
-    collector.getSnapshot,
-    collector.getServerSnapshot
+  // A `load` that appears in a later render is called, because this subscribes once more.
+  const hasLoad = "load" in options && options.load !== undefined
+  const subscribe = useMemo(
+    () => (onChange: () => void) => collector.subscribe(onChange),
+    [collector, hasLoad]
   )
+  return useSyncExternalStore(subscribe, collector.getSnapshot, collector.getServerSnapshot)
 }

@@ -207,21 +207,6 @@ describe("a state that is read without a subscription", () => {
     await untilAsync(() => now() === "live 10,11,12,13")
   })
 
-  it("is shown where the link goes before the stream is back at its cursor", async () => {
-    const { collected, commit, durable, server, subscribes } = make()
-    server.heard = durable
-    const { now, reload } = collected()
-    await untilAsync(() => now() === "live ")
-    commit(11)
-    await untilAsync(() => now() === "live 11")
-    server.heard = (socket, frame) => frame.type !== "subscribe" && durable(socket, frame)
-    await reload(() => stateAt(10, 10))
-    await untilAsync(() => subscribes() === 2)
-    server.last.drop()
-    server.heard = durable
-    await untilAsync(() => now() === "live 10,11")
-  })
-
   it.each(["later", "never"] as const)(
     "is shown, and reports nothing again, after %s",
     async (retry) => {
@@ -263,5 +248,21 @@ describe("a Snapshot of a durable position on a live channel", () => {
     server.last.say({ type: "gap", channel: "numbers", reason: "source", cursor: "f:0" })
     await untilAsync(() => now() === "live 2")
     expect([reads, subscribes()]).toEqual([2, 1])
+  })
+})
+
+describe("a `load` that appears later", () => {
+  it("is called when the collector is subscribed to once more", async () => {
+    const { collected, durable, options, server } = make()
+    server.heard = durable
+    const { collector, now } = collected()
+    await untilAsync(() => now() === "live ")
+    let reads = 0
+    Object.assign(options, { load: () => (reads++, stateAt(10, 10)) })
+    collector.subscribe(() => {})
+    await untilAsync(() => now() === "live 10")
+    collector.subscribe(() => {})
+    await untilAsync(() => now() === "live 10")
+    expect(reads).toBe(1)
   })
 })

@@ -63,6 +63,7 @@ export interface Options<in out S, in out A> {
 
 export interface Collecting<in out S> {
   readonly shown: () => Shown<S>
+  /** Once more, it begins a read that the options ask for by now. */
   readonly start: () => void
   /** The next `start` goes on from the position of the value. */
   readonly stop: () => void
@@ -124,8 +125,10 @@ export const make =
     /** The subscription has been active, and is. */
     let joined = false
     let active = false
-    /** The first read is done, or none is needed. */
-    let isRead = cursor !== undefined || options.load() === undefined
+    /** `value` is a state, and not what stands in until the first read. */
+    let hasState = cursor !== undefined
+    /** The first read is done, or none is needed now. */
+    const isRead = () => hasState || options.load() === undefined
     /** Events are missing in `value`. */
     let behind = false
     /** The latest gap since the last read. */
@@ -143,8 +146,8 @@ export const make =
     /** `value` was replaced while nothing was received: the stream must begin at `cursor`, when it is active. */
     let isMoved = false
 
-    /** A read must begin when the subscription is active. */
-    let due = !isRead
+    /** A read must begin when the subscription is active and there is a `load`. */
+    let due = !hasState
     let reading: Reading<A> | undefined
     let giveUp: (() => void) | void
     /** Cancels the read that waits for its time. */
@@ -154,11 +157,11 @@ export const make =
     let begun: ReadonlyArray<number> = []
 
     const status = (): Status =>
-      ended !== undefined || (!isRead && failed !== undefined)
+      ended !== undefined || (!isRead() && failed !== undefined)
         ? "error"
         : refusal !== undefined
           ? "stale"
-          : !joined || !isRead
+          : !joined || !isRead()
             ? "loading"
             : active && !behind
               ? "live"
@@ -166,7 +169,7 @@ export const make =
 
     const replace = (state: S) => {
       value = state
-      isRead = true
+      hasState = true
       behind = false
       gap = gapEnd = undefined
     }
@@ -193,6 +196,7 @@ export const make =
 
     const read = (by: Read<S>, isMine: boolean) => {
       cancelWait()
+      if (active) due = false
       giveUp?.()
       const mine: Reading<A> = (reading = {
         from: cursor,
@@ -246,7 +250,7 @@ export const make =
 
     /** Begins a read by `load`: at once, or later after failures and after many reads. */
     const load = () => {
-      due = false
+      due = true
       if (waiting !== undefined || options.load() === undefined) return
       const time = now()
       begun = begun.filter((at) => time - at < minute)
@@ -256,8 +260,7 @@ export const make =
       const begin = () => {
         waiting = undefined
         const by = options.load()
-        if (!active) due = true
-        else if (by !== undefined) {
+        if (active && by !== undefined) {
           begun = [...begun, now()]
           read(by, true)
         }
@@ -287,13 +290,12 @@ export const make =
     /** The subscription is active. */
     const arrive = (isGap: boolean) => {
       // The stream could not go back to the state: then it is better than no state, and worse than the old one.
-      if (!isGap || !isRead) take()
+      if (!isGap || !isRead()) take()
       next = undefined
       // A read that failed while the link was away may succeed now.
       if (!active && waiting !== undefined) {
         cancelWait()
         failures = 0
-        due = true
       }
       joined = active = true
       refusal = ended = undefined
@@ -353,14 +355,17 @@ export const make =
     return {
       shown: () => ({ value, status: status(), error: ended ?? refusal ?? failed }),
       start: () => {
-        if (leave === undefined) join(cursor)
+        if (leave === undefined) return join(cursor)
+        // The options may have a `load` now.
+        if (due) load()
+        options.onChange()
       },
       stop: () => {
         leave?.()
         leave = undefined
         active = false
         take()
-        due ||= reading !== undefined || waiting !== undefined
+        due ||= reading !== undefined
         cancelWait()
         giveUp?.()
         reading = undefined
