@@ -262,7 +262,7 @@ const useCollector = <Options extends Keyed, S>(
   // A `load` that appears in a later render is called, because this subscribes once more.
   const hasLoad = "load" in options && options.load !== undefined
   const subscribe = useMemo(
-    () => (onChange: () => void) => collector.subscribe(onChange),
+    () => (hasLoad ? (onChange: () => void) => collector.subscribe(onChange) : collector.subscribe),
     [collector, hasLoad]
   )
   return useSyncExternalStore(subscribe, collector.getSnapshot, collector.getServerSnapshot)

@@ -102,7 +102,7 @@ const make = () => {
 
 describe("a read beside an event that does not decode", () => {
   it("loses nothing of the frame, and the value is stale", async () => {
-    const { collected, commit, durable, server } = make()
+    const { collected, commit, durable, errors, server } = make()
     server.heard = durable
     const { now, reload } = collected()
     await untilAsync(() => now() === "live ")
@@ -115,10 +115,11 @@ describe("a read beside an event that does not decode", () => {
     // A state that has the event heals it.
     await reload(() => stateAt(13, 10, 11, 12, 13))
     await untilAsync(() => now() === "live 10,11,12,13")
+    expect(errors).toEqual([])
   })
 
-  it("loses nothing that came before the gap, where `onGap` begins the read", async () => {
-    const { collected, commit, durable, server } = make()
+  it("loses nothing before the gap, where `onGap` begins the read", async () => {
+    const { collected, commit, durable, errors, server } = make()
     server.heard = durable
     const { now, reload } = collected({
       onGap: () => void reload(() => stateAt(10, 10))
@@ -126,6 +127,7 @@ describe("a read beside an event that does not decode", () => {
     await untilAsync(() => now() === "live ")
     commit(11, "bad", 13)
     await untilAsync(() => now() === "stale 10,11,13")
+    expect(errors).toEqual([])
   })
 
   it("keeps all events of the frame behind a state without a cursor", async () => {
@@ -191,7 +193,7 @@ describe("a state that is read without a subscription", () => {
     }
 
   it("is shown while the link is away, and the stream goes on from it", async () => {
-    const { collected, commit, durable, server } = make()
+    const { collected, commit, durable, errors, server } = make()
     server.heard = durable
     const { now, reload } = collected()
     await untilAsync(() => now() === "live ")
@@ -205,6 +207,7 @@ describe("a state that is read without a subscription", () => {
     await untilAsync(() => now() === "stale 10,11,12")
     server.heard = durable
     await untilAsync(() => now() === "live 10,11,12,13")
+    expect(errors).toEqual([])
   })
 
   it.each(["later", "never"] as const)(
@@ -223,7 +226,7 @@ describe("a state that is read without a subscription", () => {
   )
 
   it("is where the stream begins, after the server accepts the channel", async () => {
-    const { client, collected, commit, durable, server } = make()
+    const { client, collected, commit, durable, errors, server } = make()
     server.heard = rejects(server, "later")
     const { now, reload } = collected()
     await untilAsync(() => now() === "stale ")
@@ -234,6 +237,7 @@ describe("a state that is read without a subscription", () => {
     server.last.drop()
     client.reconnect()
     await untilAsync(() => now() === "live 10,11")
+    expect(errors).toHaveLength(1)
   })
 })
 
