@@ -276,8 +276,14 @@ const useCollector = <Options extends Keyed, S>(
     give(options)
     return () => give(over)
   })
+  // A `load` that appears in a later render is called, because this subscribes once more.
+  const hasLoad = "load" in options && options.load !== undefined
+  const subscribe = useMemo(
+    () => (hasLoad ? (onChange: () => void) => collector.subscribe(onChange) : collector.subscribe),
+    [collector, hasLoad]
+  )
   const collected = useSyncExternalStore(
-    collector.subscribe,
+    subscribe,
     collector.getSnapshot,
     collector.getServerSnapshot
   )

@@ -296,6 +296,31 @@ describe("RealtimeClient.publish", () => {
     })
   )
 
+  it.effect("does not wait in a new session for what another one answered with retry later", () =>
+    Effect.gen(function* () {
+      const server = FakeSocket.make({ auto: true })
+      const client = yield* Client.make(server)
+      server.heard = (socket, frame) => {
+        if (frame.type !== "publish") return server.answer(socket, frame)
+        const code = { code: "rate/limited", message: "Too fast.", retry: "later" } as const
+        socket.say({ type: "error", id: frame.id, ...code, retryAfter: 30_000 })
+      }
+      const first = yield* publishing(client, 1)
+      yield* TestClock.adjust(10)
+      server.heard = server.answer
+      server.last.drop(1006)
+      yield* TestClock.adjust(2000)
+      const second = yield* publishing(client, 2)
+      yield* TestClock.adjust(10)
+      assert.deepStrictEqual(
+        server.last.of("publish").map(({ data }) => data),
+        [{ n: 1 }, { n: 2 }]
+      )
+      assert.strictEqual(tagOf(yield* Fiber.join(first)), "done")
+      assert.strictEqual(tagOf(yield* Fiber.join(second)), "done")
+    })
+  )
+
   it.effect(
     "fails with Expired, which has the last rejection, when the server says later for 60 s",
     () =>

@@ -668,3 +668,26 @@ describe("useLatest", () => {
     await settle(() => view.container.textContent === "3 live")
   })
 })
+
+describe("a `load` that appears in a later render", () => {
+  it("is called once, and its state is shown", async () => {
+    const { render, server } = page()
+    standsAt(server, seen(11n))
+    let reads = 0
+    const load = () => ({ _tag: "Snapshot" as const, value: [++reads], cursor: seen(11n) })
+    const Show = ({ load }: { readonly load?: Collector.Load<ReadonlyArray<number>> }) => {
+      const { status, value } = useChannel(Numbers, {
+        initial: [] as ReadonlyArray<number>,
+        load,
+        reduce: (list, n) => [...list, n]
+      })
+      return <p>{`${status} ${value}`}</p>
+    }
+    const view = render(<Show />)
+    await settle(() => view.container.textContent === "live ")
+    view.again(<Show load={load} />)
+    await settle(() => view.container.textContent === "live 1")
+    view.again(<Show load={() => load()} />)
+    expect(reads).toBe(1)
+  })
+})

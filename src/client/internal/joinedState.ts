@@ -63,6 +63,7 @@ export interface Options<in out S, in out A> {
 
 export interface Collecting<in out S> {
   readonly shown: () => Shown<S>
+  /** Once more, it begins a read that the options ask for by now. */
   readonly start: () => void
   /** The next `start` goes on from the position of the value. */
   readonly stop: () => void
@@ -79,7 +80,7 @@ interface Reading<A> {
   hasGap: boolean
 }
 
-/** The stream jumped to a position. */
+/** The stream jumped to a position; an event that does not decode is no jump. */
 const restart = <A>(reading: Reading<A>, at: string) => {
   reading.from = at
   reading.events = []
@@ -124,21 +125,29 @@ export const make =
     /** The subscription has been active, and is. */
     let joined = false
     let active = false
-    /** The first read is done, or none is needed. */
-    let isRead = cursor !== undefined || options.load() === undefined
+    /** `value` is a state, and not what stands in until the first read. */
+    let hasState = cursor !== undefined
+    /** The first read is done, or none is needed now. */
+    const isRead = () => hasState || options.load() === undefined
     /** Events are missing in `value`. */
     let behind = false
     /** The latest gap since the last read. */
     let gap: Gap | undefined
+    /** The position after the batch with that gap: the gap's own may be before the batch. */
+    let gapEnd: string | undefined
+    /** The events so far of the batch that is applied now, which `cursor` does not have. */
+    let applied: Array<Event<A>> = []
     let ended: SubscribeError | undefined
     let refusal: unknown
     /** What a read or the reducer threw last, until a read succeeds. */
     let failed: unknown
     /** A state that replaces `value` as soon as the stream stands at its cursor. */
     let next: Snapshot<S> | undefined
+    /** `value` was replaced while nothing was received: the stream must begin at `cursor`, when it is active. */
+    let isMoved = false
 
-    /** A read must begin when the subscription is active. */
-    let due = !isRead
+    /** A read must begin when the subscription is active and there is a `load`. */
+    let due = !hasState
     let reading: Reading<A> | undefined
     let giveUp: (() => void) | void
     /** Cancels the read that waits for its time. */
@@ -148,11 +157,11 @@ export const make =
     let begun: ReadonlyArray<number> = []
 
     const status = (): Status =>
-      ended !== undefined || (!isRead && failed !== undefined)
+      ended !== undefined || (!isRead() && failed !== undefined)
         ? "error"
         : refusal !== undefined
           ? "stale"
-          : !joined || !isRead
+          : !joined || !isRead()
             ? "loading"
             : active && !behind
               ? "live"
@@ -160,9 +169,9 @@ export const make =
 
     const replace = (state: S) => {
       value = state
-      isRead = true
+      hasState = true
       behind = false
-      gap = undefined
+      gap = gapEnd = undefined
     }
 
     const fail = (cause: unknown) => {
@@ -187,15 +196,21 @@ export const make =
 
     const read = (by: Read<S>, isMine: boolean) => {
       cancelWait()
+      if (active) due = false
       giveUp?.()
-      const mine: Reading<A> = (reading = { from: cursor, events: [], hasGap: false })
+      const mine: Reading<A> = (reading = {
+        from: cursor,
+        events: [...applied],
+        hasGap: false
+      })
       giveUp = by(
         (state) => {
           if (reading !== mine) return
           reading = undefined
           failed = undefined
           failures = 0
-          if (!isSnapshot(state) || readDurable(state.cursor) === undefined) {
+          // On a live channel a position of durable ones says nothing.
+          if (!isSnapshot(state) || ![state.cursor, cursor ?? state.cursor].every(readDurable)) {
             replace(valueOf(state))
             mine.events.forEach(apply)
             behind ||= mine.hasGap
@@ -206,12 +221,17 @@ export const make =
           ) {
             // The stream has passed the state's cursor, and the read began before that cursor.
             const isIncluded = seenEvent(readDurable(state.cursor))
+            const isMissing = gapEnd !== undefined && !covers(state.cursor, gapEnd)
             replace(state.value)
+            behind = isMissing
             for (const event of mine.events) if (!isIncluded(event)) apply(event)
           } else {
             next = state
-            if (leave === undefined) rest()
-            else join(state.cursor)
+            if (active) join(state.cursor)
+            else {
+              take()
+              isMoved = true
+            }
           }
           options.onChange()
         },
@@ -230,7 +250,7 @@ export const make =
 
     /** Begins a read by `load`: at once, or later after failures and after many reads. */
     const load = () => {
-      due = false
+      due = true
       if (waiting !== undefined || options.load() === undefined) return
       const time = now()
       begun = begun.filter((at) => time - at < minute)
@@ -240,8 +260,7 @@ export const make =
       const begin = () => {
         waiting = undefined
         const by = options.load()
-        if (!active) due = true
-        else if (by !== undefined) {
+        if (active && by !== undefined) {
           begun = [...begun, now()]
           read(by, true)
         }
@@ -254,32 +273,29 @@ export const make =
 
     const join = (from: string | undefined) => {
       leave?.()
-      active = false
+      active = isMoved = false
       leave = listen(channel, listener, from)
     }
 
-    /** Takes `next` without the stream. */
-    const rest = () => {
+    /** The stream goes on from the cursor of `next`. */
+    const take = () => {
       if (next === undefined) return
       replace(next.value)
       cursor = next.cursor
+      // The stream leaves out what is between the old position and this one.
+      if (reading !== undefined) restart(reading, cursor)
       next = undefined
     }
 
     /** The subscription is active. */
     const arrive = (isGap: boolean) => {
       // The stream could not go back to the state: then it is better than no state, and worse than the old one.
-      if (next !== undefined && !(isGap && isRead)) {
-        replace(next.value)
-        // The stream left out what is between the old position and this one.
-        if (reading !== undefined) restart(reading, next.cursor)
-      }
+      if (!isGap || !isRead()) take()
       next = undefined
       // A read that failed while the link was away may succeed now.
       if (!active && waiting !== undefined) {
         cancelWait()
         failures = 0
-        due = true
       }
       joined = active = true
       refusal = ended = undefined
@@ -293,30 +309,38 @@ export const make =
 
     const listener: Listener<A> = {
       onEvents: (batch) => {
+        if (isMoved) return join(cursor)
         arrive(batch[0]!._tag === "Gap")
+        const at = batch.at(-1)!.cursor!
         for (const event of batch) {
           if (event._tag === "Event") {
-            apply(event)
+            applied.push(event)
             reading?.events.push(event)
+            apply(event)
           } else {
             behind = due = true
             gap = event
+            gapEnd = at
             if (reading !== undefined) {
-              restart(reading, event.cursor)
+              if (event.reason !== "invalid") restart(reading, at)
               reading.hasGap = true
             }
             options.onGap?.(event)
           }
         }
-        arrived(batch.at(-1)!.cursor!)
+        applied = []
+        arrived(at)
       },
       onCursor: (at) => {
+        if (isMoved) return join(cursor)
         arrive(false)
         arrived(at)
       },
       onInactive: (error) => {
         active = false
+        take()
         refusal = error
+        ended = undefined
         options.onChange()
         if (error !== undefined) options.onError?.(error)
       },
@@ -331,14 +355,17 @@ export const make =
     return {
       shown: () => ({ value, status: status(), error: ended ?? refusal ?? failed }),
       start: () => {
-        if (leave === undefined) join(cursor)
+        if (leave === undefined) return join(cursor)
+        // The options may have a `load` now.
+        if (due) load()
+        options.onChange()
       },
       stop: () => {
         leave?.()
         leave = undefined
         active = false
-        rest()
-        due ||= reading !== undefined || waiting !== undefined
+        take()
+        due ||= reading !== undefined
         cancelWait()
         giveUp?.()
         reading = undefined

@@ -42,9 +42,6 @@ const defaultFrameBytes = 65_536
 /** When the server says "later" without saying when, in milliseconds. */
 const defaultRetryAfter = 1000
 
-/** More messages than any server allows in a second. */
-const all = 1e9
-
 /** What the frame adds to the payload and the key at most, in bytes: its names, numbers and a channel. */
 const envelopeBytes = 192
 
@@ -92,19 +89,13 @@ export const make = (
 ): Publisher => {
   /** The timers of what is unanswered. */
   const unanswered = new Set<() => void>()
+  /** The timers of rejections for now: nothing goes out until each is over. */
+  const rests = new Set<() => void>()
   /** 0 while there is no connection. */
   let perSecond = 0
-  /** How much of that is used up. */
+  /** How many went out in the last second. */
   let spent = 0
   let frameBytes = defaultFrameBytes
-
-  const spend = (messages: number, millis: number) => {
-    spent += messages
-    after(millis, () => {
-      spent -= messages
-      pump()
-    })
-  }
 
   const tooLarge = ({ bytes, channel, key }: Message) => {
     const limit = frameBytes - envelopeBytes - bytesOf(JSON.stringify(key))
@@ -112,13 +103,17 @@ export const make = (
   }
 
   const pump = () => {
-    if (spent >= perSecond || unanswered.size >= maxUnanswered) return
+    if (rests.size > 0 || spent >= perSecond || unanswered.size >= maxUnanswered) return
     const message = queue.next()
     if (message === undefined) return
     const error = tooLarge(message)
     // Whatever is settled pumps again.
     if (error !== undefined) return message.settle(Exit.fail(error))
-    spend(1, 1000)
+    spent++
+    after(1000, () => {
+      spent--
+      pump()
+    })
     send(message)
     pump()
   }
@@ -146,8 +141,11 @@ export const make = (
       unanswered.delete(timer)
       const { code, message: sentence, retry, retryAfter } = answer
       message.retry(new Refused({ channel, code, message: sentence, retry, retryAfter }))
-      // Nothing goes out until then.
-      spend(all, answer.retryAfter ?? defaultRetryAfter)
+      const rest = after(retryAfter ?? defaultRetryAfter, () => {
+        rests.delete(rest)
+        pump()
+      })
+      rests.add(rest)
     })
   }
 
@@ -197,8 +195,11 @@ export const make = (
     },
     down: () => {
       perSecond = 0
-      unanswered.forEach((cancel) => cancel())
-      unanswered.clear()
+      // What this server said need not hold for the next session.
+      for (const timers of [unanswered, rests]) {
+        timers.forEach((cancel) => cancel())
+        timers.clear()
+      }
       queue.rewind()
     },
     end: queue.failAll

@@ -48,7 +48,8 @@ export interface Listener<in A> {
   /**
    * The subscription is not active now: the link is away, or the server rejected it for now (`error`). The
    * client subscribes again by itself, after `error.retryAfter`. Called once per change. The next call of
-   * `onEvents` or `onCursor` means that the subscription is active again.
+   * `onEvents` or `onCursor` means that the subscription is active again. Without an error also after
+   * `ConnectionStopped`, when the client connects again.
    */
   readonly onInactive?: ((error: Refused | undefined) => void) | undefined
   /** Nothing follows; after `ConnectionStopped`, unless it begins again while the listener is there. */
@@ -65,7 +66,7 @@ interface Member {
   from: string | null | undefined
   /** While its position is newer than the stream: the events that its position does not have. */
   held: Array<RealtimeEvent<unknown>> | undefined
-  /** `undefined` while it is active, else the code of the refusal that it has received, or "". */
+  /** What its `onInactive` received last: the code of the refusal, or "". `undefined` after any other call. */
   away: string | undefined
 }
 
@@ -82,6 +83,8 @@ interface Share {
   /** One step from what the wire is to what is wanted. */
   readonly drive: () => void
   readonly down: () => void
+  /** The connection is not open. */
+  readonly inactive: () => void
   readonly receive: (frame: ChannelFrame) => void
   /** The connection has stopped; a member that stays is there when it begins again. */
   readonly stop: (error: SubscribeError) => void
@@ -387,6 +390,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
         return () => leave(member)
       },
       drive,
+      inactive,
       down: () => {
         over()
         inactive()
@@ -401,10 +405,19 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
         over()
         refused(frame)
       },
-      stop: (error) => each(({ listener }) => listener.onEnd(error)),
+      stop: (error) =>
+        each((member) => {
+          member.away = undefined
+          member.listener.onEnd(error)
+        }),
       last: (channel) => last && decode(channel, [last], lastAt, "")[0]
     }
   }
+
+  // Nothing is active before `open`: this reaches those that have heard of a stop before.
+  connection.state.subscribe(() => {
+    if (connection.stopped() === undefined) shares.forEach(({ inactive }) => inactive())
+  })
 
   return {
     listen: <A>(channel: Channel<A>, listener: Listener<A>, from?: string) => {
@@ -413,6 +426,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
         listener.onEnd(fault)
         return () => {}
       }
+      const stopped = connection.stopped()
       const shared = shares.get(name) ?? share(name)
       shares.set(name, shared)
       const leave = shared.join({
@@ -420,9 +434,8 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
         listener: listener as Listener<unknown>,
         from,
         held: undefined,
-        away: ""
+        away: stopped === undefined ? "" : undefined
       })
-      const stopped = connection.stopped()
       if (stopped !== undefined) listener.onEnd(stopped)
       return leave
     },
