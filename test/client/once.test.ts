@@ -3,7 +3,7 @@
  * that failed as not sent never happens, and nothing of any begins after it failed.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Exit, Fiber, Schema, Stream } from "effect"
+import { Clock, Effect, Exit, Fiber, Random, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { Channel } from "effect-realtime"
 import { RealtimeServer } from "effect-realtime/server"
@@ -178,7 +178,7 @@ describe.each([
             error === undefined ? "done" : `${error.sent ? "sent" : "not sent"} ${happened.length}`
           )
         }
-      }).pipe(Effect.scoped, Effect.provide(system)),
+      }).pipe(Effect.scoped, Effect.provide(system), Random.withSeed(seed)),
     { arbitrary: { runs, seed, size: 40 } }
   )
 
