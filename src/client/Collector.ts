@@ -206,6 +206,7 @@ const collect = <S, A>(
       const leave = cell.subscribe(onChange)
       readers++
       if (isStopped) start()
+      else collecting().start()
       return () => {
         leave()
         readers--
