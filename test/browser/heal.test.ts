@@ -166,8 +166,7 @@ describe.skipIf(executablePath === undefined)("a page in Chromium", () => {
     () =>
       Effect.gen(function* () {
         const { path, publish, sessions, url } = yield* site({
-          pingInterval: "1 second",
-          pingTimeout: "1 second"
+          limits: { pingInterval: "1 second", pingTimeout: "1 second" }
         })
         const { active, mount, page, shown, shows, sockets } = yield* open(url)
         yield* mount

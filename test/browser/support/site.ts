@@ -12,8 +12,10 @@ import * as Door from "../../../src/server/internal/door/door.ts"
 import { attach } from "../../../src/server/internal/door/attach.ts"
 import * as MemorySource from "../../../src/server/MemorySource.ts"
 import * as Realtime from "../../../src/server/Realtime.ts"
-import { allowAll, type DoorOptions } from "../../../src/server/ServerOptions.ts"
+import { allowAll, type Authorize, type DoorOptions } from "../../../src/server/ServerOptions.ts"
 import { hop } from "../../support/hop.ts"
+import { OrderUpdates } from "../../../examples/channels.ts"
+import { Item } from "../page/items.ts"
 import { Numbers } from "../page/numbers.ts"
 
 /** Bundled once for all tests of a file. */
@@ -29,7 +31,15 @@ const bundle = Effect.runSync(
         define: { "process.env.NODE_ENV": `"development"` },
         plugins: [react()],
         resolve: { conditions: ["@effect-realtime/source", "module", "browser", "development"] },
-        build: { write: false, minify: false }
+        build: {
+          write: false,
+          minify: false,
+          rolldownOptions: {
+            input: ["index", "cases"].map((name) =>
+              join(import.meta.dirname, `../page/${name}.html`)
+            )
+          }
+        }
       })
       const { output } = built as Rolldown.RolldownOutput
       return new Map(output.map((file) => [`/${file.fileName}`, file]))
@@ -39,12 +49,26 @@ const bundle = Effect.runSync(
 
 const types: Record<string, string> = { ".html": "text/html", ".js": "text/javascript" }
 
-export const site = (limits?: DoorOptions["limits"]) =>
+/** What a test has of its own. */
+interface Made {
+  readonly authorize?: Authorize
+  readonly limits?: DoorOptions["limits"]
+  /** Answers a request for anything but the page, as JSON. A rejection is a 500. */
+  readonly answer?: (url: string) => Promise<unknown>
+}
+
+export const site = ({ answer, authorize = allowAll, limits }: Made = {}) =>
   Effect.gen(function* () {
     const files = yield* bundle
-    const http = createServer(({ url = "/" }, response) => {
+    const http = createServer(async ({ url = "/" }, response) => {
       const file = files.get(url === "/" ? "/index.html" : url)
-      if (file === undefined) return response.writeHead(404).end()
+      if (file === undefined) {
+        if (answer === undefined) return response.writeHead(404).end()
+        return answer(url).then(
+          (value) => response.end(JSON.stringify(value)),
+          () => response.writeHead(500).end()
+        )
+      }
       return response
         .setHeader("content-type", `${types[extname(file.fileName)] ?? ""}; charset=utf-8`)
         .end(file.type === "chunk" ? file.code : file.source)
@@ -61,15 +85,18 @@ export const site = (limits?: DoorOptions["limits"]) =>
     )
     const hub = yield* Layer.build(Realtime.layer().pipe(Layer.provide(MemorySource.layer)))
     const realtime = Context.get(hub, Realtime.Realtime)
-    const door = yield* Door.make({ channels: [Numbers], authorize: allowAll, limits }).pipe(
-      Effect.provideContext(hub)
-    )
+    const door = yield* Door.make({
+      channels: [Numbers, Item, OrderUpdates],
+      authorize,
+      limits
+    }).pipe(Effect.provideContext(hub))
     yield* attach(door, http)
     const path = yield* hop({ host: "127.0.0.1", port: (http.address() as AddressInfo).port })
     return {
       url: `http://127.0.0.1:${path.port}/`,
       path,
       sessions: door.size,
+      realtime,
       /** Publishes this many events, numbered from `first`, each in its own commit. */
       publish: (first: number, count: number) =>
         Effect.forEach(
