@@ -161,6 +161,25 @@ describe("A volatile channel", () => {
     )
   )
 
+  it.effect("carries 512 KiB of UTF-8, and rejects more", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const ann = yield* subscriber("pointers")
+        const around = JSON.stringify({ user: "", x: 1 }).length
+        const fits = "é".repeat((512 * 1024 - around) / 2)
+        yield* Realtime.publish(Pointers, { user: fits, x: 1 })
+        const error = yield* Effect.flip(Realtime.publish(Pointers, { user: `${fits}é`, x: 1 }))
+        expect(error).toMatchObject({
+          _tag: "PayloadTooLarge",
+          channel: "pointers",
+          limit: 524_288
+        })
+        yield* settle
+        expect(dataOf(ann)).toEqual([[{ user: fits, x: 1 }]])
+      })
+    )
+  )
+
   it.effect("needs no key, and a publish on another channel does", () =>
     Effect.gen(function* () {
       const ann = yield* subscriber("notes")
