@@ -180,8 +180,11 @@ export class Requests {
   /** Asks the rule for publishing, unless the client repeats a publish, and publishes what it returns. */
   #publishByRule(frame: PublishFrame, due: number, wish: Wish): Effect.Effect<void> {
     return Effect.suspend(() => {
-      const { context, principal } = this.#port
+      const { context, principal, stopped } = this.#port
       const { channel, id, key } = frame
+      // It may have waited for long.
+      if (stopped) return Effect.void
+      if (this.#port.hasExpired()) return Effect.sync(() => this.#port.close("tokenExpired"))
       const sent = readPublish(frame, wish.match)
       if (Result.isFailure(sent)) return this.#refused(id, sent.failure)
       const ruled = { ...wish, sent: sent.success }
