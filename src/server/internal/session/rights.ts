@@ -68,7 +68,7 @@ export class Rights {
   /** The number of changes of the rights. */
   #mark = 0
   /** The last grant of `authorize` for volatile publishes, by channel, and until when it counts. */
-  readonly #allowed = new Map<string, { readonly grant: Grant; readonly until: number }>()
+  #allowed: Map<string, { readonly grant: Grant; readonly until: number }> | undefined
 
   constructor(port: Port) {
     this.#port = port
@@ -106,8 +106,8 @@ export class Rights {
   #lookRarely(wish: Wish): Effect.Effect<Refusal | Grant> {
     const { clock, limits } = this.#port.context
     const { channel } = wish
-    const allowed = this.#allowed
     return Effect.suspend(() => {
+      const allowed = (this.#allowed ??= new Map())
       const known = allowed.get(channel)
       if (known !== undefined && this.#isValid(known.grant) && clock() < known.until) {
         return Effect.succeed(known.grant)
