@@ -135,8 +135,8 @@ type Services = Realtime.Realtime | OutboxReader.OutboxReader | PgClient.PgClien
  *
  * The constructor throws `RefusedToStart` when the first argument is not an `http.Server`, when the
  * database URL is missing or cannot be used, or when `NODE_ENV` is `production` and there is neither
- * `authorize` nor `rules`. It throws `InvalidOption` when an option is unknown or invalid, and when another open
- * server on this HTTP server has the same path.
+ * `authorize` nor `rules`. It throws `InvalidOption` when an option is unknown or invalid, and when
+ * another open server on this HTTP server has the same path.
  *
  * Until the server has started, and after a failed start, it answers upgrades on its path with 503.
  *
@@ -409,8 +409,8 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   }
 
   /**
-   * Calls `authorize` again for every subscription of an identity on this node. Subscriptions that it now
-   * rejects end with `channel/forbidden`. `key`: as for `revoke`.
+   * Calls `authorize` or the rule again for every subscription of an identity on this node. Subscriptions
+   * that it now rejects end with `channel/forbidden`. `key`: as for `revoke`.
    */
   reauthorize(key: string): Promise<void> {
     const door = this.#door
