@@ -48,7 +48,8 @@ export class InvalidPayload extends Data.TaggedError("InvalidPayload")<{
 /**
  * A payload that is larger than its channel can carry.
  *
- * A live channel uses NOTIFY, which takes at most 7,999 bytes of UTF-8.
+ * A live channel uses NOTIFY, which takes at most 7,999 bytes of UTF-8. A durable channel takes 8 MiB, a
+ * volatile one 512 KiB.
  *
  * @category errors
  * @since 0.1.0

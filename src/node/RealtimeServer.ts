@@ -134,9 +134,9 @@ type Services = Realtime.Realtime | OutboxReader.OutboxReader | PgClient.PgClien
  * Attaches a WebSocket door to an HTTP server.
  *
  * The constructor throws `RefusedToStart` when the first argument is not an `http.Server`, when the
- * database URL is missing or cannot be used, or when `NODE_ENV` is `production` and there is no
- * `authorize`. It throws `InvalidOption` when an option is unknown or invalid, and when another open
- * server on this HTTP server has the same path.
+ * database URL is missing or cannot be used, or when `NODE_ENV` is `production` and there is neither
+ * `authorize` nor `rules`. It throws `InvalidOption` when an option is unknown or invalid, and when
+ * another open server on this HTTP server has the same path.
  *
  * Until the server has started, and after a failed start, it answers upgrades on its path with 503.
  *
@@ -240,7 +240,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       )
       if (authorize === undefined && rules === undefined) {
         yield* Effect.logWarning(
-          "effect-realtime serves every client that connects, because there is no authorize. It will refuse to start in production."
+          "effect-realtime serves every client that connects, because there is neither authorize nor rules. It will refuse to start in production."
         )
       }
       const decide = (request: Request<I>) =>
@@ -409,8 +409,8 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   }
 
   /**
-   * Calls `authorize` again for every subscription of an identity on this node. Subscriptions that it now
-   * rejects end with `channel/forbidden`. `key`: as for `revoke`.
+   * Calls `authorize` or the rule again for every subscription of an identity on this node. Subscriptions
+   * that it now rejects end with `channel/forbidden`. `key`: as for `revoke`.
    */
   reauthorize(key: string): Promise<void> {
     const door = this.#door

@@ -236,8 +236,8 @@ export class RealtimeServer extends Context.Service<
      */
     readonly revoke: (key: string) => Effect.Effect<void>
     /**
-     * Calls `authorize` or the rule again for every subscription of an identity on this node. Subscriptions that it
-     * now rejects end with `channel/forbidden`. `key`: as for `revoke`.
+     * Calls `authorize` or the rule again for every subscription of an identity on this node. Subscriptions
+     * that it now rejects end with `channel/forbidden`. `key`: as for `revoke`.
      */
     readonly reauthorize: (key: string) => Effect.Effect<void>
     /**

@@ -57,7 +57,11 @@ const withRules = <A, E>(rules: (make: Maker) => List, body: Effect.Effect<A, E,
       const [name, ...words] = (token ?? "").split(" ")
       return name === undefined || name === ""
         ? Effect.fail(new AuthRefused({ code: "auth/required" }))
-        : Effect.succeed({ identity: { name, words } })
+        : Effect.succeed({
+            identity: { name, words },
+            // A time of the test's clock, which begins in 1970.
+            expires: words.includes("brief") ? new Date(2000) : undefined
+          })
     },
     identityKey: ({ name }) => name,
     rules: (make) => complete(make, rules(make))
@@ -358,6 +362,37 @@ describe("A rule for publishing", () => {
             yield* ask(again, publish(3, "hi", { key: "k" }))
             expect(again.answer(3)?.type).toBe("published")
             expect(eventsOf(bob)).toHaveLength(1)
+          })
+        )
+      })
+    )
+  }
+
+  const ends = {
+    "that is closed": Effect.map(TestDoor, (door) => door.revoke("ann")),
+    "whose token has expired": TestClock.adjust("2 seconds")
+  }
+  for (const [what, end] of Object.entries(ends)) {
+    it.effect(`does not run for publishes that waited behind it on a session ${what}`, () =>
+      Effect.gen(function* () {
+        const gate = yield* Deferred.make<void>()
+        let runs = 0
+        yield* withRules(
+          ({ onPublish }) => [
+            onPublish(Room, ({ payload }) => {
+              runs++
+              return Effect.as(Deferred.await(gate), payload)
+            })
+          ],
+          Effect.gen(function* () {
+            const ann = yield* visit({ token: "ann brief", polite: false })
+            yield* ask(ann, publish(1, "hi"), publish(2, "ho"))
+            expect(runs).toBe(1)
+            yield* end
+            yield* Deferred.succeed(gate, undefined)
+            yield* settle
+            expect(runs).toBe(1)
+            expect(ann.closeCode).toBeDefined()
           })
         )
       })

@@ -9,7 +9,7 @@ import * as Channel from "../../src/Channel.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
 import * as Realtime from "../../src/server/Realtime.ts"
-import { allowAll, type AnonymousOptions } from "../../src/server/ServerOptions.ts"
+import { allowAll, type AnonymousOptions, type Request } from "../../src/server/ServerOptions.ts"
 import { layerDoor, refusals, settle, TestDoor, visit, type Visitor } from "../support/sessions.ts"
 import { long, random, seed } from "./support/random.ts"
 
@@ -157,6 +157,25 @@ describe("A volatile channel", () => {
         }
         expect(ann.answer(unknown)).toMatchObject({ code: "publish/forbidden" })
         expect([ann.of("events"), ann.of("gap"), ann.closeCode]).toEqual([[], [], undefined])
+      })
+    )
+  )
+
+  it.effect("carries 512 KiB of UTF-8, and rejects more", () =>
+    withDoor(
+      Effect.gen(function* () {
+        const ann = yield* subscriber("pointers")
+        const around = JSON.stringify({ user: "", x: 1 }).length
+        const fits = "é".repeat((512 * 1024 - around) / 2)
+        yield* Realtime.publish(Pointers, { user: fits, x: 1 })
+        const error = yield* Effect.flip(Realtime.publish(Pointers, { user: `${fits}é`, x: 1 }))
+        expect(error).toMatchObject({
+          _tag: "PayloadTooLarge",
+          channel: "pointers",
+          limit: 524_288
+        })
+        yield* settle
+        expect(dataOf(ann)).toEqual([[{ user: fits, x: 1 }]])
       })
     )
   )
@@ -317,6 +336,47 @@ describe("authorize for volatile publishes", () => {
           channels: [Pointers],
           authenticate: ({ token }) => Effect.succeed({ identity: token! }),
           authorize: () => Effect.sync(() => allowed)
+        })
+      )
+    )
+  })
+})
+
+describe("Volatile publishes that wait while rights change", () => {
+  it.effect("ask authorize again together, not each", () => {
+    const latches = [Latch.makeUnsafe(), Latch.makeUnsafe(), Latch.makeUnsafe(true)]
+    const asked = { subscribe: 0, publish: 0 }
+    return Effect.gen(function* () {
+      const door = yield* TestDoor
+      const ann = yield* visit({ token: "ann" })
+      const reauthorize = Effect.forkChild(door.reauthorize("ann"), { startImmediately: true })
+      ann.send({ type: "subscribe", id: 1, channel: "pointers" })
+      yield* settle
+      yield* reauthorize
+      latches[0]!.openUnsafe()
+      yield* settle
+      expect(asked.subscribe).toBe(2)
+      // They wait behind the subscription, which is decided about again.
+      const ids = [1, 2, 3, 4, 5].map((x) => publish(ann, { user: "ann", x }))
+      yield* settle
+      expect([asked.publish, ann.answer(ids[0]!)]).toEqual([1, undefined])
+      yield* reauthorize
+      latches[1]!.openUnsafe()
+      yield* settle
+      expect(ids.map((id) => ann.answer(id)?.type)).toEqual(ids.map(() => "published"))
+      expect(asked).toEqual({ subscribe: 3, publish: 2 })
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(
+        layerDoor({
+          channels: [Pointers],
+          authenticate: ({ token }) => Effect.succeed({ identity: token! }),
+          authorize: ({ action }: Request<string>) => {
+            const nth = asked[action]++
+            return action === "publish"
+              ? Effect.succeed(true)
+              : Effect.as(latches[nth]!.await, true)
+          }
         })
       )
     )

@@ -23,6 +23,7 @@ const raised = {
   frameRate: plenty,
   subscribeRate: plenty,
   publishRate: plenty,
+  volatileRate: plenty,
   authenticateRate: plenty,
   channelOpenRate: plenty,
   authorizeRate: plenty,
@@ -57,7 +58,12 @@ interface Seen {
   readonly errors: Map<string, number>
   readonly states: Map<string, number>
   readonly closes: Map<number, number>
+  /** Counts of events of volatile channels. */
+  readonly told: Map<string, number>
 }
+
+const deliveryOf = ({ cursor }: { readonly cursor?: string }) =>
+  cursor === undefined ? "volatile" : cursor.startsWith("2.") ? "durable" : "live"
 
 const count = <Key>(map: Map<Key, number>, key: Key) => map.set(key, (map.get(key) ?? 0) + 1)
 
@@ -94,8 +100,9 @@ const session = (url: string, most: number, dice: Random, seen: Seen, real: Map<
     }
     for (const frame of wire.frames) {
       if (frame.type === "error") count(seen.errors, frame.code)
+      if (frame.type === "events" && frame.cursor === undefined) count(seen.told, frame.channel)
       if (frame.type === "subscribed") {
-        count(seen.states, `${frame.state} ${frame.cursor!.startsWith("2.") ? "durable" : "live"}`)
+        count(seen.states, `${frame.state} ${deliveryOf(frame)}`)
       }
     }
     if (wire.socket.readyState !== wire.socket.OPEN) {
@@ -109,7 +116,7 @@ const session = (url: string, most: number, dice: Random, seen: Seen, real: Map<
 /** Sends this many messages over at least four sockets in turn, and reads every answer. */
 const attack = (url: string, messages: number, dice: Random) =>
   Effect.gen(function* () {
-    const seen: Seen = { errors: new Map(), states: new Map(), closes: new Map() }
+    const seen: Seen = { errors: new Map(), states: new Map(), closes: new Map(), told: new Map() }
     const real = new Map<string, string>()
     let sent = 0
     while (sent < messages) {
@@ -315,6 +322,7 @@ describe(`hostile messages (REALTIME_TEST_SEED=${seed})`, () => {
           expect([...errors]).toContain(code)
         }
         expect(seen.flooded).toBe(4003)
+        expect(seen.decoded.some(({ told }) => told.has("pointers"))).toBe(true)
         // The node parsed forged cursors, and valid ones among them.
         const states = new Set(seen.decoded.flatMap(({ states }) => [...states.keys()]))
         for (const kind of ["live", "durable"]) {
@@ -322,6 +330,9 @@ describe(`hostile messages (REALTIME_TEST_SEED=${seed})`, () => {
             expect([...states]).toContain(`${state} ${kind}`)
           }
         }
+        expect([...states].filter((state) => state.endsWith("volatile"))).toEqual([
+          "fresh volatile"
+        ])
         for (const code of [1002, 1007, 1008, 1009, 4200, 4201]) {
           expect([...seen.vandals.keys()]).toContain(code)
         }

@@ -1,10 +1,10 @@
 /**
  * A client never receives an event of a channel that it may not read. Random schedules of subscribes,
- * unsubscribes, fresh tokens, changed rights, reconnects and slow sockets, on live and durable channels,
- * by a seed.
+ * unsubscribes, fresh tokens, changed rights, reconnects and slow sockets, on live, durable and volatile
+ * channels, by a seed.
  *
  * A server that sends nothing would pass too. So a client that may read a channel must receive every
- * event after `subscribed`, or a gap.
+ * event after `subscribed`, or a gap; on a volatile channel those that come while it reads.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Schema } from "effect"
@@ -21,11 +21,24 @@ import { layerDoor, settle, TestDoor, visit, type Visitor } from "../support/ses
 const Note = Schema.Struct({ room: Schema.String, n: Schema.Int, fill: Schema.String })
 const Live = Channel.family("live_", Schema.String, Note)
 const Kept = Channel.family("kept_", Schema.String, Note, { delivery: "durable" })
+const Gone = Channel.family("gone_", Schema.String, Note, { delivery: "volatile" })
 type Note = typeof Note.Type
 const People = ["ann", "bob", "eve", "joe"] as const
 type Name = (typeof People)[number]
-const rooms = ["live_a", "live_b", "live_d", "live_e", "kept_a", "kept_d", "kept_e"] as const
+const rooms = [
+  "live_a",
+  "live_b",
+  "live_d",
+  "live_e",
+  "kept_a",
+  "kept_d",
+  "kept_e",
+  "gone_a",
+  "gone_d",
+  "gone_e"
+] as const
 type Room = (typeof rooms)[number]
+const families = { live: Live, kept: Kept, gone: Gone }
 
 interface Person {
   readonly name: Name
@@ -79,7 +92,9 @@ const none = {
   gaps: 0,
   /** Number of times a session stopped reading, and of events due on durable channels. */
   slow: 0,
-  owed: 0
+  owed: 0,
+  /** Events due on volatile channels. */
+  passing: 0
 }
 type Counts = typeof none
 
@@ -150,6 +165,7 @@ const run = (seed: number, steps: number) =>
         for (const [room, events] of due) {
           for (const n of events) expect(seen.get(room)!.has(n), `${n} of ${room}`).toBe(true)
           if (room.startsWith("kept")) counts.owed += events.length
+          if (room.startsWith("gone")) counts.passing += events.length
         }
       }
       counts.forbidden += visitor.errors.filter((code) => code === "channel/forbidden").length
@@ -250,9 +266,12 @@ const run = (seed: number, steps: number) =>
         n++
         const note: Note = { room, n, fill: "x".repeat(int(400)) }
         const id = room.slice(5)
-        yield* Realtime.publish(room.startsWith("live") ? Live(id) : Kept(id), note)
+        const family = families[room.slice(0, 4) as keyof typeof families]
+        yield* Realtime.publish(family(id), note)
         yield* settle
-        for (const { due } of present()) due.get(room)?.push(n)
+        for (const { due, visitor } of present()) {
+          if (visitor.reading || !room.startsWith("gone")) due.get(room)?.push(n)
+        }
       })
 
       for (let index = 0; index < 5; index++) yield* enter
@@ -314,7 +333,7 @@ const run = (seed: number, steps: number) =>
       Effect.scoped,
       Effect.provide(
         layerDoor<Person>({
-          channels: [Live, Kept],
+          channels: [Live, Kept, Gone],
           authenticate,
           authorize: ({ channel, identity }) =>
             // It decides now and answers later, so rights may change in between.

@@ -77,6 +77,7 @@ const value = (random: Random, depth: number): unknown => {
 const channelNames = [
   "witness",
   "moves",
+  "pointers",
   "secret",
   "flood",
   "realtime",
@@ -148,6 +149,7 @@ const nearly = (random: Random, real: Cursors): object => {
     () => ({ type: "unsubscribe", id, channel }),
     () => ({ type: "unsubscribe", id, channel }),
     () => ({ type: "publish", id, channel, key: `${random.int(50)}`, data: value(random, 3) }),
+    () => ({ type: "publish", id, channel: "pointers", data: { x: value(random, 3) } }),
     () => ({ type: "authenticate", id, token: texts(random, random.int(100)) }),
     () => ({ type: random.pick(types), id, channel })
   ])()

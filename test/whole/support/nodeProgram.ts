@@ -45,7 +45,12 @@ const Moves = Channel.make("moves", Schema.Struct({ x: Schema.Finite }), { publi
 const Room = Channel.family("room_", Schema.String, Schema.Unknown, { publish: true })
 const Secret = Channel.make("secret", Schema.Unknown, { publish: true })
 const Witness = Channel.make("witness", Schema.Struct({ n: Schema.Int }))
-const channels = [Flood, Moves, Room, Secret, Witness]
+const Pointers = Channel.make("pointers", Schema.Struct({ x: Schema.Unknown }), {
+  delivery: "volatile",
+  publish: true,
+  latestBy: "x"
+})
+const channels = [Flood, Moves, Room, Secret, Witness, Pointers]
 const Log = Channel.make("log", Schema.Unknown, { delivery: "durable", publish: true })
 const Stored = Channel.make("stored", Schema.Struct({ n: Schema.Int }), { delivery: "durable" })
 const Ledger = Channel.family("ledger_", Schema.String, Schema.Unknown, {

@@ -8,12 +8,16 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { randomBytes } from "node:crypto"
 import * as Cursor from "../../../internal/cursorText.ts"
+import { PayloadTooLarge } from "../../../RealtimeError.ts"
 import type { Delivery } from "./delivery.ts"
 import { Told } from "./gapCounter.ts"
 import type { OpenChannels } from "./openChannels.ts"
 import * as Pump from "./pump.ts"
 import { VolatileChannel, type VolatileEvent } from "./volatileChannel.ts"
 import { VolatileStream } from "./volatileStream.ts"
+
+/** The largest payload in bytes of UTF-8: half of what waits for a busy socket by default. */
+const maxVolatileBytes = 512 * 1024
 
 export const make = (
   openChannels: OpenChannels,
@@ -68,10 +72,15 @@ export const make = (
             return Stream.fromEffectRepeat(stream.next)
           })
         ),
-      publish: (name, json, publisher = "") =>
-        Effect.sync(() => {
+      publish: (channel, json, publisher = "") =>
+        Effect.suspend(() => {
+          const bytes = Buffer.byteLength(json)
+          if (bytes > maxVolatileBytes) {
+            return Effect.fail(new PayloadTooLarge({ channel, bytes, limit: maxVolatileBytes }))
+          }
           const id = Cursor.formatLive(epoch, ++published)
-          enter(name, { id, at: clock.currentTimeMillisUnsafe(), publisher, json })
+          enter(channel, { id, at: clock.currentTimeMillisUnsafe(), publisher, json })
+          return Effect.void
         }),
       resumes: false,
       remembers: false

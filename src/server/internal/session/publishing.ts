@@ -28,9 +28,20 @@ const expired = refusal("publish/expired")
 const conflict = refusal("publish/invalid", "The key was used with other data.")
 
 /** What a client sent, by its Schema: the payload, and its JSON. */
-export interface Sent {
+export class Sent {
   readonly payload: unknown
   readonly json: string
+  #digest: string | undefined
+
+  constructor(payload: unknown, json: string) {
+    this.payload = payload
+    this.json = json
+  }
+
+  /** By which it is known under its key. */
+  get digest(): string {
+    return (this.#digest ??= digestOf(this.json))
+  }
 }
 
 export type PublishFrame = FrameOf<ClientFrame, "publish">
@@ -40,7 +51,7 @@ export const readPublish = (frame: PublishFrame, match: Match): Result.Result<Se
   const channel = match.channel as Channel.Channel<unknown>
   return Result.mapError(
     Result.flatMap(payloadOf(channel, frame), (payload) =>
-      Result.map(Channel.toJson(channel, payload), (json) => ({ payload, json }))
+      Result.map(Channel.toJson(channel, payload), (json) => new Sent(payload, json))
     ),
     refusalOf
   )
@@ -79,12 +90,11 @@ export const outcomeBefore = (
   name: string,
   key: string,
   { delivery }: Match,
-  { json }: Sent,
+  { digest, json }: Sent,
   due: number
 ): Effect.Effect<{ readonly refused: Refusal | undefined } | undefined> =>
   Effect.suspend(() => {
     const now = context.clock()
-    const digest = digestOf(json)
     const known = context.publishKeys.find(identity, name, key, digest, now)
     if (known === "conflict") return Effect.succeed({ refused: conflict })
     if (known !== undefined) {
@@ -138,7 +148,7 @@ export const publishOnce = (
     const sent = ruled === undefined ? readPublish(frame, match) : Result.succeed(ruled.sent)
     if (Result.isFailure(sent)) return Effect.succeed(sent.failure)
     const { clock, publishKeys } = context
-    const digest = digestOf(sent.success.json)
+    const { digest, json } = sent.success
     const now = clock()
     let outcome = publishKeys.find(identity, name, key, digest, now)
     if (outcome === "conflict") return Effect.succeed(conflict)
@@ -150,7 +160,7 @@ export const publishOnce = (
       const { delivery } = match
       const publishing = delivery.publish(
         name,
-        ruled?.json ?? sent.success.json,
+        ruled?.json ?? json,
         keyOf(identity, key),
         ruled === undefined ? undefined : digest
       )

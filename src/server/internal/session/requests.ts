@@ -27,9 +27,6 @@ import { Subscriptions } from "./subscriptions.ts"
 
 export type ChannelRequest = FrameOf<ClientFrame, "subscribe" | "unsubscribe" | "publish">
 
-/** How long an answer of `authorize` about volatile publishes counts, in milliseconds. */
-const allowedFor = 1000
-
 const keyless = refusal(
   "frame/malformed",
   "The frame is not valid: a publish on this channel needs a key."
@@ -48,8 +45,6 @@ export class Requests {
   readonly #subscriptions: Subscriptions
   #publishes: Bucket | undefined
   #volatiles: Bucket | undefined
-  /** The last answer of `authorize` about volatile publishes, by channel, and until when it counts. */
-  #allowed: Map<string, { readonly grant: Grant; readonly until: number }> | undefined
 
   constructor(port: Port) {
     this.#port = port
@@ -148,9 +143,7 @@ export class Requests {
         if (context.publishRule !== undefined) {
           return this.#order.chain(name, id, this.#publishByRule(frame, due, wish))
         }
-        return remembers
-          ? this.#authorized(id, wish, (grant) => this.#publish(frame, due, wish, grant))
-          : this.#volatile(frame, due, wish)
+        return this.#authorized(id, wish, (grant) => this.#publish(frame, due, wish, grant))
       }
     }
   }
@@ -171,31 +164,6 @@ export class Requests {
     return tooFast("volatileRate", this.#volatiles.take(limits.volatileRate, now))
   }
 
-  /**
-   * A volatile publish without rules. `authorize` is asked at most once in `allowedFor` about each channel:
-   * asked about each of 60 a second, few sessions would use up `authorizeRate`.
-   */
-  #volatile(frame: PublishFrame, due: number, wish: Wish): Effect.Effect<void> {
-    const { channel, id } = frame
-    return Effect.suspend(() => {
-      const { clock, limits } = this.#port.context
-      const allowed = (this.#allowed ??= new Map())
-      const known = allowed.get(channel)
-      if (known !== undefined && this.#rights.isValid(known.grant) && clock() < known.until) {
-        return this.#order.chain(channel, id, this.#publish(frame, due, wish, known.grant))
-      }
-      return this.#authorized(id, wish, (grant) => {
-        allowed.delete(channel)
-        for (const oldest of allowed.keys()) {
-          if (allowed.size < limits.maxSubscriptions) break
-          allowed.delete(oldest)
-        }
-        allowed.set(channel, { grant, until: clock() + allowedFor })
-        return this.#publish(frame, due, wish, grant)
-      })
-    })
-  }
-
   /** Asks `authorize` or the rule, then runs `then` with what it allows. */
   #authorized(
     id: number,
@@ -212,8 +180,11 @@ export class Requests {
   /** Asks the rule for publishing, unless the client repeats a publish, and publishes what it returns. */
   #publishByRule(frame: PublishFrame, due: number, wish: Wish): Effect.Effect<void> {
     return Effect.suspend(() => {
-      const { context, principal } = this.#port
+      const { context, principal, stopped } = this.#port
       const { channel, id, key } = frame
+      // It may have waited for long.
+      if (stopped) return Effect.void
+      if (this.#port.hasExpired()) return Effect.sync(() => this.#port.close("tokenExpired"))
       const sent = readPublish(frame, wish.match)
       if (Result.isFailure(sent)) return this.#refused(id, sent.failure)
       const ruled = { ...wish, sent: sent.success }

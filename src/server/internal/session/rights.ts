@@ -60,10 +60,15 @@ const forbidden = {
   publish: refusal("publish/forbidden")
 }
 
+/** How long an answer of `authorize` about volatile publishes counts, in milliseconds. */
+const allowedFor = 1000
+
 export class Rights {
   readonly #port: Port
   /** The number of changes of the rights. */
   #mark = 0
+  /** The last grant of `authorize` for volatile publishes, by channel, and until when it counts. */
+  #allowed: Map<string, { readonly grant: Grant; readonly until: number }> | undefined
 
   constructor(port: Port) {
     this.#port = port
@@ -75,7 +80,7 @@ export class Rights {
   }
 
   /** Whether a grant still holds. */
-  isValid(grant: Grant): boolean {
+  #isValid(grant: Grant): boolean {
     return grant.mark === this.#mark
   }
 
@@ -87,11 +92,43 @@ export class Rights {
 
   /** Asks `authorize` or the rule. Wishes may share a deadline. */
   decide(wish: Wish, deadline?: number): Effect.Effect<Refusal | Grant> {
+    if (wish.action === "subscribe" || wish.match.delivery.remembers) {
+      return this.#look(wish, deadline)
+    }
+    // A rule makes each volatile payload, and `volatileRate` bounds those.
+    return wish.sent === undefined ? this.#lookRarely(wish) : this.#ask(wish)
+  }
+
+  /**
+   * Asks `authorize` about volatile publishes at most once in `allowedFor` for each channel: asked about
+   * each of 60 a second, few sessions would use up `authorizeRate`.
+   */
+  #lookRarely(wish: Wish): Effect.Effect<Refusal | Grant> {
+    const { clock, limits } = this.#port.context
+    const { channel } = wish
+    return Effect.suspend(() => {
+      const allowed = (this.#allowed ??= new Map())
+      const known = allowed.get(channel)
+      if (known !== undefined && this.#isValid(known.grant) && clock() < known.until) {
+        return Effect.succeed(known.grant)
+      }
+      return Effect.map(this.#look(wish), (decision) => {
+        allowed.delete(channel)
+        if (isRefusal(decision)) return decision
+        for (const oldest of allowed.keys()) {
+          if (allowed.size < limits.maxSubscriptions) break
+          allowed.delete(oldest)
+        }
+        allowed.set(channel, { grant: decision, until: clock() + allowedFor })
+        return decision
+      })
+    })
+  }
+
+  /** Asks within `authorizeRate`. */
+  #look(wish: Wish, deadline?: number): Effect.Effect<Refusal | Grant> {
     const { clock, looks } = this.#port.context
     return Effect.suspend(() => {
-      // A rule makes each volatile payload, and `volatileRate` bounds those.
-      if (wish.sent !== undefined && !wish.match.delivery.remembers)
-        return this.#ask(wish, deadline)
       // At the limit `authorizeRate` a subscription that holds waits, and a new request is rejected.
       const wait = looks.take(deadline === undefined ? 0 : deadline - clock())
       if (wait > 0 && (deadline === undefined || clock() + wait > deadline)) {
@@ -174,7 +211,7 @@ export class Rights {
         this.#port.close("tokenExpired")
         return Effect.succeed(refusal("server/internal", undecided))
       }
-      return this.isValid(grant)
+      return this.#isValid(grant)
         ? begin(grant)
         : Effect.flatMap(this.decide(wish), (decision) =>
             isRefusal(decision) ? Effect.succeed(decision) : this.hold(wish, decision, begin)
