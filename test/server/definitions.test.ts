@@ -96,7 +96,7 @@ describe("The Schema of a row and its table", () => {
         id: Schema.String,
         big: Schema.Boolean,
         half: Schema.Array(Schema.Int),
-        name: Schema.Number,
+        name: Schema.Literals([1, 2]),
         mood: Schema.Int,
         open: Schema.String,
         at: Schema.Finite,
@@ -153,6 +153,15 @@ describe("A definition and how its table is watched", () => {
       const Whole = Channel.table("kinds", kinds, { key: "id" })
       yield* PgInstaller.watch({ channel: "table_updates_kinds", delivery: "durable" })
       expect(differences(Whole.table, yield* of)).toEqual([])
+      const Named = Channel.table("kinds", kinds, { key: "name" })
+      expect(differences(Named.table, yield* of)).toEqual([
+        "key is [id] there and [name] in the definition"
+      ])
+      yield* PgInstaller.watch(Whole)
+      yield* sql`alter table kinds drop constraint kinds_pkey, add primary key (name, id)`
+      expect(differences(Whole.table, yield* of)).toEqual([
+        "key is [id, name] there and [id] in the definition"
+      ])
     }).pipe(Effect.provide(layerInstalled()))
   )
 

@@ -29,7 +29,11 @@ const readable = `select from pg_class c join pg_namespace n on n.oid = c.relnam
 where n.nspname = 'realtime' and c.relname = 'watched'
   and has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select')`
 
-const watched = `select channel, rel::text as table, delivery, rel::oid::int8::float8 as rel, definition from realtime.watched`
+const watched = `select channel, rel::text as table, delivery, rel::oid::int8::float8 as rel,
+  definition || jsonb_build_object('key', array(select a.attname::text from pg_index i
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey[0:i.indnkeyatts - 1])
+    where i.indrelid = w.rel and i.indisprimary)) as definition
+from realtime.watched w`
 
 /** The watched tables; `undefined` where nothing is installed or the role may not read it. */
 export const tables = (
@@ -90,9 +94,16 @@ export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, neve
     const compareTable = (table: Table) =>
       Effect.gen(function* () {
         const { channel } = table
-        const watch = (yield* read)?.find((one) => one.channel === channel && one.delivery === own)
+        const find = (known: ReadonlyArray<WatchedTable> = []) =>
+          known.find((one) => one.channel === channel && one.delivery === own)
+        const differencesOf = ({ definition }: WatchedTable) => differences(table, definition)
+        let watch = find(yield* load)
+        if (watch === undefined || differencesOf(watch).length > 0) {
+          // Watched since the first read.
+          watch = find(yield* read)
+        }
         if (watch === undefined) return
-        const differing = differences(table, watch.definition)
+        const differing = differencesOf(watch)
         if (differing.length > 0) {
           yield* Effect.logWarning(
             `Table ${watch.table} is watched for channel "${channel}" with other options than its definition: ${differing.join("; ")}. Watch it again with the definition (PgInstaller.watch, or npx effect-realtime sql --definitions).`
