@@ -9,7 +9,7 @@ import * as Channel from "../../src/Channel.ts"
 import * as PgType from "../../src/PgType.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
 import { differences, mismatches } from "../../src/server/internal/link/tableSchema.ts"
-import { looking, tables } from "../../src/server/internal/link/watched.ts"
+import { looking, make, tables } from "../../src/server/internal/link/watched.ts"
 import { allowAll } from "../../src/server/ServerOptions.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
@@ -190,6 +190,21 @@ describe("A definition and how its table is watched", () => {
           'No table is watched for the durable channel "table_updates_kinds"'
         )
       }).pipe(Effect.scoped, Effect.provide(layerRealtime), Effect.provide(layerInstalled()))
+    )
+  )
+
+  it.live("a channel with a colon that was watched before version 4 is the table's own", () =>
+    warned((warnings) =>
+      Effect.gen(function* () {
+        const sql = yield* made
+        yield* PgInstaller.watch(Channel.table("kinds", kinds, { key: "id", channel: "kinds" }))
+        yield* sql`update realtime.watched set channel = 'table_updates_kinds:old'`
+        const watched = yield* make(sql, "durable")
+        yield* watched.compare("table_updates_kinds:old")
+        yield* watched.compare("table_updates_none")
+        // The first comparison began first, and would have been logged first.
+        expect(yield* Queue.take(warnings)).toContain('"table_updates_none"')
+      }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
     )
   )
 

@@ -54,9 +54,11 @@ export interface Watched {
   readonly check: (definition: Any | AnyFamily) => Effect.Effect<void>
 }
 
-/** The channel of the table of a route, or the channel itself. */
-const ofTable = (channel: string): string =>
-  channel.startsWith("table_updates_") ? channel.split(":", 1)[0]! : channel
+/** The channel of the table of a route, or the channel itself: a table of version 3 may have a colon there. */
+const ofTable = (channel: string, known: ReadonlyArray<WatchedTable>): string =>
+  channel.startsWith("table_updates_") && !known.some((table) => table.channel === channel)
+    ? channel.split(":", 1)[0]!
+    : channel
 
 export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -74,8 +76,9 @@ export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, neve
     const compare: Watched["compare"] = (opened) =>
       Effect.gen(function* () {
         const known = yield* load
-        const channel = ofTable(opened)
-        if (known === undefined || told.has(channel)) return
+        if (known === undefined) return
+        const channel = ofTable(opened, known)
+        if (told.has(channel)) return
         const of = known.filter((table) => table.channel === channel)
         if (of.some(({ delivery }) => delivery === own)) return
         const [other] = of
