@@ -19,7 +19,7 @@ const Order = Schema.Struct({ n: Schema.Finite })
 const Orders = Channel.make("orders", Order, { publish: true })
 const ReadOnly = Channel.make("read_only", Order)
 const report = Channel.family("report_", Schema.String, Order, { publish: true })
-const Rows = Channel.table(
+const rows = Channel.table(
   "rows",
   Schema.Struct({ id: Schema.Finite, day: Schema.String, at: Schema.Date }),
   { key: "id", by: "day" }
@@ -79,7 +79,7 @@ const DoesNotCompile = () => {
 /** The times of the rows on the route of a day. */
 const Day = ({ day }: { readonly day: string }) => {
   const [times, setTimes] = useState<ReadonlyArray<number>>([])
-  useWebSocket(Rows(day), ({ data }) => setTimes((times) => [...times, data.at.getTime()]))
+  useWebSocket(rows(day), ({ data }) => setTimes((times) => [...times, data.at.getTime()]))
   return times.join()
 }
 
