@@ -19,6 +19,11 @@ const Order = Schema.Struct({ n: Schema.Finite })
 const Orders = Channel.make("orders", Order, { publish: true })
 const ReadOnly = Channel.make("read_only", Order)
 const report = Channel.family("report_", Schema.String, Order, { publish: true })
+const rows = Channel.table(
+  "rows",
+  Schema.Struct({ id: Schema.Finite, day: Schema.String, at: Schema.Date }),
+  { key: "id", by: "day" }
+)
 const { events } = FakeSocket
 
 const Listener = ({
@@ -71,7 +76,30 @@ const DoesNotCompile = () => {
   return null
 }
 
+/** The times of the rows on the route of a day. */
+const Day = ({ day }: { readonly day: string }) => {
+  const [times, setTimes] = useState<ReadonlyArray<number>>([])
+  useWebSocket(rows(day), ({ data }) => setTimes((times) => [...times, data.at.getTime()]))
+  return times.join()
+}
+
 describe("useWebSocket", () => {
+  it("subscribes to the route of a table by its definition, and decodes its rows", async () => {
+    const { render, say, server, subscribed } = page()
+    const view = render(<Day day="today" />)
+    await subscribed(1)
+    const row = { id: 1, day: "today", at: "1970-01-01T00:00:07.000Z" }
+    await say(
+      events("table_updates_rows:today", 1, { operation: "INSERT", data: row, key: { id: 1 } })
+    )
+    expect(view.container.textContent).toBe("7000")
+    view.again(<Day day="tomorrow" />)
+    await subscribed(2)
+    expect(server.sent).toContainEqual(
+      expect.objectContaining({ type: "subscribe", channel: "table_updates_rows:tomorrow" })
+    )
+  })
+
   it("opens one socket, sends one subscribe frame and handles each event once in StrictMode", async () => {
     const { render, say, server, store, subscribed, types } = page()
     const seen: Array<number> = []

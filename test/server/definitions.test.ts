@@ -9,7 +9,7 @@ import * as Channel from "../../src/Channel.ts"
 import * as PgType from "../../src/PgType.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
 import { differences, mismatches } from "../../src/server/internal/link/tableSchema.ts"
-import { looking, tables } from "../../src/server/internal/link/watched.ts"
+import { looking, make, tables } from "../../src/server/internal/link/watched.ts"
 import { allowAll } from "../../src/server/ServerOptions.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
@@ -96,7 +96,7 @@ describe("The Schema of a row and its table", () => {
         id: Schema.String,
         big: Schema.Boolean,
         half: Schema.Array(Schema.Int),
-        name: Schema.Number,
+        name: Schema.Literals([1, 2]),
         mood: Schema.Int,
         open: Schema.String,
         at: Schema.Finite,
@@ -153,6 +153,15 @@ describe("A definition and how its table is watched", () => {
       const Whole = Channel.table("kinds", kinds, { key: "id" })
       yield* PgInstaller.watch({ channel: "table_updates_kinds", delivery: "durable" })
       expect(differences(Whole.table, yield* of)).toEqual([])
+      const Named = Channel.table("kinds", kinds, { key: "name" })
+      expect(differences(Named.table, yield* of)).toEqual([
+        "key is [id] there and [name] in the definition"
+      ])
+      yield* PgInstaller.watch(Whole)
+      yield* sql`alter table kinds drop constraint kinds_pkey, add primary key (name, id)`
+      expect(differences(Whole.table, yield* of)).toEqual([
+        "key is [id, name] there and [id] in the definition"
+      ])
     }).pipe(Effect.provide(layerInstalled()))
   )
 
@@ -181,6 +190,21 @@ describe("A definition and how its table is watched", () => {
           'No table is watched for the durable channel "table_updates_kinds"'
         )
       }).pipe(Effect.scoped, Effect.provide(layerRealtime), Effect.provide(layerInstalled()))
+    )
+  )
+
+  it.live("a channel with a colon that was watched before version 4 is the table's own", () =>
+    warned((warnings) =>
+      Effect.gen(function* () {
+        const sql = yield* made
+        yield* PgInstaller.watch(Channel.table("kinds", kinds, { key: "id", channel: "kinds" }))
+        yield* sql`update realtime.watched set channel = 'table_updates_kinds:old'`
+        const watched = yield* make(sql, "durable")
+        yield* watched.compare("table_updates_kinds:old")
+        yield* watched.compare("table_updates_none")
+        // The first comparison began first, and would have been logged first.
+        expect(yield* Queue.take(warnings)).toContain('"table_updates_none"')
+      }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
     )
   )
 

@@ -167,7 +167,7 @@ describe("An install of version 3", () => {
       expect(yield* run("select token, identity, origin from realtime.settings")).toEqual([
         settings
       ])
-      // Their functions are replaced, and the table is not locked for new triggers.
+      // The triggers are the same ones, so the install did not lock the table for them.
       expect(
         yield* run(
           "select oid, tgname from pg_trigger where tgrelid = 'messages'::regclass order by 1"

@@ -14,7 +14,8 @@ import type { Table } from "../../../ChannelBase.ts"
 
 /** What the database keeps of a watch. */
 export interface Installed {
-  readonly key?: ReadonlyArray<string> | null
+  /** The primary key that the table has now. */
+  readonly key: ReadonlyArray<string>
   readonly by?: ReadonlyArray<string> | null
   readonly filter?: ReadonlyArray<string> | null
   readonly boundary?: ReadonlyArray<string> | null
@@ -38,8 +39,7 @@ export const differences = (table: Table, installed: Installed): ReadonlyArray<s
     ...differs("filter", sorted),
     ...differs("boundary", sorted),
     ...differs("columns", sorted),
-    // A watch without a definition names no key.
-    ...(installed.key ? differs("key", sorted) : [])
+    ...differs("key", sorted)
   ]
 }
 
@@ -76,14 +76,12 @@ const kindsOf = (ast: SchemaAST.AST, met: ReadonlySet<SchemaAST.AST>): ReadonlyA
       return [literal(ast.literal)]
     case "Enum":
       return ast.enums.map(([, value]) => literal(value))
-    case "Union": {
-      const kinds = ast.types.flatMap((type) =>
+    case "Union":
+      return ast.types.flatMap((type) =>
         type._tag === "Literal" && /^(?:NaN|-?Infinity)$/.test(String(type.literal))
           ? []
           : kindsOf(type, met)
       )
-      return kinds
-    }
     case "Suspend":
       return met.has(ast) ? [] : kindsOf(SchemaAST.toEncoded(ast.thunk()), new Set([...met, ast]))
     default:
@@ -128,7 +126,7 @@ export const mismatches = (
         const why = column === undefined ? "does not exist" : "is not one of those that travel"
         return SchemaAST.isOptional(type) ? [] : [`column "${String(name)}" ${why}`]
       }
-      const kinds = kindsOf(SchemaAST.toEncoded(type), new Set())
+      const kinds = [...new Set(kindsOf(SchemaAST.toEncoded(type), new Set()))]
       const faults: Array<string> = []
       if (column.kinds !== null && !column.kinds.some((kind) => kinds.includes(kind))) {
         faults.push(

@@ -29,7 +29,11 @@ const readable = `select from pg_class c join pg_namespace n on n.oid = c.relnam
 where n.nspname = 'realtime' and c.relname = 'watched'
   and has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select')`
 
-const watched = `select channel, rel::text as table, delivery, rel::oid::int8::float8 as rel, definition from realtime.watched`
+const watched = `select channel, rel::text as table, delivery, rel::oid::int8::float8 as rel,
+  definition || jsonb_build_object('key', array(select a.attname::text from pg_index i
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey[0:i.indnkeyatts - 1])
+    where i.indrelid = w.rel and i.indisprimary)) as definition
+from realtime.watched w`
 
 /** The watched tables; `undefined` where nothing is installed or the role may not read it. */
 export const tables = (
@@ -50,9 +54,11 @@ export interface Watched {
   readonly check: (definition: Any | AnyFamily) => Effect.Effect<void>
 }
 
-/** The channel of the table of a route, or the channel itself. */
-const ofTable = (channel: string): string =>
-  channel.startsWith("table_updates_") ? channel.split(":", 1)[0]! : channel
+/** The channel of the table of a route, or the channel itself: a table of version 3 may have a colon there. */
+const ofTable = (channel: string, known: ReadonlyArray<WatchedTable>): string =>
+  channel.startsWith("table_updates_") && !known.some((table) => table.channel === channel)
+    ? channel.split(":", 1)[0]!
+    : channel
 
 export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -70,8 +76,9 @@ export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, neve
     const compare: Watched["compare"] = (opened) =>
       Effect.gen(function* () {
         const known = yield* load
-        const channel = ofTable(opened)
-        if (known === undefined || told.has(channel)) return
+        if (known === undefined) return
+        const channel = ofTable(opened, known)
+        if (told.has(channel)) return
         const of = known.filter((table) => table.channel === channel)
         if (of.some(({ delivery }) => delivery === own)) return
         const [other] = of
@@ -90,9 +97,16 @@ export const make = (sql: SqlClient, own: Delivery): Effect.Effect<Watched, neve
     const compareTable = (table: Table) =>
       Effect.gen(function* () {
         const { channel } = table
-        const watch = (yield* read)?.find((one) => one.channel === channel && one.delivery === own)
+        const find = (known: ReadonlyArray<WatchedTable> = []) =>
+          known.find((one) => one.channel === channel && one.delivery === own)
+        const differencesOf = ({ definition }: WatchedTable) => differences(table, definition)
+        let watch = find(yield* load)
+        if (watch === undefined || differencesOf(watch).length > 0) {
+          // Watched since the first read.
+          watch = find(yield* read)
+        }
         if (watch === undefined) return
-        const differing = differences(table, watch.definition)
+        const differing = differencesOf(watch)
         if (differing.length > 0) {
           yield* Effect.logWarning(
             `Table ${watch.table} is watched for channel "${channel}" with other options than its definition: ${differing.join("; ")}. Watch it again with the definition (PgInstaller.watch, or npx effect-realtime sql --definitions).`

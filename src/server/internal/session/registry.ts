@@ -38,14 +38,16 @@ export interface Registry {
 
 /**
  * Whether a name could match both: one prefix begins with the other, and does not exclude it. All routes of
- * a table are alike to a family of other names, so one of them is asked for.
+ * a table are alike to a family with a shorter prefix, so one of them is asked for.
  */
 const meet = (one: Channel.AnyFamily, other: Channel.AnyFamily): boolean => {
   const [outer, inner] = one.prefix.length <= other.prefix.length ? [one, other] : [other, one]
   return (
     inner.prefix.startsWith(outer.prefix) &&
     !outer.except.some((start) => inner.prefix.startsWith(start)) &&
-    (inner.table === undefined || outer.match(`${inner.prefix}x`) !== undefined)
+    (inner.table === undefined ||
+      inner.prefix === outer.prefix ||
+      outer.match(`${inner.prefix}x`) !== undefined)
   )
 }
 

@@ -10,7 +10,7 @@
  * The functions are replaced without a lock on their table, also by a node that finds a table altered.
  */
 import { literal } from "./literal.ts"
-import { deepest, exact, mark, path, settingsNow, settingsTo } from "./triggers.ts"
+import { deepest, exact, kept, mark, path, settingsNow, settingsTo } from "./triggers.ts"
 
 /** A row of up to this many bytes as stored cannot grow beyond what PostgreSQL can build. */
 const smallRow = 65_536
@@ -148,7 +148,7 @@ const emitRouted = `
     if @place@ is null then
       perform nextval('realtime.w@id@_unrouted');
     else
-      insert into realtime.messages (channel, payload, match) values (@place@, @told@, @match@);
+      insert into realtime.messages (channel, payload, match) values (@place@, @told@, ${kept("@match@")});
     end if;`
 
 /** "offset 0" keeps PostgreSQL from writing an expression, and so a row's JSON, in two places. */
@@ -266,13 +266,13 @@ begin
     'declared', case when matched then E'\\n  place_ text;\\n  left_ text;\\n  match_ text;\\n  was_match_ text;' else '' end,
     'emit_told', case
       when routed then realtime.fill(${literal(emitRouted)}, jsonb_build_object('id', id, 'place', 'place_', 'told', 'told', 'match', 'match_'))
-      when matched then format('insert into realtime.messages (channel, payload, match) values (%L, told, match_);', w.channel)
+      when matched then format('insert into realtime.messages (channel, payload, match) values (%L, told, ${kept("match_")});', w.channel)
       when w.delivery = 'durable' then format('insert into realtime.messages (channel, payload) values (%L, told);', w.channel)
       else format('perform pg_notify(%L, told || %s);', w.channel, ${literal(mark)}) end,
     'emit_both', case
       when routed then realtime.fill(${literal(emitRouted)}, jsonb_build_object('id', id, 'place', 'left_', 'told', 'ended', 'match', 'was_match_'))
         || realtime.fill(${literal(emitRouted)}, jsonb_build_object('id', id, 'place', 'place_', 'told', 'told', 'match', 'match_'))
-      when matched then format('insert into realtime.messages (channel, payload, match) values (%1$L, ended, was_match_), (%1$L, told, match_);', w.channel)
+      when matched then format('insert into realtime.messages (channel, payload, match) values (%1$L, ended, ${kept("was_match_")}), (%1$L, told, ${kept("match_")});', w.channel)
       when w.delivery = 'durable' then format('insert into realtime.messages (channel, payload) values (%1$L, ended), (%1$L, told);', w.channel)
       else format('perform pg_notify(%1$L, ended || %2$s); perform pg_notify(%1$L, told || %2$s);', w.channel, ${literal(mark)}) end);
   if routed then
@@ -348,9 +348,9 @@ begin
       changes := realtime.fill(${literal(manyBodies)}, pieces || jsonb_build_object('changes', changes));
       pieces := pieces || jsonb_build_object('many', case
         -- Such a row is deleted where it was before it is inserted where it is.
-        when routed then format('insert into realtime.messages (channel, payload, match) select b.place, b.body, b.match from (%s) b where b.place is not null or nextval(%L) is null%s;',
+        when routed then format('insert into realtime.messages (channel, payload, match) select b.place, b.body, ${kept("b.match")} from (%s) b where b.place is not null or nextval(%L) is null%s;',
           changes, format('realtime.w%s_unrouted', id), case op when 'UPDATE' then ' order by b.op <> ''DELETE''' else '' end)
-        when matched then format('insert into realtime.messages (channel, payload, match) select %L, b.body, b.match from (%s) b;', w.channel, changes)
+        when matched then format('insert into realtime.messages (channel, payload, match) select %L, b.body, ${kept("b.match")} from (%s) b;', w.channel, changes)
         when w.delivery = 'durable' then format('insert into realtime.messages (channel, payload) select %L, b.body from (%s) b;', w.channel, changes)
         else format('perform pg_notify(%L, b.body || %s) from (%s) b;', w.channel, ${literal(mark)}, changes) end);
       execute format(create_, 'w' || id || '_' || lower(op), ${literal(path)}, realtime.fill(${literal(statementFunction)}, pieces));

@@ -36,8 +36,9 @@ export const mark = `translate(nextval('realtime.notified')::bit(${markBytes})::
 /** For every function that runs with the rights of the owner. */
 export const path = "set search_path = pg_catalog, pg_temp"
 
-/** The largest `match` of a message, in bytes of UTF-8. A larger one is unknown. */
-const maxMatchBytes = 65_536
+/** SQL for the `match` of a row's message. One of more than 65,536 bytes of UTF-8 is unknown. */
+export const kept = (match: string): string =>
+  `case when octet_length(${match}) <= 65536 then ${match} end`
 
 /** A stored row has no xml left to write. */
 const settings = Object.entries(rowSettings).filter(([name]) => name !== "xmlbinary")
@@ -139,7 +140,7 @@ language plpgsql as $$ begin
   elsif emit_row.channel is null then
     perform nextval(format('realtime.w%s_unrouted', emit_row.id));
   else
-    insert into realtime.messages (channel, payload, match) values (emit_row.channel, emit_row.payload, case when octet_length(emit_row.match) <= ${maxMatchBytes} then emit_row.match end);
+    insert into realtime.messages (channel, payload, match) values (emit_row.channel, emit_row.payload, ${kept("emit_row.match")});
   end if;
 end $$`,
 
@@ -422,8 +423,8 @@ begin
   end if;
   changes := format('select c.op, realtime.change(c.op, c.d, c.od, c.k, %s) body, c.topic, realtime.match_of(c.om, c.nm) match from (%s) c', (f.w).max_bytes, changes);
   return case
-    when (f.w).routes is not null then format('insert into realtime.messages (channel, payload, match) select e.topic, e.body, case when octet_length(e.match) <= ${maxMatchBytes} then e.match end from (%s) e where e.topic is not null or nextval(%L) is null order by e.op <> ''DELETE''', changes, format('realtime.w%s_unrouted', id))
-    when (f.w).delivery = 'durable' then format('insert into realtime.messages (channel, payload, match) select e.topic, e.body, case when octet_length(e.match) <= ${maxMatchBytes} then e.match end from (%s) e', changes)
+    when (f.w).routes is not null then format('insert into realtime.messages (channel, payload, match) select e.topic, e.body, ${kept("e.match")} from (%s) e where e.topic is not null or nextval(%L) is null order by e.op <> ''DELETE''', changes, format('realtime.w%s_unrouted', id))
+    when (f.w).delivery = 'durable' then format('insert into realtime.messages (channel, payload, match) select e.topic, e.body, ${kept("e.match")} from (%s) e', changes)
     else format('select pg_notify(%L, e.body || %s) from (%s) e', (f.w).channel, ${literal(mark)}, changes) end;
 end $$`,
 

@@ -8,6 +8,9 @@ const hub = { deliveryOf: () => Live.none }
 
 const exact = Channel.make("room_lobby", Schema.String)
 const Room = Channel.family("room_", Schema.String, Schema.Unknown)
+const Row = Schema.Struct({ id: Schema.Int, room: Schema.String, n: Schema.Int })
+const routed = Channel.table("rows", Row, { key: "id", by: "n" })
+const prefix = "table_updates_rows:"
 const Numbered = Channel.family("n:", Schema.FiniteFromString, Schema.Unknown)
 
 describe("Registry", () => {
@@ -39,10 +42,21 @@ describe("Registry", () => {
     })
   )
 
+  it.effect("a table with routes and allTableUpdates share no name", () =>
+    Effect.gen(function* () {
+      const registry = yield* Registry.make([Channel.allTableUpdates, routed], hub)
+      expect(registry.match(`${prefix}5`)).toMatchObject({ definition: routed, param: 5 })
+      expect(registry.match(`${prefix}x`)).toBeUndefined()
+      expect(registry.match("table_updates_rows")).toMatchObject({ param: "rows" })
+    })
+  )
+
   it.effect.each([
     [[exact, exact], "room_lobby", "room_lobby"],
     [[Room, Channel.family("room_big_", Schema.String, Schema.Unknown)], "room_", "room_big_"],
-    [[Room, Channel.family("room_", Schema.String, Schema.Unknown)], "room_", "room_"]
+    [[Room, Channel.family("room_", Schema.String, Schema.Unknown)], "room_", "room_"],
+    [[routed, Channel.table("rows", Row, { key: "id", by: ["room", "n"] })], prefix, prefix],
+    [[Channel.family("table_", Schema.String, Schema.Unknown), routed], "table_", prefix]
   ] as const)("overlapping definitions are rejected: %#", ([definitions, first, second]) =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(Registry.make(definitions, hub))
