@@ -225,6 +225,21 @@ describe("a state that is read without a subscription", () => {
     }
   )
 
+  it("is shown when the link goes away before the stream has gone back to it", async () => {
+    const { collected, commit, durable, errors, server } = make()
+    server.heard = (socket, frame) => {
+      if (frame.type !== "unsubscribe") return durable(socket, frame)
+      server.heard = (next) => next.drop()
+      queueMicrotask(() => socket.drop())
+    }
+    const { now } = collected({ load: () => stateAt(8, 8) })
+    await untilAsync(() => now() === "stale 8")
+    commit(11)
+    server.heard = durable
+    await untilAsync(() => now() === "live 8,11")
+    expect(errors).toEqual([])
+  })
+
   it("is where the stream begins, after the server accepts the channel", async () => {
     const { client, collected, commit, durable, errors, server } = make()
     server.heard = rejects(server, "later")

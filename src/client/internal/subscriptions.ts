@@ -434,7 +434,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
         listener: listener as Listener<unknown>,
         from,
         held: undefined,
-        away: stopped === undefined ? "" : undefined
+        away: up || stopped !== undefined ? undefined : ""
       })
       if (stopped !== undefined) listener.onEnd(stopped)
       return leave
