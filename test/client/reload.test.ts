@@ -256,6 +256,35 @@ describe("a state that is read without a subscription", () => {
   })
 })
 
+describe("a state to which the server cannot go back", () => {
+  it("moves the stream 9 times in a minute at most, where `onGap` reads it each time", async () => {
+    const { collected, commit, durable, server, subscribes } = make()
+    server.heard = (socket, frame) => {
+      if (frame.type !== "subscribe" || frame.cursor === undefined) return durable(socket, frame)
+      const { channel, id } = frame
+      const reset = {
+        type: "subscribed",
+        id,
+        channel,
+        state: "reset",
+        cursor: cursorAt(10)
+      } as const
+      setImmediate(() => socket.say(reset))
+    }
+    let reads = 0
+    const old = () => (reads++, stateAt(8, 8))
+    const { now, reload } = collected({ onGap: () => void reload(old) })
+    await untilAsync(() => now() === "live ")
+    await reload(old)
+    await untilAsync(() => reads >= 10)
+    commit(11)
+    await untilAsync(() => now() === "stale 11")
+    expect([reads, subscribes()]).toEqual([10, 10])
+    await reload(() => stateAt(11, 8, 11))
+    await untilAsync(() => now() === "live 8,11")
+  })
+})
+
 describe("a Snapshot of a durable position on a live channel", () => {
   it("is a state without a cursor", async () => {
     const { collected, server, subscribes } = make()

@@ -86,7 +86,7 @@ const restart = <A>(reading: Reading<A>, at: string) => {
   reading.events = []
 }
 
-/** At most so many reads by `load` begin in a minute. */
+/** At most so many reads by `load` begin in a minute, and so many moves of the stream end with a gap. */
 const maxReads = 9
 /** So many of them begin at once, the others with the delay of a failure. */
 const quickReads = 4
@@ -155,6 +155,8 @@ export const make =
     let failures = 0
     /** The times at which reads by `load` began in the last minute. */
     let begun: ReadonlyArray<number> = []
+    /** The times at which the stream could not go back to a state in the last minute. */
+    let missed: ReadonlyArray<number> = []
 
     const status = (): Status =>
       ended !== undefined || (!isRead() && failed !== undefined)
@@ -187,6 +189,11 @@ export const make =
       } catch (cause) {
         fail(cause)
       }
+    }
+
+    const recent = (times: ReadonlyArray<number>) => {
+      const since = now() - minute
+      return times.filter((at) => at > since)
     }
 
     const cancelWait = () => {
@@ -225,6 +232,9 @@ export const make =
             replace(state.value)
             behind = isMissing
             for (const event of mine.events) if (!isIncluded(event)) apply(event)
+          } else if (active && recent(missed).length >= maxReads) {
+            // `onGap` may have read it, and would read it again after the next gap.
+            if (behind) load()
           } else {
             next = state
             if (active) join(state.cursor)
@@ -252,10 +262,9 @@ export const make =
     const load = () => {
       due = true
       if (waiting !== undefined || options.load() === undefined) return
-      const time = now()
-      begun = begun.filter((at) => time - at < minute)
+      begun = recent(begun)
       const inRow = failures + Math.max(0, begun.length - quickReads)
-      const free = begun.length < maxReads ? 0 : begun.at(-maxReads)! + minute - time
+      const free = begun.length < maxReads ? 0 : begun.at(-maxReads)! + minute - now()
       const delay = Math.max(free, inRow > 0 ? jitter(inRow) : 0)
       const begin = () => {
         waiting = undefined
@@ -290,6 +299,7 @@ export const make =
     /** The subscription is active. */
     const arrive = (isGap: boolean) => {
       // The stream could not go back to the state: then it is better than no state, and worse than the old one.
+      if (isGap && next !== undefined) missed = [...recent(missed), now()]
       if (!isGap || !isRead()) take()
       next = undefined
       // A read that failed while the link was away may succeed now.
