@@ -43,7 +43,13 @@ describe("A volatile publish", () => {
         x: 1
       })
       assert.strictEqual(outcome, "published")
-      assert.deepStrictEqual(sent(), [
+      // A key is ignored, also one that would be none elsewhere.
+      yield* TestClock.adjust("1 second")
+      const keyed = client.publish(Pointers, { user: "ann", x: 1 }, { key: "" })
+      assert.strictEqual(yield* keyed, "published")
+      const [first, second] = sent()
+      assert.deepStrictEqual(second, { ...first, id: second!.id })
+      assert.deepStrictEqual(sent().slice(0, 1), [
         { type: "publish", id: sent()[0]!.id, channel: "pointers", data: { user: "ann", x: 1 } }
       ])
     })
