@@ -128,6 +128,26 @@ describe("A volatile publish", () => {
     })
   )
 
+  it.effect("is dropped when 1,000 newer keys wait", () =>
+    Effect.gen(function* () {
+      const { client, data } = yield* opened()
+      yield* publish(client, 0, "first")
+      const oldest = yield* publish(client, 0, "oldest")
+      const next = yield* publish(client, 1, "next")
+      for (let n = 1; n < 999; n++) yield* publish(client, 0, `user ${n}`)
+      assert.isUndefined(oldest.pollUnsafe())
+      yield* publish(client, 0, "one more")
+      yield* publish(client, 2, "next")
+      assert.strictEqual(yield* Fiber.join(oldest), "dropped")
+      assert.strictEqual(yield* Fiber.join(next), "dropped")
+      yield* TestClock.adjust(17)
+      assert.deepStrictEqual(data(), [
+        { user: "first", x: 0 },
+        { user: "next", x: 2 }
+      ])
+    })
+  )
+
   it.effect("without latestBy counts for its channel", () =>
     Effect.gen(function* () {
       const { client, sent } = yield* opened()
