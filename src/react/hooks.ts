@@ -216,35 +216,32 @@ const nothing = () => {}
 
 /** The options of a collector that is shown no more: it calls nothing of the one that took its place. */
 const over = {
-  initial: undefined,
   reduce: (value: unknown) => value,
   // A component may reload after it is gone.
   load: nothing,
   onError: nothing
 } as never
 
-const useCollector = <Options extends Keyed, S>(
+const useCollector = <Options extends Keyed & { readonly load?: unknown }, S>(
   channel: { readonly name: string } | string,
   options: Options,
   make: (client: PlainClient, latest: () => Options) => Collector.Collector<S>
 ): Collector.Collected<S> => {
-  const { collector, give } = useMade(channel, options.key, (client) => {
-    let latest = options
-    return {
-      collector: make(client, () => latest),
-      give: (next: Options) => {
-        latest = next
-      }
-    }
+  const { collector, latest } = useMade(channel, options.key, (client) => {
+    const latest = { current: options }
+    return { collector: make(client, () => latest.current), latest }
   })
   useInsertionEffect(() => {
-    give(options)
-    return () => give(over)
+    latest.current = options
+    return () => {
+      latest.current = over
+    }
   })
   // A `load` that appears in a later render is called, because this subscribes once more.
-  const hasLoad = "load" in options && options.load !== undefined
-  const subscribe = useMemo(
-    () => (hasLoad ? (onChange: () => void) => collector.subscribe(onChange) : collector.subscribe),
+  const hasLoad = options.load !== undefined
+  const subscribe = useCallback<typeof collector.subscribe>(
+    (onChange) => collector.subscribe(onChange),
+    // oxlint-disable-next-line react-hooks/exhaustive-deps -- subscribes anew for `hasLoad`
     [collector, hasLoad]
   )
   const collected = useSyncExternalStore(
