@@ -155,7 +155,7 @@ export const make =
     let failures = 0
     /** The times at which reads by `load` began in the last minute. */
     let begun: ReadonlyArray<number> = []
-    /** The times at which the stream could not go back to a state in the last minute. */
+    /** The latest times at which the stream could not go back to a state. */
     let missed: ReadonlyArray<number> = []
 
     const status = (): Status =>
@@ -176,24 +176,15 @@ export const make =
       gap = gapEnd = undefined
     }
 
-    const fail = (cause: unknown) => {
-      behind = true
-      failed = cause
-      options.onError?.(cause)
-    }
-
     const apply = (event: Event<A>) => {
       try {
         value = options.reduce(value, event.payload)
         if (options.heals) behind = false
       } catch (cause) {
-        fail(cause)
+        behind = true
+        failed = cause
+        options.onError?.(cause)
       }
-    }
-
-    const recent = (times: ReadonlyArray<number>) => {
-      const since = now() - minute
-      return times.filter((at) => at > since)
     }
 
     const cancelWait = () => {
@@ -232,7 +223,7 @@ export const make =
             replace(state.value)
             behind = isMissing
             for (const event of mine.events) if (!isIncluded(event)) apply(event)
-          } else if (active && recent(missed).length >= maxReads) {
+          } else if (active && now() - missed.at(-maxReads)! < minute) {
             // `onGap` may have read it, and would read it again after the next gap.
             if (behind) load()
           } else {
@@ -262,9 +253,10 @@ export const make =
     const load = () => {
       due = true
       if (waiting !== undefined || options.load() === undefined) return
-      begun = recent(begun)
+      const time = now()
+      begun = begun.filter((at) => time - at < minute)
       const inRow = failures + Math.max(0, begun.length - quickReads)
-      const free = begun.length < maxReads ? 0 : begun.at(-maxReads)! + minute - now()
+      const free = begun.length < maxReads ? 0 : begun.at(-maxReads)! + minute - time
       const delay = Math.max(free, inRow > 0 ? jitter(inRow) : 0)
       const begin = () => {
         waiting = undefined
@@ -298,12 +290,12 @@ export const make =
 
     /** The subscription is active. */
     const arrive = (isGap: boolean) => {
+      if (isGap && next !== undefined) missed = [...missed, now()].slice(-maxReads)
       // The stream could not go back to the state: then it is better than no state, and worse than the old one.
-      if (isGap && next !== undefined) missed = [...recent(missed), now()]
       if (!isGap || !isRead()) take()
       next = undefined
       // A read that failed while the link was away may succeed now.
-      if (!active && waiting !== undefined) {
+      if (!active) {
         cancelWait()
         failures = 0
       }
