@@ -97,7 +97,7 @@ const make = () => {
     server.last.say(...frameBehind(before))
   }
   const subscribes = () => server.sent.filter(({ type }) => type === "subscribe").length
-  return { client, collected, commit, durable, errors, options, server, subscribes }
+  return { client, collected, commit, durable, errors, options, outbox, server, subscribes }
 }
 
 describe("a read beside an event that does not decode", () => {
@@ -283,6 +283,42 @@ describe("a state to which the server cannot go back", () => {
     await reload(() => stateAt(11, 8, 11))
     await untilAsync(() => now() === "live 8,11")
   })
+})
+
+describe("the latest of a channel, made after a gap and before the next event", () => {
+  it.each(["recovered", "reset"] as const)(
+    "is where the server can go back to, and other listeners hear nothing of it: %s",
+    async (state) => {
+      const { client, commit, durable, outbox, server, subscribes } = make()
+      server.heard = durable
+      const heard: Array<number | string> = []
+      let isActive = false
+      client.listen(Numbers, (n) => heard.push(n), {
+        onGap: ({ reason }) => heard.push(reason),
+        onCursor: () => (isActive = true)
+      })
+      await untilAsync(() => isActive)
+      commit(11)
+      outbox.push({ tx: 12, data: 12 })
+      server.last.say({ type: "gap", channel: "numbers", reason: "slow", cursor: cursorAt(12) })
+      if (state === "reset") {
+        server.heard = (socket, frame) => {
+          if (frame.type !== "subscribe") return server.answer(socket, frame)
+          const { channel, id } = frame
+          socket.say({ type: "subscribed", id, channel, state, cursor: cursorAt(12) })
+        }
+      }
+      const latest = Collector.latest(client, Numbers)
+      const now = () => `${latest.getSnapshot().status} ${latest.getSnapshot().value}`
+      expect(now()).toBe("loading 11")
+      latest.subscribe(() => {})
+      await untilAsync(() => now() === (state === "reset" ? "stale 11" : "live 12"))
+      commit(13)
+      await untilAsync(() => now() === "live 13")
+      expect(heard).toEqual([11, "slow", 13])
+      expect(subscribes()).toBe(2)
+    }
+  )
 })
 
 describe("a Snapshot of a durable position on a live channel", () => {
