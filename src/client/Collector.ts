@@ -10,7 +10,6 @@
 import type { Any, Payload } from "../Channel.ts"
 import { asChannel } from "../ChannelBase.ts"
 import type { Event, Gap, Snapshot } from "../RealtimeEvent.ts"
-import { ConnectionStopped } from "./ClientError.ts"
 import * as Cell from "./internal/cell.ts"
 import { type Collecting, type Shown, type Status, valueOf } from "./internal/joinedState.ts"
 import { attempt, inNextFrame, report } from "./internal/platform.ts"
@@ -137,9 +136,7 @@ const collect = <S, A>(
       onChange: changed,
       onGap: (gap) => attempt(() => options().onGap?.(gap), report),
       onError: tell,
-      onEnd: (error) => {
-        if (options().onError !== undefined || !(error instanceof ConnectionStopped)) tell(error)
-      }
+      onEnd: tell
     })
   let made: Collecting<S> | undefined
   const collecting = () => (made ??= make())
@@ -186,9 +183,9 @@ const collect = <S, A>(
   /** The event that was the last when it stopped. */
   let seen: string | undefined
   const start = () => {
-    isStopped = false
-    const event = last?.()
+    const event = isStopped ? last?.() : undefined
     const isNew = event && event.id !== seen
+    isStopped = false
     // Goes on with the event that the channel has delivered meanwhile, without what is in between.
     if (isNew) made = undefined
     collecting().start()
@@ -205,8 +202,7 @@ const collect = <S, A>(
     subscribe: (onChange) => {
       const leave = cell.subscribe(onChange)
       readers++
-      if (isStopped) start()
-      else collecting().start()
+      start()
       return () => {
         leave()
         readers--

@@ -273,19 +273,20 @@ export const make = (
         Effect.map(Effect.context(), (context) =>
           Inbox.stream((inbox) => {
             const read = load && Collect.readOf(Effect.provideContext(load, context), time)
+            const show = () => {
+              inbox.clear()
+              inbox.push([{ ...collecting.shown(), reload }])
+            }
             const collecting = collect({
               channel,
               initial,
               reduce,
               load: () => read,
-              onChange: () => {
-                inbox.clear()
-                inbox.push([{ ...collecting.shown(), reload }])
-              },
+              onChange: show,
               onEnd: inbox.fail
             })
             const reload = Effect.sync(() => collecting.read())
-            inbox.push([{ ...collecting.shown(), reload }])
+            show()
             collecting.start()
             return collecting.stop
           })

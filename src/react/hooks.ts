@@ -7,14 +7,7 @@
  *
  * @since 0.1.0
  */
-import {
-  useCallback,
-  useEffect,
-  useInsertionEffect,
-  useMemo,
-  useRef,
-  useSyncExternalStore
-} from "react"
+import { useCallback, useEffect, useInsertionEffect, useMemo, useSyncExternalStore } from "react"
 import type { Any, Payload } from "../Channel.ts"
 import * as Collector from "../client/Collector.ts"
 import type * as Connection from "../client/Connection.ts"
@@ -23,7 +16,7 @@ import { report } from "../client/internal/platform.ts"
 import type { BatchHandler, Handler, PlainClient, PublishedTo } from "../client/PlainClient.ts"
 import type { SourceState } from "../Protocol.ts"
 import type { Gap } from "../RealtimeEvent.ts"
-import { useLatestRef, useClient, useReadable } from "./internal/client.ts"
+import { nameOf, useClient, useLatestRef, useMade, useReadable } from "./internal/client.ts"
 import { sending } from "./internal/sending.ts"
 import type { Send } from "./publishing.ts"
 
@@ -149,34 +142,6 @@ export const useWebSocket = <C extends Any | string>(
   return { sendNotification: send as never, connection }
 }
 
-const nameOf = (channel: { readonly name: string } | string): string =>
-  typeof channel === "string" ? channel : channel.name
-
-const isSame = (one: unknown, other: unknown): boolean =>
-  Array.isArray(one) && Array.isArray(other)
-    ? one.length === other.length && one.every((value, index) => Object.is(value, other[index]))
-    : Object.is(one, other)
-
-/**
- * Made once for a client, a channel and a key: a family makes a new channel with each call, and an equal
- * name is the same.
- */
-const useMade = <Made>(
-  channel: { readonly name: string } | string,
-  key: unknown,
-  make: (client: PlainClient) => Made
-): Made => {
-  const client = useClient()
-  const name = nameOf(channel)
-  const shown = useRef(key)
-  const sameKey = isSame(shown.current, key) ? shown.current : key
-  useInsertionEffect(() => {
-    shown.current = sameKey
-  })
-  // oxlint-disable-next-line react-hooks/exhaustive-deps -- only another name or key is another one
-  return useMemo(() => make(client), [client, name, sameKey])
-}
-
 /**
  * Says when a value begins anew although the channel is the same: a filter in `load`, a page of a list.
  *
@@ -251,35 +216,32 @@ const nothing = () => {}
 
 /** The options of a collector that is shown no more: it calls nothing of the one that took its place. */
 const over = {
-  initial: undefined,
   reduce: (value: unknown) => value,
   // A component may reload after it is gone.
   load: nothing,
   onError: nothing
 } as never
 
-const useCollector = <Options extends Keyed, S>(
+const useCollector = <Options extends Keyed & { readonly load?: unknown }, S>(
   channel: { readonly name: string } | string,
   options: Options,
   make: (client: PlainClient, latest: () => Options) => Collector.Collector<S>
 ): Collector.Collected<S> => {
-  const { collector, give } = useMade(channel, options.key, (client) => {
-    let latest = options
-    return {
-      collector: make(client, () => latest),
-      give: (next: Options) => {
-        latest = next
-      }
-    }
+  const { collector, latest } = useMade(channel, options.key, (client) => {
+    const latest = { current: options }
+    return { collector: make(client, () => latest.current), latest }
   })
   useInsertionEffect(() => {
-    give(options)
-    return () => give(over)
+    latest.current = options
+    return () => {
+      latest.current = over
+    }
   })
   // A `load` that appears in a later render is called, because this subscribes once more.
-  const hasLoad = "load" in options && options.load !== undefined
-  const subscribe = useMemo(
-    () => (hasLoad ? (onChange: () => void) => collector.subscribe(onChange) : collector.subscribe),
+  const hasLoad = options.load !== undefined
+  const subscribe = useCallback<typeof collector.subscribe>(
+    (onChange) => collector.subscribe(onChange),
+    // oxlint-disable-next-line react-hooks/exhaustive-deps -- subscribes anew for `hasLoad`
     [collector, hasLoad]
   )
   const collected = useSyncExternalStore(

@@ -4,12 +4,11 @@
  *
  * @since 0.1.0
  */
-import { useMemo } from "react"
 import type { Any, Payload } from "../Channel.ts"
 import type { Size } from "../client/PublishQueue.ts"
 import type { PublishedTo } from "../client/PlainClient.ts"
 import type { PublishOptions } from "../client/RealtimeClient.ts"
-import { useClient, useLatestRef, useReadable } from "./internal/client.ts"
+import { useClient, useLatestRef, useMade, useReadable } from "./internal/client.ts"
 import { sending } from "./internal/sending.ts"
 
 /**
@@ -56,13 +55,9 @@ export const usePublish = <C extends (Any & { readonly publish: true }) | string
   channel: C,
   options?: PublishHookOptions
 ): Send<Payload<C>, PublishedTo<C>> => {
-  const client = useClient()
   const latest = useLatestRef(options)
-  const name = typeof channel === "string" ? channel : channel.name
-  return useMemo(
-    () => sending(client, channel, (error) => latest.current?.onError?.(error)),
-    // oxlint-disable-next-line react-hooks/exhaustive-deps -- only another name is another channel
-    [client, name]
+  return useMade(channel, undefined, (client) =>
+    sending(client, channel, (error) => latest.current?.onError?.(error))
   )
 }
 

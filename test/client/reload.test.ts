@@ -97,7 +97,7 @@ const make = () => {
     server.last.say(...frameBehind(before))
   }
   const subscribes = () => server.sent.filter(({ type }) => type === "subscribe").length
-  return { client, collected, commit, durable, errors, options, server, subscribes }
+  return { client, collected, commit, durable, errors, options, outbox, server, subscribes }
 }
 
 describe("a read beside an event that does not decode", () => {
@@ -225,6 +225,21 @@ describe("a state that is read without a subscription", () => {
     }
   )
 
+  it("is shown when the link goes away before the stream has gone back to it", async () => {
+    const { collected, commit, durable, errors, server } = make()
+    server.heard = (socket, frame) => {
+      if (frame.type !== "unsubscribe") return durable(socket, frame)
+      server.heard = (next) => next.drop()
+      queueMicrotask(() => socket.drop())
+    }
+    const { now } = collected({ load: () => stateAt(8, 8) })
+    await untilAsync(() => now() === "stale 8")
+    commit(11)
+    server.heard = durable
+    await untilAsync(() => now() === "live 8,11")
+    expect(errors).toEqual([])
+  })
+
   it("is where the stream begins, after the server accepts the channel", async () => {
     const { client, collected, commit, durable, errors, server } = make()
     server.heard = rejects(server, "later")
@@ -239,6 +254,71 @@ describe("a state that is read without a subscription", () => {
     await untilAsync(() => now() === "live 10,11")
     expect(errors).toHaveLength(1)
   })
+})
+
+describe("a state to which the server cannot go back", () => {
+  it("moves the stream 9 times in a minute at most, where `onGap` reads it each time", async () => {
+    const { collected, commit, durable, server, subscribes } = make()
+    server.heard = (socket, frame) => {
+      if (frame.type !== "subscribe" || frame.cursor === undefined) return durable(socket, frame)
+      const { channel, id } = frame
+      const reset = {
+        type: "subscribed",
+        id,
+        channel,
+        state: "reset",
+        cursor: cursorAt(10)
+      } as const
+      setImmediate(() => socket.say(reset))
+    }
+    let reads = 0
+    const old = () => (reads++, stateAt(8, 8))
+    const { now, reload } = collected({ onGap: () => void reload(old) })
+    await untilAsync(() => now() === "live ")
+    await reload(old)
+    await untilAsync(() => reads >= 10)
+    commit(11)
+    await untilAsync(() => now() === "stale 11")
+    expect([reads, subscribes()]).toEqual([10, 10])
+    await reload(() => stateAt(11, 8, 11))
+    await untilAsync(() => now() === "live 8,11")
+  })
+})
+
+describe("the latest of a channel, made after a gap and before the next event", () => {
+  it.each(["recovered", "reset"] as const)(
+    "is where the server can go back to, and other listeners hear nothing of it: %s",
+    async (state) => {
+      const { client, commit, durable, outbox, server, subscribes } = make()
+      server.heard = durable
+      const heard: Array<number | string> = []
+      let isActive = false
+      client.listen(Numbers, (n) => heard.push(n), {
+        onGap: ({ reason }) => heard.push(reason),
+        onCursor: () => (isActive = true)
+      })
+      await untilAsync(() => isActive)
+      commit(11)
+      outbox.push({ tx: 12, data: 12 })
+      server.last.say({ type: "gap", channel: "numbers", reason: "slow", cursor: cursorAt(12) })
+      if (state === "reset") {
+        server.heard = (socket, frame) => {
+          if (frame.type !== "subscribe") return server.answer(socket, frame)
+          const { channel, id } = frame
+          socket.say({ type: "subscribed", id, channel, state, cursor: cursorAt(12) })
+        }
+      }
+      const latest = Collector.latest(client, Numbers)
+      const now = () => `${latest.getSnapshot().status} ${latest.getSnapshot().value}`
+      expect(now()).toBe("loading 11")
+      latest.subscribe(() => {})
+      await untilAsync(() => now() === (state === "reset" ? "stale 11" : "live 12"))
+      commit(13)
+      await untilAsync(() => now() === "live 13")
+      expect(heard).toEqual([11, "slow", 13])
+      expect(subscribes()).toBe(2)
+    }
+  )
 })
 
 describe("a Snapshot of a durable position on a live channel", () => {

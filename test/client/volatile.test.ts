@@ -43,7 +43,13 @@ describe("A volatile publish", () => {
         x: 1
       })
       assert.strictEqual(outcome, "published")
-      assert.deepStrictEqual(sent(), [
+      // A key is ignored, also one that would be none elsewhere.
+      yield* TestClock.adjust("1 second")
+      const keyed = client.publish(Pointers, { user: "ann", x: 1 }, { key: "" })
+      assert.strictEqual(yield* keyed, "published")
+      const [first, second] = sent()
+      assert.deepStrictEqual(second, { ...first, id: second!.id })
+      assert.deepStrictEqual(sent().slice(0, 1), [
         { type: "publish", id: sent()[0]!.id, channel: "pointers", data: { user: "ann", x: 1 } }
       ])
     })
@@ -119,6 +125,26 @@ describe("A volatile publish", () => {
       assert.isAtMost(data().length, 63)
       assert.isAtLeast(data().length, 57)
       assert.deepStrictEqual(data().at(-1), { user: "ann", x: 1000 })
+    })
+  )
+
+  it.effect("is dropped when 1,000 newer keys wait", () =>
+    Effect.gen(function* () {
+      const { client, data } = yield* opened()
+      yield* publish(client, 0, "first")
+      const oldest = yield* publish(client, 0, "oldest")
+      const next = yield* publish(client, 1, "next")
+      for (let n = 1; n < 999; n++) yield* publish(client, 0, `user ${n}`)
+      assert.isUndefined(oldest.pollUnsafe())
+      yield* publish(client, 0, "one more")
+      yield* publish(client, 2, "next")
+      assert.strictEqual(yield* Fiber.join(oldest), "dropped")
+      assert.strictEqual(yield* Fiber.join(next), "dropped")
+      yield* TestClock.adjust(17)
+      assert.deepStrictEqual(data(), [
+        { user: "first", x: 0 },
+        { user: "next", x: 2 }
+      ])
     })
   )
 

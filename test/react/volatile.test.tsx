@@ -16,22 +16,23 @@ type Typist = { readonly user: string }
 
 /** A page whose server answers as on a volatile channel. */
 const volatilePage = () => {
-  const given = page()
-  given.server.heard = (socket, frame) => {
+  const given = page({ backoff: { initial: 1, cap: 1, resetAfter: 1000 } })
+  const answers: typeof given.server.heard = (socket, frame) => {
     if (frame.type !== "subscribe") return given.server.answer(socket, frame)
     const { channel, id } = frame
     socket.say({ type: "subscribed", id, channel, state: "fresh" })
   }
+  given.server.heard = answers
   const say = async (seq: number, user: string) => {
     const { cursor: _, ...frame } = FakeSocket.events("typing_lobby", seq, { user })
     await given.say(frame)
   }
-  return { ...given, say }
+  return { ...given, answers, say }
 }
 
 describe("hooks of a volatile channel", () => {
   it("useWebSocket handles events and sends, and useLatest is live with the latest, also after a reconnect", async () => {
-    const { render, say, server, subscribed } = volatilePage()
+    const { answers, render, say, server, subscribed } = volatilePage()
     const seen: Array<string> = []
     const gaps: Array<unknown> = []
     const sends: Array<Send<Typist, "published" | "dropped">> = []
@@ -51,9 +52,11 @@ describe("hooks of a volatile channel", () => {
     const outcome = await sends[0]!({ user: "eve" })
     expectTypeOf(outcome).toEqualTypeOf<"published" | "dropped">()
     expect(outcome).toBe("published")
+    server.heard = (socket) => socket.drop()
     server.last.drop()
     await settle(() => view.container.textContent === "stale ann")
     expect(await sends[0]!({ user: "eve" })).toBe("dropped")
+    server.heard = answers
     await subscribed(2)
     await settle(() => view.container.textContent === "live ann")
     await say(2, "bob")

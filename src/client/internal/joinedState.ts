@@ -86,7 +86,7 @@ const restart = <A>(reading: Reading<A>, at: string) => {
   reading.events = []
 }
 
-/** At most so many reads by `load` begin in a minute. */
+/** At most so many reads by `load` begin in a minute, and so many moves of the stream end with a gap. */
 const maxReads = 9
 /** So many of them begin at once, the others with the delay of a failure. */
 const quickReads = 4
@@ -155,6 +155,8 @@ export const make =
     let failures = 0
     /** The times at which reads by `load` began in the last minute. */
     let begun: ReadonlyArray<number> = []
+    /** The latest times at which the stream could not go back to a state. */
+    let missed: ReadonlyArray<number> = []
 
     const status = (): Status =>
       ended !== undefined || (!isRead() && failed !== undefined)
@@ -174,18 +176,14 @@ export const make =
       gap = gapEnd = undefined
     }
 
-    const fail = (cause: unknown) => {
-      behind = true
-      failed = cause
-      options.onError?.(cause)
-    }
-
     const apply = (event: Event<A>) => {
       try {
         value = options.reduce(value, event.payload)
         if (options.heals) behind = false
       } catch (cause) {
-        fail(cause)
+        behind = true
+        failed = cause
+        options.onError?.(cause)
       }
     }
 
@@ -225,6 +223,9 @@ export const make =
             replace(state.value)
             behind = isMissing
             for (const event of mine.events) if (!isIncluded(event)) apply(event)
+          } else if (active && now() - missed.at(-maxReads)! < minute) {
+            // `onGap` may have read it, and would read it again after the next gap.
+            if (behind) load()
           } else {
             next = state
             if (active) join(state.cursor)
@@ -289,11 +290,12 @@ export const make =
 
     /** The subscription is active. */
     const arrive = (isGap: boolean) => {
+      if (isGap && next !== undefined) missed = [...missed, now()].slice(-maxReads)
       // The stream could not go back to the state: then it is better than no state, and worse than the old one.
       if (!isGap || !isRead()) take()
       next = undefined
       // A read that failed while the link was away may succeed now.
-      if (!active && waiting !== undefined) {
+      if (!active) {
         cancelWait()
         failures = 0
       }

@@ -175,7 +175,9 @@ export const make = (
         if (fault !== undefined) return yield* fault
         const json = yield* Effect.fromResult(toJson(channel, payload))
         // 128 random bits. `crypto.randomUUID` exists only on secure pages; this works on all.
-        const key = options?.key ?? crypto.getRandomValues(new Uint32Array(4)).join("-")
+        // A volatile publish travels without a key.
+        const given = isVolatile ? "-" : options?.key
+        const key = given ?? crypto.getRandomValues(new Uint32Array(4)).join("-")
         if (key.length > 64 || !/^[^\0\ud800-\udfff]+$/u.test(key)) {
           return yield* new InvalidKey({ channel: channel.name, key })
         }

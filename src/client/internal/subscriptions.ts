@@ -434,9 +434,9 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
         listener: listener as Listener<unknown>,
         from,
         held: undefined,
-        away: stopped === undefined ? "" : undefined
+        away: up || stopped ? undefined : ""
       })
-      if (stopped !== undefined) listener.onEnd(stopped)
+      if (stopped) listener.onEnd(stopped)
       return leave
     },
     last: <A>(channel: Channel<A>) => {

@@ -80,11 +80,6 @@ export const make = (connection: Connection, { after }: Time): Volatile => {
     })
   }
 
-  const drop = (key: string) => {
-    newest.get(key)?.done(dropped)
-    newest.delete(key)
-  }
-
   const down = () => {
     perSecond = 0
     for (const { done } of [...newest.values(), ...unanswered]) done(dropped)
@@ -108,7 +103,11 @@ export const make = (connection: Connection, { after }: Time): Volatile => {
         // In its place, so that no key waits for longer because it changes.
         newest.get(key)?.done(dropped)
         newest.set(key, waiting)
-        if (newest.size > maxKeys) drop(newest.keys().next().value!)
+        for (const [oldest, { done }] of newest) {
+          if (newest.size <= maxKeys) break
+          done(dropped)
+          newest.delete(oldest)
+        }
         pump()
         return Effect.sync(() => {
           if (newest.get(key) === waiting) newest.delete(key)

@@ -1,7 +1,14 @@
 /**
- * How a hook finds its client, and how it calls what the latest render gave.
+ * How a hook finds its client, what it makes once, and how it calls what the latest render gave.
  */
-import { createContext, useContext, useInsertionEffect, useRef, useSyncExternalStore } from "react"
+import {
+  createContext,
+  useContext,
+  useInsertionEffect,
+  useMemo,
+  useRef,
+  useSyncExternalStore
+} from "react"
 import { make, type PlainClient } from "../../client/PlainClient.ts"
 import type { Readable } from "../../client/Readable.ts"
 
@@ -24,4 +31,32 @@ export const useLatestRef = <A>(value: A): { current: A } => {
     ref.current = value
   })
   return ref
+}
+
+export const nameOf = (channel: { readonly name: string } | string): string =>
+  typeof channel === "string" ? channel : channel.name
+
+const isSame = (one: unknown, other: unknown): boolean =>
+  Array.isArray(one) && Array.isArray(other)
+    ? one.length === other.length && one.every((value, index) => Object.is(value, other[index]))
+    : Object.is(one, other)
+
+/**
+ * Made once for a client, a channel and a key: a family makes a new channel with each call, and an equal
+ * name is the same.
+ */
+export const useMade = <Made>(
+  channel: { readonly name: string } | string,
+  key: unknown,
+  make: (client: PlainClient) => Made
+): Made => {
+  const client = useClient()
+  const name = nameOf(channel)
+  const shown = useRef(key)
+  const sameKey = isSame(shown.current, key) ? shown.current : key
+  useInsertionEffect(() => {
+    shown.current = sameKey
+  })
+  // oxlint-disable-next-line react-hooks/exhaustive-deps -- only another name or key is another one
+  return useMemo(() => make(client), [client, name, sameKey])
 }
