@@ -169,9 +169,12 @@ export interface TableOptions<
    * one or more of `A-Z a-z 0-9 _ . -`, or with which the name is longer than 63 bytes, is on no route.
    */
   readonly by?: DurableOnly<Kind, B>
-  /** The columns by which subscribers may filter, default none. */
+  /**
+   * The columns by which subscribers may filter, default none. The database keeps their values beside each
+   * event; this version does not filter yet.
+   */
   readonly filter?: DurableOnly<Kind, OneOrMore<Column<R>> | undefined>
-  /** The columns by which only `authorize` may filter, default none. */
+  /** The columns by which only `authorize` may filter, default none. Kept as those of `filter` are. */
   readonly boundary?: DurableOnly<Kind, OneOrMore<Column<R>> | undefined>
   /** The columns that travel, default all. */
   readonly columns?: readonly [Column<R>, ...ReadonlyArray<Column<R>>] | undefined

@@ -161,8 +161,25 @@ describe("A channel with another delivery than its watched table", () => {
       expect(yield* look).toBeUndefined()
       yield* PgInstaller.install()
       yield* watch(durable("t1"))
-      expect(yield* look).toMatchObject([
-        { channel: "table_updates_t1", table: "t1", delivery: "durable" }
+      expect(yield* look).toEqual([
+        {
+          channel: "table_updates_t1",
+          table: "t1",
+          delivery: "durable",
+          rel: expect.any(Number),
+          definition: {
+            always: false,
+            columns: null,
+            delete: null,
+            delivery: "durable",
+            insert: null,
+            key: ["id"],
+            level: "row",
+            max_bytes: 8_388_608,
+            old: false,
+            update: null
+          }
+        }
       ])
       expect(yield* Effect.provide(look, asUser)).toBeUndefined()
     }).pipe(Effect.scoped, Effect.provide(layerDatabase))
