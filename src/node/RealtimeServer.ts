@@ -46,9 +46,9 @@ import type { RuleMaker, Rules } from "../server/Rule.ts"
 import { checkArguments } from "./internal/arguments.ts"
 import { checkConsumer, startConsumer } from "./internal/consumer.ts"
 import { databaseLayer } from "./internal/databaseLayer.ts"
-import { persistent } from "./internal/persistent.ts"
+import { persistent } from "./internal/retriedStart.ts"
 import { mayPass, type StartError } from "./internal/startError.ts"
-import { readState } from "./internal/state.ts"
+import { readState } from "./internal/snapshot.ts"
 import { waitingDoor } from "./internal/waitingDoor.ts"
 import type {
   Consumer,

@@ -24,7 +24,7 @@ import type * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Backoff from "../Backoff.ts"
 import { outboxReader as Defaults } from "../internal/defaults.ts"
 import * as CatchUp from "./internal/outbox/catchUp.ts"
-import type { OutboxFault } from "./internal/outbox/faults.ts"
+import type { OutboxFault } from "./internal/outbox/outboxErrors.ts"
 import { durableStream } from "./internal/outbox/durableStream.ts"
 import { type OutboxPublishError, publish, published } from "./internal/outbox/outboxPublish.ts"
 import { identityOf } from "./internal/outbox/poolIdentity.ts"
@@ -89,7 +89,7 @@ export {
    * @since 0.1.0
    */
   ReplayError
-} from "./internal/outbox/faults.ts"
+} from "./internal/outbox/outboxErrors.ts"
 export {
   /**
    * @category errors

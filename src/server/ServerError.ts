@@ -35,4 +35,4 @@ export {
    * @since 0.1.0
    */
   OtherOutbox
-} from "./internal/outbox/faults.ts"
+} from "./internal/outbox/outboxErrors.ts"

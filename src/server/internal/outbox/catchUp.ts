@@ -31,7 +31,7 @@ import {
   frameBytes,
   nothing
 } from "./replayBounds.ts"
-import { type OutboxFault, ReplayError } from "./faults.ts"
+import { type OutboxFault, ReplayError } from "./outboxErrors.ts"
 import {
   goneBy,
   pageArguments,
