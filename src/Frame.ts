@@ -25,6 +25,22 @@ import {
 import type { GapReason } from "./RealtimeEvent.ts"
 
 /**
+ * One value of a column in a filter.
+ *
+ * @category frames
+ * @since 0.1.0
+ */
+export type Scalar = string | number | boolean
+
+/**
+ * A filter on the wire: for each of its columns a value, a list of at most 100 values, or `null`.
+ *
+ * @category frames
+ * @since 0.1.0
+ */
+export type Where = { readonly [column: string]: Scalar | ReadonlyArray<Scalar> | null }
+
+/**
  * A frame that a client sends. `id` is unique among the client's unanswered requests.
  *
  * @category frames
@@ -42,8 +58,22 @@ export type ClientFrame =
       readonly id: number
       readonly channel: string
       readonly cursor?: string
+      /** Whether the state comes first where the cursor does not resume. */
+      readonly state?: boolean
+      readonly where?: Where
     }
-  | { readonly type: "unsubscribe"; readonly id: number; readonly channel: string }
+  | {
+      readonly type: "state"
+      readonly id: number
+      readonly channel: string
+      readonly view?: string
+    }
+  | {
+      readonly type: "unsubscribe"
+      readonly id: number
+      readonly channel: string
+      readonly view?: string
+    }
   | {
       readonly type: "publish"
       readonly id: number
@@ -99,6 +129,8 @@ export type ServerFrame =
       readonly state: JoinState
       /** Absent on volatile channels, which have no positions. */
       readonly cursor?: string
+      /** With a filter: the text that every later frame of the subscription carries. */
+      readonly view?: string
     }
   | { readonly type: "unsubscribed"; readonly id: number; readonly channel: string }
   | { readonly type: "published"; readonly id: number }
@@ -106,21 +138,44 @@ export type ServerFrame =
   | {
       readonly type: "events"
       readonly channel: string
+      readonly view?: string
       /** Absent on volatile channels. */
       readonly cursor?: string
       readonly events: ReadonlyArray<WireEvent>
     }
-  | { readonly type: "cursor"; readonly channel: string; readonly cursor: string }
+  | {
+      readonly type: "state"
+      readonly channel: string
+      readonly view?: string
+      /** On the first frame of an answer to a `state` request. */
+      readonly id?: number
+      readonly cursor: string
+      readonly rows: ReadonlyArray<unknown>
+      /** The keys of rows that do not match the Schema and are left out, at most 100. */
+      readonly invalid?: ReadonlyArray<unknown>
+      /** Whether the next frame has more rows of this state. */
+      readonly more: boolean
+    }
+  | {
+      readonly type: "cursor"
+      readonly channel: string
+      readonly view?: string
+      readonly cursor: string
+    }
   | {
       readonly type: "gap"
       readonly channel: string
+      readonly view?: string
       /** A client treats an unknown reason as any other gap. */
       readonly reason: GapReason | (string & {})
       readonly cursor: string
+      /** With the reason `rights`: the view of every later frame; without it they have none. */
+      readonly now?: string
     }
   | {
       readonly type: "ended"
       readonly channel: string
+      readonly view?: string
       readonly code: string
       readonly message: string
       readonly retry: Retry
@@ -174,6 +229,9 @@ const optional =
   (value) =>
     value === undefined ? value : read(value)
 
+const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
 /** A value that is not an object has no fields. */
 const fieldsOf = (value: unknown): Readonly<Record<string, unknown>> => Object(value)
 
@@ -222,6 +280,22 @@ const key: Read<string> = (value) =>
     ? value
     : wrong
 
+const flag: Read<boolean> = (value) => (typeof value === "boolean" ? value : wrong)
+
+const isScalar = (value: unknown): value is Scalar =>
+  ["string", "number", "boolean"].includes(typeof value)
+
+const where: Read<Where> = (value) =>
+  isRecord(value) &&
+  Object.values(value).every(
+    (one) => one === null || isScalar(one) || (Array.isArray(one) && one.every(isScalar))
+  )
+    ? (value as Where)
+    : wrong
+
+const list: Read<ReadonlyArray<unknown>> = (value) => (Array.isArray(value) ? value : wrong)
+
+const optionalFlag = /* @__PURE__ */ optional(flag)
 const optionalCount = /* @__PURE__ */ optional(count)
 const optionalString = /* @__PURE__ */ optional(string)
 
@@ -231,8 +305,15 @@ const clientFields: Table<ClientFrame> = {
     token: optionalString,
     client: /* @__PURE__ */ optional(/* @__PURE__ */ record({ name: string, version: string }))
   },
-  subscribe: { id: count, channel: string, cursor: optionalString },
-  unsubscribe: { id: count, channel: string },
+  subscribe: {
+    id: count,
+    channel: string,
+    cursor: optionalString,
+    state: optionalFlag,
+    where: /* @__PURE__ */ optional(where)
+  },
+  state: { id: count, channel: string, view: optionalString },
+  unsubscribe: { id: count, channel: string, view: optionalString },
   publish: {
     id: count,
     channel: string,
@@ -266,20 +347,32 @@ const serverFields: Table<ServerFrame> = {
     id: count,
     channel: string,
     state: /* @__PURE__ */ word(joinStates),
-    cursor: optionalString
+    cursor: optionalString,
+    view: optionalString
   },
   unsubscribed: { id: count, channel: string },
   published: { id: count },
   authenticated: { id: count, expires: optionalCount },
-  events: { channel: string, cursor: optionalString, events: wireEvents },
-  cursor: { channel: string, cursor: string },
+  events: { channel: string, view: optionalString, cursor: optionalString, events: wireEvents },
+  state: {
+    channel: string,
+    view: optionalString,
+    id: optionalCount,
+    cursor: string,
+    rows: list,
+    invalid: /* @__PURE__ */ optional(list),
+    more: flag
+  },
+  cursor: { channel: string, view: optionalString, cursor: string },
   gap: {
     channel: string,
+    view: optionalString,
     // A newer server may send a new reason.
     reason: string,
-    cursor: string
+    cursor: string,
+    now: optionalString
   },
-  ended: { channel: string, code: string, message: string, retry },
+  ended: { channel: string, view: optionalString, code: string, message: string, retry },
   error: { id: optionalCount, code: string, message: string, retry, retryAfter: optionalCount },
   status: { source: /* @__PURE__ */ word(sourceStates) },
   ping: {},
@@ -326,9 +419,6 @@ export class FrameFault
     return `${this.code}: ${this.reason}`
   }
 }
-
-const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
 
 /** Names the first part of a parsed value that the wire does not allow. */
 const treeFault = (value: unknown, depth: number, limit: number): string | undefined => {

@@ -112,6 +112,14 @@ export const errorCodes = {
     retry: "never",
     sentence: "The session is subscribed to this channel already."
   },
+  "subscribe/invalid-where": {
+    retry: "never",
+    sentence: "The filter does not fit this channel."
+  },
+  "state/too-large": {
+    retry: "never",
+    sentence: "The state has more rows or bytes than a socket takes."
+  },
   "subscribe/limit": {
     retry: "later",
     sentence: "The session has as many subscriptions as it may have: leave one first."

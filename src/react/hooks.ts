@@ -7,18 +7,21 @@
  *
  * @since 0.1.0
  */
-import { useCallback, useEffect, useInsertionEffect, useMemo, useSyncExternalStore } from "react"
+import { useEffect } from "react"
 import type { Any, Payload } from "../Channel.ts"
 import * as Collector from "../client/Collector.ts"
 import type * as Connection from "../client/Connection.ts"
 import { idle } from "../client/internal/connectionMachine.ts"
 import { report } from "../client/internal/platform.ts"
-import type { BatchHandler, Handler, PlainClient, PublishedTo } from "../client/PlainClient.ts"
+import type { BatchHandler, Handler, PublishedTo } from "../client/PlainClient.ts"
 import type { SourceState } from "../Protocol.ts"
 import type { Gap } from "../RealtimeEvent.ts"
 import { nameOf, useClient, useLatestRef, useMade, useReadable } from "./internal/client.ts"
+import { type Keyed, useCollector } from "./internal/collector.ts"
 import { sending } from "./internal/sending.ts"
 import type { Send } from "./publishing.ts"
+
+export type { Keyed } from "./internal/collector.ts"
 
 /**
  * What the page's socket is doing: `idle`, `connecting`, `open`, `waiting` or `stopped`, with the reason.
@@ -143,20 +146,6 @@ export const useWebSocket = <C extends Any | string>(
 }
 
 /**
- * Says when a value begins anew although the channel is the same: a filter in `load`, a page of a list.
- *
- * @category options
- * @since 0.1.0
- */
-export interface Keyed {
-  /**
-   * Compared by `Object.is`, an array by its elements. With another key the value begins with `initial`
-   * and is read again, in the same render: no render shows the value of one key under another.
-   */
-  readonly key?: unknown
-}
-
-/**
  * Options of `useLatest`: those of `Collector.latest`, and a key. The latest render's count.
  *
  * @category options
@@ -211,46 +200,3 @@ export const useLatest = <C extends Any | string>(
   options: LatestOptions = {}
 ): Collector.Collected<Payload<C> | undefined> =>
   useCollector(channel, options, (client, latest) => Collector.latest(client, channel, latest))
-
-const nothing = () => {}
-
-/** The options of a collector that is shown no more: it calls nothing of the one that took its place. */
-const over = {
-  reduce: (value: unknown) => value,
-  // A component may reload after it is gone.
-  load: nothing,
-  onError: nothing
-} as never
-
-const useCollector = <Options extends Keyed & { readonly load?: unknown }, S>(
-  channel: { readonly name: string } | string,
-  options: Options,
-  make: (client: PlainClient, latest: () => Options) => Collector.Collector<S>
-): Collector.Collected<S> => {
-  const { collector, latest } = useMade(channel, options.key, (client) => {
-    const latest = { current: options }
-    return { collector: make(client, () => latest.current), latest }
-  })
-  useInsertionEffect(() => {
-    latest.current = options
-    return () => {
-      latest.current = over
-    }
-  })
-  // A `load` that appears in a later render is called, because this subscribes once more.
-  const hasLoad = options.load !== undefined
-  const subscribe = useCallback<typeof collector.subscribe>(
-    (onChange) => collector.subscribe(onChange),
-    // oxlint-disable-next-line react-hooks/exhaustive-deps -- subscribes anew for `hasLoad`
-    [collector, hasLoad]
-  )
-  const collected = useSyncExternalStore(
-    subscribe,
-    collector.getSnapshot,
-    collector.getServerSnapshot
-  )
-  const shown = useLatestRef(collected)
-  // A handler of an earlier render reloads what is shown now, also under another key.
-  const reload = useCallback<typeof collected.reload>((load) => shown.current.reload(load), [shown])
-  return useMemo(() => ({ ...collected, reload }), [collected, reload])
-}

@@ -25,6 +25,13 @@ const Key = Schema.String.check(
 )
 /** Any value that `JSON.parse` gives, and it must be there. The channel's codec checks it. */
 const Data = Schema.Unknown
+/** The text of a filtered subscription; absent on others. */
+const View = Schema.optionalKey(Schema.String)
+const Scalar = Schema.Union([Schema.String, Schema.Number, Schema.Boolean])
+const Where = Schema.Record(
+  Schema.String,
+  Schema.Union([Scalar, Schema.Array(Scalar), Schema.Null])
+)
 
 /**
  * Every frame a client may send.
@@ -43,9 +50,17 @@ export const ClientFrame = Schema.Union([
     type: Schema.Literal("subscribe"),
     id: Count,
     channel: Schema.String,
-    cursor: Schema.optionalKey(Schema.String)
+    cursor: Schema.optionalKey(Schema.String),
+    state: Schema.optionalKey(Schema.Boolean),
+    where: Schema.optionalKey(Where)
   }),
-  Schema.Struct({ type: Schema.Literal("unsubscribe"), id: Count, channel: Schema.String }),
+  Schema.Struct({ type: Schema.Literal("state"), id: Count, channel: Schema.String, view: View }),
+  Schema.Struct({
+    type: Schema.Literal("unsubscribe"),
+    id: Count,
+    channel: Schema.String,
+    view: View
+  }),
   Schema.Struct({
     type: Schema.Literal("publish"),
     id: Count,
@@ -85,7 +100,8 @@ export const ServerFrame = Schema.Union([
     id: Count,
     channel: Schema.String,
     state: Schema.Literals(joinStates),
-    cursor: Schema.optionalKey(Schema.String)
+    cursor: Schema.optionalKey(Schema.String),
+    view: View
   }),
   Schema.Struct({ type: Schema.Literal("unsubscribed"), id: Count, channel: Schema.String }),
   Schema.Struct({ type: Schema.Literal("published"), id: Count }),
@@ -97,6 +113,7 @@ export const ServerFrame = Schema.Union([
   Schema.Struct({
     type: Schema.Literal("events"),
     channel: Schema.String,
+    view: View,
     cursor: Schema.optionalKey(Schema.String),
     events: Schema.Array(
       Schema.Struct({
@@ -108,19 +125,33 @@ export const ServerFrame = Schema.Union([
     )
   }),
   Schema.Struct({
+    type: Schema.Literal("state"),
+    channel: Schema.String,
+    view: View,
+    id: Schema.optionalKey(Count),
+    cursor: Schema.String,
+    rows: Schema.Array(Data),
+    invalid: Schema.optionalKey(Schema.Array(Data)),
+    more: Schema.Boolean
+  }),
+  Schema.Struct({
     type: Schema.Literal("cursor"),
     channel: Schema.String,
+    view: View,
     cursor: Schema.String
   }),
   Schema.Struct({
     type: Schema.Literal("gap"),
     channel: Schema.String,
+    view: View,
     reason: Schema.String,
-    cursor: Schema.String
+    cursor: Schema.String,
+    now: Schema.optionalKey(Schema.String)
   }),
   Schema.Struct({
     type: Schema.Literal("ended"),
     channel: Schema.String,
+    view: View,
     code: Schema.String,
     message: Schema.String,
     retry: Retry

@@ -25,6 +25,8 @@ import * as Backoff from "../Backoff.ts"
 import { outboxReader as Defaults } from "../internal/defaults.ts"
 import * as CatchUp from "./internal/outbox/catchUp.ts"
 import type { OutboxFault } from "./internal/outbox/outboxErrors.ts"
+import type { Filter } from "./internal/filter.ts"
+import type { RowsAt, RowsRequest, StateError } from "./internal/outbox/state.ts"
 import { durableStream } from "./internal/outbox/durableStream.ts"
 import { type OutboxPublishError, publish, published } from "./internal/outbox/outboxPublish.ts"
 import { identityOf } from "./internal/outbox/poolIdentity.ts"
@@ -102,6 +104,45 @@ export {
    */
   PublishRefused
 } from "./internal/outbox/outboxPublish.ts"
+export type {
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Filter
+} from "./internal/filter.ts"
+export {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  InvalidFilter,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type RowsAt,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type RowsRequest,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  type StateError,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type StateLimits,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  StateTooLarge
+} from "./internal/outbox/state.ts"
 export {
   /**
    * @category models
@@ -278,15 +319,25 @@ export class OutboxReader extends Context.Service<
      * `part`, the subscriber receives what it has room for, and joins again from its end while there is
      * `more`; what it has already missed counts against the bounds. With a `lease`, the reader keeps,
      * counts and shares what it read until the lease ends, and there may be `more` as well. Fails with
-     * `ReplaysOverloaded` when too many replays wait.
+     * `ReplaysOverloaded` when too many replays wait. With a `filter` the replay leaves out messages that
+     * the filter excludes, and may leave in some of them.
      */
     readonly join: (
       channel: string,
       from: string | undefined,
       bounds?: CatchUp.Bounds,
       part?: CatchUp.Part,
-      lease?: Lease
+      lease?: Lease,
+      filter?: Filter
     ) => Effect.Effect<CatchUp.Join, CatchUp.JoinError>
+    /**
+     * Reads the rows of a watched table that a filter includes, as of one position from which the events
+     * follow. Fails with `StateTooLarge` beyond the limits, and reads no more then. Absent when the reader
+     * cannot read tables.
+     */
+    readonly rows?: (request: RowsRequest) => Effect.Effect<RowsAt, StateError>
+    /** A secret of the database that no client knows, the same on all its nodes. As `rows`. */
+    readonly secret?: Effect.Effect<string, OutboxFault>
     /**
      * The batches of a channel for one consumer, from a cursor or from now on: paged, without bound, and
      * at most a few pages in memory, however slow the consumer. Goes on after any failure of the

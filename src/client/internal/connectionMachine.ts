@@ -365,7 +365,7 @@ export const make = (
           else if (frame.type === "bye") reconnectAfter = frame.reconnectAfter
           else if (frame.type === "status") source.set(frame.source)
           else if ("id" in frame) requests.answered(frame.id!, frame)
-          else if ("channel" in frame) {
+          else if ("channel" in frame && frame.type !== "state") {
             for (const wing of above()) wing.receive?.(frame)
           }
         }

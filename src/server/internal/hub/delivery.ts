@@ -13,8 +13,11 @@ import type { PublishRefused } from "../../OutboxReader.ts"
 import type { JoinError } from "../outbox/catchUp.ts"
 import type { DatabaseRefused, SourceRefused } from "../link/databaseRefusal.ts"
 import type { OutboxFault } from "../outbox/outboxErrors.ts"
+import type { StateError } from "../outbox/state.ts"
+import type { Where } from "../../../Frame.ts"
 import type { Batch } from "./batch.ts"
 import type { NoOutbox, NoSource, TooManyChannels } from "./errors.ts"
+import type { Outgoing } from "./outgoing.ts"
 import type { View } from "./view.ts"
 
 /** Why a channel was not opened. */
@@ -32,6 +35,31 @@ export type SendError = PayloadTooLarge | SourceError | NoOutbox | NoSource | Pu
 /** Why a node cannot read its database, when waiting does not help. */
 export type ReadyError = SourceRefused | DatabaseRefused | OutboxFault
 
+/** Which rows of a table a subscriber receives: those that it asked for, of those that it may see. */
+export interface Narrowing {
+  /** What the client asked for. */
+  readonly where: Where | undefined
+  /** What `authorize` added. */
+  readonly boundary: Where | undefined
+}
+
+/** One frame of a state, shared by all that receive it. */
+export interface StateFrame {
+  readonly message: Outgoing
+  /** Roughly its bytes. */
+  readonly bytes: number
+  /** Its rows. */
+  readonly rows: number
+}
+
+/** The state of a view, as of one position. */
+export interface ViewState {
+  /** Events follow from here: `join` of the view takes it. */
+  readonly cursor: string
+  /** At least one frame, also of a state without rows. */
+  readonly frames: ReadonlyArray<StateFrame>
+}
+
 export interface Delivery {
   /** The error of a node that has no channels of this delivery; `undefined` when it has. */
   readonly missing: (channel: string) => NoOutbox | NoSource | undefined
@@ -45,7 +73,16 @@ export interface Delivery {
    * The channel as its definition decodes it, until the scope closes. Completes once the node receives
    * whatever commits from then on.
    */
-  readonly open: (channel: Channel.Any) => Effect.Effect<View<JoinError>, OpenError, Scope.Scope>
+  readonly open: (
+    channel: Channel.Any,
+    narrowing?: Narrowing
+  ) => Effect.Effect<View<JoinError>, OpenError, Scope.Scope>
+  /**
+   * The state of a view. Subscribers of equal views who ask within a second share one. `after`: the cursor of
+   * a gap, which the state must contain; at most one such state is read in 5 s for each view, and one in 60 s
+   * while gaps go on, so this may wait. Absent where no state can be read.
+   */
+  readonly state?: (view: View<JoinError>, after?: string) => Effect.Effect<ViewState, StateError>
   /** Whether a subscriber uses the channel or waits for it, or the channel lingers. */
   readonly isOpen: (name: string) => boolean
   /** The batches of a channel for one Stream: after the cursor `from`, or from now on. */

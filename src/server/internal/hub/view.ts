@@ -70,6 +70,8 @@ export class View<E = never> {
   readonly name: string
   /** Whether the channel's delivery resumes. */
   readonly resumes: boolean
+  /** With a filter: the text that every frame of the view carries. Equal filters have the same text. */
+  readonly label: string | undefined = undefined
   readonly #codec: Codec<unknown>
   readonly #options: Exact.Options | undefined
   /** Most channels have one socket. A set for each would cost more memory than the rest. */
@@ -84,6 +86,11 @@ export class View<E = never> {
     this.#codec = channel.codec as Codec<unknown>
     this.#options = optionsOf(channel.name, this.#codec)
     this.join = join
+  }
+
+  /** Names the view among all subscriptions of a socket. */
+  get key(): string {
+    return this.label === undefined ? this.name : `${this.name} ${this.label}`
   }
 
   /** The steps made for batches of replays. */

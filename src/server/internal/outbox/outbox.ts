@@ -21,6 +21,8 @@ export interface Message {
   readonly channel: string
   /** The payload: JSON as its writer spelled it, so possibly with line feeds. */
   readonly text: string
+  /** Of a row the texts by which it is routed and filtered, before and after, as JSON. */
+  readonly match?: string | undefined
   /** When it was written, in milliseconds since 1970. */
   readonly at: number
 }

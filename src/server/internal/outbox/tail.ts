@@ -24,6 +24,8 @@ export interface DurableEvent {
   readonly at: number
   /** The payload: JSON as its writer spelled it. It may contain line feeds, which a frame must not. */
   readonly text: string
+  /** Of a row the texts by which it is routed and filtered, before and after, as JSON. */
+  readonly match?: string | undefined
 }
 
 /** Events of one channel that travel together, with the position after the last of them. */
