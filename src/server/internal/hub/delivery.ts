@@ -82,7 +82,7 @@ export interface Delivery {
    * a gap, which the state must contain; at most one such state is read in 5 s for each view, and one in 60 s
    * while gaps go on, so this may wait. Absent where no state can be read.
    */
-  readonly state?: (view: View<JoinError>, after?: string) => Effect.Effect<ViewState, StateError>
+  readonly stateOf?: (view: View<JoinError>, after?: string) => Effect.Effect<ViewState, StateError>
   /** Whether a subscriber uses the channel or waits for it, or the channel lingers. */
   readonly isOpen: (name: string) => boolean
   /** The batches of a channel for one Stream: after the cursor `from`, or from now on. */
