@@ -67,7 +67,8 @@ export interface Options extends ConnectionOptions {
  */
 export interface EventsOptions {
   /**
-   * The position to go on from: the `cursor` of the last event seen, or of a state. What came since is
+   * The position to go on from: the `cursor` of the last event seen, or of a state, or on a durable channel
+   * `oldest`: before everything that the server still keeps. What came since is
    * replayed, or, where that is not possible, a `Gap` with reason `retention` comes first. On a durable
    * channel each listener of this client receives what its own position does not have, once, wherever the
    * others stand. On a live channel the position counts for the listener that opens the channel: while it

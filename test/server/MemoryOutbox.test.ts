@@ -109,6 +109,27 @@ describe("MemoryOutbox", () => {
     }).pipe(Effect.scoped, Effect.provide(MemoryOutbox.layer({ maxPageMessages: 2 })))
   )
 
+  it.effect("a message that a follower commits while it receives one is handed out once", () =>
+    Effect.gen(function* () {
+      const outbox = yield* MemoryOutbox.MemoryOutbox
+      const reader = yield* OutboxReader.OutboxReader
+      const orders = yield* reader.follow("orders")
+      const seen: Array<string> = []
+      yield* Queue.take(orders).pipe(
+        Effect.flatMap((item) => {
+          if (item._tag !== "Batch") return Effect.void
+          seen.push(...item.events.map(({ text }) => text))
+          return seen.at(-1) === "1" ? outbox.commit({ channel: "orders", text: "2" }) : Effect.void
+        }),
+        Effect.forever,
+        Effect.forkScoped({ startImmediately: true })
+      )
+      yield* outbox.commit({ channel: "orders", text: "1" })
+      yield* TestClock.adjust(0)
+      expect(seen).toEqual(["1", "2"])
+    }).pipe(Effect.scoped, Effect.provide(MemoryOutbox.layer()))
+  )
+
   it.effect("the outbox prunes every quarter of a retention of 1 minute", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader.OutboxReader
