@@ -113,17 +113,18 @@ describe("MemoryOutbox", () => {
     Effect.gen(function* () {
       const outbox = yield* MemoryOutbox.MemoryOutbox
       const reader = yield* OutboxReader.OutboxReader
-      const orders = yield* reader.follow("orders")
       const seen: Array<string> = []
-      yield* Queue.take(orders).pipe(
-        Effect.flatMap((item) => {
-          if (item._tag !== "Batch") return Effect.void
-          seen.push(...item.events.map(({ text }) => text))
-          return seen.at(-1) === "1" ? outbox.commit({ channel: "orders", text: "2" }) : Effect.void
-        }),
-        Effect.forever,
-        Effect.forkScoped({ startImmediately: true })
+      const listen = (receive: (text: string) => Effect.Effect<unknown, unknown>) =>
+        reader.batches("orders").pipe(
+          Stream.flatMap((item) => Stream.fromIterable(item._tag === "Batch" ? item.events : [])),
+          Stream.runForEach(({ text }) => receive(text)),
+          Effect.forkScoped({ startImmediately: true })
+        )
+      yield* listen((text) =>
+        text === "1" ? outbox.commit({ channel: "orders", text: "2" }) : Effect.void
       )
+      yield* listen((text) => Effect.sync(() => seen.push(text)))
+      yield* TestClock.adjust(0)
       yield* outbox.commit({ channel: "orders", text: "1" })
       yield* TestClock.adjust(0)
       expect(seen).toEqual(["1", "2"])
