@@ -39,16 +39,18 @@ const speech = () => {
   return { parts: parts(), open: Deferred.succeed(gate, undefined), over: Deferred.await(over) }
 }
 
-/** The payloads of all frames until one of this status. */
-const until = (wire: Effect.Success<ReturnType<typeof greet>>, status: string) =>
-  Effect.gen(function* () {
-    const told: Array<Channel.QueryResult<string>> = []
-    while (told.at(-1)?.status !== status) {
-      const { events } = yield* wire.next("events")
-      told.push(...events.map(({ data }) => data as Channel.QueryResult<string>))
-    }
-    return told
-  })
+/** Waits until one of the payloads of a wire fits, and gives all of them since the last call. */
+const payloadsOf = (wire: Effect.Success<ReturnType<typeof greet>>) => {
+  const told: Array<Channel.QueryResult<string>> = []
+  return (fits: (payload: Channel.QueryResult<string>) => boolean) =>
+    Effect.gen(function* () {
+      while (!told.some(fits)) {
+        const { events } = yield* wire.next("events")
+        told.push(...events.map(({ data }) => data as Channel.QueryResult<string>))
+      }
+      return told.splice(0)
+    })
+}
 
 describe("stream of the class", () => {
   it.live(
@@ -61,13 +63,15 @@ describe("stream of the class", () => {
         yield* Effect.promise(() => one.server.stream(Answer("1"), first.parts))
         const early = yield* greet(one.ws)
         early.send({ type: "subscribe", id: 1, channel: "query_results_1", cursor: "oldest" })
-        while ((yield* early.next("events")).events.at(-1)!.data === undefined);
+        const heard = payloadsOf(early)
+        yield* heard(({ chunk }) => chunk !== undefined)
         const late = yield* greet(other.ws)
         late.send({ type: "subscribe", id: 1, channel: "query_results_1", cursor: "oldest" })
+        const until = payloadsOf(late)
         const { cursor, state } = yield* late.next("subscribed")
         expect([state, cursor.slice(0, 2)]).toEqual(["recovered", "2."])
         yield* first.open
-        const told = yield* until(late, "completed")
+        const told = yield* until(({ status }) => status === "completed")
         expect(told[0]).toEqual({ status: "running" })
         const chunks = told.flatMap(({ chunk }) => chunk ?? []).join("")
         expect("one two three".startsWith(chunks)).toBe(true)
@@ -75,12 +79,7 @@ describe("stream of the class", () => {
 
         const second = speech()
         yield* Effect.promise(() => one.server.stream(Answer("1"), second.parts))
-        yield* until(late, "running")
-        while (
-          (yield* late.next("events")).events.every(
-            ({ data }) => !JSON.stringify(data).includes("chunk")
-          )
-        );
+        yield* until(({ chunk }) => chunk !== undefined)
         late.send({
           type: "publish",
           id: 2,
@@ -88,10 +87,10 @@ describe("stream of the class", () => {
           key: "k",
           data: { status: "stop" }
         })
-        // A promise that an iterator awaits cannot be interrupted.
-        yield* until(late, "stop")
+        yield* heard(({ status }) => status === "stop")
+        // The iterator ends after the promise that it awaits.
         yield* second.open
-        expect((yield* until(late, "stopped")).at(-1)).toMatchObject({
+        expect((yield* until(({ status }) => status === "stopped")).at(-1)).toMatchObject({
           data: expect.stringContaining("one two ")
         })
         yield* second.over
@@ -106,15 +105,16 @@ describe("stream of the class", () => {
       const wire = yield* greet(ws)
       wire.send({ type: "subscribe", id: 1, channel: "query_results_1" })
       yield* wire.next("subscribed")
+      const until = payloadsOf(wire)
       const { open, parts } = speech()
       yield* Effect.promise(() => server.stream(Answer("1"), parts))
-      yield* until(wire, "running")
+      yield* until(({ status }) => status === "running")
       yield* Effect.forkChild(
         Effect.promise(() => server.close()),
         { startImmediately: true }
       )
       yield* open
-      const told = yield* until(wire, "error")
+      const told = yield* until(({ status }) => status === "error")
       expect(told.at(-1)!.error).toContain("shut down")
       const late = yield* Effect.flip(
         Effect.tryPromise(() => server.stream(Answer("1"), speech().parts))
