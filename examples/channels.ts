@@ -26,4 +26,6 @@ export const Room = Channel.family("room_", Schema.String, Schema.Struct({ text:
 /** The same table on a durable channel: the node keeps its events for a day. */
 export const DurableOrders = Channel.tableUpdates("orders", Order, { delivery: "durable" })
 export const DurableReport = Channel.queryResults(Schema.Array(Order), { delivery: "durable" })
+/** A text that arrives in parts. Clients may publish { status: "stop" } to it, and nothing else. */
+export const Answer = Channel.queryResults(Schema.String, { delivery: "durable", publish: true })
 // #endregion

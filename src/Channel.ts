@@ -14,6 +14,7 @@ import {
   type Any,
   type AnyFamily,
   type Channel,
+  type Codec,
   construct,
   type Delivery,
   type Options
@@ -21,7 +22,7 @@ import {
 import { TableUpdate, TruncatedUpdate } from "./ChannelTable.ts"
 import { codecOf } from "./internal/payloadCodec.ts"
 import { channelNameFault } from "./Protocol.ts"
-import { InvalidChannelName } from "./RealtimeError.ts"
+import { InvalidChannelName, InvalidPayload } from "./RealtimeError.ts"
 
 export type { Any, AnyFamily, Channel, Delivery, Options, Table } from "./ChannelBase.ts"
 export {
@@ -175,7 +176,21 @@ export const family = <
 ): Family<Param, A, Publish, Prefix, Kind> => {
   const reason = channelNameFault(`${prefix}x`)
   if (reason !== undefined) throw new InvalidChannelName({ channel: prefix, reason })
-  const codec = codecOf(payload)
+  return familyOf(prefix, param, codecOf(payload), options)
+}
+
+const familyOf = <
+  const Prefix extends string,
+  Param,
+  A,
+  const Publish extends boolean,
+  const Kind extends Delivery
+>(
+  prefix: Prefix,
+  param: Schema.Codec<Param, string>,
+  codec: Codec<A>,
+  options: FamilyOptions<Publish, Kind, string> | undefined
+): Family<Param, A, Publish, Prefix, Kind> => {
   const except = (options?.except ?? []).map((start) => `${prefix}${start}`)
   const excepted = (name: string) => except.some((start) => name.startsWith(start))
   type Member = Channel<A, Publish, `${Prefix}${string}`, Kind>
@@ -222,27 +237,95 @@ const Suffix = /* @__PURE__ */ Schema.String.check(/* @__PURE__ */ Schema.isNonE
 /**
  * The payload of `query_results_${queryId}`.
  *
+ * A result that arrives at once is `completed` or `error`. One that arrives in parts begins with `running`,
+ * goes on with `running` and a `chunk` each, and ends with the whole.
+ *
+ * @category known channels
+ * @since 0.1.0
+ */
+export interface QueryResult<out A> {
+  /**
+   * - `running`: without `chunk` the work begins, with it a part of the result follows.
+   * - `completed`, `error`, `stopped`: the work has ended.
+   * - `stop`: asks the node that runs the work to stop it.
+   */
+  readonly status: "completed" | "error" | "running" | "stopped" | "stop"
+  /** The result. For `error` and `stopped` the parts that were there. */
+  readonly data?: A
+  /** What is new in the result: a text, or a list, which follows the chunks before it. */
+  readonly chunk?: A
+  /** Why the query failed, in the words that the server chose for the page. */
+  readonly error?: unknown
+}
+
+/**
+ * The Schema of `QueryResult`.
+ *
  * @category known channels
  * @since 0.1.0
  */
 export const QueryResult = <A, I>(data: Schema.Codec<A, I>) =>
   Schema.Struct({
-    status: Schema.Literals(["completed", "error"]),
+    status: Schema.Literals(["completed", "error", "running", "stopped", "stop"]),
     data: Schema.optionalKey(data),
+    chunk: Schema.optionalKey(data),
     error: Schema.optionalKey(Schema.Unknown)
   })
 
 /**
- * `query_results_${queryId}`: the result of a query that ran in the background. On a durable channel a
- * page that reloads still receives the result.
+ * Options of `queryResults`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface QueryResultsOptions<
+  Publish extends boolean,
+  Kind extends Delivery = Delivery
+> extends Pick<FamilyOptions<Publish, Kind>, "delivery" | "except"> {
+  /**
+   * Whether clients may publish `{ status: "stop" }` and nothing else, still subject to `authorize`; default
+   * `false`.
+   */
+  readonly publish?: Publish | undefined
+}
+
+/** What a client may publish to a channel of results. A page cannot write the result of others. */
+const stopOnly = (
+  json: unknown,
+  channel: string
+): Result.Result<QueryResult<never>, InvalidPayload> =>
+  Object(json).status === "stop"
+    ? Result.succeed({ status: "stop" })
+    : Result.fail(
+        new InvalidPayload({
+          channel,
+          direction: "decode",
+          issue: `clients may publish { status: "stop" } only`
+        })
+      )
+
+/**
+ * `query_results_${queryId}`: the result of a query that ran in the background, whole or in parts. On a
+ * durable channel a page that reloads still receives the result.
  *
  * @category known channels
  * @since 0.1.0
  */
-export const queryResults = <A, I, const Kind extends Exclude<Delivery, "volatile"> = "live">(
+export const queryResults = <
+  A,
+  I,
+  const Kind extends Exclude<Delivery, "volatile"> = "live",
+  const Publish extends boolean = false
+>(
   data: Schema.Codec<A, I>,
-  options?: Pick<FamilyOptions<false, Kind>, "delivery" | "except">
-) => family("query_results_", Suffix, QueryResult(data), options)
+  options?: QueryResultsOptions<Publish, Kind>
+): Family<string, QueryResult<A>, Publish, "query_results_", Kind> =>
+  familyOf(
+    "query_results_",
+    Suffix,
+    { ...codecOf<QueryResult<A>, unknown>(QueryResult(data)), published: stopOnly },
+    options
+  )
 
 /**
  * The payload of `system_notifications`.

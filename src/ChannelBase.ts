@@ -153,6 +153,10 @@ export interface Codec<A> {
   readonly encode: (payload: A, channel: string) => Result.Result<unknown, InvalidPayload>
   /** The Schema, which finds the path of a fault in a payload. Absent when any JSON fits. */
   readonly schema?: (() => Schema.Codec<A, Schema.Json>) | undefined
+  /** Checks what a client publishes, where clients may publish less than the server. */
+  readonly published?:
+    | ((json: unknown, channel: string) => Result.Result<A, InvalidPayload>)
+    | undefined
   /** Whether payloads are row text that PostgreSQL wrote, whatever the channel's name. */
   readonly row?: boolean | undefined
 }

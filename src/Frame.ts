@@ -12,197 +12,24 @@ import * as Result from "effect/Result"
 import * as Exact from "./internal/exact.ts"
 import { keepText, tooDeep } from "./internal/frameText.ts"
 import * as JsonNames from "./internal/jsonNames.ts"
-import {
-  joinStates,
-  type JoinState,
-  maxDepth,
-  refusedNames,
-  retries,
-  type Retry,
-  sourceStates,
-  type SourceState
-} from "./Protocol.ts"
-import type { GapReason } from "./RealtimeEvent.ts"
+import type {
+  ClientFrame,
+  FrameOf,
+  Scalar,
+  ServerFrame,
+  Where,
+  WireEvent
+} from "./internal/frameTypes.ts"
+import { joinStates, maxDepth, refusedNames, retries, sourceStates } from "./Protocol.ts"
 
-/**
- * One value of a column in a filter.
- *
- * @category frames
- * @since 0.1.0
- */
-export type Scalar = string | number | boolean
-
-/**
- * A filter on the wire: for each of its columns a value, a list of at most 100 values, or `null`.
- *
- * @category frames
- * @since 0.1.0
- */
-export type Where = { readonly [column: string]: Scalar | ReadonlyArray<Scalar> | null }
-
-/**
- * A frame that a client sends. `id` is unique among the client's unanswered requests.
- *
- * @category frames
- * @since 0.1.0
- */
-export type ClientFrame =
-  | {
-      readonly type: "hello"
-      readonly version: number
-      readonly token?: string
-      readonly client?: { readonly name: string; readonly version: string }
-    }
-  | {
-      readonly type: "subscribe"
-      readonly id: number
-      readonly channel: string
-      readonly cursor?: string
-      /** Whether the state comes first where the cursor does not resume. */
-      readonly state?: boolean
-      readonly where?: Where
-    }
-  | {
-      readonly type: "state"
-      readonly id: number
-      readonly channel: string
-      readonly view?: string
-    }
-  | {
-      readonly type: "unsubscribe"
-      readonly id: number
-      readonly channel: string
-      readonly view?: string
-    }
-  | {
-      readonly type: "publish"
-      readonly id: number
-      readonly channel: string
-      /** After so many milliseconds the server drops it. */
-      readonly within?: number
-      /** Makes a retry safe. Required except on volatile channels. */
-      readonly key?: string
-      readonly data: unknown
-    }
-  | { readonly type: "authenticate"; readonly id: number; readonly token: string }
-  | { readonly type: "ping" }
-  | { readonly type: "pong" }
-
-/**
- * One event on the wire. `at` is ISO 8601. `tx` is there on durable channels only.
- *
- * @category frames
- * @since 0.1.0
- */
-export interface WireEvent {
-  readonly id: string
-  readonly at: string
-  readonly data: unknown
-  readonly tx?: string
-}
-
-/**
- * A frame that a server sends. Durations are milliseconds, relative to the receipt of the frame.
- *
- * @category frames
- * @since 0.1.0
- */
-export type ServerFrame =
-  | {
-      readonly type: "welcome"
-      readonly version: number
-      readonly session: string
-      readonly ping: number
-      readonly slack: number
-      readonly expires?: number
-      readonly limits: {
-        readonly subscriptions: number
-        readonly frameBytes: number
-        readonly publishPerSecond: number
-        readonly volatilePerSecond: number
-      }
-    }
-  | {
-      readonly type: "subscribed"
-      readonly id: number
-      readonly channel: string
-      readonly state: JoinState
-      /** Absent on volatile channels, which have no positions. */
-      readonly cursor?: string
-      /** With a filter: the text that every later frame of the subscription carries. */
-      readonly view?: string
-    }
-  | { readonly type: "unsubscribed"; readonly id: number; readonly channel: string }
-  | { readonly type: "published"; readonly id: number }
-  | { readonly type: "authenticated"; readonly id: number; readonly expires?: number }
-  | {
-      readonly type: "events"
-      readonly channel: string
-      readonly view?: string
-      /** Absent on volatile channels. */
-      readonly cursor?: string
-      readonly events: ReadonlyArray<WireEvent>
-    }
-  | {
-      readonly type: "state"
-      readonly channel: string
-      readonly view?: string
-      /** On the first frame of an answer to a `state` request. */
-      readonly id?: number
-      readonly cursor: string
-      readonly rows: ReadonlyArray<unknown>
-      /** The keys of rows that do not match the Schema and are left out, at most 100. */
-      readonly invalid?: ReadonlyArray<unknown>
-      /** Whether the next frame has more rows of this state. */
-      readonly more: boolean
-    }
-  | {
-      readonly type: "cursor"
-      readonly channel: string
-      readonly view?: string
-      readonly cursor: string
-    }
-  | {
-      readonly type: "gap"
-      readonly channel: string
-      readonly view?: string
-      /** A client treats an unknown reason as any other gap. */
-      readonly reason: GapReason | (string & {})
-      readonly cursor: string
-      /** With the reason `rights`: the view of every later frame; without it they have none. */
-      readonly now?: string
-    }
-  | {
-      readonly type: "ended"
-      readonly channel: string
-      readonly view?: string
-      readonly code: string
-      readonly message: string
-      readonly retry: Retry
-    }
-  | {
-      readonly type: "error"
-      readonly id?: number
-      readonly code: string
-      readonly message: string
-      readonly retry: Retry
-      readonly retryAfter?: number
-    }
-  | { readonly type: "status"; readonly source: SourceState }
-  | { readonly type: "ping" }
-  | { readonly type: "pong" }
-  | { readonly type: "bye"; readonly reconnectAfter: number }
-
-/**
- * Selects one frame of a union by its `type`.
- *
- * @category frames
- * @since 0.1.0
- */
-export type FrameOf<Frame extends { readonly type: string }, Type extends Frame["type"]> = Extract<
-  Frame,
-  { readonly type: Type }
->
+export type {
+  ClientFrame,
+  FrameOf,
+  Scalar,
+  ServerFrame,
+  Where,
+  WireEvent
+} from "./internal/frameTypes.ts"
 
 // -----------------------------------------------------------------------------------------------
 // the fields

@@ -388,7 +388,7 @@ describe("the three known kinds", () => {
         { status: "completed", data: { text: "a" } },
         { status: "completed" },
         { status: "error", error: { any: "thing" } },
-        { status: "running" },
+        { status: "paused" },
         { status: "completed", data: { text: 1 } },
         { data: { text: "a" } }
       ])

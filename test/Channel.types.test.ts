@@ -218,8 +218,9 @@ describe("a client", () => {
 describe("the three known kinds", () => {
   it("query_results has a status, data and an error", () => {
     expectTypeOf<Channel.Payload<ReturnType<typeof Report>>>().toEqualTypeOf<{
-      readonly status: "completed" | "error"
+      readonly status: "completed" | "error" | "running" | "stopped" | "stop"
       readonly data?: ReadonlyArray<Move>
+      readonly chunk?: ReadonlyArray<Move>
       readonly error?: unknown
     }>()
     expectTypeOf(Report("42").name).toEqualTypeOf<`query_results_${string}`>()
@@ -252,8 +253,8 @@ describe("the three known kinds", () => {
 
   it("accepts only the statuses, operations and types of the protocol", () => {
     expectTypeOf(() => {
-      // @ts-expect-error: the status "running" does not exist
-      Report("42").encode({ status: "running" })
+      // @ts-expect-error: the status "paused" does not exist
+      Report("42").encode({ status: "paused" })
       // @ts-expect-error: the operation "TRUNCATE" does not exist
       Orders.encode({ operation: "TRUNCATE", data: move })
       // @ts-expect-error: the type "debug" does not exist

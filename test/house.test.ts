@@ -60,6 +60,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/client/RealtimeClient.ts": 3,
   "src/client/PlainClient.ts": 4,
   "src/client/Collector.ts": 5,
+  "src/client/QueryStream.ts": 6,
 
   "src/server/internal/": 1,
   "src/server/internal/sql/": 1,
@@ -122,7 +123,8 @@ const bare: Readonly<Record<string, ReadonlyArray<string>>> = {
     "RealtimeProvider",
     "RealtimeProviderProps",
     'export * from "./hooks.ts"',
-    'export * from "./publishing.ts"'
+    'export * from "./publishing.ts"',
+    'export * from "./queryStream.ts"'
   ],
   "src/server/index.ts": [],
   "src/testing/index.ts": []

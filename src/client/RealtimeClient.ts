@@ -70,8 +70,9 @@ export interface Options extends ConnectionOptions {
  */
 export interface EventsOptions {
   /**
-   * The position to go on from: the `cursor` of the last event seen, or of a state. The server replays what
-   * follows it, or, where it cannot, the listener receives a `Gap` with reason `retention` first. On a durable
+   * The position to go on from: the `cursor` of the last event seen, or of a state, or on a durable channel
+   * `oldest`: before everything that the server still keeps. The server replays what follows it, or, where it
+   * cannot, the listener receives a `Gap` with reason `retention` first. On a durable
    * channel each listener of this client receives what its own position does not have, once, wherever the
    * others stand. On a live channel the position counts for the listener that opens the channel: while it
    * is open, a listener with another position than the present one receives that `Gap`. A listener

@@ -308,6 +308,9 @@ export const readDurable = (
     : undefined
 }
 
+/** Stands for the position before everything that a durable channel still keeps, where a client subscribes. */
+export const oldest = "oldest"
+
 /**
  * Whether everything that is behind cursor `b` is behind `a`. `undefined` where that cannot be known: they
  * are of live channels, or of two databases. In the middle of a page it may be `false` although it is so.
@@ -315,6 +318,7 @@ export const readDurable = (
 export const covers = (a: string, b: string): boolean | undefined => {
   if (a === b) return true
   const [one, other] = [readDurable(a), readDurable(b)]
+  if (a === oldest || b === oldest) return (one ?? other) && b === oldest
   return one && one.identity === other?.identity
     ? dominates(one.position.base, other.position)
     : undefined

@@ -8,7 +8,6 @@
  */
 import type { PgClient } from "@effect/sql-pg"
 import * as Cause from "effect/Cause"
-import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -31,6 +30,7 @@ import { NotificationSource } from "../server/NotificationSource.ts"
 import * as OutboxReader from "../server/OutboxReader.ts"
 import { SchemaName } from "../server/PgInstaller.ts"
 import { hubOf } from "../server/internal/hub/ofRealtime.ts"
+import * as QueryResults from "../server/QueryResults.ts"
 import * as Realtime from "../server/Realtime.ts"
 import {
   allowAll,
@@ -48,7 +48,9 @@ import { checkConsumer, startConsumer } from "./internal/consumer.ts"
 import { databaseLayer } from "./internal/databaseLayer.ts"
 import { persistent } from "./internal/retriedStart.ts"
 import { mayPass, type StartError } from "./internal/startError.ts"
+import { ServerClosed } from "./internal/serverClosed.ts"
 import { readState } from "./internal/snapshot.ts"
+import { streamParts } from "./internal/streamParts.ts"
 import { waitingDoor } from "./internal/waitingDoor.ts"
 import type {
   Consumer,
@@ -74,25 +76,13 @@ export {
   TransactionError
 } from "./internal/transaction.ts"
 
-/**
- * The server was closed before it became ready, published, checked rights, read a state or consumed.
- *
- * @category errors
- * @since 0.1.0
- */
-export class ServerClosed extends Data.TaggedError("ServerClosed")<{
-  /** What the server had not done yet. */
-  readonly before:
-    | "it was ready"
-    | "it was published"
-    | "rights were checked"
-    | "the state was read"
-    | "the consumer began"
-}> {
-  override get message(): string {
-    return `The server was closed before ${this.before}. Await that before you call close().`
-  }
-}
+export {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  ServerClosed
+} from "./internal/serverClosed.ts"
 
 /** How long `close` waits for running publishes and for the batches of consumers, in milliseconds. */
 const finishMillis = 1000
@@ -128,7 +118,11 @@ export declare namespace RealtimeServer {
   }
 }
 
-type Services = Realtime.Realtime | OutboxReader.OutboxReader | PgClient.PgClient
+type Services =
+  | QueryResults.QueryResults
+  | Realtime.Realtime
+  | OutboxReader.OutboxReader
+  | PgClient.PgClient
 
 /**
  * Attaches a WebSocket door to an HTTP server.
@@ -271,7 +265,9 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
         yield* Effect.logInfo("effect-realtime has started after all")
       this.#failure = undefined
     })
-    const whole = Layer.effectDiscard(open).pipe(
+    // Work ends first, while the door and the pool can still tell its end.
+    const whole = QueryResults.layer.pipe(
+      Layer.provideMerge(Layer.effectDiscard(open)),
       Layer.provideMerge(
         Layer.effect(
           Realtime.Realtime,
@@ -387,6 +383,19 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     const forget = () => void this.#consumers.delete(consumer)
     void consumer.done.then(forget, forget)
     return consumer
+  }
+
+  /**
+   * Starts work whose result arrives in parts, on a durable channel; see `QueryResults.stream`. Each element
+   * of `parts` is a text or a list that continues the result. A `stop` on the channel, and `close`, call
+   * `return` of the iterator. Resolves when the work has started, and rejects with `NotDurable`.
+   */
+  stream<A>(
+    channel: Channel.Channel<Channel.QueryResult<A>, boolean, string, "durable">,
+    parts: AsyncIterable<NoInfer<A>>,
+    options?: QueryResults.RunOptions<unknown>
+  ): Promise<void> {
+    return this.#onceStarted(streamParts(channel, parts, options), "the work began")
   }
 
   /** Whether this node accepts new clients and its events flow. For health checks. */

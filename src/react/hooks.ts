@@ -19,6 +19,7 @@ import type { Gap } from "../RealtimeEvent.ts"
 import { nameOf, useClient, useLatestRef, useMade, useReadable } from "./internal/client.ts"
 import { type Keyed, useCollector } from "./internal/collector.ts"
 import { sending } from "./internal/sending.ts"
+
 import type { Send } from "./publishing.ts"
 
 export type { Keyed } from "./internal/collector.ts"

@@ -6,4 +6,5 @@
 export type { Collected, Load } from "../client/Collector.ts"
 export * from "./hooks.ts"
 export * from "./publishing.ts"
+export * from "./queryStream.ts"
 export { RealtimeProvider, type RealtimeProviderProps } from "./RealtimeProvider.ts"

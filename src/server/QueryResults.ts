@@ -10,16 +10,24 @@
  */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Checked from "effect/Result"
+import * as Stream from "effect/Stream"
 import { TransactionConnection } from "effect/sql/SqlClient"
 import { createHash, randomBytes } from "node:crypto"
 import type * as Channel from "../Channel.ts"
 import * as Backoff from "../Backoff.ts"
-import { type PublishError, Realtime } from "./Realtime.ts"
+import { toJson } from "../ChannelBase.ts"
+import { keeps } from "./internal/hub/durable.ts"
+import { NotDurable } from "./internal/hub/errors.ts"
+import { Parts, ResultTooLarge } from "./internal/parts.ts"
+import { type EventBatch, type PublishError, Realtime } from "./Realtime.ts"
 
 /**
  * The payload of a channel of `Channel.queryResults`.
@@ -27,17 +35,10 @@ import { type PublishError, Realtime } from "./Realtime.ts"
  * @category models
  * @since 0.1.0
  */
-export interface Result<out A> {
-  /** Whether the query succeeded. */
-  readonly status: "completed" | "error"
-  /** The value of the query, when it succeeded. */
-  readonly data?: A
-  /** What `describe` made of the error, when the query failed. */
-  readonly error?: unknown
-}
+export type Result<A> = Channel.QueryResult<A>
 
 /**
- * Options of `run`.
+ * Options of `run` and `stream`.
  *
  * @category models
  * @since 0.1.0
@@ -64,6 +65,36 @@ const withoutTransactions = <R>(context: Context.Context<R>): Context.Context<R>
   Context.makeUnsafe(
     new Map([...context.mapUnsafe].filter(([key]) => !key.startsWith(transaction)))
   )
+
+/** Marks the error of the query, which `describe` may read, among those of the library. */
+class Failed extends Data.TaggedError("Failed")<{ readonly error: unknown }> {}
+
+const failedBy = (error: unknown) => new Failed({ error })
+
+const ownError = (error: unknown): unknown => (error instanceof Failed ? error.error : error)
+
+type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+const dataOf = <A>(data: A | undefined): { readonly data?: A } =>
+  data === undefined ? {} : { data }
+
+const isStop = ({ events }: EventBatch<Result<unknown>>): boolean =>
+  events.some((event) => event._tag === "Event" && event.payload.status === "stop")
+
+/** The bytes of a part as JSON, or why it does not fit its channel. */
+const partBytes = <A>(channel: Channel.Channel<Result<A>>, chunk: A) =>
+  Checked.map(
+    toJson(channel, { status: "running", chunk }),
+    (json) => Buffer.byteLength(json) - envelopeBytes
+  )
+
+const envelopeBytes = `{"status":"running","chunk":}`.length
+
+/** The result of work without any part: the empty text or list, whichever fits. */
+const emptyOf = <A>(channel: Channel.Channel<Result<A>>): A | undefined =>
+  ["", []].find((data) =>
+    Checked.isSuccess(channel.encode({ status: "completed", data: data as A }))
+  ) as A | undefined
 
 const mark = (owner: string): string =>
   createHash("sha256").update(owner).digest("base64url").slice(0, 16)
@@ -93,6 +124,23 @@ export class QueryResults extends Context.Service<
       query: Effect.Effect<NoInfer<A>, E, R>,
       options?: RunOptions<E>
     ) => Effect.Effect<void, never, R>
+    /**
+     * Starts work whose result arrives in parts, and completes at once. Each element of `parts` is a text or
+     * a list that continues the result: tokens, or `Stream.map(rows, (row) => [row])`.
+     *
+     * Publishes `running` when the work begins, and what arrives within 100 ms as one `chunk`. It ends with
+     * the whole as `completed`, `error` or `stopped`. A page that subscribes or reloads later receives all of
+     * it within the retention, with `useQueryStream` or `from: "oldest"`. The Stream waits while a chunk of
+     * 64 KiB is being published. A result larger than 3 MiB of JSON ends as `error`.
+     *
+     * `{ status: "stop" }` on the channel, published by any node or, with `publish: true`, by a page, stops
+     * the work. A channel has one work at a time. A node that is killed publishes no end.
+     */
+    readonly stream: <A, E, R>(
+      channel: Channel.Channel<Result<A>, boolean, string, "durable">,
+      parts: Stream.Stream<NoInfer<A>, E, R>,
+      options?: RunOptions<E>
+    ) => Effect.Effect<void, NotDurable, R>
     /** The number of queries that have not ended. */
     readonly running: Effect.Effect<number>
   }
@@ -118,54 +166,128 @@ export const layer: Layer.Layer<QueryResults, never, Realtime> = Layer.effect(
         while: (error) => error._tag === "SourceError"
       })
 
+    /** Publishes the end of work, whatever it is. */
+    const endsOf = <A, E>(channel: Channel.Channel<Result<A>>, options?: RunOptions<E>) => {
+      const publish = (result: Result<A>) => realtime.publish(channel, result)
+      /** A publish that the shutdown interrupts is tried once more. */
+      const lastWord = (result: Result<A>): Effect.Effect<void> =>
+        Effect.ignore(Effect.timeout(publish(result), lastWords))
+
+      const tell = (restore: Restore, result: Result<A>): Effect.Effect<void> =>
+        insist(publish(result)).pipe(
+          Effect.catch((error) =>
+            Effect.andThen(
+              Effect.logError(`The result for "${channel.name}" cannot be published`, error),
+              Effect.ignore(insist(publish({ status: "error", error: result.error ?? failed })))
+            )
+          ),
+          restore,
+          Effect.onInterrupt(() => lastWord(result))
+        )
+
+      const failure = (
+        restore: Restore,
+        cause: Cause.Cause<unknown>,
+        said: A | undefined
+      ): Effect.Effect<void> => {
+        const end = (error: unknown): Result<A> => ({ status: "error", error, ...dataOf(said) })
+        if (Cause.hasInterruptsOnly(cause)) return lastWord(end(interrupted))
+        const error = Option.getOrUndefined(Cause.findErrorOption(cause))
+        return Effect.andThen(
+          Effect.logWarning(`The query for "${channel.name}" failed`, Cause.map(cause, ownError)),
+          Effect.suspend(() =>
+            tell(
+              restore,
+              end(
+                error instanceof ResultTooLarge
+                  ? error.message
+                  : !(error instanceof Failed) || options?.describe === undefined
+                    ? failed
+                    : options.describe(error.error as E)
+              )
+            )
+          )
+        )
+      }
+      return { tell, failed: failure }
+    }
+
+    /** Runs work with its ends, outside of the caller's transaction. */
+    const start = <R>(work: Effect.Effect<void, never, R>) =>
+      Effect.asVoid(FiberSet.run(fibers, Effect.updateContext(work, withoutTransactions<R>)))
+
     const run = <A, E, R>(
       channel: Channel.Channel<Result<A>>,
       query: Effect.Effect<A, E, R>,
       options?: RunOptions<E>
     ) => {
-      const tell = (result: Result<A>) => realtime.publish(channel, result)
-      const publishEnd = (exit: Exit.Exit<A, E>): Effect.Effect<void> => {
-        if (Exit.isSuccess(exit)) {
-          return insist(tell({ status: "completed", data: exit.value })).pipe(
-            Effect.catch((error) =>
-              Effect.andThen(
-                Effect.logError(`The result for "${channel.name}" cannot be published`, error),
-                Effect.ignore(insist(tell({ status: "error", error: failed })))
-              )
-            )
+      const ends = endsOf(channel, options)
+      return start(
+        Effect.uninterruptibleMask((restore) =>
+          Effect.flatMap(Effect.exit(restore(Effect.mapError(query, failedBy))), (exit) =>
+            Exit.isSuccess(exit)
+              ? ends.tell(restore, { status: "completed", data: exit.value })
+              : ends.failed(restore, exit.cause, undefined)
           )
-        }
-        const error = Option.getOrUndefined(Cause.findErrorOption(exit.cause))
-        const described =
-          error === undefined || options?.describe === undefined ? failed : options.describe(error)
-        return Effect.andThen(
-          Effect.logWarning(`The query for "${channel.name}" failed`, exit.cause),
-          Effect.ignore(insist(tell({ status: "error", error: described })))
-        )
-      }
-      /** A publish that the shutdown interrupts is tried once more. */
-      const lastWord = (exit: Exit.Exit<A, E>): Effect.Effect<void> =>
-        Effect.ignore(
-          Effect.timeout(
-            tell(
-              Exit.isSuccess(exit)
-                ? { status: "completed", data: exit.value }
-                : { status: "error", error: interrupted }
-            ),
-            lastWords
-          )
-        )
-      const work = Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(Effect.exit(restore(query)), (exit) =>
-          Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
-            ? lastWord(exit)
-            : Effect.onInterrupt(restore(publishEnd(exit)), () => lastWord(exit))
         )
       )
-      return Effect.asVoid(FiberSet.run(fibers, Effect.updateContext(work, withoutTransactions<R>)))
     }
 
-    return QueryResults.of({ run, running: FiberSet.size(fibers) })
+    const stream = <A, E, R>(
+      channel: Channel.Channel<Result<A>, boolean, string, "durable">,
+      parts: Stream.Stream<A, E, R>,
+      options?: RunOptions<E>
+    ): Effect.Effect<void, NotDurable, R> =>
+      Effect.suspend(() => {
+        if (!keeps(channel)) return Effect.fail(new NotDurable({ channel: channel.name }))
+        const ends = endsOf<A, E>(channel, options)
+        const result = new Parts<A>()
+        const id = randomBytes(12).toString("base64url")
+        /** A retry of a chunk is the same chunk. */
+        const publish = (payload: Result<A>, index: number) =>
+          insist(
+            realtime.publish<A & Result<A>>(channel as never, payload as never, {
+              key: `${id} ${index}`
+            })
+          )
+        const add = (part: A) =>
+          Effect.flatMap(Effect.fromResult(partBytes(channel, part)), (bytes) =>
+            result.add(part, bytes)
+          )
+        const said = Effect.gen(function* () {
+          yield* publish({ status: "running" }, 0)
+          yield* Effect.raceFirst(
+            Effect.andThen(
+              Stream.runForEach(Stream.mapError(parts, failedBy), add),
+              result.settled
+            ),
+            result.publishing((chunk, index) => publish({ status: "running", chunk }, index + 1))
+          )
+          return "completed" as const
+        })
+        const work = Effect.gen(function* () {
+          // What is published from now on arrives, so no `stop` is missed.
+          const listening = yield* Deferred.make<void>()
+          const stop = realtime.batches(channel as Channel.Channel<Result<A>>).pipe(
+            Stream.tap(() => Deferred.succeed(listening, undefined)),
+            Stream.takeUntil(isStop),
+            Stream.runDrain,
+            Effect.as("stopped" as const)
+          )
+          return yield* Effect.raceFirst(Effect.andThen(Deferred.await(listening), said), stop)
+        })
+        return start(
+          Effect.uninterruptibleMask((restore) =>
+            Effect.flatMap(Effect.exit(restore(work)), (exit) => {
+              if (Exit.isFailure(exit)) return ends.failed(restore, exit.cause, result.whole())
+              const whole = result.whole() ?? emptyOf(channel)
+              return ends.tell(restore, { status: exit.value, ...dataOf(whole) })
+            })
+          )
+        )
+      })
+
+    return QueryResults.of({ run, stream, running: FiberSet.size(fibers) })
   })
 )
 
@@ -181,6 +303,25 @@ export const run = <A, E, R>(
   options?: RunOptions<E>
 ): Effect.Effect<void, never, R | QueryResults> =>
   QueryResults.use((service) => service.run<A, E, R>(channel, query, options))
+
+/**
+ * See `stream` of the service.
+ *
+ * **Example** (An answer that a page reads while it is written)
+ *
+ * ```ts
+ * QueryResults.stream(Answer(id), tokens) // Answer = Channel.queryResults(Schema.String, { delivery: "durable" })
+ * ```
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const stream = <A, E, R>(
+  channel: Channel.Channel<Result<A>, boolean, string, "durable">,
+  parts: Stream.Stream<NoInfer<A>, E, R>,
+  options?: RunOptions<E>
+): Effect.Effect<void, NotDurable, R | QueryResults> =>
+  QueryResults.use((service) => service.stream<A, E, R>(channel, parts, options))
 
 /**
  * A new random id that belongs to an owner: 39 characters. `owner` is the text of an identity, such as a

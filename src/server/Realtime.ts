@@ -206,7 +206,8 @@ export type NeedsOf<D extends Channel.Definition> = D extends {
 export interface EventsOptions {
   /**
    * The cursor to resume from: the events after it are replayed first. When the server cannot resume from
-   * it, the first item is a gap. Default: from now on.
+   * it, the first item is a gap. `oldest` on a durable channel: before everything that is kept. Default:
+   * from now on.
    */
   readonly from?: string | undefined
 }

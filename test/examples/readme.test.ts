@@ -23,9 +23,10 @@ import { createServer, type AddressInfo } from "node:net"
 import { resolve } from "node:path"
 import { ship } from "../../examples/streams/transaction.ts"
 import { follow } from "../../examples/streams/gaps.ts"
-import { DurableReport, Notices, OrderUpdates } from "../../examples/channels.ts"
+import { Answer, DurableReport, Notices, OrderUpdates } from "../../examples/channels.ts"
 import { Durable } from "../../examples/durable/layers.ts"
 import { ledger } from "../../examples/durable/ledger.ts"
+import { answer } from "../../examples/durable/answer.ts"
 import { start } from "../../examples/durable/report.ts"
 import { readThenFollow } from "../../examples/durable/snapshot.ts"
 import { chat } from "../../examples/node/client.ts"
@@ -287,6 +288,22 @@ describe("the examples", () => {
           Stream.runCollect
         )
         expect(event).toMatchObject({ payload: answer })
+      })
+    )
+  )
+
+  it.live("answer.ts: publishes tokens in chunks, and the whole at the end", () =>
+    durably(
+      Effect.gen(function* () {
+        const id = yield* answer("ada", Stream.make("one ", "two"))
+        const events = yield* Realtime.events(Answer(id), { from: "oldest" }).pipe(
+          Stream.takeUntil(
+            (event) => event._tag === "Event" && event.payload.status === "completed"
+          ),
+          Stream.runCollect
+        )
+        expect(events.at(0)).toMatchObject({ payload: { status: "running" } })
+        expect(events.at(-1)).toMatchObject({ payload: { status: "completed", data: "one two" } })
       })
     )
   )

@@ -3,10 +3,14 @@ import { fireEvent, screen } from "@testing-library/react"
 import { afterEach, expect, it, vi } from "vitest"
 import { Price } from "../../examples/react/App.tsx"
 import { Notice } from "../../examples/Notices.tsx"
+import { AnswerText } from "../../examples/react/AnswerText.tsx"
+import { Answer } from "../../examples/channels.ts"
 import { Composer } from "../../examples/react/Composer.tsx"
 import { OrderList } from "../../examples/react/OrderList.tsx"
 import { events } from "../client/support/FakeSocket.ts"
 import { page, settle } from "./support/page.tsx"
+
+const answer = Answer("1")
 
 afterEach(() => vi.unstubAllGlobals())
 
@@ -61,4 +65,18 @@ it("OrderList.tsx reads the orders, and applies their events", async () => {
   await say(events("table_updates_orders", 1, update))
   await settle(() => screen.queryByText("2 orders") !== null)
   expect(screen.queryByText("1 orders")).toBeNull()
+})
+
+it("AnswerText.tsx shows a text while it arrives, and stops it", async () => {
+  const { render, say, server, subscribed } = page()
+  const { container } = render(<AnswerText channel={answer} />)
+  await subscribed(1)
+  await say(events("query_results_1", 1, { status: "running" }))
+  await say(events("query_results_1", 2, { status: "running", chunk: "Once upon" }))
+  await settle(() => container.textContent?.includes("Once upon") === true)
+  fireEvent.click(screen.getByText("Stop"))
+  await settle(() => server.last.of("publish").length === 1)
+  await say(events("query_results_1", 3, { status: "error", error: "too tired" }))
+  await settle(() => screen.queryByText("Stop") === null)
+  expect(container.textContent?.trim()).toBe("Once upon too tired")
 })

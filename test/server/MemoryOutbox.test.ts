@@ -109,6 +109,28 @@ describe("MemoryOutbox", () => {
     }).pipe(Effect.scoped, Effect.provide(MemoryOutbox.layer({ maxPageMessages: 2 })))
   )
 
+  it.effect("a message that a follower commits while it receives one is handed out once", () =>
+    Effect.gen(function* () {
+      const outbox = yield* MemoryOutbox.MemoryOutbox
+      const reader = yield* OutboxReader.OutboxReader
+      const seen: Array<string> = []
+      const listen = (receive: (text: string) => Effect.Effect<unknown, unknown>) =>
+        reader.batches("orders").pipe(
+          Stream.flatMap((item) => Stream.fromIterable(item._tag === "Batch" ? item.events : [])),
+          Stream.runForEach(({ text }) => receive(text)),
+          Effect.forkScoped({ startImmediately: true })
+        )
+      yield* listen((text) =>
+        text === "1" ? outbox.commit({ channel: "orders", text: "2" }) : Effect.void
+      )
+      yield* listen((text) => Effect.sync(() => seen.push(text)))
+      yield* TestClock.adjust(0)
+      yield* outbox.commit({ channel: "orders", text: "1" })
+      yield* TestClock.adjust(0)
+      expect(seen).toEqual(["1", "2"])
+    }).pipe(Effect.scoped, Effect.provide(MemoryOutbox.layer()))
+  )
+
   it.effect("the outbox prunes every quarter of a retention of 1 minute", () =>
     Effect.gen(function* () {
       const reader = yield* OutboxReader.OutboxReader

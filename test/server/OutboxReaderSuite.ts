@@ -306,6 +306,32 @@ export const suite = <R, E>(
         expect((yield* take(queue, 1, join.tick)).flatMap(textsOf)).toEqual([20])
       }))
 
+    test("the position oldest is before everything that is kept, also after messages were pruned", (reader, hands) =>
+      Effect.gen(function* () {
+        yield* hands.send(1)
+        yield* hands.send(2, 3)
+        const join = yield* reader.join("room", "oldest")
+        expect([join.state, replayed(join)]).toEqual(["recovered", [1, 2, 3]])
+        const now = yield* reader.position
+        expect([Cursor.covers(now, join.cursor), Cursor.covers(join.cursor, now)]).toEqual([
+          true,
+          false
+        ])
+        expect(replayed(yield* reader.join("room", join.cursor))).toEqual([1, 2, 3])
+        expect((yield* reader.join("room", "oldest", { events: 2, bytes: 100 })).reason).toBe(
+          "bounds"
+        )
+        yield* hands.forget
+        const rest = yield* reader.join("room", "oldest")
+        expect([rest.state, replayed(rest)]).toEqual(["recovered", []])
+        yield* hands.send(4)
+        expect(replayed(yield* reader.join("room", "oldest"))).toEqual([4])
+        const items = yield* reader
+          .batches("room", { from: "oldest" })
+          .pipe(Stream.take(1), Stream.runCollect)
+        expect(items.flatMap(textsOf)).toEqual([4])
+      }))
+
     test("a replay over its bounds is empty, and its cursor resumes", (reader, hands) =>
       Effect.gen(function* () {
         const start = yield* reader.position

@@ -17,7 +17,7 @@ export interface Filter {
 export type Texts = Readonly<Record<string, string | null>>
 
 /** The texts of a row before and after a change; absent where there is no row. */
-export interface Match {
+export interface MatchTexts {
   readonly old?: Texts
   readonly new?: Texts
 }
@@ -50,8 +50,8 @@ export const make = (...conditions: ReadonlyArray<Where | undefined>): Filter | 
 }
 
 /** Reads the match of a change; `undefined` if the change has none. */
-export const parseMatch = (text: string | undefined): Match | undefined =>
-  text?.startsWith("{") === true ? (JSON.parse(text) as Match) : undefined
+export const parseMatch = (text: string | undefined): MatchTexts | undefined =>
+  text?.startsWith("{") === true ? (JSON.parse(text) as MatchTexts) : undefined
 
 /** Whether a filter includes a row; `undefined` if the row's texts lack a column of the filter. */
 export const includes = ({ columns }: Filter, texts: Texts): boolean | undefined => {
@@ -75,7 +75,7 @@ export type Judgement =
   /** The change does not say it: a gap. */
   | "unknown"
 
-export const judge = (filter: Filter, match: Match | undefined): Judgement => {
+export const judge = (filter: Filter, match: MatchTexts | undefined): Judgement => {
   if (match === undefined) return "unknown"
   const before = match.old === undefined ? false : includes(filter, match.old)
   const after = match.new === undefined ? false : includes(filter, match.new)

@@ -78,7 +78,7 @@ export interface Delivery {
     narrowing?: Narrowing
   ) => Effect.Effect<View<JoinError>, OpenError, Scope.Scope>
   /**
-   * The state of a view. Subscribers of equal views who ask within a second share one. `after`: the cursor of
+   * The state of a view. Subscribers of equal views that ask within a second share one. `after`: the cursor of
    * a gap, which the state must contain; at most one such state is read in 5 s for each view, and one in 60 s
    * while gaps go on, so this may wait. Absent where no state can be read.
    */

@@ -34,22 +34,26 @@ import {
 import { type OutboxFault, ReplayError } from "./outboxErrors.ts"
 import {
   goneBy,
+  oldestStatement,
   pageArguments,
   type PageLimits,
   pageStatement,
   type ParsedPage,
   parsePage,
+  parsePlace,
   witnessArguments,
   witnessStatement
 } from "./outbox.ts"
 import {
   endOf,
+  formatPosition,
   isEmpty,
   type Leg,
   legs,
   type NodePosition,
   type Place,
-  positionOf
+  positionOf,
+  whole
 } from "./position.ts"
 import { type Lease, type Reading, SharedReads } from "./sharedReads.ts"
 import { batchesOfPage, type DurableBatch, type Followers, type Tail } from "./tail.ts"
@@ -276,8 +280,20 @@ export const make = (
         return { _tag: "Page", batches: [], position: start, done: true } as const
       })
 
-    const locate: CatchUp["locate"] = (channel, from) =>
+    /** The cursor before everything that is kept, for `oldest`; else the cursor itself. */
+    const resolve = (channel: string, from: string) =>
       Effect.gen(function* () {
+        if (from !== Cursor.oldest) return from
+        // After a crash the outbox has no identity until a reader has opened it.
+        yield* current
+        const row = yield* ask(channel, oldestStatement, [], (rows) => rows[0]!)
+        const identity = yield* known(channel, row["k"] as string | null)
+        return formatPosition(identity, whole(parsePlace(row)!))
+      })
+
+    const locate: CatchUp["locate"] = (channel, given) =>
+      Effect.gen(function* () {
+        const from = yield* resolve(channel, given)
         let tail = yield* current
         const cursor = Cursor.parseDurable(from)
         if (cursor === undefined) return { tail, reason: "malformed" } as const
@@ -392,9 +408,10 @@ export const make = (
 
     const shared = new SharedReads<Join, JoinError>(scope, ({ state }) => state === "recovered")
 
-    const join: CatchUp["join"] = (channel, from, bounds = socketBounds, part, lease) =>
+    const join: CatchUp["join"] = (channel, given, bounds = socketBounds, part, lease) =>
       Effect.gen(function* () {
-        if (from === undefined) return at(yield* current, undefined)
+        if (given === undefined) return at(yield* current, undefined)
+        const from = yield* resolve(channel, given)
         if (part !== undefined && exceeds(part.missed, bounds)) return at(yield* current, "bounds")
         const room = Math.max(1, part?.room ?? Infinity)
         const remembered = yield* fromRing(channel, from, bounds, room)

@@ -30,7 +30,16 @@ import { durableStream } from "./durableStream.ts"
 import type { MemoryTable } from "./memoryTable.ts"
 import type { PageLimits } from "./outbox.ts"
 import { PublishRefused } from "./outboxPublish.ts"
-import { endOf, isEmpty, legs, type NodePosition, type Place, positionOf } from "./position.ts"
+import {
+  endOf,
+  formatPosition,
+  isEmpty,
+  legs,
+  type NodePosition,
+  type Place,
+  positionOf,
+  whole
+} from "./position.ts"
 import * as Settings from "./readerOptions.ts"
 import { batchesOfPage, type DurableBatch, Followers, Tail } from "./tail.ts"
 
@@ -87,11 +96,22 @@ export const make = (
       return fresh
     }
 
+    /** Whether messages are being handed out: a follower may commit one meanwhile. */
+    let looking = false
+
     /** Hands out the messages committed since the last look. */
     const look = (now: number): void => {
+      if (looking) return
+      looking = true
+      while (handOut(now));
+      looking = false
+    }
+
+    /** Hands out one tick. Returns whether messages may follow it. */
+    const handOut = (now: number): boolean => {
       const current = tail
       const taken = table.take()
-      if (!up || current === undefined || taken.next === current.taken.next) return
+      if (!up || current === undefined || taken.next === current.taken.next) return false
       current.advance(taken, followers.channels)
       const channels = new Set(current.channels)
       for (const leg of legs(current.position, taken)) {
@@ -99,7 +119,10 @@ export const make = (
         let more = true
         while (more) {
           const page = table.page(next, limits, channels)
-          if (page === "retention") return void begin("retention")
+          if (page === "retention") {
+            begin("retention")
+            return false
+          }
           more = page.position.next !== undefined
           followers.page(
             current,
@@ -120,6 +143,7 @@ export const make = (
       }
       current.finished = true
       followers.finish(current)
+      return true
     }
 
     /** Continues at the last position, if the table still has it. */
@@ -203,7 +227,12 @@ export const make = (
       return { _tag: "Page", batches: [], position: start, done: true } as const
     }
 
-    const locate = (tail: Tail, from: string) => {
+    /** The cursor before everything that is kept, for `oldest`; else the cursor itself. */
+    const resolve = (tail: Tail, from: string) =>
+      from === Cursor.oldest ? formatPosition(tail.identity, whole(table.oldest())) : from
+
+    const locate = (tail: Tail, given: string) => {
+      const from = resolve(tail, given)
       const cursor = Cursor.parseDurable(from)
       if (cursor === undefined) return { tail, reason: "malformed" } as const
       if (cursor.identity !== tail.identity) return { tail, reason: "identity" } as const
@@ -221,11 +250,12 @@ export const make = (
       tail: Tail,
       now: number,
       channel: string,
-      from: string | undefined,
+      given: string | undefined,
       bounds: Bounds = socketBounds,
       part?: Part
     ): Join => {
-      if (from === undefined) return at(tail, undefined)
+      if (given === undefined) return at(tail, undefined)
+      const from = resolve(tail, given)
       if (part !== undefined && exceeds(part.missed, bounds)) return at(tail, "bounds")
       const { tick } = tail
       const room = Math.max(1, part?.room ?? Infinity)

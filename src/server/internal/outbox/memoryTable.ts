@@ -17,7 +17,7 @@ import { SourceError } from "../../NotificationSource.ts"
 import { maxPayloadBytes } from "../sql/schema.ts"
 import type { Message, Page, PageLimits, Take } from "./outbox.ts"
 import { type OutboxPublishError, PublishRefused } from "./outboxPublish.ts"
-import { endOf, type Leg, midway } from "./position.ts"
+import { endOf, type Leg, midway, type Place, placeOf } from "./position.ts"
 
 /** One message that a transaction writes. */
 export interface Written {
@@ -163,6 +163,16 @@ export class MemoryTable {
       era: this.era,
       written: ""
     }
+  }
+
+  /** The position before everything that is kept. */
+  oldest(): Place {
+    const last = this.#rows.findLast(({ tx }) => tx < this.#horizon.xmax)
+    return placeOf(this.#horizon, {
+      tx: last?.tx ?? 0n,
+      id: last?.id ?? 0n,
+      at: last === undefined ? 0n : micros(last.at)
+    })
   }
 
   /** Whether the witness of a position is there, unchanged. */

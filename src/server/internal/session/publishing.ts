@@ -180,12 +180,14 @@ const payloadOf = (
   channel: Channel.Channel<unknown>,
   frame: FrameOf<ClientFrame, "publish">
 ): Result.Result<unknown, InvalidPayload> => {
-  const { codec, name } = channel
+  const { name } = channel
+  const codec = channel.codec as Codec<unknown>
+  if (codec.published !== undefined) return codec.published(frame.data, name)
   const text = exactTextOf(frame)
   if (text === undefined) return channel.decode(frame.data)
   const source = { text, path: ["data"], options: undefined }
   return Result.mapError(
-    decode(codec as Codec<unknown>, name, frame.data, source),
+    decode(codec, name, frame.data, source),
     ({ expected, path }) =>
       new InvalidPayload({ channel: name, direction: "decode", issue: `${expected} at ${path}` })
   )

@@ -1,0 +1,25 @@
+/**
+ * The error of calls that `close` precedes or interrupts.
+ */
+import * as Data from "effect/Data"
+
+/**
+ * The server was closed before it became ready, published, checked rights, read a state or consumed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ServerClosed extends Data.TaggedError("ServerClosed")<{
+  /** What the server had not done yet. */
+  readonly before:
+    | "it was ready"
+    | "it was published"
+    | "rights were checked"
+    | "the state was read"
+    | "the consumer began"
+    | "the work began"
+}> {
+  override get message(): string {
+    return `The server was closed before ${this.before}. Await that before you call close().`
+  }
+}
