@@ -278,6 +278,7 @@ export const make = (
         durableStream({
           channel,
           from: from?.from,
+          filter: from?.filter,
           backlog,
           followers,
           current,
