@@ -308,6 +308,7 @@ export const make = (
         durableStream({
           channel,
           from: from?.from,
+          filter: from?.filter,
           backlog,
           followers,
           current,
