@@ -10,7 +10,6 @@
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -18,7 +17,6 @@ import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Channel from "../Channel.ts"
-import { realtime as Defaults } from "../internal/defaults.ts"
 import type { InvalidChannelName, InvalidPayload } from "../RealtimeError.ts"
 import type { Gap, RealtimeEvent } from "../RealtimeEvent.ts"
 import type { Batch } from "./internal/hub/batch.ts"
@@ -27,8 +25,8 @@ import type { OpenError, SendError } from "./internal/hub/delivery.ts"
 import { forOne, keeps, routed } from "./internal/hub/durable.ts"
 import { NotDurable } from "./internal/hub/errors.ts"
 import * as Hub from "./internal/hub/hub.ts"
-import { checked, count, type InvalidOption, millis } from "./internal/options.ts"
-import { ringLimits } from "./internal/ringLimits.ts"
+import { type Options, resolved } from "./internal/hub/realtimeOptions.ts"
+import { checked, type InvalidOption } from "./internal/options.ts"
 import { NotificationSource, type SourceState } from "./NotificationSource.ts"
 import { type DurableBatch, type DurableGap, OutboxReader } from "./OutboxReader.ts"
 
@@ -49,6 +47,11 @@ export {
    * @category errors
    * @since 0.1.0
    */
+  CannotFilter,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
   NoOutbox,
   /**
    * @category errors
@@ -64,7 +67,12 @@ export {
    * @category errors
    * @since 0.1.0
    */
-  TooManyChannels
+  TooManyChannels,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  TooManyFilters
 } from "./internal/hub/errors.ts"
 export { maxNotifyBytes } from "./internal/hub/live.ts"
 export {
@@ -96,6 +104,13 @@ export {
    */
   rows
 } from "./internal/outbox/rows.ts"
+export type {
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Options
+} from "./internal/hub/realtimeOptions.ts"
 export {
   /**
    * @category errors
@@ -113,44 +128,6 @@ export {
    */
   type SnapshotError
 } from "./internal/outbox/snapshot.ts"
-
-/**
- * Options of `layer`, `layerDurable` and `make`.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Options {
-  /**
-   * How long a channel stays open after its last subscriber left, default 2 minutes. A subscriber that
-   * returns within it resumes without loss.
-   */
-  readonly linger?: Duration.Input | undefined
-  /** The most channels open at once on this node, default 10,000. One more fails with `TooManyChannels`. */
-  readonly maxChannels?: number | undefined
-  /** Events that a live channel keeps in memory, default 256. Older positions are answered `reset`. */
-  readonly maxMemoryEvents?: number | undefined
-  /** How long a live channel keeps an event in memory, default 2 minutes. */
-  readonly maxMemoryAge?: Duration.Input | undefined
-  /**
-   * The memory of all live channels of the node together, default 64 MiB (67,108,864 bytes). It is an
-   * estimate of heap use: 128 bytes for each event, and its text (one byte for each UTF-16 unit). At the
-   * limit the channels that hold most drop their oldest events first.
-   */
-  readonly maxMemoryBytes?: number | undefined
-  /**
-   * The shortest time between two deliveries of live or volatile events, default 0: each turn of the event
-   * loop delivers what arrived in it, and a node whose deliveries take long pauses up to 20 ms in between.
-   * With 5 ms a busy channel costs much less, and its events arrive up to 5 ms later. Events that arrive
-   * together travel in one frame. More than 4,096 notifications are delivered without waiting.
-   */
-  readonly batchWindow?: Duration.Input | undefined
-  /**
-   * Whether this node sends its own subscribers of `system_notifications` an event when its source is
-   * lost (`warning`) and back (`info`), default `true`.
-   */
-  readonly announceSource?: boolean | undefined
-}
 
 /**
  * Options of `publish`.
@@ -483,19 +460,6 @@ export const layerDurable = (
  */
 export const layerVolatile = (options?: Options): Layer.Layer<Realtime, InvalidOption> =>
   Layer.effect(Realtime, make(options))
-
-/** The options with their defaults. Throws `InvalidOption`. */
-const resolved = (options: Options): Hub.HubOptions => {
-  const any = { least: 0, endless: true }
-  const least = { least: 0 }
-  return {
-    linger: Duration.millis(millis("linger", options.linger ?? Defaults.linger, any)),
-    maxChannels: count("maxChannels", options.maxChannels ?? Defaults.maxChannels),
-    announceSource: options.announceSource ?? Defaults.announceSource,
-    batchWindow: millis("batchWindow", options.batchWindow ?? Defaults.batchWindow, least),
-    ring: ringLimits(options, Defaults)
-  }
-}
 
 /** The channel's codec decodes the batch, so its payloads are of type A. */
 const eventsOf = <A>(batch: Batch) => batch.toEvents() as ReadonlyArray<RealtimeEvent<A>>

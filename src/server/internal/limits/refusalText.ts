@@ -4,7 +4,7 @@
 import type { FrameOf, ServerFrame } from "../../../Frame.ts"
 import { type ErrorCode, errorCodes } from "../../../Protocol.ts"
 import type { SourceError } from "../../NotificationSource.ts"
-import type { TooManyChannels } from "../hub/errors.ts"
+import type { TooManyChannels, TooManyFilters } from "../hub/errors.ts"
 import type { ReplaysOverloaded } from "../outbox/replayAdmission.ts"
 import type { ResolvedLimits } from "./limits.ts"
 import type { PublishRefused } from "../outbox/outboxPublish.ts"
@@ -23,7 +23,12 @@ export interface Refusal {
 }
 
 /** The name of a limit of a door, of the channels of its node, or of its outbox. */
-export type LimitName = keyof ResolvedLimits | "maxChannels" | "maxReplays" | "maxReplayQueue"
+export type LimitName =
+  | keyof ResolvedLimits
+  | "maxChannels"
+  | "maxFilters"
+  | "maxReplays"
+  | "maxReplayQueue"
 
 /** A refusal with the sentence of its code, or a sentence that says more. */
 export const refusal = (code: ErrorCode, message: string = errorCodes[code].sentence): Refusal => ({
@@ -126,6 +131,13 @@ export const refusalOf = (error: unknown): Refusal => {
         ...busy("maxChannels"),
         message: "The server has opened as many channels as it may. Try again later.",
         most: (error as TooManyChannels).limit
+      }
+    case "TooManyFilters":
+      return {
+        ...busy("maxFilters"),
+        message:
+          "The server has as many different filters of this channel as it may. Try again later.",
+        most: (error as TooManyFilters).limit
       }
     case "SourceError":
       // A database in another encoding than UTF-8 lacks characters of a live payload.

@@ -62,6 +62,8 @@ export interface DurablePosition {
   readonly _tag: "Position"
   readonly cursor: string
   readonly tick: number
+  /** Whether it only ends a tick of which a batch of the channel had a part. */
+  readonly ends?: boolean
 }
 
 /** What the reader hands to a follower. */
@@ -320,7 +322,7 @@ export class Followers {
    * the tick's end, because a position in the middle of a tick cannot be compared with a state.
    */
   finish({ end, midway, tick }: Tail): void {
-    if (midway.size > 0) this.tell({ _tag: "Position", cursor: end, tick }, midway)
+    if (midway.size > 0) this.tell({ _tag: "Position", cursor: end, tick, ends: true }, midway)
     midway.clear()
   }
 
