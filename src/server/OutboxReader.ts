@@ -342,11 +342,12 @@ export class OutboxReader extends Context.Service<
      * The batches of a channel for one consumer, from a cursor or from now on: paged, without bound, and
      * at most a few pages in memory, however slow the consumer. Goes on after any failure of the
      * database. Without a cursor the first item is the position where the stream starts. When the reader
-     * cannot resume from the cursor, the first item is a gap. Batches of a replay have the tick 0.
+     * cannot resume from the cursor, the first item is a gap. Batches of a replay have the tick 0. With a
+     * `filter` replays leave out messages that the filter excludes, and may leave in some of them.
      */
     readonly batches: (
       channel: string,
-      options?: { readonly from?: string | undefined }
+      options?: { readonly from?: string | undefined; readonly filter?: Filter | undefined }
     ) => Stream.Stream<Item, OutboxFault>
     /**
      * Publishes JSON text on a channel, in the caller's transaction when there is one. The same key with

@@ -112,8 +112,8 @@ export const batchesOfPage = (
     let before = from
     let events: Array<DurableEvent> = []
     let size = 0
-    for (const [index, { at, id, text: payload, tx }] of list.entries()) {
-      events.push({ id, tx, at, text: payload })
+    for (const [index, { at, id, match, text: payload, tx }] of list.entries()) {
+      events.push({ id, tx, at, text: payload, match })
       size += payload.length
       const next = list[index + 1]
       if (
