@@ -9,7 +9,6 @@
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Channel from "../Channel.ts"
-import type { Where } from "../Frame.ts"
 
 /**
  * The error with which a rule rejects a request. The client receives the message, so it must not contain
@@ -82,8 +81,8 @@ export type Publishing<I, D extends Channel.Definition> = Subscribing<I, D> & {
  * @category models
  * @since 0.1.0
  */
-export interface Limited<W extends Where = Where> {
-  /** A value for each column, a list of values, or `null`. */
+export interface Limited<W extends object = object> {
+  /** A value for each column, a list of values, or `null`; values as the Schema of the row has them. */
   readonly where: W
 }
 

@@ -4,9 +4,10 @@
  * An answer that limits the rows in a way that the definition does not have is a fault of the application.
  * It allows nothing.
  */
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Channel from "../../../Channel.ts"
-import type { Scalar, Where } from "../../../Frame.ts"
+import type { Where } from "../../../Frame.ts"
 
 /** The message has names of columns, and never a value. */
 export class InvalidBoundary extends Schema.TaggedError<InvalidBoundary>()("InvalidBoundary", {
@@ -21,20 +22,6 @@ export class InvalidBoundary extends Schema.TaggedError<InvalidBoundary>()("Inva
 /** What an answer allows. Without a boundary, all rows. */
 export interface Allowance {
   readonly boundary: Where | undefined
-}
-
-const scalarOf = (value: unknown): Scalar | undefined =>
-  typeof value === "bigint"
-    ? String(value)
-    : typeof value === "string" || typeof value === "boolean" || Number.isFinite(value)
-      ? (value as Scalar)
-      : undefined
-
-const valueOf = (value: unknown): Where[string] | undefined => {
-  if (value === null) return value
-  if (!Array.isArray(value)) return scalarOf(value)
-  const scalars = value.map(scalarOf)
-  return scalars.includes(undefined) ? undefined : (scalars as ReadonlyArray<Scalar>)
 }
 
 /** Reads an answer. Gives `undefined` when it allows nothing, and throws `InvalidBoundary`. */
@@ -52,21 +39,15 @@ export const allowanceOf = (
   if (typeof where !== "object" || where === null || Array.isArray(where)) {
     throw wrong("that is no object of columns")
   }
-  const entries = Object.entries(where as Readonly<Record<string, unknown>>)
   // Built from a claim that is missing, it would allow all rows.
-  if (entries.length === 0) throw wrong("without a column: only true allows all rows")
+  if (Object.keys(where).length === 0) throw wrong("without a column: only true allows all rows")
   const known = new Set([...table.filter, ...table.boundary, ...table.by])
-  const boundary = entries.map(([column, given]) => {
-    if (!known.has(column)) {
-      throw wrong(`with "${column}", which is in neither filter nor boundary nor by`)
-    }
-    const value = valueOf(given)
-    if (value === undefined) {
-      throw wrong(
-        `with a value of "${column}" that is no text, number, boolean, null or list of them`
-      )
-    }
-    return [column, value] as const
-  })
-  return { boundary: Object.fromEntries(boundary) }
+  const boundary = Result.getOrThrowWith(table.within(name, where), ({ column }) =>
+    wrong(
+      known.has(column)
+        ? `with a value of "${column}" that does not match its Schema`
+        : `with "${column}", which is in none of filter, boundary and by`
+    )
+  )
+  return { boundary }
 }
