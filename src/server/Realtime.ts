@@ -94,16 +94,16 @@ export {
 } from "./internal/outbox/consumers.ts"
 export {
   /**
-   * @category errors
-   * @since 0.1.0
-   */
-  RowMismatch,
-  /**
    * @category reading state
    * @since 0.1.0
    */
-  rows
-} from "./internal/outbox/rows.ts"
+  readRows,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  RowMismatch
+} from "./internal/outbox/readRows.ts"
 export type {
   /**
    * @category models
