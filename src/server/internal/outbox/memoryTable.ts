@@ -269,7 +269,7 @@ export class MemoryTable {
 
   /** The position before everything that is kept. */
   oldest(): Place {
-    const last = this.#rows.findLast(({ tx }) => tx < this.#horizon.xmax)
+    const last = this.#messages.findLast(({ tx }) => tx < this.#horizon.xmax)
     return placeOf(this.#horizon, {
       tx: last?.tx ?? 0n,
       id: last?.id ?? 0n,
