@@ -13,6 +13,14 @@ import { layerReader, layerReaderOnly, session, takeOn } from "./support/durable
 import { createThings, sqlOf, type ThingChange, Things } from "./support/things.ts"
 import { until, waitFor } from "../support/until.ts"
 
+const changeOf = (rows: MemoryOutbox.Rows) => (change: ThingChange) => {
+  if ("insert" in change) return Effect.asVoid(rows.insert(Things, change.insert))
+  if ("truncate" in change) return rows.truncate(Things)
+  return "delete" in change
+    ? Effect.asVoid(rows.delete(Things, { id: change.delete }))
+    : Effect.asVoid(rows.update(Things, { id: change.update }, change.to))
+}
+
 const inMemory: Effect.Effect<Outside, never, MemoryOutbox.MemoryOutbox> = Effect.map(
   MemoryOutbox.MemoryOutbox,
   ({ commit, crash, lose, prune, reader, restore, rows, transaction }) => ({
@@ -23,18 +31,7 @@ const inMemory: Effect.Effect<Outside, never, MemoryOutbox.MemoryOutbox> = Effec
     forget: prune,
     takeBack: Effect.andThen(crash({ losing: 1 }), restore),
     things: Effect.succeed((...changes) =>
-      transaction(
-        Effect.forEach(
-          changes,
-          (change) =>
-            "insert" in change
-              ? rows.insert(Things, change.insert)
-              : "delete" in change
-                ? rows.delete(Things, { id: change.delete })
-                : rows.update(Things, { id: change.update }, change.to),
-          { discard: true }
-        )
-      )
+      transaction(Effect.forEach(changes, changeOf(rows), { discard: true }))
     ),
     other: reader
   })

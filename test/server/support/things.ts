@@ -23,6 +23,7 @@ export type ThingChange =
   | { readonly insert: Thing }
   | { readonly update: number; readonly to: Partial<Thing> }
   | { readonly delete: number }
+  | { readonly truncate: true }
 
 const literal = (value: string | number | null): string =>
   value === null ? "null" : typeof value === "number" ? String(value) : `'${value}'`
@@ -32,6 +33,7 @@ export const sqlOf = (change: ThingChange): string => {
     const { id, n, room, text } = change.insert
     return `insert into things values (${[id, room, n, text].map(literal).join()})`
   }
+  if ("truncate" in change) return "truncate things"
   if ("delete" in change) return `delete from things where id = ${change.delete}`
   const set = Object.entries(change.to).map(([name, value]) => `${name} = ${literal(value)}`)
   return `update things set ${set.join()} where id = ${change.update}`
@@ -43,6 +45,7 @@ export class ThingModel {
 
   change(change: ThingChange): void {
     if ("insert" in change) this.rows.set(change.insert.id, change.insert)
+    else if ("truncate" in change) this.rows.clear()
     else if ("delete" in change) this.rows.delete(change.delete)
     else {
       const row = this.rows.get(change.update)
