@@ -3,7 +3,7 @@
  *
  * It keeps the contract of `OutboxReader` with cursors of the same kind, within one process, and the rows of
  * tables that `Channel.table` defines. It has no transactions of the application. So `Realtime.consume`,
- * `Realtime.snapshot` and `Realtime.rows`, which use the application's database, still need a `PgClient` and
+ * `Realtime.snapshot` and `Realtime.readRows`, which use the application's database, still need a `PgClient` and
  * do not compile without one. `EmbeddedPostgres` of `effect-realtime/testing` provides one for tests.
  *
  * @since 0.1.0

@@ -4,7 +4,7 @@
  *
  * The server has the real hub and the real door, and the clients are real clients. Only the sockets
  * between them and the database below, with its outbox for durable channels, are in memory.
- * Tables that `Channel.table` defines have rows. `Realtime.consume`, `snapshot` and `rows` read the
+ * Tables that `Channel.table` defines have rows. `Realtime.consume`, `snapshot` and `readRows` read the
  * application's own database, so they need a `PgClient`: use `EmbeddedPostgres` in a test of them. All times follow the Clock of the test, so ten minutes of outage
  * take a millisecond and give the same result each time.
  *

@@ -51,6 +51,7 @@ export const make = (current: () => Generation, clock: Clock.Clock): Running => 
       events: (channel, from) => ofServer(({ realtime }) => realtime.events(channel, from)),
       batches: (channel, from) => ofServer(({ realtime }) => realtime.batches(channel, from)),
       subscribe: (channel) => ofServer(({ realtime }) => realtime.subscribe(channel)),
+      rows: (table, options) => ofServer(({ realtime }) => realtime.rows(table, options)),
       source: ofServer(({ realtime }) => realtime.source),
       get "~effect-realtime/server/Realtime"() {
         return current().realtime["~effect-realtime/server/Realtime"]

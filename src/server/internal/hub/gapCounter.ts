@@ -83,11 +83,18 @@ const line = (channel: string, { id, unfit }: Missing, fate: string): string => 
 const because = (what: string, { cure, expected, path }: Unfit): string =>
   `${what}: expected ${expected}${path === "" ? "" : ` at ${path}`}.${cure === undefined ? "" : ` There ${cure}.`}`
 
-const byOwner = new WeakMap<object, Told>()
+/** One log for each source or outbox. */
+const each = (fate?: string): ((owner: object) => Told) => {
+  const byOwner = new WeakMap<object, Told>()
+  return (owner) => {
+    let told = byOwner.get(owner)
+    if (told === undefined) byOwner.set(owner, (told = new Told(fate)))
+    return told
+  }
+}
 
 /** The log of one source or outbox, shared by the sockets, Streams and consumers of a node. */
-export const toldOf = (owner: object): Told => {
-  let told = byOwner.get(owner)
-  if (told === undefined) byOwner.set(owner, (told = new Told()))
-  return told
-}
+export const toldOf = each()
+
+/** The same for the Streams of rows: a row that does not match is no gap there. */
+export const toldOfRows = each("is left out of the rows")

@@ -25,6 +25,7 @@ import { NoState, type RowsAt, type StateError, type StateLimits } from "../outb
 import type { ViewState } from "./delivery.ts"
 import type { Told } from "./gapCounter.ts"
 import { framesOf } from "./stateFrames.ts"
+import { StatePace } from "./statePace.ts"
 import type { View } from "./view.ts"
 import { outboxCursor } from "./viewCursor.ts"
 
@@ -32,9 +33,6 @@ export type { StateLimits } from "../outbox/state.ts"
 
 /** How long a state is shared, in milliseconds. */
 const sharedFor = 1000
-/** Times between two states that are read because of a gap, in milliseconds. */
-const leastPause = 5000
-const mostPause = 60_000
 /** How many states are read for one gap. */
 const mostReads = 3
 /** The memory of all states, in states of the largest size. */
@@ -52,19 +50,7 @@ interface SharedRead {
 /** What is known of the states of one view. */
 class Reads {
   current: SharedRead | undefined
-  /** When a state may be read because of a gap, and when the pause is over after that. */
-  #next = -Infinity
-  #calm = -Infinity
-  #pause = leastPause
-
-  /** Milliseconds until a state may be read because of a gap. If 0, it counts as read now. */
-  pass(now: number): number {
-    if (now < this.#next) return this.#next - now
-    this.#pause = now < this.#calm ? Math.min(this.#pause * 2, mostPause) : leastPause
-    this.#next = now + this.#pause
-    this.#calm = this.#next + this.#pause
-    return 0
-  }
+  readonly pace = new StatePace()
 }
 
 export class States {
@@ -145,7 +131,7 @@ export class States {
         const { current } = reads
         if (current === undefined || current === known) {
           const now = Number((yield* Clock.monotonicTimeNanos) / 1_000_000n)
-          const wait = reads.pass(now)
+          const wait = reads.pace.pass(now)
           if (wait > 0) yield* Effect.sleep(wait)
           else reads.current = this.#begin()
           continue
