@@ -187,5 +187,6 @@ describe("a filter of a table", () => {
     const none: Array<Channel.Where<typeof Both>> = [{}]
     // @ts-expect-error: it has no filter
     none.push({ text: "a" })
+    expectTypeOf([wheres, boundaries, none]).toBeArray()
   })
 })

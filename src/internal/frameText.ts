@@ -46,6 +46,14 @@ export const encodeState = (
   return `{"type":"state","channel":"${channel}",${viewField(view)}"cursor":"${cursor}","rows":[${rows.join(",")}],${named}"more":${more}}`
 }
 
+/** The text of a `state` frame with the id of the request that it answers. */
+export const answering = (state: string, id: number): string =>
+  // Names of channels and views need no escapes.
+  state.replace(
+    /^{"type":"state","channel":"[^"]*"(?:,"view":"[^"]*")?/,
+    (head) => `${head},"id":${id}`
+  )
+
 /** The reason of a malformed frame that nests too deep. */
 export const tooDeep = (levels: number): string => `nested deeper than ${levels} levels`
 

@@ -36,7 +36,7 @@ import {
   type Rate,
   type Request
 } from "../server/ServerOptions.ts"
-import type { RuleMaker, Rules } from "../server/Rule.ts"
+import type { Limited, RuleMaker, Rules } from "../server/Rule.ts"
 import { checkArguments } from "./internal/arguments.ts"
 import { checkConsumer, startConsumer } from "./internal/consumer.ts"
 import { databaseLayer } from "./internal/databaseLayer.ts"
@@ -103,6 +103,7 @@ export declare namespace RealtimeServer {
     Credentials,
     Eventually,
     IdentityKey,
+    Limited,
     Limits,
     Options,
     Rate,

@@ -5,6 +5,7 @@ import type { FrameOf, ServerFrame } from "../../../Frame.ts"
 import { type ErrorCode, errorCodes } from "../../../Protocol.ts"
 import type { SourceError } from "../../NotificationSource.ts"
 import type { TooManyChannels, TooManyFilters } from "../hub/errors.ts"
+import type { StateTooLarge } from "../outbox/state.ts"
 import type { ReplaysOverloaded } from "../outbox/replayAdmission.ts"
 import type { ResolvedLimits } from "./limits.ts"
 import type { PublishRefused } from "../outbox/outboxPublish.ts"
@@ -74,6 +75,12 @@ const unread: Refusal = {
   limit: "replay"
 }
 
+/** Without the column, which may be one that only `authorize` filters by. */
+const unfit = refusal(
+  "subscribe/invalid-where",
+  "The filter has a value that its column cannot have, or that the database writes differently."
+)
+
 /** The refusals of publishes that the database will never accept. */
 const publishRefused = {
   table: refusal("publish/forbidden", "Clients do not publish to this channel."),
@@ -142,6 +149,10 @@ export const refusalOf = (error: unknown): Refusal => {
     case "SourceError":
       // A database in another encoding than UTF-8 lacks characters of a live payload.
       return isDataFault((error as SourceError).cause) ? publishRefused.value : down
+    case "StateTooLarge":
+      return refusal("state/too-large", (error as StateTooLarge).message)
+    case "InvalidFilter":
+      return unfit
     case "ReplayError":
       return unread
     default:

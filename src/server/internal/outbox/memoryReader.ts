@@ -322,6 +322,7 @@ export const make = (
         durableStream({
           channel,
           from: options?.from,
+          filter: options?.filter,
           backlog,
           followers,
           current,

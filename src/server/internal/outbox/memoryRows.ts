@@ -203,21 +203,23 @@ export class MemoryRows {
     table
   }: RowsRequest): Result.Result<ReadonlyArray<string>, StateTooLarge | InvalidFilter> {
     const { rows, trigger } = this.held(table)
-    const issue = filter === undefined ? undefined : trigger.fault(filter)
+    const issue = trigger.fault(channel, filter)
     if (issue !== undefined) return Result.fail(new InvalidFilter({ channel, issue }))
-    const found = [...rows.values()].filter(
-      (row) =>
-        (channel === trigger.table.channel || row.channel === channel) &&
-        (filter === undefined || Filters.includes(filter, trigger.texts(row)) === true)
-    )
     const tooLarge = (limit: StateTooLarge["limit"], most: number, found: number) =>
       Result.fail(new StateTooLarge({ channel, limit, most, found }))
-    if (found.length > limits.rows) return tooLarge("maxStateRows", limits.rows, found.length)
-    const texts = found.toSorted(trigger.compare).map(({ data }) => data)
-    const bytes = texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0)
-    return bytes > limits.bytes
-      ? tooLarge("maxStateBytes", limits.bytes, bytes)
-      : Result.succeed(texts)
+    const texts: Array<string> = []
+    let bytes = 0
+    for (const row of [...rows.values()].toSorted(trigger.compare)) {
+      if (channel !== trigger.table.channel && row.channel !== channel) continue
+      if (filter !== undefined && !Filters.includes(filter, trigger.texts(row))) continue
+      if (texts.length >= limits.rows) {
+        return tooLarge("maxStateRows", limits.rows, texts.length + 1)
+      }
+      bytes += Buffer.byteLength(row.data)
+      if (bytes > limits.bytes) return tooLarge("maxStateBytes", limits.bytes, bytes)
+      texts.push(row.data)
+    }
+    return Result.succeed(texts)
   }
 
   /** The rows of a table as values of its Schema, as a transaction sees them. */

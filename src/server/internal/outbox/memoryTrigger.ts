@@ -284,9 +284,13 @@ export class MemoryTrigger {
     return row.texts === undefined ? {} : (JSON.parse(row.texts) as Texts)
   }
 
-  /** What is wrong with a filter, without its values; `undefined` for a filter that rows can be read by. */
-  fault(filter: Filter): string | undefined {
-    for (const [name, texts] of filter.columns) {
+  /** What is wrong with a route or a filter, without its values; `undefined` where rows can be read by both. */
+  fault(channel: string, filter: Filter | undefined): string | undefined {
+    const { by, channel: whole } = this.table
+    const route = channel === whole ? [] : channel.slice(whole.length + 1).split(":")
+    if (route.length > 0 && route.length !== by.length) return "it is no route of its table"
+    const routed = route.map((text, index) => [by[index]!, [text]] as const)
+    for (const [name, texts] of [...routed, ...(filter?.columns ?? [])]) {
       const column = this.#matched.includes(name) ? this.#columns.get(name) : undefined
       if (column === undefined) return `column "${name}" is not one to filter by`
       for (const text of texts) {
