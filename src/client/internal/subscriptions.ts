@@ -375,7 +375,8 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       const gaps = frame.type === "gap" ? [gap(frame.reason, at)] : []
       if (frame.type === "gap") {
         if (frame.reason === "rights") view = frame.now
-        coming ||= hasState
+        // It ends a state that is not whole.
+        coming = hasState
       }
       /** Decodes once per definition, not once per listener. */
       const decoded = new Map<object, ReadonlyArray<RealtimeEvent<unknown>>>()
