@@ -95,6 +95,7 @@ const words = [...joinStates, ...gapReasons, ...retries, ...sourceStates, "sidew
 const wholeClientFrames: ReadonlyArray<ClientFrame> = [
   { type: "hello", version: 1, token: "t", client: { name: "n", version: "v" } },
   { type: "subscribe", id: 1, channel: "a", cursor: "e:1" },
+  { type: "history", id: 1, channel: "a", before: "1", limit: 50 },
   { type: "unsubscribe", id: 1, channel: "a" },
   { type: "publish", id: 1, channel: "a", within: 1, key: "k", data: { a: [1] } },
   { type: "authenticate", id: 1, token: "t" },
@@ -114,6 +115,13 @@ const wholeServerFrames: ReadonlyArray<ServerFrame> = [
   { type: "subscribed", id: 1, channel: "a", state: "fresh", cursor: "e:1" },
   { type: "unsubscribed", id: 1, channel: "a" },
   { type: "published", id: 1 },
+  {
+    type: "history",
+    id: 1,
+    channel: "a",
+    events: [{ id: "1", at: "now", data: {}, tx: "7" }],
+    more: true
+  },
   { type: "authenticated", id: 1, expires: 1 },
   {
     type: "events",
