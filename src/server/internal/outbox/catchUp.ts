@@ -146,6 +146,22 @@ export interface CatchUp {
   ) => Effect.Effect<Located, OutboxFault | ReplayError>
 }
 
+/** Reads the outbox on the pool. */
+export interface PoolReads {
+  /**
+   * Runs one statement about a channel under the limits of all replays; it keeps at most so many bytes.
+   * `identityOf`: the identity of the database that answered. Fails if that is not the reader's own.
+   */
+  readonly ask: <A>(
+    channel: string,
+    bytes: number,
+    statement: string,
+    args: ReadonlyArray<unknown>,
+    parse: (rows: ReadonlyArray<{ readonly [column: string]: unknown }>) => A,
+    identityOf: (answer: A) => string | null
+  ) => Effect.Effect<A, JoinError>
+}
+
 type Located =
   | { readonly tail: Tail; readonly reason: ResetReason }
   | {
@@ -184,7 +200,7 @@ export const make = (
   current: Effect.Effect<Tail, OutboxFault>,
   /** The tail after the reader took a new end. */
   refreshed: Effect.Effect<Tail, OutboxFault>
-): Effect.Effect<CatchUp, never, Scope.Scope> =>
+): Effect.Effect<CatchUp & PoolReads, never, Scope.Scope> =>
   Effect.gen(function* () {
     const scope = yield* Effect.scope
     const pages = yield* Semaphore.make(together.atOnce)
@@ -432,5 +448,24 @@ export const make = (
           : at(yield* current, join.reason)
       })
 
-    return { page, join, locate }
+    const admitted: PoolReads["ask"] = (channel, bytes, statement, args, parse, identityOf) =>
+      Effect.suspend(() => {
+        let one: AdmittedReplay | undefined
+        return current.pipe(
+          Effect.andThen(admission.enter(bytes, (admitted) => void (one = admitted))),
+          Effect.andThen(ask(channel, statement, args, parse)),
+          Effect.tap((answer) =>
+            Effect.flatMap(known(channel, identityOf(answer)), (identity) =>
+              Effect.flatMap(current, (tail) =>
+                identity === tail.identity
+                  ? Effect.void
+                  : new ReplayError({ channel, cause: new Error("the pool has another outbox") })
+              )
+            )
+          ),
+          Effect.ensuring(Effect.sync(() => one?.leave()))
+        )
+      })
+
+    return { page, join, locate, ask: admitted }
   })
