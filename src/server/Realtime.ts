@@ -20,13 +20,15 @@ import * as Stream from "effect/Stream"
 import * as Channel from "../Channel.ts"
 import { realtime as Defaults } from "../internal/defaults.ts"
 import type { InvalidChannelName, InvalidPayload } from "../RealtimeError.ts"
-import type { Gap, RealtimeEvent } from "../RealtimeEvent.ts"
+import type { Gap, HistoryOptions, HistoryPage, RealtimeEvent } from "../RealtimeEvent.ts"
 import type { Batch } from "./internal/hub/batch.ts"
 import * as Consumers from "./internal/outbox/consumers.ts"
 import type { OpenError, SendError } from "./internal/hub/delivery.ts"
 import { forOne, keeps, routed } from "./internal/hub/durable.ts"
 import { NotDurable } from "./internal/hub/errors.ts"
+import { type HistoryError, pageFor } from "./internal/hub/history.ts"
 import * as Hub from "./internal/hub/hub.ts"
+import { hubOf } from "./internal/hub/ofRealtime.ts"
 import { checked, count, type InvalidOption, millis } from "./internal/options.ts"
 import { ringLimits } from "./internal/ringLimits.ts"
 import { NotificationSource, type SourceState } from "./NotificationSource.ts"
@@ -44,7 +46,19 @@ export {
    */
   type SendError
 } from "./internal/hub/delivery.ts"
+export type {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  HistoryError
+} from "./internal/hub/history.ts"
 export {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  NoHistory,
   /**
    * @category errors
    * @since 0.1.0
@@ -347,6 +361,23 @@ export const batches = <A, Kind extends Channel.Delivery = Channel.Delivery>(
   options?: EventsOptions
 ): Stream.Stream<EventBatch<A>, OpenError, Realtime | Needs<Kind>> =>
   Stream.unwrap(Realtime.useSync((realtime) => realtime.batches(channel, options)))
+
+/**
+ * Reads a page of the events that a channel had before, the newest first, in order inside of the page: of a
+ * durable channel what the retention keeps, of a live channel what this node remembers while the channel is
+ * open. Events that do not match the schema are left out. Fails with `NoHistory` on a volatile channel.
+ *
+ * Commits become visible out of the order of their ids. Who also follows the channel, and subscribed before
+ * it read the first page, has every event in a page or live, and some in both: compare their ids.
+ *
+ * @category reading state
+ * @since 0.1.0
+ */
+export const history = <A, Kind extends Channel.Delivery = Channel.Delivery>(
+  channel: Channel.Channel<A, boolean, string, Kind>,
+  options?: HistoryOptions
+): Effect.Effect<HistoryPage<A>, HistoryError, Realtime | Needs<Kind>> =>
+  Realtime.use((realtime) => pageFor(hubOf(realtime).deliveryOf(channel).history, channel, options))
 
 /**
  * Consumes a durable channel for ever, under a name that keeps its cursor in the database.

@@ -17,6 +17,7 @@ import type { StateError } from "../outbox/state.ts"
 import type { Where } from "../../../Frame.ts"
 import type { Batch } from "./batch.ts"
 import type { NoOutbox, NoSource, TooManyChannels } from "./errors.ts"
+import type { ReadPast } from "./history.ts"
 import type { Outgoing } from "./outgoing.ts"
 import type { View } from "./view.ts"
 
@@ -83,6 +84,8 @@ export interface Delivery {
    * while gaps go on, so this may wait. Absent where no state can be read.
    */
   readonly stateOf?: (view: View<JoinError>, after?: string) => Effect.Effect<ViewState, StateError>
+  /** A page of a channel backwards. Opens nothing. */
+  readonly history: ReadPast
   /** Whether a subscriber uses the channel or waits for it, or the channel lingers. */
   readonly isOpen: (name: string) => boolean
   /** The batches of a channel for one Stream: after the cursor `from`, or from now on. */
@@ -136,6 +139,7 @@ export const absent = (
   refused: Effect.never,
   checkTable: () => Effect.void,
   open: ({ fault, name }) => Effect.fail(fault ?? missing(name)),
+  history: ({ fault, name }) => Effect.fail(fault ?? missing(name)),
   isOpen: () => false,
   batches: ({ fault, name }) => Stream.fail(fault ?? missing(name)),
   publish: (channel) => Effect.fail(missing(channel)),

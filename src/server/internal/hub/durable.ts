@@ -14,6 +14,7 @@ import { batchesOfItem, DurableChannel } from "./durableChannel.ts"
 import { NoOutbox } from "./errors.ts"
 import type { Missing } from "./invalidMessage.ts"
 import type { OpenChannels } from "./openChannels.ts"
+import { ofOutbox } from "./history.ts"
 import { toldOf } from "./gapCounter.ts"
 import { View } from "./view.ts"
 
@@ -56,6 +57,7 @@ export const make = (
       refused: outbox.refused ?? Effect.never,
       checkTable: (definition) => outbox.checkTable?.(definition) ?? Effect.void,
       open: (channel) => Effect.andThen(routed(outbox, channel), kind.view(channel)),
+      history: ofOutbox(outbox),
       isOpen: kind.isOpen,
       batches,
       publish: outbox.publish,

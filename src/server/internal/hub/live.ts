@@ -16,6 +16,7 @@ import { Budget, type RingLimits, sweeping } from "../ring.ts"
 import { Batch } from "./batch.ts"
 import { absent, type Delivery } from "./delivery.ts"
 import { NoSource } from "./errors.ts"
+import { ofRings } from "./history.ts"
 import { LiveChannel } from "./liveChannel.ts"
 import type { OpenChannels } from "./openChannels.ts"
 import * as Pump from "./pump.ts"
@@ -131,6 +132,7 @@ export const make = (
       refused: source.refused ?? Effect.never,
       checkTable: (definition) => source.checkTable?.(definition) ?? Effect.void,
       open,
+      history: ofRings(opened),
       isOpen: kind.isOpen,
       batches,
       publish: (channel, json) => {

@@ -11,6 +11,7 @@ import * as Cursor from "../../../internal/cursorText.ts"
 import { PayloadTooLarge } from "../../../RealtimeError.ts"
 import type { Delivery } from "./delivery.ts"
 import { Told } from "./gapCounter.ts"
+import { ofNothing } from "./history.ts"
 import type { OpenChannels } from "./openChannels.ts"
 import * as Pump from "./pump.ts"
 import { VolatileChannel, type VolatileEvent } from "./volatileChannel.ts"
@@ -59,6 +60,7 @@ export const make = (
       refused: Effect.never,
       checkTable: () => Effect.void,
       open: kind.view,
+      history: ofNothing,
       isOpen: kind.isOpen,
       batches: (channel) =>
         Stream.unwrap(
