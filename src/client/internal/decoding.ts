@@ -42,3 +42,16 @@ export const decode = (
     return new Gap({ channel: name, reason: "invalid", cursor: last ? cursor : before })
   })
 }
+
+/** Makes one batch of held events, with the cursor `at` on the last one. */
+export const together = (
+  held: ReadonlyArray<RealtimeEvent<unknown>>,
+  at: string,
+  before: string
+): ReadonlyArray<RealtimeEvent<unknown>> =>
+  held.map((event, index) => {
+    const last = index === held.length - 1
+    return event._tag === "Gap"
+      ? new Gap({ channel: event.channel, reason: event.reason, cursor: last ? at : before })
+      : { ...event, cursor: last ? at : undefined }
+  })

@@ -14,7 +14,7 @@ import { historyLimit } from "../../internal/defaults.ts"
 import type { HistoryOptions, HistoryPage } from "../../RealtimeEvent.ts"
 import type { Above, Connection } from "./connectionMachine.ts"
 import { decode } from "./decoding.ts"
-import type { SubscribeError } from "./subscriptions.ts"
+import type { SubscribeError } from "./listener.ts"
 import type { Time } from "./time.ts"
 
 /** Unanswered at once; with all other requests fewer than the protocol's 100. */

@@ -2,16 +2,18 @@
  * Pages of a channel backwards, decoded by its definition.
  *
  * In: messages of the outbox or of a node's ring, as they are kept. Out: a page of events. Texts that report
- * a gap, and messages that do not match the schema, are left out; the latter are counted and logged. A page
- * is empty only at the end of the history, because its oldest event says where the next one begins.
+ * a gap, rows outside of the subscriber's boundary, and messages that do not match the schema are left out;
+ * the last are counted and logged. A page is empty only at the end of the history, because its oldest event says where the next one begins.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Channel from "../../../Channel.ts"
+import type { Where } from "../../../Frame.ts"
 import * as Cursor from "../../../internal/cursorText.ts"
 import { historyLimit } from "../../../internal/defaults.ts"
 import type { HistoryOptions, HistoryPage } from "../../../RealtimeEvent.ts"
 import type { OutboxReader } from "../../OutboxReader.ts"
+import { type Filter, make as filterOf } from "../filter.ts"
 import type { JoinError } from "../outbox/catchUp.ts"
 import { lastId } from "../outbox/history.ts"
 import { most, type Size, turns } from "../eventLoopTurns.ts"
@@ -20,6 +22,7 @@ import type { OpenError } from "./delivery.ts"
 import { NoHistory } from "./errors.ts"
 import { Told } from "./gapCounter.ts"
 import { Missing } from "./invalidMessage.ts"
+import { Judged } from "./judged.ts"
 import type { LiveChannel } from "./liveChannel.ts"
 import { View } from "./view.ts"
 
@@ -36,6 +39,8 @@ export interface PastRequest {
   readonly before?: string | undefined
   /** At most 1,000 count. */
   readonly limit: number
+  /** Rows that the subscriber may see; of a table only. Default: all. */
+  readonly boundary?: Where | undefined
   /** Whether the events are for the wire. */
   readonly wire: boolean
 }
@@ -65,6 +70,20 @@ interface Kept {
   readonly at: number
   readonly tx?: string
   readonly text: string
+  readonly match?: string | undefined
+}
+
+/** What a subscriber has of a message; `undefined` for nothing. */
+const eventOf = (
+  view: View,
+  kept: Kept,
+  filter: Filter | undefined,
+  wire: boolean
+): BatchEvent | Missing | undefined => {
+  const { at, id, text, tx } = kept
+  return filter === undefined || tx === undefined
+    ? view.decode(id, at, tx, text, wire)
+    : new Judged({ ...kept, tx }, view).of(filter)
 }
 
 interface Page {
@@ -91,7 +110,7 @@ const partsOf = function* (messages: ReadonlyArray<Kept>) {
 /** Reads pages of messages until one has an event. */
 const pastOf = (
   channel: Channel.Any,
-  { before, limit: asked, wire }: PastRequest,
+  { before, boundary, limit: asked, wire }: PastRequest,
   told: Told,
   page: (request: {
     readonly before: string | undefined
@@ -101,6 +120,7 @@ const pastOf = (
 ): Effect.Effect<Past, JoinError> =>
   Effect.gen(function* () {
     const view = new View<never>(channel, () => Effect.die(new Error("not joined")), true)
+    const filter = filterOf(boundary)
     const limit = Math.min(Math.max(asked, 1), maxLimit)
     const read = { events: 0, bytes: 0 }
     while (true) {
@@ -113,10 +133,10 @@ const pastOf = (
         yield* turns.take({ events: part.length, bytes })
         read.events += part.length
         read.bytes += bytes
-        for (const { at, id, text, tx } of part) {
-          const event = view.decode(id, at, tx, text, wire)
+        for (const kept of part) {
+          const event = eventOf(view, kept, filter, wire)
           if (event instanceof Missing) missing.push(event)
-          else events.push(event)
+          else if (event !== undefined) events.push(event)
         }
       }
       yield* told.tell(channel.name, missing)

@@ -6,9 +6,12 @@
  * ids: what becomes visible below a page later is handed out live, with its id.
  */
 import * as Effect from "effect/Effect"
-import type { JoinError, PoolReads } from "./catchUp.ts"
+import type { JoinError } from "./catchUp.ts"
+import { type OutboxFault, ReplayError } from "./outboxErrors.ts"
 import { formatPosition, whole } from "./position.ts"
 import { parsePlace, stateStatement } from "./outbox.ts"
+import type { AdmittedReplay } from "./replayAdmission.ts"
+import { known, type ReplayPool, type Row } from "./replayPool.ts"
 import type { DurableEvent } from "./tail.ts"
 
 /** Which messages of a channel to read. */
@@ -51,10 +54,10 @@ const newestFirst = "order by m.channel desc, m.id desc"
  * $1 the channel, $2 the id, $3 messages, $4 bytes. It reads one message beyond the limit to know whether
  * there are more.
  */
-export const historyStatement = `select q.id::text i, q.txid::text t, q.payload p, extract(epoch from q.created_at)::float8 at, q.more, k.k
+export const historyStatement = `select q.id::text i, q.txid::text t, q.payload p, q.match x, extract(epoch from q.created_at)::float8 at, q.more, k.k
 from (select realtime.identity() k) k left join (
  select p.*, lead(id) over w is not null more, row_number() over w r, sum(octet_length(payload)) over w - octet_length(payload) before from (
-  select m.txid, m.id, m.payload, m.created_at from realtime.messages m
+  select m.txid, m.id, m.payload, m.match, m.created_at from realtime.messages m
     where ${below("$2")}
     ${newestFirst} limit $3::int + 1
  ) p window w as (order by p.id desc rows unbounded preceding)
@@ -74,8 +77,6 @@ export const lastEventStatement = `${stateStatement(
     where ${below(String(lastId))} and not (octet_length(m.payload) < 64 and ascii(m.payload) = 32)
     ${newestFirst} limit 1) e on true`
 
-type Row = { readonly [column: string]: unknown }
-
 const millis = (seconds: unknown): number => Math.floor((seconds as number) * 1000)
 
 /** A page, and the identity of the database that answered: `null` for a standby. */
@@ -83,10 +84,10 @@ export const parseHistory = (
   rows: ReadonlyArray<Row>
 ): { readonly identity: string | null; readonly page: HistoryPage } => {
   const events = rows.flatMap((row): ReadonlyArray<DurableEvent> => {
-    const { at, i, p, t } = row
-    return i === null
-      ? []
-      : [{ id: i as string, tx: t as string, at: millis(at), text: p as string }]
+    const { at, i, p, t, x } = row
+    if (i === null) return []
+    const match = (x ?? undefined) as string | undefined
+    return [{ id: i as string, tx: t as string, at: millis(at), text: p as string, match }]
   })
   // The first row has the lowest id.
   const more = rows[0]?.["more"] === true
@@ -114,23 +115,49 @@ export const parseLast = (
   }
 }
 
-/** Reads on the pool, for the reader of PostgreSQL. */
-export const reading = ({ ask }: PoolReads) => ({
-  history: (channel: string, request: HistoryRequest): Effect.Effect<HistoryPage, JoinError> =>
-    Effect.map(
-      ask(
-        channel,
-        request.bytes,
-        historyStatement,
-        historyArguments(channel, request),
-        parseHistory,
-        ({ identity }) => identity
+/** Reads on the pool under the limits of replays, once the reader is up. */
+export const reading = (
+  { admission, ask }: ReplayPool,
+  /** The identity of the reader's database. */
+  own: Effect.Effect<string, OutboxFault>
+) => {
+  const read = <A extends { readonly identity: string | null }>(
+    channel: string,
+    bytes: number,
+    statement: string,
+    args: ReadonlyArray<unknown>,
+    parse: (rows: ReadonlyArray<Row>) => A
+  ): Effect.Effect<A, JoinError> =>
+    Effect.suspend(() => {
+      let place: AdmittedReplay | undefined
+      const entered = admission.enter(bytes, (one) => {
+        place = one
+      })
+      return Effect.gen(function* () {
+        yield* own
+        yield* entered
+        const answer = yield* ask(channel, statement, args, parse)
+        const identity = yield* known(channel, answer.identity)
+        if (identity === (yield* own)) return answer
+        return yield* new ReplayError({ channel, cause: new Error("the pool has another outbox") })
+      }).pipe(Effect.ensuring(Effect.sync(() => place?.leave())))
+    })
+  return {
+    history: (channel: string, request: HistoryRequest) =>
+      Effect.map(
+        read(
+          channel,
+          request.bytes,
+          historyStatement,
+          historyArguments(channel, request),
+          parseHistory
+        ),
+        ({ page }) => page
       ),
-      ({ page }) => page
-    ),
-  last: (channel: string): Effect.Effect<LastAt, JoinError> =>
-    Effect.map(
-      ask(channel, lastBytes, lastEventStatement, [channel], parseLast, ({ identity }) => identity),
-      ({ last }) => last
-    )
-})
+    last: (channel: string) =>
+      Effect.map(
+        read(channel, lastBytes, lastEventStatement, [channel], parseLast),
+        ({ last }) => last
+      )
+  }
+}

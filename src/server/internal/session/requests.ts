@@ -1,5 +1,5 @@
 /**
- * The requests of a session: subscribe, unsubscribe, publish. Each is answered exactly once.
+ * The requests of a session: subscribe, state, history, unsubscribe, publish. Each is answered exactly once.
  *
  * Requests are checked in the order of their arrival, including `authenticate` and `authorize`. After
  * that a request waits (for the source, for the database) in order per channel, and no channel waits
@@ -11,6 +11,7 @@ import * as Result from "effect/Result"
 import type { ClientFrame, FrameOf } from "../../../Frame.ts"
 import { channelNameFault } from "../../../Protocol.ts"
 import { Bucket } from "../limits/tokenBucket.ts"
+import { asking, one } from "../eventLoopTurns.ts"
 import { beginInTurn } from "./subscribeBudget.ts"
 import { Order } from "./requestOrder.ts"
 import type { Port } from "./port.ts"
@@ -24,8 +25,12 @@ import {
 import { type Grant, isRefusal, Rights, type Wish } from "./rights.ts"
 import { overLimit, type Refusal, refusal, refusalOf } from "../limits/refusalText.ts"
 import { Subscriptions } from "./subscriptions.ts"
+import { subscriptionKey, whereRefused } from "./where.ts"
 
-export type ChannelRequest = FrameOf<ClientFrame, "subscribe" | "unsubscribe" | "publish">
+export type ChannelRequest = FrameOf<
+  ClientFrame,
+  "subscribe" | "state" | "history" | "unsubscribe" | "publish"
+>
 
 const keyless = refusal(
   "frame/malformed",
@@ -117,18 +122,45 @@ export class Requests {
     if (match === undefined) return refusal("channel/unknown")
     switch (frame.type) {
       case "unsubscribe":
-        return this.#order.chain(name, id, this.#subscriptions.unsubscribe(id, name))
+        return this.#order.chain(name, id, this.#subscriptions.unsubscribe(id, name, frame.view))
       case "subscribe": {
-        const refused = this.#subscriptions.want(name, match, id)
+        const key = subscriptionKey(name, frame.where)
+        const refused = this.#subscriptions.want(key, match, id)
         if (refused !== undefined) return refused
         const wish: Wish = { channel: name, match, action: "subscribe" }
-        const begin = this.#authorized(id, wish, (grant) =>
-          this.#subscriptions.subscribe(frame, wish, grant)
-        )
-        return beginInTurn(context, match, begin, (refused) => {
-          this.#subscriptions.unwant(name, id)
+        const refuse = (refused: Refusal) => {
+          this.#subscriptions.unwant(key, id)
           return this.#refused(id, refused)
+        }
+        const begin = Effect.flatMap(this.#rights.decide(wish), (decision) => {
+          const refused = isRefusal(decision) ? decision : whereRefused(match, frame.where)
+          return isRefusal(decision) || refused !== undefined
+            ? refuse(refused!)
+            : this.#order.chain(name, id, this.#subscriptions.subscribe(frame, wish, decision))
         })
+        return beginInTurn(context, match, begin, refuse)
+      }
+      case "state":
+        return this.#order.chain(
+          name,
+          id,
+          Effect.suspend(() => {
+            const refused = this.#subscriptions.state(frame, match)
+            return refused === undefined ? Effect.void : this.#refused(id, refused)
+          })
+        )
+      case "history": {
+        const { histories } = this.#subscriptions
+        const early = histories.want()
+        if (early !== undefined) return early
+        const wish: Wish = { channel: name, match, action: "subscribe" }
+        return Effect.flatMap(asking.take(one), () =>
+          Effect.flatMap(this.#rights.decide(wish), (decision) =>
+            isRefusal(decision)
+              ? this.#refused(id, decision)
+              : this.#order.chain(name, id, histories.answer(frame, wish, decision))
+          )
+        )
       }
       case "publish": {
         const { remembers } = match.delivery
@@ -143,7 +175,11 @@ export class Requests {
         if (context.publishRule !== undefined) {
           return this.#order.chain(name, id, this.#publishByRule(frame, due, wish))
         }
-        return this.#authorized(id, wish, (grant) => this.#publish(frame, due, wish, grant))
+        return Effect.flatMap(this.#rights.decide(wish), (decision) =>
+          isRefusal(decision)
+            ? this.#refused(id, decision)
+            : this.#order.chain(name, id, this.#publish(frame, due, wish, decision))
+        )
       }
     }
   }
@@ -162,19 +198,6 @@ export class Requests {
     const now = clock()
     this.#volatiles ??= new Bucket(limits.volatileRate, now)
     return tooFast("volatileRate", this.#volatiles.take(limits.volatileRate, now))
-  }
-
-  /** Asks `authorize` or the rule, then runs `then` with what it allows. */
-  #authorized(
-    id: number,
-    wish: Wish,
-    then: (grant: Grant) => Effect.Effect<void>
-  ): Effect.Effect<void> {
-    return Effect.flatMap(this.#rights.decide(wish), (decision) => {
-      if (!isRefusal(decision)) return this.#order.chain(wish.channel, id, then(decision))
-      if (wish.action === "subscribe") this.#subscriptions.unwant(wish.channel, id)
-      return this.#refused(id, decision)
-    })
   }
 
   /** Asks the rule for publishing, unless the client repeats a publish, and publishes what it returns. */

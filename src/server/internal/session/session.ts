@@ -245,8 +245,6 @@ export class Session implements Patient {
       )
     }
     if (frame.type === "authenticate") this.#authenticate(frame)
-    else if (frame.type === "state" || frame.type === "history")
-      this.port.refuse(frame.id, refusal("frame/unknown"))
     else this.#requests.push(frame satisfies ChannelRequest, at)
   }
 

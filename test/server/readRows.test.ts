@@ -61,7 +61,7 @@ const layer = Realtime.layer().pipe(
 /** A value as a client decodes it from the text of the wire. */
 const onTheWire = (value: unknown): unknown => JSON.parse(JSON.stringify(value))
 
-describe("Realtime.rows", () => {
+describe("Realtime.readRows", () => {
   it.live("rows of a snapshot equal those of the events, whatever the session's settings", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
@@ -79,7 +79,7 @@ describe("Realtime.rows", () => {
         return event.payload.data
       })
       const state = yield* Realtime.snapshot(
-        Realtime.rows(Order, sql`select * from orders where id > ${0} order by id desc`)
+        Realtime.readRows(Order, sql`select * from orders where id > ${0} order by id desc`)
       ).pipe(Effect.provide(layerHostile))
       expect(state.value).toEqual(told)
       expect(state.value[0]).toMatchObject({
@@ -103,14 +103,14 @@ describe("Realtime.rows", () => {
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const Plain = Schema.Struct({ id: Schema.Int, name: Schema.NullOr(Schema.String) })
-      const plain = yield* Realtime.rows(Plain, sql`select 1 id, null name`)
+      const plain = yield* Realtime.readRows(Plain, sql`select 1 id, null name`)
       expect(Object.getOwnPropertyNames(plain)).toEqual(["0", "length"])
-      const exact = yield* Realtime.rows(Schema.Struct({ id: PgType.int8 }), sql`select 1 id`)
+      const exact = yield* Realtime.readRows(Schema.Struct({ id: PgType.int8 }), sql`select 1 id`)
       expect(Object.getOwnPropertyNames(exact)).toEqual(["0", "length", "toJSON"])
     }).pipe(Effect.provide(layer))
   )
 
-  it.live("Realtime.rows restores the session's settings, even after a failed query", () =>
+  it.live("Realtime.readRows restores the session's settings, even after a failed query", () =>
     Effect.gen(function* () {
       const inside = yield* Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
@@ -121,10 +121,10 @@ describe("Realtime.rows", () => {
         const Row = Schema.Struct({ z: Schema.String })
         return yield* sql.withTransaction(
           Effect.gen(function* () {
-            const rows = yield* Realtime.rows(Row, sql`select current_setting('TimeZone') z`)
+            const rows = yield* Realtime.readRows(Row, sql`select current_setting('TimeZone') z`)
             const after = yield* zone
             const failed = yield* Effect.result(
-              Realtime.rows(Row, sql`select (1 / (random() * 0)::int)::text z`)
+              Realtime.readRows(Row, sql`select (1 / (random() * 0)::int)::text z`)
             )
             return [rows[0]!.z, after, Result.isFailure(failed), yield* zone]
           })
@@ -139,13 +139,13 @@ describe("Realtime.rows", () => {
       const sql = yield* PgClient.PgClient
       const Row = Schema.Struct({ id: Schema.Int, secret: Schema.String })
       const failed = yield* Effect.flip(
-        Realtime.rows(Row, sql`select 1311768467463790321 id, ${"hidden"}::text secret`)
+        Realtime.readRows(Row, sql`select 1311768467463790321 id, ${"hidden"}::text secret`)
       )
       expect(failed).toMatchObject({ _tag: "RowMismatch", path: `["id"]`, expected: "number" })
       expect(failed.message).toContain("PgType.int8")
       expect(JSON.stringify([failed, failed.message])).not.toMatch(/hidden|13117/)
       // A number with a fraction is rounded for Schema.Number, as in an event.
-      const [rounded] = yield* Realtime.rows(
+      const [rounded] = yield* Realtime.readRows(
         Schema.Struct({ avg: Schema.Number }),
         sql`select avg(x) from (values (1), (2), (2)) v(x)`
       )
@@ -157,9 +157,9 @@ describe("Realtime.rows", () => {
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const Row = Schema.Struct({ q: Schema.String, x: Schema.Int, j: Schema.Null })
-      expect([...(yield* Realtime.rows(Row, sql`select 'text' as q, 1 as x, null as j`))]).toEqual([
-        { q: "text", x: 1, j: null }
-      ])
+      expect([
+        ...(yield* Realtime.readRows(Row, sql`select 'text' as q, 1 as x, null as j`))
+      ]).toEqual([{ q: "text", x: 1, j: null }])
     }).pipe(Effect.provide(layer))
   )
 })
