@@ -35,7 +35,7 @@ const Events = Schema.Array(
     tx: Schema.optionalKey(Schema.String)
   })
 )
-const Scalar = Schema.Union([Schema.String, Schema.Number, Schema.Boolean])
+const Scalar = Schema.Union([Schema.String, Schema.Finite, Schema.Boolean])
 const Where = Schema.Record(
   Schema.String,
   Schema.Union([Scalar, Schema.Array(Scalar), Schema.Null])
@@ -141,9 +141,9 @@ export const ServerFrame = Schema.Union([
   }),
   Schema.Struct({
     type: Schema.Literal("state"),
+    id: Schema.optionalKey(Count),
     channel: Schema.String,
     view: View,
-    id: Schema.optionalKey(Count),
     cursor: Schema.String,
     rows: Schema.Array(Data),
     invalid: Schema.optionalKey(Schema.Array(Data)),
