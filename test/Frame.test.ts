@@ -148,6 +148,28 @@ describe("the frames of a server", () => {
     expect(batches).toHaveLength(3)
   })
 
+  it("a page of history whose events are already text encodes to the same bytes", () => {
+    const pages = server.flatMap(({ frame, text }) =>
+      frame.type === "history"
+        ? [
+            {
+              text,
+              direct: FrameText.encodeHistory(
+                frame.id,
+                frame.channel,
+                frame.events.map(({ at, data, id, tx }) =>
+                  FrameText.encodeEvent(id, at, JSON.stringify(data), tx)
+                ),
+                frame.more
+              )
+            }
+          ]
+        : []
+    )
+    expect(pages.map(({ direct }) => direct)).toEqual(pages.map(({ text }) => text))
+    expect(pages).toHaveLength(1)
+  })
+
   it("several frames fit into one message, separated by line feeds", () => {
     const message = server.map(({ text }) => text).join("\n")
     expect(Frame.decodeServerMessage(message)).toStrictEqual(server.map(({ frame }) => frame))
