@@ -216,7 +216,7 @@ describe("A request for history", () => {
     )
   )
 
-  it.effect("is sent when the socket takes bytes, however large it is", () =>
+  it.effect("is read and sent when the socket takes bytes, however large it is", () =>
     world(
       ({ commit }) =>
         Effect.gen(function* () {
@@ -226,9 +226,10 @@ describe("A request for history", () => {
           yield* ask(visitor, { type: "ping" }, history(1), history(2))
           yield* TestClock.adjust("5 seconds")
           expect(visitor.frames.map(({ type }) => type)).toEqual(["welcome"])
+          yield* commit("later")
           visitor.read()
           yield* settle
-          expect([1, 2].map((id) => visitor.answer(id)?.type)).toEqual(["history", "history"])
+          for (const id of [1, 2]) expect(short(visitor, id)).toEqual(["x".repeat(50_000), "later"])
           expect(visitor.closeCode).toBeUndefined()
         }),
       { maxMailboxBytes: 20_000 }
