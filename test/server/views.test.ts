@@ -552,7 +552,9 @@ describe("A state for a slow socket", () => {
           expect(replica.list).toHaveLength(20)
           expect(replica.list[0]).toEqual(order(1, "new", "a", `${sips}`))
           expect(replica.told.includes("gap slow")).toBe(false)
-          expect(visitor.of("events").filter(({ channel }) => channel === "notes")).toHaveLength(Math.floor(sips / 2))
+          expect(visitor.of("events").filter(({ channel }) => channel === "notes")).toHaveLength(
+            Math.floor(sips / 2)
+          )
           expect(visitor.closeCode).toBe(undefined)
         }),
       { limits: { maxMailboxBytes: 100_000 } }
