@@ -7,6 +7,7 @@
 import * as Result from "effect/Result"
 import type * as Schema from "effect/Schema"
 import { errorText } from "./internal/errorText.ts"
+import type { Keeper } from "./internal/rowTypes.ts"
 import type { Where } from "./Frame.ts"
 import { channelNameFault } from "./Protocol.ts"
 import { InvalidChannelName, InvalidPayload, type InvalidWhere } from "./RealtimeError.ts"
@@ -70,7 +71,7 @@ export interface Table {
   /** The Schema of a row. */
   readonly row: Schema.Codec<unknown, unknown>
   /** Decodes and encodes single rows. */
-  readonly rows: Codec<unknown>
+  readonly rowCodec: Codec<unknown>
   /**
    * Encodes a filter by the columns of `filter` for the wire: equal filters give equal JSON. `undefined`
    * for a filter without columns.
@@ -78,6 +79,8 @@ export interface Table {
   readonly where: EncodeWhere
   /** The same for one that `authorize` adds: by the columns of `filter`, `boundary` and `by`. */
   readonly within: EncodeWhere
+  /** @internal What keeps the rows current in a client. */
+  readonly rows: Keeper
 }
 
 /**

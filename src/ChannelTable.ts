@@ -19,6 +19,7 @@ import {
 } from "./ChannelBase.ts"
 import type { Column, Listed, Row, TypedTable } from "./ChannelRow.ts"
 import { codecOf, once } from "./internal/payloadCodec.ts"
+import * as RowCollection from "./internal/rowCollection.ts"
 import * as WhereText from "./internal/whereText.ts"
 import { InvalidChannelName, InvalidTable } from "./RealtimeError.ts"
 
@@ -388,15 +389,20 @@ export const table = <
       reason: `leaves its key "${missing}" out of \`columns\``
     })
   }
+  const kept = {
+    key,
+    rowCodec: codecOf(row as Schema.Codec<unknown, unknown>),
+    where: WhereText.make(row.fields, filter)
+  }
   const table: Table = {
     name,
     schema: options.schema ?? "public",
     channel: topic,
     ...lists,
+    ...kept,
     columns: options.columns,
     row,
-    rows: codecOf(row as Schema.Codec<unknown, unknown>),
-    where: WhereText.make(row.fields, filter),
+    rows: RowCollection.keeper(kept),
     within: WhereText.make(row.fields, [...by, ...filter, ...boundary])
   }
   const codec = rowCodec(row as Schema.Codec<unknown, unknown>)

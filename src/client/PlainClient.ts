@@ -17,7 +17,6 @@ import type { Event, Gap, RealtimeEvent } from "../RealtimeEvent.ts"
 import type { State as ConnectionState } from "./Connection.ts"
 import type { Refused } from "./ClientError.ts"
 import { attempt, report } from "./internal/platform.ts"
-import * as RowCollection from "./internal/rowCollection.ts"
 import { make as makeQueue, PublishQueue, type Size } from "./PublishQueue.ts"
 import type { Readable } from "./Readable.ts"
 import type * as Rows from "./Rows.ts"
@@ -236,7 +235,8 @@ const from = (
       }
     },
     last: <C extends Any | string>(channel: C) => made()?.sync.last(asChannel<Payload<C>>(channel)),
-    rows: (channel, options = {}) => RowCollection.make(sync().rows, channel, options),
+    rows: (channel, options = {}) =>
+      channel.table.rows.collect(sync().host, channel, options) as Rows.Collection<never>,
     publish: (channel, payload, options) =>
       Effect.runPromise(client().publish(asChannel(channel), payload, options)) as Promise<never>,
     queue: readable(() => sync().queue),

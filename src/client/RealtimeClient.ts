@@ -24,7 +24,8 @@ import * as Connection from "./internal/connectionMachine.ts"
 import * as Inbox from "./internal/inbox.ts"
 import type { Listener, SubscribeError } from "./internal/listener.ts"
 import * as Publisher from "./internal/publisher.ts"
-import * as RowStores from "./internal/rowStores.ts"
+import type { Host } from "../internal/rowTypes.ts"
+import { inNextFrame } from "./internal/platform.ts"
 import * as Subscriptions from "./internal/subscriptions.ts"
 import type { SourceState } from "../Protocol.ts"
 import * as Time from "./internal/time.ts"
@@ -133,7 +134,7 @@ export interface Sync {
   /** @internal */
   readonly collect: Collect.Collect
   /** @internal */
-  readonly rows: RowStores.RowStores
+  readonly host: Host
   readonly connection: Readable<ConnectionState>
   readonly source: Readable<SourceState>
   /** What waits in the publish queue. */
@@ -310,10 +311,17 @@ export const make = (
         )
       )
 
-    const stores = RowStores.make(subscriptions, time, connection.linger)
+    const host: Host = {
+      listen: (channel, listener, from, where) =>
+        subscriptions.listen(channel as never, listener, from, where, listener),
+      look: subscriptions.look,
+      afterLinger: (run) => time.after(connection.linger, run),
+      inNextFrame,
+      stores: new Set()
+    }
     const rows: RealtimeClient["Service"]["rows"] = (channel, options = {}) =>
       Inbox.stream((inbox) => {
-        const store = stores.of(channel, options)
+        const store = channel.table.rows.open(host, channel, options)
         let last: unknown
         const onChange = () => {
           const shown = store.shown()
@@ -342,7 +350,7 @@ export const make = (
         listen: subscriptions.listen,
         last: subscriptions.last,
         collect,
-        rows: stores,
+        host,
         connection: connection.state,
         source: connection.source,
         queue: publisher.waiting,

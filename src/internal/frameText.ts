@@ -48,11 +48,7 @@ export const encodeState = (
 
 /** The text of a `state` frame with the id of the request that it answers. */
 export const answering = (state: string, id: number): string =>
-  // Names of channels and views need no escapes.
-  state.replace(
-    /^{"type":"state","channel":"[^"]*"(?:,"view":"[^"]*")?/,
-    (head) => `${head},"id":${id}`
-  )
+  `{"type":"state","id":${id}${state.slice(`{"type":"state"`.length)}`
 
 /** The reason of a malformed frame that nests too deep. */
 export const tooDeep = (levels: number): string => `nested deeper than ${levels} levels`

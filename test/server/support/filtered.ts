@@ -63,7 +63,7 @@ export interface Written {
   readonly unmatched?: boolean
 }
 
-const textsOf = ({ owner, status }: OrderRow) => ({ status, owner })
+export const textsOf = ({ owner, status }: OrderRow) => ({ status, owner })
 
 /** One message of the trigger. */
 const messageOf = (
@@ -93,6 +93,8 @@ const messageOf = (
 
 export class OrdersTable {
   rows = new Map<number, OrderRow>()
+  /** Every version of every row, by its note. */
+  readonly versions = new Map<string, OrderRow>()
   /** The rows at each cursor, by its number. */
   readonly at: Array<ReadonlyMap<number, OrderRow>> = [new Map()]
   readonly log: Array<DurableEvent> = []
@@ -112,7 +114,10 @@ export class OrdersTable {
       return
     }
     if (before !== undefined) this.rows.delete(before.id)
-    if (after !== undefined) this.rows.set(after.id, after)
+    if (after !== undefined) {
+      this.rows.set(after.id, after)
+      this.versions.set(after.note, after)
+    }
     const operation = before === undefined ? "INSERT" : after === undefined ? "DELETE" : "UPDATE"
     this.message(messageOf(operation, before, after, written))
   }

@@ -124,7 +124,7 @@ class Collection<A> {
   ) {
     this.out = out
     this.#name = name
-    this.#codec = table.rows as Codec<A>
+    this.#codec = table.rowCodec as Codec<A>
     this.#filter = filter
     this.#log = log
     this.#held = new KeyedRows(table.key)

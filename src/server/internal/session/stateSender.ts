@@ -87,7 +87,7 @@ export class StateSender {
     // A frame has one id. Each other request is answered by a frame without rows.
     const view = label === undefined ? {} : { view: label }
     for (const id of ids.slice(0, -1)) {
-      const empty = encode({ type: "state", channel, ...view, id, cursor, rows: [], more: true })
+      const empty = encode({ type: "state", id, channel, ...view, cursor, rows: [], more: true })
       this.#port.answerWith(id, new Line(empty))
     }
     this.#port.answerWith(last, new Line(answering(message.text, last)))

@@ -190,6 +190,8 @@ begin
     return query select 'none', 'no table is watched for it with delivery durable';
   elsif not (${whole("w")}) then
     return query select 'none', 'its table is watched with conditions';
+  elsif ${functionOf("w")} is null and w.signature is distinct from realtime.signature(w.rel) then
+    return query select 'altered', null::text;
   elsif ${functionOf("w")} is null then
     return query select 'none', 'its table was watched by a role that is no member of the owner of the table';
   elsif cardinality(route) <> coalesce(cardinality(w.routes), 0) then
