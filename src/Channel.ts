@@ -24,17 +24,34 @@ import { codecOf } from "./internal/payloadCodec.ts"
 import { channelNameFault } from "./Protocol.ts"
 import { InvalidChannelName, InvalidPayload } from "./RealtimeError.ts"
 
-export type { Any, AnyFamily, Channel, Delivery, Options, Table } from "./ChannelBase.ts"
+export type {
+  Any,
+  AnyFamily,
+  Channel,
+  Delivery,
+  EncodeWhere,
+  Options,
+  Table
+} from "./ChannelBase.ts"
+export type {
+  Boundary,
+  Column,
+  Filter,
+  Listed,
+  OneOf,
+  Row,
+  RowOf,
+  TypedTable,
+  Where
+} from "./ChannelRow.ts"
 export {
   type AnyTable,
   type By,
-  type Column,
   type DurableOnly,
   type OneOrMore,
   type RouteColumn,
   type RouteValue,
   type RouteValues,
-  type Row,
   table,
   type TableChannel,
   type TableFamily,

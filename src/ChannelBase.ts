@@ -7,8 +7,10 @@
 import * as Result from "effect/Result"
 import type * as Schema from "effect/Schema"
 import { errorText } from "./internal/errorText.ts"
+import type { Keeper } from "./internal/rowTypes.ts"
+import type { Where } from "./Frame.ts"
 import { channelNameFault } from "./Protocol.ts"
-import { InvalidChannelName, InvalidPayload } from "./RealtimeError.ts"
+import { InvalidChannelName, InvalidPayload, type InvalidWhere } from "./RealtimeError.ts"
 
 /**
  * How the events of a channel travel.
@@ -68,7 +70,29 @@ export interface Table {
   readonly columns: ReadonlyArray<string> | undefined
   /** The Schema of a row. */
   readonly row: Schema.Codec<unknown, unknown>
+  /** Decodes and encodes single rows. */
+  readonly rowCodec: Codec<unknown>
+  /**
+   * Encodes a filter by the columns of `filter` for the wire: equal filters give equal JSON. `undefined`
+   * for a filter without columns.
+   */
+  readonly where: EncodeWhere
+  /** The same for one that `authorize` adds: by the columns of `filter`, `boundary` and `by`. */
+  readonly within: EncodeWhere
+  /** @internal What keeps the rows current in a client. */
+  readonly rows: Keeper
 }
+
+/**
+ * Encodes a filter for the wire.
+ *
+ * @category internals
+ * @since 0.1.0
+ */
+export type EncodeWhere = (
+  channel: string,
+  where: object | undefined
+) => Result.Result<Where | undefined, InvalidWhere>
 
 /**
  * What every channel has, whatever its payload. Use it as the type of lists of channels.

@@ -17,8 +17,11 @@ import {
   type Delivery,
   type Table
 } from "./ChannelBase.ts"
+import type { Column, Listed, Row, TypedTable } from "./ChannelRow.ts"
 import { codecOf, once } from "./internal/payloadCodec.ts"
-import { InvalidChannelName } from "./RealtimeError.ts"
+import * as RowCollection from "./internal/rowCollection.ts"
+import * as WhereText from "./internal/whereText.ts"
+import { InvalidChannelName, InvalidTable } from "./RealtimeError.ts"
 
 const Operation = /* @__PURE__ */ Schema.Literals(["INSERT", "UPDATE", "DELETE"])
 const Key = /* @__PURE__ */ Schema.Record(Schema.String, Schema.Unknown)
@@ -95,22 +98,6 @@ export const tableUpdates = <
 // one definition of a table
 
 /**
- * The Schema of a row: a `Schema.Struct` or a `Schema.Class`.
- *
- * @category models
- * @since 0.1.0
- */
-export type Row = Schema.Codec<unknown, unknown> & { readonly fields: Schema.Struct.Fields }
-
-/**
- * The names of a row's columns in the database.
- *
- * @category models
- * @since 0.1.0
- */
-export type Column<R extends Row> = keyof R["Encoded"] & keyof R["fields"] & string
-
-/**
  * The columns of a row whose values can route it: text, numbers and booleans.
  *
  * @category models
@@ -159,7 +146,9 @@ export interface TableOptions<
   R extends Row,
   B extends By<R> | undefined,
   Name extends string,
-  Kind extends Delivery
+  Kind extends Delivery,
+  F extends OneOrMore<Column<R>> | undefined = undefined,
+  O extends OneOrMore<Column<R>> | undefined = undefined
 > {
   /** The primary key of the table: its column, or all of its columns. */
   readonly key: OneOrMore<Column<R>>
@@ -171,12 +160,12 @@ export interface TableOptions<
   readonly by?: DurableOnly<Kind, B>
   /**
    * The columns by which subscribers may filter, default none. The database keeps their values beside each
-   * event; this version does not filter yet.
+   * event.
    */
-  readonly filter?: DurableOnly<Kind, OneOrMore<Column<R>> | undefined>
+  readonly filter?: DurableOnly<Kind, F>
   /** The columns by which only `authorize` may filter, default none. Kept as those of `filter` are. */
-  readonly boundary?: DurableOnly<Kind, OneOrMore<Column<R>> | undefined>
-  /** The columns that travel, default all. */
+  readonly boundary?: DurableOnly<Kind, O>
+  /** The columns that travel, default all. The key is one of them. */
   readonly columns?: readonly [Column<R>, ...ReadonlyArray<Column<R>>] | undefined
   /** The schema of the table, default `public`. */
   readonly schema?: string | undefined
@@ -195,14 +184,15 @@ export interface TableOptions<
 export type TableChannel<
   R extends Row,
   Name extends string = string,
-  Kind extends Delivery = Delivery
+  Kind extends Delivery = Delivery,
+  T extends Table = Table
 > = Channel<
   Schema.Schema.Type<ReturnType<typeof TableUpdate<R["Type"], R["Encoded"]>>>,
   false,
   Name,
   Kind
 > & {
-  readonly table: Table
+  readonly table: T
 }
 
 /**
@@ -216,16 +206,17 @@ export type TableChannel<
 export interface TableFamily<
   Values extends ReadonlyArray<unknown>,
   R extends Row,
-  Name extends string = string
+  Name extends string = string,
+  T extends Table = Table
 > extends AnyFamily {
-  (...values: Values): TableChannel<R, `${Name}:${string}`, "durable">
+  (...values: Values): TableChannel<R, `${Name}:${string}`, "durable", T>
   readonly prefix: `${Name}:`
   readonly publish: false
   readonly delivery: "durable"
-  readonly table: Table
+  readonly table: T
   readonly match: (name: string) =>
     | {
-        readonly channel: TableChannel<R, `${Name}:${string}`, "durable">
+        readonly channel: TableChannel<R, `${Name}:${string}`, "durable", T>
         /** The value of the route, or the values when `by` has two columns. */
         readonly param: Values extends readonly [infer Value] ? Value : Values
       }
@@ -271,13 +262,20 @@ export type RouteValues<R extends Row, B> = B extends readonly [
  * @category models
  * @since 0.1.0
  */
-export type TableOf<R extends Row, B, Name extends string, Kind extends Delivery> = [B] extends [
-  undefined
-]
-  ? TableChannel<R, Name, Kind>
-  : TableFamily<RouteValues<R, B>, R, Name>
+export type TableOf<
+  R extends Row,
+  B,
+  Name extends string,
+  Kind extends Delivery,
+  F = undefined,
+  O = undefined
+> = [B] extends [undefined]
+  ? TableChannel<R, Name, Kind, TypedTable<R, never, Listed<F>, Listed<O>>>
+  : TableFamily<RouteValues<R, B>, R, Name, TypedTable<R, Listed<B>, Listed<F>, Listed<O>>>
 
-const list = (columns: string | ReadonlyArray<string> | undefined): ReadonlyArray<string> =>
+type Columns = string | ReadonlyArray<string> | undefined
+
+const list = (columns: Columns): ReadonlyArray<string> =>
   columns === undefined ? [] : typeof columns === "string" ? [columns] : columns
 
 /** How the value of a column is written in a channel's name, and read from it. */
@@ -350,7 +348,7 @@ const routes = (
  *
  * Pass it to `PgInstaller.install({ watch })`, to the server's `channels` and to a client. Payloads are
  * those of `tableUpdates`. It is durable unless `delivery` says otherwise. Throws `InvalidChannelName` when
- * the name of its channel does not fit.
+ * the name of its channel does not fit, and `InvalidTable` when `columns` leaves out the key.
  *
  * **Example** (A table with one channel, and one with a channel for each room)
  *
@@ -368,23 +366,44 @@ export const table = <
   R extends Row,
   const B extends By<R> | undefined = undefined,
   const Topic extends string = `table_updates_${Name}`,
-  const Kind extends Exclude<Delivery, "volatile"> = "durable"
+  const Kind extends Exclude<Delivery, "volatile"> = "durable",
+  const F extends OneOrMore<Column<R>> | undefined = undefined,
+  const O extends OneOrMore<Column<R>> | undefined = undefined
 >(
   name: Name,
   row: R,
-  options: TableOptions<R, B, Topic, Kind>
-): TableOf<R, B, Topic, NoInfer<Kind>> => {
+  options: TableOptions<R, B, Topic, Kind, F, O>
+): TableOf<R, B, Topic, NoInfer<Kind>, F, O> => {
   const topic = options.channel ?? `table_updates_${name}`
+  const lists = {
+    key: list(options.key),
+    by: list(options.by as Columns),
+    filter: list(options.filter as Columns),
+    boundary: list(options.boundary as Columns)
+  }
+  const { boundary, by, filter, key } = lists
+  const missing = key.find((column) => options.columns?.includes(column as never) === false)
+  if (missing !== undefined) {
+    throw new InvalidTable({
+      table: name,
+      reason: `leaves its key "${missing}" out of \`columns\``
+    })
+  }
+  const kept = {
+    key,
+    rowCodec: codecOf(row as Schema.Codec<unknown, unknown>),
+    where: WhereText.make(row.fields, filter)
+  }
   const table: Table = {
     name,
     schema: options.schema ?? "public",
     channel: topic,
-    key: list(options.key),
-    by: list(options.by as string | ReadonlyArray<string> | undefined),
-    filter: list(options.filter as string | ReadonlyArray<string> | undefined),
-    boundary: list(options.boundary as string | ReadonlyArray<string> | undefined),
+    ...lists,
+    ...kept,
     columns: options.columns,
-    row
+    row,
+    rows: RowCollection.keeper(kept),
+    within: WhereText.make(row.fields, [...by, ...filter, ...boundary])
   }
   const codec = rowCodec(row as Schema.Codec<unknown, unknown>)
   const delivery = options.delivery ?? "durable"
@@ -398,5 +417,5 @@ export const table = <
     : whole.fault
   if (fault !== undefined) throw fault
   const made = table.by.length === 0 ? whole : routes(table, row, defined)
-  return made as unknown as TableOf<R, B, Topic, NoInfer<Kind>>
+  return made as unknown as TableOf<R, B, Topic, NoInfer<Kind>, F, O>
 }

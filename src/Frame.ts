@@ -182,9 +182,10 @@ const serverFields: Table<ServerFrame> = {
   authenticated: { id: count, expires: optionalCount },
   events: { channel: string, view: optionalString, cursor: optionalString, events: wireEvents },
   state: {
+    // First, as in the request.
+    id: optionalCount,
     channel: string,
     view: optionalString,
-    id: optionalCount,
     cursor: string,
     rows: list,
     invalid: /* @__PURE__ */ optional(list),

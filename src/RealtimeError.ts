@@ -65,3 +65,37 @@ export class PayloadTooLarge extends Data.TaggedError("PayloadTooLarge")<{
     return `A payload for channel "${this.channel}" is ${this.bytes} bytes of JSON, at most ${this.limit} fit. Send an id and let the reader fetch the rest.`
   }
 }
+
+/**
+ * A filter that its channel does not have: a column that the definition does not list, or a value that the
+ * column's Schema cannot encode.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidWhere extends Data.TaggedError("InvalidWhere")<{
+  readonly channel: string
+  readonly column: string
+  /** May quote the value, so write it to logs and do not show it to users. */
+  readonly issue: string
+}> {
+  override get message(): string {
+    return `The filter of channel "${this.channel}" has no rows: its column ${JSON.stringify(this.column)} ${this.issue}. List the columns in \`filter\` of the definition, and filter by values of their Schemas.`
+  }
+}
+
+/**
+ * A definition of a table that contradicts itself.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidTable extends Data.TaggedError("InvalidTable")<{
+  readonly table: string
+  /** What is wrong with it. */
+  readonly reason: string
+}> {
+  override get message(): string {
+    return `The definition of table "${this.table}" ${this.reason}.`
+  }
+}

@@ -123,3 +123,64 @@ describe("Channel.table", () => {
     expect(Channel.allTableUpdates("messages:lobby").fault).toBeInstanceOf(InvalidChannelName)
   })
 })
+
+describe("a filter of a table", () => {
+  const Ticket = Schema.Struct({
+    id: PgType.int8,
+    status: Schema.Literals(["new", "packed"]),
+    owner: Schema.NullOr(Schema.String),
+    day: PgType.date,
+    opened: Schema.Date,
+    tags: Schema.Array(Schema.String),
+    tenant: Schema.String
+  })
+  const Tickets = Channel.table("tickets", Ticket, {
+    key: "id",
+    by: "status",
+    filter: ["id", "owner", "day", "opened", "tags"],
+    boundary: "tenant"
+  })
+  const { table } = Tickets
+  const wire = (where: Channel.Where<typeof Tickets>) =>
+    JSON.stringify(Result.getOrThrow(table.where("tickets", where)))
+
+  it("is encoded by the Schemas of its columns, in one spelling", () => {
+    expect(wire({ owner: "b", id: 9_007_199_254_740_993n })).toBe(
+      '{"id":"9007199254740993","owner":"b"}'
+    )
+    expect(wire({ owner: ["b", "a", "b"], id: [10n, 9n] })).toBe('{"id":[10,9],"owner":["a","b"]}')
+    expect(wire({ owner: ["a"] })).toBe(wire({ owner: "a" }))
+    expect(wire({ owner: null })).toBe('{"owner":null}')
+    expect(wire({ owner: [] })).toBe('{"owner":[]}')
+    expect(wire({ day: "2026-11-29" })).toBe('{"day":"2026-11-29"}')
+    expect(wire({ opened: new Date(0) })).toBe('{"opened":"1970-01-01T00:00:00.000Z"}')
+    expect(wire({})).toBeUndefined()
+    expect(Result.getOrThrow(table.where("tickets", undefined))).toBeUndefined()
+  })
+
+  it.each([
+    [{ tenant: "a" }, "tenant", "is no column by which the definition filters"],
+    [{ id: 1 }, "id", "bigint"],
+    [{ owner: undefined }, "owner", "is undefined: leave the column out instead"],
+    [{ owner: ["a", null] }, "owner", "null alone"],
+    [{ tags: [["a"]] }, "tags", "a list of these"],
+    [JSON.parse('{"__proto__":"a"}'), "__proto__", "is no column"]
+  ])("%j has no rows", (where, column, issue) => {
+    const error = Result.merge(table.where("tickets", where))
+    expect(error).toMatchObject({ _tag: "InvalidWhere", channel: "tickets", column })
+    expect((error as Error).message).toContain(issue)
+  })
+
+  it("of `authorize` may also use the columns of `boundary` and `by`", () => {
+    expect(Result.getOrThrow(table.within("tickets", { tenant: "a", status: "new" }))).toEqual({
+      status: "new",
+      tenant: "a"
+    })
+  })
+
+  it("rejects a definition whose columns leave out the key", () => {
+    const error = thrown(() => Channel.table("tickets", Ticket, { key: "id", columns: ["owner"] }))
+    expect(error).toMatchObject({ _tag: "InvalidTable", table: "tickets" })
+    expect((error as Error).message).toContain('its key "id"')
+  })
+})

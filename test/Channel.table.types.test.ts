@@ -38,7 +38,9 @@ describe("a table", () => {
     expectTypeOf(
       Channel.table("orders", Order, { key: "id", delivery: "live" }).delivery
     ).toEqualTypeOf<"live">()
-    expectTypeOf(Orders.table).toEqualTypeOf<Channel.Table>()
+    expectTypeOf(Orders.table).toExtend<Channel.Table>()
+    expectTypeOf(Orders.table.filter).toExtend<ReadonlyArray<"status">>()
+    expectTypeOf<Channel.RowOf<typeof Orders>>().toEqualTypeOf<Order>()
   })
 
   it("with `by` is a family with a value for each column", () => {
@@ -134,5 +136,57 @@ describe("a table", () => {
       // @ts-expect-error: two columns, two values
       Both(1)
     }).toBeFunction()
+  })
+})
+
+describe("a filter of a table", () => {
+  const Tickets = Channel.table("messages", Message, {
+    key: "id",
+    by: "room_id",
+    filter: ["author", "team"],
+    boundary: "text"
+  })
+  type Where = Channel.Where<typeof Tickets>
+  type Boundary = Channel.Boundary<typeof Tickets>
+
+  it("has the columns of `filter`, with one value, a list, or null where the column may be null", () => {
+    expectTypeOf<Where>().toEqualTypeOf<{
+      readonly author?: string | ReadonlyArray<string> | null
+      readonly team?: number | ReadonlyArray<number>
+    }>()
+    const lobby = Tickets("lobby" as Room)
+    expectTypeOf<Channel.Where<typeof lobby>>().toEqualTypeOf<Where>()
+    expectTypeOf<Channel.Where<typeof Orders>>().toEqualTypeOf<{
+      readonly status?: string | ReadonlyArray<string>
+    }>()
+  })
+
+  it("that `authorize` adds has also those of `boundary` and `by`", () => {
+    expectTypeOf<Boundary>().toEqualTypeOf<{
+      readonly author?: string | ReadonlyArray<string> | null
+      readonly team?: number | ReadonlyArray<number>
+      readonly text?: string | ReadonlyArray<string>
+      readonly room_id?: Room | ReadonlyArray<Room>
+    }>()
+  })
+
+  it("rejects other columns and other values", () => {
+    const wheres: Array<Where> = [{ author: null, team: [1, 2] }, {}]
+    // @ts-expect-error: no column of the filter
+    wheres.push({ text: "a" })
+    // @ts-expect-error: the column is a number
+    wheres.push({ team: "1" })
+    // @ts-expect-error: the column is never null
+    wheres.push({ team: null })
+    // @ts-expect-error: null stands alone
+    wheres.push({ author: ["a", null] })
+    const boundaries: Array<Boundary> = [{ text: "a", room_id: "lobby" as Room }]
+    // @ts-expect-error: the parameter of a route is branded
+    boundaries.push({ room_id: "lobby" })
+    // A table without filters has the empty one only.
+    const none: Array<Channel.Where<typeof Both>> = [{}]
+    // @ts-expect-error: it has no filter
+    none.push({ text: "a" })
+    expectTypeOf([wheres, boundaries, none]).toBeArray()
   })
 })

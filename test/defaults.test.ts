@@ -42,7 +42,7 @@ const nouns: Readonly<Record<string, Noun>> = {
     guide: "new RealtimeServer(http, url, { "
   },
   Realtime: {
-    file: "src/server/Realtime.ts",
+    file: "src/server/internal/hub/realtimeOptions.ts",
     group: Defaults.realtime,
     guide: layer("Realtime")
   },

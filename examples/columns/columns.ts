@@ -17,7 +17,7 @@ export const Payments = Channel.tableUpdates("payments", Payment, { delivery: "d
 // #region page
 const read = Schema.decodeUnknownSync(Schema.toCodecJson(Schema.Array(Payment)))
 
-/** Your own API, which returns the result of `Realtime.snapshot(Realtime.rows(Payment, ...))`. */
+/** Your own API, which returns the result of `Realtime.snapshot(Realtime.readRows(Payment, ...))`. */
 export const fetchPayments = async (url: string) => {
   const { cursor, value } = await fetch(url).then((response) => response.json())
   return { _tag: "Snapshot" as const, cursor: String(cursor), value: read(value) }

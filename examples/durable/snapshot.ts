@@ -6,7 +6,7 @@ import { DurableOrders, Order } from "../channels.ts"
 
 export const readThenFollow = Effect.gen(function* () {
   const sql = yield* PgClient.PgClient
-  const orders = Realtime.rows(Order, sql`select * from orders`) // as in events
+  const orders = Realtime.readRows(Order, sql`select * from orders`) // as in events
   const { cursor, value } = yield* Realtime.snapshot(orders)
   yield* Effect.log(`${value.length} orders now, and from here on:`)
   yield* Realtime.events(DurableOrders, { from: cursor }).pipe(

@@ -10,7 +10,7 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import type { Any, Delivery, Payload } from "../Channel.ts"
+import type { Any, Delivery, Payload, RowOf } from "../Channel.ts"
 import { asChannel } from "../ChannelBase.ts"
 import type { SourceState } from "../Protocol.ts"
 import type { Event, Gap, RealtimeEvent } from "../RealtimeEvent.ts"
@@ -19,6 +19,7 @@ import type { Refused } from "./ClientError.ts"
 import { attempt, report } from "./internal/platform.ts"
 import { make as makeQueue, PublishQueue, type Size } from "./PublishQueue.ts"
 import type { Readable } from "./Readable.ts"
+import type * as Rows from "./Rows.ts"
 import {
   make as makeClient,
   type Options,
@@ -110,6 +111,21 @@ export interface PlainClient {
    * to which it is the last. Opens nothing.
    */
   readonly last: <C extends Any | string>(channel: C) => Event<Payload<C>> | undefined
+  /**
+   * The rows of a table, kept current while they have subscribers. Opens nothing until then. Equal filters
+   * share one subscription and the rows.
+   *
+   * **Example** (Showing the orders that nobody has packed)
+   *
+   * ```ts
+   * const orders = client.rows(Orders, { where: { status: "new" } })
+   * const stop = orders.subscribe(() => show(orders.getSnapshot().rows))
+   * ```
+   */
+  readonly rows: <C extends Rows.TableChannel>(
+    channel: C,
+    options?: Rows.Options<C>
+  ) => Rows.Collection<RowOf<C>>
   /**
    * Resolves when the server said that it happened; rejects with a `PublishError`. Without a connection it
    * waits in the queue, for 60 s (the option `queue.maxAge`), and happens once. On a volatile channel it
@@ -219,6 +235,8 @@ const from = (
       }
     },
     last: <C extends Any | string>(channel: C) => made()?.sync.last(asChannel<Payload<C>>(channel)),
+    rows: (channel, options = {}) =>
+      channel.table.rows.collect(sync().host, channel, options) as Rows.Collection<never>,
     publish: (channel, payload, options) =>
       Effect.runPromise(client().publish(asChannel(channel), payload, options)) as Promise<never>,
     queue: readable(() => sync().queue),

@@ -15,14 +15,17 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { Channel, Delivery } from "../Channel.ts"
+import type { Channel, Delivery, RowOf } from "../Channel.ts"
 import { type Event, Gap, type RealtimeEvent, type Snapshot } from "../RealtimeEvent.ts"
 import type { Options as ConnectionOptions, State as ConnectionState } from "./Connection.ts"
 import * as Cell from "./internal/cell.ts"
 import * as Collect from "./internal/joinedState.ts"
 import * as Connection from "./internal/connectionMachine.ts"
 import * as Inbox from "./internal/inbox.ts"
+import type { Listener, SubscribeError } from "./internal/listener.ts"
 import * as Publisher from "./internal/publisher.ts"
+import type { Host } from "../internal/rowTypes.ts"
+import { inNextFrame } from "./internal/platform.ts"
 import * as Subscriptions from "./internal/subscriptions.ts"
 import type { SourceState } from "../Protocol.ts"
 import * as Time from "./internal/time.ts"
@@ -34,11 +37,12 @@ import {
   type Size
 } from "./PublishQueue.ts"
 import type { Readable } from "./Readable.ts"
+import type * as Rows from "./Rows.ts"
 
 export type { PublishError, Published, PublishOptions } from "./internal/publisher.ts"
 export type { VolatileOutcome } from "./internal/volatile.ts"
 export type { Status } from "./internal/joinedState.ts"
-export type { Listener, SubscribeError } from "./internal/subscriptions.ts"
+export type { Listener, SubscribeError } from "./internal/listener.ts"
 
 /**
  * Options of `RealtimeClient.layer`.
@@ -124,15 +128,13 @@ export interface Collected<out S> {
  */
 export interface Sync {
   /** Adds a listener; gives back the way to leave. Nothing is delivered after leaving. */
-  readonly listen: <A>(
-    channel: Channel<A>,
-    listener: Subscriptions.Listener<A>,
-    from?: string
-  ) => () => void
+  readonly listen: <A>(channel: Channel<A>, listener: Listener<A>, from?: string) => () => void
   /** The last event that the open subscription of a channel delivered. */
   readonly last: <A>(channel: Channel<A>) => Event<A> | undefined
   /** @internal */
   readonly collect: Collect.Collect
+  /** @internal */
+  readonly host: Host
   readonly connection: Readable<ConnectionState>
   readonly source: Readable<SourceState>
   /** What waits in the publish queue. */
@@ -155,9 +157,7 @@ export class RealtimeClient extends Context.Service<
      * Fails with `Gap` when events may be missing, because a Stream of payloads cannot say it in
      * another way; `events` goes on after a gap.
      */
-    readonly subscribe: <A>(
-      channel: Channel<A>
-    ) => Stream.Stream<A, Gap | Subscriptions.SubscribeError>
+    readonly subscribe: <A>(channel: Channel<A>) => Stream.Stream<A, Gap | SubscribeError>
     /**
      * The events of a channel, with gaps as values in their places.
      *
@@ -168,7 +168,7 @@ export class RealtimeClient extends Context.Service<
     readonly events: <A>(
       channel: Channel<A>,
       options?: EventsOptions
-    ) => Stream.Stream<RealtimeEvent<A>, Subscriptions.SubscribeError>
+    ) => Stream.Stream<RealtimeEvent<A>, SubscribeError>
     /**
      * A state and the events behind it as one value: now, then after each batch of events and each
      * change of its status. A slow consumer receives the newest value only. Exact, also if the channel is
@@ -184,7 +184,24 @@ export class RealtimeClient extends Context.Service<
     readonly state: <A, S, E = never, R = never>(
       channel: Channel<A>,
       options: StateOptions<S, NoInfer<A>, E, R>
-    ) => Stream.Stream<Collected<S>, Subscriptions.SubscribeError, R>
+    ) => Stream.Stream<Collected<S>, SubscribeError, R>
+    /**
+     * The rows of a table, kept current: now, then after each frame and each change of their status. The
+     * server sends the state, and then the changes that are not in it; after a reconnect only the changes. A
+     * slow consumer receives the newest value only. Consumers of equal filters share one subscription and
+     * one collection. Fails when the server rejects the channel or the filter for good, or the connection
+     * stopped.
+     *
+     * **Example** (The orders that nobody has packed)
+     *
+     * ```ts
+     * client.rows(Orders, { where: { status: "new" } })
+     * ```
+     */
+    readonly rows: <C extends Rows.TableChannel>(
+      channel: C,
+      options?: Rows.Options<C>
+    ) => Stream.Stream<Rows.Rows<RowOf<C>>, SubscribeError>
     /**
      * Publishes and waits until the server says that it happened.
      *
@@ -247,7 +264,7 @@ export const make = (
       channel: Channel<A>,
       options?: EventsOptions
     ) =>
-      Inbox.stream<RealtimeEvent<A>, Subscriptions.SubscribeError>((inbox) =>
+      Inbox.stream<RealtimeEvent<A>, SubscribeError>((inbox) =>
         subscriptions.listen(
           channel,
           {
@@ -294,9 +311,33 @@ export const make = (
         )
       )
 
+    const host: Host = {
+      listen: (channel, listener, from, where) =>
+        subscriptions.listen(channel as never, listener, from, where, listener),
+      look: subscriptions.look,
+      afterLinger: (run) => time.after(connection.linger, run),
+      inNextFrame,
+      stores: new Set()
+    }
+    const rows: RealtimeClient["Service"]["rows"] = (channel, options = {}) =>
+      Inbox.stream((inbox) => {
+        const store = channel.table.rows.open(host, channel, options)
+        let last: unknown
+        const onChange = () => {
+          const shown = store.shown()
+          if (shown === last) return
+          last = shown
+          inbox.clear()
+          inbox.push([shown as never])
+        }
+        onChange()
+        return store.watch({ onChange, onEnd: inbox.fail })
+      })
+
     return RealtimeClient.of({
       events,
       state,
+      rows,
       subscribe: (channel) =>
         Stream.mapEffect(events(channel), (event) =>
           event._tag === "Gap" ? Effect.fail(event) : Effect.succeed(event.payload)
@@ -309,6 +350,7 @@ export const make = (
         listen: subscriptions.listen,
         last: subscriptions.last,
         collect,
+        host,
         connection: connection.state,
         source: connection.source,
         queue: publisher.waiting,

@@ -256,8 +256,8 @@ export const formatDurable = ({ identity, position, witness }: DurableCursor): s
   return `2.${identity}.${text}`
 }
 
-// No base64 text has a length of 4n + 1.
-const durable = /^2\.([\w-]{8})\.((?:[\w-]{4})*[\w-]{2,4})$/
+// No base64 text has a length of 4n + 1. With a filter its digest follows, which says nothing of the position.
+const durable = /^2\.([\w-]{8})\.((?:[\w-]{4})*[\w-]{2,4})(?:\.[\w-]+)?$/
 
 /**
  * Reads a durable cursor that a server wrote, or gives `undefined` when the text is not one. Never

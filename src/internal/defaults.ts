@@ -103,6 +103,11 @@ export const realtime = {
   linger: 120_000,
   /** Channels. */
   maxChannels: 10_000,
+  /** Filters of one channel. */
+  maxFilters: 1000,
+  /** Rows. */
+  maxStateRows: 10_000,
+  maxStateBytes: 8 * 1024 * 1024,
   /** Events. */
   maxMemoryEvents: 256,
   maxMemoryAge: 120_000,

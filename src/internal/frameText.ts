@@ -17,16 +17,38 @@ export const encodeEvent = (id: string, at: string, json: string, tx?: string): 
     ? `{"id":"${id}","at":"${at}","data":${json}}`
     : `{"id":"${id}","at":"${at}","data":${json},"tx":"${tx}"}`
 
+/** The field `view` of a frame; nothing without a filter. */
+const viewField = (view: string | undefined): string =>
+  view === undefined ? "" : `"view":"${view}",`
+
 /** The text of an `events` frame around events that are text already. An empty cursor does not travel. */
 export const encodeEvents = (
   channel: string,
   cursor: string,
-  events: ReadonlyArray<string>
+  events: ReadonlyArray<string>,
+  view?: string
 ): string =>
-  `{"type":"events","channel":"${channel}",${cursor === "" ? "" : `"cursor":"${cursor}",`}"events":[${
+  `{"type":"events","channel":"${channel}",${viewField(view)}${cursor === "" ? "" : `"cursor":"${cursor}",`}"events":[${
     // Joining copies the text, also that of a single event.
     events.length === 1 ? events[0] : events.join(",")
   }]}`
+
+/** The text of a `state` frame around rows, and keys of rows that do not match, that are text already. */
+export const encodeState = (
+  channel: string,
+  view: string | undefined,
+  cursor: string,
+  rows: ReadonlyArray<string>,
+  invalid: ReadonlyArray<string>,
+  more: boolean
+): string => {
+  const named = invalid.length === 0 ? "" : `"invalid":[${invalid.join(",")}],`
+  return `{"type":"state","channel":"${channel}",${viewField(view)}"cursor":"${cursor}","rows":[${rows.join(",")}],${named}"more":${more}}`
+}
+
+/** The text of a `state` frame with the id of the request that it answers. */
+export const answering = (state: string, id: number): string =>
+  `{"type":"state","id":${id}${state.slice(`{"type":"state"`.length)}`
 
 /** The reason of a malformed frame that nests too deep. */
 export const tooDeep = (levels: number): string => `nested deeper than ${levels} levels`

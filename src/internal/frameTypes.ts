@@ -123,10 +123,10 @@ export type ServerFrame =
     }
   | {
       readonly type: "state"
-      readonly channel: string
-      readonly view?: string
       /** On the first frame of an answer to a `state` request. */
       readonly id?: number
+      readonly channel: string
+      readonly view?: string
       readonly cursor: string
       readonly rows: ReadonlyArray<unknown>
       /** The keys of rows that do not match the Schema and are left out, at most 100. */

@@ -11,7 +11,7 @@ import type * as Channel from "../Channel.ts"
 import type { RealtimeEvent } from "../RealtimeEvent.ts"
 import type * as OutboxReader from "../server/OutboxReader.ts"
 import type * as Realtime from "../server/Realtime.ts"
-import type { RuleMaker, Rules } from "../server/Rule.ts"
+import type { Limited, RuleMaker, Rules } from "../server/Rule.ts"
 import type {
   Authenticated,
   AuthRefused,
@@ -57,11 +57,12 @@ export interface Options<I = undefined>
     | ((credentials: Credentials) => Eventually<Authenticated<I>, AuthRefused>)
     | undefined
   /**
-   * Whether a client may do what it requests. Without it and without `rules` every client may, with one
+   * Whether a client may do what it requests, or with `{ where }` which rows of a table it may see; see
+   * `Limited`. Without it and without `rules` every client may, with one
    * warning; in production the server does not start then. When it throws or rejects, the client is answered
    * `server/internal`.
    */
-  readonly authorize?: ((request: Request<I>) => Eventually<boolean>) | undefined
+  readonly authorize?: ((request: Request<I>) => Eventually<boolean | Limited>) | undefined
   /**
    * Rules for each definition, in the place of `authorize`: which clients may subscribe, and what their
    * publishes become. Exactly one `onSubscribe` for each definition of `channels`, and one `onPublish` for

@@ -12,22 +12,17 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
-import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { Server } from "node:http"
 import type { Duplex } from "node:stream"
 import * as Channel from "../Channel.ts"
 import type { Snapshot } from "../RealtimeEvent.ts"
-import { eventually } from "../server/internal/auth/eventually.ts"
 import { attach } from "../server/internal/door/attach.ts"
 import { claim, pathOf } from "../server/internal/door/claimedPaths.ts"
-import * as Door from "../server/internal/door/door.ts"
-import { requireSources } from "../server/internal/door/requireSources.ts"
+import type * as Door from "../server/internal/door/door.ts"
 import { keeps } from "../server/internal/hub/durable.ts"
-import { NotificationSource } from "../server/NotificationSource.ts"
-import * as OutboxReader from "../server/OutboxReader.ts"
+import type * as OutboxReader from "../server/OutboxReader.ts"
 import { SchemaName } from "../server/PgInstaller.ts"
 import { hubOf } from "../server/internal/hub/ofRealtime.ts"
 import * as QueryResults from "../server/QueryResults.ts"
@@ -35,17 +30,18 @@ import * as Realtime from "../server/Realtime.ts"
 import {
   allowAll,
   type Authenticated,
-  AuthRefused,
   type Credentials,
   type IdentityKey,
   type Limits,
   type Rate,
   type Request
 } from "../server/ServerOptions.ts"
-import type { RuleMaker, Rules } from "../server/Rule.ts"
+import type { Limited, RuleMaker, Rules } from "../server/Rule.ts"
 import { checkArguments } from "./internal/arguments.ts"
 import { checkConsumer, startConsumer } from "./internal/consumer.ts"
 import { databaseLayer } from "./internal/databaseLayer.ts"
+import { checkTable, iterateRows } from "./internal/iterateRows.ts"
+import { openDoor } from "./internal/openDoor.ts"
 import { persistent } from "./internal/retriedStart.ts"
 import { mayPass, type StartError } from "./internal/startError.ts"
 import { ServerClosed } from "./internal/serverClosed.ts"
@@ -107,6 +103,7 @@ export declare namespace RealtimeServer {
     Credentials,
     Eventually,
     IdentityKey,
+    Limited,
     Limits,
     Options,
     Rate,
@@ -164,6 +161,8 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   /** Rejects calls that wait for the start when the start has failed. */
   #waiting = new AbortController()
   #door: Door.Door | undefined
+  /** Ends the iterations of rows. */
+  readonly #closing = new AbortController()
   #closed = false
   #draining = false
 
@@ -193,6 +192,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
       wake,
       ...door
     } = options
+    const served = { ...door, authenticate, authorize, channels, identityKey, rules }
     const database = {
       listenUrl,
       maxConnections,
@@ -222,41 +222,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     this.#cut = cut
     this.#readsOutbox = channels.some(keeps)
     const open = Effect.gen({ self: this }, function* () {
-      // The last finalizer, before the pool closes its sessions at a database that may not answer.
-      yield* Effect.addFinalizer(() => cut)
-      yield* requireSources(channels)
-      const reader = Option.getOrUndefined(yield* Effect.serviceOption(OutboxReader.OutboxReader))
-      const link = Option.getOrUndefined(yield* Effect.serviceOption(NotificationSource))
-      // When the link is lost, the pool's connections are lost too.
-      yield* SubscriptionRef.changes((link ?? reader)!.state).pipe(
-        Stream.runForEach((state) => (state === "down" ? cut : Effect.void)),
-        Effect.forkScoped
-      )
-      if (authorize === undefined && rules === undefined) {
-        yield* Effect.logWarning(
-          "effect-realtime serves every client that connects, because there is neither authorize nor rules. It will refuse to start in production."
-        )
-      }
-      const decide = (request: Request<I>) =>
-        authorize === undefined
-          ? allowAll(request)
-          : Effect.orDie(eventually(() => authorize(request), AuthRefused))
-      // Without `authenticate` the only identity is `undefined`, which is I's default.
-      const decides =
-        rules === undefined
-          ? { authorize: (request: Request<unknown>) => decide(request as Request<I>) }
-          : { rules: (make: RuleMaker<unknown>) => rules(make as RuleMaker<I>) }
-      const served = { ...door, channels, ...decides }
-      this.#door = yield* Door.make<I, never>(
-        authenticate === undefined
-          ? served
-          : {
-              ...served,
-              authenticate: (credentials) =>
-                eventually(() => authenticate(credentials), AuthRefused),
-              identityKey
-            }
-      )
+      this.#door = yield* openDoor<I>(served, cut)
       if (this.#draining) yield* this.#door.drain
       yield* attach(this.#door, server)
       // In the same step as `attach`, so that exactly one door answers at any time.
@@ -355,6 +321,32 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   }
 
   /**
+   * The rows of a table, or of those that `where` includes, as they are and as they change; see
+   * `Realtime.rows`. Each iteration reads and follows the table by itself, and a slow one receives the newest
+   * collection only. It ends with `break`, and when the server closes.
+   *
+   * Waits for the server to start. An iteration throws `InvalidFilter`, `StateTooLarge`, and the failure of
+   * the start. Throws `NotDurable` for a live table, `NoOutbox` when the option `channels` has no durable
+   * channel, and `InvalidOption`.
+   *
+   * **Example** (The orders that are new)
+   *
+   * ```ts
+   * for await (const { rows, status } of server.rows(Orders, { where: { status: "new" } })) {
+   *   console.log(status, rows.length)
+   * }
+   * ```
+   */
+  rows<D extends Realtime.RowsTable>(
+    table: D,
+    options?: Realtime.RowsOptions<D>
+  ): AsyncIterable<Realtime.Rows<Channel.RowOf<D>>> {
+    checkTable(table, this.#readsOutbox)
+    const start = () => this.#onceStarted(Effect.context<Services>(), "the rows were read")
+    return iterateRows(table, options, start, this.#closing.signal)
+  }
+
+  /**
    * Consumes a durable channel under a name, with its cursor in the database; see `Realtime.consume`.
    * `onEvents` receives the transaction that also moves the cursor, so what it writes there happens exactly
    * once, also with several nodes. Each batch holds one connection of the pool (`maxConnections`).
@@ -446,6 +438,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
    */
   async close(): Promise<void> {
     this.#closed = true
+    this.#closing.abort()
     // While this door drains, another one may begin, and answers once this one is gone.
     this.#leavePath()
     const consumed = Effect.promise(() =>

@@ -27,7 +27,7 @@ const Key = Schema.String.check(
 const Data = Schema.Unknown
 /** The text of a filtered subscription; absent on others. */
 const View = Schema.optionalKey(Schema.String)
-const Scalar = Schema.Union([Schema.String, Schema.Number, Schema.Boolean])
+const Scalar = Schema.Union([Schema.String, Schema.Finite, Schema.Boolean])
 const Where = Schema.Record(
   Schema.String,
   Schema.Union([Scalar, Schema.Array(Scalar), Schema.Null])
@@ -126,9 +126,9 @@ export const ServerFrame = Schema.Union([
   }),
   Schema.Struct({
     type: Schema.Literal("state"),
+    id: Schema.optionalKey(Count),
     channel: Schema.String,
     view: View,
-    id: Schema.optionalKey(Count),
     cursor: Schema.String,
     rows: Schema.Array(Data),
     invalid: Schema.optionalKey(Schema.Array(Data)),

@@ -1,21 +1,62 @@
 /**
  * The outbox in memory: durable channels without a database, for tests.
  *
- * It keeps the contract of `OutboxReader` with cursors of the same kind, within one process. It has no
- * transactions of the application. So `Realtime.consume`, `Realtime.snapshot` and `Realtime.rows`, which
- * use the application's database, still need a `PgClient` and do not compile without one.
- * `EmbeddedPostgres` of `effect-realtime/testing` provides one for tests.
+ * It keeps the contract of `OutboxReader` with cursors of the same kind, within one process, and the rows of
+ * tables that `Channel.table` defines. It has no transactions of the application. So `Realtime.consume`,
+ * `Realtime.snapshot` and `Realtime.readRows`, which use the application's database, still need a `PgClient` and
+ * do not compile without one. `EmbeddedPostgres` of `effect-realtime/testing` provides one for tests.
  *
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { InvalidOption } from "./internal/options.ts"
 import * as Reader from "./internal/outbox/memoryReader.ts"
-import { MemoryTable, type Written } from "./internal/outbox/memoryTable.ts"
+import type { Written } from "./internal/outbox/memoryRows.ts"
+import { MemoryTable, type TransactionError } from "./internal/outbox/memoryTable.ts"
+import type { RowOptions } from "./internal/outbox/memoryTrigger.ts"
+import { type DurableTable, make as writes, type Rows } from "./internal/outbox/memoryWrites.ts"
 import { OutboxReader, type OutboxPublishError } from "./OutboxReader.ts"
+
+export {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  RowConflict
+} from "./internal/outbox/memoryRows.ts"
+export type {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  TransactionError
+} from "./internal/outbox/memoryTable.ts"
+export type {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  ChangeError,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  DurableTable,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  RowOf,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Rows
+} from "./internal/outbox/memoryWrites.ts"
 
 /**
  * Options of the outbox in memory: those of `OutboxReader.layer` that concern no PostgreSQL session, with
@@ -24,7 +65,23 @@ import { OutboxReader, type OutboxPublishError } from "./OutboxReader.ts"
  * @category options
  * @since 0.1.0
  */
-export interface Options extends Reader.MemoryReaderOptions {}
+export interface Options extends Reader.MemoryReaderOptions {
+  /**
+   * Tables whose events differ from what their definition says, as in `watch` of `PgInstaller`. A table
+   * needs no entry to have rows.
+   */
+  readonly watch?: ReadonlyArray<Watch> | undefined
+}
+
+/**
+ * How the changes of a table become events, besides its definition.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Watch extends RowOptions {
+  readonly channel: DurableTable
+}
 
 /**
  * One message of a transaction.
@@ -62,11 +119,22 @@ export class MemoryOutbox extends Context.Service<
     /**
      * Commits one transaction that writes these messages, as triggers and other programs do: any JSON
      * text, on any durable channel, including channels of tables. Completes after the commit. Commits all
-     * messages or none.
+     * messages or none. It does not change `rows`.
      */
     readonly commit: (
       ...messages: ReadonlyArray<Message>
     ) => Effect.Effect<void, OutboxPublishError>
+    /** The rows of tables. */
+    readonly rows: Rows
+    /**
+     * Runs an Effect as one transaction. The changes of `rows` in it, and what it publishes on durable
+     * channels, are committed together when it succeeds, and none of them when it fails. Within another
+     * transaction it is a savepoint. Transactions do not wait for each other: with `RowConflict` fails the
+     * one that commits second, when both changed one row.
+     */
+    readonly transaction: <A, E, R>(
+      effect: Effect.Effect<A, E, R>
+    ) => Effect.Effect<A, E | TransactionError, R>
     /** The readers lose their sessions: their state is `down`, and events that commit from now on wait. */
     readonly lose: Effect.Effect<void>
     /** The database is unavailable: as `lose`, and publishing fails with `SourceError`. */
@@ -74,8 +142,8 @@ export class MemoryOutbox extends Context.Service<
     /**
      * The database crashes: as `stop`, and the last transactions are lost, as many as `losing` says
      * (default 0). Real databases lose transactions that commit with `synchronous_commit = off`, or that
-     * a promoted standby did not have. Subscribers that received their events receive a gap after
-     * `restore`, and their cursors are `reset`.
+     * a promoted standby did not have. The rows that they changed are as before. Subscribers that received
+     * their events receive a gap after `restore`, and their cursors are `reset`.
      */
     readonly crash: (options?: { readonly losing?: number | undefined }) => Effect.Effect<void>
     /** The readers reconnect, and deliver what was committed meanwhile. */
@@ -102,11 +170,13 @@ export class MemoryOutbox extends Context.Service<
 export const layer = (options?: Options): Layer.Layer<OutboxReader | MemoryOutbox, InvalidOption> =>
   Layer.effectContext(
     Effect.gen(function* () {
-      const table = new MemoryTable()
+      const table = new MemoryTable(options?.watch)
       const reader = Reader.make(table, options)
       return Context.make(OutboxReader, yield* reader).pipe(
         Context.add(MemoryOutbox, {
           commit: (...messages) => table.commit(messages),
+          rows: writes(table, identity),
+          transaction: (effect) => table.transaction(effect, identity),
           lose: table.lose("unheard"),
           stop: table.lose("gone"),
           crash: (how) => table.crash(how?.losing ?? 0),

@@ -29,6 +29,8 @@ import type { Filter } from "./internal/filter.ts"
 import type { RowsAt, RowsRequest, StateError } from "./internal/outbox/state.ts"
 import { durableStream } from "./internal/outbox/durableStream.ts"
 import { type OutboxPublishError, publish, published } from "./internal/outbox/outboxPublish.ts"
+import { readState } from "./internal/outbox/readState.ts"
+import * as ReplayPool from "./internal/outbox/replayPool.ts"
 import { identityOf } from "./internal/outbox/poolIdentity.ts"
 import { Pace } from "./internal/outbox/lookSchedule.ts"
 import { sweeping } from "./internal/ring.ts"
@@ -342,11 +344,12 @@ export class OutboxReader extends Context.Service<
      * The batches of a channel for one consumer, from a cursor or from now on: paged, without bound, and
      * at most a few pages in memory, however slow the consumer. Goes on after any failure of the
      * database. Without a cursor the first item is the position where the stream starts. When the reader
-     * cannot resume from the cursor, the first item is a gap. Batches of a replay have the tick 0.
+     * cannot resume from the cursor, the first item is a gap. Batches of a replay have the tick 0. With a
+     * `filter` the replay is as in `join`; the batches after it have every message.
      */
     readonly batches: (
       channel: string,
-      options?: { readonly from?: string | undefined }
+      options?: { readonly from?: string | undefined; readonly filter?: Filter | undefined }
     ) => Stream.Stream<Item, OutboxFault>
     /**
      * Publishes JSON text on a channel, in the caller's transaction when there is one. The same key with
@@ -440,7 +443,7 @@ const opened = (
     )
     yield* PgLink.compare(sql.config)
     const pool = yield* objects(sql)
-    const { current, refreshed, refused, started, state } = yield* Reader.make({
+    const { current, refreshed, refused, secret, started, state } = yield* Reader.make({
       connection,
       poolIdentity: options?.readUrl === undefined ? undefined : identityOf(pool),
       wake: options?.wake,
@@ -455,16 +458,8 @@ const opened = (
       flushed: (options?.flushed ?? Defaults.flushed) === true,
       startPatience: until
     })
-    const catchUp = yield* CatchUp.make(
-      sql,
-      limits,
-      bounds,
-      together,
-      patience,
-      followers,
-      current,
-      refreshed
-    )
+    const replays = yield* ReplayPool.make(sql, together, patience)
+    const catchUp = yield* CatchUp.make(replays, limits, bounds, followers, current, refreshed)
     const watched = yield* Watched.make(sql, "durable")
     if (upkeep) yield* Watched.looking(sql)
 
@@ -481,10 +476,13 @@ const opened = (
       routed: (table) => Effect.sync(() => followers.route(table)),
       follow,
       join: catchUp.join,
+      rows: readState(replays),
+      secret,
       batches: (channel, from) =>
         durableStream({
           channel,
           from: from?.from,
+          filter: from?.filter,
           backlog,
           followers,
           current: Effect.tap(current, () => watched.compare(channel)),

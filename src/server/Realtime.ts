@@ -7,10 +7,8 @@
  *
  * @since 0.1.0
  */
-import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -18,19 +16,22 @@ import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Channel from "../Channel.ts"
-import { realtime as Defaults } from "../internal/defaults.ts"
 import type { InvalidChannelName, InvalidPayload } from "../RealtimeError.ts"
 import type { Gap, RealtimeEvent } from "../RealtimeEvent.ts"
 import type { Batch } from "./internal/hub/batch.ts"
-import * as Consumers from "./internal/outbox/consumers.ts"
 import type { OpenError, SendError } from "./internal/hub/delivery.ts"
-import { forOne, keeps, routed } from "./internal/hub/durable.ts"
-import { NotDurable } from "./internal/hub/errors.ts"
 import * as Hub from "./internal/hub/hub.ts"
-import { checked, count, type InvalidOption, millis } from "./internal/options.ts"
-import { ringLimits } from "./internal/ringLimits.ts"
+import {
+  type Rows,
+  type RowsError,
+  type RowsOptions,
+  rowsOf,
+  type RowsTable
+} from "./internal/hub/tableRows.ts"
+import { type Options, resolved } from "./internal/hub/realtimeOptions.ts"
+import { checked, type InvalidOption } from "./internal/options.ts"
 import { NotificationSource, type SourceState } from "./NotificationSource.ts"
-import { type DurableBatch, type DurableGap, OutboxReader } from "./OutboxReader.ts"
+import { OutboxReader } from "./OutboxReader.ts"
 
 export {
   /**
@@ -45,6 +46,11 @@ export {
   type SendError
 } from "./internal/hub/delivery.ts"
 export {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  CannotFilter,
   /**
    * @category errors
    * @since 0.1.0
@@ -64,9 +70,48 @@ export {
    * @category errors
    * @since 0.1.0
    */
-  TooManyChannels
+  TooManyChannels,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  TooManyFilters
 } from "./internal/hub/errors.ts"
+export {
+  /**
+   * @category subscribing
+   * @since 0.1.0
+   */
+  consume,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type ConsumeOptions
+} from "./internal/hub/consume.ts"
 export { maxNotifyBytes } from "./internal/hub/live.ts"
+export {
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type Rows,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  type RowsError,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type RowsOptions,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  type RowsTable
+} from "./internal/hub/tableRows.ts"
 export {
   /**
    * @category errors
@@ -86,16 +131,23 @@ export {
 } from "./internal/outbox/consumers.ts"
 export {
   /**
-   * @category errors
-   * @since 0.1.0
-   */
-  RowMismatch,
-  /**
    * @category reading state
    * @since 0.1.0
    */
-  rows
-} from "./internal/outbox/rows.ts"
+  readRows,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  RowMismatch
+} from "./internal/outbox/readRows.ts"
+export type {
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Options
+} from "./internal/hub/realtimeOptions.ts"
 export {
   /**
    * @category errors
@@ -113,44 +165,6 @@ export {
    */
   type SnapshotError
 } from "./internal/outbox/snapshot.ts"
-
-/**
- * Options of `layer`, `layerDurable` and `make`.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Options {
-  /**
-   * How long a channel stays open after its last subscriber left, default 2 minutes. A subscriber that
-   * returns within it resumes without loss.
-   */
-  readonly linger?: Duration.Input | undefined
-  /** The most channels open at once on this node, default 10,000. One more fails with `TooManyChannels`. */
-  readonly maxChannels?: number | undefined
-  /** Events that a live channel keeps in memory, default 256. Older positions are answered `reset`. */
-  readonly maxMemoryEvents?: number | undefined
-  /** How long a live channel keeps an event in memory, default 2 minutes. */
-  readonly maxMemoryAge?: Duration.Input | undefined
-  /**
-   * The memory of all live channels of the node together, default 64 MiB (67,108,864 bytes). It is an
-   * estimate of heap use: 128 bytes for each event, and its text (one byte for each UTF-16 unit). At the
-   * limit the channels that hold most drop their oldest events first.
-   */
-  readonly maxMemoryBytes?: number | undefined
-  /**
-   * The shortest time between two deliveries of live or volatile events, default 0: each turn of the event
-   * loop delivers what arrived in it, and a node whose deliveries take long pauses up to 20 ms in between.
-   * With 5 ms a busy channel costs much less, and its events arrive up to 5 ms later. Events that arrive
-   * together travel in one frame. More than 4,096 notifications are delivered without waiting.
-   */
-  readonly batchWindow?: Duration.Input | undefined
-  /**
-   * Whether this node sends its own subscribers of `system_notifications` an event when its source is
-   * lost (`warning`) and back (`info`), default `true`.
-   */
-  readonly announceSource?: boolean | undefined
-}
 
 /**
  * Options of `publish`.
@@ -226,23 +240,6 @@ export interface EventBatch<out A> {
 }
 
 /**
- * Options of `consume`.
- *
- * @category models
- * @since 0.1.0
- */
-export interface ConsumeOptions<in A, out E, out R> {
-  /** The name that keeps the cursor, 1-200 bytes. A name belongs to one channel. */
-  readonly name: string
-  /** Where a name without a cursor begins: `now` (default), the `oldest` event kept, or a cursor. */
-  readonly start?: "now" | "oldest" | { readonly cursor: string } | undefined
-  /**
-   * Handles a batch, in the transaction that moves the cursor. Gaps are among the events in their place.
-   */
-  readonly onEvents: (events: ReadonlyArray<RealtimeEvent<A>>) => Effect.Effect<void, E, R>
-}
-
-/**
  * The hub of a node.
  *
  * @category services
@@ -290,6 +287,18 @@ export class Realtime extends Context.Service<
       channel: Channel.Channel<A, boolean, string, Kind>,
       options?: EventsOptions
     ) => Stream.Stream<EventBatch<A>, OpenError, Needs<Kind>>
+    /**
+     * The rows of a table, or of those that `where` includes, as they are and as they change. The first
+     * state is read when the Stream begins, and after events were missing it is read again, at most every
+     * 5 s, and every 60 s while that goes on. A slow consumer receives the newest collection only. A row
+     * that does not match its Schema is left out and logged.
+     *
+     * It is the program that asks, so no boundary of `authorize` applies.
+     */
+    readonly rows: <D extends RowsTable>(
+      table: D,
+      options?: RowsOptions<D>
+    ) => Stream.Stream<Rows<Channel.RowOf<D>>, RowsError, OutboxReader>
     /**
      * Whether events arrive, beginning with the current state. It is up when all sources of this node are
      * up: the link, and the reader of the outbox when there is one.
@@ -349,39 +358,24 @@ export const batches = <A, Kind extends Channel.Delivery = Channel.Delivery>(
   Stream.unwrap(Realtime.useSync((realtime) => realtime.batches(channel, options)))
 
 /**
- * Consumes a durable channel for ever, under a name that keeps its cursor in the database.
+ * See `rows` of the service.
  *
- * Each batch is handled in a transaction that also moves the cursor. So what `onEvents` writes to this
- * database happens exactly once, also with several workers of one name. A failure of `onEvents` rolls its
- * batch back and ends the consumer; the next start resumes there. Other channels do not compile, and
- * fail with `NotDurable` when the compiler does not know the delivery.
+ * **Example** (The orders that are new)
+ *
+ * ```ts
+ * Realtime.rows(Orders, { where: { status: "new" } }).pipe(
+ *   Stream.runForEach(({ rows, status }) => Effect.log(status, rows.length))
+ * )
+ * ```
  *
  * @category subscribing
  * @since 0.1.0
  */
-export const consume = <A, E, R>(
-  channel: Channel.Channel<A, boolean, string, "durable">,
-  options: ConsumeOptions<A, E, R>
-): Effect.Effect<never, E | Consumers.ConsumerError | NotDurable, R | OutboxReader | PgClient> => {
-  if (!keeps(channel))
-    return Effect.fail(new NotDurable({ channel: (channel as Channel.Any).name }))
-  const handle = (item: DurableBatch | DurableGap) =>
-    Effect.flatMap(OutboxReader, (outbox) =>
-      Effect.flatMap(forOne(channel, outbox)(item), (batches) =>
-        options.onEvents(batches.flatMap((batch) => eventsOf<A>(batch)))
-      )
-    )
-  return Effect.andThen(
-    Effect.flatMap(OutboxReader, (outbox) => routed(outbox, channel)),
-    Consumers.consume({
-      name: options.name,
-      channel: channel.name,
-      start: options.start,
-      onBatch: handle,
-      onGap: handle
-    })
-  )
-}
+export const rows = <D extends RowsTable>(
+  table: D,
+  options?: RowsOptions<D>
+): Stream.Stream<Rows<Channel.RowOf<D>>, RowsError, Realtime | OutboxReader> =>
+  Stream.unwrap(Realtime.useSync((realtime) => realtime.rows(table, options)))
 
 /**
  * Makes a hub. Without an `OutboxReader` in its context its durable channels fail with `NoOutbox`,
@@ -396,7 +390,8 @@ export const make = (
   Effect.gen(function* () {
     const source = Option.getOrUndefined(yield* Effect.serviceOption(NotificationSource))
     const outbox = Option.getOrUndefined(yield* Effect.serviceOption(OutboxReader))
-    const hub = yield* Hub.make(source, outbox, yield* checked(() => resolved(options ?? {})))
+    const settings = yield* checked(() => resolved(options ?? {}))
+    const hub = yield* Hub.make(source, outbox, settings)
 
     const publish = <A>(channel: Channel.Channel<A>, payload: A, options?: PublishOptions) =>
       Effect.suspend((): Effect.Effect<void, PublishError> => {
@@ -430,6 +425,7 @@ export const make = (
       subscribe,
       events,
       batches,
+      rows: rowsOf(outbox, settings.state),
       source: hub.source(),
       "~effect-realtime/server/Realtime": hub
     })
@@ -483,19 +479,6 @@ export const layerDurable = (
  */
 export const layerVolatile = (options?: Options): Layer.Layer<Realtime, InvalidOption> =>
   Layer.effect(Realtime, make(options))
-
-/** The options with their defaults. Throws `InvalidOption`. */
-const resolved = (options: Options): Hub.HubOptions => {
-  const any = { least: 0, endless: true }
-  const least = { least: 0 }
-  return {
-    linger: Duration.millis(millis("linger", options.linger ?? Defaults.linger, any)),
-    maxChannels: count("maxChannels", options.maxChannels ?? Defaults.maxChannels),
-    announceSource: options.announceSource ?? Defaults.announceSource,
-    batchWindow: millis("batchWindow", options.batchWindow ?? Defaults.batchWindow, least),
-    ring: ringLimits(options, Defaults)
-  }
-}
 
 /** The channel's codec decodes the batch, so its payloads are of type A. */
 const eventsOf = <A>(batch: Batch) => batch.toEvents() as ReadonlyArray<RealtimeEvent<A>>

@@ -60,6 +60,11 @@ export {
    * @category models
    * @since 0.1.0
    */
+  type Limited,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
   type Publishing,
   /**
    * @category models

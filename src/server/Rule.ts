@@ -70,12 +70,31 @@ export type Publishing<I, D extends Channel.Definition> = Subscribing<I, D> & {
 }
 
 /**
- * Whether a client may subscribe. Only `true` allows it.
+ * An answer that allows a client to see some rows of a table: those whose columns have these values. The
+ * server adds them to what the client asks for, and never tells the client. The columns are those of
+ * `filter`, `boundary` and `by`.
+ *
+ * At least one column must be there, and no value may be missing: `{ where: {} }` and
+ * `{ where: { team: undefined } }` are faults of the application, which allow nothing and are logged. An
+ * empty list allows no row.
  *
  * @category models
  * @since 0.1.0
  */
-export type Allowed = boolean
+export interface Limited<W extends object = object> {
+  /** A value for each column, a list of values, or `null`; values as the Schema of the row has them. */
+  readonly where: W
+}
+
+/**
+ * Whether a client may subscribe: `true`, or on a channel of a table the rows that it may see.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Allowed<D = Channel.Definition> =
+  | boolean
+  | (D extends { readonly table: Channel.Table } ? Limited : never)
 
 /**
  * A rule for one definition of a server. Make it with `onSubscribe` or `onPublish` of the option `rules`.
@@ -104,10 +123,13 @@ export interface Rule<
  */
 export interface RuleMaker<I> {
   /**
-   * Decides whether a client may subscribe to a channel of the definition. The server asks again when the
-   * rights of the client may have changed.
+   * Decides whether a client may subscribe to a channel of the definition, and which rows it may see. The
+   * server asks again when the rights of the client may have changed.
    */
-  readonly onSubscribe: <D extends Channel.Definition, Answer extends RuleAnswer<Allowed, unknown>>(
+  readonly onSubscribe: <
+    D extends Channel.Definition,
+    Answer extends RuleAnswer<Allowed<D>, unknown>
+  >(
     definition: D,
     decide: (request: Subscribing<I, D>) => Answer
   ) => Rule<D, "subscribe", Answer extends Effect.Effect<unknown, unknown, infer R> ? R : never>

@@ -10,7 +10,7 @@ import type { IncomingHttpHeaders } from "node:http"
 import type * as Channel from "../Channel.ts"
 import { errorCodes } from "../Protocol.ts"
 import type { Rate } from "./internal/options.ts"
-import type { CompleteRules, RuleMaker, Rules } from "./Rule.ts"
+import type { CompleteRules, Limited, RuleMaker, Rules } from "./Rule.ts"
 
 export type {
   /**
@@ -106,7 +106,8 @@ export interface Request<I = undefined> {
 }
 
 /**
- * Decides whether a client may do what it requests. It has 5 s. After that, and when it dies, the client
+ * Decides whether a client may do what it requests, and with `{ where }` which rows of a table it may see;
+ * see `Limited`. It has 5 s. After that, and when it dies, the client
  * is answered `server/internal` and may retry.
  *
  * @category models
@@ -114,7 +115,7 @@ export interface Request<I = undefined> {
  */
 export type Authorize<I = undefined, R = never> = (
   request: Request<I>
-) => Effect.Effect<boolean, never, R>
+) => Effect.Effect<boolean | Limited, never, R>
 
 /**
  * Lets every client subscribe to every channel of the server, and publish where the channel allows it.

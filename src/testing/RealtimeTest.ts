@@ -4,28 +4,24 @@
  *
  * The server has the real hub and the real door, and the clients are real clients. Only the sockets
  * between them and the database below, with its outbox for durable channels, are in memory.
- * `Realtime.consume`, `snapshot` and `rows` read the application's tables, so they need a `PgClient`: use
- * `EmbeddedPostgres` in a test of them. All times follow the Clock of the test, so ten minutes of outage
+ * Tables that `Channel.table` defines have rows. `Realtime.consume`, `snapshot` and `readRows` read the
+ * application's own database, so they need a `PgClient`: use `EmbeddedPostgres` in a test of them. All times follow the Clock of the test, so ten minutes of outage
  * take a millisecond and give the same result each time.
  *
  * @since 0.1.0
  */
 import { limits, realtimeTest as Defaults } from "../internal/defaults.ts"
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import type { IncomingHttpHeaders } from "node:http"
 import * as Channel from "../Channel.ts"
 import * as RealtimeClient from "../client/RealtimeClient.ts"
-import type { ServerFrame } from "../Frame.ts"
 import type * as MemoryOutbox from "../server/MemoryOutbox.ts"
 import { type OutboxPublishError, OutboxReader } from "../server/OutboxReader.ts"
 import { keeps } from "../server/internal/hub/durable.ts"
@@ -44,9 +40,19 @@ import type {
 } from "../server/ServerOptions.ts"
 import * as Database from "./internal/database.ts"
 import * as Idle from "./internal/idle.ts"
+import { type Network, networkOf } from "./internal/faults.ts"
 import * as LeapClock from "./internal/leapClock.ts"
 import { type Ground, Path, type Weather } from "./internal/network.ts"
+import * as Running from "./internal/running.ts"
 import * as Server from "./internal/server.ts"
+
+export type {
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Network
+} from "./internal/faults.ts"
 
 /**
  * Options of a client in memory: those of `RealtimeClient` without an address, and the headers of its
@@ -100,37 +106,6 @@ export interface SystemOptions {
 }
 
 /**
- * Faults of the network between clients and server. Each takes effect at once.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Network {
-  /** Cuts all sockets without a close frame. Both ends notice at once; the client sees 1006. */
-  readonly cut: Effect.Effect<void>
-  /**
-   * Drops everything in both directions without an error: no message, close or connection attempt arrives
-   * until `resume`.
-   */
-  readonly silence: Effect.Effect<void>
-  /**
-   * Delivers again. A socket that lost something stays dead, because a stream of bytes never has a hole:
-   * its ends must notice by themselves.
-   */
-  readonly resume: Effect.Effect<void>
-  /** Delays each message by this time, in both directions and in order. Default 0. */
-  readonly delay: (duration: Duration.Input) => Effect.Effect<void>
-  /** Whether attempts to connect fail. Open sockets stay. */
-  readonly refuse: (yes: boolean) => Effect.Effect<void>
-  /**
-   * Loses the next message of the server that has a frame of this type, default `events`, once for each
-   * client. Earlier messages arrive. Later ones do not arrive on that socket, in either direction and
-   * without an error, because a stream of bytes never has a hole. Attempts to connect succeed.
-   */
-  readonly loseFrame: (type?: ServerFrame["type"]) => Effect.Effect<void>
-}
-
-/**
  * A client in memory, with its own network faults.
  *
  * @category models
@@ -178,13 +153,23 @@ export class RealtimeTest extends Context.Service<
   Network & {
     /**
      * Commits a publish to a channel in the database, live or durable, whether or not a server runs. On a
-     * channel of a table it is a change of a row. On a volatile channel the running server publishes it.
+     * channel of a table it is an event that no change of `rows` caused. On a volatile channel the running server publishes it.
      */
     readonly publish: <A>(
       channel: Channel.Channel<A>,
       payload: NoInfer<A>,
       options?: Realtime.PublishOptions
     ) => Effect.Effect<void, Realtime.PublishError>
+    /** The rows of tables that `Channel.table` defines, durable ones. */
+    readonly rows: MemoryOutbox.Rows
+    /**
+     * Runs an Effect as one transaction. The changes of `rows` in it, and what it publishes on durable
+     * channels, are committed together when it succeeds, and none of them when it fails. Within another
+     * transaction it is a savepoint.
+     */
+    readonly transaction: <A, E, R>(
+      effect: Effect.Effect<A, E, R>
+    ) => Effect.Effect<A, E | MemoryOutbox.TransactionError, R>
     /** Commits a NOTIFY in the database: any text, whether or not it decodes. For live channels. */
     readonly notify: (channel: string, text: string) => Effect.Effect<void, SourceError>
     /**
@@ -206,8 +191,8 @@ export class RealtimeTest extends Context.Service<
       /**
        * The database crashes: as `stop`, and the last transactions on durable channels are lost, as many
        * as `losing` says, default 0. Real databases lose transactions that commit with
-       * `synchronous_commit = off`, or that a promoted standby did not have. Subscribers that received
-       * their events receive a gap after `restore`.
+       * `synchronous_commit = off`, or that a promoted standby did not have. The rows that they changed
+       * are as before. Subscribers that received their events receive a gap after `restore`.
        */
       readonly crash: (options?: { readonly losing?: number | undefined }) => Effect.Effect<void>
       /**
@@ -337,7 +322,10 @@ const system = <I, R>(
     const socketBytes = yield* checked(() =>
       count("socketBytes", options.socketBytes ?? Defaults.socketBytes)
     )
-    const { commit, faults, source, table } = yield* Database.make(clock)
+    const { commit, faults, rows, source, table, transaction } = yield* Database.make(
+      clock,
+      options.outbox
+    )
     const { outbox } = options
     const server = yield* Server.make({ source, table, outbox }, options, options.realtime)
 
@@ -379,32 +367,7 @@ const system = <I, R>(
 
     const first = yield* connect({ headers: options.client?.headers })
     const { current } = server
-
-    /** A Stream of the server that runs when the Stream begins. */
-    const ofServer = <A, E, R>(
-      stream: (generation: Server.Generation) => Stream.Stream<A, E, R>
-    ): Stream.Stream<A, E, R> =>
-      Stream.unwrap(
-        Effect.sync(() => {
-          const generation = current()
-          const { gone } = generation
-          if (Deferred.isDoneUnsafe(gone)) return Stream.empty
-          return Stream.interruptWhen(stream(generation), Deferred.await(gone)).pipe(
-            // A hub that closes interrupts its waiting subscribers.
-            Stream.catchCause((cause) =>
-              Deferred.isDoneUnsafe(gone) && Cause.hasInterruptsOnly(cause)
-                ? Stream.empty
-                : Stream.failCause(cause)
-            )
-          )
-        })
-      ).pipe(Stream.provideService(Clock.Clock, clock))
-
-    /** Calls the server that runs at that time, by the clock of the system. */
-    const byServer = <A, E, R>(
-      effect: (generation: Server.Generation) => Effect.Effect<A, E, R>
-    ): Effect.Effect<A, E, R> =>
-      Effect.suspend(() => effect(current())).pipe(Effect.provideService(Clock.Clock, clock))
+    const running = Running.make(current, clock)
 
     const forget = () => ground.links.forEach((l) => l.held && l.forgetServer())
 
@@ -419,6 +382,8 @@ const system = <I, R>(
             commit([{ channel: channel.name, text, key: options?.key }])
           )
         }),
+      rows,
+      transaction,
       notify: source.notify,
       commit: (...messages) =>
         commit(
@@ -446,51 +411,7 @@ const system = <I, R>(
       )
     }).pipe(
       Context.add(RealtimeClient.RealtimeClient, first),
-      Context.add(Realtime.Realtime, {
-        publish: (channel, payload, options) =>
-          byServer(({ realtime }) => realtime.publish(channel, payload, options)),
-        events: (channel, from) => ofServer(({ realtime }) => realtime.events(channel, from)),
-        batches: (channel, from) => ofServer(({ realtime }) => realtime.batches(channel, from)),
-        subscribe: (channel) => ofServer(({ realtime }) => realtime.subscribe(channel)),
-        source: ofServer(({ realtime }) => realtime.source),
-        get "~effect-realtime/server/Realtime"() {
-          return current().realtime["~effect-realtime/server/Realtime"]
-        }
-      }),
-      Context.add(OutboxReader, {
-        routed: (table) => byServer(({ reader }) => reader.routed(table)),
-        follow: (channel) => byServer(({ reader }) => reader.follow(channel)),
-        join: (...args) => byServer(({ reader }) => reader.join(...args)),
-        batches: (channel, from) => ofServer(({ reader }) => reader.batches(channel, from)),
-        publish: (...args) => byServer(({ reader }) => reader.publish(...args)),
-        published: (...it) => byServer((now) => now.reader.published?.(...it) ?? Effect.undefined),
-        position: byServer(({ reader }) => reader.position),
-        get state() {
-          return current().reader.state
-        }
-      })
+      Context.add(Realtime.Realtime, running.realtime),
+      Context.add(OutboxReader, running.reader)
     )
   })
-
-type Faulty = Pick<Path, "cut" | "loseNext" | "silence"> & { readonly weather: Weather }
-
-/** The faults of some paths. `weather` has those of paths to come. */
-const networkOf = (each: (change: (path: Faulty) => void) => void, weather: Weather): Network => {
-  const become = (change: Partial<Weather>) =>
-    Effect.sync(() => {
-      Object.assign(weather, change)
-      each((path) => void Object.assign(path.weather, change))
-    })
-  return {
-    cut: Effect.sync(() => each((path) => path.cut())),
-    silence: Effect.andThen(
-      become({ silent: true }),
-      Effect.sync(() => each((path) => path.silence()))
-    ),
-    resume: become({ silent: false }),
-    delay: (duration) => become({ delay: Duration.toMillis(Duration.fromInputUnsafe(duration)) }),
-    refuse: (refusing) => become({ refusing }),
-    loseFrame: (type = "events") =>
-      Effect.sync(() => each((path) => path.loseNext((frame) => frame.type === type)))
-  }
-}

@@ -61,7 +61,9 @@ describe("examples/columns", () => {
       const { cursor: from } = yield* Realtime.snapshot(Effect.void)
       yield* pay("1311768467463790321")
       yield* pay("5")
-      const state = yield* Realtime.snapshot(Realtime.rows(Payment, sql`select * from payments`))
+      const state = yield* Realtime.snapshot(
+        Realtime.readRows(Payment, sql`select * from payments`)
+      )
       const { url } = yield* serving(() => JSON.stringify(state))
       const loaded = yield* Effect.promise(() => fetchPayments(url))
       const events = yield* Realtime.events(Payments, { from }).pipe(

@@ -81,12 +81,27 @@ const values: ReadonlyArray<Json> = [
   [null],
   {},
   { name: "n", version: "v" },
+  { a: ["x", 1, false], b: null },
   { id: "1", at: "now", data: 0, extra: 0 }
 ]
 const typesIn = ({ frame }: typeof client | typeof server) =>
   frame.members.map(({ fields }) => fields.type.literal)
 const types = [...typesIn(client), ...typesIn(server)]
-const fields = ["token", "cursor", "expires", "retryAfter", "id", "tx", "data", "client", "extra"]
+const fields = [
+  "token",
+  "where",
+  "state",
+  "view",
+  "now",
+  "cursor",
+  "expires",
+  "retryAfter",
+  "id",
+  "tx",
+  "data",
+  "client",
+  "extra"
+]
 
 /** All literals that a frame may hold, and one that no frame may hold. */
 const words = [...joinStates, ...gapReasons, ...retries, ...sourceStates, "sideways"]
@@ -94,8 +109,16 @@ const words = [...joinStates, ...gapReasons, ...retries, ...sourceStates, "sidew
 /** One frame of each type, with every field it may have. */
 const wholeClientFrames: ReadonlyArray<ClientFrame> = [
   { type: "hello", version: 1, token: "t", client: { name: "n", version: "v" } },
-  { type: "subscribe", id: 1, channel: "a", cursor: "e:1" },
-  { type: "unsubscribe", id: 1, channel: "a" },
+  {
+    type: "subscribe",
+    id: 1,
+    channel: "a",
+    cursor: "e:1",
+    state: true,
+    where: { a: "x", b: [1, true], c: null }
+  },
+  { type: "state", id: 1, channel: "a", view: "v" },
+  { type: "unsubscribe", id: 1, channel: "a", view: "v" },
   { type: "publish", id: 1, channel: "a", within: 1, key: "k", data: { a: [1] } },
   { type: "authenticate", id: 1, token: "t" },
   { type: "ping" },
@@ -111,22 +134,33 @@ const wholeServerFrames: ReadonlyArray<ServerFrame> = [
     expires: 1,
     limits: { subscriptions: 1, frameBytes: 1, publishPerSecond: 1, volatilePerSecond: 1 }
   },
-  { type: "subscribed", id: 1, channel: "a", state: "fresh", cursor: "e:1" },
+  { type: "subscribed", id: 1, channel: "a", state: "fresh", cursor: "e:1", view: "v" },
   { type: "unsubscribed", id: 1, channel: "a" },
   { type: "published", id: 1 },
   { type: "authenticated", id: 1, expires: 1 },
   {
     type: "events",
     channel: "a",
+    view: "v",
     cursor: "e:2",
     events: [
       { id: "e:1", at: "now", data: [0] },
       { id: "e:2", at: "now", data: {}, tx: "7" }
     ]
   },
-  { type: "cursor", channel: "a", cursor: "e:1" },
-  { type: "gap", channel: "a", reason: "source", cursor: "e:1" },
-  { type: "ended", channel: "a", code: "c", message: "m", retry: "never" },
+  {
+    type: "state",
+    channel: "a",
+    view: "v",
+    id: 1,
+    cursor: "e:1",
+    rows: [{ a: 1 }],
+    invalid: [{ a: 2 }],
+    more: true
+  },
+  { type: "cursor", channel: "a", view: "v", cursor: "e:1" },
+  { type: "gap", channel: "a", view: "v", reason: "source", cursor: "e:1", now: "w" },
+  { type: "ended", channel: "a", view: "v", code: "c", message: "m", retry: "never" },
   { type: "error", id: 1, code: "c", message: "m", retry: "never", retryAfter: 1 },
   { type: "status", source: "up" },
   { type: "ping" },

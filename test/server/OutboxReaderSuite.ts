@@ -7,6 +7,7 @@ import * as Cursor from "../../src/internal/cursorText.ts"
 import { type Item, type Join, OutboxReader } from "../../src/server/OutboxReader.ts"
 import { payloads } from "./support/durable.ts"
 import { random, seed } from "./support/random.ts"
+import type { ThingChange } from "./support/things.ts"
 import { waitFor } from "../support/until.ts"
 
 /** What a test does to the outbox from outside. */
@@ -24,6 +25,11 @@ export interface Outside {
   readonly forget: Effect.Effect<void>
   /** The database loses the last message, as by a restore, and the readers notice. */
   readonly takeBack: Effect.Effect<void>
+  /** Makes the table `Things`. What it returns commits changes of it in one transaction. */
+  readonly things: Effect.Effect<
+    (...changes: ReadonlyArray<ThingChange>) => Effect.Effect<void, unknown>,
+    unknown
+  >
   /** The reader of another node. */
   readonly other: Effect.Effect<OutboxReader["Service"], unknown, Scope.Scope>
 }

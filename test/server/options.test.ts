@@ -103,6 +103,9 @@ const memory: Table<MemoryOutbox.Options> = {
 const hubOptions: Table<Realtime.Options> = {
   linger: time("0∞"),
   maxChannels: count("∞"),
+  maxFilters: count("∞"),
+  maxStateRows: count(),
+  maxStateBytes: count(),
   maxMemoryEvents: count("0∞"),
   maxMemoryAge: time("0∞"),
   maxMemoryBytes: count("0∞"),

@@ -2,22 +2,37 @@
 import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Effect, Layer, Queue } from "effect"
+import { SqlClient } from "effect/sql/SqlClient"
 import * as Cursor from "../../src/internal/cursorText.ts"
 import * as MemoryOutbox from "../../src/server/MemoryOutbox.ts"
 import { OutboxReader } from "../../src/server/OutboxReader.ts"
+import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { type Outside, suite } from "./OutboxReaderSuite.ts"
+import { rowsSuite } from "./OutboxRowsSuite.ts"
 import { layerReader, layerReaderOnly, session, takeOn } from "./support/durable.ts"
+import { createThings, sqlOf, type ThingChange, Things } from "./support/things.ts"
 import { until, waitFor } from "../support/until.ts"
+
+const changeOf = (rows: MemoryOutbox.Rows) => (change: ThingChange) => {
+  if ("insert" in change) return Effect.asVoid(rows.insert(Things, change.insert))
+  if ("truncate" in change) return rows.truncate(Things)
+  return "delete" in change
+    ? Effect.asVoid(rows.delete(Things, { id: change.delete }))
+    : Effect.asVoid(rows.update(Things, { id: change.update }, change.to))
+}
 
 const inMemory: Effect.Effect<Outside, never, MemoryOutbox.MemoryOutbox> = Effect.map(
   MemoryOutbox.MemoryOutbox,
-  ({ commit, crash, lose, prune, reader, restore }) => ({
+  ({ commit, crash, lose, prune, reader, restore, rows, transaction }) => ({
     commit: (messages) => commit(...messages.map(([channel, text]) => ({ channel, text }))),
     cut: lose,
     hold: Effect.void,
     heal: restore,
     forget: prune,
     takeBack: Effect.andThen(crash({ losing: 1 }), restore),
+    things: Effect.succeed((...changes) =>
+      transaction(Effect.forEach(changes, changeOf(rows), { discard: true }))
+    ),
     other: reader
   })
 )
@@ -64,6 +79,14 @@ const inPostgres = Effect.gen(function* () {
       yield* sql`delete from realtime.messages where id = (select max(id) from realtime.messages)`
       yield* cut
     }).pipe(Effect.orDie),
+    things: Effect.gen(function* () {
+      yield* db.query(createThings)
+      yield* PgInstaller.watch(Things)
+      return (...changes: ReadonlyArray<ThingChange>) =>
+        Effect.gen(function* () {
+          for (const text of ["begin", ...changes.map(sqlOf), "commit"]) yield* db.query(text)
+        })
+    }).pipe(Effect.provideService(SqlClient, sql)),
     other: Effect.map(
       Effect.provideContext(Layer.build(Layer.fresh(layerReaderOnly())), context),
       (built) => Context.get(built, OutboxReader)
@@ -73,8 +96,10 @@ const inPostgres = Effect.gen(function* () {
 }).pipe(Effect.orDie)
 
 suite("in memory", MemoryOutbox.layer(), inMemory)
+rowsSuite("in memory", MemoryOutbox.layer(), inMemory)
 // The test itself writes marks and prunes.
 suite("PostgreSQL", layerReader(undefined, { upkeep: false }), inPostgres)
+rowsSuite("PostgreSQL", layerReader(), inPostgres)
 
 /** Bounds of what a reader remembers, each too small for two events or the time between them. */
 const small = [

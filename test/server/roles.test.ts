@@ -116,6 +116,7 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     ["select snapshot::text from realtime.horizon", "yes", "no", "no"],
     ["select next::text from realtime.marks", "yes", "no", "no"],
     ["select * from realtime.settings", "yes", "no", "no"],
+    ["select secret from realtime.settings", "yes", "no", "no"],
     ["select last_value from realtime.messages_id_seq", "yes", "no", "no"],
     ["select * from realtime.open(3)", "yes", "no", "no"],
     // A node of version 2 calls this, and is rejected.
@@ -153,6 +154,15 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
       "no",
       "no"
     ]
+  ],
+  "only the node role may read the state of a watched table, and only through the outbox": [
+    [
+      "select * from realtime.state('changes', 'changes', 'public', 'orders', null, 10, 1000)",
+      "yes",
+      "no",
+      "no"
+    ],
+    ["select * from realtime.w1_state(null, null, 10, 1000)", "no", "no", "no"]
   ],
   "no role may write the tables of the outbox": [
     [`insert into realtime.messages (channel, payload) values ('room', '1')`, "no", "no", "no"],
@@ -194,6 +204,7 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     [`select * from realtime.unrouted()`, "yes", "no", "no"],
     [`select realtime.tell_gap('room')`, "no", "no", "no"],
     [`select realtime.generate(1)`, "no", "no", "no"],
+    [`select realtime.generate_state(1)`, "no", "no", "no"],
     [`select realtime.relocate()`, "no", "no", "no"],
     [`select realtime.watch_again()`, "no", "no", "no"],
     [`select realtime.prune()`, "yes", "no", "no"],
@@ -296,6 +307,7 @@ const granted = (names: { readonly node: string; readonly app: string }) => {
       ["function realtime.open(integer)", "EXECUTE"],
       ["function realtime.prune(integer)", "EXECUTE"],
       ["function realtime.look()", "EXECUTE"],
+      ["function realtime.state(text,text,text,text,text,integer,bigint)", "EXECUTE"],
       ["function realtime.troubles()", "EXECUTE"],
       ["function realtime.unrouted()", "EXECUTE"],
       ...publishing,

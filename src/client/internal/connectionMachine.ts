@@ -41,7 +41,7 @@ import * as Token from "./token.ts"
 type Welcome = FrameOf<ServerFrame, "welcome">
 
 /** What belongs to one channel and answers nothing. */
-export type ChannelFrame = FrameOf<ServerFrame, "events" | "cursor" | "gap" | "ended">
+export type ChannelFrame = FrameOf<ServerFrame, "events" | "state" | "cursor" | "gap" | "ended">
 
 /** One of those above. Called synchronously; must not throw. */
 export interface Above {
@@ -364,9 +364,12 @@ export const make = (
           if (frame.type === "ping") send({ type: "pong" })
           else if (frame.type === "bye") reconnectAfter = frame.reconnectAfter
           else if (frame.type === "status") source.set(frame.source)
-          else if ("id" in frame) requests.answered(frame.id!, frame)
-          else if ("channel" in frame && frame.type !== "state") {
-            for (const wing of above()) wing.receive?.(frame)
+          else {
+            if ("id" in frame) requests.answered(frame.id!, frame)
+            // Of the answers only a state is also a frame of its channel.
+            if (frame.type === "state" || ("channel" in frame && !("id" in frame))) {
+              for (const wing of above()) wing.receive?.(frame)
+            }
           }
         }
         heard = () => {

@@ -13,7 +13,8 @@ import * as Exit from "effect/Exit"
 import type { Channel } from "../../Channel.ts"
 import { covers, readDurable, seenEvent } from "../../internal/cursorText.ts"
 import type { Event, Gap, Snapshot } from "../../RealtimeEvent.ts"
-import type { Listener, SubscribeError, Subscriptions } from "./subscriptions.ts"
+import type { Listener, SubscribeError } from "./listener.ts"
+import type { Subscriptions } from "./subscriptions.ts"
 import type { Time } from "./time.ts"
 
 /**

@@ -10,55 +10,26 @@
  * events until the stream has passed that position. If it is older, the share subscribes again from there,
  * and every other member keeps its own position until the stream has passed it.
  *
+ * A share is one channel with one filter. Its frames carry the view that the server named. While a member
+ * collects rows, the share subscribes with a state. A state moves the stream to its cursor: members without
+ * rows keep their positions, as above.
+ *
  * @since 0.1.0
  */
-import * as Result from "effect/Result"
 import type { Any, Channel } from "../../Channel.ts"
-import type { FrameOf, ServerFrame, WireEvent } from "../../Frame.ts"
+import type { FrameOf, ServerFrame, Where, WireEvent } from "../../Frame.ts"
 import { covers, readDurable, seenEvent } from "../../internal/cursorText.ts"
-import type { InvalidChannelName } from "../../RealtimeError.ts"
 import { type Event, Gap, type RealtimeEvent } from "../../RealtimeEvent.ts"
-import { type ConnectionStopped, Refused } from "../ClientError.ts"
+import { Refused } from "../ClientError.ts"
 import type { Above, ChannelFrame, Connection, RefusalFields } from "./connectionMachine.ts"
+import { decode, together } from "./decoding.ts"
+import type { Collection, Listener, StateFrame, SubscribeError } from "./listener.ts"
 import type { Time } from "./time.ts"
-
-/**
- * Why a subscription ended.
- *
- * @category errors
- * @since 0.1.0
- */
-export type SubscribeError = ConnectionStopped | InvalidChannelName | Refused
-
-/**
- * A consumer outside Effect. Called synchronously, as the frames arrive, the first time possibly
- * before `listen` returns; must not throw.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Listener<in A> {
-  /**
-   * What one frame brought, in order, never empty. The last one carries the position after it, except on
-   * a volatile channel.
-   */
-  readonly onEvents: (batch: ReadonlyArray<RealtimeEvent<A>>) => void
-  /** The subscription is active, or moved without events: the listener receives all that commits from here on. */
-  readonly onCursor?: ((cursor: string) => void) | undefined
-  /**
-   * The subscription is not active now: the link is away, or the server rejected it for now (`error`). The
-   * client subscribes again by itself, after `error.retryAfter`. Called once per change. The next call of
-   * `onEvents` or `onCursor` means that the subscription is active again. Without an error also after
-   * `ConnectionStopped`, when the client connects again.
-   */
-  readonly onInactive?: ((error: Refused | undefined) => void) | undefined
-  /** Nothing follows; after `ConnectionStopped`, unless it begins again while the listener is there. */
-  readonly onEnd: (error: SubscribeError) => void
-}
 
 interface Member {
   readonly channel: Any
   readonly listener: Listener<unknown>
+  readonly collection: Collection | undefined
   /**
    * Its own position, or `null` while it stands where the stream stands. `undefined`: it joins where the
    * first answer says.
@@ -94,11 +65,22 @@ interface Share {
 /** Unanswered requests at once; the protocol allows 100, also for publishes. */
 const maxRequests = 40
 
+/** A state is asked for at once again when none was for so long, in milliseconds. */
+const quiet = 60_000
+
 /** Beyond so many held events the server replays them instead: it is the server's own bound of a replay. */
 const maxHeld = 10_000
 
 export interface Subscriptions extends Above {
-  readonly listen: <A>(channel: Channel<A>, listener: Listener<A>, from?: string) => () => void
+  readonly listen: <A>(
+    channel: Channel<A>,
+    listener: Listener<A>,
+    from?: string,
+    where?: Where,
+    collection?: Collection
+  ) => () => void
+  /** Looks at what the collections lack. */
+  readonly look: () => void
   /** The last event that the open subscription of a channel delivered, with the position up to which it is the last. */
   readonly last: <A>(channel: Channel<A>) => Event<A> | undefined
 }
@@ -110,7 +92,9 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
   let unanswered = 0
   let up = false
 
-  const share = (name: string): Share => {
+  const look = () => shares.forEach(({ drive }) => drive())
+
+  const share = (name: string, where: Where | undefined, key: string): Share => {
     const members = new Set<Member>()
     /** The server has it. */
     let on = false
@@ -136,21 +120,40 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     let resting: (() => void) | undefined
     /** No listener is left, but one may join again; calling it ends that. */
     let lingering: (() => void) | undefined
+    /** What its frames carry, where the server filters. */
+    let view: string | undefined
+    /** The latest subscription is one with a state: another one follows each gap. */
+    let hasState = false
+    /** A state follows, so that none is asked for. */
+    let coming = false
+    /** The cursor of the state that is arriving. */
+    let stateAt: string | undefined
+    /** States asked for in a row, and the time of the last. */
+    let states = 0
+    let stateAskedAt = -Infinity
+    /** Another number says that the subscription is another one, or over. */
+    let span = 0
 
     const drive = () => {
       if (asking || resting !== undefined) return
       if (members.size > 0) {
         if (!on) {
           if (up && unanswered < maxRequests) request("subscribe")
-        } else if (Array.from(members).some(isPassed)) {
+        } else if (some(isPassed)) {
           head ??= cursor
           request("unsubscribe")
-        }
+        } else if (!coming && some((member) => lacks(member) > 0)) askState()
       } else if (lingering === undefined) {
         if (on) request("unsubscribe")
-        else shares.delete(name)
+        else shares.delete(key)
       }
     }
+
+    const some = (is: (member: Member) => unknown) => Array.from(members).some(is)
+
+    const collects = ({ collection }: Member) => collection !== undefined
+
+    const lacks = ({ collection }: Member) => collection?.lacks() ?? 0
 
     /** Whether the stream has passed the position that a member waits for. */
     const isPassed = ({ from, held }: Member) =>
@@ -164,33 +167,82 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
 
     const request = (type: "subscribe" | "unsubscribe") => {
       keep()
-      asked = type === "subscribe" ? oldest() : undefined
+      const isNew = type === "subscribe"
+      asked = isNew ? oldest() : undefined
+      hasState = isNew && some(collects)
       asking = true
-      unanswered++
-      // Volatile channels have no position, which is the empty one here.
-      connection.request({ type, channel: name, cursor: asked || undefined }, (answer) => {
+      stateAt = undefined
+      span++
+      const fields = isNew
+        ? // Volatile channels have no position, which is the empty one here.
+          { type, channel: name, cursor: asked || undefined, state: hasState || undefined, where }
+        : { type, channel: name, view }
+      ask(fields, (answer) => {
         asking = false
-        unanswered--
         if (answer.type === "subscribed") subscribed(answer)
         else if (answer.type === "error") refused(answer)
         else on = false
-        // Others may have waited for their turn to ask.
-        shares.forEach(({ drive }) => drive())
       })
+    }
+
+    const ask = (
+      frame: Parameters<Connection["request"]>[0],
+      onAnswer: (answer: ServerFrame) => void
+    ) => {
+      unanswered++
+      connection.request(frame, (answer) => {
+        unanswered--
+        onAnswer(answer)
+        // Others may have waited for their turn to ask.
+        look()
+      })
+    }
+
+    /** Asks for the state: at once, or later when it was asked for a short time ago. */
+    const askState = () => {
+      if (unanswered >= maxRequests) return
+      const mine = span
+      if (now() - stateAskedAt > quiet) states = 0
+      stateAskedAt = now()
+      coming = true
+      const whileIn = (run: () => void) => () => {
+        if (span === mine) run()
+      }
+      const send = whileIn(() =>
+        ask({ type: "state", channel: name, view }, (answer) => {
+          if (answer.type !== "error" || span !== mine) return
+          const error = connection.refused(name, answer)
+          if (error !== undefined) return end(error, collects)
+          const later = refusalOf(answer, ++states)
+          after(
+            later.retryAfter!,
+            whileIn(() => {
+              coming = false
+              drive()
+            })
+          )
+          inactive(later, collects)
+        })
+      )
+      if (states++ === 0) send()
+      else after(connection.jitter(states), send)
     }
 
     /** The stream breaks off: each member keeps the position up to which it has received everything. */
     const keep = () => {
       for (const member of members) {
-        if (member.from === null) member.from = cursor
+        // What it has is no position to go on from.
+        if (lacks(member) > 1) member.from = undefined
+        else if (member.from === null) member.from = cursor
         member.held = undefined
       }
     }
 
     const over = () => {
       keep()
+      span++
       on = asking = false
-      head = refusal = undefined
+      head = refusal = stateAt = undefined
     }
 
     /** Over a copy, because a listener may leave or join meanwhile. */
@@ -211,17 +263,18 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     }
 
     /** Calls `onInactive` of each member that has not received this yet. */
-    const inactive = (error?: Refused) => {
+    const inactive = (error?: Refused, of = (_: Member) => true) => {
       const code = error?.code ?? ""
       each((member) => {
-        if (member.away === code) return
+        if (member.away === code || !of(member)) return
         member.away = code
         member.listener.onInactive?.(error)
       })
     }
 
-    const end = (error: SubscribeError) => {
+    const end = (error: SubscribeError, of: (member: Member) => boolean) => {
       each((member) => {
+        if (!of(member)) return
         leave(member)
         member.listener.onEnd(error)
       })
@@ -230,18 +283,30 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     /** The server will not, or not now. */
     const refused = (answer: RefusalFields) => {
       const error = connection.refused(name, answer)
-      if (error !== undefined) return end(error)
+      // The server may refuse the state only: members without rows ask again, without it.
+      if (error !== undefined) return end(error, (member) => !hasState || collects(member))
       if (now() - since >= connection.resetAfter) failures = 0
       since = Infinity
-      const { code, message, retry, retryAfter = connection.jitter(++failures) } = answer
+      refusal = refusalOf(answer, ++failures)
       resting?.()
-      resting = after(retryAfter, () => {
+      resting = after(refusal.retryAfter!, () => {
         resting = undefined
         drive()
       })
-      refusal = new Refused({ channel: name, code, message, retry, retryAfter })
       inactive(refusal)
     }
+
+    const refusalOf = (
+      { code, message, retry, retryAfter }: RefusalFields,
+      failures: number
+    ): Refused =>
+      new Refused({
+        channel: name,
+        code,
+        message,
+        retry,
+        retryAfter: retryAfter ?? connection.jitter(failures)
+      })
 
     const gap = (reason: Gap["reason"], at: string) =>
       new Gap({ channel: name, reason, cursor: at })
@@ -262,65 +327,44 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       return [member, newer || isHere ? [] : [gap("retention", at)], newer ? from! : at]
     }
 
-    const subscribed = ({ cursor: at = "", state }: FrameOf<ServerFrame, "subscribed">) => {
+    const subscribed = (answer: FrameOf<ServerFrame, "subscribed">) => {
+      const { cursor: at = "", state } = answer
       on = true
       since = now()
       cursor = at
+      view = answer.view
+      coming = hasState && state !== "recovered"
       refusal = undefined
       const here = state === "recovered" ? asked : at
       const lost = state === "reset" ? asked : undefined
       tell((member) => place(member, here, lost))
     }
 
-    /**
-     * A payload that does not decode is a gap in its place. Inside a batch that gap carries the
-     * position before the batch: a listener that resumes there may see events again, but misses none.
-     */
-    const decode = (
-      { decode }: Any,
-      events: ReadonlyArray<WireEvent>,
-      cursor: string,
-      before: string
-    ): ReadonlyArray<RealtimeEvent<unknown>> => {
-      let date: Date
-      return events.map(({ at, data, id, tx }, index) => {
-        const last = index === events.length - 1
-        // Most of a batch has one time, and reading it takes longer than all the rest.
-        if (at !== events[index - 1]?.at) date = new Date(at)
-        try {
-          const decoded = decode(data)
-          if (Result.isSuccess(decoded)) {
-            return {
-              _tag: "Event",
-              channel: name,
-              id,
-              at: date,
-              payload: decoded.success,
-              cursor: (last && cursor) || undefined,
-              tx
-            }
-          }
-        } catch {
-          // A schema's own function that throws must not take the other listeners down.
+    /** The stream goes on from the cursor of a state. */
+    const stated = (frame: StateFrame) => {
+      const at = frame.cursor
+      const isFirst = at !== stateAt
+      stateAt = frame.more ? at : undefined
+      coming = frame.more
+      if (isFirst && at !== cursor) {
+        keep()
+        if (covers(at, cursor!) === false) head ??= cursor
+        cursor = at
+        tell((member) => (collects(member) ? undefined : place(member, at)))
+      }
+      each((member) => {
+        if (!collects(member)) return
+        if (isFirst) {
+          member.from = null
+          member.held = undefined
         }
-        return gap("invalid", last ? cursor : before)
+        member.away = undefined
+        member.collection!.onState(frame, isFirst)
       })
+      drive()
     }
 
-    /** Makes one batch of held events, with the cursor `at` on the last one. */
-    const together = (
-      held: ReadonlyArray<RealtimeEvent<unknown>>,
-      at: string,
-      before: string
-    ): ReadonlyArray<RealtimeEvent<unknown>> =>
-      held.map((event, index) => {
-        const last = index === held.length - 1
-        return event._tag === "Gap"
-          ? gap(event.reason, last ? at : before)
-          : { ...event, cursor: last ? at : undefined }
-      })
-
-    const received = (frame: Exclude<ChannelFrame, { readonly type: "ended" }>) => {
+    const received = (frame: FrameOf<ServerFrame, "events" | "cursor" | "gap">) => {
       const before = cursor!
       const { cursor: at = "" } = frame
       cursor = at
@@ -333,6 +377,10 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       if (head !== undefined && covers(at, head) !== false) head = undefined
 
       const gaps = frame.type === "gap" ? [gap(frame.reason, at)] : []
+      if (frame.type === "gap") {
+        if (frame.reason === "rights") view = frame.now
+        coming ||= hasState
+      }
       /** Decodes once per definition, not once per listener. */
       const decoded = new Map<object, ReadonlyArray<RealtimeEvent<unknown>>>()
       const broughtTo = ({ channel }: Member) => {
@@ -400,10 +448,12 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
         drive()
       },
       receive: (frame) => {
-        if (asking || !on) return
+        if (frame.channel !== name || frame.view !== view || asking || !on) return
+        if (frame.type === "state") return stated(frame)
         if (frame.type !== "ended") return received(frame)
         over()
         refused(frame)
+        drive()
       },
       stop: (error) =>
         each((member) => {
@@ -420,18 +470,20 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
   })
 
   return {
-    listen: <A>(channel: Channel<A>, listener: Listener<A>, from?: string) => {
+    listen: (channel, listener, from, where, collection) => {
       const { fault, name } = channel
       if (fault !== undefined) {
         listener.onEnd(fault)
         return () => {}
       }
       const stopped = connection.stopped()
-      const shared = shares.get(name) ?? share(name)
-      shares.set(name, shared)
+      const key = where === undefined ? name : name + JSON.stringify(where)
+      const shared = shares.get(key) ?? share(name, where, key)
+      shares.set(key, shared)
       const leave = shared.join({
         channel,
         listener: listener as Listener<unknown>,
+        collection,
         from,
         held: undefined,
         away: up || stopped ? undefined : ""
@@ -444,16 +496,17 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       return last?._tag === "Event" ? (last as Event<A>) : undefined
     },
     needed: () => listeners > 0,
+    look,
     open: () => {
       up = true
-      shares.forEach(({ drive }) => drive())
+      look()
     },
     down: () => {
       up = false
       unanswered = 0
       shares.forEach(({ down }) => down())
     },
-    receive: (frame) => shares.get(frame.channel)?.receive(frame),
+    receive: (frame) => shares.forEach(({ receive }) => receive(frame)),
     end: (error) => shares.forEach(({ stop }) => stop(error))
   }
 }

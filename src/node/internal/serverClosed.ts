@@ -4,7 +4,7 @@
 import * as Data from "effect/Data"
 
 /**
- * The server was closed before it became ready, published, checked rights, read a state or consumed.
+ * The server was closed before it became ready, published, checked rights, read a state or rows, or consumed.
  *
  * @category errors
  * @since 0.1.0
@@ -16,6 +16,7 @@ export class ServerClosed extends Data.TaggedError("ServerClosed")<{
     | "it was published"
     | "rights were checked"
     | "the state was read"
+    | "the rows were read"
     | "the consumer began"
     | "the work began"
 }> {

@@ -36,5 +36,5 @@ export const readState = <A, I>(
     // The query becomes a subquery, which has no semicolon at its end.
     const query = sql.unsafe(text.replace(/[;\s]+$/, ""), values)
     const schema = (row ?? Schema.Unknown) as Schema.Codec<A, I>
-    return yield* Realtime.snapshot(Realtime.rows(schema, query))
+    return yield* Realtime.snapshot(Realtime.readRows(schema, query))
   }).pipe(Effect.catchIf(isSqlError, (error) => Effect.fail(transactionError(error))))

@@ -44,22 +44,33 @@ export const make = (...conditions: ReadonlyArray<Where | undefined>): Filter | 
     }
   }
   if (columns.size === 0) return undefined
-  const sorted = [...columns].sort(([one], [other]) => inOrder(one, other))
-  const named = sorted.map(([column, texts]) => [column, [...texts].sort(inOrder)] as const)
+  const sorted = [...columns].toSorted(([one], [other]) => inOrder(one, other))
+  const named = sorted.map(([column, texts]) => [column, [...texts].toSorted(inOrder)] as const)
   return { text: JSON.stringify(Object.fromEntries(named)), columns }
 }
 
 /** Reads the match of a change; `undefined` if the change has none. */
-export const parseMatch = (text: string | undefined): MatchTexts | undefined =>
-  text?.startsWith("{") === true ? (JSON.parse(text) as MatchTexts) : undefined
-
-/** Whether a filter includes a row; `undefined` if the row's texts lack a column of the filter. */
-export const includes = ({ columns }: Filter, texts: Texts): boolean | undefined => {
-  for (const [column, allowed] of columns) {
-    if (!Object.hasOwn(texts, column)) return undefined
-    if (!allowed.has(texts[column]!)) return false
+export const parseMatch = (text: string | undefined): MatchTexts | undefined => {
+  if (text?.startsWith("{") !== true) return undefined
+  try {
+    return JSON.parse(text) as MatchTexts
+  } catch {
+    return undefined
   }
-  return true
+}
+
+/**
+ * Whether a filter includes a row; `undefined` if the row's texts lack a column of the filter, and no
+ * other column excludes it.
+ */
+export const includes = ({ columns }: Filter, texts: Texts): boolean | undefined => {
+  let included: true | undefined = true
+  for (const [column, allowed] of columns) {
+    if (allowed.size === 0) return false
+    if (!Object.hasOwn(texts, column)) included = undefined
+    else if (!allowed.has(texts[column]!)) return false
+  }
+  return included
 }
 
 /** What a change is for the subscribers of a filter. */

@@ -46,3 +46,26 @@ export const layerSpied = (read: (page: Page) => void, fails = () => false) =>
       })
     )
   )
+
+/** The client of the app. `read` gets the text of each statement that the library wrote, when it runs. */
+export const layerCounted = (read: (text: string) => void) =>
+  Layer.effect(
+    PgClient.PgClient,
+    PgClient.PgClient.use((sql) =>
+      Effect.sync(() => {
+        const client = sql.withoutTransforms()
+        const unsafe = (text: string, params?: ReadonlyArray<unknown>) =>
+          Effect.suspend(() => {
+            read(text)
+            return client.unsafe(text, params)
+          })
+        const spied = new Proxy(client, {
+          get: (one, name) => (name === "unsafe" ? unsafe : Reflect.get(one, name)) as unknown
+        })
+        return new Proxy(sql, {
+          get: (one, name) =>
+            (name === "withoutTransforms" ? () => spied : Reflect.get(one, name)) as unknown
+        })
+      })
+    )
+  )

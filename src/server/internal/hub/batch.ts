@@ -58,6 +58,8 @@ export interface Piece {
 
 export class Batch extends Outgoing implements Step {
   readonly channel: string
+  /** Of a view with a filter: the text that its frames carry. */
+  readonly view: string | undefined
   /** Whether a subscriber can resume after its mailbox dropped this. If not, it receives a gap. */
   readonly resumes: boolean
   /**
@@ -78,7 +80,11 @@ export class Batch extends Outgoing implements Step {
 
   /** `of`: the view that the batch is for. */
   constructor(
-    of: { readonly name: string; readonly resumes: boolean },
+    of: {
+      readonly name: string
+      readonly resumes: boolean
+      readonly label?: string | undefined
+    },
     tick: number,
     from: string,
     cursor: string,
@@ -86,6 +92,7 @@ export class Batch extends Outgoing implements Step {
   ) {
     super()
     this.channel = of.name
+    this.view = of.label
     this.resumes = of.resumes
     this.tick = tick
     this.from = from
@@ -94,6 +101,11 @@ export class Batch extends Outgoing implements Step {
     this.events = Array.isArray(content) ? content : []
     this.gap = typeof content === "string" ? content : missing?.reason
     this.invalid = missing?.invalid
+  }
+
+  /** Names the subscription of the batch among all subscriptions of a socket, as `key` of a view. */
+  get key(): string {
+    return this.view === undefined ? this.channel : `${this.channel} ${this.view}`
   }
 
   /** A batch is a step of its own. */
@@ -122,13 +134,15 @@ export class Batch extends Outgoing implements Step {
   }
 
   protected override write(): string {
-    const { channel, cursor, events, gap } = this
-    if (gap !== undefined) return encode({ type: "gap", channel, reason: gap, cursor })
-    if (events.length === 0) return encode({ type: "cursor", channel, cursor })
+    const { channel, cursor, events, gap, view } = this
+    const of = view === undefined ? { channel } : { channel, view }
+    if (gap !== undefined) return encode({ type: "gap", ...of, reason: gap, cursor })
+    if (events.length === 0) return encode({ type: "cursor", ...of, cursor })
     return encodeEvents(
       channel,
       cursor,
-      events.map(({ at, id, json, tx }) => encodeEvent(id, isoOf(at), json ?? "null", tx))
+      events.map(({ at, id, json, tx }) => encodeEvent(id, isoOf(at), json ?? "null", tx)),
+      view
     )
   }
 

@@ -13,10 +13,18 @@ import type { PublishRefused } from "../../OutboxReader.ts"
 import type { JoinError } from "../outbox/catchUp.ts"
 import type { DatabaseRefused, SourceRefused } from "../link/databaseRefusal.ts"
 import type { OutboxFault } from "../outbox/outboxErrors.ts"
+import { make as filterOf } from "../filter.ts"
+import type { Lease } from "../outbox/sharedReads.ts"
 import type { StateError } from "../outbox/state.ts"
 import type { Where } from "../../../Frame.ts"
 import type { Batch } from "./batch.ts"
-import type { NoOutbox, NoSource, TooManyChannels } from "./errors.ts"
+import {
+  CannotFilter,
+  type NoOutbox,
+  type NoSource,
+  type TooManyChannels,
+  type TooManyFilters
+} from "./errors.ts"
 import type { Outgoing } from "./outgoing.ts"
 import type { View } from "./view.ts"
 
@@ -25,6 +33,8 @@ export type OpenError =
   | InvalidChannelName
   | SourceError
   | TooManyChannels
+  | TooManyFilters
+  | CannotFilter
   | JoinError
   | NoOutbox
   | NoSource
@@ -80,9 +90,14 @@ export interface Delivery {
   /**
    * The state of a view. Subscribers of equal views that ask within a second share one. `after`: the cursor of
    * a gap, which the state must contain; at most one such state is read in 5 s for each view, and one in 60 s
-   * while gaps go on, so this may wait. Absent where no state can be read.
+   * while gaps go on, so this may wait. Hold the `lease` while the frames are in use: the memory of all
+   * states of a node is limited. Absent where no state can be read.
    */
-  readonly stateOf?: (view: View<JoinError>, after?: string) => Effect.Effect<ViewState, StateError>
+  readonly stateOf?: (
+    view: View<JoinError>,
+    after?: string,
+    lease?: Lease
+  ) => Effect.Effect<ViewState, StateError>
   /** Whether a subscriber uses the channel or waits for it, or the channel lingers. */
   readonly isOpen: (name: string) => boolean
   /** The batches of a channel for one Stream: after the cursor `from`, or from now on. */
@@ -125,6 +140,15 @@ export interface Delivery {
    */
   readonly remembers: boolean
 }
+
+/** Fails with a filter: the channels of a delivery without a database have nothing to filter by. */
+export const unfiltered = (
+  { name }: Channel.Any,
+  narrowing: Narrowing | undefined
+): Effect.Effect<void, CannotFilter> =>
+  narrowing === undefined || filterOf(narrowing.where, narrowing.boundary) === undefined
+    ? Effect.void
+    : Effect.fail(new CannotFilter({ channel: name, reason: "it is not durable" }))
 
 /** The delivery of a node that has no channels of it. Every use fails with the cure. */
 export const absent = (

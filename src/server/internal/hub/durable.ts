@@ -7,19 +7,31 @@ import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as Channel from "../../../Channel.ts"
+import { make as filterOf } from "../filter.ts"
 import type { Item, OutboxReader } from "../../OutboxReader.ts"
 import type { Batch } from "./batch.ts"
-import { absent, type Delivery, type OpenError } from "./delivery.ts"
-import { batchesOfItem, DurableChannel } from "./durableChannel.ts"
-import { NoOutbox } from "./errors.ts"
+import { absent, type Delivery, type Narrowing, type OpenError } from "./delivery.ts"
+import { DurableChannel } from "./durableChannel.ts"
+import { CannotFilter, NoOutbox } from "./errors.ts"
+import { batchesOfItem } from "./itemBatches.ts"
 import type { Missing } from "./invalidMessage.ts"
 import type { OpenChannels } from "./openChannels.ts"
 import { toldOf } from "./gapCounter.ts"
+import { type StateLimits, States } from "./states.ts"
 import { View } from "./view.ts"
+import { type Narrowed, narrowedTo } from "./viewCursor.ts"
+
+export interface DurableOptions {
+  /** The most different filters of a channel at once. */
+  readonly maxFilters: number
+  /** The limits of a state. */
+  readonly state: StateLimits
+}
 
 export const make = (
   outbox: OutboxReader["Service"],
-  openChannels: OpenChannels
+  openChannels: OpenChannels,
+  { maxFilters, state }: DurableOptions
 ): Effect.Effect<Delivery, never, Scope.Scope> =>
   Effect.gen(function* () {
     const pump = Effect.fnUntraced(function* (channel: DurableChannel, queue: Queue.Dequeue<Item>) {
@@ -32,7 +44,7 @@ export const make = (
     const kind = yield* openChannels.kind("durable", (name) =>
       Effect.gen(function* () {
         const queue = yield* outbox.follow(name)
-        const channel = new DurableChannel(name, outbox, toldOf(outbox))
+        const channel = new DurableChannel(name, outbox, toldOf(outbox), maxFilters)
         yield* Effect.forkScoped(pump(channel, queue))
         return channel
       })
@@ -50,12 +62,20 @@ export const make = (
         )
       })
 
+    const states = yield* States.make(outbox, state, toldOf(outbox))
+
     return {
       missing: () => undefined,
       state: outbox.state,
       refused: outbox.refused ?? Effect.never,
       checkTable: (definition) => outbox.checkTable?.(definition) ?? Effect.void,
-      open: (channel) => Effect.andThen(routed(outbox, channel), kind.view(channel)),
+      open: (channel, narrowing) =>
+        narrowing === undefined
+          ? Effect.andThen(routed(outbox, channel), kind.view(channel))
+          : Effect.flatMap(narrowed(outbox, channel, narrowing), (narrowed) =>
+              Effect.andThen(routed(outbox, channel), kind.view(channel, narrowed))
+            ),
+      ...(states === undefined ? {} : { stateOf: (...args) => states.of(...args) }),
       isOpen: kind.isOpen,
       batches,
       publish: outbox.publish,
@@ -74,6 +94,26 @@ export const routed = (
   { table }: Channel.Any
 ): Effect.Effect<void> =>
   table === undefined || table.by.length === 0 ? Effect.void : outbox.routed(table.channel)
+
+/** What the view of a narrowing has beside its channel; `undefined` without a filter. */
+const narrowed = (
+  { secret }: OutboxReader["Service"],
+  { fault, name, table }: Channel.Any,
+  { boundary, where }: Narrowing
+): Effect.Effect<Narrowed | undefined, OpenError> => {
+  if (fault !== undefined) return Effect.fail(fault)
+  const filter = filterOf(where, boundary)
+  if (filter === undefined) return Effect.succeed(undefined)
+  const cannot = (reason: string) => Effect.fail(new CannotFilter({ channel: name, reason }))
+  if (table === undefined) return cannot("Channel.table does not define it")
+  const kept = new Set([...table.by, ...table.filter, ...table.boundary])
+  const unkept = [...filter.columns.keys()].find((column) => !kept.has(column))
+  if (unkept !== undefined) return cannot(`its definition has no filter or boundary "${unkept}"`)
+  if (secret === undefined) {
+    return cannot("the OutboxReader of this node has no secret to sign the cursors with")
+  }
+  return Effect.map(secret, (secret) => narrowedTo(name, filter, where, boundary, secret))
+}
 
 /** Whether a named consumer can read a channel. */
 export const keeps = ({ delivery }: Channel.Definition): boolean => delivery === "durable"

@@ -1,26 +1,35 @@
 /**
  * One durable channel that a node follows: turns the items of the outbox into batches of its views.
  *
- * The outbox orders, remembers and resumes; this keeps nothing. A batch is cut at a message that does
- * not match a view's schema or reports a gap. The gap takes the place of the message, with the cursor
- * after it.
+ * The outbox orders, remembers and resumes; this keeps nothing. Views without a filter have every event;
+ * `FilteredViews` has the others.
  */
 import * as Effect from "effect/Effect"
+import type * as Channel from "../../../Channel.ts"
 import type { OutboxReader } from "../../OutboxReader.ts"
 import type * as Outbox from "../../OutboxReader.ts"
 import type { Lease } from "../outbox/sharedReads.ts"
-import { Batch, type BatchEvent, position, type Step } from "./batch.ts"
+import type { Batch, Step } from "./batch.ts"
 import type { JoinError } from "../outbox/catchUp.ts"
-import { Missing } from "./invalidMessage.ts"
+import { TooManyFilters } from "./errors.ts"
+import { batchesOfFiltered, FilteredView, FilteredViews } from "./filteredViews.ts"
+import type { Missing } from "./invalidMessage.ts"
+import { batchesOfItem } from "./itemBatches.ts"
 import type { Told } from "./gapCounter.ts"
 import { type View, type ViewJoin, Views } from "./view.ts"
+import { type Narrowed, withoutDigest } from "./viewCursor.ts"
 
 export class DurableChannel extends Views<JoinError> {
   readonly #reader: OutboxReader["Service"]
+  readonly #maxFilters: number
+  /** The views with a filter, by codec. */
+  #filtered: Map<object, FilteredViews<JoinError>> | undefined
 
-  constructor(name: string, reader: OutboxReader["Service"], told: Told) {
+  /** `maxFilters`: the most different filters at once. */
+  constructor(name: string, reader: OutboxReader["Service"], told: Told, maxFilters: number) {
     super(name, told)
     this.#reader = reader
+    this.#maxFilters = maxFilters
   }
 
   protected override get resumes(): boolean {
@@ -36,8 +45,47 @@ export class DurableChannel extends Views<JoinError> {
           view.hand(batch)
         }
       }
+      if (this.#filtered === undefined) continue
+      for (const views of this.#filtered.values()) views.receive(item, missing)
     }
     return missing
+  }
+
+  override refuses(channel: Channel.Any, { label }: Narrowed): TooManyFilters | undefined {
+    if (this.#filtered?.get(channel.codec)?.get(label) !== undefined) return undefined
+    let filters = 0
+    for (const { size } of this.#filtered?.values() ?? []) filters += size
+    return filters < this.#maxFilters
+      ? undefined
+      : new TooManyFilters({ channel: this.name, limit: this.#maxFilters })
+  }
+
+  override view(channel: Channel.Any, narrowed?: Narrowed): View<JoinError> {
+    if (narrowed === undefined) return super.view(channel)
+    this.#filtered ??= new Map()
+    let views = this.#filtered.get(channel.codec)
+    if (views === undefined) this.#filtered.set(channel.codec, (views = new FilteredViews(channel)))
+    let view = views.get(narrowed.label)
+    if (view === undefined) {
+      const added: FilteredView<JoinError> = new FilteredView(
+        channel,
+        (from, part, lease) => this.join(added, from, part, lease),
+        narrowed
+      )
+      views.add((view = added))
+    }
+    view.users++
+    return view
+  }
+
+  override release(view: View<JoinError>): void {
+    if (!(view instanceof FilteredView)) return super.release(view)
+    if (--view.users > 0) return
+    const { codec } = view.channel
+    const views = this.#filtered?.get(codec)
+    views?.remove(view)
+    if (views?.size === 0) this.#filtered!.delete(codec)
+    if (this.#filtered?.size === 0) this.#filtered = undefined
   }
 
   protected override join(
@@ -46,17 +94,35 @@ export class DurableChannel extends Views<JoinError> {
     part: Outbox.Part | undefined,
     lease: Lease | undefined
   ): Effect.Effect<ViewJoin, JoinError> {
-    return Effect.map(this.#reader.join(this.name, from, undefined, part, lease), (join) => ({
-      ...join,
-      replay: join.replay.map((batch) => this.#step(view, batch))
-    }))
+    const { narrowed } = view
+    const cursor = narrowed && from !== undefined ? withoutDigest(from, narrowed.digest) : from
+    const joined = Effect.map(
+      this.#reader.join(this.name, cursor, undefined, part, lease, narrowed?.filter),
+      (join): ViewJoin => ({
+        ...join,
+        cursor: view.cursorOf(join.cursor),
+        replay: join.replay.map((batch) => this.#step(view, batch))
+      })
+    )
+    // A cursor that was made for another filter.
+    return from !== undefined && cursor === undefined
+      ? Effect.map(joined, (join): ViewJoin => ({ ...join, state: "reset" }))
+      : joined
   }
 
   /** One step for all joins that meet this batch. */
   #step(view: View<JoinError>, batch: Outbox.DurableBatch): Step {
     const known = view.replayed.get(batch)
     if (known !== undefined) return known
-    const step = new Replayed(view, batch, this.told)
+    const step = new Replayed(
+      view,
+      batch,
+      (missing) =>
+        view instanceof FilteredView
+          ? batchesOfFiltered(view, batch, missing)
+          : batchesOfItem(view, batch, true, missing),
+      this.told
+    )
     view.replayed.set(batch, step)
     return step
   }
@@ -69,10 +135,15 @@ class Replayed implements Step {
   readonly size: { readonly events: number; readonly bytes: number }
   readonly open: Effect.Effect<ReadonlyArray<Batch>>
 
-  constructor(view: View<JoinError>, batch: Outbox.DurableBatch, told: Told) {
-    const { channel, cursor, events, from, tick } = batch
-    this.from = from
-    this.cursor = cursor
+  constructor(
+    view: View<JoinError>,
+    { channel, cursor, events, from, tick }: Outbox.DurableBatch,
+    /** Makes the batches, and adds their gaps to a list. */
+    batchesOf: (missing: Array<Missing>) => ReadonlyArray<Batch>,
+    told: Told
+  ) {
+    this.from = view.cursorOf(from)
+    this.cursor = view.cursorOf(cursor)
     const bytes = events.reduce((sum, { text }) => sum + text.length, 0)
     this.size = { events: events.length, bytes }
     // The batches of the first reader, while they are in memory.
@@ -81,43 +152,11 @@ class Replayed implements Step {
       const known = made?.deref()
       if (known !== undefined) return Effect.succeed(known)
       const missing: Array<Missing> = []
-      const batches = batchesOfItem(view, batch, true, missing).map((one) => one.seal())
+      const batches = batchesOf(missing).map((one) => one.seal())
       // A batch with tick 0 was read for this replay and goes with it. Others stay in the node's ring,
       // which must not grow.
       made = tick === 0 ? { deref: () => batches } : new WeakRef(batches)
       return Effect.as(told.tell(channel, missing), batches)
     })
   }
-}
-
-/** The batches of one item of the outbox as a view decodes it. Adds its gaps to `missing`. */
-export const batchesOfItem = <E>(
-  view: View<E>,
-  item: Outbox.Item,
-  wire: boolean,
-  missing: Array<Missing>
-): ReadonlyArray<Batch> => {
-  const { cursor, tick } = item
-  if (item._tag === "Position") return [new Batch(view, tick, cursor, cursor, position)]
-  if (item._tag === "Gap") return [new Batch(view, tick, cursor, cursor, item.reason)]
-  const batches: Array<Batch> = []
-  let { from } = item
-  let events: Array<BatchEvent> = []
-  const add = (to: string, content: ReadonlyArray<BatchEvent> | Missing) => {
-    batches.push(new Batch(view, tick, from, to, content))
-    from = to
-  }
-  for (const [index, { at, id, text, tx }] of item.events.entries()) {
-    const event = view.decode(id, at, tx, text, wire)
-    if (!(event instanceof Missing)) {
-      events.push(event)
-      continue
-    }
-    missing.push(event)
-    if (events.length > 0) add(item.cursorAt(index - 1), events)
-    events = []
-    add(item.cursorAt(index), event)
-  }
-  if (events.length > 0) add(cursor, events)
-  return batches
 }

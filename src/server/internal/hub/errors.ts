@@ -17,6 +17,40 @@ export class TooManyChannels extends Schema.TaggedError<TooManyChannels>()("TooM
 }
 
 /**
+ * A channel has subscribers with as many different filters as the limit `maxFilters` of this node says.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TooManyFilters extends Schema.TaggedError<TooManyFilters>()("TooManyFilters", {
+  /** The channel's name. */
+  channel: Schema.String,
+  /** The most different filters of a channel at once. */
+  limit: Schema.Int
+}) {
+  override get message(): string {
+    return `Channel "${this.channel}" has ${this.limit} different filters on this node, which is its limit. Raise maxFilters, or route the table with by.`
+  }
+}
+
+/**
+ * A channel was opened with a filter that the node cannot apply.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class CannotFilter extends Schema.TaggedError<CannotFilter>()("CannotFilter", {
+  /** The channel's name. */
+  channel: Schema.String,
+  /** Why not. */
+  reason: Schema.String
+}) {
+  override get message(): string {
+    return `Channel "${this.channel}" cannot be filtered: ${this.reason}.`
+  }
+}
+
+/**
  * A durable channel was used on a node that reads no outbox.
  *
  * @category errors

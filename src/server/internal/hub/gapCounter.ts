@@ -7,6 +7,7 @@
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as metrics from "../metrics.ts"
+import type { Unfit } from "../reading/mismatch.ts"
 import type { Missing } from "./invalidMessage.ts"
 
 /** How many logged messages a node remembers, over all channels. */
@@ -47,8 +48,21 @@ export class Told {
     })
   }
 
+  /** Logs that rows of a state do not match the schema; once for each channel and fault. */
+  leftOut(channel: string, rows: number, unfit: Unfit): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const { expected, path } = unfit
+      if (!this.#add(`${channel} rows ${path} ${expected}`)) return Effect.void
+      const what = `The state of channel "${channel}" leaves out ${rows} ${rows === 1 ? "row" : "rows"} that its schema does not match`
+      return Effect.logWarning(because(what, unfit))
+    })
+  }
+
   #note(channel: string, { id, tx }: Missing): boolean {
-    const key = `${channel} ${id} ${tx}`
+    return this.#add(`${channel} ${id} ${tx}`)
+  }
+
+  #add(key: string): boolean {
     if (this.#known.has(key)) return false
     this.#known.add(key)
     if (this.#known.size > maxKnown) {
@@ -62,16 +76,25 @@ export class Told {
 }
 
 const line = (channel: string, { id, unfit }: Missing, fate: string): string => {
-  const { cure, expected, path } = unfit!
   const what = `Event ${id} of channel "${channel}" does not match its schema and ${fate}`
-  return `${what}: expected ${expected}${path === "" ? "" : ` at ${path}`}.${cure === undefined ? "" : ` There ${cure}.`}`
+  return because(what, unfit!)
 }
 
-const byOwner = new WeakMap<object, Told>()
+const because = (what: string, { cure, expected, path }: Unfit): string =>
+  `${what}: expected ${expected}${path === "" ? "" : ` at ${path}`}.${cure === undefined ? "" : ` There ${cure}.`}`
+
+/** One log for each source or outbox. */
+const each = (fate?: string): ((owner: object) => Told) => {
+  const byOwner = new WeakMap<object, Told>()
+  return (owner) => {
+    let told = byOwner.get(owner)
+    if (told === undefined) byOwner.set(owner, (told = new Told(fate)))
+    return told
+  }
+}
 
 /** The log of one source or outbox, shared by the sockets, Streams and consumers of a node. */
-export const toldOf = (owner: object): Told => {
-  let told = byOwner.get(owner)
-  if (told === undefined) byOwner.set(owner, (told = new Told()))
-  return told
-}
+export const toldOf = each()
+
+/** The same for the Streams of rows: a row that does not match is no gap there. */
+export const toldOfRows = each("is left out of the rows")

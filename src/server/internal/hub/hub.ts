@@ -16,7 +16,7 @@ import * as Live from "./live.ts"
 import { OpenChannels, type OpenOptions } from "./openChannels.ts"
 import * as Volatile from "./volatile.ts"
 
-export interface HubOptions extends OpenOptions, Live.LiveOptions {}
+export interface HubOptions extends OpenOptions, Live.LiveOptions, Durable.DurableOptions {}
 
 export interface Hub {
   /** The delivery of a channel, or of every channel of a family. */
@@ -39,7 +39,8 @@ export const make = (
     const openChannels = new OpenChannels(options)
     const deliveries: Readonly<Record<Channel.Delivery, Delivery>> = {
       live: source === undefined ? Live.none : yield* Live.make(source, openChannels, options),
-      durable: outbox === undefined ? Durable.none : yield* Durable.make(outbox, openChannels),
+      durable:
+        outbox === undefined ? Durable.none : yield* Durable.make(outbox, openChannels, options),
       volatile: yield* Volatile.make(openChannels, options)
     }
     const all = Object.values(deliveries)

@@ -12,9 +12,10 @@ import type * as Channel from "../../../Channel.ts"
 import { PayloadTooLarge } from "../../../RealtimeError.ts"
 import { type Heard, lost, type NotificationSource } from "../../NotificationSource.ts"
 import { waitUntilUp } from "../waitUntilUp.ts"
+import { NoState } from "../outbox/state.ts"
 import { Budget, type RingLimits, sweeping } from "../ring.ts"
 import { Batch } from "./batch.ts"
-import { absent, type Delivery } from "./delivery.ts"
+import { absent, type Delivery, unfiltered } from "./delivery.ts"
 import { NoSource } from "./errors.ts"
 import { LiveChannel } from "./liveChannel.ts"
 import type { OpenChannels } from "./openChannels.ts"
@@ -130,7 +131,14 @@ export const make = (
       state: source.state,
       refused: source.refused ?? Effect.never,
       checkTable: (definition) => source.checkTable?.(definition) ?? Effect.void,
-      open,
+      open: (channel, narrowing) => Effect.andThen(unfiltered(channel, narrowing), open(channel)),
+      stateOf: (view) =>
+        Effect.flatMap(Clock.currentTimeMillis, (now) => {
+          const channel = opened.get(view.name)
+          return channel === undefined
+            ? Effect.fail(new NoState({ channel: view.name }))
+            : Effect.succeed(channel.last(view, now))
+        }),
       isOpen: kind.isOpen,
       batches,
       publish: (channel, json) => {

@@ -9,10 +9,13 @@ import * as Effect from "effect/Effect"
 import { randomBytes } from "node:crypto"
 import * as Cursor from "../../../internal/cursorText.ts"
 import { type Heard, lost } from "../../NotificationSource.ts"
+import { encodeState } from "../../../internal/frameText.ts"
 import { Batch, type BatchEvent } from "./batch.ts"
+import type { ViewState } from "./delivery.ts"
 import type { Budget } from "../ring.ts"
 import { type LiveEntry, LiveRing } from "./liveRing.ts"
 import { Missing } from "./invalidMessage.ts"
+import { frameOf } from "./stateFrames.ts"
 import { maxBatchEvents, maxBatchText } from "../outbox/tail.ts"
 import { turns } from "../eventLoopTurns.ts"
 import type { Told } from "./gapCounter.ts"
@@ -55,6 +58,15 @@ export class LiveChannel extends Views {
         /** The channel's position then. */
         readonly cursor: string
         readonly join: WeakRef<ViewJoin>
+      }
+    | undefined
+
+  /** The last state: subscribers that arrive together share it. */
+  #lastMade:
+    | {
+        readonly view: unknown
+        readonly entry: LiveEntry | undefined
+        readonly state: WeakRef<ViewState>
       }
     | undefined
 
@@ -140,6 +152,26 @@ export class LiveChannel extends Views {
     })
     // A Stream's consumer may join during a delivery. The rest of that delivery would reach it twice.
     return Effect.suspend(() => (this.#handing ? Effect.andThen(Effect.yieldNow, inTurn) : inTurn))
+  }
+
+  /** The last event that is remembered, as a state of one row, or of none. */
+  last<E>(view: View<E>, now: number): ViewState {
+    const entries = this.#ring.remembered(now)
+    const cursor = this.#cursor
+    const made = this.#lastMade
+    const known = made?.view === view && made.entry === entries.at(-1) && made.state.deref()
+    if (known && known.cursor === cursor) return known
+    const rows: Array<string> = []
+    for (let index = entries.length - 1; index >= 0 && rows.length === 0; index--) {
+      const { at, seq, text } = entries[index]!
+      const id = Cursor.formatLive(this.#epoch, seq)
+      const event = view.decode(id, at, undefined, text, true)
+      if (!(event instanceof Missing)) rows.push(event.json!)
+    }
+    const text = encodeState(this.name, view.label, cursor, rows, [], false)
+    const state = { cursor, frames: [frameOf(text, rows.length)] }
+    this.#lastMade = { view, entry: entries.at(-1), state: new WeakRef(state) }
+    return state
   }
 
   #after(from: string, now: number): ReadonlyArray<LiveEntry> | undefined {

@@ -21,6 +21,12 @@ export class LiveRing extends Ring<LiveEntry> {
     super(budget, weights)
   }
 
+  /** The entries that are not expired, oldest first. */
+  remembered(now: number): ReadonlyArray<LiveEntry> {
+    this.expire(now)
+    return this.entries
+  }
+
   /**
    * The entries after `seq`, oldest first; `undefined` when the ring has forgotten some of them.
    * `last`: the sequence number of the channel's newest notification.

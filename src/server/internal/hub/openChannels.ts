@@ -11,9 +11,10 @@ import * as RcMap from "effect/RcMap"
 import * as Scope from "effect/Scope"
 import type * as Channel from "../../../Channel.ts"
 import type { InvalidChannelName } from "../../../RealtimeError.ts"
-import { TooManyChannels } from "./errors.ts"
+import { TooManyChannels, type TooManyFilters } from "./errors.ts"
 import { one, opening } from "../eventLoopTurns.ts"
 import type { View, Views } from "./view.ts"
+import type { Narrowed } from "./viewCursor.ts"
 
 export interface OpenOptions {
   /** How long a channel stays open after its last subscriber left. */
@@ -37,8 +38,13 @@ export interface Kind<E, F> {
    * user, so that a lingering channel does not close meanwhile.
    */
   readonly view: (
-    channel: Channel.Any
-  ) => Effect.Effect<View<E>, InvalidChannelName | TooManyChannels | F, Scope.Scope>
+    channel: Channel.Any,
+    narrowed?: Narrowed
+  ) => Effect.Effect<
+    View<E>,
+    InvalidChannelName | TooManyChannels | TooManyFilters | F,
+    Scope.Scope
+  >
   /** Whether a subscriber uses the channel or waits for it, or the channel lingers. */
   readonly isOpen: (name: string) => boolean
 }
@@ -86,7 +92,7 @@ export class OpenChannels {
 
         const isOpen = (name: string) => users.has(name) || this.#lingering.has(keyOf(name))
 
-        const view = (channel: Channel.Any) =>
+        const view: Kind<E, F>["view"] = (channel, narrowed) =>
           Effect.gen({ self: this }, function* () {
             const { fault, name } = channel
             if (fault !== undefined) return yield* fault
@@ -108,7 +114,9 @@ export class OpenChannels {
               return RcMap.invalidate(channels, name)
             })
             use.member = member
-            return (use.view = member.view(channel))
+            const refused = narrowed && member.refuses(channel, narrowed)
+            if (refused !== undefined) return yield* refused
+            return (use.view = member.view(channel, narrowed))
           })
 
         return { view, isOpen }

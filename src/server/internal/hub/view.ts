@@ -3,7 +3,7 @@
  *
  * Sockets and Streams of the same definition share a view. It validates and encodes a payload once,
  * however many subscribe. Two definitions of one name (a typed one in a worker, an untyped one at the
- * door) have a view each.
+ * door) have a view each, and so has each filter.
  */
 import * as Effect from "effect/Effect"
 import * as PubSub from "effect/PubSub"
@@ -19,6 +19,8 @@ import { Missing, toldBy } from "./invalidMessage.ts"
 import type { Told } from "./gapCounter.ts"
 import type { Part } from "../outbox/catchUp.ts"
 import type { Lease } from "../outbox/sharedReads.ts"
+import type { TooManyFilters } from "./errors.ts"
+import type { Narrowed } from "./viewCursor.ts"
 
 /** What a view hands its batches to: a socket's end of a subscription. */
 export interface Sink {
@@ -39,7 +41,7 @@ export interface ViewJoin {
 }
 
 /** The fault of a payload that the schema decodes but cannot encode for the wire. */
-const unsendable = {
+export const unsendable = {
   path: "",
   expected: "a payload that its schema can also encode",
   cure: undefined
@@ -70,8 +72,10 @@ export class View<E = never> {
   readonly name: string
   /** Whether the channel's delivery resumes. */
   readonly resumes: boolean
+  /** What a view with a filter has beside its channel. */
+  readonly narrowed: Narrowed | undefined
   /** With a filter: the text that every frame of the view carries. Equal filters have the same text. */
-  readonly label: string | undefined = undefined
+  readonly label: string | undefined
   readonly #codec: Codec<unknown>
   readonly #options: Exact.Options | undefined
   /** Most channels have one socket. A set for each would cost more memory than the rest. */
@@ -79,8 +83,15 @@ export class View<E = never> {
   #sinks: Set<Sink> | undefined
   #batches: PubSub.PubSub<Batch> | undefined
 
-  constructor(channel: Channel.Any, join: View<E>["join"], resumes: boolean) {
+  constructor(
+    channel: Channel.Any,
+    join: View<E>["join"],
+    resumes: boolean,
+    narrowed?: Narrowed | undefined
+  ) {
     this.channel = channel
+    this.narrowed = narrowed
+    this.label = narrowed?.label
     this.resumes = resumes
     this.name = channel.name
     this.#codec = channel.codec as Codec<unknown>
@@ -91,6 +102,11 @@ export class View<E = never> {
   /** Names the view among all subscriptions of a socket. */
   get key(): string {
     return this.label === undefined ? this.name : `${this.name} ${this.label}`
+  }
+
+  /** A cursor of the channel as the subscribers of the view receive it. */
+  cursorOf(cursor: string): string {
+    return this.narrowed === undefined ? cursor : `${cursor}.${this.narrowed.digest}`
   }
 
   /** The steps made for batches of replays. */
@@ -157,8 +173,8 @@ export class View<E = never> {
 }
 
 /**
- * A channel as all its definitions decode it. Definitions with the same codec share a view. Views are
- * few, so they form a linked list.
+ * A channel as all its definitions decode it. Definitions with the same codec share a view. Views without
+ * a filter are few, so they form a linked list.
  */
 export abstract class Views<E = never> {
   readonly name: string
@@ -172,8 +188,13 @@ export abstract class Views<E = never> {
     this.told = told
   }
 
+  /** Why the channel has no view for one more filter. Only durable channels have such views. */
+  refuses(_channel: Channel.Any, _narrowed: Narrowed): TooManyFilters | undefined {
+    return undefined
+  }
+
   /** The channel as `channel` defines it. Call `release` once for each call of this. */
-  view(channel: Channel.Any): View<E> {
+  view(channel: Channel.Any, _narrowed?: Narrowed): View<E> {
     let view = this.first
     while (view !== undefined && view.channel.codec !== channel.codec) view = view.next
     if (view === undefined) {

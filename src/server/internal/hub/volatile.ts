@@ -9,7 +9,7 @@ import * as Stream from "effect/Stream"
 import { randomBytes } from "node:crypto"
 import * as Cursor from "../../../internal/cursorText.ts"
 import { PayloadTooLarge } from "../../../RealtimeError.ts"
-import type { Delivery } from "./delivery.ts"
+import { type Delivery, unfiltered } from "./delivery.ts"
 import { Told } from "./gapCounter.ts"
 import type { OpenChannels } from "./openChannels.ts"
 import * as Pump from "./pump.ts"
@@ -58,7 +58,8 @@ export const make = (
       state: undefined,
       refused: Effect.never,
       checkTable: () => Effect.void,
-      open: kind.view,
+      open: (channel, narrowing) =>
+        Effect.andThen(unfiltered(channel, narrowing), kind.view(channel)),
       isOpen: kind.isOpen,
       batches: (channel) =>
         Stream.unwrap(

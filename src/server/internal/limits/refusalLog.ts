@@ -53,6 +53,10 @@ const beneath: Readonly<
     unit: "channels",
     cure: "raise maxChannels (of Realtime.layer, or of the class of ./node), or put the parameter of a family into the payload"
   },
+  maxFilters: {
+    unit: "filters",
+    cure: "raise maxFilters of Realtime.layer, or route the table with by"
+  },
   maxReplays: {
     unit: "replays",
     cure: "raise maxReplays (of OutboxReader.layer, or of the class of ./node), or add a node"

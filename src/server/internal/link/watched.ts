@@ -13,6 +13,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import type { Any, AnyFamily, Delivery, Table } from "../../../ChannelBase.ts"
 import { objects } from "../sql/objects.ts"
 import { SchemaName } from "../sql/schemaName.ts"
+import { onlyState } from "../sql/state.ts"
 import { differences, type Installed, mismatches } from "./tableSchema.ts"
 
 interface WatchedTable {
@@ -175,8 +176,11 @@ export const looking = (sql: SqlClient): Effect.Effect<void, never, Scope.Scope>
         "select rel, channel, trouble from realtime.look()"
       )
       for (const { channel, rel, trouble } of found) {
+        const outcome = trouble.endsWith(onlyState)
+          ? "Its events arrive."
+          : "Its subscribers received a gap. Watch it again, or call realtime.unwatch."
         yield* Effect.logWarning(
-          `Table ${rel} is watched for channel "${channel}", but ${trouble}. Its subscribers received a gap. Watch it again, or call realtime.unwatch.`
+          `Table ${rel} is watched for channel "${channel}", but ${trouble}. ${outcome}`
         )
       }
       for (const one of yield* unrouted(client)) {

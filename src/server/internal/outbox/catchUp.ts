@@ -6,22 +6,13 @@
  * ends exactly at the end of that tick. Of the batches that the reader handed out meanwhile, those of later
  * ticks follow.
  */
-import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import * as Semaphore from "effect/Semaphore"
-import { isSqlError } from "effect/sql/SqlError"
 import * as Cursor from "../../../internal/cursorText.ts"
 import type { JoinState } from "../../../Protocol.ts"
-import {
-  ReplayAdmission,
-  type AdmittedReplay,
-  type ReplayLimits,
-  type ReplaysOverloaded
-} from "./replayAdmission.ts"
+import type { Filter } from "../filter.ts"
+import { type AdmittedReplay, type ReplaysOverloaded } from "./replayAdmission.ts"
 import {
   add,
   type Bounds,
@@ -31,7 +22,7 @@ import {
   frameBytes,
   nothing
 } from "./replayBounds.ts"
-import { type OutboxFault, ReplayError } from "./outboxErrors.ts"
+import type { OutboxFault, ReplayError } from "./outboxErrors.ts"
 import {
   goneBy,
   oldestStatement,
@@ -55,9 +46,10 @@ import {
   positionOf,
   whole
 } from "./position.ts"
+import { candidates, filteredArguments, filteredStatement } from "./filteredPage.ts"
+import { known, type ReplayPool } from "./replayPool.ts"
 import { type Lease, type Reading, SharedReads } from "./sharedReads.ts"
 import { batchesOfPage, type DurableBatch, type Followers, type Tail } from "./tail.ts"
-import { objects } from "../sql/objects.ts"
 import * as Turns from "../eventLoopTurns.ts"
 
 /** Why a session cannot resume from a cursor. */
@@ -115,13 +107,17 @@ type ReplayPage =
     }
 
 export interface CatchUp {
-  /** The next page of a channel between a position and the end of a tick. */
+  /**
+   * The next page of a channel between a position and the end of a tick. With a filter it leaves out what the
+   * filter excludes, and may have no batches although more pages follow.
+   */
   readonly page: (
     tail: Tail,
     channel: string,
     from: NodePosition,
     to: Place,
-    limits?: PageLimits
+    limits?: PageLimits,
+    filter?: Filter
   ) => Effect.Effect<ReplayPage, ReplayError>
   /**
    * Joins a subscriber; without a cursor it starts at the present. Returns the whole replay, nothing of it,
@@ -133,7 +129,8 @@ export interface CatchUp {
     from: string | undefined,
     bounds?: Bounds,
     part?: Part,
-    lease?: Lease
+    lease?: Lease,
+    filter?: Filter
   ) => Effect.Effect<Join, JoinError>
   /**
    * The reader's tail once it contains the cursor, or why it never will. Looks the cursor's witness up.
@@ -171,14 +168,10 @@ export const at = (tail: Tail, reason: ResetReason | undefined, bytes = 0): Join
 })
 
 export const make = (
-  sql: PgClient,
+  pool: ReplayPool,
   limits: PageLimits,
   /** The largest replay of a socket. */
   socketBounds: Bounds,
-  /** The limits of all replays of the node. */
-  together: ReplayLimits,
-  /** The timeout of one page. */
-  patience: Duration.Duration,
   followers: Followers,
   /** The tail once the reader is up. */
   current: Effect.Effect<Tail, OutboxFault>,
@@ -187,40 +180,23 @@ export const make = (
 ): Effect.Effect<CatchUp, never, Scope.Scope> =>
   Effect.gen(function* () {
     const scope = yield* Effect.scope
-    const pages = yield* Semaphore.make(together.atOnce)
-    const admission = new ReplayAdmission(together)
-    const client = yield* objects(sql)
+    const { admission, ask } = pool
 
-    /** Runs one statement on the pool, for a channel. */
-    const ask = <A>(
+    const read = (
       channel: string,
-      statement: string,
-      args: ReadonlyArray<unknown>,
-      parse: (rows: ReadonlyArray<{ readonly [column: string]: unknown }>) => A
-    ): Effect.Effect<A, ReplayError> =>
-      client.unsafe<{ readonly [column: string]: unknown }>(statement, args).pipe(
-        Effect.flatMap((rows) => Effect.try({ try: () => parse(rows), catch: (cause) => cause })),
-        // In a transaction of the caller the page would be read as of its snapshot, and the subscriber
-        // would miss later messages without a gap.
-        Effect.updateContext(Context.omit(sql.transactionService)<never>),
-        // On a silently dead connection the pool would wait for ever.
-        Effect.timeoutOrElse({
-          duration: patience,
-          orElse: () => Effect.fail(new Error(`no answer within ${Duration.toMillis(patience)} ms`))
-        }),
-        pages.withPermit,
-        Effect.mapError(
-          (error) =>
-            new ReplayError({ channel, cause: isSqlError(error) ? error.reason.cause : error })
-        )
-      )
-
-    const read = (channel: string, leg: Leg, tail: Tail, limits: PageLimits) => {
+      leg: Leg,
+      tail: Tail,
+      limits: PageLimits,
+      filter: Filter | undefined
+    ) => {
       const table = followers.tableOf(channel)
+      const scope = table === undefined ? "one" : "route"
+      const most = filter === undefined ? limits : { ...limits, messages: candidates }
+      const args = pageArguments(leg, tail.floors.of(leg.at.snapshot), most, channel, table)
       return ask<ParsedPage>(
         channel,
-        pageStatement[table === undefined ? "one" : "route"],
-        pageArguments(leg, tail.floors.of(leg.at.snapshot), limits, channel, table),
+        filter === undefined ? pageStatement[scope] : filteredStatement(scope, filter),
+        filter === undefined ? args : [...args, limits.messages, ...filteredArguments(filter)],
         (rows) => parsePage(rows, leg)
       )
     }
@@ -232,26 +208,13 @@ export const make = (
       return Turns.turns.take({ events: messages.length, bytes })
     }
 
-    /** Fails when the pool's database is not the primary. */
-    const known = (channel: string, identity: string | null) =>
-      identity === null
-        ? Effect.fail(
-            new ReplayError({
-              channel,
-              cause: new Error(
-                "the pool is connected to a standby, or the database has just recovered"
-              )
-            })
-          )
-        : Effect.succeed(identity)
-
     /** A page is at most the work of one step of the loop. */
     const step = {
       messages: Math.min(limits.messages, Turns.most.events),
       bytes: Math.min(limits.bytes, Turns.most.bytes)
     }
 
-    const page: CatchUp["page"] = (tail, channel, from, to, most = step) =>
+    const page: CatchUp["page"] = (tail, channel, from, to, most = step, filter) =>
       Effect.gen(function* () {
         let start = from
         const remaining = legs(from, to)
@@ -261,8 +224,8 @@ export const make = (
             start = endOf(leg)
             continue
           }
-          const { database, page, there } = yield* Effect.tap(
-            read(channel, leg, tail, most),
+          const { database, more, page, there } = yield* Effect.tap(
+            read(channel, leg, tail, most, filter),
             stepOf
           )
           const identity = yield* known(channel, database)
@@ -271,7 +234,7 @@ export const make = (
           if (page === "retention") return { _tag: "Reset", reason: "retention" } as const
           if (!there) return { _tag: "Reset", reason: "witness" } as const
           const done = last && page.position.next === undefined
-          if (page.messages.length > 0 || done) {
+          if (page.messages.length > 0 || more || done) {
             const batches = batchesOfPage(page, leg, start, tail.identity, 0, () => [channel])
             return { _tag: "Page", batches, position: page.position, done } as const
           }
@@ -335,7 +298,13 @@ export const make = (
 
     /** Locates the cursor and reads what follows it. */
     const replay =
-      (channel: string, from: string, bounds: Bounds, room: number): Reading<Join, JoinError> =>
+      (
+        channel: string,
+        from: string,
+        bounds: Bounds,
+        room: number,
+        filter: Filter | undefined
+      ): Reading<Join, JoinError> =>
       (keeps) =>
         Effect.gen(function* () {
           // Most subscribers have missed nothing: they do not wait for admission.
@@ -343,7 +312,7 @@ export const make = (
             const found = yield* locate(channel, from)
             if (found.reason !== undefined) return at(found.tail, found.reason)
             if (legs(found.position, found.to).every(isEmpty)) {
-              return yield* replayTo(found, channel, from, bounds, room)
+              return yield* replayTo(found, channel, from, bounds, room, filter)
             }
           }
           let admitted: AdmittedReplay | undefined
@@ -353,7 +322,7 @@ export const make = (
           })
           const found = yield* locate(channel, from)
           if (found.reason !== undefined) return at(found.tail, found.reason)
-          const join = yield* replayTo(found, channel, from, bounds, room)
+          const join = yield* replayTo(found, channel, from, bounds, room, filter)
           admitted?.read(join.bytes)
           return join
         })
@@ -367,7 +336,8 @@ export const make = (
       channel: string,
       from: string,
       bounds: Bounds,
-      room: number
+      room: number,
+      filter: Filter | undefined
     ): Effect.Effect<Join, OutboxFault | ReplayError> =>
       Effect.gen(function* () {
         const { tick } = tail
@@ -376,10 +346,11 @@ export const make = (
         let next = position
         let more = true
         for (let left = room; more && left > 0; left = room - frameBytes(size)) {
-          const one = yield* page(tail, channel, next, to, {
+          const limits = {
             messages: Math.min(step.messages, Math.ceil(left / frameEventBytes)),
             bytes: Math.min(step.bytes, left)
-          })
+          }
+          const one = yield* page(tail, channel, next, to, limits, filter)
           if (one._tag === "Reset") return at(yield* current, one.reason, size.bytes)
           replay.push(...one.batches)
           size = add(size, one.batches)
@@ -408,7 +379,7 @@ export const make = (
 
     const shared = new SharedReads<Join, JoinError>(scope, ({ state }) => state === "recovered")
 
-    const join: CatchUp["join"] = (channel, given, bounds = socketBounds, part, lease) =>
+    const join: CatchUp["join"] = (channel, given, bounds = socketBounds, part, lease, filter) =>
       Effect.gen(function* () {
         if (given === undefined) return at(yield* current, undefined)
         const from = yield* resolve(channel, given)
@@ -417,8 +388,8 @@ export const make = (
         const remembered = yield* fromRing(channel, from, bounds, room)
         if (remembered !== undefined) return remembered
         const { identity, tick } = yield* current
-        const what = `${identity} ${bounds.events} ${bounds.bytes} ${room} ${channel} ${from}`
-        const read = replay(channel, from, bounds, room)
+        const what = `${identity} ${bounds.events} ${bounds.bytes} ${room} ${channel} ${from} ${filter?.text ?? ""}`
+        const read = replay(channel, from, bounds, room, filter)
         const ask = (when: number | "") => shared.get(`${when} ${what}`, read, lease)
         // Without a lease the caller does not join again for later messages.
         const first = yield* ask(lease === undefined ? tick : "")

@@ -15,7 +15,10 @@ const batchBytes = 256
 interface RingBatch {
   readonly from: string
   readonly cursor: string
-  readonly events: ReadonlyArray<{ readonly text: string }>
+  readonly events: ReadonlyArray<{
+    readonly text: string
+    readonly match?: string | undefined
+  }>
 }
 
 interface DurableEntry<Batch> {
@@ -39,7 +42,9 @@ export class DurableRing<Batch extends RingBatch> {
 
   push(batch: Batch, now: number): void {
     let bytes = batchBytes + batch.from.length + batch.cursor.length
-    for (const { text } of batch.events) bytes += text.length + eventBytes
+    for (const { match, text } of batch.events) {
+      bytes += text.length + (match?.length ?? 0) + eventBytes
+    }
     this.#ring.push({ batch, at: now, bytes })
   }
 

@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import * as Backoff from "../../../Backoff.ts"
+import type { Filter } from "../filter.ts"
 import type { CatchUp } from "./catchUp.ts"
 import { type OutboxFault, ReplayError } from "./outboxErrors.ts"
 import type { NodePosition, Place } from "./position.ts"
@@ -64,6 +65,8 @@ const isSome = (items: ReadonlyArray<Item>): items is Items => items.length > 0
 export const durableStream = (options: {
   readonly channel: string
   readonly from: string | undefined
+  /** What is read from the table leaves out what it excludes; what the reader hands out does not. */
+  readonly filter: Filter | undefined
   /** The most batches in the backlog. */
   readonly backlog: number
   readonly followers: Followers
@@ -125,7 +128,7 @@ export const durableStream = (options: {
         }
         if (replay !== undefined) {
           const { position, tail, to } = replay
-          const page = yield* catchUp.page(tail, channel, position, to)
+          const page = yield* catchUp.page(tail, channel, position, to, undefined, options.filter)
           if (page._tag === "Reset") {
             return reset(yield* current, page.reason === "retention" ? "retention" : "source")
           }

@@ -9,6 +9,7 @@ import { pgInstaller as Defaults } from "../../../internal/defaults.ts"
 import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { checked, type InvalidOption, millis } from "../options.ts"
@@ -16,6 +17,7 @@ import * as Cursor from "../../../internal/cursorText.ts"
 import type { SourceState } from "../../NotificationSource.ts"
 import { waitUntilUp } from "../waitUntilUp.ts"
 import { type Join, type Options, OutboxReader, type Part } from "../../OutboxReader.ts"
+import type { Filter } from "../filter.ts"
 import {
   add,
   type Bounds,
@@ -204,7 +206,8 @@ export const make = (
       channel: string,
       from: NodePosition,
       to: Place,
-      most: PageLimits = limits
+      most: PageLimits = limits,
+      filter?: Filter
     ) => {
       let start = from
       const remaining = legs(from, to)
@@ -214,7 +217,7 @@ export const make = (
           start = endOf(leg)
           continue
         }
-        const page = table.page(leg, most, channels)
+        const page = table.page(leg, most, channels, filter)
         if (page === "retention") return { _tag: "Reset", reason: "retention" } as const
         if (!table.stands(leg.last)) return { _tag: "Reset", reason: "witness" } as const
         const done = index === remaining.length - 1 && page.position.next === undefined
@@ -252,7 +255,8 @@ export const make = (
       channel: string,
       given: string | undefined,
       bounds: Bounds = socketBounds,
-      part?: Part
+      part?: Part,
+      filter?: Filter
     ): Join => {
       if (given === undefined) return at(tail, undefined)
       const from = resolve(tail, given)
@@ -270,10 +274,11 @@ export const make = (
       let size = nothing
       let more = true
       for (let left = room; more && left > 0; left = room - frameBytes(size)) {
-        const one = page(tail, channel, next, found.to, {
+        const most = {
           messages: Math.min(limits.messages, Math.ceil(left / frameEventBytes)),
           bytes: Math.min(limits.bytes, left)
-        })
+        }
+        const one = page(tail, channel, next, found.to, most, filter)
         if (one._tag === "Reset") return at(tail, one.reason, size.bytes)
         replay.push(...one.batches)
         size = add(size, one.batches)
@@ -284,16 +289,17 @@ export const make = (
       return { ...recovered, replay, more, bytes: size.bytes }
     }
 
-    const join: CatchUp["join"] = (channel, from, bounds, part) =>
+    const join: OutboxReader["Service"]["join"] = (channel, from, bounds, part, _lease, filter) =>
       Effect.flatMap(Clock.currentTimeMillis, (now) =>
-        standing((tail) => joined(tail, now, channel, from, bounds, part))
+        standing((tail) => joined(tail, now, channel, from, bounds, part, filter))
       )
 
-    const catchUp: CatchUp = {
+    const catchUp = (filter: Filter | undefined): CatchUp => ({
       join,
       locate: (_, from) => standing((tail) => locate(tail, from)),
-      page: (tail, channel, from, to, most) => standing(() => page(tail, channel, from, to, most))
-    }
+      page: (tail, channel, from, to, most) =>
+        standing(() => page(tail, channel, from, to, most, filter))
+    })
 
     return OutboxReader.of({
       routed: (table) => Effect.sync(() => followers.route(table)),
@@ -304,14 +310,23 @@ export const make = (
           return queue
         }),
       join,
-      batches: (channel, from) =>
+      rows: (request) =>
+        Effect.flatMap(
+          standing(({ end }) =>
+            Result.map(table.rows.read(request), (rows) => ({ cursor: end, rows }))
+          ),
+          Effect.fromResult
+        ),
+      secret: Effect.sync(() => table.secret),
+      batches: (channel, options) =>
         durableStream({
           channel,
-          from: from?.from,
+          from: options?.from,
+          filter: options?.filter,
           backlog,
           followers,
           current,
-          catchUp
+          catchUp: catchUp(options?.filter)
         }),
       publish: (channel, text, key, sent) =>
         channel.startsWith(ofTables)

@@ -189,8 +189,8 @@ export type Scope = "all" | "some" | "one" | "route"
  * reader compares the era, because its positions hold within one. A replay uses normal forms, and compares
  * the identity and the witness, because its pool may be connected to another server meanwhile.
  */
-const page = (scope: Scope): string => {
-  const columns = "m.txid, m.id, m.channel, m.payload, m.created_at"
+export const messagesOf = (scope: Scope): string => {
+  const columns = "m.txid, m.id, m.channel, m.payload, m.match, m.created_at"
   const where =
     scope === "all"
       ? ""
@@ -215,22 +215,33 @@ const page = (scope: Scope): string => {
       : scope === "route"
         ? `${walkOf("$8")}\n   union all${walkOf("$12")}`
         : walk(`m.id > $4::bigint ${where}`, "m.id")
-  const database =
-    scope === "one" || scope === "route"
-      ? `realtime.identity() k, ${isThere("$9", "$10", "$11")} there`
-      : `${era} k, true there`
-  return `select q.txid::text t, q.id::text i, q.channel c, q.payload p, extract(epoch from q.created_at)::float8 at, q.more, k.snapshot::text h, k.k, k.there
-from (select snapshot, ${database} from realtime.horizon limit 1) k left join (
- select p.*, lead(id) over w is not null more, row_number() over w r, sum(octet_length(payload)) over w - octet_length(payload) before from (
-  select * from (
+  return `select * from (
    (select m.* from unnest($2::xid8[]) x cross join lateral (
      select ${columns} from realtime.messages m where m.txid = x and m.id > $3::bigint ${where} order by m.id limit $6::int + 1) m)
    union all${walks}
-  ) u order by u.id limit $6::int + 1
+  ) u order by u.id limit $6::int + 1`
+}
+
+/** What a page says of the database that it is read from. */
+export const databaseOf = (scope: Scope): string =>
+  scope === "one" || scope === "route"
+    ? `realtime.identity() k, ${isThere("$9", "$10", "$11")} there`
+    : `${era} k, true there`
+
+/** When a message of a page was written. */
+export const writtenAt = "extract(epoch from q.created_at)::float8"
+
+/** What a message takes, of a row with what it is filtered by. */
+export const size = "(octet_length(payload) + coalesce(octet_length(match), 0))"
+
+const page = (scope: Scope): string =>
+  `select q.txid::text t, q.id::text i, q.channel c, q.payload p, q.match x, ${writtenAt} at, q.more, k.snapshot::text h, k.k, k.there
+from (select snapshot, ${databaseOf(scope)} from realtime.horizon limit 1) k left join (
+ select p.*, lead(id) over w is not null more, row_number() over w r, sum(${size}) over w - ${size} before from (
+  ${messagesOf(scope)}
  ) p window w as (order by p.id rows unbounded preceding)
 ) q on q.r <= $6::int and q.before < $7::bigint
 order by q.id`
-}
 
 export const pageStatement: Readonly<Record<Scope, string>> = {
   all: page("all"),
@@ -294,17 +305,22 @@ export const parsePage = (rows: ReadonlyArray<Row>, leg: Leg): ParsedPage => {
   }
   const messages: Array<Message> = []
   for (const row of rows) {
-    if (row["i"] === null) break
+    // Nothing, or the end of a page that a filter includes no more of.
+    if (row["p"] === null) break
+    const match = row["x"] as string | null
     messages.push({
       id: row["i"] as string,
       tx: row["t"] as string,
       channel: row["c"] as string,
       text: row["p"] as string,
+      // That of a publish is a digest.
+      match: match?.startsWith("{") === true ? match : undefined,
       at: Math.floor((row["at"] as number) * 1000)
     })
   }
-  const more = messages.length > 0 && rows[rows.length - 1]!["more"] === true
-  const id = messages.length > 0 ? BigInt(messages[messages.length - 1]!.id) : leg.id
+  const last = rows[rows.length - 1]!
+  const more = last["more"] === true
+  const id = last["i"] === null ? leg.id : BigInt(last["i"] as string)
   const position = more ? midway(leg, id) : endOf(leg)
   return { page: { messages, position }, more, id, database, there }
 }

@@ -76,6 +76,8 @@ export interface Reader {
   readonly current: Effect.Effect<Tail, OutboxFault>
   /** The tail after the reader took a new position. */
   readonly refreshed: Effect.Effect<Tail, OutboxFault>
+  /** The secret of the database. */
+  readonly secret: Effect.Effect<string, OutboxFault>
   readonly state: SubscriptionRef.SubscriptionRef<SourceState>
   /** Completes with the first session, or when none is possible for now. Fails when PostgreSQL refuses all. */
   readonly started: Effect.Effect<void, DatabaseRefused>
@@ -99,6 +101,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
     const { beat, followers, limits, pace, patience, upkeep } = options
     const state = yield* SubscriptionRef.make<SourceState>("down")
     let tail: Tail | undefined
+    let secret: { readonly identity: string; readonly text: string } | undefined
     /** Holds the tail while the reader is up, or a fault when waiting does not help. */
     let up = Deferred.makeUnsafe<Tail, OutboxFault>()
     /** The callers that wait for the next position. */
@@ -142,6 +145,11 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
         yield* Effect.logWarning(
           "The database is a copy of another one: its old messages were deleted, and cursors of the other one are reset."
         )
+      }
+      // It changes with the identity only.
+      if (secret?.identity !== identity) {
+        const [kept] = yield* link.query("select secret from realtime.settings", [], patience)
+        secret = { identity, text: String(kept?.["secret"]) }
       }
       return {
         identity,
@@ -476,6 +484,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
     return {
       current,
       refreshed,
+      secret: Effect.map(current, () => secret!.text),
       state,
       started: Deferred.await(started),
       refused: Deferred.await(refused)

@@ -4,7 +4,7 @@ import type { DurableBatch } from "./tail.ts"
 /** How much a replay holds, or may hold. */
 export interface Bounds {
   readonly events: number
-  /** Payload in bytes of UTF-8. */
+  /** Payload in bytes of UTF-8, of a row with the texts by which it is filtered. */
   readonly bytes: number
 }
 
@@ -18,7 +18,9 @@ export const add = (size: Bounds, batches: ReadonlyArray<DurableBatch>): Bounds 
   let { bytes, events } = size
   for (const batch of batches) {
     events += batch.events.length
-    for (const { text } of batch.events) bytes += Buffer.byteLength(text)
+    for (const { match = "", text } of batch.events) {
+      bytes += Buffer.byteLength(text) + Buffer.byteLength(match)
+    }
   }
   return { events, bytes }
 }

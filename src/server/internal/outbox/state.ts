@@ -68,9 +68,25 @@ export class InvalidFilter extends Schema.TaggedError<InvalidFilter>()("InvalidF
   }
 }
 
+/**
+ * A channel has no state that the node can read.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NoState extends Schema.TaggedError<NoState>()("NoState", {
+  /** The channel that was asked for. */
+  channel: Schema.String
+}) {
+  override get message(): string {
+    return `Channel "${this.channel}" has no state that this node can read. Define it with Channel.table.`
+  }
+}
+
 /** Why a state was not read. */
 export type StateError =
   | StateTooLarge
+  | NoState
   | InvalidFilter
   | OutboxFault
   | ReplayError

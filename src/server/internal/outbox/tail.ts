@@ -62,6 +62,8 @@ export interface DurablePosition {
   readonly _tag: "Position"
   readonly cursor: string
   readonly tick: number
+  /** Whether it only ends a tick of which a batch of the channel had a part. */
+  readonly ends?: boolean
 }
 
 /** What the reader hands to a follower. */
@@ -110,8 +112,8 @@ export const batchesOfPage = (
     let before = from
     let events: Array<DurableEvent> = []
     let size = 0
-    for (const [index, { at, id, text: payload, tx }] of list.entries()) {
-      events.push({ id, tx, at, text: payload })
+    for (const [index, { at, id, match, text: payload, tx }] of list.entries()) {
+      events.push({ id, tx, at, text: payload, match })
       size += payload.length
       const next = list[index + 1]
       if (
@@ -320,7 +322,7 @@ export class Followers {
    * the tick's end, because a position in the middle of a tick cannot be compared with a state.
    */
   finish({ end, midway, tick }: Tail): void {
-    if (midway.size > 0) this.tell({ _tag: "Position", cursor: end, tick }, midway)
+    if (midway.size > 0) this.tell({ _tag: "Position", cursor: end, tick, ends: true }, midway)
     midway.clear()
   }
 

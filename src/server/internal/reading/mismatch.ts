@@ -75,7 +75,7 @@ const expectedOf = (issue: SchemaIssue.Issue): string => {
 }
 
 /** What a schema holds under a key, and whether the schema names that key. */
-const under = (
+export const under = (
   asts: ReadonlyArray<SchemaAST.AST>,
   key: PropertyKey
 ): { readonly named: boolean; readonly asts: ReadonlyArray<SchemaAST.AST> } => {

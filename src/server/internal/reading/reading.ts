@@ -36,16 +36,17 @@ export interface JsonOrigin {
 const unfit = (path: string, expected: string): Result.Result<never, Unfit> =>
   Result.fail({ path, expected, cure: undefined })
 
-/** Decodes the text of one payload of the channel `name`. Never throws. */
+/** Decodes the text of one payload of the channel `name`, or the part of it at a path. Never throws. */
 export const read = <A>(
   codec: Codec<A>,
   name: string,
   text: string,
-  options: Exact.Options | undefined
+  options: Exact.Options | undefined,
+  part: Path = []
 ): Result.Result<A, Unfit> => {
   let json: unknown
   try {
-    json = Exact.parse(text, options)
+    json = valueAt(Exact.parse(text, options), part)
   } catch {
     return unfit("", "JSON")
   }
@@ -60,7 +61,7 @@ export const read = <A>(
   // A success does not carry the failure's type.
   return Result.isSuccess(payload)
     ? (payload as Result.Success<A, never>)
-    : closer(codec, name, json, { text, path: [], options })
+    : closer(codec, name, json, { text, path: part, options })
 }
 
 /** Decodes a value that `Exact` parsed from the text of `source`. Never throws. */

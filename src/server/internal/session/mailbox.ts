@@ -33,12 +33,13 @@ const none: Array<WaitingFrame> = []
 /** The part of a peer that the mailbox uses. */
 type Out = Pick<Peer, "write" | "writeAll" | "sizeOf" | "keep">
 
-/** A frame that waits. A frame of events has a channel and a cursor; a control frame has neither. */
+/** A frame that waits. A frame of events has a key and a cursor; a control frame has neither. */
 interface WaitingFrame {
   readonly message: Outgoing
   /** In bytes on the wire. */
   readonly size: number
-  readonly channel: string | undefined
+  /** Names the view of a subscription. */
+  readonly key: string | undefined
   /** Whether the channel resumes from a cursor. */
   readonly resumes: boolean
   /** The position before the frame, and after it. */
@@ -122,17 +123,17 @@ export class Mailbox {
 
   offer(batch: Batch): Outcome {
     // A channel that is behind reads this batch again.
-    if (this.#behind?.has(batch.channel) === true) return "behind"
+    if (this.#behind?.has(batch.key) === true) return "behind"
     // The usual case.
     if (!this.#blocked) {
       if (!this.#peer.write(batch)) this.#full()
       return "written"
     }
-    const { channel, cursor, from, gap, pieces, resumes } = batch
+    const { cursor, from, gap, key, pieces, resumes } = batch
     if (pieces !== undefined) {
       const limits = { keys: this.#volatileKeys, bytes: this.#limit }
       this.#volatile ??= new VolatileBacklog(limits)
-      this.#volatile.add(channel, pieces)
+      this.#volatile.add(key, pieces)
       return "waits"
     }
     // A client that resumes after this gap would not read it again, so it must not be dropped.
@@ -140,10 +141,10 @@ export class Mailbox {
       this.control(batch)
       return "waits"
     }
-    const waiting = this.#waitingOf(batch, channel, resumes, from, cursor)
+    const waiting = this.#waitingOf(batch, key, resumes, from, cursor)
     const fits = waiting.size <= this.room
     if (!fits && resumes) {
-      this.fallBehind(channel, from)
+      this.fallBehind(key, from)
       return "fell"
     }
     this.#wait(waiting)
@@ -173,18 +174,18 @@ export class Mailbox {
     this.#held -= bytes
   }
 
-  /** Drops later batches of a channel until its turn, from which it resumes at `from`. */
-  fallBehind(channel: string, from: string): void {
+  /** Drops later batches of a view until its turn, from which it resumes at `from`. */
+  fallBehind(key: string, from: string): void {
     this.#behind ??= new Map()
-    this.#behind.set(channel, from)
+    this.#behind.set(key, from)
   }
 
   /**
-   * Takes the channel that is behind for longest, with the position up to which the client has
-   * everything; `undefined` if none is behind or the socket is full. Later batches of the channel are
+   * Takes the view that is behind for longest, with the position up to which the client has
+   * everything; `undefined` if none is behind or the socket is full. Later batches of the view are
    * written again.
    */
-  nextBehind(): readonly [channel: string, from: string] | undefined {
+  nextBehind(): readonly [key: string, from: string] | undefined {
     if (this.#blocked || this.#behind === undefined) return undefined
     const next = this.#behind.entries().next().value
     if (next === undefined) this.#behind = undefined
@@ -192,12 +193,12 @@ export class Mailbox {
     return next
   }
 
-  /** Drops every frame of a channel that the client left. A new subscription starts elsewhere. */
-  forget(channel: string): void {
-    this.#behind?.delete(channel)
-    this.#volatile?.forget(channel)
+  /** Drops every frame of a view that the client left. A new subscription starts elsewhere. */
+  forget(key: string): void {
+    this.#behind?.delete(key)
+    this.#volatile?.forget(key)
     if (this.#waiting.length > 0) {
-      this.#keep(this.#waiting.filter((item) => item.channel !== channel))
+      this.#keep(this.#waiting.filter((item) => item.key !== key))
     }
   }
 
@@ -245,13 +246,13 @@ export class Mailbox {
 
   #waitingOf(
     message: Outgoing,
-    channel: string | undefined,
+    key: string | undefined,
     resumes: boolean,
     from: string,
     cursor: string
   ): WaitingFrame {
     const kept = this.#peer.keep(message)
-    return { message: kept, size: this.#peer.sizeOf(kept), channel, resumes, from, cursor }
+    return { message: kept, size: this.#peer.sizeOf(kept), key, resumes, from, cursor }
   }
 
   #wait(item: WaitingFrame): void {
@@ -260,8 +261,8 @@ export class Mailbox {
     this.#count(item, 1)
   }
 
-  #count({ channel, size }: WaitingFrame, sign: 1 | -1): void {
-    if (channel === undefined) this.#answers += sign * size
+  #count({ key, size }: WaitingFrame, sign: 1 | -1): void {
+    if (key === undefined) this.#answers += sign * size
     else this.#events += sign * size
   }
 
@@ -272,30 +273,31 @@ export class Mailbox {
    */
   #dropEvents(): void {
     const newest = new Map<string, string>()
-    for (const { channel, cursor } of this.#waiting) {
-      if (channel !== undefined) newest.set(channel, cursor)
+    for (const { cursor, key } of this.#waiting) {
+      if (key !== undefined) newest.set(key, cursor)
     }
     const kept: Array<WaitingFrame> = []
     const told = new Set<string>()
     const fallen = new Set<string>()
     let stays = this.#held
     for (const item of this.#waiting) {
-      const { channel, from, resumes } = item
-      if (channel === undefined) kept.push(item)
+      const { from, key, resumes } = item
+      if (key === undefined) kept.push(item)
       else if (resumes) {
-        if (fallen.has(channel)) continue
+        if (fallen.has(key)) continue
         stays += item.size
         if (stays <= this.#limit / 2) kept.push(item)
         else {
-          fallen.add(channel)
+          fallen.add(key)
           // The channel may be behind already, from a later position.
-          this.fallBehind(channel, from)
+          this.fallBehind(key, from)
         }
-      } else if (!told.has(channel)) {
-        told.add(channel)
-        const cursor = newest.get(channel)!
-        const gap = new Line(encode({ type: "gap", channel, reason: "slow", cursor }))
-        kept.push(this.#waitingOf(gap, channel, resumes, from, cursor))
+      } else if (!told.has(key)) {
+        told.add(key)
+        const cursor = newest.get(key)!
+        // A live channel has no filters, so the key is its name.
+        const gap = new Line(encode({ type: "gap", channel: key, reason: "slow", cursor }))
+        kept.push(this.#waitingOf(gap, key, resumes, from, cursor))
       }
     }
     this.#keep(kept)

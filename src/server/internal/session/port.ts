@@ -12,7 +12,7 @@ import * as Metric from "effect/Metric"
 import { encode, type ServerFrame } from "../../../Frame.ts"
 import { closeCodes, type CloseName, closeReason } from "../../../Protocol.ts"
 import * as Heartbeat from "./heartbeat.ts"
-import { Line } from "../hub/outgoing.ts"
+import { Line, type Outgoing } from "../hub/outgoing.ts"
 import { Mailbox } from "./mailbox.ts"
 import * as metrics from "../metrics.ts"
 import type { Peer } from "./peer.ts"
@@ -72,6 +72,13 @@ export class Port<Frame = unknown> {
   answer(id: number, frame: ServerFrame): void {
     if (!this.unanswered.end(id)) return
     this.send(frame)
+    this.readOrPause()
+  }
+
+  /** Writes a message that answers a request. The socket must take bytes. */
+  answerWith(id: number, message: Outgoing): void {
+    this.unanswered.end(id)
+    this.mailbox.control(message)
     this.readOrPause()
   }
 

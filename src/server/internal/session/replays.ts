@@ -5,14 +5,16 @@
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { JoinError } from "../outbox/catchUp.ts"
-import type { Subscriber } from "./subscriber.ts"
 import type { Mailbox } from "./mailbox.ts"
 import type { Match } from "./registry.ts"
 
 /** A subscription that may fall behind. */
 export interface Replayable {
   readonly match: Match
-  readonly subscriber: Pick<Subscriber<JoinError>, "join" | "go" | "leave" | "hold" | "catchUp">
+  /** Holds batches until `catchUp` sends what is before them. */
+  readonly hold: () => void
+  /** Goes on where the socket was full. The client has everything up to `from`. */
+  readonly catchUp: (from: string) => Effect.Effect<void, JoinError>
 }
 
 /** The turn of one replay in its session, from before it is read until it is sent. */
@@ -51,31 +53,32 @@ export class Replays {
   }
 
   /**
-   * Lets the channels catch up that are behind because their frames were dropped or had no room. They
-   * read one after the other, a part at a time, until the socket is full or no channel is behind. Calls
-   * `lost` for a channel that cannot go on.
+   * Lets the subscriptions catch up whose frames were dropped or had no room, and those with a state to
+   * send. They go on one after the other, a part at a time, until the socket is full or none is behind.
+   * Calls `lost` for one that cannot go on.
    */
   readOn<S extends Replayable>(
     mailbox: Mailbox,
-    of: (channel: string) => S | undefined,
-    lost: (channel: string, subscription: S, cause: Cause.Cause<JoinError>) => Effect.Effect<void>
+    of: (key: string) => S | undefined,
+    lost: (subscription: S, cause: Cause.Cause<JoinError>) => Effect.Effect<void>
   ): Effect.Effect<void> {
     return Effect.gen({ self: this }, function* () {
       if (this.#busy) return
       this.#busy = true
-      let next: readonly [channel: string, from: string] | undefined
+      let next: readonly [key: string, from: string] | undefined
       while ((next = mailbox.nextBehind()) !== undefined) {
-        const [channel, from] = next
-        const subscription = of(channel)
+        const [key, from] = next
+        const subscription = of(key)
         if (subscription === undefined) continue
-        const { subscriber, match } = subscription
-        // In the same step in which the channel is taken from the list: later batches follow the
-        // replay.
-        subscriber.hold()
+        // In the same step in which the view is taken from the list: later batches follow the replay.
+        subscription.hold()
         const turn = new Turn()
-        yield* Effect.andThen(this.enter(match, turn), subscriber.catchUp(from)).pipe(
+        yield* Effect.andThen(
+          this.enter(subscription.match, turn),
+          Effect.suspend(() => subscription.catchUp(from))
+        ).pipe(
           Effect.ensuring(Effect.sync(() => this.leave(turn))),
-          Effect.catchCause((cause) => lost(channel, subscription, cause))
+          Effect.catchCause((cause) => lost(subscription, cause))
         )
       }
       // In the same step as the last check, so that a later call starts a loop.

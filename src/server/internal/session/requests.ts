@@ -1,5 +1,5 @@
 /**
- * The requests of a session: subscribe, unsubscribe, publish. Each is answered exactly once.
+ * The requests of a session: subscribe, state, unsubscribe, publish. Each is answered exactly once.
  *
  * Requests are checked in the order of their arrival, including `authenticate` and `authorize`. After
  * that a request waits (for the source, for the database) in order per channel, and no channel waits
@@ -24,8 +24,9 @@ import {
 import { type Grant, isRefusal, Rights, type Wish } from "./rights.ts"
 import { overLimit, type Refusal, refusal, refusalOf } from "../limits/refusalText.ts"
 import { Subscriptions } from "./subscriptions.ts"
+import { subscriptionKey, whereRefused } from "./where.ts"
 
-export type ChannelRequest = FrameOf<ClientFrame, "subscribe" | "unsubscribe" | "publish">
+export type ChannelRequest = FrameOf<ClientFrame, "subscribe" | "state" | "unsubscribe" | "publish">
 
 const keyless = refusal(
   "frame/malformed",
@@ -117,19 +118,33 @@ export class Requests {
     if (match === undefined) return refusal("channel/unknown")
     switch (frame.type) {
       case "unsubscribe":
-        return this.#order.chain(name, id, this.#subscriptions.unsubscribe(id, name))
+        return this.#order.chain(name, id, this.#subscriptions.unsubscribe(id, name, frame.view))
       case "subscribe": {
-        const refused = this.#subscriptions.want(name, match, id)
+        const key = subscriptionKey(name, frame.where)
+        const refused = this.#subscriptions.want(key, match, id)
         if (refused !== undefined) return refused
         const wish: Wish = { channel: name, match, action: "subscribe" }
-        const begin = this.#authorized(id, wish, (grant) =>
-          this.#subscriptions.subscribe(frame, wish, grant)
-        )
-        return beginInTurn(context, match, begin, (refused) => {
-          this.#subscriptions.unwant(name, id)
+        const refuse = (refused: Refusal) => {
+          this.#subscriptions.unwant(key, id)
           return this.#refused(id, refused)
+        }
+        const begin = Effect.flatMap(this.#rights.decide(wish), (decision) => {
+          const refused = isRefusal(decision) ? decision : whereRefused(match, frame.where)
+          return isRefusal(decision) || refused !== undefined
+            ? refuse(refused!)
+            : this.#order.chain(name, id, this.#subscriptions.subscribe(frame, wish, decision))
         })
+        return beginInTurn(context, match, begin, refuse)
       }
+      case "state":
+        return this.#order.chain(
+          name,
+          id,
+          Effect.suspend(() => {
+            const refused = this.#subscriptions.state(frame, match)
+            return refused === undefined ? Effect.void : this.#refused(id, refused)
+          })
+        )
       case "publish": {
         const { remembers } = match.delivery
         if (remembers && frame.key === undefined) return keyless
@@ -143,7 +158,11 @@ export class Requests {
         if (context.publishRule !== undefined) {
           return this.#order.chain(name, id, this.#publishByRule(frame, due, wish))
         }
-        return this.#authorized(id, wish, (grant) => this.#publish(frame, due, wish, grant))
+        return Effect.flatMap(this.#rights.decide(wish), (decision) =>
+          isRefusal(decision)
+            ? this.#refused(id, decision)
+            : this.#order.chain(name, id, this.#publish(frame, due, wish, decision))
+        )
       }
     }
   }
@@ -162,19 +181,6 @@ export class Requests {
     const now = clock()
     this.#volatiles ??= new Bucket(limits.volatileRate, now)
     return tooFast("volatileRate", this.#volatiles.take(limits.volatileRate, now))
-  }
-
-  /** Asks `authorize` or the rule, then runs `then` with what it allows. */
-  #authorized(
-    id: number,
-    wish: Wish,
-    then: (grant: Grant) => Effect.Effect<void>
-  ): Effect.Effect<void> {
-    return Effect.flatMap(this.#rights.decide(wish), (decision) => {
-      if (!isRefusal(decision)) return this.#order.chain(wish.channel, id, then(decision))
-      if (wish.action === "subscribe") this.#subscriptions.unwant(wish.channel, id)
-      return this.#refused(id, decision)
-    })
   }
 
   /** Asks the rule for publishing, unless the client repeats a publish, and publishes what it returns. */

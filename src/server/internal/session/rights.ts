@@ -9,6 +9,8 @@ import * as Effect from "effect/Effect"
 import * as Channel from "../../../Channel.ts"
 import { errorCodes } from "../../../Protocol.ts"
 import { InvalidPayload } from "../../../RealtimeError.ts"
+import type { Where } from "../../../Frame.ts"
+import { allowanceOf } from "../auth/boundary.ts"
 import { ruleName } from "../auth/rules.ts"
 import { RuleRefused } from "../../Rule.ts"
 import type { Request } from "../../ServerOptions.ts"
@@ -33,6 +35,8 @@ export interface Grant {
   readonly mark: number
   /** The JSON that the rule for publishing made of the payload; `undefined` where none did. */
   readonly json: string | undefined
+  /** The rows that the client may see; `undefined` for all. */
+  readonly boundary: Where | undefined
 }
 
 export const isRefusal = (decision: Refusal | Grant): decision is Refusal => "code" in decision
@@ -42,18 +46,24 @@ const failed = "The server failed to decide: try again later."
 
 /** How a subscription ends: never with `server/internal`, because the client may retry. */
 const endingOf = (
-  code: "channel/forbidden" | "source/down" | "server/overloaded",
+  code: "channel/forbidden" | "source/down" | "server/overloaded" | "state/too-large",
   message: string
 ) => ({ code, message, retry: errorCodes[code].retry })
 
 /** Code and sentence for a subscription that `authorize` rejected later, or that cannot go on. */
-export const endedBy = ({ code, limit }: Refusal) =>
-  code === "channel/forbidden"
-    ? endingOf(code, "The client may not subscribe to this channel any more.")
-    : code === "source/down"
-      ? endingOf(code, sourceDown.message)
-      : // `authorize` failed or was late: the client may retry.
-        endingOf("server/overloaded", limit === undefined ? failed : undecided)
+export const endedBy = ({ code, limit, message }: Refusal) => {
+  switch (code) {
+    case "channel/forbidden":
+      return endingOf(code, "The client may not subscribe to this channel any more.")
+    case "source/down":
+      return endingOf(code, sourceDown.message)
+    case "state/too-large":
+      return endingOf(code, message)
+  }
+  // `authorize` failed or was late, or the state cannot be read: the client may retry.
+  const overloaded = code === "server/overloaded" ? message : failed
+  return endingOf("server/overloaded", limit === undefined ? overloaded : undecided)
+}
 
 const forbidden = {
   subscribe: refusal("channel/forbidden"),
@@ -154,8 +164,8 @@ export class Rights {
       if (left <= 0) return Effect.fail(new Cause.TimeoutError())
       return Effect.flatMap(
         within(this.#answer(wish), left),
-        (json): Effect.Effect<Refusal | Grant> =>
-          json === false ? reject() : Effect.succeed({ mark, json })
+        (allowed): Effect.Effect<Refusal | Grant> =>
+          allowed === undefined ? reject() : Effect.succeed({ mark, ...allowed })
       )
     }).pipe(
       Effect.catchCause((cause) => {
@@ -175,25 +185,30 @@ export class Rights {
     )
   }
 
-  /** The JSON of a payload that a rule made; `undefined` for a request that is allowed as it is. */
+  /** What the answer allows, with the JSON of a payload that a rule made; `undefined` if it rejects. */
   #answer({
     action,
     channel,
     match,
     sent
-  }: Wish): Effect.Effect<string | false | undefined, InvalidPayload | RuleRefused> {
+  }: Wish): Effect.Effect<Omit<Grant, "mark"> | undefined, InvalidPayload | RuleRefused> {
     const { authorize, publishRule } = this.#port.context
     const { definition, param: params } = match
     const { identity } = this.#port.principal
     const request: Request<unknown> = { identity, channel, definition, params, action }
     if (sent === undefined || publishRule === undefined) {
-      // Only `true` allows.
-      return Effect.map(authorize(request), (allowed) => (allowed === true ? undefined : false))
+      return Effect.map(authorize(request), (answer) => {
+        const allowed = allowanceOf(answer, action, match.channel)
+        return allowed && { ...allowed, json: undefined }
+      })
     }
     // The registry has no payload type for the channel. Its Schema checks the payload of the rule.
     const made = match.channel as Channel.Channel<unknown>
     return Effect.flatMap(publishRule(request, sent.payload), (payload) =>
-      Effect.fromResult(Channel.toJson(made, payload))
+      Effect.map(Effect.fromResult(Channel.toJson(made, payload)), (json) => ({
+        json,
+        boundary: undefined
+      }))
     )
   }
 

@@ -245,7 +245,6 @@ export class Session implements Patient {
       )
     }
     if (frame.type === "authenticate") this.#authenticate(frame)
-    else if (frame.type === "state") this.port.refuse(frame.id, refusal("frame/unknown"))
     else this.#requests.push(frame satisfies ChannelRequest, at)
   }
 

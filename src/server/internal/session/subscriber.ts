@@ -62,10 +62,14 @@ export class Subscriber<E = never> implements Sink {
   /** Ends the read of a subscriber that leaves, because it holds the session's turn. */
   #leaving: Deferred.Deferred<void> | undefined
 
-  constructor(view: View<E>, port: SubscriberPort) {
+  /** Called with the cursor of each gap that the client receives. */
+  readonly #onGap: ((cursor: string) => void) | undefined
+
+  constructor(view: View<E>, port: SubscriberPort, onGap?: (cursor: string) => void) {
     this.#view = view
     this.#mailbox = port.mailbox
     this.#port = port
+    this.#onGap = onGap
   }
 
   /** Asks where a subscriber with this cursor starts, and holds batches until `go`. */
@@ -90,8 +94,7 @@ export class Subscriber<E = never> implements Sink {
     return Effect.suspend(() => {
       if (this.#left) return Effect.void
       if (this.#mailbox.blocked) {
-        this.#miss(this.#release())
-        this.#mailbox.fallBehind(this.#view.name, from)
+        this.fallBehind(from)
         return Effect.void
       }
       this.hold()
@@ -115,7 +118,7 @@ export class Subscriber<E = never> implements Sink {
           if (join.state !== "recovered" && !this.#left) {
             this.#missed = nothing
             const { cursor, tick } = join
-            this.#keeps(this.#mailbox.offer(new Batch(this.#view, tick, cursor, cursor, reason)))
+            this.#pass(new Batch(this.#view, tick, cursor, cursor, reason))
           }
           return this.go(join)
         }),
@@ -132,13 +135,23 @@ export class Subscriber<E = never> implements Sink {
     if (this.#leaving !== undefined) Deferred.doneUnsafe(this.#leaving, Effect.void)
     this.#view.unsubscribe(this)
     this.#release()
-    this.#mailbox.forget(this.#view.name)
+    this.#mailbox.forget(this.#view.key)
+  }
+
+  /** Drops later batches, and everything that is under way, until `catchUp`. */
+  fallBehind(from: string): void {
+    if (this.#left) return
+    this.#round++
+    this.#lease?.end()
+    this.#miss(this.#release())
+    this.#mailbox.fallBehind(this.#view.key, from)
   }
 
   offer(batch: Batch): void {
     if (this.#held === undefined) {
       if (batch.tick <= this.#after) return
       const outcome = this.#mailbox.offer(batch)
+      if (batch.gap !== undefined) this.#gap(batch, outcome)
       if (outcome !== "written" && !this.#keeps(outcome)) this.#miss([batch])
       return
     }
@@ -153,6 +166,17 @@ export class Subscriber<E = never> implements Sink {
       this.#miss([batch])
       this.#overflowed = true
     }
+  }
+
+  /** Offers a batch of a replay. Returns `false` when the channel will resume from before it. */
+  #pass(batch: Batch): boolean {
+    const outcome = this.#mailbox.offer(batch)
+    if (batch.gap !== undefined) this.#gap(batch, outcome)
+    return this.#keeps(outcome)
+  }
+
+  #gap({ cursor }: Batch, outcome: Outcome): void {
+    if (outcome === "written" || outcome === "waits") this.#onGap?.(cursor)
   }
 
   /** Returns `false` when the channel will resume from before the batch. */
@@ -205,14 +229,14 @@ export class Subscriber<E = never> implements Sink {
 
   /** Sends one step. Returns whether the mailbox took all of it; else the channel is behind. */
   #take(step: Step, batches: ReadonlyArray<Batch>): boolean {
-    const { name } = this.#view
+    const { key } = this.#view
     for (const [index, batch] of batches.entries()) {
       const fits = this.#mailbox.hasRoom(batch)
       // If frames of this replay were dropped meanwhile, the channel is behind from those.
-      if (fits && this.#keeps(this.#mailbox.offer(batch))) continue
+      if (fits && this.#pass(batch)) continue
       this.#miss(batches.slice(0, index), -1)
       this.#miss(this.#release())
-      if (!fits) this.#mailbox.fallBehind(name, batch.from)
+      if (!fits) this.#mailbox.fallBehind(key, batch.from)
       return false
     }
     this.#miss([step], -1)
@@ -225,8 +249,8 @@ export class Subscriber<E = never> implements Sink {
     this.#after = join.tick
     if (join.more || this.#overflowed) {
       this.#miss(held)
-      const { name } = this.#view
-      return this.#mailbox.fallBehind(name, join.replay.at(-1)?.cursor ?? join.cursor)
+      const { key } = this.#view
+      return this.#mailbox.fallBehind(key, join.replay.at(-1)?.cursor ?? join.cursor)
     }
     this.#missed = nothing
     for (const batch of held) this.offer(batch)

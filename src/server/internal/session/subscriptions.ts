@@ -8,25 +8,19 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import type { ClientFrame, FrameOf } from "../../../Frame.ts"
-import { Bucket } from "../limits/tokenBucket.ts"
-import { late, openingRefused, replayBytes, tooFast } from "./subscribeBudget.ts"
-import { Subscriber } from "./subscriber.ts"
-import { VolatileSubscriber } from "./volatileSubscriber.ts"
+import type { ClientFrame, FrameOf, Where } from "../../../Frame.ts"
 import { nowhere } from "../hub/batch.ts"
+import { type Begun, hasState, Opening, unread } from "./opening.ts"
 import type { Port } from "./port.ts"
 import type { Match } from "./registry.ts"
-import { type Replayable, Replays, Turn } from "./replays.ts"
+import { Replays, Turn } from "./replays.ts"
 import { endedBy, type Grant, isRefusal, type Rights, type Wish } from "./rights.ts"
+import { Budget, openingRefused } from "./subscribeBudget.ts"
+import { logFailure } from "./subscribeFailure.ts"
+import { Held, Subscription } from "./subscription.ts"
+import { subscriptionKey, textOf } from "./where.ts"
 import * as turns from "../eventLoopTurns.ts"
-import {
-  overLimit,
-  type Refusal,
-  refusal,
-  refusalOf,
-  RequestRefused,
-  sourceDown
-} from "../limits/refusalText.ts"
+import { overLimit, type Refusal, refusal, refusalOf, sourceDown } from "../limits/refusalText.ts"
 
 /**
  * How many subscriptions of a session `authorize` decides about at once after a new token: enough to be
@@ -34,19 +28,22 @@ import {
  */
 const looksAtOnce = 16
 
-interface Subscription extends Wish, Replayable {
-  /** The id of the request that began it. */
-  readonly id: number
-  readonly scope: Scope.Closeable
-}
+const unsubscribed = refusal(
+  "channel/unknown",
+  "The session has no subscription of this channel and view."
+)
+const stateless = refusal("frame/malformed", "The frame is not valid: the channel has no state.")
+
+type SubscribeFrame = FrameOf<ClientFrame, "subscribe">
 
 export class Subscriptions {
   readonly #port: Port
   readonly #rights: Rights
-  #subscribes: Bucket | undefined
-  /** By channel, the id of the last subscribe request: it holds, or will hold, the subscription. */
+  readonly #budget: Budget
+  readonly #opening: Opening
+  /** By key, the id of the last subscribe request: it holds, or will hold, the subscription. */
   readonly #wanted = new Map<string, number>()
-  readonly #held = new Map<string, Subscription>()
+  readonly #held = new Held()
   /** Allows one check of all rights at a time. `#nextLook` is the check that waits. */
   #looks: Semaphore.Semaphore | undefined
   #nextLook: Deferred.Deferred<void> | undefined
@@ -55,144 +52,150 @@ export class Subscriptions {
   constructor(port: Port, rights: Rights) {
     this.#port = port
     this.#rights = rights
+    this.#budget = new Budget(port.context)
+    this.#opening = new Opening(port, this.#budget, this.#replays, {
+      readOn: () => this.#readOnIfBehind(),
+      failed: (subscription, cause) => this.#failed(subscription, cause)
+    })
   }
 
-  /** Reserves a subscription to a channel. Returns the refusal at a limit. */
-  want(name: string, match: Match, id: number): Refusal | undefined {
+  /** Reserves a subscription. Returns the refusal at a limit. */
+  want(key: string, match: Match, id: number): Refusal | undefined {
     const { context } = this.#port
-    const { subscribeRate, maxSubscriptions } = context.limits
-    const now = context.clock()
-    this.#subscribes ??= new Bucket(subscribeRate, now)
-    const wait = this.#subscribes.take(subscribeRate, now)
-    if (wait > 0) return tooFast(wait)
+    const { maxSubscriptions } = context.limits
+    const early = this.#budget.take()
+    if (early !== undefined) return early
     if (this.#wanted.size >= maxSubscriptions) {
       const reason = `A session has at most ${maxSubscriptions} subscriptions: leave one first.`
       return overLimit("maxSubscriptions", "subscribe/limit", reason)
     }
-    if (this.#wanted.has(name)) return refusal("subscribe/duplicate")
+    if (this.#wanted.has(key)) return refusal("subscribe/duplicate")
     const refused = openingRefused(context, match, false)
-    if (refused === undefined) this.#wanted.set(name, id)
+    if (refused === undefined) this.#wanted.set(key, id)
     return refused
   }
 
   /** Releases the reservation of a request that failed, but not that of a later request. */
-  unwant(channel: string, id: number): void {
-    if (this.#wanted.get(channel) === id) this.#wanted.delete(channel)
+  unwant(key: string, id: number): void {
+    if (this.#wanted.get(key) === id) this.#wanted.delete(key)
   }
 
-  subscribe(
-    { channel, cursor: from, id }: FrameOf<ClientFrame, "subscribe">,
-    wish: Wish,
-    grant: Grant
-  ): Effect.Effect<void> {
+  subscribe(request: SubscribeFrame, wish: Wish, grant: Grant): Effect.Effect<void> {
+    const { channel, id, where } = request
+    const subscription = new Subscription(subscriptionKey(channel, where), wish, request)
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen({ self: this }, function* () {
-        const scope = yield* Scope.make()
-        const turn = new Turn()
-        const begun = yield* Effect.exit(
-          restore(
-            Effect.flatMap(this.#begin(wish.match, from, scope, turn), ({ subscriber, join }) =>
-              this.#rights.hold(wish, grant, () => {
-                if (this.#port.ended) return Effect.succeed(refusalOf(undefined))
-                this.#held.set(channel, { ...wish, id, scope, subscriber })
-                const { cursor, state } = join
-                const at = cursor === nowhere ? {} : { cursor }
-                this.#port.answer(id, { type: "subscribed", id, channel, state, ...at })
-                return Effect.as(subscriber.go(join), undefined)
-              })
+        let next: Grant | undefined = grant
+        while (next !== undefined) {
+          const asked: Grant = next
+          next = undefined
+          const scope = yield* Scope.make()
+          const turn = new Turn()
+          subscription.boundary = asked.boundary
+          const begun = yield* Effect.exit(
+            restore(
+              Effect.flatMap(
+                this.#opening.begin(subscription, request.cursor, scope, turn),
+                (begun) =>
+                  this.#rights.hold(wish, asked, (valid) => {
+                    if (this.#port.ended) return Effect.succeed(refusalOf(undefined))
+                    // The view is that of other rows than the client may see now: begins anew.
+                    if (textOf(valid.boundary) !== textOf(asked.boundary)) {
+                      next = valid
+                      return Effect.undefined
+                    }
+                    return Effect.as(this.#start(subscription, begun), undefined)
+                  })
+              )
             )
           )
-        )
-        this.#replays.leave(turn)
-        if (this.#port.mailbox.isBehind) this.readOn()
-        // A subscription that began is released with the session, or by `unsubscribe`.
-        if (this.#held.get(channel)?.scope === scope) return
-        const refused = Exit.isFailure(begun) ? refusalOf(Cause.squash(begun.cause)) : begun.value
-        // Overload and the loss of the source are logged elsewhere.
-        const known =
-          refused === sourceDown ||
-          refused?.code === "server/overloaded" ||
-          refused?.code === "rate/limited" ||
-          // The session ended meanwhile.
-          (Exit.isFailure(begun) && Cause.hasInterruptsOnly(begun.cause))
-        if (Exit.isFailure(begun) && !known && !this.#port.stopped) {
-          yield* this.#port.context.failed(`a subscription to "${channel}" failed`, begun.cause)
+          this.#replays.leave(turn)
+          this.#readOnIfBehind()
+          // A subscription that began is released with the session, or by `unsubscribe`.
+          if (this.#held.has(subscription) && subscription.tenure?.scope === scope) return
+          const refused = Exit.isFailure(begun) ? refusalOf(Cause.squash(begun.cause)) : begun.value
+          if (Exit.isFailure(begun)) yield* logFailure(this.#port, channel, begun.cause)
+          if (refused !== undefined) {
+            this.unwant(subscription.key, id)
+            this.#port.refuse(id, refused)
+          }
+          yield* Scope.close(scope, Exit.void)
         }
-        if (refused !== undefined) {
-          this.unwant(channel, id)
-          this.#port.refuse(id, refused)
-        }
-        yield* Scope.close(scope, Exit.void)
       })
     )
   }
 
-  /** Charges replays to `subscribeRate`: cursors in parallel cost as much as one after the other. */
-  get #inBudget(): Effect.Effect<void, RequestRefused> {
-    return Effect.suspend(() => {
-      const { clock, limits } = this.#port.context
-      const wait = this.#subscribes?.debt(limits.subscribeRate, clock()) ?? 0
-      return wait === 0 ? Effect.void : Effect.fail(new RequestRefused(tooFast(wait)))
+  /** Holds a subscription from this step on, answers, and sends what comes first. */
+  #start(subscription: Subscription, { join, tenure }: Begun): Effect.Effect<void> {
+    const { id, wish } = subscription
+    const { label } = tenure.view
+    this.#held.add(subscription, tenure)
+    this.#port.answer(id, {
+      type: "subscribed",
+      id,
+      channel: wish.channel,
+      state: join.state,
+      ...(join.cursor === nowhere ? {} : { cursor: join.cursor }),
+      ...(label === undefined ? {} : { view: label })
     })
+    return tenure.start(join)
   }
 
-  /** Opens the channel and joins it, once the source listens. */
-  #begin(match: Match, from: string | undefined, scope: Scope.Closeable, turn: Turn) {
-    const { context } = this.#port
-    let opened = false
-    return Effect.gen({ self: this }, function* () {
-      const refused = openingRefused(context, match, true)
-      if (refused !== undefined) return yield* Effect.fail(new RequestRefused(refused))
-      const view = yield* match.delivery.open(match.channel)
-      const subscriber = match.delivery.remembers
-        ? new Subscriber(view, this.#port)
-        : new VolatileSubscriber(view, this.#port.mailbox)
-      yield* Scope.addFinalizer(
-        scope,
-        Effect.sync(() => subscriber.leave())
-      )
-      opened = true
-      if (from !== undefined) {
-        yield* this.#replays.enter(match, turn)
-        yield* this.#inBudget
-      }
-      const join = yield* subscriber.join(from)
-      if (join.state === "reset") context.refused("reset")
-      // Charges the bytes of a replay as further subscribe requests.
-      this.#subscribes?.spend(Math.floor(join.bytes / replayBytes))
-      return { subscriber, join }
-    }).pipe(
-      Scope.provide(scope),
-      Effect.timeoutOrElse({
-        duration: context.limits.sourceTimeout,
-        orElse: () => Effect.fail(late(context, opened))
-      })
+  /** Ends a subscription that cannot go on. */
+  #failed(subscription: Subscription, cause: Cause.Cause<unknown>): Effect.Effect<void> {
+    const refused = refusalOf(Cause.squash(cause))
+    return Effect.andThen(
+      logFailure(this.#port, subscription.wish.channel, cause, "cannot go on"),
+      this.#endOne(subscription, refused.code === "state/too-large" ? refused : unread)
     )
   }
 
-  /** Lets channels that are behind catch up: the socket takes bytes again. */
+  /** Answers a request for the state of a subscription. Returns the refusal at once, if there is one. */
+  state({ channel, id, view }: FrameOf<ClientFrame, "state">, match: Match): Refusal | undefined {
+    const early = this.#budget.take()
+    if (early !== undefined) return early
+    if (!hasState(match)) return stateless
+    const subscription = this.#held.named(channel, view)
+    if (subscription === undefined) return unsubscribed
+    const debt = this.#budget.debt
+    if (debt === undefined) subscription.ask(id)
+    return debt
+  }
+
+  #readOnIfBehind(): void {
+    if (this.#port.mailbox.isBehind) this.readOn()
+  }
+
+  /** Lets subscriptions that are behind catch up: the socket takes bytes again. */
   readOn(): void {
     this.#port.fork(
       this.#replays.readOn(
         this.#port.mailbox,
-        (channel) => this.#held.get(channel),
+        (key) => this.#held.ofView(key),
         // If neither replay nor present can be read, the subscription ends and the client retries.
-        (channel, subscription, cause) =>
+        (subscription, cause) =>
           Effect.andThen(
-            this.#port.context.failed(`a subscription to "${channel}" cannot go on`, cause),
-            this.#endOne(channel, subscription, sourceDown)
+            this.#port.context.failed(
+              `a subscription to "${subscription.wish.channel}" cannot go on`,
+              cause
+            ),
+            this.#endOne(subscription, sourceDown)
           )
       )
     )
   }
 
   /** Releases the reservation at once. The effect leaves the channel and answers. */
-  unsubscribe(id: number, channel: string): Effect.Effect<void> {
-    this.#wanted.delete(channel)
+  unsubscribe(id: number, channel: string, view: string | undefined): Effect.Effect<void> {
+    const named = this.#held.named(channel, view)
+    // A view that the session does not have names no subscription, also not one on its way.
+    const key = named?.key ?? (view === undefined ? channel : undefined)
+    if (key !== undefined) this.#wanted.delete(key)
     // Stops a replay, so that the answer does not wait for it.
-    this.#held.get(channel)?.subscriber.leave()
+    if (named !== undefined) this.#stop(named)
     return Effect.suspend(() => {
-      const left = this.#leave(channel)
+      const held = key === undefined ? undefined : this.#held.get(key)
+      const left = held === undefined ? Effect.void : this.#leave(held)
       this.#port.answer(id, { type: "unsubscribed", id, channel })
       return left
     })
@@ -224,48 +227,112 @@ export class Subscriptions {
       this.#nextLook = undefined
       const { deadline } = this.#rights
       return Effect.forEach(
-        [...this.#held],
-        ([channel, subscription]) =>
-          Effect.flatMap(this.#rights.decide(subscription, deadline), (decision) =>
-            isRefusal(decision) ? this.#endOne(channel, subscription, decision) : Effect.void
+        this.#held.all,
+        (subscription) =>
+          Effect.flatMap(this.#rights.decide(subscription.wish, deadline), (decision) =>
+            isRefusal(decision)
+              ? this.#endOne(subscription, decision)
+              : Effect.sync(() => this.#limit(subscription, decision.boundary))
           ),
         { concurrency: looksAtOnce, discard: true }
       )
     })
   }
 
+  /** Moves a subscription to the view of other rows, if the client may see other rows than before. */
+  #limit(subscription: Subscription, boundary: Where | undefined): void {
+    if (!this.#held.has(subscription)) return
+    if (textOf(boundary) === textOf(subscription.boundary)) return
+    // From this step on no row of the old boundary reaches the socket.
+    subscription.leave()
+    subscription.boundary = boundary
+    const move = ++subscription.moves
+    const old = subscription.tenure!.scope
+    this.#port.fork(
+      Effect.uninterruptibleMask((restore) =>
+        Effect.gen({ self: this }, function* () {
+          yield* Scope.close(old, Exit.void)
+          const scope = yield* Scope.make()
+          const moved = yield* Effect.exit(restore(this.#opening.present(subscription, scope)))
+          const holds = this.#held.has(subscription) && subscription.moves === move
+          if (holds && Exit.isSuccess(moved)) {
+            yield* restore(this.#settle(subscription, moved.value))
+            return
+          }
+          if (holds && Exit.isFailure(moved)) {
+            const { channel } = subscription.wish
+            yield* logFailure(this.#port, channel, moved.cause, "cannot change its rows")
+            yield* this.#endOne(subscription, refusalOf(Cause.squash(moved.cause)))
+          }
+          yield* Scope.close(scope, Exit.void)
+        })
+      )
+    )
+  }
+
+  /** Goes on in a new view, from a gap. */
+  #settle(subscription: Subscription, { join, tenure }: Begun): Effect.Effect<void> {
+    const { told, wish } = subscription
+    const { label } = tenure.view
+    this.#held.add(subscription, tenure)
+    this.#port.send({
+      type: "gap",
+      channel: wish.channel,
+      ...(told === undefined ? {} : { view: told }),
+      reason: "rights",
+      cursor: join.cursor,
+      ...(label === undefined ? {} : { now: label })
+    })
+    tenure.states?.gap(join.cursor)
+    for (const id of subscription.takeAsked()) subscription.ask(id)
+    return Effect.andThen(
+      tenure.subscriber.go(join),
+      Effect.sync(() => {
+        this.#readOnIfBehind()
+      })
+    )
+  }
+
   /** Ends all subscriptions. No event is written after the first step; later steps close the scopes. */
   get end(): Effect.Effect<void> {
     return Effect.suspend(() => {
-      const held = [...this.#held.values()]
-      for (const { subscriber } of held) subscriber.leave()
+      const held = this.#held.all
+      for (const subscription of held) subscription.leave()
       this.#held.clear()
       return Effect.forEach(
         held,
-        ({ scope }) => Effect.andThen(turns.ending.take(turns.one), Scope.close(scope, Exit.void)),
+        ({ tenure }) =>
+          Effect.andThen(turns.ending.take(turns.one), Scope.close(tenure!.scope, Exit.void)),
         { discard: true }
       )
     })
   }
 
-  #endOne(channel: string, subscription: Subscription, refused: Refusal): Effect.Effect<void> {
+  #endOne(subscription: Subscription, refused: Refusal): Effect.Effect<void> {
     return Effect.suspend(() => {
       // The client may have subscribed anew in the meantime.
-      if (this.#held.get(channel) !== subscription) return Effect.void
-      this.unwant(channel, subscription.id)
-      const left = this.#leave(channel)
+      if (!this.#held.has(subscription)) return Effect.void
+      const { id, key, told, wish } = subscription
+      this.unwant(key, id)
+      const left = this.#leave(subscription)
       this.#port.context.refused(refused.code)
-      this.#port.send({ type: "ended", channel, ...endedBy(refused) })
+      const view = told === undefined ? {} : { view: told }
+      this.#port.send({ type: "ended", channel: wish.channel, ...view, ...endedBy(refused) })
       return left
     })
   }
 
-  /** Leaves a channel. No event is written after this; the effect closes the scope. */
-  #leave(channel: string): Effect.Effect<void> {
-    const subscription = this.#held.get(channel)
-    if (subscription === undefined) return Effect.void
-    this.#held.delete(channel)
-    subscription.subscriber.leave()
-    return Scope.close(subscription.scope, Exit.void)
+  /** Leaves a view. No event is written after this; the effect closes the scope. */
+  #leave(subscription: Subscription): Effect.Effect<void> {
+    this.#held.remove(subscription)
+    this.#stop(subscription)
+    return Scope.close(subscription.tenure!.scope, Exit.void)
+  }
+
+  /** Stops a subscription in this step, and answers the requests for its state. */
+  #stop(subscription: Subscription): void {
+    subscription.moves++
+    subscription.leave()
+    for (const id of subscription.takeAsked()) this.#port.refuse(id, unsubscribed)
   }
 }

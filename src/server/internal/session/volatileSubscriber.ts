@@ -33,10 +33,12 @@ export class VolatileSubscriber<E = never> implements Sink {
 
   leave(): void {
     this.#view.unsubscribe(this)
-    this.#mailbox.forget(this.#view.name)
+    this.#mailbox.forget(this.#view.key)
   }
 
   hold(): void {}
+
+  fallBehind(): void {}
 
   catchUp(): Effect.Effect<void> {
     return Effect.void

@@ -196,12 +196,31 @@ $$`,
   `-- The facts that the functions of a table rely on.
 create or replace function realtime.signature(rel oid) returns text
 language sql stable ${path} as $$
-  select concat_ws('|', 3, rel::oid, current_setting('server_version_num')::int / 10000,
+  select concat_ws('|', 4, rel::oid, current_setting('server_version_num')::int / 10000,
     (select string_agg(concat_ws(' ', a.attnum, a.attname, a.atttypid, a.attcollation, a.attgenerated), ',' order by a.attnum)
       from pg_attribute a where a.attrelid = rel and a.attnum > 0 and not a.attisdropped),
     (select concat_ws(' ', i.indexrelid, i.indkey, i.indnkeyatts, c.relname) from pg_index i join pg_class c on c.oid = i.indexrelid
       where i.indrelid = rel and i.indisprimary),
-    (select c.relname || '.' || c.relnamespace::regnamespace::text from pg_class c where c.oid = rel))
+    (select c.relname || '.' || c.relnamespace::regnamespace::text || ' ' || c.relowner from pg_class c where c.oid = rel))
+$$`,
+
+  `-- Whether a row travels without changes.
+create or replace function realtime.is_plain(w realtime.watched) returns boolean
+language sql stable ${path} as $$
+  select w.columns is null and not exists (select from pg_attribute a where a.attrelid = w.rel and a.attnum > 0 and not a.attisdropped and a.attgenerated = 'v')
+$$`,
+
+  `-- SQL that is true once a table has other columns or another key than those of its functions.
+create or replace function realtime.altered_sql(w realtime.watched, names text[], keys text[]) returns text
+language sql stable ${path} as $$
+  select concat_ws(' or ',
+    (select string_agg('not ' || realtime.still(i.indexrelid, 0), ' or ') from pg_index i where i.indrelid = w.rel and i.indisprimary),
+    -- Without a list a column that lost its name is not found, unless one that a trigger cannot read took it.
+    (select string_agg('not ' || realtime.still(w.rel, a.attnum), ' or ' order by a.attnum) from pg_attribute a
+      where a.attrelid = w.rel and not a.attisdropped and (a.attname = any(keys) or w.columns is not null and a.attname = any(names) or w.columns is null and a.attgenerated = 'v')),
+    -- A later column is in no list of names, or a trigger may be unable to read it.
+    case when w.columns is null and current_setting('server_version_num')::int >= 180000 then format('pg_describe_object(1259, %s, %s) is not null',
+      w.rel::oid, (select max(a.attnum) + 1 from pg_attribute a where a.attrelid = w.rel and a.attnum > 0)) end)
 $$`,
 
   `-- Writes the functions of one watched table, or drops them where it has no key. The triggers that would
@@ -241,8 +260,7 @@ begin
       using errcode = 'RT005', hint = 'Watch a table that has one, and try again in a transaction of its own.';
   end if;
   lists := w.columns is not null;
-  -- A row that travels without changes.
-  plain := not lists and not exists (select from pg_attribute a where a.attrelid = rel and a.attnum > 0 and not a.attisdropped and a.attgenerated = 'v');
+  plain := realtime.is_plain(w);
   matched := w.matches is not null;
   routed := w.routes is not null;
   compared := array(select distinct c from unnest(f.names || f.keys || coalesce(w.matches, '{}')) c);
@@ -255,12 +273,7 @@ begin
       case when pg_partition_root(rel) = rel then format('(tg_relid <> %1$s and pg_partition_root(tg_relid) is distinct from %1$s)', rel)
         when (select c.relkind from pg_class c where c.oid = rel) = 'p' then format('not realtime.is_part(tg_relid, %s)', rel)
         else format('tg_relid <> %s', rel) end,
-      (select string_agg('not ' || realtime.still(i.indexrelid, 0), ' or ') from pg_index i where i.indrelid = rel and i.indisprimary),
-      -- Without a list a column that lost its name is not found, unless one that a trigger cannot read took it.
-      (select string_agg('not ' || realtime.still(rel, a.attnum), ' or ' order by a.attnum) from pg_attribute a
-        where a.attrelid = rel and not a.attisdropped and (a.attname = any(f.keys) or lists and a.attname = any(f.names) or not lists and a.attgenerated = 'v')),
-      -- A later column is in no list of names, or a trigger may be unable to read it.
-      case when not lists and version >= 180000 then format('pg_describe_object(1259, %s, %s) is not null', rel, last + 1) end),
+      realtime.altered_sql(w, f.names, f.keys)),
     'added', case when lists then 'false' when version >= 140000 then format('pg_describe_object(1259, %s, %s) is not null', rel, last + 1)
       else format('exists (select from pg_attribute where attrelid = %s and attnum = %s)', rel, last + 1) end,
     'declared', case when matched then E'\\n  place_ text;\\n  left_ text;\\n  match_ text;\\n  was_match_ text;' else '' end,
@@ -367,6 +380,7 @@ begin
       execute format('alter sequence realtime.%I owner to %I', 'w' || id || '_unrouted', owner_);
     end if;
   end if;
+  perform realtime.generate_state(id);
   -- The table may have been altered meanwhile, and the functions may mix both states.
   if realtime.signature(rel) is distinct from written then
     raise exception 'table % was altered while its triggers were written', rel

@@ -72,6 +72,9 @@ begin
         delete from realtime.marks;
         update realtime.horizon h set snapshot = '1:1:';
       end if;
+      if restored then
+        update realtime.settings o set secret = default;
+      end if;
       if restored or s.token is null then
         update realtime.settings o set token = translate(left(encode(sha256(decode(replace(gen_random_uuid()::text, '-', ''), 'hex')), 'base64'), 8), '+/', '-_');
       end if;

@@ -7,6 +7,7 @@ import { publish } from "./publish.ts"
 import { retention } from "./retention.ts"
 import { appRole, lockDown, nodeRole, nodesAgain } from "./roles.ts"
 import { schema, schemaVersion } from "./schema.ts"
+import { state } from "./state.ts"
 import { triggers } from "./triggers.ts"
 import { watch } from "./watch.ts"
 
@@ -27,6 +28,7 @@ const objects: ReadonlyArray<string> = [
   ...schema,
   ...triggers,
   ...generate,
+  ...state,
   ...identity,
   ...publish,
   ...watch,

@@ -111,6 +111,7 @@ begin
   create temporary table effect_realtime_functions on commit drop as
     select p.oid from pg_proc p where p.pronamespace = to_regnamespace('realtime')
       and (p.proname ~ '^w[0-9]+_(row|insert|update|delete)$' and p.prorettype = 'trigger'::regtype
+        or p.proname ~ '^w[0-9]+_state$' and p.proretset
         or exists (select from realtime.settings s where p.oid::regprocedure::text = any(s.functions)
           or s.functions is null and p.proname in (${created("or replace function", statements)})));
   select not s.given into ours from realtime.settings s;

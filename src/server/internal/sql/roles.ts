@@ -9,7 +9,15 @@ export const lockDown: ReadonlyArray<string> = [
   `revoke all on schema realtime from public`,
   `revoke all on all tables in schema realtime from public`,
   `revoke all on all sequences in schema realtime from public`,
-  `revoke all on all functions in schema realtime from public`
+  `-- The owners of watched tables own some, whose rights this role may be unable to change.
+do $$
+declare
+  f record;
+begin
+  for f in select p.oid::regprocedure signature from pg_proc p where p.pronamespace = 'realtime'::regnamespace and pg_has_role(p.proowner, 'usage') loop
+    execute format('revoke all on function %s from public', f.signature);
+  end loop;
+end $$`
 ]
 
 const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`
@@ -33,6 +41,7 @@ const nodeFunctions = [
   "realtime.upkeep(pg_snapshot, xid8, bigint, int)",
   "realtime.prune(int)",
   "realtime.publish_once(text, text, text, text)",
+  "realtime.state(text, text, text, text, text, int, bigint)",
   "realtime.look()",
   "realtime.troubles()",
   "realtime.unrouted()"

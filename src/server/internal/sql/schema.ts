@@ -10,7 +10,7 @@ import { pgInstaller as Defaults } from "../../../internal/defaults.ts"
  * The version of all objects; raise it with every change of an object. A node rejects an older install at
  * start, and `install` upgrades it.
  */
-export const schemaVersion = 4
+export const schemaVersion = 5
 
 /** The largest payload of one message in bytes of UTF-8: half of what the driver accepts by default. */
 export const maxPayloadBytes = 8 * 1024 * 1024
@@ -28,7 +28,7 @@ end $$`,
 
   `create schema if not exists realtime`,
 
-  `-- One row. "version" is that of the objects. "token" is in every cursor. "identity" is that of the
+  `-- One row. "version" is that of the objects. "token" is in every cursor, "secret" in none. "identity" is that of the
 -- database when a node last opened it, and "origin" the transaction that had written that table: they
 -- reveal a copy.
 create table if not exists realtime.settings (
@@ -41,7 +41,9 @@ create table if not exists realtime.settings (
   identity text
 )`,
   `insert into realtime.settings (one) select true where not exists (select from realtime.settings)`,
-  `alter table realtime.settings add column if not exists token text, add column if not exists origin text`,
+  `alter table realtime.settings
+  add column if not exists token text, add column if not exists origin text,
+  add column if not exists secret text not null default replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '')`,
   `-- One row without data, for the transaction that wrote it. A dump is restored in the order of names, so a
 -- session that sees this row has all messages before it.
 create table if not exists realtime.origin (one boolean primary key default true check (one))`,

@@ -47,7 +47,7 @@ const settings = Object.entries(rowSettings).filter(([name]) => name !== "xmlbin
 export const exact = `${path} ${settings.map(([name, value]) => `set ${name} = '${value}'`).join(" ")}`
 
 /** A policy that would hide a row raises an error instead: a hidden row is not a deleted one. */
-const everyRow = "set row_security = off"
+export const everyRow = "set row_security = off"
 
 const around = [...settings, ["row_security", "off"]] as const
 

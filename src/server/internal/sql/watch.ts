@@ -6,6 +6,7 @@
 import { gapTexts } from "../gapText.ts"
 import { literal } from "./literal.ts"
 import { maxPayloadBytes } from "./schema.ts"
+import { onlyState, ownerTrouble, policyTrouble } from "./state.ts"
 import { mark, maxLiveBytes, path } from "./triggers.ts"
 
 export const watch: ReadonlyArray<string> = [
@@ -261,7 +262,7 @@ end $$`,
   `-- Drops the functions of a table that is not watched any more.
 create or replace function realtime.forget(id int) returns void
 language plpgsql ${path} set client_min_messages = warning as $$ begin
-  execute format('drop function if exists realtime.w%1$s_row(), realtime.w%1$s_insert(), realtime.w%1$s_update(), realtime.w%1$s_delete()', id);
+  execute format('drop function if exists realtime.w%1$s_row(), realtime.w%1$s_insert(), realtime.w%1$s_update(), realtime.w%1$s_delete(), realtime.w%1$s_state(text[], text, int, bigint)', id);
   execute format('drop sequence if exists realtime.w%s_unrouted', id);
 end $$`,
 
@@ -282,7 +283,7 @@ create or replace function realtime.troubles() returns table (rel text, channel 
 language sql stable security definer ${path} as $$
   select w.name, w.channel, x.trouble, x.lossy from realtime.watched w
     left join pg_class c on c.oid = w.rel
-    cross join lateral (select y.trouble, not y.trouble ~ ' costs more$' lossy from (select case
+    cross join lateral (select y.trouble, not y.trouble ~ ' (costs more|${onlyState})$' lossy from (select case
       when c.oid is null then 'the table is gone'
       when to_regclass(nullif(w.name, '')) <> w.rel then 'another table has its name now: this channel has the changes of ' || w.rel::text
       when not exists (select from pg_index i where i.indrelid = w.rel and i.indisprimary) then 'the table has no primary key, so its events cannot say which row they are about'
@@ -291,8 +292,10 @@ language sql stable security definer ${path} as $$
       when realtime.fault_of(w.id) = 'broken' then 'some of its triggers are gone or disabled'
       when exists (select from pg_inherits i where i.inhparent = w.rel) and c.relkind = 'r' then 'tables inherit from it, whose rows are missed'
       when w.level = 'statement' and exists (select from pg_inherits i where i.inhrelid = w.rel) then 'it is a part of another table, whose statements pass by it'
+      ${policyTrouble}
       when realtime.fault_of(w.id) = 'earlier' then 'its triggers are those of an earlier version, which costs more'
       when w.signature is distinct from realtime.signature(w.rel) then 'its triggers were not written anew since it was altered, which costs more'
+      ${ownerTrouble}
     end) y(trouble)) x
     where x.trouble is not null
   union all

@@ -28,7 +28,9 @@ it.effect("a hub without linger keeps under 32 bytes for a channel after its sub
       maxChannels: 10,
       ring: { events: 256, maxAge: 120_000, bytes: 1_000_000 },
       batchWindow: 0,
-      announceSource: false
+      announceSource: false,
+      maxFilters: 9,
+      state: { rows: 9, bytes: 999 }
     })
     const count = 10_000
     const open = (first: number) =>

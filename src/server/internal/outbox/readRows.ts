@@ -76,13 +76,13 @@ const isJson = <A>({ schema }: Codec<A>): boolean => {
  * **Example** (A state with its position)
  *
  * ```ts
- * Realtime.snapshot(Realtime.rows(Order, sql`select * from orders where status = ${"new"}`))
+ * Realtime.snapshot(Realtime.readRows(Order, sql`select * from orders where status = ${"new"}`))
  * ```
  *
  * @category reading state
  * @since 0.1.0
  */
-export const rows = <A, I>(
+export const readRows = <A, I>(
   row: Schema.Codec<A, I>,
   query: Fragment
 ): Effect.Effect<ReadonlyArray<A>, SqlError | RowMismatch, PgClient> =>

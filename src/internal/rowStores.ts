@@ -1,0 +1,279 @@
+/**
+ * The rows of a table's channel, by their keys: one store for each channel with its filter, shared by all
+ * that watch it, and kept for a while after the last one has left.
+ *
+ * In: states and changes as the wire has them. Out: rows, each decoded once; a row or an array that did
+ * not change stays the same object. A row has the JSON of its key columns as its name. A row that its Schema
+ * rejects is left out and named, as the server does it in a state.
+ *
+ * A store goes on from its position when it joins again. Its rows are replaced when the last frame of a
+ * state is here; changes that arrive between its frames are applied then.
+ *
+ * @since 0.1.0
+ */
+import * as Result from "effect/Result"
+import type { Table } from "../ChannelBase.ts"
+import { covers } from "./cursorText.ts"
+import type {
+  Asked,
+  Change,
+  Ended,
+  Host,
+  RowListener,
+  Rows,
+  RowsChannel,
+  Store,
+  Watcher
+} from "./rowTypes.ts"
+
+/** A row as it is kept: with its JSON, and decoded, or with its key where the Schema rejects it. */
+interface Entry {
+  readonly text: string
+  readonly row?: unknown
+  readonly key?: unknown
+}
+
+/** A state whose last frame is not here. */
+interface Arriving {
+  readonly entries: Map<string, Entry>
+  readonly changes: Array<Change>
+}
+
+interface Wanted {
+  readonly resolve: () => void
+  readonly reject: (error: unknown) => void
+}
+
+/** A gap whose position is not known. */
+const somewhere = ""
+
+const same = <A>(list: ReadonlyArray<A>, before: ReadonlyArray<A>): ReadonlyArray<A> =>
+  list.length === before.length && list.every((value, index) => value === before[index])
+    ? before
+    : list
+
+/** Names a store among those of a client. */
+const idOf = (table: RowsTable, { codec, name }: RowsChannel, { key, where }: Asked) => [
+  name,
+  codec,
+  key,
+  JSON.stringify(Result.merge(table.where(name, where)))
+]
+
+/** The part of a table that is used here. */
+export type RowsTable = Pick<Table, "key" | "rowCodec" | "where">
+
+export const find = (table: RowsTable, { stores }: Host, channel: RowsChannel, asked: Asked) => {
+  const id = idOf(table, channel, asked)
+  return Array.from(stores).find(({ is }) => is(id))
+}
+
+export const make = (
+  table: RowsTable,
+  { afterLinger, listen, look, stores }: Host,
+  channel: RowsChannel,
+  asked: Asked
+): Store => {
+  const id = idOf(table, channel, asked)
+  const filter = table.where(channel.name, asked.where)
+  let entries = new Map<string, Entry>()
+  let arriving: Arriving | undefined
+  /** `entries` has a whole state, and all that followed it up to `at` unless there was a gap. */
+  let isWhole = false
+  let at: string | undefined
+  /** The position after the last gap, until a state has it. */
+  let gapAt: string | undefined
+  /** The promises of a state that is asked for. */
+  let wanted: Array<Wanted> = []
+  let active = false
+  let refusal: unknown
+  let ended: Ended | undefined
+  let leave: (() => void) | undefined
+  let dropping: (() => void) | undefined
+  const watchers = new Set<Watcher>()
+  /** The entries may differ from `shown`. */
+  let isChanged = false
+  let shown: Rows<unknown> = { rows: [], status: "loading", error: undefined, invalid: [] }
+
+  const valuesOf = (row: unknown) => table.key.map((column) => Object(row)[column])
+  const nameOf = (row: unknown) => JSON.stringify(valuesOf(row))
+
+  const put = (into: Map<string, Entry>, name: string, data: unknown) => {
+    const text = JSON.stringify(data)
+    let entry = entries.get(name)
+    if (entry?.text !== text) {
+      const decoded = table.rowCodec.decode(data, channel.name)
+      const values = valuesOf(data)
+      entry = Result.isSuccess(decoded)
+        ? { text, row: decoded.success }
+        : { text, key: Object.fromEntries(table.key.map((column, i) => [column, values[i]])) }
+      isChanged = true
+    }
+    into.set(name, entry)
+  }
+
+  const apply = ({ data, name }: Change) => {
+    if (data !== undefined) put(entries, name, data)
+    else if (entries.delete(name)) isChanged = true
+  }
+
+  const changed = () => {
+    for (const { onChange } of Array.from(watchers)) onChange()
+  }
+
+  const settle = (how: (one: Wanted) => void) => {
+    wanted.forEach(how)
+    wanted = []
+  }
+
+  /** The subscription is active. */
+  const arrive = () => {
+    active = true
+    refusal = ended = undefined
+  }
+
+  /** Nothing is received any more, so a state that was arriving is lost. */
+  const depart = () => {
+    active = false
+    if (arriving !== undefined) gapAt ??= somewhere
+    arriving = undefined
+  }
+
+  const listener: RowListener = {
+    onEvents: (batch) => {
+      arrive()
+      at = batch.at(-1)!.cursor
+      for (const event of batch) {
+        if (event._tag === "Gap") gapAt = at
+        else if (arriving !== undefined) arriving.changes.push(event.payload)
+        else if (isWhole) apply(event.payload)
+      }
+      changed()
+    },
+    onCursor: (cursor) => {
+      arrive()
+      at = cursor
+      changed()
+    },
+    onInactive: (error) => {
+      depart()
+      refusal = error
+      ended = undefined
+      changed()
+    },
+    onEnd: (error) => {
+      depart()
+      ended = error
+      // Only a stopped connection subscribes again by itself.
+      if (error._tag !== "ConnectionStopped") leave = undefined
+      settle(({ reject }) => reject(error))
+      changed()
+      for (const { onEnd } of Array.from(watchers)) onEnd(error as never)
+    },
+    lacks: () =>
+      !isWhole || gapAt !== undefined || arriving !== undefined ? 2 : wanted.length > 0 ? 1 : 0,
+    onState: ({ cursor, invalid = [], more, rows }, isFirst) => {
+      arrive()
+      if (isFirst) {
+        arriving = { entries: new Map(), changes: [] }
+        at = cursor
+      }
+      if (arriving === undefined) return
+      for (const row of rows) put(arriving.entries, nameOf(row), row)
+      for (const key of invalid) arriving.entries.set(nameOf(key), { text: "", key })
+      if (!more) {
+        entries = arriving.entries
+        arriving.changes.forEach(apply)
+        arriving = undefined
+        isWhole = isChanged = true
+        if (gapAt !== undefined && covers(cursor, gapAt) !== false) gapAt = undefined
+        settle(({ resolve }) => resolve())
+      }
+      changed()
+    }
+  }
+
+  const changes = {
+    ...channel,
+    codec: {},
+    fault: channel.fault ?? (Result.isFailure(filter) ? (filter.failure as never) : undefined),
+    decode: (json: unknown) => {
+      const { data, key, operation } = Object(json)
+      const isGone = operation === "DELETE"
+      const named = (isGone && key) || data
+      return valuesOf(named).includes(undefined)
+        ? Result.fail(undefined)
+        : Result.succeed({ name: nameOf(named), data: isGone ? undefined : data })
+    }
+  }
+
+  const join = () => {
+    const from = listener.lacks() > 1 ? undefined : at
+    leave = listen(changes, listener, from, Result.getOrUndefined(filter))
+  }
+
+  const self: Store = {
+    is: (other) => other.every((one, index) => Object.is(one, id[index])),
+    shown: () => {
+      const status =
+        ended !== undefined
+          ? "error"
+          : refusal !== undefined
+            ? "stale"
+            : !isWhole
+              ? "loading"
+              : active && gapAt === undefined
+                ? "live"
+                : "stale"
+      const error = ended ?? refusal
+      let { invalid, rows } = shown
+      if (isChanged) {
+        isChanged = false
+        const list = [...entries.values()]
+        rows = same(
+          list.flatMap((entry) => ("row" in entry ? [entry.row] : [])),
+          rows
+        )
+        invalid = same(
+          list.flatMap(({ key }) => key ?? []),
+          invalid
+        )
+      }
+      if (
+        rows !== shown.rows ||
+        invalid !== shown.invalid ||
+        status !== shown.status ||
+        error !== shown.error
+      ) {
+        shown = { rows, status, error, invalid }
+      }
+      return shown
+    },
+    watch: (watcher) => {
+      dropping?.()
+      stores.add(self)
+      watchers.add(watcher)
+      if (leave === undefined) join()
+      else if (ended !== undefined) watcher.onEnd(ended as never)
+      return () => {
+        if (!watchers.delete(watcher) || watchers.size > 0) return
+        leave?.()
+        leave = undefined
+        depart()
+        settle(({ resolve }) => resolve())
+        dropping = afterLinger(() => stores.delete(self))
+      }
+    },
+    reload: () => {
+      if (watchers.size === 0) return Promise.resolve()
+      const over = new Promise<void>((resolve, reject) => wanted.push({ resolve, reject }))
+      // A caller may ignore it.
+      over.catch(() => {})
+      if (leave === undefined) join()
+      else if (ended !== undefined) settle(({ reject }) => reject(ended))
+      look()
+      return over
+    }
+  }
+  return self
+}

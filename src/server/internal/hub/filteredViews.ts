@@ -1,0 +1,102 @@
+/**
+ * The views of one durable channel and codec that have a filter.
+ *
+ * An event is judged for the views that it may touch, and decoded once for all of them. A view receives one
+ * batch of an item, or nothing when its filter includes nothing of the item. What says nothing about single
+ * rows goes to every view.
+ */
+import * as Effect from "effect/Effect"
+import type * as Channel from "../../../Channel.ts"
+import type * as Outbox from "../../OutboxReader.ts"
+import type { Filter } from "../filter.ts"
+import type { Batch } from "./batch.ts"
+import { FilterIndex } from "./filterIndex.ts"
+import { Missing } from "./invalidMessage.ts"
+import { batchWithout, ItemBatches } from "./itemBatches.ts"
+import { Judged } from "./judged.ts"
+import { View } from "./view.ts"
+import type { Narrowed } from "./viewCursor.ts"
+
+export class FilteredView<E> extends View<E> {
+  readonly filter: Filter
+
+  constructor(channel: Channel.Any, join: View<E>["join"], narrowed: Narrowed) {
+    super(channel, join, true, narrowed)
+    this.filter = narrowed.filter
+  }
+}
+
+export class FilteredViews<E> {
+  readonly #byLabel = new Map<string, FilteredView<E>>()
+  readonly #index = new FilterIndex<FilteredView<E>>()
+  /** Decodes for all of them. */
+  readonly #decoder: View
+
+  constructor(channel: Channel.Any) {
+    this.#decoder = new View(channel, () => Effect.die(new Error("it is not joined")), true)
+  }
+
+  get size(): number {
+    return this.#byLabel.size
+  }
+
+  get(label: string): FilteredView<E> | undefined {
+    return this.#byLabel.get(label)
+  }
+
+  add(view: FilteredView<E>): void {
+    this.#byLabel.set(view.label!, view)
+    this.#index.add(view)
+  }
+
+  remove(view: FilteredView<E>): void {
+    this.#byLabel.delete(view.label!)
+    this.#index.remove(view)
+  }
+
+  /** Hands an item to the views. Adds its gaps to `missing`. */
+  receive(item: Outbox.Item, missing: Array<Missing>): void {
+    if (item._tag === "Batch") return this.#receiveBatch(item, missing)
+    const ends = item._tag === "Position" && item.ends === true
+    for (const view of this.#index.all) {
+      if (!ends || view.tick === item.tick) view.hand(batchWithout(view, item))
+    }
+  }
+
+  #receiveBatch(item: Outbox.DurableBatch, missing: Array<Missing>): void {
+    const touched = new Map<FilteredView<E>, ItemBatches<E>>()
+    for (const [index, event] of item.events.entries()) {
+      const judged = new Judged(event, this.#decoder)
+      let gap: Missing | undefined
+      const views = judged.match === undefined ? this.#index.all : this.#index.touched(judged.match)
+      for (const view of views) {
+        const one = judged.of(view.filter)
+        if (one === undefined) continue
+        let batches = touched.get(view)
+        if (batches === undefined) touched.set(view, (batches = new ItemBatches(view, item)))
+        batches.add(index, one)
+        if (one instanceof Missing) gap = one
+      }
+      if (gap !== undefined) missing.push(gap)
+    }
+    for (const [view, batches] of touched) {
+      for (const batch of batches.end()) view.hand(batch)
+    }
+  }
+}
+
+/** The batches of an item of a replay for one view with a filter. Adds its gaps to `missing`. */
+export const batchesOfFiltered = <E>(
+  view: FilteredView<E>,
+  item: Outbox.DurableBatch,
+  missing: Array<Missing>
+): ReadonlyArray<Batch> => {
+  const batches = new ItemBatches(view, item)
+  for (const [index, event] of item.events.entries()) {
+    const one = new Judged(event, view).of(view.filter)
+    if (one === undefined) continue
+    batches.add(index, one)
+    if (one instanceof Missing) missing.push(one)
+  }
+  return batches.end()
+}

@@ -1,0 +1,239 @@
+/**
+ * The states of the views of durable channels: read by the outbox, framed once, and shared.
+ *
+ * Subscribers of a view share one read, while it runs and for a second after it. An older state and the
+ * events after its cursor are the same as a newer state, so the age is a matter of memory only. After a
+ * gap only a state that contains its position is of use. One is read for that at most every 5 s for each
+ * view, and every 60 s while gaps go on, because a table that causes gaps would otherwise be read without
+ * end.
+ *
+ * A state counts against the node's memory while it is read, shared, or leased.
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
+import type { Table } from "../../../ChannelBase.ts"
+import * as Cursor from "../../../internal/cursorText.ts"
+import type { OutboxReader } from "../../OutboxReader.ts"
+import type { JoinError } from "../outbox/catchUp.ts"
+import { ReplayError } from "../outbox/outboxErrors.ts"
+import { type AdmittedReplay, ReplayAdmission } from "../outbox/replayAdmission.ts"
+import { Lease, SharedReads } from "../outbox/sharedReads.ts"
+import { NoState, type RowsAt, type StateError, type StateLimits } from "../outbox/state.ts"
+import type { ViewState } from "./delivery.ts"
+import type { Told } from "./gapCounter.ts"
+import { framesOf } from "./stateFrames.ts"
+import { StatePace } from "./statePace.ts"
+import type { View } from "./view.ts"
+import { outboxCursor } from "./viewCursor.ts"
+
+export type { StateLimits } from "../outbox/state.ts"
+
+/** How long a state is shared, in milliseconds. */
+const sharedFor = 1000
+/** How many states are read for one gap. */
+const mostReads = 3
+/** The memory of all states, in states of the largest size. */
+const mostAtOnce = 8
+/** The part of a limit at which a warning is logged. */
+const warnAt = 0.8
+
+type StateExit = Exit.Exit<ViewState, StateError>
+
+/** One read that subscribers of a view share. */
+interface SharedRead {
+  readonly key: string
+}
+
+/** What is known of the states of one view. */
+class Reads {
+  current: SharedRead | undefined
+  readonly pace = new StatePace()
+}
+
+export class States {
+  readonly #scope: Scope.Scope
+  readonly #rows: NonNullable<OutboxReader["Service"]["rows"]>
+  readonly #limits: StateLimits
+  readonly #told: Told
+  readonly #admission: ReplayAdmission
+  readonly #shared: SharedReads<StateExit, never>
+  readonly #views = new WeakMap<View<JoinError>, Reads>()
+  /** Tables for which a warning was logged. */
+  readonly #warned = new WeakSet<Table>()
+  #reads = 0
+
+  constructor(
+    scope: Scope.Scope,
+    rows: NonNullable<OutboxReader["Service"]["rows"]>,
+    limits: StateLimits,
+    told: Told
+  ) {
+    this.#scope = scope
+    this.#rows = rows
+    this.#limits = limits
+    this.#told = told
+    // The reader limits how many it reads at once.
+    this.#admission = new ReplayAdmission({
+      atOnce: Infinity,
+      queue: Infinity,
+      bytes: limits.bytes * mostAtOnce
+    })
+    this.#shared = new SharedReads<StateExit, never>(scope, () => true)
+  }
+
+  /** The states of the node; `undefined` when its reader cannot read tables. */
+  static make(
+    { rows }: OutboxReader["Service"],
+    limits: StateLimits,
+    told: Told
+  ): Effect.Effect<States | undefined, never, Scope.Scope> {
+    return Effect.map(Effect.scope, (scope) =>
+      rows === undefined ? undefined : new States(scope, rows, limits, told)
+    )
+  }
+
+  of(
+    view: View<JoinError>,
+    after: string | undefined,
+    lease: Lease | undefined
+  ): Effect.Effect<ViewState, StateError> {
+    return Effect.suspend(() => {
+      const { table } = view.channel
+      if (table === undefined) return Effect.fail(new NoState({ channel: view.name }))
+      let reads = this.#views.get(view)
+      if (reads === undefined) this.#views.set(view, (reads = new Reads()))
+      if (after !== undefined) return this.#after(view, table, reads, outboxCursor(after), lease)
+      reads.current ??= this.#begin()
+      return Effect.flatten(this.#get(view, table, reads, reads.current, lease))
+    })
+  }
+
+  #begin(): SharedRead {
+    return { key: String(++this.#reads) }
+  }
+
+  /** A state that contains a position. */
+  #after(
+    view: View<JoinError>,
+    table: Table,
+    reads: Reads,
+    after: string,
+    lease: Lease | undefined
+  ): Effect.Effect<ViewState, StateError> {
+    return Effect.gen({ self: this }, function* () {
+      const older = reads.current
+      let known: SharedRead | undefined
+      let read = 0
+      while (read < mostReads) {
+        const { current } = reads
+        if (current === undefined || current === known) {
+          const now = Number((yield* Clock.monotonicTimeNanos) / 1_000_000n)
+          const wait = reads.pace.pass(now)
+          if (wait > 0) yield* Effect.sleep(wait)
+          else reads.current = this.#begin()
+          continue
+        }
+        known = current
+        const state = yield* yield* this.#get(view, table, reads, current, lease)
+        const contains = Cursor.covers(outboxCursor(state.cursor), after)
+        // Positions of two databases cannot be compared: a state that was read later is as good as any.
+        if (contains ?? current !== older) return state
+        if (current !== older) read++
+      }
+      return yield* new ReplayError({
+        channel: view.name,
+        cause: new Error("the rows that were read do not contain the position of the gap")
+      })
+    })
+  }
+
+  /** The outcome of a read. The first caller begins it, and the last one that leaves interrupts it. */
+  #get(
+    view: View<JoinError>,
+    table: Table,
+    reads: Reads,
+    one: SharedRead,
+    lease: Lease | undefined
+  ): Effect.Effect<StateExit> {
+    const forget = () => {
+      if (reads.current === one) reads.current = undefined
+    }
+    /** Holds the outcome for those that share it. */
+    const linger = Effect.suspend(() => {
+      const own = new Lease()
+      return this.#shared
+        .get(one.key, () => Effect.interrupt, own)
+        .pipe(
+          Effect.andThen(Effect.sleep(sharedFor)),
+          Effect.ensuring(
+            Effect.sync(() => {
+              forget()
+              own.end()
+            })
+          )
+        )
+    })
+    return this.#shared.get(
+      one.key,
+      (keeps) =>
+        Effect.exit(this.#read(view, table, keeps)).pipe(
+          Effect.tap((outcome) =>
+            Exit.isFailure(outcome) && Cause.hasInterrupts(outcome.cause)
+              ? Effect.sync(forget)
+              : Effect.forkIn(linger, this.#scope, { startImmediately: true })
+          ),
+          Effect.onInterrupt(() => Effect.sync(forget))
+        ),
+      lease
+    )
+  }
+
+  #read(
+    view: View<JoinError>,
+    table: Table,
+    keeps: (free: () => void) => void
+  ): Effect.Effect<ViewState, StateError> {
+    return Effect.gen({ self: this }, function* () {
+      let admitted: AdmittedReplay | undefined
+      yield* this.#admission.enter(this.#limits.bytes, (one) => {
+        admitted = one
+        keeps(one.leave)
+      })
+      const found = yield* this.#rows({
+        channel: view.name,
+        table,
+        filter: view.narrowed?.filter,
+        limits: this.#limits
+      }).pipe(Effect.tapError(() => Effect.sync(() => admitted?.leave())))
+      yield* this.#warn(view.name, table, found)
+      const cursor = view.cursorOf(found.cursor)
+      const { bytes, frames, leftOut, unfit } = yield* framesOf(view, table, { ...found, cursor })
+      admitted?.read(bytes)
+      if (unfit !== undefined) yield* this.#told.leftOut(view.name, leftOut, unfit)
+      return { cursor, frames }
+    })
+  }
+
+  /** Logs once for each table that its state is near to a limit. */
+  #warn(channel: string, table: Table, { rows }: RowsAt): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (this.#warned.has(table)) return Effect.void
+      const bytes = rows.reduce((sum, row) => sum + Buffer.byteLength(row), 0)
+      const near = (
+        [
+          ["maxStateRows", rows.length, this.#limits.rows, "rows"],
+          ["maxStateBytes", bytes, this.#limits.bytes, "bytes"]
+        ] as const
+      ).find(([, found, most]) => found >= most * warnAt)
+      if (near === undefined) return Effect.void
+      this.#warned.add(table)
+      const [limit, found, most, unit] = near
+      return Effect.logWarning(
+        `The state of channel "${channel}" has ${found} ${unit}, and ${limit} is ${most}. A larger state is rejected: filter it, or raise the limit.`
+      )
+    })
+  }
+}
