@@ -19,7 +19,7 @@ const reverse = (value: object): Record<string, unknown> =>
 
 /** Adds unknown fields to the frame and to the objects that the protocol defines. */
 const extend = (value: Readonly<Record<string, unknown>>): unknown => ({
-  before: { any: 1 },
+  first: { any: 1 },
   ...value,
   ...(isRecord(value["client"]) ? { client: { ...value["client"], since: 1 } } : {}),
   ...(isRecord(value["limits"]) ? { limits: { since: [], ...value["limits"] } } : {}),

@@ -10,6 +10,7 @@ import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { ClientFrame, FrameOf, Where } from "../../../Frame.ts"
 import { nowhere } from "../hub/batch.ts"
+import { Histories } from "./history.ts"
 import { type Begun, hasState, Opening, unread } from "./opening.ts"
 import type { Port } from "./port.ts"
 import type { Match } from "./registry.ts"
@@ -41,6 +42,7 @@ export class Subscriptions {
   readonly #rights: Rights
   readonly #budget: Budget
   readonly #opening: Opening
+  readonly histories: Histories
   /** By key, the id of the last subscribe request: it holds, or will hold, the subscription. */
   readonly #wanted = new Map<string, number>()
   readonly #held = new Held()
@@ -53,6 +55,7 @@ export class Subscriptions {
     this.#port = port
     this.#rights = rights
     this.#budget = new Budget(port.context)
+    this.histories = new Histories(port, rights, this.#budget, this.#replays)
     this.#opening = new Opening(port, this.#budget, this.#replays, {
       readOn: () => this.#readOnIfBehind(),
       failed: (subscription, cause) => this.#failed(subscription, cause)
