@@ -75,7 +75,14 @@ function Room({ name, ticket }: { readonly ticket: number; readonly name: string
 // #region report
 /** A report while it arrives. */
 export function ReportText({ id }: { readonly id: string }) {
-  const { status, stop, value = [] } = useQueryStream(Report(id))
+  const [refused, setRefused] = useState(false)
+  const {
+    status,
+    stop,
+    value = []
+  } = useQueryStream(Report(id), {
+    onError: () => setRefused(true)
+  })
   return (
     <section aria-label="Report">
       {value.map((line) => (
@@ -83,6 +90,7 @@ export function ReportText({ id }: { readonly id: string }) {
       ))}
       {status === "running" && <button onClick={() => void stop()}>Stop</button>}
       {status === "stopped" && <p>Stopped.</p>}
+      {refused && <p>This report is of another team.</p>}
     </section>
   )
 }

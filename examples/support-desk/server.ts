@@ -17,6 +17,12 @@ const mayRead = (person: Person, ticket: number) =>
 
 const away = new RealtimeServer.RuleRefused({ message: "Your team does not have this ticket." })
 
+/** The value, if the person may read the ticket. */
+const forReaders = <A>(person: Person, ticket: number, value: A) =>
+  Effect.flatMap(mayRead(person, ticket), (may) =>
+    may ? Effect.succeed(value) : Effect.fail(away)
+  )
+
 export const door = (find: (token: string) => Person | undefined) =>
   RealtimeServer.layer({
     channels: [Tickets, Talk, Typing, Report],
@@ -36,12 +42,10 @@ export const door = (find: (token: string) => Person | undefined) =>
       onSubscribe(Report, ({ identity, params }) => QueryResults.isOwner(identity.team, params)),
       // Whatever name the page sends, this one is published.
       onPublish(Talk, ({ identity, params, payload }) =>
-        Effect.map(mayRead(identity, params), (may) =>
-          may ? { ...payload, sender: identity.name } : away
-        )
+        forReaders(identity, params, { ...payload, sender: identity.name })
       ),
       onPublish(Typing, ({ identity, params }) =>
-        Effect.map(mayRead(identity, params), (may) => (may ? { sender: identity.name } : away))
+        forReaders(identity, params, { sender: identity.name })
       ),
       // The channel lets clients publish `stop`, and nothing else.
       onPublish(Report, ({ identity, params, payload }) =>
@@ -59,7 +63,8 @@ export const report = (team: string) =>
     const id = QueryResults.newId(team)
     const lines = sql<{
       readonly line: string
-    }>`select title || ': ' || status line from tickets where team = ${team} and not restricted order by id`.stream
+    }>`select title || ': ' || status line from tickets where team = ${team} and not restricted order by id`
+      .stream
     yield* QueryResults.stream(
       Report(id),
       Stream.map(lines, ({ line }) => [line])
