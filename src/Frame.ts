@@ -221,7 +221,9 @@ const serverFields: Table<ServerFrame> = {
 export const encode = (frame: ClientFrame | ServerFrame): string => {
   const { type } = frame
   const ordered: Record<string, unknown> = { type }
-  for (const key in { ...clientFields, ...serverFields }[type]) {
+  // Both sides have a frame of this name.
+  const fields = "rows" in frame ? serverFields.state : { ...serverFields, ...clientFields }[type]
+  for (const key in fields) {
     ordered[key] = (frame as unknown as Readonly<Record<string, unknown>>)[key]
   }
   return JSON.stringify(ordered)
