@@ -305,8 +305,13 @@ const run = (seed: number, steps: number) =>
         layerDoor<string>({
           channels: [Tasks, Notes],
           authenticate: ({ token }) => Effect.succeed({ identity: token! }),
-          authorize: ({ channel, identity }: { readonly channel: string; readonly identity: string }) =>
-            Effect.succeed(channel === Notes.name ? { where: { owner: identity } } : true),
+          authorize: ({
+            channel,
+            identity
+          }: {
+            readonly channel: string
+            readonly identity: string
+          }) => Effect.succeed(channel === Notes.name ? { where: { owner: identity } } : true),
           limits: {
             subscribeRate: { perSecond: 1000, burst: 1000 },
             frameRate: { perSecond: 10_000, burst: 10_000 },
