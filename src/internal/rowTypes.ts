@@ -4,10 +4,9 @@
  *
  * @since 0.1.0
  */
-import type { Where } from "../Frame.ts"
+import type { FrameOf, ServerFrame, Where } from "../Frame.ts"
 import type { InvalidChannelName, InvalidWhere } from "../RealtimeError.ts"
 import type { RealtimeEvent } from "../RealtimeEvent.ts"
-import type { FrameOf, ServerFrame } from "../Frame.ts"
 
 /**
  * The rows of a table, with how far to believe them.

@@ -259,7 +259,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     }
 
     /** Calls `onInactive` of each member that has not received this yet. */
-    const inactive = (error?: Refused, of = (_: Member) => true) => {
+    const inactive = (error?: Refused, of: (member: Member) => boolean = () => true) => {
       const code = error?.code ?? ""
       each((member) => {
         if (member.away === code || !of(member)) return
