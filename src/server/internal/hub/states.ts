@@ -53,7 +53,7 @@ class Reads {
   readonly pace = new StatePace()
 }
 
-export class States {
+export class SharedStates {
   readonly #scope: Scope.Scope
   readonly #rows: NonNullable<OutboxReader["Service"]["rows"]>
   readonly #limits: StateLimits
@@ -89,9 +89,9 @@ export class States {
     { rows }: OutboxReader["Service"],
     limits: StateLimits,
     told: Told
-  ): Effect.Effect<States | undefined, never, Scope.Scope> {
+  ): Effect.Effect<SharedStates | undefined, never, Scope.Scope> {
     return Effect.map(Effect.scope, (scope) =>
-      rows === undefined ? undefined : new States(scope, rows, limits, told)
+      rows === undefined ? undefined : new SharedStates(scope, rows, limits, told)
     )
   }
 
