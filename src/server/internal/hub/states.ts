@@ -49,7 +49,24 @@ interface SharedRead {
 
 /** What is known of the states of one view. */
 class Reads {
-  current: SharedRead | undefined
+  readonly #view: View<JoinError>
+  #current: SharedRead | undefined
+  #history = 0
+
+  constructor(view: View<JoinError>) {
+    this.#view = view
+  }
+
+  /** A read of rows that the database still had when the view last received a gap. */
+  get current(): SharedRead | undefined {
+    return this.#history === this.#view.history ? this.#current : undefined
+  }
+
+  set current(read: SharedRead | undefined) {
+    this.#current = read
+    this.#history = this.#view.history
+  }
+
   readonly pace = new StatePace()
 }
 
@@ -104,7 +121,7 @@ export class SharedStates {
       const { table } = view.channel
       if (table === undefined) return Effect.fail(new NoState({ channel: view.name }))
       let reads = this.#views.get(view)
-      if (reads === undefined) this.#views.set(view, (reads = new Reads()))
+      if (reads === undefined) this.#views.set(view, (reads = new Reads(view)))
       if (after !== undefined) return this.#after(view, table, reads, outboxCursor(after), lease)
       reads.current ??= this.#begin()
       return Effect.flatten(this.#get(view, table, reads, reads.current, lease))
