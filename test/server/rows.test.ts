@@ -3,6 +3,7 @@ import { describe, expect, expectTypeOf, it } from "@effect/vitest"
 import { Effect, Layer, Logger, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
+import { readDurable } from "../../src/internal/cursorText.ts"
 import * as MemoryOutbox from "../../src/server/MemoryOutbox.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
 import * as OutboxReader from "../../src/server/OutboxReader.ts"
@@ -20,6 +21,22 @@ const layerOf = (options?: Realtime.Options) =>
     Layer.provideMerge(MemorySource.layer)
   )
 const layer = layerOf()
+
+/** A state arrives a while after it was read. */
+const layerSlow = Realtime.layer().pipe(
+  Layer.provideMerge(
+    Layer.effect(
+      OutboxReader.OutboxReader,
+      OutboxReader.OutboxReader.useSync((reader) => ({
+        ...reader,
+        rows: (request: OutboxReader.RowsRequest) =>
+          Effect.tap(reader.rows!(request), Effect.sleep("30 seconds"))
+      }))
+    )
+  ),
+  Layer.provideMerge(MemoryOutbox.layer()),
+  Layer.provideMerge(MemorySource.layer)
+)
 
 const order = (id: number, status = "new", total = 0): Order => ({ id, status, total })
 
@@ -72,6 +89,20 @@ describe("Realtime.rows", () => {
       // What a program keeps of an earlier collection never changes.
       expect(before.rows).toEqual([order(1), order(2)])
     }).pipe(Effect.scoped, Effect.provide(layer))
+  )
+
+  it.effect("has what was committed after its state was read, and before it arrived", () =>
+    Effect.gen(function* () {
+      const { rows } = yield* MemoryOutbox.MemoryOutbox
+      yield* rows.insert(Orders, order(1))
+      yield* rows.insert(Orders, order(2))
+      const received = yield* followed(Orders)
+      yield* rows.delete(Orders, { id: 1 })
+      yield* rows.insert(Orders, order(3))
+      yield* TestClock.adjust("30 seconds")
+      yield* settle
+      expect(ids(last(received))).toEqual([2, 3])
+    }).pipe(Effect.scoped, Effect.provide(layerSlow))
   )
 
   it.effect("with a filter it has the rows that enter, until they leave", () =>
@@ -323,48 +354,57 @@ const step = (dice: Random, outbox: MemoryOutbox.MemoryOutbox["Service"]) => {
 }
 
 describe("The rows of Realtime.rows", () => {
-  it.effect("are those of the table at their cursor, whatever happens", () =>
-    Effect.gen(function* () {
-      for (let run = 0; run < (long ? 2000 : 15); run++) {
-        const dice = random(seed + run)
-        const failed = `REALTIME_TEST_SEED=${seed + run}`
-        yield* Effect.gen(function* () {
-          const outbox = yield* MemoryOutbox.MemoryOutbox
-          const reader = yield* OutboxReader.OutboxReader
-          /** The rows of the table at each position. */
-          const tables = new Map<string, ReadonlyArray<Order>>()
-          const note = Effect.gen(function* () {
-            tables.set(yield* reader.position, yield* outbox.rows.all(Orders))
-          })
-          yield* note
-          const wheres = [undefined, { status: "new" }, { status: ["packed", "sent"] }] as const
-          const all = [yield* followed(Orders, { where: wheres[0] })]
-          for (let steps = 0; steps < 40; steps++) {
-            if (steps === 7) all.push(yield* followed(Orders, { where: wheres[1] }))
-            if (steps === 20) all.push(yield* followed(Orders, { where: wheres[2] }))
-            // So that no transaction after a crash is like one before it.
-            yield* TestClock.adjust(dice.chance(0.2) ? "20 seconds" : 1)
-            yield* step(dice, outbox)
+  it.effect(
+    "are those of the table at their cursor, whatever happens",
+    () =>
+      Effect.gen(function* () {
+        for (let run = 0; run < (long ? 500 : 15); run++) {
+          const dice = random(seed + run)
+          const failed = `REALTIME_TEST_SEED=${seed + run}`
+          yield* Effect.gen(function* () {
+            const outbox = yield* MemoryOutbox.MemoryOutbox
+            const reader = yield* OutboxReader.OutboxReader
+            /** The rows of the table at each position. */
+            const tables = new Map<string, ReadonlyArray<Order>>()
+            const note = Effect.gen(function* () {
+              tables.set(yield* reader.position, yield* outbox.rows.all(Orders))
+            })
             yield* note
-            if (dice.chance(0.7)) yield* settle
-          }
-          yield* TestClock.adjust("2 minutes")
-          yield* settle
-          for (const [index, received] of all.entries()) {
-            const where = wheres[index]
-            const inside = ({ status }: Order) =>
-              where === undefined || [where.status].flat().some((one) => one === status)
-            const told = received.filter(({ cursor }) => cursor !== undefined)
-            expect(last(told).status, failed).toBe("live")
-            const sorted = (rows: ReadonlyArray<Order>) => rows.toSorted((a, b) => a.id - b.id)
-            for (const { cursor, rows } of told) {
-              expect(sorted(rows), failed).toEqual(tables.get(cursor!)?.filter(inside))
+            const wheres = [undefined, { status: "new" }, { status: ["packed", "sent"] }] as const
+            const all = [yield* followed(Orders, { where: wheres[0] })]
+            for (let steps = 0; steps < 40; steps++) {
+              if (steps === 7) all.push(yield* followed(Orders, { where: wheres[1] }))
+              if (steps === 20) all.push(yield* followed(Orders, { where: wheres[2] }))
+              // So that no transaction after a crash is like one before it.
+              yield* TestClock.adjust(dice.chance(0.2) ? "20 seconds" : 1)
+              yield* step(dice, outbox)
+              yield* note
+              if (dice.chance(0.7)) yield* settle
             }
-            const present = yield* outbox.rows.all(Orders)
-            expect(sorted(last(told).rows), failed).toEqual(present.filter(inside))
-          }
-        }).pipe(Effect.scoped, Effect.provide(layer), Effect.provide(Logger.layer([])))
-      }
-    })
+            yield* TestClock.adjust("2 minutes")
+            yield* settle
+            for (const [index, received] of all.entries()) {
+              const where = wheres[index]
+              const inside = ({ status }: Order) =>
+                where === undefined || [where.status].flat().some((one) => one === status)
+              const told = received.filter(({ cursor }) => cursor !== undefined)
+              expect(last(told).status, failed).toBe("live")
+              const sorted = (rows: ReadonlyArray<Order>) => rows.toSorted((a, b) => a.id - b.id)
+              for (const { cursor, rows } of told) {
+                // A gap between changes that were replayed together.
+                if (readDurable(cursor!)?.position.next !== undefined) continue
+                expect(sorted(rows), failed).toEqual(tables.get(cursor!)?.filter(inside))
+              }
+              const present = yield* outbox.rows.all(Orders)
+              expect(sorted(last(told).rows), failed).toEqual(present.filter(inside))
+            }
+          }).pipe(
+            Effect.scoped,
+            Effect.provide(dice.chance(0.5) ? layer : layerSlow),
+            Effect.provide(Logger.layer([]))
+          )
+        }
+      }),
+    long ? 600_000 : 60_000
   )
 })

@@ -13,7 +13,7 @@ interface Change {
 
 export class Replica {
   readonly rows = new Map<number, object>()
-  /** Whether a state is missing: none came yet, or events may be missing. */
+  /** Whether a state is missing: none yet, or events may be missing. */
   stale = true
   cursor: string | undefined
   /** Types of the frames that it took, with the reasons of gaps, in order. */
@@ -29,7 +29,7 @@ export class Replica {
     this.view = view
   }
 
-  /** Takes the frames that came since the last call. */
+  /** Takes the frames since the last call. */
   take(frames: ReadonlyArray<ServerFrame>): this {
     for (const frame of frames.slice(this.#taken)) this.#fold(frame)
     this.#taken = frames.length

@@ -15,7 +15,7 @@ import { type Refusal, refusalOf, RequestRefused } from "../limits/refusalText.t
 import type { Port } from "./port.ts"
 import { type Replays, Turn } from "./replays.ts"
 import type { Grant, Rights, Wish } from "./rights.ts"
-import { type Budget, late } from "./subscribeBudget.ts"
+import { type SubscribeBudget, late } from "./subscribeBudget.ts"
 import { logFailure } from "./subscribeFailure.ts"
 import { textOf } from "./where.ts"
 
@@ -24,10 +24,10 @@ type HistoryFrame = FrameOf<ClientFrame, "history">
 export class Histories {
   readonly #port: Port
   readonly #rights: Rights
-  readonly #budget: Budget
+  readonly #budget: SubscribeBudget
   readonly #replays: Replays
 
-  constructor(port: Port, rights: Rights, budget: Budget, replays: Replays) {
+  constructor(port: Port, rights: Rights, budget: SubscribeBudget, replays: Replays) {
     this.#port = port
     this.#rights = rights
     this.#budget = budget
