@@ -170,6 +170,7 @@ export const make = <C extends Any | string>(
         events = []
         hasPage = true
         isDue = false
+        list++
       }
       settle()
       events = merge(past.events, events)
@@ -209,7 +210,8 @@ export const make = <C extends Any | string>(
       const over = () => {
         loading = undefined
       }
-      loading = page(limit, before)
+      const older = () => (more ? page(limit, before) : undefined)
+      loading = reading === undefined ? page(limit, before) : reading.then(older)
       loading.then(over, over)
     }
     return loading
