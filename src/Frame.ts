@@ -140,6 +140,7 @@ const clientFields: Table<ClientFrame> = {
     where: /* @__PURE__ */ optional(where)
   },
   state: { id: count, channel: string, view: optionalString },
+  history: { id: count, channel: string, before: optionalString, limit: count },
   unsubscribe: { id: count, channel: string, view: optionalString },
   publish: {
     id: count,
@@ -179,6 +180,7 @@ const serverFields: Table<ServerFrame> = {
   },
   unsubscribed: { id: count, channel: string },
   published: { id: count },
+  history: { id: count, channel: string, events: wireEvents, more: flag },
   authenticated: { id: count, expires: optionalCount },
   events: { channel: string, view: optionalString, cursor: optionalString, events: wireEvents },
   state: {
@@ -221,7 +223,10 @@ const serverFields: Table<ServerFrame> = {
 export const encode = (frame: ClientFrame | ServerFrame): string => {
   const { type } = frame
   const ordered: Record<string, unknown> = { type }
-  for (const key in { ...clientFields, ...serverFields }[type]) {
+  // Two types go both ways, and only the server's frames of these say whether there is more.
+  const fields =
+    "more" in frame ? serverFields[frame.type] : { ...serverFields, ...clientFields }[type]
+  for (const key in fields) {
     ordered[key] = (frame as unknown as Readonly<Record<string, unknown>>)[key]
   }
   return JSON.stringify(ordered)

@@ -136,3 +136,32 @@ export interface Snapshot<out A> {
    */
   readonly cursor: string
 }
+
+/**
+ * Options of `history`, on the server and in clients.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface HistoryOptions {
+  /** The id of an event: the page ends before it. Default: with the newest event. */
+  readonly before?: string | undefined
+  /**
+   * The most events of the page, default 50, at most 1,000. A page also ends with the event that crosses
+   * 256 KiB.
+   */
+  readonly limit?: number | undefined
+}
+
+/**
+ * A page of the events that a channel had before. The page before it ends before the id of its first event.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface HistoryPage<out A> {
+  /** The oldest first. They have no `cursor`. Empty only where there is none. */
+  readonly events: ReadonlyArray<Event<A>>
+  /** Whether there are events before these. */
+  readonly more: boolean
+}

@@ -19,7 +19,7 @@ const reverse = (value: object): Record<string, unknown> =>
 
 /** Adds unknown fields to the frame and to the objects that the protocol defines. */
 const extend = (value: Readonly<Record<string, unknown>>): unknown => ({
-  before: { any: 1 },
+  first: { any: 1 },
   ...value,
   ...(isRecord(value["client"]) ? { client: { ...value["client"], since: 1 } } : {}),
   ...(isRecord(value["limits"]) ? { limits: { since: [], ...value["limits"] } } : {}),
@@ -146,6 +146,28 @@ describe("the frames of a server", () => {
     )
     expect(batches.map(({ direct }) => direct)).toEqual(batches.map(({ text }) => text))
     expect(batches).toHaveLength(3)
+  })
+
+  it("a page of history whose events are already text encodes to the same bytes", () => {
+    const pages = server.flatMap(({ frame, text }) =>
+      frame.type === "history"
+        ? [
+            {
+              text,
+              direct: FrameText.encodeHistory(
+                frame.id,
+                frame.channel,
+                frame.events.map(({ at, data, id, tx }) =>
+                  FrameText.encodeEvent(id, at, JSON.stringify(data), tx)
+                ),
+                frame.more
+              )
+            }
+          ]
+        : []
+    )
+    expect(pages.map(({ direct }) => direct)).toEqual(pages.map(({ text }) => text))
+    expect(pages).toHaveLength(1)
   })
 
   it("several frames fit into one message, separated by line feeds", () => {

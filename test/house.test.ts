@@ -122,6 +122,7 @@ const bare: Readonly<Record<string, ReadonlyArray<string>>> = {
     "Load",
     "RealtimeProvider",
     "RealtimeProviderProps",
+    'export * from "./history.ts"',
     'export * from "./hooks.ts"',
     'export * from "./publishing.ts"',
     'export * from "./queryStream.ts"'

@@ -2,8 +2,9 @@
  * Compares `src/PROTOCOL.md` with the code: its tables equal `Protocol`, `RealtimeEvent` and
  * `FrameSchema`, and a real server over a real socket answers its transcript word for word.
  */
+import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Schema } from "effect"
+import { Effect, Redacted, Schema } from "effect"
 import { readFileSync } from "node:fs"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
@@ -12,6 +13,7 @@ import * as Channel from "../src/Channel.ts"
 import { RealtimeServer } from "../src/node/RealtimeServer.ts"
 import { closeCodes, errorCodes, joinStates, sourceStates, subprotocol } from "../src/Protocol.ts"
 import { gapReasons } from "../src/RealtimeEvent.ts"
+import * as PgInstaller from "../src/server/PgInstaller.ts"
 import { AuthRefused } from "../src/server/ServerOptions.ts"
 import { execute, installedDatabase } from "./support/database.ts"
 import { clientFrameFields, type FrameFields, serverFrameFields } from "./support/frameFields.ts"
@@ -86,6 +88,11 @@ const Orders = Channel.make("orders", Schema.Struct({ id: Schema.Int, status: Sc
   delivery: "durable"
 })
 
+const Items = Channel.table("items", Schema.Struct({ id: Schema.Int, status: Schema.String }), {
+  key: "id",
+  filter: "status"
+})
+
 const Pointers = Channel.make("pointers", Schema.Struct({ user: Schema.String, x: Schema.Int }), {
   delivery: "volatile",
   publish: true,
@@ -95,12 +102,17 @@ const Pointers = Channel.make("pointers", Schema.Struct({ user: Schema.String, x
 /** A server for the transcript, and the function that starts its close. */
 const server = Effect.gen(function* () {
   const { url } = yield* installedDatabase
+  yield* execute(url, "create table items (id int primary key, status text not null)")
+  yield* Effect.provide(
+    PgInstaller.install({ watch: [Items] }),
+    PgClient.layer({ url: Redacted.make(url) })
+  )
   const http = createServer()
   const realtime = yield* Effect.acquireRelease(
     Effect.sync(
       () =>
         new RealtimeServer(http, url, {
-          channels: [Notices, Orders, Pointers],
+          channels: [Notices, Orders, Items, Pointers],
           authenticate: ({ token }) => {
             if (token === undefined) throw new AuthRefused({ code: "auth/required" })
             return { identity: token, expires: new Date(Date.now() + 3_600_000) }

@@ -13,7 +13,7 @@ import * as Scope from "effect/Scope"
 import type { Any, Delivery, Payload, RowOf } from "../Channel.ts"
 import { asChannel } from "../ChannelBase.ts"
 import type { SourceState } from "../Protocol.ts"
-import type { Event, Gap, RealtimeEvent } from "../RealtimeEvent.ts"
+import type { Event, Gap, HistoryOptions, HistoryPage, RealtimeEvent } from "../RealtimeEvent.ts"
 import type { State as ConnectionState } from "./Connection.ts"
 import type { Refused } from "./ClientError.ts"
 import { attempt, report } from "./internal/platform.ts"
@@ -136,6 +136,14 @@ export interface PlainClient {
     payload: Payload<C>,
     options?: PublishOptions
   ) => Promise<PublishedTo<C>>
+  /**
+   * A page of the events that a channel had before, see `RealtimeClient.history`. Waits while the link is
+   * away; rejects with a `SubscribeError`.
+   */
+  readonly history: <C extends Any | string>(
+    channel: C,
+    options?: HistoryOptions
+  ) => Promise<HistoryPage<Payload<C>>>
   /** What waits in the publish queue, on its way included. */
   readonly queue: Readable<Size>
   readonly connection: Readable<ConnectionState>
@@ -239,6 +247,8 @@ const from = (
       channel.table.rows.collect(sync().host, channel, options) as Rows.Collection<never>,
     publish: (channel, payload, options) =>
       Effect.runPromise(client().publish(asChannel(channel), payload, options)) as Promise<never>,
+    history: (channel, options) =>
+      Effect.runPromise(client().history(asChannel(channel), options)) as Promise<never>,
     queue: readable(() => sync().queue),
     connection: readable(() => sync().connection),
     source: readable(() => sync().source),

@@ -16,13 +16,21 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Channel, Delivery, RowOf } from "../Channel.ts"
-import { type Event, Gap, type RealtimeEvent, type Snapshot } from "../RealtimeEvent.ts"
+import {
+  type Event,
+  Gap,
+  type HistoryOptions,
+  type HistoryPage,
+  type RealtimeEvent,
+  type Snapshot
+} from "../RealtimeEvent.ts"
 import type { Options as ConnectionOptions, State as ConnectionState } from "./Connection.ts"
 import * as Cell from "./internal/cell.ts"
 import * as Collect from "./internal/joinedState.ts"
 import * as Connection from "./internal/connectionMachine.ts"
 import * as Inbox from "./internal/inbox.ts"
 import type { Listener, SubscribeError } from "./internal/listener.ts"
+import * as Pages from "./internal/pages.ts"
 import * as Publisher from "./internal/publisher.ts"
 import type { Host } from "../internal/rowTypes.ts"
 import { inNextFrame } from "./internal/platform.ts"
@@ -219,6 +227,15 @@ export class RealtimeClient extends Context.Service<
       payload: NoInfer<A>,
       options?: Publisher.PublishOptions
     ) => Effect.Effect<Publisher.Published<Kind>, Publisher.PublishError>
+    /**
+     * A page of the events that a channel had before, the newest first, in order inside of the page: of a
+     * durable channel within its retention, of a live channel what the server's node remembers. Waits while
+     * the link is away. To join the pages to the events from now on without a hole, use `History`.
+     */
+    readonly history: <A>(
+      channel: Channel<A>,
+      options?: HistoryOptions
+    ) => Effect.Effect<HistoryPage<A>, SubscribeError>
     /** The state of the socket now, then each change. */
     readonly connection: Stream.Stream<ConnectionState>
     /** Whether the server hears its database now, then each change. */
@@ -256,8 +273,9 @@ export const make = (
     const ackMillis = Time.millis(options.ackTimeout ?? Defaults.ackTimeout)
     const volatile = Volatile.make(connection, time)
     const publisher = Publisher.make(connection, time, queue, ackMillis, volatile)
+    const pages = Pages.make(connection, time)
     // Volatile first, so that a listener may publish as soon as the link is open.
-    wings = [volatile, subscriptions, publisher]
+    wings = [volatile, subscriptions, publisher, pages]
     connection.look()
 
     const events: RealtimeClient["Service"]["events"] = <A>(
@@ -343,6 +361,7 @@ export const make = (
           event._tag === "Gap" ? Effect.fail(event) : Effect.succeed(event.payload)
         ),
       publish: publisher.publish,
+      history: pages.history,
       connection: Cell.changes(connection.state),
       source: Cell.changes(connection.source),
       reconnect: Effect.sync(connection.reconnect),

@@ -6,6 +6,7 @@
 export * as ClientError from "./ClientError.ts"
 export * as Collector from "./Collector.ts"
 export * as Connection from "./Connection.ts"
+export * as History from "./History.ts"
 export * as PlainClient from "./PlainClient.ts"
 export { make as createRealtimeClient } from "./PlainClient.ts"
 export * as PublishQueue from "./PublishQueue.ts"

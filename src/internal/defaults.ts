@@ -29,6 +29,9 @@ export const queueMaxBytes = 1_048_576
 /** `maxAge` of `PublishQueue`. */
 export const queueMaxAge = 60_000
 
+/** `limit` of `history`, in clients and servers: events. */
+export const historyLimit = 50
+
 // -----------------------------------------------------------------------------------------------
 // what servers have
 

@@ -46,6 +46,15 @@ export const encodeState = (
   return `{"type":"state","channel":"${channel}",${viewField(view)}"cursor":"${cursor}","rows":[${rows.join(",")}],${named}"more":${more}}`
 }
 
+/** The text of a `history` frame around events that are text already. */
+export const encodeHistory = (
+  id: number,
+  channel: string,
+  events: ReadonlyArray<string>,
+  more: boolean
+): string =>
+  `{"type":"history","id":${id},"channel":"${channel}","events":[${events.join(",")}],"more":${more}}`
+
 /** The text of a `state` frame with the id of the request that it answers. */
 export const answering = (state: string, id: number): string =>
   `{"type":"state","id":${id}${state.slice(`{"type":"state"`.length)}`

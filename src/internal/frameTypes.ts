@@ -47,6 +47,15 @@ export type ClientFrame =
       readonly view?: string
     }
   | {
+      readonly type: "history"
+      readonly id: number
+      readonly channel: string
+      /** The id of an event: the newest events before it. Default: the newest of all. */
+      readonly before?: string
+      /** How many events at most. The server sends at most 1,000. */
+      readonly limit: number
+    }
+  | {
       readonly type: "unsubscribe"
       readonly id: number
       readonly channel: string
@@ -112,6 +121,15 @@ export type ServerFrame =
     }
   | { readonly type: "unsubscribed"; readonly id: number; readonly channel: string }
   | { readonly type: "published"; readonly id: number }
+  | {
+      readonly type: "history"
+      readonly id: number
+      readonly channel: string
+      /** The oldest first. */
+      readonly events: ReadonlyArray<WireEvent>
+      /** Whether the server has events before these. */
+      readonly more: boolean
+    }
   | { readonly type: "authenticated"; readonly id: number; readonly expires?: number }
   | {
       readonly type: "events"

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 export type { Collected, Load } from "../client/Collector.ts"
+export * from "./history.ts"
 export * from "./hooks.ts"
 export * from "./publishing.ts"
 export * from "./queryStream.ts"

@@ -27,6 +27,14 @@ const Key = Schema.String.check(
 const Data = Schema.Unknown
 /** The text of a filtered subscription; absent on others. */
 const View = Schema.optionalKey(Schema.String)
+const Events = Schema.Array(
+  Schema.Struct({
+    id: Schema.String,
+    at: Schema.String,
+    data: Data,
+    tx: Schema.optionalKey(Schema.String)
+  })
+)
 const Scalar = Schema.Union([Schema.String, Schema.Finite, Schema.Boolean])
 const Where = Schema.Record(
   Schema.String,
@@ -55,6 +63,13 @@ export const ClientFrame = Schema.Union([
     where: Schema.optionalKey(Where)
   }),
   Schema.Struct({ type: Schema.Literal("state"), id: Count, channel: Schema.String, view: View }),
+  Schema.Struct({
+    type: Schema.Literal("history"),
+    id: Count,
+    channel: Schema.String,
+    before: Schema.optionalKey(Schema.String),
+    limit: Count
+  }),
   Schema.Struct({
     type: Schema.Literal("unsubscribe"),
     id: Count,
@@ -106,6 +121,13 @@ export const ServerFrame = Schema.Union([
   Schema.Struct({ type: Schema.Literal("unsubscribed"), id: Count, channel: Schema.String }),
   Schema.Struct({ type: Schema.Literal("published"), id: Count }),
   Schema.Struct({
+    type: Schema.Literal("history"),
+    id: Count,
+    channel: Schema.String,
+    events: Events,
+    more: Schema.Boolean
+  }),
+  Schema.Struct({
     type: Schema.Literal("authenticated"),
     id: Count,
     expires: Schema.optionalKey(Count)
@@ -115,14 +137,7 @@ export const ServerFrame = Schema.Union([
     channel: Schema.String,
     view: View,
     cursor: Schema.optionalKey(Schema.String),
-    events: Schema.Array(
-      Schema.Struct({
-        id: Schema.String,
-        at: Schema.String,
-        data: Data,
-        tx: Schema.optionalKey(Schema.String)
-      })
-    )
+    events: Events
   }),
   Schema.Struct({
     type: Schema.Literal("state"),

@@ -50,11 +50,6 @@ export type {
    * @category models
    * @since 0.1.0
    */
-  RowOf,
-  /**
-   * @category models
-   * @since 0.1.0
-   */
   Rows
 } from "./internal/outbox/memoryWrites.ts"
 

@@ -24,6 +24,7 @@ import type * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Backoff from "../Backoff.ts"
 import { outboxReader as Defaults } from "../internal/defaults.ts"
 import * as CatchUp from "./internal/outbox/catchUp.ts"
+import * as History from "./internal/outbox/history.ts"
 import type { OutboxFault } from "./internal/outbox/outboxErrors.ts"
 import type { Filter } from "./internal/filter.ts"
 import type { RowsAt, RowsRequest, StateError } from "./internal/outbox/state.ts"
@@ -113,6 +114,23 @@ export type {
    */
   Filter
 } from "./internal/filter.ts"
+export type {
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  HistoryPage,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  HistoryRequest,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  LastAt
+} from "./internal/outbox/history.ts"
 export {
   /**
    * @category errors
@@ -338,6 +356,16 @@ export class OutboxReader extends Context.Service<
      * cannot read tables.
      */
     readonly rows?: (request: RowsRequest) => Effect.Effect<RowsAt, StateError>
+    /**
+     * Messages of a channel before an id, the newest of them, as they are visible now. What becomes visible
+     * below them later is handed out live. Absent when the reader cannot read backwards.
+     */
+    readonly history?: (
+      channel: string,
+      request: History.HistoryRequest
+    ) => Effect.Effect<History.HistoryPage, CatchUp.JoinError>
+    /** The last event of a channel that is kept, and the position from which events follow. As `history`. */
+    readonly last?: (channel: string) => Effect.Effect<History.LastAt, CatchUp.JoinError>
     /** A secret of the database that no client knows, the same on all its nodes. As `rows`. */
     readonly secret?: Effect.Effect<string, OutboxFault>
     /**
@@ -478,6 +506,10 @@ const opened = (
       join: catchUp.join,
       rows: readState(replays),
       secret,
+      ...History.reading(
+        replays,
+        Effect.map(current, ({ identity }) => identity)
+      ),
       batches: (channel, from) =>
         durableStream({
           channel,

@@ -17,10 +17,12 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Channel from "../Channel.ts"
 import type { InvalidChannelName, InvalidPayload } from "../RealtimeError.ts"
-import type { Gap, RealtimeEvent } from "../RealtimeEvent.ts"
+import type { Gap, HistoryOptions, HistoryPage, RealtimeEvent } from "../RealtimeEvent.ts"
 import type { Batch } from "./internal/hub/batch.ts"
 import type { OpenError, SendError } from "./internal/hub/delivery.ts"
+import { type HistoryError, pageFor } from "./internal/hub/history.ts"
 import * as Hub from "./internal/hub/hub.ts"
+import { hubOf } from "./internal/hub/ofRealtime.ts"
 import {
   type Rows,
   type RowsError,
@@ -45,12 +47,24 @@ export {
    */
   type SendError
 } from "./internal/hub/delivery.ts"
+export type {
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  HistoryError
+} from "./internal/hub/history.ts"
 export {
   /**
    * @category errors
    * @since 0.1.0
    */
   CannotFilter,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  NoHistory,
   /**
    * @category errors
    * @since 0.1.0
@@ -356,6 +370,23 @@ export const batches = <A, Kind extends Channel.Delivery = Channel.Delivery>(
   options?: EventsOptions
 ): Stream.Stream<EventBatch<A>, OpenError, Realtime | Needs<Kind>> =>
   Stream.unwrap(Realtime.useSync((realtime) => realtime.batches(channel, options)))
+
+/**
+ * Reads a page of the events that a channel had before, the newest first, in order inside of the page: of a
+ * durable channel what the retention keeps, of a live channel what this node remembers while the channel is
+ * open. Events that do not match the schema are left out. Fails with `NoHistory` on a volatile channel.
+ *
+ * Commits become visible out of the order of their ids. Who also follows the channel, and subscribed before
+ * it read the first page, has every event in a page or live, and some in both: compare their ids.
+ *
+ * @category reading state
+ * @since 0.1.0
+ */
+export const history = <A, Kind extends Channel.Delivery = Channel.Delivery>(
+  channel: Channel.Channel<A, boolean, string, Kind>,
+  options?: HistoryOptions
+): Effect.Effect<HistoryPage<A>, HistoryError, Realtime | Needs<Kind>> =>
+  Realtime.use((realtime) => pageFor(hubOf(realtime).deliveryOf(channel).history, channel, options))
 
 /**
  * See `rows` of the service.

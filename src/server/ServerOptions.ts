@@ -154,9 +154,9 @@ export interface Limits {
   /** `authenticate` of a session, default 1/s and 5 at once. More are answered `rate/limited`. */
   readonly authenticateRate?: Rate | undefined
   /**
-   * `subscribe` of a session, default 50/s and 100 at once. More are answered `rate/limited`. A replay
-   * counts as one more for each 64 KiB of payload, so that a client cannot cause unlimited replays with
-   * small frames.
+   * `subscribe` and `state` of a session, default 50/s and 100 at once. More are answered `rate/limited`. A replay
+   * or a state counts as one more for each 64 KiB of payload, so that a client cannot cause unlimited
+   * reads with small frames.
    */
   readonly subscribeRate?: Rate | undefined
   /** `publish` of a session, default 20/s and 50 at once. More are answered `rate/limited`. */

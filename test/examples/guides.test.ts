@@ -15,6 +15,7 @@ import { copy } from "../../examples/recovery/copy.ts"
 import { Orders, OrdersWithNotes } from "../../examples/schema/versions.ts"
 import { Users, Watches } from "../../examples/tables/watch.ts"
 import { deploy } from "../../examples/testing/faults.ts"
+import { newOrders } from "../../examples/testing/rows.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
 import { layerReader } from "../server/support/durable.ts"
 import { installedDatabase, layerDatabase } from "../support/database.ts"
@@ -126,6 +127,11 @@ describe("examples/testing", () => {
         events.map((event) => (event._tag === "Event" ? event.payload.data.id : event.reason))
       ).toEqual([1, 2, 3])
     })
+  )
+
+  it.effect(
+    "rows.ts: a page shows the rows of its filter, and nothing of a failed transaction",
+    () => Effect.map(newOrders, (shown) => expect(shown).toEqual([[1], [1, 2], [2]]))
   )
 })
 

@@ -118,6 +118,7 @@ const wholeClientFrames: ReadonlyArray<ClientFrame> = [
     where: { a: "x", b: [1, true], c: null }
   },
   { type: "state", id: 1, channel: "a", view: "v" },
+  { type: "history", id: 1, channel: "a", before: "1", limit: 50 },
   { type: "unsubscribe", id: 1, channel: "a", view: "v" },
   { type: "publish", id: 1, channel: "a", within: 1, key: "k", data: { a: [1] } },
   { type: "authenticate", id: 1, token: "t" },
@@ -137,6 +138,13 @@ const wholeServerFrames: ReadonlyArray<ServerFrame> = [
   { type: "subscribed", id: 1, channel: "a", state: "fresh", cursor: "e:1", view: "v" },
   { type: "unsubscribed", id: 1, channel: "a" },
   { type: "published", id: 1 },
+  {
+    type: "history",
+    id: 1,
+    channel: "a",
+    events: [{ id: "1", at: "now", data: {}, tx: "7" }],
+    more: true
+  },
   { type: "authenticated", id: 1, expires: 1 },
   {
     type: "events",

@@ -16,6 +16,8 @@ export interface Outside {
   readonly commit: (
     messages: ReadonlyArray<readonly [channel: string, text: string]>
   ) => Effect.Effect<void, unknown>
+  /** The database reports a gap on the channel "room". */
+  readonly tellGap: Effect.Effect<void, unknown>
   /** The readers lose their sessions, and reconnect by themselves or by `heal`. */
   readonly cut: Effect.Effect<void>
   readonly heal: Effect.Effect<void>
@@ -637,6 +639,75 @@ export const suite = <R, E>(
         yield* other.position
         expect(replayed(yield* other.join("room", yield* reader.position))).toEqual([])
         expect((yield* take(queue, 1)).flatMap(textsOf)).toEqual([4])
+      }))
+
+    test("pages backwards have every kept message of a channel once, however small they are", (reader, hands) =>
+      Effect.gen(function* () {
+        yield* hands.send(100)
+        yield* hands.forget
+        for (const n of numbers(20)) {
+          yield* hands.commit([
+            ["room", String(n)],
+            ["hall", "7"],
+            ["room-2", "8"]
+          ])
+        }
+        const pagesOf = (limit: number, bytes = 1000) =>
+          Effect.gen(function* () {
+            const pages: Array<Array<number>> = []
+            let before: string | undefined
+            let more = true
+            while (more) {
+              const page = yield* reader.history!("room", { before, limit, bytes })
+              more = page.more
+              before = page.events[0]?.id
+              pages.push(page.events.map(({ text }) => Number(text)))
+              expect(page.events.length).toBeLessThanOrEqual(limit)
+            }
+            return pages
+          })
+        expect(yield* pagesOf(1000)).toEqual([numbers(20)])
+        expect(yield* pagesOf(20)).toEqual([numbers(20)])
+        expect(yield* pagesOf(8)).toEqual([numbers(8, 12), numbers(8, 4), numbers(4)])
+        expect((yield* pagesOf(1)).flat()).toEqual(numbers(20).toReversed())
+        // The message that crosses the bytes is in the page; two of the newer ones have 4 bytes.
+        expect((yield* pagesOf(1000, 3)).slice(0, 2)).toEqual([
+          [18, 19],
+          [16, 17]
+        ])
+        expect((yield* pagesOf(1000, 1)).flat()).toEqual(numbers(20).toReversed())
+        expect(
+          yield* reader.history!("nothing", { before: undefined, limit: 5, bytes: 9 })
+        ).toEqual({ events: [], more: false })
+        const [first] = (yield* reader.history!("room", { before: undefined, limit: 1, bytes: 9 }))
+          .events
+        const queue = yield* reader.follow("room")
+        const oldest = yield* reader.join("room", Cursor.oldest)
+        yield* hands.send(20)
+        const [event] = (yield* take(queue, 1)).flatMap((item) =>
+          item._tag === "Batch" ? item.events : []
+        )
+        // The same event as live and as a replay has it.
+        expect(oldest.replay.flatMap(({ events }) => events).at(-1)).toEqual(first)
+        const { events } = yield* reader.history!("room", { before: undefined, limit: 1, bytes: 9 })
+        expect(events).toEqual([event])
+      }))
+
+    test("the last event comes with the position behind it, and a gap is none", (reader, hands) =>
+      Effect.gen(function* () {
+        expect((yield* reader.last!("room")).event).toBeUndefined()
+        yield* hands.send(1, 2)
+        yield* hands.commit([["hall", "3"]])
+        const last = yield* reader.last!("room")
+        expect(last.event).toMatchObject({ text: "2" })
+        yield* hands.send(4)
+        const join = yield* reader.join("room", last.cursor)
+        expect([join.state, replayed(join)]).toEqual(["recovered", [4]])
+        yield* hands.tellGap
+        yield* hands.tellGap
+        expect((yield* reader.last!("room")).event).toMatchObject({ text: "4" })
+        yield* hands.forget
+        expect((yield* reader.last!("room")).event).toBeUndefined()
       }))
 
     test(`every subscriber receives each event once, whenever it joins (REALTIME_TEST_SEED=${seed})`, (reader, hands) =>

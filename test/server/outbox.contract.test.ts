@@ -4,6 +4,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Context, Effect, Layer, Queue } from "effect"
 import { SqlClient } from "effect/sql/SqlClient"
 import * as Cursor from "../../src/internal/cursorText.ts"
+import { gapTexts } from "../../src/server/internal/gapText.ts"
 import * as MemoryOutbox from "../../src/server/MemoryOutbox.ts"
 import { OutboxReader } from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
@@ -25,6 +26,7 @@ const inMemory: Effect.Effect<Outside, never, MemoryOutbox.MemoryOutbox> = Effec
   MemoryOutbox.MemoryOutbox,
   ({ commit, crash, lose, prune, reader, restore, rows, transaction }) => ({
     commit: (messages) => commit(...messages.map(([channel, text]) => ({ channel, text }))),
+    tellGap: commit({ channel: "room", text: gapTexts.source }),
     cut: lose,
     hold: Effect.void,
     heal: restore,
@@ -62,6 +64,7 @@ const inPostgres = Effect.gen(function* () {
       return Effect.asVoid(sql`select realtime.publish(channel, text)
           from unnest(${channels}::text[], ${texts}::text[]) m(channel, text)`)
     },
+    tellGap: Effect.asVoid(sql`select realtime.tell_gap('room')`),
     cut: Effect.asVoid(cut),
     hold: Effect.orDie(sql`alter function realtime.open(int) rename to held`),
     heal: Effect.orDie(sql`do $$ begin

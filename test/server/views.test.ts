@@ -161,7 +161,7 @@ describe("A subscription with state", () => {
           expect(visitor.answer(2)).toMatchObject({ type: "subscribed" })
           expect(visitor.answer(3)).toMatchObject({ type: "subscribed" })
           expect(visitor.answer(4)).toMatchObject(refused)
-          // The operator is told once.
+          // The log names the limit.
           expect(lines.filter((line) => line.includes("maxStateRows")).length).toBeGreaterThan(0)
         }),
       { realtime: { maxStateRows: 2 } }
@@ -544,7 +544,7 @@ describe("A state for a slow socket", () => {
             expect(visitor.of("events").some(({ channel }) => channel !== "notes")).toBe(false)
           }
           expect(sips).toBeGreaterThan(15)
-          // Notes came while the state was on its way.
+          // The other channel goes on while the state is on its way.
           expect(visitor.of("events").length).toBeGreaterThan(sips / 2 - 2)
           visitor.read()
           yield* settle

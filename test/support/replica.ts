@@ -13,7 +13,7 @@ interface Change {
 
 export class Replica {
   readonly rows = new Map<number, object>()
-  /** Whether a state is missing: none came yet, or events may be missing. */
+  /** Whether a state is missing: none yet, or events may be missing. */
   stale = true
   cursor: string | undefined
   /** Types of the frames that it took, with the reasons of gaps, in order. */
@@ -29,7 +29,7 @@ export class Replica {
     this.view = view
   }
 
-  /** Takes the frames that came since the last call. */
+  /** Takes the frames since the last call. */
   take(frames: ReadonlyArray<ServerFrame>): this {
     for (const frame of frames.slice(this.#taken)) this.#fold(frame)
     this.#taken = frames.length
@@ -42,7 +42,8 @@ export class Replica {
 
   #fold(frame: ServerFrame): void {
     if (!("channel" in frame) || frame.channel !== this.#channel) return
-    if (frame.type === "unsubscribed" || frame.view !== this.view) return
+    if (frame.type === "unsubscribed" || frame.type === "history" || frame.view !== this.view)
+      return
     this.told.push(frame.type === "gap" ? `gap ${frame.reason}` : frame.type)
     if ("cursor" in frame) this.cursor = frame.cursor ?? this.cursor
     if (frame.type === "gap") {

@@ -205,27 +205,23 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       if (now() - stateAskedAt > quiet) states = 0
       stateAskedAt = now()
       coming = true
-      const whileIn = (run: () => void) => () => {
-        if (span === mine) run()
-      }
-      const send = whileIn(() =>
+      const send = () => {
+        if (span !== mine) return
         ask({ type: "state", channel: name, view }, (answer) => {
           if (answer.type !== "error" || span !== mine) return
           const error = connection.refused(name, answer)
-          if (error !== undefined) return end(error, collects)
+          if (error !== undefined) {
+            coming = false
+            return end(error, collects)
+          }
           const later = refusalOf(answer, ++states)
-          after(
-            later.retryAfter!,
-            whileIn(() => {
-              coming = false
-              drive()
-            })
-          )
+          after(later.retryAfter!, send)
           inactive(later, collects)
         })
-      )
-      if (states++ === 0) send()
+      }
+      if (states === 0) send()
       else after(connection.jitter(states), send)
+      states++
     }
 
     /** The stream breaks off: each member keeps the position up to which it has received everything. */
@@ -379,7 +375,8 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       const gaps = frame.type === "gap" ? [gap(frame.reason, at)] : []
       if (frame.type === "gap") {
         if (frame.reason === "rights") view = frame.now
-        coming ||= hasState
+        // It ends a state that is not whole.
+        coming = hasState
       }
       /** Decodes once per definition, not once per listener. */
       const decoded = new Map<object, ReadonlyArray<RealtimeEvent<unknown>>>()

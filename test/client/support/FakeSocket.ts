@@ -138,6 +138,14 @@ export const make = (options?: {
           return void socket.say({ type: "unsubscribed", id: frame.id, channel: frame.channel })
         case "publish":
           return void socket.say({ type: "published", id: frame.id })
+        case "history":
+          return void socket.say({
+            type: "history",
+            id: frame.id,
+            channel: frame.channel,
+            events: [],
+            more: false
+          })
         case "authenticate":
           return void socket.say({ type: "authenticated", id: frame.id })
         case "ping":

@@ -25,6 +25,7 @@ import {
   type TooManyChannels,
   type TooManyFilters
 } from "./errors.ts"
+import type { ReadPast } from "./history.ts"
 import type { Outgoing } from "./outgoing.ts"
 import type { View } from "./view.ts"
 
@@ -98,6 +99,8 @@ export interface Delivery {
     after?: string,
     lease?: Lease
   ) => Effect.Effect<ViewState, StateError>
+  /** A page of a channel backwards. Opens nothing. */
+  readonly history: ReadPast
   /** Whether a subscriber uses the channel or waits for it, or the channel lingers. */
   readonly isOpen: (name: string) => boolean
   /** The batches of a channel for one Stream: after the cursor `from`, or from now on. */
@@ -160,6 +163,7 @@ export const absent = (
   refused: Effect.never,
   checkTable: () => Effect.void,
   open: ({ fault, name }) => Effect.fail(fault ?? missing(name)),
+  history: ({ fault, name }) => Effect.fail(fault ?? missing(name)),
   isOpen: () => false,
   batches: ({ fault, name }) => Stream.fail(fault ?? missing(name)),
   publish: (channel) => Effect.fail(missing(channel)),

@@ -16,6 +16,7 @@ import { CannotFilter, NoOutbox } from "./errors.ts"
 import { batchesOfItem } from "./itemBatches.ts"
 import type { Missing } from "./invalidMessage.ts"
 import type { OpenChannels } from "./openChannels.ts"
+import { ofOutbox } from "./history.ts"
 import { toldOf } from "./gapCounter.ts"
 import { type StateLimits, States } from "./states.ts"
 import { View } from "./view.ts"
@@ -76,6 +77,7 @@ export const make = (
               Effect.andThen(routed(outbox, channel), kind.view(channel, narrowed))
             ),
       ...(states === undefined ? {} : { stateOf: (...args) => states.of(...args) }),
+      history: ofOutbox(outbox),
       isOpen: kind.isOpen,
       batches,
       publish: outbox.publish,

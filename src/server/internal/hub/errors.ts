@@ -95,3 +95,28 @@ export class NotDurable extends Schema.TaggedError<NotDurable>()("NotDurable", {
     return `Channel "${this.channel}" is not durable and keeps no events, so it has no named consumers. Define it with { delivery: "durable" }, or follow it with Realtime.events.`
   }
 }
+
+/** Why a channel gives no page of history. */
+const noHistory = {
+  volatile: "it is volatile, and nothing keeps its events. Define it as durable, or live",
+  before:
+    "`before` is not the id of one of its events. Pass the id of the oldest event that you have",
+  reader: "the reader of this node cannot read backwards"
+} as const
+
+/**
+ * A channel gives no page of history.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NoHistory extends Schema.TaggedError<NoHistory>()("NoHistory", {
+  /** The channel's name. */
+  channel: Schema.String,
+  /** `volatile`: nothing keeps its events. `before`: no id of an event. `reader`: it cannot read backwards. */
+  reason: Schema.Literals(["volatile", "before", "reader"])
+}) {
+  override get message(): string {
+    return `Channel "${this.channel}" gives no history: ${noHistory[this.reason]}.`
+  }
+}

@@ -17,6 +17,7 @@ import { Budget, type RingLimits, sweeping } from "../ring.ts"
 import { Batch } from "./batch.ts"
 import { absent, type Delivery, unfiltered } from "./delivery.ts"
 import { NoSource } from "./errors.ts"
+import { ofRings } from "./history.ts"
 import { LiveChannel } from "./liveChannel.ts"
 import type { OpenChannels } from "./openChannels.ts"
 import * as Pump from "./pump.ts"
@@ -139,6 +140,7 @@ export const make = (
             ? Effect.fail(new NoState({ channel: view.name }))
             : Effect.succeed(channel.last(view, now))
         }),
+      history: ofRings(opened),
       isOpen: kind.isOpen,
       batches,
       publish: (channel, json) => {

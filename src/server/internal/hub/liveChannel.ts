@@ -154,6 +154,20 @@ export class LiveChannel extends Views {
     return Effect.suspend(() => (this.#handing ? Effect.andThen(Effect.yieldNow, inTurn) : inTurn))
   }
 
+  /** What the ring holds before an event of it, or all of it, the oldest first. */
+  past(
+    before: string | undefined,
+    now: number
+  ): ReadonlyArray<{ readonly id: string; readonly at: number; readonly text: string }> {
+    const at = before === undefined ? undefined : Cursor.parseLive(before)
+    // Nothing is held of another epoch.
+    if (at !== undefined && at.epoch !== this.#epoch) return []
+    this.#ring.expire(now)
+    const { entries } = this.#ring
+    const older = at === undefined ? entries : entries.filter(({ seq }) => seq < at.seq)
+    return older.map(({ at, seq, text }) => ({ id: Cursor.formatLive(this.#epoch, seq), at, text }))
+  }
+
   /** The last event that is remembered, as a state of one row, or of none. */
   last<E>(view: View<E>, now: number): ViewState {
     const entries = this.#ring.remembered(now)

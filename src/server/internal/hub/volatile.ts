@@ -11,6 +11,7 @@ import * as Cursor from "../../../internal/cursorText.ts"
 import { PayloadTooLarge } from "../../../RealtimeError.ts"
 import { type Delivery, unfiltered } from "./delivery.ts"
 import { Told } from "./gapCounter.ts"
+import { ofNothing } from "./history.ts"
 import type { OpenChannels } from "./openChannels.ts"
 import * as Pump from "./pump.ts"
 import { VolatileChannel, type VolatileEvent } from "./volatileChannel.ts"
@@ -60,6 +61,7 @@ export const make = (
       checkTable: () => Effect.void,
       open: (channel, narrowing) =>
         Effect.andThen(unfiltered(channel, narrowing), kind.view(channel)),
+      history: ofNothing,
       isOpen: kind.isOpen,
       batches: (channel) =>
         Stream.unwrap(

@@ -4,7 +4,7 @@
 import type { FrameOf, ServerFrame } from "../../../Frame.ts"
 import { type ErrorCode, errorCodes } from "../../../Protocol.ts"
 import type { SourceError } from "../../NotificationSource.ts"
-import type { TooManyChannels, TooManyFilters } from "../hub/errors.ts"
+import type { NoHistory, TooManyChannels, TooManyFilters } from "../hub/errors.ts"
 import type { StateTooLarge } from "../outbox/state.ts"
 import type { ReplaysOverloaded } from "../outbox/replayAdmission.ts"
 import type { ResolvedLimits } from "./limits.ts"
@@ -81,6 +81,19 @@ const unfit = refusal(
   "The filter has a value that its column cannot have, or that the database writes differently."
 )
 
+/** The refusals of pages of history. */
+const noHistory = {
+  volatile: refusal(
+    "frame/malformed",
+    "The frame is not valid: a volatile channel has no history."
+  ),
+  before: refusal(
+    "frame/malformed",
+    "The frame is not valid: before is not the id of an event of this channel."
+  ),
+  reader: refusal("server/internal")
+}
+
 /** The refusals of publishes that the database will never accept. */
 const publishRefused = {
   table: refusal("publish/forbidden", "Clients do not publish to this channel."),
@@ -153,6 +166,8 @@ export const refusalOf = (error: unknown): Refusal => {
       return refusal("state/too-large", (error as StateTooLarge).message)
     case "InvalidFilter":
       return unfit
+    case "NoHistory":
+      return noHistory[(error as NoHistory).reason]
     case "ReplayError":
       return unread
     default:

@@ -29,6 +29,8 @@ import {
 } from "./replayBounds.ts"
 import { at, type CatchUp } from "./catchUp.ts"
 import { durableStream } from "./durableStream.ts"
+import { gapOf } from "../gapText.ts"
+import type { HistoryPage } from "./history.ts"
 import type { MemoryTable } from "./memoryTable.ts"
 import type { PageLimits } from "./outbox.ts"
 import { PublishRefused } from "./outboxPublish.ts"
@@ -43,7 +45,7 @@ import {
   whole
 } from "./position.ts"
 import * as Settings from "./readerOptions.ts"
-import { batchesOfPage, type DurableBatch, Followers, Tail } from "./tail.ts"
+import { batchesOfPage, type DurableBatch, type DurableEvent, Followers, Tail } from "./tail.ts"
 
 /** The options of `OutboxReader` that apply without a session of PostgreSQL. */
 export interface MemoryReaderOptions extends Pick<
@@ -64,6 +66,16 @@ export interface MemoryReaderOptions extends Pick<
 
 /** The prefix of channels to which only the triggers of a table publish. */
 const ofTables = "table_updates_"
+
+/** The last event of a channel; texts that report a gap are none. */
+const lastOf = (table: MemoryTable, channel: string): DurableEvent | undefined => {
+  let page: HistoryPage | undefined
+  do {
+    const before = page?.events[0]?.id
+    page = table.before(channel, { before, limit: 1, bytes: 1 })
+  } while (page.more && gapOf(page.events[0]!.text) !== undefined)
+  return page.events.find(({ text }) => gapOf(text) === undefined)
+}
 
 /** Reads until the scope closes. Messages that are already in the table are not handed out. */
 export const make = (
@@ -310,6 +322,12 @@ export const make = (
           return queue
         }),
       join,
+      history: (channel, request) => standing(() => table.before(channel, request)),
+      last: (channel) =>
+        standing(({ identity }) => ({
+          cursor: formatPosition(identity, whole(table.take())),
+          event: lastOf(table, channel)
+        })),
       rows: (request) =>
         Effect.flatMap(
           standing(({ end }) =>

@@ -17,6 +17,7 @@ import { PayloadTooLarge } from "../../../RealtimeError.ts"
 import { SourceError } from "../../NotificationSource.ts"
 import { type Filter, judge, parseMatch } from "../filter.ts"
 import { maxPayloadBytes } from "../sql/schema.ts"
+import type { HistoryPage, HistoryRequest } from "./history.ts"
 import {
   Draft,
   MemoryRows,
@@ -27,6 +28,7 @@ import {
 import type { Message, Page, PageLimits, Take } from "./outbox.ts"
 import { type OutboxPublishError, PublishRefused } from "./outboxPublish.ts"
 import { endOf, type Leg, midway, type Place, placeOf } from "./position.ts"
+import type { DurableEvent } from "./tail.ts"
 
 /** Why a transaction was not committed. */
 export type TransactionError = OutboxPublishError | RowConflict
@@ -332,6 +334,22 @@ export class MemoryTable {
     const last = messages.at(-1)
     const position = more && last !== undefined ? midway(leg, BigInt(last.id)) : endOf(leg)
     return { messages, position }
+  }
+
+  /** The newest messages of a channel below an id, the oldest first, and whether there are more. */
+  before(channel: string, { before, bytes, limit }: HistoryRequest): HistoryPage {
+    const id = before === undefined ? this.#drawn + 1n : BigInt(before)
+    const events: Array<DurableEvent> = []
+    let size = 0
+    for (let index = this.#from((row) => row.id >= id) - 1; index >= 0; index--) {
+      const row = this.#messages[index]!
+      if (row.channel !== channel || Cursor.visible(this.#horizon, row.tx)) continue
+      if (events.length >= limit || size >= bytes) return { events: events.reverse(), more: true }
+      const { at, match, text } = row
+      events.push({ id: String(row.id), tx: String(row.tx), at: Math.floor(at), text, match })
+      size += Buffer.byteLength(text)
+    }
+    return { events: events.reverse(), more: false }
   }
 
   /** Prunes messages committed before a time, in milliseconds since 1970. */

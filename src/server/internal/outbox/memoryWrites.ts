@@ -17,15 +17,6 @@ import type { MemoryRow } from "./memoryTrigger.ts"
 export type DurableTable = Channel.AnyTable & { readonly delivery: "durable" }
 
 /**
- * The row of a definition, as its Schema has it.
- *
- * @category models
- * @since 0.1.0
- */
-export type RowOf<T extends DurableTable> =
-  Channel.Payload<T> extends { readonly data: infer Row } ? Row : never
-
-/**
  * Why a change of a row was not made.
  *
  * @category errors
@@ -44,7 +35,7 @@ export interface Rows {
   /** Inserts a row. Fails with `RowConflict` when the table has one with this primary key. */
   readonly insert: <T extends DurableTable>(
     table: T,
-    row: RowOf<T>
+    row: Channel.RowOf<T>
   ) => Effect.Effect<void, ChangeError>
   /**
    * Changes the columns that `patch` has, of the row whose key columns `key` has. Returns whether there is
@@ -52,20 +43,20 @@ export interface Rows {
    */
   readonly update: <T extends DurableTable>(
     table: T,
-    key: Partial<RowOf<T>>,
-    patch: Partial<RowOf<T>>
+    key: Partial<Channel.RowOf<T>>,
+    patch: Partial<Channel.RowOf<T>>
   ) => Effect.Effect<boolean, ChangeError>
   /** Deletes the row whose key columns `key` has. Returns whether there is such a row. */
   readonly delete: <T extends DurableTable>(
     table: T,
-    key: Partial<RowOf<T>>
+    key: Partial<Channel.RowOf<T>>
   ) => Effect.Effect<boolean, ChangeError>
   /** Removes all rows. Subscribers receive a gap with the reason `truncate`. */
   readonly truncate: (table: DurableTable) => Effect.Effect<void, TransactionError>
   /** The rows in the order of the primary key. A transaction sees its own changes. */
   readonly all: <T extends DurableTable>(
     table: T
-  ) => Effect.Effect<ReadonlyArray<RowOf<T>>, InvalidPayload>
+  ) => Effect.Effect<ReadonlyArray<Channel.RowOf<T>>, InvalidPayload>
   /** How many changes were of rows on no route, as `realtime.unrouted()` counts them. */
   readonly unrouted: (table: DurableTable) => Effect.Effect<number>
 }
@@ -134,7 +125,7 @@ export const make = (
     all: <T extends DurableTable>(definition: T) =>
       Effect.flatMap(table.seen, (draft) =>
         Effect.fromResult(table.rows.values(table.rows.held(definition.table), draft))
-      ) as Effect.Effect<ReadonlyArray<RowOf<T>>, InvalidPayload>,
+      ) as Effect.Effect<ReadonlyArray<Channel.RowOf<T>>, InvalidPayload>,
     unrouted: ({ table: definition }) => Effect.sync(() => table.rows.held(definition).unrouted)
   }
 }

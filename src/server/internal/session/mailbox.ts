@@ -73,6 +73,7 @@ export class Mailbox {
   #volatile: VolatileBacklog | undefined
   #blocked = false
   #onFull: (() => void) | undefined
+  #onFree: Set<() => void> | undefined
 
   /**
    * `limit`: the most bytes of events that may wait or be held, and of volatile events that may wait.
@@ -96,6 +97,13 @@ export class Mailbox {
   /** Sets the callback for when the socket is full; `undefined` removes it. */
   onFull(wake: (() => void) | undefined): void {
     this.#onFull = wake
+  }
+
+  /** Calls `wake` once the socket takes bytes again. Its result prevents it. */
+  onFree(wake: () => void): () => void {
+    const waiting = (this.#onFree ??= new Set())
+    waiting.add(wake)
+    return () => void waiting.delete(wake)
   }
 
   /** Bytes of events for which there is room. */
@@ -223,6 +231,9 @@ export class Mailbox {
     }
     this.#volatile = undefined
     this.#blocked = false
+    const free = this.#onFree
+    this.#onFree = undefined
+    if (free !== undefined) for (const wake of free) wake()
     return this.isBehind
   }
 

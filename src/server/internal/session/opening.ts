@@ -21,8 +21,8 @@ import { InvalidBoundary } from "../auth/boundary.ts"
 import type { Port } from "./port.ts"
 import type { Match } from "./registry.ts"
 import type { Replays, Turn } from "./replays.ts"
-import { States } from "./states.ts"
-import { type Budget, late, openingRefused } from "./subscribeBudget.ts"
+import { SubscriptionStates } from "./subscriptionStates.ts"
+import { type SubscribeBudget, late, openingRefused } from "./subscribeBudget.ts"
 import { logFailure } from "./subscribeFailure.ts"
 import { Subscriber } from "./subscriber.ts"
 import { type Subscription, Tenure } from "./subscription.ts"
@@ -30,7 +30,7 @@ import { VolatileSubscriber } from "./volatileSubscriber.ts"
 import { textOf } from "./where.ts"
 
 /** A subscription that joined its view and does not send yet. */
-export interface Begun {
+export interface BegunSubscription {
   readonly tenure: Tenure
   readonly join: ViewJoin
 }
@@ -78,11 +78,11 @@ const readState = (
 
 export class Opening {
   readonly #port: Port
-  readonly #budget: Budget
+  readonly #budget: SubscribeBudget
   readonly #replays: Replays
   readonly #followed: Followed
 
-  constructor(port: Port, budget: Budget, replays: Replays, followed: Followed) {
+  constructor(port: Port, budget: SubscribeBudget, replays: Replays, followed: Followed) {
     this.#port = port
     this.#budget = budget
     this.#replays = replays
@@ -95,7 +95,7 @@ export class Opening {
     from: string | undefined,
     scope: Scope.Closeable,
     turn: Turn
-  ): Effect.Effect<Begun, OpenError | StateError | RequestRefused | Refusal> {
+  ): Effect.Effect<BegunSubscription, OpenError | StateError | RequestRefused | Refusal> {
     const { context } = this.#port
     const { match } = subscription
     let opened = false
@@ -128,9 +128,9 @@ export class Opening {
   /** Reads the state of a view, and joins at its position. */
   #joinState(
     tenure: Tenure,
-    states: States,
+    states: SubscriptionStates,
     begins: JoinState
-  ): Effect.Effect<Begun, JoinError | StateError | RequestRefused> {
+  ): Effect.Effect<BegunSubscription, JoinError | StateError | RequestRefused> {
     return Effect.gen({ self: this }, function* () {
       for (let read = 0; read < mostReads; read++) {
         const state = yield* states.first
@@ -184,9 +184,9 @@ export class Opening {
     subscription: Subscription,
     view: View<JoinError>,
     tenure: () => Tenure
-  ): States | undefined {
+  ): SubscriptionStates | undefined {
     if (!hasState(subscription.match)) return undefined
-    return new States(view, this.#port, {
+    return new SubscriptionStates(view, this.#port, {
       again: subscription.stated,
       read: (after, lease) => readState(subscription, view, after, lease),
       follow: (cursor) => {

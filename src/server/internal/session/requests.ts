@@ -1,5 +1,5 @@
 /**
- * The requests of a session: subscribe, state, unsubscribe, publish. Each is answered exactly once.
+ * The requests of a session: subscribe, state, history, unsubscribe, publish. Each is answered exactly once.
  *
  * Requests are checked in the order of their arrival, including `authenticate` and `authorize`. After
  * that a request waits (for the source, for the database) in order per channel, and no channel waits
@@ -11,6 +11,7 @@ import * as Result from "effect/Result"
 import type { ClientFrame, FrameOf } from "../../../Frame.ts"
 import { channelNameFault } from "../../../Protocol.ts"
 import { Bucket } from "../limits/tokenBucket.ts"
+import { asking, one } from "../eventLoopTurns.ts"
 import { beginInTurn } from "./subscribeBudget.ts"
 import { Order } from "./requestOrder.ts"
 import type { Port } from "./port.ts"
@@ -26,7 +27,10 @@ import { overLimit, type Refusal, refusal, refusalOf } from "../limits/refusalTe
 import { Subscriptions } from "./subscriptions.ts"
 import { subscriptionKey, whereRefused } from "./where.ts"
 
-export type ChannelRequest = FrameOf<ClientFrame, "subscribe" | "state" | "unsubscribe" | "publish">
+export type ChannelRequest = FrameOf<
+  ClientFrame,
+  "subscribe" | "state" | "history" | "unsubscribe" | "publish"
+>
 
 const keyless = refusal(
   "frame/malformed",
@@ -145,6 +149,19 @@ export class Requests {
             return refused === undefined ? Effect.void : this.#refused(id, refused)
           })
         )
+      case "history": {
+        const { histories } = this.#subscriptions
+        const early = histories.want()
+        if (early !== undefined) return early
+        const wish: Wish = { channel: name, match, action: "subscribe" }
+        return Effect.flatMap(asking.take(one), () =>
+          Effect.flatMap(this.#rights.decide(wish), (decision) =>
+            isRefusal(decision)
+              ? this.#refused(id, decision)
+              : this.#order.chain(name, id, histories.answer(frame, wish, decision))
+          )
+        )
+      }
       case "publish": {
         const { remembers } = match.delivery
         if (remembers && frame.key === undefined) return keyless

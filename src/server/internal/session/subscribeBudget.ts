@@ -45,7 +45,7 @@ export const late = ({ sourceIsUp }: SessionContext, opened: boolean) =>
   opened && sourceIsUp() ? new RequestRefused(busy("maxReplays")) : sourceDown
 
 /** The subscribe requests of a session within `subscribeRate`, and what their replays and states cost. */
-export class Budget {
+export class SubscribeBudget {
   readonly #context: SessionContext
   #bucket: Bucket | undefined
 

@@ -12,7 +12,7 @@ import type { View, ViewJoin } from "../hub/view.ts"
 import type { JoinError } from "../outbox/catchUp.ts"
 import type { Replayable } from "./replays.ts"
 import type { Wish } from "./rights.ts"
-import type { States } from "./states.ts"
+import type { SubscriptionStates } from "./subscriptionStates.ts"
 import type { Subscriber } from "./subscriber.ts"
 import type { VolatileSubscriber } from "./volatileSubscriber.ts"
 
@@ -24,13 +24,13 @@ export class Tenure {
   readonly view: View<JoinError>
   readonly subscriber: Subscriber<JoinError> | VolatileSubscriber<JoinError>
   /** Absent where the channel has no state. */
-  readonly states: States | undefined
+  readonly states: SubscriptionStates | undefined
   readonly scope: Scope.Closeable
 
   constructor(
     view: View<JoinError>,
     subscriber: Subscriber<JoinError> | VolatileSubscriber<JoinError>,
-    states: States | undefined,
+    states: SubscriptionStates | undefined,
     scope: Scope.Closeable
   ) {
     this.view = view

@@ -10,12 +10,13 @@ import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { ClientFrame, FrameOf, Where } from "../../../Frame.ts"
 import { nowhere } from "../hub/batch.ts"
-import { type Begun, hasState, Opening, unread } from "./opening.ts"
+import { Histories } from "./history.ts"
+import { type BegunSubscription, hasState, Opening, unread } from "./opening.ts"
 import type { Port } from "./port.ts"
 import type { Match } from "./registry.ts"
 import { Replays, Turn } from "./replays.ts"
 import { endedBy, type Grant, isRefusal, type Rights, type Wish } from "./rights.ts"
-import { Budget, openingRefused } from "./subscribeBudget.ts"
+import { SubscribeBudget, openingRefused } from "./subscribeBudget.ts"
 import { logFailure } from "./subscribeFailure.ts"
 import { Held, Subscription } from "./subscription.ts"
 import { subscriptionKey, textOf } from "./where.ts"
@@ -39,8 +40,9 @@ type SubscribeFrame = FrameOf<ClientFrame, "subscribe">
 export class Subscriptions {
   readonly #port: Port
   readonly #rights: Rights
-  readonly #budget: Budget
+  readonly #budget: SubscribeBudget
   readonly #opening: Opening
+  readonly histories: Histories
   /** By key, the id of the last subscribe request: it holds, or will hold, the subscription. */
   readonly #wanted = new Map<string, number>()
   readonly #held = new Held()
@@ -52,7 +54,8 @@ export class Subscriptions {
   constructor(port: Port, rights: Rights) {
     this.#port = port
     this.#rights = rights
-    this.#budget = new Budget(port.context)
+    this.#budget = new SubscribeBudget(port.context)
+    this.histories = new Histories(port, rights, this.#budget, this.#replays)
     this.#opening = new Opening(port, this.#budget, this.#replays, {
       readOn: () => this.#readOnIfBehind(),
       failed: (subscription, cause) => this.#failed(subscription, cause)
@@ -125,8 +128,8 @@ export class Subscriptions {
     )
   }
 
-  /** Holds a subscription from this step on, answers, and sends what comes first. */
-  #start(subscription: Subscription, { join, tenure }: Begun): Effect.Effect<void> {
+  /** Holds a subscription from this step on, answers, and sends the state or the replay. */
+  #start(subscription: Subscription, { join, tenure }: BegunSubscription): Effect.Effect<void> {
     const { id, wish } = subscription
     const { label } = tenure.view
     this.#held.add(subscription, tenure)
@@ -271,7 +274,7 @@ export class Subscriptions {
   }
 
   /** Goes on in a new view, from a gap. */
-  #settle(subscription: Subscription, { join, tenure }: Begun): Effect.Effect<void> {
+  #settle(subscription: Subscription, { join, tenure }: BegunSubscription): Effect.Effect<void> {
     const { told, wish } = subscription
     const { label } = tenure.view
     this.#held.add(subscription, tenure)

@@ -7,7 +7,7 @@ import { type Refusal, refusal } from "../limits/refusalText.ts"
 import type { Match } from "./registry.ts"
 
 /** The most values that a filter has for one column. */
-export const maxValues = 100
+const maxValues = 100
 
 /** The text of a condition: equal conditions have the same, also when they are written differently. */
 export const textOf = (where: Where | undefined): string => make(where)?.text ?? ""

@@ -133,6 +133,21 @@ describe("a view with a filter", () => {
     expect(missing.map(({ id }) => id)).toEqual(["1"])
   })
 
+  it("receives no data of a deleted row that is truncated, also where the key alone matches", () => {
+    const Keys = Channel.table(
+      "orders",
+      Schema.Struct({ id: Schema.Int, status: Schema.optionalKey(Schema.String) }),
+      { key: "id", filter: ["status"] }
+    )
+    const table = new OrdersTable()
+    const channel = table.channel()
+    const sink = collect()
+    channel.view(Keys, narrowed(isNew)).subscribe(sink)
+    table.write(row(1, "new"), undefined, { truncated: true })
+    channel.receive([table.commit()])
+    expect(short(sink.batches.map(frameOf))).toEqual([{ operation: "DELETE", key: { id: 1 } }])
+  })
+
   it("has a gap where a row leaves without a key", () => {
     const { commit, table } = opened(isNew, isSent)
     table.message({

@@ -28,7 +28,7 @@ export interface StateOptions {
   readonly refuse: (id: number, cause: Cause.Cause<StateError>) => Effect.Effect<void>
 }
 
-export class States {
+export class SubscriptionStates {
   readonly #options: StateOptions
   readonly #port: Port
   readonly #sender: StateSender
@@ -112,11 +112,8 @@ export class States {
     if (this.#reading || !this.#isDue) return
     this.#reading = true
     this.#port.fork(
-      // In a later step: a gap is told in the middle of a batch.
-      Effect.andThen(Effect.yieldNow, this.#next()).pipe(
-        Effect.raceFirst(Deferred.await(this.#leaving)),
-        Effect.ensuring(Effect.sync(() => (this.#reading = false)))
-      )
+      // In a later step: the subscriber sends a gap in the middle of its work.
+      Effect.raceFirst(Effect.andThen(Effect.yieldNow, this.#next()), Deferred.await(this.#leaving))
     )
   }
 

@@ -1,0 +1,97 @@
+/** The page of the desk. */
+// #region desk
+import { useQueryStream, useRows, useWebSocket } from "effect-realtime/react"
+import { useState } from "react"
+import { Report, Talk, Tickets, Typing } from "./channels.ts"
+
+type Status = "open" | "waiting" | "closed"
+
+export function Desk({ team, name }: { readonly team: string; readonly name: string }) {
+  const [status, setStatus] = useState<Status>("open")
+  const [shown, setShown] = useState<number>()
+  const tickets = useRows(Tickets(team), { where: { status } })
+  return (
+    <main>
+      <label>
+        Status
+        <select value={status} onChange={({ target }) => setStatus(target.value as Status)}>
+          <option>open</option>
+          <option>waiting</option>
+          <option>closed</option>
+        </select>
+      </label>
+      <ul aria-busy={tickets.status !== "live"} aria-label="Tickets">
+        {tickets.rows.map(({ id, restricted, title }) => (
+          <li key={id}>
+            <button onClick={() => setShown(id)}>{title}</button>
+            {restricted && " (restricted)"}
+          </li>
+        ))}
+      </ul>
+      {tickets.status === "live" && tickets.rows.length === 0 && <p>No ticket is {status}.</p>}
+      {shown !== undefined && <Room key={shown} ticket={shown} name={name} />}
+    </main>
+  )
+}
+// #endregion
+
+// #region room
+/** The talk about one ticket, with who types. The server stamps the sender. */
+function Room({ name, ticket }: { readonly ticket: number; readonly name: string }) {
+  const [lines, setLines] = useState<ReadonlyArray<string>>([])
+  const [typing, setTyping] = useState<string>()
+  const talk = useWebSocket(Talk(ticket), ({ sender, text }) => {
+    setTyping(undefined)
+    setLines((before) => [...before, `${sender}: ${text}`])
+  })
+  const typist = useWebSocket(Typing(ticket), ({ sender }) => {
+    if (sender !== name) setTyping(sender)
+  })
+  return (
+    <section aria-label="Talk">
+      {lines.map((line, index) => (
+        <p key={index}>{line}</p>
+      ))}
+      {typing !== undefined && <p>{typing} types</p>}
+      <form
+        onSubmit={(event) => {
+          event.preventDefault()
+          const input = event.currentTarget.elements.namedItem("text") as HTMLInputElement
+          void talk.sendNotification({ sender: name, text: input.value })
+          input.value = ""
+        }}
+      >
+        <input
+          name="text"
+          aria-label="Message"
+          onChange={() => void typist.sendNotification({ sender: name })}
+        />
+      </form>
+    </section>
+  )
+}
+// #endregion
+
+// #region report
+/** A report while it arrives. */
+export function ReportText({ id }: { readonly id: string }) {
+  const [refused, setRefused] = useState(false)
+  const {
+    status,
+    stop,
+    value = []
+  } = useQueryStream(Report(id), {
+    onError: () => setRefused(true)
+  })
+  return (
+    <section aria-label="Report">
+      {value.map((line) => (
+        <p key={line}>{line}</p>
+      ))}
+      {status === "running" && <button onClick={() => void stop()}>Stop</button>}
+      {status === "stopped" && <p>Stopped.</p>}
+      {refused && <p>This report is of another team.</p>}
+    </section>
+  )
+}
+// #endregion

@@ -1,0 +1,74 @@
+/** The door of the desk: who reads what, and what a message becomes. */
+// #region server
+import { PgClient } from "@effect/sql-pg"
+import { Effect, Stream } from "effect"
+import { QueryResults, RealtimeServer } from "effect-realtime/server"
+import { Report, Talk, Tickets, Typing } from "./channels.ts"
+import { isLead, type Person } from "./people.ts"
+
+/** Whether a person may read one ticket. */
+const mayRead = (person: Person, ticket: number) =>
+  PgClient.PgClient.use((sql) =>
+    Effect.map(
+      sql`select from tickets where id = ${ticket} and team = ${person.team} and (${isLead(person)} or not restricted)`,
+      (rows) => rows.length > 0
+    )
+  ).pipe(Effect.orDie)
+
+const away = new RealtimeServer.RuleRefused({ message: "Your team does not have this ticket." })
+
+/** The value, if the person may read the ticket. */
+const forReaders = <A>(person: Person, ticket: number, value: A) =>
+  Effect.flatMap(mayRead(person, ticket), (may) =>
+    may ? Effect.succeed(value) : Effect.fail(away)
+  )
+
+export const door = (find: (token: string) => Person | undefined) =>
+  RealtimeServer.layer({
+    channels: [Tickets, Talk, Typing, Report],
+    authenticate: ({ token = "" }) => {
+      const identity = find(token)
+      return identity === undefined
+        ? Effect.fail(new RealtimeServer.AuthRefused({ code: "auth/invalid" }))
+        : Effect.succeed({ identity })
+    },
+    identityKey: ({ id }) => id,
+    rules: ({ onPublish, onSubscribe }) => [
+      onSubscribe(Tickets, ({ identity, params: team }) =>
+        identity.team !== team ? false : isLead(identity) || { where: { restricted: false } }
+      ),
+      onSubscribe(Talk, ({ identity, params }) => mayRead(identity, params)),
+      onSubscribe(Typing, ({ identity, params }) => mayRead(identity, params)),
+      onSubscribe(Report, ({ identity, params }) => QueryResults.isOwner(identity.team, params)),
+      // Whatever name the page sends, this one is published.
+      onPublish(Talk, ({ identity, params, payload }) =>
+        forReaders(identity, params, { ...payload, sender: identity.name })
+      ),
+      onPublish(Typing, ({ identity, params }) =>
+        forReaders(identity, params, { sender: identity.name })
+      ),
+      // The channel lets clients publish `stop`, and nothing else.
+      onPublish(Report, ({ identity, params, payload }) =>
+        QueryResults.isOwner(identity.team, params) ? payload : away
+      )
+    ]
+  })
+// #endregion
+
+// #region report
+/** Starts a report, and returns its id at once. */
+export const report = (team: string) =>
+  Effect.gen(function* () {
+    const sql = yield* PgClient.PgClient
+    const id = QueryResults.newId(team)
+    const lines = sql<{
+      readonly line: string
+    }>`select title || ': ' || status line from tickets where team = ${team} and not restricted order by id`
+      .stream
+    yield* QueryResults.stream(
+      Report(id),
+      Stream.map(lines, ({ line }) => [line])
+    )
+    return id
+  })
+// #endregion
