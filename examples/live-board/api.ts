@@ -21,6 +21,17 @@ const NewOrder = Schema.Struct({
   item: Text,
   amount_cents: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 100_000_000 }))
 })
+/** An order as PostgreSQL told it when it was deleted. */
+const DeletedOrder = Schema.Struct({
+  customer: Schema.String,
+  item: Schema.String,
+  amount_cents: Schema.Int,
+  status: Status,
+  /** A text, because a Date has fewer digits than the row had. */
+  created_at: Schema.String.check(
+    Schema.makeFilter((text) => !Number.isNaN(Date.parse(text)) || "must be a time")
+  )
+})
 const NewStatus = Schema.Struct({ status: Status })
 const OrderPath = Schema.Struct({
   id: Schema.FiniteFromString.check(
@@ -110,6 +121,23 @@ const deleteOrder = Effect.gen(function* () {
   return first(rows)
 })
 
+/** Undoes a delete: the same row with the same id, unless another order has it by now. */
+const restoreOrder = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  const id = yield* orderId
+  const order = yield* bodyOf(DeletedOrder)
+  const rows = yield* sql<{ row: unknown }>`
+    insert into orders as o (id, customer, item, amount_cents, status, created_at)
+    overriding system value
+    values (${id}, ${order.customer}, ${order.item}, ${order.amount_cents}, ${order.status},
+      ${order.created_at}::timestamptz)
+    on conflict (id) do nothing
+    returning to_jsonb(o) as row`
+  return rows[0] === undefined
+    ? reply({ error: `There is an order ${id} again.` }, 409)
+    : reply(rows[0].row, 201)
+})
+
 /**
  * Answers at once and publishes the result on the channel later. A page that subscribes from the cursor
  * receives the result, even after a reload.
@@ -125,7 +153,7 @@ const startReport = Effect.gen(function* () {
 const psql = Psql.useSync(({ argument }) => reply({ argument }))
 
 const route = <R>(
-  method: "GET" | "POST" | "PATCH" | "DELETE",
+  method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE",
   path: `/api/${string}`,
   handler: Effect.Effect<HttpServerResponse.HttpServerResponse, BadRequest | SqlError, R>
 ) =>
@@ -146,6 +174,7 @@ export const layer = Layer.mergeAll(
   route("GET", "/api/orders", listOrders),
   route("POST", "/api/orders", addOrder),
   route("PATCH", "/api/orders/:id", changeOrder),
+  route("PUT", "/api/orders/:id", restoreOrder),
   route("DELETE", "/api/orders/:id", deleteOrder),
   route("POST", "/api/reports", startReport),
   route("GET", "/api/psql", psql)

@@ -1,88 +1,102 @@
-import { useConnection, useSource } from "effect-realtime/react"
-import { statuses } from "../channels.ts"
-import { addOrder } from "./api.ts"
-import { type Board, count, sorted } from "./board.ts"
-import { clock } from "./format.ts"
+import { useCallback, useRef, useState } from "react"
+import type { Status } from "../channels.ts"
+import { addOrder, type DeletedOrder } from "./api.ts"
+import { Filter } from "./Filter.tsx"
+import { Freshness } from "./Freshness.tsx"
 import { OrderRow } from "./OrderRow.tsx"
 import { randomOrder } from "./randomOrder.ts"
+import { Undo } from "./Undo.tsx"
 import { useAction } from "./useAction.ts"
-import { useOrders } from "./useOrders.ts"
+import { useBoard } from "./useBoard.ts"
+import { useFocusKept } from "./useFocusKept.ts"
+import type { Link } from "./useLink.ts"
+import type { useOrders } from "./useOrders.ts"
 
-const reasons: Readonly<Record<string, string>> = {
-  source: "the database has crashed or is another one",
-  slow: "this page could not keep up",
-  retention: "what this page missed is not kept any more",
-  invalid: "a change could not be told in full",
-  truncate: "the table was emptied"
+interface EmptyProps {
+  readonly shown: Status | undefined
+  readonly onAdd: () => void
+  readonly onShowAll: () => void
 }
 
-interface FreshnessProps {
-  readonly board: Board
-  readonly stale: boolean
-}
-
-const Freshness = ({ board, stale }: FreshnessProps) => {
-  const { caughtUp, delay, loaded } = board
-  const connection = useConnection()
-  const source = useSource()
-  const live = connection.status === "open" && source === "up"
-  const text = !loaded
-    ? "Reading the orders"
-    : !live
-      ? "As last seen: what changes now comes later"
-      : stale
-        ? "Something may be missing: reading the orders again"
-        : caughtUp !== undefined
-          ? `Caught up after a gap at ${clock(caughtUp.at)}: ${reasons[caughtUp.reason] ?? caughtUp.reason}`
-          : "Up to date"
-  const showsDelay = live && delay !== undefined && delay >= 0 && delay < 10_000
+const Empty = ({ onAdd, onShowAll, shown }: EmptyProps) => {
+  const ref = useRef<HTMLDivElement>(null)
+  useFocusKept(ref)
   return (
-    <p className="freshness">
-      <span role="status">{text}</span>
-      {showsDelay && <span>, last change here {delay} ms after the write</span>}
-    </p>
+    <div className="empty" ref={ref}>
+      {shown === undefined ? (
+        <>
+          <p>No orders yet</p>
+          <button type="button" className="primary" onClick={onAdd}>
+            Add the first order
+          </button>
+        </>
+      ) : (
+        <>
+          <p>No {shown} orders now</p>
+          <button type="button" onClick={onShowAll}>
+            Show all orders
+          </button>
+        </>
+      )}
+    </div>
   )
 }
 
-export const Orders = () => {
-  const { status, value: board } = useOrders()
+interface OrdersProps {
+  readonly orders: ReturnType<typeof useOrders>
+  readonly link: Link
+  readonly shown: Status | undefined
+  readonly onShow: (status: Status | undefined) => void
+}
+
+export const Orders = ({ link, onShow, orders, shown }: OrdersProps) => {
+  const { rows, status } = orders
+  const isLoaded = status !== "loading"
+  const [board, leave] = useBoard(rows, isLoaded ? `read ${shown ?? "all"}` : "loading")
   const adding = useAction()
-  const counts = count(board)
+  const add = () => adding.run(() => addOrder(randomOrder()))
+  const [deleted, setDeleted] = useState<ReadonlyArray<DeletedOrder>>([])
+  const remember = useCallback(
+    (order: DeletedOrder) => setDeleted((deleted) => [...deleted, order]),
+    []
+  )
+  const heading = useRef<HTMLHeadingElement>(null)
+  const last = deleted.at(-1)
+  const hidden = rows.length - board.entries.filter(({ change }) => change !== "removed").length
   return (
-    <section className="panel orders" aria-labelledby="orders">
+    <section className="panel orders" aria-labelledby="orders" data-live={link.since === undefined}>
       <header className="panel-head">
         <div>
-          <h2 id="orders">Orders</h2>
+          <h2 id="orders" ref={heading} tabIndex={-1}>
+            Orders
+          </h2>
           {adding.error === undefined ? (
-            <Freshness board={board} stale={status === "stale"} />
+            <Freshness orders={orders} link={link} shown={shown} delay={board.delay} />
           ) : (
             <p className="freshness failure" role="alert">
               {adding.error}
             </p>
           )}
         </div>
-        <button
-          type="button"
-          className="primary"
-          disabled={adding.running}
-          onClick={() => adding.run(() => addOrder(randomOrder()))}
-        >
+        <button type="button" className="primary" aria-disabled={adding.running} onClick={add}>
           Add an order
         </button>
       </header>
-      <dl className="counts">
-        {statuses.map((status) => (
-          <div key={status} data-status={status}>
-            <dt>{status}</dt>
-            <dd>{counts.get(status)}</dd>
-          </div>
-        ))}
-      </dl>
-      <ol className="rows" aria-busy={!board.loaded}>
-        {sorted(board).map((entry) => (
-          <OrderRow key={entry.order.id} entry={entry} />
+      <Filter rows={rows} shown={shown} onShow={onShow} />
+      {isLoaded && board.entries.length === 0 && (
+        <Empty shown={shown} onAdd={add} onShowAll={() => onShow(undefined)} />
+      )}
+      <ol className="rows" aria-busy={!isLoaded}>
+        {board.entries.map((entry) => (
+          <OrderRow key={entry.order.id} entry={entry} onDeleted={remember} onLeave={leave} />
         ))}
       </ol>
+      {hidden > 0 && <p className="more">and {hidden} older orders</p>}
+      <Undo
+        order={last}
+        before={heading}
+        onOver={(order) => setDeleted((deleted) => deleted.filter((each) => each !== order))}
+      />
     </section>
   )
 }

@@ -5,7 +5,7 @@ import * as Schema from "effect/Schema"
 import { Order, type Status } from "../channels.ts"
 
 const request = async (
-  method: "GET" | "POST" | "PATCH" | "DELETE",
+  method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE",
   path: string,
   body?: unknown
 ): Promise<unknown> => {
@@ -39,7 +39,17 @@ export const addOrder = (order: Pick<Order, "customer" | "item" | "amount_cents"
 export const changeStatus = (id: number, status: Status) =>
   request("PATCH", `orders/${id}`, { status })
 
-export const deleteOrder = (id: number) => request("DELETE", `orders/${id}`)
+/** The row as PostgreSQL told it, with what the page does not read. */
+export interface DeletedOrder {
+  readonly id: number
+  readonly customer: string
+}
+
+export const deleteOrder = async (id: number) =>
+  (await request("DELETE", `orders/${id}`)) as DeletedOrder
+
+/** Undoes a delete. */
+export const restoreOrder = (order: DeletedOrder) => request("PUT", `orders/${order.id}`, order)
 
 const decodeReportReply = Schema.decodeUnknownSync(Schema.Struct({ cursor: Schema.String }))
 

@@ -1,24 +1,28 @@
 import { useChannel } from "effect-realtime/react"
-import { useRef } from "react"
-import { OrderUpdates } from "../channels.ts"
+import { useMemo } from "react"
+import { Orders, type Order, type Status } from "../channels.ts"
 import { fetchOrders } from "./api.ts"
-import { apply, empty, read } from "./board.ts"
 
-/**
- * The orders, live. The list's cursor tells where the events go on, so each event counts once. After a
- * gap, or when the read failed, the page reads the list again.
- */
-export const useOrders = () => {
-  const missed = useRef<Parameters<typeof read>[1]>(undefined)
-  return useChannel(OrderUpdates, {
-    initial: empty,
-    reduce: apply,
-    onGap: ({ reason }) => {
-      missed.current = reason
-    },
-    load: async () => {
-      const snapshot = await fetchOrders()
-      return { ...snapshot, value: read(snapshot.value, missed.current) }
-    }
-  })
+export interface Where {
+  readonly status: Status
 }
+
+/** The orders, live: the rows, how far to believe them, and what reads them again. */
+export const useOrders = (where: Where | undefined) => {
+  const { value, ...collected } = useChannel(Orders, {
+    initial: none,
+    reduce: (orders, { data, operation }) => {
+      const others = orders.filter(({ id }) => id !== data.id)
+      return operation === "DELETE" ? others : [...others, data]
+    },
+    load: fetchOrders
+  })
+  const status = where?.status
+  const rows = useMemo(
+    () => (status === undefined ? value : value.filter((order) => order.status === status)),
+    [value, status]
+  )
+  return { rows, ...collected }
+}
+
+const none: ReadonlyArray<Order> = []
