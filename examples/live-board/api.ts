@@ -1,6 +1,6 @@
 /**
- * The HTTP API of the page: it reads the orders and changes them. The page receives the changes over
- * the WebSocket, like every client.
+ * The HTTP API of the page, which changes orders. Their rows and every change come over the WebSocket, to
+ * each page.
  */
 import { Data, Effect, Layer, Schema } from "effect"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
@@ -76,26 +76,6 @@ const first = (rows: ReadonlyArray<{ readonly row: unknown }>, status = 200) =>
     ? reply({ error: "There is no such order." }, 404)
     : reply(rows[0].row, status)
 
-/** The result of a query, and the cursor of exactly this state. The page subscribes from there. */
-const snapshot = <A>(query: Effect.Effect<A, SqlError, SqlClient.SqlClient>) =>
-  Realtime.snapshot(query).pipe(
-    // The objects are installed, and this is the primary, so these errors are defects.
-    Effect.catchTags({
-      NestedSnapshot: Effect.die,
-      NotInstalled: Effect.die,
-      NotPrimary: Effect.die
-    })
-  )
-
-const listOrders = snapshot(
-  SqlClient.SqlClient.use(
-    (sql) => sql<{ row: unknown }>`
-      select to_jsonb(orders) as row from orders order by id desc limit 100`
-  )
-).pipe(
-  Effect.map(({ value, ...position }) => reply({ ...position, value: value.map(({ row }) => row) }))
-)
-
 const addOrder = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
   const order = yield* bodyOf(NewOrder)
@@ -138,6 +118,12 @@ const restoreOrder = Effect.gen(function* () {
     : reply(rows[0].row, 201)
 })
 
+/** The cursor of this moment. */
+const position = Realtime.snapshot(Effect.void).pipe(
+  // The objects are installed, and this is the primary, so these errors are defects.
+  Effect.catchTags({ NestedSnapshot: Effect.die, NotInstalled: Effect.die, NotPrimary: Effect.die })
+)
+
 /**
  * Answers at once and publishes the result on the channel later. A page that subscribes from the cursor
  * receives the result, even after a reload.
@@ -145,7 +131,7 @@ const restoreOrder = Effect.gen(function* () {
 const startReport = Effect.gen(function* () {
   const { query_id } = yield* bodyOf(ReportRequest)
   const channel = reportResult(query_id)
-  const { cursor } = yield* snapshot(Effect.void)
+  const { cursor } = yield* position
   yield* QueryResults.run(channel, report)
   return reply({ channel: channel.name, cursor }, 202)
 })
@@ -171,7 +157,6 @@ const route = <R>(
   )
 
 export const layer = Layer.mergeAll(
-  route("GET", "/api/orders", listOrders),
   route("POST", "/api/orders", addOrder),
   route("PATCH", "/api/orders/:id", changeOrder),
   route("PUT", "/api/orders/:id", restoreOrder),

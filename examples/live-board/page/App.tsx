@@ -1,17 +1,17 @@
+import { useRows } from "effect-realtime/react"
 import { useState } from "react"
-import type { Status } from "../channels.ts"
+import { Orders, type Status } from "../channels.ts"
 import { Notices } from "./Notices.tsx"
-import { Orders } from "./Orders.tsx"
+import { OrderList } from "./OrderList.tsx"
 import { Path } from "./Path.tsx"
 import { Report } from "./Report.tsx"
 import { Terminal } from "./Terminal.tsx"
 import { useLink } from "./useLink.ts"
-import { useOrders } from "./useOrders.ts"
 
 export const App = () => {
   const [shown, setShown] = useState<Status>()
   const link = useLink()
-  const orders = useOrders(shown && { status: shown })
+  const orders = useRows(Orders, { where: shown && { status: shown } })
   return (
     <div className="page">
       <header className="masthead">
@@ -28,7 +28,7 @@ export const App = () => {
         <Path link={link} rows={orders.rows} />
       </header>
       <main className="columns">
-        <Orders link={link} orders={orders} shown={shown} onShow={setShown} />
+        <OrderList link={link} orders={orders} shown={shown} onShow={setShown} />
         <div className="side">
           <Report />
           <Notices isConnected={link.connection.status === "open"} />

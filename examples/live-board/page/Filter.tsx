@@ -2,14 +2,15 @@ import { type Order, type Status, statuses } from "../channels.ts"
 import { count } from "./board.ts"
 
 interface FilterProps {
-  readonly rows: ReadonlyArray<Order>
+  /** `undefined` until they are here. */
+  readonly rows: ReadonlyArray<Order> | undefined
   readonly shown: Status | undefined
   readonly onShow: (status: Status | undefined) => void
 }
 
 /** Chooses the orders that come to this page. The page counts those that it has, and no others. */
 export const Filter = ({ onShow, rows, shown }: FilterProps) => {
-  const counts = count(rows)
+  const counts = rows && count(rows)
   const choice = (status: Status | undefined, orders: number | undefined) => (
     <button
       type="button"
@@ -23,9 +24,9 @@ export const Filter = ({ onShow, rows, shown }: FilterProps) => {
   )
   return (
     <div className="filter" role="group" aria-label="Show orders">
-      {choice(undefined, shown === undefined ? rows.length : undefined)}
+      {choice(undefined, shown === undefined ? rows?.length : undefined)}
       {statuses.map((status) =>
-        choice(status, shown === undefined || shown === status ? counts.get(status) : undefined)
+        choice(status, shown === undefined || shown === status ? counts?.get(status) : undefined)
       )}
     </div>
   )

@@ -1,24 +1,11 @@
-import type { Status } from "../channels.ts"
+import type { Rows } from "effect-realtime/client"
+import type { Order, Status } from "../channels.ts"
 import { clock } from "./format.ts"
 import type { Link } from "./useLink.ts"
-import type { useOrders } from "./useOrders.ts"
 
-const reasons: Readonly<Record<string, string>> = {
-  source: "the database has crashed or is another one",
-  slow: "this page could not keep up",
-  retention: "what this page missed is not kept any more",
-  invalid: "a change could not be told in full",
-  truncate: "the table was emptied",
-  rights: "what this page may see has changed"
-}
+const text = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
-/** Why changes may be missing, for the error of a value that waits for its next read. */
-const because = (error: unknown): string => {
-  const reason = (error as { readonly reason?: string } | undefined)?.reason
-  return reason === undefined ? "" : ` because ${reasons[reason] ?? reason}`
-}
-
-type Orders = Pick<ReturnType<typeof useOrders>, "error" | "status" | "reload">
+type Orders = Rows.Loaded<Order>
 
 const sentence = (
   { error, status }: Orders,
@@ -26,14 +13,16 @@ const sentence = (
   shown?: Status
 ): string => {
   if (status === "error") {
-    return `The orders cannot be read: ${error instanceof Error ? error.message : String(error)}`
+    return `The orders cannot be read: ${text(error)}`
   }
   if (status === "loading") return since === undefined ? "Reading the orders" : "No orders read yet"
   if (since !== undefined) {
     const lost = connection.status === "open" ? "database" : "connection"
     return `As of ${clock(since)}, until the ${lost} is back`
   }
-  if (status === "stale") return `Changes may be missing${because(error)}: reading the orders again`
+  if (status === "stale") {
+    return `Changes may be missing: ${error === undefined ? "reading the orders again" : text(error)}`
+  }
   return shown === undefined ? "Up to date" : `Up to date: only ${shown} orders come to this page`
 }
 

@@ -2,7 +2,7 @@
  * The page's side of `../api.ts`.
  */
 import * as Schema from "effect/Schema"
-import { Order, type Status } from "../channels.ts"
+import type { Order, Status } from "../channels.ts"
 
 const request = async (
   method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE",
@@ -22,16 +22,6 @@ const request = async (
   const { error } = answer as { readonly error?: string }
   throw new Error(error ?? `The server answered ${response.status}.`)
 }
-
-const OrdersReply = Schema.Struct({
-  _tag: Schema.Literal("Snapshot"),
-  value: Schema.Array(Order),
-  cursor: Schema.String
-})
-const decodeOrders = Schema.decodeUnknownSync(Schema.toCodecJson(OrdersReply))
-
-/** The orders, and the cursor that tells which events they already contain. */
-export const fetchOrders = async () => decodeOrders(await request("GET", "orders"))
 
 export const addOrder = (order: Pick<Order, "customer" | "item" | "amount_cents">) =>
   request("POST", "orders", order)

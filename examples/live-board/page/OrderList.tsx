@@ -1,5 +1,6 @@
+import type { Rows } from "effect-realtime/client"
 import { useCallback, useRef, useState } from "react"
-import type { Status } from "../channels.ts"
+import type { Order, Status } from "../channels.ts"
 import { addOrder, type DeletedOrder } from "./api.ts"
 import { Filter } from "./Filter.tsx"
 import { Freshness } from "./Freshness.tsx"
@@ -10,7 +11,6 @@ import { useAction } from "./useAction.ts"
 import { useBoard } from "./useBoard.ts"
 import { useFocusKept } from "./useFocusKept.ts"
 import type { Link } from "./useLink.ts"
-import type { useOrders } from "./useOrders.ts"
 
 interface EmptyProps {
   readonly shown: Status | undefined
@@ -42,17 +42,19 @@ const Empty = ({ onAdd, onShowAll, shown }: EmptyProps) => {
   )
 }
 
-interface OrdersProps {
-  readonly orders: ReturnType<typeof useOrders>
+interface OrderListProps {
+  readonly orders: Rows.Loaded<Order>
   readonly link: Link
   readonly shown: Status | undefined
   readonly onShow: (status: Status | undefined) => void
 }
 
-export const Orders = ({ link, onShow, orders, shown }: OrdersProps) => {
+export const OrderList = ({ link, onShow, orders, shown }: OrderListProps) => {
   const { rows, status } = orders
   const isLoaded = status !== "loading"
-  const [board, leave] = useBoard(rows, isLoaded ? `read ${shown ?? "all"}` : "loading")
+  // The rows of the view before stay for the moment until these are here, unless that is no moment.
+  const view = isLoaded ? (shown ?? "all") : link.since === undefined ? undefined : "nothing"
+  const [board, leave] = useBoard(rows, view)
   const adding = useAction()
   const add = () => adding.run(() => addOrder(randomOrder()))
   const [deleted, setDeleted] = useState<ReadonlyArray<DeletedOrder>>([])
@@ -82,7 +84,7 @@ export const Orders = ({ link, onShow, orders, shown }: OrdersProps) => {
           Add an order
         </button>
       </header>
-      <Filter rows={rows} shown={shown} onShow={onShow} />
+      <Filter rows={isLoaded ? rows : undefined} shown={shown} onShow={onShow} />
       {isLoaded && board.entries.length === 0 && (
         <Empty shown={shown} onAdd={add} onShowAll={() => onShow(undefined)} />
       )}
