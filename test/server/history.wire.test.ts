@@ -3,6 +3,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
+import { gapTexts } from "../../src/server/internal/gapText.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
 import * as MemoryOutbox from "../../src/server/MemoryOutbox.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
@@ -309,6 +310,72 @@ describe("A request for history", () => {
         yield* outbox.restore
         yield* settle
         expect(visitor.answer(1)).toBeUndefined()
+      })
+    )
+  )
+})
+
+describe("A subscription with state of a channel without a table", () => {
+  const subscribe = (id: number, more: object = {}) => ({
+    type: "subscribe",
+    id,
+    channel: "notes",
+    state: true,
+    ...more
+  })
+  /** The channel's frames after the welcome, short. */
+  const told = ({ frames }: Visitor) =>
+    frames.slice(1).flatMap((frame) => {
+      switch (frame.type) {
+        case "subscribed":
+          return [frame.state]
+        case "state":
+          return [`state ${frame.rows}`]
+        case "events":
+          return frame.events.map(({ data }) => data)
+        case "gap":
+          return [`gap ${frame.reason}`]
+        default:
+          return []
+      }
+    })
+
+  it.effect("begins with the last event of the outbox, and goes on behind it", () =>
+    world(({ commit, outbox }) =>
+      Effect.gen(function* () {
+        const none = yield* visit({ token: "ann" })
+        yield* ask(none, subscribe(1))
+        expect(told(none)).toEqual(["fresh", "state "])
+        yield* commit("a", "b")
+        yield* outbox.commit({ channel: "notes", text: gapTexts.source })
+        const visitor = yield* visit({ token: "bob" })
+        yield* TestClock.adjust("2 seconds")
+        yield* ask(visitor, subscribe(1))
+        yield* commit("c")
+        yield* settle
+        expect(told(visitor)).toEqual(["fresh", "state b", "c"])
+        expect(visitor.last("state")!.cursor).toBe(visitor.last("subscribed")!.cursor)
+        // Recovered, nothing is told again.
+        const { cursor } = visitor.last("events")!
+        const back = yield* visit({ token: "eve" })
+        yield* ask(back, subscribe(1, { cursor }))
+        expect(told(back)).toEqual(["recovered"])
+      })
+    )
+  )
+
+  it.effect("begins with the last event that the node remembers of a live channel", () =>
+    world(() =>
+      Effect.gen(function* () {
+        const first = yield* visit({ token: "ann" })
+        const live = { channel: "live" }
+        yield* ask(first, subscribe(1, live))
+        yield* ask(first, { type: "publish", id: 2, ...live, key: "1", data: "a" })
+        expect(told(first)).toEqual(["fresh", "state ", "a"])
+        const visitor = yield* visit({ token: "bob" })
+        yield* ask(visitor, subscribe(1, live))
+        yield* ask(first, { type: "publish", id: 3, ...live, key: "2", data: "b" })
+        expect(told(visitor)).toEqual(["fresh", "state a", "b"])
       })
     )
   )

@@ -24,7 +24,9 @@ import { Lease, SharedReads } from "../outbox/sharedReads.ts"
 import { NoState, type RowsAt, type StateError, type StateLimits } from "../outbox/state.ts"
 import type { ViewState } from "./delivery.ts"
 import type { Told } from "./gapCounter.ts"
-import { framesOf } from "./stateFrames.ts"
+import { encodeState } from "../../../internal/frameText.ts"
+import { Missing } from "./invalidMessage.ts"
+import { frameOf, framesOf } from "./stateFrames.ts"
 import { StatePace } from "./statePace.ts"
 import type { View } from "./view.ts"
 import { outboxCursor } from "./viewCursor.ts"
@@ -73,6 +75,7 @@ class Reads {
 export class SharedStates {
   readonly #scope: Scope.Scope
   readonly #rows: NonNullable<OutboxReader["Service"]["rows"]>
+  readonly #last: OutboxReader["Service"]["last"]
   readonly #limits: StateLimits
   readonly #told: Told
   readonly #admission: ReplayAdmission
@@ -85,10 +88,12 @@ export class SharedStates {
   constructor(
     scope: Scope.Scope,
     rows: NonNullable<OutboxReader["Service"]["rows"]>,
+    last: OutboxReader["Service"]["last"],
     limits: StateLimits,
     told: Told
   ) {
     this.#scope = scope
+    this.#last = last
     this.#rows = rows
     this.#limits = limits
     this.#told = told
@@ -103,12 +108,12 @@ export class SharedStates {
 
   /** The states of the node; `undefined` when its reader cannot read tables. */
   static make(
-    { rows }: OutboxReader["Service"],
+    { last, rows }: OutboxReader["Service"],
     limits: StateLimits,
     told: Told
   ): Effect.Effect<SharedStates | undefined, never, Scope.Scope> {
     return Effect.map(Effect.scope, (scope) =>
-      rows === undefined ? undefined : new SharedStates(scope, rows, limits, told)
+      rows === undefined ? undefined : new SharedStates(scope, rows, last, limits, told)
     )
   }
 
@@ -119,7 +124,9 @@ export class SharedStates {
   ): Effect.Effect<ViewState, StateError> {
     return Effect.suspend(() => {
       const { table } = view.channel
-      if (table === undefined) return Effect.fail(new NoState({ channel: view.name }))
+      if (table === undefined && this.#last === undefined) {
+        return Effect.fail(new NoState({ channel: view.name }))
+      }
       let reads = this.#views.get(view)
       if (reads === undefined) this.#views.set(view, (reads = new Reads(view)))
       if (after !== undefined) return this.#after(view, table, reads, outboxCursor(after), lease)
@@ -135,7 +142,7 @@ export class SharedStates {
   /** A state that contains a position. */
   #after(
     view: View<JoinError>,
-    table: Table,
+    table: Table | undefined,
     reads: Reads,
     after: string,
     lease: Lease | undefined
@@ -170,7 +177,7 @@ export class SharedStates {
   /** The outcome of a read. The first caller begins it, and the last one that leaves interrupts it. */
   #get(
     view: View<JoinError>,
-    table: Table,
+    table: Table | undefined,
     reads: Reads,
     one: SharedRead,
     lease: Lease | undefined
@@ -210,9 +217,10 @@ export class SharedStates {
 
   #read(
     view: View<JoinError>,
-    table: Table,
+    table: Table | undefined,
     keeps: (free: () => void) => void
   ): Effect.Effect<ViewState, StateError> {
+    if (table === undefined) return this.#readLast(view)
     return Effect.gen({ self: this }, function* () {
       let admitted: AdmittedReplay | undefined
       yield* this.#admission.enter(this.#limits.bytes, (one) => {
@@ -231,6 +239,18 @@ export class SharedStates {
       admitted?.read(bytes)
       if (unfit !== undefined) yield* this.#told.leftOut(view.name, leftOut, unfit)
       return { cursor, frames }
+    })
+  }
+
+  /** The last event of a channel without a table, as a state of one row, or of none. */
+  #readLast(view: View<JoinError>): Effect.Effect<ViewState, StateError> {
+    return Effect.flatMap(this.#last!(view.name), ({ cursor, event }) => {
+      const read = event && view.decode(event.id, event.at, event.tx, event.text, true)
+      const unfit = read instanceof Missing ? [read] : []
+      const rows = read === undefined || read instanceof Missing ? [] : [read.json!]
+      const text = encodeState(view.name, view.label, cursor, rows, [], false)
+      const state = { cursor, frames: [frameOf(text, rows.length)] }
+      return Effect.as(this.#told.tell(view.name, unfit), state)
     })
   }
 

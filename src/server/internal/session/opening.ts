@@ -54,9 +54,9 @@ export const unread: Refusal = refusal(
   "The server could not read the state: try again later."
 )
 
-/** Whether the rows of a channel can be read. */
+/** Whether a channel has a state: the rows of its table, or its last event where it has none. */
 export const hasState = ({ channel, delivery }: Match): boolean =>
-  channel.table !== undefined && delivery.stateOf !== undefined
+  delivery.stateOf !== undefined && (channel.table === undefined || delivery.resumes)
 
 const bytesOf = ({ frames }: ViewState): number => frames.reduce((sum, { bytes }) => sum + bytes, 0)
 
