@@ -127,7 +127,7 @@ describe("the rows of a table", () => {
     })
   )
 
-  it.effect("of a filter ask for it once, whoever asks in whatever order", () =>
+  it.effect("of a filter ask for it once, however their columns and values are ordered", () =>
     Effect.gen(function* () {
       const { asked, count, server, subscribed, watch } = yield* make
       const some = watch({ where: { status: ["packed", "new", "new"], owner: null } })
@@ -465,7 +465,7 @@ describe("the rows of a table", () => {
       assert.strictEqual(second.shown.status, "live")
       assert.strictEqual(second.shown.rows, rows)
       second.stop()
-      // What nobody watches is not applied, and is asked for once more.
+      // A change without a watcher is not applied, and the client has it sent once more.
       server.last.say(events(6, [["INSERT", row(2)]]))
       const third = watch()
       assert.deepInclude(asked("subscribe"), { cursor: at(5) })
