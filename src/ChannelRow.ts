@@ -78,9 +78,9 @@ export type Filter<R extends Row, C extends string> = [C] extends [never]
  * @since 0.1.0
  */
 export type Where<D> = D extends {
-  readonly table: TypedTable<infer R, string, infer F, string>
+  readonly table: TypedTable<infer R, string, string, string>
 }
-  ? Filter<R, F>
+  ? Filter<R, D["table"]["filter"][number]>
   : never
 
 /**
@@ -91,9 +91,10 @@ export type Where<D> = D extends {
  * @since 0.1.0
  */
 export type Boundary<D> = D extends {
-  readonly table: TypedTable<infer R, infer B, infer F, infer O>
+  readonly table: TypedTable<infer R, string, string, string>
 }
-  ? Filter<R, B | F | O>
+  ? // Not inferred: of an option that is left out, that would be any column.
+    Filter<R, D["table"]["by" | "filter" | "boundary"][number]>
   : never
 
 /**

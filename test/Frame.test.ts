@@ -138,14 +138,27 @@ describe("the frames of a server", () => {
                 frame.cursor ?? "",
                 frame.events.map(({ at, data, id, tx }) =>
                   FrameText.encodeEvent(id, at, JSON.stringify(data), tx)
-                )
+                ),
+                frame.view
               )
             }
           ]
         : []
     )
     expect(batches.map(({ direct }) => direct)).toEqual(batches.map(({ text }) => text))
-    expect(batches).toHaveLength(3)
+    expect(batches).toHaveLength(4)
+  })
+
+  it("a state whose rows are already text encodes to the same bytes", () => {
+    const states = server.flatMap(({ frame, text }) =>
+      frame.type === "state" && frame.id === undefined ? [{ frame, text }] : []
+    )
+    const direct = states.map(({ frame: { channel, cursor, invalid = [], more, rows, view } }) => {
+      const texts = (list: ReadonlyArray<unknown>) => list.map((one) => JSON.stringify(one))
+      return FrameText.encodeState(channel, view, cursor, texts(rows), texts(invalid), more)
+    })
+    expect(direct).toEqual(states.map(({ text }) => text))
+    expect(direct.length).toBeGreaterThan(0)
   })
 
   it("a page of history whose events are already text encodes to the same bytes", () => {

@@ -52,7 +52,7 @@ const nouns: Readonly<Record<string, Noun>> = {
     guide: layer("PgNotificationSource")
   },
   OutboxReader: {
-    file: "src/server/OutboxReader.ts",
+    file: "src/server/internal/outbox/readerOptions.ts",
     group: Defaults.outboxReader,
     guide: layer("OutboxReader")
   },
@@ -201,7 +201,7 @@ describe("the backoff", () => {
   const { client, link } = { client: inMillis(Backoff.client), link: inMillis(Backoff.link) }
   const short = (millis: number) => timesOf(millis).find((text) => / m?s$/.test(text)) ?? "no time"
 
-  it.each(["src/server/PgNotificationSource.ts", "src/server/OutboxReader.ts"])(
+  it.each(["src/server/PgNotificationSource.ts", "src/server/internal/outbox/readerOptions.ts"])(
     "of the link is said as it is in %s",
     (file) => {
       const { doc } = optionsOf(read(file)).find(({ name }) => name === "backoff")!

@@ -57,6 +57,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/client/Connection.ts": 1,
   "src/client/PublishQueue.ts": 1,
   "src/client/internal/": 2,
+  "src/client/Rows.ts": 3,
   "src/client/RealtimeClient.ts": 3,
   "src/client/PlainClient.ts": 4,
   "src/client/Collector.ts": 5,
@@ -125,7 +126,8 @@ const bare: Readonly<Record<string, ReadonlyArray<string>>> = {
     'export * from "./history.ts"',
     'export * from "./hooks.ts"',
     'export * from "./publishing.ts"',
-    'export * from "./queryStream.ts"'
+    'export * from "./queryStream.ts"',
+    'export * from "./rows.ts"'
   ],
   "src/server/index.ts": [],
   "src/testing/index.ts": []

@@ -1,6 +1,6 @@
 /**
- * The HTTP API of the page: it reads the orders and changes them. The page receives the changes over
- * the WebSocket, like every client.
+ * The HTTP API of the page, which changes orders. Their rows and every change come over the WebSocket, to
+ * each page.
  */
 import { Data, Effect, Layer, Schema } from "effect"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
@@ -20,6 +20,17 @@ const NewOrder = Schema.Struct({
   customer: Text,
   item: Text,
   amount_cents: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 100_000_000 }))
+})
+/** An order as PostgreSQL told it when it was deleted. */
+const DeletedOrder = Schema.Struct({
+  customer: Schema.String,
+  item: Schema.String,
+  amount_cents: Schema.Int,
+  status: Status,
+  /** A text, because a Date has fewer digits than the row had. */
+  created_at: Schema.String.check(
+    Schema.makeFilter((text) => !Number.isNaN(Date.parse(text)) || "must be a time")
+  )
 })
 const NewStatus = Schema.Struct({ status: Status })
 const OrderPath = Schema.Struct({
@@ -65,26 +76,6 @@ const first = (rows: ReadonlyArray<{ readonly row: unknown }>, status = 200) =>
     ? reply({ error: "There is no such order." }, 404)
     : reply(rows[0].row, status)
 
-/** The result of a query, and the cursor of exactly this state. The page subscribes from there. */
-const snapshot = <A>(query: Effect.Effect<A, SqlError, SqlClient.SqlClient>) =>
-  Realtime.snapshot(query).pipe(
-    // The objects are installed, and this is the primary, so these errors are defects.
-    Effect.catchTags({
-      NestedSnapshot: Effect.die,
-      NotInstalled: Effect.die,
-      NotPrimary: Effect.die
-    })
-  )
-
-const listOrders = snapshot(
-  SqlClient.SqlClient.use(
-    (sql) => sql<{ row: unknown }>`
-      select to_jsonb(orders) as row from orders order by id desc limit 100`
-  )
-).pipe(
-  Effect.map(({ value, ...position }) => reply({ ...position, value: value.map(({ row }) => row) }))
-)
-
 const addOrder = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
   const order = yield* bodyOf(NewOrder)
@@ -110,6 +101,29 @@ const deleteOrder = Effect.gen(function* () {
   return first(rows)
 })
 
+/** Undoes a delete: the same row with the same id, unless another order has it by now. */
+const restoreOrder = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  const id = yield* orderId
+  const order = yield* bodyOf(DeletedOrder)
+  const rows = yield* sql<{ row: unknown }>`
+    insert into orders as o (id, customer, item, amount_cents, status, created_at)
+    overriding system value
+    values (${id}, ${order.customer}, ${order.item}, ${order.amount_cents}, ${order.status},
+      ${order.created_at}::timestamptz)
+    on conflict (id) do nothing
+    returning to_jsonb(o) as row`
+  return rows[0] === undefined
+    ? reply({ error: `There is an order ${id} again.` }, 409)
+    : reply(rows[0].row, 201)
+})
+
+/** The cursor of this moment. */
+const position = Realtime.snapshot(Effect.void).pipe(
+  // The objects are installed, and this is the primary, so these errors are defects.
+  Effect.catchTags({ NestedSnapshot: Effect.die, NotInstalled: Effect.die, NotPrimary: Effect.die })
+)
+
 /**
  * Answers at once and publishes the result on the channel later. A page that subscribes from the cursor
  * receives the result, even after a reload.
@@ -117,7 +131,7 @@ const deleteOrder = Effect.gen(function* () {
 const startReport = Effect.gen(function* () {
   const { query_id } = yield* bodyOf(ReportRequest)
   const channel = reportResult(query_id)
-  const { cursor } = yield* snapshot(Effect.void)
+  const { cursor } = yield* position
   yield* QueryResults.run(channel, report)
   return reply({ channel: channel.name, cursor }, 202)
 })
@@ -125,7 +139,7 @@ const startReport = Effect.gen(function* () {
 const psql = Psql.useSync(({ argument }) => reply({ argument }))
 
 const route = <R>(
-  method: "GET" | "POST" | "PATCH" | "DELETE",
+  method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE",
   path: `/api/${string}`,
   handler: Effect.Effect<HttpServerResponse.HttpServerResponse, BadRequest | SqlError, R>
 ) =>
@@ -143,9 +157,9 @@ const route = <R>(
   )
 
 export const layer = Layer.mergeAll(
-  route("GET", "/api/orders", listOrders),
   route("POST", "/api/orders", addOrder),
   route("PATCH", "/api/orders/:id", changeOrder),
+  route("PUT", "/api/orders/:id", restoreOrder),
   route("DELETE", "/api/orders/:id", deleteOrder),
   route("POST", "/api/reports", startReport),
   route("GET", "/api/psql", psql)

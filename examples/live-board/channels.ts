@@ -23,8 +23,8 @@ export const Order = Schema.Struct({
 })
 export type Order = typeof Order.Type
 
-/** `table_updates_orders`: every committed change of a row. The node keeps the events for a day. */
-export const OrderUpdates = Channel.tableUpdates("orders", Order, { delivery: "durable" })
+/** The table `orders`, on `table_updates_orders`: its rows, then every committed change of one. */
+export const Orders = Channel.table("orders", Order, { key: "id", filter: ["status"] })
 
 /** `system_notifications`, where clients may publish. */
 export const Notices = Channel.make("system_notifications", Channel.SystemNotification, {

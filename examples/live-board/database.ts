@@ -8,7 +8,7 @@ import { PgInstaller } from "effect-realtime/server"
 import { EmbeddedPostgres } from "effect-realtime/testing"
 import { randomBytes, scryptSync } from "node:crypto"
 import { fileURLToPath } from "node:url"
-import { OrderUpdates } from "./channels.ts"
+import { Orders } from "./channels.ts"
 import { allow, type Login, schema } from "./schema.ts"
 
 /** The same database for psql. */
@@ -73,7 +73,7 @@ const locate = Effect.gen(function* () {
 const prepare = ({ owner, password }: Place) =>
   Effect.gen(function* () {
     yield* schema
-    const watch = [{ channel: OrderUpdates }]
+    const watch = [Orders]
     return yield* PgInstaller.install({ watch, roles: { node: nodeRole } }).pipe(
       Effect.andThen(allow({ username, password }, nodeRole)),
       Effect.catchReason("SqlError", "AuthorizationError", () =>

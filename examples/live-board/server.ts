@@ -21,13 +21,13 @@ import {
 } from "effect-realtime/server"
 import { createServer } from "node:http"
 import * as Api from "./api.ts"
-import { Notices, OrderUpdates, otherResults, reportResult } from "./channels.ts"
+import { Notices, Orders, otherResults, reportResult } from "./channels.ts"
 import * as Database from "./database.ts"
 import * as Website from "./website.ts"
 
 /** The page's channels, and those of any other query or table, live. */
 const Door = RealtimeServer.layer({
-  channels: [OrderUpdates, Notices, reportResult, otherResults, Channel.allTableUpdates],
+  channels: [Orders, Notices, reportResult, otherResults, Channel.allTableUpdates],
   authorize: RealtimeServer.allowAll,
   // Ctrl-C ends the server within 3 s, even if a sleeping phone does not answer.
   limits: { drainTimeout: "1 second" }

@@ -2,13 +2,20 @@
 
     python3 -u client.py ws://127.0.0.1:3000/realtime table_updates_orders
 
+With a filter as a third argument it follows a table with its state; {} is all rows:
+
+    python3 -u client.py ws://127.0.0.1:3000/realtime table_updates_orders '{"status": ["new"]}'
+
 The protocol is in src/PROTOCOL.md. Needs websockets 10.4 or newer."""
 import asyncio, json, os, random, sys
 import websockets
 
 OPTIONS = {"subprotocols": ["effect-realtime.v1"], "ping_interval": None, "close_timeout": 1, "max_size": None}
 LOST = 1006
+WHERE = json.loads(sys.argv[3]) if len(sys.argv) > 3 else None
+STATE = WHERE is not None
 cursor, failures, refused, reconnect_after = None, 0, 0, None
+due = STATE  # a state is missing, so the client must not resume
 
 
 def token():
@@ -17,7 +24,7 @@ def token():
 
 async def session(url, channel):
     """One socket. Returns its close code; 0 when the server rejects the subscription for good."""
-    global cursor, failures, refused, reconnect_after
+    global cursor, due, failures, refused, reconnect_after
     async with websockets.connect(url, **OPTIONS) as socket:
         send = lambda **frame: socket.send(json.dumps({k: v for k, v in frame.items() if v is not None}))
         patience = 10
@@ -28,13 +35,19 @@ async def session(url, channel):
                 kind = frame["type"]
                 if kind == "welcome":
                     failures, refused, patience = 0, 0, (frame["ping"] + frame["slack"]) / 1000
-                    await send(type="subscribe", id=1, channel=channel, cursor=cursor)
+                    await send(type="subscribe", id=1, channel=channel, cursor=None if due else cursor, state=STATE, where=WHERE)
                 elif kind == "ping":
                     await send(type="pong")
                 elif kind == "subscribed":
                     print("subscribed", frame["state"])  # after a reset, read the state again
+                    due = STATE and frame["state"] != "recovered"
+                elif kind == "state":
+                    for row in frame["rows"]:
+                        print("row", json.dumps(row))
+                    due = frame["more"]
                 elif kind == "gap":
-                    print("gap", frame["reason"])  # read the state again
+                    print("gap", frame["reason"])  # read the state again, or wait for it
+                    due = STATE
                 elif kind == "events":
                     for event in frame["events"]:
                         print("event", json.dumps(event["data"]))
@@ -66,4 +79,4 @@ async def follow(url, channel):
         await asyncio.sleep(wait)
 
 
-asyncio.run(follow(*sys.argv[1:]))
+asyncio.run(follow(*sys.argv[1:3]))

@@ -115,7 +115,7 @@ export interface PlainClient {
    * The rows of a table, kept current while they have subscribers. Opens nothing until then. Equal filters
    * share one subscription and the rows.
    *
-   * **Example** (Showing the orders that nobody has packed)
+   * **Example** (Showing the new orders)
    *
    * ```ts
    * const orders = client.rows(Orders, { where: { status: "new" } })

@@ -200,7 +200,7 @@ export class RealtimeClient extends Context.Service<
      * one collection. Fails when the server rejects the channel or the filter for good, or the connection
      * stopped.
      *
-     * **Example** (The orders that nobody has packed)
+     * **Example** (The new orders)
      *
      * ```ts
      * client.rows(Orders, { where: { status: "new" } })

@@ -151,6 +151,8 @@ export const make = (
       changed()
     },
     onCursor: (cursor) => {
+      // The subscription may have begun anew, and then the rest of a state does not come.
+      depart()
       arrive()
       at = cursor
       changed()

@@ -4,10 +4,9 @@
  *
  * @since 0.1.0
  */
-import type { Where } from "../Frame.ts"
+import type { FrameOf, ServerFrame, Where } from "../Frame.ts"
 import type { InvalidChannelName, InvalidWhere } from "../RealtimeError.ts"
 import type { RealtimeEvent } from "../RealtimeEvent.ts"
-import type { FrameOf, ServerFrame } from "../Frame.ts"
 
 /**
  * The rows of a table, with how far to believe them.
@@ -53,8 +52,8 @@ export interface Loaded<out R> extends Rows<R> {
 
 /**
  * The rows for as long as there are subscribers, which are called back after each change, at most once in a
- * frame (in Node and in a hidden page: once in 100 ms). Without subscribers the rows are `stale`; one that
- * comes back goes on from there.
+ * frame (in Node and in a hidden page: once in 100 ms). Without subscribers the rows are `stale`; a new
+ * subscriber goes on from there.
  *
  * @category models
  * @since 0.1.0

@@ -36,7 +36,7 @@ const nothing = () => {}
  * itself. Components with equal filters share one subscription and the rows. Rendering on a server gives
  * `loading`. After a reconnect the rows go on from where they were.
  *
- * **Example** (The orders that nobody has packed)
+ * **Example** (The new orders)
  *
  * ```tsx
  * const { rows, status } = useRows(Orders, { where: { status: "new" } })

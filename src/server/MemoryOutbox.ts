@@ -18,7 +18,11 @@ import * as Reader from "./internal/outbox/memoryReader.ts"
 import type { Written } from "./internal/outbox/memoryRows.ts"
 import { MemoryTable, type TransactionError } from "./internal/outbox/memoryTable.ts"
 import type { RowOptions } from "./internal/outbox/memoryTrigger.ts"
-import { type DurableTable, make as writes, type Rows } from "./internal/outbox/memoryWrites.ts"
+import {
+  type DurableTable,
+  make as writes,
+  type RowWriter
+} from "./internal/outbox/memoryWrites.ts"
 import { OutboxReader, type OutboxPublishError } from "./OutboxReader.ts"
 
 export {
@@ -50,7 +54,7 @@ export type {
    * @category models
    * @since 0.1.0
    */
-  Rows
+  RowWriter
 } from "./internal/outbox/memoryWrites.ts"
 
 /**
@@ -120,7 +124,7 @@ export class MemoryOutbox extends Context.Service<
       ...messages: ReadonlyArray<Message>
     ) => Effect.Effect<void, OutboxPublishError>
     /** The rows of tables. */
-    readonly rows: Rows
+    readonly rows: RowWriter
     /**
      * Runs an Effect as one transaction. The changes of `rows` in it, and what it publishes on durable
      * channels, are committed together when it succeeds, and none of them when it fails. Within another

@@ -94,7 +94,7 @@ export interface Limited<W extends object = object> {
  */
 export type Allowed<D = Channel.Definition> =
   | boolean
-  | (D extends { readonly table: Channel.Table } ? Limited : never)
+  | (D extends { readonly table: Channel.Table } ? Limited<Channel.Boundary<D>> : never)
 
 /**
  * A rule for one definition of a server. Make it with `onSubscribe` or `onPublish` of the option `rules`.

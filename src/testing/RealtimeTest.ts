@@ -161,7 +161,7 @@ export class RealtimeTest extends Context.Service<
       options?: Realtime.PublishOptions
     ) => Effect.Effect<void, Realtime.PublishError>
     /** The rows of tables that `Channel.table` defines, durable ones. */
-    readonly rows: MemoryOutbox.Rows
+    readonly rows: MemoryOutbox.RowWriter
     /**
      * Runs an Effect as one transaction. The changes of `rows` in it, and what it publishes on durable
      * channels, are committed together when it succeeds, and none of them when it fails. Within another

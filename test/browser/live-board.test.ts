@@ -192,7 +192,7 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
     await Promise.all(
       [one, two].map(async (page) => {
         await page.getByText("The server has lost the database").waitFor()
-        await page.getByText("As last seen").waitFor()
+        await page.getByText(/^As of .*until the database is back$/).waitFor()
         expect(await row(page, "While deaf").count()).toBe(0)
         // The server itself publishes this notice, so no spark runs along the broken half.
         const sparks = page.locator(".spark")
@@ -217,14 +217,6 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
       })
     )
     expect([await missing.count(), await back.count()]).toEqual([before[0] + 1, before[1] + 1])
-  })
-
-  it("reads the orders again after a gap", async () => {
-    await sql(
-      `insert into realtime.messages (channel, payload) values ('table_updates_orders', '{}')`
-    )
-    await one.getByText(/^Caught up after a gap .* a change could not be told in full$/).waitFor()
-    expect(await one.locator("[data-order]").count()).toBeGreaterThanOrEqual(12)
   })
 
   it("fits on a phone with long texts", async () => {
@@ -281,21 +273,6 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
     expect(faults).toEqual([])
   })
 
-  it("shows when the server is away, and reconnects", async () => {
-    const { port } = new URL(board.url)
-    await board.end("SIGTERM")
-    await one.getByText("The server cannot be reached").waitFor()
-    board = await LiveBoard.startLiveBoard({ LIVE_BOARD_DATA: data.path, PORT: port })
-    await sql(insert("Back again"))
-    // Without the click they wait for their backoff, up to 30 s.
-    await one.evaluate(() => window.dispatchEvent(new Event("online")))
-    const backAgain = row(two, "Back again").waitFor()
-    // Unless its backoff ended before the click.
-    await Promise.any([two.getByRole("button", { name: "Try now" }).click(), backAgain])
-    await Promise.all([row(one, "Back again").waitFor(), backAgain])
-    expect(await one.locator("[data-connection=open][data-source=up]").count()).toBe(1)
-  })
-
   it.runIf(process.env["LIVE_BOARD_SCREENSHOT"])("takes the screenshot of the README", async () => {
     // In a time zone where it is about 3 pm.
     const hours = ((27 - new Date().getUTCHours()) % 24) - 12
@@ -306,7 +283,7 @@ describe.skipIf(executablePath === undefined)("the live board in Chromium", () =
       "update orders set status = 'packed' where id in (7, 8)",
       "update orders set status = 'new' where customer = 'Sofía Herrera'"
     )
-    const page = await open(1280, 800, { timezoneId })
+    const page = await open(1280, 820, { timezoneId })
     await arrived(page, await runReport(page))
     await sql(notify("Grinder 2 is back"))
     await page.getByLabel("Kind of notice").selectOption("warning")

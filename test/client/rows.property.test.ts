@@ -194,7 +194,7 @@ describe("rows", () => {
 
   it("are live, lost, told again and broken off often in these", () => {
     assert.isAbove(count.live, 1500)
-    assert.isAbove(count.states, 300)
+    assert.isAbove(count.states, 200)
     assert.isAbove(count.gaps, 100)
     assert.isAbove(count.drops, 120)
     assert.isAbove(count.subscribes, 400)

@@ -127,7 +127,7 @@ describe("the rows of a table", () => {
     })
   )
 
-  it.effect("of a filter ask for it once, whoever asks in whatever order", () =>
+  it.effect("of a filter ask for it once, however their columns and values are ordered", () =>
     Effect.gen(function* () {
       const { asked, count, server, subscribed, watch } = yield* make
       const some = watch({ where: { status: ["packed", "new", "new"], owner: null } })
@@ -288,10 +288,13 @@ describe("the rows of a table", () => {
       server.last.say(insert(7, 2))
       assert.deepStrictEqual(orders.brief, ["loading"])
       // The state is older than the stream, which goes back to it: the listener hears nothing twice.
-      server.last.say(state(6, [row(1)], { id: asked("state").id }), insert(7, 2), insert(8, 3))
+      server.last.say(state(5, [], { id: asked("state").id }), insert(6, 1))
+      assert.strictEqual(client.sync.last(Orders)?.id, "700")
+      server.last.say(insert(7, 2), insert(8, 3))
+      assert.strictEqual(client.sync.last(Orders)?.id, "800")
       assert.deepStrictEqual(orders.brief, ["live", "1 new", "2 new", "3 new"])
       assert.deepStrictEqual(heard, ["600", "700", "800"])
-      assert.strictEqual(count("state"), 1)
+      assert.deepStrictEqual([count("subscribe"), count("state")], [1, 1])
       // One that is newer: the listener goes on from its own position, over a subscription of its own.
       const reloaded = orders.reload()
       yield* TestClock.adjust(250)
@@ -302,6 +305,44 @@ describe("the rows of a table", () => {
       subscribed(8, "recovered").say(insert(9, 7), insert(10, 4), insert(11, 5))
       assert.deepStrictEqual(orders.brief, ["live", "4 new", "5 new"])
       assert.deepStrictEqual(heard, ["600", "700", "800", "900", "1000", "1100"])
+    })
+  )
+
+  it.effect("ask after each gap of a subscription that is not theirs", () =>
+    Effect.gen(function* () {
+      const { asked, client, count, server, subscribed, watch } = yield* make
+      client.sync.listen(Orders, { onEvents: () => {}, onEnd: () => {} })
+      yield* TestClock.adjust(1)
+      subscribed(5)
+      const orders = watch()
+      server.last.say(state(5, [row(1)], { id: asked("state").id }))
+      server.last.say(gap(6))
+      assert.deepStrictEqual(orders.brief, ["stale", "1 new"])
+      yield* TestClock.adjust(250)
+      assert.strictEqual(count("state"), 2)
+      server.last.say(state(6, [row(2)], { id: asked("state").id }))
+      assert.deepStrictEqual(orders.brief, ["live", "2 new"])
+    })
+  )
+
+  it.effect("are stale when the stream goes back in the middle of a state", () =>
+    Effect.gen(function* () {
+      const { asked, client, server, subscribed, watch } = yield* make
+      const orders = watch()
+      client.sync.listen(Orders, { onEvents: () => {}, onEnd: () => {} })
+      yield* TestClock.adjust(1)
+      subscribed(5).say(state(5, [row(1)]))
+      void orders.reload()
+      const { id } = asked("state")
+      // The listener lacks what lies before this state, and has it sent.
+      server.last.say(state(7, [row(2)], { id, more: true }))
+      assert.deepInclude(asked("subscribe"), { cursor: at(5) })
+      subscribed(5, "recovered").say(insert(6, 2))
+      assert.strictEqual(orders.shown.status, "stale")
+      yield* TestClock.adjust(250)
+      assert.notStrictEqual(asked("state").id, id)
+      server.last.say(state(7, [row(2), row(3)], { id: asked("state").id }))
+      assert.deepStrictEqual(orders.brief, ["live", "2 new", "3 new"])
     })
   )
 
@@ -424,7 +465,7 @@ describe("the rows of a table", () => {
       assert.strictEqual(second.shown.status, "live")
       assert.strictEqual(second.shown.rows, rows)
       second.stop()
-      // What nobody watches is not applied, and is asked for once more.
+      // A change without a watcher is not applied, and the client has it sent once more.
       server.last.say(events(6, [["INSERT", row(2)]]))
       const third = watch()
       assert.deepInclude(asked("subscribe"), { cursor: at(5) })

@@ -55,25 +55,19 @@ const update = (operation: string, row: object) =>
 const rows = (data: ReadonlyArray<unknown>) =>
   data.map((event) => (event as { readonly data: Readonly<Record<string, unknown>> }).data)
 
-interface Snapshot {
-  readonly value: ReadonlyArray<unknown>
-  readonly cursor: string
-}
-
-const snapshot = async (board: LiveBoard) => {
-  const { body, status } = await api(board, "orders")
-  expect(status).toBe(200)
-  expect(body).toMatchObject({ _tag: "Snapshot", cursor: expect.any(String) as unknown })
-  return body as Snapshot
-}
-
 /** The answer to a request for a report. */
 interface Started {
   readonly channel: string
   readonly cursor: string
 }
 
-const orders = async (board: LiveBoard) => (await snapshot(board)).value
+/** The orders as the page gets them. */
+const orders = async (board: LiveBoard) => {
+  const wire = await openWire(board.url)
+  const rows = await wire.rows("table_updates_orders")
+  wire.close()
+  return rows
+}
 
 /** Ends every database session of the app, and rejects new ones until the statements have run. */
 const lockOut = (url: string, ...statements: ReadonlyArray<string>) =>
@@ -220,7 +214,9 @@ describe("npm start", () => {
   it("starts with 12 orders", async () => {
     const dozen = (await orders(board)).filter((order) => (order as { id: number }).id <= 12)
     expect(dozen).toHaveLength(12)
-    expect(dozen[0]).toMatchObject({ id: 12, customer: "Amara Okafor", amount_cents: 1890 })
+    expect(dozen).toContainEqual(
+      expect.objectContaining({ id: 12, customer: "Amara Okafor", amount_cents: 1890 })
+    )
   })
 
   it("sends SQL changes to a bare WebSocket client, and nothing after a rollback", async () => {
@@ -269,16 +265,25 @@ describe("npm start", () => {
     await sql(board.database, "delete from orders where customer like 'Missed %'")
   })
 
-  it("returns the orders with the cursor of exactly that state", async () => {
-    await sql(board.database, insert("In the list"))
-    const { cursor, value } = await snapshot(board)
-    expect(value).toContainEqual(expect.objectContaining({ customer: "In the list" }))
-    await sql(board.database, insert("Not in the list"))
+  it("sends the orders of one status, and then those that get it or lose it", async () => {
+    const named = (name: string) => expect.objectContaining({ customer: name }) as unknown
+    const [row] = await sql(board.database, insert("Already new"))
+    const id = row!["id"] as number
     const wire = await connect(board)
-    await wire.subscribe("table_updates_orders", cursor)
-    expect(await wire.received("table_updates_orders", 1)).toEqual([
-      update("INSERT", { customer: "Not in the list" })
+    const rows = await wire.rows("table_updates_orders", { status: "new" })
+    expect(rows).toContainEqual(named("Already new"))
+    expect(rows).toEqual(rows.map(() => expect.objectContaining({ status: "new" }) as unknown))
+    await sql(
+      board.database,
+      "update orders set customer = 'Unseen' where status = 'delivered'",
+      `update orders set status = 'packed' where id = ${id}`,
+      `update orders set status = 'new', customer = 'New again' where id = ${id}`
+    )
+    expect(await wire.received("table_updates_orders", 2)).toEqual([
+      { operation: "DELETE", key: { id } },
+      { operation: "INSERT", key: { id }, data: named("New again") }
     ])
+    await sql(board.database, `delete from orders where id = ${id}`)
   })
 
   it("delivers pg_notify on system_notifications, where clients may publish too", async () => {
@@ -345,8 +350,21 @@ describe("npm start", () => {
     })
     expect(await patch({ status: "lost" })).toMatchObject({ status: 400 })
     const remove = () => api(board, `orders/${id}`, { method: "DELETE" })
-    expect(await remove()).toMatchObject({ status: 200, body: { id } })
+    const removed = await remove()
+    expect(removed).toMatchObject({ status: 200, body: { id } })
     expect(await remove()).toMatchObject({ status: 404 })
+    const put = (body: unknown) =>
+      api(board, `orders/${id}`, { method: "PUT", body: JSON.stringify(body) })
+    const { created_at } = removed.body as { readonly created_at: string }
+    expect(await put({ ...order, status: "new", created_at: "long ago" })).toMatchObject({
+      status: 400
+    })
+    expect(await put(removed.body)).toMatchObject({
+      status: 201,
+      body: { ...order, id, status: "shipped", created_at }
+    })
+    expect(await put(removed.body)).toMatchObject({ status: 409 })
+    await remove()
     const bad = await post(board, "orders", { ...order, amount_cents: -1 })
     expect(bad).toMatchObject({
       status: 400,
@@ -402,7 +420,7 @@ describe("npm start", () => {
     expect(other.log()).toContain("another PostgreSQL server is using")
     expect(await orders(other)).toHaveLength(12)
     await expectEnd(other, "SIGTERM")
-    expect(await api(board, "orders")).toMatchObject({ status: 200 })
+    expect(await api(board, "psql")).toMatchObject({ status: 200 })
   })
 
   it("takes a free port and prints it when PORT is not set and 3000 is in use", async () => {
@@ -410,7 +428,7 @@ describe("npm start", () => {
     const other = await start({ DATABASE_URL: board.database, PORT: undefined })
     expect(other.url).not.toBe("http://127.0.0.1:3000")
     expect(other.log()).toContain("Port 3000 is taken")
-    expect(await api(other, "orders")).toMatchObject({ status: 200 })
+    expect(await api(other, "psql")).toMatchObject({ status: 200 })
     await other.end("SIGTERM")
     taken.close()
   })

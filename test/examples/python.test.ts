@@ -1,6 +1,7 @@
 /** Runs `examples/python/client.py` against real servers, through a relay that records frames and cuts sockets. */
+import { PgClient } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Schema } from "effect"
+import { Effect, Redacted, Schema } from "effect"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { createServer } from "node:http"
@@ -10,6 +11,7 @@ import { WebSocket, WebSocketServer } from "ws"
 import { Channel } from "effect-realtime"
 import { RealtimeServer } from "effect-realtime/node"
 import { closeCodes, subprotocol } from "../../src/Protocol.ts"
+import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { execute, installedDatabase } from "../support/database.ts"
 import { python } from "../support/python.ts"
 import { until } from "../support/until.ts"
@@ -17,6 +19,10 @@ import { until } from "../support/until.ts"
 const script = resolve(import.meta.dirname, "../../examples/python/client.py")
 
 const Orders = Channel.make("orders", Schema.Struct({ id: Schema.Int }), { delivery: "durable" })
+const Items = Channel.table("items", Schema.Struct({ id: Schema.Int, status: Schema.String }), {
+  key: "id",
+  filter: "status"
+})
 
 /** A node that serves `orders` to clients with a token, and pings after 1 s. */
 const node = (url: string) =>
@@ -26,9 +32,9 @@ const node = (url: string) =>
       Effect.sync(
         () =>
           new RealtimeServer(http, url, {
-            channels: [Orders],
+            channels: [Orders, Items],
             authenticate: ({ token = "" }) => ({ identity: token }),
-            authorize: ({ channel }) => channel === "orders",
+            authorize: ({ channel }) => channel === "orders" || channel === "table_updates_items",
             limits: { pingInterval: "1 second" }
           })
       ),
@@ -108,6 +114,45 @@ const client = (...args: ReadonlyArray<string>) =>
   )
 
 describe.skipIf(python === undefined)("client.py", () => {
+  it.live("prints the rows inside its filter, then their changes, also after a cut and a gap", () =>
+    Effect.gen(function* () {
+      const { url } = yield* installedDatabase
+      const query = (statement: string) => execute(url, statement)
+      yield* query("create table items (id int primary key, status text not null)")
+      yield* Effect.provide(
+        PgInstaller.install({ watch: [Items] }),
+        PgClient.layer({ url: Redacted.make(url) })
+      )
+      yield* query("insert into items values (1, 'new'), (2, 'sent')")
+      const between = yield* relay((yield* node(url)).address)
+      const { lines, says } = yield* client(
+        between.address,
+        "table_updates_items",
+        `{"status":["new"]}`
+      )
+      yield* says(`row {"id": 1, "status": "new"}`)
+      yield* query("update items set status = 'new' where id = 2")
+      const enters = `event {"operation": "INSERT", "data": {"id": 2, "status": "new"}, "key": {"id": 2}}`
+      yield* says(enters)
+      for (const socket of between.clients) socket.terminate()
+      yield* query("update items set status = 'sent' where id = 1")
+      const leaves = `event {"operation": "DELETE", "key": {"id": 1}}`
+      yield* says(leaves)
+      yield* query("truncate items")
+      yield* query("insert into items values (3, 'new'), (4, 'sent')")
+      yield* until(() => lines().includes(`row {"id": 3, "status": "new"}`))
+      expect(lines().slice(0, 6)).toEqual([
+        "subscribed fresh",
+        `row {"id": 1, "status": "new"}`,
+        enters,
+        "waiting 1006",
+        "subscribed recovered",
+        leaves
+      ])
+      expect(lines()[6]).toBe("gap truncate")
+    })
+  )
+
   it.live(
     "resumes after a cut, a deploy and a revoke, receives each event once, and stops at 4202",
     () =>

@@ -16,6 +16,8 @@ export interface Wire {
   /** The same, once there are this many. */
   readonly received: (channel: string, count: number) => Promise<ReadonlyArray<unknown>>
   readonly subscribe: (channel: string, cursor?: string) => Promise<Frame>
+  /** Subscribes to a table, and waits for its rows. */
+  readonly rows: (channel: string, where?: object) => Promise<ReadonlyArray<unknown>>
   readonly close: () => void
 }
 
@@ -60,6 +62,12 @@ export const openWire = async (url: string): Promise<Wire> => {
     all("events", channel)
       .flatMap((frame) => frame["events"] as ReadonlyArray<{ readonly data: unknown }>)
       .map(({ data }) => data)
+  const subscribe = (channel: string, more: object) => {
+    id += 1
+    const mine = id
+    send({ type: "subscribe", id: mine, channel, ...more })
+    return frame(({ id, type }) => type === "subscribed" && id === mine, `subscribed to ${channel}`)
+  }
   return {
     send,
     frame,
@@ -69,14 +77,11 @@ export const openWire = async (url: string): Promise<Wire> => {
       frame(() => data(channel).length >= count, `event ${count} on ${channel}`).then(() =>
         data(channel)
       ),
-    subscribe: (channel, cursor) => {
-      id += 1
-      const mine = id
-      send({ type: "subscribe", id: mine, channel, ...(cursor !== undefined && { cursor }) })
-      return frame(
-        ({ id, type }) => type === "subscribed" && id === mine,
-        `subscribed to ${channel}`
-      )
+    subscribe: (channel, cursor) => subscribe(channel, cursor === undefined ? {} : { cursor }),
+    rows: async (channel, where) => {
+      await subscribe(channel, where === undefined ? { state: true } : { state: true, where })
+      await frame(({ more, type }) => type === "state" && more === false, `rows of ${channel}`)
+      return all("state", channel).flatMap(({ rows }) => rows as ReadonlyArray<unknown>)
     },
     close: () => socket.close()
   }

@@ -19,6 +19,12 @@ const News = Channel.make("news", Text)
 const Notes = Channel.make("notes", Text, { publish: true })
 const Room = Channel.family("room_", Schema.FiniteFromString, Text, { publish: true })
 const channels = [News, Room] as const
+const Ticket = Schema.Struct({ id: Schema.Int, team: Schema.String, status: Schema.String })
+const Tickets = Channel.table("tickets", Ticket, {
+  key: "id",
+  by: "team",
+  filter: "status"
+})
 
 interface Person {
   readonly name: string
@@ -33,6 +39,44 @@ const authenticate: Authenticate<Person> = () => Effect.succeed({ identity: { na
 const identityKey = ({ name }: Person) => name
 
 describe("The types of rules", () => {
+  it("a rule limits the rows of a table by the columns of its definition, and of no other channel", () => {
+    expect(() => {
+      RealtimeServer.layer({
+        channels: [Tickets, News],
+        authenticate,
+        identityKey,
+        rules: ({ onSubscribe }) => [
+          onSubscribe(Tickets, async ({ identity, params }) => {
+            expectTypeOf(params).toEqualTypeOf<string>()
+            return identity.name === "ann" || { where: { team: ["a", "b"], status: "new" } }
+          }),
+          onSubscribe(News, () => true)
+        ]
+      })
+      RealtimeServer.layer({
+        channels: [Tickets, News],
+        authenticate,
+        identityKey,
+        rules: ({ onSubscribe }) => [
+          // @ts-expect-error: `id` is in none of filter, boundary and by.
+          onSubscribe(Tickets, () => ({ where: { id: 1 } })),
+          // @ts-expect-error: a status is a text.
+          onSubscribe(Tickets, () => ({ where: { status: 1 } })),
+          // @ts-expect-error: a column of no value is left out, or it is a fault.
+          onSubscribe(Tickets, () => ({ where: { status: undefined } })),
+          // @ts-expect-error: the channel is not a table's.
+          onSubscribe(News, () => ({ where: { team: "a" } }))
+        ]
+      })
+      RealtimeServer.layer({
+        channels: [Tickets],
+        authenticate,
+        identityKey,
+        authorize: ({ identity }) => Effect.succeed({ where: { team: identity.name } })
+      })
+    }).toBeTypeOf("function")
+  })
+
   it("a rule has the parameter of its family, the payload of its definition and the identity", () => {
     expect(() => {
       RealtimeServer.layer({

@@ -14,7 +14,7 @@ import { layerReader, layerReaderOnly, session, takeOn } from "./support/durable
 import { createThings, sqlOf, type ThingChange, Things } from "./support/things.ts"
 import { until, waitFor } from "../support/until.ts"
 
-const changeOf = (rows: MemoryOutbox.Rows) => (change: ThingChange) => {
+const changeOf = (rows: MemoryOutbox.RowWriter) => (change: ThingChange) => {
   if ("insert" in change) return Effect.asVoid(rows.insert(Things, change.insert))
   if ("truncate" in change) return rows.truncate(Things)
   return "delete" in change

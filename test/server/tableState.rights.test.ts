@@ -1,5 +1,5 @@
 /**
- * Who may read the state of a watched table, and as whom: its function runs as the owner of the table, and
+ * The rights on the state of a watched table: its function runs as the owner of the table, and
  * a policy that hides rows from the owner is an error and never a part of the rows.
  */
 import { PgClient } from "@effect/sql-pg"
@@ -86,7 +86,7 @@ const table = [
 
 describe("The state of a table of another owner", () => {
   it.live(
-    "it runs as the owner of the table, who changes with it, and the node reads no table",
+    "it runs as the owner of the table, also after that changes, and the node reads no table",
     () =>
       Effect.gen(function* () {
         const [node, owner, next] = [yield* role(), yield* role(), yield* role()]

@@ -331,7 +331,7 @@ describe("RealtimeTest with rows", () => {
   )
 
   it("rows, keys and changes have the types of the definition", () => {
-    const rows = {} as MemoryOutbox.Rows
+    const rows = {} as MemoryOutbox.RowWriter
     const all = () => rows.all(Orders)
     const allLines = () => rows.all(Lines)
     expectTypeOf<Effect.Success<ReturnType<typeof all>>[number]>().toEqualTypeOf<

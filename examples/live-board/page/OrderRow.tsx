@@ -1,9 +1,10 @@
-import { memo, useState } from "react"
+import { memo, useRef } from "react"
 import { type Status, statuses } from "../channels.ts"
-import { changeStatus, deleteOrder } from "./api.ts"
+import { changeStatus, type DeletedOrder, deleteOrder } from "./api.ts"
 import type { Entry } from "./board.ts"
 import { money, when } from "./format.ts"
-import { useAction } from "./useAction.ts"
+import { type Action, useAction } from "./useAction.ts"
+import { useFocusKept } from "./useFocusKept.ts"
 
 /** The next step of an order, and its next status. */
 const next: Partial<Record<Status, readonly [verb: string, status: Status]>> = {
@@ -23,22 +24,48 @@ const Progress = ({ status }: { readonly status: Status }) => (
   </span>
 )
 
-interface OrderRowProps {
-  readonly entry: Entry
+interface StepProps {
+  readonly id: number
+  readonly step: readonly [verb: string, status: Status]
+  readonly action: Action
 }
 
-export const OrderRow = memo(({ entry: { change, order } }: OrderRowProps) => {
-  const [gone, setGone] = useState(false)
-  const { error, run, running } = useAction()
+const Step = ({ action, id, step: [verb, status] }: StepProps) => {
+  const button = useRef<HTMLButtonElement>(null)
+  useFocusKept(button)
+  return (
+    <button
+      type="button"
+      className="step"
+      ref={button}
+      aria-disabled={action.running}
+      aria-label={`${verb} order ${id}`}
+      onClick={() => action.run(() => changeStatus(id, status))}
+    >
+      {verb}
+    </button>
+  )
+}
+
+interface OrderRowProps {
+  readonly entry: Entry
+  readonly onDeleted: (order: DeletedOrder) => void
+  /** The animation of a removed order ended. */
+  readonly onLeave: (id: number) => void
+}
+
+export const OrderRow = memo(({ entry: { change, order }, onDeleted, onLeave }: OrderRowProps) => {
+  const row = useRef<HTMLLIElement>(null)
+  useFocusKept(row)
+  const action = useAction()
   const step = next[order.status]
-  if (gone) return null
   return (
     <li
       className="row"
+      ref={row}
       data-order={order.id}
       data-change={change}
-      aria-hidden={change === "removed"}
-      onAnimationEnd={({ animationName }) => animationName === "leave" && setGone(true)}
+      onAnimationEnd={({ animationName }) => animationName === "leave" && onLeave(order.id)}
     >
       <div className="row-fold">
         <div className="row-cells">
@@ -46,11 +73,11 @@ export const OrderRow = memo(({ entry: { change, order } }: OrderRowProps) => {
           {change !== undefined && <span className="flash" key={order.updated_at.getTime()} />}
           <span className="number">{order.id}</span>
           <span className="customer">{order.customer}</span>
-          {error === undefined ? (
+          {action.error === undefined ? (
             <span className="item">{order.item}</span>
           ) : (
             <span className="item failure" role="alert">
-              {error}
+              {action.error}
             </span>
           )}
           <time className="time" dateTime={order.created_at.toISOString()}>
@@ -59,24 +86,14 @@ export const OrderRow = memo(({ entry: { change, order } }: OrderRowProps) => {
           <span className="amount">{money(order.amount_cents)}</span>
           <Progress status={order.status} />
           <span className="actions">
-            {step !== undefined && (
-              <button
-                type="button"
-                className="step"
-                disabled={running}
-                aria-label={`${step[0]} order ${order.id}`}
-                onClick={() => run(() => changeStatus(order.id, step[1]))}
-              >
-                {step[0]}
-              </button>
-            )}
+            {step !== undefined && <Step id={order.id} step={step} action={action} />}
             <button
               type="button"
               className="quiet"
-              disabled={running}
+              aria-disabled={action.running}
               aria-label={`Delete order ${order.id}`}
               title="Delete"
-              onClick={() => run(() => deleteOrder(order.id))}
+              onClick={() => action.run(async () => onDeleted(await deleteOrder(order.id)))}
             >
               <svg viewBox="0 0 12 12" aria-hidden="true">
                 <path d="M2.5 2.5l7 7M9.5 2.5l-7 7" />

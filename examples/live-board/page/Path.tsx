@@ -4,12 +4,14 @@
  * the path with every event.
  */
 import type { Connection } from "effect-realtime/client"
-import { useConnection, useReconnect, useSource, useWebSocket } from "effect-realtime/react"
+import { useReconnect, useWebSocket } from "effect-realtime/react"
 import { useState } from "react"
-import { Notices, OrderUpdates } from "../channels.ts"
+import { Notices, type Order } from "../channels.ts"
+import { clock } from "./format.ts"
+import type { Link } from "./useLink.ts"
 import { useNow } from "./useNow.ts"
 
-type Source = ReturnType<typeof useSource>
+type Source = Link["source"]
 type Health = "good" | "waiting" | "bad" | "unknown"
 
 const socket = (connection: Connection.State): readonly [Health, string] =>
@@ -26,25 +28,35 @@ const ear = (connection: Connection.State, source: Source): readonly [Health, st
       ? ["good", "listening"]
       : ["bad", "database down"]
 
-const sentence = (connection: Connection.State, source: Source): string => {
+const sentence = ({ connection, since }: Link): string => {
+  if (since === undefined) return "Live"
+  const time = clock(since)
   switch (connection.status) {
     case "open":
-      return source === "up" ? "Live" : "The server has lost the database and tries to get it back"
+      return `The server has lost the database at ${time} and tries to get it back`
     case "waiting":
-      return "The server cannot be reached"
+      return `No connection since ${time}`
     case "stopped":
-      return `The connection has ended: ${connection.message}`
-    default:
-      return "Connecting to the server"
+      return `The connection ended at ${time}: ${connection.message}`
+    case "connecting":
+      if (connection.attempt > 1) return `No connection since ${time}, trying now`
   }
+  return "Connecting to the server"
 }
 
-interface LinkProps {
+/** How often a value has changed. */
+const useChanges = (value: unknown): number => {
+  const [known, setKnown] = useState({ value, changes: 0 })
+  if (known.value !== value) setKnown({ value, changes: known.changes + 1 })
+  return known.changes
+}
+
+interface HalfProps {
   readonly state: readonly [Health, string]
   readonly events: number
 }
 
-const Link = ({ events, state: [health, text] }: LinkProps) => (
+const Half = ({ events, state: [health, text] }: HalfProps) => (
   <span className="link" data-health={health}>
     <span className="link-text">{text}</span>
     <span className="link-line">
@@ -61,29 +73,33 @@ const Countdown = ({ until }: { readonly until: number }) => {
   )
 }
 
-export const Path = () => {
-  const connection = useConnection()
+interface PathProps {
+  readonly link: Link
+  /** The orders on this page: other rows came along the path. */
+  readonly rows: ReadonlyArray<Order>
+}
+
+export const Path = ({ link, rows }: PathProps) => {
+  const { connection, source } = link
   const reconnect = useReconnect()
-  const source = useSource()
-  const [events, setEvents] = useState(0)
-  const spark = () => setEvents((events) => events + 1)
-  // The other components use the same channels. The client has one subscription per channel.
-  useWebSocket(OrderUpdates, spark)
-  useWebSocket(Notices, spark)
+  const [notices, setNotices] = useState(0)
+  // Another component uses the same channel. The client has one subscription per channel.
+  useWebSocket(Notices, () => setNotices((notices) => notices + 1))
+  const events = notices + useChanges(rows)
   return (
     <div className="path" data-connection={connection.status} data-source={source}>
       <div className="drawing" aria-hidden="true">
         <span className="stop">PostgreSQL</span>
-        <Link state={ear(connection, source)} events={events} />
+        <Half state={ear(connection, source)} events={events} />
         <span className="stop">Server</span>
-        <Link state={socket(connection)} events={events} />
+        <Half state={socket(connection)} events={events} />
         <span className="stop">This page</span>
       </div>
       <p className="sentence">
-        <span role="status">{sentence(connection, source)}</span>
+        <span role="status">{sentence(link)}</span>
         {connection.status === "waiting" && <Countdown until={connection.until} />}
         {(connection.status === "waiting" || connection.status === "stopped") && (
-          <button className="again" type="button" onClick={reconnect}>
+          <button className="inline" type="button" onClick={reconnect}>
             Try now
           </button>
         )}

@@ -2,10 +2,10 @@
  * The page's side of `../api.ts`.
  */
 import * as Schema from "effect/Schema"
-import { Order, type Status } from "../channels.ts"
+import type { Order, Status } from "../channels.ts"
 
 const request = async (
-  method: "GET" | "POST" | "PATCH" | "DELETE",
+  method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE",
   path: string,
   body?: unknown
 ): Promise<unknown> => {
@@ -23,23 +23,23 @@ const request = async (
   throw new Error(error ?? `The server answered ${response.status}.`)
 }
 
-const OrdersReply = Schema.Struct({
-  _tag: Schema.Literal("Snapshot"),
-  value: Schema.Array(Order),
-  cursor: Schema.String
-})
-const decodeOrders = Schema.decodeUnknownSync(Schema.toCodecJson(OrdersReply))
-
-/** The orders, and the cursor that tells which events they already contain. */
-export const fetchOrders = async () => decodeOrders(await request("GET", "orders"))
-
 export const addOrder = (order: Pick<Order, "customer" | "item" | "amount_cents">) =>
   request("POST", "orders", order)
 
 export const changeStatus = (id: number, status: Status) =>
   request("PATCH", `orders/${id}`, { status })
 
-export const deleteOrder = (id: number) => request("DELETE", `orders/${id}`)
+/** The row as PostgreSQL told it, with what the page does not read. */
+export interface DeletedOrder {
+  readonly id: number
+  readonly customer: string
+}
+
+export const deleteOrder = async (id: number) =>
+  (await request("DELETE", `orders/${id}`)) as DeletedOrder
+
+/** Undoes a delete. */
+export const restoreOrder = (order: DeletedOrder) => request("PUT", `orders/${order.id}`, order)
 
 const decodeReportReply = Schema.decodeUnknownSync(Schema.Struct({ cursor: Schema.String }))
 

@@ -1,8 +1,7 @@
 /**
- * The orders on this page: the list that the page read, and the events since then.
+ * What the list shows of the rows: the newest of them, what happened to each, and those that leave.
  */
-import type { Channel, RealtimeEvent } from "effect-realtime"
-import { type Order, type OrderUpdates, type Status, statuses } from "../channels.ts"
+import { type Order, type Status, statuses } from "../channels.ts"
 
 export interface Entry {
   readonly order: Order
@@ -11,58 +10,66 @@ export interface Entry {
 }
 
 export interface Board {
-  readonly entries: ReadonlyMap<number, Entry>
-  /** `false` until the page has read the list. */
-  readonly loaded: boolean
-  /** Set after the page read the list again because of a gap. */
-  readonly caughtUp: { readonly reason: RealtimeEvent.Gap["reason"]; readonly at: Date } | undefined
+  readonly rows: ReadonlyArray<Order>
+  /** Newest first. */
+  readonly entries: ReadonlyArray<Entry>
   /** Milliseconds from the latest write in the database to its arrival here. */
   readonly delay: number | undefined
 }
 
-export const empty: Board = {
-  entries: new Map(),
-  loaded: false,
-  caughtUp: undefined,
-  delay: undefined
-}
+const capacity = 100
 
-/** The list, before any event. */
-export const read = (
-  orders: ReadonlyArray<Order>,
-  missed: RealtimeEvent.Gap["reason"] | undefined
-): Board => ({
-  entries: new Map(orders.map((order) => [order.id, { order, change: undefined }])),
-  loaded: true,
-  caughtUp: missed === undefined ? undefined : { reason: missed, at: new Date() },
+const newestFirst = (one: Order, other: Order): number => other.id - one.id
+
+const byId = (rows: ReadonlyArray<Order>): ReadonlyMap<number, Order> =>
+  new Map(rows.map((order) => [order.id, order]))
+
+/** The rows at first, without animations. */
+export const begin = (rows: ReadonlyArray<Order>): Board => ({
+  rows,
+  entries: rows
+    .toSorted(newestFirst)
+    .slice(0, capacity)
+    .map((order) => ({ order, change: undefined })),
   delay: undefined
 })
 
-const capacity = 100
-
-/** Applies one event. The events of a row arrive in the order of its changes. */
-export const apply = (board: Board, update: Channel.Payload<typeof OrderUpdates>): Board => {
-  const { data: order, operation } = update
-  const known = board.entries.get(order.id)
-  if (known?.change === "removed") return board
-  if (known === undefined && operation === "DELETE") return board
-  const entries = new Map(board.entries)
-  if (operation === "DELETE") return { ...board, entries: entries.set(order.id, removed(known!)) }
-  entries.set(order.id, { order, change: known === undefined ? "added" : "changed" })
-  if (entries.size > capacity) entries.delete(Math.min(...entries.keys()))
-  return { ...board, entries, delay: Date.now() - order.updated_at.getTime() }
+/** The next rows. An order is another object exactly when it changed. */
+export const follow = (board: Board, rows: ReadonlyArray<Order>, now: number): Board => {
+  const [before, after] = [byId(board.rows), byId(rows)]
+  const shown = new Map(board.entries.map((entry) => [entry.order.id, entry]))
+  const next = (order: Order): Entry => {
+    const entry = shown.get(order.id)
+    const last = before.get(order.id)
+    if (entry !== undefined && last === order) return entry
+    return { order, change: last === undefined ? "added" : last === order ? undefined : "changed" }
+  }
+  const newest = rows.toSorted(newestFirst).slice(0, capacity)
+  const leaving = board.entries
+    .filter(({ order }) => !after.has(order.id))
+    .map((entry) => (entry.change === "removed" ? entry : removed(entry)))
+  const writes = newest
+    .filter((order) => before.get(order.id) !== order)
+    .map(({ updated_at }) => updated_at.getTime())
+  return {
+    rows,
+    entries: [...newest.map(next), ...leaving].toSorted((one, other) =>
+      newestFirst(one.order, other.order)
+    ),
+    delay: writes.length === 0 ? board.delay : now - Math.max(...writes)
+  }
 }
 
 const removed = ({ order }: Entry): Entry => ({ order, change: "removed" })
 
-/** Newest first. */
-export const sorted = ({ entries }: Board): ReadonlyArray<Entry> =>
-  [...entries.values()].toSorted((one, other) => other.order.id - one.order.id)
+/** Without an order whose animation ended. */
+export const forget = (board: Board, id: number): Board => ({
+  ...board,
+  entries: board.entries.filter(({ change, order }) => order.id !== id || change !== "removed")
+})
 
-export const count = ({ entries }: Board): ReadonlyMap<Status, number> => {
+export const count = (rows: ReadonlyArray<Order>): ReadonlyMap<Status, number> => {
   const counts = new Map<Status, number>(statuses.map((status) => [status, 0]))
-  for (const { change, order } of entries.values()) {
-    if (change !== "removed") counts.set(order.status, counts.get(order.status)! + 1)
-  }
+  for (const { status } of rows) counts.set(status, counts.get(status)! + 1)
   return counts
 }

@@ -1,4 +1,4 @@
-import { useCallback, useState } from "react"
+import { useCallback, useRef, useState } from "react"
 
 export interface Action {
   /** Starts the action, unless it is running. */
@@ -10,14 +10,20 @@ export interface Action {
 
 /** An action of a button that takes time and may fail. */
 export const useAction = (): Action => {
+  const isRunning = useRef(false)
   const [running, setRunning] = useState(false)
   const [error, setError] = useState<string>()
   const run = useCallback((task: () => Promise<unknown>) => {
+    if (isRunning.current) return
+    isRunning.current = true
     setRunning(true)
     setError(undefined)
     task()
       .catch((cause: unknown) => setError(cause instanceof Error ? cause.message : String(cause)))
-      .finally(() => setRunning(false))
+      .finally(() => {
+        isRunning.current = false
+        setRunning(false)
+      })
   }, [])
   return { run, running, error }
 }

@@ -40,15 +40,12 @@ import * as Token from "./token.ts"
 
 type Welcome = FrameOf<ServerFrame, "welcome">
 
-/** What belongs to one channel and answers nothing. */
-export type ChannelFrame = FrameOf<ServerFrame, "events" | "state" | "cursor" | "gap" | "ended">
-
 /** One of those above. Called synchronously; must not throw. */
 export interface Above {
   /** Whether it needs the connection. It calls `look` when that changes. */
   readonly needed: () => boolean
   readonly open: (welcome: Welcome) => void
-  readonly receive?: (frame: ChannelFrame) => void
+  readonly receive?: (frame: Requests.ChannelFrame) => void
   readonly down: () => void
   /** The connection has stopped. */
   readonly end: (error: ConnectionStopped) => void
@@ -366,10 +363,7 @@ export const make = (
           else if (frame.type === "status") source.set(frame.source)
           else {
             if ("id" in frame) requests.answered(frame.id!, frame)
-            // Of the answers only a state is also a frame of its channel.
-            if (frame.type === "state" || ("channel" in frame && !("id" in frame))) {
-              for (const wing of above()) wing.receive?.(frame)
-            }
+            if (Requests.isOfChannel(frame)) for (const wing of above()) wing.receive?.(frame)
           }
         }
         heard = () => {

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import type { Any } from "../../Channel.ts"
 import type { FrameOf, ServerFrame } from "../../Frame.ts"
 import type { InvalidChannelName, InvalidWhere } from "../../RealtimeError.ts"
 import type { RealtimeEvent } from "../../RealtimeEvent.ts"
@@ -51,3 +52,26 @@ export interface Collection {
   /** What it has: 0: all rows; 1: all rows, and it asks for them again; 2: it cannot go on without a state. */
   readonly lacks: () => 0 | 1 | 2
 }
+
+/** A listener of a share, with its position. */
+export interface Member {
+  readonly channel: Any
+  readonly listener: Listener<unknown>
+  readonly collection: Collection | undefined
+  /**
+   * Its own position, or `null` while it stands where the stream stands. `undefined`: it joins where the
+   * first answer says.
+   */
+  from: string | null | undefined
+  /** While its position is newer than the stream: the events that its position does not have. */
+  held: Array<RealtimeEvent<unknown>> | undefined
+  /** What its `onInactive` received last: the code of the refusal, or "". `undefined` after any other call. */
+  away: string | undefined
+}
+
+/** What a member receives in one step: events, and a cursor where the events do not carry it. */
+export type Told = readonly [
+  member: Member,
+  batch: ReadonlyArray<RealtimeEvent<unknown>>,
+  cursor: string | undefined
+]

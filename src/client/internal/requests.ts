@@ -6,7 +6,7 @@
  *
  * @since 0.1.0
  */
-import type { ServerFrame } from "../../Frame.ts"
+import type { FrameOf, ServerFrame } from "../../Frame.ts"
 import type { Ask } from "./connectionStates.ts"
 
 /** How long a request waits, and nothing is heard, before it is overdue, in milliseconds. */
@@ -14,6 +14,13 @@ const patience = 2000
 
 /** What any link carries, in bytes per millisecond: a request that is still on its way is not overdue. */
 const slowest = 16
+
+/** What belongs to one channel. */
+export type ChannelFrame = FrameOf<ServerFrame, "events" | "state" | "cursor" | "gap" | "ended">
+
+/** Of the answers only a state is such a frame too. */
+export const isOfChannel = (frame: ServerFrame): frame is ChannelFrame =>
+  frame.type === "state" || ("channel" in frame && !("id" in frame))
 
 interface Waiting {
   readonly onAnswer: (frame: ServerFrame) => void

@@ -21,32 +21,11 @@ import type { FrameOf, ServerFrame, Where, WireEvent } from "../../Frame.ts"
 import { covers, readDurable, seenEvent } from "../../internal/cursorText.ts"
 import { type Event, Gap, type RealtimeEvent } from "../../RealtimeEvent.ts"
 import { Refused } from "../ClientError.ts"
-import type { Above, ChannelFrame, Connection, RefusalFields } from "./connectionMachine.ts"
+import type { Above, Connection, RefusalFields } from "./connectionMachine.ts"
 import { decode, together } from "./decoding.ts"
-import type { Collection, Listener, StateFrame, SubscribeError } from "./listener.ts"
+import type { Collection, Listener, Member, StateFrame, SubscribeError, Told } from "./listener.ts"
+import type { ChannelFrame } from "./requests.ts"
 import type { Time } from "./time.ts"
-
-interface Member {
-  readonly channel: Any
-  readonly listener: Listener<unknown>
-  readonly collection: Collection | undefined
-  /**
-   * Its own position, or `null` while it stands where the stream stands. `undefined`: it joins where the
-   * first answer says.
-   */
-  from: string | null | undefined
-  /** While its position is newer than the stream: the events that its position does not have. */
-  held: Array<RealtimeEvent<unknown>> | undefined
-  /** What its `onInactive` received last: the code of the refusal, or "". `undefined` after any other call. */
-  away: string | undefined
-}
-
-/** What a member receives in one step: events, and a cursor where the events do not carry it. */
-type Told = readonly [
-  member: Member,
-  batch: ReadonlyArray<RealtimeEvent<unknown>>,
-  cursor: string | undefined
-]
 
 /** One subscription on the wire. */
 interface Share {
@@ -259,7 +238,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     }
 
     /** Calls `onInactive` of each member that has not received this yet. */
-    const inactive = (error?: Refused, of = (_: Member) => true) => {
+    const inactive = (error?: Refused, of: (member: Member) => boolean = () => true) => {
       const code = error?.code ?? ""
       each((member) => {
         if (member.away === code || !of(member)) return

@@ -22,7 +22,7 @@ import type {
 } from "../../../src/server/OutboxReader.ts"
 import type { SourceState } from "../../../src/server/NotificationSource.ts"
 
-export const Order = Schema.Struct({
+const Order = Schema.Struct({
   id: Schema.Int,
   status: Schema.NullOr(Schema.String),
   owner: Schema.String,
@@ -37,7 +37,7 @@ export const Orders = Channel.table("orders", Order, {
   boundary: ["owner"]
 })
 
-export const secret = "a secret of the database"
+const secret = "a secret of the database"
 
 /** The cursor after so many messages. */
 export const at = (messages: number): string => `2.database.${messages}`

@@ -18,7 +18,7 @@ import type { Missing } from "./invalidMessage.ts"
 import type { OpenChannels } from "./openChannels.ts"
 import { ofOutbox } from "./history.ts"
 import { toldOf } from "./gapCounter.ts"
-import { type StateLimits, States } from "./states.ts"
+import { type StateLimits, SharedStates } from "./states.ts"
 import { View } from "./view.ts"
 import { type Narrowed, narrowedTo } from "./viewCursor.ts"
 
@@ -63,7 +63,7 @@ export const make = (
         )
       })
 
-    const states = yield* States.make(outbox, state, toldOf(outbox))
+    const states = yield* SharedStates.make(outbox, state, toldOf(outbox))
 
     return {
       missing: () => undefined,

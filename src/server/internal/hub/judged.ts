@@ -15,7 +15,7 @@ import { Missing, toldBy } from "./invalidMessage.ts"
 import type { View } from "./view.ts"
 
 /** The payload of a table's event, typed or as JSON. */
-interface Change {
+interface ChangeParts {
   readonly operation?: unknown
   readonly data?: unknown
   readonly old?: unknown
@@ -98,9 +98,9 @@ export class Judged {
   #enters(): BatchEvent | Missing {
     const whole = this.#stays
     if (whole instanceof Missing) return whole
-    const { data, key, old, operation, truncated } = whole.payload as Change
+    const { data, key, old, operation, truncated } = whole.payload as ChangeParts
     if (operation === "INSERT" && old === undefined) return whole
-    const json = JSON.parse(whole.json!) as Change
+    const json = JSON.parse(whole.json!) as ChangeParts
     return this.#variant(
       { operation: "INSERT", data, ...named({ key, truncated }) },
       { operation: "INSERT", data: json.data, key: json.key, truncated: json.truncated }
@@ -109,9 +109,9 @@ export class Judged {
 
   /** The row is not there any more. Its key is enough, so also a row that does not match may leave. */
   #leaves(): BatchEvent | Missing {
-    let raw: Change
+    let raw: ChangeParts
     try {
-      raw = Object(Exact.parse(this.#event.text, rowText)) as Change
+      raw = Object(Exact.parse(this.#event.text, rowText)) as ChangeParts
     } catch {
       return this.#stays
     }
@@ -120,8 +120,8 @@ export class Judged {
     const whole = truncated !== true && (deleted || old !== undefined) ? this.#stays : undefined
     if (whole !== undefined && !(whole instanceof Missing)) {
       if (deleted) return whole
-      const payload = whole.payload as Change
-      const json = JSON.parse(whole.json!) as Change
+      const payload = whole.payload as ChangeParts
+      const json = JSON.parse(whole.json!) as ChangeParts
       return this.#variant(
         { operation: "DELETE", data: payload.old, ...named({ key: payload.key }) },
         { operation: "DELETE", data: json.old, key: json.key }
@@ -131,12 +131,12 @@ export class Judged {
     return this.#variant({ operation: "DELETE", key }, { operation: "DELETE", key })
   }
 
-  #variant(payload: Change, json: Change): BatchEvent {
+  #variant(payload: ChangeParts, json: ChangeParts): BatchEvent {
     const { at, id, tx } = this.#event
     return { id, at, payload, json: JSON.stringify(json), tx }
   }
 }
 
 /** Without the fields that are not there. */
-const named = (fields: Change): Change =>
+const named = (fields: ChangeParts): ChangeParts =>
   Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined))

@@ -6,10 +6,9 @@
  */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
-import { type Codec, type Table, toJson } from "../../../ChannelBase.ts"
+import { type Table, toJson } from "../../../ChannelBase.ts"
 import * as Exact from "../../../internal/exact.ts"
 import { encodeState } from "../../../internal/frameText.ts"
-import { codecOf } from "../../../internal/payloadCodec.ts"
 import { most, turns } from "../eventLoopTurns.ts"
 import type { RowsAt } from "../outbox/state.ts"
 import { read, rowText } from "../reading/reading.ts"
@@ -44,14 +43,6 @@ export const frameOf = (text: string, rows: number): StateFrame => ({
   bytes: Buffer.byteLength(text),
   rows
 })
-
-const codecs = new WeakMap<Table["row"], Codec<unknown>>()
-
-const codecOfRow = ({ row }: Table): Codec<unknown> => {
-  let codec = codecs.get(row)
-  if (codec === undefined) codecs.set(row, (codec = codecOf(row)))
-  return codec
-}
 
 /** The key of a row as JSON; `undefined` if its text is no JSON. */
 const keyOf = (text: string, { key }: Table): string | undefined => {
@@ -95,7 +86,7 @@ export const framesOf = (
   { cursor, rows }: RowsAt
 ): Effect.Effect<FramedState> =>
   Effect.gen(function* () {
-    const codec = codecOfRow(table)
+    const codec = table.rowCodec
     const row = { name, encode: (value: unknown) => codec.encode(value, name) }
     const frames: Array<StateFrame> = []
     const invalid: Array<string> = []

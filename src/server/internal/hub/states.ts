@@ -51,11 +51,28 @@ interface SharedRead {
 
 /** What is known of the states of one view. */
 class Reads {
-  current: SharedRead | undefined
+  readonly #view: View<JoinError>
+  #current: SharedRead | undefined
+  #history = 0
+
+  constructor(view: View<JoinError>) {
+    this.#view = view
+  }
+
+  /** A read of rows that the database still had when the view last received a gap. */
+  get current(): SharedRead | undefined {
+    return this.#history === this.#view.history ? this.#current : undefined
+  }
+
+  set current(read: SharedRead | undefined) {
+    this.#current = read
+    this.#history = this.#view.history
+  }
+
   readonly pace = new StatePace()
 }
 
-export class States {
+export class SharedStates {
   readonly #scope: Scope.Scope
   readonly #rows: NonNullable<OutboxReader["Service"]["rows"]>
   readonly #last: OutboxReader["Service"]["last"]
@@ -94,9 +111,9 @@ export class States {
     { last, rows }: OutboxReader["Service"],
     limits: StateLimits,
     told: Told
-  ): Effect.Effect<States | undefined, never, Scope.Scope> {
+  ): Effect.Effect<SharedStates | undefined, never, Scope.Scope> {
     return Effect.map(Effect.scope, (scope) =>
-      rows === undefined ? undefined : new States(scope, rows, last, limits, told)
+      rows === undefined ? undefined : new SharedStates(scope, rows, last, limits, told)
     )
   }
 
@@ -111,7 +128,7 @@ export class States {
         return Effect.fail(new NoState({ channel: view.name }))
       }
       let reads = this.#views.get(view)
-      if (reads === undefined) this.#views.set(view, (reads = new Reads()))
+      if (reads === undefined) this.#views.set(view, (reads = new Reads(view)))
       if (after !== undefined) return this.#after(view, table, reads, outboxCursor(after), lease)
       reads.current ??= this.#begin()
       return Effect.flatten(this.#get(view, table, reads, reads.current, lease))

@@ -68,6 +68,8 @@ export class View<E = never> {
   #replayed: WeakMap<object, Step> | undefined
   /** The tick of the newest batch. */
   tick = 0
+  /** How often the database may have lost what it had: a state from before is of no use then. */
+  history = 0
   /** Copied from `channel`, as the codec is: with many channels its memory is far away. */
   readonly name: string
   /** Whether the channel's delivery resumes. */
@@ -136,6 +138,7 @@ export class View<E = never> {
 
   hand(batch: Batch): void {
     this.tick = batch.tick
+    if (batch.gap === "source") this.history++
     // `publishUnsafe` does not slide when it is full. The effect does, and never waits.
     if (this.#batches !== undefined && !PubSub.publishUnsafe(this.#batches, batch)) {
       Effect.runSync(PubSub.publish(this.#batches, batch))

@@ -11,7 +11,7 @@ import { type OutboxFault, ReplayError } from "./outboxErrors.ts"
 import { formatPosition, whole } from "./position.ts"
 import { parsePlace, stateStatement } from "./outbox.ts"
 import type { AdmittedReplay } from "./replayAdmission.ts"
-import { known, type ReplayPool, type Row } from "./replayPool.ts"
+import { known, type ReplayPool, type Answered } from "./replayPool.ts"
 import type { DurableEvent } from "./tail.ts"
 
 /** Which messages of a channel to read. */
@@ -81,7 +81,7 @@ const millis = (seconds: unknown): number => Math.floor((seconds as number) * 10
 
 /** A page, and the identity of the database that answered: `null` for a standby. */
 export const parseHistory = (
-  rows: ReadonlyArray<Row>
+  rows: ReadonlyArray<Answered>
 ): { readonly identity: string | null; readonly page: HistoryPage } => {
   const events = rows.flatMap((row): ReadonlyArray<DurableEvent> => {
     const { at, i, p, t, x } = row
@@ -96,7 +96,7 @@ export const parseHistory = (
 
 /** The same for the last event. */
 export const parseLast = (
-  rows: ReadonlyArray<Row>
+  rows: ReadonlyArray<Answered>
 ): { readonly identity: string | null; readonly last: LastAt } => {
   const row = rows[0]!
   const identity = row["k"] as string | null
@@ -126,7 +126,7 @@ export const reading = (
     bytes: number,
     statement: string,
     args: ReadonlyArray<unknown>,
-    parse: (rows: ReadonlyArray<Row>) => A
+    parse: (rows: ReadonlyArray<Answered>) => A
   ): Effect.Effect<A, JoinError> =>
     Effect.suspend(() => {
       let place: AdmittedReplay | undefined

@@ -63,13 +63,13 @@ export interface HeldTable {
   unrouted: number
 }
 
-interface Change {
+interface DraftedRow {
   /** The committed row on which the transaction built. */
   readonly before: MemoryRow | undefined
   readonly after: MemoryRow | undefined
 }
 
-type Changes = Map<HeldTable, Map<string, Change>>
+type Changes = Map<HeldTable, Map<string, DraftedRow>>
 
 /** What a transaction has written so far. */
 export class Draft {
@@ -122,7 +122,7 @@ export class Draft {
   }
 
   #set(held: HeldTable, key: string, after: MemoryRow | undefined): void {
-    const rows = this.changes.get(held) ?? new Map<string, Change>()
+    const rows = this.changes.get(held) ?? new Map<string, DraftedRow>()
     this.changes.set(held, rows)
     const before = rows.has(key) ? rows.get(key)!.before : held.rows.get(key)
     rows.set(key, { before, after })
@@ -170,7 +170,7 @@ export class MemoryRows {
 
   /** Makes the changes of a draft those of all, as part of transaction `tx`. */
   commit({ changes }: Draft, tx: bigint): void {
-    const apply = (side: keyof Change) => {
+    const apply = (side: keyof DraftedRow) => {
       for (const [{ rows }, changed] of changes) {
         for (const [key, { [side]: row }] of changed) {
           if (row === undefined) rows.delete(key)

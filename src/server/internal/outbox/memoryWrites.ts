@@ -25,13 +25,13 @@ export type DurableTable = Channel.AnyTable & { readonly delivery: "durable" }
 export type ChangeError = InvalidPayload | TransactionError
 
 /**
- * The rows of tables in memory. Each change is a transaction of its own, or part of the `transaction` in
+ * Changes and reads the rows of tables in memory. Each change is a transaction of its own, or part of the `transaction` in
  * which it runs. It writes what the trigger of `PgInstaller` writes for it in PostgreSQL.
  *
  * @category models
  * @since 0.1.0
  */
-export interface Rows {
+export interface RowWriter {
   /** Inserts a row. Fails with `RowConflict` when the table has one with this primary key. */
   readonly insert: <T extends DurableTable>(
     table: T,
@@ -65,7 +65,7 @@ export interface Rows {
 export const make = (
   table: MemoryTable,
   timed: (commit: Effect.Effect<void, TransactionError>) => Effect.Effect<void, TransactionError>
-): Rows => {
+): RowWriter => {
   const change = <A, E>(
     { table: definition }: DurableTable,
     body: (held: HeldTable, draft: Draft) => Effect.Effect<A, E>

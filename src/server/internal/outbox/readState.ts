@@ -11,7 +11,7 @@ import { ReplayError } from "./outboxErrors.ts"
 import { parsePlace, stateStatement } from "./outbox.ts"
 import { formatPosition, type Place, whole } from "./position.ts"
 import type { AdmittedReplay } from "./replayAdmission.ts"
-import { known, type ReplayPool, type Row } from "./replayPool.ts"
+import { known, type Answered, type ReplayPool } from "./replayPool.ts"
 import {
   InvalidFilter,
   type RowsAt,
@@ -38,12 +38,12 @@ interface Answer {
   readonly rows: ReadonlyArray<string>
 }
 
-const parse = (answered: ReadonlyArray<Row>): Answer => {
+const parse = (answered: ReadonlyArray<Answered>): Answer => {
   const rows: Array<string> = []
   let fault: Answer["fault"]
-  let position: Row = {}
+  let position: Answered = {}
   for (const { f, p, r } of answered) {
-    if (typeof p === "string") position = JSON.parse(p) as Row
+    if (typeof p === "string") position = JSON.parse(p) as Answered
     else if (typeof f === "string") fault = { name: f, value: String(r ?? "") }
     else rows.push(r as string)
   }

@@ -101,7 +101,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
     const { beat, followers, limits, pace, patience, upkeep } = options
     const state = yield* SubscriptionRef.make<SourceState>("down")
     let tail: Tail | undefined
-    let secret: { readonly identity: string; readonly text: string } | undefined
+    let secret = ""
     /** Holds the tail while the reader is up, or a fault when waiting does not help. */
     let up = Deferred.makeUnsafe<Tail, OutboxFault>()
     /** The callers that wait for the next position. */
@@ -146,11 +146,8 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
           "The database is a copy of another one: its old messages were deleted, and cursors of the other one are reset."
         )
       }
-      // It changes with the identity only.
-      if (secret?.identity !== identity) {
-        const [kept] = yield* link.query("select secret from realtime.settings", [], patience)
-        secret = { identity, text: String(kept?.["secret"]) }
-      }
+      const [kept] = yield* link.query("select secret from realtime.settings", [], patience)
+      secret = String(kept?.["secret"])
       return {
         identity,
         era: row?.["era"] as string,
@@ -484,7 +481,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
     return {
       current,
       refreshed,
-      secret: Effect.map(current, () => secret!.text),
+      secret: Effect.map(current, () => secret),
       state,
       started: Deferred.await(started),
       refused: Deferred.await(refused)

@@ -12,7 +12,8 @@ import { objects } from "../sql/objects.ts"
 import { ReplayError } from "./outboxErrors.ts"
 import { ReplayAdmission, type ReplayLimits } from "./replayAdmission.ts"
 
-export type Row = { readonly [column: string]: unknown }
+/** A row of an answer. */
+export type Answered = Readonly<Record<string, unknown>>
 
 export interface ReplayPool {
   /** Runs one statement for a channel, and reads its answer. */
@@ -20,7 +21,7 @@ export interface ReplayPool {
     channel: string,
     statement: string,
     args: ReadonlyArray<unknown>,
-    parse: (rows: ReadonlyArray<Row>) => A
+    parse: (rows: ReadonlyArray<Answered>) => A
   ) => Effect.Effect<A, ReplayError>
   readonly admission: ReplayAdmission
 }
@@ -36,7 +37,7 @@ export const make = (
     const pages = yield* Semaphore.make(together.atOnce)
     const client = yield* objects(sql)
     const ask: ReplayPool["ask"] = (channel, statement, args, parse) =>
-      client.unsafe<Row>(statement, args).pipe(
+      client.unsafe<Answered>(statement, args).pipe(
         Effect.flatMap((rows) => Effect.try({ try: () => parse(rows), catch: (cause) => cause })),
         // In a transaction of the caller the answer would be as of its snapshot, and the subscriber would
         // miss later messages without a gap.

@@ -69,8 +69,8 @@ create table if not exists realtime.messages (
 )`,
   `-- By what a message is compared. Of a row the texts of the columns by which it is routed and filtered,
 -- before and after the change: NULL where that is unknown, and of a table without such columns. Of a publish
--- what its payload was made from: two attempts with one key may make two payloads of it. No statement takes
--- it to a client. One column, because the planner believes that a wider table has fewer rows, and reads it
+-- what its payload was made from: two attempts with one key may make two payloads of it. It never
+-- leaves a node. One column, because the planner believes that a wider table has fewer rows, and reads it
 -- whole. Adding it waits for open transactions, so only where it is missing.
 do $$ begin
   if not exists (select from pg_attribute a where a.attrelid = 'realtime.messages'::regclass and a.attname = 'match' and not a.attisdropped) then

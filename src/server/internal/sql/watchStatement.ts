@@ -36,7 +36,7 @@ export interface Watch {
   readonly old?: boolean | undefined
   /**
    * SQL conditions over `new` and `old`, per operation, such as `{ insert: "new.published" }`. Default:
-   * every row. This is SQL: never build it from user input.
+   * every row. This is SQL: never build it from user input. A table with conditions has no state.
    */
   readonly when?:
     | {

@@ -35,7 +35,7 @@ const opened = <const Narrowings extends ReadonlyArray<Narrowing | undefined>>(
     const view = channel.view(Orders, one && narrowed(one))
     const sink = collect()
     view.subscribe(sink)
-    return { view, ...sink }
+    return { view, batches: sink.batches }
   })
   return {
     table,

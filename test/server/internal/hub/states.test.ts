@@ -12,7 +12,7 @@ import { OpenChannels } from "../../../../src/server/internal/hub/openChannels.t
 import {
   Lease,
   type OutboxReader,
-  ReplayError,
+  type ReplayError,
   type RowsRequest,
   StateTooLarge
 } from "../../../../src/server/OutboxReader.ts"

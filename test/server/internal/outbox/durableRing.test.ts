@@ -44,6 +44,14 @@ describe("DurableRing", () => {
     expect(ring.after("after 0, or later", 0)).toBeUndefined()
   })
 
+  it("Recent counts what a row is filtered by", () => {
+    const match = "m".repeat(100)
+    const one = batch(1)
+    const plain = remembering(one).budget.used
+    const { budget } = remembering({ ...one, events: [{ ...one.events[0]!, match }] })
+    expect(budget.used).toBe(plain + 100)
+  })
+
   it("Recent remembers 256 events", () => {
     const { ring } = remembering(batch(1, 100), batch(2, 100), batch(3, 56), batch(4))
     expect(ring.after("after 1", 0)).toBeUndefined()
