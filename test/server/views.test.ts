@@ -240,7 +240,7 @@ describe("A request for the state", () => {
         )
         expect(visitor.answer(2)).toMatchObject({ type: "error", code: "channel/unknown" })
         expect(visitor.answer(3)).toMatchObject({ type: "unsubscribed" })
-        expect(visitor.of("state")).toMatchObject([{ channel: "notes", rows: [] }])
+        expect(visitor.of("state")).toEqual([])
       })
     )
   )
@@ -342,7 +342,7 @@ describe("A filter", () => {
         expect([7, 8, 9].map((id) => visitor.answer(id)?.type)).toEqual(
           Array.from({ length: 3 }, () => "subscribed")
         )
-        expect(visitor.of("state")).toEqual([])
+        expect(visitor.of("state")).toMatchObject([{ channel: "notes", rows: [] }])
       })
     )
   )
