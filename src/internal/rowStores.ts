@@ -202,7 +202,8 @@ export const make = (
     decode: (json: unknown) => {
       const { data, key, operation } = Object(json)
       const isGone = operation === "DELETE"
-      const named = (isGone && key) || data
+      // A row that left a filter may have its key only.
+      const named = data ?? key
       return valuesOf(named).includes(undefined)
         ? Result.fail(undefined)
         : Result.succeed({ name: nameOf(named), data: isGone ? undefined : data })

@@ -10,6 +10,7 @@ import { refusedNames } from "../../../Protocol.ts"
 import type { DurableEvent } from "../../OutboxReader.ts"
 import { type Filter, judge, type MatchTexts, parseMatch } from "../filter.ts"
 import { rowText } from "../reading/reading.ts"
+import { keyOnWire } from "../reading/rowKey.ts"
 import type { BatchEvent } from "./batch.ts"
 import { Missing, toldBy } from "./invalidMessage.ts"
 import type { View } from "./view.ts"
@@ -24,7 +25,7 @@ interface ChangeParts {
 }
 
 /** Reads an event as all views of a codec do. */
-export type Decoder = Pick<View, "decode">
+export type Decoder = Pick<View, "decode" | "channel">
 
 const unmatched = {
   path: "",
@@ -128,7 +129,9 @@ export class Judged {
       )
     }
     if (!isKey(key)) return whole ?? this.#missing(unnamed)
-    return this.#variant({ operation: "DELETE", key }, { operation: "DELETE", key })
+    const { table } = this.#decoder.channel
+    const gone = { operation: "DELETE", key: table === undefined ? key : keyOnWire(table, key) }
+    return this.#variant(gone, gone)
   }
 
   #variant(payload: ChangeParts, json: ChangeParts): BatchEvent {

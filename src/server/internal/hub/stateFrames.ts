@@ -12,6 +12,7 @@ import { encodeState } from "../../../internal/frameText.ts"
 import { most, turns } from "../eventLoopTurns.ts"
 import type { RowsAt } from "../outbox/state.ts"
 import { read, rowText } from "../reading/reading.ts"
+import { keyOnWire } from "../reading/rowKey.ts"
 import type { Unfit } from "../reading/mismatch.ts"
 import type { StateFrame } from "./delivery.ts"
 import { Outgoing } from "./outgoing.ts"
@@ -45,10 +46,11 @@ export const frameOf = (text: string, rows: number): StateFrame => ({
 })
 
 /** The key of a row as JSON; `undefined` if its text is no JSON. */
-const keyOf = (text: string, { key }: Table): string | undefined => {
+const keyOf = (text: string, table: Table): string | undefined => {
   try {
     const row = Object(Exact.parse(text, rowText)) as Readonly<Record<string, unknown>>
-    return JSON.stringify(Object.fromEntries(key.map((column) => [column, row[column]])))
+    const raw = Object.fromEntries(table.key.map((column) => [column, row[column]]))
+    return JSON.stringify(keyOnWire(table, raw))
   } catch {
     return undefined
   }
