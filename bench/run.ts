@@ -12,6 +12,7 @@ import { measureBurst } from "./measure/burst.ts"
 import { measureDurable } from "./measure/durable.ts"
 import { measureFanOut } from "./measure/fanOut.ts"
 import { decodings, measureDecoding } from "./measure/decode.ts"
+import { measureFilters } from "./measure/filters.ts"
 import { type Curve, measureGrowth } from "./measure/growth.ts"
 import { measureIdle } from "./measure/idle.ts"
 import { measureLatency } from "./measure/latency.ts"
@@ -85,6 +86,11 @@ const measurements: ReadonlyArray<Measurement> = [
     name: "Y",
     title: "what others pay while 300 clients come back, and while 110 open channels",
     measure: (context) => measureReturn(context)
+  },
+  {
+    name: "F",
+    title: "10,000 sockets with 50 filters, a write beside 10,000 filters, and a state for 1,000",
+    measure: (context) => measureFilters(context)
   },
   ...decodings.map((decoding) => ({
     name: decoding.name,

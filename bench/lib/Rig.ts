@@ -22,6 +22,7 @@ const dialectOf: Readonly<Record<SubjectName, DialectName>> = {
   "effect-realtime-route": "realtime",
   "effect-realtime-durable": "realtime",
   "effect-realtime-both": "realtime",
+  "effect-realtime-table": "realtime",
   ws: "plain",
   floor: "plain",
   "ws+pg-listen": "plain",

@@ -26,6 +26,7 @@ export const start = <Methods>(
     | "writers.ts"
     | "probe.ts"
     | "returners.ts"
+    | "viewers.ts"
     | "receiver.ts"
     | "feeder/main.ts"
     | "listener/main.ts",

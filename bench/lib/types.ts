@@ -7,6 +7,7 @@ export type SubjectName =
   | "effect-realtime-route"
   | "effect-realtime-durable"
   | "effect-realtime-both"
+  | "effect-realtime-table"
   | "ws"
   | "floor"
   | "socket.io"
@@ -204,6 +205,25 @@ export interface ReturnersApi {
     readonly millis: number
   }) => Promise<Crowd>
   readonly leave: (options: object) => void
+}
+
+export interface ViewersApi {
+  /**
+   * Opens sockets, from number `first` on. Each subscribes this many times to the table, to one filter
+   * after the other, or without a filter where there are 0. Completes when all have subscribed, and with
+   * `state` have its rows; returns the number of rows.
+   */
+  readonly enter: (options: {
+    readonly port: number
+    readonly first: number
+    readonly count: number
+    readonly subscriptions: number
+    /** How many different filters all sockets have. */
+    readonly filters: number
+    readonly state: boolean
+  }) => Promise<{ readonly rows: number }>
+  /** Completes when exactly this many events have arrived since the opening, all sockets together. */
+  readonly arrive: (options: { readonly events: number }) => Promise<void>
 }
 
 export interface Crowd {

@@ -37,6 +37,7 @@ export type Measure =
   | "added-cpu"
   | "cpu-per-call"
   | "cpu-per-row"
+  | "queries"
 
 /** Measures with a ratio that is better above the goal; all others are better below. */
 export const moreIsBetter: ReadonlySet<Measure> = new Set<Measure>(["commits-per-second"])

@@ -24,13 +24,18 @@ import { type HistoryError, pageFor } from "./internal/hub/history.ts"
 import * as Hub from "./internal/hub/hub.ts"
 import { hubOf } from "./internal/hub/ofRealtime.ts"
 import {
-  type Rows,
+  type FollowedRows as Rows,
   type RowsError,
   type RowsOptions,
   rowsOf,
   type RowsTable
 } from "./internal/hub/tableRows.ts"
-import { type Options, resolved } from "./internal/hub/realtimeOptions.ts"
+import {
+  type EventsOptions,
+  type Options,
+  type PublishOptions,
+  resolved
+} from "./internal/hub/realtimeOptions.ts"
 import { checked, type InvalidOption } from "./internal/options.ts"
 import { NotificationSource, type SourceState } from "./NotificationSource.ts"
 import { OutboxReader } from "./OutboxReader.ts"
@@ -109,7 +114,7 @@ export {
    * @category models
    * @since 0.1.0
    */
-  type Rows,
+  type FollowedRows as Rows,
   /**
    * @category errors
    * @since 0.1.0
@@ -160,7 +165,17 @@ export type {
    * @category models
    * @since 0.1.0
    */
-  Options
+  EventsOptions,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Options,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  PublishOptions
 } from "./internal/hub/realtimeOptions.ts"
 export {
   /**
@@ -179,21 +194,6 @@ export {
    */
   type SnapshotError
 } from "./internal/outbox/snapshot.ts"
-
-/**
- * Options of `publish`.
- *
- * @category models
- * @since 0.1.0
- */
-export interface PublishOptions {
-  /**
-   * Makes a retry safe on a durable channel: the same key with the same payload is published once, also
-   * across a crash. With another payload it fails. 1-500 bytes of UTF-8 without NUL. A live channel
-   * ignores it. On a volatile channel without `latestBy` it names the publisher, whose newest event counts.
-   */
-  readonly key?: string | undefined
-}
 
 /**
  * Why a payload was not published.
@@ -224,21 +224,6 @@ export type NeedsOf<D extends Channel.Definition> = D extends {
 }
   ? Needs<Kind>
   : never
-
-/**
- * Options of `events` and `batches`.
- *
- * @category models
- * @since 0.1.0
- */
-export interface EventsOptions {
-  /**
-   * The cursor to resume from: the events after it are replayed first. When the server cannot resume from
-   * it, the first item is a gap. `oldest` on a durable channel: before everything that is kept. Default:
-   * from now on.
-   */
-  readonly from?: string | undefined
-}
 
 /**
  * Events that arrived together, and the position after them. A batch without events is only a position.

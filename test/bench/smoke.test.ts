@@ -13,6 +13,7 @@ import type { Audience, SubjectName } from "../../bench/lib/types.ts"
 import type { Context } from "../../bench/measure/context.ts"
 import { measureBurst } from "../../bench/measure/burst.ts"
 import { measureDurable } from "../../bench/measure/durable.ts"
+import { measureFilters } from "../../bench/measure/filters.ts"
 import { measureGrowth } from "../../bench/measure/growth.ts"
 import { measureOutbox } from "../../bench/measure/outbox.ts"
 import { measureReader } from "../../bench/measure/reader.ts"
@@ -247,6 +248,34 @@ describe("a crowd that reconnects", patient, () => {
       )
     )
     for (const { ratio } of results) expect(ratio).toBeGreaterThan(0)
+  })
+})
+
+describe("filters", patient, () => {
+  const databases = new Databases()
+  afterAll(() => databases[Symbol.asyncDispose]())
+
+  it("are delivered to and counted for all sockets, and a state is read for many", async () => {
+    const { costs, results } = await measureFilters(contextOf(databases), {
+      sockets: 20,
+      filters: 5,
+      perSecond: 1000,
+      many: 200,
+      writes: 100,
+      clients: 20,
+      rows: 30
+    })
+    expect(costs.map(({ subject }) => subject)).toEqual([
+      "no filter",
+      "5 filters",
+      "no filter (again)",
+      "a write, 10 filters",
+      "a write, 200 filters",
+      "a write, 10 filters (again)"
+    ])
+    const states = results.at(-1)!
+    expect(states).toMatchObject({ measure: "queries", verdict: "met" })
+    expect(states.ratio).toBeGreaterThan(0)
   })
 })
 

@@ -75,7 +75,7 @@ describe.skipIf(executablePath === undefined)("using the live board", () => {
     )
     phone = pages[0]!
     desk = pages[2]!
-  })
+  }, 120_000)
 
   afterAll(async () => {
     await browser?.close()
@@ -216,7 +216,7 @@ describe.skipIf(executablePath === undefined)("using the live board", () => {
     await desk.keyboard.press("Enter")
     await row(desk, 12).waitFor()
     await goesTo("Orders")
-    // Deleted by someone else, under the focus.
+    // Deleted in the database, under the focus.
     await tabTo("Delete order 12")
     await sql("delete from orders where id = 12")
     await row(desk, 12).waitFor({ state: "detached" })

@@ -3,7 +3,10 @@ import { PgClient, PgConnection } from "@effect/sql-pg"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Queue, Redacted, Ref, Stream } from "effect"
 import * as Cursor from "../../src/internal/cursorText.ts"
-import { consume, type ConsumerOptions } from "../../src/server/internal/outbox/consumers.ts"
+import {
+  consumeItems as consume,
+  type ConsumerOptions
+} from "../../src/server/internal/outbox/consumers.ts"
 import { snapshot } from "../../src/server/internal/outbox/snapshot.ts"
 import { type DurableEvent, type Item, OutboxReader } from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"

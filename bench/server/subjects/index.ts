@@ -9,6 +9,7 @@ export const openers: Readonly<Record<SubjectName, () => Promise<Open>>> = {
   "effect-realtime-route": async () => (await import("./realtime.ts")).openRoute,
   "effect-realtime-durable": async () => (await import("./realtime.ts")).openDurable,
   "effect-realtime-both": async () => (await import("./realtime.ts")).openBoth,
+  "effect-realtime-table": async () => (await import("./realtime.ts")).openTable,
   ws: async () => (await import("./ws.ts")).openLoop,
   floor: async () => (await import("./ws.ts")).openFloor,
   "socket.io": async () => (await import("./socketio.ts")).open,

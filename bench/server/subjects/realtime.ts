@@ -19,6 +19,7 @@ import * as Realtime from "../../../src/server/Realtime.ts"
 import * as RealtimeServer from "../../../src/server/RealtimeServer.ts"
 import type { IdentityOptions } from "../../../src/server/ServerOptions.ts"
 import type { Setup } from "../../lib/types.ts"
+import { items } from "../../lib/items.ts"
 import { listen, type Open, shut } from "../subject.ts"
 import * as Feed from "./feed.ts"
 
@@ -93,17 +94,23 @@ export const openDurable: Open = (setup) => openWith(setup, [Durable], MemorySou
 export const openBoth: Open = (setup) =>
   openWith(setup, [Durable, Live], PgNotificationSource.layer())
 
+/** And with a table, which more filters watch than the limit of a channel allows. */
+export const openTable: Open = (setup) =>
+  openWith(setup, [items], MemorySource.layer, crowded, { maxFilters: 10_000 })
+
 const openWith = async (
   { databaseUrl }: Setup,
   channels: ReadonlyArray<Channel.Definition>,
-  live: Layer.Layer<NotificationSource, PgNotificationSource.StartError, PgClient.PgClient>
+  live: Layer.Layer<NotificationSource, PgNotificationSource.StartError, PgClient.PgClient>,
+  door: IdentityOptions<string> = options,
+  hub?: Realtime.Options
 ) => {
   if (databaseUrl === undefined) throw new Error("durable channels need a database")
   const server = createServer()
   const app = Layer.effectDiscard(
-    Effect.flatMap(Door.make({ ...options, channels }), (door) => attach(door, server))
+    Effect.flatMap(Door.make({ ...door, channels }), (door) => attach(door, server))
   ).pipe(
-    Layer.provide(Realtime.layer()),
+    Layer.provide(Realtime.layer(hub)),
     Layer.provide(OutboxReader.layer()),
     Layer.provide(live),
     Layer.provide(PgClient.layer({ url: Redacted.make(databaseUrl), maxConnections: 2 }))

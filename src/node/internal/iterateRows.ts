@@ -13,8 +13,6 @@ import { invalid } from "../../server/internal/options.ts"
 import type { OutboxReader } from "../../server/OutboxReader.ts"
 import * as Realtime from "../../server/Realtime.ts"
 
-type Services = Realtime.Realtime | OutboxReader
-
 /** Throws `InvalidOption`, `InvalidChannelName`, `NotDurable`, and `NoOutbox` on a server without a reader. */
 export const checkTable = (table: Realtime.RowsTable, readsOutbox: boolean): void => {
   const { _tag, fault, name }: Partial<Realtime.RowsTable> = Object(table)
@@ -30,7 +28,7 @@ export const checkTable = (table: Realtime.RowsTable, readsOutbox: boolean): voi
 export const iterateRows = <D extends Realtime.RowsTable>(
   table: D,
   options: Realtime.RowsOptions<D> | undefined,
-  start: () => Promise<Context.Context<Services>>,
+  start: () => Promise<Context.Context<Realtime.Realtime | OutboxReader>>,
   closing: AbortSignal
 ): AsyncIterable<Realtime.Rows<RowOf<D>>> => {
   const closed = Effect.callback<void>((resume) => {

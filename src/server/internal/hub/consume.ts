@@ -58,7 +58,7 @@ export const consume = <A, E, R>(
     )
   return Effect.andThen(
     Effect.flatMap(OutboxReader, (outbox) => routed(outbox, channel)),
-    Consumers.consume({
+    Consumers.consumeItems({
       name: options.name,
       channel: channel.name,
       start: options.start,

@@ -58,6 +58,36 @@ export interface Options {
   readonly announceSource?: boolean | undefined
 }
 
+/**
+ * Options of `publish`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PublishOptions {
+  /**
+   * Makes a retry safe on a durable channel: the same key with the same payload is published once, also
+   * across a crash. With another payload it fails. 1-500 bytes of UTF-8 without NUL. A live channel
+   * ignores it. On a volatile channel without `latestBy` it names the publisher, whose newest event counts.
+   */
+  readonly key?: string | undefined
+}
+
+/**
+ * Options of `events` and `batches`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface EventsOptions {
+  /**
+   * The cursor to resume from: the events after it are replayed first. When the server cannot resume from
+   * it, the first item is a gap. `oldest` on a durable channel: before everything that is kept. Default:
+   * from now on.
+   */
+  readonly from?: string | undefined
+}
+
 /** The options with their defaults. Throws `InvalidOption`. */
 export const resolved = (options: Options): HubOptions => {
   const finite = { unlimited: false }

@@ -49,7 +49,7 @@ import { StatePace } from "./statePace.ts"
  * @category models
  * @since 0.1.0
  */
-export interface Rows<out A> {
+export interface FollowedRows<out A> {
   /** A new list when a row has changed. A row that has not changed is the same object as before. */
   readonly rows: ReadonlyArray<A>
   /**
@@ -103,7 +103,7 @@ class Missed extends Data.TaggedError("Missed")<{ readonly cursor: string }> {}
 
 /** The rows of one Stream, their position and their status. */
 class Collection<A> {
-  readonly out: Queue.Queue<Rows<A>, RowsError>
+  readonly out: Queue.Queue<FollowedRows<A>, RowsError>
   readonly #name: string
   readonly #codec: Codec<A>
   readonly #filter: Filter.Filter | undefined
@@ -113,10 +113,10 @@ class Collection<A> {
   /** Whether a state was read and no event is missing after it. */
   #follows = false
   #up = true
-  #last: Rows<A> | undefined
+  #last: FollowedRows<A> | undefined
 
   constructor(
-    out: Queue.Queue<Rows<A>, RowsError>,
+    out: Queue.Queue<FollowedRows<A>, RowsError>,
     name: string,
     table: Table,
     filter: Filter.Filter | undefined,
@@ -300,7 +300,7 @@ export const rowsOf =
   <D extends RowsTable>(
     channel: D,
     options?: RowsOptions<D>
-  ): Stream.Stream<Rows<Channel.RowOf<D>>, RowsError> =>
+  ): Stream.Stream<FollowedRows<Channel.RowOf<D>>, RowsError> =>
     Stream.unwrap(
       Effect.gen(function* () {
         const { fault, name, table }: Channel.Any = channel
@@ -311,7 +311,7 @@ export const rowsOf =
           return yield* new NoState({ channel: name })
         }
         const filter = Filter.make(yield* Effect.fromResult(table.where(name, options?.where)))
-        const out = yield* Queue.sliding<Rows<Channel.RowOf<D>>, RowsError>(1)
+        const out = yield* Queue.sliding<FollowedRows<Channel.RowOf<D>>, RowsError>(1)
         const collection = new Collection(out, name, table, filter, toldOfRows(outbox))
         collection.tell()
         yield* routed(outbox, channel)

@@ -80,7 +80,7 @@ const passes = (error: unknown): boolean =>
   isSqlError(error) && (error.isRetryable || /^(08|57P|40)/.test(sqlState(error) ?? ""))
 
 /** Consumes for ever. Reconnects by itself after a loss of the database. */
-export const consume = <E, R>(
+export const consumeItems = <E, R>(
   options: ConsumerOptions<E, R>
 ): Effect.Effect<never, E | ConsumerError, R | OutboxReader | PgClient> =>
   Effect.gen(function* () {
