@@ -6,6 +6,8 @@ With a filter as a third argument it follows a table with its state; {} is all r
 
     python3 -u client.py ws://127.0.0.1:3000/realtime table_updates_orders '{"status": ["new"]}'
 
+With REALTIME_HISTORY=20 it first asks for the 20 events before.
+
 The protocol is in src/PROTOCOL.md. Needs websockets 10.4 or newer."""
 import asyncio, json, os, random, sys
 import websockets
@@ -14,12 +16,21 @@ OPTIONS = {"subprotocols": ["effect-realtime.v1"], "ping_interval": None, "close
 LOST = 1006
 WHERE = json.loads(sys.argv[3]) if len(sys.argv) > 3 else None
 STATE = WHERE is not None
+HISTORY = int(os.environ.get("REALTIME_HISTORY", "0"))
+seen = set()  # with REALTIME_HISTORY, because an event may be in the page and arrive too
 cursor, failures, refused, reconnect_after = None, 0, 0, None
 due = STATE  # a state is missing, so the client must not resume
 
 
 def token():
     return os.environ.get("REALTIME_TOKEN")  # called before each socket: return a fresh token here
+
+
+def is_new(event):
+    known = event["id"] in seen
+    if HISTORY:
+        seen.add(event["id"])
+    return not known
 
 
 async def session(url, channel):
@@ -41,6 +52,12 @@ async def session(url, channel):
                 elif kind == "subscribed":
                     print("subscribed", frame["state"])  # after a reset, read the state again
                     due = STATE and frame["state"] != "recovered"
+                    if HISTORY and cursor is None:  # subscribed first, so no event is missing in between
+                        await send(type="history", id=2, channel=channel, limit=HISTORY)
+                elif kind == "history":
+                    for event in frame["events"]:
+                        if is_new(event):
+                            print("before", json.dumps(event["data"]))
                 elif kind == "state":
                     for row in frame["rows"]:
                         print("row", json.dumps(row))
@@ -50,7 +67,8 @@ async def session(url, channel):
                     due = STATE
                 elif kind == "events":
                     for event in frame["events"]:
-                        print("event", json.dumps(event["data"]))
+                        if is_new(event):
+                            print("event", json.dumps(event["data"]))
                 elif kind == "bye":
                     reconnect_after = frame["reconnectAfter"] / 1000
                 elif kind in ("error", "ended"):

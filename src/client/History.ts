@@ -94,7 +94,7 @@ const merge = <A>(
   const known = new Set(events.map(({ id }) => id))
   const fresh = others.filter(({ id }) => !known.has(id) && known.add(id))
   if (fresh.length === 0) return events
-  return [...events, ...fresh].sort((one, other) =>
+  return [...events, ...fresh].toSorted((one, other) =>
     isAbove(one.id, other.id) ? 1 : isAbove(other.id, one.id) ? -1 : 0
   )
 }
@@ -190,17 +190,17 @@ export const make = <C extends Any | string>(
   const read = () => {
     if (!isDue || !isActive || isRefused || reading !== undefined) return
     const { limit = historyLimit } = options()
-    reading = page(Math.min(maxLimit, Math.max(limit, events.length)), undefined).then(
-      () => {
-        reading = undefined
-        read()
-      },
-      (error: unknown) => {
-        reading = undefined
+    const newest = async () => {
+      try {
+        await page(Math.min(maxLimit, Math.max(limit, events.length)), undefined)
+      } catch (error) {
         isRefused = true
         tell(error)
       }
-    )
+      reading = undefined
+      read()
+    }
+    reading = newest()
   }
 
   const loadMore = (): Promise<void> => {

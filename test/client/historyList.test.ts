@@ -2,6 +2,7 @@
  * `History`: pages backwards and the live end in one list. A model of a server commits in another order than
  * that of the ids, delivers and answers late, and loses links.
  */
+// oxlint-disable no-await-in-loop -- the steps of a test follow each other
 import { Backoff, Channel } from "effect-realtime"
 import { createRealtimeClient, History, type PlainClient } from "effect-realtime/client"
 import * as Schema from "effect/Schema"
@@ -83,7 +84,7 @@ class Model {
   /** Sends what was committed since the last delivery, in the order of the ids. */
   deliver(): void {
     if (this.server.sockets.length === 0 || this.server.last.readyState !== 1) return
-    const ids = this.committed.slice(this.#delivered).sort((one, other) => one - other)
+    const ids = this.committed.slice(this.#delivered).toSorted((one, other) => one - other)
     if (ids.length === 0) return
     this.#delivered = this.committed.length
     this.say({ type: "events", channel, cursor: this.cursor, events: ids.map(wire) })
@@ -94,7 +95,7 @@ class Model {
     const frame = this.asked.shift()
     if (frame === undefined) return
     const before = frame.before === undefined ? Infinity : Number(frame.before)
-    const older = this.committed.filter((id) => id < before).sort((one, other) => one - other)
+    const older = this.committed.filter((id) => id < before).toSorted((one, other) => one - other)
     const ids = older.slice(-frame.limit)
     const more = ids.length < older.length
     this.say({ type: "history", id: frame.id, channel, events: ids.map(wire), more })
@@ -204,6 +205,7 @@ describe("a History", () => {
     await now().loadMore()
     await now().loadMore()
     await untilAsync(() => short() === "live 1,2,3,4,5,6,7,8,9")
+    expect(short()).toBe("live 1,2,3,4,5,6,7,8,9")
   })
 
   it("keeps the identity of events and of loadMore, and changes once for what comes together", async () => {
@@ -271,6 +273,7 @@ describe("a History", () => {
     model.answer()
     await older
     await untilAsync(() => short() === "live ... 8,9,10,11,12,13")
+    expect(short()).toBe("live ... 8,9,10,11,12,13")
   })
 
   it.each(["invalid", "truncate"])("reads nothing again after a gap %s", async (reason) => {
@@ -360,6 +363,7 @@ describe("a History", () => {
     const events = [10, 11, 100].map((n) => ({ id: `e:${n}`, at, data: n }))
     model.say({ type: "events", channel, cursor: "e:100", events })
     await untilAsync(() => short() === "live 9,10,11,100")
+    expect(short()).toBe("live 9,10,11,100")
   })
 })
 
@@ -393,7 +397,7 @@ describe(`pages and live events (REALTIME_TEST_SEED=${seed})`, () => {
       const { ids, leave, list, now } = follow(model, { limit: 1 + r.int(4) })
       list.subscribe(() => {
         const shown = ids()
-        const sorted = [...new Set(shown)].sort((one, other) => one - other)
+        const sorted = [...new Set(shown)].toSorted((one, other) => one - other)
         expect(shown, `seed ${seed} round ${round}`).toEqual(sorted)
       })
       await play(r, model, () => void now().loadMore())

@@ -89,11 +89,13 @@ const relay = (first: string) =>
   )
 
 /** The client in its own process, and its printed lines. */
-const client = (...args: ReadonlyArray<string>) =>
+const client = (...args: ReadonlyArray<string>) => clientWith({}, ...args)
+
+const clientWith = (env: NodeJS.ProcessEnv, ...args: ReadonlyArray<string>) =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const child = spawn(python!, ["-u", script, ...args], {
-        env: { ...process.env, REALTIME_TOKEN: "ada", no_proxy: "*" },
+        env: { ...process.env, ...env, REALTIME_TOKEN: "ada", no_proxy: "*" },
         stdio: ["ignore", "pipe", "pipe"]
       })
       let output = ""
@@ -201,6 +203,26 @@ describe.skipIf(python === undefined)("client.py", () => {
           "stopped 4202"
         ])
       })
+  )
+
+  it.live("prints the events before, then those that come", () =>
+    Effect.gen(function* () {
+      const { url } = yield* installedDatabase
+      const { address } = yield* node(url)
+      const publish = (id: number) =>
+        execute(url, `select realtime.publish('orders', '{"id":${id}}'::text)`)
+      for (const id of [1, 2, 3]) yield* publish(id)
+      const { lines, says } = yield* clientWith({ REALTIME_HISTORY: "2" }, address, "orders")
+      yield* says(`before {"id": 3}`)
+      yield* publish(4)
+      yield* says(`event {"id": 4}`)
+      expect(lines()).toEqual([
+        "subscribed fresh",
+        `before {"id": 2}`,
+        `before {"id": 3}`,
+        `event {"id": 4}`
+      ])
+    })
   )
 
   it.live("stops with the server's sentence when the server rejects its subscribe", () =>

@@ -88,7 +88,7 @@ describe("useHistory", () => {
     expect(shown.slice(count).every(({ events }) => events.length === 0)).toBe(true)
     await settle(() => now().status === "live")
     expect(payloads(now())).toEqual([7, 8])
-    expect(server.sent.filter(({ type }) => type === "history").at(-1)).toMatchObject({
+    expect(server.sent.findLast(({ type }) => type === "history")).toMatchObject({
       channel: "others",
       limit: 2
     })

@@ -34,7 +34,7 @@ const pageBytes = 256 * 1024
 const maxLeftOut: Size = { events: 10_000, bytes: 8 * 1024 * 1024 }
 
 /** Which page to read. */
-export interface PastRequest {
+interface PastRequest {
   /** The id of an event: events before it. Default: the newest. */
   readonly before?: string | undefined
   /** At most 1,000 count. */

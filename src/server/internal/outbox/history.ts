@@ -54,7 +54,7 @@ const newestFirst = "order by m.channel desc, m.id desc"
  * $1 the channel, $2 the id, $3 messages, $4 bytes. It reads one message beyond the limit to know whether
  * there are more.
  */
-export const historyStatement = `select q.id::text i, q.txid::text t, q.payload p, q.match x, extract(epoch from q.created_at)::float8 at, q.more, k.k
+const historyStatement = `select q.id::text i, q.txid::text t, q.payload p, q.match x, extract(epoch from q.created_at)::float8 at, q.more, k.k
 from (select realtime.identity() k) k left join (
  select p.*, lead(id) over w is not null more, row_number() over w r, sum(octet_length(payload)) over w - octet_length(payload) before from (
   select m.txid, m.id, m.payload, m.match, m.created_at from realtime.messages m
@@ -64,13 +64,13 @@ from (select realtime.identity() k) k left join (
 ) q on q.r <= $3::int and q.before < $4::bigint
 order by q.id`
 
-export const historyArguments = (
+const historyArguments = (
   channel: string,
   { before, bytes, limit }: HistoryRequest
 ): ReadonlyArray<unknown> => [channel, before ?? String(lastId), limit, bytes]
 
 /** $1 the channel. A text that begins with a space reports a gap; those are short. */
-export const lastEventStatement = `${stateStatement(
+const lastEventStatement = `${stateStatement(
   `realtime.identity() k, e.id::text ei, e.txid::text et, e.payload ep, extract(epoch from e.created_at)::float8 eat`
 )} left join lateral (
   select m.txid, m.id, m.payload, m.created_at from realtime.messages m
@@ -80,7 +80,7 @@ export const lastEventStatement = `${stateStatement(
 const millis = (seconds: unknown): number => Math.floor((seconds as number) * 1000)
 
 /** A page, and the identity of the database that answered: `null` for a standby. */
-export const parseHistory = (
+const parseHistory = (
   rows: ReadonlyArray<Answered>
 ): { readonly identity: string | null; readonly page: HistoryPage } => {
   const events = rows.flatMap((row): ReadonlyArray<DurableEvent> => {
@@ -95,7 +95,7 @@ export const parseHistory = (
 }
 
 /** The same for the last event. */
-export const parseLast = (
+const parseLast = (
   rows: ReadonlyArray<Answered>
 ): { readonly identity: string | null; readonly last: LastAt } => {
   const row = rows[0]!

@@ -64,13 +64,13 @@ export class Histories {
       const turn = new Turn()
       let changed: Grant | undefined
       const refused = yield* Effect.gen({ self: this }, function* () {
-        yield* this.#drained
+        yield* this.#drained()
         yield* this.#replays.enter(wish.match, turn)
         const early = this.#budget.debt
         if (early !== undefined) return early
         const page = yield* this.#read(frame, wish, grant)
         this.#budget.charge(page.bytes)
-        yield* this.#drained
+        yield* this.#drained()
         return yield* this.#rights.hold(wish, grant, (valid) => {
           if (this.#port.ended) return Effect.succeed(refusalOf(undefined))
           // The client may see other rows than when the page was read.
@@ -99,7 +99,7 @@ export class Histories {
   }
 
   /** Completes when the socket takes bytes. */
-  get #drained(): Effect.Effect<void> {
+  #drained(): Effect.Effect<void> {
     const { mailbox } = this.#port
     return Effect.suspend(() =>
       mailbox.blocked
@@ -108,7 +108,7 @@ export class Histories {
               Effect.sync(mailbox.onFree(() => resume(Effect.void)))
             ),
             // The socket may be full again by now.
-            () => this.#drained
+            () => this.#drained()
           )
         : Effect.void
     )
