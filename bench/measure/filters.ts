@@ -118,7 +118,8 @@ const contestant = (
         const count = Math.min(share, sockets - first)
         await crowd.call("enter", { port, first, count, subscriptions, filters, state: false })
         const of = Array.from({ length: kinds }, () => (filters === 0 ? count * subscriptions : 0))
-        for (let n = 0; filters > 0 && n < count * subscriptions; n++) {
+        const filtered = filters === 0 ? 0 : count * subscriptions
+        for (let n = 0; n < filtered; n++) {
           const kind = (first * subscriptions + n) % filters
           if (kind < kinds) of[kind]!++
         }

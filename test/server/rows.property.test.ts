@@ -105,14 +105,14 @@ describe("The rows of a table", () => {
             Effect.forkScoped
           )
         yield* Effect.forEach(views.slice(0, 3), follow)
-        let over = false
+        const writing = { over: false }
         const writers = yield* Effect.all(Array.from({ length: 16 }, () => session))
         const faults = Effect.gen(function* () {
           const dice = random(seed)
           const killer = yield* session
-          for (let round = 0; !over; round++) {
+          for (let round = 0; !writing.over; round++) {
             yield* Effect.sleep(100 + dice.int(200))
-            // Those who begin later read a state between writes.
+            // Streams that begin later read a state between writes.
             if (round === 1) yield* Effect.forEach(views.slice(3), follow)
             if (round === 2) yield* killer.query("truncate items")
             if (round % 2 === 0) {
@@ -135,7 +135,7 @@ describe("The rows of a table", () => {
             }),
           { concurrency: "unbounded", discard: true }
         )
-        over = true
+        writing.over = true
         yield* Fiber.join(running)
         const messages = (yield* db.query(
           "select id::text, txid::text as tx, channel, payload from realtime.messages m order by m.id"

@@ -48,7 +48,7 @@ export class KeyedRows<A> {
     this.#key = key
   }
 
-  /** The rows in the order of the state, then in the order in which they came. */
+  /** The rows in the order of the state, then in the order in which their changes arrived. */
   get list(): ReadonlyArray<A> {
     if (this.#changed) {
       const list = Array.from(this.#rows.values(), ({ row }) => row)
