@@ -261,7 +261,7 @@ export const measureFilters = async (
   return {
     costs: [
       ...delivering.map(({ label }) => ({
-        ...common,
+        workload: "F" as const,
         subject: label,
         columns: {
           "us/delivery": medianOf(deliveries, label, ofDelivery).toFixed(2),
@@ -269,7 +269,7 @@ export const measureFilters = async (
         }
       })),
       ...writing.map(({ label }) => ({
-        ...common,
+        workload: "F" as const,
         subject: `a write, ${label}`,
         columns: { "us/delivery": "", "us/write": medianOf(written, label, ofWrite).toFixed(1) }
       }))

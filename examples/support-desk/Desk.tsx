@@ -1,15 +1,15 @@
 /** The page of the desk. */
 // #region desk
-import { useQueryStream, useRows, useWebSocket } from "effect-realtime/react"
+import { useHistory, useQueryStream, useRows, useWebSocket } from "effect-realtime/react"
 import { useState } from "react"
-import { Report, Talk, Tickets, Typing } from "./channels.ts"
+import { reportOf, talkAbout, ticketsOf, typingAbout } from "./channels.ts"
 
 type Status = "open" | "waiting" | "closed"
 
 export function Desk({ team, name }: { readonly team: string; readonly name: string }) {
   const [status, setStatus] = useState<Status>("open")
   const [shown, setShown] = useState<number>()
-  const tickets = useRows(Tickets(team), { where: { status } })
+  const tickets = useRows(ticketsOf(team), { where: { status } })
   return (
     <main>
       <label>
@@ -38,19 +38,18 @@ export function Desk({ team, name }: { readonly team: string; readonly name: str
 // #region room
 /** The talk about one ticket, with who types. The server stamps the sender. */
 function Room({ name, ticket }: { readonly ticket: number; readonly name: string }) {
-  const [lines, setLines] = useState<ReadonlyArray<string>>([])
+  const { events } = useHistory(talkAbout(ticket), { limit: 50 })
   const [typing, setTyping] = useState<string>()
-  const talk = useWebSocket(Talk(ticket), ({ sender, text }) => {
-    setTyping(undefined)
-    setLines((before) => [...before, `${sender}: ${text}`])
-  })
-  const typist = useWebSocket(Typing(ticket), ({ sender }) => {
+  const talk = useWebSocket(talkAbout(ticket), () => setTyping(undefined))
+  const typist = useWebSocket(typingAbout(ticket), ({ sender }) => {
     if (sender !== name) setTyping(sender)
   })
   return (
     <section aria-label="Talk">
-      {lines.map((line, index) => (
-        <p key={index}>{line}</p>
+      {events.map(({ id, payload }) => (
+        <p key={id}>
+          {payload.sender}: {payload.text}
+        </p>
       ))}
       {typing !== undefined && <p>{typing} types</p>}
       <form
@@ -76,13 +75,8 @@ function Room({ name, ticket }: { readonly ticket: number; readonly name: string
 /** A report while it arrives. */
 export function ReportText({ id }: { readonly id: string }) {
   const [refused, setRefused] = useState(false)
-  const {
-    status,
-    stop,
-    value = []
-  } = useQueryStream(Report(id), {
-    onError: () => setRefused(true)
-  })
+  const onError = () => setRefused(true)
+  const { status, stop, value = [] } = useQueryStream(reportOf(id), { onError })
   return (
     <section aria-label="Report">
       {value.map((line) => (

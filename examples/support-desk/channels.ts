@@ -12,7 +12,7 @@ export const Ticket = Schema.Struct({
 })
 
 /** A channel for each team: a ticket that moves leaves one team and enters another. */
-export const Tickets = Channel.table("tickets", Ticket, {
+export const ticketsOf = Channel.table("tickets", Ticket, {
   key: "id",
   by: "team",
   filter: ["status"],
@@ -20,7 +20,7 @@ export const Tickets = Channel.table("tickets", Ticket, {
 })
 
 /** The talk about one ticket. The server writes the sender. */
-export const Talk = Channel.family(
+export const talkAbout = Channel.family(
   "talk_",
   Schema.FiniteFromString,
   Schema.Struct({ sender: Schema.String, text: Schema.String }),
@@ -28,7 +28,7 @@ export const Talk = Channel.family(
 )
 
 /** Who types about one ticket now. It never reaches the database. */
-export const Typing = Channel.family(
+export const typingAbout = Channel.family(
   "typing_",
   Schema.FiniteFromString,
   Schema.Struct({ sender: Schema.String }),
@@ -36,7 +36,7 @@ export const Typing = Channel.family(
 )
 
 /** A report of a team, which arrives line by line. Its readers may stop it. */
-export const Report = Channel.queryResults(Schema.Array(Schema.String), {
+export const reportOf = Channel.queryResults(Schema.Array(Schema.String), {
   delivery: "durable",
   publish: true
 })

@@ -3,7 +3,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Layer } from "effect"
 import { OutboxReader, PgInstaller, PgNotificationSource, Realtime } from "effect-realtime/server"
-import { Tickets } from "./channels.ts"
+import { ticketsOf } from "./channels.ts"
 
 const createTables = PgClient.PgClient.use(
   (sql) => sql`create table if not exists tickets (
@@ -18,7 +18,7 @@ const createTables = PgClient.PgClient.use(
 /** Everything that the desk needs of a database. Provide the `PgClient` of yours. */
 export const Database = Realtime.layer().pipe(
   Layer.provideMerge([PgNotificationSource.layer(), OutboxReader.layer()]),
-  Layer.provide(PgInstaller.layer({ watch: [Tickets] })),
+  Layer.provide(PgInstaller.layer({ watch: [ticketsOf] })),
   Layer.provide(Layer.effectDiscard(createTables))
 )
 // #endregion

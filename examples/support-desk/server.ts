@@ -3,7 +3,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Stream } from "effect"
 import { QueryResults, RealtimeServer } from "effect-realtime/server"
-import { Report, Talk, Tickets, Typing } from "./channels.ts"
+import { reportOf, talkAbout, ticketsOf, typingAbout } from "./channels.ts"
 import { isLead, type Person } from "./people.ts"
 
 /** Whether a person may read one ticket. */
@@ -25,7 +25,7 @@ const forReaders = <A>(person: Person, ticket: number, value: A) =>
 
 export const door = (find: (token: string) => Person | undefined) =>
   RealtimeServer.layer({
-    channels: [Tickets, Talk, Typing, Report],
+    channels: [ticketsOf, talkAbout, typingAbout, reportOf],
     authenticate: ({ token = "" }) => {
       const identity = find(token)
       return identity === undefined
@@ -34,21 +34,21 @@ export const door = (find: (token: string) => Person | undefined) =>
     },
     identityKey: ({ id }) => id,
     rules: ({ onPublish, onSubscribe }) => [
-      onSubscribe(Tickets, ({ identity, params: team }) =>
+      onSubscribe(ticketsOf, ({ identity, params: team }) =>
         identity.team !== team ? false : isLead(identity) || { where: { restricted: false } }
       ),
-      onSubscribe(Talk, ({ identity, params }) => mayRead(identity, params)),
-      onSubscribe(Typing, ({ identity, params }) => mayRead(identity, params)),
-      onSubscribe(Report, ({ identity, params }) => QueryResults.isOwner(identity.team, params)),
+      onSubscribe(talkAbout, ({ identity, params }) => mayRead(identity, params)),
+      onSubscribe(typingAbout, ({ identity, params }) => mayRead(identity, params)),
+      onSubscribe(reportOf, ({ identity, params }) => QueryResults.isOwner(identity.team, params)),
       // Whatever name the page sends, this one is published.
-      onPublish(Talk, ({ identity, params, payload }) =>
+      onPublish(talkAbout, ({ identity, params, payload }) =>
         forReaders(identity, params, { ...payload, sender: identity.name })
       ),
-      onPublish(Typing, ({ identity, params }) =>
+      onPublish(typingAbout, ({ identity, params }) =>
         forReaders(identity, params, { sender: identity.name })
       ),
       // The channel lets clients publish `stop`, and nothing else.
-      onPublish(Report, ({ identity, params, payload }) =>
+      onPublish(reportOf, ({ identity, params, payload }) =>
         QueryResults.isOwner(identity.team, params) ? payload : away
       )
     ]
@@ -66,7 +66,7 @@ export const report = (team: string) =>
     }>`select title || ': ' || status line from tickets where team = ${team} and not restricted order by id`
       .stream
     yield* QueryResults.stream(
-      Report(id),
+      reportOf(id),
       Stream.map(lines, ({ line }) => [line])
     )
     return id

@@ -10,7 +10,7 @@ import type { SubscribeError } from "../../src/client/RealtimeClient.ts"
 import * as Backoff from "../../src/Backoff.ts"
 import * as Client from "./support/client.ts"
 import * as FakeSocket from "./support/FakeSocket.ts"
-import { at, channel, events, gap, Order, Orders, row, state } from "./support/rows.ts"
+import { at, channel, events, gap, type Order, Orders, row, state } from "./support/rows.ts"
 
 type Shown = Rows.Rows<typeof Order.Type>
 

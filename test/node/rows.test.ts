@@ -28,6 +28,7 @@ const first = async (
   fits: (rows: Realtime.Rows<Order>) => boolean
 ): Promise<Realtime.Rows<Order>> => {
   while (true) {
+    // oxlint-disable-next-line no-await-in-loop -- each value follows the one before
     const { done, value } = await iterator.next()
     if (done === true) throw new Error("the rows have ended")
     if (fits(value)) return value

@@ -57,19 +57,27 @@ const pageOf = (token: string) =>
       (client) => Effect.promise(() => client.close())
     )
     return (children: ReactNode) => {
-      const { container } = render(<RealtimeProvider client={client}>{children}</RealtimeProvider>)
-      return within(container)
+      const view = <RealtimeProvider client={client}>{children}</RealtimeProvider>
+      const { container, unmount } = render(view)
+      return { ...within(container), unmount }
     }
   })
 
-const titles = (page: ReturnType<typeof within>) =>
+const titles = (page: Pick<ReturnType<typeof within>, "queryByText" | "queryAllByRole">) =>
   page.queryAllByRole("listitem").map((item: HTMLElement) => item.textContent)
 
-const sees = (page: ReturnType<typeof within>, ...expected: ReadonlyArray<string>) =>
-  Effect.promise(() => settle(() => String(titles(page).sort()) === String([...expected].sort())))
+const sees = (
+  page: Pick<ReturnType<typeof within>, "queryByText" | "queryAllByRole">,
+  ...expected: ReadonlyArray<string>
+) =>
+  Effect.promise(() =>
+    settle(() => String(titles(page).toSorted()) === String(expected.toSorted()))
+  )
 
-const shows = (page: ReturnType<typeof within>, text: string) =>
-  Effect.promise(() => settle(() => page.queryByText(text) !== null))
+const shows = (
+  page: Pick<ReturnType<typeof within>, "queryByText" | "queryAllByRole">,
+  text: string
+) => Effect.promise(() => settle(() => page.queryByText(text) !== null))
 
 const update = (id: number, change: string) =>
   PgClient.PgClient.use((sql) => sql.unsafe(`update tickets set ${change} where id = $1`, [id]))
@@ -101,29 +109,36 @@ it.live("shows each role its tickets, while they move between teams and states",
   }).pipe(Effect.scoped, Effect.provide(App))
 )
 
-it.live("stamps the sender of what a page writes, and shows who types", () =>
-  Effect.gen(function* () {
-    yield* open("east", "Printer")
-    const [ada, bob] = [yield* pageOf("ada"), yield* pageOf("bob")]
-    // The page claims to be another person.
-    const liar = ada(<Desk team="east" name="Bob, the lead" />)
-    const lead = bob(<Desk team="east" name="Bob" />)
-    for (const page of [liar, lead]) {
-      yield* sees(page, "Printer")
-      fireEvent.click(page.getByText("Printer"))
-    }
-    const field = liar.getByLabelText<HTMLInputElement>("Message")
-    yield* Effect.promise(() =>
-      settle(() => {
-        fireEvent.change(field, { target: { value: `${field.value}.` } })
-        return lead.queryByText("Ada types") !== null
-      })
-    )
-    fireEvent.change(field, { target: { value: "It prints again" } })
-    fireEvent.submit(field.form!)
-    yield* shows(lead, "Ada: It prints again")
-    cleanup()
-  }).pipe(Effect.scoped, Effect.provide(App))
+it.live(
+  "stamps the sender of what a page writes, shows a person that types, and keeps the talk",
+  () =>
+    Effect.gen(function* () {
+      yield* open("east", "Printer")
+      const [ada, bob] = [yield* pageOf("ada"), yield* pageOf("bob")]
+      // The page claims to be another person.
+      const liar = ada(<Desk team="east" name="Bob, the lead" />)
+      const lead = bob(<Desk team="east" name="Bob" />)
+      for (const page of [liar, lead]) {
+        yield* sees(page, "Printer")
+        fireEvent.click(page.getByText("Printer"))
+      }
+      const field = liar.getByLabelText<HTMLInputElement>("Message")
+      yield* Effect.promise(() =>
+        settle(() => {
+          fireEvent.change(field, { target: { value: `${field.value}.` } })
+          return lead.queryByText("Ada types") !== null
+        })
+      )
+      fireEvent.change(field, { target: { value: "It prints again" } })
+      fireEvent.submit(field.form!)
+      yield* shows(lead, "Ada: It prints again")
+      lead.unmount()
+      const later = bob(<Desk team="east" name="Bob" />)
+      yield* sees(later, "Printer")
+      fireEvent.click(later.getByText("Printer"))
+      yield* shows(later, "Ada: It prints again")
+      cleanup()
+    }).pipe(Effect.scoped, Effect.provide(App))
 )
 
 it.live("shows a report of the own team line by line, and of no other", () =>

@@ -164,8 +164,8 @@ describe("useRows", () => {
     await settle(() => now().status === "live")
     unmount()
     await settle(() => server.last.of("unsubscribe").length === 1)
-    await settle(() => store.sync().host.stores.size === 0)
     await settle(() => server.last.closedWith !== undefined)
+    expect(store.sync().host.stores.size).toBe(0)
   })
 
   it("shows `loading` on a server", () => {

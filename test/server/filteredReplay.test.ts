@@ -246,6 +246,7 @@ describe("A state and the events from its cursor", () => {
               const db = yield* session
               const dice = random(seed + n)
               yield* db.query("set deadlock_timeout = '5ms'")
+              // oxlint-disable-next-line no-unmodified-loop-condition -- the test ends it below
               while (!over) {
                 yield* transact(db, dice)
                 yield* Effect.sleep(dice.int(4))

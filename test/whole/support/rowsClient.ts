@@ -7,8 +7,6 @@ import * as Cursor from "../../../src/internal/cursorText.ts"
 import { outboxCursor } from "../../../src/server/internal/hub/viewCursor.ts"
 import type { Visitor } from "../../support/sessions.ts"
 
-export type Rows = ReadonlyMap<string, unknown>
-
 interface Change {
   readonly operation: "INSERT" | "UPDATE" | "DELETE"
   readonly data?: unknown

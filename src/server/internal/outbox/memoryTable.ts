@@ -344,12 +344,13 @@ export class MemoryTable {
     for (let index = this.#from((row) => row.id >= id) - 1; index >= 0; index--) {
       const row = this.#messages[index]!
       if (row.channel !== channel || Cursor.visible(this.#horizon, row.tx)) continue
-      if (events.length >= limit || size >= bytes) return { events: events.reverse(), more: true }
+      if (events.length >= limit || size >= bytes)
+        return { events: events.toReversed(), more: true }
       const { at, match, text } = row
       events.push({ id: String(row.id), tx: String(row.tx), at: Math.floor(at), text, match })
       size += Buffer.byteLength(text)
     }
-    return { events: events.reverse(), more: false }
+    return { events: events.toReversed(), more: false }
   }
 
   /** Prunes messages committed before a time, in milliseconds since 1970. */
