@@ -37,7 +37,7 @@ export type Eventually<A, E = never> = A | Promise<A> | Effect.Effect<A, E>
 export interface Options<I = undefined>
   extends
     Omit<DoorOptions, "channels">,
-    Pick<Realtime.Options, "maxChannels">,
+    Pick<Realtime.Options, "maxChannels" | "maxFilters" | "maxStateRows" | "maxStateBytes">,
     Pick<
       OutboxReader.Options,
       | "maxMemoryEvents"

@@ -16,7 +16,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Server } from "node:http"
 import type { Duplex } from "node:stream"
-import * as Channel from "../Channel.ts"
+import type * as Channel from "../Channel.ts"
 import type { Snapshot } from "../RealtimeEvent.ts"
 import { attach } from "../server/internal/door/attach.ts"
 import { claim, pathOf } from "../server/internal/door/claimedPaths.ts"
@@ -46,6 +46,7 @@ import { persistent } from "./internal/retriedStart.ts"
 import { mayPass, type StartError } from "./internal/startError.ts"
 import { ServerClosed } from "./internal/serverClosed.ts"
 import { readState } from "./internal/snapshot.ts"
+import { splitOptions } from "./internal/splitOptions.ts"
 import { streamParts } from "./internal/streamParts.ts"
 import { waitingDoor } from "./internal/waitingDoor.ts"
 import type {
@@ -172,39 +173,8 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     options: Options<I> & IdentityKey<NoInfer<I>> = {} as Options<I> & IdentityKey<I>
   ) {
     checkArguments(server, databaseUrl, options)
-    const {
-      authenticate,
-      authorize,
-      channels = Channel.known(),
-      identityKey,
-      listenUrl,
-      maxChannels,
-      maxConnections,
-      maxMemoryAge,
-      maxMemoryBytes,
-      maxMemoryEvents,
-      maxReplayMemory,
-      maxReplayQueue,
-      maxReplays,
-      rules,
-      schema,
-      startPatience,
-      wake,
-      ...door
-    } = options
-    const served = { ...door, authenticate, authorize, channels, identityKey, rules }
-    const database = {
-      listenUrl,
-      maxConnections,
-      maxMemoryAge,
-      maxMemoryBytes,
-      maxMemoryEvents,
-      maxReplayMemory,
-      maxReplayQueue,
-      maxReplays,
-      startPatience,
-      wake
-    }
+    const { database, door, hub, schema } = splitOptions(options)
+    const { channels } = door
     const path = pathOf(door)
     this.#leavePath = claim(server, path)
     const waiting = Scope.makeUnsafe()
@@ -222,7 +192,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     this.#cut = cut
     this.#readsOutbox = channels.some(keeps)
     const open = Effect.gen({ self: this }, function* () {
-      this.#door = yield* openDoor<I>(served, cut)
+      this.#door = yield* openDoor<I>(door, cut)
       if (this.#draining) yield* this.#door.drain
       yield* attach(this.#door, server)
       // In the same step as `attach`, so that exactly one door answers at any time.
@@ -234,12 +204,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     // Work ends first, while the door and the pool can still tell its end.
     const whole = QueryResults.layer.pipe(
       Layer.provideMerge(Layer.effectDiscard(open)),
-      Layer.provideMerge(
-        Layer.effect(
-          Realtime.Realtime,
-          Realtime.make({ maxChannels, maxMemoryEvents, maxMemoryAge, maxMemoryBytes })
-        )
-      ),
+      Layer.provideMerge(Layer.effect(Realtime.Realtime, Realtime.make(hub))),
       Layer.provideMerge(databaseLayer(databaseUrl!, database, channels, sockets)),
       Layer.provideMerge(schema === undefined ? Layer.empty : Layer.succeed(SchemaName, schema))
     )

@@ -13,11 +13,17 @@ const Order = Schema.Struct({ id: Schema.Int, status: Schema.String })
 type Order = typeof Order.Type
 const Orders = Channel.table("orders", Order, { key: "id", filter: "status" })
 
-const serverOn = (url: string, channels: ReadonlyArray<Channel.Definition> = [Orders]) =>
+const serverOn = (
+  url: string,
+  channels: ReadonlyArray<Channel.Definition> = [Orders],
+  limits: Pick<RealtimeServer.Options, "maxStateRows"> = {}
+) =>
   Effect.gen(function* () {
     const http = yield* httpServer
     return yield* Effect.acquireRelease(
-      Effect.sync(() => new RealtimeServer(http, url, { channels, authorize: () => true })),
+      Effect.sync(
+        () => new RealtimeServer(http, url, { ...limits, channels, authorize: () => true })
+      ),
       (server) => Effect.promise(() => server.close())
     )
   })
@@ -66,6 +72,23 @@ describe("rows of the class", () => {
           _tag: "ServerClosed",
           before: "the rows were read"
         })
+      })
+    }).pipe(Effect.scoped, Effect.provide(layerInstalledDatabase))
+  )
+
+  it.live("throws when the state has more rows than `maxStateRows` of the class", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      yield* execute(url, "create table orders (id int primary key, status text)")
+      yield* PgInstaller.watch({ channel: Orders })
+      yield* execute(url, "insert into orders values (1, 'new'), (2, 'new')")
+      const server = yield* serverOn(url, [Orders], { maxStateRows: 1 })
+      const iterator = server.rows(Orders)[Symbol.asyncIterator]()
+      const failed = yield* Effect.flip(
+        Effect.tryPromise(() => first(iterator, ({ status }) => status === "live"))
+      )
+      expect(failed).toMatchObject({
+        cause: { _tag: "StateTooLarge", limit: "maxStateRows", most: 1 }
       })
     }).pipe(Effect.scoped, Effect.provide(layerInstalledDatabase))
   )

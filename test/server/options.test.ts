@@ -159,6 +159,9 @@ const limits: Table<Limits> = {
 
 const attached: Table<ClassOptions> = {
   maxChannels: hubOptions.maxChannels,
+  maxFilters: hubOptions.maxFilters,
+  maxStateRows: hubOptions.maxStateRows,
+  maxStateBytes: hubOptions.maxStateBytes,
   maxMemoryAge: outbox.maxMemoryAge,
   maxMemoryBytes: outbox.maxMemoryBytes,
   maxMemoryEvents: outbox.maxMemoryEvents,

@@ -16,9 +16,8 @@ import { checkOptions, resolveLimits } from "../../server/internal/limits/limits
 import { secured } from "../../server/internal/link/pgLink.ts"
 import { patienceOf } from "../../server/internal/link/databaseRefusal.ts"
 import { count, invalid, InvalidOption } from "../../server/internal/options.ts"
-import { outboxReader as Defaults } from "../../internal/defaults.ts"
+import { resolved } from "../../server/internal/hub/realtimeOptions.ts"
 import { together } from "../../server/internal/outbox/readerOptions.ts"
-import { ringLimits } from "../../server/internal/ringLimits.ts"
 import { schemaNameFault } from "../../server/internal/sql/schemaName.ts"
 import { allowAll } from "../../server/ServerOptions.ts"
 import type { Options } from "../Options.ts"
@@ -54,6 +53,7 @@ const names: Readonly<Record<keyof Options, true>> = {
   listenUrl: true,
   maxChannels: true,
   maxConnections: true,
+  maxFilters: true,
   origins: true,
   path: true,
   maxMemoryAge: true,
@@ -62,6 +62,8 @@ const names: Readonly<Record<keyof Options, true>> = {
   maxReplayMemory: true,
   maxReplayQueue: true,
   maxReplays: true,
+  maxStateBytes: true,
+  maxStateRows: true,
   rules: true,
   schema: true,
   slowConsumer: true,
@@ -127,8 +129,7 @@ const checkOwn = (options: Options): void => {
   if (maxConnections !== undefined) {
     count("maxConnections", maxConnections, { unlimited: false })
   }
-  if (options.maxChannels !== undefined) count("maxChannels", options.maxChannels)
-  ringLimits(options, Defaults)
+  resolved(options)
   together(options)
   patienceOf(startPatience)
   if (
