@@ -3,7 +3,8 @@
  * share.
  *
  * With `by`, a table is a family: the trigger computes the route of a row from the row, and sends its
- * changes on the channel of that route. The definition has the names of columns only; the SQL is written from it on the server.
+ * changes on the channel of that route. The definition has the names of columns only; the server writes the
+ * SQL from it.
  *
  * @since 0.1.0
  */

@@ -36,7 +36,7 @@ export function Desk({ team, name }: { readonly team: string; readonly name: str
 // #endregion
 
 // #region room
-/** The talk about one ticket, with who types. The server stamps the sender. */
+/** The talk about one ticket, and the person that types. The server stamps the sender. */
 function Room({ name, ticket }: { readonly ticket: number; readonly name: string }) {
   const { events } = useHistory(talkAbout(ticket), { limit: 50 })
   const [typing, setTyping] = useState<string>()

@@ -27,7 +27,7 @@ export const talkAbout = Channel.family(
   { delivery: "durable", publish: true }
 )
 
-/** Who types about one ticket now. It never reaches the database. */
+/** The person that types about one ticket now. It never reaches the database. */
 export const typingAbout = Channel.family(
   "typing_",
   Schema.FiniteFromString,

@@ -2,15 +2,34 @@
 import { fireEvent, screen } from "@testing-library/react"
 import { afterEach, expect, it, vi } from "vitest"
 import { Price } from "../../examples/react/App.tsx"
+import { NewOrders } from "../../examples/NewOrders.tsx"
 import { Notice } from "../../examples/Notices.tsx"
 import { AnswerText } from "../../examples/react/AnswerText.tsx"
+import { Chat } from "../../examples/react/Chat.tsx"
 import { Answer } from "../../examples/channels.ts"
 import { Composer } from "../../examples/react/Composer.tsx"
 import { OrderList } from "../../examples/react/OrderList.tsx"
+import { followOpen } from "../../examples/tables/plainRows.ts"
+import { TicketList } from "../../examples/tables/TicketList.tsx"
 import { events } from "../client/support/FakeSocket.ts"
 import { page, settle } from "./support/page.tsx"
 
 const answer = Answer("1")
+
+/** The talk about a ticket. Its newest page has the message 3, and the page before it 1 and 2. */
+const chat = () => {
+  const shown = page()
+  const { render, server } = shown
+  const at = new Date(0).toISOString()
+  server.heard = (socket, frame) => {
+    if (frame.type !== "history") return server.answer(socket, frame)
+    const { before, channel, id } = frame
+    const ids = before === undefined ? ["3"] : ["1", "2"]
+    const events = ids.map((id) => ({ id, at, data: { sender: "Ada", text: id } }))
+    socket.say({ type: "history", id, channel, events, more: before === undefined })
+  }
+  return { ...shown, ...render(<Chat ticket={5} />) }
+}
 
 afterEach(() => vi.unstubAllGlobals())
 
@@ -79,4 +98,58 @@ it("AnswerText.tsx shows a text while it arrives, and stops it", async () => {
   await say(events("query_results_1", 3, { status: "error", error: "too tired" }))
   await settle(() => screen.queryByText("Stop") === null)
   expect(container.textContent?.trim()).toBe("Once upon too tired")
+})
+
+/** A page whose server sends these rows for a filter, and where they are. */
+const rowsPage = (channel: string, status: string, ...rows: ReadonlyArray<object>) => {
+  const shown = page()
+  const { server } = shown
+  const told = { channel, view: "v", cursor: "e:1" }
+  server.heard = (socket, frame) => {
+    if (frame.type !== "subscribe") return server.answer(socket, frame)
+    expect(frame).toMatchObject({ channel, state: true, where: { status } })
+    socket.say(
+      { type: "subscribed", id: frame.id, state: "fresh", ...told },
+      { type: "state", rows, more: false, ...told }
+    )
+  }
+  return { ...shown, told }
+}
+
+it("NewOrders.tsx counts the rows of its filter", async () => {
+  const order = { id: 7, customer: "Ada", status: "new" }
+  const { render } = rowsPage("table_updates_orders", "new", order)
+  render(<NewOrders />)
+  await settle(() => screen.queryByText("1 new orders") !== null)
+  expect(screen.getByText("1 new orders").getAttribute("aria-busy")).toBe("false")
+})
+
+it("TicketList.tsx, plainRows.ts: show the rows of a filter, and each change of them", async () => {
+  const ticket = { id: 7, status: "open", team: "east" }
+  const { render, say, store, told } = rowsPage("table_updates_tickets", "open", ticket)
+  render(<TicketList status="open" />)
+  expect(screen.getByText("Loading")).toBeDefined()
+  await settle(() => screen.queryByText("Ticket 7 of east") !== null)
+  const counts: Array<number> = []
+  const stop = followOpen(store, (count) => void counts.push(count))
+  const at = new Date(0).toISOString()
+  const data = { operation: "DELETE", key: { id: 7 } }
+  await say({ type: "events", ...told, cursor: "e:2", events: [{ id: "1", at, data }] })
+  await settle(() => screen.queryAllByRole("listitem").length === 0)
+  await settle(() => counts.at(-1) === 0)
+  stop()
+})
+
+it("Chat.tsx shows the newest messages, those before them, and each new one", async () => {
+  const { container, server, say, subscribed } = chat()
+  await subscribed(1)
+  await settle(() => container.textContent === "EarlierAda: 3")
+  fireEvent.click(screen.getByText("Earlier"))
+  await settle(() => container.textContent === "Ada: 1Ada: 2Ada: 3")
+  await say(events("talk_5", 4, { sender: "Bob", text: "4" }))
+  await settle(() => container.textContent?.endsWith("Ada: 3Bob: 4") === true)
+  expect(server.sent.filter(({ type }) => type === "history")).toMatchObject([
+    { channel: "talk_5", limit: 50 },
+    { channel: "talk_5", limit: 50, before: "3" }
+  ])
 })
