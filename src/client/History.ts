@@ -123,7 +123,7 @@ export const make = <C extends Any | string>(
   type A = Payload<C>
   const options = () => (typeof given === "function" ? given() : given) ?? {}
   let events: ReadonlyArray<Event<A>> = []
-  /** What came since the last snapshot, or since the newest page is due. */
+  /** Events since the last snapshot, or since the newest page is due. */
   let arrived: Array<Event<A>> = []
   /** Where the next page ends: the first event of the last one. */
   let before: string | undefined
@@ -260,7 +260,7 @@ export const make = <C extends Any | string>(
     changed()
   }
 
-  /** The list is to be read again: what comes from here on is added to that. */
+  /** The list is to be read again: later events are added to that. */
   const again = () => {
     settle()
     arrived = []

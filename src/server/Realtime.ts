@@ -359,8 +359,9 @@ export const batches = <A, Kind extends Channel.Delivery = Channel.Delivery>(
  * durable channel what the retention keeps, of a live channel what this node remembers while the channel is
  * open. Events that do not match the schema are left out. Fails with `NoHistory` on a volatile channel.
  *
- * Commits become visible out of the order of their ids. Who also follows the channel, and subscribed before
- * it read the first page, has every event in a page or live, and some in both: compare their ids.
+ * Commits become visible out of the order of their ids. A program that follows the channel too, and
+ * subscribed before it read the first page, has every event in a page or live, and some in both: compare
+ * their ids.
  *
  * @category reading state
  * @since 0.1.0

@@ -161,7 +161,7 @@ describe("a History", () => {
     expect(list.getServerSnapshot()).toMatchObject({ events: [], status: "loading", more: false })
   })
 
-  it("subscribes before it reads, and shows what came in between once", async () => {
+  it("subscribes before it reads, and shows the events in between once", async () => {
     const model = new Model()
     model.commit(model.draw())
     model.prompt = false
@@ -177,7 +177,7 @@ describe("a History", () => {
     await untilAsync(() => short() === "live 1,2,3")
   })
 
-  it("keeps what came before the page, and was committed after it was read", async () => {
+  it("keeps an event before the page that was committed after the page was read", async () => {
     const model = new Model()
     model.commit(model.draw())
     model.prompt = false
@@ -208,7 +208,7 @@ describe("a History", () => {
     expect(short()).toBe("live 1,2,3,4,5,6,7,8,9")
   })
 
-  it("keeps the identity of events and of loadMore, and changes once for what comes together", async () => {
+  it("keeps the identity of events and of loadMore, and changes once for events that arrive together", async () => {
     const { changes, model, now } = await opened()
     const before = now()
     const count = changes()

@@ -45,7 +45,7 @@ const historyPage = () => {
 const payloads = ({ events }: History.History<number>) => events.map(({ payload }) => payload)
 
 describe("useHistory", () => {
-  it("shows the newest page under StrictMode, then what comes and what it loads", async () => {
+  it("shows the newest page under StrictMode, then new events and the pages that it loads", async () => {
     const { View, now, render, say, server, shown } = historyPage()
     render(<View />)
     expect(now()).toMatchObject({ status: "loading", events: [], more: false })

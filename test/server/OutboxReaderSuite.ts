@@ -693,7 +693,7 @@ export const suite = <R, E>(
         expect(events).toEqual([event])
       }))
 
-    test("the last event comes with the position behind it, and a gap is none", (reader, hands) =>
+    test("a reader gives the last event with the position behind it, and a gap is none", (reader, hands) =>
       Effect.gen(function* () {
         expect((yield* reader.last!("room")).event).toBeUndefined()
         yield* hands.send(1, 2)

@@ -110,7 +110,7 @@ describe("A request for history", () => {
     )
   )
 
-  it.effect("has the same events as the subscription, and comes after it", () =>
+  it.effect("has the same events as the subscription, and is answered after it", () =>
     world(({ commit }) =>
       Effect.gen(function* () {
         yield* commit("a", "b")
@@ -175,7 +175,7 @@ describe("A request for history", () => {
               message: "The frame is not valid: a volatile channel has no history."
             }
           ])
-          // The rate comes before the rights.
+          // The server checks the rate before the rights.
           const before = asked.length
           yield* ask(visitor, history(7))
           expect(visitor.answer(7)).toMatchObject({ code: "rate/limited", retry: "later" })
@@ -355,7 +355,7 @@ describe("A subscription with state of a channel without a table", () => {
         yield* settle
         expect(told(visitor)).toEqual(["fresh", "state b", "c"])
         expect(visitor.last("state")!.cursor).toBe(visitor.last("subscribed")!.cursor)
-        // Recovered, nothing is told again.
+        // Recovered, the server sends nothing again.
         const { cursor } = visitor.last("events")!
         const back = yield* visit({ token: "eve" })
         yield* ask(back, subscribe(1, { cursor }))
