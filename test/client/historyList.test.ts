@@ -251,6 +251,7 @@ describe("a History", () => {
     model.commit(model.draw())
     model.deliver()
     await untilAsync(() => short() === "live ... 6,7,8,9")
+    expect(now().status).toBe("live")
     stop()
     await untilAsync(() => now().status === "stale")
   })
