@@ -74,8 +74,10 @@ type Changes = Map<HeldTable, Map<string, DraftedRow>>
 /** What a transaction has written so far. */
 export class Draft {
   isOpen = true
-  written: Array<Written> = []
-  changes: Changes = new Map()
+  readonly written: Array<Written> = []
+  readonly changes: Changes = new Map()
+  /** How to take each change back, the latest last. */
+  readonly #undo: Array<() => void> = []
 
   /** A channel on which it wrote, for errors; `undefined` as long as it wrote nothing. */
   get channel(): string | undefined {
@@ -85,11 +87,11 @@ export class Draft {
 
   /** A savepoint: what it returns goes back to this state. */
   save(): () => void {
-    const written = [...this.written]
-    const changes: Changes = new Map([...this.changes].map(([held, rows]) => [held, new Map(rows)]))
+    const written = this.written.length
+    const changed = this.#undo.length
     return () => {
-      this.written = written
-      this.changes = changes
+      this.written.length = written
+      while (this.#undo.length > changed) this.#undo.pop()!()
     }
   }
 
@@ -124,8 +126,12 @@ export class Draft {
   #set(held: HeldTable, key: string, after: MemoryRow | undefined): void {
     const rows = this.changes.get(held) ?? new Map<string, DraftedRow>()
     this.changes.set(held, rows)
-    const before = rows.has(key) ? rows.get(key)!.before : held.rows.get(key)
-    rows.set(key, { before, after })
+    const drafted = rows.get(key)
+    rows.set(key, { before: drafted === undefined ? held.rows.get(key) : drafted.before, after })
+    this.#undo.push(() => {
+      if (drafted !== undefined) rows.set(key, drafted)
+      else if (rows.delete(key) && rows.size === 0) this.changes.delete(held)
+    })
   }
 
   #write(held: HeldTable, { channel, match, text }: RowMessage): void {
