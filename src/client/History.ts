@@ -309,7 +309,10 @@ export const make = <C extends Any | string>(
       const stop = cell.subscribe(onChange)
       readers++
       leave ??= listen()
+      let isOver = false
       return () => {
+        if (isOver) return
+        isOver = true
         stop()
         readers--
         // After the batch, because there is no position within it to go on from.
@@ -318,6 +321,7 @@ export const make = <C extends Any | string>(
           leave?.()
           leave = undefined
           isActive = false
+          changed()
         })
       }
     }

@@ -242,6 +242,19 @@ describe("a History", () => {
     expect(model.server.sent.filter(({ type }) => type === "history")).toHaveLength(1)
   })
 
+  it("is stale without subscribers, and follows while there is one that left once", async () => {
+    const { leave, list, model, now, short } = await opened()
+    const stop = list.subscribe(() => {})
+    leave()
+    leave()
+    await Promise.resolve()
+    model.commit(model.draw())
+    model.deliver()
+    await untilAsync(() => short() === "live ... 6,7,8,9")
+    stop()
+    await untilAsync(() => now().status === "stale")
+  })
+
   it("reads as many events again after a gap as it had, and drops what was asked before it", async () => {
     const { model, now, short } = await opened()
     await now().loadMore()
