@@ -118,7 +118,8 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       if (members.size > 0) {
         if (!on) {
           if (up && unanswered < maxRequests) request("subscribe")
-        } else if (some(isPassed)) {
+        } else if (stateAt === undefined && some(isPassed)) {
+          // After the whole state: rows would ask for it again, and the next one may be newer, too.
           head ??= cursor
           request("unsubscribe")
         } else if (!coming && some((member) => lacks(member) > 0)) askState()
