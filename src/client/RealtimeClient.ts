@@ -33,7 +33,7 @@ import type { Listener, SubscribeError } from "./internal/listener.ts"
 import * as Pages from "./internal/pages.ts"
 import * as Publisher from "./internal/publisher.ts"
 import type { Host } from "../internal/rowTypes.ts"
-import { inNextFrame } from "./internal/platform.ts"
+import { attempt, inNextFrame, report } from "./internal/platform.ts"
 import * as Subscriptions from "./internal/subscriptions.ts"
 import type { SourceState } from "../Protocol.ts"
 import * as Time from "./internal/time.ts"
@@ -329,12 +329,22 @@ export const make = (
         )
       )
 
+    let due: Array<() => void> = []
     const host: Host = {
       listen: (channel, listener, from, where) =>
         subscriptions.listen(channel as never, listener, from, where, listener),
       look: subscriptions.look,
       afterLinger: (run) => time.after(connection.linger, run),
-      inNextFrame,
+      // In one callback, so that React shows all that has changed in one render.
+      inNextFrame: (run) => {
+        if (due.push(run) > 1) return
+        inNextFrame(() => {
+          const all = due
+          due = []
+          for (const one of all) one()
+        })
+      },
+      call: (run) => attempt(run, report),
       stores: new Set()
     }
     const rows: RealtimeClient["Service"]["rows"] = (channel, options = {}) =>

@@ -30,7 +30,7 @@ export const keeper = (table: RowStores.RowsTable): Keeper => {
       if (now === shown) return
       shown = now
       loaded = { ...now!, reload }
-      for (const listener of Array.from(listeners)) listener()
+      for (const listener of Array.from(listeners)) host.call(listener)
     }
     const listeners = new Set<() => void>()
     show(RowStores.find(table, host, channel, asked))

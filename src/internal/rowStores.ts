@@ -232,15 +232,14 @@ export const make = (
       let { invalid, rows } = shown
       if (isChanged) {
         isChanged = false
-        const list = [...entries.values()]
-        rows = same(
-          list.flatMap((entry) => ("row" in entry ? [entry.row] : [])),
-          rows
-        )
-        invalid = same(
-          list.flatMap(({ key }) => key ?? []),
-          invalid
-        )
+        const good: Array<unknown> = []
+        const bad: Array<unknown> = []
+        for (const entry of entries.values()) {
+          if ("row" in entry) good.push(entry.row)
+          else bad.push(entry.key)
+        }
+        rows = same(good, rows)
+        invalid = same(bad, invalid)
       }
       if (
         rows !== shown.rows ||

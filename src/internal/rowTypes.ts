@@ -106,7 +106,10 @@ export interface Host {
   readonly look: () => void
   /** Calls once what lingers is over; calling the result prevents it. */
   readonly afterLinger: (run: () => void) => () => void
+  /** Runs before the next frame what is given for it, all in one callback. */
   readonly inNextFrame: (run: () => void) => void
+  /** Calls what the application wrote; reports what it throws. */
+  readonly call: (run: () => void) => void
   /** Those that are watched, or were until a short time ago. */
   readonly stores: Set<Store>
 }

@@ -115,6 +115,27 @@ describe("useRows", () => {
     expect(others[0]!.rows).toBe(now().rows)
   })
 
+  it("calls all subscribers of its rows, also where one throws", async () => {
+    const { now, render, say, store, View } = ordersPage()
+    render(<View />)
+    await settle(() => now().status === "live")
+    const reported = vi.fn()
+    vi.stubGlobal("reportError", reported)
+    const rows = store.rows(Orders)
+    const calls: Array<string> = []
+    const stops = [
+      rows.subscribe(() => {
+        throw new Error("mine")
+      }),
+      rows.subscribe(() => calls.push(rows.getSnapshot().status))
+    ]
+    await say(events(6, [["UPDATE", row(2, "packed")]]))
+    await settle(() => calls.length > 0)
+    expect(reported).toHaveBeenCalled()
+    for (const stop of stops) stop()
+    vi.unstubAllGlobals()
+  })
+
   it("begins anew under another key", async () => {
     const { View, now, render, shown, subscribed } = ordersPage()
     const { again } = render(<View name={["a", 1]} />)
