@@ -10,11 +10,13 @@ import { extname, join } from "node:path"
 import { build, type Rolldown } from "vite"
 import * as Door from "../../../src/server/internal/door/door.ts"
 import { attach } from "../../../src/server/internal/door/attach.ts"
+import { MemoryOutbox, layer as outboxLayer } from "../../../src/server/MemoryOutbox.ts"
 import * as MemorySource from "../../../src/server/MemorySource.ts"
 import * as Realtime from "../../../src/server/Realtime.ts"
 import { allowAll, type Authorize, type DoorOptions } from "../../../src/server/ServerOptions.ts"
 import { hop } from "../../support/hop.ts"
 import { OrderUpdates } from "../../../examples/channels.ts"
+import { Entries } from "../page/entries.ts"
 import { Item } from "../page/items.ts"
 import { Numbers } from "../page/numbers.ts"
 
@@ -35,7 +37,7 @@ const bundle = Effect.runSync(
           write: false,
           minify: false,
           rolldownOptions: {
-            input: ["index", "cases"].map((name) =>
+            input: ["index", "cases", "rows"].map((name) =>
               join(import.meta.dirname, `../page/${name}.html`)
             )
           }
@@ -69,9 +71,14 @@ export const site = ({ answer, authorize = allowAll, limits }: Made = {}) =>
           () => response.writeHead(500).end()
         )
       }
-      return response
-        .setHeader("content-type", `${types[extname(file.fileName)] ?? ""}; charset=utf-8`)
-        .end(file.type === "chunk" ? file.code : file.source)
+      return (
+        response
+          // An isolated page has a clock of 5 microseconds; that of others has 100.
+          .setHeader("cross-origin-opener-policy", "same-origin")
+          .setHeader("cross-origin-embedder-policy", "require-corp")
+          .setHeader("content-type", `${types[extname(file.fileName)] ?? ""}; charset=utf-8`)
+          .end(file.type === "chunk" ? file.code : file.source)
+      )
     })
     yield* Effect.acquireRelease(
       Effect.callback<void>((resume) => {
@@ -83,10 +90,12 @@ export const site = ({ answer, authorize = allowAll, limits }: Made = {}) =>
           http.closeAllConnections()
         })
     )
-    const hub = yield* Layer.build(Realtime.layer().pipe(Layer.provide(MemorySource.layer)))
+    const hub = yield* Layer.build(
+      Realtime.layer().pipe(Layer.provideMerge(Layer.merge(outboxLayer(), MemorySource.layer)))
+    )
     const realtime = Context.get(hub, Realtime.Realtime)
     const door = yield* Door.make({
-      channels: [Numbers, Item, OrderUpdates],
+      channels: [Numbers, Item, OrderUpdates, Entries],
       authorize,
       limits
     }).pipe(Effect.provideContext(hub))
@@ -97,6 +106,8 @@ export const site = ({ answer, authorize = allowAll, limits }: Made = {}) =>
       path,
       sessions: door.size,
       realtime,
+      /** The tables of the database. */
+      outbox: Context.get(hub, MemoryOutbox),
       /** Publishes this many events, numbered from `first`, each in its own commit. */
       publish: (first: number, count: number) =>
         Effect.forEach(
