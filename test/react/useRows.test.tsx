@@ -119,7 +119,7 @@ describe("useRows", () => {
     const { now, render, say, store, View } = ordersPage()
     render(<View />)
     await settle(() => now().status === "live")
-    const reported = vi.fn()
+    const reported = vi.fn<(error: unknown) => void>()
     vi.stubGlobal("reportError", reported)
     const rows = store.rows(Orders)
     const calls: Array<string> = []
