@@ -103,9 +103,11 @@ describe.skipIf(executablePath === undefined)("useRows in Chromium", () => {
         })
         const begun = yield* Clock.currentTimeMillis
         const total = perSecond * seconds
-        while (made < total) {
-          const due = (((yield* Clock.currentTimeMillis) - begun) * perSecond) / 1000
-          const some = Math.min(Math.floor(due), total) - made
+        let due = 0
+        while (due < total) {
+          const passed = (yield* Clock.currentTimeMillis) - begun
+          due = Math.min(Math.floor((passed * perSecond) / 1000), total)
+          const some = due - made
           yield* outbox.transaction(Effect.forEach(Array.from({ length: some }), () => change))
           yield* Effect.sleep(10)
         }
