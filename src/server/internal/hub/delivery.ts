@@ -122,13 +122,15 @@ export interface Delivery {
   /**
    * The state of a view. Subscribers of equal views that ask within a second share one. `after`: the cursor of
    * a gap, which the state must contain; at most one such state is read in 5 s for each view, and one in 60 s
-   * while gaps go on, so this may wait. Hold the `lease` while the frames are in use: the memory of all
+   * while gaps go on, so this may wait. `unlike`: the state after which that gap came, which is not given
+   * again: a state that cannot be joined would be sent without end. Hold the `lease` while the frames are in use: the memory of all
    * states of a node is limited. Absent where no state can be read.
    */
   readonly stateOf?: (
     view: View<JoinError>,
     after?: string,
-    lease?: Lease
+    lease?: Lease,
+    unlike?: ViewState
   ) => Effect.Effect<ViewState, StateError>
   /** A page of a channel backwards. Opens nothing. */
   readonly history: ReadPast

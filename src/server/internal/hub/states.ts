@@ -49,14 +49,24 @@ interface SharedRead {
   readonly key: string
 }
 
-/** What is known of the states of one view. */
+/** What is known of the states of one view, also of one that was closed and opened again. */
 class Reads {
-  readonly #view: View<JoinError>
+  #view: View<JoinError>
   #current: SharedRead | undefined
   #history = 0
+  readonly pace = new StatePace()
 
   constructor(view: View<JoinError>) {
     this.#view = view
+  }
+
+  /** These, for a view that was opened again: it counts its own gaps. */
+  for(view: View<JoinError>): this {
+    if (this.#view !== view) {
+      this.#view = view
+      this.#history = view.history
+    }
+    return this
   }
 
   /** A read of rows that the database still had when the view last received a gap. */
@@ -69,7 +79,11 @@ class Reads {
     this.#history = this.#view.history
   }
 
-  readonly pace = new StatePace()
+  /** Forgets a read. Returns whether it was the last one. */
+  forget(read: SharedRead): boolean {
+    if (this.#current === read) this.#current = undefined
+    return this.#current === undefined
+  }
 }
 
 export class SharedStates {
@@ -81,6 +95,11 @@ export class SharedStates {
   readonly #admission: ReplayAdmission
   readonly #shared: SharedReads<StateExit, never>
   readonly #views = new WeakMap<View<JoinError>, Reads>()
+  /**
+   * Those with a read that is shared, by codec and key of their view. A subscriber that cannot begin closes
+   * its view, and the next one must not read the table again.
+   */
+  readonly #recent = new WeakMap<object, Map<string, Reads>>()
   /** Tables for which a warning was logged. */
   readonly #warned = new WeakSet<Table>()
   #reads = 0
@@ -120,32 +139,55 @@ export class SharedStates {
   of(
     view: View<JoinError>,
     after: string | undefined,
-    lease: Lease | undefined
+    lease: Lease | undefined,
+    unlike: ViewState | undefined
   ): Effect.Effect<ViewState, StateError> {
     return Effect.suspend(() => {
       const { table } = view.channel
       if (table === undefined && this.#last === undefined) {
         return Effect.fail(new NoState({ channel: view.name }))
       }
-      let reads = this.#views.get(view)
-      if (reads === undefined) this.#views.set(view, (reads = new Reads(view)))
-      if (after !== undefined) return this.#after(view, table, reads, outboxCursor(after), lease)
+      const reads = this.#readsOf(view)
+      if (after !== undefined) {
+        return this.#after(view, table, reads, outboxCursor(after), lease, unlike)
+      }
       reads.current ??= this.#begin()
       return Effect.flatten(this.#get(view, table, reads, reads.current, lease))
     })
+  }
+
+  #readsOf(view: View<JoinError>): Reads {
+    const known = this.#views.get(view)
+    if (known !== undefined) return known
+    const recent = this.#recent.get(view.channel.codec)?.get(view.key)
+    const reads = recent?.for(view) ?? new Reads(view)
+    this.#views.set(view, reads)
+    return reads
+  }
+
+  /** Keeps what is known of a view while a read is shared. Returns how to forget the read. */
+  #keep(view: View<JoinError>, reads: Reads, one: SharedRead): () => void {
+    const { codec } = view.channel
+    let all = this.#recent.get(codec)
+    if (all === undefined) this.#recent.set(codec, (all = new Map<string, Reads>()))
+    all.set(view.key, reads)
+    return () => {
+      if (reads.forget(one) && all.get(view.key) === reads) all.delete(view.key)
+    }
   }
 
   #begin(): SharedRead {
     return { key: String(++this.#reads) }
   }
 
-  /** A state that contains a position. */
+  /** A state that contains a position, and is another one than `unlike`. */
   #after(
     view: View<JoinError>,
     table: Table | undefined,
     reads: Reads,
     after: string,
-    lease: Lease | undefined
+    lease: Lease | undefined,
+    unlike: ViewState | undefined
   ): Effect.Effect<ViewState, StateError> {
     return Effect.gen({ self: this }, function* () {
       const older = reads.current
@@ -162,7 +204,7 @@ export class SharedStates {
         }
         known = current
         const state = yield* yield* this.#get(view, table, reads, current, lease)
-        const contains = Cursor.covers(outboxCursor(state.cursor), after)
+        const contains = state !== unlike && Cursor.covers(outboxCursor(state.cursor), after)
         // Positions of two databases cannot be compared: a state that was read later is as good as any.
         if (contains ?? current !== older) return state
         if (current !== older) read++
@@ -182,9 +224,7 @@ export class SharedStates {
     one: SharedRead,
     lease: Lease | undefined
   ): Effect.Effect<StateExit> {
-    const forget = () => {
-      if (reads.current === one) reads.current = undefined
-    }
+    const forget = this.#keep(view, reads, one)
     /** Holds the outcome for those that share it. */
     const linger = Effect.suspend(() => {
       const own = new Lease()

@@ -65,9 +65,10 @@ const readState = (
   { match, where, wish }: Subscription,
   view: View<JoinError>,
   after: string | undefined,
-  lease: Lease
+  lease: Lease,
+  unlike: ViewState | undefined
 ): Effect.Effect<ViewState, StateError> =>
-  Effect.catchTag(match.delivery.stateOf!(view, after, lease), "InvalidFilter", (error) =>
+  Effect.catchTag(match.delivery.stateOf!(view, after, lease, unlike), "InvalidFilter", (error) =>
     textOf(where) === ""
       ? // Only `authorize` filters here, so the client is not at fault.
         Effect.die(
@@ -188,7 +189,7 @@ export class Opening {
     if (!hasState(subscription.match)) return undefined
     return new SubscriptionStates(view, this.#port, {
       again: subscription.stated,
-      read: (after, lease) => readState(subscription, view, after, lease),
+      read: (after, lease, unlike) => readState(subscription, view, after, lease, unlike),
       follow: (cursor) => {
         tenure().subscriber.fallBehind(cursor)
         this.#followed.readOn()

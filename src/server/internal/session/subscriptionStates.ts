@@ -18,8 +18,12 @@ import { StateSender } from "./stateSender.ts"
 export interface StateOptions {
   /** Whether the client asked for the state after each gap. */
   readonly again: boolean
-  /** Reads the state of the view, which contains the cursor of the gap `after`. */
-  readonly read: (after: string | undefined, lease: Lease) => Effect.Effect<ViewState, StateError>
+  /** Reads the state of the view, which contains the cursor of the gap `after` and is not `unlike`. */
+  readonly read: (
+    after: string | undefined,
+    lease: Lease,
+    unlike?: ViewState
+  ) => Effect.Effect<ViewState, StateError>
   /** Lets the subscription follow from a cursor, after the state that waits. */
   readonly follow: (cursor: string) => void
   /** Handles a state after a gap that could not be read. */
@@ -41,6 +45,8 @@ export class SubscriptionStates {
   /** The lease of the read that is under way. */
   #lease: Lease | undefined
   #left = false
+  /** The last state that was sent. Its frames may be gone from memory. */
+  #last: WeakRef<ViewState> | undefined
 
   constructor(view: Pick<View, "name" | "label">, port: Port, options: StateOptions) {
     this.#options = options
@@ -67,11 +73,16 @@ export class SubscriptionStates {
       const lease = this.#newLease()
       return Effect.tap(this.#options.read(undefined, lease), (state) =>
         Effect.sync(() => {
-          this.#sender.begin(state, lease)
-          this.#lease = undefined
+          this.#begin(state, lease)
         })
       )
     })
+  }
+
+  #begin(state: ViewState, lease: Lease, ids?: ReadonlyArray<number>): void {
+    this.#sender.begin(state, lease, ids)
+    this.#lease = undefined
+    this.#last = new WeakRef(state)
   }
 
   /** The lease of a read; that of a read before it ends. */
@@ -126,7 +137,7 @@ export class SubscriptionStates {
       }
       const after = this.#gap
       const lease = this.#newLease()
-      return Effect.matchCauseEffect(this.#options.read(after, lease), {
+      return Effect.matchCauseEffect(this.#options.read(after, lease, this.#last?.deref()), {
         onFailure: (cause) =>
           after === undefined
             ? Effect.andThen(
@@ -148,8 +159,7 @@ export class SubscriptionStates {
     const gap = this.#gap
     if (gap !== undefined && gap !== after && covers(state.cursor, gap) !== true) return
     this.#gap = undefined
-    this.#sender.begin(state, lease, this.#ids.splice(0))
-    this.#lease = undefined
+    this.#begin(state, lease, this.#ids.splice(0))
     this.#options.follow(state.cursor)
   }
 }
