@@ -152,7 +152,7 @@ describe("A state", () => {
           const all = yield* Effect.forEach(Array(20).fill(undefined), () => follow)
           faults.unreadable = true
           faults.reads = 0
-          // Each subscription ends for want of a state, and its client comes again each second.
+          // Each subscription ends for want of a state, and its client subscribes again each second.
           yield* TestClock.adjust("2 seconds")
           yield* rows.truncate(Orders)
           yield* settle

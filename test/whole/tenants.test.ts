@@ -103,7 +103,7 @@ const none = {
   histories: 0,
   /** Gaps of rows that are too large to travel. */
   invalid: 0,
-  /** Rows of other tenants than before, and changes of rights that were told. */
+  /** Rows that moved to another tenant, and gaps of changed rights. */
   moved: 0,
   rights: 0,
   ended: 0,
