@@ -132,7 +132,7 @@ const collect = <S, A>(
         const { load } = options()
         return load && ((loaded, failed) => void run(load).then(loaded, failed))
       },
-      heals: last !== undefined,
+      isLast: last !== undefined,
       onChange: changed,
       onGap: (gap) => attempt(() => options().onGap?.(gap), report),
       onError: tell,
