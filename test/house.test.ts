@@ -61,6 +61,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/client/RealtimeClient.ts": 3,
   "src/client/PlainClient.ts": 4,
   "src/client/Collector.ts": 5,
+  "src/client/History.ts": 5,
   "src/client/QueryStream.ts": 6,
 
   "src/server/internal/": 1,

@@ -19,8 +19,8 @@ import * as Channel from "../Channel.ts"
 import type { InvalidChannelName, InvalidPayload } from "../RealtimeError.ts"
 import type { Gap, HistoryOptions, HistoryPage, RealtimeEvent } from "../RealtimeEvent.ts"
 import type { Batch } from "./internal/hub/batch.ts"
-import type { OpenError, SendError } from "./internal/hub/delivery.ts"
-import { type HistoryError, pageFor } from "./internal/hub/history.ts"
+import type { HistoryError, OpenError, SendError } from "./internal/hub/delivery.ts"
+import { pageFor } from "./internal/hub/history.ts"
 import * as Hub from "./internal/hub/hub.ts"
 import { hubOf } from "./internal/hub/ofRealtime.ts"
 import {
@@ -45,6 +45,11 @@ export {
    * @category errors
    * @since 0.1.0
    */
+  type HistoryError,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
   type OpenError as SubscribeError,
   /**
    * @category errors
@@ -52,13 +57,6 @@ export {
    */
   type SendError
 } from "./internal/hub/delivery.ts"
-export type {
-  /**
-   * @category errors
-   * @since 0.1.0
-   */
-  HistoryError
-} from "./internal/hub/history.ts"
 export {
   /**
    * @category errors

@@ -17,15 +17,15 @@ import { make as filterOf } from "../filter.ts"
 import type { Lease } from "../outbox/sharedReads.ts"
 import type { StateError } from "../outbox/state.ts"
 import type { Where } from "../../../Frame.ts"
-import type { Batch } from "./batch.ts"
+import type { Batch, BatchEvent } from "./batch.ts"
 import {
   CannotFilter,
+  type NoHistory,
   type NoOutbox,
   type NoSource,
   type TooManyChannels,
   type TooManyFilters
 } from "./errors.ts"
-import type { ReadPast } from "./history.ts"
 import type { Outgoing } from "./outgoing.ts"
 import type { View } from "./view.ts"
 
@@ -70,6 +70,37 @@ export interface ViewState {
   /** At least one frame, also of a state without rows. */
   readonly frames: ReadonlyArray<StateFrame>
 }
+
+/** Which page to read. */
+export interface PastRequest {
+  /** The id of an event: events before it. Default: the newest. */
+  readonly before?: string | undefined
+  /** At most 1,000 count. */
+  readonly limit: number
+  /** Rows that the subscriber may see; of a table only. Default: all. */
+  readonly boundary?: Where | undefined
+  /** Whether the events are for the wire. */
+  readonly wire: boolean
+}
+
+/** A page of history. */
+export interface Past {
+  /** The oldest first. */
+  readonly events: ReadonlyArray<BatchEvent>
+  /** Whether there are events before these. */
+  readonly more: boolean
+  /** Bytes of payload read for this answer, roughly. */
+  readonly bytes: number
+}
+
+/** Why a page was not read. */
+export type HistoryError = OpenError | NoHistory
+
+/** Reads a page of a channel. */
+export type ReadPast = (
+  channel: Channel.Any,
+  request: PastRequest
+) => Effect.Effect<Past, HistoryError>
 
 export interface Delivery {
   /** The error of a node that has no channels of this delivery; `undefined` when it has. */

@@ -8,7 +8,6 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Channel from "../../../Channel.ts"
-import type { Where } from "../../../Frame.ts"
 import * as Cursor from "../../../internal/cursorText.ts"
 import { historyLimit } from "../../../internal/defaults.ts"
 import type { HistoryOptions, HistoryPage } from "../../../RealtimeEvent.ts"
@@ -18,7 +17,7 @@ import type { JoinError } from "../outbox/catchUp.ts"
 import { lastId } from "../outbox/history.ts"
 import { most, type Size, turns } from "../eventLoopTurns.ts"
 import type { BatchEvent } from "./batch.ts"
-import type { OpenError } from "./delivery.ts"
+import type { HistoryError, Past, PastRequest, ReadPast } from "./delivery.ts"
 import { NoHistory } from "./errors.ts"
 import { Told } from "./gapCounter.ts"
 import { Missing } from "./invalidMessage.ts"
@@ -33,39 +32,8 @@ const pageBytes = 256 * 1024
 /** How many messages in a row may be left out, and their bytes; behind them the history ends. */
 const maxLeftOut: Size = { events: 10_000, bytes: 8 * 1024 * 1024 }
 
-/** Which page to read. */
-interface PastRequest {
-  /** The id of an event: events before it. Default: the newest. */
-  readonly before?: string | undefined
-  /** At most 1,000 count. */
-  readonly limit: number
-  /** Rows that the subscriber may see; of a table only. Default: all. */
-  readonly boundary?: Where | undefined
-  /** Whether the events are for the wire. */
-  readonly wire: boolean
-}
-
-/** A page of history. */
-export interface Past {
-  /** The oldest first. */
-  readonly events: ReadonlyArray<BatchEvent>
-  /** Whether there are events before these. */
-  readonly more: boolean
-  /** Bytes of payload read for this answer, roughly. */
-  readonly bytes: number
-}
-
-/** Why a page was not read. */
-export type HistoryError = OpenError | NoHistory
-
-/** Reads a page of a channel. */
-export type ReadPast = (
-  channel: Channel.Any,
-  request: PastRequest
-) => Effect.Effect<Past, HistoryError>
-
-/** A message as it is kept. */
-interface Kept {
+/** A message, as the outbox or a ring has it. */
+interface StoredMessage {
   readonly id: string
   readonly at: number
   readonly tx?: string
@@ -76,7 +44,7 @@ interface Kept {
 /** What a subscriber has of a message; `undefined` for nothing. */
 const eventOf = (
   view: View,
-  kept: Kept,
+  kept: StoredMessage,
   filter: Filter | undefined,
   wire: boolean
 ): BatchEvent | Missing | undefined => {
@@ -86,14 +54,14 @@ const eventOf = (
     : new Judged({ ...kept, tx }, view).of(filter)
 }
 
-interface Page {
+interface StoredPage {
   /** The oldest first. */
-  readonly events: ReadonlyArray<Kept>
+  readonly events: ReadonlyArray<StoredMessage>
   readonly more: boolean
 }
 
 /** The messages of a page in parts that one step of the loop decodes. */
-const partsOf = function* (messages: ReadonlyArray<Kept>) {
+const partsOf = function* (messages: ReadonlyArray<StoredMessage>) {
   let from = 0
   let bytes = 0
   for (const [index, { text }] of messages.entries()) {
@@ -116,7 +84,7 @@ const pastOf = (
     readonly before: string | undefined
     readonly limit: number
     readonly bytes: number
-  }) => Effect.Effect<Page, JoinError>
+  }) => Effect.Effect<StoredPage, JoinError>
 ): Effect.Effect<Past, JoinError> =>
   Effect.gen(function* () {
     const view = new View<never>(channel, () => Effect.die(new Error("not joined")), true)
@@ -190,9 +158,9 @@ export const ofRings = (opened: ReadonlyMap<string, LiveChannel>): ReadPast => {
 }
 
 const lastOf = (
-  all: ReadonlyArray<Kept>,
+  all: ReadonlyArray<StoredMessage>,
   { bytes, limit }: { readonly bytes: number; readonly limit: number }
-): Page => {
+): StoredPage => {
   let size = 0
   let from = all.length
   while (from > 0 && all.length - from < limit && size < bytes) size += all[--from]!.text.length
