@@ -6,7 +6,6 @@
  *
  * @since 0.1.0
  */
-import type { PgClient } from "@effect/sql-pg"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -17,12 +16,11 @@ import * as Stream from "effect/Stream"
 import type { Server } from "node:http"
 import type { Duplex } from "node:stream"
 import * as Channel from "../Channel.ts"
-import type { Snapshot } from "../RealtimeEvent.ts"
+import type { HistoryOptions, HistoryPage, Snapshot } from "../RealtimeEvent.ts"
 import { attach } from "../server/internal/door/attach.ts"
 import { claim, pathOf } from "../server/internal/door/claimedPaths.ts"
 import type * as Door from "../server/internal/door/door.ts"
 import { keeps } from "../server/internal/hub/durable.ts"
-import type * as OutboxReader from "../server/OutboxReader.ts"
 import { SchemaName } from "../server/PgInstaller.ts"
 import { hubOf } from "../server/internal/hub/ofRealtime.ts"
 import * as QueryResults from "../server/QueryResults.ts"
@@ -45,6 +43,7 @@ import { openDoor } from "./internal/openDoor.ts"
 import { persistent } from "./internal/retriedStart.ts"
 import { mayPass, type StartError } from "./internal/startError.ts"
 import { ServerClosed } from "./internal/serverClosed.ts"
+import type { Services } from "./internal/services.ts"
 import { readState } from "./internal/snapshot.ts"
 import { streamParts } from "./internal/streamParts.ts"
 import { waitingDoor } from "./internal/waitingDoor.ts"
@@ -114,12 +113,6 @@ export declare namespace RealtimeServer {
     Transaction
   }
 }
-
-type Services =
-  | QueryResults.QueryResults
-  | Realtime.Realtime
-  | OutboxReader.OutboxReader
-  | PgClient.PgClient
 
 /**
  * Attaches a WebSocket door to an HTTP server.
@@ -318,6 +311,14 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     options?: SnapshotOptions<A, I>
   ): Promise<Snapshot<ReadonlyArray<A>>> {
     return this.#onceStarted(readState(text, values, options), "the state was read")
+  }
+
+  /**
+   * Reads a page of the events that a channel had before; see `Realtime.history`. Waits for the server to
+   * start. Rejects with `NoHistory` on a volatile channel, and with `ServerClosed`.
+   */
+  history<A>(channel: Channel.Channel<A>, options?: HistoryOptions): Promise<HistoryPage<A>> {
+    return this.#onceStarted(Realtime.history(channel, options), "the history was read")
   }
 
   /**
