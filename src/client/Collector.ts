@@ -242,7 +242,7 @@ export const make: <C extends Any | string, S>(
 /**
  * The payload of the latest event: at once where this client has it already, else the last one that the
  * server still has, or `undefined`. After a gap it is `stale` until the server sends that again, or the next
- * event comes. On the channel of a table, and on a volatile one, it begins with the next event. Options given as a function are asked whenever they are used.
+ * event arrives. On the channel of a table, and on a volatile one, it begins with the next event. Options given as a function are asked whenever they are used.
  *
  * @category constructors
  * @since 0.1.0

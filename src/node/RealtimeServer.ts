@@ -43,7 +43,7 @@ import { openDoor } from "./internal/openDoor.ts"
 import { persistent } from "./internal/retriedStart.ts"
 import { mayPass, type StartError } from "./internal/startError.ts"
 import { ServerClosed } from "./internal/serverClosed.ts"
-import type { Services } from "./internal/services.ts"
+import type { ServerServices } from "./internal/services.ts"
 import { readState } from "./internal/snapshot.ts"
 import { streamParts } from "./internal/streamParts.ts"
 import { waitingDoor } from "./internal/waitingDoor.ts"
@@ -140,7 +140,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
    * closed first. After a rejection the server retries every 30 s; `isReady` is true once it has started.
    */
   readonly ready: Promise<void>
-  readonly #runtime: ManagedRuntime.ManagedRuntime<Services, unknown>
+  readonly #runtime: ManagedRuntime.ManagedRuntime<ServerServices, unknown>
   readonly #publishing = new Set<Promise<void>>()
   readonly #consumers = new Set<Consumer>()
   /** Whether the server has a reader of the outbox. */
@@ -238,7 +238,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     )
     const refused = Promise.withResolvers<never>()
     this.#runtime = ManagedRuntime.make(
-      persistent<Services, StartError>(whole, {
+      persistent<ServerServices, StartError>(whole, {
         every: startEvery,
         mayPass,
         onFailed: (error, next) =>
@@ -343,7 +343,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     options?: Realtime.RowsOptions<D>
   ): AsyncIterable<Realtime.Rows<Channel.RowOf<D>>> {
     checkTable(table, this.#readsOutbox)
-    const start = () => this.#onceStarted(Effect.context<Services>(), "the rows were read")
+    const start = () => this.#onceStarted(Effect.context<ServerServices>(), "the rows were read")
     return iterateRows(table, options, start, this.#closing.signal)
   }
 
@@ -465,7 +465,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
 
   /** Waits for the start, and rejects when the start has failed. */
   async #onceStarted<A, E>(
-    effect: Effect.Effect<A, E, Services>,
+    effect: Effect.Effect<A, E, ServerServices>,
     before: ServerClosed["before"]
   ): Promise<A> {
     if (this.#failure !== undefined) throw this.#failure
@@ -478,7 +478,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
 
   /** A call that `close` interrupts or precedes fails with `ServerClosed`. */
   async #unlessClosed<A, E>(
-    effect: Effect.Effect<A, E, Services>,
+    effect: Effect.Effect<A, E, ServerServices>,
     before: ServerClosed["before"],
     options?: Effect.RunOptions
   ): Promise<A> {

@@ -174,7 +174,7 @@ describe("the latest of a channel that is remembered", () => {
     expect(now()).toBe("loading undefined")
     server.last.say(state(5, [42]))
     await untilAsync(() => now() === "live 42")
-    // Another one that comes has it at once, and asks for nothing.
+    // A later one has it at once, and asks for nothing.
     const other = latest(client, "numbers")
     await untilAsync(() => other() === "live 42")
     server.last.say({ type: "gap", channel: "numbers", reason: "slow", cursor: "e:6" })

@@ -42,33 +42,31 @@ const frame = Effect.gen(function* () {
 })
 
 describe.each([Live, Durable])("the latest of a channel: $delivery", (channel) => {
-  it.effect(
-    "is the last event before it came, then each event, also by name and beside listeners",
-    () =>
-      Effect.gen(function* () {
-        const test = yield* RealtimeTest.RealtimeTest
-        const { latest, plain } = latestOf(yield* RealtimeClient.RealtimeClient)
-        // A live channel is remembered while it is open.
-        const heard: Array<number | string> = []
-        latestOf(yield* test.connect()).plain.listen(channel, undefined)
-        yield* frame
-        yield* test.publish(channel, 1)
-        yield* test.publish(channel, 2)
-        yield* frame
-        plain.listen(channel, (n) => heard.push(n), { onGap: ({ reason }) => heard.push(reason) })
-        yield* frame
-        const now = latest(channel)
-        yield* frame
-        yield* shows(now, "live 2")
-        const byName = latest(channel.name)
-        yield* frame
-        yield* shows(byName, "live 2")
-        yield* test.publish(channel, 3)
-        yield* frame
-        yield* shows(now, "live 3")
-        yield* shows(byName, "live 3")
-        expect(heard).toEqual([3])
-      }).pipe(Effect.provide(system))
+  it.effect("is the last event before, then each event, also by name and beside listeners", () =>
+    Effect.gen(function* () {
+      const test = yield* RealtimeTest.RealtimeTest
+      const { latest, plain } = latestOf(yield* RealtimeClient.RealtimeClient)
+      // A live channel is remembered while it is open.
+      const heard: Array<number | string> = []
+      latestOf(yield* test.connect()).plain.listen(channel, undefined)
+      yield* frame
+      yield* test.publish(channel, 1)
+      yield* test.publish(channel, 2)
+      yield* frame
+      plain.listen(channel, (n) => heard.push(n), { onGap: ({ reason }) => heard.push(reason) })
+      yield* frame
+      const now = latest(channel)
+      yield* frame
+      yield* shows(now, "live 2")
+      const byName = latest(channel.name)
+      yield* frame
+      yield* shows(byName, "live 2")
+      yield* test.publish(channel, 3)
+      yield* frame
+      yield* shows(now, "live 3")
+      yield* shows(byName, "live 3")
+      expect(heard).toEqual([3])
+    }).pipe(Effect.provide(system))
   )
 
   it.effect("is live without a value where nothing is remembered", () =>
@@ -79,6 +77,7 @@ describe.each([Live, Durable])("the latest of a channel: $delivery", (channel) =
       yield* frame
       yield* shows(now, "live undefined")
       yield* shows(pointer, "live undefined")
+      expect([now(), pointer()]).toEqual(["live undefined", "live undefined"])
     }).pipe(Effect.provide(system))
   )
 
@@ -126,6 +125,7 @@ describe("the latest of a durable channel", () => {
       yield* TestClock.adjust("1 minute")
       yield* frame
       yield* shows(now, "live 7")
+      expect(now()).toBe("live 7")
     }).pipe(Effect.provide(system))
   )
 })

@@ -6,4 +6,4 @@ import type { OutboxReader } from "../../server/OutboxReader.ts"
 import type { QueryResults } from "../../server/QueryResults.ts"
 import type { Realtime } from "../../server/Realtime.ts"
 
-export type Services = QueryResults | Realtime | OutboxReader | PgClient
+export type ServerServices = QueryResults | Realtime | OutboxReader | PgClient
