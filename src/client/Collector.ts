@@ -132,7 +132,7 @@ const collect = <S, A>(
         const { load } = options()
         return load && ((loaded, failed) => void run(load).then(loaded, failed))
       },
-      heals: last !== undefined,
+      isLast: last !== undefined,
       onChange: changed,
       onGap: (gap) => attempt(() => options().onGap?.(gap), report),
       onError: tell,
@@ -240,8 +240,9 @@ export const make: <C extends Any | string, S>(
 ) => Collector<S> = collect as never
 
 /**
- * The payload of the latest event: at once where the channel is open in this client already, else
- * `undefined` before the first. After a gap it is `stale` until the next. Options given as a function are asked whenever they are used.
+ * The payload of the latest event: at once where this client has it already, else the last one that the
+ * server still has, or `undefined`. After a gap it is `stale` until the server sends that again, or the next
+ * event arrives. On the channel of a table, and on a volatile one, it begins with the next event. Options given as a function are asked whenever they are used.
  *
  * @category constructors
  * @since 0.1.0

@@ -6,7 +6,6 @@
  *
  * @since 0.1.0
  */
-import type { PgClient } from "@effect/sql-pg"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -16,13 +15,12 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Server } from "node:http"
 import type { Duplex } from "node:stream"
-import type * as Channel from "../Channel.ts"
-import type { Snapshot } from "../RealtimeEvent.ts"
+import * as Channel from "../Channel.ts"
+import type { HistoryOptions, HistoryPage, Snapshot } from "../RealtimeEvent.ts"
 import { attach } from "../server/internal/door/attach.ts"
 import { claim, pathOf } from "../server/internal/door/claimedPaths.ts"
 import type * as Door from "../server/internal/door/door.ts"
 import { keeps } from "../server/internal/hub/durable.ts"
-import type * as OutboxReader from "../server/OutboxReader.ts"
 import { SchemaName } from "../server/PgInstaller.ts"
 import { hubOf } from "../server/internal/hub/ofRealtime.ts"
 import * as QueryResults from "../server/QueryResults.ts"
@@ -45,6 +43,7 @@ import { openDoor } from "./internal/openDoor.ts"
 import { persistent } from "./internal/retriedStart.ts"
 import { mayPass, type StartError } from "./internal/startError.ts"
 import { ServerClosed } from "./internal/serverClosed.ts"
+import type { ServerServices } from "./internal/services.ts"
 import { readState } from "./internal/snapshot.ts"
 import { splitOptions } from "./internal/splitOptions.ts"
 import { streamParts } from "./internal/streamParts.ts"
@@ -116,12 +115,6 @@ export declare namespace RealtimeServer {
   }
 }
 
-type Services =
-  | QueryResults.QueryResults
-  | Realtime.Realtime
-  | OutboxReader.OutboxReader
-  | PgClient.PgClient
-
 /**
  * Attaches a WebSocket door to an HTTP server.
  *
@@ -148,7 +141,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
    * closed first. After a rejection the server retries every 30 s; `isReady` is true once it has started.
    */
   readonly ready: Promise<void>
-  readonly #runtime: ManagedRuntime.ManagedRuntime<Services, unknown>
+  readonly #runtime: ManagedRuntime.ManagedRuntime<ServerServices, unknown>
   readonly #publishing = new Set<Promise<void>>()
   readonly #consumers = new Set<Consumer>()
   /** Whether the server has a reader of the outbox. */
@@ -210,7 +203,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     )
     const refused = Promise.withResolvers<never>()
     this.#runtime = ManagedRuntime.make(
-      persistent<Services, StartError>(whole, {
+      persistent<ServerServices, StartError>(whole, {
         every: startEvery,
         mayPass,
         onFailed: (error, next) =>
@@ -286,6 +279,14 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   }
 
   /**
+   * Reads a page of the events that a channel had before; see `Realtime.history`. Waits for the server to
+   * start. Rejects with `NoHistory` on a volatile channel, and with `ServerClosed`.
+   */
+  history<A>(channel: Channel.Channel<A>, options?: HistoryOptions): Promise<HistoryPage<A>> {
+    return this.#onceStarted(Realtime.history(channel, options), "the history was read")
+  }
+
+  /**
    * The rows of a table, or of those that `where` includes, as they are and as they change; see
    * `Realtime.rows`. Each iteration reads and follows the table by itself, and a slow one receives the newest
    * collection only. It ends with `break`, and when the server closes.
@@ -307,7 +308,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     options?: Realtime.RowsOptions<D>
   ): AsyncIterable<Realtime.Rows<Channel.RowOf<D>>> {
     checkTable(table, this.#readsOutbox)
-    const start = () => this.#onceStarted(Effect.context<Services>(), "the rows were read")
+    const start = () => this.#onceStarted(Effect.context<ServerServices>(), "the rows were read")
     return iterateRows(table, options, start, this.#closing.signal)
   }
 
@@ -429,7 +430,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
 
   /** Waits for the start, and rejects when the start has failed. */
   async #onceStarted<A, E>(
-    effect: Effect.Effect<A, E, Services>,
+    effect: Effect.Effect<A, E, ServerServices>,
     before: ServerClosed["before"]
   ): Promise<A> {
     if (this.#failure !== undefined) throw this.#failure
@@ -442,7 +443,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
 
   /** A call that `close` interrupts or precedes fails with `ServerClosed`. */
   async #unlessClosed<A, E>(
-    effect: Effect.Effect<A, E, Services>,
+    effect: Effect.Effect<A, E, ServerServices>,
     before: ServerClosed["before"],
     options?: Effect.RunOptions
   ): Promise<A> {

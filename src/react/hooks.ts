@@ -190,8 +190,8 @@ export const useChannel = <C extends Any | string, S>(
   useCollector(channel, options, (client, latest) => Collector.make(client, channel, latest))
 
 /**
- * The payload of the latest event of a channel: at once where another component has it already, else
- * `undefined` before the first.
+ * The payload of the latest event of a channel: at once where another component has it already, else the
+ * last one that the server still has, or `undefined`. It is `loading` until then. See `Collector.latest`.
  *
  * @category hooks
  * @since 0.1.0

@@ -142,6 +142,104 @@ describe("the last value of a channel", () => {
   })
 })
 
+describe("the latest of a channel that is remembered", () => {
+  const latest = (client: PlainClient.PlainClient, channel: typeof Numbers | string = Numbers) => {
+    const collector = Collector.latest(client, channel)
+    collector.subscribe(() => {})
+    return () => `${collector.getSnapshot().status} ${collector.getSnapshot().value}`
+  }
+  const state = (seq: number, rows: ReadonlyArray<unknown>, more = false) =>
+    ({ type: "state", channel: "numbers", cursor: `e:${seq}`, rows, more }) as const
+  const hello = (server: FakeSocket.FakeServer) => {
+    server.heard = (socket, frame) => {
+      if (["hello", "unsubscribe"].includes(frame.type)) server.answer(socket, frame)
+    }
+    return async (seq: number) => {
+      await untilAsync(() => server.last?.of("subscribe").length === 1)
+      const [{ channel, id, state } = fail()] = server.last.of("subscribe")
+      server.last.say({ type: "subscribed", id, channel, state: "fresh", cursor: `e:${seq}` })
+      return state
+    }
+  }
+  const fail = () => {
+    throw new Error("no frame")
+  }
+
+  it("is loading until the state is here, and stale from a gap until the next", async () => {
+    const { client, server } = make()
+    const now = latest(client)
+    expect(await hello(server)(4)).toBe(true)
+    server.last.say(state(4, [0], true))
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(now()).toBe("loading undefined")
+    server.last.say(state(5, [42]))
+    await untilAsync(() => now() === "live 42")
+    // A later one has it at once, and asks for nothing.
+    const other = latest(client, "numbers")
+    await untilAsync(() => other() === "live 42")
+    server.last.say({ type: "gap", channel: "numbers", reason: "slow", cursor: "e:6" })
+    await untilAsync(() => now() === "stale 42")
+    server.last.say(state(6, [43]))
+    await untilAsync(() => now() === "live 43" && other() === "live 43")
+    server.last.say(events("numbers", 7, 44))
+    await untilAsync(() => now() === "live 44" && other() === "live 44")
+    expect(server.last.of("state")).toEqual([])
+  })
+
+  it("stays stale after a gap behind which nothing is remembered, and does not ask again", async () => {
+    const { client, server } = make()
+    const now = latest(client)
+    await hello(server)(0)
+    server.last.say(state(0, [1]))
+    await untilAsync(() => now() === "live 1")
+    server.last.say({ type: "gap", channel: "numbers", reason: "source", cursor: "f:0" })
+    server.last.say({ ...state(0, []), cursor: "f:0" })
+    await untilAsync(() => now() === "stale 1")
+    server.last.say({ ...events("numbers", 1, 2), cursor: "f:1" })
+    await untilAsync(() => now() === "live 2")
+    expect(server.last.of("state")).toEqual([])
+  })
+
+  it("goes on without a state that the server rejects, or does not have", async () => {
+    const { client, server } = make()
+    let asked = 0
+    server.heard = (socket, frame) => {
+      if (frame.type !== "subscribe" || frame.state === undefined) {
+        return server.answer(socket, frame)
+      }
+      asked++
+      const why = { code: "state/too-large", message: "It is large.", retry: "never" } as const
+      socket.say({ type: "error", id: frame.id, ...why })
+    }
+    const now = latest(client)
+    await untilAsync(() => now() === "live undefined")
+    server.last.say(events("numbers", 1, 5))
+    await untilAsync(() => now() === "live 5")
+    expect(asked).toBe(1)
+  })
+
+  it("of an older server, which sends none, is the next event", async () => {
+    const { client, server } = make()
+    const now = latest(client)
+    await hello(server)(0)
+    server.last.say(events("numbers", 1, 5))
+    await untilAsync(() => now() === "live 5")
+  })
+
+  it("asks for no state of a volatile channel or of a table, also by its name", async () => {
+    const { client, server } = make()
+    Collector.latest(client, Channel.make("p", Schema.Finite, { delivery: "volatile" })).subscribe(
+      () => {}
+    )
+    Collector.latest(client, "table_updates_orders").subscribe(() => {})
+    const Row = Schema.Struct({ id: Schema.Int })
+    const Named = Channel.table("orders", Row, { key: "id", channel: "orders" })
+    Collector.latest(client, Named).subscribe(() => {})
+    await untilAsync(() => server.last?.of("subscribe").length === 3)
+    expect(server.last.of("subscribe").map(({ state }) => state)).toEqual(Array(3).fill(undefined))
+  })
+})
+
 describe("a Collector of a client that is closed", () => {
   it("is quiet, and shows that the connection stopped", async () => {
     const { client, server } = make()

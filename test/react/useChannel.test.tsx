@@ -667,6 +667,16 @@ describe("useLatest", () => {
     await say(events("numbers", 3, 3))
     await settle(() => view.container.textContent === "3 live")
   })
+
+  it("begins with the last event that the server still has", async () => {
+    const { render, say, server, subscribed } = page()
+    const view = render(<Latest />)
+    await subscribed(1)
+    expect(server.last.of("subscribe")[0]).toMatchObject({ state: true })
+    const { cursor } = gap("f:7")
+    await say({ type: "state", channel: "numbers", cursor, rows: [41], more: false })
+    await settle(() => view.container.textContent === "41 live")
+  })
 })
 
 describe("a `load` that appears in a later render", () => {

@@ -10,10 +10,11 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type { Channel } from "../../Channel.ts"
+import type { Any, Channel } from "../../Channel.ts"
 import { covers, readDurable, seenEvent } from "../../internal/cursorText.ts"
 import type { Event, Gap, Snapshot } from "../../RealtimeEvent.ts"
-import type { Listener, SubscribeError } from "./listener.ts"
+import { decode } from "./decoding.ts"
+import type { Collection, Listener, SubscribeError } from "./listener.ts"
 import type { Subscriptions } from "./subscriptions.ts"
 import type { Time } from "./time.ts"
 
@@ -53,8 +54,8 @@ export interface Options<in out S, in out A> {
   readonly reduce: (value: S, payload: A) => S
   /** Gives the way to read the state, before each read. */
   readonly load: () => Read<S> | undefined
-  /** Whether any event makes the value current again. */
-  readonly heals?: boolean | undefined
+  /** Whether the value is the payload of the last event: any event makes it current, and so does the server's state. */
+  readonly isLast?: boolean | undefined
   readonly onChange: () => void
   readonly onGap?: (gap: Gap) => void
   /** The server rejected the channel for now, a read by `load` failed, or the reducer threw. */
@@ -93,6 +94,9 @@ const maxReads = 9
 const quickReads = 4
 const minute = 60_000
 
+/** The state of a table is rows, and its channel may be known by name only. */
+const isOfTable = ({ name, table }: Any) => table !== undefined || name.startsWith("table_updates_")
+
 const isSnapshot = <S>(state: S | Snapshot<S>): state is Snapshot<S> =>
   (state as Snapshot<S> | null | undefined)?._tag === "Snapshot"
 
@@ -129,7 +133,11 @@ export const make =
     /** `value` is a state, and not what stands in until the first read. */
     let hasState = cursor !== undefined
     /** The first read is done, or none is needed now. */
-    const isRead = () => hasState || options.load() === undefined
+    const isRead = () => hasState || (!asks && options.load() === undefined)
+    /** The server has the last event as the state of the channel. */
+    let asks = options.isLast && channel.delivery !== "volatile" && !isOfTable(channel)
+    /** Neither the last event nor the state is here since the beginning or the latest gap. */
+    let lacking = !hasState
     /** Events are missing in `value`. */
     let behind = false
     /** The latest gap since the last read. */
@@ -173,14 +181,17 @@ export const make =
     const replace = (state: S) => {
       value = state
       hasState = true
-      behind = false
+      behind = lacking = false
       gap = gapEnd = undefined
     }
 
     const apply = (event: Event<A>) => {
       try {
         value = options.reduce(value, event.payload)
-        if (options.heals) behind = false
+        if (options.isLast) {
+          hasState = true
+          behind = lacking = false
+        }
       } catch (cause) {
         behind = true
         failed = cause
@@ -276,7 +287,7 @@ export const make =
     const join = (from: string | undefined) => {
       leave?.()
       active = isMoved = false
-      leave = listen(channel, listener, from)
+      leave = listen(channel, listener, from, undefined, asks ? collection : undefined)
     }
 
     /** The stream goes on from the cursor of `next`. */
@@ -322,6 +333,8 @@ export const make =
             apply(event)
           } else {
             behind = due = true
+            // A state has nothing else for an event that does not decode.
+            if (event.reason !== "invalid") lacking = true
             gap = event
             gapEnd = at
             if (reading !== undefined) {
@@ -337,6 +350,8 @@ export const make =
       onCursor: (at) => {
         if (isMoved) return join(cursor)
         arrive(false)
+        // A volatile channel has no position, and no last event.
+        if (at === "") asks = false
         arrived(at)
       },
       onInactive: (error) => {
@@ -349,16 +364,41 @@ export const make =
       },
       onEnd: (error) => {
         active = false
+        if (asks && error._tag === "Refused" && !error.code.startsWith("channel/")) {
+          // Without the state, then.
+          asks = false
+          return join(lacking ? undefined : cursor)
+        }
         ended = error
         options.onChange()
         options.onEnd(error)
       }
     }
 
+    /** The last event, for a value that is it. */
+    const collection: Collection = {
+      lacks: () => (lacking && next === undefined ? 2 : 0),
+      onState: ({ cursor: at, more, rows }) => {
+        if (more) return
+        next = undefined
+        arrive(false)
+        lacking = false
+        hasState = true
+        if (reading !== undefined) restart(reading, at)
+        // A server that has forgotten the last event says nothing of the events before a gap.
+        const [read] = decode(channel, [{ id: "", at: "", data: rows[0] }], at, "")
+        if (rows.length === 1) {
+          if (read!._tag === "Event") apply(read as Event<A>)
+          else behind = true
+        }
+        arrived(at)
+      }
+    }
+
     return {
       shown: () => ({ value, status: status(), error: ended ?? refusal ?? failed }),
       start: () => {
-        if (leave === undefined) return join(cursor)
+        if (leave === undefined) return join(lacking && asks ? undefined : cursor)
         // The options may have a `load` now.
         if (due) load()
         options.onChange()

@@ -107,6 +107,8 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     let coming = false
     /** The cursor of the state that is arriving. */
     let stateAt: string | undefined
+    /** The last state, if it has one row at most and nothing followed it: another member need not ask for it. */
+    let kept: StateFrame | undefined
     /** States asked for in a row, and the time of the last. */
     let states = 0
     let stateAskedAt = -Infinity
@@ -151,7 +153,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       asked = isNew ? oldest() : undefined
       hasState = isNew && some(collects)
       asking = true
-      stateAt = undefined
+      stateAt = kept = undefined
       span++
       const fields = isNew
         ? // Volatile channels have no position, which is the empty one here.
@@ -218,7 +220,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       keep()
       span++
       on = asking = false
-      head = refusal = stateAt = undefined
+      head = refusal = stateAt = kept = undefined
     }
 
     /** Over a copy, because a listener may leave or join meanwhile. */
@@ -322,6 +324,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       const isFirst = at !== stateAt
       stateAt = frame.more ? at : undefined
       coming = frame.more
+      kept = isFirst && !frame.more && frame.rows.length < 2 ? frame : undefined
       if (isFirst && at !== cursor) {
         keep()
         if (covers(at, cursor!) === false) head ??= cursor
@@ -329,15 +332,18 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
         tell((member) => (collects(member) ? undefined : place(member, at)))
       }
       each((member) => {
-        if (!collects(member)) return
-        if (isFirst) {
-          member.from = null
-          member.held = undefined
-        }
-        member.away = undefined
-        member.collection!.onState(frame, isFirst)
+        if (collects(member)) hand(member, frame, isFirst)
       })
       drive()
+    }
+
+    const hand = (member: Member, frame: StateFrame, isFirst: boolean) => {
+      if (isFirst) {
+        member.from = null
+        member.held = undefined
+      }
+      member.away = undefined
+      member.collection!.onState(frame, isFirst)
     }
 
     const received = (frame: FrameOf<ServerFrame, "events" | "cursor" | "gap">) => {
@@ -345,6 +351,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       const { cursor: at = "" } = frame
       cursor = at
       const events = frame.type === "events" ? frame.events : []
+      if (frame.type !== "cursor") kept = undefined
       const isOld = seenEvent(readDurable(head ?? ""))
       const newest = events.findLast((event) => !isOld(event))
       const isNext = frame.type !== "gap" && covers(lastAt, before) && !covers(lastAt, at)
@@ -409,8 +416,11 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
         lingering = undefined
         // Events that the server replays for another member are old.
         member.from ??= head
-        if (on && !asking) tell((one) => (one === member ? place(one, cursor) : undefined))
-        else if (refusal !== undefined) inactive(refusal)
+        if (on && !asking) {
+          tell((one) => (one === member ? place(one, cursor) : undefined))
+          if (kept && !member.channel.table && lacks(member) > 1)
+            hand(member, { ...kept, cursor: cursor! }, true)
+        } else if (refusal !== undefined) inactive(refusal)
         drive()
         return () => leave(member)
       },

@@ -4,7 +4,7 @@
 import * as Data from "effect/Data"
 
 /**
- * The server was closed before it became ready, published, checked rights, read a state or rows, or consumed.
+ * The server was closed before it became ready, published, checked rights, read a state, rows or history, or consumed.
  *
  * @category errors
  * @since 0.1.0
@@ -17,6 +17,7 @@ export class ServerClosed extends Data.TaggedError("ServerClosed")<{
     | "rights were checked"
     | "the state was read"
     | "the rows were read"
+    | "the history was read"
     | "the consumer began"
     | "the work began"
 }> {

@@ -127,12 +127,15 @@ export const make = (options?: {
         case "hello":
           return void socket.say({ ...welcome, ...options?.welcome })
         case "subscribe": {
-          const { channel, cursor, id } = frame
-          return void socket.say(
+          const { channel, cursor, id, state } = frame
+          socket.say(
             cursor === undefined
               ? { type: "subscribed", id, channel, state: "fresh", cursor: "e:0" }
               : { type: "subscribed", id, channel, state: "recovered", cursor }
           )
+          if (state !== true || cursor !== undefined) return
+          // Nothing is remembered.
+          return void socket.say({ type: "state", channel, cursor: "e:0", rows: [], more: false })
         }
         case "unsubscribe":
           return void socket.say({ type: "unsubscribed", id: frame.id, channel: frame.channel })
