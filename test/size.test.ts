@@ -68,49 +68,49 @@ const budgets: ReadonlyArray<Budget> = [
     name: "the client",
     code: client,
     external: [effect],
-    vite: 12_000,
-    esbuild: 13_400,
-    rollup: 12_900
+    vite: 12_300,
+    esbuild: 13_600,
+    rollup: 13_200
   },
   {
     name: "the client and React hooks",
     code: both,
     external: [effect, react],
-    vite: 14_700,
-    esbuild: 16_300,
-    rollup: 15_700
+    vite: 14_900,
+    esbuild: 16_600,
+    rollup: 16_000
   },
   {
     name: "the same with effect",
     code: both,
     external: [react],
-    vite: 30_800,
-    esbuild: 36_700,
-    rollup: 32_300
+    vite: 31_000,
+    esbuild: 37_000,
+    rollup: 32_600
   },
   {
     name: "the same with a channel",
     code: withSchema,
     external: [react],
-    vite: 44_000,
-    esbuild: 51_600,
-    rollup: 45_200
+    vite: 44_300,
+    esbuild: 51_900,
+    rollup: 45_500
   },
   {
     name: "the same with a bigint column",
     code: withColumns,
     external: [react],
-    vite: 45_400,
-    esbuild: 52_900,
-    rollup: 46_500
+    vite: 45_600,
+    esbuild: 53_200,
+    rollup: 46_800
   },
   {
     name: "the page of the README",
     code: page(readme),
     external: [react],
-    vite: 43_400,
-    esbuild: 47_500,
-    rollup: 44_500
+    vite: 43_700,
+    esbuild: 47_700,
+    rollup: 44_800
   }
 ]
 

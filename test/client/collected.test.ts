@@ -222,6 +222,7 @@ describe("the latest of a channel that is remembered", () => {
     const { client, server } = make()
     const now = latest(client)
     await hello(server)(0)
+    expect(now()).not.toBe("live 5")
     server.last.say(events("numbers", 1, 5))
     await untilAsync(() => now() === "live 5")
   })
