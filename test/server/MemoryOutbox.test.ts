@@ -101,7 +101,12 @@ describe("MemoryOutbox", () => {
       const [other] = yield* Queue.takeAll(others)
       const [batch, position, ...rest] = yield* Queue.takeAll(orders)
       expect(batch.cursor).not.toBe(other.cursor)
-      expect(position).toEqual({ _tag: "Position", cursor: other.cursor, tick: batch.tick })
+      expect(position).toEqual({
+        _tag: "Position",
+        cursor: other.cursor,
+        tick: batch.tick,
+        ends: true
+      })
       expect(rest).toEqual([])
       // In the last page of a tick nothing is in its middle.
       yield* outbox.commit({ channel: "orders", text: "4" }, { channel: "others", text: "5" })
