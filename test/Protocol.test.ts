@@ -100,6 +100,8 @@ describe("Protocol", () => {
       "channel/invalid-name": "never",
       "channel/forbidden": "never",
       "subscribe/duplicate": "never",
+      "subscribe/invalid-where": "never",
+      "state/too-large": "never",
       "subscribe/limit": "later",
       "rate/limited": "later",
       "server/overloaded": "later",
