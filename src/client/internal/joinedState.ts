@@ -188,10 +188,7 @@ export const make =
     const apply = (event: Event<A>) => {
       try {
         value = options.reduce(value, event.payload)
-        if (options.isLast) {
-          hasState = true
-          behind = lacking = false
-        }
+        if (options.isLast) replace(value)
       } catch (cause) {
         behind = true
         failed = cause

@@ -324,7 +324,7 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       const isFirst = at !== stateAt
       stateAt = frame.more ? at : undefined
       coming = frame.more
-      kept = isFirst && !frame.more && frame.rows.length < 2 ? frame : undefined
+      kept = isFirst && frame.rows.length < 2 ? frame : undefined
       if (isFirst && at !== cursor) {
         keep()
         if (covers(at, cursor!) === false) head ??= cursor
