@@ -359,8 +359,10 @@ describe("The rows of Realtime.rows", () => {
     () =>
       Effect.gen(function* () {
         for (let run = 0; run < (long ? 500 : 15); run++) {
-          const dice = random(seed + run)
-          const failed = `REALTIME_TEST_SEED=${seed + run}`
+          // The first run is one in which the database loses the message that was the gap.
+          const drawn = run === 0 ? 104_600_870 : seed + run
+          const dice = random(drawn)
+          const failed = `REALTIME_TEST_SEED=${drawn}`
           yield* Effect.gen(function* () {
             const outbox = yield* MemoryOutbox.MemoryOutbox
             const reader = yield* OutboxReader.OutboxReader

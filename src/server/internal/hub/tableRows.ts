@@ -16,7 +16,6 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Backoff from "../../../Backoff.ts"
 import type * as Channel from "../../../Channel.ts"
 import type { Codec, Table } from "../../../ChannelBase.ts"
-import { covers } from "../../../internal/cursorText.ts"
 import * as Exact from "../../../internal/exact.ts"
 import { KeyedRows, type RowChange } from "./keyedRows.ts"
 import type { InvalidChannelName, InvalidWhere } from "../../../RealtimeError.ts"
@@ -99,7 +98,7 @@ export type RowsError =
   | StateTooLarge
 
 /** Events are missing before this position. */
-class Missed extends Data.TaggedError("Missed")<{ readonly cursor: string }> {}
+class Missed extends Data.TaggedError("Missed") {}
 
 /** The rows of one Stream, their position and their status. */
 class Collection<A> {
@@ -182,7 +181,7 @@ class Collection<A> {
   /** Applies what the reader hands out; fails where events are missing. */
   take(item: Item): Effect.Effect<void, Missed> {
     return Effect.suspend(() => {
-      if (item._tag === "Gap") return new Missed(item)
+      if (item._tag === "Gap") return new Missed()
       if (item._tag === "Position") {
         this.#cursor = item.cursor
         return Effect.sync(() => this.tell(true))
@@ -193,7 +192,7 @@ class Collection<A> {
       if (gap !== 0) this.#cursor = gap < 0 ? cursor : cursorAt(gap - 1)
       this.tell()
       const logged = this.#log.tell(this.#name, unfit)
-      return gap < 0 ? logged : Effect.andThen(logged, new Missed({ cursor: cursorAt(gap) }))
+      return gap < 0 ? logged : Effect.andThen(logged, new Missed())
     })
   }
 
@@ -246,8 +245,6 @@ const following = <A>(
 ): Effect.Effect<never, RowsError> =>
   Effect.gen(function* () {
     const pace = new StatePace()
-    /** The position of the gap for which a state must be read. */
-    let gap: string | undefined
     /** Whether that state may be read now. */
     let passed = true
 
@@ -263,14 +260,12 @@ const following = <A>(
     })
 
     const once = Effect.gen(function* () {
+      // A state that was read after a gap contains its position, unless the database has lost that since.
       const read = yield* state
-      // The same events are missing in an older state.
-      if (gap !== undefined && covers(read.cursor, gap) === false) return
       yield* collection.replace(read)
       const batches = outbox.batches(request.channel, { from: read.cursor })
-      gap = yield* Stream.runForEach(batches, (item) => collection.take(item)).pipe(
-        Effect.as(read.cursor),
-        Effect.catchTag("Missed", ({ cursor }) => Effect.succeed(cursor))
+      yield* Stream.runForEach(batches, (item) => collection.take(item)).pipe(
+        Effect.catchTag("Missed", () => Effect.void)
       )
       collection.lose()
     })
