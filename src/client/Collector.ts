@@ -12,7 +12,7 @@ import { asChannel } from "../ChannelBase.ts"
 import type { Event, Gap, Snapshot } from "../RealtimeEvent.ts"
 import * as Cell from "./internal/cell.ts"
 import { type Collecting, type Shown, type Status, valueOf } from "./internal/joinedState.ts"
-import { attempt, inNextFrame, report } from "./internal/platform.ts"
+import { attempt, onceInNextFrame, report } from "./internal/platform.ts"
 import type { PlainClient } from "./PlainClient.ts"
 import type { Readable } from "./Readable.ts"
 
@@ -168,15 +168,7 @@ const collect = <S, A>(
     const isSame = Object.is(now.value, value) && now.status === status && now.error === error
     if (!isSame) cell.set(collected(now))
   }
-  let dirty = false
-  const changed = () => {
-    if (dirty) return
-    dirty = true
-    inNextFrame(() => {
-      dirty = false
-      show()
-    })
-  }
+  const changed = onceInNextFrame(show)
 
   let readers = 0
   let isStopped = true

@@ -16,7 +16,7 @@ import { historyLimit } from "../internal/defaults.ts"
 import type { Event } from "../RealtimeEvent.ts"
 import * as Cell from "./internal/cell.ts"
 import type { Status } from "./internal/joinedState.ts"
-import { attempt, inNextFrame, report } from "./internal/platform.ts"
+import { attempt, onceInNextFrame, report } from "./internal/platform.ts"
 import type { PlainClient } from "./PlainClient.ts"
 import type { Readable } from "./Readable.ts"
 
@@ -236,20 +236,14 @@ export const make = <C extends Any | string>(
   const onServer = shown()
   const cell = Cell.make(onServer)
 
-  let dirty = false
-  const changed = () => {
-    if (dirty) return
-    dirty = true
-    inNextFrame(() => {
-      dirty = false
-      settle()
-      const now = shown()
-      const { error, events: had, more: hadMore, status } = cell.getSnapshot()
-      const isSame =
-        now.events === had && now.more === hadMore && now.status === status && now.error === error
-      if (!isSame) cell.set(now)
-    })
-  }
+  const changed = onceInNextFrame(() => {
+    settle()
+    const now = shown()
+    const { error, events: had, more: hadMore, status } = cell.getSnapshot()
+    const isSame =
+      now.events === had && now.more === hadMore && now.status === status && now.error === error
+    if (!isSame) cell.set(now)
+  })
 
   /** The subscription is active, and stands at a position. */
   const arrive = (at: string | undefined) => {

@@ -71,6 +71,19 @@ export const inNextFrame = (run: () => void): void => {
   const frame = globalThis.requestAnimationFrame?.(once)
 }
 
+/** Gives a function that runs `run` in the next frame, once however often it is called until then. */
+export const onceInNextFrame = (run: () => void): (() => void) => {
+  let due = false
+  return () => {
+    if (due) return
+    due = true
+    inNextFrame(() => {
+      due = false
+      run()
+    })
+  }
+}
+
 /**
  * Shows an error that has no `onError` where uncaught errors are shown, and stops nothing. Not that of a
  * connection that stopped (`ConnectionStopped`), however many listen: its client reports that once.
