@@ -20,6 +20,7 @@ import type { Where } from "../../../Frame.ts"
 import type { Batch, BatchEvent } from "./batch.ts"
 import {
   CannotFilter,
+  type NoEvents,
   type NoHistory,
   type NoOutbox,
   type NoSource,
@@ -37,11 +38,18 @@ export type OpenError =
   | TooManyFilters
   | CannotFilter
   | JoinError
+  | NoEvents
   | NoOutbox
   | NoSource
 
 /** Why a payload was not sent. */
-export type SendError = PayloadTooLarge | SourceError | NoOutbox | NoSource | PublishRefused
+export type SendError =
+  | PayloadTooLarge
+  | SourceError
+  | NoEvents
+  | NoOutbox
+  | NoSource
+  | PublishRefused
 
 /** Why a node cannot read its database, when waiting does not help. */
 export type ReadyError = SourceRefused | DatabaseRefused | OutboxFault

@@ -1,6 +1,7 @@
 /** The options of `Realtime`, and their values in force. */
 import * as Duration from "effect/Duration"
 import { realtime as Defaults } from "../../../internal/defaults.ts"
+import type { RealtimeEvent } from "../../../RealtimeEvent.ts"
 import { count, millis } from "../options.ts"
 import { ringLimits } from "../ringLimits.ts"
 import type { HubOptions } from "./hub.ts"
@@ -105,4 +106,17 @@ export const resolved = (options: Options): HubOptions => {
     batchWindow: millis("batchWindow", options.batchWindow ?? Defaults.batchWindow, least),
     ring: ringLimits(options, Defaults)
   }
+}
+
+/**
+ * Events that arrived together, and the position after them. A batch without events is only a position.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface EventBatch<out A> {
+  /** The position after the events. Empty on a volatile channel, which has no positions. */
+  readonly cursor: string
+  /** Events and gaps, in order. */
+  readonly events: ReadonlyArray<RealtimeEvent<A>>
 }

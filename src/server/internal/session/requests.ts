@@ -29,7 +29,7 @@ import { subscriptionKey, whereRefused } from "./where.ts"
 
 export type ChannelRequest = FrameOf<
   ClientFrame,
-  "subscribe" | "state" | "history" | "unsubscribe" | "publish"
+  "subscribe" | "state" | "history" | "unsubscribe" | "publish" | "present" | "absent"
 >
 
 const keyless = refusal(
@@ -162,6 +162,9 @@ export class Requests {
           )
         )
       }
+      case "present":
+      case "absent":
+        return refusal("channel/unknown")
       case "publish": {
         const { remembers } = match.delivery
         if (remembers && frame.key === undefined) return keyless
