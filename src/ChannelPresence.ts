@@ -145,14 +145,15 @@ export const presence: {
     member: Schema.Codec<A, I>,
     options?: PresenceOptions
   ): PresenceFamily<Param, A, Prefix>
-} = (
+} = ((
   name: string,
-  first: Schema.Codec<any, any>,
-  second?: Schema.Codec<any, any> | PresenceOptions,
+  first: Schema.Codec<unknown, string>,
+  second?: Schema.Codec<unknown, unknown> | PresenceOptions,
   third?: PresenceOptions
-): any => {
+) => {
   if (Schema.isSchema(second)) return familyOf(name, first, codecOf(second), third)
   const channel = construction(name, codecOf(first), second)
   if (channel.fault !== undefined) throw channel.fault
   return channel
-}
+  // The overloads say what each call gives.
+}) as never
