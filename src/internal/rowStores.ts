@@ -70,7 +70,7 @@ export const find = (table: RowsTable, { stores }: Host, channel: RowsChannel, a
 
 export const make = (
   table: RowsTable,
-  { afterLinger, listen, look, stores }: Host,
+  { after, linger, listen, look, stores }: Host,
   channel: RowsChannel,
   asked: Asked
 ): Store => {
@@ -212,7 +212,7 @@ export const make = (
 
   const join = () => {
     const from = listener.lacks() > 1 ? undefined : at
-    leave = listen(changes, listener, from, Result.getOrUndefined(filter))
+    leave = listen(changes, listener, from, Result.getOrUndefined(filter), listener)
   }
 
   const self: Store = {
@@ -263,8 +263,19 @@ export const make = (
         leave = undefined
         depart()
         settle(({ resolve }) => resolve())
-        dropping = afterLinger(() => stores.delete(self))
+        dropping = after(linger, () => stores.delete(self))
       }
+    },
+    follow: (onRows, onEnd) => {
+      let last: unknown
+      const onChange = () => {
+        const rows = self.shown()
+        if (rows === last) return
+        last = rows
+        onRows(rows)
+      }
+      onChange()
+      return self.watch({ onChange, onEnd })
     },
     reload: () => {
       if (watchers.size === 0) return Promise.resolve()
