@@ -33,6 +33,9 @@ export interface Page {
   readonly position: NodePosition
 }
 
+/** A row of an answer. */
+export type Row = { readonly [column: string]: unknown }
+
 /** The snapshot that a reader takes at the beginning of a tick. */
 export interface Taken {
   readonly snapshot: Cursor.PgSnapshot
@@ -57,13 +60,13 @@ const micros = (at: string): string => `round(extract(epoch from ${at}) * 100000
  * an open transaction. What lies between those numbers was over when the snapshot was taken, so a later
  * statement of the same era finds the same.
  */
-const lastMessage = (snapshot: string, bound: string): string => `(
+export const lastMessage = (snapshot: string, bound: string): string => `(
   select o.txid, o.id, ${micros("o.created_at")} at from (
     select hi, greatest(lead(hi) over (order by hi desc), ${bound}) lo from (
       select pg_snapshot_xmax(${snapshot}) union all select pg_snapshot_xip(${snapshot})) v(hi)) r
   cross join lateral (select o.txid, o.id, o.created_at from realtime.messages o
     where o.txid > r.lo and o.txid < r.hi order by o.txid desc, o.id desc limit 1) o
-  order by r.hi desc limit 1)`
+  where r.hi > ${bound} order by r.hi desc limit 1)`
 
 /**
  * The statement that takes a snapshot. It never runs inside a `begin`, where age() is frozen at its first
@@ -91,8 +94,6 @@ export const lastArguments = (
 export const stateStatement = (columns: string): string =>
   `select pg_current_snapshot()::text s, t.txid::text tx, t.id::text i, t.at::text at, ${columns}
 from (select) one left join ${lastMessage("pg_current_snapshot()", "'0'::xid8")} t on true`
-
-type Row = { readonly [column: string]: unknown }
 
 /** Returns `undefined` when there is no message, or none above the bound. */
 export const parseWitness = (row: Row | undefined): Cursor.Witness | undefined =>
@@ -303,6 +304,14 @@ export const parsePage = (rows: ReadonlyArray<Row>, leg: Leg): ParsedPage => {
   if (!Cursor.contains(leg.at.normal, horizon)) {
     return { page: "retention", more: false, id: 0n, database, there }
   }
+  return { ...parseMessages(rows, leg), database, there }
+}
+
+/** The messages of a page, and where it ends. */
+export const parseMessages = (
+  rows: ReadonlyArray<Row>,
+  leg: Leg
+): { readonly page: Page; readonly more: boolean; readonly id: bigint } => {
   const messages: Array<Message> = []
   for (const row of rows) {
     // Nothing, or the end of a page that a filter includes no more of.
@@ -321,8 +330,7 @@ export const parsePage = (rows: ReadonlyArray<Row>, leg: Leg): ParsedPage => {
   const last = rows[rows.length - 1]!
   const more = last["more"] === true
   const id = last["i"] === null ? leg.id : BigInt(last["i"] as string)
-  const position = more ? midway(leg, id) : endOf(leg)
-  return { page: { messages, position }, more, id, database, there }
+  return { page: { messages, position: more ? midway(leg, id) : endOf(leg) }, more, id }
 }
 
 /**
