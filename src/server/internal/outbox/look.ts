@@ -56,7 +56,7 @@ type Extent = "all" | "some" | "none"
 
 /**
  * $1 the transactions in progress at the start, $2 where the walk starts, $3 `xmax:xmax:` of the start, $4
- * messages, $5 bytes, $6 the highest transaction with a message that the start sees, $7 channels.
+ * bytes, $5 the highest transaction with a message that the start sees, $6 channels.
  *
  * - It never runs inside a `begin`, and has no row in a session with a transaction number or on a standby,
  *   for the reasons that `takeStatement` gives.
@@ -65,35 +65,36 @@ type Extent = "all" | "some" | "none"
  *   pass over all rows of an open transaction at each look. Both conditions are scalar queries, which
  *   PostgreSQL answers once, before it opens an index.
  * - Only the first row has the position: its text may be long.
+ * - The number of messages is no parameter: the planner would expect a tenth of the table.
  * - Without channels its parameters are still there, in a condition that PostgreSQL drops.
  */
-const statement = (extent: Extent): string => {
+const statement = (extent: Extent, most: number): string => {
   const columns = "m.txid, m.id, m.channel, m.payload, m.match, m.created_at"
-  const where = extent === "some" ? "and m.channel = any($7::text[])" : ""
+  const where = extent === "some" ? "and m.channel = any($6::text[])" : ""
   const messages =
     extent === "none"
       ? `select ${columns} from realtime.messages m
      where false and m.txid = any($1::xid8[]) and m.id > $2::bigint and m.txid < pg_snapshot_xmax($3::pg_snapshot)`
       : `(select m.* from unnest($1::xid8[]) x cross join lateral (
-     select ${columns} from realtime.messages m where m.txid = x ${where} order by m.id limit $4::int + 1) m
+     select ${columns} from realtime.messages m where m.txid = x ${where} order by m.id limit ${most + 1}) m
      where pg_visible_in_snapshot(x, (select n.s from n)))
    union all
    (select ${columns} from realtime.messages m
      where (select t.txid from t) >= pg_snapshot_xmax($3::pg_snapshot)
        and m.id > $2::bigint and not pg_visible_in_snapshot(m.txid, $3::pg_snapshot) ${where}
-     order by m.id limit $4::int + 1)`
+     order by m.id limit ${most + 1})`
   return `with l as materialized (select last_value - (not is_called)::int drawn from realtime.messages_id_seq),
 n as materialized (
   select l.drawn, pg_current_snapshot() s, age(pg_snapshot_xmax(pg_current_snapshot())::xid) a
   from l where pg_current_xact_id_if_assigned() is null and not pg_is_in_recovery()),
-t as materialized (select w.* from ${lastMessage("(select n.s from n)", "$6::xid8")} w)
+t as materialized (select w.* from ${lastMessage("(select n.s from n)", "$5::xid8")} w)
 select k.*, q.txid::text t, q.id::text i, q.channel c, q.payload p, q.match x, ${writtenAt} at, q.more
 from n left join (
  select p.*, lead(id) over w is not null more, row_number() over w r, sum(${size}) over w - ${size} before from (
   select * from (${messages}
-  ) u order by u.id limit $4::int + 1
+  ) u order by u.id limit ${most + 1}
  ) p window w as (order by p.id rows unbounded preceding)
-) q on q.r <= $4::int and q.before < $5::bigint
+) q on q.r <= ${most} and q.before < $4::bigint
 left join (
  select n.s::text s, n.drawn::text l, (pg_snapshot_xmax(n.s)::text::numeric + n.a)::text n, ${era} era,
   pg_current_wal_insert_lsn()::text w, t.txid::text tx, t.id::text last, t.at::text written,
@@ -103,37 +104,36 @@ left join (
 order by q.id`
 }
 
-const lookStatement: Readonly<Record<Extent, string>> = {
-  all: statement("all"),
-  some: statement("some"),
-  none: statement("none")
-}
-
 const extentOf = (channels: Channels): Extent =>
   channels === "all" ? "all" : channels.length === 0 ? "none" : "some"
 
 /** The look from the end of a tick; `floor` is the one of its snapshot. */
-export const lookQuery = (
-  { last, snapshot }: Take,
-  floor: bigint,
-  limits: PageLimits,
-  channels: Channels
-): { readonly statement: string; readonly args: ReadonlyArray<unknown> } => {
-  const extent = extentOf(channels)
-  const args = [
-    `{${snapshot.running.join(",")}}`,
-    String(floor),
-    `${snapshot.xmax}:${snapshot.xmax}:`,
-    limits.messages,
-    limits.bytes,
-    String(last.tx)
-  ]
-  return {
-    statement: lookStatement[extent],
-    args:
-      channels === "all" || extent === "none"
-        ? args
-        : [...args, `{${channels.map((name) => `"${name}"`).join(",")}}`]
+export const lookQueries = ({ bytes, messages }: PageLimits) => {
+  const statements: Readonly<Record<Extent, string>> = {
+    all: statement("all", messages),
+    some: statement("some", messages),
+    none: statement("none", messages)
+  }
+  return (
+    { last, snapshot }: Take,
+    floor: bigint,
+    channels: Channels
+  ): { readonly statement: string; readonly args: ReadonlyArray<unknown> } => {
+    const extent = extentOf(channels)
+    const args = [
+      `{${snapshot.running.join(",")}}`,
+      String(floor),
+      `${snapshot.xmax}:${snapshot.xmax}:`,
+      bytes,
+      String(last.tx)
+    ]
+    return {
+      statement: statements[extent],
+      args:
+        channels === "all" || extent === "none"
+          ? args
+          : [...args, `{${channels.map((name) => `"${name}"`).join(",")}}`]
+    }
   }
 }
 

@@ -190,7 +190,7 @@ export type Scope = "all" | "some" | "one" | "route"
  * reader compares the era, because its positions hold within one. A replay uses normal forms, and compares
  * the identity and the witness, because its pool may be connected to another server meanwhile.
  */
-export const messagesOf = (scope: Scope): string => {
+export const messagesOf = (scope: Scope, most = "$6::int + 1"): string => {
   const columns = "m.txid, m.id, m.channel, m.payload, m.match, m.created_at"
   const where =
     scope === "all"
@@ -204,7 +204,7 @@ export const messagesOf = (scope: Scope): string => {
   const walk = (from: string, order: string) => `
    (select ${columns} from realtime.messages m
      where ${from} and not pg_visible_in_snapshot(m.txid, $5::pg_snapshot) and pg_visible_in_snapshot(m.txid, $1::pg_snapshot)
-     order by ${order} limit $6::int + 1)`
+     order by ${order} limit ${most})`
   const walkOf = (channel: string) =>
     walk(
       `(m.channel, m.id) > (${channel}, $4::bigint) and m.channel <= ${channel}`,
@@ -218,9 +218,9 @@ export const messagesOf = (scope: Scope): string => {
         : walk(`m.id > $4::bigint ${where}`, "m.id")
   return `select * from (
    (select m.* from unnest($2::xid8[]) x cross join lateral (
-     select ${columns} from realtime.messages m where m.txid = x and m.id > $3::bigint ${where} order by m.id limit $6::int + 1) m)
+     select ${columns} from realtime.messages m where m.txid = x and m.id > $3::bigint ${where} order by m.id limit ${most}) m)
    union all${walks}
-  ) u order by u.id limit $6::int + 1`
+  ) u order by u.id limit ${most}`
 }
 
 /** What a page says of the database that it is read from. */
@@ -235,21 +235,31 @@ export const writtenAt = "extract(epoch from q.created_at)::float8"
 /** What a message takes, of a row with what it is filtered by. */
 export const size = "(octet_length(payload) + coalesce(octet_length(match), 0))"
 
-const page = (scope: Scope): string =>
+const page = (scope: Scope, most?: string): string =>
   `select q.txid::text t, q.id::text i, q.channel c, q.payload p, q.match x, ${writtenAt} at, q.more, k.snapshot::text h, k.k, k.there
 from (select snapshot, ${databaseOf(scope)} from realtime.horizon limit 1) k left join (
  select p.*, lead(id) over w is not null more, row_number() over w r, sum(${size}) over w - ${size} before from (
-  ${messagesOf(scope)}
+  ${messagesOf(scope, most)}
  ) p window w as (order by p.id rows unbounded preceding)
 ) q on q.r <= $6::int and q.before < $7::bigint
 order by q.id`
 
-export const pageStatement: Readonly<Record<Scope, string>> = {
-  all: page("all"),
-  some: page("some"),
+/** Those of a replay. */
+export const pageStatement: Readonly<Record<"one" | "route", string>> = {
   one: page("one"),
   route: page("route")
 }
+
+/**
+ * Those of a reader, for as many messages as $6 says. Its session keeps one plan for all arguments, and for
+ * an unknown number the planner would expect a tenth of the table.
+ */
+export const readerPages = ({
+  messages
+}: PageLimits): Readonly<Record<"all" | "some", string>> => ({
+  all: page("all", String(messages + 1)),
+  some: page("some", String(messages + 1))
+})
 
 export interface PageLimits {
   readonly messages: number

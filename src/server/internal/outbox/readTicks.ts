@@ -15,7 +15,7 @@ import * as Cursor from "../../../internal/cursorText.ts"
 import type { PgLink } from "../link/pgLink.ts"
 import { sqlMessage } from "../link/sqlState.ts"
 import * as Lost from "./crashLoss.ts"
-import { type Channels, lookQuery, type Look, parseLook } from "./look.ts"
+import { type Channels, lookQueries, type Look, parseLook } from "./look.ts"
 import { type Looked, monotonic } from "./lookSchedule.ts"
 import * as Outbox from "./outbox.ts"
 import { endOf, isEmpty, legs } from "./position.ts"
@@ -81,6 +81,8 @@ export const make = (
 ): Ticks => {
   /** The first look has the time of a page: an earlier session may have been lost because a look was long. */
   let answers = false
+  const lookFrom = lookQueries(limits)
+  const pages = Outbox.readerPages(limits)
 
   const attempt = <A>(evaluate: () => A): Effect.Effect<A, Broken> =>
     Effect.try({ try: evaluate, catch: (cause) => new Broken({ cause }) })
@@ -158,7 +160,7 @@ export const make = (
       while (more) {
         const next = { ...leg, id }
         const rows = yield* link.query(
-          Outbox.pageStatement[channels === "all" ? "all" : "some"],
+          pages[channels === "all" ? "all" : "some"],
           Outbox.pageArguments(
             next,
             now.floors.of(leg.at.snapshot),
@@ -196,7 +198,7 @@ export const make = (
     const { position, taken } = now
     const channels = wanted()
     const at = yield* monotonic
-    const { args, statement } = lookQuery(taken, now.floors.of(taken.snapshot), limits, channels)
+    const { args, statement } = lookFrom(taken, now.floors.of(taken.snapshot), channels)
     const rows = yield* link.query(statement, args, answers ? beat : patience)
     answers = true
     const { end, look } = yield* attempt(() => parseLook(rows, position, taken, channels))

@@ -52,6 +52,9 @@ export interface Lasting extends Standing {
 
 export type SessionError = SqlError | OutboxFault | Broken
 
+/** Planning a look would take longer than the look; compiling it, much longer. */
+const settingsOfSession = `select set_config('plan_cache_mode', 'force_generic_plan', false), set_config('jit', 'off', false)`
+
 /** How often the pool is asked for its outbox, until it answers. */
 const poolEvery = "10 seconds"
 
@@ -133,9 +136,9 @@ export const work = (
     let openedAt = yield* Clock.currentTimeMillis
     let listens = false
     const listen = Effect.gen(function* () {
-      // Behind a transaction pooler the setting would apply to the session of another client.
+      // Behind a transaction pooler the settings would apply to the session of another client.
       if (settings.wake === "poll" || listens) return
-      yield* link.query("set jit = off", [], beat)
+      yield* link.query(settingsOfSession, [], beat)
       const wakes = yield* Scope.provide(link.listen(wakeChannel(schema)), listening)
       listens = true
       // The session did not hear changes from before its LISTEN.
