@@ -83,6 +83,7 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/internal/outbox/memoryReader.ts": 4,
   "src/server/MemoryOutbox.ts": 4,
   "src/server/internal/hub/": 4,
+  "src/server/internal/presence/": 4,
   "src/server/Realtime.ts": 5,
   "src/server/Rule.ts": 5,
   "src/server/ServerOptions.ts": 5,

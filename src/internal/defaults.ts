@@ -116,7 +116,12 @@ export const realtime = {
   maxMemoryAge: 120_000,
   maxMemoryBytes: 64 * 1024 * 1024,
   batchWindow: 0,
-  announceSource: true
+  announceSource: true,
+  presenceGrace: 10_000,
+  /** Members. */
+  maxMembers: 1000,
+  /** Changes. */
+  memberRate: 5
 }
 
 /** `PgNotificationSource`. */
