@@ -75,9 +75,12 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/FrameSchema.ts": 1,
   "src/server/PgInstaller.ts": 1,
   "src/server/PgNotificationSource.ts": 2,
+  "src/server/internal/bus/": 2,
   "src/server/internal/outbox/": 2,
   "src/server/ServerError.ts": 2,
   "src/server/OutboxReader.ts": 3,
+  "src/server/MemoryBus.ts": 3,
+  "src/server/PgNodeBus.ts": 3,
   // These two are built on the public reader.
   "src/server/internal/outbox/consumers.ts": 4,
   "src/server/internal/outbox/memoryReader.ts": 4,

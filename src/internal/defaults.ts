@@ -132,6 +132,14 @@ export const pgNotificationSource = {
   startPatience: 10_000
 }
 
+/** `NodeBus` of each kind. */
+export const nodeBus = {
+  heartbeatInterval: 1000,
+  silentAfter: 3000,
+  forgetAfter: 60_000,
+  batchWindow: 50
+}
+
 /** `OutboxReader`, and `MemoryOutbox` where it has the same options. */
 export const outboxReader = {
   heartbeatTimeout: 2000,
