@@ -29,6 +29,7 @@ import { isFault, OtherOutbox, type OutboxFault } from "./outboxErrors.ts"
 import * as Lost from "./crashLoss.ts"
 import * as Outbox from "./outbox.ts"
 import { endOf, isEmpty, legs } from "./position.ts"
+import type { Leases } from "./lease.ts"
 import type { Pace, Wake } from "./lookSchedule.ts"
 import * as PgLink from "../link/pgLink.ts"
 import * as Reconnecting from "../reconnecting.ts"
@@ -60,6 +61,7 @@ export interface ReaderOptions {
   readonly followers: Followers
   readonly pace: Pace
   readonly upkeep: Upkeep.Upkeep
+  readonly leases: Leases
   /** Whether the reader waits until everything that a position sees is flushed. */
   readonly flushed: boolean
   /**
@@ -382,11 +384,11 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
           prepare: true
         })
         yield* Deferred.succeed(started, undefined)
+        yield* options.leases.on(link)
         const listening = yield* Scope.fork(yield* Effect.scope)
         const other = yield* Deferred.make<never, OtherOutbox>()
         const running = yield* Effect.forkScoped(work(link, listening, other, onUp))
-        // Registered last, so it runs first: an UNLISTEN or a cancelled query would wait for a dead server,
-        // but not on a destroyed socket.
+        // Registered last, so it runs first: an UNLISTEN waits for a dead server, not on a destroyed socket.
         yield* Effect.addFinalizer(() => Effect.sync(link.destroy))
         return yield* Effect.raceFirst(Fiber.join(running), Deferred.await(other))
       }).pipe(Effect.scoped)
@@ -466,11 +468,9 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
       Effect.forkScoped
     )
 
+    // The session may have begun a new tail since.
     const current: Effect.Effect<Tail, OutboxFault> = Effect.suspend(() =>
-      Effect.flatMap(Deferred.await(up), () =>
-        // The session may have begun a new tail since.
-        Effect.sync(() => tail!)
-      )
+      Effect.map(Deferred.await(up), () => tail!)
     )
     const refreshed: Effect.Effect<Tail, OutboxFault> = Effect.suspend(() => {
       const one = Deferred.makeUnsafe<Tail, OutboxFault>()
@@ -493,7 +493,7 @@ const isSame = (a: Cursor.PgSnapshot, b: Cursor.PgSnapshot): boolean =>
 
 const newEra = "the database has restarted, recovered or was replaced"
 
-/** How often the pool is asked for its outbox, until it answers. */
+/** Between two questions to the pool for its outbox. */
 const poolEvery = "10 seconds"
 
 /** With more channels than this followed, the reader reads all messages: it needs most of them then. */

@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto"
 import { generate } from "./generate.ts"
 import { identity, openStatement } from "./identity.ts"
+import { leases } from "./leases.ts"
 import { before, marked, noted, recognise, refuseOlder, remove } from "./ownership.ts"
 import { publish } from "./publish.ts"
 import { retention } from "./retention.ts"
@@ -33,6 +34,7 @@ const objects: ReadonlyArray<string> = [
   ...publish,
   ...watch,
   ...retention,
+  ...leases,
   ...marked,
   ...lockDown
 ]

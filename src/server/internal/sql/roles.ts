@@ -44,7 +44,10 @@ const nodeFunctions = [
   "realtime.state(text, text, text, text, text, int, bigint)",
   "realtime.look()",
   "realtime.troubles()",
-  "realtime.unrouted()"
+  "realtime.unrouted()",
+  "realtime.take_lease(text, text, text)",
+  "realtime.renew_lease(text, text, bigint)",
+  "realtime.release_lease(text, text, bigint)"
 ].join(", ")
 
 /** Grants the node functions again: a node role before an upgrade stays one, also for new functions. */
