@@ -314,6 +314,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
 
   /**
    * Consumes a durable channel under a name, with its cursor in the database; see `Realtime.consume`.
+   * While a consumer of this name runs on another server, this one waits.
    * `onEvents` receives the transaction that also moves the cursor, so what it writes there happens exactly
    * once, also with several nodes. Each batch holds one connection of the pool (`maxConnections`).
    *

@@ -244,7 +244,8 @@ export class Realtime extends Context.Service<
   Realtime,
   {
     /**
-     * Sends a payload to every subscriber of the channel, on every node (volatile channels: on this one).
+     * Sends a payload to every subscriber of the channel, on every node (volatile channels: on this one, and with a
+     * `NodeBus` at most once on the others).
      *
      * In a transaction of the application's `PgClient` the publish is part of the transaction:
      * subscribers receive it after the commit, and a rollback sends nothing. PostgreSQL folds identical
@@ -411,7 +412,9 @@ export const make = (
         if (channel.fault !== undefined) return Effect.fail(channel.fault)
         const json = Channel.toJson(channel, payload)
         if (Result.isFailure(json)) return Effect.fail(json.failure)
-        return hub.deliveryOf(channel).publish(channel.name, json.success, options?.key)
+        return hub
+          .deliveryOf(channel)
+          .publish(channel.name, json.success, options?.key, undefined, channel.latestBy)
       })
 
     const raw = (channel: Channel.Any, options: EventsOptions | undefined) =>

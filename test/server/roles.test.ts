@@ -202,6 +202,14 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     [`delete from realtime.consumers`, "yes", "no", "no"],
     [`truncate realtime.consumers`, "no", "no", "no"]
   ],
+  "only the node role may take leases, and no role may write them": [
+    [`select * from realtime.take_lease('reader', 'a', 'b')`, "yes", "no", "no"],
+    [`select realtime.renew_lease('reader', 'b', 1)`, "yes", "no", "no"],
+    [`select realtime.release_lease('reader', 'b', 1)`, "yes", "no", "no"],
+    [`select * from realtime.leases`, "no", "no", "no"],
+    [`update realtime.leases set term = 1`, "no", "no", "no"],
+    [`delete from realtime.leases`, "no", "no", "no"]
+  ],
   "only the node role may prune, and no role may change settings": [
     [`select * from realtime.look()`, "yes", "no", "no"],
     [`select * from realtime.troubles()`, "yes", "no", "no"],
@@ -310,6 +318,9 @@ const granted = (names: { readonly node: string; readonly app: string }) => {
       ["function realtime.open()", "EXECUTE"],
       ["function realtime.open(integer)", "EXECUTE"],
       ["function realtime.prune(integer)", "EXECUTE"],
+      ["function realtime.release_lease(text,text,bigint)", "EXECUTE"],
+      ["function realtime.renew_lease(text,text,bigint)", "EXECUTE"],
+      ["function realtime.take_lease(text,text,text)", "EXECUTE"],
       ["function realtime.look()", "EXECUTE"],
       ["function realtime.state(text,text,text,text,text,integer,bigint)", "EXECUTE"],
       ["function realtime.troubles()", "EXECUTE"],

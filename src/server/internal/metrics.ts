@@ -16,6 +16,12 @@ export const notificationQueue = Metric.gauge("effect_realtime_notification_queu
   description: "How full PostgreSQL's notification queue is, 0 to 1"
 })
 
+/** Volatile events that were not sent to other nodes, because too many waited. */
+export const volatileDropped = Metric.counter("effect_realtime_volatile_dropped_total", {
+  description: "Volatile events not sent to other nodes, because too many waited",
+  incremental: true
+})
+
 /** WebSocket sessions open now. */
 export const sessions = Metric.gauge("effect_realtime_sessions", {
   description: "WebSocket sessions open now"

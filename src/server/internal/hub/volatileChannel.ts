@@ -111,7 +111,7 @@ export class VolatileChannel extends Views {
 }
 
 /** The key of an event: its value of the field, as text. An event without the field counts for its publisher. */
-const keyOf = (latestBy: string | undefined, json: string, publisher: string): string => {
+export const keyOf = (latestBy: string | undefined, json: string, publisher: string): string => {
   if (latestBy === undefined) return publisher
   const fields = Object(JSON.parse(json)) as Readonly<Record<string, unknown>>
   return Object.hasOwn(fields, latestBy) ? JSON.stringify(fields[latestBy]) : publisher

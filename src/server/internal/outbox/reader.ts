@@ -22,9 +22,11 @@ import * as Reconnecting from "../reconnecting.ts"
 import { SchemaName } from "../sql/schemaName.ts"
 import { isFault, type OtherOutbox, type OutboxFault } from "./outboxErrors.ts"
 import { type Lasting, type SessionError, type SessionOptions, work } from "./readerSession.ts"
+import type { Leases } from "./lease.ts"
 import type { Tail } from "./tail.ts"
 
 export interface ReaderOptions extends SessionOptions {
+  readonly leases: Leases
   readonly connection: PgClientConfig
   readonly backoff: Backoff.Policy
   /** How long the same refusal must last before the first session until it counts as lasting. */
@@ -73,6 +75,7 @@ export const make = (options: ReaderOptions): Effect.Effect<Reader, never, Scope
           prepare: true
         })
         yield* Deferred.succeed(started, undefined)
+        yield* options.leases.on(link)
         const listening = yield* Scope.fork(yield* Effect.scope)
         const other = yield* Deferred.make<never, OtherOutbox>()
         const running = yield* Effect.forkScoped(

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto"
 import { busSecret } from "./busSecret.ts"
 import { generate } from "./generate.ts"
 import { identity, openStatement } from "./identity.ts"
+import { leases } from "./leases.ts"
 import { before, marked, noted, recognise, refuseOlder, remove } from "./ownership.ts"
 import { publish } from "./publish.ts"
 import { retention } from "./retention.ts"
@@ -35,6 +36,7 @@ const objects: ReadonlyArray<string> = [
   ...watch,
   ...retention,
   ...busSecret,
+  ...leases,
   ...marked,
   ...lockDown
 ]

@@ -44,7 +44,10 @@ const nodeFunctions = [
   "realtime.state(text, text, text, text, text, int, bigint)",
   "realtime.look()",
   "realtime.troubles()",
-  "realtime.unrouted()"
+  "realtime.unrouted()",
+  "realtime.take_lease(text, text, text)",
+  "realtime.renew_lease(text, text, bigint)",
+  "realtime.release_lease(text, text, bigint)"
 ].join(", ")
 
 /** What nodes read beside the outbox, since version 6. */
