@@ -10,4 +10,4 @@ export const client = createRealtimeClient({
 export const discovering = createRealtimeClient({
   url: () => fetch("https://example.com/nodes").then((response) => response.json())
 })
-// #endregion nodes
+// #endregion
