@@ -19,7 +19,7 @@ import {
 import * as HttpRouter from "effect/http/HttpRouter"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
-import WebSocket from "ws"
+import { WebSocket } from "ws"
 import { decodeServerMessage, type ServerFrame } from "../../src/Frame.ts"
 import { execute, layerInstalledDatabase, TestDatabase } from "../support/database.ts"
 import { Address, address } from "../support/app.ts"
