@@ -64,11 +64,12 @@ export interface Options {
    * Each client has a random order of its list, and keeps its node while that works. It goes on to the next
    * one after two failures in a row, where an attempt or the loss of a session is a failure, or after one if
    * the node answered 503. Only the class of `ws` shows that answer. Any attempt waits for `backoff` first.
-   * When its node closes for a restart (`bye`), the client goes on to the next one at once.
+   * When its node drains (`bye`), the client goes on to the next one at once; if it has been there for less
+   * than `backoff.resetAfter`, after the delay that the node said.
    *
    * The client calls a function before each attempt. It has 10 s; when it fails or is late, the attempt
-   * counts as failed, and `onError` receives `UrlFailed`. An address has the same place in the order for as
-   * long as the function gives it.
+   * counts as failed, and `onError` receives `UrlFailed`. The order stays while the function gives the same
+   * list.
    */
   readonly url: Url | (() => Url | Promise<Url> | Effect.Effect<Url, unknown>)
   /**

@@ -55,7 +55,7 @@ export const make = (
     if (latest === String(given)) return
     all = listOf(given)
       .map((url) => [time.runSync(Random.next), url] as const)
-      .sort(([one], [other]) => one - other)
+      .toSorted(([one], [other]) => one - other)
     latest = String(given)
   }
   if (typeof url !== "function") take(url)

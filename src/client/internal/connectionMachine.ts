@@ -380,7 +380,7 @@ export const make = (
 
       // What else matters arrives as `onclose`. The class of `ws` throws an error that has no listener.
       socket.onerror = ({ message }: { readonly message?: unknown }) => {
-        noRoom = / 503$/.test(`${message}`)
+        noRoom ||= `${message}`.endsWith(" 503")
       }
       socket.onclose = ({ code, reason }: { readonly code: number; readonly reason: string }) => {
         over(code, Reasons.ofClose(code, reason || complaint, state.request !== undefined))
