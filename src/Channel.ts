@@ -45,6 +45,14 @@ export type {
   Where
 } from "./ChannelRow.ts"
 export {
+  type Counts,
+  type MemberOf,
+  presence,
+  type Presence,
+  type PresenceFamily,
+  type PresenceOptions
+} from "./ChannelPresence.ts"
+export {
   type AnyTable,
   type By,
   type DurableOnly,

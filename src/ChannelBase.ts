@@ -104,8 +104,8 @@ export interface Any {
   readonly _tag: "Channel"
   /** The name on the wire and in NOTIFY, 1-63 bytes. */
   readonly name: string
-  /** How events travel. */
-  readonly delivery: Delivery
+  /** How events travel; `presence` for a channel that has members and no events. */
+  readonly delivery: Delivery | "presence"
   /** Whether clients may publish here. */
   readonly publish: boolean
   /** The field whose newest event per value counts, on a volatile channel; `undefined`: per publisher. */
@@ -139,8 +139,8 @@ export interface AnyFamily {
   readonly except: ReadonlyArray<string>
   /** Whether clients may publish here. */
   readonly publish: boolean
-  /** How events travel. */
-  readonly delivery: Delivery
+  /** How events travel; `presence` for channels that have members and no events. */
+  readonly delivery: Delivery | "presence"
   /** The table whose changes the family has, when `Channel.table` defined it. */
   readonly table?: Table | undefined
   /** The channel and the parameter of a name, or `undefined` when the name is not in this family. */

@@ -122,6 +122,15 @@ const where: Read<Where> = (value) =>
 
 const list: Read<ReadonlyArray<unknown>> = (value) => (Array.isArray(value) ? value : wrong)
 
+/** Any JSON. The channel's codec checks it. */
+const data: Read<unknown> = (value) => value ?? (value === null ? null : wrong)
+
+const texts: Read<ReadonlyArray<string>> = (value) =>
+  Array.isArray(value) && value.every((one) => typeof one === "string") ? value : wrong
+
+const members: Read<{ readonly [member: string]: unknown }> = (value) =>
+  isRecord(value) ? value : wrong
+
 const optionalFlag = /* @__PURE__ */ optional(flag)
 const optionalCount = /* @__PURE__ */ optional(count)
 const optionalString = /* @__PURE__ */ optional(string)
@@ -147,9 +156,10 @@ const clientFields: Table<ClientFrame> = {
     channel: string,
     within: optionalCount,
     key: /* @__PURE__ */ optional(key),
-    // Any JSON. The channel's codec checks it.
-    data: (value) => value ?? (value === null ? null : wrong)
+    data
   },
+  present: { id: count, channel: string, member: data },
+  absent: { id: count, channel: string },
   authenticate: { id: count, token: string },
   ping: {},
   pong: {}
@@ -181,6 +191,8 @@ const serverFields: Table<ServerFrame> = {
   unsubscribed: { id: count, channel: string },
   published: { id: count },
   history: { id: count, channel: string, events: wireEvents, more: flag },
+  present: { id: count, member: string },
+  absent: { id: count },
   authenticated: { id: count, expires: optionalCount },
   events: { channel: string, view: optionalString, cursor: optionalString, events: wireEvents },
   state: {
@@ -192,6 +204,13 @@ const serverFields: Table<ServerFrame> = {
     rows: list,
     invalid: /* @__PURE__ */ optional(list),
     more: flag
+  },
+  members: {
+    channel: string,
+    count,
+    set: /* @__PURE__ */ optional(members),
+    gone: /* @__PURE__ */ optional(texts),
+    whole: optionalFlag
   },
   cursor: { channel: string, view: optionalString, cursor: string },
   gap: {
@@ -223,9 +242,12 @@ const serverFields: Table<ServerFrame> = {
 export const encode = (frame: ClientFrame | ServerFrame): string => {
   const { type } = frame
   const ordered: Record<string, unknown> = { type }
-  // Two types go both ways, and only the server's frames of these say whether there is more.
+  // Some types go both ways. Of these only the client's frames name a channel, except where the server's
+  // say whether there is more.
   const fields =
-    "more" in frame ? serverFields[frame.type] : { ...serverFields, ...clientFields }[type]
+    "more" in frame || (type in serverFields && !("channel" in frame))
+      ? serverFields[type as ServerFrame["type"]]
+      : { ...serverFields, ...clientFields }[type]
   for (const key in fields) {
     ordered[key] = (frame as unknown as Readonly<Record<string, unknown>>)[key]
   }

@@ -51,6 +51,11 @@ const nouns: Readonly<Record<string, Noun>> = {
     group: Defaults.pgNotificationSource,
     guide: layer("PgNotificationSource")
   },
+  PgNodeBus: {
+    file: "src/server/internal/bus/busOptions.ts",
+    group: Defaults.nodeBus,
+    guide: layer("PgNodeBus")
+  },
   OutboxReader: {
     file: "src/server/internal/outbox/readerOptions.ts",
     group: Defaults.outboxReader,

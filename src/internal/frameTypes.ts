@@ -71,6 +71,14 @@ export type ClientFrame =
       readonly key?: string
       readonly data: unknown
     }
+  | {
+      /** Joins a presence channel that the session is subscribed to, or changes the own state. */
+      readonly type: "present"
+      readonly id: number
+      readonly channel: string
+      readonly member: unknown
+    }
+  | { readonly type: "absent"; readonly id: number; readonly channel: string }
   | { readonly type: "authenticate"; readonly id: number; readonly token: string }
   | { readonly type: "ping" }
   | { readonly type: "pong" }
@@ -130,6 +138,8 @@ export type ServerFrame =
       /** Whether the server has events before these. */
       readonly more: boolean
     }
+  | { readonly type: "present"; readonly id: number; readonly member: string }
+  | { readonly type: "absent"; readonly id: number }
   | { readonly type: "authenticated"; readonly id: number; readonly expires?: number }
   | {
       readonly type: "events"
@@ -151,6 +161,18 @@ export type ServerFrame =
       readonly invalid?: ReadonlyArray<unknown>
       /** Whether the next frame has more rows of this state. */
       readonly more: boolean
+    }
+  | {
+      readonly type: "members"
+      readonly channel: string
+      /** How many members are here. */
+      readonly count: number
+      /** The states of members that joined or changed, by the text that names each while it is here. */
+      readonly set?: { readonly [member: string]: unknown }
+      /** The members that left. */
+      readonly gone?: ReadonlyArray<string>
+      /** These are all members. Without `set` members are not named any more, only counted. */
+      readonly whole?: boolean
     }
   | {
       readonly type: "cursor"

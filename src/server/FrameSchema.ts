@@ -84,6 +84,13 @@ export const ClientFrame = Schema.Union([
     key: Schema.optionalKey(Key),
     data: Data
   }),
+  Schema.Struct({
+    type: Schema.Literal("present"),
+    id: Count,
+    channel: Schema.String,
+    member: Data
+  }),
+  Schema.Struct({ type: Schema.Literal("absent"), id: Count, channel: Schema.String }),
   Schema.Struct({ type: Schema.Literal("authenticate"), id: Count, token: Schema.String }),
   Schema.Struct({ type: Schema.Literal("ping") }),
   Schema.Struct({ type: Schema.Literal("pong") })
@@ -127,6 +134,8 @@ export const ServerFrame = Schema.Union([
     events: Events,
     more: Schema.Boolean
   }),
+  Schema.Struct({ type: Schema.Literal("present"), id: Count, member: Schema.String }),
+  Schema.Struct({ type: Schema.Literal("absent"), id: Count }),
   Schema.Struct({
     type: Schema.Literal("authenticated"),
     id: Count,
@@ -148,6 +157,14 @@ export const ServerFrame = Schema.Union([
     rows: Schema.Array(Data),
     invalid: Schema.optionalKey(Schema.Array(Data)),
     more: Schema.Boolean
+  }),
+  Schema.Struct({
+    type: Schema.Literal("members"),
+    channel: Schema.String,
+    count: Count,
+    set: Schema.optionalKey(Schema.Record(Schema.String, Data)),
+    gone: Schema.optionalKey(Schema.Array(Schema.String)),
+    whole: Schema.optionalKey(Schema.Boolean)
   }),
   Schema.Struct({
     type: Schema.Literal("cursor"),

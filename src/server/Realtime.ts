@@ -31,6 +31,7 @@ import {
   type RowsTable
 } from "./internal/hub/tableRows.ts"
 import {
+  type EventBatch,
   type EventsOptions,
   type Options,
   type PublishOptions,
@@ -63,6 +64,11 @@ export {
    * @since 0.1.0
    */
   CannotFilter,
+  /**
+   * @category errors
+   * @since 0.1.0
+   */
+  NoEvents,
   /**
    * @category errors
    * @since 0.1.0
@@ -163,6 +169,11 @@ export type {
    * @category models
    * @since 0.1.0
    */
+  EventBatch,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
   EventsOptions,
   /**
    * @category models
@@ -222,19 +233,6 @@ export type NeedsOf<D extends Channel.Definition> = D extends {
 }
   ? Needs<Kind>
   : never
-
-/**
- * Events that arrived together, and the position after them. A batch without events is only a position.
- *
- * @category models
- * @since 0.1.0
- */
-export interface EventBatch<out A> {
-  /** The position after the events. Empty on a volatile channel, which has no positions. */
-  readonly cursor: string
-  /** Events and gaps, in order. */
-  readonly events: ReadonlyArray<RealtimeEvent<A>>
-}
 
 /**
  * The hub of a node.

@@ -42,8 +42,9 @@ export class Replica {
 
   #fold(frame: ServerFrame): void {
     if (!("channel" in frame) || frame.channel !== this.#channel) return
-    if (frame.type === "unsubscribed" || frame.type === "history" || frame.view !== this.view)
+    if (frame.type === "unsubscribed" || frame.type === "history" || frame.type === "members")
       return
+    if (frame.view !== this.view) return
     this.told.push(frame.type === "gap" ? `gap ${frame.reason}` : frame.type)
     if ("cursor" in frame) this.cursor = frame.cursor ?? this.cursor
     if (frame.type === "gap") {

@@ -20,12 +20,14 @@ import type { Where } from "../../../Frame.ts"
 import type { Batch, BatchEvent } from "./batch.ts"
 import {
   CannotFilter,
+  type NoEvents,
   type NoHistory,
   type NoOutbox,
   type NoSource,
   type TooManyChannels,
   type TooManyFilters
 } from "./errors.ts"
+import type { Presence } from "../presence/presence.ts"
 import type { Outgoing } from "./outgoing.ts"
 import type { View } from "./view.ts"
 
@@ -37,11 +39,18 @@ export type OpenError =
   | TooManyFilters
   | CannotFilter
   | JoinError
+  | NoEvents
   | NoOutbox
   | NoSource
 
 /** Why a payload was not sent. */
-export type SendError = PayloadTooLarge | SourceError | NoOutbox | NoSource | PublishRefused
+export type SendError =
+  | PayloadTooLarge
+  | SourceError
+  | NoEvents
+  | NoOutbox
+  | NoSource
+  | PublishRefused
 
 /** Why a node cannot read its database, when waiting does not help. */
 export type ReadyError = SourceRefused | DatabaseRefused | OutboxFault
@@ -162,6 +171,8 @@ export interface Delivery {
     key: string,
     sent: string
   ) => Effect.Effect<boolean | undefined, SendError>
+  /** The members of its channels. Absent where channels have events. */
+  readonly presence?: Presence
   /**
    * Whether the events and the keys of publishes are kept outside of this node. If so, a position
    * outlives the node, a slow socket reads again what its mailbox dropped, a replay is read from the

@@ -120,3 +120,18 @@ export class NoHistory extends Schema.TaggedError<NoHistory>()("NoHistory", {
     return `Channel "${this.channel}" gives no history: ${noHistory[this.reason]}.`
   }
 }
+
+/**
+ * A presence channel was used like one with events.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NoEvents extends Schema.TaggedError<NoEvents>()("NoEvents", {
+  /** The channel's name. */
+  channel: Schema.String
+}) {
+  override get message(): string {
+    return `Channel "${this.channel}" is a presence channel: it has members and no events. Use presence of the client, of Realtime or of the hooks.`
+  }
+}

@@ -14,13 +14,17 @@ import type { Delivery, ReadyError } from "./delivery.ts"
 import * as Durable from "./durable.ts"
 import * as Live from "./live.ts"
 import { OpenChannels, type OpenOptions } from "./openChannels.ts"
+import * as Presence from "../presence/presence.ts"
+import * as PresenceDelivery from "./presence.ts"
 import * as Volatile from "./volatile.ts"
 
-export interface HubOptions extends OpenOptions, Live.LiveOptions, Durable.DurableOptions {}
+export interface HubOptions extends OpenOptions, Live.LiveOptions, Durable.DurableOptions {
+  readonly presence: Presence.PresenceOptions
+}
 
 export interface Hub {
   /** The delivery of a channel, or of every channel of a family. */
-  readonly deliveryOf: (definition: { readonly delivery: Channel.Delivery }) => Delivery
+  readonly deliveryOf: (definition: { readonly delivery: Channel.Any["delivery"] }) => Delivery
   /**
    * Whether events arrive; the current state first. Up when every source that these deliveries read is
    * up. Default: all deliveries.
@@ -37,11 +41,12 @@ export const make = (
 ): Effect.Effect<Hub, never, Scope.Scope> =>
   Effect.gen(function* () {
     const openChannels = new OpenChannels(options)
-    const deliveries: Readonly<Record<Channel.Delivery, Delivery>> = {
+    const deliveries: Readonly<Record<Channel.Any["delivery"], Delivery>> = {
       live: source === undefined ? Live.none : yield* Live.make(source, openChannels, options),
       durable:
         outbox === undefined ? Durable.none : yield* Durable.make(outbox, openChannels, options),
-      volatile: yield* Volatile.make(openChannels, options)
+      volatile: yield* Volatile.make(openChannels, options),
+      presence: yield* PresenceDelivery.make(openChannels, yield* Presence.make(options.presence))
     }
     const all = Object.values(deliveries)
     return {

@@ -1,5 +1,6 @@
 /** The whole install, as statements in their order. */
 import { createHash } from "node:crypto"
+import { busSecret } from "./busSecret.ts"
 import { generate } from "./generate.ts"
 import { identity, openStatement } from "./identity.ts"
 import { before, marked, noted, recognise, refuseOlder, remove } from "./ownership.ts"
@@ -33,6 +34,7 @@ const objects: ReadonlyArray<string> = [
   ...publish,
   ...watch,
   ...retention,
+  ...busSecret,
   ...marked,
   ...lockDown
 ]
