@@ -12,7 +12,7 @@ import * as Support from "./support/durable.ts"
 import { layerDatabase } from "../support/database.ts"
 import { until } from "../support/until.ts"
 
-const { layerReader, payloads, publish, session } = Support
+const { layerInstalled, layerReader, payloads, publish, session } = Support
 
 describe("OutboxReader", () => {
   it.live("the reader delivers committed messages and never those rolled back", () =>
@@ -152,6 +152,25 @@ describe("OutboxReader", () => {
       const texts = join.replay.flatMap(({ events }) => events.map(({ text }) => text))
       expect(texts.toSorted()).toEqual(["0", "2"])
     }).pipe(Effect.scoped, Effect.provide(layerReader()))
+  )
+
+  it.live("the last id drawn is read under the lock that a writer holds while it draws", () =>
+    Effect.gen(function* () {
+      // As a table the sequence is read without it, and shows up to 32 ids more than are drawn.
+      const db = yield* session
+      const take = Effect.map(db.query(Outbox.takeStatement), ({ rows }) =>
+        Outbox.parseTaken(rows[0])
+      )
+      expect(yield* take).toMatchObject({ drawn: 0n })
+      yield* publish("room", 1)
+      yield* db.query("begin")
+      expect(yield* take).toMatchObject({ drawn: 1n })
+      const { rows } = yield* db.query(
+        "select mode from pg_locks where relation = 'realtime.messages_id_seq'::regclass and pid = pg_backend_pid()"
+      )
+      // That of a table is AccessShareLock.
+      expect(rows).toEqual([{ mode: "RowExclusiveLock" }])
+    }).pipe(Effect.scoped, Effect.provide(layerInstalled()))
   )
 
   it.live("reading stays fast while an open writer holds back 100,000 messages", () =>
