@@ -141,9 +141,11 @@ describe("a list of addresses", () => {
     Effect.gen(function* () {
       const pairs: Record<string, number> = {}
       for (let i = 0; i < 300; i++) {
-        const { fail, urls } = yield* make()
-        yield* fail("Unexpected server response: 503")
-        const pair = letters(urls())
+        const pair = yield* Effect.gen(function* () {
+          const { fail, urls } = yield* make()
+          yield* fail("Unexpected server response: 503")
+          return letters(urls())
+        }).pipe(Effect.scoped)
         pairs[pair] = (pairs[pair] ?? 0) + 1
       }
       assert.deepStrictEqual(Object.keys(pairs).toSorted(), ["ab", "ac", "ba", "bc", "ca", "cb"])
