@@ -73,7 +73,7 @@ export class PayloadTooLarge extends Data.TaggedError("PayloadTooLarge")<{
  * @category errors
  * @since 0.1.0
  */
-export class InvalidWhere extends Data.TaggedError("InvalidWhere")<{
+export class InvalidWhere extends /* @__PURE__ */ Data.TaggedError("InvalidWhere")<{
   readonly channel: string
   readonly column: string
   /** May quote the value, so write it to logs and do not show it to users. */
@@ -90,7 +90,7 @@ export class InvalidWhere extends Data.TaggedError("InvalidWhere")<{
  * @category errors
  * @since 0.1.0
  */
-export class InvalidTable extends Data.TaggedError("InvalidTable")<{
+export class InvalidTable extends /* @__PURE__ */ Data.TaggedError("InvalidTable")<{
   readonly table: string
   /** What is wrong with it. */
   readonly reason: string

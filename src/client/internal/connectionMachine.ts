@@ -16,6 +16,7 @@
  *
  * @since 0.1.0
  */
+import * as Callbacks from "../../internal/callbacks.ts"
 import { clientLinger } from "../../internal/defaults.ts"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -27,7 +28,7 @@ import {
   type ServerFrame
 } from "../../Frame.ts"
 import * as Protocol from "../../Protocol.ts"
-import { type ConnectionStopped, Refused } from "../ClientError.ts"
+import type { ConnectionStopped, Refused } from "../ClientError.ts"
 import type { Options, State as Shown } from "../Connection.ts"
 import type { Readable } from "../Readable.ts"
 import * as Cell from "./cell.ts"
@@ -51,9 +52,6 @@ export interface Above {
   readonly end: (error: ConnectionStopped) => void
 }
 
-/** The part of `error` and `ended` that says why, and what to do about it. */
-export type RefusalFields = Omit<FrameOf<ServerFrame, "error">, "type" | "id">
-
 export interface Connection {
   readonly state: Readable<Shown>
   readonly source: Readable<Protocol.SourceState>
@@ -65,7 +63,7 @@ export interface Connection {
    * The error of a refusal that asking again would not help. Renews the identity on this socket
    * with a fresh token where that would.
    */
-  readonly refused: (channel: string, refusal: RefusalFields) => Refused | undefined
+  readonly refused: (channel: string, refusal: Requests.RefusalFields) => Refused | undefined
   /** Gives up a link that lives and does not do what it is for. */
   readonly giveUp: (message: string) => void
   /** Looks at the link now, cuts a wait short, and leaves `stopped`. */
@@ -129,7 +127,7 @@ export const make = (
     const source = Cell.make<Protocol.SourceState>("up")
 
     const tell: typeof byDefault = (error) =>
-      Platform.attempt(() => (options.onError ?? byDefault)(error), Platform.report)
+      Callbacks.attempt(() => (options.onError ?? byDefault)(error), Callbacks.report)
     const token = Token.make(options, clock, tell)
 
     let state = nowhere
@@ -473,9 +471,10 @@ export const make = (
       source,
       look,
       request: (frame, onAnswer) => state.request?.(frame, onAnswer),
-      refused: (channel, { code, message, retry }) => {
+      refused: (channel, refusal) => {
+        const { retry } = refusal
         if (retry === "refresh" && options.token !== undefined) state.renew?.()
-        else if (retry !== "later") return new Refused({ code, channel, message, retry })
+        else if (retry !== "later") return Requests.refusedOf(channel, refusal)
         return undefined
       },
       reconnect: () => {

@@ -20,11 +20,11 @@ import type { Any, Channel } from "../../Channel.ts"
 import type { FrameOf, ServerFrame, Where, WireEvent } from "../../Frame.ts"
 import { covers, readDurable, seenEvent } from "../../internal/cursorText.ts"
 import { type Event, Gap, type RealtimeEvent } from "../../RealtimeEvent.ts"
-import { Refused } from "../ClientError.ts"
-import type { Above, Connection, RefusalFields } from "./connectionMachine.ts"
+import type { Refused } from "../ClientError.ts"
+import type { Above, Connection } from "./connectionMachine.ts"
 import { decode, together } from "./decoding.ts"
 import type { Collection, Listener, Member, StateFrame, SubscribeError, Told } from "./listener.ts"
-import type { ChannelFrame } from "./requests.ts"
+import { type ChannelFrame, type RefusalFields, refusedOf } from "./requests.ts"
 import type { Time } from "./time.ts"
 
 /** One subscription on the wire. */
@@ -274,17 +274,8 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       inactive(refusal)
     }
 
-    const refusalOf = (
-      { code, message, retry, retryAfter }: RefusalFields,
-      failures: number
-    ): Refused =>
-      new Refused({
-        channel: name,
-        code,
-        message,
-        retry,
-        retryAfter: retryAfter ?? connection.jitter(failures)
-      })
+    const refusalOf = (answer: RefusalFields, failures: number): Refused =>
+      refusedOf(name, answer, answer.retryAfter ?? connection.jitter(failures))
 
     const gap = (reason: Gap["reason"], at: string) =>
       new Gap({ channel: name, reason, cursor: at })
