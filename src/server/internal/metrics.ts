@@ -27,6 +27,12 @@ export const backlogsDropped = Metric.counter("effect_realtime_backlogs_dropped_
   incremental: true
 })
 
+/** Volatile events dropped because more with different keys waited in one turn than a channel keeps. */
+export const volatileDropped = Metric.counter("effect_realtime_volatile_dropped_total", {
+  description: "Volatile events dropped because a channel received too many at once",
+  incremental: true
+})
+
 /**
  * Upgrades, sessions and requests that the server rejected or ended. The attribute `reason` is the name of
  * the limit that was crossed, as in the options (`subscribeRate`, `maxSessionsPerAddress`, ...), or else

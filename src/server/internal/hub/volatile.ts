@@ -4,11 +4,13 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { randomBytes } from "node:crypto"
 import * as Cursor from "../../../internal/cursorText.ts"
 import { PayloadTooLarge } from "../../../RealtimeError.ts"
+import * as metrics from "../metrics.ts"
 import { type Delivery, unfiltered } from "./delivery.ts"
 import { Told } from "./gapCounter.ts"
 import { ofNothing } from "./history.ts"
@@ -49,9 +51,12 @@ export const make = (
     )
 
     /** Takes an event into this node: the one way in, also for events that other nodes publish. */
-    const enter = (name: string, event: VolatileEvent): void => {
+    const enter = (name: string, event: VolatileEvent): Effect.Effect<void> => {
       const channel = opened.get(name)
-      if (channel !== undefined) pump.push(channel, event)
+      if (channel === undefined) return Effect.void
+      pump.push(channel, event)
+      const dropped = channel.takeDropped()
+      return dropped === 0 ? Effect.void : Metric.update(metrics.volatileDropped, dropped)
     }
 
     return {
@@ -82,8 +87,7 @@ export const make = (
             return Effect.fail(new PayloadTooLarge({ channel, bytes, limit: maxVolatileBytes }))
           }
           const id = Cursor.formatLive(epoch, ++published)
-          enter(channel, { id, at: clock.currentTimeMillisUnsafe(), publisher, json })
-          return Effect.void
+          return enter(channel, { id, at: clock.currentTimeMillisUnsafe(), publisher, json })
         }),
       resumes: false,
       remembers: false
