@@ -8,6 +8,7 @@ import { TestClock } from "effect/testing"
 import * as Channel from "../../src/Channel.ts"
 import * as Door from "../../src/server/internal/door/door.ts"
 import * as MemoryOutbox from "../../src/server/MemoryOutbox.ts"
+import * as PgType from "../../src/PgType.ts"
 import * as MemorySource from "../../src/server/MemorySource.ts"
 import * as Realtime from "../../src/server/Realtime.ts"
 import type { IdentityOptions, Limits, Request } from "../../src/server/ServerOptions.ts"
@@ -25,6 +26,8 @@ const Orders = Channel.table("orders", Order, {
   filter: ["status"],
   boundary: ["team"]
 })
+const Day = Schema.Struct({ id: Schema.Int, n: Schema.Int, day: Schema.NullOr(PgType.date) })
+const Days = Channel.table("days", Day, { key: "id", filter: ["n", "day"] })
 const Notes = Channel.make("notes", Schema.String, { delivery: "durable", publish: true })
 const Moves = Channel.make("moves", Schema.String, { delivery: "volatile", publish: true })
 const channel = "table_updates_orders"
@@ -55,7 +58,7 @@ const world = <A, E>(
   const lines: Array<string> = []
   const asked: Array<Request<string>> = []
   const server: IdentityOptions<string> = {
-    channels: [Orders, Notes, Moves],
+    channels: [Orders, Days, Notes, Moves],
     authenticate: ({ token = "" }) => Effect.succeed({ identity: token }),
     authorize: (request) =>
       Effect.sync(() => {
@@ -343,6 +346,34 @@ describe("A filter", () => {
           Array.from({ length: 3 }, () => "subscribed")
         )
         expect(visitor.of("state")).toMatchObject([{ channel: "notes", rows: [] }])
+      })
+    )
+  )
+
+  it.effect("is refused with a value that its column cannot have, with a state and without", () =>
+    world(() =>
+      Effect.gen(function* () {
+        const visitor = yield* visit({ token: "ann" })
+        let id = 0
+        const answer = Effect.fnUntraced(function* (where: Record<string, unknown>, state?: true) {
+          id++
+          yield* ask(visitor, { type: "subscribe", id, channel: Days.name, where, state })
+          return visitor.answer(id) as { readonly type: string; readonly message?: string }
+        })
+        for (const where of [{ day: "2026-11-8" }, { n: 1.5 }, { n: [1, "x"] }, { n: null }]) {
+          for (const state of [undefined, true] as const) {
+            const refused = yield* answer(where, state)
+            expect([where, refused]).toMatchObject([
+              where,
+              { type: "error", code: "subscribe/invalid-where", retry: "never" }
+            ])
+            expect(refused.message).toContain(Object.keys(where)[0])
+          }
+        }
+        // A number may be written as a string, as the large ones are.
+        for (const where of [{ day: "2026-11-28" }, { day: null }, { n: 1 }, { n: ["2", 3] }]) {
+          expect([where, (yield* answer(where)).type]).toEqual([where, "subscribed"])
+        }
       })
     )
   )

@@ -16,9 +16,9 @@ export const notificationQueue = Metric.gauge("effect_realtime_notification_queu
   description: "How full PostgreSQL's notification queue is, 0 to 1"
 })
 
-/** Volatile events that were not sent to other nodes, because too many waited. */
+/** Volatile events that were dropped because too many with different keys waited, here or for other nodes. */
 export const volatileDropped = Metric.counter("effect_realtime_volatile_dropped_total", {
-  description: "Volatile events not sent to other nodes, because too many waited",
+  description: "Volatile events dropped because too many with different keys waited",
   incremental: true
 })
 

@@ -29,13 +29,13 @@ export class Newest<A extends { readonly bytes: number }> {
     return this.#values.size
   }
 
-  /** Returns the number of keys that were dropped at a limit. */
+  /** Returns how many keys were dropped for it. */
   put(key: string, value: A): number {
-    let dropped = 0
     this.delete(key)
     this.#values.set(key, value)
     this.#bytes += key.length + value.bytes
     const { bytes, keys } = this.#limits
+    let dropped = 0
     for (const oldest of this.#values.keys()) {
       if (this.#values.size <= keys && this.#bytes <= bytes) break
       this.delete(oldest)

@@ -145,7 +145,7 @@ export class SharedStates {
     return Effect.suspend(() => {
       const { table } = view.channel
       if (table === undefined && this.#last === undefined) {
-        return Effect.fail(new NoState({ channel: view.name }))
+        return Effect.fail(new NoState({ channel: view.name, reason: "definition" }))
       }
       const reads = this.#readsOf(view)
       if (after !== undefined) {

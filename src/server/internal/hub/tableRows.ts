@@ -18,7 +18,7 @@ import type * as Channel from "../../../Channel.ts"
 import type { Codec, Table } from "../../../ChannelBase.ts"
 import * as Exact from "../../../internal/exact.ts"
 import { KeyedRows, type RowChange } from "./keyedRows.ts"
-import type { InvalidChannelName, InvalidWhere } from "../../../RealtimeError.ts"
+import { InvalidChannelName, type InvalidWhere } from "../../../RealtimeError.ts"
 import type { SourceState } from "../../NotificationSource.ts"
 import type { DurableEvent, Item, OutboxReader } from "../../OutboxReader.ts"
 import { turns } from "../eventLoopTurns.ts"
@@ -232,6 +232,7 @@ const changeOf = (text: string): RowChange | undefined => {
 const isLasting = <E>(error: E, isLoaded: boolean): error is E & RowsError =>
   error instanceof StateTooLarge ||
   error instanceof InvalidFilter ||
+  error instanceof InvalidChannelName ||
   error instanceof NoState ||
   // Later it may be a failover.
   (!isLoaded && isFault(error))
@@ -303,7 +304,7 @@ export const rowsOf =
         if (outbox === undefined) return yield* new NoOutbox({ channel: name })
         const { rows } = outbox
         if (table === undefined || !keeps(channel) || rows === undefined) {
-          return yield* new NoState({ channel: name })
+          return yield* new NoState({ channel: name, reason: "definition" })
         }
         const filter = Filter.make(yield* Effect.fromResult(table.where(name, options?.where)))
         const out = yield* Queue.sliding<FollowedRows<Channel.RowOf<D>>, RowsError>(1)
