@@ -15,6 +15,7 @@
 import * as Result from "effect/Result"
 import type { Table } from "../ChannelBase.ts"
 import { covers, readDurable, seenEvent } from "./cursorText.ts"
+import type { InvalidChange } from "../RealtimeEvent.ts"
 import type {
   Asked,
   Change,
@@ -124,10 +125,18 @@ export const make = (
     into.set(name, entry)
   }
 
-  const apply = (into: Map<string, Entry>, { data, name }: Change) => {
+  const apply = (into: Map<string, Entry>, { data, key, name }: Change) => {
     if (data !== undefined) put(into, name, data)
-    else if (into.delete(name)) isChanged = true
+    else if (key !== undefined) {
+      const known = entries.get(name)
+      isChanged = true
+      into.set(name, known !== undefined && "key" in known ? known : { text: "", key })
+    } else if (into.delete(name)) isChanged = true
   }
+
+  /** What a gap says of the row that it is about. */
+  const missing = ({ key, operation }: InvalidChange): Change =>
+    operation === "DELETE" ? { name: nameOf(key) } : { name: nameOf(key), key }
 
   /** Shows the state that has arrived, once it has all that the rows have. */
   const replace = () => {
@@ -172,17 +181,20 @@ export const make = (
       at = batch.at(-1)!.cursor
       const names: Array<EventName> = isMidway ? [...latest] : []
       for (const event of batch) {
-        if (event._tag === "Gap") {
-          gapAt = at
+        const isGap = event._tag === "Gap"
+        if (isGap && event.change === undefined) {
+          // The state of other rights has the gap, also an older one that the server shares.
+          gapAt = event.reason === "rights" ? somewhere : at
           names.length = 0
           latest = []
           // What is before the gap may not come again.
           if (arriving !== undefined) arriving.lacks = []
         } else {
-          names.push(event)
-          if (arriving?.isWhole === false) arriving.changes.push(event.payload)
-          else if (arriving !== undefined) apply(arriving.entries, event.payload)
-          else if (isWhole) apply(entries, event.payload)
+          const change = isGap ? missing(event.change!) : event.payload
+          names.push(isGap ? event.change! : event)
+          if (arriving?.isWhole === false) arriving.changes.push(change)
+          else if (arriving !== undefined) apply(arriving.entries, change)
+          else if (isWhole) apply(entries, change)
         }
       }
       replace()
@@ -244,8 +256,10 @@ export const make = (
     codec: {},
     fault: channel.fault ?? (Result.isFailure(filter) ? (filter.failure as never) : undefined),
     decode: (json: unknown) => {
-      const { data, key, operation } = Object(json)
+      const { data, key, operation, truncated } = Object(json)
       const isGone = operation === "DELETE"
+      // The row is in the state that follows.
+      if (truncated === true && !isGone) return Result.fail(undefined)
       // A row that left a filter may have its key only.
       const named = data ?? key
       return valuesOf(named).includes(undefined)

@@ -74,10 +74,11 @@ export interface RowsChannel {
   readonly fault: InvalidChannelName | undefined
 }
 
-/** A row that was written, or without data one that is gone. */
+/** A row that was written, with its key alone one that does not match, or without both one that is gone. */
 export interface Change {
   readonly name: string
-  readonly data: unknown
+  readonly data?: unknown
+  readonly key?: unknown
 }
 
 /** What a subscription calls; see `Listener` and `Collecting` of the client. */

@@ -183,7 +183,7 @@ describe("A subscription with state", () => {
         expect(list()).toEqual([order(2)])
         expect(replica.told).toEqual(["subscribed", "state", "gap truncate", "events", "state"])
         // The next state for a gap waits its time, and events go on until then.
-        yield* outbox.commit({ channel, text: `{"operation":"INSERT","data":{"id":"x"}}` })
+        yield* outbox.commit({ channel, text: `{"operation":"INSERT","data":{}}` })
         yield* rows.insert(Orders, order(3))
         yield* settle
         expect([list(), replica.stale]).toEqual([[order(2), order(3)], true])
@@ -507,6 +507,28 @@ describe("A change of rights", () => {
         yield* rows.insert(Orders, order(5))
         yield* settle
         expect(list()).toHaveLength(4)
+      })
+    )
+  )
+
+  it.effect("brings the rows at once, however many others moved there before", () =>
+    world(({ answers, door, outbox: { rows } }) =>
+      Effect.gen(function* () {
+        yield* rows.insert(Orders, order(1, "new", "a"))
+        yield* rows.insert(Orders, order(2, "new", "b"))
+        const names = ["ann", "bob", "cat", "dan", "eve"]
+        const clients = yield* Effect.forEach(names, (name) => {
+          answers[name] = { where: { team: "a" } }
+          return follow(name)
+        })
+        for (const [index, name] of names.entries()) {
+          yield* rows.insert(Orders, order(10 + index, "new", "b"))
+          yield* TestClock.adjust("1500 millis")
+          answers[name] = { where: { team: "b" } }
+          yield* reauthorize(door, name)
+          const { list, replica } = clients[index]!
+          expect([list().length, replica.stale]).toEqual([2 + index, false])
+        }
       })
     )
   )

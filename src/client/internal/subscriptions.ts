@@ -50,6 +50,12 @@ const quiet = 60_000
 /** Beyond so many held events the server replays them instead: it is the server's own bound of a replay. */
 const maxHeld = 10_000
 
+/** The event of a table lacks its row, so that the server sends the state as after a gap. */
+const isCut = ({ data }: WireEvent) => {
+  const { operation, truncated } = Object(data)
+  return truncated === true && operation !== "DELETE"
+}
+
 export interface Subscriptions extends Above {
   readonly listen: <A>(
     channel: Channel<A>,
@@ -277,8 +283,8 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
     const refusalOf = (answer: RefusalFields, failures: number): Refused =>
       refusedOf(name, answer, answer.retryAfter ?? connection.jitter(failures))
 
-    const gap = (reason: Gap["reason"], at: string) =>
-      new Gap({ channel: name, reason, cursor: at })
+    const gap = (reason: Gap["reason"], at: string, change?: Gap["change"]) =>
+      new Gap({ channel: name, reason, cursor: at, change })
 
     /**
      * Compares a member's position with the stream's. A member at `here` goes on with the stream, and the
@@ -350,11 +356,13 @@ export const make = (connection: Connection, { after, now }: Time): Subscription
       last = newest ?? last
       if (head !== undefined && covers(at, head) !== false) head = undefined
 
-      const gaps = frame.type === "gap" ? [gap(frame.reason, at)] : []
+      const gaps = frame.type === "gap" ? [gap(frame.reason, at, frame.change)] : []
       if (frame.type === "gap") {
         if (frame.reason === "rights") view = frame.now
         // It ends a state that is not whole.
-        coming = hasState
+        if (frame.change === undefined) coming = hasState
+      } else if (hasState && events.some(isCut) && some(({ channel }) => channel.table)) {
+        coming = true
       }
       /** Decodes once per definition, not once per listener. */
       const decoded = new Map<object, ReadonlyArray<RealtimeEvent<unknown>>>()

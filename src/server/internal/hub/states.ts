@@ -202,10 +202,13 @@ export class SharedStates {
           continue
         }
         known = current
-        const state = yield* yield* this.#get(view, table, reads, current, lease)
+        const outcome = yield* this.#get(view, table, reads, current, lease)
+        const isLater = current !== older || current.after === after
+        // A read that began before the gap says nothing about a later one.
+        if (Exit.isFailure(outcome) && !isLater) continue
+        const state = yield* outcome
         if (state === unlike) continue
         // The database has lost the position where a later state does not have it: no state will.
-        const isLater = current !== older || current.after === after
         if (isLater || Cursor.covers(outboxCursor(state.cursor), after)) return state
       }
     })
