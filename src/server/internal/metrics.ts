@@ -39,3 +39,26 @@ export const refused = Metric.counter("effect_realtime_refused_total", {
   description: "Upgrades, sessions and requests refused or ended, by reason",
   incremental: true
 })
+
+/**
+ * Seats in presence channels that this node holds for its own sessions and programs. A session has one in each
+ * channel of which it is a member, and keeps it for the grace after its socket closed.
+ */
+export const presenceSeats = Metric.gauge("effect_realtime_presence_seats", {
+  description: "Seats in presence channels that this node holds"
+})
+
+/** Messages about presence that this node sent to other nodes, heartbeats apart. */
+export const presenceMessages = Metric.counter("effect_realtime_presence_messages_total", {
+  description: "Messages about presence sent to other nodes",
+  incremental: true
+})
+
+/**
+ * Times this node sent all its seats to another node, because the differences did not reach back far enough.
+ * A few follow each start of a node. More mean that the bus loses messages for long.
+ */
+export const presenceWholeLists = Metric.counter("effect_realtime_presence_whole_lists_total", {
+  description: "Times all seats of this node were sent to another node",
+  incremental: true
+})
