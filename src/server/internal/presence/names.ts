@@ -2,8 +2,8 @@
  * The names of members: the same on every node and for every session of a person, and a secret of the nodes
  * away from any session or identity.
  *
- * The nodes agree on the secret without asking: each sends its own, and the smallest counts. A node that starts
- * hears the others before it makes one.
+ * The nodes agree on the secret: each sends its own. One that is in use counts more than one of a node that
+ * starts, and of two such the smaller one counts.
  */
 import { createHmac, randomBytes } from "node:crypto"
 
@@ -16,19 +16,33 @@ export interface SeatHolder {
 }
 
 export class Names {
-  #secret: string | undefined
+  #secret = randomBytes(18).toString("base64url")
+  #inUse = false
 
-  /** `undefined` until the first name is made, or another node sent its secret. */
-  get secret(): string | undefined {
+  get secret(): string {
     return this.#secret
   }
 
-  /** Takes the secret of another node. Returns whether all names are other ones now. */
-  adopt(secret: string): boolean {
-    const before = this.#secret
-    if (before !== undefined && before <= secret) return false
+  /** Whether names were made with the secret, here or on another node. */
+  get inUse(): boolean {
+    return this.#inUse
+  }
+
+  use(): void {
+    this.#inUse = true
+  }
+
+  /** Takes the secret of another node if it counts more. Returns whether names in use are other ones now. */
+  adopt(secret: string, inUse: boolean): boolean {
+    if (secret === this.#secret) {
+      this.#inUse ||= inUse
+      return false
+    }
+    if (this.#inUse !== inUse ? this.#inUse : this.#secret < secret) return false
+    const renames = this.#inUse
     this.#secret = secret
-    return before !== undefined
+    this.#inUse = inUse
+    return renames
   }
 
   /** The member of a seat. */
@@ -46,7 +60,6 @@ export class Names {
   }
 
   #hash(...parts: ReadonlyArray<string>): string {
-    this.#secret ??= randomBytes(18).toString("base64url")
     const hash = createHmac("sha256", this.#secret).update(parts.join("\0"))
     return hash.digest("base64url").slice(0, 16)
   }

@@ -33,7 +33,10 @@ export const make = (options: PresenceOptions): Effect.Effect<Presence, never, S
       let send: Send = () => undefined
       const part = presence.connect((content, to) => send(content, to))
       send = yield* bus.join("presence", part)
+      presence.link = bus.state
       presence.greet()
+      // The last changes leave before the goodbye of the bus, so that members whose sockets closed may return.
+      yield* Effect.addFinalizer(() => Effect.sync(() => presence.flush()))
     }
     yield* Effect.forkScoped(presence.run)
     return presence

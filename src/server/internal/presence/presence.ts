@@ -9,7 +9,8 @@
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type * as Schema from "effect/Schema"
-import type { Node, Part, Send } from "../../NodeBus.ts"
+import type * as SubscriptionRef from "effect/SubscriptionRef"
+import type { BusState, Node, Part, Send } from "../../NodeBus.ts"
 import { Names, type SeatHolder } from "./names.ts"
 import { Replica } from "./replica.ts"
 import { Room } from "./room.ts"
@@ -23,6 +24,9 @@ export interface PresenceOptions {
   /** The most changes of a seat in a second that others receive. */
   readonly rate: number
 }
+
+/** The largest state of a member, in bytes of UTF-8. */
+export const maxMemberBytes = 2048
 
 /** What presence tells its metrics. */
 export interface PresenceMeter {
@@ -82,6 +86,8 @@ export class Presence {
   /** Seats in their grace whose node said goodbye. */
   readonly #orphans = new Map<Seat, number>()
   #replica: Replica<Seat> | undefined
+  /** Whether messages of other nodes arrive; `undefined` on a node that is alone. */
+  link: SubscriptionRef.SubscriptionRef<BusState> | undefined
   readonly #ready = Latch.makeUnsafe(false)
   /** When the node began to hear the others; `undefined` when it is ready. */
   #since: number | undefined
@@ -231,7 +237,7 @@ export class Presence {
       send,
       read: (owner, key, json) => fromJson(idOf(owner, key), key, json),
       changed: (before, after, gone) => this.#moveOther(before, after, gone),
-      greeting: () => [this.#names.secret ?? null, this.#stamp],
+      greeting: () => [this.#stamp, this.#names.secret, this.#names.inUse],
       greeted: (greeting) => this.#greeted(greeting),
       counted: (what) => this.#meter[what]()
     })
@@ -260,12 +266,17 @@ export class Presence {
     this.#await(this.#now() + leastWait)
   }
 
+  /** Sends what has changed. */
+  flush(): void {
+    this.#replica?.tick(this.#now())
+  }
+
   #greeted(greeting: Schema.Json): void {
     if (!Array.isArray(greeting)) return
-    const [secret, stamp] = greeting as ReadonlyArray<Schema.Json>
+    const [stamp, secret, inUse] = greeting as ReadonlyArray<Schema.Json>
     // The newest state of a person counts, whichever node heard it.
     if (typeof stamp === "number") this.#stamp = Math.max(this.#stamp, stamp)
-    if (typeof secret !== "string" || !this.#names.adopt(secret)) return
+    if (typeof secret !== "string" || !this.#names.adopt(secret, inUse === true)) return
     for (const own of this.#own.values()) {
       const member = this.#names.member(own.channel, own.holder)
       const away = own.isHere ? undefined : this.#names.proof(own.channel, own.holder)
@@ -339,6 +350,7 @@ export class Presence {
   #becomeReady(waited: number): void {
     if (waited < leastWait || (waited < mostWait && this.#replica?.exact === false)) return
     this.#since = undefined
+    this.#names.use()
     this.#ready.openUnsafe()
   }
 

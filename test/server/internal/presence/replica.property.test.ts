@@ -105,9 +105,10 @@ const story = (seed: number, make: Make, bend?: World["bend"]): string | undefin
     while (world.now < end) {
       for (const member of world.nodes) if (dice.chance(0.5)) churn(dice, member)
       const { length } = world.nodes
-      if (length > 2 && dice.chance(0.02)) world.kill(dice.pick(world.nodes))
-      else if (length > 2 && dice.chance(0.02)) world.stop(dice.pick(world.nodes))
-      else if (dice.chance(0.1)) {
+      if (length > 2 && dice.chance(0.04)) {
+        if (dice.chance(0.5)) world.kill(dice.pick(world.nodes))
+        else world.stop(dice.pick(world.nodes))
+      } else if (dice.chance(0.1)) {
         const down = names.find((name) => world.nodes.every(({ node }) => node.name !== name))
         if (down !== undefined) world.start(down)
       }
