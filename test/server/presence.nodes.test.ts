@@ -90,7 +90,7 @@ const here = (visitor: Visitor): Record<string, unknown> => {
   return members
 }
 
-/** How many members a client was told join and leave since its first list. */
+/** How many joins, changes and leaves a client received since its first list. */
 const moves = (visitor: Visitor) => {
   const frames = visitor.of("members").filter(({ whole }) => whole !== true)
   return {
@@ -135,7 +135,7 @@ describe("A person with two tabs on two nodes", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("reloads one of them 20 times, and no client is told of it", () =>
+  it.effect("reloads one of them 20 times, and no client receives anything of it", () =>
     Effect.gen(function* () {
       const { one, three: third, two } = yield* three
       yield* enter(one, "ann", "here")
@@ -292,7 +292,7 @@ describe("A node", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("that is cut off comes back without any whole list, and lists are equal again", () =>
+  it.effect("that was cut off shows its members again, and all lists are equal", () =>
     Effect.gen(function* () {
       const { network, one, three: third, two } = yield* three
       const nodes = [one, two, third]

@@ -132,7 +132,8 @@ export const bus = (
       state,
       nodes: Effect.sync(() =>
         [...own.known.values()].map(({ heard, node, silent }) => ({
-          ...node,
+          name: node.name,
+          incarnation: node.incarnation,
           state: silent ? ("silent" as const) : ("here" as const),
           heard: now() - heard
         }))

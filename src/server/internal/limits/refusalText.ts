@@ -94,6 +94,11 @@ const noHistory = {
   reader: refusal("server/internal")
 }
 
+const eventless = refusal(
+  "frame/malformed",
+  "The frame is not valid: the channel is a presence channel, so it has no events."
+)
+
 /** The refusals of publishes that the database will never accept. */
 const publishRefused = {
   table: refusal("publish/forbidden", "Clients do not publish to this channel."),
@@ -166,6 +171,8 @@ export const refusalOf = (error: unknown): Refusal => {
       return refusal("state/too-large", (error as StateTooLarge).message)
     case "InvalidFilter":
       return unfit
+    case "NoEvents":
+      return eventless
     case "NoHistory":
       return noHistory[(error as NoHistory).reason]
     case "ReplayError":
