@@ -13,7 +13,11 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import { randomBytes } from "node:crypto"
 import type * as Channel from "../../../Channel.ts"
 import { toJson } from "../../../ChannelBase.ts"
-import { type InvalidChannelName, type InvalidPayload, PayloadTooLarge } from "../../../RealtimeError.ts"
+import {
+  type InvalidChannelName,
+  type InvalidPayload,
+  PayloadTooLarge
+} from "../../../RealtimeError.ts"
 import { maxMemberBytes, type Presence } from "../presence/presence.ts"
 import type { Room, Watcher } from "../presence/room.ts"
 import type { Hub } from "./hub.ts"
