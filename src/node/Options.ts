@@ -116,6 +116,21 @@ export interface SnapshotOptions<A = unknown, I = unknown> {
 }
 
 /**
+ * The server as a member of a presence channel. It leaves with `leave`, and when the server closes.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PresentMember<in A> extends AsyncDisposable {
+  /** Names the member, as in the list of members. */
+  readonly member: string
+  /** Shows another state. Rejects with `InvalidPayload`, and with `PayloadTooLarge` beyond 2,048 bytes of JSON. */
+  readonly update: (state: A) => Promise<void>
+  /** Leaves at once. */
+  readonly leave: () => Promise<void>
+}
+
+/**
  * The transaction of a batch. PostgreSQL commits the changes of its queries together with the consumer's
  * cursor, or neither.
  *

@@ -38,7 +38,8 @@ import type { Limited, RuleMaker, Rules } from "../server/Rule.ts"
 import { checkArguments } from "./internal/arguments.ts"
 import { checkConsumer, startConsumer } from "./internal/consumer.ts"
 import { databaseLayer } from "./internal/databaseLayer.ts"
-import { checkTable, iterateRows } from "./internal/iterateRows.ts"
+import { checkPresence, presentMember } from "./internal/iterateMembers.ts"
+import { checkTable, iterate } from "./internal/iterateRows.ts"
 import { openDoor } from "./internal/openDoor.ts"
 import { persistent } from "./internal/retriedStart.ts"
 import { mayPass, type StartError } from "./internal/startError.ts"
@@ -53,6 +54,7 @@ import type {
   ConsumeOptions,
   Eventually,
   Options,
+  PresentMember,
   SnapshotOptions,
   Transaction
 } from "./Options.ts"
@@ -106,6 +108,7 @@ export declare namespace RealtimeServer {
     Limited,
     Limits,
     Options,
+    PresentMember,
     Rate,
     Request,
     RuleMaker,
@@ -309,7 +312,27 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   ): AsyncIterable<Realtime.Rows<Channel.RowOf<D>>> {
     checkTable(table, this.#readsOutbox)
     const start = () => this.#onceStarted(Effect.context<ServerServices>(), "the rows were read")
-    return iterateRows(table, options, start, this.#closing.signal)
+    return iterate(Realtime.rows(table, options), start, this.#closing.signal)
+  }
+
+  /**
+   * The members of a presence channel, as they are and as they change; see `Realtime.presence`. A slow
+   * iteration receives the newest list only. It ends with `break`, and when the server closes. Throws
+   * `InvalidOption` for another channel.
+   */
+  presence<A>(channel: Channel.Presence<A>): AsyncIterable<Realtime.Members<A>> {
+    checkPresence(channel)
+    const start = () => this.#onceStarted(Effect.context<ServerServices>(), "the members were read")
+    return iterate(Realtime.presence(channel), start, this.#closing.signal)
+  }
+
+  /**
+   * Makes this server a member of a presence channel, with a state, until `leave` of the result. Waits for the
+   * server to start. Rejects with `InvalidPayload`, and with `PayloadTooLarge` beyond 2,048 bytes of JSON.
+   */
+  async present<A>(channel: Channel.Presence<A>, state: NoInfer<A>): Promise<PresentMember<A>> {
+    checkPresence(channel)
+    return this.#onceStarted(presentMember(channel, state), "the server was a member")
   }
 
   /**

@@ -12,16 +12,16 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as Channel from "../Channel.ts"
-import type { InvalidChannelName, InvalidPayload } from "../RealtimeError.ts"
+import type * as Channel from "../Channel.ts"
+import type { InvalidChannelName, InvalidPayload, PayloadTooLarge } from "../RealtimeError.ts"
 import type { Gap, HistoryOptions, HistoryPage, RealtimeEvent } from "../RealtimeEvent.ts"
-import type { Batch } from "./internal/hub/batch.ts"
 import type { HistoryError, OpenError, SendError } from "./internal/hub/delivery.ts"
+import { eventStreams } from "./internal/hub/eventStreams.ts"
 import { pageFor } from "./internal/hub/history.ts"
 import * as Hub from "./internal/hub/hub.ts"
+import { type Members, membersOf, presentAs, type PresentMember } from "./internal/hub/members.ts"
 import { hubOf } from "./internal/hub/ofRealtime.ts"
 import {
   type FollowedRows as Rows,
@@ -33,6 +33,7 @@ import {
 import {
   type EventBatch,
   type EventsOptions,
+  type Needs,
   type Options,
   type PublishOptions,
   resolved
@@ -112,6 +113,23 @@ export {
    */
   type ConsumeOptions
 } from "./internal/hub/consume.ts"
+export type {
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Member,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  Members,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  PresentMember
+} from "./internal/hub/members.ts"
 export { maxNotifyBytes } from "./internal/hub/live.ts"
 export {
   /**
@@ -179,6 +197,16 @@ export type {
    * @category models
    * @since 0.1.0
    */
+  Needs,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
+  NeedsOf,
+  /**
+   * @category models
+   * @since 0.1.0
+   */
   Options,
   /**
    * @category models
@@ -211,28 +239,6 @@ export {
  * @since 0.1.0
  */
 export type PublishError = InvalidChannelName | InvalidPayload | SendError
-
-/**
- * The services beside `Realtime` that a program needs for channels of a delivery: a durable channel
- * requires the outbox. When the compiler does not know the delivery, the type requires nothing, and a
- * node without an outbox fails with `NoOutbox`.
- *
- * @category models
- * @since 0.1.0
- */
-export type Needs<Kind extends Channel.Delivery> = [Kind] extends ["durable"] ? OutboxReader : never
-
-/**
- * The services that the channels of a definition need; see `Needs`.
- *
- * @category models
- * @since 0.1.0
- */
-export type NeedsOf<D extends Channel.Definition> = D extends {
-  readonly delivery: infer Kind extends Channel.Delivery
-}
-  ? Needs<Kind>
-  : never
 
 /**
  * The hub of a node.
@@ -392,6 +398,35 @@ export const rows = <D extends RowsTable>(
   Stream.unwrap(Realtime.useSync((realtime) => realtime.rows(table, options)))
 
 /**
+ * The members of a presence channel on all nodes, as they are and as they change. A slow consumer receives the
+ * newest list only. On a node that starts with a `NodeBus` the Stream begins when the node knows the members of
+ * the others, after 1.2 to 3 s.
+ *
+ * @category subscribing
+ * @since 0.1.0
+ */
+export const presence = <A>(
+  channel: Channel.Presence<A>
+): Stream.Stream<Members<A>, InvalidChannelName, Realtime> =>
+  Stream.unwrap(Realtime.useSync((realtime) => membersOf(hubOf(realtime), channel)))
+
+/**
+ * Makes this program a member of a presence channel, with a state, until the scope closes. Each call makes a
+ * member of its own. Fails with `PayloadTooLarge` when the state has more than 2,048 bytes of JSON.
+ *
+ * @category publishing
+ * @since 0.1.0
+ */
+export const present = <A>(
+  channel: Channel.Presence<A>,
+  state: NoInfer<A>
+): Effect.Effect<
+  PresentMember<A>,
+  InvalidChannelName | InvalidPayload | PayloadTooLarge,
+  Realtime | Scope.Scope
+> => Realtime.use((realtime) => presentAs(hubOf(realtime), channel, state))
+
+/**
  * Makes a hub. Without an `OutboxReader` in its context its durable channels fail with `NoOutbox`,
  * without a `NotificationSource` its live ones with `NoSource`.
  *
@@ -407,40 +442,8 @@ export const make = (
     const settings = yield* checked(() => resolved(options ?? {}))
     const hub = yield* Hub.make(source, outbox, settings)
 
-    const publish = <A>(channel: Channel.Channel<A>, payload: A, options?: PublishOptions) =>
-      Effect.suspend((): Effect.Effect<void, PublishError> => {
-        if (channel.fault !== undefined) return Effect.fail(channel.fault)
-        const json = Channel.toJson(channel, payload)
-        if (Result.isFailure(json)) return Effect.fail(json.failure)
-        return hub
-          .deliveryOf(channel)
-          .publish(channel.name, json.success, options?.key, undefined, channel.latestBy)
-      })
-
-    const raw = (channel: Channel.Any, options: EventsOptions | undefined) =>
-      hub.deliveryOf(channel).batches(channel, options?.from)
-
-    const batches = <A>(channel: Channel.Channel<A>, options?: EventsOptions) =>
-      Stream.map(raw(channel, options), (batch): EventBatch<A> => ({
-        cursor: batch.cursor,
-        events: eventsOf<A>(batch)
-      }))
-
-    const events = <A>(channel: Channel.Channel<A>, options?: EventsOptions) =>
-      Stream.flatMap(raw(channel, options), (batch) => Stream.fromIterable(eventsOf<A>(batch)))
-
-    const subscribe = <A>(channel: Channel.Channel<A>) =>
-      events(channel).pipe(
-        Stream.mapEffect((event) =>
-          event._tag === "Gap" ? Effect.fail(event) : Effect.succeed(event.payload)
-        )
-      )
-
     return Realtime.of({
-      publish,
-      subscribe,
-      events,
-      batches,
+      ...eventStreams(hub),
       rows: rowsOf(outbox, settings.state),
       source: hub.source(),
       "~effect-realtime/server/Realtime": hub
@@ -495,6 +498,3 @@ export const layerDurable = (
  */
 export const layerVolatile = (options?: Options): Layer.Layer<Realtime, InvalidOption> =>
   Layer.effect(Realtime, make(options))
-
-/** The channel's codec decodes the batch, so its payloads are of type A. */
-const eventsOf = <A>(batch: Batch) => batch.toEvents() as ReadonlyArray<RealtimeEvent<A>>

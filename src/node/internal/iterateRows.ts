@@ -1,16 +1,14 @@
 /**
- * The rows of a table for code without Effect: an iterable of the collection.
+ * The rows of a table, and the members of a channel, for code without Effect: an iterable of the collection.
  *
- * In: the arguments of `rows` of the class, and its services once it has started. Out: each iteration follows
- * the table by itself, until it breaks, fails, or the server closes.
+ * In: a Stream, and the services of the class once it has started. Out: each iteration follows the Stream by
+ * itself, until it breaks, fails, or the server closes.
  */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import type { RowOf } from "../../Channel.ts"
 import { keeps } from "../../server/internal/hub/durable.ts"
 import { invalid } from "../../server/internal/options.ts"
-import type { OutboxReader } from "../../server/OutboxReader.ts"
 import * as Realtime from "../../server/Realtime.ts"
 
 /** Throws `InvalidOption`, `InvalidChannelName`, `NotDurable`, and `NoOutbox` on a server without a reader. */
@@ -25,12 +23,11 @@ export const checkTable = (table: Realtime.RowsTable, readsOutbox: boolean): voi
 }
 
 /** `start` resolves when the server has started. `closing` ends every iteration. */
-export const iterateRows = <D extends Realtime.RowsTable>(
-  table: D,
-  options: Realtime.RowsOptions<D> | undefined,
-  start: () => Promise<Context.Context<Realtime.Realtime | OutboxReader>>,
+export const iterate = <A, E, R>(
+  stream: Stream.Stream<A, E, R>,
+  start: () => Promise<Context.Context<R>>,
   closing: AbortSignal
-): AsyncIterable<Realtime.Rows<RowOf<D>>> => {
+): AsyncIterable<A> => {
   const closed = Effect.callback<void>((resume) => {
     const end = () => resume(Effect.void)
     if (closing.aborted) end()
@@ -40,7 +37,7 @@ export const iterateRows = <D extends Realtime.RowsTable>(
   const started = Effect.tryPromise({ try: start, catch: (error) => error })
   return Stream.unwrap(
     Effect.map(started, (services) =>
-      Stream.interruptWhen(Stream.provideContext(Realtime.rows(table, options), services), closed)
+      Stream.interruptWhen(Stream.provideContext(stream, services), closed)
     )
   ).pipe(Stream.toAsyncIterable)
 }

@@ -18,6 +18,8 @@ export class ServerClosed extends Data.TaggedError("ServerClosed")<{
     | "the state was read"
     | "the rows were read"
     | "the history was read"
+    | "the members were read"
+    | "the server was a member"
     | "the consumer began"
     | "the work began"
 }> {

@@ -78,3 +78,26 @@ export const busNodes = Metric.gauge("effect_realtime_bus_nodes", {
 export const busUp = Metric.gauge("effect_realtime_bus_up", {
   description: "Whether the bus between nodes delivers, 1 or 0"
 })
+
+/**
+ * Seats in presence channels that this node holds for its own sessions and programs. A session has one in each
+ * channel of which it is a member, and keeps it for the grace after its socket closed.
+ */
+export const presenceSeats = Metric.gauge("effect_realtime_presence_seats", {
+  description: "Seats in presence channels that this node holds"
+})
+
+/** Messages about presence that this node sent to other nodes, heartbeats apart. */
+export const presenceMessages = Metric.counter("effect_realtime_presence_messages_total", {
+  description: "Messages about presence sent to other nodes",
+  incremental: true
+})
+
+/**
+ * Times this node sent all its seats to another node, because the differences did not reach back far enough.
+ * A few follow each start of a node. More mean that the bus loses messages for long.
+ */
+export const presenceWholeLists = Metric.counter("effect_realtime_presence_whole_lists_total", {
+  description: "Times all seats of this node were sent to another node",
+  incremental: true
+})

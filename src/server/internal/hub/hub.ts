@@ -14,12 +14,13 @@ import type { Delivery, ReadyError } from "./delivery.ts"
 import * as Durable from "./durable.ts"
 import * as Live from "./live.ts"
 import { OpenChannels, type OpenOptions } from "./openChannels.ts"
-import * as Presence from "../presence/presence.ts"
+import * as Presence from "../presence/onBus.ts"
+import type { PresenceOptions } from "../presence/presence.ts"
 import * as PresenceDelivery from "./presence.ts"
 import * as Volatile from "./volatile.ts"
 
 export interface HubOptions extends OpenOptions, Live.LiveOptions, Durable.DurableOptions {
-  readonly presence: Presence.PresenceOptions
+  readonly presence: PresenceOptions
 }
 
 export interface Hub {

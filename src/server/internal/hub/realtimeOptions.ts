@@ -1,7 +1,9 @@
 /** The options of `Realtime`, and their values in force. */
 import * as Duration from "effect/Duration"
+import type * as Channel from "../../../Channel.ts"
 import { realtime as Defaults } from "../../../internal/defaults.ts"
 import type { RealtimeEvent } from "../../../RealtimeEvent.ts"
+import type { OutboxReader } from "../../OutboxReader.ts"
 import { count, millis } from "../options.ts"
 import { ringLimits } from "../ringLimits.ts"
 import type { HubOptions } from "./hub.ts"
@@ -141,3 +143,25 @@ export interface EventBatch<out A> {
   /** Events and gaps, in order. */
   readonly events: ReadonlyArray<RealtimeEvent<A>>
 }
+
+/**
+ * The services beside `Realtime` that a program needs for channels of a delivery: a durable channel
+ * requires the outbox. When the compiler does not know the delivery, the type requires nothing, and a
+ * node without an outbox fails with `NoOutbox`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Needs<Kind extends Channel.Delivery> = [Kind] extends ["durable"] ? OutboxReader : never
+
+/**
+ * The services that the channels of a definition need; see `Needs`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type NeedsOf<D extends Channel.Definition> = D extends {
+  readonly delivery: infer Kind extends Channel.Delivery
+}
+  ? Needs<Kind>
+  : never

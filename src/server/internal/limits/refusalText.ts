@@ -100,6 +100,11 @@ const noHistory = {
   reader: refusal("server/internal")
 }
 
+const eventless = refusal(
+  "frame/malformed",
+  "The frame is not valid: the channel is a presence channel, so it has no events."
+)
+
 /** The refusals of publishes that the database will never accept. */
 const publishRefused = {
   table: refusal("publish/forbidden", "Clients do not publish to this channel."),
@@ -176,6 +181,8 @@ export const refusalOf = (error: unknown): Refusal => {
       return noRoute
     case "NoState":
       return refusal("state/none")
+    case "NoEvents":
+      return eventless
     case "NoHistory":
       return noHistory[(error as NoHistory).reason]
     case "ReplayError":

@@ -1,16 +1,20 @@
 /**
  * Presence on one node: the seats of its own sessions and programs, and the rooms in which all seats meet.
  *
- * In: sessions that show a state, leave, or lose their socket, and the seats of other nodes. Out: rooms. Every
- * time is monotonic, so a clock that is set back or forward changes nothing. One fiber does everything that
- * is due later: the end of a grace, a state that waited for its turn, and the frames of a room.
+ * In: sessions that show a state, leave, or lose their socket, and the seats of other nodes. Out: rooms, and
+ * messages of a `Replica` to the other nodes. Every time is monotonic, so a clock that is set back or forward
+ * changes nothing. One fiber does everything that is due later: the end of a grace, a state that waits for its
+ * turn, the frames of a room, and messages.
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
-import { createHmac, randomBytes } from "node:crypto"
+import * as Latch from "effect/Latch"
+import type * as Schema from "effect/Schema"
+import type * as SubscriptionRef from "effect/SubscriptionRef"
+import type { BusState, Node, Part, Send } from "../../NodeBus.ts"
+import { Names, type SeatHolder } from "./names.ts"
+import { Replica } from "./replica.ts"
 import { Room } from "./room.ts"
-import { keyOf, type Seat } from "./seat.ts"
+import { fromJson, keyOf, type Seat, toJson } from "./seat.ts"
 
 export interface PresenceOptions {
   /** Milliseconds that a member stays after its socket closed. */
@@ -21,12 +25,15 @@ export interface PresenceOptions {
   readonly rate: number
 }
 
-/** The session of a seat, with the key of its identity if it has one. */
-export interface SeatHolder {
-  readonly session: string
-  readonly identity: string | undefined
-  /** What the channel counts. */
-  readonly counts: "persons" | "devices"
+/** The largest state of a member, in bytes of UTF-8. */
+export const maxMemberBytes = 2048
+
+/** What presence tells its metrics. */
+export interface PresenceMeter {
+  readonly message: () => void
+  readonly whole: () => void
+  /** The number of seats of this node. */
+  readonly seats: (count: number) => void
 }
 
 /** A seat of this node. */
@@ -49,34 +56,64 @@ export class OwnSeat {
     this.seat = seat
     this.state = seat.state
   }
+
+  /** Whether it needs no other seat: its socket is open. */
+  get isHere(): boolean {
+    return !this.left && this.seat.away === undefined
+  }
 }
+
+/** How long a node that starts waits for the others before it says what it knows, in milliseconds. */
+const leastWait = 1200
+const mostWait = 3000
+
+const idOf = ({ incarnation, name }: Node, key: string) => `${name} ${incarnation} ${key}`
 
 export class Presence {
   readonly #options: PresenceOptions
   readonly #now: () => number
+  readonly #meter: PresenceMeter
+  readonly #self: Node
+  readonly #names = new Names()
   readonly #rooms = new Map<string, Room>()
   /** Rooms that have something to send. */
   readonly #touched = new Set<Room>()
+  /** Own seats by id. */
   readonly #own = new Map<string, OwnSeat>()
   /** Own seats whose newest state waits, and those whose socket is closed, with their times in order. */
   readonly #waiting = new Map<OwnSeat, number>()
   readonly #leaving = new Map<OwnSeat, number>()
-  /** Names are made with it, so that they reveal neither a session nor an identity. */
-  readonly #salt = randomBytes(16).toString("base64url")
+  /** Seats in their grace whose node said goodbye. */
+  readonly #orphans = new Map<Seat, number>()
+  #replica: Replica<Seat> | undefined
+  /** Whether messages of other nodes arrive; `undefined` on a node that is alone. */
+  link: SubscriptionRef.SubscriptionRef<BusState> | undefined
+  readonly #ready = Latch.makeUnsafe(false)
+  /** When the node began to hear the others; `undefined` when it is ready. */
+  #since: number | undefined
   #seats = 0
   #stamp = 0
   /** Until when the fiber sleeps, and what wakes it. */
   #sleepsUntil = -Infinity
   #wake: (() => void) | undefined
 
-  constructor(options: PresenceOptions, now: () => number) {
+  /** Without `self` the node is alone. */
+  constructor(
+    options: PresenceOptions,
+    now: () => number,
+    meter: PresenceMeter,
+    self: Node | undefined
+  ) {
     this.#options = options
     this.#now = now
+    this.#meter = meter
+    this.#self = self ?? { name: "", incarnation: "" }
+    if (self === undefined) this.#ready.openUnsafe()
   }
 
-  /** The number of seats of this node. */
-  get size(): number {
-    return this.#own.size
+  /** Completes when the node knows the members of the others, or has waited for them long enough. */
+  get ready(): Effect.Effect<void> {
+    return this.#ready.await
   }
 
   /** The room of a channel. It is forgotten when it is empty, so do not keep it without watching it. */
@@ -94,28 +131,32 @@ export class Presence {
     if (room.isEmpty && this.#rooms.get(room.name) === room) this.#rooms.delete(room.name)
   }
 
+  // --- own seats -----------------------------------------------------------------------------------
+
   /** Makes a member, or adds to one, with a state as JSON text. */
   sit(channel: string, holder: SeatHolder, state: string): OwnSeat {
     const key = keyOf(channel, ++this.#seats)
-    const taken = this.#takeOver(channel, holder, state)
-    const member = taken ?? this.#nameOf(channel, holder)
-    const stamp = ++this.#stamp
-    const seat: Seat = { channel, member, stamp, id: `own ${key}`, state, away: undefined }
+    const member = this.#vacant(channel, holder, state) ?? this.#names.member(channel, holder)
+    const id = idOf(this.#self, key)
+    const seat: Seat = { channel, member, stamp: ++this.#stamp, id, state, away: undefined }
     const own = new OwnSeat(key, channel, holder, seat)
     own.freeAt = this.#now() + 1000 / this.#options.rate
-    this.#own.set(key, own)
+    this.#own.set(id, own)
     this.#change(own, undefined, seat)
+    this.#leaveTaken(own)
+    this.#meter.seats(this.#own.size)
     return own
   }
 
   /** Shows another state. Others receive the newest one, as often as the rate allows. */
   show(own: OwnSeat, state: string): void {
     if (own.left) return
-    const shown = this.room(own.channel).shown(own.seat.member)
-    // Also a state that has not changed counts as the newest of its member.
-    if (state === own.state && (shown === own.seat || this.#waiting.has(own))) return
+    const waits = this.#waiting.has(own)
+    // Also a state that has not changed becomes the newest of its member.
+    const isShown = this.room(own.channel).shown(own.seat.member) === own.seat
+    if (state === own.state && (isShown || waits)) return
     own.state = state
-    if (this.#waiting.has(own)) return
+    if (waits) return
     if (this.#now() >= own.freeAt) return this.#renew(own)
     this.#waiting.set(own, own.freeAt)
     this.#await(own.freeAt)
@@ -127,8 +168,9 @@ export class Presence {
     own.left = true
     this.#waiting.delete(own)
     this.#leaving.delete(own)
-    this.#own.delete(own.key)
+    this.#own.delete(own.seat.id)
     this.#change(own, own.seat, undefined)
+    this.#meter.seats(this.#own.size)
   }
 
   /** Leaves after the grace: the socket is closed, and the client may return. */
@@ -137,22 +179,136 @@ export class Presence {
     const { grace } = this.#options
     if (grace <= 0) return this.leave(own)
     if (this.#waiting.delete(own)) this.#renew(own)
-    const away = this.#proofOf(own.channel, own.holder)
-    const before = own.seat
-    own.seat = { ...before, away }
-    this.#change(own, before, own.seat)
+    this.#replace(own, { ...own.seat, away: this.#names.proof(own.channel, own.holder) })
     const at = this.#now() + grace
     this.#leaving.set(own, at)
     this.#await(at)
   }
 
-  /** Has the fiber look at a room. */
-  touch(room: Room): void {
-    const { due } = room
-    if (due === undefined) return
-    this.#touched.add(room)
-    this.#await(due)
+  /** The member that a device is again after its socket closed. */
+  #vacant(channel: string, holder: SeatHolder, state: string): string | undefined {
+    const proof = this.#names.proof(channel, holder)
+    return proof === "" ? undefined : this.#rooms.get(channel)?.vacant(proof, state)?.member
   }
+
+  /** The seats of this node that a new one takes over leave in the same step, so the member stays. */
+  #leaveTaken({ holder, seat }: OwnSeat): void {
+    if (holder.counts !== "devices") return
+    // A copy, because seats leave meanwhile.
+    for (const { away, id } of this.room(seat.channel).seatsOf(seat.member).slice()) {
+      const own = away === undefined ? undefined : this.#own.get(id)
+      if (own !== undefined) this.leave(own)
+    }
+  }
+
+  /** Sends the newest state of a seat. */
+  #renew(own: OwnSeat): void {
+    own.freeAt = this.#now() + 1000 / this.#options.rate
+    this.#replace(own, { ...own.seat, stamp: ++this.#stamp, state: own.state })
+  }
+
+  #replace(own: OwnSeat, seat: Seat): void {
+    const before = own.seat
+    own.seat = seat
+    this.#change(own, before, seat)
+  }
+
+  #change(own: OwnSeat, before: Seat | undefined, after: Seat | undefined): void {
+    this.#move(before, after)
+    if (this.#replica === undefined) return
+    if (after === undefined) this.#replica.delete(own.key)
+    else this.#replica.set(own.key, toJson(after))
+    this.#await(this.#replica.due)
+  }
+
+  /** Takes a change of any seat into its room. */
+  #move(before: Seat | undefined, after: Seat | undefined): void {
+    const room = this.room((before ?? after)!.channel)
+    room.change(before, after)
+    this.#touched.add(room)
+    this.#await(room.due ?? Infinity)
+  }
+
+  // --- the other nodes -----------------------------------------------------------------------------
+
+  /** Connects the node to the others. Call `greet` when `send` is in force. */
+  connect(send: Send): Part {
+    const replica = new Replica<Seat>({
+      send,
+      read: (owner, key, json) => fromJson(idOf(owner, key), key, json),
+      changed: (before, after, gone) => this.#moveOther(before, after, gone),
+      greeting: () => [this.#stamp, this.#names.secret, this.#names.inUse],
+      greeted: (greeting) => this.#greeted(greeting),
+      counted: (what) => this.#meter[what]()
+    })
+    this.#replica = replica
+    this.#since = this.#now()
+    const then = (): void => this.#await(replica.due)
+    return {
+      receive: (content, from) => {
+        replica.receive(content, from, this.#now())
+        then()
+      },
+      beat: () => replica.beat(),
+      heard: (content, from) => {
+        replica.heard(content, from, this.#now())
+        then()
+      },
+      changed: (change) => {
+        replica.changed(change, this.#now())
+        then()
+      }
+    }
+  }
+
+  greet(): void {
+    this.#replica?.greet()
+    this.#await(this.#now() + leastWait)
+  }
+
+  /** Sends what has changed. */
+  flush(): void {
+    this.#replica?.tick(this.#now())
+  }
+
+  #greeted(greeting: Schema.Json): void {
+    if (!Array.isArray(greeting)) return
+    const [stamp, secret, inUse] = greeting as ReadonlyArray<Schema.Json>
+    // The newest state of a person counts, whichever node heard it.
+    if (typeof stamp === "number") this.#stamp = Math.max(this.#stamp, stamp)
+    if (typeof secret !== "string" || !this.#names.adopt(secret, inUse === true)) return
+    for (const own of this.#own.values()) {
+      const member = this.#names.member(own.channel, own.holder)
+      const away = own.isHere ? undefined : this.#names.proof(own.channel, own.holder)
+      this.#replace(own, { ...own.seat, member, away })
+    }
+  }
+
+  #moveOther(before: Seat | undefined, after: Seat | undefined, gone: boolean): void {
+    if (after !== undefined) this.#stamp = Math.max(this.#stamp, after.stamp)
+    if (gone && before !== undefined && before.away !== undefined) {
+      // Its node said goodbye after its socket closed: the client may return to another node.
+      const at = this.#now() + this.#options.grace
+      this.#orphans.set(before, at)
+      return this.#await(at)
+    }
+    this.#move(before, after)
+    if (after !== undefined && after.away === undefined) this.#part(after)
+  }
+
+  /** Two devices that took over one seat on two nodes at once are two members: one of them is another. */
+  #part(other: Seat): void {
+    for (const { id } of this.room(other.channel).seatsOf(other.member).slice()) {
+      const own = this.#own.get(id)
+      if (own === undefined || !own.isHere || own.holder.counts !== "devices" || id < other.id) {
+        continue
+      }
+      const member = this.#names.member(own.channel, own.holder)
+      if (member !== own.seat.member) this.#replace(own, { ...own.seat, member })
+    }
+  }
+
+  // --- what is due later ---------------------------------------------------------------------------
 
   /** Does what is due, for ever. */
   get run(): Effect.Effect<never> {
@@ -162,61 +318,12 @@ export class Presence {
         // Joins the changes of one turn of the loop.
         yield* Effect.yieldNow
         this.#sleepsUntil = -Infinity
-        this.#doWhatIsDue()
+        this.#doWhatIsDue(this.#now())
       }
     })
   }
 
-  /** The name of a member: the same on every node, and for every session of a person. */
-  #nameOf(channel: string, { counts, identity, session }: SeatHolder): string {
-    return counts === "persons" && identity !== undefined
-      ? this.#hash("person", channel, identity)
-      : this.#hash("device", channel, session)
-  }
-
-  /** What another session must prove to take over a seat; empty where none can. */
-  #proofOf(channel: string, { counts, identity }: SeatHolder): string {
-    return counts === "devices" && identity !== undefined
-      ? this.#hash("proof", channel, identity)
-      : ""
-  }
-
-  #hash(...parts: ReadonlyArray<string>): string {
-    const hash = createHmac("sha256", this.#salt).update(parts.join("\0"))
-    return hash.digest("base64url").slice(0, 16)
-  }
-
-  /** The member that a device is again after its socket closed. */
-  #takeOver(channel: string, holder: SeatHolder, state: string): string | undefined {
-    const proof = this.#proofOf(channel, holder)
-    if (proof === "") return undefined
-    const vacant = this.#rooms.get(channel)?.vacant(proof, state)
-    if (vacant === undefined) return undefined
-    for (const own of this.#leaving.keys()) {
-      if (own.seat !== vacant) continue
-      // In this step the new seat takes its place, so no subscriber sees it leave.
-      this.leave(own)
-      break
-    }
-    return vacant.member
-  }
-
-  /** Sends the newest state of a seat. */
-  #renew(own: OwnSeat): void {
-    const before = own.seat
-    own.seat = { ...before, stamp: ++this.#stamp, state: own.state }
-    own.freeAt = this.#now() + 1000 / this.#options.rate
-    this.#change(own, before, own.seat)
-  }
-
-  #change(own: OwnSeat, before: Seat | undefined, after: Seat | undefined): void {
-    const room = this.room(own.channel)
-    room.change(before, after)
-    this.touch(room)
-  }
-
-  #doWhatIsDue(): void {
-    const now = this.#now()
+  #doWhatIsDue(now: number): void {
     for (const [own, at] of this.#leaving) {
       if (at > now) break
       this.leave(own)
@@ -226,6 +333,13 @@ export class Presence {
       this.#waiting.delete(own)
       this.#renew(own)
     }
+    for (const [seat, at] of this.#orphans) {
+      if (at > now) break
+      this.#orphans.delete(seat)
+      this.#move(seat, undefined)
+    }
+    this.#replica?.tick(now)
+    if (this.#since !== undefined) this.#becomeReady(now - this.#since)
     for (const room of this.#touched) {
       room.deliver(now)
       if (room.due === undefined) this.#touched.delete(room)
@@ -233,17 +347,26 @@ export class Presence {
     }
   }
 
+  #becomeReady(waited: number): void {
+    if (waited < leastWait || (waited < mostWait && this.#replica?.exact === false)) return
+    this.#since = undefined
+    this.#names.use()
+    this.#ready.openUnsafe()
+  }
+
   /** When something is due next. */
   get #due(): number {
-    let due = Infinity
-    for (const times of [this.#leaving, this.#waiting]) {
+    let due = this.#replica?.due ?? Infinity
+    for (const times of [this.#leaving, this.#waiting, this.#orphans]) {
       for (const at of times.values()) {
         due = Math.min(due, at)
         break
       }
     }
     for (const room of this.#touched) due = Math.min(due, room.due ?? Infinity)
-    return due
+    if (this.#since === undefined) return due
+    const next = this.#replica?.exact === false ? mostWait : leastWait
+    return Math.min(due, Math.max(this.#since + next, this.#now() + 1))
   }
 
   /** Wakes the fiber if it would sleep beyond this time. */
@@ -272,14 +395,3 @@ export class Presence {
     })
   }
 }
-
-export const make = (options: PresenceOptions): Effect.Effect<Presence, never, Scope.Scope> =>
-  Effect.gen(function* () {
-    const clock = yield* Clock.Clock
-    const presence = new Presence(
-      options,
-      () => Number(clock.monotonicTimeNanosUnsafe() / 1000n) / 1000
-    )
-    yield* Effect.forkScoped(presence.run)
-    return presence
-  })

@@ -36,8 +36,6 @@ export class Room {
   readonly #limits: RoomLimits
   readonly #members = new Map<string, Array<Seat>>()
   readonly #watchers = new Set<Watcher>()
-  /** Watchers that are members, by the member. */
-  readonly #own = new Map<string, Set<Watcher>>()
   /** Seats whose sockets are closed, by what takes them over; the one that closed first is the first. */
   readonly #away = new Map<string, Set<Seat>>()
   /** Members that may differ from what was sent. */
@@ -131,26 +129,15 @@ export class Room {
     this.#watchers.delete(watcher)
   }
 
-  /** Makes a watcher a member, or with `undefined` no member any more. Call before its `member` changes. */
-  own(watcher: Watcher, member: string | undefined): void {
-    const { member: before } = watcher
-    if (before === member) return
-    if (before !== undefined) {
-      const others = this.#own.get(before)
-      others?.delete(watcher)
-      if (others?.size === 0) this.#own.delete(before)
-    }
-    if (member === undefined) return
-    const others = this.#own.get(member)
-    if (others === undefined) this.#own.set(member, new Set([watcher]))
-    else others.add(watcher)
-    this.#changed.add(member)
+  /** Has a watcher that has become a member receive its own state, also while only the count is sent. */
+  joined({ member }: Watcher): void {
+    if (member !== undefined) this.#changed.add(member)
   }
 
   /** Sends a watcher everything that was sent so far. */
   tellAll(watcher: Watcher): void {
     watcher.offer((this.#whole ??= new Line(this.#frame(this.#all, undefined, true))))
-    if (this.#counting && watcher.member !== undefined) this.#tellOwn(watcher.member, [watcher])
+    if (this.#counting && watcher.member !== undefined) this.#tellOwn(watcher.member, watcher)
   }
 
   /** When `deliver` has something to send, in milliseconds; `undefined` if it has nothing. */
@@ -213,20 +200,16 @@ export class Room {
 
   /** While only the count is sent, a member's own sessions receive its state. */
   #tellOwners(): void {
-    for (const member of this.#changed) {
-      const owners = this.#own.get(member)
-      if (owners !== undefined) this.#tellOwn(member, owners)
+    for (const watcher of this.#watchers) {
+      const { member } = watcher
+      if (member !== undefined && this.#changed.has(member)) this.#tellOwn(member, watcher)
     }
   }
 
-  #tellOwn(member: string, owners: Iterable<Watcher>): void {
+  #tellOwn(member: string, watcher: Watcher): void {
     const state = this.shown(member)?.state
-    const frame = new Line(
-      state === undefined
-        ? this.#frame(undefined, [member], false)
-        : this.#frame([[member, state]], undefined, false)
-    )
-    for (const watcher of owners) watcher.offer(frame)
+    if (state === undefined) return
+    watcher.offer(new Line(this.#frame([[member, state]], undefined, false)))
   }
 
   #tell(text: string): void {

@@ -36,7 +36,7 @@ export const toJson = ({ away, member, stamp, state }: Omit<Seat, "channel" | "i
 export const keyOf = (channel: string, seat: number): string => `${channel} ${seat}`
 
 /** Reads what another node says; `undefined` for what this version does not know. */
-export const fromJson = (owner: string, key: string, json: Schema.Json): Seat | undefined => {
+export const fromJson = (id: string, key: string, json: Schema.Json): Seat | undefined => {
   if (!Array.isArray(json)) return undefined
   const [member, stamp, state, away] = json as SeatJson
   if (typeof member !== "string" || typeof stamp !== "number" || state === undefined) {
@@ -46,7 +46,7 @@ export const fromJson = (owner: string, key: string, json: Schema.Json): Seat | 
     channel: key.slice(0, key.indexOf(" ")),
     member,
     stamp,
-    id: `${owner} ${key}`,
+    id,
     state: JSON.stringify(state),
     away: typeof away === "string" ? away : undefined
   }

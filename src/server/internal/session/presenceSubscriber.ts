@@ -7,7 +7,8 @@ import * as Effect from "effect/Effect"
 import { nowhere } from "../hub/batch.ts"
 import type { Outgoing } from "../hub/outgoing.ts"
 import type { View, ViewJoin } from "../hub/view.ts"
-import type { SeatHolder, OwnSeat, Presence } from "../presence/presence.ts"
+import type { SeatHolder } from "../presence/names.ts"
+import type { OwnSeat, Presence } from "../presence/presence.ts"
 import type { Room, Watcher } from "../presence/room.ts"
 import type { Port } from "./port.ts"
 import type { Sent } from "./publishing.ts"
@@ -42,11 +43,12 @@ export class PresenceSubscriber<E = never> implements Watcher {
 
   /** Sends the members, and from then on their changes. */
   go(): Effect.Effect<void> {
-    return Effect.sync(() => {
+    const begin = Effect.sync(() => {
       if (this.#left || this.#room !== undefined) return
       this.#room = this.#presence.room(this.#view.name)
       this.#room.watch(this)
     })
+    return Effect.andThen(this.#presence.ready, begin)
   }
 
   offer(frame: Outgoing): void {
@@ -83,8 +85,8 @@ export class PresenceSubscriber<E = never> implements Watcher {
         { session, identity, counts: this.#counts },
         state
       )
-      this.#room.own(this, seat.seat.member)
       this.#seat = seat
+      this.#room.joined(this)
     }
     return this.member
   }
@@ -112,7 +114,6 @@ export class PresenceSubscriber<E = never> implements Watcher {
 
   #stand(): OwnSeat | undefined {
     const seat = this.#seat
-    this.#room?.own(this, undefined)
     this.#seat = undefined
     this.sent = undefined
     return seat

@@ -5,6 +5,7 @@
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type { ClientFrame, FrameOf } from "../../../Frame.ts"
+import { maxMemberBytes } from "../presence/presence.ts"
 import type { Port } from "./port.ts"
 import { PresenceSubscriber } from "./presenceSubscriber.ts"
 import { readSent, type Sent } from "./publishing.ts"
@@ -12,9 +13,6 @@ import type { Match } from "./registry.ts"
 import { type Grant, isRefusal, type Rights, type Wish } from "./rights.ts"
 import type { Subscription } from "./subscription.ts"
 import { type Refusal, refusal, refusalOf } from "../limits/refusalText.ts"
-
-/** The largest state of a member, in bytes of UTF-8. */
-export const maxMemberBytes = 2048
 
 const memberless = refusal(
   "frame/malformed",

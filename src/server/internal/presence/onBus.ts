@@ -1,0 +1,43 @@
+/**
+ * Starts presence on a node: alone, or with the other nodes of its bus.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import { NodeBus, type Send } from "../../NodeBus.ts"
+import * as metrics from "../metrics.ts"
+import { Presence, type PresenceOptions } from "./presence.ts"
+
+export const make = (options: PresenceOptions): Effect.Effect<Presence, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const clock = yield* Clock.Clock
+    const bus = Option.getOrUndefined(yield* Effect.serviceOption(NodeBus))
+    const services = yield* Effect.context<never>()
+    let seats = 0
+    const presence = new Presence(
+      options,
+      () => Number(clock.monotonicTimeNanosUnsafe() / 1000n) / 1000,
+      {
+        message: () => metrics.presenceMessages.updateUnsafe(1, services),
+        whole: () => metrics.presenceWholeLists.updateUnsafe(1, services),
+        seats: (count) => {
+          if (count === seats) return
+          seats = count
+          metrics.presenceSeats.updateUnsafe(count, services)
+        }
+      },
+      bus?.self
+    )
+    if (bus !== undefined) {
+      let send: Send = () => undefined
+      const part = presence.connect((content, to) => send(content, to))
+      send = yield* bus.join("presence", part)
+      presence.link = bus.state
+      presence.greet()
+      // The last changes leave before the goodbye of the bus, so that members whose sockets closed may return.
+      yield* Effect.addFinalizer(() => Effect.sync(() => presence.flush()))
+    }
+    yield* Effect.forkScoped(presence.run)
+    return presence
+  })
