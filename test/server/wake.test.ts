@@ -8,7 +8,7 @@ import * as Reader from "../../src/server/OutboxReader.ts"
 import * as PgInstaller from "../../src/server/PgInstaller.ts"
 import { TestDatabase } from "../support/database.ts"
 import { hop } from "../support/hop.ts"
-import { statementsOf } from "../support/statements.ts"
+import { statementsOf } from "../../bench/lib/statements.ts"
 import { layerInstalled, layerReader, publish, quick, session } from "./support/durable.ts"
 import { random, seed } from "./support/random.ts"
 
