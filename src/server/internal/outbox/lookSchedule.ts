@@ -18,7 +18,7 @@ export type Wake = "hybrid" | "notify" | "poll"
 /** Milliseconds from a wake until no commit is silent because of it: longer than the 20 ms in the database. */
 const silentMillis = 21
 
-/** A look that finds as many messages is one of many. */
+/** After a look behind as many new messages the next one follows soon. */
 const busyMessages = 3
 
 interface Intervals {
@@ -32,8 +32,10 @@ interface Intervals {
 export interface Looked {
   /** When its statement was sent, in milliseconds of the monotonic clock. */
   readonly at: number
-  /** How many messages it found. */
+  /** How many messages it found, of the channels that are followed. */
   readonly found: number
+  /** How many messages were written since the look before, of all channels; 0 when none is visible yet. */
+  readonly written: number
   /** Every transaction with a lower number was over. */
   readonly xmin: bigint
   /** No transaction had this number yet, nor a higher one. */
@@ -105,7 +107,7 @@ export class Pace {
       this.#until = looked.next
       this.#again = busy
     }
-    let delay = looked.found >= busyMessages ? Math.min(busy, idle) : idle
+    let delay = looked.written >= busyMessages ? Math.min(busy, idle) : idle
     if (this.#until !== undefined) {
       // Not whether the snapshot names a transaction: it names none above the last one that is over.
       if (looked.xmin >= this.#until) this.#until = undefined

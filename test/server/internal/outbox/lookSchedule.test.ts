@@ -8,9 +8,11 @@ import {
   type Wake
 } from "../../../../src/server/internal/outbox/lookSchedule.ts"
 
-/** What a database answers to a look at a moment: `found` and its oldest open transaction. */
+/** What a database answers to a look at a moment. */
 interface Database {
+  /** The messages of the followed channels, and of all. */
   readonly found?: (at: number) => number
+  readonly written?: (at: number) => number
   readonly xmin?: (at: number) => bigint
   readonly next?: (at: number) => bigint
 }
@@ -20,7 +22,7 @@ const looks = (
   wake: Wake,
   length: number,
   wakes: ReadonlyArray<number>,
-  { found = () => 0, next = () => 100n, xmin = () => 100n }: Database = {},
+  { found = () => 0, next = () => 100n, written = () => 0, xmin = () => 100n }: Database = {},
   idle?: number
 ) =>
   Effect.gen(function* () {
@@ -32,7 +34,13 @@ const looks = (
       while (true) {
         yield* pace.pause(wake, looked)
         moments.push(now)
-        looked = { at: now, found: found(now), xmin: xmin(now), next: next(now) }
+        looked = {
+          at: now,
+          found: found(now),
+          written: written(now),
+          xmin: xmin(now),
+          next: next(now)
+        }
       }
     }).pipe(Effect.forkChild({ startImmediately: true }))
     for (; now < length;) {
@@ -61,11 +69,13 @@ describe("The looks of a reader", () => {
     })
   )
 
-  it.effect("a look that finds three messages is followed by one after 5 ms", () =>
-    Effect.gen(function* () {
-      const found = (at: number) => (at < 60 ? 3 : 2)
-      expect(yield* looks("hybrid", 200, [50], { found })).toEqual([50, 55, 60, 71])
-    })
+  it.effect(
+    "a look after three messages, of whatever channels, is followed by one after 5 ms",
+    () =>
+      Effect.gen(function* () {
+        const written = (at: number) => (at < 60 ? 3 : 2)
+        expect(yield* looks("hybrid", 200, [50], { written })).toEqual([50, 55, 60, 71])
+      })
   )
 
   it.effect(
@@ -95,7 +105,9 @@ describe("The looks of a reader", () => {
 
   it.effect("a reader whose commits all notify looks once per wake", () =>
     Effect.gen(function* () {
-      expect(yield* looks("notify", 400, [50, 60], { found: () => 5 }, 300)).toEqual([50, 60, 360])
+      expect(yield* looks("notify", 400, [50, 60], { written: () => 5 }, 300)).toEqual([
+        50, 60, 360
+      ])
     })
   )
 
