@@ -21,6 +21,10 @@ const silentMillis = 21
 /** After a look behind as many new messages the next one follows soon. */
 const busyMessages = 3
 
+/** So does it while the reader counts as many; the count falls by half in `halfMillis`: about 100 a second. */
+const busyCount = 10
+const halfMillis = 70
+
 interface Intervals {
   /** Milliseconds between two looks while messages arrive. */
   readonly busy: number
@@ -59,6 +63,9 @@ export class Pace {
   #until: bigint | undefined
   /** The next interval of these looks, in milliseconds. */
   #again: number
+  /** The messages that were written of late, and up to when. */
+  #count = 0
+  #counted = 0
 
   private constructor(times: Intervals, nudges: Queue.Queue<void>) {
     this.#times = times
@@ -107,7 +114,10 @@ export class Pace {
       this.#until = looked.next
       this.#again = busy
     }
-    let delay = looked.written >= busyMessages ? Math.min(busy, idle) : idle
+    this.#count = this.#count / 2 ** ((looked.at - this.#counted) / halfMillis) + looked.written
+    this.#counted = looked.at
+    const isBusy = looked.written >= busyMessages || this.#count >= busyCount
+    let delay = isBusy ? Math.min(busy, idle) : idle
     if (this.#until !== undefined) {
       // Not whether the snapshot names a transaction: it names none above the last one that is over.
       if (looked.xmin >= this.#until) this.#until = undefined

@@ -41,7 +41,8 @@ export interface OutboxOptions {
    */
   readonly idleInterval?: Duration.Input | undefined
   /**
-   * Time between two reads while messages arrive, default 5 ms: after a read with at least 3 messages. A
+   * Time between two reads while messages arrive, default 5 ms: after a read with at least 3 messages,
+   * and while there are about 100 a second. A
    * reader that was woken reads at once, and 21 ms later, when no commit is silent because of that wake;
    * while one of them may still become visible, at intervals that double from this time to `idleInterval`.
    * When polling, it is the time after each read with a message.

@@ -88,6 +88,21 @@ describe("The looks of a reader", () => {
       })
   )
 
+  it.effect(
+    "the reader looks every 5 ms while messages come fast, however few each look finds",
+    () =>
+      Effect.gen(function* () {
+        const wakes = Array.from({ length: 20 }, (_, n) => n * 20)
+        const written = (at: number) => (at < 400 ? 2 : 0)
+        const moments = yield* looks("hybrid", 900, wakes, { written })
+        const gaps = moments.flatMap((at, n) =>
+          at > 300 && at < 400 ? [at - moments[n - 1]!] : []
+        )
+        expect(Math.max(...gaps)).toBe(5)
+        expect(moments.filter((at) => at > 700)).toEqual([])
+      })
+  )
+
   it.effect("a transaction that begins after these looks is not waited for", () =>
     Effect.gen(function* () {
       const next = (at: number) => BigInt(100 + at)
