@@ -28,6 +28,7 @@ export const start = <Methods>(
     | "notifier.ts"
     | "writers.ts"
     | "probe.ts"
+    | "readers.ts"
     | "returners.ts"
     | "viewers.ts"
     | "receiver.ts"

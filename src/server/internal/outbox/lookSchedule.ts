@@ -18,8 +18,12 @@ export type Wake = "hybrid" | "notify" | "poll"
 /** Milliseconds from a wake until no commit is silent because of it: longer than the 20 ms in the database. */
 const silentMillis = 21
 
-/** A look that finds as many messages is one of many. */
+/** After a look behind as many new messages the next one follows soon. */
 const busyMessages = 3
+
+/** So does it while the reader counts as many; the count falls by half in `halfMillis`: about 100 a second. */
+const busyCount = 10
+const halfMillis = 70
 
 interface Intervals {
   /** Milliseconds between two looks while messages arrive. */
@@ -32,8 +36,10 @@ interface Intervals {
 export interface Looked {
   /** When its statement was sent, in milliseconds of the monotonic clock. */
   readonly at: number
-  /** How many messages it found. */
+  /** How many messages it found, of the channels that are followed. */
   readonly found: number
+  /** How many messages were written since the look before, of all channels; 0 when none is visible yet. */
+  readonly written: number
   /** Every transaction with a lower number was over. */
   readonly xmin: bigint
   /** No transaction had this number yet, nor a higher one. */
@@ -57,6 +63,9 @@ export class Pace {
   #until: bigint | undefined
   /** The next interval of these looks, in milliseconds. */
   #again: number
+  /** The messages that were written of late, and up to when. */
+  #count = 0
+  #counted = 0
 
   private constructor(times: Intervals, nudges: Queue.Queue<void>) {
     this.#times = times
@@ -105,7 +114,10 @@ export class Pace {
       this.#until = looked.next
       this.#again = busy
     }
-    let delay = looked.found >= busyMessages ? Math.min(busy, idle) : idle
+    this.#count = this.#count / 2 ** ((looked.at - this.#counted) / halfMillis) + looked.written
+    this.#counted = looked.at
+    const isBusy = looked.written >= busyMessages || this.#count >= busyCount
+    let delay = isBusy ? Math.min(busy, idle) : idle
     if (this.#until !== undefined) {
       // Not whether the snapshot names a transaction: it names none above the last one that is over.
       if (looked.xmin >= this.#until) this.#until = undefined

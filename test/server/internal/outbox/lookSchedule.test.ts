@@ -8,9 +8,11 @@ import {
   type Wake
 } from "../../../../src/server/internal/outbox/lookSchedule.ts"
 
-/** What a database answers to a look at a moment: `found` and its oldest open transaction. */
+/** What a database answers to a look at a moment. */
 interface Database {
+  /** The messages of the followed channels, and of all. */
   readonly found?: (at: number) => number
+  readonly written?: (at: number) => number
   readonly xmin?: (at: number) => bigint
   readonly next?: (at: number) => bigint
 }
@@ -20,7 +22,7 @@ const looks = (
   wake: Wake,
   length: number,
   wakes: ReadonlyArray<number>,
-  { found = () => 0, next = () => 100n, xmin = () => 100n }: Database = {},
+  { found = () => 0, next = () => 100n, written = () => 0, xmin = () => 100n }: Database = {},
   idle?: number
 ) =>
   Effect.gen(function* () {
@@ -32,7 +34,13 @@ const looks = (
       while (true) {
         yield* pace.pause(wake, looked)
         moments.push(now)
-        looked = { at: now, found: found(now), xmin: xmin(now), next: next(now) }
+        looked = {
+          at: now,
+          found: found(now),
+          written: written(now),
+          xmin: xmin(now),
+          next: next(now)
+        }
       }
     }).pipe(Effect.forkChild({ startImmediately: true }))
     for (; now < length;) {
@@ -61,11 +69,13 @@ describe("The looks of a reader", () => {
     })
   )
 
-  it.effect("a look that finds three messages is followed by one after 5 ms", () =>
-    Effect.gen(function* () {
-      const found = (at: number) => (at < 60 ? 3 : 2)
-      expect(yield* looks("hybrid", 200, [50], { found })).toEqual([50, 55, 60, 71])
-    })
+  it.effect(
+    "a look after three messages, of whatever channels, is followed by one after 5 ms",
+    () =>
+      Effect.gen(function* () {
+        const written = (at: number) => (at < 60 ? 3 : 2)
+        expect(yield* looks("hybrid", 200, [50], { written })).toEqual([50, 55, 60, 71])
+      })
   )
 
   it.effect(
@@ -75,6 +85,21 @@ describe("The looks of a reader", () => {
         // No snapshot names transaction 99, because it is the last one.
         const xmin = (at: number) => (at < 200 ? 99n : 100n)
         expect(yield* looks("hybrid", 400, [50], { xmin })).toEqual([50, 71, 76, 86, 106, 146, 226])
+      })
+  )
+
+  it.effect(
+    "the reader looks every 5 ms while messages come fast, however few each look finds",
+    () =>
+      Effect.gen(function* () {
+        const wakes = Array.from({ length: 20 }, (_, n) => n * 20)
+        const written = (at: number) => (at < 400 ? 2 : 0)
+        const moments = yield* looks("hybrid", 900, wakes, { written })
+        const gaps = moments.flatMap((at, n) =>
+          at > 300 && at < 400 ? [at - moments[n - 1]!] : []
+        )
+        expect(Math.max(...gaps)).toBe(5)
+        expect(moments.filter((at) => at > 700)).toEqual([])
       })
   )
 
@@ -95,7 +120,9 @@ describe("The looks of a reader", () => {
 
   it.effect("a reader whose commits all notify looks once per wake", () =>
     Effect.gen(function* () {
-      expect(yield* looks("notify", 400, [50, 60], { found: () => 5 }, 300)).toEqual([50, 60, 360])
+      expect(yield* looks("notify", 400, [50, 60], { written: () => 5 }, 300)).toEqual([
+        50, 60, 360
+      ])
     })
   )
 

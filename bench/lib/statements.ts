@@ -3,7 +3,7 @@
 /** Execute and Query, the types of the messages of a client that run a statement. */
 const running = new Set(["E".charCodeAt(0), "Q".charCodeAt(0)])
 
-/** For `hop`: calls `told` for each statement of a connection without TLS. */
+/** Calls `told` for each statement of a connection without TLS. */
 export const statementsOf = (told: () => void) => () => {
   let held = Buffer.alloc(0)
   // The first message of a connection has no type.
