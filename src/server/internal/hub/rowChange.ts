@@ -41,7 +41,7 @@ export const isTruncated = (payload: unknown): boolean => {
 }
 
 /** The key in a change; `undefined` if a column of it is missing. */
-export const keyIn = ({ key: columns }: Table, { data, key = data }: RowChange) => {
+const keyIn = ({ key: columns }: Table, { data, key = data }: RowChange) => {
   if (!isKey(key)) return undefined
   const row = key as Readonly<Record<string, unknown>>
   if (columns.some((column) => row[column] === undefined)) return undefined
