@@ -11,14 +11,14 @@ import type { Where } from "../../Frame.ts"
 import * as Exact from "../../internal/exact.ts"
 import { make as filterOf } from "./filter.ts"
 
-type Field = Schema.Codec<unknown, unknown>
+type ColumnSchema = Schema.Codec<unknown, unknown>
 
 /** What the text of a column may be as JSON: a string, or a number or boolean of the same text. */
 export const formsOf = (text: string): ReadonlyArray<unknown> =>
   /^(?:true|false|-?(?:0|[1-9]\d*))$/.test(text) ? [text, Exact.parse(text)] : [text]
 
 /** Whether a column may have a text, or NULL. */
-const mayHave = (field: Field) => {
+const mayHave = (field: ColumnSchema) => {
   const decode = Schema.decodeUnknownResult(Schema.toCodecJson(field))
   const decodes = (form: unknown): boolean => {
     try {
@@ -37,7 +37,9 @@ const columns = new WeakMap<Table, Map<string, ReturnType<typeof mayHave>>>()
 
 /** The first column of a filter that has a value which does not match its Schema; `undefined` if none has. */
 export const unfitColumn = (table: Table, where: Where): string | undefined => {
-  const { fields } = table.row as Field & { readonly fields: Readonly<Record<string, Field>> }
+  const { fields } = table.row as ColumnSchema & {
+    readonly fields: Readonly<Record<string, ColumnSchema>>
+  }
   let known = columns.get(table)
   if (known === undefined) columns.set(table, (known = new Map()))
   for (const [column, texts] of filterOf(where)?.columns ?? []) {
