@@ -7,6 +7,7 @@ import { before, marked, noted, recognise, refuseOlder, remove } from "./ownersh
 import { publish } from "./publish.ts"
 import { retention } from "./retention.ts"
 import { appRole, lockDown, nodeRole, nodesAgain } from "./roles.ts"
+import { revocations } from "./revocations.ts"
 import { schema, schemaVersion } from "./schema.ts"
 import { state } from "./state.ts"
 import { triggers } from "./triggers.ts"
@@ -35,6 +36,7 @@ const objects: ReadonlyArray<string> = [
   ...watch,
   ...retention,
   ...busSecret,
+  ...revocations,
   ...marked,
   ...lockDown
 ]

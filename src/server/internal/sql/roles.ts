@@ -44,11 +44,12 @@ const nodeFunctions = [
   "realtime.state(text, text, text, text, text, int, bigint)",
   "realtime.look()",
   "realtime.troubles()",
-  "realtime.unrouted()"
+  "realtime.unrouted()",
+  "realtime.revoke(text, text, timestamptz)"
 ].join(", ")
 
 /** What nodes read beside the outbox, since version 6. */
-const nodeTables = "realtime.bus_secrets"
+const nodeTables = "realtime.bus_secrets, realtime.revocations"
 
 /** Grants these again: a node role before an upgrade stays one, also for what is new. */
 export const nodesAgain = `do $$
