@@ -96,7 +96,8 @@ const floors: Readonly<Record<string, number>> = {
   "src/server/Jwt.ts": 8,
   "src/server/internal/session/": 8,
   "src/server/internal/door/": 9,
-  "src/server/RealtimeServer.ts": 10
+  "src/server/internal/control/": 10,
+  "src/server/RealtimeServer.ts": 11
 }
 
 const floorOf = (path: string): number | undefined =>

@@ -91,7 +91,8 @@ export const limits = {
 /** `RealtimeServer` of both kinds, beside `limits`. */
 export const server = {
   /** Proxies. */
-  trustProxy: 0
+  trustProxy: 0,
+  control: false
 }
 
 /** The class of `./node`. */

@@ -22,6 +22,14 @@ import { claim, pathOf } from "../server/internal/door/claimedPaths.ts"
 import type * as Door from "../server/internal/door/door.ts"
 import { keeps } from "../server/internal/hub/durable.ts"
 import { SchemaName } from "../server/PgInstaller.ts"
+import type {
+  Control,
+  NodeStats,
+  Reached,
+  RevokeOptions,
+  Stats,
+  Whose
+} from "../server/internal/control/control.ts"
 import { hubOf } from "../server/internal/hub/ofRealtime.ts"
 import * as QueryResults from "../server/QueryResults.ts"
 import * as Realtime from "../server/Realtime.ts"
@@ -107,14 +115,19 @@ export declare namespace RealtimeServer {
     IdentityKey,
     Limited,
     Limits,
+    NodeStats,
     Options,
     PresentMember,
     Rate,
+    Reached,
     Request,
+    RevokeOptions,
     RuleMaker,
     Rules,
     SnapshotOptions,
-    Transaction
+    Stats,
+    Transaction,
+    Whose
   }
 }
 
@@ -158,6 +171,7 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   /** Rejects calls that wait for the start when the start has failed. */
   #waiting = new AbortController()
   #door: Door.Door | undefined
+  #control: Control | undefined
   /** Ends the iterations of rows. */
   readonly #closing = new AbortController()
   #closed = false
@@ -188,7 +202,9 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     this.#cut = cut
     this.#readsOutbox = channels.some(keeps)
     const open = Effect.gen({ self: this }, function* () {
-      this.#door = yield* openDoor<I>(door, cut)
+      const opened = yield* openDoor<I>(door, cut)
+      this.#door = opened.door
+      this.#control = opened.control
       if (this.#draining) yield* this.#door.drain
       yield* attach(this.#door, server)
       // In the same step as `attach`, so that exactly one door answers at any time.
@@ -201,7 +217,9 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     const whole = QueryResults.layer.pipe(
       Layer.provideMerge(Layer.effectDiscard(open)),
       Layer.provideMerge(Layer.effect(Realtime.Realtime, Realtime.make(hub))),
-      Layer.provideMerge(databaseLayer(databaseUrl!, database, channels, sockets)),
+      Layer.provideMerge(
+        databaseLayer(databaseUrl!, database, channels, sockets, door.control === true)
+      ),
       Layer.provideMerge(schema === undefined ? Layer.empty : Layer.succeed(SchemaName, schema))
     )
     const refused = Promise.withResolvers<never>()
@@ -391,23 +409,31 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
   }
 
   /**
-   * Closes every session of an identity on this node with 4101. `key` is what `identityKey` gives for the
-   * identity: the identity itself when that is a string. Its clients may reconnect with a fresh token if
-   * `authenticate` accepts it.
+   * Closes sessions with 4101, of an identity by the text of `identityKey`; see `revoke` of the service. With
+   * the option `control` it reaches all nodes, and no node accepts what was revoked until it expires. Waits
+   * for the server to start. Rejects with `RevokeFailed` when the database does not store it, and with
+   * `ServerClosed`.
    */
-  revoke(key: string): void {
-    this.#door?.revoke(key)
+  revoke(whose: Whose, options?: RevokeOptions): Promise<Reached> {
+    return this.#controlled(({ revoke }) => revoke(whose, options), "sessions were closed")
   }
 
   /**
-   * Calls `authorize` or the rule again for every subscription of an identity on this node. Subscriptions
-   * that it now rejects end with `channel/forbidden`. `key`: as for `revoke`.
+   * Calls `authorize` or the rule again for every subscription of an identity, on all nodes with the option
+   * `control`, else on this one. Subscriptions that it now rejects end with `channel/forbidden`.
    */
-  reauthorize(key: string): Promise<void> {
-    const door = this.#door
-    return door === undefined
-      ? Promise.resolve()
-      : this.#unlessClosed(door.reauthorize(key), "rights were checked")
+  reauthorize(key: string): Promise<Reached> {
+    return this.#controlled(({ reauthorize }) => reauthorize(key), "rights were checked")
+  }
+
+  /** Closes sessions with 4205, after which clients stop; see `disconnect` of the service. */
+  disconnect(whose: Whose): Promise<Reached> {
+    return this.#controlled(({ disconnect }) => disconnect(whose), "sessions were closed")
+  }
+
+  /** What the nodes say of themselves, with the option `control` all of them, within a second. */
+  stats(): Promise<Stats> {
+    return this.#controlled(({ stats }) => stats, "nodes were asked")
   }
 
   /**
@@ -450,6 +476,16 @@ export class RealtimeServer<I = undefined> implements AsyncDisposable {
     if (this.#consumers.size > 0) await Effect.runPromise(this.#cut)
     await this.#runtime.dispose()
     await Effect.runPromise(this.#stopWaiting)
+  }
+
+  #controlled<A, E>(
+    act: (control: Control) => Effect.Effect<A, E>,
+    before: ServerClosed["before"]
+  ): Promise<A> {
+    return this.#onceStarted(
+      Effect.suspend(() => act(this.#control!)),
+      before
+    )
   }
 
   /** Waits for the start, and rejects when the start has failed. */

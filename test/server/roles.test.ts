@@ -121,6 +121,9 @@ const statements: { readonly [topic: string]: ReadonlyArray<Row> } = {
     ["select secret from realtime.bus_secrets", "yes", "no", "no"],
     ["insert into realtime.bus_secrets default values", "no", "no", "no"],
     ["select realtime.rotate_secret()", "no", "no", "no"],
+    ["select * from realtime.revocations", "yes", "no", "no"],
+    ["delete from realtime.revocations", "no", "no", "no"],
+    ["select realtime.revoke('identity', 'ada', now())", "yes", "no", "no"],
     ["select last_value from realtime.messages_id_seq", "yes", "no", "no"],
     ["select * from realtime.open(3)", "yes", "no", "no"],
     // A node of version 2 calls this, and is rejected.
@@ -325,6 +328,7 @@ const granted = (names: { readonly node: string; readonly app: string }) => {
       ["function realtime.state(text,text,text,text,text,integer,bigint)", "EXECUTE"],
       ["function realtime.troubles()", "EXECUTE"],
       ["function realtime.unrouted()", "EXECUTE"],
+      ["function realtime.revoke(text,text,timestamp with time zone)", "EXECUTE"],
       ...publishing,
       ["function realtime.publish_once(text,text,text,text)", "EXECUTE"],
       ["function realtime.upkeep(pg_snapshot,xid8,bigint,integer,text)", "EXECUTE"],
@@ -337,6 +341,7 @@ const granted = (names: { readonly node: string; readonly app: string }) => {
       ["table horizon", "SELECT"],
       ["table marks", "SELECT"],
       ["table messages", "SELECT"],
+      ["table revocations", "SELECT"],
       ["table settings", "SELECT"],
       ["table watched", "SELECT"]
     ]),

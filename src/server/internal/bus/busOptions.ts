@@ -16,8 +16,8 @@ import { invalid, millis } from "../options.ts"
  */
 export interface BusOptions {
   /**
-   * The name of this node in stats and logs, default the name of the host and the number of the process: 1-100
-   * characters. No two running nodes may have the same name.
+   * The name of this node in stats and logs, default the name of the host, the number of the process, and four
+   * random characters: 1-100 characters. No two running nodes may have the same name.
    */
   readonly name?: string | undefined
   /** Time between two heartbeats, default 1 s. */
@@ -45,13 +45,16 @@ export interface BusTimes {
 export const resolvedBus = (
   options: BusOptions
 ): { readonly self: Node; readonly times: BusTimes } => {
-  const name = options.name ?? `${hostname().slice(0, 80)}-${process.pid}`
+  const incarnation = randomUUID()
+  // One process may have several.
+  const own = `${hostname().slice(0, 80)}-${process.pid}-${incarnation.slice(0, 4)}`
+  const name = options.name ?? own
   if (typeof name !== "string" || name.length < 1 || name.length > 100) {
     throw invalid("name", name, "a text of 1-100 characters")
   }
   const silentAfter = millis("silentAfter", options.silentAfter ?? Defaults.silentAfter)
   return {
-    self: { name, incarnation: randomUUID() },
+    self: { name, incarnation },
     times: {
       heartbeat: millis(
         "heartbeatInterval",

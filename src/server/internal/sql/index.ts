@@ -8,6 +8,7 @@ import { before, marked, noted, recognise, refuseOlder, remove } from "./ownersh
 import { publish } from "./publish.ts"
 import { retention } from "./retention.ts"
 import { appRole, lockDown, nodeRole, nodesAgain } from "./roles.ts"
+import { revocations } from "./revocations.ts"
 import { schema, schemaVersion } from "./schema.ts"
 import { state } from "./state.ts"
 import { triggers } from "./triggers.ts"
@@ -37,6 +38,7 @@ const objects: ReadonlyArray<string> = [
   ...retention,
   ...busSecret,
   ...leases,
+  ...revocations,
   ...marked,
   ...lockDown
 ]

@@ -47,11 +47,12 @@ const nodeFunctions = [
   "realtime.unrouted()",
   "realtime.take_lease(text, text, text)",
   "realtime.renew_lease(text, text, bigint)",
-  "realtime.release_lease(text, text, bigint)"
+  "realtime.release_lease(text, text, bigint)",
+  "realtime.revoke(text, text, timestamptz)"
 ].join(", ")
 
 /** What nodes read beside the outbox, since version 6. */
-const nodeTables = "realtime.bus_secrets"
+const nodeTables = "realtime.bus_secrets, realtime.revocations"
 
 /** Grants these again: a node role before an upgrade stays one, also for what is new. */
 export const nodesAgain = `do $$
